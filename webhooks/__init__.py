@@ -1,0 +1,1 @@
+"""Integrations -> Webhooks 2.0: configure, authorize, deliver and log outgoing webhooks."""

@@ -1,0 +1,47 @@
+"""Every row of the product. Constraints, choices and querysets; no I/O beyond the database.
+
+`webhook`: what people edit. `oauth`: tokens, pending authorizations and their exchanges, which
+workers write. `log`: events, deliveries and attempts. `access`: API keys and the key canary.
+"""
+
+from webhooks.models.access import ApiKey, EncryptionCanary
+from webhooks.models.authorization import AuthorizationFields, ClientAuthentication, GrantType
+from webhooks.models.log import Attempt, Delivery, Event, HoldReason, Outcome, Status, Trigger
+from webhooks.models.oauth import AuthorizationRequest, ExchangeKind, OAuthExchange, OAuthToken
+from webhooks.models.oauth import TokenState as TokenState
+from webhooks.models.webhook import (
+    AuthorizationType,
+    BodyFormat,
+    DateFormat,
+    Method,
+    PauseReason,
+    Webhook,
+    WebhookState,
+)
+
+__all__ = [
+    "ApiKey",
+    "Attempt",
+    "AuthorizationFields",
+    "AuthorizationRequest",
+    "AuthorizationType",
+    "BodyFormat",
+    "ClientAuthentication",
+    "DateFormat",
+    "Delivery",
+    "EncryptionCanary",
+    "Event",
+    "ExchangeKind",
+    "GrantType",
+    "HoldReason",
+    "Method",
+    "OAuthExchange",
+    "OAuthToken",
+    "Outcome",
+    "PauseReason",
+    "Status",
+    "TokenState",
+    "Trigger",
+    "Webhook",
+    "WebhookState",
+]

@@ -1,0 +1,77 @@
+"""API keys, and the canary that proves the encryption key is the right one."""
+
+import hashlib
+import secrets
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from webhooks.secrets import SecretField
+
+
+class ApiKeyManager(models.Manager["ApiKey"]):
+    def issue(self, name: str, created_by: models.Model | None = None) -> tuple["ApiKey", str]:
+        """Make a key and return it with its plain text, which is shown once and not stored."""
+        plain = "whapi_" + secrets.token_urlsafe(32)
+        key = self.create(
+            name=name, prefix=plain[:12], key_hash=hash_key(plain), created_by=created_by
+        )
+        return key, plain
+
+    def verify(self, plain: str) -> "ApiKey | None":
+        return self.filter(key_hash=hash_key(plain), revoked_at=None).first()
+
+
+class ApiKey(models.Model):
+    """A bearer key of the event API. Only its SHA-256 is kept: the key has 256 random bits."""
+
+    name = models.CharField(_("Name"), max_length=100)
+    prefix = models.CharField(_("Starts with"), max_length=16, editable=False)
+    key_hash = models.CharField(max_length=64, unique=True, editable=False)
+    created_at = models.DateTimeField(_("Created"), auto_now_add=True)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        editable=False,
+        on_delete=models.SET_NULL,
+        related_name="+",
+    )
+    last_used_at = models.DateTimeField(_("Last used"), null=True, blank=True, editable=False)
+    revoked_at = models.DateTimeField(_("Revoked"), null=True, blank=True, editable=False)
+
+    objects = ApiKeyManager()
+
+    class Meta:
+        verbose_name = _("API key")
+        ordering = ["-pk"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def revoke(self) -> None:
+        self.revoked_at = timezone.now()
+
+
+def hash_key(plain: str) -> str:
+    return hashlib.sha256(plain.encode()).hexdigest()
+
+
+class EncryptionCanary(models.Model):
+    """One row with a known secret: when it cannot be read, the key is wrong and nothing is sent."""
+
+    TEXT = "webhooks"
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    canary = SecretField()
+
+    class Meta:
+        verbose_name = _("encryption canary")
+
+    def __str__(self) -> str:
+        return "Encryption canary"
+
+    def secret_binding(self) -> str:
+        return str(self.pk)

@@ -1,0 +1,179 @@
+"""The log and the queue in one: events, their deliveries, and each HTTP attempt.
+
+Delivery rows are the queue (DESIGN.md): `webhooks.queue` claims and finishes them with plain SQL.
+Each row is updated twice per delivery, so indexes are few and partial.
+"""
+
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from webhooks import ids
+from webhooks.models.webhook import Webhook
+
+
+class Event(models.Model):
+    """What happened. `payload` holds the frozen bytes of the whole event document as JSON."""
+
+    id = models.CharField(primary_key=True, max_length=30, default=ids.event_id, editable=False)
+    type = models.CharField(_("Type"), max_length=100)
+    payload = models.BinaryField(_("Payload"))
+    occurred_at = models.DateTimeField(_("Occurred at"))
+    # How many webhooks wanted the type but refused the event by their filter.
+    filtered_count = models.PositiveIntegerField(default=0)
+    idempotency_key = models.CharField(max_length=255, null=True, blank=True, unique=True)
+    # sha256 of type and payload, to tell a repeated call from a reused key.
+    fingerprint = models.CharField(max_length=64, blank=True, default="")
+    source = models.CharField(_("Source"), max_length=100, blank=True, default="")
+    # Copied from the payload so that the log can be searched by call.
+    call_id = models.CharField(_("Call id"), max_length=128, blank=True, default="")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("event")
+        verbose_name_plural = _("events")
+        indexes = [
+            models.Index(fields=["call_id"], name="event_call_id", condition=~Q(call_id="")),
+            models.Index(fields=["type", "-id"], name="event_by_type"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.id}"
+
+
+class Status(models.TextChoices):
+    PENDING = "pending", _("Pending")
+    SENDING = "sending", _("Sending")
+    SUCCEEDED = "succeeded", _("Succeeded")
+    FAILED = "failed", _("Failed")
+    HELD = "held", _("Held")
+    PARKED = "parked", _("Parked")
+    CANCELLED = "cancelled", _("Cancelled")
+
+
+class HoldReason(models.TextChoices):
+    PAUSED = "paused", _("The webhook is paused")
+    REAUTHORIZATION = "reauthorization", _("The webhook needs re-authorization")
+    MISCONFIGURED = "misconfigured", _("The OAuth client is misconfigured")
+    NO_TOKEN = "no_token", _("No access token was obtained yet")
+
+
+class Trigger(models.TextChoices):
+    EVENT = "event", _("Event")
+    TEST = "test", _("Test")
+    REDELIVERY = "redelivery", _("Redelivery")
+    REPLAY = "replay", _("Replay")
+
+
+class Outcome(models.TextChoices):
+    """What an attempt came to; `webhooks.delivery.POLICY` says what each one leads to."""
+
+    SUCCEEDED = "succeeded", _("Succeeded")
+    SERVER_ERROR = "server_error", _("Server error")
+    THROTTLED = "throttled", _("Asked to slow down")
+    TIMEOUT = "timeout", _("Timed out")
+    NETWORK = "network", _("Network error")
+    TLS = "tls", _("TLS error")
+    PROTOCOL = "protocol", _("Broken answer")
+    UNAUTHORIZED = "unauthorized", _("Authorization refused")
+    REFUSED = "refused", _("Refused")
+    REDIRECT = "redirect", _("Redirect, not followed")
+    GONE = "gone", _("Gone")
+    BLOCKED = "blocked", _("Blocked by the network guard")
+    UNKNOWN = "unknown", _("Unknown: the process died")
+
+
+class Delivery(models.Model):
+    """One event for one webhook: a row of the queue and of the log."""
+
+    id = models.CharField(primary_key=True, max_length=30, default=ids.delivery_id, editable=False)
+    event = models.ForeignKey(Event, on_delete=models.CASCADE, related_name="deliveries")
+    webhook = models.ForeignKey(
+        Webhook, on_delete=models.CASCADE, related_name="deliveries", db_index=False
+    )
+    status = models.CharField(
+        _("Status"), max_length=10, choices=Status.choices, default=Status.PENDING
+    )
+    trigger = models.CharField(
+        _("Trigger"), max_length=10, choices=Trigger.choices, default=Trigger.EVENT
+    )
+    hold_reason = models.CharField(
+        max_length=16, choices=HoldReason.choices, blank=True, default=""
+    )
+    # Pending: when it may be sent. Sending: when the lease ends. None in every other status.
+    next_attempt_at = models.DateTimeField(_("Next attempt"), null=True, blank=True)
+    attempt_count = models.PositiveSmallIntegerField(_("Attempts"), default=0)
+    # How often a process died with it; after three it is parked.
+    unknown_count = models.PositiveSmallIntegerField(default=0)
+    # Names the claim that owns the row while it is sending.
+    lease = models.CharField(max_length=32, blank=True, default="")
+    outcome = models.CharField(max_length=16, choices=Outcome.choices, blank=True, default="")
+    status_code = models.PositiveSmallIntegerField(_("Response code"), null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("delivery")
+        verbose_name_plural = _("delivery log")
+        ordering = ["-id"]
+        indexes = [
+            models.Index(
+                fields=["webhook", "next_attempt_at", "id"],
+                name="delivery_due",
+                condition=Q(status="pending"),
+            ),
+            models.Index(
+                fields=["next_attempt_at"], name="delivery_leased", condition=Q(status="sending")
+            ),
+            models.Index(
+                fields=["status", "-id"],
+                name="delivery_exceptional",
+                condition=Q(status__in=["failed", "held", "parked", "cancelled"]),
+            ),
+            models.Index(fields=["webhook", "-id"], name="delivery_by_webhook"),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(status__in=["pending", "sending"], next_attempt_at__isnull=False)
+                | ~Q(status__in=["pending", "sending"]) & Q(next_attempt_at__isnull=True),
+                name="delivery_due_when_open",
+                violation_error_message=_("Only a delivery that waits or is sent has a due time."),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class Attempt(models.Model):
+    """One HTTP request of a delivery, as it was sent (secrets redacted) and answered."""
+
+    id = models.BigAutoField(primary_key=True)
+    delivery = models.ForeignKey(Delivery, on_delete=models.CASCADE, related_name="attempts")
+    number = models.PositiveSmallIntegerField()
+    started_at = models.DateTimeField()
+    dns_ms = models.FloatField(null=True, blank=True)
+    connect_ms = models.FloatField(null=True, blank=True)
+    tls_ms = models.FloatField(null=True, blank=True)
+    first_byte_ms = models.FloatField(null=True, blank=True)
+    total_ms = models.FloatField(null=True, blank=True)
+    remote_address = models.CharField(max_length=64, blank=True, default="")
+    request_line = models.CharField(max_length=4096)
+    # Header lines joined by "\n"; the values of secrets are masked.
+    request_headers = models.TextField(blank=True, default="")
+    # None: the event's payload bytes, unchanged.
+    request_body = models.BinaryField(null=True, blank=True)
+    status_code = models.PositiveSmallIntegerField(null=True, blank=True)
+    response_headers = models.TextField(blank=True, default="")
+    # The first 20,000 bytes.
+    response_body = models.BinaryField(default=b"")
+    response_size = models.BigIntegerField(default=0)
+    outcome = models.CharField(max_length=16, choices=Outcome.choices)
+    error = models.CharField(max_length=500, blank=True, default="")
+
+    class Meta:
+        verbose_name = _("attempt")
+        ordering = ["number", "id"]
+
+    def __str__(self) -> str:
+        return f"{self.delivery_id} #{self.number}"

@@ -1,0 +1,128 @@
+"""OAuth 2.0 rows: the token a worker uses, the pending authorization, the flight recorder."""
+
+from typing import Any
+
+from django.conf import settings
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from webhooks.models.webhook import Webhook
+from webhooks.secrets import SecretField
+
+
+class TokenState(models.TextChoices):
+    NONE = "none", _("No token")
+    VALID = "valid", _("Valid")
+    EXPIRING = "expiring", _("Expiring")
+    REFRESHING = "refreshing", _("Refreshing")
+    NEEDS_REAUTHORIZATION = "needs_reauthorization", _("Needs re-authorization")
+    MISCONFIGURED = "misconfigured", _("Misconfigured")
+
+
+class OAuthToken(models.Model):
+    """The access token of one webhook. Workers write it; people only get, refresh and clear it."""
+
+    webhook = models.OneToOneField(
+        Webhook, primary_key=True, on_delete=models.CASCADE, related_name="token"
+    )
+    state = models.CharField(max_length=24, choices=TokenState.choices, default=TokenState.NONE)
+    access_token = SecretField()
+    refresh_token = SecretField()
+    token_type = models.CharField(max_length=32, blank=True, default="")
+    # Space-separated, as granted; may differ from what was asked for.
+    granted_scope = models.CharField(max_length=4096, blank=True, default="")
+    obtained_at = models.DateTimeField(null=True, blank=True)
+    # None while the provider does not tell: then only a 401 leads to a refresh.
+    expires_at = models.DateTimeField(null=True, blank=True)
+    refresh_token_expires_at = models.DateTimeField(null=True, blank=True)
+    refreshed_at = models.DateTimeField(null=True, blank=True)
+    granted_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    # Counts up with each token stored or dropped; one refresh per version.
+    version = models.PositiveIntegerField(default=0)
+    refresh_lease = models.CharField(max_length=32, blank=True, default="")
+    refresh_lease_until = models.DateTimeField(null=True, blank=True)
+    # A transient failure waits until then before the next try.
+    retry_refresh_at = models.DateTimeField(null=True, blank=True)
+    refresh_failures = models.PositiveIntegerField(default=0)
+    # Plain words for the panel: what went wrong and what to change.
+    last_error = models.CharField(max_length=1000, blank=True, default="")
+    warning = models.CharField(max_length=1000, blank=True, default="")
+
+    class Meta:
+        verbose_name = _("access token")
+
+    def __str__(self) -> str:
+        return f"Token of webhook {self.webhook_id}"
+
+    def secret_binding(self) -> str:
+        return str(self.webhook_id)
+
+    def has_access_token(self) -> bool:
+        return self._is_set("access_token")
+
+    def has_refresh_token(self) -> bool:
+        return self._is_set("refresh_token")
+
+    def _is_set(self, field: str) -> bool:
+        secret: Any = self._meta.get_field(field)
+        return bool(secret.is_set(self))
+
+
+class AuthorizationRequest(models.Model):
+    """A pending authorization-code redirect: single use, bound to session, user and webhook."""
+
+    state_hash = models.CharField(primary_key=True, max_length=64)
+    webhook = models.ForeignKey(Webhook, on_delete=models.CASCADE, related_name="+")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    session_hash = models.CharField(max_length=64)
+    code_verifier = SecretField()
+    redirect_uri = models.CharField(max_length=2048)
+    issuer = models.CharField(max_length=2048, blank=True, default="")
+    # The client and endpoints as they were at the redirect: a mix-up is refused.
+    client_fingerprint = models.CharField(max_length=64)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        verbose_name = _("authorization request")
+
+    def __str__(self) -> str:
+        return f"Authorization request of webhook {self.webhook_id}"
+
+    def secret_binding(self) -> str:
+        return self.state_hash
+
+
+class ExchangeKind(models.TextChoices):
+    AUTHORIZATION = "authorization", _("Authorization")
+    TOKEN = "token", _("Token")
+    REFRESH = "refresh", _("Refresh")
+    REVOCATION = "revocation", _("Revocation")
+    DISCOVERY = "discovery", _("Discovery")
+
+
+class OAuthExchange(models.Model):
+    """Flight recorder: one redacted exchange with an authorization server."""
+
+    webhook = models.ForeignKey(Webhook, on_delete=models.CASCADE, related_name="oauth_exchanges")
+    kind = models.CharField(max_length=16, choices=ExchangeKind.choices)
+    started_at = models.DateTimeField()
+    duration_ms = models.FloatField(null=True, blank=True)
+    url = models.CharField(max_length=2048)
+    status_code = models.PositiveSmallIntegerField(null=True, blank=True)
+    # ok, ok_with_warning, transient, needs_reauthorization, misconfigured.
+    result = models.CharField(max_length=24)
+    # Both redacted: codes, secrets and tokens by their last four characters.
+    request = models.TextField(blank=True, default="")
+    response = models.TextField(blank=True, default="")
+    message = models.CharField(max_length=1000, blank=True, default="")
+
+    class Meta:
+        verbose_name = _("OAuth exchange")
+        ordering = ["-pk"]
+        indexes = [models.Index(fields=["webhook", "-id"], name="exchange_by_webhook")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.result}"

@@ -1,0 +1,169 @@
+"""The encrypted model field: a safe subclass over django-encrypted-model-fields.
+
+Owns how a secret becomes ciphertext and back. It closes the library's gaps: only what came from
+the database is ever decrypted, and only when it is read from its own row and column; a value that
+cannot be decrypted raises; expressions, `update()` of plain text and `bulk_update` are refused;
+`dumpdata` shows a mask. Knows no concrete model.
+"""
+
+import hmac
+from typing import Any, Protocol, cast
+
+from cryptography.fernet import InvalidToken
+from django.core.exceptions import FieldError
+from django.db import models
+from django.db.models.lookups import IsNull
+from django.db.models.query_utils import DeferredAttribute
+from encrypted_model_fields.fields import (  # type: ignore[import-untyped]
+    EncryptedTextField,
+    decrypt_str,
+    encrypt_str,
+)
+
+MASK = "********"
+
+
+class SecretUnreadable(Exception):
+    """A stored secret cannot be decrypted: wrong key, damaged, or moved from another place."""
+
+    permanent = True
+
+
+class Bound(Protocol):
+    """A row that owns secrets names itself by something known before it is inserted."""
+
+    def secret_binding(self) -> str: ...
+
+
+class Sealed:
+    """Ciphertext on its way from or to the database; never shows what it holds."""
+
+    __slots__ = ("_ciphertext",)
+
+    def __init__(self, ciphertext: str) -> None:
+        self._ciphertext = ciphertext
+
+    @property
+    def ciphertext(self) -> str:
+        return self._ciphertext
+
+    def __repr__(self) -> str:
+        return f"<Sealed {MASK}>"
+
+    __str__ = __repr__
+
+    def __bool__(self) -> bool:
+        return bool(self._ciphertext)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sealed) and other._ciphertext == self._ciphertext
+
+    def __hash__(self) -> int:
+        return hash(self._ciphertext)
+
+    def open(self, place: str) -> str:
+        """Return the plain text if this was sealed for `place`; raise SecretUnreadable if not."""
+        if not self._ciphertext:
+            return ""
+        try:
+            plain: str = decrypt_str(self._ciphertext)
+        except (InvalidToken, ValueError) as error:
+            raise SecretUnreadable(
+                f"The secret in {place.partition(':')[0]} cannot be decrypted with "
+                "FIELD_ENCRYPTION_KEY. Restore the key it was encrypted with."
+            ) from error
+        sealed_for, _, value = plain.partition("\0")
+        if not hmac.compare_digest(sealed_for.encode(), place.encode()):
+            raise SecretUnreadable(
+                f"The secret in {place.partition(':')[0]} was encrypted for another row or column."
+            )
+        return value
+
+
+def seal(value: str, place: str) -> Sealed:
+    """Encrypt `value` so that it can be opened only at `place`; an empty value stays empty."""
+    if not value:
+        return Sealed("")
+    return Sealed(encrypt_str(f"{place}\0{value}").decode())
+
+
+class SecretAttribute(DeferredAttribute):
+    """Decrypt at the moment of reading, with the row at hand, and keep only ciphertext around."""
+
+    def __get__(self, instance: models.Model | None, cls: Any = None) -> Any:
+        value = super().__get__(instance, cls)
+        if isinstance(value, Sealed) and instance is not None:
+            return value.open(cast("SecretField", self.field).place(cast(Bound, instance)))
+        return value
+
+
+class SecretField(EncryptedTextField):  # type: ignore[misc]
+    """Text that is encrypted at rest, bound to its row (`secret_binding()`) and column."""
+
+    descriptor_class = SecretAttribute
+    empty_strings_allowed = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if "db_default" in kwargs:
+            raise FieldError("A secret cannot have a database default: it would be plain text.")
+        kwargs.setdefault("default", "")
+        kwargs.setdefault("blank", True)
+        super().__init__(*args, **kwargs)
+
+    def place(self, instance: Bound) -> str:
+        return f"{self.model._meta.db_table}.{self.column}:{instance.secret_binding()}"
+
+    def is_set(self, instance: models.Model) -> bool:
+        """Say whether the row holds a secret, without decrypting it."""
+        if self.attname not in instance.__dict__:
+            instance.refresh_from_db(fields=[self.attname])
+        return bool(instance.__dict__[self.attname])
+
+    def to_python(self, value: Any) -> Any:
+        # The library decrypts form input here, so that pasted ciphertext becomes plain text.
+        return value if isinstance(value, Sealed) else models.TextField().to_python(value)
+
+    def from_db_value(self, value: str | None, *_: Any) -> Sealed | None:
+        return None if value is None else Sealed(value)
+
+    def pre_save(self, model_instance: models.Model, add: bool) -> Any:
+        value = model_instance.__dict__.get(self.attname, "")
+        if hasattr(value, "resolve_expression"):
+            return value
+        if isinstance(value, Sealed):
+            # Opened once so that a wrong key or a moved value stops the save.
+            value.open(self.place(cast(Bound, model_instance)))
+            return value
+        return seal(str(value or ""), self.place(cast(Bound, model_instance)))
+
+    def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
+        if value is None or (isinstance(value, str) and value == ""):
+            return value
+        if isinstance(value, Sealed):
+            return value.ciphertext
+        raise FieldError(
+            f"{self.name} is a secret: set it on the instance and save(), or pass seal(...)."
+        )
+
+    def get_db_prep_save(self, value: Any, connection: Any) -> Any:
+        return self.get_db_prep_value(value, connection)
+
+    def get_placeholder(self, value: Any, compiler: Any, connection: Any) -> str:
+        # Django asks for this before it compiles an expression into UPDATE or INSERT.
+        if hasattr(value, "resolve_expression"):
+            raise FieldError(f"{self.name} is a secret: expressions and bulk_update are refused.")
+        return "%s"
+
+    def get_lookup(self, lookup_name: str) -> Any:
+        # Equality on ciphertext never matches; only presence can be asked for.
+        return IsNull if lookup_name == "isnull" else None
+
+    def get_transform(self, lookup_name: str) -> Any:
+        return None
+
+    def value_to_string(self, obj: models.Model) -> str:
+        return MASK if self.is_set(obj) else ""
+
+    def formfield(self, **kwargs: Any) -> None:  # type: ignore[override]
+        """Never make a form field by itself: forms say explicitly how a secret is written."""
+        return

@@ -1,0 +1,41 @@
+"""Standard Webhooks signatures: secrets, the three headers, and the key rotation window.
+
+Owns the `v1` scheme (HMAC-SHA256 over `id.timestamp.body`). Knows neither models nor HTTP.
+Source: the Standard Webhooks specification, standard-webhooks/spec.
+"""
+
+import base64
+import hmac
+import secrets
+from collections.abc import Sequence
+
+SECRET_PREFIX = "whsec_"
+# The specification asks for 24 to 64 bytes.
+_SECRET_BYTES = 32
+
+
+def new_secret() -> str:
+    """Return a new signing secret, `whsec_` and base64 of 32 random bytes."""
+    return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
+
+
+def secret_key(secret: str) -> bytes:
+    """Return the HMAC key inside a `whsec_` secret; raise ValueError when it is malformed."""
+    if not secret.startswith(SECRET_PREFIX):
+        raise ValueError("A signing secret starts with whsec_.")
+    key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
+    if not 24 <= len(key) <= 64:
+        raise ValueError("A signing secret holds 24 to 64 bytes of base64 after whsec_.")
+    return key
+
+
+def signature(keys: Sequence[bytes], message_id: str, timestamp: int, body: bytes) -> str:
+    """Return the value of `webhook-signature`: one `v1,` entry per key, newest first.
+
+    `timestamp` is in Unix seconds; `keys` are raw HMAC keys (see `secret_key`). Two keys are
+    given while a rotated secret is still accepted.
+    """
+    signed = b"%b.%d.%b" % (message_id.encode(), timestamp, body)
+    return " ".join(
+        "v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode() for key in keys
+    )
