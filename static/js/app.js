@@ -1,0 +1,55 @@
+// Small comforts of every page; each page works without them.
+//   data-copy="text" or data-copy-from="#id"  a button that copies, then says so (data-copied)
+//   details.menu                               closes on Escape and on a click elsewhere
+//   data-dismiss                               removes the closest .alert
+//   time[data-ago]                             "5 minutes ago" that keeps counting
+"use strict";
+
+(() => {
+  const copy = async (button) => {
+    const source = button.dataset.copyFrom && document.querySelector(button.dataset.copyFrom);
+    const text = source ? (source.value ?? source.textContent.trim()) : button.dataset.copy;
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      // Pages served by plain http have no clipboard: select, so that Ctrl+C is enough.
+      if (source?.select) source.select();
+      else if (source) getSelection().selectAllChildren(source);
+      return;
+    }
+    button.classList.add("is-copied");
+    const announcer = document.getElementById("announcer");
+    if (announcer) announcer.textContent = button.dataset.copied ?? "";
+    setTimeout(() => button.classList.remove("is-copied"), 1600);
+  };
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-copy], [data-copy-from]");
+    if (button) copy(button);
+    event.target.closest("[data-dismiss]")?.closest(".alert")?.remove();
+    for (const menu of document.querySelectorAll("details.menu[open]")) {
+      if (!menu.contains(event.target)) menu.open = false;
+    }
+  });
+
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    for (const menu of document.querySelectorAll("details.menu[open]")) {
+      menu.open = false;
+      menu.querySelector("summary").focus();
+    }
+  });
+
+  const STEPS = [["day", 86400], ["hour", 3600], ["minute", 60]];
+
+  const tick = () => {
+    const words = new Intl.RelativeTimeFormat(document.documentElement.lang, { style: "short" });
+    for (const time of document.querySelectorAll("time[data-ago]")) {
+      const seconds = (new Date(time.dateTime) - Date.now()) / 1000;
+      const step = STEPS.find(([, size]) => Math.abs(seconds) >= size);
+      if (step) time.textContent = words.format(Math.trunc(seconds / step[1]), step[0]);
+    }
+  };
+
+  setInterval(tick, 30_000);
+})();
