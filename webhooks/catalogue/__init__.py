@@ -1,0 +1,162 @@
+"""The event catalogue: which types exist, what they carry, and which pattern means which type.
+
+Owns the one dictionary of event types, built from `types`, `variables` and the host project's
+setting `WEBHOOKS_EVENT_TYPES`. Knows no model.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+from django.utils.translation import gettext as _
+
+from webhooks.catalogue.types import BUILT_IN, GROUP_LABELS, TEST, EventType, Group
+from webhooks.catalogue.variables import (
+    ALWAYS,
+    CURRENT_NAMES,
+    INSTANT,
+    OLDER_NAMES,
+    VARIABLES,
+    Variable,
+    VariableType,
+    infer,
+)
+
+__all__ = [
+    "ALWAYS",
+    "CURRENT_NAMES",
+    "EVENT_TYPES",
+    "INSTANT",
+    "OLDER_NAMES",
+    "TEST",
+    "VARIABLES",
+    "EventType",
+    "Group",
+    "InvalidPattern",
+    "Variable",
+    "VariableType",
+    "groups",
+    "host_types",
+    "is_known",
+    "matches",
+    "patterns_for",
+    "sample_event",
+    "validate_patterns",
+    "variables_for",
+]
+
+_KEY = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)+")
+# The width of Event.type.
+_MAX_KEY_LENGTH = 100
+
+
+class InvalidPattern(ValueError):
+    """A list of event types names something that cannot be subscribed to."""
+
+
+def host_types(setting: str | Mapping[str, Any]) -> dict[str, EventType]:
+    """Return the event types of `WEBHOOKS_EVENT_TYPES`, a dictionary or the dotted path of one.
+
+    Each value is a label, or a dictionary of `label`, `description` and `sample` (a payload; its
+    keys become variables). Raises ImproperlyConfigured with the key that is wrong.
+    """
+    if isinstance(setting, str):
+        setting = import_string(setting)
+    if not isinstance(setting, Mapping):
+        raise ImproperlyConfigured("WEBHOOKS_EVENT_TYPES is a dictionary or the path of one.")
+    return {key: _host_type(key, value) for key, value in setting.items()}
+
+
+def _host_type(key: Any, value: Any) -> EventType:
+    if not isinstance(key, str) or not _KEY.fullmatch(key) or len(key) > _MAX_KEY_LENGTH:
+        raise ImproperlyConfigured(
+            f"WEBHOOKS_EVENT_TYPES: {key!r} is not a key like 'order.paid' in lower case."
+        )
+    if key.startswith("webhook.") or key in {built_in.key for built_in in BUILT_IN}:
+        raise ImproperlyConfigured(f"WEBHOOKS_EVENT_TYPES: {key!r} is the product's own.")
+    facts = value if isinstance(value, Mapping) else {"label": value}
+    if not facts.get("label") or facts.keys() - {"label", "description", "sample"}:
+        raise ImproperlyConfigured(
+            f"WEBHOOKS_EVENT_TYPES[{key!r}] has a label and may have a description and a sample."
+        )
+    sample = facts.get("sample", {})
+    if not isinstance(sample, Mapping):
+        raise ImproperlyConfigured(f"WEBHOOKS_EVENT_TYPES[{key!r}]: the sample is a dictionary.")
+    return EventType(
+        key=key,
+        label=facts["label"],
+        description=facts.get("description", ""),
+        variables=tuple(sample),
+        sample_values=dict(sample),
+    )
+
+
+EVENT_TYPES: dict[str, EventType] = {
+    **{built_in.key: built_in for built_in in BUILT_IN},
+    **host_types(getattr(settings, "WEBHOOKS_EVENT_TYPES", {})),
+}
+
+
+def groups() -> list[Group]:
+    """Return what can be subscribed to, group by group, in the order of the catalogue."""
+    members: dict[str, list[EventType]] = {}
+    for event_type in EVENT_TYPES.values():
+        if event_type.is_subscribable:
+            members.setdefault(event_type.group, []).append(event_type)
+    return [
+        Group(key=key, label=GROUP_LABELS.get(key, key), types=tuple(types))
+        for key, types in members.items()
+    ]
+
+
+def is_known(event_type: str) -> bool:
+    return event_type in EVENT_TYPES
+
+
+@lru_cache(maxsize=1024)
+def patterns_for(event_type: str) -> tuple[str, ...]:
+    """Return every pattern that covers the type: itself, then its wildcards, nearest first."""
+    if not is_known(event_type) or not EVENT_TYPES[event_type].is_subscribable:
+        return ()
+    parts = event_type.split(".")
+    wildcards = (".".join(parts[:size]) + ".*" for size in range(len(parts) - 1, 0, -1))
+    return (event_type, *wildcards)
+
+
+def matches(pattern: str, event_type: str) -> bool:
+    return pattern in patterns_for(event_type)
+
+
+def validate_patterns(patterns: Iterable[object]) -> list[str]:
+    """Return the patterns without repetitions; raise InvalidPattern for one that means nothing."""
+    if isinstance(patterns, str) or not isinstance(patterns, Iterable):
+        raise InvalidPattern(_("Event types are a list of keys."))
+    valid = {pattern for event_type in EVENT_TYPES for pattern in patterns_for(event_type)}
+    chosen: dict[str, None] = {}
+    for pattern in patterns:
+        if pattern == TEST:
+            raise InvalidPattern(_("The test event is sent by its button and by nothing else."))
+        if not isinstance(pattern, str) or pattern not in valid:
+            raise InvalidPattern(_("There is no event type “%s”.") % str(pattern)[:100])
+        chosen[pattern] = None
+    return list(chosen)
+
+
+def variables_for(event_type: str) -> tuple[Variable, ...]:
+    """Return the variables of a known type: those of every event, then its own."""
+    known = EVENT_TYPES[event_type]
+    return tuple(
+        VARIABLES.get(name) or infer(name, known.sample_values[name], known.group)
+        for name in dict.fromkeys((*ALWAYS, *known.variables))
+    )
+
+
+def sample_event(event_type: str) -> dict[str, object]:
+    """Return a whole event document of a known type, as a receiver gets it."""
+    # The number of the attempt is no part of the document: its bytes never change.
+    always = {name: VARIABLES[name].sample for name in ALWAYS if name != "attempt"}
+    return {**always, **EVENT_TYPES[event_type].sample(), "event": event_type}
