@@ -1,0 +1,225 @@
+"""The event document: what a payload may hold, and the bytes it is frozen into."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from django.conf import settings
+from django.utils.timezone import get_default_timezone
+from django.utils.translation import gettext as _
+
+from webhooks.catalogue import VARIABLES, VariableType
+
+# Receivers' parsers often stop at 100 levels or fewer; no event needs a third of that.
+MAX_DEPTH = 32
+_PLAIN_TYPES = frozenset({str, int, float, bool, type(None)})
+_DATETIME_NAMES = tuple(
+    name for name, variable in VARIABLES.items() if variable.type is VariableType.DATETIME
+)
+# The shortest text taken for a moment: "2026-05-14T09:26". A bare date has no time zone.
+_MIN_DATETIME_LENGTH = 16
+
+Path = tuple[str | int, ...]
+
+
+class InvalidPayload(ValueError):
+    """A payload that cannot be sent: a sentence for people and a `code` for programs."""
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def load_json(data: bytes) -> Any:
+    """Parse JSON strictly; raise InvalidPayload for repeated keys, NaN and everything else."""
+    try:
+        return json.loads(
+            data.decode("utf-8-sig"),
+            object_pairs_hook=_unique_pairs,
+            parse_constant=_refuse_constant,
+        )
+    except InvalidPayload:
+        raise
+    except UnicodeDecodeError as error:
+        raise InvalidPayload(_("The text is not UTF-8."), code="not_json") from error
+    except json.JSONDecodeError as error:
+        message = _("The text is not JSON: line %(line)d, column %(column)d: %(what)s.") % {
+            "line": error.lineno,
+            "column": error.colno,
+            "what": error.msg,
+        }
+        raise InvalidPayload(message, code="not_json") from error
+    except RecursionError as error:
+        raise InvalidPayload(_("The JSON is nested too deeply."), code="not_json") from error
+    except ValueError as error:
+        raise InvalidPayload(_("A number has too many digits."), code="not_json") from error
+
+
+def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        keys = [key for key, _value in pairs]
+        repeated = next(key for key in made if keys.count(key) > 1)
+        message = _("The key “%s” occurs twice in one object.") % _shown(repeated)
+        raise InvalidPayload(message, code="duplicate_key")
+    return made
+
+
+def _refuse_constant(name: str) -> None:
+    raise InvalidPayload(_("%s is not JSON.") % name, code="not_json")
+
+
+def build_document(
+    event_type: str,
+    event_id: str,
+    occurred_at: datetime,
+    project_id: str,
+    payload: Mapping[str, object],
+    *,
+    max_bytes: int | None = None,
+) -> bytes:
+    """Return the frozen document: compact UTF-8 JSON of one flat object.
+
+    The reserved names come first and win over the payload's own. Moments are written as ISO 8601
+    in UTC; one without an offset is in TIME_ZONE. Raises InvalidPayload. `max_bytes` defaults to
+    WEBHOOKS_MAX_PAYLOAD_BYTES.
+    """
+    limit = settings.WEBHOOKS_MAX_PAYLOAD_BYTES if max_bytes is None else max_bytes
+    if not isinstance(payload, Mapping):
+        raise InvalidPayload(_("The payload is not a JSON object."), code="not_object")
+    _check_container(payload, (), [limit])
+    head: dict[str, object] = {
+        "event": event_type,
+        "event_id": event_id,
+        "occurred_at": instant(occurred_at),
+        "project_id": project_id,
+    }
+    document = {**head, **payload, **head}
+    document.pop("attempt", None)
+    for name in _DATETIME_NAMES:
+        if isinstance(moment := document.get(name), str):
+            document[name] = _instant_of_text(moment)
+    try:
+        frozen = ENCODER.encode(document).encode()
+    except (ValueError, OverflowError) as error:
+        raise _explain(payload) from error
+    if len(frozen) > limit:
+        raise _too_large(limit)
+    return frozen
+
+
+def instant(moment: datetime) -> str:
+    """Write a moment as ISO 8601 in UTC; one without an offset is in TIME_ZONE."""
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=get_default_timezone())
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
+
+
+def _instant_of_text(text: str) -> str:
+    if len(text) < _MIN_DATETIME_LENGTH:
+        return text
+    try:
+        return instant(datetime.fromisoformat(text))
+    except (ValueError, OverflowError):
+        return text
+
+
+def _encode_other(value: object) -> str:
+    return instant(cast(datetime, value))
+
+
+ENCODER = json.JSONEncoder(
+    ensure_ascii=False,
+    # Cycles end at MAX_DEPTH before the encoder sees them.
+    check_circular=False,
+    allow_nan=False,
+    separators=(",", ":"),
+    default=_encode_other,
+)
+
+
+def _check_container(container: Any, path: Path, nodes_left: list[int]) -> None:
+    """Refuse what the encoder would let through: odd keys, odd types, endless nesting."""
+    if len(path) >= MAX_DEPTH:
+        message = _("The payload is nested more than %d levels deep.") % MAX_DEPTH
+        raise InvalidPayload(message, code="too_deep")
+    # Each value takes a byte or more, so this bounds shared references that multiply.
+    nodes_left[0] -= len(container)
+    if nodes_left[0] < 0:
+        raise _too_large(settings.WEBHOOKS_MAX_PAYLOAD_BYTES)
+    if isinstance(container, Mapping):
+        for key, value in container.items():
+            if not isinstance(key, str):
+                message = _("The key %(key)s %(where)s is not text.") % {
+                    "key": _shown(repr(key)),
+                    "where": _where(path),
+                }
+                raise InvalidPayload(message, code="key_not_text")
+            if type(value) not in _PLAIN_TYPES:
+                _check_other(value, (*path, key), nodes_left)
+    else:
+        for index, value in enumerate(container):
+            if type(value) not in _PLAIN_TYPES:
+                _check_other(value, (*path, index), nodes_left)
+
+
+def _check_other(value: object, path: Path, nodes_left: list[int]) -> None:
+    if isinstance(value, dict | list | tuple):
+        _check_container(value, path, nodes_left)
+    elif not isinstance(value, str | int | float | datetime):
+        message = _("The value %(where)s is of type %(type)s, which is not JSON.") % {
+            "where": _where(path),
+            "type": type(value).__name__,
+        }
+        raise InvalidPayload(message, code="not_json")
+
+
+def _explain(payload: Mapping[str, object]) -> InvalidPayload:
+    """Find the value that the encoder stumbled over and say so."""
+    for path, value in _leaves(payload, ()):
+        if isinstance(value, float) and not math.isfinite(value):
+            message = _("The number %s is NaN or infinite, which is not JSON.") % _where(path)
+            return InvalidPayload(message, code="not_finite")
+        if isinstance(value, str) and not _is_encodable(value):
+            message = _("The text %s holds half of a surrogate pair.") % _where(path)
+            return InvalidPayload(message, code="invalid_text")
+    message = _("A number has too many digits, or a time is outside the years 1 to 9999.")
+    return InvalidPayload(message, code="not_json")
+
+
+def _leaves(value: object, path: Path) -> Iterator[tuple[Path, object]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield (*path, key), key
+            yield from _leaves(item, (*path, key))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _leaves(item, (*path, index))
+    else:
+        yield path, value
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _where(path: Path) -> str:
+    if not path:
+        return _("at the top")
+    return _("at “%s”") % _shown(".".join(str(step) for step in path))
+
+
+def _shown(text: str) -> str:
+    """Return at most 100 characters that can be stored and shown anywhere."""
+    return text[:100].encode(errors="backslashreplace").decode()
+
+
+def _too_large(limit: int) -> InvalidPayload:
+    message = _("The event is larger than %d bytes.") % limit
+    return InvalidPayload(message, code="too_large")
