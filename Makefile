@@ -1,0 +1,74 @@
+# `make help` lists the verbs. Everything lives in .venv and .data; nothing else is touched.
+.DEFAULT_GOAL := help
+.PHONY: help run test lint lock bench faults security screenshots clean
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+PIP := $(PYTHON) -m pip --disable-pip-version-check install --quiet --require-hashes
+# The address of `make run`; the sandbox takes the two ports after it.
+PORT ?= 8000
+# 1: the sandbox receiver and OAuth provider run beside the product. 0: they do not.
+SANDBOX ?= 1
+# More arguments for pytest: make test ARGS="-k oauth".
+ARGS ?=
+
+help: ## List what can be done
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.run ## Start the product on http://127.0.0.1:8000 (PORT=9000, SANDBOX=0)
+	@exec $(PYTHON) manage.py run --port $(PORT) $(if $(filter 0 no off,$(SANDBOX)),--no-sandbox,--sandbox)
+
+test: $(VENV)/.dev ## Run every test, on SQLite and on PostgreSQL (ARGS="-k oauth")
+	@$(PYTHON) -m tests.services
+	@$(PYTHON) -m tests.chromium
+	@TEST_DATABASES=sqlite,postgres exec $(PYTHON) -m pytest -n 2 --dist each $(ARGS)
+
+lint: $(VENV)/.dev ## Check style, format and types
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m mypy
+
+bench: $(VENV)/.dev ## Measure deliveries against one task per delivery
+	@exec $(PYTHON) -m tests.bench $(ARGS)
+
+faults: $(VENV)/.dev ## Break databases, brokers, workers and receivers, and count
+	@exec $(PYTHON) -m tests.faults $(ARGS)
+
+security: $(VENV)/.dev ## Attack the network guard, the OAuth client and the pages
+	@exec $(PYTHON) -m tests.security $(ARGS)
+
+screenshots: $(VENV)/.dev ## Take a picture of every screen, light and dark
+	@exec $(PYTHON) -m tests.screenshots $(ARGS)
+
+lock: $(PYTHON) ## Compile the pinned requirements from the .in files
+	@$(PYTHON) -m pip --disable-pip-version-check install --quiet "uv>=0.9"
+	@for part in requirements requirements-sandbox requirements-dev; do \
+	  $(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-annotate --no-emit-index-url --no-header $(LOCK) $$part.in -o $$part.txt || exit 1; \
+	done
+
+clean: ## Remove the virtual environment and caches; data stays
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis staticfiles build
+
+# The newest Python that is new enough and can make virtual environments.
+$(PYTHON):
+	@for candidate in python3.13 python3.12 python3.11 python3; do \
+	  if $$candidate -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    echo "Making $(VENV) with $$($$candidate --version) ..."; \
+	    $$candidate -m venv $(VENV) && exit 0; \
+	    rm -rf $(VENV); exit 1; \
+	  fi; \
+	done; \
+	echo "Python 3.11 or newer with its venv module is needed (Debian: apt-get install python3-venv)." >&2; \
+	exit 1
+
+$(VENV)/.run: requirements.txt requirements-sandbox.txt | $(PYTHON)
+	@echo "Installing what the product needs (once) ..."
+	@$(PIP) -r requirements.txt -r requirements-sandbox.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.run
+	@echo "Installing what the tests need (once) ..."
+	@$(PIP) -r requirements-dev.txt
+	@touch $@

