@@ -1,0 +1,31 @@
+"""A receiver and an OAuth 2.0 provider, each in a process of its own, for tests and for the demo.
+
+Nothing here imports the product, so that either server starts at once.
+"""
+
+from tests.sandbox.clients import (
+    AUTHORIZATION_CLIENT,
+    MACHINE_CLIENT,
+    ODD_CLIENT,
+    OTHER_CLIENT,
+    PUBLIC_CLIENT,
+)
+from tests.sandbox.consent import answer_consent
+from tests.sandbox.provider.client import Provider, TokenRequest
+from tests.sandbox.receiver.client import Received, Receiver
+from tests.sandbox.running import running_provider, running_receiver
+
+__all__ = [
+    "AUTHORIZATION_CLIENT",
+    "MACHINE_CLIENT",
+    "ODD_CLIENT",
+    "OTHER_CLIENT",
+    "PUBLIC_CLIENT",
+    "Provider",
+    "Received",
+    "Receiver",
+    "TokenRequest",
+    "answer_consent",
+    "running_provider",
+    "running_receiver",
+]

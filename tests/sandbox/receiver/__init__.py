@@ -1,0 +1,1 @@
+"""A webhook receiver that shows what it got and fails on demand. No framework, loopback only."""
