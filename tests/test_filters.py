@@ -1,0 +1,306 @@
+"""The filter language: what each operator means, how trees combine, what is refused and why."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from webhooks import catalogue
+from webhooks.filters import (
+    MAX_CONDITIONS,
+    MAX_DEPTH,
+    OPERATOR_LABELS,
+    PRESETS,
+    InvalidFilter,
+    Operator,
+    compile_filter,
+    validate,
+)
+
+CALL: dict[str, Any] = {
+    "event": "call.incoming.after",
+    "disposition": "ANSWERED",
+    "department": "Відділ продажу",
+    "duration_seconds": 138,
+    "wait_seconds": "17",
+    "amount": 48500.5,
+    "is_proper": True,
+    "is_repeated": False,
+    "caller_e164": "+380671234567",
+    "employee_number": "104",
+    "recording_url": "",
+    "userfield": None,
+    "landing": "https://vikna.example.com/kyiv?utm_source=google",
+    "tags": ["vip", "Kyiv"],
+    "fields": {"city": "Київ", "windows": 3, "empty": {}},
+}
+
+
+def condition(variable: str, operator: str, value: object = None) -> dict[str, object]:
+    made: dict[str, object] = {"variable": variable, "operator": operator}
+    return made if value is None else made | {"value": value}
+
+
+def matches(tree: object, document: dict[str, Any] = CALL) -> bool:
+    return compile_filter(tree).matches(document)
+
+
+@pytest.mark.parametrize(
+    ("variable", "operator", "value", "is_match"),
+    [
+        ("disposition", "equals", "ANSWERED", True),
+        ("disposition", "equals", "answered", True),
+        ("disposition", "equals", "BUSY", False),
+        ("disposition", "not_equals", "BUSY", True),
+        ("disposition", "not_equals", "ANSWERED", False),
+        ("department", "equals", "ВІДДІЛ ПРОДАЖУ", True),
+        ("missing", "equals", "x", False),
+        ("missing", "not_equals", "x", True),
+        ("userfield", "equals", "null", False),
+        ("duration_seconds", "equals", 138, True),
+        ("duration_seconds", "equals", "138", True),
+        ("duration_seconds", "equals", "138.0", True),
+        ("duration_seconds", "equals", "13", False),
+        ("duration_seconds", "equals", "long", False),
+        ("amount", "equals", "48500.5", True),
+        ("employee_number", "equals", 104, True),
+        ("employee_number", "equals", "0104", False),
+        ("caller_e164", "equals", "380671234567", False),
+        ("is_proper", "equals", True, True),
+        ("is_proper", "equals", "true", True),
+        ("is_proper", "equals", 1, False),
+        ("is_repeated", "equals", "false", True),
+        ("is_repeated", "equals", 0, False),
+        ("disposition", "one_of", ["BUSY", "ANSWERED"], True),
+        ("disposition", "one_of", ["BUSY", "FAILED"], False),
+        ("duration_seconds", "one_of", ["1", 138], True),
+        ("disposition", "not_one_of", ["BUSY", "FAILED"], True),
+        ("disposition", "not_one_of", ["ANSWERED"], False),
+        ("missing", "one_of", ["x"], False),
+        ("missing", "not_one_of", ["x"], True),
+        ("landing", "contains", "KYIV", True),
+        ("landing", "contains", "lviv", False),
+        ("landing", "not_contains", "lviv", True),
+        ("landing", "not_contains", "kyiv", False),
+        ("missing", "contains", "a", False),
+        ("missing", "not_contains", "a", True),
+        ("duration_seconds", "contains", "3", True),
+        ("tags", "contains", "VIP", True),
+        ("tags", "contains", "vi", False),
+        ("tags", "not_contains", "vip", False),
+        ("caller_e164", "starts_with", "+38067", True),
+        ("caller_e164", "starts_with", "067", False),
+        ("missing", "starts_with", "a", False),
+        ("duration_seconds", "greater_than", 137, True),
+        ("duration_seconds", "greater_than", 138, False),
+        ("duration_seconds", "at_least", 138, True),
+        ("duration_seconds", "at_least", "138.5", False),
+        ("duration_seconds", "less_than", 139, True),
+        ("duration_seconds", "less_than", 138, False),
+        ("duration_seconds", "at_most", "138", True),
+        ("duration_seconds", "at_most", 9, False),
+        ("wait_seconds", "at_least", 9, True),
+        ("wait_seconds", "less_than", 100, True),
+        ("is_proper", "at_least", 0, False),
+        ("disposition", "at_least", 0, False),
+        ("missing", "at_most", 100, False),
+        ("disposition", "exists", None, True),
+        ("is_repeated", "exists", None, True),
+        ("recording_url", "exists", None, False),
+        ("userfield", "exists", None, False),
+        ("missing", "exists", None, False),
+        ("recording_url", "not_exists", None, True),
+        ("missing", "not_exists", None, True),
+        ("disposition", "not_exists", None, False),
+    ],
+)
+def test_an_operator_compares(variable: str, operator: str, value: object, is_match: bool) -> None:
+    assert matches(condition(variable, operator, value)) is is_match
+
+
+def test_durations_are_compared_as_numbers_and_not_as_text() -> None:
+    assert matches(condition("duration_seconds", "less_than", "60"), {"duration_seconds": 9})
+    assert matches(condition("talk_seconds", "greater_than", "60"), {"talk_seconds": "138"})
+    assert not matches(condition("wait_seconds", "greater_than", "9"), {"wait_seconds": "10x"})
+
+
+def test_huge_numbers_are_compared_exactly() -> None:
+    value = 2**63 + 1
+    assert matches(condition("n", "equals", str(value)), {"n": value})
+    assert not matches(condition("n", "equals", str(value)), {"n": value + 1})
+    assert matches(condition("n", "greater_than", 1), {"n": 10**400})
+
+
+def test_a_part_of_an_object_is_reached_by_dots() -> None:
+    assert matches(condition("fields.city", "equals", "київ"))
+    assert matches(condition("fields.windows", "at_least", 2))
+    assert not matches(condition("fields.city.more", "exists"))
+    assert not matches(condition("fields.empty", "exists"))
+    assert matches(condition("a.b", "equals", "flat"), {"a.b": "flat", "a": {"b": "deep"}})
+
+
+def test_a_variable_may_be_given_by_its_older_name() -> None:
+    assert matches(condition("duration", "at_least", 100))
+    assert matches(condition("E164", "starts_with", "+380"))
+    assert not matches(condition("duration", "at_least", 100), {"duration": 5})
+
+
+def test_an_empty_filter_passes_everything() -> None:
+    assert matches({})
+    assert matches({}, {})
+    assert compile_filter({}).is_empty
+    assert compile_filter({}).explain(CALL) == []
+
+
+def test_all_needs_every_condition_and_any_needs_one() -> None:
+    true, false = condition("is_proper", "exists"), condition("missing", "exists")
+    assert matches({"all": [true, true]})
+    assert not matches({"all": [true, false]})
+    assert matches({"any": [false, true]})
+    assert not matches({"any": [false, false]})
+    assert matches({"all": [true, {"any": [false, {"all": [true]}]}]})
+    assert not matches({"any": [false, {"all": [true, {"any": [false]}]}]})
+
+
+def test_a_refused_event_names_the_conditions_that_refused_it() -> None:
+    tree = {
+        "all": [
+            condition("disposition", "equals", "ANSWERED"),
+            {
+                "any": [
+                    condition("department", "equals", "Support"),
+                    condition("duration_seconds", "at_least", 600),
+                ]
+            },
+            condition("recording_url", "exists"),
+        ]
+    }
+    refusals = compile_filter(tree).explain(CALL)
+    assert [(r.path, r.variable, r.actual) for r in refusals] == [
+        (("all", 1, "any", 0), "department", "Відділ продажу"),
+        (("all", 1, "any", 1), "duration_seconds", 138),
+        (("all", 2), "recording_url", None),
+    ]
+    assert [str(refusal) for refusal in refusals] == [
+        "department equals “Support”: the event has “Відділ продажу”.",
+        "duration_seconds is at least “600”: the event has “138”.",
+        "recording_url has a value: the event has no value.",
+    ]
+
+
+def test_a_group_that_passes_refuses_nothing() -> None:
+    tree = {
+        "any": [condition("disposition", "equals", "BUSY"), condition("is_proper", "exists")],
+    }
+    assert compile_filter(tree).explain(CALL) == []
+
+
+def test_a_long_value_is_shown_short() -> None:
+    (refusal,) = compile_filter(condition("x", "equals", "y")).explain({"x": "z" * 5000})
+    assert len(str(refusal)) < 200
+
+
+def nested(levels: int) -> dict[str, Any]:
+    tree: dict[str, Any] = condition("x", "exists")
+    for _level in range(levels):
+        tree = {"all": [tree]}
+    return tree
+
+
+@pytest.mark.parametrize(
+    ("tree", "path"),
+    [
+        (None, ()),
+        ([], ()),
+        ("true", ()),
+        ({"all": []}, ("all",)),
+        ({"any": {}}, ("any",)),
+        ({"all": [{}]}, ("all", 0, "variable")),
+        ({"all": [3]}, ("all", 0)),
+        ({"all": [condition("a", "exists")], "any": []}, ()),
+        ({"none": []}, ()),
+        (condition("a", "exists") | {"more": 1}, ()),
+        (condition("", "exists"), ("variable",)),
+        (condition("x" * 1001, "exists"), ("variable",)),
+        ({"variable": 3, "operator": "exists"}, ("variable",)),
+        (condition("a", "matches", ".*"), ("operator",)),
+        ({"variable": "a"}, ("operator",)),
+        ({"variable": "a", "operator": ["equals"]}, ("operator",)),
+        (condition("a", "equals"), ("value",)),
+        (condition("a", "equals", ""), ("value",)),
+        (condition("a", "equals", []), ("value",)),
+        (condition("a", "equals", float("nan")), ("value",)),
+        (condition("a", "contains", {}), ("value",)),
+        (condition("a", "starts_with", "x" * 1001), ("value",)),
+        (condition("a", "one_of", "abc"), ("value",)),
+        (condition("a", "one_of", []), ("value",)),
+        (condition("a", "one_of", ["a", {}]), ("value", 1)),
+        (condition("a", "one_of", ["a"] * 1001), ("value",)),
+        (condition("a", "at_least", "soon"), ("value",)),
+        (condition("a", "at_least", True), ("value",)),
+        (condition("a", "at_least", "nan"), ("value",)),
+        (condition("a", "at_least", float("inf")), ("value",)),
+        (condition("a", "at_least", "1_000"), ("value",)),
+        ({"any": [{"all": [condition("b", "")]}]}, ("any", 0, "all", 0, "operator")),
+    ],
+)
+def test_a_wrong_filter_is_refused_at_the_part_that_is_wrong(
+    tree: object, path: tuple[object, ...]
+) -> None:
+    with pytest.raises(InvalidFilter) as raised:
+        validate(tree)
+    assert raised.value.path == path
+    assert str(raised.value).endswith(".")
+
+
+def test_the_limits_are_the_documented_ones() -> None:
+    validate(nested(MAX_DEPTH))
+    with pytest.raises(InvalidFilter, match="nested"):
+        validate(nested(MAX_DEPTH + 1))
+    validate({"all": [condition("x", "exists")] * (MAX_CONDITIONS - 1)})
+    with pytest.raises(InvalidFilter, match="at most"):
+        validate({"all": [condition("x", "exists")] * MAX_CONDITIONS})
+
+
+def test_a_hostile_filter_is_refused_without_deep_recursion() -> None:
+    with pytest.raises(InvalidFilter):
+        validate(nested(900))
+
+
+def test_a_hostile_filter_matches_in_linear_time() -> None:
+    pattern = "a" * 999 + "b"
+    tree = {"any": [condition("x", "contains", pattern)] * (MAX_CONDITIONS - 1)}
+    compiled = compile_filter(tree)
+    started = time.perf_counter()
+    assert not compiled.matches({"x": "a" * 100_000})
+    assert time.perf_counter() - started < 5
+
+
+def test_patterns_are_plain_text() -> None:
+    assert matches(condition("x", "contains", ".*"), {"x": "a.*b"})
+    assert not matches(condition("x", "contains", ".*"), {"x": "ab"})
+    assert not matches(condition("x", "equals", "__import__('os')"), {"x": "os"})
+
+
+def test_every_operator_has_words() -> None:
+    assert set(OPERATOR_LABELS) == set(Operator)
+
+
+@pytest.mark.parametrize(
+    ("key", "variable", "value"),
+    [
+        ("missed", "disposition", "NO ANSWER"),
+        ("busy", "disposition", "BUSY"),
+        ("failed", "disposition", "FAILED"),
+        ("voicemail", "disposition", "VOICEMAIL"),
+        ("callback", "insertion_type", "callback"),
+    ],
+)
+def test_a_preset_lets_through_its_calls_and_no_others(key: str, variable: str, value: str) -> None:
+    (preset,) = [preset for preset in PRESETS if preset.key == key]
+    call = catalogue.sample_event("call.incoming.after")
+    assert matches(preset.tree, call | {variable: value})
+    assert not matches(preset.tree, call)
+    assert all(catalogue.is_known(event_type) for event_type in preset.event_types)
+    assert json.loads(json.dumps(preset.tree)) == preset.tree
