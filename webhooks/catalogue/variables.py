@@ -52,7 +52,7 @@ CHOICE, OBJECT = VariableType.CHOICE, VariableType.OBJECT
 
 CALLS = ("call.incoming", "call.outgoing")
 RECORDINGS = (*CALLS, "recording", "transcript")
-VISITS = (*CALLS, "form", "dialog")
+VISITS = ("call.incoming", "form", "dialog")
 
 OLDER_NAMES: Mapping[str, str] = {
     "call_id": "uniqueid",
@@ -121,7 +121,6 @@ _CALL_IDENTITY: tuple[_Row, ...] = (
 
 _CALL: tuple[_Row, ...] = (
     ("call_type", CHOICE, _("Call type"), "in"),
-    ("insertion_type", CHOICE, _("Insertion type"), "dynamic"),
     ("caller", STRING, _("Caller, raw"), "+38 (067) 123-45-67"),
     ("caller_number", STRING, _("Caller's number"), "380671234567"),
     ("caller_e164", STRING, _("Caller's number, E.164"), "+380671234567"),
@@ -141,6 +140,7 @@ _CALL: tuple[_Row, ...] = (
 )
 
 _INCOMING: tuple[_Row, ...] = (
+    ("insertion_type", CHOICE, _("Insertion type"), "dynamic"),
     ("category_number", STRING, _("Rating category"), "2"),
     ("category_mark", INTEGER, _("Mark in the category"), 5),
     ("employee_mark", INTEGER, _("Mark of the employee"), 4),
