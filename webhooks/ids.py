@@ -32,6 +32,12 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{''.join(pairs)}"
 
 
+def floor(prefix: str, unix_seconds: float) -> str:
+    """Return the smallest id that could be made at a moment; older ids sort before it."""
+    number = int(unix_seconds * 1000) << _RANDOM_BITS
+    return f"{prefix}_{''.join(_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10))}"
+
+
 def event_id() -> str:
     return new_id("evt")
 

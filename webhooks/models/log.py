@@ -87,9 +87,16 @@ class Delivery(models.Model):
     """One event for one webhook: a row of the queue and of the log."""
 
     id = models.CharField(primary_key=True, max_length=30, default=ids.delivery_id, editable=False)
-    event = models.ForeignKey(Event, on_delete=models.CASCADE, related_name="deliveries")
+    # No foreign key triggers on the hot rows: docs/decisions/0002-no-hot-foreign-keys.md.
+    event = models.ForeignKey(
+        Event, on_delete=models.CASCADE, related_name="deliveries", db_constraint=False
+    )
     webhook = models.ForeignKey(
-        Webhook, on_delete=models.CASCADE, related_name="deliveries", db_index=False
+        Webhook,
+        on_delete=models.CASCADE,
+        related_name="deliveries",
+        db_index=False,
+        db_constraint=False,
     )
     status = models.CharField(
         _("Status"), max_length=10, choices=Status.choices, default=Status.PENDING
@@ -103,6 +110,8 @@ class Delivery(models.Model):
     # Pending: when it may be sent. Sending: when the lease ends. None in every other status.
     next_attempt_at = models.DateTimeField(_("Next attempt"), null=True, blank=True)
     attempt_count = models.PositiveSmallIntegerField(_("Attempts"), default=0)
+    # Failures that count against the retry schedule; a dead process or token does not.
+    failure_count = models.PositiveSmallIntegerField(default=0)
     # How often a process died with it; after three it is parked.
     unknown_count = models.PositiveSmallIntegerField(default=0)
     # Names the claim that owns the row while it is sending.
@@ -123,7 +132,14 @@ class Delivery(models.Model):
                 condition=Q(status="pending"),
             ),
             models.Index(
-                fields=["next_attempt_at"], name="delivery_leased", condition=Q(status="sending")
+                fields=["webhook", "next_attempt_at"],
+                name="delivery_leased",
+                condition=Q(status="sending"),
+            ),
+            models.Index(
+                fields=["next_attempt_at"],
+                name="delivery_tests",
+                condition=Q(status="pending", trigger="test"),
             ),
             models.Index(
                 fields=["status", "-id"],
@@ -149,7 +165,9 @@ class Attempt(models.Model):
     """One HTTP request of a delivery, as it was sent (secrets redacted) and answered."""
 
     id = models.BigAutoField(primary_key=True)
-    delivery = models.ForeignKey(Delivery, on_delete=models.CASCADE, related_name="attempts")
+    delivery = models.ForeignKey(
+        Delivery, on_delete=models.CASCADE, related_name="attempts", db_constraint=False
+    )
     number = models.PositiveSmallIntegerField()
     started_at = models.DateTimeField()
     dns_ms = models.FloatField(null=True, blank=True)

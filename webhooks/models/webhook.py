@@ -150,12 +150,10 @@ class Webhook(AuthorizationFields):
     def set_secret(self, field: str, value: str) -> None:
         """Set or, with an empty value, clear a secret and remember when."""
         setattr(self, field, value)
-        self.secrets_changed_at = {
-            **self.secrets_changed_at,
-            field: timezone.now().isoformat(),
-        }
+        changed = {**self.secrets_changed_at, field: timezone.now().isoformat()}
         if not value:
-            del self.secrets_changed_at[field]
+            del changed[field]
+        self.secrets_changed_at = changed
 
     def has_secret(self, field: str) -> bool:
         secret = self._meta.get_field(field)

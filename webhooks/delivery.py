@@ -1,0 +1,398 @@
+"""One delivery in three steps with frozen values between them: plan, prepare, judge.
+
+`Plan` is everything about a webhook that does not change from delivery to delivery, decrypted
+once; `prepare` makes the request of one claimed row; `judge` classifies the answer and `next_step`
+says what follows. Nothing here touches the network or the database.
+"""
+
+import base64
+import datetime as dt
+import email.utils
+import json
+import random
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from webhooks import payloads, signing
+from webhooks.models import HoldReason, Outcome, Status, Trigger, Webhook
+from webhooks.network import Target, parse_url
+from webhooks.queue import Claimed, Result
+from webhooks.secrets import MASK
+
+USER_AGENT = "Webhooks/2.0"
+
+# Standard Webhooks: at once, then 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h, 24 h. Quick
+# at first for a restart, then long enough to outlast a weekend; 10 attempts in 3 days and 4 hours.
+RETRY_SCHEDULE_SECONDS = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
+# A receiver that refuses (most 4xx) rarely changes its mind: three retries, 35 minutes.
+SHORT_LEASH_STEPS = 3
+# Spreads retries of a recovered receiver.
+JITTER = 0.2
+
+# Outcomes that are tried again by the whole schedule; the others have the short leash.
+_FULL_SCHEDULE = frozenset(
+    {
+        Outcome.SERVER_ERROR,
+        Outcome.THROTTLED,
+        Outcome.TIMEOUT,
+        Outcome.NETWORK,
+        Outcome.TLS,
+        Outcome.PROTOCOL,
+    }
+)
+STORED_BODY_BYTES = 20_000
+_MAX_HEADERS_STORED = 16_384
+# C0 and C1 controls (but tab and newline) and bidi marks are stored as escapes.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
+
+
+class Authorization(Protocol):
+    """Edits a request so that the receiver accepts it; the one seam for every kind."""
+
+    def header(self) -> str | None:
+        """Return the value of the Authorization header."""
+
+    def logged_header(self) -> str | None:
+        """Return the same value with the secret masked."""
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return every spelling of the secret that an answer might echo."""
+
+
+class NoAuthorization:
+    def header(self) -> None:
+        return None
+
+    def logged_header(self) -> None:
+        return None
+
+    def secrets(self) -> tuple[str, ...]:
+        return ()
+
+
+class BasicAuthorization:
+    """RFC 7617 with UTF-8."""
+
+    def __init__(self, login: str, password: str) -> None:
+        self._password = password
+        self._credentials = base64.b64encode(f"{login}:{password}".encode()).decode()
+
+    def header(self) -> str:
+        return f"Basic {self._credentials}"
+
+    def logged_header(self) -> str:
+        return f"Basic {MASK}"
+
+    def secrets(self) -> tuple[str, ...]:
+        return (self._credentials, self._password)
+
+
+class BearerAuthorization:
+    """RFC 6750, with the prefix a provider asks for; an empty prefix sends the bare token."""
+
+    def __init__(self, token: str, prefix: str = "Bearer") -> None:
+        self._token = token
+        self._prefix = f"{prefix} " if prefix else ""
+
+    def header(self) -> str:
+        return f"{self._prefix}{self._token}"
+
+    def logged_header(self) -> str:
+        return f"{self._prefix}{MASK}"
+
+    def secrets(self) -> tuple[str, ...]:
+        return (self._token,)
+
+
+class Plan(NamedTuple):
+    """A webhook as the engine sends it. Holds decrypted secrets: never logged, never stored."""
+
+    webhook_id: int
+    version: int
+    token_version: int
+    target: Target
+    method: str
+    timeout_seconds: int
+    # Header lines of every request, and the same with secrets masked.
+    headers: tuple[str, ...]
+    logged_headers: str
+    signing_keys: tuple[bytes, ...]
+    # Byte strings to mask wherever an answer echoes them.
+    secrets: tuple[bytes, ...]
+    # None: the body is the event document as it is.
+    render: Callable[[bytes, int], payloads.Rendered] | None
+    schedule_seconds: tuple[int, ...]
+    can_refresh_token: bool
+    expired_status_codes: frozenset[int]
+
+
+class Request(NamedTuple):
+    """One request ready for the wire."""
+
+    claim: Claimed
+    plan: Plan
+    url: str
+    headers: list[str]
+    body: bytes
+    started_at: dt.datetime
+    logged_headers: str
+
+
+class Answer(NamedTuple):
+    """What came back, or why nothing did. Times are in milliseconds."""
+
+    error: Outcome | None
+    message: str
+    status_code: int
+    headers: bytes
+    body: bytes
+    size: int
+    address: str
+    dns_ms: float | None
+    connect_ms: float | None
+    tls_ms: float | None
+    first_byte_ms: float | None
+    total_ms: float | None
+
+
+class Step(NamedTuple):
+    status: Status
+    delay_seconds: float | None
+    hold_reason: str
+    counts: bool
+
+
+def read_headers(stored: str) -> list[tuple[str, str, bool]]:
+    """Return (name, value, is secret) of a webhook's custom headers."""
+    rows = json.loads(stored) if stored else []
+    return [(row["name"], row["value"], bool(row.get("secret", True))) for row in rows]
+
+
+def make_plan(webhook: Webhook, authorization: Authorization, *, token_version: int = 0) -> Plan:
+    """Decrypt and precompute; raise SecretUnreadable or UnsafeURL."""
+    target = parse_url(webhook.url)
+    custom = read_headers(webhook.headers_json)
+    lines = ["Expect:", "Accept: */*", f"User-Agent: {USER_AGENT}"]
+    logged = [f"Host: {host_header(target)}", *lines[1:]]
+    for name, value, is_secret in custom:
+        lines.append(f"{name}: {value}" if value else f"{name};")
+        logged.append(f"{name}: {MASK if is_secret else value}")
+    if (header := authorization.header()) is not None:
+        lines.append(f"Authorization: {header}")
+        logged.append(f"Authorization: {authorization.logged_header()}")
+    render = None if payloads.renders_verbatim(webhook) else _renderer(webhook)
+    if render is None:
+        lines.append("Content-Type: application/json")
+        logged.append("Content-Type: application/json")
+    hidden = [*authorization.secrets(), *(value for _, value, is_secret in custom if is_secret)]
+    return Plan(
+        webhook_id=webhook.pk,
+        version=webhook.version,
+        token_version=token_version,
+        target=target,
+        method=webhook.method,
+        timeout_seconds=webhook.timeout_seconds,
+        headers=tuple(lines),
+        logged_headers="\n".join(logged),
+        signing_keys=_signing_keys(webhook),
+        secrets=tuple(value.encode() for value in hidden if len(value) > 3),
+        render=render,
+        schedule_seconds=tuple(webhook.retry_schedule_seconds) or RETRY_SCHEDULE_SECONDS,
+        can_refresh_token=token_version > 0,
+        expired_status_codes=frozenset(webhook.expired_status_codes or [401]),
+    )
+
+
+def host_header(target: Target) -> str:
+    """Return `Host` as libcurl will send it: without the scheme's default port."""
+    return target.origin.partition("://")[2]
+
+
+def _signing_keys(webhook: Webhook) -> tuple[bytes, ...]:
+    keys = [signing.secret_key(webhook.signing_secret)]
+    until = webhook.previous_signing_secret_until
+    if until and until > dt.datetime.now(dt.UTC) and webhook.previous_signing_secret:
+        keys.append(signing.secret_key(webhook.previous_signing_secret))
+    return tuple(keys)
+
+
+def _renderer(webhook: Webhook) -> Callable[[bytes, int], payloads.Rendered]:
+    def render(document: bytes, attempt: int) -> payloads.Rendered:
+        return payloads.render(
+            document,
+            method=webhook.method,
+            url=url,
+            body_format=webhook.body_format,
+            date_format=webhook.date_format,
+            time_zone=webhook.time_zone,
+            uses_older_names=webhook.uses_older_names,
+            attempt=attempt,
+        )
+
+    url = parse_url(webhook.url).url
+    return render
+
+
+def prepare(claim: Claimed, plan: Plan, now: float) -> Request:
+    """Make the request of one claimed row; `now` is Unix time in seconds."""
+    url, body, content_type = plan.target.url, claim.payload, None
+    if plan.render is not None:
+        rendered = plan.render(claim.payload, claim.number)
+        url, body, content_type = rendered.url, rendered.body, rendered.content_type
+    timestamp = int(now)
+    signed = signing.signature(plan.signing_keys, claim.event_id, timestamp, body)
+    own = [
+        f"webhook-id: {claim.event_id}",
+        f"webhook-timestamp: {timestamp}",
+        f"webhook-signature: {signed}",
+    ]
+    if content_type:
+        own.append(f"Content-Type: {content_type}")
+    return Request(
+        claim=claim,
+        plan=plan,
+        url=url,
+        headers=[*plan.headers, *own],
+        body=body,
+        started_at=dt.datetime.fromtimestamp(now, dt.UTC),
+        logged_headers=f"{plan.logged_headers}\n{chr(10).join(own)}",
+    )
+
+
+def judge(answer: Answer) -> Outcome:
+    """Put an answer into exactly one class."""
+    if answer.error is not None:
+        return answer.error
+    code = answer.status_code
+    if 200 <= code < 300:
+        return Outcome.SUCCEEDED
+    if 300 <= code < 400:
+        return Outcome.REDIRECT
+    if code in (408, 425, 429):
+        return Outcome.THROTTLED
+    if code == 410:
+        return Outcome.GONE
+    if code in (401, 403, 407):
+        return Outcome.UNAUTHORIZED
+    if 400 <= code < 500:
+        return Outcome.REFUSED
+    if 500 <= code < 600:
+        return Outcome.SERVER_ERROR
+    return Outcome.PROTOCOL
+
+
+_SENTENCES = {
+    Outcome.SERVER_ERROR: "The receiver failed with {code}.",
+    Outcome.THROTTLED: "The receiver asked to wait ({code}).",
+    Outcome.UNAUTHORIZED: "The receiver refused the authorization ({code}).",
+    Outcome.REFUSED: "The receiver refused the request with {code}.",
+    Outcome.REDIRECT: "The receiver redirected ({code}); redirects are not followed. "
+    "Enter the final address as the URL.",
+    Outcome.GONE: "The receiver is gone for good (410), so the webhook is paused.",
+    Outcome.PROTOCOL: "The receiver answered with the status {code}, which ends no request.",
+}
+
+
+def explain(outcome: Outcome, answer: Answer) -> str:
+    """Return one sentence for the log; empty for a success."""
+    if answer.message:
+        return answer.message[:500]
+    return _SENTENCES.get(outcome, "").format(code=answer.status_code)
+
+
+def next_step(outcome: Outcome, claim: Claimed, plan: Plan, *, retry_after: float | None) -> Step:
+    """Say what follows: done, another try, or given up."""
+    if outcome is Outcome.SUCCEEDED:
+        return Step(Status.SUCCEEDED, None, "", False)
+    if claim.trigger == Trigger.TEST:
+        return Step(Status.FAILED, None, "", True)
+    if outcome is Outcome.GONE:
+        return Step(Status.HELD, None, HoldReason.PAUSED, True)
+    schedule: Sequence[int] = plan.schedule_seconds
+    if outcome not in _FULL_SCHEDULE:
+        schedule = schedule[:SHORT_LEASH_STEPS]
+    step = claim.failure_count
+    if step >= len(schedule):
+        return Step(Status.FAILED, None, "", True)
+    delay = float(schedule[step])
+    if retry_after is not None:
+        # Never sooner than our own step, never later than the one after it.
+        latest = schedule[step + 1] if step + 1 < len(schedule) else 2 * delay
+        delay = min(max(retry_after, delay), max(latest, delay))
+    else:
+        delay *= random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
+    return Step(Status.PENDING, delay, "", True)
+
+
+_RETRY_AFTER = re.compile(rb"^retry-after:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
+
+
+def retry_after_seconds(headers: bytes, now: float) -> float | None:
+    """Return the wait a receiver asks for (RFC 9110 section 10.2.3), or None if unreadable."""
+    found = _RETRY_AFTER.search(headers)
+    if not found:
+        return None
+    text = found[1].strip()
+    if text.isdigit():
+        return float(int(text[:12]))
+    try:
+        moment = email.utils.parsedate_to_datetime(text.decode("latin-1"))
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=dt.UTC)
+    return max(0.0, moment.timestamp() - now)
+
+
+def result(request: Request, answer: Answer, outcome: Outcome, step: Step) -> Result:
+    """Make the row of the log and the delivery's next status from what happened."""
+    claim, plan = request.claim, request.plan
+    status_code = answer.status_code or None
+    headers, body = answer.headers[:_MAX_HEADERS_STORED], answer.body[:STORED_BODY_BYTES]
+    for secret in plan.secrets:
+        if secret in headers:
+            headers = headers.replace(secret, MASK.encode())
+        if secret in body:
+            body = body.replace(secret, MASK.encode())
+    attempt = (
+        claim.id,
+        claim.number,
+        request.started_at,
+        answer.dns_ms,
+        answer.connect_ms,
+        answer.tls_ms,
+        answer.first_byte_ms,
+        answer.total_ms,
+        answer.address,
+        f"{plan.method} {request.url}"[:4096],
+        request.logged_headers,
+        request.body if plan.render is not None else None,
+        status_code,
+        printable(headers.decode("latin-1").replace("\r\n", "\n").rstrip()),
+        body,
+        answer.size,
+        outcome.value,
+        printable(explain(outcome, answer)),
+    )
+    return Result(
+        delivery_id=claim.id,
+        webhook_id=claim.webhook_id,
+        number=claim.number,
+        status=step.status.value,
+        delay_seconds=step.delay_seconds,
+        hold_reason=step.hold_reason,
+        outcome=outcome.value,
+        status_code=status_code,
+        counts=step.counts,
+        attempt=attempt,
+    )
+
+
+def printable(text: str) -> str:
+    """Replace what a database or a terminal chokes on by visible escapes."""
+    if text.isascii() and text.isprintable():
+        return text
+    return _UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]):02x}", text)

@@ -1,0 +1,193 @@
+"""Plans of webhooks, made in the background and kept until something they hold changes.
+
+A plan needs the database, decryption and sometimes a token refresh over the network; none of that
+may stop the engine. So a webhook whose plan is not ready is simply not claimed yet. Knows nothing
+of claiming or sending.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from django.db import Error as DatabaseError
+from django.db import connection
+from django.utils import timezone
+
+from webhooks import oauth
+from webhooks.delivery import (
+    Authorization,
+    BasicAuthorization,
+    BearerAuthorization,
+    NoAuthorization,
+    Plan,
+    make_plan,
+)
+from webhooks.models import AuthorizationType, Webhook
+from webhooks.network import UnsafeURL
+from webhooks.queue import Candidate
+from webhooks.secrets import SecretUnreadable
+
+logger = logging.getLogger(__name__)
+
+_THREADS = 4
+# A wrong encryption key or a lost database is looked at again after so long.
+_RETRY_SECONDS = 10.0
+# A token that was refreshed because of a 401 and is refused again is not refreshed sooner.
+_REFUSED_SECONDS = 300.0
+
+
+class Entry(NamedTuple):
+    """What is known of one webhook; exactly one of `plan` and `problem` is set."""
+
+    version: int
+    token_version: int
+    plan: Plan | None
+    problem: str
+    # Set when deliveries wait for a person and not for time.
+    hold_reason: str
+    # Monotonic seconds: when to make it anew although nothing changed.
+    expires: float
+
+
+class Plans:
+    """A cache of entries by webhook, filled by a few threads."""
+
+    def __init__(self, on_ready: Callable[[], None]) -> None:
+        self._entries: dict[int, Entry] = {}
+        self._in_progress: set[int] = set()
+        # Webhook id -> token version that the receiver refused.
+        self._refused: dict[int, int] = {}
+        # Webhook id -> (when a refusal last led to a refresh, version it led to, proven).
+        self._forced_at: dict[int, float] = {}
+        self._on_ready = on_ready
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="plans")
+
+    def get(self, candidate: Candidate) -> Entry | None:
+        """Return a fresh entry, or None while it is being made."""
+        webhook_id = candidate.webhook_id
+        entry = self._entries.get(webhook_id)
+        if (
+            entry is not None
+            and entry.version == candidate.version
+            and entry.token_version == candidate.token_version
+            and time.monotonic() < entry.expires
+        ):
+            return entry
+        if webhook_id not in self._in_progress:
+            self._in_progress.add(webhook_id)
+            self._pool.submit(self._make, candidate)
+        return None
+
+    def token_refused(self, plan: Plan) -> bool:
+        """Note that the receiver refused a token; return whether a new one will be fetched."""
+        now = time.monotonic()
+        webhook_id = plan.webhook_id
+        if self._refused.get(webhook_id) == plan.token_version:
+            return True
+        entry = self._entries.get(webhook_id)
+        if entry is not None and entry.token_version > plan.token_version:
+            return True
+        if now - self._forced_at.get(webhook_id, float("-inf")) < _REFUSED_SECONDS:
+            return False
+        self._forced_at[webhook_id] = now
+        self._refused[webhook_id] = plan.token_version
+        self._entries.pop(webhook_id, None)
+        return True
+
+    def token_worked(self, webhook_id: int) -> None:
+        self._forced_at.pop(webhook_id, None)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _make(self, candidate: Candidate) -> None:
+        try:
+            self._entries[candidate.webhook_id] = self._entry(candidate)
+        except DatabaseError as error:
+            logger.warning("plan_delayed webhook=%d error=%s", candidate.webhook_id, error)
+            time.sleep(0.2)
+        except Exception:
+            logger.exception("plan_failed webhook=%d", candidate.webhook_id)
+            self._entries[candidate.webhook_id] = _unavailable(
+                candidate, "The webhook's settings could not be read."
+            )
+        finally:
+            connection.close()
+            self._in_progress.discard(candidate.webhook_id)
+            self._on_ready()
+
+    def _entry(self, candidate: Candidate) -> Entry:
+        webhook = Webhook.objects.get(pk=candidate.webhook_id)
+        token_version = candidate.token_version
+        expires = float("inf")
+        authorization: Authorization = NoAuthorization()
+        try:
+            if webhook.authorization_type == AuthorizationType.BASIC:
+                authorization = BasicAuthorization(webhook.basic_login, webhook.basic_password)
+            elif webhook.authorization_type == AuthorizationType.OAUTH2:
+                token = self._token(webhook)
+                token_version = token.version
+                expires = _expires(token)
+                authorization = BearerAuthorization(token.access_token, webhook.header_prefix)
+            plan = make_plan(
+                webhook,
+                authorization,
+                token_version=token_version
+                if webhook.authorization_type == AuthorizationType.OAUTH2
+                else 0,
+            )
+        except oauth.TokenUnavailable as error:
+            return _token_unavailable(candidate, error)
+        except (SecretUnreadable, UnsafeURL) as error:
+            logger.error("plan_unavailable webhook=%d reason=%s", webhook.pk, error)
+            return _unavailable(candidate, str(error))
+        # The previous signing secret ends by itself.
+        if until := webhook.previous_signing_secret_until:
+            left = (until - timezone.now()).total_seconds()
+            if left > 0:
+                expires = min(expires, time.monotonic() + left)
+        return Entry(webhook.version, token_version, plan, "", "", expires)
+
+    def _token(self, webhook: Webhook) -> oauth.UsableToken:
+        refused = self._refused.get(webhook.pk)
+        if refused is None:
+            return oauth.usable_token(webhook.pk)
+        token = oauth.refresh(webhook, dead_version=refused)
+        self._refused.pop(webhook.pk, None)
+        return token
+
+
+def _expires(token: oauth.UsableToken) -> float:
+    """Return when, on the monotonic clock, to ask the vault again: it refreshes in time."""
+    if token.expires_at is None:
+        return float("inf")
+    return time.monotonic() + max(
+        1.0, (token.expires_at - timezone.now()).total_seconds() - oauth.refresh_margin(token)
+    )
+
+
+def _unavailable(candidate: Candidate, problem: str) -> Entry:
+    return Entry(
+        candidate.version,
+        candidate.token_version,
+        None,
+        problem,
+        "",
+        time.monotonic() + _RETRY_SECONDS,
+    )
+
+
+def _token_unavailable(candidate: Candidate, error: oauth.TokenUnavailable) -> Entry:
+    wait = _RETRY_SECONDS
+    if error.retry_at is not None:
+        wait = min(max((error.retry_at - timezone.now()).total_seconds(), 0.5), 300.0)
+    return Entry(
+        candidate.version,
+        candidate.token_version,
+        None,
+        error.message,
+        error.hold_reason or "",
+        time.monotonic() + wait,
+    )

@@ -1,0 +1,129 @@
+"""Values between the queue and its callers. Named tuples: thousands are made each second."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+# The order in which `Result.attempt` gives its values.
+ATTEMPT_COLUMNS = (
+    "delivery_id",
+    "number",
+    "started_at",
+    "dns_ms",
+    "connect_ms",
+    "tls_ms",
+    "first_byte_ms",
+    "total_ms",
+    "remote_address",
+    "request_line",
+    "request_headers",
+    "request_body",
+    "status_code",
+    "response_headers",
+    "response_body",
+    "response_size",
+    "outcome",
+    "error",
+)
+
+# A row that was in flight when so many processes died is parked.
+MAX_UNKNOWN = 3
+# From so many on it is claimed alone, so that a poison row harms no other.
+QUARANTINE_FROM = 2
+
+
+# The log's sentence for an attempt whose process died.
+DIED = "The process that was sending this died, so it is not known whether the receiver got it."
+
+
+class NewEventRow(NamedTuple):
+    """An event to insert, in the order of its columns."""
+
+    id: str
+    type: str
+    payload: bytes
+    occurred_at: datetime
+    filtered_count: int
+    idempotency_key: str | None
+    fingerprint: str
+    source: str
+    call_id: str
+
+
+class NewDelivery(NamedTuple):
+    """A delivery to insert; due at once unless it is held."""
+
+    id: str
+    event_id: str
+    webhook_id: int
+    status: str
+    trigger: str
+    hold_reason: str
+
+
+class Candidate(NamedTuple):
+    """A webhook with rows that are due now."""
+
+    webhook_id: int
+    version: int
+    # 0 while there is no token.
+    token_version: int
+    is_active: bool
+    # Has a rate limit, a concurrency limit or ordered delivery.
+    is_paced: bool
+
+
+class Want(NamedTuple):
+    """How many rows of a webhook the engine can take."""
+
+    webhook_id: int
+    quota: int
+
+
+class Claimed(NamedTuple):
+    """A row that is now `sending` and belongs to this engine until its lease ends."""
+
+    id: str
+    webhook_id: int
+    event_id: str
+    # The number of this attempt, from 1; together with the lease it names the claim.
+    number: int
+    failure_count: int
+    trigger: str
+    # The event document, frozen UTF-8 JSON.
+    payload: bytes
+
+
+class Result(NamedTuple):
+    """What one attempt came to, and the delivery's next status."""
+
+    delivery_id: str
+    webhook_id: int
+    number: int
+    status: str
+    # Seconds until the next attempt; None unless `status` is pending.
+    delay_seconds: float | None
+    hold_reason: str
+    outcome: str
+    status_code: int | None
+    # Whether it uses up a step of the retry schedule.
+    counts: bool
+    # One row in the order of ATTEMPT_COLUMNS.
+    attempt: tuple[object, ...]
+
+
+class StateChange(NamedTuple):
+    """What the last attempts say about a webhook's health."""
+
+    webhook_id: int
+    succeeded: bool
+    status_code: int | None
+    error: str
+
+
+class Expired(NamedTuple):
+    """A row whose lease ended without a record: its process died."""
+
+    id: str
+    webhook_id: int
+    number: int
+    status: str

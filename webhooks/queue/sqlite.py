@@ -1,0 +1,377 @@
+"""The queue on SQLite: the same functions under its one-writer lock.
+
+BEGIN IMMEDIATE takes the lock at the start of each transaction (settings.DATABASES), so a
+conditional UPDATE decides ownership as SKIP LOCKED does elsewhere. One machine holds the file, so
+the process clock is the database's clock.
+"""
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import connection, transaction
+from django.utils import timezone
+
+from webhooks.queue.rows import (
+    ATTEMPT_COLUMNS,
+    DIED,
+    MAX_UNKNOWN,
+    QUARANTINE_FROM,
+    Candidate,
+    Claimed,
+    Expired,
+    NewDelivery,
+    NewEventRow,
+    Result,
+    StateChange,
+    Want,
+)
+
+# A loose index scan: one probe per webhook that has pending rows, however many rows it has.
+_CANDIDATES = """
+WITH RECURSIVE waiting(webhook_id) AS (
+  SELECT min(webhook_id) FROM webhooks_delivery WHERE status = 'pending'
+  UNION ALL
+  SELECT (SELECT min(d.webhook_id) FROM webhooks_delivery d
+          WHERE d.status = 'pending' AND d.webhook_id > waiting.webhook_id)
+  FROM waiting WHERE waiting.webhook_id IS NOT NULL
+)
+SELECT w.id, w.version, COALESCE(t.version, 0), w.is_active AND w.deleted_at IS NULL,
+  w.rate_limit IS NOT NULL OR w.concurrency_limit IS NOT NULL OR w.is_ordered
+FROM waiting
+JOIN webhooks_webhook w ON w.id = waiting.webhook_id
+LEFT JOIN webhooks_oauthtoken t ON t.webhook_id = w.id
+WHERE EXISTS (SELECT 1 FROM webhooks_delivery d WHERE d.status = 'pending'
+  AND d.webhook_id = w.id AND d.next_attempt_at <= %s)
+"""
+
+_DUE = f"""
+SELECT id FROM webhooks_delivery
+WHERE status = 'pending' AND webhook_id = %s AND next_attempt_at <= %s
+  AND unknown_count < {QUARANTINE_FROM}
+ORDER BY next_attempt_at, id LIMIT %s
+"""
+
+_DUE_TESTS = """
+SELECT id FROM webhooks_delivery
+WHERE status = 'pending' AND "trigger" = 'test' AND webhook_id IN ({ids}) AND next_attempt_at <= %s
+ORDER BY next_attempt_at LIMIT %s
+"""
+
+_DUE_QUARANTINED = f"""
+SELECT id FROM webhooks_delivery
+WHERE status = 'pending' AND webhook_id IN ({{ids}}) AND next_attempt_at <= %s
+  AND unknown_count >= {QUARANTINE_FROM}
+ORDER BY next_attempt_at, id LIMIT 1
+"""
+
+# The oldest open row is the head; a head that is sent or waits for a retry blocks the rest.
+_DUE_HEAD = """
+SELECT id FROM webhooks_delivery
+WHERE id = (SELECT min(id) FROM webhooks_delivery
+            WHERE status IN ('pending', 'sending') AND webhook_id = %s)
+  AND status = 'pending' AND next_attempt_at <= %s
+LIMIT %s
+"""
+
+_TAKE = """
+UPDATE webhooks_delivery
+SET status = 'sending', lease = %s, next_attempt_at = %s, attempt_count = attempt_count + 1
+WHERE status = 'pending' AND id IN ({ids})
+RETURNING id, webhook_id, event_id, attempt_count, failure_count, "trigger"
+"""
+
+_PACING = """
+SELECT w.rate_limit, w.rate_limit_seconds, w.concurrency_limit, w.is_ordered, s.next_send_at,
+  (SELECT count(*) FROM webhooks_delivery d WHERE d.status = 'sending' AND d.webhook_id = w.id)
+FROM webhooks_webhook w LEFT JOIN webhooks_webhookstate s ON s.webhook_id = w.id WHERE w.id = %s
+"""
+
+_FINISH = """
+UPDATE webhooks_delivery
+SET status = %s, outcome = %s, status_code = %s, hold_reason = %s, lease = '',
+    failure_count = failure_count + %s, next_attempt_at = %s, finished_at = %s
+WHERE id = %s AND status = 'sending' AND lease = %s AND attempt_count = %s
+"""
+
+_INSERT_ATTEMPT = (
+    f"INSERT INTO webhooks_attempt ({', '.join(ATTEMPT_COLUMNS)}) "
+    f"VALUES ({', '.join(['%s'] * len(ATTEMPT_COLUMNS))})"
+)
+
+_EXPIRE = f"""
+UPDATE webhooks_delivery
+SET unknown_count = unknown_count + 1, lease = '', outcome = 'unknown', status_code = NULL,
+    status = CASE WHEN unknown_count + 1 >= {MAX_UNKNOWN} THEN 'parked' ELSE 'pending' END,
+    next_attempt_at = CASE WHEN unknown_count + 1 < {MAX_UNKNOWN} THEN %s END
+WHERE id IN (SELECT id FROM webhooks_delivery WHERE status = 'sending' AND next_attempt_at <= %s
+             ORDER BY next_attempt_at LIMIT %s)
+RETURNING id, webhook_id, attempt_count, status
+"""
+
+_HOLD = """
+UPDATE webhooks_delivery SET status = 'held', hold_reason = %s, next_attempt_at = NULL
+WHERE id IN (SELECT id FROM webhooks_delivery WHERE status = 'pending' AND webhook_id = %s
+             AND "trigger" <> 'test' ORDER BY next_attempt_at LIMIT %s)
+"""
+
+_HAND_BACK = """
+UPDATE webhooks_delivery
+SET status = 'pending', lease = '', attempt_count = attempt_count - 1, next_attempt_at = %s
+WHERE id = %s AND status = 'sending' AND lease = %s AND attempt_count = %s
+"""
+
+_STATE = """
+INSERT INTO webhooks_webhookstate
+  (webhook_id, last_attempt_at, last_success_at, failing_since_at, last_status_code, last_error)
+VALUES (%s, %s, %s, %s, %s, %s)
+ON CONFLICT (webhook_id) DO UPDATE SET
+  last_attempt_at = excluded.last_attempt_at,
+  last_success_at = COALESCE(excluded.last_success_at, last_success_at),
+  failing_since_at = CASE WHEN excluded.last_success_at IS NULL
+    THEN COALESCE(failing_since_at, excluded.failing_since_at) END,
+  last_status_code = excluded.last_status_code,
+  last_error = excluded.last_error
+RETURNING webhook_id, failing_since_at
+"""
+
+
+def _stored(moment: dt.datetime | None) -> Any:
+    return connection.ops.adapt_datetimefield_value(moment) if moment else None
+
+
+def _now(seconds: float = 0.0) -> Any:
+    return _stored(timezone.now() + dt.timedelta(seconds=seconds))
+
+
+def _read(text: str | None) -> dt.datetime | None:
+    return dt.datetime.fromisoformat(text).replace(tzinfo=dt.UTC) if text else None
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join(["%s"] * len(values))
+
+
+_INSERT_EVENT = """
+INSERT INTO webhooks_event (id, type, payload, occurred_at, filtered_count, idempotency_key,
+                            fingerprint, source, call_id, created_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+"""
+
+_INSERT_DELIVERY = """
+INSERT INTO webhooks_delivery (id, event_id, webhook_id, status, "trigger", hold_reason,
+    next_attempt_at, attempt_count, failure_count, unknown_count, lease, outcome, created_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, 0, 0, 0, '', '', %s)
+"""
+
+
+def enqueue(events: Sequence[NewEventRow], deliveries: Sequence[NewDelivery]) -> None:
+    """Insert events and their deliveries in the caller's transaction, due at once."""
+    now = _now()
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            _INSERT_EVENT,
+            [[*row._replace(occurred_at=_stored(row.occurred_at)), now] for row in events],
+        )
+        cursor.executemany(
+            _INSERT_DELIVERY,
+            [[*row, None if row.status == "held" else now, now] for row in deliveries],
+        )
+
+
+def prepare_session() -> None:
+    """Nothing to pin: the planner reads no statistics here."""
+
+
+def reset_session() -> None:
+    """Nothing was pinned."""
+
+
+def clock() -> float:
+    """Return the database's Unix time in seconds."""
+    return timezone.now().timestamp()
+
+
+def candidates() -> list[Candidate]:
+    with connection.cursor() as cursor:
+        cursor.execute(_CANDIDATES, [_now()])
+        return [
+            Candidate(row[0], row[1], row[2], bool(row[3]), bool(row[4]))
+            for row in cursor.fetchall()
+        ]
+
+
+def _take(cursor: Any, ids: list[str], lease: str, lease_seconds: float) -> list[Claimed]:
+    if not ids:
+        return []
+    cursor.execute(_TAKE.format(ids=_marks(ids)), [lease, _now(lease_seconds), *ids])
+    rows = cursor.fetchall()
+    events = list({row[2] for row in rows})
+    cursor.execute(
+        f"SELECT id, payload FROM webhooks_event WHERE id IN ({_marks(events)})",
+        events,
+    )
+    payloads = {event_id: bytes(payload) for event_id, payload in cursor.fetchall()}
+    order = {delivery_id: index for index, delivery_id in enumerate(ids)}
+    rows.sort(key=lambda row: order[row[0]])
+    return [Claimed(*row, payloads[row[2]]) for row in rows]
+
+
+def _ids(cursor: Any, sql: str, parameters: Sequence[object]) -> list[str]:
+    cursor.execute(sql, parameters)
+    return [row[0] for row in cursor.fetchall()]
+
+
+def claim(wants: Sequence[Want], *, lease: str, lease_seconds: float) -> list[Claimed]:
+    """Take due rows of several webhooks, each up to its quota, oldest first."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        now = _now()
+        ids = [
+            delivery_id
+            for want in wants
+            for delivery_id in _ids(cursor, _DUE, [want.webhook_id, now, want.quota])
+        ]
+        return _take(cursor, ids, lease, lease_seconds)
+
+
+def claim_tests(
+    webhook_ids: list[int], *, limit: int, lease: str, lease_seconds: float
+) -> list[Claimed]:
+    """Take test deliveries, which pass every limit."""
+    if not webhook_ids:
+        return []
+    with transaction.atomic(), connection.cursor() as cursor:
+        sql = _DUE_TESTS.format(ids=_marks(webhook_ids))
+        ids = _ids(cursor, sql, [*webhook_ids, _now(), limit])
+        return _take(cursor, ids, lease, lease_seconds)
+
+
+def claim_quarantined(webhook_ids: list[int], *, lease: str, lease_seconds: float) -> list[Claimed]:
+    """Take one row that was in flight at several crashes."""
+    if not webhook_ids:
+        return []
+    with transaction.atomic(), connection.cursor() as cursor:
+        sql = _DUE_QUARANTINED.format(ids=_marks(webhook_ids))
+        return _take(cursor, _ids(cursor, sql, [*webhook_ids, _now()]), lease, lease_seconds)
+
+
+def claim_paced(webhook_id: int, *, quota: int, lease: str, lease_seconds: float) -> list[Claimed]:
+    """Take rows of a webhook with a limit or an order."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(_PACING, [webhook_id])
+        rate, per_seconds, concurrency, is_ordered, next_send_at, sending = cursor.fetchone()
+        now = timezone.now()
+        start = max(_read(next_send_at) or now, now)
+        if concurrency is not None:
+            quota = min(quota, concurrency - sending)
+        spacing = per_seconds / rate if rate else 0.0
+        if rate:
+            # GCRA with a burst of one second's worth (at least one request).
+            burst_seconds = max(spacing, min(1.0, per_seconds))
+            ahead_seconds = (start - now).total_seconds()
+            quota = min(quota, int((burst_seconds - ahead_seconds) / spacing + 1e-9))
+        if quota <= 0:
+            return []
+        sql = _DUE_HEAD if is_ordered else _DUE
+        ids = _ids(cursor, sql, [webhook_id, _stored(now), quota])
+        claimed = _take(cursor, ids, lease, lease_seconds)
+        if rate and claimed:
+            upto = start + dt.timedelta(seconds=spacing * len(claimed))
+            cursor.execute(
+                "INSERT INTO webhooks_webhookstate (webhook_id, next_send_at, last_error) "
+                "VALUES (%s, %s, '') ON CONFLICT (webhook_id) "
+                "DO UPDATE SET next_send_at = excluded.next_send_at",
+                [webhook_id, _stored(upto)],
+            )
+        return claimed
+
+
+def record(results: Sequence[Result], *, lease: str, is_repeat: bool = False) -> int:
+    """Write attempts and deliveries in one transaction; return how many deliveries were ours.
+
+    A delivery whose lease was lost keeps what its new owner wrote. `is_repeat` changes nothing
+    here: a commit on SQLite fails or succeeds with the call.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        ours = 0
+        now = timezone.now()
+        for result in results:
+            due = result.delay_seconds
+            cursor.execute(
+                _FINISH,
+                [
+                    result.status,
+                    result.outcome,
+                    result.status_code,
+                    result.hold_reason,
+                    int(result.counts),
+                    None if due is None else _stored(now + dt.timedelta(seconds=due)),
+                    _stored(now) if result.status in ("succeeded", "failed") else None,
+                    result.delivery_id,
+                    lease,
+                    result.number,
+                ],
+            )
+            ours += cursor.rowcount
+        cursor.executemany(_INSERT_ATTEMPT, [_attempt(result.attempt) for result in results])
+        return ours
+
+
+def _attempt(values: tuple[object, ...]) -> list[object]:
+    return [_stored(value) if isinstance(value, dt.datetime) else value for value in values]
+
+
+def write_states(changes: Sequence[StateChange]) -> list[tuple[int, float | None]]:
+    """Note the health of webhooks; return (webhook id, seconds it has been failing or None)."""
+    failing: list[tuple[int, float | None]] = []
+    with transaction.atomic(), connection.cursor() as cursor:
+        now = timezone.now()
+        for change in changes:
+            stored = _stored(now)
+            cursor.execute(
+                _STATE,
+                [
+                    change.webhook_id,
+                    stored,
+                    stored if change.succeeded else None,
+                    None if change.succeeded else stored,
+                    change.status_code,
+                    change.error,
+                ],
+            )
+            webhook_id, since = cursor.fetchone()
+            began = _read(since)
+            failing.append((webhook_id, (now - began).total_seconds() if began else None))
+    return failing
+
+
+def expire(limit: int = 500) -> list[Expired]:
+    """Take back rows whose lease ended: pending again, or parked after too many."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        now = timezone.now()
+        cursor.execute(_EXPIRE, [_stored(now), _stored(now), limit])
+        expired = [Expired(*row) for row in cursor.fetchall()]
+        nothing = [None] * 5
+        cursor.executemany(
+            _INSERT_ATTEMPT,
+            [
+                [row.id, row.number, _stored(now), *nothing, "", "", "", None, None, "", b"", 0]
+                + ["unknown", DIED]
+                for row in expired
+            ],
+        )
+        return expired
+
+
+def hold(webhook_id: int, reason: str, limit: int = 1000) -> int:
+    """Hold waiting deliveries of a webhook, except tests; return how many (at most `limit`)."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(_HOLD, [reason, webhook_id, limit])
+        return int(cursor.rowcount)
+
+
+def hand_back(claims: Sequence[Claimed], *, lease: str, delay_seconds: float = 0.0) -> None:
+    """Return rows that were claimed and not sent, as if they had never been claimed."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        due = _now(delay_seconds)
+        cursor.executemany(_HAND_BACK, [(due, row.id, lease, row.number) for row in claims])

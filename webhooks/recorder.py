@@ -1,0 +1,125 @@
+"""What became of deliveries, on its way into the database: batches of results, health of webhooks.
+
+Owns when a batch is written and how a row that the database refuses is still kept. Knows neither
+requests nor receivers.
+"""
+
+import datetime as dt
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from types import ModuleType
+
+from django.conf import settings
+from django.db import DataError
+from django.utils import timezone
+
+from webhooks.models import Outcome, PauseReason, Webhook
+from webhooks.models.webhook import bump_version
+from webhooks.queue import ATTEMPT_COLUMNS, Result, StateChange
+
+logger = logging.getLogger(__name__)
+
+# Results are written when so many wait, or when the oldest waited so long. What a crash can
+# send twice is one such batch and what was in flight.
+RECORD_ROWS = 500
+RECORD_SECONDS = 0.01
+# How often the health of one webhook is written while it does not change.
+_STATE_SECONDS = 2.0
+# The texts of an attempt that came from outside, and what replaces them when refused.
+_FOREIGN = {"request_headers": "", "response_headers": "", "response_body": b"", "error": ""}
+
+
+class Recorder:
+    """Collects results and writes them; all calls come from the keeper's thread."""
+
+    def __init__(self, queue: ModuleType, lease: str) -> None:
+        self._queue = queue
+        self._lease = lease
+        self.waiting: deque[Result] = deque()
+        self._oldest_at = 0.0
+        # The batch whose commit may or may not have happened.
+        self._tried: list[Result] = []
+        self._states: dict[int, StateChange] = {}
+        # Webhook id -> (last written state was a success, when to write again).
+        self._written: dict[int, tuple[bool, float]] = {}
+
+    def add(self, result: Result, sentence: str) -> None:
+        if not self.waiting:
+            self._oldest_at = time.monotonic()
+        self.waiting.append(result)
+        succeeded = result.outcome == Outcome.SUCCEEDED
+        self._states[result.webhook_id] = StateChange(
+            result.webhook_id, succeeded, result.status_code, sentence
+        )
+
+    def batch(self, now: float) -> list[Result]:
+        """Return the results that are due to be written, at most RECORD_ROWS."""
+        if self._tried:
+            return self._tried
+        if len(self.waiting) < RECORD_ROWS and now - self._oldest_at < RECORD_SECONDS:
+            return []
+        return [self.waiting[index] for index in range(min(len(self.waiting), RECORD_ROWS))]
+
+    def write(self, batch: Sequence[Result]) -> int:
+        """Write a batch; return how many deliveries were still ours. Raises database errors."""
+        is_repeat = bool(self._tried)
+        self._tried = list(batch)
+        try:
+            ours: int = self._queue.record(batch, lease=self._lease, is_repeat=is_repeat)
+        except (DataError, ValueError):
+            ours = self._write_singly(batch)
+        self._tried = []
+        for _ in batch:
+            self.waiting.popleft()
+        self._oldest_at = time.monotonic()
+        if ours < len(batch):
+            logger.warning("leases_lost rows=%d", len(batch) - ours)
+        return ours
+
+    def _write_singly(self, batch: Sequence[Result]) -> int:
+        """Write row by row; a row that is refused is written without what came from outside."""
+        ours = 0
+        for row in batch:
+            try:
+                ours += self._queue.record([row], lease=self._lease, is_repeat=True)
+            except (DataError, ValueError) as error:
+                logger.error("attempt_refused delivery=%s error=%s", row.delivery_id, error)
+                values = dict(zip(ATTEMPT_COLUMNS, row.attempt, strict=True)) | _FOREIGN
+                bare = row._replace(attempt=tuple(values.values()))
+                ours += self._queue.record([bare], lease=self._lease, is_repeat=True)
+        return ours
+
+    def due_states(self, now: float) -> list[StateChange]:
+        """Return the webhooks whose health changed or was not written for a while."""
+        due = []
+        for webhook_id, change in self._states.items():
+            succeeded, again_at = self._written.get(webhook_id, (not change.succeeded, 0.0))
+            if now >= again_at or succeeded != change.succeeded:
+                due.append(change)
+        return due
+
+    def write_states(self, changes: Sequence[StateChange]) -> None:
+        """Write the health of webhooks and pause those that failed for too long."""
+        if not changes:
+            return
+        failing = self._queue.write_states(changes)
+        limit = settings.WEBHOOKS_PAUSE_AFTER_DAYS * 86400
+        if dead := [webhook for webhook, seconds in failing if seconds and seconds >= limit]:
+            pause(dead, PauseReason.FAILING)
+        again_at = time.monotonic() + _STATE_SECONDS
+        for change in changes:
+            self._states.pop(change.webhook_id, None)
+            self._written[change.webhook_id] = (change.succeeded, again_at)
+
+
+def pause(webhook_ids: Sequence[int], reason: PauseReason) -> int:
+    """Pause active webhooks; the engine holds their deliveries when it next looks."""
+    now: dt.datetime = timezone.now()
+    paused = Webhook.objects.filter(pk__in=webhook_ids, is_active=True).update(
+        is_active=False, pause_reason=reason, paused_at=now, **bump_version()
+    )
+    if paused:
+        logger.warning("webhooks_paused ids=%s reason=%s", list(webhook_ids), reason)
+    return paused

@@ -1,0 +1,448 @@
+"""Sends prepared requests: one plain loop over libcurl's multi interface, in one thread.
+
+Owns the connections, how many requests each webhook has in flight, and when a dead receiver is
+left alone. Takes `Request` values and gives `Answer` values; knows neither the database nor what
+an outcome leads to. Every address goes through the guard in `webhooks.network`.
+
+A receiver starts with a few requests in flight; each success allows one more, each network
+failure halves that, and after several in a row the lane is closed for a while and then probed
+with one request. So receivers that never answer take next to nothing from the others.
+"""
+
+import logging
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pycurl
+
+from webhooks import network
+from webhooks.delivery import Answer, Request
+from webhooks.models import Outcome
+
+logger = logging.getLogger(__name__)
+
+# Requests in flight with which a receiver that we know nothing about starts.
+_FIRST_LIMIT = 8
+# Network failures in a row that close a lane, and the first and longest closure.
+_BREAKER_FAILURES = 5
+_BREAKER_SECONDS = (1.0, 60.0)
+_MAX_BODY_BYTES = 65_536
+_MAX_HEADER_BYTES = 65_536
+_MAX_INTERIM_ANSWERS = 16
+# libcurl keeps so many idle connections beside those in use.
+_IDLE_CONNECTIONS = 256
+_CONNECT_TIMEOUT_SECONDS = 10
+_NOBODY_ANSWERED = frozenset({Outcome.TIMEOUT, Outcome.NETWORK, Outcome.TLS})
+_LONGEST_WAIT_SECONDS = 1.0
+
+_TLS_ERRORS = frozenset(
+    {
+        pycurl.E_SSL_CONNECT_ERROR,
+        pycurl.E_PEER_FAILED_VERIFICATION,
+        pycurl.E_SSL_CERTPROBLEM,
+        pycurl.E_SSL_CIPHER,
+        pycurl.E_SSL_ISSUER_ERROR,
+        pycurl.E_SSL_CACERT_BADFILE,
+        pycurl.E_SSL_INVALIDCERTSTATUS,
+    }
+)
+_PROTOCOL_ERRORS = frozenset(
+    {
+        pycurl.E_UNSUPPORTED_PROTOCOL,
+        pycurl.E_WEIRD_SERVER_REPLY,
+        pycurl.E_PARTIAL_FILE,
+        pycurl.E_TOO_LARGE,
+        pycurl.E_BAD_CONTENT_ENCODING,
+    }
+)
+
+
+class Lane:
+    """How one webhook is doing. The sender writes all but `claimed`, which is the keeper's."""
+
+    __slots__ = (
+        "claimed", "failures", "in_flight", "is_queued", "limit", "most", "open_until", "waiting",
+    )  # fmt: skip
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.limit = min(_FIRST_LIMIT, most)
+        self.in_flight = 0
+        self.failures = 0
+        self.open_until = 0.0
+        self.waiting: deque[tuple[Request, float]] = deque()
+        self.is_queued = False
+        # Rows of this webhook that are claimed and not yet recorded.
+        self.claimed = 0
+
+    def quota(self, now: float) -> int:
+        """Return how many more rows may be claimed for this webhook."""
+        if self.failures >= _BREAKER_FAILURES:
+            return 0 if now < self.open_until else max(0, 1 - self.claimed)
+        # While it answers, enough waits in memory to span one claim.
+        ahead = self.limit if self.failures else 8 * self.limit
+        return max(0, ahead - self.claimed)
+
+    def note(self, outcome: Outcome | None, now: float) -> None:
+        if outcome not in _NOBODY_ANSWERED:
+            self.failures = 0
+            self.limit = min(self.most, self.limit + 1)
+            return
+        self.failures += 1
+        self.limit = max(1, self.limit // 2)
+        if self.failures >= _BREAKER_FAILURES:
+            shortest, longest = _BREAKER_SECONDS
+            doubled = shortest * 2.0 ** min(self.failures - _BREAKER_FAILURES, 10)
+            self.open_until = now + min(longest, doubled)
+
+
+class _Slot:
+    """One easy handle and the buffers of the request it is working on."""
+
+    __slots__ = (
+        "body", "body_size", "curl", "header_lines", "header_size", "interim", "lane", "problem",
+        "request",
+    )  # fmt: skip
+
+    def __init__(self, opener: Callable[..., Any]) -> None:
+        self.curl = pycurl.Curl()
+        network.configure_curl(self.curl, opener)
+        self.curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
+        self.curl.setopt(pycurl.CONNECTTIMEOUT, _CONNECT_TIMEOUT_SECONDS)
+        self.curl.setopt(pycurl.HEADERFUNCTION, self.take_header)
+        self.curl.setopt(pycurl.WRITEFUNCTION, self.take_body)
+        self.request: Request | None = None
+        self.lane: Lane | None = None
+        self.clear()
+
+    def clear(self) -> None:
+        self.header_lines: list[bytes] = []
+        self.header_size = 0
+        self.interim = 0
+        self.body: list[bytes] = []
+        self.body_size = 0
+        self.problem = ""
+
+    def take_header(self, line: bytes) -> int | None:
+        self.header_size += len(line)
+        if line.startswith(b"HTTP/"):
+            self.interim += 1
+            self.header_lines.clear()
+        if self.header_size > _MAX_HEADER_BYTES or self.interim > _MAX_INTERIM_ANSWERS:
+            self.problem = "The receiver sent more than 64 KiB of headers."
+            return -1
+        self.header_lines.append(line)
+        return None
+
+    def take_body(self, chunk: bytes) -> int | None:
+        self.body_size += len(chunk)
+        if self.body_size > _MAX_BODY_BYTES:
+            # What was read is kept; the status decides.
+            self.body.append(chunk)
+            return -1
+        self.body.append(chunk)
+        return None
+
+    def load(self, request: Request, lane: Lane) -> None:
+        """Set what differs from the request this handle sent before."""
+        curl, before = self.curl, self.request
+        if before is None or before.plan is not request.plan:
+            _set_method(curl, request.plan.method)
+            curl.setopt(pycurl.TIMEOUT_MS, request.plan.timeout_seconds * 1000)
+            curl.setopt(pycurl.URL, request.url)
+        elif before.url != request.url:
+            curl.setopt(pycurl.URL, request.url)
+        curl.setopt(pycurl.HTTPHEADER, request.headers)
+        if request.plan.method != "GET":
+            curl.setopt(pycurl.POSTFIELDS, request.body)
+        self.request, self.lane = request, lane
+
+
+def _set_method(curl: pycurl.Curl, method: str) -> None:
+    if method == "GET":
+        curl.unsetopt(pycurl.CUSTOMREQUEST)
+        curl.setopt(pycurl.HTTPGET, 1)
+    else:
+        curl.setopt(pycurl.POST, 1)
+        curl.setopt(pycurl.CUSTOMREQUEST, method)
+
+
+class Sender:
+    """The loop. `submit` and `answers` are safe from another thread; the rest is its own."""
+
+    def __init__(
+        self,
+        *,
+        policy: network.Policy,
+        max_in_flight: int,
+        max_per_webhook: int,
+        on_answer: Callable[[], None],
+    ) -> None:
+        self.lanes: dict[int, Lane] = {}
+        self.answers: deque[tuple[Request, Answer]] = deque()
+        # Requests that were not sent because their lease was nearly over.
+        self.unsent: deque[Request] = deque()
+        self._max_in_flight = max_in_flight
+        self._max_per_webhook = max_per_webhook
+        self._on_answer = on_answer
+        self._opener = network.open_socket(policy)
+        self._arrived: deque[tuple[Request, float]] = deque()
+        self._pins: deque[list[str]] = deque()
+        # Lanes that wait only because everything is busy, in turn.
+        self._queued: deque[Lane] = deque()
+        self._idle: list[_Slot] = []
+        self._in_flight = 0
+        self._is_stopping = False
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._is_asleep = False
+        self._wake_at: float | None = None
+        self._slots: dict[Any, _Slot] = {}
+        self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
+
+    def lane(self, webhook_id: int) -> Lane:
+        lane = self.lanes.get(webhook_id)
+        if lane is None:
+            lane = self.lanes[webhook_id] = Lane(self._max_per_webhook)
+        return lane
+
+    @property
+    def in_flight(self) -> int:
+        return self._in_flight
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def submit(self, requests: Iterable[Request], *, lease_ends: float) -> None:
+        """Queue requests; `lease_ends` is on the monotonic clock, in seconds."""
+        self._arrived.extend((request, lease_ends) for request in requests)
+        self._wake()
+
+    def pin(self, entries: list[str]) -> None:
+        """Tell libcurl the checked addresses of a host, before its next connection."""
+        self._pins.append(entries)
+        self._wake()
+
+    def stop(self) -> None:
+        """Send nothing more, finish what is in flight, and end the thread."""
+        self._is_stopping = True
+        self._wake()
+        self._thread.join()
+
+    def _wake(self) -> None:
+        if self._is_asleep:
+            self._is_asleep = False
+            os.write(self._wake_write, b"w")
+
+    # The loop's own thread from here on.
+
+    def _run(self) -> None:
+        self._multi = pycurl.CurlMulti()
+        self._epoll = select.epoll()
+        self._epoll.register(self._wake_read, select.EPOLLIN)
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
+        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
+        self._multi.setopt(pycurl.M_MAXCONNECTS, self._max_in_flight + _IDLE_CONNECTIONS)
+        try:
+            while not self._is_stopping or self._in_flight:
+                self._turn()
+        finally:
+            self._close()
+
+    def _turn(self) -> None:
+        self._take_arrived()
+        for fd, events in self._poll():
+            if fd == self._wake_read:
+                os.read(self._wake_read, 4096)
+                continue
+            flags = 0
+            if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
+                flags |= pycurl.CSELECT_IN
+            if events & (select.EPOLLOUT | select.EPOLLERR):
+                flags |= pycurl.CSELECT_OUT
+            self._multi.socket_action(fd, flags)
+        if self._wake_at is not None and time.monotonic() >= self._wake_at:
+            self._wake_at = None
+            self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+        self._collect()
+
+    def _poll(self) -> list[tuple[int, int]]:
+        wait = _LONGEST_WAIT_SECONDS
+        if self._wake_at is not None:
+            wait = min(wait, max(0.0, self._wake_at - time.monotonic()))
+        self._is_asleep = True
+        if self._arrived or self._pins:
+            wait = 0.0
+        events = self._epoll.poll(wait)
+        self._is_asleep = False
+        return events
+
+    def _watch(self, what: int, fd: int, _multi: object, is_known: object) -> None:
+        if what == pycurl.POLL_REMOVE:
+            try:
+                self._epoll.unregister(fd)
+            except (OSError, ValueError):
+                logger.debug("socket_gone fd=%d", fd)
+            return
+        events = 0
+        if what & pycurl.POLL_IN:
+            events |= select.EPOLLIN
+        if what & pycurl.POLL_OUT:
+            events |= select.EPOLLOUT
+        try:
+            self._epoll.modify(fd, events)
+        except FileNotFoundError:
+            self._epoll.register(fd, events)
+
+    def _set_timer(self, timeout_ms: int) -> None:
+        self._wake_at = None if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
+
+    def _take_arrived(self) -> None:
+        while self._arrived:
+            item = self._arrived.popleft()
+            lane = self.lane(item[0].plan.webhook_id)
+            if self._has_room(lane):
+                self._begin(*item, lane)
+            else:
+                lane.waiting.append(item)
+                self._queue(lane)
+        while self._queued and self._in_flight < self._max_in_flight:
+            lane = self._queued.popleft()
+            lane.is_queued = False
+            if lane.waiting and lane.in_flight < lane.limit:
+                self._begin(*lane.waiting.popleft(), lane)
+                self._queue(lane)
+
+    def _has_room(self, lane: Lane) -> bool:
+        return (
+            not lane.waiting
+            and lane.in_flight < lane.limit
+            and self._in_flight < self._max_in_flight
+        )
+
+    def _queue(self, lane: Lane) -> None:
+        """Put a lane with waiting requests in turn; a full lane comes back when one ends."""
+        if lane.waiting and not lane.is_queued and lane.in_flight < lane.limit:
+            lane.is_queued = True
+            self._queued.append(lane)
+
+    def _begin(self, request: Request, lease_ends: float, lane: Lane) -> None:
+        if self._is_stopping or time.monotonic() + request.plan.timeout_seconds > lease_ends:
+            self.unsent.append(request)
+            self._on_answer()
+            return
+        slot = self._idle.pop() if self._idle else _Slot(self._opener)
+        slot.load(request, lane)
+        if self._pins:
+            self._set_pins(slot)
+        lane.in_flight += 1
+        self._in_flight += 1
+        self._slots[slot.curl] = slot
+        self._multi.add_handle(slot.curl)
+
+    def _set_pins(self, slot: _Slot) -> None:
+        entries: list[str] = []
+        while self._pins:
+            entries.extend(self._pins.popleft())
+        slot.curl.setopt(pycurl.RESOLVE, entries)
+
+    def _collect(self) -> None:
+        more = 1
+        while more:
+            more, succeeded, failed = self._multi.info_read(256)
+            for curl in succeeded:
+                self._end(curl, 0, "")
+            for curl, code, message in failed:
+                self._end(curl, code, message)
+
+    def _end(self, curl: pycurl.Curl, code: int, message: str) -> None:
+        slot = self._slots.pop(curl)
+        self._multi.remove_handle(curl)
+        request, lane = slot.request, slot.lane
+        assert request is not None
+        assert lane is not None
+        answer = self._answer(slot, code, message)
+        slot.clear()
+        self._idle.append(slot)
+        lane.in_flight -= 1
+        self._in_flight -= 1
+        lane.note(answer.error, time.monotonic())
+        self.answers.append((request, answer))
+        self._on_answer()
+        self._queue(lane)
+
+    def _answer(self, slot: _Slot, code: int, message: str) -> Answer:
+        curl = slot.curl
+        status = curl.getinfo(pycurl.RESPONSE_CODE)
+        address = curl.getinfo(pycurl.PRIMARY_IP)
+        error, sentence = (None, "") if code == 0 else self._explain(slot, code, message, status)
+        names, connected, secured, first, total = (
+            curl.getinfo(pycurl.NAMELOOKUP_TIME),
+            curl.getinfo(pycurl.CONNECT_TIME),
+            curl.getinfo(pycurl.APPCONNECT_TIME),
+            curl.getinfo(pycurl.STARTTRANSFER_TIME),
+            curl.getinfo(pycurl.TOTAL_TIME),
+        )
+        # A reused connection reports neither look-up nor connect.
+        return Answer(
+            error=error,
+            message=sentence,
+            status_code=status,
+            headers=b"".join(slot.header_lines),
+            body=slot.body[0] if len(slot.body) == 1 else b"".join(slot.body),
+            size=slot.body_size,
+            address=address,
+            dns_ms=None if not connected else names * 1000,
+            connect_ms=None if not connected else (connected - names) * 1000,
+            tls_ms=None if not secured else (secured - connected) * 1000,
+            first_byte_ms=first * 1000,
+            total_ms=total * 1000,
+        )
+
+    def _explain(
+        self, slot: _Slot, code: int, message: str, status: int
+    ) -> tuple[Outcome | None, str]:
+        """Turn a libcurl error into an outcome and a sentence."""
+        request = slot.request
+        assert request is not None
+        host = request.plan.target.host
+        if code == pycurl.E_WRITE_ERROR:
+            if slot.problem:
+                return Outcome.PROTOCOL, slot.problem
+            return None, ""
+        if code == pycurl.E_OPERATION_TIMEDOUT:
+            seconds = request.plan.timeout_seconds
+            if "onnect" in message or "esolv" in message:
+                return Outcome.TIMEOUT, f"No connection to {host} could be made in time."
+            return Outcome.TIMEOUT, f"The receiver did not finish its answer in {seconds} s."
+        if code in _TLS_ERRORS:
+            return Outcome.TLS, f"The TLS connection to {host} failed: {message}."
+        if code in _PROTOCOL_ERRORS:
+            return Outcome.PROTOCOL, f"The receiver's answer is broken: {message}."
+        if code == pycurl.E_COULDNT_CONNECT and (problem := self._opener.problem_for(slot.curl)):
+            return Outcome.BLOCKED, problem
+        if code == pycurl.E_COULDNT_CONNECT:
+            return Outcome.NETWORK, f"{host} refused the connection: {message}."
+        return Outcome.NETWORK, f"The connection to {host} broke: {message}."
+
+    def _close(self) -> None:
+        for request, _ in self._arrived:
+            self.unsent.append(request)
+        for lane in self.lanes.values():
+            self.unsent.extend(request for request, _ in lane.waiting)
+            lane.waiting.clear()
+        for slot in self._idle:
+            slot.curl.close()
+        self._multi.close()
+        self._epoll.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+        self._on_answer()

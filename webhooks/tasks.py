@@ -1,0 +1,57 @@
+"""Celery tasks, a few lines each. They decide nothing; they carry no data."""
+
+import logging
+import time
+
+from celery import shared_task
+from django.conf import settings
+from django.core.cache import cache
+
+from webhooks import oauth, retention, worker
+from webhooks.bell import bell
+from webhooks.engine import Engine
+
+logger = logging.getLogger(__name__)
+
+# A publisher asks Celery for a drain at most so often; the bell itself is cheap.
+_ASK_SECONDS = 1.0
+_asked_at = float("-inf")
+
+
+@shared_task
+def drain() -> int:
+    """Deliver what is due for a while; return how many requests were sent."""
+    worker.stop_on_sigterm()
+    engine = Engine(bell(), worker.is_stopping)
+    engine.run(settings.WEBHOOKS_DRAIN_SECONDS)
+    return engine.sent
+
+
+@shared_task
+def sweep() -> None:
+    """Wake a drain, in case a ring was lost, and note that the schedule is alive."""
+    cache.set("webhooks:last_sweep", time.time(), None)
+    ring()
+
+
+@shared_task
+def refresh_expiring_tokens() -> int:
+    return oauth.refresh_expiring()
+
+
+@shared_task
+def delete_old_rows() -> int:
+    return retention.delete_old_rows()
+
+
+def ring() -> None:
+    """Tell the drains that rows are due. Never raises and never waits for long."""
+    global _asked_at
+    if bell().ring() or time.monotonic() - _asked_at < _ASK_SECONDS:
+        return
+    _asked_at = time.monotonic()
+    try:
+        drain.apply_async(expires=60)
+    except Exception as error:
+        # Rows are safe in the database; a worker looks there by itself.
+        logger.warning("ring_lost error=%s", type(error).__name__)

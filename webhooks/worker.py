@@ -1,0 +1,80 @@
+"""Keeps drains running in every Celery worker, with or without beat and whatever the broker lost.
+
+A small thread in the worker's main process looks whether each slot that serves the `deliveries`
+queue has a drain, and asks for one if not. It also carries the wish to stop into pool processes,
+which Celery itself tells nothing at a warm shutdown.
+"""
+
+import logging
+import mmap
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from celery import signals
+from celery.worker import state
+from django.conf import settings
+
+logger = logging.getLogger(__name__)
+
+DRAIN = "webhooks.tasks.drain"
+QUEUE = settings.CELERY_TASK_ROUTES[DRAIN]["queue"]
+_LOOK_SECONDS = 2.0
+# One shared byte, inherited by forked pool processes: 1 means the worker is stopping.
+_stopping = mmap.mmap(-1, 1)
+_ended = threading.Event()
+
+
+def is_stopping() -> bool:
+    return _stopping[0] == 1
+
+
+def stop() -> None:
+    _stopping[0] = 1
+    _ended.set()
+
+
+def stop_on_sigterm() -> None:
+    """Let a SIGTERM to this pool process end its drain cleanly instead of in mid-send."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: stop())
+
+
+@signals.worker_init.connect
+def _begin(**_: object) -> None:
+    _stopping[0] = 0
+    _ended.clear()
+
+
+@signals.worker_ready.connect
+def _keep_drains(sender: Any, **_: object) -> None:
+    queues = sender.controller.app.amqp.queues.consume_from
+    if QUEUE in queues:
+        threading.Thread(target=_look, args=(sender.controller,), daemon=True).start()
+
+
+@signals.worker_shutting_down.connect
+def _stop(**_: object) -> None:
+    stop()
+
+
+def _look(controller: Any) -> None:
+    task = controller.app.tasks[DRAIN]
+    wait: Callable[[float], bool] = _ended.wait
+    while True:
+        try:
+            if _has_free_slot(controller) and not is_stopping():
+                task.apply_async(expires=10 * _LOOK_SECONDS)
+        except Exception as error:
+            # Without a broker the drains that run go on; the next look tries again.
+            logger.warning("drain_not_asked error=%s", type(error).__name__)
+        if wait(_LOOK_SECONDS):
+            return
+
+
+def _has_free_slot(controller: Any) -> bool:
+    """Say whether a slot of this worker serves no drain and none waits for it."""
+    own = [r for r in state.reserved_requests | state.active_requests if r.name == DRAIN]
+    slots = max(1, settings.WEBHOOKS_DRAINS_PER_WORKER or controller.concurrency)
+    return len(set(own)) < min(slots, controller.concurrency)
