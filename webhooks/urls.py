@@ -1,6 +1,25 @@
 """Addresses of the webhooks app."""
 
-from django.urls import URLPattern
+from django.urls import path
+
+from webhooks.views import authorization, form, listing, testing
 
 app_name = "webhooks"
-urlpatterns: list[URLPattern] = []
+PAGES = "integrations/webhooks/"
+urlpatterns = [
+    path(PAGES, listing.list_webhooks, name="list"),
+    path(PAGES + "new/", form.create, name="create"),
+    path(PAGES + "oauth/callback/", authorization.oauth_callback, name="oauth_callback"),
+    path(PAGES + "<int:pk>/", listing.detail, name="detail"),
+    path(PAGES + "<int:pk>/edit/", form.edit, name="edit"),
+    path(PAGES + "<int:pk>/pause/", listing.pause, name="pause"),
+    path(PAGES + "<int:pk>/resume/", listing.resume, name="resume"),
+    path(PAGES + "<int:pk>/duplicate/", listing.duplicate, name="duplicate"),
+    path(PAGES + "<int:pk>/delete/", listing.delete, name="delete"),
+    path(PAGES + "<int:pk>/signing-secret/rotate/", form.rotate_secret, name="rotate_secret"),
+    path(PAGES + "<int:pk>/authorize/", authorization.authorize, name="authorize"),
+    path(PAGES + "<int:pk>/token/refresh/", authorization.refresh_token, name="refresh_token"),
+    path(PAGES + "<int:pk>/token/clear/", authorization.clear_token, name="clear_token"),
+    path(PAGES + "<int:pk>/tests/", testing.send_test, name="send_test"),
+    path(PAGES + "<int:pk>/tests/<str:delivery_id>/", testing.test_result, name="test_result"),
+]

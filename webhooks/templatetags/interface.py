@@ -1,11 +1,36 @@
-"""Small parts of pages: icons, ages of times, badges, and text that is safe to look at."""
+"""Small parts of pages: icons, times, durations and badges."""
+
+from datetime import datetime
 
 from django import template
+from django.template.defaultfilters import date
 from django.templatetags.static import static
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.timesince import timesince, timeuntil
+from django.utils.translation import gettext as _
+
+from webhooks.models import Delivery, OAuthToken, Status, TokenState
 
 register = template.Library()
+
+# Status or state -> the class that colours its badge.
+_BADGES = {
+    Status.PENDING: "is-info",
+    Status.SENDING: "is-info",
+    Status.SUCCEEDED: "is-success",
+    Status.FAILED: "is-danger",
+    Status.HELD: "is-held",
+    Status.PARKED: "is-warning",
+    Status.CANCELLED: "is-neutral",
+    TokenState.NONE: "is-warning",
+    TokenState.VALID: "is-success",
+    TokenState.EXPIRING: "is-warning",
+    TokenState.REFRESHING: "is-info",
+    TokenState.NEEDS_REAUTHORIZATION: "is-danger",
+    TokenState.MISCONFIGURED: "is-danger",
+}
 
 
 @register.simple_tag
@@ -17,3 +42,70 @@ def icon(name: str, css_class: str = "") -> SafeString:
         static("icons/icons.svg"),
         name,
     )
+
+
+@register.filter
+def ago(moment: datetime | None) -> SafeString | str:
+    """Show how long ago or ahead a time is, with the exact time on hover."""
+    if moment is None:
+        return ""
+    local = timezone.localtime(moment)
+    seconds = (timezone.now() - moment).total_seconds()
+    if abs(seconds) < 60:
+        words = _("just now") if seconds >= 0 else _("in a moment")
+    elif seconds > 0:
+        words = _("%s ago") % timesince(moment, depth=1)
+    else:
+        words = _("in %s") % timeuntil(moment, depth=1)
+    exact = date(local, "Y-m-d H:i:s T")
+    return format_html(
+        '<time datetime="{}" title="{}" data-ago>{}</time>', local.isoformat(), exact, words
+    )
+
+
+@register.filter
+def exact(moment: datetime | None) -> SafeString | str:
+    """Show a time to the millisecond."""
+    if moment is None:
+        return ""
+    local = timezone.localtime(moment)
+    text = f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03d} {local:%Z}"
+    return format_html('<time class="num nowrap" datetime="{}">{}</time>', local.isoformat(), text)
+
+
+@register.filter
+def status_badge(delivery: Delivery) -> SafeString:
+    return _badge(delivery.status, delivery.get_status_display())
+
+
+@register.filter
+def token_badge(token: OAuthToken | None) -> SafeString:
+    """Show the state of a token; a webhook that never got one has no row."""
+    if not token:
+        return _badge(TokenState.NONE, str(TokenState.NONE.label))
+    return _badge(token.state, token.get_state_display())
+
+
+def _badge(state: str, label: str) -> SafeString:
+    css_class = _BADGES.get(state, "is-neutral")  # type: ignore[call-overload]
+    return format_html('<span class="badge has-dot {}">{}</span>', css_class, label)
+
+
+@register.filter
+def code_badge(status_code: int | None) -> SafeString | str:
+    """Show a response code coloured by its class."""
+    if not status_code:
+        return ""
+    css_class = {2: "is-success", 3: "is-warning", 4: "is-danger", 5: "is-danger"}.get(
+        status_code // 100, "is-neutral"
+    )
+    return format_html('<span class="badge num {}">{}</span>', css_class, status_code)
+
+
+@register.filter
+def milliseconds(value: float | None) -> str:
+    if value is None:
+        return ""
+    if value >= 1000:
+        return _("%.2f s") % (value / 1000)
+    return _("%.0f ms") % value if value >= 10 else _("%.1f ms") % value

@@ -1,0 +1,43 @@
+// Says when the form differs from what is saved, and warns before it is left.
+//   form[data-dirty="true|false"]  whether it already differs when the page comes
+//   [data-dirty-note]              shown while it differs
+//   [data-drops-note]              shown while saving would drop the access token
+"use strict";
+
+(() => {
+  const form = document.querySelector("form[data-dirty]");
+  if (!form) return;
+  const snapshot = () => JSON.stringify([...new FormData(form)].filter(([, value]) => value));
+  const origin = (text) => (URL.canParse(text) ? new URL(text).origin : text);
+  // The values a token is bound to; see webhooks.oauth.fingerprint.
+  const binding = () =>
+    JSON.stringify([
+      origin(form.elements.url.value),
+      ...["token_url", "client_id", "client_secret"].map((name) => form.elements[name].value),
+      form.elements["client_secret-clear"]?.checked,
+    ]);
+  const saved = { form: snapshot(), binding: binding() };
+  let isDirty = form.dataset.dirty === "true";
+  let isLeaving = false;
+
+  const show = () => {
+    isDirty = form.dataset.dirty === "true" || snapshot() !== saved.form;
+    for (const note of document.querySelectorAll("[data-dirty-note]")) note.hidden = !isDirty;
+    const drops = document.querySelector("[data-drops-note]");
+    if (drops) drops.hidden = binding() === saved.binding;
+  };
+
+  show();
+  form.addEventListener("input", show);
+  form.addEventListener("click", () => setTimeout(show));
+  form.addEventListener("submit", () => {
+    isLeaving = true;
+  });
+  addEventListener("pageshow", () => {
+    isLeaving = false;
+    show();
+  });
+  addEventListener("beforeunload", (event) => {
+    if (isDirty && !isLeaving) event.preventDefault();
+  });
+})();

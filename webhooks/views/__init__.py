@@ -1,0 +1,1 @@
+"""The pages. `listing`: what exists; `form`, `authorization`, `testing`: making it work."""
