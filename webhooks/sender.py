@@ -54,9 +54,11 @@ _TLS_ERRORS = frozenset(
 _PROTOCOL_ERRORS = frozenset(
     {
         pycurl.E_UNSUPPORTED_PROTOCOL,
-        pycurl.E_WEIRD_SERVER_REPLY,
+        # libcurl's CURLE_WEIRD_SERVER_REPLY, under its older name.
+        pycurl.E_FTP_WEIRD_SERVER_REPLY,
         pycurl.E_PARTIAL_FILE,
-        pycurl.E_TOO_LARGE,
+        # CURLE_TOO_LARGE has no name in pycurl.
+        100,
         pycurl.E_BAD_CONTENT_ENCODING,
     }
 )
