@@ -96,6 +96,10 @@ class SecretAttribute(DeferredAttribute):
             return value.open(cast("SecretField", self.field).place(cast(Bound, instance)))
         return value
 
+    def __set__(self, instance: models.Model, value: Any) -> None:
+        # With a setter Python asks __get__ even when the instance holds a value of that name.
+        instance.__dict__[self.field.attname] = value
+
 
 class SecretField(EncryptedTextField):  # type: ignore[misc]
     """Text that is encrypted at rest, bound to its row (`secret_binding()`) and column."""
