@@ -35,17 +35,13 @@ class EventType:
 
     @property
     def is_publishable(self) -> bool:
-        """Say whether `events.publish` takes it; the test event goes out by its button only."""
-        return self.key != TEST
+        """Say whether anyone may publish it; events about webhooks are made by the product."""
+        return self.group != "webhook"
 
     @property
     def is_subscribable(self) -> bool:
+        """Say whether a webhook can ask for it; the test event goes out by its button only."""
         return self.key != TEST
-
-    @property
-    def is_operational(self) -> bool:
-        """Say whether it is about the webhooks themselves: never taken from outside."""
-        return self.group == "webhook"
 
     def sample(self) -> dict[str, object]:
         """Return a fresh realistic payload."""

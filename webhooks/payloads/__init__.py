@@ -11,6 +11,7 @@ from webhooks.payloads.document import (
     build_document,
     instant,
     load_json,
+    shown,
 )
 from webhooks.payloads.rendering import (
     Format,
@@ -31,4 +32,5 @@ __all__ = [
     "load_json",
     "render",
     "renders_verbatim",
+    "shown",
 ]

@@ -62,7 +62,7 @@ def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) < len(pairs):
         keys = [key for key, _value in pairs]
         repeated = next(key for key in made if keys.count(key) > 1)
-        message = _("The key “%s” occurs twice in one object.") % _shown(repeated)
+        message = _("The key “%s” occurs twice in one object.") % shown(repeated)
         raise InvalidPayload(message, code="duplicate_key")
     return made
 
@@ -153,7 +153,7 @@ def _check_container(container: Any, path: Path, nodes_left: list[int]) -> None:
         for key, value in container.items():
             if not isinstance(key, str):
                 message = _("The key %(key)s %(where)s is not text.") % {
-                    "key": _shown(repr(key)),
+                    "key": shown(repr(key)),
                     "where": _where(path),
                 }
                 raise InvalidPayload(message, code="key_not_text")
@@ -212,10 +212,10 @@ def _is_encodable(text: str) -> bool:
 def _where(path: Path) -> str:
     if not path:
         return _("at the top")
-    return _("at “%s”") % _shown(".".join(str(step) for step in path))
+    return _("at “%s”") % shown(".".join(str(step) for step in path))
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
     """Return at most 100 characters that can be stored and shown anywhere."""
     return text[:100].encode(errors="backslashreplace").decode()
 
