@@ -1,0 +1,59 @@
+"""Secrets that were typed but not saved yet, kept between two requests of one form.
+
+A password never goes back into a page, so a form that is shown again would lose it. It waits in
+the session instead, sealed for this draft, webhook and field. Knows no HTTP.
+"""
+
+import secrets
+from collections.abc import MutableMapping
+from typing import Any
+
+from webhooks.secrets import Sealed, SecretUnreadable, seal
+
+_SESSION_KEY = "webhook_drafts"
+# Forms one session may have open with typed secrets; the oldest makes room.
+_MAX_DRAFTS = 8
+
+
+class Draft:
+    """The typed secrets of one form, by field name."""
+
+    def __init__(
+        self, session: MutableMapping[str, Any], *, draft_id: str = "", owner: str = "new"
+    ) -> None:
+        self._session = session
+        self._owner = owner
+        self.id = draft_id if draft_id in self._all() else secrets.token_urlsafe(12)
+
+    def get(self, field: str) -> str:
+        """Return what was typed, or an empty string."""
+        ciphertext = self._all().get(self.id, {}).get(field, "")
+        try:
+            return Sealed(ciphertext).open(self._place(field))
+        except SecretUnreadable:
+            # Sealed for another webhook's form or under a key that is gone: not typed here.
+            return ""
+
+    def keep(self, field: str, value: str) -> None:
+        """Remember what was typed; an empty value is forgotten."""
+        sealed = seal(value, self._place(field)).ciphertext
+        fields = {**self._all().get(self.id, {}), field: sealed}
+        self._store({name: kept for name, kept in fields.items() if kept})
+
+    def discard(self) -> None:
+        """Forget everything, because it was saved."""
+        if self.id in self._all():
+            self._store({})
+
+    def _place(self, field: str) -> str:
+        return f"draft.{field}:{self._owner}:{self.id}"
+
+    def _all(self) -> dict[str, dict[str, str]]:
+        drafts: dict[str, dict[str, str]] = self._session.get(_SESSION_KEY, {})
+        return drafts
+
+    def _store(self, fields: dict[str, str]) -> None:
+        drafts = {key: kept for key, kept in self._all().items() if key != self.id}
+        if fields:
+            drafts[self.id] = fields
+        self._session[_SESSION_KEY] = dict(list(drafts.items())[-_MAX_DRAFTS:])

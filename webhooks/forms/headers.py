@@ -1,0 +1,258 @@
+"""Custom headers: the rows of the form, the rules of RFC 9110, and how they are stored.
+
+`Webhook.headers_json` holds a JSON list of `{"name": ..., "value": ..., "secret": bool}`.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.forms.utils import ErrorDict
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext_lazy
+
+from webhooks.forms.drafts import Draft
+from webhooks.models import Webhook
+
+# RFC 9110 section 5.6.2.
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+# Visible ASCII, space and tab: what every receiver reads alike (RFC 9110 section 5.5).
+_VALUE = re.compile(r"[\t\x20-\x7e]*")
+_MAX_ROWS = 50
+_SPARE_ROWS = 1
+
+_BY_THE_REQUEST = _("%(name)s is set by the request itself and cannot be a custom header.")
+_BY_SIGNING = _("%(name)s carries the signature and is set for every request by itself.")
+# Names refused, each with the sentence that says what to do instead.
+RESERVED = {
+    **dict.fromkeys(
+        (
+            "host",
+            "content-length",
+            "transfer-encoding",
+            "connection",
+            "keep-alive",
+            "upgrade",
+            "te",
+            "trailer",
+            "expect",
+            "proxy-authorization",
+            "proxy-connection",
+        ),
+        _BY_THE_REQUEST,
+    ),
+    **dict.fromkeys(("webhook-id", "webhook-timestamp", "webhook-signature"), _BY_SIGNING),
+    "content-type": _("Content-Type follows from the body format. Choose the format above."),
+    "authorization": _(
+        "Authorization cannot be a custom header. Choose an authorization type below."
+    ),
+    "cookie": _(
+        "Cookie cannot be a custom header: a browser's session ends and nobody renews it. "
+        "Choose an authorization type or send a key in a header of its own."
+    ),
+}
+
+
+if TYPE_CHECKING:
+    _HeaderFormSet = forms.BaseFormSet["HeaderRow"]
+else:
+    _HeaderFormSet = forms.BaseFormSet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    name: str
+    value: str
+    is_secret: bool = False
+
+
+def stored_headers(webhook: Webhook) -> list[Header]:
+    return [
+        Header(name=row["name"], value=row["value"], is_secret=row.get("secret", False))
+        for row in json.loads(webhook.headers_json or "[]")
+    ]
+
+
+def headers_as_json(headers: list[Header]) -> str:
+    """Return what `headers_json` stores; nothing when there are no headers."""
+    if not headers:
+        return ""
+    return json.dumps(
+        [{"name": row.name, "value": row.value, "secret": row.is_secret} for row in headers]
+    )
+
+
+def check_name(name: str) -> None:
+    """Raise ValidationError with what to change unless the name can be sent."""
+    if not _TOKEN.fullmatch(name):
+        raise ValidationError(
+            _(
+                "A header name has only letters, digits and hyphens, without spaces or line "
+                "breaks, for example “X-Api-Key”."
+            ),
+            code="invalid_name",
+        )
+    if sentence := RESERVED.get(name.lower()):
+        raise ValidationError(sentence, code="reserved", params={"name": name})
+
+
+def check_value(value: str) -> None:
+    if not _VALUE.fullmatch(value):
+        raise ValidationError(
+            _(
+                "A header value is one line of plain ASCII, without line breaks or control "
+                "characters. Percent-encode other letters."
+            ),
+            code="invalid_value",
+        )
+
+
+class HeaderRow(forms.Form):
+    """One header. A blank row means nothing; a secret value is written and never shown."""
+
+    name = forms.CharField(label=_("Header name"), required=False, strip=False, max_length=200)
+    value = forms.CharField(label=_("Header value"), required=False, strip=False, max_length=8192)
+    is_secret = forms.BooleanField(label=_("Secret"), required=False)
+    is_removed = forms.BooleanField(label=_("Remove"), required=False)
+    # The stored header this row came from, so that its secret value can be kept.
+    stored_name = forms.CharField(required=False, widget=forms.HiddenInput)
+
+    use_required_attribute = False
+
+    def __init__(
+        self,
+        *args: Any,
+        draft: Draft,
+        stored: Mapping[str, Header],
+        is_checked: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._draft = draft
+        self._stored = stored
+        self._is_checked = is_checked
+        self.fields["name"].widget.attrs.update(placeholder="X-Api-Key", spellcheck="false")
+        if not self["is_secret"].value():
+            self.fields["value"].widget.attrs.update(spellcheck="false")
+            return
+        self.fields["value"].widget = forms.PasswordInput(
+            {"autocomplete": "new-password", "placeholder": self._secret_state()}
+        )
+        if self.is_bound and (typed := self["value"].data):
+            draft.keep(str(self.prefix), typed)
+            self.fields["value"].widget.attrs["placeholder"] = self._secret_state()
+
+    def full_clean(self) -> None:
+        if self._is_checked:
+            super().full_clean()
+            return
+        self._errors, self.cleaned_data = ErrorDict(), {}
+
+    def clean_name(self) -> str:
+        name: str = self.cleaned_data["name"].strip(" \t")
+        if name:
+            check_name(name)
+        return name
+
+    def clean_value(self) -> str:
+        value: str = self.cleaned_data["value"].strip(" \t")
+        check_value(value)
+        return value
+
+    def clean(self) -> dict[str, Any]:
+        row = self.cleaned_data
+        if self._errors or row["is_removed"]:
+            return row
+        if row["value"] and not row["name"]:
+            self.add_error("name", _("Give this header a name, for example “X-Api-Key”."))
+        if row["name"] and not row["value"]:
+            row["value"] = self._unseen_value()
+        return row
+
+    def header(self) -> Header | None:
+        """Return the header of a valid row, or None when it is blank or removed."""
+        row = self.cleaned_data
+        if not row.get("name") or row["is_removed"]:
+            return None
+        return Header(name=row["name"], value=row["value"], is_secret=row["is_secret"])
+
+    def _unseen_value(self) -> str:
+        """Return the secret that was typed or stored before, or explain why there is none."""
+        kept = self._kept()
+        if not kept:
+            self.add_error("value", _("Enter a value, or empty the name to leave the header out."))
+        elif not self.cleaned_data["is_secret"]:
+            self.add_error(
+                "value", _("Type the value again: a secret is not shown once it is set.")
+            )
+        return kept
+
+    def _kept(self) -> str:
+        if typed := self._draft.get(str(self.prefix)):
+            return typed
+        stored = self._stored.get((self["stored_name"].value() or "").lower())
+        return stored.value if stored and stored.is_secret else ""
+
+    def _secret_state(self) -> str:
+        if self._draft.get(str(self.prefix)):
+            return str(_("typed, not yet saved"))
+        return str(_("set; empty keeps it")) if self._kept() else ""
+
+
+class HeaderRows(_HeaderFormSet):
+    """All rows; names are unique, whatever their case."""
+
+    def clean(self) -> None:
+        seen: set[str] = set()
+        for row in self.forms:
+            header = row.header() if row.is_valid() else None
+            if header is None:
+                continue
+            if header.name.lower() in seen:
+                row.add_error("name", _("This header is there twice. Keep one of them."))
+            seen.add(header.name.lower())
+
+    def headers(self) -> list[Header]:
+        return [header for row in self.forms if (header := row.header())]
+
+
+_RowsFormSet = forms.formset_factory(
+    HeaderRow, formset=HeaderRows, extra=_SPARE_ROWS, max_num=_MAX_ROWS, validate_max=True
+)
+
+
+def header_rows(
+    webhook: Webhook, *, draft: Draft, data: Any = None, is_checked: bool = True
+) -> HeaderRows:
+    """Return the rows for what was posted, or for what is stored when nothing was."""
+    stored = stored_headers(webhook)
+    initial = [
+        {
+            "name": row.name,
+            "value": "" if row.is_secret else row.value,
+            "is_secret": row.is_secret,
+            "stored_name": row.name,
+        }
+        for row in stored
+    ]
+    is_posted = bool(data) and "headers-TOTAL_FORMS" in data
+    rows = _RowsFormSet(
+        data if is_posted else None,
+        prefix="headers",
+        initial=None if is_posted else initial,
+        form_kwargs={
+            "draft": draft,
+            "stored": {row.name.lower(): row for row in stored},
+            "is_checked": is_checked,
+        },
+        error_messages={
+            "too_many_forms": ngettext_lazy(
+                "At most %(num)d header can be set.", "At most %(num)d headers can be set.", "num"
+            )
+        },
+    )
+    return cast(HeaderRows, rows)

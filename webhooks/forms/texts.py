@@ -1,0 +1,42 @@
+"""What the form says: the sentence under each field and the one for an empty field."""
+
+from django.utils.translation import gettext_lazy as _
+
+HELP = {
+    "name": _("Shown in the list and in the log, for example “CRM: missed calls”."),
+    "url": _("Where the events are sent, for example “https://example.com/hooks/calls”."),
+    "body_format": _("GET has no body: with GET everything goes into the query string."),
+    "date_format": _("How dates are written in every event."),
+    "uses_older_names": _(
+        "For receivers built for the previous platform, which expect “billsec” instead of "
+        "“talk_seconds”."
+    ),
+    "basic_login": _("Sent with the password in the Authorization header of every request."),
+    "token_name": _("Your own word for this token, for example “CRM of the Kyiv office”."),
+    "callback_url": _("It must match the one registered with the provider, letter by letter."),
+    "auth_url": _(
+        "Where you log in and approve, for example “https://provider.example/oauth/authorize”."
+    ),
+    "token_url": _(
+        "Where the approval becomes a token, for example “https://provider.example/oauth/token”."
+    ),
+    "client_id": _("The provider showed it when you registered this site there."),
+    "scope": _("What the token may do, with spaces between, for example “read write”."),
+    "client_authentication": _("The provider's documentation says which one it expects."),
+}
+REQUIRED = {
+    "name": _("Enter a name, for example “CRM: missed calls”."),
+    "url": _(
+        "Enter the address that receives the events, for example “https://example.com/hooks/calls”."
+    ),
+    "basic_login": _("Enter the login the receiver expects."),
+    "basic_password": _("Enter the password that belongs to the login."),
+    "auth_url": _(
+        "Enter the provider's authorization address, for example "
+        "“https://provider.example/oauth/authorize”."
+    ),
+    "token_url": _(
+        "Enter the provider's token address, for example “https://provider.example/oauth/token”."
+    ),
+    "client_id": _("Enter the client ID the provider showed when you registered this site there."),
+}

@@ -1,0 +1,126 @@
+"""Get, refresh and clear access tokens, and receive the provider's answer."""
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required, permission_required
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_POST
+
+from webhooks import events, oauth
+from webhooks.models import AuthorizationType, Webhook
+from webhooks.views import editor
+
+
+@require_POST
+@never_cache
+@login_required
+@permission_required("webhooks.authorize_webhook", raise_exception=True)
+def authorize(request: HttpRequest, pk: int) -> HttpResponse:
+    """Save the form that was posted, if one was, and send the browser to the provider."""
+    webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
+    if "draft" in request.POST:
+        if not request.user.has_perm("webhooks.change_webhook"):
+            raise PermissionDenied
+        form = editor.bind_form(request, webhook)
+        if editor.is_reshaping(request) or not form.is_valid():
+            return editor.show_form(request, form)
+        webhook = form.save()
+    if webhook.authorization_type != AuthorizationType.OAUTH2:
+        sentence = _("Choose OAuth 2.0 as the authorization type to get an access token.")
+        editor.leave_failure(request, webhook, sentence)
+        return HttpResponseRedirect(editor.panel_url(webhook), status=303)
+    return editor.begin_authorization(request, webhook)
+
+
+@require_POST
+@never_cache
+@login_required
+@permission_required("webhooks.authorize_webhook", raise_exception=True)
+def refresh_token(request: HttpRequest, pk: int) -> HttpResponse:
+    webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
+    try:
+        oauth.refresh(webhook)
+    except oauth.TokenUnavailable as error:
+        editor.leave_failure(request, webhook, str(error))
+        return _answer(request, webhook)
+    events.release_held(webhook)
+    return _answer(request, webhook, success=_("The access token was refreshed."))
+
+
+@require_POST
+@never_cache
+@login_required
+@permission_required("webhooks.authorize_webhook", raise_exception=True)
+def clear_token(request: HttpRequest, pk: int) -> HttpResponse:
+    webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
+    oauth.clear_token(webhook)
+    return _answer(request, webhook, success=_("The access token was cleared."))
+
+
+@require_GET
+@never_cache
+def oauth_callback(request: HttpRequest) -> HttpResponse:
+    """Take the provider's answer and go on, at once, to a page without it in its address."""
+    if not request.user.is_authenticated:
+        # Not login_required: it would carry the code along in the address of the login page.
+        sentence = _(
+            "Your session ended while you were at the provider, so no access token was stored. "
+            "Log in and press Get new access token again."
+        )
+        messages.warning(request, sentence)
+        return _see_other(redirect("login"))
+    if not request.user.has_perm("webhooks.authorize_webhook"):
+        raise PermissionDenied
+    try:
+        webhook = oauth.finish_authorization(
+            dict(request.GET.lists()),
+            user=request.user,
+            session_key=request.session.session_key or "",
+        )
+    except oauth.AuthorizationFailed as error:
+        return _see_other(_failed(request, error))
+    released = events.release_held(webhook)
+    messages.success(request, _success(released))
+    return _see_other(HttpResponseRedirect(editor.panel_url(webhook)))
+
+
+def _failed(request: HttpRequest, error: oauth.AuthorizationFailed) -> HttpResponseRedirect:
+    if error.webhook is None:
+        messages.error(request, str(error))
+        return redirect("webhooks:list")
+    editor.leave_failure(request, error.webhook, str(error))
+    return HttpResponseRedirect(editor.panel_url(error.webhook))
+
+
+def _success(released: int) -> str:
+    stored = _("The access token was stored.")
+    if not released:
+        return stored
+    sending = ngettext(
+        "%(count)d delivery that waited for it is being sent.",
+        "%(count)d deliveries that waited for it are being sent.",
+        released,
+    )
+    return f"{stored} {sending % {'count': released}}"
+
+
+def _see_other(response: HttpResponseRedirect) -> HttpResponse:
+    """Answer 303, with headers that keep the address with the code to this browser."""
+    response.status_code = 303
+    response["Referrer-Policy"] = "no-referrer"
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def _answer(request: HttpRequest, webhook: Webhook, *, success: str = "") -> HttpResponse:
+    """Show the panel alone to htmx, and the whole page to everything else."""
+    if not request.headers.get("HX-Request"):
+        if success:
+            messages.success(request, success)
+        return HttpResponseRedirect(editor.panel_url(webhook), status=303)
+    context = {**editor.token_panel(request, webhook), "token_success": success}
+    return render(request, "webhooks/_token_panel.html", context)

@@ -1,0 +1,130 @@
+"""The page of the form: what every view that shows it puts around it.
+
+Owns the binding of the form to a request, the token panel, the signing secret that is shown once,
+and the sentence a failed authorization leaves behind.
+"""
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils import timezone
+
+from webhooks import catalogue, oauth
+from webhooks.forms import Draft, WebhookForm
+from webhooks.models import Delivery, OAuthToken, Status, TokenState, Webhook
+
+# Submit buttons that only change what the form shows.
+_RESHAPING = {"change_type", "add_header"}
+_REVEAL_KEY = "webhook_signing_secrets_to_show"
+_FAILURE_KEY = "webhook_authorization_failures"
+
+
+def is_reshaping(request: HttpRequest) -> bool:
+    """Say whether the person asked for another field set or header row, not to save."""
+    return request.POST.get("action") in _RESHAPING
+
+
+def bind_form(request: HttpRequest, webhook: Webhook) -> WebhookForm:
+    """Return the form with what was posted, or with what is stored when nothing was."""
+    draft = Draft(
+        request.session,
+        draft_id=request.POST.get("draft", ""),
+        owner=str(webhook.pk or "new"),
+    )
+    return WebhookForm(
+        _posted(request) if request.method == "POST" else None,
+        instance=webhook,
+        draft=draft,
+        is_checked=not is_reshaping(request),
+    )
+
+
+def show_form(request: HttpRequest, form: WebhookForm) -> HttpResponse:
+    webhook = form.instance
+    context: dict[str, Any] = {
+        "form": form,
+        "webhook": webhook,
+        "is_new": webhook.pk is None,
+        # Not the request's own address: it may be that of Get new access token.
+        "form_url": reverse("webhooks:edit", args=[webhook.pk])
+        if webhook.pk
+        else reverse("webhooks:create"),
+        "name": form.initial.get("name", ""),
+        "test_types": [(group.label, group.types) for group in catalogue.groups()],
+        **token_panel(request, webhook, is_oauth=form.chosen_type == "oauth2"),
+        **signing_panel(request, webhook),
+    }
+    return render(request, "webhooks/form.html", context)
+
+
+def token_panel(request: HttpRequest, webhook: Webhook, *, is_oauth: bool = True) -> dict[str, Any]:
+    """Return the panel's context; a failure left by the callback is taken and shown once."""
+    token = OAuthToken.objects.select_related("granted_by").filter(webhook_id=webhook.pk).first()
+    held = Delivery.objects.filter(webhook_id=webhook.pk, status=Status.HELD)
+    return {
+        "webhook": webhook,
+        "token": token,
+        "token_state": token.state if token else TokenState.NONE,
+        "token_failure": _take(request, _FAILURE_KEY, webhook),
+        "held_count": held.count() if webhook.pk else 0,
+        "is_oauth": is_oauth,
+        "drops_token": bool(token and token.has_access_token()),
+        "now": timezone.now(),
+    }
+
+
+def signing_panel(request: HttpRequest, webhook: Webhook) -> dict[str, Any]:
+    """Return the signing secret right after it was made, and never again."""
+    until = webhook.previous_signing_secret_until
+    return {
+        "shown_secret": webhook.signing_secret if _take(request, _REVEAL_KEY, webhook) else "",
+        "previous_secret_until": until if until and until > timezone.now() else None,
+    }
+
+
+def reveal_signing_secret(request: HttpRequest, webhook: Webhook) -> None:
+    """Let the next page of this session show the secret; the session never holds it."""
+    _leave(request, _REVEAL_KEY, webhook, "yes")
+
+
+def leave_failure(request: HttpRequest, webhook: Webhook, sentence: str) -> None:
+    """Let the next token panel of this session say why there is no token."""
+    _leave(request, _FAILURE_KEY, webhook, sentence)
+
+
+def panel_url(webhook: Webhook) -> str:
+    return reverse("webhooks:edit", args=[webhook.pk]) + "#token"
+
+
+def begin_authorization(request: HttpRequest, webhook: Webhook) -> HttpResponse:
+    """Send the browser to the provider, or back to the panel with what to change."""
+    try:
+        url = oauth.begin_authorization(
+            webhook, user=request.user, session_key=request.session.session_key or ""
+        )
+    except oauth.AuthorizationFailed as error:
+        leave_failure(request, webhook, str(error))
+        url = panel_url(webhook)
+    return HttpResponseRedirect(url, status=303)
+
+
+def _posted(request: HttpRequest) -> QueryDict:
+    data = request.POST.copy()
+    rows = data.get("headers-TOTAL_FORMS", "")
+    if data.get("action") == "add_header" and rows.isdecimal():
+        data["headers-TOTAL_FORMS"] = str(int(rows) + 1)
+    return data
+
+
+def _leave(request: HttpRequest, key: str, webhook: Webhook, value: str) -> None:
+    request.session[key] = {**request.session.get(key, {}), str(webhook.pk): value}
+
+
+def _take(request: HttpRequest, key: str, webhook: Webhook) -> str:
+    left = dict(request.session.get(key, {}))
+    value: str = left.pop(str(webhook.pk), "")
+    if value:
+        request.session[key] = left
+    return value

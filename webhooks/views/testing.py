@@ -1,0 +1,81 @@
+"""Send a test through the real delivery path and show what came of it."""
+
+from datetime import timedelta
+
+from django.contrib.auth.decorators import login_required, permission_required
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_POST, require_safe
+
+from webhooks import catalogue, events
+from webhooks.models import Attempt, Delivery, Status, Trigger, Webhook
+
+# A page asks for the result that long, then leaves it to the person.
+_PATIENCE = timedelta(seconds=15)
+_OPEN = {Status.PENDING, Status.SENDING}
+
+
+@require_POST
+@never_cache
+@login_required
+@permission_required("webhooks.test_webhook", raise_exception=True)
+def send_test(request: HttpRequest, pk: int) -> HttpResponse:
+    webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
+    event_type = request.POST.get("test_event_type") or catalogue.TEST
+    if not catalogue.is_known(event_type):
+        return HttpResponseBadRequest(_("There is no such event type."))
+    delivery = events.send_test(webhook, event_type)
+    if request.headers.get("HX-Request"):
+        return _show_panel(request, delivery)
+    return redirect("webhooks:test_result", pk, delivery.pk)
+
+
+@require_safe
+@never_cache
+@login_required
+@permission_required("webhooks.test_webhook", raise_exception=True)
+def test_result(request: HttpRequest, pk: int, delivery_id: str) -> HttpResponse:
+    """Show the result alone to htmx, and a page that reloads itself to everything else."""
+    delivery = get_object_or_404(
+        Delivery.objects.select_related("event", "webhook"),
+        pk=delivery_id,
+        webhook_id=pk,
+        webhook__deleted_at=None,
+        trigger=Trigger.TEST,
+    )
+    if request.headers.get("HX-Request"):
+        return _show_panel(request, delivery)
+    return render(request, "webhooks/form_test_result.html", _context(delivery))
+
+
+def _show_panel(request: HttpRequest, delivery: Delivery) -> HttpResponse:
+    context = _context(delivery)
+    if request.method == "GET" and context["is_asking"]:
+        # Nothing new: htmx changes nothing and asks again.
+        return HttpResponse(status=204)
+    return render(request, "webhooks/_test_result.html", context)
+
+
+def _context(delivery: Delivery) -> dict[str, object]:
+    is_open = delivery.status in _OPEN
+    attempt = delivery.attempts.last()
+    return {
+        "delivery": delivery,
+        "webhook": delivery.webhook,
+        "attempt": attempt,
+        "request_body": _request_body(delivery, attempt),
+        "is_open": is_open,
+        "is_asking": is_open and timezone.now() - delivery.created_at < _PATIENCE,
+    }
+
+
+def _request_body(delivery: Delivery, attempt: Attempt | None) -> bytes:
+    """Return what was sent: the attempt's own body, or else the event's bytes unchanged."""
+    if attempt is None:
+        return b""
+    if attempt.request_body is None:
+        return bytes(delivery.event.payload)
+    return bytes(attempt.request_body)
