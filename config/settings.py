@@ -141,6 +141,7 @@ CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 # Publishing an event never waits for a broker: the ring may be lost.
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_DB_REUSE_MAX = 1000
+CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, float]
 if REDIS_URL:
     CELERY_BROKER_TRANSPORT_OPTIONS = {
         "socket_connect_timeout": 1,
@@ -151,6 +152,15 @@ if REDIS_URL:
 else:
     # How often the one process looks for a task when none is there.
     CELERY_BROKER_TRANSPORT_OPTIONS = {"polling_interval": 0.2}
+if REDIS_URL:
+    CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": REDIS_URL,
+            "KEY_PREFIX": "webhooks",
+            "OPTIONS": {"socket_connect_timeout": 1, "socket_timeout": 2},
+        }
+    }
 CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "celerybeat-schedule")
 CELERY_BEAT_SCHEDULE = {
     "ring": {"task": "webhooks.tasks.sweep", "schedule": 10.0},

@@ -1,0 +1,74 @@
+"""What `manage.py run` puts into the environment before the settings read it.
+
+Owns the options of that command, the keys made on the first start, and the addresses that follow
+from the port. Must not import Django's models: the settings they need do not exist yet.
+"""
+
+import argparse
+import os
+import secrets
+from pathlib import Path
+
+import environ
+from cryptography.fernet import Fernet
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+LOOPBACK = "127.0.0.1"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", default=os.environ.get("HOST", LOOPBACK))
+    parser.add_argument("--port", type=int, default=os.environ.get("PORT", "8000"))
+    parser.add_argument(
+        "--sandbox",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="run the sandbox receiver and OAuth provider on the next two ports",
+    )
+
+
+def prepare(arguments: list[str]) -> None:
+    """Make the keys if there are none, and set the addresses that were not set by a person."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add_arguments(parser)
+    options, _ = parser.parse_known_args(arguments)
+    # Read here too: what a person wrote into .env goes before what is derived below.
+    if (BASE_DIR / ".env").is_file():
+        environ.Env.read_env(BASE_DIR / ".env")
+    make_keys(Path(os.environ.get("DATA_DIR", BASE_DIR / ".data")))
+    # The other threads of the one worker are for everything that is not a drain.
+    os.environ.setdefault("WEBHOOKS_DRAINS_PER_WORKER", "1")
+    os.environ.setdefault("PUBLIC_URL", f"http://{LOOPBACK}:{options.port}")
+    if options.sandbox:
+        _open_sandbox(receiver_port=options.port + 1, provider_port=options.port + 2)
+
+
+def make_keys(data_dir: Path) -> None:
+    """Write `keys.env`, readable by its owner only, unless it exists or the keys are set.
+
+    Created with its mode and its whole content at once: no other user can read it in between, and
+    a crash leaves no half of it.
+    """
+    path = data_dir / "keys.env"
+    if path.exists() or {"SECRET_KEY", "FIELD_ENCRYPTION_KEY"} <= os.environ.keys():
+        return
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    text = (
+        "# Made on the first start. Without these keys the stored secrets cannot be read again.\n"
+        f"SECRET_KEY={secrets.token_urlsafe(50)}\n"
+        f"FIELD_ENCRYPTION_KEY={Fernet.generate_key().decode()}\n"
+    )
+    unfinished = path.with_suffix(f".{os.getpid()}")
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.rename(path)
+
+
+def _open_sandbox(*, receiver_port: int, provider_port: int) -> None:
+    networks = os.environ.get("WEBHOOKS_ALLOWED_NETWORKS", "").split(",")
+    networks += [f"{LOOPBACK}/32:{port}" for port in (receiver_port, provider_port)]
+    os.environ["WEBHOOKS_ALLOWED_NETWORKS"] = ",".join(filter(None, networks))
+    os.environ.setdefault("WEBHOOKS_SANDBOX_URL", f"http://{LOOPBACK}:{receiver_port}")

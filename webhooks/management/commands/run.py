@@ -1,0 +1,174 @@
+"""`manage.py run`: the whole product in one process. See `config.environment` for its start."""
+
+import fcntl
+import os
+import secrets
+import signal
+import socket
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import FrameType
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+from django.core.wsgi import get_wsgi_application
+from django.db import DatabaseError, connection
+from waitress.server import BaseWSGIServer, MultiSocketServer, create_server
+
+from config.environment import add_arguments
+from webhooks.management import sandbox
+from webhooks.management.background import Background
+
+_ADMIN = "admin"
+_WEB_THREADS = 8
+# Pages and the event API take far less; more is refused before it is read.
+_MAX_BODY_BYTES = 8 * settings.WEBHOOKS_MAX_PAYLOAD_BYTES
+
+
+class Command(BaseCommand):
+    help = "Run web, worker and clock in one process."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        add_arguments(parser)
+
+    def handle(self, *, host: str, port: int, **options: Any) -> None:
+        signal.signal(signal.SIGTERM, _exit)
+        signal.signal(signal.SIGINT, _exit)
+        with ExitStack() as stack:
+            web, lines = self._start(stack, host=host, port=port, has_sandbox=options["sandbox"])
+            self.stdout.write("\n".join(["", *lines, ""]))
+            # Returns on SIGTERM and Ctrl-C, after the requests in hand were answered.
+            web.run()
+            signal.signal(signal.SIGTERM, _exit_at_once)
+            signal.signal(signal.SIGINT, _exit_at_once)
+            self.stdout.write("Stopping: finishing what is in flight ...")
+        self.stdout.write("Stopped. What waits is sent after the next start.")
+
+    def _start(
+        self, stack: ExitStack, *, host: str, port: int, has_sandbox: bool
+    ) -> tuple[BaseWSGIServer | MultiSocketServer, list[str]]:
+        """Start everything but the web server; return it and what people should read."""
+        settings.DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if connection.vendor == "sqlite":
+            stack.enter_context(_only_instance())
+        web = _bind(host, port)
+        stack.callback(web.close)
+        for other in (port + 1, port + 2) if has_sandbox else ():
+            _check_free(other)
+        password = _prepare_database()
+        lines = _head_lines(password)
+        if has_sandbox:
+            addresses = stack.enter_context(sandbox.running(port + 1))
+            if sandbox.prepare_webhooks(addresses):
+                lines += _sandbox_lines(addresses)
+        stack.enter_context(Background())
+        return web, lines
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+def _exit_at_once(number: int, frame: FrameType | None) -> None:
+    # Rows in flight stay leased and are sent again after the lease ends.
+    os._exit(1)
+
+
+@contextmanager
+def _only_instance() -> Iterator[None]:
+    """Hold the lock of the data directory, which ends with this process however it ends."""
+    path = settings.DATA_DIR / "run.lock"
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CommandError(
+                f"Another instance is running on the data in {settings.DATA_DIR}. Stop it, choose "
+                "another directory with DATA_DIR, or set DATABASE_URL to PostgreSQL for several."
+            ) from None
+        yield
+
+
+def _bind(host: str, port: int) -> BaseWSGIServer | MultiSocketServer:
+    proxy: dict[str, Any] = {}
+    if settings.SECURE_PROXY_SSL_HEADER:
+        proxy = {"trusted_proxy": "*", "trusted_proxy_headers": {"x-forwarded-proto"}}
+    try:
+        return create_server(
+            get_wsgi_application(),
+            host=host,
+            port=port,
+            threads=_WEB_THREADS,
+            ident=None,
+            max_request_body_size=_MAX_BODY_BYTES,
+            # select() cannot watch the descriptors that a busy drain pushes past 1,024.
+            asyncore_use_poll=True,
+            **proxy,
+        )
+    except OSError as error:
+        raise CommandError(_taken(host, port, error)) from error
+
+
+def _check_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            sentence = _taken("127.0.0.1", port, error)
+            raise CommandError(f"{sentence} The sandbox needs it; SANDBOX=0 does not.") from error
+
+
+def _taken(host: str, port: int, error: OSError) -> str:
+    return (
+        f"Cannot listen on {host} port {port}: {error.strerror}. "
+        "Stop what uses it, or choose another port: PORT=9000 make run."
+    )
+
+
+def _prepare_database() -> str:
+    """Bring the tables up to date; return the password of the first admin if one was made."""
+    try:
+        call_command("migrate", verbosity=0, interactive=False)
+    except DatabaseError as error:
+        raise CommandError(f"The database cannot be used: {error}".strip()) from error
+    users = get_user_model()._default_manager
+    if users.filter(is_superuser=True).exists():
+        return ""
+    password = secrets.token_urlsafe(12)
+    users.create_superuser(_ADMIN, password=password)
+    return password
+
+
+def _head_lines(password: str) -> list[str]:
+    lines = ["Webhooks 2.0 is running. Ctrl-C stops it.", "", f"  Open      {settings.PUBLIC_URL}/"]
+    if password:
+        lines += [f"  Login     {_ADMIN}", f"  Password  {password}"]
+        return [*lines, "", "The password is shown this once: keep it."]
+    return [
+        *lines,
+        "",
+        f"The data of the last start is kept ({_where()}), and so is the password shown then.",
+        f"Forgotten? .venv/bin/python manage.py changepassword {_ADMIN}",
+    ]
+
+
+def _where() -> str:
+    if connection.vendor == "sqlite":
+        return str(connection.settings_dict["NAME"])
+    return "the database of DATABASE_URL"
+
+
+def _sandbox_lines(addresses: sandbox.Addresses) -> list[str]:
+    return [
+        "",
+        "Two webhooks are ready to try:",
+        "  1. Sandbox: Basic authentication. Open it and press Send test.",
+        "  2. Sandbox: OAuth 2.0. Press Get new access token, log in at the provider as demo with",
+        "     the password demo, approve, then press Send test.",
+        f"  What they send arrives at {addresses.receiver}/",
+    ]

@@ -1,0 +1,169 @@
+"""The sandbox beside `manage.py run`: two child processes and two webhooks to try them with.
+
+The servers live in `tests.sandbox`, know nothing of the product and are started as commands, so
+this is also where their addresses and demo credentials meet the product's rows.
+"""
+
+import http.client
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.management.base import CommandError
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from webhooks import catalogue
+from webhooks.models import AuthorizationType, Webhook
+
+_START_SECONDS = 30
+_STOP_SECONDS = 5
+# The children get no key, database or broker of the product.
+_ENVIRONMENT = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+# Public on purpose: both servers listen on loopback only.
+_BASIC_LOGIN, _BASIC_PASSWORD = "demo-login", "demo-password"
+_CLIENT_ID, _CLIENT_SECRET = "sandbox-client", "sandbox-secret"
+_SCOPE = "events:write offline_access"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """Where the sandbox and, for its callback, the product are reached."""
+
+    receiver: str
+    provider: str
+    callback: str
+
+
+@contextmanager
+def running(port: int) -> Iterator[Addresses]:
+    """Run the receiver on `port` and the provider on the one after it, until the block ends."""
+    callback = settings.PUBLIC_URL + reverse("webhooks:oauth_callback")
+    database = settings.DATA_DIR / "sandbox-provider.sqlite3"
+    provider = ["--port", str(port + 1), "--callback", callback, "--database", str(database)]
+    with ExitStack() as stack:
+        provider_url = stack.enter_context(_child("tests.sandbox.provider", provider))
+        receiver = ["--port", str(port), "--provider", provider_url]
+        receiver_url = stack.enter_context(_child("tests.sandbox.receiver", receiver))
+        yield Addresses(receiver=receiver_url, provider=provider_url, callback=callback)
+
+
+@contextmanager
+def _child(module: str, arguments: list[str]) -> Iterator[str]:
+    """Start one server and yield the URL it announces; end it by its own process id."""
+    process = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-m", module, *arguments, "--exit-with-stdin"],
+        cwd=settings.BASE_DIR,
+        env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        # Ctrl-C reaches this process alone: the sandbox still answers while deliveries finish.
+        start_new_session=True,
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().decode().strip().rpartition(" listening on ")[2]
+            if not url:
+                raise CommandError(
+                    f"The sandbox ({module}) did not start; the lines above say why. "
+                    "Its packages are in requirements-sandbox.txt. "
+                    "To do without it: SANDBOX=0 make run."
+                )
+            yield url
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def prepare_webhooks(addresses: Addresses) -> bool:
+    """Make the two webhooks on a start without any; return whether they are there now.
+
+    On a later start with other ports the addresses of the earlier one are replaced in all rows.
+    """
+    remembered = settings.DATA_DIR / "sandbox.json"
+    if not Webhook.objects.exists():
+        _create_webhooks(addresses)
+    elif remembered.is_file():
+        _replace_addresses(json.loads(remembered.read_text()), asdict(addresses))
+    _write(remembered, asdict(addresses))
+    for webhook in (webhooks := _sandbox_webhooks(addresses)):
+        _tell_secret(addresses.receiver, webhook.signing_secret)
+    return bool(webhooks)
+
+
+def _sandbox_webhooks(addresses: Addresses) -> list[Webhook]:
+    return list(Webhook.objects.present().filter(url__startswith=addresses.receiver + "/"))
+
+
+def _create_webhooks(addresses: Addresses) -> None:
+    calls = [group.wildcard for group in catalogue.groups() if group.key.startswith("call.")]
+    basic = Webhook(
+        name=_("Sandbox: Basic authentication"),
+        url=f"{addresses.receiver}/basic/",
+        event_types=calls,
+        authorization_type=AuthorizationType.BASIC,
+        basic_login=_BASIC_LOGIN,
+    )
+    basic.set_secret("basic_password", _BASIC_PASSWORD)
+    basic.save()
+    oauth = Webhook(
+        name=_("Sandbox: OAuth 2.0"),
+        url=f"{addresses.receiver}/bearer/",
+        event_types=calls,
+        authorization_type=AuthorizationType.OAUTH2,
+        token_name=_("Sandbox token"),
+        callback_url=addresses.callback,
+        auth_url=f"{addresses.provider}/authorize/",
+        token_url=f"{addresses.provider}/token/",
+        revocation_url=f"{addresses.provider}/revoke/",
+        client_id=_CLIENT_ID,
+        scope=_SCOPE,
+    )
+    oauth.set_secret("client_secret", _CLIENT_SECRET)
+    oauth.save()
+
+
+def _replace_addresses(old: Mapping[str, str], new: Mapping[str, str]) -> None:
+    if old == new:
+        return
+    moved = {
+        "url": "receiver",
+        "auth_url": "provider",
+        "token_url": "provider",
+        "revocation_url": "provider",
+        "callback_url": "callback",
+    }
+    for webhook in Webhook.objects.present().filter(url__startswith=old["receiver"] + "/"):
+        for field, name in moved.items():
+            value: str = getattr(webhook, field)
+            if value.startswith(old[name]):
+                setattr(webhook, field, new[name] + value.removeprefix(old[name]))
+        webhook.save(update_fields=moved)
+
+
+def _tell_secret(receiver_url: str, secret: str) -> None:
+    """Let the receiver judge signatures; not by its arguments, which every user could read."""
+    connection = http.client.HTTPConnection(urlsplit(receiver_url).netloc, timeout=_START_SECONDS)
+    try:
+        headers = {"Content-Type": "application/json"}
+        connection.request("POST", "/_secret", json.dumps({"secret": secret}), headers)
+        connection.getresponse().read()
+    finally:
+        connection.close()
+
+
+def _write(path: Path, value: object) -> None:
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(value))
+    unfinished.replace(path)
