@@ -230,6 +230,24 @@ def test_the_limit_is_on_bytes_of_the_whole_document(settings: Any) -> None:
     assert refused({"title": "я" * 100}).code == "too_large"
 
 
+def test_a_fingerprint_tells_contents_apart_whatever_the_order_of_keys() -> None:
+    payload = {"a": 1, "b": {"c": [1, "я"], "d": datetime(2026, 5, 14, tzinfo=UTC)}}
+    turned = {"b": {"d": datetime(2026, 5, 14, tzinfo=UTC), "c": [1, "я"]}, "a": 1}
+    made = payloads.fingerprint("form.submitted", payload)
+    assert made == payloads.fingerprint("form.submitted", MappingProxyType(turned))
+    assert made != payloads.fingerprint("dialog.opened", payload)
+    assert made != payloads.fingerprint("form.submitted", payload | {"a": "1"})
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [None, {1: 1, "a": 2}, {"a": object()}, {"n": 10**5000}, {"n": float("nan")}, {"s": "\ud800"}],
+)
+def test_a_fingerprint_of_what_cannot_be_sent_is_refused(payload: Any) -> None:
+    with pytest.raises(InvalidPayload):
+        payloads.fingerprint("form.submitted", payload)
+
+
 # Reading JSON
 
 

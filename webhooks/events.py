@@ -4,7 +4,6 @@ Rows are written in the caller's transaction and the bell rings after the commit
 """
 
 import datetime as dt
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -196,8 +195,10 @@ def _repeated(before: _Known, fingerprint: str) -> Published:
 
 
 def _fingerprint(item: NewEvent) -> str:
-    text = json.dumps([item.type, item.payload], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode(errors="replace")).hexdigest()
+    try:
+        return payloads.fingerprint(item.type, item.payload)
+    except payloads.InvalidPayload as error:
+        raise _refusal(error) from error
 
 
 def _subscribers() -> list[_Subscriber]:
@@ -254,8 +255,12 @@ def _document(item: NewEvent, event_id: str, occurred_at: dt.datetime) -> bytes:
             item.type, event_id, occurred_at, settings.WEBHOOKS_PROJECT_ID, item.payload
         )
     except payloads.InvalidPayload as error:
-        code = "too_large" if error.code == "too_large" else "invalid_payload"
-        raise InvalidEvent(error, code=code, field="payload") from error
+        raise _refusal(error) from error
+
+
+def _refusal(error: payloads.InvalidPayload) -> InvalidEvent:
+    code = "too_large" if error.code == "too_large" else "invalid_payload"
+    return InvalidEvent(error, code=code, field="payload")
 
 
 def _call_id(payload: Mapping[str, object]) -> str:

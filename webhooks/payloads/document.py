@@ -1,9 +1,11 @@
 """The event document: what a payload may hold, and the bytes it is frozen into."""
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, cast
 
 from django.conf import settings
@@ -87,9 +89,7 @@ def build_document(
     WEBHOOKS_MAX_PAYLOAD_BYTES.
     """
     limit = settings.WEBHOOKS_MAX_PAYLOAD_BYTES if max_bytes is None else max_bytes
-    if not isinstance(payload, Mapping):
-        raise InvalidPayload(_("The payload is not a JSON object."), code="not_object")
-    _check_container(payload, (), [limit])
+    _check_payload(payload, limit)
     head: dict[str, object] = {
         "event": event_type,
         "event_id": event_id,
@@ -108,6 +108,19 @@ def build_document(
     if len(frozen) > limit:
         raise _too_large(limit)
     return frozen
+
+
+def fingerprint(event_type: str, payload: Mapping[str, object]) -> str:
+    """Return the SHA-256 of what an event says, whatever the order of its keys.
+
+    Raises InvalidPayload as `build_document` does, but for the size of the text.
+    """
+    _check_payload(payload, settings.WEBHOOKS_MAX_PAYLOAD_BYTES)
+    try:
+        text = _SORTED_ENCODER.encode([event_type, dict(payload)])
+        return hashlib.sha256(text.encode()).hexdigest()
+    except (ValueError, OverflowError) as error:
+        raise _explain(payload) from error
 
 
 def instant(moment: datetime) -> str:
@@ -130,7 +143,8 @@ def _encode_other(value: object) -> str:
     return instant(cast(datetime, value))
 
 
-ENCODER = json.JSONEncoder(
+_make_encoder = partial(
+    json.JSONEncoder,
     ensure_ascii=False,
     # Cycles end at MAX_DEPTH before the encoder sees them.
     check_circular=False,
@@ -138,6 +152,14 @@ ENCODER = json.JSONEncoder(
     separators=(",", ":"),
     default=_encode_other,
 )
+ENCODER = _make_encoder()
+_SORTED_ENCODER = _make_encoder(sort_keys=True)
+
+
+def _check_payload(payload: object, limit: int) -> None:
+    if not isinstance(payload, Mapping):
+        raise InvalidPayload(_("The payload is not a JSON object."), code="not_object")
+    _check_container(payload, (), [limit])
 
 
 def _check_container(container: Any, path: Path, nodes_left: list[int]) -> None:
