@@ -1,0 +1,459 @@
+"""The event API: what it accepts, every way it refuses, and what it leaves behind."""
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection
+from django.http import HttpRequest, HttpResponse
+from django.test import Client, RequestFactory
+from django.urls import reverse
+from django.utils import timezone
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from webhooks import api
+from webhooks.models import ApiKey, Delivery, Event, Webhook
+
+pytestmark = pytest.mark.django_db
+
+URL = "/api/v1/events"
+BODY: dict[str, Any] = {"type": "form.submitted", "payload": {"name": "Тарас", "n": 1}}
+LIMIT = 1024 * 1024
+
+
+@pytest.fixture
+def plain_key() -> str:
+    return ApiKey.objects.issue("CRM")[1]
+
+
+@pytest.fixture
+def send(plain_key: str) -> Callable[..., Any]:
+    """Send a body (bytes, or something to write as JSON) with a good key."""
+
+    def send(body: Any = BODY, method: str = "POST", **headers: str) -> Any:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        client = Client(enforce_csrf_checks=True)
+        arguments = {
+            "HTTP_AUTHORIZATION": f"Bearer {plain_key}",
+            "CONTENT_TYPE": "application/json",
+        }
+        return client.generic(method, URL, data, **arguments | headers)
+
+    return send
+
+
+def error_of(response: Any, status: int) -> dict[str, Any]:
+    assert response.status_code == status, response.content
+    assert response["Content-Type"] == "application/json"
+    assert response["Cache-Control"] == "no-store"
+    assert list(response.json()) == ["error"]
+    error: dict[str, Any] = response.json()["error"]
+    assert list(error) == ["code", "message", "field"]
+    assert error["message"].endswith(".")
+    return error
+
+
+def make_webhook(**fields: Any) -> Webhook:
+    arguments = {"name": "CRM", "url": "https://crm.example.com/", "event_types": ["form.*"]}
+    return Webhook.objects.create(**arguments | fields)
+
+
+# What is accepted
+
+
+def test_an_event_is_accepted_with_its_id_and_the_number_of_deliveries(send: Any) -> None:
+    make_webhook()
+    make_webhook()
+    make_webhook(event_types=["deal.created"])
+    response = send()
+    assert response.status_code == 202
+    event = Event.objects.get()
+    assert response.json() == {"event_id": event.id, "deliveries": 2, "duplicate": False}
+    assert Delivery.objects.filter(event=event).count() == 2
+    document = json.loads(bytes(event.payload))
+    assert document.items() >= {"event": "form.submitted", "name": "Тарас", "n": 1}.items()
+    assert document["event_id"] == event.id
+    assert event.source.startswith("API key whapi_")
+
+
+def test_the_address_is_the_one_of_the_urlconf() -> None:
+    assert reverse("webhooks:api_events") == URL
+
+
+def test_neither_cookie_nor_session_nor_csrf_token_is_used(send: Any) -> None:
+    response = send()
+    assert response.status_code == 202
+    assert not response.cookies
+
+
+def test_the_time_of_the_event_may_be_given(send: Any) -> None:
+    response = send({**BODY, "occurred_at": "2026-05-14T12:28:49+03:00"})
+    assert response.status_code == 202
+    event = Event.objects.get()
+    assert event.occurred_at == datetime(2026, 5, 14, 9, 28, 49, tzinfo=UTC)
+    assert json.loads(bytes(event.payload))["occurred_at"] == "2026-05-14T09:28:49Z"
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/json; charset=utf-8", "Application/JSON;charset=UTF-8"]
+)
+def test_a_charset_may_be_named(send: Any, content_type: str) -> None:
+    assert send(CONTENT_TYPE=content_type).status_code == 202
+
+
+def test_the_scheme_is_read_without_case(send: Any, plain_key: str) -> None:
+    assert send(HTTP_AUTHORIZATION=f"bearer  {plain_key}").status_code == 202
+
+
+# Idempotency
+
+
+@pytest.mark.parametrize("place", ["body", "header", "both"])
+def test_the_same_idempotency_key_twice_is_one_event(send: Any, place: str) -> None:
+    make_webhook()
+    body = BODY if place == "header" else {**BODY, "idempotency_key": "order-1"}
+    headers = {} if place == "body" else {"HTTP_IDEMPOTENCY_KEY": "order-1"}
+    first, second = send(body, **headers), send(body, **headers)
+    assert (first.status_code, second.status_code) == (202, 202)
+    assert second.json() == {**first.json(), "duplicate": True}
+    assert first.json()["deliveries"] == 1
+    assert (Event.objects.count(), Delivery.objects.count()) == (1, 1)
+
+
+def test_a_reused_key_with_other_content_is_refused(send: Any) -> None:
+    send({**BODY, "idempotency_key": "k"})
+    error = error_of(send({**BODY, "payload": {"n": 2}, "idempotency_key": "k"}), 422)
+    assert (error["code"], error["field"]) == ("key_reused", "idempotency_key")
+    assert Event.objects.count() == 1
+
+
+def test_two_keys_in_one_request_are_refused(send: Any) -> None:
+    response = send({**BODY, "idempotency_key": "a"}, HTTP_IDEMPOTENCY_KEY="b")
+    assert error_of(response, 422)["code"] == "invalid_key"
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "a\0b", "a\nb", 3, ["a"], {}, False, "\ud800"])
+def test_a_wrong_idempotency_key_is_refused(send: Any, key: object) -> None:
+    error = error_of(send({**BODY, "idempotency_key": key}), 422)
+    assert (error["code"], error["field"]) == ("invalid_key", "idempotency_key")
+    assert not Event.objects.exists()
+
+
+def test_an_empty_header_is_a_wrong_key(send: Any) -> None:
+    assert error_of(send(HTTP_IDEMPOTENCY_KEY=""), 422)["code"] == "invalid_key"
+
+
+# Who may
+
+
+@pytest.mark.parametrize(
+    "header", ["", "Bearer", "Bearer ", "Basic YTpi", "whapi_abc", "Token whapi_abc"]
+)
+def test_a_request_without_a_key_is_challenged(send: Any, header: str) -> None:
+    response = send(HTTP_AUTHORIZATION=header)
+    assert error_of(response, 401)["code"] == "unauthorized"
+    assert response["WWW-Authenticate"] == 'Bearer realm="webhooks"'
+
+
+def test_a_request_without_the_header_is_challenged(client: Client) -> None:
+    response = client.post(URL, BODY, content_type="application/json")
+    assert error_of(response, 401)["code"] == "unauthorized"
+
+
+@pytest.mark.parametrize("key", ["whapi_unknown", "é", "x" * 5000, "a b"])
+def test_an_unknown_key_is_refused(send: Any, key: str) -> None:
+    response = send(HTTP_AUTHORIZATION=f"Bearer {key}")
+    assert error_of(response, 401)["code"] == "unauthorized"
+    assert 'error="invalid_token"' in response["WWW-Authenticate"]
+    assert key not in response.content.decode()
+    assert not Event.objects.exists()
+
+
+def test_a_revoked_key_is_refused(send: Any) -> None:
+    assert send().status_code == 202
+    ApiKey.objects.update(revoked_at=timezone.now())
+    error_of(send(), 401)
+
+
+def test_nothing_is_read_before_the_key_is_known(send: Any) -> None:
+    error_of(send(b"{", HTTP_AUTHORIZATION="Bearer wrong", CONTENT_TYPE="text/plain"), 401)
+
+
+def test_the_time_of_the_last_use_is_kept_to_the_minute(send: Any) -> None:
+    send()
+    first = ApiKey.objects.get().last_used_at
+    assert first is not None
+    send()
+    assert ApiKey.objects.get().last_used_at == first
+    ApiKey.objects.update(last_used_at=first - timedelta(seconds=61))
+    send()
+    assert ApiKey.objects.get().last_used_at >= first  # type: ignore[operator]
+
+
+# How it is sent
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"])
+def test_another_method_is_refused(send: Any, method: str) -> None:
+    response = send(b"", method=method)
+    assert response.status_code == 405
+    assert response["Allow"] == "POST"
+    if method != "HEAD":
+        assert error_of(response, 405)["code"] == "method_not_allowed"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"CONTENT_TYPE": "text/plain"},
+        {"CONTENT_TYPE": "application/x-www-form-urlencoded"},
+        {"CONTENT_TYPE": "multipart/form-data; boundary=x"},
+        {"CONTENT_TYPE": ""},
+        {"CONTENT_TYPE": "application/json; charset=windows-1251"},
+        {"HTTP_CONTENT_ENCODING": "gzip"},
+    ],
+)
+def test_another_media_type_is_refused(send: Any, headers: dict[str, str]) -> None:
+    assert error_of(send(**headers), 415)["code"] == "unsupported_media_type"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"type=form.submitted",
+        b"{'type': 1}",
+        b'{"type": "form.submitted", "payload": {"n": NaN}}',
+        b"\xff\xfe{}",
+        b"[" * 200_000,
+        b'{"a":' * 100_000,
+        b"[" + b"1" * 5000 + b"]",
+    ],
+)
+def test_a_body_that_is_no_json_is_refused(send: Any, body: bytes) -> None:
+    assert error_of(send(body), 400)["code"] == "not_json"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"type": "a", "type": "form.submitted", "payload": {}}',
+        b'{"type": "form.submitted", "payload": {"a": {"b": 1, "b": 2}}}',
+    ],
+)
+def test_a_repeated_key_is_refused(send: Any, body: bytes) -> None:
+    assert error_of(send(body), 400)["code"] == "duplicate_key"
+
+
+@pytest.mark.parametrize("body", [[], "text", None, 3, [BODY]])
+def test_a_body_that_is_no_object_is_refused(send: Any, body: object) -> None:
+    assert error_of(send(body), 400)["code"] == "not_object"
+
+
+# How much
+
+
+def event_of_size(size: int) -> bytes:
+    empty = json.dumps({**BODY, "payload": {"title": ""}}).encode()
+    return empty.replace(b'""', b'"' + b"x" * (size - len(empty)) + b'"')
+
+
+def test_a_body_over_the_limit_is_refused_and_one_under_it_is_not(send: Any) -> None:
+    assert send(event_of_size(LIMIT - 1000)).status_code == 202
+    assert error_of(send(event_of_size(LIMIT + 1)), 413)["code"] == "too_large"
+    assert Event.objects.count() == 1
+
+
+def test_a_document_over_the_limit_is_refused(send: Any) -> None:
+    error = error_of(send(event_of_size(LIMIT)), 413)
+    assert (error["code"], error["field"]) == ("too_large", "payload")
+
+
+class Unreadable(io.RawIOBase):
+    def read(self, size: int = -1) -> bytes:
+        raise AssertionError("The body was read.")
+
+
+class Counting(io.BytesIO):
+    taken = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        # A server may give less than it is asked for.
+        chunk = super().read(min(size or 0, 65_536))
+        self.taken += len(chunk)
+        return chunk
+
+
+def call(plain_key: str, **environ: Any) -> HttpResponse:
+    """Call the view with an environment as a server makes it, without Content-Length by default."""
+    request = RequestFactory().generic("POST", URL)
+    usual = {
+        "HTTP_AUTHORIZATION": f"Bearer {plain_key}",
+        "CONTENT_TYPE": "application/json",
+        "CONTENT_LENGTH": "",
+    }
+    return api.publish_event(type(request)(request.environ | usual | environ))
+
+
+@pytest.mark.parametrize("length", [str(LIMIT + 1), "9" * 5000])
+def test_a_declared_length_over_the_limit_is_refused_unread(plain_key: str, length: str) -> None:
+    response = call(plain_key, CONTENT_LENGTH=length, **{"wsgi.input": Unreadable()})
+    assert response.status_code == 413
+
+
+def chunked(plain_key: str, stream: io.IOBase, *, is_terminated: bool = True) -> HttpResponse:
+    environ = {"wsgi.input": stream, "wsgi.input_terminated": is_terminated}
+    return call(plain_key, HTTP_TRANSFER_ENCODING="chunked", **environ)
+
+
+def test_a_body_without_a_length_is_read_up_to_the_limit(plain_key: str) -> None:
+    stream = Counting(event_of_size(5 * LIMIT))
+    assert chunked(plain_key, stream).status_code == 413
+    assert stream.taken == LIMIT + 1
+
+
+def test_a_body_without_a_length_is_accepted(plain_key: str) -> None:
+    assert chunked(plain_key, Counting(event_of_size(200_000))).status_code == 202
+
+
+def test_a_server_that_cannot_read_chunks_asks_for_a_length(plain_key: str) -> None:
+    assert chunked(plain_key, Unreadable(), is_terminated=False).status_code == 411
+
+
+class Broken(io.BytesIO):
+    def read(self, size: int | None = -1) -> bytes:
+        raise ConnectionResetError
+
+
+def test_a_client_that_goes_away_is_no_error_of_ours(plain_key: str) -> None:
+    assert chunked(plain_key, Broken()).status_code == 400
+    response = call(plain_key, CONTENT_LENGTH="100", **{"wsgi.input": Broken()})
+    assert response.status_code == 400
+
+
+def test_a_body_that_is_cut_short_is_refused(plain_key: str) -> None:
+    body = json.dumps(BODY).encode()
+    cut = {"CONTENT_LENGTH": str(len(body)), "wsgi.input": io.BytesIO(body[:-1])}
+    assert call(plain_key, **cut).status_code == 400
+    assert not Event.objects.exists()
+
+
+# What it says
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "field"),
+    [
+        ({"type": "no.such"}, "unknown_type", "type"),
+        ({"type": ""}, "unknown_type", "type"),
+        ({"type": 3}, "unknown_type", "type"),
+        ({"type": None}, "unknown_type", "type"),
+        ({"type": "call.*"}, "unknown_type", "type"),
+        ({"type": "\ud800"}, "unknown_type", "type"),
+        ({"type": "webhook.test"}, "reserved_type", "type"),
+        ({"type": "webhook.failing"}, "reserved_type", "type"),
+        ({"payload": None}, "invalid_payload", "payload"),
+        ({"payload": []}, "invalid_payload", "payload"),
+        ({"payload": "{}"}, "invalid_payload", "payload"),
+        ({"payload": {"title": "\ud800"}}, "invalid_payload", "payload"),
+        ({"occurred_at": "2026-05-14T09:28:49"}, "invalid_time", "occurred_at"),
+        ({"occurred_at": "yesterday"}, "invalid_time", "occurred_at"),
+        ({"occurred_at": 1778750929}, "invalid_time", "occurred_at"),
+        ({"occurred_at": "0001-01-01T00:00:00+14:00"}, "invalid_time", "occurred_at"),
+        ({"idempotencyKey": "a"}, "unknown_field", "idempotencyKey"),
+    ],
+)
+def test_a_wrong_field_is_named(send: Any, changes: dict[str, Any], code: str, field: str) -> None:
+    error = error_of(send({**BODY, **changes}), 422)
+    assert (error["code"], error["field"]) == (code, field)
+    assert not Event.objects.exists()
+
+
+@pytest.mark.parametrize("name", ["type", "payload"])
+def test_a_missing_field_is_named(send: Any, name: str) -> None:
+    body = {key: value for key, value in BODY.items() if key != name}
+    assert error_of(send(body), 422)["field"] == name
+
+
+@pytest.mark.parametrize("key", ["", ', "idempotency_key": "k"'])
+def test_deep_nesting_is_refused(send: Any, key: str) -> None:
+    # Somewhere below 1,000 levels the parser gives up, and the encoder a little before it.
+    for levels in (33, 200, *range(800, 1000, 2)):
+        value = "[" * levels + "]" * levels
+        body = f'{{"type": "form.submitted", "payload": {{"a": {value}}}{key}}}'
+        assert send(body.encode()).status_code in {400, 422}
+    assert not Event.objects.exists()
+
+
+def test_a_number_beyond_floats_is_refused(send: Any) -> None:
+    error = error_of(send(b'{"type": "form.submitted", "payload": {"n": 1e400}}'), 422)
+    assert error["code"] == "invalid_payload"
+
+
+def test_a_text_with_nul_is_accepted(send: Any) -> None:
+    assert send({**BODY, "payload": {"call_id": "a\0b"}}).status_code == 202
+
+
+def test_messages_are_in_the_language_of_the_caller(send: Any) -> None:
+    response = send({**BODY, "type": "x"}, HTTP_ACCEPT_LANGUAGE="uk")
+    assert response["Content-Language"] == "uk"
+
+
+@contextmanager
+def unreachable_database() -> Iterator[None]:
+    def refuse(*_: Any) -> None:
+        raise OperationalError("no connection")
+
+    with connection.execute_wrapper(refuse):
+        yield
+
+
+def test_a_database_that_does_not_answer_makes_a_clear_503(
+    send: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with unreachable_database():
+        response = send()
+    assert error_of(response, 503)["code"] == "unavailable"
+    assert response["Retry-After"] == "5"
+    assert "api_unavailable" in caplog.text
+
+
+def test_a_key_is_in_no_log(send: Any, plain_key: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    send()
+    send(b"{")
+    with unreachable_database():
+        send()
+    assert plain_key not in caplog.text
+
+
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.binary(max_size=80)
+    | st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["type", "payload", "idempotency_key", "occurred_at", "x"]), inner
+            )
+        ),
+        max_leaves=8,
+    ).map(lambda value: json.dumps(value).encode())
+)
+def test_no_body_makes_a_server_error(send: Any, body: bytes) -> None:
+    assert send(body).status_code in {202, 400, 422}
+
+
+def test_the_view_needs_no_middleware(plain_key: str) -> None:
+    request: HttpRequest = RequestFactory().post(
+        URL, BODY, content_type="application/json", HTTP_AUTHORIZATION=f"Bearer {plain_key}"
+    )
+    assert api.publish_event(request).status_code == 202
