@@ -76,6 +76,8 @@ class Engine:
             on_answer=self._on_answer,
         )
         self._recorder = Recorder(self._queue, self._lease)
+        # Requests that ended, however they ended.
+        self.sent = 0
         # Rows that are ours: waiting in memory, in flight, or not yet recorded.
         self._claimed = 0
         self._ready: dict[int, Plan] = {}
@@ -303,6 +305,7 @@ class Engine:
             if answer.status_code in (429, 503):
                 wait = retry_after_seconds(answer.headers, self._wall())
             step = next_step(outcome, claim, plan, retry_after=wait)
+        self.sent += 1
         self._recorder.add(result(request, answer, outcome, step), explain(outcome, answer))
         if outcome is Outcome.GONE:
             self._database(lambda: pause([claim.webhook_id], PauseReason.GONE))

@@ -9,7 +9,7 @@ import hmac
 import secrets
 from collections.abc import Sequence
 
-SECRET_PREFIX = "whsec_"
+SECRET_PREFIX = "whsec_"  # noqa: S105
 # The specification asks for 24 to 64 bytes.
 _SECRET_BYTES = 32
 
