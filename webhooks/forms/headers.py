@@ -169,7 +169,7 @@ class HeaderRow(forms.Form):
             return row
         if row["value"] and not row["name"]:
             self.add_error("name", _("Give this header a name, for example “X-Api-Key”."))
-        if row["name"] and not row["value"]:
+        elif row["name"] and not row["value"]:
             row["value"] = self._unseen_value()
         return row
 
