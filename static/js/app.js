@@ -2,6 +2,7 @@
 //   data-copy="text" or data-copy-from="#id"  a button that copies, then says so (data-copied)
 //   details.menu                               closes on Escape and on a click elsewhere
 //   data-dismiss                               removes the closest .alert
+//   select[data-submits]                       sends its form when it changes
 //   time[data-ago]                             "5 minutes ago" that keeps counting
 "use strict";
 
@@ -40,10 +41,14 @@
     }
   });
 
+  document.addEventListener("change", (event) => {
+    if (event.target.matches("select[data-submits]")) event.target.form.requestSubmit();
+  });
+
   const STEPS = [["day", 86400], ["hour", 3600], ["minute", 60]];
 
   const tick = () => {
-    const words = new Intl.RelativeTimeFormat(document.documentElement.lang, { style: "short" });
+    const words = new Intl.RelativeTimeFormat(document.documentElement.lang, { numeric: "always" });
     for (const time of document.querySelectorAll("time[data-ago]")) {
       const seconds = (new Date(time.dateTime) - Date.now()) / 1000;
       const step = STEPS.find(([, size]) => Math.abs(seconds) >= size);

@@ -1,6 +1,7 @@
 """Small parts of pages: icons, times, durations and badges."""
 
 from datetime import datetime
+from typing import Any
 
 from django import template
 from django.template.defaultfilters import date
@@ -11,7 +12,7 @@ from django.utils.safestring import SafeString
 from django.utils.timesince import timesince, timeuntil
 from django.utils.translation import gettext as _
 
-from webhooks.models import Delivery, OAuthToken, Status, TokenState
+from webhooks.models import Attempt, Delivery, OAuthToken, Status, TokenState
 
 register = template.Library()
 
@@ -109,3 +110,28 @@ def milliseconds(value: float | None) -> str:
     if value >= 1000:
         return _("%.2f s") % (value / 1000)
     return _("%.0f ms") % value if value >= 10 else _("%.1f ms") % value
+
+
+@register.inclusion_tag("webhooks/_timing.html")
+def timing(attempt: Attempt) -> dict[str, Any]:
+    """Draw where the time of an attempt went, phase after phase."""
+    known = [attempt.dns_ms or 0.0, attempt.connect_ms or 0.0, attempt.tls_ms or 0.0]
+    waiting = max((attempt.first_byte_ms or attempt.total_ms or 0.0) - sum(known), 0.0)
+    total = max(attempt.total_ms or 0.0, sum(known) + waiting)
+    phases = [
+        ("dns", _("Name lookup"), known[0]),
+        ("connect", _("Connect"), known[1]),
+        ("tls", _("TLS"), known[2]),
+        ("wait", _("Waiting"), waiting),
+        ("read", _("Reading"), total - sum(known) - waiting),
+    ]
+    start = 0.0
+    bars = []
+    for key, label, duration in phases:
+        share = 100 * duration / total if total else 0.0
+        bars.append(
+            {"key": key, "label": label, "x": f"{start:.2f}", "width": f"{share:.2f}",
+             "duration_ms": duration}
+        )  # fmt: skip
+        start += share
+    return {"bars": bars, "total_ms": attempt.total_ms}

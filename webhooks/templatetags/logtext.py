@@ -6,7 +6,7 @@ it as text: no markup, no terminal colours, no invisible or direction-changing c
 
 import json
 import re
-import unicodedata
+from itertools import groupby
 
 from django import template
 from django.utils.html import conditional_escape, format_html
@@ -21,10 +21,7 @@ register = template.Library()
 _SECRET_HEADERS = frozenset(
     {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "x-auth-token"}
 )
-# Cc: control, Cf: format (bidi, zero width), Cs: lone surrogates, Co: private use, Zl and Zp:
-# separators that look like nothing.
-_HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-_JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+')
+_JSON_PIECE = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+')
 # Indenting is for reading; longer or deeper bodies are shown as they are.
 _MAX_INDENTED_CHARACTERS = 200_000
 _MAX_DEPTH = 40
@@ -33,17 +30,21 @@ _MAX_DEPTH = 40
 @register.filter
 def visible(value: object) -> SafeString:
     """Escape text and show what cannot be seen in it as `\\x1b` or `\\u202e`."""
-    parts: list[str] = []
-    plain: list[str] = []
-    for character in str(value):
-        if character in "\n\t" or unicodedata.category(character) not in _HIDDEN_CATEGORIES:
-            plain.append(character)
-            continue
-        parts.append(conditional_escape("".join(plain)))
-        plain.clear()
-        parts.append(format_html('<span class="escape">{}</span>', _escape(character)))
-    parts.append(conditional_escape("".join(plain)))
+    text = str(value)
+    if _is_plain(text):
+        return conditional_escape(text)
+    parts = [
+        conditional_escape("".join(run))
+        if is_plain
+        else format_html('<span class="escape">{}</span>', "".join(map(_escape, run)))
+        for is_plain, run in groupby(text, _is_plain)
+    ]
     return mark_safe("".join(parts))  # noqa: S308 - every part was escaped above
+
+
+def _is_plain(text: str) -> bool:
+    """Say whether every character can be seen: no control, format, bidi or odd space."""
+    return text.replace("\n", "").replace("\t", "").isprintable()
 
 
 def _escape(character: str) -> str:
@@ -65,7 +66,7 @@ def body(value: bytes | memoryview | None) -> SafeString:
 def indent_json(text: str) -> str:
     """Return the JSON text with line breaks and indents, or "" when it is not a JSON container.
 
-    Works on the tokens, so numbers, escapes and repeated keys stay as they were sent.
+    Works on the text, so numbers, escapes and repeated keys stay as they were sent.
     """
     if text.lstrip()[:1] not in ("{", "[") or len(text) > _MAX_INDENTED_CHARACTERS:
         return ""
@@ -73,22 +74,21 @@ def indent_json(text: str) -> str:
         json.loads(text)
     except (ValueError, RecursionError):
         return ""
-    lines: list[str] = []
+    pieces: list[str] = []
     depth = 0
     previous = ""
-    for token in _JSON_TOKEN.findall(text):
-        is_closing = token in "}]"
+    for piece in _JSON_PIECE.findall(text):
+        is_closing = piece in ("}", "]")
         depth -= is_closing
         if depth > _MAX_DEPTH:
             return ""
-        if previous in ("{", "[", ",") and not (is_closing and previous in "{["):
-            lines.append("\n" + "  " * depth)
-        elif is_closing and previous not in ("{", "["):
-            lines.append("\n" + "  " * depth)
-        lines.append(": " if token == ":" else token)
-        depth += token in "{["
-        previous = token
-    return "".join(lines)
+        # Empty containers stay on one line.
+        if previous == "," or is_closing != (previous in ("{", "[")):
+            pieces.append("\n" + "  " * depth)
+        pieces.append(": " if piece == ":" else piece)
+        depth += piece in ("{", "[")
+        previous = piece
+    return "".join(pieces)
 
 
 @register.filter
@@ -99,6 +99,20 @@ def header_lines(value: str) -> list[tuple[str, str]]:
         name, _colon, text = line.partition(":")
         headers.append((name.strip(), _masked(name.strip().lower(), text.strip())))
     return headers
+
+
+@register.filter
+def first_bytes(value: bytes | memoryview | None, limit: int) -> bytes:
+    return bytes(value or b"")[:limit]
+
+
+@register.filter
+def without_query(request_line: str) -> str:
+    """Cut the query off a request line: with the query format it carries the payload."""
+    method, _space, rest = request_line.partition(" ")
+    address, space, version = rest.rpartition(" ")
+    address = address or rest
+    return f"{method} {address.partition('?')[0]}{space}{version if space else ''}"
 
 
 def _masked(name: str, value: str) -> str:

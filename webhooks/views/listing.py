@@ -62,14 +62,14 @@ _NOT_COPIED = {
 def list_webhooks(request: HttpRequest) -> HttpResponse:
     found = _search(request)
     page = Paginator(found, WEBHOOKS_PER_PAGE).get_page(request.GET.get("page"))
-    last_ids = [webhook.last_delivery_id for webhook in page if webhook.last_delivery_id]
-    last = Delivery.objects.in_bulk(last_ids)
+    last_ids = {webhook.pk: getattr(webhook, "last_delivery_id", None) for webhook in page}
+    last = Delivery.objects.in_bulk([pk for pk in last_ids.values() if pk])
     rows = [
         {
             "webhook": webhook,
             "token": token_of(webhook),
             "standing": standing_of(webhook),
-            "last": last.get(webhook.last_delivery_id),
+            "last": last.get(last_ids[webhook.pk] or ""),
         }
         for webhook in page
     ]

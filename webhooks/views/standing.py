@@ -69,19 +69,19 @@ def _token_problem(webhook: Webhook) -> Standing | None:
         if webhook.grant_type == GrantType.CLIENT_CREDENTIALS:
             return None
         sentence = _("Deliveries are held until somebody presses Get new access token.")
-        return Standing(kind="warning", label=_("No token"), sentence=sentence)
+        return Standing(kind="warning", label=_("On hold"), sentence=sentence)
     if token.state == TokenState.NEEDS_REAUTHORIZATION:
         sentence = _("Deliveries are held until the webhook is authorized again.")
         return Standing(
             kind="danger",
-            label=_("Re-authorize"),
+            label=_("On hold"),
             sentence=f"{sentence} {token.last_error}".strip(),
         )
     if token.state == TokenState.MISCONFIGURED:
         sentence = _("Deliveries are held until the OAuth settings are corrected.")
         return Standing(
             kind="danger",
-            label=_("Misconfigured"),
+            label=_("On hold"),
             sentence=f"{sentence} {token.last_error}".strip(),
         )
     return None

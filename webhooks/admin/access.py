@@ -1,0 +1,131 @@
+"""API keys: made here, shown once, revoked here. Only the hash is stored and it is never shown."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.cache import add_never_cache_headers
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+from django.views.decorators.http import require_POST
+
+from webhooks.admin.readonly import ModelAdmin
+from webhooks.models import ApiKey
+from webhooks.templatetags.interface import ago
+
+
+class ApiKeyAdmin(ModelAdmin):
+    list_display = ("name", "begins", "state", "created", "created_by", "last_used")
+    list_select_related = ("created_by",)
+    search_fields = ("name", "prefix")
+    actions = ("revoke_chosen",)
+    show_facets = admin.ShowFacets.NEVER
+    fields = ("name", "begins", "state", "created", "created_by", "last_used")
+    readonly_fields = ("begins", "state", "created", "created_by", "last_used")
+
+    def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> Any:
+        return ("name",) if obj is None else super().get_fields(request, obj)
+
+    def has_change_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
+        # A revoked key stays, so that it is known what it was.
+        return False
+
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("webhooks.change_apikey")
+
+    @admin.display(description=gettext_lazy("Starts with"))
+    def begins(self, key: ApiKey) -> SafeString:
+        return format_html('<span class="mono small">{}…</span>', key.prefix)
+
+    @admin.display(description=gettext_lazy("Status"))
+    def state(self, key: ApiKey) -> SafeString:
+        if key.revoked_at:
+            return format_html(
+                '<span class="badge has-dot is-neutral">{}</span> {}',
+                _("Revoked"),
+                ago(key.revoked_at),
+            )
+        return format_html('<span class="badge has-dot is-success">{}</span>', _("Active"))
+
+    @admin.display(description=gettext_lazy("Created"))
+    def created(self, key: ApiKey) -> SafeString | str:
+        return ago(key.created_at)
+
+    @admin.display(description=gettext_lazy("Last used"))
+    def last_used(self, key: ApiKey) -> SafeString | str:
+        return ago(key.last_used_at) or _("Never")
+
+    # Making one
+
+    def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
+        if change:
+            raise PermissionDenied
+        issued, plain = ApiKey.objects.issue(obj.name, created_by=_person(request))
+        obj.__dict__.update(issued.__dict__)
+        # Only for the page that answers this request.
+        obj.plain = plain  # type: ignore[attr-defined]
+
+    def response_add(
+        self, request: HttpRequest, obj: ApiKey, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        """Show the key on the page that answers the form: in no session, cookie or log."""
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": _("The new API key"),
+            "key": obj,
+            "plain": obj.plain,  # type: ignore[attr-defined]
+        }
+        page = TemplateResponse(request, "admin/webhooks/apikey/issued.html", context)
+        add_never_cache_headers(page)
+        return page
+
+    # Revoking
+
+    def get_urls(self) -> list[URLPattern]:
+        revoke = path(
+            "<int:pk>/revoke/",
+            self.admin_site.admin_view(require_POST(self.revoke_view)),
+            name="webhooks_apikey_revoke",
+        )
+        return [revoke, *super().get_urls()]
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        context["may_revoke"] = self.has_revoke_permission(request)
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def revoke_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        if not self.has_revoke_permission(request):
+            raise PermissionDenied
+        key = get_object_or_404(ApiKey, pk=pk)
+        self._revoke(request, ApiKey.objects.filter(pk=key.pk))
+        return HttpResponseRedirect(reverse("admin:webhooks_apikey_changelist"))
+
+    @admin.action(description=gettext_lazy("Revoke"), permissions=["revoke"])
+    def revoke_chosen(self, request: HttpRequest, chosen: QuerySet[ApiKey]) -> None:
+        self._revoke(request, chosen)
+
+    def _revoke(self, request: HttpRequest, keys: QuerySet[ApiKey]) -> None:
+        revoked = list(keys.filter(revoked_at=None))
+        for key in revoked:
+            self.log_change(request, key, "Revoked.")
+        count = keys.filter(revoked_at=None).update(revoked_at=timezone.now())
+        text = ngettext("%d key is revoked.", "%d keys are revoked.", count)
+        messages.success(request, text % count)
+
+
+def _person(request: HttpRequest) -> Model | None:
+    return request.user if request.user.is_authenticated else None

@@ -1,0 +1,259 @@
+"""The delivery log: a row per delivery, a page with its attempts, what can be done with it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import Q, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+from django.views.decorators.http import require_POST
+
+from webhooks import events
+from webhooks.admin import filters
+from webhooks.admin.readonly import ReadOnlyAdmin
+from webhooks.models import Delivery, Event, Outcome, Status, Webhook
+from webhooks.secrets import SecretField
+from webhooks.templatetags.interface import ago, code_badge, status_badge
+
+# An unlimited page of attempts would be no page; the schedule has ten.
+_MAX_ATTEMPTS = 100
+# How many events of one call a search follows.
+_MAX_CALL_EVENTS = 200
+# More than one page cannot be chosen; a forged request cannot choose the whole log.
+_MAX_CHOSEN = 1000
+# Of a body, what a page shows.
+SHOWN_BYTES = 20_000
+_WEBHOOK_SECRETS = [
+    f"webhook__{field.name}" for field in Webhook._meta.fields if isinstance(field, SecretField)
+]
+
+
+class DeliveryAdmin(ReadOnlyAdmin):
+    list_display = ("created", "state", "webhook_name", "type", "response", "attempts", "next")
+    list_display_links = ("created",)
+    list_filter = (
+        filters.StatusFilter,
+        filters.WebhookFilter,
+        filters.TypeFilter,
+        filters.CodeFilter,
+        filters.TriggerFilter,
+        filters.PeriodFilter,
+        filters.UntilFilter,
+    )
+    list_select_related = ("event", "webhook")
+    search_fields = ("id",)
+    search_help_text = gettext_lazy("Event, delivery or call id, or part of the webhook's URL")
+    actions = ("redeliver_chosen", "send_chosen_now", "cancel_chosen")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Delivery]:
+        # No payload and no ciphertext travels for a list.
+        return super().get_queryset(request).defer("event__payload", *_WEBHOOK_SECRETS)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Delivery], search_term: str
+    ) -> tuple[QuerySet[Delivery], bool]:
+        """Find by whole id, which an index answers, or by the URL of the few webhooks."""
+        words = search_term.replace("\0", "").strip()
+        if not words:
+            return queryset, False
+        if words.startswith("dlv_"):
+            return queryset.filter(pk=words), False
+        if words.startswith("evt_"):
+            return queryset.filter(event=words), False
+        call = Event.objects.filter(call_id=words).order_by("-id").values_list("pk", flat=True)
+        call_events = list(call[:_MAX_CALL_EVENTS])
+        webhooks = list(Webhook.objects.filter(url__icontains=words).values_list("pk", flat=True))
+        return queryset.filter(Q(event__in=call_events) | Q(webhook__in=webhooks)), False
+
+    # Columns
+
+    @admin.display(description=gettext_lazy("Created"))
+    def created(self, delivery: Delivery) -> SafeString | str:
+        return ago(delivery.created_at)
+
+    @admin.display(description=gettext_lazy("Status"))
+    def state(self, delivery: Delivery) -> SafeString:
+        if delivery.trigger == "event":
+            return status_badge(delivery)
+        return format_html(
+            '{} <span class="faint small nowrap">{}</span>',
+            status_badge(delivery),
+            delivery.get_trigger_display(),
+        )
+
+    @admin.display(description=gettext_lazy("Webhook"))
+    def webhook_name(self, delivery: Delivery) -> str:
+        return delivery.webhook.name
+
+    @admin.display(description=gettext_lazy("Event type"))
+    def type(self, delivery: Delivery) -> SafeString:
+        return format_html('<span class="mono small">{}</span>', delivery.event.type)
+
+    @admin.display(description=gettext_lazy("Response"), empty_value="–")
+    def response(self, delivery: Delivery) -> SafeString | str:
+        if delivery.status_code:
+            return code_badge(delivery.status_code)
+        reason = delivery.get_outcome_display() or delivery.get_hold_reason_display()
+        return format_html('<span class="muted small">{}</span>', reason) if reason else ""
+
+    @admin.display(description=gettext_lazy("Attempts"))
+    def attempts(self, delivery: Delivery) -> int:
+        return delivery.attempt_count
+
+    @admin.display(description=gettext_lazy("Next attempt"), empty_value="–")
+    def next(self, delivery: Delivery) -> SafeString | str:
+        return ago(delivery.next_attempt_at) if delivery.status == Status.PENDING else ""
+
+    # The page of one delivery
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        delivery = self._get(object_id)
+        attempts = list(delivery.attempts.all()[:_MAX_ATTEMPTS])
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": _("Delivery"),
+            "delivery": delivery,
+            "event": delivery.event,
+            "attempts": attempts,
+            "next_step": next_step(delivery),
+            "shown_bytes": SHOWN_BYTES,
+            "may_see_payload": request.user.has_perm("webhooks.view_payload"),
+            "may_send": self.has_send_permission(request) and delivery.webhook.deleted_at is None,
+            "may_cancel": self.has_cancel_permission(request),
+            "is_due_later": delivery.status in (Status.PENDING, Status.PARKED),
+            "is_open": delivery.status in (Status.PENDING, Status.HELD, Status.PARKED),
+        }
+        return TemplateResponse(request, "admin/webhooks/delivery/change_form.html", context)
+
+    def _get(self, object_id: str) -> Delivery:
+        found = Delivery.objects.select_related("event", "webhook").defer(*_WEBHOOK_SECRETS)
+        delivery = found.filter(pk=object_id).first()
+        if delivery is None:
+            raise Http404
+        return delivery
+
+    # What can be done
+
+    def has_send_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("webhooks.test_webhook")
+
+    def has_cancel_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("webhooks.change_webhook")
+
+    def get_urls(self) -> list[URLPattern]:
+        steps: dict[str, Callable[..., HttpResponse]] = {
+            "redeliver": self.redeliver_view,
+            "send-now": self.send_now_view,
+            "cancel": self.cancel_view,
+        }
+        own = [
+            path(
+                f"<path:object_id>/{step}/",
+                self.admin_site.admin_view(require_POST(view)),
+                name=f"webhooks_delivery_{step.replace('-', '_')}",
+            )
+            for step, view in steps.items()
+        ]
+        return own + super().get_urls()
+
+    def redeliver_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        delivery = self._allowed(request, object_id, self.has_send_permission(request))
+        if events.redeliver(Delivery.objects.filter(pk=delivery.pk)):
+            messages.success(request, _("The event is sent again; this is the new delivery."))
+            same = Delivery.objects.filter(event=delivery.event_id, webhook=delivery.webhook_id)
+            delivery = same.order_by("-id")[0]
+        else:
+            messages.error(request, _("The webhook was deleted, so nothing can be sent to it."))
+        return redirect(_page_of(delivery))
+
+    def send_now_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        delivery = self._allowed(request, object_id, self.has_send_permission(request))
+        if events.send_now(Delivery.objects.filter(pk=delivery.pk)):
+            messages.success(request, _("The next attempt starts now."))
+        else:
+            messages.warning(request, _("This delivery no longer waits."))
+        return redirect(_page_of(delivery))
+
+    def cancel_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        delivery = self._allowed(request, object_id, self.has_cancel_permission(request))
+        if events.cancel(Delivery.objects.filter(pk=delivery.pk)):
+            messages.success(request, _("The delivery is cancelled."))
+        else:
+            messages.warning(request, _("This delivery no longer waits."))
+        return redirect(_page_of(delivery))
+
+    def _allowed(self, request: HttpRequest, object_id: str, may_act: bool) -> Delivery:
+        if not may_act or not self.has_view_permission(request):
+            raise PermissionDenied
+        return self._get(object_id)
+
+    @admin.action(description=gettext_lazy("Redeliver"), permissions=["send"])
+    def redeliver_chosen(self, request: HttpRequest, chosen: QuerySet[Delivery]) -> None:
+        count = events.redeliver(_plain(chosen))
+        text = ngettext("%d event is sent again.", "%d events are sent again.", count)
+        messages.success(request, text % count)
+
+    @admin.action(description=gettext_lazy("Send now"), permissions=["send"])
+    def send_chosen_now(self, request: HttpRequest, chosen: QuerySet[Delivery]) -> None:
+        count = events.send_now(_plain(chosen))
+        text = ngettext("%d delivery is sent now.", "%d deliveries are sent now.", count)
+        messages.success(request, text % count)
+
+    @admin.action(description=gettext_lazy("Cancel"), permissions=["cancel"])
+    def cancel_chosen(self, request: HttpRequest, chosen: QuerySet[Delivery]) -> None:
+        count = events.cancel(_plain(chosen))
+        text = ngettext("%d delivery is cancelled.", "%d deliveries are cancelled.", count)
+        messages.success(request, text % count)
+
+
+def _plain(chosen: QuerySet[Delivery]) -> QuerySet[Delivery]:
+    """Return the chosen rows without the joins and deferred columns of the list."""
+    return Delivery.objects.filter(pk__in=list(chosen.values_list("pk", flat=True)[:_MAX_CHOSEN]))
+
+
+def _page_of(delivery: Delivery) -> str:
+    return reverse("admin:webhooks_delivery_change", args=[delivery.pk])
+
+
+def next_step(delivery: Delivery) -> str:
+    """Say in one sentence what became of a delivery, or what it waits for."""
+    match delivery.status:
+        case Status.PENDING:
+            return _("Waits for its next attempt.") if delivery.attempt_count else _("Waits.")
+        case Status.SENDING:
+            return _("Is being sent right now.")
+        case Status.SUCCEEDED:
+            if delivery.attempt_count == 1:
+                return _("Succeeded at the first attempt.")
+            text = ngettext(
+                "Succeeded after %d attempt.",
+                "Succeeded after %d attempts.",
+                delivery.attempt_count,
+            )
+            return text % delivery.attempt_count
+        case Status.HELD:
+            return _("Held: %s.") % delivery.get_hold_reason_display()
+        case Status.PARKED:
+            return _("Parked: its process died three times. Look at it, then press Send now.")
+        case Status.CANCELLED:
+            return _("Cancelled before it succeeded.")
+    if delivery.outcome:
+        return _("Given up: %s.") % Outcome(delivery.outcome).label
+    return _("Given up.")

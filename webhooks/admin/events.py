@@ -1,0 +1,93 @@
+"""Events: what happened, whatever became of it. Read only."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from webhooks import catalogue
+from webhooks.admin.deliveries import SHOWN_BYTES
+from webhooks.admin.filters import LogFilter
+from webhooks.admin.readonly import ReadOnlyAdmin
+from webhooks.models import Event
+from webhooks.templatetags.interface import ago
+
+# An event sent to more webhooks than this is looked up in the delivery log.
+_MAX_DELIVERIES = 50
+
+
+class EventTypeFilter(LogFilter):
+    title = _("Event type")
+    parameter_name = "type"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[Any, Any]]:
+        return [(key, key) for key in catalogue.EVENT_TYPES]
+
+    def narrow(self, queryset: QuerySet[Event], value: str) -> QuerySet[Event]:
+        return queryset.filter(type=value)
+
+
+class EventAdmin(ReadOnlyAdmin):
+    list_display = ("created", "event_type", "event_id", "call_id", "source", "filtered_count")
+    list_display_links = ("created",)
+    list_filter = (EventTypeFilter,)
+    search_fields = ("id",)
+    search_help_text = _("Event id, call id or idempotency key")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Event]:
+        return super().get_queryset(request).defer("payload")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Event], search_term: str
+    ) -> tuple[QuerySet[Event], bool]:
+        words = search_term.replace("\0", "").strip()
+        if not words:
+            return queryset, False
+        if words.startswith("evt_"):
+            return queryset.filter(pk=words), False
+        return queryset.filter(call_id=words) | queryset.filter(idempotency_key=words), False
+
+    @admin.display(description=_("Created"))
+    def created(self, event: Event) -> SafeString | str:
+        return ago(event.created_at)
+
+    @admin.display(description=_("Event type"))
+    def event_type(self, event: Event) -> SafeString:
+        return format_html('<span class="mono small">{}</span>', event.type)
+
+    @admin.display(description=_("Event id"))
+    def event_id(self, event: Event) -> SafeString:
+        return format_html('<span class="mono small">{}</span>', event.pk)
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        event = Event.objects.filter(pk=object_id).first()
+        if event is None:
+            raise Http404
+        newest = event.deliveries.select_related("webhook").only(
+            "id", "event_id", "status", "trigger", "status_code", "outcome", "hold_reason",
+            "attempt_count", "created_at", "webhook__name",
+        )  # fmt: skip
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": _("Event"),
+            "event": event,
+            "deliveries": newest.order_by("-id")[:_MAX_DELIVERIES],
+            "shown_bytes": SHOWN_BYTES,
+            "may_see_payload": request.user.has_perm("webhooks.view_payload"),
+        }
+        return TemplateResponse(request, "admin/webhooks/event/change_form.html", context)

@@ -1,0 +1,101 @@
+"""Read-only admin pages for tables of any size: pages by key, no COUNT, no OFFSET."""
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import ValidationError
+from django.core.paginator import Paginator
+from django.http import HttpRequest
+
+BEFORE = "before"
+AFTER = "after"
+
+if TYPE_CHECKING:
+    ModelAdmin = admin.ModelAdmin[Any]
+else:
+    # Django's class takes no type argument when it runs.
+    ModelAdmin = admin.ModelAdmin
+
+
+class KeysetChangeList(ChangeList):
+    """Show the rows before or after a key, newest first; an index answers however deep it is.
+
+    Reads one row more than a page holds, which tells whether there is another page.
+    """
+
+    newer_link = ""
+    older_link = ""
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Say whether a search or a filter leaves rows out."""
+        return bool(self.query) or any(spec.value() for spec in self.filter_specs)
+
+    @property
+    def is_first_page(self) -> bool:
+        return BEFORE not in self.params and AFTER not in self.params
+
+    def get_filters_params(self, params: Any = None) -> dict[str, Any]:
+        kept: dict[str, Any] = super().get_filters_params(params)
+        return {name: value for name, value in kept.items() if name not in (BEFORE, AFTER)}
+
+    def get_query_string(
+        self, new_params: dict[str, Any] | None = None, remove: list[str] | None = None
+    ) -> str:
+        # A link that changes the filters starts at the first page again.
+        return super().get_query_string(new_params, [*(remove or []), BEFORE, AFTER])
+
+    def get_results(self, request: HttpRequest) -> None:
+        size = self.list_per_page
+        try:
+            if after := self.params.get(AFTER):
+                found = list(self.queryset.filter(pk__gt=after).order_by("pk")[: size + 1])
+                rows, has_newer, has_older = found[:size][::-1], len(found) > size, True
+            else:
+                before = self.params.get(BEFORE)
+                older = self.queryset.filter(pk__lt=before) if before else self.queryset
+                found = list(older.order_by("-pk")[: size + 1])
+                rows, has_newer, has_older = found[:size], bool(before), len(found) > size
+        except (ValueError, ValidationError) as error:
+            raise IncorrectLookupParameters(error) from error
+        if rows and has_newer:
+            self.newer_link = self.get_query_string({AFTER: rows[0].pk})
+        if rows and has_older:
+            self.older_link = self.get_query_string({BEFORE: rows[-1].pk})
+        self._show(rows)
+
+    def _show(self, rows: list[Any]) -> None:
+        """Set what the templates and actions of Django's change list read."""
+        self.result_list = rows  # type: ignore[assignment]
+        self.result_count = len(rows)
+        self.full_result_count = None  # type: ignore[assignment]
+        self.show_full_result_count = False
+        self.show_admin_actions = True
+        self.can_show_all = False
+        self.multi_page = False
+        self.paginator = Paginator(rows, self.list_per_page)
+
+
+class ReadOnlyAdmin(ModelAdmin):
+    """Nobody adds, edits or deletes these rows by hand."""
+
+    list_per_page = 50
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    actions: Any = None
+    ordering = ("-pk",)
+    sortable_by = ()
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return KeysetChangeList

@@ -1,0 +1,104 @@
+"""Webhooks as a list that leads to their screen, and the flight recorder of OAuth exchanges."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from webhooks.admin.readonly import ReadOnlyAdmin
+from webhooks.models import OAuthExchange, Webhook
+from webhooks.secrets import SecretField
+from webhooks.templatetags.interface import ago, code_badge, milliseconds
+from webhooks.templatetags.logtext import visible
+
+_SECRETS = [field.name for field in Webhook._meta.fields if isinstance(field, SecretField)]
+
+
+class WebhookAdmin(ReadOnlyAdmin):
+    """Nothing is edited here: the row leads to the webhook's own screen."""
+
+    list_display = ("name", "address", "authorization_type", "state")
+    search_fields = ("name", "url")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Webhook]:
+        return super().get_queryset(request).filter(deleted_at=None).defer(*_SECRETS)
+
+    @admin.display(description=gettext_lazy("URL"))
+    def address(self, webhook: Webhook) -> SafeString:
+        return format_html('<span class="mono small break">{}</span>', webhook.url)
+
+    @admin.display(description=gettext_lazy("Status"))
+    def state(self, webhook: Webhook) -> SafeString:
+        css_class, label = (
+            ("is-success", _("Active")) if webhook.is_active else ("is-neutral", _("Paused"))
+        )
+        return format_html('<span class="badge has-dot {}">{}</span>', css_class, label)
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        pk = int(object_id) if object_id.isdecimal() else 0
+        webhook = get_object_or_404(self.get_queryset(request), pk=pk)
+        return redirect("webhooks:detail", webhook.pk)
+
+
+class OAuthExchangeAdmin(ReadOnlyAdmin):
+    """Every exchange with an authorization server, redacted when it was written."""
+
+    list_display = ("started", "webhook_name", "kind", "result", "response_code", "took", "message")
+    list_display_links = ("started",)
+    list_select_related = ("webhook",)
+    search_fields = ("id",)
+    search_help_text = gettext_lazy("Part of the webhook's name")
+    fields = (
+        "webhook_name", "kind", "started", "took", "result", "message", "url", "response_code",
+        "request_text", "response_text",
+    )  # fmt: skip
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return self.fields
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[OAuthExchange]:
+        secrets = [f"webhook__{name}" for name in _SECRETS]
+        return super().get_queryset(request).select_related("webhook").defer(*secrets)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[OAuthExchange], search_term: str
+    ) -> tuple[QuerySet[OAuthExchange], bool]:
+        words = search_term.replace("\0", "").strip()
+        named = Webhook.objects.filter(name__icontains=words).values("pk")
+        return (queryset.filter(webhook__in=named) if words else queryset), False
+
+    @admin.display(description=gettext_lazy("Time"))
+    def started(self, exchange: OAuthExchange) -> SafeString | str:
+        return ago(exchange.started_at)
+
+    @admin.display(description=gettext_lazy("Webhook"))
+    def webhook_name(self, exchange: OAuthExchange) -> str:
+        return exchange.webhook.name
+
+    @admin.display(description=gettext_lazy("Response"), empty_value="–")
+    def response_code(self, exchange: OAuthExchange) -> SafeString | str:
+        return code_badge(exchange.status_code)
+
+    @admin.display(description=gettext_lazy("Duration"))
+    def took(self, exchange: OAuthExchange) -> str:
+        return milliseconds(exchange.duration_ms)
+
+    @admin.display(description=gettext_lazy("Request"), empty_value="–")
+    def request_text(self, exchange: OAuthExchange) -> SafeString:
+        return format_html('<pre class="code">{}</pre>', visible(exchange.request))
+
+    @admin.display(description=gettext_lazy("Response"), empty_value="–")
+    def response_text(self, exchange: OAuthExchange) -> SafeString:
+        return format_html('<pre class="code">{}</pre>', visible(exchange.response))
