@@ -4,6 +4,7 @@ Values come from the environment, then `.env`, then `DATA_DIR/keys.env` (made by
 """
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import environ
 
@@ -24,7 +25,9 @@ FIELD_ENCRYPTION_KEY = env.list("FIELD_ENCRYPTION_KEY", default=[])
 PUBLIC_URL = env.str("PUBLIC_URL", default="http://127.0.0.1:8000").rstrip("/")
 # Further addresses that lead back to this site, for callback URLs.
 WEBHOOKS_PUBLIC_URLS = [url.rstrip("/") for url in env.list("WEBHOOKS_PUBLIC_URLS", default=[])]
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
+# Further host names this site answers to; those of the addresses above and this machine's always.
+ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]", *env.list("ALLOWED_HOSTS", default=[])]
+ALLOWED_HOSTS += [urlsplit(url).hostname or "" for url in (PUBLIC_URL, *WEBHOOKS_PUBLIC_URLS)]
 IS_HTTPS = PUBLIC_URL.startswith("https://")
 
 # Networks and ports the guard opens beside the public internet: "10.0.0.0/8:8080".

@@ -1,6 +1,7 @@
 """The app's name and its start-up registrations."""
 
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 from django.utils.translation import gettext_lazy as _
 
 
@@ -8,3 +9,9 @@ class WebhooksConfig(AppConfig):
     name = "webhooks"
     verbose_name = _("Integrations")
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from webhooks import canary, checks  # noqa: F401 - importing registers the checks.
+
+        # Django's own hook for rows that belong to the schema, as content types are.
+        post_migrate.connect(canary.plant, sender=self)

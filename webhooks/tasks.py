@@ -13,6 +13,8 @@ from webhooks.engine import Engine
 
 logger = logging.getLogger(__name__)
 
+# Unix time of the last sweep, in the cache, for `/readyz`.
+LAST_SWEEP = "webhooks:last_sweep"
 # A publisher asks Celery for a drain at most so often; the bell itself is cheap.
 _ASK_SECONDS = 1.0
 _asked_at = float("-inf")
@@ -30,8 +32,8 @@ def drain() -> int:
 @shared_task
 def sweep() -> None:
     """Wake a drain, in case a ring was lost, and note that the schedule is alive."""
-    cache.set("webhooks:last_sweep", time.time(), None)
     ring()
+    cache.set(LAST_SWEEP, time.time(), None)
 
 
 @shared_task

@@ -20,6 +20,7 @@ from django.db import DatabaseError, connection
 from waitress.server import BaseWSGIServer, MultiSocketServer, create_server
 
 from config.environment import add_arguments
+from webhooks import canary
 from webhooks.management import sandbox
 from webhooks.management.background import Background
 
@@ -41,6 +42,7 @@ class Command(BaseCommand):
         with ExitStack() as stack:
             web, lines = self._start(stack, host=host, port=port, has_sandbox=options["sandbox"])
             self.stdout.write("\n".join(["", *lines, ""]))
+            self.stdout.flush()
             # Returns on SIGTERM and Ctrl-C, after the requests in hand were answered.
             web.run()
             signal.signal(signal.SIGTERM, _exit_at_once)
@@ -136,6 +138,8 @@ def _prepare_database() -> str:
         call_command("migrate", verbosity=0, interactive=False)
     except DatabaseError as error:
         raise CommandError(f"The database cannot be used: {error}".strip()) from error
+    if problem := canary.problem():
+        raise CommandError(problem)
     users = get_user_model()._default_manager
     if users.filter(is_superuser=True).exists():
         return ""

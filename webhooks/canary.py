@@ -1,0 +1,38 @@
+"""The canary: one known secret whose decryption proves that the key is the right one.
+
+Planted after `migrate`, read by the system check, by `/readyz` and by `manage.py run`. A wrong key
+is found before anything is sent or overwritten.
+"""
+
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS, connections
+
+from webhooks.models import EncryptionCanary
+from webhooks.secrets import SecretUnreadable
+
+
+def plant(*, apps: Any, using: str = DEFAULT_DB_ALIAS, **_: object) -> None:
+    """Receive `post_migrate`: write the canary unless there is one."""
+    try:
+        apps.get_model("webhooks", "EncryptionCanary")
+    except LookupError:
+        # Migrated back to before the table.
+        return
+    EncryptionCanary.objects.using(using).get_or_create(
+        pk=1, defaults={"canary": EncryptionCanary.TEXT}
+    )
+
+
+def problem(using: str = DEFAULT_DB_ALIAS) -> str:
+    """Return why the stored secrets cannot be read, or an empty text if they can."""
+    if EncryptionCanary._meta.db_table not in connections[using].introspection.table_names():
+        return ""
+    canary = EncryptionCanary.objects.using(using).filter(pk=1).first()
+    if canary is None:
+        return ""
+    try:
+        is_right = canary.canary == EncryptionCanary.TEXT
+    except SecretUnreadable as error:
+        return str(error)
+    return "" if is_right else "The encryption canary was changed."

@@ -1,0 +1,176 @@
+"""System checks: everything in the settings that can be wrong is said before it does harm.
+
+Each has an id. `manage.py check` runs them; those that need the database run with
+`--database default` and before `migrate`, those for production with `--deploy`.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from cryptography.fernet import Fernet
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, register
+
+from webhooks import canary
+from webhooks.network import parse_allowed_network
+
+# The form accepts timeouts up to 60 s; claiming, waiting for a slot and recording take their part.
+LONGEST_TIMEOUT_SECONDS = 60
+LEASE_MARGIN_SECONDS = 10
+_LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+
+# Setting: lowest and highest value that makes sense.
+_RANGES: dict[str, tuple[float, float]] = {
+    "WEBHOOKS_MAX_PAYLOAD_BYTES": (1024, 16 * 1024 * 1024),
+    "WEBHOOKS_MAX_PER_EVENT_TYPE": (1, 10_000),
+    "WEBHOOKS_MAX_IN_FLIGHT": (1, 10_000),
+    "WEBHOOKS_MAX_IN_FLIGHT_PER_WEBHOOK": (1, 10_000),
+    "WEBHOOKS_DRAINS_PER_WORKER": (0, 256),
+    "WEBHOOKS_LEASE_SECONDS": (LONGEST_TIMEOUT_SECONDS + LEASE_MARGIN_SECONDS, 3600),
+    "WEBHOOKS_DRAIN_SECONDS": (1, 24 * 3600),
+    "WEBHOOKS_POLL_SECONDS": (0.01, 60),
+    "WEBHOOKS_GRACE_SECONDS": (0, 600),
+    "WEBHOOKS_PAUSE_AFTER_DAYS": (0.01, 365),
+    "WEBHOOKS_RETENTION_DAYS": (1, 3650),
+    "WEBHOOKS_RETENTION_ROWS": (1000, 10_000_000_000),
+    "WEBHOOKS_OAUTH_RETENTION_DAYS": (1, 3650),
+}
+
+
+@register()
+def check_public_urls(**_: Any) -> list[CheckMessage]:
+    """E001: callback URLs are built from these."""
+    named = [("PUBLIC_URL", settings.PUBLIC_URL)]
+    named += [("WEBHOOKS_PUBLIC_URLS", url) for url in settings.WEBHOOKS_PUBLIC_URLS]
+    return [
+        Error(
+            f"{name} is “{url}”, not the address of a site.",
+            hint="Write scheme and host, and nothing after: https://hooks.example.com",
+            id="webhooks.E001",
+        )
+        for name, url in named
+        if not _is_site(url)
+    ]
+
+
+def _is_site(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        has_host = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    bare = f"{parts.scheme}://{parts.netloc}"
+    return has_host and parts.scheme in ("http", "https") and "@" not in url and url == bare
+
+
+@register(deploy=True)
+def check_https(**_: Any) -> list[CheckMessage]:
+    """E002: tokens and sessions must not travel in plain text."""
+    parts = urlsplit(settings.PUBLIC_URL)
+    if parts.scheme == "https" or parts.hostname in _LOOPBACK_HOSTS:
+        return []
+    return [
+        Error(
+            f"PUBLIC_URL is {settings.PUBLIC_URL}: in production it begins with https://.",
+            hint="Put a TLS proxy in front and set BEHIND_TLS_PROXY=1.",
+            id="webhooks.E002",
+        )
+    ]
+
+
+@register()
+def check_encryption_keys(**_: Any) -> list[CheckMessage]:
+    """E003: every key can encrypt and decrypt."""
+    problem = ""
+    if not settings.FIELD_ENCRYPTION_KEY:
+        problem = "FIELD_ENCRYPTION_KEY is not set."
+    for number, key in enumerate(settings.FIELD_ENCRYPTION_KEY, start=1):
+        try:
+            Fernet(key)
+        except ValueError:
+            # Without the value: it may be the right key with one character lost.
+            problem = f"Key {number} of FIELD_ENCRYPTION_KEY is not a Fernet key."
+    hint = "Make one with: python -c 'from cryptography.fernet import Fernet as F; "
+    hint += "print(F.generate_key().decode())'"
+    return [Error(problem, hint=hint, id="webhooks.E003")] if problem else []
+
+
+@register(Tags.database)
+def check_canary(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """E004: the key is the one the stored secrets were encrypted with."""
+    return [
+        Error(
+            problem,
+            hint="Until then nothing that needs a secret is sent, and nothing stored is changed.",
+            id="webhooks.E004",
+        )
+        for alias in databases or ()
+        if (problem := canary.problem(alias))
+    ]
+
+
+@register()
+def check_networks(**_: Any) -> list[CheckMessage]:
+    """E005 and E006: what the network guard is told can be read."""
+    found: list[CheckMessage] = []
+    for text in settings.WEBHOOKS_ALLOWED_NETWORKS:
+        try:
+            parse_allowed_network(text)
+        except ValueError as error:
+            found.append(Error(f"WEBHOOKS_ALLOWED_NETWORKS: {error}", id="webhooks.E005"))
+    if settings.WEBHOOKS_EGRESS_PROXY and not _is_site(settings.WEBHOOKS_EGRESS_PROXY):
+        found.append(
+            Error(
+                "WEBHOOKS_EGRESS_PROXY is not the address of a proxy.",
+                hint="Write it as http://proxy.example:3128",
+                id="webhooks.E006",
+            )
+        )
+    return found
+
+
+@register(deploy=True)
+def check_oauth_transport(**_: Any) -> list[CheckMessage]:
+    """E007: oauthlib's switch for development would let tokens go out unencrypted."""
+    if "OAUTHLIB_INSECURE_TRANSPORT" not in os.environ:
+        return []
+    return [
+        Error(
+            "OAUTHLIB_INSECURE_TRANSPORT is set: oauthlib would send tokens without TLS.",
+            hint="Remove it from the environment.",
+            id="webhooks.E007",
+        )
+    ]
+
+
+@register()
+def check_ranges(**_: Any) -> list[CheckMessage]:
+    """E008 and E009: every quantity is within its range, and they fit each other."""
+    return list(_range_errors())
+
+
+def _range_errors() -> Iterator[CheckMessage]:
+    for name, (lowest, highest) in _RANGES.items():
+        value = getattr(settings, name)
+        if not lowest <= value <= highest:
+            yield Error(
+                f"{name} is {value:g}; it lies between {lowest:g} and {highest:g}.",
+                hint=_REASONS.get(name),
+                id="webhooks.E008",
+            )
+    if settings.WEBHOOKS_MAX_IN_FLIGHT_PER_WEBHOOK > settings.WEBHOOKS_MAX_IN_FLIGHT:
+        yield Error(
+            "WEBHOOKS_MAX_IN_FLIGHT_PER_WEBHOOK is more than WEBHOOKS_MAX_IN_FLIGHT: one slow "
+            "receiver could take every slot.",
+            id="webhooks.E009",
+        )
+
+
+_REASONS = {
+    "WEBHOOKS_LEASE_SECONDS": (
+        f"A request may take {LONGEST_TIMEOUT_SECONDS} s. A shorter lease ends while it is still "
+        "under way, and another worker sends it a second time."
+    ),
+}

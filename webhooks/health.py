@@ -1,0 +1,102 @@
+"""`/healthz` says that the process answers; `/readyz` that what it stands on answers too.
+
+Open to everybody, so they name what fails and never why: no addresses, versions or error texts.
+"""
+
+import time
+from collections.abc import Callable
+
+import redis
+from django.conf import settings
+from django.core.cache import cache
+from django.db import Error as DatabaseError
+from django.db import connection
+from django.http import HttpRequest, JsonResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from webhooks import canary
+from webhooks.network import Policy
+from webhooks.tasks import LAST_SWEEP
+
+# A sweep runs every 10 s; six missed ones mean that no worker or no clock runs.
+SWEEP_LATE_SECONDS = 60.0
+_BROKER_SECONDS = 1.0
+_OK = "ok"
+
+
+@never_cache
+@require_safe
+def healthz(request: HttpRequest) -> JsonResponse:
+    return JsonResponse({"status": _OK})
+
+
+@never_cache
+@require_safe
+def readyz(request: HttpRequest) -> JsonResponse:
+    """Answer 200 when everything works and 503 otherwise, with one word or sentence for each."""
+    found = {name: look() for name, look in _LOOKS.items()}
+    is_ready = all(state == _OK for state in found.values())
+    status = _OK if is_ready else "not ready"
+    return JsonResponse({"status": status, **found}, status=200 if is_ready else 503)
+
+
+def _database() -> str:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1 FROM django_migrations LIMIT 1")
+    except DatabaseError:
+        return "does not answer, or was not migrated"
+    return _OK
+
+
+def _secrets() -> str:
+    try:
+        return "cannot be read with FIELD_ENCRYPTION_KEY" if canary.problem() else _OK
+    except DatabaseError:
+        return "unknown: the database does not answer"
+
+
+def _networks() -> str:
+    try:
+        Policy.from_settings()
+    except ValueError:
+        return "WEBHOOKS_ALLOWED_NETWORKS cannot be read"
+    return _OK
+
+
+def _broker() -> str:
+    if not settings.REDIS_URL:
+        # In the memory of the one process, which is answering.
+        return _OK
+    try:
+        with redis.Redis.from_url(
+            settings.REDIS_URL,
+            socket_connect_timeout=_BROKER_SECONDS,
+            socket_timeout=_BROKER_SECONDS,
+            retry=None,
+        ) as client:
+            client.ping()
+    except (redis.RedisError, OSError):
+        return "does not answer"
+    return _OK
+
+
+def _last_sweep() -> str:
+    try:
+        swept_at = cache.get(LAST_SWEEP)
+    except (redis.RedisError, OSError):
+        return "unknown: the broker does not answer"
+    if swept_at is None:
+        return "none yet: is a worker with beat running?"
+    seconds = time.time() - swept_at
+    return _OK if seconds <= SWEEP_LATE_SECONDS else f"{seconds:.0f} s ago"
+
+
+_LOOKS: dict[str, Callable[[], str]] = {
+    "database": _database,
+    "secrets": _secrets,
+    "networks": _networks,
+    "broker": _broker,
+    "last_sweep": _last_sweep,
+}
