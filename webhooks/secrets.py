@@ -74,6 +74,8 @@ class Sealed:
             ) from error
         sealed_for, _, value = plain.partition("\0")
         if not hmac.compare_digest(sealed_for.encode(), place.encode()):
+            # An error report shows the variables of this frame.
+            del plain, value
             raise SecretUnreadable(
                 f"The secret in {place.partition(':')[0]} was encrypted for another row or column."
             )
@@ -119,9 +121,10 @@ class SecretField(EncryptedTextField):  # type: ignore[misc]
 
     def is_set(self, instance: models.Model) -> bool:
         """Say whether the row holds a secret, without decrypting it."""
-        if self.attname not in instance.__dict__:
-            instance.refresh_from_db(fields=[self.attname])
-        return bool(instance.__dict__[self.attname])
+        if self.attname in instance.__dict__:
+            return bool(instance.__dict__[self.attname])
+        rows = type(instance)._base_manager.using(instance._state.db).filter(pk=instance.pk)
+        return bool(rows.values_list(self.attname, flat=True).get())
 
     def to_python(self, value: Any) -> Any:
         # The library decrypts form input here, so that pasted ciphertext becomes plain text.
@@ -131,7 +134,10 @@ class SecretField(EncryptedTextField):  # type: ignore[misc]
         return None if value is None else Sealed(value)
 
     def pre_save(self, model_instance: models.Model, add: bool) -> Any:
-        value = model_instance.__dict__.get(self.attname, "")
+        if self.attname not in model_instance.__dict__:
+            # Deferred, yet named in update_fields: saved as it is, not erased.
+            model_instance.refresh_from_db(fields=[self.attname])
+        value = model_instance.__dict__[self.attname]
         if hasattr(value, "resolve_expression"):
             return value
         if isinstance(value, Sealed):

@@ -1,0 +1,511 @@
+"""The encrypted field: every gap of the library it closes, on the rows of the product."""
+
+import copy
+import io
+import json
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+from django.core.exceptions import FieldError
+from django.core.management import call_command
+from django.db import connection, models, transaction
+from django.db.models import Case, F, Subquery, Value, When
+from django.db.models.functions import Concat, Upper
+from django.forms import modelform_factory
+from encrypted_model_fields import fields as library
+
+from webhooks.models import EncryptionCanary, OAuthToken, Webhook
+from webhooks.secrets import MASK, Sealed, SecretField, SecretUnreadable, seal
+
+pytestmark = pytest.mark.django_db
+
+PASSWORD = "пароль: correct horse \0 battery"
+FIRST_KEY, SECOND_KEY = Fernet.generate_key().decode(), Fernet.generate_key().decode()
+UseKeys = Callable[..., None]
+
+
+@pytest.fixture
+def use_keys(settings: Any, monkeypatch: pytest.MonkeyPatch) -> UseKeys:
+    """Restart the library with other keys, the first of which encrypts."""
+
+    def use(*keys: str) -> None:
+        settings.FIELD_ENCRYPTION_KEY = list(keys)
+        monkeypatch.setattr(library, "CRYPTER", library.get_crypter())
+
+    use(FIRST_KEY)
+    return use
+
+
+@contextmanager
+def refused(*errors: type[Exception], match: str | None = None) -> Iterator[None]:
+    """Expect one of the errors, and keep the test's transaction usable."""
+    with pytest.raises(errors, match=match), transaction.atomic():
+        yield
+
+
+def make_webhook(**fields: Any) -> Webhook:
+    arguments = {
+        "name": "CRM",
+        "url": "https://crm.example.com/",
+        "event_types": ["form.*"],
+        "basic_password": PASSWORD,
+        "client_secret": "a client's secret",
+    }
+    return Webhook.objects.create(**arguments | fields)
+
+
+def stored(webhook: Webhook, column: str = "basic_password") -> str:
+    """Return the column's bytes as they are in the database."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT {column} FROM webhooks_webhook WHERE id = %s",
+            [webhook.pk],
+        )
+        return str(cursor.fetchone()[0])
+
+
+def store(webhook: Webhook, ciphertext: str, column: str = "basic_password") -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE webhooks_webhook SET {column} = %s WHERE id = %s",
+            [ciphertext, webhook.pk],
+        )
+
+
+def read(webhook: Webhook) -> Webhook:
+    return Webhook.objects.get(pk=webhook.pk)
+
+
+# Encryption at rest
+
+
+def test_a_secret_is_ciphertext_in_the_database_and_text_in_python() -> None:
+    webhook = make_webhook()
+    assert stored(webhook).startswith("gAAAAA")
+    assert "battery" not in stored(webhook)
+    assert read(webhook).basic_password == PASSWORD
+    assert webhook.basic_password == PASSWORD
+
+
+def test_no_secret_is_an_empty_column() -> None:
+    webhook = make_webhook(basic_password="", client_secret=None)
+    assert (stored(webhook), stored(webhook, "client_secret")) == ("", "")
+    assert (read(webhook).basic_password, read(webhook).client_secret) == ("", "")
+
+
+def test_the_same_secret_is_stored_differently_each_time() -> None:
+    assert stored(make_webhook()) != stored(make_webhook())
+
+
+def test_saving_another_field_keeps_the_ciphertext() -> None:
+    webhook = make_webhook()
+    before = stored(webhook)
+    loaded = read(webhook)
+    loaded.name = "New"
+    loaded.save()
+    assert stored(webhook) == before
+
+
+def test_a_changed_secret_is_encrypted_again() -> None:
+    webhook = read(make_webhook())
+    webhook.basic_password = "new"
+    webhook.save(update_fields=["basic_password"])
+    assert read(webhook).basic_password == "new"
+    assert stored(webhook).startswith("gAAAAA")
+
+
+def test_a_cleared_secret_is_gone() -> None:
+    webhook = read(make_webhook())
+    webhook.set_secret("basic_password", "")
+    webhook.save()
+    assert stored(webhook) == ""
+    assert not webhook.has_secret("basic_password")
+
+
+def test_many_rows_are_encrypted_each_for_itself() -> None:
+    made = Webhook.objects.bulk_create(
+        [Webhook(name=str(n), url="https://a.example/", basic_password="same") for n in range(2)]
+    )
+    first, second = (read(webhook) for webhook in made)
+    assert first.basic_password == second.basic_password == "same"
+    assert stored(first) != stored(second)
+
+
+def test_update_or_create_encrypts() -> None:
+    webhook = make_webhook()
+    Webhook.objects.update_or_create(pk=webhook.pk, defaults={"basic_password": "other"})
+    assert read(webhook).basic_password == "other"
+
+
+# Loading only what is needed
+
+
+def test_a_deferred_secret_is_read_when_it_is_asked_for() -> None:
+    webhook = make_webhook()
+    assert Webhook.objects.defer("basic_password").get(pk=webhook.pk).basic_password == PASSWORD
+    assert Webhook.objects.only("name").get(pk=webhook.pk).client_secret == "a client's secret"
+
+
+def test_saving_a_row_with_a_deferred_secret_keeps_the_secret() -> None:
+    webhook = make_webhook()
+    for update_fields in (None, ["name"], ["basic_password"]):
+        loaded = Webhook.objects.defer("basic_password").get(pk=webhook.pk)
+        loaded.save(update_fields=update_fields)
+        assert read(webhook).basic_password == PASSWORD
+
+
+@pytest.mark.parametrize("is_deferred", [False, True])
+def test_presence_is_known_without_the_key(use_keys: UseKeys, is_deferred: bool) -> None:
+    webhook = make_webhook(client_secret="")
+    use_keys(SECOND_KEY)
+    loaded = Webhook.objects.all()
+    if is_deferred:
+        loaded = loaded.defer("basic_password", "client_secret")
+    assert loaded.get(pk=webhook.pk).has_secret("basic_password")
+    assert not loaded.get(pk=webhook.pk).has_secret("client_secret")
+
+
+# A wrong key
+
+
+def test_a_wrong_key_raises_and_gives_nothing(use_keys: UseKeys) -> None:
+    webhook = make_webhook()
+    use_keys(SECOND_KEY)
+    loaded = read(webhook)
+    with pytest.raises(SecretUnreadable, match="FIELD_ENCRYPTION_KEY") as raised:
+        _ = loaded.basic_password
+    assert stored(webhook) not in str(raised.value)
+    assert raised.value.permanent
+
+
+@pytest.mark.parametrize("update_fields", [None, ["basic_password"], ["name", "basic_password"]])
+def test_a_wrong_key_changes_no_stored_byte(
+    use_keys: UseKeys, update_fields: list[str] | None
+) -> None:
+    webhook = make_webhook()
+    before = Webhook.objects.filter(pk=webhook.pk).values().get()
+    use_keys(SECOND_KEY)
+    loaded = read(webhook)
+    loaded.name = "Changed"
+    with refused(SecretUnreadable):
+        loaded.save(update_fields=update_fields)
+    assert Webhook.objects.filter(pk=webhook.pk).values().get() == before
+
+
+def test_other_columns_can_still_be_written_with_a_wrong_key(use_keys: UseKeys) -> None:
+    webhook = make_webhook()
+    before = stored(webhook)
+    use_keys(SECOND_KEY)
+    loaded = read(webhook)
+    loaded.name = "Changed"
+    loaded.save(update_fields=["name"])
+    assert (read(webhook).name, stored(webhook)) == ("Changed", before)
+
+
+@pytest.mark.parametrize("change", [lambda c: c[:-8], lambda c: c[:20] + "AAAA" + c[24:]])
+def test_damaged_ciphertext_raises(change: Callable[[str], str]) -> None:
+    webhook = make_webhook()
+    store(webhook, change(stored(webhook)))
+    with pytest.raises(SecretUnreadable):
+        _ = read(webhook).basic_password
+
+
+@pytest.mark.parametrize("plain", ["secret", "é", "gAAAAA", " "])
+def test_plain_text_in_the_column_is_never_passed_on(plain: str) -> None:
+    webhook = make_webhook()
+    store(webhook, plain)
+    with pytest.raises(SecretUnreadable):
+        _ = read(webhook).basic_password
+
+
+def test_a_canary_tells_the_wrong_key(use_keys: UseKeys) -> None:
+    EncryptionCanary.objects.create(canary=EncryptionCanary.TEXT)
+    assert EncryptionCanary.objects.get().canary == EncryptionCanary.TEXT
+    use_keys(SECOND_KEY)
+    with pytest.raises(SecretUnreadable):
+        _ = EncryptionCanary.objects.get().canary
+
+
+# Rotation
+
+
+def test_a_key_list_reads_the_old_and_writes_the_new(use_keys: UseKeys) -> None:
+    old = make_webhook()
+    use_keys(SECOND_KEY, FIRST_KEY)
+    assert read(old).basic_password == PASSWORD
+    new = make_webhook()
+    rewritten = read(old)
+    rewritten.basic_password = rewritten.basic_password
+    rewritten.save(update_fields=["basic_password"])
+
+    use_keys(SECOND_KEY)
+    assert read(new).basic_password == PASSWORD
+    assert read(old).basic_password == PASSWORD
+    with pytest.raises(SecretUnreadable):
+        _ = read(old).client_secret
+
+
+def test_the_second_key_of_a_list_does_not_encrypt(use_keys: UseKeys) -> None:
+    use_keys(SECOND_KEY, FIRST_KEY)
+    webhook = make_webhook()
+    use_keys(FIRST_KEY)
+    with pytest.raises(SecretUnreadable):
+        _ = read(webhook).basic_password
+
+
+# Refused ways to write
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "plain text",
+        "gAAAAABm" + "A" * 92,
+        b"bytes",
+        5,
+        F("client_secret"),
+        F("name"),
+        Value("plain text"),
+        Value(""),
+        Upper("name"),
+        Concat("name", Value("x")),
+        Case(When(name="CRM", then=Value("plain")), default=Value("other")),
+        Subquery(Webhook.objects.values("name")[:1]),
+    ],
+)
+def test_update_takes_no_plain_text_and_no_expression(value: object) -> None:
+    webhook = make_webhook()
+    before = stored(webhook)
+    with refused(FieldError, match="basic_password is a secret"):
+        Webhook.objects.filter(pk=webhook.pk).update(basic_password=value)
+    assert stored(webhook) == before
+
+
+def test_update_may_clear_or_take_a_sealed_secret() -> None:
+    webhook = make_webhook()
+    place = f"webhooks_webhook.basic_password:{webhook.uid}"
+    Webhook.objects.filter(pk=webhook.pk).update(basic_password=seal("new", place))
+    assert read(webhook).basic_password == "new"
+    Webhook.objects.filter(pk=webhook.pk).update(basic_password="")
+    assert read(webhook).basic_password == ""
+
+
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_bulk_update_is_refused(is_changed: bool) -> None:
+    webhook = make_webhook()
+    before = stored(webhook)
+    loaded = read(webhook)
+    if is_changed:
+        loaded.basic_password = "new"
+    with refused(FieldError, match="basic_password is a secret"):
+        Webhook.objects.bulk_update([loaded], ["basic_password"])
+    assert stored(webhook) == before
+
+
+def test_bulk_update_of_other_columns_works() -> None:
+    webhook = make_webhook()
+    loaded = read(webhook)
+    loaded.name = "New"
+    Webhook.objects.bulk_update([loaded], ["name"])
+    assert read(webhook).basic_password == PASSWORD
+
+
+@pytest.mark.parametrize(
+    "value", [F("name"), Value("plain text"), Upper(Value("plain text")), Value("")]
+)
+def test_an_expression_on_the_instance_is_refused(value: Any) -> None:
+    webhook = make_webhook()
+    before = stored(webhook)
+    loaded = read(webhook)
+    loaded.basic_password = value
+    with refused(FieldError):
+        loaded.save()
+    assert stored(webhook) == before
+    # Django itself refuses F() in an INSERT.
+    with refused(FieldError, ValueError):
+        Webhook.objects.create(name="Other", url="https://a.example/", basic_password=value)
+    assert not Webhook.objects.filter(name="Other").exists()
+
+
+@pytest.mark.parametrize("default", ["", "plain", Value("x"), None])
+def test_a_database_default_is_refused(default: object) -> None:
+    with pytest.raises(FieldError, match="database default"):
+        SecretField(db_default=default)
+
+
+@pytest.mark.parametrize(
+    "lookup",
+    [
+        {"basic_password": PASSWORD},
+        {"basic_password__exact": ""},
+        {"basic_password__in": ["a"]},
+        {"basic_password__startswith": "gAAAAA"},
+        {"basic_password__contains": "a"},
+        {"basic_password__gt": ""},
+        {"basic_password__length": 3},
+        {"basic_password__regex": "."},
+    ],
+)
+def test_a_secret_cannot_be_searched_for(lookup: dict[str, Any]) -> None:
+    with pytest.raises(FieldError):
+        Webhook.objects.filter(**lookup).exists()
+
+
+# Moved ciphertext
+
+
+def test_ciphertext_of_another_row_is_refused() -> None:
+    owner, thief = make_webhook(), make_webhook()
+    store(thief, stored(owner))
+    with pytest.raises(SecretUnreadable, match="another row or column") as raised:
+        _ = read(thief).basic_password
+    assert "battery" not in str(raised.value)
+
+
+def test_ciphertext_of_another_column_is_refused() -> None:
+    webhook = make_webhook()
+    store(webhook, stored(webhook, "client_secret"), "basic_password")
+    with pytest.raises(SecretUnreadable, match="another row or column"):
+        _ = read(webhook).basic_password
+
+
+def test_ciphertext_of_another_table_is_refused() -> None:
+    webhook = make_webhook()
+    token = OAuthToken.objects.create(webhook=webhook, access_token="token")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT access_token FROM webhooks_oauthtoken")
+        store(webhook, cursor.fetchone()[0])
+    assert OAuthToken.objects.get(pk=token.pk).access_token == "token"
+    with pytest.raises(SecretUnreadable):
+        _ = read(webhook).basic_password
+
+
+def test_a_copied_row_cannot_take_the_secrets_along() -> None:
+    webhook = make_webhook()
+    copied = read(webhook)
+    copied.pk, copied.uid, copied._state.adding = None, "whk_copy", True
+    with refused(SecretUnreadable):
+        copied.save()
+    assert Webhook.objects.count() == 1
+
+
+def test_moved_ciphertext_stops_a_save() -> None:
+    webhook = make_webhook()
+    store(webhook, stored(webhook, "client_secret"), "basic_password")
+    loaded = read(webhook)
+    loaded.name = "Changed"
+    with refused(SecretUnreadable):
+        loaded.save()
+    assert read(webhook).name == "CRM"
+
+
+def test_the_other_rows_secret_is_in_no_frame_of_the_error() -> None:
+    owner, thief = make_webhook(), make_webhook()
+    store(thief, stored(owner))
+    with pytest.raises(SecretUnreadable) as raised:
+        _ = read(thief).basic_password
+    frames = [entry.frame.f_locals for entry in raised.traceback][1:]
+    assert "battery" not in repr(frames)
+
+
+# Pasted ciphertext
+
+
+def test_pasted_ciphertext_stays_text() -> None:
+    victim, attacker = make_webhook(), make_webhook()
+    pasted = stored(victim)
+    attacker.basic_password = pasted
+    attacker.full_clean()
+    attacker.save()
+    assert read(attacker).basic_password == pasted
+    field = Webhook._meta.get_field("basic_password")
+    assert field.to_python(pasted) == pasted
+    assert field.clean(pasted, attacker) == pasted
+
+
+def test_pasted_ciphertext_of_the_same_place_stays_text() -> None:
+    webhook = make_webhook()
+    pasted = stored(webhook)
+    loaded = read(webhook)
+    loaded.basic_password = pasted
+    loaded.save()
+    assert read(loaded).basic_password == pasted
+
+
+def test_validation_keeps_the_secret() -> None:
+    webhook = read(make_webhook())
+    webhook.full_clean()
+    webhook.save()
+    assert read(webhook).basic_password == PASSWORD
+
+
+# What can be seen
+
+
+@pytest.mark.parametrize("format_name", ["json", "jsonl", "xml", "python"])
+def test_dumpdata_masks(format_name: str) -> None:
+    webhook = make_webhook(client_secret="")
+    if format_name == "python":
+        from django.core import serializers
+
+        text = repr(serializers.serialize("python", [read(webhook), webhook]))
+    else:
+        out = io.StringIO()
+        call_command("dumpdata", "webhooks", format=format_name, stdout=out)
+        text = out.getvalue()
+    assert MASK in text
+    for secret in ("battery", stored(webhook), webhook.signing_secret):
+        assert secret not in text
+
+
+def test_dumpdata_shows_which_secrets_are_set() -> None:
+    make_webhook(client_secret="")
+    out = io.StringIO()
+    call_command("dumpdata", "webhooks.webhook", stdout=out)
+    (row,) = json.loads(out.getvalue())
+    assert (row["fields"]["basic_password"], row["fields"]["client_secret"]) == (MASK, "")
+
+
+def test_values_give_neither_the_secret_nor_a_readable_ciphertext() -> None:
+    webhook = make_webhook()
+    rows = [
+        *Webhook.objects.values_list("basic_password", "client_secret"),
+        *Webhook.objects.values("basic_password").values_list(),
+        *Webhook.objects.annotate(copied=F("basic_password")).values_list("copied"),
+    ]
+    for text in (repr(rows), str(rows), f"{rows[0][0]} {rows[0][0]!r}"):
+        assert "battery" not in text
+        assert stored(webhook) not in text
+
+
+def test_a_sealed_value_cannot_be_written_as_json() -> None:
+    with pytest.raises(TypeError):
+        json.dumps(Sealed("gAAAAA"))
+
+
+def test_a_loaded_row_keeps_only_ciphertext_in_memory() -> None:
+    loaded = read(make_webhook())
+    assert loaded.basic_password == PASSWORD
+    assert "battery" not in repr(vars(loaded))
+    assert b"battery" not in pickle.dumps(loaded)
+    assert copy.deepcopy(loaded).basic_password == PASSWORD
+
+
+def test_no_form_field_is_made_by_itself() -> None:
+    form = modelform_factory(Webhook, fields="__all__")
+    secret_names = {f.name for f in Webhook._meta.get_fields() if isinstance(f, SecretField)}
+    assert len(secret_names) >= 4
+    assert not secret_names & set(form.base_fields)
+
+
+def test_a_migration_rebuilds_the_field_without_a_secret() -> None:
+    field = Webhook._meta.get_field("basic_password")
+    _name, path, arguments, options = field.deconstruct()
+    assert path == "webhooks.secrets.SecretField"
+    rebuilt = SecretField(*arguments, **options)
+    assert isinstance(rebuilt, models.TextField)
+    assert field.db_type(connection) == rebuilt.db_type(connection) == "text"
