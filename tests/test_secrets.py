@@ -223,6 +223,7 @@ def test_plain_text_in_the_column_is_never_passed_on(plain: str) -> None:
 
 
 def test_a_canary_tells_the_wrong_key(use_keys: UseKeys) -> None:
+    EncryptionCanary.objects.all().delete()
     EncryptionCanary.objects.create(canary=EncryptionCanary.TEXT)
     assert EncryptionCanary.objects.get().canary == EncryptionCanary.TEXT
     use_keys(SECOND_KEY)

@@ -7,14 +7,14 @@ cannot be decrypted raises; expressions, `update()` of plain text and `bulk_upda
 """
 
 import hmac
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast, overload
 
 from cryptography.fernet import InvalidToken
 from django.core.exceptions import FieldError
 from django.db import models
 from django.db.models.lookups import IsNull
 from django.db.models.query_utils import DeferredAttribute
-from encrypted_model_fields.fields import (  # type: ignore[import-untyped]
+from encrypted_model_fields.fields import (
     EncryptedTextField,
     decrypt_str,
     encrypt_str,
@@ -109,6 +109,15 @@ class SecretField(EncryptedTextField):  # type: ignore[misc]
     descriptor_class = SecretAttribute
     empty_strings_allowed = True
 
+    if TYPE_CHECKING:
+        # What SecretAttribute does, for the type checker; a model's attribute is text.
+        @overload
+        def __get__(self, instance: None, owner: object) -> "SecretField": ...
+        @overload
+        def __get__(self, instance: models.Model, owner: object) -> str: ...
+        def __get__(self, instance: object, owner: object) -> object: ...
+        def __set__(self, instance: models.Model, value: str | None) -> None: ...
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if "db_default" in kwargs:
             raise FieldError("A secret cannot have a database default: it would be plain text.")
@@ -174,6 +183,6 @@ class SecretField(EncryptedTextField):  # type: ignore[misc]
     def value_to_string(self, obj: models.Model) -> str:
         return MASK if self.is_set(obj) else ""
 
-    def formfield(self, **kwargs: Any) -> None:  # type: ignore[override]
+    def formfield(self, **kwargs: Any) -> None:
         """Never make a form field by itself: forms say explicitly how a secret is written."""
         return
