@@ -1,6 +1,7 @@
 """All settings, read once from the environment. Every name that carries a quantity says its unit.
 
 Values come from the environment, then `.env`, then `DATA_DIR/keys.env` (made by `make run`).
+`.env.example` lists every one.
 """
 
 from pathlib import Path
@@ -10,10 +11,16 @@ import environ
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
+
+
+def _read(path: Path) -> None:
+    if path.is_file():
+        env.read_env(path)
+
+
+_read(Path(env.str("ENV_FILE", default=str(BASE_DIR / ".env"))))
 DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / ".data")))
-for _file in (BASE_DIR / ".env", DATA_DIR / "keys.env"):
-    if _file.is_file():
-        env.read_env(_file)
+_read(DATA_DIR / "keys.env")
 
 DEBUG = env.bool("DEBUG", default=False)
 SECRET_KEY = env.str("SECRET_KEY", default="")
@@ -36,6 +43,8 @@ WEBHOOKS_ALLOWED_NETWORKS = env.list("WEBHOOKS_ALLOWED_NETWORKS", default=[])
 WEBHOOKS_EGRESS_PROXY = env.str("WEBHOOKS_EGRESS_PROXY", default="")
 # Sent as `project_id` in every event.
 WEBHOOKS_PROJECT_ID = env.str("WEBHOOKS_PROJECT_ID", default="default")
+# Dotted path of a dictionary with the host project's own event types: docs/events.md.
+WEBHOOKS_EVENT_TYPES = env.str("WEBHOOKS_EVENT_TYPES", default="") or {}
 WEBHOOKS_MAX_PAYLOAD_BYTES = env.int("WEBHOOKS_MAX_PAYLOAD_BYTES", default=1024 * 1024)
 WEBHOOKS_MAX_PER_EVENT_TYPE = env.int("WEBHOOKS_MAX_PER_EVENT_TYPE", default=40)
 # Requests one drain keeps in flight, and how many of them one webhook may take.

@@ -1,6 +1,6 @@
 """The variables an event can carry: names, older names, types, words for people and samples.
 
-Data only. Source: the event catalogue of the call-tracking platform (docs/events.md).
+Data only. Source: the platform's event catalogue.
 """
 
 import re
