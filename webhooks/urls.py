@@ -2,11 +2,13 @@
 
 from django.urls import path
 
+from webhooks import api
 from webhooks.views import authorization, form, listing, testing
 
 app_name = "webhooks"
 PAGES = "integrations/webhooks/"
 urlpatterns = [
+    path("api/v1/events", api.publish_event, name="api_events"),
     path(PAGES, listing.list_webhooks, name="list"),
     path(PAGES + "new/", form.create, name="create"),
     path(PAGES + "oauth/callback/", authorization.oauth_callback, name="oauth_callback"),
