@@ -285,6 +285,9 @@ class WebhookForm(_WebhookModelForm):
             self.draft.keep(field, value)
         widget.is_typed = bool(self.draft.get(field))
         widget.is_set = self.instance.has_secret(field)
+        if widget.is_set or widget.is_typed:
+            # The advice about an empty field is for a secret that was never set.
+            self.fields[field].help_text = ""
         widget.changed_at = self.instance.secrets_changed_at.get(field, "")
 
     def _full_types(self, patterns: list[str]) -> list[str]:
