@@ -6,16 +6,20 @@ is found before anything is sent or overwritten.
 
 from typing import Any
 
+from django.apps import apps as global_apps
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from webhooks.models import EncryptionCanary
 from webhooks.secrets import SecretUnreadable
 
 
-def plant(*, apps: Any, using: str = DEFAULT_DB_ALIAS, **_: object) -> None:
-    """Receive `post_migrate`: write the canary unless there is one."""
+def plant(*, apps: Any = None, using: str = DEFAULT_DB_ALIAS, **_: object) -> None:
+    """Receive `post_migrate`: write the canary unless there is one.
+
+    `apps` is missing when a flush sends the signal.
+    """
     try:
-        apps.get_model("webhooks", "EncryptionCanary")
+        (apps or global_apps).get_model("webhooks", "EncryptionCanary")
     except LookupError:
         # Migrated back to before the table.
         return

@@ -234,10 +234,9 @@ class Sender:
         self._wake()
 
     def stop(self) -> None:
-        """Send nothing more, finish what is in flight, and end the thread."""
+        """Begin nothing more; the thread ends when nothing is in flight."""
         self._is_stopping = True
         self._wake()
-        self._thread.join()
 
     def _wake(self) -> None:
         if self._is_asleep:

@@ -144,8 +144,9 @@ def _now(seconds: float = 0.0) -> Any:
     return _stored(timezone.now() + dt.timedelta(seconds=seconds))
 
 
-def _read(text: str | None) -> dt.datetime | None:
-    return dt.datetime.fromisoformat(text).replace(tzinfo=dt.UTC) if text else None
+def _aware(moment: dt.datetime | None) -> dt.datetime | None:
+    """Return a moment as read by SQLite's own converter, which leaves the zone out."""
+    return moment.replace(tzinfo=dt.UTC) if moment else None
 
 
 def _marks(values: Sequence[object]) -> str:
@@ -261,7 +262,7 @@ def claim_paced(webhook_id: int, *, quota: int, lease: str, lease_seconds: float
         cursor.execute(_PACING, [webhook_id])
         rate, per_seconds, concurrency, is_ordered, next_send_at, sending = cursor.fetchone()
         now = timezone.now()
-        start = max(_read(next_send_at) or now, now)
+        start = max(_aware(next_send_at) or now, now)
         if concurrency is not None:
             quota = min(quota, concurrency - sending)
         spacing = per_seconds / rate if rate else 0.0
@@ -340,7 +341,7 @@ def write_states(changes: Sequence[StateChange]) -> list[tuple[int, float | None
                 ],
             )
             webhook_id, since = cursor.fetchone()
-            began = _read(since)
+            began = _aware(since)
             failing.append((webhook_id, (now - began).total_seconds() if began else None))
     return failing
 

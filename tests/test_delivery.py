@@ -1,0 +1,250 @@
+"""The three steps of one delivery: plan, prepare, judge."""
+
+import base64
+import datetime as dt
+import json
+
+import pytest
+from standardwebhooks.webhooks import Webhook as Verifier
+
+from tests.factories import make_webhook
+from webhooks import signing
+from webhooks.delivery import (
+    RETRY_SCHEDULE_SECONDS,
+    SHORT_LEASH_STEPS,
+    Answer,
+    BasicAuthorization,
+    BearerAuthorization,
+    NoAuthorization,
+    Plan,
+    judge,
+    make_plan,
+    next_step,
+    prepare,
+    printable,
+    result,
+    retry_after_seconds,
+)
+from webhooks.models import Outcome, Status, Trigger, Webhook
+from webhooks.queue import ATTEMPT_COLUMNS, Claimed
+
+NOW = 1_700_000_000.0
+
+
+def a_webhook(**fields: object) -> Webhook:
+    fields = {"url": "https://receiver.example.com/hook", **fields}
+    webhook = Webhook(name="CRM", **fields)
+    webhook.set_secret("signing_secret", signing.new_secret())
+    return webhook
+
+
+def a_claim(**fields: object) -> Claimed:
+    values: dict[str, object] = {
+        "id": "dlv_1",
+        "webhook_id": 1,
+        "event_id": "evt_1",
+        "number": 1,
+        "failure_count": 0,
+        "trigger": "event",
+        "payload": b'{"event":"call.incoming.after"}',
+        **fields,
+    }
+    return Claimed(**values)  # type: ignore[arg-type]
+
+
+def an_answer(status: int = 204, **fields: object) -> Answer:
+    values: dict[str, object] = {
+        "error": None,
+        "message": "",
+        "status_code": status,
+        "headers": b"",
+        "body": b"",
+        "size": 0,
+        "address": "192.0.2.7",
+        "dns_ms": 1.0,
+        "connect_ms": 2.0,
+        "tls_ms": None,
+        "first_byte_ms": 3.0,
+        "total_ms": 4.0,
+        **fields,
+    }
+    return Answer(**values)  # type: ignore[arg-type]
+
+
+def a_plan(**fields: object) -> Plan:
+    return make_plan(a_webhook(**fields), NoAuthorization())
+
+
+def attempt_of(answer: Answer, plan: Plan) -> dict[str, object]:
+    request = prepare(a_claim(), plan, NOW)
+    outcome = judge(answer)
+    step = next_step(outcome, request.claim, plan, retry_after=None)
+    row = result(request, answer, outcome, step)
+    return dict(zip(ATTEMPT_COLUMNS, row.attempt, strict=True))
+
+
+def test_basic_authorization_is_base64_of_login_and_password_in_utf8() -> None:
+    header = BasicAuthorization("Олена", "p:ä").header()
+    assert base64.b64decode(header.removeprefix("Basic ")).decode() == "Олена:p:ä"
+
+
+def test_bearer_authorization_may_have_another_prefix_or_none() -> None:
+    assert BearerAuthorization("T").header() == "Bearer T"
+    assert BearerAuthorization("T", "Zoho-oauthtoken").header() == "Zoho-oauthtoken T"
+    assert BearerAuthorization("T", "").header() == "T"
+
+
+def test_the_request_is_signed_as_standard_webhooks_ask() -> None:
+    webhook = a_webhook()
+    request = prepare(
+        a_claim(), make_plan(webhook, NoAuthorization()), dt.datetime.now().timestamp()
+    )
+    headers = dict(line.split(": ", 1) for line in request.headers if ": " in line)
+    signed = {name: headers[name] for name in headers if name.startswith("webhook-")}
+    assert Verifier(webhook.signing_secret).verify(request.body.decode(), signed)
+    assert headers["webhook-id"] == "evt_1"
+
+
+def test_a_rotated_secret_signs_along_until_its_end() -> None:
+    webhook = a_webhook()
+    old = webhook.signing_secret
+    webhook.previous_signing_secret = old
+    webhook.previous_signing_secret_until = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
+    webhook.set_secret("signing_secret", signing.new_secret())
+    assert make_plan(webhook, NoAuthorization()).signing_keys[1] == signing.secret_key(old)
+    webhook.previous_signing_secret_until = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=1)
+    assert len(make_plan(webhook, NoAuthorization()).signing_keys) == 1
+
+
+def test_a_default_json_body_is_the_event_document_byte_for_byte() -> None:
+    request = prepare(a_claim(), a_plan(), NOW)
+    assert request.body == a_claim().payload
+    assert attempt_of(an_answer(), a_plan())["request_body"] is None
+
+
+def test_a_form_body_is_rendered_and_kept_in_the_log() -> None:
+    plan = a_plan(body_format="form")
+    request = prepare(a_claim(), plan, NOW)
+    assert request.body == b"event=call.incoming.after"
+    assert "Content-Type: application/x-www-form-urlencoded" in request.headers
+    assert attempt_of(an_answer(), plan)["request_body"] == request.body
+
+
+def test_the_log_shows_the_request_with_its_secrets_masked() -> None:
+    webhook = a_webhook()
+    rows = [{"name": "X-Key", "value": "hush-hush", "secret": True}]
+    rows.append({"name": "X-Team", "value": "sales", "secret": False})
+    webhook.set_secret("headers_json", json.dumps(rows))
+    plan = make_plan(webhook, BasicAuthorization("admin", "swordfish"))
+    request = prepare(a_claim(), plan, NOW)
+    assert "X-Key: hush-hush" in request.headers
+    assert "X-Key: ********" in request.logged_headers
+    assert "X-Team: sales" in request.logged_headers
+    assert "Authorization: Basic ********" in request.logged_headers
+    assert "Host: receiver.example.com" in request.logged_headers
+
+
+def test_a_receiver_that_echoes_our_secrets_is_masked_in_the_log() -> None:
+    plan = make_plan(a_webhook(), BasicAuthorization("admin", "swordfish"))
+    encoded = base64.b64encode(b"admin:swordfish")
+    answer = an_answer(headers=b"X-You-Sent: Basic " + encoded, body=b"swordfish " + encoded)
+    attempt = attempt_of(answer, plan)
+    shown = f"{attempt['response_headers']} {attempt['response_body']}"
+    assert "swordfish" not in shown
+    assert encoded.decode() not in shown
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [
+        (200, Outcome.SUCCEEDED), (204, Outcome.SUCCEEDED), (299, Outcome.SUCCEEDED),
+        (301, Outcome.REDIRECT), (304, Outcome.REDIRECT), (307, Outcome.REDIRECT),
+        (400, Outcome.REFUSED), (404, Outcome.REFUSED), (413, Outcome.REFUSED),
+        (401, Outcome.UNAUTHORIZED), (403, Outcome.UNAUTHORIZED), (407, Outcome.UNAUTHORIZED),
+        (408, Outcome.THROTTLED), (425, Outcome.THROTTLED), (429, Outcome.THROTTLED),
+        (410, Outcome.GONE), (500, Outcome.SERVER_ERROR), (599, Outcome.SERVER_ERROR),
+        (101, Outcome.PROTOCOL), (600, Outcome.PROTOCOL), (999, Outcome.PROTOCOL),
+    ],
+)  # fmt: skip
+def test_each_status_has_one_outcome(status: int, outcome: Outcome) -> None:
+    assert judge(an_answer(status)) is outcome
+
+
+def test_a_broken_transfer_is_no_success_whatever_its_status() -> None:
+    assert judge(an_answer(200, error=Outcome.TIMEOUT)) is Outcome.TIMEOUT
+
+
+def test_server_errors_are_retried_by_the_whole_schedule_and_then_given_up() -> None:
+    plan = a_plan()
+    for step, seconds in enumerate(RETRY_SCHEDULE_SECONDS):
+        then = next_step(Outcome.SERVER_ERROR, a_claim(failure_count=step), plan, retry_after=None)
+        assert then.status is Status.PENDING
+        assert then.delay_seconds is not None
+        assert 0.8 * seconds <= then.delay_seconds <= 1.2 * seconds
+    last = a_claim(failure_count=len(RETRY_SCHEDULE_SECONDS))
+    assert next_step(Outcome.TIMEOUT, last, plan, retry_after=None).status is Status.FAILED
+
+
+@pytest.mark.parametrize("outcome", [Outcome.REFUSED, Outcome.BLOCKED, Outcome.REDIRECT])
+def test_refusals_are_retried_on_a_shorter_leash(outcome: Outcome) -> None:
+    plan = a_plan()
+    before = a_claim(failure_count=SHORT_LEASH_STEPS - 1)
+    assert next_step(outcome, before, plan, retry_after=None).status is Status.PENDING
+    last = a_claim(failure_count=SHORT_LEASH_STEPS)
+    assert next_step(outcome, last, plan, retry_after=None).status is Status.FAILED
+
+
+def test_a_webhook_may_have_its_own_schedule() -> None:
+    plan = a_plan(retry_schedule_seconds=[100])
+    step = next_step(Outcome.NETWORK, a_claim(), plan, retry_after=None)
+    assert step.delay_seconds is not None
+    assert 80 <= step.delay_seconds <= 120
+    again = a_claim(failure_count=1)
+    assert next_step(Outcome.NETWORK, again, plan, retry_after=None).status is Status.FAILED
+
+
+def test_a_test_is_sent_once() -> None:
+    claim = a_claim(trigger=Trigger.TEST.value)
+    assert (
+        next_step(Outcome.SERVER_ERROR, claim, a_plan(), retry_after=None).status is Status.FAILED
+    )
+
+
+@pytest.mark.parametrize(("asked", "given"), [(1.0, 5.0), (60.0, 60.0), (1e9, 300.0), (0.0, 5.0)])
+def test_retry_after_is_clamped_to_the_next_steps_range(asked: float, given: float) -> None:
+    step = next_step(Outcome.THROTTLED, a_claim(), a_plan(), retry_after=asked)
+    assert step.delay_seconds == given
+
+
+@pytest.mark.parametrize(
+    ("line", "seconds"),
+    [
+        (b"Retry-After: 120", 120.0),
+        (b"retry-after:  7 ", 7.0),
+        (b"Retry-After: Tue, 14 Nov 2023 22:13:50 GMT", 30.0),
+        (b"Retry-After: Tue, 14 Nov 2023 00:00:00 GMT", 0.0),
+        (b"Retry-After: -5", None),
+        (b"Retry-After: 1e9", None),
+        (b"Retry-After: soon", None),
+        (b"Retry-After: " + b"9" * 500, 999_999_999_999.0),
+        (b"X-Retry-After: 120", None),
+    ],
+)
+def test_retry_after_is_read_in_seconds_and_as_a_date(line: bytes, seconds: float | None) -> None:
+    headers = b"HTTP/1.1 429 Slow down\r\n" + line + b"\r\n\r\n"
+    assert retry_after_seconds(headers, NOW) == seconds
+
+
+def test_control_and_bidi_characters_are_stored_as_escapes() -> None:
+    assert printable("a\x00b\x1b[31m\u202ec") == "a\\x00b\\x1b[31m\\x202ec"
+    assert printable("line\nnext\tтекст") == "line\nnext\tтекст"
+
+
+@pytest.mark.django_db
+def test_a_saved_webhook_makes_the_same_plan_after_a_reload() -> None:
+    webhook = make_webhook(authorization_type="basic", basic_login="u", basic_password="p")
+    again = Webhook.objects.get(pk=webhook.pk)
+    authorization = BasicAuthorization(again.basic_login, again.basic_password)
+    assert make_plan(again, authorization)._replace(version=0) == make_plan(
+        webhook, authorization
+    )._replace(version=0)

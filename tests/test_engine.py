@@ -1,0 +1,291 @@
+"""The whole path: publish, claim, send, record; against a real receiver on a real database."""
+
+import base64
+import datetime as dt
+
+import pytest
+from django.utils import timezone
+from standardwebhooks.webhooks import Webhook as Verifier
+
+from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
+from tests.sandbox import Receiver
+from webhooks import events
+from webhooks.models import (
+    Attempt,
+    Delivery,
+    HoldReason,
+    Outcome,
+    PauseReason,
+    Status,
+    Trigger,
+    Webhook,
+    WebhookState,
+)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def reload(delivery: Delivery) -> Delivery:
+    return Delivery.objects.get(pk=delivery.pk)
+
+
+def test_a_basic_delivery_arrives_signed_and_authorized(receiver: Receiver) -> None:
+    webhook = make_webhook(
+        url=f"{receiver.url}/basic/hook",
+        authorization_type="basic",
+        basic_login="demo-login",
+        basic_password="demo-password",
+    )
+    delivery = make_delivery(webhook)
+    deliver_all()
+    [request] = receiver.requests()
+    expected = base64.b64encode(b"demo-login:demo-password").decode()
+    assert request.header("Authorization") == f"Basic {expected}"
+    assert request.header("webhook-id") == delivery.event_id
+    assert Verifier(webhook.signing_secret).verify(
+        request.body.decode(), {name.lower(): value for name, value in request.headers}
+    )
+    assert reload(delivery).status == Status.SUCCEEDED
+
+
+def test_the_log_keeps_request_and_response(receiver: Receiver) -> None:
+    delivery = make_delivery(make_webhook(url=f"{receiver.url}/open/hook"))
+    deliver_all()
+    attempt = Attempt.objects.get(delivery=delivery)
+    assert attempt.number == 1
+    assert attempt.request_line == f"POST {receiver.url}/open/hook"
+    assert f"webhook-id: {delivery.event_id}" in attempt.request_headers
+    assert attempt.status_code == 200
+    assert attempt.response_headers.startswith("HTTP/1.1 200")
+    assert attempt.remote_address == "127.0.0.1"
+    assert attempt.total_ms is not None
+    assert attempt.total_ms > 0
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize("body_format", ["json", "form", "query"])
+def test_each_method_carries_each_body_format(
+    receiver: Receiver, method: str, body_format: str
+) -> None:
+    make_delivery(
+        make_webhook(url=f"{receiver.url}/open/x", method=method, body_format=body_format)
+    )
+    deliver_all()
+    [request] = receiver.requests()
+    assert request.method == method
+    if method == "GET" or body_format == "query":
+        assert request.body == b""
+        assert "call_id=call-1" in request.query
+    elif body_format == "form":
+        assert b"call_id=call-1" in request.body
+    else:
+        assert request.json()["call_id"] == "call-1"
+
+
+def test_a_failing_receiver_is_tried_again_with_the_same_id_and_bytes(receiver: Receiver) -> None:
+    delivery = make_delivery(make_webhook(url=f"{receiver.url}/status/503"))
+    deliver_all()
+    waiting = reload(delivery)
+    assert (waiting.status, waiting.attempt_count, waiting.failure_count) == ("pending", 1, 1)
+    assert waiting.next_attempt_at is not None
+    assert 3 < (waiting.next_attempt_at - timezone.now()).total_seconds() < 7
+    Delivery.objects.update(next_attempt_at=timezone.now())
+    deliver_all()
+    first, second = receiver.requests()
+    assert first.header("webhook-id") == second.header("webhook-id")
+    assert first.body == second.body
+    assert [attempt.number for attempt in Attempt.objects.order_by("number")] == [1, 2]
+
+
+def test_redirects_are_not_followed(receiver: Receiver) -> None:
+    delivery = make_delivery(make_webhook(url=f"{receiver.url}/redirect/302?to=/open/elsewhere"))
+    deliver_all()
+    assert [request.path for request in receiver.requests()] == ["/redirect/302"]
+    assert Attempt.objects.get(delivery=delivery).outcome == Outcome.REDIRECT
+
+
+def test_an_address_behind_the_guard_is_recorded_as_blocked() -> None:
+    delivery = make_delivery(make_webhook(url="http://10.1.2.3/hook"))
+    deliver_all()
+    attempt = Attempt.objects.get(delivery=delivery)
+    assert attempt.outcome == Outcome.BLOCKED
+    assert "10.1.2.3" in attempt.error
+
+
+def test_gone_pauses_the_webhook_and_holds_its_deliveries(receiver: Receiver) -> None:
+    webhook = make_webhook(url=f"{receiver.url}/gone")
+    delivery = make_delivery(webhook)
+    deliver_all()
+    webhook.refresh_from_db()
+    assert (webhook.is_active, webhook.pause_reason) == (False, PauseReason.GONE)
+    assert reload(delivery).hold_reason == HoldReason.PAUSED
+
+
+def test_held_deliveries_go_out_in_order_after_resuming(receiver: Receiver) -> None:
+    webhook = make_webhook(url=f"{receiver.url}/open/hook", is_ordered=True)
+    events.pause(webhook)
+    made = [make_delivery(webhook, number=number) for number in range(5)]
+    deliver_all()
+    assert receiver.requests() == []
+    assert events.resume(webhook) == 5
+    deliver_all()
+    assert [request.json()["number"] for request in receiver.requests()] == [0, 1, 2, 3, 4]
+    assert {reload(delivery).status for delivery in made} == {Status.SUCCEEDED}
+
+
+def test_held_deliveries_can_be_dropped_on_resume(receiver: Receiver) -> None:
+    webhook = make_webhook(url=f"{receiver.url}/open/hook")
+    events.pause(webhook)
+    delivery = make_delivery(webhook)
+    assert events.resume(webhook, drop_held=True) == 1
+    deliver_all()
+    assert reload(delivery).status == Status.CANCELLED
+    assert receiver.requests() == []
+
+
+def test_a_test_goes_out_while_the_webhook_is_paused_and_is_tried_once(
+    receiver: Receiver,
+) -> None:
+    webhook = make_webhook(url=f"{receiver.url}/status/500")
+    events.pause(webhook)
+    delivery = events.send_test(webhook)
+    assert delivery.trigger == Trigger.TEST
+    deliver_all()
+    assert reload(delivery).status == Status.FAILED
+    assert len(receiver.requests()) == 1
+
+
+def test_a_failing_head_blocks_an_ordered_webhook(receiver: Receiver) -> None:
+    webhook = make_webhook(url=f"{receiver.url}/open/hook", is_ordered=True)
+    receiver.fail("/open/hook", 503, 1)
+    for number in range(3):
+        make_delivery(webhook, number=number)
+    deliver_all_but_blocked(receiver)
+    Delivery.objects.filter(attempt_count=1).update(next_attempt_at=timezone.now())
+    deliver_all()
+    assert [request.json()["number"] for request in receiver.requests()] == [0, 0, 1, 2]
+
+
+def deliver_all_but_blocked(receiver: Receiver) -> None:
+    run_engine(lambda: Delivery.objects.filter(attempt_count=1, status="pending").exists())
+    assert len(receiver.requests()) == 1
+
+
+def test_a_concurrency_limit_holds_across_claims(receiver: Receiver) -> None:
+    webhook = make_webhook(url=f"{receiver.url}/slow/0.2", concurrency_limit=2)
+    for _ in range(6):
+        make_delivery(webhook)
+    seen: list[int] = []
+
+    def is_done() -> bool:
+        seen.append(Delivery.objects.filter(status=Status.SENDING).count())
+        return Delivery.objects.filter(status=Status.SUCCEEDED).count() == 6
+
+    run_engine(is_done)
+    assert max(seen) == 2
+
+
+def test_a_rate_limit_spaces_requests(receiver: Receiver) -> None:
+    webhook = make_webhook(url=f"{receiver.url}/open/hook", rate_limit=5, rate_limit_seconds=1)
+    for _ in range(12):
+        make_delivery(webhook)
+    deliver_all()
+    times = sorted(request.time for request in receiver.requests())
+    assert len(times) == 12
+    # A burst of five, then one each 0.2 s.
+    assert times[-1] - times[0] >= 1.2
+
+
+def test_an_event_for_a_deleted_webhook_is_never_sent(receiver: Receiver) -> None:
+    webhook = make_webhook(url=f"{receiver.url}/open/hook")
+    delivery = make_delivery(webhook)
+    events.delete(webhook)
+    deliver_all()
+    assert receiver.requests() == []
+    assert reload(delivery).status == Status.CANCELLED
+
+
+def test_an_edited_url_is_used_by_the_next_attempt(receiver: Receiver) -> None:
+    webhook = make_webhook(url=f"{receiver.url}/status/500")
+    make_delivery(webhook)
+    deliver_all()
+    webhook = Webhook.objects.get(pk=webhook.pk)
+    webhook.url = f"{receiver.url}/open/new"
+    webhook.save()
+    Delivery.objects.update(next_attempt_at=timezone.now())
+    deliver_all()
+    assert [request.path for request in receiver.requests()] == ["/status/500", "/open/new"]
+
+
+def test_an_unreadable_secret_sends_nothing_and_changes_nothing(receiver: Receiver) -> None:
+    webhook = make_webhook(url=f"{receiver.url}/open/hook")
+    delivery = make_delivery(webhook)
+    # Ciphertext of another row: as unreadable as with a wrong key.
+    other = make_webhook(event_types=["deal.*"])
+    stored = Webhook.objects.filter(pk=other.pk).values_list("signing_secret", flat=True).get()
+    Webhook.objects.filter(pk=webhook.pk).update(signing_secret=stored)
+    ends = timezone.now() + dt.timedelta(seconds=1)
+    run_engine(lambda: timezone.now() > ends)
+    assert receiver.requests() == []
+    assert reload(delivery).attempt_count == 0
+    assert reload(delivery).status == Status.PENDING
+
+
+def test_a_webhook_failing_for_five_days_is_paused(receiver: Receiver) -> None:
+    webhook = make_webhook(url=f"{receiver.url}/status/500")
+    long_ago = timezone.now() - dt.timedelta(days=6)
+    WebhookState.objects.create(webhook=webhook, failing_since_at=long_ago)
+    make_delivery(webhook)
+    deliver_all()
+    webhook.refresh_from_db()
+    assert webhook.pause_reason == PauseReason.FAILING
+
+
+def test_a_success_ends_a_failing_spell(receiver: Receiver) -> None:
+    webhook = make_webhook(url=f"{receiver.url}/open/hook")
+    WebhookState.objects.create(webhook=webhook, failing_since_at=timezone.now())
+    make_delivery(webhook)
+    deliver_all()
+    state = WebhookState.objects.get(webhook=webhook)
+    assert state.failing_since_at is None
+    assert state.last_success_at is not None
+
+
+def test_a_dead_receiver_does_not_delay_the_others(receiver: Receiver) -> None:
+    dead = make_webhook(url=f"{receiver.url}/slow/3", event_types=["deal.created"])
+    alive = make_webhook(url=f"{receiver.url}/open/hook")
+    for _ in range(20):
+        events.publish("deal.created", {"deal_id": "1"})
+    for number in range(50):
+        make_delivery(alive, number=number)
+    done = Delivery.objects.filter(webhook=alive, status=Status.SUCCEEDED)
+    dead_at_that_time: list[int] = []
+
+    def is_done() -> bool:
+        if done.count() < 50:
+            return False
+        dead_at_that_time.append(Attempt.objects.filter(delivery__webhook=dead).count())
+        return True
+
+    run_engine(is_done)
+    assert dead_at_that_time[0] == 0
+
+
+def test_a_lease_that_ran_out_is_sent_again_and_noted_as_unknown(receiver: Receiver) -> None:
+    delivery = make_delivery(make_webhook(url=f"{receiver.url}/open/hook"))
+    past = timezone.now() - dt.timedelta(seconds=1)
+    Delivery.objects.update(status="sending", lease="dead", next_attempt_at=past, attempt_count=1)
+    run_engine(lambda: reload(delivery).status == Status.SUCCEEDED)
+    outcomes = list(Attempt.objects.order_by("number").values_list("outcome", flat=True))
+    assert outcomes == [Outcome.UNKNOWN, Outcome.SUCCEEDED]
+
+
+def test_a_row_that_was_in_flight_at_three_crashes_is_parked() -> None:
+    delivery = make_delivery(make_webhook())
+    past = timezone.now() - dt.timedelta(seconds=1)
+    Delivery.objects.update(
+        status="sending", lease="dead", next_attempt_at=past, attempt_count=3, unknown_count=2
+    )
+    run_engine(lambda: reload(delivery).status == Status.PARKED)
+    assert events.send_now(Delivery.objects.all()) == 1
+    assert reload(delivery).unknown_count == 0
