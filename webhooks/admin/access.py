@@ -105,6 +105,8 @@ class ApiKeyAdmin(ModelAdmin):
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
         context["may_revoke"] = self.has_revoke_permission(request)
+        # The answer of the form is the only page that shows the key.
+        context["show_save_and_add_another"] = context["show_save_and_continue"] = False
         return super().render_change_form(request, context, *args, **kwargs)
 
     def revoke_view(self, request: HttpRequest, pk: int) -> HttpResponse:

@@ -1,0 +1,381 @@
+"""The list of webhooks, the page of one, and what is done from them."""
+
+import datetime as dt
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from tests.factories import make_delivery, make_webhook
+from webhooks.models import (
+    Delivery,
+    OAuthToken,
+    PauseReason,
+    Status,
+    TokenState,
+    Webhook,
+    WebhookState,
+)
+
+pytestmark = pytest.mark.django_db
+
+LIST = "/integrations/webhooks/"
+SECRETS = {
+    "basic_password": "pass-word-of-basic",
+    "client_secret": "secret-of-the-client",
+    "headers_json": '[{"name": "X-Api-Key", "value": "key-in-a-header", "secret": true}]',
+}
+
+
+def logged_in(*permissions: str, is_superuser: bool = False) -> Client:
+    user = get_user_model().objects.create_user("admin", password="p", is_superuser=is_superuser)
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def browser() -> Client:
+    return logged_in(is_superuser=True)
+
+
+def url(name: str, webhook: Webhook) -> str:
+    return reverse(f"webhooks:{name}", args=[webhook.pk])
+
+
+def names(page: Any) -> list[str]:
+    return [row["webhook"].name for row in page.context["rows"]]
+
+
+def token_for(webhook: Webhook, state: str = TokenState.VALID) -> OAuthToken:
+    return OAuthToken.objects.create(
+        webhook=webhook,
+        state=state,
+        access_token="access-token-text",
+        refresh_token="refresh-token-text",
+        obtained_at=timezone.now(),
+    )
+
+
+def test_an_empty_list_says_what_to_do_first(browser: Client) -> None:
+    page = browser.get(LIST)
+    assert "Create a webhook" in page.text
+    assert page.text.count(reverse("webhooks:create")) == 1
+
+
+def test_an_empty_list_offers_nothing_to_who_may_not_create() -> None:
+    page = logged_in("view_webhook").get(LIST)
+    assert reverse("webhooks:create") not in page.text
+
+
+def test_the_sandbox_hint_shows_only_beside_a_sandbox(browser: Client, settings: Any) -> None:
+    assert "Open the receiver" not in browser.get(LIST).text
+    settings.WEBHOOKS_SANDBOX_URL = "http://127.0.0.1:8001"
+    assert 'href="http://127.0.0.1:8001"' in browser.get(LIST).text
+
+
+def test_a_row_shows_events_authorization_status_and_the_last_delivery(browser: Client) -> None:
+    webhook = make_webhook(name="CRM", authorization_type="oauth2")
+    token_for(webhook, TokenState.NEEDS_REAUTHORIZATION)
+    delivery = make_delivery(webhook)
+    Delivery.objects.filter(pk=delivery.pk).update(
+        status=Status.FAILED, next_attempt_at=None, status_code=503, finished_at=timezone.now()
+    )
+    page = browser.get(LIST)
+    for text in ("CRM", webhook.url, "call.*", "OAuth 2.0", "Needs re-authorization", "On hold"):
+        assert text in page.text
+    assert page.context["rows"][0]["last"] == Delivery.objects.get()
+    assert "Failed" in page.text
+    assert "503" in page.text
+
+
+def test_the_list_costs_the_same_queries_however_long_it_is(
+    browser: Client, django_assert_max_num_queries: Any
+) -> None:
+    for number in range(30):
+        webhook = make_webhook(name=f"Hook {number}", authorization_type="oauth2", **SECRETS)
+        token_for(webhook)
+        WebhookState.objects.create(webhook=webhook)
+    for _ in range(2):
+        make_delivery(webhook)
+    with django_assert_max_num_queries(10):
+        assert len(names(browser.get(LIST))) == 30
+
+
+def test_the_last_delivery_is_found_through_its_index(browser: Client) -> None:
+    from django.db import connection
+
+    from webhooks.views.listing import newest_delivery
+
+    newest = newest_delivery(Webhook(pk=1).pk)
+    plan = newest.explain()
+    if connection.vendor == "sqlite":
+        assert "delivery_by_webhook" in plan
+
+
+def test_a_long_list_is_paged(browser: Client) -> None:
+    for number in range(52):
+        make_webhook(name=f"Hook {number:02}")
+    assert len(names(browser.get(LIST))) == 50
+    assert names(browser.get(LIST, {"page": 2})) == ["Hook 50", "Hook 51"]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({"q": "crm"}, ["CRM", "Old"]),
+        ({"q": "CRM.EXAMPLE"}, ["CRM", "Old"]),
+        ({"q": "nothing\0"}, []),
+        ({"status": "active"}, ["Basic", "CRM", "Grant", "Sick"]),
+        ({"status": "paused"}, ["Gone", "Old"]),
+        ({"status": "attention"}, ["CRM", "Gone", "Sick"]),
+        ({"authorization": "oauth2"}, ["CRM", "Grant"]),
+        ({"authorization": "basic", "q": "bas"}, ["Basic"]),
+        ({"authorization": "unknown", "status": "unknown"}, ["Basic", "CRM", "Gone", "Grant"]),
+    ],
+)
+def test_the_list_is_searched_and_filtered(
+    browser: Client, query: dict[str, str], found: list[str]
+) -> None:
+    make_webhook(name="CRM", url="https://crm.example.com/x", authorization_type="oauth2")
+    make_webhook(name="Basic", authorization_type="basic")
+    make_webhook(name="Grant", authorization_type="oauth2", grant_type="client_credentials")
+    paused = {"is_active": False, "paused_at": timezone.now()}
+    make_webhook(name="Old", url="https://crm.example.com/y", pause_reason="person", **paused)
+    make_webhook(name="Gone", pause_reason=PauseReason.GONE, **paused)
+    sick = make_webhook(name="Sick")
+    WebhookState.objects.create(webhook=sick, failing_since_at=timezone.now())
+    make_webhook(name="CRM deleted", deleted_at=timezone.now())
+    page = browser.get(LIST, query)
+    assert set(found) <= set(names(page)) if "unknown" in query.values() else names(page) == found
+    assert ("No webhook matches" in page.text) == (not found)
+
+
+def test_no_secret_is_on_any_page(browser: Client) -> None:
+    webhook = make_webhook(authorization_type="oauth2", **SECRETS)
+    token_for(webhook)
+    for address in (LIST, url("detail", webhook), url("delete", webhook)):
+        text = browser.get(address).text
+        secrets = [*SECRETS.values(), "key-in-a-header", "-token-text", webhook.signing_secret]
+        assert not [secret for secret in secrets if secret in text]
+
+
+def test_names_and_urls_are_escaped(browser: Client) -> None:
+    webhook = make_webhook(name="<script>x</script>", url='http://127.0.0.1/"><b>')
+    for address in (LIST, url("detail", webhook), url("delete", webhook)):
+        text = browser.get(address).text
+        assert "<script>x" not in text
+        assert '"><b>' not in text
+
+
+def test_the_page_of_a_webhook_shows_counts_token_and_recent_deliveries(browser: Client) -> None:
+    webhook = make_webhook(name="CRM", authorization_type="oauth2", **SECRETS)
+    token_for(webhook)
+    for _ in range(22):
+        make_delivery(webhook)
+    held = Delivery.objects.order_by("id")[:3].values("pk")
+    Delivery.objects.filter(pk__in=list(held.values_list("pk", flat=True))).update(
+        status=Status.HELD, next_attempt_at=None, hold_reason="no_token"
+    )
+    page = browser.get(url("detail", webhook))
+    assert (page.context["waiting"], page.context["held"]) == ("19", "3")
+    assert len(page.context["deliveries"]) == 20
+    assert "Events are sent as they happen." in page.text
+    assert "Manage authorization" in page.text
+
+
+def test_counting_stops_at_a_thousand(browser: Client) -> None:
+    webhook = make_webhook()
+    first = make_delivery(webhook)
+    Delivery.objects.bulk_create(
+        Delivery(event_id=first.event_id, webhook=webhook, next_attempt_at=timezone.now())
+        for _ in range(1001)
+    )
+    assert browser.get(url("detail", webhook)).context["waiting"] == "1,000+"
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"is_active": False, "pause_reason": "person"}, "Nothing is sent."),
+        ({"is_active": False, "pause_reason": "gone"}, "410 Gone"),
+        ({"is_active": False, "pause_reason": "failing"}, "no delivery succeeded"),
+        ({"authorization_type": "oauth2"}, "presses Get new access token"),
+        ({"authorization_type": "oauth2", "grant_type": "client_credentials"}, "as they happen"),
+    ],
+)
+def test_a_sentence_says_how_a_webhook_is_doing(
+    browser: Client, fields: dict[str, Any], sentence: str
+) -> None:
+    webhook = make_webhook(**fields)
+    assert sentence in browser.get(url("detail", webhook)).context["standing"].sentence
+
+
+@pytest.mark.parametrize("state", [TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED])
+def test_a_dead_token_says_what_to_change(browser: Client, state: str) -> None:
+    webhook = make_webhook(authorization_type="oauth2")
+    token = token_for(webhook, state)
+    token.last_error = "The provider answered invalid_grant."
+    token.save(update_fields=["last_error"])
+    assert "invalid_grant" in browser.get(url("detail", webhook)).context["standing"].sentence
+
+
+def test_a_failing_receiver_is_named(browser: Client) -> None:
+    webhook = make_webhook()
+    WebhookState.objects.create(
+        webhook=webhook, failing_since_at=timezone.now(), last_error="It answered 503."
+    )
+    assert "It answered 503." in browser.get(url("detail", webhook)).text
+
+
+def test_a_deleted_webhook_has_no_page(browser: Client) -> None:
+    webhook = make_webhook(deleted_at=timezone.now())
+    assert browser.get(url("detail", webhook)).status_code == 404
+    for name in ("pause", "resume", "duplicate", "delete"):
+        assert browser.post(url(name, webhook)).status_code == 404
+
+
+def test_pausing_holds_and_resuming_releases(browser: Client) -> None:
+    webhook = make_webhook()
+    delivery = make_delivery(webhook)
+    browser.post(url("pause", webhook))
+    webhook.refresh_from_db()
+    delivery.refresh_from_db()
+    assert (webhook.is_active, delivery.status) == (False, Status.HELD)
+    answer = browser.post(url("resume", webhook), follow=True)
+    webhook.refresh_from_db()
+    delivery.refresh_from_db()
+    assert (webhook.is_active, delivery.status) == (True, Status.PENDING)
+    assert "1 held delivery is sent now" in answer.text
+
+
+def test_an_action_returns_to_its_own_page_and_to_no_other_site(browser: Client) -> None:
+    webhook = make_webhook()
+    back = LIST + "?q=CRM"
+    assert browser.post(url("pause", webhook), {"next": back})["Location"] == back
+    for foreign in ("https://evil.example/", "//evil.example", "javascript:alert(1)", ""):
+        answer = browser.post(url("resume", webhook), {"next": foreign})
+        assert answer["Location"] == url("detail", webhook)
+
+
+def test_a_copy_has_the_settings_and_secrets_but_no_token(browser: Client) -> None:
+    webhook = make_webhook(
+        name="N" * 100, authorization_type="oauth2", scope="a b", filter={}, **SECRETS
+    )
+    token_for(webhook)
+    answer = browser.post(url("duplicate", webhook), follow=True)
+    copy = Webhook.objects.latest("pk")
+    assert copy.pk != webhook.pk
+    assert copy.name.endswith(" (copy)")
+    assert len(copy.name) <= 100
+    assert (copy.url, copy.scope, copy.event_types) == (webhook.url, "a b", ["call.*"])
+    assert {name: getattr(copy, name) for name in SECRETS} == SECRETS
+    assert copy.signing_secret
+    assert copy.signing_secret != webhook.signing_secret
+    assert not copy.is_active
+    assert copy.uid != webhook.uid
+    assert not OAuthToken.objects.filter(webhook=copy).exists()
+    assert copy.created_by == get_user_model().objects.get()
+    assert "no access token" in answer.text
+    assert copy.signing_secret in answer.text
+
+
+def test_a_copy_seals_its_secrets_for_its_own_row(browser: Client) -> None:
+    webhook = make_webhook(**SECRETS)
+    browser.post(url("duplicate", webhook))
+    sealed = Webhook.objects.order_by("pk").values_list("basic_password", flat=True)
+    assert sealed[0] != sealed[1]
+
+
+def test_deleting_says_what_is_lost_and_loses_it(browser: Client) -> None:
+    webhook = make_webhook(name="CRM", authorization_type="oauth2", **SECRETS)
+    token_for(webhook)
+    make_delivery(webhook)
+    make_delivery(webhook)
+    page = browser.get(url("delete", webhook))
+    assert "2 deliveries that wait or are held are cancelled" in page.text
+    assert "access token" in page.text
+    assert "30 days" in page.text
+    answer = browser.post(url("delete", webhook), follow=True)
+    assert "“CRM” is deleted." in answer.text
+    assert set(Delivery.objects.values_list("status", flat=True)) == {Status.CANCELLED}
+    assert not OAuthToken.objects.exists()
+    webhook.refresh_from_db()
+    assert not webhook.has_secret("client_secret")
+
+
+@pytest.mark.parametrize("name", ["pause", "resume", "duplicate"])
+def test_what_changes_something_is_posted(browser: Client, name: str) -> None:
+    webhook = make_webhook()
+    assert browser.get(url(name, webhook)).status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("name", "permission"),
+    [
+        ("pause", "change_webhook"),
+        ("resume", "change_webhook"),
+        ("delete", "delete_webhook"),
+        ("duplicate", "add_webhook"),
+    ],
+)
+def test_each_action_asks_for_its_permission(name: str, permission: str) -> None:
+    webhook = make_webhook()
+    browser = logged_in("view_webhook")
+    assert browser.post(url(name, webhook)).status_code == 403
+    assert f'action="{url(name, webhook)}"' not in browser.get(LIST).text
+    get_user_model().objects.get().user_permissions.add(Permission.objects.get(codename=permission))
+    assert browser.post(url(name, webhook)).status_code == 302
+
+
+def test_pages_ask_for_login_and_for_the_permission_to_see() -> None:
+    webhook = make_webhook()
+    for address in (LIST, url("detail", webhook)):
+        assert Client().get(address)["Location"] == f"/login/?next={address}"
+    browser = logged_in()
+    assert browser.get(LIST).status_code == 403
+    assert "has no permission" in browser.get(url("detail", webhook)).text
+
+
+def test_forged_posts_are_refused_with_a_page_that_says_what_to_do() -> None:
+    webhook = make_webhook()
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(get_user_model().objects.create_superuser("root", password="p"))
+    answer = client.post(url("pause", webhook))
+    assert answer.status_code == 403
+    assert "The form was too old" in answer.text
+    webhook.refresh_from_db()
+    assert webhook.is_active
+
+
+@pytest.mark.parametrize("template", ["404.html", "403.html", "400.html", "500.html"])
+def test_error_pages_need_no_context(template: str) -> None:
+    from django.template.loader import render_to_string
+
+    assert "Go to Webhooks 2.0" in render_to_string(template)
+
+
+def test_times_are_shown_as_ages_with_the_exact_time_on_hover() -> None:
+    from webhooks.templatetags.interface import ago
+
+    now = timezone.now()
+    assert ">just now<" in ago(now)
+    assert "5\xa0minutes ago" in ago(now - dt.timedelta(minutes=5, seconds=1))
+    assert "in 2\xa0hours" in ago(now + dt.timedelta(hours=2, seconds=5))
+    assert now.strftime('title="%Y-%m-%d %H:%M') in ago(now)
+    assert ago(None) == ""
+
+
+def test_logging_in_shows_mistakes_and_keeps_the_name() -> None:
+    get_user_model().objects.create_superuser("root", password="right-password")
+    client = Client()
+    page = client.post("/login/", {"username": "root", "password": "wrong"})
+    assert 'value="root"' in page.text
+    assert "Please enter a correct username and password" in page.text
+    answer = client.post("/login/", {"username": "root", "password": "right-password"})
+    assert answer["Location"] == LIST
