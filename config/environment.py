@@ -33,8 +33,9 @@ def prepare(arguments: list[str]) -> None:
     add_arguments(parser)
     options, _ = parser.parse_known_args(arguments)
     # Read here too: what a person wrote into .env goes before what is derived below.
-    if (BASE_DIR / ".env").is_file():
-        environ.Env.read_env(BASE_DIR / ".env")
+    file = Path(os.environ.get("ENV_FILE", BASE_DIR / ".env"))
+    if file.is_file():
+        environ.Env.read_env(file)
     make_keys(Path(os.environ.get("DATA_DIR", BASE_DIR / ".data")))
     # The other threads of the one worker are for everything that is not a drain.
     os.environ.setdefault("WEBHOOKS_DRAINS_PER_WORKER", "1")

@@ -49,6 +49,7 @@ def _set_environment() -> None:
     sqlite_url = f"sqlite:///{DATA_DIR / 'webhooks.sqlite3'}"
     os.environ |= {
         "DJANGO_SETTINGS_MODULE": "config.settings",
+        "ENV_FILE": os.devnull,
         "DATA_DIR": str(DATA_DIR),
         "DEBUG": "0",
         "SECRET_KEY": "a-key-of-the-tests-with-fifty-or-more-characters-in-it-0123456789",

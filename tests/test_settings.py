@@ -1,0 +1,155 @@
+"""`.env.example` and config/settings.py say the same, and the keys file is made as it must be."""
+
+import ast
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from config.environment import make_keys, prepare
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLE = ROOT / ".env.example"
+# A setting counts something when its default is a number; then its name or its line says what.
+UNIT = re.compile(r"_(SECONDS|DAYS|BYTES|ROWS)$")
+COUNTS = {
+    "WEBHOOKS_MAX_PER_EVENT_TYPE",
+    "WEBHOOKS_MAX_IN_FLIGHT",
+    "WEBHOOKS_MAX_IN_FLIGHT_PER_WEBHOOK",
+    "WEBHOOKS_DRAINS_PER_WORKER",
+}
+# Built from another setting: the example says it in words or with a relative path.
+DERIVED = {"DATA_DIR", "DATABASE_URL", "ENV_FILE"}
+
+
+def settings_read() -> dict[str, object]:
+    """Return every name the settings read from the environment, with its default."""
+    defaults: dict[str, object] = {}
+    for node in ast.walk(ast.parse((ROOT / "config" / "settings.py").read_text())):
+        if not isinstance(node, ast.Call) or not re.fullmatch(r"env\.\w+", ast.unparse(node.func)):
+            continue
+        if isinstance(node.args[0], ast.Constant):
+            default = next(word.value for word in node.keywords if word.arg == "default")
+            defaults[str(node.args[0].value)] = _value(default)
+    return defaults
+
+
+def _value(node: ast.expr) -> object:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+        return int(str(_value(node.left))) * int(str(_value(node.right)))
+    return ast.literal_eval(node) if isinstance(node, ast.Constant | ast.List) else None
+
+
+def example() -> dict[str, str]:
+    lines = re.findall(r"^(?:# )?([A-Z][A-Z_]+)=(.*)$", EXAMPLE.read_text(), re.MULTILINE)
+    assert len(lines) == len(dict(lines)), "a setting is listed twice"
+    return dict(lines)
+
+
+def comment_of(name: str) -> str:
+    """Return the paragraph of the example that holds the setting."""
+    paragraphs = EXAMPLE.read_text().split("\n\n")
+    return next(text for text in paragraphs if re.search(rf"^(# )?{name}=", text, re.MULTILINE))
+
+
+def test_example_lists_every_setting_and_no_other() -> None:
+    assert set(example()) == set(settings_read())
+
+
+def test_example_shows_the_defaults() -> None:
+    shown = example()
+    for name, default in settings_read().items():
+        if name not in DERIVED:
+            expected = "" if default == [] else str(default)
+            assert shown[name] == expected, name
+
+
+def test_every_quantity_says_its_unit() -> None:
+    for name, default in settings_read().items():
+        if isinstance(default, int | float) and not isinstance(default, bool):
+            unit = UNIT.search(name)
+            assert unit or name in COUNTS, f"{name} has no unit in its name"
+            assert not unit or unit[1].lower() in comment_of(name), f"{name}: unit in .env.example"
+
+
+def test_every_setting_is_explained() -> None:
+    assert [name for name in example() if not comment_of(name).startswith("# ")] == []
+
+
+def run_check(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "manage.py", "check", *arguments],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_example_as_it_stands_is_valid_but_for_the_keys(tmp_path: Path) -> None:
+    text = re.sub(r"^# ([A-Z][A-Z_]+=)", r"\1", EXAMPLE.read_text(), flags=re.MULTILINE)
+    text = text.replace("DATA_DIR=.data", f"DATA_DIR={tmp_path}")
+    (tmp_path / "all.env").write_text(text.replace("ENV_FILE=.env\n", ""))
+    keys = {name: os.environ[name] for name in ("SECRET_KEY", "FIELD_ENCRYPTION_KEY")}
+
+    checked = run_check({"ENV_FILE": str(tmp_path / "all.env"), **keys}, "--fail-level=WARNING")
+
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_missing_encryption_key_is_said_in_one_sentence(tmp_path: Path) -> None:
+    checked = run_check({"ENV_FILE": os.devnull, "DATA_DIR": str(tmp_path), "SECRET_KEY": "x" * 50})
+
+    assert checked.returncode != 0
+    assert "FIELD_ENCRYPTION_KEY" in checked.stderr.splitlines()[-1]
+
+
+def test_keys_are_made_once_and_for_their_owner_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FIELD_ENCRYPTION_KEY")
+    monkeypatch.delenv("SECRET_KEY")
+    previous = os.umask(0)
+    try:
+        make_keys(tmp_path / "data")
+    finally:
+        os.umask(previous)
+    path = tmp_path / "data" / "keys.env"
+    first = path.read_text()
+    make_keys(tmp_path / "data")
+
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert path.read_text() == first
+    assert re.search(r"^SECRET_KEY=\S{50,}$", first, re.MULTILINE)
+    assert re.search(r"^FIELD_ENCRYPTION_KEY=\S{43}=$", first, re.MULTILINE)
+    assert [file.name for file in path.parent.iterdir()] == ["keys.env"]
+
+
+def test_keys_of_the_environment_are_kept_out_of_the_file(tmp_path: Path) -> None:
+    make_keys(tmp_path / "data")
+
+    assert not (tmp_path / "data").exists()
+
+
+def test_addresses_follow_the_port_unless_a_person_set_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("PUBLIC_URL", "WEBHOOKS_SANDBOX_URL", "WEBHOOKS_DRAINS_PER_WORKER"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("WEBHOOKS_ALLOWED_NETWORKS", "10.0.0.0/8:8080")
+
+    prepare(["--port", "9000", "--sandbox", "--verbosity", "2"])
+
+    assert os.environ["PUBLIC_URL"] == "http://127.0.0.1:9000"
+    assert os.environ["WEBHOOKS_SANDBOX_URL"] == "http://127.0.0.1:9001"
+    networks = os.environ["WEBHOOKS_ALLOWED_NETWORKS"].split(",")
+    assert networks == ["10.0.0.0/8:8080", "127.0.0.1/32:9001", "127.0.0.1/32:9002"]
+    prepare(["--port", "9500"])
+    assert os.environ["PUBLIC_URL"] == "http://127.0.0.1:9000"
