@@ -523,3 +523,28 @@ def test_an_error_is_announced_at_its_field() -> None:
     assert 'aria-invalid="true"' in field
     assert 'aria-describedby="id_name_helptext id_name_error"' in field
     assert 'id="id_name_error"' in field
+
+
+def test_a_wrong_secret_stays_wrong_on_the_next_try() -> None:
+    session: dict[str, Any] = {}
+    wrong = {**BASIC, "basic_password": "a\x01b"}
+    draft = Draft(session, draft_id=bound(session=session, **wrong).draft.id)
+    assert "control" in error("basic_password", draft=draft, **{**BASIC, "basic_password": ""})
+
+
+def test_a_wrong_secret_header_stays_wrong_on_the_next_try() -> None:
+    session: dict[str, Any] = {}
+    row = {"name": "X-Key", "value": "a\r\nb", "is_secret": "on"}
+    draft = Draft(session, draft_id=bound(session=session, **header_fields(row)).draft.id)
+    form = bound(draft=draft, **header_fields({**row, "value": ""}))
+    assert not form.is_valid()
+    assert form.headers.errors[0]["value"]
+
+
+def test_a_name_that_is_not_found_is_refused_only_when_it_is_new() -> None:
+    missing = "https://no-such-name.example.com/hook"
+    assert error("url", url=missing)
+    webhook = saved()
+    Webhook.objects.update(url=missing)
+    webhook.refresh_from_db()
+    assert not error("url", webhook, url=missing)

@@ -183,6 +183,10 @@ class HeaderRow(forms.Form):
     def _unseen_value(self) -> str:
         """Return the secret that was typed or stored before, or explain why there is none."""
         kept = self._kept()
+        try:
+            check_value(kept)
+        except ValidationError as error:
+            self.add_error("value", error)
         if not kept:
             self.add_error("value", _("Enter a value, or empty the name to leave the header out."))
         elif not self.cleaned_data["is_secret"]:
