@@ -111,7 +111,7 @@ class _Slot:
         "request",
     )  # fmt: skip
 
-    def __init__(self, opener: Callable[..., Any]) -> None:
+    def __init__(self, opener: network.SocketOpener) -> None:
         self.curl = pycurl.Curl()
         network.configure_curl(self.curl, opener)
         self.curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)

@@ -77,4 +77,5 @@ def _has_free_slot(controller: Any) -> bool:
     """Say whether a slot of this worker serves no drain and none waits for it."""
     own = [r for r in state.reserved_requests | state.active_requests if r.name == DRAIN]
     slots = max(1, settings.WEBHOOKS_DRAINS_PER_WORKER or controller.concurrency)
-    return len(set(own)) < min(slots, controller.concurrency)
+    busy: bool = len(set(own)) >= min(slots, controller.concurrency)
+    return not busy

@@ -4,6 +4,7 @@ import hashlib
 import secrets
 
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -12,7 +13,7 @@ from webhooks.secrets import SecretField
 
 
 class ApiKeyManager(models.Manager["ApiKey"]):
-    def issue(self, name: str, created_by: models.Model | None = None) -> tuple["ApiKey", str]:
+    def issue(self, name: str, created_by: User | None = None) -> tuple["ApiKey", str]:
         """Make a key and return it with its plain text, which is shown once and not stored."""
         plain = "whapi_" + secrets.token_urlsafe(32)
         key = self.create(

@@ -99,6 +99,12 @@ _INSERT_ATTEMPT = (
     f"VALUES ({', '.join(['%s'] * len(ATTEMPT_COLUMNS))})"
 )
 
+_INSERT_DIED = f"""
+INSERT INTO webhooks_attempt (delivery_id, number, started_at, remote_address, request_line,
+    request_headers, response_headers, response_body, response_size, outcome, error)
+VALUES (%s, %s, %s, '', '', '', '', x'', 0, 'unknown', '{DIED}')
+"""
+
 _EXPIRE = f"""
 UPDATE webhooks_delivery
 SET unknown_count = unknown_count + 1, lease = '', outcome = 'unknown', status_code = NULL,
@@ -215,7 +221,7 @@ def _take(cursor: Any, ids: list[str], lease: str, lease_seconds: float) -> list
     payloads = {event_id: bytes(payload) for event_id, payload in cursor.fetchall()}
     order = {delivery_id: index for index, delivery_id in enumerate(ids)}
     rows.sort(key=lambda row: order[row[0]])
-    return [Claimed(*row, payloads[row[2]]) for row in rows]
+    return [Claimed._make([*row, payloads[row[2]]]) for row in rows]
 
 
 def _ids(cursor: Any, sql: str, parameters: Sequence[object]) -> list[str]:
@@ -318,7 +324,7 @@ def record(results: Sequence[Result], *, lease: str, is_repeat: bool = False) ->
         return ours
 
 
-def _attempt(values: tuple[object, ...]) -> list[object]:
+def _attempt(values: tuple[object, ...]) -> list[Any]:
     return [_stored(value) if isinstance(value, dt.datetime) else value for value in values]
 
 
@@ -352,15 +358,7 @@ def expire(limit: int = 500) -> list[Expired]:
         now = timezone.now()
         cursor.execute(_EXPIRE, [_stored(now), _stored(now), limit])
         expired = [Expired(*row) for row in cursor.fetchall()]
-        nothing = [None] * 5
-        cursor.executemany(
-            _INSERT_ATTEMPT,
-            [
-                [row.id, row.number, _stored(now), *nothing, "", "", "", None, None, "", b"", 0]
-                + ["unknown", DIED]
-                for row in expired
-            ],
-        )
+        cursor.executemany(_INSERT_DIED, [(row.id, row.number, _stored(now)) for row in expired])
         return expired
 
 

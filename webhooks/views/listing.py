@@ -108,7 +108,7 @@ def _search(request: HttpRequest) -> QuerySet[Webhook]:
     return found
 
 
-def newest_delivery(webhook: int | OuterRef) -> QuerySet[Delivery, dict[str, Any]]:
+def newest_delivery(webhook: int | OuterRef) -> QuerySet[Delivery, Any]:
     """Return a query for the id of a webhook's newest delivery: one step into an index."""
     return Delivery.objects.filter(webhook=webhook).order_by("-id").values("pk")[:1]
 
