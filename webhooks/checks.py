@@ -22,7 +22,7 @@ LEASE_MARGIN_SECONDS = 10
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 # Setting: lowest and highest value that makes sense.
-_RANGES: dict[str, tuple[float, float]] = {
+RANGES: dict[str, tuple[float, float]] = {
     "WEBHOOKS_MAX_PAYLOAD_BYTES": (1024, 16 * 1024 * 1024),
     "WEBHOOKS_MAX_PER_EVENT_TYPE": (1, 10_000),
     "WEBHOOKS_MAX_IN_FLIGHT": (1, 10_000),
@@ -152,7 +152,7 @@ def check_ranges(**_: Any) -> list[CheckMessage]:
 
 
 def _range_errors() -> Iterator[CheckMessage]:
-    for name, (lowest, highest) in _RANGES.items():
+    for name, (lowest, highest) in RANGES.items():
         value = getattr(settings, name)
         if not lowest <= value <= highest:
             yield Error(

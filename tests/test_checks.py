@@ -1,0 +1,202 @@
+"""Each system check speaks up for what is wrong, by its id, and is silent otherwise."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+from django.conf import settings as django_settings
+from django.core.checks import run_checks
+from django.db import connection
+from pytest_django import Settings
+
+from webhooks import canary, checks
+from webhooks.models import EncryptionCanary
+from webhooks.secrets import seal
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def ids(*, deploy: bool = False) -> list[str]:
+    found = run_checks(include_deployment_checks=deploy)
+    return [message.id or "" for message in found if (message.id or "").startswith("webhooks.")]
+
+
+def test_the_settings_of_the_tests_are_fine() -> None:
+    assert run_checks() == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "hooks.example.com",
+        "ftp://hooks.example.com",
+        "https://hooks.example.com/path",
+        "https://hooks.example.com?query",
+        "https://user@hooks.example.com",
+        "https://",
+        "https://hooks.example.com:99999",
+        "https://[::1",
+    ],
+)
+def test_public_url_is_scheme_and_host(settings: Settings, url: str) -> None:
+    settings.PUBLIC_URL = url
+    assert ids() == ["webhooks.E001"]
+    settings.PUBLIC_URL = "https://hooks.example.com"
+    settings.WEBHOOKS_PUBLIC_URLS = ["https://other.example.com:8443", url]
+    assert ids() == ["webhooks.E001"]
+
+
+@pytest.mark.parametrize(
+    ("url", "is_fine"),
+    [
+        ("https://hooks.example.com", True),
+        ("http://hooks.example.com", False),
+        ("http://127.0.0.1:8000", True),
+        ("http://localhost.example.com", False),
+    ],
+)
+def test_production_is_https_unless_it_is_this_machine(
+    settings: Settings, url: str, is_fine: bool
+) -> None:
+    settings.PUBLIC_URL = url
+    assert ("webhooks.E002" in ids(deploy=True)) is not is_fine
+    assert "webhooks.E002" not in ids()
+
+
+def test_encryption_keys_are_fernet_keys(settings: Settings) -> None:
+    good = Fernet.generate_key().decode()
+    for keys in ([], ["short"], [good, good[:-3] + "=="]):
+        settings.FIELD_ENCRYPTION_KEY = keys
+        assert ids() == ["webhooks.E003"]
+    settings.FIELD_ENCRYPTION_KEY = [good, Fernet.generate_key().decode()]
+    assert ids() == []
+
+
+def test_a_bad_key_is_not_repeated_in_the_message(settings: Settings) -> None:
+    settings.FIELD_ENCRYPTION_KEY = ["nearly-the-right-key"]
+    (message,) = checks.check_encryption_keys()
+    assert "nearly" not in f"{message.msg}{message.hint}"
+
+
+@pytest.mark.django_db
+def test_canary_is_planted_by_migrate_and_readable() -> None:
+    assert EncryptionCanary.objects.get().canary == EncryptionCanary.TEXT
+    assert canary.problem() == ""
+    assert checks.check_canary(databases=["default"]) == []
+
+
+@pytest.mark.django_db
+def test_unreadable_canary_stops_migrate_and_check() -> None:
+    other_key = Fernet(Fernet.generate_key()).encrypt(b"webhooks_encryptioncanary.canary:1\0x")
+    with connection.cursor() as cursor:
+        table = EncryptionCanary._meta.db_table
+        cursor.execute(f"UPDATE {table} SET canary = %s", [other_key.decode()])
+
+    (message,) = checks.check_canary(databases=["default"])
+
+    assert message.id == "webhooks.E004"
+    assert "FIELD_ENCRYPTION_KEY" in message.msg
+    assert checks.check_canary(databases=None) == []
+
+
+@pytest.mark.django_db
+def test_canary_with_another_text_is_noticed() -> None:
+    EncryptionCanary.objects.update(canary=seal("other", "webhooks_encryptioncanary.canary:1"))
+    assert canary.problem() == "The encryption canary was changed."
+
+
+@pytest.mark.parametrize("text", ["nonsense", "10.0.0.0/33", "10.0.0.1/8", "10.0.0.0/8:0"])
+def test_allowed_networks_can_be_read(settings: Settings, text: str) -> None:
+    settings.WEBHOOKS_ALLOWED_NETWORKS = ["10.0.0.0/8:8080", text]
+    assert ids() == ["webhooks.E005"]
+
+
+def test_egress_proxy_is_an_address(settings: Settings) -> None:
+    settings.WEBHOOKS_EGRESS_PROXY = "proxy.example:3128"
+    assert ids() == ["webhooks.E006"]
+    settings.WEBHOOKS_EGRESS_PROXY = "http://proxy.example:3128"
+    assert ids() == []
+
+
+def test_insecure_oauth_transport_is_refused_in_production(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "0")
+    assert "webhooks.E007" in ids(deploy=True)
+    monkeypatch.delenv("OAUTHLIB_INSECURE_TRANSPORT")
+    assert "webhooks.E007" not in ids(deploy=True)
+
+
+@pytest.mark.parametrize("name", sorted(checks.RANGES))
+def test_every_quantity_has_a_lowest_and_a_highest_value(settings: Settings, name: str) -> None:
+    lowest, highest = checks.RANGES[name]
+    for value, is_fine in ((lowest, True), (lowest - 0.001, False), (highest + 1, False)):
+        setattr(settings, name, value)
+        assert ("webhooks.E008" not in ids()) is is_fine, value
+
+
+def test_ranges_cover_every_number_of_the_settings() -> None:
+    numbers = {
+        name
+        for name in dir(django_settings)
+        if name.startswith("WEBHOOKS_")
+        and isinstance(value := getattr(django_settings, name), int | float)
+        and not isinstance(value, bool)
+    }
+    assert numbers == set(checks.RANGES)
+
+
+def test_lease_is_longer_than_the_longest_request(settings: Settings) -> None:
+    settings.WEBHOOKS_LEASE_SECONDS = 65
+    (message,) = checks.check_ranges()
+    assert "second time" in (message.hint or "")
+
+
+def test_one_webhook_cannot_be_given_more_than_all(settings: Settings) -> None:
+    settings.WEBHOOKS_MAX_IN_FLIGHT = 10
+    settings.WEBHOOKS_MAX_IN_FLIGHT_PER_WEBHOOK = 11
+    assert ids() == ["webhooks.E009"]
+
+
+PRODUCTION = {
+    "ENV_FILE": os.devnull,
+    "PUBLIC_URL": "https://hooks.example.com",
+    "BEHIND_TLS_PROXY": "1",
+    "SECRET_KEY": "k9-Xw_2uB7vQzR4tYp1sNf6gHj3mLc8dEa5oKiVb0qWxZy-strong",
+    "FIELD_ENCRYPTION_KEY": os.environ["FIELD_ENCRYPTION_KEY"],
+}
+
+
+def check_deploy(data_dir: Path, **changes: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "manage.py", "check", "--deploy", "--fail-level=WARNING"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "DATA_DIR": str(data_dir), **PRODUCTION, **changes},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_production_settings_pass_every_check(tmp_path: Path) -> None:
+    checked = check_deploy(tmp_path)
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "id"),
+    [
+        ({"SECRET_KEY": "weak"}, "security.W009"),
+        ({"DEBUG": "1"}, "security.W018"),
+        ({"PUBLIC_URL": "http://hooks.example.com"}, "webhooks.E002"),
+        ({"OAUTHLIB_INSECURE_TRANSPORT": "1"}, "webhooks.E007"),
+    ],
+)
+def test_careless_production_settings_fail(
+    tmp_path: Path, changes: dict[str, str], id: str
+) -> None:
+    checked = check_deploy(tmp_path, **changes)
+    assert checked.returncode != 0
+    assert id in checked.stderr

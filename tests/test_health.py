@@ -1,0 +1,106 @@
+"""`/healthz` needs nothing; `/readyz` names what fails, and nothing more than its name."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from django.core.cache import cache, caches
+from django.db import connection
+from django.test import Client
+from pytest_django import Settings
+
+from tests.services import RedisServer
+from webhooks.health import SWEEP_LATE_SECONDS
+from webhooks.models import EncryptionCanary
+from webhooks.tasks import LAST_SWEEP
+
+
+@pytest.fixture(autouse=True)
+def _swept() -> Iterator[None]:
+    cache.set(LAST_SWEEP, time.time(), None)
+    yield
+    cache.clear()
+
+
+def test_healthz_answers_without_a_database(client: Client) -> None:
+    response = client.get("/healthz")
+    assert (response.status_code, response.json()) == (200, {"status": "ok"})
+    assert "no-store" in response["Cache-Control"]
+
+
+@pytest.mark.django_db
+def test_readyz_is_ok_when_everything_works(client: Client) -> None:
+    response = client.get("/readyz")
+    assert response.status_code == 200
+    assert set(response.json().values()) == {"ok"}
+
+
+def test_both_take_only_reading_requests(client: Client) -> None:
+    assert [client.post(path).status_code for path in ("/healthz", "/readyz")] == [405, 405]
+
+
+def test_both_are_reached_without_https(client: Client, settings: Settings) -> None:
+    settings.SECURE_SSL_REDIRECT = True
+    assert client.get("/healthz").status_code == 200
+
+
+@pytest.mark.django_db
+def test_old_or_missing_sweep_is_not_ready(client: Client) -> None:
+    cache.set(LAST_SWEEP, time.time() - SWEEP_LATE_SECONDS - 1, None)
+    late = client.get("/readyz")
+    cache.delete(LAST_SWEEP)
+    missing = client.get("/readyz")
+
+    assert (late.status_code, missing.status_code) == (503, 503)
+    assert late.json()["last_sweep"] == f"{SWEEP_LATE_SECONDS + 1:.0f} s ago"
+    assert missing.json()["last_sweep"].startswith("none yet")
+
+
+@pytest.mark.django_db
+def test_unreadable_secrets_are_not_ready(client: Client) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE {EncryptionCanary._meta.db_table} SET canary = 'garbage'")
+
+    response = client.get("/readyz")
+
+    assert response.status_code == 503
+    assert response.json()["secrets"] == "cannot be read with FIELD_ENCRYPTION_KEY"
+
+
+@pytest.mark.django_db
+def test_unreadable_networks_are_not_ready(client: Client, settings: Settings) -> None:
+    settings.WEBHOOKS_ALLOWED_NETWORKS = ["10.0.0.0/33"]
+    assert client.get("/readyz").json()["networks"] == "WEBHOOKS_ALLOWED_NETWORKS cannot be read"
+
+
+@pytest.mark.django_db
+def test_broker_is_asked_and_its_loss_is_told_quickly(
+    client: Client, settings: Settings, redis_server: RedisServer
+) -> None:
+    settings.REDIS_URL = redis_server.url
+    settings.CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": redis_server.url,
+            "OPTIONS": {"socket_connect_timeout": 1, "socket_timeout": 1},
+        }
+    }
+    cache.set(LAST_SWEEP, time.time(), None)
+    works = client.get("/readyz")
+    redis_server.freeze()
+    started = time.monotonic()
+    frozen = client.get("/readyz")
+    seconds = time.monotonic() - started
+    redis_server.thaw()
+    redis_server.kill()
+    gone = client.get("/readyz")
+    caches["default"].close()
+    settings.CACHES = {}
+
+    assert works.status_code == 200
+    assert (frozen.status_code, gone.status_code) == (503, 503)
+    assert frozen.json()["broker"] == gone.json()["broker"] == "does not answer"
+    assert gone.json()["last_sweep"] == "unknown: the broker does not answer"
+    assert gone.json()["database"] == "ok"
+    assert seconds < 5
+    assert redis_server.url not in gone.content.decode()
