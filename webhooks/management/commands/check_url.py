@@ -1,0 +1,35 @@
+"""Tells what the network guard says to URLs, without a database."""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from webhooks import network
+
+
+class Command(BaseCommand):
+    help = "Say for each URL whether a webhook may be sent to it now, and why not."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("urls", nargs="+", metavar="URL")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Print `allow` or `block`, the URL and the reason; exit with 1 if any is blocked."""
+        policy = network.Policy.from_settings()
+        is_any_blocked = False
+        for url in options["urls"]:
+            try:
+                reason = f"sent as {network.check_url(url, policy=policy).url}"
+                verdict = "allow"
+            except (network.UnsafeURL, network.NameNotResolved) as error:
+                reason, verdict = error.reason, "block"
+                is_any_blocked = True
+            # Control characters reach no terminal.
+            self.stdout.write(f"{verdict}\t{url!a}\t{_printable(reason)}")
+        if is_any_blocked:
+            raise SystemExit(1)
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
