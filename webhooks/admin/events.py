@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from webhooks import catalogue
 from webhooks.admin.deliveries import SHOWN_BYTES
 from webhooks.admin.filters import LogFilter
-from webhooks.admin.readonly import ReadOnlyAdmin
+from webhooks.admin.readonly import ReadOnlyAdmin, clean_key
 from webhooks.models import Event
 from webhooks.templatetags.interface import ago
 
@@ -46,7 +46,7 @@ class EventAdmin(ReadOnlyAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Event], search_term: str
     ) -> tuple[QuerySet[Event], bool]:
-        words = search_term.replace("\0", "").strip()
+        words = search_term.strip()
         if not words:
             return queryset, False
         if words.startswith("evt_"):
@@ -74,7 +74,7 @@ class EventAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         if not self.has_view_permission(request):
             raise PermissionDenied
-        event = Event.objects.filter(pk=object_id).first()
+        event = Event.objects.filter(pk=clean_key(object_id)).first()
         if event is None:
             raise Http404
         newest = event.deliveries.select_related("webhook").only(

@@ -39,8 +39,10 @@ class LogFilter(admin.SimpleListFilter):
         return [("", "")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        value = self.value()
-        return self.narrow(queryset, value.strip()) if value and value.strip() else queryset
+        value = (self.value() or "").strip()
+        if "\0" in value:
+            raise IncorrectLookupParameters(value)
+        return self.narrow(queryset, value) if value else queryset
 
     def narrow(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
         raise NotImplementedError

@@ -75,7 +75,7 @@ class OAuthExchangeAdmin(ReadOnlyAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[OAuthExchange], search_term: str
     ) -> tuple[QuerySet[OAuthExchange], bool]:
-        words = search_term.replace("\0", "").strip()
+        words = search_term.strip()
         named = Webhook.objects.filter(name__icontains=words).values("pk")
         return (queryset.filter(webhook__in=named) if words else queryset), False
 

@@ -1,0 +1,615 @@
+"""Django admin: delivery log, events, exchanges and API keys; what shows and what never does."""
+
+import datetime as dt
+import logging
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
+from django.core.management import call_command
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from tests.factories import make_delivery, make_webhook
+from webhooks import events, ids
+from webhooks.models import (
+    ApiKey,
+    Attempt,
+    Delivery,
+    Event,
+    ExchangeKind,
+    OAuthExchange,
+    OAuthToken,
+    Outcome,
+    Status,
+    Trigger,
+    Webhook,
+)
+from webhooks.templatetags import logtext
+
+pytestmark = pytest.mark.django_db
+
+LOG = "/admin/webhooks/delivery/"
+KEYS = "/admin/webhooks/apikey/"
+
+
+def staff(*permissions: str, is_superuser: bool = False) -> Client:
+    user = get_user_model().objects.create_user(
+        "admin", password="p", is_staff=True, is_superuser=is_superuser
+    )
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def browser() -> Client:
+    return staff(is_superuser=True)
+
+
+def page_of(delivery: Delivery) -> str:
+    return reverse("admin:webhooks_delivery_change", args=[delivery.pk])
+
+
+def step_url(delivery: Delivery, step: str) -> str:
+    return reverse(f"admin:webhooks_delivery_{step}", args=[delivery.pk])
+
+
+def shown(page: Any) -> list[str]:
+    return [row.pk for row in page.context["cl"].result_list]
+
+
+def settle(delivery: Delivery, status: str = Status.FAILED, **fields: Any) -> Delivery:
+    Delivery.objects.filter(pk=delivery.pk).update(status=status, next_attempt_at=None, **fields)
+    delivery.refresh_from_db()
+    return delivery
+
+
+def attempt_of(delivery: Delivery, **fields: Any) -> Attempt:
+    given: dict[str, Any] = {
+        "number": 1,
+        "started_at": timezone.now(),
+        "dns_ms": 1.0,
+        "connect_ms": 2.0,
+        "tls_ms": 3.0,
+        "first_byte_ms": 40.0,
+        "total_ms": 50.0,
+        "remote_address": "203.0.113.7",
+        "request_line": "POST /hook?number=380441234567 HTTP/1.1",
+        "request_headers": "Host: crm.example\nAuthorization: Basic dXNlcjpwYXNz\nX-Shop: 7",
+        "status_code": 503,
+        "response_headers": "Content-Type: text/html\nSet-Cookie: session=abcdef",
+        "response_body": b"<script>alert(1)</script>\x1b[31mred\xe2\x80\xae",
+        "response_size": 30,
+        "outcome": Outcome.SERVER_ERROR,
+        "error": "The receiver answered 503.",
+    }
+    return Attempt.objects.create(delivery=delivery, **{**given, **fields})
+
+
+# The list
+
+
+def test_the_log_lists_the_newest_first(browser: Client) -> None:
+    webhook = make_webhook(name="CRM")
+    deliveries = [make_delivery(webhook) for _ in range(3)]
+    page = browser.get(LOG)
+    assert shown(page) == [delivery.pk for delivery in reversed(deliveries)]
+    for text in ("CRM", "call.incoming.after", "Pending"):
+        assert text in page.text
+
+
+def test_the_log_costs_few_queries_and_counts_nothing(
+    browser: Client, django_assert_max_num_queries: Any
+) -> None:
+    webhook = make_webhook(client_secret="secret-of-the-client")
+    for _ in range(12):
+        make_delivery(webhook)
+    with django_assert_max_num_queries(6) as queries:
+        browser.get(LOG)
+    for query in queries:
+        assert "COUNT(" not in query["sql"]
+        assert "OFFSET" not in query["sql"]
+        assert "payload" not in query["sql"]
+        assert "client_secret" not in query["sql"]
+
+
+def test_the_log_is_paged_by_key(browser: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    from webhooks.admin import DeliveryAdmin
+
+    monkeypatch.setattr(DeliveryAdmin, "list_per_page", 3)
+    webhook = make_webhook()
+    newest_first = [make_delivery(webhook).pk for _ in range(7)][::-1]
+    first = browser.get(LOG, {"status": "pending"})
+    assert shown(first) == newest_first[:3]
+    assert first.context["cl"].newer_link == ""
+    second = browser.get(LOG + first.context["cl"].older_link)
+    assert shown(second) == newest_first[3:6]
+    assert "status=pending" in second.context["cl"].older_link
+    third = browser.get(LOG + second.context["cl"].older_link)
+    assert shown(third) == newest_first[6:]
+    assert third.context["cl"].older_link == ""
+    assert shown(browser.get(LOG + third.context["cl"].newer_link)) == newest_first[3:6]
+    assert shown(browser.get(LOG + second.context["cl"].newer_link)) == newest_first[:3]
+
+
+def mixed_log() -> dict[str, Delivery]:
+    crm = make_webhook(name="CRM", url="https://crm.example.com/hook")
+    shop = make_webhook(
+        name="Shop", url="https://shop.example.com/", event_types=["recording.ready"]
+    )
+    sms = events.publish("recording.ready", {"text": "hi"})
+    log = {
+        "ok": make_delivery(crm, call_id="call-a"),
+        "missing": make_delivery(crm, call_id="call-b"),
+        "broken": make_delivery(crm, call_id="call-b"),
+        "silent": make_delivery(crm, call_id="call-c"),
+        "sms": Delivery.objects.get(event_id=sms.event_id, webhook=shop),
+    }
+    settle(log["ok"], Status.SUCCEEDED, status_code=200, attempt_count=1)
+    settle(log["missing"], status_code=404, attempt_count=1)
+    settle(log["broken"], status_code=503, attempt_count=1, trigger=Trigger.REDELIVERY)
+    settle(log["silent"], attempt_count=1)
+    return log
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({"status": "failed"}, {"missing", "broken", "silent"}),
+        ({"status": "succeeded"}, {"ok"}),
+        ({"type": "recording.ready"}, {"sms"}),
+        ({"code": "404"}, {"missing"}),
+        ({"code": "5xx"}, {"broken"}),
+        ({"code": "4XX", "status": "failed"}, {"missing"}),
+        ({"code": "none"}, {"silent"}),
+        ({"trigger": "redelivery"}, {"broken"}),
+        ({"period": "hour"}, {"ok", "missing", "broken", "silent", "sms"}),
+        ({"until": "2020-01-01T10:00"}, set()),
+        ({"until": "2999-01-01T10:00"}, {"ok", "missing", "broken", "silent", "sms"}),
+        ({"status": "", "code": "", "q": ""}, {"ok", "missing", "broken", "silent", "sms"}),
+        ({"q": "call-b"}, {"missing", "broken"}),
+        ({"q": "shop.example"}, {"sms"}),
+        ({"q": "call-b", "code": "503"}, {"broken"}),
+        ({"q": "nothing"}, set()),
+    ],
+)
+def test_the_log_is_filtered_and_searched(
+    browser: Client, query: dict[str, str], found: set[str]
+) -> None:
+    log = mixed_log()
+    page = browser.get(LOG, query)
+    assert {name for name in log if log[name].pk in shown(page)} == found
+    assert len(shown(page)) == len(found)
+
+
+def test_the_log_is_filtered_by_webhook_even_by_a_deleted_one(browser: Client) -> None:
+    log = mixed_log()
+    shop = Webhook.objects.get(name="Shop")
+    assert shown(browser.get(LOG, {"webhook": shop.pk})) == [log["sms"].pk]
+    assert f'<option value="{shop.pk}"' in browser.get(LOG).text
+    events.delete(shop)
+    assert f'<option value="{shop.pk}"' not in browser.get(LOG).text
+    page = browser.get(LOG, {"webhook": shop.pk})
+    assert shown(page) == [log["sms"].pk]
+    assert f'<option value="{shop.pk}" selected' in page.text
+
+
+def test_the_log_finds_a_delivery_and_an_event_by_id(browser: Client) -> None:
+    log = mixed_log()
+    assert shown(browser.get(LOG, {"q": log["ok"].pk})) == [log["ok"].pk]
+    assert shown(browser.get(LOG, {"q": f" {log['sms'].event_id} "})) == [log["sms"].pk]
+
+
+def test_a_period_is_a_range_of_ids(browser: Client) -> None:
+    delivery = make_delivery(make_webhook())
+    old = ids.floor("dlv", (timezone.now() - dt.timedelta(hours=5)).timestamp())
+    Delivery.objects.filter(pk=delivery.pk).update(id=old)
+    assert shown(browser.get(LOG, {"period": "hour"})) == []
+    assert shown(browser.get(LOG, {"period": "day"})) == [old]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"code": "abc"},
+        {"code": "xxx"},
+        {"webhook": "x"},
+        {"period": "year"},
+        {"until": "yesterday"},
+        {"until": "2020-13-40T10:00"},
+        {"nonsense": "1"},
+        {"type": "\0"},
+        {"before": "\0"},
+    ],
+)
+def test_a_filter_that_means_nothing_shows_the_whole_log(
+    browser: Client, query: dict[str, str]
+) -> None:
+    make_webhook()
+    answer = browser.get(LOG, query)
+    assert answer["Location"].endswith("?e=1")
+    assert browser.get(answer["Location"]).status_code == 200
+
+
+def test_a_search_for_a_zero_byte_says_why_it_finds_nothing(browser: Client) -> None:
+    assert "Null characters are not allowed." in browser.get(LOG, {"q": "a\0"}).text
+
+
+def test_an_empty_log_says_so(browser: Client) -> None:
+    assert "Rows appear as soon as something happens." in browser.get(LOG).text
+    assert "Nothing matches" in browser.get(LOG, {"status": "held"}).text
+
+
+# One delivery
+
+
+def test_a_delivery_shows_its_attempts_with_request_response_and_timing(browser: Client) -> None:
+    delivery = settle(make_delivery(make_webhook(name="CRM")), outcome=Outcome.SERVER_ERROR)
+    attempt_of(delivery)
+    attempt_of(delivery, number=2, status_code=None, outcome=Outcome.TIMEOUT, error="No answer.")
+    page = browser.get(page_of(delivery))
+    for text in (
+        "Attempt 1", "Attempt 2", "POST /hook?number=380441234567 HTTP/1.1", "crm.example",
+        "203.0.113.7", "The receiver answered 503.", "No answer.", "Timed out", "Given up",
+        "Name lookup 1.0 ms", "Waiting 34 ms", "Reading 10 ms", delivery.event_id, "call-1",
+    ):  # fmt: skip
+        assert text in page.text
+    assert '<rect class="timing-wait" x="12.00" y="0" width="68.00"' in page.text
+
+
+def test_foreign_text_is_only_ever_text(browser: Client) -> None:
+    delivery = settle(make_delivery(make_webhook(name="<b>n</b>"), note="<img src=x>"))
+    attempt_of(delivery, error="<i>bad</i>", response_headers="X-<u>: <s>\x1b[2J")
+    text = browser.get(page_of(delivery)).text
+    for markup in ("<script>alert", "<img src", "<i>bad", "<u>", "<s>", "<b>n", "\x1b", "\u202e"):
+        assert markup not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert '<span class="escape">\\x1b</span>' in text
+    assert '<span class="escape">\\u202e</span>' in text
+
+
+def test_secrets_are_masked_even_when_the_log_holds_them(browser: Client) -> None:
+    webhook = make_webhook(
+        authorization_type="basic", basic_login="user", basic_password="pass-word"
+    )
+    delivery = settle(make_delivery(webhook))
+    attempt_of(delivery)
+    text = browser.get(page_of(delivery)).text
+    for secret in ("dXNlcjpwYXNz", "session=abcdef", "pass-word", webhook.signing_secret):
+        assert secret not in text
+    assert "Basic ********" in text
+    assert "<i>X-Shop:</i> 7" in text
+
+
+def test_payloads_are_seen_only_with_the_permission() -> None:
+    browser = staff("view_delivery", "view_event")
+    delivery = settle(make_delivery(make_webhook(), caller="380441234567"))
+    attempt_of(delivery, request_body=b"caller=380441234567", response_body=b"got 380441234567")
+    event_page = reverse("admin:webhooks_event_change", args=[delivery.event_id])
+    for address in (page_of(delivery), event_page):
+        text = browser.get(address).text
+        assert "380441234567" not in text
+        assert "You may not see payloads" in text
+    get_user_model().objects.get().user_permissions.add(
+        Permission.objects.get(codename="view_payload")
+    )
+    for address in (page_of(delivery), event_page):
+        assert "380441234567" in browser.get(address).text
+
+
+def test_an_unchanged_body_is_the_payload_shown_once(browser: Client) -> None:
+    delivery = settle(make_delivery(make_webhook(), caller="380441234567"))
+    attempt_of(delivery, request_line="POST /hook HTTP/1.1")
+    text = browser.get(page_of(delivery)).text
+    assert "the payload of the event, unchanged" in text
+    assert text.count("380441234567") == 1
+
+
+def test_a_long_body_is_cut(browser: Client) -> None:
+    delivery = settle(make_delivery(make_webhook(), note="n" * 30_000))
+    attempt_of(delivery, response_body=b"r" * 20_000, response_size=5_000_000)
+    text = browser.get(page_of(delivery)).text
+    assert "Only the first 20,000 bytes are shown." in text
+    assert "The first 20,000 bytes of 4.8" in text
+    assert text.count("n" * 1000) < 21
+
+
+def test_a_waiting_delivery_says_when_it_is_tried_again(browser: Client) -> None:
+    delivery = make_delivery(make_webhook())
+    Delivery.objects.filter(pk=delivery.pk).update(
+        attempt_count=2, next_attempt_at=timezone.now() + dt.timedelta(minutes=30, seconds=9)
+    )
+    text = browser.get(page_of(delivery)).text
+    assert "Waits for its next attempt." in text
+    assert "in 30\xa0minutes" in text
+
+
+@pytest.mark.parametrize(
+    ("status", "fields", "sentence"),
+    [
+        (Status.SUCCEEDED, {"attempt_count": 1}, "Succeeded at the first attempt."),
+        (Status.SUCCEEDED, {"attempt_count": 3}, "Succeeded after 3 attempts."),
+        (Status.HELD, {"hold_reason": "no_token"}, "No access token was obtained yet"),
+        (Status.PARKED, {}, "press Send now"),
+        (Status.CANCELLED, {}, "Cancelled before it succeeded."),
+        (Status.FAILED, {"outcome": "gone"}, "Given up: Gone."),
+    ],
+)
+def test_a_sentence_says_what_became_of_a_delivery(
+    browser: Client, status: str, fields: dict[str, Any], sentence: str
+) -> None:
+    delivery = settle(make_delivery(make_webhook()), status, **fields)
+    assert sentence in browser.get(page_of(delivery)).text
+
+
+def test_an_unknown_delivery_is_not_found(browser: Client) -> None:
+    assert browser.get(LOG + "dlv_0/change/").status_code == 404
+    assert browser.get("/admin/webhooks/event/evt_0/change/").status_code == 404
+    for zero in (LOG + "%00/change/", "/admin/webhooks/event/%00/change/"):
+        assert browser.get(zero).status_code == 404
+
+
+# What can be done
+
+
+def test_redeliver_makes_a_new_delivery_and_shows_it(browser: Client) -> None:
+    delivery = settle(make_delivery(make_webhook()))
+    answer = browser.post(step_url(delivery, "redeliver"), follow=True)
+    new = Delivery.objects.exclude(pk=delivery.pk).get()
+    assert (new.event_id, new.trigger) == (delivery.event_id, Trigger.REDELIVERY)
+    assert answer.redirect_chain[-1][0] == page_of(new)
+    assert "this is the new delivery" in answer.text
+
+
+def test_nothing_is_redelivered_to_a_deleted_webhook(browser: Client) -> None:
+    webhook = make_webhook()
+    delivery = settle(make_delivery(webhook))
+    events.delete(webhook)
+    assert step_url(delivery, "redeliver") not in browser.get(page_of(delivery)).text
+    answer = browser.post(step_url(delivery, "redeliver"), follow=True)
+    assert "The webhook was deleted" in answer.text
+    assert Delivery.objects.count() == 1
+
+
+def test_send_now_and_cancel_move_a_waiting_delivery(browser: Client) -> None:
+    delivery = make_delivery(make_webhook())
+    later = timezone.now() + dt.timedelta(hours=9)
+    Delivery.objects.filter(pk=delivery.pk).update(next_attempt_at=later)
+    browser.post(step_url(delivery, "send_now"))
+    delivery.refresh_from_db()
+    assert delivery.next_attempt_at is not None
+    assert delivery.next_attempt_at < timezone.now() + dt.timedelta(seconds=5)
+    browser.post(step_url(delivery, "cancel"))
+    delivery.refresh_from_db()
+    assert delivery.status == Status.CANCELLED
+    for step in ("send_now", "cancel"):
+        assert "no longer waits" in browser.post(step_url(delivery, step), follow=True).text
+
+
+@pytest.mark.parametrize(
+    ("action", "statuses"),
+    [
+        ("redeliver_chosen", ["failed", "failed", "pending", "pending"]),
+        ("send_chosen_now", ["failed", "failed"]),
+        ("cancel_chosen", ["failed", "failed"]),
+    ],
+)
+def test_actions_take_the_chosen_rows(browser: Client, action: str, statuses: list[str]) -> None:
+    webhook = make_webhook()
+    chosen = [settle(make_delivery(webhook)).pk for _ in range(2)]
+    answer = browser.post(
+        LOG, {"action": action, "_selected_action": chosen, "index": 0}, follow=True
+    )
+    assert answer.status_code == 200
+    assert sorted(Delivery.objects.values_list("status", flat=True)) == statuses
+
+
+@pytest.mark.parametrize("step", ["redeliver", "send_now", "cancel"])
+def test_steps_are_posted_with_permission_and_csrf_token(step: str) -> None:
+    delivery = make_delivery(make_webhook())
+    reader = staff("view_delivery")
+    assert reader.post(step_url(delivery, step)).status_code == 403
+    assert step_url(delivery, step) not in reader.get(page_of(delivery)).text
+    assert "cancel_chosen" not in reader.get(LOG).text
+    root = Client(enforce_csrf_checks=True)
+    root.force_login(get_user_model().objects.create_superuser("root"))
+    assert root.post(step_url(delivery, step)).status_code == 403
+    assert root.get(step_url(delivery, step)).status_code == 405
+    assert list(Delivery.objects.values_list("status", flat=True)) == [Status.PENDING]
+
+
+def test_the_log_cannot_be_edited(browser: Client) -> None:
+    delivery = settle(make_delivery(make_webhook()))
+    assert browser.get(LOG + "add/").status_code == 403
+    assert browser.get(f"{LOG}{delivery.pk}/delete/").status_code == 403
+    browser.post(page_of(delivery), {"status": "succeeded"})
+    delivery.refresh_from_db()
+    assert delivery.status == Status.FAILED
+    chosen = {"action": "delete_selected", "_selected_action": [delivery.pk]}
+    browser.post(LOG, chosen)
+    assert Delivery.objects.count() == 1
+
+
+def test_the_log_asks_for_login_and_permission() -> None:
+    delivery = make_delivery(make_webhook())
+    for address in (LOG, page_of(delivery)):
+        assert "/login/" in Client().get(address)["Location"]
+    assert staff().get(LOG).status_code == 403
+
+
+# Events, exchanges, webhooks
+
+
+def test_an_event_shows_its_payload_and_deliveries(browser: Client) -> None:
+    delivery = make_delivery(make_webhook(name="CRM"), caller="380441234567")
+    address = reverse("admin:webhooks_event_change", args=[delivery.event_id])
+    text = browser.get(address).text
+    for shown_text in ("CRM", "380441234567", "call-1", page_of(delivery)):
+        assert shown_text in text
+    browser.post(address, {"type": "x"})
+    assert Event.objects.get().type == "call.incoming.after"
+
+
+@pytest.mark.parametrize("query", [{"q": "call-1"}, {"q": "key-1"}, {"type": "recording.ready"}])
+def test_events_are_found(browser: Client, query: dict[str, str]) -> None:
+    make_delivery(make_webhook(), call_id="call-2")
+    events.publish("recording.ready", {"call_id": "call-1"}, idempotency_key="key-1")
+    page = browser.get("/admin/webhooks/event/", query)
+    assert [event.type for event in page.context["cl"].result_list] == ["recording.ready"]
+
+
+def test_an_exchange_is_shown_as_text(browser: Client) -> None:
+    webhook = make_webhook(name="CRM")
+    exchange = OAuthExchange.objects.create(
+        webhook=webhook, kind=ExchangeKind.TOKEN, started_at=timezone.now(), url="https://p/token",
+        result="ok", status_code=200, duration_ms=12.5, request="grant_type=…",
+        response="<script>alert(1)</script>\x1b",
+    )  # fmt: skip
+    assert "CRM" in browser.get("/admin/webhooks/oauthexchange/", {"q": "cr"}).text
+    text = browser.get(f"/admin/webhooks/oauthexchange/{exchange.pk}/change/").text
+    assert "&lt;script&gt;alert(1)" in text
+    assert "<script>alert" not in text
+    assert "\\x1b" in text
+
+
+def test_a_webhook_leads_to_its_screen_and_shows_no_secret(browser: Client) -> None:
+    webhook = make_webhook(name="CRM", client_secret="secret-of-the-client")
+    page = browser.get("/admin/webhooks/webhook/", {"q": "crm"})
+    assert "CRM" in page.text
+    assert "secret-of-the-client" not in page.text
+    answer = browser.get(f"/admin/webhooks/webhook/{webhook.pk}/change/")
+    assert answer["Location"] == reverse("webhooks:detail", args=[webhook.pk])
+    assert browser.get("/admin/webhooks/webhook/x/change/").status_code == 404
+
+
+def test_tokens_have_no_page(browser: Client) -> None:
+    webhook = make_webhook()
+    OAuthToken.objects.create(webhook=webhook, access_token="access-token-text")
+    assert browser.get("/admin/webhooks/oauthtoken/").status_code == 404
+    assert "oauthtoken" not in browser.get("/admin/").text
+
+
+def test_the_index_has_the_same_navigation_and_leads_back(browser: Client) -> None:
+    text = browser.get("/admin/").text
+    for address in ("/integrations/webhooks/", LOG, KEYS):
+        assert f'href="{address}"' in text
+
+
+@pytest.mark.parametrize(
+    "address", ["/admin/", LOG, "/admin/auth/user/", "/admin/auth/user/add/", KEYS + "add/"]
+)
+def test_admin_has_no_inline_script_or_style(browser: Client, address: str) -> None:
+    text = browser.get(address).text
+    assert "<style" not in text
+    assert "style=" not in text
+    assert "onclick" not in text
+    assert "<script>" not in text
+
+
+# API keys
+
+
+def test_a_key_is_shown_once_and_stored_as_a_hash(
+    browser: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    answer = browser.post(KEYS + "add/", {"name": "Billing"})
+    key = ApiKey.objects.get()
+    assert answer.status_code == 200
+    assert "no-store" in answer["Cache-Control"]
+    plain = answer.context["plain"]
+    assert plain in answer.text
+    assert ApiKey.objects.verify(plain) == key
+    assert key.created_by == get_user_model().objects.get()
+    assert key.key_hash != plain
+    assert plain not in str(dict(browser.session.items()))
+    assert plain not in str(browser.cookies)
+    assert plain not in caplog.text
+    for address in (KEYS, f"{KEYS}{key.pk}/change/", f"{KEYS}{key.pk}/history/", "/admin/"):
+        text = browser.get(address).text
+        assert plain not in text
+        assert key.key_hash not in text
+
+
+def test_a_key_without_a_name_is_not_made(browser: Client) -> None:
+    answer = browser.post(KEYS + "add/", {"name": ""})
+    assert "This field is required." in answer.text
+    assert not ApiKey.objects.exists()
+
+
+@pytest.mark.parametrize("way", ["page", "action"])
+def test_a_revoked_key_opens_nothing(browser: Client, way: str) -> None:
+    key, plain = ApiKey.objects.issue("Billing")
+    page = browser.get(f"{KEYS}{key.pk}/change/")
+    assert f'action="{KEYS}{key.pk}/revoke/"' in page.text
+    if way == "page":
+        browser.post(f"{KEYS}{key.pk}/revoke/")
+    else:
+        browser.post(KEYS, {"action": "revoke_chosen", "_selected_action": [key.pk]})
+    assert ApiKey.objects.verify(plain) is None
+    assert "Revoked" in browser.get(KEYS).text
+    assert "/revoke/" not in browser.get(f"{KEYS}{key.pk}/change/").text
+
+
+def test_keys_are_revoked_only_with_the_permission() -> None:
+    key, plain = ApiKey.objects.issue("Billing")
+    reader = staff("view_apikey", "add_apikey")
+    assert reader.post(f"{KEYS}{key.pk}/revoke/").status_code == 403
+    reader.post(KEYS, {"action": "revoke_chosen", "_selected_action": [key.pk]})
+    reader.post(f"{KEYS}{key.pk}/change/", {"name": "Other"})
+    assert reader.get(f"{KEYS}{key.pk}/delete/").status_code == 403
+    assert ApiKey.objects.verify(plain) == key
+    assert ApiKey.objects.get().name == "Billing"
+
+
+# Text
+
+
+@pytest.mark.parametrize(
+    ("raw", "safe"),
+    [
+        ("plain\n\ttext é", "plain\n\ttext é"),
+        ("a\r\nb", 'a<span class="escape">\\r</span>\nb'),
+        ("\x00\x7f", '<span class="escape">\\x00\\x7f</span>'),
+        ("a\u200bb", 'a<span class="escape">\\u200b</span>b'),
+        ("\U000e0041", '<span class="escape">\\U000e0041</span>'),
+        ("&<>\"'", "&amp;&lt;&gt;&quot;&#x27;"),
+    ],
+)
+def test_hidden_characters_are_shown(raw: str, safe: str) -> None:
+    assert logtext.visible(raw) == safe
+
+
+def test_json_is_indented_without_changing_a_character_of_it() -> None:
+    text = '{"a":[1.10,{"b":{}},[]],"a":"x\\"y, {z}","big":12345678901234567890}'
+    indented = logtext.indent_json(text)
+    assert indented.startswith('{\n  "a": [\n    1.10,')
+    assert "".join(indented.replace(": ", ":").split("\n")).replace("  ", "") == text
+    assert logtext.indent_json("not json") == ""
+    assert logtext.indent_json('{"cut": ') == ""
+    assert logtext.indent_json("[" * 5000 + "]" * 5000) == ""
+
+
+def test_bodies_that_are_no_text_are_escaped() -> None:
+    assert logtext.body(b"\x89PNG\xff") == "\\x89PNG\\xff"
+    assert logtext.body(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "safe"),
+    [
+        ("GET /a?x=1&y=2 HTTP/1.1", "GET /a HTTP/1.1"),
+        ("POST /a HTTP/1.1", "POST /a HTTP/1.1"),
+        ("GET /a?x=1", "GET /a"),
+    ],
+)
+def test_the_query_is_cut_for_who_may_not_see_payloads(line: str, safe: str) -> None:
+    assert logtext.without_query(line) == safe
+
+
+def test_django_finds_no_mistake_in_the_admin() -> None:
+    call_command("check", "admin", fail_level="WARNING")
