@@ -18,7 +18,7 @@ ROWS: list[set[str]] = [
     {"ids", "signing", "network", "resolving", "secrets", "catalogue", "payloads", "filters"},
     {"models"},
     {"oauth", "queue", "bell", "canary"},
-    {"delivery", "engine", "plans", "recorder", "sender"},
+    {"curl_errors", "delivery", "engine", "lanes", "plans", "recorder", "sender"},
     {"tasks", "worker", "retention"},
     {"events"},
     {"forms", "admin", "checks", "api", "templatetags"},
@@ -52,6 +52,7 @@ ALLOWED: dict[str, set[str]] = {
     "resolving": {"socket"},
     # The loop is libcurl's; its sockets come from `network`.
     "sender": {"pycurl"},
+    "curl_errors": {"pycurl"},
     "bell": {"redis"},
     # `/readyz` asks the broker whether it answers.
     "health": {"redis"},

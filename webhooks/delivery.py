@@ -248,6 +248,7 @@ def prepare(claim: Claimed, plan: Plan, now: float) -> Request:
         f"webhook-id: {claim.event_id}",
         f"webhook-timestamp: {timestamp}",
         f"webhook-signature: {signed}",
+        f"webhook-attempt: {claim.number}",
     ]
     if content_type:
         own.append(f"Content-Type: {content_type}")

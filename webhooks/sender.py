@@ -1,12 +1,8 @@
 """Sends prepared requests: one plain loop over libcurl's multi interface, in one thread.
 
-Owns the connections, how many requests each webhook has in flight, and when a dead receiver is
-left alone. Takes `Request` values and gives `Answer` values; knows neither the database nor what
+Owns the connections, how many requests each webhook has in flight, within what its
+lane allows. Takes `Request` values and gives `Answer` values; knows neither the database nor what
 an outcome leads to. Every address goes through the guard in `webhooks.network`.
-
-A receiver starts with a few requests in flight; each success allows one more, each network
-failure halves that, and after several in a row the lane is closed for a while and then probed
-with one request. So receivers that never answer take next to nothing from the others.
 """
 
 import logging
@@ -20,87 +16,20 @@ from typing import Any
 
 import pycurl
 
-from webhooks import network
+from webhooks import curl_errors, network
 from webhooks.delivery import Answer, Request
+from webhooks.lanes import Lane
 from webhooks.models import Outcome
 
 logger = logging.getLogger(__name__)
 
-# Requests in flight with which a receiver that we know nothing about starts.
-_FIRST_LIMIT = 8
-# Network failures in a row that close a lane, and the first and longest closure.
-_BREAKER_FAILURES = 5
-_BREAKER_SECONDS = (1.0, 60.0)
 _MAX_BODY_BYTES = 65_536
 _MAX_HEADER_BYTES = 65_536
 _MAX_INTERIM_ANSWERS = 16
 # libcurl keeps so many idle connections beside those in use.
 _IDLE_CONNECTIONS = 256
 _CONNECT_TIMEOUT_SECONDS = 10
-_NOBODY_ANSWERED = frozenset({Outcome.TIMEOUT, Outcome.NETWORK, Outcome.TLS})
 _LONGEST_WAIT_SECONDS = 1.0
-
-_TLS_ERRORS = frozenset(
-    {
-        pycurl.E_SSL_CONNECT_ERROR,
-        pycurl.E_PEER_FAILED_VERIFICATION,
-        pycurl.E_SSL_CERTPROBLEM,
-        pycurl.E_SSL_CIPHER,
-        pycurl.E_SSL_ISSUER_ERROR,
-        pycurl.E_SSL_CACERT_BADFILE,
-        pycurl.E_SSL_INVALIDCERTSTATUS,
-    }
-)
-_PROTOCOL_ERRORS = frozenset(
-    {
-        pycurl.E_UNSUPPORTED_PROTOCOL,
-        # libcurl's CURLE_WEIRD_SERVER_REPLY, under its older name.
-        pycurl.E_FTP_WEIRD_SERVER_REPLY,
-        pycurl.E_PARTIAL_FILE,
-        # CURLE_TOO_LARGE has no name in pycurl.
-        100,
-        pycurl.E_BAD_CONTENT_ENCODING,
-    }
-)
-
-
-class Lane:
-    """How one webhook is doing. The sender writes all but `claimed`, which is the keeper's."""
-
-    __slots__ = (
-        "claimed", "failures", "in_flight", "is_queued", "limit", "most", "open_until", "waiting",
-    )  # fmt: skip
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.limit = min(_FIRST_LIMIT, most)
-        self.in_flight = 0
-        self.failures = 0
-        self.open_until = 0.0
-        self.waiting: deque[tuple[Request, float]] = deque()
-        self.is_queued = False
-        # Rows of this webhook that are claimed and not yet recorded.
-        self.claimed = 0
-
-    def quota(self, now: float) -> int:
-        """Return how many more rows may be claimed for this webhook."""
-        if self.failures >= _BREAKER_FAILURES:
-            return 0 if now < self.open_until else max(0, 1 - self.claimed)
-        # While it answers, enough waits in memory to span one claim.
-        ahead = self.limit if self.failures else 8 * self.limit
-        return max(0, ahead - self.claimed)
-
-    def note(self, outcome: Outcome | None, now: float) -> None:
-        if outcome not in _NOBODY_ANSWERED:
-            self.failures = 0
-            self.limit = min(self.most, self.limit + 1)
-            return
-        self.failures += 1
-        self.limit = max(1, self.limit // 2)
-        if self.failures >= _BREAKER_FAILURES:
-            shortest, longest = _BREAKER_SECONDS
-            doubled = shortest * 2.0 ** min(self.failures - _BREAKER_FAILURES, 10)
-            self.open_until = now + min(longest, doubled)
 
 
 class _Slot:
@@ -384,7 +313,7 @@ class Sender:
         curl = slot.curl
         status = curl.getinfo(pycurl.RESPONSE_CODE)
         address = curl.getinfo(pycurl.PRIMARY_IP)
-        error, sentence = (None, "") if code == 0 else self._explain(slot, code, message, status)
+        error, sentence = (None, "") if code == 0 else self._explain(slot, code, message)
         names, connected, secured, first, total = (
             curl.getinfo(pycurl.NAMELOOKUP_TIME),
             curl.getinfo(pycurl.CONNECT_TIME),
@@ -408,31 +337,21 @@ class Sender:
             total_ms=total * 1000,
         )
 
-    def _explain(
-        self, slot: _Slot, code: int, message: str, status: int
-    ) -> tuple[Outcome | None, str]:
-        """Turn a libcurl error into an outcome and a sentence."""
-        request = slot.request
-        assert request is not None
-        host = request.plan.target.host
+    def _explain(self, slot: _Slot, code: int, message: str) -> tuple[Outcome | None, str]:
+        """Turn a libcurl error into an outcome and a sentence; none if only the body was cut."""
         if code == pycurl.E_WRITE_ERROR:
-            if slot.problem:
-                return Outcome.PROTOCOL, slot.problem
-            return None, ""
-        if code == pycurl.E_OPERATION_TIMEDOUT:
-            seconds = request.plan.timeout_seconds
-            if "onnect" in message or "esolv" in message:
-                return Outcome.TIMEOUT, f"No connection to {host} could be made in time."
-            return Outcome.TIMEOUT, f"The receiver did not finish its answer in {seconds} s."
-        if code in _TLS_ERRORS:
-            return Outcome.TLS, f"The TLS connection to {host} failed: {message}."
-        if code in _PROTOCOL_ERRORS:
-            return Outcome.PROTOCOL, f"The receiver's answer is broken: {message}."
+            return (Outcome.PROTOCOL, slot.problem) if slot.problem else (None, "")
         if code == pycurl.E_COULDNT_CONNECT and (problem := self._opener.problem_for(slot.curl)):
             return Outcome.BLOCKED, problem
-        if code == pycurl.E_COULDNT_CONNECT:
-            return Outcome.NETWORK, f"{host} refused the connection: {message}."
-        return Outcome.NETWORK, f"The connection to {host} broke: {message}."
+        request = slot.request
+        assert request is not None
+        return curl_errors.classify(
+            code,
+            message,
+            host=request.plan.target.host,
+            timeout_seconds=request.plan.timeout_seconds,
+            is_connected=slot.curl.getinfo(pycurl.PRETRANSFER_TIME) > 0,
+        )
 
     def _close(self) -> None:
         for request, _ in self._arrived:

@@ -1,0 +1,58 @@
+"""Lanes: how much of the engine one webhook may take, by how its receiver does.
+
+A receiver starts with a few requests in flight; each success allows one more, each network
+failure halves that, and after several in a row the lane is closed for a while and then probed
+with one request. So receivers that never answer take next to nothing from the others. Knows
+neither the network nor the database.
+"""
+
+from collections import deque
+
+from webhooks.delivery import Request
+from webhooks.models import Outcome
+
+# Requests in flight with which a receiver that we know nothing about starts.
+_FIRST_LIMIT = 8
+# Network failures in a row that close a lane, and the first and longest closure.
+_BREAKER_FAILURES = 5
+_BREAKER_SECONDS = (1.0, 60.0)
+_NOBODY_ANSWERED = frozenset({Outcome.TIMEOUT, Outcome.NETWORK, Outcome.TLS})
+
+
+class Lane:
+    """How one webhook is doing. The sender writes all but `claimed`, which is the keeper's."""
+
+    __slots__ = (
+        "claimed", "failures", "in_flight", "is_queued", "limit", "most", "open_until", "waiting",
+    )  # fmt: skip
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.limit = min(_FIRST_LIMIT, most)
+        self.in_flight = 0
+        self.failures = 0
+        self.open_until = 0.0
+        self.waiting: deque[tuple[Request, float]] = deque()
+        self.is_queued = False
+        # Rows of this webhook that are claimed and not yet recorded.
+        self.claimed = 0
+
+    def quota(self, now: float) -> int:
+        """Return how many more rows may be claimed for this webhook."""
+        if self.failures >= _BREAKER_FAILURES:
+            return 0 if now < self.open_until else max(0, 1 - self.claimed)
+        # While it answers, enough waits in memory to span one claim.
+        ahead = self.limit if self.failures else 8 * self.limit
+        return max(0, ahead - self.claimed)
+
+    def note(self, outcome: Outcome | None, now: float) -> None:
+        if outcome not in _NOBODY_ANSWERED:
+            self.failures = 0
+            self.limit = min(self.most, self.limit + 1)
+            return
+        self.failures += 1
+        self.limit = max(1, self.limit // 2)
+        if self.failures >= _BREAKER_FAILURES:
+            shortest, longest = _BREAKER_SECONDS
+            doubled = shortest * 2.0 ** min(self.failures - _BREAKER_FAILURES, 10)
+            self.open_until = now + min(longest, doubled)

@@ -1,0 +1,177 @@
+"""The statements of the queue on PostgreSQL; `postgres` says why they look as they do."""
+
+from webhooks.queue.rows import ATTEMPT_COLUMNS, MAX_UNKNOWN, QUARANTINE_FROM
+
+PACED = """(w.rate_limit IS NOT NULL OR w.concurrency_limit IS NOT NULL OR w.is_ordered)"""
+
+# A loose index scan: one probe per webhook that has pending rows, however many rows it has.
+CANDIDATES = f"""
+WITH RECURSIVE waiting(webhook_id) AS (
+  (SELECT webhook_id FROM webhooks_delivery WHERE status = 'pending'
+   ORDER BY webhook_id LIMIT 1)
+  UNION ALL
+  SELECT (SELECT d.webhook_id FROM webhooks_delivery d
+          WHERE d.status = 'pending' AND d.webhook_id > waiting.webhook_id
+          ORDER BY d.webhook_id LIMIT 1)
+  FROM waiting WHERE waiting.webhook_id IS NOT NULL
+)
+SELECT w.id, w.version, COALESCE(t.version, 0), w.is_active AND w.deleted_at IS NULL, {PACED}
+FROM waiting
+JOIN webhooks_webhook w ON w.id = waiting.webhook_id
+LEFT JOIN webhooks_oauthtoken t ON t.webhook_id = w.id
+WHERE EXISTS (
+  SELECT 1 FROM webhooks_delivery d WHERE d.status = 'pending' AND d.webhook_id = w.id
+  AND d.next_attempt_at <= now() LIMIT 1 OFFSET 0)
+"""
+
+TAKE = """
+), claimed AS MATERIALIZED (
+  UPDATE webhooks_delivery d
+  SET status = 'sending', lease = %(lease)s, attempt_count = attempt_count + 1,
+      next_attempt_at = now() + %(lease_seconds)s * interval '1 second'
+  WHERE d.ctid = ANY(ARRAY(SELECT place FROM wanted))
+  RETURNING d.id, d.webhook_id, d.event_id, d.attempt_count, d.failure_count, d.trigger
+)
+SELECT c.id, c.webhook_id, c.event_id, c.attempt_count, c.failure_count, c.trigger, e.payload
+FROM claimed c
+CROSS JOIN LATERAL (
+  SELECT payload FROM webhooks_event e WHERE e.id = c.event_id OFFSET 0) e
+"""
+
+CLAIM = f"""
+WITH wanted AS MATERIALIZED (
+  SELECT due.ctid AS place
+  FROM unnest(%(ids)s::bigint[], %(quotas)s::int[]) AS w(id, quota)
+  CROSS JOIN LATERAL (
+    SELECT d.ctid FROM webhooks_delivery d
+    WHERE d.status = 'pending' AND d.webhook_id = w.id AND d.next_attempt_at <= now()
+      AND d.unknown_count < {QUARANTINE_FROM}
+    ORDER BY d.next_attempt_at, d.id LIMIT w.quota FOR UPDATE SKIP LOCKED) due
+{TAKE}"""
+
+CLAIM_TESTS = f"""
+WITH wanted AS MATERIALIZED (
+  SELECT d.ctid AS place FROM webhooks_delivery d
+  WHERE d.status = 'pending' AND d.trigger = 'test' AND d.next_attempt_at <= now()
+    AND d.webhook_id = ANY(%(ids)s::bigint[])
+  ORDER BY d.next_attempt_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+{TAKE}"""
+
+CLAIM_QUARANTINED = f"""
+WITH wanted AS MATERIALIZED (
+  SELECT due.ctid AS place FROM unnest(%(ids)s::bigint[]) AS w(id)
+  CROSS JOIN LATERAL (
+    SELECT d.ctid FROM webhooks_delivery d
+    WHERE d.status = 'pending' AND d.webhook_id = w.id AND d.next_attempt_at <= now()
+      AND d.unknown_count >= {QUARANTINE_FROM}
+    ORDER BY d.next_attempt_at, d.id LIMIT 1 FOR UPDATE SKIP LOCKED) due LIMIT 1
+{TAKE}"""
+
+# The oldest open row is the head; a head that is sent or waits for a retry blocks the rest.
+CLAIM_HEAD = f"""
+WITH head AS MATERIALIZED (
+  SELECT d.ctid AS place, d.status, d.next_attempt_at <= now() AS is_due FROM webhooks_delivery d
+  WHERE d.id = (SELECT min(x.id) FROM (
+      (SELECT id FROM webhooks_delivery WHERE status = 'pending' AND webhook_id = %(id)s
+       ORDER BY id LIMIT 1)
+      UNION ALL
+      (SELECT id FROM webhooks_delivery WHERE status = 'sending' AND webhook_id = %(id)s)) x)
+), wanted AS MATERIALIZED (
+  SELECT place FROM head WHERE status = 'pending' AND is_due
+{TAKE}"""
+
+PACING = """
+SELECT w.rate_limit, w.rate_limit_seconds, w.concurrency_limit, w.is_ordered,
+       EXTRACT(EPOCH FROM COALESCE(s.next_send_at, now()) - now())::float8,
+       (SELECT count(*) FROM webhooks_delivery d
+        WHERE d.status = 'sending' AND d.webhook_id = w.id)
+FROM webhooks_webhookstate s JOIN webhooks_webhook w ON w.id = s.webhook_id
+WHERE s.webhook_id = %(id)s FOR UPDATE OF s SKIP LOCKED
+"""
+
+TIMINGS = ["float8"] * 5
+ATTEMPT_TYPES = ["varchar", "int2", "timestamptz", *TIMINGS, "varchar", "varchar", "text"]
+ATTEMPT_TYPES += ["bytea", "int2", "text", "bytea", "int8", "varchar", "varchar"]
+COPY = f"COPY webhooks_attempt ({', '.join(ATTEMPT_COLUMNS)}) FROM STDIN (FORMAT BINARY)"
+
+SUCCEEDED = """
+UPDATE webhooks_delivery d
+SET status = 'succeeded', outcome = 'succeeded', status_code = r.code, lease = '',
+    next_attempt_at = NULL, finished_at = now()
+FROM unnest(%s::text[], %s::int2[], %s::int2[]) AS r(id, number, code)
+WHERE d.id = r.id AND d.status = 'sending' AND d.lease = %s AND d.attempt_count = r.number
+RETURNING d.id
+"""
+
+OTHERS = """
+UPDATE webhooks_delivery d
+SET status = r.status, outcome = r.outcome, status_code = r.code, lease = '',
+    hold_reason = r.hold, failure_count = d.failure_count + r.counts,
+    next_attempt_at = now() + r.delay * interval '1 second',
+    finished_at = CASE WHEN r.status IN ('failed', 'cancelled', 'succeeded') THEN now() END
+FROM unnest(%s::text[], %s::int2[], %s::int2[], %s::text[], %s::text[], %s::text[], %s::int2[],
+            %s::float8[]) AS r(id, number, code, status, outcome, hold, counts, delay)
+WHERE d.id = r.id AND d.status = 'sending' AND d.lease = %s AND d.attempt_count = r.number
+RETURNING d.id
+"""
+
+EXPIRE = f"""
+WITH late AS MATERIALIZED (
+  SELECT d.ctid AS place FROM webhooks_delivery d
+  WHERE d.status = 'sending' AND d.next_attempt_at <= now()
+  ORDER BY d.next_attempt_at LIMIT %s FOR UPDATE SKIP LOCKED)
+UPDATE webhooks_delivery d
+SET unknown_count = d.unknown_count + 1, lease = '', outcome = 'unknown', status_code = NULL,
+    status = CASE WHEN d.unknown_count + 1 >= {MAX_UNKNOWN} THEN 'parked' ELSE 'pending' END,
+    next_attempt_at = CASE WHEN d.unknown_count + 1 < {MAX_UNKNOWN} THEN now() END
+WHERE d.ctid = ANY(ARRAY(SELECT place FROM late))
+RETURNING d.id, d.webhook_id, d.attempt_count, d.status
+"""
+
+HOLD = """
+WITH waiting AS MATERIALIZED (
+  SELECT d.ctid AS place FROM webhooks_delivery d
+  WHERE d.status = 'pending' AND d.webhook_id = %s AND d.trigger <> 'test'
+  ORDER BY d.next_attempt_at LIMIT %s FOR UPDATE SKIP LOCKED)
+UPDATE webhooks_delivery d SET status = 'held', hold_reason = %s, next_attempt_at = NULL
+WHERE d.ctid = ANY(ARRAY(SELECT place FROM waiting))
+"""
+
+HAND_BACK = """
+UPDATE webhooks_delivery d
+SET status = 'pending', lease = '', attempt_count = d.attempt_count - 1,
+    next_attempt_at = now() + %s * interval '1 second'
+FROM unnest(%s::text[], %s::int2[]) AS r(id, number)
+WHERE d.id = r.id AND d.status = 'sending' AND d.lease = %s AND d.attempt_count = r.number
+"""
+
+STATE = """
+INSERT INTO webhooks_webhookstate AS s
+  (webhook_id, last_attempt_at, last_success_at, failing_since_at, last_status_code, last_error)
+SELECT r.id, now(), CASE WHEN r.ok THEN now() END, CASE WHEN NOT r.ok THEN now() END, r.code,
+       r.error
+FROM unnest(%s::bigint[], %s::bool[], %s::int2[], %s::text[]) AS r(id, ok, code, error)
+ON CONFLICT (webhook_id) DO UPDATE SET
+  last_attempt_at = now(),
+  last_success_at = COALESCE(EXCLUDED.last_success_at, s.last_success_at),
+  failing_since_at = CASE WHEN EXCLUDED.last_success_at IS NULL
+    THEN COALESCE(s.failing_since_at, now()) END,
+  last_status_code = EXCLUDED.last_status_code,
+  last_error = EXCLUDED.last_error
+RETURNING s.webhook_id, EXTRACT(EPOCH FROM now() - s.failing_since_at)::float8
+"""
+
+INSERT_EVENTS = """
+INSERT INTO webhooks_event (id, type, payload, occurred_at, filtered_count, idempotency_key,
+                            fingerprint, source, call_id, created_at)
+SELECT *, now() FROM unnest(%s::text[], %s::text[], %s::bytea[], %s::timestamptz[], %s::int[],
+                            %s::text[], %s::text[], %s::text[], %s::text[])
+"""
+
+INSERT_DELIVERIES = """
+INSERT INTO webhooks_delivery (id, event_id, webhook_id, status, trigger, hold_reason,
+    next_attempt_at, attempt_count, failure_count, unknown_count, lease, outcome, created_at)
+SELECT *, CASE WHEN status = 'pending' THEN now() END, 0, 0, 0, '', '', now()
+FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::text[], %s::text[], %s::text[])
+     AS r(id, event_id, webhook_id, status, trigger, hold_reason)
+"""
