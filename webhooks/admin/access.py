@@ -3,8 +3,9 @@
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
@@ -129,5 +130,5 @@ class ApiKeyAdmin(ModelAdmin):
         messages.success(request, text % count)
 
 
-def _person(request: HttpRequest) -> Model | None:
+def _person(request: HttpRequest) -> User | None:
     return request.user if request.user.is_authenticated else None

@@ -1,5 +1,6 @@
 """Read-only admin pages for tables of any size: pages by key, no COUNT, no OFFSET."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
@@ -31,7 +32,9 @@ class KeysetChangeList(ChangeList):
     @property
     def is_narrowed(self) -> bool:
         """Say whether a search or a filter leaves rows out."""
-        return bool(self.query) or any(spec.value() for spec in self.filter_specs)
+        return bool(self.query) or any(
+            spec.value() for spec in self.filter_specs if isinstance(spec, admin.SimpleListFilter)
+        )
 
     @property
     def is_first_page(self) -> bool:
@@ -42,7 +45,7 @@ class KeysetChangeList(ChangeList):
         return {name: value for name, value in kept.items() if name not in (BEFORE, AFTER)}
 
     def get_query_string(
-        self, new_params: dict[str, Any] | None = None, remove: list[str] | None = None
+        self, new_params: dict[str, Any] | None = None, remove: Iterable[str] | None = None
     ) -> str:
         # A link that changes the filters starts at the first page again.
         return super().get_query_string(new_params, [*(remove or []), BEFORE, AFTER])
@@ -70,9 +73,9 @@ class KeysetChangeList(ChangeList):
 
     def _show(self, rows: list[Any]) -> None:
         """Set what the templates and actions of Django's change list read."""
-        self.result_list = rows  # type: ignore[assignment]
+        self.result_list = rows
         self.result_count = len(rows)
-        self.full_result_count = None  # type: ignore[assignment]
+        self.full_result_count = None
         self.show_full_result_count = False
         self.show_admin_actions = True
         self.can_show_all = False
