@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 
 from tests import chromium
 from tests.sandbox import Provider, Receiver, running_provider, running_receiver
@@ -67,9 +68,12 @@ def _set_environment() -> None:
     }
 
 
+if settings.configured:
+    raise pytest.UsageError("Unset DJANGO_SETTINGS_MODULE: the tests set their environment first.")
 _set_environment()
-
-from django.conf import settings  # noqa: E402 - reads the environment set above.
+settings.DATABASES  # noqa: B018 - asks it.
+# Workers inherit this environment, and pytest-django would ask before they have their own.
+del os.environ["DJANGO_SETTINGS_MODULE"]
 
 if DATABASE == "sqlite":
     # A file: in a shared memory database two threads meet "table is locked" instead of waiting.

@@ -236,6 +236,10 @@ class PostgresServer(Server):
         return self._bin / name
 
     def _answers(self) -> bool:
+        # Its own file, so that a stranger on the same port is not taken for this server.
+        status = self._data / "postmaster.pid"
+        if not status.exists() or not status.read_text().rstrip().endswith("ready"):
+            return False
         try:
             with psycopg.connect(self.url, connect_timeout=2):
                 return True
@@ -272,9 +276,10 @@ class RedisServer(Server):
     def _answers(self) -> bool:
         try:
             with redis.Redis(host=HOST, port=self.port, socket_timeout=2, retry=None) as client:
-                return bool(client.ping())
+                # A stranger on the same port is not this server.
+                return client.info("server")["process_id"] == self.pid
         except redis.AuthenticationError:
-            return True
+            return self.is_running
         except (redis.RedisError, OSError):
             return False
 
