@@ -135,6 +135,18 @@ def test_payloads_are_for_those_who_may_see_them(webhook: Webhook) -> None:
     assert "You may not see payloads." in page
 
 
+def test_a_webhook_without_a_token_says_so_instead_of_waiting(
+    browser: Client, webhook: Webhook
+) -> None:
+    Webhook.objects.update(authorization_type="oauth2")
+    panel = browser.post(send_url(webhook), headers={"HX-Request": "true"})
+    assert "Press Get new access token first." in panel.text
+    answer = browser.post(send_url(webhook))
+    assert answer["Location"] == reverse("webhooks:edit", args=[webhook.pk]) + "#token"
+    assert "Press Get new access token first." in browser.get(answer["Location"]).text
+    assert not Delivery.objects.exists()
+
+
 def test_only_tests_of_this_webhook_are_shown(browser: Client, webhook: Webhook) -> None:
     delivery = sent(browser, webhook)
     other = Webhook.objects.create(name="Other", url="http://127.0.0.1:9/")

@@ -2,19 +2,31 @@
 
 from datetime import timedelta
 
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required, permission_required
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from webhooks import catalogue, events
-from webhooks.models import Attempt, Delivery, Status, Trigger, Webhook
+from webhooks.models import (
+    Attempt,
+    AuthorizationType,
+    Delivery,
+    OAuthToken,
+    Status,
+    TokenState,
+    Trigger,
+    Webhook,
+)
 
 # A page asks for the result that long, then leaves it to the person.
 _PATIENCE = timedelta(seconds=15)
+_UNUSABLE = (TokenState.NONE, TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED)
 _OPEN = {Status.PENDING, Status.SENDING}
 
 
@@ -27,6 +39,8 @@ def send_test(request: HttpRequest, pk: int) -> HttpResponse:
     event_type = request.POST.get("test_event_type") or catalogue.TEST
     if not catalogue.is_known(event_type):
         return HttpResponseBadRequest(_("There is no such event type."))
+    if sentence := _missing_token(webhook):
+        return _refuse(request, webhook, sentence)
     delivery = events.send_test(webhook, event_type)
     if request.headers.get("HX-Request"):
         return _show_panel(request, delivery)
@@ -49,6 +63,25 @@ def test_result(request: HttpRequest, pk: int, delivery_id: str) -> HttpResponse
     if request.headers.get("HX-Request"):
         return _show_panel(request, delivery)
     return render(request, "webhooks/form_test_result.html", _context(delivery))
+
+
+def _missing_token(webhook: Webhook) -> str:
+    """Return what to do first when a test could not be authorized, else an empty string."""
+    if webhook.authorization_type != AuthorizationType.OAUTH2:
+        return ""
+    token = OAuthToken.objects.filter(webhook=webhook).exclude(state__in=_UNUSABLE).first()
+    if token is not None:
+        return ""
+    return _("No test was sent: there is no access token. Press Get new access token first.")
+
+
+def _refuse(request: HttpRequest, webhook: Webhook, sentence: str) -> HttpResponse:
+    if request.headers.get("HX-Request"):
+        return render(request, "webhooks/_test_result.html", {"refusal": sentence})
+    messages.warning(request, sentence)
+    if request.user.has_perm("webhooks.change_webhook"):
+        return redirect(reverse("webhooks:edit", args=[webhook.pk]) + "#token")
+    return redirect("webhooks:detail", webhook.pk)
 
 
 def _show_panel(request: HttpRequest, delivery: Delivery) -> HttpResponse:
