@@ -1,4 +1,4 @@
-// Says when the form differs from what is saved, and warns before it is left.
+// Says when the form differs from what is saved, warns before it is left, and saves once.
 //   form[data-dirty="true|false"]  whether it already differs when the page comes
 //   [data-dirty-note]              shown while it differs
 //   [data-drops-note]              shown while saving would drop the access token
@@ -30,8 +30,11 @@
   show();
   form.addEventListener("input", show);
   form.addEventListener("click", () => setTimeout(show));
-  form.addEventListener("submit", () => {
+  form.addEventListener("submit", (event) => {
+    // The second click of a double click does not create a second webhook.
+    if (isLeaving) event.preventDefault();
     isLeaving = true;
+    setTimeout(() => (isLeaving = false), 3000);
   });
   addEventListener("pageshow", () => {
     isLeaving = false;

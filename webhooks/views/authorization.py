@@ -74,7 +74,8 @@ def oauth_callback(request: HttpRequest) -> HttpResponse:
         messages.warning(request, sentence)
         return _see_other(redirect("login"))
     if not request.user.has_perm("webhooks.authorize_webhook"):
-        raise PermissionDenied
+        messages.error(request, _("You may no longer get access tokens, so none was stored."))
+        return _see_other(redirect("webhooks:list"))
     try:
         webhook = oauth.finish_authorization(
             dict(request.GET.lists()),
