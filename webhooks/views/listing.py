@@ -155,8 +155,14 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _count(webhook: Webhook, *statuses: Status) -> str:
-    """Count a webhook's deliveries up to a limit, as text: "12" or "1,000+"."""
-    count = Delivery.objects.filter(webhook=webhook, status__in=statuses)[: MAX_COUNTED + 1].count()
+    """Count a webhook's deliveries up to a limit, as text: "12" or "1,000+".
+
+    Asks for each status alone, because each has a partial index of its own.
+    """
+    count = 0
+    for status in statuses:
+        rows = Delivery.objects.filter(webhook=webhook, status=status)
+        count += rows[: MAX_COUNTED + 1].count()
     return f"{MAX_COUNTED:,}+" if count > MAX_COUNTED else str(count)
 
 
