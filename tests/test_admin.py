@@ -2,6 +2,7 @@
 
 import datetime as dt
 import logging
+import re
 from typing import Any
 
 import pytest
@@ -100,6 +101,16 @@ def test_the_log_lists_the_newest_first(browser: Client) -> None:
     assert shown(page) == [delivery.pk for delivery in reversed(deliveries)]
     for text in ("CRM", "call.incoming.after", "Pending"):
         assert text in page.text
+
+
+@pytest.mark.parametrize("address", [LOG, "/admin/webhooks/event/"])
+def test_a_row_links_to_its_page(browser: Client, address: str) -> None:
+    make_delivery(make_webhook())
+    link = re.search(rf'<a href="({address}[^"]+/change/)"', browser.get(address).text)
+    assert link is not None
+    page = browser.get(link[1])
+    assert page.status_code == 200
+    assert "call.incoming.after" in page.text
 
 
 def test_the_log_costs_few_queries_and_counts_nothing(

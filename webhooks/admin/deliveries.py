@@ -18,7 +18,7 @@ from django.views.decorators.http import require_POST
 
 from webhooks import events
 from webhooks.admin import filters
-from webhooks.admin.readonly import ReadOnlyAdmin, clean_key
+from webhooks.admin.readonly import ReadOnlyAdmin, key_of
 from webhooks.models import Delivery, Event, Outcome, Status, Webhook
 from webhooks.secrets import SecretField
 from webhooks.templatetags.interface import ago, code_badge, status_badge
@@ -144,7 +144,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
 
     def _get(self, object_id: str) -> Delivery:
         found = Delivery.objects.select_related("event", "webhook").defer(*_WEBHOOK_SECRETS)
-        delivery = found.filter(pk=clean_key(object_id)).first()
+        delivery = found.filter(pk=key_of(object_id)).first()
         if delivery is None:
             raise Http404
         return delivery

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from webhooks import catalogue
 from webhooks.admin.deliveries import SHOWN_BYTES
 from webhooks.admin.filters import LogFilter
-from webhooks.admin.readonly import ReadOnlyAdmin, clean_key
+from webhooks.admin.readonly import ReadOnlyAdmin, key_of
 from webhooks.models import Event
 from webhooks.templatetags.interface import ago
 
@@ -74,7 +74,7 @@ class EventAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         if not self.has_view_permission(request):
             raise PermissionDenied
-        event = Event.objects.filter(pk=clean_key(object_id)).first()
+        event = Event.objects.filter(pk=key_of(object_id)).first()
         if event is None:
             raise Http404
         newest = event.deliveries.select_related("webhook").only(

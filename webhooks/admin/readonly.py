@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
@@ -83,9 +84,13 @@ class KeysetChangeList(ChangeList):
         self.paginator = Paginator(rows, self.list_per_page)
 
 
-def clean_key(text: str) -> str:
-    """Return a key from an address; PostgreSQL fails on a zero byte where others find nothing."""
-    return text.replace("\0", "")
+def key_of(object_id: str) -> str:
+    """Return the key in an address: plain, or as Django's own links quote it ("dlv_5F01...").
+
+    PostgreSQL fails on a zero byte where other databases find nothing.
+    """
+    plain = unquote(object_id) if "_5F" in object_id else object_id
+    return plain.replace("\0", "")
 
 
 class ReadOnlyAdmin(ModelAdmin):
