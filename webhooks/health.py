@@ -5,6 +5,7 @@ Open to everybody, so they name what fails and never why: no addresses, versions
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 
 import redis
 from django.conf import settings
@@ -15,7 +16,7 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from webhooks import canary
+from webhooks import backlog, canary
 from webhooks.network import Policy
 from webhooks.tasks import LAST_SWEEP
 
@@ -38,7 +39,17 @@ def readyz(request: HttpRequest) -> JsonResponse:
     found = {name: look() for name, look in _LOOKS.items()}
     is_ready = all(state == _OK for state in found.values())
     status = _OK if is_ready else "not ready"
-    return JsonResponse({"status": status, **found}, status=200 if is_ready else 503)
+    return JsonResponse(
+        {"status": status, **found, "queue": _queue()}, status=200 if is_ready else 503
+    )
+
+
+def _queue() -> dict[str, float] | None:
+    """Return how far behind the engine is, or None while the database does not answer."""
+    try:
+        return asdict(backlog.read())
+    except DatabaseError:
+        return None
 
 
 def _database() -> str:

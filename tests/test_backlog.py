@@ -1,0 +1,51 @@
+"""How far behind the engine is."""
+
+import datetime as dt
+
+import pytest
+from django.utils import timezone
+
+from tests.factories import make_delivery, make_webhook
+from webhooks import backlog
+from webhooks.models import Attempt, Delivery
+
+pytestmark = pytest.mark.django_db
+
+
+def test_an_empty_queue_has_no_backlog() -> None:
+    assert backlog.read() == backlog.Backlog(
+        due=0, sending=0, held=0, parked=0, oldest_due_seconds=0.0, sent_per_second=0.0
+    )
+
+
+def test_what_waits_is_counted_by_what_it_waits_for() -> None:
+    webhook = make_webhook()
+    rows = [make_delivery(webhook) for _ in range(5)]
+    hour_ago = timezone.now() - dt.timedelta(hours=1)
+    later = timezone.now() + dt.timedelta(hours=1)
+    Delivery.objects.filter(pk=rows[0].pk).update(next_attempt_at=hour_ago)
+    Delivery.objects.filter(pk=rows[1].pk).update(next_attempt_at=later)
+    Delivery.objects.filter(pk=rows[2].pk).update(status="sending")
+    Delivery.objects.filter(pk=rows[3].pk).update(status="held", next_attempt_at=None)
+    Delivery.objects.filter(pk=rows[4].pk).update(status="parked", next_attempt_at=None)
+    found = backlog.read()
+    assert (found.due, found.sending, found.held, found.parked) == (1, 1, 1, 1)
+    assert 3590 < found.oldest_due_seconds < 3700
+
+
+def test_the_oldest_due_delivery_is_found_behind_any_webhook() -> None:
+    for _ in range(3):
+        make_webhook(event_types=["deal.*"])
+    make_delivery(make_webhook())
+    hour_ago = timezone.now() - dt.timedelta(hours=1)
+    Delivery.objects.update(next_attempt_at=hour_ago)
+    assert backlog.read().oldest_due_seconds > 3590
+
+
+def test_the_send_rate_is_taken_over_recent_attempts_only() -> None:
+    delivery = make_delivery(make_webhook())
+    now = timezone.now()
+    for seconds in (1, 2, 3, 600):
+        started_at = now - dt.timedelta(seconds=seconds)
+        Attempt.objects.create(delivery=delivery, number=1, started_at=started_at, request_line="")
+    assert backlog.read(now).sent_per_second == pytest.approx(1.0)

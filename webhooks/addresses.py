@@ -1,0 +1,195 @@
+"""The address policy: the frozen lists, and what an installation opens beside them.
+
+Owns which addresses and ports a request may go to, and the errors that say so. Pure: no look-up,
+no socket, no HTTP.
+"""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar, Self
+
+import requests
+from django.conf import settings
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+AllowedNetwork = tuple[Network, frozenset[int] | None]
+
+
+def _networks(words: dict[str, str]) -> tuple[tuple[Network, str], ...]:
+    return tuple(
+        (ipaddress.ip_network(network), reason)
+        for reason, networks in words.items()
+        for network in networks.split()
+    )
+
+
+# IANA special-purpose registry (RFC 6890 and what came after), multicast, class E, and the
+# addresses inside public space that a cloud gives to its own control plane.
+DENIED_IPV4 = _networks(
+    {
+        "means this machine": "0.0.0.0/8",
+        "is a loopback address": "127.0.0.0/8",
+        "is a private address": "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16",
+        "is a shared carrier or cloud address": "100.64.0.0/10",
+        "is a link-local or cloud metadata address": "169.254.0.0/16",
+        # Azure's WireServer; Equinix Metal. Oracle's 192.0.0.192 is in the next line.
+        "is a cloud metadata address": "168.63.129.16/32 192.80.8.124/32",
+        "is reserved for protocols": "192.0.0.0/24 192.88.99.0/24 192.52.193.0/24",
+        "belongs to the AS112 service": "192.31.196.0/24 192.175.48.0/24",
+        "is reserved for documentation": "192.0.2.0/24 198.51.100.0/24 203.0.113.0/24",
+        "is reserved for benchmarks": "198.18.0.0/15",
+        "is a multicast address": "224.0.0.0/4",
+        "is a reserved or broadcast address": "240.0.0.0/4",
+    }
+)
+# Only this part of IPv6 is global unicast (RFC 4291, IANA); the rest is refused unseen.
+GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")
+DENIED_IPV6 = _networks(
+    {
+        "is reserved for protocols such as Teredo and ORCHID": "2001::/23",
+        "is reserved for documentation": "2001:db8::/32 3fff::/20",
+        "is a 6to4 address": "2002::/16",
+        "belongs to the AS112 service": "2620:4f:8000::/48",
+    }
+)
+# ISATAP (RFC 5214) hides an IPv4 address behind this interface id, in any prefix.
+ISATAP, ISATAP_MASK = 0x0000_5EFE, 0xFDFF_FFFF
+
+_ALLOWED_NETWORK = re.compile(
+    r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<four>[0-9.]+))(?P<prefix>/[0-9]{1,3})?"
+    r"(?::(?P<first>[0-9]{1,5})(?:-(?P<last>[0-9]{1,5}))?)?"
+    r"|(?P<bare>[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:/[0-9]{1,3})?)"
+)
+
+
+class UnsafeURL(ValueError):
+    """Say in one sentence why nothing may be sent to a URL or an address."""
+
+    permanent: ClassVar[bool] = True
+
+    def __init__(self, reason: str, *, code: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.code = code
+
+
+class SendError(requests.RequestException):
+    """Say why an exchange failed. Other failures of requests share the base class."""
+
+    permanent: ClassVar[bool] = False
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class NameNotResolved(SendError):
+    """Say that a name has no address now: it may have one later."""
+
+    code: ClassVar[str] = "not_resolved"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What is open beside the public internet. No port set means every port."""
+
+    allowed_networks: tuple[AllowedNetwork, ...] = ()
+    egress_proxy: str = ""
+
+    @classmethod
+    def from_settings(cls) -> Self:
+        """Return the policy of this installation, parsed once for each value of the settings."""
+        return cls._parsed(
+            tuple(settings.WEBHOOKS_ALLOWED_NETWORKS),
+            getattr(settings, "WEBHOOKS_EGRESS_PROXY", ""),
+        )
+
+    @classmethod
+    @lru_cache(maxsize=32)
+    def _parsed(cls, networks: tuple[str, ...], egress_proxy: str) -> Self:
+        allowed = tuple(parse_allowed_network(text) for text in networks)
+        return cls(allowed_networks=allowed, egress_proxy=egress_proxy)
+
+    def opens(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> bool:
+        return any(
+            (ports is None or port in ports) and address in network
+            for network, ports in self.allowed_networks
+        )
+
+    def opens_port(self, port: int) -> bool:
+        return any(ports is None or port in ports for _, ports in self.allowed_networks)
+
+
+def parse_allowed_network(text: str) -> AllowedNetwork:
+    """Read one entry of WEBHOOKS_ALLOWED_NETWORKS, such as `10.0.0.0/8:8000-8099`.
+
+    Errors: ValueError with a full sentence.
+    """
+    match = _ALLOWED_NETWORK.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(
+            f"“{text}” is not a network: write it as 10.0.0.0/8, 10.1.2.3:8080, "
+            "10.0.0.0/8:8000-8099 or [::1]/128:9000."
+        )
+    part = match.groupdict()
+    network = part["bare"] or f"{part['six'] or part['four']}{part['prefix'] or ''}"
+    try:
+        parsed = ipaddress.ip_network(network)
+    except ValueError as error:
+        raise ValueError(f"“{text}” is not a network: {error}.") from error
+    if part["first"] is None:
+        return parsed, None
+    first, last = int(part["first"]), int(part["last"] or part["first"])
+    if not 1 <= first <= last <= 65535:
+        raise ValueError(f"“{text}” has no valid ports: they go upwards from 1 to 65535.")
+    return parsed, frozenset(range(first, last + 1))
+
+
+@lru_cache(maxsize=8192)
+def address_problem(address: str, port: int, policy: Policy) -> str | None:
+    """Return why nothing may be sent to this address and port, or None if it may.
+
+    `address` is what a resolver or a socket names; every other spelling is refused.
+    """
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return f"{address} is not an IP address."
+    if isinstance(ip, ipaddress.IPv6Address) and ip.scope_id is not None:
+        return f"{address} names a network interface, which is not allowed."
+    if policy.opens(ip, port):
+        return None
+    if not is_public_port(port):
+        return port_reason(port)
+    words = _ipv4_words(ip) if isinstance(ip, ipaddress.IPv4Address) else _ipv6_words(ip)
+    return words and f"{address} {words}, which is not on the public internet."
+
+
+def _ipv4_words(ip: ipaddress.IPv4Address) -> str | None:
+    return next((words for network, words in DENIED_IPV4 if ip in network), None)
+
+
+def _ipv6_words(ip: ipaddress.IPv6Address) -> str | None:
+    if ip not in GLOBAL_IPV6:
+        return "is outside of the global IPv6 range"
+    if (int(ip) >> 32) & ISATAP_MASK == ISATAP:
+        return "hides an IPv4 address"
+    return next((words for network, words in DENIED_IPV6 if ip in network), None)
+
+
+def is_public_port(port: int) -> bool:
+    return port in (80, 443) or 1024 <= port <= 65535
+
+
+def port_reason(port: int) -> str:
+    return f"Port {port} is not open for webhooks: use 80, 443, or 1024 to 65535."
+
+
+def is_ip_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

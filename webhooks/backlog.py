@@ -1,0 +1,86 @@
+"""How far behind the engine is: what waits, since when, and how fast it sends.
+
+Cheap at any size: counts stop at a bound, everything else is one step into an index. Read by
+`/readyz` and the head of the delivery log.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db import connection
+from django.db.models import Min, QuerySet
+from django.utils import timezone
+
+from webhooks.models import Attempt, Delivery, Status
+
+# Counting stops here; a deeper queue is shown as "more than".
+MAX_COUNT = 10_000
+# The send rate is taken over so many last attempts, if they are recent.
+_RATE_ATTEMPTS = 1000
+_RATE_WINDOW = timedelta(minutes=1)
+
+# A loose index scan that steps from webhook to webhook and looks at the first row of each.
+_OLDEST_DUE = """
+WITH RECURSIVE waiting(webhook_id, due_at) AS (
+  SELECT * FROM (SELECT webhook_id, next_attempt_at FROM webhooks_delivery
+    WHERE status = 'pending' ORDER BY webhook_id, next_attempt_at LIMIT 1) AS first
+  UNION ALL
+  SELECT next.* FROM waiting, LATERAL (
+    SELECT d.webhook_id, d.next_attempt_at FROM webhooks_delivery d
+    WHERE d.status = 'pending' AND d.webhook_id > waiting.webhook_id
+    ORDER BY d.webhook_id, d.next_attempt_at LIMIT 1) AS next
+)
+SELECT min(due_at) FROM waiting
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """Deliveries by what they wait for; counts are at most MAX_COUNT."""
+
+    due: int
+    sending: int
+    held: int
+    parked: int
+    # How long the oldest due delivery has waited; 0 when none is due.
+    oldest_due_seconds: float
+    sent_per_second: float
+
+
+def read(now: datetime | None = None) -> Backlog:
+    now = now or timezone.now()
+    due = Delivery.objects.filter(status=Status.PENDING, next_attempt_at__lte=now)
+    oldest = _oldest_due(now)
+    return Backlog(
+        due=_count(due) if oldest else 0,
+        sending=_count(Delivery.objects.filter(status=Status.SENDING)),
+        held=_count(Delivery.objects.filter(status=Status.HELD)),
+        parked=_count(Delivery.objects.filter(status=Status.PARKED)),
+        oldest_due_seconds=(now - oldest).total_seconds() if oldest else 0.0,
+        sent_per_second=_send_rate(now),
+    )
+
+
+def _count(rows: QuerySet[Delivery]) -> int:
+    return len(rows.order_by().values_list("pk")[:MAX_COUNT])
+
+
+def _oldest_due(now: datetime) -> datetime | None:
+    """Return the due time of the delivery that has been due longest."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(_OLDEST_DUE)
+            oldest: datetime | None = cursor.fetchone()[0]
+    else:
+        waiting = Delivery.objects.filter(status=Status.PENDING)
+        oldest = waiting.aggregate(oldest=Min("next_attempt_at"))["oldest"]
+    return oldest if oldest and oldest <= now else None
+
+
+def _send_rate(now: datetime) -> float:
+    newest = Attempt.objects.order_by("-id").values_list("started_at", flat=True)
+    recent = [at for at in newest[:_RATE_ATTEMPTS] if now - at < _RATE_WINDOW]
+    if not recent:
+        return 0.0
+    span = max((now - min(recent)).total_seconds(), 1.0)
+    return len(recent) / span
