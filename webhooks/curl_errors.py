@@ -46,7 +46,9 @@ def classify(
     if code in _TLS_ERRORS:
         return Outcome.TLS, f"The TLS connection to {host} failed: {message}."
     if code in _PROTOCOL_ERRORS:
-        return Outcome.PROTOCOL, f"The receiver's answer is broken: {message}."
+        # Only for CURLE_TOO_LARGE does libcurl say nothing.
+        reason = message or "a header is too long"
+        return Outcome.PROTOCOL, f"The receiver's answer is broken: {reason}."
     if code == pycurl.E_COULDNT_CONNECT:
         return Outcome.NETWORK, f"{host} could not be connected to: {message}."
     return Outcome.NETWORK, f"The connection to {host} broke: {message}."

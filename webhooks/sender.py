@@ -64,8 +64,14 @@ class _Slot:
         if line.startswith(b"HTTP/"):
             self.interim += 1
             self.header_lines.clear()
-        if self.header_size > _MAX_HEADER_BYTES or self.interim > _MAX_INTERIM_ANSWERS:
+        if line[8:12] == b" 101" and self.interim and not self.header_lines:
+            # libcurl would wait for what never comes: nobody asked for another protocol.
+            self.problem = "The receiver switched to another protocol (101)."
+        elif self.interim > _MAX_INTERIM_ANSWERS:
+            self.problem = f"The receiver sent more than {_MAX_INTERIM_ANSWERS} interim answers."
+        elif self.header_size > _MAX_HEADER_BYTES:
             self.problem = "The receiver sent more than 64 KiB of headers."
+        if self.problem:
             return -1
         self.header_lines.append(line)
         return None
@@ -350,7 +356,7 @@ class Sender:
             message,
             host=request.plan.target.host,
             timeout_seconds=request.plan.timeout_seconds,
-            is_connected=slot.curl.getinfo(pycurl.PRETRANSFER_TIME) > 0,
+            is_connected=slot.curl.getinfo(pycurl.REQUEST_SIZE) > 0,
         )
 
     def _close(self) -> None:
