@@ -236,7 +236,9 @@ def next_step(delivery: Delivery) -> str:
     """Say in one sentence what became of a delivery, or what it waits for."""
     match delivery.status:
         case Status.PENDING:
-            return _("Waits for its next attempt.") if delivery.attempt_count else _("Waits.")
+            if delivery.attempt_count:
+                return _("Waits for its next attempt.")
+            return _("Waits for its first attempt.")
         case Status.SENDING:
             return _("Is being sent right now.")
         case Status.SUCCEEDED:
