@@ -9,13 +9,11 @@ from standardwebhooks.webhooks import Webhook as Verifier
 
 from tests.factories import make_webhook
 from webhooks import signing
+from webhooks.authorizing import BasicAuthorization, BearerAuthorization, NoAuthorization
 from webhooks.delivery import (
     RETRY_SCHEDULE_SECONDS,
     SHORT_LEASH_STEPS,
     Answer,
-    BasicAuthorization,
-    BearerAuthorization,
-    NoAuthorization,
     Plan,
     judge,
     make_plan,

@@ -5,16 +5,16 @@ once; `prepare` makes the request of one claimed row; `judge` classifies the ans
 says what follows. Nothing here touches the network or the database.
 """
 
-import base64
 import datetime as dt
 import email.utils
 import json
 import random
 import re
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from webhooks import payloads, signing
+from webhooks.authorizing import Authorization
 from webhooks.models import HoldReason, Outcome, Status, Trigger, Webhook
 from webhooks.network import Target, parse_url
 from webhooks.queue import Claimed, Result
@@ -49,64 +49,6 @@ _UNPRINTABLE = re.compile(
 )
 
 
-class Authorization(Protocol):
-    """Edits a request so that the receiver accepts it; the one seam for every kind."""
-
-    def header(self) -> str | None:
-        """Return the value of the Authorization header."""
-
-    def logged_header(self) -> str | None:
-        """Return the same value with the secret masked."""
-
-    def secrets(self) -> tuple[str, ...]:
-        """Return every spelling of the secret that an answer might echo."""
-
-
-class NoAuthorization:
-    def header(self) -> None:
-        return None
-
-    def logged_header(self) -> None:
-        return None
-
-    def secrets(self) -> tuple[str, ...]:
-        return ()
-
-
-class BasicAuthorization:
-    """RFC 7617 with UTF-8."""
-
-    def __init__(self, login: str, password: str) -> None:
-        self._password = password
-        self._credentials = base64.b64encode(f"{login}:{password}".encode()).decode()
-
-    def header(self) -> str:
-        return f"Basic {self._credentials}"
-
-    def logged_header(self) -> str:
-        return f"Basic {MASK}"
-
-    def secrets(self) -> tuple[str, ...]:
-        return (self._credentials, self._password)
-
-
-class BearerAuthorization:
-    """RFC 6750, with the prefix a provider asks for; an empty prefix sends the bare token."""
-
-    def __init__(self, token: str, prefix: str = "Bearer") -> None:
-        self._token = token
-        self._prefix = f"{prefix} " if prefix else ""
-
-    def header(self) -> str:
-        return f"{self._prefix}{self._token}"
-
-    def logged_header(self) -> str:
-        return f"{self._prefix}{MASK}"
-
-    def secrets(self) -> tuple[str, ...]:
-        return (self._token,)
-
-
 class Plan(NamedTuple):
     """A webhook as the engine sends it. Holds decrypted secrets: never logged, never stored."""
 
@@ -117,7 +59,7 @@ class Plan(NamedTuple):
     method: str
     timeout_seconds: int
     # Header lines of every request, and the same with secrets masked.
-    headers: tuple[str, ...]
+    headers: tuple[str | bytes, ...]
     logged_headers: str
     signing_keys: tuple[bytes, ...]
     # Byte strings to mask wherever an answer echoes them.
@@ -135,7 +77,7 @@ class Request(NamedTuple):
     claim: Claimed
     plan: Plan
     url: str
-    headers: list[str]
+    headers: list[str | bytes]
     body: bytes
     started_at: dt.datetime
     logged_headers: str
@@ -195,7 +137,8 @@ def make_plan(webhook: Webhook, authorization: Authorization, *, token_version: 
         target=target,
         method=webhook.method,
         timeout_seconds=webhook.timeout_seconds,
-        headers=tuple(lines),
+        # libcurl's binding takes ASCII text; anything else goes out as UTF-8.
+        headers=tuple(line if line.isascii() else line.encode() for line in lines),
         logged_headers="\n".join(logged),
         signing_keys=_signing_keys(webhook),
         secrets=tuple(value.encode() for value in hidden if len(value) > 3),
@@ -258,9 +201,18 @@ def prepare(claim: Claimed, plan: Plan, now: float) -> Request:
         url=url,
         headers=[*plan.headers, *own],
         body=body,
-        started_at=dt.datetime.fromtimestamp(now, dt.UTC),
+        started_at=utc(now),
         logged_headers=f"{plan.logged_headers}\n{chr(10).join(own)}",
     )
+
+
+def utc(unix_seconds: float) -> dt.datetime:
+    return dt.datetime.fromtimestamp(unix_seconds, dt.UTC)
+
+
+def no_answer(outcome: Outcome, message: str) -> Answer:
+    """Make the answer of a request that never reached a receiver."""
+    return Answer(outcome, message, 0, b"", b"", 0, "", None, None, None, None, None)
 
 
 def judge(answer: Answer) -> Outcome:

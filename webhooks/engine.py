@@ -11,11 +11,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import TypeVar
+from functools import partial
 
 from django.conf import settings
-from django.db import Error as DatabaseError
-from django.db import connection
 
 from webhooks import ids, network, queue
 from webhooks.bell import Bell
@@ -24,21 +22,22 @@ from webhooks.delivery import (
     Plan,
     Request,
     Step,
-    explain,
     judge,
     next_step,
+    no_answer,
     prepare,
     result,
     retry_after_seconds,
+    utc,
 )
 from webhooks.models import HoldReason, Outcome, PauseReason, Status
 from webhooks.plans import Plans
 from webhooks.queue import Candidate, Claimed, Want
 from webhooks.recorder import RECORD_SECONDS, Recorder, pause
 from webhooks.sender import Sender
+from webhooks.session import Session
 
 logger = logging.getLogger(__name__)
-_T = TypeVar("_T")
 
 # Rows claimed at once, and rows held in memory in all.
 _CLAIM_ROWS = 500
@@ -46,8 +45,6 @@ _CLAIMED_ROWS = 2000
 # After work was found the queue is looked at again soon, then less and less often.
 _FIRST_SCAN_SECONDS = 0.01
 _EXPIRE_SECONDS = 1.0
-_CLOCK_SECONDS = 10.0
-_BACKOFF_SECONDS = (0.1, 2.0)
 # How long the end of a drain waits for a database that does not answer.
 _FINISH_SECONDS = 10.0
 
@@ -59,6 +56,7 @@ class Engine:
         self._bell = bell
         self._should_stop = should_stop
         self._queue = queue.backend()
+        self._session = Session(self._queue)
         # Names this run's claims together with the attempt number.
         self._lease = ids.new_id("l")[2:]
         self._event = threading.Event()
@@ -80,13 +78,12 @@ class Engine:
         self.sent = 0
         # Rows that are ours: waiting in memory, in flight, or not yet recorded.
         self._claimed = 0
+        # The one row in flight that was also in flight at crashes.
+        self._quarantined = ""
         self._ready: dict[int, Plan] = {}
         self._pinned: dict[tuple[str, int], int] = {}
-        self._session: object = None
-        self._scan_at = self._expire_at = self._clock_at = 0.0
+        self._scan_at = self._expire_at = 0.0
         self._scan_seconds = _FIRST_SCAN_SECONDS
-        self._clock_offset = time.time() - time.monotonic()
-        self._backoff = self._resume_at = 0.0
 
     # Called by other threads.
 
@@ -114,17 +111,18 @@ class Engine:
             while not self._should_stop() and not (time.monotonic() > ends and not self._claimed):
                 if not self._sender.is_alive:
                     raise RuntimeError("The sender's thread ended.")
-                self._turn()
+                # A drain that never gets quiet stops claiming after twice its time.
+                self._turn(may_claim=time.monotonic() < ends + seconds)
         finally:
             self._finish()
 
-    def _turn(self) -> None:
+    def _turn(self, *, may_claim: bool) -> None:
         self._collect()
         now = time.monotonic()
-        if now >= self._resume_at:
+        if now >= self._session.resume_at:
             self._record(now)
             self._keep_house(now)
-            if self._rang or now >= self._scan_at:
+            if may_claim and (self._rang or now >= self._scan_at):
                 self._rang = False
                 self._scan(now)
         self._rest()
@@ -132,7 +130,7 @@ class Engine:
     def _rest(self) -> None:
         """Wait for an answer, a ring, or the next thing that is due."""
         now = time.monotonic()
-        wait = max(self._resume_at, min(self._scan_at, self._expire_at)) - now
+        wait = max(self._session.resume_at, min(self._scan_at, self._expire_at)) - now
         if self._recorder.waiting or self._sender.answers:
             wait = min(wait, RECORD_SECONDS / 2)
             self._event.clear()
@@ -145,32 +143,10 @@ class Engine:
             self._event.wait(min(wait, 1.0))
         self._is_resting = False
 
-    def _database(self, work: Callable[[], _T]) -> _T | None:
-        """Run one transaction; on a database fault reconnect later and return None."""
-        try:
-            if connection.connection is None or connection.connection is not self._session:
-                connection.ensure_connection()
-                self._queue.prepare_session()
-                self._session = connection.connection
-            done = work()
-        except DatabaseError as error:
-            shortest, longest = _BACKOFF_SECONDS
-            self._backoff = min(longest, max(shortest, self._backoff * 2))
-            self._resume_at = time.monotonic() + self._backoff
-            logger.warning("database_fault wait=%.1f error=%s", self._backoff, error)
-            connection.close()
-            return None
-        self._backoff = 0.0
-        return done
-
-    def _wall(self) -> float:
-        """Return Unix time by the database's clock."""
-        return self._clock_offset + time.monotonic()
-
     # Claiming.
 
     def _scan(self, now: float) -> None:
-        found = self._database(self._queue.candidates)
+        found = self._session.run(self._queue.candidates)
         if found is None:
             self._rang = True
             return
@@ -178,7 +154,7 @@ class Engine:
         ready = [candidate for candidate in found if self._is_ready(candidate)]
         claims: list[Claimed] = []
         if ready and self._claimed < _CLAIMED_ROWS:
-            claims = self._database(lambda: self._claim(ready)) or []
+            claims = self._session.run(lambda: self._claim(ready)) or []
         self._submit(claims, now)
         if ready:
             self._scan_seconds = _FIRST_SCAN_SECONDS
@@ -205,7 +181,7 @@ class Engine:
         return True
 
     def _hold(self, candidate: Candidate, reason: HoldReason) -> None:
-        held = self._database(lambda: self._queue.hold(candidate.webhook_id, reason.value))
+        held = self._session.run(lambda: self._queue.hold(candidate.webhook_id, reason.value))
         if held:
             logger.info("held webhook=%d rows=%d reason=%s", candidate.webhook_id, held, reason)
 
@@ -223,8 +199,10 @@ class Engine:
                 quota = self._sender.lane(candidate.webhook_id).quota(time.monotonic())
                 if quota:
                     claims += self._queue.claim_paced(candidate.webhook_id, quota=quota, **terms)
-        if not claims and not self._claimed and active:
-            claims = self._queue.claim_quarantined([c.webhook_id for c in active], **terms)
+        if not self._quarantined and active:
+            suspects = self._queue.claim_quarantined([c.webhook_id for c in active], **terms)
+            self._quarantined = "".join(claim.id for claim in suspects)
+            claims += suspects
         return claims
 
     def _shares(self, candidates: list[Candidate]) -> list[Want]:
@@ -250,36 +228,48 @@ class Engine:
 
     def _submit(self, claims: list[Claimed], claimed_at: float) -> None:
         lease_ends = claimed_at + settings.WEBHOOKS_LEASE_SECONDS
-        wall = self._wall()
+        wall = self._session.wall()
         requests: list[Request] = []
         for claim in claims:
             self._claimed += 1
             self._sender.lane(claim.webhook_id).claimed += 1
-            request = prepare(claim, self._ready[claim.webhook_id], wall)
-            if (refusal := self._refusal(request)) is not None:
-                self._judge(request, refusal)
+            request = self._prepare(claim, wall)
+            if request is None:
+                continue
+            target = request.plan.target
+            if target.is_literal:
+                requests.append(request)
+                continue
+            found = self._resolver.lookup(target.host, target.port)
+            if found is None:
+                # Forgotten a moment ago; only a name that was just checked may be connected to.
+                self._sender.unsent.append(request)
+            elif found.problem or found.error:
+                self._judge(request, _unreachable(found))
             else:
+                self._pin(target, found)
                 requests.append(request)
         if requests:
             self._sender.submit(requests, lease_ends=lease_ends)
 
-    def _refusal(self, request: Request) -> Answer | None:
-        """Return an answer of our own when the name cannot or must not be connected to."""
-        target = request.plan.target
-        if target.is_literal:
+    def _prepare(self, claim: Claimed, wall: float) -> Request | None:
+        """Make the request; one that cannot be made fails alone and stops nobody."""
+        plan = self._ready[claim.webhook_id]
+        try:
+            return prepare(claim, plan, wall)
+        except Exception as error:
+            logger.exception("request_not_made delivery=%s", claim.id)
+            empty = Request(claim, plan, plan.target.url, [], b"", utc(wall), "")
+            reason = f"The request could not be built ({type(error).__name__})."
+            self._judge(empty, no_answer(Outcome.REFUSED, reason))
             return None
-        found = self._resolver.lookup(target.host, target.port)
-        if found is None:
-            return None
-        if found.problem:
-            return _no_answer(Outcome.BLOCKED, found.problem)
-        if found.error:
-            return _no_answer(Outcome.NETWORK, found.error)
+
+    def _pin(self, target: network.Target, found: network.Resolution) -> None:
+        """Tell libcurl the addresses that were checked, when they changed."""
         key = (target.host, target.port)
         if self._pinned.get(key) != found.generation:
             self._pinned[key] = found.generation
             self._sender.pin(self._resolver.curl_resolve_entries(*key))
-        return None
 
     # Recording.
 
@@ -303,12 +293,12 @@ class Engine:
         if step is None:
             wait = None
             if answer.status_code in (429, 503):
-                wait = retry_after_seconds(answer.headers, self._wall())
+                wait = retry_after_seconds(answer.headers, self._session.wall())
             step = next_step(outcome, claim, plan, retry_after=wait)
         self.sent += 1
-        self._recorder.add(result(request, answer, outcome, step), explain(outcome, answer))
+        self._recorder.add(result(request, answer, outcome, step))
         if outcome is Outcome.GONE:
-            self._database(lambda: pause([claim.webhook_id], PauseReason.GONE))
+            self._session.run(lambda: pause([claim.webhook_id], PauseReason.GONE))
 
     def _after_refused_token(self, request: Request) -> Step | None:
         """Send once more with a fresh token, without using up a retry."""
@@ -320,8 +310,10 @@ class Engine:
 
     def _record(self, now: float) -> None:
         while batch := self._recorder.batch(now):
-            if self._database(lambda: self._recorder.write(batch)) is None:
+            if self._session.run(lambda: self._recorder.write(batch)) is None:
                 return
+            if self._quarantined and any(row.delivery_id == self._quarantined for row in batch):
+                self._quarantined = ""
             self._release(Counter(row.webhook_id for row in batch))
 
     def _release(self, counts: "Counter[int]") -> None:
@@ -329,30 +321,28 @@ class Engine:
             self._claimed -= count
             self._sender.lane(webhook_id).claimed -= count
 
-    def _hand_back(self, delay_seconds: float = 0.0) -> None:
+    def _hand_back(self) -> None:
         """Return claimed rows that were not sent."""
         unsent = self._sender.unsent
         claims = [unsent.popleft().claim for _ in range(len(unsent))]
-        hand_back = self._queue.hand_back
         for start in range(0, len(claims), _CLAIM_ROWS):
             part = claims[start : start + _CLAIM_ROWS]
             # Should this fail, the lease gives the rows back.
-            self._database(lambda: hand_back(part, lease=self._lease, delay_seconds=delay_seconds))  # noqa: B023
+            self._session.run(partial(self._queue.hand_back, part, lease=self._lease))
+        if any(claim.id == self._quarantined for claim in claims):
+            self._quarantined = ""
         self._release(Counter(claim.webhook_id for claim in claims))
 
     def _keep_house(self, now: float) -> None:
-        if now >= self._clock_at:
-            self._clock_at = now + _CLOCK_SECONDS
-            if (seconds := self._database(self._queue.clock)) is not None:
-                self._clock_offset = seconds - time.monotonic()
+        self._session.sync_clock(now)
         if now >= self._expire_at:
             self._expire_at = now + _EXPIRE_SECONDS
-            if expired := self._database(self._queue.expire):
+            if expired := self._session.run(self._queue.expire):
                 self._rang = True
                 parked = sum(row.status == Status.PARKED for row in expired)
                 logger.warning("leases_expired rows=%d parked=%d", len(expired), parked)
         if states := self._recorder.due_states(now):
-            self._database(lambda: self._recorder.write_states(states))
+            self._session.run(lambda: self._recorder.write_states(states))
 
     def _finish(self) -> None:
         """Finish what is in flight, hand the rest back, and write everything down."""
@@ -367,12 +357,17 @@ class Engine:
         tries_end = time.monotonic() + _FINISH_SECONDS
         while self._recorder.waiting and time.monotonic() < tries_end:
             self._record(float("inf"))
-            time.sleep(self._backoff)
-        self._database(lambda: self._recorder.write_states(self._recorder.due_states(float("inf"))))
+            time.sleep(self._session.backoff_seconds)
+        self._session.run(
+            lambda: self._recorder.write_states(self._recorder.due_states(float("inf")))
+        )
         self._plans.close()
         self._resolver.close()
-        self._database(self._queue.reset_session)
+        self._session.run(self._queue.reset_session)
 
 
-def _no_answer(outcome: Outcome, message: str) -> Answer:
-    return Answer(outcome, message, 0, b"", b"", 0, "", None, None, None, None, None)
+def _unreachable(found: network.Resolution) -> Answer:
+    """Answer for a name that must not, or could not, be connected to."""
+    if found.problem:
+        return no_answer(Outcome.BLOCKED, found.problem)
+    return no_answer(Outcome.NETWORK, found.error or "")

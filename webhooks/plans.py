@@ -16,14 +16,13 @@ from django.db import connection
 from django.utils import timezone
 
 from webhooks import oauth
-from webhooks.delivery import (
+from webhooks.authorizing import (
     Authorization,
     BasicAuthorization,
     BearerAuthorization,
     NoAuthorization,
-    Plan,
-    make_plan,
 )
+from webhooks.delivery import Plan, make_plan
 from webhooks.models import AuthorizationType, Webhook
 from webhooks.network import UnsafeURL
 from webhooks.queue import Candidate

@@ -27,6 +27,7 @@ RECORD_ROWS = 500
 RECORD_SECONDS = 0.01
 # How often the health of one webhook is written while it does not change.
 _STATE_SECONDS = 2.0
+_ERROR = ATTEMPT_COLUMNS.index("error")
 # The texts of an attempt that came from outside, and what replaces them when refused.
 _FOREIGN = {"request_headers": "", "response_headers": "", "response_body": b"", "error": ""}
 
@@ -45,13 +46,13 @@ class Recorder:
         # Webhook id -> (last written state was a success, when to write again).
         self._written: dict[int, tuple[bool, float]] = {}
 
-    def add(self, result: Result, sentence: str) -> None:
+    def add(self, result: Result) -> None:
         if not self.waiting:
             self._oldest_at = time.monotonic()
         self.waiting.append(result)
         succeeded = result.outcome == Outcome.SUCCEEDED
         self._states[result.webhook_id] = StateChange(
-            result.webhook_id, succeeded, result.status_code, sentence
+            result.webhook_id, succeeded, result.status_code, str(result.attempt[_ERROR])
         )
 
     def batch(self, now: float) -> list[Result]:

@@ -17,7 +17,7 @@ from typing import Any
 import pycurl
 
 from webhooks import curl_errors, network
-from webhooks.delivery import Answer, Request
+from webhooks.delivery import Answer, Request, no_answer
 from webhooks.lanes import Lane
 from webhooks.models import Outcome
 
@@ -276,13 +276,21 @@ class Sender:
             self._on_answer()
             return
         slot = self._idle.pop() if self._idle else _Slot(self._opener)
-        slot.load(request, lane)
-        if self._pins:
-            self._set_pins(slot)
+        try:
+            slot.load(request, lane)
+            if self._pins:
+                self._set_pins(slot)
+            self._multi.add_handle(slot.curl)
+        except (pycurl.error, ValueError, TypeError) as error:
+            # A request that libcurl does not take fails alone.
+            slot.curl.close()
+            reason = f"The request could not be sent: {error}."
+            self.answers.append((request, no_answer(Outcome.REFUSED, reason)))
+            self._on_answer()
+            return
         lane.in_flight += 1
         self._in_flight += 1
         self._slots[slot.curl] = slot
-        self._multi.add_handle(slot.curl)
 
     def _set_pins(self, slot: _Slot) -> None:
         entries: list[str] = []

@@ -23,9 +23,9 @@ _asked_at = float("-inf")
 @shared_task
 def drain() -> int:
     """Deliver what is due for a while; return how many requests were sent."""
-    worker.stop_on_sigterm()
-    engine = Engine(bell(), worker.is_stopping)
-    engine.run(settings.WEBHOOKS_DRAIN_SECONDS)
+    with worker.watch_for_stop() as should_stop:
+        engine = Engine(bell(), should_stop)
+        engine.run(settings.WEBHOOKS_DRAIN_SECONDS)
     return engine.sent
 
 

@@ -9,7 +9,8 @@ import logging
 import mmap
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from celery import signals
@@ -35,10 +36,21 @@ def stop() -> None:
     _ended.set()
 
 
-def stop_on_sigterm() -> None:
-    """Let a SIGTERM to this pool process end its drain cleanly instead of in mid-send."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: stop())
+@contextmanager
+def watch_for_stop() -> Iterator[Callable[[], bool]]:
+    """Give a drain the question whether to stop: its worker does, or its process got a SIGTERM.
+
+    Without this a SIGTERM to a pool process ends the drain in mid-send.
+    """
+    terminated = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield is_stopping
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: terminated.set())
+    try:
+        yield lambda: is_stopping() or terminated.is_set()
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @signals.worker_init.connect

@@ -142,6 +142,11 @@ class Delivery(models.Model):
                 condition=Q(status="pending", trigger="test"),
             ),
             models.Index(
+                fields=["webhook", "next_attempt_at"],
+                name="delivery_quarantined",
+                condition=Q(status="pending", unknown_count__gte=2),
+            ),
+            models.Index(
                 fields=["status", "-id"],
                 name="delivery_exceptional",
                 condition=Q(status__in=["failed", "held", "parked", "cancelled"]),

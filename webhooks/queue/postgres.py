@@ -57,7 +57,9 @@ def prepare_session() -> None:
 
 def reset_session() -> None:
     with _cursor() as cursor:
-        cursor.execute("RESET ALL")
+        # Not RESET ALL, which would take Django's time zone with it.
+        for name in ("enable_seqscan", "plan_cache_mode", "jit"):
+            cursor.execute(f"RESET {name}")
 
 
 def clock() -> float:

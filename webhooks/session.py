@@ -1,0 +1,63 @@
+"""The keeper's database connection: pinned plans, patience with faults, and the database's clock.
+
+Knows which errors mean "later" and nothing of what is read or written.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from types import ModuleType
+from typing import TypeVar
+
+from django.db import Error as DatabaseError
+from django.db import connection
+
+logger = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+# The first and the longest wait while the database does not answer.
+_BACKOFF_SECONDS = (0.1, 2.0)
+_CLOCK_SECONDS = 10.0
+
+
+class Session:
+    """One thread's connection; `run` everything through it."""
+
+    def __init__(self, queue: ModuleType) -> None:
+        self._queue = queue
+        self._prepared: object = None
+        self._clock_at = 0.0
+        self._clock_offset = time.time() - time.monotonic()
+        self.backoff_seconds = 0.0
+        # Monotonic seconds; before that the database is left alone.
+        self.resume_at = 0.0
+
+    def run(self, work: Callable[[], _T]) -> _T | None:
+        """Run one transaction; on a database fault note when to resume and return None."""
+        try:
+            if connection.connection is None or connection.connection is not self._prepared:
+                connection.ensure_connection()
+                self._queue.prepare_session()
+                self._prepared = connection.connection
+            done = work()
+        except DatabaseError as error:
+            shortest, longest = _BACKOFF_SECONDS
+            self.backoff_seconds = min(longest, max(shortest, self.backoff_seconds * 2))
+            self.resume_at = time.monotonic() + self.backoff_seconds
+            logger.warning("database_fault wait=%.1f error=%s", self.backoff_seconds, error)
+            connection.close()
+            return None
+        self.backoff_seconds = 0.0
+        return done
+
+    def wall(self) -> float:
+        """Return Unix time by the database's clock, in seconds."""
+        return self._clock_offset + time.monotonic()
+
+    def sync_clock(self, now: float) -> None:
+        """Compare with the database's clock now and then; `now` is monotonic."""
+        if now < self._clock_at:
+            return
+        self._clock_at = now + _CLOCK_SECONDS
+        if (seconds := self.run(self._queue.clock)) is not None:
+            self._clock_offset = seconds - time.monotonic()
