@@ -1,0 +1,42 @@
+"""OAuth 2.0: get, keep, lose and regain the access token of a webhook.
+
+Other modules use only these names. Must not know requests, views, forms or deliveries. Who waits
+for a token is not known here either: after a token was stored, the caller releases what was held.
+"""
+
+from webhooks.oauth.authorization import (
+    begin_authorization,
+    delete_expired_requests,
+    finish_authorization,
+)
+from webhooks.oauth.connection import authorization_header, drop_if_changed
+from webhooks.oauth.endpoints import check_callback_url, default_callback_url, fingerprint
+from webhooks.oauth.errors import AuthorizationFailed, Misconfigured, TokenUnavailable
+from webhooks.oauth.revocation import clear_token
+from webhooks.oauth.vault import (
+    UsableToken,
+    refresh,
+    refresh_expiring,
+    refresh_margin,
+    usable_token,
+)
+
+__all__ = [
+    "AuthorizationFailed",
+    "Misconfigured",
+    "TokenUnavailable",
+    "UsableToken",
+    "authorization_header",
+    "begin_authorization",
+    "check_callback_url",
+    "clear_token",
+    "default_callback_url",
+    "delete_expired_requests",
+    "drop_if_changed",
+    "fingerprint",
+    "finish_authorization",
+    "refresh",
+    "refresh_expiring",
+    "refresh_margin",
+    "usable_token",
+]

@@ -1,0 +1,202 @@
+"""The authorization code grant: send the browser to the provider, and take what comes back.
+
+requests-oauthlib builds the address. State and verifier live in the database, never in a session
+or a cookie; they are bound to the browser's session, its user and the webhook, and work once.
+"""
+
+import secrets as random
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from oauthlib.oauth2 import WebApplicationClient
+
+from webhooks.models import AuthorizationRequest, ExchangeKind, Webhook
+from webhooks.oauth import callbacks, client, endpoints, exchanges, parameters, redaction, rows
+from webhooks.oauth.answers import Answer
+from webhooks.oauth.callbacks import User, hashed
+from webhooks.oauth.errors import AuthorizationFailed, Misconfigured
+from webhooks.oauth.exchanges import Transcript
+from webhooks.oauth.verdicts import Result
+
+_MINUTES = 10
+# RFC 7636 section 4.1 allows 43 to 128 characters; 64 of 66 have 386 random bits.
+_VERIFIER_LENGTH = 64
+
+
+def begin_authorization(
+    webhook: Webhook, *, user: User, session_key: str, now: datetime | None = None
+) -> str:
+    """Return the provider's address to send the browser to. Errors: AuthorizationFailed."""
+    now = now or timezone.now()
+    if not endpoints.uses_authorization_code(webhook):
+        raise AuthorizationFailed(
+            _("This grant needs no approval in the browser: press “Refresh”."), webhook
+        )
+    if not session_key or not user.is_authenticated:
+        raise AuthorizationFailed(
+            _("Your browser keeps no session. Allow cookies for this site and log in again."),
+            webhook,
+        )
+    state = random.token_urlsafe(32)
+    library = WebApplicationClient(webhook.client_id)
+    verifier = library.create_code_verifier(_VERIFIER_LENGTH) if webhook.uses_pkce else ""
+    redirect_uri = endpoints.callback_url(webhook)
+    try:
+        url = _authorization_url(webhook, library, state, verifier, redirect_uri)
+    except (Misconfigured, ValueError) as error:
+        raise AuthorizationFailed(str(error), webhook) from error
+    AuthorizationRequest.objects.create(
+        state_hash=hashed(state),
+        webhook=webhook,
+        user_id=user.pk,
+        session_hash=hashed(session_key),
+        code_verifier=verifier,
+        redirect_uri=redirect_uri,
+        issuer=webhook.issuer,
+        client_fingerprint=endpoints.client_fingerprint(webhook),
+        expires_at=now + timedelta(minutes=_MINUTES),
+    )
+    return url
+
+
+def finish_authorization(
+    query: Mapping[str, list[str]],
+    *,
+    user: User,
+    session_key: str,
+    now: datetime | None = None,
+) -> Webhook:
+    """Check the provider's answer, exchange its code and store the token.
+
+    Errors: AuthorizationFailed, with the webhook only when the answer was for this person.
+    """
+    moment = now or timezone.now()
+    answer = callbacks.read_query(query)
+    found = callbacks.take_request(
+        answer.get("state", ""), user=user, session_key=session_key, now=moment
+    )
+    try:
+        callbacks.check_request(found)
+        callbacks.check_issuer(answer, found)
+        code = callbacks.code_of(answer, found)
+    except AuthorizationFailed as error:
+        _record(found, answer, moment, result=Result.MISCONFIGURED, message=error.message)
+        raise
+    _record(found, answer, moment, result=Result.OK)
+    _exchange_code(found, code, user, now)
+    return found.webhook
+
+
+def delete_expired_requests(now: datetime | None = None) -> int:
+    """Delete what nobody came back for; return how many."""
+    expired = AuthorizationRequest.objects.filter(expires_at__lte=now or timezone.now())
+    return expired.delete()[0]
+
+
+def _authorization_url(
+    webhook: Webhook, library: WebApplicationClient, state: str, verifier: str, redirect_uri: str
+) -> str:
+    """Return the address of RFC 6749 section 4.1.1. Errors: Misconfigured, ValueError."""
+    endpoints.check_callback_url(redirect_uri)
+    endpoints.checked_endpoint(webhook.token_url, _("Access token URL"))
+    endpoints.checked_endpoint(webhook.auth_url, _("Auth URL"))
+    if not webhook.client_id:
+        raise Misconfigured(_("Fill in %(field)s.") % {"field": _("Client ID")})
+    parts = urlsplit(webhook.auth_url)
+    own = parse_qsl(parts.query, keep_blank_values=True)
+    parameters.check_query(own, _("Auth URL"))
+    query = urlencode([*own, *parameters.extra_for_authorization(webhook)])
+    # The library takes https only; http, which is checked to be loopback, is put back after it.
+    address = parts._replace(scheme="https", query=query).geturl()
+    proof = {}
+    if verifier:
+        challenge = library.create_code_challenge(verifier, "S256")
+        proof = {"code_challenge": challenge, "code_challenge_method": "S256"}
+    session = client.ProviderSession(
+        library, redirect_uri=redirect_uri, scope=parameters.scope(webhook) or None
+    )
+    built: str
+    built, _state = session.authorization_url(address, state=state, **proof)
+    return urlsplit(built)._replace(scheme=parts.scheme).geturl()
+
+
+def _exchange_code(
+    found: AuthorizationRequest, code: str, user: User, now: datetime | None
+) -> None:
+    webhook = found.webhook
+    try:
+        request = client.code_request(
+            webhook,
+            code=code,
+            code_verifier=found.code_verifier,
+            redirect_uri=found.redirect_uri,
+        )
+    except Misconfigured as error:
+        raise AuthorizationFailed(str(error), webhook) from error
+    result, transcripts = client.ask(request)
+    is_stored = result.token is not None and _store(
+        found, result, user, now or client.answered_at(transcripts)
+    )
+    for transcript in transcripts:
+        exchanges.record(webhook, transcript, result=result.result, message=result.message)
+    if result.token is None:
+        raise AuthorizationFailed(result.message, webhook)
+    if not is_stored:
+        raise AuthorizationFailed(
+            _(
+                "The OAuth settings were changed before the token came, so it was not stored. "
+                "Press “Get new access token” again."
+            ),
+            webhook,
+        )
+
+
+def _store(found: AuthorizationRequest, answer: Answer, user: User, answered_at: datetime) -> bool:
+    """Store the token unless the settings it belongs to were changed during the exchange."""
+    assert answer.token is not None
+    with transaction.atomic():
+        # Locked, so that the form cannot change the client and drop the token in between.
+        webhook = Webhook.objects.select_for_update().get(pk=found.webhook_id)
+        is_same = endpoints.client_fingerprint(webhook) == found.client_fingerprint
+        if not is_same or webhook.deleted_at is not None:
+            return False
+        rows.ensure(webhook.pk)
+        rows.store_granted(
+            webhook.pk,
+            answer.token,
+            warning=answer.warning,
+            answered_at=answered_at,
+            requested_scope=webhook.scope,
+            user=user if isinstance(user, AbstractBaseUser) else None,
+        )
+    return True
+
+
+def _record(
+    found: AuthorizationRequest,
+    answer: Mapping[str, str],
+    now: datetime,
+    *,
+    result: Result,
+    message: str = "",
+) -> None:
+    webhook = found.webhook
+    sent = [
+        ("client_id", webhook.client_id),
+        ("redirect_uri", found.redirect_uri),
+        ("scope", parameters.scope(webhook)),
+    ]
+    transcript = Transcript(
+        kind=ExchangeKind.AUTHORIZATION,
+        url=webhook.auth_url,
+        started_at=found.created_at,
+        duration_ms=max(0.0, (now - found.created_at).total_seconds() * 1000),
+        request=exchanges.describe_request("GET", webhook.auth_url, pairs=sent),
+        response=redaction.redact_pairs(answer.items(), secrets=(webhook.client_secret,)),
+    )
+    exchanges.record(webhook, transcript, result=result, message=message)

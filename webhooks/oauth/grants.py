@@ -1,0 +1,169 @@
+"""Reads the token out of a good answer, and only what is safe to store.
+
+Pure. Source: RFC 6749 sections 3.3 and 5.1, RFC 6750 section 2.1.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from webhooks.oauth import lifetimes, redaction, sentences
+
+# What a header can carry without changing its meaning: visible ASCII (RFC 9110 section 5.5).
+_ACCESS_TOKEN = re.compile(r"[\x21-\x7e]+")
+# RFC 6749 appendix A.17.
+_REFRESH_TOKEN = re.compile(r"[\x20-\x7e]+")
+# RFC 6749 section 3.3.
+_SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
+_MAX_SCOPE = 4096
+# Scopes that are asked for and, by their nature, never named in what was granted.
+_SILENT_SCOPES = frozenset({"offline_access", "offline", "openid"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantedToken:
+    """What is safe to store of a good answer."""
+
+    access_token: str = field(repr=False)
+    refresh_token: str = field(default="", repr=False)
+    token_type: str = "Bearer"  # noqa: S105 - a name, not a secret.
+    # Joined by spaces; None when the provider does not tell.
+    scope: str | None = None
+    # Seconds from the answer; negative: expired from the start; None: not told.
+    expires_in: float | None = None
+    refresh_expires_in: float | None = None
+
+
+class NoToken(Exception):
+    """A good answer without a usable token; a word for programs and a sentence for people."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.message = message
+
+
+def read_grant(
+    fields: dict[str, Any], *, path: str = "", token_types: Iterable[str] = (), now: datetime
+) -> tuple[GrantedToken, str]:
+    """Return the token and a warning, if there is something to say. Errors: NoToken."""
+    token_fields, name = _at_path(fields, path)
+    value = token_fields.get(name)
+    if not isinstance(value, str) or not value:
+        found_at = "" if path else next(_paths_to_token(fields), "")
+        raise NoToken("no_token", sentences.malformed("no_token", found_at=found_at, path=path))
+    if not _ACCESS_TOKEN.fullmatch(value):
+        raise NoToken("unsafe_token", sentences.malformed("unsafe_token"))
+    refresh_token, is_refused = _refresh_token(token_fields.get("refresh_token"))
+    token = GrantedToken(
+        access_token=value,
+        refresh_token=refresh_token,
+        token_type=_checked_type(token_fields.get("token_type"), token_types),
+        scope=_scope(token_fields.get("scope")),
+        expires_in=lifetimes.expires_in(token_fields, now),
+        refresh_expires_in=lifetimes.refresh_expires_in(token_fields),
+    )
+    if is_refused:
+        return token, _("The provider's refresh token cannot be used and was not stored.")
+    return token, ""
+
+
+def scope_change(granted: str | None, requested: str) -> str:
+    """Return a sentence when other scopes were granted than asked for (RFC 6749 section 5.1)."""
+    asked = set(re.split(r"[\s,]+", requested)) - {""}
+    given = set((granted or "").split())
+    if granted is None or not asked:
+        return ""
+    # Microsoft and Google name the same scope by its short name and by its address.
+    short = {one.rpartition("/")[2].lower() for one in given}
+    missing = {one for one in asked - given if one.rpartition("/")[2].lower() not in short}
+    missing -= _SILENT_SCOPES
+    if missing:
+        return _("Not granted of the scopes asked for: %s.") % " ".join(sorted(missing))[:300]
+    names = {one.rpartition("/")[2].lower() for one in asked}
+    more = {one for one in given - asked if one.rpartition("/")[2].lower() not in names}
+    if more:
+        return _("More scopes were granted than asked for: %s.") % " ".join(sorted(more))[:300]
+    return ""
+
+
+def _scope(value: Any) -> str | None:
+    """Return the granted scopes joined by spaces; spaces, commas and lists are understood."""
+    if isinstance(value, list):
+        value = " ".join(one for one in value if isinstance(one, str))
+    if not isinstance(value, str):
+        return None
+    names = [one for one in re.split(r"[\s,]+", value) if _SCOPE_TOKEN.fullmatch(one)]
+    kept, length = [], -1
+    for name in dict.fromkeys(names):
+        length += 1 + len(name)
+        if length > _MAX_SCOPE:
+            break
+        kept.append(name)
+    return " ".join(kept)
+
+
+def _refresh_token(value: Any) -> tuple[str, bool]:
+    """Return the refresh token, or none and whether one was refused."""
+    if value is None or value == "":
+        return "", False
+    if isinstance(value, str) and _REFRESH_TOKEN.fullmatch(value):
+        return value, False
+    return "", True
+
+
+def _checked_type(value: Any, token_types: Iterable[str]) -> str:
+    """Return the token's type if it can be sent as a bearer token (RFC 6749 section 7.1)."""
+    token_type = _token_type(value)
+    accepted = {"bearer", *(one.strip().lower() for one in token_types)}
+    if token_type is None or token_type.lower() not in accepted:
+        shown = redaction.clean(str(value), limit=50)
+        raise NoToken("unsupported_token_type", sentences.unsupported_type(shown))
+    return token_type
+
+
+def _token_type(value: Any) -> str | None:
+    """Return the type, bearer when it is missing, or None when it is no text."""
+    if value is None:
+        return "Bearer"
+    if not isinstance(value, str) or len(value) > 32:
+        return None
+    value = value.strip() or "Bearer"
+    return "Bearer" if value.lower() == "bearer" else value
+
+
+def _at_path(fields: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
+    """Return the object that holds the token, and the token's name in it.
+
+    What belongs to the token is read from the same object: beside it is another token's.
+    """
+    *parents, name = path.split(".") if path else ["access_token"]
+    current: Any = fields
+    for part in parents:
+        current = _step_into(current, part)
+    inner = _step_into(current, name)
+    if isinstance(inner, dict):
+        return inner, "access_token"
+    return (current, name) if isinstance(current, dict) else ({}, name)
+
+
+def _step_into(value: Any, part: str) -> Any:
+    if isinstance(value, dict):
+        return value.get(part)
+    if isinstance(value, list) and part.isascii() and part.isdecimal() and len(part) < 4:
+        return value[int(part)] if int(part) < len(value) else None
+    return None
+
+
+def _paths_to_token(value: Any, prefix: str = "") -> Iterator[str]:
+    if not isinstance(value, dict):
+        return
+    for key, inner in value.items():
+        if key == "access_token" and isinstance(inner, str) and inner and prefix:
+            yield redaction.clean(f"{prefix}access_token", limit=100)
+        elif isinstance(inner, dict):
+            yield from _paths_to_token(inner, f"{prefix}{key}.")

@@ -1,0 +1,67 @@
+"""Reads how long a token lives from whatever a provider wrote. Pure."""
+
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+# Ten years: longer is a mistake or "never", and dates must stay within a database's range.
+MAX_SECONDS = 10 * 365 * 86_400.0
+# Unix times in milliseconds are larger than any in seconds before the year 5138.
+_MILLISECONDS_FROM = 1e11
+# A smaller number is no moment of this century but a duration.
+_UNIX_FROM = 1e9
+
+
+def expires_in(fields: dict[str, Any], now: datetime) -> float | None:
+    """Return the seconds a token lives from now, negative when it is over, None when unknown.
+
+    Source: RFC 6749 section 5.1; zero is what some providers say for "never".
+    """
+    seconds = number(fields.get("expires_in"))
+    if seconds is not None:
+        return _clamped(seconds)
+    for name in ("expires_at", "expires_on", "expires"):
+        moment = _moment(fields.get(name))
+        if moment is not None:
+            return _clamped(moment - now.timestamp() or -1.0)
+    return None
+
+
+def refresh_expires_in(fields: dict[str, Any]) -> float | None:
+    """Return how long the refresh token lives, if the provider tells."""
+    for name in ("refresh_token_expires_in", "refresh_expires_in", "x_refresh_token_expires_in"):
+        seconds = number(fields.get(name))
+        if seconds is not None and seconds > 0:
+            return _clamped(seconds)
+    return None
+
+
+def number(value: Any) -> float | None:
+    """Return a finite number, also from text, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        result = float(value)
+    except (ValueError, OverflowError):
+        return None
+    # "1e999" overflows to infinity: it is no number a provider meant.
+    return result if math.isfinite(result) else None
+
+
+def _clamped(seconds: float) -> float | None:
+    return None if seconds == 0 else max(-MAX_SECONDS, min(seconds, MAX_SECONDS))
+
+
+def _moment(value: Any) -> float | None:
+    """Return Unix seconds from Unix seconds, milliseconds or an ISO 8601 time with an offset."""
+    unix = number(value)
+    if unix is not None:
+        unix = unix / 1000 if unix >= _MILLISECONDS_FROM else unix
+        return unix if unix >= _UNIX_FROM else None
+    if not isinstance(value, str) or len(value) > 40:
+        return None
+    try:
+        moment = datetime.fromisoformat(value.strip())
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,97 @@
+"""The parameters of each request: extra ones from the admin, and those that are not theirs."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from webhooks.models import Webhook
+from webhooks.oauth.errors import Misconfigured
+
+Pairs = list[tuple[str, str]]
+
+# What this client decides; a second value would be an attack or a mistake (RFC 6749 section 3.1).
+_CLIENT = frozenset(
+    {"client_id", "client_secret", "client_assertion", "client_assertion_type", "redirect_uri"}
+)
+RESERVED_IN_AUTHORIZATION = _CLIENT | {
+    "response_type", "state", "code_challenge", "code_challenge_method", "response_mode",
+    "request", "request_uri", "code", "scope",
+}  # fmt: skip
+RESERVED_IN_TOKEN_REQUEST = _CLIENT | {"grant_type", "code", "code_verifier", "refresh_token"}
+_MAX_LENGTH = 4096
+
+
+def check_parameters(parameters: Any, reserved: Iterable[str]) -> Pairs:
+    """Return extra parameters as pairs; a list of values repeats the name.
+
+    Errors: Misconfigured, a ValueError with a sentence for the form's field.
+    """
+    if not isinstance(parameters, Mapping):
+        raise Misconfigured(_("Extra parameters are names with values."))
+    pairs = []
+    for name, value in parameters.items():
+        if name.lower() in reserved:
+            raise Misconfigured(
+                _("“%(name)s” cannot be an extra parameter: it is set from the other fields.")
+                % {"name": name}
+            )
+        for one in value if isinstance(value, list) else [value]:
+            pairs.append((name, _text(name, one)))
+    return pairs
+
+
+def check_query(pairs: Iterable[tuple[str, str]], field: str) -> None:
+    """Refuse an endpoint whose query already says what is ours to say."""
+    for name, _value in pairs:
+        if name.lower() in RESERVED_IN_AUTHORIZATION:
+            raise Misconfigured(
+                _("Remove “%(name)s” from %(field)s: it is set from the other fields.")
+                % {"name": name, "field": field}
+            )
+
+
+def extra_for_authorization(webhook: Webhook) -> Pairs:
+    return [
+        *_targets(webhook),
+        *check_parameters(webhook.authorization_parameters, RESERVED_IN_AUTHORIZATION),
+    ]
+
+
+def extra_for_token(webhook: Webhook) -> Pairs:
+    return [
+        *_targets(webhook),
+        *check_parameters(webhook.token_parameters, RESERVED_IN_TOKEN_REQUEST),
+    ]
+
+
+def extra_for_refresh(webhook: Webhook) -> Pairs:
+    return [
+        *_targets(webhook),
+        *check_parameters(webhook.refresh_parameters, RESERVED_IN_TOKEN_REQUEST),
+    ]
+
+
+def scope(webhook: Webhook) -> str:
+    """Return the scope as this provider wants it separated."""
+    if webhook.scope_separator == ",":
+        return ",".join(webhook.scope.replace(",", " ").split())
+    return " ".join(webhook.scope.split())
+
+
+def _targets(webhook: Webhook) -> Pairs:
+    # Both may name several, separated by spaces (RFC 8707 section 2: repeated).
+    return [
+        *(("resource", one) for one in webhook.resource.split()),
+        *(("audience", one) for one in webhook.audience.split()),
+    ]
+
+
+def _text(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        value = str(value).lower()
+    if not isinstance(value, str | int | float):
+        raise Misconfigured(_("The extra parameter “%s” must be text.") % name)
+    if not name or len(text := str(value)) > _MAX_LENGTH:
+        raise Misconfigured(_("The extra parameter “%s” is empty or too long.") % name)
+    return text

@@ -1,0 +1,86 @@
+"""Gives tokens back to the provider (RFC 7009): best effort, refresh token first."""
+
+from typing import Any, Literal
+from urllib.parse import parse_qsl
+
+from django.utils.translation import gettext as _
+from oauthlib.oauth2 import WebApplicationClient
+
+from webhooks.models import ExchangeKind, OAuthToken, Webhook
+from webhooks.oauth import client, exchanges, rows
+from webhooks.oauth.answers import Expected
+from webhooks.oauth.endpoints import checked_endpoint
+from webhooks.oauth.errors import Misconfigured
+from webhooks.oauth.verdicts import Result
+from webhooks.secrets import SecretUnreadable
+
+# Nobody waits long for a goodbye.
+_SECONDS = 4.0
+
+Hint = Literal["access_token", "refresh_token"]
+
+
+def clear_token(webhook: Webhook) -> None:
+    """Erase the token here, then revoke it at the provider if it can be.
+
+    Erased first: from then on nothing uses it, whatever the provider answers.
+    """
+    row = rows.read(webhook.pk)
+    if row is None:
+        return
+    tokens = _tokens(row)
+    rows.drop(webhook.pk)
+    revoke(webhook, tokens)
+
+
+def revoke(webhook: Webhook, tokens: list[tuple[Hint, str]]) -> bool:
+    """Ask the provider to revoke tokens, given as (hint, token); say whether it did."""
+    if not webhook.revocation_url:
+        return False
+    # RFC 7009 section 2.1: revoking the refresh token ends its access tokens too, at most
+    # providers; those that do not are asked for both.
+    done = [_revoke(webhook, hint, token) for hint, token in tokens if token]
+    return bool(done) and all(done)
+
+
+def _tokens(row: OAuthToken) -> list[tuple[Hint, str]]:
+    try:
+        return [("refresh_token", row.refresh_token), ("access_token", row.access_token)]
+    except SecretUnreadable:
+        return []
+
+
+def _revoke(webhook: Webhook, hint: Hint, token: str) -> bool:
+    try:
+        request = _request(webhook, hint, token)
+    except Misconfigured:
+        return False
+    answer, transcript = client.tell(request, seconds=_SECONDS)
+    status = transcript.status_code
+    # 400 with unsupported_token_type and the like: it is not revoked, and nothing can be done.
+    is_done = status is not None and 200 <= status < 300
+    result = Result.OK if is_done else answer.result
+    message = "" if is_done else _("The token may still be valid at the provider.")
+    exchanges.record(webhook, transcript, result=result, message=message)
+    return is_done
+
+
+def _request(webhook: Webhook, hint: Hint, token: str) -> client.TokenRequest:
+    target = checked_endpoint(webhook.revocation_url, _("Revocation URL"))
+    proof = client.credentials(webhook)
+    fields: dict[str, Any] = dict(proof.fields)
+    if fields.pop("include_client_id"):
+        fields["client_id"] = webhook.client_id
+    # The library refuses http, which is allowed for loopback; only the body is taken from it.
+    _url, headers, body = WebApplicationClient(webhook.client_id).prepare_token_revocation_request(
+        "https://provider.invalid/", token, hint, **fields
+    )
+    secrets = (webhook.client_secret, *proof.headers.values(), token)
+    return client.TokenRequest(
+        url=target.url,
+        kind=ExchangeKind.REVOCATION,
+        headers={"Accept": "application/json", **headers, **proof.headers},
+        pairs=parse_qsl(body, keep_blank_values=True),
+        body=body.encode(),
+        expected=Expected(secrets=tuple(filter(None, secrets))),
+    )

@@ -1,0 +1,277 @@
+"""The token vault: one usable token per webhook, refreshed once per version by whoever needs it.
+
+No transaction is open during HTTP. The process that gets the lease refreshes; the others wait for
+its token by looking at the row. Concurrency: safe across threads, processes and machines.
+"""
+
+import logging
+import time
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from django.db import InterfaceError, OperationalError, connection
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from webhooks.models import GrantType, HoldReason, OAuthToken, TokenState, Webhook
+from webhooks.oauth import client, exchanges, rows
+from webhooks.oauth.answers import Answer
+from webhooks.oauth.errors import Misconfigured, TokenUnavailable
+from webhooks.oauth.exchanges import Transcript
+from webhooks.oauth.verdicts import Result
+
+logger = logging.getLogger(__name__)
+
+# A little longer than an exchange may take.
+_WAIT_SECONDS = 12.0
+_FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.02, 0.25
+# What a lease must have left when the request is sent: an exchange and its outcome's writing.
+_NEEDED_SECONDS = 15.0
+# Beat comes every 30 seconds.
+_BEAT_SECONDS = 25.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsableToken:
+    """A token to send now."""
+
+    access_token: str = field(repr=False)
+    version: int
+    expires_at: datetime | None
+    # When the vault will refresh it by itself.
+    refresh_at: datetime | None = None
+
+
+def usable_token(webhook_id: int, *, now: datetime | None = None) -> UsableToken:
+    """Return the webhook's token, refreshed first when it is about to expire.
+
+    Blocks for up to 12 seconds. Errors: TokenUnavailable.
+    """
+    row = rows.read(webhook_id) or rows.ensure(webhook_id)
+    moment = now or timezone.now()
+    _raise_if_blocked(row)
+    if row.has_access_token() and not is_due(row, moment):
+        return _usable(row)
+    webhook = Webhook.objects.get(pk=webhook_id)
+    if not can_refresh(row, webhook):
+        return _without_refresh(row, moment)
+    return _refreshed(row, now=now)
+
+
+def refresh(
+    webhook: Webhook, *, dead_version: int | None = None, now: datetime | None = None
+) -> UsableToken:
+    """Return a token newer than `dead_version`, the one a receiver refused.
+
+    Without it a person asks: the token is refreshed now, also when it waits for that person.
+    One refresh per version, however many ask. Errors: TokenUnavailable.
+    """
+    row = rows.ensure(webhook.pk)
+    is_forced = dead_version is None
+    if not is_forced:
+        _raise_if_blocked(row)
+        if row.version != dead_version and row.has_access_token():
+            return usable_token(webhook.pk, now=now)
+    current = Webhook.objects.get(pk=webhook.pk)
+    if not can_refresh(row, current):
+        if not is_forced:
+            rows.store_ended(row, _no_refresh_token(was_refused=True))
+        reason = HoldReason.REAUTHORIZATION if row.has_access_token() else HoldReason.NO_TOKEN
+        raise TokenUnavailable(_no_refresh_token(was_refused=not is_forced), hold_reason=reason)
+    return _refreshed(row, now=now, is_forced=is_forced, may_use_old=False)
+
+
+def refresh_margin(token: UsableToken) -> float:
+    """Return how many seconds before its expiry a token is refreshed."""
+    if token.expires_at is None or token.refresh_at is None:
+        return 0.0
+    return (token.expires_at - token.refresh_at).total_seconds()
+
+
+def is_due(row: OAuthToken, now: datetime) -> bool:
+    """Say whether the token should be refreshed by now; one of unknown life never is."""
+    at = rows.refresh_at(row)
+    return at is not None and now >= at
+
+
+def can_refresh(row: OAuthToken, webhook: Webhook) -> bool:
+    return webhook.grant_type == GrantType.CLIENT_CREDENTIALS or row.has_refresh_token()
+
+
+def refresh_expiring(now: datetime | None = None) -> int:
+    """Refresh what is about to expire; return how many were refreshed."""
+    moment = now or timezone.now()
+    ends_at = time.monotonic() + _BEAT_SECONDS
+    refreshed = 0
+    expiring = (
+        OAuthToken.objects.select_related("webhook")
+        .filter(webhook__deleted_at=None, webhook__authorization_type="oauth2")
+        .filter(expires_at__lt=moment + timedelta(minutes=1))
+        .exclude(state__in=rows.BLOCKED)
+        .exclude(retry_refresh_at__gt=moment)
+        .order_by("expires_at")
+    )
+    for row in expiring:
+        if time.monotonic() > ends_at:
+            break
+        if not (row.has_access_token() and is_due(row, moment)):
+            continue
+        if not can_refresh(row, row.webhook):
+            continue
+        try:
+            refreshed += _refreshed(row, now=now, may_wait=False).version > row.version
+        except TokenUnavailable as error:
+            logger.info("refresh_failed webhook=%d hold=%s", row.webhook_id, error.hold_reason)
+    return refreshed
+
+
+def _refreshed(
+    row: OAuthToken,
+    *,
+    now: datetime | None,
+    is_forced: bool = False,
+    may_use_old: bool = True,
+    may_wait: bool = True,
+) -> UsableToken:
+    """Refresh this version, or wait for whoever does, and return what came of it."""
+    version, waited_until = row.version, time.monotonic() + _WAIT_SECONDS
+    pause = _FIRST_POLL_SECONDS
+    while True:
+        moment = now or timezone.now()
+        if not is_forced:
+            _raise_if_blocked(row)
+            if row.retry_refresh_at is not None and row.retry_refresh_at > moment:
+                return _old_or_raise(row, moment, may_use_old=may_use_old)
+        taken_at = time.monotonic()
+        if lease := rows.take_lease(row, is_forced=is_forced):
+            if _refresh_once(row.webhook_id, version, lease, taken_at, now):
+                # Whatever came of it is in the row, and the same for everybody.
+                is_forced, may_wait = False, True
+        elif not may_wait or taken_at > waited_until:
+            return _old_or_raise(row, moment, may_use_old=may_use_old)
+        else:
+            time.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_POLL_SECONDS)
+            is_forced = False
+        row = rows.ensure(row.webhook_id)
+        if row.version != version:
+            # Refreshed, granted anew, or dropped.
+            return _usable(row) if row.has_access_token() else usable_token(row.webhook_id, now=now)
+
+
+def _refresh_once(
+    webhook_id: int, version: int, lease: str, taken_at: float, now: datetime | None
+) -> bool:
+    """Do the one exchange the lease is for and write what came of it; False when it was late."""
+    # Read after the lease is there: only now nobody else uses this refresh token.
+    row = OAuthToken.objects.select_related("webhook").get(webhook_id=webhook_id)
+    if row.version != version or row.refresh_lease != lease:
+        return False
+    request, problem = _request(row)
+    if time.monotonic() - taken_at > rows.LEASE_SECONDS - _NEEDED_SECONDS:
+        # This process slept; another may have the lease before the answer comes.
+        rows.release_lease(row, lease)
+        return False
+    answer, transcripts = (problem, []) if request is None else client.ask(request)
+    assert answer is not None
+    is_stored = _store(row, lease, answer, transcripts, now)
+    for transcript in transcripts:
+        exchanges.record(row.webhook, transcript, result=answer.result, message=answer.message)
+    if not is_stored:
+        logger.warning("refresh_outdated webhook=%d result=%s", webhook_id, answer.result)
+    return is_stored
+
+
+def _request(row: OAuthToken) -> tuple[client.TokenRequest | None, Answer | None]:
+    """Return the request that renews a token, or why there can be none."""
+    webhook = row.webhook
+    try:
+        if webhook.grant_type == GrantType.CLIENT_CREDENTIALS:
+            return client.client_credentials_request(webhook), None
+        return client.refresh_request(webhook, row.refresh_token), None
+    except Misconfigured as error:
+        return None, Answer(result=Result.MISCONFIGURED, reason="settings", message=str(error))
+
+
+def _store(
+    row: OAuthToken,
+    lease: str,
+    answer: Answer,
+    transcripts: list[Transcript],
+    now: datetime | None,
+) -> bool:
+    """Write the outcome, through a short loss of the database: a rotated token exists only here.
+
+    A refusal is written, and so believed, only while version and lease are ours: in the same
+    statement it is known that nobody else has rotated the token.
+    """
+    for wait in (0.1, 0.5, 1.0, 2.0, 4.0, None):
+        try:
+            if answer.token is None:
+                return rows.store_failure(row, lease, answer, now=now or timezone.now())
+            return rows.store_refreshed(
+                row,
+                lease,
+                answer.token,
+                warning=answer.warning,
+                answered_at=now or client.answered_at(transcripts),
+            )
+        except (OperationalError, InterfaceError):
+            if wait is None or connection.in_atomic_block:
+                raise
+            logger.warning("token_store_retried webhook=%d", row.webhook_id)
+            connection.close()
+            time.sleep(wait)
+    return False
+
+
+def _old_or_raise(row: OAuthToken, now: datetime, *, may_use_old: bool) -> UsableToken:
+    """Return the token at hand while it lives; else say when to ask again."""
+    is_alive = row.expires_at is None or row.expires_at > now
+    if may_use_old and is_alive and row.has_access_token():
+        return _usable(row)
+    message = row.last_error or _("The access token is being refreshed.")
+    retry_at = row.retry_refresh_at or now + timedelta(seconds=1)
+    raise TokenUnavailable(message, retry_at=retry_at)
+
+
+def _without_refresh(row: OAuthToken, now: datetime) -> UsableToken:
+    if not row.has_access_token():
+        raise TokenUnavailable(
+            _("There is no access token yet. Press “Get new access token”."),
+            hold_reason=HoldReason.NO_TOKEN,
+        )
+    if row.expires_at is None or row.expires_at > now:
+        return _usable(row)
+    message = _no_refresh_token()
+    rows.store_ended(row, message)
+    raise TokenUnavailable(message, hold_reason=HoldReason.REAUTHORIZATION)
+
+
+def _no_refresh_token(*, was_refused: bool = False) -> str:
+    if was_refused:
+        return _(
+            "The receiver refused the access token, and the provider gave no refresh token. "
+            "Press “Get new access token”."
+        )
+    return _(
+        "The access token has expired, and the provider gave no refresh token. Press “Get new "
+        "access token”; many providers give a refresh token only for a scope such as "
+        "“offline_access” or a parameter such as “access_type=offline”."
+    )
+
+
+def _raise_if_blocked(row: OAuthToken) -> None:
+    if row.state == TokenState.NEEDS_REAUTHORIZATION:
+        raise TokenUnavailable(row.last_error, hold_reason=HoldReason.REAUTHORIZATION)
+    if row.state == TokenState.MISCONFIGURED:
+        raise TokenUnavailable(row.last_error, hold_reason=HoldReason.MISCONFIGURED)
+
+
+def _usable(row: OAuthToken) -> UsableToken:
+    return UsableToken(
+        access_token=row.access_token,
+        version=row.version,
+        expires_at=row.expires_at,
+        refresh_at=rows.refresh_at(row),
+    )
