@@ -37,6 +37,7 @@ ROWS: list[set[str]] = [
         "engine",
         "lanes",
         "plans",
+        "publishing",
         "recorder",
         "sender",
         "session",

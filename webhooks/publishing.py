@@ -1,0 +1,235 @@
+"""Turns an event into rows: what is accepted, who wants it, one delivery for each.
+
+Writes in the caller's transaction and rings no bell: `webhooks.events` does. Knows no HTTP.
+"""
+
+import datetime as dt
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from webhooks import catalogue, filters, ids, payloads, queue
+from webhooks.models import Delivery, Event, HoldReason, Status, Trigger, Webhook
+from webhooks.queue import NewDelivery, NewEventRow
+
+_MAX_KEY_LENGTH = 255
+
+
+class InvalidEvent(ValueError):
+    """An event that cannot be accepted; the text says why in one sentence."""
+
+    permanent = True
+
+    def __init__(self, message: object, *, code: str, field: str) -> None:
+        super().__init__(str(message))
+        self.code = code
+        self.field = field
+
+
+class NewEvent(NamedTuple):
+    type: str
+    payload: Mapping[str, object]
+    idempotency_key: str | None = None
+    # When it happened; now by default.
+    occurred_at: dt.datetime | None = None
+    # Who published it, for the log.
+    source: str = ""
+
+
+class Published(NamedTuple):
+    event_id: str
+    deliveries: int
+    # Webhooks that want the type but whose filter refused this event.
+    filtered: int
+    is_duplicate: bool
+
+
+class _Subscriber(NamedTuple):
+    id: int
+    patterns: frozenset[str]
+    filter: filters.Filter
+    is_active: bool
+
+
+def check(item: NewEvent) -> None:
+    if not catalogue.is_known(item.type):
+        raise InvalidEvent(
+            _("There is no event type “%(type)s”.") % {"type": str(item.type)[:100]},
+            code="unknown_type",
+            field="type",
+        )
+    if not catalogue.EVENT_TYPES[item.type].is_publishable:
+        raise InvalidEvent(
+            _("Events of the type “%(type)s” are made by this product only.") % {"type": item.type},
+            code="reserved_type",
+            field="type",
+        )
+    key = item.idempotency_key
+    if key is not None and not (
+        isinstance(key, str) and 0 < len(key) <= _MAX_KEY_LENGTH and key.isprintable()
+    ):
+        raise InvalidEvent(
+            _("An idempotency key is 1 to 255 printable characters."),
+            code="invalid_key",
+            field="idempotency_key",
+        )
+
+
+def accept(items: Sequence[NewEvent]) -> list[Published]:
+    """Insert events and their deliveries in the caller's transaction; the caller rings the bell."""
+    known = _known_events(items)
+    try:
+        with transaction.atomic():
+            return _insert(items, known)
+    except IntegrityError:
+        # Another process used the same idempotency key a moment ago.
+        again = _known_events(items)
+        if again == known:
+            raise
+        with transaction.atomic():
+            return _insert(items, again)
+
+
+class _Known(NamedTuple):
+    event_id: str
+    fingerprint: str
+
+
+def _known_events(items: Sequence[NewEvent]) -> dict[str, _Known]:
+    keys = {item.idempotency_key for item in items if item.idempotency_key}
+    if not keys:
+        return {}
+    rows = Event.objects.filter(idempotency_key__in=keys)
+    return {
+        str(key): _Known(event_id, fingerprint)
+        for key, event_id, fingerprint in rows.values_list("idempotency_key", "id", "fingerprint")
+    }
+
+
+def _insert(items: Sequence[NewEvent], known: Mapping[str, _Known]) -> list[Published]:
+    seen = dict(known)
+    subscribers = _subscribers()
+    by_type: dict[str, list[_Subscriber]] = {}
+    published: list[Published] = []
+    events: list[NewEventRow] = []
+    deliveries: list[NewDelivery] = []
+    for item in items:
+        fingerprint = _fingerprint(item) if item.idempotency_key else ""
+        if item.idempotency_key and (before := seen.get(item.idempotency_key)):
+            published.append(_repeated(before, fingerprint))
+            continue
+        if item.type not in by_type:
+            by_type[item.type] = _wanting(subscribers, item.type)
+        event, rows = fan_out(item, fingerprint, by_type[item.type])
+        events.append(event)
+        deliveries.extend(rows)
+        if item.idempotency_key:
+            seen[item.idempotency_key] = _Known(event.id, fingerprint)
+        published.append(Published(event.id, len(rows), event.filtered_count, False))
+    queue.backend().enqueue(events, deliveries)
+    return published
+
+
+def _repeated(before: _Known, fingerprint: str) -> Published:
+    if before.fingerprint != fingerprint:
+        raise InvalidEvent(
+            _("This idempotency key was used for an event with other content."),
+            code="key_reused",
+            field="idempotency_key",
+        )
+    sent = Delivery.objects.filter(event_id=before.event_id, trigger=Trigger.EVENT).count()
+    filtered = Event.objects.values_list("filtered_count", flat=True).filter(pk=before.event_id)
+    return Published(before.event_id, sent, next(iter(filtered), 0), True)
+
+
+def _fingerprint(item: NewEvent) -> str:
+    try:
+        return payloads.fingerprint(item.type, item.payload)
+    except payloads.InvalidPayload as error:
+        raise _refusal(error) from error
+
+
+def _subscribers() -> list[_Subscriber]:
+    rows = Webhook.objects.present().values_list("pk", "event_types", "filter", "is_active")
+    return [
+        _Subscriber(pk, frozenset(types), _compiled(json.dumps(tree)), is_active)
+        for pk, types, tree, is_active in rows
+    ]
+
+
+@lru_cache(maxsize=4096)
+def _compiled(tree: str) -> filters.Filter:
+    return filters.compile_filter(json.loads(tree))
+
+
+def _wanting(subscribers: Sequence[_Subscriber], type: str) -> list[_Subscriber]:
+    patterns = set(catalogue.patterns_for(type))
+    return [
+        subscriber for subscriber in subscribers if not patterns.isdisjoint(subscriber.patterns)
+    ]
+
+
+def fan_out(
+    item: NewEvent, fingerprint: str, wanting: Sequence[_Subscriber]
+) -> tuple[NewEventRow, list[NewDelivery]]:
+    event_id = ids.event_id()
+    occurred_at = item.occurred_at or timezone.now()
+    document = _document(item, event_id, occurred_at)
+    values: Mapping[str, Any] | None = None
+    deliveries: list[NewDelivery] = []
+    for subscriber in wanting:
+        if not subscriber.filter.is_empty:
+            values = values or json.loads(document)
+            if not subscriber.filter.matches(values):
+                continue
+        deliveries.append(new_delivery(event_id, subscriber.id, is_active=subscriber.is_active))
+    event = NewEventRow(
+        id=event_id,
+        type=item.type,
+        payload=document,
+        occurred_at=occurred_at,
+        filtered_count=len(wanting) - len(deliveries),
+        idempotency_key=item.idempotency_key,
+        fingerprint=fingerprint,
+        source=item.source[:100],
+        call_id=_call_id(item.payload),
+    )
+    return event, deliveries
+
+
+def _document(item: NewEvent, event_id: str, occurred_at: dt.datetime) -> bytes:
+    try:
+        return payloads.build_document(
+            item.type, event_id, occurred_at, settings.WEBHOOKS_PROJECT_ID, item.payload
+        )
+    except payloads.InvalidPayload as error:
+        raise _refusal(error) from error
+
+
+def _refusal(error: payloads.InvalidPayload) -> InvalidEvent:
+    code = "too_large" if error.code == "too_large" else "invalid_payload"
+    return InvalidEvent(error, code=code, field="payload")
+
+
+def _call_id(payload: Mapping[str, object]) -> str:
+    value = payload.get("call_id") or payload.get("uniqueid") or ""
+    return str(value)[:128].replace("\0", "")
+
+
+def new_delivery(
+    event_id: str, webhook_id: int, *, is_active: bool, trigger: Trigger = Trigger.EVENT
+) -> NewDelivery:
+    return NewDelivery(
+        ids.delivery_id(),
+        event_id,
+        webhook_id,
+        (Status.PENDING if is_active else Status.HELD).value,
+        trigger.value,
+        "" if is_active else HoldReason.PAUSED.value,
+    )
