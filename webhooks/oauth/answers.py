@@ -93,19 +93,21 @@ def classify(
         fields = bodies.read(raw.body, raw.content_type)
     except bodies.Malformed as problem:
         if problem.reason == "truncated" and not is_last:
-            return _truncated()
+            return _truncated(expected)
         return _malformed(problem.reason) if is_success else _refused_in_words(raw, expected)
     error, description = _error_of(fields, is_success=is_success)
     if error:
-        return _refused(error, description, raw, expected)
-    return _granted(fields, expected, now) if is_success else _refused_in_words(raw, expected)
+        return _refused(error, description, raw, expected, now)
+    if not is_success:
+        return _refused_in_words(raw, expected, description)
+    return _granted(fields, expected, now)
 
 
-def _truncated() -> Answer:
+def _truncated(expected: Expected) -> Answer:
     return Answer(
         result=Result.TRANSIENT,
         reason="truncated",
-        message=sentences.no_answer(_("its answer ends in the middle.")),
+        message=sentences.failed(_("its answer ends in the middle"), expected.sent),
         is_truncated=True,
     )
 
@@ -116,7 +118,7 @@ def _transient(raw: Raw, expected: Expected, now: datetime) -> Answer:
     return Answer(
         result=Result.TRANSIENT,
         reason=f"http_{raw.status}",
-        message=sentences.with_quote(sentences.transient(raw.status), words),
+        message=sentences.with_quote(sentences.transient(raw.status, expected.sent), words),
         retry_after_seconds=retry_after(raw.retry_after, now),
     )
 
@@ -135,7 +137,7 @@ def retry_after(value: str, now: datetime) -> float | None:
     return min(seconds, _MAX_RETRY_AFTER_SECONDS)
 
 
-def _refused(error: str, description: str, raw: Raw, expected: Expected) -> Answer:
+def _refused(error: str, description: str, raw: Raw, expected: Expected, now: datetime) -> Answer:
     """Return the class of an answer with an error in it, whatever its status."""
     result = judge(
         error,
@@ -147,7 +149,7 @@ def _refused(error: str, description: str, raw: Raw, expected: Expected) -> Answ
     words = redaction.clean(description or error, secrets=expected.secrets)
     name = redaction.clean(error, secrets=expected.secrets, limit=100)
     if result is Result.TRANSIENT:
-        message = sentences.no_answer(_("it asks to try again later."))
+        message = sentences.failed(_("it asks to try again later"), expected.sent)
     elif result is Result.NEEDS_REAUTHORIZATION and not _is_correctable(error, description):
         message = sentences.grant_ended(expected.sent)
     else:
@@ -156,7 +158,7 @@ def _refused(error: str, description: str, raw: Raw, expected: Expected) -> Answ
         result=result,
         reason=name or "provider_error",
         message=sentences.with_quote(message, words),
-        retry_after_seconds=retry_after(raw.retry_after, datetime.now(UTC)),
+        retry_after_seconds=retry_after(raw.retry_after, now),
     )
 
 
@@ -167,10 +169,10 @@ def _is_correctable(error: str, description: str) -> bool:
     )
 
 
-def _refused_in_words(raw: Raw, expected: Expected) -> Answer:
-    """Return the class of a 4xx without a readable error."""
+def _refused_in_words(raw: Raw, expected: Expected, description: str = "") -> Answer:
+    """Return the class of a 4xx without an error code."""
     text = bodies.decode(raw.body, raw.content_type).strip()
-    words = _words(text, expected)
+    words = _words(description or text, expected)
     is_page = bodies.is_html(text, raw.content_type)
     result = judge(
         "",
@@ -181,10 +183,13 @@ def _refused_in_words(raw: Raw, expected: Expected) -> Answer:
     )
     if result is Result.NEEDS_REAUTHORIZATION:
         message = sentences.grant_ended(expected.sent)
+    elif result is Result.TRANSIENT:
+        message = sentences.failed(_("it asks to try again later"), expected.sent)
     elif is_page and raw.status not in WRONG_ADDRESS_STATUSES | {401}:
         # A page in between (a firewall, an outage) and not the token endpoint itself.
-        result, words = Result.TRANSIENT, ""
-        message = sentences.no_answer(_("%d and a web page came instead.") % raw.status)
+        result = Result.TRANSIENT
+        reason = _("a web page with status %d came instead of an answer") % raw.status
+        message = sentences.failed(reason, expected.sent)
     else:
         message = sentences.http_refusal(raw.status, expected.sent)
     return Answer(
@@ -200,7 +205,7 @@ def _words(text: str, expected: Expected) -> str:
 
 def _error_of(fields: dict[str, Any], *, is_success: bool) -> tuple[str, str]:
     """Return code and description of an error, both "" without one; they may be nested."""
-    error = fields.get("error")
+    error = fields.get("error") or ""
     texts = (fields.get(name) for name in _DESCRIPTIONS)
     description = next((text for text in texts if isinstance(text, str) and text), "")
     if isinstance(error, dict):
@@ -210,7 +215,7 @@ def _error_of(fields: dict[str, Any], *, is_success: bool) -> tuple[str, str]:
         description = str(inner.get("message") or inner.get("error_description") or description)
     elif isinstance(error, list):
         error = " ".join(map(str, error))
-    if error not in (None, "", False, 0, {}):
+    if error:
         return str(error), description
     if fields.get("ok") is False or fields.get("success") is False:
         return str(fields.get("code") or "error"), description
@@ -223,7 +228,7 @@ def _other_code(fields: dict[str, Any]) -> str:
         value = fields.get(name)
         if isinstance(value, str) and value.lower() not in _NO_CODES and not value.isdecimal():
             return value
-    return "error" if any(isinstance(fields.get(name), str) for name in _DESCRIPTIONS) else ""
+    return ""
 
 
 def _granted(fields: dict[str, Any], expected: Expected, now: datetime) -> Answer:

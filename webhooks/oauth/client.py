@@ -252,9 +252,9 @@ def _send(request: TokenRequest, seconds: float) -> tuple[Raw, Answer | None, st
     except network.UnsafeURL as error:
         return Raw(status=0), _blocked(error.reason), error.reason
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-        return Raw(status=0), _unreachable(error), _reason(error)
+        return Raw(status=0), _unreachable(error, request), _reason(error)
     except (http.client.HTTPException, ValueError) as error:
-        return Raw(status=0), _unreachable(error), type(error).__name__
+        return Raw(status=0), _unreachable(error, request), type(error).__name__
     finally:
         session.close()
     headers = response.headers
@@ -275,8 +275,8 @@ def _blocked(reason: str) -> Answer:
     return Answer(result=Result.MISCONFIGURED, reason="unsafe_url", message=message)
 
 
-def _unreachable(error: Exception) -> Answer:
-    message = sentences.no_answer(_reason(error))
+def _unreachable(error: Exception, request: TokenRequest) -> Answer:
+    message = sentences.failed(_reason(error), request.expected.sent)
     return Answer(result=Result.TRANSIENT, reason="no_answer", message=message)
 
 
@@ -285,15 +285,15 @@ def _reason(error: Exception) -> str:
     if isinstance(error, network.SendError):
         return error.reason
     if isinstance(error, requests.exceptions.SSLError):
-        return _("its TLS certificate is not valid for this address, or TLS failed.")
+        return _("its TLS certificate is not valid for this address, or TLS failed")
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ConnectionRefusedError):
-            return _("the connection was refused.")
+            return _("the connection was refused")
         if isinstance(cause, ConnectionResetError):
-            return _("the connection was closed.")
+            return _("the connection was closed")
         cause = cause.__cause__ or cause.__context__
-    return _("the connection failed.")
+    return _("the connection failed")
 
 
 def answered_at(transcripts: list[Transcript]) -> datetime:

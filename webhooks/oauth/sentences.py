@@ -105,20 +105,23 @@ def grant_ended(sent: Sent) -> str:
     )
 
 
-def transient(status: int | None) -> str:
-    if status is None:
-        return _("The provider could not be reached. It is tried again by itself.")
+def transient(status: int, sent: Sent) -> str:
     if status == 429:
-        return _("The provider asks to slow down (429). It is tried again by itself.")
-    return _("The provider is not working (%(status)d). It is tried again by itself.") % {
-        "status": status
-    }
+        return f"{_('The provider asks to slow down (429).')} {_again(sent)}"
+    sentence = _("The provider is not working (%(status)d).") % {"status": status}
+    return f"{sentence} {_again(sent)}"
 
 
-def no_answer(reason: str) -> str:
-    return _("The provider did not answer: %(reason)s It is tried again by itself.") % {
-        "reason": reason if reason.endswith(".") else f"{reason}."
-    }
+def failed(reason: str, sent: Sent) -> str:
+    """Return that there is no answer, why, and what happens next."""
+    return f"{_('The request to the provider failed:')} {reason.rstrip('.')}. {_again(sent)}"
+
+
+def _again(sent: Sent) -> str:
+    # A code works once, so its exchange is not repeated.
+    if sent.step is Step.CODE:
+        return _("Press “Get new access token” again in a while.")
+    return _("It is tried again by itself.")
 
 
 def http_refusal(status: int, sent: Sent) -> str:
