@@ -62,6 +62,9 @@ WEBHOOKS_POLL_SECONDS = env.float("WEBHOOKS_POLL_SECONDS", default=1.0)
 WEBHOOKS_GRACE_SECONDS = env.float("WEBHOOKS_GRACE_SECONDS", default=25.0)
 # A webhook without one success for so long is paused.
 WEBHOOKS_PAUSE_AFTER_DAYS = env.float("WEBHOOKS_PAUSE_AFTER_DAYS", default=5.0)
+# People told about every webhook, and how long one fails before anybody is told.
+WEBHOOKS_ALERT_RECIPIENTS = env.list("WEBHOOKS_ALERT_RECIPIENTS", default=[])
+WEBHOOKS_ALERT_AFTER_MINUTES = env.float("WEBHOOKS_ALERT_AFTER_MINUTES", default=15.0)
 WEBHOOKS_RETENTION_DAYS = env.int("WEBHOOKS_RETENTION_DAYS", default=30)
 WEBHOOKS_RETENTION_ROWS = env.int("WEBHOOKS_RETENTION_ROWS", default=10_000_000)
 WEBHOOKS_OAUTH_RETENTION_DAYS = env.int("WEBHOOKS_OAUTH_RETENTION_DAYS", default=90)
@@ -177,6 +180,7 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "celerybeat-schedule")
 CELERY_BEAT_SCHEDULE = {
     "ring": {"task": "webhooks.tasks.sweep", "schedule": 10.0},
     "refresh-tokens": {"task": "webhooks.tasks.refresh_expiring_tokens", "schedule": 30.0},
+    "alerts": {"task": "webhooks.tasks.send_alerts", "schedule": 15.0},
     "retention": {"task": "webhooks.tasks.delete_old_rows", "schedule": 300.0},
 }
 

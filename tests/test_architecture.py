@@ -31,6 +31,7 @@ ROWS: list[set[str]] = [
     {"models"},
     {"oauth", "queue", "bell", "backlog", "canary"},
     {
+        "alerts",
         "authorizing",
         "curl_errors",
         "delivery",

@@ -7,7 +7,7 @@ from celery import shared_task
 from django.conf import settings
 from django.core.cache import cache
 
-from webhooks import oauth, retention, worker
+from webhooks import alerts, oauth, retention, worker
 from webhooks.bell import bell
 from webhooks.engine import Engine
 
@@ -39,6 +39,12 @@ def sweep() -> None:
 @shared_task
 def refresh_expiring_tokens() -> int:
     return oauth.refresh_expiring()
+
+
+@shared_task
+def send_alerts() -> None:
+    alerts.look()
+    ring()
 
 
 @shared_task

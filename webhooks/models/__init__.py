@@ -6,6 +6,7 @@ workers write. `log`: events, deliveries and attempts. `access`: API keys and th
 
 from webhooks.models.access import ApiKey, EncryptionCanary
 from webhooks.models.authorization import AuthorizationFields, ClientAuthentication, GrantType
+from webhooks.models.incidents import Incident, IncidentKind
 from webhooks.models.log import Attempt, Delivery, Event, HoldReason, Outcome, Status, Trigger
 from webhooks.models.oauth import AuthorizationRequest, ExchangeKind, OAuthExchange, OAuthToken
 from webhooks.models.oauth import TokenState as TokenState
@@ -34,6 +35,8 @@ __all__ = [
     "ExchangeKind",
     "GrantType",
     "HoldReason",
+    "Incident",
+    "IncidentKind",
     "Method",
     "OAuthExchange",
     "OAuthToken",

@@ -152,6 +152,17 @@ class Delivery(models.Model):
                 condition=Q(status__in=["failed", "held", "parked", "cancelled"]),
             ),
             models.Index(fields=["webhook", "-id"], name="delivery_by_webhook"),
+            # The rare ones, for the log's filters; a plain success is in neither.
+            models.Index(
+                fields=["status_code", "-id"],
+                name="delivery_by_bad_code",
+                condition=Q(status_code__lt=200) | Q(status_code__gte=300),
+            ),
+            models.Index(
+                fields=["trigger", "-id"],
+                name="delivery_by_trigger",
+                condition=Q(trigger__in=["test", "redelivery", "replay"]),
+            ),
         ]
         constraints = [
             models.CheckConstraint(

@@ -76,11 +76,14 @@ class Webhook(AuthorizationFields):
     )
     time_zone = models.CharField(_("Time zone"), max_length=64, default="UTC")
     uses_older_names = models.BooleanField(_("Send the older variable names"), default=False)
+    # E-mail addresses told about failures; muting keeps them.
+    alert_recipients = models.JSONField(_("Alert recipients"), default=list, blank=True)
+    alerts_are_muted = models.BooleanField(_("Mute alerts"), default=False)
     # A list of event type keys and group wildcards such as "call.incoming.*".
     event_types = models.JSONField(_("Event types"), default=list)
     # A condition tree for webhooks.filters; {} lets every event through.
     filter = models.JSONField(_("Filter"), default=dict, blank=True)
-    # A JSON list of [name, value] pairs, encrypted because values are often keys.
+    # A JSON list of {"name", "value", "secret"}, encrypted because values are often keys.
     headers_json = SecretField(_("Custom headers"))
     timeout_seconds = models.PositiveSmallIntegerField(
         _("Timeout (seconds)"),

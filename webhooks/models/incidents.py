@@ -1,0 +1,43 @@
+"""Incidents: what is wrong with a webhook, from the moment people are told until it is over."""
+
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from webhooks.models.webhook import Webhook
+
+
+class IncidentKind(models.TextChoices):
+    REAUTHORIZATION = "reauthorization", _("needs re-authorization")
+    MISCONFIGURED = "misconfigured", _("has a misconfigured OAuth client")
+    FAILING = "failing", _("is failing")
+    PAUSED = "paused", _("was paused")
+    TOKEN_ENDING = "token_ending", _("needs re-authorization soon")
+
+
+class Incident(models.Model):
+    """One spell of one problem. People get one message, a reminder a day, and an all-clear."""
+
+    webhook = models.ForeignKey(Webhook, on_delete=models.CASCADE, related_name="incidents")
+    kind = models.CharField(max_length=16, choices=IncidentKind.choices)
+    # Plain words: what happened and what to change.
+    message = models.CharField(max_length=1000, blank=True, default="")
+    opened_at = models.DateTimeField()
+    # When people were last told; None until the first message is out.
+    told_at = models.DateTimeField(null=True, blank=True)
+    closed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("incident")
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["webhook", "kind"],
+                condition=Q(closed_at=None),
+                name="incident_open_once",
+                violation_error_message=_("This webhook has an open incident of this kind."),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} of webhook {self.webhook_id}"
