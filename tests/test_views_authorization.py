@@ -66,6 +66,7 @@ def come_back(browser: Client, url: str) -> Any:
 def authorized(browser: Client, provider: Provider, **overrides: Any) -> Webhook:
     come_back(browser, answer_consent(begin(browser, provider, **overrides)))
     webhook = Webhook.objects.latest("pk")
+    browser.get(edit_url(webhook))
     assert webhook.token.state == TokenState.VALID, webhook.token.last_error
     return webhook
 
@@ -107,6 +108,7 @@ def test_a_wrong_form_is_shown_again_and_goes_nowhere(browser: Client, provider:
 def test_only_oauth_webhooks_get_a_token(browser: Client, provider: Provider) -> None:
     browser.post(CREATE, posted())
     webhook = Webhook.objects.get()
+    browser.get(edit_url(webhook))
     answer = browser.post(authorize_url(webhook))
     assert answer["Location"] == edit_url(webhook) + "#token"
     assert "Choose OAuth 2.0" in browser.get(edit_url(webhook)).text
@@ -129,12 +131,14 @@ def test_an_approval_ends_on_the_form_with_a_valid_token(
     answer = come_back(browser, answer_consent(begin(browser, provider)))
     webhook = Webhook.objects.get()
     assert answer.status_code == 303
-    assert answer["Location"] == edit_url(webhook) + "#token"
+    # The top of the page: the signing secret of the new webhook is shown there, once.
+    assert answer["Location"] == edit_url(webhook)
     assert "no-store" in answer["Cache-Control"]
     assert answer["Referrer-Policy"] == "no-referrer"
     token = webhook.token
     assert (token.state, token.granted_by) == (TokenState.VALID, get_user_model().objects.get())
     page = browser.get(edit_url(webhook)).text
+    assert webhook.signing_secret in page
     assert "The access token was stored." in page
     for shown in ("Sandbox", "events:write", "Valid", "admin", "Refresh"):
         assert shown in page
@@ -157,8 +161,10 @@ def test_what_waited_for_the_token_is_released(browser: Client, provider: Provid
 def test_a_denial_says_so_on_the_form_with_everything_there(
     browser: Client, provider: Provider
 ) -> None:
-    answer = come_back(browser, answer_consent(begin(browser, provider), is_approved=False))
+    url = begin(browser, provider)
     webhook = Webhook.objects.get()
+    browser.get(edit_url(webhook))
+    answer = come_back(browser, answer_consent(url, is_approved=False))
     assert answer["Location"] == edit_url(webhook) + "#token"
     page = browser.get(edit_url(webhook))
     assert page.context["token_failure"]

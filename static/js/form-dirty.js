@@ -13,8 +13,8 @@
   const binding = () =>
     JSON.stringify([
       origin(form.elements.url.value),
-      ...["token_url", "client_id", "client_secret"].map((name) => form.elements[name].value),
-      form.elements["client_secret-clear"]?.checked,
+      form.elements.token_url.value,
+      form.elements.client_id.value,
     ]);
   const saved = { form: snapshot(), binding: binding() };
   let isDirty = form.dataset.dirty === "true";

@@ -32,7 +32,7 @@ def authorize(request: HttpRequest, pk: int) -> HttpResponse:
     if webhook.authorization_type != AuthorizationType.OAUTH2:
         sentence = _("Choose OAuth 2.0 as the authorization type to get an access token.")
         editor.leave_failure(request, webhook, sentence)
-        return HttpResponseRedirect(editor.panel_url(webhook), status=303)
+        return HttpResponseRedirect(editor.panel_url(request, webhook), status=303)
     return editor.begin_authorization(request, webhook)
 
 
@@ -85,8 +85,8 @@ def oauth_callback(request: HttpRequest) -> HttpResponse:
     except oauth.AuthorizationFailed as error:
         return _see_other(_failed(request, error))
     released = events.release_held(webhook)
-    messages.success(request, _success(released))
-    return _see_other(HttpResponseRedirect(editor.panel_url(webhook)))
+    editor.leave_success(request, webhook, _success(released))
+    return _see_other(HttpResponseRedirect(editor.panel_url(request, webhook)))
 
 
 def _failed(request: HttpRequest, error: oauth.AuthorizationFailed) -> HttpResponseRedirect:
@@ -94,7 +94,7 @@ def _failed(request: HttpRequest, error: oauth.AuthorizationFailed) -> HttpRespo
         messages.error(request, str(error))
         return redirect("webhooks:list")
     editor.leave_failure(request, error.webhook, str(error))
-    return HttpResponseRedirect(editor.panel_url(error.webhook))
+    return HttpResponseRedirect(editor.panel_url(request, error.webhook))
 
 
 def _success(released: int) -> str:
@@ -119,9 +119,9 @@ def _see_other(response: HttpResponseRedirect) -> HttpResponse:
 
 def _answer(request: HttpRequest, webhook: Webhook, *, success: str = "") -> HttpResponse:
     """Show the panel alone to htmx, and the whole page to everything else."""
+    if success:
+        editor.leave_success(request, webhook, success)
     if not request.headers.get("HX-Request"):
-        if success:
-            messages.success(request, success)
-        return HttpResponseRedirect(editor.panel_url(webhook), status=303)
-    context = {**editor.token_panel(request, webhook), "token_success": success}
+        return HttpResponseRedirect(editor.panel_url(request, webhook), status=303)
+    context = editor.token_panel(request, webhook)
     return render(request, "webhooks/_token_panel.html", context)

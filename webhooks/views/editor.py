@@ -19,6 +19,7 @@ from webhooks.models import Delivery, OAuthToken, Status, TokenState, Webhook
 _RESHAPING = {"change_type", "add_header"}
 _REVEAL_KEY = "webhook_signing_secrets_to_show"
 _FAILURE_KEY = "webhook_authorization_failures"
+_SUCCESS_KEY = "webhook_authorization_successes"
 
 
 def is_reshaping(request: HttpRequest) -> bool:
@@ -60,7 +61,7 @@ def show_form(request: HttpRequest, form: WebhookForm) -> HttpResponse:
 
 
 def token_panel(request: HttpRequest, webhook: Webhook, *, is_oauth: bool = True) -> dict[str, Any]:
-    """Return the panel's context; a failure left by the callback is taken and shown once."""
+    """Return the panel's context; what the callback left to say is taken and shown once."""
     token = OAuthToken.objects.select_related("granted_by").filter(webhook_id=webhook.pk).first()
     held = Delivery.objects.filter(webhook_id=webhook.pk, status=Status.HELD)
     return {
@@ -68,6 +69,7 @@ def token_panel(request: HttpRequest, webhook: Webhook, *, is_oauth: bool = True
         "token": token,
         "token_state": token.state if token else TokenState.NONE,
         "token_failure": _take(request, _FAILURE_KEY, webhook),
+        "token_success": _take(request, _SUCCESS_KEY, webhook),
         "held_count": held.count() if webhook.pk else 0,
         "is_oauth": is_oauth,
         "drops_token": bool(token and token.has_access_token()),
@@ -94,8 +96,16 @@ def leave_failure(request: HttpRequest, webhook: Webhook, sentence: str) -> None
     _leave(request, _FAILURE_KEY, webhook, sentence)
 
 
-def panel_url(webhook: Webhook) -> str:
-    return reverse("webhooks:edit", args=[webhook.pk]) + "#token"
+def leave_success(request: HttpRequest, webhook: Webhook, sentence: str) -> None:
+    """Let the next token panel of this session say what was done."""
+    _leave(request, _SUCCESS_KEY, webhook, sentence)
+
+
+def panel_url(request: HttpRequest, webhook: Webhook) -> str:
+    """Return the address of the token panel, or of the page's top when a secret is shown there."""
+    url = reverse("webhooks:edit", args=[webhook.pk])
+    is_revealing = str(webhook.pk) in request.session.get(_REVEAL_KEY, {})
+    return url if is_revealing else url + "#token"
 
 
 def begin_authorization(request: HttpRequest, webhook: Webhook) -> HttpResponse:
@@ -106,7 +116,7 @@ def begin_authorization(request: HttpRequest, webhook: Webhook) -> HttpResponse:
         )
     except oauth.AuthorizationFailed as error:
         leave_failure(request, webhook, str(error))
-        url = panel_url(webhook)
+        url = panel_url(request, webhook)
     return HttpResponseRedirect(url, status=303)
 
 
