@@ -11,8 +11,9 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from webhooks import catalogue, queue, signing, tasks
+from webhooks import catalogue, oauth, queue, signing, tasks
 from webhooks.models import (
+    AuthorizationType,
     Delivery,
     HoldReason,
     OAuthToken,
@@ -169,7 +170,10 @@ def _release(held: QuerySet[Delivery]) -> int:
 
 
 def delete(webhook: Webhook) -> None:
-    """Delete a webhook: cancel what waits, erase its secrets and token, keep its log."""
+    """Delete a webhook: cancel what waits, revoke and erase its token and secrets, keep its log."""
+    if webhook.authorization_type == AuthorizationType.OAUTH2:
+        # Best effort and over the network, so before the transaction.
+        oauth.clear_token(webhook)
     with transaction.atomic():
         webhook.deleted_at = timezone.now()
         webhook.pause(PauseReason.PERSON)

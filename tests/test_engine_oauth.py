@@ -1,0 +1,181 @@
+"""Deliveries with OAuth: fresh tokens, refreshes, lost grants, and nothing lost meanwhile."""
+
+from collections.abc import Iterator
+from urllib.parse import parse_qs
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+
+from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
+from tests.sandbox import AUTHORIZATION_CLIENT, MACHINE_CLIENT, Provider, Receiver, answer_consent
+from webhooks import events, oauth
+from webhooks.models import Attempt, Delivery, HoldReason, OAuthToken, Outcome, Status, Webhook
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def receiver(receiver: Receiver) -> Iterator[Receiver]:
+    yield receiver
+    receiver.recover()
+
+
+def connect(webhook: Webhook) -> None:
+    """Run the authorization-code redirect as a person at the provider would."""
+    person, _ = User.objects.get_or_create(username="admin")
+    address = oauth.begin_authorization(webhook, user=person, session_key="s")
+    _, _, query = answer_consent(address).partition("?")
+    oauth.finish_authorization(parse_qs(query), user=person, session_key="s")
+
+
+def oauth_webhook(receiver: Receiver, provider: Provider, **fields: object) -> Webhook:
+    client_id, client_secret = AUTHORIZATION_CLIENT
+    values = {
+        "url": f"{receiver.url}/bearer/hook",
+        "authorization_type": "oauth2",
+        "token_name": "Sandbox",
+        "callback_url": oauth.default_callback_url(),
+        "auth_url": provider.auth_url,
+        "token_url": provider.token_url,
+        "client_id": client_id,
+        "client_secret": client_secret,
+        **fields,
+    }
+    return make_webhook(**values)
+
+
+def outcomes() -> list[str]:
+    return list(Attempt.objects.order_by("id").values_list("outcome", flat=True))
+
+
+def test_a_bearer_token_is_sent(receiver: Receiver, provider: Provider) -> None:
+    webhook = oauth_webhook(receiver, provider)
+    connect(webhook)
+    delivery = make_delivery(webhook)
+    deliver_all()
+    [request] = receiver.requests()
+    token = OAuthToken.objects.get(webhook=webhook).access_token
+    assert request.header("Authorization") == f"Bearer {token}"
+    assert Delivery.objects.get(pk=delivery.pk).status == Status.SUCCEEDED
+    assert token not in Attempt.objects.get().request_headers
+
+
+def test_without_a_token_nothing_is_sent_and_everything_is_held(
+    receiver: Receiver, provider: Provider
+) -> None:
+    webhook = oauth_webhook(receiver, provider)
+    make_delivery(webhook)
+    deliver_all()
+    held = Delivery.objects.get()
+    assert (held.status, held.hold_reason) == (Status.HELD, HoldReason.NO_TOKEN)
+    assert held.attempt_count == 0
+    connect(webhook)
+    assert events.release_held(webhook) == 1
+    deliver_all()
+    assert outcomes() == [Outcome.SUCCEEDED]
+
+
+def test_an_expired_token_is_refreshed_before_it_is_sent(
+    receiver: Receiver, provider: Provider
+) -> None:
+    webhook = oauth_webhook(receiver, provider)
+    connect(webhook)
+    OAuthToken.objects.update(expires_at=timezone.now())
+    make_delivery(webhook)
+    deliver_all()
+    assert outcomes() == [Outcome.SUCCEEDED]
+    grants = [request.grant_type for request in provider.token_requests()]
+    assert grants == ["authorization_code", "refresh_token"]
+
+
+def test_a_401_refreshes_once_and_uses_up_no_retry(receiver: Receiver, provider: Provider) -> None:
+    webhook = oauth_webhook(receiver, provider)
+    connect(webhook)
+    provider.expire_tokens()
+    for _ in range(20):
+        make_delivery(webhook)
+    deliver_all()
+    assert {d.status for d in Delivery.objects.all()} == {Status.SUCCEEDED}
+    assert {d.failure_count for d in Delivery.objects.all()} == {0}
+    grants = [request.grant_type for request in provider.token_requests()]
+    assert grants == ["authorization_code", "refresh_token"]
+
+
+def test_a_receiver_that_always_says_401_does_not_make_a_refresh_storm(
+    receiver: Receiver, provider: Provider
+) -> None:
+    webhook = oauth_webhook(receiver, provider, url=f"{receiver.url}/status/401")
+    connect(webhook)
+    for _ in range(10):
+        make_delivery(webhook)
+    deliver_all()
+    grants = [request.grant_type for request in provider.token_requests()]
+    assert grants.count("refresh_token") == 1
+    assert {d.failure_count for d in Delivery.objects.all()} == {1}
+
+
+def test_a_lost_grant_holds_everything_and_the_next_token_releases_it_in_order(
+    receiver: Receiver, provider: Provider
+) -> None:
+    webhook = oauth_webhook(receiver, provider, is_ordered=True)
+    connect(webhook)
+    provider.revoke_grants()
+    provider.expire_tokens()
+    for number in range(5):
+        make_delivery(webhook, number=number)
+    deliver_all()
+    assert {d.hold_reason for d in Delivery.objects.all()} == {HoldReason.REAUTHORIZATION}
+    assert {d.failure_count for d in Delivery.objects.all()} == {0}
+    receiver.clear()
+    connect(webhook)
+    assert events.release_held(webhook) == 5
+    deliver_all()
+    numbers = [request.json()["number"] for request in receiver.requests()]
+    assert numbers == [0, 1, 2, 3, 4]
+
+
+def test_a_provider_that_is_down_makes_deliveries_wait_without_failing(
+    receiver: Receiver, provider: Provider
+) -> None:
+    webhook = oauth_webhook(receiver, provider)
+    connect(webhook)
+    OAuthToken.objects.update(expires_at=timezone.now())
+    provider.fault(status=503, times=1)
+    make_delivery(webhook)
+    run_engine(lambda: Delivery.objects.filter(status=Status.SUCCEEDED).exists(), seconds=40)
+    assert outcomes() == [Outcome.SUCCEEDED]
+    assert Delivery.objects.get().failure_count == 0
+
+
+def test_a_wrong_client_secret_holds_as_misconfigured(
+    receiver: Receiver, provider: Provider
+) -> None:
+    client_id, _ = MACHINE_CLIENT
+    webhook = oauth_webhook(
+        receiver,
+        provider,
+        grant_type="client_credentials",
+        client_id=client_id,
+        client_secret="wrong",
+    )
+    make_delivery(webhook)
+    deliver_all()
+    assert Delivery.objects.get().hold_reason == HoldReason.MISCONFIGURED
+    assert receiver.requests() == []
+
+
+def test_client_credentials_fetch_their_token_by_themselves(
+    receiver: Receiver, provider: Provider
+) -> None:
+    client_id, client_secret = MACHINE_CLIENT
+    webhook = oauth_webhook(
+        receiver,
+        provider,
+        grant_type="client_credentials",
+        client_id=client_id,
+        client_secret=client_secret,
+    )
+    make_delivery(webhook)
+    deliver_all()
+    assert outcomes() == [Outcome.SUCCEEDED]
