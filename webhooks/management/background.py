@@ -12,6 +12,7 @@ from celery.beat import Scheduler, Service
 from django.conf import settings
 
 from config.celery import app
+from webhooks.tasks import sweep
 from webhooks.worker import QUEUE
 
 # One thread drains; the others sweep, refresh tokens and delete old rows meanwhile.
@@ -48,6 +49,8 @@ class Background:
     def __enter__(self) -> "Background":
         self._worker_thread.start()
         self._clock_thread.start()
+        # Not only after the first period: what waited for this start goes out now.
+        sweep.delay()
         return self
 
     def __exit__(self, *_: object) -> None:

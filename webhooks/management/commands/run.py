@@ -41,7 +41,7 @@ class Command(BaseCommand):
         signal.signal(signal.SIGINT, _exit)
         with ExitStack() as stack:
             web, lines = self._start(stack, host=host, port=port, has_sandbox=options["sandbox"])
-            self.stdout.write("\n".join(["", *lines, ""]))
+            self.stdout.write("\n".join(["", *lines, "", ""]))
             self.stdout.flush()
             # Returns on SIGTERM and Ctrl-C, after the requests in hand were answered.
             web.run()
