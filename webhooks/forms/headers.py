@@ -25,8 +25,11 @@ _VALUE = re.compile(r"[\t\x20-\x7e]*")
 _MAX_ROWS = 50
 _SPARE_ROWS = 1
 
+_TOO_MANY = ngettext_lazy(
+    "At most %(num)d header can be set.", "At most %(num)d headers can be set.", "num"
+)
 _BY_THE_REQUEST = _("%(name)s is set by the request itself and cannot be a custom header.")
-_BY_SIGNING = _("%(name)s carries the signature and is set for every request by itself.")
+_BY_SIGNING = _("%(name)s belongs to the signature and is set for every request by itself.")
 # Names refused, each with the sentence that says what to do instead.
 RESERVED = {
     **dict.fromkeys(
@@ -45,7 +48,9 @@ RESERVED = {
         ),
         _BY_THE_REQUEST,
     ),
-    **dict.fromkeys(("webhook-id", "webhook-timestamp", "webhook-signature"), _BY_SIGNING),
+    **dict.fromkeys(
+        ("webhook-id", "webhook-timestamp", "webhook-signature", "webhook-attempt"), _BY_SIGNING
+    ),
     "content-type": _("Content-Type follows from the body format. Choose the format above."),
     "authorization": _(
         "Authorization cannot be a custom header. Choose an authorization type below."
@@ -253,10 +258,6 @@ def header_rows(
             "stored": {row.name.lower(): row for row in stored},
             "is_checked": is_checked,
         },
-        error_messages={
-            "too_many_forms": ngettext_lazy(
-                "At most %(num)d header can be set.", "At most %(num)d headers can be set.", "num"
-            )
-        },
+        error_messages={"too_many_forms": cast(str, _TOO_MANY)},
     )
     return cast(HeaderRows, rows)
