@@ -1,0 +1,224 @@
+"""compose.yaml and the Dockerfile, as far as they can be proved without a container engine.
+
+The commands of compose.yaml are started as processes against a real PostgreSQL and a real Redis,
+and deliver an event.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import yaml
+from django.core.management import call_command
+from pytest_django import Settings
+
+from tests.sandbox import Receiver
+from tests.services import free_port
+from tests.test_settings import settings_read
+
+ROOT = Path(__file__).resolve().parents[1]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
+OWN = {name: one for name, one in COMPOSE["services"].items() if "build" in one}
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+STOP_SECONDS = 45
+
+
+def test_every_variable_is_a_setting() -> None:
+    text = (ROOT / "compose.yaml").read_text()
+    known = set(settings_read()) | {"POSTGRES_PASSWORD", "PORT"}
+    assert set(re.findall(r"\$\{([A-Z_]+)", text)) <= known
+    for service in OWN.values():
+        assert set(service["environment"]) <= known
+
+
+def test_image_sets_only_settings() -> None:
+    python = {"PATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
+    assert set(re.findall(r"([A-Z_]{3,})=", DOCKERFILE)) <= set(settings_read()) | python
+
+
+def test_own_services_run_without_privileges_on_a_read_only_root() -> None:
+    for name, service in OWN.items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+    users = re.findall(r"^USER (\S+)$", DOCKERFILE, re.MULTILINE)
+    assert users == ["webhooks"]
+    # Set after everything is copied: the files belong to root.
+    assert DOCKERFILE.rindex("USER webhooks") > DOCKERFILE.rindex("COPY ")
+
+
+def test_both_queues_are_served_and_each_by_workers_of_its_own() -> None:
+    queues = [
+        command[command.index("-Q") + 1]
+        for service in OWN.values()
+        if "-Q" in (command := service["command"])
+    ]
+    assert sorted(queues) == ["default", "deliveries"]
+
+
+def test_workers_get_more_time_to_stop_than_they_take() -> None:
+    grace = settings_read()["WEBHOOKS_GRACE_SECONDS"]
+    assert isinstance(grace, float)
+    for name, service in OWN.items():
+        assert int(service["stop_grace_period"].rstrip("s")) > grace + 10, name
+
+
+def test_images_are_pinned_and_nothing_but_the_web_is_published() -> None:
+    for name, service in COMPOSE["services"].items():
+        assert re.fullmatch(r"[a-z]+:[\d.]+", service["image"]), name
+    published = {name: one["ports"] for name, one in COMPOSE["services"].items() if "ports" in one}
+    assert set(published) == {"web"}
+    assert all(port.startswith("127.0.0.1:") for port in published["web"])
+
+
+def test_image_is_built_from_locked_wheels_and_existing_files() -> None:
+    assert "--require-hashes" in DOCKERFILE
+    assert "--only-binary=:all:" in DOCKERFILE
+    copied = re.findall(r"^COPY (?!--from)(\S+) \S+$", DOCKERFILE, re.MULTILINE)
+    assert copied
+    allowed = re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    assert sorted(copied) == sorted(allowed)
+    assert [name for name in copied if not (ROOT / name).exists()] == []
+
+
+def test_every_pin_has_hashes_and_no_registry_is_named() -> None:
+    for path in ROOT.glob("requirements*.txt"):
+        text = path.read_text()
+        pins = re.findall(r"^\S+==\S+.*\\$", text, re.MULTILINE)
+        assert pins, path.name
+        assert len(pins) == len(re.findall(r"^\S", text, re.MULTILINE)), path.name
+        assert text.count("--hash=sha256:") >= len(pins)
+        assert "://" not in text
+
+
+def test_every_direct_dependency_has_its_reason() -> None:
+    for path in ROOT.glob("requirements*.in"):
+        for line in path.read_text().splitlines():
+            if line and not line.startswith(("#", "-c")):
+                assert re.search(r"\s# .+\.$", line), f"{path.name}: {line}"
+
+
+@pytest.mark.once
+def test_collected_files_are_complete(tmp_path: Path, settings: Settings) -> None:
+    """Hashing names follows every reference in the style sheets and fails on a missing file."""
+    settings.STATIC_ROOT = tmp_path
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+    }
+    call_command("collectstatic", interactive=False, verbosity=0)
+    assert (tmp_path / "staticfiles.json").is_file()
+
+
+class Deployment:
+    """The own services of compose.yaml as processes of this machine."""
+
+    def __init__(self, directory: Path, *, database_url: str, redis_url: str, port: int) -> None:
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.directory = directory
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.environment = {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "ENV_FILE": os.devnull,
+            "DATA_DIR": str(directory),
+            "PUBLIC_URL": self.url,
+            "SECRET_KEY": "a-key-of-the-tests-with-fifty-or-more-characters-in-it-0123456789",
+            "FIELD_ENCRYPTION_KEY": os.environ["FIELD_ENCRYPTION_KEY"],
+            "DATABASE_URL": database_url,
+            "REDIS_URL": redis_url,
+            "WEBHOOKS_ALLOWED_NETWORKS": "127.0.0.1/32",
+        }
+
+    def command(self, name: str) -> list[str]:
+        shown: list[str] = OWN[name]["command"]
+        return [text.replace("0.0.0.0:8000", f"127.0.0.1:{self.port}") for text in shown]
+
+    def run(self, *command: str, given: str = "") -> str:
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=self.environment,
+            input=given,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def start(self, stack: ExitStack, name: str) -> None:
+        log = stack.enter_context((self.directory / f"{name}.log").open("wb"))
+        process = subprocess.Popen(
+            self.command(name),
+            cwd=ROOT,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+        stack.enter_context(process)
+        stack.callback(process.kill)
+        self.processes[name] = process
+
+    def log(self, name: str) -> str:
+        return (self.directory / f"{name}.log").read_text()
+
+    def readiness(self) -> dict[str, Any]:
+        """Return what `/readyz` says at the latest after half a minute."""
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                answer = requests.get(f"{self.url}/readyz", timeout=10)
+            except requests.ConnectionError:
+                assert time.monotonic() < deadline, self.log("web")
+            else:
+                if answer.status_code == 200 or time.monotonic() > deadline:
+                    return dict(answer.json())
+            time.sleep(0.3)
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Deployment]:
+    own = redis_url.removesuffix("/0") + "/9"
+    deployed = Deployment(tmp_path, database_url=database_url, redis_url=own, port=free_port())
+    deployed.run(*deployed.command("migrate"))
+    with ExitStack() as stack:
+        for name in ("web", "deliveries", "tasks", "beat"):
+            deployed.start(stack, name)
+        yield deployed
+
+
+CREATE_WEBHOOK = """
+import sys
+from webhooks.models import Webhook
+Webhook(name="One", url=sys.stdin.read(), event_types=["form.submitted"]).save()
+"""
+
+
+@pytest.mark.database("postgres")
+def test_services_of_compose_deliver_together_and_stop_cleanly(
+    deployment: Deployment, receiver: Receiver
+) -> None:
+    manage = (sys.executable, "manage.py")
+    url = f"{receiver.url}/open/deployed"
+    deployment.run(*manage, "shell", "--verbosity=0", "-c", CREATE_WEBHOOK, given=url)
+    ready = deployment.readiness()
+    assert ready["status"] == "ok", ready
+
+    deployment.run(*manage, "publish", "form.submitted", "--payload", "-", given='{"name": "A"}')
+
+    assert receiver.wait_for(1, timeout=20)[0].json()["name"] == "A"
+    for name, process in deployment.processes.items():
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(STOP_SECONDS) == 0, f"{name}: {deployment.log(name)}"
+        assert "Traceback" not in deployment.log(name), name
