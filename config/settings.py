@@ -153,6 +153,8 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+# A Redis that turns read-only in a failover answers with errors: reconnect instead of ending.
+CELERY_BROKER_CHANNEL_ERROR_RETRY = True
 # Publishing an event never waits for a broker: the ring may be lost.
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_DB_REUSE_MAX = 1000

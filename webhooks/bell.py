@@ -27,6 +27,10 @@ _PAUSE_SECONDS = 2.0
 
 
 class Bell(Protocol):
+    @property
+    def is_broken(self) -> bool:
+        """Say whether the last thing it did failed, and so most likely the broker fails too."""
+
     def ring(self) -> bool:
         """Wake one listener; return False when none is known to listen."""
 
@@ -36,6 +40,8 @@ class Bell(Protocol):
 
 class ProcessBell:
     """The bell of the one-process mode."""
+
+    is_broken = False
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -71,6 +77,7 @@ class RedisBell:
         )
         self._silent_until = 0.0
         self.failures = 0
+        self.is_broken = False
 
     def ring(self) -> bool:
         if time.monotonic() < self._silent_until:
@@ -80,7 +87,9 @@ class RedisBell:
                 pipe.lpush(_BELL, 1)
                 pipe.ltrim(_BELL, 0, _MAX_RINGS - 1)
                 pipe.exists(_LISTENING)
-                return bool(pipe.execute()[2])
+                is_heard = bool(pipe.execute()[2])
+            self.is_broken = False
+            return is_heard
         except (redis.RedisError, OSError) as error:
             self._failed("ring", error)
             return False
@@ -88,7 +97,9 @@ class RedisBell:
     def wait(self, timeout_seconds: float) -> bool:
         try:
             self._waiting.set(_LISTENING, 1, ex=_LISTENING_SECONDS)
-            return self._waiting.blpop([_BELL], timeout=max(timeout_seconds, 0.05)) is not None
+            rang = self._waiting.blpop([_BELL], timeout=max(timeout_seconds, 0.05)) is not None
+            self.is_broken = False
+            return rang
         except (redis.RedisError, OSError) as error:
             self._failed("wait", error)
             time.sleep(timeout_seconds)
@@ -96,6 +107,7 @@ class RedisBell:
 
     def _failed(self, what: str, error: Exception) -> None:
         self.failures += 1
+        self.is_broken = True
         self._silent_until = time.monotonic() + _PAUSE_SECONDS
         logger.warning("bell_failed action=%s error=%s", what, type(error).__name__)
 

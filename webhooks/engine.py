@@ -108,13 +108,22 @@ class Engine:
         threading.Thread(target=self._listen, name="bell", daemon=True).start()
         self._sender.start()
         try:
-            while not self._should_stop() and not (time.monotonic() > ends and not self._claimed):
+            while not self._should_stop() and not (time.monotonic() > ends and self._may_end()):
                 if not self._sender.is_alive:
                     raise RuntimeError("The sender's thread ended.")
                 # A drain that never gets quiet stops claiming after twice its time.
-                self._turn(may_claim=time.monotonic() < ends + seconds)
+                is_overdue = time.monotonic() > ends + seconds and not self._bell.is_broken
+                self._turn(may_claim=not is_overdue)
         finally:
             self._finish()
+
+    def _may_end(self) -> bool:
+        """Say whether nothing is in hand, and a broker is there that can bring the next drain."""
+        if self._claimed:
+            return False
+        # Asked now: a broker that broke a moment ago was not noticed yet.
+        self._bell.ring()
+        return not self._bell.is_broken
 
     def _turn(self, *, may_claim: bool) -> None:
         self._collect()

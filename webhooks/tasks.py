@@ -57,6 +57,9 @@ def ring() -> None:
     global _asked_at
     if bell().ring() or time.monotonic() - _asked_at < _ASK_SECONDS:
         return
+    if bell().is_broken:
+        # The bell gives up soon; Celery would wait longer for the same Redis.
+        return
     _asked_at = time.monotonic()
     try:
         drain.apply_async(expires=60)
