@@ -172,7 +172,7 @@ def _sandbox_lines(addresses: sandbox.Addresses) -> list[str]:
         "",
         "Two webhooks are ready to try:",
         "  1. Sandbox: Basic authentication. Open it and press Send test.",
-        "  2. Sandbox: OAuth 2.0. Press Get new access token, log in at the provider as demo with",
-        "     the password demo, approve, then press Send test.",
+        "  2. Sandbox: OAuth 2.0. Press Edit, then Get new access token; log in at the provider as",
+        "     demo with the password demo, approve, then press Send test.",
         f"  What they send arrives at {addresses.receiver}/",
     ]
