@@ -1,0 +1,99 @@
+"""What a person does on the screens, by labels and roles: the words that people see."""
+
+from collections.abc import Callable
+
+from playwright.sync_api import Locator, Page, expect
+
+from tests.sandbox import AUTHORIZATION_CLIENT, Provider
+from tests.sandbox.clients import BASIC_LOGIN, BASIC_PASSWORD, Client
+
+# The fixture `open_page`.
+OpenPage = Callable[..., Page]
+
+NEW = "/integrations/webhooks/new/"
+LIST = "/integrations/webhooks/"
+AFTER_A_CALL = "Incoming call: after the call Everything"
+
+
+def log_in(page: Page, login: str, password: str) -> None:
+    page.get_by_label("Login").fill(login)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Log in").click()
+
+
+def field(page: Page, label: str) -> Locator:
+    """Return the control with exactly this label: “Name” is not “Token name”."""
+    return page.get_by_label(label, exact=True)
+
+
+def fill_request(page: Page, *, name: str, url: str) -> None:
+    field(page, "Name").fill(name)
+    field(page, "URL").fill(url)
+    page.get_by_role("checkbox", name=AFTER_A_CALL).check()
+
+
+def choose_authorization(page: Page, label: str) -> None:
+    page.get_by_role("radio", name=label, exact=True).check()
+    # There without JavaScript only.
+    if (button := page.get_by_role("button", name="Change type")).is_visible():
+        button.click()
+
+
+def fill_basic(page: Page, login: str = BASIC_LOGIN, password: str = BASIC_PASSWORD) -> None:
+    choose_authorization(page, "Basic authentication")
+    field(page, "Login").fill(login)
+    field(page, "Password").fill(password)
+
+
+def fill_oauth(
+    page: Page,
+    provider: Provider,
+    *,
+    client: Client = AUTHORIZATION_CLIENT,
+    send_as: str = "Basic Auth header",
+) -> None:
+    choose_authorization(page, "OAuth 2.0")
+    field(page, "Token name").fill("Sandbox token")
+    field(page, "Auth URL").fill(provider.auth_url)
+    field(page, "Access token URL").fill(provider.token_url)
+    field(page, "Client ID").fill(client.client_id)
+    field(page, "Client secret").fill(client.client_secret)
+    field(page, "Scope").fill("events:write offline_access")
+    page.get_by_role("radio", name=send_as).check()
+
+
+def save(page: Page) -> None:
+    page.get_by_role("button", name="Save").click()
+
+
+def read_signing_secret(page: Page) -> str:
+    """Return the secret from the only page that shows it."""
+    return page.get_by_role("region", name="Signing secret").locator("code").inner_text()
+
+
+def send_test(page: Page) -> Locator:
+    """Press Send test and return the panel with its result, once there is one."""
+    page.get_by_role("button", name="Send test").click()
+    panel = page.get_by_role("region", name="Test")
+    expect(panel.get_by_text("Request", exact=True)).to_be_visible()
+    return panel
+
+
+def get_token(page: Page) -> None:
+    page.get_by_role("button", name="Get new access token").click()
+
+
+def answer_provider(page: Page, *, answer: str = "Approve") -> None:
+    """Log in at the sandbox provider where it asks for that, then approve or deny."""
+    approve = page.get_by_role("button", name=answer)
+    user_name = page.get_by_label("User name")
+    expect(approve.or_(user_name)).to_be_visible()
+    if user_name.is_visible():
+        user_name.fill("demo")
+        page.get_by_label("Password").fill("demo")
+        page.get_by_role("button", name="Log in").click()
+    approve.click()
+
+
+def token_panel(page: Page) -> Locator:
+    return page.get_by_role("region", name="Access token")
