@@ -1,0 +1,90 @@
+"""Run every part, print a table, and last one line of JSON. `QUICK=1` does all of it small.
+
+Options: `--plans FILE` writes the plans of the hot statements there; `--only PART` runs one part.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from pprint import pprint
+from typing import TypeVar
+
+from tests.bench import embedded, growth, isolation, machine, publishing, report, throughput
+from tests.bench.scale import Scale, chosen
+from tests.bench.stage import Stage
+
+_T = TypeVar("_T")
+# The rate that latency is measured at when nothing was measured before.
+_ASSUMED_RATE = 10_000.0
+_PARTS: dict[str, Callable[[Stage, Scale], object]] = {
+    "throughput": throughput.compare,
+    "workers": throughput.compare_workers,
+    "isolation": isolation.measure_rates,
+    "latency": lambda stage, scale: isolation.measure_latency(stage, scale, _ASSUMED_RATE),
+    "publish": publishing.measure,
+    "sqlite": embedded.measure,
+    "growth": growth.measure,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--plans", type=Path, help="write the plans of the hot statements here")
+    parser.add_argument("--only", choices=_PARTS, help="run one part and print what it found")
+    options = parser.parse_args()
+    began = time.monotonic()
+    with Stage() as stage:
+        _print_machine(stage)
+        if options.only:
+            pprint(_PARTS[options.only](stage, chosen()))
+            return
+        found = _measure(stage, chosen())
+    if options.plans:
+        options.plans.write_text(
+            "\n\n".join(f"{name}\n{plan}" for name, plan in found.growth.plans.items()) + "\n"
+        )
+    print(f"\n{report.table(found)}\n\nTook {time.monotonic() - began:.0f} s.")
+    print(report.json_line(found))
+
+
+def _measure(stage: Stage, scale: Scale) -> report.Findings:
+    rates = _timed("throughput", lambda: throughput.compare(stage, scale))
+    pairs = _timed("two workers", lambda: throughput.compare_workers(stage, scale))
+    isolated = _timed("isolation", lambda: isolation.measure_rates(stage, scale))
+    full = sorted(rates.engine)[len(rates.engine) // 2]
+    latency = _timed("latency", lambda: isolation.measure_latency(stage, scale, full))
+    published = _timed("publish", lambda: publishing.measure(stage, scale))
+    sqlite = _timed("sqlite", lambda: embedded.measure(stage, scale))
+    # Last: it leaves a large database behind.
+    grown = _timed("growth", lambda: growth.measure(stage, scale))
+    return report.Findings(
+        rates=rates,
+        pairs=pairs,
+        isolation=isolated,
+        latency=latency,
+        growth=grown,
+        publishing=published,
+        sqlite=sqlite,
+    )
+
+
+def _timed(name: str, measure: Callable[[], _T]) -> _T:
+    print(f"{name} ...", end="", file=sys.stderr, flush=True)
+    began = time.monotonic()
+    result = measure()
+    print(f" {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    return result
+
+
+def _print_machine(stage: Stage) -> None:
+    version = stage.query("SHOW server_version")[0][0]
+    durable = [stage.query(f"SHOW {name}")[0][0] for name in ("fsync", "synchronous_commit")]
+    postgres = f"{version}, fsync {durable[0]}, synchronous_commit {durable[1]}"
+    for name, value in machine.describe(postgres, stage.receiver.description):
+        print(f"{name:10}  {value}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""What a claim and a record cost behind ten thousand, a million and ten million finished rows.
+
+The history is made by SQL in one shape: deliveries that succeeded, one attempt each. Then batches
+of 500 due rows are claimed and recorded through `webhooks.queue`, as the engine does.
+"""
+
+import re
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from tests.bench.scale import Scale
+from tests.bench.stage import LOGIN, PASSWORD, WEBHOOKS, Stage, make_webhooks
+
+if TYPE_CHECKING:
+    from webhooks.queue import Claimed, Result
+
+_BATCH = 500
+_CHUNK = 500_000
+# The tables that grow; a sequential scan of the webhooks is fine.
+_SCANNED = re.compile("Seq Scan on webhooks_(delivery|attempt|event)")
+_LEASE = {"lease": "bench", "lease_seconds": 90.0}
+
+_HISTORY = """
+WITH r AS MATERIALIZED (
+  SELECT i, lpad(i::text, 26, '0') AS id FROM generate_series(%(first)s::int, %(last)s::int) i
+), d AS (
+  INSERT INTO webhooks_delivery (id, event_id, webhook_id, status, trigger, hold_reason,
+      attempt_count, failure_count, unknown_count, lease, outcome, status_code, created_at,
+      finished_at)
+  SELECT 'dlv_' || id, 'evt_' || id, (%(webhooks)s::bigint[])[1 + i %% %(count)s], 'succeeded',
+    'event', '', 1, 0, 0, '', 'succeeded', 204, now(), now() FROM r
+)
+INSERT INTO webhooks_attempt (delivery_id, number, started_at, first_byte_ms, total_ms,
+    remote_address, request_line, request_headers, status_code, response_headers, response_body,
+    response_size, outcome, error)
+SELECT 'dlv_' || id, 1, now(), 1, 1, '127.0.0.1', 'POST http://127.0.0.1/hook',
+  repeat('x', 300), 204, repeat('y', 120), '', 0, 'succeeded', '' FROM r
+"""
+
+
+@dataclass(slots=True)
+class Cost:
+    """Median milliseconds for a batch of 500 behind so many finished rows."""
+
+    history: int
+    claim_ms: float
+    record_ms: float
+
+
+@dataclass(slots=True)
+class Growth:
+    costs: list[Cost] = field(default_factory=list)
+    plans: dict[str, str] = field(default_factory=dict)
+    # Statements whose plan scanned a whole table when statistics said that nothing is due.
+    flipped: list[str] = field(default_factory=list)
+
+    @property
+    def claim_ratio(self) -> float:
+        return self.costs[-1].claim_ms / self.costs[0].claim_ms
+
+    @property
+    def record_ratio(self) -> float:
+        return self.costs[-1].record_ms / self.costs[0].record_ms
+
+
+def measure(stage: Stage, scale: Scale) -> Growth:
+    from webhooks import queue
+
+    webhooks = make_webhooks(WEBHOOKS, stage.receiver.url)
+    growth = Growth()
+    stage.empty()
+    made = 0
+    for rows in scale.history_rows:
+        for first in range(made, rows, _CHUNK):
+            _add_history(stage, webhooks, first, min(first + _CHUNK, rows) - 1)
+        made = rows
+        # Statistics of an empty due set: what autovacuum sees on a quiet night.
+        stage.database.execute("VACUUM (ANALYZE) webhooks_delivery, webhooks_attempt")
+        stage.database.execute("CHECKPOINT")
+        queue.backend().prepare_session()
+        growth.costs.append(_cost(stage, scale, webhooks, rows))
+    growth.plans = _plans(stage, webhooks)
+    growth.flipped = [name for name, plan in growth.plans.items() if _SCANNED.search(plan)]
+    return growth
+
+
+def _add_history(stage: Stage, webhooks: list[int], first: int, last: int) -> None:
+    with stage.database.transaction():
+        # History needs no durability of its own.
+        stage.database.execute("SET LOCAL synchronous_commit = off")
+        stage.database.execute(
+            _HISTORY.encode(),
+            {"first": first, "last": last, "webhooks": webhooks, "count": len(webhooks)},
+        )
+
+
+def _cost(stage: Stage, scale: Scale, webhooks: list[int], rows: int) -> Cost:
+    from webhooks import queue
+    from webhooks.queue import Want
+
+    backend = queue.backend()
+    make_result = _results_of(webhooks)
+    stage.fill(_BATCH * scale.growth_batches, webhooks)
+    wants = [Want(webhook, _BATCH // len(webhooks)) for webhook in webhooks]
+    claims_ms: list[float] = []
+    records_ms: list[float] = []
+    for _ in range(scale.growth_batches):
+        began = time.perf_counter()
+        claims = backend.claim(wants, **_LEASE)
+        claimed = time.perf_counter()
+        results = [make_result(claim) for claim in claims]
+        prepared = time.perf_counter()
+        if len(claims) != _BATCH or backend.record(results, lease=_LEASE["lease"]) != _BATCH:
+            raise RuntimeError("A batch was not claimed or recorded as a whole.")
+        claims_ms.append((claimed - began) * 1000)
+        records_ms.append((time.perf_counter() - prepared) * 1000)
+    return Cost(rows, statistics.median(claims_ms), statistics.median(records_ms))
+
+
+def _results_of(webhooks: list[int]) -> Callable[["Claimed"], "Result"]:
+    """Return a function that makes what the engine records of a success."""
+    from webhooks import authorizing, delivery
+    from webhooks.models import Outcome, Webhook
+
+    plans = {
+        webhook.pk: delivery.make_plan(webhook, authorizing.BasicAuthorization(LOGIN, PASSWORD))
+        for webhook in Webhook.objects.filter(pk__in=webhooks)
+    }
+    headers = b"HTTP/1.1 204 No Content\r\nServer: nginx\r\nConnection: keep-alive\r\n\r\n"
+    answer = delivery.Answer(
+        error=None, message="", status_code=204, headers=headers, body=b"", size=0,
+        address="127.0.0.1", dns_ms=None, connect_ms=None, tls_ms=None, first_byte_ms=1.0,
+        total_ms=1.1,
+    )  # fmt: skip
+
+    def make(claim: "Claimed") -> "Result":
+        plan = plans[claim.webhook_id]
+        request = delivery.prepare(claim, plan, time.time())
+        step = delivery.next_step(Outcome.SUCCEEDED, claim, plan, retry_after=None)
+        return delivery.result(request, answer, Outcome.SUCCEEDED, step)
+
+    return make
+
+
+def _plans(stage: Stage, webhooks: list[int]) -> dict[str, str]:
+    """Return how PostgreSQL runs the hot statements while its statistics know of no due row."""
+    from django.db import connection, transaction
+
+    from webhooks import queue
+    from webhooks.queue import postgres_sql as sql
+
+    stage.database.execute("ANALYZE webhooks_delivery")
+    stage.fill(_BATCH * 10, webhooks)
+    claims = queue.backend().claim([queue.Want(webhook, 5) for webhook in webhooks], **_LEASE)
+    quotas = {"ids": webhooks, "quotas": [5] * len(webhooks), **_LEASE}
+    found = [[claim.id for claim in claims], [1] * len(claims), [204] * len(claims), "bench"]
+    statements = {
+        "candidates": (sql.CANDIDATES, None),
+        "claim": (sql.CLAIM, quotas),
+        "record": (sql.SUCCEEDED, found),
+    }
+    plans = {}
+    for name, (statement, parameters) in statements.items():
+        with transaction.atomic(), psycopg.Cursor(connection.connection) as cursor:
+            cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS) {statement}".encode(), parameters)
+            plans[name] = "\n".join(row[0] for row in cursor.fetchall())
+            transaction.set_rollback(True)
+    return plans

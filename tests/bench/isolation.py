@@ -1,0 +1,106 @@
+"""What receivers that never answer take from those that do; and latency, idle and at half rate.
+
+A dead receiver accepts the connection, reads and says nothing until the webhook's timeout. The
+dead webhooks of each round are new, so the engine has to find out about them each time.
+"""
+
+from dataclasses import dataclass, field
+
+from tests.bench import pacing
+from tests.bench.scale import Scale
+from tests.bench.stage import WEBHOOKS, Stage, make_webhooks, ring
+
+# Of 100 webhooks, and of the due rows.
+_DEAD = 10
+_IDLE_PAUSE_SECONDS = 0.075
+_PATIENCE_SECONDS = 300.0
+
+
+@dataclass(slots=True)
+class Isolation:
+    """Healthy deliveries a second, alone and beside the dead."""
+
+    alone: list[float] = field(default_factory=list)
+    beside: list[float] = field(default_factory=list)
+    # How long the disturbed drains took, in seconds.
+    seconds: list[float] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Latency:
+    idle: list[pacing.Times] = field(default_factory=list)
+    half: list[pacing.Times] = field(default_factory=list)
+    # At the same pace, with dead webhooks getting 10 % more.
+    half_beside: list[pacing.Times] = field(default_factory=list)
+
+
+def measure_rates(stage: Stage, scale: Scale) -> Isolation:
+    """Drain the same healthy rows with and without dead ones between them, in turn."""
+    healthy = make_webhooks(WEBHOOKS - _DEAD, stage.receiver.url)
+    rows = scale.isolation_rows * (WEBHOOKS - _DEAD) // WEBHOOKS
+    found = Isolation()
+    with stage.worker():
+        _drain(stage, healthy, healthy, len(healthy))
+        for _ in range(scale.rounds):
+            found.alone.append(_drain(stage, healthy, healthy, rows)[0])
+            dead = make_webhooks(
+                _DEAD,
+                stage.timing_receiver.silent_url,
+                timeout_seconds=scale.dead_timeout_seconds,
+            )
+            mixed = _spread(healthy, dead)
+            rate, seconds = _drain(stage, healthy, mixed, scale.isolation_rows)
+            found.beside.append(rate)
+            found.seconds.append(seconds)
+    return found
+
+
+def _spread(healthy: list[int], dead: list[int]) -> list[int]:
+    """Put one dead webhook after each nine healthy ones."""
+    step = len(healthy) // len(dead)
+    mixed: list[int] = []
+    for number, webhook in enumerate(dead):
+        mixed += [*healthy[number * step : (number + 1) * step], webhook]
+    return mixed
+
+
+def _drain(stage: Stage, healthy: list[int], webhooks: list[int], rows: int) -> tuple[float, float]:
+    """Return the healthy deliveries a second, and the seconds they took."""
+    stage.empty()
+    stage.fill(rows, webhooks)
+    ring()
+    stage.wait(healthy, _PATIENCE_SECONDS)
+    count, rate = stage.rate(healthy)
+    if count != rows * len(healthy) // len(webhooks):
+        raise RuntimeError(f"Only {count} healthy deliveries succeeded.")
+    return rate, count / rate
+
+
+def measure_latency(stage: Stage, scale: Scale, full_rate: float) -> Latency:
+    """Publish singly, then at half of `full_rate`, then so beside dead webhooks; in turn."""
+    url = stage.timing_receiver.url
+    make_webhooks(1, url, event_types=[pacing.lone_type()])
+    pacing.make_subscribers(url)
+    found = Latency()
+    with stage.worker():
+        for _ in range(scale.rounds):
+            stage.empty()
+            found.idle.append(
+                pacing.publish_singly(
+                    stage.timing_receiver, scale.idle_publishes, _IDLE_PAUSE_SECONDS
+                )
+            )
+            found.half.append(_paced(stage, scale, full_rate))
+            dead = pacing.make_dead_subscribers(
+                stage.timing_receiver.silent_url, scale.dead_timeout_seconds
+            )
+            found.half_beside.append(_paced(stage, scale, full_rate))
+            stage.forget(dead)
+    return found
+
+
+def _paced(stage: Stage, scale: Scale, full_rate: float) -> pacing.Times:
+    # What was learned about a webhook a moment ago stays learned, as in production.
+    stage.empty()
+    pacing.publish_steadily(stage.timing_receiver, full_rate / 8, 0.5)
+    return pacing.publish_steadily(stage.timing_receiver, full_rate / 2, scale.paced_seconds)

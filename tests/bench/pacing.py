@@ -1,0 +1,127 @@
+"""Publishing at a steady pace through `publish_many()`, and how long each delivery then took.
+
+The time of a delivery runs from the call of `publish_many()` until the request's bytes were read
+by the receiver, so the publisher's own transaction is part of it.
+"""
+
+import time
+from dataclasses import dataclass, field
+
+from tests.bench.receivers import Arrival, OwnReceiver
+from tests.bench.stage import PAYLOAD, make_webhooks
+
+# Each event type has ten webhooks: with 10 % dead ones nine that answer and one that does not.
+TYPES = 10
+_HEALTHY_EACH = 9
+_TICK_SECONDS = 0.01
+
+
+@dataclass(slots=True)
+class Times:
+    """Milliseconds from publish to request, one for each delivery that arrived."""
+
+    milliseconds: list[float] = field(default_factory=list)
+    # How many deliveries a second were published.
+    rate: float = 0.0
+
+    def __repr__(self) -> str:
+        shown = " ".join(f"p{percent}={self.percentile(percent):.1f}" for percent in (50, 90, 99))
+        return f"<{len(self.milliseconds)} at {self.rate:.0f}/s: {shown} ms>"
+
+    def percentile(self, percent: float) -> float:
+        ordered = sorted(self.milliseconds)
+        return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+
+
+def publishable() -> list[str]:
+    """Return the event types in the catalogue's order."""
+    from webhooks import catalogue
+
+    return [key for key, kind in catalogue.EVENT_TYPES.items() if kind.is_publishable]
+
+
+def event_types() -> list[str]:
+    """Return the types that are published steadily."""
+    return publishable()[:TYPES]
+
+
+def lone_type() -> str:
+    """Return a type that only one webhook of the bench wants."""
+    return publishable()[TYPES]
+
+
+def make_subscribers(url: str) -> list[int]:
+    """Make nine webhooks for each of ten event types."""
+    return [
+        webhook
+        for event_type in event_types()
+        for webhook in make_webhooks(_HEALTHY_EACH, url, event_types=[event_type])
+    ]
+
+
+def make_dead_subscribers(url: str, timeout_seconds: int) -> list[int]:
+    """Make one webhook for each event type whose receiver never answers."""
+    return [
+        webhook
+        for event_type in event_types()
+        for webhook in make_webhooks(
+            1, url, event_types=[event_type], timeout_seconds=timeout_seconds
+        )
+    ]
+
+
+def publish_singly(receiver: OwnReceiver, count: int, pause_seconds: float) -> Times:
+    """Publish one event at a time with pauses, as a quiet installation does."""
+    from webhooks import events
+
+    called: dict[str, float] = {}
+    for number in range(count):
+        # Never in step with anything that looks at the queue at regular times.
+        time.sleep(pause_seconds * (0.7 + 0.6 * (number * 0.618 % 1.0)))
+        moment = time.time()
+        called[events.publish(lone_type(), PAYLOAD).event_id] = moment
+    return _times(called, _collect(receiver, count), rate=1 / pause_seconds)
+
+
+def publish_steadily(receiver: OwnReceiver, rate: float, seconds: float) -> Times:
+    """Publish so many healthy deliveries a second, a batch each 10 ms."""
+    from webhooks import events
+
+    called: dict[str, float] = {}
+    types = event_types()
+    began = time.monotonic()
+    published = 0
+    while (elapsed := time.monotonic() - began) < seconds:
+        # A late tick publishes what it missed: the load does not wait for a slow system.
+        due = int((elapsed + _TICK_SECONDS) * rate / _HEALTHY_EACH) - published
+        items = [
+            events.NewEvent(types[number % TYPES], PAYLOAD)
+            for number in range(published, published + due)
+        ]
+        moment = time.time()
+        for event in events.publish_many(items) if items else ():
+            called[event.event_id] = moment
+        published += due
+        left = _TICK_SECONDS - (time.monotonic() - began - elapsed)
+        time.sleep(max(0.0, left))
+    spent = time.monotonic() - began
+    arrived = _collect(receiver, published * _HEALTHY_EACH)
+    return _times(called, arrived, rate=published * _HEALTHY_EACH / spent)
+
+
+def _collect(receiver: OwnReceiver, expected: int) -> list[Arrival]:
+    """Fetch arrivals until all came or nothing came for a while."""
+    arrivals: list[Arrival] = []
+    quiet_since = time.monotonic()
+    while len(arrivals) < expected and time.monotonic() - quiet_since < 10.0:
+        if new := receiver.arrivals():
+            arrivals += new
+            quiet_since = time.monotonic()
+        time.sleep(0.1)
+    if len(arrivals) != expected:
+        raise RuntimeError(f"{expected} deliveries made {len(arrivals)} requests.")
+    return arrivals
+
+
+def _times(called: dict[str, float], arrivals: list[Arrival], *, rate: float) -> Times:
+    return Times([(arrival.moment - called[arrival.event_id]) * 1000 for arrival in arrivals], rate)

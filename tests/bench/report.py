@@ -1,0 +1,167 @@
+"""The table for people and the one line of JSON for programs."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tests.bench.growth import Growth
+from tests.bench.isolation import Isolation, Latency
+from tests.bench.pacing import Times
+from tests.bench.publishing import Publishing
+from tests.bench.throughput import Pairs, Rates, growth_mib
+
+Row = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    rates: Rates
+    pairs: Pairs
+    isolation: Isolation
+    latency: Latency
+    growth: Growth
+    publishing: Publishing
+    sqlite: list[float]
+
+    def ratio(self) -> float:
+        return _median(self.rates.engine) / _median(self.rates.naive)
+
+    def of_bare_client(self) -> float:
+        return _median(self.rates.engine) / _median(self.rates.bare)
+
+    def two_workers_cpu_ratio(self) -> float:
+        return _median(self.pairs.two_us) / _median(self.pairs.one_us)
+
+    def isolation_rate(self) -> float:
+        return _median(_ratios(self.isolation.beside, self.isolation.alone))
+
+    def isolation_p99_ratio(self) -> float:
+        beside = [times.percentile(99) for times in self.latency.half_beside]
+        alone = [times.percentile(99) for times in self.latency.half]
+        return _median(_ratios(beside, alone))
+
+
+def _median(values: Sequence[float]) -> float:
+    return statistics.median(values)
+
+
+def _ratios(values: Sequence[float], others: Sequence[float]) -> list[float]:
+    """Return the ratio of each round: its two halves ran one after the other."""
+    return [value / other for value, other in zip(values, others, strict=True)]
+
+
+def _percentile(rounds: Sequence[Times], percent: float) -> float:
+    return _median([times.percentile(percent) for times in rounds])
+
+
+def json_line(found: Findings) -> str:
+    latency = {
+        name: {f"p{percent}": round(_percentile(rounds, percent), 1) for percent in (50, 99)}
+        for name, rounds in (("idle", found.latency.idle), ("half", found.latency.half))
+    }
+    return json.dumps(
+        {
+            "engine_per_core": round(_median(found.rates.engine)),
+            "naive_per_core": round(_median(found.rates.naive), 1),
+            "ratio": round(found.ratio(), 1),
+            "bare_client_per_core": round(_median(found.rates.bare)),
+            "of_bare_client": round(found.of_bare_client(), 3),
+            "two_workers_rate": round(_median(found.pairs.two_rate)),
+            "two_workers_cpu_ratio": round(found.two_workers_cpu_ratio(), 3),
+            "isolation_rate": round(found.isolation_rate(), 3),
+            "isolation_p99_ratio": round(found.isolation_p99_ratio(), 2),
+            "latency_idle_ms": latency["idle"],
+            "latency_half_ms": latency["half"],
+            "growth": {
+                "claim_10m_over_10k": round(found.growth.claim_ratio, 2),
+                "record_10m_over_10k": round(found.growth.record_ratio, 2),
+            },
+            "publish_per_core": round(_median(found.publishing.per_second)),
+            "sqlite_per_s": round(_median(found.sqlite)),
+            "worker_rss_mib": round(_median(found.rates.memory), 1),
+        }
+    )
+
+
+def table(found: Findings) -> str:
+    """Return one line for each figure: its name, its median, and the values of each round."""
+    rows = [*_rate_rows(found), *_isolation_rows(found), *_growth_rows(found), *_other_rows(found)]
+    name, median = (max(len(row[column]) for row in rows) for column in (0, 1))
+    return "\n".join(f"{row[0]:{name}}  {row[1]:>{median}}  {row[2]}".rstrip() for row in rows)
+
+
+def _row(name: str, values: Sequence[float], shown: str = "{:,.0f}") -> Row:
+    return name, shown.format(_median(values)), " ".join(shown.format(value) for value in values)
+
+
+def _rate_rows(found: Findings) -> list[Row]:
+    rates, pairs = found.rates, found.pairs
+    return [
+        ("", "median", "rounds"),
+        _row("engine, one worker on one core (/s)", rates.engine),
+        _row("one task per delivery (/s)", rates.naive),
+        _row("bare libcurl loop (/s)", rates.bare),
+        ("engine over one task per delivery", f"{found.ratio():.1f}", "at least 100"),
+        ("engine over bare libcurl", f"{found.of_bare_client():.3f}", "at least 0.333"),
+        _row("CPU per delivery: worker (us)", rates.worker_us),
+        _row("CPU per delivery: PostgreSQL (us)", rates.postgres_us),
+        _row("CPU per delivery: receiver (us)", rates.receiver_us),
+        _row("memory of the worker (MiB)", rates.memory),
+        (
+            "  grown after the first round (MiB)",
+            f"{growth_mib(rates.memory):.1f}",
+            "under 150, flat",
+        ),
+        _row("one worker, nothing pinned (/s)", pairs.one_rate),
+        _row("two workers, nothing pinned (/s)", pairs.two_rate),
+        _row("  CPU per delivery, one (us)", pairs.one_us),
+        _row("  CPU per delivery, two (us)", pairs.two_us),
+        ("  two over one", f"{found.two_workers_cpu_ratio():.3f}", "at most 1.2"),
+    ]
+
+
+def _isolation_rows(found: Findings) -> list[Row]:
+    isolation, latency = found.isolation, found.latency
+    rows = [
+        _row("healthy rate alone (/s)", isolation.alone),
+        _row("healthy rate beside 10 % dead (/s)", isolation.beside),
+        _row("  seconds that took", isolation.seconds, "{:.1f}"),
+        ("  beside over alone", f"{found.isolation_rate():.3f}", "at least 0.9"),
+    ]
+    bars = {"idle": "p50 at most 6, p99 at most 20", "half rate": "p99 at most 60"}
+    for name, rounds in (
+        ("idle", latency.idle),
+        ("half rate", latency.half),
+        ("half rate beside dead", latency.half_beside),
+    ):
+        for percent in (50, 99):
+            values = [times.percentile(percent) for times in rounds]
+            rows.append(_row(f"latency {name}, p{percent} (ms)", values, "{:.1f}"))
+        if name in bars:
+            rows[-1] = (*rows[-1][:2], f"{rows[-1][2]}  ({bars[name]})")
+    rows.append(_row("  published steadily (/s)", [times.rate for times in latency.half]))
+    rows.append(("  p99 beside over alone", f"{found.isolation_p99_ratio():.2f}", "under 2"))
+    return rows
+
+
+def _growth_rows(found: Findings) -> list[Row]:
+    rows = []
+    for cost in found.growth.costs:
+        shown = f"claim {cost.claim_ms:.2f} ms, record {cost.record_ms:.2f} ms"
+        rows.append((f"500 rows behind {cost.history:,} finished", "", shown))
+    ratios = f"claim {found.growth.claim_ratio:.2f}, record {found.growth.record_ratio:.2f}"
+    rows.append(("  last over first", "", f"{ratios}  (at most 1.3)"))
+    flipped = ", ".join(found.growth.flipped) or "none"
+    rows.append(("  plans that flipped after ANALYZE of nothing due", "", flipped))
+    return rows
+
+
+def _other_rows(found: Findings) -> list[Row]:
+    publishing = found.publishing
+    wide = f"{publishing.wide_ms:.1f} ms"
+    return [
+        _row("publish_many, one core (events/s)", publishing.per_second),
+        ("statements for an event to 1,000 webhooks", str(publishing.statements), wide),
+        _row("SQLite, one process (/s)", found.sqlite),
+    ]

@@ -1,0 +1,79 @@
+"""How much each part does: the whole measurement, a quick one, and one small enough for a test."""
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    # Every compared figure is the median of so many runs, taken in turn.
+    rounds: int
+    engine_rows: int
+    naive_rows: int
+    bare_requests: int
+    two_workers_rows: int
+    # Rows of 100 webhooks, ten of which never answer.
+    isolation_rows: int
+    dead_timeout_seconds: int
+    idle_publishes: int
+    paced_seconds: float
+    # Finished deliveries (and as many attempts) behind the due ones; the last is compared with
+    # the first.
+    history_rows: tuple[int, ...]
+    growth_batches: int
+    publish_events: int
+    sqlite_rows: int
+
+
+FULL = Scale(
+    rounds=5,
+    engine_rows=60_000,
+    naive_rows=1_000,
+    bare_requests=80_000,
+    two_workers_rows=60_000,
+    isolation_rows=200_000,
+    dead_timeout_seconds=5,
+    idle_publishes=300,
+    paced_seconds=18.0,
+    history_rows=(10_000, 1_000_000, 10_000_000),
+    growth_batches=40,
+    publish_events=20_000,
+    sqlite_rows=10_000,
+)
+QUICK = Scale(
+    rounds=3,
+    engine_rows=20_000,
+    naive_rows=200,
+    bare_requests=30_000,
+    two_workers_rows=20_000,
+    isolation_rows=40_000,
+    dead_timeout_seconds=1,
+    idle_publishes=60,
+    paced_seconds=4.0,
+    history_rows=(10_000, 1_000_000),
+    growth_batches=20,
+    publish_events=5_000,
+    sqlite_rows=3_000,
+)
+SMOKE = Scale(
+    rounds=1,
+    engine_rows=2_000,
+    naive_rows=20,
+    bare_requests=2_000,
+    two_workers_rows=1_000,
+    isolation_rows=2_000,
+    dead_timeout_seconds=1,
+    idle_publishes=5,
+    paced_seconds=0.5,
+    history_rows=(100, 1_000),
+    growth_batches=2,
+    publish_events=500,
+    sqlite_rows=300,
+)
+
+
+def chosen() -> Scale:
+    """Return the scale that `QUICK=1` or `SMOKE=1` in the environment asks for."""
+    if os.environ.get("SMOKE") == "1":
+        return SMOKE
+    return QUICK if os.environ.get("QUICK") == "1" else FULL

@@ -1,0 +1,274 @@
+"""The servers, workers and rows that the parts of the bench share.
+
+`Stage` sets the environment and starts Django, so a module that imports models is imported only
+after `Stage.start()`.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg
+
+from tests.bench import machine
+from tests.bench.receivers import OwnReceiver, fast_receiver
+from tests.services import PostgresServer, RedisServer
+
+ROOT = Path(__file__).resolve().parents[2]
+WEBHOOKS = 100
+LOGIN, PASSWORD = "bench-login", "bench-password"
+# Pads the event document to 1 KB.
+PAYLOAD = {"call_id": "1700000000.1", "caller": "+380441234567", "note": "x" * 810}
+# As a small production server has them; fsync and synchronous_commit stay on.
+_POSTGRES = {"shared_buffers": "512MB", "max_wal_size": "8GB", "min_wal_size": "2GB"}
+_START_SECONDS = 60.0
+
+_DUE = """
+WITH r AS MATERIALIZED (
+  SELECT i, lpad((EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint::text, 14, '0')
+    || lpad(i::text, 12, '0') AS id FROM generate_series(0, %(rows)s - 1) i
+), e AS (
+  INSERT INTO webhooks_event (id, type, payload, occurred_at, filtered_count, fingerprint, source,
+                              call_id, created_at)
+  SELECT 'evt_' || id, 'call.incoming.after',
+    convert_to(replace(%(document)s, 'EVENT_ID', 'evt_' || id), 'UTF8'), now(), 0, '', 'bench', '',
+    now() FROM r
+)
+INSERT INTO webhooks_delivery (id, event_id, webhook_id, status, trigger, hold_reason,
+    next_attempt_at, attempt_count, failure_count, unknown_count, lease, outcome, created_at)
+SELECT 'dlv_' || id, 'evt_' || id, (%(webhooks)s::bigint[])[1 + i %% %(count)s], %(status)s,
+  'event', '', now() + %(after)s * interval '1 second', 0, 0, 0, '', '', now() FROM r
+"""
+
+_OPEN = """
+SELECT EXISTS (SELECT FROM webhooks_delivery WHERE status = %s AND webhook_id = ANY(%s))
+"""
+_SPAN = """
+SELECT count(*), EXTRACT(EPOCH FROM max(a.started_at + a.total_ms * interval '1 millisecond')
+                         - min(a.started_at))::float8
+FROM webhooks_attempt a JOIN webhooks_delivery d ON d.id = a.delivery_id
+WHERE d.webhook_id = ANY(%s) AND a.outcome = 'succeeded'
+"""
+
+
+class Stage:
+    """A context manager: everything that runs belongs to it and ends with it."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self.directory = Path(tempfile.mkdtemp(prefix="webhooks-bench-"))
+        self._stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
+        self.postgres = PostgresServer(settings=_POSTGRES)
+        self.redis = RedisServer()
+        # Counts and answers as fast as can be; and one that notes times and can stay silent.
+        self.receiver = fast_receiver()
+        self.timing_receiver = OwnReceiver()
+
+    def __enter__(self) -> Self:
+        machine.allow_many_files()
+        try:
+            for server in (self.postgres, self.redis, self.receiver, self.timing_receiver):
+                self._stack.enter_context(server)
+            _set_environment(self.postgres.url, self.redis.url, self.directory)
+            import django
+            from django.core.management import call_command
+
+            django.setup()
+            call_command("migrate", verbosity=0)
+            self.database: psycopg.Connection[Any] = self._stack.enter_context(
+                psycopg.connect(self.postgres.url, autocommit=True)
+            )
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def servers(self) -> list[int]:
+        return [self.postgres.pid, self.redis.pid, self.receiver.pid, self.timing_receiver.pid]
+
+    @contextmanager
+    def pinned(self) -> Iterator[None]:
+        """Keep the servers off the core of the process under measurement for a while."""
+        machine.pin(self.servers, machine.SERVER_CORES)
+        try:
+            yield
+        finally:
+            machine.pin(self.servers)
+
+    def query(self, sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:
+        return self.database.execute(sql.encode(), parameters).fetchall()
+
+    def empty(self) -> None:
+        """Forget every event, delivery and attempt."""
+        self.database.execute("TRUNCATE webhooks_event, webhooks_delivery, webhooks_attempt")
+
+    def forget(self, webhooks: Sequence[int]) -> None:
+        """Delete webhooks as the product does: they stay as names in the log."""
+        from webhooks import events
+        from webhooks.models import Webhook
+
+        for webhook in Webhook.objects.filter(pk__in=webhooks):
+            events.delete(webhook)
+
+    def fill(self, rows: int, webhooks: Sequence[int], *, status: str = "pending") -> None:
+        """Publish one event of 1 KB for each delivery, all in one commit, webhooks in turn."""
+        parameters = {
+            "rows": rows,
+            "document": self.document(),
+            "webhooks": list(webhooks),
+            "count": len(webhooks),
+            "status": status,
+            # A row that is not pending belongs to the naive worker: the engine leaves it alone.
+            "after": 0 if status == "pending" else 86400,
+        }
+        self.database.execute(_DUE.encode(), parameters)
+
+    def document(self) -> str:
+        """Return the JSON of an event whose id is still to be put in."""
+        from django.utils import timezone
+
+        from webhooks import payloads
+
+        now = timezone.now()
+        return payloads.build_document(
+            "call.incoming.after", "EVENT_ID", now, "default", PAYLOAD
+        ).decode()
+
+    def wait(self, webhooks: Sequence[int], seconds: float) -> None:
+        """Wait until nothing of these webhooks is due or in flight."""
+        deadline = time.monotonic() + seconds
+        while any(
+            self.query(_OPEN, [status, list(webhooks)])[0][0] for status in ("pending", "sending")
+        ):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"Deliveries were still open after {seconds:.0f} s.")
+            time.sleep(0.1)
+
+    def rate(self, webhooks: Sequence[int]) -> tuple[int, float]:
+        """Return how many requests succeeded, and how many that were a second."""
+        count, seconds = self.query(_SPAN, [list(webhooks)])[0]
+        return count, count / seconds if seconds else 0.0
+
+    @contextmanager
+    def worker(
+        self, *, app: str = "config", queue: str = "deliveries", cores: Iterable[int] | None = None
+    ) -> Iterator["Worker"]:
+        """Run a real Celery worker with one pool process."""
+        worker = Worker(self.directory, app, queue)
+        try:
+            if cores is not None:
+                machine.pin([worker.pid], cores)
+            worker.wait_until_ready()
+            yield worker
+        finally:
+            worker.stop()
+
+
+class Worker:
+    """`celery -A config worker -Q deliveries -c 1 --pool prefork`."""
+
+    def __init__(self, directory: Path, app: str, queue: str) -> None:
+        self._log = directory / f"worker-{time.monotonic_ns()}.log"
+        command = [sys.executable, "-m", "celery", "-A", app, "worker", "-Q", queue, "-c", "1"]
+        command += ["--pool", "prefork", "-l", "INFO", "-n", f"bench-{time.monotonic_ns()}@%h"]
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+        self.pid = self._process.pid
+
+    @property
+    def pool_pid(self) -> int:
+        """Return the process that runs the tasks."""
+        return machine.tree(self.pid)[1]
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def pause(self) -> None:
+        """Stop its processes where they are."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for pid in machine.tree(self.pid):
+            os.kill(pid, number)
+
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while "ready." not in self.log:
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"The Celery worker did not start:\n{self.log[-3000:]}")
+            time.sleep(0.1)
+        # Its first drain begins within one look of webhooks.worker.
+        time.sleep(1.0)
+
+    def stop(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(40)
+        except subprocess.TimeoutExpired:
+            self._signal(signal.SIGKILL)
+            self._process.wait()
+
+
+def make_webhooks(count: int, url: str, **columns: object) -> list[int]:
+    """Make webhooks with Basic authorization and a signing secret; return their ids."""
+    from webhooks.models import AuthorizationType, Webhook
+
+    made = []
+    for number in range(count):
+        webhook = Webhook(
+            name=f"Bench {number}",
+            url=f"{url}/hook/{number}",
+            authorization_type=AuthorizationType.BASIC,
+            basic_login=LOGIN,
+            **columns,
+        )
+        webhook.set_secret("basic_password", PASSWORD)
+        webhook.save()
+        made.append(webhook.pk)
+    return made
+
+
+def ring() -> None:
+    from webhooks import tasks
+
+    tasks.ring()
+
+
+def _set_environment(database_url: str, redis_url: str, directory: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("WEBHOOKS_")]:
+        del os.environ[name]
+    os.environ |= environment(database_url, redis_url, directory)
+
+
+def environment(database_url: str, redis_url: str, directory: Path) -> Mapping[str, str]:
+    """Return what a process of the product needs; only loopback is opened beside the defaults."""
+    return {
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+        "DATA_DIR": str(directory),
+        "DEBUG": "0",
+        "SECRET_KEY": "a-key-of-the-bench-with-fifty-or-more-characters-in-it-0123456789",
+        "FIELD_ENCRYPTION_KEY": "b25seS1mb3ItdGVzdHMtb25seS1mb3ItdGVzdHMtMzI=",
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "WEBHOOKS_ALLOWED_NETWORKS": "127.0.0.0/8,::1/128",
+        "LOG_LEVEL": "INFO",
+    }

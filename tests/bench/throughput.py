@@ -1,0 +1,171 @@
+"""Requests per second on one core: the engine, one task per delivery, and bare libcurl, in turn."""
+
+import base64
+import statistics
+import time
+from dataclasses import dataclass, field
+
+from tests.bench import bare, machine, naive
+from tests.bench.scale import Scale
+from tests.bench.stage import (
+    LOGIN,
+    PASSWORD,
+    WEBHOOKS,
+    Stage,
+    Worker,
+    make_webhooks,
+    ring,
+)
+
+_BARE_IN_FLIGHT = 256
+_PATIENCE_SECONDS = 300.0
+
+
+@dataclass(slots=True)
+class Rates:
+    engine: list[float] = field(default_factory=list)
+    naive: list[float] = field(default_factory=list)
+    bare: list[float] = field(default_factory=list)
+    # The pool process after each round of the engine, in MiB.
+    memory: list[float] = field(default_factory=list)
+    # CPU microseconds for each delivery: worker, PostgreSQL, receiver.
+    worker_us: list[float] = field(default_factory=list)
+    postgres_us: list[float] = field(default_factory=list)
+    receiver_us: list[float] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Pairs:
+    """One worker and two, on all cores."""
+
+    one_rate: list[float] = field(default_factory=list)
+    two_rate: list[float] = field(default_factory=list)
+    one_us: list[float] = field(default_factory=list)
+    two_us: list[float] = field(default_factory=list)
+
+
+def compare(stage: Stage, scale: Scale) -> Rates:
+    """Measure the three in turn, each alone on the first core while the servers have the rest."""
+    webhooks = make_webhooks(WEBHOOKS, stage.receiver.url)
+    rates = Rates()
+    cores = machine.CLIENT_CORES
+    with (
+        stage.pinned(),
+        stage.worker(cores=cores) as engine,
+        stage.worker(app="tests.bench.naive", queue=naive.QUEUE, cores=cores) as baseline,
+    ):
+        _drain(stage, webhooks, WEBHOOKS)
+        for _ in range(scale.rounds):
+            _measure_engine(stage, scale, webhooks, engine, rates)
+            rates.naive.append(_naive_rate(stage, webhooks, scale.naive_rows, baseline))
+            rates.bare.append(_bare_rate(stage, scale.bare_requests))
+    return rates
+
+
+def _measure_engine(
+    stage: Stage, scale: Scale, webhooks: list[int], engine: Worker, rates: Rates
+) -> None:
+    before = _cpu(stage, [engine])
+    rates.engine.append(_drain(stage, webhooks, scale.engine_rows))
+    rates.memory.append(machine.memory_mib(engine.pool_pid))
+    spent = [
+        (after - earlier) / scale.engine_rows * 1e6
+        for earlier, after in zip(before, _cpu(stage, [engine]), strict=True)
+    ]
+    for values, value in zip(
+        (rates.worker_us, rates.postgres_us, rates.receiver_us), spent, strict=True
+    ):
+        values.append(value)
+
+
+def compare_workers(stage: Stage, scale: Scale) -> Pairs:
+    """Measure one worker and two in turn, without pinning anything."""
+    webhooks = make_webhooks(WEBHOOKS, stage.receiver.url)
+    pairs = Pairs()
+    with stage.worker() as first, stage.worker() as second:
+        _drain(stage, webhooks, WEBHOOKS)
+        for _ in range(scale.rounds):
+            second.pause()
+            try:
+                rate, cost = _drain_cost(stage, webhooks, scale.two_workers_rows, [first])
+            finally:
+                second.go_on()
+            pairs.one_rate.append(rate)
+            pairs.one_us.append(cost)
+            rate, cost = _drain_cost(stage, webhooks, scale.two_workers_rows, [first, second])
+            pairs.two_rate.append(rate)
+            pairs.two_us.append(cost)
+    return pairs
+
+
+def _drain_cost(
+    stage: Stage, webhooks: list[int], rows: int, workers: list[Worker]
+) -> tuple[float, float]:
+    """Return deliveries a second and the CPU of workers and PostgreSQL for each, in us."""
+    stage.empty()
+    stage.fill(rows, webhooks)
+    before = _cpu(stage, workers)
+    ring()
+    stage.wait(webhooks, _PATIENCE_SECONDS)
+    after = _cpu(stage, workers)
+    _, rate = stage.rate(webhooks)
+    return rate, (after[0] + after[1] - before[0] - before[1]) / rows * 1e6
+
+
+def _drain(stage: Stage, webhooks: list[int], rows: int) -> float:
+    """Publish rows, let the running workers deliver them, and return how many a second."""
+    stage.empty()
+    sent_before = stage.receiver.count()
+    stage.fill(rows, webhooks)
+    ring()
+    stage.wait(webhooks, _PATIENCE_SECONDS)
+    count, rate = stage.rate(webhooks)
+    sent = stage.receiver.count() - sent_before
+    if count != rows or sent != rows:
+        raise RuntimeError(f"{rows} deliveries gave {count} successes and {sent} requests.")
+    return rate
+
+
+def _naive_rate(stage: Stage, webhooks: list[int], rows: int, worker: Worker) -> float:
+    stage.empty()
+    stage.fill(rows, webhooks, status="sending")
+    worker.pause()
+    for (delivery_id,) in stage.query("SELECT id FROM webhooks_delivery ORDER BY id"):
+        naive.deliver.delay(delivery_id)
+    worker.go_on()
+    stage.wait(webhooks, _PATIENCE_SECONDS)
+    return stage.rate(webhooks)[1]
+
+
+def _bare_rate(stage: Stage, requests: int) -> float:
+    from webhooks import signing
+
+    credentials = base64.b64encode(f"{LOGIN}:{PASSWORD}".encode()).decode()
+    body = stage.document()
+    timestamp = int(time.time())
+    signed = signing.signature([b"k" * 32], "evt_0", timestamp, body.encode())
+    headers = [
+        "Expect:",
+        "Accept: */*",
+        "User-Agent: Webhooks/2.0",
+        f"Authorization: Basic {credentials}",
+        "Content-Type: application/json",
+        f"webhook-id: evt_{'0' * 26}",
+        f"webhook-timestamp: {timestamp}",
+        f"webhook-signature: {signed}",
+    ]
+    return bare.measure(stage.receiver.url, requests, _BARE_IN_FLIGHT, headers, body)
+
+
+def _cpu(stage: Stage, workers: list[Worker]) -> tuple[float, float, float]:
+    """Return the CPU seconds so far of workers, PostgreSQL and the receiver."""
+    return (
+        machine.cpu_seconds(worker.pid for worker in workers),
+        machine.cpu_seconds([stage.postgres.pid]),
+        machine.cpu_seconds([stage.receiver.pid]),
+    )
+
+
+def growth_mib(memory: list[float]) -> float:
+    """Return what the worker gained between its first round and the middle of the later ones."""
+    return statistics.median(memory[1:] or memory) - memory[0]
