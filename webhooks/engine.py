@@ -81,6 +81,8 @@ class Engine:
         # The one row in flight that was also in flight at crashes.
         self._quarantined = ""
         self._ready: dict[int, Plan] = {}
+        # Webhooks whose receivers are gone and that are not paused yet.
+        self._gone: set[int] = set()
         self._pinned: dict[tuple[str, int], int] = {}
         self._scan_at = self._expire_at = 0.0
         self._scan_seconds = _FIRST_SCAN_SECONDS
@@ -140,7 +142,8 @@ class Engine:
         """Wait for an answer, a ring, or the next thing that is due."""
         now = time.monotonic()
         wait = max(self._session.resume_at, min(self._scan_at, self._expire_at)) - now
-        if self._recorder.waiting or self._sender.answers:
+        is_away = self._session.resume_at > now
+        if (self._recorder.waiting or self._sender.answers) and not is_away:
             wait = min(wait, RECORD_SECONDS / 2)
             self._event.clear()
             if not self._rang and wait > 0:
@@ -163,7 +166,7 @@ class Engine:
         ready = [candidate for candidate in found if self._is_ready(candidate)]
         claims: list[Claimed] = []
         if ready and self._claimed < _CLAIMED_ROWS:
-            claims = self._session.run(lambda: self._claim(ready)) or []
+            self._session.run(lambda: self._claim(ready, claims))
         self._submit(claims, now)
         if ready:
             self._scan_seconds = _FIRST_SCAN_SECONDS
@@ -194,11 +197,14 @@ class Engine:
         if held:
             logger.info("held webhook=%d rows=%d reason=%s", candidate.webhook_id, held, reason)
 
-    def _claim(self, ready: list[Candidate]) -> list[Claimed]:
-        """Take tests first, then a fair share of every webhook, then one quarantined row."""
+    def _claim(self, ready: list[Candidate], claims: list[Claimed]) -> bool:
+        """Take tests first, then a fair share of every webhook, then one quarantined row.
+
+        Each is a transaction: what was taken before one fails is in `claims` and ours.
+        """
         terms = {"lease": self._lease, "lease_seconds": settings.WEBHOOKS_LEASE_SECONDS}
         all_ids = [candidate.webhook_id for candidate in ready]
-        claims: list[Claimed] = self._queue.claim_tests(all_ids, limit=50, **terms)
+        claims += self._queue.claim_tests(all_ids, limit=50, **terms)
         active = [candidate for candidate in ready if candidate.is_active]
         wants = self._shares([candidate for candidate in active if not candidate.is_paced])
         if wants:
@@ -212,7 +218,7 @@ class Engine:
             suspects = self._queue.claim_quarantined([c.webhook_id for c in active], **terms)
             self._quarantined = "".join(claim.id for claim in suspects)
             claims += suspects
-        return claims
+        return True
 
     def _shares(self, candidates: list[Candidate]) -> list[Want]:
         """Divide the room there is: an equal share each, the rest to who can take more."""
@@ -307,7 +313,7 @@ class Engine:
         self.sent += 1
         self._recorder.add(result(request, answer, outcome, step))
         if outcome is Outcome.GONE:
-            self._session.run(lambda: pause([claim.webhook_id], PauseReason.GONE))
+            self._gone.add(claim.webhook_id)
 
     def _after_refused_token(self, request: Request) -> Step | None:
         """Send once more with a fresh token, without using up a retry."""
@@ -318,6 +324,11 @@ class Engine:
         return Step(Status.PENDING, 0.0, "", False)
 
     def _record(self, now: float) -> None:
+        if self._gone:
+            # Before the record: a row held for a pause that never came would wait for ever.
+            if self._session.run(lambda: pause(list(self._gone), PauseReason.GONE)) is None:
+                return
+            self._gone.clear()
         while batch := self._recorder.batch(now):
             if self._session.run(lambda: self._recorder.write(batch)) is None:
                 return
@@ -331,27 +342,33 @@ class Engine:
             self._sender.lane(webhook_id).claimed -= count
 
     def _hand_back(self) -> None:
-        """Return claimed rows that were not sent."""
+        """Return claimed rows that were not sent; while the database is away they wait here."""
         unsent = self._sender.unsent
-        claims = [unsent.popleft().claim for _ in range(len(unsent))]
-        for start in range(0, len(claims), _CLAIM_ROWS):
-            part = claims[start : start + _CLAIM_ROWS]
-            # Should this fail, the lease gives the rows back.
-            self._session.run(partial(self._queue.hand_back, part, lease=self._lease))
-        if any(claim.id == self._quarantined for claim in claims):
-            self._quarantined = ""
-        self._release(Counter(claim.webhook_id for claim in claims))
+        while unsent:
+            claims = [unsent[index].claim for index in range(min(len(unsent), _CLAIM_ROWS))]
+            give = partial(self._queue.hand_back, claims, lease=self._lease)
+            if self._session.run(give) is None:
+                return
+            for claim in claims:
+                unsent.popleft()
+                if claim.id == self._quarantined:
+                    self._quarantined = ""
+            self._release(Counter(claim.webhook_id for claim in claims))
 
     def _keep_house(self, now: float) -> None:
         self._session.sync_clock(now)
         if now >= self._expire_at:
             self._expire_at = now + _EXPIRE_SECONDS
-            if expired := self._session.run(self._queue.expire):
-                self._rang = True
-                parked = sum(row.status == Status.PARKED for row in expired)
-                logger.warning("leases_expired rows=%d parked=%d", len(expired), parked)
+            if self._session.is_calm(now):
+                self._expire()
         if states := self._recorder.due_states(now):
             self._session.run(lambda: self._recorder.write_states(states))
+
+    def _expire(self) -> None:
+        if expired := self._session.run(self._queue.expire):
+            self._rang = True
+            parked = sum(row.status == Status.PARKED for row in expired)
+            logger.warning("leases_expired rows=%d parked=%d", len(expired), parked)
 
     def _finish(self) -> None:
         """Finish what is in flight, hand the rest back, and write everything down."""
@@ -364,8 +381,9 @@ class Engine:
             time.sleep(RECORD_SECONDS)
         self._collect()
         tries_end = time.monotonic() + _FINISH_SECONDS
-        while self._recorder.waiting and time.monotonic() < tries_end:
+        while (self._recorder.waiting or self._sender.unsent) and time.monotonic() < tries_end:
             self._record(float("inf"))
+            self._hand_back()
             time.sleep(self._session.backoff_seconds)
         self._session.run(
             lambda: self._recorder.write_states(self._recorder.due_states(float("inf")))

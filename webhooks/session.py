@@ -18,6 +18,9 @@ _T = TypeVar("_T")
 # The first and the longest wait while the database does not answer.
 _BACKOFF_SECONDS = (0.1, 2.0)
 _CLOCK_SECONDS = 10.0
+# After a fault or a start, other workers may be about to write what they held during an outage:
+# longer than the longest wait and a connection.
+_CALM_SECONDS = 8.0
 
 
 class Session:
@@ -31,9 +34,15 @@ class Session:
         self.backoff_seconds = 0.0
         # Monotonic seconds; before that the database is left alone.
         self.resume_at = 0.0
+        self._fault_at = time.monotonic()
 
     def run(self, work: Callable[[], _T]) -> _T | None:
-        """Run one transaction; on a database fault note when to resume and return None."""
+        """Run one transaction; on a database fault note when to resume and return None.
+
+        Until then nothing is run: the answer is None again.
+        """
+        if time.monotonic() < self.resume_at:
+            return None
         try:
             if connection.connection is None or connection.connection is not self._prepared:
                 connection.ensure_connection()
@@ -43,12 +52,17 @@ class Session:
         except DatabaseError as error:
             shortest, longest = _BACKOFF_SECONDS
             self.backoff_seconds = min(longest, max(shortest, self.backoff_seconds * 2))
-            self.resume_at = time.monotonic() + self.backoff_seconds
+            self._fault_at = time.monotonic()
+            self.resume_at = self._fault_at + self.backoff_seconds
             logger.warning("database_fault wait=%.1f error=%s", self.backoff_seconds, error)
             connection.close()
             return None
         self.backoff_seconds = 0.0
         return done
+
+    def is_calm(self, now: float) -> bool:
+        """Say whether the database worked for so long that a lease that ended means a death."""
+        return now - self._fault_at > _CALM_SECONDS
 
     def wall(self) -> float:
         """Return Unix time by the database's clock, in seconds."""

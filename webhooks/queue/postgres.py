@@ -246,10 +246,11 @@ def hold(webhook_id: int, reason: str, limit: int = 1000) -> int:
         return cursor.execute(sql.HOLD, [webhook_id, limit, reason]).rowcount
 
 
-def hand_back(claims: Sequence[Claimed], *, lease: str, delay_seconds: float = 0.0) -> None:
-    """Return rows that were claimed and not sent, as if they had never been claimed."""
+def hand_back(claims: Sequence[Claimed], *, lease: str, delay_seconds: float = 0.0) -> int:
+    """Return rows that were claimed and not sent, as if they had never been claimed; how many."""
     with transaction.atomic(), _cursor() as cursor:
         cursor.execute(
             sql.HAND_BACK,
             [delay_seconds, [row.id for row in claims], [row.number for row in claims], lease],
         )
+        return cursor.rowcount

@@ -369,8 +369,9 @@ def hold(webhook_id: int, reason: str, limit: int = 1000) -> int:
         return int(cursor.rowcount)
 
 
-def hand_back(claims: Sequence[Claimed], *, lease: str, delay_seconds: float = 0.0) -> None:
-    """Return rows that were claimed and not sent, as if they had never been claimed."""
+def hand_back(claims: Sequence[Claimed], *, lease: str, delay_seconds: float = 0.0) -> int:
+    """Return rows that were claimed and not sent, as if they had never been claimed; how many."""
     with transaction.atomic(), connection.cursor() as cursor:
         due = _now(delay_seconds)
         cursor.executemany(_HAND_BACK, [(due, row.id, lease, row.number) for row in claims])
+        return int(cursor.rowcount)
