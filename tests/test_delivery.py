@@ -142,6 +142,16 @@ def test_the_log_shows_the_request_with_its_secrets_masked() -> None:
     assert "Host: receiver.example.com" in request.logged_headers
 
 
+def test_a_custom_header_takes_the_place_of_our_own() -> None:
+    webhook = a_webhook()
+    rows = [{"name": "user-agent", "value": "CRM/1", "secret": False}]
+    webhook.set_secret("headers_json", json.dumps(rows))
+    sent = prepare(a_claim(), make_plan(webhook, NoAuthorization()), NOW).headers
+    assert [line for line in sent if str(line).lower().startswith("user-agent")] == [
+        "user-agent: CRM/1"
+    ]
+
+
 def test_a_receiver_that_echoes_our_secrets_is_masked_in_the_log() -> None:
     plan = make_plan(a_webhook(), BasicAuthorization("admin", "swordfish"))
     encoded = base64.b64encode(b"admin:swordfish")

@@ -76,6 +76,17 @@ def test_without_a_token_nothing_is_sent_and_everything_is_held(
     assert outcomes() == [Outcome.SUCCEEDED]
 
 
+def test_a_test_without_a_token_fails_at_once_and_says_why(
+    receiver: Receiver, provider: Provider
+) -> None:
+    webhook = oauth_webhook(receiver, provider)
+    delivery = events.send_test(webhook)
+    deliver_all()
+    assert Delivery.objects.get(pk=delivery.pk).status == Status.FAILED
+    assert Attempt.objects.get(delivery=delivery).error
+    assert receiver.requests() == []
+
+
 def test_an_expired_token_is_refreshed_before_it_is_sent(
     receiver: Receiver, provider: Provider
 ) -> None:

@@ -20,7 +20,8 @@ from webhooks.network import Target, parse_url
 from webhooks.queue import Claimed, Result
 from webhooks.secrets import MASK
 
-USER_AGENT = "Webhooks/2.0"
+# A webhook's own header of the same name takes the place of one of these.
+_OWN_HEADERS = ("Accept: */*", "User-Agent: Webhooks/2.0")
 
 # Standard Webhooks: at once, then 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h, 24 h. Quick
 # at first for a restart, then long enough to outlast a weekend; 10 attempts in 3 days and 4 hours.
@@ -117,8 +118,11 @@ def make_plan(webhook: Webhook, authorization: Authorization, *, token_version: 
     """Decrypt and precompute; raise SecretUnreadable or UnsafeURL."""
     target = parse_url(webhook.url)
     custom = read_headers(webhook.headers_json)
-    lines = ["Expect:", "Accept: */*", f"User-Agent: {USER_AGENT}"]
-    logged = [f"Host: {host_header(target)}", *lines[1:]]
+    chosen = {name.lower() for name, _, _ in custom}
+    own = [line for line in _OWN_HEADERS if line.partition(":")[0].lower() not in chosen]
+    # Without a value libcurl leaves a header out: no waiting for 100 Continue.
+    lines = ["Expect:", *own]
+    logged = [f"Host: {host_header(target)}", *own]
     for name, value, is_secret in custom:
         lines.append(f"{name}: {value}" if value else f"{name};")
         logged.append(f"{name}: {MASK if is_secret else value}")

@@ -33,7 +33,7 @@ from webhooks.delivery import (
 from webhooks.models import HoldReason, Outcome, PauseReason, Status
 from webhooks.plans import Plans
 from webhooks.queue import Candidate, Claimed, Want
-from webhooks.recorder import RECORD_SECONDS, Recorder, pause
+from webhooks.recorder import RECORD_SECONDS, Recorder, fail_tests, pause
 from webhooks.sender import Sender
 from webhooks.session import Session
 
@@ -185,6 +185,7 @@ class Engine:
         if entry.plan is None:
             if entry.hold_reason:
                 self._hold(candidate, HoldReason(entry.hold_reason))
+                self._session.run(partial(fail_tests, candidate.webhook_id, entry.problem))
             return False
         target = entry.plan.target
         if not target.is_literal and self._resolver.lookup(target.host, target.port) is None:
@@ -385,9 +386,8 @@ class Engine:
             self._record(float("inf"))
             self._hand_back()
             time.sleep(self._session.backoff_seconds)
-        self._session.run(
-            lambda: self._recorder.write_states(self._recorder.due_states(float("inf")))
-        )
+        states = self._recorder.due_states(float("inf"))
+        self._session.run(partial(self._recorder.write_states, states))
         self._plans.close()
         self._resolver.close()
         self._session.run(self._queue.reset_session)

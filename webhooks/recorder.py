@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from django.conf import settings
-from django.db import DataError
+from django.db import DataError, transaction
 from django.utils import timezone
 
-from webhooks.models import Outcome, PauseReason, Webhook
+from webhooks.models import Attempt, Delivery, Outcome, PauseReason, Status, Trigger, Webhook
 from webhooks.models.webhook import bump_version
 from webhooks.queue import ATTEMPT_COLUMNS, Result, StateChange
 
@@ -124,3 +124,31 @@ def pause(webhook_ids: Sequence[int], reason: PauseReason) -> int:
     if paused:
         logger.warning("webhooks_paused ids=%s reason=%s", list(webhook_ids), reason)
     return paused
+
+
+def fail_tests(webhook_id: int, reason: str) -> int:
+    """End tests that cannot be sent without a token, with the reason as their attempt."""
+    waiting = Delivery.objects.filter(
+        webhook=webhook_id, status=Status.PENDING, trigger=Trigger.TEST
+    )
+    now = timezone.now()
+    with transaction.atomic():
+        tests = list(waiting.select_for_update())
+        waiting.filter(pk__in=[test.pk for test in tests]).update(
+            status=Status.FAILED,
+            outcome=Outcome.UNAUTHORIZED,
+            next_attempt_at=None,
+            finished_at=now,
+        )
+        Attempt.objects.bulk_create(
+            Attempt(
+                delivery=test,
+                number=test.attempt_count + 1,
+                started_at=now,
+                request_line="",
+                outcome=Outcome.UNAUTHORIZED,
+                error=reason[:500],
+            )
+            for test in tests
+        )
+    return len(tests)

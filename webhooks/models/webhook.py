@@ -143,12 +143,15 @@ class Webhook(AuthorizationFields):
         return self.uid
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        self.version += 1
+        if not self._state.adding:
+            # Counted by the database: two saves at once never give the same number.
+            self.version = F("version") + 1
         if (fields := kwargs.get("update_fields")) is not None:
             kwargs["update_fields"] = {*fields, "version", "updated_at"}
         if self._state.adding and not self.signing_secret:
             self.set_secret("signing_secret", signing.new_secret())
         super().save(*args, **kwargs)
+        self.refresh_from_db(fields=["version"])
 
     def set_secret(self, field: str, value: str) -> None:
         """Set or, with an empty value, clear a secret and remember when."""
