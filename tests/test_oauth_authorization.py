@@ -1,30 +1,681 @@
-"""The authorization code grant: the redirect, the callback, its attacks, the exchange."""
+"""The authorization code grant: the redirect, the callback and its attacks, the exchange."""
+
+import base64
+import hashlib
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from django.conf import LazySettings
+from django.utils import timezone
 
-from tests.oauth_rows import SESSION, begin, make_user, make_webhook, query_of
-from tests.sandbox import Provider, answer_consent
+from tests.oauth_fakes import FakeProvider, Reply, fake_provider, token
+from tests.oauth_rows import SESSION, begin, make_token, make_user, make_webhook, query_of
+from tests.sandbox import ODD_CLIENT, PUBLIC_CLIENT, Provider, answer_consent
 from webhooks import oauth
-from webhooks.models import AuthorizationRequest, OAuthToken
+from webhooks.models import AuthorizationRequest, OAuthExchange, OAuthToken, Webhook
 
 pytestmark = pytest.mark.django_db
 
+Query = dict[str, list[str]]
+ISSUER = "https://provider.example"
 
-def test_code_becomes_a_stored_token(provider: Provider) -> None:
-    webhook, user = make_webhook(provider), make_user()
-    url, _ = begin(webhook, user)
-    callback = answer_consent(url)
 
-    returned = oauth.finish_authorization(query_of(callback), user=user, session_key=SESSION)
+@pytest.fixture
+def fake() -> Iterator[FakeProvider]:
+    with fake_provider() as running:
+        running.reply(token(refresh_token="fresh-refresh", scope="events:write"))
+        yield running
 
-    token = OAuthToken.objects.get(webhook=returned)
-    assert returned == webhook
-    assert token.state == "valid"
-    assert token.granted_by == user
-    assert token.granted_scope == "events:write"
-    assert token.has_refresh_token()
-    assert oauth.usable_token(webhook.pk).access_token == token.access_token
-    assert not AuthorizationRequest.objects.exists()
-    (request,) = provider.token_requests()
-    assert (request.client_authentication, request.status) == ("basic", 200)
-    assert ("redirect_uri", oauth.default_callback_url()) in request.parameters
+
+def webhook_at(fake: FakeProvider, **fields: Any) -> Webhook:
+    values = {"auth_url": f"{ISSUER}/authorize", "token_url": fake.token_url, **fields}
+    return make_webhook(**values)
+
+
+def finish(query: Query, user: Any, **overrides: Any) -> Webhook:
+    return oauth.finish_authorization(query, user=user, **{"session_key": SESSION, **overrides})
+
+
+def started(fake: FakeProvider, **fields: Any) -> tuple[Webhook, Any, Query]:
+    """Return a webhook, its user, and the honest answer of the provider to a begun redirect."""
+    webhook, user = webhook_at(fake, **fields), make_user()
+    _, sent = begin(webhook, user)
+    return webhook, user, {"code": ["the-code"], "state": [sent["state"]]}
+
+
+class TestRedirect:
+    def test_address_is_that_of_the_rfc(self) -> None:
+        webhook = make_webhook(scope="read write")
+
+        url, sent = begin(webhook, make_user())
+
+        assert url.startswith("https://provider.example/authorize?")
+        assert sent.keys() == {
+            "response_type",
+            "client_id",
+            "redirect_uri",
+            "scope",
+            "state",
+            "code_challenge",
+            "code_challenge_method",
+        }
+        assert sent["response_type"] == "code"
+        assert sent["client_id"] == "sandbox-client"
+        assert sent["redirect_uri"] == oauth.default_callback_url()
+        assert sent["scope"] == "read write"
+        assert sent["code_challenge_method"] == "S256"
+
+    def test_state_has_256_random_bits_and_only_its_digest_is_stored(self) -> None:
+        webhook, user = make_webhook(), make_user()
+
+        states = [begin(webhook, user)[1]["state"] for _ in range(20)]
+
+        assert len(set(states)) == 20
+        assert all(len(base64.urlsafe_b64decode(one + "=")) == 32 for one in states)
+        stored = set(AuthorizationRequest.objects.values_list("state_hash", flat=True))
+        assert stored == {hashlib.sha256(one.encode()).hexdigest() for one in states}
+
+    def test_challenge_is_the_digest_of_a_verifier_stored_encrypted(self) -> None:
+        webhook, user = make_webhook(), make_user()
+
+        _, sent = begin(webhook, user)
+
+        request = AuthorizationRequest.objects.get()
+        digest = hashlib.sha256(request.code_verifier.encode()).digest()
+        challenge = base64.urlsafe_b64encode(digest).decode().rstrip("=")
+        assert sent["code_challenge"] == challenge
+        assert 43 <= len(request.code_verifier) <= 128
+        raw = AuthorizationRequest.objects.values_list("code_verifier", flat=True).get()
+        assert request.code_verifier not in str(raw)
+
+    def test_pkce_can_be_switched_off(self) -> None:
+        _, sent = begin(make_webhook(uses_pkce=False), make_user())
+
+        assert not {"code_challenge", "code_challenge_method"} & sent.keys()
+
+    def test_request_is_bound_and_lasts_ten_minutes(self) -> None:
+        webhook, user, now = make_webhook(issuer=ISSUER), make_user(), timezone.now()
+
+        begin(webhook, user, now=now)
+
+        request = AuthorizationRequest.objects.get()
+        assert (request.webhook, request.user_id, request.issuer) == (webhook, user.pk, ISSUER)
+        assert request.session_hash == hashlib.sha256(SESSION.encode()).hexdigest()
+        assert request.expires_at == now + timedelta(minutes=10)
+
+    def test_own_query_and_extra_parameters_are_kept_and_may_repeat(self) -> None:
+        webhook = make_webhook(
+            auth_url="https://provider.example/authorize?tenant=a%26b&x=",
+            authorization_parameters={"prompt": "consent", "acr": ["1", "2"]},
+            audience="the-api",
+            resource="https://a.example https://b.example",
+        )
+
+        url, _ = begin(webhook, make_user())
+
+        query = query_of(url)
+        assert query["tenant"] == ["a&b"]
+        assert query["x"] == [""]
+        assert query["prompt"] == ["consent"]
+        assert query["acr"] == ["1", "2"]
+        assert query["audience"] == ["the-api"]
+        assert query["resource"] == ["https://a.example", "https://b.example"]
+
+    @pytest.mark.parametrize(
+        ("fields", "words"),
+        [
+            ({"auth_url": ""}, "Fill in Auth URL"),
+            ({"token_url": ""}, "Fill in Access token URL"),
+            ({"client_id": ""}, "Fill in Client ID"),
+            ({"auth_url": "http://provider.example/authorize"}, "must start with https://"),
+            ({"token_url": "http://provider.example/token"}, "must start with https://"),
+            ({"auth_url": "javascript:alert(1)"}, "http"),
+            ({"auth_url": "https://provider.example/a#b"}, "fragment"),
+            ({"auth_url": "https://u:p@provider.example/a"}, "login or password"),
+            ({"auth_url": "https://provider.example/a?client_id=x"}, "Remove “client_id”"),
+            ({"auth_url": "https://provider.example/a?STATE=x"}, "Remove “STATE”"),
+            ({"authorization_parameters": {"state": "x"}}, "“state” cannot be"),
+            ({"authorization_parameters": {"redirect_uri": "x"}}, "“redirect_uri” cannot be"),
+            ({"authorization_parameters": {"request_uri": "x"}}, "“request_uri” cannot be"),
+            ({"authorization_parameters": {"a": {}}}, "must be text"),
+            ({"authorization_parameters": ["a"]}, "names with values"),
+            ({"callback_url": "https://elsewhere.example/callback/"}, "lead back to this site"),
+            ({"grant_type": "client_credentials"}, "needs no approval"),
+            ({"authorization_type": "basic"}, "needs no approval"),
+        ],
+    )
+    def test_settings_that_cannot_work_are_refused_with_a_sentence(
+        self, fields: dict[str, Any], words: str
+    ) -> None:
+        webhook = make_webhook(**fields)
+
+        with pytest.raises(oauth.AuthorizationFailed, match=words) as failure:
+            begin(webhook, make_user())
+
+        assert failure.value.webhook == webhook
+        assert not AuthorizationRequest.objects.exists()
+
+    def test_browser_without_a_session_is_refused(self) -> None:
+        with pytest.raises(oauth.AuthorizationFailed, match="Allow cookies"):
+            begin(make_webhook(), make_user(), session_key="")
+
+    def test_loopback_provider_may_be_http(self) -> None:
+        webhook = make_webhook(auth_url="http://127.0.0.1:8002/authorize/")
+
+        url, _ = begin(webhook, make_user())
+
+        assert url.startswith("http://127.0.0.1:8002/authorize/?")
+
+
+class TestCallbackUrl:
+    def test_it_comes_from_the_settings(self, settings: LazySettings) -> None:
+        settings.PUBLIC_URL = "https://hooks.example"
+
+        url = oauth.default_callback_url()
+
+        assert url == "https://hooks.example/integrations/webhooks/oauth/callback/"
+        oauth.check_callback_url(url)
+
+    def test_another_public_name_is_allowed(self, settings: LazySettings) -> None:
+        settings.PUBLIC_URL = "https://hooks.example"
+        settings.WEBHOOKS_PUBLIC_URLS = ["https://second.example"]
+
+        oauth.check_callback_url("https://second.example/integrations/webhooks/oauth/callback/")
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "https://elsewhere.example/integrations/webhooks/oauth/callback/",
+            "https://hooks.example/",
+            "https://hooks.example/integrations/webhooks/oauth/callback",
+            "https://hooks.example/integrations/webhooks/oauth/callback/?next=x",
+            "https://hooks.example/integrations/webhooks/oauth/callback/#x",
+            "https://hooks.example/integrations/webhooks/oauth/callback/../",
+            "https://HOOKS.example/integrations/webhooks/oauth/callback/",
+            "http://hooks.example/integrations/webhooks/oauth/callback/",
+            "https://hooks.example@evil.example/integrations/webhooks/oauth/callback/",
+            "https://hooks.example.evil.example/integrations/webhooks/oauth/callback/",
+            "javascript:alert(1)",
+        ],
+    )
+    def test_every_other_address_is_refused(self, settings: LazySettings, url: str) -> None:
+        settings.PUBLIC_URL = "https://hooks.example"
+
+        with pytest.raises(ValueError, match="must lead back to this site"):
+            oauth.check_callback_url(url)
+
+    def test_public_site_needs_https(self, settings: LazySettings) -> None:
+        settings.PUBLIC_URL = "http://hooks.example"
+
+        with pytest.raises(ValueError, match="must start with https://"):
+            oauth.check_callback_url(oauth.default_callback_url())
+
+
+class TestExchange:
+    def test_code_becomes_a_stored_token(self, provider: Provider) -> None:
+        webhook, user = make_webhook(provider), make_user()
+        url, sent = begin(webhook, user)
+
+        returned = finish(query_of(answer_consent(url)), user)
+
+        row = OAuthToken.objects.get(webhook=returned)
+        assert returned == webhook
+        assert (row.state, row.version, row.granted_by) == ("valid", 1, user)
+        assert (row.token_type, row.granted_scope) == ("Bearer", "events:write")
+        assert (row.last_error, row.warning) == ("", "")
+        assert row.has_refresh_token()
+        assert row.expires_at is not None
+        assert abs(row.expires_at - timezone.now() - timedelta(hours=1)) < timedelta(seconds=20)
+        assert oauth.usable_token(webhook.pk).access_token == row.access_token
+        assert not AuthorizationRequest.objects.exists()
+        (request,) = provider.token_requests()
+        assert (request.client_authentication, request.status) == ("basic", 200)
+        # The same bytes in both legs.
+        assert ("redirect_uri", sent["redirect_uri"]) in request.parameters
+
+    @pytest.mark.parametrize("way", ["basic_header", "request_body"])
+    def test_odd_client_gets_a_token_in_both_ways(self, provider: Provider, way: str) -> None:
+        webhook = make_webhook(
+            provider,
+            client_id=ODD_CLIENT.client_id,
+            client_secret=ODD_CLIENT.client_secret,
+            client_authentication=way,
+        )
+        user = make_user()
+
+        finish(query_of(answer_consent(begin(webhook, user)[0])), user)
+
+        expected = "basic" if way == "basic_header" else "body"
+        assert provider.token_requests()[0].client_authentication == expected
+
+    def test_public_client_gets_a_token(self, provider: Provider) -> None:
+        webhook = make_webhook(provider, client_id=PUBLIC_CLIENT.client_id, client_secret="")
+        user = make_user()
+
+        finish(query_of(answer_consent(begin(webhook, user)[0])), user)
+
+        assert OAuthToken.objects.get().state == "valid"
+
+    def test_denial_says_what_to_do(self, provider: Provider) -> None:
+        webhook, user = make_webhook(provider), make_user()
+        callback = answer_consent(begin(webhook, user)[0], is_approved=False)
+
+        with pytest.raises(oauth.AuthorizationFailed, match="was not approved") as failure:
+            finish(query_of(callback), user)
+
+        assert failure.value.webhook == webhook
+        assert provider.token_requests() == []
+
+    def test_wrong_secret_says_how_it_was_sent(self, provider: Provider) -> None:
+        webhook, user = make_webhook(provider, client_secret="wrong"), make_user()
+        callback = answer_consent(begin(webhook, user)[0])
+
+        with pytest.raises(oauth.AuthorizationFailed, match="sent as a Basic Auth header"):
+            finish(query_of(callback), user)
+
+        assert not OAuthToken.objects.filter(webhook=webhook, state="valid").exists()
+
+    def test_refused_exchange_leaves_the_token_that_is_there(self, fake: FakeProvider) -> None:
+        webhook, user, query = started(fake)
+        make_token(webhook)
+        fake.reply(Reply(status=400, body={"error": "invalid_grant"}))
+
+        with pytest.raises(oauth.AuthorizationFailed, match="authorization code"):
+            finish(query, user)
+
+        row = OAuthToken.objects.get()
+        assert (row.state, row.version, row.access_token) == ("valid", 1, "an-access-token-0001")
+
+    @pytest.mark.parametrize(
+        ("reply", "words"),
+        [
+            (Reply(status=503), "not working"),
+            (Reply(status=429), "slow down"),
+            (Reply(body=b"<html>", headers={"Content-Type": "text/html"}), "web page"),
+            (Reply(status=404, body=b"no"), "no token endpoint"),
+            (Reply(raw=b""), "connection"),
+            (Reply(body=b"{"), "ends in the middle"),
+            (Reply(status=307, headers={"Location": "https://other.example/"}), "other.example"),
+            (Reply(status=400, body={"error": "redirect_uri_mismatch"}), "Register exactly"),
+            (Reply(body={"error": "bad_verification_code"}), "authorization code"),
+            (Reply(body={"access_token": "a\r\nb"}), "cannot be sent in a header"),
+        ],
+    )
+    def test_every_failure_ends_in_a_sentence_for_the_form(
+        self, fake: FakeProvider, reply: Reply, words: str
+    ) -> None:
+        webhook, user, query = started(fake)
+        fake.reply(reply)
+
+        with pytest.raises(oauth.AuthorizationFailed, match=words) as failure:
+            finish(query, user)
+
+        assert failure.value.webhook == webhook
+        assert not OAuthToken.objects.exclude(state="none").exists()
+        assert len(fake.requests) == 1
+
+    def test_new_grant_ends_what_was_wrong_and_counts_the_version_up(
+        self, fake: FakeProvider
+    ) -> None:
+        webhook, user, query = started(fake)
+        make_token(
+            webhook,
+            state="needs_reauthorization",
+            last_error="The grant ended.",
+            version=7,
+            refresh_lease="taken",
+            refresh_failures=3,
+            retry_refresh_at=timezone.now(),
+            refresh_token_expires_at=timezone.now(),
+        )
+
+        finish(query, user)
+
+        row = OAuthToken.objects.get()
+        assert (row.state, row.version, row.last_error) == ("valid", 8, "")
+        assert (row.refresh_lease, row.refresh_failures, row.retry_refresh_at) == ("", 0, None)
+        assert (row.access_token, row.refresh_token) == ("fresh-token", "fresh-refresh")
+        assert row.refresh_token_expires_at is None
+
+    def test_grant_without_a_refresh_token_forgets_the_old_one(self, fake: FakeProvider) -> None:
+        webhook, user, query = started(fake)
+        make_token(webhook)
+        fake.reply(token())
+
+        finish(query, user)
+
+        assert not OAuthToken.objects.get().has_refresh_token()
+
+    def test_scope_that_is_not_told_is_the_one_asked_for(self, fake: FakeProvider) -> None:
+        _, user, query = started(fake, scope="read write")
+        fake.reply(token())
+
+        finish(query, user)
+
+        assert OAuthToken.objects.get().granted_scope == "read write"
+
+    def test_other_scope_is_stored_with_a_warning(self, fake: FakeProvider) -> None:
+        _, user, query = started(fake, scope="read write")
+        fake.reply(token(scope="read"))
+
+        finish(query, user)
+
+        row = OAuthToken.objects.get()
+        assert (row.state, row.granted_scope) == ("valid", "read")
+        assert row.warning == "Not granted of the scopes asked for: write."
+
+
+Attack = Callable[[Webhook, Any, Query], tuple[Query, Any, str]]
+
+
+def attack(change: Callable[[Query], Any]) -> Attack:
+    """Return an attack that only changes the query."""
+
+    def apply(webhook: Webhook, user: Any, query: Query) -> tuple[Query, Any, str]:
+        query = {name: list(values) for name, values in query.items()}
+        changed = change(query)
+        return (changed if isinstance(changed, dict) else query), user, SESSION
+
+    return apply
+
+
+def other_session(webhook: Webhook, user: Any, query: Query) -> tuple[Query, Any, str]:
+    return query, user, "another-session"
+
+
+def no_session(webhook: Webhook, user: Any, query: Query) -> tuple[Query, Any, str]:
+    return query, user, ""
+
+
+def other_user(webhook: Webhook, user: Any, query: Query) -> tuple[Query, Any, str]:
+    return query, make_user(), SESSION
+
+
+def login_csrf(webhook: Webhook, user: Any, query: Query) -> tuple[Query, Any, str]:
+    """The attacker begins, and the victim's browser is led to the attacker's callback."""
+    attacker = make_user()
+    _, sent = begin(webhook, attacker, session_key="the-attackers-session")
+    return {"code": ["attackers-code"], "state": [sent["state"]]}, user, SESSION
+
+
+def changed_client(webhook: Webhook, user: Any, query: Query) -> tuple[Query, Any, str]:
+    Webhook.objects.filter(pk=webhook.pk).update(client_id="another-client")
+    return query, user, SESSION
+
+
+def changed_token_url(webhook: Webhook, user: Any, query: Query) -> tuple[Query, Any, str]:
+    Webhook.objects.filter(pk=webhook.pk).update(token_url="https://evil.example/token")
+    return query, user, SESSION
+
+
+def changed_receiver(webhook: Webhook, user: Any, query: Query) -> tuple[Query, Any, str]:
+    Webhook.objects.filter(pk=webhook.pk).update(url="https://evil.example/hook")
+    return query, user, SESSION
+
+
+def changed_grant(webhook: Webhook, user: Any, query: Query) -> tuple[Query, Any, str]:
+    Webhook.objects.filter(pk=webhook.pk).update(grant_type="client_credentials")
+    return query, user, SESSION
+
+
+def deleted_webhook(webhook: Webhook, user: Any, query: Query) -> tuple[Query, Any, str]:
+    Webhook.objects.filter(pk=webhook.pk).update(deleted_at=timezone.now())
+    return query, user, SESSION
+
+
+def expired(webhook: Webhook, user: Any, query: Query) -> tuple[Query, Any, str]:
+    AuthorizationRequest.objects.update(expires_at=timezone.now())
+    return query, user, SESSION
+
+
+def state_of_the_digest(webhook: Webhook, user: Any, query: Query) -> tuple[Query, Any, str]:
+    """Who can read the table still cannot answer: it holds digests only."""
+    return {**query, "state": [AuthorizationRequest.objects.get().state_hash]}, user, SESSION
+
+
+LONG = "x" * 4097
+ATTACKS: dict[str, tuple[Attack, str]] = {
+    "no state": (attack(lambda q: q.pop("state")), "has no state"),
+    "empty state": (attack(lambda q: q.update(state=[""])), "has no state"),
+    "foreign state": (attack(lambda q: q.update(state=["made-up"])), "belongs to no"),
+    "state in other case": (
+        attack(lambda q: q.update(state=[q["state"][0].swapcase()])),
+        "belongs to no",
+    ),
+    "state with a space": (
+        attack(lambda q: q.update(state=[q["state"][0] + " "])),
+        "belongs to no",
+    ),
+    "state with a NUL": (
+        attack(lambda q: q.update(state=[q["state"][0] + "\0"])),
+        "belongs to no",
+    ),
+    "state as SQL": (attack(lambda q: q.update(state=["' OR 1=1 --"])), "belongs to no"),
+    "state of surrogates": (attack(lambda q: q.update(state=["\udcff"])), "belongs to no"),
+    "stolen digest as state": (state_of_the_digest, "belongs to no"),
+    "state twice": (attack(lambda q: q.update(state=q["state"] * 2)), "“state” more than once"),
+    "state and a foreign one": (
+        attack(lambda q: q.update(state=[*q["state"], "made-up"])),
+        "“state” more than once",
+    ),
+    "code twice": (attack(lambda q: q.update(code=["a", "b"])), "“code” more than once"),
+    "error twice": (attack(lambda q: q.update(error=["a", "b"])), "“error” more than once"),
+    "issuer twice": (
+        attack(lambda q: q.update(iss=[ISSUER, "https://evil.example"])),
+        "“iss” more than once",
+    ),
+    "unknown parameter twice": (
+        attack(lambda q: q.update(session_state=["a", "b"])),
+        "“session_state” more than once",
+    ),
+    "parameter without a value": (attack(lambda q: q.update(code=[])), "“code” more than once"),
+    "code with error": (
+        attack(lambda q: q.update(error=["access_denied"])),
+        "a code and an error at once",
+    ),
+    "code with an empty error": (
+        attack(lambda q: q.update(error=[""])),
+        "a code and an error at once",
+    ),
+    "neither code nor error": (attack(lambda q: q.pop("code")), "no authorization code"),
+    "empty code": (attack(lambda q: q.update(code=[""])), "no authorization code"),
+    "code with a line break": (
+        attack(lambda q: q.update(code=["a\r\nX-Evil: 1"])),
+        "no authorization code",
+    ),
+    "code that is not ASCII": (attack(lambda q: q.update(code=["ä"])), "no authorization code"),
+    "token instead of a code": (
+        attack(lambda q: {"access_token": ["T"], "state": q["state"]}),
+        "no authorization code",
+    ),
+    "wrong issuer": (
+        attack(lambda q: q.update(iss=["https://evil.example"])),
+        "not the provider the browser was sent to",
+    ),
+    "issuer with a path more": (
+        attack(lambda q: q.update(iss=[f"{ISSUER}/"])),
+        "not the provider",
+    ),
+    "issuer in other case": (
+        attack(lambda q: q.update(iss=[ISSUER.upper()])),
+        "not the provider",
+    ),
+    "empty issuer": (attack(lambda q: q.update(iss=[""])), "not the provider"),
+    "issuer that is no address": (attack(lambda q: q.update(iss=["ä\r\n"])), "not the provider"),
+    "other session": (other_session, "begun in another browser"),
+    "no session": (no_session, "begun in another browser"),
+    "other user": (other_user, "begun by another user"),
+    "login CSRF": (login_csrf, "begun by another user"),
+    "expired": (expired, "More than 10 minutes"),
+    "client changed": (changed_client, "settings were changed"),
+    "token URL changed": (changed_token_url, "settings were changed"),
+    "receiver changed": (changed_receiver, "settings were changed"),
+    "grant changed": (changed_grant, "settings were changed"),
+    "webhook deleted": (deleted_webhook, "was deleted"),
+    "long code": (attack(lambda q: q.update(code=[LONG])), "too long"),
+    "long state": (attack(lambda q: q.update(state=[LONG])), "too long"),
+    "long description": (attack(lambda q: q.update(error_description=[LONG])), "too long"),
+    "long name": (attack(lambda q: q.update({"n" * 300: ["x"]})), "too long"),
+    "many parameters": (
+        attack(lambda q: q.update({f"p{n}": ["x"] for n in range(50)})),
+        "too long",
+    ),
+    "nothing at all": (attack(lambda q: {}), "has no state"),
+}
+
+
+class TestAttacks:
+    @pytest.mark.parametrize("name", ATTACKS)
+    def test_attack_is_refused_and_nothing_is_sent_or_stored(
+        self, fake: FakeProvider, name: str
+    ) -> None:
+        apply, words = ATTACKS[name]
+        webhook, user, query = started(fake, issuer=ISSUER)
+        query, user, session_key = apply(webhook, user, query)
+
+        with pytest.raises(oauth.AuthorizationFailed, match=words) as failure:
+            finish(query, user, session_key=session_key)
+
+        assert fake.requests == []
+        assert not OAuthToken.objects.exists()
+        assert failure.value.message.isprintable()
+
+    def test_they_are_more_than_thirty(self) -> None:
+        assert len(ATTACKS) >= 30
+
+    def test_answer_is_used_once(self, fake: FakeProvider) -> None:
+        _, user, query = started(fake)
+        finish(query, user)
+
+        with pytest.raises(oauth.AuthorizationFailed, match="was used already"):
+            finish(query, user)
+
+        assert len(fake.requests) == 1
+
+    def test_refused_answer_uses_the_state_up(self, fake: FakeProvider) -> None:
+        _, user, query = started(fake)
+        with pytest.raises(oauth.AuthorizationFailed):
+            finish({"error": ["access_denied"], "state": query["state"]}, user)
+
+        with pytest.raises(oauth.AuthorizationFailed, match="was used already"):
+            finish(query, user)
+
+        assert fake.requests == []
+
+    @pytest.mark.parametrize("thief", [other_session, other_user, no_session])
+    def test_stranger_cannot_use_a_state_up(self, fake: FakeProvider, thief: Attack) -> None:
+        webhook, user, query = started(fake)
+        stolen, stranger, session_key = thief(webhook, user, query)
+        with pytest.raises(oauth.AuthorizationFailed) as failure:
+            finish(stolen, stranger, session_key=session_key)
+
+        # Not told which webhook it was: it was not theirs.
+        assert failure.value.webhook is None
+        assert finish(query, user) == webhook
+
+    def test_state_belongs_to_its_webhook(self, fake: FakeProvider) -> None:
+        first, user, query = started(fake)
+        second = webhook_at(fake, name="Other")
+        begin(second, user)
+
+        assert finish(query, user) == first
+        assert not OAuthToken.objects.filter(webhook=second).exists()
+
+    def test_code_of_another_flow_fails_at_the_verifier(self, provider: Provider) -> None:
+        """Code injection: the code is another webhook's, the state is one's own."""
+        user = make_user()
+        victim, mine = make_webhook(provider), make_webhook(provider)
+        stolen = query_of(answer_consent(begin(victim, user)[0]))["code"]
+        query = query_of(answer_consent(begin(mine, user)[0]))
+
+        with pytest.raises(oauth.AuthorizationFailed):
+            finish({**query, "code": stolen}, user)
+
+        assert not OAuthToken.objects.filter(state="valid").exists()
+
+    def test_mix_up_between_two_providers_is_refused(self, fake: FakeProvider) -> None:
+        """RFC 9700 4.4: the evil provider led the browser on to the honest one."""
+        user = make_user()
+        evil = make_webhook(auth_url="https://evil.example/authorize", token_url=fake.token_url)
+        _, sent = begin(evil, user)
+        query = {"code": ["honest-code"], "state": [sent["state"]], "iss": [ISSUER]}
+
+        with pytest.raises(oauth.AuthorizationFailed, match="not the provider"):
+            finish(query, user)
+
+        assert fake.requests == []
+
+    def test_right_issuer_passes(self, fake: FakeProvider) -> None:
+        webhook, user, query = started(fake, issuer=ISSUER)
+
+        assert finish({**query, "iss": [ISSUER]}, user) == webhook
+
+    def test_issuer_at_home_passes_when_none_was_entered(self, fake: FakeProvider) -> None:
+        webhook, user, query = started(fake)
+
+        assert finish({**query, "iss": [f"{ISSUER}/tenant/v2.0"]}, user) == webhook
+
+    def test_other_parameters_do_not_matter(self, fake: FakeProvider) -> None:
+        webhook, user, query = started(fake)
+        more = {"session_state": ["x"], "next": ["https://evil.example"], "scope": ["a"]}
+
+        assert finish({**query, **more}, user) == webhook
+        assert "evil" not in repr(fake.requests)
+
+    def test_markup_and_line_breaks_of_an_error_stay_one_plain_line(
+        self, fake: FakeProvider
+    ) -> None:
+        webhook, user, query = started(fake)
+        words = "<img src=x onerror=alert(1)>\r\nSet-Cookie: a=b\x00\u202e" + "y" * 3000
+        refused = {"error": ["x<b>\r\n"], "error_description": [words], "state": query["state"]}
+
+        with pytest.raises(oauth.AuthorizationFailed) as failure:
+            finish(refused, user)
+
+        message = failure.value.message
+        assert message.isprintable()
+        assert len(message) < 800
+        assert OAuthExchange.objects.get(webhook=webhook).message == message
+
+    @pytest.mark.parametrize(
+        ("error", "words"),
+        [
+            ("access_denied", "was not approved"),
+            ("invalid_scope", "“events:write”"),
+            ("unauthorized_client", "does not allow this client"),
+            ("unsupported_response_type", "authorization code grant"),
+            ("redirect_uri_mismatch", "Register exactly this one"),
+            ("server_error", "problem of its own"),
+            ("temporarily_unavailable", "overloaded"),
+            ("interaction_required", "ask you something"),
+            ("invalid_request", "Check the addresses"),
+            ("made_up", "“made_up”"),
+        ],
+    )
+    def test_error_of_the_provider_says_what_to_change(
+        self, fake: FakeProvider, error: str, words: str
+    ) -> None:
+        webhook, user, query = started(fake)
+
+        with pytest.raises(oauth.AuthorizationFailed, match=words) as failure:
+            finish({"error": [error], "state": query["state"]}, user)
+
+        assert failure.value.webhook == webhook
+
+    def test_forgotten_requests_are_deleted(self) -> None:
+        webhook, user, now = make_webhook(), make_user(), timezone.now()
+        begin(webhook, user, now=now - timedelta(minutes=11))
+        begin(webhook, user, now=now)
+
+        assert oauth.delete_expired_requests(now) == 1
+        assert AuthorizationRequest.objects.count() == 1
+
+
+def test_callback_is_not_at_the_provider(fake: FakeProvider) -> None:
+    """The redirect URI comes from the settings, whatever host the request came to."""
+    _, sent = begin(webhook_at(fake), make_user())
+
+    assert urlsplit(sent["redirect_uri"]).netloc != urlsplit(fake.url).netloc

@@ -10,6 +10,7 @@ import http.client
 import json
 import logging
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -286,14 +287,21 @@ def _reason(error: Exception) -> str:
         return error.reason
     if isinstance(error, requests.exceptions.SSLError):
         return _("its TLS certificate is not valid for this address, or TLS failed")
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in _causes(error):
         if isinstance(cause, ConnectionRefusedError):
             return _("the connection was refused")
-        if isinstance(cause, ConnectionResetError):
+        if isinstance(cause, ConnectionResetError | http.client.RemoteDisconnected):
             return _("the connection was closed")
-        cause = cause.__cause__ or cause.__context__
     return _("the connection failed")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Return what is behind an error; the libraries wrap theirs, at times into a circle."""
+    found: list[BaseException] = [error]
+    for one in found:
+        yield one
+        behind = (one.__cause__, one.__context__, getattr(one, "reason", None), *one.args)
+        found += [each for each in behind if isinstance(each, BaseException) and each not in found]
 
 
 def answered_at(transcripts: list[Transcript]) -> datetime:

@@ -66,8 +66,8 @@ def _known(code: str, sent: Sent) -> str:
             "The provider does not know the resource. Correct Resource or Audience."
         ),
         "invalid_request": _(
-            "The provider could not read the request. Check Access token URL, “Send credentials "
-            "as” and the extra parameters against its documentation."
+            "The provider could not read the request. Check the addresses, “Send credentials as” "
+            "and the extra parameters against its documentation."
         ),
     }
     return texts.get(code, "")

@@ -1,0 +1,138 @@
+"""An authorization server that answers whatever a test says, over a real socket."""
+
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One request as it came."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def form(self) -> list[tuple[str, str]]:
+        return parse_qsl(self.body.decode(), keep_blank_values=True)
+
+    @property
+    def fields(self) -> dict[str, str]:
+        return dict(self.form)
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """An answer; a body that is no bytes is sent as JSON, `drip_seconds` passes between bytes."""
+
+    status: int = 200
+    body: Any = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    delay_seconds: float = 0.0
+    drip_seconds: float = 0.0
+    # Sent as they are, and then the connection is closed.
+    raw: bytes | None = None
+
+    def payload(self) -> bytes:
+        if isinstance(self.body, bytes):
+            return self.body
+        return json.dumps(self.body).encode()
+
+
+Answerer = Callable[[Asked], Reply]
+
+
+class FakeProvider:
+    """Answers from a queue; the last reply is given again and again."""
+
+    def __init__(self, server: ThreadingHTTPServer) -> None:
+        self.url = f"http://127.0.0.1:{server.server_address[1]}"
+        self.token_url = f"{self.url}/token"
+        self.requests: list[Asked] = []
+        self._replies: deque[Reply | Answerer] = deque([Reply(status=404)])
+        self._lock = threading.Lock()
+
+    def reply(self, *replies: Reply | Answerer) -> None:
+        with self._lock:
+            self._replies = deque(replies)
+
+    def answer(self, asked: Asked) -> Reply:
+        with self._lock:
+            self.requests.append(asked)
+            reply = self._replies[0] if len(self._replies) == 1 else self._replies.popleft()
+        return reply if isinstance(reply, Reply) else reply(asked)
+
+
+def token(**fields: Any) -> Reply:
+    """Return a good answer with these fields beside the token."""
+    return Reply(body={"access_token": "fresh-token", "token_type": "Bearer", **fields})
+
+
+@contextmanager
+def fake_provider() -> Iterator[FakeProvider]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            asked = Asked(
+                method=self.command,
+                path=urlsplit(self.path).path,
+                headers={name.lower(): value for name, value in self.headers.items()},
+                body=self.rfile.read(length),
+            )
+            _send(self, fake.answer(asked))
+
+        do_POST = do_GET
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Stay quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    # A client that gave up must not hold up the test.
+    server.block_on_close = False
+    fake = FakeProvider(server)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield fake
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _send(handler: BaseHTTPRequestHandler, reply: Reply) -> None:
+    time.sleep(reply.delay_seconds)
+    try:
+        if reply.raw is not None:
+            handler.wfile.write(reply.raw)
+            return
+        payload = reply.payload()
+        handler.send_response(reply.status)
+        headers = {"Content-Type": JSON, "Content-Length": str(len(payload)), **reply.headers}
+        for name, value in headers.items():
+            handler.send_header(name, value)
+        handler.end_headers()
+        for start in range(0, len(payload), 1) if reply.drip_seconds else (0,):
+            handler.wfile.write(payload[start : start + 1] if reply.drip_seconds else payload)
+            time.sleep(reply.drip_seconds)
+    except OSError:
+        # The client went away, as it should when it is too slow or too much.
+        return
+    finally:
+        handler.close_connection = True

@@ -1,0 +1,392 @@
+"""What goes over the wire to a token endpoint, and what happens to whatever comes back."""
+
+import base64
+import io
+import json
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+
+from tests.oauth_fakes import FakeProvider, Reply, fake_provider, token
+from tests.oauth_rows import make_webhook
+from webhooks.models import Webhook
+from webhooks.oauth import client
+from webhooks.oauth.answers import Answer
+from webhooks.oauth.errors import Misconfigured
+from webhooks.oauth.verdicts import Result
+
+pytestmark = pytest.mark.django_db
+CALLBACK = "http://127.0.0.1/callback"
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeProvider]:
+    with fake_provider() as running:
+        running.reply(token())
+        yield running
+
+
+def webhook_at(fake: FakeProvider, **fields: Any) -> Webhook:
+    return make_webhook(token_url=fake.token_url, **fields)
+
+
+def exchange(webhook: Webhook, **overrides: str) -> Answer:
+    values = {"code": "the-code", "code_verifier": "v" * 64, "redirect_uri": CALLBACK, **overrides}
+    return client.ask(client.code_request(webhook, **values))[0]
+
+
+def refresh(webhook: Webhook) -> Answer:
+    return client.ask(client.refresh_request(webhook, "the-refresh-token"))[0]
+
+
+def fetch(webhook: Webhook) -> Answer:
+    return client.ask(client.client_credentials_request(webhook))[0]
+
+
+class TestRequest:
+    def test_code_is_exchanged_as_the_rfc_says(self, fake: FakeProvider) -> None:
+        assert exchange(webhook_at(fake)).is_ok
+
+        (asked,) = fake.requests
+        assert (asked.method, asked.path) == ("POST", "/token")
+        assert sorted(asked.form) == [
+            ("code", "the-code"),
+            ("code_verifier", "v" * 64),
+            ("grant_type", "authorization_code"),
+            ("redirect_uri", CALLBACK),
+        ]
+        assert asked.headers["accept"] == "application/json"
+        assert asked.headers["content-type"] == "application/x-www-form-urlencoded"
+
+    def test_refresh_sends_the_refresh_token_and_no_scope(self, fake: FakeProvider) -> None:
+        assert refresh(webhook_at(fake, scope="read write")).is_ok
+
+        assert sorted(fake.requests[0].form) == [
+            ("grant_type", "refresh_token"),
+            ("refresh_token", "the-refresh-token"),
+        ]
+
+    def test_client_credentials_send_the_scope(self, fake: FakeProvider) -> None:
+        assert fetch(webhook_at(fake, scope="read write", scope_separator=",")).is_ok
+
+        assert sorted(fake.requests[0].form) == [
+            ("grant_type", "client_credentials"),
+            ("scope", "read,write"),
+        ]
+
+    def test_refresh_goes_to_its_own_address_if_there_is_one(self, fake: FakeProvider) -> None:
+        webhook = webhook_at(fake, refresh_url=f"{fake.url}/refresh")
+
+        refresh(webhook)
+        exchange(webhook)
+
+        assert [asked.path for asked in fake.requests] == ["/refresh", "/token"]
+
+    @pytest.mark.parametrize("send", [exchange, refresh, fetch])
+    @pytest.mark.parametrize(
+        ("client_id", "client_secret", "userinfo"),
+        [
+            ("id", "secret", "id:secret"),
+            ("odd:client", "päss:w%rd +", "odd%3Aclient:p%C3%A4ss%3Aw%25rd+%2B"),
+            (
+                "клієнт",
+                "секрет",
+                "%D0%BA%D0%BB%D1%96%D1%94%D0%BD%D1%82:%D1%81%D0%B5%D0%BA%D1%80%D0%B5%D1%82",
+            ),
+        ],
+    )
+    def test_basic_credentials_are_form_urlencoded_and_never_in_the_body(
+        self, fake: FakeProvider, send: Any, client_id: str, client_secret: str, userinfo: str
+    ) -> None:
+        send(webhook_at(fake, client_id=client_id, client_secret=client_secret))
+
+        (asked,) = fake.requests
+        expected = base64.b64encode(userinfo.encode()).decode()
+        assert asked.headers["authorization"] == f"Basic {expected}"
+        assert not {"client_id", "client_secret"} & set(asked.fields)
+
+    @pytest.mark.parametrize("send", [exchange, refresh, fetch])
+    def test_credentials_in_the_body_are_never_in_a_header(
+        self, fake: FakeProvider, send: Any
+    ) -> None:
+        webhook = webhook_at(
+            fake,
+            client_id="odd:client",
+            client_secret="päss:w%rd +",
+            client_authentication="request_body",
+        )
+
+        send(webhook)
+
+        (asked,) = fake.requests
+        assert "authorization" not in asked.headers
+        assert asked.fields["client_id"] == "odd:client"
+        assert asked.fields["client_secret"] == "päss:w%rd +"
+
+    @pytest.mark.parametrize("way", ["basic_header", "request_body"])
+    @pytest.mark.parametrize("send", [exchange, refresh])
+    def test_public_client_says_only_its_id(self, fake: FakeProvider, send: Any, way: str) -> None:
+        send(webhook_at(fake, client_secret="", client_authentication=way))
+
+        (asked,) = fake.requests
+        assert "authorization" not in asked.headers
+        assert asked.fields["client_id"] == "sandbox-client"
+        assert "client_secret" not in asked.fields
+
+    def test_extra_parameters_go_to_their_own_request_and_may_repeat(
+        self, fake: FakeProvider
+    ) -> None:
+        webhook = webhook_at(
+            fake,
+            resource="https://a.example https://b.example",
+            audience="the-api",
+            authorization_parameters={"prompt": "consent"},
+            token_parameters={"tenant": ["one", "two"], "flag": True},
+            refresh_parameters={"again": "1"},
+        )
+
+        exchange(webhook)
+        refresh(webhook)
+
+        code, renewal = (asked.form for asked in fake.requests)
+        targets = [
+            ("resource", "https://a.example"),
+            ("resource", "https://b.example"),
+            ("audience", "the-api"),
+        ]
+        assert code[:6] == [*targets, ("tenant", "one"), ("tenant", "two"), ("flag", "true")]
+        assert renewal[:4] == [*targets, ("again", "1")]
+
+    def test_request_can_be_json(self, fake: FakeProvider) -> None:
+        webhook = webhook_at(
+            fake,
+            uses_json_token_request=True,
+            client_authentication="request_body",
+            token_parameters={"tag": ["a", "b", "c"]},
+        )
+
+        exchange(webhook)
+
+        (asked,) = fake.requests
+        assert asked.headers["content-type"] == "application/json"
+        assert asked.json == {
+            "grant_type": "authorization_code",
+            "code": "the-code",
+            "code_verifier": "v" * 64,
+            "redirect_uri": CALLBACK,
+            "client_id": "sandbox-client",
+            "client_secret": "sandbox-secret",
+            "tag": ["a", "b", "c"],
+        }
+
+    @pytest.mark.parametrize(
+        "name",
+        ["grant_type", "code", "client_id", "CLIENT_SECRET", "redirect_uri", "refresh_token"],
+    )
+    def test_reserved_parameter_is_refused_before_anything_is_sent(
+        self, fake: FakeProvider, name: str
+    ) -> None:
+        webhook = webhook_at(fake, token_parameters={name: "x"}, refresh_parameters={name: "x"})
+
+        for build in (
+            lambda: client.refresh_request(webhook, "r"),
+            lambda: client.client_credentials_request(webhook),
+        ):
+            with pytest.raises(Misconfigured, match=f"“{name}” cannot be an extra parameter"):
+                build()
+        assert fake.requests == []
+
+    @pytest.mark.parametrize(
+        ("url", "words"),
+        [
+            ("http://provider.example/token", "must start with https://"),
+            ("https://provider.example/token#part", "fragment"),
+            ("https://user:pass@provider.example/token", "login or password"),
+            ("ftp://provider.example/token", "http"),
+            ("", "Fill in Access token URL"),
+            ("https://provider.example/to ken", "space"),
+        ],
+    )
+    def test_secret_goes_to_https_only(self, url: str, words: str) -> None:
+        with pytest.raises(Misconfigured, match=words):
+            client.refresh_request(make_webhook(token_url=url), "r")
+
+
+class TestAnswer:
+    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+    @pytest.mark.parametrize("send", [exchange, refresh, fetch])
+    def test_redirect_is_not_followed(self, fake: FakeProvider, send: Any, status: int) -> None:
+        fake.reply(Reply(status=status, headers={"Location": f"{fake.url}/elsewhere"}), token())
+
+        answer = send(webhook_at(fake))
+
+        assert answer.result == Result.MISCONFIGURED
+        assert [asked.path for asked in fake.requests] == ["/token"]
+
+    def test_cut_off_answer_is_asked_for_once_more(self, fake: FakeProvider) -> None:
+        fake.reply(Reply(body=b'{"access_token":"T","token'), token())
+
+        assert refresh(webhook_at(fake)).is_ok
+        assert len(fake.requests) == 2
+
+    def test_answer_cut_off_twice_is_malformed(self, fake: FakeProvider) -> None:
+        fake.reply(Reply(body=b'{"access_token":"T","token'))
+
+        answer = refresh(webhook_at(fake))
+
+        assert (answer.result, answer.reason) == (Result.MISCONFIGURED, "truncated")
+        assert len(fake.requests) == 2
+
+    def test_code_is_never_sent_twice(self, fake: FakeProvider) -> None:
+        fake.reply(Reply(body=b'{"access_token":"T","token'))
+
+        answer = exchange(webhook_at(fake))
+
+        assert answer.result == Result.TRANSIENT
+        assert "Press “Get new access token” again" in answer.message
+        assert len(fake.requests) == 1
+
+    @pytest.mark.parametrize("size", [65_536, 65_537, 10_000_000])
+    def test_nothing_is_read_past_64_kib(self, fake: FakeProvider, size: int) -> None:
+        document = json.dumps({"access_token": "T"}).encode()
+        fake.reply(Reply(body=document + b" " * (size - len(document))))
+
+        answer = refresh(webhook_at(fake))
+
+        assert answer.is_ok is (size <= 65_536)
+        assert answer.is_ok or answer.reason == "too_large"
+
+    def test_too_much_from_a_broken_provider_is_transient(self, fake: FakeProvider) -> None:
+        fake.reply(Reply(status=502, body=b"x" * 100_000))
+
+        assert refresh(webhook_at(fake)).result == Result.TRANSIENT
+
+    @pytest.mark.parametrize(
+        "raw",
+        [
+            b"",
+            b"garbage\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
+            b"HTTP/1.1 99999 OK\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=\xff\r\n\r\n{}",
+            b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 2000 + b"\r\n",
+            b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
+        ],
+        ids=["nothing", "garbage", "short", "chunks", "gzip", "status", "charset", "many", "long"],
+    )
+    def test_broken_http_is_an_answer_of_some_class_and_no_exception(
+        self, fake: FakeProvider, raw: bytes
+    ) -> None:
+        fake.reply(Reply(raw=raw))
+
+        answer = refresh(webhook_at(fake))
+
+        assert answer.token is None
+        assert answer.result in (Result.TRANSIENT, Result.MISCONFIGURED)
+        assert answer.message
+
+    @pytest.mark.parametrize(
+        "reply",
+        [
+            Reply(delay_seconds=3.0),
+            Reply(body={"access_token": "T"}, drip_seconds=0.2),
+        ],
+        ids=["silent", "dripping"],
+    )
+    def test_exchange_ends_after_its_seconds_in_total(
+        self, fake: FakeProvider, reply: Reply, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(client, "TOTAL_SECONDS", 0.5)
+        fake.reply(reply)
+        started = time.monotonic()
+
+        answer = refresh(webhook_at(fake))
+
+        assert answer.result == Result.TRANSIENT
+        assert time.monotonic() - started < 1.5
+
+    def test_total_is_ten_seconds(self) -> None:
+        assert client.TOTAL_SECONDS == 10.0
+
+    def test_refused_connection_is_transient(self) -> None:
+        answer = refresh(make_webhook(token_url="http://127.0.0.1:9/token"))
+
+        assert answer.result == Result.TRANSIENT
+        assert "the connection was refused" in answer.message
+
+    def test_refused_address_is_a_mistake_of_the_settings(
+        self, fake: FakeProvider, settings: LazySettings
+    ) -> None:
+        webhook = webhook_at(fake)
+        settings.WEBHOOKS_ALLOWED_NETWORKS = []
+
+        answer = refresh(webhook)
+
+        assert (answer.result, answer.reason) == (Result.MISCONFIGURED, "unsafe_url")
+        assert fake.requests == []
+
+    @pytest.mark.parametrize("send", [exchange, refresh, fetch])
+    def test_environment_does_not_change_the_request(
+        self, fake: FakeProvider, send: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+    ) -> None:
+        netrc = tmp_path / "netrc"
+        netrc.write_text("machine 127.0.0.1 login evil password evil")
+        monkeypatch.setenv("NETRC", str(netrc))
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+
+        assert send(webhook_at(fake, client_secret="")).is_ok
+        assert "authorization" not in fake.requests[0].headers
+
+
+class TestLog:
+    @pytest.fixture
+    def log(self) -> Iterator[io.StringIO]:
+        """Everything any library writes at DEBUG, also after somebody turned it all on."""
+        text = io.StringIO()
+        handler = logging.StreamHandler(text)
+        names = ["", "requests_oauthlib", "requests_oauthlib.oauth2_session", "oauthlib",
+                 "urllib3", "requests", "webhooks"]  # fmt: skip
+        before = [(name, logging.getLogger(name).level) for name in names]
+        for name in names:
+            logging.getLogger(name).setLevel(logging.DEBUG)
+        logging.getLogger().addHandler(handler)
+        yield text
+        logging.getLogger().removeHandler(handler)
+        for name, level in before:
+            logging.getLogger(name).setLevel(level)
+
+    def test_library_is_silent_below_warning(self, log: io.StringIO) -> None:
+        logging.getLogger("requests_oauthlib.oauth2_session").debug("Obtained token %s.", "t0ken")
+        logging.getLogger("oauthlib").debug("t0ken")
+
+        assert "t0ken" not in log.getvalue()
+
+    @pytest.mark.parametrize("body", [{"access_token": "an-access-token"}, {"error": "invalid_x"}])
+    def test_no_secret_is_written_at_any_level(
+        self, fake: FakeProvider, log: io.StringIO, body: dict[str, str]
+    ) -> None:
+        fake.reply(Reply(body={**body, "refresh_token": "a-refresh-token"}))
+        webhook = webhook_at(fake, client_secret="the-client-secret")
+
+        exchange(webhook)
+        refresh(webhook)
+
+        written = log.getvalue()
+        header = client.basic_authorization(webhook.client_id, "the-client-secret")
+        for secret in (
+            "the-code",
+            "v" * 64,
+            "the-refresh-token",
+            "the-client-secret",
+            header.removeprefix("Basic "),
+            "an-access-token",
+            "a-refresh-token",
+        ):
+            assert secret not in written

@@ -1,0 +1,899 @@
+"""The token vault: who refreshes, when, how often, and what is written of every outcome."""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from tests.oauth_fakes import Asked, FakeProvider, Reply, fake_provider, token
+from tests.oauth_rows import (
+    SESSION,
+    begin,
+    make_machine_webhook,
+    make_token,
+    make_user,
+    make_webhook,
+    query_of,
+)
+from tests.sandbox import Provider, answer_consent
+from webhooks import oauth
+from webhooks.models import HoldReason, OAuthExchange, OAuthToken, Webhook
+from webhooks.oauth import rows
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeProvider]:
+    with fake_provider() as running:
+        running.reply(token(refresh_token="fresh-refresh", expires_in=3600))
+        yield running
+
+
+def webhook_at(fake: FakeProvider, **fields: Any) -> Webhook:
+    return make_webhook(token_url=fake.token_url, **fields)
+
+
+def stored() -> OAuthToken:
+    return OAuthToken.objects.get()
+
+
+@pytest.mark.django_db
+class TestWhen:
+    def test_living_token_is_used_as_it_is(self, fake: FakeProvider) -> None:
+        webhook = webhook_at(fake)
+        make_token(webhook, now=NOW)
+
+        usable = oauth.usable_token(webhook.pk, now=NOW + timedelta(minutes=58))
+
+        assert (usable.access_token, usable.version) == ("an-access-token-0001", 1)
+        assert fake.requests == []
+
+    @pytest.mark.parametrize(
+        ("life", "margin"),
+        [(3600, 60), (1800, 60), (600, 60), (599, 59.9), (100, 10), (10, 1), (86_400, 60)],
+    )
+    def test_margin_is_a_tenth_of_the_life_and_at_most_a_minute(
+        self, fake: FakeProvider, life: float, margin: float
+    ) -> None:
+        webhook = webhook_at(fake)
+        make_token(webhook, now=NOW, expires_at=NOW + timedelta(seconds=life))
+        due = NOW + timedelta(seconds=life - margin)
+
+        before = oauth.usable_token(webhook.pk, now=due - timedelta(milliseconds=1))
+        after = oauth.usable_token(webhook.pk, now=due)
+
+        assert oauth.refresh_margin(before) == pytest.approx(margin)
+        assert (before.version, after.version) == (1, 2)
+        assert len(fake.requests) == 1
+
+    def test_token_of_unknown_life_is_refreshed_only_when_it_was_refused(
+        self, fake: FakeProvider
+    ) -> None:
+        webhook = webhook_at(fake)
+        make_token(webhook, now=NOW, expires_at=None)
+
+        years_later = oauth.usable_token(webhook.pk, now=NOW + timedelta(days=3650))
+        refused = oauth.refresh(webhook, dead_version=years_later.version)
+
+        assert (years_later.version, refused.version) == (1, 2)
+        assert oauth.refresh_margin(years_later) == 0
+        assert len(fake.requests) == 1
+
+    def test_life_counts_from_the_answer(self, fake: FakeProvider) -> None:
+        webhook = webhook_at(fake)
+        make_token(webhook, now=NOW)
+
+        oauth.usable_token(webhook.pk, now=NOW + HOUR)
+
+        assert stored().expires_at == NOW + 2 * HOUR
+        assert stored().refreshed_at == NOW + HOUR
+        assert stored().obtained_at == NOW
+
+    def test_life_of_a_refreshed_token_gives_its_margin(self, fake: FakeProvider) -> None:
+        webhook = webhook_at(fake)
+        make_token(webhook, now=NOW)
+        fake.reply(token(expires_in=100))
+
+        oauth.usable_token(webhook.pk, now=NOW + HOUR)
+
+        assert rows.refresh_at(stored()) == NOW + HOUR + timedelta(seconds=90)
+
+    @pytest.mark.parametrize("expires_in", [-5, "-1", -(10**9)])
+    def test_token_that_is_born_expired_is_refreshed_once_and_not_in_a_loop(
+        self, fake: FakeProvider, expires_in: object
+    ) -> None:
+        webhook, user = webhook_at(fake), make_user()
+        fake.reply(token(refresh_token="r", expires_in=expires_in))
+        _, sent = begin(webhook, user)
+        query = {"code": ["c"], "state": [sent["state"]]}
+        oauth.finish_authorization(query, user=user, session_key=SESSION)
+
+        versions = [oauth.usable_token(webhook.pk).version for _ in range(5)]
+
+        assert versions == [2] * 5
+        assert len(fake.requests) == 2
+        assert "expired already" in stored().warning
+        assert stored().expires_at is None
+
+    def test_token_that_is_born_expired_and_cannot_be_refreshed_is_tried(
+        self, fake: FakeProvider
+    ) -> None:
+        webhook, user = webhook_at(fake), make_user()
+        fake.reply(token(expires_in=-5))
+        _, sent = begin(webhook, user)
+        query = {"code": ["c"], "state": [sent["state"]]}
+        oauth.finish_authorization(query, user=user, session_key=SESSION)
+
+        assert oauth.usable_token(webhook.pk).access_token == "fresh-token"
+        assert "expired already" in stored().warning
+
+    def test_repr_of_a_token_hides_it(self, fake: FakeProvider) -> None:
+        webhook = webhook_at(fake)
+        make_token(webhook)
+
+        assert "an-access-token" not in repr(oauth.usable_token(webhook.pk))
+
+
+@pytest.mark.django_db
+class TestOutcomes:
+    def refresh(self, webhook: Webhook) -> oauth.UsableToken:
+        return oauth.usable_token(webhook.pk, now=NOW + HOUR)
+
+    def test_success_writes_everything_at_once(self, fake: FakeProvider) -> None:
+        webhook = webhook_at(fake)
+        make_token(
+            webhook,
+            now=NOW,
+            refresh_failures=2,
+            retry_refresh_at=NOW,
+            last_error="It failed.",
+            state="expiring",
+            granted_scope="a b",
+        )
+
+        usable = self.refresh(webhook)
+
+        row = stored()
+        assert (usable.access_token, usable.version) == ("fresh-token", 2)
+        assert (row.access_token, row.refresh_token) == ("fresh-token", "fresh-refresh")
+        assert (row.state, row.version, row.granted_scope) == ("valid", 2, "a b")
+        assert (row.refresh_lease, row.refresh_lease_until) == ("", None)
+        assert (row.refresh_failures, row.retry_refresh_at, row.last_error) == (0, None, "")
+        assert fake.requests[0].fields["refresh_token"] == "a-refresh-token-0001"
+
+    def test_old_refresh_token_stays_when_none_is_returned(self, fake: FakeProvider) -> None:
+        webhook = webhook_at(fake)
+        make_token(webhook, now=NOW, refresh_token_expires_at=NOW + 100 * HOUR)
+        fake.reply(token(expires_in=3600))
+
+        self.refresh(webhook)
+
+        assert stored().refresh_token == "a-refresh-token-0001"
+        assert stored().refresh_token_expires_at == NOW + 100 * HOUR
+
+    def test_life_of_a_new_refresh_token_is_stored(self, fake: FakeProvider) -> None:
+        webhook = webhook_at(fake)
+        make_token(webhook, now=NOW)
+        fake.reply(token(refresh_token="r", refresh_token_expires_in=60))
+
+        self.refresh(webhook)
+
+        assert stored().refresh_token_expires_at == NOW + HOUR + timedelta(minutes=1)
+
+    def test_tokens_are_stored_encrypted_for_their_own_row(self, fake: FakeProvider) -> None:
+        webhook = webhook_at(fake)
+        make_token(webhook, now=NOW)
+
+        self.refresh(webhook)
+
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT access_token, refresh_token FROM webhooks_oauthtoken")
+            raw = repr(cursor.fetchall())
+        assert "fresh" not in raw
+        assert stored().access_token == "fresh-token"
+
+    @pytest.mark.parametrize(
+        "reply",
+        [
+            Reply(status=500),
+            Reply(status=503, body=b"<html>Oops"),
+            Reply(status=429),
+            Reply(status=403, body=b"<html>", headers={"Content-Type": "text/html"}),
+            Reply(raw=b""),
+            Reply(status=400, body={"error": "temporarily_unavailable"}),
+            Reply(status=500, body={"access_token": "T"}),
+            Reply(status=500, body={"error": "invalid_grant"}),
+        ],
+    )
+    def test_transient_failure_keeps_the_grant_and_waits(
+        self, fake: FakeProvider, reply: Reply
+    ) -> None:
+        webhook = webhook_at(fake)
+        make_token(webhook, now=NOW)
+        fake.reply(reply)
+
+        with pytest.raises(oauth.TokenUnavailable) as failure:
+            self.refresh(webhook)
+        with pytest.raises(oauth.TokenUnavailable):
+            self.refresh(webhook)
+
+        row = stored()
+        assert failure.value.hold_reason is None
+        assert not failure.value.permanent
+        assert failure.value.retry_at == row.retry_refresh_at
+        assert (row.state, row.version, row.refresh_failures) == ("expiring", 1, 1)
+        assert row.refresh_token == "a-refresh-token-0001"
+        assert row.refresh_lease == ""
+        assert "tried again by itself" in row.last_error
+        # The second call did not ask the provider again.
+        assert len(fake.requests) == 1
+
+    def test_waits_grow_from_five_seconds_to_five_minutes(self, fake: FakeProvider) -> None:
+        webhook = webhook_at(fake)
+        make_token(webhook, now=NOW)
+        fake.reply(Reply(status=503))
+        now, waits = NOW + HOUR, []
+
+        for _ in range(9):
+            with pytest.raises(oauth.TokenUnavailable) as failure:
+                oauth.usable_token(webhook.pk, now=now)
+            assert failure.value.retry_at is not None
+            waits.append((failure.value.retry_at - now).total_seconds())
+            now = failure.value.retry_at
+
+        assert len(fake.requests) == 9
+        for wait, base in zip(waits, [5, 10, 20, 40, 80, 160, 300, 300, 300], strict=True):
+            assert base <= wait <= base * 1.1
+
+    def test_retry_after_is_honoured(self, fake: FakeProvider) -> None:
+        webhook = webhook_at(fake)
+        make_token(webhook, now=NOW)
+        fake.reply(Reply(status=429, headers={"Retry-After": "120"}))
+
+        with pytest.raises(oauth.TokenUnavailable) as failure:
+            self.refresh(webhook)
+
+        assert failure.value.retry_at == NOW + HOUR + timedelta(seconds=120)
+
+    def test_token_that_still_lives_is_used_when_its_refresh_fails(
+        self, fake: FakeProvider
+    ) -> None:
+        webhook = webhook_at(fake)
+        make_token(webhook, now=NOW)
+        fake.reply(Reply(status=503))
+
+        usable = oauth.usable_token(webhook.pk, now=NOW + timedelta(minutes=59, seconds=30))
+
+        assert (usable.version, stored().state) == (1, "expiring")
+
+    def test_refused_token_is_not_used_when_its_refresh_fails(self, fake: FakeProvider) -> None:
+        webhook = webhook_at(fake)
+        make_token(webhook, now=NOW)
+        fake.reply(Reply(status=503))
+
+        with pytest.raises(oauth.TokenUnavailable) as failure:
+            oauth.refresh(webhook, dead_version=1, now=NOW)
+
+        assert failure.value.hold_reason is None
+
+    @pytest.mark.parametrize(
+        ("body", "state", "reason"),
+        [
+            ({"error": "invalid_grant"}, "needs_reauthorization", HoldReason.REAUTHORIZATION),
+            ({"error": "invalid_client"}, "misconfigured", HoldReason.MISCONFIGURED),
+            ({"error": "unauthorized_client"}, "misconfigured", HoldReason.MISCONFIGURED),
+            ({"error": "made_up"}, "misconfigured", HoldReason.MISCONFIGURED),
+        ],
+    )
+    def test_refusal_holds_until_a_person_acts(
+        self, fake: FakeProvider, body: dict[str, str], state: str, reason: HoldReason
+    ) -> None:
+        webhook = webhook_at(fake)
+        make_token(webhook, now=NOW)
+        fake.reply(Reply(status=400, body=body))
+
+        for _ in range(3):
+            with pytest.raises(oauth.TokenUnavailable) as failure:
+                self.refresh(webhook)
+            assert failure.value.hold_reason == reason
+            assert failure.value.permanent
+            assert failure.value.message == stored().last_error
+
+        assert (stored().state, stored().version) == (state, 1)
+        assert stored().has_refresh_token()
+        assert len(fake.requests) == 1
+
+    def test_words_of_the_webhook_hold_it(self, fake: FakeProvider) -> None:
+        webhook = webhook_at(fake, reauthorization_words=["withdrawn"])
+        make_token(webhook, now=NOW)
+        fake.reply(Reply(status=422, body={"hint": "Token withdrawn"}))
+
+        with pytest.raises(oauth.TokenUnavailable) as failure:
+            self.refresh(webhook)
+
+        assert failure.value.hold_reason == HoldReason.REAUTHORIZATION
+
+    def test_settings_that_cannot_be_sent_hold_without_a_request(self, fake: FakeProvider) -> None:
+        webhook = webhook_at(fake, refresh_parameters={"grant_type": "password"})
+        make_token(webhook, now=NOW)
+
+        with pytest.raises(oauth.TokenUnavailable, match="“grant_type”") as failure:
+            self.refresh(webhook)
+
+        assert failure.value.hold_reason == HoldReason.MISCONFIGURED
+        assert fake.requests == []
+
+    def test_expired_token_without_a_refresh_token_needs_a_person(self, fake: FakeProvider) -> None:
+        webhook = webhook_at(fake)
+        make_token(webhook, now=NOW, refresh_token="")
+
+        nearly = oauth.usable_token(webhook.pk, now=NOW + HOUR - timedelta(seconds=1))
+        with pytest.raises(oauth.TokenUnavailable, match="no refresh token") as failure:
+            self.refresh(webhook)
+
+        assert nearly.version == 1
+        assert failure.value.hold_reason == HoldReason.REAUTHORIZATION
+        assert stored().state == "needs_reauthorization"
+
+    def test_refused_token_without_a_refresh_token_needs_a_person(self, fake: FakeProvider) -> None:
+        webhook = webhook_at(fake)
+        make_token(webhook, refresh_token="", expires_at=None)
+
+        with pytest.raises(oauth.TokenUnavailable, match="receiver refused") as failure:
+            oauth.refresh(webhook, dead_version=1)
+
+        assert failure.value.hold_reason == HoldReason.REAUTHORIZATION
+        assert stored().state == "needs_reauthorization"
+
+    def test_no_token_at_all_is_held_as_such(self, fake: FakeProvider) -> None:
+        webhook = webhook_at(fake)
+
+        for ask in (oauth.usable_token, lambda pk: oauth.refresh(webhook)):
+            with pytest.raises(oauth.TokenUnavailable) as failure:
+                ask(webhook.pk)
+            assert failure.value.hold_reason == HoldReason.NO_TOKEN
+
+
+@pytest.mark.django_db
+class TestRefused:
+    """After a 401: one refresh per token version, however many deliveries met it."""
+
+    def test_version_that_was_replaced_already_is_not_refreshed(self, fake: FakeProvider) -> None:
+        webhook = webhook_at(fake)
+        make_token(webhook, version=5)
+
+        usable = oauth.refresh(webhook, dead_version=4)
+
+        assert usable.version == 5
+        assert fake.requests == []
+
+    def test_each_version_is_refreshed_once(self, fake: FakeProvider) -> None:
+        webhook = webhook_at(fake)
+        make_token(webhook)
+
+        versions = [oauth.refresh(webhook, dead_version=1).version for _ in range(4)]
+
+        assert versions == [2] * 4
+        assert len(fake.requests) == 1
+
+    def test_blocked_token_is_not_refreshed_by_a_worker_but_by_a_person(
+        self, fake: FakeProvider
+    ) -> None:
+        webhook = webhook_at(fake)
+        make_token(webhook, state="misconfigured", last_error="Correct it.")
+
+        with pytest.raises(oauth.TokenUnavailable, match="Correct it"):
+            oauth.refresh(webhook, dead_version=1)
+        usable = oauth.refresh(webhook)
+
+        assert (usable.version, stored().state, stored().last_error) == (2, "valid", "")
+        assert len(fake.requests) == 1
+
+    def test_person_does_not_wait_for_the_next_try(self, fake: FakeProvider) -> None:
+        webhook = webhook_at(fake)
+        make_token(webhook, retry_refresh_at=timezone.now() + HOUR)
+
+        assert oauth.refresh(webhook).version == 2
+
+    def test_person_reads_why_it_failed(self, fake: FakeProvider) -> None:
+        webhook = webhook_at(fake)
+        make_token(webhook, refresh_token="")
+
+        with pytest.raises(oauth.TokenUnavailable, match="no refresh token"):
+            oauth.refresh(webhook)
+
+        # The token itself is as good as before.
+        assert stored().state == "valid"
+
+
+@pytest.mark.django_db
+class TestClientCredentials:
+    def test_token_is_fetched_and_fetched_again(self, provider: Provider) -> None:
+        webhook = make_machine_webhook(provider)
+
+        first = oauth.usable_token(webhook.pk)
+        same = oauth.usable_token(webhook.pk)
+        later = oauth.usable_token(webhook.pk, now=timezone.now() + HOUR)
+
+        assert (first.version, same.version, later.version) == (1, 1, 2)
+        assert first.access_token != later.access_token
+        grants = [request.grant_type for request in provider.token_requests()]
+        assert grants == ["client_credentials"] * 2
+        assert stored().obtained_at is not None
+
+    def test_refused_token_is_fetched_again_once(self, fake: FakeProvider) -> None:
+        webhook = webhook_at(fake, grant_type="client_credentials")
+        fake.reply(token())
+        first = oauth.usable_token(webhook.pk)
+
+        again = [oauth.refresh(webhook, dead_version=first.version).version for _ in range(3)]
+
+        assert again == [2] * 3
+        assert len(fake.requests) == 2
+
+    def test_wrong_secret_is_misconfigured(self, provider: Provider) -> None:
+        webhook = make_machine_webhook(provider)
+        webhook.set_secret("client_secret", "wrong")
+        webhook.save()
+
+        with pytest.raises(oauth.TokenUnavailable, match="Basic Auth header") as failure:
+            oauth.usable_token(webhook.pk)
+
+        assert failure.value.hold_reason == HoldReason.MISCONFIGURED
+        assert stored().state == "misconfigured"
+
+    def test_provider_that_is_down_at_the_first_time_is_asked_again(
+        self, fake: FakeProvider
+    ) -> None:
+        webhook = webhook_at(fake, grant_type="client_credentials")
+        fake.reply(Reply(status=503), token())
+
+        with pytest.raises(oauth.TokenUnavailable) as failure:
+            oauth.usable_token(webhook.pk)
+        assert failure.value.hold_reason is None
+        assert stored().state == "none"
+
+        later = timezone.now() + timedelta(seconds=10)
+        assert oauth.usable_token(webhook.pk, now=later).access_token == "fresh-token"
+
+
+@pytest.mark.django_db
+class TestLease:
+    """Time of the lease is the database's: workers' clocks may differ by minutes (O22)."""
+
+    def test_lease_of_another_process_is_waited_for_and_then_taken_over(
+        self, fake: FakeProvider
+    ) -> None:
+        webhook = webhook_at(fake)
+        row = make_token(webhook, now=NOW)
+        OAuthToken.objects.filter(pk=row.pk).update(
+            refresh_lease="of-a-process-that-died",
+            refresh_lease_until=Now() + timedelta(seconds=0.4),
+            state="refreshing",
+        )
+        started = time.monotonic()
+
+        usable = oauth.usable_token(webhook.pk, now=NOW + HOUR)
+
+        assert usable.version == 2
+        assert 0.2 < time.monotonic() - started < 5
+
+    def test_wait_ends(self, fake: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("webhooks.oauth.vault._WAIT_SECONDS", 0.3)
+        webhook = webhook_at(fake)
+        row = make_token(webhook, now=NOW)
+        OAuthToken.objects.filter(pk=row.pk).update(
+            refresh_lease="of-a-slow-process", refresh_lease_until=Now() + HOUR
+        )
+
+        with pytest.raises(oauth.TokenUnavailable, match="being refreshed") as failure:
+            oauth.usable_token(webhook.pk, now=NOW + HOUR)
+        alive = oauth.usable_token(webhook.pk, now=NOW + timedelta(minutes=59, seconds=30))
+
+        assert failure.value.retry_at is not None
+        assert alive.version == 1
+        assert fake.requests == []
+
+    def test_wait_is_a_little_longer_than_an_exchange(self) -> None:
+        from webhooks.oauth import client, vault
+
+        assert client.TOTAL_SECONDS < vault._WAIT_SECONDS < rows.LEASE_SECONDS
+
+    def test_lease_is_for_one_version(self, fake: FakeProvider) -> None:
+        row = make_token(webhook_at(fake))
+        OAuthToken.objects.update(version=2)
+
+        assert rows.take_lease(row) == ""
+
+    def test_lease_is_given_once(self, fake: FakeProvider) -> None:
+        row = make_token(webhook_at(fake))
+
+        assert rows.take_lease(row) != ""
+        assert rows.take_lease(row) == ""
+        assert stored().state == "refreshing"
+
+    def test_process_that_slept_through_its_lease_sends_nothing(
+        self, fake: FakeProvider, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A used refresh token, sent late, would end the whole grant at a strict provider."""
+        webhook = webhook_at(fake)
+        make_token(webhook, now=NOW)
+        take, sleeps, leases = rows.take_lease, [20.0], []
+
+        def take_and_sleep(*args: Any, **more: Any) -> str:
+            lease = take(*args, **more)
+            leases.append(lease)
+            if sleeps:
+                monkeypatch.setattr("time.monotonic", _later(sleeps.pop()))
+            return lease
+
+        monkeypatch.setattr(rows, "take_lease", take_and_sleep)
+
+        assert oauth.usable_token(webhook.pk, now=NOW + HOUR).version == 2
+        # The first lease was given back unused.
+        assert len(leases) == 2
+        assert len(fake.requests) == 1
+
+
+def _later(seconds: float) -> Any:
+    real = time.monotonic
+    return lambda: real() + seconds
+
+
+@pytest.mark.django_db
+class TestBeat:
+    def test_only_what_is_due_is_refreshed(self, fake: FakeProvider) -> None:
+        now = timezone.now()
+        lives = {"soon": 30, "later": 90, "over": -5}
+        for name, seconds in lives.items():
+            webhook = webhook_at(fake, name=name)
+            make_token(
+                webhook,
+                now=now - HOUR,
+                expires_at=now + timedelta(seconds=seconds),
+                refresh_token=f"refresh-{name}",
+            )
+
+        refreshed = oauth.refresh_expiring(now)
+
+        assert refreshed == 2
+        sent = {asked.fields["refresh_token"] for asked in fake.requests}
+        assert sent == {"refresh-soon", "refresh-over"}
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"state": "needs_reauthorization"},
+            {"state": "misconfigured"},
+            {"retry_refresh_at": timezone.now() + HOUR},
+            {"refresh_token": ""},
+            {"expires_at": None},
+            {"access_token": "", "state": "none"},
+        ],
+    )
+    def test_what_cannot_be_refreshed_now_is_left(
+        self, fake: FakeProvider, fields: dict[str, Any]
+    ) -> None:
+        make_token(webhook_at(fake), **{"expires_at": timezone.now(), **fields})
+
+        assert oauth.refresh_expiring() == 0
+        assert fake.requests == []
+
+    def test_deleted_webhooks_and_other_types_are_left(self, fake: FakeProvider) -> None:
+        for fields in ({"deleted_at": timezone.now()}, {"authorization_type": "basic"}):
+            make_token(webhook_at(fake, **fields), expires_at=timezone.now())
+
+        assert oauth.refresh_expiring() == 0
+
+    def test_failure_of_one_does_not_stop_the_others(self, fake: FakeProvider) -> None:
+        now = timezone.now()
+        for minutes in (3, 2, 1):
+            make_token(webhook_at(fake), expires_at=now - timedelta(minutes=minutes))
+        fake.reply(Reply(status=400, body={"error": "invalid_grant"}), Reply(status=500), token())
+
+        assert oauth.refresh_expiring(now) == 1
+        states = OAuthToken.objects.order_by("pk").values_list("state", flat=True)
+        assert list(states) == ["needs_reauthorization", "expiring", "valid"]
+
+    def test_token_that_another_process_refreshes_is_not_waited_for(
+        self, fake: FakeProvider
+    ) -> None:
+        row = make_token(webhook_at(fake), expires_at=timezone.now())
+        rows.take_lease(row)
+        started = time.monotonic()
+
+        assert oauth.refresh_expiring() == 0
+        assert time.monotonic() - started < 2
+
+
+@pytest.mark.django_db
+class TestDrop:
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("token_url", "https://evil.example/token"),
+            ("token_url", "https://provider.example/other"),
+            ("client_id", "another-client"),
+            ("grant_type", "client_credentials"),
+            ("url", "https://evil.example/hooks"),
+            ("url", "https://receiver.example:8443/hooks"),
+            ("refresh_url", "https://evil.example/refresh"),
+            ("revocation_url", "https://evil.example/revoke"),
+        ],
+    )
+    def test_change_of_what_the_token_belongs_to_erases_it(self, field: str, value: str) -> None:
+        webhook = make_webhook()
+        make_token(webhook, version=3, last_error="Old.", refresh_lease="taken")
+        before = oauth.fingerprint(webhook)
+        setattr(webhook, field, value)
+        webhook.save()
+
+        assert oauth.drop_if_changed(before, webhook) is True
+
+        row = stored()
+        assert (row.state, row.version, row.last_error) == ("none", 4, "")
+        assert not row.has_access_token()
+        assert not row.has_refresh_token()
+        assert (row.refresh_lease, row.expires_at, row.granted_by) == ("", None, None)
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("name", "Other"),
+            ("url", "https://receiver.example/another/path?x=1"),
+            ("scope", "more"),
+            ("auth_url", "https://provider.example/other"),
+            ("revocation_url", "https://provider.example/revoke"),
+            ("refresh_url", "https://provider.example/refresh"),
+            ("client_authentication", "request_body"),
+            ("header_prefix", "Token"),
+        ],
+    )
+    def test_other_changes_keep_it(self, field: str, value: str) -> None:
+        webhook = make_webhook()
+        make_token(webhook)
+        before = oauth.fingerprint(webhook)
+        setattr(webhook, field, value)
+        webhook.save()
+
+        assert oauth.drop_if_changed(before, webhook) is False
+        assert (stored().version, stored().access_token) == (1, "an-access-token-0001")
+
+    def test_corrected_secret_lets_a_misconfigured_token_be_tried_again(
+        self, fake: FakeProvider
+    ) -> None:
+        webhook = webhook_at(fake)
+        make_token(webhook, state="misconfigured", last_error="Wrong secret.", now=NOW)
+        before = oauth.fingerprint(webhook)
+        webhook.set_secret("client_secret", "the-right-one")
+        webhook.save()
+
+        assert oauth.drop_if_changed(before, webhook) is False
+        # The version counts up so that workers look again.
+        assert (stored().state, stored().version, stored().last_error) == ("valid", 2, "")
+        assert oauth.usable_token(webhook.pk, now=NOW + HOUR).version == 3
+
+    def test_saving_the_form_does_not_bring_a_dead_grant_back(self) -> None:
+        webhook = make_webhook()
+        make_token(webhook, state="needs_reauthorization")
+
+        assert oauth.drop_if_changed(oauth.fingerprint(webhook), webhook) is False
+        assert stored().state == "needs_reauthorization"
+
+    def test_webhook_without_a_token_has_nothing_to_drop(self) -> None:
+        webhook = make_webhook()
+
+        assert oauth.drop_if_changed("another", webhook) is False
+        assert not OAuthToken.objects.exists()
+
+    def test_fingerprint_tells_no_secret(self) -> None:
+        assert len(oauth.fingerprint(make_webhook())) == 64
+
+
+@pytest.mark.django_db
+class TestHeader:
+    @pytest.mark.parametrize(
+        ("prefix", "header"),
+        [("Bearer", "Bearer T"), ("", "T"), ("Zoho-oauthtoken", "Zoho-oauthtoken T"), (" ", "T")],
+    )
+    def test_prefix_is_the_providers(self, prefix: str, header: str) -> None:
+        assert oauth.authorization_header(make_webhook(header_prefix=prefix), "T") == header
+
+
+@pytest.mark.django_db(transaction=True)
+class TestTogether:
+    """Real threads on a real database, each with a connection of its own."""
+
+    def test_many_threads_make_one_refresh_per_version(self, fake: FakeProvider) -> None:
+        webhook = webhook_at(fake)
+        make_token(webhook, now=timezone.now() - HOUR)
+        fake.reply(Reply(body=token(refresh_token="r2", expires_in=3600).body, delay_seconds=0.3))
+
+        def use(_number: int) -> str:
+            try:
+                return oauth.usable_token(webhook.pk).access_token
+            finally:
+                connection.close()
+
+        with ThreadPoolExecutor(12) as pool:
+            tokens = list(pool.map(use, range(12)))
+
+        assert tokens == ["fresh-token"] * 12
+        assert len(fake.requests) == 1
+        assert stored().version == 2
+
+    def test_database_that_is_gone_for_a_moment_does_not_cost_the_new_token(
+        self, fake: FakeProvider, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        webhook = webhook_at(fake)
+        make_token(webhook, now=NOW)
+        store, failures = rows.store_refreshed, [OperationalError("gone")] * 2
+
+        def fail_first(*args: Any, **more: Any) -> bool:
+            if failures:
+                raise failures.pop()
+            return store(*args, **more)
+
+        monkeypatch.setattr(rows, "store_refreshed", fail_first)
+
+        assert oauth.usable_token(webhook.pk, now=NOW + HOUR).access_token == "fresh-token"
+        assert len(fake.requests) == 1
+
+    def test_losers_share_the_winners_failure(self, fake: FakeProvider) -> None:
+        webhook = webhook_at(fake)
+        make_token(webhook, now=timezone.now() - HOUR)
+        fake.reply(Reply(status=400, body={"error": "invalid_grant"}, delay_seconds=0.2))
+
+        def use(_number: int) -> object:
+            try:
+                oauth.usable_token(webhook.pk)
+            except oauth.TokenUnavailable as failure:
+                return failure.hold_reason
+            finally:
+                connection.close()
+            return "a token"
+
+        with ThreadPoolExecutor(6) as pool:
+            reasons = list(pool.map(use, range(6)))
+
+        assert reasons == [HoldReason.REAUTHORIZATION] * 6
+        assert len(fake.requests) == 1
+
+    def test_no_transaction_is_open_while_the_provider_thinks(self, fake: FakeProvider) -> None:
+        webhook = webhook_at(fake)
+        make_token(webhook, now=timezone.now() - HOUR)
+        written: list[float] = []
+
+        def write_meanwhile(asked: Asked) -> Reply:
+            # Another connection; on SQLite it would wait for a writer.
+            started = time.monotonic()
+            Webhook.objects.filter(pk=webhook.pk).update(name="Meanwhile")
+            OAuthToken.objects.filter(pk=webhook.pk).update(warning="Meanwhile")
+            written.append(time.monotonic() - started)
+            connection.close()
+            return token()
+
+        fake.reply(write_meanwhile)
+
+        oauth.usable_token(webhook.pk)
+
+        assert written[0] < 2
+
+    def test_token_granted_during_a_refresh_wins(self, fake: FakeProvider) -> None:
+        """`invalid_grant` is not believed when the row has a newer token by then."""
+        webhook = webhook_at(fake)
+        make_token(webhook, now=timezone.now() - HOUR)
+
+        def grant_meanwhile(asked: Asked) -> Reply:
+            row = OAuthToken.objects.get()
+            row.access_token, row.refresh_token, row.version = "granted", "new-refresh", 2
+            row.expires_at, row.refresh_lease = timezone.now() + HOUR, ""
+            row.refreshed_at, row.state = timezone.now(), "valid"
+            row.save()
+            connection.close()
+            return Reply(status=400, body={"error": "invalid_grant"})
+
+        fake.reply(grant_meanwhile)
+
+        usable = oauth.usable_token(webhook.pk)
+
+        assert (usable.access_token, usable.version) == ("granted", 2)
+        assert (stored().state, stored().refresh_token) == ("valid", "new-refresh")
+
+    def test_token_dropped_during_a_refresh_stays_dropped(self, fake: FakeProvider) -> None:
+        webhook = webhook_at(fake)
+        make_token(webhook, now=timezone.now() - HOUR)
+
+        def drop_meanwhile(asked: Asked) -> Reply:
+            rows.drop(webhook.pk)
+            connection.close()
+            return token(refresh_token="must-not-be-stored")
+
+        fake.reply(drop_meanwhile)
+
+        with pytest.raises(oauth.TokenUnavailable) as failure:
+            oauth.usable_token(webhook.pk)
+
+        assert failure.value.hold_reason == HoldReason.NO_TOKEN
+        assert not stored().has_access_token()
+        assert not stored().has_refresh_token()
+
+    def test_settings_changed_during_the_exchange_store_no_token(self, fake: FakeProvider) -> None:
+        webhook, user = webhook_at(fake), make_user()
+        _, sent = begin(webhook, user)
+
+        def change_meanwhile(asked: Asked) -> Reply:
+            Webhook.objects.filter(pk=webhook.pk).update(client_id="another")
+            connection.close()
+            return token()
+
+        fake.reply(change_meanwhile)
+        query = {"code": ["c"], "state": [sent["state"]]}
+
+        with pytest.raises(oauth.AuthorizationFailed, match="before the token came"):
+            oauth.finish_authorization(query, user=user, session_key=SESSION)
+
+        assert not OAuthToken.objects.exists()
+
+    def test_one_answer_in_two_tabs_is_exchanged_once(self, fake: FakeProvider) -> None:
+        webhook, user = webhook_at(fake), make_user()
+        _, sent = begin(webhook, user)
+        query = {"code": ["c"], "state": [sent["state"]]}
+        together = threading.Barrier(4)
+
+        def finish(_number: int) -> str:
+            together.wait()
+            try:
+                oauth.finish_authorization(query, user=user, session_key=SESSION)
+            except oauth.AuthorizationFailed as failure:
+                return failure.message
+            finally:
+                connection.close()
+            return "stored"
+
+        with ThreadPoolExecutor(4) as pool:
+            outcomes = list(pool.map(finish, range(4)))
+
+        assert outcomes.count("stored") == 1
+        assert len(fake.requests) == 1
+
+    def test_lost_answer_of_a_rotating_provider_needs_a_person(self, provider: Provider) -> None:
+        """F30: the provider rotated the token and the answer never came."""
+        webhook, user = make_webhook(provider), make_user()
+        callback = answer_consent(begin(webhook, user)[0])
+        oauth.finish_authorization(query_of(callback), user=user, session_key=SESSION)
+        provider.fault(status=502, after=True)
+        later = timezone.now() + HOUR
+
+        with pytest.raises(oauth.TokenUnavailable) as lost:
+            oauth.usable_token(webhook.pk, now=later)
+        with pytest.raises(oauth.TokenUnavailable) as ended:
+            oauth.usable_token(webhook.pk, now=later + timedelta(seconds=10))
+
+        assert lost.value.hold_reason is None
+        assert ended.value.hold_reason == HoldReason.REAUTHORIZATION
+        assert [one.error for one in provider.token_requests()][-1] == "invalid_grant"
+
+    def test_grant_is_regained(self, provider: Provider) -> None:
+        webhook, user = make_webhook(provider), make_user()
+        for _ in range(2):
+            callback = answer_consent(begin(webhook, user)[0])
+            oauth.finish_authorization(query_of(callback), user=user, session_key=SESSION)
+            later = timezone.now() + HOUR
+            assert oauth.usable_token(webhook.pk, now=later).access_token
+            provider.revoke_grants()
+            with pytest.raises(oauth.TokenUnavailable) as ended:
+                oauth.usable_token(webhook.pk, now=later + HOUR)
+            assert ended.value.hold_reason == HoldReason.REAUTHORIZATION
+
+        kinds = OAuthExchange.objects.filter(webhook=webhook).values_list("kind", flat=True)
+        assert sorted(kinds) == sorted(["authorization", "token", "refresh", "refresh"] * 2)
