@@ -30,8 +30,9 @@ from webhooks.delivery import (
     retry_after_seconds,
     utc,
 )
+from webhooks.lanes import shares
 from webhooks.models import HoldReason, Outcome, PauseReason, Status
-from webhooks.plans import Plans
+from webhooks.plans import Plans, present_versions
 from webhooks.queue import Candidate, Claimed, Want
 from webhooks.recorder import RECORD_SECONDS, Recorder, fail_tests, pause
 from webhooks.sender import Sender
@@ -222,25 +223,13 @@ class Engine:
         return True
 
     def _shares(self, candidates: list[Candidate]) -> list[Want]:
-        """Divide the room there is: an equal share each, the rest to who can take more."""
         now = time.monotonic()
-        room = min(_CLAIM_ROWS, _CLAIMED_ROWS - self._claimed)
         quotas = {
             candidate.webhook_id: quota
             for candidate in candidates
             if (quota := self._sender.lane(candidate.webhook_id).quota(now)) > 0
         }
-        wants: list[Want] = []
-        # Small quotas first: what they leave of their share goes to the others.
-        left = len(quotas)
-        for webhook_id, quota in sorted(quotas.items(), key=lambda item: item[1]):
-            share = min(quota, max(1, room // left))
-            left -= 1
-            if room <= 0:
-                break
-            room -= share
-            wants.append(Want(webhook_id, share))
-        return wants
+        return shares(quotas, min(_CLAIM_ROWS, _CLAIMED_ROWS - self._claimed))
 
     def _submit(self, claims: list[Claimed], claimed_at: float) -> None:
         lease_ends = claimed_at + settings.WEBHOOKS_LEASE_SECONDS
@@ -360,10 +349,18 @@ class Engine:
         self._session.sync_clock(now)
         if now >= self._expire_at:
             self._expire_at = now + _EXPIRE_SECONDS
+            self._recall_changed()
             if self._session.is_calm(now):
                 self._expire()
         if states := self._recorder.due_states(now):
             self._session.run(lambda: self._recorder.write_states(states))
+
+    def _recall_changed(self) -> None:
+        """Take back what waits for webhooks that were paused, deleted or edited since."""
+        if waiting := self._sender.waiting_webhooks():
+            versions = self._session.run(lambda: present_versions(waiting)) or {}
+            for webhook_id, version in versions.items():
+                self._sender.recall(webhook_id, version)
 
     def _expire(self) -> None:
         if expired := self._session.run(self._queue.expire):

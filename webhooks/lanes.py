@@ -7,9 +7,11 @@ neither the network nor the database.
 """
 
 from collections import deque
+from collections.abc import Mapping
 
 from webhooks.delivery import Request
 from webhooks.models import Outcome
+from webhooks.queue import Want
 
 # Requests in flight with which a receiver that we know nothing about starts.
 _FIRST_LIMIT = 8
@@ -56,3 +58,26 @@ class Lane:
             shortest, longest = _BREAKER_SECONDS
             doubled = shortest * 2.0 ** min(self.failures - _BREAKER_FAILURES, 10)
             self.open_until = now + min(longest, doubled)
+
+    def take_stale(self, version: int) -> list[Request]:
+        """Take out what waits here and was made for another version of the webhook."""
+        stale = [request for request, _ in self.waiting if request.plan.version != version]
+        if stale:
+            kept = (item for item in self.waiting if item[0].plan.version == version)
+            self.waiting = deque(kept)
+        return stale
+
+
+def shares(quotas: Mapping[int, int], room: int) -> list[Want]:
+    """Divide the room among webhooks: an equal share each, the rest to who can take more."""
+    wants: list[Want] = []
+    # Small quotas first: what they leave of their share goes to the others.
+    left = len(quotas)
+    for webhook_id, quota in sorted(quotas.items(), key=lambda item: item[1]):
+        share = min(quota, max(1, room // left))
+        left -= 1
+        if room <= 0:
+            break
+        room -= share
+        wants.append(Want(webhook_id, share))
+    return wants

@@ -7,7 +7,7 @@ of claiming or sending.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -48,6 +48,12 @@ class Entry(NamedTuple):
     hold_reason: str
     # Monotonic seconds: when to make it anew although nothing changed.
     expires: float
+
+
+def present_versions(webhook_ids: Collection[int]) -> dict[int, int]:
+    """Return the version of each webhook as it is now; -1 for one that is no more."""
+    rows = Webhook.objects.filter(pk__in=webhook_ids).values_list("pk", "version")
+    return {**dict.fromkeys(webhook_ids, -1), **dict(rows)}
 
 
 class Plans:

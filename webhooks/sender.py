@@ -130,6 +130,8 @@ class Sender:
         self._opener = network.open_socket(policy)
         self._arrived: deque[tuple[Request, float]] = deque()
         self._pins: deque[list[str]] = deque()
+        # (webhook id, its present version) of webhooks that may have changed.
+        self._recalls: deque[tuple[int, int]] = deque()
         # Lanes that wait only because everything is busy, in turn.
         self._queued: deque[Lane] = deque()
         self._idle: list[_Slot] = []
@@ -168,6 +170,15 @@ class Sender:
         self._pins.append(entries)
         self._wake()
 
+    def waiting_webhooks(self) -> list[int]:
+        """Return the webhooks that have requests here which are not on the wire yet."""
+        return [webhook_id for webhook_id, lane in list(self.lanes.items()) if lane.waiting]
+
+    def recall(self, webhook_id: int, version: int) -> None:
+        """Give back, as unsent, what waits for a webhook and was made for another version."""
+        self._recalls.append((webhook_id, version))
+        self._wake()
+
     def stop(self) -> None:
         """Begin nothing more; the thread ends when nothing is in flight."""
         self._is_stopping = True
@@ -195,6 +206,7 @@ class Sender:
 
     def _turn(self) -> None:
         self._take_arrived()
+        self._take_recalls()
         for fd, events in self._poll():
             if fd == self._wake_read:
                 os.read(self._wake_read, 4096)
@@ -215,7 +227,7 @@ class Sender:
         if self._wake_at is not None:
             wait = min(wait, max(0.0, self._wake_at - time.monotonic()))
         self._is_asleep = True
-        if self._arrived or self._pins:
+        if self._arrived or self._pins or self._recalls:
             wait = 0.0
         events = self._epoll.poll(wait)
         self._is_asleep = False
@@ -240,6 +252,13 @@ class Sender:
 
     def _set_timer(self, timeout_ms: int) -> None:
         self._wake_at = None if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
+
+    def _take_recalls(self) -> None:
+        while self._recalls:
+            webhook_id, version = self._recalls.popleft()
+            if stale := self.lane(webhook_id).take_stale(version):
+                self.unsent.extend(stale)
+                self._on_answer()
 
     def _take_arrived(self) -> None:
         while self._arrived:

@@ -241,7 +241,10 @@ def expire(limit: int = 500) -> list[Expired]:
 
 
 def hold(webhook_id: int, reason: str, limit: int = 1000) -> int:
-    """Hold waiting deliveries of a webhook, except tests; return how many (at most `limit`)."""
+    """Hold waiting deliveries of a webhook, except tests; return how many (at most `limit`).
+
+    Those of a deleted webhook are cancelled: nobody could release them.
+    """
     with transaction.atomic(), _cursor() as cursor:
         return cursor.execute(sql.HOLD, [webhook_id, limit, reason]).rowcount
 

@@ -133,8 +133,12 @@ WITH waiting AS MATERIALIZED (
   SELECT d.ctid AS place FROM webhooks_delivery d
   WHERE d.status = 'pending' AND d.webhook_id = %s AND d.trigger <> 'test'
   ORDER BY d.next_attempt_at LIMIT %s FOR UPDATE SKIP LOCKED)
-UPDATE webhooks_delivery d SET status = 'held', hold_reason = %s, next_attempt_at = NULL
-WHERE d.ctid = ANY(ARRAY(SELECT place FROM waiting))
+UPDATE webhooks_delivery d
+SET status = CASE WHEN w.deleted_at IS NULL THEN 'held' ELSE 'cancelled' END,
+    hold_reason = CASE WHEN w.deleted_at IS NULL THEN %s ELSE '' END, next_attempt_at = NULL,
+    finished_at = CASE WHEN w.deleted_at IS NOT NULL THEN now() END
+FROM webhooks_webhook w
+WHERE w.id = d.webhook_id AND d.ctid = ANY(ARRAY(SELECT place FROM waiting))
 """
 
 HAND_BACK = """

@@ -116,9 +116,14 @@ RETURNING id, webhook_id, attempt_count, status
 """
 
 _HOLD = """
-UPDATE webhooks_delivery SET status = 'held', hold_reason = %s, next_attempt_at = NULL
-WHERE id IN (SELECT id FROM webhooks_delivery WHERE status = 'pending' AND webhook_id = %s
-             AND "trigger" <> 'test' ORDER BY next_attempt_at LIMIT %s)
+UPDATE webhooks_delivery
+SET status = CASE WHEN w.deleted_at IS NULL THEN 'held' ELSE 'cancelled' END,
+    hold_reason = CASE WHEN w.deleted_at IS NULL THEN %s ELSE '' END, next_attempt_at = NULL,
+    finished_at = CASE WHEN w.deleted_at IS NOT NULL THEN %s END
+FROM webhooks_webhook w
+WHERE w.id = webhook_id AND webhooks_delivery.id IN (
+  SELECT id FROM webhooks_delivery WHERE status = 'pending' AND webhook_id = %s
+  AND "trigger" <> 'test' ORDER BY next_attempt_at LIMIT %s)
 """
 
 _HAND_BACK = """
@@ -363,9 +368,12 @@ def expire(limit: int = 500) -> list[Expired]:
 
 
 def hold(webhook_id: int, reason: str, limit: int = 1000) -> int:
-    """Hold waiting deliveries of a webhook, except tests; return how many (at most `limit`)."""
+    """Hold waiting deliveries of a webhook, except tests; return how many (at most `limit`).
+
+    Those of a deleted webhook are cancelled: nobody could release them.
+    """
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_HOLD, [reason, webhook_id, limit])
+        cursor.execute(_HOLD, [reason, _now(), webhook_id, limit])
         return int(cursor.rowcount)
 
 
