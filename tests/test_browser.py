@@ -6,8 +6,6 @@ security policy and failed requests; see tests/browser/fixtures.py. OAuth: test_
 
 import base64
 import re
-import time
-from collections.abc import Callable
 
 import pytest
 from django.contrib.auth.models import User
@@ -17,7 +15,7 @@ from pytest_django.live_server_helper import LiveServer
 from standardwebhooks import Webhook as Verifier
 
 from tests.browser import steps
-from tests.browser.steps import OpenPage
+from tests.browser.steps import OpenPage, eventually, overflow
 from tests.factories import make_delivery, make_webhook
 from tests.sandbox import Received, Receiver
 from webhooks.models import ApiKey, Delivery, Status, Webhook
@@ -42,14 +40,6 @@ def make_basic(receiver: Receiver, **fields: object) -> Webhook:
             **fields,
         }
     )
-
-
-def eventually(condition: Callable[[], bool], *, seconds: float = 10.0) -> None:
-    """Wait for what the engine does on its own, which no page shows by itself."""
-    ends = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends, "it did not happen in time"
-        time.sleep(0.02)
 
 
 @pytest.mark.once
@@ -370,7 +360,7 @@ def test_no_screen_scrolls_sideways_on_a_phone(
     ApiKey.objects.issue("Telephony", created_by=None)
     page.goto(reverse("webhooks:edit", args=[webhook.pk]))
     steps.send_test(page)
-    assert _overflow(page) == 0
+    assert overflow(page) == 0
     for address in (
         steps.LIST,
         steps.NEW,
@@ -385,11 +375,4 @@ def test_no_screen_scrolls_sideways_on_a_phone(
         "/login/",
     ):
         page.goto(address)
-        assert _overflow(page) == 0, address
-
-
-def _overflow(page: Page) -> int:
-    """Return by how many pixels the page is wider than its window."""
-    return page.evaluate(
-        "document.scrollingElement.scrollWidth - document.documentElement.clientWidth"
-    )
+        assert overflow(page) == 0, address

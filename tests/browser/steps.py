@@ -1,5 +1,6 @@
 """What a person does on the screens, by labels and roles: the words that people see."""
 
+import time
 from collections.abc import Callable
 
 from playwright.sync_api import Locator, Page, expect
@@ -85,15 +86,34 @@ def get_token(page: Page) -> None:
 
 def answer_provider(page: Page, *, answer: str = "Approve") -> None:
     """Log in at the sandbox provider where it asks for that, then approve or deny."""
-    approve = page.get_by_role("button", name=answer)
-    user_name = page.get_by_label("User name")
-    expect(approve.or_(user_name)).to_be_visible()
-    if user_name.is_visible():
-        user_name.fill("demo")
-        page.get_by_label("Password").fill("demo")
-        page.get_by_role("button", name="Log in").click()
-    approve.click()
+    button = page.get_by_role("button", name=answer)
+    expect(button.or_(page.get_by_label("User name"))).to_be_visible()
+    if not button.is_visible():
+        log_in_at_provider(page)
+    button.click()
+
+
+def log_in_at_provider(page: Page) -> None:
+    page.get_by_label("User name").fill("demo")
+    page.get_by_label("Password").fill("demo")
+    page.get_by_role("button", name="Log in").click()
 
 
 def token_panel(page: Page) -> Locator:
     return page.get_by_role("region", name="Access token")
+
+
+def eventually(condition: Callable[[], bool], *, seconds: float = 10.0) -> None:
+    """Wait for what the engine does on its own, which no page shows by itself."""
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def overflow(page: Page) -> int:
+    """Return by how many pixels the page is wider than its window."""
+    pixels: int = page.evaluate(
+        "document.scrollingElement.scrollWidth - document.documentElement.clientWidth"
+    )
+    return pixels
