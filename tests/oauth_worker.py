@@ -1,0 +1,82 @@
+"""One worker process of the refresh race: `python -m tests.oauth_worker`, a JSON line a command.
+
+Started by tests.test_oauth_processes against a database of its own.
+"""
+
+import json
+import os
+import sys
+from datetime import timedelta
+from typing import Any
+
+import django
+import requests
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+django.setup()
+
+# Models can be imported only now.
+from django.contrib.auth import get_user_model  # noqa: E402
+from django.utils import timezone  # noqa: E402
+
+from webhooks import oauth  # noqa: E402
+from webhooks.models import OAuthExchange, OAuthToken, Webhook  # noqa: E402
+
+SESSION = "the-session-of-the-race"
+
+
+def begin(fields: dict[str, Any], secret: str) -> dict[str, Any]:
+    """Make the webhook and return where its browser is sent to."""
+    webhook = Webhook(name="Race", authorization_type="oauth2", **fields)
+    webhook.set_secret("client_secret", secret)
+    webhook.save()
+    user = get_user_model().objects.create(username="racer")
+    return {"url": oauth.begin_authorization(webhook, user=user, session_key=SESSION)}
+
+
+def finish(query: dict[str, list[str]]) -> dict[str, Any]:
+    user = get_user_model().objects.get()
+    webhook = oauth.finish_authorization(query, user=user, session_key=SESSION)
+    return {"version": OAuthToken.objects.get(webhook=webhook).version}
+
+
+def expire() -> dict[str, Any]:
+    """Let the stored token be over by its own time too."""
+    OAuthToken.objects.update(expires_at=timezone.now() - timedelta(minutes=1))
+    return {}
+
+
+def use(url: str, dead_version: int | None) -> dict[str, Any]:
+    """Get a token, because one was refused or is over, and send it once."""
+    webhook = Webhook.objects.get()
+    if dead_version is None:
+        token = oauth.usable_token(webhook.pk)
+    else:
+        token = oauth.refresh(webhook, dead_version=dead_version)
+    header = oauth.authorization_header(webhook, token.access_token)
+    with requests.Session() as session:
+        session.trust_env = False
+        sent = session.post(url, headers={"Authorization": header}, timeout=30)
+    return {"version": token.version, "status": sent.status_code}
+
+
+def count() -> dict[str, Any]:
+    kinds = list(OAuthExchange.objects.values_list("kind", "result"))
+    return {"exchanges": kinds, "state": OAuthToken.objects.get().state}
+
+
+COMMANDS = {"begin": begin, "finish": finish, "expire": expire, "use": use, "count": count}
+
+
+def main() -> None:
+    for line in sys.stdin:
+        command = json.loads(line)
+        try:
+            answer = COMMANDS[command.pop("do")](**command)
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
