@@ -16,7 +16,12 @@ NO_KEYS := SECRET_KEY=lint FIELD_ENCRYPTION_KEY=bGludC1saW50LWxpbnQtbGludC1saW50
 ARGS ?=
 
 help: ## List what can be done
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {print $$1 "|" $$2}' $(MAKEFILE_LIST) | \
+	while IFS='|' read -r verb text; do \
+	  case $$verb in bench|faults|security|screenshots) \
+	    [ -e tests/$$verb ] || [ -e tests/$$verb.py ] || continue;; esac; \
+	  printf '  make %-12s %s\n' "$$verb" "$$text"; \
+	done
 
 run: $(VENV)/.run ## Start the product on http://127.0.0.1:8000 (PORT=9000, SANDBOX=0)
 	@exec $(PYTHON) manage.py run --port $(PORT) $(if $(filter 0 no off,$(SANDBOX)),--no-sandbox,--sandbox)
