@@ -46,7 +46,7 @@ def clean(text: str, *, secrets: Iterable[str] = (), limit: int = MAX_TEXT) -> s
     """Return a provider's words as one line without secrets or control characters."""
     # Bounded before the work: only a little of it is kept.
     text = mask_known(text[: 20 * limit], secrets)
-    text = _CREDENTIALS.sub(_masked, _IN_TEXT.sub(_masked, text))
+    text = _mask_named(text)
     text = "".join(" " if unicodedata.category(one) in _UNSAFE else one for one in text)
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 1] + "…"
@@ -84,6 +84,11 @@ def is_secret(name: str) -> bool:
     return _SECRET_NAME.fullmatch(name) is not None
 
 
+def _mask_named(text: str) -> str:
+    # First what follows a scheme: to the other rule the scheme itself looks like the value.
+    return _IN_TEXT.sub(_masked, _CREDENTIALS.sub(_masked, text))
+
+
 def _masked(match: re.Match[str]) -> str:
     return match["name"] + mask(match["value"])
 
@@ -93,7 +98,7 @@ def _redact_text(text: str) -> str:
         pairs = parse_qsl(text, keep_blank_values=True)
         masked = [(name, mask(value) if is_secret(name) else value) for name, value in pairs]
         return urlencode(masked, safe="…", quote_via=quote)
-    return _CREDENTIALS.sub(_masked, _IN_TEXT.sub(_masked, text))
+    return _mask_named(text)
 
 
 def _redacted(value: Any, *, is_hidden: bool = False) -> Any:

@@ -1,0 +1,270 @@
+"""The flight recorder: every exchange is kept, and no secret in it."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import DatabaseError
+from django.utils import timezone
+
+from tests.oauth_fakes import FakeProvider, Reply, fake_provider, token
+from tests.oauth_rows import SESSION, begin, make_token, make_user, make_webhook
+from webhooks import oauth
+from webhooks.models import ExchangeKind, OAuthExchange, OAuthToken, Webhook
+from webhooks.oauth import client, exchanges, redaction
+from webhooks.oauth.exchanges import Transcript
+
+pytestmark = pytest.mark.django_db
+
+ACCESS = "an-access-token-of-the-provider"
+REFRESH = "a-refresh-token-of-the-provider"
+SECRET = "the-client-secret-0123"
+CODE = "the-authorization-code-0123"
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeProvider]:
+    with fake_provider() as running:
+        running.reply(Reply(body={"access_token": ACCESS, "refresh_token": REFRESH}))
+        yield running
+
+
+def authorize(fake: FakeProvider, **fields: Any) -> tuple[Webhook, str]:
+    """Get a token; return the webhook and the state that was used."""
+    webhook = make_webhook(token_url=fake.token_url, client_secret=SECRET, **fields)
+    user = make_user()
+    _, sent = begin(webhook, user)
+    query = {"code": [CODE], "state": [sent["state"]]}
+    oauth.finish_authorization(query, user=user, session_key=SESSION)
+    return webhook, sent["state"]
+
+
+def everything() -> str:
+    return json.dumps(list(OAuthExchange.objects.values()), default=str)
+
+
+def test_authorization_and_token_are_kept_with_class_status_and_time(
+    fake: FakeProvider,
+) -> None:
+    before = timezone.now()
+
+    webhook, _ = authorize(fake)
+
+    approval, exchange = OAuthExchange.objects.filter(webhook=webhook).order_by("pk")
+    assert (approval.kind, approval.result, approval.status_code) == ("authorization", "ok", None)
+    assert approval.url == "https://provider.example/authorize"
+    assert (exchange.kind, exchange.result, exchange.status_code) == ("token", "ok", 200)
+    assert exchange.url == fake.token_url
+    assert exchange.started_at >= before
+    assert exchange.duration_ms is not None
+    assert 0 < exchange.duration_ms < 5000
+    assert "grant_type=authorization_code" in exchange.request
+    assert "HTTP 200" in exchange.response
+
+
+@pytest.mark.parametrize("way", ["basic_header", "request_body"])
+@pytest.mark.parametrize("is_json", [False, True])
+def test_secrets_are_kept_by_their_last_four_characters(
+    fake: FakeProvider, way: str, is_json: bool
+) -> None:
+    webhook, state = authorize(fake, client_authentication=way, uses_json_token_request=is_json)
+    oauth.refresh(webhook)
+
+    kept = everything()
+    header = client.basic_authorization(webhook.client_id, SECRET).removeprefix("Basic ")
+    for secret in (ACCESS, REFRESH, SECRET, CODE, state, header):
+        assert secret not in kept
+    assert "…" + CODE[-4:] in OAuthExchange.objects.get(kind="token").request
+    assert "…" + ACCESS[-4:] in OAuthExchange.objects.get(kind="token").response
+    assert "…" + REFRESH[-4:] in OAuthExchange.objects.get(kind="refresh").request
+
+
+def test_secrets_that_the_provider_repeats_are_masked(fake: FakeProvider) -> None:
+    fake.reply(
+        Reply(
+            status=400,
+            body={
+                "error": "invalid_grant",
+                "error_description": f"The code {CODE} of {SECRET} is over",
+                "debug": {"request": {"code": CODE, "client_secret": SECRET}, "tokens": [ACCESS]},
+                "access_token": ACCESS,
+                "id_token": ["a-very-long-id-token"],
+            },
+        )
+    )
+
+    with pytest.raises(oauth.AuthorizationFailed) as failure:
+        authorize(fake)
+
+    for secret in (CODE, SECRET):
+        assert secret not in everything()
+        assert secret not in failure.value.message
+    for secret in (ACCESS, "a-very-long-id-token"):
+        assert f'access_token": "{secret}' not in everything()
+    assert "a-very-long-id-token" not in everything()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f'{{"access_token":"{ACCESS}","refresh_token":"{REFRESH}"',
+        f"access_token={ACCESS}&refresh_token={REFRESH}&scope=a",
+        f"<html>access_token: {ACCESS} refresh_token='{REFRESH}'",
+        f'callback({{"access_token": "{ACCESS}", "refresh_token": "{REFRESH}"}})',
+        f"Authorization: Bearer {ACCESS}\nrefresh_token={REFRESH}",
+        json.dumps({"data": {"tokens": {"access_token": ACCESS, "refreshToken": REFRESH}}}),
+        json.dumps([{"access_token": ACCESS}]),
+    ],
+)
+def test_tokens_are_masked_in_every_format(body: str) -> None:
+    text = redaction.redact_body(body)
+
+    assert ACCESS not in text
+    assert REFRESH not in text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "[" * 100_000,
+        '{"a":' * 900 + "1" + "}" * 900,
+        "\x00\x01\ud800",
+        "{" + "9" * 6000 + "}",
+        '{"a": 1e999}',
+        "",
+        "x" * 60_000,
+        '"' * 60_000,
+        "token=" * 10_000,
+    ],
+    ids=["deep", "nested", "control", "number", "infinity", "empty", "long", "quotes", "names"],
+)
+def test_any_body_can_be_kept(body: str) -> None:
+    text = redaction.redact_body(body)
+
+    text.encode()
+    assert "\x00" not in text
+    assert len(text) <= redaction.MAX_RECORDED
+
+
+@pytest.mark.parametrize(
+    ("secret", "shown"),
+    [("", "…"), ("abcd", "…"), ("abcdefghijk", "…"), ("abcdefghijkl", "…ijkl")],
+)
+def test_short_secret_shows_nothing_of_itself(secret: str, shown: str) -> None:
+    assert redaction.mask(secret) == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "is_secret"),
+    [
+        ("access_token", True),
+        ("refreshToken", True),
+        ("id_token", True),
+        ("client_secret", True),
+        ("code", True),
+        ("code_verifier", True),
+        ("state", True),
+        ("client_assertion", True),
+        ("token_type", False),
+        ("expires_in", False),
+        ("scope", False),
+        ("client_id", False),
+        ("code_challenge_method", False),
+        ("error", False),
+    ],
+)
+def test_names_of_secrets_are_known(name: str, is_secret: bool) -> None:
+    assert redaction.is_secret(name) is is_secret
+
+
+def test_refused_callback_is_kept_with_its_sentence(fake: FakeProvider) -> None:
+    webhook, user = make_webhook(token_url=fake.token_url), make_user()
+    _, sent = begin(webhook, user)
+    query = {"error": ["access_denied"], "state": [sent["state"]]}
+
+    with pytest.raises(oauth.AuthorizationFailed) as failure:
+        oauth.finish_authorization(query, user=user, session_key=SESSION)
+
+    kept = OAuthExchange.objects.get()
+    assert (kept.webhook, kept.kind) == (webhook, "authorization")
+    assert kept.result == "misconfigured"
+    assert kept.message == failure.value.message
+    assert "error=access_denied" in kept.response
+    assert sent["state"] not in kept.response
+
+
+@pytest.mark.parametrize(
+    ("reply", "result", "status"),
+    [
+        (Reply(status=503), "transient", 503),
+        (Reply(raw=b""), "transient", None),
+        (Reply(status=400, body={"error": "invalid_grant"}), "needs_reauthorization", 400),
+        (Reply(status=401, body={"error": "invalid_client"}), "misconfigured", 401),
+        (token(scope="another"), "ok_with_warning", 200),
+        (token(), "ok", 200),
+    ],
+)
+def test_each_refresh_is_kept_with_its_class(
+    fake: FakeProvider, reply: Reply, result: str, status: int | None
+) -> None:
+    webhook = make_webhook(token_url=fake.token_url)
+    make_token(webhook)
+    fake.reply(reply)
+
+    if result.startswith("ok"):
+        oauth.refresh(webhook)
+    else:
+        with pytest.raises(oauth.TokenUnavailable):
+            oauth.refresh(webhook)
+
+    kept = OAuthExchange.objects.get()
+    assert (kept.kind, kept.result, kept.status_code) == ("refresh", result, status)
+
+
+def test_answer_asked_for_twice_is_kept_twice(fake: FakeProvider) -> None:
+    webhook = make_webhook(token_url=fake.token_url)
+    make_token(webhook)
+    fake.reply(Reply(body=b'{"access_token":"'), token())
+
+    oauth.refresh(webhook)
+
+    assert OAuthExchange.objects.count() == 2
+
+
+def test_query_of_an_endpoint_is_not_kept(fake: FakeProvider) -> None:
+    webhook = make_webhook(token_url=f"{fake.token_url}?key=an-api-key")
+    make_token(webhook)
+
+    oauth.refresh(webhook)
+
+    assert "an-api-key" not in everything()
+
+
+def test_lost_transcript_does_not_lose_the_token(
+    fake: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    webhook = make_webhook(token_url=fake.token_url)
+    make_token(webhook)
+
+    def fail(**_columns: Any) -> None:
+        raise DatabaseError("disk full")
+
+    monkeypatch.setattr(OAuthExchange.objects, "create", fail)
+
+    assert oauth.refresh(webhook).version == 2
+    assert OAuthToken.objects.get().access_token == ACCESS
+
+
+def test_long_values_fit_their_columns() -> None:
+    webhook = make_webhook()
+    transcript = Transcript(
+        kind=ExchangeKind.TOKEN,
+        url="https://provider.example/" + "a" * 3000,
+        started_at=timezone.now(),
+    )
+
+    exchanges.record(webhook, transcript, result="needs_reauthorization", message="x" * 3000)
+
+    kept = OAuthExchange.objects.get()
+    assert (len(kept.url), len(kept.message)) == (2048, 1000)

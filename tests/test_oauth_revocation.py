@@ -1,0 +1,124 @@
+"""Giving tokens back: best effort, refresh token first, and never in the way."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.oauth_fakes import FakeProvider, Reply, fake_provider
+from tests.oauth_rows import SESSION, begin, make_token, make_user, make_webhook, query_of
+from tests.sandbox import Provider, answer_consent
+from webhooks import oauth
+from webhooks.models import OAuthExchange, OAuthToken, Webhook
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeProvider]:
+    with fake_provider() as running:
+        running.reply(Reply(status=200))
+        yield running
+
+
+def webhook_at(fake: FakeProvider, **fields: Any) -> Webhook:
+    values = {
+        "token_url": fake.token_url,
+        "revocation_url": f"{fake.url}/revoke",
+        **fields,
+    }
+    return make_webhook(**values)
+
+
+def is_empty() -> bool:
+    row = OAuthToken.objects.get()
+    return row.state == "none" and not row.has_access_token() and not row.has_refresh_token()
+
+
+def test_refresh_token_goes_first_and_then_the_access_token(fake: FakeProvider) -> None:
+    webhook = webhook_at(fake)
+    make_token(webhook)
+
+    oauth.clear_token(webhook)
+
+    assert is_empty()
+    assert [asked.path for asked in fake.requests] == ["/revoke"] * 2
+    assert [asked.form for asked in fake.requests] == [
+        [("token", "a-refresh-token-0001"), ("token_type_hint", "refresh_token")],
+        [("token", "an-access-token-0001"), ("token_type_hint", "access_token")],
+    ]
+    assert all("authorization" in asked.headers for asked in fake.requests)
+
+
+def test_client_says_who_it_is_as_at_the_token_endpoint(fake: FakeProvider) -> None:
+    in_body = webhook_at(fake, client_authentication="request_body")
+    public = webhook_at(fake, client_secret="")
+    for webhook in (in_body, public):
+        make_token(webhook, access_token="")
+        oauth.clear_token(webhook)
+
+    first, second = (asked.fields for asked in fake.requests)
+    assert (first["client_id"], first["client_secret"]) == ("sandbox-client", "sandbox-secret")
+    assert second["client_id"] == "sandbox-client"
+    assert "client_secret" not in second
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(status=500),
+        Reply(status=400, body={"error": "unsupported_token_type"}),
+        Reply(status=307, headers={"Location": "https://evil.example/"}),
+        Reply(raw=b""),
+    ],
+)
+def test_provider_that_does_not_revoke_is_not_in_the_way(fake: FakeProvider, reply: Reply) -> None:
+    webhook = webhook_at(fake)
+    make_token(webhook)
+    fake.reply(reply)
+
+    oauth.clear_token(webhook)
+
+    assert is_empty()
+    kept = OAuthExchange.objects.filter(kind="revocation")
+    assert kept.count() == 2
+    assert "may still be valid" in kept[0].message
+
+
+@pytest.mark.parametrize("url", ["", "http://provider.example/revoke", "nonsense"])
+def test_nothing_is_sent_without_a_safe_address(fake: FakeProvider, url: str) -> None:
+    webhook = webhook_at(fake, revocation_url=url)
+    make_token(webhook)
+
+    oauth.clear_token(webhook)
+
+    assert is_empty()
+    assert fake.requests == []
+
+
+def test_webhook_without_a_token_has_nothing_to_clear(fake: FakeProvider) -> None:
+    oauth.clear_token(webhook_at(fake))
+
+    assert fake.requests == []
+
+
+def test_revoked_tokens_are_kept_masked(fake: FakeProvider) -> None:
+    webhook = webhook_at(fake)
+    make_token(webhook)
+
+    oauth.clear_token(webhook)
+
+    for kept in OAuthExchange.objects.all():
+        assert kept.result == "ok"
+        assert "-token-0001" not in kept.request
+
+
+def test_real_provider_takes_the_token_back(provider: Provider) -> None:
+    webhook, user = make_webhook(provider, revocation_url=provider.revocation_url), make_user()
+    callback = answer_consent(begin(webhook, user)[0])
+    oauth.finish_authorization(query_of(callback), user=user, session_key=SESSION)
+
+    oauth.clear_token(webhook)
+
+    assert is_empty()
+    assert [one.status for one in provider.revocation_requests()] == [200, 200]
