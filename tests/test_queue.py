@@ -1,0 +1,183 @@
+"""The queue: claims are exclusive, fair and leased; a record counts only with its lease."""
+
+import datetime as dt
+import threading
+from collections import Counter
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from tests.factories import make_delivery, make_webhook
+from webhooks import queue
+from webhooks.models import Attempt, Delivery, Status
+from webhooks.queue import Claimed, Result, Want
+
+pytestmark = pytest.mark.django_db(transaction=True)
+TERMS = {"lease": "here", "lease_seconds": 60.0}
+
+
+def claim(webhook_id: int, quota: int = 100, lease: str = "here") -> list[Claimed]:
+    return queue.backend().claim([Want(webhook_id, quota)], lease=lease, lease_seconds=60.0)
+
+
+def succeeded(row: Claimed) -> Result:
+    attempt = (
+        row.id, row.number, timezone.now(), None, None, None, None, 1.0, "127.0.0.1", "POST /",
+        "", None, 204, "", b"", 0, "succeeded", "",
+    )  # fmt: skip
+    return Result(
+        row.id, row.webhook_id, row.number, "succeeded", None, "", "succeeded", 204, False, attempt
+    )
+
+
+def test_a_claim_takes_due_rows_oldest_first_up_to_the_quota() -> None:
+    webhook = make_webhook()
+    made = [make_delivery(webhook).pk for _ in range(5)]
+    taken = claim(webhook.pk, quota=3)
+    assert [row.id for row in taken] == made[:3]
+    assert {row.number for row in taken} == {1}
+    assert Delivery.objects.filter(status=Status.SENDING).count() == 3
+
+
+def test_a_claimed_row_is_not_claimed_again() -> None:
+    webhook = make_webhook()
+    make_delivery(webhook)
+    assert len(claim(webhook.pk)) == 1
+    assert claim(webhook.pk) == []
+
+
+def test_a_row_that_is_due_later_is_left() -> None:
+    webhook = make_webhook()
+    make_delivery(webhook)
+    Delivery.objects.update(next_attempt_at=timezone.now() + dt.timedelta(seconds=30))
+    assert claim(webhook.pk) == []
+    assert queue.backend().candidates() == []
+
+
+def test_candidates_are_the_webhooks_with_due_rows_whatever_their_number() -> None:
+    busy, quiet = make_webhook(), make_webhook(event_types=["deal.*"], concurrency_limit=1)
+    make_webhook(event_types=["deal.*"])
+    for _ in range(20):
+        make_delivery(busy)
+    make_row(quiet.pk)
+    found = {candidate.webhook_id: candidate for candidate in queue.backend().candidates()}
+    assert set(found) == {busy.pk, quiet.pk}
+    assert (found[busy.pk].is_paced, found[quiet.pk].is_paced) == (False, True)
+    assert found[busy.pk].version == busy.version
+
+
+def make_row(webhook_id: int) -> Delivery:
+    event = Delivery.objects.select_related("event").first()
+    assert event is not None
+    return Delivery.objects.create(
+        webhook_id=webhook_id, event=event.event, next_attempt_at=timezone.now()
+    )
+
+
+def test_a_record_needs_the_lease_and_the_number_of_its_claim() -> None:
+    webhook = make_webhook()
+    make_delivery(webhook)
+    [row] = claim(webhook.pk)
+    record = queue.backend().record
+    assert record([succeeded(row)], lease="another") == 0
+    assert record([succeeded(row._replace(number=2))], lease="here") == 0
+    assert Delivery.objects.get().status == Status.SENDING
+    assert record([succeeded(row)], lease="here") == 1
+    assert Delivery.objects.get().status == Status.SUCCEEDED
+
+
+def test_a_record_that_may_have_been_written_is_not_written_twice() -> None:
+    webhook = make_webhook()
+    make_delivery(webhook)
+    [row] = claim(webhook.pk)
+    record = queue.backend().record
+    record([succeeded(row)], lease="here")
+    record([succeeded(row)], lease="here", is_repeat=True)
+    if connection.vendor == "postgresql":
+        assert Attempt.objects.count() == 1
+
+
+def test_rows_handed_back_are_as_if_they_had_not_been_claimed() -> None:
+    webhook = make_webhook()
+    make_delivery(webhook)
+    taken = claim(webhook.pk)
+    queue.backend().hand_back(taken, lease="here")
+    row = Delivery.objects.get()
+    assert (row.status, row.attempt_count, row.lease) == (Status.PENDING, 0, "")
+    assert len(claim(webhook.pk)) == 1
+
+
+def test_an_ordered_webhook_gives_only_its_oldest_open_row() -> None:
+    webhook = make_webhook(is_ordered=True)
+    made = [make_delivery(webhook).pk for _ in range(3)]
+    paced = queue.backend().claim_paced
+    assert [row.id for row in paced(webhook.pk, quota=10, **TERMS)] == made[:1]
+    assert paced(webhook.pk, quota=10, **TERMS) == []
+    later = timezone.now() + dt.timedelta(minutes=1)
+    Delivery.objects.filter(pk=made[0]).update(status="pending", next_attempt_at=later, lease="")
+    assert paced(webhook.pk, quota=10, **TERMS) == []
+
+
+def test_a_rate_limit_gives_a_burst_and_then_nothing() -> None:
+    webhook = make_webhook(rate_limit=3, rate_limit_seconds=60)
+    for _ in range(10):
+        make_delivery(webhook)
+    paced = queue.backend().claim_paced
+    taken = len(paced(webhook.pk, quota=100, **TERMS))
+    assert taken == 1
+    assert paced(webhook.pk, quota=100, **TERMS) == []
+
+
+def test_a_concurrency_limit_counts_what_every_worker_sends() -> None:
+    webhook = make_webhook(concurrency_limit=2)
+    for _ in range(5):
+        make_delivery(webhook)
+    paced = queue.backend().claim_paced
+    assert len(paced(webhook.pk, quota=100, lease="one", lease_seconds=60.0)) == 2
+    assert paced(webhook.pk, quota=100, lease="two", lease_seconds=60.0) == []
+
+
+def test_eight_claimers_never_take_the_same_row() -> None:
+    webhook = make_webhook()
+    made = {make_delivery(webhook).pk for _ in range(200)}
+    taken: list[str] = []
+
+    def work(number: int) -> None:
+        try:
+            while rows := claim(webhook.pk, quota=7, lease=str(number)):
+                taken.extend(row.id for row in rows)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(Counter(taken).values()) == 1
+    assert set(taken) == made
+
+
+def test_expired_leases_come_back_and_are_parked_after_three() -> None:
+    webhook = make_webhook()
+    delivery = make_delivery(webhook)
+    past = timezone.now() - dt.timedelta(seconds=1)
+    for count, status in enumerate([Status.PENDING, Status.PENDING, Status.PARKED], start=1):
+        Delivery.objects.update(status="sending", next_attempt_at=past, lease="x")
+        [row] = queue.backend().expire()
+        assert (row.id, row.status) == (delivery.pk, status)
+        assert Delivery.objects.get().unknown_count == count
+    assert Attempt.objects.filter(outcome="unknown").count() == 3
+
+
+def test_holding_leaves_tests_alone() -> None:
+    webhook = make_webhook()
+    rows = [make_delivery(webhook).pk for _ in range(3)]
+    Delivery.objects.filter(pk=rows[0]).update(trigger="test")
+    assert queue.backend().hold(webhook.pk, "paused") == 2
+    assert Delivery.objects.get(pk=rows[0]).status == Status.PENDING
+
+
+def test_the_clock_is_the_databases() -> None:
+    assert abs(queue.backend().clock() - timezone.now().timestamp()) < 60
