@@ -206,7 +206,8 @@ class Engine:
         """
         terms = {"lease": self._lease, "lease_seconds": settings.WEBHOOKS_LEASE_SECONDS}
         all_ids = [candidate.webhook_id for candidate in ready]
-        claims += self._queue.claim_tests(all_ids, limit=50, **terms)
+        if ready[0].has_tests:
+            claims += self._queue.claim_tests(all_ids, limit=50, **terms)
         active = [candidate for candidate in ready if candidate.is_active]
         wants = self._shares([candidate for candidate in active if not candidate.is_paced])
         if wants:
@@ -216,7 +217,7 @@ class Engine:
                 quota = self._sender.lane(candidate.webhook_id).quota(time.monotonic())
                 if quota:
                     claims += self._queue.claim_paced(candidate.webhook_id, quota=quota, **terms)
-        if not self._quarantined and active:
+        if not self._quarantined and active and active[0].has_suspects:
             suspects = self._queue.claim_quarantined([c.webhook_id for c in active], **terms)
             self._quarantined = "".join(claim.id for claim in suspects)
             claims += suspects

@@ -76,9 +76,10 @@ def candidates() -> list[Candidate]:
 
 
 def _take(statement: str, parameters: dict[str, Any]) -> list[Claimed]:
-    with transaction.atomic(), _cursor() as cursor:
+    # One statement is one transaction; a BEGIN and a COMMIT of their own would be two more waits.
+    with _cursor() as cursor:
         cursor.execute(statement, parameters, binary=True)
-        return [Claimed(*row) for row in cursor.fetchall()]
+        return list(map(Claimed._make, cursor.fetchall()))
 
 
 def claim(wants: Sequence[Want], *, lease: str, lease_seconds: float) -> list[Claimed]:
@@ -177,9 +178,9 @@ def _finish(cursor: "psycopg.Cursor[Any]", results: Sequence[Result], lease: str
         cursor.execute(
             sql.SUCCEEDED,
             [
-                [result.delivery_id for result in succeeded],
-                [result.number for result in succeeded],
-                [result.status_code for result in succeeded],
+                _array(result.delivery_id for result in succeeded),
+                _array(str(result.number) for result in succeeded),
+                _array(str(result.status_code) for result in succeeded),
                 lease,
             ],
         )
@@ -202,6 +203,11 @@ def _finish(cursor: "psycopg.Cursor[Any]", results: Sequence[Result], lease: str
         )
         ours.update(row[0] for row in cursor.fetchall())
     return ours
+
+
+def _array(values: Iterable[str]) -> str:
+    """Write an array of plain ASCII words; psycopg would look at each value in Python."""
+    return f"{{{','.join(values)}}}"
 
 
 def write_states(changes: Sequence[StateChange]) -> list[tuple[int, float | None]]:

@@ -6,22 +6,24 @@ PACED = """(w.rate_limit IS NOT NULL OR w.concurrency_limit IS NOT NULL OR w.is_
 
 # A loose index scan: one probe per webhook that has pending rows, however many rows it has.
 CANDIDATES = f"""
-WITH RECURSIVE waiting(webhook_id) AS (
-  (SELECT webhook_id FROM webhooks_delivery WHERE status = 'pending'
-   ORDER BY webhook_id LIMIT 1)
+WITH RECURSIVE waiting(webhook_id, next_attempt_at) AS (
+  (SELECT webhook_id, next_attempt_at FROM webhooks_delivery WHERE status = 'pending'
+   ORDER BY webhook_id, next_attempt_at LIMIT 1)
   UNION ALL
-  SELECT (SELECT d.webhook_id FROM webhooks_delivery d
-          WHERE d.status = 'pending' AND d.webhook_id > waiting.webhook_id
-          ORDER BY d.webhook_id LIMIT 1)
-  FROM waiting WHERE waiting.webhook_id IS NOT NULL
+  SELECT following.* FROM waiting CROSS JOIN LATERAL (
+    SELECT d.webhook_id, d.next_attempt_at FROM webhooks_delivery d
+    WHERE d.status = 'pending' AND d.webhook_id > waiting.webhook_id
+    ORDER BY d.webhook_id, d.next_attempt_at LIMIT 1) following
 )
-SELECT w.id, w.version, COALESCE(t.version, 0), w.is_active AND w.deleted_at IS NULL, {PACED}
+SELECT w.id, w.version + COALESCE(c.version, 0), COALESCE(t.version, 0), w.is_active AND w.deleted_at IS NULL, {PACED},
+  EXISTS (SELECT FROM webhooks_delivery WHERE status = 'pending' AND trigger = 'test'),
+  EXISTS (SELECT FROM webhooks_delivery
+          WHERE status = 'pending' AND unknown_count >= {QUARANTINE_FROM})
 FROM waiting
 JOIN webhooks_webhook w ON w.id = waiting.webhook_id
-LEFT JOIN webhooks_oauthtoken t ON t.webhook_id = w.id
-WHERE EXISTS (
-  SELECT 1 FROM webhooks_delivery d WHERE d.status = 'pending' AND d.webhook_id = w.id
-  AND d.next_attempt_at <= now() LIMIT 1 OFFSET 0)
+LEFT JOIN webhooks_webhook c ON c.id = w.connection_id
+LEFT JOIN webhooks_oauthtoken t ON t.webhook_id = COALESCE(w.connection_id, w.id)
+WHERE waiting.next_attempt_at <= now()
 """
 
 TAKE = """
@@ -94,12 +96,14 @@ ATTEMPT_TYPES = ["varchar", "int2", "timestamptz", *TIMINGS, "varchar", "varchar
 ATTEMPT_TYPES += ["bytea", "int2", "text", "bytea", "int8", "varchar", "varchar"]
 COPY = f"COPY webhooks_attempt ({', '.join(ATTEMPT_COLUMNS)}) FROM STDIN (FORMAT BINARY)"
 
+# The lease alone says that a row is being sent: naming the status too would let the planner read
+# every row that any worker is sending, instead of looking each one up by its key.
 SUCCEEDED = """
 UPDATE webhooks_delivery d
 SET status = 'succeeded', outcome = 'succeeded', status_code = r.code, lease = '',
     next_attempt_at = NULL, finished_at = now()
 FROM unnest(%s::text[], %s::int2[], %s::int2[]) AS r(id, number, code)
-WHERE d.id = r.id AND d.status = 'sending' AND d.lease = %s AND d.attempt_count = r.number
+WHERE d.id = r.id AND d.lease = %s AND d.attempt_count = r.number
 RETURNING d.id
 """
 
@@ -111,7 +115,7 @@ SET status = r.status, outcome = r.outcome, status_code = r.code, lease = '',
     finished_at = CASE WHEN r.status IN ('failed', 'cancelled', 'succeeded') THEN now() END
 FROM unnest(%s::text[], %s::int2[], %s::int2[], %s::text[], %s::text[], %s::text[], %s::int2[],
             %s::float8[]) AS r(id, number, code, status, outcome, hold, counts, delay)
-WHERE d.id = r.id AND d.status = 'sending' AND d.lease = %s AND d.attempt_count = r.number
+WHERE d.id = r.id AND d.lease = %s AND d.attempt_count = r.number
 RETURNING d.id
 """
 
@@ -146,7 +150,7 @@ UPDATE webhooks_delivery d
 SET status = 'pending', lease = '', attempt_count = d.attempt_count - 1,
     next_attempt_at = now() + %s * interval '1 second'
 FROM unnest(%s::text[], %s::int2[]) AS r(id, number)
-WHERE d.id = r.id AND d.status = 'sending' AND d.lease = %s AND d.attempt_count = r.number
+WHERE d.id = r.id AND d.lease = %s AND d.attempt_count = r.number
 """
 
 STATE = """

@@ -70,6 +70,9 @@ class Candidate(NamedTuple):
     is_active: bool
     # Has a rate limit, a concurrency limit or ordered delivery.
     is_paced: bool
+    # Whether a test, or a row that was in flight at several crashes, waits at any webhook.
+    has_tests: bool
+    has_suspects: bool
 
 
 class Want(NamedTuple):

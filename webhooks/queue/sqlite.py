@@ -28,7 +28,7 @@ from webhooks.queue.rows import (
 )
 
 # A loose index scan: one probe per webhook that has pending rows, however many rows it has.
-_CANDIDATES = """
+_CANDIDATES = f"""
 WITH RECURSIVE waiting(webhook_id) AS (
   SELECT min(webhook_id) FROM webhooks_delivery WHERE status = 'pending'
   UNION ALL
@@ -36,11 +36,15 @@ WITH RECURSIVE waiting(webhook_id) AS (
           WHERE d.status = 'pending' AND d.webhook_id > waiting.webhook_id)
   FROM waiting WHERE waiting.webhook_id IS NOT NULL
 )
-SELECT w.id, w.version, COALESCE(t.version, 0), w.is_active AND w.deleted_at IS NULL,
-  w.rate_limit IS NOT NULL OR w.concurrency_limit IS NOT NULL OR w.is_ordered
+SELECT w.id, w.version + COALESCE(c.version, 0), COALESCE(t.version, 0), w.is_active AND w.deleted_at IS NULL,
+  w.rate_limit IS NOT NULL OR w.concurrency_limit IS NOT NULL OR w.is_ordered,
+  EXISTS (SELECT 1 FROM webhooks_delivery WHERE status = 'pending' AND "trigger" = 'test'),
+  EXISTS (SELECT 1 FROM webhooks_delivery
+          WHERE status = 'pending' AND unknown_count >= {QUARANTINE_FROM})
 FROM waiting
 JOIN webhooks_webhook w ON w.id = waiting.webhook_id
-LEFT JOIN webhooks_oauthtoken t ON t.webhook_id = w.id
+LEFT JOIN webhooks_webhook c ON c.id = w.connection_id
+LEFT JOIN webhooks_oauthtoken t ON t.webhook_id = COALESCE(w.connection_id, w.id)
 WHERE EXISTS (SELECT 1 FROM webhooks_delivery d WHERE d.status = 'pending'
   AND d.webhook_id = w.id AND d.next_attempt_at <= %s)
 """
@@ -207,10 +211,7 @@ def clock() -> float:
 def candidates() -> list[Candidate]:
     with connection.cursor() as cursor:
         cursor.execute(_CANDIDATES, [_now()])
-        return [
-            Candidate(row[0], row[1], row[2], bool(row[3]), bool(row[4]))
-            for row in cursor.fetchall()
-        ]
+        return [Candidate(*row[:3], *map(bool, row[3:])) for row in cursor.fetchall()]
 
 
 def _take(cursor: Any, ids: list[str], lease: str, lease_seconds: float) -> list[Claimed]:
