@@ -12,7 +12,9 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from webhooks import oauth
-from webhooks.forms import authorization, texts
+from webhooks.forms import alerts, authorization, delivery, texts
+from webhooks.forms.alerts import AlertFields
+from webhooks.forms.delivery import DeliveryFields
 from webhooks.forms.drafts import Draft
 from webhooks.forms.fields import CLEAR, CopyInput, EventTypesField, SecretFormField
 from webhooks.forms.headers import header_rows
@@ -33,7 +35,7 @@ _PAGE_ORDER = (
 )
 
 
-class WebhookFields(_WebhookModelForm):
+class WebhookFields(DeliveryFields, AlertFields, _WebhookModelForm):
     """Everything of the form that the page shows."""
 
     use_required_attribute = False
@@ -87,6 +89,8 @@ class WebhookFields(_WebhookModelForm):
             "client_id",
             "scope",
             "client_authentication",
+            *delivery.FIELDS,
+            *alerts.FIELDS,
         ]
         widgets = {
             "authorization_type": forms.RadioSelect,
@@ -118,6 +122,7 @@ class WebhookFields(_WebhookModelForm):
         self.draft = draft
         self.headers = header_rows(instance, draft=draft, data=data, is_checked=is_checked)
         self._set_choices()
+        self.fields["retry_schedule_seconds"].help_text = delivery.default_schedule_help()
         for field in SECRETS:
             self._keep_typed(field)
 
@@ -139,6 +144,7 @@ class WebhookFields(_WebhookModelForm):
         fields = [
             *(self[name] for name in _PAGE_ORDER),
             *(row[name] for row in self.headers for name in ("name", "value")),
+            *(self[name] for name in (*delivery.FIELDS, *alerts.FIELDS)),
         ]
         problems = [
             {"target": field.auto_id, "label": field.label, "sentence": sentence}
