@@ -258,6 +258,8 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * WEBHOOKS_MAX_PAYLOAD_BYTES
 
 EMAIL_CONFIG = env.email_url("EMAIL_URL", default="consolemail://")
 vars().update(EMAIL_CONFIG)
+# Seconds; without it a page or a beat waits for a dead mail server for minutes.
+EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="webhooks@localhost")
 
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")

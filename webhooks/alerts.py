@@ -76,6 +76,19 @@ def look(now: datetime | None = None) -> int:
     return sent + sum(_tell(incident, now) for incident in waiting)
 
 
+def send_test_mail(webhook: Webhook) -> bool:
+    """Mail the webhook's own recipients, muted or not; return whether the mail server took it.
+
+    Uses `alert_recipients` as it is on the instance, saved or not.
+    """
+    if not webhook.alert_recipients:
+        return False
+    subject = _("Test: alerts of “%(name)s” arrive") % {"name": webhook.name}
+    text = _("This is a test. When the webhook “%(name)s” has a problem, you are told here.")
+    body = f"{text % {'name': webhook.name}}\n\n{_link(webhook)}\n"
+    return _post(webhook, webhook.alert_recipients, subject, body)
+
+
 def _problems(now: datetime) -> Iterator[Problem]:
     present = Webhook.objects.present().select_related("token", "state")
     oauth = present.filter(authorization_type=AuthorizationType.OAUTH2)
@@ -175,8 +188,11 @@ def _mail(webhook: Webhook, subject: str, text: str) -> bool:
     """Send to the webhook's people and to everybody's; True also when there is nobody to tell."""
     people = [] if webhook.alerts_are_muted else webhook.alert_recipients
     recipients = sorted({*people, *settings.WEBHOOKS_ALERT_RECIPIENTS})
-    if not recipients:
-        return True
+    return _post(webhook, recipients, subject, text) if recipients else True
+
+
+def _post(webhook: Webhook, recipients: list[str], subject: str, text: str) -> bool:
+    """Give one message to the mail server; return whether it took it."""
     # A line break in a name would end the header.
     message = EmailMessage(" ".join(subject.split()), text, to=recipients)
     try:
