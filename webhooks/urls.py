@@ -19,6 +19,7 @@ urlpatterns = [
     path(PAGES + "<int:pk>/duplicate/", listing.duplicate, name="duplicate"),
     path(PAGES + "<int:pk>/delete/", listing.delete, name="delete"),
     path(PAGES + "<int:pk>/signing-secret/rotate/", form.rotate_secret, name="rotate_secret"),
+    path(PAGES + "<int:pk>/alerts/test/", form.send_test_mail, name="send_test_mail"),
     path(PAGES + "<int:pk>/authorize/", authorization.authorize, name="authorize"),
     path(PAGES + "<int:pk>/token/refresh/", authorization.refresh_token, name="refresh_token"),
     path(PAGES + "<int:pk>/token/clear/", authorization.clear_token, name="clear_token"),

@@ -21,7 +21,7 @@ FIELDS = (
 MAX_STEPS = 15
 # A week: longer waits outlive the retention of the log.
 MAX_STEP_SECONDS = 7 * 86400
-# More than one worker sends to one webhook would be no limit any more.
+# Beyond these a limit limits nothing.
 _MAX_RATE, _MAX_CONCURRENCY = 100_000, 1000
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _STEP = re.compile(r"(\d{1,9})\s*([a-z]*)")
@@ -93,10 +93,10 @@ def _seconds(part: str) -> int:
 
 
 class PerField(forms.ChoiceField):
-    """The second half of “10 per minute”; left out, it is a second."""
+    """The second half of “10 per minute”, in seconds; left out, it is a second."""
 
     def __init__(self, **kwargs: Any) -> None:
-        choices = [(1, gettext_lazy("per second")), (60, gettext_lazy("per minute"))]
+        choices = [(1, gettext_lazy("second")), (60, gettext_lazy("minute"))]
         super().__init__(required=False, choices=choices, **kwargs)
 
     def clean(self, value: Any) -> int:
@@ -125,7 +125,7 @@ class DeliveryFields(forms.Form):
     )
     rate_limit_seconds = PerField(
         label=gettext_lazy("In each"), initial=1, error_messages={
-            "invalid_choice": gettext_lazy("Choose per second or per minute.")
+            "invalid_choice": gettext_lazy("Choose second or minute.")
         }
     )  # fmt: skip
     concurrency_limit = _limit(

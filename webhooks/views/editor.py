@@ -15,8 +15,8 @@ from webhooks import catalogue, oauth
 from webhooks.forms import Draft, WebhookForm
 from webhooks.models import Delivery, OAuthToken, Status, TokenState, Webhook
 
-# Submit buttons that only change what the form shows.
-_RESHAPING = {"change_type", "add_header"}
+# Submit buttons that only change what the form shows, or try a part of it.
+_RESHAPING = {"change_type", "add_header", "test_mail"}
 _REVEAL_KEY = "webhook_signing_secrets_to_show"
 _FAILURE_KEY = "webhook_authorization_failures"
 _SUCCESS_KEY = "webhook_authorization_successes"
@@ -42,7 +42,7 @@ def bind_form(request: HttpRequest, webhook: Webhook) -> WebhookForm:
     )
 
 
-def show_form(request: HttpRequest, form: WebhookForm) -> HttpResponse:
+def show_form(request: HttpRequest, form: WebhookForm, **more: Any) -> HttpResponse:
     webhook = form.instance
     context: dict[str, Any] = {
         "form": form,
@@ -56,6 +56,7 @@ def show_form(request: HttpRequest, form: WebhookForm) -> HttpResponse:
         "test_types": [(group.label, group.types) for group in catalogue.groups()],
         **token_panel(request, webhook, is_oauth=form.chosen_type == "oauth2"),
         **signing_panel(request, webhook),
+        **more,
     }
     return render(request, "webhooks/form.html", context)
 

@@ -1,8 +1,11 @@
-"""Create and edit a webhook, and rotate its signing secret."""
+"""Create and edit a webhook, rotate its signing secret, and try its alerts."""
 
+from typing import Any
+
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required, permission_required
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -10,7 +13,8 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
-from webhooks import events
+from webhooks import alerts, events
+from webhooks.forms.alerts import RecipientsField
 from webhooks.models import Webhook
 from webhooks.views import editor
 
@@ -63,3 +67,39 @@ def rotate_secret(request: HttpRequest, pk: int) -> HttpResponse:
     webhook.refresh_from_db()
     context = {"webhook": webhook, **editor.signing_panel(request, webhook)}
     return render(request, "webhooks/_form_signing.html", context)
+
+
+@require_POST
+@never_cache
+@login_required
+@permission_required("webhooks.change_webhook", raise_exception=True)
+def send_test_mail(request: HttpRequest, pk: int) -> HttpResponse:
+    """Mail the recipients as they are typed, saved or not, and say what came of it."""
+    webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
+    result = _mail_result(webhook, request.POST.get("alert_recipients", ""))
+    if request.headers.get("HX-Request"):
+        return render(request, "webhooks/_test_mail.html", {"test_mail": result})
+    return editor.show_form(request, editor.bind_form(request, webhook), test_mail=result)
+
+
+def _mail_result(webhook: Webhook, typed: str) -> dict[str, Any]:
+    """Send the test mail; return a sentence and the kind that colours it."""
+    try:
+        webhook.alert_recipients = RecipientsField().clean(typed)
+    except ValidationError as error:
+        return {"kind": "danger", "sentence": " ".join(error.messages)}
+    addresses = ", ".join(webhook.alert_recipients)
+    if not addresses:
+        sentence = _("No mail was sent: enter the address of a recipient first.")
+        return {"kind": "warning", "sentence": sentence}
+    if not alerts.send_test_mail(webhook):
+        sentence = _("The mail server did not take the mail. The log of this site says why.")
+        return {"kind": "danger", "sentence": sentence}
+    if settings.EMAIL_BACKEND.endswith("console.EmailBackend"):
+        sentence = _(
+            "No mail server is set up, so the mail was written to the log of this site. Set "
+            "EMAIL_URL to send it."
+        )
+        return {"kind": "warning", "sentence": sentence}
+    sentence = _("The mail server took a test mail for %s.") % addresses
+    return {"kind": "success", "sentence": sentence}
