@@ -668,7 +668,8 @@ def test_answer_that_is_too_large_is_refused_unless_the_provider_is_broken() -> 
     ],
 )
 def test_token_is_read_at_its_path(path: str, body: dict[str, Any], is_found: bool) -> None:
-    answer = ask(body, expected=Expected(token_path=path))
+    sent = Sent(step=Step.CODE)
+    answer = ask(body, expected=Expected(token_path=path, sent=sent))
 
     assert answer.is_ok is is_found
     assert is_found or answer.reason == "no_token"
@@ -688,6 +689,15 @@ def test_what_belongs_to_a_nested_token_is_read_beside_it_only() -> None:
     assert token is not None
     assert (token.access_token, token.refresh_token, token.expires_in) == ("T", "", 43200)
     assert token.scope == "chat:write"
+
+
+def test_refreshed_token_may_be_at_the_top() -> None:
+    expected = Expected(token_path="authed_user.access_token", sent=Sent(step=Step.REFRESH))
+
+    assert ask(good(ok=True), expected=expected).is_ok
+    nested = ask(good(authed_user={"access_token": "U"}), expected=expected).token
+    assert nested is not None
+    assert nested.access_token == "U"
 
 
 def test_nested_token_that_was_not_looked_for_is_named() -> None:

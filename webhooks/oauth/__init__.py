@@ -10,8 +10,15 @@ from webhooks.oauth.authorization import (
     finish_authorization,
 )
 from webhooks.oauth.connection import authorization_header, drop_if_changed
+from webhooks.oauth.discovery import Discovered, discover
 from webhooks.oauth.endpoints import check_callback_url, default_callback_url, fingerprint
 from webhooks.oauth.errors import AuthorizationFailed, Misconfigured, TokenUnavailable
+from webhooks.oauth.parameters import (
+    RESERVED_IN_AUTHORIZATION,
+    RESERVED_IN_TOKEN_REQUEST,
+    check_parameters,
+)
+from webhooks.oauth.presets import PRESETS, Preset, fill
 from webhooks.oauth.revocation import clear_token
 from webhooks.oauth.vault import (
     UsableToken,
@@ -22,17 +29,25 @@ from webhooks.oauth.vault import (
 )
 
 __all__ = [
+    "PRESETS",
+    "RESERVED_IN_AUTHORIZATION",
+    "RESERVED_IN_TOKEN_REQUEST",
     "AuthorizationFailed",
+    "Discovered",
     "Misconfigured",
+    "Preset",
     "TokenUnavailable",
     "UsableToken",
     "authorization_header",
     "begin_authorization",
     "check_callback_url",
+    "check_parameters",
     "clear_token",
     "default_callback_url",
     "delete_expired_requests",
+    "discover",
     "drop_if_changed",
+    "fill",
     "fingerprint",
     "finish_authorization",
     "refresh",

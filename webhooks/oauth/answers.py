@@ -12,7 +12,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from webhooks.oauth import bodies, lifetimes, redaction, sentences
-from webhooks.oauth.grants import GrantedToken, NoToken, read_grant, scope_change
+from webhooks.oauth.grants import GrantedToken, NoToken, has_token, read_grant, scope_change
 from webhooks.oauth.sentences import Sent, Step
 from webhooks.oauth.verdicts import TRANSIENT_STATUSES, WRONG_ADDRESS_STATUSES, Result, judge
 
@@ -232,13 +232,12 @@ def _other_code(fields: dict[str, Any]) -> str:
 
 
 def _granted(fields: dict[str, Any], expected: Expected, now: datetime) -> Answer:
+    path = expected.token_path.strip()
+    if expected.sent.step is Step.REFRESH and not has_token(fields, path):
+        # Slack nests the token of a grant, but not the one of a refresh.
+        path = ""
     try:
-        token, warning = read_grant(
-            fields,
-            path=expected.token_path.strip(),
-            token_types=expected.token_types,
-            now=now,
-        )
+        token, warning = read_grant(fields, path=path, token_types=expected.token_types, now=now)
     except NoToken as refusal:
         return _misconfigured(refusal.reason, refusal.message)
     change = scope_change(token.scope, expected.sent.scope)

@@ -6,6 +6,7 @@ or a cookie; they are bound to the browser's session, its user and the webhook, 
 
 import secrets as random
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -16,7 +17,16 @@ from django.utils.translation import gettext as _
 from oauthlib.oauth2 import WebApplicationClient
 
 from webhooks.models import AuthorizationRequest, ExchangeKind, Webhook
-from webhooks.oauth import callbacks, client, endpoints, exchanges, parameters, redaction, rows
+from webhooks.oauth import (
+    callbacks,
+    client,
+    endpoints,
+    exchanges,
+    parameters,
+    presets,
+    redaction,
+    rows,
+)
 from webhooks.oauth.answers import Answer
 from webhooks.oauth.callbacks import User, hashed
 from webhooks.oauth.errors import AuthorizationFailed, Misconfigured
@@ -83,6 +93,7 @@ def finish_authorization(
     try:
         callbacks.check_request(found)
         callbacks.check_issuer(answer, found)
+        callbacks.check_data_center(answer, found)
         code = callbacks.code_of(answer, found)
     except AuthorizationFailed as error:
         _record(found, answer, moment, result=Result.MISCONFIGURED, message=error.message)
@@ -139,6 +150,7 @@ def _exchange_code(
     except Misconfigured as error:
         raise AuthorizationFailed(str(error), webhook) from error
     result, transcripts = client.ask(request)
+    result = _warned(result, webhook)
     is_stored = result.token is not None and _store(
         found, result, user, now or client.answered_at(transcripts)
     )
@@ -154,6 +166,16 @@ def _exchange_code(
             ),
             webhook,
         )
+
+
+def _warned(answer: Answer, webhook: Webhook) -> Answer:
+    """Add a warning when the token will end and nothing came to renew it with."""
+    token = answer.token
+    if token is None or token.expires_in is None or token.refresh_token:
+        return answer
+    sentence = _("The provider gave no refresh token, so somebody has to come back in time.")
+    warning = f"{answer.warning} {sentence} {presets.refresh_hint(webhook.provider)}".strip()
+    return replace(answer, warning=warning, result=Result.OK_WITH_WARNING)
 
 
 def _store(found: AuthorizationRequest, answer: Answer, user: User, answered_at: datetime) -> bool:

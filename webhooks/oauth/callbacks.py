@@ -135,6 +135,26 @@ def check_issuer(parameters: Mapping[str, str], found: AuthorizationRequest) -> 
         )
 
 
+def check_data_center(parameters: Mapping[str, str], found: AuthorizationRequest) -> None:
+    """Refuse a code that another of Zoho's data centers has to exchange.
+
+    The address comes from the browser, so no secret is sent there before the admin entered it.
+    """
+    server = parameters.get("accounts-server")
+    if server is None:
+        return
+    here = endpoints.origin_of_issuer(found.webhook.token_url)
+    if endpoints.origin_of_issuer(server) != here:
+        _refuse(
+            _(
+                "The account lives at “%(server)s”. If that is right, choose that data center for "
+                "Auth URL and Access token URL, then press “Get new access token” again."
+            )
+            % {"server": redaction.clean(server, limit=100)},
+            found.webhook,
+        )
+
+
 def code_of(parameters: Mapping[str, str], found: AuthorizationRequest) -> str:
     """Return the authorization code, or refuse with what the provider's error means."""
     code, error = parameters.get("code"), parameters.get("error")

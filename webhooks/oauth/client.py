@@ -25,7 +25,7 @@ from requests_oauthlib import OAuth2Session
 
 from webhooks import network
 from webhooks.models import ClientAuthentication, ExchangeKind, Webhook
-from webhooks.oauth import exchanges, parameters, sentences
+from webhooks.oauth import exchanges, parameters, presets, sentences
 from webhooks.oauth.answers import Answer, Expected, Raw, classify
 from webhooks.oauth.bodies import decode
 from webhooks.oauth.endpoints import checked_endpoint
@@ -183,7 +183,7 @@ def _request(
             sent=sent,
             token_path=webhook.token_path,
             reauthorization_words=tuple(map(str, webhook.reauthorization_words)),
-            token_types=(webhook.header_prefix,) if webhook.header_prefix else (),
+            token_types=(webhook.header_prefix, *presets.token_types(webhook.provider)),
             secrets=tuple(filter(None, (webhook.client_secret, *proof.headers.values(), *secrets))),
         ),
     )

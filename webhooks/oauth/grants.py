@@ -72,6 +72,12 @@ def read_grant(
     return token, ""
 
 
+def has_token(fields: dict[str, Any], path: str) -> bool:
+    """Say whether there is anything at the path of the token."""
+    token_fields, name = _at_path(fields, path)
+    return bool(token_fields.get(name))
+
+
 def scope_change(granted: str | None, requested: str) -> str:
     """Return a sentence when other scopes were granted than asked for (RFC 6749 section 5.1)."""
     asked = set(re.split(r"[\s,]+", requested)) - {""}
@@ -119,7 +125,7 @@ def _refresh_token(value: Any) -> tuple[str, bool]:
 def _checked_type(value: Any, token_types: Iterable[str]) -> str:
     """Return the token's type if it can be sent as a bearer token (RFC 6749 section 7.1)."""
     token_type = _token_type(value)
-    accepted = {"bearer", *(one.strip().lower() for one in token_types)}
+    accepted = {"bearer", *(one.strip().lower() for one in token_types)} - {""}
     if token_type is None or token_type.lower() not in accepted:
         shown = redaction.clean(str(value), limit=50)
         raise NoToken("unsupported_token_type", sentences.unsupported_type(shown))

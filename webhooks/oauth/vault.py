@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from webhooks.models import GrantType, HoldReason, OAuthToken, TokenState, Webhook
-from webhooks.oauth import client, exchanges, rows
+from webhooks.oauth import client, exchanges, presets, rows
 from webhooks.oauth.answers import Answer
 from webhooks.oauth.errors import Misconfigured, TokenUnavailable
 from webhooks.oauth.exchanges import Transcript
@@ -54,7 +54,7 @@ def usable_token(webhook_id: int, *, now: datetime | None = None) -> UsableToken
         return _usable(row)
     webhook = Webhook.objects.get(pk=webhook_id)
     if not can_refresh(row, webhook):
-        return _without_refresh(row, moment)
+        return _without_refresh(row, webhook, moment)
     return _refreshed(row, now=now)
 
 
@@ -74,10 +74,12 @@ def refresh(
             return usable_token(webhook.pk, now=now)
     current = Webhook.objects.get(pk=webhook.pk)
     if not can_refresh(row, current):
+        message = _no_refresh_token(current, was_refused=not is_forced)
         if not is_forced:
-            rows.store_ended(row, _no_refresh_token(was_refused=True))
-        reason = HoldReason.REAUTHORIZATION if row.has_access_token() else HoldReason.NO_TOKEN
-        raise TokenUnavailable(_no_refresh_token(was_refused=not is_forced), hold_reason=reason)
+            rows.store_ended(row, message)
+        if not row.has_access_token():
+            raise _no_token()
+        raise TokenUnavailable(message, hold_reason=HoldReason.REAUTHORIZATION)
     return _refreshed(row, now=now, is_forced=is_forced, may_use_old=False)
 
 
@@ -235,30 +237,28 @@ def _old_or_raise(row: OAuthToken, now: datetime, *, may_use_old: bool) -> Usabl
     raise TokenUnavailable(message, retry_at=retry_at)
 
 
-def _without_refresh(row: OAuthToken, now: datetime) -> UsableToken:
+def _without_refresh(row: OAuthToken, webhook: Webhook, now: datetime) -> UsableToken:
     if not row.has_access_token():
-        raise TokenUnavailable(
-            _("There is no access token yet. Press “Get new access token”."),
-            hold_reason=HoldReason.NO_TOKEN,
-        )
+        raise _no_token()
     if row.expires_at is None or row.expires_at > now:
         return _usable(row)
-    message = _no_refresh_token()
+    message = _no_refresh_token(webhook)
     rows.store_ended(row, message)
     raise TokenUnavailable(message, hold_reason=HoldReason.REAUTHORIZATION)
 
 
-def _no_refresh_token(*, was_refused: bool = False) -> str:
+def _no_token() -> TokenUnavailable:
+    message = _("There is no access token yet. Press “Get new access token”.")
+    return TokenUnavailable(message, hold_reason=HoldReason.NO_TOKEN)
+
+
+def _no_refresh_token(webhook: Webhook, *, was_refused: bool = False) -> str:
     if was_refused:
-        return _(
-            "The receiver refused the access token, and the provider gave no refresh token. "
-            "Press “Get new access token”."
-        )
-    return _(
-        "The access token has expired, and the provider gave no refresh token. Press “Get new "
-        "access token”; many providers give a refresh token only for a scope such as "
-        "“offline_access” or a parameter such as “access_type=offline”."
-    )
+        ended = _("The receiver refused the access token, and there is no refresh token.")
+    else:
+        ended = _("The access token has expired, and there is no refresh token.")
+    press = _("Press “Get new access token”.")
+    return f"{ended} {press} {presets.refresh_hint(webhook.provider)}"
 
 
 def _raise_if_blocked(row: OAuthToken) -> None:

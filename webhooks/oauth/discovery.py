@@ -1,0 +1,140 @@
+"""Finds a provider's endpoints from its issuer (RFC 8414, OpenID Connect Discovery 1.0).
+
+What is found is shown to the admin before anything is saved; nothing is believed of a document
+that names another issuer than the one asked for.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from django.utils.translation import gettext as _
+
+from webhooks import network
+from webhooks.models import ClientAuthentication
+from webhooks.oauth import bodies, redaction
+from webhooks.oauth.endpoints import checked_endpoint
+from webhooks.oauth.errors import Misconfigured
+
+_OPENID = "/.well-known/openid-configuration"
+_OAUTH = "/.well-known/oauth-authorization-server"
+_FIELDS = {
+    "auth_url": ("authorization_endpoint", True),
+    "token_url": ("token_endpoint", True),
+    "revocation_url": ("revocation_endpoint", False),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discovered:
+    """What a provider says about itself, in the names of our fields."""
+
+    fields: dict[str, Any]
+    # Sentences for the admin about what was found.
+    notes: tuple[str, ...] = field(default_factory=tuple)
+    scopes: tuple[str, ...] = field(default_factory=tuple)
+
+
+def discover(issuer: str, *, total_seconds: float = 10.0) -> Discovered:
+    """Return the endpoints of an issuer. Errors: Misconfigured, with what to change."""
+    issuer = issuer.strip()
+    for suffix in (_OPENID, _OAUTH):
+        # People paste the address of the document itself.
+        issuer = issuer.removesuffix(suffix)
+    target = checked_endpoint(issuer, _("Issuer"))
+    if urlsplit(target.url).query:
+        raise Misconfigured(_("An issuer has no query (?)."))
+    problem = ""
+    for url in _addresses(issuer):
+        document, reason = _fetch(url, total_seconds / 3)
+        if document is None:
+            problem = problem or reason
+            continue
+        named = document.get("issuer")
+        if named != issuer:
+            raise Misconfigured(
+                _("The provider calls itself “%(named)s”, not “%(issuer)s”. Enter exactly that.")
+                % {"named": redaction.clean(str(named), limit=200), "issuer": issuer}
+            )
+        return _read(document, issuer)
+    raise Misconfigured(
+        _("No description of the provider was found: %s Fill in the addresses by hand.") % problem
+    )
+
+
+def _addresses(issuer: str) -> list[str]:
+    """Return where the document may be: RFC 8414 section 3.1 and its section 5, OpenID's 4.1."""
+    parts = urlsplit(issuer)
+    base, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
+    addresses = [f"{base}{path}{_OPENID}", f"{base}{_OAUTH}{path}", f"{base}{_OPENID}{path}"]
+    return list(dict.fromkeys(addresses))
+
+
+def _fetch(url: str, seconds: float) -> tuple[dict[str, Any] | None, str]:
+    """Return the document, or why there is none."""
+    session = network.guarded_session(total_seconds=seconds)
+    try:
+        answer = session.get(url, headers={"Accept": "application/json"}, allow_redirects=False)
+    except network.UnsafeURL as error:
+        return None, error.reason
+    except network.SendError as error:
+        return None, error.reason
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError):
+        return None, _("%s cannot be reached.") % url
+    finally:
+        session.close()
+    if answer.status_code != 200:
+        return None, _("%(url)s answered %(status)d.") % {"url": url, "status": answer.status_code}
+    try:
+        return bodies.read(answer.content, answer.headers.get("Content-Type", "")), ""
+    except bodies.Malformed:
+        return None, _("%s holds no JSON document.") % url
+
+
+def _read(document: dict[str, Any], issuer: str) -> Discovered:
+    fields: dict[str, Any] = {"issuer": issuer}
+    for name, (key, is_required) in _FIELDS.items():
+        value = document.get(key)
+        if value is None and not is_required:
+            continue
+        if not isinstance(value, str):
+            raise Misconfigured(_("The provider's description names no %s.") % key)
+        fields[name] = checked_endpoint(value, key).url
+    notes = [*_authentication(document, fields), *_pkce(document, fields)]
+    for name, wanted, sentence in (
+        ("response_types_supported", "code", _("The provider does not offer the code flow.")),
+        (
+            "grant_types_supported",
+            "authorization_code",
+            _("The provider does not offer the authorization code grant."),
+        ),
+    ):
+        offered = document.get(name)
+        if isinstance(offered, list) and wanted not in offered:
+            notes.append(sentence)
+    scopes = document.get("scopes_supported")
+    named = [one for one in scopes if isinstance(one, str)] if isinstance(scopes, list) else []
+    return Discovered(fields=fields, notes=tuple(notes), scopes=tuple(named[:200]))
+
+
+def _authentication(document: dict[str, Any], fields: dict[str, Any]) -> list[str]:
+    """Choose how the client authenticates; not told means Basic (RFC 8414 section 2)."""
+    offered = document.get("token_endpoint_auth_methods_supported")
+    if not isinstance(offered, list) or "client_secret_basic" in offered:
+        fields["client_authentication"] = ClientAuthentication.BASIC_HEADER.value
+        return []
+    if "client_secret_post" in offered:
+        fields["client_authentication"] = ClientAuthentication.REQUEST_BODY.value
+        return []
+    if "none" in offered:
+        return []
+    return [_("The provider takes neither a Basic Auth header nor credentials in the body.")]
+
+
+def _pkce(document: dict[str, Any], fields: dict[str, Any]) -> list[str]:
+    offered = document.get("code_challenge_methods_supported")
+    # Not told says nothing: who does not know PKCE ignores it (RFC 7636 section 5).
+    fields["uses_pkce"] = not isinstance(offered, list) or "S256" in offered
+    return [] if fields["uses_pkce"] else [_("The provider does not offer PKCE with S256.")]
