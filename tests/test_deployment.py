@@ -107,6 +107,26 @@ def test_every_direct_dependency_has_its_reason() -> None:
                 assert re.search(r"\s# .+\.$", line), f"{path.name}: {line}"
 
 
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.name))
+def test_documents_name_only_what_exists(document: Path) -> None:
+    text = document.read_text()
+    verbs = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z]+)`", text)) <= verbs
+    links = re.findall(r"\]\(([^)#:]+)\)", text)
+    assert [link for link in links if not (document.parent / link).exists()] == []
+    commands = {path.stem for path in ROOT.glob("webhooks/management/commands/[a-z]*.py")}
+    django = {"check", "migrate", "createsuperuser", "changepassword", "collectstatic"}
+    assert set(re.findall(r"manage\.py ([a-z_]+)", text)) <= commands | django
+
+
+def test_readme_gives_exactly_two_commands_to_begin_with() -> None:
+    section = (ROOT / "README.md").read_text().split("## Two commands")[1].split("\n## ")[0]
+    assert re.findall(r"^    (\S.*)$", section, re.MULTILINE) == ["make run", "make test"]
+
+
 @pytest.mark.once
 def test_collected_files_are_complete(tmp_path: Path, settings: Settings) -> None:
     """Hashing names follows every reference in the style sheets and fails on a missing file."""
