@@ -610,6 +610,14 @@ def test_bodies_that_are_no_text_are_escaped() -> None:
     assert logtext.body(None) == ""
 
 
+def test_the_status_line_of_a_response_is_no_header() -> None:
+    response = "HTTP/1.1 503 Busy: try later\r\nRetry-After: 5\r\n"
+    assert logtext.status_line(response) == "HTTP/1.1 503 Busy: try later"
+    assert logtext.header_lines(response) == [("Retry-After", "5")]
+    assert logtext.status_line("Host: crm.example") == ""
+    assert logtext.header_lines("Host: crm.example") == [("Host", "crm.example")]
+
+
 @pytest.mark.parametrize(
     ("line", "safe"),
     [

@@ -92,10 +92,17 @@ def indent_json(text: str) -> str:
 
 
 @register.filter
+def status_line(value: str) -> str:
+    """Return the line above the headers of a stored response, or "" when there is none."""
+    first = value.partition("\n")[0].strip()
+    return first if first.startswith("HTTP/") else ""
+
+
+@register.filter
 def header_lines(value: str) -> list[tuple[str, str]]:
-    """Split stored header lines into names and values, secrets masked."""
+    """Split stored header lines into names and values, secrets masked; no status line."""
     headers = []
-    for line in value.splitlines():
+    for line in value.splitlines()[bool(status_line(value)) :]:
         name, _colon, text = line.partition(":")
         headers.append((name.strip(), _masked(name.strip().lower(), text.strip())))
     return headers
