@@ -222,7 +222,19 @@ def test_a_dead_token_says_what_to_change(browser: Client, state: str) -> None:
     token = token_for(webhook, state)
     token.last_error = "The provider answered invalid_grant."
     token.save(update_fields=["last_error"])
-    assert "invalid_grant" in browser.get(url("detail", webhook)).context["standing"].sentence
+    page = browser.get(url("detail", webhook))
+    assert "invalid_grant" in page.context["standing"].sentence
+    # The button itself, and no word of an expiry that no longer matters.
+    assert f'action="{reverse("webhooks:authorize", args=[webhook.pk])}"' in page.text
+    assert "Expires" not in page.text
+
+
+def test_a_working_token_is_not_asked_for_again(browser: Client) -> None:
+    webhook = make_webhook(authorization_type="oauth2")
+    token_for(webhook)
+    page = browser.get(url("detail", webhook))
+    assert "Get new access token" not in page.text
+    assert "Expires" in page.text
 
 
 def test_a_failing_receiver_is_named(browser: Client) -> None:

@@ -27,7 +27,7 @@ from webhooks.models import (
 )
 from webhooks.secrets import SecretField, SecretUnreadable
 from webhooks.views import editor
-from webhooks.views.standing import standing_of, token_of
+from webhooks.views.standing import needs_token, standing_of, token_of
 
 WEBHOOKS_PER_PAGE = 50
 RECENT_DELIVERIES = 20
@@ -145,6 +145,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "webhook": webhook,
         "standing": standing_of(webhook),
         "token": token_of(webhook),
+        "needs_token": needs_token(webhook),
         "is_oauth": webhook.authorization_type == AuthorizationType.OAUTH2,
         "waiting": _count(webhook, Status.PENDING, Status.SENDING),
         "held": _count(webhook, Status.HELD),

@@ -87,6 +87,15 @@ def _token_problem(webhook: Webhook) -> Standing | None:
     return None
 
 
+def needs_token(webhook: Webhook) -> bool:
+    """Say whether somebody has to press Get new access token before anything is sent."""
+    return (
+        webhook.authorization_type == AuthorizationType.OAUTH2
+        and webhook.grant_type == GrantType.AUTHORIZATION_CODE
+        and _token_problem(webhook) is not None
+    )
+
+
 def token_of(webhook: Webhook) -> OAuthToken | None:
     """Return the webhook's token row; no query when it was selected with the webhook."""
     return getattr(webhook, "token", None)
