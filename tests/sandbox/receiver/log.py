@@ -18,6 +18,8 @@ SECRET_FORM = re.compile(r"whsec_[A-Za-z0-9+/]{2,}={0,2}")
 NO_SECRET = "no secret known"
 NOT_SIGNED = "not signed"
 VALID = "valid"
+# What the verifying library says when the signature is of another secret, or wrong.
+NO_MATCH = "No matching signature found"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -187,6 +187,10 @@ def _signature(entry: Entry, *, short: bool = False) -> str:
             kind, words = "", "" if short else "signature not checked (no secret known)"
         case log.NOT_SIGNED:
             kind, words = "", "" if short else "not signed"
+        case log.NO_MATCH:
+            # Most often a webhook whose secret nobody has told this receiver.
+            words = "secret not known" if short else "signed with a secret not known here"
+            kind = ""
         case refusal:
             kind = "badge--bad"
             words = "signature bad" if short else f"signature refused: {refusal}"
