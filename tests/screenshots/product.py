@@ -1,0 +1,71 @@
+"""The product as `make run` starts it, on free ports and data that are thrown away."""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.sandbox import Provider, Receiver
+from tests.services import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    """A running product and its sandbox."""
+
+    url: str
+    password: str = field(repr=False)
+    receiver: Receiver
+    provider: Provider
+
+
+@contextmanager
+def running_product() -> Iterator[Product]:
+    """Run it until the block ends, however it ends."""
+    port = _first_of_three_free_ports()
+    with tempfile.TemporaryDirectory(prefix="webhooks-screenshots-") as directory:
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", "run", "--port", str(port), "--sandbox"],
+            cwd=ROOT,
+            env={"PATH": os.environ["PATH"], "ENV_FILE": os.devnull, "DATA_DIR": directory},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=(Path(directory) / "errors").open("wb"),
+            text=True,
+        )
+        with process:
+            try:
+                yield Product(
+                    url=f"http://127.0.0.1:{port}",
+                    password=_announced_password(process, Path(directory) / "errors"),
+                    receiver=Receiver(f"http://127.0.0.1:{port + 1}"),
+                    provider=Provider(f"http://127.0.0.1:{port + 2}"),
+                )
+            finally:
+                process.terminate()
+
+
+def _announced_password(process: "subprocess.Popen[str]", errors: Path) -> str:
+    assert process.stdout is not None
+    password = ""
+    for line in process.stdout:
+        if found := re.match(r"  Password  (\S+)$", line):
+            password = found[1]
+        if "arrives at" in line:
+            return password
+    raise RuntimeError(f"The product did not start:\n{errors.read_text()}")
+
+
+def _first_of_three_free_ports() -> int:
+    """Return a port that is free and, most likely, followed by two that are."""
+    while True:
+        # Below the range the system gives out by itself, which others take from meanwhile.
+        if (port := free_port() - 20_000) > 1024:
+            return port
