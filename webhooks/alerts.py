@@ -63,7 +63,10 @@ def look(now: datetime | None = None) -> int:
     Incident.objects.bulk_create(
         [
             Incident(
-                webhook_id=found.webhook_id, kind=found.kind, message=found.message[:1000], opened_at=now
+                webhook_id=found.webhook_id,
+                kind=found.kind,
+                message=found.message[:1000],
+                opened_at=now,
             )
             for key, found in problems.items()
             if key not in open_now
@@ -91,7 +94,8 @@ def send_test_mail(webhook: Webhook) -> bool:
 
 def _problems(now: datetime) -> Iterator[Problem]:
     present = Webhook.objects.present().select_related("token", "state")
-    oauth = present.filter(authorization_type=AuthorizationType.OAUTH2)
+    owners = Webhook.objects.owners().select_related("token")
+    oauth = owners.filter(authorization_type=AuthorizationType.OAUTH2)
     lost = oauth.filter(token__state=TokenState.NEEDS_REAUTHORIZATION)
     for webhook in lost:
         yield Problem(webhook.pk, IncidentKind.REAUTHORIZATION, webhook.token.last_error)
@@ -160,7 +164,8 @@ def _publish(event_type: str, incident: Incident) -> None:
 
 def _text(incident: Incident) -> str:
     webhook = incident.webhook
-    held = Delivery.objects.filter(webhook=webhook, status=Status.HELD).count()
+    users = Q(webhook=webhook) | Q(webhook__connection=webhook)
+    held = Delivery.objects.filter(users, status=Status.HELD).count()
     lines = [
         _("The webhook “%(name)s” %(what)s.")
         % {"name": webhook.name, "what": incident.get_kind_display()},
@@ -186,7 +191,8 @@ def _link(webhook: Webhook) -> str:
 
 def _mail(webhook: Webhook, subject: str, text: str) -> bool:
     """Send to the webhook's people and to everybody's; True also when there is nobody to tell."""
-    people = [] if webhook.alerts_are_muted else webhook.alert_recipients
+    concerned = [webhook, *webhook.users.present()] if webhook.is_connection else [webhook]
+    people = [who for one in concerned if not one.alerts_are_muted for who in one.alert_recipients]
     recipients = sorted({*people, *settings.WEBHOOKS_ALERT_RECIPIENTS})
     return _post(webhook, recipients, subject, text) if recipients else True
 

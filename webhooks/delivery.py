@@ -136,7 +136,7 @@ def make_plan(webhook: Webhook, authorization: Authorization, *, token_version: 
     hidden = [*authorization.secrets(), *(value for _, value, is_secret in custom if is_secret)]
     return Plan(
         webhook_id=webhook.pk,
-        version=webhook.version,
+        version=webhook.version + (webhook.connection.version if webhook.connection else 0),
         token_version=token_version,
         target=target,
         method=webhook.method,
@@ -149,7 +149,7 @@ def make_plan(webhook: Webhook, authorization: Authorization, *, token_version: 
         render=render,
         schedule_seconds=tuple(webhook.retry_schedule_seconds) or RETRY_SCHEDULE_SECONDS,
         can_refresh_token=token_version > 0,
-        expired_status_codes=frozenset(webhook.expired_status_codes or [401]),
+        expired_status_codes=frozenset(webhook.credentials.expired_status_codes or [401]),
     )
 
 

@@ -7,7 +7,7 @@ import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -154,8 +154,9 @@ def resume(webhook: Webhook, drop_held: bool = False) -> int:
 
 
 def release_held(webhook: Webhook) -> int:
-    """Release what waited for a token, oldest first; return how many."""
-    held = Delivery.objects.filter(webhook=webhook, status=Status.HELD)
+    """Release what waited for the token of a webhook or connection; return how many."""
+    users = Q(webhook=webhook) | Q(webhook__connection=webhook)
+    held = Delivery.objects.filter(users, status=Status.HELD)
     return _release(held.filter(hold_reason__in=_TOKEN_HOLDS))
 
 

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from django.db import Error as DatabaseError
 from django.db import connection
+from django.db.models import F
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from webhooks import oauth
@@ -23,8 +25,8 @@ from webhooks.authorizing import (
     NoAuthorization,
 )
 from webhooks.delivery import Plan, make_plan
-from webhooks.models import AuthorizationType, Webhook
-from webhooks.network import UnsafeURL
+from webhooks.models import AuthorizationType, HoldReason, Webhook
+from webhooks.network import UnsafeURL, parse_url
 from webhooks.queue import Candidate
 from webhooks.secrets import SecretUnreadable
 
@@ -52,7 +54,9 @@ class Entry(NamedTuple):
 
 def present_versions(webhook_ids: Collection[int]) -> dict[int, int]:
     """Return the version of each webhook as it is now; -1 for one that is no more."""
-    rows = Webhook.objects.filter(pk__in=webhook_ids).values_list("pk", "version")
+    rows = Webhook.objects.filter(pk__in=webhook_ids).values_list(
+        "pk", F("version") + Coalesce("connection__version", 0)
+    )
     return {**dict.fromkeys(webhook_ids, -1), **dict(rows)}
 
 
@@ -124,53 +128,64 @@ class Plans:
             self._on_ready()
 
     def _entry(self, candidate: Candidate) -> Entry:
-        webhook = Webhook.objects.get(pk=candidate.webhook_id)
-        token_version = candidate.token_version
-        expires = float("inf")
-        authorization: Authorization = NoAuthorization()
+        webhook = Webhook.objects.select_related("connection").get(pk=candidate.webhook_id)
         try:
-            if webhook.authorization_type == AuthorizationType.BASIC:
-                authorization = BasicAuthorization(webhook.basic_login, webhook.basic_password)
-            elif webhook.authorization_type == AuthorizationType.OAUTH2:
-                token = self._token(webhook)
-                token_version = token.version
-                expires = _expires(token)
-                authorization = BearerAuthorization(token.access_token, webhook.header_prefix)
-            plan = make_plan(
-                webhook,
-                authorization,
-                token_version=token_version
-                if webhook.authorization_type == AuthorizationType.OAUTH2
-                else 0,
-            )
+            authorization, token = self._authorization(webhook)
+            plan = make_plan(webhook, authorization, token_version=token.version if token else 0)
         except oauth.TokenUnavailable as error:
             return _token_unavailable(candidate, error)
         except (SecretUnreadable, UnsafeURL) as error:
             logger.error("plan_unavailable webhook=%d reason=%s", webhook.pk, error)
             return _unavailable(candidate, str(error))
-        # The previous signing secret ends by itself.
-        if until := webhook.previous_signing_secret_until:
-            left = (until - timezone.now()).total_seconds()
-            if left > 0:
-                expires = min(expires, time.monotonic() + left)
-        return Entry(webhook.version, token_version, plan, "", "", expires)
+        token_version = token.version if token else candidate.token_version
+        expires = min(_token_expires(token), _secret_expires(webhook))
+        return Entry(plan.version, token_version, plan, "", "", expires)
 
-    def _token(self, webhook: Webhook) -> oauth.UsableToken:
-        refused = self._refused.get(webhook.pk)
+    def _authorization(self, webhook: Webhook) -> tuple[Authorization, oauth.UsableToken | None]:
+        owner = webhook.credentials
+        if owner is not webhook:
+            _check_host(webhook, owner)
+        if owner.authorization_type == AuthorizationType.BASIC:
+            return BasicAuthorization(owner.basic_login, owner.basic_password), None
+        if owner.authorization_type == AuthorizationType.OAUTH2:
+            token = self._token(webhook.pk, owner)
+            return BearerAuthorization(token.access_token, owner.header_prefix), token
+        return NoAuthorization(), None
+
+    def _token(self, webhook_id: int, owner: Webhook) -> oauth.UsableToken:
+        refused = self._refused.get(webhook_id)
         if refused is None:
-            return oauth.usable_token(webhook.pk)
-        token = oauth.refresh(webhook, dead_version=refused)
-        self._refused.pop(webhook.pk, None)
+            return oauth.usable_token(owner.pk)
+        token = oauth.refresh(owner, dead_version=refused)
+        self._refused.pop(webhook_id, None)
         return token
 
 
-def _expires(token: oauth.UsableToken) -> float:
+def _check_host(webhook: Webhook, connection: Webhook) -> None:
+    """Refuse to send a connection's credentials to a host it is not bound to."""
+    host = parse_url(webhook.url).host
+    if host not in connection.allowed_hosts:
+        raise oauth.TokenUnavailable(
+            f"The connection “{connection.name}” may not be sent to {host}. Add this host to the "
+            "connection, or choose another one.",
+            hold_reason=HoldReason.MISCONFIGURED,
+        )
+
+
+def _token_expires(token: oauth.UsableToken | None) -> float:
     """Return when, on the monotonic clock, to ask the vault again: it refreshes in time."""
-    if token.expires_at is None:
+    if token is None or token.expires_at is None:
         return float("inf")
     return time.monotonic() + max(
         1.0, (token.expires_at - timezone.now()).total_seconds() - oauth.refresh_margin(token)
     )
+
+
+def _secret_expires(webhook: Webhook) -> float:
+    """Return when the previous signing secret ends by itself."""
+    until = webhook.previous_signing_secret_until
+    left = (until - timezone.now()).total_seconds() if until else 0.0
+    return time.monotonic() + left if left > 0 else float("inf")
 
 
 def _unavailable(candidate: Candidate, problem: str) -> Entry:

@@ -13,6 +13,7 @@ from webhooks.models.oauth import TokenState as TokenState
 from webhooks.models.webhook import (
     AuthorizationType,
     BodyFormat,
+    Connection,
     DateFormat,
     Method,
     PauseReason,
@@ -28,6 +29,7 @@ __all__ = [
     "AuthorizationType",
     "BodyFormat",
     "ClientAuthentication",
+    "Connection",
     "DateFormat",
     "Delivery",
     "EncryptionCanary",

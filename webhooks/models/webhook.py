@@ -14,7 +14,15 @@ from webhooks import ids, signing
 from webhooks.models.authorization import AuthorizationFields, AuthorizationType
 from webhooks.secrets import SecretField
 
-__all__ = ["AuthorizationType", "BodyFormat", "DateFormat", "Method", "PauseReason", "Webhook"]
+__all__ = [
+    "AuthorizationType",
+    "BodyFormat",
+    "Connection",
+    "DateFormat",
+    "Method",
+    "PauseReason",
+    "Webhook",
+]
 
 
 class Method(models.TextChoices):
@@ -47,7 +55,14 @@ class PauseReason(models.TextChoices):
 
 class WebhookQuerySet(models.QuerySet["Webhook"]):
     def present(self) -> "WebhookQuerySet":
-        """Leave out deleted webhooks, which stay only as names in the log."""
+        """Leave out connections and deleted webhooks, which stay only as names in the log."""
+        return self.filter(deleted_at=None, is_connection=False)
+
+    def connections(self) -> "WebhookQuerySet":
+        return self.filter(deleted_at=None, is_connection=True)
+
+    def owners(self) -> "WebhookQuerySet":
+        """Keep whatever can own a token: webhooks and connections that were not deleted."""
         return self.filter(deleted_at=None)
 
     def active(self) -> "WebhookQuerySet":
@@ -59,6 +74,18 @@ class Webhook(AuthorizationFields):
 
     uid = models.CharField(max_length=30, unique=True, default=ids.webhook_uid, editable=False)
     name = models.CharField(_("Name"), max_length=100)
+    # Authorization saved under a name and used by many: docs/decisions/0005-connections.md.
+    is_connection = models.BooleanField(default=False, editable=False)
+    connection = models.ForeignKey(
+        "self",
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="users",
+        verbose_name=_("Connection"),
+    )
+    # Of a connection: the host names its credentials may be sent to.
+    allowed_hosts = models.JSONField(_("Hosts"), default=list, blank=True)
     is_active = models.BooleanField(_("Active"), default=True)
     pause_reason = models.CharField(
         max_length=16, choices=PauseReason.choices, blank=True, default=""
@@ -139,6 +166,11 @@ class Webhook(AuthorizationFields):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def credentials(self) -> "Webhook":
+        """Return the row whose login, client and token authorize this webhook's requests."""
+        return self.connection or self
+
     def secret_binding(self) -> str:
         return self.uid
 
@@ -175,6 +207,22 @@ class Webhook(AuthorizationFields):
         self.is_active = True
         self.pause_reason = ""
         self.paused_at = None
+
+
+class Connection(Webhook):
+    """A Basic or OAuth 2.0 credential under a name, bound to hosts, used by many webhooks."""
+
+    class Meta:
+        proxy = True
+        verbose_name = _("connection")
+        verbose_name_plural = _("connections")
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.is_connection = True
+        super().save(*args, **kwargs)
+
+    def may_be_sent_to(self, host: str) -> bool:
+        return host.lower() in self.allowed_hosts
 
 
 class WebhookState(models.Model):
