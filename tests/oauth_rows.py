@@ -21,16 +21,16 @@ def make_user(**overrides: Any) -> Any:
     return get_user_model().objects.create(**values)
 
 
-def make_webhook(provider: Provider | None = None, **overrides: Any) -> Webhook:
+def make_webhook(server: Provider | None = None, /, **overrides: Any) -> Webhook:
     """Return a saved OAuth webhook; with a provider, one that is registered there."""
-    base = provider.url if provider else "https://provider.example"
+    base = server.url if server else "https://provider.example"
     secret = overrides.pop("client_secret", AUTHORIZATION_CLIENT.client_secret)
     values = {
         "name": "CRM",
         "url": "https://receiver.example/hooks",
         "authorization_type": AuthorizationType.OAUTH2,
-        "auth_url": provider.auth_url if provider else f"{base}/authorize",
-        "token_url": provider.token_url if provider else f"{base}/token",
+        "auth_url": server.auth_url if server else f"{base}/authorize",
+        "token_url": server.token_url if server else f"{base}/token",
         "client_id": AUTHORIZATION_CLIENT.client_id,
         "scope": "events:write",
         **overrides,

@@ -11,6 +11,7 @@ from webhooks.oauth.authorization import (
 )
 from webhooks.oauth.connection import authorization_header, drop_if_changed
 from webhooks.oauth.discovery import Discovered, discover
+from webhooks.oauth.doctor import Finding, examine, try_authentication
 from webhooks.oauth.endpoints import check_callback_url, default_callback_url, fingerprint
 from webhooks.oauth.errors import AuthorizationFailed, Misconfigured, TokenUnavailable
 from webhooks.oauth.parameters import (
@@ -34,6 +35,7 @@ __all__ = [
     "RESERVED_IN_TOKEN_REQUEST",
     "AuthorizationFailed",
     "Discovered",
+    "Finding",
     "Misconfigured",
     "Preset",
     "TokenUnavailable",
@@ -47,11 +49,13 @@ __all__ = [
     "delete_expired_requests",
     "discover",
     "drop_if_changed",
+    "examine",
     "fill",
     "fingerprint",
     "finish_authorization",
     "refresh",
     "refresh_expiring",
     "refresh_margin",
+    "try_authentication",
     "usable_token",
 ]

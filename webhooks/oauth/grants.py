@@ -22,6 +22,8 @@ _SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 _MAX_SCOPE = 4096
 # Scopes that are asked for and, by their nature, never named in what was granted.
 _SILENT_SCOPES = frozenset({"offline_access", "offline", "openid"})
+# Microsoft and others name these beside what was asked for.
+_ADDED_SCOPES = _SILENT_SCOPES | {"profile", "email"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,21 +82,27 @@ def has_token(fields: dict[str, Any], path: str) -> bool:
 
 def scope_change(granted: str | None, requested: str) -> str:
     """Return a sentence when other scopes were granted than asked for (RFC 6749 section 5.1)."""
-    asked = set(re.split(r"[\s,]+", requested)) - {""}
+    asked = set(re.split(r"[\s,]+", requested)) - _SILENT_SCOPES - {""}
     given = set((granted or "").split())
     if granted is None or not asked:
         return ""
     # Microsoft and Google name the same scope by its short name and by its address.
-    short = {one.rpartition("/")[2].lower() for one in given}
-    missing = {one for one in asked - given if one.rpartition("/")[2].lower() not in short}
-    missing -= _SILENT_SCOPES
-    if missing:
-        return _("Not granted of the scopes asked for: %s.") % " ".join(sorted(missing))[:300]
-    names = {one.rpartition("/")[2].lower() for one in asked}
-    more = {one for one in given - asked if one.rpartition("/")[2].lower() not in names}
-    if more:
-        return _("More scopes were granted than asked for: %s.") % " ".join(sorted(more))[:300]
+    if missing := _without(asked, given):
+        return _("Not granted of the scopes asked for: %s.") % " ".join(missing)[:300]
+    if more := _without(given - _ADDED_SCOPES, asked):
+        return _("More scopes were granted than asked for: %s.") % " ".join(more)[:300]
     return ""
+
+
+def _without(scopes: set[str], others: set[str]) -> list[str]:
+    """Return the scopes whose last part is not among that of the others."""
+    known = {_short(one) for one in others}
+    return sorted(one for one in scopes if _short(one) not in known)
+
+
+def _short(scope: str) -> str:
+    # Google grants "email" as ".../auth/userinfo.email".
+    return scope.rpartition("/")[2].lower().removeprefix("userinfo.")
 
 
 def _scope(value: Any) -> str | None:

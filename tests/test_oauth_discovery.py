@@ -1,0 +1,203 @@
+"""Discovery of a provider's endpoints: whose word is believed, and what is made of it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+
+from tests.oauth_fakes import Asked, FakeProvider, Reply, fake_provider
+from tests.sandbox import Provider
+from webhooks import oauth
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeProvider]:
+    with fake_provider() as running:
+        yield running
+
+
+def serve(fake: FakeProvider, path: str, **document: Any) -> None:
+    """Let the fake describe itself at one path, and answer 404 everywhere else."""
+    body = {
+        "issuer": fake.url,
+        "authorization_endpoint": f"{fake.url}/authorize",
+        "token_endpoint": f"{fake.url}/token",
+        **document,
+    }
+    body = {name: value for name, value in body.items() if value is not None}
+
+    def answer(asked: Asked) -> Reply:
+        return Reply(body=body) if asked.path == path else Reply(status=404)
+
+    fake.reply(answer)
+
+
+OPENID = "/.well-known/openid-configuration"
+OAUTH = "/.well-known/oauth-authorization-server"
+
+
+@pytest.mark.parametrize(
+    ("issuer_path", "document_path"),
+    [
+        ("", OPENID),
+        ("", OAUTH),
+        ("/tenant", f"/tenant{OPENID}"),
+        ("/tenant", f"{OAUTH}/tenant"),
+        ("/tenant", f"{OPENID}/tenant"),
+        ("/", OPENID),
+    ],
+)
+def test_document_is_found_where_the_standards_put_it(
+    fake: FakeProvider, issuer_path: str, document_path: str
+) -> None:
+    issuer = fake.url + issuer_path
+    serve(fake, document_path, issuer=issuer, revocation_endpoint=f"{fake.url}/revoke")
+
+    found = oauth.discover(issuer)
+
+    assert found.fields == {
+        "issuer": issuer,
+        "auth_url": f"{fake.url}/authorize",
+        "token_url": f"{fake.url}/token",
+        "revocation_url": f"{fake.url}/revoke",
+        "client_authentication": "basic_header",
+        "uses_pkce": True,
+    }
+    assert found.notes == ()
+    assert {asked.method for asked in fake.requests} == {"GET"}
+
+
+@pytest.mark.parametrize("suffix", [OPENID, OAUTH])
+def test_address_of_the_document_is_taken_for_its_issuer(fake: FakeProvider, suffix: str) -> None:
+    serve(fake, suffix)
+
+    assert oauth.discover(f" {fake.url}{suffix} ").fields["issuer"] == fake.url
+
+
+@pytest.mark.parametrize(
+    "named",
+    ["https://evil.example", "", None, 5, "{url}/", "{url}/other", "HTTP{rest}"],
+)
+def test_document_of_another_issuer_is_not_believed(fake: FakeProvider, named: Any) -> None:
+    if isinstance(named, str):
+        named = named.format(url=fake.url, rest=fake.url.removeprefix("http"))
+    serve(fake, OPENID, issuer=named)
+
+    with pytest.raises(oauth.Misconfigured, match="calls itself"):
+        oauth.discover(fake.url)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"token_endpoint": None}, "names no token_endpoint"),
+        ({"authorization_endpoint": ["x"]}, "names no authorization_endpoint"),
+        ({"token_endpoint": "http://provider.example/token"}, "must start with https://"),
+        ({"token_endpoint": "/token"}, "http"),
+        ({"authorization_endpoint": "javascript:alert(1)"}, "http"),
+        ({"revocation_endpoint": "https://a@evil.example/"}, "login or password"),
+    ],
+)
+def test_endpoint_that_cannot_be_used_is_refused(
+    fake: FakeProvider, fields: dict[str, Any], words: str
+) -> None:
+    serve(fake, OPENID, **fields)
+
+    with pytest.raises(oauth.Misconfigured, match=words):
+        oauth.discover(fake.url)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(status=404),
+        Reply(status=500),
+        Reply(status=302, headers={"Location": "https://evil.example/"}),
+        Reply(body=b"<html>", headers={"Content-Type": "text/html"}),
+        Reply(body=b"[]"),
+        Reply(body=b'{"issuer":"a","issuer":"b"}'),
+        Reply(body=b"x" * 70_000),
+        Reply(raw=b""),
+    ],
+    ids=["404", "500", "redirect", "html", "list", "twice", "large", "nothing"],
+)
+def test_no_document_is_said_in_a_sentence(fake: FakeProvider, reply: Reply) -> None:
+    fake.reply(reply)
+
+    with pytest.raises(oauth.Misconfigured, match="Fill in the addresses by hand"):
+        oauth.discover(fake.url)
+
+    assert all(asked.path.startswith("/.well-known/") for asked in fake.requests)
+
+
+@pytest.mark.parametrize(
+    ("issuer", "words"),
+    [
+        ("", "Fill in Issuer"),
+        ("http://provider.example", "must start with https://"),
+        ("https://provider.example?x=1", "no query"),
+        ("https://provider.example#x", "fragment"),
+        ("provider.example", "http"),
+    ],
+)
+def test_issuer_that_cannot_be_one_is_refused(issuer: str, words: str) -> None:
+    with pytest.raises(oauth.Misconfigured, match=words):
+        oauth.discover(issuer)
+
+
+def test_guard_is_asked(fake: FakeProvider, settings: LazySettings) -> None:
+    serve(fake, OPENID)
+    settings.WEBHOOKS_ALLOWED_NETWORKS = []
+
+    with pytest.raises(oauth.Misconfigured):
+        oauth.discover(fake.url)
+
+    assert fake.requests == []
+
+
+@pytest.mark.parametrize(
+    ("document", "fields", "notes"),
+    [
+        (
+            {"token_endpoint_auth_methods_supported": ["client_secret_post"]},
+            {"client_authentication": "request_body"},
+            0,
+        ),
+        (
+            {"token_endpoint_auth_methods_supported": ["private_key_jwt"]},
+            {},
+            1,
+        ),
+        ({"token_endpoint_auth_methods_supported": ["none"]}, {}, 0),
+        ({"code_challenge_methods_supported": ["plain"]}, {"uses_pkce": False}, 1),
+        ({"code_challenge_methods_supported": ["S256"]}, {"uses_pkce": True}, 0),
+        ({"grant_types_supported": ["client_credentials"]}, {}, 1),
+        ({"response_types_supported": ["token"]}, {}, 1),
+        ({"scopes_supported": "openid"}, {}, 0),
+    ],
+)
+def test_what_the_provider_offers_is_chosen_and_what_it_lacks_is_said(
+    fake: FakeProvider, document: dict[str, Any], fields: dict[str, Any], notes: int
+) -> None:
+    serve(fake, OPENID, **document)
+
+    found = oauth.discover(fake.url)
+
+    assert fields.items() <= found.fields.items()
+    assert len(found.notes) == notes
+
+
+def test_scopes_are_offered(fake: FakeProvider) -> None:
+    serve(fake, OPENID, scopes_supported=["openid", 5, "email"])
+
+    assert oauth.discover(fake.url).scopes == ("openid", "email")
+
+
+def test_real_provider_is_discovered(provider: Provider) -> None:
+    found = oauth.discover(provider.issuer)
+
+    assert found.fields["auth_url"] == provider.auth_url
+    assert found.fields["token_url"] == provider.token_url
+    assert found.fields["revocation_url"] == provider.revocation_url
+    assert found.fields["issuer"] == provider.issuer

@@ -1,0 +1,161 @@
+"""The check of the settings before a person is sent to the provider."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+
+from tests.oauth_fakes import Asked, FakeProvider, Reply, fake_provider
+from tests.oauth_rows import make_machine_webhook, make_token, make_webhook
+from tests.sandbox import Provider
+from webhooks import oauth
+from webhooks.models import OAuthExchange, OAuthToken, Webhook
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeProvider]:
+    with fake_provider() as running:
+        yield running
+
+
+def webhook_at(fake: FakeProvider, **fields: Any) -> Webhook:
+    return make_webhook(
+        **{"auth_url": f"{fake.url}/authorize", "token_url": fake.token_url, **fields}
+    )
+
+
+def problems(webhook: Webhook) -> dict[str, str]:
+    return {one.field: one.message for one in oauth.examine(webhook) if not one.is_ok}
+
+
+def test_real_provider_is_well(provider: Provider) -> None:
+    findings = oauth.examine(make_webhook(provider))
+
+    assert [(one.field, one.is_ok) for one in findings] == [
+        ("callback_url", True),
+        ("auth_url", True),
+        ("token_url", True),
+    ]
+    assert oauth.default_callback_url() in findings[0].message
+
+
+def test_check_sends_no_credentials_and_is_kept(fake: FakeProvider) -> None:
+    fake.reply(Reply(status=400, body={"error": "invalid_request"}))
+    webhook = webhook_at(fake)
+
+    assert problems(webhook) == {}
+
+    assert all("authorization" not in asked.headers for asked in fake.requests)
+    assert all(b"sandbox" not in asked.body for asked in fake.requests)
+    assert "A check" in OAuthExchange.objects.get().message
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (Reply(status=404, body=b"no"), "no token endpoint"),
+        (Reply(body=b"<html>login", headers={"Content-Type": "text/html"}), "web page"),
+        (Reply(status=302, headers={"Location": "https://other.example/"}), "other.example"),
+        (Reply(status=503), "not working"),
+        (Reply(raw=b""), "connection was closed"),
+    ],
+)
+def test_address_that_is_no_token_endpoint_is_told(
+    fake: FakeProvider, reply: Reply, words: str
+) -> None:
+    fake.reply(reply)
+
+    assert words in problems(webhook_at(fake))["token_url"]
+
+
+@pytest.mark.parametrize("status", [404, 410, 500])
+def test_address_that_is_no_page_is_told(fake: FakeProvider, status: int) -> None:
+    fake.reply(Reply(status=status), Reply(status=400, body={"error": "invalid_request"}))
+
+    assert str(status) in problems(webhook_at(fake))["auth_url"]
+
+
+@pytest.mark.parametrize("status", [200, 302, 400, 401, 403])
+def test_page_that_misses_its_parameters_is_well(fake: FakeProvider, status: int) -> None:
+    fake.reply(Reply(status=status), Reply(status=400, body={"error": "invalid_request"}))
+
+    assert problems(webhook_at(fake)) == {}
+
+
+def test_unsafe_and_missing_addresses_are_told(fake: FakeProvider, settings: LazySettings) -> None:
+    webhook = make_webhook(auth_url="", token_url="http://provider.example/token")
+
+    assert problems(webhook).keys() == {"auth_url", "token_url"}
+    settings.WEBHOOKS_ALLOWED_NETWORKS = []
+    assert problems(webhook_at(fake)).keys() == {"auth_url", "token_url"}
+    assert fake.requests == []
+
+
+def test_client_credentials_need_only_the_token_endpoint(provider: Provider) -> None:
+    findings = oauth.examine(make_machine_webhook(provider))
+
+    assert [(one.field, one.is_ok) for one in findings] == [("token_url", True)]
+
+
+def takes(way: str) -> Any:
+    """Return a provider that knows its client in one way only."""
+
+    def answer(asked: Asked) -> Reply:
+        is_header = "authorization" in asked.headers
+        if is_header is (way == "basic_header"):
+            return Reply(status=400, body={"error": "invalid_grant"})
+        return Reply(status=401, body={"error": "invalid_client"})
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("chosen", "taken", "words"),
+    [
+        ("basic_header", "basic_header", "as they are sent now"),
+        ("request_body", "request_body", "as they are sent now"),
+        ("basic_header", "request_body", "as “Client credentials in body”: choose that"),
+        ("request_body", "basic_header", "as “Basic Auth header”: choose that"),
+    ],
+)
+def test_both_ways_are_tried(fake: FakeProvider, chosen: str, taken: str, words: str) -> None:
+    webhook = webhook_at(fake, client_authentication=chosen)
+    make_token(webhook)
+    fake.reply(takes(taken))
+
+    assert words in oauth.try_authentication(webhook)
+
+    # The real refresh token was not among what was sent, and the row is as before.
+    sent = [asked.fields["refresh_token"] for asked in fake.requests]
+    assert "a-refresh-token-0001" not in sent
+    assert OAuthToken.objects.get().version == 1
+    webhook.refresh_from_db()
+    assert webhook.client_authentication == chosen
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (Reply(status=401, body={"error": "invalid_client"}), "in neither way"),
+        (Reply(status=503), "cannot be told"),
+        (Reply(body=b"<html>"), "cannot be told"),
+    ],
+)
+def test_other_outcomes_are_said(fake: FakeProvider, reply: Reply, words: str) -> None:
+    fake.reply(reply)
+
+    assert words in oauth.try_authentication(webhook_at(fake))
+
+
+def test_public_client_has_one_way(fake: FakeProvider) -> None:
+    assert "only one way" in oauth.try_authentication(webhook_at(fake, client_secret=""))
+
+
+def test_real_provider_knows_its_clients(provider: Provider) -> None:
+    assert "as they are sent now" in oauth.try_authentication(make_webhook(provider))
+    assert "as they are sent now" in oauth.try_authentication(make_machine_webhook(provider))
+    wrong = make_webhook(provider, client_secret="wrong")
+    assert "in neither way" in oauth.try_authentication(wrong)

@@ -1,0 +1,495 @@
+"""Each preset against a small fake of its provider: get a token, refresh it, lose it, regain it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import pytest
+from django.utils import timezone
+
+from tests.oauth_fakes import Asked, FakeProvider, Reply, fake_provider
+from tests.oauth_rows import SESSION, begin, make_user, make_webhook
+from webhooks import oauth
+from webhooks.models import HoldReason, OAuthToken, Webhook
+
+pytestmark = pytest.mark.django_db
+HTML = {"Content-Type": "text/html; charset=utf-8"}
+FORM = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
+
+
+def refuse(code: str, status: int = 400, /, **more: Any) -> Reply:
+    return Reply(status=status, body={"error": code, **more})
+
+
+@dataclass
+class Rotating:
+    """A token endpoint with single-use refresh tokens, unless it `keeps` them."""
+
+    fields: dict[str, Any]
+    ended: Reply
+    keeps: bool = False
+    returns_refresh_token: bool = True
+    client_in: str = "body"
+    is_ended: bool = False
+    current: str = "refresh-0"
+    count: int = 0
+    seen: list[dict[str, str]] = field(default_factory=list)
+
+    def read(self, asked: Asked) -> dict[str, str]:
+        return asked.fields
+
+    def __call__(self, asked: Asked) -> Reply:
+        sent = self.read(asked)
+        self.seen.append(sent)
+        is_known = (sent.get("client_id"), sent.get("client_secret")) == ("the-id", "the-secret")
+        if not is_known or "authorization" in asked.headers:
+            return refuse("invalid_client", 401)
+        if sent["grant_type"] == "authorization_code":
+            self.is_ended = False
+        elif self.is_ended or sent["refresh_token"] != self.current:
+            return self.ended
+        return self.grant(is_refresh=sent["grant_type"] == "refresh_token")
+
+    def grant(self, *, is_refresh: bool) -> Reply:
+        self.count += 1
+        body = {"access_token": f"access-{self.count}", **self.fields}
+        if not self.keeps:
+            self.current = f"refresh-{self.count}"
+        if self.returns_refresh_token or not is_refresh:
+            body["refresh_token"] = self.current
+        return self.shape(body, is_refresh=is_refresh)
+
+    def shape(self, body: dict[str, Any], *, is_refresh: bool) -> Reply:
+        return Reply(body=body)
+
+
+class GitHub(Rotating):
+    """Form-encoded unless JSON is asked for; errors come with 200."""
+
+    def __call__(self, asked: Asked) -> Reply:
+        reply = super().__call__(asked)
+        if asked.headers["accept"] == "application/json":
+            return Reply(body=reply.body)
+        return Reply(body=urlencode(reply.body).encode(), headers=FORM)
+
+
+class SlackUser(Rotating):
+    """The token of a person is nested in the grant and at the top of a refresh."""
+
+    def shape(self, body: dict[str, Any], *, is_refresh: bool) -> Reply:
+        if is_refresh:
+            return Reply(body={"ok": True, **body})
+        bot = {"access_token": "the-bots", "refresh_token": "the-bots", "token_type": "bot"}
+        return Reply(body={"ok": True, **bot, "authed_user": {"id": "U1", **body}})
+
+
+class Kommo(Rotating):
+    """Takes JSON only."""
+
+    def read(self, asked: Asked) -> dict[str, str]:
+        if asked.headers["content-type"] != "application/json":
+            return {"grant_type": ""}
+        fields: dict[str, str] = asked.json
+        return fields
+
+
+def google() -> Rotating:
+    fields = {"token_type": "Bearer", "expires_in": 3599, "scope": "a"}
+    ended = refuse("invalid_grant", error_description="Token has been expired or revoked.")
+    return Rotating(fields, ended, keeps=True, returns_refresh_token=False)
+
+
+def microsoft() -> Rotating:
+    fields = {"token_type": "Bearer", "expires_in": 4799, "ext_expires_in": 4799, "scope": "a"}
+    words = "AADSTS700082: The refresh token has expired due to inactivity. Trace ID: 1"
+    ended = refuse("invalid_grant", error_description=words, error_codes=[700082])
+    return Rotating(fields, ended)
+
+
+def github() -> Rotating:
+    fields = {
+        "token_type": "bearer",
+        "expires_in": 28800,
+        "refresh_token_expires_in": 15811200,
+        "scope": "",
+    }
+    return GitHub(fields, refuse("bad_refresh_token", 200, error_description="Is incorrect."))
+
+
+def slack() -> Rotating:
+    fields = {"ok": True, "token_type": "bot", "expires_in": 43200, "scope": "chat:write,users"}
+    return Rotating(fields, Reply(body={"ok": False, "error": "invalid_refresh_token"}))
+
+
+def slack_user() -> Rotating:
+    fields = {"token_type": "user", "expires_in": 43200, "scope": "chat:write"}
+    return SlackUser(fields, Reply(body={"ok": False, "error": "token_revoked"}))
+
+
+def salesforce() -> Rotating:
+    fields = {
+        "token_type": "Bearer",
+        "instance_url": "https://acme.my.salesforce.com",
+        "issued_at": "1764032400000",
+        "signature": "x=",
+        "scope": "refresh_token api",
+    }
+    ended = refuse("invalid_grant", error_description="expired access/refresh token")
+    return Rotating(fields, ended, keeps=True, returns_refresh_token=False)
+
+
+def hubspot() -> Rotating:
+    body = {
+        "status": "BAD_REFRESH_TOKEN",
+        "message": "missing or invalid refresh token",
+        "category": "VALIDATION_ERROR",
+    }
+    ended = Reply(status=400, body=body)
+    return Rotating({"token_type": "bearer", "expires_in": 1800}, ended, keeps=True)
+
+
+def zoho() -> Rotating:
+    fields = {"token_type": "Bearer", "expires_in": 3600, "api_domain": "https://www.zohoapis.com"}
+    return Rotating(fields, refuse("invalid_code", 200), keeps=True, returns_refresh_token=False)
+
+
+def bitrix24() -> Rotating:
+    fields = {
+        "expires_in": 3600,
+        "expires": 1_900_000_000,
+        "scope": "crm",
+        "domain": "oauth.bitrix.info",
+        "status": "L",
+    }
+    return Rotating(fields, refuse("invalid_grant", 400, error_description="Wrong"))
+
+
+def kommo() -> Rotating:
+    body = {
+        "hint": "Token has been revoked",
+        "title": "Некорректный запрос",
+        "type": "https://developers.kommo.com/",
+        "status": 401,
+        "detail": "The refresh token is invalid.",
+    }
+    fields = {"token_type": "Bearer", "expires_in": 86400, "server_time": 1}
+    return Kommo(fields, Reply(status=401, body=body))
+
+
+def openid() -> Rotating:
+    fields = {"token_type": "Bearer", "expires_in": 300, "id_token": "eyJ.e.x", "scope": "openid"}
+    return Rotating(fields, refuse("invalid_grant"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A preset, how its questions are answered, and what must be seen of it."""
+
+    key: str
+    provider: Callable[[], Rotating]
+    answers: dict[str, str] = field(default_factory=dict)
+    overrides: dict[str, Any] = field(default_factory=dict)
+    # In the address the browser is sent to.
+    sent: dict[str, str] = field(default_factory=dict)
+    header: str = "Bearer T"
+    has_pkce: bool = True
+    has_expiry: bool = True
+
+
+CASES = {
+    "google": Case(
+        key="google", provider=google, sent={"access_type": "offline", "prompt": "consent"}
+    ),
+    "microsoft": Case(key="microsoft", provider=microsoft, sent={"scope": "offline_access"}),
+    "github": Case(key="github", provider=github),
+    "slack": Case(
+        key="slack",
+        provider=slack,
+        overrides={"scope": "chat:write users"},
+        sent={"scope": "chat:write,users"},
+        has_pkce=False,
+    ),
+    "slack user": Case(
+        key="slack",
+        provider=slack_user,
+        overrides={
+            "token_path": "authed_user.access_token",
+            "authorization_parameters": {"user_scope": "chat:write"},
+            "scope": "",
+        },
+        sent={"user_scope": "chat:write"},
+        has_pkce=False,
+    ),
+    "salesforce": Case(key="salesforce", provider=salesforce, has_expiry=False),
+    "hubspot": Case(key="hubspot", provider=hubspot, has_pkce=False),
+    "zoho": Case(
+        key="zoho",
+        provider=zoho,
+        answers={"domain": "zoho.eu"},
+        overrides={"scope": "ZohoCRM.modules.ALL ZohoCRM.users.READ"},
+        sent={
+            "access_type": "offline",
+            "prompt": "consent",
+            "scope": "ZohoCRM.modules.ALL,ZohoCRM.users.READ",
+        },
+        header="Zoho-oauthtoken T",
+        has_pkce=False,
+    ),
+    "bitrix24": Case(
+        key="bitrix24", provider=bitrix24, answers={"portal": "acme.bitrix24.com"}, has_pkce=False
+    ),
+    "kommo": Case(
+        key="kommo", provider=kommo, answers={"account": "acme.kommo.com"}, has_pkce=False
+    ),
+    "openid": Case(
+        key="openid", provider=openid, overrides={"client_authentication": "request_body"}
+    ),
+}
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeProvider]:
+    with fake_provider() as running:
+        yield running
+
+
+def made(case: Case, fake: FakeProvider) -> Webhook:
+    """Return a webhook with the preset's fields, its provider moved to the fake."""
+    fields = {**oauth.fill(case.key, case.answers), **case.overrides}
+    for name in ("auth_url", "token_url", "revocation_url"):
+        if url := fields.get(name, ""):
+            assert url.startswith("https://")
+            fields[name] = fake.url + urlsplit(url).path
+    fields.pop("issuer", None)
+    defaults = {"token_url": fake.token_url, "scope": "", "client_id": "the-id"}
+    return make_webhook(client_secret="the-secret", **{**defaults, **fields})
+
+
+def authorize(webhook: Webhook) -> dict[str, str]:
+    user = make_user()
+    _, sent = begin(webhook, user)
+    query = {"code": ["the-code"], "state": [sent["state"]]}
+    oauth.finish_authorization(query, user=user, session_key=SESSION)
+    return sent
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_token_is_got_refreshed_lost_and_regained(fake: FakeProvider, name: str) -> None:
+    case = CASES[name]
+    webhook, provider = made(case, fake), case.provider()
+    fake.reply(provider)
+    later = timezone.now() + timedelta(days=2)
+
+    def renewed(version: int) -> oauth.UsableToken:
+        if case.has_expiry:
+            return oauth.usable_token(webhook.pk, now=later)
+        return oauth.refresh(webhook, dead_version=version)
+
+    sent = authorize(webhook)
+    row = OAuthToken.objects.get()
+    assert case.sent.items() <= sent.items()
+    assert ("code_challenge" in sent) is case.has_pkce
+    assert (row.state, row.access_token, row.warning) == ("valid", "access-1", "")
+    assert (row.expires_at is not None) is case.has_expiry
+    assert oauth.authorization_header(webhook, "T") == case.header
+
+    assert renewed(1).access_token == "access-2"
+    later += timedelta(days=2)
+    assert renewed(2).access_token == "access-3"
+
+    provider.is_ended = True
+    later += timedelta(days=2)
+    with pytest.raises(oauth.TokenUnavailable) as ended:
+        renewed(3)
+    assert ended.value.hold_reason == HoldReason.REAUTHORIZATION
+    assert OAuthToken.objects.get().state == "needs_reauthorization"
+
+    authorize(webhook)
+    assert OAuthToken.objects.get().state == "valid"
+    grants = [one["grant_type"] for one in provider.seen]
+    assert grants == [
+        "authorization_code",
+        "refresh_token",
+        "refresh_token",
+        "refresh_token",
+        "authorization_code",
+    ]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_wrong_secret_is_a_mistake_of_the_settings(fake: FakeProvider, name: str) -> None:
+    case = CASES[name]
+    webhook = made(case, fake)
+    fake.reply(case.provider())
+    webhook.set_secret("client_secret", "wrong")
+    webhook.save()
+
+    with pytest.raises(oauth.AuthorizationFailed, match="sent in the request body"):
+        authorize(webhook)
+
+
+class TestProviders:
+    def test_google_without_consent_says_how_to_get_a_refresh_token(
+        self, fake: FakeProvider
+    ) -> None:
+        webhook = made(CASES["google"], fake)
+        fake.reply(Reply(body={"access_token": "T", "expires_in": 3599}))
+
+        authorize(webhook)
+
+        assert "“access_type=offline” and “prompt=consent”" in OAuthToken.objects.get().warning
+
+    def test_google_with_a_part_of_the_scopes_is_a_warning(self, fake: FakeProvider) -> None:
+        webhook = made(CASES["google"], fake)
+        webhook.scope = "https://www.googleapis.com/auth/calendar email"
+        webhook.save()
+        granted = "https://www.googleapis.com/auth/userinfo.email"
+        fake.reply(Reply(body={"access_token": "T", "scope": granted}))
+
+        authorize(webhook)
+
+        row = OAuthToken.objects.get()
+        assert row.granted_scope == granted
+        assert "https://www.googleapis.com/auth/calendar" in row.warning
+
+    @pytest.mark.parametrize(
+        ("number", "state"),
+        [
+            (50173, "needs_reauthorization"),
+            (50076, "needs_reauthorization"),
+            (7000222, "misconfigured"),
+            (700016, "misconfigured"),
+            (90033, "expiring"),
+        ],
+    )
+    def test_microsoft_says_by_a_number_what_to_do(
+        self, fake: FakeProvider, number: int, state: str
+    ) -> None:
+        webhook = made(CASES["microsoft"], fake)
+        fake.reply(microsoft())
+        authorize(webhook)
+        words = f"AADSTS{number}: Because. Trace ID: 00000000"
+        fake.reply(refuse("invalid_grant", error_description=words))
+
+        with pytest.raises(oauth.TokenUnavailable):
+            oauth.refresh(webhook)
+
+        row = OAuthToken.objects.get()
+        assert row.state == state
+        assert str(number) in row.last_error
+
+    def test_token_of_a_classic_github_app_does_not_expire(self, fake: FakeProvider) -> None:
+        webhook = made(CASES["github"], fake)
+        body = {"access_token": "gho_1", "token_type": "bearer", "scope": "repo,gist"}
+        fake.reply(Reply(body=body))
+
+        authorize(webhook)
+
+        row = OAuthToken.objects.get()
+        assert (row.expires_at, row.granted_scope, row.warning) == (None, "repo gist", "")
+
+    def test_github_refuses_a_code_with_status_200(self, fake: FakeProvider) -> None:
+        webhook = made(CASES["github"], fake)
+        words = "The code passed is incorrect or expired."
+        fake.reply(refuse("bad_verification_code", 200, error_description=words))
+
+        with pytest.raises(oauth.AuthorizationFailed, match=r"incorrect or expired\."):
+            authorize(webhook)
+
+    def test_zoho_that_blocks_is_asked_again_later(self, fake: FakeProvider) -> None:
+        webhook = made(CASES["zoho"], fake)
+        fake.reply(zoho())
+        authorize(webhook)
+        words = "You have made too many requests continuously. Please try again later."
+        fake.reply(refuse("Access Denied", 400, error_description=words, status="failure"))
+
+        with pytest.raises(oauth.TokenUnavailable) as failure:
+            oauth.refresh(webhook)
+
+        assert failure.value.hold_reason is None
+
+    def test_account_in_another_data_center_of_zoho_gets_no_secret(
+        self, fake: FakeProvider
+    ) -> None:
+        webhook, user = made(CASES["zoho"], fake), make_user()
+        fake.reply(zoho())
+        _, sent = begin(webhook, user)
+        query = {
+            "code": ["the-code"],
+            "state": [sent["state"]],
+            "location": ["in"],
+            "accounts-server": ["https://accounts.zoho.in"],
+        }
+
+        with pytest.raises(
+            oauth.AuthorizationFailed, match=r"lives at “https://accounts\.zoho\.in”"
+        ):
+            oauth.finish_authorization(query, user=user, session_key=SESSION)
+
+        assert fake.requests == []
+
+    def test_token_of_bitrix24_goes_into_the_query(self) -> None:
+        fields = oauth.fill("bitrix24", {"portal": "https://acme.bitrix24.com/"})
+
+        assert fields["token_placement"] == "query"
+        assert fields["token_query_parameter"] == "auth"
+        assert fields["auth_url"] == "https://acme.bitrix24.com/oauth/authorize/"
+
+
+class TestFill:
+    def test_every_preset_fills_real_fields_and_says_where_to_register(self) -> None:
+        names = {column.name for column in Webhook._meta.get_fields()}
+        for key, preset in oauth.PRESETS.items():
+            examples = {one.name: one.example or one.default for one in preset.questions}
+            fields = oauth.fill(key, examples)
+            assert fields.keys() <= names
+            assert fields["provider"] == key
+            assert "{" not in repr([value for value in fields.values() if isinstance(value, str)])
+            assert len(str(preset.instructions)) > 40
+
+    def test_all_ten_are_there(self) -> None:
+        assert list(oauth.PRESETS) == [
+            "google",
+            "microsoft",
+            "github",
+            "slack",
+            "salesforce",
+            "hubspot",
+            "zoho",
+            "bitrix24",
+            "kommo",
+            "openid",
+        ]
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            "",
+            " ",
+            "evil.example/path?x=",
+            "a b",
+            "user@evil.example",
+            "..",
+            "-",
+            "a:80",
+            "ä.example",
+        ],
+    )
+    def test_answer_that_is_no_host_is_refused(self, answer: str) -> None:
+        with pytest.raises(oauth.Misconfigured, match=r"for example “acme\.bitrix24\.com”"):
+            oauth.fill("bitrix24", {"portal": answer})
+
+    def test_answer_outside_of_the_choices_is_refused(self) -> None:
+        with pytest.raises(oauth.Misconfigured, match="Data center"):
+            oauth.fill("zoho", {"domain": "evil.example"})
+
+    def test_unknown_provider_is_refused(self) -> None:
+        with pytest.raises(oauth.Misconfigured, match="no known provider"):
+            oauth.fill("nobody", {})
+
+    def test_presets_are_not_changed_by_who_uses_them(self) -> None:
+        oauth.fill("google", {})["authorization_parameters"]["prompt"] = "none"
+
+        assert oauth.fill("google", {})["authorization_parameters"]["prompt"] == "consent"
