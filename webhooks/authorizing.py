@@ -1,11 +1,12 @@
 """How a request is authorized: one seam for every kind.
 
-An authorization gives the header it adds, the same masked for the log, and every spelling of its
-secret that an answer might echo. Knows neither models nor where a token comes from.
+An authorization gives the header or the query it adds, the same masked for the log, and every
+spelling of its secret that an answer might echo. Knows neither models nor where a token comes from.
 """
 
 import base64
 from typing import Protocol
+from urllib.parse import quote
 
 from webhooks.secrets import MASK
 
@@ -19,11 +20,27 @@ class Authorization(Protocol):
     def logged_header(self) -> str | None:
         """Return the same value with the secret masked."""
 
+    def query(self) -> str:
+        """Return what is appended to the address's query, encoded; "" for nothing."""
+
+    def logged_query(self) -> str:
+        """Return the same with the secret masked."""
+
     def secrets(self) -> tuple[str, ...]:
         """Return every spelling of the secret that an answer might echo."""
 
 
-class NoAuthorization:
+class _InHeader:
+    """What goes into a header adds nothing to the address."""
+
+    def query(self) -> str:
+        return ""
+
+    def logged_query(self) -> str:
+        return ""
+
+
+class NoAuthorization(_InHeader):
     def header(self) -> None:
         return None
 
@@ -34,7 +51,7 @@ class NoAuthorization:
         return ()
 
 
-class BasicAuthorization:
+class BasicAuthorization(_InHeader):
     """RFC 7617 with UTF-8."""
 
     def __init__(self, login: str, password: str) -> None:
@@ -51,7 +68,7 @@ class BasicAuthorization:
         return (self._credentials, self._password)
 
 
-class BearerAuthorization:
+class BearerAuthorization(_InHeader):
     """RFC 6750, with the prefix a provider asks for; an empty prefix sends the bare token."""
 
     def __init__(self, token: str, prefix: str = "Bearer") -> None:
@@ -66,3 +83,27 @@ class BearerAuthorization:
 
     def secrets(self) -> tuple[str, ...]:
         return (self._token,)
+
+
+class QueryAuthorization:
+    """RFC 6750 section 2.3: the token as a query parameter, for receivers that read no header."""
+
+    def __init__(self, token: str, parameter: str) -> None:
+        self._parameter = parameter
+        self._token = token
+        self._encoded = quote(token, safe="")
+
+    def header(self) -> None:
+        return None
+
+    def logged_header(self) -> None:
+        return None
+
+    def query(self) -> str:
+        return f"{self._parameter}={self._encoded}"
+
+    def logged_query(self) -> str:
+        return f"{self._parameter}={MASK}"
+
+    def secrets(self) -> tuple[str, ...]:
+        return tuple({self._token, self._encoded})

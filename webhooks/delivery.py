@@ -70,6 +70,9 @@ class Plan(NamedTuple):
     schedule_seconds: tuple[int, ...]
     can_refresh_token: bool
     expired_status_codes: frozenset[int]
+    # Appended to the query of every address, and the same with the secret masked.
+    query: str
+    logged_query: str
 
 
 class Request(NamedTuple):
@@ -150,6 +153,8 @@ def make_plan(webhook: Webhook, authorization: Authorization, *, token_version: 
         schedule_seconds=tuple(webhook.retry_schedule_seconds) or RETRY_SCHEDULE_SECONDS,
         can_refresh_token=token_version > 0,
         expired_status_codes=frozenset(webhook.credentials.expired_status_codes or [401]),
+        query=authorization.query(),
+        logged_query=authorization.logged_query(),
     )
 
 
@@ -189,6 +194,8 @@ def prepare(claim: Claimed, plan: Plan, now: float) -> Request:
     if plan.render is not None:
         rendered = plan.render(claim.payload, claim.number)
         url, body, content_type = rendered.url, rendered.body, rendered.content_type
+    if plan.query:
+        url += ("&" if "?" in url else "?") + plan.query
     timestamp = int(now)
     signed = signing.signature(plan.signing_keys, claim.event_id, timestamp, body)
     own = [
@@ -324,7 +331,7 @@ def result(request: Request, answer: Answer, outcome: Outcome, step: Step) -> Re
         answer.first_byte_ms,
         answer.total_ms,
         answer.address,
-        f"{plan.method} {request.url}"[:4096],
+        f"{plan.method} {logged_url(request)}"[:4096],
         request.logged_headers,
         request.body if plan.render is not None else None,
         status_code,
@@ -346,6 +353,14 @@ def result(request: Request, answer: Answer, outcome: Outcome, step: Step) -> Re
         counts=step.counts,
         attempt=attempt,
     )
+
+
+def logged_url(request: Request) -> str:
+    """Return the address with a token in its query masked."""
+    query = request.plan.query
+    if not query or not request.url.endswith(query):
+        return request.url
+    return request.url.removesuffix(query) + request.plan.logged_query
 
 
 def printable(text: str) -> str:

@@ -23,9 +23,11 @@ from webhooks.authorizing import (
     BasicAuthorization,
     BearerAuthorization,
     NoAuthorization,
+    QueryAuthorization,
 )
 from webhooks.delivery import Plan, make_plan
 from webhooks.models import AuthorizationType, HoldReason, Webhook
+from webhooks.models.authorization import TokenPlacement
 from webhooks.network import UnsafeURL, parse_url
 from webhooks.queue import Candidate
 from webhooks.secrets import SecretUnreadable
@@ -149,7 +151,7 @@ class Plans:
             return BasicAuthorization(owner.basic_login, owner.basic_password), None
         if owner.authorization_type == AuthorizationType.OAUTH2:
             token = self._token(webhook.pk, owner)
-            return BearerAuthorization(token.access_token, owner.header_prefix), token
+            return _token_authorization(owner, token.access_token), token
         return NoAuthorization(), None
 
     def _token(self, webhook_id: int, owner: Webhook) -> oauth.UsableToken:
@@ -159,6 +161,12 @@ class Plans:
         token = oauth.refresh(owner, dead_version=refused)
         self._refused.pop(webhook_id, None)
         return token
+
+
+def _token_authorization(owner: Webhook, access_token: str) -> Authorization:
+    if owner.token_placement == TokenPlacement.QUERY:
+        return QueryAuthorization(access_token, owner.token_query_parameter or "access_token")
+    return BearerAuthorization(access_token, owner.header_prefix)
 
 
 def _check_host(webhook: Webhook, connection: Webhook) -> None:
