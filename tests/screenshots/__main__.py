@@ -1,7 +1,7 @@
 """Take a picture of every screen: `python -m tests.screenshots`.
 
 Light and dark, 1440 and 360 pixels wide, into build/screenshots; those that the documentation
-shows, light and 1200 wide, into docs/screenshots. Ends with an error when a page reports one.
+shows, light and 1200 wide, into docs/screenshots. Ends as soon as a page reports an error.
 """
 
 import shutil
@@ -36,6 +36,9 @@ class Album:
         self.count = 0
 
     def photograph(self, name: str, *, part: Locator | None = None, docs: bool = False) -> None:
+        """Take one picture of the page, or of a part of it, for each theme and width."""
+        if problems := self._page.context.watch.problems():  # type: ignore[attr-defined]
+            sys.exit("\n".join([f"Before the picture {name}:", *problems]))
         for theme in ("light", "dark"):
             self._page.emulate_media(color_scheme=theme, reduced_motion="reduce")
             for width in WIDTHS:
@@ -77,10 +80,7 @@ def main() -> None:
             shutil.rmtree(directory, ignore_errors=True)
         album = Album(page)
         tour(page, product, album.photograph)
-        problems = page.context.watch.problems()  # type: ignore[attr-defined]
     print(f"{album.count} pictures in {ALL.relative_to(ROOT)} and {DOCS.relative_to(ROOT)}")
-    if problems:
-        sys.exit("\n".join(problems))
 
 
 if __name__ == "__main__":
