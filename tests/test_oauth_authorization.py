@@ -550,7 +550,7 @@ class TestAttacks:
         _, user, query = started(fake)
         finish(query, user)
 
-        with pytest.raises(oauth.AuthorizationFailed, match="was used already"):
+        with pytest.raises(oauth.AuthorizationFailed, match="used already"):
             finish(query, user)
 
         assert len(fake.requests) == 1
@@ -560,7 +560,7 @@ class TestAttacks:
         with pytest.raises(oauth.AuthorizationFailed):
             finish({"error": ["access_denied"], "state": query["state"]}, user)
 
-        with pytest.raises(oauth.AuthorizationFailed, match="was used already"):
+        with pytest.raises(oauth.AuthorizationFailed, match="used already"):
             finish(query, user)
 
         assert fake.requests == []

@@ -14,7 +14,7 @@ from django.conf import LazySettings
 from tests.oauth_fakes import FakeProvider, Reply, fake_provider, token
 from tests.oauth_rows import make_webhook
 from webhooks.models import Webhook
-from webhooks.oauth import client
+from webhooks.oauth import client, token_requests
 from webhooks.oauth.answers import Answer
 from webhooks.oauth.errors import Misconfigured
 from webhooks.oauth.verdicts import Result
@@ -36,15 +36,15 @@ def webhook_at(fake: FakeProvider, **fields: Any) -> Webhook:
 
 def exchange(webhook: Webhook, **overrides: str) -> Answer:
     values = {"code": "the-code", "code_verifier": "v" * 64, "redirect_uri": CALLBACK, **overrides}
-    return client.ask(client.code_request(webhook, **values))[0]
+    return client.ask(token_requests.code_request(webhook, **values))[0]
 
 
 def refresh(webhook: Webhook) -> Answer:
-    return client.ask(client.refresh_request(webhook, "the-refresh-token"))[0]
+    return client.ask(token_requests.refresh_request(webhook, "the-refresh-token"))[0]
 
 
 def fetch(webhook: Webhook) -> Answer:
-    return client.ask(client.client_credentials_request(webhook))[0]
+    return client.ask(token_requests.client_credentials_request(webhook))[0]
 
 
 class TestRequest:
@@ -193,8 +193,8 @@ class TestRequest:
         webhook = webhook_at(fake, token_parameters={name: "x"}, refresh_parameters={name: "x"})
 
         for build in (
-            lambda: client.refresh_request(webhook, "r"),
-            lambda: client.client_credentials_request(webhook),
+            lambda: token_requests.refresh_request(webhook, "r"),
+            lambda: token_requests.client_credentials_request(webhook),
         ):
             with pytest.raises(Misconfigured, match=f"“{name}” cannot be an extra parameter"):
                 build()
@@ -213,7 +213,7 @@ class TestRequest:
     )
     def test_secret_goes_to_https_only(self, url: str, words: str) -> None:
         with pytest.raises(Misconfigured, match=words):
-            client.refresh_request(make_webhook(token_url=url), "r")
+            token_requests.refresh_request(make_webhook(token_url=url), "r")
 
 
 class TestAnswer:
@@ -379,7 +379,7 @@ class TestLog:
         refresh(webhook)
 
         written = log.getvalue()
-        header = client.basic_authorization(webhook.client_id, "the-client-secret")
+        header = token_requests.basic_authorization(webhook.client_id, "the-client-secret")
         for secret in (
             "the-code",
             "v" * 64,

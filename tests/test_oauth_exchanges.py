@@ -12,7 +12,7 @@ from tests.oauth_fakes import FakeProvider, Reply, fake_provider, token
 from tests.oauth_rows import SESSION, begin, make_token, make_user, make_webhook
 from webhooks import oauth
 from webhooks.models import ExchangeKind, OAuthExchange, OAuthToken, Webhook
-from webhooks.oauth import client, exchanges, redaction
+from webhooks.oauth import exchanges, redaction, token_requests
 from webhooks.oauth.exchanges import Transcript
 
 pytestmark = pytest.mark.django_db
@@ -72,7 +72,7 @@ def test_secrets_are_kept_by_their_last_four_characters(
     oauth.refresh(webhook)
 
     kept = everything()
-    header = client.basic_authorization(webhook.client_id, SECRET).removeprefix("Basic ")
+    header = token_requests.basic_authorization(webhook.client_id, SECRET).removeprefix("Basic ")
     for secret in (ACCESS, REFRESH, SECRET, CODE, state, header):
         assert secret not in kept
     assert "…" + CODE[-4:] in OAuthExchange.objects.get(kind="token").request

@@ -19,7 +19,8 @@ from webhooks.oauth.parameters import (
     RESERVED_IN_TOKEN_REQUEST,
     check_parameters,
 )
-from webhooks.oauth.presets import PRESETS, Preset, fill
+from webhooks.oauth.presets import PRESETS, fill
+from webhooks.oauth.providers import Preset
 from webhooks.oauth.revocation import clear_token
 from webhooks.oauth.vault import (
     UsableToken,

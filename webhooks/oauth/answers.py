@@ -88,13 +88,18 @@ def classify(
         return _misconfigured(f"http_{raw.status}", sentences.redirected(location))
     if raw.is_too_large:
         return _malformed("too_large")
-    is_success = raw.status < 300
     try:
         fields = bodies.read(raw.body, raw.content_type)
     except bodies.Malformed as problem:
         if problem.reason == "truncated" and not is_last:
             return _truncated(expected)
-        return _malformed(problem.reason) if is_success else _refused_in_words(raw, expected)
+        is_refusal = raw.status >= 400
+        return _refused_in_words(raw, expected) if is_refusal else _malformed(problem.reason)
+    return _read(fields, raw, expected, now)
+
+
+def _read(fields: dict[str, Any], raw: Raw, expected: Expected, now: datetime) -> Answer:
+    is_success = raw.status < 300
     error, description = _error_of(fields, is_success=is_success)
     if error:
         return _refused(error, description, raw, expected, now)

@@ -26,12 +26,14 @@ from webhooks.oauth import (
     presets,
     redaction,
     rows,
+    token_requests,
 )
 from webhooks.oauth.answers import Answer
 from webhooks.oauth.callbacks import User, hashed
 from webhooks.oauth.errors import AuthorizationFailed, Misconfigured
 from webhooks.oauth.exchanges import Transcript
 from webhooks.oauth.verdicts import Result
+from webhooks.secrets import SecretUnreadable
 
 _MINUTES = 10
 # RFC 7636 section 4.1 allows 43 to 128 characters; 64 of 66 have 386 random bits.
@@ -42,23 +44,19 @@ def begin_authorization(
     webhook: Webhook, *, user: User, session_key: str, now: datetime | None = None
 ) -> str:
     """Return the provider's address to send the browser to. Errors: AuthorizationFailed."""
-    now = now or timezone.now()
     if not endpoints.uses_authorization_code(webhook):
-        raise AuthorizationFailed(
-            _("This grant needs no approval in the browser: press “Refresh”."), webhook
-        )
+        sentence = _("This grant needs no approval in the browser: press “Refresh”.")
+        raise AuthorizationFailed(sentence, webhook)
     if not session_key or not user.is_authenticated:
-        raise AuthorizationFailed(
-            _("Your browser keeps no session. Allow cookies for this site and log in again."),
-            webhook,
-        )
+        sentence = _("Your browser keeps no session. Allow cookies for this site and log in again.")
+        raise AuthorizationFailed(sentence, webhook)
     state = random.token_urlsafe(32)
     library = WebApplicationClient(webhook.client_id)
     verifier = library.create_code_verifier(_VERIFIER_LENGTH) if webhook.uses_pkce else ""
     redirect_uri = endpoints.callback_url(webhook)
     try:
-        url = _authorization_url(webhook, library, state, verifier, redirect_uri)
-    except (Misconfigured, ValueError) as error:
+        url = authorization_url(webhook, library, state, verifier, redirect_uri)
+    except ValueError as error:
         raise AuthorizationFailed(str(error), webhook) from error
     AuthorizationRequest.objects.create(
         state_hash=hashed(state),
@@ -69,7 +67,7 @@ def begin_authorization(
         redirect_uri=redirect_uri,
         issuer=webhook.issuer,
         client_fingerprint=endpoints.client_fingerprint(webhook),
-        expires_at=now + timedelta(minutes=_MINUTES),
+        expires_at=(now or timezone.now()) + timedelta(minutes=_MINUTES),
     )
     return url
 
@@ -109,7 +107,7 @@ def delete_expired_requests(now: datetime | None = None) -> int:
     return expired.delete()[0]
 
 
-def _authorization_url(
+def authorization_url(
     webhook: Webhook, library: WebApplicationClient, state: str, verifier: str, redirect_uri: str
 ) -> str:
     """Return the address of RFC 6749 section 4.1.1. Errors: Misconfigured, ValueError."""
@@ -141,13 +139,13 @@ def _exchange_code(
 ) -> None:
     webhook = found.webhook
     try:
-        request = client.code_request(
+        request = token_requests.code_request(
             webhook,
             code=code,
             code_verifier=found.code_verifier,
             redirect_uri=found.redirect_uri,
         )
-    except Misconfigured as error:
+    except (Misconfigured, SecretUnreadable) as error:
         raise AuthorizationFailed(str(error), webhook) from error
     result, transcripts = client.ask(request)
     result = _warned(result, webhook)

@@ -59,26 +59,10 @@ def take_request(
 
     A state of another session or user is refused and stays: who began it can still finish.
     """
-    if not state:
-        _refuse(
-            _(
-                "The provider's answer has no state, so it cannot be told who asked for it. Press "
-                "“Get new access token” again; if it happens again, the provider does not support "
-                "the authorization code grant."
-            )
-        )
-    found = (
-        AuthorizationRequest.objects.select_related("webhook")
-        .filter(state_hash=hashed(state))
-        .first()
-    )
+    pending = AuthorizationRequest.objects.filter(state_hash=hashed(state))
+    found = pending.select_related("webhook").first()
     if found is None:
-        _refuse(
-            _(
-                "This answer belongs to no authorization that was begun here, or it was used "
-                "already. Press “Get new access token” again and finish within 10 minutes."
-            )
-        )
+        _refuse(_unknown_state() if state else _no_state())
     if found.user_id != user.pk:
         _refuse(_("This authorization was begun by another user, who has to finish it."))
     if not session_key or not hmac.compare_digest(found.session_hash, hashed(session_key)):
@@ -88,14 +72,28 @@ def take_request(
                 "Press “Get new access token” here."
             )
         )
-    deleted, _rows = AuthorizationRequest.objects.filter(state_hash=found.state_hash).delete()
+    deleted, _rows = pending.delete()
     if deleted != 1:
-        _refuse(_("This answer was used already. Press “Get new access token” again."))
+        _refuse(_unknown_state())
     if found.expires_at <= now:
-        _refuse(
-            _("More than 10 minutes passed. Press “Get new access token” again."), found.webhook
-        )
+        sentence = _("More than 10 minutes passed. Press “Get new access token” again.")
+        _refuse(sentence, found.webhook)
     return found
+
+
+def _no_state() -> str:
+    return _(
+        "The provider's answer has no state, so it cannot be told who asked for it. Press “Get new "
+        "access token” again; if it happens again, the provider does not support the authorization "
+        "code grant."
+    )
+
+
+def _unknown_state() -> str:
+    return _(
+        "This answer belongs to no authorization that was begun here, or it was used already. "
+        "Press “Get new access token” again and finish within 10 minutes."
+    )
 
 
 def check_request(found: AuthorizationRequest) -> None:

@@ -1,41 +1,35 @@
-"""Builds and sends requests to an authorization server, and returns classified answers.
+"""Sends requests to an authorization server and returns classified answers.
 
-requests-oauthlib builds the requests; what it gets wrong is closed here: it sends through the
-guarded transport without redirects, the Basic credentials are form-urlencoded, nothing is logged
-below WARNING, and no exception of any library leaves `ask`.
+requests-oauthlib's session sends through the guarded transport. What it gets wrong is closed
+here: no redirect is followed, the whole exchange has one deadline, nothing is logged below
+WARNING, and no exception of any library leaves `ask`.
 """
 
-import base64
 import http.client
-import json
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import parse_qsl, quote_plus, urlencode
 
 import requests
 import urllib3
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from oauthlib.oauth2 import BackendApplicationClient, Client, WebApplicationClient
+from oauthlib.oauth2 import Client, WebApplicationClient
 from requests_oauthlib import OAuth2Session
 
 from webhooks import network
-from webhooks.models import ClientAuthentication, ExchangeKind, Webhook
-from webhooks.oauth import exchanges, parameters, presets, sentences
-from webhooks.oauth.answers import Answer, Expected, Raw, classify
+from webhooks.oauth import exchanges, sentences
+from webhooks.oauth.answers import Answer, Raw, classify
 from webhooks.oauth.bodies import decode
-from webhooks.oauth.endpoints import checked_endpoint
 from webhooks.oauth.exchanges import Transcript
-from webhooks.oauth.sentences import Sent, Step
+from webhooks.oauth.sentences import Step
+from webhooks.oauth.token_requests import TokenRequest
 from webhooks.oauth.verdicts import Result
 
 TOTAL_SECONDS = 10.0
 MAX_BYTES = 65_536
-_FORM = "application/x-www-form-urlencoded"
 # Some providers refuse requests without one.
 _USER_AGENT = "Webhooks/2.0"
 
@@ -67,138 +61,6 @@ class ProviderSession(network.GuardedSessionMixin, OAuth2Session):  # type: igno
         """
         options["allow_redirects"] = False
         return requests.Session.request(self, method, url, **options)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenRequest:
-    """A request to a token endpoint, ready to be sent."""
-
-    url: str
-    kind: ExchangeKind
-    headers: dict[str, str] = field(repr=False)
-    pairs: parameters.Pairs = field(repr=False)
-    body: bytes = field(repr=False)
-    expected: Expected
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
-    """How the client says who it is: in exactly one way (RFC 6749 section 2.3.1)."""
-
-    # "header", "body", or "none" for a public client.
-    place: str
-    headers: dict[str, str] = field(repr=False)
-    # For oauthlib's prepare_ functions.
-    fields: dict[str, Any] = field(repr=False)
-
-
-def credentials(webhook: Webhook) -> Credentials:
-    """Return the client's credentials as the webhook says to send them."""
-    secret = webhook.client_secret
-    if not secret:
-        return Credentials(place="none", headers={}, fields={"include_client_id": True})
-    if webhook.client_authentication == ClientAuthentication.REQUEST_BODY:
-        fields = {"include_client_id": True, "client_secret": secret}
-        return Credentials(place="body", headers={}, fields=fields)
-    headers = {"Authorization": basic_authorization(webhook.client_id, secret)}
-    return Credentials(place="header", headers=headers, fields={"include_client_id": False})
-
-
-def basic_authorization(client_id: str, client_secret: str) -> str:
-    """Return the header's value; both halves are form-urlencoded (RFC 6749 section 2.3.1)."""
-    pair = f"{quote_plus(client_id)}:{quote_plus(client_secret)}"
-    return f"Basic {base64.b64encode(pair.encode()).decode()}"
-
-
-def code_request(
-    webhook: Webhook, *, code: str, code_verifier: str, redirect_uri: str
-) -> TokenRequest:
-    """Return the request that exchanges a code. Errors: Misconfigured."""
-    proof = credentials(webhook)
-    body = WebApplicationClient(webhook.client_id).prepare_request_body(
-        code=code,
-        redirect_uri=redirect_uri,
-        body=urlencode(parameters.extra_for_token(webhook)),
-        code_verifier=code_verifier or None,
-        **proof.fields,
-    )
-    sent = Sent(
-        step=Step.CODE,
-        credentials=proof.place,
-        scope=webhook.scope,
-        redirect_uri=redirect_uri,
-        uses_pkce=bool(code_verifier),
-    )
-    return _request(webhook, webhook.token_url, body, proof, sent, (code, code_verifier))
-
-
-def refresh_request(webhook: Webhook, refresh_token: str) -> TokenRequest:
-    """Return the request that refreshes a token (RFC 6749 section 6). Errors: Misconfigured."""
-    proof = credentials(webhook)
-    body = WebApplicationClient(webhook.client_id).prepare_refresh_body(
-        refresh_token=refresh_token,
-        client_id=webhook.client_id,
-        body=urlencode(parameters.extra_for_refresh(webhook)),
-        **proof.fields,
-    )
-    sent = Sent(step=Step.REFRESH, credentials=proof.place, scope=webhook.scope)
-    url = webhook.refresh_url or webhook.token_url
-    return _request(webhook, url, body, proof, sent, (refresh_token,))
-
-
-def client_credentials_request(webhook: Webhook) -> TokenRequest:
-    """Return the request of RFC 6749 section 4.4. Errors: Misconfigured."""
-    proof = credentials(webhook)
-    body = BackendApplicationClient(webhook.client_id).prepare_request_body(
-        scope=parameters.scope(webhook) or None,
-        body=urlencode(parameters.extra_for_token(webhook)),
-        **proof.fields,
-    )
-    sent = Sent(step=Step.CLIENT_CREDENTIALS, credentials=proof.place, scope=webhook.scope)
-    return _request(webhook, webhook.token_url, body, proof, sent, ())
-
-
-def _request(
-    webhook: Webhook,
-    url: str,
-    body: str,
-    proof: Credentials,
-    sent: Sent,
-    secrets: tuple[str, ...],
-) -> TokenRequest:
-    target = checked_endpoint(url, _("Access token URL"))
-    pairs = parse_qsl(body, keep_blank_values=True)
-    is_json = webhook.uses_json_token_request
-    return TokenRequest(
-        url=target.url,
-        kind=ExchangeKind.REFRESH if sent.step is Step.REFRESH else ExchangeKind.TOKEN,
-        headers={
-            "Accept": "application/json",
-            "Content-Type": "application/json" if is_json else _FORM,
-            **proof.headers,
-        },
-        pairs=pairs,
-        body=_json(pairs) if is_json else body.encode(),
-        expected=Expected(
-            sent=sent,
-            token_path=webhook.token_path,
-            reauthorization_words=tuple(map(str, webhook.reauthorization_words)),
-            token_types=(webhook.header_prefix, *presets.token_types(webhook.provider)),
-            secrets=tuple(filter(None, (webhook.client_secret, *proof.headers.values(), *secrets))),
-        ),
-    )
-
-
-def _json(pairs: parameters.Pairs) -> bytes:
-    document: dict[str, Any] = {}
-    for name, value in pairs:
-        if name not in document:
-            document[name] = value
-        elif isinstance(document[name], list):
-            document[name].append(value)
-        else:
-            document[name] = [document[name], value]
-    return json.dumps(document).encode()
 
 
 def ask(request: TokenRequest) -> tuple[Answer, list[Transcript]]:

@@ -1,21 +1,43 @@
 """Looks at the settings of a webhook before a person is sent to the provider.
 
-It asks both endpoints a question that changes nothing there, and says what the answers mean.
+It asks both endpoints a question that changes nothing there, and says what the answers mean. What
+went wrong the last time is `webhooks.oauth.diagnosis`.
 """
 
 import copy
+import dataclasses
+import re
 import secrets as random
 from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import parse_qsl, urljoin, urlsplit
 
 import requests
 import urllib3
 from django.utils.translation import gettext as _
+from oauthlib.oauth2 import WebApplicationClient
 
 from webhooks import network
-from webhooks.models import ClientAuthentication, ExchangeKind, GrantType, Webhook
-from webhooks.oauth import client, endpoints, exchanges
+from webhooks.models import (
+    AuthorizationRequest,
+    ClientAuthentication,
+    ExchangeKind,
+    GrantType,
+    Webhook,
+)
+from webhooks.oauth import (
+    callbacks,
+    client,
+    endpoints,
+    exchanges,
+    redaction,
+    sentences,
+    token_requests,
+)
 from webhooks.oauth.answers import Answer, Expected
-from webhooks.oauth.errors import Misconfigured
+from webhooks.oauth.authorization import authorization_url
+from webhooks.oauth.bodies import decode, media_type
+from webhooks.oauth.errors import AuthorizationFailed, Misconfigured
 from webhooks.oauth.verdicts import Result
 
 _SECONDS = 5.0
@@ -23,6 +45,16 @@ _SECONDS = 5.0
 _NO_ENDPOINT = frozenset({"html", "empty", "not_json", "not_an_object", "unsafe_url", "too_large"})
 _NO_PAGE = frozenset({404, 405, 410})
 _REFUSED = frozenset({"invalid_client", "incorrect_client_credentials", "http_401"})
+_ABOUT_REDIRECT = re.compile(r"redirect[_ -]?ur[il]|callback ur[il]", re.IGNORECASE)
+_ABOUT_CLIENT = re.compile(r"client[_ -]?id|unknown client|invalid[_ ]client", re.IGNORECASE)
+
+
+class Kind(StrEnum):
+    """How a finding is: only a problem is sure to stop an authorization."""
+
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +63,26 @@ class Finding:
 
     # The name of our field.
     field: str
-    is_ok: bool
+    kind: Kind
     message: str
+
+    @property
+    def is_ok(self) -> bool:
+        return self.kind is Kind.OK
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """What came of trying both ways to send the client's credentials."""
+
+    message: str
+    # The way to choose instead of the present one, or "".
+    better: str = ""
+    is_ok: bool = False
+
+
+class _Doubt(ValueError):
+    """Something that may be right although it does not look so."""
 
 
 def examine(webhook: Webhook) -> list[Finding]:
@@ -40,37 +90,49 @@ def examine(webhook: Webhook) -> list[Finding]:
     checks = [("token_url", _check_token_url)]
     if endpoints.uses_authorization_code(webhook):
         checks = [("callback_url", _check_callback), ("auth_url", _check_auth_url), *checks]
+    if webhook.refresh_url and endpoints.uses_authorization_code(webhook):
+        checks.append(("refresh_url", _check_refresh_url))
+    if webhook.revocation_url:
+        checks.append(("revocation_url", _check_revocation_url))
     findings = []
     for name, check in checks:
         try:
-            findings.append(Finding(field=name, is_ok=True, message=check(webhook)))
+            findings.append(Finding(field=name, kind=Kind.OK, message=check(webhook)))
         except ValueError as problem:
-            findings.append(Finding(field=name, is_ok=False, message=str(problem)))
+            kind = Kind.WARNING if isinstance(problem, _Doubt) else Kind.PROBLEM
+            findings.append(Finding(field=name, kind=kind, message=str(problem)))
     return findings
 
 
-def try_authentication(webhook: Webhook) -> str:
-    """Try both ways to send the client's credentials; return in a sentence which one works."""
+def try_authentication(webhook: Webhook) -> Tried:
+    """Try both ways to send the client's credentials, and say which one works."""
     if not webhook.client_secret:
-        return _("There is no client secret, so there is only one way to send the client ID.")
+        return Tried(
+            message=_("There is no client secret, so there is only one way to send the client ID.")
+        )
     labels = dict(ClientAuthentication.choices)
     try:
         works = {way: _is_known(webhook, way) for way in ClientAuthentication.values}
     except Misconfigured as problem:
-        return str(problem)
-    if None in works.values():
-        return _("The provider did not answer clearly, so it cannot be told which way works.")
+        return Tried(message=str(problem))
     good = [way for way, is_known in works.items() if is_known]
-    if not good:
-        return _(
+    if webhook.client_authentication in good:
+        return Tried(
+            message=_("The provider accepts the credentials as they are sent now."), is_ok=True
+        )
+    if good:
+        message = _("The provider accepts the credentials as “%(way)s”: choose that.")
+        return Tried(message=message % {"way": labels[good[0]]}, better=good[0], is_ok=True)
+    if None in works.values():
+        return Tried(
+            message=_("The provider did not answer clearly, so it cannot be told which way works.")
+        )
+    return Tried(
+        message=_(
             "The provider accepts these credentials in neither way. Copy Client ID and Client "
             "secret again; a secret may have ended."
         )
-    if webhook.client_authentication in good:
-        return _("The provider accepts the credentials as they are sent now.")
-    return _("The provider accepts the credentials as “%(way)s”: choose that.") % {
-        "way": labels[good[0]]
-    }
+    )
 
 
 def _is_known(webhook: Webhook, way: str) -> bool | None:
@@ -78,10 +140,10 @@ def _is_known(webhook: Webhook, way: str) -> bool | None:
     changed = copy.copy(webhook)
     changed.client_authentication = way
     if webhook.grant_type == GrantType.CLIENT_CREDENTIALS:
-        request = client.client_credentials_request(changed)
+        request = token_requests.client_credentials_request(changed)
     else:
         # No refresh token is like it, so nothing is used up: a known client hears invalid_grant.
-        request = client.refresh_request(changed, random.token_urlsafe(32))
+        request = token_requests.refresh_request(changed, random.token_urlsafe(32))
     answer = _tell(webhook, request)
     if answer.result is Result.TRANSIENT or answer.reason in _NO_ENDPOINT:
         return None
@@ -89,35 +151,112 @@ def _is_known(webhook: Webhook, way: str) -> bool | None:
 
 
 def _check_callback(webhook: Webhook) -> str:
-    url = endpoints.callback_url(webhook)
-    endpoints.check_callback_url(url)
-    return _("Register exactly this callback URL with the provider: %s") % url
+    endpoints.check_callback_url(endpoints.callback_url(webhook))
+    return _("Leads back to this site. Register it with the provider, letter by letter.")
 
 
 def _check_auth_url(webhook: Webhook) -> str:
+    """Ask for the page a person would be sent to; nobody is logged in, so nothing is granted."""
     target = endpoints.checked_endpoint(webhook.auth_url, _("Auth URL"))
-    session = network.guarded_session(total_seconds=_SECONDS, max_bytes=1_000_000)
+    redirect_uri = endpoints.callback_url(webhook)
+    library = WebApplicationClient(webhook.client_id)
+    verifier = library.create_code_verifier(64) if webhook.uses_pkce else ""
+    state = random.token_urlsafe(32)
     try:
-        status = session.get(target.url, allow_redirects=False).status_code
+        url = authorization_url(webhook, library, state, verifier, redirect_uri)
+    except ValueError:
+        # Another field is wrong and says so itself.
+        url = target.url
+    page = _get(url)
+    location = urljoin(url, page.location) if page.location else ""
+    if location.startswith(redirect_uri):
+        return _judge_answer(webhook, dict(parse_qsl(urlsplit(location).query)), redirect_uri)
+    if page.status in _NO_PAGE or page.status >= 500:
+        raise Misconfigured(_("Answered %d instead of a page. Copy the address from the "
+                              "provider's documentation.") % page.status)  # fmt: skip
+    if page.is_data:
+        raise Misconfigured(
+            _("Answered with data instead of a page: it may be another endpoint of the provider.")
+        )
+    if page.status >= 400 or "error" in urlsplit(location).path.lower():
+        _doubt_page(page, redirect_uri)
+    if location:
+        host = redaction.clean(urlsplit(location).hostname or "", limit=100)
+        return _("Leads on to %s, where you log in.") % host
+    return _("Shows a page, where you log in and approve.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Page:
+    status: int
+    location: str = ""
+    text: str = ""
+    is_data: bool = False
+
+
+def _get(url: str) -> _Page:
+    """Return what a browser would get. Errors: Misconfigured."""
+    session = network.guarded_session(total_seconds=_SECONDS, max_bytes=1_000_000)
+    headers = {"Accept": "text/html,application/xhtml+xml"}
+    try:
+        answer = session.get(url, headers=headers, allow_redirects=False)
     except network.ResponseTooLarge as error:
-        status = error.status_code
-    except network.UnsafeURL as error:
+        return _Page(status=error.status_code)
+    except (network.UnsafeURL, network.SendError) as error:
         raise Misconfigured(error.reason) from error
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-        raise Misconfigured(_("Auth URL cannot be reached from this server.")) from error
+        raise Misconfigured(_("Cannot be reached from this server.")) from error
     finally:
         session.close()
-    # Without its parameters a page may well refuse with 400 or ask to log in.
-    if status in _NO_PAGE or status >= 500:
-        raise Misconfigured(_("Auth URL answered %d instead of a page.") % status)
-    return _("Auth URL answers.")
+    content_type = answer.headers.get("Content-Type", "")
+    return _Page(
+        status=answer.status_code,
+        location=answer.headers.get("Location", "") if 300 <= answer.status_code < 400 else "",
+        text=decode(answer.content[:100_000], content_type),
+        is_data=bool(answer.content) and media_type(content_type) == "application/json",
+    )
+
+
+def _judge_answer(webhook: Webhook, answer: dict[str, str], redirect_uri: str) -> str:
+    """Judge what the provider sent back at once, without a person."""
+    pending = AuthorizationRequest(webhook=webhook, redirect_uri=redirect_uri)
+    try:
+        callbacks.code_of(answer, pending)
+    except AuthorizationFailed as error:
+        raise Misconfigured(error.message) from error
+    return _("Approves without asking anybody.")
+
+
+def _doubt_page(page: _Page, redirect_uri: str) -> None:
+    """Say what a page that refuses is about; a page can only be guessed at."""
+    if page.status >= 400 and _ABOUT_REDIRECT.search(page.text):
+        raise Misconfigured(sentences.redirect_mismatch(redirect_uri))
+    if page.status >= 400 and _ABOUT_CLIENT.search(page.text):
+        raise Misconfigured(
+            _("The provider does not know this client. Copy Client ID from the provider again.")
+        )
+    raise _Doubt(
+        _(
+            "The provider refuses to show its login page (%(status)d). Most often Client ID is "
+            "not right, or exactly this callback URL is not registered there: %(url)s"
+        )
+        % {"status": page.status, "url": redirect_uri}
+    )
 
 
 def _check_token_url(webhook: Webhook) -> str:
-    target = endpoints.checked_endpoint(webhook.token_url, _("Access token URL"))
-    request = client.TokenRequest(
+    return _check_token_endpoint(webhook, webhook.token_url, _("Access token URL"))
+
+
+def _check_refresh_url(webhook: Webhook) -> str:
+    return _check_token_endpoint(webhook, webhook.refresh_url, _("Refresh URL"))
+
+
+def _check_token_endpoint(webhook: Webhook, url: str, label: str) -> str:
+    target = endpoints.checked_endpoint(url, label)
+    request = token_requests.TokenRequest(
         url=target.url,
-        kind=ExchangeKind.TOKEN,
+        kind=ExchangeKind.DISCOVERY,
         headers={
             "Accept": "application/json",
             "Content-Type": "application/x-www-form-urlencoded",
@@ -131,11 +270,23 @@ def _check_token_url(webhook: Webhook) -> str:
     is_page = answer.reason in _NO_ENDPOINT or answer.reason in {f"http_{one}" for one in _NO_PAGE}
     if is_page or answer.reason.startswith("http_3") or answer.result is Result.TRANSIENT:
         raise Misconfigured(answer.message)
-    return _("Access token URL answers like a token endpoint.")
+    return _("Answers like a token endpoint.")
 
 
-def _tell(webhook: Webhook, request: client.TokenRequest) -> Answer:
+def _check_revocation_url(webhook: Webhook) -> str:
+    """Only look: an endpoint that revokes is not asked for fun."""
+    target = endpoints.checked_endpoint(webhook.revocation_url, _("Revocation URL"))
+    try:
+        network.check_url(target.url)
+    except (network.UnsafeURL, network.NameNotResolved) as error:
+        raise Misconfigured(error.reason) from error
+    return _("Can be reached; it is asked only when a token is cleared.")
+
+
+def _tell(webhook: Webhook, request: token_requests.TokenRequest) -> Answer:
     answer, transcript = client.tell(request, seconds=_SECONDS)
+    # Kept apart from real requests: what a check hears is no state of the token.
+    transcript = dataclasses.replace(transcript, kind=ExchangeKind.DISCOVERY)
     message = _("A check, not a request for a token.")
     exchanges.record(webhook, transcript, result=answer.result, message=message)
     return answer

@@ -57,7 +57,7 @@ def read_grant(
     value = token_fields.get(name)
     if not isinstance(value, str) or not value:
         found_at = "" if path else next(_paths_to_token(fields), "")
-        raise NoToken("no_token", sentences.malformed("no_token", found_at=found_at, path=path))
+        raise NoToken("no_token", sentences.no_token(found_at=found_at, path=path))
     if not _ACCESS_TOKEN.fullmatch(value):
         raise NoToken("unsafe_token", sentences.malformed("unsafe_token"))
     refresh_token, is_refused = _refresh_token(token_fields.get("refresh_token"))

@@ -1,11 +1,13 @@
-"""Reads how long a token lives from whatever a provider wrote. Pure."""
+"""How long a token lives: read from whatever a provider wrote, and when to refresh it. Pure."""
 
 import math
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 # Ten years: longer is a mistake or "never", and dates must stay within a database's range.
 MAX_SECONDS = 10 * 365 * 86_400.0
+# A token is refreshed a tenth of its life before the end, and at most a minute (O13).
+_MARGIN_SHARE, _MAX_MARGIN_SECONDS = 0.1, 60.0
 # Unix times in milliseconds are larger than any in seconds before the year 5138.
 _MILLISECONDS_FROM = 1e11
 # A smaller number is no moment of this century but a duration.
@@ -34,6 +36,19 @@ def refresh_expires_in(fields: dict[str, Any]) -> float | None:
         if seconds is not None and seconds > 0:
             return _clamped(seconds)
     return None
+
+
+def refresh_at(issued_at: datetime | None, expires_at: datetime | None) -> datetime | None:
+    """Return when to refresh a token, or None when its end is unknown."""
+    if issued_at is None or expires_at is None:
+        return expires_at
+    life = max(0.0, (expires_at - issued_at).total_seconds())
+    return expires_at - timedelta(seconds=min(_MAX_MARGIN_SECONDS, life * _MARGIN_SHARE))
+
+
+def is_over(issued_at: datetime | None, expires_at: datetime | None) -> bool:
+    """Say whether a token had expired already when it was issued."""
+    return issued_at is not None and expires_at is not None and expires_at <= issued_at
 
 
 def number(value: Any) -> float | None:

@@ -7,7 +7,7 @@ from django.utils.translation import gettext as _
 from oauthlib.oauth2 import WebApplicationClient
 
 from webhooks.models import ExchangeKind, OAuthToken, Webhook
-from webhooks.oauth import client, exchanges, rows
+from webhooks.oauth import client, exchanges, rows, token_requests
 from webhooks.oauth.answers import Expected
 from webhooks.oauth.endpoints import checked_endpoint
 from webhooks.oauth.errors import Misconfigured
@@ -65,9 +65,9 @@ def _revoke(webhook: Webhook, hint: Hint, token: str) -> bool:
     return is_done
 
 
-def _request(webhook: Webhook, hint: Hint, token: str) -> client.TokenRequest:
+def _request(webhook: Webhook, hint: Hint, token: str) -> token_requests.TokenRequest:
     target = checked_endpoint(webhook.revocation_url, _("Revocation URL"))
-    proof = client.credentials(webhook)
+    proof = token_requests.credentials(webhook)
     fields: dict[str, Any] = dict(proof.fields)
     if fields.pop("include_client_id"):
         fields["client_id"] = webhook.client_id
@@ -76,7 +76,7 @@ def _request(webhook: Webhook, hint: Hint, token: str) -> client.TokenRequest:
         "https://provider.invalid/", token, hint, **fields
     )
     secrets = (webhook.client_secret, *proof.headers.values(), token)
-    return client.TokenRequest(
+    return token_requests.TokenRequest(
         url=target.url,
         kind=ExchangeKind.REVOCATION,
         headers={"Accept": "application/json", **headers, **proof.headers},

@@ -15,6 +15,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
 from webhooks.models import OAuthToken, TokenState
+from webhooks.oauth import lifetimes
 from webhooks.oauth.answers import Answer
 from webhooks.oauth.grants import GrantedToken
 from webhooks.oauth.verdicts import Result
@@ -24,8 +25,6 @@ from webhooks.secrets import Sealed, SecretField, seal
 LEASE_SECONDS = 30.0
 # After a failure that time can heal: 5 s, doubled each time, at most 5 minutes.
 _FIRST_RETRY_SECONDS, _MAX_RETRY_SECONDS = 5.0, 300.0
-_REFRESH_MARGIN_SECONDS = 60.0
-_REFRESH_MARGIN_SHARE = 0.1
 _MAX_ERROR = 1000
 
 BLOCKED = (TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED)
@@ -42,21 +41,9 @@ def ensure(webhook_id: int) -> OAuthToken:
     return OAuthToken.objects.get(webhook_id=webhook_id)
 
 
-def life_seconds(row: OAuthToken) -> float | None:
-    """Return how long the access token lives in all, or None while it is unknown."""
-    issued_at = row.refreshed_at or row.obtained_at
-    if row.expires_at is None or issued_at is None:
-        return None
-    return max(0.0, (row.expires_at - issued_at).total_seconds())
-
-
 def refresh_at(row: OAuthToken) -> datetime | None:
-    """Return when to refresh before the expiry: a tenth of the life or a minute, if less."""
-    life = life_seconds(row)
-    if row.expires_at is None or life is None:
-        return row.expires_at
-    margin = min(_REFRESH_MARGIN_SECONDS, life * _REFRESH_MARGIN_SHARE)
-    return row.expires_at - timedelta(seconds=margin)
+    """Return when to refresh a token before it expires, or None while that is unknown."""
+    return lifetimes.refresh_at(row.refreshed_at or row.obtained_at, row.expires_at)
 
 
 def take_lease(row: OAuthToken, *, is_forced: bool = False) -> str:
@@ -94,7 +81,8 @@ def store_refreshed(
         del columns["refresh_token"], columns["refresh_token_expires_at"]
     if token.scope is None:
         del columns["granted_scope"]
-    if _is_stillborn(columns["expires_at"], answered_at) and _was_stillborn(row):
+    was_over = lifetimes.is_over(row.refreshed_at or row.obtained_at, row.expires_at)
+    if was_over and lifetimes.is_over(answered_at, columns["expires_at"]):
         # Expired from the start for the second time: the provider's clock or number is wrong.
         columns["expires_at"] = None
         warning = f"{warning} {_odd_expiry()}".strip()
@@ -118,7 +106,7 @@ def store_granted(
     if token.scope is None:
         # RFC 6749 section 5.1: not told means as asked for.
         columns["granted_scope"] = requested_scope
-    if _is_stillborn(columns["expires_at"], answered_at) and not token.refresh_token:
+    if not token.refresh_token and lifetimes.is_over(answered_at, columns["expires_at"]):
         columns["expires_at"] = None
         warning = f"{warning} {_odd_expiry()}".strip()
     columns |= {
@@ -237,14 +225,6 @@ def _leased(row: OAuthToken, lease: str) -> Any:
 
 def _after(moment: datetime, seconds: float | None) -> datetime | None:
     return None if seconds is None else moment + timedelta(seconds=max(0.0, seconds))
-
-
-def _is_stillborn(expires_at: datetime | None, issued_at: datetime | None) -> bool:
-    return expires_at is not None and issued_at is not None and expires_at <= issued_at
-
-
-def _was_stillborn(row: OAuthToken) -> bool:
-    return _is_stillborn(row.expires_at, row.refreshed_at or row.obtained_at)
 
 
 def _odd_expiry() -> str:

@@ -148,8 +148,8 @@ def redirected(location: str) -> str:
     ) % {"location": location}
 
 
-def malformed(reason: str, *, found_at: str = "", path: str = "") -> str:
-    """Return what to change when an answer of success holds no token."""
+def no_token(*, found_at: str, path: str) -> str:
+    """Return what to change when a good answer has no token where it was looked for."""
     if found_at:
         return _(
             "The answer has no access token where it was looked for, but one at “%(path)s”: enter "
@@ -160,6 +160,11 @@ def malformed(reason: str, *, found_at: str = "", path: str = "") -> str:
             "The answer has no access token at “%(path)s”. Correct “Path of the token in the "
             "answer”."
         ) % {"path": path}
+    return malformed("")
+
+
+def malformed(reason: str) -> str:
+    """Return what to change when an answer cannot be read."""
     texts = {
         "html": _(
             "Access token URL answered with a web page instead of a token: it may be the address "

@@ -9,24 +9,20 @@ import time
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from webhooks.models import GrantType, HoldReason, OAuthToken, TokenState, Webhook
-from webhooks.oauth import client, exchanges, presets, rows
-from webhooks.oauth.answers import Answer
-from webhooks.oauth.errors import Misconfigured, TokenUnavailable
-from webhooks.oauth.exchanges import Transcript
-from webhooks.oauth.verdicts import Result
+from webhooks.oauth import presets, rows
+from webhooks.oauth.errors import TokenUnavailable
+from webhooks.oauth.renewal import renew, unreadable
+from webhooks.secrets import SecretUnreadable
 
 logger = logging.getLogger(__name__)
 
 # A little longer than an exchange may take.
 _WAIT_SECONDS = 12.0
 _FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.02, 0.25
-# What a lease must have left when the request is sent: an exchange and its outcome's writing.
-_NEEDED_SECONDS = 15.0
 # Beat comes every 30 seconds.
 _BEAT_SECONDS = 25.0
 
@@ -142,11 +138,11 @@ def _refreshed(
         moment = now or timezone.now()
         if not is_forced:
             _raise_if_blocked(row)
-            if row.retry_refresh_at is not None and row.retry_refresh_at > moment:
+            if _is_waiting(row, moment):
                 return _old_or_raise(row, moment, may_use_old=may_use_old)
         taken_at = time.monotonic()
         if lease := rows.take_lease(row, is_forced=is_forced):
-            if _refresh_once(row.webhook_id, version, lease, taken_at, now):
+            if renew(row.webhook_id, version, lease, taken_at, now):
                 # Whatever came of it is in the row, and the same for everybody.
                 is_forced, may_wait = False, True
         elif not may_wait or taken_at > waited_until:
@@ -156,75 +152,16 @@ def _refreshed(
             pause = min(pause * 1.5, _LONGEST_POLL_SECONDS)
             is_forced = False
         row = rows.ensure(row.webhook_id)
+        if row.version != version and row.has_access_token():
+            return _usable(row)
         if row.version != version:
-            # Refreshed, granted anew, or dropped.
-            return _usable(row) if row.has_access_token() else usable_token(row.webhook_id, now=now)
+            # Dropped, by a change of the settings or by a person.
+            return usable_token(row.webhook_id, now=now)
 
 
-def _refresh_once(
-    webhook_id: int, version: int, lease: str, taken_at: float, now: datetime | None
-) -> bool:
-    """Do the one exchange the lease is for and write what came of it; False when it was late."""
-    # Read after the lease is there: only now nobody else uses this refresh token.
-    row = OAuthToken.objects.select_related("webhook").get(webhook_id=webhook_id)
-    if row.version != version or row.refresh_lease != lease:
-        return False
-    request, problem = _request(row)
-    if time.monotonic() - taken_at > rows.LEASE_SECONDS - _NEEDED_SECONDS:
-        # This process slept; another may have the lease before the answer comes.
-        rows.release_lease(row, lease)
-        return False
-    answer, transcripts = (problem, []) if request is None else client.ask(request)
-    assert answer is not None
-    is_stored = _store(row, lease, answer, transcripts, now)
-    for transcript in transcripts:
-        exchanges.record(row.webhook, transcript, result=answer.result, message=answer.message)
-    if not is_stored:
-        logger.warning("refresh_outdated webhook=%d result=%s", webhook_id, answer.result)
-    return is_stored
-
-
-def _request(row: OAuthToken) -> tuple[client.TokenRequest | None, Answer | None]:
-    """Return the request that renews a token, or why there can be none."""
-    webhook = row.webhook
-    try:
-        if webhook.grant_type == GrantType.CLIENT_CREDENTIALS:
-            return client.client_credentials_request(webhook), None
-        return client.refresh_request(webhook, row.refresh_token), None
-    except Misconfigured as error:
-        return None, Answer(result=Result.MISCONFIGURED, reason="settings", message=str(error))
-
-
-def _store(
-    row: OAuthToken,
-    lease: str,
-    answer: Answer,
-    transcripts: list[Transcript],
-    now: datetime | None,
-) -> bool:
-    """Write the outcome, through a short loss of the database: a rotated token exists only here.
-
-    A refusal is written, and so believed, only while version and lease are ours: in the same
-    statement it is known that nobody else has rotated the token.
-    """
-    for wait in (0.1, 0.5, 1.0, 2.0, 4.0, None):
-        try:
-            if answer.token is None:
-                return rows.store_failure(row, lease, answer, now=now or timezone.now())
-            return rows.store_refreshed(
-                row,
-                lease,
-                answer.token,
-                warning=answer.warning,
-                answered_at=now or client.answered_at(transcripts),
-            )
-        except (OperationalError, InterfaceError):
-            if wait is None or connection.in_atomic_block:
-                raise
-            logger.warning("token_store_retried webhook=%d", row.webhook_id)
-            connection.close()
-            time.sleep(wait)
-    return False
+def _is_waiting(row: OAuthToken, now: datetime) -> bool:
+    """Say whether the provider failed a moment ago and is not asked again yet."""
+    return row.retry_refresh_at is not None and row.retry_refresh_at > now
 
 
 def _old_or_raise(row: OAuthToken, now: datetime, *, may_use_old: bool) -> UsableToken:
@@ -269,8 +206,12 @@ def _raise_if_blocked(row: OAuthToken) -> None:
 
 
 def _usable(row: OAuthToken) -> UsableToken:
+    try:
+        access_token = row.access_token
+    except SecretUnreadable as error:
+        raise unreadable(error) from error
     return UsableToken(
-        access_token=row.access_token,
+        access_token=access_token,
         version=row.version,
         expires_at=row.expires_at,
         refresh_at=rows.refresh_at(row),

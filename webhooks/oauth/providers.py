@@ -1,0 +1,297 @@
+"""The providers this product knows, as data: their documentation in the words of our fields.
+
+The tests run each against a fake that behaves as described in `docs/oauth.md`.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from webhooks.models import ClientAuthentication
+
+Text = str | Promise
+_BODY = ClientAuthentication.REQUEST_BODY.value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What an address depends on; its answer takes the place of `{name}` in the fields."""
+
+    name: str
+    label: Text
+    default: str = ""
+    example: str = ""
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """One provider."""
+
+    key: str
+    label: str
+    # Where to register this site, and what to enter there besides the callback URL.
+    instructions: Text
+    # Names of our fields; texts may hold `{question}`.
+    fields: dict[str, Any]
+    questions: tuple[Question, ...] = ()
+    # How to get a refresh token from it, for when none came.
+    refresh_hint: Text = ""
+    # Token types besides bearer that it gives and that are sent as bearer tokens all the same.
+    token_types: tuple[str, ...] = ()
+    # What an admin must know that no field can say.
+    notes: tuple[Text, ...] = field(default_factory=tuple)
+
+
+PROVIDERS = (
+    Preset(
+        key="google",
+        label="Google",
+        instructions=_(
+            "Google Cloud console, APIs & Services, Credentials: create an OAuth client ID of the "
+            "type “Web application” and add the callback URL to the authorized redirect URIs."
+        ),
+        fields={
+            "issuer": "https://accounts.google.com",
+            "auth_url": "https://accounts.google.com/o/oauth2/v2/auth",
+            "token_url": "https://oauth2.googleapis.com/token",
+            "revocation_url": "https://oauth2.googleapis.com/revoke",
+            "client_authentication": _BODY,
+            "authorization_parameters": {"access_type": "offline", "prompt": "consent"},
+        },
+        refresh_hint=_(
+            "Google gives a refresh token only with the authorization parameters "
+            "“access_type=offline” and “prompt=consent”."
+        ),
+        notes=(
+            _("While the consent screen is in testing, Google ends every grant after 7 days."),
+            _("People can grant a part of the scopes only; the panel then shows a warning."),
+        ),
+    ),
+    Preset(
+        key="microsoft",
+        label="Microsoft",
+        instructions=_(
+            "Microsoft Entra admin center, App registrations: add the callback URL as a redirect "
+            "URI of the platform “Web”, then make a client secret and note when it ends."
+        ),
+        questions=(
+            Question(
+                name="tenant",
+                label=_("Tenant"),
+                default="organizations",
+                example="contoso.onmicrosoft.com",
+            ),
+        ),
+        fields={
+            "auth_url": "https://login.microsoftonline.com/{tenant}/oauth2/v2.0/authorize",
+            "token_url": "https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token",
+            "client_authentication": _BODY,
+            "scope": "offline_access",
+        },
+        refresh_hint=_("Microsoft gives a refresh token only with the scope “offline_access”."),
+        notes=(_("A client secret of Microsoft ends after 24 months at most."),),
+    ),
+    Preset(
+        key="github",
+        label="GitHub",
+        instructions=_(
+            "GitHub, Settings, Developer settings, OAuth Apps: register an application and enter "
+            "the callback URL as the authorization callback URL."
+        ),
+        fields={
+            "auth_url": "https://github.com/login/oauth/authorize",
+            "token_url": "https://github.com/login/oauth/access_token",
+            "client_authentication": _BODY,
+        },
+        refresh_hint=_(
+            "Tokens of GitHub's OAuth Apps do not expire. A GitHub App gives refresh tokens when "
+            "“Expire user authorization tokens” is on."
+        ),
+    ),
+    Preset(
+        key="slack",
+        label="Slack",
+        instructions=_(
+            "api.slack.com, Your Apps, OAuth & Permissions: add the callback URL to the redirect "
+            "URLs and the scopes to the bot token scopes."
+        ),
+        fields={
+            "auth_url": "https://slack.com/oauth/v2/authorize",
+            "token_url": "https://slack.com/api/oauth.v2.access",
+            "client_authentication": _BODY,
+            "scope_separator": ",",
+            # Slack turns an app that uses PKCE into a public client, for good.
+            "uses_pkce": False,
+            "reauthorization_words": ["token_revoked", "account_inactive", "invalid_refresh_token"],
+        },
+        token_types=("bot", "user"),
+        refresh_hint=_(
+            "Slack gives refresh tokens when token rotation is on; without it a token does not "
+            "expire."
+        ),
+        notes=(
+            _(
+                "For a user's token enter “authed_user.access_token” as the path of the token and "
+                "the scopes as the authorization parameter “user_scope”."
+            ),
+        ),
+    ),
+    Preset(
+        key="salesforce",
+        label="Salesforce",
+        instructions=_(
+            "Salesforce Setup, External Client Apps: enable OAuth, enter the callback URL, and "
+            "select the scopes “api” and “refresh_token”."
+        ),
+        questions=(
+            Question(
+                name="host",
+                label=_("Login host"),
+                default="login.salesforce.com",
+                example="acme.my.salesforce.com",
+            ),
+        ),
+        fields={
+            "auth_url": "https://{host}/services/oauth2/authorize",
+            "token_url": "https://{host}/services/oauth2/token",
+            "revocation_url": "https://{host}/services/oauth2/revoke",
+            "client_authentication": _BODY,
+            "scope": "api refresh_token",
+            "expired_status_codes": [401],
+        },
+        refresh_hint=_("Salesforce gives a refresh token only with the scope “refresh_token”."),
+        notes=(
+            _(
+                "Salesforce tells no expiry, so the token is refreshed when the receiver refuses "
+                "it. With a sixth grant for the same person and app the oldest one ends."
+            ),
+        ),
+    ),
+    Preset(
+        key="hubspot",
+        label="HubSpot",
+        instructions=_(
+            "HubSpot developer account, Apps, Auth: add the callback URL to the redirect URLs and "
+            "select the scopes you enter here."
+        ),
+        fields={
+            "auth_url": "https://app.hubspot.com/oauth/authorize",
+            "token_url": "https://api.hubapi.com/oauth/v1/token",
+            "client_authentication": _BODY,
+            "scope": "oauth",
+            "uses_pkce": False,
+            "reauthorization_words": ["BAD_REFRESH_TOKEN", "EXPIRED_AUTHENTICATION"],
+        },
+        notes=(_("HubSpot's access tokens last 30 minutes; they are refreshed in time."),),
+    ),
+    Preset(
+        key="zoho",
+        label="Zoho",
+        instructions=_(
+            "api-console.zoho.com: add a client of the type “Server-based Applications” and enter "
+            "the callback URL as an authorized redirect URI."
+        ),
+        questions=(
+            Question(
+                name="domain",
+                label=_("Data center"),
+                default="zoho.com",
+                choices=(
+                    "zoho.com",
+                    "zoho.eu",
+                    "zoho.in",
+                    "zoho.com.au",
+                    "zoho.jp",
+                    "zohocloud.ca",
+                    "zoho.sa",
+                    "zoho.uk",
+                ),
+            ),
+        ),
+        fields={
+            "auth_url": "https://accounts.{domain}/oauth/v2/auth",
+            "token_url": "https://accounts.{domain}/oauth/v2/token",
+            "revocation_url": "https://accounts.{domain}/oauth/v2/token/revoke",
+            "client_authentication": _BODY,
+            "scope_separator": ",",
+            "header_prefix": "Zoho-oauthtoken",
+            "uses_pkce": False,
+            "authorization_parameters": {"access_type": "offline", "prompt": "consent"},
+        },
+        refresh_hint=_(
+            "Zoho gives a refresh token only with the authorization parameters "
+            "“access_type=offline” and “prompt=consent”."
+        ),
+        notes=(_("Zoho blocks a client that asks for more than 10 tokens in 10 minutes."),),
+    ),
+    Preset(
+        key="bitrix24",
+        label="Bitrix24",
+        instructions=_(
+            "Bitrix24, Developer resources, Local application: choose “Server”, enter the callback "
+            "URL as the handler path, and copy the application's ID and key."
+        ),
+        questions=(Question(name="portal", label=_("Portal"), example="acme.bitrix24.com"),),
+        fields={
+            "auth_url": "https://{portal}/oauth/authorize/",
+            "token_url": "https://oauth.bitrix.info/oauth/token/",
+            "client_authentication": _BODY,
+            "uses_pkce": False,
+            "token_placement": "query",
+            "token_query_parameter": "auth",
+            "reauthorization_words": ["invalid_grant", "expired_token", "application not found"],
+        },
+        notes=(
+            _(
+                "Bitrix24 changes the refresh token at each refresh and ends it after a month "
+                "without one."
+            ),
+        ),
+    ),
+    Preset(
+        key="kommo",
+        label="Kommo (amoCRM)",
+        instructions=_(
+            "Kommo, Settings, Integrations: create a private integration and enter the callback "
+            "URL as the redirect URL."
+        ),
+        questions=(
+            Question(name="account", label=_("Account address"), example="acme.kommo.com"),
+            Question(
+                name="site",
+                label=_("Site"),
+                default="www.kommo.com",
+                choices=("www.kommo.com", "www.amocrm.ru"),
+            ),
+        ),
+        fields={
+            "auth_url": "https://{site}/oauth",
+            "token_url": "https://{account}/oauth2/access_token",
+            "client_authentication": _BODY,
+            "uses_json_token_request": True,
+            "uses_pkce": False,
+            "reauthorization_words": [
+                "Token has been revoked",
+                "Token has expired",
+                "refresh token is invalid",
+                "Cannot decrypt the refresh token",
+            ],
+        },
+        notes=(_("Kommo's refresh tokens work once and end after three months without use."),),
+    ),
+    Preset(
+        key="openid",
+        label="OpenID Connect",
+        instructions=_(
+            "Register a confidential web client with the callback URL at your provider, enter its "
+            "issuer, and let the other addresses be discovered."
+        ),
+        fields={"scope": "openid offline_access"},
+        refresh_hint=_(
+            "Most OpenID providers give a refresh token only with the scope “offline_access”."
+        ),
+    ),
+)

@@ -1,0 +1,150 @@
+"""Builds the requests to a token endpoint with oauthlib's clients, credentials in one way only."""
+
+import base64
+import json
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, quote_plus, urlencode
+
+from django.utils.translation import gettext as _
+from oauthlib.oauth2 import BackendApplicationClient, WebApplicationClient
+
+from webhooks.models import ClientAuthentication, ExchangeKind, Webhook
+from webhooks.oauth import parameters, presets
+from webhooks.oauth.answers import Expected
+from webhooks.oauth.endpoints import checked_endpoint
+from webhooks.oauth.sentences import Sent, Step
+
+_FORM = "application/x-www-form-urlencoded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRequest:
+    """A request to a token endpoint, ready to be sent."""
+
+    url: str
+    kind: ExchangeKind
+    headers: dict[str, str] = field(repr=False)
+    pairs: parameters.Pairs = field(repr=False)
+    body: bytes = field(repr=False)
+    expected: Expected
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """How the client says who it is: in exactly one way (RFC 6749 section 2.3.1)."""
+
+    # "header", "body", or "none" for a public client.
+    place: str
+    headers: dict[str, str] = field(repr=False)
+    # For oauthlib's prepare_ functions.
+    fields: dict[str, Any] = field(repr=False)
+
+
+def credentials(webhook: Webhook) -> Credentials:
+    """Return the client's credentials as the webhook says to send them."""
+    secret = webhook.client_secret
+    if not secret:
+        return Credentials(place="none", headers={}, fields={"include_client_id": True})
+    if webhook.client_authentication == ClientAuthentication.REQUEST_BODY:
+        fields = {"include_client_id": True, "client_secret": secret}
+        return Credentials(place="body", headers={}, fields=fields)
+    headers = {"Authorization": basic_authorization(webhook.client_id, secret)}
+    return Credentials(place="header", headers=headers, fields={"include_client_id": False})
+
+
+def basic_authorization(client_id: str, client_secret: str) -> str:
+    """Return the header's value; both halves are form-urlencoded (RFC 6749 section 2.3.1)."""
+    pair = f"{quote_plus(client_id)}:{quote_plus(client_secret)}"
+    return f"Basic {base64.b64encode(pair.encode()).decode()}"
+
+
+def code_request(
+    webhook: Webhook, *, code: str, code_verifier: str, redirect_uri: str
+) -> TokenRequest:
+    """Return the request that exchanges a code. Errors: Misconfigured."""
+    proof = credentials(webhook)
+    body = WebApplicationClient(webhook.client_id).prepare_request_body(
+        code=code,
+        redirect_uri=redirect_uri,
+        body=urlencode(parameters.extra_for_token(webhook)),
+        code_verifier=code_verifier or None,
+        **proof.fields,
+    )
+    sent = Sent(
+        step=Step.CODE,
+        credentials=proof.place,
+        scope=webhook.scope,
+        redirect_uri=redirect_uri,
+        uses_pkce=bool(code_verifier),
+    )
+    return _request(webhook, webhook.token_url, body, proof, sent, (code, code_verifier))
+
+
+def refresh_request(webhook: Webhook, refresh_token: str) -> TokenRequest:
+    """Return the request that refreshes a token (RFC 6749 section 6). Errors: Misconfigured."""
+    proof = credentials(webhook)
+    body = WebApplicationClient(webhook.client_id).prepare_refresh_body(
+        refresh_token=refresh_token,
+        client_id=webhook.client_id,
+        body=urlencode(parameters.extra_for_refresh(webhook)),
+        **proof.fields,
+    )
+    sent = Sent(step=Step.REFRESH, credentials=proof.place, scope=webhook.scope)
+    url = webhook.refresh_url or webhook.token_url
+    return _request(webhook, url, body, proof, sent, (refresh_token,))
+
+
+def client_credentials_request(webhook: Webhook) -> TokenRequest:
+    """Return the request of RFC 6749 section 4.4. Errors: Misconfigured."""
+    proof = credentials(webhook)
+    body = BackendApplicationClient(webhook.client_id).prepare_request_body(
+        scope=parameters.scope(webhook) or None,
+        body=urlencode(parameters.extra_for_token(webhook)),
+        **proof.fields,
+    )
+    sent = Sent(step=Step.CLIENT_CREDENTIALS, credentials=proof.place, scope=webhook.scope)
+    return _request(webhook, webhook.token_url, body, proof, sent, ())
+
+
+def _request(
+    webhook: Webhook,
+    url: str,
+    body: str,
+    proof: Credentials,
+    sent: Sent,
+    secrets: tuple[str, ...],
+) -> TokenRequest:
+    target = checked_endpoint(url, _("Access token URL"))
+    pairs = parse_qsl(body, keep_blank_values=True)
+    is_json = webhook.uses_json_token_request
+    return TokenRequest(
+        url=target.url,
+        kind=ExchangeKind.REFRESH if sent.step is Step.REFRESH else ExchangeKind.TOKEN,
+        headers={
+            "Accept": "application/json",
+            "Content-Type": "application/json" if is_json else _FORM,
+            **proof.headers,
+        },
+        pairs=pairs,
+        body=_json(pairs) if is_json else body.encode(),
+        expected=Expected(
+            sent=sent,
+            token_path=webhook.token_path,
+            reauthorization_words=tuple(map(str, webhook.reauthorization_words)),
+            token_types=(webhook.header_prefix, *presets.token_types(webhook.provider)),
+            secrets=tuple(filter(None, (webhook.client_secret, *proof.headers.values(), *secrets))),
+        ),
+    )
+
+
+def _json(pairs: parameters.Pairs) -> bytes:
+    document: dict[str, Any] = {}
+    for name, value in pairs:
+        if name not in document:
+            document[name] = value
+        elif isinstance(document[name], list):
+            document[name].append(value)
+        else:
+            document[name] = [document[name], value]
+    return json.dumps(document).encode()
