@@ -23,6 +23,7 @@ WIDTHS = (1440, 360)
 DOCS_WIDTH = 1200
 # A documentation page shows the top of a long form, not all of it.
 DOCS_HEIGHT = 900
+_TALL = 12_000
 _PATIENCE_MILLISECONDS = 20_000
 # Two frames after a resize everything is drawn anew, blurred edges too.
 _PAINTED = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
@@ -45,10 +46,15 @@ class Album:
                 self._take(ALL / f"{name}-{theme}-{width}.png", width, part)
         self._page.emulate_media(color_scheme="light")
         if docs:
-            self._take(DOCS / f"{name}.png", DOCS_WIDTH, part, max_height=DOCS_HEIGHT)
+            self._take(
+                DOCS / f"{name}.png",
+                DOCS_WIDTH,
+                part,
+                max_height=DOCS_HEIGHT if part is None else _TALL,
+            )
         self._page.set_viewport_size({"width": WIDTHS[0], "height": 900})
 
-    def _take(self, path: Path, width: int, part: Locator | None, max_height: int = 12_000) -> None:
+    def _take(self, path: Path, width: int, part: Locator | None, max_height: int = _TALL) -> None:
         """Make the window as high as the page: what sticks to an edge then covers nothing."""
         self._page.set_viewport_size({"width": width, "height": 600})
         height = self._page.evaluate("document.documentElement.scrollHeight")

@@ -64,7 +64,9 @@ def _form(page: Page, product: Product, photograph: Photograph) -> None:
         page.get_by_role("checkbox", name="Outgoing calls", exact=False).first.check()
         steps.fill_basic(page)
         if path == "basic/crm":
-            photograph("form-basic", docs=True)
+            photograph("form-basic")
+            part = page.get_by_role("region", name="Authorization", exact=True)
+            photograph("authorization-basic", part=part, docs=True)
         steps.save(page)
         expect(page.get_by_text("was created.")).to_be_visible()
         if path == "basic/crm":
@@ -78,7 +80,9 @@ def _form(page: Page, product: Product, photograph: Photograph) -> None:
 def _token(page: Page, product: Product, photograph: Photograph) -> None:
     page.goto(steps.LIST)
     page.get_by_role("link", name="Edit Sandbox: OAuth 2.0").click()
-    photograph("form-oauth", docs=True)
+    photograph("form-oauth")
+    part = page.get_by_role("region", name="Authorization", exact=True)
+    photograph("authorization-oauth", part=part, docs=True)
     _get_token(page, "Deny", photograph)
     photograph("token-denied", part=steps.token_panel(page))
     page.reload()
