@@ -26,6 +26,7 @@ from tests.sandbox import Provider, answer_consent
 from webhooks import oauth
 from webhooks.models import HoldReason, OAuthExchange, OAuthToken, Webhook
 from webhooks.oauth import rows
+from webhooks.secrets import Sealed
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -697,6 +698,58 @@ class TestDrop:
 
     def test_fingerprint_tells_no_secret(self) -> None:
         assert len(oauth.fingerprint(make_webhook())) == 64
+
+
+@pytest.mark.django_db
+class TestUnreadable:
+    """The encryption key is wrong: nothing is sent, nothing is lost, nothing is blocked."""
+
+    def damage(self, *names: str) -> None:
+        OAuthToken.objects.update(**{name: Sealed("gAAAAA-of-another-key") for name in names})
+
+    def test_access_token_is_not_sent(self, fake: FakeProvider) -> None:
+        webhook = webhook_at(fake)
+        make_token(webhook, now=NOW)
+        self.damage("access_token")
+
+        with pytest.raises(oauth.TokenUnavailable, match="FIELD_ENCRYPTION_KEY") as failure:
+            oauth.usable_token(webhook.pk, now=NOW)
+
+        assert failure.value.hold_reason is None
+        assert failure.value.retry_at is not None
+
+    def test_refresh_waits_and_gives_its_lease_back(self, fake: FakeProvider) -> None:
+        webhook = webhook_at(fake)
+        make_token(webhook, now=NOW)
+        self.damage("refresh_token")
+
+        with pytest.raises(oauth.TokenUnavailable, match="FIELD_ENCRYPTION_KEY"):
+            oauth.usable_token(webhook.pk, now=NOW + HOUR)
+
+        assert (stored().refresh_lease, stored().state, stored().version) == ("", "valid", 1)
+        assert fake.requests == []
+
+    def test_code_is_not_exchanged(self, fake: FakeProvider) -> None:
+        webhook, user = webhook_at(fake), make_user()
+        _, sent = begin(webhook, user)
+        Webhook.objects.update(client_secret=Sealed("gAAAAA-of-another-key"))
+        query = {"code": ["c"], "state": [sent["state"]]}
+
+        with pytest.raises(oauth.AuthorizationFailed, match="FIELD_ENCRYPTION_KEY") as failure:
+            oauth.finish_authorization(query, user=user, session_key=SESSION)
+
+        assert failure.value.webhook == webhook
+        assert fake.requests == []
+
+    def test_token_is_cleared_all_the_same(self, fake: FakeProvider) -> None:
+        webhook = webhook_at(fake, revocation_url=f"{fake.url}/revoke")
+        make_token(webhook)
+        self.damage("access_token", "refresh_token")
+
+        oauth.clear_token(webhook)
+
+        assert stored().state == "none"
+        assert fake.requests == []
 
 
 @pytest.mark.django_db

@@ -89,15 +89,9 @@ def finish_authorization(
         answer.get("state", ""), user=user, session_key=session_key, now=moment
     )
     try:
-        callbacks.check_request(found)
-        callbacks.check_issuer(answer, found)
-        callbacks.check_data_center(answer, found)
-        code = callbacks.code_of(answer, found)
-    except AuthorizationFailed as error:
-        _record(found, answer, moment, result=Result.MISCONFIGURED, message=error.message)
-        raise
-    _record(found, answer, moment, result=Result.OK)
-    _exchange_code(found, code, user, now)
+        _finish(found, answer, user, now)
+    except SecretUnreadable as error:
+        raise AuthorizationFailed(str(error), found.webhook) from error
     return found.webhook
 
 
@@ -134,6 +128,22 @@ def authorization_url(
     return urlsplit(built)._replace(scheme=parts.scheme).geturl()
 
 
+def _finish(
+    found: AuthorizationRequest, answer: Mapping[str, str], user: User, now: datetime | None
+) -> None:
+    moment = now or timezone.now()
+    try:
+        callbacks.check_request(found)
+        callbacks.check_issuer(answer, found)
+        callbacks.check_data_center(answer, found)
+        code = callbacks.code_of(answer, found)
+    except AuthorizationFailed as error:
+        _record(found, answer, moment, result=Result.MISCONFIGURED, message=error.message)
+        raise
+    _record(found, answer, moment, result=Result.OK)
+    _exchange_code(found, code, user, now)
+
+
 def _exchange_code(
     found: AuthorizationRequest, code: str, user: User, now: datetime | None
 ) -> None:
@@ -145,7 +155,7 @@ def _exchange_code(
             code_verifier=found.code_verifier,
             redirect_uri=found.redirect_uri,
         )
-    except (Misconfigured, SecretUnreadable) as error:
+    except Misconfigured as error:
         raise AuthorizationFailed(str(error), webhook) from error
     result, transcripts = client.ask(request)
     result = _warned(result, webhook)

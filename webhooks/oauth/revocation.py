@@ -53,7 +53,7 @@ def _tokens(row: OAuthToken) -> list[tuple[Hint, str]]:
 def _revoke(webhook: Webhook, hint: Hint, token: str) -> bool:
     try:
         request = _request(webhook, hint, token)
-    except Misconfigured:
+    except (Misconfigured, SecretUnreadable):
         return False
     answer, transcript = client.tell(request, seconds=_SECONDS)
     status = transcript.status_code
