@@ -22,6 +22,7 @@ class Asked:
     path: str
     headers: dict[str, str]
     body: bytes
+    query: str = ""
 
     @property
     def form(self) -> list[tuple[str, str]]:
@@ -93,6 +94,7 @@ def fake_provider() -> Iterator[FakeProvider]:
                 path=urlsplit(self.path).path,
                 headers={name.lower(): value for name, value in self.headers.items()},
                 body=self.rfile.read(length),
+                query=urlsplit(self.path).query,
             )
             _send(self, fake.answer(asked))
 

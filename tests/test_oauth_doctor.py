@@ -10,7 +10,7 @@ from tests.oauth_fakes import Asked, FakeProvider, Reply, fake_provider
 from tests.oauth_rows import make_machine_webhook, make_token, make_webhook
 from tests.sandbox import Provider
 from webhooks import oauth
-from webhooks.models import OAuthExchange, OAuthToken, Webhook
+from webhooks.models import AuthorizationRequest, OAuthExchange, OAuthToken, Webhook
 
 pytestmark = pytest.mark.django_db
 
@@ -27,6 +27,11 @@ def webhook_at(fake: FakeProvider, **fields: Any) -> Webhook:
     )
 
 
+HTML = {"Content-Type": "text/html"}
+PAGE = Reply(body=b"<html>Log in", headers=HTML)
+REFUSAL = Reply(status=400, body={"error": "invalid_request"})
+
+
 def problems(webhook: Webhook) -> dict[str, str]:
     return {one.field: one.message for one in oauth.examine(webhook) if not one.is_ok}
 
@@ -39,11 +44,11 @@ def test_real_provider_is_well(provider: Provider) -> None:
         ("auth_url", True),
         ("token_url", True),
     ]
-    assert oauth.default_callback_url() in findings[0].message
+    assert "letter by letter" in findings[0].message
 
 
 def test_check_sends_no_credentials_and_is_kept(fake: FakeProvider) -> None:
-    fake.reply(Reply(status=400, body={"error": "invalid_request"}))
+    fake.reply(PAGE, Reply(status=400, body={"error": "invalid_request"}))
     webhook = webhook_at(fake)
 
     assert problems(webhook) == {}
@@ -78,11 +83,88 @@ def test_address_that_is_no_page_is_told(fake: FakeProvider, status: int) -> Non
     assert str(status) in problems(webhook_at(fake))["auth_url"]
 
 
-@pytest.mark.parametrize("status", [200, 302, 400, 401, 403])
-def test_page_that_misses_its_parameters_is_well(fake: FakeProvider, status: int) -> None:
-    fake.reply(Reply(status=status), Reply(status=400, body={"error": "invalid_request"}))
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (PAGE, "Shows a page"),
+        (Reply(status=302, headers={"Location": "https://login.example/"}), "on to login.example"),
+        (Reply(status=303, headers={"Location": "/login?next=1"}), "on to 127.0.0.1"),
+    ],
+)
+def test_page_or_redirect_to_a_login_is_well(fake: FakeProvider, reply: Reply, words: str) -> None:
+    fake.reply(reply, REFUSAL)
 
-    assert problems(webhook_at(fake)) == {}
+    found = {one.field: one for one in oauth.examine(webhook_at(fake))}
+
+    assert found["auth_url"].kind == "ok"
+    assert words in found["auth_url"].message
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "words"),
+    [
+        (Reply(status=400, body=b"<p>redirect_uri_mismatch", headers=HTML), "problem", "exactly"),
+        (Reply(status=401, body=b"<p>Unknown client", headers=HTML), "problem", "Copy Client ID"),
+        (Reply(status=403, body=b"<p>No", headers=HTML), "warning", "Most often Client ID"),
+        (Reply(status=302, headers={"Location": "/oauth/error?x=1"}), "warning", "Most often"),
+        (Reply(status=400, body={"error": "invalid_request"}), "problem", "data instead"),
+        (Reply(body={"some": "data"}), "problem", "data instead"),
+    ],
+)
+def test_page_that_refuses_is_told_by_what_it_is_about(
+    fake: FakeProvider, reply: Reply, kind: str, words: str
+) -> None:
+    fake.reply(reply, REFUSAL)
+
+    found = {one.field: one for one in oauth.examine(webhook_at(fake))}
+
+    assert found["auth_url"].kind == kind
+    assert words in found["auth_url"].message
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ("invalid_scope", "Correct Scope"),
+        ("unauthorized_client", "does not allow this client"),
+        ("invalid_request&error_description=code_challenge+missing", "PKCE"),
+    ],
+)
+def test_error_that_comes_back_at_once_is_told_before_anybody_is_sent_there(
+    fake: FakeProvider, error: str, words: str
+) -> None:
+    location = f"{oauth.default_callback_url()}?error={error}&state=x"
+    fake.reply(Reply(status=302, headers={"Location": location}), REFUSAL)
+
+    assert words in problems(webhook_at(fake))["auth_url"]
+
+
+def test_page_is_asked_for_with_the_real_parameters(fake: FakeProvider) -> None:
+    asked: list[str] = []
+
+    def answer(request: Asked) -> Reply:
+        asked.append(request.query)
+        return PAGE
+
+    fake.reply(answer, REFUSAL)
+    oauth.examine(webhook_at(fake))
+
+    for part in ("response_type=code", "client_id=sandbox-client", "code_challenge=", "state="):
+        assert part in asked[0]
+    assert AuthorizationRequest.objects.count() == 0
+
+
+def test_wrong_token_url_is_not_blamed_on_the_auth_url(fake: FakeProvider) -> None:
+    fake.reply(PAGE)
+
+    assert problems(webhook_at(fake, token_url="")).keys() == {"token_url"}
+
+
+def test_refresh_and_revocation_url_are_looked_at_too(fake: FakeProvider) -> None:
+    fake.reply(PAGE, REFUSAL, Reply(status=404, body=b"no"))
+    webhook = webhook_at(fake, refresh_url=f"{fake.url}/refresh", revocation_url="http://10.0.0.1/")
+
+    assert problems(webhook).keys() == {"refresh_url", "revocation_url"}
 
 
 def test_unsafe_and_missing_addresses_are_told(fake: FakeProvider, settings: LazySettings) -> None:
@@ -126,8 +208,10 @@ def test_both_ways_are_tried(fake: FakeProvider, chosen: str, taken: str, words:
     make_token(webhook)
     fake.reply(takes(taken))
 
-    assert words in oauth.try_authentication(webhook)
+    tried = oauth.try_authentication(webhook)
 
+    assert words in tried.message
+    assert tried.better == ("" if chosen == taken else taken)
     # The real refresh token was not among what was sent, and the row is as before.
     sent = [asked.fields["refresh_token"] for asked in fake.requests]
     assert "a-refresh-token-0001" not in sent
@@ -147,15 +231,17 @@ def test_both_ways_are_tried(fake: FakeProvider, chosen: str, taken: str, words:
 def test_other_outcomes_are_said(fake: FakeProvider, reply: Reply, words: str) -> None:
     fake.reply(reply)
 
-    assert words in oauth.try_authentication(webhook_at(fake))
+    assert words in oauth.try_authentication(webhook_at(fake)).message
 
 
 def test_public_client_has_one_way(fake: FakeProvider) -> None:
-    assert "only one way" in oauth.try_authentication(webhook_at(fake, client_secret=""))
+    assert "only one way" in oauth.try_authentication(webhook_at(fake, client_secret="")).message
 
 
 def test_real_provider_knows_its_clients(provider: Provider) -> None:
-    assert "as they are sent now" in oauth.try_authentication(make_webhook(provider))
-    assert "as they are sent now" in oauth.try_authentication(make_machine_webhook(provider))
+    assert "as they are sent now" in oauth.try_authentication(make_webhook(provider)).message
+    assert (
+        "as they are sent now" in oauth.try_authentication(make_machine_webhook(provider)).message
+    )
     wrong = make_webhook(provider, client_secret="wrong")
-    assert "in neither way" in oauth.try_authentication(wrong)
+    assert "in neither way" in oauth.try_authentication(wrong).message

@@ -10,8 +10,9 @@ from webhooks.oauth.authorization import (
     finish_authorization,
 )
 from webhooks.oauth.connection import authorization_header, drop_if_changed
+from webhooks.oauth.diagnosis import Diagnosis, diagnose
 from webhooks.oauth.discovery import Discovered, discover
-from webhooks.oauth.doctor import Finding, examine, try_authentication
+from webhooks.oauth.doctor import Finding, Tried, examine, try_authentication
 from webhooks.oauth.endpoints import check_callback_url, default_callback_url, fingerprint
 from webhooks.oauth.errors import AuthorizationFailed, Misconfigured, TokenUnavailable
 from webhooks.oauth.parameters import (
@@ -35,11 +36,13 @@ __all__ = [
     "RESERVED_IN_AUTHORIZATION",
     "RESERVED_IN_TOKEN_REQUEST",
     "AuthorizationFailed",
+    "Diagnosis",
     "Discovered",
     "Finding",
     "Misconfigured",
     "Preset",
     "TokenUnavailable",
+    "Tried",
     "UsableToken",
     "authorization_header",
     "begin_authorization",
@@ -48,6 +51,7 @@ __all__ = [
     "clear_token",
     "default_callback_url",
     "delete_expired_requests",
+    "diagnose",
     "discover",
     "drop_if_changed",
     "examine",

@@ -74,7 +74,7 @@ def diagnose(webhook: Webhook) -> Diagnosis | None:
 
 
 def _of_exchange(webhook: Webhook, exchange: OAuthExchange) -> Diagnosis:
-    error, description = _provider_error(exchange.response)
+    error, description = _provider_error(exchange)
     cause = _cause(exchange, error, f"{description} {exchange.message}".lower())
     sent = _sent_redirect(exchange.request) if cause is Cause.REDIRECT else ""
     named = [one.rstrip(".,;)") for one in _URL.findall(description)]
@@ -91,7 +91,9 @@ def _of_exchange(webhook: Webhook, exchange: OAuthExchange) -> Diagnosis:
 def _cause(exchange: OAuthExchange, error: str, words: str) -> Cause:
     if exchange.result == Result.TRANSIENT:
         return Cause.TRANSIENT
-    if error in ("invalid_client", "incorrect_client_credentials") or error.startswith("bad_client"):
+    if error in ("invalid_client", "incorrect_client_credentials") or error.startswith(
+        "bad_client"
+    ):
         return Cause.CLIENT
     if "redirect" in error or any(one in words for one in _REDIRECT_WORDS):
         return Cause.REDIRECT
@@ -108,13 +110,17 @@ def _cause(exchange: OAuthExchange, error: str, words: str) -> Cause:
     return Cause.OTHER
 
 
-def _provider_error(response: str) -> tuple[str, str]:
-    """Return code and description out of a kept answer; an answer in the browser has no status."""
-    _head, _blank, body = response.partition("\n\n")
-    try:
-        fields = bodies.read((body or response.replace("\n", "&")).encode(), "")
-    except bodies.Malformed:
-        return "", body
+def _provider_error(exchange: OAuthExchange) -> tuple[str, str]:
+    """Return code and description out of a kept answer."""
+    if exchange.kind == ExchangeKind.AUTHORIZATION:
+        # What came in the browser is kept as one parameter a line.
+        fields = dict(line.partition("=")[::2] for line in exchange.response.splitlines())
+    else:
+        _head, _blank, body = exchange.response.partition("\n\n")
+        try:
+            fields = bodies.read(body.encode(), "")
+        except bodies.Malformed:
+            return "", body
     error = fields.get("error") or ""
     if isinstance(error, dict):
         error = error.get("error") or error.get("status") or error.get("code") or ""
@@ -140,12 +146,9 @@ def _missing_refresh_token(webhook: Webhook, token: OAuthToken) -> Diagnosis | N
         or token.expires_at is None
     ):
         return None
-    sentence = _(
-        "The provider gave no refresh token: when the access token ends, somebody has to press "
-        "“Get new access token” again."
-    )
+    # What it leads to is the token's warning already; this is how to change it.
     return Diagnosis(
         cause=Cause.NO_REFRESH_TOKEN,
-        message=f"{sentence} {presets.refresh_hint(webhook.provider)}",
+        message=_("No refresh token came. %s") % presets.refresh_hint(webhook.provider),
         fields=_FIELDS[Cause.NO_REFRESH_TOKEN],
     )
