@@ -18,6 +18,7 @@ from webhooks.forms.delivery import DeliveryFields
 from webhooks.forms.drafts import Draft
 from webhooks.forms.fields import CLEAR, CopyInput, EventTypesField, SecretFormField
 from webhooks.forms.headers import header_rows
+from webhooks.forms.oauth_fields import OAuthFields
 from webhooks.models import AuthorizationType, ClientAuthentication, Webhook
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ _PAGE_ORDER = (
 )
 
 
-class WebhookFields(DeliveryFields, AlertFields, _WebhookModelForm):
+class WebhookFields(OAuthFields, DeliveryFields, AlertFields, _WebhookModelForm):
     """Everything of the form that the page shows."""
 
     use_required_attribute = False
@@ -82,13 +83,7 @@ class WebhookFields(DeliveryFields, AlertFields, _WebhookModelForm):
             "uses_older_names",
             "authorization_type",
             "basic_login",
-            "token_name",
-            "callback_url",
-            "auth_url",
-            "token_url",
-            "client_id",
-            "scope",
-            "client_authentication",
+            *(field for field in authorization.OAUTH_FIELDS if field not in SECRETS),
             *delivery.FIELDS,
             *alerts.FIELDS,
         ]

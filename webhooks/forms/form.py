@@ -95,15 +95,20 @@ class WebhookForm(WebhookFields):
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or self.cleaned_data
-        chosen = values.get("authorization_type") or self._stored["authorization_type"]
-        self._forgive(authorization.unchosen_fields(chosen))
+        # Radios that are left out keep what is stored.
+        for field in ("authorization_type", "grant_type", "token_placement"):
+            values[field] = values.get(field) or self._stored[field]
+        chosen = values["authorization_type"]
+        self._forgive(authorization.unchosen_fields(chosen, values["grant_type"]))
         errors: dict[str, Any] = {}
         if chosen == AuthorizationType.BASIC:
             errors = authorization.basic_errors(
                 values, has_password=self.secret_is_set("basic_password")
             )
         elif chosen == AuthorizationType.OAUTH2:
-            errors = authorization.oauth_errors(values, stored=self._stored)
+            errors = authorization.oauth_errors(
+                values, stored=self._stored, has_secret=self.secret_is_set("client_secret")
+            )
         for field, sentence in errors.items():
             if field not in self.errors:
                 self.add_error(field, sentence)

@@ -31,6 +31,9 @@ REQUIRED = {
     ),
     "basic_login": _("Enter the login the receiver expects."),
     "basic_password": _("Enter the password that belongs to the login."),
+    "client_secret": _(
+        "Enter the client secret: client credentials have nothing else to prove who asks."
+    ),
     "auth_url": _(
         "Enter the provider's authorization address, for example "
         "“https://provider.example/oauth/authorize”."
