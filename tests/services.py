@@ -70,6 +70,28 @@ def free_ports(count: int) -> int:
         return first
 
 
+class _Watchdog:
+    """A shell that ends a server and removes its directory when this process dies unexpectedly.
+
+    It waits for the end of its standard input, which only this process holds open.
+    """
+
+    _SCRIPT = 'read _; kill -CONT "$1"; kill -INT "$1"; sleep 2; rm -rf "$2"'
+
+    def __init__(self, pid: int, directory: Path) -> None:
+        self._process = subprocess.Popen(
+            ["sh", "-c", self._SCRIPT, "watchdog", str(pid), str(directory)],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def disarm(self) -> None:
+        self._process.kill()
+        with self._process:
+            pass
+
+
 class Server(ABC):
     """One server process in a directory of its own; a context manager that cleans up."""
 
@@ -80,6 +102,7 @@ class Server(ABC):
         self.directory = Path(tempfile.mkdtemp(prefix=f"webhooks-{self.name}-"))
         self.directory.chmod(0o755)
         self._process: subprocess.Popen[bytes] | None = None
+        self._watchdog: _Watchdog | None = None
 
     @property
     @abstractmethod
@@ -124,7 +147,7 @@ class Server(ABC):
         """End the process and remove its directory."""
         if self.is_running:
             self.thaw()
-            self._end(signal.SIGINT)
+        self._end(signal.SIGINT)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def __enter__(self) -> Self:
@@ -150,6 +173,7 @@ class Server(ABC):
                 start_new_session=True,
                 **options,  # type: ignore[call-overload]
             )
+        self._watchdog = _Watchdog(self._process.pid, self.directory)
         self._wait_until_ready()
 
     def _wait_until_ready(self) -> None:
@@ -164,6 +188,9 @@ class Server(ABC):
     def _end(self, number: signal.Signals) -> None:
         if self._process is None:
             return
+        if self._watchdog:
+            # First: the process id may be another's once the process is gone.
+            self._watchdog.disarm()
         if self._process.poll() is None:
             self._process.send_signal(number)
             try:

@@ -1,8 +1,12 @@
 """The servers and the environment that every other test stands on."""
 
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 import redis
@@ -11,6 +15,8 @@ from psycopg import sql
 
 from tests.conftest import DATABASE
 from tests.services import PostgresServer, RedisServer, StopMode, free_port
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.django_db
@@ -89,3 +95,23 @@ def test_ended_server_leaves_no_process(postgres_server: PostgresServer) -> None
             return
         time.sleep(0.05)
     pytest.fail("the postmaster is still there")
+
+
+def test_server_ends_with_the_process_that_started_it() -> None:
+    script = (
+        "import os, time\n"
+        "from tests.services import RedisServer\n"
+        "server = RedisServer().start()\n"
+        "print(server.pid, server.directory, flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    command = [sys.executable, "-c", script]
+    started = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    pid, directory = started.stdout.split()
+
+    deadline = time.monotonic() + 30
+    while Path(directory).exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+    assert not Path(directory).exists()
+    assert not psutil.pid_exists(int(pid))
