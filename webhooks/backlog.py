@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import connection
-from django.db.models import Min, QuerySet
+from django.db.models import Exists, Min, OuterRef, Q, QuerySet
 from django.utils import timezone
 
-from webhooks.models import Attempt, Delivery, Status
+from webhooks.models import Attempt, Delivery, Status, Webhook
 
 # Counting stops here; a deeper queue is shown as "more than".
 MAX_COUNT = 10_000
+# A delivery that is due for so long says that the engine is behind.
+LATE_SECONDS = 60.0
 # The send rate is taken over so many last attempts, if they are recent.
 _RATE_ATTEMPTS = 1000
 _RATE_WINDOW = timedelta(minutes=1)
@@ -47,6 +49,19 @@ class Backlog:
     sent_per_second: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A backlog, judged for people."""
+
+    backlog: Backlog
+    # Something has been due for longer than LATE_SECONDS.
+    is_late: bool
+    # All of that waits behind failing heads of ordered webhooks, as it should.
+    waits_for_heads: bool
+    # Nothing was sent meanwhile, and nothing excuses it.
+    seems_stopped: bool
+
+
 def read(now: datetime | None = None) -> Backlog:
     now = now or timezone.now()
     due = Delivery.objects.filter(status=Status.PENDING, next_attempt_at__lte=now)
@@ -58,6 +73,20 @@ def read(now: datetime | None = None) -> Backlog:
         parked=_count(Delivery.objects.filter(status=Status.PARKED)),
         oldest_due_seconds=(now - oldest).total_seconds() if oldest else 0.0,
         sent_per_second=_send_rate(now),
+    )
+
+
+def report(now: datetime | None = None) -> Report:
+    """Read the backlog and judge it."""
+    now = now or timezone.now()
+    found = read(now)
+    is_late = found.oldest_due_seconds > LATE_SECONDS
+    waits_for_heads = is_late and not _has_late_unblocked(now)
+    return Report(
+        backlog=found,
+        is_late=is_late,
+        waits_for_heads=waits_for_heads,
+        seems_stopped=is_late and not waits_for_heads and not found.sent_per_second,
     )
 
 
@@ -75,6 +104,15 @@ def _oldest_due(now: datetime) -> datetime | None:
         waiting = Delivery.objects.filter(status=Status.PENDING)
         oldest = waiting.aggregate(oldest=Min("next_attempt_at"))["oldest"]
     return oldest if oldest and oldest <= now else None
+
+
+def _has_late_unblocked(now: datetime) -> bool:
+    """Say whether something is due for long in a webhook whose head does not wait for a retry."""
+    pending = Delivery.objects.filter(webhook=OuterRef("pk"), status=Status.PENDING)
+    late = pending.filter(next_attempt_at__lte=now - timedelta(seconds=LATE_SECONDS))
+    retry = pending.filter(next_attempt_at__gt=now, failure_count__gt=0)
+    blocked = Q(is_ordered=True) & Exists(retry)
+    return Webhook.objects.filter(Exists(late)).exclude(blocked).exists()
 
 
 def _send_rate(now: datetime) -> float:

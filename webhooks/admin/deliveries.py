@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST
 
-from webhooks import events
+from webhooks import backlog, events
 from webhooks.admin import filters
 from webhooks.admin.readonly import ReadOnlyAdmin, key_of
 from webhooks.models import Delivery, Event, Outcome, Status, Webhook
@@ -72,6 +72,12 @@ class DeliveryAdmin(ReadOnlyAdmin):
         call_events = list(call[:_MAX_CALL_EVENTS])
         webhooks = list(Webhook.objects.filter(url__icontains=words).values_list("pk", flat=True))
         return queryset.filter(Q(event__in=call_events) | Q(webhook__in=webhooks)), False
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        context = {"backlog": backlog.report()} if request.method == "GET" else {}
+        return super().changelist_view(request, {**context, **(extra_context or {})})
 
     # Columns
 
