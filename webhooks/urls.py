@@ -3,7 +3,7 @@
 from django.urls import path
 
 from webhooks import api
-from webhooks.views import authorization, form, listing, testing
+from webhooks.views import authorization, form, heads, listing, testing
 
 app_name = "webhooks"
 PAGES = "integrations/webhooks/"
@@ -16,6 +16,8 @@ urlpatterns = [
     path(PAGES + "<int:pk>/edit/", form.edit, name="edit"),
     path(PAGES + "<int:pk>/pause/", listing.pause, name="pause"),
     path(PAGES + "<int:pk>/resume/", listing.resume, name="resume"),
+    path(PAGES + "<int:pk>/heads/<str:delivery_id>/send/", heads.send_now, name="send_head"),
+    path(PAGES + "<int:pk>/heads/<str:delivery_id>/cancel/", heads.cancel, name="cancel_head"),
     path(PAGES + "<int:pk>/duplicate/", listing.duplicate, name="duplicate"),
     path(PAGES + "<int:pk>/delete/", listing.delete, name="delete"),
     path(PAGES + "<int:pk>/signing-secret/rotate/", form.rotate_secret, name="rotate_secret"),

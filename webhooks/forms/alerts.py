@@ -1,6 +1,7 @@
 """The form's Alerts section: who is told when the webhook has a problem."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from django import forms
@@ -85,18 +86,25 @@ class AlertFields(forms.Form):
 
     @property
     def alerts_summary(self) -> str:
-        """Say in one line who is told."""
+        """Say in one line what the fields hold now, typed or stored."""
         try:
-            count = len(self.fields["alert_recipients"].clean(self["alert_recipients"].value()))
+            addresses = self.fields["alert_recipients"].clean(self["alert_recipients"].value())
         except ValidationError:
-            count = 0
-        if count and self["alerts_are_muted"].value():
-            return _("muted")
-        if count:
-            return ngettext("%d recipient", "%d recipients", count) % count
-        return _("nobody of this webhook is told")
+            addresses = []
+        is_muted = bool(self["alerts_are_muted"].value())
+        return summary(alert_recipients=addresses, alerts_are_muted=is_muted)
 
     @property
     def everywhere_count(self) -> int:
         """Count the people who are told about every webhook."""
         return len(settings.WEBHOOKS_ALERT_RECIPIENTS)
+
+
+def summary(*, alert_recipients: Sequence[str], alerts_are_muted: bool) -> str:
+    """Say in one line who is told about a webhook's problems."""
+    count = len(alert_recipients)
+    if not count:
+        return _("nobody of this webhook is told")
+    if alerts_are_muted:
+        return _("muted")
+    return ngettext("%d recipient", "%d recipients", count) % count

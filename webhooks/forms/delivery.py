@@ -163,34 +163,42 @@ class DeliveryFields(forms.Form):
 
     @property
     def delivery_summary(self) -> str:
-        """Say in one line what is set."""
-        parts = []
-        if rate := self.current("rate_limit"):
-            is_minute = self.current("rate_limit_seconds") == 60
-            words = (
-                _("at most %(count)d per minute")
-                if is_minute
-                else _("at most %(count)d per second")
-            )
-            parts.append(words % {"count": rate})
-        if self.current("is_ordered"):
-            parts.append(_("in order, one at a time"))
-        elif most := self.current("concurrency_limit"):
-            text = ngettext("%d request at a time", "%d requests at a time", most)
-            parts.append(text % most)
-        if steps := self.current("retry_schedule_seconds"):
-            text = ngettext(
-                "%(count)d retry within %(time)s", "%(count)d retries within %(time)s", len(steps)
-            )
-            parts.append(text % {"count": len(steps), "time": rough_duration(sum(steps))})
-        return ", ".join(parts) or _("no limits, default retries")
+        """Say in one line what the fields hold now, typed or stored."""
+        return summary(**{name: self._current(name) for name in FIELDS})
 
-    def current(self, name: str) -> Any:
-        """Return what the field holds now, typed or stored; None when that is not usable."""
+    def _current(self, name: str) -> Any:
+        """Return the field's value, or None when that is not usable."""
         try:
             return self.fields[name].clean(self[name].value())
         except ValidationError:
             return None
+
+
+def summary(
+    *,
+    rate_limit: int | None,
+    rate_limit_seconds: int | None,
+    concurrency_limit: int | None,
+    is_ordered: bool | None,
+    retry_schedule_seconds: Sequence[int] | None,
+) -> str:
+    """Say in one line how a webhook is delivered."""
+    parts = []
+    if rate_limit:
+        is_minute = rate_limit_seconds == 60
+        rate = _("at most %d per minute") if is_minute else _("at most %d per second")
+        parts.append(rate % rate_limit)
+    if is_ordered:
+        parts.append(_("in order, one at a time"))
+    elif concurrency_limit:
+        most = ngettext("%d request at a time", "%d requests at a time", concurrency_limit)
+        parts.append(most % concurrency_limit)
+    if steps := retry_schedule_seconds:
+        text = ngettext(
+            "%(count)d retry within %(time)s", "%(count)d retries within %(time)s", len(steps)
+        )
+        parts.append(text % {"count": len(steps), "time": rough_duration(sum(steps))})
+    return ", ".join(parts) or _("no limits, default retries")
 
 
 def default_schedule_help() -> str:

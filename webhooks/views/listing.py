@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from webhooks import events
+from webhooks import backlog, events
 from webhooks.models import (
     AuthorizationType,
     Delivery,
@@ -26,13 +26,12 @@ from webhooks.models import (
     Webhook,
 )
 from webhooks.secrets import SecretField, SecretUnreadable
-from webhooks.views import editor
+from webhooks.views import editor, notices
+from webhooks.views.notices import MAX_COUNTED, counted
 from webhooks.views.standing import needs_token, standing_of, token_of
 
 WEBHOOKS_PER_PAGE = 50
 RECENT_DELIVERIES = 20
-# Counting stops here: "1,000+" says enough, and a webhook may hold millions.
-MAX_COUNTED = 1000
 
 STATUS_CHOICES = {
     "active": gettext_lazy("Active"),
@@ -83,6 +82,7 @@ def list_webhooks(request: HttpRequest) -> HttpResponse:
         "status_choices": STATUS_CHOICES.items(),
         "authorization_choices": AuthorizationType.choices,
         "sandbox_url": settings.WEBHOOKS_SANDBOX_URL,
+        "backlog": backlog.report(),
     }
     return render(request, "webhooks/list.html", context)
 
@@ -148,7 +148,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "needs_token": needs_token(webhook),
         "is_oauth": webhook.authorization_type == AuthorizationType.OAUTH2,
         "waiting": _count(webhook, Status.PENDING, Status.SENDING),
-        "held": _count(webhook, Status.HELD),
+        **notices.situation(webhook),
         "deliveries": recent,
         "secrets": {field: webhook.has_secret(field) for field in _SECRETS},
     }
@@ -164,7 +164,7 @@ def _count(webhook: Webhook, *statuses: Status) -> str:
     for status in statuses:
         rows = Delivery.objects.filter(webhook=webhook, status=status)
         count += rows[: MAX_COUNTED + 1].count()
-    return f"{MAX_COUNTED:,}+" if count > MAX_COUNTED else str(count)
+    return counted(count)
 
 
 @require_POST
@@ -185,17 +185,32 @@ def pause(request: HttpRequest, pk: int) -> HttpResponse:
 @permission_required("webhooks.change_webhook", raise_exception=True)
 def resume(request: HttpRequest, pk: int) -> HttpResponse:
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
+    choice = request.POST.get("held", "")
     if not webhook.is_active:
-        released = events.resume(webhook)
+        if choice not in ("send", "drop") and notices.held_by_pause(webhook):
+            messages.info(request, _("Say below what happens to the deliveries that are held."))
+            return redirect(reverse("webhooks:detail", args=[webhook.pk]) + "#resume")
+        count = events.resume(webhook, drop_held=choice == "drop")
+        messages.success(request, _resumed(webhook, count, is_dropped=choice == "drop"))
+    return _back(request, webhook)
+
+
+def _resumed(webhook: Webhook, count: int, *, is_dropped: bool) -> str:
+    if not count:
+        return _("“%s” is active again.") % webhook
+    if is_dropped:
+        text = ngettext(
+            "“%(name)s” is active again; %(count)d held delivery was dropped.",
+            "“%(name)s” is active again; %(count)d held deliveries were dropped.",
+            count,
+        )
+    else:
         text = ngettext(
             "“%(name)s” is active again; %(count)d held delivery is sent now.",
             "“%(name)s” is active again; %(count)d held deliveries are sent now.",
-            released,
+            count,
         )
-        if not released:
-            text = _("“%(name)s” is active again.")
-        messages.success(request, text % {"name": webhook.name, "count": released})
-    return _back(request, webhook)
+    return text % {"name": webhook.name, "count": count}
 
 
 @require_POST
