@@ -42,9 +42,10 @@ ROWS: list[set[str]] = [
         "recorder",
         "sender",
         "session",
+        "slots",
     },
     {"tasks", "worker", "retention"},
-    {"events"},
+    {"events", "connections"},
     {"forms", "admin", "checks", "api", "templatetags"},
     {"views", "health"},
     {"urls", "apps", "management"},
@@ -77,6 +78,7 @@ ALLOWED: dict[str, set[str]] = {
     "sessions": {"socket"},
     # The loop is libcurl's; its sockets come from `network`.
     "sender": {"pycurl"},
+    "slots": {"pycurl"},
     "curl_errors": {"pycurl"},
     "bell": {"redis"},
     # `/readyz` asks the broker whether it answers.

@@ -20,93 +20,13 @@ from webhooks import curl_errors, network
 from webhooks.delivery import Answer, Request, no_answer
 from webhooks.lanes import Lane
 from webhooks.models import Outcome
+from webhooks.slots import Slot
 
 logger = logging.getLogger(__name__)
 
-_MAX_BODY_BYTES = 65_536
-_MAX_HEADER_BYTES = 65_536
-_MAX_INTERIM_ANSWERS = 16
 # libcurl keeps so many idle connections beside those in use.
 _IDLE_CONNECTIONS = 256
-_CONNECT_TIMEOUT_SECONDS = 10
 _LONGEST_WAIT_SECONDS = 1.0
-
-
-class _Slot:
-    """One easy handle and the buffers of the request it is working on."""
-
-    __slots__ = (
-        "body", "body_size", "curl", "header_lines", "header_size", "interim", "lane", "problem",
-        "request",
-    )  # fmt: skip
-
-    def __init__(self, opener: network.SocketOpener) -> None:
-        self.curl = pycurl.Curl()
-        network.configure_curl(self.curl, opener)
-        self.curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
-        self.curl.setopt(pycurl.CONNECTTIMEOUT, _CONNECT_TIMEOUT_SECONDS)
-        self.curl.setopt(pycurl.HEADERFUNCTION, self.take_header)
-        self.curl.setopt(pycurl.WRITEFUNCTION, self.take_body)
-        self.request: Request | None = None
-        self.lane: Lane | None = None
-        self.clear()
-
-    def clear(self) -> None:
-        self.header_lines: list[bytes] = []
-        self.header_size = 0
-        self.interim = 0
-        self.body: list[bytes] = []
-        self.body_size = 0
-        self.problem = ""
-
-    def take_header(self, line: bytes) -> int | None:
-        self.header_size += len(line)
-        if line.startswith(b"HTTP/"):
-            self.interim += 1
-            self.header_lines.clear()
-        if line[8:12] == b" 101" and self.interim and not self.header_lines:
-            # libcurl would wait for what never comes: nobody asked for another protocol.
-            self.problem = "The receiver switched to another protocol (101)."
-        elif self.interim > _MAX_INTERIM_ANSWERS:
-            self.problem = f"The receiver sent more than {_MAX_INTERIM_ANSWERS} interim answers."
-        elif self.header_size > _MAX_HEADER_BYTES:
-            self.problem = "The receiver sent more than 64 KiB of headers."
-        if self.problem:
-            return -1
-        self.header_lines.append(line)
-        return None
-
-    def take_body(self, chunk: bytes) -> int | None:
-        self.body_size += len(chunk)
-        if self.body_size > _MAX_BODY_BYTES:
-            # What was read is kept; the status decides.
-            self.body.append(chunk)
-            return -1
-        self.body.append(chunk)
-        return None
-
-    def load(self, request: Request, lane: Lane) -> None:
-        """Set what differs from the request this handle sent before."""
-        curl, before = self.curl, self.request
-        if before is None or before.plan is not request.plan:
-            _set_method(curl, request.plan.method)
-            curl.setopt(pycurl.TIMEOUT_MS, request.plan.timeout_seconds * 1000)
-            curl.setopt(pycurl.URL, request.url)
-        elif before.url != request.url:
-            curl.setopt(pycurl.URL, request.url)
-        curl.setopt(pycurl.HTTPHEADER, request.headers)
-        if request.plan.method != "GET":
-            curl.setopt(pycurl.POSTFIELDS, request.body)
-        self.request, self.lane = request, lane
-
-
-def _set_method(curl: pycurl.Curl, method: str) -> None:
-    if method == "GET":
-        curl.unsetopt(pycurl.CUSTOMREQUEST)
-        curl.setopt(pycurl.HTTPGET, 1)
-    else:
-        curl.setopt(pycurl.POST, 1)
-        curl.setopt(pycurl.CUSTOMREQUEST, method)
 
 
 class Sender:
@@ -134,13 +54,13 @@ class Sender:
         self._recalls: deque[tuple[int, int]] = deque()
         # Lanes that wait only because everything is busy, in turn.
         self._queued: deque[Lane] = deque()
-        self._idle: list[_Slot] = []
+        self._idle: list[Slot] = []
         self._in_flight = 0
         self._is_stopping = False
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._is_asleep = False
         self._wake_at: float | None = None
-        self._slots: dict[Any, _Slot] = {}
+        self._slots: dict[Any, Slot] = {}
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
 
     def lane(self, webhook_id: int) -> Lane:
@@ -294,7 +214,7 @@ class Sender:
             self.unsent.append(request)
             self._on_answer()
             return
-        slot = self._idle.pop() if self._idle else _Slot(self._opener)
+        slot = self._idle.pop() if self._idle else Slot(self._opener)
         try:
             slot.load(request, lane)
             if self._pins:
@@ -311,7 +231,7 @@ class Sender:
         self._in_flight += 1
         self._slots[slot.curl] = slot
 
-    def _set_pins(self, slot: _Slot) -> None:
+    def _set_pins(self, slot: Slot) -> None:
         entries: list[str] = []
         while self._pins:
             entries.extend(self._pins.popleft())
@@ -342,7 +262,7 @@ class Sender:
         self._on_answer()
         self._queue(lane)
 
-    def _answer(self, slot: _Slot, code: int, message: str) -> Answer:
+    def _answer(self, slot: Slot, code: int, message: str) -> Answer:
         curl = slot.curl
         status = curl.getinfo(pycurl.RESPONSE_CODE)
         address = curl.getinfo(pycurl.PRIMARY_IP)
@@ -370,7 +290,7 @@ class Sender:
             total_ms=total * 1000,
         )
 
-    def _explain(self, slot: _Slot, code: int, message: str) -> tuple[Outcome | None, str]:
+    def _explain(self, slot: Slot, code: int, message: str) -> tuple[Outcome | None, str]:
         """Turn a libcurl error into an outcome and a sentence; none if only the body was cut."""
         if code == pycurl.E_WRITE_ERROR:
             return (Outcome.PROTOCOL, slot.problem) if slot.problem else (None, "")

@@ -1,0 +1,93 @@
+"""One libcurl handle and the buffers of the request it is working on.
+
+Owns how a request is set on a handle and how much of an answer is read. Knows nothing of the loop
+that drives it.
+"""
+
+import pycurl
+
+from webhooks import network
+from webhooks.delivery import Request
+from webhooks.lanes import Lane
+
+_MAX_BODY_BYTES = 65_536
+_MAX_HEADER_BYTES = 65_536
+_MAX_INTERIM_ANSWERS = 16
+_CONNECT_TIMEOUT_SECONDS = 10
+
+
+class Slot:
+    """One easy handle and the buffers of the request it is working on."""
+
+    __slots__ = (
+        "body", "body_size", "curl", "header_lines", "header_size", "interim", "lane", "problem",
+        "request",
+    )  # fmt: skip
+
+    def __init__(self, opener: network.SocketOpener) -> None:
+        self.curl = pycurl.Curl()
+        network.configure_curl(self.curl, opener)
+        self.curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
+        self.curl.setopt(pycurl.CONNECTTIMEOUT, _CONNECT_TIMEOUT_SECONDS)
+        self.curl.setopt(pycurl.HEADERFUNCTION, self.take_header)
+        self.curl.setopt(pycurl.WRITEFUNCTION, self.take_body)
+        self.request: Request | None = None
+        self.lane: Lane | None = None
+        self.clear()
+
+    def clear(self) -> None:
+        self.header_lines: list[bytes] = []
+        self.header_size = 0
+        self.interim = 0
+        self.body: list[bytes] = []
+        self.body_size = 0
+        self.problem = ""
+
+    def take_header(self, line: bytes) -> int | None:
+        self.header_size += len(line)
+        if line.startswith(b"HTTP/"):
+            self.interim += 1
+            self.header_lines.clear()
+        if line[8:12] == b" 101" and self.interim and not self.header_lines:
+            # libcurl would wait for what never comes: nobody asked for another protocol.
+            self.problem = "The receiver switched to another protocol (101)."
+        elif self.interim > _MAX_INTERIM_ANSWERS:
+            self.problem = f"The receiver sent more than {_MAX_INTERIM_ANSWERS} interim answers."
+        elif self.header_size > _MAX_HEADER_BYTES:
+            self.problem = "The receiver sent more than 64 KiB of headers."
+        if self.problem:
+            return -1
+        self.header_lines.append(line)
+        return None
+
+    def take_body(self, chunk: bytes) -> int | None:
+        self.body_size += len(chunk)
+        if self.body_size > _MAX_BODY_BYTES:
+            # What was read is kept; the status decides.
+            self.body.append(chunk)
+            return -1
+        self.body.append(chunk)
+        return None
+
+    def load(self, request: Request, lane: Lane) -> None:
+        """Set what differs from the request this handle sent before."""
+        curl, before = self.curl, self.request
+        if before is None or before.plan is not request.plan:
+            _set_method(curl, request.plan.method)
+            curl.setopt(pycurl.TIMEOUT_MS, request.plan.timeout_seconds * 1000)
+            curl.setopt(pycurl.URL, request.url)
+        elif before.url != request.url:
+            curl.setopt(pycurl.URL, request.url)
+        curl.setopt(pycurl.HTTPHEADER, request.headers)
+        if request.plan.method != "GET":
+            curl.setopt(pycurl.POSTFIELDS, request.body)
+        self.request, self.lane = request, lane
+
+
+def _set_method(curl: pycurl.Curl, method: str) -> None:
+    if method == "GET":
+        curl.unsetopt(pycurl.CUSTOMREQUEST)
+        curl.setopt(pycurl.HTTPGET, 1)
+    else:
+        curl.setopt(pycurl.POST, 1)
+        curl.setopt(pycurl.CUSTOMREQUEST, method)
