@@ -4,6 +4,7 @@ Options: `--plans FILE` writes the plans of the hot statements there; `--only PA
 """
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -34,6 +35,8 @@ def main() -> None:
     parser.add_argument("--plans", type=Path, help="write the plans of the hot statements here")
     parser.add_argument("--only", choices=_PARTS, help="run one part and print what it found")
     options = parser.parse_args()
+    # So that the servers are ended too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     began = time.monotonic()
     with Stage() as stage:
         _print_machine(stage)

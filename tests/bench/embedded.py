@@ -22,8 +22,9 @@ _EVENT_TYPE = "call.incoming.after"
 _PATIENCE_SECONDS = 180.0
 _LEFT = "SELECT count(*) FROM webhooks_delivery WHERE status IN ('pending', 'sending')"
 _SPAN = """
-SELECT count(*), (max(julianday(started_at) + total_ms / 86400000.0) - min(julianday(started_at)))
-  * 86400.0 FROM webhooks_attempt WHERE outcome = 'succeeded'
+SELECT count(*), (max(julianday(d.finished_at)) - min(julianday(a.started_at))) * 86400.0
+FROM webhooks_attempt a JOIN webhooks_delivery d ON d.id = a.delivery_id
+WHERE a.outcome = 'succeeded'
 """
 
 

@@ -51,9 +51,13 @@ SELECT 'dlv_' || id, 'evt_' || id, (%(webhooks)s::bigint[])[1 + i %% %(count)s],
 _OPEN = """
 SELECT EXISTS (SELECT FROM webhooks_delivery WHERE status = %s AND webhook_id = ANY(%s))
 """
+_BUSY = """
+SELECT count(*) FROM pg_stat_activity
+WHERE backend_type = 'client backend' AND state <> 'idle' AND pid <> pg_backend_pid()
+"""
+# From the first request until the last result is in the database.
 _SPAN = """
-SELECT count(*), EXTRACT(EPOCH FROM max(a.started_at + a.total_ms * interval '1 millisecond')
-                         - min(a.started_at))::float8
+SELECT count(*), EXTRACT(EPOCH FROM max(d.finished_at) - min(a.started_at))::float8
 FROM webhooks_attempt a JOIN webhooks_delivery d ON d.id = a.delivery_id
 WHERE d.webhook_id = ANY(%s) AND a.outcome = 'succeeded'
 """
@@ -199,9 +203,14 @@ class Worker:
     def log(self) -> str:
         return self._log.read_text(errors="replace")
 
-    def pause(self) -> None:
-        """Stop its processes where they are."""
-        self._signal(signal.SIGSTOP)
+    def pause(self, stage: Stage) -> None:
+        """Stop its processes where they are, but not amid a transaction that others wait for."""
+        while True:
+            self._signal(signal.SIGSTOP)
+            if not stage.query(_BUSY)[0][0]:
+                return
+            self.go_on()
+            time.sleep(0.01)
 
     def go_on(self) -> None:
         self._signal(signal.SIGCONT)

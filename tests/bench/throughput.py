@@ -85,7 +85,7 @@ def compare_workers(stage: Stage, scale: Scale) -> Pairs:
     with stage.worker() as first, stage.worker() as second:
         _drain(stage, webhooks, WEBHOOKS)
         for _ in range(scale.rounds):
-            second.pause()
+            second.pause(stage)
             try:
                 rate, cost = _drain_cost(stage, webhooks, scale.two_workers_rows, [first])
             finally:
@@ -129,7 +129,7 @@ def _drain(stage: Stage, webhooks: list[int], rows: int) -> float:
 def _naive_rate(stage: Stage, webhooks: list[int], rows: int, worker: Worker) -> float:
     stage.empty()
     stage.fill(rows, webhooks, status="sending")
-    worker.pause()
+    worker.pause(stage)
     for (delivery_id,) in stage.query("SELECT id FROM webhooks_delivery ORDER BY id"):
         naive.deliver.delay(delivery_id)
     worker.go_on()
