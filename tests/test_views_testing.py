@@ -159,6 +159,6 @@ def test_only_tests_of_this_webhook_are_shown(browser: Client, webhook: Webhook)
 def test_tests_need_their_permission(webhook: Webhook) -> None:
     browser = logged_in("view_webhook", "change_webhook")
     assert browser.post(send_url(webhook)).status_code == 403
-    assert "Send test" not in browser.get(reverse("webhooks:edit", args=[webhook.pk])).text
+    assert send_url(webhook) not in browser.get(reverse("webhooks:edit", args=[webhook.pk])).text
     assert Client().post(send_url(webhook)).status_code == 302
     assert not Delivery.objects.exists()
