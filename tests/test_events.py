@@ -178,6 +178,14 @@ def test_release_held_frees_only_what_waited_for_a_token() -> None:
     assert Delivery.objects.get(pk=paused.pk).status == Status.HELD
 
 
+def test_a_test_event_is_about_the_webhook_it_is_sent_to() -> None:
+    webhook = make_webhook(name="My CRM")
+    delivery = events.send_test(webhook)
+    document = json.loads(bytes(delivery.event.payload))
+    assert document["webhook_name"] == "My CRM"
+    assert document["webhook_id"] == webhook.uid
+
+
 def test_redelivery_is_a_new_delivery_of_the_same_event() -> None:
     webhook = make_webhook()
     delivery = make_delivery(webhook)

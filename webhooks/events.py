@@ -89,9 +89,11 @@ def _accept(items: Sequence[NewEvent]) -> list[Published]:
 
 def send_test(webhook: Webhook, event_type: str | None = None) -> Delivery:
     """Send a sample through the real path, once and even while the webhook is paused."""
-    item = NewEvent(
-        event_type or "webhook.test", catalogue.sample_event(event_type or "webhook.test")
-    )
+    kind = event_type or "webhook.test"
+    sample = catalogue.sample_event(kind)
+    own = {"webhook_id": webhook.uid, "webhook_name": webhook.name, "webhook_url": webhook.url}
+    # A sample about a webhook is about this one.
+    item = NewEvent(kind, {**sample, **{key: own[key] for key in own.keys() & sample.keys()}})
     with transaction.atomic():
         event, _deliveries = fan_out(item, "", [])
         delivery = new_delivery(event.id, webhook.pk, is_active=True, trigger=Trigger.TEST)
