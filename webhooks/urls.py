@@ -3,7 +3,7 @@
 from django.urls import path
 
 from webhooks import api
-from webhooks.views import authorization, form, heads, listing, testing
+from webhooks.views import authorization, connections, form, heads, listing, testing
 
 app_name = "webhooks"
 PAGES = "integrations/webhooks/"
@@ -11,6 +11,16 @@ urlpatterns = [
     path("api/v1/events", api.publish_event, name="api_events"),
     path(PAGES, listing.list_webhooks, name="list"),
     path(PAGES + "new/", form.create, name="create"),
+    path(PAGES + "connections/", connections.list_connections, name="connections"),
+    path(PAGES + "connections/new/", connections.create, name="connection_create"),
+    path(PAGES + "connections/panel/", connections.panel, name="connection_panel"),
+    path(PAGES + "connections/<int:pk>/", connections.edit, name="connection_edit"),
+    path(PAGES + "connections/<int:pk>/delete/", connections.delete, name="connection_delete"),
+    path(
+        PAGES + "<int:pk>/save-as-connection/",
+        connections.save_as_connection,
+        name="save_as_connection",
+    ),
     path(PAGES + "oauth/callback/", authorization.oauth_callback, name="oauth_callback"),
     path(PAGES + "<int:pk>/", listing.detail, name="detail"),
     path(PAGES + "<int:pk>/edit/", form.edit, name="edit"),

@@ -12,7 +12,7 @@
   // The values a token is bound to; see webhooks.oauth.fingerprint.
   const binding = () =>
     JSON.stringify([
-      origin(form.elements.url.value),
+      origin(form.elements.url?.value ?? ""),
       form.elements.token_url.value,
       form.elements.client_id.value,
     ]);

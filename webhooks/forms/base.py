@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from webhooks import oauth
 from webhooks.forms import alerts, authorization, delivery, texts
 from webhooks.forms.alerts import AlertFields
+from webhooks.forms.credentials import CONNECTION, CredentialFields, connections
 from webhooks.forms.delivery import DeliveryFields
 from webhooks.forms.drafts import Draft
 from webhooks.forms.fields import CLEAR, CopyInput, EventTypesField, SecretFormField
@@ -29,14 +30,15 @@ else:
 SECRETS = ("basic_password", "client_secret")
 _FORMAT_DEFAULTS = {"date_format": "iso8601", "time_zone": "UTC", "uses_older_names": False}
 _PAGE_ORDER = (
-    *("is_active", "name", "method", "url", "body_format", "timeout_seconds"),
-    *("date_format", "time_zone", "uses_older_names", "event_types", "authorization_type"),
+    *("is_active", "name", "allowed_hosts", "method", "url", "body_format", "timeout_seconds"),
+    *("date_format", "time_zone", "uses_older_names", "event_types", "connection"),
+    "authorization_type",
     *authorization.BASIC_FIELDS,
     *authorization.OAUTH_FIELDS,
 )
 
 
-class WebhookFields(OAuthFields, DeliveryFields, AlertFields, _WebhookModelForm):
+class WebhookFields(CredentialFields, OAuthFields, DeliveryFields, AlertFields, _WebhookModelForm):
     """Everything of the form that the page shows."""
 
     use_required_attribute = False
@@ -81,6 +83,7 @@ class WebhookFields(OAuthFields, DeliveryFields, AlertFields, _WebhookModelForm)
             "date_format",
             "time_zone",
             "uses_older_names",
+            "connection",
             "authorization_type",
             "basic_login",
             *(field for field in authorization.OAUTH_FIELDS if field not in SECRETS),
@@ -117,12 +120,16 @@ class WebhookFields(OAuthFields, DeliveryFields, AlertFields, _WebhookModelForm)
         self.draft = draft
         self.headers = header_rows(instance, draft=draft, data=data, is_checked=is_checked)
         self._set_choices()
+        self.offer_connections(connections())
         self.fields["retry_schedule_seconds"].help_text = delivery.default_schedule_help()
         for field in SECRETS:
             self._keep_typed(field)
 
     @property
     def chosen_type(self) -> str:
+        """Return the authorization type whose fields are shown; a connection hides them all."""
+        if self.chosen_connection:
+            return CONNECTION
         value = str(self["authorization_type"].value())
         return value if value in AuthorizationType.values else AuthorizationType.NONE
 
@@ -137,9 +144,9 @@ class WebhookFields(OAuthFields, DeliveryFields, AlertFields, _WebhookModelForm)
     def problems(self) -> list[dict[str, Any]]:
         """Return every error with its field's label and id, in the order of the page."""
         fields = [
-            *(self[name] for name in _PAGE_ORDER),
+            *(self[name] for name in _PAGE_ORDER if name in self.fields),
             *(row[name] for row in self.headers for name in ("name", "value")),
-            *(self[name] for name in (*delivery.FIELDS, *alerts.FIELDS)),
+            *(self[name] for name in (*delivery.FIELDS, *alerts.FIELDS) if name in self.fields),
         ]
         problems = [
             {"target": field.auto_id, "label": field.label, "sentence": sentence}

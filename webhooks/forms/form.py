@@ -13,7 +13,7 @@ from django.forms.utils import ErrorDict
 from django.utils.translation import gettext_lazy as _
 
 from webhooks import catalogue, events, network, oauth
-from webhooks.forms import authorization
+from webhooks.forms import authorization, credentials
 from webhooks.forms.base import SECRETS, WebhookFields
 from webhooks.forms.drafts import Draft
 from webhooks.forms.fields import CLEAR, types_of
@@ -98,6 +98,9 @@ class WebhookForm(WebhookFields):
         # Radios that are left out keep what is stored.
         for field in ("authorization_type", "grant_type", "token_placement"):
             values[field] = values.get(field) or self._stored[field]
+        if values.get("connection"):
+            self._check_connection(values)
+            return values
         chosen = values["authorization_type"]
         self._forgive(authorization.unchosen_fields(chosen, values["grant_type"]))
         errors: dict[str, Any] = {}
@@ -113,6 +116,14 @@ class WebhookForm(WebhookFields):
             if field not in self.errors:
                 self.add_error(field, sentence)
         return values
+
+    def _check_connection(self, values: dict[str, Any]) -> None:
+        """Forgive the webhook's own credentials, which stay as typed, and check the host."""
+        self._forgive({name for names in authorization.FIELDS_OF.values() for name in names})
+        try:
+            credentials.check_host(values["connection"], values.get("url", ""))
+        except forms.ValidationError as error:
+            self.add_error("connection", error)
 
     def secret_is_set(self, field: str) -> bool:
         """Say whether the webhook will have this secret after saving."""
@@ -132,6 +143,9 @@ class WebhookForm(WebhookFields):
             webhook.save(**({} if is_new else {"update_fields": fields}))
             if not is_new:
                 oauth.drop_if_changed(self._fingerprint, webhook)
+                if "connection" in self.changed_data:
+                    # What waited for the other credentials goes out with these.
+                    events.release_held(webhook)
                 self._pause_or_resume()
         self.draft.discard()
         return webhook

@@ -21,9 +21,10 @@ from webhooks.views import editor
 @permission_required("webhooks.authorize_webhook", raise_exception=True)
 def authorize(request: HttpRequest, pk: int) -> HttpResponse:
     """Save the form that was posted, if one was, and send the browser to the provider."""
-    webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
+    webhook = get_object_or_404(Webhook.objects.owners(), pk=pk)
     if "draft" in request.POST:
-        if not request.user.has_perm("webhooks.change_webhook"):
+        model = "connection" if webhook.is_connection else "webhook"
+        if not request.user.has_perm(f"webhooks.change_{model}"):
             raise PermissionDenied
         form = editor.bind_form(request, webhook)
         if editor.is_reshaping(request) or not form.is_valid():
@@ -41,7 +42,7 @@ def authorize(request: HttpRequest, pk: int) -> HttpResponse:
 @login_required
 @permission_required("webhooks.authorize_webhook", raise_exception=True)
 def refresh_token(request: HttpRequest, pk: int) -> HttpResponse:
-    webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
+    webhook = get_object_or_404(Webhook.objects.owners(), pk=pk)
     try:
         oauth.refresh(webhook)
     except oauth.TokenUnavailable as error:
@@ -56,7 +57,7 @@ def refresh_token(request: HttpRequest, pk: int) -> HttpResponse:
 @login_required
 @permission_required("webhooks.authorize_webhook", raise_exception=True)
 def clear_token(request: HttpRequest, pk: int) -> HttpResponse:
-    webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
+    webhook = get_object_or_404(Webhook.objects.owners(), pk=pk)
     oauth.clear_token(webhook)
     return _answer(request, webhook, success=_("The access token was cleared."))
 

@@ -6,13 +6,14 @@ and the sentence a failed authorization leaves behind.
 
 from typing import Any
 
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 
-from webhooks import catalogue, oauth
-from webhooks.forms import Draft, WebhookForm
+from webhooks import catalogue, connections, oauth
+from webhooks.forms import ConnectionForm, Draft, WebhookForm
 from webhooks.models import Delivery, OAuthToken, Status, TokenState, Webhook
 
 # Submit buttons that only change what the form shows, or try a part of it.
@@ -32,18 +33,24 @@ def bind_form(request: HttpRequest, webhook: Webhook) -> WebhookForm:
     draft = Draft(
         request.session,
         draft_id=request.POST.get("draft", ""),
-        owner=str(webhook.pk or "new"),
+        owner=str(webhook.pk or ("new connection" if webhook.is_connection else "new")),
     )
-    return WebhookForm(
+    form_class = ConnectionForm if webhook.is_connection else WebhookForm
+    form = form_class(
         _posted(request) if request.method == "POST" else None,
         instance=webhook,
         draft=draft,
         is_checked=not is_reshaping(request),
     )
+    if not webhook.is_connection and not request.user.has_perm("webhooks.view_connection"):
+        form.keep_connection()
+    return form
 
 
 def show_form(request: HttpRequest, form: WebhookForm, **more: Any) -> HttpResponse:
     webhook = form.instance
+    if webhook.is_connection:
+        return show_connection(request, form)
     context: dict[str, Any] = {
         "form": form,
         "webhook": webhook,
@@ -55,16 +62,36 @@ def show_form(request: HttpRequest, form: WebhookForm, **more: Any) -> HttpRespo
         "name": form.initial.get("name", ""),
         "test_types": [(group.label, group.types) for group in catalogue.groups()],
         **token_panel(request, webhook, is_oauth=form.chosen_type == "oauth2"),
+        "connection": form.chosen_connection,
         **signing_panel(request, webhook),
         **more,
     }
     return render(request, "webhooks/form.html", context)
 
 
+def show_connection(request: HttpRequest, form: WebhookForm) -> HttpResponse:
+    """Show the form of a connection: the same parts, without a request."""
+    connection = form.instance
+    context: dict[str, Any] = {
+        "form": form,
+        "webhook": connection,
+        "is_new": connection.pk is None,
+        "is_connection": True,
+        "form_url": reverse("webhooks:connection_edit", args=[connection.pk])
+        if connection.pk
+        else reverse("webhooks:connection_create"),
+        "name": form.initial.get("name", ""),
+        "users": connections.users_of(connection) if connection.pk else [],
+        **token_panel(request, connection, is_oauth=form.chosen_type == "oauth2"),
+    }
+    return render(request, "webhooks/connection_form.html", context)
+
+
 def token_panel(request: HttpRequest, webhook: Webhook, *, is_oauth: bool = True) -> dict[str, Any]:
     """Return the panel's context; what the callback left to say is taken and shown once."""
     token = OAuthToken.objects.select_related("granted_by").filter(webhook_id=webhook.pk).first()
-    held = Delivery.objects.filter(webhook_id=webhook.pk, status=Status.HELD)
+    users = Q(webhook_id=webhook.pk) | Q(webhook__connection_id=webhook.pk)
+    held = Delivery.objects.filter(users, status=Status.HELD)
     return {
         "webhook": webhook,
         "token": token,
@@ -104,7 +131,8 @@ def leave_success(request: HttpRequest, webhook: Webhook, sentence: str) -> None
 
 def panel_url(request: HttpRequest, webhook: Webhook) -> str:
     """Return the address of the token panel, or of the page's top when a secret is shown there."""
-    url = reverse("webhooks:edit", args=[webhook.pk])
+    name = "webhooks:connection_edit" if webhook.is_connection else "webhooks:edit"
+    url = reverse(name, args=[webhook.pk])
     is_revealing = str(webhook.pk) in request.session.get(_REVEAL_KEY, {})
     return url if is_revealing else url + "#token"
 

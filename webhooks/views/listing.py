@@ -1,5 +1,6 @@
 """The list of webhooks, the page of one, and what is done to it: pause, resume, copy, delete."""
 
+import re
 from typing import Any
 
 from django.conf import settings
@@ -7,6 +8,7 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required, permission_required
 from django.core.paginator import Paginator
 from django.db.models import OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -40,6 +42,8 @@ STATUS_CHOICES = {
 }
 _SECRETS = [field.name for field in Webhook._meta.fields if isinstance(field, SecretField)]
 _TOKEN_SECRETS = ["token__access_token", "token__refresh_token"]
+_CONNECTION_SECRETS = [f"connection__{name}" for name in (*_SECRETS, *_TOKEN_SECRETS)]
+_FILTERS = ("q", "status", "authorization", "connection")
 # What belongs to one webhook alone: its identity, its signing secrets, its history.
 _NOT_COPIED = {
     "id",
@@ -68,7 +72,7 @@ def list_webhooks(request: HttpRequest) -> HttpResponse:
     rows = [
         {
             "webhook": webhook,
-            "token": token_of(webhook),
+            "token": token_of(webhook.credentials),
             "standing": standing_of(webhook),
             "last": last.get(last_ids[webhook.pk] or ""),
         }
@@ -77,7 +81,8 @@ def list_webhooks(request: HttpRequest) -> HttpResponse:
     context = {
         "rows": rows,
         "page": page,
-        "is_filtered": any(request.GET.get(key) for key in ("q", "status", "authorization")),
+        "is_filtered": any(request.GET.get(key) for key in _FILTERS),
+        "connection": _wanted_connection(request),
         "has_any": bool(rows) or Webhook.objects.present().exists(),
         "status_choices": STATUS_CHOICES.items(),
         "authorization_choices": AuthorizationType.choices,
@@ -90,14 +95,16 @@ def list_webhooks(request: HttpRequest) -> HttpResponse:
 def _search(request: HttpRequest) -> QuerySet[Webhook]:
     found = (
         Webhook.objects.present()
-        .select_related("token", "state")
-        .defer(*_SECRETS, *_TOKEN_SECRETS)
+        .select_related("token", "state", "connection__token")
+        .defer(*_SECRETS, *_TOKEN_SECRETS, *_CONNECTION_SECRETS)
         .annotate(last_delivery_id=Subquery(newest_delivery(OuterRef("pk"))))
     )
     if words := request.GET.get("q", "").replace("\0", "").strip():
         found = found.filter(Q(name__icontains=words) | Q(url__icontains=words))
     if (authorization := request.GET.get("authorization")) in AuthorizationType.values:
-        found = found.filter(authorization_type=authorization)
+        found = found.annotate(sends=_sends()).filter(sends=authorization)
+    if connection := _wanted_connection(request):
+        found = found.filter(connection=connection)
     match request.GET.get("status"):
         case "active":
             found = found.filter(is_active=True)
@@ -113,16 +120,37 @@ def newest_delivery(webhook: int | OuterRef) -> QuerySet[Delivery, Any]:
     return Delivery.objects.filter(webhook=webhook).order_by("-id").values("pk")[:1]
 
 
+def _wanted_connection(request: HttpRequest) -> Webhook | None:
+    """Return the connection whose webhooks are asked for."""
+    wanted = request.GET.get("connection", "")
+    if not re.fullmatch("[0-9]{1,18}", wanted):
+        return None
+    return Webhook.objects.connections().defer(*_SECRETS).filter(pk=wanted).first()
+
+
+def _sends() -> Coalesce:
+    """Return the authorization type of what authorizes a webhook's requests."""
+    return Coalesce("connection__authorization_type", "authorization_type")
+
+
 def _needs_attention() -> Q:
     """Match what `standing_of` colours as warning or danger."""
-    has_no_token = Q(token=None) | Q(token__state=TokenState.NONE)
-    is_broken = Q(token__state__in=[TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED])
-    waits = has_no_token & Q(grant_type=GrantType.AUTHORIZATION_CODE)
-    is_unauthorized = Q(authorization_type=AuthorizationType.OAUTH2) & (waits | is_broken)
-    is_active_but = Q(state__failing_since_at__isnull=False) | is_unauthorized
+    own = Q(connection=None) & _is_unauthorized("")
+    shared = Q(connection__isnull=False) & _is_unauthorized("connection__")
+    is_active_but = Q(state__failing_since_at__isnull=False) | own | shared
     return Q(pause_reason__in=[PauseReason.GONE, PauseReason.FAILING]) | (
         Q(is_active=True) & is_active_but
     )
+
+
+def _is_unauthorized(owner: str) -> Q:
+    """Match webhooks whose credentials, reached by the prefix `owner`, wait for a person."""
+    token = f"{owner}token"
+    has_no_token = Q(**{token: None}) | Q(**{f"{token}__state": TokenState.NONE})
+    broken = [TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED]
+    is_broken = Q(**{f"{token}__state__in": broken})
+    waits = has_no_token & Q(**{f"{owner}grant_type": GrantType.AUTHORIZATION_CODE})
+    return Q(**{f"{owner}authorization_type": AuthorizationType.OAUTH2}) & (waits | is_broken)
 
 
 @require_safe
@@ -131,8 +159,8 @@ def _needs_attention() -> Q:
 def detail(request: HttpRequest, pk: int) -> HttpResponse:
     webhook = get_object_or_404(
         Webhook.objects.present()
-        .select_related("token__granted_by", "state", "created_by")
-        .defer(*_TOKEN_SECRETS),
+        .select_related("token__granted_by", "state", "created_by", "connection__token__granted_by")
+        .defer(*_TOKEN_SECRETS, *_CONNECTION_SECRETS),
         pk=pk,
     )
     recent = (
@@ -144,9 +172,10 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
     context = {
         "webhook": webhook,
         "standing": standing_of(webhook),
-        "token": token_of(webhook),
+        "credentials": webhook.credentials,
+        "token": token_of(webhook.credentials),
         "needs_token": needs_token(webhook),
-        "is_oauth": webhook.authorization_type == AuthorizationType.OAUTH2,
+        "is_oauth": webhook.credentials.authorization_type == AuthorizationType.OAUTH2,
         "waiting": _count(webhook, Status.PENDING, Status.SENDING),
         **notices.situation(webhook),
         "deliveries": recent,

@@ -1,10 +1,12 @@
 """How a webhook is doing, in one word and one sentence. Reads rows, writes nothing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
+from webhooks.forms.credentials import check_host
 from webhooks.models import (
     AuthorizationType,
     GrantType,
@@ -32,9 +34,7 @@ def standing_of(webhook: Webhook) -> Standing:
     """Judge a webhook by what stops it first: a pause, then its token, then its receiver."""
     if not webhook.is_active:
         return _paused(webhook)
-    if webhook.authorization_type == AuthorizationType.OAUTH2 and (
-        problem := _token_problem(webhook)
-    ):
+    if problem := _credentials_problem(webhook):
         return problem
     state = state_of(webhook)
     if state and state.failing_since_at:
@@ -63,6 +63,23 @@ def _paused(webhook: Webhook) -> Standing:
     return Standing(kind="neutral", label=_("Paused"), sentence=sentence)
 
 
+def _credentials_problem(webhook: Webhook) -> Standing | None:
+    owner = webhook.credentials
+    problem = (
+        _token_problem(owner) if owner.authorization_type == AuthorizationType.OAUTH2 else None
+    )
+    if not owner.is_connection:
+        return problem
+    try:
+        check_host(owner, webhook.url)
+    except ValidationError as error:
+        return Standing(kind="danger", label=_("On hold"), sentence=" ".join(error.messages))
+    if problem is None:
+        return None
+    sentence = _("Connection “%(name)s”: %(sentence)s")
+    return replace(problem, sentence=sentence % {"name": owner.name, "sentence": problem.sentence})
+
+
 def _token_problem(webhook: Webhook) -> Standing | None:
     token = token_of(webhook)
     if token is None or token.state == TokenState.NONE:
@@ -89,10 +106,11 @@ def _token_problem(webhook: Webhook) -> Standing | None:
 
 def needs_token(webhook: Webhook) -> bool:
     """Say whether somebody has to press Get new access token before anything is sent."""
+    owner = webhook.credentials
     return (
-        webhook.authorization_type == AuthorizationType.OAUTH2
-        and webhook.grant_type == GrantType.AUTHORIZATION_CODE
-        and _token_problem(webhook) is not None
+        owner.authorization_type == AuthorizationType.OAUTH2
+        and owner.grant_type == GrantType.AUTHORIZATION_CODE
+        and _token_problem(owner) is not None
     )
 
 

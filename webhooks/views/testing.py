@@ -67,9 +67,10 @@ def test_result(request: HttpRequest, pk: int, delivery_id: str) -> HttpResponse
 
 def _missing_token(webhook: Webhook) -> str:
     """Return what to do first when a test could not be authorized, else an empty string."""
-    if webhook.authorization_type != AuthorizationType.OAUTH2:
+    owner = webhook.credentials
+    if owner.authorization_type != AuthorizationType.OAUTH2:
         return ""
-    token = OAuthToken.objects.filter(webhook=webhook).exclude(state__in=_UNUSABLE).first()
+    token = OAuthToken.objects.filter(webhook=owner).exclude(state__in=_UNUSABLE).first()
     if token is not None:
         return ""
     return _("No test was sent: there is no access token. Press Get new access token first.")

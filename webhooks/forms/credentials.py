@@ -1,0 +1,136 @@
+"""Whose credentials a webhook sends: its own, or those of a connection bound to its host."""
+
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from webhooks import network
+from webhooks.models import Webhook
+from webhooks.secrets import SecretField
+
+if TYPE_CHECKING:
+    _ModelChoiceField = forms.ModelChoiceField[Webhook]
+else:
+    _ModelChoiceField = forms.ModelChoiceField
+
+# What the form shows in place of an authorization type while a connection is chosen.
+CONNECTION = "connection"
+# Of a connection for many hosts the first few are named.
+_HOSTS_SHOWN = 2
+_SECRETS = [field.name for field in Webhook._meta.fields if isinstance(field, SecretField)]
+
+
+def host_of(url: object) -> str:
+    """Return the host of an address as connections spell it; empty while it is not one."""
+    try:
+        return network.parse_url(str(url or "").strip()).host
+    except network.UnsafeURL:
+        return ""
+
+
+def connections() -> QuerySet[Webhook]:
+    """Return every connection with its token, and without its secrets."""
+    found = Webhook.objects.connections().select_related("token")
+    return found.defer(*_SECRETS, "token__access_token", "token__refresh_token")
+
+
+class ConnectionSelect(forms.Select):
+    """A select whose connections for other hosts cannot be chosen; the chosen one always can."""
+
+    host = ""
+
+    def create_option(self, name: str, value: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        option: dict[str, Any] = super().create_option(name, value, *args, **kwargs)
+        connection = getattr(value, "instance", None)
+        if connection is not None:
+            option["attrs"]["data-hosts"] = " ".join(connection.allowed_hosts)
+            is_allowed = not self.host or self.host in connection.allowed_hosts
+            if not is_allowed and not option["selected"]:
+                option["attrs"]["disabled"] = True
+        return option
+
+
+class ConnectionField(_ModelChoiceField):
+    """One of the connections, or none for the webhook's own credentials."""
+
+    widget = ConnectionSelect
+
+    def label_from_instance(self, connection: Any) -> str:
+        hosts = ", ".join(connection.allowed_hosts[:_HOSTS_SHOWN])
+        if len(connection.allowed_hosts) > _HOSTS_SHOWN:
+            hosts += ", …"
+        return _("%(name)s (%(type)s, only for %(hosts)s)") % {
+            "name": connection.name,
+            "type": connection.get_authorization_type_display(),
+            "hosts": hosts,
+        }
+
+
+class CredentialFields(forms.Form):
+    """The choice, and what follows from it."""
+
+    connection = ConnectionField(
+        label=gettext_lazy("Credentials"),
+        queryset=Webhook.objects.none(),
+        required=False,
+        empty_label=gettext_lazy("This webhook's own"),
+        widget=ConnectionSelect({"data-connection": True}),
+        help_text=gettext_lazy(
+            "A connection is a login or an access token that several webhooks use. It can be "
+            "chosen when the host of the URL is one of its hosts."
+        ),
+        error_messages={
+            "invalid_choice": gettext_lazy(
+                "This connection does not exist any more. Choose another one."
+            )
+        },
+    )
+
+    def offer_connections(self, found: QuerySet[Webhook]) -> None:
+        field: Any = self.fields["connection"]
+        field.queryset = found
+        field.widget.host = host_of(self["url"].value())
+        field.widget.attrs |= {
+            "hx-get": reverse("webhooks:connection_panel"),
+            "hx-target": "#connection-panel",
+        }
+
+    def keep_connection(self) -> None:
+        """Offer only what is used already, to somebody who may not see the others."""
+        current: Any = self.initial.get("connection")
+        self.offer_connections(connections().filter(pk=current))
+
+    @property
+    def has_connections(self) -> bool:
+        """Say whether there is anything to choose; most sites never need a connection."""
+        field: Any = self.fields.get("connection")
+        return field is not None and len(field.choices) > 1
+
+    @property
+    def chosen_connection(self) -> Webhook | None:
+        if "connection" not in self.fields:
+            return None
+        try:
+            found: Webhook | None = self.fields["connection"].clean(self["connection"].value())
+        except ValidationError:
+            return None
+        return found
+
+
+def check_host(connection: Webhook, url: str) -> None:
+    """Refuse a connection for an address it may not be sent to. Raises ValidationError."""
+    host = host_of(url)
+    if host and host not in connection.allowed_hosts:
+        raise ValidationError(
+            _(
+                "“%(name)s” may not be sent to %(host)s. Add this host to the connection, or "
+                "choose another one."
+            ),
+            code="host",
+            params={"name": connection.name, "host": host},
+        )

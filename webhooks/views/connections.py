@@ -1,0 +1,125 @@
+"""Connections: the list, the form, deleting one, and making one of a webhook's credentials."""
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required, permission_required
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count, Q
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from webhooks import connections
+from webhooks.forms import credentials
+from webhooks.models import AuthorizationType, Connection, Webhook
+from webhooks.views import editor
+from webhooks.views.standing import token_of
+
+
+@require_safe
+@login_required
+@permission_required("webhooks.view_connection", raise_exception=True)
+def list_connections(request: HttpRequest) -> HttpResponse:
+    is_used = Q(users__deleted_at=None)
+    found = credentials.connections().annotate(used_by=Count("users", filter=is_used))
+    rows = [{"connection": connection, "token": token_of(connection)} for connection in found]
+    return render(request, "webhooks/connection_list.html", {"rows": rows})
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@never_cache
+@login_required
+@permission_required("webhooks.add_connection", raise_exception=True)
+def create(request: HttpRequest) -> HttpResponse:
+    """Show the empty form; save it, and go on to the provider when a token was asked for."""
+    wants_token = request.POST.get("action") == "authorize"
+    if wants_token and not request.user.has_perm("webhooks.authorize_webhook"):
+        raise PermissionDenied
+    connection = Connection(
+        is_connection=True,
+        authorization_type=AuthorizationType.OAUTH2,
+        created_by_id=request.user.pk,
+    )
+    form = editor.bind_form(request, connection)
+    if request.method != "POST" or editor.is_reshaping(request) or not form.is_valid():
+        return editor.show_connection(request, form)
+    saved = form.save()
+    messages.success(request, _("The connection “%s” was created.") % saved)
+    if wants_token:
+        return editor.begin_authorization(request, saved)
+    if not request.user.has_perm("webhooks.change_connection"):
+        return redirect("webhooks:connections")
+    return redirect("webhooks:connection_edit", saved.pk)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@never_cache
+@login_required
+@permission_required("webhooks.change_connection", raise_exception=True)
+def edit(request: HttpRequest, pk: int) -> HttpResponse:
+    connection = get_object_or_404(Webhook.objects.connections(), pk=pk)
+    form = editor.bind_form(request, connection)
+    if request.method != "POST" or editor.is_reshaping(request) or not form.is_valid():
+        return editor.show_connection(request, form)
+    form.save()
+    messages.success(request, _("The changes were saved."))
+    return redirect("webhooks:connection_edit", pk)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@login_required
+@permission_required("webhooks.delete_connection", raise_exception=True)
+def delete(request: HttpRequest, pk: int) -> HttpResponse:
+    """Ask first; while webhooks use it, say which instead."""
+    connection = get_object_or_404(Webhook.objects.connections().select_related("token"), pk=pk)
+    if request.method == "POST":
+        try:
+            connections.delete(connection)
+        except connections.ConnectionRefused:
+            return _confirm_delete(request, connection, status=409)
+        messages.success(request, _("The connection “%s” is deleted.") % connection)
+        return redirect("webhooks:connections")
+    return _confirm_delete(request, connection)
+
+
+def _confirm_delete(request: HttpRequest, connection: Webhook, status: int = 200) -> HttpResponse:
+    context = {
+        "connection": connection,
+        "token": token_of(connection),
+        "users": connections.users_of(connection),
+    }
+    return render(request, "webhooks/connection_confirm_delete.html", context, status=status)
+
+
+@require_safe
+@never_cache
+@login_required
+@permission_required("webhooks.view_connection", raise_exception=True)
+def panel(request: HttpRequest) -> HttpResponse:
+    """Show the state of the connection that was just chosen on a webhook's form."""
+    wanted = request.GET.get("connection", "")
+    found = credentials.connections().filter(pk=int(wanted) if wanted.isdecimal() else 0).first()
+    return render(request, "webhooks/connection_panel.html", {"connection": found})
+
+
+@require_POST
+@login_required
+@permission_required("webhooks.change_webhook", raise_exception=True)
+@permission_required("webhooks.add_connection", raise_exception=True)
+def save_as_connection(request: HttpRequest, pk: int) -> HttpResponse:
+    """Move a webhook's credentials into a connection, which the webhook then uses."""
+    webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
+    try:
+        connection = connections.save_as_connection(webhook, created_by_id=request.user.pk)
+    except connections.ConnectionRefused as error:
+        messages.error(request, str(error))
+        return redirect("webhooks:edit", pk)
+    sentence = _(
+        "The credentials of “%(webhook)s” are now the connection “%(connection)s”, which it uses. "
+        "Other webhooks for its hosts can use it too."
+    )
+    messages.success(request, sentence % {"webhook": webhook, "connection": connection})
+    if not request.user.has_perm("webhooks.change_connection"):
+        return redirect("webhooks:edit", pk)
+    return redirect("webhooks:connection_edit", connection.pk)
