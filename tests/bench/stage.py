@@ -166,6 +166,17 @@ class Stage:
         return count, count / seconds if seconds else 0.0
 
     @contextmanager
+    def asleep(self, workers: Sequence["Worker"]) -> Iterator[None]:
+        """Stop workers for a while."""
+        for worker in workers:
+            worker.pause(self)
+        try:
+            yield
+        finally:
+            for worker in workers:
+                worker.go_on()
+
+    @contextmanager
     def worker(
         self, *, app: str = "config", queue: str = "deliveries", cores: Iterable[int] | None = None
     ) -> Iterator["Worker"]:

@@ -54,7 +54,7 @@ def compare(stage: Stage, scale: Scale) -> Rates:
         stage.worker(cores=cores) as engine,
         stage.worker(app="tests.bench.naive", queue=naive.QUEUE, cores=cores) as baseline,
     ):
-        _drain(stage, webhooks, WEBHOOKS)
+        _drain(stage, webhooks, WEBHOOKS, [engine])
         for _ in range(scale.rounds):
             _measure_engine(stage, scale, webhooks, engine, rates)
             rates.naive.append(_naive_rate(stage, webhooks, scale.naive_rows, baseline))
@@ -65,13 +65,9 @@ def compare(stage: Stage, scale: Scale) -> Rates:
 def _measure_engine(
     stage: Stage, scale: Scale, webhooks: list[int], engine: Worker, rates: Rates
 ) -> None:
-    before = _cpu(stage, [engine])
-    rates.engine.append(_drain(stage, webhooks, scale.engine_rows))
+    rate, spent = _drain(stage, webhooks, scale.engine_rows, [engine])
+    rates.engine.append(rate)
     rates.memory.append(machine.memory_mib(engine.pool_pid))
-    spent = [
-        (after - earlier) / scale.engine_rows * 1e6
-        for earlier, after in zip(before, _cpu(stage, [engine]), strict=True)
-    ]
     for values, value in zip(
         (rates.worker_us, rates.postgres_us, rates.receiver_us), spent, strict=True
     ):
@@ -83,56 +79,48 @@ def compare_workers(stage: Stage, scale: Scale) -> Pairs:
     webhooks = make_webhooks(WEBHOOKS, stage.receiver.url)
     pairs = Pairs()
     with stage.worker() as first, stage.worker() as second:
-        _drain(stage, webhooks, WEBHOOKS)
+        _drain(stage, webhooks, WEBHOOKS, [first, second])
         for _ in range(scale.rounds):
-            second.pause(stage)
-            try:
-                rate, cost = _drain_cost(stage, webhooks, scale.two_workers_rows, [first])
-            finally:
-                second.go_on()
+            with stage.asleep([second]):
+                rate, spent = _drain(stage, webhooks, scale.two_workers_rows, [first])
             pairs.one_rate.append(rate)
-            pairs.one_us.append(cost)
-            rate, cost = _drain_cost(stage, webhooks, scale.two_workers_rows, [first, second])
+            pairs.one_us.append(sum(spent[:2]))
+            rate, spent = _drain(stage, webhooks, scale.two_workers_rows, [first, second])
             pairs.two_rate.append(rate)
-            pairs.two_us.append(cost)
+            pairs.two_us.append(sum(spent[:2]))
     return pairs
 
 
-def _drain_cost(
+def _drain(
     stage: Stage, webhooks: list[int], rows: int, workers: list[Worker]
-) -> tuple[float, float]:
-    """Return deliveries a second and the CPU of workers and PostgreSQL for each, in us."""
+) -> tuple[float, list[float]]:
+    """Publish rows, then let the workers deliver them.
+
+    Returns deliveries a second, and the CPU microseconds of workers, PostgreSQL and receiver for
+    each delivery.
+    """
     stage.empty()
-    stage.fill(rows, webhooks)
-    before = _cpu(stage, workers)
+    sent_before = stage.receiver.count()
+    with stage.asleep(workers):
+        stage.fill(rows, webhooks)
+        before = _cpu(stage, workers)
     ring()
     stage.wait(webhooks, _PATIENCE_SECONDS)
     after = _cpu(stage, workers)
-    _, rate = stage.rate(webhooks)
-    return rate, (after[0] + after[1] - before[0] - before[1]) / rows * 1e6
-
-
-def _drain(stage: Stage, webhooks: list[int], rows: int) -> float:
-    """Publish rows, let the running workers deliver them, and return how many a second."""
-    stage.empty()
-    sent_before = stage.receiver.count()
-    stage.fill(rows, webhooks)
-    ring()
-    stage.wait(webhooks, _PATIENCE_SECONDS)
     count, rate = stage.rate(webhooks)
     sent = stage.receiver.count() - sent_before
     if count != rows or sent != rows:
         raise RuntimeError(f"{rows} deliveries gave {count} successes and {sent} requests.")
-    return rate
+    spent = [(end - start) / rows * 1e6 for start, end in zip(before, after, strict=True)]
+    return rate, spent
 
 
 def _naive_rate(stage: Stage, webhooks: list[int], rows: int, worker: Worker) -> float:
     stage.empty()
     stage.fill(rows, webhooks, status="sending")
-    worker.pause(stage)
-    for (delivery_id,) in stage.query("SELECT id FROM webhooks_delivery ORDER BY id"):
-        naive.deliver.delay(delivery_id)
-    worker.go_on()
+    with stage.asleep([worker]):
+        for (delivery_id,) in stage.query("SELECT id FROM webhooks_delivery ORDER BY id"):
+            naive.deliver.delay(delivery_id)
     stage.wait(webhooks, _PATIENCE_SECONDS)
     return stage.rate(webhooks)[1]
 
