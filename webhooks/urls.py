@@ -3,7 +3,15 @@
 from django.urls import path
 
 from webhooks import api
-from webhooks.views import authorization, connections, form, heads, listing, testing
+from webhooks.views import (
+    authorization,
+    connections,
+    form,
+    heads,
+    listing,
+    oauth_tools,
+    testing,
+)
 
 app_name = "webhooks"
 PAGES = "integrations/webhooks/"
@@ -35,6 +43,18 @@ urlpatterns = [
     path(PAGES + "<int:pk>/authorize/", authorization.authorize, name="authorize"),
     path(PAGES + "<int:pk>/token/refresh/", authorization.refresh_token, name="refresh_token"),
     path(PAGES + "<int:pk>/token/clear/", authorization.clear_token, name="clear_token"),
+    path(PAGES + "oauth/endpoints/", oauth_tools.find_endpoints, name="find_endpoints"),
+    path(PAGES + "<int:pk>/token/check/", oauth_tools.check, name="check_token"),
+    path(
+        PAGES + "<int:pk>/token/authentication/",
+        oauth_tools.try_authentication,
+        name="try_authentication",
+    ),
+    path(
+        PAGES + "<int:pk>/token/authentication/switch/",
+        oauth_tools.switch_authentication,
+        name="switch_authentication",
+    ),
     path(PAGES + "<int:pk>/tests/", testing.send_test, name="send_test"),
     path(PAGES + "<int:pk>/tests/<str:delivery_id>/", testing.test_result, name="test_result"),
 ]

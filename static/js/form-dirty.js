@@ -15,6 +15,12 @@
       origin(form.elements.url?.value ?? ""),
       form.elements.token_url.value,
       form.elements.client_id.value,
+      form.elements.grant_type.value,
+      // Another address at the same provider changes nothing.
+      [...new Set(
+        ["token_url", "refresh_url", "revocation_url"].map((name) => form.elements[name].value)
+          .filter(Boolean).map(origin),
+      )].sort(),
     ]);
   const saved = { form: snapshot(), binding: binding() };
   let isDirty = form.dataset.dirty === "true";

@@ -5,7 +5,7 @@
 (() => {
   const values = (section) =>
     JSON.stringify([...section.querySelectorAll("input, select, textarea")].map((control) =>
-      control.type === "checkbox" ? control.checked : control.value));
+      ["checkbox", "radio"].includes(control.type) ? control.checked : control.value));
 
   for (const section of document.querySelectorAll("details[data-fold]")) {
     const line = section.querySelector("[data-fold-summary]");

@@ -18,7 +18,7 @@ from webhooks.forms.base import SECRETS, WebhookFields
 from webhooks.forms.drafts import Draft
 from webhooks.forms.fields import CLEAR, types_of
 from webhooks.forms.headers import headers_as_json
-from webhooks.models import AuthorizationType, PauseReason, Webhook
+from webhooks.models import AuthorizationType, OAuthToken, PauseReason, TokenState, Webhook
 
 
 class WebhookForm(WebhookFields):
@@ -142,9 +142,10 @@ class WebhookForm(WebhookFields):
                 webhook.pause(PauseReason.PERSON)
             webhook.save(**({} if is_new else {"update_fields": fields}))
             if not is_new:
+                was_misconfigured = _is_misconfigured(webhook)
                 oauth.drop_if_changed(self._fingerprint, webhook)
-                if "connection" in self.changed_data:
-                    # What waited for the other credentials goes out with these.
+                if was_misconfigured or "connection" in self.changed_data:
+                    # What waited for other credentials goes out with these.
                     events.release_held(webhook)
                 self._pause_or_resume()
         self.draft.discard()
@@ -196,6 +197,11 @@ class WebhookForm(WebhookFields):
                 counts[key] += 1
         limit = settings.WEBHOOKS_MAX_PER_EVENT_TYPE
         return sorted(key for key, count in counts.items() if count >= limit)
+
+
+def _is_misconfigured(webhook: Webhook) -> bool:
+    tokens = OAuthToken.objects.filter(webhook=webhook, state=TokenState.MISCONFIGURED)
+    return tokens.exists()
 
 
 def _types_of_all(patterns: list[str]) -> set[str]:

@@ -7,11 +7,12 @@ was entered is right is `webhooks.forms.authorization`.
 from typing import Any
 
 from django import forms
+from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from webhooks import oauth
-from webhooks.forms import providers
+from webhooks.forms import discovery, providers
 from webhooks.forms.authorization import ADVANCED_FIELDS, CODE_FIELDS
 from webhooks.forms.parameters import ParametersField, StatusCodesField, WordsField
 from webhooks.models import GrantType
@@ -36,11 +37,14 @@ def _choice(label: Any, choices: Any, help_text: Any = "") -> forms.ChoiceField:
     )
 
 
-def _switch(label: Any, *, yes: Any, no: Any, help_text: Any) -> forms.TypedChoiceField:
+def _switch(
+    label: Any, *, yes: Any, no: Any, help_text: Any, is_on: bool
+) -> forms.TypedChoiceField:
     """Return two radios for a boolean that is kept when they are left out, unlike a checkbox."""
     return forms.TypedChoiceField(
         label=label,
-        choices=[(True, yes), (False, no)],
+        # The standard's choice comes first.
+        choices=[(True, yes), (False, no)] if is_on else [(False, no), (True, yes)],
         coerce=lambda value: value == "True",
         empty_value=None,
         required=False,
@@ -74,6 +78,7 @@ class OAuthFields(forms.Form):
         yes=gettext_lazy("Yes"),
         no=gettext_lazy("No"),
         help_text=gettext_lazy("Off only for a provider that refuses it."),
+        is_on=True,
     )
     scope_separator = _choice(
         gettext_lazy("Scope separator"),
@@ -110,6 +115,7 @@ class OAuthFields(forms.Form):
         yes=gettext_lazy("JSON"),
         no=gettext_lazy("Form"),
         help_text=gettext_lazy("The standard is a form."),
+        is_on=False,
     )
     refresh_url = _text(
         gettext_lazy("Refresh URL"),
@@ -136,8 +142,8 @@ class OAuthFields(forms.Form):
         list="header-prefixes",
     )
     token_query_parameter = _text(
-        gettext_lazy("Query parameter"),
-        gettext_lazy("The name before the token in the address, for example “auth”."),
+        gettext_lazy("Name of the parameter"),
+        gettext_lazy("What stands before the token in the address, for example “auth”."),
         length=64,
     )
     expired_status_codes = StatusCodesField(
@@ -168,9 +174,20 @@ class OAuthFields(forms.Form):
         addresses = {name: self[name].value() or "" for name in ("auth_url", "token_url")}
         return providers.guides(chosen, addresses=addresses, data=data)
 
+    @cached_property
+    def endpoints(self) -> discovery.Endpoints | None:
+        """Ask the issuer when its button was pressed; None when it was not."""
+        is_asked = self.is_bound and self.data.get("action") == "find_endpoints"
+        return discovery.find(self.data) if is_asked else None
+
+    @property
+    def compared_fields(self) -> str:
+        return ",".join(discovery.COMPARED)
+
     @property
     def has_issuer_open(self) -> bool:
-        return bool(self["issuer"].errors) or self["provider"].value() == "openid"
+        is_openid = self["provider"].value() == "openid"
+        return bool(self["issuer"].errors) or is_openid or self.endpoints is not None
 
     @property
     def has_advanced_open(self) -> bool:

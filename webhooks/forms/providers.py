@@ -93,13 +93,20 @@ def fill_in(data: QueryDict) -> None:
     """Change what was posted as the pressed button says: a preset, or values of its own."""
     if data.get("action") == "use_preset":
         try:
-            values = _RESET | as_text(oauth.fill(data.get("provider", ""), _answers(data)))
+            preset = as_text(oauth.fill(data.get("provider", ""), _answers(data)))
         except oauth.Misconfigured:
             return
+        values = _RESET | preset | _scope(preset, str(data.get("scope", "")).strip())
     else:
         values = _given(data.get("fill", ""))
     for name, value in values.items():
         data[name] = value
+
+
+def _scope(preset: Mapping[str, str], typed: str) -> dict[str, str]:
+    """Return the scope: one that somebody typed is kept, one of a provider goes with it."""
+    of_providers = {str(one.fields.get("scope", "")) for one in oauth.PRESETS.values()}
+    return {"scope": preset.get("scope", "") if typed in of_providers | {""} else typed}
 
 
 def _given(text: str) -> dict[str, str]:

@@ -6,13 +6,12 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from webhooks import events, oauth
 from webhooks.models import AuthorizationType, Webhook
-from webhooks.views import editor
+from webhooks.views import editor, token_facts
 
 
 @require_POST
@@ -86,7 +85,7 @@ def oauth_callback(request: HttpRequest) -> HttpResponse:
     except oauth.AuthorizationFailed as error:
         return _see_other(_failed(request, error))
     released = events.release_held(webhook)
-    editor.leave_success(request, webhook, _success(released))
+    editor.leave_success(request, webhook, token_facts.stored(released))
     return _see_other(HttpResponseRedirect(editor.panel_url(request, webhook)))
 
 
@@ -96,18 +95,6 @@ def _failed(request: HttpRequest, error: oauth.AuthorizationFailed) -> HttpRespo
         return redirect("webhooks:list")
     editor.leave_failure(request, error.webhook, str(error))
     return HttpResponseRedirect(editor.panel_url(request, error.webhook))
-
-
-def _success(released: int) -> str:
-    stored = _("The access token was stored.")
-    if not released:
-        return stored
-    sending = ngettext(
-        "%(count)d delivery that waited for it is being sent.",
-        "%(count)d deliveries that waited for it are being sent.",
-        released,
-    )
-    return f"{stored} {sending % {'count': released}}"
 
 
 def _see_other(response: HttpResponseRedirect) -> HttpResponse:

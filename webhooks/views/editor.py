@@ -12,12 +12,13 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 
-from webhooks import catalogue, connections, oauth
-from webhooks.forms import ConnectionForm, Draft, WebhookForm
-from webhooks.models import Delivery, OAuthToken, Status, TokenState, Webhook
+from webhooks import catalogue, connections, events, oauth
+from webhooks.forms import ConnectionForm, Draft, WebhookForm, providers
+from webhooks.models import Delivery, GrantType, OAuthToken, Status, TokenState, Webhook
+from webhooks.views import token_facts
 
 # Submit buttons that only change what the form shows, or try a part of it.
-_RESHAPING = {"change_type", "add_header", "test_mail"}
+_RESHAPING = {"change_type", "add_header", "test_mail", "use_preset", "find_endpoints"}
 _REVEAL_KEY = "webhook_signing_secrets_to_show"
 _FAILURE_KEY = "webhook_authorization_failures"
 _SUCCESS_KEY = "webhook_authorization_successes"
@@ -25,7 +26,7 @@ _SUCCESS_KEY = "webhook_authorization_successes"
 
 def is_reshaping(request: HttpRequest) -> bool:
     """Say whether the person asked for another field set or header row, not to save."""
-    return request.POST.get("action") in _RESHAPING
+    return request.POST.get("action") in _RESHAPING or "fill" in request.POST
 
 
 def bind_form(request: HttpRequest, webhook: Webhook) -> WebhookForm:
@@ -102,6 +103,7 @@ def token_panel(request: HttpRequest, webhook: Webhook, *, is_oauth: bool = True
         "is_oauth": is_oauth,
         "drops_token": bool(token and token.has_access_token()),
         "now": timezone.now(),
+        **token_facts.facts(webhook, token),
     }
 
 
@@ -138,7 +140,12 @@ def panel_url(request: HttpRequest, webhook: Webhook) -> str:
 
 
 def begin_authorization(request: HttpRequest, webhook: Webhook) -> HttpResponse:
-    """Send the browser to the provider, or back to the panel with what to change."""
+    """Send the browser to the provider, or back to the panel with what to change.
+
+    Client credentials need no browser: their token is fetched at once.
+    """
+    if webhook.grant_type == GrantType.CLIENT_CREDENTIALS:
+        return _fetch_token(request, webhook)
     try:
         url = oauth.begin_authorization(
             webhook, user=request.user, session_key=request.session.session_key or ""
@@ -149,11 +156,23 @@ def begin_authorization(request: HttpRequest, webhook: Webhook) -> HttpResponse:
     return HttpResponseRedirect(url, status=303)
 
 
+def _fetch_token(request: HttpRequest, webhook: Webhook) -> HttpResponse:
+    try:
+        oauth.refresh(webhook)
+    except oauth.TokenUnavailable as error:
+        leave_failure(request, webhook, str(error))
+    else:
+        leave_success(request, webhook, token_facts.stored(events.release_held(webhook)))
+    return HttpResponseRedirect(panel_url(request, webhook), status=303)
+
+
 def _posted(request: HttpRequest) -> QueryDict:
     data = request.POST.copy()
     rows = data.get("headers-TOTAL_FORMS", "")
     if data.get("action") == "add_header" and rows.isdecimal():
         data["headers-TOTAL_FORMS"] = str(int(rows) + 1)
+    if data.get("action") == "use_preset" or "fill" in data:
+        providers.fill_in(data)
     return data
 
 

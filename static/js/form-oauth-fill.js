@@ -1,0 +1,49 @@
+// Fills in fields of the form, says which, and takes it back.
+//   event "form:fill" {name: text}     asks for it
+//   button[data-fill='{"name": ""}']   asks for it too
+//   [data-filled]                      holds [data-filled-names] and [data-undo]
+"use strict";
+
+(() => {
+  const form = document.querySelector("#webhook-form");
+  const note = form?.querySelector("[data-filled]");
+  if (!note) return;
+  let before = {};
+
+  const label = (name) =>
+    form.querySelector(`.field:has([name="${name}"]) > .field-label`)?.textContent ?? "";
+
+  // A radio's change is heard at the one that is checked then.
+  const target = (control) =>
+    control instanceof RadioNodeList ? [...control].find((radio) => radio.checked) : control;
+
+  const set = (name, value) => {
+    const control = form.elements[name];
+    if (!control || control.value === value) return false;
+    before[name] = control.value;
+    control.value = value;
+    for (const kind of ["input", "change"]) {
+      target(control)?.dispatchEvent(new Event(kind, { bubbles: true }));
+    }
+    return true;
+  };
+
+  const fill = (values) => {
+    before = {};
+    const changed = Object.keys(values).filter((name) => set(name, values[name]));
+    const labels = changed.filter((name) => name !== "provider").map(label);
+    note.hidden = !labels.length;
+    note.querySelector("[data-filled-names]").textContent = labels.join(", ");
+  };
+
+  form.addEventListener("form:fill", (event) => fill(event.detail));
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-fill]");
+    if (button) {
+      event.preventDefault();
+      fill(JSON.parse(button.dataset.fill));
+      note.scrollIntoView({ block: "center" });
+    }
+    if (event.target.closest("[data-undo]")) fill({ ...before });
+  });
+})();

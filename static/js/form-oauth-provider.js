@@ -1,0 +1,59 @@
+// Shows what to register at the chosen provider, and fills in its fields.
+//   select[data-provider]         the provider
+//   [data-guide="key"]            what belongs to it, with data-values='{"name": "{question}"}'
+//   [data-question="name"]        an answer within a guide
+//   [data-issuer]                 the details that open for a provider known by its issuer
+"use strict";
+
+(() => {
+  const provider = document.querySelector("[data-provider]");
+  if (!provider) return;
+  const guides = [...document.querySelectorAll("[data-guide]")];
+  const chosen = () => guides.find((guide) => guide.dataset.guide === provider.value);
+
+  const show = () => {
+    for (const guide of guides) guide.hidden = guide !== chosen();
+    if (provider.value === "openid") document.querySelector("[data-issuer]").open = true;
+  };
+
+  // People paste whole addresses where a host is asked for.
+  const answer = (input) => input.value.trim().replace(/^https:\/\//, "").replace(/\/+$/, "");
+
+  const valuesOf = (guide) => {
+    const values = JSON.parse(guide.dataset.values);
+    // A scope that somebody typed is kept; one of a provider goes with it.
+    const scopes = guides.map((one) => JSON.parse(one.dataset.values).scope ?? "");
+    if (scopes.includes(provider.form.elements.scope.value.trim())) values.scope ??= "";
+    else delete values.scope;
+    return values;
+  };
+
+  const fill = (guide, isWanted) => {
+    const questions = [...guide.querySelectorAll("[data-question]")];
+    const values = {};
+    for (const [name, template] of Object.entries(valuesOf(guide))) {
+      if (!isWanted(template)) continue;
+      const value = questions.reduce(
+        (text, input) => text.replaceAll(`{${input.dataset.question}}`, answer(input) || "{}"),
+        template,
+      );
+      // An address without its answer waits for it.
+      values[name] = value.includes("{}") ? "" : value;
+    }
+    provider.form.dispatchEvent(new CustomEvent("form:fill", { detail: values }));
+  };
+
+  provider.addEventListener("change", () => {
+    show();
+    const guide = chosen();
+    if (guide) fill(guide, () => true);
+  });
+
+  for (const guide of guides) {
+    guide.addEventListener("change", (event) => {
+      const { question } = event.target.dataset;
+      if (question) fill(guide, (template) => template.includes(`{${question}}`));
+    });
+  }
+  addEventListener("pageshow", show);
+})();
