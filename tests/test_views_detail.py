@@ -94,7 +94,7 @@ def test_a_failing_webhook_says_the_error_and_since_when(browser: Client) -> Non
     assert "Every attempt fails" in page.text
     assert "The receiver failed with 500." in page.text
     assert "Nobody is told" in page.text
-    assert url("edit", webhook) + "#alerts" in page.text
+    assert url("edit", webhook) + "#id_alert_recipients" in page.text
 
 
 def test_muted_alerts_are_said_to_be_muted(browser: Client) -> None:

@@ -145,13 +145,14 @@ def _groups(held: Counter[str], parked: int) -> list[Waiting]:
 
 
 def _notices(webhook: Webhook) -> list[Notice]:
-    """Return what is open and still true: an incident closes only at the next look."""
-    found = Incident.objects.filter(webhook=webhook, closed_at=None)
+    """Return what is open, here or of its connection, and still true: closing takes a look."""
+    owners = {webhook.pk, webhook.credentials.pk}
+    found = Incident.objects.filter(webhook__in=owners, closed_at=None)
     return [_notice(one) for one in found if _is_true(IncidentKind(one.kind), webhook)]
 
 
 def _is_true(kind: IncidentKind, webhook: Webhook) -> bool:
-    token, state = token_of(webhook), state_of(webhook)
+    token, state = token_of(webhook.credentials), state_of(webhook)
     match kind:
         case IncidentKind.REAUTHORIZATION:
             return bool(token and token.state == TokenState.NEEDS_REAUTHORIZATION)
