@@ -27,7 +27,12 @@ class WebhookAdmin(ReadOnlyAdmin):
     search_fields = ("name", "url")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Webhook]:
-        return super().get_queryset(request).filter(deleted_at=None).defer(*_SECRETS)
+        return (
+            super()
+            .get_queryset(request)
+            .filter(deleted_at=None, is_connection=False)
+            .defer(*_SECRETS)
+        )
 
     @admin.display(description=gettext_lazy("URL"))
     def address(self, webhook: Webhook) -> SafeString:

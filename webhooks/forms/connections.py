@@ -102,10 +102,21 @@ class ConnectionForm(WebhookForm):
         super().__init__(data, instance=instance, draft=draft, is_checked=is_checked)
         for name in self.fields.keys() - _FIELDS:
             del self.fields[name]
+        self.fields["alert_recipients"].help_text = _(
+            "E-mail addresses, one a line. They and the recipients of every webhook that uses the "
+            "connection are told once when its access token is lost, reminded once a day, and told "
+            "when it works again."
+        )
         self.fields["name"].help_text = _("What webhooks choose it by, for example “CRM login”.")
         kind: Any = self.fields["authorization_type"]
         kind.choices = [choice for choice in kind.choices if choice[0] != AuthorizationType.NONE]
         kind.required = True
+
+    @property
+    def alerts_summary(self) -> str:
+        if self["alert_recipients"].value():
+            return super().alerts_summary
+        return _("only the recipients of its webhooks are told")
 
     def clean_name(self) -> str:
         name: str = self.cleaned_data["name"]

@@ -23,6 +23,7 @@ from webhooks.views.standing import token_of
 def list_connections(request: HttpRequest) -> HttpResponse:
     is_used = Q(users__deleted_at=None)
     found = credentials.connections().annotate(used_by=Count("users", filter=is_used))
+    found = found.order_by("name", "pk")
     rows = [{"connection": connection, "token": token_of(connection)} for connection in found]
     return render(request, "webhooks/connection_list.html", {"rows": rows})
 
