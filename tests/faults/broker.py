@@ -1,0 +1,149 @@
+"""F8-F13: Redis stopped, killed, emptied, frozen, full, read-only or closed to us."""
+
+import time
+
+import redis
+
+from tests.faults.catalogue import fault
+from tests.faults.processes import Process
+from tests.faults.world import World, check
+from tests.services import free_port
+from webhooks import events
+from webhooks.bell import RedisBell, bell
+from webhooks.models import Attempt
+
+# Publishing may not wait longer for a broker that is not there.
+PUBLISH_SECONDS = 2.0
+# Drains that end soon: the next one has to come through the broker.
+_SHORT_DRAINS = {"WEBHOOKS_DRAIN_SECONDS": "2"}
+
+
+def _worker(world: World) -> Process:
+    """Start a worker and let it deliver something, so that everything is connected."""
+    world.webhook("/a")
+    world.webhook("/b")
+    worker = world.worker(environment=_SHORT_DRAINS)
+    world.publish(5)
+    world.settle()
+    return worker
+
+
+def _publish_timed(world: World, count: int) -> None:
+    """Publish one by one; each must neither fail nor wait."""
+    slowest = 0.0
+    for number in range(count):
+        began = time.monotonic()
+        payload = {"call_id": f"t{number}"}
+        world.accept(lambda payload=payload: [events.publish("call.incoming.after", payload)])  # type: ignore[misc]
+        slowest = max(slowest, time.monotonic() - began)
+    world.notes.append(f"slowest publish {slowest:.2f} s")
+    check(slowest < PUBLISH_SECONDS, f"a publish took {slowest:.1f} s")
+
+
+def _works_again(world: World, worker: Process) -> None:
+    """Publish, and see that it arrives through a drain that began after the fault."""
+    seen = worker.log.count("drain[")
+    world.publish(5)
+    world.wait(lambda: worker.log.count("drain[") > seen, 60, "A new drain")
+    world.settle()
+    check(worker.is_running, "the worker ended")
+    world.verify()
+
+
+@fault("F8", "Redis stopped while events are published")
+def stop(world: World) -> None:
+    worker = _worker(world)
+    world.redis_server.stop()
+    _publish_timed(world, 40)
+    time.sleep(5)
+    world.redis_server.start()
+    _works_again(world, worker)
+
+
+@fault("F9", "Redis killed without persistence, restarted")
+def kill(world: World) -> None:
+    worker = _worker(world)
+    world.receiver.delays[""] = 0.3
+    world.publish(60)
+    world.wait_for_arrivals(30)
+    world.redis_server.kill()
+    time.sleep(1)
+    world.redis_server.start()
+    _works_again(world, worker)
+
+
+@fault("F10", "FLUSHALL with due and future rows")
+def flush(world: World) -> None:
+    worker = _worker(world)
+    # Retried a second later, so that rows of the future exist.
+    world.receiver.statuses["/b"] = 500
+    world.receiver.delays["/a"] = 0.3
+    world.publish(40)
+    world.wait(lambda: Attempt.objects.filter(status_code=500).count() >= 8, 20, "A failure")
+    world.flush_redis()
+    del world.receiver.statuses["/b"]
+    _works_again(world, worker)
+
+
+@fault("F11", "Redis frozen for 30 s")
+def freeze(world: World) -> None:
+    worker = _worker(world)
+    world.redis_server.freeze()
+    began = time.monotonic()
+    try:
+        _publish_timed(world, 20)
+        time.sleep(max(0.0, 30 - (time.monotonic() - began)))
+    finally:
+        world.redis_server.thaw()
+    _works_again(world, worker)
+
+
+def _client(world: World) -> "redis.Redis":
+    return redis.Redis.from_url(world.redis_server.url)
+
+
+@fault("F12", "Redis full, noeviction")
+def fill(world: World) -> None:
+    worker = _worker(world)
+    with _client(world) as client:
+        client.config_set("maxmemory-policy", "noeviction")
+        client.config_set("maxmemory", 1)
+        try:
+            ringing = bell()
+            assert isinstance(ringing, RedisBell)
+            before = ringing.failures
+            # Past the end of every drain that began before.
+            for _ in range(5):
+                world.publish(4)
+                time.sleep(1)
+            world.settle()
+            world.verify()
+            check(ringing.failures > before, "no ring failed: Redis was not full")
+        finally:
+            client.config_set("maxmemory", 0)
+    _works_again(world, worker)
+
+
+@fault("F13", "Redis read-only, or wrong password")
+def refuse(world: World) -> None:
+    worker = _worker(world)
+    with _client(world) as client:
+        client.replicaof("127.0.0.1", str(free_port()))
+        try:
+            _publish_timed(world, 10)
+            time.sleep(4)
+        finally:
+            client.replicaof("NO", "ONE")
+        _works_again(world, worker)
+        client.config_set("requirepass", "secret")
+        try:
+            client.client_kill_filter(_type="normal", skipme=True)
+            _publish_timed(world, 10)
+            late = world.worker()
+            world.wait(
+                lambda: "uthenticat" in late.log or "NOAUTH" in late.log, 20, "A clear error"
+            )
+            check("secret" not in late.log, "the password is in the log")
+        finally:
+            client.config_set("requirepass", "")
+    _works_again(world, worker)

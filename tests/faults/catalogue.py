@@ -1,0 +1,38 @@
+"""Every process fault by its id, in order, with the databases it is made on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.faults.world import World
+
+POSTGRES, SQLITE = "postgres", "sqlite"
+BOTH = (POSTGRES, SQLITE)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    id: str
+    title: str
+    run: Callable[[World], None]
+    databases: tuple[str, ...]
+
+
+_FAULTS: list[Fault] = []
+
+
+def fault(
+    id: str, title: str, *, databases: tuple[str, ...] = (POSTGRES,)
+) -> Callable[[Callable[[World], None]], Callable[[World], None]]:
+    """Register a function that makes a fault and raises unless the promises were kept."""
+
+    def register(function: Callable[[World], None]) -> Callable[[World], None]:
+        _FAULTS.append(Fault(id, title, function, databases))
+        return function
+
+    return register
+
+
+def faults() -> list[Fault]:
+    from tests.faults import broker, changing, killing, sharing, storage, tokens  # noqa: F401
+
+    return sorted(_FAULTS, key=lambda fault: int(fault.id[1:]))

@@ -1,0 +1,72 @@
+"""Certificates for TLS faults: an authority of the run's own and what it signs, in memory files."""
+
+import datetime as dt
+import ipaddress
+import ssl
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.services import HOST
+
+
+class Authority:
+    """Signs certificates; `path` is its own certificate, to be trusted by the sender."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = _name("Authority of a fault run")
+        self._certificate = (
+            _builder(self._name, self._name, self._key, days=1)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(self._key, hashes.SHA256())
+        )
+        self.path = directory / "authority.pem"
+        self.path.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
+
+    def context(
+        self, label: str, *, address: str = HOST, days: int = 1, is_self_signed: bool = False
+    ) -> ssl.SSLContext:
+        """Return a server's context; `days` below zero gives an expired certificate."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = _name(label)
+        names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
+        issuer, signer = (name, key) if is_self_signed else (self._name, self._key)
+        made = _builder(name, issuer, key, days=days).add_extension(names, critical=False)
+        certificate = made.sign(signer, hashes.SHA256())
+        path = self._directory / f"{label}.pem"
+        path.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+            + certificate.public_bytes(serialization.Encoding.PEM)
+        )
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(path)
+        return context
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, *, days: int
+) -> x509.CertificateBuilder:
+    now = dt.datetime.now(dt.UTC)
+    begins = now - dt.timedelta(days=30)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begins)
+        .not_valid_after(now + dt.timedelta(days=days))
+    )

@@ -1,0 +1,108 @@
+"""Faults inside a worker: where it dies is named by the environment, everything else is as shipped.
+
+`FAULT` names one of the functions below, `FAULT_MARKER` a file that is made when it struck, so that
+it strikes once. `FAULT_CA` is a file of certificates to trust besides nothing else.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from django.apps import AppConfig
+
+POISON = b"poison"
+
+
+class Hooks(AppConfig):
+    name = "tests.faults"
+    label = "faults"
+
+    def ready(self) -> None:
+        if path := os.environ.get("FAULT_CA"):
+            from webhooks import network
+
+            setattr(network, "ca_bundle", lambda: path)  # noqa: B010 - typed as what it was.
+        if fault := os.environ.get("FAULT"):
+            _FAULTS[fault]()
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _strikes() -> bool:
+    """Say whether this is the first time, over all processes of the run."""
+    try:
+        Path(os.environ["FAULT_MARKER"]).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _before(owner: Any, name: str, strike: Callable[..., None]) -> None:
+    """Let `strike` run with the arguments of `owner.name` before each call of it."""
+    original = getattr(owner, name)
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        strike(*args, **kwargs)
+        return original(*args, **kwargs)
+
+    setattr(owner, name, wrapped)
+
+
+def _die_before_record() -> None:
+    from webhooks import queue
+
+    def strike(*_: object, **__: object) -> None:
+        if _strikes():
+            _die()
+
+    _before(queue.backend(), "record", strike)
+
+
+def _die_after_claim() -> None:
+    from webhooks.sender import Sender
+
+    def strike(*_: object, **__: object) -> None:
+        if _strikes():
+            _die()
+
+    _before(Sender, "submit", strike)
+
+
+def _die_of_poison() -> None:
+    """Die a moment after a poisoned body went out, each time."""
+    from webhooks.sender import Sender
+
+    def strike(sender: Sender, requests: Any, **_: object) -> None:
+        if any(POISON in request.body for request in requests):
+            threading.Timer(0.1, _die).start()
+
+    _before(Sender, "submit", strike)
+
+
+def _lose_rings() -> None:
+    """Die between the commit of an event and its ring."""
+    from webhooks import tasks
+
+    tasks.ring = _die
+
+
+def _slow_record() -> None:
+    """Take long over each write, so that a lease can run out between answer and record."""
+    from webhooks import queue
+
+    _before(queue.backend(), "record", lambda *_, **__: time.sleep(0.2))
+
+
+_FAULTS: dict[str, Callable[[], None]] = {
+    "die_before_record": _die_before_record,
+    "die_after_claim": _die_after_claim,
+    "die_of_poison": _die_of_poison,
+    "lose_rings": _lose_rings,
+    "slow_record": _slow_record,
+}

@@ -1,0 +1,156 @@
+"""F20-F24, F27, F28: several workers, clocks and beats; a poison row; recycled processes."""
+
+import time
+
+from tests.faults.catalogue import BOTH, fault
+from tests.faults.environment import LEASE_SECONDS, ROOT
+from tests.faults.hooks import POISON
+from tests.faults.killing import busy
+from tests.faults.world import World, check
+from webhooks import events
+from webhooks.models import Attempt, Delivery, Outcome, Status
+
+_YEAR = 365 * 86400
+
+
+@fault("F20", "8 claimers on 500 rows", databases=BOTH)
+def many_claimers(world: World) -> None:
+    for number in range(5):
+        world.webhook(f"/{number}")
+    world.publish(100)
+    world.worker(concurrency=8)
+    world.settle()
+    world.verify()
+
+
+@fault("F21", "lease runs out while the first worker sends", databases=BOTH)
+def outlive_lease(world: World) -> None:
+    first = world.worker(concurrency=1)
+    busy(world, first, rows=90, arrivals=20)
+    first.freeze()
+    frozen_at = time.monotonic()
+    time.sleep(0.4)
+    world.allowed += sum(world.at_risk(frozen_at))
+    check(world.allowed > 0, "nothing was in flight")
+    world.worker(concurrency=1)
+    world.settle()
+    rows = dict(Delivery.objects.values_list("id", "attempt_count"))
+    first.thaw()
+    world.wait(lambda: "leases_lost" in first.log, 20, "The refusal of the first one's record")
+    time.sleep(LEASE_SECONDS)
+    check(
+        rows == dict(Delivery.objects.values_list("id", "attempt_count")),
+        "the first worker changed rows that were not its own any more",
+    )
+    world.verify()
+
+
+@fault("F22", "two beats")
+def two_beats(world: World) -> None:
+    world.webhook("/a")
+    world.worker()
+    beats = [world.beat(), world.beat()]
+    world.receiver.delays[""] = 0.1
+    for _ in range(15):
+        world.publish(10)
+        time.sleep(1)
+    sent = [beat.log.count("webhooks.tasks.sweep") for beat in beats]
+    check(all(sent), f"the beats sent {sent} sweeps")
+    world.settle()
+    world.verify()
+
+
+@fault("F23", "no beat", databases=BOTH)
+def no_beat(world: World) -> None:
+    world.webhook("/a", retry_schedule_seconds=[2, 2, 2])
+    world.receiver.statuses["/a"] = 503
+    world.publish(20)
+    # Nothing rings any more: neither a publisher nor a beat.
+    world.flush_redis()
+    world.worker()
+    world.wait_for_arrivals(20)
+    world.receiver.statuses.clear()
+    world.settle()
+    world.verify()
+
+
+@fault("F24", "clock +1 h, -1 h, +10 years on one worker")
+def wrong_clock(world: World) -> None:
+    world.webhook("/a")
+    world.webhook("/flaky", retry_schedule_seconds=[1, 1, 1, 1, 1, 1, 1, 1])
+    paths = f"{ROOT / 'tests' / 'faults' / 'clock'}:{ROOT}"
+    for shift in (3600, -3600, 10 * _YEAR):
+        world.receiver.statuses["/flaky"] = 503
+        clock = {"PYTHONPATH": paths, "CLOCK_SHIFT_SECONDS": str(shift)}
+        wrong = world.worker(environment=clock)
+        before = len(world.receiver.arrivals)
+        world.publish(20)
+        # Alone with its wrong clock, then beside a right one.
+        world.wait_for_arrivals(before + 40)
+        right = world.worker()
+        time.sleep(3)
+        world.receiver.statuses.clear()
+        world.publish(20)
+        world.settle()
+        for worker in (wrong, right):
+            worker.terminate()
+        most = max(Delivery.objects.values_list("attempt_count", flat=True))
+        check(most <= 9, f"a storm: {most} attempts of one delivery")
+    world.verify()
+
+
+@fault("F27", "poison row that kills the process each time", databases=BOTH)
+def poison(world: World) -> None:
+    for path in ("/a", "/b"):
+        world.webhook(path)
+    world.webhook("/poison", event_types=["form.submitted"])
+    # The poison kills before its answer comes.
+    world.receiver.delays |= {"": 0.05, "/poison": 1.0}
+    environment = {"FAULT": "die_of_poison"}
+    worker = world.any_worker(environment)
+    world.publish(10)
+    world.settle()
+    world.accept(_publish_poison)
+    ends = time.monotonic() + 90
+    while not Delivery.objects.filter(status=Status.PARKED).exists():
+        check(time.monotonic() < ends, f"not parked in time: {world.standing()}")
+        world.publish(1)
+        time.sleep(0.1)
+        if not worker.is_running:
+            worker = world.any_worker(environment)
+    world.settle()
+    found = world.statuses()
+    check(found[Status.PARKED] == 1, f"parked: {world.standing()}")
+    check(found[Status.SUCCEEDED] == world.accepted - 1, f"harmed: {world.standing()}")
+    unknown = Attempt.objects.filter(outcome=Outcome.UNKNOWN)
+    # Each was in flight or unwritten when the process died.
+    world.allowed = unknown.count()
+    world.verify(arrives=False)
+
+
+def _publish_poison() -> list[events.Published]:
+    return [events.publish("form.submitted", {"call_id": "p", "text": POISON.decode()})]
+
+
+@fault("F28", "worker recycled by a memory limit")
+def recycle(world: World) -> None:
+    # Every process is over this limit, so that it is replaced after each drain.
+    worker = world.worker(
+        pool="prefork",
+        environment={"WEBHOOKS_DRAIN_SECONDS": "1"},
+        arguments=("--max-memory-per-child", "1000"),
+    )
+    busy(world, worker, rows=60, arrivals=10)
+    seen: set[int] = set()
+    for _ in range(40):
+        world.publish(5)
+        seen |= set(worker.children)
+        time.sleep(0.2)
+    world.settle()
+    world.notes.append(f"{len(seen)} processes")
+    check(len(seen) > 2, "no process was recycled")
+    world.verify()
+    check(
+        not Attempt.objects.filter(outcome=Outcome.UNKNOWN).exists(),
+        "a recycled process left rows behind",
+    )

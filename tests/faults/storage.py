@@ -1,0 +1,234 @@
+"""F14-F19, F25, F26: the database stopped, crashed, cut off, locked; disks that are full."""
+
+import sqlite3
+import threading
+import time
+from pathlib import Path
+
+import psycopg
+from django.conf import settings
+from django.db import DatabaseError, connection
+
+from tests.faults.catalogue import BOTH, POSTGRES, SQLITE, fault
+from tests.faults.killing import busy
+from tests.faults.processes import Process
+from tests.faults.world import Skip, World, check, fresh_connection
+from tests.services import PostgresServer
+
+
+def _server(world: World) -> PostgresServer:
+    assert world.postgres is not None
+    return world.postgres
+
+
+def _recovers(world: World, worker: Process) -> None:
+    """See that the same worker, not restarted, delivers what is left and what is new."""
+    world.settle()
+    world.publish(5)
+    world.settle()
+    check(worker.is_running, "the worker ended")
+    world.verify()
+
+
+@fault("F14", "PostgreSQL fast restart in mid-send")
+def restart_fast(world: World) -> None:
+    worker = world.worker()
+    busy(world, worker)
+    _server(world).restart("fast")
+    _recovers(world, worker)
+
+
+@fault("F15", "PostgreSQL crash in mid-send")
+def crash(world: World) -> None:
+    worker = world.worker()
+    busy(world, worker)
+    _server(world).restart("immediate")
+    _recovers(world, worker)
+    world.receiver.delays[""] = 0.3
+    world.publish(60)
+    world.wait_for_flight(4)
+    _server(world).kill()
+    _server(world).start()
+    _recovers(world, worker)
+
+
+@fault("F16", "PostgreSQL down for 60 s")
+def stay_down(world: World) -> None:
+    worker = world.worker()
+    busy(world, worker)
+    _server(world).stop("fast")
+    before = worker.log.count("database_fault")
+    time.sleep(60)
+    tries = worker.log.count("database_fault") - before
+    world.notes.append(f"{tries} tries in 60 s")
+    check(tries < 400, f"{tries} tries in 60 s: no back-off")
+    _server(world).start()
+    _recovers(world, worker)
+
+
+@fault("F17", "every worker's connection terminated")
+def terminate(world: World) -> None:
+    worker = world.worker()
+    busy(world, worker)
+    for _ in range(5):
+        _terminate_others(world)
+        time.sleep(0.2)
+    _recovers(world, worker)
+
+
+def _terminate_others(world: World) -> None:
+    with psycopg.connect(_server(world).url, autocommit=True) as own:
+        own.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+
+
+@fault("F18", "connections exhausted")
+def exhaust(world: World) -> None:
+    server = _server(world)
+    before = dict(server.settings)
+    connection.close()
+    server.settings |= {"max_connections": "15", "superuser_reserved_connections": "0"}
+    server.restart()
+    try:
+        worker = world.worker()
+        busy(world, worker)
+        _take_all_connections(server, seconds=6)
+        world.wait(lambda: "too many clients" in worker.log, 5, "A refused connection")
+        _recovers(world, worker)
+    finally:
+        connection.close()
+        server.settings = before
+        server.restart()
+
+
+def _take_all_connections(server: PostgresServer, *, seconds: float) -> None:
+    """Take every connection there is, end those of others, and keep them all for a while."""
+    taken: list[psycopg.Connection[tuple[object, ...]]] = []
+    ends = time.monotonic() + seconds
+    try:
+        while time.monotonic() < ends:
+            try:
+                taken.append(psycopg.connect(server.url, autocommit=True))
+            except psycopg.OperationalError:
+                mine = [own.info.backend_pid for own in taken]
+                taken[0].execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE backend_type = 'client backend' AND NOT pid = ANY(%s)",
+                    [mine],
+                )
+                time.sleep(0.02)
+    finally:
+        for own in taken:
+            own.close()
+
+
+@fault("F19", "SQLite locked by a long writer", databases=(SQLITE,))
+def lock(world: World) -> None:
+    worker = world.any_worker()
+    busy(world, worker)
+    path = settings.DATABASES["default"]["NAME"]
+    with sqlite3.connect(path, isolation_level=None) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        publishing = threading.Thread(target=_publish_until_accepted, args=(world,))
+        publishing.start()
+        # Longer than Django and the worker wait for a lock.
+        time.sleep(23)
+        writer.execute("ROLLBACK")
+    writer.close()
+    publishing.join(60)
+    check("database_fault" in worker.log, "the worker never met the lock")
+    _recovers(world, worker)
+
+
+def _publish_until_accepted(world: World) -> None:
+    for _ in range(10):
+        try:
+            with fresh_connection():
+                world.publish(5)
+            return
+        except DatabaseError:
+            time.sleep(0.5)
+
+
+class _Ballast:
+    """Fills a disk to the last byte, and gives it back."""
+
+    def __init__(self, disk: Path) -> None:
+        self._path = disk / "ballast"
+
+    def __enter__(self) -> "_Ballast":
+        self.fill()
+        return self
+
+    def fill(self) -> None:
+        with self._path.open("ab", buffering=0) as file:
+            for size in (2**20, 4096, 1):
+                try:
+                    while True:
+                        file.write(bytes(size))
+                except OSError:
+                    pass
+
+    def __exit__(self, *_: object) -> None:
+        self._path.unlink()
+
+
+def _mounted(disk: Path | None) -> Path:
+    if disk is None:
+        raise Skip("a file system to fill can be mounted by root only")
+    return disk
+
+
+@fault("F25", "disk full under the database", databases=BOTH)
+def fill_database_disk(world: World) -> None:
+    disk = _mounted(world.database_disk)
+    worker = world.any_worker()
+    busy(world, worker)
+    refused = 0
+    with _Ballast(disk) as ballast:
+        ends = time.monotonic() + 6
+        while time.monotonic() < ends:
+            ballast.fill()
+            try:
+                # A large event needs room that is not there.
+                with fresh_connection():
+                    world.publish(10, padding="x" * 100_000)
+            except DatabaseError:
+                refused += 1
+            time.sleep(0.2)
+    check(refused > 0, "no publish was refused: the disk was not full")
+    if world.postgres is not None and not world.postgres.is_running:
+        # A server that cannot write its log ends, as PostgreSQL does; its keeper starts it again.
+        world.notes.append("the server ended and was started again")
+        world.postgres.start()
+    _recovers(world, worker)
+    _is_intact(world)
+
+
+def _is_intact(world: World) -> None:
+    with fresh_connection(), connection.cursor() as cursor:
+        if world.database == POSTGRES:
+            cursor.execute("SELECT count(*), sum(length(payload)) FROM webhooks_event")
+            return
+        cursor.execute("PRAGMA integrity_check")
+        [(answer,)] = cursor.fetchall()
+        check(answer == "ok", f"the file is damaged: {answer}")
+
+
+@fault("F26", "disk full under the logs", databases=BOTH)
+def fill_log_disk(world: World) -> None:
+    disk = _mounted(world.log_disk)
+    log = disk / "worker.log"
+    worker = world.any_worker({"LOG_LEVEL": "DEBUG"}, log=log)
+    busy(world, worker)
+    with _Ballast(disk) as ballast:
+        before = log.stat().st_size
+        for _ in range(6):
+            ballast.fill()
+            world.publish(20)
+            time.sleep(0.5)
+        world.settle()
+        check(log.stat().st_size - before < 4096, "the log grew: the disk was not full")
+    _recovers(world, worker)

@@ -1,0 +1,67 @@
+"""A part of `make faults` in under two minutes: real workers and servers, broken once each."""
+
+import json
+import subprocess
+import sys
+from functools import cache
+
+import pytest
+
+from tests.faults.environment import ROOT
+from tests.faults.report import BROKEN, Row
+
+# What takes seconds and covers each kind: death, a gentle end, the broker, the database, keys.
+POSTGRES = ("F2", "F3", "F6", "F9", "F14", "F17", "F20")
+SQLITE = ("F2", "F3", "F4", "F5", "F6", "F7", "F33", "F34")
+RECEIVERS = tuple(f"R{number}" for number in range(1, 41))
+# One process runs all of a database's faults before the first test of it is judged.
+pytestmark = pytest.mark.timeout(300)
+
+
+def rows(database: str) -> dict[str, Row]:
+    found, problem = _results(database)
+    assert not problem, problem
+    return found
+
+
+@cache
+def _results(database: str) -> tuple[dict[str, Row], str]:
+    """Run the database's part once; return its rows and what was wrong with the run itself."""
+    wanted = POSTGRES if database == "postgres" else SQLITE
+    command = ["-m", "tests.faults.one", "--database", database, "--only", *wanted, "R"]
+    output, errors, code = _run(command)
+    found = [Row(**json.loads(line)) for line in output.splitlines() if line[:1] == "{"]
+    if any(row.result == BROKEN for row in found):
+        # Shown by pytest with the tests that fail.
+        print(errors[-20_000:])
+    return {row.id: row for row in found}, errors[-5000:] if code else ""
+
+
+def _run(command: list[str]) -> tuple[str, str, int]:
+    with subprocess.Popen(
+        [sys.executable, *command],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as run:
+        try:
+            output, errors = run.communicate()
+        finally:
+            # It ends the workers and servers it started; a killed one could not.
+            run.terminate()
+    return output, errors, run.returncode
+
+
+@pytest.mark.database("postgres")
+@pytest.mark.parametrize("fault", POSTGRES + RECEIVERS)
+def test_a_fault_on_postgresql_is_survived(fault: str) -> None:
+    row = rows("postgres")[fault]
+    assert row.result != BROKEN, row.note
+
+
+@pytest.mark.database("sqlite")
+@pytest.mark.parametrize("fault", SQLITE + RECEIVERS)
+def test_a_fault_on_sqlite_is_survived(fault: str) -> None:
+    row = rows("sqlite")[fault]
+    assert row.result != BROKEN, row.note
