@@ -1,0 +1,55 @@
+"""How the keeper's connection behaves when the database does not."""
+
+import time
+
+import pytest
+from django.db import connection
+
+from webhooks import queue
+from webhooks.session import Session
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def ask(statement: str) -> object:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchone()[0]
+
+
+def failed_session() -> Session:
+    session = Session(queue.backend())
+    assert session.run(lambda: ask("SELECT nothing FROM nowhere")) is None
+    return session
+
+
+def test_what_fails_is_nothing_and_what_works_is_the_answer() -> None:
+    session = failed_session()
+    time.sleep(session.backoff_seconds)
+    assert session.run(lambda: ask("SELECT 1")) == 1
+    assert session.backoff_seconds == 0
+
+
+def test_after_a_fault_the_database_is_left_alone_for_a_moment() -> None:
+    session = failed_session()
+    assert session.run(lambda: ask("SELECT 1")) is None
+
+
+def test_the_wait_grows_up_to_a_limit() -> None:
+    session = Session(queue.backend())
+    waits = []
+    for _ in range(7):
+        session.resume_at = 0.0
+        session.run(lambda: ask("SELECT nothing FROM nowhere"))
+        waits.append(session.backoff_seconds)
+    assert waits == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
+
+
+def test_leases_are_taken_back_only_while_the_database_has_been_well() -> None:
+    session = Session(queue.backend())
+    now = time.monotonic()
+    assert not session.is_calm(now)
+    assert session.is_calm(now + 10)
+    time.sleep(0.1)
+    session.run(lambda: ask("SELECT nothing FROM nowhere"))
+    assert not session.is_calm(now + 8.05)
