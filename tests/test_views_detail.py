@@ -87,6 +87,16 @@ def test_a_lost_grant_is_told_in_plain_words_with_its_button(browser: Client) ->
     assert f'action="{url("authorize", webhook)}"' in page.text
 
 
+def test_a_lost_grant_of_a_connection_is_told_on_each_of_its_webhooks(browser: Client) -> None:
+    owner = lost_grant(is_connection=True, allowed_hosts=["127.0.0.1"])
+    webhook = make_webhook(connection=owner)
+    alerts.look()
+    page = page_of(webhook, browser)
+    assert [notice.action for notice in page.context["notices"]] == ["authorize"]
+    assert f'action="{url("authorize", owner)}"' in page.text
+    assert page_of(make_webhook(), browser).context["notices"] == []
+
+
 def test_a_failing_webhook_says_the_error_and_since_when(browser: Client) -> None:
     webhook = failing()
     alerts.look()

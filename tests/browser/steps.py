@@ -64,7 +64,7 @@ def fill_oauth(
 
 
 def save(page: Page) -> None:
-    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Save", exact=True).click()
 
 
 def read_signing_secret(page: Page) -> str:
