@@ -1,0 +1,94 @@
+"""A lost grant with 500 held: the next token lets each go once, in order, at its own rate."""
+
+from urllib.parse import parse_qs
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+
+from tests.factories import make_webhook, run_engine
+from tests.sandbox import AUTHORIZATION_CLIENT, Provider, Receiver, answer_consent
+from webhooks import events, oauth
+from webhooks.models import Delivery, HoldReason, OAuthToken, Status, Webhook
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+RATE = 200
+
+
+def connect(webhook: Webhook) -> None:
+    """Run the authorization-code redirect as a person at the provider would."""
+    person, _ = User.objects.get_or_create(username="admin")
+    address = oauth.begin_authorization(webhook, user=person, session_key="s")
+    _, _, query = answer_consent(address).partition("?")
+    oauth.finish_authorization(parse_qs(query), user=person, session_key="s")
+
+
+def webhook_that_lost_its_grant(url: str, provider: Provider, **fields: bool) -> Webhook:
+    client_id, client_secret = AUTHORIZATION_CLIENT
+    webhook = make_webhook(
+        url=url,
+        authorization_type="oauth2",
+        callback_url=oauth.default_callback_url(),
+        auth_url=provider.auth_url,
+        token_url=provider.token_url,
+        client_id=client_id,
+        client_secret=client_secret,
+        rate_limit=RATE,
+        **fields,
+    )
+    connect(webhook)
+    provider.revoke_grants()
+    OAuthToken.objects.update(expires_at=timezone.now())
+    return webhook
+
+
+def hold(count: int) -> list[str]:
+    """Publish and let the engine hold everything, unsent; return the ids of the events."""
+    items = [events.NewEvent("call.incoming.after", {"number": n}) for n in range(count)]
+    ids = [published.event_id for published in events.publish_many(items)]
+    held = Delivery.objects.filter(status=Status.HELD, hold_reason=HoldReason.REAUTHORIZATION)
+    run_engine(lambda: held.count() == count)
+    # Nothing was sent, so nothing failed.
+    assert not Delivery.objects.exclude(attempt_count=0, failure_count=0).exists()
+    return ids
+
+
+def send_all(count: int) -> None:
+    succeeded = Delivery.objects.filter(status=Status.SUCCEEDED)
+    run_engine(lambda: succeeded.count() == count, seconds=30)
+    assert set(succeeded.values_list("attempt_count", flat=True)) == {1}
+
+
+def test_500_held_deliveries_go_out_once_each_and_at_the_rate_of_the_webhook(
+    receiver: Receiver, provider: Provider
+) -> None:
+    webhook = webhook_that_lost_its_grant(f"{receiver.url}/open/hook", provider)
+    ids = hold(500)
+    assert receiver.requests() == []
+
+    connect(webhook)
+    assert events.release_held(webhook) == 500
+    send_all(500)
+
+    requests = receiver.requests()
+    assert sorted(request.header("webhook-id") for request in requests) == sorted(ids)
+    # A second's worth may go at once.
+    assert requests[-1].time - requests[0].time >= (500 - RATE) / RATE * 0.9
+    token = OAuthToken.objects.get(webhook=webhook).access_token
+    assert {request.header("Authorization") for request in requests} == {f"Bearer {token}"}
+    # The second person who presses the button releases nothing twice.
+    assert events.release_held(webhook) == 0
+
+
+def test_held_deliveries_of_an_ordered_webhook_go_out_in_order(
+    receiver: Receiver, provider: Provider
+) -> None:
+    webhook = webhook_that_lost_its_grant(f"{receiver.url}/open/hook", provider, is_ordered=True)
+    ids = hold(60)
+
+    connect(webhook)
+    assert events.release_held(webhook) == 60
+    send_all(60)
+
+    assert [request.header("webhook-id") for request in receiver.requests()] == ids
