@@ -167,6 +167,10 @@ class OAuthFields(forms.Form):
         return bool(self["token_placement"].value() == TokenPlacement.QUERY)
 
     @property
+    def callback_to_register(self) -> str:
+        return self["callback_url"].value() or oauth.default_callback_url()
+
+    @property
     def guides(self) -> list[providers.Guide]:
         """Return what to register at each provider."""
         chosen = self["provider"].value() or ""

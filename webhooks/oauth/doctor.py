@@ -280,7 +280,7 @@ def _check_revocation_url(webhook: Webhook) -> str:
         network.check_url(target.url)
     except (network.UnsafeURL, network.NameNotResolved) as error:
         raise Misconfigured(error.reason) from error
-    return _("Can be reached; it is asked only when a token is cleared.")
+    return _("May be asked, which happens only when a token is cleared.")
 
 
 def _tell(webhook: Webhook, request: token_requests.TokenRequest) -> Answer:

@@ -1,16 +1,29 @@
-"""How exchanges with an authorization server are shown: their class and how long they took."""
+"""How a grant and the exchanges with an authorization server are shown."""
+
+from datetime import datetime, timedelta
 
 from django import template
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from webhooks.models import ExchangeKind, OAuthExchange
+from webhooks.models import (
+    ExchangeKind,
+    GrantType,
+    OAuthExchange,
+    OAuthToken,
+    TokenState,
+    Webhook,
+)
 from webhooks.templatetags.interface import milliseconds
 
 register = template.Library()
 
+# Time enough for somebody to come back from a few days off.
+_WARNING = timedelta(days=7)
+_BLOCKED = (TokenState.NONE, TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED)
 # The class every answer ends in -> what people read, and the colour of its badge.
 _RESULTS = {
     "ok": (gettext_lazy("Good"), "is-success"),
@@ -36,6 +49,16 @@ def step_name(exchange: OAuthExchange) -> str:
     if exchange.kind == ExchangeKind.DISCOVERY:
         return _("Check")
     return exchange.get_kind_display()
+
+
+@register.filter
+def grant_ends_at(token: OAuthToken | None, webhook: Webhook) -> datetime | None:
+    """Return when a person must come back, if that is known and soon."""
+    if not token or token.state in _BLOCKED or webhook.grant_type == GrantType.CLIENT_CREDENTIALS:
+        return None
+    ends_at = token.refresh_token_expires_at if token.has_refresh_token() else token.expires_at
+    is_soon = ends_at is not None and ends_at - timezone.now() < _WARNING
+    return ends_at if is_soon else None
 
 
 @register.filter
