@@ -307,7 +307,7 @@ def test_an_api_key_is_shown_once_used_and_revoked(
     page.get_by_role("link", name="API keys").click()
     page.get_by_role("link", name="Add API key").click()
     page.get_by_label("Name").fill("Telephony")
-    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Save", exact=True).click()
     key = page.get_by_label("API key", exact=True).input_value()
     event = {"type": "call.incoming.after", "payload": {"call_id": "call-1"}}
     headers = {"Authorization": f"Bearer {key}"}

@@ -654,3 +654,15 @@ def test_a_webhook_has_no_page_of_a_connection(browser: Client, name: str) -> No
 def test_a_connection_has_no_page_of_a_webhook(browser: Client, name: str) -> None:
     address = reverse(f"webhooks:{name}", args=[make_connection().pk])
     assert browser.get(address).status_code == 404
+
+
+def test_the_webhooks_of_the_admin_are_no_connections() -> None:
+    browser = logged_in(is_superuser=True)
+    user = Webhook._meta.get_field("created_by").remote_field.model.objects.get()
+    user.is_staff = True
+    user.save()
+    make_connection()
+    make_webhook(name="Missed calls")
+    page = browser.get(reverse("admin:webhooks_webhook_changelist"))
+    assert "Missed calls" in page.text
+    assert "CRM login" not in page.text

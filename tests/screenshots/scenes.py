@@ -38,7 +38,7 @@ def tour(page: Page, product: Product, photograph: Photograph) -> None:
 def _api_key(page: Page, photograph: Photograph) -> str:
     page.goto("/admin/webhooks/apikey/add/")
     page.get_by_label("Name").fill("Telephony")
-    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Save", exact=True).click()
     key = page.get_by_label("API key", exact=True).input_value()
     photograph("api-key")
     page.get_by_role("link", name="I have copied it").click()
