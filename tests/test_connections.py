@@ -5,6 +5,7 @@ import base64
 import pytest
 from django.core import mail
 from django.db.models import ProtectedError
+from django.urls import reverse
 
 from tests.factories import deliver_all, make_delivery, make_webhook
 from tests.sandbox import Provider, Receiver
@@ -108,3 +109,4 @@ def test_people_of_every_webhook_that_uses_it_are_told_when_its_grant_is_lost() 
     make_webhook(connection=connection, alert_recipients=["user@example.com"])
     alerts.look()
     assert mail.outbox[0].to == ["owner@example.com", "user@example.com"]
+    assert reverse("webhooks:connection_edit", args=[connection.pk]) in mail.outbox[0].body

@@ -184,9 +184,10 @@ def _text(incident: Incident) -> str:
 
 def _link(webhook: Webhook) -> str:
     """Return the address that leads, after login, to the button that helps."""
-    place = "#token" if webhook.authorization_type == AuthorizationType.OAUTH2 else ""
-    name = "webhooks:edit" if place else "webhooks:detail"
-    return f"{settings.PUBLIC_URL}{reverse(name, args=[webhook.pk])}{place}"
+    is_oauth = webhook.authorization_type == AuthorizationType.OAUTH2
+    name = "connection_edit" if webhook.is_connection else "edit" if is_oauth else "detail"
+    place = "#token" if is_oauth else ""
+    return f"{settings.PUBLIC_URL}{reverse(f'webhooks:{name}', args=[webhook.pk])}{place}"
 
 
 def _mail(webhook: Webhook, subject: str, text: str) -> bool:
