@@ -1,5 +1,6 @@
 """A lost grant with 500 held: the next token lets each go once, in order, at its own rate."""
 
+from collections import Counter
 from urllib.parse import parse_qs
 
 import pytest
@@ -72,7 +73,8 @@ def test_500_held_deliveries_go_out_once_each_and_at_the_rate_of_the_webhook(
     send_all(500)
 
     requests = receiver.requests()
-    assert sorted(request.header("webhook-id") for request in requests) == sorted(ids)
+    came = Counter(request.header("webhook-id") for request in requests)
+    assert came == Counter(ids)
     # A second's worth may go at once.
     assert requests[-1].time - requests[0].time >= (500 - RATE) / RATE * 0.9
     token = OAuthToken.objects.get(webhook=webhook).access_token
