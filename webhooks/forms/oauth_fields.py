@@ -206,7 +206,9 @@ class OAuthFields(forms.Form):
     def _difference(self, field: str) -> str:
         """Return a few words about a field that is not as it normally is."""
         value = str(self[field].value() if self[field].value() is not None else "")
-        if value == providers.STANDARD[field] or not self._is_used(field):
+        # An empty list of status codes means 401.
+        is_default = field == "expired_status_codes" and value.strip() == "401"
+        if is_default or value == providers.STANDARD[field] or not self._is_used(field):
             return ""
         if field == "header_prefix":
             return _("header prefix “%s”") % value[:30] if value else _("no header prefix")
