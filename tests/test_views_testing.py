@@ -147,6 +147,12 @@ def test_a_webhook_without_a_token_says_so_instead_of_waiting(
     assert not Delivery.objects.exists()
 
 
+def test_client_credentials_need_no_token_before_a_test(browser: Client, webhook: Webhook) -> None:
+    Webhook.objects.update(authorization_type="oauth2", grant_type="client_credentials")
+    browser.post(send_url(webhook))
+    assert Delivery.objects.get().trigger == Trigger.TEST
+
+
 def test_only_tests_of_this_webhook_are_shown(browser: Client, webhook: Webhook) -> None:
     delivery = sent(browser, webhook)
     other = Webhook.objects.create(name="Other", url="http://127.0.0.1:9/")

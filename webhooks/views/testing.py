@@ -17,6 +17,7 @@ from webhooks.models import (
     Attempt,
     AuthorizationType,
     Delivery,
+    GrantType,
     OAuthToken,
     Status,
     TokenState,
@@ -70,8 +71,12 @@ def _missing_token(webhook: Webhook) -> str:
     owner = webhook.credentials
     if owner.authorization_type != AuthorizationType.OAUTH2:
         return ""
-    token = OAuthToken.objects.filter(webhook=owner).exclude(state__in=_UNUSABLE).first()
-    if token is not None:
+    token = OAuthToken.objects.filter(webhook=owner).first()
+    state = token.state if token else TokenState.NONE
+    if state == TokenState.NONE and owner.grant_type == GrantType.CLIENT_CREDENTIALS:
+        # No person is needed: the engine fetches one.
+        return ""
+    if state not in _UNUSABLE:
         return ""
     return _("No test was sent: there is no access token. Press Get new access token first.")
 
