@@ -35,7 +35,7 @@ from cryptography.x509.oid import NameOID
 from requests_oauthlib import OAuth2Session
 
 from tests.test_network import Row, answer_with, row_id, url_rows
-from webhooks import network, resolving
+from webhooks import network, resolving, sessions
 from webhooks.network import Policy, Target, UnsafeURL
 
 CLOSED = Policy()
@@ -280,7 +280,7 @@ def libc_answers(row: Row) -> Callable[..., list[object]]:
 def test_requests_is_stopped_at_the_socket_when_nothing_was_checked_before(
     row: Row, attempts: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(network, "parse_url", unchecked_target)
+    monkeypatch.setattr(sessions, "parse_url", unchecked_target)
     monkeypatch.setattr(resolving, "check_name", lambda *args, **kwargs: None)
     monkeypatch.setattr(socket, "getaddrinfo", libc_answers(row))
     with pytest.raises((UnsafeURL, requests.RequestException, ValueError)):
