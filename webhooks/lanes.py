@@ -59,6 +59,12 @@ class Lane:
             doubled = shortest * 2.0 ** min(self.failures - _BREAKER_FAILURES, 10)
             self.open_until = now + min(longest, doubled)
 
+    def take_all(self) -> list[Request]:
+        """Take out everything that waits here."""
+        requests = [request for request, _ in self.waiting]
+        self.waiting.clear()
+        return requests
+
     def take_stale(self, version: int) -> list[Request]:
         """Take out what waits here and was made for another version of the webhook."""
         stale = [request for request, _ in self.waiting if request.plan.version != version]

@@ -174,11 +174,18 @@ class Sender:
         self._wake_at = None if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
 
     def _take_recalls(self) -> None:
+        if self._is_stopping:
+            # At once: what is in flight may take longer than the worker may take to end.
+            for lane in list(self.lanes.values()):
+                self._give_back(lane.take_all())
         while self._recalls:
             webhook_id, version = self._recalls.popleft()
-            if stale := self.lane(webhook_id).take_stale(version):
-                self.unsent.extend(stale)
-                self._on_answer()
+            self._give_back(self.lane(webhook_id).take_stale(version))
+
+    def _give_back(self, requests: list[Request]) -> None:
+        if requests:
+            self.unsent.extend(requests)
+            self._on_answer()
 
     def _take_arrived(self) -> None:
         while self._arrived:
@@ -310,8 +317,7 @@ class Sender:
         for request, _ in self._arrived:
             self.unsent.append(request)
         for lane in self.lanes.values():
-            self.unsent.extend(request for request, _ in lane.waiting)
-            lane.waiting.clear()
+            self.unsent.extend(lane.take_all())
         for slot in self._idle:
             slot.curl.close()
         self._multi.close()

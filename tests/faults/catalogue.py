@@ -15,18 +15,20 @@ class Fault:
     title: str
     run: Callable[[World], None]
     databases: tuple[str, ...]
+    # Takes too long for the part that runs with the tests.
+    is_slow: bool
 
 
 _FAULTS: list[Fault] = []
 
 
 def fault(
-    id: str, title: str, *, databases: tuple[str, ...] = (POSTGRES,)
+    id: str, title: str, *, databases: tuple[str, ...] = (POSTGRES,), is_slow: bool = False
 ) -> Callable[[Callable[[World], None]], Callable[[World], None]]:
     """Register a function that makes a fault and raises unless the promises were kept."""
 
     def register(function: Callable[[World], None]) -> Callable[[World], None]:
-        _FAULTS.append(Fault(id, title, function, databases))
+        _FAULTS.append(Fault(id, title, function, databases, is_slow))
         return function
 
     return register

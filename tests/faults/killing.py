@@ -9,6 +9,7 @@ from tests.faults.catalogue import BOTH, fault
 from tests.faults.environment import GRACE_SECONDS
 from tests.faults.processes import Process
 from tests.faults.world import World, check
+from webhooks import events
 from webhooks.models import Attempt, Outcome, Status
 
 PATHS = ("/a", "/b", "/c")
@@ -62,6 +63,7 @@ def stop_gently(world: World) -> None:
     check(left == 0, f"{left} rows were neither finished nor handed back")
     # Again, this time to the whole group at once, as systemd and a terminal do.
     again = world.any_worker()
+    world.publish(_ROWS // len(PATHS))
     world.wait_for_arrivals(len(world.receiver.arrivals) + 20)
     again.signal(signal.SIGTERM)
     again.terminate()
@@ -71,6 +73,28 @@ def stop_gently(world: World) -> None:
     world.settle()
     world.verify()
     check(_unknowns() == 0, "an attempt is unknown although nothing was killed")
+
+
+@fault("F3", "SIGTERM while a receiver outlasts the grace time", databases=BOTH, is_slow=True)
+def stop_while_slow(world: World) -> None:
+    """Stop while a receiver takes longer than the worker may: only what is on the wire is cut."""
+    world.webhook("/slow", timeout_seconds=10, event_types=["deal.*"])
+    world.receiver.delays["/slow"] = GRACE_SECONDS + 3
+    patient = {"WEBHOOKS_LEASE_SECONDS": "14"}
+    worker = world.any_worker(patient)
+    items = [events.NewEvent("deal.created", {"number": number}) for number in range(100)]
+    world.accept(lambda: events.publish_many(items))
+    world.wait_for_flight(8)
+    seconds = worker.terminate()
+    check(seconds < GRACE_SECONDS + 15, f"took {seconds:.0f} s to end")
+    on_wire = sum(arrival.path == "/slow" for arrival in world.receiver.arrivals)
+    left = world.statuses()[Status.SENDING]
+    check(left == on_wire, f"{left} rows stay leased, {on_wire} were on the wire")
+    world.receiver.delays.clear()
+    world.allowed += on_wire
+    world.any_worker(patient)
+    world.settle()
+    world.verify()
 
 
 def _die_once(world: World, name: str) -> None:

@@ -34,10 +34,10 @@ def _result(rows: Iterable[Row]) -> str:
     return next((found for found in (BROKEN, SURVIVED) if found in results), SKIPPED)
 
 
-def _grouped(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
-    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+def _grouped(rows: Sequence[Row]) -> dict[tuple[str, str, str], list[Row]]:
+    groups: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: (number(row.id), row.database, row.round)):
-        groups[row.id, row.database].append(row)
+        groups[row.id, row.title, row.database].append(row)
     return groups
 
 
@@ -47,12 +47,12 @@ def table(rows: Sequence[Row]) -> str:
         "| fault | database | result | rounds | lost | duplicates / allowed | slowest | |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for (id, database), group in _grouped(rows).items():
+    for (id, title, database), group in _grouped(rows).items():
         counted = f"{sum(r.duplicates for r in group)} / {sum(r.allowed for r in group)}"
         notes = [row.note for row in group if row.result != SURVIVED and row.note]
         note = (notes or [group[-1].note])[0][:200]
         lines.append(
-            f"| {id} {group[0].title} | {database} | {_result(group)} | {len(group)} "
+            f"| {id} {title} | {database} | {_result(group)} | {len(group)} "
             f"| {sum(row.lost for row in group)} | {counted} "
             f"| {max(row.seconds for row in group):.0f} s | {note} |"
         )
