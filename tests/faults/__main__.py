@@ -8,6 +8,7 @@ python -m tests.faults --database sqlite --rounds 1
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ DATABASES = ("postgres", "sqlite")
 
 def main() -> int:
     options = _options()
+    # Whoever ends this ends the run, which ends its workers and servers.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         postgres_binaries()
         redis_binary()
@@ -59,17 +62,25 @@ def _run(command: list[str], rows: list[Row]) -> bool:
         text=True,
     ) as child:
         assert child.stdout is not None
-        for row in _read(child.stdout):
-            rows.append(row)
-            if row.id[0] == "F" or row.result == BROKEN or number(row.id) == ("R", 1):
-                print(
-                    f"{row.id:4} {row.database:8} round {row.round}  {row.result:8} "
-                    f"{row.seconds:5.1f} s  {row.title}  {row.note}".rstrip(),
-                    flush=True,
-                )
+        try:
+            for row in _read(child.stdout):
+                rows.append(row)
+                if row.id[0] == "F" or row.result == BROKEN or number(row.id) == ("R", 1):
+                    _show(row)
+        except BaseException:
+            child.terminate()
+            raise
     if child.returncode:
         print(f"The faults on {command[1]} ended with {child.returncode}.", file=sys.stderr)
     return child.returncode == 0
+
+
+def _show(row: Row) -> None:
+    print(
+        f"{row.id:4} {row.database:8} round {row.round}  {row.result:8} "
+        f"{row.seconds:5.1f} s  {row.title}  {row.note}".rstrip(),
+        flush=True,
+    )
 
 
 def _read(lines: Iterator[str]) -> Iterator[Row]:
