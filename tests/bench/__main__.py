@@ -41,13 +41,12 @@ def main() -> None:
     with Stage() as stage:
         _print_machine(stage)
         if options.only:
-            pprint(_PARTS[options.only](stage, chosen()))
+            part = _PARTS[options.only](stage, chosen())
+            pprint(part)
+            _write_plans(options.plans, part)
             return
         found = _measure(stage, chosen())
-    if options.plans:
-        options.plans.write_text(
-            "\n\n".join(f"{name}\n{plan}" for name, plan in found.growth.plans.items()) + "\n"
-        )
+    _write_plans(options.plans, found.growth)
     print(f"\n{report.table(found)}\n\nTook {time.monotonic() - began:.0f} s.")
     print(report.json_line(found))
 
@@ -71,6 +70,12 @@ def _measure(stage: Stage, scale: Scale) -> report.Findings:
         publishing=published,
         sqlite=sqlite,
     )
+
+
+def _write_plans(file: Path | None, part: object) -> None:
+    if file is not None and isinstance(part, growth.Growth):
+        plans = (f"{name}\n{plan}" for name, plan in part.plans.items())
+        file.write_text("\n\n".join(plans) + "\n")
 
 
 def _timed(name: str, measure: Callable[[], _T]) -> _T:

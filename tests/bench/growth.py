@@ -55,7 +55,7 @@ class Cost:
 @dataclass(slots=True)
 class Growth:
     costs: list[Cost] = field(default_factory=list)
-    plans: dict[str, str] = field(default_factory=dict)
+    plans: dict[str, str] = field(default_factory=dict, repr=False)
     # Statements whose plan scanned a whole table when statistics said that nothing is due.
     flipped: list[str] = field(default_factory=list)
 
