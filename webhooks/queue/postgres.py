@@ -26,7 +26,6 @@ from webhooks.queue.rows import (
     Want,
 )
 
-
 # Rows are looked up one by one, through an index: while a table is small a hash or a merge of all
 # of it looks cheaper, and costs four times as much.
 _PINNED = {
