@@ -97,14 +97,16 @@ ATTEMPT_TYPES = ["varchar", "int2", "timestamptz", *TIMINGS, "varchar", "varchar
 ATTEMPT_TYPES += ["bytea", "int2", "text", "bytea", "int8", "varchar", "varchar"]
 COPY = f"COPY webhooks_attempt ({', '.join(ATTEMPT_COLUMNS)}) FROM STDIN (FORMAT BINARY)"
 
-# The lease alone says that a row is being sent: naming the status too would let the planner read
-# every row that any worker is sending, instead of looking each one up by its key.
+# Each row is looked up by its key, whatever the statistics say. So the status is not named (the
+# lease alone says that a row is being sent), and the lease is a column behind OFFSET 0: as a
+# constant it would promise one row and make the planner read the whole table to find it.
 SUCCEEDED = """
 UPDATE webhooks_delivery d
 SET status = 'succeeded', outcome = 'succeeded', status_code = r.code, lease = '',
     next_attempt_at = NULL, finished_at = now()
-FROM unnest(%s::text[], %s::int2[], %s::int2[]) AS r(id, number, code)
-WHERE d.id = r.id AND d.lease = %s AND d.attempt_count = r.number
+FROM (SELECT * FROM unnest(%s::text[], %s::int2[], %s::int2[]) AS u(id, number, code),
+      (SELECT %s::text AS lease) l OFFSET 0) r
+WHERE d.id = r.id AND d.lease = r.lease AND d.attempt_count = r.number
 RETURNING d.id
 """
 
@@ -114,9 +116,11 @@ SET status = r.status, outcome = r.outcome, status_code = r.code, lease = '',
     hold_reason = r.hold, failure_count = d.failure_count + r.counts,
     next_attempt_at = now() + r.delay * interval '1 second',
     finished_at = CASE WHEN r.status IN ('failed', 'cancelled', 'succeeded') THEN now() END
-FROM unnest(%s::text[], %s::int2[], %s::int2[], %s::text[], %s::text[], %s::text[], %s::int2[],
-            %s::float8[]) AS r(id, number, code, status, outcome, hold, counts, delay)
-WHERE d.id = r.id AND d.lease = %s AND d.attempt_count = r.number
+FROM (SELECT * FROM unnest(%s::text[], %s::int2[], %s::int2[], %s::text[], %s::text[], %s::text[],
+                           %s::int2[], %s::float8[])
+        AS u(id, number, code, status, outcome, hold, counts, delay),
+      (SELECT %s::text AS lease) l OFFSET 0) r
+WHERE d.id = r.id AND d.lease = r.lease AND d.attempt_count = r.number
 RETURNING d.id
 """
 
@@ -150,8 +154,9 @@ HAND_BACK = """
 UPDATE webhooks_delivery d
 SET status = 'pending', lease = '', attempt_count = d.attempt_count - 1,
     next_attempt_at = now() + %s * interval '1 second'
-FROM unnest(%s::text[], %s::int2[]) AS r(id, number)
-WHERE d.id = r.id AND d.lease = %s AND d.attempt_count = r.number
+FROM (SELECT * FROM unnest(%s::text[], %s::int2[]) AS u(id, number),
+      (SELECT %s::text AS lease) l OFFSET 0) r
+WHERE d.id = r.id AND d.lease = r.lease AND d.attempt_count = r.number
 """
 
 STATE = """
