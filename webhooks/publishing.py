@@ -5,12 +5,15 @@ Writes in the caller's transaction and rings no bell: `webhooks.events` does. Kn
 
 import datetime as dt
 import json
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+import operator
+from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache, reduce
 from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import Q, TextField
+from django.db.models.functions import Cast
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -19,6 +22,8 @@ from webhooks.models import Delivery, Event, HoldReason, Status, Trigger, Webhoo
 from webhooks.queue import NewDelivery, NewEventRow
 
 _MAX_KEY_LENGTH = 255
+# With more patterns than a few types have, reading every webhook is as quick.
+_MAX_PATTERNS = 12
 
 
 class InvalidEvent(ValueError):
@@ -114,7 +119,7 @@ def _known_events(items: Sequence[NewEvent]) -> dict[str, _Known]:
 
 def _insert(items: Sequence[NewEvent], known: Mapping[str, _Known]) -> list[Published]:
     seen = dict(known)
-    subscribers = _subscribers()
+    subscribers = _subscribers({item.type for item in items})
     by_type: dict[str, list[_Subscriber]] = {}
     published: list[Published] = []
     events: list[NewEventRow] = []
@@ -155,8 +160,16 @@ def _fingerprint(item: NewEvent) -> str:
         raise _refusal(error) from error
 
 
-def _subscribers() -> list[_Subscriber]:
-    rows = Webhook.objects.present().values_list("pk", "event_types", "filter", "is_active")
+def _subscribers(types: Collection[str]) -> list[_Subscriber]:
+    """Return the webhooks that may want one of these types; `_wanting` looks closer."""
+    webhooks = Webhook.objects.present()
+    patterns = {pattern for type in types for pattern in catalogue.patterns_for(type)}
+    if len(patterns) <= _MAX_PATTERNS:
+        # Both databases keep the list as JSON; only what comes back costs this process anything.
+        written = webhooks.annotate(written=Cast("event_types", TextField()))
+        named = (Q(written__contains=json.dumps(pattern)) for pattern in patterns)
+        webhooks = written.filter(reduce(operator.or_, named))
+    rows = webhooks.values_list("pk", "event_types", "filter", "is_active")
     return [
         _Subscriber(pk, frozenset(types), _compiled(json.dumps(tree)), is_active)
         for pk, types, tree, is_active in rows
