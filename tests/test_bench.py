@@ -36,7 +36,8 @@ KEYS = [
 
 
 def some_findings() -> report.Findings:
-    times = Times([float(value) for value in range(1, 101)], 5000.0)
+    values = [float(value) for value in range(1, 101)]
+    times = Times(values, values, 5000.0)
     return report.Findings(
         rates=Rates(
             engine=[15_000.0, 15_200.0, 10_000.0],

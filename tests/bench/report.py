@@ -140,6 +140,9 @@ def _isolation_rows(found: Findings) -> list[Row]:
             rows.append(_row(f"latency {name}, p{percent} (ms)", values, "{:.1f}"))
         if name in bars:
             rows[-1] = (*rows[-1][:2], f"{rows[-1][2]}  ({bars[name]})")
+            for percent in (50, 99):
+                values = [times.percentile_from_call(percent) for times in rounds]
+                rows.append(_row(f"  from the call, p{percent} (ms)", values, "{:.1f}"))
     rows.append(_row("  published steadily (/s)", [times.rate for times in latency.half]))
     rows.append(("  p99 beside over alone", f"{found.isolation_p99_ratio():.2f}", "under 2"))
     return rows
