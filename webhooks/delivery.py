@@ -11,6 +11,7 @@ import json
 import random
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from webhooks import payloads, signing
@@ -217,6 +218,7 @@ def prepare(claim: Claimed, plan: Plan, now: float) -> Request:
     )
 
 
+@lru_cache(maxsize=8)
 def utc(unix_seconds: float) -> dt.datetime:
     return dt.datetime.fromtimestamp(unix_seconds, dt.UTC)
 
@@ -264,13 +266,14 @@ def explain(outcome: Outcome, answer: Answer) -> str:
     """Return one sentence for the log; empty for a success."""
     if answer.message:
         return answer.message[:500]
-    return _SENTENCES.get(outcome, "").format(code=answer.status_code)
+    sentence = _SENTENCES.get(outcome)
+    return sentence.format(code=answer.status_code) if sentence else ""
 
 
 def next_step(outcome: Outcome, claim: Claimed, plan: Plan, *, retry_after: float | None) -> Step:
     """Say what follows: done, another try, or given up."""
     if outcome is Outcome.SUCCEEDED:
-        return Step(Status.SUCCEEDED, None, "", False)
+        return _DONE
     if claim.trigger == Trigger.TEST:
         return Step(Status.FAILED, None, "", True)
     if outcome is Outcome.GONE:
@@ -291,6 +294,7 @@ def next_step(outcome: Outcome, claim: Claimed, plan: Plan, *, retry_after: floa
     return Step(Status.PENDING, delay, "", True)
 
 
+_DONE = Step(Status.SUCCEEDED, None, "", False)
 _RETRY_AFTER = re.compile(rb"^retry-after:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
 
 
@@ -314,7 +318,7 @@ def retry_after_seconds(headers: bytes, now: float) -> float | None:
 def result(request: Request, answer: Answer, outcome: Outcome, step: Step) -> Result:
     """Make the row of the log and the delivery's next status from what happened."""
     claim, plan = request.claim, request.plan
-    status_code = answer.status_code or None
+    status_code, outcome_value = answer.status_code or None, outcome.value
     headers, body = answer.headers[:_MAX_HEADERS_STORED], answer.body[:STORED_BODY_BYTES]
     for secret in plan.secrets:
         if secret in headers:
@@ -338,7 +342,7 @@ def result(request: Request, answer: Answer, outcome: Outcome, step: Step) -> Re
         printable(headers.decode("latin-1").replace("\r\n", "\n").rstrip()),
         body,
         answer.size,
-        outcome.value,
+        outcome_value,
         printable(explain(outcome, answer)),
     )
     return Result(
@@ -348,7 +352,7 @@ def result(request: Request, answer: Answer, outcome: Outcome, step: Step) -> Re
         status=step.status.value,
         delay_seconds=step.delay_seconds,
         hold_reason=step.hold_reason,
-        outcome=outcome.value,
+        outcome=outcome_value,
         status_code=status_code,
         counts=step.counts,
         attempt=attempt,
@@ -365,6 +369,7 @@ def logged_url(request: Request) -> str:
 
 def printable(text: str) -> str:
     """Replace what a database or a terminal chokes on by visible escapes."""
-    if text.isascii() and text.isprintable():
+    # Nearly always: ASCII lines.
+    if text.isascii() and text.replace("\n", "").isprintable():
         return text
     return _UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]):02x}", text)

@@ -61,6 +61,8 @@ class Sender:
         self._is_asleep = False
         self._wake_at: float | None = None
         self._slots: dict[Any, Slot] = {}
+        # Sockets that libcurl asked to watch.
+        self._watched: set[int] = set()
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
 
     def lane(self, webhook_id: int) -> Lane:
@@ -155,6 +157,7 @@ class Sender:
 
     def _watch(self, what: int, fd: int, _multi: object, is_known: object) -> None:
         if what == pycurl.POLL_REMOVE:
+            self._watched.discard(fd)
             try:
                 self._epoll.unregister(fd)
             except (OSError, ValueError):
@@ -165,9 +168,10 @@ class Sender:
             events |= select.EPOLLIN
         if what & pycurl.POLL_OUT:
             events |= select.EPOLLOUT
-        try:
+        if fd in self._watched:
             self._epoll.modify(fd, events)
-        except FileNotFoundError:
+        else:
+            self._watched.add(fd)
             self._epoll.register(fd, events)
 
     def _set_timer(self, timeout_ms: int) -> None:

@@ -37,5 +37,5 @@ def signature(keys: Sequence[bytes], message_id: str, timestamp: int, body: byte
     """
     signed = b"%b.%d.%b" % (message_id.encode(), timestamp, body)
     return " ".join(
-        "v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode() for key in keys
+        ["v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode() for key in keys]
     )

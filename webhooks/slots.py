@@ -48,12 +48,14 @@ class Slot:
         if line.startswith(b"HTTP/"):
             self.interim += 1
             self.header_lines.clear()
-        if line[8:12] == b" 101" and self.interim and not self.header_lines:
-            # libcurl would wait for what never comes: nobody asked for another protocol.
-            self.problem = "The receiver switched to another protocol (101)."
-        elif self.interim > _MAX_INTERIM_ANSWERS:
-            self.problem = f"The receiver sent more than {_MAX_INTERIM_ANSWERS} interim answers."
-        elif self.header_size > _MAX_HEADER_BYTES:
+            if line[8:12] == b" 101":
+                # libcurl would wait for what never comes: nobody asked for another protocol.
+                self.problem = "The receiver switched to another protocol (101)."
+            elif self.interim > _MAX_INTERIM_ANSWERS:
+                self.problem = (
+                    f"The receiver sent more than {_MAX_INTERIM_ANSWERS} interim answers."
+                )
+        if self.header_size > _MAX_HEADER_BYTES:
             self.problem = "The receiver sent more than 64 KiB of headers."
         if self.problem:
             return -1

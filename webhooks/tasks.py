@@ -23,7 +23,7 @@ _asked_at = float("-inf")
 @shared_task
 def drain() -> int:
     """Deliver what is due for a while; return how many requests were sent."""
-    with worker.watch_for_stop() as should_stop:
+    with worker.watch_for_stop() as should_stop, worker.rare_collections():
         engine = Engine(bell(), should_stop)
         engine.run(settings.WEBHOOKS_DRAIN_SECONDS)
     return engine.sent

@@ -5,6 +5,7 @@ queue has a drain, and asks for one if not. It also carries the wish to stop int
 which Celery itself tells nothing at a warm shutdown.
 """
 
+import gc
 import logging
 import mmap
 import signal
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 DRAIN = "webhooks.tasks.drain"
 QUEUE = settings.CELERY_TASK_ROUTES[DRAIN]["queue"]
 _LOOK_SECONDS = 2.0
+# Objects made and kept between two looks of the garbage collector; Python's own is 700.
+_COLLECT_AFTER = 50_000
 # One shared byte, inherited by forked pool processes: 1 means the worker is stopping.
 _stopping = mmap.mmap(-1, 1)
 _ended = threading.Event()
@@ -51,6 +54,24 @@ def watch_for_stop() -> Iterator[Callable[[], bool]]:
         yield lambda: is_stopping() or terminated.is_set()
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def rare_collections() -> Iterator[None]:
+    """Let the garbage collector look rarely, and never at what was there before the drain.
+
+    A drain makes and drops thousands of tuples and no cycles; looking through all of Django for
+    each of them costs 6 % of its time, and each full look 50 ms at once.
+    """
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 @signals.worker_init.connect
