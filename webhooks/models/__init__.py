@@ -1,15 +1,19 @@
 """Every row of the product. Constraints, choices and querysets; no I/O beyond the database.
 
 `webhook`: what people edit. `oauth`: tokens, pending authorizations and their exchanges, which
-workers write. `log`: events, deliveries and attempts. `access`: API keys and the key canary.
+workers write. `log`: events, deliveries and attempts. `statistics`: their roll-up for charts.
+`replays`: past deliveries sent again. `access`: API keys and the key canary. `audit`: who did what.
 """
 
 from webhooks.models.access import ApiKey, EncryptionCanary
+from webhooks.models.audit import Action, AuditEntry
 from webhooks.models.authorization import AuthorizationFields, ClientAuthentication, GrantType
 from webhooks.models.incidents import Incident, IncidentKind
 from webhooks.models.log import Attempt, Delivery, Event, HoldReason, Outcome, Status, Trigger
 from webhooks.models.oauth import AuthorizationRequest, ExchangeKind, OAuthExchange, OAuthToken
 from webhooks.models.oauth import TokenState as TokenState
+from webhooks.models.replays import Replay, ReplayScope, ReplayStatus
+from webhooks.models.statistics import HourlyCount
 from webhooks.models.webhook import (
     AuthorizationType,
     BodyFormat,
@@ -22,8 +26,10 @@ from webhooks.models.webhook import (
 )
 
 __all__ = [
+    "Action",
     "ApiKey",
     "Attempt",
+    "AuditEntry",
     "AuthorizationFields",
     "AuthorizationRequest",
     "AuthorizationType",
@@ -37,6 +43,7 @@ __all__ = [
     "ExchangeKind",
     "GrantType",
     "HoldReason",
+    "HourlyCount",
     "Incident",
     "IncidentKind",
     "Method",
@@ -44,6 +51,9 @@ __all__ = [
     "OAuthToken",
     "Outcome",
     "PauseReason",
+    "Replay",
+    "ReplayScope",
+    "ReplayStatus",
     "Status",
     "TokenState",
     "Trigger",

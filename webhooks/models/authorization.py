@@ -64,6 +64,8 @@ class AuthorizationFields(models.Model):
     # Advanced OAuth settings; the defaults are the standard's.
     provider = models.CharField(_("Provider"), max_length=32, blank=True, default="")
     issuer = models.CharField(_("Issuer"), max_length=2048, blank=True, default="")
+    # Discovery said that answers carry `iss` (RFC 9207).
+    requires_issuer = models.BooleanField(default=False, editable=False)
     uses_pkce = models.BooleanField(_("Use PKCE"), default=True)
     refresh_url = models.CharField(_("Refresh URL"), max_length=2048, blank=True, default="")
     revocation_url = models.CharField(_("Revocation URL"), max_length=2048, blank=True, default="")

@@ -25,6 +25,8 @@ class Event(models.Model):
     # sha256 of type and payload, to tell a repeated call from a reused key.
     fingerprint = models.CharField(max_length=64, blank=True, default="")
     source = models.CharField(_("Source"), max_length=100, blank=True, default="")
+    # The event this one is an edited copy of.
+    copy_of = models.CharField(max_length=30, blank=True, default="", db_default="")
     # Copied from the payload so that the log can be searched by call.
     call_id = models.CharField(_("Call id"), max_length=128, blank=True, default="")
     created_at = models.DateTimeField(auto_now_add=True)
@@ -63,6 +65,7 @@ class Trigger(models.TextChoices):
     TEST = "test", _("Test")
     REDELIVERY = "redelivery", _("Redelivery")
     REPLAY = "replay", _("Replay")
+    EDITED = "edited", _("Edited and resent")
 
 
 class Outcome(models.TextChoices):
@@ -161,7 +164,7 @@ class Delivery(models.Model):
             models.Index(
                 fields=["trigger", "-id"],
                 name="delivery_by_trigger",
-                condition=Q(trigger__in=["test", "redelivery", "replay"]),
+                condition=Q(trigger__in=["test", "redelivery", "replay", "edited"]),
             ),
         ]
         constraints = [

@@ -80,6 +80,8 @@ class AuthorizationRequest(models.Model):
     code_verifier = SecretField()
     redirect_uri = models.CharField(max_length=2048)
     issuer = models.CharField(max_length=2048, blank=True, default="")
+    # The server promised to name itself in its answer (RFC 9207): one without `iss` is refused.
+    requires_issuer = models.BooleanField(default=False)
     # The client and endpoints as they were at the redirect: a mix-up is refused.
     client_fingerprint = models.CharField(max_length=64)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -101,6 +103,7 @@ class ExchangeKind(models.TextChoices):
     REFRESH = "refresh", _("Refresh")
     REVOCATION = "revocation", _("Revocation")
     DISCOVERY = "discovery", _("Discovery")
+    CHECK = "check", _("Check")
 
 
 class OAuthExchange(models.Model):

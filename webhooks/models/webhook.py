@@ -106,10 +106,25 @@ class Webhook(AuthorizationFields):
     # E-mail addresses told about failures; muting keeps them.
     alert_recipients = models.JSONField(_("Alert recipients"), default=list, blank=True)
     alerts_are_muted = models.BooleanField(_("Mute alerts"), default=False)
+    # When people are told: after so many failures in a row, or such a share within the window.
+    alert_after_failures = models.PositiveIntegerField(
+        _("Alert after failures in a row"), null=True, blank=True
+    )
+    alert_failure_percent = models.PositiveSmallIntegerField(
+        _("Alert at a share of failures (%)"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(100)],
+    )
     # A list of event type keys and group wildcards such as "call.incoming.*".
     event_types = models.JSONField(_("Event types"), default=list)
     # A condition tree for webhooks.filters; {} lets every event through.
     filter = models.JSONField(_("Filter"), default=dict, blank=True)
+    # What the body or query is built from, in order: {"name", "variable" | "value", "format"}.
+    # The name is a path with dots and [] for nested JSON; [] sends every variable by its name.
+    parameters = models.JSONField(_("Parameters"), default=list, blank=True)
+    # A JSON document with {{ variable }} places; used instead of the parameters when not empty.
+    body_template = models.TextField(_("JSON body"), blank=True, default="")
     # A JSON list of {"name", "value", "secret"}, encrypted because values are often keys.
     headers_json = SecretField(_("Custom headers"))
     timeout_seconds = models.PositiveSmallIntegerField(
@@ -238,6 +253,8 @@ class WebhookState(models.Model):
     last_status_code = models.PositiveSmallIntegerField(null=True, blank=True)
     # Since when every attempt failed; empty while the webhook works.
     failing_since_at = models.DateTimeField(null=True, blank=True)
+    # Failed attempts since the last success, as far as they were written down.
+    failures_in_a_row = models.PositiveIntegerField(default=0, db_default=0)
     last_error = models.CharField(max_length=500, blank=True, default="")
 
     class Meta:

@@ -1,0 +1,90 @@
+"""The audit trail: who changed what and when. Rows are added and never changed."""
+
+from typing import Any, NoReturn
+
+from django.conf import settings
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class Action(models.TextChoices):
+    CREATED = "created", _("Created")
+    CHANGED = "changed", _("Changed")
+    DELETED = "deleted", _("Deleted")
+    PAUSED = "paused", _("Paused")
+    RESUMED = "resumed", _("Resumed")
+    SECRET_ROTATED = "secret_rotated", _("Signing secret rotated")
+    AUTHORIZED = "authorized", _("Access token obtained")
+    TOKEN_REFRESHED = "token_refreshed", _("Access token refreshed")
+    TOKEN_CLEARED = "token_cleared", _("Access token cleared")
+    TESTED = "tested", _("Test sent")
+    REDELIVERED = "redelivered", _("Redelivered")
+    EDITED_AND_RESENT = "edited_and_resent", _("Edited and resent")
+    CANCELLED = "cancelled", _("Deliveries cancelled")
+    SENT_NOW = "sent_now", _("Deliveries sent now")
+    REPLAY_STARTED = "replay_started", _("Replay started")
+    REPLAY_STOPPED = "replay_stopped", _("Replay stopped")
+    EXPORTED = "exported", _("Exported")
+    IMPORTED = "imported", _("Imported")
+    KEY_ISSUED = "key_issued", _("API key issued")
+    KEY_REVOKED = "key_revoked", _("API key revoked")
+
+
+class AppendOnlyError(TypeError):
+    """Somebody tried to change or delete an entry of the audit trail."""
+
+
+class AuditQuerySet(models.QuerySet["AuditEntry"]):
+    def update(self, **kwargs: Any) -> NoReturn:
+        raise AppendOnlyError("Entries of the audit trail are never changed.")
+
+    def delete(self) -> NoReturn:
+        raise AppendOnlyError("Entries of the audit trail are never deleted.")
+
+
+class AuditEntry(models.Model):
+    """One change by a person or by the product itself: names of fields, never their values."""
+
+    id = models.BigAutoField(primary_key=True)
+    at = models.DateTimeField(_("Time"), auto_now_add=True)
+    # Names stay when the account is deleted: no constraint, no cascade.
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        related_name="+",
+    )
+    # Empty: the product itself, such as the engine that paused a webhook.
+    username = models.CharField(_("Person"), max_length=150, blank=True, default="")
+    action = models.CharField(_("Action"), max_length=24, choices=Action.choices)
+    # A model's name in lower case: webhook, connection, apikey, delivery, replay.
+    object_type = models.CharField(_("Kind"), max_length=24)
+    object_id = models.CharField(max_length=40)
+    object_name = models.CharField(_("Name"), max_length=100, blank=True, default="")
+    # The names of the changed fields, sorted.
+    fields = models.JSONField(_("Fields"), default=list, blank=True)
+    # A sentence or a count, such as "37 deliveries"; never a secret or a payload.
+    note = models.CharField(_("Note"), max_length=300, blank=True, default="")
+
+    objects = AuditQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("audit entry")
+        verbose_name_plural = _("audit trail")
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["object_type", "object_id", "-id"], name="audit_by_object"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.object_type} {self.object_id}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise AppendOnlyError("Entries of the audit trail are never changed.")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise AppendOnlyError("Entries of the audit trail are never deleted.")
