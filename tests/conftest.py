@@ -18,6 +18,7 @@ from django.conf import settings
 
 from tests import chromium
 from tests.sandbox import Provider, Receiver, running_provider, running_receiver
+from tests.security.figures import security_figure  # noqa: F401 - a fixture of every test.
 from tests.services import FAST_POSTGRES, PostgresServer, RedisServer, free_port
 
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
