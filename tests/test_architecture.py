@@ -27,9 +27,10 @@ ROWS: list[set[str]] = [
         "catalogue",
         "payloads",
         "filters",
+        "durations",
     },
     {"models"},
-    {"oauth", "queue", "bell", "backlog", "canary"},
+    {"audit", "oauth", "queue", "bell", "backlog", "canary", "charts"},
     {
         "alerts",
         "authorizing",
