@@ -111,6 +111,35 @@ def test_a_webhook_that_fails_for_too_long_is_paused() -> None:
     assert webhook.pause_reason == PauseReason.FAILING
 
 
+def health(recorder: Recorder) -> WebhookState:
+    recorder.write_states(recorder.due_states(float("inf")))
+    return WebhookState.objects.get()
+
+
+def test_failures_in_a_row_are_counted_over_batches_and_end_with_a_success() -> None:
+    recorder = a_recorder()
+    [success] = results(1)
+    failure = success._replace(outcome="timeout")
+    for _ in range(3):
+        recorder.add(failure)
+    assert health(recorder).failures_in_a_row == 3
+    recorder.add(failure)
+    first = health(recorder)
+    assert first.failures_in_a_row == 4
+    for result in (failure, success, failure, failure):
+        recorder.add(result)
+    then = health(recorder)
+    assert then.failures_in_a_row == 2
+    # A success that another failure followed at once still ended the spell.
+    assert then.failing_since_at
+    assert first.failing_since_at
+    assert then.failing_since_at > first.failing_since_at
+    assert then.last_success_at is not None
+    recorder.add(success)
+    assert health(recorder).failures_in_a_row == 0
+    assert health(recorder).failing_since_at is None
+
+
 def test_pausing_changes_only_webhooks_that_are_active() -> None:
     webhook = make_webhook()
     assert pause([webhook.pk], PauseReason.GONE) == 1

@@ -51,8 +51,14 @@ class Recorder:
             self._oldest_at = time.monotonic()
         self.waiting.append(result)
         succeeded = result.outcome == Outcome.SUCCEEDED
+        before = self._states.get(result.webhook_id)
         self._states[result.webhook_id] = StateChange(
-            result.webhook_id, succeeded, result.status_code, str(result.attempt[_ERROR])
+            result.webhook_id,
+            succeeded,
+            result.status_code,
+            str(result.attempt[_ERROR]),
+            0 if succeeded else (before.failures if before else 0) + 1,
+            succeeded or bool(before and before.had_success),
         )
 
     def batch(self, now: float) -> list[Result]:

@@ -231,6 +231,8 @@ def write_states(changes: Sequence[StateChange]) -> list[tuple[int, float | None
                 [change.succeeded for change in ordered],
                 [change.status_code for change in ordered],
                 [change.error for change in ordered],
+                [change.failures for change in ordered],
+                [change.had_success for change in ordered],
             ],
         )
         return [(row[0], row[1]) for row in cursor.fetchall()]

@@ -161,15 +161,19 @@ WHERE d.id = r.id AND d.lease = r.lease AND d.attempt_count = r.number
 
 STATE = """
 INSERT INTO webhooks_webhookstate AS s
-  (webhook_id, last_attempt_at, last_success_at, failing_since_at, last_status_code, last_error)
-SELECT r.id, now(), CASE WHEN r.ok THEN now() END, CASE WHEN NOT r.ok THEN now() END, r.code,
-       r.error
-FROM unnest(%s::bigint[], %s::bool[], %s::int2[], %s::text[]) AS r(id, ok, code, error)
+  (webhook_id, last_attempt_at, last_success_at, failing_since_at, last_status_code, last_error,
+   failures_in_a_row)
+SELECT r.id, now(), CASE WHEN r.had_success THEN now() END, CASE WHEN NOT r.ok THEN now() END,
+       r.code, r.error, r.failures
+FROM unnest(%s::bigint[], %s::bool[], %s::int2[], %s::text[], %s::int[], %s::bool[])
+     AS r(id, ok, code, error, failures, had_success)
 ON CONFLICT (webhook_id) DO UPDATE SET
   last_attempt_at = now(),
   last_success_at = COALESCE(EXCLUDED.last_success_at, s.last_success_at),
   failing_since_at = CASE WHEN EXCLUDED.last_success_at IS NULL
-    THEN COALESCE(s.failing_since_at, now()) END,
+    THEN COALESCE(s.failing_since_at, now()) ELSE EXCLUDED.failing_since_at END,
+  failures_in_a_row = EXCLUDED.failures_in_a_row + CASE WHEN EXCLUDED.last_success_at IS NULL
+    THEN s.failures_in_a_row ELSE 0 END,
   last_status_code = EXCLUDED.last_status_code,
   last_error = EXCLUDED.last_error
 RETURNING s.webhook_id, EXTRACT(EPOCH FROM now() - s.failing_since_at)::float8

@@ -118,9 +118,14 @@ class StateChange(NamedTuple):
     """What the last attempts say about a webhook's health."""
 
     webhook_id: int
+    # Whether the last of them did.
     succeeded: bool
     status_code: int | None
     error: str
+    # How many failed since the last success among them.
+    failures: int
+    # Whether any of them succeeded: the failures before are over then.
+    had_success: bool
 
 
 class Expired(NamedTuple):

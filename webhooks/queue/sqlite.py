@@ -139,13 +139,17 @@ WHERE id = %s AND status = 'sending' AND lease = %s AND attempt_count = %s
 
 _STATE = """
 INSERT INTO webhooks_webhookstate
-  (webhook_id, last_attempt_at, last_success_at, failing_since_at, last_status_code, last_error)
-VALUES (%s, %s, %s, %s, %s, %s)
+  (webhook_id, last_attempt_at, last_success_at, failing_since_at, last_status_code, last_error,
+   failures_in_a_row)
+VALUES (%s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT (webhook_id) DO UPDATE SET
   last_attempt_at = excluded.last_attempt_at,
   last_success_at = COALESCE(excluded.last_success_at, last_success_at),
   failing_since_at = CASE WHEN excluded.last_success_at IS NULL
-    THEN COALESCE(failing_since_at, excluded.failing_since_at) END,
+    THEN COALESCE(failing_since_at, excluded.failing_since_at)
+    ELSE excluded.failing_since_at END,
+  failures_in_a_row = excluded.failures_in_a_row + CASE WHEN excluded.last_success_at IS NULL
+    THEN failures_in_a_row ELSE 0 END,
   last_status_code = excluded.last_status_code,
   last_error = excluded.last_error
 RETURNING webhook_id, failing_since_at
@@ -347,10 +351,11 @@ def write_states(changes: Sequence[StateChange]) -> list[tuple[int, float | None
                 [
                     change.webhook_id,
                     stored,
-                    stored if change.succeeded else None,
+                    stored if change.had_success else None,
                     None if change.succeeded else stored,
                     change.status_code,
                     change.error,
+                    change.failures,
                 ],
             )
             webhook_id, since = cursor.fetchone()
