@@ -6,6 +6,8 @@ from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from webhooks.models.webhook import Webhook
+
 
 class Action(models.TextChoices):
     CREATED = "created", _("Created")
@@ -63,6 +65,17 @@ class AuditEntry(models.Model):
     object_type = models.CharField(_("Kind"), max_length=24)
     object_id = models.CharField(max_length=40)
     object_name = models.CharField(_("Name"), max_length=100, blank=True, default="")
+    # The webhook or connection on whose page the entry is shown, also of a delivery or replay.
+    webhook = models.ForeignKey(
+        Webhook,
+        null=True,
+        blank=True,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        db_index=False,
+        related_name="+",
+        verbose_name=_("Webhook"),
+    )
     # The names of the changed fields, sorted.
     fields = models.JSONField(_("Fields"), default=list, blank=True)
     # A sentence or a count, such as "37 deliveries"; never a secret or a payload.
@@ -76,6 +89,7 @@ class AuditEntry(models.Model):
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["object_type", "object_id", "-id"], name="audit_by_object"),
+            models.Index(fields=["webhook", "-id"], name="audit_by_webhook"),
         ]
 
     def __str__(self) -> str:

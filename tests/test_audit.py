@@ -1,0 +1,150 @@
+"""The audit trail: what an entry says, and that nobody can change or delete one."""
+
+import datetime as dt
+
+import pytest
+from django.contrib.auth.models import AnonymousUser, User
+from django.db import transaction
+
+from tests.factories import make_delivery, make_webhook
+from webhooks import audit
+from webhooks.models import Action, ApiKey, AuditEntry, Connection, Replay, ReplayScope, Webhook
+from webhooks.models.audit import AppendOnlyError
+
+pytestmark = pytest.mark.django_db
+
+
+def only_entry() -> AuditEntry:
+    return AuditEntry.objects.get()
+
+
+def make_connection(**fields: object) -> Connection:
+    connection = Connection(**{"name": "CRM login", "allowed_hosts": ["crm.example"], **fields})
+    connection.save()
+    return connection
+
+
+def test_an_entry_says_who_did_what_to_which_webhook() -> None:
+    user = User.objects.create_user("olena")
+    webhook = make_webhook(name="CRM")
+    audit.record(Action.CHANGED, webhook, user=user, fields=["url", "name", "url"])
+    entry = only_entry()
+    assert (entry.user_id, entry.username, entry.action) == (user.pk, "olena", "changed")
+    assert (entry.object_type, entry.object_id) == ("webhook", str(webhook.pk))
+    assert (entry.object_name, entry.webhook_id) == ("CRM", webhook.pk)
+    assert entry.fields == ["name", "url"]
+
+
+@pytest.mark.parametrize("user", [None, AnonymousUser()])
+def test_without_a_person_it_is_the_product_itself(user: AnonymousUser | None) -> None:
+    audit.record(Action.PAUSED, make_webhook(), user=user, note="410 Gone")
+    assert (only_entry().user_id, only_entry().username) == (None, "")
+
+
+def test_a_connection_is_called_one_read_as_either_class() -> None:
+    connection = make_connection()
+    audit.record(Action.CHANGED, connection, user=None)
+    audit.record(Action.CHANGED, Webhook.objects.get(pk=connection.pk), user=None)
+    assert [entry.object_type for entry in AuditEntry.objects.all()] == ["connection"] * 2
+
+
+def test_an_entry_about_a_delivery_belongs_to_its_webhook_too() -> None:
+    webhook = make_webhook(name="CRM")
+    delivery = make_delivery(webhook)
+    audit.record(Action.REDELIVERED, delivery, user=None)
+    entry = only_entry()
+    assert (entry.object_type, entry.object_id) == ("delivery", delivery.pk)
+    assert (entry.webhook_id, entry.object_name) == (webhook.pk, "CRM")
+
+
+def test_an_entry_about_a_replay_of_every_webhook_belongs_to_none() -> None:
+    replay = Replay.objects.create(scope=ReplayScope.SELECTION)
+    audit.record(Action.REPLAY_STARTED, replay, user=None, note="3 deliveries")
+    entry = only_entry()
+    assert (entry.object_type, entry.object_id) == ("replay", str(replay.pk))
+    assert (entry.webhook_id, entry.note) == (None, "3 deliveries")
+
+
+def test_an_entry_about_a_key_holds_its_name_alone() -> None:
+    key, plain = ApiKey.objects.issue("PBX")
+    audit.record(Action.KEY_ISSUED, key, user=None)
+    entry = only_entry()
+    assert (entry.object_type, entry.object_name) == ("apikey", "PBX")
+    assert plain not in str(entry.__dict__)
+
+
+def test_without_an_object_the_texts_say_what_it_is_about() -> None:
+    audit.record(Action.EXPORTED, None, user=None, object_type="webhook", object_name="All")
+    assert (only_entry().object_type, only_entry().object_name) == ("webhook", "All")
+
+
+def test_texts_longer_than_their_columns_are_cut() -> None:
+    webhook = make_webhook()
+    audit.record(Action.CHANGED, webhook, user=None, note="n" * 999, object_name="o" * 999)
+    assert (len(only_entry().note), len(only_entry().object_name)) == (300, 100)
+
+
+def test_an_entry_disappears_with_the_change_that_was_rolled_back() -> None:
+    webhook = make_webhook()
+
+    def change_and_fail() -> None:
+        with transaction.atomic():
+            audit.record(Action.CHANGED, webhook, user=None)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        change_and_fail()
+    assert not AuditEntry.objects.exists()
+
+
+def test_entries_for_many_are_one_statement(django_assert_num_queries: object) -> None:
+    webhooks = [make_webhook(name=f"Webhook {number}") for number in range(3)]
+    with django_assert_num_queries(1):  # type: ignore[operator]
+        audit.record_many(Action.PAUSED, webhooks, user=None)
+    assert AuditEntry.objects.count() == 3
+
+
+def test_an_entry_is_never_changed() -> None:
+    audit.record(Action.CHANGED, make_webhook(), user=None)
+    entry = only_entry()
+    entry.note = "something else"
+    with pytest.raises(AppendOnlyError):
+        entry.save()
+    with pytest.raises(AppendOnlyError):
+        AuditEntry.objects.update(note="something else")
+    assert only_entry().note == ""
+
+
+def test_an_entry_is_never_deleted() -> None:
+    audit.record(Action.CHANGED, make_webhook(), user=None)
+    with pytest.raises(AppendOnlyError):
+        only_entry().delete()
+    with pytest.raises(AppendOnlyError):
+        AuditEntry.objects.all().delete()
+    assert AuditEntry.objects.count() == 1
+
+
+def test_entries_stay_when_the_person_s_account_is_deleted() -> None:
+    user = User.objects.create_user("olena")
+    audit.record(Action.CHANGED, make_webhook(), user=user)
+    user.delete()
+    assert only_entry().username == "olena"
+
+
+def test_changed_fields_are_named_and_secrets_hold_no_value() -> None:
+    webhook = Webhook.objects.get(pk=make_webhook(basic_password="before").pk)
+    before = audit.snapshot(webhook)
+    webhook.name = "Another"
+    webhook.rate_limit = 5
+    webhook.set_secret("basic_password", "canary-of-the-test")
+    assert audit.changed_fields(before, webhook) == ["basic_password", "name", "rate_limit"]
+    assert "canary-of-the-test" not in str(audit.snapshot(webhook))
+
+
+def test_nothing_is_named_when_nothing_changed() -> None:
+    webhook = Webhook.objects.get(pk=make_webhook(basic_password="before").pk)
+    before = audit.snapshot(webhook)
+    webhook.save()
+    webhook = Webhook.objects.get(pk=webhook.pk)
+    webhook.updated_at += dt.timedelta(seconds=1)
+    assert audit.changed_fields(before, webhook) == []

@@ -1,0 +1,137 @@
+"""Write the audit trail: who changed what and when. Names of fields, never their values.
+
+Owns what an entry says. The rows and their refusal to change are `webhooks.models.audit`; who may
+do a thing was decided by the caller.
+"""
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import AnonymousUser
+from django.db import models
+
+from webhooks.models import Action, ApiKey, AuditEntry, Connection, Delivery, Replay, Webhook
+from webhooks.secrets import Sealed, SecretField
+
+__all__ = ["changed_fields", "record", "record_many", "snapshot"]
+
+logger = logging.getLogger(__name__)
+
+Subject = Webhook | Connection | ApiKey | Delivery | Replay
+Person = AbstractBaseUser | AnonymousUser | None
+
+# What every save writes by itself, and what is counted or sealed rather than chosen.
+_NOT_CHOSEN = {"id", "version", "created_at", "updated_at", "secrets_changed_at", "webhook_ptr"}
+
+
+def record(
+    action: Action,
+    obj: Subject | None,
+    *,
+    user: Person,
+    fields: Iterable[str] = (),
+    note: str = "",
+    object_type: str = "",
+    object_id: str = "",
+    object_name: str = "",
+) -> None:
+    """Add one entry, in the transaction that is open. No user: the product did it by itself.
+
+    An entry about a delivery or a replay belongs to its webhook's trail too. Without `obj` the
+    three `object_…` texts say what it is about; with it they replace what is read from it.
+    """
+    entry = _entry(action, obj, user=user, fields=fields, note=note)
+    entry.object_type = object_type or entry.object_type
+    entry.object_id = object_id or entry.object_id
+    entry.object_name = (object_name or entry.object_name)[:100]
+    entry.save(force_insert=True)
+    _log(entry)
+
+
+def record_many(
+    action: Action,
+    subjects: Iterable[Subject],
+    *,
+    user: Person,
+    fields: Iterable[str] = (),
+    note: str = "",
+) -> None:
+    """Add the same entry for each of many, in one statement."""
+    names = sorted(set(fields))
+    entries = [_entry(action, obj, user=user, fields=names, note=note) for obj in subjects]
+    AuditEntry.objects.bulk_create(entries, batch_size=500)
+    for entry in entries:
+        _log(entry)
+
+
+def snapshot(row: models.Model) -> dict[str, Any]:
+    """Keep what a row holds, to compare after the change; of a secret never its plain text."""
+    kept = {}
+    for field in row._meta.concrete_fields:
+        value = row.__dict__.get(field.attname)
+        if isinstance(field, SecretField) and not isinstance(value, Sealed):
+            # Set since the row was read.
+            value = bool(value)
+        if field.name not in _NOT_CHOSEN:
+            kept[field.name] = value
+    return kept
+
+
+def changed_fields(before: dict[str, Any], row: models.Model) -> list[str]:
+    """Return the sorted names of the fields that differ from a snapshot."""
+    after = snapshot(row)
+    return sorted(name for name, value in after.items() if before.get(name) != value)
+
+
+def _entry(
+    action: Action, obj: Subject | None, *, user: Person, fields: Iterable[str], note: str
+) -> AuditEntry:
+    person = user if isinstance(user, AbstractBaseUser) and user.pk is not None else None
+    return AuditEntry(
+        user_id=person.pk if person else None,
+        username=person.get_username()[:150] if person else "",
+        action=action,
+        object_type=_type(obj),
+        object_id=str(obj.pk) if obj is not None else "",
+        object_name=_name(obj)[:100],
+        webhook_id=_webhook_id(obj),
+        fields=sorted(set(fields)),
+        note=note[:300],
+    )
+
+
+def _type(obj: Subject | None) -> str:
+    if obj is None:
+        return ""
+    if isinstance(obj, Webhook):
+        # A connection is a row of the same table, read as either class.
+        return "connection" if obj.is_connection else "webhook"
+    return str(obj._meta.model_name)
+
+
+def _name(obj: Subject | None) -> str:
+    if obj is None:
+        return ""
+    if isinstance(obj, Delivery | Replay):
+        return obj.webhook.name if obj.webhook is not None else ""
+    return obj.name
+
+
+def _webhook_id(obj: Subject | None) -> int | None:
+    """Return the webhook or connection on whose page the entry is shown."""
+    if isinstance(obj, Webhook):
+        return obj.pk
+    return obj.webhook_id if isinstance(obj, Delivery | Replay) else None
+
+
+def _log(entry: AuditEntry) -> None:
+    """Say it in the log too, without names that people chose."""
+    logger.info(
+        "audit action=%s object=%s/%s user=%s",
+        entry.action,
+        entry.object_type,
+        entry.object_id,
+        entry.user_id or "-",
+    )
