@@ -13,6 +13,7 @@ from webhooks.views import (
     oauth_tools,
     page,
     testing,
+    trail,
 )
 
 app_name = "webhooks"
@@ -24,7 +25,9 @@ urlpatterns = [
     path(PAGES + "connections/", connections.list_connections, name="connections"),
     path(PAGES + "connections/new/", connections.create, name="connection_create"),
     path(PAGES + "connections/panel/", connections.panel, name="connection_panel"),
-    path(PAGES + "connections/<int:pk>/", connections.edit, name="connection_edit"),
+    path(PAGES + "connections/<int:pk>/", connections.detail, name="connection"),
+    path(PAGES + "connections/<int:pk>/edit/", connections.edit, name="connection_edit"),
+    path(PAGES + "connections/<int:pk>/changes/", trail.of_connection, name="connection_audit"),
     path(PAGES + "connections/<int:pk>/delete/", connections.delete, name="connection_delete"),
     path(
         PAGES + "<int:pk>/save-as-connection/",
@@ -33,6 +36,7 @@ urlpatterns = [
     ),
     path(PAGES + "oauth/callback/", authorization.oauth_callback, name="oauth_callback"),
     path(PAGES + "<int:pk>/", page.detail, name="detail"),
+    path(PAGES + "<int:pk>/changes/", trail.of_webhook, name="audit"),
     path(PAGES + "<int:pk>/edit/", form.edit, name="edit"),
     path(PAGES + "<int:pk>/pause/", lifecycle.pause, name="pause"),
     path(PAGES + "<int:pk>/resume/", lifecycle.resume, name="resume"),

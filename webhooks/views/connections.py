@@ -14,7 +14,9 @@ from webhooks import connections
 from webhooks.forms import credentials
 from webhooks.models import AuthorizationType, Connection, Webhook
 from webhooks.views import editor
-from webhooks.views.standing import token_of
+from webhooks.views.columns import SECRETS, TOKEN_SECRETS
+from webhooks.views.standing import needs_token, token_of
+from webhooks.views.trail import audit_trail
 
 
 @require_safe
@@ -26,6 +28,29 @@ def list_connections(request: HttpRequest) -> HttpResponse:
     found = found.order_by("name", "pk")
     rows = [{"connection": connection, "token": token_of(connection)} for connection in found]
     return render(request, "webhooks/connection_list.html", {"rows": rows})
+
+
+@require_safe
+@never_cache
+@login_required
+@permission_required("webhooks.view_connection", raise_exception=True)
+def detail(request: HttpRequest, pk: int) -> HttpResponse:
+    """Show a connection to whoever may look at it; its secrets are named, not shown."""
+    found = Webhook.objects.connections().select_related("token__granted_by", "created_by")
+    connection = get_object_or_404(found.defer(*TOKEN_SECRETS), pk=pk)
+    context = {
+        "connection": connection,
+        # What the parts shared with the webhook's page ask for.
+        "webhook": connection,
+        "credentials": connection,
+        "token": token_of(connection),
+        "needs_token": needs_token(connection),
+        "is_oauth": connection.authorization_type == AuthorizationType.OAUTH2,
+        "secrets": {field: connection.has_secret(field) for field in SECRETS},
+        "users": connections.users_of(connection).defer(*SECRETS),
+        **audit_trail(connection),
+    }
+    return render(request, "webhooks/connection.html", context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
