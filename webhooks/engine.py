@@ -355,6 +355,8 @@ class Engine:
                 self._expire()
         if states := self._recorder.due_states(now):
             self._session.run(lambda: self._recorder.write_states(states))
+        if self._recorder.has_due_counts(now):
+            self._session.run(self._recorder.write_counts)
 
     def _recall_changed(self) -> None:
         """Take back what waits for webhooks that were paused, deleted or edited since."""
@@ -384,8 +386,7 @@ class Engine:
             self._record(float("inf"))
             self._hand_back()
             time.sleep(self._session.backoff_seconds)
-        states = self._recorder.due_states(float("inf"))
-        self._session.run(partial(self._recorder.write_states, states))
+        self._session.run(self._recorder.write_rest)
         self._plans.close()
         self._resolver.close()
         self._session.run(self._queue.reset_session)

@@ -1,23 +1,30 @@
-"""What became of deliveries, on its way into the database: batches of results, health of webhooks.
+"""What became of deliveries, on its way into the database: results, health and hourly counts.
 
 Owns when a batch is written and how a row that the database refuses is still kept. Knows neither
 requests nor receivers.
+
+Hourly counts feed charts and are the one thing here that is not exact. They are written every two
+seconds, apart from the attempts they count: a killed process loses at most those two seconds, and
+a connection that breaks during its commit can count them twice. Tests are counted like everything
+else that was sent; an attempt whose process died is not.
 """
 
 import datetime as dt
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 from django.conf import settings
 from django.db import DataError, transaction
 from django.utils import timezone
 
+from webhooks.durations import step_of
 from webhooks.models import Attempt, Delivery, Outcome, PauseReason, Status, Trigger, Webhook
 from webhooks.models.webhook import bump_version
-from webhooks.queue import ATTEMPT_COLUMNS, Result, StateChange
+from webhooks.queue import ATTEMPT_COLUMNS, HourCount, Result, StateChange
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +34,11 @@ RECORD_ROWS = 500
 RECORD_SECONDS = 0.01
 # How often the health of one webhook is written while it does not change.
 _STATE_SECONDS = 2.0
+# How often the hourly counts are written.
+_COUNT_SECONDS = 2.0
 _ERROR = ATTEMPT_COLUMNS.index("error")
+_STARTED_AT = ATTEMPT_COLUMNS.index("started_at")
+_TOTAL_MS = ATTEMPT_COLUMNS.index("total_ms")
 # The texts of an attempt that came from outside, and what replaces them when refused.
 _FOREIGN = {"request_headers": "", "response_headers": "", "response_body": b"", "error": ""}
 
@@ -45,6 +56,9 @@ class Recorder:
         self._states: dict[int, StateChange] = {}
         # Webhook id -> (last written state was a success, when to write again).
         self._written: dict[int, tuple[bool, float]] = {}
+        # (webhook id, hours since the year 1, outcome, duration step) -> attempts.
+        self._counts: Counter[tuple[int, int, str, int]] = Counter()
+        self._count_at = 0.0
 
     def add(self, result: Result) -> None:
         if not self.waiting:
@@ -60,6 +74,14 @@ class Recorder:
             0 if succeeded else (before.failures if before else 0) + 1,
             succeeded or bool(before and before.had_success),
         )
+        self._count(result)
+
+    def _count(self, result: Result) -> None:
+        started_at: Any = result.attempt[_STARTED_AT]
+        total_ms: Any = result.attempt[_TOTAL_MS]
+        # A number is quicker to make and to look up than a datetime.
+        hour = started_at.toordinal() * 24 + started_at.hour
+        self._counts[result.webhook_id, hour, result.outcome, step_of(total_ms)] += 1
 
     def batch(self, now: float) -> list[Result]:
         """Return the results that are due to be written, at most RECORD_ROWS."""
@@ -119,6 +141,32 @@ class Recorder:
         for change in changes:
             self._states.pop(change.webhook_id, None)
             self._written[change.webhook_id] = (change.succeeded, again_at)
+
+    def has_due_counts(self, now: float) -> bool:
+        return now >= self._count_at and bool(self._counts)
+
+    def write_counts(self) -> None:
+        """Add to the hourly roll-up; what a fault keeps out is added with the next try."""
+        self._count_at = time.monotonic() + _COUNT_SECONDS
+        if not self._counts:
+            return
+        self._queue.add_counts(
+            [
+                HourCount(webhook_id, _hour(hour), outcome, step, count)
+                for (webhook_id, hour, outcome, step), count in self._counts.items()
+            ]
+        )
+        self._counts.clear()
+
+    def write_rest(self) -> None:
+        """Write what is known of health and counts, at the end of a drain."""
+        self.write_states(self.due_states(float("inf")))
+        self.write_counts()
+
+
+def _hour(number: int) -> dt.datetime:
+    """Return the beginning of an hour that is counted since the year 1."""
+    return dt.datetime.fromordinal(number // 24).replace(hour=number % 24, tzinfo=dt.UTC)
 
 
 def pause(webhook_ids: Sequence[int], reason: PauseReason) -> int:

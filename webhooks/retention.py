@@ -1,5 +1,8 @@
 """Deletes what the log keeps too long: finished deliveries by age and by count, in small batches.
 
+Hourly counts go with the deliveries they count, but not before the charts of 30 days are done with
+them; those of a deleted webhook stay as long as its log.
+
 Never touches a delivery that is pending, sending, held or parked. Ids sort by time, so the oldest
 rows are found through the primary key.
 """
@@ -11,12 +14,24 @@ from django.db import connection
 from django.utils import timezone
 
 from webhooks import ids
-from webhooks.models import Attempt, AuthorizationRequest, Delivery, Event, OAuthExchange, Status
+from webhooks.models import (
+    Attempt,
+    AuthorizationRequest,
+    Delivery,
+    Event,
+    HourlyCount,
+    OAuthExchange,
+    Status,
+)
 
 _FINAL = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
 _BATCH = 500
 # One run deletes at most so many batches and leaves the rest to the next.
 _BATCHES = 40
+# The longest chart shows 30 days, the first of which may have begun a day earlier.
+_CHARTED_DAYS = 31
+# Small rows that nothing refers to.
+_COUNTS_BATCH = 5000
 
 
 def delete_old_rows(now: dt.datetime | None = None) -> int:
@@ -34,6 +49,7 @@ def delete_old_rows(now: dt.datetime | None = None) -> int:
     for _ in range(min(_BATCHES, -(-max(surplus, 0) // _BATCH))):
         deleted += _delete(_oldest(before=ids.floor("dlv", now.timestamp())))
     _delete_orphaned_events(cutoff)
+    _delete_old_counts(now)
     oauth_cutoff = now - dt.timedelta(days=settings.WEBHOOKS_OAUTH_RETENTION_DAYS)
     OAuthExchange.objects.filter(started_at__lt=oauth_cutoff).delete()
     AuthorizationRequest.objects.filter(expires_at__lt=now).delete()
@@ -71,6 +87,17 @@ def _delete_orphaned_events(cutoff: dt.datetime) -> None:
         if not orphans:
             return
         old = Event.objects.filter(id__in=orphans)
+        old._raw_delete(old.db)
+
+
+def _delete_old_counts(now: dt.datetime) -> None:
+    cutoff = now - dt.timedelta(days=max(settings.WEBHOOKS_RETENTION_DAYS, _CHARTED_DAYS))
+    for _ in range(_BATCHES):
+        past = HourlyCount.objects.filter(hour__lt=cutoff).order_by("hour")
+        batch = list(past.values_list("pk", flat=True)[:_COUNTS_BATCH])
+        if not batch:
+            return
+        old = HourlyCount.objects.filter(pk__in=batch)
         old._raw_delete(old.db)
 
 

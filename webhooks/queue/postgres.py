@@ -19,6 +19,7 @@ from webhooks.queue.rows import (
     Candidate,
     Claimed,
     Expired,
+    HourCount,
     NewDelivery,
     NewEventRow,
     Result,
@@ -236,6 +237,14 @@ def write_states(changes: Sequence[StateChange]) -> list[tuple[int, float | None
             ],
         )
         return [(row[0], row[1]) for row in cursor.fetchall()]
+
+
+def add_counts(counts: Sequence[HourCount]) -> None:
+    """Add to the hourly roll-up; one statement."""
+    # Sorted, so that two workers lock the rows in the same order.
+    columns = [list(column) for column in zip(*sorted(counts), strict=True)]
+    with transaction.atomic(), _cursor() as cursor:
+        cursor.execute(sql.ADD_COUNTS, columns)
 
 
 def expire(limit: int = 500) -> list[Expired]:

@@ -179,6 +179,13 @@ ON CONFLICT (webhook_id) DO UPDATE SET
 RETURNING s.webhook_id, EXTRACT(EPOCH FROM now() - s.failing_since_at)::float8
 """
 
+ADD_COUNTS = """
+INSERT INTO webhooks_hourlycount AS h (webhook_id, hour, outcome, duration_step, count)
+SELECT * FROM unnest(%s::bigint[], %s::timestamptz[], %s::text[], %s::int2[], %s::int8[])
+ON CONFLICT (webhook_id, hour, outcome, duration_step)
+DO UPDATE SET count = h.count + EXCLUDED.count
+"""
+
 INSERT_EVENTS = """
 INSERT INTO webhooks_event (id, type, payload, occurred_at, filtered_count, idempotency_key,
                             fingerprint, source, call_id, created_at)

@@ -128,6 +128,16 @@ class StateChange(NamedTuple):
     had_success: bool
 
 
+class HourCount(NamedTuple):
+    """So many more attempts of a webhook in an hour; all but `count` is the key of a row."""
+
+    webhook_id: int
+    hour: datetime
+    outcome: str
+    duration_step: int
+    count: int
+
+
 class Expired(NamedTuple):
     """A row whose lease ended without a record: its process died."""
 

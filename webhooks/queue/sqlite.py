@@ -12,148 +12,18 @@ from typing import Any
 from django.db import connection, transaction
 from django.utils import timezone
 
+from webhooks.queue import sqlite_sql as sql
 from webhooks.queue.rows import (
-    ATTEMPT_COLUMNS,
-    DIED,
-    MAX_UNKNOWN,
-    QUARANTINE_FROM,
     Candidate,
     Claimed,
     Expired,
+    HourCount,
     NewDelivery,
     NewEventRow,
     Result,
     StateChange,
     Want,
 )
-
-# A loose index scan: one probe per webhook that has pending rows, however many rows it has.
-_CANDIDATES = f"""
-WITH RECURSIVE waiting(webhook_id) AS (
-  SELECT min(webhook_id) FROM webhooks_delivery WHERE status = 'pending'
-  UNION ALL
-  SELECT (SELECT min(d.webhook_id) FROM webhooks_delivery d
-          WHERE d.status = 'pending' AND d.webhook_id > waiting.webhook_id)
-  FROM waiting WHERE waiting.webhook_id IS NOT NULL
-)
-SELECT w.id, w.version + COALESCE(c.version, 0), COALESCE(t.version, 0),
-  w.is_active AND w.deleted_at IS NULL,
-  w.rate_limit IS NOT NULL OR w.concurrency_limit IS NOT NULL OR w.is_ordered,
-  EXISTS (SELECT 1 FROM webhooks_delivery WHERE status = 'pending' AND "trigger" = 'test'),
-  EXISTS (SELECT 1 FROM webhooks_delivery
-          WHERE status = 'pending' AND unknown_count >= {QUARANTINE_FROM})
-FROM waiting
-JOIN webhooks_webhook w ON w.id = waiting.webhook_id
-LEFT JOIN webhooks_webhook c ON c.id = w.connection_id
-LEFT JOIN webhooks_oauthtoken t ON t.webhook_id = COALESCE(w.connection_id, w.id)
-WHERE EXISTS (SELECT 1 FROM webhooks_delivery d WHERE d.status = 'pending'
-  AND d.webhook_id = w.id AND d.next_attempt_at <= %s)
-"""
-
-_DUE = f"""
-SELECT id FROM webhooks_delivery
-WHERE status = 'pending' AND webhook_id = %s AND next_attempt_at <= %s
-  AND unknown_count < {QUARANTINE_FROM}
-ORDER BY next_attempt_at, id LIMIT %s
-"""
-
-_DUE_TESTS = """
-SELECT id FROM webhooks_delivery
-WHERE status = 'pending' AND "trigger" = 'test' AND webhook_id IN ({ids}) AND next_attempt_at <= %s
-ORDER BY next_attempt_at LIMIT %s
-"""
-
-_DUE_QUARANTINED = f"""
-SELECT id FROM webhooks_delivery
-WHERE status = 'pending' AND webhook_id IN ({{ids}}) AND next_attempt_at <= %s
-  AND unknown_count >= {QUARANTINE_FROM}
-ORDER BY next_attempt_at, id LIMIT 1
-"""
-
-# The oldest open row is the head; a head that is sent or waits for a retry blocks the rest.
-_DUE_HEAD = """
-SELECT id FROM webhooks_delivery
-WHERE id = (SELECT min(id) FROM webhooks_delivery
-            WHERE status IN ('pending', 'sending') AND webhook_id = %s)
-  AND status = 'pending' AND next_attempt_at <= %s
-LIMIT %s
-"""
-
-_TAKE = """
-UPDATE webhooks_delivery
-SET status = 'sending', lease = %s, next_attempt_at = %s, attempt_count = attempt_count + 1
-WHERE status = 'pending' AND id IN ({ids})
-RETURNING id, webhook_id, event_id, attempt_count, failure_count, "trigger"
-"""
-
-_PACING = """
-SELECT w.rate_limit, w.rate_limit_seconds, w.concurrency_limit, w.is_ordered, s.next_send_at,
-  (SELECT count(*) FROM webhooks_delivery d WHERE d.status = 'sending' AND d.webhook_id = w.id)
-FROM webhooks_webhook w LEFT JOIN webhooks_webhookstate s ON s.webhook_id = w.id WHERE w.id = %s
-"""
-
-_FINISH = """
-UPDATE webhooks_delivery
-SET status = %s, outcome = %s, status_code = %s, hold_reason = %s, lease = '',
-    failure_count = failure_count + %s, next_attempt_at = %s, finished_at = %s
-WHERE id = %s AND status = 'sending' AND lease = %s AND attempt_count = %s
-"""
-
-_INSERT_ATTEMPT = (
-    f"INSERT INTO webhooks_attempt ({', '.join(ATTEMPT_COLUMNS)}) "
-    f"VALUES ({', '.join(['%s'] * len(ATTEMPT_COLUMNS))})"
-)
-
-_INSERT_DIED = f"""
-INSERT INTO webhooks_attempt (delivery_id, number, started_at, remote_address, request_line,
-    request_headers, response_headers, response_body, response_size, outcome, error)
-VALUES (%s, %s, %s, '', '', '', '', x'', 0, 'unknown', '{DIED}')
-"""
-
-_EXPIRE = f"""
-UPDATE webhooks_delivery
-SET unknown_count = unknown_count + 1, lease = '', outcome = 'unknown', status_code = NULL,
-    status = CASE WHEN unknown_count + 1 >= {MAX_UNKNOWN} THEN 'parked' ELSE 'pending' END,
-    next_attempt_at = CASE WHEN unknown_count + 1 < {MAX_UNKNOWN} THEN %s END
-WHERE id IN (SELECT id FROM webhooks_delivery WHERE status = 'sending' AND next_attempt_at <= %s
-             ORDER BY next_attempt_at LIMIT %s)
-RETURNING id, webhook_id, attempt_count, status
-"""
-
-_HOLD = """
-UPDATE webhooks_delivery
-SET status = CASE WHEN w.deleted_at IS NULL THEN 'held' ELSE 'cancelled' END,
-    hold_reason = CASE WHEN w.deleted_at IS NULL THEN %s ELSE '' END, next_attempt_at = NULL,
-    finished_at = CASE WHEN w.deleted_at IS NOT NULL THEN %s END
-FROM webhooks_webhook w
-WHERE w.id = webhook_id AND webhooks_delivery.id IN (
-  SELECT id FROM webhooks_delivery WHERE status = 'pending' AND webhook_id = %s
-  AND "trigger" <> 'test' ORDER BY next_attempt_at LIMIT %s)
-"""
-
-_HAND_BACK = """
-UPDATE webhooks_delivery
-SET status = 'pending', lease = '', attempt_count = attempt_count - 1, next_attempt_at = %s
-WHERE id = %s AND status = 'sending' AND lease = %s AND attempt_count = %s
-"""
-
-_STATE = """
-INSERT INTO webhooks_webhookstate
-  (webhook_id, last_attempt_at, last_success_at, failing_since_at, last_status_code, last_error,
-   failures_in_a_row)
-VALUES (%s, %s, %s, %s, %s, %s, %s)
-ON CONFLICT (webhook_id) DO UPDATE SET
-  last_attempt_at = excluded.last_attempt_at,
-  last_success_at = COALESCE(excluded.last_success_at, last_success_at),
-  failing_since_at = CASE WHEN excluded.last_success_at IS NULL
-    THEN COALESCE(failing_since_at, excluded.failing_since_at)
-    ELSE excluded.failing_since_at END,
-  failures_in_a_row = excluded.failures_in_a_row + CASE WHEN excluded.last_success_at IS NULL
-    THEN failures_in_a_row ELSE 0 END,
-  last_status_code = excluded.last_status_code,
-  last_error = excluded.last_error
-RETURNING webhook_id, failing_since_at
-"""
 
 
 def _stored(moment: dt.datetime | None) -> Any:
@@ -173,29 +43,16 @@ def _marks(values: Sequence[object]) -> str:
     return ", ".join(["%s"] * len(values))
 
 
-_INSERT_EVENT = """
-INSERT INTO webhooks_event (id, type, payload, occurred_at, filtered_count, idempotency_key,
-                            fingerprint, source, call_id, created_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-"""
-
-_INSERT_DELIVERY = """
-INSERT INTO webhooks_delivery (id, event_id, webhook_id, status, "trigger", hold_reason,
-    next_attempt_at, attempt_count, failure_count, unknown_count, lease, outcome, created_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, 0, 0, 0, '', '', %s)
-"""
-
-
 def enqueue(events: Sequence[NewEventRow], deliveries: Sequence[NewDelivery]) -> None:
     """Insert events and their deliveries in the caller's transaction, due at once."""
     now = _now()
     with connection.cursor() as cursor:
         cursor.executemany(
-            _INSERT_EVENT,
+            sql.INSERT_EVENT,
             [[*row._replace(occurred_at=_stored(row.occurred_at)), now] for row in events],
         )
         cursor.executemany(
-            _INSERT_DELIVERY,
+            sql.INSERT_DELIVERY,
             [[*row, None if row.status == "held" else now, now] for row in deliveries],
         )
 
@@ -215,14 +72,14 @@ def clock() -> float:
 
 def candidates() -> list[Candidate]:
     with connection.cursor() as cursor:
-        cursor.execute(_CANDIDATES, [_now()])
+        cursor.execute(sql.CANDIDATES, [_now()])
         return [Candidate(*row[:3], *map(bool, row[3:])) for row in cursor.fetchall()]
 
 
 def _take(cursor: Any, ids: list[str], lease: str, lease_seconds: float) -> list[Claimed]:
     if not ids:
         return []
-    cursor.execute(_TAKE.format(ids=_marks(ids)), [lease, _now(lease_seconds), *ids])
+    cursor.execute(sql.TAKE.format(ids=_marks(ids)), [lease, _now(lease_seconds), *ids])
     rows = cursor.fetchall()
     events = list({row[2] for row in rows})
     cursor.execute(
@@ -247,7 +104,7 @@ def claim(wants: Sequence[Want], *, lease: str, lease_seconds: float) -> list[Cl
         ids = [
             delivery_id
             for want in wants
-            for delivery_id in _ids(cursor, _DUE, [want.webhook_id, now, want.quota])
+            for delivery_id in _ids(cursor, sql.DUE, [want.webhook_id, now, want.quota])
         ]
         return _take(cursor, ids, lease, lease_seconds)
 
@@ -259,8 +116,8 @@ def claim_tests(
     if not webhook_ids:
         return []
     with transaction.atomic(), connection.cursor() as cursor:
-        sql = _DUE_TESTS.format(ids=_marks(webhook_ids))
-        ids = _ids(cursor, sql, [*webhook_ids, _now(), limit])
+        due = sql.DUE_TESTS.format(ids=_marks(webhook_ids))
+        ids = _ids(cursor, due, [*webhook_ids, _now(), limit])
         return _take(cursor, ids, lease, lease_seconds)
 
 
@@ -269,14 +126,14 @@ def claim_quarantined(webhook_ids: list[int], *, lease: str, lease_seconds: floa
     if not webhook_ids:
         return []
     with transaction.atomic(), connection.cursor() as cursor:
-        sql = _DUE_QUARANTINED.format(ids=_marks(webhook_ids))
-        return _take(cursor, _ids(cursor, sql, [*webhook_ids, _now()]), lease, lease_seconds)
+        due = sql.DUE_QUARANTINED.format(ids=_marks(webhook_ids))
+        return _take(cursor, _ids(cursor, due, [*webhook_ids, _now()]), lease, lease_seconds)
 
 
 def claim_paced(webhook_id: int, *, quota: int, lease: str, lease_seconds: float) -> list[Claimed]:
     """Take rows of a webhook with a limit or an order."""
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_PACING, [webhook_id])
+        cursor.execute(sql.PACING, [webhook_id])
         rate, per_seconds, concurrency, is_ordered, next_send_at, sending = cursor.fetchone()
         now = timezone.now()
         start = max(_aware(next_send_at) or now, now)
@@ -290,8 +147,8 @@ def claim_paced(webhook_id: int, *, quota: int, lease: str, lease_seconds: float
             quota = min(quota, int((burst_seconds - ahead_seconds) / spacing + 1e-9))
         if quota <= 0:
             return []
-        sql = _DUE_HEAD if is_ordered else _DUE
-        ids = _ids(cursor, sql, [webhook_id, _stored(now), quota])
+        due = sql.DUE_HEAD if is_ordered else sql.DUE
+        ids = _ids(cursor, due, [webhook_id, _stored(now), quota])
         claimed = _take(cursor, ids, lease, lease_seconds)
         if rate and claimed:
             upto = start + dt.timedelta(seconds=spacing * len(claimed))
@@ -316,7 +173,7 @@ def record(results: Sequence[Result], *, lease: str, is_repeat: bool = False) ->
         for result in results:
             due = result.delay_seconds
             cursor.execute(
-                _FINISH,
+                sql.FINISH,
                 [
                     result.status,
                     result.outcome,
@@ -331,7 +188,7 @@ def record(results: Sequence[Result], *, lease: str, is_repeat: bool = False) ->
                 ],
             )
             ours += cursor.rowcount
-        cursor.executemany(_INSERT_ATTEMPT, [_attempt(result.attempt) for result in results])
+        cursor.executemany(sql.INSERT_ATTEMPT, [_attempt(result.attempt) for result in results])
         return ours
 
 
@@ -347,7 +204,7 @@ def write_states(changes: Sequence[StateChange]) -> list[tuple[int, float | None
         for change in changes:
             stored = _stored(now)
             cursor.execute(
-                _STATE,
+                sql.STATE,
                 [
                     change.webhook_id,
                     stored,
@@ -364,13 +221,21 @@ def write_states(changes: Sequence[StateChange]) -> list[tuple[int, float | None
     return failing
 
 
+def add_counts(counts: Sequence[HourCount]) -> None:
+    """Add to the hourly roll-up."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.executemany(
+            sql.ADD_COUNT, [row._replace(hour=_stored(row.hour)) for row in sorted(counts)]
+        )
+
+
 def expire(limit: int = 500) -> list[Expired]:
     """Take back rows whose lease ended: pending again, or parked after too many."""
     with transaction.atomic(), connection.cursor() as cursor:
         now = timezone.now()
-        cursor.execute(_EXPIRE, [_stored(now), _stored(now), limit])
+        cursor.execute(sql.EXPIRE, [_stored(now), _stored(now), limit])
         expired = [Expired(*row) for row in cursor.fetchall()]
-        cursor.executemany(_INSERT_DIED, [(row.id, row.number, _stored(now)) for row in expired])
+        cursor.executemany(sql.INSERT_DIED, [(row.id, row.number, _stored(now)) for row in expired])
         return expired
 
 
@@ -380,7 +245,7 @@ def hold(webhook_id: int, reason: str, limit: int = 1000) -> int:
     Those of a deleted webhook are cancelled: nobody could release them.
     """
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_HOLD, [reason, _now(), webhook_id, limit])
+        cursor.execute(sql.HOLD, [reason, _now(), webhook_id, limit])
         return int(cursor.rowcount)
 
 
@@ -388,5 +253,5 @@ def hand_back(claims: Sequence[Claimed], *, lease: str, delay_seconds: float = 0
     """Return rows that were claimed and not sent, as if they had never been claimed; how many."""
     with transaction.atomic(), connection.cursor() as cursor:
         due = _now(delay_seconds)
-        cursor.executemany(_HAND_BACK, [(due, row.id, lease, row.number) for row in claims])
+        cursor.executemany(sql.HAND_BACK, [(due, row.id, lease, row.number) for row in claims])
         return int(cursor.rowcount)

@@ -1,0 +1,149 @@
+"""The statements of the queue on SQLite; `sqlite` says how they are run."""
+
+from webhooks.queue.rows import ATTEMPT_COLUMNS, DIED, MAX_UNKNOWN, QUARANTINE_FROM
+
+# A loose index scan: one probe per webhook that has pending rows, however many rows it has.
+CANDIDATES = f"""
+WITH RECURSIVE waiting(webhook_id) AS (
+  SELECT min(webhook_id) FROM webhooks_delivery WHERE status = 'pending'
+  UNION ALL
+  SELECT (SELECT min(d.webhook_id) FROM webhooks_delivery d
+          WHERE d.status = 'pending' AND d.webhook_id > waiting.webhook_id)
+  FROM waiting WHERE waiting.webhook_id IS NOT NULL
+)
+SELECT w.id, w.version + COALESCE(c.version, 0), COALESCE(t.version, 0),
+  w.is_active AND w.deleted_at IS NULL,
+  w.rate_limit IS NOT NULL OR w.concurrency_limit IS NOT NULL OR w.is_ordered,
+  EXISTS (SELECT 1 FROM webhooks_delivery WHERE status = 'pending' AND "trigger" = 'test'),
+  EXISTS (SELECT 1 FROM webhooks_delivery
+          WHERE status = 'pending' AND unknown_count >= {QUARANTINE_FROM})
+FROM waiting
+JOIN webhooks_webhook w ON w.id = waiting.webhook_id
+LEFT JOIN webhooks_webhook c ON c.id = w.connection_id
+LEFT JOIN webhooks_oauthtoken t ON t.webhook_id = COALESCE(w.connection_id, w.id)
+WHERE EXISTS (SELECT 1 FROM webhooks_delivery d WHERE d.status = 'pending'
+  AND d.webhook_id = w.id AND d.next_attempt_at <= %s)
+"""
+
+DUE = f"""
+SELECT id FROM webhooks_delivery
+WHERE status = 'pending' AND webhook_id = %s AND next_attempt_at <= %s
+  AND unknown_count < {QUARANTINE_FROM}
+ORDER BY next_attempt_at, id LIMIT %s
+"""
+
+DUE_TESTS = """
+SELECT id FROM webhooks_delivery
+WHERE status = 'pending' AND "trigger" = 'test' AND webhook_id IN ({ids}) AND next_attempt_at <= %s
+ORDER BY next_attempt_at LIMIT %s
+"""
+
+DUE_QUARANTINED = f"""
+SELECT id FROM webhooks_delivery
+WHERE status = 'pending' AND webhook_id IN ({{ids}}) AND next_attempt_at <= %s
+  AND unknown_count >= {QUARANTINE_FROM}
+ORDER BY next_attempt_at, id LIMIT 1
+"""
+
+# The oldest open row is the head; a head that is sent or waits for a retry blocks the rest.
+DUE_HEAD = """
+SELECT id FROM webhooks_delivery
+WHERE id = (SELECT min(id) FROM webhooks_delivery
+            WHERE status IN ('pending', 'sending') AND webhook_id = %s)
+  AND status = 'pending' AND next_attempt_at <= %s
+LIMIT %s
+"""
+
+TAKE = """
+UPDATE webhooks_delivery
+SET status = 'sending', lease = %s, next_attempt_at = %s, attempt_count = attempt_count + 1
+WHERE status = 'pending' AND id IN ({ids})
+RETURNING id, webhook_id, event_id, attempt_count, failure_count, "trigger"
+"""
+
+PACING = """
+SELECT w.rate_limit, w.rate_limit_seconds, w.concurrency_limit, w.is_ordered, s.next_send_at,
+  (SELECT count(*) FROM webhooks_delivery d WHERE d.status = 'sending' AND d.webhook_id = w.id)
+FROM webhooks_webhook w LEFT JOIN webhooks_webhookstate s ON s.webhook_id = w.id WHERE w.id = %s
+"""
+
+FINISH = """
+UPDATE webhooks_delivery
+SET status = %s, outcome = %s, status_code = %s, hold_reason = %s, lease = '',
+    failure_count = failure_count + %s, next_attempt_at = %s, finished_at = %s
+WHERE id = %s AND status = 'sending' AND lease = %s AND attempt_count = %s
+"""
+
+INSERT_ATTEMPT = (
+    f"INSERT INTO webhooks_attempt ({', '.join(ATTEMPT_COLUMNS)}) "
+    f"VALUES ({', '.join(['%s'] * len(ATTEMPT_COLUMNS))})"
+)
+
+INSERT_DIED = f"""
+INSERT INTO webhooks_attempt (delivery_id, number, started_at, remote_address, request_line,
+    request_headers, response_headers, response_body, response_size, outcome, error)
+VALUES (%s, %s, %s, '', '', '', '', x'', 0, 'unknown', '{DIED}')
+"""
+
+EXPIRE = f"""
+UPDATE webhooks_delivery
+SET unknown_count = unknown_count + 1, lease = '', outcome = 'unknown', status_code = NULL,
+    status = CASE WHEN unknown_count + 1 >= {MAX_UNKNOWN} THEN 'parked' ELSE 'pending' END,
+    next_attempt_at = CASE WHEN unknown_count + 1 < {MAX_UNKNOWN} THEN %s END
+WHERE id IN (SELECT id FROM webhooks_delivery WHERE status = 'sending' AND next_attempt_at <= %s
+             ORDER BY next_attempt_at LIMIT %s)
+RETURNING id, webhook_id, attempt_count, status
+"""
+
+HOLD = """
+UPDATE webhooks_delivery
+SET status = CASE WHEN w.deleted_at IS NULL THEN 'held' ELSE 'cancelled' END,
+    hold_reason = CASE WHEN w.deleted_at IS NULL THEN %s ELSE '' END, next_attempt_at = NULL,
+    finished_at = CASE WHEN w.deleted_at IS NOT NULL THEN %s END
+FROM webhooks_webhook w
+WHERE w.id = webhook_id AND webhooks_delivery.id IN (
+  SELECT id FROM webhooks_delivery WHERE status = 'pending' AND webhook_id = %s
+  AND "trigger" <> 'test' ORDER BY next_attempt_at LIMIT %s)
+"""
+
+HAND_BACK = """
+UPDATE webhooks_delivery
+SET status = 'pending', lease = '', attempt_count = attempt_count - 1, next_attempt_at = %s
+WHERE id = %s AND status = 'sending' AND lease = %s AND attempt_count = %s
+"""
+
+STATE = """
+INSERT INTO webhooks_webhookstate
+  (webhook_id, last_attempt_at, last_success_at, failing_since_at, last_status_code, last_error,
+   failures_in_a_row)
+VALUES (%s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT (webhook_id) DO UPDATE SET
+  last_attempt_at = excluded.last_attempt_at,
+  last_success_at = COALESCE(excluded.last_success_at, last_success_at),
+  failing_since_at = CASE WHEN excluded.last_success_at IS NULL
+    THEN COALESCE(failing_since_at, excluded.failing_since_at)
+    ELSE excluded.failing_since_at END,
+  failures_in_a_row = excluded.failures_in_a_row + CASE WHEN excluded.last_success_at IS NULL
+    THEN failures_in_a_row ELSE 0 END,
+  last_status_code = excluded.last_status_code,
+  last_error = excluded.last_error
+RETURNING webhook_id, failing_since_at
+"""
+
+ADD_COUNT = """
+INSERT INTO webhooks_hourlycount (webhook_id, hour, outcome, duration_step, count)
+VALUES (%s, %s, %s, %s, %s)
+ON CONFLICT (webhook_id, hour, outcome, duration_step) DO UPDATE SET count = count + excluded.count
+"""
+
+INSERT_EVENT = """
+INSERT INTO webhooks_event (id, type, payload, occurred_at, filtered_count, idempotency_key,
+                            fingerprint, source, call_id, created_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+"""
+
+INSERT_DELIVERY = """
+INSERT INTO webhooks_delivery (id, event_id, webhook_id, status, "trigger", hold_reason,
+    next_attempt_at, attempt_count, failure_count, unknown_count, lease, outcome, created_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, 0, 0, 0, '', '', %s)
+"""
