@@ -1,17 +1,146 @@
 """What charts show: attempts by outcome and how long they took, read from the hourly roll-up.
 
 Never reads the log, so the cost depends on how many hours are shown and not on how much was sent.
+An hour is counted whole: in a zone that is not whole hours from UTC it belongs to the bucket it
+begins in.
 """
 
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
 
-from django.db.models import Case, F, Sum, When
+from django.db import models
+from django.db.models import Case, F, QuerySet, Sum, When
+from django.db.models.functions import TruncDay
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
+from webhooks.durations import percentile_ms
 from webhooks.models import HourlyCount, Outcome
 
 _HOUR = timedelta(hours=1)
+
+
+class Period(models.TextChoices):
+    """How far a chart looks back."""
+
+    DAY = "24h", _("24 hours")
+    WEEK = "7d", _("7 days")
+    MONTH = "30d", _("30 days")
+
+
+class Kind(models.TextChoices):
+    """What an attempt came to, as coarse as a chart can show it."""
+
+    SUCCEEDED = "succeeded", _("Succeeded")
+    REFUSED = "refused", _("Refused by the receiver")
+    FAILED = "failed", _("The receiver failed")
+    UNANSWERED = "unanswered", _("No answer")
+
+
+KIND_OF: dict[str, Kind] = {
+    Outcome.SUCCEEDED: Kind.SUCCEEDED,
+    Outcome.REFUSED: Kind.REFUSED,
+    Outcome.UNAUTHORIZED: Kind.REFUSED,
+    Outcome.REDIRECT: Kind.REFUSED,
+    Outcome.GONE: Kind.REFUSED,
+    Outcome.SERVER_ERROR: Kind.FAILED,
+    Outcome.THROTTLED: Kind.FAILED,
+    Outcome.PROTOCOL: Kind.FAILED,
+    Outcome.TIMEOUT: Kind.UNANSWERED,
+    Outcome.NETWORK: Kind.UNANSWERED,
+    Outcome.TLS: Kind.UNANSWERED,
+    Outcome.BLOCKED: Kind.UNANSWERED,
+    Outcome.UNKNOWN: Kind.UNANSWERED,
+}
+# How long it took says something about the receiver only when it answered, or kept us waiting. A
+# connection that is refused at once would make a dead receiver look quick.
+_TIMED = {outcome for outcome, kind in KIND_OF.items() if kind != Kind.UNANSWERED} | {
+    Outcome.TIMEOUT
+}
+_BUCKETS = {Period.DAY: 24, Period.WEEK: 28, Period.MONTH: 30}
+_SIX_HOURS = 6
+
+
+@dataclass(slots=True)
+class Bucket:
+    """Attempts that began within a span of time."""
+
+    begins_at: datetime
+    ends_at: datetime
+    counts: "Counter[Kind]" = field(default_factory=Counter)
+    # Duration step -> attempts that were answered or timed out.
+    durations: "Counter[int]" = field(default_factory=Counter)
+
+    @property
+    def total(self) -> int:
+        return self.counts.total()
+
+    @property
+    def p50_ms(self) -> float | None:
+        return percentile_ms(self.durations, 0.5)
+
+    @property
+    def p95_ms(self) -> float | None:
+        return percentile_ms(self.durations, 0.95)
+
+    def add(self, outcome: str, step: int, count: int) -> None:
+        self.counts[KIND_OF[outcome]] += count
+        if outcome in _TIMED:
+            self.durations[step] += count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    period: Period
+    buckets: list[Bucket]
+    # All of them together.
+    whole: Bucket
+
+
+def read(webhook_id: int, period: Period, now: datetime | None = None) -> Chart:
+    """Read one webhook's chart in hours, quarters of a day or days of the current time zone."""
+    edges = _edges(period, timezone.localtime(now))
+    buckets = [Bucket(begin, end) for begin, end in pairwise(edges)]
+    whole = Bucket(edges[0], edges[-1])
+    for moment, outcome, step, count in _counts(webhook_id, period, edges[0]):
+        index = bisect_right(edges, moment) - 1
+        if 0 <= index < len(buckets):
+            buckets[index].add(outcome, step, count)
+            whole.add(outcome, step, count)
+    return Chart(period=period, buckets=buckets, whole=whole)
+
+
+def _edges(period: Period, now: datetime) -> list[datetime]:
+    """Return where buckets begin, and where the last one ends, by the wall clock of `now`."""
+    count = _BUCKETS[period]
+    if period == Period.DAY:
+        # Hours of UTC, so that none is left out or doubled when clocks change.
+        first = hour_of(now.astimezone(UTC)) - (count - 1) * _HOUR
+        return [(first + step * _HOUR).astimezone(now.tzinfo) for step in range(count + 1)]
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    if period == Period.MONTH:
+        # Arithmetic on an aware time moves along the wall clock: midnight stays midnight.
+        return [midnight + timedelta(days=step - count + 1) for step in range(count + 1)]
+    last = midnight.replace(hour=now.hour // _SIX_HOURS * _SIX_HOURS)
+    return [last + _SIX_HOURS * _HOUR * (step - count + 1) for step in range(count + 1)]
+
+
+def _counts(
+    webhook_id: int, period: Period, first: datetime
+) -> Iterable[tuple[datetime, str, int, int]]:
+    rows: QuerySet[HourlyCount, Any] = HourlyCount.objects.filter(
+        webhook=webhook_id, hour__gte=first
+    )
+    if period != Period.MONTH:
+        return rows.values_list("hour", "outcome", "duration_step", "count")
+    # The database adds up days: ten thousand rows would take longer to read than to sum.
+    days = rows.annotate(day=TruncDay("hour")).order_by()
+    return days.values_list("day", "outcome", "duration_step").annotate(total=Sum("count"))
 
 
 def hour_of(moment: datetime) -> datetime:
