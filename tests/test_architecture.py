@@ -18,6 +18,7 @@ ROWS: list[set[str]] = [
     {
         "ids",
         "signing",
+        "ourselves",
         "addresses",
         "targets",
         "resolving",
@@ -30,7 +31,7 @@ ROWS: list[set[str]] = [
         "durations",
     },
     {"models"},
-    {"audit", "oauth", "queue", "bell", "backlog", "canary", "charts"},
+    {"audit", "oauth", "queue", "bell", "backlog", "canary", "session_store", "charts"},
     {
         "alerts",
         "authorizing",
@@ -47,7 +48,7 @@ ROWS: list[set[str]] = [
     },
     {"tasks", "worker", "retention"},
     {"events", "connections"},
-    {"forms", "admin", "checks", "api", "templatetags"},
+    {"forms", "admin", "checks", "api", "templatetags", "rotation"},
     {"views", "health"},
     {"urls", "apps", "management"},
 ]
@@ -76,6 +77,8 @@ NEVER: dict[str, set[str]] = {
 ALLOWED: dict[str, set[str]] = {
     "network": {"pycurl", "socket"},
     "resolving": {"socket"},
+    # Asks the system for this machine's own addresses.
+    "ourselves": {"socket"},
     "sessions": {"socket"},
     # The loop is libcurl's; its sockets come from `network`.
     "sender": {"pycurl"},

@@ -134,12 +134,32 @@ def test_wrong_input_gets_one_sentence_at_its_field(field: str, value: Any, word
 
 @pytest.mark.parametrize(
     "url",
-    ["ftp://127.0.0.1/", "http://10.0.0.1/", "http://169.254.169.254/latest", "no address"],
+    ["ftp://127.0.0.1/", "http://169.254.169.254/latest", "no address"],
 )
 def test_an_address_the_guard_refuses_gets_the_guards_reason(url: str) -> None:
     with pytest.raises(network.UnsafeURL) as refusal:
         network.check_url(url)
     assert error("url", url=url) == refusal.value.reason
+
+
+@pytest.mark.parametrize(
+    ("url", "setting"),
+    [
+        ("http://10.0.0.1/", "WEBHOOKS_ALLOWED_NETWORKS=10.0.0.1/32:80"),
+        ("https://192.168.7.7:8443/", "WEBHOOKS_ALLOWED_NETWORKS=192.168.7.7/32:8443"),
+        ("http://[fd00::7]:8080/", "WEBHOOKS_ALLOWED_NETWORKS=[fd00::7]/128:8080"),
+        ("http://crm.internal/", "the network it leads to with WEBHOOKS_ALLOWED_NETWORKS"),
+        ("https://hooks.example.com/", "the network it leads to with WEBHOOKS_ALLOWED_NETWORKS"),
+    ],
+)
+def test_a_private_address_is_refused_with_the_setting_that_opens_it(
+    url: str, setting: str, settings: Any
+) -> None:
+    settings.WEBHOOKS_ALLOWED_NETWORKS = []
+    settings.PUBLIC_URL = "https://hooks.example.com"
+    assert setting in error("url", url=url)
+    provider = error("token_url", **{**OAUTH, "token_url": url})
+    assert setting in provider
 
 
 def test_nothing_is_stored_when_one_field_is_wrong() -> None:

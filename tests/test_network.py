@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management import call_command
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from webhooks import network
+from webhooks import addresses, network, ourselves
 from webhooks.network import HostResolver, NameNotResolved, Policy, UnsafeURL
 
 CLOSED = Policy()
@@ -349,14 +350,120 @@ def test_a_public_name_is_accepted(host: str) -> None:
     network.check_name(host, policy=CLOSED)
 
 
-def test_this_site_knows_its_own_addresses(settings: object) -> None:
-    settings.PUBLIC_URL = "https://hooks.example.com"  # type: ignore[attr-defined]
-    settings.WEBHOOKS_PUBLIC_URLS = ["http://other.example.com:8080"]  # type: ignore[attr-defined]
-    own = ["https://HOOKS.example.com:443/x", "http://other.example.com:8080/"]
-    others = ["http://hooks.example.com/", "https://example.com/"]
-    assert [network.is_own_address(network.parse_url(url)) for url in own + others] == [
-        True, True, False, False,
-    ]  # fmt: skip
+# This site and this machine.
+
+FIB_TRIE = """Main:
+  +-- 0.0.0.0/0 3 0 5
+     +-- 203.0.0.0/8 2 0 2
+        |-- 93.184.215.14
+           /32 host LOCAL
+        |-- 93.184.215.255
+           /32 link BROADCAST
+        |-- 93.184.215.0
+           /24 link UNICAST
+"""
+IF_INET6 = (
+    "2606280002200001024818931b2c3d4e 02 40 00 80     eth0\n"
+    "00000000000000000000000000000001 01 80 10 80       lo\n"
+)
+OWN_IPV6 = "2606:2800:220:1:248:1893:1b2c:3d4e"
+
+
+@pytest.fixture
+def own_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give this machine public addresses, as a rented server has them."""
+    found = ourselves.parse_interfaces(FIB_TRIE, IF_INET6)
+    monkeypatch.setattr(addresses, "own_addresses", lambda: found)
+
+
+def test_the_interfaces_of_this_machine_are_read() -> None:
+    assert ourselves.parse_interfaces(FIB_TRIE, IF_INET6) == {PUBLIC, OWN_IPV6, "::1"}
+    assert "127.0.0.1" in ourselves.own_addresses()
+
+
+def test_a_machine_without_these_tables_is_asked_by_its_name(
+    monkeypatch: pytest.MonkeyPatch, names: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(ourselves, "_IPV4", tmp_path / "none")
+    names(PUBLIC)
+    assert ourselves._own_addresses_at.__wrapped__(0) == {PUBLIC}
+    names()
+    assert ourselves._own_addresses_at.__wrapped__(0) == frozenset()
+
+
+@pytest.mark.parametrize("address", [PUBLIC, OWN_IPV6])
+def test_a_public_address_of_this_machine_is_refused_unless_opened(
+    address: str, own_interface: None
+) -> None:
+    problem = network.address_problem(address, 6379, CLOSED)
+    assert problem == f"{address} is an address of this machine itself."
+    opened = opening(f"[{address}]:6379" if ":" in address else f"{address}:6379")
+    assert network.address_problem(address, 6379, opened) is None
+    assert network.address_problem(address, 6380, opened) is not None
+
+
+def test_a_name_that_leads_to_this_machine_is_refused(
+    own_interface: None, names: Callable[..., list[str]]
+) -> None:
+    names(PUBLIC)
+    with pytest.raises(UnsafeURL, match="this machine itself") as refusal:
+        network.check_url("https://example.com/", policy=CLOSED)
+    assert refusal.value.opened_by == f"{PUBLIC}/32:443"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://hooks.example.com/", "http://HOOKS.example.com.:8080/x", "https://b.example.com/"],
+)
+def test_a_name_of_this_site_is_refused_unless_its_address_is_opened(
+    url: str, names: Callable[..., list[str]], settings: Any
+) -> None:
+    settings.PUBLIC_URL = "https://hooks.example.com"
+    settings.WEBHOOKS_PUBLIC_URLS = ["http://b.example.com:8080"]
+    asked = names(PUBLIC)
+    with pytest.raises(UnsafeURL, match="is this site itself"):
+        network.check_url(url, policy=CLOSED)
+    assert asked == []
+    with pytest.raises(UnsafeURL, match="is this site itself"):
+        network.check_url(url, policy=opening("10.0.0.0/8"))
+    network.check_url(url, policy=opening(f"{PUBLIC}/32"))
+    network.check_url("https://other.example.com/", policy=CLOSED)
+
+
+def test_this_sites_own_literal_is_refused(settings: Any) -> None:
+    settings.PUBLIC_URL = f"https://{PUBLIC}"
+    with pytest.raises(UnsafeURL, match="this machine itself"):
+        network.check_url(f"https://{PUBLIC}/hook", policy=CLOSED)
+
+
+# What an operator could open.
+
+
+@pytest.mark.parametrize(
+    ("address", "entry"),
+    [
+        ("10.0.0.1", "10.0.0.1/32:8080"),
+        ("127.0.0.1", "127.0.0.1/32:8080"),
+        ("100.64.0.9", "100.64.0.9/32:8080"),
+        ("::1", "[::1]/128:8080"),
+        ("fd00::1", "[fd00::1]/128:8080"),
+        ("169.254.169.254", ""),
+        ("168.63.129.16", ""),
+        ("fe80::1", ""),
+        ("64:ff9b::a00:1", ""),
+        ("::ffff:10.0.0.1", ""),
+        ("224.0.0.1", ""),
+    ],
+)
+def test_a_refusal_names_the_entry_that_would_open_it_where_there_may_be_a_reason(
+    address: str, entry: str
+) -> None:
+    url = f"http://[{address}]:8080/" if ":" in address else f"http://{address}:8080/"
+    with pytest.raises(UnsafeURL) as refusal:
+        network.check_url(url, policy=CLOSED)
+    assert refusal.value.opened_by == entry
+    if entry:
+        assert network.check_url(url, policy=opening(entry)).url == url
 
 
 # Look-ups.
@@ -643,6 +750,11 @@ def test_the_command_prints_one_line_for_each_url_and_fails_if_any_is_blocked(
     assert lines[0] == "allow\t'https://Example.com'\tsent as https://example.com/"
     assert lines[1].startswith("block\t'http://10.0.0.1/\\x1b[31m'\t")
     assert lines[2].startswith("block\t'http://redis/'\t")
+
+
+def test_the_command_names_the_setting_that_opens_a_private_address() -> None:
+    _, lines = run_check_url("http://10.0.0.1:8080/")
+    assert lines[0].endswith(" WEBHOOKS_ALLOWED_NETWORKS=10.0.0.1/32:8080 would open it.")
 
 
 def test_the_command_succeeds_when_every_url_is_allowed(names: Callable[..., list[str]]) -> None:

@@ -1,21 +1,15 @@
 """What both senders do at the socket, whatever was checked before.
 
-The oracle knows nothing of the guard: for Python's sockets an audit hook that also stops every
-connect off loopback, for libcurl `strace`. No test connects to anything but loopback.
+The oracle knows nothing of the guard: an audit hook that also stops every connect off loopback.
+For libcurl it is `strace`, in tests.test_network_table. No test connects to anything but loopback.
 """
 
 import base64
 import contextlib
 import datetime
 import gzip
-import ipaddress
-import json
-import os
-import re
-import shutil
 import socket
 import ssl
-import subprocess
 import sys
 import threading
 import time
@@ -34,6 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from requests_oauthlib import OAuth2Session
 
+from tests.security.oracle import is_public
 from tests.test_network import Row, answer_with, row_id, url_rows
 from webhooks import network, resolving, sessions
 from webhooks.network import Policy, Target, UnsafeURL
@@ -66,17 +61,6 @@ def attempts() -> Iterator[list[tuple[str, int]]]:
     _is_listening = True
     yield _attempts
     _is_listening = False
-
-
-def is_public(address: str) -> bool:
-    """Judge an address by Python's own tables, and by what they are known to miss."""
-    ip = ipaddress.ip_address(address)
-    missed = ["168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24", "192.31.196.0/24"]
-    missed += ["192.52.193.0/24", "192.175.48.0/24", "2001::/23", "2002::/16", "3fff::/20"]
-    if ip.version == 6 and ip not in ipaddress.ip_network("2000::/3"):
-        return False
-    in_missed = any(ip in ipaddress.ip_network(network) for network in missed)
-    return ip.is_global and not ip.is_multicast and not in_missed
 
 
 # Receivers.
@@ -286,102 +270,6 @@ def test_requests_is_stopped_at_the_socket_when_nothing_was_checked_before(
     with pytest.raises((UnsafeURL, requests.RequestException, ValueError)):
         get(row.url, CLOSED)
     assert [attempt for attempt in attempts if not is_public(attempt[0])] == []
-
-
-# The table at the socket of libcurl.
-
-_STRACE_PROGRAM = """
-import json, re, socket, sys
-import pycurl
-from webhooks import network
-
-class Opener(network.SocketOpener):
-    "Judges as always, and opens nothing but the control's socket."
-    def _open(self, address, key):
-        where = address[3]
-        opened = super()._open(address, key)
-        if opened == pycurl.SOCKET_BAD:
-            return opened
-        passed.append(where[0])
-        return opened if where[1] == control else pycurl.SOCKET_BAD
-
-rows, control = json.load(sys.stdin)
-allowed = network.parse_allowed_network(f"127.0.0.1:{control}")
-passed, verdicts = [], []
-for url, pins in rows:
-    passed = []
-    opener = Opener(network.Policy(allowed_networks=(allowed,)))
-    handle = pycurl.Curl()
-    network.configure_curl(handle, opener)
-    try:
-        handle.setopt(pycurl.URL, url)
-        handle.setopt(pycurl.RESOLVE, pins)
-        handle.setopt(pycurl.TIMEOUT_MS, 2000)
-        handle.setopt(pycurl.WRITEFUNCTION, lambda chunk: None)
-        handle.perform()
-    except (pycurl.error, UnicodeError, ValueError) as error:
-        pass
-    handle.close()
-    verdicts.append([passed, opener.refused and list(opener.refused.values())[0]])
-print(json.dumps(verdicts))
-"""
-
-
-def curl_pins(row: Row) -> list[str]:
-    """Pin every spelling of the row's host, to loopback where the row gives no answers."""
-    match = re.match(r"[a-zA-Z]+://([^/?#]*)", row.url)
-    host, _, port_text = (match[1] if match else "").rpartition("@")[2].partition(":")
-    port = port_text or ("443" if row.url.lower().startswith("https") else "80")
-    spellings = {host.lower(), host.lower().rstrip(".") + ".", host.lower().rstrip(".")}
-    with contextlib.suppress(UnsafeURL):
-        spellings.add(network.parse_url(row.url, policy=CLOSED).host)
-    # What libcurl makes of "http:example.com" and "https//example.com".
-    pins = ["https:80:127.0.0.1"] if match else ["example.com:80:127.0.0.1", "https:80:127.0.0.1"]
-    for spelling in sorted(spellings):
-        if re.fullmatch(r"[0-9a-z_.-]+", spelling) and re.fullmatch(r"[0-9]{1,5}", port):
-            literal = (spelling,) if network.is_ip_address(spelling) else ("127.0.0.1",)
-            pins.append(f"{spelling}:{port}:{','.join(row.answers or literal)}")
-    return pins
-
-
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-def test_libcurl_connects_to_no_refused_address_of_the_table(
-    serve: Callable[..., Server], tmp_path: Path
-) -> None:
-    server = serve()
-    rows = [row for row in url_rows() if row.url and "\x00" not in row.url]
-    # Refused URLs go to libcurl as they are, the others as they are sent.
-    urls = [
-        row.url if row.verdict == "block" else network.parse_url(row.url, policy=CLOSED).url
-        for row in rows
-    ]
-    given = [[url, curl_pins(row)] for url, row in zip(urls, rows, strict=True)]
-    given.append([server.url, []])
-    trace = tmp_path / "trace"
-    command = ["strace", "-f", "-e", "trace=connect,sendto,sendmmsg", "-o", str(trace)]
-    run = subprocess.run(
-        [*command, sys.executable, "-c", _STRACE_PROGRAM],
-        input=json.dumps([given, server.port]),
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-        env=os.environ
-        | {"PYTHONPATH": str(Path(__file__).parent.parent), "http_proxy": server.url},
-    )
-    if "ptrace" in run.stderr:
-        pytest.skip("strace may not trace here")
-    assert run.returncode == 0, run.stderr
-    connects = re.findall(
-        r"connect\(\d+, \{sa_family=(AF_INET6?), sin6?_port=htons\((\d+)\)", trace.read_text()
-    )
-    # The control is the one connect there is: what the trace would show, it shows.
-    assert connects == [("AF_INET", str(server.port))]
-    for row, (passed, problem) in zip(rows, json.loads(run.stdout), strict=False):
-        if row.verdict == "allow":
-            assert passed, row
-            assert problem in (None, {}), row
-        assert all(map(is_public, passed)), row
 
 
 # Rebinding and mixed answers.

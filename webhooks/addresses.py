@@ -1,7 +1,7 @@
 """The address policy: the frozen lists, and what an installation opens beside them.
 
-Owns which addresses and ports a request may go to, and the errors that say so. Pure: no look-up,
-no socket, no HTTP.
+Owns which addresses and ports a request may go to, and the errors that say so. No look-up, no
+socket, no HTTP.
 """
 
 import ipaddress
@@ -12,6 +12,8 @@ from typing import ClassVar, Self
 
 import requests
 from django.conf import settings
+
+from webhooks.ourselves import is_own_host, own_addresses
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 AllowedNetwork = tuple[Network, frozenset[int] | None]
@@ -54,6 +56,13 @@ DENIED_IPV6 = _networks(
         "belongs to the AS112 service": "2620:4f:8000::/48",
     }
 )
+# What an operator may have a reason to open; no reason is good enough for metadata and the rest.
+_OPENABLE = tuple(
+    map(
+        ipaddress.ip_network,
+        "127.0.0.0/8 10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 100.64.0.0/10 ::1 fc00::/7".split(),  # noqa: SIM905 - read as prose.
+    )
+)
 # ISATAP (RFC 5214) hides an IPv4 address behind this interface id, in any prefix.
 ISATAP, ISATAP_MASK = 0x0000_5EFE, 0xFDFF_FFFF
 
@@ -65,14 +74,19 @@ _ALLOWED_NETWORK = re.compile(
 
 
 class UnsafeURL(ValueError):
-    """Say in one sentence why nothing may be sent to a URL or an address."""
+    """Say in one sentence why nothing may be sent to a URL or an address.
+
+    `opened_by` is the entry of WEBHOOKS_ALLOWED_NETWORKS that would open it, or empty where
+    nothing would or should.
+    """
 
     permanent: ClassVar[bool] = True
 
-    def __init__(self, reason: str, *, code: str) -> None:
+    def __init__(self, reason: str, *, code: str, opened_by: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
         self.code = code
+        self.opened_by = opened_by
 
 
 class SendError(requests.RequestException):
@@ -147,12 +161,32 @@ def parse_allowed_network(text: str) -> AllowedNetwork:
     return parsed, frozenset(range(first, last + 1))
 
 
-@lru_cache(maxsize=8192)
 def address_problem(address: str, port: int, policy: Policy) -> str | None:
     """Return why nothing may be sent to this address and port, or None if it may.
 
     `address` is what a resolver or a socket names; every other spelling is refused.
     """
+    problem = _policy_problem(address, port, policy)
+    if problem is None and (address in own_addresses() or is_own_host(address)):
+        is_opened = policy.opens(ipaddress.ip_address(address), port)
+        return None if is_opened else f"{address} is an address of this machine itself."
+    return problem
+
+
+def opened_by(address: str, port: int) -> str:
+    """Return the narrowest entry of WEBHOOKS_ALLOWED_NETWORKS for a refused address, if any."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return ""
+    is_own = address in own_addresses() or is_own_host(address)
+    if not is_own and not any(ip in network for network in _OPENABLE):
+        return ""
+    return f"[{ip}]/128:{port}" if ip.version == 6 else f"{ip}/32:{port}"
+
+
+@lru_cache(maxsize=8192)
+def _policy_problem(address: str, port: int, policy: Policy) -> str | None:
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:

@@ -3,7 +3,8 @@
 Everything that is sent leaves through here: deliveries through libcurl (`configure_curl`,
 `open_socket`, `HostResolver`), OAuth through requests (`GuardedSession`). Both ask about every
 address at the moment of the connect. Knows no models, no webhooks and no retries. The parts:
-`addresses` (the policy), `targets` (URLs and names), `resolving` (look-ups), `sessions` (requests).
+`addresses` (the policy), `ourselves` (what is our own), `targets` (URLs and names), `resolving`
+(look-ups), `sessions` (requests).
 """
 
 import socket
@@ -38,7 +39,7 @@ from webhooks.sessions import (
     ca_bundle,
     guarded_session,
 )
-from webhooks.targets import Target, check_name, is_own_address, parse_url
+from webhooks.targets import Target, check_name, parse_url
 
 __all__ = [
     "DeadlineExceeded",
@@ -62,7 +63,6 @@ __all__ = [
     "configure_curl",
     "guarded_session",
     "is_ip_address",
-    "is_own_address",
     "open_socket",
     "parse_allowed_network",
     "parse_url",

@@ -20,8 +20,9 @@ from webhooks.addresses import (
     UnsafeURL,
     address_problem,
     is_ip_address,
+    opened_by,
 )
-from webhooks.targets import Target, check_name, is_private_name, parse_url
+from webhooks.targets import Target, check_name, is_private_name, needs_opening, parse_url
 
 logger = logging.getLogger(__name__)
 
@@ -78,25 +79,27 @@ def checked_addresses(
     """
     if is_ip_address(host):
         addresses: tuple[str, ...] = (host,)
-        is_private = False
+        is_opened_only = False
     else:
         check_name(host, port, policy=policy)
         addresses = resolve(host, port, seconds=seconds)
-        is_private = is_private_name(host)
+        is_opened_only = needs_opening(host)
     for address in addresses:
         problem = address_problem(address, port, policy)
-        if problem is None and is_private:
-            problem = _private_problem(host, address, port, policy)
+        if problem is None and is_opened_only:
+            problem = _unopened_problem(host, address, port, policy)
         if problem is not None:
             prefix = "" if address == host else f"{host} leads to an address that is refused: "
-            raise UnsafeURL(prefix + problem, code="address")
+            entry = opened_by(address, port)
+            raise UnsafeURL(prefix + problem, code="address", opened_by=entry)
     return addresses
 
 
-def _private_problem(host: str, address: str, port: int, policy: Policy) -> str | None:
+def _unopened_problem(host: str, address: str, port: int, policy: Policy) -> str | None:
     if policy.opens(ipaddress.ip_address(address), port):
         return None
-    return f"{address} is outside of the allowed networks, and {host} is a private name."
+    what = "a private name" if is_private_name(host) else "this site itself"
+    return f"{address} is outside of the allowed networks, and {host} is {what}."
 
 
 def check_url(url: str, *, policy: Policy | None = None) -> Target:

@@ -7,12 +7,12 @@ import ipaddress
 import re
 import unicodedata
 from dataclasses import dataclass
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import idna
-from django.conf import settings
 
 from webhooks.addresses import Policy, UnsafeURL, is_public_port, port_reason
+from webhooks.ourselves import is_own_host
 
 # Longer URLs are cut or refused by some proxies and servers.
 MAX_URL_LENGTH = 2048
@@ -160,10 +160,18 @@ def check_name(host: str, port: int = 443, *, policy: Policy | None = None) -> N
     """
     if _has_suffix(host, REFUSED_SUFFIXES):
         raise UnsafeURL(f"{host} is not a name on the public internet.", code="name")
-    if is_private_name(host) and not (policy or Policy.from_settings()).opens_port(port):
-        raise UnsafeURL(
-            f"{host} is a name of a private network: use a public host name.", code="name"
-        )
+    if not needs_opening(host) or (policy or Policy.from_settings()).opens_port(port):
+        return
+    if is_own_host(host):
+        raise UnsafeURL(f"{host} is this site itself.", code="own")
+    raise UnsafeURL(
+        f"{host} is a name of a private network: use a public host name.", code="private"
+    )
+
+
+def needs_opening(host: str) -> bool:
+    """Say whether only addresses that the operator opened may be behind a name."""
+    return is_private_name(host) or is_own_host(host)
 
 
 def is_private_name(host: str) -> bool:
@@ -174,16 +182,3 @@ def is_private_name(host: str) -> bool:
 def _has_suffix(host: str, suffixes: frozenset[str]) -> bool:
     labels = host.split(".")
     return any(".".join(labels[start:]) in suffixes for start in range(len(labels)))
-
-
-def is_own_address(target: Target) -> bool:
-    """Say whether a target is this site itself, by the addresses people reach it by."""
-    return any(
-        (target.host, target.port) == _host_and_port(url)
-        for url in (settings.PUBLIC_URL, *getattr(settings, "WEBHOOKS_PUBLIC_URLS", ()))
-    )
-
-
-def _host_and_port(url: str) -> tuple[str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.hostname, parts.port or _DEFAULT_PORTS.get(parts.scheme)

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 from django.utils.translation import gettext_lazy as _
 
 from webhooks import catalogue, network, oauth
-from webhooks.forms.texts import REQUIRED
+from webhooks.forms.texts import REQUIRED, refusal
 from webhooks.models import AuthorizationType, GrantType
 from webhooks.models.authorization import TokenPlacement
 
@@ -197,7 +197,7 @@ def _endpoint_error(url: str, *, was: str) -> Any:
     try:
         network.check_url(url)
     except network.UnsafeURL as error:
-        return error.reason
+        return refusal(error)
     except network.NameNotResolved as error:
         # A name server that is down for a moment does not stop other changes.
         if url != was:

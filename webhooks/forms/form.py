@@ -13,7 +13,7 @@ from django.forms.utils import ErrorDict
 from django.utils.translation import gettext_lazy as _
 
 from webhooks import catalogue, events, network, oauth
-from webhooks.forms import authorization, credentials
+from webhooks.forms import authorization, credentials, texts
 from webhooks.forms.base import SECRETS, WebhookFields
 from webhooks.forms.drafts import Draft
 from webhooks.forms.fields import CLEAR, types_of
@@ -58,7 +58,7 @@ class WebhookForm(WebhookFields):
         try:
             network.check_url(url)
         except network.UnsafeURL as error:
-            raise forms.ValidationError(error.reason, code=error.code) from error
+            raise forms.ValidationError(texts.refusal(error), code=error.code) from error
         except network.NameNotResolved as error:
             # A name server that is down for a moment does not stop other changes.
             if url != self._stored["url"]:

@@ -1,6 +1,9 @@
-"""What the form says: the sentence under each field and the one for an empty field."""
+"""What the form says: the sentence under each field, and those for an empty or refused one."""
 
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
+
+from webhooks.network import UnsafeURL
 
 HELP = {
     "name": _("Shown in the list and in the log, for example “CRM: missed calls”."),
@@ -43,3 +46,20 @@ REQUIRED = {
     ),
     "client_id": _("Enter the client ID the provider showed when you registered this site there."),
 }
+
+
+def refusal(error: UnsafeURL) -> str:
+    """Return the guard's reason, and the setting an operator has for an address of their own."""
+    if error.opened_by:
+        advice = gettext(
+            "If it is meant to be reached, an operator can open it: "
+            "WEBHOOKS_ALLOWED_NETWORKS=%(entry)s"
+        ) % {"entry": error.opened_by}
+    elif error.code in ("private", "own"):
+        advice = gettext(
+            "If it is meant to be reached, an operator can open the network it leads to with "
+            "WEBHOOKS_ALLOWED_NETWORKS."
+        )
+    else:
+        return error.reason
+    return f"{error.reason} {advice}"

@@ -24,6 +24,8 @@ class Command(BaseCommand):
                 verdict = "allow"
             except (network.UnsafeURL, network.NameNotResolved) as error:
                 reason, verdict = error.reason, "block"
+                if entry := getattr(error, "opened_by", ""):
+                    reason += f" WEBHOOKS_ALLOWED_NETWORKS={entry} would open it."
                 is_any_blocked = True
             # Control characters reach no terminal.
             self.stdout.write(f"{verdict}\t{url!a}\t{_printable(reason)}")

@@ -1,0 +1,140 @@
+"""Sends to every URL of a table with libcurl: `python -m tests.security.curl_table`, under strace.
+
+Reads `{"rows": [[url, answers, pins]], "control": port}` as JSON and prints, for each row, the
+addresses that passed the guard: first as the product's sender does it, with no form before it,
+then with libcurl alone, with neither parser nor resolver before it. Nothing is opened but the
+control's socket, which shows that the trace sees what there is to see.
+"""
+
+import json
+import os
+import socket
+import sys
+import threading
+from typing import Any
+
+import django
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+django.setup()
+
+# Models can be imported only now.
+import pycurl  # noqa: E402
+
+from webhooks import network  # noqa: E402
+from webhooks.authorizing import NoAuthorization  # noqa: E402
+from webhooks.delivery import make_plan, prepare  # noqa: E402
+from webhooks.models import Webhook  # noqa: E402
+from webhooks.queue import Claimed  # noqa: E402
+from webhooks.sender import Sender  # noqa: E402
+
+_SECONDS = 10.0
+
+
+class Opener(network.SocketOpener):
+    """Judge as always, and open nothing but the control's socket."""
+
+    control = 0
+    passed: list[str] = []
+
+    def _open(self, address: Any, key: int | None) -> socket.socket | int:
+        opened = super()._open(address, key)
+        if opened == pycurl.SOCKET_BAD:
+            return opened
+        self.passed.append(address[3][0])
+        is_control = address[3][:2] == ("127.0.0.1", self.control)
+        return opened if is_control else pycurl.SOCKET_BAD
+
+
+def fake_look_up(answers: list[str]) -> Any:
+    def getaddrinfo(host: str, port: int, *_: Any, **__: Any) -> list[Any]:
+        if not answers:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(0, socket.SOCK_STREAM, 6, "", (address, port)) for address in answers]
+
+    return getaddrinfo
+
+
+class SendingAsTheEngine:
+    """The engine's own steps from the stored URL to the socket, for one URL at a time."""
+
+    def __init__(self, policy: network.Policy) -> None:
+        network.open_socket = Opener  # type: ignore[assignment]
+        self._answered, self._resolved = threading.Event(), threading.Event()
+        self._policy = policy
+        self._sender = Sender(
+            policy=policy, max_in_flight=4, max_per_webhook=4, on_answer=self._answered.set
+        )
+        self._sender.start()
+
+    def send(self, url: str, answers: list[str]) -> list[str]:
+        """Return the addresses that passed; none when nothing got as far as the socket."""
+        Opener.passed = []
+        webhook = Webhook(pk=1, url=url)
+        webhook.set_secret("signing_secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+        try:
+            plan = make_plan(webhook, NoAuthorization())
+        except network.UnsafeURL:
+            return []
+        if not plan.target.is_literal and not self._pin(plan.target, answers):
+            return []
+        claimed = Claimed(**_CLAIMED)  # type: ignore[arg-type]
+        self._answered.clear()
+        self._sender.submit([prepare(claimed, plan, 0.0)], lease_ends=float("inf"))
+        assert self._answered.wait(_SECONDS), url
+        self._sender.answers.clear()
+        return Opener.passed
+
+    def _pin(self, target: network.Target, answers: list[str]) -> bool:
+        socket.getaddrinfo = fake_look_up(answers)
+        # A resolver of its own: nothing is remembered from the row before.
+        self._resolved.clear()
+        resolver = network.HostResolver(self._policy, wake=self._resolved.set, threads=1)
+        resolver.lookup(target.host, target.port)
+        assert self._resolved.wait(_SECONDS), target
+        found = resolver.lookup(target.host, target.port)
+        self._sender.pin(resolver.curl_resolve_entries(target.host, target.port))
+        resolver.close()
+        return bool(found and found.addresses)
+
+
+_CLAIMED = {
+    "id": "dlv_1", "webhook_id": 1, "event_id": "evt_1", "payload": b"{}", "number": 1,
+    "failure_count": 0, "trigger": "event",
+}  # fmt: skip
+
+
+def send_unchecked(url: str, pins: list[str], policy: network.Policy) -> list[str]:
+    """Give a URL to libcurl as it stands, and return the addresses that passed."""
+    Opener.passed = []
+    handle = pycurl.Curl()
+    try:
+        network.configure_curl(handle, Opener(policy))
+        handle.setopt(pycurl.URL, url)
+        handle.setopt(pycurl.RESOLVE, pins)
+        handle.setopt(pycurl.TIMEOUT_MS, 2000)
+        handle.setopt(pycurl.WRITEFUNCTION, lambda chunk: None)
+        handle.perform()
+    except (pycurl.error, UnicodeError, ValueError):
+        # What became of it is told by the opener.
+        return Opener.passed
+    finally:
+        handle.close()
+    return Opener.passed
+
+
+def main() -> None:
+    given = json.load(sys.stdin)
+    Opener.control = given["control"]
+    allowed = network.parse_allowed_network(f"127.0.0.1:{Opener.control}")
+    policy = network.Policy(allowed_networks=(allowed,))
+    engine = SendingAsTheEngine(policy)
+    found = [
+        [engine.send(url, answers), send_unchecked(url, pins, policy)]
+        for url, answers, pins in given["rows"]
+    ]
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""What the tests believe instead of the guard: Python's own tables, and what the kernel was asked.
+
+Shares no line with `webhooks.addresses`.
+"""
+
+import ipaddress
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.services import install_debian_package, is_debian_root
+
+# What Python calls global although nobody should be sent there.
+_MISSED = [
+    ipaddress.ip_network(text)
+    for text in (
+        "168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24", "192.31.196.0/24", "192.52.193.0/24",
+        "192.175.48.0/24", "2001::/23", "2002::/16", "3fff::/20",
+    )
+]  # fmt: skip
+_GLOBAL_IPV6 = ipaddress.ip_network("2000::/3")
+# The network of the tests' own servers.
+LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+_CONNECT = re.compile(
+    r"connect\(\d+<(?P<kind>TCP|UDP|socket)[^\n]*?, \{sa_family=AF_INET6?, "
+    r"sin6?_port=htons\((?P<port>\d+)\)"
+    r"[^\n]*?(?:inet_addr\(|inet_pton\(AF_INET6, )\"(?P<address>[0-9a-fA-F.:]+)\""
+)
+
+
+class Connect(NamedTuple):
+    kind: str
+    address: str
+    port: int
+
+
+def is_public(address: str) -> bool:
+    """Judge an address by Python's own tables, and by what they are known to miss."""
+    ip = ipaddress.ip_address(address)
+    if ip.version == 6 and ip not in _GLOBAL_IPV6:
+        return False
+    return ip.is_global and not ip.is_multicast and not any(ip in network for network in _MISSED)
+
+
+def is_denied(
+    address: str, *, allowed: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network] = LOOPBACK
+) -> bool:
+    """Say whether nothing may be connected to an address, outside of the named networks."""
+    if "%" in address:
+        return True
+    ip = ipaddress.ip_address(address)
+    if (four := getattr(ip, "ipv4_mapped", None)) is not None:
+        ip = four
+    return not is_public(str(ip)) and not any(ip in network for network in allowed)
+
+
+def ensure_strace() -> str:
+    """Return "" when strace can be used here, else the sentence that says why not."""
+    if shutil.which("strace") is None:
+        if not is_debian_root():
+            return "strace is not installed, and only root on Debian can install it here"
+        try:
+            install_debian_package("strace")
+        except subprocess.CalledProcessError:
+            return "strace could not be installed"
+    tried = subprocess.run(
+        [*strace(Path(os.devnull)), sys.executable, "-c", ""],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return "" if tried.returncode == 0 else f"strace may not trace here: {tried.stderr[:200]}"
+
+
+def strace(trace: Path) -> Sequence[str]:
+    """Return the command that notes every connect of a program and its children."""
+    quiet = ["-qq", "-e", "signal=none"]
+    return ["strace", "-f", "-yy", "--seccomp-bpf", *quiet, "-e", "trace=connect", "-o", str(trace)]
+
+
+def connects(trace: str) -> list[Connect]:
+    """Return the connects of a trace, but not those of Unix sockets."""
+    return [
+        Connect(found["kind"], found["address"], int(found["port"]))
+        for found in _CONNECT.finditer(trace)
+    ]
+
+
+def tcp(found: Iterable[Connect]) -> list[Connect]:
+    """Leave out UDP: the C library asks name servers and sorts addresses with it."""
+    return [connect for connect in found if connect.kind != "UDP"]

@@ -1,0 +1,65 @@
+"""This site and this machine, as somebody outside would address them.
+
+Owns what counts as our own: the hosts people reach this site by, and the addresses of this
+machine's interfaces. A request to these would come from inside, past the firewall in front.
+"""
+
+import ipaddress
+import re
+import socket
+import time
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from django.conf import settings
+
+# Linux tells its addresses here; in a container they are the container's own.
+_IPV4, _IPV6 = Path("/proc/net/fib_trie"), Path("/proc/net/if_inet6")
+_LOCAL_IPV4 = re.compile(r"\|-- ([0-9.]+)\s+/32 host LOCAL")
+_LOCAL_IPV6 = re.compile(r"^([0-9a-f]{32}) ", re.MULTILINE)
+# Addresses come and go seldom: a failover address, a renewed lease.
+_KNOWN_SECONDS = 60
+
+
+def is_own_host(host: str) -> bool:
+    """Say whether a host name or literal is one that people reach this site by, on any port."""
+    urls = (settings.PUBLIC_URL, *getattr(settings, "WEBHOOKS_PUBLIC_URLS", ()))
+    return any(host == urlsplit(url).hostname for url in urls)
+
+
+def own_addresses() -> frozenset[str]:
+    """Return the addresses of this machine's interfaces, read again after a minute."""
+    return _own_addresses_at(int(time.monotonic() // _KNOWN_SECONDS))
+
+
+@lru_cache(maxsize=2)
+def _own_addresses_at(_minute: int) -> frozenset[str]:
+    try:
+        return parse_interfaces(_IPV4.read_text(), _read(_IPV6))
+    except OSError:
+        return _by_host_name()
+
+
+def parse_interfaces(fib_trie: str, if_inet6: str) -> frozenset[str]:
+    """Read the addresses out of the two tables of Linux, spelled as the guard spells them."""
+    four = _LOCAL_IPV4.findall(fib_trie)
+    six = [ipaddress.IPv6Address(int(digits, 16)) for digits in _LOCAL_IPV6.findall(if_inet6)]
+    return frozenset([*four, *map(str, six)])
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        # IPv6 may be off.
+        return ""
+
+
+def _by_host_name() -> frozenset[str]:
+    """Return what other systems say of themselves; it may be less than all."""
+    try:
+        answers = socket.getaddrinfo(socket.gethostname(), None)
+    except OSError:
+        return frozenset()
+    return frozenset(str(answer[4][0]) for answer in answers)
