@@ -5,17 +5,19 @@ do a thing was decided by the caller.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
 from django.db import models
+from django.utils.translation import ngettext
 
 from webhooks.models import Action, ApiKey, AuditEntry, Connection, Delivery, Replay, Webhook
 from webhooks.secrets import Sealed, SecretField
 
-__all__ = ["changed_fields", "record", "record_many", "snapshot"]
+__all__ = ["changed_fields", "record", "record_deliveries", "record_many", "snapshot"]
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +66,19 @@ def record_many(
     AuditEntry.objects.bulk_create(entries, batch_size=500)
     for entry in entries:
         _log(entry)
+
+
+def record_deliveries(action: Action, deliveries: Iterable[Delivery], *, user: Person) -> None:
+    """Add an entry for one delivery, or for many one entry for each webhook, with their number."""
+    rows = list(deliveries)
+    if len(rows) == 1:
+        record(action, rows[0], user=user)
+        return
+    counts = Counter(row.webhook_id for row in rows)
+    for webhook in Webhook.objects.filter(pk__in=counts).order_by("pk"):
+        number = counts[webhook.pk]
+        note = ngettext("%d delivery", "%d deliveries", number) % number
+        record(action, webhook, user=user, note=note)
 
 
 def snapshot(row: models.Model) -> dict[str, Any]:

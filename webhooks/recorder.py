@@ -21,8 +21,18 @@ from django.conf import settings
 from django.db import DataError, transaction
 from django.utils import timezone
 
+from webhooks import audit
 from webhooks.durations import step_of
-from webhooks.models import Attempt, Delivery, Outcome, PauseReason, Status, Trigger, Webhook
+from webhooks.models import (
+    Action,
+    Attempt,
+    Delivery,
+    Outcome,
+    PauseReason,
+    Status,
+    Trigger,
+    Webhook,
+)
 from webhooks.models.webhook import bump_version
 from webhooks.queue import ATTEMPT_COLUMNS, HourCount, Result, StateChange
 
@@ -172,9 +182,14 @@ def _hour(number: int) -> dt.datetime:
 def pause(webhook_ids: Sequence[int], reason: PauseReason) -> int:
     """Pause active webhooks; the engine holds their deliveries when it next looks."""
     now: dt.datetime = timezone.now()
-    paused = Webhook.objects.filter(pk__in=webhook_ids, is_active=True).update(
-        is_active=False, pause_reason=reason, paused_at=now, **bump_version()
-    )
+    active = Webhook.objects.filter(pk__in=webhook_ids, is_active=True)
+    with transaction.atomic():
+        # Locked, so that the trail names exactly those that this call pauses.
+        found = list(active.only("name", "is_connection").order_by("pk").select_for_update())
+        paused = active.filter(pk__in=[webhook.pk for webhook in found]).update(
+            is_active=False, pause_reason=reason, paused_at=now, **bump_version()
+        )
+        audit.record_many(Action.PAUSED, found, user=None, note=str(reason.label))
     if paused:
         logger.warning("webhooks_paused ids=%s reason=%s", list(webhook_ids), reason)
     return paused

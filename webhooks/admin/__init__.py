@@ -10,8 +10,9 @@ from django.utils.translation import gettext_lazy as _
 from webhooks.admin.access import ApiKeyAdmin
 from webhooks.admin.deliveries import DeliveryAdmin
 from webhooks.admin.events import EventAdmin
+from webhooks.admin.trail import AuditEntryAdmin
 from webhooks.admin.webhooks import OAuthExchangeAdmin, WebhookAdmin
-from webhooks.models import ApiKey, Delivery, Event, OAuthExchange, Webhook
+from webhooks.models import ApiKey, AuditEntry, Delivery, Event, OAuthExchange, Webhook
 
 admin.site.site_header = _("Integrations")
 admin.site.site_title = _("Integrations")
@@ -21,6 +22,7 @@ admin.site.enable_nav_sidebar = False
 admin.site.login_template = "registration/login.html"
 
 admin.site.register(ApiKey, ApiKeyAdmin)
+admin.site.register(AuditEntry, AuditEntryAdmin)
 admin.site.register(Delivery, DeliveryAdmin)
 admin.site.register(Event, EventAdmin)
 admin.site.register(OAuthExchange, OAuthExchangeAdmin)

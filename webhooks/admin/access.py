@@ -5,6 +5,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
@@ -18,8 +19,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST
 
+from webhooks import audit
 from webhooks.admin.readonly import ModelAdmin
-from webhooks.models import ApiKey
+from webhooks.models import Action, ApiKey
 from webhooks.templatetags.interface import ago
 
 
@@ -73,6 +75,7 @@ class ApiKeyAdmin(ModelAdmin):
         if change:
             raise PermissionDenied
         issued, plain = ApiKey.objects.issue(obj.name, created_by=_person(request))
+        audit.record(Action.KEY_ISSUED, issued, user=request.user)
         obj.__dict__.update(issued.__dict__)
         # Only for the page that answers this request.
         obj.plain = plain  # type: ignore[attr-defined]
@@ -125,7 +128,9 @@ class ApiKeyAdmin(ModelAdmin):
         revoked = list(keys.filter(revoked_at=None))
         for key in revoked:
             self.log_change(request, key, "Revoked.")
-        count = keys.filter(revoked_at=None).update(revoked_at=timezone.now())
+        with transaction.atomic():
+            count = keys.filter(revoked_at=None).update(revoked_at=timezone.now())
+            audit.record_many(Action.KEY_REVOKED, revoked, user=request.user)
         text = ngettext("%d key is revoked.", "%d keys are revoked.", count)
         messages.success(request, text % count)
 

@@ -1,10 +1,11 @@
 """The delivery log: a row per delivery, a page with its attempts, what can be done with it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -16,10 +17,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST
 
-from webhooks import backlog, events
+from webhooks import audit, backlog, events
 from webhooks.admin import filters
 from webhooks.admin.readonly import ReadOnlyAdmin, key_of
-from webhooks.models import Delivery, Event, Outcome, Status, Webhook
+from webhooks.models import Action, Delivery, Event, Outcome, Status, Webhook
 from webhooks.secrets import SecretField
 from webhooks.templatetags.interface import ago, code_badge, status_badge
 
@@ -181,7 +182,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
 
     def redeliver_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         delivery = self._allowed(request, object_id, self.has_send_permission(request))
-        if events.redeliver(Delivery.objects.filter(pk=delivery.pk)):
+        if self._act(request, Action.REDELIVERED, events.redeliver, [delivery]):
             messages.success(request, _("The event is sent again; this is the new delivery."))
             same = Delivery.objects.filter(event=delivery.event_id, webhook=delivery.webhook_id)
             delivery = same.order_by("-id")[0]
@@ -191,7 +192,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
 
     def send_now_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         delivery = self._allowed(request, object_id, self.has_send_permission(request))
-        if events.send_now(Delivery.objects.filter(pk=delivery.pk)):
+        if self._act(request, Action.SENT_NOW, events.send_now, [delivery]):
             messages.success(request, _("The next attempt starts now."))
         else:
             messages.warning(request, _("This delivery no longer waits."))
@@ -199,7 +200,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
 
     def cancel_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         delivery = self._allowed(request, object_id, self.has_cancel_permission(request))
-        if events.cancel(Delivery.objects.filter(pk=delivery.pk)):
+        if self._act(request, Action.CANCELLED, events.cancel, [delivery]):
             messages.success(request, _("The delivery is cancelled."))
         else:
             messages.warning(request, _("This delivery no longer waits."))
@@ -212,21 +213,36 @@ class DeliveryAdmin(ReadOnlyAdmin):
 
     @admin.action(description=gettext_lazy("Redeliver"), permissions=["send"])
     def redeliver_chosen(self, request: HttpRequest, chosen: QuerySet[Delivery]) -> None:
-        count = events.redeliver(_plain(chosen))
+        count = self._act(request, Action.REDELIVERED, events.redeliver, _plain(chosen))
         text = ngettext("%d event is sent again.", "%d events are sent again.", count)
         messages.success(request, text % count)
 
     @admin.action(description=gettext_lazy("Send now"), permissions=["send"])
     def send_chosen_now(self, request: HttpRequest, chosen: QuerySet[Delivery]) -> None:
-        count = events.send_now(_plain(chosen))
+        count = self._act(request, Action.SENT_NOW, events.send_now, _plain(chosen))
         text = ngettext("%d delivery is sent now.", "%d deliveries are sent now.", count)
         messages.success(request, text % count)
 
     @admin.action(description=gettext_lazy("Cancel"), permissions=["cancel"])
     def cancel_chosen(self, request: HttpRequest, chosen: QuerySet[Delivery]) -> None:
-        count = events.cancel(_plain(chosen))
+        count = self._act(request, Action.CANCELLED, events.cancel, _plain(chosen))
         text = ngettext("%d delivery is cancelled.", "%d deliveries are cancelled.", count)
         messages.success(request, text % count)
+
+    def _act(
+        self,
+        request: HttpRequest,
+        action: Action,
+        act: Callable[[QuerySet[Delivery]], int],
+        chosen: Iterable[Delivery],
+    ) -> int:
+        """Do something with deliveries and write down who did; return how many it concerned."""
+        rows = list(chosen)
+        with transaction.atomic():
+            count = act(Delivery.objects.filter(pk__in=[row.pk for row in rows]))
+            if count:
+                audit.record_deliveries(action, rows, user=request.user)
+        return count
 
 
 def _plain(chosen: QuerySet[Delivery]) -> QuerySet[Delivery]:

@@ -9,7 +9,7 @@ from webhooks.models import AuditEntry, Webhook
 
 register = template.Library()
 
-_KINDS = {
+KINDS = {
     "webhook": gettext_lazy("Webhook"),
     "connection": gettext_lazy("Connection"),
     "apikey": gettext_lazy("API key"),
@@ -39,7 +39,7 @@ def person(entry: AuditEntry) -> str:
 @register.filter
 def kind(entry: AuditEntry) -> str:
     """Say what sort of thing an entry is about."""
-    return str(_KINDS.get(entry.object_type, entry.object_type))
+    return str(KINDS.get(entry.object_type, entry.object_type))
 
 
 def _label(name: str) -> str:

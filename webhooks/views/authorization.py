@@ -9,8 +9,8 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
-from webhooks import events, oauth
-from webhooks.models import AuthorizationType, Webhook
+from webhooks import audit, events, oauth
+from webhooks.models import Action, AuthorizationType, Webhook
 from webhooks.views import editor, token_facts
 
 
@@ -28,7 +28,7 @@ def authorize(request: HttpRequest, pk: int) -> HttpResponse:
         form = editor.bind_form(request, webhook)
         if editor.is_reshaping(request) or not form.is_valid():
             return editor.show_form(request, form)
-        webhook = form.save()
+        webhook = editor.save_form(request, form)
     if webhook.authorization_type != AuthorizationType.OAUTH2:
         sentence = _("Choose OAuth 2.0 as the authorization type to get an access token.")
         editor.leave_failure(request, webhook, sentence)
@@ -47,6 +47,7 @@ def refresh_token(request: HttpRequest, pk: int) -> HttpResponse:
     except oauth.TokenUnavailable as error:
         editor.leave_failure(request, webhook, str(error))
         return _answer(request, webhook)
+    audit.record(Action.TOKEN_REFRESHED, webhook, user=request.user)
     events.release_held(webhook)
     return _answer(request, webhook, success=_("The access token was refreshed."))
 
@@ -58,6 +59,7 @@ def refresh_token(request: HttpRequest, pk: int) -> HttpResponse:
 def clear_token(request: HttpRequest, pk: int) -> HttpResponse:
     webhook = get_object_or_404(Webhook.objects.owners(), pk=pk)
     oauth.clear_token(webhook)
+    audit.record(Action.TOKEN_CLEARED, webhook, user=request.user)
     return _answer(request, webhook, success=_("The access token was cleared."))
 
 
@@ -84,6 +86,7 @@ def oauth_callback(request: HttpRequest) -> HttpResponse:
         )
     except oauth.AuthorizationFailed as error:
         return _see_other(_failed(request, error))
+    audit.record(Action.AUTHORIZED, webhook, user=request.user)
     released = events.release_held(webhook)
     editor.leave_success(request, webhook, token_facts.stored(released))
     return _see_other(HttpResponseRedirect(editor.panel_url(request, webhook)))

@@ -3,6 +3,7 @@
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required, permission_required
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -10,9 +11,9 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from webhooks import connections
+from webhooks import audit, connections
 from webhooks.forms import credentials
-from webhooks.models import AuthorizationType, Connection, Webhook
+from webhooks.models import Action, AuthorizationType, Connection, Webhook
 from webhooks.views import editor
 from webhooks.views.columns import SECRETS, TOKEN_SECRETS
 from webhooks.views.standing import needs_token, token_of
@@ -70,7 +71,7 @@ def create(request: HttpRequest) -> HttpResponse:
     form = editor.bind_form(request, connection)
     if request.method != "POST" or editor.is_reshaping(request) or not form.is_valid():
         return editor.show_connection(request, form)
-    saved = form.save()
+    saved = editor.save_form(request, form)
     messages.success(request, _("The connection “%s” was created.") % saved)
     if wants_token:
         return editor.begin_authorization(request, saved)
@@ -88,7 +89,7 @@ def edit(request: HttpRequest, pk: int) -> HttpResponse:
     form = editor.bind_form(request, connection)
     if request.method != "POST" or editor.is_reshaping(request) or not form.is_valid():
         return editor.show_connection(request, form)
-    form.save()
+    editor.save_form(request, form)
     messages.success(request, _("The changes were saved."))
     return redirect("webhooks:connection_edit", pk)
 
@@ -104,6 +105,7 @@ def delete(request: HttpRequest, pk: int) -> HttpResponse:
             connections.delete(connection)
         except connections.ConnectionRefused:
             return _confirm_delete(request, connection, status=409)
+        audit.record(Action.DELETED, connection, user=request.user)
         messages.success(request, _("The connection “%s” is deleted.") % connection)
         return redirect("webhooks:connections")
     return _confirm_delete(request, connection)
@@ -137,7 +139,12 @@ def save_as_connection(request: HttpRequest, pk: int) -> HttpResponse:
     """Move a webhook's credentials into a connection, which the webhook then uses."""
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
     try:
-        connection = connections.save_as_connection(webhook, created_by_id=request.user.pk)
+        with transaction.atomic():
+            before = Webhook.objects.get(pk=pk)
+            connection = connections.save_as_connection(webhook, created_by_id=request.user.pk)
+            note = _("From the credentials of “%s”") % webhook
+            audit.record(Action.CREATED, connection, user=request.user, note=note)
+            editor.record_changes(request, before)
     except connections.ConnectionRefused as error:
         messages.error(request, str(error))
         return redirect("webhooks:edit", pk)

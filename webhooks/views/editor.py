@@ -6,15 +6,16 @@ and the sentence a failed authorization leaves behind.
 
 from typing import Any
 
+from django.db import transaction
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 
-from webhooks import catalogue, connections, events, oauth
+from webhooks import audit, catalogue, connections, events, oauth
 from webhooks.forms import ConnectionForm, Draft, WebhookForm, providers
-from webhooks.models import Delivery, GrantType, OAuthToken, Status, TokenState, Webhook
+from webhooks.models import Action, Delivery, GrantType, OAuthToken, Status, TokenState, Webhook
 from webhooks.views import token_facts
 
 # Submit buttons that only change what the form shows, or try a part of it.
@@ -22,6 +23,8 @@ _RESHAPING = {"change_type", "add_header", "test_mail", "use_preset", "find_endp
 _REVEAL_KEY = "webhook_signing_secrets_to_show"
 _FAILURE_KEY = "webhook_authorization_failures"
 _SUCCESS_KEY = "webhook_authorization_successes"
+# They change together, and the trail has actions of their own for it.
+_PAUSE_FIELDS = {"is_active", "pause_reason", "paused_at"}
 
 
 def is_reshaping(request: HttpRequest) -> bool:
@@ -46,6 +49,31 @@ def bind_form(request: HttpRequest, webhook: Webhook) -> WebhookForm:
     if not webhook.is_connection and not request.user.has_perm("webhooks.view_connection"):
         form.keep_connection()
     return form
+
+
+def save_form(request: HttpRequest, form: WebhookForm) -> Webhook:
+    """Save a valid form; the audit trail names what it changed."""
+    if form.instance.pk is None:
+        with transaction.atomic():
+            created = form.save()
+            audit.record(Action.CREATED, created, user=request.user)
+        return created
+    with transaction.atomic():
+        before = Webhook.objects.get(pk=form.instance.pk)
+        saved = form.save()
+        record_changes(request, before)
+    return saved
+
+
+def record_changes(request: HttpRequest, before: Webhook) -> None:
+    """Name what differs between a row as it was read and as it is stored now."""
+    after = Webhook.objects.get(pk=before.pk)
+    changed = set(audit.changed_fields(audit.snapshot(before), after))
+    if "is_active" in changed:
+        action = Action.RESUMED if after.is_active else Action.PAUSED
+        audit.record(action, after, user=request.user)
+    if fields := changed - _PAUSE_FIELDS:
+        audit.record(Action.CHANGED, after, user=request.user, fields=fields)
 
 
 def show_form(request: HttpRequest, form: WebhookForm, **more: Any) -> HttpResponse:
@@ -162,6 +190,7 @@ def _fetch_token(request: HttpRequest, webhook: Webhook) -> HttpResponse:
     except oauth.TokenUnavailable as error:
         leave_failure(request, webhook, str(error))
     else:
+        audit.record(Action.AUTHORIZED, webhook, user=request.user)
         leave_success(request, webhook, token_facts.stored(events.release_held(webhook)))
     return HttpResponseRedirect(panel_url(request, webhook), status=303)
 

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required, permission_required
 from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -13,9 +14,9 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
-from webhooks import alerts, events
+from webhooks import alerts, audit, events
 from webhooks.forms.alerts import RecipientsField
-from webhooks.models import Webhook
+from webhooks.models import Action, Webhook
 from webhooks.views import editor
 
 
@@ -31,7 +32,7 @@ def create(request: HttpRequest) -> HttpResponse:
     form = editor.bind_form(request, Webhook(created_by_id=request.user.pk))
     if request.method != "POST" or editor.is_reshaping(request) or not form.is_valid():
         return editor.show_form(request, form)
-    webhook = form.save()
+    webhook = editor.save_form(request, form)
     editor.reveal_signing_secret(request, webhook)
     messages.success(request, _("“%(name)s” was created.") % {"name": webhook.name})
     if wants_token:
@@ -48,7 +49,7 @@ def edit(request: HttpRequest, pk: int) -> HttpResponse:
     form = editor.bind_form(request, webhook)
     if request.method != "POST" or editor.is_reshaping(request) or not form.is_valid():
         return editor.show_form(request, form)
-    form.save()
+    editor.save_form(request, form)
     messages.success(request, _("The changes were saved."))
     return redirect("webhooks:edit", pk)
 
@@ -60,7 +61,9 @@ def edit(request: HttpRequest, pk: int) -> HttpResponse:
 def rotate_secret(request: HttpRequest, pk: int) -> HttpResponse:
     """Make a new signing secret and show it once; the old one stays valid for 24 hours."""
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
-    events.rotate_signing_secret(webhook)
+    with transaction.atomic():
+        events.rotate_signing_secret(webhook)
+        audit.record(Action.SECRET_ROTATED, webhook, user=request.user, fields=["signing_secret"])
     editor.reveal_signing_secret(request, webhook)
     if not request.headers.get("HX-Request"):
         return redirect(reverse("webhooks:edit", args=[pk]) + "#signing")
@@ -77,6 +80,8 @@ def send_test_mail(request: HttpRequest, pk: int) -> HttpResponse:
     """Mail the recipients as they are typed, saved or not, and say what came of it."""
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
     result = _mail_result(webhook, request.POST.get("alert_recipients", ""))
+    if result["is_sent"]:
+        audit.record(Action.TESTED, webhook, user=request.user, note=_("Test mail to recipients"))
     if request.headers.get("HX-Request"):
         return render(request, "webhooks/_test_mail.html", {"test_mail": result})
     return editor.show_form(request, editor.bind_form(request, webhook), test_mail=result)
@@ -87,19 +92,19 @@ def _mail_result(webhook: Webhook, typed: str) -> dict[str, Any]:
     try:
         webhook.alert_recipients = RecipientsField().clean(typed)
     except ValidationError as error:
-        return {"kind": "danger", "sentence": " ".join(error.messages)}
+        return {"is_sent": False, "kind": "danger", "sentence": " ".join(error.messages)}
     addresses = ", ".join(webhook.alert_recipients)
     if not addresses:
         sentence = _("No mail was sent: enter the address of a recipient first.")
-        return {"kind": "warning", "sentence": sentence}
+        return {"is_sent": False, "kind": "warning", "sentence": sentence}
     if not alerts.send_test_mail(webhook):
         sentence = _("The mail server did not take the mail. The log of this site says why.")
-        return {"kind": "danger", "sentence": sentence}
+        return {"is_sent": False, "kind": "danger", "sentence": sentence}
     if settings.EMAIL_BACKEND.endswith("console.EmailBackend"):
         sentence = _(
             "No mail server is set up, so the mail was written to the log of this site. Set "
             "EMAIL_URL to send it."
         )
-        return {"kind": "warning", "sentence": sentence}
+        return {"is_sent": True, "kind": "warning", "sentence": sentence}
     sentence = _("The mail server took a test mail for %s.") % addresses
-    return {"kind": "success", "sentence": sentence}
+    return {"is_sent": True, "kind": "success", "sentence": sentence}

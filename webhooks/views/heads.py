@@ -2,21 +2,26 @@
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required, permission_required
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
-from webhooks import events
-from webhooks.models import Delivery, Webhook
+from webhooks import audit, events
+from webhooks.models import Action, Delivery, Webhook
 
 
 @require_POST
 @login_required
 @permission_required("webhooks.test_webhook", raise_exception=True)
 def send_now(request: HttpRequest, pk: int, delivery_id: str) -> HttpResponse:
-    if events.send_now(_delivery(pk, delivery_id)):
+    chosen = _delivery(pk, delivery_id)
+    with transaction.atomic():
+        if moved := events.send_now(chosen):
+            audit.record_deliveries(Action.SENT_NOW, chosen, user=request.user)
+    if moved:
         messages.success(request, _("The next attempt of %s starts now.") % delivery_id)
     else:
         messages.warning(request, _("%s no longer waits: look at it in the log.") % delivery_id)
@@ -27,7 +32,11 @@ def send_now(request: HttpRequest, pk: int, delivery_id: str) -> HttpResponse:
 @login_required
 @permission_required("webhooks.change_webhook", raise_exception=True)
 def cancel(request: HttpRequest, pk: int, delivery_id: str) -> HttpResponse:
-    if events.cancel(_delivery(pk, delivery_id)):
+    chosen = _delivery(pk, delivery_id)
+    with transaction.atomic():
+        if cancelled := events.cancel(chosen):
+            audit.record_deliveries(Action.CANCELLED, chosen, user=request.user)
+    if cancelled:
         sentence = _("%s is cancelled. What waited behind it is sent now.")
         messages.success(request, sentence % delivery_id)
     else:

@@ -3,6 +3,7 @@
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required, permission_required
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -11,8 +12,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_POST
 
-from webhooks import events
-from webhooks.models import PauseReason, Status, Webhook
+from webhooks import audit, events
+from webhooks.models import Action, PauseReason, Status, Webhook
 from webhooks.secrets import SecretField, SecretUnreadable
 from webhooks.views import editor, notices, page
 from webhooks.views.standing import token_of
@@ -41,7 +42,9 @@ _NOT_COPIED = {
 def pause(request: HttpRequest, pk: int) -> HttpResponse:
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
     if webhook.is_active:
-        events.pause(webhook)
+        with transaction.atomic():
+            events.pause(webhook)
+            audit.record(Action.PAUSED, webhook, user=request.user)
         messages.success(
             request, _("“%s” is paused. Nothing is sent until it is resumed.") % webhook
         )
@@ -58,8 +61,11 @@ def resume(request: HttpRequest, pk: int) -> HttpResponse:
         if choice not in ("send", "drop") and notices.held_by_pause(webhook):
             messages.info(request, _("Say below what happens to the deliveries that are held."))
             return redirect(reverse("webhooks:detail", args=[webhook.pk]) + "#resume")
-        count = events.resume(webhook, drop_held=choice == "drop")
-        messages.success(request, _resumed(webhook, count, is_dropped=choice == "drop"))
+        with transaction.atomic():
+            count = events.resume(webhook, drop_held=choice == "drop")
+            sentence = _resumed(webhook, count, is_dropped=choice == "drop")
+            audit.record(Action.RESUMED, webhook, user=request.user, note=sentence)
+        messages.success(request, sentence)
     return _back(request, webhook)
 
 
@@ -90,7 +96,10 @@ def duplicate(request: HttpRequest, pk: int) -> HttpResponse:
     try:
         copy = _copy_of(webhook)
         copy.created_by_id = request.user.pk
-        copy.save()
+        with transaction.atomic():
+            copy.save()
+            note = _("Copy of “%s”") % webhook
+            audit.record(Action.CREATED, copy, user=request.user, note=note)
     except SecretUnreadable as error:
         messages.error(request, str(error))
         return _back(request, webhook)
@@ -131,6 +140,7 @@ def delete(request: HttpRequest, pk: int) -> HttpResponse:
     if request.method == "POST":
         name = webhook.name
         events.delete(webhook)
+        audit.record(Action.DELETED, webhook, user=request.user)
         messages.success(request, _("“%s” is deleted.") % name)
         return redirect("webhooks:list")
     context = {

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.contrib.auth.decorators import login_required, permission_required
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, render
 from django.utils.translation import gettext as _
@@ -81,7 +82,10 @@ def switch_authentication(request: HttpRequest, pk: int) -> HttpResponse:
     if way not in ClientAuthentication.values:
         return HttpResponseBadRequest(_("There is no such way to send credentials."))
     webhook.client_authentication = way
-    webhook.save(update_fields=["client_authentication"])
+    with transaction.atomic():
+        before = Webhook.objects.get(pk=webhook.pk)
+        webhook.save(update_fields=["client_authentication"])
+        editor.record_changes(request, before)
     oauth.drop_if_changed(oauth.fingerprint(webhook), webhook)
     events.release_held(webhook)
     editor.leave_success(

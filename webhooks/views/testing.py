@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required, permission_required
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -12,8 +13,9 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
-from webhooks import catalogue, events
+from webhooks import audit, catalogue, events
 from webhooks.models import (
+    Action,
     Attempt,
     AuthorizationType,
     Delivery,
@@ -42,7 +44,9 @@ def send_test(request: HttpRequest, pk: int) -> HttpResponse:
         return HttpResponseBadRequest(_("There is no such event type."))
     if sentence := _missing_token(webhook):
         return _refuse(request, webhook, sentence)
-    delivery = events.send_test(webhook, event_type)
+    with transaction.atomic():
+        delivery = events.send_test(webhook, event_type)
+        audit.record(Action.TESTED, delivery, user=request.user, note=event_type)
     if request.headers.get("HX-Request"):
         return _show_panel(request, delivery)
     return redirect("webhooks:test_result", pk, delivery.pk)

@@ -1,0 +1,95 @@
+"""The audit trail in the admin: every entry, to read and to search, of deleted webhooks too."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from webhooks.admin.filters import LogFilter, WebhookFilter
+from webhooks.admin.readonly import ReadOnlyAdmin
+from webhooks.models import Action, AuditEntry
+from webhooks.templatetags import audittext
+from webhooks.templatetags.interface import exact
+
+
+class ActionFilter(LogFilter):
+    title = _("Action")
+    parameter_name = "action"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[Any, Any]]:
+        return Action.choices
+
+    def narrow(self, queryset: QuerySet[AuditEntry], value: str) -> QuerySet[AuditEntry]:
+        return queryset.filter(action=value)
+
+
+class KindFilter(LogFilter):
+    title = _("Kind")
+    parameter_name = "kind"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[Any, Any]]:
+        return audittext.KINDS.items()
+
+    def narrow(self, queryset: QuerySet[AuditEntry], value: str) -> QuerySet[AuditEntry]:
+        return queryset.filter(object_type=value)
+
+
+class ActorFilter(LogFilter):
+    title = _("Done by")
+    parameter_name = "by"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[Any, Any]]:
+        return [("people", _("People")), ("system", _("The system"))]
+
+    def narrow(self, queryset: QuerySet[AuditEntry], value: str) -> QuerySet[AuditEntry]:
+        return queryset.filter(username="") if value == "system" else queryset.exclude(username="")
+
+
+class AuditEntryAdmin(ReadOnlyAdmin):
+    list_display = ("time", "who", "what", "kind", "object_name", "field_names", "note")
+    list_display_links = ("time",)
+    list_filter = (ActionFilter, KindFilter, WebhookFilter, ActorFilter)
+    search_fields = ("id",)
+    search_help_text = _("Login, name, or id of a webhook, delivery or key")
+    fields = (
+        "time", "who", "what", "kind", "object_name", "object_id", "field_names", "note",
+    )  # fmt: skip
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return self.fields
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[AuditEntry], search_term: str
+    ) -> tuple[QuerySet[AuditEntry], bool]:
+        """Find by whole login, name or id: the newest page comes from the primary key."""
+        words = search_term.strip().replace("\0", "")
+        if not words:
+            return queryset, False
+        by_object = Q(object_type__in=list(audittext.KINDS), object_id=words[:40])
+        return queryset.filter(Q(username=words) | Q(object_name=words) | by_object), False
+
+    @admin.display(description=_("Time"))
+    def time(self, entry: AuditEntry) -> SafeString | str:
+        return exact(entry.at)
+
+    @admin.display(description=_("Person"))
+    def who(self, entry: AuditEntry) -> SafeString | str:
+        css_class = "" if entry.username else "muted"
+        return format_html('<span class="{}">{}</span>', css_class, audittext.person(entry))
+
+    @admin.display(description=_("Action"))
+    def what(self, entry: AuditEntry) -> str:
+        return entry.get_action_display()
+
+    @admin.display(description=_("Kind"))
+    def kind(self, entry: AuditEntry) -> str:
+        return audittext.kind(entry)
+
+    @admin.display(description=_("Fields"), empty_value="–")
+    def field_names(self, entry: AuditEntry) -> str:
+        return audittext.field_labels(entry)
