@@ -6,38 +6,27 @@ import json
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.fernet import Fernet
 from django.core.exceptions import FieldError
 from django.core.management import call_command
 from django.db import connection, models, transaction
 from django.db.models import Case, F, Subquery, Value, When
 from django.db.models.functions import Concat, Upper
 from django.forms import modelform_factory
-from encrypted_model_fields import fields as library
 
+from tests import keys
+from tests.keys import FIRST_KEY, SECOND_KEY
 from webhooks.models import EncryptionCanary, OAuthToken, Webhook
 from webhooks.secrets import MASK, Sealed, SecretField, SecretUnreadable, seal
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.usefixtures("counted")]
 
+counted, use_keys = keys.counted, keys.use_keys
 PASSWORD = "пароль: correct horse \0 battery"
-FIRST_KEY, SECOND_KEY = Fernet.generate_key().decode(), Fernet.generate_key().decode()
 UseKeys = Callable[..., None]
-
-
-@pytest.fixture
-def use_keys(settings: Any, monkeypatch: pytest.MonkeyPatch) -> UseKeys:
-    """Restart the library with other keys, the first of which encrypts."""
-
-    def use(*keys: str) -> None:
-        settings.FIELD_ENCRYPTION_KEY = list(keys)
-        monkeypatch.setattr(library, "CRYPTER", library.get_crypter())
-
-    use(FIRST_KEY)
-    return use
 
 
 @contextmanager
@@ -60,20 +49,11 @@ def make_webhook(**fields: Any) -> Webhook:
 
 def stored(webhook: Webhook, column: str = "basic_password") -> str:
     """Return the column's bytes as they are in the database."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT {column} FROM webhooks_webhook WHERE id = %s",
-            [webhook.pk],
-        )
-        return str(cursor.fetchone()[0])
+    return keys.stored(webhook, column)
 
 
 def store(webhook: Webhook, ciphertext: str, column: str = "basic_password") -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"UPDATE webhooks_webhook SET {column} = %s WHERE id = %s",
-            [ciphertext, webhook.pk],
-        )
+    keys.store(webhook, column, ciphertext)
 
 
 def read(webhook: Webhook) -> Webhook:
@@ -196,6 +176,25 @@ def test_a_wrong_key_changes_no_stored_byte(
     assert Webhook.objects.filter(pk=webhook.pk).values().get() == before
 
 
+def test_a_wrong_key_writes_no_new_secret_either(use_keys: UseKeys) -> None:
+    webhook = make_webhook()
+    before = stored(webhook)
+    use_keys(SECOND_KEY)
+    loaded = Webhook.objects.defer("client_secret").get(pk=webhook.pk)
+    loaded.basic_password = "typed under the wrong key"
+    with refused(SecretUnreadable):
+        loaded.save(update_fields=["basic_password"])
+    with refused(SecretUnreadable):
+        make_webhook()
+    with refused(SecretUnreadable):
+        Webhook.objects.bulk_create([Webhook(name="x", url="y", client_secret="z")])
+    with refused(SecretUnreadable):
+        seal("typed into a form", "draft.basic_password:7:x")
+    assert stored(webhook) == before
+    use_keys(FIRST_KEY)
+    assert read(webhook).basic_password == PASSWORD
+
+
 def test_other_columns_can_still_be_written_with_a_wrong_key(use_keys: UseKeys) -> None:
     webhook = make_webhook()
     before = stored(webhook)
@@ -223,8 +222,6 @@ def test_plain_text_in_the_column_is_never_passed_on(plain: str) -> None:
 
 
 def test_a_canary_tells_the_wrong_key(use_keys: UseKeys) -> None:
-    EncryptionCanary.objects.all().delete()
-    EncryptionCanary.objects.create(canary=EncryptionCanary.TEXT)
     assert EncryptionCanary.objects.get().canary == EncryptionCanary.TEXT
     use_keys(SECOND_KEY)
     with pytest.raises(SecretUnreadable):
@@ -336,6 +333,48 @@ def test_an_expression_on_the_instance_is_refused(value: Any) -> None:
 def test_a_database_default_is_refused(default: object) -> None:
     with pytest.raises(FieldError, match="database default"):
         SecretField(db_default=default)
+
+
+# Written back
+
+
+@pytest.mark.parametrize("format_name", ["json", "jsonl", "xml"])
+def test_a_masked_dump_is_not_loaded_as_if_the_mask_were_the_secret(
+    format_name: str, tmp_path: Path
+) -> None:
+    webhook = make_webhook()
+    before = stored(webhook)
+    dump = tmp_path / f"dump.{format_name}"
+    call_command("dumpdata", "webhooks.webhook", format=format_name, output=str(dump))
+    with refused(FieldError, match="dumpdata leaves secrets out"):
+        call_command("loaddata", str(dump))
+    assert stored(webhook) == before
+    Webhook.objects.all().delete()
+    with refused(FieldError, match="Restore a backup"):
+        call_command("loaddata", str(dump))
+    assert not Webhook.objects.exists()
+
+
+def test_a_dump_without_secrets_can_be_loaded(tmp_path: Path) -> None:
+    webhook = make_webhook(basic_password="", client_secret="")
+    Webhook.objects.filter(pk=webhook.pk).update(signing_secret="")
+    dump = tmp_path / "dump.json"
+    call_command("dumpdata", "webhooks.webhook", output=str(dump))
+    Webhook.objects.all().delete()
+    call_command("loaddata", str(dump), verbosity=0)
+    assert Webhook.objects.get().name == "CRM"
+
+
+def test_the_mask_itself_is_no_secret() -> None:
+    webhook = make_webhook()
+    before = stored(webhook)
+    loaded = read(webhook)
+    loaded.basic_password = MASK
+    with refused(FieldError, match="only stands for a secret"):
+        loaded.save()
+    with refused(FieldError, match="only stands for a secret"):
+        Webhook.objects.filter(pk=webhook.pk).update(basic_password=MASK)
+    assert stored(webhook) == before
 
 
 @pytest.mark.parametrize(

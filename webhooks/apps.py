@@ -12,6 +12,10 @@ class WebhooksConfig(AppConfig):
 
     def ready(self) -> None:
         from webhooks import canary, checks  # noqa: F401 - importing registers the checks.
+        from webhooks.secrets import before_sealing
+
+        if canary.require not in before_sealing:
+            before_sealing.append(canary.require)
 
         # Django's own hook for rows that belong to the schema, as content types are.
         post_migrate.connect(canary.plant, sender=self)

@@ -1,16 +1,21 @@
 """The canary: one known secret whose decryption proves that the key is the right one.
 
-Planted after `migrate`, read by the system check, by `/readyz` and by `manage.py run`. A wrong key
-is found before anything is sent or overwritten.
+Planted after `migrate`, read by the system check, by `/readyz`, by `manage.py run`, before a drain
+sends its first request, and before a process first encrypts. A wrong key is found before anything
+is sent or overwritten.
 """
 
 from typing import Any
 
 from django.apps import apps as global_apps
 from django.db import DEFAULT_DB_ALIAS, connections
+from encrypted_model_fields import fields as library
 
 from webhooks.models import EncryptionCanary
 from webhooks.secrets import SecretUnreadable
+
+# The keys that have read the canary in this process: it is asked once, not at every secret.
+_proven: object = None
 
 
 def plant(*, apps: Any = None, using: str = DEFAULT_DB_ALIAS, **_: object) -> None:
@@ -30,9 +35,7 @@ def plant(*, apps: Any = None, using: str = DEFAULT_DB_ALIAS, **_: object) -> No
 
 def problem(using: str = DEFAULT_DB_ALIAS) -> str:
     """Return why the stored secrets cannot be read, or an empty text if they can."""
-    if EncryptionCanary._meta.db_table not in connections[using].introspection.table_names():
-        return ""
-    canary = EncryptionCanary.objects.using(using).filter(pk=1).first()
+    canary = _planted(using)
     if canary is None:
         return ""
     try:
@@ -40,3 +43,21 @@ def problem(using: str = DEFAULT_DB_ALIAS) -> str:
     except SecretUnreadable as error:
         return str(error)
     return "" if is_right else "The encryption canary was changed."
+
+
+def require() -> None:
+    """Raise SecretUnreadable when the key is not the one of the stored secrets."""
+    global _proven
+    if _proven is library.CRYPTER:
+        return
+    if sentence := problem():
+        raise SecretUnreadable(sentence)
+    if _planted(DEFAULT_DB_ALIAS) is not None:
+        _proven = library.CRYPTER
+
+
+def _planted(using: str) -> EncryptionCanary | None:
+    """Return the canary; None before the first `migrate`."""
+    if EncryptionCanary._meta.db_table not in connections[using].introspection.table_names():
+        return None
+    return EncryptionCanary.objects.using(using).filter(pk=1).first()

@@ -17,7 +17,7 @@ from django.db.models import F
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from webhooks import oauth
+from webhooks import canary, oauth
 from webhooks.authorizing import (
     Authorization,
     BasicAuthorization,
@@ -29,6 +29,7 @@ from webhooks.delivery import Plan, make_plan
 from webhooks.models import AuthorizationType, HoldReason, Webhook
 from webhooks.models.authorization import TokenPlacement
 from webhooks.network import UnsafeURL, parse_url
+from webhooks.payloads import InvalidMapping
 from webhooks.queue import Candidate
 from webhooks.secrets import SecretUnreadable
 
@@ -132,11 +133,13 @@ class Plans:
     def _entry(self, candidate: Candidate) -> Entry:
         webhook = Webhook.objects.select_related("connection").get(pk=candidate.webhook_id)
         try:
+            # Also for a webhook without a secret: with a wrong key nothing is sent at all.
+            canary.require()
             authorization, token = self._authorization(webhook)
             plan = make_plan(webhook, authorization, token_version=token.version if token else 0)
         except oauth.TokenUnavailable as error:
             return _token_unavailable(candidate, error)
-        except (SecretUnreadable, UnsafeURL) as error:
+        except (SecretUnreadable, UnsafeURL, InvalidMapping) as error:
             logger.error("plan_unavailable webhook=%d reason=%s", webhook.pk, error)
             return _unavailable(candidate, str(error))
         token_version = token.version if token else candidate.token_version
@@ -151,7 +154,7 @@ class Plans:
             return BasicAuthorization(owner.basic_login, owner.basic_password), None
         if owner.authorization_type == AuthorizationType.OAUTH2:
             token = self._token(webhook.pk, owner)
-            return _token_authorization(owner, token.access_token), token
+            return token_authorization(owner, token.access_token), token
         return NoAuthorization(), None
 
     def _token(self, webhook_id: int, owner: Webhook) -> oauth.UsableToken:
@@ -163,7 +166,8 @@ class Plans:
         return token
 
 
-def _token_authorization(owner: Webhook, access_token: str) -> Authorization:
+def token_authorization(owner: Webhook, access_token: str) -> Authorization:
+    """Return how a webhook or connection sends its access token."""
     if owner.token_placement == TokenPlacement.QUERY:
         return QueryAuthorization(access_token, owner.token_query_parameter or "access_token")
     return BearerAuthorization(access_token, owner.header_prefix)

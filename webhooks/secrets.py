@@ -3,24 +3,26 @@
 Owns how a secret becomes ciphertext and back. It closes the library's gaps: only what came from
 the database is ever decrypted, and only when it is read from its own row and column; a value that
 cannot be decrypted raises; expressions, `update()` of plain text and `bulk_update` are refused;
-`dumpdata` shows a mask. Knows no concrete model.
+`dumpdata` shows a mask, which no secret may become. Knows no concrete model.
 """
 
 import hmac
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, cast, overload
 
-from cryptography.fernet import InvalidToken
+from cryptography.fernet import Fernet, InvalidToken
+from django.conf import settings
 from django.core.exceptions import FieldError
 from django.db import models
 from django.db.models.lookups import IsNull
 from django.db.models.query_utils import DeferredAttribute
-from encrypted_model_fields.fields import (
-    EncryptedTextField,
-    decrypt_str,
-    encrypt_str,
-)
+from encrypted_model_fields import fields as library
+from encrypted_model_fields.fields import EncryptedTextField, decrypt_str, encrypt_str
 
 MASK = "********"
+# Called before anything is encrypted; each raises SecretUnreadable when the key is not the right
+# one. Without them a wrong key would mix secrets that no key list reads together.
+before_sealing: list[Callable[[], None]] = []
 
 
 class SecretUnreadable(Exception):
@@ -81,11 +83,32 @@ class Sealed:
             )
         return value
 
+    def renewed(self) -> "Sealed":
+        """Return the same, for the same place, under the first key; itself if it is so already.
+
+        Raises SecretUnreadable.
+        """
+        if not self._ciphertext or self._is_of_first_key():
+            return self
+        try:
+            return Sealed(library.CRYPTER.rotate(self._ciphertext).decode())
+        except (InvalidToken, ValueError) as error:
+            raise SecretUnreadable("A secret is read by no key of FIELD_ENCRYPTION_KEY.") from error
+
+    def _is_of_first_key(self) -> bool:
+        try:
+            Fernet(settings.FIELD_ENCRYPTION_KEY[0]).decrypt(self._ciphertext)
+        except (InvalidToken, ValueError):
+            return False
+        return True
+
 
 def seal(value: str, place: str) -> Sealed:
     """Encrypt `value` so that it can be opened only at `place`; an empty value stays empty."""
     if not value:
         return Sealed("")
+    for check in before_sealing:
+        check()
     return Sealed(encrypt_str(f"{place}\0{value}").decode())
 
 
@@ -153,6 +176,8 @@ class SecretField(EncryptedTextField):  # type: ignore[misc]
             # Opened once so that a wrong key or a moved value stops the save.
             value.open(self.place(cast(Bound, model_instance)))
             return value
+        if value == MASK:
+            raise self._masked()
         return seal(str(value or ""), self.place(cast(Bound, model_instance)))
 
     def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
@@ -160,8 +185,16 @@ class SecretField(EncryptedTextField):  # type: ignore[misc]
             return value
         if isinstance(value, Sealed):
             return value.ciphertext
+        if value == MASK:
+            raise self._masked()
         raise FieldError(
             f"{self.name} is a secret: set it on the instance and save(), or pass seal(...)."
+        )
+
+    def _masked(self) -> FieldError:
+        return FieldError(
+            f"{self.name} is {MASK}, which only stands for a secret: dumpdata leaves secrets out, "
+            "so what it wrote cannot be loaded again. Restore a backup of the database instead."
         )
 
     def get_db_prep_save(self, value: Any, connection: Any) -> Any:

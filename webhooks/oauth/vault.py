@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from webhooks import canary
 from webhooks.models import GrantType, HoldReason, OAuthToken, TokenState, Webhook
 from webhooks.oauth import presets, rows
 from webhooks.oauth.errors import TokenUnavailable
@@ -98,6 +99,9 @@ def can_refresh(row: OAuthToken, webhook: Webhook) -> bool:
 
 def refresh_expiring(now: datetime | None = None) -> int:
     """Refresh what is about to expire; return how many were refreshed."""
+    if problem := canary.problem():
+        logger.error("refresh_refused reason=%s", problem)
+        return 0
     moment = now or timezone.now()
     ends_at = time.monotonic() + _BEAT_SECONDS
     refreshed = 0

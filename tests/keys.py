@@ -1,0 +1,65 @@
+"""Encryption keys of tests: restart the field's library with others, and look at stored bytes."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+from django.db import connection, models
+from encrypted_model_fields import fields as library
+
+from webhooks import canary
+from webhooks.models import EncryptionCanary
+
+FIRST_KEY, SECOND_KEY, THIRD_KEY = (Fernet.generate_key().decode() for _ in range(3))
+
+
+class Keys:
+    """The keys in use; the first encrypts, all decrypt."""
+
+    def __init__(self, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._settings, self._monkeypatch = settings, monkeypatch
+
+    def __call__(self, *keys: str) -> None:
+        self._settings.FIELD_ENCRYPTION_KEY = list(keys)
+        self._monkeypatch.setattr(library, "CRYPTER", library.get_crypter())
+
+
+@pytest.fixture
+def counted(request: pytest.FixtureRequest, security_figure: Any) -> Iterator[None]:
+    """Count a test as one case of encryption at rest, right unless it failed."""
+    failed_before = request.session.testsfailed
+    yield
+    is_right = request.session.testsfailed == failed_before
+    security_figure("encryption", right=int(is_right), of=1)
+
+
+@pytest.fixture
+def use_keys(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Keys:
+    """Restart the library with other keys; begin with FIRST_KEY and its canary."""
+    keys = Keys(settings, monkeypatch)
+    EncryptionCanary.objects.all().delete()
+    keys(FIRST_KEY)
+    canary.plant()
+    return keys
+
+
+def replant() -> None:
+    """Make the keys in use the right ones."""
+    EncryptionCanary.objects.all().delete()
+    canary.plant()
+
+
+def stored(row: models.Model, column: str) -> str:
+    """Return a column's bytes as they are in the database."""
+    table, key = row._meta.db_table, row._meta.pk.column
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {column} FROM {table} WHERE {key} = %s", [row.pk])
+        return str(cursor.fetchone()[0])
+
+
+def store(row: models.Model, column: str, ciphertext: str) -> None:
+    """Write a column past the field, as somebody with the database in hand could."""
+    table, key = row._meta.db_table, row._meta.pk.column
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE {table} SET {column} = %s WHERE {key} = %s", [ciphertext, row.pk])
