@@ -184,6 +184,12 @@ CELERY_BEAT_SCHEDULE = {
     "refresh-tokens": {"task": "webhooks.tasks.refresh_expiring_tokens", "schedule": 30.0},
     "alerts": {"task": "webhooks.tasks.send_alerts", "schedule": 15.0},
     "retention": {"task": "webhooks.tasks.delete_old_rows", "schedule": 300.0},
+    # One indexed look while none runs; a late turn is made up for by the next.
+    "replays": {
+        "task": "webhooks.tasks.advance_replays",
+        "schedule": 2.0,
+        "options": {"expires": 10},
+    },
 }
 
 LANGUAGE_CODE = env.str("LANGUAGE_CODE", default="en")
@@ -219,6 +225,8 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
+# The key in a browser's cookie is in no copy of the database.
+SESSION_ENGINE = "webhooks.session_store"
 SESSION_COOKIE_SECURE = IS_HTTPS
 SESSION_COOKIE_HTTPONLY = True
 # Lax, not Strict: the provider's redirect back must carry the session.
