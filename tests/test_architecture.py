@@ -18,6 +18,8 @@ ROWS: list[set[str]] = [
     {
         "ids",
         "signing",
+        "curl_command",
+        "readable",
         "ourselves",
         "addresses",
         "targets",
@@ -42,6 +44,7 @@ ROWS: list[set[str]] = [
         "plans",
         "publishing",
         "recorder",
+        "replays",
         "sender",
         "session",
         "slots",

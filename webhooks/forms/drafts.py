@@ -57,3 +57,22 @@ class Draft:
         if fields:
             drafts[self.id] = fields
         self._session[_SESSION_KEY] = dict(list(drafts.items())[-_MAX_DRAFTS:])
+
+
+def renew(session: MutableMapping[str, Any]) -> tuple[int, int, list[str]]:
+    """Encrypt a session's drafts again under the first key, in place.
+
+    Return how many were, how many were so already, and the fields that no key reads.
+    """
+    renewed, current, unreadable = 0, 0, []
+    drafts: dict[str, dict[str, str]] = session.get(_SESSION_KEY, {})
+    for fields in drafts.values():
+        for name, ciphertext in fields.items():
+            try:
+                now = Sealed(ciphertext).renewed().ciphertext
+            except SecretUnreadable:
+                unreadable.append(name)
+                continue
+            renewed, current = renewed + (now != ciphertext), current + (now == ciphertext)
+            fields[name] = now
+    return renewed, current, unreadable

@@ -1,0 +1,155 @@
+"""Key rotation: every stored secret is encrypted again under the first key.
+
+Restartable at any moment: what is under the first key already is left alone, each batch is one
+transaction, and a secret is replaced only while its old ciphertext is still there, so that nothing
+that changed meanwhile is overwritten. What no key reads is named and stays as it is.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from django.apps import apps
+from django.contrib.sessions.backends.db import SessionStore
+from django.contrib.sessions.models import Session
+from django.db import connections, models, transaction
+from django.utils import timezone
+
+from webhooks.forms import drafts
+from webhooks.secrets import Bound, Sealed, SecretField, SecretUnreadable
+
+# How often a row that changes under our hands is looked at again before it is left for later.
+_TRIES = 3
+DRAFTS = "django_session (typed, not yet saved)"
+
+
+@dataclass(slots=True)
+class Count:
+    """What was found in one column, in secrets."""
+
+    renewed: int = 0
+    current: int = 0
+    # Replaced by somebody else each time it was looked at.
+    changed: int = 0
+    # Where they are; none of the keys reads them.
+    unreadable: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rotation:
+    """One run over a database; `counts` says by column what it found so far."""
+
+    using: str
+    batch_size: int
+    writes: bool = True
+    counts: dict[str, Count] = field(default_factory=dict)
+
+    def run(self) -> Iterator[str]:
+        """Re-encrypt everything; give the place of each batch after it was committed."""
+        for model in secret_models():
+            rows = model._base_manager.using(self.using).order_by("pk")
+            yield from self._batches(rows, self._renew_row)
+        sessions = Session.objects.using(self.using).filter(expire_date__gt=timezone.now())
+        sessions = sessions.order_by("pk")
+        yield from self._batches(sessions, self._renew_drafts)
+
+    @property
+    def unreadable(self) -> list[str]:
+        """Return the stored secrets that no key reads; drafts of that kind count as not typed."""
+        stored = [count for column, count in self.counts.items() if column != DRAFTS]
+        return [where for count in stored for where in count.unreadable]
+
+    @property
+    def changed(self) -> int:
+        return sum(count.changed for count in self.counts.values())
+
+    def _batches(self, rows: "models.QuerySet[Any]", renew: Callable[[Any], None]) -> Iterator[str]:
+        table, done = rows.model._meta.db_table, 0
+        batch = list(rows[: self.batch_size])
+        while batch:
+            with transaction.atomic(using=self.using):
+                for row in batch:
+                    renew(row)
+            done += len(batch)
+            yield f"{table}: {done} rows"
+            batch = list(rows.filter(pk__gt=batch[-1].pk)[: self.batch_size])
+
+    def _renew_row(self, row: models.Model) -> None:
+        for secret in _secret_fields(type(row)):
+            self._renew_secret(row, secret)
+
+    def _renew_secret(self, row: models.Model, secret: SecretField) -> None:
+        place = secret.place(cast(Bound, row))
+        count = self._count(place.partition(":")[0])
+        found: models.Model | None = row
+        for _ in range(_TRIES):
+            old = found.__dict__[secret.attname] if found else None
+            if not old:
+                return
+            try:
+                # Opened first: what belongs elsewhere is to be named, not renewed.
+                old.open(place)
+                new = old.renewed()
+            except SecretUnreadable:
+                count.unreadable.append(f"{place.partition(':')[0]} of row {row.pk}")
+                return
+            if new is old:
+                count.current += 1
+                return
+            if not self.writes or self._replace(secret, row.pk, old, new):
+                count.renewed += 1
+                return
+            found = type(row)._base_manager.using(self.using).filter(pk=row.pk).first()
+        count.changed += 1
+
+    def _replace(self, secret: SecretField, pk: Any, old: Sealed, new: Sealed) -> bool:
+        """Write one ciphertext over another; False when the other is no longer there."""
+        connection, meta = connections[self.using], secret.model._meta
+        table, column, key = (
+            connection.ops.quote_name(name)
+            for name in (meta.db_table, secret.column, meta.pk.column)
+        )
+        # The field itself allows no comparison of ciphertexts. Names are the models' own, quoted.
+        sql = f"UPDATE {table} SET {column} = %s WHERE {key} = %s AND {column} = %s"  # noqa: S608
+        with connection.cursor() as cursor:
+            cursor.execute(sql, [new.ciphertext, pk, old.ciphertext])
+            return bool(cursor.rowcount)
+
+    def _renew_drafts(self, row: Session) -> None:
+        """Re-encrypt what was typed into forms that are still open."""
+        count, found = self._count(DRAFTS), row
+        for _ in range(_TRIES):
+            session = found.get_decoded()
+            renewed, current, unreadable = drafts.renew(session)
+            if not renewed:
+                break
+            rows = Session.objects.using(self.using).filter(pk=row.pk)
+            same = rows.filter(session_data=found.session_data)
+            if not self.writes or same.update(session_data=SessionStore().encode(session)):
+                break
+            if (again := rows.first()) is None:
+                return
+            found = again
+        else:
+            count.changed += 1
+            return
+        count.renewed += renewed
+        count.current += current
+        count.unreadable += unreadable
+
+    def _count(self, column: str) -> Count:
+        return self.counts.setdefault(column, Count())
+
+
+def secret_models() -> Iterable[type[models.Model]]:
+    """Return every model of every app that has secrets and a table of its own."""
+    return [
+        model
+        for model in apps.get_models(include_auto_created=True)
+        if not model._meta.proxy and model._meta.managed and any(_secret_fields(model))
+    ]
+
+
+def _secret_fields(model: type[models.Model]) -> list[SecretField]:
+    fields = model._meta.local_concrete_fields
+    return [one for one in fields if isinstance(one, SecretField)]
