@@ -15,6 +15,7 @@ from webhooks import catalogue, oauth, queue, signing, tasks
 from webhooks.models import (
     AuthorizationType,
     Delivery,
+    Event,
     HoldReason,
     OAuthToken,
     PauseReason,
@@ -43,6 +44,7 @@ __all__ = [
     "publish_many",
     "redeliver",
     "release_held",
+    "resend_edited",
     "resume",
     "rotate_signing_secret",
     "send_now",
@@ -116,6 +118,21 @@ def redeliver(deliveries: QuerySet[Delivery], *, trigger: Trigger = Trigger.REDE
             queue.backend().enqueue([], copies[start : start + _BATCH])
         transaction.on_commit(tasks.ring)
     return len(copies)
+
+
+def resend_edited(delivery: Delivery, payload: Mapping[str, object]) -> Delivery:
+    """Send a changed copy of a delivery's event to the same webhook alone; return its delivery.
+
+    The copy happened when the event did and says whose copy it is. Raises InvalidEvent.
+    """
+    old, webhook = delivery.event, delivery.webhook
+    event, _ = fan_out(NewEvent(old.type, payload, occurred_at=old.occurred_at), "", [])
+    copy = new_delivery(event.id, webhook.pk, is_active=webhook.is_active, trigger=Trigger.EDITED)
+    with transaction.atomic():
+        queue.backend().enqueue([event._replace(source="edited")], [copy])
+        Event.objects.filter(pk=event.id).update(copy_of=old.pk)
+        transaction.on_commit(tasks.ring)
+    return Delivery.objects.get(pk=copy.id)
 
 
 def cancel(deliveries: QuerySet[Delivery]) -> int:

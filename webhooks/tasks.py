@@ -7,7 +7,7 @@ from celery import shared_task
 from django.conf import settings
 from django.core.cache import cache
 
-from webhooks import alerts, oauth, retention, worker
+from webhooks import alerts, oauth, replays, retention, worker
 from webhooks.bell import bell
 from webhooks.engine import Engine
 
@@ -50,6 +50,15 @@ def send_alerts() -> None:
 @shared_task
 def delete_old_rows() -> int:
     return retention.delete_old_rows()
+
+
+@shared_task
+def advance_replays() -> int:
+    """Move the running replays on; return how many deliveries were put into the queue."""
+    queued = replays.advance_all()
+    if queued:
+        ring()
+    return queued
 
 
 def ring() -> None:

@@ -1,0 +1,426 @@
+"""Replays: what is sent again, how fast, once, after crashes, by several workers at once."""
+
+import datetime as dt
+import threading
+from collections import Counter
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.db import connections
+from django.utils import timezone
+
+from tests.factories import make_delivery, make_webhook
+from webhooks import events, ids, replays, tasks
+from webhooks.models import (
+    Delivery,
+    HoldReason,
+    Replay,
+    ReplayScope,
+    ReplayStatus,
+    Status,
+    Trigger,
+    Webhook,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+def finished(webhook: Webhook, status: str = Status.FAILED, **fields: Any) -> Delivery:
+    delivery = make_delivery(webhook)
+    given = {"next_attempt_at": None, "finished_at": timezone.now(), "attempt_count": 1}
+    Delivery.objects.filter(pk=delivery.pk).update(status=status, **{**given, **fields})
+    delivery.refresh_from_db()
+    return delivery
+
+
+def replay_of(webhook: Webhook | None = None, **fields: Any) -> Replay:
+    given: dict[str, Any] = {
+        "webhook": webhook,
+        "scope": ReplayScope.FAILED,
+        "since_at": timezone.now() - dt.timedelta(hours=1),
+        "rate": 1000,
+        **fields,
+    }
+    # Ids and the end of the range are made within the same millisecond.
+    given.setdefault("until_at", timezone.now() + dt.timedelta(milliseconds=2))
+    return Replay(**given)
+
+
+def run(replay: Replay) -> Replay:
+    """Start a replay and move it on until it ends; nobody waits for its rate."""
+    replays.start(replay)
+    for _ in range(100):
+        replay.refresh_from_db()
+        if replay.status != ReplayStatus.RUNNING:
+            return replay
+        replays.advance_all()
+        let_pass(replay, 5)
+    raise AssertionError("the replay does not end")
+
+
+def let_pass(replay: Replay, seconds: float) -> None:
+    row = Replay.objects.get(pk=replay.pk)
+    if row.advanced_at:
+        earlier = row.advanced_at - dt.timedelta(seconds=seconds)
+        Replay.objects.filter(pk=row.pk).update(advanced_at=earlier)
+
+
+def sent_again() -> list[str]:
+    """Return the ids of the events that replays put into the queue, in order."""
+    rows = Delivery.objects.filter(trigger=Trigger.REPLAY).order_by("pk")
+    return list(rows.values_list("event_id", flat=True))
+
+
+# What is sent
+
+
+def test_what_failed_is_sent_again_oldest_first_and_nothing_else() -> None:
+    webhook, other = make_webhook(), make_webhook(name="Other", event_types=["sms.*"])
+    failed = [finished(webhook) for _ in range(3)]
+    for status in (Status.SUCCEEDED, Status.CANCELLED, Status.PARKED):
+        finished(webhook, status)
+    make_delivery(webhook)
+    strange = finished(webhook)
+    Delivery.objects.filter(pk=strange.pk).update(webhook=other)
+    replay = run(replay_of(webhook))
+    assert sent_again() == [one.event_id for one in failed]
+    assert (replay.status, replay.total, replay.done) == (ReplayStatus.FINISHED, 3, 3)
+    copies = Delivery.objects.filter(trigger=Trigger.REPLAY)
+    assert {(one.status, one.webhook_id) for one in copies} == {(Status.PENDING, webhook.pk)}
+
+
+def test_everything_is_what_ended_and_not_what_waits() -> None:
+    webhook = make_webhook()
+    ended = [finished(webhook, status) for status in ("succeeded", "failed", "cancelled", "parked")]
+    make_delivery(webhook)
+    finished(webhook, Status.HELD, hold_reason="paused", finished_at=None)
+    run(replay_of(webhook, scope=ReplayScope.ALL))
+    assert sent_again() == [one.event_id for one in ended]
+
+
+def test_a_range_of_time_is_a_range_of_ids() -> None:
+    webhook = make_webhook()
+    rows = [finished(webhook) for _ in range(3)]
+    now = timezone.now()
+    for row, hours in zip(rows, [5, 3, 1], strict=True):
+        moved = ids.floor("dlv", (now - dt.timedelta(hours=hours)).timestamp())
+        Delivery.objects.filter(pk=row.pk).update(id=moved)
+    since, until = now - dt.timedelta(hours=4), now - dt.timedelta(hours=2)
+    run(replay_of(webhook, since_at=since, until_at=until))
+    assert sent_again() == [rows[1].event_id]
+
+
+def test_tests_are_not_sent_again() -> None:
+    webhook = make_webhook()
+    test = events.send_test(webhook)
+    Delivery.objects.filter(pk=test.pk).update(status=Status.FAILED, next_attempt_at=None)
+    assert replays.count(replay_of(webhook)) == 0
+    assert replays.count(replay_of(webhook, scope=ReplayScope.ALL)) == 0
+
+
+@pytest.mark.parametrize("later", [Status.SUCCEEDED, Status.PENDING, Status.HELD])
+def test_what_was_sent_again_by_hand_since_is_left_out(later: str) -> None:
+    webhook = make_webhook()
+    failed = finished(webhook)
+    events.redeliver(Delivery.objects.filter(pk=failed.pk))
+    again = Delivery.objects.get(trigger=Trigger.REDELIVERY)
+    due = timezone.now() if later == Status.PENDING else None
+    Delivery.objects.filter(pk=again.pk).update(status=later, next_attempt_at=due)
+    assert replays.count(replay_of(webhook)) == 0
+
+
+def test_an_event_that_failed_twice_is_sent_once() -> None:
+    webhook = make_webhook()
+    failed = finished(webhook)
+    events.redeliver(Delivery.objects.filter(pk=failed.pk))
+    Delivery.objects.filter(trigger=Trigger.REDELIVERY).update(
+        status=Status.FAILED, next_attempt_at=None
+    )
+    for scope in (ReplayScope.FAILED, ReplayScope.ALL):
+        assert replays.count(replay_of(webhook, scope=scope)) == 1
+    both = sorted(Delivery.objects.values_list("pk", flat=True))
+    run(replay_of(scope=ReplayScope.SELECTION, delivery_ids=both, since_at=None))
+    assert sent_again() == [failed.event_id]
+
+
+def test_a_second_replay_after_the_first_finds_nothing_that_failed() -> None:
+    webhook = make_webhook()
+    finished(webhook)
+    assert run(replay_of(webhook)).done == 1
+    assert run(replay_of(webhook)).total == 0
+    assert len(sent_again()) == 1
+
+
+def test_a_selection_is_sent_to_the_webhook_of_each() -> None:
+    crm, shop = make_webhook(), make_webhook(name="Shop")
+    chosen = [finished(crm), finished(shop, Status.SUCCEEDED)]
+    finished(crm)
+    waiting = make_delivery(crm)
+    picked = [*(one.pk for one in chosen), waiting.pk, "dlv_of_nobody"]
+    replay = run(replay_of(scope=ReplayScope.SELECTION, delivery_ids=picked, since_at=None))
+    assert replay.total == 2
+    copies = Delivery.objects.filter(trigger=Trigger.REPLAY).order_by("pk")
+    assert [(one.event_id, one.webhook_id) for one in copies] == [
+        (one.event_id, one.webhook_id) for one in chosen
+    ]
+
+
+def test_copies_of_a_paused_webhook_are_held() -> None:
+    webhook = make_webhook()
+    finished(webhook)
+    events.pause(webhook)
+    run(replay_of(webhook))
+    copy = Delivery.objects.get(trigger=Trigger.REPLAY)
+    assert (copy.status, copy.hold_reason) == (Status.HELD, HoldReason.PAUSED)
+    assert copy.next_attempt_at is None
+    events.resume(webhook)
+    copy.refresh_from_db()
+    assert copy.status == Status.PENDING
+
+
+def test_nothing_is_sent_to_a_deleted_webhook() -> None:
+    webhook = make_webhook()
+    finished(webhook)
+    replay = replays.start(replay_of(webhook))
+    events.delete(webhook)
+    replays.advance_all()
+    replay.refresh_from_db()
+    assert (replay.status, replay.done, sent_again()) == (ReplayStatus.FINISHED, 0, [])
+
+
+def test_what_fails_after_the_start_is_not_replayed() -> None:
+    webhook = make_webhook()
+    finished(webhook)
+    replay = replays.start(replay_of(webhook))
+    late = finished(webhook)
+    moved = ids.floor("dlv", timezone.now().timestamp() + 1)
+    Delivery.objects.filter(pk=late.pk).update(id=moved)
+    for _ in range(3):
+        replays.advance_all()
+        let_pass(replay, 5)
+    assert late.event_id not in sent_again()
+
+
+# How many, how fast
+
+
+def test_a_page_counts_up_to_a_limit_and_the_worker_counts_the_rest(monkeypatch: Any) -> None:
+    monkeypatch.setattr(replays, "COUNT_LIMIT", 4)
+    monkeypatch.setattr(replays, "_COUNT_CHUNK", 2)
+    webhook = make_webhook()
+    for _ in range(7):
+        finished(webhook)
+    assert replays.count(replay_of(webhook)) == 5
+    replay = replays.start(replay_of(webhook))
+    assert replay.total == 0
+    replays.advance_all()
+    replay.refresh_from_db()
+    assert replay.total == 7
+
+
+def test_the_rate_is_kept_by_the_clock_of_the_database() -> None:
+    webhook = make_webhook()
+    for _ in range(40):
+        finished(webhook)
+    replay = replays.start(replay_of(webhook, rate=10))
+    assert replays.advance_all() == 10
+    assert replays.advance_all() == 0
+    let_pass(replay, 1.5)
+    assert replays.advance_all() in (15, 16)
+    # Workers that were away for an hour do not make up for an hour.
+    let_pass(replay, 3600)
+    assert replays.advance_all() <= 50
+    replay.refresh_from_db()
+    assert replay.done == len(sent_again()) <= 40
+
+
+def test_a_slow_rate_gets_there_too() -> None:
+    webhook = make_webhook()
+    for _ in range(3):
+        finished(webhook)
+    replay = replays.start(replay_of(webhook, rate=1))
+    assert [replays.advance_all() for _ in range(3)] == [1, 0, 0]
+    let_pass(replay, 0.6)
+    assert replays.advance_all() == 0
+    let_pass(replay, 0.6)
+    assert replays.advance_all() == 1
+
+
+def test_a_big_batch_is_put_in_with_small_commits(monkeypatch: Any) -> None:
+    monkeypatch.setattr(replays, "_BATCH", 3)
+    monkeypatch.setattr(replays, "_BATCHES", 2)
+    webhook = make_webhook()
+    failed = [finished(webhook) for _ in range(8)]
+    replays.start(replay_of(webhook))
+    assert replays.advance_all() == 6
+    assert replays.advance_all() == 2
+    assert sent_again() == [one.event_id for one in failed]
+
+
+def test_nothing_to_send_is_finished_at_once() -> None:
+    replay = replays.start(replay_of(make_webhook()))
+    assert (replay.status, replay.total) == (ReplayStatus.FINISHED, 0)
+    assert replay.finished_at is not None
+
+
+# Stopping, double clicks, crashes, several workers
+
+
+def test_a_stopped_replay_puts_nothing_more_in() -> None:
+    webhook = make_webhook()
+    for _ in range(5):
+        finished(webhook)
+    replay = replays.start(replay_of(webhook, rate=2))
+    assert replays.advance_all() == 2
+    assert replays.stop(replay)
+    assert not replays.stop(replay)
+    let_pass(replay, 60)
+    assert replays.advance_all() == 0
+    replay.refresh_from_db()
+    assert (replay.status, replay.done) == (ReplayStatus.STOPPED, 2)
+    assert replay.finished_at is not None
+
+
+def test_a_webhook_has_one_replay_at_a_time() -> None:
+    webhook = make_webhook()
+    finished(webhook)
+    first = replays.start(replay_of(webhook))
+    with pytest.raises(replays.AlreadyRunningError) as refused:
+        replays.start(replay_of(webhook, scope=ReplayScope.ALL))
+    assert refused.value.replay == first
+    other = make_webhook(name="Other")
+    finished(other)
+    replays.start(replay_of(other))
+
+
+def test_a_double_click_makes_one_replay_of_a_selection() -> None:
+    user = get_user_model().objects.create_user("ann")
+    one = finished(make_webhook())
+    made = {"scope": ReplayScope.SELECTION, "delivery_ids": [one.pk], "created_by": user}
+    first = run(replay_of(**made))
+    with pytest.raises(replays.AlreadyRunningError) as refused:
+        replays.start(replay_of(**made))
+    assert refused.value.replay == first
+    assert len(sent_again()) == 1
+
+
+def test_a_crash_between_insert_and_cursor_undoes_both(monkeypatch: Any) -> None:
+    webhook = make_webhook()
+    failed = [finished(webhook) for _ in range(4)]
+    replay = replays.start(replay_of(webhook))
+
+    class Crash(Exception):
+        pass
+
+    def crash(*_: object, **__: object) -> object:
+        raise Crash
+
+    with monkeypatch.context() as broken:
+        broken.setattr(replays, "F", crash)
+        with pytest.raises(Crash):
+            replays.advance(replay.pk)
+    assert sent_again() == []
+    replays.advance_all()
+    assert sent_again() == [one.event_id for one in failed]
+
+
+def test_a_step_that_was_overtaken_is_undone(monkeypatch: Any) -> None:
+    webhook = make_webhook()
+    finished(webhook)
+    replay = replays.start(replay_of(webhook))
+    real = replays._following
+
+    def stopped_meanwhile(row: Replay, limit: int) -> Any:
+        rows = real(row, limit)
+        Replay.objects.filter(pk=row.pk).update(cursor="dlv_further")
+        return rows
+
+    with monkeypatch.context() as slow:
+        slow.setattr(replays, "_following", stopped_meanwhile)
+        assert replays.advance(replay.pk) == 0
+    assert sent_again() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_several_workers_at_once_put_each_in_once() -> None:
+    webhook = make_webhook()
+    failed = [finished(webhook) for _ in range(60)]
+    replays.start(replay_of(webhook, rate=10_000))
+    start = threading.Barrier(4)
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            start.wait()
+            for _ in range(5):
+                replays.advance_all()
+        except BaseException as failure:
+            failures.append(failure)
+        finally:
+            connections.close_all()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replays, "_BATCH", 7)
+        workers = [threading.Thread(target=work) for _ in range(4)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(60)
+    assert not failures
+    assert Counter(sent_again()) == Counter(one.event_id for one in failed)
+    replay = Replay.objects.get()
+    assert (replay.status, replay.done) == (ReplayStatus.FINISHED, 60)
+
+
+def test_a_count_that_was_broken_off_is_taken_up_by_another(monkeypatch: Any) -> None:
+    monkeypatch.setattr(replays, "COUNT_LIMIT", 1)
+    webhook = make_webhook()
+    for _ in range(3):
+        finished(webhook)
+    replay = replays.start(replay_of(webhook))
+    Replay.objects.filter(pk=replay.pk).update(advanced_at=timezone.now())
+    assert replays.advance_all() == 0
+    earlier = timezone.now() - dt.timedelta(minutes=2)
+    Replay.objects.filter(pk=replay.pk).update(advanced_at=earlier)
+    assert replays.advance_all() == 3
+
+
+def test_the_task_rings_only_when_something_was_put_in(monkeypatch: Any) -> None:
+    rings: list[bool] = []
+    monkeypatch.setattr(tasks, "ring", lambda: rings.append(True))
+    assert tasks.advance_replays() == 0
+    assert rings == []
+    webhook = make_webhook()
+    finished(webhook)
+    replays.start(replay_of(webhook))
+    assert tasks.advance_replays() == 1
+    assert rings == [True]
+
+
+def test_an_idle_turn_costs_one_query(django_assert_num_queries: Any) -> None:
+    with django_assert_num_queries(1):
+        replays.advance_all()
+
+
+def test_results_are_those_of_the_new_deliveries() -> None:
+    webhook = make_webhook()
+    for _ in range(3):
+        finished(webhook)
+    replay = run(replay_of(webhook))
+    first = Delivery.objects.filter(trigger=Trigger.REPLAY).order_by("pk")[0]
+    Delivery.objects.filter(pk=first.pk).update(status=Status.SUCCEEDED, next_attempt_at=None)
+    assert replays.results(replay) == {"succeeded": 1, "pending": 2}
+
+
+def test_steps_read_ranges_of_ids(django_assert_max_num_queries: Any) -> None:
+    """No count, no offset, no sort but by the key: what makes a replay long costs nothing."""
+    webhook = make_webhook()
+    for _ in range(5):
+        finished(webhook)
+    replay = replays.start(replay_of(webhook))
+    with django_assert_max_num_queries(25) as queries:
+        replays.advance(replay.pk)
+    for query in queries:
+        assert "COUNT(" not in query["sql"].upper()
+        assert "OFFSET" not in query["sql"].upper()
