@@ -606,7 +606,7 @@ def test_json_is_indented_without_changing_a_character_of_it() -> None:
 
 
 def test_bodies_that_are_no_text_are_escaped() -> None:
-    assert logtext.body(b"\x89PNG\xff") == "\\x89PNG\\xff"
+    assert "89 50 4e 47 ff" in logtext.body(b"\x89PNG\xff")
     assert logtext.body(None) == ""
 
 

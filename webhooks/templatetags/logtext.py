@@ -4,14 +4,16 @@ Owns how headers and bodies of the log are displayed. Whatever a receiver answer
 it as text: no markup, no terminal colours, no invisible or direction-changing characters.
 """
 
-import json
 import re
 from itertools import groupby
+from typing import Any
 
 from django import template
 from django.utils.html import conditional_escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
+from webhooks import readable
+from webhooks.readable import indent_json as indent_json
 from webhooks.secrets import MASK
 
 register = template.Library()
@@ -21,10 +23,14 @@ register = template.Library()
 _SECRET_HEADERS = frozenset(
     {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "x-auth-token"}
 )
-_JSON_PIECE = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+')
-# Indenting is for reading; longer or deeper bodies are shown as they are.
-_MAX_INDENTED_CHARACTERS = 200_000
-_MAX_DEPTH = 40
+# Letters and marks by Unicode's book that nobody can see: fillers, joiners and the selectors that
+# carry hidden text. The one that follows emoji is left.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\uffa0\ufe00-\ufe0e"
+    "\U000e0100-\U000e01ef]"
+)
+# Bytes that fit no character, as `surrogateescape` keeps them.
+_FIRST_LOST_BYTE, _LAST_LOST_BYTE = 0xDC80, 0xDCFF
 
 
 @register.filter
@@ -44,13 +50,17 @@ def visible(value: object) -> SafeString:
 
 def _is_plain(text: str) -> bool:
     """Say whether every character can be seen: no control, format, bidi or odd space."""
-    return text.replace("\n", "").replace("\t", "").isprintable()
+    if not text.replace("\n", "").replace("\t", "").isprintable():
+        return False
+    return text.isascii() or not _INVISIBLE.search(text)
 
 
 def _escape(character: str) -> str:
     if character == "\r":
         return "\\r"
     code = ord(character)
+    if _FIRST_LOST_BYTE <= code <= _LAST_LOST_BYTE:
+        code -= 0xDC00
     if code <= 0xFF:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
@@ -59,36 +69,42 @@ def _escape(character: str) -> str:
 @register.filter
 def body(value: bytes | memoryview | None) -> SafeString:
     """Show a body as text; JSON gets line breaks, and not one other character changes."""
-    text = bytes(value or b"").decode("utf-8", "backslashreplace")
-    return visible(indent_json(text) or text)
+    return visible(readable.read(bytes(value or b"")).text)
 
 
-def indent_json(text: str) -> str:
-    """Return the JSON text with line breaks and indents, or "" when it is not a JSON container.
+@register.inclusion_tag("webhooks/_attempt_body.html")
+def body_view(
+    value: bytes | memoryview | None,
+    *,
+    label: str,
+    key: str,
+    headers: str = "",
+    size: int | None = None,
+    download: str = "",
+    limit: int = 20_000,
+) -> dict[str, Any]:
+    """Draw a body: JSON to fold, text, or bytes, with its size and the way to its raw form.
 
-    Works on the text, so numbers, escapes and repeated keys stay as they were sent.
+    `key` is part of the ids; `size` is that of the whole body when `value` is its beginning.
     """
-    if text.lstrip()[:1] not in ("{", "[") or len(text) > _MAX_INDENTED_CHARACTERS:
-        return ""
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return ""
-    pieces: list[str] = []
-    depth = 0
-    previous = ""
-    for piece in _JSON_PIECE.findall(text):
-        is_closing = piece in ("}", "]")
-        depth -= is_closing
-        if depth > _MAX_DEPTH:
-            return ""
-        # Empty containers stay on one line.
-        if previous == "," or is_closing != (previous in ("{", "[")):
-            pieces.append("\n" + "  " * depth)
-        pieces.append(": " if piece == ":" else piece)
-        depth += piece in ("{", "[")
-        previous = piece
-    return "".join(pieces)
+    data = bytes(value or b"")
+    total = len(data) if size is None else max(size, len(data))
+    declared = {name.lower(): text for name, text in header_lines(headers)}
+    return {
+        "readable": readable.read(
+            data[:limit],
+            content_type=declared.get("content-type", ""),
+            content_encoding=declared.get("content-encoding", ""),
+        ),
+        "label": label,
+        "key": key,
+        "is_empty": not data,
+        "size": total,
+        "shown_bytes": min(len(data), limit),
+        "dumped_bytes": readable.DUMPED_BYTES,
+        "is_cut": total > min(len(data), limit),
+        "download": download,
+    }
 
 
 @register.filter
@@ -102,7 +118,10 @@ def status_line(value: str) -> str:
 def header_lines(value: str) -> list[tuple[str, str]]:
     """Split stored header lines into names and values, secrets masked; no status line."""
     headers = []
-    for line in value.splitlines()[bool(status_line(value)) :]:
+    # Not splitlines(), which takes characters of a value for ends of lines too.
+    for line in value.replace("\r\n", "\n").split("\n")[bool(status_line(value)) :]:
+        if not line:
+            continue
         name, _colon, text = line.partition(":")
         headers.append((name.strip(), _masked(name.strip().lower(), text.strip())))
     return headers

@@ -1,0 +1,132 @@
+"""Foreign bytes as something a person can read: which charset, JSON or not, text or a hex dump.
+
+Owns what a body is taken for. Never fails: whatever a receiver answers, something true is shown.
+Makes no markup and escapes nothing: `webhooks.templatetags.logtext` does.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+_JSON_PIECE = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+')
+# Indenting is for reading; longer or deeper bodies are shown as they are.
+_MAX_INDENTED_CHARACTERS = 200_000
+_MAX_DEPTH = 40
+# Of a body that is no text.
+DUMPED_BYTES = 512
+_BYTES_PER_LINE = 16
+# Python's codecs of text only: a name such as "zip" or "unicode_escape" would run something else.
+_TEXT_CHARSET = re.compile(
+    r"utf-?8|us-ascii|ascii|iso-?8859-?\d{1,2}|latin-?1|windows-?125\d|cp125\d|cp866|koi8-[ru]"
+    r"|utf-?16(?:le|be)?|shift_?jis|euc-(?:jp|kr)|gb2312|gbk|gb18030|big5",
+    re.IGNORECASE,
+)
+_DECLARED_CHARSET = re.compile(r"charset\s*=\s*[\"']?([A-Za-z0-9_.:-]{1,40})", re.IGNORECASE)
+_COMPRESSIONS = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"})
+_GZIP_MAGIC = b"\x1f\x8b"
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+# So many bytes say whether a body is text; so large a share of controls says that it is none.
+_SAMPLED = 1000
+_BINARY_SHARE = 0.1
+
+
+class Kind(StrEnum):
+    JSON = "json"
+    TEXT = "text"
+    BINARY = "binary"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readable:
+    """A body as text. Bytes that fit no character are lone surrogates (PEP 383)."""
+
+    kind: Kind
+    # What to show: indented JSON, the text itself, or a hex dump.
+    text: str
+    # The text as it was sent; the same as `text` unless JSON was indented.
+    raw: str
+    # A charset other than UTF-8 that was declared and fits.
+    charset: str = ""
+    # How the bytes are compressed, if they are.
+    compression: str = ""
+
+
+def read(data: bytes, *, content_type: str = "", content_encoding: str = "") -> Readable:
+    """Say what a body is and make it readable."""
+    compression = _compression(data, content_encoding)
+    text, charset = _decode(data, content_type)
+    if compression or (not charset and _is_binary(text)):
+        dump = hex_dump(data[:DUMPED_BYTES])
+        return Readable(kind=Kind.BINARY, text=dump, raw=dump, compression=compression)
+    if indented := indent_json(text):
+        return Readable(kind=Kind.JSON, text=indented, raw=text, charset=charset)
+    return Readable(kind=Kind.TEXT, text=text, raw=text, charset=charset)
+
+
+def _compression(data: bytes, content_encoding: str) -> str:
+    declared = content_encoding.strip().lower()
+    if data.startswith(_GZIP_MAGIC):
+        return "gzip"
+    return declared if data and declared in _COMPRESSIONS and not _is_ascii(data) else ""
+
+
+def _is_ascii(data: bytes) -> bool:
+    """Say whether a body that claims to be compressed is plain text after all."""
+    return data.isascii() and not _CONTROL.search(data.decode())
+
+
+def _decode(data: bytes, content_type: str) -> tuple[str, str]:
+    """Return the text and the charset, if it is one that was declared, fits and is not UTF-8."""
+    found = _DECLARED_CHARSET.search(content_type)
+    name = found[1].lower() if found else ""
+    if name and _TEXT_CHARSET.fullmatch(name) and name not in ("utf-8", "utf8"):
+        try:
+            return data.decode(name), name if not data.isascii() or "16" in name else ""
+        except (UnicodeError, LookupError):
+            # Declared wrongly, or cut in the middle of a character: UTF-8 as for the rest.
+            pass
+    return data.decode("utf-8", "surrogateescape"), ""
+
+
+def _is_binary(text: str) -> bool:
+    sample = text[:_SAMPLED]
+    return "\0" in sample or len(_CONTROL.findall(sample)) > _BINARY_SHARE * len(sample)
+
+
+def hex_dump(data: bytes) -> str:
+    """Write bytes as lines of offset, hexadecimal digits and printable ASCII."""
+    lines = []
+    for start in range(0, len(data), _BYTES_PER_LINE):
+        piece = data[start : start + _BYTES_PER_LINE]
+        shown = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in piece)
+        lines.append(f"{start:04x}  {piece.hex(' '):<{3 * _BYTES_PER_LINE}} {shown}")
+    return "\n".join(lines)
+
+
+def indent_json(text: str) -> str:
+    """Return the JSON text with line breaks and indents, or "" when it is not a JSON container.
+
+    Works on the text, so numbers, escapes and repeated keys stay as they were sent.
+    """
+    if text.lstrip()[:1] not in ("{", "[") or len(text) > _MAX_INDENTED_CHARACTERS:
+        return ""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return ""
+    pieces: list[str] = []
+    depth = 0
+    previous = ""
+    for piece in _JSON_PIECE.findall(text):
+        is_closing = piece in ("}", "]")
+        depth -= is_closing
+        if depth > _MAX_DEPTH:
+            return ""
+        # Empty containers stay on one line.
+        if previous == "," or is_closing != (previous in ("{", "[")):
+            pieces.append("\n" + "  " * depth)
+        pieces.append(": " if piece == ":" else piece)
+        depth += piece in ("{", "[")
+        previous = piece
+    return "".join(pieces)
