@@ -758,6 +758,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     folder = tmp_path_factory.mktemp("certificates")
     ca = _write_certificate(folder, "ca", host="ca.example.com", days=10, is_ca=True)
     _write_certificate(folder, "good", host=HOST, days=10, signer=ca)
+    _write_certificate(folder, "proxy", host="proxy.example.com", days=10, signer=ca)
     _write_certificate(folder, "expired", host=HOST, days=-1, signer=ca)
     _write_certificate(folder, "other", host="other.example.com", days=10, signer=ca)
     _write_certificate(folder, "self", host=HOST, days=10)

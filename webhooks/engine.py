@@ -243,9 +243,7 @@ class Engine:
             if request is None:
                 continue
             target = request.plan.target
-            if target.is_literal:
-                requests.append(request)
-                continue
+            # Literals too: behind an egress proxy the socket sees only the proxy's address.
             found = self._resolver.lookup(target.host, target.port)
             if found is None:
                 # Forgotten a moment ago; only a name that was just checked may be connected to.
@@ -273,7 +271,7 @@ class Engine:
     def _pin(self, target: network.Target, found: network.Resolution) -> None:
         """Tell libcurl the addresses that were checked, when they changed."""
         key = (target.host, target.port)
-        if self._pinned.get(key) != found.generation:
+        if not target.is_literal and self._pinned.get(key) != found.generation:
             self._pinned[key] = found.generation
             self._sender.pin(self._resolver.curl_resolve_entries(*key))
 

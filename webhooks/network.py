@@ -180,6 +180,12 @@ def configure_curl(handle: Any, opener: SocketOpener) -> None:
         (pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2),
         (pycurl.SSL_SESSIONID_CACHE, 1),
         (pycurl.CAINFO, ca_bundle()),
+        (pycurl.PROXY_CAINFO, ca_bundle()),
+        (pycurl.PROXY_SSL_VERIFYPEER, 1),
+        (pycurl.PROXY_SSL_VERIFYHOST, 2),
+        (pycurl.PROXY_SSLVERSION, pycurl.SSLVERSION_TLSv1_2),
+        # A header of the request is for the receiver, not for the proxy in between.
+        (pycurl.HEADEROPT, pycurl.HEADER_SEPARATE),
         (pycurl.MAXLIFETIME_CONN, _CONNECTION_SECONDS),
     ):
         handle.setopt(option, value)

@@ -190,6 +190,11 @@ class GuardedAdapter(HTTPAdapter):
         manager.pool_classes_by_scheme = _POOLS
         return manager
 
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        # An http address may lie behind a proxy that is reached over TLS, which requests would
+        # not verify then.
+        super().cert_verify(conn, "https://", verify, cert)
+
     def send(
         self,
         request: requests.PreparedRequest,
