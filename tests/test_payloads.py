@@ -297,6 +297,8 @@ def webhook(**changes: Any) -> Any:
         "date_format": "iso8601",
         "time_zone": "UTC",
         "uses_older_names": False,
+        "parameters": [],
+        "body_template": "",
     }
     return SimpleNamespace(**fields | changes)
 
@@ -327,6 +329,11 @@ def test_a_request_in_another_format_is_rendered(changes: dict[str, Any]) -> Non
     document = build({"call_id": "1"})
     assert not payloads.renders_verbatim(webhook(**changes))
     assert render(document, **changes).body != document
+
+
+def test_a_request_with_rows_or_a_json_body_is_rendered() -> None:
+    assert not payloads.renders_verbatim(webhook(parameters=[{"name": "a", "value": "b"}]))
+    assert not payloads.renders_verbatim(webhook(body_template='{"a": "b"}'))
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def read_headers(stored: str) -> list[tuple[str, str, bool]]:
 
 
 def make_plan(webhook: Webhook, authorization: Authorization, *, token_version: int = 0) -> Plan:
-    """Decrypt and precompute; raise SecretUnreadable or UnsafeURL."""
+    """Decrypt and precompute; raise SecretUnreadable, UnsafeURL or InvalidMapping."""
     target = parse_url(webhook.url)
     custom = read_headers(webhook.headers_json)
     chosen = {name.lower() for name, _, _ in custom}
@@ -133,7 +133,7 @@ def make_plan(webhook: Webhook, authorization: Authorization, *, token_version: 
     if (header := authorization.header()) is not None:
         lines.append(f"Authorization: {header}")
         logged.append(f"Authorization: {authorization.logged_header()}")
-    render = None if payloads.renders_verbatim(webhook) else _renderer(webhook)
+    render = payloads.compile_request(webhook, target.url)
     if render is None:
         lines.append("Content-Type: application/json")
         logged.append("Content-Type: application/json")
@@ -170,23 +170,6 @@ def _signing_keys(webhook: Webhook) -> tuple[bytes, ...]:
     if until and until > dt.datetime.now(dt.UTC) and webhook.previous_signing_secret:
         keys.append(signing.secret_key(webhook.previous_signing_secret))
     return tuple(keys)
-
-
-def _renderer(webhook: Webhook) -> Callable[[bytes, int], payloads.Rendered]:
-    def render(document: bytes, attempt: int) -> payloads.Rendered:
-        return payloads.render(
-            document,
-            method=webhook.method,
-            url=url,
-            body_format=webhook.body_format,
-            date_format=webhook.date_format,
-            time_zone=webhook.time_zone,
-            uses_older_names=webhook.uses_older_names,
-            attempt=attempt,
-        )
-
-    url = parse_url(webhook.url).url
-    return render
 
 
 def prepare(claim: Claimed, plan: Plan, now: float) -> Request:

@@ -1,8 +1,10 @@
 """The event document and the request it becomes: frozen bytes in, URL and body out.
 
-Owns the document's shape (one flat JSON object), what a payload may hold, and the three body
-formats. The document's bytes are made once and never change; the number of the attempt is
-therefore no part of it and appears only in a query string. Knows no model and sends nothing.
+Owns the document's shape (one flat JSON object), what a payload may hold, the three body formats,
+and what a webhook makes of a document: every variable, mapped rows (`rows`) or a JSON body with
+places (`places`). The document's bytes are made once and never change; the number of the attempt
+is therefore no part of it and appears only in a query string and where it is mapped. Knows no
+model and sends nothing.
 """
 
 from webhooks.payloads.document import (
@@ -14,25 +16,58 @@ from webhooks.payloads.document import (
     load_json,
     shown,
 )
+from webhooks.payloads.places import (
+    MAX_PLACES,
+    MAX_TEMPLATE_LENGTH,
+    template_problems,
+    template_variables,
+)
+from webhooks.payloads.problems import InvalidMapping, Problem
+from webhooks.payloads.reading import date_writer
 from webhooks.payloads.rendering import (
     Format,
     Rendered,
-    date_writer,
+    compile_request,
     render,
     renders_verbatim,
+    sent_as,
 )
+from webhooks.payloads.rows import (
+    FORMATS,
+    MAX_ROWS,
+    MAX_VALUE_LENGTH,
+    ValueType,
+    rows_problems,
+)
+from webhooks.payloads.variables import WHOLE_EVENT, finder, known_names
 
 __all__ = [
+    "FORMATS",
     "MAX_DEPTH",
+    "MAX_PLACES",
+    "MAX_ROWS",
+    "MAX_TEMPLATE_LENGTH",
+    "MAX_VALUE_LENGTH",
+    "WHOLE_EVENT",
     "Format",
+    "InvalidMapping",
     "InvalidPayload",
+    "Problem",
     "Rendered",
+    "ValueType",
     "build_document",
+    "compile_request",
     "date_writer",
+    "finder",
     "fingerprint",
     "instant",
+    "known_names",
     "load_json",
     "render",
     "renders_verbatim",
+    "rows_problems",
+    "sent_as",
     "shown",
+    "template_problems",
+    "template_variables",
 ]

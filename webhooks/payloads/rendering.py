@@ -1,17 +1,26 @@
-"""The request a document becomes: URL, body and content type in the webhook's format."""
+"""The request a document becomes: URL, body and content type in the webhook's format.
+
+`compile_request` does once what does not depend on the event; what it returns is called for each
+request, whoever makes it: the engine, a test, a redelivery or the preview of the form.
+"""
 
 import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from functools import lru_cache
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
-from zoneinfo import ZoneInfo
 
-from webhooks.catalogue import CURRENT_NAMES, INSTANT, OLDER_NAMES
-from webhooks.payloads.document import ENCODER, instant
+from webhooks.catalogue import CURRENT_NAMES, OLDER_NAMES
+from webhooks.payloads.document import ENCODER
+from webhooks.payloads.paths import parse_path
+from webhooks.payloads.places import compile_template
+from webhooks.payloads.reading import Style, date_writer, make_reader, rewrite_dates
+from webhooks.payloads.rows import Row, read_rows
+from webhooks.payloads.shape import OMITTED, Shape
+from webhooks.payloads.variables import ATTEMPT, Fields, as_text, is_empty
+
+JSON_TYPE = "application/json"
+FORM_TYPE = "application/x-www-form-urlencoded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +32,10 @@ class Rendered:
     content_type: str | None
 
 
+Render = Callable[[bytes, int], Rendered]
+Pairs = list[tuple[str, str]]
+
+
 class Format(Protocol):
     """The fields of a webhook that shape its requests."""
 
@@ -31,17 +44,48 @@ class Format(Protocol):
     date_format: str
     time_zone: str
     uses_older_names: bool
+    parameters: Any
+    body_template: str
+
+
+def sent_as(method: str, body_format: str) -> str:
+    """Return json, form or query; a GET has no body, whatever its format."""
+    return "query" if method == "GET" else body_format
 
 
 def renders_verbatim(webhook: Format) -> bool:
     """Say whether the request's body is the document itself, so that rendering can be skipped."""
     return (
-        webhook.body_format == "json"
-        and webhook.method != "GET"
+        sent_as(webhook.method, webhook.body_format) == "json"
         and webhook.date_format == "iso8601"
         and webhook.time_zone == "UTC"
         and not webhook.uses_older_names
+        and not webhook.parameters
+        and not webhook.body_template
     )
+
+
+def compile_request(webhook: Format, url: str) -> Render | None:
+    """Return how to make the request for (document, number of the attempt).
+
+    None: the body is the document as it is. Raises InvalidMapping for parameters that cannot be
+    read; a variable that the event does not have is null, or empty in a form or a query.
+    """
+    if renders_verbatim(webhook):
+        return None
+    kind = sent_as(webhook.method, webhook.body_format)
+    style = Style(format=webhook.date_format, time_zone=webhook.time_zone)
+    read = _fields_reader(uses_older_names=webhook.uses_older_names)
+    if webhook.body_template:
+        return _template_request(webhook, kind, read, url)
+    if webhook.parameters:
+        rows = read_rows(webhook.parameters)
+        if kind == "json":
+            build = _shape_of(rows, style).build
+            return lambda document, attempt: _json(url, build(read(document, attempt)))
+        pairs = _pairs_of(rows, style)
+        return lambda document, attempt: _flat(url, kind, pairs(read(document, attempt)))
+    return _every_variable(kind, style, read, url)
 
 
 def render(
@@ -55,64 +99,122 @@ def render(
     uses_older_names: bool,
     attempt: int,
 ) -> Rendered:
-    """Return the URL and body of the request for a document.
+    """Return the request for a document with every variable under its own name.
 
     A GET has no body: it carries everything in its query whatever the body format. Every string
     that is an instant as `instant` writes it, at any depth, gets the date format and time zone.
     Nested values become compact JSON in forms and queries, where null is empty.
     """
-    fields = _fields(document, date_format, time_zone, uses_older_names)
-    if body_format == "query" or method == "GET":
-        query = urlencode(_pairs({**fields, "attempt": attempt}), quote_via=quote)
-        return Rendered(url=_with_query(url, query), body=b"", content_type=None)
-    if body_format == "form":
-        body = urlencode(_pairs(fields)).encode()
-        return Rendered(url=url, body=body, content_type="application/x-www-form-urlencoded")
-    return Rendered(url=url, body=ENCODER.encode(fields).encode(), content_type="application/json")
+    style = Style(format=date_format, time_zone=time_zone)
+    read = _fields_reader(uses_older_names=uses_older_names)
+    return _every_variable(sent_as(method, body_format), style, read, url)(document, attempt)
 
 
-def _fields(
-    document: bytes, date_format: str, time_zone: str, uses_older_names: bool
-) -> dict[str, Any]:
-    fields: dict[str, Any] = json.loads(document)
-    if uses_older_names:
-        fields = _with_older_names(fields)
-    if (date_format, time_zone) != ("iso8601", "UTC"):
-        fields = _reformat(fields, date_writer(date_format, time_zone))
-    return fields
+def _fields_reader(*, uses_older_names: bool) -> Callable[[bytes, int], dict[str, Any]]:
+    def read(document: bytes, attempt: int) -> dict[str, Any]:
+        fields: dict[str, Any] = json.loads(document)
+        if uses_older_names:
+            fields = _with_older_names(fields)
+        # Beside the document, whose bytes are the same at every attempt.
+        fields[ATTEMPT] = attempt
+        return fields
+
+    return read
 
 
-@lru_cache(maxsize=256)
-def date_writer(date_format: str, time_zone: str) -> Callable[[datetime], str | int]:
-    """Return how to write an aware moment; raise ZoneInfoNotFoundError for an unknown zone."""
-    zone = ZoneInfo(time_zone)
-    if date_format == "unix":
-        return lambda moment: math.floor(moment.timestamp())
-    if date_format == "sql":
-        return lambda moment: (
-            moment.astimezone(zone).replace(tzinfo=None).isoformat(sep=" ", timespec="seconds")
-        )
-    if time_zone == "UTC":
-        return instant
-    return lambda moment: moment.astimezone(zone).isoformat()
+def _every_variable(
+    kind: str, style: Style, read: Callable[[bytes, int], dict[str, Any]], url: str
+) -> Render:
+    is_as_frozen = (style.format, style.time_zone) == ("iso8601", "UTC")
+    write = None if is_as_frozen else date_writer(style.format, style.time_zone)
+
+    def render(document: bytes, attempt: int) -> Rendered:
+        fields = read(document, attempt)
+        if kind != "query":
+            del fields[ATTEMPT]
+        if write is not None:
+            fields = rewrite_dates(fields, write)
+        return _json(url, fields) if kind == "json" else _flat(url, kind, _texts(fields.items()))
+
+    return render
 
 
-def _reformat(value: Any, write: Callable[[datetime], str | int]) -> Any:
-    if isinstance(value, str):
-        if not value.endswith("Z") or not INSTANT.fullmatch(value):
-            return value
-        try:
-            return write(datetime.fromisoformat(value))
-        except (ValueError, OverflowError):
-            return value
-    if isinstance(value, dict):
-        return {key: _reformat(item, write) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_reformat(item, write) for item in value]
-    return value
+def _template_request(
+    webhook: Format, kind: str, read: Callable[[bytes, int], dict[str, Any]], url: str
+) -> Render:
+    write = compile_template(
+        webhook.body_template, date_format=webhook.date_format, time_zone=webhook.time_zone
+    )
+
+    def render(document: bytes, attempt: int) -> Rendered:
+        text = write(read(document, attempt))
+        if kind == "json":
+            return Rendered(url=url, body=text.encode(), content_type=JSON_TYPE)
+        # The form refuses this; a webhook that came another way sends the document's fields.
+        value = json.loads(text)
+        return _flat(url, kind, _texts(value.items() if isinstance(value, dict) else []))
+
+    return render
 
 
-def _with_older_names(fields: dict[str, Any]) -> dict[str, Any]:
+def _reader(row: Row, style: Style) -> Callable[[Fields], Any]:
+    if row.variable:
+        find = make_reader(row.variable, row.style.over(style))
+        if not row.is_omitted_if_empty:
+            return find
+
+        def read(fields: Fields) -> Any:
+            value = find(fields)
+            return OMITTED if is_empty(value) else value
+
+        return read
+    value = OMITTED if row.is_omitted_if_empty and is_empty(row.value) else row.value
+    return lambda fields: value
+
+
+def _shape_of(rows: Iterable[Row], style: Style) -> Shape:
+    shape = Shape()
+    for number, row in enumerate(rows):
+        if row.is_spread:
+            shape.spread(_reader(row, style))
+        else:
+            shape.add(parse_path(row.name), number, _reader(row, style))
+    return shape
+
+
+def _pairs_of(rows: Iterable[Row], style: Style) -> Callable[[Fields], Pairs]:
+    readers = [(row.name, row.is_spread, _reader(row, style)) for row in rows]
+    own = {name for name, is_spread, _read in readers if not is_spread}
+
+    def pairs(fields: Fields) -> Pairs:
+        made: Pairs = []
+        for name, is_spread, read in readers:
+            value = read(fields)
+            if is_spread:
+                made += _texts((key, one) for key, one in value.items() if key not in own)
+            elif value is not OMITTED:
+                made.append((name, as_text(value)))
+        return made
+
+    return pairs
+
+
+def _json(url: str, value: Any) -> Rendered:
+    return Rendered(url=url, body=ENCODER.encode(value).encode(), content_type=JSON_TYPE)
+
+
+def _flat(url: str, kind: str, pairs: Pairs) -> Rendered:
+    if kind == "form":
+        return Rendered(url=url, body=urlencode(pairs).encode(), content_type=FORM_TYPE)
+    query = urlencode(pairs, quote_via=quote)
+    return Rendered(url=_with_query(url, query), body=b"", content_type=None)
+
+
+def _texts(items: Iterable[tuple[str, Any]]) -> Pairs:
+    return [(name, as_text(value)) for name, value in items]
+
+
+def _with_older_names(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Rename what has an older name; a field that already has that name gives way."""
     return {
         OLDER_NAMES.get(name, name): value
@@ -121,19 +223,11 @@ def _with_older_names(fields: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _pairs(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(name, _as_text(value)) for name, value in fields.items()]
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return "" if value is None else ENCODER.encode(value)
-
-
 def _with_query(url: str, query: str) -> str:
     # A fragment is never sent.
     base = url.partition("#")[0]
+    if not query:
+        return base
     if base.endswith(("?", "&")):
         return base + query
     return f"{base}{'&' if '?' in base else '?'}{query}"

@@ -1,0 +1,205 @@
+"""A JSON body with places: always valid JSON, and mistakes named by line and column."""
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from webhooks import payloads
+
+FIELDS = {
+    "event": "call.incoming.after",
+    "call_started_at": "2026-05-14T09:26:31Z",
+    "client_number": "380671234567",
+    "duration_seconds": 138,
+    "is_repeated": True,
+    "utm_source": "",
+    "fields": {"city": 'Київ "1"', "n": [1, 2]},
+}
+
+
+def written(template: str, fields: dict[str, Any] | None = None, **changes: Any) -> str:
+    webhook = {
+        "method": "POST",
+        "body_format": "json",
+        "date_format": "iso8601",
+        "time_zone": "UTC",
+        "uses_older_names": False,
+        "parameters": [{"name": "unused", "value": ""}],
+        "body_template": template,
+    }
+    render = payloads.compile_request(SimpleNamespace(**webhook | changes), "https://crm.test/")
+    assert render is not None
+    sent = render(json.dumps(FIELDS if fields is None else fields).encode(), 2)
+    assert sent.content_type == "application/json"
+    return sent.body.decode()
+
+
+def value_of(place: str, **changes: Any) -> Any:
+    return json.loads(written(json.dumps({"a": place}), **changes))["a"]
+
+
+def problems(template: str) -> list[payloads.Problem]:
+    return payloads.template_problems(template, payloads.known_names())
+
+
+def problem(template: str) -> payloads.Problem:
+    [found] = problems(template)
+    assert found.sentence.endswith((".", "?", "}}.")), found.sentence
+    return found
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("{{ duration_seconds }}", 138),
+        ("{{duration}}", 138),
+        ("{{ is_repeated }}", True),
+        ("{{ fields }}", FIELDS["fields"]),
+        ("{{ fields.city }}", 'Київ "1"'),
+        ("{{ fields.n[1] }}", 2),
+        ("{{ deal_id }}", None),
+        ("{{ attempt }}", 2),
+        ("{{ duration_seconds|text }}", "138"),
+        ("{{ call_started_at|unix }}", 1778750791),
+        ("{{ call_started_at | sql | zone:'Europe/Kyiv' }}", "2026-05-14 12:26:31"),
+        ("{{ deal_id|default:'none' }}", "none"),
+        ('{{ deal_id|default:"a | b }} c" }}', "a | b }} c"),
+        ("{{ deal_id|default:0 }}", 0),
+        ("{{ utm_source|default:null }}", None),
+        ("{{ client_number|default:'none' }}", "380671234567"),
+        ("{{ '{{' }}", "{{"),
+        ("}} { {", "}} { {"),
+    ],
+)
+def test_text_that_is_one_place_takes_the_value_and_its_type(place: str, value: object) -> None:
+    assert problems(json.dumps({"a": place})) == []
+    assert value_of(place) == value
+
+
+def test_places_within_longer_text_become_text() -> None:
+    place = "{{ client_number }}: {{ duration_seconds }} s, {{ deal_id }}{{ fields }} {{ '{{' }}"
+    assert value_of(place) == '380671234567: 138 s, {"city":"Київ \\"1\\"","n":[1,2]} {{'
+
+
+def test_dates_follow_the_webhook_unless_the_place_says_otherwise() -> None:
+    template = '["{{ call_started_at }}", "{{ call_started_at|iso8601 }}"]'
+    assert written(template, date_format="sql", time_zone="Europe/Kyiv") == (
+        '["2026-05-14 12:26:31","2026-05-14T12:26:31+03:00"]'
+    )
+
+
+def test_numbers_keys_and_their_order_stay_as_typed() -> None:
+    template = '{ "z": 1.10, "a": [1e2, -0, true, null, {}], "z\\u0061": "\\n" }'
+    assert written(template) == '{"z":1.10,"a":[1e2,-0,true,null,{}],"za":"\\n"}'
+
+
+def test_the_whole_event_can_be_a_value() -> None:
+    assert value_of("{{ * }}", uses_older_names=True)["duration"] == 138
+
+
+def test_a_place_without_braces_around_text_is_only_text() -> None:
+    assert value_of("{ client_number }") == "{ client_number }"
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@given(VALUES)
+def test_whatever_a_value_holds_the_result_is_that_value_and_nothing_else(value: Any) -> None:
+    sent = json.loads(written('{"a": "{{ fields }}", "b": "x"}', {"fields": value}))
+    assert sent == {"a": value, "b": "x"}
+
+
+@given(VALUES)
+def test_whatever_stands_in_longer_text_the_result_is_valid(value: Any) -> None:
+    sent = json.loads(written('{"a": "<{{ fields }}>", "b": "x"}', {"fields": value}))
+    assert sent.keys() == {"a", "b"}
+    assert sent["a"][0] + sent["a"][-1] == "<>"
+
+
+@given(VALUES)
+def test_a_document_without_places_is_sent_as_it_is(value: Any) -> None:
+    template = json.dumps(value, indent=2)
+    if "{{" not in template:
+        assert problems(template) == []
+        assert json.loads(written(template)) == json.loads(template)
+
+
+@pytest.mark.parametrize(
+    ("template", "line", "column", "words"),
+    [
+        ("", 1, 1, "Write a JSON document"),
+        ('{"a": {{ call_id }}}', 1, 7, "double quotes around {{ call_id }}"),
+        ('{\n  "a": 1,\n}', 2, 9, "Remove this comma"),
+        ("{\n  'a': 1}", 2, 3, "double quotes"),
+        ("{\"a\": 'b'}", 1, 7, "single quotes"),
+        ('{"a" 1}', 1, 6, "colon"),
+        ('{"a": 1 "b": 2}', 1, 9, "comma is missing"),
+        ('{"a": True}', 1, 7, "small letters"),
+        ('{"a": }', 1, 7, "value is missing"),
+        ('{"a": 01}', 1, 7, "no value"),
+        ('{"a": yes}', 1, 7, "“yes” is no value"),
+        ('{"a": 1', 1, 1, "}"),
+        ('{"a": [1}', 1, 9, "]"),
+        ('{"a": "b', 1, 7, "double quote that ends"),
+        ('{"a": "b\nc"}', 1, 9, "\\n"),
+        ('{"a": "\\x"}', 1, 8, "backslash"),
+        ('{"a": "\\ud800"}', 1, 7, "surrogate"),
+        ('{"a": 1, "a": 2}', 1, 10, "already"),
+        ('{"a": 1} x', 1, 10, "Remove what follows"),
+        ('{"a": 1 // why\n}', 1, 9, "comma is missing"),
+        ('{"a": // why\n1}', 1, 7, "no comments"),
+        ('{"a": 1,', 1, 9, "text ends here"),
+        ("[" * 33 + "]" * 33, 1, 33, "32 levels"),
+        ('{\n "a": "{{ durration }}"}', 2, 8, "“duration”"),
+        ('{"a": "x {{ call_id"}', 1, 10, "}} that ends this place"),
+        ('{"{{ event }}": 1}', 1, 3, "key cannot be variable"),
+        ('{"a": "{{ call_started_at|rfc }}"}', 1, 8, "no filter"),
+        ('{"a": "{{ event|zone:\'Kyiv\' }}"}', 1, 8, "no time zone"),
+        ('{"a": "{{ event|default:none }}"}', 1, 8, "single quotes"),
+        ('{"a": "{{ call_started_at|sql|unix }}"}', 1, 8, "sets again"),
+        ('{"a": "{{ }}"}', 1, 8, "Choose a variable"),
+        ('{"a": "{{ \'x\'|text }}"}', 1, 8, "stands alone"),
+        ('{"a": "{{ client_number.x }}"}', 1, 8, "single value"),
+    ],
+)
+def test_a_mistake_is_named_by_line_column_and_what_to_do(
+    template: str, line: int, column: int, words: str
+) -> None:
+    found = problem(template)
+    assert words in found.sentence
+    assert (found.line, found.column) == (line, column), found.sentence
+    assert found.sentence.startswith(f"Line {line}, column {column}: ")
+
+
+def test_every_wrong_place_is_named_at_once() -> None:
+    found = problems('["{{ a1 }} {{ event }}",\n "{{ event }} {{ b2 }}"]')
+    assert [(one.line, one.column) for one in found] == [(1, 3), (2, 15)]
+
+
+def test_size_and_number_of_places_are_limited() -> None:
+    assert "65536" in problem(json.dumps("x" * 65_536)).sentence
+    assert "200" in problem(json.dumps(["{{ event }}"] * 201)).sentence
+    assert problems(json.dumps(["{{ event }}"] * 200)) == []
+
+
+def test_the_variables_of_a_body_are_listed_once_each() -> None:
+    template = '{"a": "{{ event }} {{ fields.city }}", "b": ["{{ event|text }}", "{{ \'x\' }}"]}'
+    assert payloads.template_variables(template) == ["event", "fields.city"]
+
+
+@given(st.text(alphabet="{}[]\":,\\ {ab1\n'", max_size=40))
+def test_any_text_is_judged_without_an_exception(text: str) -> None:
+    if not problems(text):
+        json.loads(text)
+        json.loads(written(text) if text else "0")

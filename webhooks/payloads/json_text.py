@@ -1,0 +1,211 @@
+"""JSON as a person types it: parsed with positions, refused with what to change.
+
+Python's own parser says where, not what to do, and keeps no position of a value; the places of a
+JSON body need both. Numbers stay as they were typed.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from json.decoder import JSONDecodeError, scanstring  # type: ignore[attr-defined]
+from typing import NoReturn
+
+from django.utils.translation import gettext as _
+
+from webhooks.payloads.document import MAX_DEPTH, shown
+from webhooks.payloads.problems import InvalidMapping, Problem
+
+_SPACE = re.compile(r"[ \t\r\n]*")
+# RFC 8259 sections 3 and 6.
+_PLAIN = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null")
+_WORD = re.compile(r"[^\s,\]}:]{1,40}")
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """A number, true, false or null as it was typed."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    value: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    items: list["Node"]
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    members: list[tuple[Text, "Node"]]
+
+
+Node = Plain | Text | Array | Object
+
+
+def problem_at(text: str, position: int, sentence: str) -> Problem:
+    """Make a problem whose sentence begins with the line and the column."""
+    line = text.count("\n", 0, position) + 1
+    column = position - (text.rfind("\n", 0, position) + 1) + 1
+    where = _("Line %(line)d, column %(column)d: %(what)s") % {
+        "line": line,
+        "column": column,
+        "what": sentence,
+    }
+    return Problem(sentence=where, field="body_template", line=line, column=column)
+
+
+def parse(text: str) -> Node:
+    """Return the document as a tree; raise InvalidMapping with the position of the mistake."""
+    reader = _Reader(text)
+    position = reader.skip(0)
+    if position == len(text):
+        reader.fail(position, _('Write a JSON document, for example {"id": "{{ call_id }}"}.'))
+    node, position = reader.value(position, 1)
+    position = reader.skip(position)
+    if position != len(text):
+        reader.fail(position, _("The document ends before this. Remove what follows."))
+    return node
+
+
+class _Reader:
+    """A recursive descent over one text; every method takes and returns a position."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def skip(self, position: int) -> int:
+        found = _SPACE.match(self._text, position)
+        return found.end() if found else position
+
+    def fail(self, position: int, sentence: str) -> NoReturn:
+        raise InvalidMapping(problem_at(self._text, position, sentence))
+
+    def value(self, position: int, depth: int) -> tuple[Node, int]:
+        if depth > MAX_DEPTH:
+            self.fail(position, _("The JSON is nested more than %d levels deep.") % MAX_DEPTH)
+        if self._text.startswith("{{", position):
+            self._fail_at_bare_place(position)
+        first = self._text[position : position + 1]
+        if first == "{":
+            return self._object(position, depth)
+        if first == "[":
+            return self._array(position, depth)
+        if first == '"':
+            return self._string(position)
+        plain = _PLAIN.match(self._text, position)
+        word = _WORD.match(self._text, position)
+        if plain is None or word is None or plain.end() != word.end():
+            self._fail_at_value(position)
+        return Plain(plain[0]), plain.end()
+
+    def _array(self, position: int, depth: int) -> tuple[Array, int]:
+        items: list[Node] = []
+
+        def take(at: int) -> int:
+            item, at = self.value(at, depth + 1)
+            items.append(item)
+            return at
+
+        return Array(items), self._members(position, "]", take)
+
+    def _object(self, position: int, depth: int) -> tuple[Object, int]:
+        members: list[tuple[Text, Node]] = []
+        keys: set[str] = set()
+
+        def take(at: int) -> int:
+            key, end = self._key(at)
+            if key.value in keys:
+                self.fail(at, _("“%s” is in this object already.") % shown(key.value))
+            keys.add(key.value)
+            at = self.skip(end)
+            if not self._text.startswith(":", at):
+                self.fail(at, _("Write a colon between a key and its value."))
+            node, at = self.value(self.skip(at + 1), depth + 1)
+            members.append((key, node))
+            return at
+
+        return Object(members), self._members(position, "}", take)
+
+    def _members(self, start: int, closing: str, take: Callable[[int], int]) -> int:
+        """Read members with commas between up to the closing bracket."""
+        position = self.skip(start + 1)
+        if self._text.startswith(closing, position):
+            return position + 1
+        while True:
+            position = self.skip(take(position))
+            following = self._text[position : position + 1]
+            if following == closing:
+                return position + 1
+            if following != ",":
+                self._fail_between(position, start, closing)
+            comma, position = position, self.skip(position + 1)
+            if self._text.startswith(closing, position):
+                self.fail(comma, _("Remove this comma: nothing follows it."))
+
+    def _key(self, position: int) -> tuple[Text, int]:
+        if not self._text.startswith('"', position):
+            if position >= len(self._text):
+                self.fail(position, _("The text ends here, but a key and its value are missing."))
+            self.fail(position, _('A key is text in double quotes, like “"phone"”.'))
+        return self._string(position)
+
+    def _string(self, position: int) -> tuple[Text, int]:
+        try:
+            value, end = scanstring(self._text, position + 1, True)
+        except JSONDecodeError as error:
+            self._fail_in_string(position, error)
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            self.fail(position, _("This text holds half of a surrogate pair."))
+        return Text(value, position, end), end
+
+    def _fail_in_string(self, start: int, error: JSONDecodeError) -> NoReturn:
+        if error.msg.startswith("Unterminated"):
+            self.fail(start, _("The double quote that ends this text is missing."))
+        if "control character" in error.msg:
+            self.fail(
+                error.pos,
+                _("A line break or tab inside text is written \\n or \\t. Is a quote missing?"),
+            )
+        self.fail(error.pos, _('After a backslash comes one of " \\ / b f n r t or u0000.'))
+
+    def _fail_at_bare_place(self, position: int) -> NoReturn:
+        end = self._text.find("}}", position)
+        place = self._text[position : end + 2] if 0 < end < position + 100 else "{{ … }}"
+        self.fail(
+            position,
+            _(
+                "Put double quotes around %s. Text that is only one place keeps the type of its "
+                "variable, so a number stays a number."
+            )
+            % place,
+        )
+
+    def _fail_at_value(self, position: int) -> NoReturn:
+        word = _WORD.match(self._text, position)
+        typed = word[0] if word else self._text[position : position + 1]
+        if not typed:
+            self.fail(position, _("The text ends here, but a value is missing."))
+        if typed[0] == "'":
+            self.fail(position, _("JSON has double quotes only. Replace the single quotes."))
+        if typed.lower() in ("true", "false", "null", "none"):
+            self.fail(position, _("Write true, false or null in small letters."))
+        if typed.startswith(("//", "/*", "#")):
+            self.fail(position, _("JSON has no comments. Remove this one."))
+        if typed[0] in ",]}:":
+            self.fail(position, _("A value is missing before this."))
+        self.fail(position, _("“%s” is no value. Put text into double quotes.") % shown(typed))
+
+    def _fail_between(self, position: int, start: int, closing: str) -> NoReturn:
+        if position >= len(self._text):
+            self.fail(start, _("The %s that closes this is missing.") % closing)
+        if self._text[position] in "]}":
+            self.fail(position, _("Here is the wrong bracket: %s is expected.") % closing)
+        self.fail(position, _("A comma is missing before this."))

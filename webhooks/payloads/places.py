@@ -1,0 +1,264 @@
+"""A JSON body with `{{ variable }}` places, compiled into pieces of JSON and what goes between.
+
+A text that is only one place takes the value and its type; places within longer text become text.
+After the name, filters with | between: `iso8601`, `sql`, `unix` (dates), `zone:'Europe/Kyiv'`,
+`text` (as text whatever the type) and `default:…` (what is sent when the event has no value).
+`{{ '{{' }}` writes two braces. Keys are never variable, so the shape of the document is known.
+Nothing is evaluated: a place is looked up, and every value is encoded as JSON.
+"""
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+from django.utils.translation import gettext as _
+
+from webhooks.payloads.document import ENCODER, shown
+from webhooks.payloads.json_text import Array, Node, Object, Plain, Text, parse, problem_at
+from webhooks.payloads.problems import InvalidMapping, Problem
+from webhooks.payloads.reading import AS_THE_WEBHOOK, Style, make_reader
+from webhooks.payloads.variables import Fields, variable_problem, zone_problem
+
+MAX_TEMPLATE_LENGTH = 65_536
+MAX_PLACES = 200
+_QUOTED = r"'[^']*'|\"[^\"]*\""
+_PLACE = re.compile(r"\{\{((?:" + _QUOTED + r"|(?!\}\}|\{\{)[^'\"])*)\}\}", re.DOTALL)
+_PART = re.compile(r"(?:" + _QUOTED + r"|[^'\"|])*")
+_DATES = ("iso8601", "sql", "unix")
+_SCALARS = (str, int, float, bool, type(None))
+
+Render = Callable[[Fields], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """One `{{ … }}`; a `literal` stands for itself."""
+
+    variable: str = ""
+    literal: str | None = None
+    style: Style = AS_THE_WEBHOOK
+
+
+def compile_template(text: str, *, date_format: str, time_zone: str) -> Callable[[Fields], str]:
+    """Return how to write the document for an event's fields; raise InvalidMapping.
+
+    The names of variables are not judged here: what an event does not have is null.
+    """
+    pieces = list(_pieces(parse(text), text, Style(format=date_format, time_zone=time_zone)))
+    merged: list[str | Render] = []
+    for piece in pieces:
+        if isinstance(piece, str) and merged and isinstance(merged[-1], str):
+            merged[-1] += piece
+        else:
+            merged.append(piece)
+    if all(isinstance(piece, str) for piece in merged):
+        return lambda fields: "".join(cast(list[str], merged))
+    return lambda fields: "".join(
+        [piece if isinstance(piece, str) else piece(fields) for piece in merged]
+    )
+
+
+def template_problems(text: str, known: Collection[str]) -> list[Problem]:
+    """Return everything that is wrong with a JSON body, in the order of the text."""
+    if len(text) > MAX_TEMPLATE_LENGTH:
+        sentence = _("The JSON body has at most %d characters.") % MAX_TEMPLATE_LENGTH
+        return [Problem(sentence=sentence, field="body_template")]
+    try:
+        node = parse(text)
+    except InvalidMapping as error:
+        return list(error.problems)
+    problems: list[Problem] = []
+    count = 0
+    for string, is_key in _texts(node):
+        for position, sentence, places in _judge(string, text, known, is_key=is_key):
+            count += places
+            if sentence:
+                problems.append(problem_at(text, position, sentence))
+    if count > MAX_PLACES:
+        sentence = _("The JSON body has at most %d variables.") % MAX_PLACES
+        problems.append(Problem(sentence=sentence, field="body_template"))
+    return problems
+
+
+def template_variables(text: str) -> list[str]:
+    """Return the variables a valid JSON body names, each once."""
+    found: dict[str, None] = {}
+    for string, _is_key in _texts(parse(text)):
+        for _start, content in _split(string.value):
+            if content is not None and (place := parse_place(content)).literal is None:
+                found[place.variable] = None
+    return list(found)
+
+
+def parse_place(content: str) -> Place:
+    """Return what stands between the braces; raise ValueError with a sentence."""
+    parts = [found.strip() for found in _parts(content)]
+    source = parts[0]
+    if source[:1] in ("'", '"'):
+        if len(parts) > 1 or len(source) < 2 or source[-1] != source[0]:
+            raise ValueError(_("Text in quotes stands alone between the braces."))
+        return Place(literal=source[1:-1])
+    options: dict[str, Any] = {}
+    for part in parts[1:]:
+        for name, value in _filter(part).items():
+            if name in options:
+                raise ValueError(_("“%s” sets again what a filter before it set.") % shown(part))
+            options[name] = value
+    return Place(variable=source, style=Style(**options))
+
+
+def _parts(content: str) -> list[str]:
+    parts, position = [], 0
+    while True:
+        found = cast(re.Match[str], _PART.match(content, position))
+        parts.append(found[0])
+        if found.end() >= len(content):
+            return parts
+        if content[found.end()] != "|":
+            raise ValueError(_("A quote is missing."))
+        position = found.end() + 1
+
+
+def _filter(part: str) -> dict[str, Any]:
+    name, colon, argument = part.partition(":")
+    name, argument = name.strip(), argument.strip()
+    if name in _DATES and not colon:
+        return {"format": name}
+    if name == "text" and not colon:
+        return {"is_text": True}
+    if name == "default" and colon:
+        return {"default": _argument(argument), "has_default": True}
+    if name == "zone" and colon:
+        zone = str(_argument(argument))
+        if problem := zone_problem(zone):
+            raise ValueError(problem)
+        return {"time_zone": zone}
+    raise ValueError(
+        _(
+            "“%s” is no filter. There are iso8601, sql, unix, text, default:'…' and "
+            "zone:'Europe/Kyiv'."
+        )
+        % shown(part)
+    )
+
+
+def _argument(text: str) -> Any:
+    if len(text) >= 2 and text[0] in "'\"" and text[-1] == text[0]:
+        return text[1:-1]
+    try:
+        value = json.loads(text)
+        ENCODER.encode(value)
+    except ValueError:
+        raise ValueError(_("Put the text after the colon into single quotes.")) from None
+    return value
+
+
+def _split(value: str) -> Iterator[tuple[str, str | None]]:
+    """Yield (text, None) and (place, content), in their order."""
+    position = 0
+    for found in _PLACE.finditer(value):
+        if found.start() > position:
+            yield value[position : found.start()], None
+        yield found[0], found[1]
+        position = found.end()
+    if position < len(value):
+        yield value[position:], None
+
+
+def _texts(node: Node) -> Iterator[tuple[Text, bool]]:
+    """Yield every text of a document, and whether it is a key."""
+    if isinstance(node, Text):
+        yield node, False
+    elif isinstance(node, Array):
+        for item in node.items:
+            yield from _texts(item)
+    elif isinstance(node, Object):
+        for key, member in node.members:
+            yield key, True
+            yield from _texts(member)
+
+
+def _judge(
+    string: Text, source: str, known: Collection[str], *, is_key: bool
+) -> Iterator[tuple[int, str, int]]:
+    """Yield the position, the mistake or "", and the number of places, of each part."""
+    position = string.start
+    for text, content in _split(string.value):
+        if content is None:
+            if "{{" in text:
+                at = _find(source, "{{", position, string.end)
+                yield at, _("The }} that ends this place is missing."), 0
+            continue
+        position = _find(source, "{{", position, string.end)
+        yield position, _place_problem(content, known, is_key=is_key), 1
+        position += 2
+
+
+def _place_problem(content: str, known: Collection[str], *, is_key: bool) -> str:
+    if is_key:
+        return _("A key cannot be variable. Write its name.")
+    try:
+        place = parse_place(content)
+    except ValueError as error:
+        return str(error)
+    return "" if place.literal is not None else variable_problem(place.variable, known)
+
+
+def _find(source: str, wanted: str, start: int, end: int) -> int:
+    # Written as an escape it is nowhere; then the text's own start has to do.
+    return max(source.find(wanted, start, end), start)
+
+
+def _pieces(node: Node, source: str, style: Style) -> Iterator[str | Render]:
+    if isinstance(node, Plain):
+        yield node.text
+    elif isinstance(node, Text):
+        yield from _text_pieces(node, source, style)
+    elif isinstance(node, Array):
+        yield "["
+        for index, item in enumerate(node.items):
+            yield "," if index else ""
+            yield from _pieces(item, source, style)
+        yield "]"
+    else:
+        yield "{"
+        for index, (key, member) in enumerate(node.members):
+            yield ("," if index else "") + ENCODER.encode(key.value) + ":"
+            yield from _pieces(member, source, style)
+        yield "}"
+
+
+def _text_pieces(string: Text, source: str, style: Style) -> Iterator[str | Render]:
+    parts = list(_split(string.value))
+    try:
+        places = [parse_place(content) for _text, content in parts if content is not None]
+    except ValueError as error:
+        raise InvalidMapping(problem_at(source, string.start, str(error))) from error
+    if len(parts) == 1 and places and places[0].literal is None:
+        yield _whole(places[0], style)
+        return
+    yield '"'
+    for text, content in parts:
+        if content is None:
+            yield _inside(text)
+        else:
+            place = places.pop(0)
+            is_literal = place.literal is not None
+            yield _inside(place.literal or "") if is_literal else _within(place, style)
+    yield '"'
+
+
+def _whole(place: Place, style: Style) -> Render:
+    read = make_reader(place.variable, place.style.over(style))
+    return lambda fields: ENCODER.encode(read(fields))
+
+
+def _within(place: Place, style: Style) -> Render:
+    read = make_reader(place.variable, place.style.over(style)._replace(is_text=True))
+    return lambda fields: _inside(read(fields))
+
+
+def _inside(text: str) -> str:
+    return ENCODER.encode(text)[1:-1]

@@ -1,0 +1,30 @@
+"""What is wrong with a mapping: where, and a sentence that says what to do."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One mistake. `row` counts from 0, `line` and `column` from 1; None where there is none.
+
+    `field` is the part of a row it is about: name, source, content, format, time_zone or default.
+    """
+
+    sentence: str
+    row: int | None = None
+    field: str = ""
+    line: int | None = None
+    column: int | None = None
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+class InvalidMapping(ValueError):
+    """Parameters or a JSON body that make no request; `problems` names each mistake."""
+
+    permanent = True
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__(" ".join(problem.sentence for problem in problems))
+        self.problems = problems

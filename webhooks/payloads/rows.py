@@ -1,0 +1,236 @@
+"""Parameters as rows: each has a name and a variable of the event or a value of its own.
+
+A stored row is `{"name", "variable"}` or `{"name", "value"}`, with any of `format`, `time_zone`,
+`default` and `omit_if_empty` beside a variable, and `type` and `omit_if_empty` beside a value.
+In JSON a name is a path (`webhooks.payloads.paths`); in a form or a query it is sent as it is.
+"""
+
+import json
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from webhooks.payloads.document import ENCODER, InvalidPayload, load_json, shown
+from webhooks.payloads.paths import MAX_NAME_LENGTH, parse_path
+from webhooks.payloads.problems import InvalidMapping, Problem
+from webhooks.payloads.reading import AS_TEXT, AS_THE_WEBHOOK, Style
+from webhooks.payloads.shape import Shape
+from webhooks.payloads.variables import (
+    WHOLE_EVENT,
+    typed_default,
+    variable_problem,
+    zone_problem,
+)
+
+MAX_ROWS = 100
+MAX_VALUE_LENGTH = 8192
+FORMATS = ("iso8601", "sql", "unix", AS_TEXT)
+_KEYS = {"name", "variable", "value", "type", "format", "time_zone", "default", "omit_if_empty"}
+
+
+class ValueType(StrEnum):
+    TEXT = "text"
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+    NULL = "null"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One parameter, read. `variable` is empty for a value of its own."""
+
+    name: str
+    variable: str = ""
+    value: Any = None
+    style: Style = AS_THE_WEBHOOK
+    is_omitted_if_empty: bool = False
+
+    @property
+    def is_spread(self) -> bool:
+        """Say whether the row stands for every variable under its own name."""
+        return self.variable == WHOLE_EVENT and self.name in ("", WHOLE_EVENT)
+
+
+def typed_value(kind: str, text: str) -> Any:
+    """Return what a person typed as a value of this type; raise ValueError with a sentence."""
+    if len(text) > MAX_VALUE_LENGTH:
+        raise ValueError(_("A value has at most %d characters.") % MAX_VALUE_LENGTH)
+    if kind == ValueType.TEXT:
+        return text
+    if kind == ValueType.NULL:
+        return None
+    if kind == ValueType.BOOLEAN:
+        word = text.strip().lower()
+        if word not in ("true", "false"):
+            raise ValueError(_("Write true or false."))
+        return word == "true"
+    if kind == ValueType.NUMBER:
+        return _number(text)
+    try:
+        value = load_json(text.encode(errors="surrogatepass"))
+        ENCODER.encode(value).encode()
+    except (InvalidPayload, ValueError, OverflowError) as error:
+        sentence = str(error) if isinstance(error, InvalidPayload) else _("This is not JSON.")
+        raise ValueError(_("%s Choose Text to send it as it is.") % sentence) from error
+    return value
+
+
+def read_row(stored: Mapping[str, Any]) -> Row:
+    """Return a stored row; raise InvalidMapping for one that cannot be read."""
+    problem = row_problem(stored)
+    if problem is not None:
+        raise InvalidMapping(problem)
+    variable = str(stored.get("variable") or "")
+    is_omitted = bool(stored.get("omit_if_empty"))
+    name = str(stored.get("name") or "")
+    if not variable:
+        value = stored.get("value")
+        if isinstance(value, str):
+            value = typed_value(stored.get("type") or ValueType.TEXT, value)
+        elif stored.get("type") == ValueType.NULL:
+            value = None
+        return Row(name=name, value=value, is_omitted_if_empty=is_omitted)
+    default = stored.get("default")
+    style = Style(
+        format="" if stored.get("format") == AS_TEXT else str(stored.get("format") or ""),
+        time_zone=str(stored.get("time_zone") or ""),
+        is_text=stored.get("format") == AS_TEXT,
+        has_default=default not in (None, ""),
+        default=typed_default(variable, default) if isinstance(default, str) else default,
+    )
+    return Row(name=name, variable=variable, style=style, is_omitted_if_empty=is_omitted)
+
+
+def row_problem(stored: Any, known: Collection[str] | None = None) -> Problem | None:
+    """Return what is wrong with one row alone; variables are judged when `known` is given."""
+    if not isinstance(stored, Mapping) or stored.keys() - _KEYS:
+        return Problem(sentence=_("A row is an object of name and variable or value."))
+    variable, kind = stored.get("variable"), stored.get("type") or ValueType.TEXT
+    if ("variable" in stored) == ("value" in stored):
+        sentence = _("A row has either a variable or a value of its own.")
+        return Problem(sentence=sentence, field="content")
+    if sentence := _name_sentence(stored.get("name") or "", is_spread=variable == WHOLE_EVENT):
+        return Problem(sentence=sentence, field="name")
+    if "value" in stored:
+        return _value_problem(kind, stored["value"])
+    if not isinstance(variable, str):
+        return Problem(sentence=variable_problem("", ()), field="content")
+    if known is not None and (sentence := variable_problem(variable, known)):
+        return Problem(sentence=sentence, field="content")
+    return _style_problem(stored)
+
+
+def rows_problems(
+    stored: Sequence[Any], *, body_format: str, known: Collection[str]
+) -> list[Problem]:
+    """Return everything that is wrong with the rows, alone and with each other, in their order."""
+    if len(stored) > MAX_ROWS:
+        return [Problem(sentence=_("There can be at most %d rows.") % MAX_ROWS)]
+    problems: list[Problem] = []
+    good: list[tuple[int, Row]] = []
+    for number, one in enumerate(stored):
+        problem = row_problem(one, known)
+        if problem is None and body_format == "json":
+            problem = _path_problem(one)
+        if problem is None:
+            good.append((number, read_row(one)))
+        else:
+            problems.append(_at(problem, number))
+    if body_format == "json":
+        problems += _conflicts(good)
+    return sorted(problems, key=lambda problem: problem.row or 0)
+
+
+def read_rows(stored: Iterable[Mapping[str, Any]]) -> list[Row]:
+    return [read_row(one) for one in stored]
+
+
+def _conflicts(rows: Iterable[tuple[int, Row]]) -> list[Problem]:
+    """Return the rows whose names cannot be in one document with those before them."""
+    shape, problems = Shape(), []
+    for number, row in rows:
+        if row.is_spread:
+            continue
+        try:
+            shape.add(parse_path(row.name), number)
+        except ValueError as error:
+            problems.append(Problem(sentence=str(error), row=number, field="name"))
+    return problems
+
+
+def _name_sentence(name: Any, *, is_spread: bool) -> str:
+    if not isinstance(name, str):
+        return _("A name is text.")
+    if is_spread and name in ("", WHOLE_EVENT):
+        return ""
+    if not name.strip():
+        return _("Give this row a name, for example “phone”.")
+    if len(name) > MAX_NAME_LENGTH:
+        return _("A name has at most %d characters.") % MAX_NAME_LENGTH
+    if not name.isprintable():
+        return _("A name has no line breaks and no invisible characters.")
+    return ""
+
+
+def _path_problem(stored: Mapping[str, Any]) -> Problem | None:
+    name = stored.get("name") or ""
+    if stored.get("variable") == WHOLE_EVENT and name in ("", WHOLE_EVENT):
+        return None
+    try:
+        steps = parse_path(name)
+    except ValueError as error:
+        return Problem(sentence=str(error), field="name")
+    if None in steps[:-1]:
+        sentence = _("[] can only end a name. Number the elements instead, like “items[0].id”.")
+        return Problem(sentence=sentence, field="name")
+    return None
+
+
+def _value_problem(kind: Any, value: Any) -> Problem | None:
+    if kind not in list(ValueType):
+        names = ", ".join(ValueType)
+        return Problem(sentence=_("The type is one of %s.") % names, field="source")
+    try:
+        if isinstance(value, str):
+            typed_value(kind, value)
+        else:
+            ENCODER.encode(value)
+    except ValueError as error:
+        return Problem(sentence=str(error), field="content")
+    except TypeError:
+        return Problem(sentence=_("This is not JSON."), field="content")
+    return None
+
+
+def _style_problem(stored: Mapping[str, Any]) -> Problem | None:
+    if (chosen := stored.get("format") or "") and chosen not in FORMATS:
+        sentence = _("“%(format)s” is no format. There are %(all)s.") % {
+            "format": shown(str(chosen)),
+            "all": ", ".join(FORMATS),
+        }
+        return Problem(sentence=sentence, field="format")
+    if (zone := stored.get("time_zone")) and (sentence := zone_problem(str(zone))):
+        return Problem(sentence=sentence, field="time_zone")
+    if len(str(stored.get("default") or "")) > MAX_VALUE_LENGTH:
+        sentence = _("A value has at most %d characters.") % MAX_VALUE_LENGTH
+        return Problem(sentence=sentence, field="default")
+    return None
+
+
+def _number(text: str) -> Any:
+    try:
+        value = json.loads(text)
+        if type(value) in (int, float) and math.isfinite(value):
+            return value
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(_("Write a number like 42 or 0.5, with a dot, or choose Text."))
+
+
+def _at(problem: Problem, row: int) -> Problem:
+    return Problem(sentence=problem.sentence, row=row, field=problem.field)

@@ -1,0 +1,132 @@
+"""Variables of an event: found by current name, older name or path, and written as asked."""
+
+import difflib
+import json
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django.utils.translation import gettext as _
+
+from webhooks import catalogue
+from webhooks.catalogue import CURRENT_NAMES, OLDER_NAMES, VARIABLES, VariableType
+from webhooks.payloads.document import ENCODER, shown
+from webhooks.payloads.paths import Steps, parse_path
+
+# Stands for the whole event, as it is sent when nothing is mapped.
+WHOLE_EVENT = "*"
+ATTEMPT = "attempt"
+_SUGGESTIONS = 3
+_HAS_PARTS = (VariableType.OBJECT,)
+
+Fields = Mapping[str, Any]
+Find = Callable[[Fields], Any]
+
+
+def known_names() -> set[str]:
+    """Return every variable of the catalogue by its current and its older name."""
+    own = {name for kind in catalogue.EVENT_TYPES.values() for name in kind.variables}
+    return {*VARIABLES, *CURRENT_NAMES, *own, WHOLE_EVENT}
+
+
+def finder(name: str) -> Find:
+    """Return how to read a variable from an event's fields; None is what is not there.
+
+    The name is tried as it is, then as the other name of the same value, then as a path.
+    """
+    if name == WHOLE_EVENT:
+        return lambda fields: {key: value for key, value in fields.items() if key != ATTEMPT}
+    names = (name, CURRENT_NAMES.get(name) or OLDER_NAMES.get(name) or name)
+    try:
+        head, *steps = parse_path(name)
+    except ValueError:
+        head, steps = name, []
+    heads = (str(head), CURRENT_NAMES.get(str(head)) or OLDER_NAMES.get(str(head)) or str(head))
+
+    def find(fields: Fields) -> Any:
+        for one in names:
+            if one in fields:
+                return fields[one]
+        if not steps:
+            return None
+        return _follow(fields.get(heads[0], fields.get(heads[1])), tuple(steps))
+
+    return find
+
+
+def _follow(value: Any, steps: Steps) -> Any:
+    for step in steps:
+        if isinstance(value, Mapping):
+            value = value.get(str(step))
+        elif isinstance(value, list) and str(step).isdecimal():
+            value = value[int(str(step))] if int(str(step)) < len(value) else None
+        else:
+            return None
+    return value
+
+
+def variable_problem(name: str, known: Collection[str]) -> str:
+    """Return what to do about a variable that no event has; "" when there may be one."""
+    if not name:
+        return _("Choose a variable, for example “client_number”.")
+    if name in known:
+        return ""
+    try:
+        head, *steps = parse_path(name)
+    except ValueError as error:
+        return str(error)
+    if head not in known:
+        return _unknown(name if not steps else str(head), known)
+    if None in steps:
+        return _("[] adds to a list; to read one element write its number, like “items[0]”.")
+    variable = VARIABLES.get(CURRENT_NAMES.get(str(head), str(head)))
+    if steps and variable is not None and variable.type not in _HAS_PARTS:
+        return _("“%s” is a single value without parts. Remove what follows it.") % head
+    return ""
+
+
+def _unknown(name: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(name.lower(), sorted(known), n=_SUGGESTIONS, cutoff=0.6)
+    if near:
+        return _("There is no variable “%(name)s”. Did you mean %(names)s?") % {
+            "name": shown(name),
+            "names": ", ".join(f"“{one}”" for one in near),
+        }
+    return _("There is no variable “%s”. Choose one from the list of variables.") % shown(name)
+
+
+def zone_problem(name: str) -> str:
+    """Return what is wrong with the name of a time zone, or ""."""
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, KeyError):
+        return _("There is no time zone “%s”. Write one like “Europe/Kyiv”.") % shown(name)
+    return ""
+
+
+def typed_default(variable: str, text: str) -> Any:
+    """Return a typed default as the variable's own kind of value where it can be one."""
+    known = VARIABLES.get(CURRENT_NAMES.get(variable, variable))
+    kinds: dict[VariableType, tuple[type, ...]] = {
+        VariableType.INTEGER: (int,),
+        VariableType.NUMBER: (int, float),
+        VariableType.BOOLEAN: (bool,),
+    }
+    if known is None or known.type not in kinds:
+        return text
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if type(value) in kinds[known.type] else text
+
+
+def as_text(value: Any) -> str:
+    """Write a value for a form, a query or the middle of a text: null is nothing."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None else ENCODER.encode(value)
+
+
+def is_empty(value: Any) -> bool:
+    return value is None or value in ("", [], {})
