@@ -118,8 +118,33 @@ def test_allowed_networks_can_be_read(settings: Settings, text: str) -> None:
 def test_egress_proxy_is_an_address(settings: Settings) -> None:
     settings.WEBHOOKS_EGRESS_PROXY = "proxy.example:3128"
     assert ids() == ["webhooks.E006"]
-    settings.WEBHOOKS_EGRESS_PROXY = "http://proxy.example:3128"
-    assert ids() == []
+    for address in ("http://proxy.example:3128", "https://login:p@ss@proxy.example:3128"):
+        settings.WEBHOOKS_EGRESS_PROXY = address
+        assert ids() == []
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("10.20.0.0/16:8000-8099", "opens 10.20.0.0/16, ports 8000 to 8099."),
+        ("10.1.2.3:8080", "opens 10.1.2.3/32, port 8080."),
+        ("[fd00::7]/128", "opens fd00::7/128, every port."),
+    ],
+)
+def test_what_is_opened_is_shown_by_network_and_port(
+    settings: Settings, entry: str, words: str
+) -> None:
+    settings.WEBHOOKS_ALLOWED_NETWORKS = [entry]
+    (message,) = checks.check_opened_networks()
+    assert (message.id, message.msg) == ("webhooks.I001", f"WEBHOOKS_ALLOWED_NETWORKS {words}")
+
+
+@pytest.mark.parametrize("entry", ["0.0.0.0/0", "169.254.169.254:80", "::/0", "168.63.129.16"])
+def test_opening_cloud_metadata_is_warned_about(settings: Settings, entry: str) -> None:
+    settings.WEBHOOKS_ALLOWED_NETWORKS = [entry, "nonsense"]
+    (message,) = checks.check_opened_networks()
+    assert message.id == "webhooks.W001"
+    assert "credentials" in message.msg
 
 
 def test_insecure_oauth_transport_is_refused_in_production(monkeypatch: pytest.MonkeyPatch) -> None:

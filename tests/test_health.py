@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from django.core.cache import cache, caches
@@ -29,7 +30,7 @@ def test_healthz_answers_without_a_database(client: Client) -> None:
 
 
 @pytest.mark.django_db
-def test_readyz_is_ok_when_everything_works(client: Client) -> None:
+def test_readyz_is_ok_when_everything_works(client: Client, settings: Settings) -> None:
     response = client.get("/readyz")
     assert response.status_code == 200
     found = response.json()
@@ -41,6 +42,7 @@ def test_readyz_is_ok_when_everything_works(client: Client) -> None:
         "oldest_due_seconds": 0.0,
         "sent_per_second": 0.0,
     }
+    assert found.pop("networks_opened") == len(settings.WEBHOOKS_ALLOWED_NETWORKS)
     assert set(found.values()) == {"ok"}
 
 
@@ -81,6 +83,25 @@ def test_unreadable_secrets_are_not_ready(client: Client) -> None:
 def test_unreadable_networks_are_not_ready(client: Client, settings: Settings) -> None:
     settings.WEBHOOKS_ALLOWED_NETWORKS = ["10.0.0.0/33"]
     assert client.get("/readyz").json()["networks"] == "WEBHOOKS_ALLOWED_NETWORKS cannot be read"
+
+
+@pytest.mark.django_db
+def test_what_is_opened_is_counted_for_all_and_listed_for_staff(
+    client: Client, admin_client: Client, settings: Settings
+) -> None:
+    settings.WEBHOOKS_ALLOWED_NETWORKS = ["10.20.0.0/16:8080", "[fd00::7]:9000"]
+    public = client.get("/readyz")
+    assert public.json()["networks_opened"] == 2
+    assert b"10.20" not in public.content
+    assert admin_client.get("/readyz").json()["opened"] == ["10.20.0.0/16:8080", "[fd00::7]:9000"]
+
+
+@pytest.mark.django_db
+def test_somebody_logged_in_without_being_staff_is_not_told_what_is_opened(
+    client: Client, django_user_model: Any
+) -> None:
+    client.force_login(django_user_model.objects.create(username="somebody"))
+    assert "opened" not in client.get("/readyz").json()
 
 
 @pytest.mark.django_db

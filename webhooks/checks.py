@@ -4,6 +4,7 @@ Each has an id. `manage.py check` runs them; those that need the database run wi
 `--database default` and before `migrate`, those for production with `--deploy`.
 """
 
+import ipaddress
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register
 
 from webhooks import canary
 from webhooks.network import parse_allowed_network
@@ -19,6 +20,11 @@ from webhooks.network import parse_allowed_network
 # The form accepts timeouts up to 60 s; claiming, waiting for a slot and recording take their part.
 LONGEST_TIMEOUT_SECONDS = 60
 LEASE_MARGIN_SECONDS = 10
+# Where clouds answer with the machine's own credentials.
+_NEVER = tuple(
+    ipaddress.ip_network(text)
+    for text in ("169.254.0.0/16", "168.63.129.16/32", "fe80::/10", "fd00:ec2::/32")
+)
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 # Setting: lowest and highest value that makes sense.
@@ -121,7 +127,7 @@ def check_networks(**_: Any) -> list[CheckMessage]:
             parse_allowed_network(text)
         except ValueError as error:
             found.append(Error(f"WEBHOOKS_ALLOWED_NETWORKS: {error}", id="webhooks.E005"))
-    if settings.WEBHOOKS_EGRESS_PROXY and not _is_site(settings.WEBHOOKS_EGRESS_PROXY):
+    if settings.WEBHOOKS_EGRESS_PROXY and not _is_proxy(settings.WEBHOOKS_EGRESS_PROXY):
         found.append(
             Error(
                 "WEBHOOKS_EGRESS_PROXY is not the address of a proxy.",
@@ -130,6 +136,43 @@ def check_networks(**_: Any) -> list[CheckMessage]:
             )
         )
     return found
+
+
+def _is_proxy(url: str) -> bool:
+    """Say whether this is a site, with or without a login that the proxy asks for."""
+    scheme, separator, rest = url.partition("://")
+    return _is_site(f"{scheme}{separator}{rest.rpartition('@')[2]}")
+
+
+@register(deploy=True)
+def check_opened_networks(**_: Any) -> list[CheckMessage]:
+    """I001 and W001: what the operator opened is shown, and what nobody should open is said."""
+    found: list[CheckMessage] = []
+    for text in settings.WEBHOOKS_ALLOWED_NETWORKS:
+        try:
+            network, ports = parse_allowed_network(text)
+        except ValueError:
+            # E005 says so.
+            continue
+        where = f"WEBHOOKS_ALLOWED_NETWORKS opens {network}, {_ports(ports)}"
+        if any(network.version == never.version and network.overlaps(never) for never in _NEVER):
+            found.append(
+                Warning(
+                    f"{where}: cloud metadata, with the machine's credentials, is in it.",
+                    hint="Name the networks of your receivers, and nothing around them.",
+                    id="webhooks.W001",
+                )
+            )
+        else:
+            found.append(Info(f"{where}.", id="webhooks.I001"))
+    return found
+
+
+def _ports(ports: frozenset[int] | None) -> str:
+    if ports is None:
+        return "every port"
+    first, last = min(ports), max(ports)
+    return f"port {first}" if first == last else f"ports {first} to {last}"
 
 
 @register(deploy=True)

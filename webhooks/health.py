@@ -1,6 +1,7 @@
 """`/healthz` says that the process answers; `/readyz` that what it stands on answers too.
 
 Open to everybody, so they name what fails and never why: no addresses, versions or error texts.
+How many networks the operator opened is said to everybody, which ones to staff only.
 """
 
 import time
@@ -40,8 +41,21 @@ def readyz(request: HttpRequest) -> JsonResponse:
     is_ready = all(state == _OK for state in found.values())
     status = _OK if is_ready else "not ready"
     return JsonResponse(
-        {"status": status, **found, "queue": _queue()}, status=200 if is_ready else 503
+        {"status": status, **found, **_opened(request), "queue": _queue()},
+        status=200 if is_ready else 503,
     )
+
+
+def _opened(request: HttpRequest) -> dict[str, int | list[str]]:
+    """Return what WEBHOOKS_ALLOWED_NETWORKS opens: a forgotten entry should be seen somewhere."""
+    networks: list[str] = settings.WEBHOOKS_ALLOWED_NETWORKS
+    found: dict[str, int | list[str]] = {"networks_opened": len(networks)}
+    try:
+        is_staff = request.user.is_active and getattr(request.user, "is_staff", False)
+    except (DatabaseError, redis.RedisError, OSError):
+        # Who asks cannot be told while the database or the session store does not answer.
+        is_staff = False
+    return {**found, "opened": networks} if is_staff else found
 
 
 def _queue() -> dict[str, float] | None:

@@ -193,7 +193,7 @@ class GuardedAdapter(HTTPAdapter):
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         # An http address may lie behind a proxy that is reached over TLS, which requests would
         # not verify then.
-        super().cert_verify(conn, "https://", verify, cert)
+        super().cert_verify(conn, "https://", verify, cert)  # type: ignore[no-untyped-call]
 
     def send(
         self,
