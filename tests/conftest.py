@@ -18,7 +18,9 @@ from django.conf import settings
 
 from tests import chromium
 from tests.sandbox import Provider, Receiver, running_provider, running_receiver
+from tests.security import watching
 from tests.security.figures import security_figure  # noqa: F401 - a fixture of every test.
+from tests.security.watching import _connects_are_watched  # noqa: F401 - around every test.
 from tests.services import FAST_POSTGRES, PostgresServer, RedisServer, free_port
 
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
@@ -83,8 +85,16 @@ if DATABASE == "sqlite":
 settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
+watching.begin()
+
+
 def pytest_report_header() -> str:
     return f"database: {DATABASE}"
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if watching.end():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,0 +1,67 @@
+"""Watches every connect of Python's own sockets, over the whole test run.
+
+An audit hook stops a connect to a denied address before it leaves and fails the test that tried.
+The tests' own servers are on loopback, which is the one network that is open to them. What
+libcurl does in C is not seen here: that is for strace (`tests.security.oracle`).
+"""
+
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.security import figures, oracle
+
+_denied: list[str] = []
+_seen = 0
+_is_watching = False
+
+
+def _watch(event: str, args: tuple[Any, ...]) -> None:
+    global _seen
+    if event != "socket.connect" or not isinstance(args[1], tuple):
+        return
+    if args[0].type & 0xF != socket.SOCK_STREAM:
+        return
+    _seen += 1
+    address = str(args[1][0])
+    try:
+        is_denied = oracle.is_denied(address)
+    except ValueError:
+        # A name, given to the socket itself: nobody could have checked what it leads to.
+        is_denied = address != "localhost"
+    if is_denied:
+        _denied.append(f"{address} port {args[1][1]}")
+        raise ConnectionRefusedError(f"{address} is denied: stopped by tests/security/watching.py")
+
+
+def begin() -> None:
+    """Put the hook in, once: Python has no way to take it out again."""
+    global _is_watching
+    if not _is_watching:
+        _is_watching = True
+        sys.addaudithook(_watch)
+
+
+def take_denied() -> list[str]:
+    """Return, once, the denied connects that were tried."""
+    found = _denied.copy()
+    _denied.clear()
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _connects_are_watched() -> Iterator[None]:
+    yield
+    if found := take_denied():
+        figures.report("connects", denied=len(found))
+        pytest.fail(f"A connect to a denied address was tried: {', '.join(found)}")
+
+
+def end() -> bool:
+    """Report what was seen; say whether a thread tried something denied outside of any test."""
+    found = take_denied()
+    figures.report("connects", seen=_seen, denied=len(found))
+    return bool(found)
