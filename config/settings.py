@@ -4,6 +4,7 @@ Values come from the environment, then `.env`, then `DATA_DIR/keys.env` (made by
 `.env.example` lists every one.
 """
 
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -82,12 +83,15 @@ INSTALLED_APPS = [
     "django.forms",
     "django_htmx",
     "csp",
+    "axes",
     "webhooks",
 ]
 MIDDLEWARE = [
+    # Around everything: static files and refused requests get the same headers as pages.
+    "webhooks.headers.SecurityHeaders",
+    "csp.middleware.CSPMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -96,6 +100,8 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    # Last: it replaces the answer of a login that is locked.
+    "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
@@ -216,6 +222,11 @@ WHITENOISE_USE_FINDERS = not STATIC_IS_COLLECTED
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "webhooks:list"
 LOGOUT_REDIRECT_URL = "login"
+# Add a directory, SSO or two-factor backend between the two: docs/operations.md.
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (
@@ -227,6 +238,28 @@ AUTH_PASSWORD_VALIDATORS = [
 
 # The key in a browser's cookie is in no copy of the database.
 SESSION_ENGINE = "webhooks.session_store"
+# Failed logins of one account from one address before that pair is locked, and for how long.
+LOGIN_FAILURE_LIMIT = env.int("LOGIN_FAILURE_LIMIT", default=5)
+LOGIN_LOCKOUT_SECONDS = env.int("LOGIN_LOCKOUT_SECONDS", default=900)
+# Proxies in front that each add the caller to X-Forwarded-For; only with BEHIND_TLS_PROXY.
+TRUSTED_PROXY_COUNT = env.int("TRUSTED_PROXY_COUNT", default=1)
+AXES_FAILURE_LIMIT = LOGIN_FAILURE_LIMIT
+AXES_COOLOFF_TIME = timedelta(seconds=LOGIN_LOCKOUT_SECONDS)
+# docs/decisions/0011-what-a-failed-login-locks.md
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_CLIENT_IP_CALLABLE = "webhooks.views.login.client_address"
+AXES_LOCKOUT_CALLABLE = "webhooks.views.login.locked_out"
+AXES_RESET_ON_SUCCESS = True
+# A lock ends when it said it would, whoever goes on trying.
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+# A login page can be looked at; only sending it is counted.
+AXES_NEVER_LOCKOUT_GET = True
+AXES_ENABLE_ADMIN = False
+AXES_DISABLE_ACCESS_LOG = True
+# Neither stored nor logged: people type passwords into the field above.
+AXES_SENSITIVE_PARAMETERS = ["username", "csrfmiddlewaretoken", "next"]
+AXES_VERBOSE = False
+
 SESSION_COOKIE_SECURE = IS_HTTPS
 SESSION_COOKIE_HTTPONLY = True
 # Lax, not Strict: the provider's redirect back must carry the session.
@@ -240,7 +273,8 @@ SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
 SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=31_536_000) if IS_HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = IS_HTTPS
 SECURE_HSTS_PRELOAD = IS_HTTPS
-if env.bool("BEHIND_TLS_PROXY", default=False):
+BEHIND_TLS_PROXY = env.bool("BEHIND_TLS_PROXY", default=False)
+if BEHIND_TLS_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_CONTENT_TYPE_NOSNIFF = True
 # "no-referrer" makes browsers post `Origin: null`, which the CSRF check refuses; the OAuth
@@ -285,5 +319,7 @@ LOGGING = {
         "requests": {"level": "INFO"},
         "django.db.backends": {"level": "INFO"},
         "django.server": {"level": "WARNING"},
+        # At INFO each failed login is four lines.
+        "axes": {"level": "WARNING"},
     },
 }

@@ -52,7 +52,7 @@ ROWS: list[set[str]] = [
     {"tasks", "worker", "retention"},
     {"events", "connections"},
     {"forms", "admin", "checks", "api", "templatetags", "rotation"},
-    {"views", "health"},
+    {"views", "headers", "health"},
     {"urls", "apps", "management"},
 ]
 

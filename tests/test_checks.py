@@ -185,6 +185,14 @@ def test_one_webhook_cannot_be_given_more_than_all(settings: Settings) -> None:
     assert ids() == ["webhooks.E009"]
 
 
+@pytest.mark.parametrize("name", sorted(checks.LOGIN_RANGES))
+def test_what_locks_a_login_has_a_lowest_and_a_highest_value(settings: Settings, name: str) -> None:
+    lowest, highest = checks.LOGIN_RANGES[name]
+    for value, is_fine in ((lowest, True), (highest, True), (lowest - 1, False)):
+        setattr(settings, name, value)
+        assert ("webhooks.E010" not in ids()) is is_fine, value
+
+
 PRODUCTION = {
     "ENV_FILE": os.devnull,
     "PUBLIC_URL": "https://hooks.example.com",

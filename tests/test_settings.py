@@ -21,6 +21,8 @@ COUNTS = {
     "WEBHOOKS_MAX_IN_FLIGHT",
     "WEBHOOKS_MAX_IN_FLIGHT_PER_WEBHOOK",
     "WEBHOOKS_DRAINS_PER_WORKER",
+    "LOGIN_FAILURE_LIMIT",
+    "TRUSTED_PROXY_COUNT",
 }
 # Built from another setting: the example says it in words or with a relative path.
 DERIVED = {"DATA_DIR", "DATABASE_URL", "ENV_FILE"}

@@ -45,6 +45,12 @@ RANGES: dict[str, tuple[float, float]] = {
     "WEBHOOKS_OAUTH_RETENTION_DAYS": (1, 3650),
 }
 
+LOGIN_RANGES: dict[str, tuple[int, int]] = {
+    "LOGIN_FAILURE_LIMIT": (1, 100),
+    "LOGIN_LOCKOUT_SECONDS": (60, 24 * 3600),
+    "TRUSTED_PROXY_COUNT": (0, 10),
+}
+
 
 @register()
 def check_public_urls(**_: Any) -> list[CheckMessage]:
@@ -210,6 +216,16 @@ def _range_errors() -> Iterator[CheckMessage]:
             "receiver could take every slot.",
             id="webhooks.E009",
         )
+
+
+@register()
+def check_logins(**_: Any) -> list[CheckMessage]:
+    """E010: what locks a login locks guessers, and nobody for good."""
+    return [
+        Error(f"{name} is {value}; it lies between {lowest} and {highest}.", id="webhooks.E010")
+        for name, (lowest, highest) in LOGIN_RANGES.items()
+        if not lowest <= (value := getattr(settings, name)) <= highest
+    ]
 
 
 _REASONS = {

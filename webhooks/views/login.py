@@ -1,0 +1,86 @@
+"""Logging in: who is asking, and what is said when somebody guessed too often.
+
+django-axes counts failed logins, of this site's login and of the admin's, in the database. What it
+locks is an account from one address: docs/decisions/0011-what-a-failed-login-locks.md.
+"""
+
+import ipaddress
+import math
+from datetime import timedelta
+from typing import Any
+
+from axes.models import AccessAttempt
+from django.conf import settings
+from django.contrib.auth.forms import AuthenticationForm
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+# One customer of a provider has a whole network of IPv6 addresses: RFC 6177.
+_IPV6_PREFIX = 64
+
+
+def client_address(request: HttpRequest) -> str:
+    """Return the address a login comes from; of IPv6 its network, of which there are no spare ones.
+
+    Behind proxies the last TRUSTED_PROXY_COUNT entries of X-Forwarded-For were written by them, and
+    everything before by anybody.
+    """
+    address = str(request.META.get("REMOTE_ADDR", ""))
+    if settings.BEHIND_TLS_PROXY:
+        forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
+        count = settings.TRUSTED_PROXY_COUNT
+        address = forwarded[-count].strip() if len(forwarded) >= count > 0 else address
+    return _network_of(address) or _network_of(str(request.META.get("REMOTE_ADDR", ""))) or "::"
+
+
+def _network_of(text: str) -> str:
+    """Return what is counted for an address, or an empty string when it is none."""
+    # Some proxies write the port along: 192.0.2.1:4711, [2001:db8::1]:4711.
+    bare = text[1:].partition("]")[0] if text.startswith("[") else text
+    bare = bare.partition(":")[0] if bare.count(":") == 1 else bare
+    try:
+        address = ipaddress.ip_address(bare.partition("%")[0])
+    except ValueError:
+        return ""
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((address, _IPV6_PREFIX), strict=False).network_address)
+
+
+def locked_out(
+    request: HttpRequest, original_response: HttpResponse, credentials: dict[str, Any] | None
+) -> HttpResponse:
+    """Show the login again, with how long to wait; whether the account exists is not said."""
+    username = str((credentials or {}).get("username") or "")
+    minutes = max(math.ceil(_wait(request, username) / timedelta(minutes=1)), 1)
+    sentence = ngettext(
+        "Too many failed logins for this account from your address. Wait %d minute, then try "
+        "again.",
+        "Too many failed logins for this account from your address. Wait %d minutes, then try "
+        "again.",
+        minutes,
+    )
+    form = AuthenticationForm(request, initial={"username": username})
+    context = {
+        "form": form,
+        "locked_sentence": sentence % minutes,
+        "next": request.POST.get("next", ""),
+        "title": _("Log in"),
+    }
+    page = render(request, "registration/login.html", context, status=429)
+    page["Retry-After"] = str(minutes * 60)
+    page["Cache-Control"] = "no-store"
+    return page
+
+
+def _wait(request: HttpRequest, username: str) -> timedelta:
+    """Return the time until the newest failed login is forgotten."""
+    attempts = AccessAttempt.objects.filter(username=username, ip_address=client_address(request))
+    newest = attempts.order_by("-attempt_time").values_list("attempt_time", flat=True).first()
+    lasts = timedelta(seconds=settings.LOGIN_LOCKOUT_SECONDS)
+    return lasts - (timezone.now() - newest) if newest else lasts
