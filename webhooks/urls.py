@@ -5,7 +5,9 @@ from django.urls import path
 from webhooks import api
 from webhooks.views import (
     authorization,
+    bulk,
     connections,
+    filtering,
     form,
     heads,
     lifecycle,
@@ -14,6 +16,7 @@ from webhooks.views import (
     page,
     testing,
     trail,
+    transfer,
 )
 
 app_name = "webhooks"
@@ -22,6 +25,9 @@ urlpatterns = [
     path("api/v1/events", api.publish_event, name="api_events"),
     path(PAGES, listing.list_webhooks, name="list"),
     path(PAGES + "new/", form.create, name="create"),
+    path(PAGES + "bulk/", bulk.act, name="bulk"),
+    path(PAGES + "export/", transfer.export, name="export"),
+    path(PAGES + "import/", transfer.import_webhooks, name="import"),
     path(PAGES + "connections/", connections.list_connections, name="connections"),
     path(PAGES + "connections/new/", connections.create, name="connection_create"),
     path(PAGES + "connections/panel/", connections.panel, name="connection_panel"),
@@ -36,8 +42,12 @@ urlpatterns = [
     ),
     path(PAGES + "oauth/callback/", authorization.oauth_callback, name="oauth_callback"),
     path(PAGES + "<int:pk>/", page.detail, name="detail"),
+    path(PAGES + "<int:pk>/charts/", page.charts_part, name="charts"),
+    path(PAGES + "<int:pk>/recent/", page.recent_part, name="recent"),
     path(PAGES + "<int:pk>/changes/", trail.of_webhook, name="audit"),
     path(PAGES + "<int:pk>/edit/", form.edit, name="edit"),
+    path(PAGES + "filter/", filtering.try_filter, name="try_filter"),
+    path(PAGES + "<int:pk>/why-not-sent/", filtering.why_not_sent, name="why_not_sent"),
     path(PAGES + "<int:pk>/pause/", lifecycle.pause, name="pause"),
     path(PAGES + "<int:pk>/resume/", lifecycle.resume, name="resume"),
     path(PAGES + "<int:pk>/heads/<str:delivery_id>/send/", heads.send_now, name="send_head"),

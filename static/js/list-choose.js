@@ -1,0 +1,51 @@
+// Choosing rows of the list: all of the page at once, ranges with Shift, and how many it is.
+//   [data-choose]        the rows with their checkboxes; replaced when the list is asked anew
+//   [data-choose-page]   the checkbox of the table's head
+//   [data-choose-all]    everything that matches, on other pages too
+//   [data-choose-count]  data-text="Chosen: %"
+"use strict";
+
+(() => {
+  let last = null;
+
+  const boxes = (area) => [...area.querySelectorAll('input[name="webhook"]')];
+
+  const show = (area) => {
+    const all = boxes(area);
+    const count = all.filter((box) => box.checked).length;
+    const page = area.querySelector("[data-choose-page]");
+    if (page) {
+      page.hidden = false;
+      page.checked = count > 0 && count === all.length;
+      page.indeterminate = count > 0 && count < all.length;
+    }
+    const text = area.querySelector("[data-choose-count]");
+    const everything = area.querySelector("[data-choose-all]");
+    if (text && count) text.textContent = text.dataset.text.replace("%", count);
+    text?.classList.toggle("is-idle", Boolean(everything?.checked));
+  };
+
+  const start = () => document.querySelectorAll("[data-choose]").forEach(show);
+
+  document.addEventListener("click", (event) => {
+    if (!event.target.matches?.('[data-choose] input[name="webhook"]')) return;
+    const all = boxes(event.target.closest("[data-choose]"));
+    const [from, to] = [all.indexOf(last), all.indexOf(event.target)].sort((a, b) => a - b);
+    if (event.shiftKey && from >= 0) {
+      for (const box of all.slice(from, to + 1)) box.checked = event.target.checked;
+    }
+    last = event.target;
+  });
+
+  document.addEventListener("change", (event) => {
+    const area = event.target.closest("[data-choose]");
+    if (!area) return;
+    if (event.target.matches("[data-choose-page]")) {
+      for (const box of boxes(area)) box.checked = event.target.checked;
+    }
+    show(area);
+  });
+
+  document.addEventListener("htmx:afterSwap", start);
+  addEventListener("pageshow", start);
+})();
