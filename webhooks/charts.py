@@ -37,8 +37,8 @@ class Kind(models.TextChoices):
     """What an attempt came to, as coarse as a chart can show it."""
 
     SUCCEEDED = "succeeded", _("Succeeded")
-    REFUSED = "refused", _("Refused by the receiver")
-    FAILED = "failed", _("The receiver failed")
+    REFUSED = "refused", _("Refused")
+    FAILED = "failed", _("Receiver failed")
     UNANSWERED = "unanswered", _("No answer")
 
 

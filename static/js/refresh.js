@@ -1,0 +1,49 @@
+// Keeps parts of a page fresh while somebody looks at it.
+//   data-refreshes="4"     sends "refresh" to the part after so many seconds; htmx asks for it anew.
+//                          The wait grows while nothing changes, and starts over when the tab returns.
+//   data-announces="text"  said politely when a fresh part says something else than the one before
+// A hidden tab asks nothing, and a part in use stays as it is: keyboard focus or open details inside.
+"use strict";
+
+(() => {
+  const LONGEST_SECONDS = 30;
+  const GROWTH = 1.25;
+  let clocks = new WeakMap();
+
+  const isInUse = (part) => part.querySelector(":focus-visible, details[open]") !== null;
+
+  const look = () => {
+    if (document.hidden) return;
+    const now = Date.now();
+    for (const part of document.querySelectorAll("[data-refreshes]")) {
+      const first = Number(part.dataset.refreshes);
+      const clock = clocks.get(part) ?? { wait: first, at: now + first * 1000 };
+      clocks.set(part, clock);
+      if (now < clock.at || isInUse(part)) continue;
+      clock.wait = Math.max(first, Math.min(clock.wait * GROWTH, LONGEST_SECONDS));
+      clock.at = now + clock.wait * 1000;
+      htmx.trigger(part, "refresh");
+    }
+  };
+
+  const said = new Map();
+
+  const announce = () => {
+    for (const part of document.querySelectorAll("[data-announces]")) {
+      const text = part.dataset.announces;
+      if (said.has(part.id) && said.get(part.id) !== text) {
+        document.getElementById("announcer").textContent = text;
+      }
+      said.set(part.id, text);
+    }
+  };
+
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) return;
+    for (const part of document.querySelectorAll("[data-refreshes]")) clocks.set(part, { wait: 0, at: 0 });
+    look();
+  });
+  document.addEventListener("htmx:afterSettle", announce);
+  announce();
+  setInterval(look, 1000);
+})();
