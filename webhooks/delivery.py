@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from webhooks import payloads, signing
 from webhooks.authorizing import Authorization
+from webhooks.masking import Masker
 from webhooks.models import HoldReason, Outcome, Status, Trigger, Webhook
 from webhooks.network import Target, parse_url
 from webhooks.queue import Claimed, Result
@@ -64,8 +65,8 @@ class Plan(NamedTuple):
     headers: tuple[str | bytes, ...]
     logged_headers: str
     signing_keys: tuple[bytes, ...]
-    # Byte strings to mask wherever an answer echoes them.
-    secrets: tuple[bytes, ...]
+    # Takes out what an answer echoes.
+    masker: Masker
     # None: the body is the event document as it is.
     render: Callable[[bytes, int], payloads.Rendered] | None
     schedule_seconds: tuple[int, ...]
@@ -138,6 +139,9 @@ def make_plan(webhook: Webhook, authorization: Authorization, *, token_version: 
         lines.append("Content-Type: application/json")
         logged.append("Content-Type: application/json")
     hidden = [*authorization.secrets(), *(value for _, value, is_secret in custom if is_secret)]
+    # Never sent, but the receiver knows them too.
+    signing_secrets = (webhook.signing_secret, webhook.previous_signing_secret)
+    hidden += [secret.removeprefix(signing.SECRET_PREFIX) for secret in signing_secrets]
     return Plan(
         webhook_id=webhook.pk,
         version=webhook.version + (webhook.connection.version if webhook.connection else 0),
@@ -149,7 +153,7 @@ def make_plan(webhook: Webhook, authorization: Authorization, *, token_version: 
         headers=tuple(line if line.isascii() else line.encode() for line in lines),
         logged_headers="\n".join(logged),
         signing_keys=_signing_keys(webhook),
-        secrets=tuple(value.encode() for value in hidden if len(value) > 3),
+        masker=Masker(hidden, is_wire=True),
         render=render,
         schedule_seconds=tuple(webhook.retry_schedule_seconds) or RETRY_SCHEDULE_SECONDS,
         can_refresh_token=token_version > 0,
@@ -302,12 +306,12 @@ def result(request: Request, answer: Answer, outcome: Outcome, step: Step) -> Re
     """Make the row of the log and the delivery's next status from what happened."""
     claim, plan = request.claim, request.plan
     status_code, outcome_value = answer.status_code or None, outcome.value
-    headers, body = answer.headers[:_MAX_HEADERS_STORED], answer.body[:STORED_BODY_BYTES]
-    for secret in plan.secrets:
-        if secret in headers:
-            headers = headers.replace(secret, MASK.encode())
-        if secret in body:
-            body = body.replace(secret, MASK.encode())
+    mask, is_cut = plan.masker.mask, answer.error is not None
+    headers = mask(answer.headers.decode("latin-1"), limit=_MAX_HEADERS_STORED, is_cut=is_cut)
+    body = answer.body
+    if body:
+        text = mask(body.decode("latin-1"), limit=STORED_BODY_BYTES, is_cut=is_cut)
+        body = text.encode("latin-1")
     attempt = (
         claim.id,
         claim.number,
@@ -322,11 +326,11 @@ def result(request: Request, answer: Answer, outcome: Outcome, step: Step) -> Re
         request.logged_headers,
         request.body if plan.render is not None else None,
         status_code,
-        printable(headers.decode("latin-1").replace("\r\n", "\n").rstrip()),
+        printable(headers.replace("\r\n", "\n").rstrip()),
         body,
         answer.size,
         outcome_value,
-        printable(explain(outcome, answer)),
+        printable(mask(explain(outcome, answer))),
     )
     return Result(
         delivery_id=claim.id,

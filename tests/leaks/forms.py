@@ -1,0 +1,68 @@
+"""How a leaked secret may be spelled. Written apart from the product's own masking: an oracle."""
+
+import base64
+import html
+import json
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+from urllib.parse import quote, quote_plus
+
+# Fewer characters are found in any long text.
+_SHORTEST = 6
+
+
+class Leak(NamedTuple):
+    secret: str
+    form: str
+    sink: str
+    around: str
+
+
+def forms(secret: str) -> dict[str, str]:
+    """Return the spellings to look for, by name; one text may have several names."""
+    found = {
+        "raw": secret,
+        "percent": quote(secret, safe=""),
+        "percent, slashes kept": quote(secret),
+        "percent, lower case": _lower(quote(secret, safe="")),
+        "form": quote_plus(secret),
+        "json": json.dumps(secret)[1:-1],
+        "json, not ascii": json.dumps(secret, ensure_ascii=False)[1:-1],
+        "json, slashes escaped": json.dumps(secret)[1:-1].replace("/", r"\/"),
+        "html": html.escape(secret),
+    }
+    for alignment in range(3):
+        core = base64_core(secret, alignment)
+        found[f"base64 at {alignment}"] = core
+        found[f"base64url at {alignment}"] = core.replace("+", "-").replace("/", "_")
+    for login in ("x", "demo-login", "sandbox-client"):
+        pair = base64.b64encode(f"{login}:{secret}".encode()).decode()
+        found[f"basic of {login}"] = pair.rstrip("=")
+    return {name: text for name, text in found.items() if len(text) >= _SHORTEST}
+
+
+def base64_core(secret: str, alignment: int) -> str:
+    """Return the characters that only the secret decides, when so many bytes are before it."""
+    data = secret.encode()
+    bits = range(8 * alignment, 8 * (alignment + len(data)))
+    text = base64.b64encode(b"\0" * alignment + data + b"\0\0").decode()
+    # A character holds six bits; it is the secret's own when all six are.
+    own = [n for n in range(len(text)) if 6 * n in bits and 6 * n + 5 in bits]
+    return "".join(text[n] for n in own)
+
+
+def leaks(text: str, secrets: dict[str, str], *, sink: str) -> Iterator[Leak]:
+    """Give each spelling of each secret that is in a text."""
+    for name, secret in secrets.items():
+        for form, spelled in forms(secret).items():
+            if (at := text.find(spelled)) >= 0:
+                yield Leak(name, form, sink, text[max(0, at - 120) : at + len(spelled) + 40])
+
+
+def leaks_in(sinks: Iterable[tuple[str, str]], secrets: dict[str, str]) -> list[Leak]:
+    return [leak for sink, text in sinks for leak in leaks(text, secrets, sink=sink)]
+
+
+def _lower(text: str) -> str:
+    head, *rest = text.split("%")
+    return "%".join([head, *(part[:2].lower() + part[2:] for part in rest)])
