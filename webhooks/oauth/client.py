@@ -85,7 +85,7 @@ def tell(request: TokenRequest, *, seconds: float) -> tuple[Answer, Transcript]:
 
 def _ask_once(request: TokenRequest, *, seconds: float, is_last: bool) -> tuple[Answer, Transcript]:
     started_at, started = timezone.now(), time.perf_counter()
-    raw, failure, response = _send(request, seconds)
+    raw, failure, heard = _send(request, seconds)
     answer = failure or classify(raw, request.expected, is_last=is_last)
     transcript = Transcript(
         kind=request.kind,
@@ -100,13 +100,28 @@ def _ask_once(request: TokenRequest, *, seconds: float, is_last: bool) -> tuple[
             pairs=request.pairs,
             secrets=request.expected.secrets,
         ),
-        response=response,
+        response=heard if isinstance(heard, str) else _described(raw, heard, request, answer),
     )
     return answer, transcript
 
 
-def _send(request: TokenRequest, seconds: float) -> tuple[Raw, Answer | None, str]:
-    """Return the answer as it came, or a failure in its place, and its description."""
+def _described(raw: Raw, heard: requests.Response, request: TokenRequest, answer: Answer) -> str:
+    """Return the answer as text, without what was sent and without what it grants."""
+    token = answer.token
+    granted = (token.access_token, token.refresh_token) if token else ()
+    return exchanges.describe_response(
+        raw.status,
+        heard.headers,
+        decode(raw.body, raw.content_type),
+        secrets=(*request.expected.secrets, *granted),
+        may_grant=200 <= raw.status < 300,
+    )
+
+
+def _send(
+    request: TokenRequest, seconds: float
+) -> tuple[Raw, Answer | None, requests.Response | str]:
+    """Return the answer as it came, or a failure in its place with a word about it."""
     session = ProviderSession(WebApplicationClient(""), total_seconds=seconds)
     try:
         response = session.post(request.url, data=request.body, headers=request.headers)
@@ -128,9 +143,7 @@ def _send(request: TokenRequest, seconds: float) -> tuple[Raw, Answer | None, st
         retry_after=headers.get("Retry-After", ""),
         location=headers.get("Location", ""),
     )
-    text = decode(raw.body, raw.content_type)
-    secrets = request.expected.secrets
-    return raw, None, exchanges.describe_response(raw.status, headers, text, secrets=secrets)
+    return raw, None, response
 
 
 def _blocked(reason: str) -> Answer:

@@ -80,14 +80,20 @@ def describe_request(
 
 
 def describe_response(
-    status: int, headers: Mapping[str, str], body: str, *, secrets: Iterable[str] = ()
+    status: int,
+    headers: Mapping[str, str],
+    body: str,
+    *,
+    secrets: Iterable[str] = (),
+    may_grant: bool = False,
 ) -> str:
-    """Return an answer as text, redacted and cut."""
+    """Return an answer as text, redacted and cut; one that may grant has tokens by any name."""
     lines = [f"HTTP {status}"]
     for name, value in headers.items():
         if name.lower() in _TOLD:
             lines.append(f"{name}: {redaction.clean(value, secrets=secrets, limit=200)}")
-    text = "\n".join([*lines, "", redaction.redact_body(body, secrets=secrets)])
+    shown = redaction.redact_body(body, secrets=secrets, may_grant=may_grant)
+    text = "\n".join([*lines, "", shown])
     return redaction.visible(text.rstrip())
 
 

@@ -75,12 +75,12 @@ def _request(webhook: Webhook, hint: Hint, token: str) -> token_requests.TokenRe
     _url, headers, body = WebApplicationClient(webhook.client_id).prepare_token_revocation_request(
         "https://provider.invalid/", token, hint, **fields
     )
-    secrets = (webhook.client_secret, *proof.headers.values(), token)
+    secrets = (*proof.secrets, token)
     return token_requests.TokenRequest(
         url=target.url,
         kind=ExchangeKind.REVOCATION,
         headers={"Accept": "application/json", **headers, **proof.headers},
         pairs=parse_qsl(body, keep_blank_values=True),
         body=body.encode(),
-        expected=Expected(secrets=tuple(filter(None, secrets))),
+        expected=Expected(secrets=secrets),
     )

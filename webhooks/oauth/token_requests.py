@@ -39,6 +39,8 @@ class Credentials:
     headers: dict[str, str] = field(repr=False)
     # For oauthlib's prepare_ functions.
     fields: dict[str, Any] = field(repr=False)
+    # What must not be seen of them, as it is sent.
+    secrets: tuple[str, ...] = field(repr=False, default=())
 
 
 def credentials(webhook: Webhook) -> Credentials:
@@ -48,9 +50,14 @@ def credentials(webhook: Webhook) -> Credentials:
         return Credentials(place="none", headers={}, fields={"include_client_id": True})
     if webhook.client_authentication == ClientAuthentication.REQUEST_BODY:
         fields = {"include_client_id": True, "client_secret": secret}
-        return Credentials(place="body", headers={}, fields=fields)
-    headers = {"Authorization": basic_authorization(webhook.client_id, secret)}
-    return Credentials(place="header", headers=headers, fields={"include_client_id": False})
+        return Credentials(place="body", headers={}, fields=fields, secrets=(secret,))
+    value = basic_authorization(webhook.client_id, secret)
+    return Credentials(
+        place="header",
+        headers={"Authorization": value},
+        fields={"include_client_id": False},
+        secrets=(secret, value.removeprefix("Basic ")),
+    )
 
 
 def basic_authorization(client_id: str, client_secret: str) -> str:
@@ -133,7 +140,7 @@ def _request(
             token_path=webhook.token_path,
             reauthorization_words=tuple(map(str, webhook.reauthorization_words)),
             token_types=(webhook.header_prefix, *presets.token_types(webhook.provider)),
-            secrets=tuple(filter(None, (webhook.client_secret, *proof.headers.values(), *secrets))),
+            secrets=tuple(filter(None, (*proof.secrets, *secrets))),
         ),
     )
 
