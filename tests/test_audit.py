@@ -1,10 +1,11 @@
 """The audit trail: what an entry says, and that nobody can change or delete one."""
 
 import datetime as dt
+from importlib import import_module
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
-from django.db import transaction
+from django.db import IntegrityError, connection, transaction
 
 from tests.factories import make_delivery, make_webhook
 from webhooks import audit
@@ -12,6 +13,7 @@ from webhooks.models import Action, ApiKey, AuditEntry, Connection, Replay, Repl
 from webhooks.models.audit import AppendOnlyError
 
 pytestmark = pytest.mark.django_db
+TRIGGERS = import_module("webhooks.migrations.0006_keep_entries_of_the_audit_trail").FORWARD
 
 
 def only_entry() -> AuditEntry:
@@ -122,6 +124,27 @@ def test_an_entry_is_never_deleted() -> None:
     with pytest.raises(AppendOnlyError):
         AuditEntry.objects.all().delete()
     assert AuditEntry.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE webhooks_auditentry SET note = 'something else'",
+        "UPDATE webhooks_auditentry SET username = 'another' WHERE id > 0",
+        "DELETE FROM webhooks_auditentry",
+        "DELETE FROM webhooks_auditentry WHERE id > 0",
+        pytest.param("TRUNCATE webhooks_auditentry", marks=pytest.mark.database("postgres")),
+    ],
+)
+def test_the_database_itself_refuses_to_change_or_delete_an_entry(statement: str) -> None:
+    audit.record(Action.CHANGED, make_webhook(), user=None, note="as it was")
+    with connection.cursor() as cursor:
+        # The one that tests/conftest.py takes away; the others are as `migrate` made them.
+        missing = {"sqlite": "is_not_deleted", "postgresql": "is_not_emptied"}[connection.vendor]
+        cursor.execute(next(one for one in TRIGGERS[connection.vendor] if missing in one))
+        with pytest.raises(IntegrityError, match="never changed"), transaction.atomic():
+            cursor.execute(statement)
+    assert only_entry().note == "as it was"
 
 
 def test_entries_stay_when_the_person_s_account_is_deleted() -> None:

@@ -1,4 +1,8 @@
-"""The audit trail: who changed what and when. Rows are added and never changed."""
+"""The audit trail: who changed what and when. Rows are added and never changed.
+
+The database refuses it too, by triggers (migration 0006). SQLite rebuilds a table to alter a
+column, and loses them: a migration that does so makes them again.
+"""
 
 from typing import Any, NoReturn
 
