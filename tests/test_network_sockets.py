@@ -69,11 +69,17 @@ def attempts() -> Iterator[list[tuple[str, int]]]:
 class Server:
     """A loopback server whose every connection is played by one function."""
 
-    def __init__(self, play: Callable[[socket.socket], None], context: Any = None) -> None:
+    def __init__(
+        self,
+        play: Callable[[socket.socket], None],
+        context: Any = None,
+        *,
+        address: tuple[str, int] = ("127.0.0.1", 0),
+    ) -> None:
         self._play = play
         self._context = context
         self.requests: list[bytes] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(address)
         self._listener.settimeout(10)
         self.port: int = self._listener.getsockname()[1]
         self._is_open = True

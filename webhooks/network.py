@@ -23,6 +23,7 @@ from webhooks.addresses import (
     parse_allowed_network,
 )
 from webhooks.resolving import (
+    LOOKUP_SECONDS,
     HostResolver,
     Resolution,
     check_url,
@@ -42,6 +43,7 @@ from webhooks.sessions import (
 from webhooks.targets import Target, check_name, parse_url
 
 __all__ = [
+    "LOOKUP_SECONDS",
     "DeadlineExceeded",
     "GuardedAdapter",
     "GuardedSession",

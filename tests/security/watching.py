@@ -45,6 +45,11 @@ def begin() -> None:
         sys.addaudithook(_watch)
 
 
+def seen() -> int:
+    """Return how many TCP connects Python's sockets have tried in this process."""
+    return _seen
+
+
 def take_denied() -> list[str]:
     """Return, once, the denied connects that were tried."""
     found = _denied.copy()

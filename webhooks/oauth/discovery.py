@@ -101,7 +101,7 @@ def _read(document: dict[str, Any], issuer: str) -> Discovered:
             continue
         if not isinstance(value, str):
             raise Misconfigured(_("The provider's description names no %s.") % key)
-        fields[name] = checked_endpoint(value, key).url
+        fields[name] = _outward(value, key)
     notes = [*_authentication(document, fields), *_pkce(document, fields)]
     for name, wanted, sentence in (
         ("response_types_supported", "code", _("The provider does not offer the code flow.")),
@@ -117,6 +117,19 @@ def _read(document: dict[str, Any], issuer: str) -> Discovered:
     scopes = document.get("scopes_supported")
     named = [one for one in scopes if isinstance(one, str)] if isinstance(scopes, list) else []
     return Discovered(fields=fields, notes=tuple(notes), scopes=tuple(named[:200]))
+
+
+def _outward(url: str, key: str) -> str:
+    """Return an endpoint that does not lead inside; a name without an answer now may have one."""
+    target = checked_endpoint(url, key)
+    policy = network.Policy.from_settings()
+    try:
+        network.checked_addresses(target.host, target.port, policy, seconds=network.LOOKUP_SECONDS)
+    except network.UnsafeURL as error:
+        raise Misconfigured(f"{key}: {error.reason}") from error
+    except network.NameNotResolved:
+        pass
+    return target.url
 
 
 def _authentication(document: dict[str, Any], fields: dict[str, Any]) -> list[str]:
