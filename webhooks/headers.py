@@ -28,7 +28,6 @@ _UNUSED = (
     "publickey-credentials-get",
     "screen-wake-lock",
     "usb",
-    "web-share",
     "xr-spatial-tracking",
 )
 # The copy buttons write to the clipboard.
