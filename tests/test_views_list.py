@@ -184,7 +184,7 @@ def test_the_page_of_a_webhook_shows_counts_token_and_recent_deliveries(browser:
     )
     page = browser.get(url("detail", webhook))
     assert (page.context["waiting"], page.context["held"]) == ("19", "3")
-    assert len(page.context["deliveries"]) == 20
+    assert len(page.context["deliveries"]) == 15
     assert "Events are sent as they happen." in page.text
     assert "Manage authorization" in page.text
 

@@ -51,7 +51,9 @@ def find(query: QueryDict) -> QuerySet[Webhook]:
     """Return the webhooks that an address asks for, without an order. Nonsense asks for nothing."""
     found = Webhook.objects.present()
     if words := query.get("q", "").replace("\0", "").strip():
-        found = found.filter(Q(name__icontains=words) | Q(url__icontains=words))
+        # Not `icontains`: SQLite's LIKE knows the case of ASCII letters only.
+        pattern = re.escape(words)
+        found = found.filter(Q(name__iregex=pattern) | Q(url__iregex=pattern))
     if (authorization := query.get("authorization")) in AuthorizationType.values:
         found = found.annotate(sends=_sends()).filter(sends=authorization)
     if event_type := wanted_event(query):
