@@ -304,12 +304,29 @@ vars().update(EMAIL_CONFIG)
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="webhooks@localhost")
 
+# Error pages with DEBUG on and mails about errors show no values.
+DEFAULT_EXCEPTION_REPORTER = "webhooks.error_reports.Reporter"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "webhooks.error_reports.ReportFilter"
+
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    # No query strings and no credentials, whatever writes them and at whatever level.
+    "formatters": {
+        "line": {
+            "()": "webhooks.log_lines.LineFormatter",
+            "format": "%(asctime)s %(levelname)s %(name)s %(message)s",
+        }
+    },
+    "filters": {"talkative": {"()": "webhooks.log_lines.TalkativeLibraries"}},
+    "handlers": {
+        "stderr": {
+            "class": "logging.StreamHandler",
+            "formatter": "line",
+            "filters": ["talkative"],
+        }
+    },
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
         # At DEBUG these print codes, tokens and Authorization headers.

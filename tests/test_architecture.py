@@ -28,6 +28,7 @@ ROWS: list[set[str]] = [
         "network",
         "secrets",
         "masking",
+        "log_lines",
         "catalogue",
         "payloads",
         "filters",
@@ -55,7 +56,7 @@ ROWS: list[set[str]] = [
     {"tasks", "worker", "retention"},
     {"events", "connections"},
     {"forms", "admin", "checks", "api", "templatetags", "rotation", "transfer"},
-    {"views", "headers", "health"},
+    {"views", "headers", "health", "error_reports"},
     {"urls", "apps", "management"},
 ]
 

@@ -1,0 +1,115 @@
+"""Lines of the log: no query, no credentials, no forged lines, and otherwise as they were."""
+
+import io
+import logging
+import logging.config
+
+import pytest
+from django.conf import settings
+
+from webhooks.log_lines import without_secrets
+
+SECRET = "s3cr3t-Value_of~it/now+1="
+SENTENCES = [
+    "GET /integrations/webhooks/oauth/callback/?code={} HTTP/1.1",
+    "GET https://crm.example.com:8443/hook?access_token={}&x=1 failed",
+    "GET http://[2001:db8::1]/?token={}",
+    "redirected to https://crm.example.com/#access_token={}",
+    # Its slash would be percent-encoded there.
+    "connecting to redis://user:s3cr3t-Value_of~it%2Fnow+1=@cache.example:6379/0",
+    "Authorization: Bearer {}",
+    "{{'Authorization': 'Basic {}'}}",
+    "b'authorization: Digest {}'",
+    "Authorization=Basic {}",
+    "Cookie: sessionid={}; csrftoken=x",
+    "client_secret={}&grant_type=refresh_token",
+    '{{"access_token": "{}", "expires_in": 5}}',
+    "{{'refresh_token': '{}'}}",
+    "code_verifier={}",
+    "password='{}'",
+    "x-api-key: {}",
+    "client_assertion={}",
+]
+
+
+@pytest.mark.parametrize("sentence", SENTENCES)
+def test_a_credential_is_left_out(sentence: str) -> None:
+    line = without_secrets(sentence.format(SECRET))
+    assert "s3cr3t" not in line
+    assert "…" in line
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "oauth_exchange webhook=1 kind=token status=200 result=ok duration_ms=12",
+        "plan_unavailable webhook=7 reason=The secret in webhooks_webhook.basic_password cannot "
+        "be decrypted with FIELD_ENCRYPTION_KEY. Restore the key it was encrypted with.",
+        "Task webhooks.tasks.drain[9b2e] received",
+        "token=None code_verifier=None",
+        "What is a token? Nobody knows. Basic rules; Bearer tokens",
+        "drain_ended sent=12 seconds=3.0 in /srv/app/#1",
+    ],
+)
+def test_a_line_without_credentials_stays_as_it_is(line: str) -> None:
+    assert without_secrets(line) == line
+
+
+@pytest.fixture
+def written() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture
+def logger(written: io.StringIO) -> logging.Logger:
+    """Return a logger at DEBUG whose lines are written as the settings say."""
+    made = logging.Logger("a.library", logging.DEBUG)
+    configurator = logging.config.DictConfigurator(settings.LOGGING)  # type: ignore[arg-type]
+    configurator.configure()
+    handler = logging.getLogger().handlers[0]
+    assert isinstance(handler, logging.StreamHandler)
+    mine = logging.StreamHandler(written)
+    mine.setFormatter(handler.formatter)
+    for one in handler.filters:
+        mine.addFilter(one)
+    made.addHandler(mine)
+    return made
+
+
+def test_a_message_cannot_begin_another_line(logger: logging.Logger, written: io.StringIO) -> None:
+    logger.info("seen %s", "a\r\n2026-11-26 INFO forged\x1b[31m \u202etxt\u2028x")
+    (line,) = written.getvalue().splitlines()
+    assert line.endswith(r"seen a\r\n2026-11-26 INFO forged\x1b[31m \u202etxt\u2028x")
+
+
+def test_a_traceback_is_kept_without_the_secrets_in_it(
+    logger: logging.Logger, written: io.StringIO
+) -> None:
+    try:
+        raise ValueError(f"refused: Authorization: Bearer {SECRET}")
+    except ValueError:
+        logger.exception("plan_failed webhook=%d", 3)
+    text = written.getvalue()
+    assert "plan_failed webhook=3\nTraceback (most recent call last):\n" in text
+    assert "ValueError: refused: Authorization" in text
+    assert "s3cr3t" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "is_written"),
+    [
+        ("requests_oauthlib.oauth2_session", logging.DEBUG, False),
+        ("oauthlib", logging.INFO, False),
+        ("urllib3.connectionpool", logging.DEBUG, False),
+        ("django.db.backends", logging.DEBUG, False),
+        ("oauthlib", logging.WARNING, True),
+        ("oauthlibrary", logging.DEBUG, True),
+        ("webhooks.engine", logging.DEBUG, True),
+    ],
+)
+def test_talkative_libraries_are_not_heard_whatever_their_loggers_say(
+    logger: logging.Logger, written: io.StringIO, name: str, level: int, is_written: bool
+) -> None:
+    logger.name = name
+    logger.log(level, "something")
+    assert bool(written.getvalue()) is is_written

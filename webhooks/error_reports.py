@@ -1,0 +1,87 @@
+"""What an error page with DEBUG on, or a mail about an error, shows: where it broke, no values.
+
+Django's own shows the variables of every frame, the query, the form and all settings. In this
+product those hold passwords, codes and tokens, and a page of DEBUG is easily seen on a server.
+"""
+
+import re
+from collections.abc import ItemsView
+from types import FrameType
+from typing import Any
+
+from django.http import HttpRequest
+from django.utils.safestring import SafeString, mark_safe
+from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
+
+from webhooks.log_lines import masker_of, posted
+
+# Django's own, and whatever may carry a password inside an address.
+_HIDDEN = re.compile(
+    "API|AUTH|TOKEN|KEY|SECRET|PASS|SIGNATURE|COOKIE|URL|LOCATION|PROXY|DSN|ENV", re.IGNORECASE
+)
+# Everything else in META is the process's environment, a cookie, or the address again.
+_SHOWN_META = re.compile(
+    r"REQUEST_METHOD|PATH_INFO|SERVER_(NAME|PORT|PROTOCOL)|REMOTE_ADDR|CONTENT_(TYPE|LENGTH)"
+    r"|HTTP_(HOST|USER_AGENT|ACCEPT\w*|HX_\w*REQUEST|ORIGIN)|wsgi\.(url_scheme|multi\w+)"
+)
+
+
+class ReportFilter(SafeExceptionReporterFilter):
+    """Names of variables and fields with their kinds, whatever DEBUG says."""
+
+    hidden_settings = _HIDDEN
+
+    def is_active(self, request: HttpRequest | None) -> bool:
+        return True
+
+    def get_safe_request_meta(self, request: HttpRequest | None) -> dict[str, Any]:
+        meta = request.META if request else {}
+        return {name: value for name, value in meta.items() if _SHOWN_META.fullmatch(name)}
+
+    def get_safe_cookies(self, request: HttpRequest | None) -> dict[str, str]:
+        return dict.fromkeys(request.COOKIES if request else (), self.cleansed_substitute)
+
+    def get_post_parameters(self, request: HttpRequest | None) -> dict[str, str]:
+        return dict.fromkeys(posted(request) if request else (), self.cleansed_substitute)
+
+    def get_traceback_frame_variables(
+        self, request: HttpRequest | None, tb_frame: FrameType
+    ) -> ItemsView[str, Any]:
+        return {name: _Kind(value) for name, value in tb_frame.f_locals.items()}.items()
+
+
+class _Kind:
+    """Stands for a value; shows only what kind of value it is."""
+
+    def __init__(self, value: object) -> None:
+        self._name = type(value).__name__
+
+    def __repr__(self) -> str:
+        return f"<{self._name}>"
+
+
+class Reporter(ExceptionReporter):
+    """Django's report, without what came with the request."""
+
+    def get_traceback_data(self) -> dict[str, Any]:
+        data = super().get_traceback_data()
+        # Part of the text that could not be decoded.
+        data["unicode_hint"] = ""
+        if self.request is not None:
+            names = dict.fromkeys(self.request.GET, self.filter.cleansed_substitute)
+            data["request_GET_items"] = names.items()
+            data["request_insecure_uri"] = data["request_insecure_uri"].partition("?")[0]
+        return data
+
+    def get_traceback_html(self) -> SafeString:
+        return self._masked(super().get_traceback_html())
+
+    def get_traceback_text(self) -> SafeString:
+        return self._masked(super().get_traceback_text())
+
+    def _masked(self, report: SafeString) -> SafeString:
+        """Take out the request's values, which an error's text may quote."""
+        if self.request is None:
+            return report
+        # Escaped before, and a mask needs no escaping.
+        return mark_safe(masker_of(self.request).mask(report))  # noqa: S308

@@ -1,0 +1,104 @@
+"""The lines of the log: no query strings, no credentials, and one line for one message.
+
+Whatever a library writes at whatever level passes through here last. Stands alone, because it is
+set up before Django's apps are.
+"""
+
+import logging
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest, QueryDict
+
+    from webhooks.masking import Masker
+
+# The libraries that write codes, tokens, headers or statements below these levels.
+_TALKATIVE = {
+    "requests_oauthlib": logging.WARNING,
+    "oauthlib": logging.WARNING,
+    "urllib3": logging.INFO,
+    "requests": logging.INFO,
+    "django.db.backends": logging.INFO,
+}
+_QUERY = re.compile(r"(?<=[\w/.:%~\])-])\?[^\s\"'<>]+")
+_FRAGMENT = re.compile(r"(?<=[\w/.:%~-])#[^\s\"'<>]*=[^\s\"'<>]*")
+_USERINFO = re.compile(r"(?<=://)[^\s/@\"'<>]+@")
+# What follows a scheme, unless it is the next `key=value` of a line of ours.
+_SCHEME = re.compile(
+    r"\b(Basic|Bearer|Digest|Token)\s+(?![a-z_]+=\w)(?=[\w+/=.~-]*[0-9+/=._~-])\S{6,}", re.I | re.A
+)
+_FIELD = re.compile(
+    r"""(["']?\b(?:proxy-)?(?:authorization|cookie|set-cookie|sessionid|[a-z_]*token|[a-z_]*secret
+    |code_verifier|password|[a-z_]*assertion|x?-?api[_-]?key)["']?\s*[:=]\s*)
+    (?!None\b|True\b|False\b)(?:b?"[^"]*"|b?'[^']*'|[^\s,;&})\]]+)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+# Shorter values of a request are ordinary words of a text.
+_SHORTEST = 8
+# A line feed, an escape sequence or a mark that turns text around would forge other lines.
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+class LineFormatter(logging.Formatter):
+    """Writes a record as one line, and its traceback below, both without secrets."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return _CONTROL.sub(_escape, super().formatMessage(record))
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = without_secrets(super().format(record))
+        # Django adds the request to what it logs about one; an error's text may quote its values.
+        if (request := getattr(record, "request", None)) is not None and record.exc_info:
+            text = masker_of(request).mask(text)
+        return text
+
+
+class TalkativeLibraries(logging.Filter):
+    """Drops what some libraries write at DEBUG, also when their loggers are set to DEBUG."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        least = next((level for name, level in _TALKATIVE.items() if _is_of(record, name)), 0)
+        return record.levelno >= least
+
+
+def without_secrets(text: str) -> str:
+    """Return a text without queries, credentials in addresses, and values of secret fields."""
+    text = _QUERY.sub("?…", text)
+    text = _FRAGMENT.sub("#…", text)
+    text = _USERINFO.sub("…@", text)
+    text = _SCHEME.sub(r"\1 …", text)
+    return _FIELD.sub(r"\1…", text)
+
+
+def masker_of(request: "HttpRequest") -> "Masker":
+    """Return what takes the values that came with a request out of a text."""
+    # Later than logging is set up: it stands on Django's models.
+    from webhooks.masking import Masker
+
+    sent = [*_values(request.GET), *_values(posted(request))]
+    sent += [*request.COOKIES.values(), request.headers.get("Authorization", "")]
+    words = [word for value in sent for word in (value, value.rpartition(" ")[2])]
+    return Masker(word for word in words if len(word) >= _SHORTEST)
+
+
+def posted(request: "HttpRequest") -> "QueryDict":
+    """Return the form's fields; none of a body that cannot be read, which may be the error."""
+    from django.http import QueryDict
+
+    try:
+        return request.POST
+    except Exception:
+        return QueryDict()
+
+
+def _values(query: "QueryDict") -> list[str]:
+    return [str(value) for values in dict(query).values() for value in values]
+
+
+def _is_of(record: logging.LogRecord, name: str) -> bool:
+    return record.name == name or record.name.startswith(name + ".")
+
+
+def _escape(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode("ascii")
