@@ -4,6 +4,7 @@ Owns the format `prefix_` + 26 characters of Crockford base 32: 48 bits of Unix 
 80 random bits, so ids sort by creation and can be made by any process. Knows no model.
 """
 
+import datetime as dt
 import secrets
 import threading
 import time
@@ -36,6 +37,14 @@ def floor(prefix: str, unix_seconds: float) -> str:
     """Return the smallest id that could be made at a moment; older ids sort before it."""
     number = int(unix_seconds * 1000) << _RANDOM_BITS
     return f"{prefix}_{''.join(_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10))}"
+
+
+def moment(id: str) -> dt.datetime:
+    """Return when an id was made, to the millisecond."""
+    number = 0
+    for character in id.partition("_")[2][:26]:
+        number = number << 5 | _ALPHABET.index(character)
+    return dt.datetime.fromtimestamp((number >> _RANDOM_BITS) / 1000, dt.UTC)
 
 
 def event_id() -> str:

@@ -7,7 +7,9 @@
 (() => {
   const form = document.querySelector("form[data-dirty]");
   if (!form) return;
-  const snapshot = () => JSON.stringify([...new FormData(form)].filter(([, value]) => value));
+  // How the tried events are listed is no setting.
+  const counts = ([name, value]) => value && name !== "filter-shown";
+  const snapshot = () => JSON.stringify([...new FormData(form)].filter(counts));
   const origin = (text) => (URL.canParse(text) ? new URL(text).origin : text);
   // The values a token is bound to; see webhooks.oauth.fingerprint.
   const binding = () =>

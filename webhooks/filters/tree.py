@@ -51,6 +51,22 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What one condition or group made of an event; `group` is "all", "any" or "" for a condition.
+
+    `actual` is None when the event has no value.
+    """
+
+    passes: bool
+    group: str = ""
+    children: tuple["Judgement", ...] = ()
+    variable: str = ""
+    operator: Operator = Operator.EXISTS
+    value: object = None
+    actual: object = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Condition:
     path: Path
     variable: str
@@ -79,6 +95,16 @@ class _Condition:
             )
         ]
 
+    def judge(self, document: Mapping[str, Any]) -> Judgement:
+        actual = self.find(document)
+        return Judgement(
+            passes=self.matches(document),
+            variable=self.variable,
+            operator=self.operator,
+            value=self.value,
+            actual=None if actual is ABSENT else actual,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Group:
@@ -94,6 +120,13 @@ class _Group:
         if self.matches(document):
             return []
         return [refusal for child in self.children for refusal in child.refusals(document)]
+
+    def judge(self, document: Mapping[str, Any]) -> Judgement:
+        return Judgement(
+            passes=self.matches(document),
+            group="all" if self.needs_all else "any",
+            children=tuple(child.judge(document) for child in self.children),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +145,10 @@ class Filter:
     def explain(self, document: Mapping[str, Any]) -> list[Refusal]:
         """Return the conditions that refused the event; [] when it passes."""
         return [] if self._root is None else self._root.refusals(document)
+
+    def judge(self, document: Mapping[str, Any]) -> Judgement | None:
+        """Return what every condition made of the event; None when there are none."""
+        return None if self._root is None else self._root.judge(document)
 
 
 def validate(tree: object) -> None:

@@ -18,6 +18,7 @@ from webhooks.forms.credentials import CONNECTION, CredentialFields, connections
 from webhooks.forms.delivery import DeliveryFields
 from webhooks.forms.drafts import Draft
 from webhooks.forms.fields import CLEAR, CopyInput, EventTypesField, SecretFormField
+from webhooks.forms.filter_section import FilterSection
 from webhooks.forms.headers import header_rows
 from webhooks.forms.oauth_fields import OAuthFields
 from webhooks.models import AuthorizationType, ClientAuthentication, Webhook
@@ -119,6 +120,12 @@ class WebhookFields(CredentialFields, OAuthFields, DeliveryFields, AlertFields, 
         super().__init__(data, instance=instance, initial=initial)
         self.draft = draft
         self.headers = header_rows(instance, draft=draft, data=data, is_checked=is_checked)
+        self.conditions = FilterSection(
+            instance.filter,
+            data,
+            patterns=self["event_types"].value() or () if "event_types" in self.fields else (),
+            is_checked=is_checked,
+        )
         self._set_choices()
         self.offer_connections(connections())
         self.fields["retry_schedule_seconds"].help_text = delivery.default_schedule_help()
@@ -153,6 +160,7 @@ class WebhookFields(CredentialFields, OAuthFields, DeliveryFields, AlertFields, 
             for field in fields
             for sentence in field.errors
         ]
+        problems += self.conditions.problems()
         return problems + [
             {"target": "headers", "label": _("Headers"), "sentence": sentence}
             for sentence in self.headers.non_form_errors()

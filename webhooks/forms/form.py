@@ -51,7 +51,7 @@ class WebhookForm(WebhookFields):
     def is_valid(self) -> bool:
         # Both, so that every error is shown at once.
         are_headers_valid = not self.headers.is_bound or self.headers.is_valid()
-        return super().is_valid() and are_headers_valid
+        return super().is_valid() and are_headers_valid and self.conditions.is_valid
 
     def clean_url(self) -> str:
         url: str = self.cleaned_data["url"]
@@ -137,6 +137,9 @@ class WebhookForm(WebhookFields):
         webhook = self.instance
         is_new = webhook.pk is None
         fields = {*(self._meta.fields or ()), *self._write_secrets()}
+        if self.conditions.changes:
+            webhook.filter = self.conditions.tree
+            fields.add("filter")
         with transaction.atomic():
             if is_new and not self.cleaned_data["is_active"]:
                 webhook.pause(PauseReason.PERSON)

@@ -16,7 +16,7 @@ from django.utils import timezone
 from webhooks import audit, catalogue, connections, events, oauth
 from webhooks.forms import ConnectionForm, Draft, WebhookForm, providers
 from webhooks.models import Action, Delivery, GrantType, OAuthToken, Status, TokenState, Webhook
-from webhooks.views import token_facts
+from webhooks.views import filtering, token_facts
 
 # Submit buttons that only change what the form shows, or try a part of it.
 _RESHAPING = {"change_type", "add_header", "test_mail", "use_preset", "find_endpoints"}
@@ -29,7 +29,8 @@ _PAUSE_FIELDS = {"is_active", "pause_reason", "paused_at"}
 
 def is_reshaping(request: HttpRequest) -> bool:
     """Say whether the person asked for another field set or header row, not to save."""
-    return request.POST.get("action") in _RESHAPING or "fill" in request.POST
+    action = request.POST.get("action", "")
+    return action in _RESHAPING or action.startswith("filter:") or "fill" in request.POST
 
 
 def bind_form(request: HttpRequest, webhook: Webhook) -> WebhookForm:
@@ -93,9 +94,18 @@ def show_form(request: HttpRequest, form: WebhookForm, **more: Any) -> HttpRespo
         **token_panel(request, webhook, is_oauth=form.chosen_type == "oauth2"),
         "connection": form.chosen_connection,
         **signing_panel(request, webhook),
+        **_trial(request, form),
         **more,
     }
     return render(request, "webhooks/form.html", context)
+
+
+def _trial(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
+    """Try the filter when one of its buttons was pressed; with JavaScript it asks by itself."""
+    if not request.POST.get("action", "").startswith("filter:"):
+        return {}
+    form.conditions.show_mistakes()
+    return filtering.trial_context(request, form.conditions)
 
 
 def show_connection(request: HttpRequest, form: WebhookForm) -> HttpResponse:

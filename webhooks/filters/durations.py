@@ -1,0 +1,52 @@
+"""Durations as people type and read them: `90`, `1:30`, `1m 30s`; kept as seconds."""
+
+import math
+import re
+
+from django.utils.translation import gettext as _
+
+# English and Ukrainian, because the product speaks both and people type what they read.
+_UNITS = {
+    **dict.fromkeys(("h", "hr", "hour", "hours", "год", "г"), 3600),
+    **dict.fromkeys(("m", "min", "minute", "minutes", "хв"), 60),
+    **dict.fromkeys(("s", "sec", "second", "seconds", "с", "сек"), 1),
+}
+_PLAIN = re.compile(r"\d{1,9}(?:\.\d{1,3})?", re.ASCII)
+_CLOCK = re.compile(r"(?:(\d{1,4}):)?(\d{1,4}):(\d{1,2})", re.ASCII)
+_PART = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*([^\W\d_]+)\.?\s*", re.UNICODE)
+
+
+def parse_duration(text: str) -> int | float | None:
+    """Return the seconds of a typed duration, or None when it is not one."""
+    typed = text.strip().lower().replace(",", ".")
+    if _PLAIN.fullmatch(typed):
+        return _whole(float(typed))
+    if clock := _CLOCK.fullmatch(typed):
+        hours, minutes, seconds = (int(part or 0) for part in clock.groups())
+        return hours * 3600 + minutes * 60 + seconds if seconds < 60 else None
+    total, position = 0.0, 0
+    while position < len(typed):
+        part = _PART.match(typed, position)
+        if part is None or part[2] not in _UNITS:
+            return None
+        total += float(part[1]) * _UNITS[part[2]]
+        position = part.end()
+    return _whole(total) if position else None
+
+
+def duration_text(seconds: float) -> str:
+    """Write seconds as `parse_duration` reads them: "1 min 30 s"."""
+    if not math.isfinite(seconds) or seconds < 0 or seconds != int(seconds):
+        return _("%s s") % f"{seconds:g}"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [_("%d h") % hours] if hours else []
+    if minutes:
+        parts.append(_("%d min") % minutes)
+    if rest or not parts:
+        parts.append(_("%d s") % rest)
+    return " ".join(parts)
+
+
+def _whole(number: float) -> int | float:
+    return int(number) if number == int(number) else number

@@ -1,0 +1,106 @@
+"""A filter in plain words: "disposition is NO ANSWER and duration is over 30 s"."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from webhooks.filters.durations import duration_text
+from webhooks.filters.kinds import Kind, kind_of, label_of, takes_list
+from webhooks.filters.operators import PRESENCE, Operator, shown
+from webhooks.filters.tree import Refusal
+
+# A sentence that names more values than a person reads says how many more there are.
+_MAX_VALUES = 6
+_MAX_REFUSALS = 3
+
+_PHRASES = {
+    Operator.EQUALS: gettext_lazy("%(name)s is %(value)s"),
+    Operator.NOT_EQUALS: gettext_lazy("%(name)s is not %(value)s"),
+    Operator.ONE_OF: gettext_lazy("%(name)s is %(value)s"),
+    Operator.NOT_ONE_OF: gettext_lazy("%(name)s is not %(value)s"),
+    Operator.CONTAINS: gettext_lazy("%(name)s contains %(value)s"),
+    Operator.NOT_CONTAINS: gettext_lazy("%(name)s does not contain %(value)s"),
+    Operator.STARTS_WITH: gettext_lazy("%(name)s starts with %(value)s"),
+    Operator.GREATER_THAN: gettext_lazy("%(name)s is over %(value)s"),
+    Operator.AT_LEAST: gettext_lazy("%(name)s is at least %(value)s"),
+    Operator.LESS_THAN: gettext_lazy("%(name)s is under %(value)s"),
+    Operator.AT_MOST: gettext_lazy("%(name)s is at most %(value)s"),
+    Operator.EXISTS: gettext_lazy("%(name)s has a value"),
+    Operator.NOT_EXISTS: gettext_lazy("%(name)s has no value"),
+}
+
+
+def sentence(tree: Mapping[str, Any]) -> str:
+    """Say what a valid filter lets through."""
+    if not tree:
+        return _("Every chosen event is sent.")
+    return _("Sent when %s.") % _words(tree, is_inner=False)
+
+
+def condition_words(variable: str, operator: Operator, value: object) -> str:
+    """Say one condition without a full stop."""
+    given = "" if operator in PRESENCE else value_words(variable, value, operator)
+    return _PHRASES[operator] % {"name": _uncapitalized(str(label_of(variable))), "value": given}
+
+
+def value_words(variable: str, value: object, operator: Operator | None = None) -> str:
+    """Write a value as its variable is read: a duration with units, a text in quotes."""
+    if isinstance(value, list) and operator is not None and takes_list(operator):
+        words = [value_words(variable, one) for one in value[:_MAX_VALUES]]
+        if (more := len(value) - _MAX_VALUES) > 0:
+            words.append(_("%d more") % more)
+        return _joined(words, _("or"))
+    kind = kind_of(variable)
+    if isinstance(value, bool):
+        return _("true") if value else _("false")
+    if isinstance(value, int | float):
+        return duration_text(value) if kind is Kind.DURATION else shown(value)
+    if kind is Kind.BOOLEAN and value in ("true", "false"):
+        return _("true") if value == "true" else _("false")
+    return shown(value) if kind is Kind.CHOICE else f"“{shown(value)}”"
+
+
+def refusal_words(refusals: Sequence[Refusal], *, shows_values: bool = True) -> str:
+    """Say why an event was refused; without values, only what was asked of it."""
+    told = [_refusal(refusal, shows_values) for refusal in refusals[:_MAX_REFUSALS]]
+    text = "; ".join(told)
+    if (more := len(refusals) - _MAX_REFUSALS) > 0:
+        text = _("%(reasons)s; and %(count)d more") % {"reasons": text, "count": more}
+    return text[:1].upper() + text[1:]
+
+
+def _refusal(refusal: Refusal, shows_values: bool) -> str:
+    asked = condition_words(refusal.variable, refusal.operator, refusal.value)
+    if not shows_values:
+        return _("not met: %s") % asked
+    found = found_words(refusal.variable, refusal.actual)
+    return _("%(condition)s, but here it is %(found)s") % {"condition": asked, "found": found}
+
+
+def found_words(variable: str, actual: object) -> str:
+    return _("empty") if actual is None else value_words(variable, actual)
+
+
+def _words(node: Mapping[str, Any], *, is_inner: bool) -> str:
+    kind = next((kind for kind in ("all", "any") if kind in node), None)
+    if kind is None:
+        operator = Operator(node["operator"])
+        return condition_words(node["variable"], operator, node.get("value"))
+    children = node[kind]
+    is_alone = len(children) == 1
+    parts = [_words(child, is_inner=not is_alone) for child in children]
+    text = f" {_('and') if kind == 'all' else _('or')} ".join(parts)
+    return f"({text})" if is_inner and not is_alone else text
+
+
+def _joined(words: list[str], last: str) -> str:
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+def _uncapitalized(label: str) -> str:
+    """Begin a label with a small letter, unless it begins with an abbreviation."""
+    return label if label[1:2].isupper() or label[1:2] == "-" else label[:1].lower() + label[1:]

@@ -1,0 +1,350 @@
+"""The condition builder's rows and groups: read from a tree or a post, turned into a tree again.
+
+The page posts `filter-node` once for each part, in the order of the page: `open-<id>`, `row-<id>`
+and `close`; the fields of a part carry its id. So parts can be moved without renumbering.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.http import QueryDict
+from django.utils.translation import gettext as _
+
+from webhooks.filters import Kind, Operator, duration_text, kind_of, known, parse_duration
+from webhooks.filters.kinds import fitting, is_numeric, takes_list
+from webhooks.filters.operators import PRESENCE, InvalidFilter
+from webhooks.filters.tree import compile_filter
+
+# The choice of a variable by its path into the payload.
+PATH = "."
+_TOKEN = re.compile(r"(?:(open|row)-([0-9]{1,6})|(close))")
+# Far more parts than a filter may have: what was typed is kept so that it can be corrected.
+_MAX_TOKENS = 1000
+
+
+@dataclass(slots=True, kw_only=True)
+class Row:
+    """One condition as it is on the page; `values` are texts, one for all but lists."""
+
+    id: int
+    chosen: str = ""
+    path: str = ""
+    operator: str = ""
+    values: list[str] = field(default_factory=list)
+    # Sentences by part: variable, operator, value.
+    errors: dict[str, str] = field(default_factory=dict)
+    number: int = 0
+
+    is_group = False
+
+    @property
+    def variable(self) -> str:
+        return self.path.strip() if self.chosen == PATH else self.chosen
+
+    @property
+    def kind(self) -> Kind:
+        return kind_of(self.variable) if self.variable else Kind.ANY
+
+    @property
+    def value(self) -> str:
+        return self.values[0] if self.values else ""
+
+    @property
+    def wanted_operator(self) -> Operator:
+        try:
+            return Operator(self.operator)
+        except ValueError:
+            return fitting(self.kind)[0]
+
+    @property
+    def is_blank(self) -> bool:
+        return not self.variable and not any(map(str.strip, self.values))
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Say whether something is still to be filled in, rather than wrong."""
+        needs_value = self.wanted_operator not in PRESENCE
+        return not self.variable or (needs_value and not any(map(str.strip, self.values)))
+
+    def condition(self) -> dict[str, Any]:
+        """Return the condition; raise InvalidFilter with the part that is wrong."""
+        if not self.variable:
+            raise InvalidFilter(_("Choose what this condition looks at."), ("variable",))
+        operator = self.wanted_operator
+        made: dict[str, Any] = {"variable": self.variable, "operator": operator.value}
+        if operator not in PRESENCE:
+            made["value"] = self._value(operator)
+        compile_filter(made)
+        return made
+
+    @property
+    def text(self) -> str:
+        """Return the value for a single input, also when a list was typed before."""
+        return ", ".join(line for value in self.values for line in value.splitlines() if line)
+
+    @property
+    def lines(self) -> str:
+        """Return the values for a text area, one a line."""
+        return "\n".join(self.values)
+
+    @property
+    def variable_id(self) -> str:
+        return f"filter-{self.id}-variable"
+
+    @property
+    def value_id(self) -> str:
+        return f"filter-{self.id}-value"
+
+    def fit(self) -> None:
+        """Choose an operator and values that fit the variable, which was changed."""
+        if self.operator not in fitting(self.kind):
+            self.operator = fitting(self.kind)[0]
+        if choices := self.choices:
+            self.values = [value for value in self.values if value in choices]
+        if self.kind is Kind.BOOLEAN and not self.values:
+            self.values = ["true"]
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        variable = known(self.variable)
+        if self.kind is Kind.BOOLEAN:
+            return ("true", "false")
+        return variable.choices if variable else ()
+
+    def _value(self, operator: Operator) -> Any:
+        if takes_list(operator):
+            texts = [text.strip() for value in self.values for text in value.splitlines()]
+            texts = list(dict.fromkeys(filter(None, texts)))
+            if not texts:
+                raise InvalidFilter(self._missing(is_list=True), ("value",))
+            return [self._typed(text, operator) for text in texts]
+        text = self.value.strip()
+        if not text:
+            raise InvalidFilter(self._missing(is_list=False), ("value",))
+        return self._typed(text, operator)
+
+    def _missing(self, *, is_list: bool) -> str:
+        if is_list:
+            if self.choices:
+                return _("Tick at least one value.")
+            return _("Enter at least one value, each on a line of its own.")
+        if self.choices:
+            return _("Choose a value.")
+        return _("Enter a value to compare with.")
+
+    def _typed(self, text: str, operator: Operator) -> Any:
+        if self.kind is Kind.BOOLEAN:
+            return {"true": True, "false": False}.get(text, text)
+        if self.kind is Kind.DURATION or (self.kind is Kind.ANY and is_numeric(operator)):
+            return _duration(text, self.kind)
+        if self.kind is Kind.NUMBER:
+            return _number(text)
+        return text
+
+
+@dataclass(slots=True, kw_only=True)
+class Group:
+    """Rows and groups of which all, or any, have to hold."""
+
+    id: int
+    kind: str = "all"
+    children: list["Row | Group"] = field(default_factory=list)
+    error: str = ""
+    depth: int = 0
+
+    is_group = True
+
+    @property
+    def add_id(self) -> str:
+        return f"filter-{self.id}-add"
+
+    def rows(self) -> Iterator[Row]:
+        for child in self.children:
+            if isinstance(child, Group):
+                yield from child.rows()
+            else:
+                yield child
+
+    def groups(self) -> Iterator["Group"]:
+        yield self
+        for child in self.children:
+            if isinstance(child, Group):
+                yield from child.groups()
+
+
+# ("open", Group), ("row", Row) or ("close", Group), in the order of the page.
+Token = tuple[str, "Row | Group"]
+
+
+def flatten(group: Group) -> Iterator[Token]:
+    """Yield the parts inside a group in the order of the page."""
+    for child in group.children:
+        if isinstance(child, Group):
+            yield "open", child
+            yield from flatten(child)
+            yield "close", child
+        else:
+            yield "row", child
+
+
+def rebuild(root: Group, tokens: list[Token]) -> None:
+    """Put the parts into the root as their order says, and number the conditions."""
+    for _word, part in tokens:
+        if isinstance(part, Group):
+            part.children = []
+    root.children, stack = [], [root]
+    for word, part in tokens:
+        if word == "close":
+            if len(stack) > 1:
+                stack.pop()
+            continue
+        stack[-1].children.append(part)
+        if isinstance(part, Group):
+            part.depth = len(stack)
+            stack.append(part)
+    for number, row in enumerate(root.rows(), 1):
+        row.number = number
+
+
+def from_post(data: QueryDict) -> Group:
+    root = Group(id=0, kind=_group_kind(data, 0))
+    tokens: list[Token] = []
+    seen = {0}
+    for text in data.getlist("filter-node")[:_MAX_TOKENS]:
+        found = _TOKEN.fullmatch(text)
+        if found is None:
+            continue
+        if found[3]:
+            # Which group it closes follows from the order.
+            tokens.append(("close", root))
+            continue
+        part_id = int(found[2])
+        if part_id in seen:
+            continue
+        seen.add(part_id)
+        if found[1] == "open":
+            tokens.append(("open", Group(id=part_id, kind=_group_kind(data, part_id))))
+        else:
+            tokens.append(("row", _posted_row(data, part_id)))
+    rebuild(root, tokens)
+    return root
+
+
+def from_tree(tree: Mapping[str, Any]) -> Group:
+    """Return the rows of a valid tree."""
+    root = Group(id=0)
+    if not tree:
+        return root
+    is_group = "all" in tree or "any" in tree
+    numbers = iter(range(1, _MAX_TOKENS))
+    wrapped = tree if is_group else {"all": [tree]}
+    root = _group(wrapped, numbers, part_id=0)
+    rebuild(root, list(flatten(root)))
+    return root
+
+
+def to_tree(root: Group) -> dict[str, Any]:
+    """Return the tree of the rows that are right; blank rows and empty groups mean nothing."""
+    children: list[dict[str, Any]] = []
+    for child in root.children:
+        if isinstance(child, Group):
+            inner = to_tree(child)
+        else:
+            inner = {} if child.is_blank or problem_of(child) else child.condition()
+        if inner:
+            children.append(inner)
+    return {root.kind: children} if children else {}
+
+
+def problem_of(row: Row) -> dict[str, str]:
+    """Return the sentence at the part of a row that is wrong; nothing for a blank row."""
+    if row.is_blank:
+        return {}
+    try:
+        row.condition()
+    except InvalidFilter as error:
+        part = next((step for step in error.path if isinstance(step, str)), "value")
+        return {part: str(error)}
+    return {}
+
+
+def _group(node: Mapping[str, Any], numbers: Iterator[int], *, part_id: int) -> Group:
+    kind = "any" if "any" in node else "all"
+    group = Group(id=part_id, kind=kind)
+    for child in node[kind]:
+        if "all" in child or "any" in child:
+            group.children.append(_group(child, numbers, part_id=next(numbers)))
+        else:
+            group.children.append(_row(child, next(numbers)))
+    return group
+
+
+def _row(condition: Mapping[str, Any], part_id: int) -> Row:
+    name = str(condition["variable"])
+    is_known = known(name) is not None
+    value = condition.get("value")
+    values = [] if value is None else value if isinstance(value, list) else [value]
+    kind = kind_of(name)
+    texts = [_shown(one, kind) for one in values]
+    row = Row(
+        id=part_id,
+        chosen=name if is_known else PATH,
+        path="" if is_known else name,
+        operator=str(condition["operator"]),
+        values=texts,
+    )
+    if len(texts) > 1 and not row.choices:
+        row.values = ["\n".join(texts)]
+    return row
+
+
+def _shown(value: Any, kind: Kind) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if kind is Kind.DURATION and isinstance(value, int | float) and value >= 0:
+        return duration_text(value)
+    return str(value)
+
+
+def _posted_row(data: QueryDict, part_id: int) -> Row:
+    prefix = f"filter-{part_id}"
+    row = Row(
+        id=part_id,
+        chosen=data.get(f"{prefix}-variable", "").replace("\0", ""),
+        path=data.get(f"{prefix}-path", "").replace("\0", ""),
+        operator=data.get(f"{prefix}-operator", ""),
+        values=[value.replace("\0", "") for value in data.getlist(f"{prefix}-value")],
+    )
+    if data.get(f"{prefix}-was", "") != row.variable and row.operator:
+        # Chosen for another variable, unless nothing was chosen then and it fits.
+        row.fit()
+    return row
+
+
+def _group_kind(data: QueryDict, part_id: int) -> str:
+    return "any" if data.get(f"filter-{part_id}-kind") == "any" else "all"
+
+
+def _duration(text: str, kind: Kind) -> int | float:
+    seconds = parse_duration(text)
+    if seconds is not None:
+        return seconds
+    if kind is Kind.DURATION:
+        raise InvalidFilter(
+            _("“%s” is not a time. Write it like 90, 1:30 or 1m 30s.") % text[:40], ("value",)
+        )
+    return _number(text)
+
+
+def _number(text: str) -> int | float:
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        return float(text.replace(",", "."))
+    except ValueError:
+        message = _("“%s” is not a number. Write it like 3 or 2.5.") % text[:40]
+        raise InvalidFilter(message, ("value",)) from None

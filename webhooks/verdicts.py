@@ -1,0 +1,187 @@
+"""Why an event was sent to a webhook or was not: one word, one sentence, and the conditions.
+
+Judges by the webhook as it is now and says when that differs from what it was. Reads rows only.
+"""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from webhooks import catalogue, trials
+from webhooks.filters import Filter, InvalidFilter, Judgement, Refusal, compile_filter
+from webhooks.models import (
+    Action,
+    AuditEntry,
+    Delivery,
+    Event,
+    HoldReason,
+    Status,
+    Trigger,
+    Webhook,
+)
+
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
+
+# What decides whether an event is wanted.
+_DECIDING = {"filter", "event_types"}
+# A webhook that was changed more often since is judged by the oldest of these.
+_MAX_ENTRIES = 200
+
+_SENTENCES: dict[str, tuple[str, "StrOrPromise"]] = {
+    Status.SUCCEEDED: ("success", gettext_lazy("It was sent, and the receiver took it.")),
+    Status.SENDING: ("info", gettext_lazy("It is being sent right now.")),
+    Status.FAILED: ("danger", gettext_lazy("It was sent, but the receiver never took it.")),
+    Status.PARKED: (
+        "warning",
+        gettext_lazy("It is parked and waits for a person: open it, then send or cancel it."),
+    ),
+    Status.CANCELLED: ("neutral", gettext_lazy("It was waiting and was cancelled by a person.")),
+}
+_HELD = {
+    HoldReason.PAUSED: gettext_lazy("It is held because the webhook is paused."),
+    HoldReason.REAUTHORIZATION: gettext_lazy(
+        "It is held because the webhook needs to be authorized again."
+    ),
+    HoldReason.MISCONFIGURED: gettext_lazy("It is held because the OAuth settings are wrong."),
+    HoldReason.NO_TOKEN: gettext_lazy("It is held because there is no access token yet."),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """`kind` colours it; `judgement` is there when the filter decided."""
+
+    kind: str
+    label: "StrOrPromise"
+    sentence: "StrOrPromise"
+    deliveries: tuple[Delivery, ...] = ()
+    judgement: Judgement | None = None
+    refusals: tuple[Refusal, ...] = ()
+    # The webhook asks for other events than this one.
+    is_type_unwanted: bool = False
+    # Set when the webhook was changed after the event, so that the reason then may differ.
+    changed_since: dt.datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Judges many events for one webhook, which is read once."""
+
+    webhook: Webhook
+    filter: Filter
+    changed_at: dt.datetime
+
+    def verdict(self, event: Event, deliveries: Sequence[Delivery]) -> Verdict:
+        """Return why the event was or was not sent; `deliveries` are its own, newest first."""
+        if deliveries:
+            return _sent(deliveries)
+        return self._not_made(event) or self._not_wanted(event)
+
+    def _not_made(self, event: Event) -> Verdict | None:
+        """Return the reason that has nothing to do with the filter, if there is one."""
+        webhook = self.webhook
+        if event.source == "test":
+            sentence = _("It was a test of another webhook, and a test goes to that one only.")
+        elif event.copy_of:
+            sentence = _("It is an edited copy that was sent to another webhook only.")
+        elif event.created_at < webhook.created_at:
+            sentence = _("The event happened before this webhook was created.")
+        elif webhook.deleted_at and event.created_at >= webhook.deleted_at:
+            sentence = _("The webhook was deleted before the event happened.")
+        else:
+            return None
+        return Verdict(kind="neutral", label=_("Not sent"), sentence=sentence)
+
+    def _not_wanted(self, event: Event) -> Verdict:
+        since = self.changed_at if self.changed_at > event.created_at else None
+        if set(catalogue.patterns_for(event.type)).isdisjoint(self.webhook.event_types):
+            return Verdict(
+                kind="neutral",
+                label=_("Type not chosen"),
+                sentence=_("The webhook does not ask for events of this type."),
+                is_type_unwanted=True,
+                changed_since=since,
+            )
+        values = trials.document(event)
+        refusals = tuple(self.filter.explain(values))
+        judgement = self.filter.judge(values)
+        if refusals:
+            sentence = ngettext(
+                "The filter refused it: %d condition was not met.",
+                "The filter refused it: %d conditions were not met.",
+                len(refusals),
+            )
+            return Verdict(
+                kind="warning",
+                label=_("Refused by the filter"),
+                sentence=sentence % len(refusals),
+                refusals=refusals,
+                judgement=judgement,
+                changed_since=since,
+            )
+        return Verdict(
+            kind="info",
+            label=_("Not sent"),
+            sentence=_passes(since),
+            judgement=judgement,
+            changed_since=since,
+        )
+
+
+def judge_for(webhook: Webhook) -> Judge:
+    try:
+        compiled = compile_filter(webhook.filter)
+    except InvalidFilter:
+        compiled = compile_filter({})
+    return Judge(webhook, compiled, last_change(webhook))
+
+
+def last_change(webhook: Webhook) -> dt.datetime:
+    """Return when what decides was last changed, by the audit trail or else by the row itself."""
+    trail = AuditEntry.objects.filter(object_type="webhook", object_id=str(webhook.pk))
+    entries = trail.order_by("-id").values_list("action", "fields", "at")[:_MAX_ENTRIES]
+    for action, fields, at in entries:
+        if action in (Action.CREATED, Action.IMPORTED) or _DECIDING & set(fields):
+            return at
+    return webhook.updated_at
+
+
+def _passes(since: dt.datetime | None) -> str:
+    if since:
+        return _("It would be sent now: the webhook was different when the event happened.")
+    return _("Nothing refuses it, but it has no delivery. Its delivery may have been deleted.")
+
+
+def _sent(deliveries: Sequence[Delivery]) -> Verdict:
+    # Of several, such as a replay after a failure, the newest says how it stands.
+    delivery = deliveries[0]
+    kind, sentence = _standing(delivery)
+    made_later = all(one.trigger != Trigger.EVENT for one in deliveries)
+    if made_later and delivery.trigger != Trigger.TEST:
+        sentence = _("%s Not at once: it was resent later by a person.") % sentence
+    return Verdict(
+        kind=kind,
+        label=delivery.get_status_display(),
+        sentence=sentence,
+        deliveries=tuple(deliveries),
+    )
+
+
+def _standing(delivery: Delivery) -> tuple[str, Any]:
+    if delivery.status == Status.HELD:
+        return "held", _HELD.get(HoldReason(delivery.hold_reason), _("It is held."))
+    if delivery.status == Status.PENDING:
+        if not delivery.attempt_count:
+            return "info", _("It waits for its first attempt.")
+        sentence = ngettext(
+            "%d attempt failed; it is tried again.",
+            "%d attempts failed; it is tried again.",
+            delivery.attempt_count,
+        )
+        return "warning", sentence % delivery.attempt_count
+    return _SENTENCES[delivery.status]
