@@ -234,7 +234,7 @@ def _label(period: Period, bucket: Bucket) -> str:
 
 
 def _tick(period: Period, index: int, count: int, begins_at: datetime) -> str:
-    """Label each sixth hour, each midnight of a week, each fifth day of a month."""
+    """Label each sixth hour, each midnight of a week, each seventh day of a month."""
     local = localtime(begins_at)
     if index > count - 2:
         # No room before the edge.
@@ -245,7 +245,7 @@ def _tick(period: Period, index: int, count: int, begins_at: datetime) -> str:
         case Period.WEEK:
             return date_format(local, "D j") if local.hour < 6 else ""
         case Period.MONTH:
-            return date_format(local, "j M") if (count - 1 - index) % 5 == 0 else ""
+            return date_format(local, "j M") if (count - 1 - index) % 7 == 0 else ""
 
 
 def _round_up(value: float) -> int:
