@@ -20,6 +20,7 @@ from webhooks.forms.drafts import Draft
 from webhooks.forms.fields import CLEAR, CopyInput, EventTypesField, SecretFormField
 from webhooks.forms.filter_section import FilterSection
 from webhooks.forms.headers import header_rows
+from webhooks.forms.mapping import MappingSection
 from webhooks.forms.oauth_fields import OAuthFields
 from webhooks.models import AuthorizationType, ClientAuthentication, Webhook
 
@@ -126,6 +127,7 @@ class WebhookFields(CredentialFields, OAuthFields, DeliveryFields, AlertFields, 
             patterns=self["event_types"].value() or () if "event_types" in self.fields else (),
             is_checked=is_checked,
         )
+        self.mapping = MappingSection(instance, data)
         self._set_choices()
         self.offer_connections(connections())
         self.fields["retry_schedule_seconds"].help_text = delivery.default_schedule_help()
@@ -161,6 +163,7 @@ class WebhookFields(CredentialFields, OAuthFields, DeliveryFields, AlertFields, 
             for sentence in field.errors
         ]
         problems += self.conditions.problems()
+        problems += self.mapping.page_problems()
         return problems + [
             {"target": "headers", "label": _("Headers"), "sentence": sentence}
             for sentence in self.headers.non_form_errors()

@@ -19,6 +19,7 @@ from webhooks.forms.drafts import Draft
 from webhooks.forms.fields import CLEAR, types_of
 from webhooks.forms.headers import headers_as_json
 from webhooks.models import AuthorizationType, OAuthToken, PauseReason, TokenState, Webhook
+from webhooks.payloads import Problem
 
 
 class WebhookForm(WebhookFields):
@@ -51,7 +52,21 @@ class WebhookForm(WebhookFields):
     def is_valid(self) -> bool:
         # Both, so that every error is shown at once.
         are_headers_valid = not self.headers.is_bound or self.headers.is_valid()
-        return super().is_valid() and are_headers_valid and self.conditions.is_valid
+        is_mapping_valid = not self.check_mapping()
+        return (
+            super().is_valid()
+            and are_headers_valid
+            and is_mapping_valid
+            and self.conditions.is_valid
+        )
+
+    def check_mapping(self) -> list[Problem]:
+        """Judge the parameters by the method and the format that are chosen."""
+        if not self.mapping.is_posted:
+            return []
+        return self.mapping.check(
+            method=str(self["method"].value()), body_format=str(self["body_format"].value())
+        )
 
     def clean_url(self) -> str:
         url: str = self.cleaned_data["url"]
@@ -140,6 +155,7 @@ class WebhookForm(WebhookFields):
         if self.conditions.changes:
             webhook.filter = self.conditions.tree
             fields.add("filter")
+        fields |= self.mapping.write(webhook)
         with transaction.atomic():
             if is_new and not self.cleaned_data["is_active"]:
                 webhook.pause(PauseReason.PERSON)

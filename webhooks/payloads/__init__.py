@@ -30,6 +30,7 @@ from webhooks.payloads.rendering import (
     compile_request,
     render,
     renders_verbatim,
+    rows_as_places,
     sent_as,
 )
 from webhooks.payloads.rows import (
@@ -37,7 +38,9 @@ from webhooks.payloads.rows import (
     MAX_ROWS,
     MAX_VALUE_LENGTH,
     ValueType,
+    as_typed,
     rows_problems,
+    value_as_typed,
 )
 from webhooks.payloads.variables import WHOLE_EVENT, finder, known_names
 
@@ -55,6 +58,7 @@ __all__ = [
     "Problem",
     "Rendered",
     "ValueType",
+    "as_typed",
     "build_document",
     "compile_request",
     "date_writer",
@@ -65,9 +69,11 @@ __all__ = [
     "load_json",
     "render",
     "renders_verbatim",
+    "rows_as_places",
     "rows_problems",
     "sent_as",
     "shown",
     "template_problems",
     "template_variables",
+    "value_as_typed",
 ]

@@ -110,6 +110,41 @@ def render(
     return _every_variable(sent_as(method, body_format), style, read, url)(document, attempt)
 
 
+def rows_as_places(stored: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the JSON document of rows with a place for each variable; raise InvalidMapping."""
+    shape = Shape()
+    for number, row in enumerate(read_rows(stored)):
+        if row.is_spread:
+            continue
+        shape.add(parse_path(row.name), number, _as_place(row))
+    return shape.build({})
+
+
+def _as_place(row: Row) -> Callable[[Fields], Any]:
+    value = _place(row) if row.variable else _literal(row.value)
+    return lambda fields: value
+
+
+def _literal(value: Any) -> Any:
+    """Write a value so that its braces stay braces; in JSON two of them occur in texts only."""
+    return json.loads(ENCODER.encode(value).replace("{{", "{{ '{{' }}"))
+
+
+def _place(row: Row) -> str:
+    """Write a row's variable and what is done to it as a place."""
+    filters = [row.style.format] if row.style.format else []
+    if row.style.time_zone:
+        filters.append(f"zone:'{row.style.time_zone}'")
+    if row.style.is_text:
+        filters.append("text")
+    if row.style.has_default:
+        default = row.style.default
+        quote = '"' if isinstance(default, str) and "'" in default else "'"
+        written = f"{quote}{default}{quote}" if isinstance(default, str) else as_text(default)
+        filters.append(f"default:{written}")
+    return "{{ " + " | ".join([row.variable, *filters]) + " }}"
+
+
 def _fields_reader(*, uses_older_names: bool) -> Callable[[bytes, int], dict[str, Any]]:
     def read(document: bytes, attempt: int) -> dict[str, Any]:
         fields: dict[str, Any] = json.loads(document)

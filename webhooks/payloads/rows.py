@@ -21,6 +21,7 @@ from webhooks.payloads.reading import AS_TEXT, AS_THE_WEBHOOK, Style
 from webhooks.payloads.shape import Shape
 from webhooks.payloads.variables import (
     WHOLE_EVENT,
+    as_text,
     typed_default,
     variable_problem,
     zone_problem,
@@ -234,3 +235,20 @@ def _number(text: str) -> Any:
 
 def _at(problem: Problem, row: int) -> Problem:
     return Problem(sentence=problem.sentence, row=row, field=problem.field)
+
+
+def value_as_typed(kind: str | None, value: Any) -> tuple[str, str]:
+    """Return the type and the text that a person would type for a stored value."""
+    if isinstance(value, str):
+        return kind or ValueType.TEXT, value
+    if value is None:
+        return ValueType.NULL, ""
+    if isinstance(value, bool):
+        return ValueType.BOOLEAN, as_typed(value)
+    is_number = isinstance(value, int | float)
+    return ValueType.NUMBER if is_number else ValueType.JSON, as_typed(value)
+
+
+def as_typed(value: Any) -> str:
+    """Write a stored default or value as text to edit; nothing for none."""
+    return as_text(value)
