@@ -1,0 +1,317 @@
+"""Webhooks as JSON: everything but secrets goes out, and comes back the same elsewhere."""
+
+import json
+from typing import Any
+
+import pytest
+from django.db import models
+
+from tests.factories import make_webhook
+from webhooks import events, oauth, transfer
+from webhooks.forms import stored_headers
+from webhooks.models import Webhook
+from webhooks.secrets import SecretField
+from webhooks.transfer import Kind, Plan, Unreadable
+from webhooks.transfer.portable import FIELDS, NOT_PORTABLE, as_json
+
+pytestmark = pytest.mark.django_db
+
+HEADERS = [
+    {"name": "X-Api-Key", "value": "key-in-a-header", "secret": True},
+    {"name": "X-Team", "value": "sales", "secret": False},
+]
+FULL: dict[str, Any] = {
+    "name": "CRM: missed calls",
+    "url": "http://127.0.0.1:9/hook?a=1",
+    "method": "PUT",
+    "body_format": "form",
+    "date_format": "sql",
+    "time_zone": "Europe/Kyiv",
+    "uses_older_names": True,
+    "event_types": ["call.incoming.*", "form.submitted"],
+    "filter": {"all": [{"variable": "disposition", "operator": "equals", "value": "x"}]},
+    "parameters": [{"name": "phone", "variable": "caller_e164"}, {"name": "from", "value": "PBX"}],
+    "alert_recipients": ["ops@example.com", "lead@example.com"],
+    "alerts_are_muted": True,
+    "alert_after_failures": 5,
+    "alert_failure_percent": 20,
+    "timeout_seconds": 20,
+    "rate_limit": 10,
+    "rate_limit_seconds": 60,
+    "concurrency_limit": 2,
+    "is_ordered": True,
+    "retry_schedule_seconds": [5, 300, 7200],
+    "authorization_type": "oauth2",
+    "token_name": "CRM",
+    "auth_url": "http://127.0.0.1:9/authorize",
+    "token_url": "http://127.0.0.1:9/token",
+    "client_id": "client",
+    "scope": "read write",
+    "audience": "https://api.example.com",
+    "expired_status_codes": [401, 419],
+    "reauthorization_words": ["token expired"],
+    "authorization_parameters": {"prompt": "consent", "resource": ["a", "b"]},
+    "client_secret": "secret-of-the-client",
+    "basic_password": "pass-word-of-basic",
+    "headers_json": json.dumps(HEADERS),
+}
+SECRETS = ("secret-of-the-client", "pass-word-of-basic", "key-in-a-header")
+
+
+def make_full(**fields: Any) -> Webhook:
+    known = {field.name for field in Webhook._meta.fields}
+    given = {name: value for name, value in FULL.items() if name in known}
+    return make_webhook(**{**given, **fields})
+
+
+def plan(*entries: Any, may: Any = lambda permission: True, is_paused: bool = False) -> Plan:
+    return transfer.make_plan(list(entries), may=may, is_paused=is_paused)
+
+
+def bring_in(*entries: Any, **more: Any) -> list[Webhook]:
+    """Import all entries and return the rows as they are stored."""
+    made = plan(*entries, **more)
+    assert [item.errors for item in made.items if item.errors] == []
+    done = transfer.carry_out(made, range(len(entries)), created_by_id=None)
+    return [Webhook.objects.get(pk=item.webhook.pk) for item in done if item.webhook]
+
+
+def errors(entry: Any, **more: Any) -> str:
+    [item] = plan(entry, **more).items
+    assert item.kind == Kind.REFUSED
+    return " ".join(item.errors)
+
+
+def minimal(**more: Any) -> dict[str, Any]:
+    entry = {"name": "CRM", "url": "http://127.0.0.1:9/hook", "event_types": ["call.*"]}
+    return {**entry, **more}
+
+
+def test_every_column_is_portable_secret_or_of_this_site_alone() -> None:
+    secret = {field.name for field in Webhook._meta.fields if isinstance(field, SecretField)}
+    assert {*FIELDS, *NOT_PORTABLE, *secret} == {field.name for field in Webhook._meta.fields}
+    assert not FIELDS.keys() & secret
+    assert not any(isinstance(field, models.ForeignKey) for field in FIELDS.values())
+
+
+def test_no_secret_leaves_and_the_file_names_what_is_missing() -> None:
+    webhook = make_full()
+    text = json.dumps(transfer.document([webhook]))
+    for secret in (*SECRETS, webhook.signing_secret, webhook.signing_secret.removeprefix("whsec_")):
+        assert secret not in text
+    entry = as_json(webhook)
+    assert entry["secrets"] == ["basic_password", "client_secret", "headers.X-Api-Key"]
+    assert entry["headers"] == [
+        {"name": "X-Api-Key", "secret": True},
+        {"name": "X-Team", "value": "sales"},
+    ]
+
+
+def test_an_exported_webhook_comes_back_the_same_on_another_site() -> None:
+    webhook = make_full(callback_url=oauth.default_callback_url())
+    entry = json.loads(json.dumps(as_json(webhook)))
+    Webhook.objects.all().delete()
+    [copy] = bring_in(entry)
+    left_out = {"id", "version", "created_at", "updated_at", "secrets_changed_at"}
+    for field in Webhook._meta.fields:
+        if field.name not in left_out and not isinstance(field, SecretField):
+            assert getattr(copy, field.name) == getattr(webhook, field.name), field.name
+    assert not copy.has_secret("client_secret")
+    assert copy.signing_secret not in ("", webhook.signing_secret)
+    assert [(row.name, row.value) for row in stored_headers(copy)] == [
+        ("X-Api-Key", ""),
+        ("X-Team", "sales"),
+    ]
+
+
+def test_the_address_of_this_site_stays_here() -> None:
+    own = make_webhook(name="Own", callback_url=oauth.default_callback_url())
+    other = make_webhook(name="Other", callback_url="https://other.example/callback/")
+    assert as_json(own)["callback_url"] == ""
+    assert as_json(other)["callback_url"] == "https://other.example/callback/"
+
+
+def test_a_file_with_three_settings_is_enough() -> None:
+    [webhook] = bring_in(minimal())
+    assert (webhook.method, webhook.timeout_seconds, webhook.is_active) == ("POST", 15, True)
+
+
+def test_new_webhooks_can_start_paused() -> None:
+    [webhook] = bring_in(minimal(is_active=True), is_paused=True)
+    assert (webhook.is_active, webhook.pause_reason) == (False, "person")
+
+
+def test_what_is_the_same_here_is_skipped() -> None:
+    entry = as_json(make_full())
+    [item] = plan(entry).items
+    assert (item.kind, item.changes) == (Kind.SAME, [])
+    assert plan(entry).doable == []
+
+
+def test_a_change_says_what_becomes_different_and_keeps_secrets() -> None:
+    webhook = make_full()
+    entry = {**as_json(webhook), "timeout_seconds": 30, "url": "http://127.0.0.1:9/other"}
+    [item] = plan(entry).items
+    assert item.kind == Kind.CHANGE
+    assert sorted(item.changes) == ["Timeout (seconds)", "URL"]
+    [changed] = bring_in(entry)
+    assert changed.pk == webhook.pk
+    assert (changed.timeout_seconds, changed.url) == (30, "http://127.0.0.1:9/other")
+    assert changed.client_secret == "secret-of-the-client"
+    assert changed.basic_password == "pass-word-of-basic"
+    assert stored_headers(changed)[0].value == "key-in-a-header"
+    assert changed.signing_secret == webhook.signing_secret
+
+
+@pytest.mark.parametrize("name", ["filter", "parameters", "body_template", "headers"])
+def test_what_has_a_grammar_of_its_own_is_changed_too(name: str) -> None:
+    webhook = make_webhook(headers_json=json.dumps(HEADERS))
+    values = {
+        "filter": FULL["filter"],
+        "parameters": FULL["parameters"],
+        "body_template": '{"phone": "{{ caller_e164 }}"}',
+        "headers": [{"name": "X-Api-Key", "secret": True}, {"name": "X-New", "value": "1"}],
+    }
+    [changed] = bring_in({**as_json(webhook), name: values[name]})
+    again = as_json(changed)
+    assert again[name] == values[name]
+    assert stored_headers(changed)[0].value == "key-in-a-header"
+
+
+def test_an_entry_without_a_setting_leaves_it_as_it_is() -> None:
+    webhook = make_full()
+    [changed] = bring_in({"name": webhook.name, "uid": webhook.uid, "timeout_seconds": 3})
+    assert (changed.timeout_seconds, changed.scope) == (3, "read write")
+    assert stored_headers(changed)[0].value == "key-in-a-header"
+
+
+def test_a_file_neither_stops_nor_starts_what_is_here() -> None:
+    webhook = make_full()
+    [changed] = bring_in({**as_json(webhook), "is_active": False, "method": "POST"})
+    assert changed.is_active
+
+
+def test_a_webhook_is_known_by_its_uid_or_by_its_only_name() -> None:
+    webhook = make_webhook(name="CRM")
+    assert plan(minimal(name="Renamed", uid=webhook.uid)).items[0].webhook == webhook
+    assert plan(minimal(name=" crm ")).items[0].webhook == webhook
+    make_webhook(name="CRM")
+    assert "2 webhooks have this name here" in errors(minimal())
+
+
+def test_a_deleted_webhook_is_made_anew_with_another_uid() -> None:
+    webhook = make_full()
+    entry = as_json(webhook)
+    events.delete(webhook)
+    [copy] = bring_in(entry)
+    assert copy.pk != webhook.pk
+    assert copy.uid != webhook.uid
+
+
+def test_a_connection_is_found_by_its_name() -> None:
+    shared = make_webhook(name="Shared", is_connection=True, allowed_hosts=["127.0.0.1"])
+    webhook = make_webhook(name="CRM", connection=shared)
+    entry = as_json(webhook)
+    assert entry["connection"] == "Shared"
+    assert "secrets" in entry
+    webhook.delete()
+    [copy] = bring_in(entry)
+    assert copy.connection_id == shared.pk
+    assert "There is no connection “Other” here" in errors({**entry, "connection": "Other"})
+    refuse = errors(
+        {**entry, "name": "New", "uid": "whk_1"}, may=lambda permission: "add" in permission
+    )
+    assert "You may not use connections." in refuse
+
+
+def test_an_entry_above_that_is_the_same_webhook_is_refused() -> None:
+    items = plan(minimal(), minimal(name="CRM ")).items
+    assert [item.kind for item in items] == [Kind.CREATE, Kind.REFUSED]
+
+
+def test_permissions_are_asked_entry_by_entry() -> None:
+    make_webhook(name="Old")
+    items = plan(minimal(), minimal(name="Old"), may=lambda one: one == "webhooks.add_webhook")
+    assert [item.kind for item in items.items] == [Kind.CREATE, Kind.REFUSED]
+    assert items.items[1].errors == ["You may not change it."]
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ({"name": ""}, "It has no name."),
+        ({"name": None}, "It has no name."),
+        ({"nonsense": 1}, "There is no setting “nonsense”."),
+        ({"client_secret": "s"}, "secrets are not imported"),
+        ({"signing_secret": "s"}, "secrets are not imported"),
+        ({"uid": "../etc"}, "“uid” is not one of a webhook"),
+        ({"url": 5}, "“url” has to be text."),
+        ({"url": "ftp://example.com/"}, "URL:"),
+        ({"url": "http://169.254.169.254/"}, "URL:"),
+        ({"method": "BREW"}, "Method:"),
+        ({"timeout_seconds": 1000}, "Timeout (seconds):"),
+        ({"timeout_seconds": True}, "a whole number"),
+        ({"timeout_seconds": "15"}, "a whole number"),
+        ({"is_ordered": "yes"}, "true or false"),
+        ({"event_types": "call.*"}, "a list of the right kind"),
+        ({"event_types": ["no.such"]}, "Event types"),
+        ({"event_types": []}, "Event types"),
+        ({"time_zone": "Mars/Olympus"}, "Time zone"),
+        ({"filter": {"nonsense": 1}}, "Filter:"),
+        ({"filter": []}, "“filter” has to be an object"),
+        ({"parameters": [{"name": "a", "variable": "no_such"}]}, "Parameters:"),
+        ({"body_template": "{"}, "JSON body:"),
+        ({"alert_recipients": ["nobody"]}, "is not an e-mail address"),
+        ({"headers": [{"name": "Host", "value": "x"}]}, "is set by the request itself"),
+        ({"headers": [{"name": "X-A"}]}, "has no value"),
+        ({"headers": [{"name": "X-A", "value": "1\r\nX-B: 2"}]}, "X-A:"),
+        ({"headers": [{"name": "X-A", "value": "1"}, {"name": "x-a", "value": "2"}]}, "twice"),
+        ({"headers": {"X-A": "1"}}, "“headers” is a list"),
+        ({"authorization_type": "oauth2", "token_url": "x"}, ":"),
+    ],
+)
+def test_a_mistake_is_refused_with_a_sentence(more: dict[str, Any], sentence: str) -> None:
+    assert sentence in errors(minimal(**more))
+    assert not Webhook.objects.exists()
+
+
+@pytest.mark.parametrize("entry", [1, "text", None, []])
+def test_an_entry_that_is_no_object_is_refused(entry: Any) -> None:
+    assert errors(entry)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "This is not JSON: look at line 1, column 1."),
+        (b'{"version": 1,\n "webhooks": [}', "line 2, column 15"),
+        (b"\xff\xfe\x00", "not text in UTF-8"),
+        (b"[" * 100_000, "not JSON that can be read"),
+        (b'{"version": 1, "webhooks": [NaN]}', "not JSON that can be read"),
+        (b"[]", "an object with a list"),
+        (b'{"version": 2, "webhooks": [{}]}', "reads version 1"),
+        (b'{"version": 1, "webhooks": []}', "no webhook in the file"),
+        (b'{"version": 1, "webhooks": [{"name": "\\u0000"}]}', "such as NUL"),
+        (b'{"version": 1, "webhooks": [{"name": "\\ud800"}]}', "such as NUL"),
+        (b'{"version": 1, "webhooks": ' + json.dumps([{}] * 501).encode() + b"}", "at most 500"),
+        (b" " * (2 * 1024 * 1024 + 1), "larger than 2 MB"),
+    ],
+)
+def test_a_file_that_is_none_is_refused_with_a_sentence(content: bytes, sentence: str) -> None:
+    with pytest.raises(Unreadable, match=sentence):
+        transfer.read(content)
+
+
+def test_a_file_with_a_byte_order_mark_is_read() -> None:
+    assert transfer.read(b'\xef\xbb\xbf{"version": 1, "webhooks": [{}]}') == [{}]
+
+
+def test_secrets_that_requests_need_are_named() -> None:
+    [item] = plan({**as_json(make_full()), "name": "New", "uid": "whk_new"}).items
+    assert item.kind == Kind.CREATE
+    assert item.missing == ["the value of the header X-Api-Key"]
+    basic = minimal(authorization_type="basic", basic_login="demo")
+    assert plan(basic).items[0].missing == ["the password"]
+    grant = {"grant_type": "client_credentials", "token_url": "http://127.0.0.1:9/token"}
+    machine = minimal(authorization_type="oauth2", client_id="a", **grant)
+    assert plan(machine).items[0].missing == ["the client secret"]
