@@ -96,7 +96,8 @@ def _lock(replay: Replay) -> None:
     if replay.webhook_id:
         rows = Webhook.objects.filter(pk=replay.webhook_id)
     else:
-        rows = get_user_model().objects.filter(pk=replay.created_by_id)
+        # Nobody is the owner of what the product starts by itself.
+        rows = get_user_model().objects.filter(pk=replay.created_by_id or 0)
     list(rows.select_for_update().values_list("pk"))
 
 

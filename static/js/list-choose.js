@@ -1,14 +1,14 @@
-// Choosing rows of the list: all of the page at once, ranges with Shift, and how many it is.
-//   [data-choose]        the rows with their checkboxes; replaced when the list is asked anew
+// Choosing rows of a list: all of the page at once, ranges with Shift, and how many it is.
+//   [data-choose="name"] the rows with their checkboxes of this name; htmx may replace them
 //   [data-choose-page]   the checkbox of the table's head
 //   [data-choose-all]    everything that matches, on other pages too
-//   [data-choose-count]  data-text="Chosen: %"
+//   [data-choose-count]  data-text="Chosen: %"; its own text while none is chosen
 "use strict";
 
 (() => {
   let last = null;
 
-  const boxes = (area) => [...area.querySelectorAll('input[name="webhook"]')];
+  const boxes = (area) => [...area.querySelectorAll(`input[name="${area.dataset.choose}"]`)];
 
   const show = (area) => {
     const all = boxes(area);
@@ -21,15 +21,19 @@
     }
     const text = area.querySelector("[data-choose-count]");
     const everything = area.querySelector("[data-choose-all]");
-    if (text && count) text.textContent = text.dataset.text.replace("%", count);
+    if (text) {
+      text.dataset.none ??= text.textContent;
+      text.textContent = count ? text.dataset.text.replace("%", count) : text.dataset.none;
+    }
     text?.classList.toggle("is-idle", Boolean(everything?.checked));
   };
 
   const start = () => document.querySelectorAll("[data-choose]").forEach(show);
 
   document.addEventListener("click", (event) => {
-    if (!event.target.matches?.('[data-choose] input[name="webhook"]')) return;
-    const all = boxes(event.target.closest("[data-choose]"));
+    const area = event.target.closest?.("[data-choose]");
+    const all = area ? boxes(area) : [];
+    if (!all.includes(event.target)) return;
     const [from, to] = [all.indexOf(last), all.indexOf(event.target)].sort((a, b) => a - b);
     if (event.shiftKey && from >= 0) {
       for (const box of all.slice(from, to + 1)) box.checked = event.target.checked;

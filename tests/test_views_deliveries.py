@@ -1,0 +1,504 @@
+"""The delivery log in the product, the page of one delivery, and what is done with it."""
+
+import datetime as dt
+import re
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from tests.factories import make_delivery, make_webhook
+from webhooks import delivery_log, events, ids
+from webhooks.models import (
+    Action,
+    Attempt,
+    AuditEntry,
+    Delivery,
+    Event,
+    Outcome,
+    Status,
+    Trigger,
+    Webhook,
+)
+
+pytestmark = pytest.mark.django_db
+
+LOG = "/integrations/webhooks/deliveries/"
+
+
+def person(*permissions: str, is_superuser: bool = False) -> Client:
+    """Log in somebody who is no staff: the product's pages ask for permissions alone."""
+    user = get_user_model().objects.create_user("ann", password="p", is_superuser=is_superuser)
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def browser() -> Client:
+    return person(is_superuser=True)
+
+
+def page_of(delivery: Delivery, name: str = "delivery") -> str:
+    return reverse(f"webhooks:{name}", args=[delivery.pk])
+
+
+def shown(page: Any) -> list[str]:
+    return [row.pk for row in page.context["page"].rows]
+
+
+def settle(delivery: Delivery, status: str = Status.FAILED, **fields: Any) -> Delivery:
+    Delivery.objects.filter(pk=delivery.pk).update(status=status, next_attempt_at=None, **fields)
+    delivery.refresh_from_db()
+    return delivery
+
+
+def attempt_of(delivery: Delivery, number: int = 1, **fields: Any) -> Attempt:
+    given: dict[str, Any] = {
+        "started_at": timezone.now(),
+        "dns_ms": 1.0,
+        "connect_ms": 2.0,
+        "tls_ms": 3.0,
+        "first_byte_ms": 40.0,
+        "total_ms": 50.0,
+        "remote_address": "203.0.113.7",
+        "request_line": "POST https://crm.example/hook?number=380441234567 HTTP/1.1",
+        "request_headers": "Host: crm.example\nAuthorization: Basic ********\nX-Shop: 7",
+        "status_code": 503,
+        "response_headers": "HTTP/1.1 503 Busy\nContent-Type: text/plain",
+        "response_body": b"busy",
+        "response_size": 4,
+        "outcome": Outcome.SERVER_ERROR,
+        "error": "The receiver answered 503.",
+        **fields,
+    }
+    return Attempt.objects.create(delivery=delivery, number=number, **given)
+
+
+def entries() -> list[tuple[str, str, str]]:
+    rows = AuditEntry.objects.order_by("pk")
+    return [(row.action, row.object_id, row.username) for row in rows]
+
+
+# The log
+
+
+def test_the_log_lists_deliveries_of_every_webhook_newest_first(browser: Client) -> None:
+    crm, shop = make_webhook(name="CRM"), make_webhook(name="Shop", event_types=["recording.*"])
+    older = make_delivery(crm, call_id="call-7")
+    event = events.publish("recording.ready", {"call_id": "call-8"})
+    newer = Delivery.objects.get(event_id=event.event_id, webhook=shop)
+    page = browser.get(LOG)
+    assert shown(page) == [newer.pk, older.pk]
+    for text in ("CRM", "Shop", "recording.ready", "call-7", "Pending", page_of(older)):
+        assert text in page.text
+
+
+def test_the_log_needs_the_permission_to_see_deliveries() -> None:
+    browser = person("view_webhook")
+    assert browser.get(LOG).status_code == 403
+    get_user_model().objects.get().user_permissions.add(
+        Permission.objects.get(codename="view_delivery")
+    )
+    assert browser.get(LOG).status_code == 200
+
+
+def test_who_is_not_logged_in_is_asked_to() -> None:
+    assert Client().get(LOG)["Location"].startswith("/login/")
+
+
+def test_a_page_of_the_log_costs_few_queries_and_counts_nothing(
+    django_assert_max_num_queries: Any,
+) -> None:
+    browser = person("view_delivery", "view_webhook", "test_webhook")
+    webhook = make_webhook(client_secret="secret-of-the-client")
+    for _ in range(12):
+        make_delivery(webhook)
+    query = {"webhook": webhook.pk, "status": "pending", "type": "call.incoming.after"}
+    for filters in ({}, query):
+        with django_assert_max_num_queries(15) as queries:
+            browser.get(LOG, filters)
+        for one in queries:
+            assert "COUNT(" not in one["sql"]
+            assert "OFFSET" not in one["sql"].replace("OFFSET 20000", "")
+            assert '"payload"' not in one["sql"]
+            assert "client_secret" not in one["sql"]
+
+
+def test_the_log_is_paged_by_key_in_both_directions(
+    browser: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    webhook = make_webhook()
+    newest_first = [make_delivery(webhook).pk for _ in range(7)][::-1]
+    monkeypatch.setattr(delivery_log.page, "__kwdefaults__", {"before": "", "after": "", "size": 3})
+    first = browser.get(LOG, {"status": "pending"})
+    assert shown(first) == newest_first[:3]
+    assert (first.context["newer_link"], first.context["newest_link"]) == ("", "")
+    second = browser.get(LOG + first.context["older_link"])
+    assert shown(second) == newest_first[3:6]
+    assert "status=pending" in second.context["older_link"]
+    third = browser.get(LOG + second.context["older_link"])
+    assert shown(third) == newest_first[6:]
+    assert third.context["older_link"] == ""
+    assert shown(browser.get(LOG + third.context["newer_link"])) == newest_first[3:6]
+    assert shown(browser.get(LOG + second.context["newer_link"])) == newest_first[:3]
+    assert shown(browser.get(LOG + third.context["newest_link"])) == newest_first[:3]
+
+
+def mixed_log() -> dict[str, Delivery]:
+    crm = make_webhook(name="CRM")
+    shop = make_webhook(name="Shop", event_types=["recording.ready"])
+    sms = events.publish("recording.ready", {"text": "hi"})
+    log = {
+        "ok": make_delivery(crm, call_id="call-a"),
+        "missing": make_delivery(crm, call_id="call-b"),
+        "broken": make_delivery(crm, call_id="call-b"),
+        "silent": make_delivery(crm, call_id="call-c"),
+        "sms": Delivery.objects.get(event_id=sms.event_id, webhook=shop),
+    }
+    settle(log["ok"], Status.SUCCEEDED, status_code=200, attempt_count=1, outcome="succeeded")
+    settle(log["missing"], status_code=404, attempt_count=1, outcome="refused")
+    broken = {"status_code": 503, "attempt_count": 1, "outcome": "server_error"}
+    settle(log["broken"], trigger=Trigger.REDELIVERY, **broken)
+    settle(log["silent"], attempt_count=1, outcome="timeout")
+    return log
+
+
+EVERYTHING = {"ok", "missing", "broken", "silent", "sms"}
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({"status": "failed"}, {"missing", "broken", "silent"}),
+        ({"status": "succeeded"}, {"ok"}),
+        ({"status": "pending"}, {"sms"}),
+        ({"outcome": "failure"}, {"missing", "broken", "silent"}),
+        ({"outcome": "timeout"}, {"silent"}),
+        ({"type": "recording.ready"}, {"sms"}),
+        ({"code": "404"}, {"missing"}),
+        ({"code": "5XX"}, {"broken"}),
+        ({"code": "4xx", "status": "failed"}, {"missing"}),
+        ({"code": "none"}, {"silent"}),
+        ({"trigger": "redelivery"}, {"broken"}),
+        ({"trigger": "redelivery", "status": "succeeded"}, set()),
+        ({"period": "hour"}, EVERYTHING),
+        ({"until": "2020-01-01T10:00"}, set()),
+        ({"since": "2999-01-01T10:00"}, set()),
+        ({"since": "2020-01-01T10:00:00+02:00", "until": "2999-01-01T10:00"}, EVERYTHING),
+        ({"status": "", "code": "", "q": " "}, EVERYTHING),
+        ({"q": "call-b"}, {"missing", "broken"}),
+        ({"q": "call-b", "code": "503"}, {"broken"}),
+        ({"q": "nothing"}, set()),
+    ],
+)
+def test_the_log_is_filtered_and_searched(
+    browser: Client, query: dict[str, str], found: set[str]
+) -> None:
+    log = mixed_log()
+    page = browser.get(LOG, query)
+    assert {name for name in log if log[name].pk in shown(page)} == found
+    assert len(shown(page)) == len(found)
+
+
+def test_the_log_finds_a_delivery_and_an_event_by_id(browser: Client) -> None:
+    log = mixed_log()
+    assert shown(browser.get(LOG, {"q": log["ok"].pk})) == [log["ok"].pk]
+    assert shown(browser.get(LOG, {"q": f" {log['sms'].event_id} "})) == [log["sms"].pk]
+
+
+def test_a_search_reaches_what_the_first_stretches_do_not_hold(
+    browser: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = mixed_log()
+    monkeypatch.setattr(delivery_log, "_STRETCH", 1)
+    assert shown(browser.get(LOG, {"outcome": "succeeded"})) == [log["ok"].pk]
+
+
+def test_a_look_that_takes_long_says_how_far_it_came_and_goes_on(
+    browser: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = mixed_log()
+    monkeypatch.setattr(delivery_log, "_STRETCH", 1)
+    monkeypatch.setattr(delivery_log, "_PATIENCE_SECONDS", -1)
+    page = browser.get(LOG, {"outcome": "succeeded"})
+    assert shown(page) == []
+    assert "Nothing found so far" in page.text
+    for _ in range(len(log)):
+        if shown(page):
+            break
+        page = browser.get(LOG + page.context["older_link"])
+    assert shown(page) == [log["ok"].pk]
+
+
+def test_a_deleted_webhook_keeps_its_log(browser: Client) -> None:
+    log = mixed_log()
+    shop = Webhook.objects.get(name="Shop")
+    events.delete(shop)
+    page = browser.get(LOG, {"webhook": shop.pk})
+    assert shown(page) == [log["sms"].pk]
+    assert f'<option value="{shop.pk}" selected' in page.text
+
+
+def test_a_period_is_a_range_of_ids(browser: Client) -> None:
+    delivery = make_delivery(make_webhook())
+    old = ids.floor("dlv", (timezone.now() - dt.timedelta(hours=5)).timestamp())
+    Delivery.objects.filter(pk=delivery.pk).update(id=old)
+    assert shown(browser.get(LOG, {"period": "hour"})) == []
+    assert shown(browser.get(LOG, {"period": "day"})) == [old]
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ({"code": "abc"}, "Write a code such as 404"),
+        ({"until": "yesterday"}, "Write a time like"),
+        ({"webhook": "x"}, "Select a valid choice"),
+        ({"q": "a\0"}, "Null characters are not allowed."),
+    ],
+)
+def test_a_filter_that_means_nothing_says_why_and_keeps_what_was_typed(
+    browser: Client, query: dict[str, str], sentence: str
+) -> None:
+    make_delivery(make_webhook())
+    page = browser.get(LOG, query)
+    assert page.status_code == 200
+    assert sentence in page.text
+    assert shown(page) == []
+
+
+def test_an_empty_log_says_what_to_do(browser: Client) -> None:
+    assert "Nothing was sent yet" in browser.get(LOG).text
+    assert "Nothing matches" in browser.get(LOG, {"status": "held"}).text
+
+
+def test_the_head_of_the_log_says_how_far_behind_the_engine_is(browser: Client) -> None:
+    webhook = make_webhook()
+    settle(make_delivery(webhook), Status.PARKED)
+    assert "1 parked" in browser.get(LOG).text
+
+
+# One delivery
+
+
+def test_a_delivery_shows_its_attempts_with_request_response_and_timing(browser: Client) -> None:
+    delivery = settle(make_delivery(make_webhook(name="CRM")), outcome=Outcome.SERVER_ERROR)
+    attempt_of(delivery)
+    attempt_of(delivery, 2, status_code=None, outcome=Outcome.TIMEOUT, error="No answer.")
+    text = browser.get(page_of(delivery)).text
+    for part in (
+        "Attempt 1", "Attempt 2", "number=380441234567", "crm.example", "203.0.113.7",
+        "The receiver answered 503.", "No answer.", "Timed out", "Given up", "Name lookup 1.0 ms",
+        "Waiting 34 ms", "Reading 10 ms", delivery.event_id, "call-1", "Copy as cURL",
+        "What changed since attempt 1", "HTTP/1.1 503 Busy",
+    ):  # fmt: skip
+        assert part in text, part
+
+
+def test_a_delivery_costs_few_queries_however_many_attempts_it_had(
+    django_assert_max_num_queries: Any,
+) -> None:
+    browser = person("view_delivery", "view_payload", "test_webhook")
+    delivery = settle(make_delivery(make_webhook(client_secret="secret-of-the-client")))
+    for number in range(1, 30):
+        attempt_of(delivery, number)
+    with django_assert_max_num_queries(15) as queries:
+        page = browser.get(page_of(delivery), {"attempt": "3", "against": "1"})
+    assert "Attempts 1 and 3 compared" in page.text
+    assert not any("client_secret" in query["sql"] for query in queries)
+
+
+def test_foreign_text_is_only_ever_text(browser: Client) -> None:
+    delivery = settle(make_delivery(make_webhook(name="<b>n</b>"), note="<img src=x>"))
+    hostile = b"<script>alert(1)</script>\x1b[31mred\xe2\x80\xae\0"
+    attempt_of(
+        delivery,
+        error="<i>bad</i>",
+        response_headers="X-<u>: <s>\x1b[2J",
+        response_body=hostile[:-1],
+    )
+    attempt_of(delivery, 2, response_body=hostile, remote_address="<tt>")
+    text = browser.get(page_of(delivery)).text
+    markup = "<script>alert", "<img src", "<i>bad", "<u>", "<s>", "<b>n", "\x1b", "\u202e", "\0"
+    for one in (*markup, "<tt>"):
+        assert one not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert '<span class="escape">\\x1b</span>' in text
+    assert '<span class="escape">\\u202e</span>' in text
+
+
+def test_payloads_are_seen_only_with_the_permission() -> None:
+    browser = person("view_delivery", "test_webhook")
+    delivery = settle(make_delivery(make_webhook(), caller="380441234567"))
+    attempt_of(delivery, request_body=b"caller=380441234567", response_body=b"got 380441234567")
+    changed = attempt_of(delivery, 2, request_body=b"380441234567!", response_body=b"380441234567")
+    body = reverse("webhooks:delivery_body", args=[delivery.pk, changed.pk, "response"])
+    edit = page_of(delivery, "delivery_edit")
+    text = browser.get(page_of(delivery)).text
+    assert "380441234567" not in text
+    assert "You may not see payloads" in text
+    assert edit not in text
+    assert browser.get(body).status_code == browser.get(edit).status_code == 403
+    get_user_model().objects.get().user_permissions.add(
+        Permission.objects.get(codename="view_payload")
+    )
+    assert "380441234567" in browser.get(page_of(delivery)).text
+    assert browser.get(body).content == b"380441234567"
+
+
+def test_a_body_is_only_ever_downloaded(browser: Client) -> None:
+    delivery = settle(make_delivery(make_webhook()))
+    attempt = attempt_of(delivery, response_body=b"<script>alert(1)</script>")
+    args = [delivery.pk, attempt.pk, "response"]
+    answer = browser.get(reverse("webhooks:delivery_body", args=args))
+    assert answer["Content-Type"] == "application/octet-stream"
+    assert answer["Content-Disposition"].startswith("attachment;")
+    assert answer["X-Content-Type-Options"] == "nosniff"
+    request = browser.get(reverse("webhooks:delivery_body", args=[*args[:2], "request"]))
+    assert request.content == bytes(delivery.event.payload)
+    for wrong in ([*args[:2], "other"], ["dlv_0", *args[1:]]):
+        assert browser.get(reverse("webhooks:delivery_body", args=wrong)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("status", "fields", "sentence"),
+    [
+        (Status.SUCCEEDED, {"attempt_count": 1}, "Succeeded at the first attempt."),
+        (Status.SUCCEEDED, {"attempt_count": 3}, "Succeeded after 3 attempts."),
+        (Status.HELD, {"hold_reason": "no_token"}, "No access token was obtained yet"),
+        (Status.PARKED, {}, "press Send now"),
+        (Status.CANCELLED, {"finished_at": dt.datetime.now(dt.UTC)}, "Cancelled before it"),
+        (Status.FAILED, {"outcome": "gone"}, "Given up: Gone."),
+    ],
+)
+def test_a_sentence_says_what_became_of_a_delivery(
+    browser: Client, status: str, fields: dict[str, Any], sentence: str
+) -> None:
+    delivery = settle(make_delivery(make_webhook()), status, **fields)
+    assert sentence in browser.get(page_of(delivery)).text
+
+
+def test_an_unknown_delivery_is_not_found(browser: Client) -> None:
+    assert browser.get(LOG + "dlv_0/").status_code == 404
+    assert browser.get(LOG + "%00/").status_code == 404
+
+
+def test_a_page_that_saw_the_newest_state_gets_nothing_new(browser: Client) -> None:
+    delivery = make_delivery(make_webhook())
+    page = browser.get(page_of(delivery))
+    address = re.findall(r'hx-get="([^"]+)"', page.text)[0]
+    part = browser.get(address, headers={"HX-Request": "true"})
+    assert part.status_code == 204
+    settle(delivery, Status.SUCCEEDED, attempt_count=1)
+    part = browser.get(address, headers={"HX-Request": "true"})
+    assert "Succeeded at the first attempt." in part.text
+    assert "<html" not in part.text
+    assert "hx-get" not in part.text
+
+
+# What is done with one
+
+
+def test_redeliver_makes_a_new_delivery_and_shows_it(browser: Client) -> None:
+    delivery = settle(make_delivery(make_webhook()))
+    answer = browser.post(page_of(delivery, "delivery_redeliver"), follow=True)
+    new = Delivery.objects.exclude(pk=delivery.pk).get()
+    assert (new.event_id, new.trigger) == (delivery.event_id, Trigger.REDELIVERY)
+    assert answer.redirect_chain[-1][0] == page_of(new)
+    assert entries() == [(Action.REDELIVERED, delivery.pk, "ann")]
+
+
+def test_send_now_and_cancel_move_a_waiting_delivery(browser: Client) -> None:
+    delivery = make_delivery(make_webhook())
+    later = timezone.now() + dt.timedelta(hours=9)
+    Delivery.objects.filter(pk=delivery.pk).update(next_attempt_at=later)
+    browser.post(page_of(delivery, "delivery_send_now"))
+    delivery.refresh_from_db()
+    assert delivery.next_attempt_at is not None
+    assert delivery.next_attempt_at < later - dt.timedelta(hours=8)
+    browser.post(page_of(delivery, "delivery_cancel"))
+    delivery.refresh_from_db()
+    assert delivery.status == Status.CANCELLED
+    assert [action for action, *_ in entries()] == [Action.SENT_NOW, Action.CANCELLED]
+    for step in ("delivery_send_now", "delivery_cancel"):
+        answer = browser.post(page_of(delivery, step), follow=True)
+        assert "This delivery no longer waits." in answer.text
+    assert len(entries()) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "permission"),
+    [
+        ("delivery_redeliver", "test_webhook"),
+        ("delivery_send_now", "test_webhook"),
+        ("delivery_cancel", "change_webhook"),
+    ],
+)
+def test_each_step_needs_its_permission_and_a_post(name: str, permission: str) -> None:
+    delivery = make_delivery(make_webhook())
+    browser = person("view_delivery", "view_webhook")
+    address = page_of(delivery, name)
+    assert f'action="{address}"' not in browser.get(page_of(delivery)).text
+    assert browser.post(address).status_code == 403
+    get_user_model().objects.get().user_permissions.add(Permission.objects.get(codename=permission))
+    assert browser.get(address).status_code == 405
+    assert browser.post(address).status_code == 302
+
+
+def test_nothing_is_sent_to_a_deleted_webhook(browser: Client) -> None:
+    webhook = make_webhook()
+    delivery = settle(make_delivery(webhook))
+    events.delete(webhook)
+    page = browser.get(page_of(delivery))
+    for name in ("delivery_redeliver", "delivery_edit"):
+        assert page_of(delivery, name) not in page.text
+    answer = browser.post(page_of(delivery, "delivery_redeliver"), follow=True)
+    assert "The webhook was deleted" in answer.text
+    answer = browser.get(page_of(delivery, "delivery_edit"), follow=True)
+    assert "The webhook was deleted" in answer.text
+    assert Delivery.objects.count() == 1
+
+
+# Edit and resend
+
+
+def test_the_edited_copy_is_a_new_event_marked_so(browser: Client) -> None:
+    delivery = settle(make_delivery(make_webhook(), caller="380441234567"))
+    address = page_of(delivery, "delivery_edit")
+    page = browser.get(address)
+    assert "380441234567" in page.text
+    answer = browser.post(address, {"payload": '{"call_id": "call-1", "caller": "1"}'}, follow=True)
+    copy = Delivery.objects.exclude(pk=delivery.pk).get()
+    assert answer.redirect_chain[-1][0] == page_of(copy)
+    assert copy.trigger == Trigger.EDITED
+    assert copy.event.copy_of == delivery.event_id
+    assert b'"caller":"1"' in bytes(copy.event.payload).replace(b": ", b":")
+    for text in ("Edited and resent", "a person changed", delivery.event_id):
+        assert text in answer.text
+    assert entries() == [(Action.EDITED_AND_RESENT, copy.pk, "ann")]
+    assert Event.objects.get(pk=delivery.event_id).copy_of == ""
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        ('{"caller": "1",}', "JSON"),
+        ("[1]", "The payload is not a JSON object."),
+        ('{"a": NaN}', "JSON"),
+        ("", "This field is required."),
+    ],
+)
+def test_a_payload_that_is_no_json_loses_nothing_typed(
+    browser: Client, typed: str, sentence: str
+) -> None:
+    delivery = settle(make_delivery(make_webhook()))
+    page = browser.post(page_of(delivery, "delivery_edit"), {"payload": typed})
+    assert page.status_code == 422
+    assert sentence in page.text
+    assert page.context["form"]["payload"].value() == typed
+    assert Delivery.objects.count() == 1

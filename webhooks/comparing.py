@@ -1,0 +1,171 @@
+"""What changed between two attempts of a delivery, in words and as a small diff.
+
+Reads two rows and writes nothing. Bodies are compared only for who may see payloads; others learn
+that they differ. Texts are foreign: the page shows them through `logtext.visible`.
+"""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from django.template.defaultfilters import filesizeformat
+from django.utils.translation import gettext as _
+
+from webhooks import readable
+from webhooks.models import Attempt
+
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
+
+# A diff for reading: more lines are said to be there. The comparison itself is quadratic.
+_MAX_COMPARED_LINES = 300
+_MAX_LINE = 300
+_MAX_SHOWN_LINES = 40
+# A time that differs by less is the same time.
+_MIN_SHARE, _MIN_MILLISECONDS = 0.5, 20.0
+# New with every attempt, and so of no interest.
+_ALWAYS_NEW = frozenset({"webhook-timestamp", "webhook-signature", "webhook-attempt", "date"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A line of a diff; `kind` is added, removed, same, or gap for what was left out."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One thing that differs: a label, what it was, what it is, or the lines of a diff."""
+
+    label: "StrOrPromise"
+    before: str = ""
+    after: str = ""
+    lines: tuple[Line, ...] = ()
+
+
+def compare(
+    before: Attempt,
+    after: Attempt,
+    *,
+    payload: bytes,
+    with_bodies: bool,
+) -> list[Difference]:
+    """Return what differs; `payload` is the body of an attempt that stored none of its own."""
+    found = [*_answers(before, after), *_times(before, after)]
+    found += _headers(_("Request header"), before.request_headers, after.request_headers)
+    found += _headers(_("Response header"), before.response_headers, after.response_headers)
+    sent = [_sent(attempt, payload) for attempt in (before, after)]
+    found += _bodies(_("Request body"), sent[0], sent[1], with_bodies)
+    got = [bytes(attempt.response_body) for attempt in (before, after)]
+    found += _bodies(_("Response body"), got[0], got[1], with_bodies)
+    return found
+
+
+def _sent(attempt: Attempt, payload: bytes) -> bytes:
+    return payload if attempt.request_body is None else bytes(attempt.request_body)
+
+
+def _answers(before: Attempt, after: Attempt) -> Iterator[Difference]:
+    if before.outcome != after.outcome:
+        yield Difference(
+            label=_("Outcome"),
+            before=before.get_outcome_display(),
+            after=after.get_outcome_display(),
+        )
+    if before.status_code != after.status_code:
+        yield Difference(
+            label=_("Response code"),
+            before=str(before.status_code or _("no answer")),
+            after=str(after.status_code or _("no answer")),
+        )
+    if before.error != after.error:
+        yield Difference(
+            label=_("Error"), before=before.error or _("none"), after=after.error or _("none")
+        )
+    if before.remote_address != after.remote_address:
+        yield Difference(
+            label=_("Address"),
+            before=before.remote_address or _("not connected"),
+            after=after.remote_address or _("not connected"),
+        )
+
+
+def _times(before: Attempt, after: Attempt) -> Iterator[Difference]:
+    """Compare the whole and the phases; tell only of what a person would notice."""
+    phases = [
+        (_("Total time"), "total_ms"),
+        (_("Name lookup"), "dns_ms"),
+        (_("Connect"), "connect_ms"),
+        (_("TLS"), "tls_ms"),
+        (_("First byte"), "first_byte_ms"),
+    ]
+    for label, field in phases:
+        old, new = getattr(before, field), getattr(after, field)
+        if old is None or new is None:
+            continue
+        change = abs(new - old)
+        if change >= _MIN_MILLISECONDS and change >= _MIN_SHARE * min(old, new):
+            yield Difference(label=label, before=_ms(old), after=_ms(new))
+
+
+def _ms(value: float) -> str:
+    return _("%.2f s") % (value / 1000) if value >= 1000 else _("%.0f ms") % value
+
+
+def _headers(label: "StrOrPromise", before: str, after: str) -> Iterator[Difference]:
+    old, new = _values(before), _values(after)
+    for name in dict.fromkeys([*old, *new]):
+        if name in _ALWAYS_NEW or old.get(name) == new.get(name):
+            continue
+        yield Difference(
+            label=f"{label} {name}",
+            before=old.get(name, _("absent")),
+            after=new.get(name, _("absent")),
+        )
+
+
+def _values(headers: str) -> dict[str, str]:
+    """Return header values by name in lower case; those of one name are joined."""
+    values: dict[str, str] = {}
+    for line in headers.split("\n"):
+        name, colon, value = line.partition(":")
+        if not colon or name.startswith("HTTP/"):
+            continue
+        key = name.strip().lower()
+        values[key] = f"{values[key]}, {value.strip()}" if key in values else value.strip()
+    return values
+
+
+def _bodies(
+    label: "StrOrPromise", before: bytes, after: bytes, with_bodies: bool
+) -> Iterator[Difference]:
+    if before == after:
+        return
+    lines: tuple[Line, ...] = ()
+    old, new = readable.read(before), readable.read(after)
+    if with_bodies and readable.Kind.BINARY not in (old.kind, new.kind):
+        lines = tuple(_diff(old.text.split("\n"), new.text.split("\n")))
+    yield Difference(label=label, before=_size(before), after=_size(after), lines=lines)
+
+
+def _size(body: bytes) -> str:
+    return str(filesizeformat(len(body))) if body else _("empty")
+
+
+def _diff(before: Sequence[str], after: Sequence[str]) -> Iterator[Line]:
+    old = [line[:_MAX_LINE] for line in before[:_MAX_COMPARED_LINES]]
+    new = [line[:_MAX_LINE] for line in after[:_MAX_COMPARED_LINES]]
+    kinds = {"+": "added", "-": "removed", " ": "same", "@": "gap"}
+    shown = 0
+    # The first two lines name files.
+    for line in list(difflib.unified_diff(old, new, n=2, lineterm=""))[2:]:
+        if shown == _MAX_SHOWN_LINES:
+            yield Line(kind="gap", text="")
+            return
+        kind = kinds.get(line[:1], "same")
+        if kind != "gap" or shown:
+            yield Line(kind=kind, text="" if kind == "gap" else line[1:])
+            shown += 1

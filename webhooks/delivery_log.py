@@ -1,0 +1,233 @@
+"""Reads the delivery log at any size: filters, pages by key, never a count.
+
+An index gives rows in the order of their ids for some conditions only. For the rest a page looks
+through stretches of the best of those indexes until it is full or its time is up, and then says
+how far it looked. So no page takes long, and nothing is out of reach. Ids sort by creation, so a
+range of time is a range of keys.
+"""
+
+import datetime as dt
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from django.db.models import Q, QuerySet
+
+from webhooks import ids
+from webhooks.models import Delivery, Event, Outcome, Status, Trigger, Webhook
+from webhooks.secrets import SecretField
+
+PAGE_ROWS = 50
+# One look at an index goes over so many rows, some ten milliseconds of work.
+_STRETCH = 20_000
+_PATIENCE_SECONDS = 0.15
+# How many events of one call, and how many waiting deliveries, are looked up one by one.
+_MAX_CALL_EVENTS = 200
+_MAX_OPEN = 2000
+_EXCEPTIONAL = (Status.FAILED, Status.HELD, Status.PARKED, Status.CANCELLED)
+_OPEN = (Status.PENDING, Status.SENDING)
+_RARE = (Trigger.TEST, Trigger.REDELIVERY, Trigger.REPLAY, Trigger.EDITED)
+# No payload and no ciphertext travels for a list.
+LEFT_OUT = [
+    "event__payload",
+    *(f"webhook__{one.name}" for one in Webhook._meta.fields if isinstance(one, SecretField)),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What a person asks the log for; empty values ask for everything."""
+
+    words: str = ""
+    webhook: int | None = None
+    status: str = ""
+    # An Outcome, or "failure" for every one but a success.
+    outcome: str = ""
+    # "404", "5xx", or "none" for no answer.
+    code: str = ""
+    type: str = ""
+    trigger: str = ""
+    # Created in [since, until).
+    since: dt.datetime | None = None
+    until: dt.datetime | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        return self == Conditions()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Newest first. A key says where the next page begins; empty when there is none."""
+
+    rows: list[Delivery] = field(default_factory=list)
+    older_than: str = ""
+    newer_than: str = ""
+    # Where the look ended before the page was full; None when it did not.
+    looked_to: dt.datetime | None = None
+
+
+def page(
+    conditions: Conditions, *, before: str = "", after: str = "", size: int = PAGE_ROWS
+) -> Page:
+    """Return the rows older than `before`, or newer than `after`, or the newest."""
+    look = _Look(conditions, is_upward=bool(after))
+    rows = look.rows(after or before, size + 1, time.monotonic() + _PATIENCE_SECONDS)
+    has_more = len(rows) > size
+    rows = rows[:size]
+    further = rows[-1].pk if has_more else look.ended_at
+    if after:
+        rows.reverse()
+        older, newer = (rows[-1].pk if rows else after), further
+    else:
+        older, newer = further, (rows[0].pk if rows and before else "")
+    return Page(
+        rows=rows,
+        older_than=older,
+        newer_than=newer,
+        looked_to=ids.moment(look.ended_at) if look.ended_at and not has_more else None,
+    )
+
+
+def every(conditions: Conditions, *, limit: int, seconds: float) -> Iterator[Delivery]:
+    """Yield the log newest first, in bounded pieces, until a limit of rows or of time."""
+    ends = time.monotonic() + seconds
+    before, size = "", 500
+    while limit > 0 and time.monotonic() < ends:
+        found = page(conditions, before=before, size=min(size, limit))
+        yield from found.rows
+        limit -= len(found.rows)
+        if not (before := found.older_than):
+            return
+
+
+class _Look:
+    """One look through the log in one direction."""
+
+    def __init__(self, conditions: Conditions, *, is_upward: bool) -> None:
+        self._wanted = conditions
+        self._is_upward = is_upward
+        # The key at which the look gave up; empty when it saw everything.
+        self.ended_at = ""
+        self._drivers, self._is_answered = _drivers(conditions)
+        self._matching = _narrow(Delivery.objects.all(), conditions)
+        if (keys := _few_open(conditions.status)) is not None:
+            self._matching = self._matching.filter(pk__in=keys)
+            self._is_answered = True
+
+    def rows(self, start: str, limit: int, deadline: float) -> list[Delivery]:
+        matching = _in_range(self._matching, self._wanted)
+        matching = matching.select_related("event", "webhook").defer(*LEFT_OUT)
+        found: list[Delivery] = []
+        while True:
+            end = "" if self._is_answered else self._stretch(start)
+            piece = self._beyond(matching, start)
+            if end:
+                piece = piece.filter(pk__lte=end) if self._is_upward else piece.filter(pk__gte=end)
+            found += piece[: limit - len(found)]
+            if len(found) >= limit or not end:
+                return found
+            if time.monotonic() > deadline:
+                self.ended_at = end
+                return found
+            start = end
+
+    def _stretch(self, start: str) -> str:
+        """Return the key at the end of the next stretch, of the index that reaches furthest."""
+        ends = []
+        for driver in self._drivers:
+            rows = self._beyond(_in_range(driver, self._wanted), start)
+            if not (end := list(rows.values_list("pk", flat=True)[_STRETCH : _STRETCH + 1])):
+                return ""
+            ends += end
+        return max(ends) if self._is_upward else min(ends)
+
+    def _beyond(self, rows: QuerySet[Delivery], start: str) -> QuerySet[Delivery]:
+        if self._is_upward:
+            return rows.filter(pk__gt=start).order_by("pk")
+        return (rows.filter(pk__lt=start) if start else rows).order_by("-pk")
+
+
+def _drivers(wanted: Conditions) -> tuple[list[QuerySet[Delivery]], bool]:
+    """Return the indexes to choose from, and whether one alone answers everything asked for."""
+    every_row = Delivery.objects.all()
+    conditions = [
+        wanted.webhook is not None, wanted.status, wanted.outcome, wanted.code, wanted.type,
+        wanted.trigger,
+    ]  # fmt: skip
+    drivers = []
+    if wanted.webhook is not None:
+        drivers.append(every_row.filter(webhook=wanted.webhook))
+    if wanted.status in _EXCEPTIONAL:
+        drivers.append(every_row.filter(status=wanted.status))
+    if wanted.code.isdecimal() and not wanted.code.startswith("2"):
+        drivers.append(every_row.filter(status_code=int(wanted.code)))
+    if wanted.trigger in _RARE:
+        drivers.append(every_row.filter(trigger=wanted.trigger))
+    asked = sum(map(bool, conditions))
+    # Searched by id: a handful of rows whatever else is asked for.
+    is_answered = bool(wanted.words) or asked == len(drivers) <= 1
+    return drivers or [every_row], is_answered
+
+
+def _in_range(rows: QuerySet[Delivery], wanted: Conditions) -> QuerySet[Delivery]:
+    if wanted.since:
+        rows = rows.filter(pk__gte=first_id(wanted.since))
+    if wanted.until:
+        rows = rows.filter(pk__lt=first_id(wanted.until))
+    return rows
+
+
+def first_id(moment: dt.datetime) -> str:
+    return ids.floor("dlv", max(moment.timestamp(), 0))
+
+
+def _narrow(rows: QuerySet[Delivery], wanted: Conditions) -> QuerySet[Delivery]:
+    if wanted.words:
+        rows = _search(rows, wanted.words)
+    if wanted.webhook is not None:
+        rows = rows.filter(webhook=wanted.webhook)
+    if wanted.status:
+        rows = rows.filter(status=wanted.status)
+    if wanted.outcome == "failure":
+        rows = rows.exclude(outcome__in=("", Outcome.SUCCEEDED))
+    elif wanted.outcome:
+        rows = rows.filter(outcome=wanted.outcome)
+    if wanted.code:
+        rows = rows.filter(_answered(wanted.code))
+    if wanted.type:
+        rows = rows.filter(event__type=wanted.type)
+    if wanted.trigger:
+        rows = rows.filter(trigger=wanted.trigger)
+    return rows
+
+
+def _few_open(status: str) -> list[str] | None:
+    """Return the keys of what waits or is sent, if they are few, as at most times.
+
+    Their index is in the order of due times, which no page by key can follow.
+    """
+    if status not in _OPEN:
+        return None
+    waiting = Delivery.objects.filter(status=status).order_by().values_list("pk", flat=True)
+    keys = list(waiting[: _MAX_OPEN + 1])
+    return keys if len(keys) <= _MAX_OPEN else None
+
+
+def _answered(code: str) -> Q:
+    if code == "none":
+        return Q(status_code=None, attempt_count__gt=0)
+    if code.endswith("xx"):
+        first = int(code[0]) * 100
+        return Q(status_code__gte=first, status_code__lt=first + 100)
+    return Q(status_code=int(code))
+
+
+def _search(rows: QuerySet[Delivery], words: str) -> QuerySet[Delivery]:
+    """Find by whole id, which an index answers: of a delivery, an event or a call."""
+    if words.startswith("dlv_"):
+        return rows.filter(pk=words)
+    if words.startswith("evt_"):
+        return rows.filter(event=words)
+    call = Event.objects.filter(call_id=words).order_by("-id").values_list("pk", flat=True)
+    return rows.filter(event__in=list(call[:_MAX_CALL_EVENTS]))

@@ -1,0 +1,217 @@
+"""What the page of one delivery shows, in the product and in Django admin alike.
+
+Reads rows, bounded whatever the log holds; writes nothing. Who may see payloads is decided by the
+caller and passed in.
+"""
+
+import json
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from typing import Any
+
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from webhooks import comparing, curl_command
+from webhooks.comparing import Difference
+from webhooks.models import Attempt, AuthorizationType, Delivery, Event, Outcome, Status, Webhook
+from webhooks.templatetags.logtext import header_lines
+
+# An unlimited page of attempts would be no page; the schedule has ten.
+MAX_ATTEMPTS = 100
+# Attempts shown with all their bytes; older ones are opened one by one.
+FULL_ATTEMPTS = 10
+# Of a body, what a page shows.
+SHOWN_BYTES = 20_000
+_BODIES = ("request_body", "response_body")
+# What every event document begins with; a copy gets its own.
+RESERVED = ("event", "event_id", "occurred_at", "project_id")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownAttempt:
+    """An attempt, as it is drawn; one that is not full has neither bodies nor a comparison."""
+
+    row: Attempt
+    is_full: bool
+    is_open: bool
+    # The attempt before it, and what differs; None when there is none to compare with.
+    previous: Attempt | None = None
+    differences: list[Difference] = field(default_factory=list)
+    curl: curl_command.CurlCommand | None = None
+    # Why there is no command to copy.
+    curl_refusal: str = ""
+
+    @property
+    def key(self) -> str:
+        """Return what makes the ids of this attempt's parts unique on the page."""
+        return str(self.row.pk)
+
+
+def context_of(
+    delivery: Delivery, *, may_see_payload: bool, wanted: str = "", against: str = ""
+) -> dict[str, Any]:
+    """Return what `webhooks/_delivery.html` shows, but for links and buttons.
+
+    `wanted` is the number of an attempt to open, `against` one to compare it with.
+    """
+    rows = _attempts(delivery, wanted, against)
+    payload = bytes(delivery.event.payload)
+    login = _login(delivery.webhook)
+    full = {row.pk for row in rows if not row.get_deferred_fields()}
+    opened = next((row for row in rows if str(row.number) == wanted), rows[0] if rows else None)
+    shown = []
+    for row, previous in zip_longest(rows, rows[1:]):
+        shown.append(
+            _shown(
+                row,
+                previous if previous and previous.pk in full else None,
+                payload=payload,
+                is_full=row.pk in full,
+                is_open=row is opened,
+                may_see_payload=may_see_payload,
+                login=login,
+            )
+        )
+    return {
+        "delivery": delivery,
+        "event": delivery.event,
+        "webhook": delivery.webhook,
+        "attempts": shown,
+        "comparison": _comparison(rows, wanted, against, payload, may_see_payload),
+        "wanted": wanted,
+        "against": against,
+        "next_step": next_step(delivery),
+        "shown_bytes": SHOWN_BYTES,
+        "may_see_payload": may_see_payload,
+        "is_due_later": delivery.status in (Status.PENDING, Status.PARKED),
+        "is_open": delivery.status in (Status.PENDING, Status.HELD, Status.PARKED),
+    }
+
+
+def _attempts(delivery: Delivery, wanted: str, against: str) -> list[Attempt]:
+    """Return the newest attempts, newest first; the newest of them and those asked for in full."""
+    newest = Attempt.objects.filter(delivery=delivery).order_by("-number", "-id")
+    rows = list(newest.defer(*_BODIES)[:MAX_ATTEMPTS])
+    asked = {wanted, against, _before(wanted)}
+    keys = [row.pk for row in rows[:FULL_ATTEMPTS]]
+    keys += [row.pk for row in rows[FULL_ATTEMPTS:] if str(row.number) in asked]
+    full = Attempt.objects.in_bulk(keys)
+    return [full.get(row.pk, row) for row in rows]
+
+
+def _before(number: str) -> str:
+    return str(int(number) - 1) if number.isdecimal() and len(number) < 6 else ""
+
+
+def _shown(
+    row: Attempt,
+    previous: Attempt | None,
+    *,
+    payload: bytes,
+    is_full: bool,
+    is_open: bool,
+    may_see_payload: bool,
+    login: str,
+) -> ShownAttempt:
+    if not is_full:
+        return ShownAttempt(row=row, is_full=False, is_open=is_open)
+    command, refusal = _command(row, payload, login) if may_see_payload else (None, "")
+    differences = (
+        comparing.compare(previous, row, payload=payload, with_bodies=may_see_payload)
+        if previous
+        else []
+    )
+    return ShownAttempt(
+        row=row,
+        is_full=True,
+        is_open=is_open,
+        previous=previous,
+        differences=differences,
+        curl=command,
+        curl_refusal=refusal,
+    )
+
+
+def _command(
+    row: Attempt, payload: bytes, login: str
+) -> tuple[curl_command.CurlCommand | None, str]:
+    body = payload if row.request_body is None else bytes(row.request_body)
+    try:
+        headers = header_lines(row.request_headers)
+        return curl_command.build(row.request_line, headers, body, login=login), ""
+    except curl_command.CannotCopy as refused:
+        return None, {
+            "zero_byte": _("The request holds a zero byte, which no command line can carry."),
+            "too_long": _("The body is too long for a command line. Download it instead."),
+        }.get(refused.code, "")
+
+
+def _login(webhook: Webhook) -> str:
+    owner = webhook.credentials
+    return owner.basic_login if owner.authorization_type == AuthorizationType.BASIC else ""
+
+
+def _comparison(
+    rows: list[Attempt], wanted: str, against: str, payload: bytes, may_see_payload: bool
+) -> list[Difference] | None:
+    """Compare the two attempts that a person chose; None when two were not chosen."""
+    by_number = {str(row.number): row for row in rows}
+    if wanted == against or wanted not in by_number or against not in by_number:
+        return None
+    before, after = sorted((by_number[wanted], by_number[against]), key=lambda row: row.number)
+    return comparing.compare(before, after, payload=payload, with_bodies=may_see_payload)
+
+
+def is_due_within(delivery: Delivery, seconds: float) -> bool:
+    """Say whether the next attempt is near, or has been due already."""
+    due_at = delivery.next_attempt_at
+    return due_at is not None and (due_at - timezone.now()).total_seconds() < seconds
+
+
+def next_step(delivery: Delivery) -> str:
+    """Say in one sentence what became of a delivery, or what it waits for."""
+    match delivery.status:
+        case Status.PENDING:
+            if delivery.attempt_count:
+                return _("Waits for its next attempt.")
+            return _("Waits for its first attempt.")
+        case Status.SENDING:
+            return _("Is being sent right now.")
+        case Status.SUCCEEDED:
+            if delivery.attempt_count == 1:
+                return _("Succeeded at the first attempt.")
+            text = ngettext(
+                "Succeeded after %d attempt.",
+                "Succeeded after %d attempts.",
+                delivery.attempt_count,
+            )
+            return text % delivery.attempt_count
+        case Status.HELD:
+            return _("Held: %s.") % delivery.get_hold_reason_display()
+        case Status.PARKED:
+            return _("Parked: its process died three times. Look at it, then press Send now.")
+        case Status.CANCELLED:
+            return _("Cancelled before it succeeded.")
+    if delivery.outcome:
+        return _("Given up: %s.") % Outcome(delivery.outcome).label
+    return _("Given up.")
+
+
+def editable_payload(event: Event) -> str:
+    """Write an event's payload for a person to change: without what every copy gets anew.
+
+    Characters that cannot be seen are written as JSON escapes.
+    """
+    document = json.loads(bytes(event.payload))
+    payload = {name: value for name, value in document.items() if name not in RESERVED}
+    text = json.dumps(payload, ensure_ascii=False, indent=2)
+    return "".join(
+        character if character == "\n" or character.isprintable() else _json_escape(character)
+        for character in text
+    )
+
+
+def _json_escape(character: str) -> str:
+    return json.dumps(character)[1:-1]

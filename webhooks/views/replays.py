@@ -1,0 +1,179 @@
+"""Replays: say what is sent again, see how many it is, watch it, stop it."""
+
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required, permission_required
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from webhooks import audit, replays
+from webhooks.forms.log import RateForm, ReplayForm
+from webhooks.models import Action, Incident, Replay, ReplayScope, ReplayStatus, Status, Webhook
+from webhooks.secrets import SecretField
+
+_EARLIER_SHOWN = 5
+# Longer than any id of ours; anything else was not sent by our page.
+_MAX_ID_LENGTH = 30
+_SECRETS = [one.name for one in Webhook._meta.fields if isinstance(one, SecretField)]
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@never_cache
+@login_required
+@permission_required("webhooks.view_delivery", raise_exception=True)
+@permission_required("webhooks.test_webhook", raise_exception=True)
+def create(request: HttpRequest, pk: int | None = None) -> HttpResponse:
+    """Show how many would be sent again, then start; of a webhook, or of what was selected."""
+    return _of_selection(request) if pk is None else _of_webhook(request, pk)
+
+
+def _of_selection(request: HttpRequest) -> HttpResponse:
+    chosen = [key for key in request.POST.getlist("delivery") if key.startswith("dlv_")]
+    chosen = [key for key in chosen if len(key) <= _MAX_ID_LENGTH and "\0" not in key]
+    if not chosen:
+        messages.warning(request, _("Select the deliveries to send again first."))
+        return redirect("webhooks:deliveries")
+    chosen = sorted(set(chosen))[: replays.MAX_SELECTED]
+    form = RateForm(request.POST if "confirm" in request.POST else None)
+    replay = Replay(scope=ReplayScope.SELECTION, delivery_ids=chosen)
+    if form.is_bound and form.is_valid():
+        replay.rate = form.cleaned_data["rate"]
+        return _start(request, replay)
+    counted = _counted(replay)
+    left_out = len(chosen) - counted["count"]
+    context = {"form": form, "chosen": chosen, "left_out": left_out, **counted}
+    return render(request, "webhooks/replay_selection.html", context)
+
+
+def _of_webhook(request: HttpRequest, pk: int) -> HttpResponse:
+    webhook = get_object_or_404(Webhook.objects.present().defer(*_SECRETS), pk=pk)
+    data: Any = request.POST if request.method == "POST" else request.GET
+    form = ReplayForm(data if "scope" in data else None, incident_at=_incident_at(webhook))
+    replay = Replay(webhook=webhook, scope=ReplayScope.FAILED)
+    is_valid = not form.is_bound or form.is_valid()
+    if form.is_bound and is_valid:
+        replay.scope = form.cleaned_data["scope"]
+        replay.since_at = form.begins_at()
+        replay.rate = form.cleaned_data["rate"]
+        if request.method == "POST" and "recount" not in request.POST:
+            return _start(request, replay)
+    elif not form.is_bound:
+        replay.since_at = _default_since(form, webhook)
+    context = {
+        "webhook": webhook,
+        "form": form,
+        **(_counted(replay) if is_valid else {}),
+        "earlier": Replay.objects.filter(webhook=webhook)[:_EARLIER_SHOWN],
+    }
+    if request.headers.get("HX-Request"):
+        return render(request, "webhooks/_replay_count.html", context)
+    status = 422 if form.errors else 200
+    return render(request, "webhooks/replay_form.html", context, status=status)
+
+
+def _default_since(form: ReplayForm, webhook: Webhook) -> datetime:
+    """Return the start of what is shown before anything was chosen."""
+    if form.fields["since"].initial == "incident":
+        return _incident_at(webhook) or timezone.now()
+    return timezone.now() - timedelta(days=1)
+
+
+def _incident_at(webhook: Webhook) -> datetime | None:
+    """Return when the oldest problem began that is still open, here or of its connection."""
+    owners = {webhook.pk, webhook.connection_id or webhook.pk}
+    opened = Incident.objects.filter(webhook__in=owners, closed_at=None).order_by("opened_at")
+    return opened.values_list("opened_at", flat=True).first()
+
+
+def _counted(replay: Replay) -> dict[str, Any]:
+    count = replays.count(replay)
+    return {
+        "replay": replay,
+        "count": count,
+        "is_more": count > replays.COUNT_LIMIT,
+        "limit": replays.COUNT_LIMIT,
+        "seconds": count / replay.rate,
+    }
+
+
+def _start(request: HttpRequest, replay: Replay) -> HttpResponse:
+    # A login is required, so there is a row.
+    replay.created_by_id = request.user.pk
+    try:
+        with transaction.atomic():
+            replays.start(replay)
+            audit.record(Action.REPLAY_STARTED, replay, user=request.user, note=_note(replay))
+    except replays.AlreadyRunningError as other:
+        messages.info(request, _("This replay was started before; here it is."))
+        return redirect("webhooks:replay", other.replay.pk)
+    return redirect("webhooks:replay", replay.pk)
+
+
+def _note(replay: Replay) -> str:
+    if replay.total:
+        return ngettext("%d delivery", "%d deliveries", replay.total) % replay.total
+    return replay.get_scope_display()
+
+
+@require_safe
+@never_cache
+@login_required
+@permission_required("webhooks.view_delivery", raise_exception=True)
+def detail(request: HttpRequest, pk: int) -> HttpResponse:
+    """Show how far a replay is; asks again by itself while it runs."""
+    replay = get_object_or_404(Replay.objects.select_related("webhook", "created_by"), pk=pk)
+    is_running = replay.status == ReplayStatus.RUNNING
+    left = max(replay.total - replay.done, 0)
+    context = {
+        "replay": replay,
+        "webhook": replay.webhook,
+        "is_running": is_running,
+        "is_counting": is_running and not replay.total,
+        "left": left,
+        "left_seconds": left / replay.rate,
+        "skipped": left if replay.status == ReplayStatus.FINISHED else 0,
+        "results": _results(replay),
+        "log_query": _log_query(replay),
+    }
+    is_part = bool(request.headers.get("HX-Request"))
+    name = "webhooks/_replay_progress.html" if is_part else "webhooks/replay.html"
+    return render(request, name, context)
+
+
+def _results(replay: Replay) -> list[tuple[str, str, int]]:
+    """Return status, label and number of the new deliveries of a webhook's replay."""
+    if not replay.webhook_id or replay.scope == ReplayScope.SELECTION:
+        return []
+    counts = replays.results(replay)
+    return [(one.value, str(one.label), counts[one]) for one in Status if counts[one]]
+
+
+def _log_query(replay: Replay) -> str:
+    """Return the filters that show the new deliveries in the log."""
+    query: dict[str, Any] = {"trigger": "replay", "since": replay.created_at.isoformat()}
+    return urlencode(query | ({"webhook": replay.webhook_id} if replay.webhook_id else {}))
+
+
+@require_POST
+@login_required
+@permission_required("webhooks.view_delivery", raise_exception=True)
+@permission_required("webhooks.test_webhook", raise_exception=True)
+def stop(request: HttpRequest, pk: int) -> HttpResponse:
+    replay = get_object_or_404(Replay.objects.select_related("webhook"), pk=pk)
+    with transaction.atomic():
+        if stopped := replays.stop(replay):
+            audit.record(Action.REPLAY_STOPPED, replay, user=request.user)
+    if stopped:
+        messages.success(request, _("The replay is stopped. What it put in before is still sent."))
+    else:
+        messages.info(request, _("The replay had ended already."))
+    return redirect("webhooks:replay", replay.pk)
