@@ -192,13 +192,15 @@ def prepare(claim: Claimed, plan: Plan, now: float) -> Request:
         f"webhook-signature: {signed}",
         f"webhook-attempt: {claim.number}",
     ]
+    # Without a value libcurl leaves out the one it gives to every empty body.
+    bare = ["Content-Type:"] if plan.render is not None and not content_type else []
     if content_type:
         own.append(f"Content-Type: {content_type}")
     return Request(
         claim=claim,
         plan=plan,
         url=url,
-        headers=[*plan.headers, *own],
+        headers=[*plan.headers, *own, *bare],
         body=body,
         started_at=utc(now),
         logged_headers=f"{plan.logged_headers}\n{chr(10).join(own)}",

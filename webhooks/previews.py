@@ -1,0 +1,154 @@
+"""The request a webhook would send for an event, made by the code that delivers.
+
+Stores nothing, sends nothing and decrypts no password or token: the caller puts masks where
+secrets are, and the log's own spelling of the request is what is shown. Knows no form.
+"""
+
+import datetime as dt
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from django.conf import settings
+
+from webhooks import catalogue, delivery, payloads, signing
+from webhooks.authorizing import Authorization, BasicAuthorization, NoAuthorization
+from webhooks.models import AuthorizationType, Event, Trigger, Webhook
+from webhooks.plans import token_authorization
+from webhooks.queue import Claimed
+from webhooks.secrets import MASK
+
+# Apache and nginx refuse request lines of about 8,190 bytes by default; some proxies sooner.
+MAX_ADDRESS_LENGTH = 8_000
+_SIGNATURE = "webhook-signature"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The event a preview is of; `created_at` is None for a sample."""
+
+    type: str
+    event_id: str
+    document: bytes
+    created_at: dt.datetime | None = None
+
+    @property
+    def label(self) -> Any:
+        known = catalogue.EVENT_TYPES.get(self.type)
+        return known.label if known else self.type
+
+    def values(self) -> dict[str, Any]:
+        """Return the event's values, as a filter reads them."""
+        loaded = json.loads(self.document)
+        return loaded if isinstance(loaded, dict) else {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """A request as it would go over the wire, secrets masked."""
+
+    method: str
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    @property
+    def request_line(self) -> str:
+        parts = urlsplit(self.url)
+        query = f"?{parts.query}" if parts.query else ""
+        return f"{self.method} {parts.path or '/'}{query} HTTP/1.1"
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Return what a query or a form says, decoded; nothing for JSON."""
+        kinds = [value for name, value in self.headers if name == "Content-Type"]
+        if "application/x-www-form-urlencoded" in kinds:
+            return parse_qsl(self.body.decode(), keep_blank_values=True)
+        return [] if self.body else parse_qsl(urlsplit(self.url).query, keep_blank_values=True)
+
+    @property
+    def is_address_too_long(self) -> bool:
+        return len(self.url) > MAX_ADDRESS_LENGTH
+
+
+def sample(webhook: Webhook, event_type: str) -> Source:
+    """Return the sample that Send test would send; one about a webhook is about this one."""
+    values = catalogue.sample_event(event_type)
+    own = {"webhook_id": webhook.uid, "webhook_name": webhook.name, "webhook_url": webhook.url}
+    payload = {**values, **{key: own[key] for key in own.keys() & values.keys()}}
+    event_id = str(values["event_id"])
+    occurred_at = dt.datetime.fromisoformat(str(values["occurred_at"]))
+    document = payloads.build_document(
+        event_type, event_id, occurred_at, settings.WEBHOOKS_PROJECT_ID, payload
+    )
+    return Source(type=event_type, event_id=event_id, document=document)
+
+
+def newest(event_types: Sequence[str]) -> Source | None:
+    """Return the newest real event of these types; each is looked up at the end of its index."""
+    found = [
+        event_id
+        for key in event_types
+        for event_id in Event.objects.filter(type=key)
+        .exclude(source="test")
+        .order_by("-id")
+        .values_list("id", flat=True)[:1]
+    ]
+    event = Event.objects.filter(pk=max(found)).first() if found else None
+    if event is None:
+        return None
+    return Source(
+        type=event.type,
+        event_id=event.pk,
+        document=bytes(event.payload),
+        created_at=event.created_at,
+    )
+
+
+def build(webhook: Webhook, source: Source, *, now: float, is_signed: bool = True) -> Preview:
+    """Make the request of the first attempt; `now` is Unix time in seconds.
+
+    A webhook that was never saved has no signing secret, so its signature is masked, as it is
+    when `is_signed` is false. Raises SecretUnreadable, UnsafeURL or InvalidMapping.
+    """
+    if is_new := not webhook.signing_secret:
+        webhook.signing_secret = signing.new_secret()
+    plan = delivery.make_plan(webhook, masked_authorization(webhook))
+    claim = Claimed(
+        id="",
+        webhook_id=webhook.pk or 0,
+        event_id=source.event_id,
+        number=1,
+        failure_count=0,
+        trigger=Trigger.EVENT,
+        payload=source.document,
+    )
+    request = delivery.prepare(claim, plan, now)
+    headers = [_split(line) for line in request.logged_headers.split("\n")]
+    if webhook.method != "GET":
+        headers.append(("Content-Length", str(len(request.body))))
+    if is_new or not is_signed:
+        headers = [(name, MASK if name == _SIGNATURE else value) for name, value in headers]
+    return Preview(
+        method=webhook.method,
+        url=delivery.logged_url(request),
+        headers=tuple(headers),
+        body=request.body,
+    )
+
+
+def masked_authorization(webhook: Webhook) -> Authorization:
+    """Return how the webhook authorizes its requests, with a mask for the secret."""
+    owner = webhook.credentials
+    if owner.authorization_type == AuthorizationType.BASIC:
+        return BasicAuthorization(owner.basic_login, MASK)
+    if owner.authorization_type == AuthorizationType.OAUTH2:
+        return token_authorization(owner, MASK)
+    return NoAuthorization()
+
+
+def _split(line: str) -> tuple[str, str]:
+    name, _colon, value = line.partition(": ")
+    return name, value
