@@ -1,0 +1,168 @@
+"""Every page of the site: what is visited by tests that hold for all of them, and rows to show.
+
+A new address fails `tests/test_pages.py` until it is listed here.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+from django.urls import URLPattern, URLResolver, get_resolver, reverse
+
+HTMX = {"HX-Request": "true"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """Keys of rows that pages are about."""
+
+    webhook: int
+    # A webhook with OAuth 2.0, a lost grant and held deliveries.
+    oauth: int
+    connection: int
+    delivery: str
+    test: str
+    event: str
+    replay: int
+    exchange: int
+    entry: int
+    key: int
+    user: int
+    group: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A URL name, which keys of the scene it takes, and a query."""
+
+    name: str
+    keys: tuple[str, ...] = ()
+    query: str = ""
+    # Answered to htmx alone.
+    is_part: bool = False
+
+    def __str__(self) -> str:
+        """Name it in the report of a test."""
+        return "-".join(filter(None, [self.name, *self.keys, self.query]))
+
+    def address(self, scene: Scene) -> str:
+        path = reverse(self.name, args=[getattr(scene, key) for key in self.keys])
+        known = {field.name: getattr(scene, field.name) for field in fields(scene)}
+        return f"{path}?{self.query.format(**known)}" if self.query else path
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return HTMX if self.is_part else {}
+
+
+def part(name: str, *keys: str, query: str = "") -> Page:
+    return Page(name, keys, query, is_part=True)
+
+
+_OWN = [
+    Page("login"),
+    Page("webhooks:list"),
+    Page("webhooks:list", query="status=attention&sort=-sent&q=c"),
+    Page("webhooks:create"),
+    Page("webhooks:import"),
+    Page("webhooks:connections"),
+    Page("webhooks:connection_create"),
+    Page("webhooks:connection", ("connection",)),
+    Page("webhooks:connection_edit", ("connection",)),
+    Page("webhooks:connection_audit", ("connection",)),
+    Page("webhooks:connection_delete", ("connection",)),
+    Page("webhooks:detail", ("webhook",)),
+    Page("webhooks:detail", ("webhook",), "period=30d"),
+    Page("webhooks:detail", ("oauth",)),
+    Page("webhooks:audit", ("webhook",)),
+    Page("webhooks:edit", ("webhook",)),
+    Page("webhooks:edit", ("oauth",)),
+    Page("webhooks:why_not_sent", ("webhook",)),
+    Page("webhooks:delete", ("webhook",)),
+    Page("webhooks:test_result", ("webhook", "test")),
+    Page("webhooks:deliveries"),
+    Page("webhooks:deliveries", query="webhook={webhook}"),
+    Page("webhooks:deliveries", query="status=failed&period=week"),
+    Page("webhooks:deliveries", query="webhook={webhook}&status=failed&code=5xx"),
+    Page("webhooks:deliveries", query="status=pending"),
+    Page("webhooks:deliveries", query="q={event}"),
+    Page("webhooks:deliveries", query="before={delivery}"),
+    Page("webhooks:delivery", ("delivery",)),
+    Page("webhooks:delivery_edit", ("delivery",)),
+    Page("webhooks:replay_create", ("webhook",)),
+    Page("webhooks:replay", ("replay",)),
+    part("webhooks:charts", "webhook", query="period=30d"),
+    part("webhooks:recent", "webhook"),
+    part("webhooks:connection_panel"),
+]
+_LOG = ("auditentry", "delivery", "event", "oauthexchange")
+_ROW = {
+    "auditentry": "entry",
+    "delivery": "delivery",
+    "event": "event",
+    "oauthexchange": "exchange",
+}
+_ADMIN = [
+    Page("admin:index"),
+    Page("admin:password_change"),
+    *(Page(f"admin:webhooks_{name}_changelist") for name in (*_LOG, "apikey", "webhook")),
+    *(Page(f"admin:webhooks_{name}_change", (_ROW[name],)) for name in _LOG),
+    Page("admin:webhooks_delivery_changelist", query="status=failed&webhook={webhook}"),
+    Page("admin:webhooks_delivery_changelist", query="q={event}"),
+    Page("admin:webhooks_apikey_add"),
+    Page("admin:webhooks_apikey_change", ("key",)),
+]
+# Django's own, in our look.
+_ACCOUNTS = [
+    page
+    for name in ("user", "group")
+    for page in (
+        Page(f"admin:auth_{name}_changelist"),
+        Page(f"admin:auth_{name}_add"),
+        Page(f"admin:auth_{name}_change", (name,)),
+        Page(f"admin:auth_{name}_history", (name,)),
+        Page(f"admin:auth_{name}_delete", (name,)),
+    )
+] + [Page("admin:auth_user_password_change", ("user",)), Page("admin:password_change_done")]
+PAGES = [*_OWN, *_ADMIN, *_ACCOUNTS]
+
+# What a GET finds there is no page, and why.
+NO_PAGES: dict[str, str] = {
+    "healthz": "for machines",
+    "readyz": "for machines",
+    "home": "leads to the list",
+    "webhooks:api_events": "for machines",
+    "webhooks:deliveries_export": "a file",
+    "webhooks:delivery_body": "a file",
+    "webhooks:oauth_callback": "leads to the form",
+    "admin:login": "leads on for who is logged in; the site has a login page of its own",
+    "admin:autocomplete": "for scripts",
+    "admin:jsi18n": "for scripts",
+    "admin:view_on_site": "no row has a page on another site",
+    "admin:app_list": "a part of the index",
+    "admin:webhooks_webhook_change": "leads to the webhook's page",
+    **{
+        f"admin:webhooks_{name}_{action}": "nobody does this by hand"
+        for name in (*_LOG, "webhook")
+        for action in ("add", "delete")
+    },
+    "admin:webhooks_apikey_delete": "a revoked key stays",
+    **{
+        f"admin:webhooks_{name}_history": "the audit trail tells it"
+        for name in (*_LOG, "webhook", "apikey")
+    },
+}
+
+
+def url_names() -> list[str]:
+    """Return every URL name of the site that a person or a program can ask for."""
+    return sorted({name for name in _walk(get_resolver(), "") if not name.endswith("None")})
+
+
+def _walk(resolver: Any, namespace: str) -> Iterator[str]:
+    for pattern in resolver.url_patterns:
+        if isinstance(pattern, URLResolver):
+            inner = f"{pattern.namespace}:" if pattern.namespace else ""
+            yield from _walk(pattern, namespace + inner)
+        elif isinstance(pattern, URLPattern):
+            yield f"{namespace}{pattern.name}"

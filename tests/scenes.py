@@ -1,0 +1,135 @@
+"""The rows behind `tests/pages.py`: a busy webhook, a broken one, and what belongs to them."""
+
+import datetime as dt
+from typing import Any
+
+from django.contrib.auth.models import Group, User
+from django.utils import timezone
+
+from tests.factories import make_delivery, make_webhook
+from tests.pages import Scene
+from webhooks import audit, charts, events
+from webhooks.durations import step_of
+from webhooks.models import (
+    Action,
+    ApiKey,
+    Attempt,
+    AuditEntry,
+    Delivery,
+    HourlyCount,
+    OAuthExchange,
+    OAuthToken,
+    Replay,
+    ReplayScope,
+    Webhook,
+    WebhookState,
+)
+
+_ATTEMPT: dict[str, Any] = {
+    "request_line": "POST http://127.0.0.1:9/hook HTTP/1.1",
+    "request_headers": "Content-Type: application/json\nAuthorization: ••••",
+    "response_headers": "HTTP/1.1 503 Service Unavailable\nContent-Type: application/json",
+    "response_body": b'{"error": {"code": 7, "text": "busy"}}',
+    "response_size": 38,
+    "remote_address": "127.0.0.1",
+    "dns_ms": 1.0,
+    "connect_ms": 2.0,
+    "first_byte_ms": 20.0,
+    "total_ms": 31.0,
+    "status_code": 503,
+    "outcome": "server_error",
+    "error": "The receiver failed with 503.",
+}
+
+
+def scene() -> Scene:
+    user, _ = User.objects.get_or_create(username="somebody", is_staff=True)
+    owner = make_webhook(
+        name="Shared login", is_connection=True, event_types=[], allowed_hosts=["127.0.0.1"],
+        authorization_type="basic", basic_login="login", basic_password="a password",
+    )  # fmt: skip
+    webhook = make_webhook(created_by=user, alert_recipients=["ops@example.com"])
+    make_webhook(name="By connection", connection=owner)
+    oauth = _oauth(user)
+    failed = _failed(webhook)
+    _count(webhook)
+    test = events.send_test(webhook)
+    _held(oauth)
+    make_delivery(webhook)
+    key, _plain = ApiKey.objects.issue("Telephony", created_by=user)
+    audit.record(Action.CHANGED, webhook, user=user, fields=["url"])
+    audit.record(Action.CREATED, owner, user=user)
+    return Scene(
+        webhook=webhook.pk,
+        oauth=oauth.pk,
+        connection=owner.pk,
+        delivery=failed.pk,
+        test=test.pk,
+        event=failed.event_id,
+        replay=_replay(webhook, user).pk,
+        exchange=_exchange(oauth).pk,
+        entry=AuditEntry.objects.latest("pk").pk,
+        key=key.pk,
+        user=user.pk,
+        group=Group.objects.get_or_create(name="Telephony")[0].pk,
+    )
+
+
+def _oauth(user: User) -> Webhook:
+    oauth = make_webhook(
+        name="Sheets export", authorization_type="oauth2", client_id="client",
+        client_secret="a secret", auth_url="https://id.example.com/auth",
+        token_url="https://id.example.com/token",
+    )  # fmt: skip
+    OAuthToken.objects.create(
+        webhook=oauth, state="needs_reauthorization", last_error="The grant was revoked.",
+        granted_by=user,
+    )  # fmt: skip
+    return oauth
+
+
+def _failed(webhook: Webhook) -> Delivery:
+    now = timezone.now()
+    delivery = make_delivery(webhook)
+    for number in (1, 2):
+        Attempt.objects.create(delivery=delivery, number=number, started_at=now, **_ATTEMPT)
+    Delivery.objects.filter(pk=delivery.pk).update(
+        status="failed", outcome="server_error", status_code=503, attempt_count=2,
+        failure_count=2, next_attempt_at=None, finished_at=now,
+    )  # fmt: skip
+    WebhookState.objects.create(
+        webhook=webhook, last_attempt_at=now, last_status_code=503, last_success_at=now,
+        failing_since_at=now - dt.timedelta(hours=1), last_error="The receiver failed with 503.",
+    )  # fmt: skip
+    delivery.refresh_from_db()
+    return delivery
+
+
+def _held(oauth: Webhook) -> None:
+    row = Delivery.objects.filter(pk=make_delivery(oauth).pk)
+    row.update(status="held", hold_reason="reauthorization", next_attempt_at=None)
+
+
+def _count(webhook: Webhook) -> None:
+    hour = charts.hour_of(timezone.now())
+    for hours, outcome, number in ((0, "succeeded", 40), (1, "server_error", 3), (2, "timeout", 2)):
+        HourlyCount.objects.create(
+            webhook=webhook, hour=hour - hours * dt.timedelta(hours=1), outcome=outcome,
+            duration_step=step_of(50.0 * (1 + hours)), count=number,
+        )  # fmt: skip
+
+
+def _exchange(oauth: Webhook) -> OAuthExchange:
+    return OAuthExchange.objects.create(
+        webhook=oauth, kind="refresh", started_at=timezone.now(), duration_ms=120.0,
+        url=oauth.token_url, status_code=400, result="needs_reauthorization",
+        message="The grant was revoked.", request="POST /token", response="HTTP/1.1 400",
+    )  # fmt: skip
+
+
+def _replay(webhook: Webhook, user: User) -> Replay:
+    now = timezone.now()
+    return Replay.objects.create(
+        webhook=webhook, scope=ReplayScope.FAILED, since_at=now - dt.timedelta(days=1),
+        until_at=now, total=40, done=12, created_by=user,
+    )  # fmt: skip
