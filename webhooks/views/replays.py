@@ -37,7 +37,8 @@ def create(request: HttpRequest, pk: int | None = None) -> HttpResponse:
 
 
 def _of_selection(request: HttpRequest) -> HttpResponse:
-    chosen = [key for key in request.POST.getlist("delivery") if key.startswith("dlv_")]
+    data = request.POST if request.method == "POST" else request.GET
+    chosen = [key for key in data.getlist("delivery") if key.startswith("dlv_")]
     chosen = [key for key in chosen if len(key) <= _MAX_ID_LENGTH and "\0" not in key]
     if not chosen:
         messages.warning(request, _("Select the deliveries to send again first."))
