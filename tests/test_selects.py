@@ -1,0 +1,37 @@
+"""Selects: our fast template draws what Django's does."""
+
+import re
+from typing import Any
+
+import pytest
+from django import forms
+from django.forms.renderers import DjangoTemplates, TemplatesSetting
+
+CHOICES = [
+    ("", "Any"),
+    (1, 'One & "only" <b>'),
+    ("Group <1>", [("a'b", "A"), ("é", "Ü")]),
+]
+
+
+def drawn(widget: forms.Select, value: object, renderer: Any) -> str:
+    html = widget.render("field", value, attrs={"id": "f"}, renderer=renderer)
+    return re.sub(r"\s*\n\s*", "", str(html))
+
+
+@pytest.mark.parametrize("value", ["", 1, "1", "a'b", None, "nothing of it"])
+def test_a_select_is_drawn_as_djangos(value: object) -> None:
+    widget = forms.Select(choices=CHOICES)
+    assert drawn(widget, value, TemplatesSetting()) == drawn(widget, value, DjangoTemplates())
+
+
+def test_options_carry_their_attributes() -> None:
+    class Marked(forms.Select):
+        def create_option(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+            option = super().create_option(*args, **kwargs)
+            option["attrs"] |= {"disabled": option["value"] == 1, "data-kind": "x<y"}
+            return option
+
+    html = drawn(Marked(choices=CHOICES), "", TemplatesSetting())
+    assert '<option value="" data-kind="x&lt;y" selected>' in html
+    assert '<option value="1" data-kind="x&lt;y" disabled>' in html
