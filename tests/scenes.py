@@ -42,31 +42,36 @@ _ATTEMPT: dict[str, Any] = {
 }
 
 
-def scene() -> Scene:
+def scene(webhook: int | None = None) -> Scene:
+    """Make the rows; the busy webhook may be one that is there."""
     user, _ = User.objects.get_or_create(username="somebody", is_staff=True)
     owner = make_webhook(
         name="Shared login", is_connection=True, event_types=[], allowed_hosts=["127.0.0.1"],
         authorization_type="basic", basic_login="login", basic_password="a password",
     )  # fmt: skip
-    webhook = make_webhook(created_by=user, alert_recipients=["ops@example.com"])
+    busy = (
+        Webhook.objects.get(pk=webhook)
+        if webhook
+        else make_webhook(created_by=user, alert_recipients=["ops@example.com"])
+    )
     make_webhook(name="By connection", connection=owner)
     oauth = _oauth(user)
-    failed = _failed(webhook)
-    _count(webhook)
-    test = events.send_test(webhook)
+    failed = _failed(busy)
+    _count(busy)
+    test = events.send_test(busy)
     _held(oauth)
-    make_delivery(webhook)
+    make_delivery(busy)
     key, _plain = ApiKey.objects.issue("Telephony", created_by=user)
-    audit.record(Action.CHANGED, webhook, user=user, fields=["url"])
+    audit.record(Action.CHANGED, busy, user=user, fields=["url"])
     audit.record(Action.CREATED, owner, user=user)
     return Scene(
-        webhook=webhook.pk,
+        webhook=busy.pk,
         oauth=oauth.pk,
         connection=owner.pk,
         delivery=failed.pk,
         test=test.pk,
         event=failed.event_id,
-        replay=_replay(webhook, user).pk,
+        replay=_replay(busy, user).pk,
         exchange=_exchange(oauth).pk,
         entry=AuditEntry.objects.latest("pk").pk,
         key=key.pk,
@@ -113,9 +118,9 @@ def _held(oauth: Webhook) -> None:
 def _count(webhook: Webhook) -> None:
     hour = charts.hour_of(timezone.now())
     for hours, outcome, number in ((0, "succeeded", 40), (1, "server_error", 3), (2, "timeout", 2)):
-        HourlyCount.objects.create(
+        HourlyCount.objects.update_or_create(
             webhook=webhook, hour=hour - hours * dt.timedelta(hours=1), outcome=outcome,
-            duration_step=step_of(50.0 * (1 + hours)), count=number,
+            duration_step=step_of(50.0 * (1 + hours)), defaults={"count": number},
         )  # fmt: skip
 
 

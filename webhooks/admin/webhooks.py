@@ -23,7 +23,7 @@ _SECRETS = [field.name for field in Webhook._meta.fields if isinstance(field, Se
 class WebhookAdmin(ReadOnlyAdmin):
     """Nothing is edited here: the row leads to the webhook's own screen."""
 
-    list_display = ("name", "address", "authorization_type", "state")
+    list_display = ("name", "address", "authorization_type", "status")
     search_fields = ("name", "url")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Webhook]:
@@ -39,7 +39,7 @@ class WebhookAdmin(ReadOnlyAdmin):
         return format_html('<span class="mono small break">{}</span>', webhook.url)
 
     @admin.display(description=gettext_lazy("Status"))
-    def state(self, webhook: Webhook) -> SafeString:
+    def status(self, webhook: Webhook) -> SafeString:
         css_class, label = (
             ("is-success", _("Active")) if webhook.is_active else ("is-neutral", _("Paused"))
         )
