@@ -16,13 +16,21 @@ from django.conf import settings
 from webhooks import catalogue, delivery, payloads, signing
 from webhooks.authorizing import Authorization, BasicAuthorization, NoAuthorization
 from webhooks.models import AuthorizationType, Event, Trigger, Webhook
+from webhooks.network import UnsafeURL
+from webhooks.payloads import InvalidMapping
 from webhooks.plans import token_authorization
 from webhooks.queue import Claimed
-from webhooks.secrets import MASK
+from webhooks.secrets import MASK, SecretUnreadable
 
 # Apache and nginx refuse request lines of about 8,190 bytes by default; some proxies sooner.
 MAX_ADDRESS_LENGTH = 8_000
 _SIGNATURE = "webhook-signature"
+
+
+class CannotPreview(Exception):
+    """No request can be made of these settings; the text says why."""
+
+    permanent = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,11 +119,14 @@ def build(webhook: Webhook, source: Source, *, now: float, is_signed: bool = Tru
     """Make the request of the first attempt; `now` is Unix time in seconds.
 
     A webhook that was never saved has no signing secret, so its signature is masked, as it is
-    when `is_signed` is false. Raises SecretUnreadable, UnsafeURL or InvalidMapping.
+    when `is_signed` is false. Raises CannotPreview.
     """
-    if is_new := not webhook.signing_secret:
-        webhook.signing_secret = signing.new_secret()
-    plan = delivery.make_plan(webhook, masked_authorization(webhook))
+    try:
+        if is_new := not webhook.signing_secret:
+            webhook.signing_secret = signing.new_secret()
+        plan = delivery.make_plan(webhook, masked_authorization(webhook))
+    except (SecretUnreadable, UnsafeURL, InvalidMapping) as error:
+        raise CannotPreview(str(error)) from error
     claim = Claimed(
         id="",
         webhook_id=webhook.pk or 0,

@@ -32,12 +32,15 @@ else:
 SECRETS = ("basic_password", "client_secret")
 _FORMAT_DEFAULTS = {"date_format": "iso8601", "time_zone": "UTC", "uses_older_names": False}
 _PAGE_ORDER = (
-    *("is_active", "name", "allowed_hosts", "method", "url", "body_format", "timeout_seconds"),
-    *("date_format", "time_zone", "uses_older_names", "event_types", "connection"),
+    *("is_active", "name", "allowed_hosts", "method", "url", "event_types", "body_format"),
+    *("date_format", "time_zone", "uses_older_names", "connection"),
     "authorization_type",
     *authorization.BASIC_FIELDS,
     *authorization.OAUTH_FIELDS,
 )
+
+
+_PAGE_END = ("timeout_seconds", *delivery.FIELDS, *alerts.FIELDS)
 
 
 class WebhookFields(CredentialFields, OAuthFields, DeliveryFields, AlertFields, _WebhookModelForm):
@@ -155,7 +158,7 @@ class WebhookFields(CredentialFields, OAuthFields, DeliveryFields, AlertFields, 
         fields = [
             *(self[name] for name in _PAGE_ORDER if name in self.fields),
             *(row[name] for row in self.headers for name in ("name", "value")),
-            *(self[name] for name in (*delivery.FIELDS, *alerts.FIELDS) if name in self.fields),
+            *(self[name] for name in _PAGE_END if name in self.fields),
         ]
         problems = [
             {"target": field.auto_id, "label": field.label, "sentence": sentence}

@@ -159,7 +159,7 @@ class DeliveryFields(forms.Form):
 
     @property
     def has_delivery_open(self) -> bool:
-        return any(self[field].errors for field in FIELDS)
+        return any(self[field].errors for field in ("timeout_seconds", *FIELDS))
 
     @property
     def delivery_summary(self) -> str:

@@ -13,7 +13,7 @@ from django.utils.translation import ngettext
 
 from webhooks import payloads
 from webhooks.forms import mapping_edits, variable_list
-from webhooks.forms.mapping_rows import ParameterRow, blank, from_post, from_stored
+from webhooks.forms.mapping_rows import KEY, ParameterRow, blank, from_post, from_stored
 from webhooks.models import BodyFormat, Event, Webhook
 from webhooks.payloads import Problem
 
@@ -69,7 +69,11 @@ class MappingSection:
     @property
     def shown_rows(self) -> list[ParameterRow]:
         """Return the rows of the page: never none, so that there is one to fill in."""
-        return self.rows or [blank(0)]
+        if self.rows:
+            return self.rows
+        first = blank(0)
+        first.number = 1
+        return [first]
 
     @property
     def modes(self) -> list[tuple[str, str]]:
@@ -78,6 +82,28 @@ class MappingSection:
             (ROWS, _("Chosen parameters")),
             (TEMPLATE, _("JSON body")),
         ]
+
+    @property
+    def moves(self) -> list[tuple[str, str]]:
+        return [("up", _("Move up")), ("down", _("Move down")), ("remove", _("Remove"))]
+
+    @property
+    def focus_button(self) -> str:
+        """Return the row and verb of the button to go on with, like "3-up"."""
+        return self.focus.removeprefix(f"{KEY}-")
+
+    @property
+    def examples(self) -> dict[str, str]:
+        """Return what the hints show as it is typed."""
+        return {
+            "place": '"{{ duration_seconds }}"',
+            "dated": "\"{{ call_started_at | sql | zone:'Europe/Kyiv' }}\"",
+        }
+
+    @property
+    def template_text(self) -> str:
+        """Return the JSON body; HTML takes a line break at its beginning for its own."""
+        return f"\n{self.template}"
 
     @property
     def is_full(self) -> bool:
@@ -101,6 +127,12 @@ class MappingSection:
         for index, row in enumerate(rows):
             row.problems = [problem for problem in self.problems if problem.row == index]
         return self.problems
+
+    def show_notes(self, other: "MappingSection") -> None:
+        """Take over what another reading of the same rows found."""
+        self.problems = other.problems
+        for row, same in zip(self.rows, other.rows, strict=True):
+            row.problems, row.note = same.problems, same.note
 
     def _find(self, kind: str, known: set[str]) -> list[Problem]:
         if self.mode == TEMPLATE:

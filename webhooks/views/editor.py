@@ -15,11 +15,13 @@ from django.utils import timezone
 
 from webhooks import audit, catalogue, connections, events, oauth
 from webhooks.forms import ConnectionForm, Draft, WebhookForm, providers
+from webhooks.forms.trial import TrialForm
 from webhooks.models import Action, Delivery, GrantType, OAuthToken, Status, TokenState, Webhook
-from webhooks.views import filtering, token_facts
+from webhooks.views import filtering, previewing, token_facts
 
 # Submit buttons that only change what the form shows, or try a part of it.
-_RESHAPING = {"change_type", "add_header", "test_mail", "use_preset", "find_endpoints"}
+_RESHAPING = {"change_type", "add_header", "test_mail", "use_preset", "find_endpoints", "preview"}
+_RESHAPING_PARTS = ("filter:", "parameter:")
 _REVEAL_KEY = "webhook_signing_secrets_to_show"
 _FAILURE_KEY = "webhook_authorization_failures"
 _SUCCESS_KEY = "webhook_authorization_successes"
@@ -30,7 +32,7 @@ _PAUSE_FIELDS = {"is_active", "pause_reason", "paused_at"}
 def is_reshaping(request: HttpRequest) -> bool:
     """Say whether the person asked for another field set or header row, not to save."""
     action = request.POST.get("action", "")
-    return action in _RESHAPING or action.startswith("filter:") or "fill" in request.POST
+    return action in _RESHAPING or action.startswith(_RESHAPING_PARTS) or "fill" in request.POST
 
 
 def bind_form(request: HttpRequest, webhook: Webhook) -> WebhookForm:
@@ -95,6 +97,7 @@ def show_form(request: HttpRequest, form: WebhookForm, **more: Any) -> HttpRespo
         "connection": form.chosen_connection,
         **signing_panel(request, webhook),
         **_trial(request, form),
+        **_preview(request, form),
         **more,
     }
     return render(request, "webhooks/form.html", context)
@@ -106,6 +109,16 @@ def _trial(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
         return {}
     form.conditions.show_mistakes()
     return filtering.trial_context(request, form.conditions)
+
+
+def _preview(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
+    """Show the request of what is stored, or of what was posted, without a script."""
+    if not form.is_bound:
+        return previewing.preview_context(request, form)
+    trial = TrialForm(_posted(request), webhook=form.instance, session=request.session)
+    context = previewing.preview_context(request, trial)
+    form.mapping.show_notes(trial.mapping)
+    return context
 
 
 def show_connection(request: HttpRequest, form: WebhookForm) -> HttpResponse:

@@ -1,0 +1,48 @@
+// Asks for the preview anew when something in the form changed; an answer that a newer question
+// overtook is dropped (hx-sync). Secrets stay in the browser: the preview shows masks anyway.
+//   [data-preview]  the panel   [data-said="names"]  what is wrong with the fields of one parameter
+"use strict";
+
+(() => {
+  const form = document.getElementById("webhook-form");
+  const panel = document.querySelector("[data-preview]");
+  if (!form || !panel) return;
+  const isSecret = (name) => form.elements[name]?.type === "password" || name === "curl";
+  const snapshot = () => JSON.stringify([...new FormData(form)].filter(([name]) => !isSecret(name)));
+  let asked = snapshot();
+  let timer;
+
+  const refresh = () => {
+    const now = snapshot();
+    if (now === asked) return;
+    asked = now;
+    htmx.trigger(panel, "refresh");
+  };
+  const later = () => {
+    clearTimeout(timer);
+    timer = setTimeout(refresh, 300);
+  };
+  const mark = () => {
+    for (const said of document.querySelectorAll("[data-said]")) {
+      const wrong = said.dataset.said.split(" ");
+      for (const control of said.parentElement.querySelectorAll("input, select, textarea")) {
+        if (wrong.includes(control.name)) control.setAttribute("aria-invalid", "true");
+        else control.removeAttribute("aria-invalid");
+      }
+    }
+    const body = document.getElementById("id_body_template");
+    body?.setAttribute("aria-invalid", String(!!document.querySelector("#body-template-said li")));
+  };
+
+  panel.addEventListener("htmx:configRequest", (event) => {
+    const parameters = event.detail.parameters;
+    for (const name of Object.keys(parameters)) if (isSecret(name)) delete parameters[name];
+  });
+  for (const type of ["input", "change", "click"]) document.addEventListener(type, later);
+  // A part of the form that htmx drew anew, or the answer itself.
+  document.addEventListener("htmx:afterSettle", () => {
+    mark();
+    later();
+  });
+  addEventListener("pageshow", later);
+})();
