@@ -18,6 +18,8 @@ from webhooks.models import Delivery, Event, Outcome, Status, Trigger, Webhook
 from webhooks.secrets import SecretField
 
 PAGE_ROWS = 50
+# What an export reads at once.
+_EXPORT_ROWS = 500
 # One look at an index goes over so many rows, some ten milliseconds of work.
 _STRETCH = 20_000
 _PATIENCE_SECONDS = 0.15
@@ -92,9 +94,9 @@ def page(
 def every(conditions: Conditions, *, limit: int, seconds: float) -> Iterator[Delivery]:
     """Yield the log newest first, in bounded pieces, until a limit of rows or of time."""
     ends = time.monotonic() + seconds
-    before, size = "", 500
+    before = ""
     while limit > 0 and time.monotonic() < ends:
-        found = page(conditions, before=before, size=min(size, limit))
+        found = page(conditions, before=before, size=min(_EXPORT_ROWS, limit))
         yield from found.rows
         limit -= len(found.rows)
         if not (before := found.older_than):

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required, permission_required
 from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -52,7 +53,8 @@ def _of_selection(request: HttpRequest) -> HttpResponse:
     counted = _counted(replay)
     left_out = len(chosen) - counted["count"]
     context = {"form": form, "chosen": chosen, "left_out": left_out, **counted}
-    return render(request, "webhooks/replay_selection.html", context)
+    status = 422 if form.errors else 200
+    return render(request, "webhooks/replay_selection.html", context, status=status)
 
 
 def _of_webhook(request: HttpRequest, pk: int) -> HttpResponse:
@@ -131,7 +133,7 @@ def _note(replay: Replay) -> str:
 @permission_required("webhooks.view_delivery", raise_exception=True)
 def detail(request: HttpRequest, pk: int) -> HttpResponse:
     """Show how far a replay is; asks again by itself while it runs."""
-    replay = get_object_or_404(Replay.objects.select_related("webhook", "created_by"), pk=pk)
+    replay = get_object_or_404(_replays(), pk=pk)
     is_running = replay.status == ReplayStatus.RUNNING
     left = max(replay.total - replay.done, 0)
     context = {
@@ -148,6 +150,12 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
     is_part = bool(request.headers.get("HX-Request"))
     name = "webhooks/_replay_progress.html" if is_part else "webhooks/replay.html"
     return render(request, name, context)
+
+
+def _replays() -> QuerySet[Replay]:
+    """Return replays with their webhooks, without secrets."""
+    secrets = [f"webhook__{name}" for name in _SECRETS]
+    return Replay.objects.select_related("webhook", "created_by").defer(*secrets)
 
 
 def _results(replay: Replay) -> list[tuple[str, str, int]]:
@@ -169,7 +177,7 @@ def _log_query(replay: Replay) -> str:
 @permission_required("webhooks.view_delivery", raise_exception=True)
 @permission_required("webhooks.test_webhook", raise_exception=True)
 def stop(request: HttpRequest, pk: int) -> HttpResponse:
-    replay = get_object_or_404(Replay.objects.select_related("webhook"), pk=pk)
+    replay = get_object_or_404(_replays(), pk=pk)
     with transaction.atomic():
         if stopped := replays.stop(replay):
             audit.record(Action.REPLAY_STOPPED, replay, user=request.user)

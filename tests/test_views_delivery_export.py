@@ -1,0 +1,132 @@
+"""The log as CSV: what the filters show, streamed, harmless when a spreadsheet opens it."""
+
+import csv
+import io
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
+from django.test import Client
+
+from tests.factories import make_delivery, make_webhook
+from webhooks import delivery_log
+from webhooks.models import Action, AuditEntry, Delivery, Status
+from webhooks.views import delivery_export
+from webhooks.views.delivery_export import COLUMNS, cell
+
+pytestmark = pytest.mark.django_db
+
+EXPORT = "/integrations/webhooks/deliveries/export.csv"
+
+
+def person(*permissions: str) -> Client:
+    user = get_user_model().objects.create_user("ann", password="p")
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def text_of(answer: Any) -> str:
+    return b"".join(answer.streaming_content).decode()
+
+
+def rows_of(answer: Any) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text_of(answer).removeprefix("\ufeff"))))
+
+
+def test_the_export_holds_what_the_filters_show_newest_first() -> None:
+    webhook = make_webhook(name="CRM")
+    first, second = make_delivery(webhook), make_delivery(webhook, call_id="call-2")
+    cancelled = make_delivery(webhook)
+    Delivery.objects.filter(pk=cancelled.pk).update(status=Status.CANCELLED, next_attempt_at=None)
+    answer = person("view_delivery").get(EXPORT, {"status": "pending"})
+    assert answer["Content-Type"] == "text/csv; charset=utf-8"
+    assert answer["Content-Disposition"].startswith('attachment; filename="deliveries-')
+    rows = rows_of(answer)
+    assert [row["delivery"] for row in rows] == [second.pk, first.pk]
+    assert tuple(rows[0]) == COLUMNS
+    assert rows[0]["call_id"] == "call-2"
+    assert rows[0]["webhook"] == "CRM"
+    assert rows[0]["created_at"] == second.created_at.isoformat(timespec="milliseconds")
+
+
+def test_the_export_begins_with_a_mark_that_says_it_is_utf_8() -> None:
+    make_webhook(name="Кол-центр")
+    assert text_of(person("view_delivery").get(EXPORT)).startswith("\ufeff")
+
+
+def test_payloads_are_exported_only_with_the_permission() -> None:
+    make_delivery(make_webhook(), caller="380441234567")
+    query = {"payload": "1"}
+    browser = person("view_delivery")
+    assert "380441234567" not in text_of(browser.get(EXPORT, query))
+    get_user_model().objects.get().user_permissions.add(
+        Permission.objects.get(codename="view_payload")
+    )
+    assert "380441234567" in text_of(browser.get(EXPORT, query))
+    assert "380441234567" not in text_of(browser.get(EXPORT))
+
+
+def test_who_may_not_see_the_log_may_not_export_it() -> None:
+    assert person("view_webhook", "view_payload").get(EXPORT).status_code == 403
+
+
+def test_an_export_is_written_down() -> None:
+    text_of(person("view_delivery", "view_payload").get(EXPORT, {"payload": "1"}))
+    entry = AuditEntry.objects.get()
+    assert (entry.action, entry.object_type, entry.username) == (Action.EXPORTED, "delivery", "ann")
+    assert "payload" in entry.note
+
+
+def test_a_filter_that_means_nothing_leads_to_the_log_that_says_so() -> None:
+    answer = person("view_delivery").get(EXPORT, {"code": "abc"})
+    assert answer["Location"] == "/integrations/webhooks/deliveries/?code=abc"
+    assert not AuditEntry.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+380441234567", "'+380441234567"),
+        ("-1", "'-1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "\\u0009=1"),
+        ("＝1+1", "'＝1+1"),
+        ("|calc", "'|calc"),
+        ("a\r\nb", "a\\u000d\\u000ab"),
+        ("\u202eevil", "\\u202eevil"),
+        ('plain, "text"', 'plain, "text"'),
+        (None, ""),
+        (200, "200"),
+        ("x" * 40_000, "x" * 32_000),
+    ],
+)
+def test_a_cell_is_no_formula_and_hides_nothing(value: object, written: str) -> None:
+    assert cell(value) == written
+
+
+def test_a_formula_in_a_payload_or_a_name_is_defused_in_the_file() -> None:
+    make_delivery(make_webhook(name='=HYPERLINK("http://evil")'))
+    rows = rows_of(person("view_delivery").get(EXPORT))
+    assert rows[0]["webhook"] == '\'=HYPERLINK("http://evil")'
+
+
+def test_the_export_reads_in_pieces_and_ends_at_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    webhook = make_webhook()
+    rows = [make_delivery(webhook).pk for _ in range(9)]
+    monkeypatch.setattr(delivery_export, "_CHUNK", 2)
+    browser = person("view_delivery")
+    assert [row["delivery"] for row in rows_of(browser.get(EXPORT))] == rows[::-1]
+    monkeypatch.setattr(delivery_export, "MAX_ROWS", 4)
+    assert [row["delivery"] for row in rows_of(browser.get(EXPORT))] == rows[:-5:-1]
+
+
+def test_pieces_follow_each_other_without_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    webhook = make_webhook()
+    rows = [make_delivery(webhook).pk for _ in range(7)]
+    monkeypatch.setattr(delivery_log, "_EXPORT_ROWS", 2)
+    pages = delivery_log.every(delivery_log.Conditions(), limit=5, seconds=60)
+    assert [row.pk for row in pages] == rows[:1:-1]
