@@ -1,0 +1,118 @@
+"""A log as it looks after a month: deliveries of many webhooks, most of them fine, made by SQL.
+
+Ids are made as `webhooks.ids` makes them, so that time and key agree as in a real log. Knows
+nothing of Django, only the tables.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+
+DAYS = 30
+WEBHOOKS = 200
+_CHUNK = 250_000
+
+_FUNCTIONS = """
+CREATE OR REPLACE FUNCTION pg_temp.made_id(moment timestamptz, number bigint) RETURNS text
+LANGUAGE sql IMMUTABLE AS $$
+  SELECT string_agg(substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ',
+      (((EXTRACT(EPOCH FROM moment) * 1000)::bigint >> (45 - 5 * step)) & 31)::int + 1, 1), ''
+      ORDER BY step) || lpad(number::text, 16, '0')
+  FROM generate_series(0, 9) step
+$$
+"""
+# One event and one delivery a row; one in a hundred failed after five attempts.
+_CHUNK_SQL = """
+WITH r AS MATERIALIZED (
+  SELECT i, moment, pg_temp.made_id(moment, i) AS id, webhook, kind FROM (
+    SELECT i, %(begins)s::timestamptz + i * %(step)s * interval '1 second' AS moment,
+      -- A few webhooks send most, as everywhere.
+      (%(webhooks)s::bigint[])[1 + floor(%(count)s * random() ^ 3)::int] AS webhook,
+      floor(random() * 1000)::int AS kind
+    FROM generate_series(%(first)s::bigint, %(last)s::bigint) i
+  ) s
+), e AS (
+  INSERT INTO webhooks_event (id, type, payload, occurred_at, filtered_count, fingerprint, source,
+                              call_id, created_at)
+  SELECT 'evt_' || id,
+    CASE WHEN i %% 5 = 0 THEN 'call.outgoing.after' ELSE 'call.incoming.after' END,
+    convert_to('{"id": "evt_' || id || '", "data": {"call_id": "call-' || i || '", "note": "'
+      || repeat('x', 300) || '"}}', 'UTF8'), moment, 0, '', 'bench', 'call-' || i, moment FROM r
+), d AS (
+  INSERT INTO webhooks_delivery (id, event_id, webhook_id, status, trigger, hold_reason,
+      next_attempt_at, attempt_count, failure_count, unknown_count, lease, outcome, status_code,
+      created_at, finished_at)
+  SELECT 'dlv_' || id, 'evt_' || id, webhook,
+    CASE WHEN kind < 10 THEN 'failed' WHEN kind < 14 THEN 'held' WHEN kind < 16 THEN 'cancelled'
+      WHEN kind < 17 THEN 'parked' WHEN kind < 18 THEN 'pending' ELSE 'succeeded' END,
+    CASE WHEN kind < 2 THEN 'redelivery' WHEN kind = 500 THEN 'test' ELSE 'event' END,
+    CASE WHEN kind BETWEEN 10 AND 13 THEN 'paused' ELSE '' END,
+    CASE WHEN kind = 17 THEN now() + interval '1 day' END,
+    CASE WHEN kind < 10 THEN 5 WHEN kind < 17 THEN 0 ELSE 1 END,
+    CASE WHEN kind < 10 THEN 5 WHEN kind = 17 THEN 1 ELSE 0 END, 0, '',
+    CASE WHEN kind < 5 THEN 'server_error' WHEN kind < 10 THEN 'timeout' WHEN kind < 17 THEN ''
+      WHEN kind = 17 THEN 'server_error' ELSE 'succeeded' END,
+    CASE WHEN kind < 5 OR kind = 17 THEN 503 WHEN kind < 17 THEN NULL ELSE 200 END,
+    moment, CASE WHEN kind BETWEEN 10 AND 17 THEN NULL ELSE moment END FROM r
+)
+INSERT INTO webhooks_attempt (delivery_id, number, started_at, first_byte_ms, total_ms,
+    remote_address, request_line, request_headers, status_code, response_headers, response_body,
+    response_size, outcome, error)
+SELECT 'dlv_' || id, number, moment + number * interval '1 minute', 20, 30, '127.0.0.1',
+  'POST http://127.0.0.1/hook HTTP/1.1', repeat('x', 300),
+  CASE WHEN kind BETWEEN 5 AND 9 THEN NULL WHEN kind < 18 THEN 503 ELSE 200 END,
+  repeat('y', 120), '', 0, CASE WHEN kind BETWEEN 5 AND 9 THEN 'timeout'
+  WHEN kind < 18 THEN 'server_error' ELSE 'succeeded' END, ''
+FROM r, generate_series(1, CASE WHEN kind < 10 THEN 5 WHEN kind < 17 THEN 0 ELSE 1 END) number
+"""
+_HOURS_SQL = """
+INSERT INTO webhooks_hourlycount (webhook_id, hour, outcome, duration_step, count)
+SELECT webhook, date_trunc('hour', now()) - hours * interval '1 hour', outcome, step, 7
+FROM unnest(%(webhooks)s::bigint[]) webhook, generate_series(0, 24 * %(days)s) hours,
+  (VALUES ('succeeded', 16), ('succeeded', 17), ('succeeded', 18), ('succeeded', 20),
+          ('server_error', 19), ('timeout', 42)) kinds(outcome, step)
+"""
+_AUDIT_SQL = """
+INSERT INTO webhooks_auditentry (at, username, action, object_type, object_id, object_name, fields,
+                                 note, webhook_id)
+SELECT now(), 'admin', 'changed', 'webhook', webhook::text, 'Webhook ' || webhook, '["url"]', '',
+  webhook
+FROM generate_series(1, %(entries)s) i, unnest(%(webhooks)s::bigint[]) webhook
+"""
+_EXCHANGES_SQL = """
+INSERT INTO webhooks_oauthexchange (webhook_id, kind, started_at, duration_ms, url, status_code,
+                                    result, request, response, message)
+SELECT webhook, 'refresh', now(), 80, 'https://id.example.com/token', 200, 'ok', '', '', ''
+FROM generate_series(1, %(entries)s) i, unnest(%(webhooks)s::bigint[]) webhook
+"""
+_TABLES = "webhooks_event, webhooks_delivery, webhooks_attempt, webhooks_hourlycount"
+
+
+def fill(database: psycopg.Connection[Any], webhooks: list[int], rows: int) -> Iterator[int]:
+    """Write a month of `rows` deliveries that ends now; yield how many there are, as it grows."""
+    database.execute(_FUNCTIONS)
+    seconds = DAYS * 86400
+    parameters: dict[str, Any] = {
+        "webhooks": webhooks,
+        "count": len(webhooks),
+        "days": DAYS,
+        "step": seconds / rows,
+        "entries": max(min(rows // 20_000, 500), 40),
+    }
+    [[parameters["begins"]]] = database.execute(
+        "SELECT now() - %s * interval '1 second'", [seconds]
+    ).fetchall()
+    for first in range(0, rows, _CHUNK):
+        last = min(first + _CHUNK, rows) - 1
+        database.execute(_CHUNK_SQL.encode(), {**parameters, "first": first, "last": last})
+        yield last + 1
+    for statement in (_HOURS_SQL, _AUDIT_SQL, _EXCHANGES_SQL):
+        database.execute(statement.encode(), parameters)
+
+
+def settle(database: psycopg.Connection[Any]) -> None:
+    """Gather statistics, as autovacuum would have by then."""
+    database.execute(f"VACUUM (ANALYZE) {_TABLES}".encode())
+    database.execute("ANALYZE")
+    database.execute("CHECKPOINT")

@@ -1,0 +1,138 @@
+"""How long the first answer of every page takes behind a month of deliveries in PostgreSQL.
+
+`python -m tests.bench.pages --rows 1000000` starts its own PostgreSQL, fills it, asks for every
+page of `tests/pages.py` through Django's whole stack in one process, and prints a table: the first
+answer (nothing of this page was asked before), the median of five more, queries, and bytes.
+"""
+
+import argparse
+import os
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from tests.bench import history
+from tests.services import PostgresServer
+
+if TYPE_CHECKING:
+    from django.test import Client
+
+    from tests.pages import Page, Scene
+
+BUDGET_MS = 150.0
+_AGAIN = 5
+# As a small production server has them.
+_POSTGRES = {
+    "shared_buffers": "512MB", "max_wal_size": "8GB", "min_wal_size": "2GB",
+    "synchronous_commit": "off",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    page: str
+    first_ms: float
+    median_ms: float
+    queries: int
+    size: int
+
+
+def measure(page: "Page", scene: "Scene", browser: "Client") -> Answer:
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    address = page.address(scene)
+    times_ms: list[float] = []
+    for _ in range(1 + _AGAIN):
+        began = time.perf_counter()
+        answer = browser.get(address, headers=page.headers)
+        times_ms.append((time.perf_counter() - began) * 1000)
+    if answer.status_code != 200:
+        raise RuntimeError(f"{address} answered {answer.status_code}.")
+    with CaptureQueriesContext(connection) as queries:
+        browser.get(address, headers=page.headers)
+    return Answer(
+        page=str(page),
+        first_ms=times_ms[0],
+        median_ms=statistics.median(times_ms[1:]),
+        queries=len(queries),
+        size=len(answer.content),
+    )
+
+
+@contextmanager
+def started(rows: int) -> Iterator[tuple["Client", "Scene"]]:
+    """Fill a PostgreSQL of its own; yield a person's browser and what the pages are about."""
+    with PostgresServer(settings=_POSTGRES) as server, tempfile.TemporaryDirectory() as directory:
+        os.environ |= {
+            "DJANGO_SETTINGS_MODULE": "config.settings",
+            "ENV_FILE": os.devnull,
+            "DATA_DIR": directory,
+            "SECRET_KEY": "a-key-of-the-bench-with-fifty-or-more-characters-in-it-0123456789",
+            "FIELD_ENCRYPTION_KEY": "b25seS1mb3ItdGVzdHMtb25seS1mb3ItdGVzdHMtMzI=",
+            "DATABASE_URL": server.url,
+            "WEBHOOKS_ALLOWED_NETWORKS": "127.0.0.0/8",
+            "LOG_LEVEL": "ERROR",
+        }
+        import django
+        from django.core.management import call_command
+
+        django.setup()
+        call_command("migrate", verbosity=0)
+        with psycopg.connect(server.url, autocommit=True) as database:
+            yield _fill(database, rows)
+
+
+def _fill(database: psycopg.Connection[Any], rows: int) -> tuple["Client", "Scene"]:
+    from django.contrib.auth.models import User
+    from django.test import Client
+
+    from tests.factories import make_webhook
+    from tests.scenes import scene
+
+    webhooks = [make_webhook(name=f"Webhook {number}").pk for number in range(history.WEBHOOKS)]
+    # The busiest webhook is the one whose page is opened, and the newest rows are the scene's.
+    for made in history.fill(database, webhooks, rows):
+        print(f"\r{made:,} deliveries", end="", file=sys.stderr, flush=True)
+    found = scene(webhook=webhooks[0])
+    print(file=sys.stderr)
+    history.settle(database)
+    browser = Client(SERVER_NAME="127.0.0.1")
+    browser.force_login(User.objects.create_superuser("admin", password="p"))
+    return browser, found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.pages", description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    options = parser.parse_args()
+    # So that the server is ended too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with started(options.rows) as (browser, scene):
+        from tests.pages import PAGES, url_names
+
+        # Templates and modules are loaded once in the life of a process.
+        browser.get("/integrations/webhooks/connections/")
+        names = set(url_names())
+        pages = [page for page in PAGES if page.name in names and page.name != "login"]
+        answers = [measure(page, scene, browser) for page in pages]
+    print(f"{'page':70} {'first ms':>9} {'median ms':>9} {'queries':>7} {'bytes':>9}")
+    for answer in sorted(answers, key=lambda one: -one.median_ms):
+        print(
+            f"{answer.page:70} {answer.first_ms:9.1f} {answer.median_ms:9.1f} "
+            f"{answer.queries:7} {answer.size:9,}"
+        )
+    over = [answer.page for answer in answers if answer.median_ms > BUDGET_MS]
+    print(f"{len(answers)} pages, {len(over)} over {BUDGET_MS:.0f} ms: {', '.join(over) or 'none'}")
+
+
+if __name__ == "__main__":
+    main()
