@@ -1,9 +1,12 @@
 """Incidents: one message when something breaks, a reminder a day, one when it works again."""
 
 import datetime as dt
+import json
+from typing import Any
 
 import pytest
 from django.core import mail
+from django.urls import reverse
 from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
@@ -11,9 +14,11 @@ from webhooks import alerts, events
 from webhooks.models import (
     Delivery,
     Event,
+    HourlyCount,
     Incident,
     IncidentKind,
     OAuthToken,
+    Outcome,
     PauseReason,
     Webhook,
     WebhookState,
@@ -144,3 +149,181 @@ def test_a_name_with_line_breaks_adds_no_header() -> None:
 def test_nothing_is_told_about_a_deleted_webhook() -> None:
     events.delete(lost_grant())
     assert alerts.look(NOW) == 0
+
+
+def failing(failures: int = 3, **fields: object) -> Webhook:
+    values = {"alert_recipients": PEOPLE, **fields}
+    webhook = make_webhook(**values)
+    WebhookState.objects.create(
+        webhook=webhook,
+        failing_since_at=NOW,
+        failures_in_a_row=failures,
+        last_status_code=500,
+        last_error="The receiver failed with 500.",
+    )
+    return webhook
+
+
+def count_attempts(webhook: Webhook, *, good: int = 0, bad: int = 0, hours_ago: int = 0) -> None:
+    hour = NOW.replace(minute=0, second=0, microsecond=0) - dt.timedelta(hours=hours_ago)
+    for outcome, count in ((Outcome.SUCCEEDED, good), (Outcome.SERVER_ERROR, bad)):
+        HourlyCount.objects.update_or_create(
+            webhook=webhook, hour=hour, outcome=outcome, duration_step=1, defaults={"count": count}
+        )
+
+
+def test_so_many_failures_in_a_row_are_told_at_once_and_fewer_are_not() -> None:
+    webhook = failing(failures=4, alert_after_failures=5)
+    assert alerts.look(NOW + dt.timedelta(hours=3)) == 0
+    WebhookState.objects.filter(webhook=webhook).update(failures_in_a_row=5)
+    assert alerts.look(NOW + dt.timedelta(seconds=1)) == 1
+    [message] = mail.outbox
+    assert "5 attempts in a row failed." in message.body
+    assert "Last error: The receiver failed with 500." in message.body
+    assert reverse("webhooks:detail", args=[webhook.pk]) in message.body
+
+
+def test_a_share_of_failures_is_told_once_enough_attempts_were_made() -> None:
+    webhook = make_webhook(alert_recipients=PEOPLE, alert_failure_percent=20)
+    count_attempts(webhook, good=4, bad=5)
+    assert alerts.look(NOW) == 0
+    count_attempts(webhook, good=81, bad=19)
+    assert alerts.look(NOW) == 0
+    count_attempts(webhook, good=80, bad=20)
+    assert alerts.look(NOW) == 1
+    assert "20 % of the attempts since the last full hour failed: 20 of 100." in (
+        mail.outbox[0].body
+    )
+
+
+def test_old_attempts_are_no_part_of_the_share() -> None:
+    webhook = make_webhook(alert_recipients=PEOPLE, alert_failure_percent=50)
+    count_attempts(webhook, bad=100, hours_ago=2)
+    assert alerts.look(NOW) == 0
+    count_attempts(webhook, bad=100, hours_ago=1)
+    assert alerts.look(NOW) == 1
+
+
+def test_a_share_at_the_edge_sends_no_mail_every_minute() -> None:
+    webhook = make_webhook(alert_recipients=PEOPLE, alert_failure_percent=20)
+    count_attempts(webhook, good=80, bad=20)
+    assert alerts.look(NOW) == 1
+    count_attempts(webhook, good=85, bad=15)
+    assert alerts.look(NOW) == 0
+    count_attempts(webhook, good=95, bad=5)
+    assert alerts.look(NOW) == 1
+    assert "works again" in mail.outbox[1].subject
+
+
+def test_a_share_of_nothing_is_over_only_when_the_last_attempt_succeeded() -> None:
+    webhook = failing(alert_failure_percent=20)
+    count_attempts(webhook, bad=20)
+    assert alerts.look(NOW) == 1
+    HourlyCount.objects.all().delete()
+    assert alerts.look(NOW) == 0
+    WebhookState.objects.update(failing_since_at=None)
+    assert alerts.look(NOW) == 1
+
+
+def test_a_webhook_that_asks_for_a_share_is_not_told_by_the_minutes() -> None:
+    failing(alert_failure_percent=90)
+    assert alerts.look(NOW + dt.timedelta(hours=1)) == 0
+
+
+def test_a_failing_webhook_that_is_paused_does_not_work_again() -> None:
+    webhook = failing(alert_after_failures=1)
+    alerts.look(NOW)
+    events.pause(webhook)
+    assert alerts.look(NOW) == 0
+    assert Incident.objects.get().closed_at is not None
+    assert not Event.objects.filter(type="webhook.recovered").exists()
+
+
+def test_from_one_trouble_into_another_only_the_new_one_is_told() -> None:
+    webhook = failing(alert_after_failures=1)
+    alerts.look(NOW)
+    events.pause(webhook, PauseReason.FAILING)
+    assert alerts.look(NOW) == 1
+    assert [message.subject for message in mail.outbox] == [
+        "“CRM” is failing",
+        "“CRM” was paused",
+    ]
+    assert "Last error: The receiver failed with 500." in mail.outbox[1].body
+    assert Event.objects.filter(type="webhook.disabled").count() == 1
+
+
+def test_resuming_is_told_as_active_and_not_as_working() -> None:
+    webhook = make_webhook(alert_recipients=PEOPLE)
+    events.pause(webhook, PauseReason.GONE)
+    alerts.look(NOW)
+    events.resume(webhook)
+    assert alerts.look(NOW) == 1
+    assert mail.outbox[1].subject == "“CRM” is active again"
+
+
+def test_a_misconfigured_client_is_told_with_what_the_provider_said() -> None:
+    webhook = make_webhook(authorization_type="oauth2", alert_recipients=PEOPLE)
+    OAuthToken.objects.create(
+        webhook=webhook, state="misconfigured", last_error="The client secret is wrong."
+    )
+    assert alerts.look(NOW) == 1
+    assert "misconfigured OAuth client" in mail.outbox[0].subject
+    assert "The client secret is wrong." in mail.outbox[0].body
+
+
+def test_a_reminder_says_so_and_how_it_is_by_now() -> None:
+    webhook = failing(failures=5, alert_after_failures=5)
+    alerts.look(NOW)
+    WebhookState.objects.filter(webhook=webhook).update(failures_in_a_row=70)
+    assert alerts.look(NOW + dt.timedelta(hours=24)) == 1
+    assert mail.outbox[1].subject == "Still so: “CRM” is failing"
+    assert "70 attempts in a row failed." in mail.outbox[1].body
+
+
+def test_an_operational_event_carries_what_is_known_about_the_failure() -> None:
+    webhook = failing(alert_after_failures=1)
+    alerts.look(NOW)
+    payload = json.loads(bytes(Event.objects.get(type="webhook.failing").payload))
+    assert payload["webhook_id"] == webhook.uid
+    assert payload["last_status_code"] == 500
+    assert dt.datetime.fromisoformat(payload["failing_since_at"]) == NOW
+
+
+def test_a_mute_for_a_while_ends_by_itself_and_what_is_still_wrong_is_told_then() -> None:
+    until = NOW + dt.timedelta(hours=8)
+    lost_grant(alerts_are_muted=True, alerts_muted_until=until)
+    alerts.look(NOW)
+    alerts.look(NOW + dt.timedelta(hours=7))
+    assert mail.outbox == []
+    alerts.look(until + dt.timedelta(seconds=1))
+    assert len(mail.outbox) == 1
+    assert Event.objects.filter(type="webhook.reauthorization_required").count() == 1
+
+
+def test_no_secret_is_in_a_mail() -> None:
+    secrets = {"basic_password": "pass-word", "client_secret": "client-secret"}
+    headers = '[{"name": "X-Key", "value": "key-in-a-header", "secret": true}]'
+    webhook = lost_grant(**secrets, headers_json=headers)
+    alerts.look(NOW)
+    token = webhook.token
+    token.state, token.access_token = "valid", "token-text"
+    token.save()
+    alerts.look(NOW)
+    alerts.send_test_mail(webhook)
+    assert len(mail.outbox) == 3
+    for text in (message.subject + message.body for message in mail.outbox):
+        assert not [
+            one for one in (*secrets.values(), "key-in-a-header", "token-text") if one in text
+        ]
+        assert webhook.signing_secret not in text
+
+
+def test_looking_costs_the_same_queries_however_many_webhooks_are_well(
+    django_assert_max_num_queries: Any,
+) -> None:
+    for number in range(30):
+        webhook = make_webhook(name=f"Hook {number}", alert_failure_percent=20)
+        WebhookState.objects.create(webhook=webhook)
+        count_attempts(webhook, good=100)
+    with django_assert_max_num_queries(10):
+        assert alerts.look(NOW) == 0

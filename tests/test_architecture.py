@@ -49,6 +49,7 @@ ROWS: list[set[str]] = [
     },
     {
         "alerts",
+        "problems",
         "authorizing",
         "curl_errors",
         "delivery",

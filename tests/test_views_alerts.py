@@ -1,5 +1,6 @@
 """Send test mail: to the recipients as they are typed, and the page says what came of it."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from django.core import mail
 from django.core.mail import EmailMessage
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from tests.factories import make_webhook
 from tests.test_forms import posted
@@ -107,3 +109,70 @@ def test_who_may_only_look_sends_no_mail() -> None:
 
 def test_a_webhook_that_is_not_saved_yet_has_no_button(browser: Client) -> None:
     assert "Send test mail" not in browser.get(reverse("webhooks:create")).text
+
+
+def save(browser: Client, webhook: Webhook, **fields: Any) -> Any:
+    data = posted(alert_recipients="ops@example.com", **fields)
+    url = reverse("webhooks:edit", args=[webhook.pk])
+    answer = browser.post(url, data)
+    webhook.refresh_from_db()
+    return answer
+
+
+def test_limits_of_failing_are_saved_and_can_be_emptied(browser: Client) -> None:
+    webhook = make_webhook()
+    save(browser, webhook, alert_after_failures="5", alert_failure_percent="20")
+    assert (webhook.alert_after_failures, webhook.alert_failure_percent) == (5, 20)
+    save(browser, webhook, alert_after_failures="", alert_failure_percent="")
+    assert (webhook.alert_after_failures, webhook.alert_failure_percent) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("field", "typed"),
+    [
+        ("alert_after_failures", "0"),
+        ("alert_after_failures", "many"),
+        ("alert_failure_percent", "101"),
+        ("alerts_muted_until", "someday"),
+        ("alerts_muted_until", "2026-01-01T00:00:00"),
+    ],
+)
+def test_limits_that_are_none_are_refused_at_their_field(
+    browser: Client, field: str, typed: str
+) -> None:
+    page = save(browser, make_webhook(), alerts_are_muted="on", **{field: typed})
+    assert list(page.context["form"].errors) == [field]
+    assert '<details class="card fold" id="alerts" data-fold open' in page.text
+
+
+def test_alerts_are_muted_for_some_hours_and_the_form_says_until_when(browser: Client) -> None:
+    webhook = make_webhook()
+    save(browser, webhook, alerts_are_muted="on", alerts_muted_until="8")
+    until = webhook.alerts_muted_until
+    assert until is not None
+    assert timedelta(hours=7.9) < until - timezone.now() < timedelta(hours=8.1)
+    page = browser.get(reverse("webhooks:edit", args=[webhook.pk]))
+    assert f'<option value="{until.isoformat()}" selected>' in page.text
+    assert f"muted until {timezone.localtime(until):%Y-%m-%d %H:%M}" in page.text
+    save(browser, webhook, alerts_are_muted="on", alerts_muted_until=until.isoformat())
+    assert webhook.alerts_muted_until == until
+
+
+def test_unticking_forgets_the_time(browser: Client) -> None:
+    webhook = make_webhook(alerts_are_muted=True, alerts_muted_until=timezone.now())
+    save(browser, webhook, alerts_muted_until="8")
+    assert (webhook.alerts_are_muted, webhook.alerts_muted_until) == (False, None)
+
+
+def test_a_mute_that_has_ended_is_shown_as_none(browser: Client) -> None:
+    ended = timezone.now() - timedelta(minutes=1)
+    webhook = make_webhook(alerts_are_muted=True, alerts_muted_until=ended)
+    page = browser.get(reverse("webhooks:edit", args=[webhook.pk]))
+    assert page.context["form"]["alerts_are_muted"].value() is False
+    assert ended.isoformat() not in page.text
+
+
+def test_the_form_of_a_connection_has_no_limits_of_failing(browser: Client) -> None:
+    page = browser.get(reverse("webhooks:connection_create"))
+    assert 'name="alerts_muted_until"' in page.text
+    assert 'name="alert_after_failures"' not in page.text

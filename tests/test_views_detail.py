@@ -101,7 +101,7 @@ def test_a_failing_webhook_says_the_error_and_since_when(browser: Client) -> Non
     webhook = failing()
     alerts.look()
     page = page_of(webhook, browser)
-    assert "Every attempt fails" in page.text
+    assert "It is failing" in page.text
     assert "The receiver failed with 500." in page.text
     assert "Nobody is told" in page.text
     assert url("edit", webhook) + "#id_alert_recipients" in page.text

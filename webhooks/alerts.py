@@ -1,14 +1,13 @@
 """Tells people what is wrong with their webhooks: by e-mail and by operational events.
 
-Looks at the rows that the engine and the token vault write, keeps an `Incident` for each problem,
-and sends one message when it begins, a reminder a day, and one when it is over. Safe with any
-number of beats: a conditional UPDATE decides who sends. Knows neither requests nor screens.
+Keeps an `Incident` for each problem of `webhooks.problems`, and sends one message when it begins, a
+reminder a day, and one when it is over. Safe with any number of beats: a conditional UPDATE decides
+who sends. Knows neither requests nor screens.
 """
 
 import logging
-from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any
 
 from django.conf import settings
 from django.core.mail import EmailMessage
@@ -19,14 +18,13 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from webhooks import problems
 from webhooks.models import (
     AuthorizationType,
     Delivery,
     Incident,
     IncidentKind,
-    PauseReason,
     Status,
-    TokenState,
     Webhook,
 )
 from webhooks.publishing import NewEvent, accept
@@ -34,8 +32,8 @@ from webhooks.publishing import NewEvent, accept
 logger = logging.getLogger(__name__)
 
 _REMIND_AFTER = timedelta(days=1)
-# A refresh token that is known to end is announced so long before.
-_TOKEN_ENDS_WITHIN = timedelta(days=7)
+# Counting stops here: a webhook may hold millions, and a mail needs no more.
+_MAX_COUNTED = 1000
 _EVENT_TYPES = {
     IncidentKind.REAUTHORIZATION: "webhook.reauthorization_required",
     IncidentKind.MISCONFIGURED: "webhook.failing",
@@ -43,40 +41,47 @@ _EVENT_TYPES = {
     IncidentKind.PAUSED: "webhook.disabled",
 }
 _RECOVERED = "webhook.recovered"
-_BLOCKED = (TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED)
-
-
-class Problem(NamedTuple):
-    webhook_id: int
-    kind: IncidentKind
-    message: str
+# What the catalogue says about failures, in the events that say it.
+_FACTS = {
+    "webhook.failing": ("failing_since_at", "last_status_code"),
+    "webhook.disabled": ("failing_since_at", "last_status_code"),
+    _RECOVERED: ("last_status_code",),
+}
 
 
 def look(now: datetime | None = None) -> int:
     """Open, remind of and close incidents; return how many messages went out."""
     now = now or timezone.now()
-    problems = {(found.webhook_id, found.kind): found for found in _problems(now)}
     open_now = {
         (incident.webhook_id, IncidentKind(incident.kind)): incident
         for incident in Incident.objects.filter(closed_at=None)
     }
+    found = problems.find(now, known=open_now)
     Incident.objects.bulk_create(
         [
             Incident(
-                webhook_id=found.webhook_id,
-                kind=found.kind,
-                message=found.message[:1000],
+                webhook_id=problem.webhook_id,
+                kind=problem.kind,
+                message=problem.message[:1000],
                 opened_at=now,
             )
-            for key, found in problems.items()
+            for key, problem in found.items()
             if key not in open_now
         ],
         ignore_conflicts=True,
     )
-    sent = sum(_close(incident, now) for key, incident in open_now.items() if key not in problems)
+    ill = {webhook_id for webhook_id, _kind in found}
+    sent = sum(
+        _close(incident, now, is_well=incident.webhook_id not in ill)
+        for key, incident in open_now.items()
+        if key not in found
+    )
     untold = Q(told_at=None) | Q(told_at__lte=now - _REMIND_AFTER)
-    waiting = Incident.objects.filter(untold, closed_at=None).select_related("webhook")
-    return sent + sum(_tell(incident, now) for incident in waiting)
+    waiting = Incident.objects.filter(untold, closed_at=None).select_related("webhook__state")
+    for incident in waiting:
+        problem = found.get((incident.webhook_id, IncidentKind(incident.kind)))
+        sent += _tell(incident, now, message=problem.message if problem else incident.message)
+    return sent
 
 
 def send_test_mail(webhook: Webhook) -> bool:
@@ -92,94 +97,142 @@ def send_test_mail(webhook: Webhook) -> bool:
     return _post(webhook, webhook.alert_recipients, subject, body)
 
 
-def _problems(now: datetime) -> Iterator[Problem]:
-    present = Webhook.objects.present().select_related("token", "state")
-    owners = Webhook.objects.owners().select_related("token")
-    oauth = owners.filter(authorization_type=AuthorizationType.OAUTH2)
-    lost = oauth.filter(token__state=TokenState.NEEDS_REAUTHORIZATION)
-    for webhook in lost:
-        yield Problem(webhook.pk, IncidentKind.REAUTHORIZATION, webhook.token.last_error)
-    for webhook in oauth.filter(token__state=TokenState.MISCONFIGURED):
-        yield Problem(webhook.pk, IncidentKind.MISCONFIGURED, webhook.token.last_error)
-    ending = oauth.filter(token__refresh_token_expires_at__lte=now + _TOKEN_ENDS_WITHIN)
-    for webhook in ending.exclude(token__state__in=(TokenState.NONE, *_BLOCKED)):
-        ends_at = webhook.token.refresh_token_expires_at
-        message = _("The refresh token ends on %(date)s.") % {"date": f"{ends_at:%Y-%m-%d}"}
-        yield Problem(webhook.pk, IncidentKind.TOKEN_ENDING, message)
-    for webhook in present.filter(pause_reason__in=(PauseReason.GONE, PauseReason.FAILING)):
-        yield Problem(webhook.pk, IncidentKind.PAUSED, str(webhook.get_pause_reason_display()))
-    since = now - timedelta(minutes=settings.WEBHOOKS_ALERT_AFTER_MINUTES)
-    for webhook in present.filter(is_active=True, state__failing_since_at__lte=since):
-        yield Problem(webhook.pk, IncidentKind.FAILING, webhook.state.last_error)
-
-
-def _tell(incident: Incident, now: datetime) -> int:
+def _tell(incident: Incident, now: datetime, *, message: str) -> int:
     """Send the first message or a reminder; return 1 if this process did."""
     before = incident.told_at
+    webhook = incident.webhook
+    recipients = _recipients(webhook, now)
     claimed = Incident.objects.filter(pk=incident.pk, told_at=before, closed_at=None)
-    if not claimed.update(told_at=now):
+    # A reminder says how it is by now.
+    told_at = now if recipients else _when_unmuted(webhook, now)
+    if not claimed.update(told_at=told_at, message=message[:1000]):
         return 0
-    subject = _("“%(name)s” %(what)s") % {
-        "name": incident.webhook.name,
-        "what": incident.get_kind_display(),
-    }
-    if not _mail(incident.webhook, subject, _text(incident)):
-        Incident.objects.filter(pk=incident.pk, told_at=now).update(told_at=before)
+    incident.message = message[:1000]
+    if not _post(
+        webhook, recipients, _subject(incident, is_reminder=before is not None), _text(incident)
+    ):
+        Incident.objects.filter(pk=incident.pk, told_at=told_at).update(told_at=before)
         return 0
     if before is None and (event_type := _EVENT_TYPES.get(IncidentKind(incident.kind))):
-        _publish(event_type, incident)
+        _publish(event_type, webhook, incident.message)
     return 1
 
 
-def _close(incident: Incident, now: datetime) -> int:
+def _when_unmuted(webhook: Webhook, now: datetime) -> datetime:
+    """Return a time that lets the next message go out as soon as a mute for a while ends."""
+    until = webhook.alerts_muted_until
+    if webhook.alert_recipients and webhook.mutes_alerts(now) and until:
+        return until - _REMIND_AFTER
+    return now
+
+
+def _close(incident: Incident, now: datetime, *, is_well: bool) -> int:
+    """End an incident; tell so unless the webhook only went from one trouble into another."""
     if not Incident.objects.filter(pk=incident.pk, closed_at=None).update(closed_at=now):
         return 0
-    webhook = Webhook.objects.get(pk=incident.webhook_id)
-    if webhook.deleted_at or incident.told_at is None:
+    webhook = Webhook.objects.select_related("state").get(pk=incident.webhook_id)
+    # Who paused a failing webhook, or removed it, did not repair it.
+    is_gone = webhook.deleted_at or (
+        incident.kind == IncidentKind.FAILING and not webhook.is_active
+    )
+    if is_gone or not is_well or incident.told_at is None:
         return 0
+    subject = _all_clear(incident, webhook)
     if incident.kind in _EVENT_TYPES:
-        _publish(_RECOVERED, incident)
-    subject = _("“%(name)s” works again") % {"name": webhook.name}
-    return int(_mail(webhook, subject, f"{subject}.\n\n{_link(webhook)}\n"))
+        _publish(_RECOVERED, webhook, f"{subject}.")
+    return int(
+        _post(webhook, _recipients(webhook, now), subject, f"{subject}.\n\n{_link(webhook)}\n")
+    )
 
 
-def _publish(event_type: str, incident: Incident) -> None:
-    webhook = incident.webhook
+def _publish(event_type: str, webhook: Webhook, message: str) -> None:
+    state = getattr(webhook, "state", None)
+    facts: dict[str, Any] = {
+        name: getattr(state, name) for name in _FACTS.get(event_type, ()) if state is not None
+    }
+    payload = {
+        "webhook_id": webhook.uid,
+        "webhook_name": webhook.name,
+        "webhook_url": webhook.url,
+        "message": message,
+        **{name: value for name, value in facts.items() if value is not None},
+    }
+    if since := payload.get("failing_since_at"):
+        payload["failing_since_at"] = since.isoformat()
     with transaction.atomic():
-        accept(
-            [
-                NewEvent(
-                    event_type,
-                    {
-                        "webhook_id": webhook.uid,
-                        "webhook_name": webhook.name,
-                        "webhook_url": webhook.url,
-                        "message": incident.message,
-                    },
-                    source="webhooks",
-                )
-            ]
-        )
+        accept([NewEvent(event_type, payload, source="webhooks")])
+
+
+def _subject(incident: Incident, *, is_reminder: bool) -> str:
+    subjects = {
+        IncidentKind.REAUTHORIZATION: (
+            _("“%(name)s” needs re-authorization"),
+            _("Still so: “%(name)s” needs re-authorization"),
+        ),
+        IncidentKind.MISCONFIGURED: (
+            _("“%(name)s” has a misconfigured OAuth client"),
+            _("Still so: “%(name)s” has a misconfigured OAuth client"),
+        ),
+        IncidentKind.FAILING: (_("“%(name)s” is failing"), _("Still so: “%(name)s” is failing")),
+        IncidentKind.PAUSED: (_("“%(name)s” was paused"), _("Still so: “%(name)s” is paused")),
+        IncidentKind.TOKEN_ENDING: (
+            _("“%(name)s” needs re-authorization soon"),
+            _("Still so: “%(name)s” needs re-authorization soon"),
+        ),
+    }
+    first, again = subjects[IncidentKind(incident.kind)]
+    return (again if is_reminder else first) % {"name": incident.webhook.name}
+
+
+def _all_clear(incident: Incident, webhook: Webhook) -> str:
+    text = {
+        IncidentKind.PAUSED: _("“%(name)s” is active again"),
+        IncidentKind.TOKEN_ENDING: _("“%(name)s” has a new token"),
+    }.get(IncidentKind(incident.kind), _("“%(name)s” works again"))
+    return text % {"name": webhook.name}
 
 
 def _text(incident: Incident) -> str:
+    """Write a mail: what happened, what waits, what to do, and where."""
     webhook = incident.webhook
-    users = Q(webhook=webhook) | Q(webhook__connection=webhook)
-    held = Delivery.objects.filter(users, status=Status.HELD).count()
+    advice = {
+        IncidentKind.REAUTHORIZATION: _("Open the webhook and press Get new access token."),
+        IncidentKind.MISCONFIGURED: _(
+            "Open the webhook and correct its OAuth settings. Its token panel says what the "
+            "provider answered."
+        ),
+        IncidentKind.FAILING: _("Open the webhook to see what its receiver answers."),
+        IncidentKind.PAUSED: _("Repair the receiver, send a test, then resume the webhook."),
+        IncidentKind.TOKEN_ENDING: _(
+            "Press Get new access token before that, and nothing is held."
+        ),
+    }
+    subject = _subject(incident, is_reminder=False)
     lines = [
-        _("The webhook “%(name)s” %(what)s.")
-        % {"name": webhook.name, "what": incident.get_kind_display()},
+        f"{subject}.",
         incident.message,
+        _waiting(webhook),
+        advice[IncidentKind(incident.kind)],
     ]
-    if held:
-        sentence = ngettext(
-            "%(count)d delivery waits and goes out once it works again.",
-            "%(count)d deliveries wait and go out once it works again.",
-            held,
-        )
-        lines.append(sentence % {"count": held})
     lines.append(_link(webhook))
     return "\n\n".join(line for line in lines if line) + "\n"
+
+
+def _waiting(webhook: Webhook) -> str:
+    users = Q(webhook=webhook) | Q(webhook__connection=webhook)
+    rows = Delivery.objects.filter(users, status=Status.HELD).order_by()
+    held = len(rows.values_list("pk")[: _MAX_COUNTED + 1])
+    if not held:
+        return ""
+    if held > _MAX_COUNTED:
+        text = _("More than %(count)d deliveries wait and go out once it works again.")
+        return text % {"count": _MAX_COUNTED}
+    text = ngettext(
+        "%(count)d delivery waits and goes out once it works again.",
+        "%(count)d deliveries wait and go out once it works again.",
+        held,
+    )
+    return text % {"count": held}
 
 
 def _link(webhook: Webhook) -> str:
@@ -190,16 +243,17 @@ def _link(webhook: Webhook) -> str:
     return f"{settings.PUBLIC_URL}{reverse(f'webhooks:{name}', args=[webhook.pk])}{place}"
 
 
-def _mail(webhook: Webhook, subject: str, text: str) -> bool:
-    """Send to the webhook's people and to everybody's; True also when there is nobody to tell."""
+def _recipients(webhook: Webhook, now: datetime) -> list[str]:
+    """Return the webhook's people, unless muted, and everybody's."""
     concerned = [webhook, *webhook.users.present()] if webhook.is_connection else [webhook]
-    people = [who for one in concerned if not one.alerts_are_muted for who in one.alert_recipients]
-    recipients = sorted({*people, *settings.WEBHOOKS_ALERT_RECIPIENTS})
-    return _post(webhook, recipients, subject, text) if recipients else True
+    people = [who for one in concerned if not one.mutes_alerts(now) for who in one.alert_recipients]
+    return sorted({*people, *settings.WEBHOOKS_ALERT_RECIPIENTS})
 
 
 def _post(webhook: Webhook, recipients: list[str], subject: str, text: str) -> bool:
-    """Give one message to the mail server; return whether it took it."""
+    """Give one message to the mail server; True when it took it or there is nobody to tell."""
+    if not recipients:
+        return True
     # A line break in a name would end the header.
     message = EmailMessage(" ".join(subject.split()), text, to=recipients)
     try:

@@ -40,7 +40,7 @@ _PAGE_ORDER = (
 )
 
 
-_PAGE_END = ("timeout_seconds", *delivery.FIELDS, *alerts.FIELDS)
+_PAGE_END = ("timeout_seconds", *delivery.FIELDS, *alerts.FIELDS, *alerts.THRESHOLDS)
 
 
 class WebhookFields(CredentialFields, OAuthFields, DeliveryFields, AlertFields, _WebhookModelForm):
@@ -94,6 +94,7 @@ class WebhookFields(CredentialFields, OAuthFields, DeliveryFields, AlertFields, 
             *(field for field in authorization.OAUTH_FIELDS if field not in SECRETS),
             *delivery.FIELDS,
             *alerts.FIELDS,
+            *alerts.THRESHOLDS,
         ]
         widgets = {
             "authorization_type": forms.RadioSelect,
@@ -120,6 +121,7 @@ class WebhookFields(CredentialFields, OAuthFields, DeliveryFields, AlertFields, 
         initial = {
             "is_active": instance.is_active,
             "callback_url": instance.callback_url or oauth.default_callback_url(),
+            **alerts.mute_shown(instance),
         }
         super().__init__(data, instance=instance, initial=initial)
         self.draft = draft

@@ -1,5 +1,6 @@
 """Webhook: what people edit; WebhookState: what workers write about it."""
 
+from datetime import datetime
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -106,6 +107,8 @@ class Webhook(AuthorizationFields):
     # E-mail addresses told about failures; muting keeps them.
     alert_recipients = models.JSONField(_("Alert recipients"), default=list, blank=True)
     alerts_are_muted = models.BooleanField(_("Mute alerts"), default=False)
+    # When muted: until then; None until somebody unmutes.
+    alerts_muted_until = models.DateTimeField(_("Muted until"), null=True, blank=True)
     # When people are told: after so many failures in a row, or such a share within the window.
     alert_after_failures = models.PositiveIntegerField(
         _("Alert after failures in a row"), null=True, blank=True
@@ -199,6 +202,11 @@ class Webhook(AuthorizationFields):
             self.set_secret("signing_secret", signing.new_secret())
         super().save(*args, **kwargs)
         self.refresh_from_db(fields=["version"])
+
+    def mutes_alerts(self, now: datetime) -> bool:
+        """Say whether the webhook's own recipients are not to be told."""
+        until = self.alerts_muted_until
+        return self.alerts_are_muted and (until is None or until > now)
 
     def set_secret(self, field: str, value: str) -> None:
         """Set or, with an empty value, clear a secret and remember when."""

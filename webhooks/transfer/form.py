@@ -39,6 +39,7 @@ class ImportForm(WebhookForm):
         self._set_what_no_field_has(webhook, values)
         headers = _headers(entry, webhook, self._errors_of_entry)
         shown = {name: _as_typed(name, value) for name, value in values.items()}
+        shown["alerts_muted_until"] = webhook.alerts_muted_until or ""
         shown |= {"connection": connection_id or "", "initial-is_active": values["is_active"]}
         super().__init__(shown, instance=webhook, draft=Draft({}))
         # A name server that is down for a moment is no reason to refuse a file.

@@ -17,7 +17,7 @@ NOT_PORTABLE = frozenset(
     {
         *("id", "uid", "version", "created_at", "created_by", "updated_at", "deleted_at"),
         *("is_connection", "connection", "allowed_hosts", "pause_reason", "paused_at"),
-        *("previous_signing_secret_until", "secrets_changed_at"),
+        *("previous_signing_secret_until", "secrets_changed_at", "alerts_muted_until"),
     }
 )
 # New columns are portable by themselves.

@@ -78,6 +78,7 @@ def situation(webhook: Webhook) -> dict[str, Any]:
         "notices": [one for one in notices if one.action != "resume"],
         "pause_notice": next((one for one in notices if one.action == "resume"), None),
         "hears_nobody": not (webhook.alert_recipients or settings.WEBHOOKS_ALERT_RECIPIENTS),
+        "is_muted": webhook.mutes_alerts(timezone.now()),
         "held": counted(sum(held.values())),
         "held_by_pause": held[HoldReason.PAUSED],
         "held_by_pause_text": counted(held[HoldReason.PAUSED]),
@@ -161,7 +162,9 @@ def _is_true(kind: IncidentKind, webhook: Webhook) -> bool:
         case IncidentKind.TOKEN_ENDING:
             return bool(token and token.refresh_token_expires_at)
         case IncidentKind.FAILING:
-            return webhook.is_active and bool(state and state.failing_since_at)
+            # A share of failures is judged by who opened the incident.
+            fails = bool(state and state.failing_since_at) or bool(webhook.alert_failure_percent)
+            return webhook.is_active and fails
         case IncidentKind.PAUSED:
             return not webhook.is_active
 
@@ -182,7 +185,7 @@ def _notice(incident: Incident) -> Notice:
         ),
         IncidentKind.FAILING: (
             "danger",
-            _("Every attempt fails"),
+            _("It is failing"),
             _("Deliveries are tried again by the retry schedule."),
             "",
         ),

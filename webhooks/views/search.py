@@ -55,7 +55,8 @@ def find(query: QueryDict) -> QuerySet[Webhook]:
         pattern = re.escape(words)
         found = found.filter(Q(name__iregex=pattern) | Q(url__iregex=pattern))
     if (authorization := query.get("authorization")) in AuthorizationType.values:
-        found = found.annotate(sends=_sends()).filter(sends=authorization)
+        by_type = Webhook.objects.alias(sends=_sends()).filter(sends=authorization)
+        found = found.filter(pk__in=by_type.values("pk"))
     if event_type := wanted_event(query):
         found = _wanting(found, event_type)
     if connection := wanted_connection(query):

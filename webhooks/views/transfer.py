@@ -75,7 +75,8 @@ def _content(request: HttpRequest) -> bytes | str:
     if (file := request.FILES.get("file")) is not None:
         if (file.size or 0) > transfer.MAX_BYTES:
             raise Unreadable(_("The file is larger than %d MB.") % (transfer.MAX_BYTES // 1024**2))
-        return file.read()
+        content: bytes = file.read()
+        return content
     text = request.POST.get("text", "")
     if not text.strip():
         raise Unreadable(_("Choose a file, or paste its content."))

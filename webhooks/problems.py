@@ -1,0 +1,159 @@
+"""What is wrong with webhooks now, read from the rows that the engine and the token vault write.
+
+Decides when something is worth telling people, and in which words. Tells nobody: `webhooks.alerts`.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from django.conf import settings
+from django.db.models import Q, Sum
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from webhooks.models import (
+    AuthorizationType,
+    HourlyCount,
+    IncidentKind,
+    Outcome,
+    PauseReason,
+    TokenState,
+    Webhook,
+    WebhookState,
+)
+
+# A refresh token that is known to end is announced so long before.
+_TOKEN_ENDS_WITHIN = timedelta(days=7)
+# A share of failures is looked at over the hour that runs and this many before it.
+_WINDOW_HOURS = 1
+# One failure of two attempts is a share of 50 % and no news.
+_LEAST_ATTEMPTS = 10
+_BLOCKED = (TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED)
+
+Key = tuple[int, IncidentKind]
+
+
+class Problem(NamedTuple):
+    webhook_id: int
+    kind: IncidentKind
+    message: str
+
+
+class _Share(NamedTuple):
+    """Attempts of one webhook within the window."""
+
+    failed: int
+    total: int
+
+    @property
+    def percent(self) -> float:
+        return 100 * self.failed / self.total if self.total else 0.0
+
+
+def find(now: datetime, *, known: Collection[Key] = ()) -> dict[Key, Problem]:
+    """Return every problem there is; `known` are those that people were told about already."""
+    found = [*_of_tokens(now), *_pauses(), *_failures(now, known)]
+    return {(problem.webhook_id, problem.kind): problem for problem in found}
+
+
+def _of_tokens(now: datetime) -> Iterator[Problem]:
+    owners = Webhook.objects.owners().select_related("token")
+    oauth = owners.filter(authorization_type=AuthorizationType.OAUTH2)
+    for webhook in oauth.filter(token__state=TokenState.NEEDS_REAUTHORIZATION):
+        yield Problem(webhook.pk, IncidentKind.REAUTHORIZATION, webhook.token.last_error)
+    for webhook in oauth.filter(token__state=TokenState.MISCONFIGURED):
+        yield Problem(webhook.pk, IncidentKind.MISCONFIGURED, webhook.token.last_error)
+    ending = oauth.filter(token__refresh_token_expires_at__lte=now + _TOKEN_ENDS_WITHIN)
+    for webhook in ending.exclude(token__state__in=(TokenState.NONE, *_BLOCKED)):
+        ends_at = webhook.token.refresh_token_expires_at
+        message = _("The refresh token ends on %(date)s.") % {"date": f"{ends_at:%Y-%m-%d}"}
+        yield Problem(webhook.pk, IncidentKind.TOKEN_ENDING, message)
+
+
+def _pauses() -> Iterator[Problem]:
+    paused = Webhook.objects.present().select_related("state")
+    for webhook in paused.filter(pause_reason__in=(PauseReason.GONE, PauseReason.FAILING)):
+        state = getattr(webhook, "state", None)
+        sentence = f"{webhook.get_pause_reason_display()}."
+        yield Problem(webhook.pk, IncidentKind.PAUSED, _with_error(sentence, state))
+
+
+def _failures(now: datetime, known: Collection[Key]) -> Iterator[Problem]:
+    """Judge each webhook by what it asks for: failures in a row, a share, or else some minutes."""
+    interesting = Q(state__failing_since_at__isnull=False) | Q(alert_failure_percent__isnull=False)
+    webhooks = list(Webhook.objects.active().filter(interesting).select_related("state"))
+    asked = [webhook.pk for webhook in webhooks if webhook.alert_failure_percent]
+    shares = _shares(asked, now) if asked else {}
+    for webhook in webhooks:
+        state = getattr(webhook, "state", None)
+        is_known = (webhook.pk, IncidentKind.FAILING) in known
+        share = shares.get(webhook.pk, _Share(0, 0))
+        sentence = _in_a_row(webhook, state, now) or _often(webhook, state, share, is_known)
+        if sentence:
+            yield Problem(webhook.pk, IncidentKind.FAILING, _with_error(sentence, state))
+
+
+def _in_a_row(webhook: Webhook, state: WebhookState | None, now: datetime) -> str:
+    """Say that every attempt fails, once it did often enough; empty before."""
+    if state is None or state.failing_since_at is None:
+        return ""
+    if limit := webhook.alert_after_failures:
+        count = state.failures_in_a_row
+        text = ngettext(
+            "%(count)d attempt in a row failed.", "%(count)d attempts in a row failed.", count
+        )
+        return text % {"count": count} if count >= limit else ""
+    after = timedelta(minutes=settings.WEBHOOKS_ALERT_AFTER_MINUTES)
+    if webhook.alert_failure_percent or state.failing_since_at > now - after:
+        return ""
+    since = f"{state.failing_since_at:%Y-%m-%d %H:%M}"
+    return _("Every attempt has failed since %(time)s UTC.") % {"time": since}
+
+
+def _often(webhook: Webhook, state: WebhookState | None, share: _Share, is_known: bool) -> str:
+    """Say how many attempts of late failed; empty while these are few enough.
+
+    What people know about is over only at half the share they asked for, so that a receiver at the
+    edge does not send a mail every minute.
+    """
+    limit = webhook.alert_failure_percent
+    if not limit:
+        return ""
+    if is_known:
+        still_fails = bool(state and state.failing_since_at)
+        is_over = share.percent < limit / 2 if share.total else not still_fails
+    else:
+        is_over = share.percent < limit or share.total < _LEAST_ATTEMPTS
+    if is_over:
+        return ""
+    text = _(
+        "%(percent)d %% of the attempts since the last full hour failed: %(failed)d of %(all)d."
+    )
+    return text % {"percent": share.percent, "failed": share.failed, "all": share.total}
+
+
+def _shares(webhook_ids: list[int], now: datetime) -> Mapping[int, _Share]:
+    """Count the attempts of the hour that runs and of those before it that the window holds."""
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    counts = HourlyCount.objects.filter(
+        webhook__in=webhook_ids, hour__gte=hour - timedelta(hours=_WINDOW_HOURS)
+    )
+    rows = (
+        counts.order_by()
+        .values("webhook_id")
+        .annotate(
+            total=Sum("count"), good=Sum("count", filter=Q(outcome=Outcome.SUCCEEDED), default=0)
+        )
+    )
+    return {
+        row["webhook_id"]: _Share(failed=row["total"] - row["good"], total=row["total"])
+        for row in rows
+    }
+
+
+def _with_error(sentence: str, state: WebhookState | None) -> str:
+    if state is None or not state.last_error:
+        return sentence
+    texts = {"sentence": sentence, "error": state.last_error}
+    return _("%(sentence)s Last error: %(error)s") % texts
