@@ -46,9 +46,10 @@ _FULL_SCHEDULE = frozenset(
 )
 STORED_BODY_BYTES = 20_000
 _MAX_HEADERS_STORED = 16_384
-# C0 and C1 controls (but tab and newline) and bidi marks are stored as escapes.
+# C0 and C1 controls (but tab and newline), bidi marks and what no database can hold, half of a
+# surrogate pair, are stored as escapes.
 _UNPRINTABLE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
 

@@ -84,7 +84,7 @@ def classify(
     if raw.status >= 500 or raw.status in TRANSIENT_STATUSES:
         return _transient(raw, expected, now)
     if not 200 <= raw.status < 300 and raw.status < 400:
-        location = redaction.clean(raw.location.partition("?")[0], limit=200)
+        location = _words(raw.location.partition("?")[0], expected)
         return _misconfigured(f"http_{raw.status}", sentences.redirected(location))
     if raw.is_too_large:
         return _malformed("too_large")
@@ -244,9 +244,10 @@ def _granted(fields: dict[str, Any], expected: Expected, now: datetime) -> Answe
     try:
         token, warning = read_grant(fields, path=path, token_types=expected.token_types, now=now)
     except NoToken as refusal:
-        return _misconfigured(refusal.reason, refusal.message)
+        message = redaction.mask_known(refusal.message, expected.secrets)
+        return _misconfigured(refusal.reason, message)
     change = scope_change(token.scope, expected.sent.scope)
-    warning = f"{warning} {change}".strip()
+    warning = redaction.mask_known(f"{warning} {change}".strip(), expected.secrets)
     result = Result.OK_WITH_WARNING if warning else Result.OK
     return Answer(result=result, token=token, warning=warning)
 

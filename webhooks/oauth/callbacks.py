@@ -128,7 +128,7 @@ def check_issuer(parameters: Mapping[str, str], found: AuthorizationRequest) -> 
                 "The answer comes from “%(issuer)s”, which is not the provider the browser was "
                 "sent to, so nothing in it was used. If it is the right one, enter it as Issuer."
             )
-            % {"issuer": redaction.clean(issuer, limit=200)},
+            % {"issuer": _words(issuer, found, limit=200)},
             found.webhook,
         )
 
@@ -148,7 +148,7 @@ def check_data_center(parameters: Mapping[str, str], found: AuthorizationRequest
                 "The account lives at “%(server)s”. If that is right, choose that data center for "
                 "Auth URL and Access token URL, then press “Get new access token” again."
             )
-            % {"server": redaction.clean(server, limit=100)},
+            % {"server": _words(server, found, limit=100)},
             found.webhook,
         )
 
@@ -166,7 +166,7 @@ def code_of(parameters: Mapping[str, str], found: AuthorizationRequest) -> str:
         )
     if error is not None:
         description = parameters.get("error_description", "")
-        words = redaction.clean(description or error, secrets=(found.webhook.client_secret,))
+        words = _words(description or error, found)
         sentence = sentences.with_quote(_error(error, description, found), words)
         _refuse(sentence, found.webhook)
     if not code or not _CODE.fullmatch(code):
@@ -207,8 +207,12 @@ def _error(error: str, description: str, found: AuthorizationRequest) -> str:
         redirect_uri=found.redirect_uri,
         uses_pkce=webhook.uses_pkce,
     )
-    clean_error = redaction.clean(error, limit=100)
+    clean_error = _words(error, found, limit=100)
     return sentences.refusal(clean_error, description, sent)
+
+
+def _words(text: str, found: AuthorizationRequest, *, limit: int = redaction.MAX_TEXT) -> str:
+    return redaction.clean(text, secrets=(found.webhook.client_secret,), limit=limit)
 
 
 def _refuse(sentence: str, webhook: Webhook | None = None) -> NoReturn:

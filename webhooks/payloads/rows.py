@@ -201,6 +201,7 @@ def _value_problem(kind: Any, value: Any) -> Problem | None:
             typed_value(kind, value)
         else:
             ENCODER.encode(value)
+        _check_encodable(value)
     except ValueError as error:
         return Problem(sentence=str(error), field="content")
     except TypeError:
@@ -220,7 +221,19 @@ def _style_problem(stored: Mapping[str, Any]) -> Problem | None:
     if len(str(stored.get("default") or "")) > MAX_VALUE_LENGTH:
         sentence = _("A value has at most %d characters.") % MAX_VALUE_LENGTH
         return Problem(sentence=sentence, field="default")
+    try:
+        _check_encodable(stored.get("default"))
+    except (ValueError, TypeError) as error:
+        return Problem(sentence=str(error), field="default")
     return None
+
+
+def _check_encodable(value: Any) -> None:
+    """Raise ValueError, with a sentence, for half of a surrogate pair: no request can hold it."""
+    try:
+        ENCODER.encode(value).encode()
+    except UnicodeEncodeError:
+        raise ValueError(_("There is half a character in this text. Type it again.")) from None
 
 
 def _number(text: str) -> Any:

@@ -1,0 +1,85 @@
+"""Fuzzes for long: `python -m tests.fuzz --cases 1000000`, in as many processes as it is told.
+
+The last line is JSON: {"cases": n, "crashes": n}. The exit status is 1 when anything crashed.
+"""
+
+import argparse
+import json
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.fuzz.environment import set_up
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=1_000_000)
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(10**9))
+    parser.add_argument("--only", default="", help="the name of one target")
+    parser.add_argument("--share", default="", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.share:
+        return fuzz(options)
+    print(f"seed {options.seed}", flush=True)
+    return spread(options)
+
+
+def spread(options: argparse.Namespace) -> int:
+    """Run a process for each core, each with seeds of its own."""
+    running = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(options.processes):
+            path = Path(folder) / str(number)
+            command = [
+                *(sys.executable, "-m", "tests.fuzz", "--share", str(path)),
+                *("--cases", str(-(-options.cases // options.processes))),
+                *("--seed", str(options.seed + number * 1_000_000), "--only", options.only),
+            ]
+            running.append((subprocess.Popen(command), path))
+        is_bad, cases, crashes = False, 0, 0
+        for process, path in running:
+            is_bad |= process.wait() != 0
+            if path.exists():
+                counted = json.loads(path.read_text())
+                cases, crashes = cases + counted["cases"], crashes + counted["crashes"]
+    # A process that died has crashed, too.
+    crashes = crashes or int(is_bad)
+    print(json.dumps({"cases": cases, "crashes": crashes}), flush=True)
+    return int(crashes > 0 or cases < options.cases)
+
+
+def fuzz(options: argparse.Namespace) -> int:
+    set_up()
+    from tests.fuzz.running import run
+    from tests.fuzz.targets import TARGETS
+    from tests.security import watching
+
+    watching.begin()
+    chosen = [target for target in TARGETS if options.only in ("", target.name)]
+    shares = sum(target.share for target in chosen)
+    cases, crashes = 0, []
+    for target in chosen:
+        started = time.monotonic()
+        wanted = -(-options.cases * target.share // shares)
+        count = run(target, wanted, first_seed=options.seed)
+        seconds = time.monotonic() - started
+        print(
+            f"{target.name}: {count.cases} cases, {count.taken} taken, {seconds:.0f} s", flush=True
+        )
+        cases += count.cases
+        crashes += count.crashes
+    crashes += watching.take_denied()
+    for crash in crashes:
+        print(crash, flush=True)
+    Path(options.share).write_text(json.dumps({"cases": cases, "crashes": len(crashes)}))
+    return int(bool(crashes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""The callback's query: refused with a sentence, or exactly one code from where it was asked."""
+
+from urllib.parse import quote
+
+from django.core.exceptions import SuspiciousOperation
+from django.http import QueryDict
+from hypothesis import strategies as st
+
+from tests.fuzz.target import Target
+from tests.fuzz.tokens import storable
+from webhooks.models import AuthorizationRequest, AuthorizationType, GrantType, Webhook
+from webhooks.oauth import callbacks
+from webhooks.oauth.errors import AuthorizationFailed
+
+_SECRET = "canary-client-secret"
+_ISSUER = "https://provider.example.com"
+_NAMES = ("code", "state", "iss", "error", "error_description", "accounts-server", "scope", "x", "")
+_WORDS = ("abc", _ISSUER, f"{_ISSUER}:443/", "https://evil.example.net", "access_denied", "a\r\nb",
+          "\0", "<script>", _SECRET, "é", "\ud800", "", "https://[::1", "consent_required",
+          "x" * 300, "https://provider.example.com.evil.net", "%", "\x1b[31m")  # fmt: skip
+_PAIR = st.tuples(
+    st.one_of(st.sampled_from(_NAMES), st.text(max_size=4)),
+    st.one_of(st.sampled_from(_WORDS), st.text(max_size=12)),
+)
+INPUTS = st.tuples(
+    st.one_of(
+        st.lists(_PAIR, max_size=5).map(
+            lambda pairs: "&".join(
+                f"{quote(key, errors='surrogatepass')}={quote(value, errors='surrogatepass')}"
+                for key, value in pairs
+            )
+        ),
+        st.builds(
+            lambda code, more: f"state=abc&code={quote(code, errors='surrogatepass')}{more}",
+            st.one_of(st.just("the-code"), st.text(max_size=20)),
+            st.sampled_from(
+                ["", f"&iss={_ISSUER}", "&scope=a+b", "&code=2", "&error=x", "&x", "&=&"]
+            ),
+        ),
+        st.text(max_size=40),
+    ),
+    st.booleans(),
+)
+
+
+def check(given: tuple[str, bool]) -> bool:
+    query, has_issuer = given
+    found = _request(_ISSUER if has_issuer else "")
+    try:
+        parameters = callbacks.read_query(dict(QueryDict(query.encode("utf-8", "replace")).lists()))
+        callbacks.check_issuer(parameters, found)
+        callbacks.check_data_center(parameters, found)
+        code = callbacks.code_of(parameters, found)
+        callbacks.hashed(parameters.get("state", ""))
+    except AuthorizationFailed as error:
+        assert str(error)
+        assert storable(str(error))
+        assert _SECRET not in str(error)
+        return False
+    except SuspiciousOperation:
+        # Too many parameters: Django answers 400.
+        return False
+    assert code.isascii()
+    assert code.isprintable()
+    assert parameters.get("code") == code
+    assert "error" not in parameters
+    assert parameters.get("iss", _ISSUER).startswith(_ISSUER)
+    return True
+
+
+def _request(issuer: str) -> AuthorizationRequest:
+    webhook = Webhook(
+        pk=1,
+        url="https://example.com/",
+        authorization_type=AuthorizationType.OAUTH2,
+        grant_type=GrantType.AUTHORIZATION_CODE,
+        auth_url=f"{_ISSUER}/authorize",
+        token_url=f"{_ISSUER}/token",
+        client_id="client",
+    )
+    webhook.client_secret = _SECRET
+    return AuthorizationRequest(webhook=webhook, issuer=issuer)
+
+
+TARGET = Target(name="callback query", inputs=INPUTS, check=check)

@@ -1,0 +1,77 @@
+"""Runs a target for a number of cases and counts; a failure is shrunk and told, not raised."""
+
+import traceback
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from tests.fuzz.target import Target
+from tests.fuzz.varying import variations
+
+# Hypothesis remembers what it made; a new round forgets it.
+ROUND_EXAMPLES = 2000
+# Inputs made of each one that hypothesis makes.
+VARIATIONS = 9
+_PER_EXAMPLE = 1 + VARIATIONS
+
+
+@dataclass(kw_only=True)
+class Count:
+    cases: int = 0
+    # How many of them were taken.
+    taken: int = 0
+    crashes: list[str] = field(default_factory=list)
+
+
+def run(target: Target, cases: int, *, first_seed: int) -> Count:
+    """Check so many inputs."""
+    count, round_number = Count(), first_seed
+    with target.around():
+        while count.cases < cases and len(count.crashes) < 3:
+            left = -(-(cases - count.cases) // _PER_EXAMPLE)
+            _round(target, min(left, ROUND_EXAMPLES), round_number, count)
+            round_number += 1
+    return count
+
+
+def _round(target: Target, examples: int, number: int, count: Count) -> None:
+    has_failed = False
+
+    def check(one: Any) -> None:
+        nonlocal has_failed
+        try:
+            check_with_variations(target, one, count)
+        except BaseException:
+            has_failed = True
+            raise
+
+    run_settings = settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+        print_blob=False,
+    )
+    before = count.cases
+    try:
+        seed(number)(run_settings(given(target.inputs)(check)))()
+    except Exception as error:
+        where = f"{target.name}, round {number}"
+        count.crashes.append(f"{where}:\n{''.join(traceback.format_exception(error))[-4000:]}")
+    if not has_failed and count.cases == before:
+        count.crashes.append(f"{target.name}: no case ran")
+
+
+class Failed(AssertionError):
+    """An input that was not dealt with as it should be."""
+
+
+def check_with_variations(target: Target, one: Any, count: Count) -> None:
+    for case in (one, *variations(one, VARIATIONS)):
+        count.cases += 1
+        try:
+            count.taken += target.check(case)
+        except Exception as error:
+            raise Failed(f"{target.name}: {case!r}") from error

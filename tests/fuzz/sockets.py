@@ -1,0 +1,91 @@
+"""Both senders' sockets, with neither form nor parser before libcurl: nothing denied is reached.
+
+What passed is told by the guard and judged by the oracle; nothing that passed is connected to.
+Whatever went past the guard, strace would see (`make security` runs this under it).
+"""
+
+import contextlib
+import re
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pycurl
+import requests
+
+from tests.fuzz import urls
+from tests.fuzz.target import Target
+from tests.security import oracle
+from webhooks import network, sessions
+
+_passed: list[str] = []
+_PORTS = (80, 443, 8443, 6379, 5432, 8000, 8080, 11211)
+
+
+class _Opener(network.SocketOpener):
+    """Judge as always, note what passes, and open nothing."""
+
+    def _open(self, address: Any, key: int | None) -> socket.socket | int:
+        opened = super()._open(address, key)
+        if isinstance(opened, socket.socket):
+            _passed.append(str(address[3][0]))
+            opened.close()
+        bad: int = pycurl.SOCKET_BAD
+        return bad
+
+
+class _Socket(socket.socket):
+    def connect(self, address: Any) -> None:
+        _passed.append(str(address[0]))
+        raise ConnectionRefusedError("stopped by the fuzzer")
+
+
+@contextlib.contextmanager
+def around() -> Iterator[None]:
+    with urls.names_are_answered():
+        real, sessions._DeadlineSocket = sessions._DeadlineSocket, _Socket  # type: ignore[assignment,misc]
+        try:
+            yield
+        finally:
+            sessions._DeadlineSocket = real  # type: ignore[misc]
+
+
+def check(given: tuple[str, tuple[str, ...]]) -> bool:
+    url, answers = given
+    _passed.clear()
+    by_requests(url, answers)
+    by_libcurl(url, answers)
+    assert [one for one in _passed if oracle.is_denied(one, allowed=())] == []
+    return bool(_passed)
+
+
+def by_requests(url: str, answers: tuple[str, ...]) -> None:
+    urls._answers[:] = answers
+    with (
+        # ValueError: requests itself reads the URL before the adapter does.
+        contextlib.suppress(requests.RequestException, ValueError),
+        network.guarded_session(policy=urls.CLOSED) as session,
+    ):
+        session.get(url)
+
+
+def by_libcurl(url: str, answers: tuple[str, ...]) -> None:
+    ports = {int(digits) for digits in re.findall(r":(\d{1,5})(?!\d)", url)} | set(_PORTS)
+    handle = pycurl.Curl()
+    try:
+        network.configure_curl(handle, _Opener(urls.CLOSED))
+        handle.setopt(pycurl.URL, url)
+        pins = ",".join(f"[{one}]" if ":" in one else one for one in answers) or "127.0.0.1"
+        # libcurl asks no name server: every name on every port of the URL leads there.
+        handle.setopt(pycurl.RESOLVE, [f"*:{port}:{pins}" for port in ports if port < 65_536])
+        handle.setopt(pycurl.TIMEOUT_MS, 2000)
+        handle.setopt(pycurl.WRITEFUNCTION, lambda chunk: None)
+        handle.perform()
+    except (pycurl.error, ValueError):
+        # What became of it is told by what passed.
+        return
+    finally:
+        handle.close()
+
+
+TARGET = Target(name="sockets", inputs=urls.INPUTS, check=check, around=around, share=1)

@@ -1,0 +1,21 @@
+"""The quick profile of the fuzzing: a second or so for each target, with the same inputs each run.
+
+The long one: `python -m tests.fuzz`, which `make security` runs under strace.
+"""
+
+import pytest
+
+from tests.fuzz.running import run
+from tests.fuzz.target import Target
+from tests.fuzz.targets import TARGETS
+
+_CASES = 1500
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_nothing_that_is_written_breaks_what_reads_it(target: Target) -> None:
+    count = run(target, _CASES, first_seed=1)
+    assert count.crashes == []
+    assert count.cases >= _CASES
+    # Enough of it got as far as what comes behind the first refusal.
+    assert count.taken >= _CASES // 50
