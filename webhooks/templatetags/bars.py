@@ -31,8 +31,12 @@ def day_bars(day: Sequence[tuple[int, int]]) -> dict[str, Any]:
     """Draw (succeeded, failed) attempts of each hour, oldest first."""
     good, bad = (sum(column) for column in zip(*day, strict=True)) if day else (0, 0)
     most = max((sum(hour) for hour in day), default=0)
+    bars = [_bar(number, hour, most) for number, hour in enumerate(day) if sum(hour)]
     return {
-        "bars": [_bar(number, hour, most) for number, hour in enumerate(day) if sum(hour)],
+        "bars": bars,
+        # One path of each colour: fifty rows of rectangles would double the page.
+        "good_path": "".join(_box(bar.x, bar.good_top, bar.good_height) for bar in bars),
+        "bad_path": "".join(_box(bar.x, bar.top, bar.bad_height) for bar in bars),
         "width": _STEP * len(day),
         "height": _HEIGHT,
         "sentence": _sentence(good + bad, bad),
@@ -53,6 +57,10 @@ def _bar(number: int, hour: tuple[int, int], most: int) -> Bar:
         good_height=f"{good_height:.1f}",
         bad_height=f"{bad_height:.1f}",
     )
+
+
+def _box(x: int, top: str, height: str) -> str:
+    return f"M{x} {top}h3v{height}h-3z" if height != "0.0" else ""
 
 
 def _sentence(total: int, bad: int) -> str:
