@@ -1,0 +1,68 @@
+"""A receiver that answers with bytes of its own, right or wrong, by the path it is asked for."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+
+_MOST_READ = 2_000_000
+
+
+@contextlib.contextmanager
+def answering(answers: Mapping[str, bytes]) -> Iterator[str]:
+    """Serve raw answers by path on a port of loopback; yield the address of the server."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
+        thread = threading.Thread(target=_accept, args=(server, answers), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        # Wakes accept(), which does not notice that its socket was closed.
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+
+
+def _accept(server: socket.socket, answers: Mapping[str, bytes]) -> None:
+    while True:
+        try:
+            connection, _ = server.accept()
+        except OSError:
+            return
+        threading.Thread(target=_answer, args=(connection, answers), daemon=True).start()
+
+
+def _answer(connection: socket.socket, answers: Mapping[str, bytes]) -> None:
+    with connection, contextlib.suppress(OSError):
+        connection.settimeout(10)
+        head, body = _read_head(connection)
+        path = head.split(b" ", 2)[1].partition(b"?")[0].decode("latin-1")
+        _read_rest(connection, head, body)
+        connection.sendall(
+            answers.get(path, b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        )
+        # Until the sender has read it: closing with unread bytes would reset the connection.
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65536):
+            pass
+
+
+def _read_head(connection: socket.socket) -> tuple[bytes, bytes]:
+    read = b""
+    while b"\r\n\r\n" not in read and len(read) < _MOST_READ:
+        piece = connection.recv(65536)
+        if not piece:
+            break
+        read += piece
+    head, _separator, body = read.partition(b"\r\n\r\n")
+    return head, body
+
+
+def _read_rest(connection: socket.socket, head: bytes, body: bytes) -> None:
+    length = 0
+    for line in head.split(b"\r\n")[1:]:
+        name, _colon, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            length = int(value)
+    while len(body) < length:
+        piece = connection.recv(65536)
+        if not piece:
+            return
+        body += piece
