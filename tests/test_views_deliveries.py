@@ -67,7 +67,7 @@ def attempt_of(delivery: Delivery, number: int = 1, **fields: Any) -> Attempt:
         "first_byte_ms": 40.0,
         "total_ms": 50.0,
         "remote_address": "203.0.113.7",
-        "request_line": "POST https://crm.example/hook?number=380441234567 HTTP/1.1",
+        "request_line": "POST https://crm.example/hook?number=380441234567",
         "request_headers": "Host: crm.example\nAuthorization: Basic ********\nX-Shop: 7",
         "status_code": 503,
         "response_headers": "HTTP/1.1 503 Busy\nContent-Type: text/plain",

@@ -152,7 +152,8 @@ def _bodies(
 
 
 def _size(body: bytes) -> str:
-    return str(filesizeformat(len(body))) if body else _("empty")
+    # Django's no-break space would be shown as an escape.
+    return filesizeformat(len(body)).replace("\xa0", " ") if body else _("empty")
 
 
 def _diff(before: Sequence[str], after: Sequence[str]) -> Iterator[Line]:

@@ -17,21 +17,17 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST
 
-from webhooks import audit, backlog, events
+from webhooks import audit, backlog, delivery_pages, events
 from webhooks.admin import filters
 from webhooks.admin.readonly import ReadOnlyAdmin, key_of
-from webhooks.models import Action, Delivery, Event, Outcome, Status, Webhook
+from webhooks.models import Action, Delivery, Event, Status, Webhook
 from webhooks.secrets import SecretField
 from webhooks.templatetags.interface import ago, code_badge, status_badge
 
-# An unlimited page of attempts would be no page; the schedule has ten.
-_MAX_ATTEMPTS = 100
 # How many events of one call a search follows.
 _MAX_CALL_EVENTS = 200
 # More than one page cannot be chosen; a forged request cannot choose the whole log.
 _MAX_CHOSEN = 1000
-# Of a body, what a page shows.
-SHOWN_BYTES = 20_000
 _WEBHOOK_SECRETS = [
     f"webhook__{field.name}" for field in Webhook._meta.fields if isinstance(field, SecretField)
 ]
@@ -131,23 +127,42 @@ class DeliveryAdmin(ReadOnlyAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         delivery = self._get(object_id)
-        attempts = list(delivery.attempts.all()[:_MAX_ATTEMPTS])
+        may_see = request.user.has_perm("webhooks.view_payload")
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "title": _("Delivery"),
-            "delivery": delivery,
-            "event": delivery.event,
-            "attempts": attempts,
-            "next_step": next_step(delivery),
-            "shown_bytes": SHOWN_BYTES,
-            "may_see_payload": request.user.has_perm("webhooks.view_payload"),
-            "may_send": self.has_send_permission(request) and delivery.webhook.deleted_at is None,
-            "may_cancel": self.has_cancel_permission(request),
-            "is_due_later": delivery.status in (Status.PENDING, Status.PARKED),
-            "is_open": delivery.status in (Status.PENDING, Status.HELD, Status.PARKED),
+            **delivery_pages.context_of(
+                delivery,
+                may_see_payload=may_see,
+                wanted=request.GET.get("attempt", ""),
+                against=request.GET.get("against", ""),
+            ),
+            **self._links(request, delivery, may_see_payload=may_see),
         }
         return TemplateResponse(request, "admin/webhooks/delivery/change_form.html", context)
+
+    def _links(
+        self, request: HttpRequest, delivery: Delivery, *, may_see_payload: bool
+    ) -> dict[str, str]:
+        """Return where the page's buttons lead; empty for those this person does not have."""
+
+        def of(step: str) -> str:
+            return reverse(f"admin:webhooks_delivery_{step}", args=[delivery.pk])
+
+        may_send = self.has_send_permission(request) and delivery.webhook.deleted_at is None
+        own = reverse("webhooks:delivery_edit", args=[delivery.pk])
+        event = reverse("admin:webhooks_event_change", args=[delivery.event_id])
+        return {
+            "log_url": reverse("admin:webhooks_delivery_changelist"),
+            "page_url": of("change"),
+            "event_url": event if request.user.has_perm("webhooks.view_event") else "",
+            "redeliver_url": of("redeliver") if may_send else "",
+            "send_now_url": of("send_now") if may_send else "",
+            "edit_url": own if may_send and may_see_payload else "",
+            "cancel_url": of("cancel") if self.has_cancel_permission(request) else "",
+            "bodies_url": of("change") if may_see_payload else "",
+        }
 
     def _get(self, object_id: str) -> Delivery:
         found = Delivery.objects.select_related("event", "webhook").defer(*_WEBHOOK_SECRETS)
@@ -252,32 +267,3 @@ def _plain(chosen: QuerySet[Delivery]) -> QuerySet[Delivery]:
 
 def _page_of(delivery: Delivery) -> str:
     return reverse("admin:webhooks_delivery_change", args=[delivery.pk])
-
-
-def next_step(delivery: Delivery) -> str:
-    """Say in one sentence what became of a delivery, or what it waits for."""
-    match delivery.status:
-        case Status.PENDING:
-            if delivery.attempt_count:
-                return _("Waits for its next attempt.")
-            return _("Waits for its first attempt.")
-        case Status.SENDING:
-            return _("Is being sent right now.")
-        case Status.SUCCEEDED:
-            if delivery.attempt_count == 1:
-                return _("Succeeded at the first attempt.")
-            text = ngettext(
-                "Succeeded after %d attempt.",
-                "Succeeded after %d attempts.",
-                delivery.attempt_count,
-            )
-            return text % delivery.attempt_count
-        case Status.HELD:
-            return _("Held: %s.") % delivery.get_hold_reason_display()
-        case Status.PARKED:
-            return _("Parked: its process died three times. Look at it, then press Send now.")
-        case Status.CANCELLED:
-            return _("Cancelled before it succeeded.")
-    if delivery.outcome:
-        return _("Given up: %s.") % Outcome(delivery.outcome).label
-    return _("Given up.")

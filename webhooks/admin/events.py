@@ -12,9 +12,9 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from webhooks import catalogue
-from webhooks.admin.deliveries import SHOWN_BYTES
 from webhooks.admin.filters import LogFilter
 from webhooks.admin.readonly import ReadOnlyAdmin, key_of
+from webhooks.delivery_pages import SHOWN_BYTES
 from webhooks.models import Event
 from webhooks.templatetags.interface import ago
 
