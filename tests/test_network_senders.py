@@ -17,7 +17,7 @@ from django.utils import timezone
 from tests import oauth_rows
 from tests.factories import deliver_all, make_delivery, make_webhook
 from tests.oauth_fakes import Asked, FakeProvider, Reply, fake_provider, token
-from tests.security import watching
+from tests.security import oracle, watching
 from tests.test_network import answer_with
 from tests.test_network_sockets import Server
 from webhooks import events, network, oauth
@@ -26,7 +26,7 @@ from webhooks.models import Attempt, Delivery, OAuthToken, Outcome, TokenState, 
 pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 PUBLIC = "93.184.215.14"
 # Open in the settings of the tests, and not open: the name turns from the one to the other.
-OPEN, INSIDE = "127.0.0.5", "127.0.0.6"
+OPEN, INSIDE = "127.0.0.5", oracle.TRAP_ADDRESS
 
 
 # The senders. Each takes the base of an address and sends once.

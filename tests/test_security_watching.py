@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.security import oracle, watching
+from tests.security import oracle, tracing, watching
 
 
 @pytest.mark.parametrize("address", ["10.0.0.1", "169.254.169.254", "fd00::1", "::ffff:10.0.0.1"])
@@ -76,3 +76,35 @@ def test_strace_shows_every_connect_of_a_program_and_its_children(tmp_path: Path
         ("UDP", "127.0.0.1", 53),
     ]
     assert oracle.tcp(seen) == seen[:2]
+
+
+@pytest.mark.parametrize(
+    ("connect", "is_denied"),
+    [
+        (("TCP", "10.0.0.1", 8080), True),
+        (("TCP", "::ffff:10.0.0.1", 8080), True),
+        (("TCP", "127.0.0.1", 6379), True),
+        (("TCP", "::1", 8443), True),
+        (("TCP", oracle.TRAP_ADDRESS, 40_000), True),
+        (("TCP", "127.0.0.1", 40_000), False),
+        (("TCP", "93.184.215.14", 443), False),
+        (("UDP", "10.0.0.1", 53), False),
+    ],
+)
+def test_of_a_trace_only_the_tests_own_servers_may_be_inside(
+    connect: tuple[str, str, int], is_denied: bool
+) -> None:
+    found = [oracle.Connect(*connect)]
+    assert oracle.denied(found) == (found if is_denied else [])
+
+
+def test_a_traced_program_shows_its_connects_and_its_status() -> None:
+    if problem := oracle.ensure_strace():
+        pytest.skip(problem)
+    program = f"{_PROGRAM}\nraise SystemExit(3)"
+    traced = tracing.run_traced([sys.executable, "-c", program], {})
+    assert traced == (
+        3,
+        [("TCP", "127.0.0.1", 1), ("TCP", "::ffff:127.0.0.2", 2)],
+        True,
+    )

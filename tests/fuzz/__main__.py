@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from tests.fuzz.environment import set_up
+from tests.security import figures
 
 
 def main() -> int:
@@ -50,6 +51,7 @@ def spread(options: argparse.Namespace) -> int:
                 cases, crashes = cases + counted["cases"], crashes + counted["crashes"]
     # A process that died has crashed, too.
     crashes = crashes or int(is_bad)
+    figures.report("fuzz", cases=cases, crashes=crashes)
     print(json.dumps({"cases": cases, "crashes": crashes}), flush=True)
     return int(crashes > 0 or cases < options.cases)
 

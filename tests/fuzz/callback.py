@@ -1,6 +1,6 @@
 """The callback's query: refused with a sentence, or exactly one code from where it was asked."""
 
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from django.core.exceptions import SuspiciousOperation
 from django.http import QueryDict
@@ -64,8 +64,17 @@ def check(given: tuple[str, bool]) -> bool:
     assert code.isprintable()
     assert parameters.get("code") == code
     assert "error" not in parameters
-    assert parameters.get("iss", _ISSUER).startswith(_ISSUER)
+    issuer = parameters.get("iss", _ISSUER)
+    assert issuer == _ISSUER or not has_issuer
+    assert _is_home(issuer)
     return True
+
+
+def _is_home(issuer: str) -> bool:
+    """Say whether this is the origin, also in other letters or with its port."""
+    parts = urlsplit(issuer)
+    host = (parts.hostname or "").rstrip(".")
+    return (parts.scheme, host, parts.port or 443) == ("https", "provider.example.com", 443)
 
 
 def _request(issuer: str) -> AuthorizationRequest:

@@ -6,8 +6,9 @@ Every figure is counted by what ran; nothing here knows how many there should be
 import json
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,8 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "connects": ("denied", "seen"),
     "fuzz": ("cases", "crashes"),
 }
+# The rows of the shared table; the corpus and the places that were asked for.
+LEAST_URLS, LEAST_INJECTIONS, LEAST_SINKS = 203, 200, 14
 FILE_VARIABLE = "SECURITY_FIGURES"
 
 
@@ -50,6 +53,51 @@ def add_up(path: Path) -> dict[str, Counter[str]]:
         entry = json.loads(line)
         sums.setdefault(entry.pop("name"), Counter()).update(entry)
     return sums
+
+
+def as_line(sums: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+    """Return what `make security` prints last; what nothing reported is 0."""
+    count = {
+        name: {key: sums.get(name, {}).get(key, 0) for key in FIGURES[name]} for name in FIGURES
+    }
+    return {
+        "urls": count["urls"],
+        "connects_to_denied": count["connects"]["denied"],
+        "secrets_found": count["secrets"]["found"],
+        "sinks": count["secrets"]["sinks"],
+        "encryption": count["encryption"],
+        "injection": count["injection"],
+        "permissions": count["permissions"],
+        "fuzz_cases": count["fuzz"]["cases"],
+        "crashes": count["fuzz"]["crashes"],
+    }
+
+
+def problems(line: Mapping[str, Any], sums: Mapping[str, object], *, fuzz_cases: int) -> list[str]:
+    """Return what is wrong with the line: a figure that is bad, too small, or was not counted."""
+    found = [f"nothing reported the figure {name}" for name in FIGURES if name not in sums]
+    for name in ("urls", "encryption", "permissions"):
+        if line[name]["right"] != line[name]["of"]:
+            found.append(f"{name} has {line[name]['of'] - line[name]['right']} wrong")
+    for name, number in (
+        ("connects_to_denied", line["connects_to_denied"]),
+        ("secrets_found", line["secrets_found"]),
+        ("injection executed", line["injection"]["executed"]),
+        ("crashes", line["crashes"]),
+    ):
+        if number:
+            found.append(f"{name} is {number}")
+    for name, number, least in (
+        ("urls", line["urls"]["of"], LEAST_URLS),
+        ("injection", line["injection"]["of"], LEAST_INJECTIONS),
+        ("fuzz_cases", line["fuzz_cases"], fuzz_cases),
+        ("sinks", line["sinks"], LEAST_SINKS),
+        ("encryption", line["encryption"]["of"], 1),
+        ("permissions", line["permissions"]["of"], 1),
+    ):
+        if number < least:
+            found.append(f"{name} counts {number}, which is fewer than {least}")
+    return found
 
 
 @pytest.fixture

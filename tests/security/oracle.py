@@ -26,6 +26,9 @@ _MISSED = [
 _GLOBAL_IPV6 = ipaddress.ip_network("2000::/3")
 # The network of the tests' own servers.
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+# Where the tests' attacks aim at on loopback: never the place of a server that may be reached.
+TRAP_ADDRESS = "127.0.0.6"
+_TRAP_PORTS = frozenset({80, 443, 5432, 6379, 8443, 11211})
 _CONNECT = re.compile(
     r"connect\(\d+<(?P<kind>TCP|UDP|socket)[^\n]*?, \{sa_family=AF_INET6?, "
     r"sin6?_port=htons\((?P<port>\d+)\)"
@@ -88,6 +91,17 @@ def connects(trace: str) -> list[Connect]:
     return [
         Connect(found["kind"], found["address"], int(found["port"]))
         for found in _CONNECT.finditer(trace)
+    ]
+
+
+def denied(found: Iterable[Connect]) -> list[Connect]:
+    """Leave what nothing may connect to: all but public addresses and the tests' own servers."""
+    return [
+        connect
+        for connect in tcp(found)
+        if is_denied(connect.address)
+        or connect.address == TRAP_ADDRESS
+        or (not is_public(connect.address) and connect.port in _TRAP_PORTS)
     ]
 
 

@@ -1,0 +1,102 @@
+"""`make security`: attack everything, count, and print one line of JSON last.
+
+Three parts: the tests marked `security`, every sender's tests under strace, and the fuzzing under
+strace. `FUZZ_CASES` changes the number of inputs, `--only PART` runs one part. The exit status is
+1 when a figure is wrong, or missing, or a part failed.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests import chromium, services
+from tests.security import figures, oracle, tracing
+
+_PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+# Everything that sends: libcurl's side, that of requests, and who uses them.
+_SENDERS = (
+    "test_network.py", "test_network_sockets.py", "test_network_senders.py",
+    "test_network_proxy.py", "test_delivery.py", "test_session.py", "test_oauth_client.py",
+    "test_oauth_discovery.py", "test_oauth_doctor.py", "test_oauth_revocation.py",
+    "test_oauth_authorization.py",
+)  # fmt: skip
+_DEFAULT_CASES = 1_000_000
+
+
+def attack() -> str:
+    """Run the tests that count something, on both cores."""
+    command = [*_PYTEST, "-m", "security", "-n", "2", "--dist", "load", "tests"]
+    status = subprocess.run(command, env=os.environ | _ON_SQLITE, check=False).returncode
+    return "" if status == 0 else "a test marked security failed"
+
+
+def trace_senders() -> str:
+    files = [f"tests/{name}" for name in _SENDERS]
+    return _traced("the senders' tests", [*_PYTEST, *files], lambda found: oracle.denied(found))
+
+
+def fuzz() -> str:
+    """Fuzz under strace. Whatever it connects to is wrong: all of it should be stopped before."""
+    cases = int(os.environ.get("FUZZ_CASES") or _DEFAULT_CASES)
+    command = [sys.executable, "-m", "tests.fuzz", "--cases", str(cases)]
+    return _traced("the fuzzing", command, list)
+
+
+def _traced(
+    what: str,
+    command: list[str],
+    denied: Callable[[list[oracle.Connect]], list[oracle.Connect]],
+) -> str:
+    if problem := oracle.ensure_strace():
+        return problem
+    traced = tracing.run_traced(command, _ON_SQLITE)
+    found = denied(traced.connects)
+    figures.report("connects", seen=len(traced.connects), denied=len(found))
+    for connect in found[:20]:
+        print(f"denied: {connect}")
+    print(
+        f"{what}: {len(traced.connects)} connects seen by strace, {len(found)} denied", flush=True
+    )
+    if not traced.is_sound:
+        return f"the trace of {what} does not show what it should"
+    return "" if traced.status == 0 else f"{what} failed"
+
+
+_ON_SQLITE = {"TEST_DATABASES": "sqlite"}
+_PARTS = {"attacks": attack, "senders": trace_senders, "fuzz": fuzz}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.security", description=__doc__)
+    parser.add_argument("--only", choices=_PARTS, help="run one part; its figures alone are there")
+    options = parser.parse_args()
+    services.main()
+    chromium.ensure()
+    problems = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "figures"
+        path.touch()
+        os.environ[figures.FILE_VARIABLE] = str(path)
+        for name in [options.only] if options.only else list(_PARTS):
+            began = time.monotonic()
+            if problem := _PARTS[name]():
+                problems.append(problem)
+            print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
+        sums = figures.add_up(path)
+    line = figures.as_line(sums)
+    cases = int(os.environ.get("FUZZ_CASES") or _DEFAULT_CASES)
+    problems += figures.problems(line, sums, fuzz_cases=cases)
+    for problem in problems:
+        print(f"WRONG: {problem}")
+    print(json.dumps(line), flush=True)
+    return int(bool(problems))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
