@@ -19,6 +19,8 @@ ROWS: list[set[str]] = [
         "ids",
         "signing",
         "curl_command",
+        "curl_reading",
+        "curl_words",
         "readable",
         "ourselves",
         "addresses",

@@ -16,6 +16,7 @@ from webhooks.payloads.document import (
     load_json,
     shown,
 )
+from webhooks.payloads.paths import escape, parse_path
 from webhooks.payloads.places import (
     MAX_PLACES,
     MAX_TEMPLATE_LENGTH,
@@ -62,11 +63,13 @@ __all__ = [
     "build_document",
     "compile_request",
     "date_writer",
+    "escape",
     "finder",
     "fingerprint",
     "instant",
     "known_names",
     "load_json",
+    "parse_path",
     "render",
     "renders_verbatim",
     "rows_as_places",

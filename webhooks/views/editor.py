@@ -14,13 +14,16 @@ from django.urls import reverse
 from django.utils import timezone
 
 from webhooks import audit, catalogue, connections, events, oauth
-from webhooks.forms import ConnectionForm, Draft, WebhookForm, providers
+from webhooks.forms import ConnectionForm, Draft, WebhookForm, pasting, providers
 from webhooks.forms.trial import TrialForm
 from webhooks.models import Action, Delivery, GrantType, OAuthToken, Status, TokenState, Webhook
 from webhooks.views import filtering, previewing, token_facts
 
 # Submit buttons that only change what the form shows, or try a part of it.
-_RESHAPING = {"change_type", "add_header", "test_mail", "use_preset", "find_endpoints", "preview"}
+_RESHAPING = {
+    *("change_type", "add_header", "test_mail", "use_preset", "find_endpoints", "preview"),
+    pasting.ACTION,
+}
 _RESHAPING_PARTS = ("filter:", "parameter:")
 _REVEAL_KEY = "webhook_signing_secrets_to_show"
 _FAILURE_KEY = "webhook_authorization_failures"
@@ -98,6 +101,7 @@ def show_form(request: HttpRequest, form: WebhookForm, **more: Any) -> HttpRespo
         **signing_panel(request, webhook),
         **_trial(request, form),
         **_preview(request, form),
+        **_pasted(request),
         **more,
     }
     return render(request, "webhooks/form.html", context)
@@ -119,6 +123,14 @@ def _preview(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
     context = previewing.preview_context(request, trial)
     form.mapping.show_notes(trial.mapping)
     return context
+
+
+def _pasted(request: HttpRequest) -> dict[str, Any]:
+    """Say what a pasted cURL command filled in; the command stays when it was refused."""
+    if request.POST.get("action") != pasting.ACTION:
+        return {"curl": request.POST.get("curl", "")}
+    data = request.POST.copy()
+    return {"pasted": pasting.fill_in(data), "curl": data.get("curl", "")}
 
 
 def show_connection(request: HttpRequest, form: WebhookForm) -> HttpResponse:
@@ -223,6 +235,8 @@ def _posted(request: HttpRequest) -> QueryDict:
     rows = data.get("headers-TOTAL_FORMS", "")
     if data.get("action") == "add_header" and rows.isdecimal():
         data["headers-TOTAL_FORMS"] = str(int(rows) + 1)
+    if data.get("action") == pasting.ACTION:
+        pasting.fill_in(data)
     if data.get("action") == "use_preset" or "fill" in data:
         providers.fill_in(data)
     return data

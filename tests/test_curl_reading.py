@@ -1,0 +1,189 @@
+"""Reading a pasted cURL command: quoting of every shell, options, and kind refusals."""
+
+import subprocess
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from webhooks import curl_command, curl_reading
+from webhooks.curl_reading import CannotRead, CurlRequest, read
+from webhooks.curl_words import split
+
+URL = "https://crm.test/in"
+
+
+def body(text: str) -> str:
+    return read(f"curl {URL} {text}").body
+
+
+def notes(text: str) -> str:
+    return " ".join(read(f"curl {URL} {text}").notes)
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(CannotRead) as error:
+        read(text)
+    return str(error.value)
+
+
+# ---- Quoting -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("a  b\tc", ["a", "b", "c"]),
+        ("'a b' \"c d\" e\\ f ''", ["a b", "c d", "e f", ""]),
+        ("'a'\\''b' x\"y\"'z'", ["a'b", "xyz"]),
+        ('"a\\"b\\\\c\\n"', ['a"b\\c\\n']),
+        ("a \\\n  b \\\r\n c", ["a", "b", "c"]),
+        ("a \\ \n  b", ["a", " ", "b"][:2]),
+        ("$'it\\'s\\n\\x41\\u0456\\101\\\\'", ["it's\nAіA\\"]),
+        ("$'\\xd0\\x9a\\xd0\\xb8\\xd1\\x97\\xd0\\xb2'", ["Київ"]),
+        ("a # a comment", ["a"]),
+        ("a#b", ["a#b"]),
+        ("a `\n -b", ["a", "-b"]),
+        ("'Київ'", ["Київ"]),
+    ],
+)
+def test_words_are_those_of_a_shell(typed: str, words: list[str]) -> None:
+    assert split(typed).words == words
+
+
+@given(st.lists(st.text(alphabet="ab \n'\"\\$`!#&|;<>*?[]{}~^%=-єЇ", max_size=12), max_size=4))
+def test_what_our_own_quoting_writes_is_read_back(words: list[str]) -> None:
+    typed = " ".join(curl_command.quote(word.encode()) for word in words)
+    assert split(typed).words == words
+
+
+@given(st.text(alphabet="a '\"\\$nx4\n", min_size=1, max_size=14))
+def test_words_are_what_bash_makes_of_them(text: str) -> None:
+    """Where bash takes the text without an error and without replacing anything."""
+    if "$" in text or "\n" in text:
+        return
+    command = ["bash", "-c", f"printf '%s\\0' {text}"]
+    made = subprocess.run(command, capture_output=True, check=False)
+    if made.returncode or made.stderr:
+        return
+    expected = made.stdout.decode().split("\0")[:-1]
+    # printf without an argument prints its format once.
+    assert (split(text).words or [""]) == expected
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ('curl ^"https://a.test/^" ^\n  -H ^"a: b^"', ["curl", "https://a.test/", "-H", "a: b"]),
+        ('curl -d ^"^{^\\^"a^\\^":1^}^"', ["curl", "-d", '{"a":1}']),
+        ('curl -d ^"a^\n\nb^"', ["curl", "-d", "a\nb"]),
+        ('curl -d "{""a"":1}" ^\n -k', ["curl", "-d", '{"a":1}', "-k"]),
+        ('curl -o "C:\\dir\\f" ^\n -k', ["curl", "-o", "C:\\dir\\f", "-k"]),
+        ('curl "a\\\\" ^\n b', ["curl", "a\\", "b"]),
+    ],
+)
+def test_words_are_those_of_cmd(typed: str, words: list[str]) -> None:
+    assert split(typed).words == words
+
+
+def test_what_follows_the_command_is_named() -> None:
+    assert "| jq ." in notes("-d a=b | jq .")
+    assert "rm -rf /" in notes("; rm -rf /")
+    assert read(f"curl {URL}\nls").notes == ["What follows the command was left out: ls"]
+
+
+def test_a_lost_backslash_at_the_end_of_a_line_does_no_harm() -> None:
+    assert read(f"curl {URL}\n  -d a=b").body == "a=b"
+
+
+def test_what_a_shell_would_fill_in_is_named() -> None:
+    assert "$TOKEN, ${HOME}, $(date), `id`" in notes('-H "A: $TOKEN ${HOME}" -d $(date)`id`')
+    assert notes("-d '$TOKEN'") == ""
+
+
+# ---- Options -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("", {"method": "GET"}),
+        ("-d a=b", {"method": "POST", "body": "a=b"}),
+        ("-da=b --data c=d", {"body": "a=b&c=d"}),
+        ("-X PUT --data-raw @x", {"method": "PUT", "body": "@x"}),
+        ("-XPATCH", {"method": "PATCH"}),
+        ("-sSLXdelete", {"method": "DELETE"}),
+        ("-G -d a=b", {"method": "GET", "is_in_query": True, "body": "a=b"}),
+        ("--data-urlencode 'a=b c' --data-urlencode 'x y'", {"body": "a=b%20c&x%20y"}),
+        ("--data-urlencode '=b c'", {"body": "b%20c"}),
+        ("""--json '{"a":' --json '1}'""", {"method": "POST", "is_json": True, "body": '{"a":1}'}),
+        ("-u demo:pa:ss", {"login": "demo", "password": "pa:ss"}),
+        ("-u demo", {"login": "demo", "password": ""}),
+        ("-H 'Authorization: Basic ZGVtbzpwYXNz'", {"login": "demo", "password": "pass"}),
+        ("-m 5", {"timeout_seconds": 5.0}),
+        ("-H 'A: b' -H 'C;' -H 'Accept:'", {"headers": [("A", "b"), ("C", "")]}),
+        ("-A me -e https://x", {"headers": [("User-Agent", "me"), ("Referer", "https://x")]}),
+        ("--url-query a=b", {"url": f"{URL}?a=b"}),
+    ],
+)
+def test_options_mean_what_curl_means(typed: str, expected: dict[str, Any]) -> None:
+    request = read(f"curl {URL} {typed}")
+    assert {name: getattr(request, name) for name in expected} == expected
+
+
+def test_the_address_may_stand_anywhere() -> None:
+    for command in (f"curl -k {URL} -d a", f"curl --url {URL} -d a", f"curl -d a -- {URL}"):
+        assert read(command).url == URL
+    assert read("/usr/bin/curl crm.test/in").url == "https://crm.test/in"
+    assert read("$ curl.exe 'https://crm.test/in'").url == URL
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("", "begins with “curl”"),
+        ("wget https://crm.test/", "begins with “curl”"),
+        ("curl", "no address"),
+        ("curl https://a.test https://b.test", "two addresses"),
+        ("curl https://a.test -d", "its value is missing"),
+        ("curl https://a.test -d 'x", "A ' is missing"),
+        ("curl https://a.test -F a=b", "multipart"),
+        ("curl https://a.test -T file", "uploads a file"),
+        ("curl https://a.test -I", "headers only"),
+        ("curl https://a.test -d @body.json", "(@body.json)"),
+        ("curl https://a.test --data-urlencode a@f", "(@f)"),
+        ("curl https://a.test -H @headers", "(@headers)"),
+        ("curl https://a.test -K conf", "from a file (-K)"),
+        ("curl https://a.test --next https://b.test", "several requests"),
+        ("curl " + "x" * curl_reading.MAX_LENGTH, "at most 200000 characters"),
+    ],
+)
+def test_what_no_webhook_can_send_is_refused_with_what_to_do(typed: str, words: str) -> None:
+    assert words in refusal(typed)
+
+
+def test_what_has_no_meaning_here_is_named_and_curls_own_work_is_not() -> None:
+    said = notes("-k -L --proxy p:1 -b a=b --teapot --digest")
+    for words in ("always checked", "Redirects", "Proxies", "Cookies", "--teapot", "Digest"):
+        assert words in said
+    assert notes("-s -S -v -i -f -o out.txt --compressed --http1.1 --globoff") == ""
+
+
+def test_our_own_copy_is_read_back() -> None:
+    headers = [("Host", "crm.test"), ("X-Key", "********"), ("Content-Type", "application/json")]
+    made = curl_command.build(f"PUT {URL}?a=%27", headers, '{"місто": "it\'s"}'.encode())
+    request = read(made.text)
+    assert (request.method, request.url) == ("PUT", f"{URL}?a=%27")
+    assert request.body == '{"місто": "it\'s"}'
+    assert ("X-Key", "$SECRET_X_KEY") in request.headers
+
+
+def test_credentials_that_are_no_base64_are_asked_for() -> None:
+    request = read(f"curl {URL} -H 'Authorization: Basic $CREDENTIALS'")
+    assert request.login == ""
+    assert "could not be read" in request.notes[0]
+
+
+def test_a_request_begins_empty() -> None:
+    assert CurlRequest().body == ""

@@ -1,0 +1,139 @@
+"""A pasted cURL command fills the form: fields, rows and secrets, and nothing typed is lost."""
+
+from typing import Any
+
+import pytest
+from django.http import QueryDict
+
+from tests.test_forms import header_fields, multi_value, posted
+from tests.test_forms_mapping import fields
+from webhooks.forms import pasting
+from webhooks.forms.mapping import MappingSection
+from webhooks.forms.pasting import Pasted
+from webhooks.models import Webhook
+
+pytestmark = pytest.mark.django_db
+
+
+def paste(command: str, **typed: Any) -> tuple[QueryDict, Pasted]:
+    data = multi_value(posted(**{"curl": command, "url": "", **typed}))
+    return data, pasting.fill_in(data)
+
+
+def rows(data: QueryDict) -> list[dict[str, Any]]:
+    return MappingSection(Webhook(), data).stored_rows()
+
+
+def row(name: str, value: str, kind: str = "text") -> dict[str, Any]:
+    return {"name": name, "value": value, "type": kind}
+
+
+def test_the_request_line_and_the_credentials_are_filled_in() -> None:
+    data, pasted = paste("curl -X PUT https://crm.test/in?a=1 -u demo:p4ss -m 20")
+    assert (data["method"], data["url"]) == ("PUT", "https://crm.test/in?a=1")
+    assert (data["authorization_type"], data["basic_login"]) == ("basic", "demo")
+    assert data["basic_password"] == "p4ss"
+    assert data["timeout_seconds"] == "20"
+    assert data["curl"] == ""
+    assert pasted.filled == ("method", "URL", "login", "password", "timeout")
+    assert data["name"] == "CRM"
+
+
+def test_a_json_body_becomes_rows_with_types_and_variables() -> None:
+    body = """{"client_number": "380", "billsec": 5, "a.b": true, "n": null, "price": 1.5,
+    "client": {"name": "Олена"}, "tags": ["x", {"id": 7}], "none": [], "here": {}}"""
+    data, pasted = paste(f"curl https://crm.test/in -d '{body}'")
+    assert data["body_format"] == "json"
+    assert rows(data) == [
+        {"name": "client_number", "variable": "client_number"},
+        {"name": "billsec", "variable": "talk_seconds"},
+        row("a\\.b", "true", "boolean"),
+        row("n", "", "null"),
+        row("price", "1.5", "number"),
+        row("client.name", "Олена"),
+        row("tags[0]", "x"),
+        row("tags[1].id", "7", "number"),
+        row("none", "[]", "json"),
+        row("here", "{}", "json"),
+    ]
+    mapping = MappingSection(Webhook(), data)
+    assert mapping.check(method="POST", body_format="json") == []
+    assert any("client_number, billsec" in note for note in pasted.notes)
+
+
+def test_a_list_or_a_document_with_too_many_values_becomes_a_json_body() -> None:
+    data, _pasted = paste("curl https://crm.test/in --json '[1, 2]'")
+    assert (data["parameters_mode"], data["body_template"]) == ("template", "[\n  1,\n  2\n]")
+    many = ", ".join(f'"k{n}": 1' for n in range(101))
+    data, _pasted = paste(f"curl https://crm.test/in -d '{{{many}}}'")
+    assert data["parameters_mode"] == "template"
+
+
+def test_a_body_that_says_it_is_json_and_is_not_is_kept_to_be_corrected() -> None:
+    data, _pasted = paste("curl https://crm.test/in -H 'Content-Type: application/json' -d '{a}'")
+    assert data["body_template"] == "{a}"
+    (problem,) = MappingSection(Webhook(), data).check(method="POST", body_format="json")
+    assert problem.sentence.startswith("Line 1, column 2")
+
+
+def test_a_form_and_a_query_become_rows_of_texts() -> None:
+    data, _pasted = paste("curl https://crm.test/in -d 'a=1&b=%D0%9A+x&a=2&c='")
+    assert data["body_format"] == "form"
+    assert rows(data) == [row("a", "1"), row("b", "К x"), row("a", "2"), row("c", "")]
+    data, _pasted = paste("curl -G https://crm.test/in -d a=1")
+    assert (data["method"], rows(data)) == ("GET", [row("a", "1")])
+
+
+def test_rows_that_were_typed_stay_and_those_of_the_same_name_are_filled() -> None:
+    typed = fields({"name": "mine", "content": "caller"}, {"name": "a", "content": "dst"})
+    data, _pasted = paste("curl https://crm.test/in -d 'a=1&b=2'", **typed)
+    assert rows(data) == [
+        {"name": "mine", "variable": "caller"},
+        row("a", "1"),
+        row("b", "2"),
+    ]
+
+
+def test_headers_fill_rows_and_secrets_are_marked() -> None:
+    typed = header_fields({"name": "x-team", "value": "old"}, {"name": "", "value": ""})
+    command = "curl https://crm.test/in -H 'X-Team: new' -H 'X-Api-Key: k' -H 'Accept: */*'"
+    data, pasted = paste(f"{command} -H 'Host: h' -H 'Cookie: a=b'", **typed)
+    assert data["headers-TOTAL_FORMS"] == "2"
+    assert (data["headers-0-name"], data["headers-0-value"]) == ("X-Team", "new")
+    assert (data["headers-1-name"], data["headers-1-value"]) == ("X-Api-Key", "k")
+    assert "headers-0-is_secret" not in data
+    assert data["headers-1-is_secret"] == "on"
+    assert any("sets these headers itself: Host" in note for note in pasted.notes)
+    assert any("Cookies end" in note for note in pasted.notes)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("-H 'Authorization: Bearer abc'", "Bearer token was left out"),
+        ("--oauth2-bearer abc", "Bearer token was left out"),
+        ("-H 'Authorization: Hawk id=1'", "“Hawk” cannot be sent"),
+        ("-H 'Content-Type: text/xml' -d '<a/>'", "The body is text/xml"),
+        ("-X PURGE", "The method PURGE cannot be chosen"),
+        ("-m 600", "The timeout is from 1 to 60 seconds"),
+        ("-d a=b", "Replace the values"),
+    ],
+)
+def test_what_is_left_out_is_named(options: str, words: str) -> None:
+    data, pasted = paste(f"curl https://crm.test/in {options}")
+    assert any(words in note for note in pasted.notes)
+    assert "abc" not in data.urlencode()
+
+
+def test_a_refused_command_changes_nothing_and_stays() -> None:
+    command = "curl https://crm.test/in -F a=b"
+    before = multi_value(posted(curl=command, url="")).urlencode()
+    data, pasted = paste(command)
+    assert "multipart" in pasted.problem
+    assert data.urlencode() == before
+
+
+def test_a_password_that_a_shell_fills_in_is_not_taken_for_one() -> None:
+    data, _pasted = paste('curl https://crm.test/in -u demo:"$PASSWORD"')
+    assert data["basic_login"] == "demo"
+    assert "basic_password" not in data
