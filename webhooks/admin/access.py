@@ -1,7 +1,10 @@
 """API keys: made here, shown once, revoked here. Only the hash is stored and it is never shown."""
 
+import json
+import shlex
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
@@ -84,12 +87,16 @@ class ApiKeyAdmin(ModelAdmin):
         self, request: HttpRequest, obj: ApiKey, post_url_continue: str | None = None
     ) -> HttpResponse:
         """Show the key on the page that answers the form: in no session, cookie or log."""
+        plain = obj.plain  # type: ignore[attr-defined]
+        url = settings.PUBLIC_URL + reverse("webhooks:api_events")
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "title": _("The new API key"),
             "key": obj,
-            "plain": obj.plain,  # type: ignore[attr-defined]
+            "plain": plain,
+            "url": url,
+            "command": _first_event(url, plain),
         }
         page = TemplateResponse(request, "admin/webhooks/apikey/issued.html", context)
         add_never_cache_headers(page)
@@ -133,6 +140,19 @@ class ApiKeyAdmin(ModelAdmin):
             audit.record_many(Action.KEY_REVOKED, revoked, user=request.user)
         text = ngettext("%d key is revoked.", "%d keys are revoked.", count)
         messages.success(request, text % count)
+
+
+def _first_event(url: str, plain: str) -> str:
+    """Return a command for a shell that publishes a call with the key."""
+    payload = {"call_id": "c-1", "caller_number": "380441234567", "disposition": "answered"}
+    event = json.dumps({"type": "call.incoming.after", "payload": payload})
+    lines = [
+        f"curl {shlex.quote(url)}",
+        f"-H 'Authorization: Bearer {plain}'",
+        "-H 'Content-Type: application/json'",
+        f"-d {shlex.quote(event)}",
+    ]
+    return " \\\n  ".join(lines)
 
 
 def _person(request: HttpRequest) -> User | None:
