@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
@@ -52,6 +53,8 @@ class WebhookAdmin(ReadOnlyAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
         pk = int(object_id) if object_id.isdecimal() else 0
         webhook = get_object_or_404(self.get_queryset(request), pk=pk)
         return redirect("webhooks:detail", webhook.pk)

@@ -1,0 +1,297 @@
+"""Who may do what: a line for every address and admin action of the site.
+
+A new address without a line fails `tests/test_permissions.py`. What a line says:
+
+- `needs`: permissions joined by "+", alternatives by "|"; "" asks for a login alone, NOBODY is for
+  addresses that refuse everyone, ANYONE for those that ask nobody.
+- `get`, `post`: the answer to those who may. Who may not gets 403, who is not logged in the login.
+- `data`: what the POST sends, with the world's rows; `action`: what it leaves in the audit trail,
+  None when it changes nothing.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.security.url_map import World
+from tests.test_forms import posted
+from tests.test_views_connections import fields
+from webhooks.models import Action
+
+ANYONE, NOBODY = "anyone", "nobody"
+# Pages of the product, and of a webhook or connection there.
+P = "integrations/webhooks/"
+W, C, D, R = f"{P}<int:pk>/", f"{P}connections/<int:pk>/", f"{P}deliveries/", f"{P}replays/"
+DELIVERY = f"{D}<str:delivery_id>/"
+A = "admin/"
+
+Data = Callable[[World], dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One kind of request to one address."""
+
+    route: str
+    needs: str
+    get: int
+    post: int
+    data: Data = field(default=lambda _world: {})
+    action: Action | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    # What the address answers who may not; 403 unless it hides that it exists.
+    denied: int = 403
+    # What POST needs, when that is not what GET needs.
+    post_needs: str = ""
+    # Which row of the world stands in the address, when it is not the usual one.
+    pk: str = ""
+    # What GET answers staff with, when that is not what it answers everyone else.
+    staff_get: int = 0
+    # The trail is written by the GET, too.
+    get_action: Action | None = None
+    # Tells lines of one address apart.
+    label: str = ""
+
+    def __str__(self) -> str:
+        return f"/{self.route} {self.label}".strip()
+
+
+def line(route: str, needs: str, get: int, post: int, **more: Any) -> Line:
+    return Line(route=route, needs=needs, get=get, post=post, **more)
+
+
+HTMX = {"HTTP_HX_REQUEST": "true"}
+SEND = "view_delivery+test_webhook"
+
+OPEN = [
+    line("healthz", ANYONE, 200, 405),
+    line("readyz", ANYONE, 503, 405),
+    line("", ANYONE, 302, 302),
+    line("login/", ANYONE, 200, 200),
+    line("logout/", ANYONE, 405, 302),
+    line("api/v1/events", ANYONE, 405, 401),
+    # What it answers without a state is the same for everyone: test_views_authorization.
+    line(f"{P}oauth/callback/", ANYONE, 303, 405),
+    # Without htmx these lead to the page, which asks.
+    line(f"{W}charts/", ANYONE, 302, 405),
+    line(f"{W}recent/", ANYONE, 302, 405),
+]
+
+LOOKING = [
+    line(P, "view_webhook", 200, 405),
+    line(W, "view_webhook", 200, 405),
+    line(f"{W}charts/", "view_webhook", 200, 405, headers=HTMX, label="htmx"),
+    line(f"{W}recent/", "view_webhook", 200, 405, headers=HTMX, label="htmx"),
+    line(f"{W}changes/", "view_webhook", 200, 405),
+    line(f"{W}why-not-sent/", "view_webhook", 200, 405),
+    line(D, "view_delivery", 200, 405),
+    line(f"{D}export.csv", "view_delivery", 200, 405, get_action=Action.EXPORTED),
+    line(DELIVERY, "view_delivery", 200, 405),
+    line(f"{DELIVERY}attempts/<int:attempt_id>/<str:part>.bin", "view_delivery+view_payload",
+         200, 405),
+    line(f"{R}<int:pk>/", "view_delivery", 200, 405),
+]  # fmt: skip
+
+EDITING = [
+    line(f"{P}new/", "add_webhook", 200, 302, data=lambda _: posted(), action=Action.CREATED),
+    line(f"{P}new/", "add_webhook", 200, 303, label="and authorize",
+         post_needs="add_webhook+authorize_webhook", action=Action.CREATED,
+         data=lambda world: posted(**_oauth(world), action="authorize")),
+    line(f"{W}edit/", "change_webhook", 200, 302, action=Action.CHANGED,
+         data=lambda world: posted(**_oauth(world), name="Renamed")),
+    line(f"{W}edit/", "change_webhook", 200, 302, action=Action.PAUSED, label="pause",
+         data=lambda world: posted(**_oauth(world), is_active=None, event_types=["call.*"])),
+    line(f"{W}pause/", "change_webhook", 405, 302, action=Action.PAUSED),
+    line(f"{W}resume/", "change_webhook", 405, 302, action=Action.RESUMED, pk="paused"),
+    line(f"{W}duplicate/", "add_webhook+view_webhook", 405, 302, action=Action.CREATED),
+    line(f"{W}delete/", "delete_webhook", 200, 302, action=Action.DELETED),
+    line(f"{W}signing-secret/rotate/", "change_webhook", 405, 302, action=Action.SECRET_ROTATED),
+    line(f"{W}alerts/test/", "change_webhook", 405, 200, action=Action.TESTED,
+         data=lambda _: posted(alert_recipients="ops@example.com")),
+    line(f"{W}heads/<str:delivery_id>/cancel/", "change_webhook", 405, 302,
+         action=Action.CANCELLED),
+    line(f"{P}filter/", "add_webhook|change_webhook", 405, 200),
+    line(f"{P}parameters/", "add_webhook|change_webhook", 405, 200),
+    line(f"{P}preview/", "add_webhook", 405, 200, label="new", data=lambda _: posted()),
+    line(f"{P}preview/", "change_webhook", 405, 200, label="saved",
+         data=lambda world: posted(webhook=world.webhook.pk)),
+    line(f"{P}bulk/", "view_webhook+change_webhook", 405, 302, label="pause",
+         action=Action.PAUSED, data=lambda world: _bulk(world, "pause")),
+    line(f"{P}bulk/", "view_webhook+change_webhook", 405, 302, label="resume",
+         action=Action.RESUMED, data=lambda world: _bulk(world, "resume", held="send")),
+    line(f"{P}bulk/", "view_webhook+delete_webhook", 405, 302, label="delete",
+         action=Action.DELETED, data=lambda world: _bulk(world, "delete")),
+    line(f"{P}export/", "view_webhook+change_webhook", 405, 200, action=Action.EXPORTED,
+         data=lambda world: {"webhook": world.webhook.pk}),
+    # The import itself follows from its preview: test_the_import_is_written_down.
+    line(f"{P}import/", "view_webhook+add_webhook|view_webhook+change_webhook", 200, 422),
+]  # fmt: skip
+
+SENDING = [
+    line(f"{W}tests/", "test_webhook", 405, 302, action=Action.TESTED),
+    line(f"{W}tests/<str:delivery_id>/", "test_webhook", 200, 405),
+    line(f"{W}heads/<str:delivery_id>/send/", "test_webhook", 405, 302, action=Action.SENT_NOW),
+    line(f"{DELIVERY}send-now/", SEND, 405, 302, action=Action.SENT_NOW),
+    line(f"{DELIVERY}cancel/", "view_delivery+change_webhook", 405, 302, action=Action.CANCELLED),
+    line(f"{DELIVERY}redeliver/", SEND, 405, 302, action=Action.REDELIVERED),
+    line(f"{DELIVERY}edit/", f"{SEND}+view_payload", 200, 302, action=Action.EDITED_AND_RESENT,
+         data=lambda _: {"payload": '{"call_id": "another"}'}),
+    line(f"{W}replays/new/", SEND, 200, 302, action=Action.REPLAY_STARTED, pk="paused",
+         data=lambda _: {"scope": "all", "since": "day", "rate": "5"}),
+    line(f"{R}new/", SEND, 302, 302, action=Action.REPLAY_STARTED,
+         data=lambda world: {"delivery": world.delivery.pk, "confirm": "1", "rate": "5"}),
+    line(f"{R}<int:pk>/stop/", SEND, 405, 302, action=Action.REPLAY_STOPPED),
+]  # fmt: skip
+
+AUTHORIZING = [
+    # The entry is written when the token is stored: test_audit_of_changes, with a real provider.
+    line(f"{W}authorize/", "authorize_webhook", 405, 303),
+    line(f"{W}authorize/", "authorize_webhook+change_webhook", 405, 303, label="and save",
+         action=Action.CHANGED,
+         data=lambda world: posted(**_oauth(world), name="Renamed", draft="x")),
+    line(f"{W}authorize/", "authorize_webhook+change_connection", 405, 303, label="connection",
+         pk="connection", action=Action.CHANGED,
+         data=lambda _: fields(name="Renamed", basic_password="", draft="x")),
+    line(f"{W}token/refresh/", "authorize_webhook", 405, 303),
+    line(f"{W}token/clear/", "authorize_webhook", 405, 303, action=Action.TOKEN_CLEARED),
+    line(f"{W}token/check/", "authorize_webhook", 405, 200),
+    line(f"{W}token/authentication/", "authorize_webhook", 405, 200),
+    line(f"{W}token/authentication/switch/", "authorize_webhook+change_webhook", 405, 303,
+         action=Action.CHANGED, data=lambda _: {"client_authentication": "basic_header"}),
+    line(f"{P}oauth/endpoints/",
+         "add_webhook|change_webhook|add_connection|change_connection", 405, 200),
+]  # fmt: skip
+
+CONNECTIONS = [
+    line(f"{P}connections/", "view_connection", 200, 405),
+    line(f"{P}connections/panel/", "view_connection", 200, 405),
+    line(f"{P}connections/new/", "add_connection", 200, 302, action=Action.CREATED,
+         data=lambda _: fields(name="Another")),
+    line(C, "view_connection", 200, 405),
+    line(f"{C}changes/", "view_connection", 200, 405),
+    line(f"{C}edit/", "change_connection", 200, 302, action=Action.CHANGED,
+         data=lambda _: fields(name="Renamed", basic_password="")),
+    line(f"{C}delete/", "delete_connection", 200, 302, action=Action.DELETED),
+    line(f"{W}save-as-connection/", "change_webhook+add_connection", 405, 302,
+         action=Action.CREATED),
+]  # fmt: skip
+
+
+def _read_only(model: str, *, change: int = 0) -> list[Line]:
+    """Return what the admin's log pages of a model answer: they are read, and nothing else."""
+    look = f"view_{model}|change_{model}"
+    base = f"{A}webhooks/{model}/"
+    page = f"{base}<path:object_id>/change/"
+    return [
+        line(base, look, 200, 200),
+        line(f"{base}add/", NOBODY, 403, 403),
+        line(f"{base}<path:object_id>/history/", look, 200, 200),
+        line(f"{base}<path:object_id>/delete/", NOBODY, 403, 403),
+        line(page, look, change, change)
+        if change
+        else line(page, look, 200, 403, post_needs=NOBODY),
+        # Leads to the page above, whatever the id.
+        line(f"{base}<path:object_id>/", "", 302, 302),
+    ]
+
+
+def _step(step: str, permission: str, action: Action) -> Line:
+    needs = f"view_delivery+{permission}|change_delivery+{permission}"
+    return line(f"{A}webhooks/delivery/<path:object_id>/{step}/", needs, 405, 302, action=action)
+
+
+_MODELS = ("apikey", "auditentry", "delivery", "event", "oauthexchange", "webhook")
+ADMIN = [
+    line(A, "", 200, 200),
+    # Who is logged in already is led on.
+    line(f"{A}login/", ANYONE, 200, 200, staff_get=302),
+    line(f"{A}logout/", ANYONE, 302, 302, staff_get=405),
+    line(f"{A}password_change/", "", 200, 200),
+    line(f"{A}password_change/done/", "", 200, 405),
+    # No field of ours is chosen by typing.
+    line(f"{A}autocomplete/", NOBODY, 403, 405),
+    line(f"{A}jsi18n/", "", 200, 405),
+    # No row of ours says where it is shown.
+    line(f"{A}r/<path:content_type_id>/<path:object_id>/", "", 404, 404),
+    line(f"{A}^(?P<app_label>auth|webhooks)/$",
+         "|".join(f"view_{one}|change_{one}" for one in _MODELS) + "|add_apikey",
+         200, 200, denied=404),
+    line(f"{A}(?P<url>.*)$", "", 404, 404),
+    *(one for model in ("auditentry", "oauthexchange") for one in _read_only(model)),
+    # Pages of our own, that take no form: a POST changes nothing.
+    *_read_only("delivery", change=200),
+    *_read_only("event", change=200),
+    *_read_only("webhook", change=302),
+    _step("redeliver", "test_webhook", Action.REDELIVERED),
+    _step("send-now", "test_webhook", Action.SENT_NOW),
+    _step("cancel", "change_webhook", Action.CANCELLED),
+    *(one for one in _read_only("apikey") if "add/" not in one.route),
+    line(f"{A}webhooks/apikey/add/", "add_apikey", 200, 200, action=Action.KEY_ISSUED,
+         data=lambda _: {"name": "Another"}),
+    line(f"{A}webhooks/apikey/<int:pk>/revoke/", "change_apikey", 405, 302,
+         action=Action.KEY_REVOKED),
+]  # fmt: skip
+
+
+def _accounts(model: str) -> list[Line]:
+    """Return Django's own pages of accounts and groups."""
+    base = f"{A}auth/{model}/"
+    look = f"view_{model}|change_{model}"
+    # Who makes an account sets its password next, which is a change.
+    add = "add_user+change_user" if model == "user" else "add_group"
+    return [
+        line(base, look, 200, 200),
+        line(f"{base}add/", add, 200, 200),
+        line(f"{base}<path:object_id>/history/", look, 200, 200),
+        line(f"{base}<path:object_id>/delete/", f"delete_{model}", 200, 200),
+        line(f"{base}<path:object_id>/change/", look, 200, 200, post_needs=f"change_{model}"),
+        line(f"{base}<path:object_id>/", "", 302, 302),
+    ]
+
+
+ACCOUNTS = [
+    *_accounts("user"),
+    *_accounts("group"),
+    line(f"{A}auth/user/<id>/password/", "change_user", 200, 200),
+]
+LINES = [
+    *OPEN, *LOOKING, *EDITING, *SENDING, *AUTHORIZING, *CONNECTIONS, *ADMIN, *ACCOUNTS,
+]  # fmt: skip
+
+
+def _oauth(world: World) -> dict[str, Any]:
+    """Return the authorization of the world's webhook as its form sends it."""
+    names = ("authorization_type", "token_name", "auth_url", "token_url", "client_id", "scope",
+             "client_authentication")  # fmt: skip
+    return {name: getattr(world.webhook, name) for name in names}
+
+
+def _bulk(world: World, action: str, **more: str) -> dict[str, Any]:
+    webhook = world.paused if action == "resume" else world.webhook
+    return {"action": action, "webhook": webhook.pk, "is_confirmed": "1", **more}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdminAction:
+    """Something that is done with chosen rows of an admin list. Who may not is not offered it."""
+
+    model: str
+    name: str
+    needs: str
+    action: Action
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.name}"
+
+
+def _chosen(model: str, name: str, permission: str, action: Action) -> AdminAction:
+    needs = "|".join(f"{one}_{model}+{permission}" for one in ("view", "change"))
+    return AdminAction(model=model, name=name, needs=needs, action=action)
+
+
+ADMIN_ACTIONS = [
+    _chosen("delivery", "redeliver_chosen", "test_webhook", Action.REDELIVERED),
+    _chosen("delivery", "send_chosen_now", "test_webhook", Action.SENT_NOW),
+    _chosen("delivery", "cancel_chosen", "change_webhook", Action.CANCELLED),
+    _chosen("apikey", "revoke_chosen", "change_apikey", Action.KEY_REVOKED),
+]

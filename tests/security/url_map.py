@@ -1,0 +1,151 @@
+"""Every address of the site, walked from the URL map, and one of each to ask for."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.auth.models import Group, User
+from django.contrib.contenttypes.models import ContentType
+from django.urls import URLPattern, get_resolver
+from django.utils import timezone
+
+from tests.factories import make_delivery, make_webhook
+from tests.test_views_connections import OAUTH, make_connection, token_for
+from webhooks import audit, events
+from webhooks.models import (
+    Action,
+    ApiKey,
+    Attempt,
+    AuditEntry,
+    Delivery,
+    ExchangeKind,
+    OAuthExchange,
+    PauseReason,
+    Replay,
+    ReplayScope,
+    Webhook,
+)
+
+
+def routes() -> list[str]:
+    """Return every route of the URL map, as it is written there."""
+    return list(_walk(get_resolver().url_patterns))
+
+
+def _walk(patterns: list[Any], prefix: str = "") -> Iterator[str]:
+    for one in patterns:
+        route = prefix + str(one.pattern)
+        if isinstance(one, URLPattern):
+            yield route
+        else:
+            yield from _walk(one.url_patterns, route)
+
+
+@dataclass
+class World:
+    """One row of everything that an address names."""
+
+    webhook: Webhook
+    paused: Webhook
+    connection: Webhook
+    deleted: Webhook
+    delivery: Delivery
+    test: Delivery
+    # Of the deleted webhook.
+    stray: Delivery
+    attempt: Attempt
+    replay: Replay
+    key: ApiKey
+    exchange: OAuthExchange
+    entry: AuditEntry
+    group: Group
+    person: User
+
+
+def make_world() -> World:
+    webhook = make_webhook(**OAUTH)
+    token_for(webhook)
+    delivery = make_delivery(webhook)
+    attempt = Attempt.objects.create(
+        delivery=delivery,
+        number=1,
+        started_at=timezone.now(),
+        request_line="POST /hook HTTP/1.1",
+        request_body=b"{}",
+        outcome="server_error",
+    )
+    paused = make_webhook(name="Paused", event_types=["form.*"])
+    events.pause(paused, PauseReason.PERSON)
+    deleted = make_webhook(name="Deleted", event_types=["form.*"])
+    stray = events.send_test(deleted)
+    Webhook.objects.filter(pk=deleted.pk).update(deleted_at=timezone.now())
+    audit.record(Action.CREATED, webhook, user=None)
+    return World(
+        webhook=webhook,
+        paused=paused,
+        connection=make_connection(callback_url="http://127.0.0.1:9/callback"),
+        deleted=deleted,
+        delivery=delivery,
+        stray=stray,
+        test=events.send_test(webhook),
+        attempt=attempt,
+        replay=Replay.objects.create(webhook=webhook, scope=ReplayScope.ALL),
+        key=ApiKey.objects.issue("PBX")[0],
+        exchange=OAuthExchange.objects.create(
+            webhook=webhook, kind=ExchangeKind.TOKEN, started_at=timezone.now(), result="ok"
+        ),
+        entry=AuditEntry.objects.latest("pk"),
+        group=Group.objects.create(name="Group"),
+        person=User.objects.create_user("person"),
+    )
+
+
+def address(route: str, world: World, *, pk: str = "", **instead: object) -> str:
+    """Return the address of a route with the world's rows in it.
+
+    `pk` is a number, or names another row of the world than usual; `instead` are values for parts
+    by their names.
+    """
+    values: dict[str, object] = {
+        "<int:pk>": _owner(route, world, pk),
+        "<str:delivery_id>": world.test.pk if "/tests/" in route else world.delivery.pk,
+        "<int:attempt_id>": world.attempt.pk,
+        "<str:part>": "request",
+        "<path:content_type_id>": ContentType.objects.get_for_model(Webhook).pk,
+        "<path:object_id>": _admin_row(route, world),
+        "<id>": world.person.pk,
+        "^(?P<app_label>auth|webhooks)/$": "webhooks/",
+        "(?P<url>.*)$": "nothing/here/",
+    }
+    places = {f"<{kind}:{name}>": name for name in instead for kind in ("int", "str", "path")}
+    values |= {place: instead[name] for place, name in places.items()}
+    for place, value in values.items():
+        route = route.replace(place, str(value))
+    left = re.findall(r"[<>^$]", route)
+    assert not left, f"Say in tests/security/url_map.py what stands for the rest of {route}."
+    return f"/{route}"
+
+
+def _owner(route: str, world: World, pk: str) -> int:
+    if pk:
+        return int(pk) if pk.isdecimal() else int(getattr(world, pk).pk)
+    if "connections/<int:pk>" in route:
+        return world.connection.pk
+    if "replays/<int:pk>" in route:
+        return int(world.replay.pk)
+    return int(world.key.pk if "apikey" in route else world.webhook.pk)
+
+
+def _admin_row(route: str, world: World) -> Any:
+    rows = {
+        "apikey": world.key,
+        "auditentry": world.entry,
+        "delivery": world.delivery,
+        "event": world.delivery.event,
+        "group": world.group,
+        "oauthexchange": world.exchange,
+        "user": world.person,
+    }
+    found = [row for name, row in rows.items() if f"/{name}/" in route]
+    return (found[0] if found else world.webhook).pk
