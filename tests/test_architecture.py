@@ -35,6 +35,7 @@ ROWS: list[set[str]] = [
         "payloads",
         "filters",
         "durations",
+        "zones",
     },
     {"models"},
     {

@@ -16,6 +16,7 @@ from webhooks.views import (
     listing,
     oauth_tools,
     page,
+    preferences,
     previewing,
     replays,
     testing,
@@ -28,6 +29,7 @@ PAGES = "integrations/webhooks/"
 urlpatterns = [
     path("api/v1/events", api.publish_event, name="api_events"),
     path(PAGES, listing.list_webhooks, name="list"),
+    path(PAGES + "time-zone/", preferences.time_zone, name="time_zone"),
     path(PAGES + "new/", form.create, name="create"),
     path(PAGES + "bulk/", bulk.act, name="bulk"),
     path(PAGES + "export/", transfer.export, name="export"),

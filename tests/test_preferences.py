@@ -1,0 +1,152 @@
+"""What a person sets for themselves: language and time zone, and that every page follows."""
+
+import datetime as dt
+import zoneinfo
+
+import pytest
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.test import Client, RequestFactory
+from django.urls import reverse
+from django.utils import timezone
+
+from tests.factories import make_delivery, make_webhook
+from tests.test_views_form import logged_in
+from webhooks import zones
+from webhooks.models import Delivery
+from webhooks.zones import PersonsTimeZone
+
+pytestmark = pytest.mark.django_db
+
+PAGE = "/integrations/webhooks/time-zone/"
+
+
+@pytest.fixture
+def browser() -> Client:
+    return logged_in(is_superuser=True)
+
+
+def zone_of(cookies: dict[str, str]) -> str:
+    """Return the zone a view is in when a browser sends these cookies."""
+    seen = []
+
+    def view(request: HttpRequest) -> HttpResponse:
+        seen.append(timezone.get_current_timezone_name())
+        return HttpResponse()
+
+    request = RequestFactory().get("/")
+    request.COOKIES = cookies
+    PersonsTimeZone(view)(request)
+    return seen[0]
+
+
+# ---- Time zone -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cookies", "zone"),
+    [
+        ({}, "UTC"),
+        ({zones.BROWSER_COOKIE: "Europe/Kyiv"}, "Europe/Kyiv"),
+        ({zones.CHOSEN_COOKIE: "Asia/Tokyo", zones.BROWSER_COOKIE: "Europe/Kyiv"}, "Asia/Tokyo"),
+        ({zones.CHOSEN_COOKIE: "Nowhere/At_all", zones.BROWSER_COOKIE: "Asia/Tokyo"}, "Asia/Tokyo"),
+        ({zones.BROWSER_COOKIE: "../../etc/passwd"}, "UTC"),
+        ({zones.BROWSER_COOKIE: "Europe/Kyiv\0"}, "UTC"),
+        ({zones.CHOSEN_COOKIE: "x" * 5000}, "UTC"),
+    ],
+)
+def test_the_chosen_zone_goes_before_the_browsers_and_nonsense_is_none(
+    cookies: dict[str, str], zone: str
+) -> None:
+    assert zone_of(cookies) == zone
+
+
+def test_the_zone_of_one_request_is_not_that_of_the_next() -> None:
+    assert zone_of({zones.CHOSEN_COOKIE: "Asia/Tokyo"}) == "Asia/Tokyo"
+    assert timezone.get_current_timezone_name() == "UTC"
+    assert zone_of({}) == "UTC"
+
+
+def test_a_streamed_file_is_written_in_the_persons_zone() -> None:
+    def view(request: HttpRequest) -> StreamingHttpResponse:
+        return StreamingHttpResponse(timezone.get_current_timezone_name() for _ in range(1))
+
+    request = RequestFactory().get("/")
+    request.COOKIES = {zones.CHOSEN_COOKIE: "Asia/Tokyo"}
+    answer = PersonsTimeZone(view)(request)
+    assert b"".join(answer) == b"Asia/Tokyo"  # type: ignore[arg-type]
+    timezone.deactivate()
+
+
+def test_a_chosen_zone_is_kept_and_can_be_given_back(browser: Client) -> None:
+    answer = browser.post(PAGE, {"time_zone": "Asia/Tokyo", "next": "/integrations/webhooks/"})
+    assert answer["Location"] == "/integrations/webhooks/"
+    cookie = answer.cookies[zones.CHOSEN_COOKIE]
+    assert (cookie.value, cookie["httponly"], cookie["samesite"]) == ("Asia/Tokyo", True, "Lax")
+    assert "Times are shown in Asia/Tokyo now." in browser.get(PAGE).text
+    browser.post(PAGE, {"time_zone": ""})
+    assert "Times are shown in UTC now." in browser.get(PAGE).text
+
+
+def test_the_page_names_the_browsers_zone(browser: Client) -> None:
+    browser.cookies[zones.BROWSER_COOKIE] = "Europe/Kyiv"
+    assert "As the browser: Europe/Kyiv" in browser.get(PAGE).text
+
+
+@pytest.mark.parametrize("wrong", ["Nowhere/At_all", "../UTC", "europe/kyiv"])
+def test_a_zone_that_does_not_exist_is_refused(browser: Client, wrong: str) -> None:
+    answer = browser.post(PAGE, {"time_zone": wrong})
+    assert answer.status_code == 422
+    assert zones.CHOSEN_COOKIE not in answer.cookies
+
+
+@pytest.mark.parametrize(
+    "place", ["https://evil.example/", "//evil.example", "javascript:alert(1)"]
+)
+def test_a_choice_leads_to_no_other_site(browser: Client, place: str) -> None:
+    answer = browser.post(PAGE, {"time_zone": "UTC", "next": place})
+    assert answer["Location"] == reverse("webhooks:list")
+
+
+def test_every_zone_that_is_offered_exists(browser: Client) -> None:
+    offered = [key for key, _label in browser.get(PAGE).context["form"]["time_zone"].field.choices]
+    assert len(offered) > 300
+    assert all(zoneinfo.ZoneInfo(key) for key in offered if key)
+
+
+def test_times_on_a_page_are_in_the_persons_zone_with_the_exact_one_on_hover(
+    browser: Client,
+) -> None:
+    webhook = make_webhook()
+    row = make_delivery(webhook)
+    moment = dt.datetime(2026, 3, 4, 22, 30, tzinfo=dt.UTC)
+    Delivery.objects.filter(pk=row.pk).update(created_at=moment)
+    browser.cookies[zones.CHOSEN_COOKIE] = "Europe/Kyiv"
+    text = browser.get(reverse("webhooks:detail", args=[webhook.pk])).text
+    assert 'datetime="2026-03-05T00:30:00+02:00" title="2026-03-05 00:30:00 EET"' in text
+
+
+# ---- Language --------------------------------------------------------------------------------
+
+
+def test_a_language_is_chosen_and_kept(browser: Client) -> None:
+    answer = browser.post(reverse("set_language"), {"language": "uk", "next": PAGE})
+    assert answer["Location"] == PAGE
+    cookie = answer.cookies[settings.LANGUAGE_COOKIE_NAME]
+    assert (cookie["httponly"], cookie["samesite"]) == (True, "Lax")
+    assert '<html lang="uk">' in browser.get(PAGE).text
+
+
+def test_the_language_of_the_browser_is_used_until_one_is_chosen() -> None:
+    login = reverse("login")
+    assert '<html lang="uk">' in Client().get(login, headers={"Accept-Language": "uk"}).text
+    client = Client()
+    client.post(reverse("set_language"), {"language": "en"})
+    assert '<html lang="en">' in client.get(login, headers={"Accept-Language": "uk"}).text
+
+
+def test_the_login_page_offers_the_languages() -> None:
+    text = Client().get(reverse("login")).text
+    for code, name in settings.LANGUAGES:
+        assert f'name="language" value="{code}" lang="{code}"' in text
+        assert name in text

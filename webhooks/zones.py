@@ -1,0 +1,53 @@
+"""The time zone a person reads times in: the one they chose, or the one of their browser.
+
+Both are cookies, so nothing is stored about people who only look. A cookie is what a browser says:
+only names that this machine knows are used.
+"""
+
+import zoneinfo
+from collections.abc import Callable
+from functools import cache
+
+from django.http import HttpRequest, HttpResponseBase
+from django.utils import timezone
+
+# What a person chose on the page of preferences; HttpOnly.
+CHOSEN_COOKIE = "time_zone"
+# What `static/js/zone.js` found in the browser.
+BROWSER_COOKIE = "browser_time_zone"
+
+
+class PersonsTimeZone:
+    """Show every time of an answer in the zone of who asks; else in that of the settings."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if name := chosen(request) or of_browser(request):
+            timezone.activate(name)
+        else:
+            timezone.deactivate()
+        response = self._get_response(request)
+        # A file that is streamed is written after this; the next request sets its own zone.
+        if not response.streaming:
+            timezone.deactivate()
+        return response
+
+
+def chosen(request: HttpRequest) -> str:
+    return _known(request.COOKIES.get(CHOSEN_COOKIE, ""))
+
+
+def of_browser(request: HttpRequest) -> str:
+    return _known(request.COOKIES.get(BROWSER_COOKIE, ""))
+
+
+@cache
+def names() -> frozenset[str]:
+    """Return every zone that this machine knows by name."""
+    return frozenset(zoneinfo.available_timezones())
+
+
+def _known(name: str) -> str:
+    return name if name in names() else ""
