@@ -157,15 +157,16 @@ def _drivers(wanted: Conditions) -> tuple[list[QuerySet[Delivery]], bool]:
         wanted.webhook is not None, wanted.status, wanted.outcome, wanted.code, wanted.type,
         wanted.trigger,
     ]  # fmt: skip
+    # The shortest first: one that ends within a stretch makes the others needless.
     drivers = []
-    if wanted.webhook is not None:
-        drivers.append(every_row.filter(webhook=wanted.webhook))
     if wanted.status in _EXCEPTIONAL:
         drivers.append(every_row.filter(status=wanted.status))
     if wanted.code.isdecimal() and not wanted.code.startswith("2"):
         drivers.append(every_row.filter(status_code=int(wanted.code)))
     if wanted.trigger in _RARE:
         drivers.append(every_row.filter(trigger=wanted.trigger))
+    if wanted.webhook is not None:
+        drivers.append(every_row.filter(webhook=wanted.webhook))
     asked = sum(map(bool, conditions))
     # Searched by id: a handful of rows whatever else is asked for.
     is_answered = bool(wanted.words) or asked == len(drivers) <= 1
