@@ -13,9 +13,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 from django.conf import settings
 
-from webhooks import catalogue, delivery, payloads, signing
+from webhooks import catalogue, delivery, payloads, signing, trials
 from webhooks.authorizing import Authorization, BasicAuthorization, NoAuthorization
-from webhooks.models import AuthorizationType, Event, Trigger, Webhook
+from webhooks.models import AuthorizationType, Trigger, Webhook
 from webhooks.network import UnsafeURL
 from webhooks.payloads import InvalidMapping
 from webhooks.plans import token_authorization
@@ -95,16 +95,8 @@ def sample(webhook: Webhook, event_type: str) -> Source:
 
 
 def newest(event_types: Sequence[str]) -> Source | None:
-    """Return the newest real event of these types; each is looked up at the end of its index."""
-    found = [
-        event_id
-        for key in event_types
-        for event_id in Event.objects.filter(type=key)
-        .exclude(source="test")
-        .order_by("-id")
-        .values_list("id", flat=True)[:1]
-    ]
-    event = Event.objects.filter(pk=max(found)).first() if found else None
+    """Return the newest real event of these types."""
+    event = trials.newest_event(event_types)
     if event is None:
         return None
     return Source(

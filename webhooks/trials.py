@@ -18,6 +18,8 @@ from webhooks.models import Event
 MAX_EVENTS = 200
 # Events may hold a megabyte each; so many bytes in all are read, which is a few milliseconds.
 _MAX_BYTES = 4 * 1024 * 1024
+# Behind so many test events nothing else is looked for.
+_MAX_TESTS = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +98,14 @@ def recent_events(types: Sequence[str], limit: int = MAX_EVENTS) -> list[Event]:
             ids.append(event_id)
     events = Event.objects.in_bulk(ids)
     return [events[event_id] for event_id in ids if event_id in events]
+
+
+def newest_event(types: Sequence[str]) -> Event | None:
+    """Return the newest event of these types that is no test."""
+    for event_id, _size, source in _newest(types, _MAX_TESTS):
+        if source != "test":
+            return Event.objects.filter(pk=event_id).first()
+    return None
 
 
 def _newest(types: Sequence[str], limit: int) -> list[tuple[str, int, str]]:

@@ -30,7 +30,9 @@ class MappingSection:
         self.is_posted = isinstance(data, QueryDict) and "parameters_mode" in data
         self.focus = ""
         self.uses_older = False
-        self.event_types: Iterable[str] = webhook.event_types
+        self.event_types: Iterable[str] = (
+            data.getlist("event_types") if isinstance(data, QueryDict) else webhook.event_types
+        )
         self.mode = mode_of(webhook)
         self.template = webhook.body_template
         self.rows = from_stored(webhook.parameters)
@@ -45,7 +47,6 @@ class MappingSection:
         self.mode = mode if mode in (EVERYTHING, ROWS, TEMPLATE) else EVERYTHING
         self.template = data.get("body_template", "").replace("\r\n", "\n")
         self.uses_older = bool(data.get("parameters_older"))
-        self.event_types = data.getlist("event_types")
         self.rows = from_post(data)
         if (action := data.get("action", "")).startswith(mapping_edits.ACTION):
             self._edit(action.removeprefix(mapping_edits.ACTION))
