@@ -1,0 +1,110 @@
+"""Texts for people: marked, in Ukrainian, and compiled as they are written."""
+
+import re
+from pathlib import Path
+
+import polib
+import pytest
+
+from tests.translations import catalog, unmarked
+from tests.translations.extracting import (
+    ROOT,
+    every_text,
+    python_files,
+    template_files,
+)
+
+# Names, examples and values: the same in every language.
+_UNTRANSLATED = re.compile(
+    r"""is-\w+|\w+-list|log-detail|JSON|TLS|null|curl\ .*|\{.*\}   # words of machines
+      |[a-z_]+\.[a-z_]+|[a-z]+_[a-z_]+|(dlv|evt)_….*            # keys and ids
+      |Google|Microsoft|GitHub|Slack|Salesforce|HubSpot|Zoho|Bitrix24|Kommo.*|OpenID\ Connect""",
+    re.VERBOSE | re.DOTALL,
+)
+_PLACEHOLDER = re.compile(r"%\(\w+\)[sd]|%[sd]|%\.\d+f|\{\w+\}|%%")
+waits_for_translation = pytest.mark.skip(reason="until the Ukrainian translation is written")
+
+
+def place(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.fixture(scope="module")
+def ukrainian() -> polib.POFile:
+    return catalog.read()
+
+
+@pytest.mark.parametrize("path", template_files(), ids=place)
+def test_a_template_has_no_text_that_is_not_marked(path: Path) -> None:
+    found = list(unmarked.in_template(path.read_text()))
+    assert [text for text in found if not _UNTRANSLATED.fullmatch(text)] == []
+
+
+@pytest.mark.parametrize("path", python_files(), ids=place)
+def test_a_module_gives_people_no_text_that_is_not_marked(path: Path) -> None:
+    found = list(unmarked.in_python(path))
+    assert [text for text in found if not _UNTRANSLATED.fullmatch(text)] == []
+
+
+def test_unmarked_words_are_found_in_texts_attributes_and_calls(tmp_path: Path) -> None:
+    template = (
+        '{% load i18n %}<p title="Said">{% translate "Marked" %} Not <b>marked</b> {{ value }}</p>'
+        '{% blocktranslate %}Marked too{% endblocktranslate %}<code>is_code</code><i>5</i>'
+    )
+    assert list(unmarked.in_template(template)) == ["Said", "Not", "marked"]
+    module = tmp_path / "module.py"
+    module.write_text(
+        "field(label='Name', help_text=_('Marked'), widget='key')\n"
+        "raise ValidationError(f'It is {wrong}.')\nmessages.success(request, 'It is saved.')\n"
+    )
+    found = sorted(unmarked.in_python(module))
+    assert found == ["It is .", "It is saved.", "Name"]
+
+
+def test_every_marked_text_is_found() -> None:
+    texts = {(text.text, text.plural) for text in every_text()}
+    # From a template's tag, its block with a plural, its attribute, and from Python.
+    assert ("Recent deliveries", "") in texts
+    assert ("request", "requests") in texts
+    assert ("Breadcrumbs", "") in texts
+    assert ("%d key is revoked.", "%d keys are revoked.") in texts
+
+
+@waits_for_translation
+def test_the_catalog_holds_every_text_and_no_other(ukrainian: polib.POFile) -> None:
+    known = {entry.msgid for entry in ukrainian}
+    wanted = {text.text for text in every_text()}
+    advice = "run: python -m tests.translations"
+    assert (wanted - known, known - wanted) == (set(), set()), advice
+
+
+@waits_for_translation
+def test_every_text_is_translated(ukrainian: polib.POFile) -> None:
+    missing = [entry.msgid for entry in ukrainian if not catalog.is_translated(entry)]
+    assert missing == []
+
+
+def test_translations_keep_the_places_of_values(ukrainian: polib.POFile) -> None:
+    wrong = []
+    for entry in ukrainian:
+        texts = list(entry.msgstr_plural.values()) if entry.msgid_plural else [entry.msgstr]
+        wanted = set(_PLACEHOLDER.findall(entry.msgid_plural or entry.msgid))
+        # One of something may be said without its number.
+        may_lack = wanted - set(_PLACEHOLDER.findall(entry.msgid))
+        for text in filter(None, texts):
+            found = set(_PLACEHOLDER.findall(text))
+            if not wanted - may_lack <= found <= wanted:
+                wrong.append((entry.msgid, text))
+    assert wrong == []
+
+
+def test_the_compiled_catalog_is_that_of_the_text(ukrainian: polib.POFile) -> None:
+    compiled = polib.mofile(str(catalog.MO))
+    written = {entry.msgid: entry for entry in ukrainian if catalog.is_translated(entry)}
+    read = {entry.msgid: entry for entry in compiled}
+    assert set(read) == set(written), "run: python -m tests.translations"
+    for text, entry in written.items():
+        if entry.msgid_plural:
+            assert dict(read[text].msgstr_plural) == dict(entry.msgstr_plural)
+        else:
+            assert read[text].msgstr == entry.msgstr
