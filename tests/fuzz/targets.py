@@ -1,8 +1,10 @@
-"""Every target, in the order in which the issue names them."""
+"""Every target, in the order in which the issue names them, and what else is pasted in."""
 
 from tests.fuzz import (
     api,
     callback,
+    commands,
+    files,
     filtering,
     headers,
     mapping,
@@ -22,4 +24,6 @@ TARGETS = (
     receivers.TARGET,
     api.TARGET,
     callback.TARGET,
+    commands.TARGET,
+    files.TARGET,
 )

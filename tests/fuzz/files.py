@@ -1,0 +1,59 @@
+"""Imported files: refused as a whole or by entry, with sentences; what is taken can be stored."""
+
+import json
+
+from hypothesis import strategies as st
+
+from tests.fuzz.target import Target
+from tests.fuzz.varying import VALUES
+from webhooks.transfer import portable, reading
+
+_JSON = st.recursive(
+    st.one_of(st.sampled_from(VALUES), st.text(max_size=8), st.integers()),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=4,
+)
+_DEFAULTS = {name: field.get_default() for name, field in portable.FIELDS.items()}
+_ENTRY = st.builds(
+    lambda sound, odd: {"name": "CRM", **sound, **odd},
+    st.sets(st.sampled_from(sorted(_DEFAULTS)), max_size=4).map(
+        lambda names: {name: _DEFAULTS[name] for name in names - {"name"}}
+    ),
+    st.dictionaries(
+        st.sampled_from([*sorted(_DEFAULTS), "uid", "headers", "connection", "client_secret", "x"]),
+        _JSON,
+        max_size=2,
+    ),
+)
+INPUTS = st.one_of(
+    st.lists(_ENTRY, max_size=3).map(lambda all: json.dumps({"version": 1, "webhooks": all})),
+    _ENTRY.map(json.dumps),
+    _JSON.map(json.dumps),
+    st.text(max_size=30),
+    st.sampled_from(["[" * 1200, '{"a":' * 1200, '{"webhooks": 1}', "\ufeff[]", "NaN", "9" * 6000]),
+).map(lambda text: text.encode("utf-8", "surrogatepass"))
+
+
+def check(given: bytes) -> bool:
+    try:
+        entries = reading.read(given)
+    except reading.Unreadable as error:
+        assert str(error)
+        return False
+    is_taken = False
+    for entry in entries:
+        if not isinstance(entry, dict):
+            continue
+        mistakes = reading.mistakes(entry)
+        assert all(mistakes)
+        is_taken |= not mistakes
+        text = json.dumps(entry, ensure_ascii=False)
+        text.encode()
+        assert "\\u0000" not in text
+        assert mistakes or not entry.keys() & {"client_secret", "access_token"}
+    return is_taken
+
+
+TARGET = Target(name="imported files", inputs=INPUTS, check=check, share=2)
