@@ -1,15 +1,15 @@
 """The engine of one drain: claims due rows, prepares them, records what became of them.
 
-This thread (the keeper) owns the database; `webhooks.sender` owns the network in a second thread,
-so that claims and writes overlap with hundreds of requests in flight. A third thread listens for
-the bell. Nothing is decided here about retries (`webhooks.delivery`) or about who is slow
-(`webhooks.sender`); nothing is lost when this process dies, because every row it holds is leased.
+This thread (the keeper) claims; `webhooks.sender` owns the network in a second thread and
+`webhooks.writer` writes results in a third, so that claims and writes overlap with hundreds of
+requests in flight. A fourth thread listens for the bell. Nothing is decided here about retries
+(`webhooks.delivery`) or about who is slow (`webhooks.sender`); nothing is lost when this process
+dies, because every row it holds is leased.
 """
 
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
@@ -17,6 +17,7 @@ from django.conf import settings
 
 from webhooks import ids, network, queue
 from webhooks.bell import Bell
+from webhooks.claims import CLAIM_ROWS, Claims
 from webhooks.delivery import (
     Answer,
     Plan,
@@ -30,19 +31,18 @@ from webhooks.delivery import (
     retry_after_seconds,
     utc,
 )
-from webhooks.lanes import shares
 from webhooks.models import HoldReason, Outcome, PauseReason, Status
 from webhooks.plans import Plans, present_versions
-from webhooks.queue import Candidate, Claimed, Want
+from webhooks.queue import Candidate, Claimed, Result
 from webhooks.recorder import RECORD_SECONDS, Recorder, fail_tests, pause
 from webhooks.sender import Sender
 from webhooks.session import Session
+from webhooks.writer import Writer
 
 logger = logging.getLogger(__name__)
 
-# Rows claimed at once, and rows held in memory in all.
-_CLAIM_ROWS = 500
-_CLAIMED_ROWS = 2000
+# While claims come back full, who has due rows is asked only so often.
+_LOOK_SECONDS = 0.05
 # After work was found the queue is looked at again soon, then less and less often.
 _FIRST_SCAN_SECONDS = 0.01
 _EXPIRE_SECONDS = 1.0
@@ -74,18 +74,18 @@ class Engine:
             max_per_webhook=settings.WEBHOOKS_MAX_IN_FLIGHT_PER_WEBHOOK,
             on_answer=self._on_answer,
         )
+        self._claims = Claims(self._queue, self._lease, self._sender.lane)
         self._recorder = Recorder(self._queue, self._lease)
+        self._writer = Writer(self._recorder, self._queue, self._session, self._on_answer)
         # Requests that ended, however they ended.
         self.sent = 0
-        # Rows that are ours: waiting in memory, in flight, or not yet recorded.
-        self._claimed = 0
-        # The one row in flight that was also in flight at crashes.
-        self._quarantined = ""
         self._ready: dict[int, Plan] = {}
-        # Webhooks whose receivers are gone and that are not paused yet.
-        self._gone: set[int] = set()
+        self._candidates: list[Candidate] = []
+        # Results of receivers that are gone, until their webhooks are paused: a row that is held
+        # for a pause that never came would wait for ever.
+        self._gone: list[Result] = []
         self._pinned: dict[tuple[str, int], int] = {}
-        self._scan_at = self._expire_at = 0.0
+        self._scan_at = self._look_at = self._expire_at = 0.0
         self._scan_seconds = _FIRST_SCAN_SECONDS
 
     # Called by other threads.
@@ -110,10 +110,13 @@ class Engine:
         ends = time.monotonic() + seconds
         threading.Thread(target=self._listen, name="bell", daemon=True).start()
         self._sender.start()
+        self._writer.start()
         try:
             while not self._should_stop() and not (time.monotonic() > ends and self._may_end()):
                 if not self._sender.is_alive:
                     raise RuntimeError("The sender's thread ended.")
+                if not self._writer.is_alive:
+                    raise RuntimeError("The writer's thread ended.")
                 # A drain that never gets quiet stops claiming after twice its time.
                 is_overdue = time.monotonic() > ends + seconds and not self._bell.is_broken
                 self._turn(may_claim=not is_overdue)
@@ -122,7 +125,7 @@ class Engine:
 
     def _may_end(self) -> bool:
         """Say whether nothing is in hand, and a broker is there that can bring the next drain."""
-        if self._claimed:
+        if self._claims.count:
             return False
         # Asked now: a broker that broke a moment ago was not noticed yet.
         self._bell.ring()
@@ -131,8 +134,8 @@ class Engine:
     def _turn(self, *, may_claim: bool) -> None:
         self._collect()
         now = time.monotonic()
+        self._record(now)
         if now >= self._session.resume_at:
-            self._record(now)
             self._keep_house(now)
             if may_claim and (self._rang or now >= self._scan_at):
                 self._rang = False
@@ -152,29 +155,42 @@ class Engine:
             return
         self._is_resting = True
         self._event.clear()
-        if not self._rang and not self._sender.answers and wait > 0:
+        has_news = self._rang or self._sender.answers or self._writer.written
+        if not has_news and wait > 0:
             self._event.wait(min(wait, 1.0))
         self._is_resting = False
 
     # Claiming.
 
     def _scan(self, now: float) -> None:
-        found = self._session.run(self._queue.candidates)
-        if found is None:
+        ready = self._look(now)
+        if ready is None:
             self._rang = True
             return
-        self._ready = {}
-        ready = [candidate for candidate in found if self._is_ready(candidate)]
         claims: list[Claimed] = []
-        if ready and self._claimed < _CLAIMED_ROWS:
-            self._session.run(lambda: self._claim(ready, claims))
+        if ready and self._claims.has_room:
+            self._session.run(lambda: self._claims.take(ready, claims))
         self._submit(claims, now)
         if ready:
             self._scan_seconds = _FIRST_SCAN_SECONDS
         else:
             self._scan_seconds = min(settings.WEBHOOKS_POLL_SECONDS, self._scan_seconds * 2)
-        wait = 0.0 if len(claims) >= _CLAIM_ROWS else self._scan_seconds
-        self._scan_at = time.monotonic() + wait
+        is_full = len(claims) >= CLAIM_ROWS
+        if not is_full:
+            self._look_at = 0.0
+        self._scan_at = time.monotonic() + (0.0 if is_full else self._scan_seconds)
+
+    def _look(self, now: float) -> list[Candidate] | None:
+        """Return the webhooks that have due rows and can be sent to; None if nobody can say."""
+        if now < self._look_at:
+            return self._candidates
+        found = self._session.run(self._queue.candidates)
+        if found is None:
+            return None
+        self._ready = {}
+        self._candidates = [candidate for candidate in found if self._is_ready(candidate)]
+        self._look_at = now + _LOOK_SECONDS
+        return self._candidates
 
     def _is_ready(self, candidate: Candidate) -> bool:
         """Say whether this webhook can be sent to now; hold its rows if they wait for a person."""
@@ -199,46 +215,12 @@ class Engine:
         if held:
             logger.info("held webhook=%d rows=%d reason=%s", candidate.webhook_id, held, reason)
 
-    def _claim(self, ready: list[Candidate], claims: list[Claimed]) -> bool:
-        """Take tests first, then a fair share of every webhook, then one quarantined row.
-
-        Each is a transaction: what was taken before one fails is in `claims` and ours.
-        """
-        terms = {"lease": self._lease, "lease_seconds": settings.WEBHOOKS_LEASE_SECONDS}
-        all_ids = [candidate.webhook_id for candidate in ready]
-        if ready[0].has_tests:
-            claims += self._queue.claim_tests(all_ids, limit=50, **terms)
-        active = [candidate for candidate in ready if candidate.is_active]
-        wants = self._shares([candidate for candidate in active if not candidate.is_paced])
-        if wants:
-            claims += self._queue.claim(wants, **terms)
-        for candidate in active:
-            if candidate.is_paced:
-                quota = self._sender.lane(candidate.webhook_id).quota(time.monotonic())
-                if quota:
-                    claims += self._queue.claim_paced(candidate.webhook_id, quota=quota, **terms)
-        if not self._quarantined and active and active[0].has_suspects:
-            suspects = self._queue.claim_quarantined([c.webhook_id for c in active], **terms)
-            self._quarantined = "".join(claim.id for claim in suspects)
-            claims += suspects
-        return True
-
-    def _shares(self, candidates: list[Candidate]) -> list[Want]:
-        now = time.monotonic()
-        quotas = {
-            candidate.webhook_id: quota
-            for candidate in candidates
-            if (quota := self._sender.lane(candidate.webhook_id).quota(now)) > 0
-        }
-        return shares(quotas, min(_CLAIM_ROWS, _CLAIMED_ROWS - self._claimed))
-
     def _submit(self, claims: list[Claimed], claimed_at: float) -> None:
         lease_ends = claimed_at + settings.WEBHOOKS_LEASE_SECONDS
         wall = self._session.wall()
         requests: list[Request] = []
         for claim in claims:
-            self._claimed += 1
-            self._sender.lane(claim.webhook_id).claimed += 1
+            self._claims.add(claim)
             request = self._prepare(claim, wall)
             if request is None:
                 continue
@@ -300,9 +282,11 @@ class Engine:
                 wait = retry_after_seconds(answer.headers, self._session.wall())
             step = next_step(outcome, claim, plan, retry_after=wait)
         self.sent += 1
-        self._recorder.add(result(request, answer, outcome, step))
+        came = result(request, answer, outcome, step)
         if outcome is Outcome.GONE:
-            self._gone.add(claim.webhook_id)
+            self._gone.append(came)
+        else:
+            self._recorder.add(came)
 
     def _after_refused_token(self, request: Request) -> Step | None:
         """Send once more with a fresh token, without using up a retry."""
@@ -314,42 +298,37 @@ class Engine:
 
     def _record(self, now: float) -> None:
         if self._gone:
-            # Before the record: a row held for a pause that never came would wait for ever.
-            if self._session.run(lambda: pause(list(self._gone), PauseReason.GONE)) is None:
-                return
-            self._gone.clear()
-        while batch := self._recorder.batch(now):
-            if self._session.run(lambda: self._recorder.write(batch)) is None:
-                return
-            if self._quarantined and any(row.delivery_id == self._quarantined for row in batch):
-                self._quarantined = ""
-            self._release(Counter(row.webhook_id for row in batch))
+            self._pause_gone()
+        self._writer.write_due(now)
+        written = self._writer.written
+        while written:
+            self._claims.release((row.delivery_id, row.webhook_id) for row in written.popleft())
 
-    def _release(self, counts: "Counter[int]") -> None:
-        for webhook_id, count in counts.items():
-            self._claimed -= count
-            self._sender.lane(webhook_id).claimed -= count
+    def _pause_gone(self) -> None:
+        gone = sorted({row.webhook_id for row in self._gone})
+        if self._session.run(lambda: pause(gone, PauseReason.GONE)) is not None:
+            for row in self._gone:
+                self._recorder.add(row)
+            self._gone.clear()
 
     def _hand_back(self) -> None:
         """Return claimed rows that were not sent; while the database is away they wait here."""
         unsent = self._sender.unsent
         while unsent:
-            claims = [unsent[index].claim for index in range(min(len(unsent), _CLAIM_ROWS))]
+            claims = [unsent[index].claim for index in range(min(len(unsent), CLAIM_ROWS))]
             give = partial(self._queue.hand_back, claims, lease=self._lease)
             if self._session.run(give) is None:
                 return
-            for claim in claims:
+            for _ in claims:
                 unsent.popleft()
-                if claim.id == self._quarantined:
-                    self._quarantined = ""
-            self._release(Counter(claim.webhook_id for claim in claims))
+            self._claims.release((claim.id, claim.webhook_id) for claim in claims)
 
     def _keep_house(self, now: float) -> None:
         self._session.sync_clock(now)
         if now >= self._expire_at:
             self._expire_at = now + _EXPIRE_SECONDS
             self._recall_changed()
-            if self._session.is_calm(now):
+            if self._session.is_calm(now) and self._writer.is_calm(now):
                 self._expire()
         if states := self._recorder.due_states(now):
             self._session.run(lambda: self._recorder.write_states(states))
@@ -379,11 +358,12 @@ class Engine:
             self._record(time.monotonic())
             time.sleep(RECORD_SECONDS)
         self._collect()
-        tries_end = time.monotonic() + _FINISH_SECONDS
-        while (self._recorder.waiting or self._sender.unsent) and time.monotonic() < tries_end:
+        ends = time.monotonic() + _FINISH_SECONDS
+        while (self._gone or self._sender.unsent) and time.monotonic() < ends:
             self._record(float("inf"))
             self._hand_back()
             time.sleep(self._session.backoff_seconds)
+        self._writer.finish(ends)
         self._session.run(self._recorder.write_rest)
         self._plans.close()
         self._resolver.close()

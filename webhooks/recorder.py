@@ -46,6 +46,8 @@ RECORD_SECONDS = 0.01
 _STATE_SECONDS = 2.0
 # How often the hourly counts are written.
 _COUNT_SECONDS = 2.0
+# A plain text: a member of a TextChoices takes longer to compare.
+_SUCCEEDED = Outcome.SUCCEEDED.value
 _ERROR = ATTEMPT_COLUMNS.index("error")
 _STARTED_AT = ATTEMPT_COLUMNS.index("started_at")
 _TOTAL_MS = ATTEMPT_COLUMNS.index("total_ms")
@@ -54,7 +56,10 @@ _FOREIGN = {"request_headers": "", "response_headers": "", "response_body": b"",
 
 
 class Recorder:
-    """Collects results and writes them; all calls come from the keeper's thread."""
+    """Collects results and writes them.
+
+    `batch` and `write` belong to the writer, which may be a thread; the rest is the keeper's.
+    """
 
     def __init__(self, queue: ModuleType, lease: str) -> None:
         self._queue = queue
@@ -74,8 +79,16 @@ class Recorder:
         if not self.waiting:
             self._oldest_at = time.monotonic()
         self.waiting.append(result)
-        succeeded = result.outcome == Outcome.SUCCEEDED
+        self._note(result)
+        self._count(result)
+
+    def _note(self, result: Result) -> None:
+        """Keep what the result says about its webhook's health."""
+        succeeded = result.outcome == _SUCCEEDED
         before = self._states.get(result.webhook_id)
+        if succeeded and before and before.succeeded and before.status_code == result.status_code:
+            # Nearly always: it says what is noted already.
+            return
         self._states[result.webhook_id] = StateChange(
             result.webhook_id,
             succeeded,
@@ -84,7 +97,6 @@ class Recorder:
             0 if succeeded else (before.failures if before else 0) + 1,
             succeeded or bool(before and before.had_success),
         )
-        self._count(result)
 
     def _count(self, result: Result) -> None:
         started_at: Any = result.attempt[_STARTED_AT]

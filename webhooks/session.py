@@ -1,4 +1,4 @@
-"""The keeper's database connection: pinned plans, patience with faults, and the database's clock.
+"""A thread's database connection: pinned plans, patience with faults, and the database's clock.
 
 Knows which errors mean "later" and nothing of what is read or written.
 """
@@ -75,3 +75,7 @@ class Session:
         self._clock_at = now + _CLOCK_SECONDS
         if (seconds := self.run(self._queue.clock)) is not None:
             self._clock_offset = seconds - time.monotonic()
+
+    def close(self) -> None:
+        """Close this thread's connection, at the end of the thread that `run` was called from."""
+        connection.close()

@@ -27,6 +27,8 @@ from webhooks.queue.rows import (
     Want,
 )
 
+# Two connections may write at a time, and each waits for the disk by itself.
+WRITES_IN_PARALLEL = True
 # Rows are looked up one by one, through an index: while a table is small a hash or a merge of all
 # of it looks cheaper, and costs four times as much.
 _PINNED = {

@@ -25,6 +25,9 @@ from webhooks.queue.rows import (
     Want,
 )
 
+# One transaction writes at a time: a second connection would only wait for the first.
+WRITES_IN_PARALLEL = False
+
 
 def _stored(moment: dt.datetime | None) -> Any:
     return connection.ops.adapt_datetimefield_value(moment) if moment else None
