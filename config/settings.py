@@ -89,6 +89,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     # Around everything: static files and refused requests get the same headers as pages.
     "webhooks.headers.SecurityHeaders",
+    "webhooks.unseen.ShowUnseen",
     "csp.middleware.CSPMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",

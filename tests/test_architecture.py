@@ -83,7 +83,7 @@ ROWS: list[set[str]] = [
         "rotation",
         "transfer",
     },
-    {"views", "headers", "health", "error_reports"},
+    {"views", "headers", "health", "error_reports", "unseen"},
     {"urls", "apps", "management"},
 ]
 
@@ -105,7 +105,11 @@ NEVER: dict[str, set[str]] = {
     "api": {"webhooks.tasks"} | _HTTP_CLIENTS,
     "checks": {"webhooks.tasks"} | _HTTP_CLIENTS,
     "views": {"webhooks.network", "celery"} | _HTTP_CLIENTS,
-    **{name: {"webhooks.models", "django.db.connection"} for name in ROWS[0]},
+    # What people type is never a template.
+    **{
+        name: {"webhooks.models", "django.db.connection", "django.template", "string.Template"}
+        for name in ROWS[0]
+    },
 }
 # Only these open sockets or speak to Redis; everything else asks them.
 ALLOWED: dict[str, set[str]] = {
