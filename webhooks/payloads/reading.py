@@ -9,7 +9,8 @@ from zoneinfo import ZoneInfo
 
 from webhooks.catalogue import INSTANT
 from webhooks.payloads.document import instant
-from webhooks.payloads.variables import Fields, as_text, finder
+from webhooks.payloads.problems import InvalidMapping, Problem
+from webhooks.payloads.variables import Fields, as_text, finder, zone_problem
 
 AS_TEXT = "text"
 Write = Callable[[datetime], str | int]
@@ -56,8 +57,12 @@ def make_reader(variable: str, style: Style) -> Callable[[Fields], Any]:
 
 @lru_cache(maxsize=256)
 def date_writer(date_format: str, time_zone: str) -> Write:
-    """Return how to write an aware moment; raise ZoneInfoNotFoundError for an unknown zone."""
-    zone = ZoneInfo(time_zone)
+    """Return how to write an aware moment; raise InvalidMapping for an unknown zone."""
+    try:
+        zone = ZoneInfo(time_zone)
+    except (ValueError, OSError, KeyError) as error:
+        problem = Problem(sentence=zone_problem(time_zone), field="time_zone")
+        raise InvalidMapping(problem) from error
     if date_format == "unix":
         return lambda moment: math.floor(moment.timestamp())
     if date_format == "sql":
