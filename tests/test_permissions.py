@@ -103,10 +103,12 @@ class Site:
         client.force_login(user)
         return client
 
-    def ask(self, client: Client, line: Line, method: str, **instead: Any) -> Any:
+    def ask(
+        self, client: Client, line: Line, method: str, *, secure: bool = False, **instead: Any
+    ) -> Any:
         path = address(line.route, self.world, **{"pk": line.pk, **instead})
         data = line.data(self.world) if method == "post" else {}
-        return getattr(client, method)(path, data, **line.headers)
+        return getattr(client, method)(path, data, secure=secure, **line.headers)
 
 
 @contextmanager
