@@ -97,7 +97,6 @@ def test_every_address_sends_them_whoever_asks(line: Line, site: Site) -> None:
         for method in ("get", "post"):
             with taken_back():
                 answer = site.ask(browser, line, method, secure=True)
-                answer.close()
             if found := missing(answer):
                 wrong[f"{role.name} {method} {answer.status_code}"] = found
     assert wrong == {}

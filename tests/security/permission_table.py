@@ -80,6 +80,8 @@ OPEN = [
 ]
 
 LOOKING = [
+    # A person's own preference, kept in their browser.
+    line(f"{P}time-zone/", "", 200, 302, data=lambda _: {"time_zone": "Europe/Kyiv"}),
     line(P, "view_webhook", 200, 405),
     line(W, "view_webhook", 200, 405),
     line(f"{W}charts/", "view_webhook", 200, 405, headers=HTMX, label="htmx"),
