@@ -209,3 +209,20 @@ def test_a_picked_variable_is_added_to_the_json_body() -> None:
     assert picked.template == '{\n  "a": 1,\n  "dst": "{{ dst }}"\n}'
     broken = section(None, mode="template", body_template="{", action="parameter:pick:dst")
     assert broken.template == "{"
+
+
+def test_a_json_body_that_was_typed_is_not_written_over() -> None:
+    assert section(None, PHONE, body_template="{", action="parameter:body").template == "{"
+
+
+def test_a_row_says_what_its_folded_options_are() -> None:
+    set_ = {"format": "sql", "time_zone": "Europe/Kyiv", "default": "x", "is_omitted": "on"}
+    (row,) = section(None, {**PHONE, **set_}).rows
+    assert row.options == [
+        "Date as YYYY-MM-DD HH:MM:SS",
+        "Europe/Kyiv",
+        "or “x”",
+        "left out when empty",
+    ]
+    (row,) = section(None, {**SOURCE, **set_}).rows
+    assert row.options == ["left out when empty"]

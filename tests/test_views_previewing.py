@@ -71,6 +71,7 @@ def test_a_mistake_is_said_at_its_row_and_the_rest_is_shown(browser: Client) -> 
     answer = preview(browser, **rows)
     assert answer.context["preview"].body == b'{"a":"+38 (067) 123-45-67"}'
     assert "1 parameter has a mistake and is left out." in answer.text
+    assert "Nothing was saved yet" not in answer.text
     assert 'id="parameter-1-said" hx-swap-oob="true" data-said="parameter-1-name "' in answer.text
     assert "holds the value of row 1" in answer.text
     assert 'id="parameter-0-said" hx-swap-oob="true" data-said=""' in answer.text
@@ -170,6 +171,15 @@ def test_a_preview_costs_few_queries(browser: Client, django_assert_max_num_quer
         browser.get(edit_url(webhook))
 
 
+def test_what_became_wrong_meanwhile_is_said_and_no_save_is_blamed(browser: Client) -> None:
+    webhook = make_webhook(body_template='{"a": }')
+    page = browser.get(edit_url(webhook)).text
+    assert "Line 1, column 7" in page
+    assert "Nothing was saved yet" not in page
+    page = browser.post(edit_url(webhook), posted(**fields(**TEMPLATE, body_template="{"))).text
+    assert "Nothing was saved yet" in page
+
+
 # ---- Without a script --------------------------------------------------------------------------
 
 
@@ -213,3 +223,5 @@ def test_rows_come_alone_for_htmx(browser: Client) -> None:
     assert answer.text.count('class="parameter-row"') == 2
     assert "Did you mean" in answer.text
     assert "<html" not in answer.text
+    # The buttons that came with it work like those of the page.
+    assert answer.text.count(f'hx-post="{ROWS}"') == answer.text.count("hx-post=") == 8

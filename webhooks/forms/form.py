@@ -53,6 +53,7 @@ class WebhookForm(WebhookFields):
         # Both, so that every error is shown at once.
         are_headers_valid = not self.headers.is_bound or self.headers.is_valid()
         is_mapping_valid = not self.check_mapping()
+        self.mapping.is_refused = not is_mapping_valid
         return (
             super().is_valid()
             and are_headers_valid

@@ -30,6 +30,7 @@ class MappingSection:
         self.is_posted = isinstance(data, QueryDict) and "parameters_mode" in data
         self.focus = ""
         self.uses_older = False
+        self.is_refused = False
         self.event_types: Iterable[str] = (
             data.getlist("event_types") if isinstance(data, QueryDict) else webhook.event_types
         )
@@ -56,7 +57,8 @@ class MappingSection:
         verb, _colon, argument = action.partition(":")
         names = {one.name: one.older_name for one in self.variables if self.uses_older}
         if verb == "body":
-            self.template = mapping_edits.as_body(self.stored_rows(), self.offered)
+            if not self.template.strip():
+                self.template = mapping_edits.as_body(self.stored_rows(), self.offered)
             self.mode, self.focus = TEMPLATE, "id_body_template"
         elif verb == "pick" and self.mode == TEMPLATE:
             self.template = mapping_edits.with_place(self.template, argument, names)
@@ -98,6 +100,7 @@ class MappingSection:
         """Return what the hints show as it is typed."""
         return {
             "place": '"{{ duration_seconds }}"',
+            "body": '{"phone": "{{ client_number }}", "seconds": "{{ talk_seconds }}"}',
             "dated": "\"{{ call_started_at | sql | zone:'Europe/Kyiv' }}\"",
         }
 
@@ -159,7 +162,9 @@ class MappingSection:
         return names
 
     def page_problems(self) -> list[dict[str, Any]]:
-        """Return what is wrong as the form's summary lists it."""
+        """Return what is wrong as the form's summary lists it, once saving was refused."""
+        if not self.is_refused:
+            return []
         rows = [row for row in self.rows if not row.is_blank]
         found = []
         for problem in self.problems:

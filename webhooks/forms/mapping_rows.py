@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django import forms
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from webhooks import payloads
@@ -105,12 +106,24 @@ class ParameterRow(forms.Form):
         return {problem.field for problem in self.problems}
 
     @property
-    def has_options(self) -> bool:
-        """Say whether something is set in the part that is folded."""
-        fields = ("format", "time_zone", "default") if self.is_variable else ()
-        return bool(self["is_omitted"].value()) or any(
-            self.value(field) or field in self.wrong for field in fields
-        )
+    def has_options_open(self) -> bool:
+        """Say whether something in the part that is folded is wrong."""
+        return bool(self.wrong & {"format", "time_zone", "default"})
+
+    @property
+    def options(self) -> list[str]:
+        """Say what is set in the part that is folded."""
+        words: list[str] = []
+        if self.is_variable:
+            words += [
+                str(one["label"]) for one in self.formats if one["is_chosen"] and one["value"]
+            ]
+            words += [self.value("time_zone").strip()]
+            if default := self.value("default"):
+                words.append(gettext("or “%s”") % default[:40])
+        if self["is_omitted"].value():
+            words.append(gettext("left out when empty"))
+        return [word for word in words if word]
 
     @property
     def said_id(self) -> str:

@@ -18,7 +18,7 @@ from webhooks import catalogue, curl_reading, payloads
 from webhooks.curl_reading import CannotRead, CurlRequest
 from webhooks.forms.headers import RESERVED
 from webhooks.forms.mapping import ROWS, TEMPLATE
-from webhooks.forms.mapping_rows import KEY
+from webhooks.forms.mapping_rows import KEY, from_post
 from webhooks.forms.variable_list import chosen_types
 from webhooks.models import Method
 
@@ -119,7 +119,7 @@ class _Filling:
         """Give each name a row: its own when there is one, else a new one at the end."""
         data = self._data
         variables = _variables(data.getlist("event_types"))
-        keys = [key for key in data.getlist(KEY) if key.isdecimal()]
+        keys = [str(row.key) for row in from_post(data) if not row.is_blank]
         named = {data.get(f"{KEY}-{key}-name", "").strip(): key for key in reversed(keys)}
         last = max(map(int, keys), default=-1)
         mapped = []
