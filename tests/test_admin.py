@@ -268,7 +268,8 @@ def test_a_delivery_shows_its_attempts_with_request_response_and_timing(browser:
     for text in (
         "Attempt 1", "Attempt 2", "POST /hook?number=380441234567 HTTP/1.1", "crm.example",
         "203.0.113.7", "The receiver answered 503.", "No answer.", "Timed out", "Given up",
-        "Name lookup 1.0 ms", "Waiting 34 ms", "Reading 10 ms", delivery.event_id, "call-1",
+        "Name lookup 1.0 ms", "Waiting for the first byte 34 ms", "Reading 10 ms",
+        delivery.event_id, "call-1",
     ):  # fmt: skip
         assert text in page.text
     assert '<rect class="timing-wait" x="12.00" y="0" width="68.00"' in page.text

@@ -30,10 +30,10 @@ _EXCEPTIONAL = (Status.FAILED, Status.HELD, Status.PARKED, Status.CANCELLED)
 _OPEN = (Status.PENDING, Status.SENDING)
 _RARE = (Trigger.TEST, Trigger.REDELIVERY, Trigger.REPLAY, Trigger.EDITED)
 # No payload and no ciphertext travels for a list.
-LEFT_OUT = [
-    "event__payload",
-    *(f"webhook__{one.name}" for one in Webhook._meta.fields if isinstance(one, SecretField)),
+WEBHOOK_SECRETS = [
+    f"webhook__{one.name}" for one in Webhook._meta.fields if isinstance(one, SecretField)
 ]
+LEFT_OUT = ["event__payload", *WEBHOOK_SECRETS]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

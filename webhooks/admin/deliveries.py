@@ -20,17 +20,14 @@ from django.views.decorators.http import require_POST
 from webhooks import audit, backlog, delivery_pages, events
 from webhooks.admin import filters
 from webhooks.admin.readonly import ReadOnlyAdmin, key_of
+from webhooks.delivery_log import LEFT_OUT, WEBHOOK_SECRETS
 from webhooks.models import Action, Delivery, Event, Status, Webhook
-from webhooks.secrets import SecretField
 from webhooks.templatetags.interface import ago, code_badge, status_badge
 
 # How many events of one call a search follows.
 _MAX_CALL_EVENTS = 200
 # More than one page cannot be chosen; a forged request cannot choose the whole log.
 _MAX_CHOSEN = 1000
-_WEBHOOK_SECRETS = [
-    f"webhook__{field.name}" for field in Webhook._meta.fields if isinstance(field, SecretField)
-]
 
 
 class DeliveryAdmin(ReadOnlyAdmin):
@@ -52,7 +49,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Delivery]:
         # No payload and no ciphertext travels for a list.
-        return super().get_queryset(request).defer("event__payload", *_WEBHOOK_SECRETS)
+        return super().get_queryset(request).defer(*LEFT_OUT)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Delivery], search_term: str
@@ -165,7 +162,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
         }
 
     def _get(self, object_id: str) -> Delivery:
-        found = Delivery.objects.select_related("event", "webhook").defer(*_WEBHOOK_SECRETS)
+        found = Delivery.objects.select_related("event", "webhook").defer(*WEBHOOK_SECRETS)
         delivery = found.filter(pk=key_of(object_id)).first()
         if delivery is None:
             raise Http404

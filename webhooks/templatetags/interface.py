@@ -127,7 +127,7 @@ def timing(attempt: Attempt) -> dict[str, Any]:
         ("dns", _("Name lookup"), known[0]),
         ("connect", _("Connect"), known[1]),
         ("tls", _("TLS"), known[2]),
-        ("wait", _("Waiting"), waiting),
+        ("wait", _("Waiting for the first byte"), waiting),
         ("read", _("Reading"), total - sum(known) - waiting),
     ]
     start = 0.0

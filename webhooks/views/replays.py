@@ -19,12 +19,11 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from webhooks import audit, replays
 from webhooks.forms.log import RateForm, ReplayForm
 from webhooks.models import Action, Incident, Replay, ReplayScope, ReplayStatus, Status, Webhook
-from webhooks.secrets import SecretField
+from webhooks.views.columns import SECRETS
 
 _EARLIER_SHOWN = 5
 # Longer than any id of ours; anything else was not sent by our page.
 _MAX_ID_LENGTH = 30
-_SECRETS = [one.name for one in Webhook._meta.fields if isinstance(one, SecretField)]
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -58,7 +57,7 @@ def _of_selection(request: HttpRequest) -> HttpResponse:
 
 
 def _of_webhook(request: HttpRequest, pk: int) -> HttpResponse:
-    webhook = get_object_or_404(Webhook.objects.present().defer(*_SECRETS), pk=pk)
+    webhook = get_object_or_404(Webhook.objects.present().defer(*SECRETS), pk=pk)
     data: Any = request.POST if request.method == "POST" else request.GET
     form = ReplayForm(data if "scope" in data else None, incident_at=_incident_at(webhook))
     replay = Replay(webhook=webhook, scope=ReplayScope.FAILED)
@@ -154,7 +153,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
 
 def _replays() -> QuerySet[Replay]:
     """Return replays with their webhooks, without secrets."""
-    secrets = [f"webhook__{name}" for name in _SECRETS]
+    secrets = [f"webhook__{name}" for name in SECRETS]
     return Replay.objects.select_related("webhook", "created_by").defer(*secrets)
 
 
