@@ -294,8 +294,8 @@ def test_a_delivery_shows_its_attempts_with_request_response_and_timing(browser:
     for part in (
         "Attempt 1", "Attempt 2", "number=380441234567", "crm.example", "203.0.113.7",
         "The receiver answered 503.", "No answer.", "Timed out", "Given up", "Name lookup 1.0 ms",
-        "Waiting for the first byte 34 ms", "Reading 10 ms", delivery.event_id, "call-1", "Copy as cURL",
-        "What changed since attempt 1", "HTTP/1.1 503 Busy",
+        "Waiting for the first byte 34 ms", "Reading 10 ms", delivery.event_id, "call-1",
+        "Copy as cURL", "What changed since attempt 1", "HTTP/1.1 503 Busy",
     ):  # fmt: skip
         assert part in text, part
 
