@@ -24,6 +24,12 @@ class Product:
     password: str = field(repr=False)
     receiver: Receiver
     provider: Provider
+    environment: dict[str, str] = field(repr=False)
+
+    def write_history(self) -> None:
+        """Give every webhook a past, so that its charts show one."""
+        command = [sys.executable, "-m", "tests.screenshots.history"]
+        subprocess.run(command, cwd=ROOT, env=self.environment, check=True)
 
 
 @contextmanager
@@ -31,10 +37,16 @@ def running_product() -> Iterator[Product]:
     """Run it until the block ends, however it ends."""
     port = _first_of_three_free_ports()
     with tempfile.TemporaryDirectory(prefix="webhooks-screenshots-") as directory:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "ENV_FILE": os.devnull,
+            "DATA_DIR": directory,
+            "WEBHOOKS_ALERT_RECIPIENTS": "ops@example.com",
+        }
         process = subprocess.Popen(
             [sys.executable, "manage.py", "run", "--port", str(port), "--sandbox"],
             cwd=ROOT,
-            env={"PATH": os.environ["PATH"], "ENV_FILE": os.devnull, "DATA_DIR": directory},
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=(Path(directory) / "errors").open("wb"),
@@ -47,6 +59,7 @@ def running_product() -> Iterator[Product]:
                     password=_announced_password(process, Path(directory) / "errors"),
                     receiver=Receiver(f"http://127.0.0.1:{port + 1}"),
                     provider=Provider(f"http://127.0.0.1:{port + 2}"),
+                    environment=environment,
                 )
             finally:
                 process.terminate()

@@ -1,0 +1,69 @@
+"""Scenes of the list: found, chosen, exported, imported, and empty at last."""
+
+import json
+
+from playwright.sync_api import Page, expect
+
+from tests.browser import steps
+from tests.screenshots.taking import Photograph
+
+IMPORT = f"{steps.LIST}import/"
+FILE = {
+    "version": 1,
+    "webhooks": [
+        {
+            "name": "Missed calls to the duty officer",
+            "url": "https://example.com/hooks/missed",
+            "event_types": ["call.incoming.after"],
+            "authorization_type": "basic",
+            "basic_login": "pbx",
+        },
+        {"name": "CRM: every call", "timeout_seconds": 30},
+        {"name": "Typing mistake", "url": "ftp://example.com/", "event_types": ["call.*"]},
+    ],
+}
+
+
+def tour(page: Page, photograph: Photograph) -> None:
+    page.goto(steps.LIST)
+    page.get_by_label("Choose CRM: every call").check()
+    page.get_by_label("Choose Old CRM").check()
+    photograph("list-chosen", docs=True)
+    page.get_by_role("form", name="Chosen webhooks").get_by_role("button", name="Delete").click()
+    expect(page.get_by_role("heading", name="Delete 2 webhooks?")).to_be_visible()
+    photograph("bulk-delete")
+    page.goto(f"{steps.LIST}?q=nothing-like-this")
+    photograph("list-nothing-found")
+    page.goto(steps.LIST)
+    page.locator("details.words > summary").click()
+    photograph("list-words")
+    _import(page, photograph)
+
+
+def _import(page: Page, photograph: Photograph) -> None:
+    page.goto(IMPORT)
+    photograph("import")
+    page.context.watch.expect("422")  # type: ignore[attr-defined]
+    page.locator("summary", has_text="Or paste").click()
+    page.get_by_label("JSON").fill('{"version": 1, "webhooks": [')
+    page.get_by_role("button", name="See what it would do").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    photograph("import-mistake")
+    page.get_by_label("JSON").fill(json.dumps(FILE))
+    page.get_by_role("button", name="See what it would do").click()
+    expect(page.get_by_text("Nothing is written yet.")).to_be_visible()
+    photograph("import-preview", docs=True)
+    page.get_by_role("button", name="Import the ticked webhooks").click()
+    expect(page.get_by_role("heading", name="Imported")).to_be_visible()
+    photograph("import-done")
+
+
+def nothing_left(page: Page, photograph: Photograph) -> None:
+    """Delete everything, as the empty list is the first thing a new site shows."""
+    page.goto(steps.LIST)
+    page.get_by_label("Choose all on this page").check()
+    page.get_by_role("form", name="Chosen webhooks").get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name="Delete ", exact=False).last.click()
+    expect(page.get_by_text("were deleted.")).to_be_visible()
+    page.reload()
+    photograph("list-empty", docs=True)
