@@ -105,6 +105,9 @@ MIDDLEWARE = [
     # Last: it replaces the answer of a login that is locked.
     "axes.middleware.AxesMiddleware",
 ]
+if DEBUG:
+    # Around everything that can say 404.
+    MIDDLEWARE.insert(0, "webhooks.error_reports.masked_not_found")
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
 TEMPLATES = [
@@ -342,6 +345,7 @@ LOGGING = {
         "urllib3": {"level": "INFO"},
         "requests": {"level": "INFO"},
         "django.db.backends": {"level": "INFO"},
+        "django.template": {"level": "INFO"},
         "django.server": {"level": "WARNING"},
         # At INFO each failed login is four lines.
         "axes": {"level": "WARNING"},

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from django.contrib.auth.models import User
 from django.core import mail
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
@@ -106,3 +107,26 @@ def test_the_environment_of_the_process_is_not_shown(settings: Settings) -> None
     page = technical_500_response(request, ValueError, ValueError("x"), None).content.decode()
     assert COOKIE not in page
     assert "REQUEST_METHOD" in page
+
+
+@pytest.mark.parametrize("page", ["/nothing/", "/integrations/webhooks/oauth/calback/"])
+def test_a_callback_to_a_wrong_address_shows_no_code(settings: Settings, page: str) -> None:
+    settings.DEBUG = True
+    settings.MIDDLEWARE = ["webhooks.error_reports.masked_not_found", *settings.MIDDLEWARE]
+    answer = Client().get(page, {"code": COOKIE, "state": SECRET})
+    assert answer.status_code == 404
+    assert page in answer.text
+    assert COOKIE not in answer.text
+    assert quote(SECRET) not in answer.text
+    assert int(answer["Content-Length"]) == len(answer.content)
+
+
+@pytest.mark.parametrize("page", ["/nothing/", "/integrations/webhooks/99/"])
+@pytest.mark.django_db
+def test_the_links_of_an_error_page_leave_the_query_out(page: str) -> None:
+    browser = Client()
+    browser.force_login(User.objects.create_superuser("admin"))
+    answer = browser.get(page, {"code": COOKIE})
+    assert answer.status_code == 404
+    assert page in answer.text
+    assert COOKIE not in answer.text

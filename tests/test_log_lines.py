@@ -102,6 +102,7 @@ def test_a_traceback_is_kept_without_the_secrets_in_it(
         ("oauthlib", logging.INFO, False),
         ("urllib3.connectionpool", logging.DEBUG, False),
         ("django.db.backends", logging.DEBUG, False),
+        ("django.template", logging.DEBUG, False),
         ("oauthlib", logging.WARNING, True),
         ("oauthlibrary", logging.DEBUG, True),
         ("webhooks.engine", logging.DEBUG, True),

@@ -268,3 +268,10 @@ def test_long_values_fit_their_columns() -> None:
 
     kept = OAuthExchange.objects.get()
     assert (len(kept.url), len(kept.message)) == (2048, 1000)
+
+
+def test_an_address_inside_an_answers_sentence_loses_its_code_and_state() -> None:
+    said = "Wrong for https://site.example/callback/?code=c0de-of-it-all&state=st4te-of-it-all&x=1"
+    text = redaction.redact_body(json.dumps({"error": "invalid_grant", "error_description": said}))
+    assert "of-it" not in text
+    assert "https://site.example/callback/?code=" in text

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
+from django.core import signing
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
@@ -13,6 +14,7 @@ from django.urls import reverse
 from tests.factories import make_webhook
 from tests.test_transfer import SECRETS, make_full, minimal
 from tests.test_views_list import LIST, logged_in
+from webhooks.forms import stored_headers
 from webhooks.models import Action, AuditEntry, Webhook
 
 pytestmark = pytest.mark.django_db
@@ -209,3 +211,15 @@ def test_who_may_only_look_imports_nothing() -> None:
     assert browser.post(IMPORT, {"text": text_of(minimal())}).status_code == 403
     assert IMPORT not in browser.get(LIST).text
     assert Client().get(IMPORT).status_code == 302
+
+
+def test_the_plan_in_the_page_holds_no_secret_header(browser: Client) -> None:
+    header = {"name": "X-Key", "value": "canary-of-the-file", "secret": True}
+    page = look(browser, minimal(name="New", headers=[header]))
+    assert "canary" not in page.text
+    # Signed data is Base64 of compressed JSON, which anybody can read.
+    with pytest.raises(signing.BadSignature):
+        signing.loads(page.context["signed"], salt="webhooks.import")
+    bring_in(browser, page, 0)
+    (row,) = stored_headers(Webhook.objects.get(name="New"))
+    assert (row.name, row.value, row.is_secret) == ("X-Key", "canary-of-the-file", True)

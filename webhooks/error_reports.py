@@ -5,11 +5,13 @@ product those hold passwords, codes and tokens, and a page of DEBUG is easily se
 """
 
 import re
-from collections.abc import ItemsView
+from collections.abc import Callable, ItemsView
 from types import FrameType
 from typing import Any
 
-from django.http import HttpRequest
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.utils.safestring import SafeString, mark_safe
 from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
 
@@ -85,3 +87,22 @@ class Reporter(ExceptionReporter):
             return report
         # Escaped before, and a mask needs no escaping.
         return mark_safe(masker_of(self.request).mask(report))  # noqa: S308
+
+
+def masked_not_found(
+    get_response: Callable[[HttpRequest], HttpResponseBase],
+) -> Callable[[HttpRequest], HttpResponseBase]:
+    """Take what came with a request out of Django's page for an unknown address, of DEBUG alone.
+
+    A callback that is registered with a mistake ends there, with the code in its address.
+    """
+
+    def answer(request: HttpRequest) -> HttpResponseBase:
+        response = get_response(request)
+        if settings.DEBUG and response.status_code == 404 and isinstance(response, HttpResponse):
+            masked = masker_of(request).mask(response.content.decode())
+            response.content = masked.encode()
+            response["Content-Length"] = len(response.content)
+        return response
+
+    return answer

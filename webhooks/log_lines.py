@@ -20,6 +20,8 @@ _TALKATIVE = {
     "urllib3": logging.INFO,
     "requests": logging.INFO,
     "django.db.backends": logging.INFO,
+    # All that a page was given, for each name that a template asks for in vain.
+    "django.template": logging.INFO,
 }
 _QUERY = re.compile(r"(?<=[\w/.:%~\])-])\?[^\s\"'<>]+")
 _FRAGMENT = re.compile(r"(?<=[\w/.:%~-])#[^\s\"'<>]*=[^\s\"'<>]*")

@@ -123,7 +123,8 @@ def _redacted(value: Any, hides: _Hides, *, is_hidden: bool = False) -> Any:
         return [_redacted(one, hides, is_hidden=is_hidden) for one in value]
     if is_hidden and value is not None and not isinstance(value, bool):
         return mask(str(value))
-    return value
+    # An address in a sentence, say, with what came in its query.
+    return _mask_named(value) if isinstance(value, str) else value
 
 
 def _hides(key: str, value: Any) -> bool:

@@ -18,11 +18,14 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from webhooks import audit, transfer
 from webhooks.models import Action, Webhook
+from webhooks.secrets import Sealed, SecretUnreadable, seal
 from webhooks.transfer import Kind, Plan, Planned, Unreadable
 from webhooks.views import bulk
 
-# What a preview carries to the import: signed, so that it is what was looked at.
+# What a preview carries to the import: signed, so that it is what was looked at, and sealed,
+# because the file may hold what its headers keep secret.
 _SALT = "webhooks.import"
+_PLACE = "import.plan:"
 # Time to look a plan over.
 _SECONDS = 3600
 _RESULT_KEY = "webhook_import_result"
@@ -96,7 +99,7 @@ def _preview(
         "plan": plan,
         "counts": [(kind.value, len(plan.of(kind))) for kind in Kind],
         "is_paused": is_paused,
-        "signed": signing.dumps(held, salt=_SALT, compress=True),
+        "signed": seal(signing.dumps(held, salt=_SALT, compress=True), _PLACE).ciphertext,
     }
     return render(request, "webhooks/import_preview.html", context, status=status)
 
@@ -104,8 +107,9 @@ def _preview(
 def _import(request: HttpRequest) -> HttpResponse:
     """Do what was looked at, for the entries that are still ticked. All of them or none."""
     try:
-        held = signing.loads(request.POST["plan"], salt=_SALT, max_age=_SECONDS)
-    except signing.BadSignature:
+        opened = Sealed(request.POST["plan"]).open(_PLACE)
+        held = signing.loads(opened, salt=_SALT, max_age=_SECONDS)
+    except (signing.BadSignature, SecretUnreadable):
         sentence = _("The look at this file is too long ago. Choose the file again.")
         return render(request, "webhooks/import.html", {"error": sentence}, status=422)
     numbers = {int(one) for one in request.POST.getlist("entry") if one.isdecimal()}
