@@ -184,6 +184,7 @@ def test_an_empty_header_prefix_sends_the_token_alone() -> None:
     [
         ({}, "as the standard says"),
         ({"uses_pkce": "False", "audience": "crm"}, "no PKCE, audience"),
+        ({"requires_issuer": "True"}, "answers name the issuer"),
         ({"header_prefix": ""}, "no header prefix"),
         ({"header_prefix": "token"}, "header prefix “token”"),
         ({"token_placement": "query", "header_prefix": "token"}, "token in the address"),
@@ -197,6 +198,7 @@ def test_an_empty_header_prefix_sends_the_token_alone() -> None:
 def test_the_folded_section_says_what_differs(fields: dict[str, str], words: str) -> None:
     posted = {"uses_pkce": "True", "scope_separator": " ", "token_placement": "header"}
     posted |= {"uses_json_token_request": "False", "header_prefix": "Bearer"}
+    posted["requires_issuer"] = "False"
     form = bound(is_checked=False, **{**OAUTH, **posted, **fields})
     assert form.advanced_summary == words
 

@@ -613,6 +613,27 @@ class TestAttacks:
 
         assert finish({**query, "iss": [ISSUER]}, user) == webhook
 
+    @pytest.mark.parametrize("fields", [{}, {"issuer": ISSUER}], ids=["no issuer", "issuer"])
+    def test_answer_without_the_promised_issuer_is_refused(
+        self, fake: FakeProvider, fields: dict[str, str]
+    ) -> None:
+        """RFC 9207 section 2.4: errors carry it as well."""
+        for answer in ({}, {"error": ["access_denied"]}):
+            webhook, user = webhook_at(fake, requires_issuer=True, **fields), make_user()
+            _, sent = begin(webhook, user)
+            query = answer or {"code": ["the-code"]}
+
+            with pytest.raises(oauth.AuthorizationFailed, match="promises to name itself"):
+                finish({**query, "state": [sent["state"]]}, user)
+            user.delete()
+
+        assert fake.requests == []
+
+    def test_promised_issuer_passes(self, fake: FakeProvider) -> None:
+        webhook, user, query = started(fake, issuer=ISSUER, requires_issuer=True)
+
+        assert finish({**query, "iss": [ISSUER]}, user) == webhook
+
     def test_issuer_at_home_passes_when_none_was_entered(self, fake: FakeProvider) -> None:
         webhook, user, query = started(fake)
 

@@ -63,6 +63,7 @@ def test_document_is_found_where_the_standards_put_it(
         "revocation_url": f"{fake.url}/revoke",
         "client_authentication": "basic_header",
         "uses_pkce": True,
+        "requires_issuer": False,
     }
     assert found.notes == ()
     assert {asked.method for asked in fake.requests} == {"GET"}
@@ -175,6 +176,17 @@ def test_guard_is_asked(fake: FakeProvider, settings: LazySettings) -> None:
         ({"grant_types_supported": ["client_credentials"]}, {}, 1),
         ({"response_types_supported": ["token"]}, {}, 1),
         ({"scopes_supported": "openid"}, {}, 0),
+        ({}, {"requires_issuer": False}, 0),
+        (
+            {"authorization_response_iss_parameter_supported": True},
+            {"requires_issuer": True},
+            0,
+        ),
+        (
+            {"authorization_response_iss_parameter_supported": "true"},
+            {"requires_issuer": False},
+            0,
+        ),
     ],
 )
 def test_what_the_provider_offers_is_chosen_and_what_it_lacks_is_said(

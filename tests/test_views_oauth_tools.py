@@ -98,6 +98,7 @@ def test_what_is_there_already_needs_no_button(browser: Client, provider: Provid
         "revocation_url": provider.revocation_url,
         "client_authentication": "basic_header",
         "uses_pkce": "True",
+        "requires_issuer": "True",
     }
     answer = browser.post(FIND, data, headers=HTMX)
     assert "Everything here is as it is now." in answer.text

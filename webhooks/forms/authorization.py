@@ -16,6 +16,7 @@ BASIC_FIELDS = ("basic_login", "basic_password")
 # In the order of the page, which is also that of the provider's steps.
 ADVANCED_FIELDS = (
     "uses_pkce",
+    "requires_issuer",
     "scope_separator",
     "audience",
     "resource",
@@ -52,6 +53,7 @@ CODE_FIELDS = frozenset(
         "callback_url",
         "auth_url",
         "uses_pkce",
+        "requires_issuer",
         "authorization_parameters",
         "refresh_parameters",
         "refresh_url",

@@ -19,6 +19,7 @@ _ROWS = {
     "revocation_url": gettext_lazy("Revocation URL"),
     "client_authentication": gettext_lazy("Send credentials as"),
     "uses_pkce": gettext_lazy("Use PKCE"),
+    "requires_issuer": gettext_lazy("Answers name the issuer"),
 }
 # The button sends these along, so that what is there can be shown beside what was found.
 COMPARED = ("issuer", *_ROWS)
@@ -84,6 +85,6 @@ def find(data: Mapping[str, Any]) -> Endpoints:
 def _shown(field: str, value: str) -> str:
     if field == "client_authentication":
         return str(dict(ClientAuthentication.choices).get(value, value))
-    if field == "uses_pkce":
+    if field in ("uses_pkce", "requires_issuer"):
         return {"True": _("Yes"), "False": _("No")}.get(value, value)
     return value

@@ -80,6 +80,15 @@ class OAuthFields(forms.Form):
         help_text=gettext_lazy("Off only for a provider that refuses it."),
         is_on=True,
     )
+    requires_issuer = _switch(
+        gettext_lazy("Answers name the issuer"),
+        yes=gettext_lazy("Yes"),
+        no=gettext_lazy("No"),
+        help_text=gettext_lazy(
+            "Yes when the provider promises it (RFC 9207); an answer without it is then refused."
+        ),
+        is_on=False,
+    )
     scope_separator = _choice(
         gettext_lazy("Scope separator"),
         [(" ", gettext_lazy("Space")), (",", gettext_lazy("Comma"))],
@@ -236,6 +245,7 @@ class OAuthFields(forms.Form):
 
 _DIFFERENCES = {
     "uses_pkce": gettext_lazy("no PKCE"),
+    "requires_issuer": gettext_lazy("answers name the issuer"),
     "scope_separator": gettext_lazy("scopes with commas"),
     "audience": gettext_lazy("audience"),
     "resource": gettext_lazy("resource"),

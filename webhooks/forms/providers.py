@@ -19,6 +19,7 @@ from webhooks.forms.parameters import parameters_text
 # The standard's values, as text; a preset starts from them, whatever was there before.
 STANDARD = {
     "uses_pkce": "True",
+    "requires_issuer": "False",
     "scope_separator": " ",
     "audience": "",
     "resource": "",

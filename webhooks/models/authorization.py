@@ -65,7 +65,7 @@ class AuthorizationFields(models.Model):
     provider = models.CharField(_("Provider"), max_length=32, blank=True, default="")
     issuer = models.CharField(_("Issuer"), max_length=2048, blank=True, default="")
     # Discovery said that answers carry `iss` (RFC 9207).
-    requires_issuer = models.BooleanField(default=False, editable=False)
+    requires_issuer = models.BooleanField(_("Answers name the issuer"), default=False)
     uses_pkce = models.BooleanField(_("Use PKCE"), default=True)
     refresh_url = models.CharField(_("Refresh URL"), max_length=2048, blank=True, default="")
     revocation_url = models.CharField(_("Revocation URL"), max_length=2048, blank=True, default="")

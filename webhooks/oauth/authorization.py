@@ -66,6 +66,7 @@ def begin_authorization(
         code_verifier=verifier,
         redirect_uri=redirect_uri,
         issuer=webhook.issuer,
+        requires_issuer=webhook.requires_issuer,
         client_fingerprint=endpoints.client_fingerprint(webhook),
         expires_at=(now or timezone.now()) + timedelta(minutes=_MINUTES),
     )

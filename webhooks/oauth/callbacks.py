@@ -114,6 +114,15 @@ def check_request(found: AuthorizationRequest) -> None:
 def check_issuer(parameters: Mapping[str, str], found: AuthorizationRequest) -> None:
     """Refuse an answer of another authorization server than was asked (RFC 9207 section 2.4)."""
     issuer = parameters.get("iss")
+    if issuer is None and found.requires_issuer:
+        _refuse(
+            _(
+                "The provider promises to name itself in its answer, and this one has no name, so "
+                "nothing in it was used. If the provider stopped doing that, set “Answers name "
+                "the issuer” to No under Advanced."
+            ),
+            found.webhook,
+        )
     if issuer is None:
         return
     if found.issuer:

@@ -114,6 +114,10 @@ def _read(document: dict[str, Any], issuer: str) -> Discovered:
         offered = document.get(name)
         if isinstance(offered, list) and wanted not in offered:
             notes.append(sentence)
+    # RFC 9207 section 3.
+    fields["requires_issuer"] = (
+        document.get("authorization_response_iss_parameter_supported") is True
+    )
     scopes = document.get("scopes_supported")
     named = [one for one in scopes if isinstance(one, str)] if isinstance(scopes, list) else []
     return Discovered(fields=fields, notes=tuple(notes), scopes=tuple(named[:200]))

@@ -256,7 +256,7 @@ def _check_token_endpoint(webhook: Webhook, url: str, label: str) -> str:
     target = endpoints.checked_endpoint(url, label)
     request = token_requests.TokenRequest(
         url=target.url,
-        kind=ExchangeKind.DISCOVERY,
+        kind=ExchangeKind.CHECK,
         headers={
             "Accept": "application/json",
             "Content-Type": "application/x-www-form-urlencoded",
@@ -286,7 +286,7 @@ def _check_revocation_url(webhook: Webhook) -> str:
 def _tell(webhook: Webhook, request: token_requests.TokenRequest) -> Answer:
     answer, transcript = client.tell(request, seconds=_SECONDS)
     # Kept apart from real requests: what a check hears is no state of the token.
-    transcript = dataclasses.replace(transcript, kind=ExchangeKind.DISCOVERY)
+    transcript = dataclasses.replace(transcript, kind=ExchangeKind.CHECK)
     message = _("A check, not a request for a token.")
     exchanges.record(webhook, transcript, result=answer.result, message=message)
     return answer

@@ -21,7 +21,6 @@ _LABELS = {
     "filter": gettext_lazy("Filter"),
     "connection": gettext_lazy("Connection"),
     "retry_schedule_seconds": gettext_lazy("Retry schedule"),
-    "requires_issuer": gettext_lazy("Issuer in the answer"),
 }
 
 

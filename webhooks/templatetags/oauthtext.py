@@ -23,6 +23,8 @@ register = template.Library()
 
 # Time enough for somebody to come back from a few days off.
 _WARNING = timedelta(days=7)
+# Checks of earlier versions were kept as discoveries.
+_CHECKS = (ExchangeKind.CHECK, ExchangeKind.DISCOVERY)
 _BLOCKED = (TokenState.NONE, TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED)
 # The class every answer ends in -> what people read, and the colour of its badge.
 _RESULTS = {
@@ -37,7 +39,7 @@ _RESULTS = {
 @register.filter
 def result_badge(exchange: OAuthExchange) -> SafeString | str:
     """Show how an exchange ended; what a check hears says nothing about the token."""
-    if exchange.kind == ExchangeKind.DISCOVERY:
+    if exchange.kind in _CHECKS:
         return ""
     label, css_class = _RESULTS.get(exchange.result, (exchange.result, "is-neutral"))
     return format_html('<span class="badge {}">{}</span>', css_class, label)
@@ -46,7 +48,7 @@ def result_badge(exchange: OAuthExchange) -> SafeString | str:
 @register.filter
 def step_name(exchange: OAuthExchange) -> str:
     """Name what was asked."""
-    if exchange.kind == ExchangeKind.DISCOVERY:
+    if exchange.kind in _CHECKS:
         return _("Check")
     return exchange.get_kind_display()
 
