@@ -5,9 +5,11 @@ through `webhooks.events`. Secrets, key hashes and tokens have no place on any o
 """
 
 from django.contrib import admin
+from django.contrib.auth.models import Group, User
 from django.utils.translation import gettext_lazy as _
 
 from webhooks.admin.access import ApiKeyAdmin
+from webhooks.admin.accounts import PersonAdmin, TeamAdmin
 from webhooks.admin.deliveries import DeliveryAdmin
 from webhooks.admin.events import EventAdmin
 from webhooks.admin.trail import AuditEntryAdmin
@@ -27,3 +29,8 @@ admin.site.register(Delivery, DeliveryAdmin)
 admin.site.register(Event, EventAdmin)
 admin.site.register(OAuthExchange, OAuthExchangeAdmin)
 admin.site.register(Webhook, WebhookAdmin)
+
+# Django registers its own when its app is loaded, which is before ours.
+admin.site.unregister([Group, User])
+admin.site.register(Group, TeamAdmin)
+admin.site.register(User, PersonAdmin)

@@ -1,0 +1,69 @@
+"""Every screen for everyone: axe-core finds nothing, light and dark, everything unfolded."""
+
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page as BrowserPage
+from playwright.sync_api import expect
+
+from tests.browser import steps
+from tests.browser.steps import OpenPage
+from tests.pages import PAGES, Page
+from tests.scenes import scene as make_scene
+from tests.test_pages import existing
+
+pytest_plugins = ["tests.browser.fixtures"]
+pytestmark = pytest.mark.once
+
+SCREENS = [page for page in existing(PAGES) if not page.is_part]
+_UNFOLD = "document.querySelectorAll('details').forEach(one => { one.open = true; })"
+
+
+def violations(page: BrowserPage) -> list[str]:
+    """Return what axe-core finds, one line for each element."""
+    # What axe would preload it would put in as inline style, which the pages refuse.
+    found: dict[str, Any] = Axe().run(page, options={"preload": False}).response
+    return [
+        f"{rule['id']}: {node['html'][:160]} ({node['failureSummary'][:200]})"
+        for rule in found["violations"]
+        for node in rule["nodes"]
+    ]
+
+
+def violations_in_both_themes(page: BrowserPage) -> list[str]:
+    found = []
+    for theme in ("light", "dark"):
+        page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+        found += [f"{theme}: {violation}" for violation in violations(page)]
+    return found
+
+
+@pytest.mark.parametrize("screen", SCREENS, ids=str)
+def test_axe_finds_nothing_on_a_screen(screen: Page, open_page: OpenPage) -> None:
+    page = open_page(user=None) if screen.name == "login" else open_page()
+    page.goto(screen.address(make_scene()))
+    page.evaluate(_UNFOLD)
+    assert violations_in_both_themes(page) == []
+
+
+def test_axe_finds_nothing_on_a_form_with_mistakes(page: BrowserPage) -> None:
+    page.goto(steps.NEW)
+    steps.field(page, "URL").fill("http://10.0.0.1/hook")
+    steps.save(page)
+    expect(page.get_by_role("alert").first).to_be_visible()
+    page.evaluate(_UNFOLD)
+    assert violations_in_both_themes(page) == []
+
+
+def test_axe_finds_nothing_on_the_list_of_shortcuts(page: BrowserPage) -> None:
+    page.goto(steps.LIST)
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    assert violations_in_both_themes(page) == []
+
+
+def test_axe_finds_nothing_on_a_page_that_is_not_there(page: BrowserPage) -> None:
+    page.context.watch.expect("404")  # type: ignore[attr-defined]
+    page.goto(f"{steps.LIST}999999/")
+    assert violations_in_both_themes(page) == []
