@@ -86,6 +86,7 @@ def test_typed_secrets_never_leave_the_browser_for_the_preview(page: Page) -> No
     page.on("request", lambda request: sent.append(request.post_data or ""))
     page.goto(steps.NEW)
     steps.fill_basic(page, password="typed-p4ss")
+    steps.unfold(page, "headers")
     steps.field(page, "Header name").fill("X-Key")
     page.get_by_role("checkbox", name="Secret").check()
     steps.field(page, "Header value").fill("typed-k3y")

@@ -33,6 +33,11 @@ def fill_request(page: Page, *, name: str, url: str) -> None:
     page.get_by_role("checkbox", name=AFTER_A_CALL).check()
 
 
+def unfold(page: Page, section_id: str) -> None:
+    """Open a folded section of the form."""
+    page.locator(f"#{section_id}:not([open]) > summary").click()
+
+
 def choose_authorization(page: Page, label: str) -> None:
     page.get_by_role("radio", name=label, exact=True).check()
     # There without JavaScript only.

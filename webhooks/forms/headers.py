@@ -24,6 +24,8 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"[\t\x20-\x7e]*")
 _MAX_ROWS = 50
 _SPARE_ROWS = 1
+# Names in the line of the folded section.
+_MAX_NAMES = 3
 
 _TOO_MANY = ngettext_lazy(
     "At most %(num)d header can be set.", "At most %(num)d headers can be set.", "num"
@@ -224,6 +226,24 @@ class HeaderRows(_HeaderFormSet):
             if header.name.lower() in seen:
                 row.add_error("name", _("This header is there twice. Keep one of them."))
             seen.add(header.name.lower())
+
+    @property
+    def is_open(self) -> bool:
+        """Say whether there is something to see where the section is folded."""
+        is_wrong = self.is_bound and (
+            bool(self.non_form_errors()) or any(row.errors for row in self.forms)
+        )
+        return bool(self._named) or is_wrong or len(self.forms) > _SPARE_ROWS
+
+    @property
+    def summary(self) -> str:
+        """Say in one line which headers are set."""
+        names = self._named
+        return ", ".join(names[:_MAX_NAMES]) + ("…" if names[_MAX_NAMES:] else "") or str(_("none"))
+
+    @property
+    def _named(self) -> list[str]:
+        return [name for row in self.forms if (name := str(row["name"].value() or "").strip())]
 
     def headers(self) -> list[Header]:
         return [header for row in self.forms if (header := row.header())]
