@@ -10,7 +10,7 @@ from tests.oauth_fakes import Asked, FakeProvider, Reply, fake_provider
 from tests.oauth_rows import make_machine_webhook, make_token, make_webhook
 from tests.sandbox import Provider
 from webhooks import oauth
-from webhooks.models import AuthorizationRequest, OAuthExchange, OAuthToken, Webhook
+from webhooks.models import AuthorizationRequest, ExchangeKind, OAuthExchange, OAuthToken, Webhook
 
 pytestmark = pytest.mark.django_db
 
@@ -55,7 +55,9 @@ def test_check_sends_no_credentials_and_is_kept(fake: FakeProvider) -> None:
 
     assert all("authorization" not in asked.headers for asked in fake.requests)
     assert all(b"sandbox" not in asked.body for asked in fake.requests)
-    assert "A check" in OAuthExchange.objects.get().message
+    kept = OAuthExchange.objects.get()
+    assert kept.kind == ExchangeKind.CHECK
+    assert "A check" in kept.message
 
 
 @pytest.mark.parametrize(

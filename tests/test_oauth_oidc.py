@@ -89,6 +89,7 @@ def test_discovery_fills_the_endpoints(issuer: str) -> None:
         "revocation_url": f"{issuer}/token/revocation",
         "client_authentication": ClientAuthentication.BASIC_HEADER.value,
         "uses_pkce": True,
+        "requires_issuer": True,
     }
     assert found.notes == ()
     assert set(found.scopes) == {"openid", "offline_access"}

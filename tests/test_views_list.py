@@ -223,7 +223,7 @@ def test_a_dead_token_says_what_to_change(browser: Client, state: str) -> None:
     token.last_error = "The provider answered invalid_grant."
     token.save(update_fields=["last_error"])
     page = browser.get(url("detail", webhook))
-    assert "invalid_grant" in page.context["standing"].sentence
+    assert "invalid_grant" in page.context["standing"].full_sentence
     # The button itself, and no word of an expiry that no longer matters.
     assert f'action="{reverse("webhooks:authorize", args=[webhook.pk])}"' in page.text
     assert "Expires" not in page.text

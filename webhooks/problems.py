@@ -24,7 +24,7 @@ from webhooks.models import (
 )
 
 # A refresh token that is known to end is announced so long before.
-_TOKEN_ENDS_WITHIN = timedelta(days=7)
+TOKEN_ENDS_WITHIN = timedelta(days=7)
 # A share of failures is looked at over the hour that runs and this many before it.
 _WINDOW_HOURS = 1
 # One failure of two attempts is a share of 50 % and no news.
@@ -64,7 +64,7 @@ def _of_tokens(now: datetime) -> Iterator[Problem]:
         yield Problem(webhook.pk, IncidentKind.REAUTHORIZATION, webhook.token.last_error)
     for webhook in oauth.filter(token__state=TokenState.MISCONFIGURED):
         yield Problem(webhook.pk, IncidentKind.MISCONFIGURED, webhook.token.last_error)
-    ending = oauth.filter(token__refresh_token_expires_at__lte=now + _TOKEN_ENDS_WITHIN)
+    ending = oauth.filter(token__refresh_token_expires_at__lte=now + TOKEN_ENDS_WITHIN)
     for webhook in ending.exclude(token__state__in=(TokenState.NONE, *_BLOCKED)):
         ends_at = webhook.token.refresh_token_expires_at
         message = _("The refresh token ends on %(date)s.") % {"date": f"{ends_at:%Y-%m-%d}"}

@@ -25,7 +25,8 @@ from webhooks.models import (
     Trigger,
     Webhook,
 )
-from webhooks.views.standing import state_of, token_of
+from webhooks.problems import TOKEN_ENDS_WITHIN
+from webhooks.views.standing import needs_token, state_of, token_of
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
@@ -160,7 +161,8 @@ def _is_true(kind: IncidentKind, webhook: Webhook) -> bool:
         case IncidentKind.MISCONFIGURED:
             return bool(token and token.state == TokenState.MISCONFIGURED)
         case IncidentKind.TOKEN_ENDING:
-            return bool(token and token.refresh_token_expires_at)
+            ends_at = token.refresh_token_expires_at if token and not needs_token(webhook) else None
+            return ends_at is not None and ends_at <= timezone.now() + TOKEN_ENDS_WITHIN
         case IncidentKind.FAILING:
             # A share of failures is judged by who opened the incident.
             fails = bool(state and state.failing_since_at) or bool(webhook.alert_failure_percent)

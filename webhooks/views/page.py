@@ -41,6 +41,11 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "is_oauth": webhook.credentials.authorization_type == AuthorizationType.OAUTH2,
         "secrets": {field: webhook.has_secret(field) for field in SECRETS},
         **situation,
+        # The token's error stands in a notice already.
+        "error_is_told": any(
+            one.action in ("authorize", "settings") and one.kind == "danger"
+            for one in situation["notices"]
+        ),
         **_charts(request, webhook),
         **_recent(request, webhook, held=situation["held"], parked=situation["parked"]),
         **audit_trail(webhook),
@@ -120,7 +125,7 @@ def _recent(request: HttpRequest, webhook: Webhook, *, held: str, parked: str) -
     standing = standing_of(webhook)
     waiting = count(webhook, Status.PENDING, Status.SENDING)
     state = [(row.pk, row.status, row.attempt_count, row.next_attempt_at) for row in found]
-    told = (state, waiting, held, parked, str(standing.sentence))
+    told = (state, waiting, held, parked, standing.full_sentence)
     _, _, newest_seen = request.GET.get("seen", "").partition("-")
     newest = found[0].pk if found else ""
     return {

@@ -28,6 +28,12 @@ class Standing:
     kind: str
     label: "StrOrPromise"
     sentence: "StrOrPromise"
+    # What the provider's refusal came to; a page that shows it elsewhere leaves it out here.
+    error: str = ""
+
+    @property
+    def full_sentence(self) -> str:
+        return f"{self.sentence} {self.error}".strip()
 
 
 def standing_of(webhook: Webhook) -> Standing:
@@ -90,16 +96,12 @@ def _token_problem(webhook: Webhook) -> Standing | None:
     if token.state == TokenState.NEEDS_REAUTHORIZATION:
         sentence = _("Deliveries are held until the webhook is authorized again.")
         return Standing(
-            kind="danger",
-            label=_("On hold"),
-            sentence=f"{sentence} {token.last_error}".strip(),
+            kind="danger", label=_("On hold"), sentence=sentence, error=token.last_error
         )
     if token.state == TokenState.MISCONFIGURED:
         sentence = _("Deliveries are held until the OAuth settings are corrected.")
         return Standing(
-            kind="danger",
-            label=_("On hold"),
-            sentence=f"{sentence} {token.last_error}".strip(),
+            kind="danger", label=_("On hold"), sentence=sentence, error=token.last_error
         )
     return None
 
