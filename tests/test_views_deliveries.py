@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
 from webhooks import delivery_log, events, ids
+from webhooks.charts import Kind
 from webhooks.models import (
     Action,
     Attempt,
@@ -24,6 +25,7 @@ from webhooks.models import (
     Trigger,
     Webhook,
 )
+from webhooks.views.log_links import chart_link
 
 pytestmark = pytest.mark.django_db
 
@@ -269,6 +271,30 @@ def test_a_filter_that_means_nothing_says_why_and_keeps_what_was_typed(
     page = browser.get(LOG, query)
     assert page.status_code == 200
     assert sentence in page.text
+    assert shown(page) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [
+        (None, EVERYTHING - {"sms"}),
+        (Kind.SUCCEEDED, {"ok"}),
+        (Kind.REFUSED, {"missing"}),
+        (Kind.FAILED, {"broken"}),
+        (Kind.UNANSWERED, {"silent"}),
+    ],
+)
+def test_a_bar_of_a_chart_leads_to_the_deliveries_it_counts(
+    browser: Client, kind: Kind | None, found: set[str]
+) -> None:
+    log = mixed_log()
+    user = get_user_model().objects.get()
+    hour = dt.timedelta(hours=1)
+    end = timezone.now().replace(minute=0, second=0, microsecond=0) + hour
+    link = chart_link(Webhook.objects.get(name="CRM").pk, user)
+    page = browser.get(link(end - 2 * hour, end, kind))
+    assert {name for name in log if log[name].pk in shown(page)} == found
+    page = browser.get(link(end - 3 * hour, end - 2 * hour, kind))
     assert shown(page) == []
 
 

@@ -55,8 +55,8 @@ def compare(
 ) -> list[Difference]:
     """Return what differs; `payload` is the body of an attempt that stored none of its own."""
     found = [*_answers(before, after), *_times(before, after)]
-    found += _headers(_("Request header"), before.request_headers, after.request_headers)
-    found += _headers(_("Response header"), before.response_headers, after.response_headers)
+    found += _headers(_("Request header %s"), before.request_headers, after.request_headers)
+    found += _headers(_("Response header %s"), before.response_headers, after.response_headers)
     sent = [_sent(attempt, payload) for attempt in (before, after)]
     found += _bodies(_("Request body"), sent[0], sent[1], with_bodies)
     got = [bytes(attempt.response_body) for attempt in (before, after)]
@@ -115,13 +115,13 @@ def _ms(value: float) -> str:
     return _("%.2f s") % (value / 1000) if value >= 1000 else _("%.0f ms") % value
 
 
-def _headers(label: "StrOrPromise", before: str, after: str) -> Iterator[Difference]:
+def _headers(label: str, before: str, after: str) -> Iterator[Difference]:
     old, new = _values(before), _values(after)
     for name in dict.fromkeys([*old, *new]):
         if name in _ALWAYS_NEW or old.get(name) == new.get(name):
             continue
         yield Difference(
-            label=f"{label} {name}",
+            label=label % name,
             before=old.get(name, _("absent")),
             after=new.get(name, _("absent")),
         )
