@@ -3,6 +3,7 @@
 import datetime as dt
 import re
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -412,6 +413,47 @@ def test_a_sentence_says_what_became_of_a_delivery(
 def test_an_unknown_delivery_is_not_found(browser: Client) -> None:
     assert browser.get(LOG + "dlv_0/").status_code == 404
     assert browser.get(LOG + "%00/").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"before": "\0"},
+        {"after": "zzz' OR 1=1"},
+        {"before": "dlv_", "after": "dlv_"},
+        {"webhook": "9" * 18},
+        {"webhook": "9" * 30},
+        {"period": "year"},
+        {"since": "9999-12-31T23:59:59"},
+        {"since": "0001-01-01T00:00:00"},
+        {"until": "1970-06-01T00:00:00"},
+        {"q": "dlv_" + "x" * 150},
+        {"q": "\ud800"},
+        {"code": "²²²"},
+        {"type": "\0"},
+    ],
+)
+def test_whatever_stands_in_the_logs_address_it_answers(
+    browser: Client, query: dict[str, str]
+) -> None:
+    make_delivery(make_webhook())
+    escaped = {name: value.encode("utf-8", "surrogatepass") for name, value in query.items()}
+    assert browser.get(f"{LOG}?{urlencode(escaped)}").status_code == 200
+
+
+def test_whatever_stands_in_a_deliverys_address_it_answers(browser: Client) -> None:
+    delivery = settle(make_delivery(make_webhook()))
+    attempt_of(delivery)
+    for number in ("0", "-1", "99999999999999999999", "\0", "²", "x"):
+        assert (
+            browser.get(page_of(delivery), {"attempt": number, "against": "1"}).status_code == 200
+        )
+    huge = "9" * 30
+    for address in (
+        f"{page_of(delivery)}attempts/{huge}/request.bin",
+        f"{LOG[:-11]}replays/{huge}/",
+    ):
+        assert browser.get(address).status_code == 404, address
 
 
 def test_a_page_that_saw_the_newest_state_gets_nothing_new(browser: Client) -> None:
