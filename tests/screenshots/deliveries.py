@@ -21,6 +21,7 @@ CALL: dict[str, Any] = {
 
 
 def tour(page: Page, product: Product, photograph: Photograph, key: str) -> None:
+    page.context.watch.expect("422")  # type: ignore[attr-defined]
     page.goto(LOG)
     photograph("deliveries-few")
     _publish(page, key, count=6)
@@ -94,8 +95,8 @@ def _open(page: Page, webhook: str) -> None:
 def _replay(page: Page, photograph: Photograph) -> None:
     page.goto(steps.LIST)
     page.get_by_role("link", name="CRM: every call", exact=True).click()
-    page.goto(f"{page.url}replay/")
-    page.get_by_role("radio", name=re.compile("^Everything")).check()
+    page.get_by_role("link", name="Send again since…").click()
+    page.get_by_role("radio", name="Everything").check()
     page.wait_for_load_state("networkidle")
     photograph("replay-new", docs=True)
     page.get_by_role("button", name="Send again").click()

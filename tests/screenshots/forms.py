@@ -73,10 +73,10 @@ def _sections(page: Page, photograph: Photograph) -> None:
     page.wait_for_load_state("networkidle")
     photograph("content", part=content, docs=True)
     photograph("preview", part=page.get_by_role("region", name="Preview"), docs=True)
-    for name in ("Delivery", "Alerts"):
-        page.locator("details.card > summary", has_text=name).click()
-        part = page.locator(f"details.card#{name.lower()}")
-        photograph(name.lower() if name == "Alerts" else "form-delivery", part=part, docs=True)
+    for place, picture in (("delivery", "form-delivery"), ("alerts", "alerts")):
+        part = page.locator(f"details.card#{place}")
+        part.locator("summary").first.click()
+        photograph(picture, part=part, docs=True)
     page.get_by_label("Recipients").fill("ops@example.com")
     page.get_by_role("button", name="Send test mail").click()
     expect(page.locator("#test-mail .alert")).to_be_visible()
