@@ -9,6 +9,7 @@ from tests.browser import steps
 from tests.browser.steps import OpenPage, overflow
 from tests.factories import make_delivery, make_webhook
 from tests.sandbox import Receiver
+from tests.test_accessibility import violations_in_both_themes
 from webhooks.models import Webhook
 
 pytest_plugins = ["tests.browser.fixtures"]
@@ -134,3 +135,20 @@ def test_the_builder_fits(open_page: OpenPage, scheme: str, width: int) -> None:
     for summary in page.locator("#parameters summary, #preview-card summary").all():
         summary.click()
     assert overflow(page) == 0
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"parameters": [{"name": "a", "variable": "nobody"}, {"name": "b", "value": "two\nlines"}]},
+        {"body_template": '{"a": }'},
+    ],
+    ids=["rows", "JSON body"],
+)
+def test_axe_finds_nothing_in_the_builder(page: Page, content: dict[str, object]) -> None:
+    webhook = make_webhook(**content)
+    page.goto(edit(webhook))
+    page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    steps.field(page, "Name").fill("Changed")
+    expect(page.locator("#preview-spinner")).to_be_hidden()
+    assert violations_in_both_themes(page) == []

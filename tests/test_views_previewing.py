@@ -66,6 +66,15 @@ def test_stored_secrets_are_masked_too(browser: Client) -> None:
     assert BASIC["basic_password"] not in page.text
 
 
+def test_the_credentials_of_a_connection_are_masked_and_bound_to_its_hosts(browser: Client) -> None:
+    connection = make_webhook(**BASIC, is_connection=True, allowed_hosts=["crm.test"])
+    answer = preview(browser, url="https://crm.test/in", connection=str(connection.pk))
+    assert dict(answer.context["preview"].headers)["Authorization"] == f"Basic {MASK}"
+    assert BASIC["basic_password"] not in answer.text
+    answer = preview(browser, url="https://other.test/in", connection=str(connection.pk))
+    assert "other.test" in " ".join(answer.context["preview_problems"])
+
+
 def test_a_mistake_is_said_at_its_row_and_the_rest_is_shown(browser: Client) -> None:
     rows = fields({"name": "a", "content": "caller"}, {"name": "a.b", "content": "dst"})
     answer = preview(browser, **rows)
