@@ -24,6 +24,8 @@ MAX_ATTEMPTS = 100
 FULL_ATTEMPTS = 10
 # Of a body, what a page shows.
 SHOWN_BYTES = 20_000
+# Of the payload, which is there once. Only whole JSON can be folded.
+PAYLOAD_BYTES = 65_536
 _BODIES = ("request_body", "response_body")
 # What every event document begins with; a copy gets its own.
 RESERVED = ("event", "event_id", "occurred_at", "project_id")
@@ -84,6 +86,7 @@ def context_of(
         "against": against,
         "next_step": next_step(delivery),
         "shown_bytes": SHOWN_BYTES,
+        "payload_bytes": PAYLOAD_BYTES,
         "may_see_payload": may_see_payload,
         "is_due_later": delivery.status in (Status.PENDING, Status.PARKED),
         "is_open": delivery.status in (Status.PENDING, Status.HELD, Status.PARKED),

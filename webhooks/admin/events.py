@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from webhooks import catalogue
 from webhooks.admin.filters import LogFilter
 from webhooks.admin.readonly import ReadOnlyAdmin, key_of
-from webhooks.delivery_pages import SHOWN_BYTES
+from webhooks.delivery_pages import PAYLOAD_BYTES
 from webhooks.models import Event
 from webhooks.templatetags.interface import ago
 
@@ -87,7 +87,7 @@ class EventAdmin(ReadOnlyAdmin):
             "title": _("Event"),
             "event": event,
             "deliveries": newest.order_by("-id")[:_MAX_DELIVERIES],
-            "shown_bytes": SHOWN_BYTES,
+            "payload_bytes": PAYLOAD_BYTES,
             "may_see_payload": request.user.has_perm("webhooks.view_payload"),
         }
         return TemplateResponse(request, "admin/webhooks/event/change_form.html", context)
