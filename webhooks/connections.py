@@ -18,9 +18,10 @@ from webhooks.models import (
     Webhook,
 )
 from webhooks.models.authorization import AuthorizationFields
+from webhooks.models.webhook import bump_version
 from webhooks.secrets import SecretField
 
-__all__ = ["ConnectionRefused", "delete", "save_as_connection", "users_of"]
+__all__ = ["ConnectionRefused", "delete", "hold", "save_as_connection", "users_of"]
 
 _MAX_NAME = 100
 # The lease is a worker's, and the old row's seals open only there.
@@ -36,12 +37,30 @@ def users_of(connection: Webhook) -> QuerySet[Webhook]:
     return Webhook.objects.present().filter(connection=connection.pk)
 
 
+def hold(pk: int) -> None:
+    """Keep a connection from being deleted until the transaction that is open has ended.
+
+    Whoever lets a webhook use a connection calls it first. Raises ConnectionRefused.
+    """
+    present = Webhook.objects.connections().select_for_update(of=("self",)).filter(pk=pk)
+    if not present.values_list("pk", flat=True):
+        raise ConnectionRefused(
+            _("The connection was deleted in the meantime. Choose another, or other credentials.")
+        )
+
+
 def delete(connection: Webhook) -> None:
     """Revoke and erase a connection's token and secrets. Raises ConnectionRefused while used."""
-    if users_of(connection).exists():
-        raise ConnectionRefused(
-            _("“%s” is used by webhooks: choose other credentials for them first.") % connection
-        )
+    with transaction.atomic():
+        # Nobody begins to use it between the look and the deletion: see `hold`.
+        locked = Webhook.objects.select_for_update(of=("self",)).filter(pk=connection.pk)
+        list(locked.values_list("pk"))
+        if users_of(connection).exists():
+            raise ConnectionRefused(
+                _("“%s” is used by webhooks: choose other credentials for them first.") % connection
+            )
+        locked.update(deleted_at=Now(), **bump_version())
+    # The token is revoked over the network, so after the transaction.
     events.delete(connection)
 
 

@@ -32,7 +32,7 @@ else:
 SECRETS = ("basic_password", "client_secret")
 _FORMAT_DEFAULTS = {"date_format": "iso8601", "time_zone": "UTC", "uses_older_names": False}
 _PAGE_ORDER = (
-    *("is_active", "name", "allowed_hosts", "method", "url", "event_types", "body_format"),
+    *("is_active", "held", "name", "allowed_hosts", "method", "url", "event_types", "body_format"),
     *("date_format", "time_zone", "uses_older_names", "connection"),
     "authorization_type",
     *authorization.BASIC_FIELDS,
@@ -55,6 +55,14 @@ class WebhookFields(CredentialFields, OAuthFields, DeliveryFields, AlertFields, 
         initial=True,
         show_hidden_initial=True,
         help_text=_("A paused webhook keeps its events and sends them when it is resumed."),
+    )
+    # Asked for when a paused webhook holds deliveries, and is made active here.
+    held = forms.ChoiceField(
+        label=_("What it holds, when it becomes active"),
+        required=False,
+        choices=[("send", _("Send it, in order")), ("drop", _("Drop it"))],
+        widget=forms.RadioSelect,
+        help_text=_("What is dropped stays in the log, and the receiver never hears of it."),
     )
     event_types = EventTypesField(label=_("Event types"))
     timeout_seconds = forms.IntegerField(

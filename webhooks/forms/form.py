@@ -12,13 +12,22 @@ from django.db import transaction
 from django.forms.utils import ErrorDict
 from django.utils.translation import gettext_lazy as _
 
-from webhooks import catalogue, events, network, oauth
+from webhooks import catalogue, connections, events, network, oauth
 from webhooks.forms import authorization, credentials, texts
 from webhooks.forms.base import SECRETS, WebhookFields
 from webhooks.forms.drafts import Draft
 from webhooks.forms.fields import CLEAR, types_of
 from webhooks.forms.headers import headers_as_json
-from webhooks.models import AuthorizationType, OAuthToken, PauseReason, TokenState, Webhook
+from webhooks.models import (
+    AuthorizationType,
+    Delivery,
+    HoldReason,
+    OAuthToken,
+    PauseReason,
+    Status,
+    TokenState,
+    Webhook,
+)
 from webhooks.payloads import Problem
 
 
@@ -41,6 +50,8 @@ class WebhookForm(WebhookFields):
         self._is_checked = is_checked
         # As they were: validation writes into the instance.
         self._fingerprint = oauth.fingerprint(instance) if instance.pk else ""
+        if not _holds_deliveries(instance):
+            del self.fields["held"]
         self._stored = {name: getattr(instance, name) for name in self._meta.fields or ()}
 
     def full_clean(self) -> None:
@@ -111,6 +122,8 @@ class WebhookForm(WebhookFields):
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or self.cleaned_data
+        if "held" in self.fields and values.get("is_active") and not values.get("held"):
+            self.add_error("held", _("Say what happens to the deliveries that are held."))
         # Radios that are left out keep what is stored.
         for field in ("authorization_type", "grant_type", "token_placement"):
             values[field] = values.get(field) or self._stored[field]
@@ -158,6 +171,8 @@ class WebhookForm(WebhookFields):
             fields.add("filter")
         fields |= self.mapping.write(webhook)
         with transaction.atomic():
+            if webhook.connection_id:
+                connections.hold(webhook.connection_id)
             if is_new and not self.cleaned_data["is_active"]:
                 webhook.pause(PauseReason.PERSON)
             webhook.save(**({} if is_new else {"update_fields": fields}))
@@ -171,12 +186,16 @@ class WebhookForm(WebhookFields):
         self.draft.discard()
         return webhook
 
+    @property
+    def drops_held(self) -> bool:
+        return self.cleaned_data.get("held") == "drop"
+
     def _pause_or_resume(self) -> None:
         wants_active = self.cleaned_data["is_active"]
         if "is_active" not in self.changed_data or wants_active == self.instance.is_active:
             return
         if wants_active:
-            events.resume(self.instance)
+            events.resume(self.instance, drop_held=self.drops_held)
         else:
             events.pause(self.instance)
 
@@ -217,6 +236,14 @@ class WebhookForm(WebhookFields):
                 counts[key] += 1
         limit = settings.WEBHOOKS_MAX_PER_EVENT_TYPE
         return sorted(key for key, count in counts.items() if count >= limit)
+
+
+def _holds_deliveries(webhook: Webhook) -> bool:
+    """Say whether a resume would release anything, which a person decides about."""
+    if webhook.pk is None or webhook.is_active:
+        return False
+    held = Delivery.objects.filter(webhook=webhook, status=Status.HELD)
+    return held.filter(hold_reason=HoldReason.PAUSED).exists()
 
 
 def _is_misconfigured(webhook: Webhook) -> bool:

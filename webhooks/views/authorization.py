@@ -26,9 +26,10 @@ def authorize(request: HttpRequest, pk: int) -> HttpResponse:
         if not request.user.has_perm(f"webhooks.change_{model}"):
             raise PermissionDenied
         form = editor.bind_form(request, webhook)
-        if editor.is_reshaping(request) or not form.is_valid():
+        saved = editor.save_if_valid(request, form)
+        if saved is None:
             return editor.show_form(request, form)
-        webhook = editor.save_form(request, form)
+        webhook = saved
     if webhook.authorization_type != AuthorizationType.OAUTH2:
         sentence = _("Choose OAuth 2.0 as the authorization type to get an access token.")
         editor.leave_failure(request, webhook, sentence)

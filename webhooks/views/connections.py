@@ -69,9 +69,9 @@ def create(request: HttpRequest) -> HttpResponse:
         created_by_id=request.user.pk,
     )
     form = editor.bind_form(request, connection)
-    if request.method != "POST" or editor.is_reshaping(request) or not form.is_valid():
+    saved = editor.save_if_valid(request, form)
+    if saved is None:
         return editor.show_connection(request, form)
-    saved = editor.save_form(request, form)
     messages.success(request, _("The connection “%s” was created.") % saved)
     if wants_token:
         return editor.begin_authorization(request, saved)
@@ -87,9 +87,8 @@ def create(request: HttpRequest) -> HttpResponse:
 def edit(request: HttpRequest, pk: int) -> HttpResponse:
     connection = get_object_or_404(Webhook.objects.connections(), pk=pk)
     form = editor.bind_form(request, connection)
-    if request.method != "POST" or editor.is_reshaping(request) or not form.is_valid():
+    if editor.save_if_valid(request, form) is None:
         return editor.show_connection(request, form)
-    editor.save_form(request, form)
     messages.success(request, _("The changes were saved."))
     return redirect("webhooks:connection_edit", pk)
 

@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDi
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from webhooks import audit, catalogue, connections, events, oauth
 from webhooks.forms import ConnectionForm, Draft, WebhookForm, pasting, providers
@@ -57,7 +58,19 @@ def bind_form(request: HttpRequest, webhook: Webhook) -> WebhookForm:
     return form
 
 
-def save_form(request: HttpRequest, form: WebhookForm) -> Webhook:
+def save_if_valid(request: HttpRequest, form: WebhookForm) -> Webhook | None:
+    """Save a form that was sent to be saved; None when it has to be shown, with what is wrong."""
+    if request.method != "POST" or is_reshaping(request) or not form.is_valid():
+        return None
+    try:
+        return _save(request, form)
+    except connections.ConnectionRefused as error:
+        # Deleted since the form was judged.
+        form.add_error("connection", str(error))
+        return None
+
+
+def _save(request: HttpRequest, form: WebhookForm) -> Webhook:
     """Save a valid form; the audit trail names what it changed."""
     if form.instance.pk is None:
         with transaction.atomic():
@@ -67,17 +80,21 @@ def save_form(request: HttpRequest, form: WebhookForm) -> Webhook:
     with transaction.atomic():
         before = Webhook.objects.get(pk=form.instance.pk)
         saved = form.save()
-        record_changes(request, before)
+        note = _("What was held is dropped.") if form.drops_held else ""
+        record_changes(request, before, note=note)
     return saved
 
 
-def record_changes(request: HttpRequest, before: Webhook) -> None:
-    """Name what differs between a row as it was read and as it is stored now."""
+def record_changes(request: HttpRequest, before: Webhook, *, note: str = "") -> None:
+    """Name what differs between a row as it was read and as it is stored now.
+
+    `note` says what became of what was held, when the webhook became active.
+    """
     after = Webhook.objects.get(pk=before.pk)
     changed = set(audit.changed_fields(audit.snapshot(before), after))
     if "is_active" in changed:
         action = Action.RESUMED if after.is_active else Action.PAUSED
-        audit.record(action, after, user=request.user)
+        audit.record(action, after, user=request.user, note=note if after.is_active else "")
     if fields := changed - _PAUSE_FIELDS:
         audit.record(Action.CHANGED, after, user=request.user, fields=fields)
 

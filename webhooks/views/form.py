@@ -30,9 +30,9 @@ def create(request: HttpRequest) -> HttpResponse:
     if wants_token and not request.user.has_perm("webhooks.authorize_webhook"):
         raise PermissionDenied
     form = editor.bind_form(request, Webhook(created_by_id=request.user.pk))
-    if request.method != "POST" or editor.is_reshaping(request) or not form.is_valid():
+    webhook = editor.save_if_valid(request, form)
+    if webhook is None:
         return editor.show_form(request, form)
-    webhook = editor.save_form(request, form)
     editor.reveal_signing_secret(request, webhook)
     messages.success(request, _("“%(name)s” was created.") % {"name": webhook.name})
     if wants_token:
@@ -47,9 +47,8 @@ def create(request: HttpRequest) -> HttpResponse:
 def edit(request: HttpRequest, pk: int) -> HttpResponse:
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
     form = editor.bind_form(request, webhook)
-    if request.method != "POST" or editor.is_reshaping(request) or not form.is_valid():
+    if editor.save_if_valid(request, form) is None:
         return editor.show_form(request, form)
-    editor.save_form(request, form)
     messages.success(request, _("The changes were saved."))
     return redirect("webhooks:edit", pk)
 

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_POST
 
-from webhooks import audit, events
+from webhooks import audit, connections, events
 from webhooks.models import Action, PauseReason, Status, Webhook
 from webhooks.secrets import SecretField, SecretUnreadable
 from webhooks.views import editor, notices, page
@@ -97,10 +97,12 @@ def duplicate(request: HttpRequest, pk: int) -> HttpResponse:
         copy = _copy_of(webhook)
         copy.created_by_id = request.user.pk
         with transaction.atomic():
+            if copy.connection_id:
+                connections.hold(copy.connection_id)
             copy.save()
             note = _("Copy of “%s”") % webhook
             audit.record(Action.CREATED, copy, user=request.user, note=note)
-    except SecretUnreadable as error:
+    except (SecretUnreadable, connections.ConnectionRefused) as error:
         messages.error(request, str(error))
         return _back(request, webhook)
     text = _(

@@ -17,6 +17,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
 from webhooks import audit, transfer
+from webhooks.connections import ConnectionRefused
 from webhooks.models import Action, Webhook
 from webhooks.secrets import Sealed, SecretUnreadable, seal
 from webhooks.transfer import Kind, Plan, Planned, Unreadable
@@ -125,6 +126,9 @@ def _import(request: HttpRequest) -> HttpResponse:
         return _preview(request, held["entries"], is_paused=held["is_paused"], status=409)
     try:
         done = _carry_out(request, plan, numbers)
+    except ConnectionRefused as error:
+        messages.error(request, str(error))
+        return _preview(request, held["entries"], is_paused=held["is_paused"], status=409)
     except DatabaseError:
         messages.error(request, _("The database refused it, so nothing was imported. Try again."))
         return _preview(request, held["entries"], is_paused=held["is_paused"], status=409)
