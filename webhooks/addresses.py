@@ -12,10 +12,15 @@ from typing import ClassVar, Self
 
 import requests
 from django.conf import settings
+from django.utils import translation
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from webhooks.ourselves import is_own_host, own_addresses
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+# Problems that need no words of their own.
+_NO_ADDRESS, _INTERFACE, _PORT = "no address", "interface", "port"
 AllowedNetwork = tuple[Network, frozenset[int] | None]
 
 
@@ -31,29 +36,31 @@ def _networks(words: dict[str, str]) -> tuple[tuple[Network, str], ...]:
 # addresses inside public space that a cloud gives to its own control plane.
 DENIED_IPV4 = _networks(
     {
-        "means this machine": "0.0.0.0/8",
-        "is a loopback address": "127.0.0.0/8",
-        "is a private address": "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16",
-        "is a shared carrier or cloud address": "100.64.0.0/10",
-        "is a link-local or cloud metadata address": "169.254.0.0/16",
+        gettext_noop("means this machine"): "0.0.0.0/8",
+        gettext_noop("is a loopback address"): "127.0.0.0/8",
+        gettext_noop("is a private address"): "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16",
+        gettext_noop("is a shared carrier or cloud address"): "100.64.0.0/10",
+        gettext_noop("is a link-local or cloud metadata address"): "169.254.0.0/16",
         # Azure's WireServer; Equinix Metal. Oracle's 192.0.0.192 is in the next line.
-        "is a cloud metadata address": "168.63.129.16/32 192.80.8.124/32",
-        "is reserved for protocols": "192.0.0.0/24 192.88.99.0/24 192.52.193.0/24",
-        "belongs to the AS112 service": "192.31.196.0/24 192.175.48.0/24",
-        "is reserved for documentation": "192.0.2.0/24 198.51.100.0/24 203.0.113.0/24",
-        "is reserved for benchmarks": "198.18.0.0/15",
-        "is a multicast address": "224.0.0.0/4",
-        "is a reserved or broadcast address": "240.0.0.0/4",
+        gettext_noop("is a cloud metadata address"): "168.63.129.16/32 192.80.8.124/32",
+        gettext_noop("is reserved for protocols"): "192.0.0.0/24 192.88.99.0/24 192.52.193.0/24",
+        gettext_noop("belongs to the AS112 service"): "192.31.196.0/24 192.175.48.0/24",
+        gettext_noop(
+            "is reserved for documentation"
+        ): "192.0.2.0/24 198.51.100.0/24 203.0.113.0/24",
+        gettext_noop("is reserved for benchmarks"): "198.18.0.0/15",
+        gettext_noop("is a multicast address"): "224.0.0.0/4",
+        gettext_noop("is a reserved or broadcast address"): "240.0.0.0/4",
     }
 )
 # Only this part of IPv6 is global unicast (RFC 4291, IANA); the rest is refused unseen.
 GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")
 DENIED_IPV6 = _networks(
     {
-        "is reserved for protocols such as Teredo and ORCHID": "2001::/23",
-        "is reserved for documentation": "2001:db8::/32 3fff::/20",
-        "is a 6to4 address": "2002::/16",
-        "belongs to the AS112 service": "2620:4f:8000::/48",
+        gettext_noop("is reserved for protocols such as Teredo and ORCHID"): "2001::/23",
+        gettext_noop("is reserved for documentation"): "2001:db8::/32 3fff::/20",
+        gettext_noop("is a 6to4 address"): "2002::/16",
+        gettext_noop("belongs to the AS112 service"): "2620:4f:8000::/48",
     }
 )
 # What an operator may have a reason to open; no reason is good enough for metadata and the rest.
@@ -167,10 +174,13 @@ def address_problem(address: str, port: int, policy: Policy) -> str | None:
     `address` is what a resolver or a socket names; every other spelling is refused.
     """
     problem = _policy_problem(address, port, policy)
-    if problem is None and (address in own_addresses() or is_own_host(address)):
+    if problem is not None:
+        return _sentence(address, port, problem)
+    if address in own_addresses() or is_own_host(address):
         is_opened = policy.opens(ipaddress.ip_address(address), port)
-        return None if is_opened else f"{address} is an address of this machine itself."
-    return problem
+        text = _("%(address)s is an address of this machine itself.")
+        return None if is_opened else text % {"address": address}
+    return None
 
 
 def opened_by(address: str, port: int) -> str:
@@ -187,18 +197,32 @@ def opened_by(address: str, port: int) -> str:
 
 @lru_cache(maxsize=8192)
 def _policy_problem(address: str, port: int, policy: Policy) -> str | None:
+    """Return why an address is refused, in English: who asks next may speak another language."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:
-        return f"{address} is not an IP address."
+        return _NO_ADDRESS
     if isinstance(ip, ipaddress.IPv6Address) and ip.scope_id is not None:
-        return f"{address} names a network interface, which is not allowed."
+        return _INTERFACE
     if policy.opens(ip, port):
         return None
     if not is_public_port(port):
+        return _PORT
+    return _ipv4_words(ip) if isinstance(ip, ipaddress.IPv4Address) else _ipv6_words(ip)
+
+
+def _sentence(address: str, port: int, problem: str) -> str:
+    if problem == _PORT:
         return port_reason(port)
-    words = _ipv4_words(ip) if isinstance(ip, ipaddress.IPv4Address) else _ipv6_words(ip)
-    return words and f"{address} {words}, which is not on the public internet."
+    if problem == _NO_ADDRESS:
+        return _("%(address)s is not an IP address.") % {"address": address}
+    if problem == _INTERFACE:
+        text = _("%(address)s names a network interface, which is not allowed.")
+        return text % {"address": address}
+    return _("%(address)s %(is_what)s, which is not on the public internet.") % {
+        "address": address,
+        "is_what": translation.gettext(problem),
+    }
 
 
 def _ipv4_words(ip: ipaddress.IPv4Address) -> str | None:
@@ -207,9 +231,9 @@ def _ipv4_words(ip: ipaddress.IPv4Address) -> str | None:
 
 def _ipv6_words(ip: ipaddress.IPv6Address) -> str | None:
     if ip not in GLOBAL_IPV6:
-        return "is outside of the global IPv6 range"
+        return gettext_noop("is outside of the global IPv6 range")
     if (int(ip) >> 32) & ISATAP_MASK == ISATAP:
-        return "hides an IPv4 address"
+        return gettext_noop("hides an IPv4 address")
     return next((words for network, words in DENIED_IPV6 if ip in network), None)
 
 
@@ -218,7 +242,8 @@ def is_public_port(port: int) -> bool:
 
 
 def port_reason(port: int) -> str:
-    return f"Port {port} is not open for webhooks: use 80, 443, or 1024 to 65535."
+    text = _("Port %(port)d is not open for webhooks: use 80, 443, or 1024 to 65535.")
+    return text % {"port": port}
 
 
 def is_ip_address(host: str) -> bool:

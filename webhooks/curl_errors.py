@@ -5,6 +5,7 @@ Source: libcurl's error list, libcurl-errors(3).
 """
 
 import pycurl
+from django.utils.translation import gettext as _
 
 from webhooks.models import Outcome
 
@@ -40,15 +41,29 @@ def classify(
         if is_connected:
             return (
                 Outcome.TIMEOUT,
-                f"The receiver did not finish its answer in {timeout_seconds} s.",
+                _("The receiver did not finish its answer in %(seconds)d s.")
+                % {"seconds": timeout_seconds},
             )
-        return Outcome.TIMEOUT, f"No connection to {host} could be made in time."
+        return Outcome.TIMEOUT, _("No connection to %(host)s could be made in time.") % {
+            "host": host
+        }
     if code in _TLS_ERRORS:
-        return Outcome.TLS, f"The TLS connection to {host} failed: {message}."
+        return Outcome.TLS, _("The TLS connection to %(host)s failed: %(reason)s.") % {
+            "host": host,
+            "reason": message,
+        }
     if code in _PROTOCOL_ERRORS:
         # Only for CURLE_TOO_LARGE does libcurl say nothing.
-        reason = message or "a header is too long"
-        return Outcome.PROTOCOL, f"The receiver's answer is broken: {reason}."
+        reason = message or _("a header is too long")
+        return Outcome.PROTOCOL, _("The receiver's answer is broken: %(reason)s.") % {
+            "reason": reason
+        }
     if code == pycurl.E_COULDNT_CONNECT:
-        return Outcome.NETWORK, f"{host} could not be connected to: {message}."
-    return Outcome.NETWORK, f"The connection to {host} broke: {message}."
+        return Outcome.NETWORK, _("%(host)s could not be connected to: %(reason)s.") % {
+            "host": host,
+            "reason": message,
+        }
+    return Outcome.NETWORK, _("The connection to %(host)s broke: %(reason)s.") % {
+        "host": host,
+        "reason": message,
+    }

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from django.utils.translation import gettext_lazy
+
 from webhooks import payloads, signing
 from webhooks.authorizing import Authorization
 from webhooks.masking import Masker
@@ -241,14 +243,18 @@ def judge(answer: Answer) -> Outcome:
 
 
 _SENTENCES = {
-    Outcome.SERVER_ERROR: "The receiver failed with {code}.",
-    Outcome.THROTTLED: "The receiver asked to wait ({code}).",
-    Outcome.UNAUTHORIZED: "The receiver refused the authorization ({code}).",
-    Outcome.REFUSED: "The receiver refused the request with {code}.",
-    Outcome.REDIRECT: "The receiver redirected ({code}); redirects are not followed. "
-    "Enter the final address as the URL.",
-    Outcome.GONE: "The receiver is gone for good (410), so the webhook is paused.",
-    Outcome.PROTOCOL: "The receiver answered with the status {code}, which ends no request.",
+    Outcome.SERVER_ERROR: gettext_lazy("The receiver failed with %(code)s."),
+    Outcome.THROTTLED: gettext_lazy("The receiver asked to wait (%(code)s)."),
+    Outcome.UNAUTHORIZED: gettext_lazy("The receiver refused the authorization (%(code)s)."),
+    Outcome.REFUSED: gettext_lazy("The receiver refused the request with %(code)s."),
+    Outcome.REDIRECT: gettext_lazy(
+        "The receiver redirected (%(code)s); redirects are not followed. "
+        "Enter the final address as the URL."
+    ),
+    Outcome.GONE: gettext_lazy("The receiver is gone for good (410), so the webhook is paused."),
+    Outcome.PROTOCOL: gettext_lazy(
+        "The receiver answered with the status %(code)s, which ends no request."
+    ),
 }
 
 
@@ -257,7 +263,7 @@ def explain(outcome: Outcome, answer: Answer) -> str:
     if answer.message:
         return answer.message[:500]
     sentence = _SENTENCES.get(outcome)
-    return sentence.format(code=answer.status_code) if sentence else ""
+    return str(sentence) % {"code": answer.status_code} if sentence else ""
 
 
 def next_step(outcome: Outcome, claim: Claimed, plan: Plan, *, retry_after: float | None) -> Step:

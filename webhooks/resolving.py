@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from urllib.parse import urlsplit
 
+from django.utils.translation import gettext as _
+
 from webhooks.addresses import (
     NameNotResolved,
     Policy,
@@ -39,10 +41,10 @@ def resolve(host: str, port: int, *, seconds: float | None = None) -> tuple[str,
     """
     answer = _look_up(host, port) if seconds is None else _look_up_within(host, port, seconds)
     if isinstance(answer, OSError | UnicodeError):
-        raise NameNotResolved(f"The name {host} was not found.") from answer
+        raise NameNotResolved(_("The name %(host)s was not found.") % {"host": host}) from answer
     addresses = tuple(dict.fromkeys(answer))
     if not addresses:
-        raise NameNotResolved(f"The name {host} has no address.")
+        raise NameNotResolved(_("The name %(host)s has no address.") % {"host": host})
     return addresses
 
 
@@ -67,7 +69,9 @@ def _look_up_within(host: str, port: int, seconds: float) -> list[str] | OSError
     try:
         return answers.get(timeout=seconds)
     except queue.Empty:
-        raise NameNotResolved(f"Looking up the name {host} takes too long.") from None
+        raise NameNotResolved(
+            _("Looking up the name %(host)s takes too long.") % {"host": host}
+        ) from None
 
 
 def checked_addresses(
@@ -89,17 +93,26 @@ def checked_addresses(
         if problem is None and is_opened_only:
             problem = _unopened_problem(host, address, port, policy)
         if problem is not None:
-            prefix = "" if address == host else f"{host} leads to an address that is refused: "
+            if address != host:
+                problem = _("%(host)s leads to an address that is refused: %(problem)s") % {
+                    "host": host,
+                    "problem": problem,
+                }
             entry = opened_by(address, port)
-            raise UnsafeURL(prefix + problem, code="address", opened_by=entry)
+            raise UnsafeURL(problem, code="address", opened_by=entry)
     return addresses
 
 
 def _unopened_problem(host: str, address: str, port: int, policy: Policy) -> str | None:
     if policy.opens(ipaddress.ip_address(address), port):
         return None
-    what = "a private name" if is_private_name(host) else "this site itself"
-    return f"{address} is outside of the allowed networks, and {host} is {what}."
+    if is_private_name(host):
+        text = _("%(address)s is outside of the allowed networks, and %(host)s is a private name.")
+    else:
+        text = _(
+            "%(address)s is outside of the allowed networks, and %(host)s is this site itself."
+        )
+    return text % {"address": address, "host": host}
 
 
 def check_url(url: str, *, policy: Policy | None = None) -> Target:
@@ -202,7 +215,7 @@ class HostResolver:
                 return known.resolution
         if since is None or now - since < self._lookup_seconds:
             return None
-        return Resolution(error=f"Looking up the name {host} takes too long.")
+        return Resolution(error=_("Looking up the name %(host)s takes too long.") % {"host": host})
 
     def curl_resolve_entries(self, host: str, port: int) -> list[str]:
         """Return what pycurl's RESOLVE takes, so that libcurl uses just the checked addresses.
@@ -226,7 +239,7 @@ class HostResolver:
 
     def close(self) -> None:
         """End the threads; those inside a look-up end after it, and hold up nothing."""
-        for _ in range(self._started):
+        for _thread in range(self._started):
             self._asked.put(None)
         self._threads = 0
 
@@ -259,7 +272,7 @@ class HostResolver:
         except Exception:
             # A thread that dies would leave the name pending for good.
             logger.exception("lookup_failed host=%s", host)
-            error = f"Looking up the name {host} failed."
+            error = _("Looking up the name %(host)s failed.") % {"host": host}
         return Resolution(
             addresses=addresses,
             problem=problem,

@@ -9,6 +9,8 @@ import hmac
 import secrets
 from collections.abc import Sequence
 
+from django.utils.translation import gettext as _
+
 SECRET_PREFIX = "whsec_"  # noqa: S105
 # The specification asks for 24 to 64 bytes.
 _SECRET_BYTES = 32
@@ -22,10 +24,10 @@ def new_secret() -> str:
 def secret_key(secret: str) -> bytes:
     """Return the HMAC key inside a `whsec_` secret; raise ValueError when it is malformed."""
     if not secret.startswith(SECRET_PREFIX):
-        raise ValueError("A signing secret starts with whsec_.")
+        raise ValueError(_("A signing secret starts with whsec_."))
     key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
     if not 24 <= len(key) <= 64:
-        raise ValueError("A signing secret holds 24 to 64 bytes of base64 after whsec_.")
+        raise ValueError(_("A signing secret holds 24 to 64 bytes of base64 after whsec_."))
     return key
 
 

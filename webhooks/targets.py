@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 import idna
+from django.utils.translation import gettext as _
 
 from webhooks.addresses import Policy, UnsafeURL, is_public_port, port_reason
 from webhooks.ourselves import is_own_host
@@ -65,7 +66,7 @@ def parse_url(url: str, *, policy: Policy | None = None) -> Target:
     _check_characters(url)
     match = _URL.fullmatch(url)
     if match is None or match[1].lower() not in _DEFAULT_PORTS:
-        raise UnsafeURL("The URL must start with http:// or https://.", code="scheme")
+        raise UnsafeURL(_("The URL must start with http:// or https://."), code="scheme")
     scheme = match[1].lower()
     host_text, port = _split_authority(match[2], scheme)
     host, is_literal = _ascii_host(host_text)
@@ -77,7 +78,10 @@ def parse_url(url: str, *, policy: Policy | None = None) -> Target:
     # What RFC 3986 has no place for is encoded, what is encoded already stays as it is.
     rest = quote((match[3] or "/") + (match[4] or ""), safe="%/?:@!$&'()*+,;=~")
     if len(origin) + len(rest) > MAX_URL_LENGTH:
-        raise UnsafeURL(f"The URL is longer than {MAX_URL_LENGTH} characters.", code="length")
+        raise UnsafeURL(
+            _("The URL is longer than %(limit)d characters.") % {"limit": MAX_URL_LENGTH},
+            code="length",
+        )
     return Target(
         scheme=scheme,
         host=host,
@@ -90,30 +94,38 @@ def parse_url(url: str, *, policy: Policy | None = None) -> Target:
 
 def _check_characters(url: str) -> None:
     if not url:
-        raise UnsafeURL("The URL is empty.", code="empty")
+        raise UnsafeURL(_("The URL is empty."), code="empty")
     if len(url) > MAX_URL_LENGTH:
-        raise UnsafeURL(f"The URL is longer than {MAX_URL_LENGTH} characters.", code="length")
+        raise UnsafeURL(
+            _("The URL is longer than %(limit)d characters.") % {"limit": MAX_URL_LENGTH},
+            code="length",
+        )
     if any(unicodedata.category(character) in _INVISIBLE for character in url):
-        raise UnsafeURL("The URL has a space or an invisible character in it.", code="characters")
+        raise UnsafeURL(
+            _("The URL has a space or an invisible character in it."), code="characters"
+        )
     bad = next((character for character in url if character in '\\<>"^`{}'), None)
     if bad is not None:
-        raise UnsafeURL(f"The URL may not have the character {bad} in it.", code="characters")
+        raise UnsafeURL(
+            _("The URL may not have the character %(character)s in it.") % {"character": bad},
+            code="characters",
+        )
     if re.search(r"%(?![0-9A-Fa-f]{2})", url.partition("#")[0]):
-        raise UnsafeURL("A % in the URL must be written as %25.", code="characters")
+        raise UnsafeURL(_("A % in the URL must be written as %25."), code="characters")
 
 
 def _split_authority(authority: str, scheme: str) -> tuple[str, int]:
     if "@" in authority:
         raise UnsafeURL(
-            "The URL may not have a login or password in it: use the authorization below.",
+            _("The URL may not have a login or password in it: use the authorization below."),
             code="userinfo",
         )
     match = _AUTHORITY.fullmatch(authority)
     if match is None or "%" in authority:
-        raise UnsafeURL("The URL has no valid host name and port.", code="host")
+        raise UnsafeURL(_("The URL has no valid host name and port."), code="host")
     text = match[2] or str(_DEFAULT_PORTS[scheme])
     if text.startswith("0") or len(text) > 5 or int(text) > 65535:
-        raise UnsafeURL("The port must be a number from 1 to 65535.", code="port")
+        raise UnsafeURL(_("The port must be a number from 1 to 65535."), code="port")
     return match[1], int(text)
 
 
@@ -124,7 +136,7 @@ def _ascii_host(text: str) -> tuple[str, bool]:
         return _canonical_literal(text), True
     host = ".".join(labels)
     if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
-        raise UnsafeURL(f"“{text}” is not a valid host name.", code="host")
+        raise UnsafeURL(_("“%(name)s” is not a valid host name.") % {"name": text}, code="host")
     return host, False
 
 
@@ -132,10 +144,14 @@ def _canonical_literal(text: str) -> str:
     try:
         ip = ipaddress.ip_address(text.strip("[]"))
     except ValueError:
-        raise UnsafeURL(f"“{text}” is not a valid IP address.", code="literal") from None
+        raise UnsafeURL(
+            _("“%(address)s” is not a valid IP address.") % {"address": text}, code="literal"
+        ) from None
     canonical = f"[{ip}]" if ip.version == 6 else str(ip)
     if text.lower() != canonical:
-        raise UnsafeURL(f"Write the IP address as {canonical}.", code="literal")
+        raise UnsafeURL(
+            _("Write the IP address as %(address)s.") % {"address": canonical}, code="literal"
+        )
     return str(ip)
 
 
@@ -150,7 +166,9 @@ def _ascii_label(label: str) -> str:
             return encoded
     except UnicodeError:
         pass
-    raise UnsafeURL(f"“{label}” is not a valid part of a host name.", code="host")
+    raise UnsafeURL(
+        _("“%(part)s” is not a valid part of a host name.") % {"part": label}, code="host"
+    )
 
 
 def check_name(host: str, port: int = 443, *, policy: Policy | None = None) -> None:
@@ -159,13 +177,16 @@ def check_name(host: str, port: int = 443, *, policy: Policy | None = None) -> N
     Errors: UnsafeURL. Whatever passes is still resolved and its addresses are checked.
     """
     if _has_suffix(host, REFUSED_SUFFIXES):
-        raise UnsafeURL(f"{host} is not a name on the public internet.", code="name")
+        raise UnsafeURL(
+            _("%(host)s is not a name on the public internet.") % {"host": host}, code="name"
+        )
     if not needs_opening(host) or (policy or Policy.from_settings()).opens_port(port):
         return
     if is_own_host(host):
-        raise UnsafeURL(f"{host} is this site itself.", code="own")
+        raise UnsafeURL(_("%(host)s is this site itself.") % {"host": host}, code="own")
     raise UnsafeURL(
-        f"{host} is a name of a private network: use a public host name.", code="private"
+        _("%(host)s is a name of a private network: use a public host name.") % {"host": host},
+        code="private",
     )
 
 

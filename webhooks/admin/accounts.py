@@ -3,10 +3,17 @@
 Django's two lists side by side are drawn by a script whose markup a screen reader cannot follow.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.admin import GroupAdmin
+from django.contrib.auth.admin import UserAdmin as DjangosUserAdmin
 from django.forms import CheckboxSelectMultiple
+
+if TYPE_CHECKING:
+    UserAdmin = DjangosUserAdmin[Any]
+else:
+    # Django's class takes no type argument when it runs.
+    UserAdmin = DjangosUserAdmin
 
 _BOXES = ("permissions", "user_permissions", "groups")
 
