@@ -2,7 +2,9 @@
 
 `python -m tests.bench.pages --rows 1000000` starts its own PostgreSQL, fills it, asks for every
 page of `tests/pages.py` through Django's whole stack in one process, and prints a table: the first
-answer (nothing of this page was asked before), the median of five more, queries, and bytes.
+answer (nothing of this page was asked before), the best and the median of nine more, how much of
+the best one this process computed, queries, and bytes. On a machine that does other work too the
+best is what the page costs.
 """
 
 import argparse
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from tests.pages import Page, Scene
 
 BUDGET_MS = 150.0
-_AGAIN = 5
+_AGAIN = 9
 # As a small production server has them.
 _POSTGRES = {
     "shared_buffers": "512MB", "max_wal_size": "8GB", "min_wal_size": "2GB",
@@ -40,7 +42,9 @@ _POSTGRES = {
 class Answer:
     page: str
     first_ms: float
+    best_ms: float
     median_ms: float
+    cpu_ms: float
     queries: int
     size: int
 
@@ -51,10 +55,12 @@ def measure(page: "Page", scene: "Scene", browser: "Client") -> Answer:
 
     address = page.address(scene)
     times_ms: list[float] = []
+    cpu_ms: list[float] = []
     for _ in range(1 + _AGAIN):
-        began = time.perf_counter()
+        began, computed = time.perf_counter(), time.process_time()
         answer = browser.get(address, headers=page.headers)
         times_ms.append((time.perf_counter() - began) * 1000)
+        cpu_ms.append((time.process_time() - computed) * 1000)
     if answer.status_code != 200:
         raise RuntimeError(f"{address} answered {answer.status_code}.")
     with CaptureQueriesContext(connection) as queries:
@@ -62,7 +68,9 @@ def measure(page: "Page", scene: "Scene", browser: "Client") -> Answer:
     return Answer(
         page=str(page),
         first_ms=times_ms[0],
+        best_ms=min(times_ms[1:]),
         median_ms=statistics.median(times_ms[1:]),
+        cpu_ms=min(cpu_ms[1:]),
         queries=len(queries),
         size=len(answer.content),
     )
@@ -124,13 +132,17 @@ def main() -> None:
         names = set(url_names())
         pages = [page for page in PAGES if page.name in names and page.name != "login"]
         answers = [measure(page, scene, browser) for page in pages]
-    print(f"{'page':70} {'first ms':>9} {'median ms':>9} {'queries':>7} {'bytes':>9}")
-    for answer in sorted(answers, key=lambda one: -one.median_ms):
-        print(
-            f"{answer.page:70} {answer.first_ms:9.1f} {answer.median_ms:9.1f} "
-            f"{answer.queries:7} {answer.size:9,}"
-        )
-    over = [answer.page for answer in answers if answer.median_ms > BUDGET_MS]
+    _print(answers)
+
+
+def _print(answers: list[Answer]) -> None:
+    columns = ("first ms", "best ms", "median ms", "CPU ms", "queries", "bytes")
+    print(f"{'page':62}" + "".join(f"{name:>11}" for name in columns))
+    for one in sorted(answers, key=lambda one: -one.best_ms):
+        times = (one.first_ms, one.best_ms, one.median_ms, one.cpu_ms)
+        numbers = "".join(f"{number:11.1f}" for number in times)
+        print(f"{one.page:62}{numbers}{one.queries:11}{one.size:11,}")
+    over = [one.page for one in answers if one.best_ms > BUDGET_MS]
     print(f"{len(answers)} pages, {len(over)} over {BUDGET_MS:.0f} ms: {', '.join(over) or 'none'}")
 
 
