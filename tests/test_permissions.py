@@ -357,3 +357,51 @@ def test_the_import_is_written_down(site: Site, superuser: Client) -> None:
     superuser.post("/integrations/webhooks/import/", data)
     entry = AuditEntry.objects.latest("pk")
     assert (entry.action, entry.username) == (Action.IMPORTED, "olena")
+
+
+# ---- Nobody makes themselves more than they are -----------------------------------------------
+
+ACCOUNTS = frozenset({"view_user", "add_user", "change_user", "delete_user", "change_group"})
+
+
+def test_who_edits_accounts_gives_no_permissions(site: Site) -> None:
+    browser = site.browser(Role(name="helpdesk", permissions=ACCOUNTS))
+    me, group = User.objects.get(username="helpdesk"), site.world.group
+    every = list(Permission.objects.values_list("pk", flat=True))
+    data = {"username": "helpdesk", "is_active": "on", "is_superuser": "on",
+            "user_permissions": every, "groups": [group.pk], "first_name": "Changed"}  # fmt: skip
+    assert browser.post(f"/admin/auth/user/{me.pk}/change/", data).status_code == 302
+    answer = browser.post(
+        f"/admin/auth/group/{group.pk}/change/", {"name": "Renamed", "permissions": every}
+    )
+    assert answer.status_code == 302
+    me.refresh_from_db()
+    assert (me.first_name, me.is_superuser, me.groups.count()) == ("Changed", False, 0)
+    assert me.user_permissions.count() == len(ACCOUNTS)
+    assert group.permissions.count() == 0
+
+
+@pytest.mark.parametrize("step", ["change", "password", "delete"])
+def test_who_edits_accounts_touches_no_superuser(site: Site, step: str) -> None:
+    browser = site.browser(Role(name="helpdesk", permissions=ACCOUNTS))
+    root = User.objects.create_superuser("root", password="p")
+    data = {"username": "taken", "password1": "another-1-2-3", "password2": "another-1-2-3",
+            "usable_password": "true", "post": "yes"}  # fmt: skip
+    assert browser.post(f"/admin/auth/user/{root.pk}/{step}/", data).status_code == 403
+    root.refresh_from_db()
+    assert (root.username, root.check_password("p")) == ("root", True)
+
+
+def test_who_edits_accounts_deletes_no_superuser_among_others(site: Site) -> None:
+    browser = site.browser(Role(name="helpdesk", permissions=ACCOUNTS))
+    root = User.objects.create_superuser("root", password="p")
+    data = {"action": "delete_selected", "_selected_action": [root.pk], "post": "yes"}
+    browser.post("/admin/auth/user/", data)
+    assert User.objects.filter(pk=root.pk).exists()
+
+
+def test_a_superuser_gives_permissions(site: Site, superuser: Client) -> None:
+    one = Permission.objects.latest("pk")
+    data = {"username": "person", "is_active": "on", "user_permissions": [one.pk]}
+    superuser.post(f"/admin/auth/user/{site.world.person.pk}/change/", data)
+    assert site.world.person.user_permissions.get() == one
