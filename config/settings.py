@@ -307,6 +307,8 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * WEBHOOKS_MAX_PAYLOAD_BYTES
+# A webhook's form has 8 fields for each of 100 parameters, 4 for each of 50 headers, and a filter.
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 4000
 
 EMAIL_CONFIG = env.email_url("EMAIL_URL", default="consolemail://")
 vars().update(EMAIL_CONFIG)

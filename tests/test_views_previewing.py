@@ -153,6 +153,16 @@ def test_the_last_real_event_is_the_newest_of_the_chosen_types(browser: Client) 
     assert "No such event has happened yet" in none.text
 
 
+def test_a_form_with_as_much_as_it_may_hold_is_not_too_much(browser: Client) -> None:
+    options = {"format": "sql", "time_zone": "Europe/Kyiv", "default": "x", "is_omitted": "on"}
+    rows = [{"name": f"n{n}", "content": "caller", **options} for n in range(100)]
+    row = {"value": "v", "stored_name": "", "is_secret": "on"}
+    headers = [{"name": f"X-{n}", **row} for n in range(50)]
+    answer = preview(browser, **fields(*rows), **header_fields(*headers))
+    assert answer.status_code == 200
+    assert answer.context["preview"].body.count(b'"n') == 100
+
+
 def test_a_filter_that_refuses_the_event_is_noted(browser: Client) -> None:
     condition = {
         "filter-mode": "json",

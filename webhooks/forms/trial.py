@@ -68,7 +68,7 @@ def attempt(form: WebhookForm) -> Trial:
     form.mapping.check(
         method=str(form["method"].value()), body_format=str(form["body_format"].value())
     )
-    connection = form.errors.get("connection", []) if form.is_bound else []
+    connection = list(form.errors.get("connection", ())) if form.is_bound else []
     problems = [*_url_problems(form), *map(str, connection), *_mapping_problems(form)]
     webhook = copy.copy(form.instance)
     webhook.url = NO_URL if not webhook.url or _url_problems(form) else webhook.url
