@@ -118,7 +118,9 @@ def spellings(secret: str) -> set[str]:
         return set()
     # Also as a server reads UTF-8 that takes header bytes for latin-1.
     plain = {secret, _on_wire(secret)}
-    encoded = {one for text in plain for one in _in_base64(text)}
+    # Credentials of a client are form-encoded first (RFC 6749 section 2.3.1).
+    packed = {*plain, quote_plus(secret, errors="surrogatepass")}
+    encoded = {one for text in packed for one in _in_base64(text)}
     return {form for text in plain | encoded for form in _escaped(text)}
 
 
@@ -150,7 +152,10 @@ def _escaped(text: str) -> Iterable[str]:
     yield text
     yield escape(text)
     yield escape(text).replace("&#x27;", "&#39;")
-    for document in (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]):
+    written = json.dumps(text)[1:-1]
+    # JSON inside JSON, and inside a page.
+    yield from (json.dumps(written)[1:-1], escape(written))
+    for document in (written, json.dumps(text, ensure_ascii=False)[1:-1]):
         yield from (document, document.replace("/", "\\/"), document.translate(_FOR_HTML))
         yield document.translate(_FOR_HTML).replace("/", "\\/")
     percent = [

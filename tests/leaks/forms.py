@@ -9,6 +9,7 @@ from urllib.parse import quote, quote_plus
 
 # Fewer characters are found in any long text.
 _SHORTEST = 6
+_LOGINS = ("x", "demo-login", "sandbox-client", "odd:client", "odd%3Aclient")
 
 
 class Leak(NamedTuple):
@@ -29,15 +30,19 @@ def forms(secret: str) -> dict[str, str]:
         "json": json.dumps(secret)[1:-1],
         "json, not ascii": json.dumps(secret, ensure_ascii=False)[1:-1],
         "json, slashes escaped": json.dumps(secret)[1:-1].replace("/", r"\/"),
+        "json in json": json.dumps(json.dumps(secret)[1:-1])[1:-1],
         "html": html.escape(secret),
+        "json in html": html.escape(json.dumps(secret)[1:-1]),
     }
     for alignment in range(3):
         core = base64_core(secret, alignment)
         found[f"base64 at {alignment}"] = core
         found[f"base64url at {alignment}"] = core.replace("+", "-").replace("/", "_")
-    for login in ("x", "demo-login", "sandbox-client"):
-        pair = base64.b64encode(f"{login}:{secret}".encode()).decode()
-        found[f"basic of {login}"] = pair.rstrip("=")
+    for login in _LOGINS:
+        # RFC 6749 section 2.3.1 form-encodes what RFC 7617 takes as it is.
+        for name, text in (("basic", secret), ("basic, form-encoded", quote_plus(secret))):
+            pair = base64.b64encode(f"{login}:{text}".encode()).decode()
+            found[f"{name}, of {login}"] = pair.rstrip("=")
     return {name: text for name, text in found.items() if len(text) >= _SHORTEST}
 
 

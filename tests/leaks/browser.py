@@ -1,0 +1,75 @@
+"""A person's browser that keeps everything it was shown, as sinks."""
+
+import html
+import re
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import requests
+
+from tests.leaks.sinks import Sink
+
+_HIDDEN = re.compile(r'<input type="hidden" name="csrfmiddlewaretoken" value="([^"]+)"')
+
+
+class Browser:
+    """One session with the site; follows no redirect by itself."""
+
+    def __init__(self, url: str, sinks: list[Sink], *, name: str = "") -> None:
+        self.url = url
+        self.sinks = sinks
+        self.name = name
+        self.session = requests.Session()
+        self.session.trust_env = False
+
+    @property
+    def session_key(self) -> str:
+        return self.session.cookies.get("sessionid") or ""
+
+    def get(self, path: str, *, shown: str = "", **headers: str) -> requests.Response:
+        return self._send("GET", path, shown=shown, headers=headers)
+
+    def post(
+        self, path: str, fields: dict[str, Any] | None = None, *, shown: str = "", **headers: str
+    ) -> requests.Response:
+        token = self.session.cookies.get("csrftoken") or ""
+        data = {**(fields or {}), "csrfmiddlewaretoken": token}
+        return self._send("POST", path, shown=shown, data=data, headers=headers)
+
+    def _send(self, method: str, path: str, *, shown: str, **request: Any) -> requests.Response:
+        url = urljoin(self.url, path)
+        answer = self.session.request(method, url, allow_redirects=False, timeout=60, **request)
+        # The cookies of a session are the session's own.
+        headers = [
+            f"{name}: {value}"
+            for name, value in answer.raw.headers.items()
+            if not (name.lower() == "set-cookie" and value.startswith("sessionid="))
+        ]
+        kind = "page" if answer.status_code < 400 else "error page"
+        is_part = " htmx" if "HX-Request" in request.get("headers", {}) else ""
+        self.sinks.append(
+            Sink(
+                kind,
+                f"{self.name}{method}{is_part} {urlsplit(url).path}",
+                "\n".join([*headers, "", answer.text]),
+                frozenset(filter(None, shown.split(", "))),
+            )
+        )
+        return answer
+
+    def follow(self, answer: requests.Response, *, shown: str = "") -> requests.Response:
+        """Go where an answer leads, within the site."""
+        while answer.is_redirect:
+            answer = self.get(urljoin(answer.url, answer.headers["Location"]), shown=shown)
+        return answer
+
+    def log_in(self, name: str, password: str) -> None:
+        self.get("/login/")
+        answer = self.post("/login/", {"username": name, "password": password})
+        assert answer.is_redirect, answer.text[:500]
+
+
+def form_of(page: str) -> dict[str, str]:
+    """Return the hidden fields of a page, by name."""
+    found = re.findall(r'<input type="hidden" name="([^"]+)"(?: value="([^"]*)")?', page)
+    return {name: html.unescape(value) for name, value in found}

@@ -1,0 +1,70 @@
+"""Every address of the site, read from its URL map: a new page is looked at without being named."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from django.urls import URLPattern, URLResolver, get_resolver
+from django.urls.resolvers import RoutePattern
+
+Rows = dict[str, list[dict[str, Any]]]
+# Pages about one row are about these. A page with other parameters is told apart here first.
+_ABOUT = {
+    ("delivery_id",): "delivery",
+    ("delivery_id", "pk"): "test",
+    ("attempt_id", "delivery_id", "part"): "attempt",
+}
+_ABOUT_PK = {"connections": "connection", "replays": "replay"}
+
+
+class Route(NamedTuple):
+    """One pattern: its name, its text without converters, and the names of its parameters."""
+
+    name: str
+    text: str
+    parameters: tuple[str, ...]
+
+    def addresses(self, rows: Rows) -> Iterator[str]:
+        """Give the address for each row it can be about."""
+        for row in rows[self._about()] if self.parameters else [{}]:
+            address = self.text
+            for name in self.parameters:
+                address = address.replace(f"<{name}>", str(row[name]))
+            yield f"/{address}"
+
+    def _about(self) -> str:
+        """Return what rows the parameters name; a KeyError means: say it above."""
+        if self.text.startswith("admin/"):
+            return f"admin {self.text.split('/')[2]}"
+        if self.parameters == ("pk",):
+            before = self.text.partition("<")[0].rstrip("/").rpartition("/")[2]
+            return _ABOUT_PK.get(before, "webhook")
+        return _ABOUT[self.parameters]
+
+
+def routes() -> list[Route]:
+    """Return every address of the site but those that end the session."""
+    found = list(_walk(get_resolver("config.urls"), "", ""))
+    assert len(found) > 60, "the URL map is not where it was"
+    return [one for one in found if "logout" not in one.name]
+
+
+def _walk(resolver: URLResolver, before: str, namespace: str) -> Iterator[Route]:
+    for pattern in resolver.url_patterns:
+        if not isinstance(pattern.pattern, RoutePattern):
+            # The admin's own: what no other pattern takes.
+            continue
+        text = before + str(pattern.pattern)
+        if isinstance(pattern, URLResolver):
+            inner = f"{namespace}{pattern.namespace}:" if pattern.namespace else namespace
+            yield from _walk(pattern, text, inner)
+        elif isinstance(pattern, URLPattern) and not text.startswith("admin/r/"):
+            yield _route(f"{namespace}{pattern.name}", text)
+
+
+def _route(name: str, text: str) -> Route:
+    parameters = []
+    for part in text.split("<")[1:]:
+        inside = part.partition(">")[0]
+        parameters.append(inside.rpartition(":")[2])
+        text = text.replace(f"<{inside}>", f"<{parameters[-1]}>")
+    return Route(name, text, tuple(sorted(parameters)))

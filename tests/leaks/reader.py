@@ -1,0 +1,66 @@
+"""Reads a site's stored secrets and sessions in a process of its own.
+
+Started as `python -m tests.leaks.reader`. For each line it is given it prints one JSON object:
+`{"secrets": {"table.column": [text, ...]}, "tokens": {...}, "rows": {...}, "sessions": [...]}`.
+"""
+
+import json
+import os
+import sys
+from typing import Any
+
+import django
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+django.setup()
+
+# Models can be imported only now.
+from django.contrib import admin  # noqa: E402
+from django.contrib.sessions.models import Session  # noqa: E402
+from django.db import models  # noqa: E402
+from django.db.models import F  # noqa: E402
+
+from webhooks.models import Attempt, Connection, Delivery, OAuthToken, Replay, Webhook  # noqa: E402
+from webhooks.rotation import secret_models  # noqa: E402
+from webhooks.secrets import SecretField  # noqa: E402
+
+
+def secrets() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for model in secret_models():
+        for field in model._meta.local_concrete_fields:
+            if isinstance(field, SecretField):
+                values = [getattr(row, field.attname) for row in model._base_manager.all()]
+                found[f"{model._meta.db_table}.{field.column}"] = list(filter(None, values))
+    return found
+
+
+def rows() -> dict[str, list[dict[str, Any]]]:
+    """Return what the parameters of an address can be, by what it is about."""
+    attempts = Attempt.objects.values("delivery_id", attempt_id=F("pk"))
+    return {
+        "webhook": list(Webhook._base_manager.values("pk")),
+        "connection": list(Connection._base_manager.values("pk")),
+        "replay": list(Replay.objects.values("pk")),
+        "delivery": list(Delivery.objects.values(delivery_id=F("pk"))),
+        "test": list(Delivery.objects.values(pk=F("webhook_id"), delivery_id=F("pk"))),
+        "attempt": [{**one, "part": part} for one in attempts for part in ("request", "response")],
+        **{f"admin {model._meta.model_name}": _keys(model) for model in admin.site._registry},
+    }
+
+
+def _keys(model: type[models.Model]) -> list[dict[str, Any]]:
+    names = ("object_id", "pk", "id")
+    keys = model._base_manager.values_list("pk", flat=True)
+    return [dict.fromkeys(names, key) for key in keys]
+
+
+def read() -> dict[str, Any]:
+    sessions = [str(one.get_decoded()) for one in Session.objects.all()]
+    tokens = {token.webhook_id: token.refresh_token for token in OAuthToken.objects.all()}
+    return {"secrets": secrets(), "tokens": tokens, "rows": rows(), "sessions": sessions}
+
+
+if __name__ == "__main__":
+    for _ in sys.stdin:
+        print(json.dumps(read()), flush=True)
