@@ -69,6 +69,15 @@ def test_a_mistake_appears_at_its_row_while_typing_and_goes_again(page: Page) ->
     expect(value).to_be_focused()
 
 
+def test_choosing_another_way_says_what_saving_would_remove(page: Page) -> None:
+    page.goto(edit(make_webhook(parameters=[{"name": "a", "variable": "caller"}])))
+    page.get_by_role("radio", name="All variables").check()
+    expect(page.get_by_text("Saving keeps what is chosen here")).to_be_visible()
+    page.get_by_role("radio", name="Chosen parameters").check()
+    expect(page.get_by_text("Saving keeps what is chosen here")).to_be_hidden()
+    expect(steps.field(page, "Value, parameter 1")).to_have_value("caller")
+
+
 def test_a_variable_goes_where_the_cursor_is_in_the_json_body(page: Page) -> None:
     webhook = make_webhook(body_template='{"a": }', event_types=["call.incoming.after"])
     page.goto(edit(webhook))
