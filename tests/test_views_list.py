@@ -65,7 +65,8 @@ def token_for(webhook: Webhook, state: str = TokenState.VALID) -> OAuthToken:
 def test_an_empty_list_says_what_to_do_first(browser: Client) -> None:
     page = browser.get(LIST)
     assert "Create a webhook" in page.text
-    assert page.text.count(reverse("webhooks:create")) == 1
+    button = f'<a class="btn is-primary" href="{reverse("webhooks:create")}">'
+    assert page.text.count(button) == page.text.count("is-primary") == 1
 
 
 def test_an_empty_list_offers_nothing_to_who_may_not_create() -> None:

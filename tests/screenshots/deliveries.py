@@ -33,6 +33,7 @@ def tour(page: Page, product: Product, photograph: Photograph, key: str) -> None
     _reload_until_quiet(page)
     photograph("list", docs=True)
     page.get_by_role("link", name="Sandbox: OAuth 2.0", exact=True).click()
+    _reload_until_told(page)
     photograph("webhook-on-hold", docs=True)
     page.get_by_role("link", name="Manage authorization").click()
     photograph("token-lost", part=steps.token_panel(page), docs=True)
@@ -145,3 +146,13 @@ def _reload_until_quiet(page: Page) -> None:
         page.wait_for_timeout(200)
         page.reload()
     raise AssertionError("The engine did not get there in time.")
+
+
+def _reload_until_told(page: Page) -> None:
+    """Wait until the look for incidents, which comes every 15 seconds, has found the lost grant."""
+    for _ in range(40):
+        if page.locator(".notice").count():
+            return
+        page.wait_for_timeout(1000)
+        page.reload()
+    raise AssertionError("No incident was opened in time.")

@@ -52,7 +52,7 @@ def _around(page: Page, photograph: Photograph) -> None:
     """Photograph what belongs to no webhook."""
     page.goto(steps.LIST)
     page.get_by_role("button", name="Keyboard shortcuts").click()
-    photograph("shortcuts")
+    photograph("shortcuts", part=page.get_by_role("dialog"))
     page.keyboard.press("Escape")
     page.get_by_role("banner").locator("summary").click()
     photograph("user-menu")
