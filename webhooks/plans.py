@@ -16,6 +16,7 @@ from django.db import connection
 from django.db.models import F
 from django.db.models.functions import Coalesce
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from webhooks import canary, oauth
 from webhooks.authorizing import (
@@ -123,7 +124,7 @@ class Plans:
         except Exception:
             logger.exception("plan_failed webhook=%d", candidate.webhook_id)
             self._entries[candidate.webhook_id] = _unavailable(
-                candidate, "The webhook's settings could not be read."
+                candidate, _("The webhook's settings could not be read.")
             )
         finally:
             connection.close()
@@ -178,8 +179,11 @@ def _check_host(webhook: Webhook, connection: Webhook) -> None:
     host = parse_url(webhook.url).host
     if host not in connection.allowed_hosts:
         raise oauth.TokenUnavailable(
-            f"The connection “{connection.name}” may not be sent to {host}. Add this host to the "
-            "connection, or choose another one.",
+            _(
+                "The connection “%(name)s” may not be sent to %(host)s. Add this host to the "
+                "connection, or choose another one."
+            )
+            % {"name": connection.name, "host": host},
             hold_reason=HoldReason.MISCONFIGURED,
         )
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pycurl
+from django.utils.translation import gettext as _
 
 from webhooks import curl_errors, network
 from webhooks.delivery import Answer, Request, no_answer
@@ -234,7 +235,7 @@ class Sender:
         except (pycurl.error, ValueError, TypeError) as error:
             # A request that libcurl does not take fails alone.
             slot.curl.close()
-            reason = f"The request could not be sent: {error}."
+            reason = _("The request could not be sent: %(error)s.") % {"error": error}
             self.answers.append((request, no_answer(Outcome.REFUSED, reason)))
             self._on_answer()
             return
@@ -318,7 +319,7 @@ class Sender:
         )
 
     def _close(self) -> None:
-        for request, _ in self._arrived:
+        for request, _arrived_at in self._arrived:
             self.unsent.append(request)
         for lane in self.lanes.values():
             self.unsent.extend(lane.take_all())

@@ -17,6 +17,7 @@ from typing import Any
 
 import certifi
 import requests
+from django.utils.translation import gettext as _
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -120,7 +121,7 @@ def _connect(host: str, port: int) -> socket.socket:
             return _connect_to(place, exchange, share=left)
         except OSError as error:
             failure = error
-    raise failure or OSError(f"{host} has no address.")
+    raise failure or OSError(_("The name %(host)s has no address.") % {"host": host})
 
 
 def _connect_to(place: tuple[str, int], exchange: _Exchange, *, share: int) -> socket.socket:
@@ -237,7 +238,7 @@ class GuardedAdapter(HTTPAdapter):
                 body += chunk
                 if len(body) > self.max_bytes:
                     raise ResponseTooLarge(
-                        f"The answer is longer than {self.max_bytes} bytes.",
+                        _("The answer is longer than %(limit)d bytes.") % {"limit": self.max_bytes},
                         status_code=response.status_code,
                     )
         finally:
@@ -252,7 +253,10 @@ class GuardedAdapter(HTTPAdapter):
         if isinstance(exchange.problem, UnsafeURL):
             return exchange.problem
         if exchange.is_over:
-            return DeadlineExceeded(f"The exchange took longer than {self.total_seconds:g} s.")
+            return DeadlineExceeded(
+                _("The exchange took longer than %(seconds)s s.")
+                % {"seconds": f"{self.total_seconds:g}"}
+            )
         if exchange.problem is not None:
             return exchange.problem
         if isinstance(error, requests.RequestException):

@@ -5,6 +5,7 @@ that drives it.
 """
 
 import pycurl
+from django.utils.translation import gettext as _
 
 from webhooks import network
 from webhooks.delivery import Request
@@ -50,13 +51,13 @@ class Slot:
             self.header_lines.clear()
             if line[8:12] == b" 101":
                 # libcurl would wait for what never comes: nobody asked for another protocol.
-                self.problem = "The receiver switched to another protocol (101)."
+                self.problem = _("The receiver switched to another protocol (101).")
             elif self.interim > _MAX_INTERIM_ANSWERS:
-                self.problem = (
-                    f"The receiver sent more than {_MAX_INTERIM_ANSWERS} interim answers."
-                )
+                self.problem = _("The receiver sent more than %(limit)d interim answers.") % {
+                    "limit": _MAX_INTERIM_ANSWERS
+                }
         if self.header_size > _MAX_HEADER_BYTES:
-            self.problem = "The receiver sent more than 64 KiB of headers."
+            self.problem = _("The receiver sent more than 64 KiB of headers.")
         if self.problem:
             return -1
         self.header_lines.append(line)
