@@ -128,11 +128,6 @@ def header_lines(value: str) -> list[tuple[str, str]]:
 
 
 @register.filter
-def first_bytes(value: bytes | memoryview | None, limit: int) -> bytes:
-    return bytes(value or b"")[:limit]
-
-
-@register.filter
 def without_query(request_line: str) -> str:
     """Cut the query off a request line: with the query format it carries the payload."""
     method, _space, rest = request_line.partition(" ")
