@@ -1,19 +1,22 @@
 """What a person sets for themselves: language and time zone, and that every page follows."""
 
 import datetime as dt
+import re
 import zoneinfo
+from pathlib import Path
 
 import pytest
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import Client, RequestFactory
 from django.urls import reverse
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from tests.factories import make_delivery, make_webhook
 from tests.test_views_form import logged_in
 from webhooks import zones
 from webhooks.models import Delivery
+from webhooks.templatetags import interface
 from webhooks.zones import PersonsTimeZone
 
 pytestmark = pytest.mark.django_db
@@ -150,3 +153,31 @@ def test_the_login_page_offers_the_languages() -> None:
     for code, name in settings.LANGUAGES:
         assert f'name="language" value="{code}" lang="{code}"' in text
         assert name in text
+
+
+# ---- Times -----------------------------------------------------------------------------------
+
+
+def test_templates_write_times_only_through_the_filters_that_keep_the_exact_one() -> None:
+    root = Path(settings.BASE_DIR) / "templates"
+    loose = re.compile(r"\|\s*(date|time|timesince|timeuntil)\b|<time\b")
+    found = [path.name for path in root.rglob("*.html") if loose.search(path.read_text())]
+    assert found == []
+
+
+def test_each_way_to_write_a_time_keeps_the_exact_one() -> None:
+    moment = dt.datetime(2026, 3, 4, 22, 30, 5, 123_000, tzinfo=dt.UTC)
+    with timezone.override("Europe/Kyiv"):
+        shown = [interface.ago(moment), interface.minute(moment), interface.exact(moment)]
+    for html in shown:
+        assert 'datetime="2026-03-05T00:30:05.123000+02:00"' in html
+        assert "2026-03-05 00:30:05" in html
+        assert "EET" in html
+    assert ">5 March 2026, 00:30<" in shown[1]
+
+
+def test_a_month_is_written_in_the_language_of_the_page() -> None:
+    with translation.override("uk"):
+        assert ">5 березня 2026, 00:30<" in interface.minute(
+            dt.datetime(2026, 3, 5, 0, 30, tzinfo=dt.UTC)
+        )

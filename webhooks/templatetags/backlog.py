@@ -3,6 +3,7 @@
 from typing import Any
 
 from django import template
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -38,11 +39,13 @@ def backlog_line(report: Report) -> dict[str, Any]:
 
 
 def _count(count: int) -> str:
-    return f"{MAX_COUNT:,}+" if count >= MAX_COUNT else f"{count:,}"
+    shown = number_format(min(count, MAX_COUNT), force_grouping=True)
+    return f"{shown}+" if count >= MAX_COUNT else str(shown)
 
 
 def _rate(per_second: float) -> str:
-    return f"{per_second:,.0f}" if per_second >= 10 else f"{max(per_second, 0.1):.1f}"
+    places = 0 if per_second >= 10 else 1
+    return str(number_format(max(per_second, 0.1), places, force_grouping=True))
 
 
 def _duration(seconds: float) -> str:

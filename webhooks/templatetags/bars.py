@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django import template
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -71,4 +72,8 @@ def _sentence(total: int, bad: int) -> str:
         "Last 24 hours: %(total)s attempts, %(bad)s failed.",
         total,
     )
-    return text % {"total": f"{total:,}", "bad": f"{bad:,}"}
+    return text % {"total": _number(total), "bad": _number(bad)}
+
+
+def _number(value: int) -> str:
+    return str(number_format(value, force_grouping=True))

@@ -65,6 +65,20 @@ def ago(moment: datetime | None) -> SafeString | str:
 
 
 @register.filter
+def minute(moment: datetime | None) -> SafeString | str:
+    """Show a time to the minute as people write it, with the exact time on hover."""
+    if moment is None:
+        return ""
+    local = timezone.localtime(moment)
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>',
+        local.isoformat(),
+        date(local, "Y-m-d H:i:s T"),
+        date(local, "j E Y, H:i"),
+    )
+
+
+@register.filter
 def exact(moment: datetime | None) -> SafeString | str:
     """Show a time to the millisecond."""
     if moment is None:

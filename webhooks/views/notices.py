@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.utils import timezone
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
 from webhooks import ids
@@ -100,7 +101,8 @@ def situation(webhook: Webhook) -> dict[str, Any]:
 
 
 def counted(count: int) -> str:
-    return f"{MAX_COUNTED:,}+" if count > MAX_COUNTED else f"{count:,}"
+    shown = number_format(min(count, MAX_COUNTED), force_grouping=True)
+    return f"{shown}+" if count > MAX_COUNTED else str(shown)
 
 
 def held_by_pause(webhook: Webhook) -> int:
