@@ -1,6 +1,6 @@
 # `make help` lists the verbs. Everything lives in .venv and .data; nothing else is touched.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint lock bench faults security screenshots clean
+.PHONY: help run test lint lock bench faults security screenshots translations clean
 MAKEFLAGS += --no-print-directory
 
 VENV := .venv
@@ -47,6 +47,9 @@ security: $(VENV)/.dev ## Attack the network guard, the OAuth client and the pag
 
 screenshots: $(VENV)/.dev ## Take a picture of every screen, light and dark
 	@exec $(PYTHON) -m tests.screenshots $(ARGS)
+
+translations: $(VENV)/.dev ## Bring the Ukrainian catalog in step with the texts (ARGS=--missing)
+	@exec $(PYTHON) -m tests.translations $(ARGS)
 
 lock: $(PYTHON) ## Compile the pinned requirements from the .in files
 	@$(PYTHON) -m pip --disable-pip-version-check install --quiet "uv>=0.9"
