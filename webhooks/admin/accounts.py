@@ -5,12 +5,18 @@ Only superusers give permissions, or touch another superuser: whoever may edit a
 otherwise make themselves anything.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth.admin import GroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangosUserAdmin
+from django.db.models import QuerySet
 from django.forms import CheckboxSelectMultiple
 from django.http import HttpRequest
+
+from webhooks import audit
+from webhooks.admin.readonly import ModelAdmin
+from webhooks.models import Action
 
 if TYPE_CHECKING:
     UserAdmin = DjangosUserAdmin[Any]
@@ -23,10 +29,48 @@ _BOXES = ("permissions", "user_permissions", "groups")
 _GIVEN = ("is_staff", "is_superuser", "groups", "user_permissions")
 
 
-class PersonAdmin(UserAdmin):
+class _WrittenDown(ModelAdmin):
+    """Lets the audit trail say who changed which account or group."""
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        if not change:
+            self._record(request, Action.CREATED, form.instance)
+        elif form.changed_data:
+            self._record(request, Action.CHANGED, form.instance, form.changed_data)
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        self._record(request, Action.DELETED, obj)
+        super().delete_model(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        for obj in queryset:
+            self._record(request, Action.DELETED, obj)
+        super().delete_queryset(request, queryset)
+
+    def _record(
+        self, request: HttpRequest, action: Action, obj: Any, fields: Iterable[str] = ()
+    ) -> None:
+        audit.record(
+            action,
+            None,
+            user=request.user,
+            fields=fields,
+            object_type=str(obj._meta.model_name),
+            object_id=str(obj.pk),
+            object_name=str(obj),
+        )
+
+
+class PersonAdmin(_WrittenDown, UserAdmin):
     filter_horizontal = ()
     # The product writes them.
     readonly_fields = ("last_login", "date_joined")
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        if request.resolver_match and "password" in request.resolver_match.route:
+            self._record(request, Action.CHANGED, obj, ["password"])
+        return super().log_change(request, obj, message)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return self.readonly_fields if _gives(request) else (*self.readonly_fields, *_GIVEN)
@@ -43,7 +87,7 @@ class PersonAdmin(UserAdmin):
         return super().formfield_for_manytomany(db_field, request, **kwargs)
 
 
-class TeamAdmin(GroupAdmin):
+class TeamAdmin(_WrittenDown, GroupAdmin):
     filter_horizontal = ()
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ class Action(models.TextChoices):
     AUTHORIZED = "authorized", _("Access token obtained")
     TOKEN_REFRESHED = "token_refreshed", _("Access token refreshed")
     TOKEN_CLEARED = "token_cleared", _("Access token cleared")
+    AUTHORIZATION_LOST = "authorization_lost", _("Authorization lost")
     TESTED = "tested", _("Test sent")
     REDELIVERED = "redelivered", _("Redelivered")
     EDITED_AND_RESENT = "edited_and_resent", _("Edited and resent")

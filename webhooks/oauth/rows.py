@@ -10,11 +10,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser
+from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
-from webhooks.models import OAuthToken, TokenState
+from webhooks import audit
+from webhooks.models import Action, OAuthToken, TokenState
 from webhooks.oauth import lifetimes
 from webhooks.oauth.answers import Answer
 from webhooks.oauth.grants import GrantedToken
@@ -134,17 +136,30 @@ def store_failure(row: OAuthToken, lease: str, answer: Answer, *, now: datetime)
     else:
         columns["state"] = _resting_state(row, failed=True)
         columns["retry_refresh_at"] = now + _backoff(row.refresh_failures, answer)
-    return bool(_leased(row, lease).update(**columns))
+    with transaction.atomic():
+        is_stored = bool(_leased(row, lease).update(**columns))
+        if is_stored and columns["state"] in BLOCKED:
+            _write_down(row, columns["state"])
+    return is_stored
 
 
 def store_ended(row: OAuthToken, message: str) -> bool:
     """Write that only a person can go on, without a refresh having been tried."""
     rows = OAuthToken.objects.filter(webhook_id=row.webhook_id, version=row.version)
-    return bool(
-        rows.exclude(state__in=BLOCKED).update(
-            state=TokenState.NEEDS_REAUTHORIZATION, last_error=message[:_MAX_ERROR]
+    state = TokenState.NEEDS_REAUTHORIZATION
+    with transaction.atomic():
+        is_stored = bool(
+            rows.exclude(state__in=BLOCKED).update(state=state, last_error=message[:_MAX_ERROR])
         )
-    )
+        if is_stored:
+            _write_down(row, state)
+    return is_stored
+
+
+def _write_down(row: OAuthToken, state: str) -> None:
+    """Let the audit trail say that only a person can go on."""
+    note = str(TokenState(state).label)
+    audit.record(Action.AUTHORIZATION_LOST, row.webhook, user=None, note=note)
 
 
 def drop(webhook_id: int, *, message: str = "") -> bool:

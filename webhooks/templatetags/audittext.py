@@ -15,6 +15,8 @@ KINDS = {
     "apikey": gettext_lazy("API key"),
     "delivery": gettext_lazy("Delivery"),
     "replay": gettext_lazy("Replay"),
+    "user": gettext_lazy("Account"),
+    "group": gettext_lazy("Group"),
 }
 # Fields without a label of their own, as people know them.
 _LABELS = {
