@@ -9,6 +9,7 @@ import pytest
 from tests.translations import catalog, unmarked
 from tests.translations.extracting import (
     ROOT,
+    Text,
     every_text,
     python_files,
     template_files,
@@ -49,7 +50,7 @@ def test_a_module_gives_people_no_text_that_is_not_marked(path: Path) -> None:
 def test_unmarked_words_are_found_in_texts_attributes_and_calls(tmp_path: Path) -> None:
     template = (
         '{% load i18n %}<p title="Said">{% translate "Marked" %} Not <b>marked</b> {{ value }}</p>'
-        '{% blocktranslate %}Marked too{% endblocktranslate %}<code>is_code</code><i>5</i>'
+        "{% blocktranslate %}Marked too{% endblocktranslate %}<code>is_code</code><i>5</i>"
     )
     assert list(unmarked.in_template(template)) == ["Said", "Not", "marked"]
     module = tmp_path / "module.py"
@@ -108,3 +109,21 @@ def test_the_compiled_catalog_is_that_of_the_text(ukrainian: polib.POFile) -> No
             assert dict(read[text].msgstr_plural) == dict(entry.msgstr_plural)
         else:
             assert read[text].msgstr == entry.msgstr
+
+
+def test_parts_for_several_people_come_back_whole(tmp_path: Path) -> None:
+    texts = [Text(f"Text {number}", "", "place.py") for number in range(5)]
+    texts.append(Text("%d row", "%d rows", "place.py"))
+    whole = catalog.update(texts)
+    catalog.split(whole, tmp_path, 3)
+    assert len(list(tmp_path.iterdir())) == 3
+    for path in tmp_path.iterdir():
+        part = polib.pofile(str(path))
+        for entry in part:
+            if entry.msgid_plural:
+                entry.msgstr_plural = {0: "%d рядок", 1: "%d рядки", 2: "%d рядків"}
+            else:
+                entry.msgstr = f"Текст {entry.msgid}"
+        part.save()
+    catalog.merge(whole, tmp_path)
+    assert all(catalog.is_translated(entry) for entry in whole)

@@ -1,10 +1,12 @@
 """Bring webhooks/locale/uk/LC_MESSAGES/django.po in step with the sources, and compile it.
 
-`--missing` prints what still wants a translation, and changes nothing.
+`--missing` prints what still wants a translation, and changes nothing. `--split DIR` writes that
+into several .po files (`--parts`), for several people; `--merge DIR` takes them back.
 """
 
 import argparse
 import sys
+from pathlib import Path
 
 import django
 from django.conf import settings
@@ -16,11 +18,18 @@ from tests.translations.extracting import every_text
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.translations", description=__doc__)
     parser.add_argument("--missing", action="store_true")
+    parser.add_argument("--split", type=Path, metavar="DIR")
+    parser.add_argument("--parts", type=int, default=8)
+    parser.add_argument("--merge", type=Path, metavar="DIR")
     options = parser.parse_args()
     # Reading templates asks for no setting of ours.
     settings.configure()
     django.setup()
     found = catalog.update(every_text())
+    if options.merge:
+        catalog.merge(found, options.merge)
+    if options.split:
+        catalog.split(found, options.split, options.parts)
     missing = [entry for entry in found if not catalog.is_translated(entry)]
     if options.missing:
         for entry in missing:

@@ -1,6 +1,7 @@
 """The Ukrainian catalog: a .po that people edit, and the .mo that Django reads."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import polib
 
@@ -75,3 +76,25 @@ def is_translated(entry: polib.POEntry) -> bool:
         forms = entry.msgstr_plural
         return len(forms) == PLURAL_FORMS and all(forms.values())
     return bool(entry.msgstr)
+
+
+def split(catalog: polib.POFile, directory: Path, parts: int) -> None:
+    """Write what is not translated into files that several people can work on at once."""
+    directory.mkdir(parents=True, exist_ok=True)
+    missing = [entry for entry in catalog if not is_translated(entry)]
+    size = -(-len(missing) // parts) or 1
+    for number, first in enumerate(range(0, len(missing), size), start=1):
+        part = polib.POFile(wrapwidth=_WIDTH)
+        part.metadata = dict(_METADATA)
+        part.extend(missing[first : first + size])
+        part.save(str(directory / f"part-{number}.po"))
+
+
+def merge(catalog: polib.POFile, directory: Path) -> None:
+    """Take the translations out of such files; what is not in the catalog is left."""
+    known = {(entry.msgid, entry.msgid_plural): entry for entry in catalog}
+    for path in sorted(directory.glob("*.po")):
+        for given in polib.pofile(str(path)):
+            entry = known.get((given.msgid, given.msgid_plural))
+            if entry is not None and is_translated(given):
+                entry.msgstr, entry.msgstr_plural = given.msgstr, given.msgstr_plural
