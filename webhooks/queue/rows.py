@@ -129,13 +129,13 @@ class StateChange(NamedTuple):
 
 
 class HourCount(NamedTuple):
-    """So many more attempts of a webhook in an hour; all but `count` is the key of a row."""
+    """So many more attempts of a webhook in an hour; all but `attempts` is the key of a row."""
 
     webhook_id: int
     hour: datetime
     outcome: str
     duration_step: int
-    count: int
+    attempts: int
 
 
 class Expired(NamedTuple):
