@@ -99,6 +99,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "webhooks.second_factor.SecondFactor",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
@@ -246,6 +247,8 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
+# Dotted path of a function that asks for a second factor: docs/operations.md. Empty: none.
+SECOND_FACTOR_CHECK = env.str("SECOND_FACTOR_CHECK", default="")
 # The key in a browser's cookie is in no copy of the database.
 SESSION_ENGINE = "webhooks.session_store"
 # Failed logins of one account from one address before that pair is locked, and for how long.

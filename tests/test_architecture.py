@@ -83,7 +83,7 @@ ROWS: list[set[str]] = [
         "rotation",
         "transfer",
     },
-    {"views", "headers", "health", "error_reports", "unseen"},
+    {"views", "headers", "second_factor", "health", "error_reports", "unseen"},
     {"urls", "apps", "management"},
 ]
 

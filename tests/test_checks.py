@@ -193,6 +193,23 @@ def test_what_locks_a_login_has_a_lowest_and_a_highest_value(settings: Settings,
         assert ("webhooks.E010" not in ids()) is is_fine, value
 
 
+@pytest.mark.parametrize(
+    ("path", "is_fine"),
+    [
+        ("", True),
+        ("tests.test_second_factor.ask", True),
+        ("tests.test_second_factor.nothing", False),
+        ("nowhere", False),
+        ("tests.test_second_factor.PATH", False),
+    ],
+)
+def test_what_asks_for_a_second_factor_is_a_function(
+    settings: Settings, path: str, is_fine: bool
+) -> None:
+    settings.SECOND_FACTOR_CHECK = path
+    assert ("webhooks.E011" not in ids()) is is_fine
+
+
 PRODUCTION = {
     "ENV_FILE": os.devnull,
     "PUBLIC_URL": "https://hooks.example.com",

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from cryptography.fernet import Fernet
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register
+from django.utils.module_loading import import_string
 
 from webhooks import canary
 from webhooks.network import parse_allowed_network
@@ -216,6 +217,18 @@ def _range_errors() -> Iterator[CheckMessage]:
             "receiver could take every slot.",
             id="webhooks.E009",
         )
+
+
+@register()
+def check_second_factor(**_: Any) -> list[CheckMessage]:
+    """E011: SECOND_FACTOR_CHECK names a function."""
+    path = settings.SECOND_FACTOR_CHECK
+    try:
+        is_right = not path or callable(import_string(path))
+    except ImportError:
+        is_right = False
+    text = f"SECOND_FACTOR_CHECK is {path}, which is no function that can be imported."
+    return [] if is_right else [Error(text, id="webhooks.E011")]
 
 
 @register()
