@@ -10,6 +10,7 @@ from tests.browser.steps import OpenPage, overflow
 from tests.factories import make_delivery, make_webhook
 from tests.sandbox import Receiver
 from tests.test_accessibility import violations_in_both_themes
+from webhooks import events
 from webhooks.models import Webhook
 
 pytest_plugins = ["tests.browser.fixtures"]
@@ -53,6 +54,29 @@ def test_parameters_are_picked_renamed_moved_and_arrive_as_previewed(
     steps.send_test(page)
     received = receiver.requests("/open/")[-1]
     assert list(received.json().items()) == list(shown.items())
+
+
+def test_a_filtered_mapped_protected_webhook_from_nothing_to_its_first_delivery(
+    page: Page, engine: None, receiver: Receiver
+) -> None:
+    receiver.clear()
+    page.goto(steps.NEW)
+    steps.fill_request(page, name="Missed calls", url=f"{receiver.url}/basic/")
+    page.get_by_role("button", name="Missed calls", exact=True).click()
+    expect(page.get_by_text("The filter refuses this event")).to_be_visible()
+    page.get_by_role("radio", name="Chosen parameters").check()
+    page.locator(".variables > summary").click()
+    page.get_by_role("button", name="client_number").click()
+    page.get_by_label("Name, parameter 1").fill("lead.phone")
+    steps.fill_basic(page)
+    expect(page.get_by_label("Body", exact=True)).to_contain_text('"lead"')
+    steps.save(page)
+    expect(page.get_by_text("“Missed calls” was created.")).to_be_visible()
+    for disposition, number in (("ANSWERED", "380000000001"), ("NO ANSWER", "380000000002")):
+        events.publish("call.incoming.after", {"disposition": disposition, "client_number": number})
+    [received] = receiver.wait_for(1, path_prefix="/basic/")
+    assert received.json() == {"lead": {"phone": "380000000002"}}
+    assert received.status == 200
 
 
 def test_a_mistake_appears_at_its_row_while_typing_and_goes_again(page: Page) -> None:
