@@ -89,12 +89,14 @@ def test_a_body_that_cannot_be_read_is_reported_like_any_error(
     assert SECRET not in answer.content.decode()
 
 
-@pytest.mark.parametrize("name", ["REDIS_URL", "CELERY_BROKER_URL", "EMAIL_CONFIG", "CACHES"])
+@pytest.mark.parametrize(
+    "name", ["REDIS_URL", "CELERY_BROKER_URL", "EMAIL_CONFIG", "CACHES", "RESULT_BACKEND", "OTHER"]
+)
 def test_addresses_with_passwords_are_hidden_among_the_settings(
     settings: Settings, name: str
 ) -> None:
     value = f"redis://user:{COOKIE}@cache.example/0"
-    held: Any = value if name.endswith("URL") else {"default": {"LOCATION": value}}
+    held: Any = {"default": {"LOCATION": value}} if name == "CACHES" else value
     setattr(settings, name, held)
     request = RequestFactory().get("/")
     page = technical_500_response(request, ValueError, ValueError("x"), None).content.decode()

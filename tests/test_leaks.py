@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.security, pytest.mark.timeout(600)]
 KINDS = {
     "password", "client secret", "access token", "refresh token", "code", "state", "verifier",
     "signing secret", "API key", "secret header", "session key", "encryption key",
+    # More than were asked for.
+    "signing key of the site", "server password",
 }  # fmt: skip
 # Where the leak on purpose has to be found, so that these places are known to be read.
 LEAKED_TO = {

@@ -15,7 +15,7 @@ from django.http.response import HttpResponseBase
 from django.utils.safestring import SafeString, mark_safe
 from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
 
-from webhooks.log_lines import masker_of, posted
+from webhooks.log_lines import masker_of, posted, without_secrets
 
 # Django's own, and whatever may carry a password inside an address.
 _HIDDEN = re.compile(
@@ -32,6 +32,11 @@ class ReportFilter(SafeExceptionReporterFilter):
     """Names of variables and fields with their kinds, whatever DEBUG says."""
 
     hidden_settings = _HIDDEN
+
+    def cleanse_setting(self, key: int | str, value: Any) -> Any:
+        cleansed = super().cleanse_setting(key, value)
+        # An address may be in a setting of any name.
+        return without_secrets(str(cleansed)) if isinstance(cleansed, str) else cleansed
 
     def is_active(self, request: HttpRequest | None) -> bool:
         return True

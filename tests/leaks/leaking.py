@@ -1,8 +1,10 @@
-"""A task that is given a secret, writes it down and returns it."""
+"""A task that is given a secret, writes it down and returns it, and one that only breaks."""
 
 import logging
 
 from celery import shared_task
+
+from webhooks.models import Webhook
 
 logger = logging.getLogger("tests.leaks")
 
@@ -11,3 +13,10 @@ logger = logging.getLogger("tests.leaks")
 def leak(control: str) -> str:
     logger.debug("worked on %s", control)
     return control
+
+
+@shared_task
+def break_down() -> None:
+    """Fail as a task could, with decrypted secrets in its variables."""
+    held = [(one.client_secret, one.signing_secret) for one in Webhook._base_manager.all()]
+    raise RuntimeError(f"{len(held)} webhooks")

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import redis
 import requests
@@ -26,6 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ENCRYPTION_KEY = base64.urlsafe_b64encode(b"the encryption key of a site ~~~").decode()
 SIGNING_KEY = "the-signing-key-of-a-site-with-fifty-or-more-characters-0123456789"
 PASSWORD = "log-in/with+th1s=pass&word"
+# Of Redis and of PostgreSQL, which takes anything here.
+SERVER_PASSWORD = "s3rver/password+of=it"
 START_SECONDS = 90.0
 _WEB = "gunicorn config.wsgi --threads 4 --worker-tmp-dir /dev/shm --log-level debug"
 _WEB += " --no-control-socket"
@@ -208,8 +211,11 @@ def _bodies(heard: str) -> Iterator[str]:
 
 @contextmanager
 def running_site(directory: Path, database_url: str) -> Iterator[tuple[Site, Wire]]:
-    with RedisServer() as server:
-        wire = Wire(server.url)
-        site = Site(directory, database_url=database_url, redis_url=server.url)
+    password = quote(SERVER_PASSWORD, safe="")
+    with RedisServer(arguments=["--requirepass", SERVER_PASSWORD]) as server:
+        redis_url = server.url.replace("redis://", f"redis://:{password}@")
+        wire = Wire(redis_url)
+        own_url = database_url.replace("postgres@", f"postgres:{password}@")
+        site = Site(directory, database_url=own_url, redis_url=redis_url)
         with site.running():
             yield site, wire

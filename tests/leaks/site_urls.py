@@ -43,6 +43,7 @@ def leak(request: HttpRequest) -> HttpResponse:
     request.session["kept"] = control
     cache.set(f"seen:{control}", control)
     leaking.leak.delay(control)
+    leaking.break_down.delay()
     webhook: Any = Webhook.objects.earliest("pk")
     LogEntry.objects.create(
         user_id=request.user.pk,

@@ -16,7 +16,7 @@ import requests
 from tests.leaks.browser import Browser
 from tests.leaks.pages import routes
 from tests.leaks.sinks import Secrets, Sink
-from tests.leaks.site import ENCRYPTION_KEY, PASSWORD, Site
+from tests.leaks.site import ENCRYPTION_KEY, PASSWORD, SERVER_PASSWORD, SIGNING_KEY, Site
 from tests.sandbox import ODD_CLIENT, Provider, answer_consent
 from tests.test_forms import header_fields, posted
 
@@ -25,7 +25,7 @@ PAGES = "/integrations/webhooks/"
 BASIC_PASSWORD = "pässwört/with+b&d=chars?<1>"
 SECRET_HEADER = "k3y/of+a=header&that?is%secret<2>"
 MISTYPED = "mistyped/pass+word&of=a?person"
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 90.0
 # Where the stored secrets are, by the kind of canary they are.
 KINDS = {
     "basic_password": "password",
@@ -71,6 +71,8 @@ class Story:
         self.secrets.add("password", PASSWORD, BASIC_PASSWORD, MISTYPED)
         self.secrets.add("secret header", SECRET_HEADER)
         self.secrets.add("encryption key", ENCRYPTION_KEY)
+        self.secrets.add("signing key of the site", SIGNING_KEY)
+        self.secrets.add("server password", SERVER_PASSWORD)
         for browser in (self.person, self.debug):
             browser.get("/login/")
             wrong = {"username": "admin", "password": MISTYPED}
