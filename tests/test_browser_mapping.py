@@ -161,10 +161,12 @@ def test_a_pasted_command_becomes_a_saved_webhook(
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
 def test_the_builder_fits(open_page: OpenPage, scheme: str, width: int) -> None:
-    rows = [{"name": "a." + "long" * 40, "variable": "caller", "default": "x" * 300}] * 2
+    options = {"default": "x" * 300, "format": "sql", "time_zone": "Europe/Kyiv"}
+    rows = [{"name": "a." + "long" * 40, "variable": "caller", **options}] * 2
     webhook = make_webhook(parameters=rows, url="https://crm.test/" + "long/" * 60)
     page = open_page(viewport={"width": width, "height": 780}, color_scheme=scheme)
     page.goto(edit(webhook))
+    assert overflow(page) == 0
     for summary in page.locator("#parameters summary, #preview-card summary").all():
         summary.click()
     assert overflow(page) == 0
