@@ -58,9 +58,9 @@ class WebhookFields(CredentialFields, OAuthFields, DeliveryFields, AlertFields, 
     )
     # Asked for when a paused webhook holds deliveries, and is made active here.
     held = forms.ChoiceField(
-        label=_("What it holds, when it becomes active"),
+        label=_("Held deliveries, when it becomes active"),
         required=False,
-        choices=[("send", _("Send it, in order")), ("drop", _("Drop it"))],
+        choices=[("send", _("Send them, in order")), ("drop", _("Drop them"))],
         widget=forms.RadioSelect,
         help_text=_("What is dropped stays in the log, and the receiver never hears of it."),
     )
@@ -70,13 +70,18 @@ class WebhookFields(CredentialFields, OAuthFields, DeliveryFields, AlertFields, 
         min_value=1,
         max_value=60,
         initial=15,
-        help_text=_("How long one request may take, from 1 to 60 seconds."),
+        help_text=_("How long one request may take, from 1 to 60 seconds; for example 15."),
         error_messages={
             key: _("The timeout is a whole number from 1 to 60 seconds.")
             for key in ("required", "invalid", "min_value", "max_value")
         },
     )
-    time_zone = forms.ChoiceField(label=_("Time zone"), initial="UTC", required=False)
+    time_zone = forms.ChoiceField(
+        label=_("Time zone"),
+        initial="UTC",
+        required=False,
+        help_text=_("The zone of dates in events, for example Europe/Kyiv."),
+    )
     basic_password = SecretFormField(label=_("Password"))
     client_secret = SecretFormField(
         label=_("Client secret"),

@@ -121,7 +121,7 @@ class DeliveryFields(forms.Form):
         gettext_lazy("Rate limit"),
         _MAX_RATE,
         gettext_lazy("The rate limit is a whole number from 1 to 100,000, or empty for none."),
-        gettext_lazy("Requests. Empty: no limit."),
+        gettext_lazy("Requests, for example 10. Empty: no limit."),
     )
     rate_limit_seconds = PerField(
         label=gettext_lazy("In each"), initial=1, error_messages={
@@ -135,7 +135,7 @@ class DeliveryFields(forms.Form):
             "The number of requests at the same time is a whole number from 1 to 1,000, or empty "
             "for no limit of its own."
         ),
-        gettext_lazy("Empty: as many as the receiver answers well."),
+        gettext_lazy("For example 2. Empty: as many as the receiver answers well."),
     )
     is_ordered = forms.BooleanField(
         label=gettext_lazy("Ordered delivery"),

@@ -95,12 +95,18 @@ class OAuthFields(forms.Form):
     )
     audience = _text(
         gettext_lazy("Audience"),
-        gettext_lazy("Sent as “audience”; several with spaces between. Auth0 asks for it."),
+        gettext_lazy(
+            "Sent as “audience”, for example “https://api.example.com”; several with spaces "
+            "between. Auth0 asks for it."
+        ),
         length=2048,
     )
     resource = _text(
         gettext_lazy("Resource"),
-        gettext_lazy("Sent as “resource” (RFC 8707): addresses with spaces between."),
+        gettext_lazy(
+            "Sent as “resource” (RFC 8707): addresses with spaces between, for example "
+            "“https://api.example.com”."
+        ),
         length=2048,
         inputmode="url",
     )
@@ -112,12 +118,16 @@ class OAuthFields(forms.Form):
     token_parameters = ParametersField(
         label=gettext_lazy("Extra token parameters"),
         reserved=oauth.RESERVED_IN_TOKEN_REQUEST,
-        help_text=gettext_lazy("Sent when an approval becomes a token."),
+        help_text=gettext_lazy(
+            "Sent when an approval becomes a token, one a line, for example “tenant=42”."
+        ),
     )
     refresh_parameters = ParametersField(
         label=gettext_lazy("Extra refresh parameters"),
         reserved=oauth.RESERVED_IN_TOKEN_REQUEST,
-        help_text=gettext_lazy("Sent when a token is refreshed."),
+        help_text=gettext_lazy(
+            "Sent when a token is refreshed, one a line, for example “tenant=42”."
+        ),
     )
     uses_json_token_request = _switch(
         gettext_lazy("Token request as"),
@@ -128,13 +138,19 @@ class OAuthFields(forms.Form):
     )
     refresh_url = _text(
         gettext_lazy("Refresh URL"),
-        gettext_lazy("Only when refreshing has an address of its own."),
+        gettext_lazy(
+            "Only when refreshing has an address of its own, for example "
+            "“https://provider.example/oauth/refresh”."
+        ),
         length=2048,
         inputmode="url",
     )
     revocation_url = _text(
         gettext_lazy("Revocation URL"),
-        gettext_lazy("Told when a token is cleared or the webhook is deleted."),
+        gettext_lazy(
+            "Told when a token is cleared or the webhook is deleted, for example "
+            "“https://provider.example/oauth/revoke”."
+        ),
         length=2048,
         inputmode="url",
     )
@@ -157,12 +173,15 @@ class OAuthFields(forms.Form):
     )
     expired_status_codes = StatusCodesField(
         label=gettext_lazy("Status codes that mean the token expired"),
-        help_text=gettext_lazy("The token is then refreshed, once. Empty: 401."),
+        help_text=gettext_lazy(
+            "The token is then refreshed, once. For example “401, 419”; empty: 401."
+        ),
     )
     reauthorization_words = WordsField(
         label=gettext_lazy("Words that mean re-authorize"),
         help_text=gettext_lazy(
-            "One a line. A refusal of the token endpoint with one of them ends the grant."
+            "One a line, for example “token expired”. A refusal of the token endpoint with one of "
+            "them ends the grant."
         ),
     )
 

@@ -8,13 +8,18 @@ from webhooks.network import UnsafeURL
 HELP = {
     "name": _("Shown in the list and in the log, for example “CRM: missed calls”."),
     "url": _("Where the events are sent, for example “https://example.com/hooks/calls”."),
+    "method": _("POST for nearly every receiver; GET sends everything in the address."),
     "body_format": _("GET has no body: with GET everything goes into the query string."),
-    "date_format": _("How dates are written in every event."),
+    "date_format": _(
+        "How dates are written in every event, for example “2026-03-02T09:14:05Z” in ISO 8601."
+    ),
     "uses_older_names": _(
         "For receivers built for the previous platform, which expect “billsec” instead of "
         "“talk_seconds”."
     ),
-    "basic_login": _("Sent with the password in the Authorization header of every request."),
+    "basic_login": _(
+        "Sent with the password in the Authorization header of every request, for example “pbx”."
+    ),
     "token_name": _("Your own word for this token, for example “CRM of the Kyiv office”."),
     "callback_url": _("It must match the one registered with the provider, letter by letter."),
     "auth_url": _(
@@ -23,7 +28,9 @@ HELP = {
     "token_url": _(
         "Where the approval becomes a token, for example “https://provider.example/oauth/token”."
     ),
-    "client_id": _("The provider showed it when you registered this site there."),
+    "client_id": _(
+        "The provider showed it when you registered this site there, for example “crm-4f21”."
+    ),
     "scope": _("What the token may do, with spaces between, for example “read write”."),
     "client_authentication": _("The provider's documentation says which one it expects."),
 }
