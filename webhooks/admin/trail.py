@@ -51,6 +51,7 @@ class ActorFilter(LogFilter):
 
 
 class AuditEntryAdmin(ReadOnlyAdmin):
+    empty_value_display = "–"
     list_display = ("time", "who", "what", "kind", "object_name", "field_names", "note")
     list_display_links = ("time",)
     list_filter = (ActionFilter, KindFilter, WebhookFilter, ActorFilter)
