@@ -117,3 +117,13 @@ def test_a_long_query_is_noticed() -> None:
     assert previews.build(
         webhook, previews.sample(webhook, "form.submitted"), now=0
     ).is_address_too_long
+
+
+def test_a_query_that_nobody_would_read_is_not_made() -> None:
+    rows = [{"name": f"n{number}", "value": "є" * 8000} for number in range(2)]
+    webhook = Webhook(url="https://crm.test/in", method="GET", parameters=rows)
+    source = previews.sample(webhook, "form.submitted")
+    with pytest.raises(previews.CannotPreview, match="would be 96027 characters long"):
+        previews.build(webhook, source, now=0)
+    webhook.method = "POST"
+    assert previews.build(webhook, source, now=0).body

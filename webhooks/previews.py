@@ -113,12 +113,6 @@ def build(webhook: Webhook, source: Source, *, now: float, is_signed: bool = Tru
     A webhook that was never saved has no signing secret, so its signature is masked, as it is
     when `is_signed` is false. Raises CannotPreview.
     """
-    try:
-        if is_new := not webhook.signing_secret:
-            webhook.signing_secret = signing.new_secret()
-        plan = delivery.make_plan(webhook, masked_authorization(webhook))
-    except (SecretUnreadable, UnsafeURL, InvalidMapping) as error:
-        raise CannotPreview(str(error)) from error
     claim = Claimed(
         id="",
         webhook_id=webhook.pk or 0,
@@ -128,7 +122,13 @@ def build(webhook: Webhook, source: Source, *, now: float, is_signed: bool = Tru
         trigger=Trigger.EVENT,
         payload=source.document,
     )
-    request = delivery.prepare(claim, plan, now)
+    try:
+        if is_new := not webhook.signing_secret:
+            webhook.signing_secret = signing.new_secret()
+        plan = delivery.make_plan(webhook, masked_authorization(webhook))
+        request = delivery.prepare(claim, plan, now)
+    except (SecretUnreadable, UnsafeURL, InvalidMapping) as error:
+        raise CannotPreview(str(error)) from error
     headers = [_split(line) for line in request.logged_headers.split("\n")]
     if webhook.method != "GET":
         headers.append(("Content-Length", str(len(request.body))))

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
+from django.utils.translation import gettext as _
+
 from webhooks.catalogue import CURRENT_NAMES, OLDER_NAMES
 from webhooks.payloads.document import ENCODER
 from webhooks.payloads.paths import parse_path
 from webhooks.payloads.places import compile_template
+from webhooks.payloads.problems import InvalidMapping, Problem
 from webhooks.payloads.reading import Style, date_writer, make_reader, rewrite_dates
 from webhooks.payloads.rows import Row, read_rows
 from webhooks.payloads.shape import OMITTED, Shape
@@ -21,6 +24,8 @@ from webhooks.payloads.variables import ATTEMPT, Fields, as_text, is_empty
 
 JSON_TYPE = "application/json"
 FORM_TYPE = "application/x-www-form-urlencoded"
+# Eight times what common servers take (about 8,000); nobody reads a longer address.
+MAX_ADDRESS_LENGTH = 65_536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +74,8 @@ def compile_request(webhook: Format, url: str) -> Render | None:
     """Return how to make the request for (document, number of the attempt).
 
     None: the body is the document as it is. Raises InvalidMapping for parameters that cannot be
-    read; a variable that the event does not have is null, or empty in a form or a query.
+    read, and so does what is returned for an address that is too long. A variable that the event
+    does not have is null, or empty in a form or a query.
     """
     if renders_verbatim(webhook):
         return None
@@ -241,8 +247,17 @@ def _json(url: str, value: Any) -> Rendered:
 def _flat(url: str, kind: str, pairs: Pairs) -> Rendered:
     if kind == "form":
         return Rendered(url=url, body=urlencode(pairs).encode(), content_type=FORM_TYPE)
-    query = urlencode(pairs, quote_via=quote)
-    return Rendered(url=_with_query(url, query), body=b"", content_type=None)
+    address = _with_query(url, urlencode(pairs, quote_via=quote))
+    if len(address) > MAX_ADDRESS_LENGTH:
+        raise InvalidMapping(Problem(sentence=_too_long(len(address))))
+    return Rendered(url=address, body=b"", content_type=None)
+
+
+def _too_long(length: int) -> str:
+    return _(
+        "The address would be %(length)d characters long, more than the %(limit)d that are sent. "
+        "Choose fewer parameters, or a method and a format with a body."
+    ) % {"length": length, "limit": MAX_ADDRESS_LENGTH}
 
 
 def _texts(items: Iterable[tuple[str, Any]]) -> Pairs:
