@@ -1,0 +1,102 @@
+"""Every page with a pretended translation: what is not in brackets was never marked."""
+
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.utils.translation import trans_real
+
+from tests.pages import PAGES, Page
+from tests.scenes import scene as make_scene
+from tests.test_pages import existing
+from tests.translations import catalog
+from tests.translations.extracting import every_text
+
+pytestmark = pytest.mark.django_db
+
+# Django translates its own pages itself.
+_PAGES = [page for page in existing(PAGES) if not page.name.startswith("admin:auth")]
+_SILENT = {"script", "style", "code", "kbd", "pre", "textarea", "samp"}
+_SPOKEN = ("aria-label", "title", "placeholder", "alt")
+_TRANSLATED = re.compile("⟦[^⟦⟧]*⟧")
+_SENTENCE = re.compile(r"\b[A-Za-z]+ [a-z]+ [a-z]+")
+# What the scene, the samples and the receivers say is data; the last one is said by Django.
+_DATA = re.compile(
+    "The receiver failed with 503|The grant was revoked|The receiver answered 503 to the last 12|"
+    "curl -X POST.*|Change or view list link"
+)
+
+
+@pytest.fixture(scope="module")
+def pretended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A catalog that puts every text into brackets, as Ukrainian."""
+    folder = tmp_path_factory.mktemp("locale")
+    target = folder / "uk" / "LC_MESSAGES" / "django.mo"
+    target.parent.mkdir(parents=True)
+    found = catalog.update(every_text())
+    for entry in found:
+        if entry.msgid_plural:
+            many = f"⟦{entry.msgid_plural}⟧"
+            entry.msgstr_plural = {0: f"⟦{entry.msgid}⟧", 1: many, 2: many}
+        else:
+            entry.msgstr = f"⟦{entry.msgid}⟧"
+    found.save_as_mofile(str(target))
+    return folder
+
+
+@pytest.fixture
+def browser(pretended: Path, settings: Any) -> Iterator[Client]:
+    settings.LOCALE_PATHS = [pretended]
+    trans_real._translations = {}  # type: ignore[attr-defined]
+    client = Client(headers={"Accept-Language": "uk"})
+    client.force_login(User.objects.create_superuser("admin", password="p"))
+    yield client
+    trans_real._translations = {}  # type: ignore[attr-defined]
+    trans_real.deactivate()
+
+
+class _Reader(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+        self._silent = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._silent += tag in _SILENT
+        self.said += [value for name, value in attrs if name in _SPOKEN and value]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._silent -= tag in _SILENT
+
+    def handle_data(self, data: str) -> None:
+        if not self._silent:
+            self.said.append(data)
+
+
+def untranslated(html: str) -> list[str]:
+    reader = _Reader()
+    reader.feed(html)
+    # A translated text may have tags inside.
+    text, before = "|".join(reader.said), ""
+    while before != text:
+        before, text = text, _TRANSLATED.sub("|", text)
+    return [
+        " ".join(one.split()) for one in text.split("|") if _SENTENCE.search(_DATA.sub("", one))
+    ]
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=str)
+def test_every_sentence_of_a_page_is_marked(page: Page, browser: Client) -> None:
+    if page.name == "login":
+        browser.logout()
+    answer = browser.get(page.address(make_scene()), headers=page.headers)
+    assert answer.status_code == 200
+    if not page.is_part:
+        assert '<html lang="uk"' in answer.text
+        assert "⟦" in answer.text
+    assert untranslated(answer.text) == []
