@@ -57,6 +57,7 @@ def story(tmp_path: Path, database_url: str) -> Story:
             told.leak(CONTROL)
             told.look()
             told.export()
+            told.command()
             sessions = "\n".join(site.read()["sessions"])
             told.sinks.append(Sink("session", "decoded", sessions))
             told.sinks += wire.sinks()
@@ -82,7 +83,10 @@ def test_no_secret_is_found_in_any_sink_and_a_leak_would_be(
     leaked_to = {leak.sink for leak in search(story.sinks, control)}
     assert {sink.partition(":")[0] for sink in leaked_to} == {sink.kind for sink in story.sinks}
     assert leaked_to >= LEAKED_TO, LEAKED_TO - leaked_to
+    # What is hard to come by was there to be looked at.
     assert story.broken == []
+    for words in ("curl --globoff", "X-Echo-1", "HTTP 500", "grant_type=refresh_token"):
+        assert any(words in sink.text for sink in story.sinks if sink.kind == "page"), words
 
 
 @pytest.mark.parametrize("form", sorted(forms(CONTROL)))

@@ -296,6 +296,17 @@ class Story:
         self.sinks.append(Sink("export", "CSV", listed.text))
         self.sinks.append(Sink("export", "dumpdata", self.site.manage("dumpdata")))
 
+    def command(self) -> None:
+        """Run what operators run, and keep what it prints."""
+        for arguments in (
+            ("check", "--deploy"),
+            ("rotate_keys", "--verbosity=3"),
+            ("check_url", f"{self.echo_url}/basic/200"),
+            ("publish", "form.submitted", "--payload", "-"),
+        ):
+            printed = self.site.manage(*arguments, given='{"name": "A"}')
+            self.sinks.append(Sink("log", f"printed by {arguments[0]}", printed))
+
     # Errors
 
     def err(self) -> None:
