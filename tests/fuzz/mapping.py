@@ -115,7 +115,12 @@ def _webhook(shape: Any) -> Any:
 def _check_request(webhook: Any, kind: str, document: bytes) -> None:
     render = payloads.compile_request(webhook, _URL)
     assert render is not None
-    made = render(document, 1)
+    try:
+        made = render(document, 1)
+    except payloads.InvalidMapping as error:
+        # An address longer than any server reads.
+        assert error.problems
+        return
     assert made == render(document, 1)
     parts = urlsplit(made.url)
     assert made.url.startswith(_URL)
