@@ -104,6 +104,18 @@ def test_redirects_are_not_followed(receiver: Receiver) -> None:
     assert Attempt.objects.get(delivery=delivery).outcome == Outcome.REDIRECT
 
 
+def test_a_request_that_cannot_be_made_says_why_and_stops_nobody(receiver: Receiver) -> None:
+    url = f"{receiver.url}/open/x"
+    long = make_delivery(make_webhook(url=url, body_format="query"), note="x" * 70_000)
+    short = make_delivery(make_webhook(url=url))
+    run_engine(lambda: Attempt.objects.count() == 2)
+    attempt = Attempt.objects.get(delivery=long)
+    assert attempt.outcome == Outcome.REFUSED
+    assert "address" in attempt.error
+    assert "InvalidMapping" not in attempt.error
+    assert reload(short).status == Status.SUCCEEDED
+
+
 def test_an_address_behind_the_guard_is_recorded_as_blocked() -> None:
     delivery = make_delivery(make_webhook(url="http://10.1.2.3/hook"))
     deliver_all()

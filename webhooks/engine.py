@@ -32,6 +32,7 @@ from webhooks.delivery import (
     utc,
 )
 from webhooks.models import HoldReason, Outcome, PauseReason, Status
+from webhooks.payloads import InvalidMapping
 from webhooks.plans import Plans, present_versions
 from webhooks.queue import Candidate, Claimed, Result
 from webhooks.recorder import RECORD_SECONDS, Recorder, fail_tests, pause
@@ -247,6 +248,8 @@ class Engine:
             logger.exception("request_not_made delivery=%s", claim.id)
             empty = Request(claim, plan, plan.target.url, [], b"", utc(wall), "")
             reason = f"The request could not be built ({type(error).__name__})."
+            if isinstance(error, InvalidMapping):
+                reason = str(error)
             self._judge(empty, no_answer(Outcome.REFUSED, reason))
             return None
 
