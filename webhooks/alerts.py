@@ -18,7 +18,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from webhooks import problems
+from webhooks import problems, readable
 from webhooks.models import (
     AuthorizationType,
     Delivery,
@@ -254,8 +254,9 @@ def _post(webhook: Webhook, recipients: list[str], subject: str, text: str) -> b
     """Give one message to the mail server; True when it took it or there is nobody to tell."""
     if not recipients:
         return True
-    # A line break in a name would end the header.
-    message = EmailMessage(" ".join(subject.split()), text, to=recipients)
+    # A line break in a name would end the header, and a mail program shows what it is told to.
+    line = readable.escape_unseen(" ".join(subject.split()))
+    message = EmailMessage(line, readable.escape_unseen(text), to=recipients)
     try:
         message.send()
     except OSError as error:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from webhooks import payloads, signing
@@ -48,6 +49,9 @@ _FULL_SCHEDULE = frozenset(
 )
 STORED_BODY_BYTES = 20_000
 _MAX_HEADERS_STORED = 16_384
+# RFC 9110 section 5.6.2, and what ends a value.
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_LINE_END = re.compile("[\r\n\0]")
 # C0 and C1 controls (but tab and newline), bidi marks and what no database can hold, half of a
 # surrogate pair, are stored as escapes.
 _UNPRINTABLE = re.compile(
@@ -132,10 +136,10 @@ def make_plan(webhook: Webhook, authorization: Authorization, *, token_version: 
     lines = ["Expect:", *own]
     logged = [f"Host: {host_header(target)}", *own]
     for name, value, is_secret in custom:
-        lines.append(f"{name}: {value}" if value else f"{name};")
+        lines.append(_line(name, value))
         logged.append(f"{name}: {MASK if is_secret else value}")
     if (header := authorization.header()) is not None:
-        lines.append(f"Authorization: {header}")
+        lines.append(_line("Authorization", header))
         logged.append(f"Authorization: {authorization.logged_header()}")
     render = payloads.compile_request(webhook, target.url)
     if render is None:
@@ -164,6 +168,18 @@ def make_plan(webhook: Webhook, authorization: Authorization, *, token_version: 
         query=authorization.query(),
         logged_query=authorization.logged_query(),
     )
+
+
+def _line(name: str, value: str) -> str:
+    """Return a header line for libcurl; raise InvalidMapping for what would be two or none.
+
+    The forms refuse it before; this is for rows and tokens that came in some other way.
+    """
+    if not _HEADER_NAME.fullmatch(name) or _LINE_END.search(value):
+        sentence = _("The header “%s” cannot be sent: it is more than one line. Change it.")
+        problem = payloads.Problem(sentence=sentence % payloads.shown(name), field="headers")
+        raise payloads.InvalidMapping(problem)
+    return f"{name}: {value}" if value else f"{name};"
 
 
 def host_header(target: Target) -> str:

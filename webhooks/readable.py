@@ -26,6 +26,10 @@ _DECLARED_CHARSET = re.compile(r"charset\s*=\s*[\"']?([A-Za-z0-9_.:-]{1,40})", r
 _COMPRESSIONS = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"})
 _GZIP_MAGIC = b"\x1f\x8b"
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+# Controls but tab and line feed, marks that turn text around, separators that end some lines.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 # So many bytes say whether a body is text; so large a share of controls says that it is none.
 _SAMPLED = 1000
 _BINARY_SHARE = 0.1
@@ -130,3 +134,8 @@ def indent_json(text: str) -> str:
         depth += piece in ("{", "[")
         previous = piece
     return "".join(pieces)
+
+
+def escape_unseen(text: str) -> str:
+    """Return a text for a place without markup, such as a mail, with escapes for what hides."""
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)

@@ -6,33 +6,44 @@ import threading
 from collections.abc import Iterator, Mapping
 
 _MOST_READ = 2_000_000
+# The heads of the requests, by the address of the server that got them.
+_asked: dict[str, list[bytes]] = {}
+
+
+def asked(address: str) -> list[bytes]:
+    """Return the heads of the requests that a server got, byte for byte."""
+    return _asked.pop(address, [])
 
 
 @contextlib.contextmanager
 def answering(answers: Mapping[str, bytes]) -> Iterator[str]:
     """Serve raw answers by path on a port of loopback; yield the address of the server."""
     with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
-        thread = threading.Thread(target=_accept, args=(server, answers), daemon=True)
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        heads = _asked[address] = []
+        thread = threading.Thread(target=_accept, args=(server, answers, heads), daemon=True)
         thread.start()
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        yield address
         # Wakes accept(), which does not notice that its socket was closed.
         server.shutdown(socket.SHUT_RDWR)
         thread.join(5)
 
 
-def _accept(server: socket.socket, answers: Mapping[str, bytes]) -> None:
+def _accept(server: socket.socket, answers: Mapping[str, bytes], heads: list[bytes]) -> None:
     while True:
         try:
             connection, _ = server.accept()
         except OSError:
             return
-        threading.Thread(target=_answer, args=(connection, answers), daemon=True).start()
+        given = (connection, answers, heads)
+        threading.Thread(target=_answer, args=given, daemon=True).start()
 
 
-def _answer(connection: socket.socket, answers: Mapping[str, bytes]) -> None:
+def _answer(connection: socket.socket, answers: Mapping[str, bytes], heads: list[bytes]) -> None:
     with connection, contextlib.suppress(OSError):
         connection.settimeout(10)
         head, body = _read_head(connection)
+        heads.append(head)
         path = head.split(b" ", 2)[1].partition(b"?")[0].decode("latin-1")
         _read_rest(connection, head, body)
         connection.sendall(
