@@ -1,15 +1,11 @@
 """A person's browser that keeps everything it was shown, as sinks."""
 
-import html
-import re
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
 
 from tests.leaks.sinks import Sink
-
-_HIDDEN = re.compile(r'<input type="hidden" name="csrfmiddlewaretoken" value="([^"]+)"')
 
 
 class Browser:
@@ -67,9 +63,3 @@ class Browser:
         self.get("/login/")
         answer = self.post("/login/", {"username": name, "password": password})
         assert answer.is_redirect, answer.text[:500]
-
-
-def form_of(page: str) -> dict[str, str]:
-    """Return the hidden fields of a page, by name."""
-    found = re.findall(r'<input type="hidden" name="([^"]+)"(?: value="([^"]*)")?', page)
-    return {name: html.unescape(value) for name, value in found}

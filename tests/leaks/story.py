@@ -7,7 +7,6 @@ import json
 import re
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -36,6 +35,8 @@ KINDS = {
     "signing_secret": "signing secret",
     "previous_signing_secret": "signing secret",
 }
+# A list of headers, of which the value is known, and what every site has.
+NO_CANARIES = {"headers_json", "canary"}
 
 
 class Story:
@@ -59,9 +60,10 @@ class Story:
         read = self.site.read()
         for column, values in read["secrets"].items():
             field = column.rpartition(".")[2]
-            if field in KINDS:
+            if field not in NO_CANARIES:
                 # A key is sent and kept with and without its prefix.
-                self.secrets.add(KINDS[field], *(value.removeprefix("whsec_") for value in values))
+                plain = [value.removeprefix("whsec_") for value in values]
+                self.secrets.add(KINDS[field], *plain)
         return read
 
     def begin(self) -> None:
@@ -325,8 +327,6 @@ class Story:
             wrong_host = Browser(browser.url, self.sinks, name=f"{browser.name}wrong host ")
             wrong_host.get(f"{PAGES}?{query}", Host="evil.example.com", **bearer)
             browser.post(f"{PAGES}bulk/", {"action": "none", **typed})
-            with suppress(requests.ConnectionError):
-                browser.session.post(f"{browser.url}/{PAGES}new/", data=typed, timeout=30)
             stranger = Browser(browser.url, self.sinks, name=f"{browser.name}stranger ")
             stranger.post(f"{PAGES}new/", typed)
             stranger.get(f"{PAGES}?q=x")
