@@ -8,7 +8,6 @@ from webhooks.network import UnsafeURL
 HELP = {
     "name": _("Shown in the list and in the log, for example “CRM: missed calls”."),
     "url": _("Where the events are sent, for example “https://example.com/hooks/calls”."),
-    "method": _("POST for nearly every receiver; GET sends everything in the address."),
     "body_format": _("GET has no body: with GET everything goes into the query string."),
     "date_format": _(
         "How dates are written in every event, for example “2026-03-02T09:14:05Z” in ISO 8601."
