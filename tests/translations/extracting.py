@@ -14,6 +14,8 @@ TEMPLATES = ("templates", "webhooks")
 _SINGULAR = {"gettext", "gettext_lazy", "gettext_noop", "_"}
 _PLURAL = {"ngettext", "ngettext_lazy"}
 _MODULE = "django.utils.translation"
+# Django's own, which we translate anew: “%s ago” wants the accusative, «годину тому».
+_SPANS = ("year", "month", "week", "day", "hour", "minute")
 _LITERAL = r"u?(?:'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\")"
 _IN_TEMPLATE = re.compile(
     rf"\b(?P<call>n?gettext|_)\(\s*(?P<one>{_LITERAL})(?:\s*,\s*(?P<many>{_LITERAL}))?", re.DOTALL
@@ -32,6 +34,7 @@ class Text:
 def every_text() -> list[Text]:
     found = [text for path in python_files() for text in _of_python(path)]
     found += [text for path in template_files() for text in _of_template(path)]
+    found += [Text(f"%(num)d {span}", f"%(num)d {span}s", "django/utils") for span in _SPANS]
     return sorted(found, key=lambda text: (text.place, text.text))
 
 
