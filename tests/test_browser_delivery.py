@@ -122,3 +122,23 @@ def test_the_new_parts_fit_a_phone(open_page: OpenPage, scheme: str) -> None:
         for summary in page.locator("details.fold > summary").all():
             summary.click()
         assert overflow(page) == 0, address
+
+
+@pytest.mark.once
+def test_alerts_are_set_and_muted_for_a_while(page: Page) -> None:
+    webhook = make_webhook(name="CRM", alert_recipients=["ops@example.com"])
+    page.goto(edit(webhook) + "#alerts")
+    card = page.locator("details#alerts")
+    card.locator("summary").click()
+    card.get_by_label("Failures in a row").fill("0")
+    steps.save(page)
+    expect(card.get_by_text("a whole number from 1 to 10,000")).to_be_visible()
+    card.get_by_label("Failures in a row").fill("5")
+    card.get_by_label("Mute alerts").check()
+    card.get_by_label("Muted for").select_option("8 hours")
+    steps.save(page)
+    expect(page.get_by_text("The changes were saved.")).to_be_visible()
+    expect(card.locator("summary")).to_contain_text("muted until")
+    webhook.refresh_from_db()
+    assert webhook.alert_after_failures == 5
+    assert webhook.alerts_muted_until is not None
