@@ -116,6 +116,8 @@ def test_headers_fill_rows_and_secrets_are_marked() -> None:
         ("-H 'Content-Type: text/xml' -d '<a/>'", "The body is text/xml"),
         ("-X PURGE", "The method PURGE cannot be chosen"),
         ("-m 600", "The timeout is from 1 to 60 seconds"),
+        ("-m nan", "nan is no number of seconds"),
+        ("-m 1e999", "1e999 is no number of seconds"),
         ("-d a=b", "Replace the values"),
     ],
 )

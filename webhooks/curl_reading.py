@@ -6,6 +6,7 @@ nothing is dropped in silence. Opens no file and runs nothing. Knows no form and
 
 import base64
 import binascii
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import quote
@@ -280,8 +281,12 @@ def _take_query(request: CurlRequest, text: str) -> None:
 
 def _take_timeout(request: CurlRequest, text: str) -> None:
     try:
-        request.timeout_seconds = float(text)
+        seconds = float(text)
     except ValueError:
+        seconds = math.nan
+    if math.isfinite(seconds):
+        request.timeout_seconds = seconds
+    else:
         request.notes.append(_("--max-time was left out: %s is no number of seconds.") % text[:20])
 
 
