@@ -193,14 +193,20 @@ def _points(values: list[float | None], axis: list[float]) -> list[_Point | None
 
 
 def _line(points: list[_Point | None]) -> str:
-    """Return a path through the points; a gap where one is missing, a dot where one is alone."""
-    path, is_drawing = [], False
-    for point in points:
-        if point is not None:
-            place = f"{_units(point[0])} {_units(point[1])}"
-            # A line of no length with round ends is a dot.
-            path.append(f"L{place}" if is_drawing else f"M{place}h0")
-        is_drawing = point is not None
+    """Return a path through the points; a gap where one is missing, a dash where one is alone."""
+    path = []
+    around = zip([None, *points], points, [*points[1:], None], strict=False)
+    for before, point, after in around:
+        if point is None:
+            continue
+        x, y = point
+        if before is not None:
+            path.append(f"L{_units(x)} {_units(y)}")
+        elif after is not None:
+            path.append(f"M{_units(x)} {_units(y)}")
+        else:
+            half = 0.3 * _BUCKET_UNITS
+            path.append(f"M{_units(x - half)} {_units(y)}h{_units(2 * half)}")
     return "".join(path)
 
 
