@@ -121,7 +121,7 @@ class DeliveryFields(forms.Form):
         gettext_lazy("Rate limit"),
         _MAX_RATE,
         gettext_lazy("The rate limit is a whole number from 1 to 100,000, or empty for none."),
-        gettext_lazy("Requests, for example 10. Empty: no limit."),
+        gettext_lazy("Requests. Empty: no limit."),
     )
     rate_limit_seconds = PerField(
         label=gettext_lazy("In each"), initial=1, error_messages={
