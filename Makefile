@@ -42,7 +42,7 @@ bench: $(VENV)/.dev ## Measure deliveries against one task per delivery
 faults: $(VENV)/.dev ## Break databases, brokers, workers and receivers, and count
 	@exec $(PYTHON) -m tests.faults $(ARGS)
 
-security: $(VENV)/.dev ## Attack the network guard, the OAuth client and the pages
+security: $(VENV)/.dev ## Attack the guard, the secrets, the pages and every parser, and count (FUZZ_CASES=20000)
 	@exec $(PYTHON) -m tests.security $(ARGS)
 
 screenshots: $(VENV)/.dev ## Take a picture of every screen, light and dark
