@@ -236,6 +236,15 @@ def test_permissions_are_asked_entry_by_entry() -> None:
     assert items.items[1].errors == ["You may not change it."]
 
 
+def test_the_limit_of_an_event_type_counts_the_entries_above(settings: Any) -> None:
+    settings.WEBHOOKS_MAX_PER_EVENT_TYPE = 3
+    old = make_webhook(name="Old", event_types=["form.submitted"])
+    entries = [minimal(name=f"New {number}", event_types=["form.*"]) for number in range(3)]
+    kept = {"name": "Old", "uid": old.uid, "timeout_seconds": 3}
+    kinds = [item.kind for item in plan(*entries, kept).items]
+    assert kinds == [Kind.CREATE, Kind.CREATE, Kind.REFUSED, Kind.CHANGE]
+
+
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [

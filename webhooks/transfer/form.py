@@ -1,8 +1,9 @@
 """The webhook form, filled from a file instead of a page, and what a page has in other shapes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.utils.text import capfirst
@@ -11,24 +12,32 @@ from django.utils.translation import gettext as _
 from webhooks import filters, payloads
 from webhooks.forms import Draft, Header, WebhookForm, stored_headers
 from webhooks.forms.delivery import schedule_text
+from webhooks.forms.fields import types_of
 from webhooks.forms.headers import check_name, check_value, headers_as_json
 from webhooks.forms.parameters import parameters_text
 from webhooks.models import Webhook
 from webhooks.transfer.portable import FIELDS, portable_headers, settings_of
 
 _MAX_HEADERS = 50
-# Secrets come afterwards; until then the webhook waits.
-_LATER = ("basic_password", "client_secret")
 _ADDRESSES = ("url", "auth_url", "token_url", "refresh_url", "revocation_url")
 
 
 class ImportForm(WebhookForm):
-    """Judge one entry. A secret that is missing is no mistake: the webhook says so later."""
+    """Judge one entry. A secret that is missing is no mistake: the webhook says so later.
+
+    `counts` says how many webhooks want each event type, those of the entries above included.
+    """
 
     def __init__(
-        self, entry: Mapping[str, Any], *, webhook: Webhook, may_connect: bool = True
+        self,
+        entry: Mapping[str, Any],
+        *,
+        webhook: Webhook,
+        counts: Mapping[str, int],
+        may_connect: bool = True,
     ) -> None:
         self._may_connect = may_connect
+        self._counts = counts
         self._errors_of_entry: list[str] = []
         given = {name: entry[name] for name in FIELDS if name in entry}
         # A webhook that sends is neither stopped nor started by a file.
@@ -76,6 +85,15 @@ class ImportForm(WebhookForm):
                 webhook.save(update_fields=columns)
         return webhook
 
+    def gained_types(self, patterns: Iterable[str]) -> set[str]:
+        """Return the event types that the webhook did not have before."""
+        before = self._stored["event_types"] if self.instance.pk else []
+        return types_of_all(patterns) - types_of_all(before)
+
+    def _full_types(self, patterns: list[str]) -> list[str]:
+        limit = settings.WEBHOOKS_MAX_PER_EVENT_TYPE
+        return sorted(key for key in self.gained_types(patterns) if self._counts[key] >= limit)
+
     def _connection_id(self, entry: Mapping[str, Any], webhook: Webhook) -> int | None:
         """Return the connection of that name; none for a webhook's own credentials."""
         if "connection" not in entry:
@@ -102,6 +120,10 @@ class ImportForm(WebhookForm):
         for name in FIELDS:
             if name not in (self._meta.fields or ()) and name != "is_active":
                 setattr(webhook, name, values[name])
+
+
+def types_of_all(patterns: Iterable[str]) -> set[str]:
+    return set().union(*map(types_of, patterns))
 
 
 def values_of(webhook: Webhook) -> dict[str, Any]:

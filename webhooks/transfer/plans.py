@@ -3,6 +3,7 @@
 Every entry goes through the form that people use, so a file says nothing a person could not.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -12,7 +13,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from webhooks.models import Webhook
-from webhooks.transfer.form import ImportForm, label_of, values_of
+from webhooks.transfer.form import ImportForm, label_of, types_of_all, values_of
 from webhooks.transfer.portable import missing_secrets
 from webhooks.transfer.reading import mistakes
 
@@ -54,12 +55,15 @@ class Plan:
 
 
 class _Existing:
-    """The webhooks of this site, found by uid and by name."""
+    """The webhooks of this site, found by uid and by name; how many want each event type."""
 
     def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
         self._by_uid: dict[str, int] = {}
         self._by_name: dict[str, list[int]] = {}
-        for pk, uid, name in Webhook.objects.present().values_list("pk", "uid", "name"):
+        rows = Webhook.objects.present().values_list("pk", "uid", "name", "event_types")
+        for pk, uid, name, patterns in rows:
+            self.counts.update(types_of_all(patterns))
             self._by_uid[uid] = pk
             self._by_name.setdefault(name.strip().lower(), []).append(pk)
 
@@ -128,16 +132,23 @@ def _planned(
     if not may(needed):
         sentence = _("You may not create webhooks.") if pk is None else _("You may not change it.")
         return _refused(number, name, sentence)
-    return _judged(number, entry, pk, may, is_paused=is_paused)
+    return _judged(number, entry, pk, existing.counts, may, is_paused=is_paused)
 
 
 def _judged(
-    number: int, entry: dict[str, Any], pk: int | None, may: Callable[[str], bool], *,
+    number: int,
+    entry: dict[str, Any],
+    pk: int | None,
+    counts: "Counter[str]",
+    may: Callable[[str], bool],
+    *,
     is_paused: bool,
-) -> Planned:  # fmt: skip
+) -> Planned:
     webhook = Webhook(**_free_uid(entry)) if pk is None else _stored(pk)
     before = values_of(webhook)
-    form = ImportForm(entry, webhook=webhook, may_connect=may("webhooks.view_connection"))
+    form = ImportForm(
+        entry, webhook=webhook, counts=counts, may_connect=may("webhooks.view_connection")
+    )
     if pk is None and is_paused:
         form.start_paused()
     errors = form.sentences()
@@ -151,6 +162,7 @@ def _judged(
     )
     if errors:
         return _refused(number, entry["name"][:100], *errors)
+    counts.update(form.gained_types(webhook.event_types))
     planned.missing = missing_secrets(webhook)
     if pk is not None:
         after = values_of(webhook)
