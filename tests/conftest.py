@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.utils import translation
 from django.db import connection
 from pytest_django import DjangoDbBlocker
 
@@ -129,6 +130,13 @@ def _touches_database(item: pytest.Item) -> bool:
         item.get_closest_marker("django_db")
         or _USES_DATABASE.intersection(getattr(item, "fixturenames", ()))
     )
+
+
+@pytest.fixture(autouse=True)
+def _english_again() -> Iterator[None]:
+    """A page in another language leaves that language active in this thread."""
+    yield
+    translation.deactivate()
 
 
 @pytest.fixture(scope="session")
