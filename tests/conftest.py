@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
-from django.utils import translation
 from django.db import connection
+from django.utils import translation
 from pytest_django import DjangoDbBlocker
 
 from tests import chromium
