@@ -2,7 +2,7 @@
 
 import pytest
 from django.urls import reverse
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser import steps
 from tests.browser.steps import overflow
@@ -78,6 +78,21 @@ def test_a_condition_is_written_and_moved_with_the_keyboard(page: Page) -> None:
     part.get_by_role("button", name="Remove: condition 1").press("Enter")
     expect(part.get_by_label("Value, condition 1")).to_have_value("1 min 30 s")
     expect(part.get_by_label("Value, condition 2")).to_have_count(0)
+
+
+@pytest.mark.once
+def test_what_is_typed_while_an_answer_is_on_its_way_stays(page: Page) -> None:
+    edit(page, filter={"all": [{"variable": "department", "operator": "equals", "value": "A"}]})
+    part = page.get_by_role("region", name="Filter")
+    expect(part.get_by_text("Of 1 sample")).to_be_visible()
+    held: list[Route] = []
+    page.route("**/integrations/webhooks/filter/", lambda route: held.append(route), times=1)
+    part.get_by_label("How to compare, condition 1").select_option("starts_with")
+    value = part.get_by_label("Value, condition 1")
+    value.fill("Sales")
+    held[0].continue_()
+    expect(part.get_by_text("department starts with “Sales”.")).to_be_visible()
+    expect(value).to_have_value("Sales")
 
 
 @pytest.mark.once
