@@ -4,6 +4,9 @@ import datetime as dt
 from typing import Any
 
 import pytest
+from django.contrib.auth import get_user_model
+from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
 from tests import keys
@@ -11,6 +14,7 @@ from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
 from tests.keys import FIRST_KEY, SECOND_KEY, Keys
 from tests.oauth_rows import make_machine_webhook, make_token
 from tests.sandbox import Provider, Receiver
+from tests.test_forms import posted
 from webhooks import oauth, tasks
 from webhooks.models import Attempt, Delivery, OAuthExchange, OAuthToken, Status, Webhook
 
@@ -66,3 +70,36 @@ def test_no_token_is_refreshed(use_keys: Keys, provider: Provider) -> None:
     assert OAuthToken.objects.get().version == before[0]["version"]
     use_keys(FIRST_KEY)
     assert tasks.refresh_expiring_tokens() == 1
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_form_is_given_back_with_what_was_typed(use_keys: Keys, is_new: bool) -> None:
+    person = get_user_model().objects.create_superuser("admin")
+    webhook = make_webhook(authorization_type="basic", basic_login="before", basic_password="p")
+    client = Client()
+    client.force_login(person)
+    edit, create = reverse("webhooks:edit", args=[webhook.pk]), reverse("webhooks:create")
+    data = posted(name="Typed name", authorization_type="basic", basic_login="typed-login")
+    use_keys(SECOND_KEY)
+    before = rows_of(Webhook)
+    answer = client.post(create if is_new else edit, {**data, "basic_password": "typed-password"})
+    text = answer.content.decode()
+    assert answer.status_code == 200
+    assert "the encryption key of this site is not the one" in text
+    assert "Typed name" in text
+    assert "typed-login" in text
+    assert rows_of(Webhook) == before
+
+
+@pytest.mark.django_db
+def test_a_signing_secret_is_not_rotated_and_a_sentence_says_why(use_keys: Keys) -> None:
+    person = get_user_model().objects.create_superuser("admin")
+    webhook = make_webhook()
+    client = Client()
+    client.force_login(person)
+    use_keys(SECOND_KEY)
+    before = rows_of(Webhook)
+    answer = client.post(reverse("webhooks:rotate_secret", args=[webhook.pk]), follow=True)
+    assert "the encryption key of this site is not the one" in answer.content.decode()
+    assert rows_of(Webhook) == before

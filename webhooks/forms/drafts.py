@@ -35,8 +35,14 @@ class Draft:
             return ""
 
     def keep(self, field: str, value: str) -> None:
-        """Remember what was typed; an empty value is forgotten."""
-        sealed = seal(value, self._place(field)).ciphertext
+        """Remember what was typed; an empty value is forgotten.
+
+        Under a wrong key nothing is remembered: it would be unreadable under the right one.
+        """
+        try:
+            sealed = seal(value, self._place(field)).ciphertext
+        except SecretUnreadable:
+            return
         fields = {**self._all().get(self.id, {}), field: sealed}
         self._store({name: kept for name, kept in fields.items() if kept})
 

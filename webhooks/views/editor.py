@@ -6,6 +6,7 @@ and the sentence a failed authorization leaves behind.
 
 from typing import Any
 
+from django.contrib import messages
 from django.db import transaction
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
@@ -18,6 +19,7 @@ from webhooks import audit, catalogue, connections, events, oauth
 from webhooks.forms import ConnectionForm, Draft, WebhookForm, pasting, providers
 from webhooks.forms.trial import TrialForm
 from webhooks.models import Action, Delivery, GrantType, OAuthToken, Status, TokenState, Webhook
+from webhooks.secrets import SecretUnreadable
 from webhooks.views import filtering, previewing, token_facts
 
 # Submit buttons that only change what the form shows, or try a part of it.
@@ -68,6 +70,18 @@ def save_if_valid(request: HttpRequest, form: WebhookForm) -> Webhook | None:
         # Deleted since the form was judged.
         form.add_error("connection", str(error))
         return None
+    except SecretUnreadable:
+        messages.error(request, wrong_key())
+        return None
+
+
+def wrong_key() -> str:
+    """Say why nothing that has secrets can be stored."""
+    return _(
+        "Nothing was saved: the encryption key of this site is not the one that its stored secrets "
+        "were encrypted with. Ask its operator to put the right FIELD_ENCRYPTION_KEY back, then "
+        "save again; what you typed is still here, except secrets."
+    )
 
 
 def _save(request: HttpRequest, form: WebhookForm) -> Webhook:

@@ -17,6 +17,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from webhooks import alerts, audit, events
 from webhooks.forms.alerts import RecipientsField
 from webhooks.models import Action, Webhook
+from webhooks.secrets import SecretUnreadable
 from webhooks.views import editor
 
 
@@ -60,9 +61,15 @@ def edit(request: HttpRequest, pk: int) -> HttpResponse:
 def rotate_secret(request: HttpRequest, pk: int) -> HttpResponse:
     """Make a new signing secret and show it once; the old one stays valid for 24 hours."""
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
-    with transaction.atomic():
-        events.rotate_signing_secret(webhook)
-        audit.record(Action.SECRET_ROTATED, webhook, user=request.user, fields=["signing_secret"])
+    try:
+        with transaction.atomic():
+            events.rotate_signing_secret(webhook)
+            audit.record(
+                Action.SECRET_ROTATED, webhook, user=request.user, fields=["signing_secret"]
+            )
+    except SecretUnreadable:
+        messages.error(request, editor.wrong_key())
+        return redirect("webhooks:edit", pk)
     editor.reveal_signing_secret(request, webhook)
     if not request.headers.get("HX-Request"):
         return redirect(reverse("webhooks:edit", args=[pk]) + "#signing")
