@@ -219,7 +219,7 @@ def _event(texts: list[str]) -> Event:
     values["call_id"] = texts[0].replace("\0", "")
     values["fields"] = {text: [text, {text: text}] for text in texts}
     event = Event.objects.get(pk=events.publish(AFTER, values).event_id)
-    Event.objects.filter(pk=event.pk).update(source=packed(100, texts)[0])
+    Event.objects.filter(pk=event.pk).update(source=packed(100, texts)[0].replace("\0", ""))
     return event
 
 
