@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 from webhooks import ids, network, queue
 from webhooks.bell import Bell
@@ -247,7 +248,7 @@ class Engine:
         except Exception as error:
             logger.exception("request_not_made delivery=%s", claim.id)
             empty = Request(claim, plan, plan.target.url, [], b"", utc(wall), "")
-            reason = f"The request could not be built ({type(error).__name__})."
+            reason = _("The request could not be built (%s).") % type(error).__name__
             if isinstance(error, InvalidMapping):
                 reason = str(error)
             self._judge(empty, no_answer(Outcome.REFUSED, reason))
@@ -322,7 +323,7 @@ class Engine:
             give = partial(self._queue.hand_back, claims, lease=self._lease)
             if self._session.run(give) is None:
                 return
-            for _ in claims:
+            for _claim in claims:
                 unsent.popleft()
             self._claims.release((claim.id, claim.webhook_id) for claim in claims)
 

@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import NamedTuple
 
+from django.utils.translation import gettext_lazy
+
 # The order in which `Result.attempt` gives its values.
 ATTEMPT_COLUMNS = (
     "delivery_id",
@@ -32,7 +34,9 @@ QUARANTINE_FROM = 2
 
 
 # The log's sentence for an attempt whose process died.
-DIED = "The process that was sending this died, so it is not known whether the receiver got it."
+DIED = gettext_lazy(
+    "The process that was sending this died, so it is not known whether the receiver got it."
+)
 
 
 class NewEventRow(NamedTuple):

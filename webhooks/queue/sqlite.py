@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from webhooks.queue import sqlite_sql as sql
 from webhooks.queue.rows import (
+    DIED,
     Candidate,
     Claimed,
     Expired,
@@ -238,7 +239,8 @@ def expire(limit: int = 500) -> list[Expired]:
         now = timezone.now()
         cursor.execute(sql.EXPIRE, [_stored(now), _stored(now), limit])
         expired = [Expired(*row) for row in cursor.fetchall()]
-        cursor.executemany(sql.INSERT_DIED, [(row.id, row.number, _stored(now)) for row in expired])
+        died = [(row.id, row.number, _stored(now), str(DIED)) for row in expired]
+        cursor.executemany(sql.INSERT_DIED, died)
         return expired
 
 

@@ -1,6 +1,6 @@
 """The statements of the queue on SQLite; `sqlite` says how they are run."""
 
-from webhooks.queue.rows import ATTEMPT_COLUMNS, DIED, MAX_UNKNOWN, QUARANTINE_FROM
+from webhooks.queue.rows import ATTEMPT_COLUMNS, MAX_UNKNOWN, QUARANTINE_FROM
 
 # A loose index scan: one probe per webhook that has pending rows, however many rows it has.
 CANDIDATES = f"""
@@ -79,10 +79,10 @@ INSERT_ATTEMPT = (
     f"VALUES ({', '.join(['%s'] * len(ATTEMPT_COLUMNS))})"
 )
 
-INSERT_DIED = f"""
+INSERT_DIED = """
 INSERT INTO webhooks_attempt (delivery_id, number, started_at, remote_address, request_line,
     request_headers, response_headers, response_body, response_size, outcome, error)
-VALUES (%s, %s, %s, '', '', '', '', x'', 0, 'unknown', '{DIED}')
+VALUES (%s, %s, %s, '', '', '', '', x'', 0, 'unknown', %s)
 """
 
 EXPIRE = f"""
