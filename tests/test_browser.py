@@ -79,7 +79,7 @@ def test_a_basic_webhook_is_created_and_its_test_seen_without_a_reload(
     [received] = receiver.requests("/basic/")
     assert (received.method, received.status) == ("POST", 200)
     assert received.header("authorization") == BASIC_HEADER
-    assert received.json()["event"] == "webhook.test"
+    assert received.json()["event"] == "call.incoming.after"
     verify(received, secret)
     page.reload()
     assert secret not in page.content()
@@ -204,7 +204,7 @@ def test_everything_up_to_the_test_works_without_javascript(
     assert received.header("x-api-key") == "a-key"
     verify(received, secret)
     page.get_by_role("link", name="CRM").click()
-    expect(page.get_by_role("cell", name="webhook.test")).to_be_visible()
+    expect(page.get_by_role("cell", name="call.incoming.after")).to_be_visible()
 
 
 @pytest.mark.once

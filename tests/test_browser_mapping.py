@@ -50,10 +50,17 @@ def test_parameters_are_picked_renamed_moved_and_arrive_as_previewed(
     shown = json.loads(preview(page))
     steps.save(page)
     expect(page.get_by_text("The changes were saved.")).to_be_visible()
-    page.get_by_label("Sample").select_option("Incoming call: after the call")
     steps.send_test(page)
     received = receiver.requests("/open/")[-1]
     assert list(received.json().items()) == list(shown.items())
+
+
+def test_the_sample_of_send_test_follows_the_preview(page: Page) -> None:
+    webhook = make_webhook(event_types=["call.incoming.after", "call.outgoing.after"])
+    page.goto(edit(webhook))
+    expect(page.get_by_label("Sample")).to_have_value("call.incoming.after")
+    page.get_by_label("Event to show").select_option("call.outgoing.after")
+    expect(page.get_by_label("Sample")).to_have_value("call.outgoing.after")
 
 
 def test_a_filtered_mapped_protected_webhook_from_nothing_to_its_first_delivery(

@@ -180,7 +180,7 @@ def test_release_held_frees_only_what_waited_for_a_token() -> None:
 
 def test_a_test_event_is_about_the_webhook_it_is_sent_to() -> None:
     webhook = make_webhook(name="My CRM")
-    delivery = events.send_test(webhook)
+    delivery = events.send_test(webhook, "webhook.test")
     document = json.loads(bytes(delivery.event.payload))
     assert document["webhook_name"] == "My CRM"
     assert document["webhook_id"] == webhook.uid

@@ -58,11 +58,35 @@ def finish(delivery: Delivery, **overrides: Any) -> Attempt:
     return Attempt.objects.create(delivery=delivery, **values)
 
 
-def test_a_test_is_a_delivery_of_the_test_event(browser: Client, webhook: Webhook) -> None:
+def test_a_test_of_a_webhook_without_event_types_is_the_test_event(
+    browser: Client, webhook: Webhook
+) -> None:
     answer = browser.post(send_url(webhook))
     delivery = Delivery.objects.get()
     assert (delivery.trigger, delivery.event.type) == (Trigger.TEST, "webhook.test")
     assert answer["Location"] == result_url(delivery)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        (["form.submitted", "call.outgoing.after"], "call.outgoing.after"),
+        (["form.*"], "form.submitted"),
+    ],
+)
+def test_a_test_is_the_sample_of_the_first_event_type_of_the_webhook(
+    browser: Client, webhook: Webhook, patterns: list[str], expected: str
+) -> None:
+    Webhook.objects.update(event_types=patterns)
+    assert sent(browser, webhook).event.type == expected
+
+
+def test_the_form_offers_the_sample_that_its_preview_shows(
+    browser: Client, webhook: Webhook
+) -> None:
+    Webhook.objects.update(event_types=["form.submitted"])
+    page = browser.get(reverse("webhooks:edit", args=[webhook.pk])).text
+    assert '<option value="form.submitted" selected>' in page.partition('id="test-event"')[2]
 
 
 def test_a_test_can_be_the_sample_of_an_event_type(browser: Client, webhook: Webhook) -> None:

@@ -90,8 +90,11 @@ def _accept(items: Sequence[NewEvent]) -> list[Published]:
 
 
 def send_test(webhook: Webhook, event_type: str | None = None) -> Delivery:
-    """Send a sample through the real path, once and even while the webhook is paused."""
-    kind = event_type or "webhook.test"
+    """Send a sample through the real path, once and even while the webhook is paused.
+
+    Without a type it is the first one that the webhook subscribes to.
+    """
+    kind = event_type or catalogue.first_type(webhook.event_types)
     sample = catalogue.sample_event(kind)
     own = {"webhook_id": webhook.uid, "webhook_name": webhook.name, "webhook_url": webhook.url}
     # A sample about a webhook is about this one.

@@ -1,5 +1,6 @@
 // Asks for the preview anew when something in the form changed; an answer that a newer question
 // overtook is dropped (hx-sync). Secrets stay in the browser: the preview shows masks anyway.
+// Send test starts with the sample that the preview shows, also after another one is shown.
 //   [data-preview]  the panel   [data-said="names"]  what is wrong with the fields of one parameter
 "use strict";
 
@@ -11,6 +12,9 @@
   const snapshot = () => JSON.stringify([...new FormData(form)].filter(([name]) => !isSecret(name)));
   let asked = snapshot();
   let timer;
+  const sample = document.getElementById("test-event");
+  const shows = () => document.getElementById("preview-event")?.dataset.shows;
+  let shown = shows();
 
   const refresh = () => {
     const now = snapshot();
@@ -33,6 +37,11 @@
     const body = document.getElementById("id_body_template");
     body?.setAttribute("aria-invalid", String(!!document.querySelector("#body-template-said li")));
   };
+  const follow = () => {
+    if (shows() === shown) return;
+    shown = shows();
+    if (sample?.querySelector(`option[value="${CSS.escape(shown)}"]`)) sample.value = shown;
+  };
 
   panel.addEventListener("htmx:configRequest", (event) => {
     const parameters = event.detail.parameters;
@@ -42,6 +51,7 @@
   // A part of the form that htmx drew anew, or the answer itself.
   document.addEventListener("htmx:afterSettle", () => {
     mark();
+    follow();
     later();
   });
   addEventListener("pageshow", later);

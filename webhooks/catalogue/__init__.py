@@ -39,6 +39,7 @@ __all__ = [
     "InvalidPattern",
     "Variable",
     "VariableType",
+    "first_type",
     "groups",
     "host_types",
     "is_known",
@@ -129,6 +130,15 @@ def patterns_for(event_type: str) -> tuple[str, ...]:
 
 def matches(pattern: str, event_type: str) -> bool:
     return pattern in patterns_for(event_type)
+
+
+def first_type(patterns: Iterable[str]) -> str:
+    """Return the first event type, as the catalogue orders them, that the patterns cover.
+
+    The test event when they cover none.
+    """
+    wanted = set(patterns)
+    return next((key for key in EVENT_TYPES if wanted.intersection(patterns_for(key))), TEST)
 
 
 def validate_patterns(patterns: Iterable[object]) -> list[str]:

@@ -39,7 +39,7 @@ _OPEN = {Status.PENDING, Status.SENDING}
 @permission_required("webhooks.test_webhook", raise_exception=True)
 def send_test(request: HttpRequest, pk: int) -> HttpResponse:
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
-    event_type = request.POST.get("test_event_type") or catalogue.TEST
+    event_type = request.POST.get("test_event_type") or catalogue.first_type(webhook.event_types)
     if not catalogue.is_known(event_type):
         return HttpResponseBadRequest(_("There is no such event type."))
     if sentence := _missing_token(webhook):
