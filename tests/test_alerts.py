@@ -196,6 +196,29 @@ def test_a_share_of_failures_is_told_once_enough_attempts_were_made() -> None:
     )
 
 
+def test_a_problem_began_with_the_first_failure_and_not_when_it_was_noticed() -> None:
+    failing(alert_after_failures=1)
+    alerts.look(NOW + dt.timedelta(minutes=1))
+    assert Incident.objects.get().opened_at == NOW
+
+
+def test_a_share_of_failures_began_in_the_hour_of_the_first() -> None:
+    webhook = make_webhook(alert_recipients=PEOPLE, alert_failure_percent=20)
+    count_attempts(webhook, good=50, hours_ago=1)
+    count_attempts(webhook, good=50, bad=50)
+    HourlyCount.objects.filter(count=0).delete()
+    alerts.look(NOW)
+    assert Incident.objects.get().opened_at == NOW.replace(minute=0, second=0, microsecond=0)
+
+
+def test_a_pause_by_the_engine_began_when_it_paused() -> None:
+    webhook = make_webhook(alert_recipients=PEOPLE)
+    events.pause(webhook, PauseReason.GONE)
+    alerts.look(timezone.now() + dt.timedelta(minutes=1))
+    webhook.refresh_from_db()
+    assert Incident.objects.get().opened_at == webhook.paused_at
+
+
 def test_old_attempts_are_no_part_of_the_share() -> None:
     webhook = make_webhook(alert_recipients=PEOPLE, alert_failure_percent=50)
     count_attempts(webhook, bad=100, hours_ago=2)

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
-from webhooks import events, replays
+from webhooks import alerts, events, ids, replays
 from webhooks.models import (
     Action,
     AuditEntry,
@@ -24,6 +24,7 @@ from webhooks.models import (
     Status,
     Trigger,
     Webhook,
+    WebhookState,
 )
 
 pytestmark = pytest.mark.django_db
@@ -154,6 +155,48 @@ def test_since_the_problem_began_is_offered_first(browser: Client) -> None:
     failed(webhook)
     browser.post(form_of(webhook), {**FAILED_DAY, "since": "incident"})
     assert Replay.objects.get().since_at == began
+
+
+def test_what_made_the_problem_is_sent_again_by_default(browser: Client) -> None:
+    webhook = make_webhook(alert_after_failures=4)
+    first, *_others = [failed(webhook) for _ in range(4)]
+    now = timezone.now()
+    WebhookState.objects.create(webhook=webhook, failing_since_at=now, failures_in_a_row=4)
+    alerts.look(now + dt.timedelta(minutes=1))
+    page = browser.get(form_of(webhook))
+    assert page.context["form"]["since"].initial == "incident"
+    assert page.context["count"] == 4
+    browser.post(form_of(webhook), {**FAILED_DAY, "since": "incident"})
+    assert Replay.objects.get().since_at == ids.moment(first.pk)
+
+
+def test_what_failed_before_the_problem_is_no_part_of_it(browser: Client) -> None:
+    webhook = make_webhook(alert_after_failures=1)
+    old = Delivery.objects.filter(pk=failed(webhook).pk)
+    old.update(finished_at=timezone.now() - dt.timedelta(hours=1))
+    failed(webhook)
+    now = timezone.now()
+    WebhookState.objects.create(webhook=webhook, failing_since_at=now, failures_in_a_row=1)
+    alerts.look(now)
+    assert browser.get(form_of(webhook)).context["count"] == 1
+
+
+def test_a_problem_began_when_its_webhook_began_to_fail(browser: Client) -> None:
+    webhook = make_webhook()
+    now = timezone.now()
+    began = now - dt.timedelta(hours=2)
+    WebhookState.objects.create(webhook=webhook, failing_since_at=began)
+    Incident.objects.create(webhook=webhook, kind=IncidentKind.FAILING, opened_at=now)
+    assert browser.get(form_of(webhook)).context["replay"].since_at == began
+
+
+def test_a_token_that_ends_soon_is_no_problem_to_send_again_since(browser: Client) -> None:
+    webhook = make_webhook()
+    failed(webhook)
+    opened = {"kind": IncidentKind.TOKEN_ENDING, "opened_at": timezone.now()}
+    Incident.objects.create(webhook=webhook, **opened)
+    page = browser.get(form_of(webhook))
+    assert (page.context["form"]["since"].initial, page.context["count"]) == ("day", 1)
 
 
 def test_the_same_replay_twice_leads_to_the_one_under_way(browser: Client) -> None:

@@ -63,7 +63,7 @@ def look(now: datetime | None = None) -> int:
                 webhook_id=problem.webhook_id,
                 kind=problem.kind,
                 message=problem.message[:1000],
-                opened_at=now,
+                opened_at=min(problem.began_at, now),
             )
             for key, problem in found.items()
             if key not in open_now

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.conf import settings
-from django.db.models import Q, Sum
+from django.db.models import Min, Q, Sum
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -38,6 +38,7 @@ class Problem(NamedTuple):
     webhook_id: int
     kind: IncidentKind
     message: str
+    began_at: datetime
 
 
 class _Share(NamedTuple):
@@ -45,6 +46,8 @@ class _Share(NamedTuple):
 
     failed: int
     total: int
+    # The hour of the first failure among them.
+    began_at: datetime | None = None
 
     @property
     def percent(self) -> float:
@@ -53,7 +56,7 @@ class _Share(NamedTuple):
 
 def find(now: datetime, *, known: Collection[Key] = ()) -> dict[Key, Problem]:
     """Return every problem there is; `known` are those that people were told about already."""
-    found = [*_of_tokens(now), *_pauses(), *_failures(now, known)]
+    found = [*_of_tokens(now), *_pauses(now), *_failures(now, known)]
     return {(problem.webhook_id, problem.kind): problem for problem in found}
 
 
@@ -61,22 +64,23 @@ def _of_tokens(now: datetime) -> Iterator[Problem]:
     owners = Webhook.objects.owners().select_related("token")
     oauth = owners.filter(authorization_type=AuthorizationType.OAUTH2)
     for webhook in oauth.filter(token__state=TokenState.NEEDS_REAUTHORIZATION):
-        yield Problem(webhook.pk, IncidentKind.REAUTHORIZATION, webhook.token.last_error)
+        yield Problem(webhook.pk, IncidentKind.REAUTHORIZATION, webhook.token.last_error, now)
     for webhook in oauth.filter(token__state=TokenState.MISCONFIGURED):
-        yield Problem(webhook.pk, IncidentKind.MISCONFIGURED, webhook.token.last_error)
+        yield Problem(webhook.pk, IncidentKind.MISCONFIGURED, webhook.token.last_error, now)
     ending = oauth.filter(token__refresh_token_expires_at__lte=now + TOKEN_ENDS_WITHIN)
     for webhook in ending.exclude(token__state__in=(TokenState.NONE, *_BLOCKED)):
         ends_at = webhook.token.refresh_token_expires_at
         message = _("The refresh token ends on %(date)s.") % {"date": f"{ends_at:%Y-%m-%d}"}
-        yield Problem(webhook.pk, IncidentKind.TOKEN_ENDING, message)
+        yield Problem(webhook.pk, IncidentKind.TOKEN_ENDING, message, now)
 
 
-def _pauses() -> Iterator[Problem]:
+def _pauses(now: datetime) -> Iterator[Problem]:
     paused = Webhook.objects.present().select_related("state")
     for webhook in paused.filter(pause_reason__in=(PauseReason.GONE, PauseReason.FAILING)):
         state = getattr(webhook, "state", None)
         sentence = f"{webhook.get_pause_reason_display()}."
-        yield Problem(webhook.pk, IncidentKind.PAUSED, _with_error(sentence, state))
+        message, began_at = _with_error(sentence, state), webhook.paused_at or now
+        yield Problem(webhook.pk, IncidentKind.PAUSED, message, began_at)
 
 
 def _failures(now: datetime, known: Collection[Key]) -> Iterator[Problem]:
@@ -91,7 +95,10 @@ def _failures(now: datetime, known: Collection[Key]) -> Iterator[Problem]:
         share = shares.get(webhook.pk, _Share(0, 0))
         sentence = _in_a_row(webhook, state, now) or _often(webhook, state, share, is_known)
         if sentence:
-            yield Problem(webhook.pk, IncidentKind.FAILING, _with_error(sentence, state))
+            since = [state and state.failing_since_at, share.began_at]
+            began_at = min((moment for moment in since if moment), default=now)
+            message = _with_error(sentence, state)
+            yield Problem(webhook.pk, IncidentKind.FAILING, message, began_at)
 
 
 def _in_a_row(webhook: Webhook, state: WebhookState | None, now: datetime) -> str:
@@ -143,11 +150,13 @@ def _shares(webhook_ids: list[int], now: datetime) -> Mapping[int, _Share]:
         counts.order_by()
         .values("webhook_id")
         .annotate(
-            total=Sum("count"), good=Sum("count", filter=Q(outcome=Outcome.SUCCEEDED), default=0)
+            total=Sum("count"),
+            good=Sum("count", filter=Q(outcome=Outcome.SUCCEEDED), default=0),
+            began_at=Min("hour", filter=~Q(outcome=Outcome.SUCCEEDED)),
         )
     )
     return {
-        row["webhook_id"]: _Share(failed=row["total"] - row["good"], total=row["total"])
+        row["webhook_id"]: _Share(row["total"] - row["good"], row["total"], row["began_at"])
         for row in rows
     }
 

@@ -16,14 +16,31 @@ from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from webhooks import audit, replays
+from webhooks import audit, delivery_log, ids, replays
 from webhooks.forms.log import RateForm, ReplayForm
-from webhooks.models import Action, Incident, Replay, ReplayScope, ReplayStatus, Status, Webhook
+from webhooks.models import (
+    Action,
+    Incident,
+    IncidentKind,
+    Replay,
+    ReplayScope,
+    ReplayStatus,
+    Status,
+    Trigger,
+    Webhook,
+)
 from webhooks.views.columns import SECRETS
+from webhooks.views.standing import state_of
 
 _EARLIER_SHOWN = 5
 # Longer than any id of ours; anything else was not sent by our page.
 _MAX_ID_LENGTH = 30
+# How far before a problem its first delivery is looked for, and how long that may take.
+_MADE_WITHIN = timedelta(days=30)
+_MAX_EARLIER = 2000
+_PATIENCE_SECONDS = 0.3
+# A failure and that the webhook fails are written down a moment apart.
+_WRITTEN_WITHIN = timedelta(seconds=10)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -57,9 +74,12 @@ def _of_selection(request: HttpRequest) -> HttpResponse:
 
 
 def _of_webhook(request: HttpRequest, pk: int) -> HttpResponse:
-    webhook = get_object_or_404(Webhook.objects.present().defer(*SECRETS), pk=pk)
+    webhook = get_object_or_404(
+        Webhook.objects.present().select_related("state").defer(*SECRETS), pk=pk
+    )
     data: Any = request.POST if request.method == "POST" else request.GET
-    form = ReplayForm(data if "scope" in data else None, incident_at=_incident_at(webhook))
+    incident_at = _incident_at(webhook)
+    form = ReplayForm(data if "scope" in data else None, incident_at=incident_at)
     replay = Replay(webhook=webhook, scope=ReplayScope.FAILED)
     is_valid = not form.is_bound or form.is_valid()
     if form.is_bound and is_valid:
@@ -69,7 +89,7 @@ def _of_webhook(request: HttpRequest, pk: int) -> HttpResponse:
         if request.method == "POST" and "recount" not in request.POST:
             return _start(request, replay)
     elif not form.is_bound:
-        replay.since_at = _default_since(form, webhook)
+        replay.since_at = incident_at or timezone.now() - timedelta(days=1)
     context = {
         "webhook": webhook,
         "form": form,
@@ -82,18 +102,35 @@ def _of_webhook(request: HttpRequest, pk: int) -> HttpResponse:
     return render(request, "webhooks/replay_form.html", context, status=status)
 
 
-def _default_since(form: ReplayForm, webhook: Webhook) -> datetime:
-    """Return the start of what is shown before anything was chosen."""
-    if form.fields["since"].initial == "incident":
-        return _incident_at(webhook) or timezone.now()
-    return timezone.now() - timedelta(days=1)
-
-
 def _incident_at(webhook: Webhook) -> datetime | None:
-    """Return when the oldest problem began that is still open, here or of its connection."""
+    """Return since when there is an open problem, here or of its connection; None without one."""
     owners = {webhook.pk, webhook.connection_id or webhook.pk}
-    opened = Incident.objects.filter(webhook__in=owners, closed_at=None).order_by("opened_at")
-    return opened.values_list("opened_at", flat=True).first()
+    # A token that ends soon made nothing fail.
+    opened = Incident.objects.filter(webhook__in=owners, closed_at=None).exclude(
+        kind=IncidentKind.TOKEN_ENDING
+    )
+    opened_at = opened.order_by("opened_at").values_list("opened_at", flat=True).first()
+    if opened_at is None:
+        return None
+    state = state_of(webhook)
+    failing_since_at = state.failing_since_at if state else None
+    return _first_made(webhook, min(opened_at, failing_since_at or opened_at))
+
+
+def _first_made(webhook: Webhook, began_at: datetime) -> datetime:
+    """Return when the first delivery was made that failed in a problem: before the problem."""
+    conditions = delivery_log.Conditions(
+        webhook=webhook.pk, status=Status.FAILED, since=began_at - _MADE_WITHIN, until=began_at
+    )
+    failed = delivery_log.every(conditions, limit=_MAX_EARLIER, seconds=_PATIENCE_SECONDS)
+    made = [
+        row.pk
+        for row in failed
+        if row.trigger != Trigger.TEST
+        and row.finished_at
+        and row.finished_at >= began_at - _WRITTEN_WITHIN
+    ]
+    return ids.moment(min(made)) if made else began_at
 
 
 def _counted(replay: Replay) -> dict[str, Any]:
