@@ -371,6 +371,7 @@ class Engine:
         self._session.run(self._recorder.write_rest)
         self._plans.close()
         self._resolver.close()
+        self._sender.close()
         self._session.run(self._queue.reset_session)
 
 

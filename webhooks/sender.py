@@ -107,6 +107,15 @@ class Sender:
         self._is_stopping = True
         self._wake()
 
+    def close(self) -> None:
+        """Close what wakes the thread, once it has ended; nothing may be called after this.
+
+        Not in the thread: somebody could be about to write to a number that is reused by then.
+        """
+        if not self._thread.is_alive():
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+
     def _wake(self) -> None:
         if self._is_asleep:
             self._is_asleep = False
@@ -327,6 +336,4 @@ class Sender:
             slot.curl.close()
         self._multi.close()
         self._epoll.close()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
         self._on_answer()
