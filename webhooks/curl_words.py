@@ -42,7 +42,7 @@ class Words:
 
 def split(text: str) -> Words:
     """Return the words of a command; raise UnclosedQuote."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n").strip()
+    text = text.replace("\r\n", "\n").replace("\r", "\n").lstrip()
     if (first := _SHELL.search(text)) and first[0].startswith("^"):
         return Words(words=_c_words(_without_carets(text)))
     # A line of PowerShell goes on after a backtick.
