@@ -152,7 +152,7 @@ def test_send_now_delivers_and_the_page_says_so_by_itself(
     page.goto(page_of(delivery))
     expect(page.get_by_text("Waits for its first attempt.")).to_be_visible()
     page.get_by_role("button", name="Send now").click()
-    expect(page.get_by_text("Succeeded at the first attempt.")).to_be_visible()
+    expect(page.get_by_text("Succeeded at the first attempt.", exact=True)).to_be_visible()
     expect(page.locator("pre[data-json]")).to_have_count(0)
     assert len(receiver.requests("/open/")) == 1
 
