@@ -19,6 +19,7 @@ from webhooks.forms.drafts import Draft
 from webhooks.forms.fields import CLEAR, types_of
 from webhooks.forms.headers import headers_as_json
 from webhooks.models import (
+    AuditEntry,
     AuthorizationType,
     Delivery,
     HoldReason,
@@ -48,6 +49,9 @@ class WebhookForm(WebhookFields):
     ) -> None:
         super().__init__(data, instance=instance, draft=draft, is_checked=is_checked)
         self._is_checked = is_checked
+        # The newest entry of the audit trail that the values include, and what came after it.
+        self.seen = ""
+        self.meanwhile: list[AuditEntry] = []
         # As they were: validation writes into the instance.
         self._fingerprint = oauth.fingerprint(instance) if instance.pk else ""
         if not _holds_deliveries(instance):

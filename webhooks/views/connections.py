@@ -14,7 +14,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from webhooks import audit, connections
 from webhooks.forms import credentials
 from webhooks.models import Action, AuthorizationType, Connection, Webhook
-from webhooks.views import editor
+from webhooks.views import editor, meanwhile
 from webhooks.views.columns import SECRETS, TOKEN_SECRETS
 from webhooks.views.standing import needs_token, token_of
 from webhooks.views.trail import audit_trail
@@ -85,8 +85,9 @@ def create(request: HttpRequest) -> HttpResponse:
 @login_required
 @permission_required("webhooks.change_connection", raise_exception=True)
 def edit(request: HttpRequest, pk: int) -> HttpResponse:
+    seen = meanwhile.newest(pk)
     connection = get_object_or_404(Webhook.objects.connections(), pk=pk)
-    form = editor.bind_form(request, connection)
+    form = editor.bind_form(request, connection, seen=seen)
     if editor.save_if_valid(request, form) is None:
         return editor.show_connection(request, form)
     messages.success(request, _("The changes were saved."))

@@ -20,7 +20,7 @@ from webhooks.forms import ConnectionForm, Draft, WebhookForm, pasting, provider
 from webhooks.forms.trial import TrialForm
 from webhooks.models import Action, Delivery, GrantType, OAuthToken, Status, TokenState, Webhook
 from webhooks.secrets import SecretUnreadable
-from webhooks.views import filtering, previewing, token_facts
+from webhooks.views import filtering, meanwhile, previewing, token_facts
 
 # Submit buttons that only change what the form shows, or try a part of it.
 _RESHAPING = {
@@ -41,8 +41,11 @@ def is_reshaping(request: HttpRequest) -> bool:
     return action in _RESHAPING or action.startswith(_RESHAPING_PARTS) or "fill" in request.POST
 
 
-def bind_form(request: HttpRequest, webhook: Webhook) -> WebhookForm:
-    """Return the form with what was posted, or with what is stored when nothing was."""
+def bind_form(request: HttpRequest, webhook: Webhook, *, seen: str = "") -> WebhookForm:
+    """Return the form with what was posted, or with what is stored when nothing was.
+
+    `seen` is `meanwhile.newest` from before the row was read.
+    """
     draft = Draft(
         request.session,
         draft_id=request.POST.get("draft", ""),
@@ -55,6 +58,7 @@ def bind_form(request: HttpRequest, webhook: Webhook) -> WebhookForm:
         draft=draft,
         is_checked=not is_reshaping(request),
     )
+    form.seen = meanwhile.seen_by(request) if request.method == "POST" else seen
     if not webhook.is_connection and not request.user.has_perm("webhooks.view_connection"):
         form.keep_connection()
     return form
@@ -84,15 +88,20 @@ def wrong_key() -> str:
     )
 
 
-def _save(request: HttpRequest, form: WebhookForm) -> Webhook:
-    """Save a valid form; the audit trail names what it changed."""
+def _save(request: HttpRequest, form: WebhookForm) -> Webhook | None:
+    """Save a valid form; the audit trail names what it changed. None: others changed it since."""
     if form.instance.pk is None:
         with transaction.atomic():
             created = form.save()
             audit.record(Action.CREATED, created, user=request.user)
         return created
     with transaction.atomic():
-        before = Webhook.objects.get(pk=form.instance.pk)
+        before = Webhook.objects.select_for_update(of=("self",)).get(pk=form.instance.pk)
+        form.meanwhile = meanwhile.changes(before, form.seen)
+        if form.meanwhile:
+            # The next save knows of them.
+            form.seen = meanwhile.newest(before.pk)
+            return None
         saved = form.save()
         note = _("What was held is dropped.") if form.drops_held else ""
         record_changes(request, before, note=note)

@@ -18,7 +18,7 @@ from webhooks import alerts, audit, events
 from webhooks.forms.alerts import RecipientsField
 from webhooks.models import Action, Webhook
 from webhooks.secrets import SecretUnreadable
-from webhooks.views import editor
+from webhooks.views import editor, meanwhile
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -46,8 +46,9 @@ def create(request: HttpRequest) -> HttpResponse:
 @login_required
 @permission_required("webhooks.change_webhook", raise_exception=True)
 def edit(request: HttpRequest, pk: int) -> HttpResponse:
+    seen = meanwhile.newest(pk)
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
-    form = editor.bind_form(request, webhook)
+    form = editor.bind_form(request, webhook, seen=seen)
     if editor.save_if_valid(request, form) is None:
         return editor.show_form(request, form)
     messages.success(request, _("The changes were saved."))
