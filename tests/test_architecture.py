@@ -22,6 +22,7 @@ ROWS: list[set[str]] = [
         "curl_reading",
         "curl_words",
         "readable",
+        "retelling",
         "ourselves",
         "addresses",
         "targets",

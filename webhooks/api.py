@@ -16,6 +16,7 @@ from django.db.models import Q
 from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_variables
 
@@ -29,6 +30,8 @@ _FIELDS = frozenset({"type", "payload", "idempotency_key", "occurred_at"})
 _LAST_USED_STEP = timedelta(minutes=1)
 # A client that the database could not serve tries again after so many seconds.
 _RETRY_AFTER_SECONDS = 5
+# Stored in English; pages tell it in their own language.
+_SOURCE = gettext_noop("API key %(prefix)s")
 
 
 class Refused(Exception):
@@ -83,7 +86,7 @@ def _publish(request: HttpRequest) -> JsonResponse:
             fields["payload"],
             idempotency_key=_idempotency_key(request, fields),
             occurred_at=_occurred_at(fields),
-            source=f"API key {api_key.prefix}",
+            source=_SOURCE % {"prefix": api_key.prefix},
         )
     except events.InvalidEvent as error:
         status = 413 if error.code == "too_large" else 422

@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 
 from webhooks import readable
 from webhooks.models import Attempt
+from webhooks.retelling import retell
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
@@ -83,7 +84,9 @@ def _answers(before: Attempt, after: Attempt) -> Iterator[Difference]:
         )
     if before.error != after.error:
         yield Difference(
-            label=_("Error"), before=before.error or _("none"), after=after.error or _("none")
+            label=_("Error"),
+            before=retell(before.error) or _("none"),
+            after=retell(after.error) or _("none"),
         )
     if before.remote_address != after.remote_address:
         yield Difference(

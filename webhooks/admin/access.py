@@ -29,13 +29,13 @@ from webhooks.templatetags.interface import ago
 
 
 class ApiKeyAdmin(ModelAdmin):
-    list_display = ("name", "begins", "state", "created", "created_by", "last_used")
+    list_display = ("name", "begins", "state", "created", "creator", "last_used")
     list_select_related = ("created_by",)
     search_fields = ("name", "prefix")
     actions = ("revoke_chosen",)
     show_facets = admin.ShowFacets.NEVER
-    fields = ("name", "begins", "state", "created", "created_by", "last_used")
-    readonly_fields = ("begins", "state", "created", "created_by", "last_used")
+    fields = ("name", "begins", "state", "created", "creator", "last_used")
+    readonly_fields = ("begins", "state", "created", "creator", "last_used")
 
     def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> Any:
         return ("name",) if obj is None else super().get_fields(request, obj)
@@ -67,6 +67,10 @@ class ApiKeyAdmin(ModelAdmin):
     @admin.display(description=gettext_lazy("Created"))
     def created(self, key: ApiKey) -> SafeString | str:
         return ago(key.created_at)
+
+    @admin.display(description=gettext_lazy("Created by"), empty_value="–")
+    def creator(self, key: ApiKey) -> str:
+        return key.created_by.get_username() if key.created_by else ""
 
     @admin.display(description=gettext_lazy("Last used"))
     def last_used(self, key: ApiKey) -> SafeString | str:

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from webhooks.admin.filters import LogFilter, WebhookFilter
 from webhooks.admin.readonly import ReadOnlyAdmin
 from webhooks.models import Action, AuditEntry
+from webhooks.retelling import retell
 from webhooks.templatetags import audittext
 from webhooks.templatetags.interface import exact
 
@@ -52,13 +53,13 @@ class ActorFilter(LogFilter):
 
 class AuditEntryAdmin(ReadOnlyAdmin):
     empty_value_display = "–"
-    list_display = ("time", "who", "what", "kind", "object_name", "field_names", "note")
+    list_display = ("time", "who", "what", "kind", "object_name", "field_names", "said")
     list_display_links = ("time",)
     list_filter = (ActionFilter, KindFilter, WebhookFilter, ActorFilter)
     search_fields = ("id",)
     search_help_text = _("Login, name, or id of a webhook, delivery or key")
     fields = (
-        "time", "who", "what", "kind", "object_name", "object_id", "field_names", "note",
+        "time", "who", "what", "kind", "object_name", "object_id", "field_names", "said",
     )  # fmt: skip
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
@@ -94,3 +95,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     @admin.display(description=_("Fields"), empty_value="–")
     def field_names(self, entry: AuditEntry) -> str:
         return audittext.field_labels(entry)
+
+    @admin.display(description=_("Note"), empty_value="–")
+    def said(self, entry: AuditEntry) -> str:
+        return retell(entry.note)

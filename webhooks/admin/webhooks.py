@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy
 
 from webhooks.admin.readonly import ReadOnlyAdmin
 from webhooks.models import OAuthExchange, Webhook
+from webhooks.retelling import retell
 from webhooks.secrets import SecretField
 from webhooks.templatetags.interface import ago, code_badge, milliseconds
 from webhooks.templatetags.logtext import visible
@@ -63,13 +64,13 @@ class WebhookAdmin(ReadOnlyAdmin):
 class OAuthExchangeAdmin(ReadOnlyAdmin):
     """Every exchange with an authorization server, redacted when it was written."""
 
-    list_display = ("started", "webhook_name", "kind", "result", "response_code", "took", "message")
+    list_display = ("started", "webhook_name", "kind", "result", "response_code", "took", "said")
     list_display_links = ("started",)
     list_select_related = ("webhook",)
     search_fields = ("id",)
     search_help_text = gettext_lazy("Part of the webhook's name")
     fields = (
-        "webhook_name", "kind", "started", "took", "result", "message", "url", "response_code",
+        "webhook_name", "kind", "started", "took", "result", "said", "url", "response_code",
         "request_text", "response_text",
     )  # fmt: skip
 
@@ -102,6 +103,10 @@ class OAuthExchangeAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("Duration"))
     def took(self, exchange: OAuthExchange) -> str:
         return milliseconds(exchange.duration_ms)
+
+    @admin.display(description=gettext_lazy("Message"), empty_value="–")
+    def said(self, exchange: OAuthExchange) -> str:
+        return retell(exchange.message)
 
     @admin.display(description=gettext_lazy("Request"), empty_value="–")
     def request_text(self, exchange: OAuthExchange) -> SafeString:

@@ -16,6 +16,7 @@ from webhooks.models import (
     Webhook,
     WebhookState,
 )
+from webhooks.retelling import retell
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
@@ -47,7 +48,8 @@ def standing_of(webhook: Webhook) -> Standing:
         return Standing(
             kind="danger",
             label=_("Failing"),
-            sentence=_("Every attempt fails. Last error: %s") % (state.last_error or _("unknown")),
+            sentence=_("Every attempt fails. Last error: %s")
+            % (retell(state.last_error) or _("unknown")),
         )
     return Standing(
         kind="success", label=_("Active"), sentence=_("Events are sent as they happen.")
@@ -96,12 +98,12 @@ def _token_problem(webhook: Webhook) -> Standing | None:
     if token.state == TokenState.NEEDS_REAUTHORIZATION:
         sentence = _("Deliveries are held until the webhook is authorized again.")
         return Standing(
-            kind="danger", label=_("On hold"), sentence=sentence, error=token.last_error
+            kind="danger", label=_("On hold"), sentence=sentence, error=retell(token.last_error)
         )
     if token.state == TokenState.MISCONFIGURED:
         sentence = _("Deliveries are held until the OAuth settings are corrected.")
         return Standing(
-            kind="danger", label=_("On hold"), sentence=sentence, error=token.last_error
+            kind="danger", label=_("On hold"), sentence=sentence, error=retell(token.last_error)
         )
     return None
 
