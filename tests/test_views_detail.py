@@ -13,6 +13,7 @@ from tests.test_views_form import logged_in
 from webhooks import alerts, events
 from webhooks.models import (
     Delivery,
+    HourlyCount,
     Incident,
     OAuthToken,
     PauseReason,
@@ -105,6 +106,38 @@ def test_a_failing_webhook_says_the_error_and_since_when(browser: Client) -> Non
     assert "The receiver failed with 500." in page.text
     assert "Nobody is told" in page.text
     assert url("edit", webhook) + "#id_alert_recipients" in page.text
+
+
+def test_the_banner_of_a_failing_webhook_says_how_it_is_by_now(browser: Client) -> None:
+    webhook = failing(alert_after_failures=3)
+    state = WebhookState.objects.filter(webhook=webhook)
+    state.update(failures_in_a_row=3)
+    alerts.look()
+    state.update(failures_in_a_row=71, last_error="The receiver took too long.")
+    [notice] = page_of(webhook, browser).context["notices"]
+    assert notice.sentence == (
+        "71 attempts in a row failed. Last error: The receiver took too long."
+    )
+    assert notice.since == state.get().failing_since_at
+
+
+def test_the_banner_of_a_share_of_failures_counts_them_anew(browser: Client) -> None:
+    webhook = make_webhook(alert_failure_percent=20)
+    hour = timezone.now().replace(minute=0, second=0, microsecond=0)
+    count = {"webhook": webhook, "hour": hour, "duration_step": 1}
+    HourlyCount.objects.create(outcome="server_error", count=30, **count)
+    alerts.look()
+    HourlyCount.objects.create(outcome="succeeded", count=30, **count)
+    [notice] = page_of(webhook, browser).context["notices"]
+    assert "50 % of the attempts since the last full hour failed: 30 of 60." in notice.sentence
+
+
+def test_the_banner_of_a_lost_grant_says_what_the_provider_answered_last(browser: Client) -> None:
+    webhook = lost_grant()
+    alerts.look()
+    OAuthToken.objects.update(last_error="The client was removed.")
+    [notice] = page_of(webhook, browser).context["notices"]
+    assert notice.sentence == "The client was removed."
 
 
 def test_muted_alerts_are_said_to_be_muted(browser: Client) -> None:

@@ -15,7 +15,9 @@ from django.utils.translation import ngettext
 from webhooks.models import (
     AuthorizationType,
     HourlyCount,
+    Incident,
     IncidentKind,
+    OAuthToken,
     Outcome,
     PauseReason,
     TokenState,
@@ -60,6 +62,32 @@ def find(now: datetime, *, known: Collection[Key] = ()) -> dict[Key, Problem]:
     return {(problem.webhook_id, problem.kind): problem for problem in found}
 
 
+def sentence_now(incident: Incident, webhook: Webhook, now: datetime) -> str:
+    """Say how an open incident is by now: here, or at the credentials that this webhook uses."""
+    token = getattr(webhook.credentials, "token", None)
+    current = ""
+    match IncidentKind(incident.kind):
+        case IncidentKind.FAILING:
+            current = _failing_now(webhook, now)
+        case IncidentKind.TOKEN_ENDING if token and token.refresh_token_expires_at:
+            current = _ending(token)
+        case IncidentKind.REAUTHORIZATION | IncidentKind.MISCONFIGURED if token:
+            current = token.last_error
+    return current or incident.message
+
+
+def _failing_now(webhook: Webhook, now: datetime) -> str:
+    """Say by what a webhook fails now; empty when nothing of that is left."""
+    state = getattr(webhook, "state", None)
+    sentence = ""
+    if webhook.alert_failure_percent and not _in_a_row(webhook, state, now):
+        share = _shares([webhook.pk], now).get(webhook.pk, _Share(0, 0))
+        sentence = _share_of(share) if share.failed else ""
+    if not sentence and state and state.failing_since_at:
+        sentence = _count_in_a_row(state) if state.failures_in_a_row else _failing_since(state)
+    return _with_error(sentence, state) if sentence else ""
+
+
 def _of_tokens(now: datetime) -> Iterator[Problem]:
     owners = Webhook.objects.owners().select_related("token")
     oauth = owners.filter(authorization_type=AuthorizationType.OAUTH2)
@@ -69,9 +97,12 @@ def _of_tokens(now: datetime) -> Iterator[Problem]:
         yield Problem(webhook.pk, IncidentKind.MISCONFIGURED, webhook.token.last_error, now)
     ending = oauth.filter(token__refresh_token_expires_at__lte=now + TOKEN_ENDS_WITHIN)
     for webhook in ending.exclude(token__state__in=(TokenState.NONE, *_BLOCKED)):
-        ends_at = webhook.token.refresh_token_expires_at
-        message = _("The refresh token ends on %(date)s.") % {"date": f"{ends_at:%Y-%m-%d}"}
-        yield Problem(webhook.pk, IncidentKind.TOKEN_ENDING, message, now)
+        yield Problem(webhook.pk, IncidentKind.TOKEN_ENDING, _ending(webhook.token), now)
+
+
+def _ending(token: OAuthToken) -> str:
+    date = f"{token.refresh_token_expires_at:%Y-%m-%d}"
+    return _("The refresh token ends on %(date)s.") % {"date": date}
 
 
 def _pauses(now: datetime) -> Iterator[Problem]:
@@ -106,14 +137,22 @@ def _in_a_row(webhook: Webhook, state: WebhookState | None, now: datetime) -> st
     if state is None or state.failing_since_at is None:
         return ""
     if limit := webhook.alert_after_failures:
-        count = state.failures_in_a_row
-        text = ngettext(
-            "%(count)d attempt in a row failed.", "%(count)d attempts in a row failed.", count
-        )
-        return text % {"count": count} if count >= limit else ""
+        return _count_in_a_row(state) if state.failures_in_a_row >= limit else ""
     after = timedelta(minutes=settings.WEBHOOKS_ALERT_AFTER_MINUTES)
     if webhook.alert_failure_percent or state.failing_since_at > now - after:
         return ""
+    return _failing_since(state)
+
+
+def _count_in_a_row(state: WebhookState) -> str:
+    count = state.failures_in_a_row
+    text = ngettext(
+        "%(count)d attempt in a row failed.", "%(count)d attempts in a row failed.", count
+    )
+    return text % {"count": count}
+
+
+def _failing_since(state: WebhookState) -> str:
     since = f"{state.failing_since_at:%Y-%m-%d %H:%M}"
     return _("Every attempt has failed since %(time)s UTC.") % {"time": since}
 
@@ -134,6 +173,10 @@ def _often(webhook: Webhook, state: WebhookState | None, share: _Share, is_known
         is_over = share.percent < limit or share.total < _LEAST_ATTEMPTS
     if is_over:
         return ""
+    return _share_of(share)
+
+
+def _share_of(share: _Share) -> str:
     text = _(
         "%(percent)d %% of the attempts since the last full hour failed: %(failed)d of %(all)d."
     )

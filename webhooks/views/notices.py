@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
-from webhooks import ids
+from webhooks import ids, problems
 from webhooks.forms import alerts, delivery
 from webhooks.models import (
     Delivery,
@@ -152,7 +152,7 @@ def _notices(webhook: Webhook) -> list[Notice]:
     """Return what is open, here or of its connection, and still true: closing takes a look."""
     owners = {webhook.pk, webhook.credentials.pk}
     found = Incident.objects.filter(webhook__in=owners, closed_at=None)
-    return [_notice(one) for one in found if _is_true(IncidentKind(one.kind), webhook)]
+    return [_notice(one, webhook) for one in found if _is_true(IncidentKind(one.kind), webhook)]
 
 
 def _is_true(kind: IncidentKind, webhook: Webhook) -> bool:
@@ -173,7 +173,7 @@ def _is_true(kind: IncidentKind, webhook: Webhook) -> bool:
             return not webhook.is_active
 
 
-def _notice(incident: Incident) -> Notice:
+def _notice(incident: Incident, webhook: Webhook) -> Notice:
     kind, headline, advice, action = {
         IncidentKind.REAUTHORIZATION: (
             "danger",
@@ -209,12 +209,18 @@ def _notice(incident: Incident) -> Notice:
     return Notice(
         kind=kind,
         headline=headline,
-        sentence=incident.message,
+        sentence=problems.sentence_now(incident, webhook, timezone.now()),
         advice=advice,
         action=action,
-        since=incident.opened_at,
+        since=_began_at(incident, webhook),
         told_at=incident.told_at,
     )
+
+
+def _began_at(incident: Incident, webhook: Webhook) -> datetime:
+    state = state_of(webhook)
+    since = state.failing_since_at if state and incident.kind == IncidentKind.FAILING else None
+    return min(incident.opened_at, since or incident.opened_at)
 
 
 def _block(webhook: Webhook) -> Blockage | None:
