@@ -90,7 +90,37 @@ def test_a_mistake_in_the_json_body_is_said_below_it(browser: Client) -> None:
     answer = preview(browser, **fields(**TEMPLATE, body_template='{"a": {{ dst }}}'))
     said = answer.text.partition('id="body-template-said"')[2]
     assert "Line 1, column 7" in said
-    assert "this shows every variable instead" in answer.text
+    assert "so there is no request to show" in answer.text
+    assert answer.context["preview"] is None
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        (fields({"name": "a", "content": "no_such"}), "Every parameter has a mistake"),
+        ({"method": "GET", **fields(mode="template", body_template="{}")}, "Only a JSON request"),
+    ],
+    ids=["one broken row", "a JSON body of a GET"],
+)
+def test_what_could_not_be_sent_is_not_shown_and_the_reason_is(
+    browser: Client, typed: dict[str, Any], words: str
+) -> None:
+    answer = preview(browser, **typed)
+    assert answer.context["preview"] is None
+    (problem,) = answer.context["preview_problems"]
+    assert words in problem
+
+
+@pytest.mark.parametrize(("mode", "words"), [("rows", "Fill in the first"), ("template", "Write")])
+def test_another_way_that_was_just_chosen_is_no_mistake_yet(
+    browser: Client, mode: str, words: str
+) -> None:
+    answer = preview(browser, **fields(mode=mode))
+    assert answer.context["preview_hint"].startswith(words)
+    assert answer.context["preview_problems"] == []
+    assert answer.context["form"].mapping.problems == []
+    refused = browser.post(CREATE, posted(**fields(mode=mode)))
+    assert refused.context["form"].mapping.problems
 
 
 @pytest.mark.parametrize(

@@ -132,9 +132,25 @@ class MappingSection:
             row.problems = [problem for problem in self.problems if problem.row == index]
         return self.problems
 
+    def check_typed(self, *, method: str, body_format: str) -> list[Problem]:
+        """Find what is wrong while somebody types: that nothing is typed yet is no mistake."""
+        problems = self.check(method=method, body_format=body_format)
+        if self.is_untouched and not self.is_refused:
+            # A request that can have no JSON body stays wrong, whatever is typed.
+            self.problems = [one for one in problems if self.mode == TEMPLATE and not one.line]
+        return self.problems
+
+    @property
+    def is_untouched(self) -> bool:
+        """Say whether another way was chosen and nothing is typed for it yet."""
+        if self.mode == TEMPLATE:
+            return not self.template.strip()
+        return self.mode == ROWS and not self.stored_rows()
+
     def show_notes(self, other: "MappingSection") -> None:
-        """Take over what another reading of the same rows found."""
-        self.problems = other.problems
+        """Take over what another reading of the same rows found; what was refused stays said."""
+        if not self.is_refused:
+            self.problems = other.problems
         for row, same in zip(self.rows, other.rows, strict=True):
             row.problems, row.note = same.problems, same.note
 

@@ -19,7 +19,7 @@ from webhooks.forms import texts
 from webhooks.forms.drafts import Draft
 from webhooks.forms.form import WebhookForm
 from webhooks.forms.headers import check_name, check_value
-from webhooks.forms.mapping import ROWS, TEMPLATE
+from webhooks.forms.mapping import ROWS, TEMPLATE, MappingSection
 from webhooks.models import Webhook
 from webhooks.secrets import MASK
 
@@ -54,18 +54,27 @@ class TrialForm(WebhookForm):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """An unsaved webhook that can be previewed, and what is left out of it, in sentences."""
+    """An unsaved webhook, and what is left out of it, in sentences.
+
+    `hint` says what to fill in first while nothing is wrong yet. Without content there is no
+    request to show: what is typed could not be sent.
+    """
 
     webhook: Webhook
     problems: tuple[str, ...]
+    hint: str = ""
+    has_content: bool = True
 
 
 def attempt(form: WebhookForm) -> Trial:
     """Return the webhook as it would be; a form that was not posted gives the stored one."""
     if form.is_bound:
         form.is_valid()
+    if isinstance(form, TrialForm):
+        # Nothing was to be saved, so nothing was refused.
+        form.mapping.is_refused = False
     # The stored rows may have become wrong too.
-    form.mapping.check(
+    form.mapping.check_typed(
         method=str(form["method"].value()), body_format=str(form["body_format"].value())
     )
     connection = list(form.errors.get("connection", ())) if form.is_bound else []
@@ -74,11 +83,15 @@ def attempt(form: WebhookForm) -> Trial:
     webhook.url = NO_URL if not webhook.url or _url_problems(form) else webhook.url
     mapping = form.mapping
     webhook.parameters = mapping.usable_rows() if mapping.mode == ROWS else []
-    is_usable = mapping.mode == TEMPLATE and not mapping.problems
-    webhook.body_template = mapping.template if is_usable else ""
+    webhook.body_template = mapping.template if mapping.mode == TEMPLATE else ""
     headers, refused = _headers(form)
     webhook.headers_json = json.dumps(headers) if headers else ""
-    return Trial(webhook=webhook, problems=(*problems, *refused))
+    return Trial(
+        webhook=webhook,
+        problems=(*problems, *refused),
+        hint=_hint(mapping) if mapping.is_untouched and not mapping.problems else "",
+        has_content=_has_content(mapping),
+    )
 
 
 def _url_problems(form: WebhookForm) -> list[str]:
@@ -89,11 +102,13 @@ def _url_problems(form: WebhookForm) -> list[str]:
 
 def _mapping_problems(form: WebhookForm) -> list[str]:
     mapping = form.mapping
-    if mapping.mode == TEMPLATE and mapping.problems:
-        return [_("The JSON body has a mistake, so this shows every variable instead.")]
+    if mapping.template_problems:
+        return [_("The JSON body has a mistake, so there is no request to show.")]
     wrong = sum(bool(row.problems) for row in mapping.rows)
     if not wrong:
         return [problem.sentence for problem in mapping.own_problems]
+    if not mapping.usable_rows():
+        return [_("Every parameter has a mistake, so there is no request to show.")]
     return [
         ngettext(
             "%d parameter has a mistake and is left out.",
@@ -102,6 +117,19 @@ def _mapping_problems(form: WebhookForm) -> list[str]:
         )
         % wrong
     ]
+
+
+def _has_content(mapping: MappingSection) -> bool:
+    """Say whether what is chosen can be sent at all."""
+    if mapping.mode == ROWS:
+        return bool(mapping.usable_rows())
+    return mapping.mode != TEMPLATE or not (mapping.problems or mapping.is_untouched)
+
+
+def _hint(mapping: MappingSection) -> str:
+    if mapping.mode == ROWS:
+        return _("Fill in the first parameter, or pick a variable from the list.")
+    return _("Write the JSON, or start with “Write it from the parameters”.")
 
 
 def _headers(form: WebhookForm) -> tuple[list[dict[str, Any]], list[str]]:

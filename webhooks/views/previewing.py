@@ -65,7 +65,8 @@ def preview_context(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
     made, problems = None, list(trial.problems)
     try:
         may_sign = request.user.has_perm("webhooks.test_webhook")
-        made = previews.build(trial.webhook, source, now=time.time(), is_signed=may_sign)
+        if trial.has_content:
+            made = previews.build(trial.webhook, source, now=time.time(), is_signed=may_sign)
     except CannotPreview as error:
         problems.append(str(error))
     refusals = compile_filter(form.conditions.usable_tree).explain(source.values())
@@ -75,6 +76,7 @@ def preview_context(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
         "is_cut": bool(made and len(made.body) > _SHOWN_BYTES),
         "shown_bytes": _SHOWN_BYTES,
         "preview_problems": problems,
+        "preview_hint": trial.hint,
         "preview_note": note,
         "is_refused": bool(list(refusals)),
         "source": source,
