@@ -14,9 +14,9 @@ from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
 from tests.test_views_form import logged_in
-from webhooks import charts, events
+from webhooks import alerts, charts, events
 from webhooks.durations import step_of
-from webhooks.models import Delivery, HourlyCount, Status, Webhook
+from webhooks.models import Delivery, HourlyCount, Status, Webhook, WebhookState
 
 pytestmark = pytest.mark.django_db
 
@@ -193,6 +193,22 @@ def test_a_new_delivery_comes_with_the_numbers_that_changed(browser: Client) -> 
     assert 'id="now" hx-swap-oob="true"' in answer.text
     assert 'id="standing" hx-swap-oob="true"' in answer.text
     assert "<html" not in answer.text
+
+
+def test_the_problem_and_the_head_name_the_same_error_after_a_refresh(browser: Client) -> None:
+    webhook = make_webhook(alert_after_failures=1)
+    make_delivery(webhook)
+    state = WebhookState.objects.create(
+        webhook=webhook, failing_since_at=timezone.now(), failures_in_a_row=1, last_error="It fell."
+    )
+    alerts.look()
+    seen = seen_in(page_of(webhook, browser), "recent")
+    state.last_error = "It is slow."
+    state.save()
+    answer = part_of("recent", webhook, browser, seen=seen)
+    assert 'id="problems" hx-swap-oob="true"' in answer.text
+    assert answer.text.count("It is slow.") == 2
+    assert "It fell." not in answer.text
 
 
 def test_a_changed_delivery_is_told_but_is_not_new(browser: Client) -> None:

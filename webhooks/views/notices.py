@@ -75,12 +75,8 @@ def situation(webhook: Webhook) -> dict[str, Any]:
     """Return the context of everything above the recent deliveries."""
     held = _held(webhook)
     parked = _parked(webhook)
-    notices = _notices(webhook)
     return {
-        "notices": [one for one in notices if one.action != "resume"],
-        "pause_notice": next((one for one in notices if one.action == "resume"), None),
-        "hears_nobody": not (webhook.alert_recipients or settings.WEBHOOKS_ALERT_RECIPIENTS),
-        "is_muted": webhook.mutes_alerts(timezone.now()),
+        **problems_of(webhook),
         "held": counted(sum(held.values())),
         "held_by_pause": held[HoldReason.PAUSED],
         "held_by_pause_text": counted(held[HoldReason.PAUSED]),
@@ -97,6 +93,17 @@ def situation(webhook: Webhook) -> dict[str, Any]:
         "alerts_summary": alerts.summary(
             **{name: getattr(webhook, name) for name in alerts.FIELDS}
         ),
+    }
+
+
+def problems_of(webhook: Webhook) -> dict[str, Any]:
+    """Return the context of the open problems, which a refresh of the page brings anew."""
+    notices = _notices(webhook)
+    return {
+        "notices": [one for one in notices if one.action != "resume"],
+        "pause_notice": next((one for one in notices if one.action == "resume"), None),
+        "hears_nobody": not (webhook.alert_recipients or settings.WEBHOOKS_ALERT_RECIPIENTS),
+        "is_muted": webhook.mutes_alerts(timezone.now()),
     }
 
 

@@ -99,6 +99,8 @@ def recent_part(request: HttpRequest, pk: int) -> HttpResponse:
     if request.GET.get("seen") == context["recent_seen"]:
         # Nothing new: htmx changes nothing.
         return HttpResponse(status=204)
+    # Told with the standing above them, so that both name the same last error.
+    context |= {"needs_token": needs_token(webhook), **notices.problems_of(webhook)}
     return render(request, "webhooks/_recent_part.html", context)
 
 
