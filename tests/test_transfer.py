@@ -318,9 +318,33 @@ def test_a_file_with_a_byte_order_mark_is_read() -> None:
 def test_secrets_that_requests_need_are_named() -> None:
     [item] = plan({**as_json(make_full()), "name": "New", "uid": "whk_new"}).items
     assert item.kind == Kind.CREATE
-    assert item.missing == ["the value of the header X-Api-Key"]
+    assert item.missing == ["the client secret", "the value of the header X-Api-Key"]
     basic = minimal(authorization_type="basic", basic_login="demo")
     assert plan(basic).items[0].missing == ["the password"]
     grant = {"grant_type": "client_credentials", "token_url": "http://127.0.0.1:9/token"}
     machine = minimal(authorization_type="oauth2", client_id="a", **grant)
     assert plan(machine).items[0].missing == ["the client secret"]
+
+
+def test_a_client_secret_that_the_file_names_is_missing_before_and_after_the_import() -> None:
+    grant = {"auth_url": "http://127.0.0.1:9/auth", "token_url": "http://127.0.0.1:9/token"}
+    person = minimal(authorization_type="oauth2", client_id="a", **grant)
+    assert plan(person).items[0].missing == []
+    made = plan({**person, "secrets": ["client_secret"]})
+    assert made.items[0].missing == ["the client secret"]
+    [done] = transfer.carry_out(made, {0}, created_by_id=None)
+    assert done.missing == ["the client secret"]
+
+
+def test_secrets_of_an_authorization_that_is_not_used_need_not_be_entered() -> None:
+    assert plan(minimal(secrets=["client_secret", "basic_password"])).items[0].missing == []
+
+
+def test_headers_that_the_other_site_could_not_read_are_named() -> None:
+    [missing] = plan(minimal(secrets=["headers"])).items[0].missing
+    assert missing.startswith("the headers")
+
+
+@pytest.mark.parametrize("listed", [None, "client_secret", {"client_secret": 1}, [["x"], 5]])
+def test_a_list_of_secrets_that_is_none_says_nothing(listed: Any) -> None:
+    assert plan(minimal(secrets=listed)).items[0].missing == []

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from webhooks.models import Webhook
 from webhooks.transfer.form import ImportForm, label_of, types_of_all, values_of
 from webhooks.transfer.portable import missing_secrets
-from webhooks.transfer.reading import mistakes
+from webhooks.transfer.reading import listed_secrets, mistakes
 
 
 class Kind(StrEnum):
@@ -39,6 +39,8 @@ class Planned:
     changes: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    # What the file says the webhook had.
+    secrets: frozenset[str] = frozenset()
     form: ImportForm | None = None
 
 
@@ -52,6 +54,10 @@ class Plan:
     @property
     def doable(self) -> list[Planned]:
         return [item for item in self.items if item.kind in (Kind.CREATE, Kind.CHANGE)]
+
+    @property
+    def has_mistakes(self) -> bool:
+        return bool(self.of(Kind.REFUSED))
 
 
 class _Existing:
@@ -102,7 +108,7 @@ def carry_out(plan: Plan, numbers: Collection[int], *, created_by_id: int | None
             if item.kind == Kind.CREATE:
                 item.form.instance.created_by_id = created_by_id
             item.webhook = item.form.save()
-            item.missing = missing_secrets(item.webhook)
+            item.missing = missing_secrets(item.webhook, item.secrets)
     return done
 
 
@@ -158,12 +164,13 @@ def _judged(
         url=webhook.url,
         kind=Kind.CREATE if pk is None else Kind.CHANGE,
         webhook=webhook if pk else None,
+        secrets=listed_secrets(entry),
         form=form,
     )
     if errors:
         return _refused(number, entry["name"][:100], *errors)
     counts.update(form.gained_types(webhook.event_types))
-    planned.missing = missing_secrets(webhook)
+    planned.missing = missing_secrets(webhook, planned.secrets)
     if pk is not None:
         after = values_of(webhook)
         planned.changes = [label_of(key) for key, value in after.items() if before[key] != value]

@@ -1,6 +1,6 @@
 """A webhook as JSON: every setting by the name of its column, no secret, connections by name."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from django.db import models
@@ -75,19 +75,27 @@ def _headers(webhook: Webhook) -> tuple[list[dict[str, Any]], list[str]]:
     return portable_headers(headers), [f"headers.{one.name}" for one in headers if one.is_secret]
 
 
-def missing_secrets(webhook: Webhook) -> list[str]:
-    """Name, for people, the secrets that a webhook's requests need and do not have."""
+def missing_secrets(webhook: Webhook, listed: Collection[str] = ()) -> list[str]:
+    """Name, for people, the secrets that a webhook's requests need and do not have.
+
+    `listed` are those that the file names: a client of the authorization code grant may have none,
+    so only the file knows that this one had.
+    """
     missing = []
     if not webhook.connection_id:
         kind, grant = webhook.authorization_type, webhook.grant_type
         if kind == AuthorizationType.BASIC and not webhook.has_secret("basic_password"):
             missing.append(_("the password"))
-        needs_client = kind == AuthorizationType.OAUTH2 and grant == GrantType.CLIENT_CREDENTIALS
+        needs_client = kind == AuthorizationType.OAUTH2 and (
+            grant == GrantType.CLIENT_CREDENTIALS or "client_secret" in listed
+        )
         if needs_client and not webhook.has_secret("client_secret"):
             missing.append(_("the client secret"))
     try:
         headers = stored_headers(webhook)
     except SecretUnreadable:
         return missing
+    if "headers" in listed and not headers:
+        missing.append(_("the headers, which the other site could not read"))
     nameless = [header.name for header in headers if header.is_secret and not header.value]
     return missing + [_("the value of the header %s") % name for name in nameless]

@@ -24,7 +24,7 @@ _ITEMS: dict[str, type] = {
     "parameters": dict,
 }
 _UNSTORABLE = re.compile(r"[\0\ud800-\udfff]")
-# Written into a file for people; an import asks the webhook itself.
+# Written into a file to say what has to be entered; it sets nothing.
 _IGNORED = {"secrets"}
 _SECRET_KEYS = {
     *("basic_password", "client_secret", "signing_secret", "previous_signing_secret"),
@@ -92,6 +92,16 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(name)
+
+
+def listed_secrets(entry: Mapping[str, Any]) -> frozenset[str]:
+    """Return the secrets that an entry says its webhook had; none when it says it wrongly."""
+    found = entry.get("secrets")
+    return (
+        frozenset(one for one in found if isinstance(one, str))
+        if isinstance(found, list)
+        else frozenset()
+    )
 
 
 def mistakes(entry: Mapping[str, Any]) -> list[str]:
