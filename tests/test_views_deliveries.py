@@ -293,10 +293,27 @@ def test_a_bar_of_a_chart_leads_to_the_deliveries_it_counts(
     hour = dt.timedelta(hours=1)
     end = timezone.now().replace(minute=0, second=0, microsecond=0) + hour
     link = chart_link(Webhook.objects.get(name="CRM").pk, user)
-    page = browser.get(link(end - 2 * hour, end, kind))
+    page = browser.get(link(end - 2 * hour, end, kind, 5))
     assert {name for name in log if log[name].pk in shown(page)} == found
-    page = browser.get(link(end - 3 * hour, end - 2 * hour, kind))
+    page = browser.get(link(end - 3 * hour, end - 2 * hour, kind, 5))
     assert shown(page) == []
+
+
+def test_the_log_behind_a_number_of_a_chart_says_what_was_counted(browser: Client) -> None:
+    mixed_log()
+    user = get_user_model().objects.get()
+    end = timezone.now() + dt.timedelta(hours=1)
+    link = chart_link(Webhook.objects.get(name="CRM").pk, user)
+    page = browser.get(link(end - dt.timedelta(days=1), end, Kind.FAILED, 1071))
+    assert "The chart counted 1,071 requests. The log lists deliveries" in page.text
+    assert "The chart counted" not in browser.get(LOG).text
+
+
+@pytest.mark.parametrize("counted", ["-1", "x", "²", "9" * 5000, "0", "1\0"])
+def test_a_count_that_is_none_is_not_repeated(browser: Client, counted: str) -> None:
+    page = browser.get(LOG, {"counted": counted})
+    assert page.status_code == 200
+    assert "The chart counted" not in page.text
 
 
 def test_an_empty_log_says_what_to_do(browser: Client) -> None:
@@ -479,6 +496,28 @@ def test_redeliver_makes_a_new_delivery_and_shows_it(browser: Client) -> None:
     assert (new.event_id, new.trigger) == (delivery.event_id, Trigger.REDELIVERY)
     assert answer.redirect_chain[-1][0] == page_of(new)
     assert entries() == [(Action.REDELIVERED, delivery.pk, "ann")]
+
+
+def test_what_still_waits_is_sent_now_and_not_delivered_twice(browser: Client) -> None:
+    delivery = make_delivery(make_webhook())
+    later = timezone.now() + dt.timedelta(hours=9)
+    Delivery.objects.filter(pk=delivery.pk).update(next_attempt_at=later)
+    page = browser.get(page_of(delivery)).text
+    assert ('id="send-now"' in page, 'id="redeliver"' in page) == (True, False)
+    settle(delivery)
+    page = browser.get(page_of(delivery)).text
+    assert ('id="send-now"' in page, 'id="redeliver"' in page) == (False, True)
+
+
+@pytest.mark.parametrize(("minutes", "words"), [(-1, "due now"), (9, "next")])
+def test_a_retry_whose_time_has_come_is_due(browser: Client, minutes: int, words: str) -> None:
+    at = timezone.now() + dt.timedelta(minutes=minutes)
+    delivery = make_delivery(make_webhook())
+    Delivery.objects.update(attempt_count=1, next_attempt_at=at)
+    log = browser.get(reverse("webhooks:deliveries")).text
+    row = log.partition('<td class="log-when')[2].partition("</td>")[0]
+    assert [word for word in ("due now", "next") if word in row] == [words]
+    assert ("due now" in browser.get(page_of(delivery)).text) == (minutes < 0)
 
 
 def test_send_now_and_cancel_move_a_waiting_delivery(browser: Client) -> None:

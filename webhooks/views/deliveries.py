@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -18,6 +19,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from webhooks import audit, backlog, delivery_log, delivery_pages, events
 from webhooks.forms.log import EditedPayloadForm, LogForm
 from webhooks.models import Action, Attempt, Delivery, Replay, ReplayStatus, Status, Trigger
+from webhooks.views.log_links import counted_by_chart
 
 _PARTS = ("request", "response")
 # A page of a delivery that moves soon asks that often whether it did.
@@ -36,12 +38,15 @@ def log(request: HttpRequest) -> HttpResponse:
             form.conditions(), before=_key(request, "before"), after=_key(request, "after")
         )
     may_send = request.user.has_perm("webhooks.test_webhook")
+    counted = counted_by_chart(request.GET.get("counted", ""))
     context = {
         "form": form,
         "page": found,
         "older_link": _link(request, before=found.older_than),
         "newer_link": _link(request, after=found.newer_than),
         "newest_link": _link(request, newest="1") if _is_deep(request) else "",
+        "counted": counted,
+        "counted_text": number_format(counted, force_grouping=True),
         "export_query": urlencode(_filters(request)),
         "webhook_id": form.cleaned_data.get("webhook", "") if form.is_valid() else "",
         "may_send": may_send,

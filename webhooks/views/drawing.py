@@ -25,8 +25,8 @@ _DURATION_STARTS = (1, 2, 5)
 _DURATION_FACTORS = (2, 4, 10, 100)
 _MOST_LINES = 4
 
-# (begin, end, kind or None for all) -> the log's address, or "" for who may not read it.
-LogLink = Callable[[datetime, datetime, Kind | None], str]
+# (begin, end, kind or None for all, attempts) -> the log's address, "" for who may not read it.
+LogLink = Callable[[datetime, datetime, Kind | None, int], str]
 _Point = tuple[float, float]
 
 
@@ -104,7 +104,7 @@ def draw(chart: Chart, log_link: LogLink) -> Drawing:
         shares=list(_shares(whole, log_link)),
         count=whole.total,
         total=_number(whole.total),
-        total_url=log_link(whole.begins_at, whole.ends_at, None),
+        total_url=log_link(whole.begins_at, whole.ends_at, None, whole.total),
         success_rate=_percent(whole.counts[Kind.SUCCEEDED], whole.total),
         p50=milliseconds(whole.p50_ms),
         p95=milliseconds(whole.p95_ms),
@@ -129,7 +129,7 @@ def _column(chart: Chart, index: int, most: int, log_link: LogLink) -> Column:
         shares=_stack(shares, most),
         cells=[by_kind.get(kind) or _none_of(kind) for kind in Kind if chart.whole.counts[kind]],
         total=_number(bucket.total),
-        url=log_link(bucket.begins_at, bucket.ends_at, None),
+        url=log_link(bucket.begins_at, bucket.ends_at, None, bucket.total),
         p50=milliseconds(bucket.p50_ms),
         p95=milliseconds(bucket.p95_ms),
         is_late=index >= len(chart.buckets) / 2,
@@ -139,7 +139,7 @@ def _column(chart: Chart, index: int, most: int, log_link: LogLink) -> Column:
 def _shares(bucket: Bucket, log_link: LogLink) -> Iterator[Share]:
     for kind in Kind:
         if count := bucket.counts[kind]:
-            url = log_link(bucket.begins_at, bucket.ends_at, kind)
+            url = log_link(bucket.begins_at, bucket.ends_at, kind, count)
             yield Share(kind=kind, count=count, text=_number(count), url=url)
 
 

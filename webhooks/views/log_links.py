@@ -14,13 +14,15 @@ from webhooks.charts import Kind
 from webhooks.models import Status
 from webhooks.views.drawing import LogLink
 
-# The log filters deliveries by their last answer; that is the nearest to a kind of attempt.
+# The log filters deliveries by their last answer; that is the nearest to a kind of attempt. No
+# index finds attempts by their time, so the log says what was counted, and what it lists instead.
 _FILTER_OF: dict[Kind, dict[str, str]] = {
     Kind.SUCCEEDED: {"status": Status.SUCCEEDED},
     Kind.REFUSED: {"code": "4xx"},
     Kind.FAILED: {"code": "5xx"},
     Kind.UNANSWERED: {"code": "none"},
 }
+_MAX_DIGITS = 15
 
 
 def log_url(webhook_id: int, **filters: Any) -> str:
@@ -52,10 +54,17 @@ def chart_link(webhook_id: int, user: AbstractBaseUser | AnonymousUser) -> LogLi
     return partial(_span_url, webhook_id) if may_read_log(user) else _nowhere
 
 
-def _span_url(webhook_id: int, begin: datetime, end: datetime, kind: Kind | None) -> str:
+def _span_url(
+    webhook_id: int, begin: datetime, end: datetime, kind: Kind | None, count: int
+) -> str:
     filters = _FILTER_OF[kind] if kind else {}
-    return log_url(webhook_id, since=begin, until=end, **filters)
+    return log_url(webhook_id, since=begin, until=end, counted=count, **filters)
 
 
-def _nowhere(begin: datetime, end: datetime, kind: Kind | None) -> str:
+def counted_by_chart(text: str) -> int:
+    """Return how many requests a chart counted whose number was followed here; 0 for none."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else 0
+
+
+def _nowhere(begin: datetime, end: datetime, kind: Kind | None, count: int) -> str:
     return ""
