@@ -53,6 +53,8 @@ def zone_of(cookies: dict[str, str]) -> str:
         ({zones.BROWSER_COOKIE: "Europe/Kyiv"}, "Europe/Kyiv"),
         ({zones.CHOSEN_COOKIE: "Asia/Tokyo", zones.BROWSER_COOKIE: "Europe/Kyiv"}, "Asia/Tokyo"),
         ({zones.CHOSEN_COOKIE: "Nowhere/At_all", zones.BROWSER_COOKIE: "Asia/Tokyo"}, "Asia/Tokyo"),
+        ({zones.BROWSER_COOKIE: "Europe/Kiev"}, "Europe/Kyiv"),
+        ({zones.CHOSEN_COOKIE: "Asia/Calcutta"}, "Asia/Kolkata"),
         ({zones.BROWSER_COOKIE: "../../etc/passwd"}, "UTC"),
         ({zones.BROWSER_COOKIE: "Europe/Kyiv\0"}, "UTC"),
         ({zones.CHOSEN_COOKIE: "x" * 5000}, "UTC"),

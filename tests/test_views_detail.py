@@ -415,6 +415,19 @@ def test_a_test_before_the_pause_proves_nothing(browser: Client) -> None:
     assert page.context["needs_probe"]
 
 
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, "All variables"),
+        ({"parameters": [{"name": "a", "variable": "talk_seconds"}]}, "Chosen parameters"),
+        ({"body_template": '{"a": 1}'}, "JSON body"),
+    ],
+)
+def test_the_facts_say_what_is_sent(browser: Client, fields: dict[str, Any], expected: str) -> None:
+    page = words(page_of(make_webhook(**fields), browser))
+    assert f"<dt>What is sent</dt><dd>{expected}" in page
+
+
 def test_the_facts_name_limits_and_recipients(browser: Client) -> None:
     webhook = make_webhook(rate_limit=10, alert_recipients=["ops@example.com"])
     page = page_of(webhook, browser)

@@ -102,6 +102,14 @@ def test_a_look_shows_what_would_happen_and_writes_nothing(browser: Client) -> N
     assert not AuditEntry.objects.exists()
 
 
+def test_a_file_that_changes_nothing_is_not_to_be_corrected(browser: Client) -> None:
+    same = {"name": "Old", "uid": make_webhook(name="Old").uid}
+    page = look(browser, same).text
+    assert "Correct the file" not in page
+    assert "Choose another file" in page
+    assert "Correct the file" in look(browser, minimal(name="Bad", url="ftp://a.test/")).text
+
+
 def test_the_ticked_are_imported_and_written_down(browser: Client) -> None:
     page = look(browser, minimal(name="One"), minimal(name="Two"), is_paused="1")
     done = bring_in(browser, page, 1)

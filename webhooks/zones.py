@@ -16,6 +16,28 @@ CHOSEN_COOKIE = "time_zone"
 # What `static/js/zone.js` found in the browser.
 BROWSER_COOKIE = "browser_time_zone"
 
+# Chromium tells places by the names they had when its library of names began.
+_RENAMED = {
+    "Africa/Asmera": "Africa/Asmara",
+    "America/Buenos_Aires": "America/Argentina/Buenos_Aires",
+    "America/Catamarca": "America/Argentina/Catamarca",
+    "America/Cordoba": "America/Argentina/Cordoba",
+    "America/Godthab": "America/Nuuk",
+    "America/Indianapolis": "America/Indiana/Indianapolis",
+    "America/Jujuy": "America/Argentina/Jujuy",
+    "America/Louisville": "America/Kentucky/Louisville",
+    "America/Mendoza": "America/Argentina/Mendoza",
+    "Asia/Calcutta": "Asia/Kolkata",
+    "Asia/Katmandu": "Asia/Kathmandu",
+    "Asia/Rangoon": "Asia/Yangon",
+    "Asia/Saigon": "Asia/Ho_Chi_Minh",
+    "Atlantic/Faeroe": "Atlantic/Faroe",
+    "Europe/Kiev": "Europe/Kyiv",
+    "Pacific/Enderbury": "Pacific/Kanton",
+    "Pacific/Ponape": "Pacific/Pohnpei",
+    "Pacific/Truk": "Pacific/Chuuk",
+}
+
 
 class PersonsTimeZone:
     """Show every time of an answer in the zone of who asks; else in that of the settings."""
@@ -50,4 +72,5 @@ def names() -> frozenset[str]:
 
 
 def _known(name: str) -> str:
+    name = _RENAMED.get(name, name)
     return name if name in names() else ""

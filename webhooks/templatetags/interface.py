@@ -72,6 +72,23 @@ def ago(moment: datetime | None) -> SafeString | str:
 
 
 @register.filter
+def due(moment: datetime | None) -> SafeString | str:
+    """Show when something that waits is to be done: what should be done by now is due."""
+    if moment is None or moment > timezone.now():
+        return ago(moment)
+    local = timezone.localtime(moment)
+    exact = date(local, "Y-m-d H:i:s T")
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>', local.isoformat(), exact, _("due now")
+    )
+
+
+@register.filter
+def is_due(moment: datetime | None) -> bool:
+    return moment is not None and moment <= timezone.now()
+
+
+@register.filter
 def minute(moment: datetime | None) -> SafeString | str:
     """Show a time to the minute as people write it, with the exact time on hover."""
     if moment is None:
