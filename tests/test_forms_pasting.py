@@ -1,5 +1,6 @@
 """A pasted cURL command fills the form: fields, rows and secrets, and nothing typed is lost."""
 
+import json
 from typing import Any
 
 import pytest
@@ -74,6 +75,61 @@ def test_a_body_that_says_it_is_json_and_is_not_is_kept_to_be_corrected() -> Non
     assert data["body_template"] == "{a}"
     (problem,) = MappingSection(Webhook(), data).check(method="POST", body_format="json")
     assert problem.sentence.startswith("Line 1, column 2")
+
+
+def test_a_value_that_is_one_known_place_becomes_a_variable() -> None:
+    body = '{"phone": "{{ client_number }}", "spent": "{{ billsec }}", "source": "PBX"}'
+    data, _pasted = paste(f"curl https://crm.test/in --json '{body}'")
+    assert data["parameters_mode"] == "rows"
+    assert rows(data) == [
+        {"name": "phone", "variable": "client_number"},
+        {"name": "spent", "variable": "talk_seconds"},
+        row("source", "PBX"),
+    ]
+    assert MappingSection(Webhook(), data).check(method="POST", body_format="json") == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"text": "Call from {{ client_number }}"}',
+        '{"client": {"phone": "{{ client_number }}"}}',
+        '{"phones": ["{{ client_number }}"]}',
+        '{"at": "{{ occurred_at | unix }}", "source": "PBX"}',
+        """{"phone": "{{ client_number | default:'none' }}"}""",
+    ],
+)
+def test_places_within_text_or_further_down_become_a_json_body(body: str) -> None:
+    quoted = body.replace("'", "'\\''")
+    data, pasted = paste(f"curl https://crm.test/in --json '{quoted}'")
+    assert data["parameters_mode"] == "template"
+    assert json.loads(data["body_template"]) == json.loads(body)
+    assert "JSON body" in pasted.filled
+    assert MappingSection(Webhook(), data).check(method="POST", body_format="json") == []
+
+
+def test_a_place_that_no_event_fills_becomes_a_json_body_that_says_so() -> None:
+    data, _pasted = paste("""curl https://crm.test/in --json '{"phone": "{{ fone_number }}"}'""")
+    assert data["parameters_mode"] == "template"
+    (problem,) = MappingSection(Webhook(), data).check(method="POST", body_format="json")
+    assert "fone_number" in problem.sentence
+
+
+def test_a_place_without_quotes_becomes_a_json_body_to_be_corrected() -> None:
+    data, _pasted = paste("""curl https://crm.test/in -d '{"phone": {{ client_number }}}'""")
+    assert (data["body_format"], data["parameters_mode"]) == ("json", "template")
+    (problem,) = MappingSection(Webhook(), data).check(method="POST", body_format="json")
+    assert "double quotes around {{ client_number }}" in problem.sentence
+
+
+def test_places_of_a_form_become_variables_or_are_told_of() -> None:
+    command = "curl https://crm.test/in -d 'a={{ client_number }}' -d 'b=from {{ client_number }}'"
+    data, pasted = paste(command)
+    assert rows(data) == [
+        {"name": "a", "variable": "client_number"},
+        row("b", "from {{ client_number }}"),
+    ]
+    assert any("“b” is sent with its braces" in note for note in pasted.notes)
 
 
 def test_a_form_and_a_query_become_rows_of_texts() -> None:

@@ -90,7 +90,7 @@ class _Filling:
             self._fill_rows(_pairs(request.body), _("parameters of the query"))
             return
         declared = self._content_type()
-        if request.is_json or declared.endswith("json") or _json(request.body) is not None:
+        if request.is_json or declared.endswith("json") or _is_meant_as_json(request.body):
             self._fill_json(request.body)
         elif declared in ("", "application/x-www-form-urlencoded"):
             self._data["body_format"] = "form"
@@ -108,7 +108,8 @@ class _Filling:
         self._data["body_format"] = "json"
         value = _json(body)
         rows = list(_flat(value, "")) if isinstance(value, dict) else []
-        if rows and len(rows) <= payloads.MAX_ROWS and all(_is_path(name) for name, _v in rows):
+        are_rows = rows and len(rows) <= payloads.MAX_ROWS
+        if are_rows and all(_is_path(name) for name, _v in rows) and not _needs_template(value):
             self._fill_rows(rows, _("parameters"))
             return
         text = body if value is None else json.dumps(value, ensure_ascii=False, indent=2)
@@ -122,7 +123,7 @@ class _Filling:
         keys = [str(row.key) for row in from_post(data) if not row.is_blank]
         named = {data.get(f"{KEY}-{key}-name", "").strip(): key for key in reversed(keys)}
         last = max(map(int, keys), default=-1)
-        mapped = []
+        mapped, with_place = [], 0
         for name, value in rows:
             key = named.get(name)
             if key is None:
@@ -132,11 +133,15 @@ class _Filling:
                 # The next row of the same name is another one.
                 del named[name]
             data[f"{KEY}-{key}-name"] = name
-            if variable := variables.get(name):
+            if place := _known_place(value):
+                with_place += 1
+                kind, text = "variable", variables.get(place, place)
+            elif variable := variables.get(name):
                 mapped.append(name)
                 kind, text = "variable", variable
             else:
                 kind, text = payloads.value_as_typed(None, value)
+                self._tell_of_braces(name, text)
             data[f"{KEY}-{key}-source"], data[f"{KEY}-{key}-content"] = kind, text
         data.setlist(KEY, keys)
         data["parameters_mode"] = ROWS
@@ -145,9 +150,16 @@ class _Filling:
             self._request.notes.append(
                 _("Mapped to variables of the same name: %s.") % ", ".join(mapped[:20])
             )
-        if len(mapped) < len(rows):
+        if len(mapped) + with_place < len(rows):
             self._request.notes.append(
                 _("Replace the values that should come from the event by variables.")
+            )
+
+    def _tell_of_braces(self, name: str, text: str) -> None:
+        if payloads.has_place(text):
+            self._request.notes.append(
+                _("“%s” is sent with its braces: only a whole value can be a variable here.")
+                % name[:60]
             )
 
     # ---- Credentials and headers -----------------------------------------------------------
@@ -223,6 +235,35 @@ def _json(text: str) -> Any:
     except payloads.InvalidPayload:
         return None
     return value if isinstance(value, dict | list) else None
+
+
+def _is_meant_as_json(body: str) -> bool:
+    """Say whether a body is JSON, or would be if its places had quotes around them."""
+    return _json(body) is not None or (body.lstrip()[:1] in ("{", "[") and payloads.has_place(body))
+
+
+def _known_place(value: Any) -> str:
+    """Return the variable of a value that is nothing but its place, else ""."""
+    variable = payloads.only_variable(value) if isinstance(value, str) else ""
+    is_known = variable and not payloads.variable_problem(variable, payloads.known_names())
+    return variable if is_known else ""
+
+
+def _needs_template(document: dict[str, Any]) -> bool:
+    """Say whether places stand where no row has one: within text, or further down."""
+    return any(
+        payloads.has_place(text) and not (text is value and _known_place(text))
+        for value in document.values()
+        for text in _texts(value)
+    )
+
+
+def _texts(value: Any) -> Iterable[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
 
 
 def _flat(value: Any, path: str) -> Iterable[tuple[str, Any]]:

@@ -20,6 +20,8 @@ from webhooks.payloads.paths import escape, parse_path
 from webhooks.payloads.places import (
     MAX_PLACES,
     MAX_TEMPLATE_LENGTH,
+    has_place,
+    only_variable,
     template_problems,
     template_variables,
 )
@@ -43,7 +45,7 @@ from webhooks.payloads.rows import (
     rows_problems,
     value_as_typed,
 )
-from webhooks.payloads.variables import WHOLE_EVENT, finder, known_names
+from webhooks.payloads.variables import WHOLE_EVENT, finder, known_names, variable_problem
 
 __all__ = [
     "FORMATS",
@@ -66,9 +68,11 @@ __all__ = [
     "escape",
     "finder",
     "fingerprint",
+    "has_place",
     "instant",
     "known_names",
     "load_json",
+    "only_variable",
     "parse_path",
     "render",
     "renders_verbatim",
@@ -79,4 +83,5 @@ __all__ = [
     "template_problems",
     "template_variables",
     "value_as_typed",
+    "variable_problem",
 ]

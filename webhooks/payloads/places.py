@@ -92,6 +92,20 @@ def template_variables(text: str) -> list[str]:
     return list(found)
 
 
+def has_place(text: str) -> bool:
+    return bool(_PLACE.search(text))
+
+
+def only_variable(text: str) -> str:
+    """Return the variable when a text is one place without filters, else ""."""
+    found = _PLACE.fullmatch(text.strip())
+    try:
+        place = parse_place(found[1]) if found else Place()
+    except ValueError:
+        return ""
+    return place.variable if place.style == AS_THE_WEBHOOK else ""
+
+
 def parse_place(content: str) -> Place:
     """Return what stands between the braces; raise ValueError with a sentence."""
     parts = [found.strip() for found in _parts(content)]
