@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser import steps
 from tests.browser.steps import OpenPage, overflow
@@ -84,6 +84,22 @@ def test_a_filtered_mapped_protected_webhook_from_nothing_to_its_first_delivery(
     [received] = receiver.wait_for(1, path_prefix="/basic/")
     assert received.json() == {"lead": {"phone": "380000000002"}}
     assert received.status == 200
+
+
+def test_what_is_typed_while_a_variable_is_added_stays(page: Page) -> None:
+    webhook = make_webhook(event_types=["call.incoming.after"])
+    webhook.parameters = [{"name": "a", "variable": "caller"}]
+    webhook.save(update_fields=["parameters"])
+    page.goto(edit(webhook))
+    page.locator(".variables > summary").click()
+    held: list[Route] = []
+    page.route("**/integrations/webhooks/parameters/", lambda route: held.append(route), times=1)
+    page.get_by_role("button", name="client_number").click()
+    page.get_by_label("Name, parameter 1").fill("lead.phone")
+    held[0].continue_()
+    expect(page.get_by_label("Name, parameter 2")).to_have_value("client_number")
+    expect(page.get_by_label("Name, parameter 1")).to_have_value("lead.phone")
+    expect(page.get_by_label("Body", exact=True)).to_contain_text('"lead"')
 
 
 def test_a_mistake_appears_at_its_row_while_typing_and_goes_again(page: Page) -> None:

@@ -1,5 +1,5 @@
-// Asks for the preview anew when something in the form changed; an answer that a newer question
-// overtook is dropped (hx-sync). Secrets stay in the browser: the preview shows masks anyway.
+// Asks for the preview anew when something in the form changed; the next question waits for the
+// last answer (hx-sync). Secrets stay in the browser: the preview shows masks anyway.
 // Send test starts with the sample that the preview shows, also after another one is shown.
 //   [data-preview]  the panel   [data-said="names"]  what is wrong with the fields of one parameter
 "use strict";
