@@ -7,6 +7,7 @@ import pytest
 from django.http import QueryDict
 
 from webhooks.filters import PRESETS, validate
+from webhooks.forms.filter_choices import hint_of
 from webhooks.forms.filter_rows import from_tree, to_tree
 from webhooks.forms.filter_section import FilterSection, offered
 
@@ -27,6 +28,8 @@ TREES: list[dict[str, Any]] = [
     {"all": [LISTED]},
     {"all": [{"variable": "billsec", "operator": "at_least", "value": 2.5}]},
     {"all": [{"any": [MISSED]}, {"any": [SHORT]}]},
+    {"all": [{"variable": "caller", "operator": "one_of", "value": ["Acme, Inc."]}]},
+    {"all": [{"variable": "caller", "operator": "one_of", "value": ['"A, B" C', "D"]}]},
 ]
 
 
@@ -116,6 +119,9 @@ def test_a_form_without_the_section_changes_no_filter() -> None:
         ("is_repeated", "equals", "true", True),
         ("caller_number", "equals", "007", "007"),
         ("caller_number", "one_of", "a\nb\n\n a ", ["a", "b"]),
+        ("caller_number", "one_of", "Sales, Marketing,", ["Sales", "Marketing"]),
+        ("caller_number", "one_of", '"Acme, Inc." , b\n"a"b', ["Acme, Inc.", "b", '"a"b']),
+        ("amount", "one_of", "2,5\n3", [2.5, 3]),
         ("disposition", "one_of", ["BUSY", "FAILED"], ["BUSY", "FAILED"]),
     ],
 )
@@ -264,6 +270,12 @@ def test_choices_are_picked_ticked_or_typed_by_operator() -> None:
         for condition in (MISSED, SOME, AGENT, LISTED, PRESENT, REPEATED)
     ]
     assert controls == ["choice", "checks", "text", "lines", "none", "choice"]
+
+
+def test_a_list_says_how_its_values_are_parted() -> None:
+    tree = {"variable": "caller", "operator": "one_of", "value": ["Sales"]}
+    (row,) = FilterSection(tree).root.rows()
+    assert hint_of(row, [])[0].startswith("One value a line, or with commas between")
 
 
 def test_a_variable_that_no_chosen_event_has_is_pointed_out() -> None:

@@ -119,6 +119,8 @@ def hint_of(row: Row, types: Collection[str]) -> tuple[str, bool]:
         return "", False
     if types and variable.name not in _carried(types):
         return _not_carried(variable.name), True
+    if control_of(row) == "lines" and row.is_split_by_commas:
+        return _("One value a line, or with commas between; in quotes a comma is kept."), False
     return str(variable.description), False
 
 

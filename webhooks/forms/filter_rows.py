@@ -20,6 +20,8 @@ from webhooks.filters.tree import compile_filter
 # The choice of a variable by its path into the payload.
 PATH = "."
 _TOKEN = re.compile(r"(?:(open|row)-([0-9]{1,6})|(close))")
+# A value of a list, with what ends it; in quotes it may have commas, and "" is a quote.
+_LISTED = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*(?=,|$)|([^,]*))(?:,|$)')
 # Far more parts than a filter may have: what was typed is kept so that it can be corrected.
 _MAX_TOKENS = 1000
 
@@ -115,7 +117,8 @@ class Row:
 
     def _value(self, operator: Operator) -> Any:
         if takes_list(operator):
-            texts = [text.strip() for value in self.values for text in value.splitlines()]
+            lines = [line for value in self.values for line in value.splitlines()]
+            texts = [text.strip() for line in lines for text in self._listed(line)]
             texts = list(dict.fromkeys(filter(None, texts)))
             if not texts:
                 raise InvalidFilter(self._missing(is_list=True), ("value",))
@@ -124,6 +127,19 @@ class Row:
         if not text:
             raise InvalidFilter(self._missing(is_list=False), ("value",))
         return self._typed(text, operator)
+
+    @property
+    def is_split_by_commas(self) -> bool:
+        """Say whether commas part the values of a list; in a number they are decimal."""
+        return not self.choices and self.kind is not Kind.NUMBER
+
+    def _listed(self, line: str) -> list[str]:
+        if not self.is_split_by_commas:
+            return [line]
+        return [
+            plain if quoted is None else quoted.replace('""', '"')
+            for quoted, plain in (found.groups() for found in _LISTED.finditer(line))
+        ]
 
     def _missing(self, *, is_list: bool) -> str:
         if is_list:
@@ -295,9 +311,16 @@ def _row(condition: Mapping[str, Any], part_id: int) -> Row:
         operator=str(condition["operator"]),
         values=texts,
     )
-    if len(texts) > 1 and not row.choices:
-        row.values = ["\n".join(texts)]
+    if isinstance(value, list) and not row.choices:
+        row.values = ["\n".join(_as_listed(text, row) for text in texts)]
     return row
+
+
+def _as_listed(text: str, row: Row) -> str:
+    """Write a value of a list so that it is read as one."""
+    if row.is_split_by_commas and ("," in text or text.startswith('"')):
+        return '"' + text.replace('"', '""') + '"'
+    return text
 
 
 def _shown(value: Any, kind: Kind) -> str:
