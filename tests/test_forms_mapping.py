@@ -97,7 +97,7 @@ def test_a_mistake_is_at_its_row_and_in_the_summary_and_nothing_is_lost() -> Non
             "holds the value",
         ),
         ([{"name": "a", "source": "number", "content": "1,5"}], "with a dot, or choose Text"),
-        ([{"name": "a", "source": "json", "content": "{"}], "line 1, column"),
+        ([{"name": "a", "source": "json", "content": "{"}], "Line 1, column"),
         ([{"name": "a", "content": "caller", "time_zone": "Kyiv"}], "Europe/Kyiv"),
         ([{"name": "", "content": "caller"}], "Give this row a name"),
         ([{"name": "a", "content": ""}], "Choose a variable"),

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
 
 import pytest
+from django.utils import translation
 from django.utils.safestring import mark_safe
 from hypothesis import given
 from hypothesis import strategies as st
@@ -280,6 +281,31 @@ def test_json_is_read_strictly(data: bytes, code: str) -> None:
         payloads.load_json(data)
     assert raised.value.code == code
     str(raised.value).encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "Line 1, column 1: The text ends here, but a value is missing."),
+        ("{not JSON", "Line 1, column 2: A key is text in double quotes"),
+        ('{"a": 1,}', "Line 1, column 8: Remove this comma"),
+        ('{"a": 1\n "b": 2}', "Line 2, column 2: A comma is missing before this."),
+        ('{"a": {{ b }}}', "A key is text in double quotes"),
+        (" " * 70_000 + "{", "look at line 1, column 70002"),
+    ],
+)
+def test_a_mistake_in_json_is_said_with_what_to_change(text: str, sentence: str) -> None:
+    with pytest.raises(InvalidPayload) as raised:
+        payloads.load_json(text.encode())
+    assert sentence in str(raised.value)
+    assert "Expecting" not in str(raised.value)
+
+
+def test_a_mistake_in_json_is_said_in_ukrainian_throughout() -> None:
+    with translation.override("uk"), pytest.raises(InvalidPayload) as raised:
+        payloads.load_json(b"{not JSON")
+    assert "Line" not in str(raised.value)
+    assert "quotes" not in str(raised.value)
 
 
 def test_a_number_beyond_floats_is_refused_when_the_document_is_made() -> None:

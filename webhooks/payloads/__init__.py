@@ -13,9 +13,9 @@ from webhooks.payloads.document import (
     build_document,
     fingerprint,
     instant,
-    load_json,
     shown,
 )
+from webhooks.payloads.loading import load_json
 from webhooks.payloads.paths import escape, parse_path
 from webhooks.payloads.places import (
     MAX_PLACES,

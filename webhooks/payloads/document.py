@@ -34,45 +34,6 @@ class InvalidPayload(ValueError):
         self.code = code
 
 
-def load_json(data: bytes) -> Any:
-    """Parse JSON strictly; raise InvalidPayload for repeated keys, NaN and everything else."""
-    try:
-        return json.loads(
-            data.decode("utf-8-sig"),
-            object_pairs_hook=_unique_pairs,
-            parse_constant=_refuse_constant,
-        )
-    except InvalidPayload:
-        raise
-    except UnicodeDecodeError as error:
-        raise InvalidPayload(_("The text is not UTF-8."), code="not_json") from error
-    except json.JSONDecodeError as error:
-        message = _("The text is not JSON: line %(line)d, column %(column)d: %(what)s.") % {
-            "line": error.lineno,
-            "column": error.colno,
-            "what": error.msg,
-        }
-        raise InvalidPayload(message, code="not_json") from error
-    except RecursionError as error:
-        raise InvalidPayload(_("The JSON is nested too deeply."), code="not_json") from error
-    except ValueError as error:
-        raise InvalidPayload(_("A number has too many digits."), code="not_json") from error
-
-
-def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        keys = [key for key, _value in pairs]
-        repeated = next(key for key in made if keys.count(key) > 1)
-        message = _("The key “%s” occurs twice in one object.") % shown(repeated)
-        raise InvalidPayload(message, code="duplicate_key")
-    return made
-
-
-def _refuse_constant(name: str) -> None:
-    raise InvalidPayload(_("%s is not JSON.") % name, code="not_json")
-
-
 def build_document(
     event_type: str,
     event_id: str,

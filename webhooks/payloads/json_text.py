@@ -60,11 +60,14 @@ def problem_at(text: str, position: int, sentence: str) -> Problem:
     return Problem(sentence=where, field="body_template", line=line, column=column)
 
 
-def parse(text: str) -> Node:
-    """Return the document as a tree; raise InvalidMapping with the position of the mistake."""
-    reader = _Reader(text)
+def parse(text: str, *, has_places: bool = True) -> Node:
+    """Return the document as a tree; raise InvalidMapping with the position of the mistake.
+
+    Without places nothing is said of them.
+    """
+    reader = _Reader(text, has_places=has_places)
     position = reader.skip(0)
-    if position == len(text):
+    if position == len(text) and has_places:
         reader.fail(position, _('Write a JSON document, for example {"id": "{{ call_id }}"}.'))
     node, position = reader.value(position, 1)
     position = reader.skip(position)
@@ -76,8 +79,9 @@ def parse(text: str) -> Node:
 class _Reader:
     """A recursive descent over one text; every method takes and returns a position."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, has_places: bool) -> None:
         self._text = text
+        self._has_places = has_places
 
     def skip(self, position: int) -> int:
         found = _SPACE.match(self._text, position)
@@ -89,7 +93,7 @@ class _Reader:
     def value(self, position: int, depth: int) -> tuple[Node, int]:
         if depth > MAX_DEPTH:
             self.fail(position, _("The JSON is nested more than %d levels deep.") % MAX_DEPTH)
-        if self._text.startswith("{{", position):
+        if self._has_places and self._text.startswith("{{", position):
             self._fail_at_bare_place(position)
         first = self._text[position : position + 1]
         if first == "{":

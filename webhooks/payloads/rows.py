@@ -14,7 +14,8 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from webhooks.payloads.document import ENCODER, InvalidPayload, load_json, shown
+from webhooks.payloads.document import ENCODER, InvalidPayload, shown
+from webhooks.payloads.loading import load_json
 from webhooks.payloads.paths import MAX_NAME_LENGTH, parse_path
 from webhooks.payloads.problems import InvalidMapping, Problem
 from webhooks.payloads.reading import AS_TEXT, AS_THE_WEBHOOK, Style
