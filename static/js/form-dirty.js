@@ -7,8 +7,8 @@
 (() => {
   const form = document.querySelector("form[data-dirty]");
   if (!form) return;
-  // How tried events are listed and which one is previewed are no settings.
-  const counts = ([name, value]) => value && !/^(filter-shown|preview_event|parameters_older|curl)$/.test(name);
+  // How tried events are listed and which one is previewed are no settings; a token is none either.
+  const counts = ([name, value]) => value && !/^(filter-shown|preview_event|parameters_older|curl|csrfmiddlewaretoken)$/.test(name);
   const snapshot = () => JSON.stringify([...new FormData(form)].filter(counts));
   const origin = (text) => (URL.canParse(text) ? new URL(text).origin : text);
   // The values a token is bound to; see webhooks.oauth.fingerprint.

@@ -1,5 +1,6 @@
 // Says when a panel could not be fetched, and leads to the login when the session ended.
-//   [data-failure]  the sentence, hidden while everything works
+//   [data-failure]     the sentence, hidden while everything works
+//   [data-logged-out]  says instead that the session ended, where a reload would lose what was typed
 "use strict";
 
 (() => {
@@ -14,7 +15,9 @@
     if (answered === new URL(requestConfig.path, location.href).pathname) return;
     // Redirected: only a login answers for a panel.
     event.detail.shouldSwap = false;
-    location.reload();
+    const note = document.querySelector("[data-logged-out]");
+    if (note) note.hidden = false;
+    else location.reload();
   });
   document.addEventListener("htmx:responseError", () => show(true));
   document.addEventListener("htmx:sendError", () => show(true));

@@ -80,6 +80,8 @@ OPEN = [
 ]
 
 LOOKING = [
+    # A form asks whether somebody is still logged in.
+    line(f"{P}session/", "", 200, 405),
     # A person's own preference, kept in their browser.
     line(f"{P}time-zone/", "", 200, 302, data=lambda _: {"time_zone": "Europe/Kyiv"}),
     line(P, "view_webhook", 200, 405),

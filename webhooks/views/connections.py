@@ -16,6 +16,7 @@ from webhooks.forms import credentials
 from webhooks.models import Action, AuthorizationType, Connection, Webhook
 from webhooks.views import editor, meanwhile
 from webhooks.views.columns import SECRETS, TOKEN_SECRETS
+from webhooks.views.logged_out import keeps_typed
 from webhooks.views.standing import needs_token, token_of
 from webhooks.views.trail import audit_trail
 
@@ -56,7 +57,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @never_cache
-@login_required
+@keeps_typed
 @permission_required("webhooks.add_connection", raise_exception=True)
 def create(request: HttpRequest) -> HttpResponse:
     """Show the empty form; save it, and go on to the provider when a token was asked for."""
@@ -82,7 +83,7 @@ def create(request: HttpRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @never_cache
-@login_required
+@keeps_typed
 @permission_required("webhooks.change_connection", raise_exception=True)
 def edit(request: HttpRequest, pk: int) -> HttpResponse:
     seen = meanwhile.newest(pk)

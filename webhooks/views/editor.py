@@ -20,7 +20,7 @@ from webhooks.forms import ConnectionForm, Draft, WebhookForm, pasting, provider
 from webhooks.forms.trial import TrialForm
 from webhooks.models import Action, Delivery, GrantType, OAuthToken, Status, TokenState, Webhook
 from webhooks.secrets import SecretUnreadable
-from webhooks.views import filtering, meanwhile, previewing, token_facts
+from webhooks.views import filtering, logged_out, meanwhile, previewing, token_facts
 
 # Submit buttons that only change what the form shows, or try a part of it.
 _RESHAPING = {
@@ -135,6 +135,7 @@ def show_form(request: HttpRequest, form: WebhookForm, **more: Any) -> HttpRespo
         if webhook.pk
         else reverse("webhooks:create"),
         "name": form.initial.get("name", ""),
+        "opened_by": logged_out.opened_by(request),
         "test_types": [(group.label, group.types) for group in catalogue.groups()],
         **token_panel(request, webhook, is_oauth=form.chosen_type == "oauth2"),
         "connection": form.chosen_connection,
@@ -185,6 +186,7 @@ def show_connection(request: HttpRequest, form: WebhookForm) -> HttpResponse:
         if connection.pk
         else reverse("webhooks:connection_create"),
         "name": form.initial.get("name", ""),
+        "opened_by": logged_out.opened_by(request),
         "users": connections.users_of(connection) if connection.pk else [],
         **token_panel(request, connection, is_oauth=form.chosen_type == "oauth2"),
     }

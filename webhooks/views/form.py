@@ -19,11 +19,12 @@ from webhooks.forms.alerts import RecipientsField
 from webhooks.models import Action, Webhook
 from webhooks.secrets import SecretUnreadable
 from webhooks.views import editor, meanwhile
+from webhooks.views.logged_out import keeps_typed
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @never_cache
-@login_required
+@keeps_typed
 @permission_required("webhooks.add_webhook", raise_exception=True)
 def create(request: HttpRequest) -> HttpResponse:
     """Show the empty form; save it, and go on to the provider when a token was asked for."""
@@ -43,7 +44,7 @@ def create(request: HttpRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @never_cache
-@login_required
+@keeps_typed
 @permission_required("webhooks.change_webhook", raise_exception=True)
 def edit(request: HttpRequest, pk: int) -> HttpResponse:
     seen = meanwhile.newest(pk)

@@ -1,0 +1,107 @@
+"""Forms whose session ended while they were filled in: asked before a save, and kept over a login.
+
+A script asks `session` before it lets the page go. Without one, what was typed waits, sealed, in
+the new session until the same person has logged in.
+"""
+
+from collections.abc import Callable
+from datetime import timedelta
+from functools import wraps
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.views import redirect_to_login
+from django.core import signing
+from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
+from django.middleware.csrf import get_token
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from webhooks.secrets import Sealed, SecretUnreadable, seal
+
+_SESSION_KEY = "webhook_typed"
+_OPENED_BY = "opened_by"
+# Longer than any session lasts, and than anybody leaves a form open.
+_MAX_AGE = timedelta(days=7)
+_MAX_CHARACTERS = 200_000
+View = Callable[..., HttpResponse]
+
+
+@require_safe
+@never_cache
+@login_required
+def session(request: HttpRequest) -> HttpResponse:
+    """Say that the session lives, with the CSRF token that a login may have changed."""
+    return JsonResponse({"csrf": get_token(request)})
+
+
+def opened_by(request: HttpRequest) -> str:
+    """Return what a form carries to prove later who opened it."""
+    return signing.TimestampSigner(salt=_OPENED_BY).sign(str(request.user.pk))
+
+
+def keeps_typed(view: View) -> View:
+    """Demand a login, as login_required does, and show what was posted without one after it."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if not request.user.is_authenticated:
+            _keep(request)
+            return redirect_to_login(request.get_full_path())
+        typed = _take(request) if request.method == "GET" else None
+        if typed is not None:
+            # From here on it is a form that was posted to be shown, not to be saved.
+            request.method, request.POST = "POST", typed  # type: ignore[assignment]
+            messages.warning(
+                request,
+                _(
+                    "Nothing was saved: you had been logged out. What you typed is back. Check it, "
+                    "also the secrets, then save again."
+                ),
+            )
+        return view(request, *args, **kwargs)
+
+    return guarded
+
+
+def _keep(request: HttpRequest) -> None:
+    """Keep a form that somebody logged in had opened; what anybody else sends takes no room."""
+    owner = _owner(request.POST)
+    typed = request.POST.urlencode()
+    if request.method != "POST" or not owner or len(typed) > _MAX_CHARACTERS:
+        return
+    try:
+        sealed = seal(typed, _place(owner, request.path)).ciphertext
+    except SecretUnreadable:
+        return
+    request.session[_SESSION_KEY] = {"path": request.path, "typed": sealed}
+
+
+def _take(request: HttpRequest) -> QueryDict | None:
+    """Return what this person posted to this address while logged out, once."""
+    kept = request.session.get(_SESSION_KEY)
+    if not kept or kept["path"] != request.path:
+        return None
+    del request.session[_SESSION_KEY]
+    try:
+        typed = Sealed(kept["typed"]).open(_place(str(request.user.pk), request.path))
+    except SecretUnreadable:
+        # Another person's, or sealed under a key that is gone.
+        return None
+    data = QueryDict(typed, mutable=True)
+    data["action"] = "preview"
+    return data
+
+
+def _owner(data: QueryDict) -> str:
+    signer = signing.TimestampSigner(salt=_OPENED_BY)
+    try:
+        return signer.unsign(data.get(_OPENED_BY, ""), max_age=_MAX_AGE)
+    except signing.BadSignature:
+        return ""
+
+
+def _place(owner: str, path: str) -> str:
+    return f"typed:{owner}:{path}"
