@@ -7,6 +7,8 @@ import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
 from playwright.sync_api import expect
 
 from tests.browser import steps
@@ -14,6 +16,7 @@ from tests.browser.steps import OpenPage, overflow
 from tests.pages import PAGES, Page
 from tests.scenes import scene as make_scene
 from tests.test_pages import existing
+from webhooks.models import Incident, IncidentKind
 
 pytest_plugins = ["tests.browser.fixtures"]
 pytestmark = [pytest.mark.once, pytest.mark.django_db]
@@ -67,6 +70,16 @@ def test_a_page_scrolls_sideways_on_no_screen(screen: Page, open_page: OpenPage)
         "parseFloat(getComputedStyle(one).fontSize))"
     )
     assert max(paragraphs, default=0) < 130
+
+
+def test_a_long_choice_wraps_on_a_phone(open_page: OpenPage) -> None:
+    webhook = make_scene().webhook
+    now = timezone.now()
+    Incident.objects.create(webhook_id=webhook, kind=IncidentKind.FAILING, opened_at=now)
+    page = open_page(locale="uk-UA", viewport={"width": 360, "height": 900})
+    page.goto(reverse("webhooks:replay_create", args=[webhook]))
+    expect(page.locator("[name=since][value=incident]")).to_be_checked()
+    assert overflow(page) == 0
 
 
 def test_the_skip_link_is_first_and_leads_past_the_head(open_page: OpenPage) -> None:

@@ -102,6 +102,11 @@ def test_the_log_lists_deliveries_of_every_webhook_newest_first(browser: Client)
         assert text in page.text
 
 
+def test_the_name_of_an_event_breaks_after_its_dots(browser: Client) -> None:
+    make_delivery(make_webhook())
+    assert "call.<wbr>incoming.<wbr>after</a>" in browser.get(LOG).text
+
+
 def test_the_log_needs_the_permission_to_see_deliveries() -> None:
     browser = person("view_webhook")
     assert browser.get(LOG).status_code == 403

@@ -166,6 +166,16 @@ def test_no_secret_is_on_any_page(browser: Client) -> None:
         assert not [secret for secret in secrets if secret in text]
 
 
+def test_a_long_url_shows_its_host_and_its_end(browser: Client) -> None:
+    webhook = make_webhook(url="https://crm.example.com/hooks/" + "0123456789" * 20 + "?to=sales")
+    page = browser.get(LIST).text.replace("<wbr>", "")
+    shown = page.partition('<span class="method">POST</span> ')[2].partition("<")[0]
+    head, tail = shown.split("…")
+    assert head.startswith("https://crm.example.com/hooks/0")
+    assert tail.endswith("?to=sales")
+    assert f'title="POST {webhook.url}"' in page
+
+
 def test_names_and_urls_are_escaped(browser: Client) -> None:
     webhook = make_webhook(name="<script>x</script>", url='http://127.0.0.1/"><b>')
     for address in (LIST, url("detail", webhook), url("delete", webhook)):

@@ -1,5 +1,6 @@
 """Small parts of pages: icons, times, durations and badges."""
 
+import re
 from datetime import datetime
 from typing import Any
 
@@ -7,7 +8,8 @@ from django import template
 from django.template.defaultfilters import date
 from django.templatetags.static import static
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.formats import number_format
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince, timeuntil
 from django.utils.translation import gettext as _
@@ -34,6 +36,10 @@ _BADGES = {
     TokenState.MISCONFIGURED: "is-danger",
 }
 
+# So many characters of a long address are shown of its beginning and of its end.
+_HEAD, _TAIL = 60, 30
+_ADDRESS_PART = re.compile(r"[^/?&]+[/?&]*|[/?&]+")
+
 
 @register.simple_tag
 def icon(name: str, css_class: str = "") -> SafeString:
@@ -44,6 +50,22 @@ def icon(name: str, css_class: str = "") -> SafeString:
         static("icons/icons.svg"),
         name,
     )
+
+
+@register.filter
+def dotted(name: str) -> SafeString:
+    """Let a line of a name end after a dot rather than inside a word."""
+    parts = ((part,) for part in name.split("."))
+    return format_html_join(SafeString(".<wbr>"), "{}", parts)
+
+
+@register.filter
+def compact_address(address: str) -> SafeString:
+    """Show where an address begins and where it ends; a line may end between its parts."""
+    if len(address) > _HEAD + _TAIL + 3:
+        address = f"{address[:_HEAD]}…{address[-_TAIL:]}"
+    parts = ((part,) for part in _ADDRESS_PART.findall(address))
+    return format_html_join(SafeString("<wbr>"), "{}", parts)
 
 
 @register.filter
@@ -151,8 +173,8 @@ def milliseconds(value: float | None) -> str:
     if value is None:
         return ""
     if value >= 1000:
-        return _("%.2f s") % (value / 1000)
-    return _("%.0f ms") % value if value >= 10 else _("%.1f ms") % value
+        return _("%s s") % number_format(f"{value / 1000:.2f}")
+    return _("%s ms") % number_format(f"{value:.0f}" if value >= 10 else f"{value:.1f}")
 
 
 @register.inclusion_tag("webhooks/_timing.html")
