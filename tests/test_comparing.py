@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from django.utils import translation
+
 from webhooks.comparing import Difference, compare
 from webhooks.models import Attempt, Outcome
 
@@ -62,6 +64,9 @@ def test_only_a_time_that_a_person_would_notice_differs() -> None:
     assert differences(attempt(total_ms=1000.0), attempt(total_ms=1400.0)) == []
     found = said(differences(attempt(total_ms=50.0), attempt(total_ms=1500.0)))
     assert found == {"Total time": ("50 ms", "1.50 s")}
+    with translation.override("uk"):
+        found = said(differences(attempt(total_ms=50.0), attempt(total_ms=1500.0)))
+    assert list(found.values()) == [("50 мс", "1,50 с")]
     assert differences(attempt(total_ms=None), attempt(total_ms=1500.0)) == []
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from django.utils import translation
 
 from tests.factories import make_webhook
 from tests.test_forms import bound, error, saved
@@ -123,7 +124,15 @@ def test_the_default_schedule_is_told_where_an_own_one_is_typed() -> None:
     help_text = str(shown(make_webhook()).fields["retry_schedule_seconds"].help_text)
     assert schedule_text(RETRY_SCHEDULE_SECONDS) in help_text
     assert "5s, 5m, 30m, 2h, 5h, 10h, 14h, 20h, 1d" in help_text
-    assert rough_duration(sum(RETRY_SCHEDULE_SECONDS)) == "3d 3h"
+    assert rough_duration(sum(RETRY_SCHEDULE_SECONDS)) == "3 d 3 h"
+
+
+def test_a_schedule_is_told_and_typed_in_ukrainian_too() -> None:
+    with translation.override("uk"):
+        assert rough_duration(90_061) == "1 д 1 год"
+        assert rough_duration(61) == "1 хв 1 с"
+    webhook = saved(retry_schedule_seconds="5с, 2 хв, 3год, 1 д")
+    assert webhook.retry_schedule_seconds == [5, 120, 10_800, 86_400]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +145,7 @@ def test_the_default_schedule_is_told_where_an_own_one_is_typed() -> None:
         ({"concurrency_limit": 3, "is_ordered": True}, "in order, one at a time"),
         (
             {"rate_limit": 2, "retry_schedule_seconds": [5, 300]},
-            "at most 2 per second, 2 retries within 5m 5s",
+            "at most 2 per second, 2 retries within 5 min 5 s",
         ),
     ],
 )

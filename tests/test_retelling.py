@@ -25,6 +25,7 @@ from webhooks.models import (
 )
 from webhooks.queue.rows import DIED
 from webhooks.retelling import retell
+from webhooks.templatetags.interface import milliseconds
 
 REFUSED = "The receiver refused the request with 404."
 IN_UKRAINIAN = "Отримувач відхилив запит: 404."
@@ -184,3 +185,9 @@ def test_the_admin_says_in_ukrainian_who_made_a_key(browser: Client) -> None:
     page = browser.get("/admin/webhooks/apikey/").text
     assert "Хто створив" in page
     assert "Created by" not in page
+
+
+@pytest.mark.parametrize(("value", "words"), [(1.44, "1,4 мс"), (34.4, "34 мс"), (2500, "2,50 с")])
+def test_times_have_the_decimal_mark_of_the_reader(value: float, words: str) -> None:
+    with translation.override("uk"):
+        assert milliseconds(value) == words

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from django.template.defaultfilters import filesizeformat
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
 from webhooks import readable
@@ -115,7 +116,9 @@ def _times(before: Attempt, after: Attempt) -> Iterator[Difference]:
 
 
 def _ms(value: float) -> str:
-    return _("%.2f s") % (value / 1000) if value >= 1000 else _("%.0f ms") % value
+    if value >= 1000:
+        return _("%s s") % number_format(f"{value / 1000:.2f}")
+    return _("%s ms") % number_format(f"{value:.0f}")
 
 
 def _headers(label: str, before: str, after: str) -> Iterator[Difference]:

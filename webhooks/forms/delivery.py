@@ -24,12 +24,19 @@ MAX_STEP_SECONDS = 7 * 86400
 # Beyond these a limit limits nothing.
 _MAX_RATE, _MAX_CONCURRENCY = 100_000, 1000
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-_STEP = re.compile(r"(\d{1,9})\s*([a-z]*)")
+_UNIT_TEXTS = {
+    "d": gettext_lazy("%d d"),
+    "h": gettext_lazy("%d h"),
+    "m": gettext_lazy("%d min"),
+    "s": gettext_lazy("%d s"),
+}
+_STEP = re.compile(r"([0-9]{1,9})\s*([^\W\d_]*)")
+# English and Ukrainian, because the product speaks both and people type what they read.
 _UNIT_NAMES = {
-    **dict.fromkeys(("s", "sec", "second", "seconds"), 1),
-    **dict.fromkeys(("m", "min", "minute", "minutes"), 60),
-    **dict.fromkeys(("h", "hour", "hours"), 3600),
-    **dict.fromkeys(("d", "day", "days"), 86400),
+    **dict.fromkeys(("s", "sec", "second", "seconds", "с", "сек"), 1),
+    **dict.fromkeys(("m", "min", "minute", "minutes", "хв"), 60),
+    **dict.fromkeys(("h", "hour", "hours", "год", "г"), 3600),
+    **dict.fromkeys(("d", "day", "days", "д", "дн"), 86400),
 }
 
 
@@ -220,5 +227,5 @@ def rough_duration(seconds: int) -> str:
     for unit, size in _UNITS.items():
         count, seconds = divmod(seconds, size)
         if count:
-            parts.append(f"{count}{unit}")
+            parts.append(str(_UNIT_TEXTS[unit]) % count)
     return " ".join(parts[:2])
