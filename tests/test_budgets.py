@@ -82,6 +82,15 @@ def test_a_long_choice_wraps_on_a_phone(open_page: OpenPage) -> None:
     assert overflow(page) == 0
 
 
+def test_a_long_reason_leaves_room_for_the_event_on_a_phone(open_page: OpenPage) -> None:
+    make_scene()
+    page = open_page(locale="uk-UA", viewport={"width": 360, "height": 900})
+    page.goto(reverse("webhooks:deliveries"))
+    expect(page.get_by_text("Вебхук потребує повторної авторизації")).to_be_visible()
+    widths = page.locator(".log-event").evaluate_all("all => all.map(one => one.offsetWidth)")
+    assert min(widths) > 120
+
+
 def test_the_skip_link_is_first_and_leads_past_the_head(open_page: OpenPage) -> None:
     page = open_page()
     page.goto(steps.LIST)
