@@ -20,6 +20,7 @@ from webhooks.models import Action, Webhook
 from webhooks.secrets import SecretUnreadable
 from webhooks.views import editor, meanwhile
 from webhooks.views.logged_out import keeps_typed
+from webhooks.views.standing import needs_token
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -36,10 +37,21 @@ def create(request: HttpRequest) -> HttpResponse:
     if webhook is None:
         return editor.show_form(request, form)
     editor.reveal_signing_secret(request, webhook)
-    messages.success(request, _("“%(name)s” was created.") % {"name": webhook.name})
+    messages.success(request, _what_next(request, webhook, wants_token=wants_token))
     if wants_token:
         return editor.begin_authorization(request, webhook)
     return redirect("webhooks:edit", webhook.pk)
+
+
+def _what_next(request: HttpRequest, webhook: Webhook, *, wants_token: bool) -> str:
+    """Say that the webhook is there, and what leads to its first event."""
+    if needs_token(webhook) and not wants_token:
+        sentence = _("“%(name)s” was created. Next, get an access token.")
+    elif request.user.has_perm("webhooks.test_webhook") and not wants_token:
+        sentence = _("“%(name)s” was created. Now send a test.")
+    else:
+        sentence = _("“%(name)s” was created.")
+    return sentence % {"name": webhook.name}
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
