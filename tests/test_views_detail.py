@@ -121,6 +121,17 @@ def test_the_banner_of_a_failing_webhook_says_how_it_is_by_now(browser: Client) 
     assert notice.since == state.get().failing_since_at
 
 
+def test_the_banner_is_told_in_the_readers_language(browser: Client) -> None:
+    webhook = failing(alert_after_failures=1)
+    error = "127.0.0.1 could not be connected to: Connection refused."
+    WebhookState.objects.update(failures_in_a_row=8, last_error=error)
+    alerts.look()
+    page = browser.get(url("detail", webhook), headers={"Accept-Language": "uk"})
+    [notice] = page.context["notices"]
+    assert notice.sentence.startswith("Поспіль невдалі 8 спроб. Остання помилка: Не вдалося")
+    assert notice.sentence.endswith("127.0.0.1: Connection refused.")
+
+
 def test_the_banner_of_a_share_of_failures_counts_them_anew(browser: Client) -> None:
     webhook = make_webhook(alert_failure_percent=20)
     hour = timezone.now().replace(minute=0, second=0, microsecond=0)

@@ -24,6 +24,7 @@ from webhooks.models import (
     Webhook,
     WebhookState,
 )
+from webhooks.retelling import retell
 
 # A refresh token that is known to end is announced so long before.
 TOKEN_ENDS_WITHIN = timedelta(days=7)
@@ -72,8 +73,8 @@ def sentence_now(incident: Incident, webhook: Webhook, now: datetime) -> str:
         case IncidentKind.TOKEN_ENDING if token and token.refresh_token_expires_at:
             current = _ending(token)
         case IncidentKind.REAUTHORIZATION | IncidentKind.MISCONFIGURED if token:
-            current = token.last_error
-    return current or incident.message
+            current = retell(token.last_error)
+    return current or retell(incident.message)
 
 
 def _failing_now(webhook: Webhook, now: datetime) -> str:
@@ -207,5 +208,6 @@ def _shares(webhook_ids: list[int], now: datetime) -> Mapping[int, _Share]:
 def _with_error(sentence: str, state: WebhookState | None) -> str:
     if state is None or not state.last_error:
         return sentence
-    texts = {"sentence": sentence, "error": state.last_error}
+    # Stored by the engine, in the language of the site.
+    texts = {"sentence": sentence, "error": retell(state.last_error)}
     return _("%(sentence)s Last error: %(error)s") % texts
