@@ -177,7 +177,9 @@ def _entries(data: bytes) -> Iterator[tuple[_Key, list[str]]]:
 
 def _parse(text: str) -> tuple[tuple[str, ...], tuple[str, ...], frozenset[str]]:
     """Split a text at its places; those without a name are counted."""
-    literals, names, numbers = [""], [], set()
+    literals = [""]
+    names: list[str] = []
+    numbers: set[str] = set()
     position = 0
     for place in _PLACE.finditer(text):
         literals[-1] += text[position : place.start()]
