@@ -12,6 +12,8 @@ PORT ?= 8000
 SANDBOX ?= 1
 # The settings are read by mypy's plugin, which needs keys but stores nothing with them.
 NO_KEYS := SECRET_KEY=lint FIELD_ENCRYPTION_KEY=bGludC1saW50LWxpbnQtbGludC1saW50LWxpbnQtMzI=
+# Two for each database: many tests wait for a browser, a worker or a fault.
+TEST_WORKERS := 4
 # More arguments for pytest: make test ARGS="-k oauth".
 ARGS ?=
 
@@ -29,7 +31,7 @@ run: $(VENV)/.run ## Start the product on http://127.0.0.1:8000 (PORT=9000, SAND
 test: $(VENV)/.dev ## Run every test, on SQLite and on PostgreSQL (ARGS="-k oauth")
 	@$(PYTHON) -m tests.services
 	@$(PYTHON) -m tests.chromium
-	@TEST_DATABASES=sqlite,postgres exec $(PYTHON) -m pytest -n 2 --dist each $(ARGS)
+	@TEST_DATABASES=sqlite,postgres exec $(PYTHON) -m pytest -n $(TEST_WORKERS) --dist each $(ARGS)
 
 lint: $(VENV)/.dev ## Check style, format and types
 	@$(PYTHON) -m ruff check .

@@ -1,8 +1,8 @@
 """What every test stands on: the environment, set before Django reads it, and real servers.
 
-One run can cover several databases. `TEST_DATABASES=sqlite,postgres pytest -n 2 --dist each`
+One run can cover several databases. `TEST_DATABASES=sqlite,postgres pytest -n 4 --dist each`
 (`make test`) gives each worker one of them: a test that touches the database runs on all of them,
-every other test runs once, on one worker or the other. Plain `pytest` runs on SQLite.
+every other test runs once, on one worker or another. Plain `pytest` runs on SQLite.
 """
 
 import atexit
@@ -29,8 +29,9 @@ from tests.services import FAST_POSTGRES, PostgresServer, RedisServer, free_port
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 _DATABASES = os.environ.get("TEST_DATABASES", "sqlite").split(",")
 # Workers are called gw0, gw1, ...
-_SHARE = int(_WORKER[2:] or 0) % len(_DATABASES) if _WORKER else 0
-DATABASE = _DATABASES[_SHARE]
+_NUMBER = int(_WORKER[2:] or 0) if _WORKER else 0
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+DATABASE = _DATABASES[_NUMBER % len(_DATABASES)]
 DATA_DIR = Path(tempfile.mkdtemp(prefix="webhooks-tests-"))
 atexit.register(shutil.rmtree, DATA_DIR, ignore_errors=True)
 _postgres: PostgresServer | None = None
@@ -113,11 +114,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _is_mine(item: pytest.Item) -> bool:
-    if (wanted := _wanted_database(item)) is not None:
-        return wanted == DATABASE
-    if _touches_database(item) and item.get_closest_marker("once") is None:
-        return True
-    return zlib.crc32(item.nodeid.encode()) % len(_DATABASES) == _SHARE
+    number = zlib.crc32(item.nodeid.encode())
+    wanted = _wanted_database(item)
+    is_once = item.get_closest_marker("once") is not None or not _touches_database(item)
+    if wanted is None and is_once:
+        return number % _WORKERS == _NUMBER
+    # The workers of one database share its tests.
+    shares = max(1, _WORKERS // len(_DATABASES))
+    return wanted in (None, DATABASE) and number % shares == _NUMBER // len(_DATABASES)
 
 
 def _wanted_database(item: pytest.Item) -> str | None:

@@ -51,10 +51,7 @@ class ServiceUnavailable(Exception):
 
 def free_port() -> int:
     """Return a TCP port that nothing listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return free_ports(1)
 
 
 def free_ports(count: int) -> int:

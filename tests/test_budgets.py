@@ -54,16 +54,14 @@ def test_a_page_loads_less_than_100_kb_of_our_css_and_scripts(screen: Page) -> N
 
 @pytest.mark.parametrize("screen", SCREENS, ids=str)
 def test_a_page_scrolls_sideways_on_no_screen(screen: Page, open_page: OpenPage) -> None:
-    address = screen.address(make_scene())
-    # Ukrainian words are longer.
-    for locale in ("uk-UA", "en-US"):
-        options = {"user": None} if screen.name == "login" else {}
-        page = open_page(locale=locale, **options)
-        page.goto(address)
-        page.evaluate(_UNFOLD)
-        for width in (360, 768, 1280, 3840):
-            page.set_viewport_size({"width": width, "height": 900})
-            assert overflow(page) == 0, f"{locale}, {width} px"
+    options = {"user": None} if screen.name == "login" else {}
+    # In Ukrainian, whose words are longer than the English ones.
+    page = open_page(locale="uk-UA", **options)
+    page.goto(screen.address(make_scene()))
+    page.evaluate(_UNFOLD)
+    for width in (360, 768, 1280, 3840):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert overflow(page) == 0, f"{width} px"
     # On a wall, a line of text is no longer than a person can follow.
     paragraphs = page.locator("main p:visible").evaluate_all(
         "all => all.map(one => one.getBoundingClientRect().width / "

@@ -16,6 +16,7 @@ from tests.scenes import scene as make_scene
 from tests.test_pages import existing
 from tests.translations import catalog
 from tests.translations.extracting import every_text
+from webhooks import retelling
 
 pytestmark = pytest.mark.django_db
 
@@ -49,14 +50,20 @@ def pretended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def _forget_translations() -> None:
+    trans_real._translations = {}  # type: ignore[attr-defined]
+    retelling._retold.cache_clear()
+    retelling._index.cache_clear()
+
+
 @pytest.fixture
 def browser(pretended: Path, settings: Any) -> Iterator[Client]:
     settings.LOCALE_PATHS = [pretended]
-    trans_real._translations = {}  # type: ignore[attr-defined]
+    _forget_translations()
     client = Client(headers={"Accept-Language": "uk"})
     client.force_login(User.objects.create_superuser("admin", password="p"))
     yield client
-    trans_real._translations = {}  # type: ignore[attr-defined]
+    _forget_translations()
     trans_real.deactivate()
 
 
