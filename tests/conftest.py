@@ -102,7 +102,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep what belongs to this worker's database, and this worker's share of the rest."""
+    """Keep what belongs to this worker's database, and this worker's share of the rest.
+
+    Tests in a browser come last: starting one takes longer than most of them, and they share it.
+    """
+    items.sort(key=lambda item: "chromium" in getattr(item, "fixturenames", ()))
     if len(_DATABASES) == 1 or not _WORKER:
         for item in items:
             if (wanted := _wanted_database(item)) not in (None, DATABASE):

@@ -21,9 +21,9 @@ from webhooks.engine import Engine
 _PATIENCE_MILLISECONDS = 10_000
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def chromium(chromium_path: str) -> Iterator[Browser]:
-    """One Chromium for the tests of a module; every page has a context of its own."""
+    """One Chromium for all tests, which run last; every page has a context of its own."""
     expect.set_options(timeout=_PATIENCE_MILLISECONDS)
     with pytest.MonkeyPatch.context() as environment, sync_playwright() as playwright:
         # Playwright keeps an event loop in this thread, so Django takes the tests' queries for
