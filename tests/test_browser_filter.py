@@ -23,6 +23,8 @@ def publish(count: int, **values: object) -> list[str]:
 
 def edit(page: Page, **fields: object) -> Webhook:
     """Open the form of a webhook that wants what follows a call."""
+    # htmx tells the console when a newer question takes the place of one that is on its way.
+    page.context.watch.expect("htmx:(sendAbort|afterRequest)")  # type: ignore[attr-defined]
     webhook = make_webhook(event_types=["call.incoming.after"], **fields)
     page.goto(reverse("webhooks:edit", args=[webhook.pk]))
     return webhook

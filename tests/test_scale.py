@@ -18,6 +18,7 @@ from tests.factories import make_webhook
 from tests.pages import PAGES, Page, Scene
 from tests.scenes import scene as make_scene
 from tests.test_pages import existing
+from webhooks import canary
 
 pytestmark = [pytest.mark.database("postgres"), pytest.mark.django_db]
 
@@ -55,6 +56,7 @@ def _empty() -> None:
     )
     with connection.cursor() as cursor:
         cursor.execute(f"TRUNCATE {tables} RESTART IDENTITY CASCADE")
+    canary.plant()
 
 
 @pytest.mark.parametrize("page", _READING, ids=str)
