@@ -4,6 +4,7 @@ import datetime as dt
 import logging
 import re
 import shlex
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from django.utils import timezone
 from django.utils.html import escape
 
 from tests.factories import make_delivery, make_webhook
+from tests.log_rows import mixed_log, settle
+from tests.people import logged_in
 from webhooks import events, ids
 from webhooks.models import (
     ApiKey,
@@ -33,19 +36,10 @@ from webhooks.models import (
 from webhooks.templatetags import logtext
 
 pytestmark = pytest.mark.django_db
+staff = partial(logged_in, is_staff=True)
 
 LOG = "/admin/webhooks/delivery/"
 KEYS = "/admin/webhooks/apikey/"
-
-
-def staff(*permissions: str, is_superuser: bool = False) -> Client:
-    user = get_user_model().objects.create_user(
-        "admin", password="p", is_staff=True, is_superuser=is_superuser
-    )
-    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 @pytest.fixture
@@ -63,12 +57,6 @@ def step_url(delivery: Delivery, step: str) -> str:
 
 def shown(page: Any) -> list[str]:
     return [row.pk for row in page.context["cl"].result_list]
-
-
-def settle(delivery: Delivery, status: str = Status.FAILED, **fields: Any) -> Delivery:
-    Delivery.objects.filter(pk=delivery.pk).update(status=status, next_attempt_at=None, **fields)
-    delivery.refresh_from_db()
-    return delivery
 
 
 def attempt_of(delivery: Delivery, **fields: Any) -> Attempt:
@@ -147,26 +135,6 @@ def test_the_log_is_paged_by_key(browser: Client, monkeypatch: pytest.MonkeyPatc
     assert third.context["cl"].older_link == ""
     assert shown(browser.get(LOG + third.context["cl"].newer_link)) == newest_first[3:6]
     assert shown(browser.get(LOG + second.context["cl"].newer_link)) == newest_first[:3]
-
-
-def mixed_log() -> dict[str, Delivery]:
-    crm = make_webhook(name="CRM", url="https://crm.example.com/hook")
-    shop = make_webhook(
-        name="Shop", url="https://shop.example.com/", event_types=["recording.ready"]
-    )
-    sms = events.publish("recording.ready", {"text": "hi"})
-    log = {
-        "ok": make_delivery(crm, call_id="call-a"),
-        "missing": make_delivery(crm, call_id="call-b"),
-        "broken": make_delivery(crm, call_id="call-b"),
-        "silent": make_delivery(crm, call_id="call-c"),
-        "sms": Delivery.objects.get(event_id=sms.event_id, webhook=shop),
-    }
-    settle(log["ok"], Status.SUCCEEDED, status_code=200, attempt_count=1)
-    settle(log["missing"], status_code=404, attempt_count=1)
-    settle(log["broken"], status_code=503, attempt_count=1, trigger=Trigger.REDELIVERY)
-    settle(log["silent"], attempt_count=1)
-    return log
 
 
 @pytest.mark.parametrize(

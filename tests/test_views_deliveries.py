@@ -2,6 +2,7 @@
 
 import datetime as dt
 import re
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,6 +14,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
+from tests.log_rows import mixed_log, settle
+from tests.people import logged_in
 from webhooks import delivery_log, events, ids
 from webhooks.charts import Kind
 from webhooks.models import (
@@ -29,17 +32,10 @@ from webhooks.models import (
 from webhooks.views.log_links import chart_link
 
 pytestmark = pytest.mark.django_db
+# The product's pages ask for permissions alone: ann is no staff.
+person = partial(logged_in, name="ann")
 
 LOG = "/integrations/webhooks/deliveries/"
-
-
-def person(*permissions: str, is_superuser: bool = False) -> Client:
-    """Log in somebody who is no staff: the product's pages ask for permissions alone."""
-    user = get_user_model().objects.create_user("ann", password="p", is_superuser=is_superuser)
-    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 @pytest.fixture
@@ -53,12 +49,6 @@ def page_of(delivery: Delivery, name: str = "delivery") -> str:
 
 def shown(page: Any) -> list[str]:
     return [row.pk for row in page.context["page"].rows]
-
-
-def settle(delivery: Delivery, status: str = Status.FAILED, **fields: Any) -> Delivery:
-    Delivery.objects.filter(pk=delivery.pk).update(status=status, next_attempt_at=None, **fields)
-    delivery.refresh_from_db()
-    return delivery
 
 
 def attempt_of(delivery: Delivery, number: int = 1, **fields: Any) -> Attempt:
@@ -156,25 +146,6 @@ def test_the_log_is_paged_by_key_in_both_directions(
     assert shown(browser.get(LOG + third.context["newer_link"])) == newest_first[3:6]
     assert shown(browser.get(LOG + second.context["newer_link"])) == newest_first[:3]
     assert shown(browser.get(LOG + third.context["newest_link"])) == newest_first[:3]
-
-
-def mixed_log() -> dict[str, Delivery]:
-    crm = make_webhook(name="CRM")
-    shop = make_webhook(name="Shop", event_types=["recording.ready"])
-    sms = events.publish("recording.ready", {"text": "hi"})
-    log = {
-        "ok": make_delivery(crm, call_id="call-a"),
-        "missing": make_delivery(crm, call_id="call-b"),
-        "broken": make_delivery(crm, call_id="call-b"),
-        "silent": make_delivery(crm, call_id="call-c"),
-        "sms": Delivery.objects.get(event_id=sms.event_id, webhook=shop),
-    }
-    settle(log["ok"], Status.SUCCEEDED, status_code=200, attempt_count=1, outcome="succeeded")
-    settle(log["missing"], status_code=404, attempt_count=1, outcome="refused")
-    broken = {"status_code": 503, "attempt_count": 1, "outcome": "server_error"}
-    settle(log["broken"], trigger=Trigger.REDELIVERY, **broken)
-    settle(log["silent"], attempt_count=1, outcome="timeout")
-    return log
 
 
 EVERYTHING = {"ok", "missing", "broken", "silent", "sms"}

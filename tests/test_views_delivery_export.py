@@ -2,30 +2,25 @@
 
 import csv
 import io
+from functools import partial
 from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
-from django.test import Client
 
 from tests.factories import make_delivery, make_webhook
+from tests.people import logged_in
 from webhooks import delivery_log
 from webhooks.models import Action, AuditEntry, Delivery, Status
 from webhooks.views import delivery_export
 from webhooks.views.delivery_export import COLUMNS, cell
 
 pytestmark = pytest.mark.django_db
+# The product's pages ask for permissions alone: ann is no staff.
+person = partial(logged_in, name="ann")
 
 EXPORT = "/integrations/webhooks/deliveries/export.csv"
-
-
-def person(*permissions: str) -> Client:
-    user = get_user_model().objects.create_user("ann", password="p")
-    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 def text_of(answer: Any) -> str:

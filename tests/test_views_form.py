@@ -4,25 +4,16 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
+from tests.people import logged_in
 from tests.test_forms import BASIC, OAUTH, header_fields, posted
 from webhooks.models import Webhook
 
 pytestmark = pytest.mark.django_db
 
 CREATE = "/integrations/webhooks/new/"
-
-
-def logged_in(*permissions: str, is_superuser: bool = False) -> Client:
-    """Return the browser of a person with these permissions."""
-    user = get_user_model().objects.create_user("admin", password="p", is_superuser=is_superuser)
-    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
+from tests.people import logged_in
 from webhooks.models import (
     Delivery,
     OAuthToken,
@@ -29,14 +30,6 @@ SECRETS = {
     "client_secret": "secret-of-the-client",
     "headers_json": '[{"name": "X-Api-Key", "value": "key-in-a-header", "secret": true}]',
 }
-
-
-def logged_in(*permissions: str, is_superuser: bool = False) -> Client:
-    user = get_user_model().objects.create_user("admin", password="p", is_superuser=is_superuser)
-    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 @pytest.fixture

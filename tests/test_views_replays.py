@@ -1,6 +1,7 @@
 """Replays on pages: a count first, then progress that survives a reload and can be stopped."""
 
 import datetime as dt
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
+from tests.people import logged_in
 from webhooks import alerts, events, ids, replays
 from webhooks.models import (
     Action,
@@ -28,17 +30,11 @@ from webhooks.models import (
 )
 
 pytestmark = pytest.mark.django_db
+# The product's pages ask for permissions alone: ann is no staff.
+person = partial(logged_in, name="ann")
 
 SELECTION = "/integrations/webhooks/replays/new/"
 FAILED_DAY = {"scope": "failed", "since": "day", "rate": "10"}
-
-
-def person(*permissions: str, is_superuser: bool = False) -> Client:
-    user = get_user_model().objects.create_user("ann", password="p", is_superuser=is_superuser)
-    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 @pytest.fixture
