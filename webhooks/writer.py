@@ -5,7 +5,6 @@ network idle. On SQLite, where one transaction writes at a time anyway, they sha
 connection and thread. Owns when a batch goes out; what goes into it is the recorder's.
 """
 
-import logging
 import threading
 import time
 from collections import deque
@@ -15,8 +14,6 @@ from types import ModuleType
 from webhooks.queue import Result
 from webhooks.recorder import RECORD_SECONDS, Recorder
 from webhooks.session import Session
-
-logger = logging.getLogger(__name__)
 
 _LONGEST_WAIT_SECONDS = 1.0
 

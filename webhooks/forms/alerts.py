@@ -14,6 +14,7 @@ from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from webhooks.forms.fields import limit_field
 from webhooks.models import Webhook
 
 FIELDS = ("alert_recipients", "alerts_are_muted", "alerts_muted_until")
@@ -123,17 +124,6 @@ def shown_time(moment: datetime) -> str:
     return _("until %(time)s") % {"time": f"{timezone.localtime(moment):%Y-%m-%d %H:%M}"}
 
 
-def _threshold(label: Any, most: int, sentence: Any, help_text: Any) -> forms.IntegerField:
-    return forms.IntegerField(
-        label=label,
-        min_value=1,
-        max_value=most,
-        required=False,
-        help_text=help_text,
-        error_messages=dict.fromkeys(("invalid", "min_value", "max_value"), sentence),
-    )
-
-
 class AlertFields(forms.Form):
     """The fields, and what the folded section says about them."""
 
@@ -154,13 +144,13 @@ class AlertFields(forms.Form):
         help_text=gettext_lazy("The addresses stay, and nobody of them is told."),
     )
     alerts_muted_until = MutedUntilField(label=gettext_lazy("Muted for"))
-    alert_after_failures = _threshold(
+    alert_after_failures = limit_field(
         gettext_lazy("Failures in a row"),
         _MOST_FAILURES,
         gettext_lazy("This is a whole number from 1 to 10,000, or empty."),
         gettext_lazy("For example 5: tell after five failed attempts without a success between."),
     )
-    alert_failure_percent = _threshold(
+    alert_failure_percent = limit_field(
         gettext_lazy("Share of failures (%)"),
         100,
         gettext_lazy("This is a whole number from 1 to 100, or empty."),

@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from webhooks.delivery import RETRY_SCHEDULE_SECONDS
+from webhooks.forms.fields import limit_field
 
 FIELDS = (
     "rate_limit",
@@ -110,21 +111,10 @@ class PerField(forms.ChoiceField):
         return int(super().clean(value) or 1)
 
 
-def _limit(label: Any, most: int, sentence: Any, help_text: Any) -> forms.IntegerField:
-    return forms.IntegerField(
-        label=label,
-        min_value=1,
-        max_value=most,
-        required=False,
-        help_text=help_text,
-        error_messages=dict.fromkeys(("invalid", "min_value", "max_value"), sentence),
-    )
-
-
 class DeliveryFields(forms.Form):
     """The fields, and what the folded section says about them."""
 
-    rate_limit = _limit(
+    rate_limit = limit_field(
         gettext_lazy("Rate limit"),
         _MAX_RATE,
         gettext_lazy("The rate limit is a whole number from 1 to 100,000, or empty for none."),
@@ -135,7 +125,7 @@ class DeliveryFields(forms.Form):
             "invalid_choice": gettext_lazy("Choose second or minute.")
         }
     )  # fmt: skip
-    concurrency_limit = _limit(
+    concurrency_limit = limit_field(
         gettext_lazy("Requests at the same time"),
         _MAX_CONCURRENCY,
         gettext_lazy(

@@ -82,6 +82,18 @@ class SecretFormField(forms.CharField):
         return super().clean(value)
 
 
+def limit_field(label: Any, most: int, sentence: Any, help_text: Any) -> forms.IntegerField:
+    """Make the field of a limit from 1 to `most`, or none; `sentence` says both when refused."""
+    return forms.IntegerField(
+        label=label,
+        min_value=1,
+        max_value=most,
+        required=False,
+        help_text=help_text,
+        error_messages=dict.fromkeys(("invalid", "min_value", "max_value"), sentence),
+    )
+
+
 class EventTypesInput(forms.CheckboxSelectMultiple):
     """Checkboxes by group, each group with its wildcard first."""
 

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from webhooks import ids, problems
 from webhooks.forms import alerts, delivery
@@ -180,39 +181,45 @@ def _is_true(kind: IncidentKind, webhook: Webhook) -> bool:
             return not webhook.is_active
 
 
+# Of each kind of incident: its colour, headline, advice, and the action that ends it.
+_WORDS: dict[str, tuple[str, "StrOrPromise", "StrOrPromise", str]] = {
+    IncidentKind.REAUTHORIZATION: (
+        "danger",
+        gettext_lazy("It needs re-authorization"),
+        gettext_lazy("Deliveries are held and go out in order after the next access token."),
+        "authorize",
+    ),
+    IncidentKind.MISCONFIGURED: (
+        "danger",
+        gettext_lazy("Its OAuth client is misconfigured"),
+        gettext_lazy(
+            "Deliveries are held until the settings are corrected and a token is obtained."
+        ),
+        "settings",
+    ),
+    IncidentKind.FAILING: (
+        "danger",
+        gettext_lazy("It is failing"),
+        gettext_lazy("Deliveries are tried again by the retry schedule."),
+        "",
+    ),
+    IncidentKind.PAUSED: (
+        "danger",
+        gettext_lazy("It was paused because the receiver does not take deliveries"),
+        "",
+        "resume",
+    ),
+    IncidentKind.TOKEN_ENDING: (
+        "warning",
+        gettext_lazy("It needs re-authorization soon"),
+        gettext_lazy("Get a new access token before that, and nothing is held."),
+        "authorize",
+    ),
+}
+
+
 def _notice(incident: Incident, webhook: Webhook) -> Notice:
-    kind, headline, advice, action = {
-        IncidentKind.REAUTHORIZATION: (
-            "danger",
-            _("It needs re-authorization"),
-            _("Deliveries are held and go out in order after the next access token."),
-            "authorize",
-        ),
-        IncidentKind.MISCONFIGURED: (
-            "danger",
-            _("Its OAuth client is misconfigured"),
-            _("Deliveries are held until the settings are corrected and a token is obtained."),
-            "settings",
-        ),
-        IncidentKind.FAILING: (
-            "danger",
-            _("It is failing"),
-            _("Deliveries are tried again by the retry schedule."),
-            "",
-        ),
-        IncidentKind.PAUSED: (
-            "danger",
-            _("It was paused because the receiver does not take deliveries"),
-            "",
-            "resume",
-        ),
-        IncidentKind.TOKEN_ENDING: (
-            "warning",
-            _("It needs re-authorization soon"),
-            _("Get a new access token before that, and nothing is held."),
-            "authorize",
-        ),
-    }[IncidentKind(incident.kind)]
+    kind, headline, advice, action = _WORDS[incident.kind]
     return Notice(
         kind=kind,
         headline=headline,
