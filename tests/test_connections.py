@@ -10,7 +10,7 @@ from django.urls import reverse
 from tests.factories import deliver_all, make_delivery, make_webhook
 from tests.sandbox import Provider, Receiver
 from tests.test_engine_oauth import connect, oauth_webhook
-from webhooks import alerts, events
+from webhooks import alerts, connections, events
 from webhooks.models import Connection, Delivery, HoldReason, OAuthToken, Status, Webhook
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -110,3 +110,25 @@ def test_people_of_every_webhook_that_uses_it_are_told_when_its_grant_is_lost() 
     alerts.look()
     assert mail.outbox[0].to == ["owner@example.com", "user@example.com"]
     assert reverse("webhooks:connection_edit", args=[connection.pk]) in mail.outbox[0].body
+
+
+@pytest.mark.parametrize("is_connection", [True, False])
+def test_who_dies_while_a_token_is_revoked_leaves_no_secret_behind(
+    receiver: Receiver, provider: Provider, monkeypatch: pytest.MonkeyPatch, is_connection: bool
+) -> None:
+    webhook = oauth_webhook(receiver, provider, event_types=[])
+    connect(webhook)
+    if is_connection:
+        as_connection(webhook)
+    found = Webhook.objects.get(pk=webhook.pk)
+
+    def die(*_: object) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr("webhooks.oauth.revoke", die)
+    with pytest.raises(SystemExit):
+        (connections if is_connection else events).delete(found)
+    left = Webhook.objects.get(pk=webhook.pk)
+    assert left.deleted_at is not None
+    assert not any(left.has_secret(field) for field in ("client_secret", "basic_password"))
+    assert not OAuthToken.objects.exists()

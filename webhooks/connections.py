@@ -3,12 +3,14 @@
 A connection is a webhook row without a request: docs/decisions/0005-connections.md. Knows no HTTP.
 """
 
+import copy
+
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
-from webhooks import events, network
+from webhooks import events, network, oauth
 from webhooks.models import (
     AuthorizationType,
     Connection,
@@ -18,7 +20,6 @@ from webhooks.models import (
     Webhook,
 )
 from webhooks.models.authorization import AuthorizationFields
-from webhooks.models.webhook import bump_version
 from webhooks.secrets import SecretField
 
 __all__ = ["ConnectionRefused", "delete", "hold", "save_as_connection", "users_of"]
@@ -50,7 +51,8 @@ def hold(pk: int) -> None:
 
 
 def delete(connection: Webhook) -> None:
-    """Revoke and erase a connection's token and secrets. Raises ConnectionRefused while used."""
+    """Erase a connection's secrets and revoke its token. Raises ConnectionRefused while used."""
+    before = copy.copy(connection)
     with transaction.atomic():
         # Nobody begins to use it between the look and the deletion: see `hold`.
         locked = Webhook.objects.select_for_update(of=("self",)).filter(pk=connection.pk)
@@ -59,9 +61,9 @@ def delete(connection: Webhook) -> None:
             raise ConnectionRefused(
                 _("“%s” is used by webhooks: choose other credentials for them first.") % connection
             )
-        locked.update(deleted_at=Now(), **bump_version())
-    # The token is revoked over the network, so after the transaction.
-    events.delete(connection)
+        tokens = events.erase(connection)
+    # Over the network, so after the transaction.
+    oauth.revoke(before, tokens)
 
 
 def save_as_connection(webhook: Webhook, *, created_by_id: int | None) -> Connection:

@@ -3,6 +3,7 @@
 Rows are written in the caller's transaction and the bell rings after the commit. Knows no HTTP.
 """
 
+import copy
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -193,19 +194,27 @@ def _release(held: QuerySet[Delivery]) -> int:
 
 
 def delete(webhook: Webhook) -> None:
-    """Delete a webhook: cancel what waits, revoke and erase its token and secrets, keep its log."""
-    if webhook.authorization_type == AuthorizationType.OAUTH2:
-        # Best effort and over the network, so before the transaction.
-        oauth.clear_token(webhook)
+    """Delete a webhook: cancel what waits, erase its secrets, revoke its token, keep its log."""
+    before = copy.copy(webhook)
     with transaction.atomic():
-        webhook.deleted_at = timezone.now()
-        webhook.pause(PauseReason.PERSON)
-        for field in ("basic_password", "client_secret", "headers_json"):
-            webhook.set_secret(field, "")
-        webhook.signing_secret = webhook.previous_signing_secret = ""
-        webhook.save()
-        OAuthToken.objects.filter(webhook=webhook).delete()
-        cancel(Delivery.objects.filter(webhook=webhook))
+        tokens = erase(webhook)
+    # Best effort and over the network: whatever dies meanwhile, nothing secret is left here.
+    oauth.revoke(before, tokens)
+
+
+def erase(webhook: Webhook) -> list[oauth.Given]:
+    """Mark as deleted and forget every secret, in the caller's transaction; return the tokens."""
+    is_oauth = webhook.authorization_type == AuthorizationType.OAUTH2
+    tokens = oauth.given_tokens(webhook.pk) if is_oauth else []
+    webhook.deleted_at = timezone.now()
+    webhook.pause(PauseReason.PERSON)
+    for field in ("basic_password", "client_secret", "headers_json"):
+        webhook.set_secret(field, "")
+    webhook.signing_secret = webhook.previous_signing_secret = ""
+    webhook.save()
+    OAuthToken.objects.filter(webhook=webhook).delete()
+    cancel(Delivery.objects.filter(webhook=webhook))
+    return tokens
 
 
 def rotate_signing_secret(webhook: Webhook) -> str:

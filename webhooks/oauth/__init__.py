@@ -22,7 +22,7 @@ from webhooks.oauth.parameters import (
 )
 from webhooks.oauth.presets import PRESETS, fill
 from webhooks.oauth.providers import Preset
-from webhooks.oauth.revocation import clear_token
+from webhooks.oauth.revocation import Given, clear_token, given_tokens, revoke
 from webhooks.oauth.vault import (
     UsableToken,
     refresh,
@@ -39,6 +39,7 @@ __all__ = [
     "Diagnosis",
     "Discovered",
     "Finding",
+    "Given",
     "Misconfigured",
     "Preset",
     "TokenUnavailable",
@@ -58,9 +59,11 @@ __all__ = [
     "fill",
     "fingerprint",
     "finish_authorization",
+    "given_tokens",
     "refresh",
     "refresh_expiring",
     "refresh_margin",
+    "revoke",
     "try_authentication",
     "usable_token",
 ]

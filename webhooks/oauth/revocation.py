@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl
 from django.utils.translation import gettext as _
 from oauthlib.oauth2 import WebApplicationClient
 
-from webhooks.models import ExchangeKind, OAuthToken, Webhook
+from webhooks.models import ExchangeKind, Webhook
 from webhooks.oauth import client, exchanges, rows, token_requests
 from webhooks.oauth.answers import Expected
 from webhooks.oauth.endpoints import checked_endpoint
@@ -18,6 +18,8 @@ from webhooks.secrets import SecretUnreadable
 _SECONDS = 4.0
 
 Hint = Literal["access_token", "refresh_token"]
+# A token that was given out, with what it is.
+Given = tuple[Hint, str]
 
 
 def clear_token(webhook: Webhook) -> None:
@@ -25,29 +27,30 @@ def clear_token(webhook: Webhook) -> None:
 
     Erased first: from then on nothing uses it, whatever the provider answers.
     """
-    row = rows.read(webhook.pk)
+    tokens = given_tokens(webhook.pk)
+    if rows.drop(webhook.pk):
+        revoke(webhook, tokens)
+
+
+def given_tokens(webhook_id: int) -> list[Given]:
+    """Return what there is to revoke; nothing when it cannot be read."""
+    row = rows.read(webhook_id)
     if row is None:
-        return
-    tokens = _tokens(row)
-    rows.drop(webhook.pk)
-    revoke(webhook, tokens)
+        return []
+    try:
+        return [("refresh_token", row.refresh_token), ("access_token", row.access_token)]
+    except SecretUnreadable:
+        return []
 
 
-def revoke(webhook: Webhook, tokens: list[tuple[Hint, str]]) -> bool:
-    """Ask the provider to revoke tokens, given as (hint, token); say whether it did."""
+def revoke(webhook: Webhook, tokens: list[Given]) -> bool:
+    """Ask the provider to revoke tokens; say whether it did."""
     if not webhook.revocation_url:
         return False
     # RFC 7009 section 2.1: revoking the refresh token ends its access tokens too, at most
     # providers; those that do not are asked for both.
     done = [_revoke(webhook, hint, token) for hint, token in tokens if token]
     return bool(done) and all(done)
-
-
-def _tokens(row: OAuthToken) -> list[tuple[Hint, str]]:
-    try:
-        return [("refresh_token", row.refresh_token), ("access_token", row.access_token)]
-    except SecretUnreadable:
-        return []
 
 
 def _revoke(webhook: Webhook, hint: Hint, token: str) -> bool:
