@@ -371,3 +371,12 @@ def test_a_stored_filter_that_does_not_compile_is_shown_as_json() -> None:
     section = FilterSection({"any": [{"variable": "a", "operator": "gone", "value": 1}]})
     assert section.mode == "json"
     assert '"gone"' in section.json_text
+
+
+def test_groups_without_end_are_drawn_flat_after_some_depth() -> None:
+    data = QueryDict(mutable=True)
+    data["filter-mode"] = "rows"
+    data.setlist("filter-node", [f"open-{number}" for number in range(1, 900)])
+    section = FilterSection({}, data)
+    assert 1 < max(group.depth for group in section.root.groups()) < 20
+    assert to_tree(section.root) is not None

@@ -195,3 +195,15 @@ def test_a_password_that_a_shell_fills_in_is_not_taken_for_one() -> None:
     data, _pasted = paste('curl https://crm.test/in -u demo:"$PASSWORD"')
     assert data["basic_login"] == "demo"
     assert "basic_password" not in data
+
+
+@pytest.mark.parametrize("said", ["many", "300000000", "-1", ""])
+def test_a_number_of_header_rows_that_means_nothing_harms_nobody(said: str) -> None:
+    typed = {"headers-TOTAL_FORMS": said}
+    data, _pasted = paste("curl https://crm.test/ -H 'X-Team: sales'", **typed)
+    assert "X-Team" in [data[name] for name in data if name.endswith("-name")]
+
+
+def test_a_password_that_begins_with_a_dollar_is_one() -> None:
+    data, _pasted = paste("curl https://crm.test/ -u 'admin:$ecret'")
+    assert data["basic_password"] == "$ecret"

@@ -103,3 +103,19 @@ def test_a_signing_secret_is_not_rotated_and_a_sentence_says_why(use_keys: Keys)
     answer = client.post(reverse("webhooks:rotate_secret", args=[webhook.pk]), follow=True)
     assert "the encryption key of this site is not the one" in answer.content.decode()
     assert rows_of(Webhook) == before
+
+
+@pytest.mark.django_db
+def test_an_import_is_given_back_and_a_sentence_says_why(use_keys: Keys) -> None:
+    person = get_user_model().objects.create_superuser("admin")
+    webhook = make_webhook(name="From a file")
+    client = Client()
+    client.force_login(person)
+    text = client.post(reverse("webhooks:export"), {"webhook": webhook.pk}).content.decode()
+    use_keys(SECOND_KEY)
+    before = rows_of(Webhook)
+    answer = client.post(reverse("webhooks:import"), {"text": text})
+    assert answer.status_code == 422
+    assert "the encryption key of this site is not the one" in answer.text
+    assert "From a file" in answer.text
+    assert rows_of(Webhook) == before

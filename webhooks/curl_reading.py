@@ -140,6 +140,8 @@ class CurlRequest:
     login: str | None = None
     password: str = ""
     timeout_seconds: float | None = None
+    # What a shell would have filled in: “$TOKEN”.
+    expansions: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -164,7 +166,7 @@ def read(text: str) -> CurlRequest:
     name = words[0].replace("\\", "/").rpartition("/")[2].lower() if words else ""
     if name not in ("curl", "curl.exe"):
         raise CannotRead(_("A command begins with “curl”. Paste the whole of it."))
-    request = CurlRequest()
+    request = CurlRequest(expansions=found.expansions)
     _take_options(request, words[1:])
     _finish(request)
     if found.expansions:

@@ -12,7 +12,15 @@ from typing import Any
 from django.http import QueryDict
 from django.utils.translation import gettext as _
 
-from webhooks.filters import Kind, Operator, duration_text, kind_of, known, parse_duration
+from webhooks.filters import (
+    MAX_DEPTH,
+    Kind,
+    Operator,
+    duration_text,
+    kind_of,
+    known,
+    parse_duration,
+)
 from webhooks.filters.kinds import fitting, is_numeric, takes_list
 from webhooks.filters.operators import PRESENCE, InvalidFilter
 from webhooks.filters.tree import compile_filter
@@ -24,6 +32,8 @@ _TOKEN = re.compile(r"(?:(open|row)-([0-9]{1,6})|(close))")
 _LISTED = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*(?=,|$)|([^,]*))(?:,|$)')
 # Far more parts than a filter may have: what was typed is kept so that it can be corrected.
 _MAX_TOKENS = 1000
+# Groups deeper than one too many become part of the last: pages are drawn by recursion.
+_MAX_NESTED = MAX_DEPTH + 1
 
 
 @dataclass(slots=True, kw_only=True)
@@ -228,19 +238,28 @@ def from_post(data: QueryDict) -> Group:
     root = Group(id=0, kind=_group_kind(data, 0))
     tokens: list[Token] = []
     seen = {0}
+    depth = flattened = 0
     for text in data.getlist("filter-node")[:_MAX_TOKENS]:
         found = _TOKEN.fullmatch(text)
         if found is None:
             continue
         if found[3]:
             # Which group it closes follows from the order.
-            tokens.append(("close", root))
+            if flattened:
+                flattened -= 1
+            else:
+                depth -= 1
+                tokens.append(("close", root))
             continue
         part_id = int(found[2])
         if part_id in seen:
             continue
         seen.add(part_id)
         if found[1] == "open":
+            if depth >= _MAX_NESTED:
+                flattened += 1
+                continue
+            depth += 1
             tokens.append(("open", Group(id=part_id, kind=_group_kind(data, part_id))))
         else:
             tokens.append(("row", _posted_row(data, part_id)))

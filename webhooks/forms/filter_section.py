@@ -106,10 +106,6 @@ class FilterSection:
     def presets(self) -> list[dict[str, Any]]:
         return [{"key": preset.key, "label": preset.label} for preset in PRESETS]
 
-    @property
-    def has_conditions(self) -> bool:
-        return self.mode == "json" or bool(self.root.children)
-
     def problems(self) -> list[dict[str, Any]]:
         """Return every error as the form's summary lists them."""
         found = [

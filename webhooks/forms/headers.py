@@ -22,7 +22,7 @@ from webhooks.models import Webhook
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # Visible ASCII, space and tab: what every receiver reads alike (RFC 9110 section 5.5).
 _VALUE = re.compile(r"[\t\x20-\x7e]*")
-_MAX_ROWS = 50
+MAX_ROWS = 50
 _SPARE_ROWS = 1
 # Names in the line of the folded section.
 _MAX_NAMES = 3
@@ -250,7 +250,7 @@ class HeaderRows(_HeaderFormSet):
 
 
 _RowsFormSet = forms.formset_factory(
-    HeaderRow, formset=HeaderRows, extra=_SPARE_ROWS, max_num=_MAX_ROWS, validate_max=True
+    HeaderRow, formset=HeaderRows, extra=_SPARE_ROWS, max_num=MAX_ROWS, validate_max=True
 )
 
 

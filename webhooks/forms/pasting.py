@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 
 from webhooks import catalogue, curl_reading, payloads
 from webhooks.curl_reading import CannotRead, CurlRequest
-from webhooks.forms.headers import RESERVED
+from webhooks.forms.headers import MAX_ROWS, RESERVED
 from webhooks.forms.mapping import ROWS, TEMPLATE
 from webhooks.forms.mapping_rows import KEY, from_post
 from webhooks.forms.variable_list import chosen_types
@@ -169,7 +169,8 @@ class _Filling:
         if request.login is not None:
             self._data["authorization_type"] = "basic"
             self._set("basic_login", request.login, _("login"))
-            if request.password and not request.password.startswith("$"):
+            is_filled_in = any(one in request.password for one in request.expansions)
+            if request.password and not is_filled_in:
                 self._data.pop("basic_password-clear", None)
                 self._set("basic_password", request.password, _("password"))
         header = request.header("authorization")
@@ -211,7 +212,9 @@ class _Filling:
     def _put_header(self, name: str, value: str) -> None:
         """Use the row of the same name, or a blank one, or a new one."""
         data = self._data
-        total = int(data.get("headers-TOTAL_FORMS") or 0)
+        typed = data.get("headers-TOTAL_FORMS", "")
+        # As many rows as the form takes at the most, whatever the page says.
+        total = min(int(typed), MAX_ROWS) if typed.isdecimal() and len(typed) < 6 else 0
         names = [data.get(f"headers-{row}-name", "").strip().lower() for row in range(total)]
         if name.lower() in names:
             row = names.index(name.lower())

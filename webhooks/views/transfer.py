@@ -21,7 +21,7 @@ from webhooks.connections import ConnectionRefused
 from webhooks.models import Action, Webhook
 from webhooks.secrets import Sealed, SecretUnreadable, seal
 from webhooks.transfer import Kind, Plan, Planned, Unreadable
-from webhooks.views import bulk
+from webhooks.views import bulk, editor
 
 # What a preview carries to the import: signed, so that it is what was looked at, and sealed,
 # because the file may hold what its headers keep secret.
@@ -65,14 +65,17 @@ def import_webhooks(request: HttpRequest) -> HttpResponse:
     if request.method != "POST":
         result = request.session.pop(_RESULT_KEY, None)
         return render(request, "webhooks/import.html", {"result": result})
-    if "plan" in request.POST:
-        return _import(request)
     try:
+        if "plan" in request.POST:
+            return _import(request)
         entries = transfer.read(_content(request))
+        return _preview(request, entries, is_paused=bool(request.POST.get("is_paused")))
     except Unreadable as error:
-        context = {"error": str(error), "text": request.POST.get("text", "")[:100_000]}
-        return render(request, "webhooks/import.html", context, status=422)
-    return _preview(request, entries, is_paused=bool(request.POST.get("is_paused")))
+        sentence = str(error)
+    except SecretUnreadable:
+        sentence = editor.wrong_key()
+    context = {"error": sentence, "text": request.POST.get("text", "")[:100_000]}
+    return render(request, "webhooks/import.html", context, status=422)
 
 
 def _content(request: HttpRequest) -> bytes | str:
