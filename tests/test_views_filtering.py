@@ -381,3 +381,11 @@ def test_the_webhooks_page_leads_there_and_says_its_filter(browser: Client) -> N
     page = browser.get(reverse("webhooks:detail", args=[webhook.pk]))
     assert reverse("webhooks:why_not_sent", args=[webhook.pk]) in page.text
     assert "is NO ANSWER." in page.text
+
+
+def test_a_filter_that_cannot_be_read_is_not_taken_for_none(browser: Client) -> None:
+    webhook = make_webhook()
+    [event] = publish()
+    Delivery.objects.filter(event=event).delete()
+    Webhook.objects.filter(pk=webhook.pk).update(filter={"operator": "no such"})
+    assert "cannot be read" in words(why(webhook, browser, event=event.pk))

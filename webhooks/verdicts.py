@@ -5,6 +5,7 @@ Judges by the webhook as it is now and says when that differs from what it was. 
 
 import datetime as dt
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,8 @@ class Judge:
     """Judges many events for one webhook, which is read once."""
 
     webhook: Webhook
-    filter: Filter
+    # None: it cannot be read, so nothing passes.
+    filter: Filter | None
     changed_at: dt.datetime
 
     def verdict(self, event: Event, deliveries: Sequence[Delivery]) -> Verdict:
@@ -107,6 +109,13 @@ class Judge:
                 is_type_unwanted=True,
                 changed_since=since,
             )
+        if self.filter is None:
+            return Verdict(
+                kind="warning",
+                label=_("Not sent"),
+                sentence=_("The filter of the webhook cannot be read. Edit it and save it anew."),
+                changed_since=since,
+            )
         values = trials.document(event)
         refusals = tuple(self.filter.explain(values))
         judgement = self.filter.judge(values)
@@ -134,10 +143,9 @@ class Judge:
 
 
 def judge_for(webhook: Webhook) -> Judge:
-    try:
+    compiled = None
+    with suppress(InvalidFilter):
         compiled = compile_filter(webhook.filter)
-    except InvalidFilter:
-        compiled = compile_filter({})
     return Judge(webhook, compiled, last_change(webhook))
 
 

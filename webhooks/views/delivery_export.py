@@ -25,6 +25,8 @@ _MAX_CELL = 32_000
 # A cell that begins with one of these is a formula to a spreadsheet, in full width too.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "|", "%")
 _CHUNK = 200
+# Payloads read at a time, each of a megabyte at the most by default.
+_WHOLE = 10
 COLUMNS = (
     "delivery", "created_at", "status", "trigger", "webhook_id", "webhook", "event", "event_type",
     "call_id", "occurred_at", "outcome", "response_code", "attempts", "hold_reason",
@@ -89,8 +91,14 @@ def _chunks(rows: Iterator[Delivery]) -> Iterator[list[Delivery]]:
 
 
 def _payloads(chunk: list[Delivery]) -> dict[str, str]:
+    """Return the beginnings of payloads; few are in memory whole at a time."""
     rows = Event.objects.filter(pk__in={row.event_id for row in chunk}).values_list("pk", "payload")
-    return {pk: bytes(payload).decode("utf-8", "replace") for pk, payload in rows}
+    return {pk: _beginning(payload) for pk, payload in rows.iterator(chunk_size=_WHOLE)}
+
+
+def _beginning(payload: "bytes | memoryview[int]") -> str:
+    # A character has at most four bytes.
+    return bytes(payload[: 4 * _MAX_CELL]).decode("utf-8", "replace")[:_MAX_CELL]
 
 
 def _cells(delivery: Delivery) -> list[object]:
@@ -108,10 +116,15 @@ def _time(moment: datetime | None) -> str:
     return moment.isoformat(timespec="milliseconds") if moment else ""
 
 
+def _escape(character: str) -> str:
+    number = ord(character)
+    return f"\\u{number:04x}" if number <= 0xFFFF else f"\\U{number:08x}"
+
+
 def cell(value: object) -> str:
     """Return a cell that is only ever text: no formula, and nothing that cannot be seen."""
     text = "" if value is None else str(value)[:_MAX_CELL]
     if not text.isprintable():
-        text = "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
+        text = "".join(one if one.isprintable() else _escape(one) for one in text)
     # A number is no formula, and ours are never negative.
     return f"'{text}" if text.startswith(_FORMULA) else text
