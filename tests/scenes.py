@@ -80,6 +80,22 @@ def scene(webhook: int | None = None) -> Scene:
     )
 
 
+def more_of(found: Scene) -> None:
+    """Give each object of a scene more rows of its own, and the site more objects."""
+    scene(found.webhook)
+    user = User.objects.get(pk=found.user)
+    oauth = Webhook.objects.get(pk=found.oauth)
+    owner = Webhook.objects.get(pk=found.connection)
+    make_webhook(name="By connection too", connection=owner)
+    for one in (owner, oauth):
+        audit.record(Action.CHANGED, one, user=user, fields=["name"])
+    _held(oauth)
+    _exchange(oauth)
+    failed = Delivery.objects.get(pk=found.delivery)
+    number = failed.attempts.count() + 1
+    Attempt.objects.create(delivery=failed, number=number, started_at=timezone.now(), **_ATTEMPT)
+
+
 def _oauth(user: User) -> Webhook:
     oauth = make_webhook(
         name="Sheets export", authorization_type="oauth2", client_id="client",
@@ -102,9 +118,13 @@ def _failed(webhook: Webhook) -> Delivery:
         status="failed", outcome="server_error", status_code=503, attempt_count=2,
         failure_count=2, next_attempt_at=None, finished_at=now,
     )  # fmt: skip
-    WebhookState.objects.create(
-        webhook=webhook, last_attempt_at=now, last_status_code=503, last_success_at=now,
-        failing_since_at=now - dt.timedelta(hours=1), last_error="The receiver failed with 503.",
+    WebhookState.objects.update_or_create(
+        webhook=webhook,
+        defaults={
+            "last_attempt_at": now, "last_status_code": 503, "last_success_at": now,
+            "failing_since_at": now - dt.timedelta(hours=1),
+            "last_error": "The receiver failed with 503.",
+        },
     )  # fmt: skip
     delivery.refresh_from_db()
     return delivery

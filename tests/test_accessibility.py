@@ -11,12 +11,11 @@ from tests.browser import steps
 from tests.browser.steps import OpenPage
 from tests.pages import PAGES, Page
 from tests.scenes import scene as make_scene
-from tests.test_pages import existing
 
 pytest_plugins = ["tests.browser.fixtures"]
 pytestmark = pytest.mark.once
 
-SCREENS = [page for page in existing(PAGES) if not page.is_part]
+SCREENS = [page for page in PAGES if not page.is_part]
 _UNFOLD = "document.querySelectorAll('details').forEach(one => { one.open = true; })"
 
 

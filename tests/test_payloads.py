@@ -531,7 +531,9 @@ def test_every_json_object_survives_and_renders_to_the_same_bytes(payload: dict[
     assert render(document).body == document
     reserved = {"event", "event_id", "occurred_at", "project_id", "attempt"}
     kept = {name: value for name, value in payload.items() if name not in reserved}
-    assert json.loads(document).items() >= kept.items() or any("_at" in name for name in kept)
+    # A name with “_at” may be a date, which is written anew.
+    same = {name: value for name, value in kept.items() if "_at" not in name}
+    assert json.loads(document).items() >= same.items()
     query = urlsplit(render(document, body_format="query").url).query
     assert len(parse_qsl(query, keep_blank_values=True)) == len(kept) + 5
 

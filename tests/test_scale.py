@@ -17,7 +17,6 @@ from tests.bench import history
 from tests.factories import make_webhook
 from tests.pages import PAGES, Page, Scene
 from tests.scenes import scene as make_scene
-from tests.test_pages import existing
 from webhooks import canary
 
 pytestmark = [pytest.mark.database("postgres"), pytest.mark.django_db]
@@ -28,24 +27,26 @@ _SCANNED = re.compile(
     r"Seq Scan on webhooks_(delivery|attempt|event|hourlycount|auditentry|oauthexchange)\b"
 )
 _READS = ("SELECT", "WITH")
-_READING = [page for page in existing(PAGES) if page.name != "login"]
+_READING = [page for page in PAGES if page.name != "login"]
 
 
 @pytest.fixture(scope="module")
 def large_log(django_db_setup: None, django_db_blocker: object) -> Iterator[tuple[Client, Scene]]:
     """A month of deliveries, made once for the module and taken back after it."""
-    with django_db_blocker.unblock():  # type: ignore[attr-defined]
-        with connection.cursor() as cursor:
+    unblocked = django_db_blocker.unblock  # type: ignore[attr-defined]
+    try:
+        with unblocked(), connection.cursor() as cursor:
             webhooks = [make_webhook(name=f"Webhook {number}").pk for number in range(50)]
             for _ in history.fill(cursor.connection, webhooks, ROWS):
                 pass
             found = make_scene(webhooks[0])
             history.settle(cursor.connection)
-        browser = Client()
-        browser.force_login(User.objects.create_superuser("admin", password="p"))
-    yield browser, found
-    with django_db_blocker.unblock():  # type: ignore[attr-defined]
-        _empty()
+            browser = Client()
+            browser.force_login(User.objects.create_superuser("admin", password="p"))
+        yield browser, found
+    finally:
+        with unblocked():
+            _empty()
 
 
 def _empty() -> None:

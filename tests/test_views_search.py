@@ -166,7 +166,8 @@ def test_a_thousand_webhooks_cost_at_most_fifteen_queries(
         for number in range(1, 1000)
     )
     rows = list(Webhook.objects.present())
-    WebhookState.objects.bulk_create(WebhookState(webhook=row, failures_in_a_row=1) for row in rows)
+    failing = {"failing_since_at": timezone.now(), "failures_in_a_row": 1}
+    WebhookState.objects.bulk_create(WebhookState(webhook=row, **failing) for row in rows)
     OAuthToken.objects.bulk_create(
         OAuthToken(webhook=row, state=TokenState.VALID) for row in rows if row.pk != first.pk
     )
@@ -174,16 +175,16 @@ def test_a_thousand_webhooks_cost_at_most_fifteen_queries(
     Delivery.objects.bulk_create(
         Delivery(event_id=event, webhook=row, next_attempt_at=timezone.now()) for row in rows
     )
-    asked: list[dict[str, Any]] = [
-        {},
-        {"q": "hook", "page": 20},
-        {"status": "attention", "sort": "-failures"},
-        {"event": "call.incoming.after", "authorization": "oauth2", "sort": "-sent"},
-        {"connection": owner.pk},
+    asked: list[tuple[dict[str, Any], int]] = [
+        ({}, 50),
+        ({"q": "hook", "page": 20}, 50),
+        ({"status": "attention", "sort": "-failures"}, 50),
+        ({"event": "call.incoming.after", "authorization": "oauth2", "sort": "-sent"}, 50),
+        ({"connection": owner.pk}, 50),
     ]
-    for query in asked:
+    for query, shown in asked:
         with django_assert_max_num_queries(15):
-            assert len(names(browser.get(LIST, query))) == 50 or query.get("status")
+            assert len(names(browser.get(LIST, query))) == shown
 
 
 def test_asking_by_htmx_gives_the_same_rows(browser: Client) -> None:
