@@ -46,6 +46,7 @@ __all__ = [
     "matches",
     "patterns_for",
     "sample_event",
+    "types_for",
     "validate_patterns",
     "variables_for",
 ]
@@ -132,13 +133,15 @@ def matches(pattern: str, event_type: str) -> bool:
     return pattern in patterns_for(event_type)
 
 
-def first_type(patterns: Iterable[str]) -> str:
-    """Return the first event type, as the catalogue orders them, that the patterns cover.
-
-    The test event when they cover none.
-    """
+def types_for(patterns: Iterable[str]) -> list[str]:
+    """Return the event types that patterns cover, in the order of the catalogue."""
     wanted = set(patterns)
-    return next((key for key in EVENT_TYPES if wanted.intersection(patterns_for(key))), TEST)
+    return [key for key in EVENT_TYPES if not wanted.isdisjoint(patterns_for(key))]
+
+
+def first_type(patterns: Iterable[str]) -> str:
+    """Return the first event type that the patterns cover; the test event when none."""
+    return next(iter(types_for(patterns)), TEST)
 
 
 def validate_patterns(patterns: Iterable[object]) -> list[str]:

@@ -148,15 +148,11 @@ class EventTypesField(forms.Field):
         return set(initial or ()) != set(data or ())
 
 
-def types_of(pattern: str) -> set[str]:
-    """Return the keys of all event types that the pattern covers."""
-    return {key for key in catalogue.EVENT_TYPES if catalogue.matches(pattern, key)}
-
-
 def _is_covered(pattern: str, patterns: list[str]) -> bool:
     if not pattern.endswith("*"):
         return any(other.endswith("*") and catalogue.matches(other, pattern) for other in patterns)
-    return any(types_of(pattern) < types_of(other) for other in patterns)
+    covered = set(catalogue.types_for([pattern]))
+    return any(covered < set(catalogue.types_for([other])) for other in patterns)
 
 
 def _keys(group: catalogue.Group) -> set[str]:

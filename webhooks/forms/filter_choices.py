@@ -33,14 +33,6 @@ class Choices(NamedTuple):
     choices: list[Choice]
 
 
-def types_of(patterns: Iterable[str]) -> list[str]:
-    """Return the chosen event types in the order of the catalogue."""
-    chosen = set(patterns)
-    return [
-        key for key in catalogue.EVENT_TYPES if not chosen.isdisjoint(catalogue.patterns_for(key))
-    ]
-
-
 def variable_groups(types: Collection[str]) -> list[Choices]:
     """Return the variables to choose from: common ones, those of the chosen events, the rest."""
     carried = _carried(types or catalogue.EVENT_TYPES)

@@ -11,7 +11,7 @@ from typing import Any
 from django.http import QueryDict
 from django.utils.translation import gettext as _
 
-from webhooks import filters
+from webhooks import catalogue, filters
 from webhooks.filters import PRESETS, InvalidFilter, compile_filter
 from webhooks.forms import filter_choices, filter_edits
 from webhooks.forms.filter_choices import Choices
@@ -34,7 +34,7 @@ class FilterSection:
         is_checked: bool = False,
     ) -> None:
         self.is_posted = isinstance(data, QueryDict) and "filter-mode" in data
-        self.types = filter_choices.types_of(patterns)
+        self.types = catalogue.types_for(patterns)
         self.json_error = ""
         self.error = ""
         self.focus = ""

@@ -16,7 +16,7 @@ from webhooks import catalogue, connections, events, network, oauth
 from webhooks.forms import authorization, credentials, texts
 from webhooks.forms.base import SECRETS, WebhookFields
 from webhooks.forms.drafts import Draft
-from webhooks.forms.fields import CLEAR, types_of
+from webhooks.forms.fields import CLEAR
 from webhooks.forms.headers import headers_as_json
 from webhooks.models import (
     AuditEntry,
@@ -232,11 +232,11 @@ class WebhookForm(WebhookFields):
     def _full_types(self, patterns: list[str]) -> list[str]:
         """Return the newly chosen types that have as many webhooks as are allowed."""
         before = self._stored["event_types"] if self.instance.pk else []
-        wanted = _types_of_all(patterns) - _types_of_all(before)
+        wanted = set(catalogue.types_for(patterns)) - set(catalogue.types_for(before))
         counts = dict.fromkeys(wanted, 0)
         others = Webhook.objects.present().exclude(pk=self.instance.pk)
         for chosen in others.values_list("event_types", flat=True):
-            for key in wanted & _types_of_all(chosen):
+            for key in wanted.intersection(catalogue.types_for(chosen)):
                 counts[key] += 1
         limit = settings.WEBHOOKS_MAX_PER_EVENT_TYPE
         return sorted(key for key, count in counts.items() if count >= limit)
@@ -253,7 +253,3 @@ def _holds_deliveries(webhook: Webhook) -> bool:
 def _is_misconfigured(webhook: Webhook) -> bool:
     tokens = OAuthToken.objects.filter(webhook=webhook, state=TokenState.MISCONFIGURED)
     return tokens.exists()
-
-
-def _types_of_all(patterns: list[str]) -> set[str]:
-    return set().union(*map(types_of, patterns))

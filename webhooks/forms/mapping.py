@@ -11,7 +11,7 @@ from django.http import QueryDict
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from webhooks import payloads
+from webhooks import catalogue, payloads
 from webhooks.forms import mapping_edits, variable_list
 from webhooks.forms.mapping_rows import KEY, ParameterRow, blank, from_post, from_stored
 from webhooks.models import BodyFormat, Event, Webhook
@@ -171,7 +171,7 @@ class MappingSection:
     def _seen_names(self) -> set[str]:
         """Return the names in the newest event of each chosen type."""
         names: set[str] = set()
-        for key in variable_list.chosen_types(self.event_types)[:_TYPES_LOOKED_AT]:
+        for key in catalogue.types_for(self.event_types)[:_TYPES_LOOKED_AT]:
             newest = Event.objects.filter(type=key).order_by("-id").first()
             if newest is not None:
                 names |= payloads.load_json(bytes(newest.payload)).keys()

@@ -19,7 +19,6 @@ from webhooks.curl_reading import CannotRead, CurlRequest
 from webhooks.forms.headers import MAX_ROWS, RESERVED
 from webhooks.forms.mapping import ROWS, TEMPLATE
 from webhooks.forms.mapping_rows import KEY, from_post
-from webhooks.forms.variable_list import chosen_types
 from webhooks.models import Method
 
 ACTION = "paste_curl"
@@ -294,7 +293,7 @@ def _is_path(name: str) -> bool:
 def _variables(patterns: list[str]) -> dict[str, str]:
     """Return the variables of the chosen events by every name they have."""
     found: dict[str, str] = {}
-    for key in chosen_types(patterns):
+    for key in catalogue.types_for(patterns):
         for variable in catalogue.variables_for(key):
             found[variable.name] = variable.name
             if variable.older_name:

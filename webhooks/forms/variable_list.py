@@ -34,7 +34,7 @@ def entries(patterns: Iterable[str]) -> list[Entry]:
     for key, number in numbers.items():
         for variable in catalogue.variables_for(key):
             carried.setdefault(variable.name, (variable, []))[1].append(number)
-    chosen = {numbers[key] for key in chosen_types(patterns)}
+    chosen = {numbers[key] for key in catalogue.types_for(patterns)}
     # What only some events have is what people look for; what all have comes last.
     ordered = sorted(carried.values(), key=lambda pair: pair[0].name in catalogue.ALWAYS)
     return [_entry(variable, types, chosen) for variable, types in ordered]
@@ -44,14 +44,6 @@ def event_numbers() -> dict[str, int]:
     """Return a short number for each event type that can be chosen."""
     types = [kind for kind in catalogue.EVENT_TYPES.values() if kind.is_subscribable]
     return {kind.key: number for number, kind in enumerate(types)}
-
-
-def chosen_types(patterns: Iterable[str]) -> list[str]:
-    """Return the event types that patterns cover, in the order of the catalogue."""
-    wanted = list(patterns)
-    return [
-        key for key in event_numbers() if any(catalogue.matches(pattern, key) for pattern in wanted)
-    ]
 
 
 def _entry(variable: catalogue.Variable, types: Collection[int], chosen: set[int]) -> Entry:

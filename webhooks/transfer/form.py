@@ -9,10 +9,9 @@ from django.db import models, transaction
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
-from webhooks import filters, payloads
+from webhooks import catalogue, filters, payloads
 from webhooks.forms import Draft, Header, WebhookForm, stored_headers
 from webhooks.forms.delivery import schedule_text
-from webhooks.forms.fields import types_of
 from webhooks.forms.headers import check_name, check_value, headers_as_json
 from webhooks.forms.parameters import parameters_text
 from webhooks.models import Webhook
@@ -88,7 +87,7 @@ class ImportForm(WebhookForm):
     def gained_types(self, patterns: Iterable[str]) -> set[str]:
         """Return the event types that the webhook did not have before."""
         before = self._stored["event_types"] if self.instance.pk else []
-        return types_of_all(patterns) - types_of_all(before)
+        return set(catalogue.types_for(patterns)) - set(catalogue.types_for(before))
 
     def _full_types(self, patterns: list[str]) -> list[str]:
         limit = settings.WEBHOOKS_MAX_PER_EVENT_TYPE
@@ -120,10 +119,6 @@ class ImportForm(WebhookForm):
         for name in FIELDS:
             if name not in (self._meta.fields or ()) and name != "is_active":
                 setattr(webhook, name, values[name])
-
-
-def types_of_all(patterns: Iterable[str]) -> set[str]:
-    return set().union(*map(types_of, patterns))
 
 
 def values_of(webhook: Webhook) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from typing import Any
 from django.db import transaction
 from django.utils.translation import gettext as _
 
+from webhooks import catalogue
 from webhooks.models import Webhook
-from webhooks.transfer.form import ImportForm, label_of, types_of_all, values_of
+from webhooks.transfer.form import ImportForm, label_of, values_of
 from webhooks.transfer.portable import missing_secrets
 from webhooks.transfer.reading import listed_secrets, mistakes
 
@@ -69,7 +70,7 @@ class _Existing:
         self._by_name: dict[str, list[int]] = {}
         rows = Webhook.objects.present().values_list("pk", "uid", "name", "event_types")
         for pk, uid, name, patterns in rows:
-            self.counts.update(types_of_all(patterns))
+            self.counts.update(catalogue.types_for(patterns))
             self._by_uid[uid] = pk
             self._by_name.setdefault(name.strip().lower(), []).append(pk)
 

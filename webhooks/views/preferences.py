@@ -11,9 +11,6 @@ from django.views.decorators.http import require_http_methods
 from webhooks import zones
 from webhooks.forms.preferences import TimeZoneForm
 
-# As long as Django keeps a language, when it keeps one: a year.
-_COOKIE_SECONDS = 365 * 86400
-
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @never_cache
@@ -33,7 +30,7 @@ def time_zone(request: HttpRequest) -> HttpResponse:
         answer.set_cookie(
             zones.CHOSEN_COOKIE,
             name,
-            max_age=_COOKIE_SECONDS,
+            max_age=settings.LANGUAGE_COOKIE_AGE,
             secure=settings.SESSION_COOKIE_SECURE,
             httponly=True,
             samesite="Lax",

@@ -16,7 +16,6 @@ from webhooks.filters import compile_filter
 from webhooks.forms import WebhookForm
 from webhooks.forms.mapping import MappingSection
 from webhooks.forms.trial import TrialForm, attempt
-from webhooks.forms.variable_list import chosen_types
 from webhooks.models import Webhook
 from webhooks.previews import CannotPreview, Source
 
@@ -57,7 +56,7 @@ def edit_parameters(request: HttpRequest) -> HttpResponse:
 def preview_context(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
     """Return what the preview panel shows for a form, posted or stored."""
     trial = attempt(form)
-    types = chosen_types(form.mapping.event_types) or [_USUAL_TYPE]
+    types = catalogue.types_for(form.mapping.event_types) or [_USUAL_TYPE]
     may_see = request.user.has_perm("webhooks.view_payload")
     wanted = request.POST.get("preview_event", "")
     source, note = _source(trial.webhook, types, wanted, may_see=may_see)
