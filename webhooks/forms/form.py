@@ -18,6 +18,7 @@ from webhooks.forms.base import SECRETS, WebhookFields
 from webhooks.forms.drafts import Draft
 from webhooks.forms.fields import CLEAR
 from webhooks.forms.headers import headers_as_json
+from webhooks.forms.pasting import Pasted
 from webhooks.models import (
     AuditEntry,
     AuthorizationType,
@@ -51,6 +52,8 @@ class WebhookForm(WebhookFields):
         self._is_checked = is_checked
         # The newest entry of the audit trail that the values include, and what came after it.
         self.seen = ""
+        # What a pasted cURL command filled in, when one was.
+        self.pasted: Pasted | None = None
         self.meanwhile: list[AuditEntry] = []
         # As they were: validation writes into the instance.
         self._fingerprint = oauth.fingerprint(instance) if instance.pk else ""

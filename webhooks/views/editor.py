@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 
 from webhooks import audit, catalogue, connections, events, oauth
 from webhooks.forms import ConnectionForm, Draft, WebhookForm, pasting, providers
+from webhooks.forms.pasting import Pasted
 from webhooks.forms.trial import TrialForm
 from webhooks.models import Action, Delivery, GrantType, OAuthToken, Status, TokenState, Webhook
 from webhooks.secrets import SecretUnreadable
@@ -52,12 +53,14 @@ def bind_form(request: HttpRequest, webhook: Webhook, *, seen: str = "") -> Webh
         owner=str(webhook.pk or ("new connection" if webhook.is_connection else "new")),
     )
     form_class = ConnectionForm if webhook.is_connection else WebhookForm
+    data, pasted = _posted(request) if request.method == "POST" else (None, None)
     form = form_class(
-        _posted(request) if request.method == "POST" else None,
+        data,
         instance=webhook,
         draft=draft,
         is_checked=not is_reshaping(request),
     )
+    form.pasted = pasted
     form.seen = meanwhile.seen_by(request) if request.method == "POST" else seen
     if not webhook.is_connection and not request.user.has_perm("webhooks.view_connection"):
         form.keep_connection()
@@ -142,7 +145,9 @@ def show_form(request: HttpRequest, form: WebhookForm, **more: Any) -> HttpRespo
         **signing_panel(request, webhook),
         **_trial(request, form),
         **_preview(request, form),
-        **_pasted(request),
+        # A command that was refused stays, to be corrected.
+        "pasted": form.pasted,
+        "curl": form.data.get("curl", ""),
         **more,
     }
     return render(request, "webhooks/form.html", context)
@@ -160,18 +165,10 @@ def _preview(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
     """Show the request of what is stored, or of what was posted, without a script."""
     if not form.is_bound:
         return previewing.preview_context(request, form)
-    trial = TrialForm(_posted(request), webhook=form.instance, session=request.session)
+    trial = TrialForm(form.data, webhook=form.instance, session=request.session)
     context = previewing.preview_context(request, trial)
     form.mapping.show_notes(trial.mapping)
     return context
-
-
-def _pasted(request: HttpRequest) -> dict[str, Any]:
-    """Say what a pasted cURL command filled in; the command stays when it was refused."""
-    if request.POST.get("action") != pasting.ACTION:
-        return {"curl": request.POST.get("curl", "")}
-    data = request.POST.copy()
-    return {"pasted": pasting.fill_in(data), "curl": data.get("curl", "")}
 
 
 def show_connection(request: HttpRequest, form: WebhookForm) -> HttpResponse:
@@ -272,16 +269,18 @@ def _fetch_token(request: HttpRequest, webhook: Webhook) -> HttpResponse:
     return HttpResponseRedirect(panel_url(request, webhook), status=303)
 
 
-def _posted(request: HttpRequest) -> QueryDict:
+def _posted(request: HttpRequest) -> tuple[QueryDict, Pasted | None]:
+    """Return what was posted with what its button fills in, and what a paste came to."""
     data = request.POST.copy()
+    pasted = None
     rows = data.get("headers-TOTAL_FORMS", "")
     if data.get("action") == "add_header" and rows.isdecimal():
         data["headers-TOTAL_FORMS"] = str(int(rows) + 1)
     if data.get("action") == pasting.ACTION:
-        pasting.fill_in(data)
+        pasted = pasting.fill_in(data)
     if data.get("action") == "use_preset" or "fill" in data:
         providers.fill_in(data)
-    return data
+    return data, pasted
 
 
 def _leave(request: HttpRequest, key: str, webhook: Webhook, value: str) -> None:
