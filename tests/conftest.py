@@ -118,7 +118,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _is_mine(item: pytest.Item) -> bool:
-    number = zlib.crc32(item.nodeid.encode())
+    is_together = item.get_closest_marker("together") is not None
+    number = zlib.crc32((item.path.name if is_together else item.nodeid).encode())
     wanted = _wanted_database(item)
     is_once = item.get_closest_marker("once") is not None or not _touches_database(item)
     if wanted is None and is_once:

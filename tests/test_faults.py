@@ -15,7 +15,7 @@ POSTGRES = ("F2", "F3", "F6", "F9", "F14", "F17", "F20")
 SQLITE = ("F2", "F3", "F4", "F5", "F6", "F7", "F33", "F34")
 RECEIVERS = tuple(f"R{number}" for number in range(1, 41))
 # One process runs all of a database's faults before the first test of it is judged.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.together]
 
 
 def rows(database: str) -> dict[str, Row]:

@@ -19,7 +19,7 @@ from tests.pages import PAGES, Page, Scene
 from tests.scenes import scene as make_scene
 from webhooks import canary
 
-pytestmark = [pytest.mark.database("postgres"), pytest.mark.django_db]
+pytestmark = [pytest.mark.database("postgres"), pytest.mark.django_db, pytest.mark.together]
 
 ROWS = 30_000
 # What grows with what is sent; the webhooks themselves are few.
