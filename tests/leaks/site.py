@@ -29,7 +29,8 @@ SIGNING_KEY = "the-signing-key-of-a-site-with-fifty-or-more-characters-012345678
 PASSWORD = "log-in/with+th1s=pass&word"
 # Of Redis and of PostgreSQL, which takes anything here.
 SERVER_PASSWORD = "s3rver/password+of=it"
-START_SECONDS = 90.0
+# A machine with other work starts six processes slowly; one that ends is noticed at once.
+START_SECONDS = 240.0
 _WEB = "gunicorn config.wsgi --threads 4 --worker-tmp-dir /dev/shm --log-level debug"
 _WEB += " --no-control-socket"
 _WORKER = "celery -A config worker -Q default,deliveries -c 3 -B --scheduler celery.beat:Scheduler"
@@ -44,6 +45,7 @@ class Site:
         self.url = f"http://127.0.0.1:{self.port}"
         self.debug_url = f"http://127.0.0.1:{self.debug_port}"
         self.mails = directory / "mails"
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self.environment: Mapping[str, str] = {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "DJANGO_SETTINGS_MODULE": "tests.leaks.site_settings",
@@ -100,7 +102,7 @@ class Site:
             self._start(stack, "worker", f"{_WORKER} -l DEBUG")
             self._reader = stack.enter_context(self._reading())
             for url in (self.url, self.debug_url):
-                _wait_for(url)
+                self._wait_for(url)
             yield
 
     def _start(self, stack: ExitStack, name: str, command: str, **environment: str) -> None:
@@ -114,6 +116,19 @@ class Site:
             stderr=log,
         )
         stack.callback(_end, process)
+        self._processes[name] = process
+
+    def _wait_for(self, url: str) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            with suppress(requests.RequestException):
+                if requests.get(f"{url}/healthz", timeout=START_SECONDS).ok:
+                    return
+            ended = [name for name, process in self._processes.items() if process.poll() is not None]
+            said = [(self.directory / f"{name}.log").read_text()[-3000:] for name in ended]
+            assert not ended, f"{ended} ended: {said}"
+            assert time.monotonic() < deadline, f"{url} does not answer"
+            time.sleep(0.1)
 
     @contextmanager
     def _reading(self) -> "Iterator[subprocess.Popen[str]]":
@@ -141,16 +156,6 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _wait_for(url: str) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        with suppress(requests.RequestException):
-            if requests.get(f"{url}/healthz", timeout=START_SECONDS).ok:
-                return
-        assert time.monotonic() < deadline, f"{url} does not answer"
-        time.sleep(0.1)
 
 
 class Wire:

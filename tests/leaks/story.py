@@ -109,7 +109,7 @@ class Story:
             page = self.person.post(f"{PAGES}new/", {**data, **wrong})
             assert page.status_code == 200
         answer = self.person.post(f"{PAGES}new/", data)
-        assert answer.is_redirect, page.text
+        assert answer.is_redirect, f"{answer.status_code}: {_problems(answer.text)}"
         self.note_stored()
         # By design: the page after a webhook was created shows its new signing secret, once.
         page = self.person.follow(answer, shown="signing secret")
@@ -153,7 +153,7 @@ class Story:
         pk = self.webhooks[name]
         # By design: the browser carries the state to the provider.
         answer = self.person.post(f"{PAGES}{pk}/authorize/", shown="state")
-        assert answer.status_code == 303, answer.text
+        assert answer.status_code == 303, f"{answer.status_code}: {_problems(answer.text)}"
         address = answer.headers["Location"]
         assert address.startswith(self.provider.auth_url), address
         self.secrets.add("state", *parse_qs(urlsplit(address).query)["state"])
@@ -362,3 +362,9 @@ class Story:
     def mails(self) -> None:
         for path in sorted(self.site.mails.iterdir()):
             self.sinks.append(Sink("mail", "to people and operators", path.read_text()))
+
+
+def _problems(page: str) -> str:
+    """Return what a page says against what was typed; all of it if it says nothing so."""
+    found = re.findall(r'class="[^"]*\b(?:error|alert|problem)[^"]*".*?</', page, re.DOTALL)
+    return "\n".join(found) or page
