@@ -124,9 +124,9 @@ class Site:
             with suppress(requests.RequestException):
                 if requests.get(f"{url}/healthz", timeout=START_SECONDS).ok:
                     return
-            ended = [name for name, process in self._processes.items() if process.poll() is not None]
-            said = [(self.directory / f"{name}.log").read_text()[-3000:] for name in ended]
-            assert not ended, f"{ended} ended: {said}"
+            for name, process in self._processes.items():
+                said = (self.directory / f"{name}.log").read_text(errors="replace")[-3000:]
+                assert process.poll() is None, f"{name} ended: {said}"
             assert time.monotonic() < deadline, f"{url} does not answer"
             time.sleep(0.1)
 
