@@ -1,9 +1,12 @@
 """Every screen for everyone: axe-core finds nothing, light and dark, everything unfolded."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from django.conf import settings
 from playwright.sync_api import Page as BrowserPage
 from playwright.sync_api import expect
 
@@ -19,10 +22,10 @@ SCREENS = [page for page in PAGES if not page.is_part]
 _UNFOLD = "document.querySelectorAll('details').forEach(one => { one.open = true; })"
 
 
-def violations(page: BrowserPage) -> list[str]:
+def violations(page: BrowserPage, **options: Any) -> list[str]:
     """Return what axe-core finds, one line for each element."""
     # What axe would preload it would put in as inline style, which the pages refuse.
-    found: dict[str, Any] = Axe().run(page, options={"preload": False}).response
+    found: dict[str, Any] = Axe().run(page, options={"preload": False, **options}).response
     return [
         f"{rule['id']}: {node['html'][:160]} ({node['failureSummary'][:200]})"
         for rule in found["violations"]
@@ -31,11 +34,27 @@ def violations(page: BrowserPage) -> list[str]:
 
 
 def violations_in_both_themes(page: BrowserPage) -> list[str]:
-    found = []
-    for theme in ("light", "dark"):
-        page.emulate_media(color_scheme=theme, reduced_motion="reduce")
-        found += [f"{theme}: {violation}" for violation in violations(page)]
-    return found
+    """Return what is found in light by every rule, and in dark by those about colors.
+
+    A theme is nothing but other colors, as the test below holds.
+    """
+    page.emulate_media(color_scheme="light", reduced_motion="reduce")
+    found = [f"light: {violation}" for violation in violations(page)]
+    page.emulate_media(color_scheme="dark")
+    return found + [f"dark: {violation}" for violation in violations(page, runOnly=["cat.color"])]
+
+
+def test_a_theme_is_nothing_but_other_colors() -> None:
+    folder = Path(settings.STATICFILES_DIRS[0]) / "css"
+    written = "".join(path.read_text() for path in folder.glob("*.css"))
+    styles = re.sub(r"/\*.*?\*/", "", written, flags=re.DOTALL)
+    assert "prefers-color-scheme" not in styles
+    about_themes = re.findall(r"\[data-theme[^}]*}", styles)
+    assert about_themes == [
+        f'[data-theme="{theme}"] {{ color-scheme: {theme}; }}' for theme in ("light", "dark")
+    ]
+    for name in re.findall(r"([\w-]+):[^;{]*light-dark\(", styles):
+        assert name.startswith("--") or "color" in name, name
 
 
 @pytest.mark.parametrize("screen", SCREENS, ids=str)
