@@ -67,6 +67,7 @@ def story(tmp_path: Path, database_url: str) -> Story:
     return told
 
 
+@pytest.mark.once
 def test_no_secret_is_found_in_any_sink_and_a_leak_would_be(
     story: Story, security_figure: Any
 ) -> None:

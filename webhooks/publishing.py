@@ -162,23 +162,30 @@ def _fingerprint(item: NewEvent) -> str:
 
 def _subscribers(types: Collection[str]) -> list[_Subscriber]:
     """Return the webhooks that may want one of these types; `_wanting` looks closer."""
-    webhooks = Webhook.objects.present()
+    # As the JSON that both databases keep, so that the same text is read once by this process.
+    webhooks = Webhook.objects.present().annotate(
+        listed=Cast("event_types", TextField()), conditions=Cast("filter", TextField())
+    )
     patterns = {pattern for type in types for pattern in catalogue.patterns_for(type)}
     if len(patterns) <= _MAX_PATTERNS:
-        # Both databases keep the list as JSON; only what comes back costs this process anything.
-        written = webhooks.annotate(written=Cast("event_types", TextField()))
-        named = (Q(written__contains=json.dumps(pattern)) for pattern in patterns)
-        webhooks = written.filter(reduce(operator.or_, named))
-    rows = webhooks.values_list("pk", "event_types", "filter", "is_active")
+        # Only what comes back costs this process anything.
+        named = (Q(listed__contains=json.dumps(pattern)) for pattern in patterns)
+        webhooks = webhooks.filter(reduce(operator.or_, named))
+    rows = webhooks.values_list("pk", "listed", "conditions", "is_active")
     return [
-        _Subscriber(pk, frozenset(types), _compiled(json.dumps(tree)), is_active)
-        for pk, types, tree, is_active in rows
+        _Subscriber(pk, _patterns(listed), _compiled(conditions), is_active)
+        for pk, listed, conditions, is_active in rows
     ]
 
 
 @lru_cache(maxsize=4096)
-def _compiled(tree: str) -> filters.Filter:
-    return filters.compile_filter(json.loads(tree))
+def _patterns(listed: str) -> frozenset[str]:
+    return frozenset(json.loads(listed))
+
+
+@lru_cache(maxsize=4096)
+def _compiled(conditions: str) -> filters.Filter:
+    return filters.compile_filter(json.loads(conditions))
 
 
 def _wanting(subscribers: Sequence[_Subscriber], type: str) -> list[_Subscriber]:

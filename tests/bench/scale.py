@@ -42,7 +42,7 @@ FULL = Scale(
 )
 QUICK = Scale(
     rounds=3,
-    engine_rows=20_000,
+    engine_rows=50_000,
     naive_rows=200,
     bare_requests=30_000,
     two_workers_rows=20_000,
