@@ -2,6 +2,7 @@
 
 import base64
 import datetime as dt
+import json
 
 import pytest
 from django.utils import timezone
@@ -21,6 +22,7 @@ from webhooks.models import (
     Webhook,
     WebhookState,
 )
+from webhooks.views.standing import standing_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -114,6 +116,29 @@ def test_a_request_that_cannot_be_made_says_why_and_stops_nobody(receiver: Recei
     assert "address" in attempt.error
     assert "InvalidMapping" not in attempt.error
     assert reload(body).status == Status.SUCCEEDED
+
+
+def test_settings_that_cannot_be_used_are_said_and_what_waits_goes_out_when_corrected(
+    receiver: Receiver,
+) -> None:
+    # Written past the form.
+    broken = json.dumps([{"name": "X Key", "value": "v", "secret": False}])
+    webhook = make_webhook(url=f"{receiver.url}/open/hook", headers_json=broken)
+    delivery, test = make_delivery(webhook), events.send_test(webhook)
+    run_engine(lambda: Attempt.objects.exists())
+    attempt = Attempt.objects.get()
+    assert (attempt.delivery_id, attempt.outcome) == (test.pk, Outcome.REFUSED)
+    assert "“X Key” cannot be sent" in attempt.error
+    assert reload(delivery).status == Status.PENDING
+    standing = standing_of(Webhook.objects.get(pk=webhook.pk))
+    assert standing.kind == "danger"
+    assert attempt.error in standing.full_sentence
+    assert receiver.requests() == []
+    webhook.headers_json = ""
+    webhook.save()
+    deliver_all()
+    assert reload(delivery).status == Status.SUCCEEDED
+    assert standing_of(Webhook.objects.get(pk=webhook.pk)).kind == "success"
 
 
 def test_an_address_behind_the_guard_is_recorded_as_blocked() -> None:

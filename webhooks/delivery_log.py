@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from django.db.models import Q, QuerySet
 
 from webhooks import ids
-from webhooks.models import Delivery, Event, Outcome, Status, Trigger, Webhook
-from webhooks.secrets import SecretField
+from webhooks.models import WEBHOOK_SECRETS, Delivery, Event, Outcome, Status, Trigger
 
 PAGE_ROWS = 50
 # What an export reads at once.
@@ -30,10 +29,8 @@ _EXCEPTIONAL = (Status.FAILED, Status.HELD, Status.PARKED, Status.CANCELLED)
 _OPEN = (Status.PENDING, Status.SENDING)
 _RARE = (Trigger.TEST, Trigger.REDELIVERY, Trigger.REPLAY, Trigger.EDITED)
 # No payload and no ciphertext travels for a list.
-WEBHOOK_SECRETS = [
-    f"webhook__{one.name}" for one in Webhook._meta.fields if isinstance(one, SecretField)
-]
-LEFT_OUT = ["event__payload", *WEBHOOK_SECRETS]
+_SECRETS = [f"webhook__{name}" for name in WEBHOOK_SECRETS]
+LEFT_OUT = ["event__payload", *_SECRETS]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +64,13 @@ class Page:
     newer_than: str = ""
     # Where the look ended before the page was full; None when it did not.
     looked_to: dt.datetime | None = None
+
+
+def get(delivery_id: str) -> Delivery | None:
+    """Return a delivery with its event and webhook, without secrets; None if there is none."""
+    found = Delivery.objects.select_related("event", "webhook").defer(*_SECRETS)
+    # PostgreSQL takes no NUL in a text.
+    return found.filter(pk=delivery_id.replace("\0", "")).first()
 
 
 def page(
@@ -187,7 +191,7 @@ def first_id(moment: dt.datetime) -> str:
 
 def _narrow(rows: QuerySet[Delivery], wanted: Conditions) -> QuerySet[Delivery]:
     if wanted.words:
-        rows = _search(rows, wanted.words)
+        rows = search(rows, wanted.words)
     if wanted.webhook is not None:
         rows = rows.filter(webhook=wanted.webhook)
     if wanted.status:
@@ -226,7 +230,7 @@ def _answered(code: str) -> Q:
     return Q(status_code=int(code))
 
 
-def _search(rows: QuerySet[Delivery], words: str) -> QuerySet[Delivery]:
+def search(rows: QuerySet[Delivery], words: str) -> QuerySet[Delivery]:
     """Find by whole id, which an index answers: of a delivery, an event or a call."""
     if words.startswith("dlv_"):
         return rows.filter(pk=words)

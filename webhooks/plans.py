@@ -32,6 +32,7 @@ from webhooks.models.authorization import TokenPlacement
 from webhooks.network import UnsafeURL, parse_url
 from webhooks.payloads import InvalidMapping
 from webhooks.queue import Candidate
+from webhooks.recorder import note_unusable
 from webhooks.secrets import SecretUnreadable
 
 logger = logging.getLogger(__name__)
@@ -142,6 +143,8 @@ class Plans:
             return _token_unavailable(candidate, error)
         except (SecretUnreadable, UnsafeURL, InvalidMapping) as error:
             logger.error("plan_unavailable webhook=%d reason=%s", webhook.pk, error)
+            if not canary.problem():
+                note_unusable(webhook.pk, str(error))
             return _unavailable(candidate, str(error))
         token_version = token.version if token else candidate.token_version
         expires = min(_token_expires(token), _secret_expires(webhook))

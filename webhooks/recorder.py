@@ -19,6 +19,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import DataError, transaction
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from webhooks import audit
@@ -32,6 +33,7 @@ from webhooks.models import (
     Status,
     Trigger,
     Webhook,
+    WebhookState,
 )
 from webhooks.models.webhook import bump_version
 from webhooks.queue import ATTEMPT_COLUMNS, HourCount, Result, StateChange
@@ -207,8 +209,8 @@ def pause(webhook_ids: Sequence[int], reason: PauseReason) -> int:
     return paused
 
 
-def fail_tests(webhook_id: int, reason: str) -> int:
-    """End tests that cannot be sent without a token, with the reason as their attempt."""
+def fail_tests(webhook_id: int, reason: str, *, outcome: Outcome = Outcome.UNAUTHORIZED) -> int:
+    """End tests that cannot be sent, by default for want of a token; the reason is the attempt."""
     waiting = Delivery.objects.filter(
         webhook=webhook_id, status=Status.PENDING, trigger=Trigger.TEST
     )
@@ -217,7 +219,7 @@ def fail_tests(webhook_id: int, reason: str) -> int:
         tests = list(waiting.select_for_update())
         waiting.filter(pk__in=[test.pk for test in tests]).update(
             status=Status.FAILED,
-            outcome=Outcome.UNAUTHORIZED,
+            outcome=outcome,
             next_attempt_at=None,
             finished_at=now,
         )
@@ -227,9 +229,21 @@ def fail_tests(webhook_id: int, reason: str) -> int:
                 number=test.attempt_count + 1,
                 started_at=now,
                 request_line="",
-                outcome=Outcome.UNAUTHORIZED,
+                outcome=outcome,
                 error=reason[:500],
             )
             for test in tests
         )
     return len(tests)
+
+
+def note_unusable(webhook_id: int, reason: str) -> None:
+    """Say on a webhook's page and in its alerts why nothing can be sent, and end its tests.
+
+    Its other deliveries wait: the settings may be corrected. From now on it counts as failing.
+    """
+    WebhookState.objects.get_or_create(webhook_id=webhook_id)
+    WebhookState.objects.filter(webhook=webhook_id).update(
+        failing_since_at=Coalesce("failing_since_at", timezone.now()), last_error=reason[:500]
+    )
+    fail_tests(webhook_id, reason, outcome=Outcome.REFUSED)

@@ -6,7 +6,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -17,15 +17,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST
 
-from webhooks import audit, backlog, delivery_pages, events
+from webhooks import audit, backlog, delivery_log, delivery_pages, events
 from webhooks.admin import filters
 from webhooks.admin.readonly import ReadOnlyAdmin, key_of
-from webhooks.delivery_log import LEFT_OUT, WEBHOOK_SECRETS
-from webhooks.models import Action, Delivery, Event, Status, Webhook
+from webhooks.models import Action, Delivery, Status, Webhook
 from webhooks.templatetags.interface import ago, code_badge, status_badge
 
 # How many events of one call a search follows.
-_MAX_CALL_EVENTS = 200
 # More than one page cannot be chosen; a forged request cannot choose the whole log.
 _MAX_CHOSEN = 1000
 
@@ -49,7 +47,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Delivery]:
         # No payload and no ciphertext travels for a list.
-        return super().get_queryset(request).defer(*LEFT_OUT)
+        return super().get_queryset(request).defer(*delivery_log.LEFT_OUT)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Delivery], search_term: str
@@ -58,14 +56,11 @@ class DeliveryAdmin(ReadOnlyAdmin):
         words = search_term.strip()
         if not words:
             return queryset, False
-        if words.startswith("dlv_"):
-            return queryset.filter(pk=words), False
-        if words.startswith("evt_"):
-            return queryset.filter(event=words), False
-        call = Event.objects.filter(call_id=words).order_by("-id").values_list("pk", flat=True)
-        call_events = list(call[:_MAX_CALL_EVENTS])
+        found = delivery_log.search(queryset, words)
+        if words.startswith(("dlv_", "evt_")):
+            return found, False
         webhooks = list(Webhook.objects.filter(url__icontains=words).values_list("pk", flat=True))
-        return queryset.filter(Q(event__in=call_events) | Q(webhook__in=webhooks)), False
+        return found | queryset.filter(webhook__in=webhooks), False
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
@@ -162,8 +157,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
         }
 
     def _get(self, object_id: str) -> Delivery:
-        found = Delivery.objects.select_related("event", "webhook").defer(*WEBHOOK_SECRETS)
-        delivery = found.filter(pk=key_of(object_id)).first()
+        delivery = delivery_log.get(key_of(object_id))
         if delivery is None:
             raise Http404
         return delivery

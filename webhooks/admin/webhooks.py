@@ -13,13 +13,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from webhooks.admin.readonly import ReadOnlyAdmin
-from webhooks.models import OAuthExchange, Webhook
+from webhooks.models import WEBHOOK_SECRETS, OAuthExchange, Webhook
 from webhooks.retelling import retell
-from webhooks.secrets import SecretField
 from webhooks.templatetags.interface import ago, code_badge, milliseconds
 from webhooks.templatetags.logtext import visible
-
-_SECRETS = [field.name for field in Webhook._meta.fields if isinstance(field, SecretField)]
 
 
 class WebhookAdmin(ReadOnlyAdmin):
@@ -33,7 +30,7 @@ class WebhookAdmin(ReadOnlyAdmin):
             super()
             .get_queryset(request)
             .filter(deleted_at=None, is_connection=False)
-            .defer(*_SECRETS)
+            .defer(*WEBHOOK_SECRETS)
         )
 
     @admin.display(description=gettext_lazy("URL"))
@@ -78,7 +75,7 @@ class OAuthExchangeAdmin(ReadOnlyAdmin):
         return self.fields
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[OAuthExchange]:
-        secrets = [f"webhook__{name}" for name in _SECRETS]
+        secrets = [f"webhook__{name}" for name in WEBHOOK_SECRETS]
         return super().get_queryset(request).select_related("webhook").defer(*secrets)
 
     def get_search_results(

@@ -10,8 +10,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from webhooks import network
-from webhooks.models import Webhook
-from webhooks.secrets import SecretField
+from webhooks.models import WEBHOOK_SECRETS, Webhook
 
 if TYPE_CHECKING:
     _ModelChoiceField = forms.ModelChoiceField[Webhook]
@@ -22,7 +21,6 @@ else:
 CONNECTION = "connection"
 # Of a connection for many hosts the first few are named.
 _HOSTS_SHOWN = 2
-_SECRETS = [field.name for field in Webhook._meta.fields if isinstance(field, SecretField)]
 
 
 def host_of(url: object) -> str:
@@ -36,7 +34,7 @@ def host_of(url: object) -> str:
 def connections() -> QuerySet[Webhook]:
     """Return every connection with its token, and without its secrets."""
     found = Webhook.objects.connections().select_related("token")
-    return found.defer(*_SECRETS, "token__access_token", "token__refresh_token")
+    return found.defer(*WEBHOOK_SECRETS, "token__access_token", "token__refresh_token")
 
 
 class ConnectionSelect(forms.Select):

@@ -15,6 +15,7 @@ from webhooks.models.oauth import TokenState as TokenState
 from webhooks.models.replays import Replay, ReplayScope, ReplayStatus
 from webhooks.models.statistics import HourlyCount
 from webhooks.models.webhook import (
+    WEBHOOK_SECRETS,
     AuthorizationType,
     BodyFormat,
     Connection,
@@ -26,6 +27,7 @@ from webhooks.models.webhook import (
 )
 
 __all__ = [
+    "WEBHOOK_SECRETS",
     "Action",
     "ApiKey",
     "Attempt",

@@ -248,6 +248,10 @@ class Connection(Webhook):
         return host.lower() in self.allowed_hosts
 
 
+# The columns of a webhook or connection that hold sealed secrets, which no list opens.
+WEBHOOK_SECRETS = tuple(one.name for one in Webhook._meta.fields if isinstance(one, SecretField))
+
+
 class WebhookState(models.Model):
     """What the engine knows about a webhook: pacing and health. Written by workers only."""
 

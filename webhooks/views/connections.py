@@ -13,9 +13,9 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from webhooks import audit, connections
 from webhooks.forms import credentials
-from webhooks.models import Action, AuthorizationType, Connection, Webhook
+from webhooks.models import WEBHOOK_SECRETS, Action, AuthorizationType, Connection, Webhook
 from webhooks.views import editor, meanwhile
-from webhooks.views.columns import SECRETS, TOKEN_SECRETS
+from webhooks.views.columns import TOKEN_SECRETS
 from webhooks.views.logged_out import keeps_typed
 from webhooks.views.standing import needs_token, token_of
 from webhooks.views.trail import audit_trail
@@ -48,8 +48,8 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "token": token_of(connection),
         "needs_token": needs_token(connection),
         "is_oauth": connection.authorization_type == AuthorizationType.OAUTH2,
-        "secrets": {field: connection.has_secret(field) for field in SECRETS},
-        "users": connections.users_of(connection).defer(*SECRETS),
+        "secrets": {field: connection.has_secret(field) for field in WEBHOOK_SECRETS},
+        "users": connections.users_of(connection).defer(*WEBHOOK_SECRETS),
         **audit_trail(connection),
     }
     return render(request, "webhooks/connection.html", context)

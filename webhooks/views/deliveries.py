@@ -109,8 +109,7 @@ def detail(request: HttpRequest, delivery_id: str) -> HttpResponse:
 
 def get_delivery(delivery_id: str) -> Delivery:
     """Return a delivery with its event and webhook, without secrets; raise Http404."""
-    found = Delivery.objects.select_related("event", "webhook").defer(*delivery_log.WEBHOOK_SECRETS)
-    delivery = found.filter(pk=delivery_id.replace("\0", "")).first()
+    delivery = delivery_log.get(delivery_id)
     if delivery is None:
         raise Http404
     return delivery

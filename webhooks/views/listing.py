@@ -11,9 +11,9 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from webhooks import backlog, charts
-from webhooks.models import Delivery, Webhook
+from webhooks.models import WEBHOOK_SECRETS, Delivery, Webhook
 from webhooks.views import bulk, first_steps, search
-from webhooks.views.columns import CONNECTION_SECRETS, SECRETS, TOKEN_SECRETS
+from webhooks.views.columns import CONNECTION_SECRETS, TOKEN_SECRETS
 from webhooks.views.standing import standing_of, token_of
 
 WEBHOOKS_PER_PAGE = 50
@@ -57,7 +57,7 @@ def _first_steps(
 def _with_what_rows_show(found: QuerySet[Webhook]) -> QuerySet[Webhook]:
     return (
         found.select_related("token", "state", "connection__token")
-        .defer(*SECRETS, *TOKEN_SECRETS, *CONNECTION_SECRETS)
+        .defer(*WEBHOOK_SECRETS, *TOKEN_SECRETS, *CONNECTION_SECRETS)
         .annotate(last_delivery_id=Subquery(newest_delivery(OuterRef("pk"))))
     )
 

@@ -13,9 +13,9 @@ from django.views.decorators.http import require_safe
 
 from webhooks import charts
 from webhooks.charts import Period
-from webhooks.models import AuthorizationType, Delivery, Status, Webhook
+from webhooks.models import WEBHOOK_SECRETS, AuthorizationType, Delivery, Status, Webhook
 from webhooks.views import notices
-from webhooks.views.columns import CONNECTION_SECRETS, SECRETS, TOKEN_SECRETS
+from webhooks.views.columns import CONNECTION_SECRETS, TOKEN_SECRETS
 from webhooks.views.drawing import draw
 from webhooks.views.log_links import chart_link, log_url, may_read_log
 from webhooks.views.notices import MAX_COUNTED, counted
@@ -39,7 +39,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "token": token_of(webhook.credentials),
         "needs_token": needs_token(webhook),
         "is_oauth": webhook.credentials.authorization_type == AuthorizationType.OAUTH2,
-        "secrets": {field: webhook.has_secret(field) for field in SECRETS},
+        "secrets": {field: webhook.has_secret(field) for field in WEBHOOK_SECRETS},
         **situation,
         # The token's error stands in a notice already.
         "error_is_told": any(

@@ -19,6 +19,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from webhooks import audit, delivery_log, ids, replays
 from webhooks.forms.log import RateForm, ReplayForm
 from webhooks.models import (
+    WEBHOOK_SECRETS,
     Action,
     Incident,
     IncidentKind,
@@ -29,7 +30,6 @@ from webhooks.models import (
     Trigger,
     Webhook,
 )
-from webhooks.views.columns import SECRETS
 from webhooks.views.standing import state_of
 
 _EARLIER_SHOWN = 5
@@ -75,7 +75,7 @@ def _of_selection(request: HttpRequest) -> HttpResponse:
 
 def _of_webhook(request: HttpRequest, pk: int) -> HttpResponse:
     webhook = get_object_or_404(
-        Webhook.objects.present().select_related("state").defer(*SECRETS), pk=pk
+        Webhook.objects.present().select_related("state").defer(*WEBHOOK_SECRETS), pk=pk
     )
     data: Any = request.POST if request.method == "POST" else request.GET
     incident_at = _incident_at(webhook)
@@ -190,7 +190,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
 
 def _replays() -> QuerySet[Replay]:
     """Return replays with their webhooks, without secrets."""
-    secrets = [f"webhook__{name}" for name in SECRETS]
+    secrets = [f"webhook__{name}" for name in WEBHOOK_SECRETS]
     return Replay.objects.select_related("webhook", "created_by").defer(*secrets)
 
 

@@ -16,8 +16,14 @@ from django.utils.translation import gettext_lazy as _
 
 from webhooks import catalogue
 from webhooks.forms.credentials import host_of
-from webhooks.models import AuthorizationType, GrantType, PauseReason, TokenState, Webhook
-from webhooks.views.columns import SECRETS
+from webhooks.models import (
+    WEBHOOK_SECRETS,
+    AuthorizationType,
+    GrantType,
+    PauseReason,
+    TokenState,
+    Webhook,
+)
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
@@ -93,7 +99,7 @@ def wanted_connection(query: QueryDict) -> Webhook | None:
     wanted = query.get("connection", "")
     if not re.fullmatch("[0-9]{1,18}", wanted):
         return None
-    return Webhook.objects.connections().defer(*SECRETS).filter(pk=wanted).first()
+    return Webhook.objects.connections().defer(*WEBHOOK_SECRETS).filter(pk=wanted).first()
 
 
 def is_filtered(query: QueryDict) -> bool:
