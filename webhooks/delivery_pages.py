@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from webhooks import comparing, curl_command
+from webhooks import comparing, curl_command, payloads
 from webhooks.comparing import Difference
 from webhooks.models import Attempt, AuthorizationType, Delivery, Event, Outcome, Status, Webhook
 from webhooks.templatetags.logtext import header_lines
@@ -207,7 +207,7 @@ def editable_payload(event: Event) -> str:
 
     Characters that cannot be seen are written as JSON escapes.
     """
-    document = json.loads(bytes(event.payload))
+    document = payloads.read_document(event.payload)
     payload = {name: value for name, value in document.items() if name not in RESERVED}
     text = json.dumps(payload, ensure_ascii=False, indent=2)
     return "".join(

@@ -32,6 +32,7 @@ from webhooks.publishing import (
     check,
     fan_out,
     new_delivery,
+    sample_payload,
 )
 
 __all__ = [
@@ -96,10 +97,7 @@ def send_test(webhook: Webhook, event_type: str | None = None) -> Delivery:
     Without a type it is the first one that the webhook subscribes to.
     """
     kind = event_type or catalogue.first_type(webhook.event_types)
-    sample = catalogue.sample_event(kind)
-    own = {"webhook_id": webhook.uid, "webhook_name": webhook.name, "webhook_url": webhook.url}
-    # A sample about a webhook is about this one.
-    item = NewEvent(kind, {**sample, **{key: own[key] for key in own.keys() & sample.keys()}})
+    item = NewEvent(kind, sample_payload(webhook, kind))
     with transaction.atomic():
         event, _deliveries = fan_out(item, "", [])
         delivery = new_delivery(event.id, webhook.pk, is_active=True, trigger=Trigger.TEST)

@@ -5,7 +5,6 @@ secrets are, and the log's own spelling of the request is what is shown. Knows n
 """
 
 import datetime as dt
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from django.conf import settings
 
-from webhooks import catalogue, delivery, payloads, signing, trials
+from webhooks import catalogue, delivery, payloads, publishing, signing, trials
 from webhooks.authorizing import Authorization, BasicAuthorization, NoAuthorization
 from webhooks.models import AuthorizationType, Trigger, Webhook
 from webhooks.network import UnsafeURL
@@ -49,8 +48,7 @@ class Source:
 
     def values(self) -> dict[str, Any]:
         """Return the event's values, as a filter reads them."""
-        loaded = json.loads(self.document)
-        return loaded if isinstance(loaded, dict) else {}
+        return payloads.read_document(self.document)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,11 +81,9 @@ class Preview:
 
 def sample(webhook: Webhook, event_type: str) -> Source:
     """Return the sample that Send test would send; one about a webhook is about this one."""
-    values = catalogue.sample_event(event_type)
-    own = {"webhook_id": webhook.uid, "webhook_name": webhook.name, "webhook_url": webhook.url}
-    payload = {**values, **{key: own[key] for key in own.keys() & values.keys()}}
-    event_id = str(values["event_id"])
-    occurred_at = dt.datetime.fromisoformat(str(values["occurred_at"]))
+    payload = publishing.sample_payload(webhook, event_type)
+    event_id = str(payload["event_id"])
+    occurred_at = dt.datetime.fromisoformat(str(payload["occurred_at"]))
     document = payloads.build_document(
         event_type, event_id, occurred_at, settings.WEBHOOKS_PROJECT_ID, payload
     )

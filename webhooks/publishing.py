@@ -223,6 +223,13 @@ def fan_out(
     return event, deliveries
 
 
+def sample_payload(webhook: Webhook, event_type: str) -> dict[str, Any]:
+    """Return the sample values of an event type; one about a webhook is about this one."""
+    sample = catalogue.sample_event(event_type)
+    own = {"webhook_id": webhook.uid, "webhook_name": webhook.name, "webhook_url": webhook.url}
+    return {**sample, **{key: own[key] for key in own.keys() & sample.keys()}}
+
+
 def _document(item: NewEvent, event_id: str, occurred_at: dt.datetime) -> bytes:
     try:
         return payloads.build_document(

@@ -4,14 +4,13 @@ Reads a bounded number of the newest events through an index. Knows no form and 
 """
 
 import datetime as dt
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django.db import connection
 
-from webhooks import catalogue
+from webhooks import catalogue, payloads
 from webhooks.filters import Filter, Refusal
 from webhooks.models import Event
 
@@ -70,17 +69,11 @@ def attempt(compiled: Filter, types: Sequence[str]) -> Trial:
                 event_id=event.pk,
                 call_id=event.call_id,
                 created_at=event.created_at,
-                **_judged(compiled, document(event)),
+                **_judged(compiled, payloads.read_document(event.payload)),
             )
             for event in found
         )
     )
-
-
-def document(event: Event) -> dict[str, Any]:
-    """Return the values of an event, as a filter reads them."""
-    loaded = json.loads(bytes(event.payload))
-    return loaded if isinstance(loaded, dict) else {}
 
 
 def recent_events(types: Sequence[str], limit: int = MAX_EVENTS) -> list[Event]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from webhooks import catalogue, trials
+from webhooks import catalogue, payloads
 from webhooks.filters import Filter, InvalidFilter, Judgement, Refusal, compile_filter
 from webhooks.models import (
     Action,
@@ -116,7 +116,7 @@ class Judge:
                 sentence=_("The filter of the webhook cannot be read. Edit it and save it anew."),
                 changed_since=since,
             )
-        values = trials.document(event)
+        values = payloads.read_document(event.payload)
         refusals = tuple(self.filter.explain(values))
         judgement = self.filter.judge(values)
         if refusals:

@@ -169,7 +169,7 @@ def _initial(row: Mapping[str, Any]) -> dict[str, Any]:
         "name": row.get("name", ""),
         "format": row.get("format", ""),
         "time_zone": row.get("time_zone", ""),
-        "default": payloads.as_typed(row.get("default")),
+        "default": payloads.as_text(row.get("default")),
         "is_omitted": row.get("omit_if_empty", False),
     }
     if "variable" in row:

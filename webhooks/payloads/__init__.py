@@ -13,6 +13,7 @@ from webhooks.payloads.document import (
     build_document,
     fingerprint,
     instant,
+    read_document,
     shown,
 )
 from webhooks.payloads.loading import load_json
@@ -41,11 +42,10 @@ from webhooks.payloads.rows import (
     MAX_ROWS,
     MAX_VALUE_LENGTH,
     ValueType,
-    as_typed,
     rows_problems,
     value_as_typed,
 )
-from webhooks.payloads.variables import WHOLE_EVENT, finder, known_names, variable_problem
+from webhooks.payloads.variables import WHOLE_EVENT, as_text, finder, known_names, variable_problem
 
 __all__ = [
     "FORMATS",
@@ -61,7 +61,7 @@ __all__ = [
     "Problem",
     "Rendered",
     "ValueType",
-    "as_typed",
+    "as_text",
     "build_document",
     "compile_request",
     "date_writer",
@@ -74,6 +74,7 @@ __all__ = [
     "load_json",
     "only_variable",
     "parse_path",
+    "read_document",
     "render",
     "renders_verbatim",
     "rows_as_places",

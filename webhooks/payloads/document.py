@@ -34,6 +34,12 @@ class InvalidPayload(ValueError):
         self.code = code
 
 
+def read_document(data: bytes | memoryview) -> dict[str, Any]:
+    """Return the values of a frozen document, as a filter reads them."""
+    loaded = json.loads(bytes(data))
+    return loaded if isinstance(loaded, dict) else {}
+
+
 def build_document(
     event_type: str,
     event_id: str,

@@ -258,11 +258,6 @@ def value_as_typed(kind: str | None, value: Any) -> tuple[str, str]:
     if value is None:
         return ValueType.NULL, ""
     if isinstance(value, bool):
-        return ValueType.BOOLEAN, as_typed(value)
+        return ValueType.BOOLEAN, as_text(value)
     is_number = isinstance(value, int | float)
-    return ValueType.NUMBER if is_number else ValueType.JSON, as_typed(value)
-
-
-def as_typed(value: Any) -> str:
-    """Write a stored default or value as text to edit; nothing for none."""
-    return as_text(value)
+    return ValueType.NUMBER if is_number else ValueType.JSON, as_text(value)

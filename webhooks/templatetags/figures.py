@@ -1,10 +1,8 @@
-"""Figures of the log's pages: grouped digits, rough times, the colour of a status."""
+"""Figures of the log's pages: grouped digits, rough times."""
 
 from django import template
 from django.utils.formats import number_format
 from django.utils.translation import ngettext
-
-from webhooks.templatetags.interface import badge_class_of
 
 register = template.Library()
 
@@ -31,8 +29,3 @@ def rough_duration(seconds: float) -> str:
         return ngettext("%d hour", "%d hours", count) % count
     count = round(seconds / _DAY)
     return ngettext("%d day", "%d days", count) % count
-
-
-@register.filter
-def badge_class(status: str) -> str:
-    return badge_class_of(status)

@@ -147,13 +147,14 @@ def token_badge(token: OAuthToken | None) -> SafeString:
     return _badge(token.state, token.get_state_display())
 
 
-def badge_class_of(state: str) -> str:
+@register.filter
+def badge_class(state: str) -> str:
     """Return the class that colours the badge of a status or state."""
     return _BADGES.get(state, "is-neutral")  # type: ignore[call-overload,no-any-return]
 
 
 def _badge(state: str, label: str) -> SafeString:
-    css_class = badge_class_of(state)
+    css_class = badge_class(state)
     return format_html('<span class="badge has-dot {}">{}</span>', css_class, label)
 
 
