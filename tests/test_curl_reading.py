@@ -124,7 +124,8 @@ def test_what_a_shell_would_fill_in_is_named() -> None:
         ("-m 5", {"timeout_seconds": 5.0}),
         ("-H 'A: b' -H 'C;' -H 'Accept:'", {"headers": [("A", "b"), ("C", "")]}),
         ("-A me -e https://x", {"headers": [("User-Agent", "me"), ("Referer", "https://x")]}),
-        ("--url-query a=b", {"url": f"{URL}?a=b"}),
+        ("--url-query a=b --url-query 'c=d e'", {"url": f"{URL}?a=b&c=d%20e"}),
+        ("--url-query '+a=b&c'", {"url": f"{URL}?a=b&c"}),
     ],
 )
 def test_options_mean_what_curl_means(typed: str, expected: dict[str, Any]) -> None:
@@ -133,6 +134,7 @@ def test_options_mean_what_curl_means(typed: str, expected: dict[str, Any]) -> N
 
 
 def test_the_address_may_stand_anywhere() -> None:
+    assert read(f"curl --url-query a=b {URL}?x=1").url == f"{URL}?x=1&a=b"
     for command in (f"curl -k {URL} -d a", f"curl --url {URL} -d a", f"curl -d a -- {URL}"):
         assert read(command).url == URL
     assert read("/usr/bin/curl crm.test/in").url == "https://crm.test/in"

@@ -134,6 +134,8 @@ class CurlRequest:
     method: str = ""
     url: str = ""
     headers: list[tuple[str, str]] = field(default_factory=list)
+    # What is added to the query of the address.
+    queries: list[str] = field(default_factory=list)
     data: list[str] = field(default_factory=list)
     is_json: bool = False
     is_in_query: bool = False
@@ -259,12 +261,21 @@ def _take_data(request: CurlRequest, text: str) -> None:
 
 
 def _take_encoded(request: CurlRequest, text: str) -> None:
+    request.data.append(_encoded(text))
+
+
+def _take_query(request: CurlRequest, text: str) -> None:
+    """Take what goes to the end of the address, encoded unless it begins with a plus."""
+    request.queries.append(text[1:] if text.startswith("+") else _encoded(text))
+
+
+def _encoded(text: str) -> str:
     name, equals, content = text.partition("=")
     if not equals and "@" in text:
         raise CannotRead(str(_FILE) % {"file": text[text.index("@") :]})
     if not equals:
         name, content = "", text
-    request.data.append(f"{name}={quote(content, safe='')}" if name else quote(content, safe=""))
+    return f"{name}={quote(content, safe='')}" if name else quote(content, safe="")
 
 
 def _take_json(request: CurlRequest, text: str) -> None:
@@ -274,11 +285,6 @@ def _take_json(request: CurlRequest, text: str) -> None:
 
 def _take_user(request: CurlRequest, text: str) -> None:
     request.login, _colon, request.password = text.partition(":")
-
-
-def _take_query(request: CurlRequest, text: str) -> None:
-    mark = "&" if "?" in request.url else "?"
-    request.url += mark + text
 
 
 def _take_timeout(request: CurlRequest, text: str) -> None:
@@ -320,6 +326,8 @@ def _finish(request: CurlRequest) -> None:
     if "://" not in request.url:
         request.url = f"https://{request.url}"
         request.notes.append(_("The address had no scheme; https:// was put before it."))
+    for query in request.queries:
+        request.url += ("&" if "?" in request.url else "?") + query
     if not request.method:
         request.method = "POST" if request.data and not request.is_in_query else "GET"
     _read_basic(request)
