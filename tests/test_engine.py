@@ -10,6 +10,7 @@ from standardwebhooks.webhooks import Webhook as Verifier
 
 from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
 from tests.sandbox import Receiver
+from tests.security.hostile import answering, asked
 from webhooks import events
 from webhooks.models import (
     Attempt,
@@ -139,6 +140,17 @@ def test_settings_that_cannot_be_used_are_said_and_what_waits_goes_out_when_corr
     deliver_all()
     assert reload(delivery).status == Status.SUCCEEDED
     assert standing_of(Webhook.objects.get(pk=webhook.pk)).kind == "success"
+
+
+def test_a_receiver_that_closes_without_saying_so_costs_no_attempt() -> None:
+    ok = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    with answering({"/hook": ok}) as address:
+        webhook = make_webhook(url=f"{address}/hook")
+        for number in range(300):
+            make_delivery(webhook, number=number)
+        deliver_all(seconds=60)
+    assert set(Attempt.objects.values_list("number", "outcome", "error")) == {(1, "succeeded", "")}
+    assert Attempt.objects.count() == len(asked(address)) == 300
 
 
 def test_an_address_behind_the_guard_is_recorded_as_blocked() -> None:

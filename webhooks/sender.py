@@ -230,14 +230,16 @@ class Sender:
             lane.is_queued = True
             self._queued.append(lane)
 
-    def _begin(self, request: Request, lease_ends: float, lane: Lane) -> None:
+    def _begin(
+        self, request: Request, lease_ends: float, lane: Lane, *, is_fresh: bool = False
+    ) -> None:
         if self._is_stopping or time.monotonic() + request.plan.timeout_seconds > lease_ends:
             self.unsent.append(request)
             self._on_answer()
             return
         slot = self._idle.pop() if self._idle else Slot(self._opener)
         try:
-            slot.load(request, lane)
+            slot.load(request, lane, lease_ends, is_fresh=is_fresh)
             if self._pins:
                 self._set_pins(slot)
             self._multi.add_handle(slot.curl)
@@ -273,14 +275,18 @@ class Sender:
         request, lane = slot.request, slot.lane
         assert request is not None
         assert lane is not None
-        answer = self._answer(slot, code, message)
+        is_again = slot.met_only_closed(code, message)
+        if not is_again:
+            answer = self._answer(slot, code, message)
+            lane.note(answer.error, time.monotonic())
+            self.answers.append((request, answer))
+            self._on_answer()
         slot.clear()
         self._idle.append(slot)
         lane.in_flight -= 1
         self._in_flight -= 1
-        lane.note(answer.error, time.monotonic())
-        self.answers.append((request, answer))
-        self._on_answer()
+        if is_again:
+            self._begin(request, slot.lease_ends, lane, is_fresh=True)
         self._queue(lane)
 
     def _answer(self, slot: Slot, code: int, message: str) -> Answer:

@@ -15,14 +15,16 @@ _MAX_BODY_BYTES = 65_536
 _MAX_HEADER_BYTES = 65_536
 _MAX_INTERIM_ANSWERS = 16
 _CONNECT_TIMEOUT_SECONDS = 10
+# What libcurl says then.
+_DIED = "Connection died"
 
 
 class Slot:
     """One easy handle and the buffers of the request it is working on."""
 
     __slots__ = (
-        "body", "body_size", "curl", "header_lines", "header_size", "interim", "lane", "problem",
-        "request",
+        "body", "body_size", "curl", "header_lines", "header_size", "interim", "is_fresh", "lane",
+        "lease_ends", "problem", "request",
     )  # fmt: skip
 
     def __init__(self, opener: network.SocketOpener) -> None:
@@ -34,6 +36,9 @@ class Slot:
         self.curl.setopt(pycurl.WRITEFUNCTION, self.take_body)
         self.request: Request | None = None
         self.lane: Lane | None = None
+        self.lease_ends = 0.0
+        # Whether the request has to have a connection of its own.
+        self.is_fresh = False
         self.clear()
 
     def clear(self) -> None:
@@ -72,7 +77,9 @@ class Slot:
         self.body.append(chunk)
         return None
 
-    def load(self, request: Request, lane: Lane) -> None:
+    def load(
+        self, request: Request, lane: Lane, lease_ends: float, *, is_fresh: bool = False
+    ) -> None:
         """Set what differs from the request this handle sent before."""
         curl, before = self.curl, self.request
         if before is None or before.plan is not request.plan:
@@ -84,7 +91,18 @@ class Slot:
         curl.setopt(pycurl.HTTPHEADER, request.headers)
         if request.plan.method != "GET":
             curl.setopt(pycurl.POSTFIELDS, request.body)
-        self.request, self.lane = request, lane
+        if is_fresh is not self.is_fresh:
+            curl.setopt(pycurl.FRESH_CONNECT, int(is_fresh))
+            self.is_fresh = is_fresh
+        self.request, self.lane, self.lease_ends = request, lane, lease_ends
+
+    def met_only_closed(self, code: int, message: str) -> bool:
+        """Say whether the request got no connection that was still open.
+
+        libcurl sends again by itself when a kept connection turns out to be closed, but on other
+        kept ones: a receiver that closes each without saying so closed them all.
+        """
+        return code == pycurl.E_SEND_ERROR and not self.is_fresh and _DIED in message
 
 
 def _set_method(curl: pycurl.Curl, method: str) -> None:
