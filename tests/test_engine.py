@@ -3,6 +3,7 @@
 import base64
 import datetime as dt
 import json
+import time
 
 import pytest
 from django.utils import timezone
@@ -12,6 +13,8 @@ from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
 from tests.sandbox import Receiver
 from tests.security.hostile import answering, asked
 from webhooks import events
+from webhooks.bell import ProcessBell
+from webhooks.engine import Engine
 from webhooks.models import (
     Attempt,
     Delivery,
@@ -151,6 +154,20 @@ def test_a_receiver_that_closes_without_saying_so_costs_no_attempt() -> None:
         deliver_all(seconds=60)
     assert set(Attempt.objects.values_list("number", "outcome", "error")) == {(1, "succeeded", "")}
     assert Attempt.objects.count() == len(asked(address)) == 300
+
+
+def test_while_the_database_is_away_a_ring_is_waited_for_and_not_spun_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = Engine(ProcessBell(), lambda: False)
+    waited: list[float] = []
+    monkeypatch.setattr(engine._event, "wait", waited.append)
+    engine._ring()
+    engine._rest()
+    assert waited == []
+    engine._session.resume_at = time.monotonic() + 30
+    engine._rest()
+    assert waited == [1.0]
 
 
 def test_an_address_behind_the_guard_is_recorded_as_blocked() -> None:

@@ -157,7 +157,8 @@ class Engine:
             return
         self._is_resting = True
         self._event.clear()
-        has_news = self._rang or self._sender.answers or self._writer.written
+        # A ring is about the database: while that is away it says nothing new.
+        has_news = self._sender.answers or self._writer.written or (self._rang and not is_away)
         if not has_news and wait > 0:
             self._event.wait(min(wait, 1.0))
         self._is_resting = False
