@@ -91,6 +91,7 @@ _OWN = [
     Page("webhooks:delivery", ("delivery",)),
     Page("webhooks:delivery_edit", ("delivery",)),
     Page("webhooks:replay_create", ("webhook",)),
+    Page("webhooks:replay_create_for_all"),
     Page("webhooks:replay", ("replay",)),
     part("webhooks:charts", "webhook", query="period=30d"),
     part("webhooks:recent", "webhook"),

@@ -166,6 +166,28 @@ def test_a_selection_is_sent_to_the_webhook_of_each() -> None:
     ]
 
 
+def test_what_failed_of_every_webhook_is_sent_again_to_each() -> None:
+    crm, shop, gone = make_webhook(), make_webhook(name="Shop"), make_webhook(name="Gone")
+    failed = [finished(crm), finished(shop), finished(crm)]
+    finished(shop, Status.SUCCEEDED)
+    finished(gone)
+    events.delete(gone)
+    replay = run(replay_of(None))
+    assert (replay.total, replay.done) == (3, 3)
+    made = Delivery.objects.filter(trigger=Trigger.REPLAY).order_by("id")
+    assert [(one.event_id, one.webhook_id) for one in made] == [
+        (one.event_id, one.webhook_id) for one in failed
+    ]
+
+
+def test_of_every_webhook_one_replay_runs_at_a_time() -> None:
+    finished(make_webhook())
+    first = replays.start(replay_of(None))
+    with pytest.raises(replays.AlreadyRunningError) as error:
+        replays.start(replay_of(None))
+    assert error.value.replay == first
+
+
 def test_copies_of_a_paused_webhook_are_held() -> None:
     webhook = make_webhook()
     finished(webhook)

@@ -34,6 +34,7 @@ pytestmark = pytest.mark.django_db
 person = partial(logged_in, name="ann")
 
 SELECTION = "/integrations/webhooks/replays/new/"
+FOR_ALL = "/integrations/webhooks/replays/new/all/"
 FAILED_DAY = {"scope": "failed", "since": "day", "rate": "10"}
 
 
@@ -219,6 +220,24 @@ def test_earlier_replays_are_listed(browser: Client) -> None:
 # Of a selection
 
 
+def test_the_log_leads_to_what_failed_of_every_webhook(browser: Client) -> None:
+    for name in ("CRM", "Shop"):
+        failed(make_webhook(name=name))
+    log = browser.get("/integrations/webhooks/deliveries/").content.decode()
+    assert f'href="{FOR_ALL}"' in log
+    page = browser.get(FOR_ALL).content.decode()
+    assert "2 deliveries" in page
+    assert "Every webhook that is there now takes part." in page
+    answer = browser.post(FOR_ALL, FAILED_DAY)
+    replay = Replay.objects.get()
+    assert (replay.webhook, replay.total, replay.rate) == (None, 2, 10)
+    assert answer.headers["Location"] == page_of(replay)
+    assert "Sending again, every webhook" in browser.get(page_of(replay)).content.decode()
+    log = browser.get("/integrations/webhooks/deliveries/").content.decode()
+    assert "Deliveries of every webhook are being sent again." in log
+    assert AuditEntry.objects.filter(action=Action.REPLAY_STARTED, object_id=replay.pk).exists()
+
+
 def test_a_selection_is_confirmed_then_sent_again(browser: Client) -> None:
     webhook, other = make_webhook(), make_webhook(name="Other", event_types=["sms.*"])
     chosen = [failed(webhook).pk, failed(webhook, Status.SUCCEEDED).pk]
@@ -309,7 +328,7 @@ def test_replays_need_the_permissions() -> None:
     assert browser.get(page_of(replay)).status_code == 200
     assert stop not in browser.get(page_of(replay)).text
     assert browser.post(stop).status_code == 403
-    for address in (SELECTION, form_of(webhook)):
+    for address in (SELECTION, FOR_ALL, form_of(webhook)):
         assert browser.get(address).status_code == 403
         assert browser.post(address, FAILED_DAY).status_code == 403
     get_user_model().objects.get().user_permissions.add(

@@ -95,6 +95,9 @@ def _lock(replay: Replay) -> None:
     rows: QuerySet[Any]
     if replay.webhook_id:
         rows = Webhook.objects.filter(pk=replay.webhook_id)
+    elif replay.scope != ReplayScope.SELECTION:
+        # Of every webhook: the oldest stands for them.
+        rows = Webhook.objects.filter(pk__in=Webhook.objects.order_by("pk").values("pk")[:1])
     else:
         # Nobody is the owner of what the product starts by itself.
         rows = get_user_model().objects.filter(pk=replay.created_by_id or 0)
@@ -239,7 +242,9 @@ def _following(replay: Replay, limit: int) -> list[_Row]:
     if replay.scope == ReplayScope.SELECTION:
         rows = rows.filter(pk__in=replay.delivery_ids, status__in=_FINISHED)
     else:
-        rows = rows.filter(webhook=replay.webhook_id).exclude(trigger=Trigger.TEST)
+        rows = rows.exclude(trigger=Trigger.TEST)
+        if replay.webhook_id:
+            rows = rows.filter(webhook=replay.webhook_id)
         if replay.scope == ReplayScope.FAILED:
             rows = rows.filter(status=Status.FAILED)
         else:

@@ -102,6 +102,7 @@ urlpatterns = [
         name="delivery_body",
     ),
     path(PAGES + "replays/new/", replays.create, name="replay_create"),
+    path(PAGES + "replays/new/all/", replays.create_for_all, name="replay_create_for_all"),
     path(PAGES + "<int:pk>/replays/new/", replays.create, name="replay_create"),
     path(PAGES + "replays/<int:pk>/", replays.detail, name="replay"),
     path(PAGES + "replays/<int:pk>/stop/", replays.stop, name="replay_stop"),

@@ -144,6 +144,8 @@ SENDING = [
          data=lambda _: {"payload": '{"call_id": "another"}'}),
     line(f"{W}replays/new/", SEND, 200, 302, action=Action.REPLAY_STARTED, pk="paused",
          data=lambda _: {"scope": "all", "since": "day", "rate": "5"}),
+    line(f"{R}new/all/", SEND, 200, 302, action=Action.REPLAY_STARTED,
+         data=lambda _: {"scope": "all", "since": "day", "rate": "5"}),
     line(f"{R}new/", SEND, 302, 302, action=Action.REPLAY_STARTED,
          data=lambda world: {"delivery": world.delivery.pk, "confirm": "1", "rate": "5"}),
     line(f"{R}<int:pk>/stop/", SEND, 405, 302, action=Action.REPLAY_STOPPED),

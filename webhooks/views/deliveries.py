@@ -58,7 +58,9 @@ def log(request: HttpRequest) -> HttpResponse:
 
 def _running() -> list[Replay]:
     running = Replay.objects.filter(status=ReplayStatus.RUNNING).order_by("-id")
-    return list(running.select_related("webhook").only("id", "webhook__name")[:_RUNNING_SHOWN])
+    return list(
+        running.select_related("webhook").only("id", "scope", "webhook__name")[:_RUNNING_SHOWN]
+    )
 
 
 def _key(request: HttpRequest, name: str) -> str:

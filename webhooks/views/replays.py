@@ -50,7 +50,20 @@ _WRITTEN_WITHIN = timedelta(seconds=10)
 @permission_required("webhooks.test_webhook", raise_exception=True)
 def create(request: HttpRequest, pk: int | None = None) -> HttpResponse:
     """Show how many would be sent again, then start; of a webhook, or of what was selected."""
-    return _of_selection(request) if pk is None else _of_webhook(request, pk)
+    if pk is None:
+        return _of_selection(request)
+    present = Webhook.objects.present().select_related("state").defer(*WEBHOOK_SECRETS)
+    return _since(request, get_object_or_404(present, pk=pk))
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@never_cache
+@login_required
+@permission_required("webhooks.view_delivery", raise_exception=True)
+@permission_required("webhooks.test_webhook", raise_exception=True)
+def create_for_all(request: HttpRequest) -> HttpResponse:
+    """Show how many of every webhook would be sent again, then start."""
+    return _since(request, None)
 
 
 def _of_selection(request: HttpRequest) -> HttpResponse:
@@ -73,12 +86,9 @@ def _of_selection(request: HttpRequest) -> HttpResponse:
     return render(request, "webhooks/replay_selection.html", context, status=status)
 
 
-def _of_webhook(request: HttpRequest, pk: int) -> HttpResponse:
-    webhook = get_object_or_404(
-        Webhook.objects.present().select_related("state").defer(*WEBHOOK_SECRETS), pk=pk
-    )
+def _since(request: HttpRequest, webhook: Webhook | None) -> HttpResponse:
     data: Any = request.POST if request.method == "POST" else request.GET
-    incident_at = _incident_at(webhook)
+    incident_at = _incident_at(webhook) if webhook else None
     form = ReplayForm(data if "scope" in data else None, incident_at=incident_at)
     replay = Replay(webhook=webhook, scope=ReplayScope.FAILED)
     is_valid = not form.is_bound or form.is_valid()

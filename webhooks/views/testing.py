@@ -60,7 +60,7 @@ def test_result(request: HttpRequest, pk: int, delivery_id: str) -> HttpResponse
     """Show the result alone to htmx, and a page that reloads itself to everything else."""
     delivery = get_object_or_404(
         Delivery.objects.select_related("event", "webhook"),
-        pk=delivery_id,
+        pk=delivery_id.replace("\0", ""),
         webhook_id=pk,
         webhook__deleted_at=None,
         trigger=Trigger.TEST,
