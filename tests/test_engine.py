@@ -170,6 +170,38 @@ def test_while_the_database_is_away_a_ring_is_waited_for_and_not_spun_on(
     assert waited == [1.0]
 
 
+def test_a_late_gone_of_an_old_address_does_not_pause_the_corrected_webhook(
+    receiver: Receiver,
+) -> None:
+    receiver.fail("/open/old", status=410, times=1, delay_seconds=1.0)
+    webhook = make_webhook(url=f"{receiver.url}/open/old")
+    delivery = make_delivery(webhook)
+
+    def is_recorded() -> bool:
+        if receiver.requests() and not Attempt.objects.exists():
+            changed = Webhook.objects.get(pk=webhook.pk)
+            changed.url = f"{receiver.url}/open/new"
+            changed.save()
+        return Attempt.objects.exists()
+
+    run_engine(is_recorded)
+    assert Webhook.objects.get(pk=webhook.pk).is_active
+    assert Attempt.objects.get().status_code == 410
+    assert reload(delivery).status == Status.PENDING
+
+
+def test_a_rate_limit_holds_after_a_stall_of_the_receiver(receiver: Receiver) -> None:
+    receiver.fail("/open/hook", status=204, times=10, delay_seconds=3.0)
+    webhook = make_webhook(url=f"{receiver.url}/open/hook", rate_limit=10)
+    for _ in range(40):
+        make_delivery(webhook)
+    deliver_all(seconds=30)
+    times = [request.time for request in receiver.requests()]
+    assert len(times) == 40
+    # A burst of ten, five in half a second, and what a second's grain adds.
+    assert max(sum(start <= one < start + 0.5 for one in times) for start in times) <= 17
+
+
 def test_an_address_behind_the_guard_is_recorded_as_blocked() -> None:
     delivery = make_delivery(make_webhook(url="http://10.1.2.3/hook"))
     deliver_all()

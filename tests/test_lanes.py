@@ -55,6 +55,13 @@ def test_a_success_opens_the_lane_again() -> None:
     assert lane.quota(now=1.0) > 0
 
 
+def test_a_limited_webhook_has_no_more_than_may_be_in_flight() -> None:
+    lane = Lane(4)
+    for _ in range(10):
+        lane.note(None, 0.0)
+    assert (lane.quota(0.0), lane.quota(0.0, depth=1)) == (32, 4)
+
+
 def test_rows_that_are_claimed_already_count_against_the_quota() -> None:
     lane = Lane(most=64)
     free = lane.quota(now=0.0)

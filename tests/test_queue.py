@@ -2,6 +2,7 @@
 
 import datetime as dt
 import threading
+import time
 from collections import Counter
 
 import pytest
@@ -9,8 +10,9 @@ from django.db import connection
 from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
-from webhooks import queue
-from webhooks.models import Attempt, Delivery, Status
+from webhooks import events, queue
+from webhooks.models import Attempt, Delivery, Event, Status, Webhook, WebhookState
+from webhooks.plans import present_versions
 from webhooks.queue import Claimed, Result, Want
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -171,11 +173,106 @@ def test_expired_leases_come_back_and_are_parked_after_three() -> None:
     assert Attempt.objects.filter(outcome="unknown").count() == 3
 
 
+def test_a_held_row_keeps_those_behind_it_back_in_an_ordered_webhook() -> None:
+    webhook = make_webhook(is_ordered=True)
+    older, newer = make_delivery(webhook), make_delivery(webhook)
+    held = {"status": "held", "hold_reason": "no_token", "next_attempt_at": None}
+    Delivery.objects.filter(pk=older.pk).update(**held)
+    paced = queue.backend().claim_paced
+    assert paced(webhook.pk, quota=10, **TERMS) == []
+    released = {"status": "pending", "hold_reason": "", "next_attempt_at": timezone.now()}
+    Delivery.objects.filter(pk=older.pk).update(**released)
+    assert [row.id for row in paced(webhook.pk, quota=10, **TERMS)] == [older.pk]
+    assert Delivery.objects.get(pk=newer.pk).status == Status.PENDING
+
+
+@pytest.mark.parametrize("limit", [(10, 1), (1, 60)])
+def test_a_schedule_that_lies_too_far_ahead_stops_nothing(limit: tuple[int, int]) -> None:
+    webhook = make_webhook(rate_limit=limit[0], rate_limit_seconds=limit[1])
+    for _ in range(3):
+        make_delivery(webhook)
+    # By a clock that was wrong, or under a slower limit.
+    far = timezone.now() + dt.timedelta(days=3650)
+    WebhookState.objects.create(webhook=webhook, next_send_at=far)
+    taken = queue.backend().claim_paced(webhook.pk, quota=1, **TERMS)
+    assert len(taken) == 1
+    state = WebhookState.objects.get()
+    assert state.next_send_at is not None
+    assert state.next_send_at < timezone.now() + dt.timedelta(seconds=61)
+
+
+def test_two_claimers_never_exceed_a_concurrency_limit() -> None:
+    webhook = make_webhook(concurrency_limit=1)
+    for _ in range(3):
+        make_delivery(webhook)
+    seen: list[int] = []
+    ends = time.monotonic() + 2.0
+
+    def work(lease: str) -> None:
+        try:
+            while time.monotonic() < ends:
+                mine = queue.backend().claim_paced(
+                    webhook.pk, quota=5, lease=lease, lease_seconds=60.0
+                )
+                if mine:
+                    seen.append(Delivery.objects.filter(status=Status.SENDING).count())
+                    queue.backend().hand_back(mine, lease=lease)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=work, args=(str(number),)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(seen) == {1}
+
+
+def test_a_row_whose_event_is_gone_is_cancelled_and_stops_nobody() -> None:
+    webhook = make_webhook()
+    lost, kept = make_delivery(webhook), make_delivery(webhook)
+    Event.objects.filter(pk=lost.event_id)._raw_delete("default")
+    assert [row.id for row in claim(webhook.pk)] == [kept.pk]
+    assert Delivery.objects.get(pk=lost.pk).status == Status.CANCELLED
+
+
+def test_another_connection_of_the_same_age_is_another_version() -> None:
+    one, two = (make_webhook(name=name, is_connection=True, event_types=[]) for name in "AB")
+    webhook = make_webhook(connection=one)
+    make_delivery(webhook)
+    versions = set()
+    for connection_id in (one.pk, two.pk, None):
+        Webhook.objects.filter(pk=webhook.pk).update(connection=connection_id)
+        [candidate] = queue.backend().candidates()
+        present = Webhook.objects.select_related("connection").get(pk=webhook.pk)
+        assert candidate.version == present.version_sent
+        assert present_versions([webhook.pk]) == {webhook.pk: candidate.version}
+        versions.add(candidate.version)
+    assert len(versions) == 3
+
+
+def test_an_answer_ends_the_count_of_crashes() -> None:
+    webhook = make_webhook()
+    make_delivery(webhook)
+    Delivery.objects.update(unknown_count=1)
+    [row] = claim(webhook.pk)
+    later = succeeded(row)._replace(status="pending", delay_seconds=5.0, outcome="server_error")
+    queue.backend().record([later], lease="here")
+    assert Delivery.objects.get().unknown_count == 0
+
+
+def test_nothing_is_held_for_a_pause_that_is_over() -> None:
+    webhook = make_webhook()
+    make_delivery(webhook)
+    assert queue.backend().hold(webhook.pk, "paused") == 0
+    assert queue.backend().hold(webhook.pk, "no_token") == 1
+
+
 def test_holding_leaves_tests_alone() -> None:
     webhook = make_webhook()
     rows = [make_delivery(webhook).pk for _ in range(3)]
     Delivery.objects.filter(pk=rows[0]).update(trigger="test")
-    assert queue.backend().hold(webhook.pk, "paused") == 2
+    assert queue.backend().hold(webhook.pk, "no_token") == 2
     assert Delivery.objects.get(pk=rows[0]).status == Status.PENDING
 
 

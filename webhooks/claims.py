@@ -14,10 +14,17 @@ from webhooks.queue import Candidate, Claimed, Want
 
 # Rows claimed at once: enough that the wait for the commit is a small part of sending them.
 CLAIM_ROWS = 1000
-# Rows held in memory in all.
+# Rows held in memory in all, and about how many bytes of events.
 _CLAIMED_ROWS = 4000
+_CLAIMED_BYTES = 64 * 1024 * 1024
+# The size of an event before any was seen, and over how many rows its mean is taken.
+_FIRST_MEAN_BYTES = 256 * 1024
+_MEAN_OF = 200
 # Tests claimed at once.
 _TEST_ROWS = 50
+# The first and the longest wait before a webhook with a limit or an order that gave nothing is
+# asked again. What comes back from its receiver ends the wait.
+_PACED_WAIT_SECONDS = (0.01, 0.25)
 
 
 class Claims:
@@ -25,57 +32,96 @@ class Claims:
 
     def __init__(self, queue: ModuleType, lease: str, lane: Callable[[int], Lane]) -> None:
         self._queue = queue
-        self._lease = lease
         self._lane = lane
+        self._terms = {"lease": lease, "lease_seconds": settings.WEBHOOKS_LEASE_SECONDS}
         self.count = 0
+        # Of the events of these rows, by delivery and in all.
+        self._sizes: dict[str, int] = {}
+        self._bytes = 0
+        self._mean_bytes = float(_FIRST_MEAN_BYTES)
+        # Webhook id -> when it is asked again, how long it waits after that.
+        self._waits: dict[int, tuple[float, float]] = {}
         # The one row in flight that was also in flight at crashes.
         self._quarantined = ""
 
     @property
     def has_room(self) -> bool:
-        return self.count < _CLAIMED_ROWS
+        return self.count < _CLAIMED_ROWS and self._bytes < _CLAIMED_BYTES
 
     def take(self, ready: list[Candidate], claims: list[Claimed]) -> bool:
         """Take tests first, then a fair share of every webhook, then one quarantined row.
 
         Each is a transaction: what was taken before one fails is in `claims` and ours.
         """
-        terms = {"lease": self._lease, "lease_seconds": settings.WEBHOOKS_LEASE_SECONDS}
         all_ids = [candidate.webhook_id for candidate in ready]
         if ready[0].has_tests:
-            claims += self._queue.claim_tests(all_ids, limit=_TEST_ROWS, **terms)
+            claims += self._queue.claim_tests(all_ids, limit=_TEST_ROWS, **self._terms)
         active = [candidate for candidate in ready if candidate.is_active]
-        wants = self._shares([candidate for candidate in active if not candidate.is_paced])
-        if wants:
-            claims += self._queue.claim(wants, **terms)
-        for candidate in active:
-            if candidate.is_paced:
-                quota = self._lane(candidate.webhook_id).quota(time.monotonic())
-                if quota:
-                    claims += self._queue.claim_paced(candidate.webhook_id, quota=quota, **terms)
-        if not self._quarantined and active and active[0].has_suspects:
-            suspects = self._queue.claim_quarantined([c.webhook_id for c in active], **terms)
-            self._quarantined = "".join(claim.id for claim in suspects)
-            claims += suspects
+        free = [candidate.webhook_id for candidate in active if not candidate.is_paced]
+        paced = [candidate.webhook_id for candidate in active if candidate.is_paced]
+        if wants := self._shares(free):
+            claims += self._queue.claim(wants, **self._terms)
+        for webhook_id in paced:
+            claims += self._take_paced(webhook_id)
+        if active and active[0].has_suspects:
+            claims += self._take_suspect(free, paced)
         return True
 
-    def _shares(self, candidates: list[Candidate]) -> list[Want]:
+    def _take_paced(self, webhook_id: int) -> list[Claimed]:
+        """Take rows of a webhook with a limit or an order; one that gave none is asked less often.
+
+        Nothing is taken ahead of what may be in flight: it would go out at once after a stall.
+        """
+        now = time.monotonic()
+        asked_again_at, wait = self._waits.get(webhook_id, (0.0, _PACED_WAIT_SECONDS[0]))
+        quota = self._lane(webhook_id).quota(now, depth=1)
+        if now < asked_again_at or not quota:
+            return []
+        taken: list[Claimed] = self._queue.claim_paced(webhook_id, quota=quota, **self._terms)
+        if taken:
+            self._waits.pop(webhook_id, None)
+        else:
+            self._waits[webhook_id] = now + wait, min(wait * 2, _PACED_WAIT_SECONDS[1])
+        return taken
+
+    def _take_suspect(self, free: list[int], paced: list[int]) -> list[Claimed]:
+        """Take the one row that was in flight at several crashes, if none of them is here yet."""
+        if self._quarantined:
+            return []
+        taken: list[Claimed] = self._queue.claim_quarantined(free, **self._terms)
+        for webhook_id in paced:
+            if not taken:
+                terms = {"quota": 1, "is_quarantine": True, **self._terms}
+                taken = self._queue.claim_paced(webhook_id, **terms)
+        self._quarantined = "".join(claim.id for claim in taken)
+        return taken
+
+    def _shares(self, webhook_ids: list[int]) -> list[Want]:
         now = time.monotonic()
         quotas = {
-            candidate.webhook_id: quota
-            for candidate in candidates
-            if (quota := self._lane(candidate.webhook_id).quota(now)) > 0
+            webhook_id: quota
+            for webhook_id in webhook_ids
+            if (quota := self._lane(webhook_id).quota(now)) > 0
         }
-        return shares(quotas, min(CLAIM_ROWS, _CLAIMED_ROWS - self.count))
+        rows = min(CLAIM_ROWS, _CLAIMED_ROWS - self.count)
+        # As many as fit if they are as large as those of late.
+        fitting = int((_CLAIMED_BYTES - self._bytes) / max(self._mean_bytes, 1.0))
+        return shares(quotas, max(1, min(rows, fitting)))
 
     def add(self, claim: Claimed) -> None:
+        size = len(claim.payload)
         self.count += 1
+        self._bytes += size
+        self._sizes[claim.id] = size
+        self._mean_bytes += (size - self._mean_bytes) / _MEAN_OF
         self._lane(claim.webhook_id).claimed += 1
 
     def release(self, rows: Iterable[tuple[str, int]]) -> None:
         """Let go of rows, given as (delivery id, webhook id)."""
         for delivery_id, webhook_id in rows:
             self.count -= 1
+            self._bytes -= self._sizes.pop(delivery_id, 0)
+            self._waits.pop(webhook_id, None)
             self._lane(webhook_id).claimed -= 1
             if delivery_id == self._quarantined:
                 self._quarantined = ""

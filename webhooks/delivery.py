@@ -151,7 +151,7 @@ def make_plan(webhook: Webhook, authorization: Authorization, *, token_version: 
     hidden += [secret.removeprefix(signing.SECRET_PREFIX) for secret in signing_secrets]
     return Plan(
         webhook_id=webhook.pk,
-        version=webhook.version + (webhook.connection.version if webhook.connection else 0),
+        version=webhook.version_sent,
         token_version=token_version,
         target=target,
         method=webhook.method,

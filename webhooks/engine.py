@@ -35,7 +35,7 @@ from webhooks.delivery import (
 from webhooks.models import HoldReason, Outcome, PauseReason, Status
 from webhooks.payloads import InvalidMapping
 from webhooks.plans import Plans, present_versions
-from webhooks.queue import Candidate, Claimed, Result
+from webhooks.queue import Candidate, Claimed
 from webhooks.recorder import RECORD_SECONDS, Recorder, fail_tests, pause
 from webhooks.sender import Sender
 from webhooks.session import Session
@@ -47,6 +47,8 @@ logger = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.05
 # After work was found the queue is looked at again soon, then less and less often.
 _FIRST_SCAN_SECONDS = 0.01
+# So rarely while what is due may not be sent: a limit, an order or a breaker is in the way.
+_BLOCKED_SCAN_SECONDS = 0.1
 _EXPIRE_SECONDS = 1.0
 # How long the end of a drain waits for a database that does not answer.
 _FINISH_SECONDS = 10.0
@@ -83,9 +85,9 @@ class Engine:
         self.sent = 0
         self._ready: dict[int, Plan] = {}
         self._candidates: list[Candidate] = []
-        # Results of receivers that are gone, until their webhooks are paused: a row that is held
+        # Answers of receivers that are gone, until their webhooks are paused: a row that is held
         # for a pause that never came would wait for ever.
-        self._gone: list[Result] = []
+        self._gone: list[tuple[Request, Answer]] = []
         self._pinned: dict[tuple[str, int], int] = {}
         self._scan_at = self._look_at = self._expire_at = 0.0
         self._scan_seconds = _FIRST_SCAN_SECONDS
@@ -174,10 +176,11 @@ class Engine:
         if ready and self._claims.has_room:
             self._session.run(lambda: self._claims.take(ready, claims))
         self._submit(claims, now)
-        if ready:
+        if claims or not self._claims.has_room:
             self._scan_seconds = _FIRST_SCAN_SECONDS
         else:
-            self._scan_seconds = min(settings.WEBHOOKS_POLL_SECONDS, self._scan_seconds * 2)
+            longest = _BLOCKED_SCAN_SECONDS if ready else settings.WEBHOOKS_POLL_SECONDS
+            self._scan_seconds = min(longest, self._scan_seconds * 2)
         is_full = len(claims) >= CLAIM_ROWS
         if not is_full:
             self._look_at = 0.0
@@ -275,6 +278,9 @@ class Engine:
     def _judge(self, request: Request, answer: Answer) -> None:
         claim, plan = request.claim, request.plan
         outcome = judge(answer)
+        if outcome is Outcome.GONE:
+            self._gone.append((request, answer))
+            return
         step = None
         if outcome is Outcome.SUCCEEDED:
             if plan.can_refresh_token:
@@ -286,12 +292,11 @@ class Engine:
             if answer.status_code in (429, 503):
                 wait = retry_after_seconds(answer.headers, self._session.wall())
             step = next_step(outcome, claim, plan, retry_after=wait)
+        self._note(request, answer, outcome, step)
+
+    def _note(self, request: Request, answer: Answer, outcome: Outcome, step: Step) -> None:
         self.sent += 1
-        came = result(request, answer, outcome, step)
-        if outcome is Outcome.GONE:
-            self._gone.append(came)
-        else:
-            self._recorder.add(came)
+        self._recorder.add(result(request, answer, outcome, step))
 
     def _after_refused_token(self, request: Request) -> Step | None:
         """Send once more with a fresh token, without using up a retry."""
@@ -310,11 +315,23 @@ class Engine:
             self._claims.release((row.delivery_id, row.webhook_id) for row in written.popleft())
 
     def _pause_gone(self) -> None:
-        gone = sorted({row.webhook_id for row in self._gone})
-        if self._session.run(lambda: pause(gone, PauseReason.GONE)) is not None:
-            for row in self._gone:
-                self._recorder.add(row)
-            self._gone.clear()
+        """Pause webhooks whose receivers are gone, but not those that were changed since.
+
+        An address that was corrected meanwhile is none that answered.
+        """
+        asked = {request.plan.webhook_id: request.plan.version for request, _ in self._gone}
+        present = self._session.run(lambda: present_versions(asked))
+        if present is None:
+            return
+        gone = sorted(pk for pk, version in asked.items() if present[pk] == version)
+        if gone and self._session.run(lambda: pause(gone, PauseReason.GONE)) is None:
+            return
+        for request, answer in self._gone:
+            claim, plan = request.claim, request.plan
+            outcome = Outcome.GONE if claim.webhook_id in gone else Outcome.REFUSED
+            step = next_step(outcome, claim, plan, retry_after=None)
+            self._note(request, answer, outcome, step)
+        self._gone.clear()
 
     def _hand_back(self) -> None:
         """Return claimed rows that were not sent; while the database is away they wait here."""

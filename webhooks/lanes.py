@@ -18,6 +18,8 @@ _FIRST_LIMIT = 8
 # Network failures in a row that close a lane, and the first and longest closure.
 _BREAKER_FAILURES = 5
 _BREAKER_SECONDS = (1.0, 60.0)
+# So many times what may be in flight waits in memory: enough to span one claim.
+_DEPTH = 8
 _NOBODY_ANSWERED = frozenset({Outcome.TIMEOUT, Outcome.NETWORK, Outcome.TLS})
 
 
@@ -39,12 +41,14 @@ class Lane:
         # Rows of this webhook that are claimed and not yet recorded.
         self.claimed = 0
 
-    def quota(self, now: float) -> int:
-        """Return how many more rows may be claimed for this webhook."""
+    def quota(self, now: float, *, depth: int = _DEPTH) -> int:
+        """Return how many more rows may be claimed for this webhook.
+
+        While it answers, `depth` times as many as may be in flight.
+        """
         if self.failures >= _BREAKER_FAILURES:
             return 0 if now < self.open_until else max(0, 1 - self.claimed)
-        # While it answers, enough waits in memory to span one claim.
-        ahead = self.limit if self.failures else 8 * self.limit
+        ahead = self.limit if self.failures else depth * self.limit
         return max(0, ahead - self.claimed)
 
     def note(self, outcome: Outcome | None, now: float) -> None:

@@ -13,8 +13,6 @@ from typing import NamedTuple
 
 from django.db import Error as DatabaseError
 from django.db import connection
-from django.db.models import F
-from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -59,10 +57,10 @@ class Entry(NamedTuple):
 
 def present_versions(webhook_ids: Collection[int]) -> dict[int, int]:
     """Return the version of each webhook as it is now; -1 for one that is no more."""
-    rows = Webhook.objects.filter(pk__in=webhook_ids).values_list(
-        "pk", F("version") + Coalesce("connection__version", 0)
-    )
-    return {**dict.fromkeys(webhook_ids, -1), **dict(rows)}
+    columns = ("version", "connection__version")
+    rows = Webhook.objects.filter(pk__in=webhook_ids).select_related("connection").only(*columns)
+    present = {webhook.pk: webhook.version_sent for webhook in rows}
+    return {**dict.fromkeys(webhook_ids, -1), **present}
 
 
 class Plans:

@@ -50,6 +50,7 @@ _STATE_SECONDS = 2.0
 _COUNT_SECONDS = 2.0
 # A plain text: a member of a TextChoices takes longer to compare.
 _SUCCEEDED = Outcome.SUCCEEDED.value
+_MAX_ERROR = 500
 _ERROR = ATTEMPT_COLUMNS.index("error")
 _STARTED_AT = ATTEMPT_COLUMNS.index("started_at")
 _TOTAL_MS = ATTEMPT_COLUMNS.index("total_ms")
@@ -95,7 +96,7 @@ class Recorder:
             result.webhook_id,
             succeeded,
             result.status_code,
-            str(result.attempt[_ERROR]),
+            str(result.attempt[_ERROR])[:_MAX_ERROR],
             0 if succeeded else (before.failures if before else 0) + 1,
             succeeded or bool(before and before.had_success),
         )
@@ -230,7 +231,7 @@ def fail_tests(webhook_id: int, reason: str, *, outcome: Outcome = Outcome.UNAUT
                 started_at=now,
                 request_line="",
                 outcome=outcome,
-                error=reason[:500],
+                error=reason[:_MAX_ERROR],
             )
             for test in tests
         )
@@ -243,7 +244,7 @@ def note_unusable(webhook_id: int, reason: str) -> None:
     Its other deliveries wait: the settings may be corrected. From now on it counts as failing.
     """
     WebhookState.objects.get_or_create(webhook_id=webhook_id)
-    WebhookState.objects.filter(webhook=webhook_id).update(
-        failing_since_at=Coalesce("failing_since_at", timezone.now()), last_error=reason[:500]
-    )
+    since = Coalesce("failing_since_at", timezone.now())
+    state = WebhookState.objects.filter(webhook=webhook_id)
+    state.update(failing_since_at=since, last_error=reason[:_MAX_ERROR])
     fail_tests(webhook_id, reason, outcome=Outcome.REFUSED)

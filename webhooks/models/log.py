@@ -139,6 +139,10 @@ class Delivery(models.Model):
                 name="delivery_leased",
                 condition=Q(status="sending"),
             ),
+            # The head of an ordered webhook may be held, and held rows are looked for and released.
+            models.Index(
+                fields=["webhook", "id"], name="delivery_held", condition=Q(status="held")
+            ),
             models.Index(
                 fields=["next_attempt_at"],
                 name="delivery_tests",

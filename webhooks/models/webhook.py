@@ -189,6 +189,15 @@ class Webhook(AuthorizationFields):
         """Return the row whose login, client and token authorize this webhook's requests."""
         return self.connection or self
 
+    @property
+    def version_sent(self) -> int:
+        """Return what changes whenever a request would: this row's version and its connection's.
+
+        The connection's key sets it apart from every other connection, and from none.
+        """
+        owner = self.connection
+        return self.version + (owner.version + owner.pk * 2**32 if owner else 0)
+
     def secret_binding(self) -> str:
         return self.uid
 

@@ -6,6 +6,7 @@ goes through one partial index inside a LATERAL or by `ctid = ANY(ARRAY(...))`, 
 planned for each call, and sequential scans are switched off for the engine's session.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -22,10 +23,13 @@ from webhooks.queue.rows import (
     HourCount,
     NewDelivery,
     NewEventRow,
+    Pace,
     Result,
     StateChange,
     Want,
 )
+
+logger = logging.getLogger(__name__)
 
 # Two connections may write at a time, and each waits for the disk by itself.
 WRITES_IN_PARALLEL = True
@@ -91,7 +95,19 @@ def _take(statement: str, parameters: dict[str, Any]) -> list[Claimed]:
     # One statement is one transaction; a BEGIN and a COMMIT of their own would be two more waits.
     with _cursor() as cursor:
         cursor.execute(statement, parameters, binary=True)
-        return list(map(Claimed._make, cursor.fetchall()))
+        return _with_events(cursor, cursor.fetchall(), parameters["lease"])
+
+
+def _with_events(
+    cursor: "psycopg.Cursor[Any]", rows: list[tuple[Any, ...]], lease: str
+) -> list[Claimed]:
+    """Return what was claimed; a row whose event is gone is cancelled."""
+    claims = list(map(Claimed._make, rows))
+    if lost := [claim.id for claim in claims if claim.payload is None]:
+        cursor.execute(sql.CANCEL_LOST, [lost, lease])
+        logger.error("events_gone deliveries=%s", ",".join(lost))
+        claims = [claim for claim in claims if claim.payload is not None]
+    return claims
 
 
 def claim(wants: Sequence[Want], *, lease: str, lease_seconds: float) -> list[Claimed]:
@@ -124,25 +140,28 @@ def claim_quarantined(webhook_ids: list[int], *, lease: str, lease_seconds: floa
     )
 
 
-def claim_paced(webhook_id: int, *, quota: int, lease: str, lease_seconds: float) -> list[Claimed]:
-    """Take rows of a webhook with a limit or an order, under the lock of its state row."""
+def claim_paced(
+    webhook_id: int, *, quota: int, lease: str, lease_seconds: float, is_quarantine: bool = False
+) -> list[Claimed]:
+    """Take rows of a webhook with a limit or an order, under the lock of its state row.
+
+    With `is_quarantine` it is one row that was in flight at several crashes.
+    """
     with transaction.atomic(), _cursor() as cursor:
         cursor.execute(
             "INSERT INTO webhooks_webhookstate (webhook_id, last_error) VALUES (%s, '') "
             "ON CONFLICT DO NOTHING",
             [webhook_id],
         )
-        pacing = cursor.execute(sql.PACING, {"id": webhook_id}).fetchone()
-        if pacing is None:
+        if cursor.execute(sql.LOCK_STATE, {"id": webhook_id}).fetchone() is None:
             return []
+        pacing = cursor.execute(sql.PACING, {"id": webhook_id}).fetchone()
+        assert pacing is not None
         rate, per_seconds, concurrency, is_ordered, ahead_seconds, sending = pacing
         if concurrency is not None:
             quota = min(quota, concurrency - sending)
-        spacing = per_seconds / rate if rate else 0.0
-        if rate:
-            # GCRA with a burst of one second's worth (at least one request).
-            burst_seconds = max(spacing, min(1.0, per_seconds))
-            quota = min(quota, int((burst_seconds - max(ahead_seconds, 0.0)) / spacing + 1e-9))
+        pace = Pace(rate, per_seconds, ahead_seconds)
+        quota = min(quota, pace.quota)
         if quota <= 0:
             return []
         parameters = {
@@ -152,14 +171,16 @@ def claim_paced(webhook_id: int, *, quota: int, lease: str, lease_seconds: float
             "lease": lease,
             "lease_seconds": lease_seconds,
         }
-        cursor.execute(sql.CLAIM_HEAD if is_ordered else sql.CLAIM, parameters, binary=True)
-        claimed = [Claimed(*row) for row in cursor.fetchall()]
+        statement = sql.CLAIM_HEAD if is_ordered else sql.CLAIM
+        if is_quarantine:
+            statement = sql.CLAIM_QUARANTINED
+        cursor.execute(statement, parameters, binary=True)
+        claimed = _with_events(cursor, cursor.fetchall(), lease)
         if rate and claimed:
             cursor.execute(
-                "UPDATE webhooks_webhookstate SET next_send_at = "
-                "GREATEST(COALESCE(next_send_at, now()), now()) + %s * interval '1 second' "
+                "UPDATE webhooks_webhookstate SET next_send_at = now() + %s * interval '1 second' "
                 "WHERE webhook_id = %s",
-                [spacing * len(claimed), webhook_id],
+                [pace.after(len(claimed)), webhook_id],
             )
         return claimed
 
@@ -274,7 +295,7 @@ def hold(webhook_id: int, reason: str, limit: int = 1000) -> int:
     Those of a deleted webhook are cancelled: nobody could release them.
     """
     with transaction.atomic(), _cursor() as cursor:
-        return cursor.execute(sql.HOLD, [webhook_id, limit, reason]).rowcount
+        return cursor.execute(sql.HOLD, [webhook_id, limit, reason, reason]).rowcount
 
 
 def hand_back(claims: Sequence[Claimed], *, lease: str, delay_seconds: float = 0.0) -> int:

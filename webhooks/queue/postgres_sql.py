@@ -1,6 +1,6 @@
 """The statements of the queue on PostgreSQL; `postgres` says why they look as they do."""
 
-from webhooks.queue.rows import ATTEMPT_COLUMNS, MAX_UNKNOWN, QUARANTINE_FROM
+from webhooks.queue.rows import ATTEMPT_COLUMNS, MAX_UNKNOWN, QUARANTINE_FROM, VERSION
 
 PACED = """(w.rate_limit IS NOT NULL OR w.concurrency_limit IS NOT NULL OR w.is_ordered)"""
 
@@ -15,7 +15,7 @@ WITH RECURSIVE waiting(webhook_id, next_attempt_at) AS (
     WHERE d.status = 'pending' AND d.webhook_id > waiting.webhook_id
     ORDER BY d.webhook_id, d.next_attempt_at LIMIT 1) following
 )
-SELECT w.id, w.version + COALESCE(c.version, 0), COALESCE(t.version, 0),
+SELECT w.id, {VERSION}, COALESCE(t.version, 0),
   w.is_active AND w.deleted_at IS NULL, {PACED},
   EXISTS (SELECT FROM webhooks_delivery WHERE status = 'pending' AND trigger = 'test'),
   EXISTS (SELECT FROM webhooks_delivery
@@ -37,8 +37,15 @@ TAKE = """
 )
 SELECT c.id, c.webhook_id, c.event_id, c.attempt_count, c.failure_count, c.trigger, e.payload
 FROM claimed c
-CROSS JOIN LATERAL (
-  SELECT payload FROM webhooks_event e WHERE e.id = c.event_id OFFSET 0) e
+LEFT JOIN LATERAL (
+  SELECT payload FROM webhooks_event e WHERE e.id = c.event_id OFFSET 0) e ON true
+"""
+
+# Rows that were claimed and whose event is gone: there is nothing to send.
+CANCEL_LOST = """
+UPDATE webhooks_delivery
+SET status = 'cancelled', lease = '', next_attempt_at = NULL, finished_at = now()
+WHERE id = ANY(%s) AND lease = %s
 """
 
 CLAIM = f"""
@@ -70,7 +77,7 @@ WITH wanted AS MATERIALIZED (
     ORDER BY d.next_attempt_at, d.id LIMIT 1 FOR UPDATE SKIP LOCKED) due LIMIT 1
 {TAKE}"""
 
-# The oldest open row is the head; a head that is sent or waits for a retry blocks the rest.
+# The oldest open row is the head; one that is sent, held or waits for a retry blocks the rest.
 CLAIM_HEAD = f"""
 WITH head AS MATERIALIZED (
   SELECT d.ctid AS place, d.status, d.next_attempt_at <= now() AS is_due FROM webhooks_delivery d
@@ -78,10 +85,18 @@ WITH head AS MATERIALIZED (
       (SELECT id FROM webhooks_delivery WHERE status = 'pending' AND webhook_id = %(id)s
        ORDER BY id LIMIT 1)
       UNION ALL
-      (SELECT id FROM webhooks_delivery WHERE status = 'sending' AND webhook_id = %(id)s)) x)
+      (SELECT id FROM webhooks_delivery WHERE status = 'sending' AND webhook_id = %(id)s)
+      UNION ALL
+      (SELECT id FROM webhooks_delivery WHERE status = 'held' AND webhook_id = %(id)s
+       ORDER BY id LIMIT 1)) x)
 ), wanted AS MATERIALIZED (
   SELECT place FROM head WHERE status = 'pending' AND is_due
 {TAKE}"""
+
+# A statement of its own before PACING: what counts after a lock sees what its last owner wrote.
+LOCK_STATE = """
+SELECT webhook_id FROM webhooks_webhookstate WHERE webhook_id = %(id)s FOR UPDATE SKIP LOCKED
+"""
 
 PACING = """
 SELECT w.rate_limit, w.rate_limit_seconds, w.concurrency_limit, w.is_ordered,
@@ -89,7 +104,7 @@ SELECT w.rate_limit, w.rate_limit_seconds, w.concurrency_limit, w.is_ordered,
        (SELECT count(*) FROM webhooks_delivery d
         WHERE d.status = 'sending' AND d.webhook_id = w.id)
 FROM webhooks_webhookstate s JOIN webhooks_webhook w ON w.id = s.webhook_id
-WHERE s.webhook_id = %(id)s FOR UPDATE OF s SKIP LOCKED
+WHERE s.webhook_id = %(id)s
 """
 
 TIMINGS = ["float8"] * 5
@@ -113,7 +128,7 @@ RETURNING d.id
 OTHERS = """
 UPDATE webhooks_delivery d
 SET status = r.status, outcome = r.outcome, status_code = r.code, lease = '',
-    hold_reason = r.hold, failure_count = d.failure_count + r.counts,
+    hold_reason = r.hold, failure_count = d.failure_count + r.counts, unknown_count = 0,
     next_attempt_at = now() + r.delay * interval '1 second',
     finished_at = CASE WHEN r.status IN ('failed', 'cancelled', 'succeeded') THEN now() END
 FROM (SELECT * FROM unnest(%s::text[], %s::int2[], %s::int2[], %s::text[], %s::text[], %s::text[],
@@ -148,6 +163,7 @@ SET status = CASE WHEN w.deleted_at IS NULL THEN 'held' ELSE 'cancelled' END,
     finished_at = CASE WHEN w.deleted_at IS NOT NULL THEN now() END
 FROM webhooks_webhook w
 WHERE w.id = d.webhook_id AND d.ctid = ANY(ARRAY(SELECT place FROM waiting))
+  AND (%s <> 'paused' OR NOT w.is_active OR w.deleted_at IS NOT NULL)
 """
 
 HAND_BACK = """

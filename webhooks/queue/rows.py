@@ -1,5 +1,6 @@
 """Values between the queue and its callers. Named tuples: thousands are made each second."""
 
+import sys
 from datetime import datetime
 from typing import NamedTuple
 
@@ -39,6 +40,10 @@ DIED = gettext_lazy(
 )
 
 
+# `Webhook.version_sent` of a webhook w and its connection c.
+VERSION = "w.version + COALESCE(c.version + c.id * 4294967296, 0)"
+
+
 class NewEventRow(NamedTuple):
     """An event to insert, in the order of its columns."""
 
@@ -51,6 +56,42 @@ class NewEventRow(NamedTuple):
     fingerprint: str
     source: str
     call_id: str
+
+
+class Pace(NamedTuple):
+    """The rate limit of a webhook: `rate` requests in `per_seconds`; none without a rate.
+
+    GCRA with a burst of one second's worth (at least one request). `ahead_seconds` is how far the
+    time of the next request on schedule is from now.
+    """
+
+    rate: int | None
+    per_seconds: float
+    ahead_seconds: float
+
+    @property
+    def _spacing(self) -> float:
+        return self.per_seconds / self.rate if self.rate else 0.0
+
+    @property
+    def _burst(self) -> float:
+        return max(self._spacing, min(1.0, self.per_seconds))
+
+    @property
+    def _ahead(self) -> float:
+        # Further ahead than a burst can be: of another limit, or by a clock that was wrong.
+        return self.ahead_seconds if 0 < self.ahead_seconds <= self._burst + self._spacing else 0.0
+
+    @property
+    def quota(self) -> int:
+        """Return how many requests may be sent now."""
+        if not self.rate:
+            return sys.maxsize
+        return int((self._burst - self._ahead) / self._spacing + 1e-9)
+
+    def after(self, count: int) -> float:
+        """Return how far ahead the schedule is when so many were sent, in seconds."""
+        return self._ahead + self._spacing * count
 
 
 class NewDelivery(NamedTuple):

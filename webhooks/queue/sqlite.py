@@ -6,6 +6,7 @@ the process clock is the database's clock.
 """
 
 import datetime as dt
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,10 +22,13 @@ from webhooks.queue.rows import (
     HourCount,
     NewDelivery,
     NewEventRow,
+    Pace,
     Result,
     StateChange,
     Want,
 )
+
+logger = logging.getLogger(__name__)
 
 # One transaction writes at a time: a second connection would only wait for the first.
 WRITES_IN_PARALLEL = False
@@ -93,7 +97,11 @@ def _take(cursor: Any, ids: list[str], lease: str, lease_seconds: float) -> list
     payloads = {event_id: bytes(payload) for event_id, payload in cursor.fetchall()}
     order = {delivery_id: index for index, delivery_id in enumerate(ids)}
     rows.sort(key=lambda row: order[row[0]])
-    return [Claimed._make([*row, payloads[row[2]]]) for row in rows]
+    lost = [row[0] for row in rows if row[2] not in payloads]
+    if lost:
+        cursor.execute(sql.CANCEL_LOST.format(ids=_marks(lost)), [_now(), *lost])
+        logger.error("events_gone deliveries=%s", ",".join(lost))
+    return [Claimed._make([*row, payloads[row[2]]]) for row in rows if row[2] in payloads]
 
 
 def _ids(cursor: Any, sql: str, parameters: Sequence[object]) -> list[str]:
@@ -134,28 +142,29 @@ def claim_quarantined(webhook_ids: list[int], *, lease: str, lease_seconds: floa
         return _take(cursor, _ids(cursor, due, [*webhook_ids, _now()]), lease, lease_seconds)
 
 
-def claim_paced(webhook_id: int, *, quota: int, lease: str, lease_seconds: float) -> list[Claimed]:
-    """Take rows of a webhook with a limit or an order."""
+def claim_paced(
+    webhook_id: int, *, quota: int, lease: str, lease_seconds: float, is_quarantine: bool = False
+) -> list[Claimed]:
+    """Take rows of a webhook with a limit or an order; or one that was in flight at crashes."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(sql.PACING, [webhook_id])
         rate, per_seconds, concurrency, is_ordered, next_send_at, sending = cursor.fetchone()
         now = timezone.now()
-        start = max(_aware(next_send_at) or now, now)
         if concurrency is not None:
             quota = min(quota, concurrency - sending)
-        spacing = per_seconds / rate if rate else 0.0
-        if rate:
-            # GCRA with a burst of one second's worth (at least one request).
-            burst_seconds = max(spacing, min(1.0, per_seconds))
-            ahead_seconds = (start - now).total_seconds()
-            quota = min(quota, int((burst_seconds - ahead_seconds) / spacing + 1e-9))
+        pace = Pace(rate, per_seconds, ((_aware(next_send_at) or now) - now).total_seconds())
+        quota = min(quota, pace.quota)
         if quota <= 0:
             return []
-        due = sql.DUE_HEAD if is_ordered else sql.DUE
-        ids = _ids(cursor, due, [webhook_id, _stored(now), quota])
+        if is_quarantine:
+            due = sql.DUE_QUARANTINED.format(ids=_marks([webhook_id]))
+            ids = _ids(cursor, due, [webhook_id, _stored(now)])
+        else:
+            due = sql.DUE_HEAD if is_ordered else sql.DUE
+            ids = _ids(cursor, due, [webhook_id, _stored(now), quota])
         claimed = _take(cursor, ids, lease, lease_seconds)
         if rate and claimed:
-            upto = start + dt.timedelta(seconds=spacing * len(claimed))
+            upto = now + dt.timedelta(seconds=pace.after(len(claimed)))
             cursor.execute(
                 "INSERT INTO webhooks_webhookstate (webhook_id, next_send_at, last_error) "
                 "VALUES (%s, %s, '') ON CONFLICT (webhook_id) "
@@ -250,7 +259,7 @@ def hold(webhook_id: int, reason: str, limit: int = 1000) -> int:
     Those of a deleted webhook are cancelled: nobody could release them.
     """
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(sql.HOLD, [reason, _now(), webhook_id, limit])
+        cursor.execute(sql.HOLD, [reason, _now(), reason, webhook_id, limit])
         return int(cursor.rowcount)
 
 

@@ -1,6 +1,6 @@
 """The statements of the queue on SQLite; `sqlite` says how they are run."""
 
-from webhooks.queue.rows import ATTEMPT_COLUMNS, MAX_UNKNOWN, QUARANTINE_FROM
+from webhooks.queue.rows import ATTEMPT_COLUMNS, MAX_UNKNOWN, QUARANTINE_FROM, VERSION
 
 # A loose index scan: one probe per webhook that has pending rows, however many rows it has.
 CANDIDATES = f"""
@@ -11,7 +11,7 @@ WITH RECURSIVE waiting(webhook_id) AS (
           WHERE d.status = 'pending' AND d.webhook_id > waiting.webhook_id)
   FROM waiting WHERE waiting.webhook_id IS NOT NULL
 )
-SELECT w.id, w.version + COALESCE(c.version, 0), COALESCE(t.version, 0),
+SELECT w.id, {VERSION}, COALESCE(t.version, 0),
   w.is_active AND w.deleted_at IS NULL,
   w.rate_limit IS NOT NULL OR w.concurrency_limit IS NOT NULL OR w.is_ordered,
   EXISTS (SELECT 1 FROM webhooks_delivery WHERE status = 'pending' AND "trigger" = 'test'),
@@ -45,11 +45,11 @@ WHERE status = 'pending' AND webhook_id IN ({{ids}}) AND next_attempt_at <= %s
 ORDER BY next_attempt_at, id LIMIT 1
 """
 
-# The oldest open row is the head; a head that is sent or waits for a retry blocks the rest.
+# The oldest open row is the head; one that is sent, held or waits for a retry blocks the rest.
 DUE_HEAD = """
 SELECT id FROM webhooks_delivery
 WHERE id = (SELECT min(id) FROM webhooks_delivery
-            WHERE status IN ('pending', 'sending') AND webhook_id = %s)
+            WHERE status IN ('pending', 'sending', 'held') AND webhook_id = %s)
   AND status = 'pending' AND next_attempt_at <= %s
 LIMIT %s
 """
@@ -61,6 +61,12 @@ WHERE status = 'pending' AND id IN ({ids})
 RETURNING id, webhook_id, event_id, attempt_count, failure_count, "trigger"
 """
 
+# Rows that were claimed and whose event is gone: there is nothing to send.
+CANCEL_LOST = """
+UPDATE webhooks_delivery SET status = 'cancelled', lease = '', next_attempt_at = NULL,
+  finished_at = %s WHERE id IN ({ids})
+"""
+
 PACING = """
 SELECT w.rate_limit, w.rate_limit_seconds, w.concurrency_limit, w.is_ordered, s.next_send_at,
   (SELECT count(*) FROM webhooks_delivery d WHERE d.status = 'sending' AND d.webhook_id = w.id)
@@ -70,7 +76,7 @@ FROM webhooks_webhook w LEFT JOIN webhooks_webhookstate s ON s.webhook_id = w.id
 FINISH = """
 UPDATE webhooks_delivery
 SET status = %s, outcome = %s, status_code = %s, hold_reason = %s, lease = '',
-    failure_count = failure_count + %s, next_attempt_at = %s, finished_at = %s
+    failure_count = failure_count + %s, unknown_count = 0, next_attempt_at = %s, finished_at = %s
 WHERE id = %s AND status = 'sending' AND lease = %s AND attempt_count = %s
 """
 
@@ -101,7 +107,8 @@ SET status = CASE WHEN w.deleted_at IS NULL THEN 'held' ELSE 'cancelled' END,
     hold_reason = CASE WHEN w.deleted_at IS NULL THEN %s ELSE '' END, next_attempt_at = NULL,
     finished_at = CASE WHEN w.deleted_at IS NOT NULL THEN %s END
 FROM webhooks_webhook w
-WHERE w.id = webhook_id AND webhooks_delivery.id IN (
+WHERE w.id = webhook_id AND (%s <> 'paused' OR NOT w.is_active OR w.deleted_at IS NOT NULL)
+  AND webhooks_delivery.id IN (
   SELECT id FROM webhooks_delivery WHERE status = 'pending' AND webhook_id = %s
   AND "trigger" <> 'test' ORDER BY next_attempt_at LIMIT %s)
 """
