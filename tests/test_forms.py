@@ -162,6 +162,25 @@ def test_a_private_address_is_refused_with_the_setting_that_opens_it(
     assert setting in provider
 
 
+_SPACES = (" ", "\t", "\n", "\xa0", "\u3000", "\u2028", "\x1f")
+
+
+@pytest.mark.parametrize("space", _SPACES, ids=ascii)
+@pytest.mark.parametrize(
+    "field", ["url", "auth_url", "token_url", "refresh_url", "revocation_url", "issuer"]
+)
+def test_a_space_around_an_address_is_refused_and_stays_to_be_seen(field: str, space: str) -> None:
+    plain = "http://127.0.0.1:9/x"
+    for typed in (space + plain, plain + space):
+        form = bound(**{**OAUTH, field: typed})
+        assert form.errors == {field: ["The URL has a space or an invisible character in it."]}
+        assert form[field].value() == typed
+
+
+def test_an_address_of_spaces_is_refused_too() -> None:
+    assert "space" in error("url", url="  ")
+
+
 def test_nothing_is_stored_when_one_field_is_wrong() -> None:
     webhook = saved()
     form = bound(webhook, name="Other", timeout_seconds="900")

@@ -153,6 +153,14 @@ def test_what_is_percent_encoded_already_stays_as_it_is() -> None:
         ("https://example.com/\ud800", "characters"),
         ("https://example.com/a\u2028b", "characters"),
         ("https://examp\u212ae.com/", "host"),
+        ("https://\u212aiev.example.com/", "host"),
+        ("https://\u017ferver.example.com/", "host"),
+        ("https://\u0130stanbul.example.com/", "host"),
+        ("https://\u212bngstrom.example.com/", "host"),
+        ("https://STRA\u1e9eE.example.com/", "host"),
+        ("https://\uff21\uff22.example.com/", "host"),
+        ("https://\u24b6.example.com/", "host"),
+        ("https://BU\u0308CHER.example.com/", "host"),
         ("https://example.com:/", "host"),
         ("https://example.com:\u0661/", "host"),
         ("https://example.com:0/", "port"),
@@ -175,6 +183,22 @@ def test_a_url_that_parsers_read_differently_is_refused(url: str, code: str) -> 
 
 def test_the_refusal_of_another_spelling_names_the_right_one() -> None:
     assert refusal("http://[0:0:0:0:0:0:0:1]/").reason == "Write the IP address as [::1]."
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://BÜCHER.example.com/", "xn--bcher-kva.example.com"),
+        ("https://Bücher.EXAMPLE.com/", "xn--bcher-kva.example.com"),
+        ("https://Пример.рф/", "xn--e1afmkfd.xn--p1ai"),
+        ("https://ПРИМЕР.РФ/", "xn--e1afmkfd.xn--p1ai"),
+        ("https://ΣΟΦΟΣ.example.com/", "xn--0xaakcn.example.com"),
+        # Cherokee is written in capitals, and so it is in the DNS.
+        ("https://ᏣᎳᎩ.example.com/", "xn--f9dt7l.example.com"),
+    ],
+)
+def test_a_name_in_capitals_is_the_same_name(url: str, host: str) -> None:
+    assert network.parse_url(url, policy=CLOSED).host == host
 
 
 @pytest.mark.parametrize("url", ["https://my_app.example.com/", "https://r1---sn.example.com/"])
@@ -428,6 +452,74 @@ def test_a_name_of_this_site_is_refused_unless_its_address_is_opened(
         network.check_url(url, policy=opening("10.0.0.0/8"))
     network.check_url(url, policy=opening(f"{PUBLIC}/32"))
     network.check_url("https://other.example.com/", policy=CLOSED)
+
+
+@pytest.mark.parametrize(
+    ("own", "url"),
+    [
+        ("https://bücher.example.com", "https://xn--bcher-kva.example.com/"),
+        ("https://bücher.example.com", "https://BÜCHER.example.com/"),
+        ("https://xn--bcher-kva.example.com", "https://bücher.example.com/hook"),
+        ("https://Hooks.Example.net.", "https://hooks.example.net/"),
+        ("https://BÜCHER.example.com.:8443", "http://bücher.example.com./"),
+        ("https://bu\u0308cher.example.com", "https://bücher.example.com/"),
+        ("http://[2606:4700:4700:0:0:0:0:1111]:8000", "http://[2606:4700:4700::1111]/"),
+        ("http://[2606:4700:4700:0:0:0:0:1111]:8000", "http://[2606:4700:4700::1111]:8000/"),
+    ],
+)
+@pytest.mark.parametrize("setting", ["PUBLIC_URL", "WEBHOOKS_PUBLIC_URLS"])
+def test_this_site_is_known_in_whatever_spelling_it_was_set(
+    own: str, url: str, setting: str, names: Callable[..., list[str]], settings: Any
+) -> None:
+    setattr(settings, setting, own if setting == "PUBLIC_URL" else ["https://a.example.org", own])
+    asked = names(PUBLIC)
+    with pytest.raises(UnsafeURL, match="itself"):
+        network.check_url(url, policy=CLOSED)
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("hooks.example.net", "https://hooks.example.net/"),
+        ("Hooks.Example.net", "https://hooks.example.net:8443/"),
+        ("bücher.example.com", "https://xn--bcher-kva.example.com/"),
+        (PUBLIC, f"http://{PUBLIC}/"),
+        ("[2606:4700:4700::1111]", "https://[2606:4700:4700::1111]/"),
+    ],
+)
+def test_a_further_name_this_site_answers_to_is_its_own(
+    name: str, url: str, names: Callable[..., list[str]], settings: Any
+) -> None:
+    names("1.1.1.1")
+    network.check_url(url, policy=CLOSED)
+    settings.ALLOWED_HOSTS = [*settings.ALLOWED_HOSTS, name]
+    with pytest.raises(UnsafeURL, match="itself"):
+        network.check_url(url, policy=CLOSED)
+
+
+@pytest.mark.parametrize("name", ["*", ".example.com", "", "no name", "xn--a.example.com"])
+def test_a_pattern_or_what_is_no_name_makes_no_other_name_this_sites_own(
+    name: str, names: Callable[..., list[str]], settings: Any
+) -> None:
+    names(PUBLIC)
+    settings.ALLOWED_HOSTS = [name]
+    network.check_url("https://crm.example.com/", policy=CLOSED)
+
+
+def test_loopback_among_the_names_of_this_site_stays_a_matter_of_the_policy(
+    names: Callable[..., list[str]], settings: Any
+) -> None:
+    settings.PUBLIC_URL = "https://hooks.example.com"
+    settings.ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
+    names("127.0.0.1")
+    with pytest.raises(UnsafeURL, match="private network"):
+        network.check_url("http://localhost:8001/", policy=CLOSED)
+    policy = opening("127.0.0.0/8:8001", "[::1]:8001")
+    for host in ("localhost", "127.0.0.1", "[::1]"):
+        assert network.check_url(f"http://{host}:8001/", policy=policy).port == 8001
+        with pytest.raises(UnsafeURL):
+            network.check_url(f"http://{host}:8000/", policy=policy)
 
 
 def test_this_sites_own_literal_is_refused(settings: Any) -> None:

@@ -26,12 +26,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from oauthlib.oauth2 import WebApplicationClient
 from requests_oauthlib import OAuth2Session
 
 from tests.security.oracle import is_public
 from tests.test_network import Row, answer_with, row_id, url_rows
 from webhooks import network, resolving, sessions
 from webhooks.network import Policy, Target, UnsafeURL
+from webhooks.oauth import client
 
 CLOSED = Policy()
 LOOPBACK = Policy(allowed_networks=(network.parse_allowed_network("127.0.0.0/8"),))
@@ -276,6 +278,56 @@ def test_requests_is_stopped_at_the_socket_when_nothing_was_checked_before(
     with pytest.raises((UnsafeURL, requests.RequestException, ValueError)):
         get(row.url, CLOSED)
     assert [attempt for attempt in attempts if not is_public(attempt[0])] == []
+
+
+def of_the_library() -> client.ProviderSession:
+    session = client.ProviderSession(WebApplicationClient(""))
+    session.guard(policy=CLOSED)
+    return session
+
+
+def of_our_own() -> network.GuardedSession:
+    return network.guarded_session(policy=CLOSED)
+
+
+# What requests makes a good URL of before any adapter sees it.
+REPAIRED = [
+    "http://@8.8.8.8/", "http://:@8.8.8.8/", "http://8.8.8.8\\@1.1.1.1/", "http://8.8.8.8\\/",
+    "http://%38.8.8.8/", "http://8%2e8.8.8/", "http://example.com%2e/", "http://%65xample.com/",
+    "http://8.8.8.8:080/", "http://8.8.8.8:/", "http://8.8.8.8:0443/", " http://8.8.8.8/",
+    "\t\nhttp://8.8.8.8/", "\u00a0http://8.8.8.8/", "\u3000http://8.8.8.8/", "\x1fhttp://8.8.8.8/",
+    "http://8.8.8.8/ ", "http://8.8.8.8/\u2028", "http://8.8.8.8/\r\nX: y", "http://8.8.8.8/\x00",
+    "http://8.8.8.8/\u200b", "http://8.8.8.8/{x}", "http://8.8.8.8/<x>", "http://8.8.8.8/a|b\\c",
+    'http://8.8.8.8/"', "http://8.8.8.8/`id`", "http://8.8.8.8/%zz", "http://8.8.8.8/%",
+    "http://\u212a.com/", "http://\u017f.com/", "http://\u2460.com/", "http://ex\u00adample.com/",
+    "http://example\u3002com/", "http://\uff45xample.com/", "http://bu\u0308cher.example.com/",
+    "http://[2606:4700:4700:0:0:0:0:1111]/", "http://[2606:4700:4700::1111%25eth0]/",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("make_session", [of_our_own, of_the_library])
+@pytest.mark.parametrize("url", REPAIRED, ids=ascii)
+def test_requests_sends_to_no_url_that_only_requests_can_read(
+    url: str,
+    make_session: Callable[[], requests.Session],
+    attempts: list[tuple[str, int]],
+    resolve_to: Callable[..., None],
+) -> None:
+    resolve_to("93.184.215.14")
+    with make_session() as session, pytest.raises(UnsafeURL):
+        session.get(url)
+    assert attempts == []
+
+
+@pytest.mark.parametrize("make_session", [of_our_own, of_the_library])
+def test_requests_prepares_the_url_that_the_parser_returns(
+    make_session: Callable[[], requests.Session],
+) -> None:
+    asked = requests.Request("GET", "HTTPS://BÜCHER.Example.com.:443/ä?b=1#c", params={"d": "2"})
+    with make_session() as session:
+        prepared = session.prepare_request(asked)
+    assert prepared.url == "https://xn--bcher-kva.example.com/%C3%A4?b=1&d=2"
+    assert asked.url == "HTTPS://BÜCHER.Example.com.:443/ä?b=1#c"
 
 
 # Rebinding and mixed answers.

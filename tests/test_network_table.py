@@ -19,7 +19,7 @@ from django.core.management import call_command
 
 from tests.security import oracle
 from tests.test_forms import bound
-from tests.test_network import Row, answer_with, url_rows
+from tests.test_network import PUBLIC, Row, answer_with, url_rows
 from webhooks import network, sessions
 from webhooks.network import Policy, UnsafeURL
 
@@ -158,6 +158,35 @@ def test_form_command_and_both_senders_agree_with_every_row(
     security_figure("urls", right=len(rows) - len(wrong), of=len(rows))
     assert wrong == []
     assert len(rows) == 203
+
+
+# Of the same kinds as the table's rows, around hosts that are open.
+_LIKE_THE_TABLE = [
+    *(f"{mark}http://8.8.8.8/" for mark in " \t\n\r\x0b\x1f\xa0\u2003\u2028\u3000\ufeff"),
+    *(f"http://8.8.8.8/{mark}" for mark in " \t\n\r\x0b\x1f\xa0\u2003\u2028\u3000\ufeff"),
+    *("http://@8.8.8.8/", "http://8.8.8.8\\@1.1.1.1/", "http://%38.8.8.8/", "http://8.8.8.8:080/"),
+    *("http://8.8.8.8/\r\nX: y", "http://8.8.8.8/{x}", "http://[2606:4700:4700:0:0:0:0:1111]/"),
+    *("http://example.com%2e/", "http://\u212a.com/", "http://\u017f.com/", "http://\u0130.com/"),
+]
+
+
+@pytest.mark.once
+@pytest.mark.django_db
+def test_form_command_and_both_senders_agree_about_urls_that_only_some_parsers_repair(
+    monkeypatch: pytest.MonkeyPatch, control: int
+) -> None:
+    refused = [Row(url=url, verdict="block", answers=(PUBLIC,), why="") for url in _LIKE_THE_TABLE]
+    names = ["https://BÜCHER.example.com/", "https://Пример.рф/"]
+    sent = [Row(url=url, verdict="allow", answers=(PUBLIC,), why="") for url in names]
+    rows = [*refused, *sent]
+    wrong = []
+    for row, (libcurl, _) in zip(rows, sent_by_libcurl(rows, control), strict=True):
+        with monkeypatch.context() as patched:
+            found = verdicts(row, [by_the_form, by_the_command, by_requests], patched)
+        found.append("allow" if libcurl else "block")
+        if set(found) != {row.verdict}:
+            wrong.append((row.url, found))
+    assert wrong == []
 
 
 def test_libcurl_asks_the_kernel_for_no_denied_address_of_the_table(

@@ -8,6 +8,7 @@ import ipaddress
 import re
 import socket
 import time
+import unicodedata
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,14 +19,45 @@ from django.conf import settings
 _IPV4, _IPV6 = Path("/proc/net/fib_trie"), Path("/proc/net/if_inet6")
 _LOCAL_IPV4 = re.compile(r"\|-- ([0-9.]+)\s+/32 host LOCAL")
 _LOCAL_IPV6 = re.compile(r"^([0-9a-f]{32}) ", re.MULTILINE)
+# ALLOWED_HOSTS may hold these: every name, or every name below one.
+_WILDCARDS = ("*", ".")
+# Always in ALLOWED_HOSTS. The address policy refuses them, and says better what they are.
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 # Addresses come and go seldom: a failover address, a renewed lease.
 _KNOWN_SECONDS = 60
 
 
 def is_own_host(host: str) -> bool:
-    """Say whether a host name or literal is one that people reach this site by, on any port."""
+    """Say whether a host is one that people reach this site by, on any port.
+
+    `host` is spelled as the guard spells it; the settings may spell theirs in any way.
+    """
     urls = (settings.PUBLIC_URL, *getattr(settings, "WEBHOOKS_PUBLIC_URLS", ()))
-    return any(host == urlsplit(url).hostname for url in urls)
+    return host in _own_hosts(urls, tuple(settings.ALLOWED_HOSTS))
+
+
+@lru_cache(maxsize=8)
+def _own_hosts(urls: tuple[str, ...], names: tuple[str, ...]) -> frozenset[str]:
+    hosts = {_spelled(urlsplit(url).hostname or "") for url in urls}
+    further = {_spelled(name) for name in names if not name.startswith(_WILDCARDS)}
+    return frozenset(hosts | (further - _LOOPBACK)) - {""}
+
+
+def _spelled(host: str) -> str:
+    """Return a host of the settings in the guard's spelling; empty for what no URL can name."""
+    # Only when it is called: the parser itself asks here what is our own.
+    from webhooks.targets import ascii_host
+
+    # More lenient than the parser is to a URL: browsers find this site by these spellings too.
+    bare = unicodedata.normalize("NFKC", host).lower().strip("[]").removesuffix(".")
+    try:
+        return str(ipaddress.ip_address(bare))
+    except ValueError:
+        pass
+    try:
+        return ascii_host(bare)[0]
+    except ValueError:
+        return ""
 
 
 def own_addresses() -> frozenset[str]:

@@ -4,6 +4,7 @@ Owns the deadline over a whole exchange, the size of an answer, and the connecti
 each address is checked at the moment of the connect. Names are given out by `webhooks.network`.
 """
 
+import copy
 import os
 import socket
 import ssl
@@ -267,6 +268,8 @@ class GuardedAdapter(HTTPAdapter):
 class GuardedSessionMixin(requests.Session):
     """Make any session of requests send guarded; call `guard` after its own `__init__`."""
 
+    _policy: Policy | None = None
+
     def guard(
         self,
         *,
@@ -274,6 +277,7 @@ class GuardedSessionMixin(requests.Session):
         total_seconds: float = 10.0,
         max_bytes: int = 65_536,
     ) -> None:
+        self._policy = policy
         # No proxies, CA bundles or netrc from the environment.
         self.trust_env = False
         self.max_redirects = 0
@@ -282,6 +286,15 @@ class GuardedSessionMixin(requests.Session):
         self.adapters.clear()
         self.mount("https://", adapter)
         self.mount("http://", adapter)
+
+    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
+        """Judge the URL as it was written: requests repairs what the parser refuses.
+
+        Errors: UnsafeURL, before anything is looked up.
+        """
+        judged = copy.copy(request)
+        judged.url = parse_url(str(request.url or ""), policy=self._policy).url
+        return super().prepare_request(judged)
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Follow no redirect: the answer is the 3xx itself."""

@@ -69,7 +69,7 @@ def parse_url(url: str, *, policy: Policy | None = None) -> Target:
         raise UnsafeURL(_("The URL must start with http:// or https://."), code="scheme")
     scheme = match[1].lower()
     host_text, port = _split_authority(match[2], scheme)
-    host, is_literal = _ascii_host(host_text)
+    host, is_literal = ascii_host(host_text)
     if not is_public_port(port) and not (policy or Policy.from_settings()).opens_port(port):
         raise UnsafeURL(port_reason(port), code="port")
     origin = f"{scheme}://[{host}]" if ":" in host else f"{scheme}://{host}"
@@ -129,8 +129,8 @@ def _split_authority(authority: str, scheme: str) -> tuple[str, int]:
     return match[1], int(text)
 
 
-def _ascii_host(text: str) -> tuple[str, bool]:
-    """Return the host in its one spelling, and whether it is an IP address."""
+def ascii_host(text: str) -> tuple[str, bool]:
+    """Return the host in its one spelling, and whether it is an IP address. Errors: UnsafeURL."""
     labels = [_ascii_label(label) for label in text.removesuffix(".").split(".")]
     if text.startswith("[") or _NUMBER.fullmatch(labels[-1]):
         return _canonical_literal(text), True
@@ -156,8 +156,7 @@ def _canonical_literal(text: str) -> str:
 
 
 def _ascii_label(label: str) -> str:
-    # Only ASCII letters are folded: what folds into ASCII from elsewhere (K, ①) is refused.
-    folded = "".join(letter.lower() if letter.isascii() else letter for letter in label)
+    folded = "".join(map(_lower, label))
     if folded.isascii() and not folded.startswith("xn--"):
         return folded
     try:
@@ -169,6 +168,16 @@ def _ascii_label(label: str) -> str:
     raise UnsafeURL(
         _("“%(part)s” is not a valid part of a host name.") % {"part": label}, code="host"
     )
+
+
+def _lower(letter: str) -> str:
+    """Return the lower case of a letter that is nothing but its capital, else the letter.
+
+    The others stay, and are refused then: K and ſ fold into ASCII, İ into two letters, and ẞ is
+    ß to some and ss to others. Cherokee stays and is right, its capitals are the basic form.
+    """
+    lower = letter.lower()
+    return lower if letter.casefold() == lower and lower.upper() == letter else letter
 
 
 def check_name(host: str, port: int = 443, *, policy: Policy | None = None) -> None:

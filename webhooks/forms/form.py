@@ -30,7 +30,16 @@ from webhooks.models import (
     TokenState,
     Webhook,
 )
+from webhooks.models.authorization import AuthorizationFields
 from webhooks.payloads import Problem
+
+# What the guard judges, as it was typed: a space around it is refused here as everywhere else.
+_ADDRESSES = ("url", "issuer", "auth_url", "token_url", "refresh_url", "revocation_url")
+# What a delivery may be held for until it is changed, beside the filter.
+_AWAITED = {
+    *("url", "connection", "allowed_hosts"),
+    *(field.name for field in AuthorizationFields._meta.get_fields()),
+}
 
 
 class WebhookForm(WebhookFields):
@@ -49,6 +58,9 @@ class WebhookForm(WebhookFields):
         is_checked: bool = True,
     ) -> None:
         super().__init__(data, instance=instance, draft=draft, is_checked=is_checked)
+        for name in _ADDRESSES:
+            address: Any = self.fields[name]
+            address.strip = False
         self._is_checked = is_checked
         # The newest entry of the audit trail that the values include, and what came after it.
         self.seen = ""
@@ -184,14 +196,22 @@ class WebhookForm(WebhookFields):
                 webhook.pause(PauseReason.PERSON)
             webhook.save(**({} if is_new else {"update_fields": fields}))
             if not is_new:
-                was_misconfigured = _is_misconfigured(webhook)
-                oauth.drop_if_changed(self._fingerprint, webhook)
-                if was_misconfigured or "connection" in self.changed_data:
-                    # What waited for other credentials goes out with these.
-                    events.release_held(webhook)
+                self._correct_authorization()
                 self._pause_or_resume()
         self.draft.discard()
         return webhook
+
+    def _correct_authorization(self) -> None:
+        """Drop tokens of another client, and release what waited for what was changed.
+
+        What still cannot be sent is held again.
+        """
+        webhook = self.instance
+        was_misconfigured = _is_misconfigured(webhook)
+        oauth.drop_if_changed(self._fingerprint, webhook)
+        changed = {name for name, old in self._stored.items() if getattr(webhook, name) != old}
+        if was_misconfigured or self.conditions.changes or _AWAITED & changed:
+            events.release_held(webhook)
 
     @property
     def drops_held(self) -> bool:
