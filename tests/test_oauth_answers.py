@@ -520,7 +520,7 @@ def test_client_credentials_have_no_person_to_ask() -> None:
     [
         (400, Result.TRANSIENT),
         (403, Result.TRANSIENT),
-        (401, Result.MISCONFIGURED),
+        (401, Result.TRANSIENT),
         (404, Result.MISCONFIGURED),
         (405, Result.MISCONFIGURED),
         (200, Result.MISCONFIGURED),

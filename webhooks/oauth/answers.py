@@ -5,7 +5,8 @@ RFC 6749 sections 5.1 and 5.2, RFC 6750 section 2.1, and what providers do inste
 """
 
 import email.utils
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,15 +15,37 @@ from django.utils.translation import gettext as _
 from webhooks.oauth import bodies, lifetimes, redaction, sentences
 from webhooks.oauth.grants import GrantedToken, NoToken, has_token, read_grant, scope_change
 from webhooks.oauth.sentences import Sent, Step
-from webhooks.oauth.verdicts import TRANSIENT_STATUSES, WRONG_ADDRESS_STATUSES, Result, judge
+from webhooks.oauth.verdicts import (
+    FAILURES,
+    NO_ERRORS,
+    TRANSIENT_STATUSES,
+    WRONG_ADDRESS_STATUSES,
+    Refusal,
+    Result,
+    is_known,
+    judge,
+    normalized,
+    refusal_of,
+    says_failure,
+)
 
 # Longer waits are a provider's mistake; the token may be needed sooner.
 _MAX_RETRY_AFTER_SECONDS = 3600.0
-_DESCRIPTIONS = (
-    "error_description", "error_message", "message", "detail", "hint", "title", "error_reason",
+# Where providers write codes and texts, in the order they are believed; "errorCode", "ErrorCode"
+# and "error_code" are one name.
+_ERRORS = ("error", "errors", "errorcode", "errcode", "suberror", "fault")
+_CODES = (
+    *_ERRORS, "code", "reason", "status", "type", "errortype", "category", "title", "faultstring",
 )  # fmt: skip
-# Words that only repeat that there is an error.
-_NO_CODES = frozenset({"", "error", "fail", "failed", "failure"})
+_TEXTS = (
+    "errordescription", "errormessage", "message", "detail", "hint", "title", "errorreason",
+    "errormsg", "errmsg", "msg", "faultstring",
+)  # fmt: skip
+# Objects within which only what is called an error is one.
+_HOLDERS = ("data", "response", "result", "detail", "details")
+_HELD = frozenset({*_ERRORS, "code", "reason", *_TEXTS})
+# What Intuit's and Apigee's answers call a bearer token.
+_BEARER_TYPES = ("BearerToken", "Bearer Token")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,18 +117,19 @@ def classify(
         if problem.reason == "truncated" and not is_last:
             return _truncated(expected)
         is_refusal = raw.status >= 400
-        return _refused_in_words(raw, expected) if is_refusal else _malformed(problem.reason)
+        return _refused_in_words(raw, expected, now) if is_refusal else _malformed(problem.reason)
     return _read(fields, raw, expected, now)
 
 
 def _read(fields: dict[str, Any], raw: Raw, expected: Expected, now: datetime) -> Answer:
-    is_success = raw.status < 300
-    error, description = _error_of(fields, is_success=is_success)
-    if error:
-        return _refused(error, description, raw, expected, now)
-    if not is_success:
-        return _refused_in_words(raw, expected, description)
-    return _granted(fields, expected, now)
+    refusal = _refusal_in(fields)
+    if _says_error(fields):
+        refusal = replace(refusal, code=refusal.code or "error")
+    elif raw.status < 300:
+        return _granted(fields, refusal, raw, expected, now)
+    elif not says_failure(refusal.code):
+        return _refused_in_words(raw, expected, now, refusal)
+    return _refused(refusal, raw, expected, now)
 
 
 def _truncated(expected: Expected) -> Answer:
@@ -142,16 +166,13 @@ def retry_after(value: str, now: datetime) -> float | None:
     return min(seconds, _MAX_RETRY_AFTER_SECONDS)
 
 
-def _refused(error: str, description: str, raw: Raw, expected: Expected, now: datetime) -> Answer:
+def _refused(refusal: Refusal, raw: Raw, expected: Expected, now: datetime) -> Answer:
     """Return the class of an answer with an error in it, whatever its status."""
-    result = judge(
-        error,
-        description,
-        text=bodies.decode(raw.body, raw.content_type),
-        reauthorization_words=expected.reauthorization_words,
-        has_person=expected.sent.step is not Step.CLIENT_CREDENTIALS,
+    result = _judged(refusal, raw, expected)
+    error, description = refusal.code, refusal.description
+    words = redaction.clean(
+        description or " ".join(refusal.texts) or error, secrets=expected.secrets
     )
-    words = redaction.clean(description or error, secrets=expected.secrets)
     name = redaction.clean(error, secrets=expected.secrets, limit=100)
     if result is Result.TRANSIENT:
         message = sentences.failed(_("it asks to try again later"), expected.sent)
@@ -167,31 +188,45 @@ def _refused(error: str, description: str, raw: Raw, expected: Expected, now: da
     )
 
 
+def _judged(refusal: Refusal, raw: Raw, expected: Expected) -> Result:
+    return judge(
+        refusal,
+        text=bodies.decode(raw.body, raw.content_type),
+        reauthorization_words=expected.reauthorization_words,
+        has_person=expected.sent.step is not Step.CLIENT_CREDENTIALS,
+    )
+
+
 def _is_correctable(error: str, description: str) -> bool:
     words = description.lower()
-    return error in ("access_denied", "consent_required") or any(
+    return normalized(error) in ("access_denied", "consent_required") or any(
         hint in words for hint in ("redirect_uri", "code_verifier", "code_challenge", "pkce")
     )
 
 
-def _refused_in_words(raw: Raw, expected: Expected, description: str = "") -> Answer:
-    """Return the class of a 4xx without an error code."""
+def _refused_in_words(
+    raw: Raw, expected: Expected, now: datetime, refusal: Refusal | None = None
+) -> Answer:
+    """Return the class of a 4xx without an error code, or whose body cannot be read."""
     text = bodies.decode(raw.body, raw.content_type).strip()
-    words = _words(description or text, expected)
     is_page = bodies.is_html(text, raw.content_type)
-    result = judge(
-        "",
-        "" if is_page else text[:2000],
-        text=text,
-        reauthorization_words=expected.reauthorization_words,
-        has_person=expected.sent.step is not Step.CLIENT_CREDENTIALS,
-    )
+    if refusal:
+        # Text by text: words of two fields are no sentence.
+        refusal = refusal_of(
+            refusal.codes, (*refusal.texts, *text.split('"')), description=refusal.description
+        )
+    else:
+        refusal = refusal_of((), () if is_page else (text,))
+    if is_known(refusal.code):
+        return _refused(refusal, raw, expected, now)
+    words = _words(refusal.description or text, expected)
+    result = _judged(refusal, raw, expected)
     if result is Result.NEEDS_REAUTHORIZATION:
         message = sentences.grant_ended(expected.sent)
     elif result is Result.TRANSIENT:
         message = sentences.failed(_("it asks to try again later"), expected.sent)
-    elif is_page and raw.status not in WRONG_ADDRESS_STATUSES | {401}:
-        # A page in between (a firewall, an outage) and not the token endpoint itself.
+    elif is_page and raw.status not in WRONG_ADDRESS_STATUSES:
+        # A page in between (a firewall, a login, an outage) and not the token endpoint itself.
         result = Result.TRANSIENT
         reason = _("a web page with status %d came instead of an answer") % raw.status
         message = sentences.failed(reason, expected.sent)
@@ -201,6 +236,7 @@ def _refused_in_words(raw: Raw, expected: Expected, description: str = "") -> An
         result=result,
         reason=f"http_{raw.status}",
         message=sentences.with_quote(message, "" if is_page else words),
+        retry_after_seconds=retry_after(raw.retry_after, now),
     )
 
 
@@ -208,44 +244,100 @@ def _words(text: str, expected: Expected) -> str:
     return redaction.clean(text, secrets=expected.secrets, limit=200)
 
 
-def _error_of(fields: dict[str, Any], *, is_success: bool) -> tuple[str, str]:
-    """Return code and description of an error, both "" without one; they may be nested."""
-    error = fields.get("error") or ""
-    texts = (fields.get(name) for name in _DESCRIPTIONS)
-    description = next((text for text in texts if isinstance(text, str) and text), "")
-    if isinstance(error, dict):
-        inner = error
-        names = ("error", "status", "type", "code")
-        error = next((str(inner[name]) for name in names if inner.get(name)), "error")
-        description = str(inner.get("message") or inner.get("error_description") or description)
-    elif isinstance(error, list):
-        error = " ".join(map(str, error))
-    if error:
-        return str(error), description
-    if fields.get("ok") is False or fields.get("success") is False:
-        return str(fields.get("code") or "error"), description
-    return ("", "") if is_success else (_other_code(fields), description)
+def _refusal_in(fields: dict[str, Any]) -> Refusal:
+    """Return every code and text of an answer; they may be nested."""
+    codes: list[str] = []
+    texts: list[str] = []
+    _collect(fields, codes, texts)
+    description = next(iter(texts), "")
+    return refusal_of(codes, (*texts, *_told_otherwise(fields)), description=description)
 
 
-def _other_code(fields: dict[str, Any]) -> str:
-    """Return the error code of answers such as HubSpot's `{status, message, category}`."""
-    for name in ("error_code", "errorCode", "code", "status", "category", "title"):
-        value = fields.get(name)
-        if isinstance(value, str) and value.lower() not in _NO_CODES and not value.isdecimal():
-            return value
-    return ""
+def _collect(value: Any, codes: list[str], texts: list[str]) -> None:
+    if isinstance(value, list):
+        for one in value:
+            _collect(one, codes, texts)
+    elif isinstance(value, dict):
+        named = _by_name(value)
+        for name in _CODES:
+            _collect(named.get(name), codes, texts)
+        for name in _HOLDERS:
+            held = named.get(name)
+            for one in held if isinstance(held, list) else [held]:
+                if isinstance(one, dict):
+                    inner = _by_name(one)
+                    _collect({key: inner[key] for key in _HELD & inner.keys()}, codes, texts)
+        texts += [text for name in _TEXTS if isinstance(text := named.get(name), str) and text]
+    elif value and isinstance(value, str | int | float):
+        codes.append(str(value))
 
 
-def _granted(fields: dict[str, Any], expected: Expected, now: datetime) -> Answer:
+def _by_name(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields by their names without case and underscores, the first of each."""
+    return {
+        name.lower().replace("_", "").replace("-", ""): value
+        for name, value in reversed(fields.items())
+    }
+
+
+def _told_otherwise(fields: dict[str, Any]) -> Iterator[str]:
+    """Yield the words for what is said without words."""
+    for holder in (fields, fields.get("error")):
+        if not isinstance(holder, dict):
+            continue
+        # Microsoft's numbers come in a list too, for those who do not read the description.
+        numbers = holder.get("error_codes")
+        for number in numbers if isinstance(numbers, list) else ():
+            yield f"AADSTS{number}"
+        if holder.get("is_transient") is True:
+            yield "temporarily unavailable"
+
+
+def _says_error(fields: dict[str, Any]) -> bool:
+    """Say whether an answer is an error by its own words, whatever else is in it."""
+    named = _by_name(fields)
+    return (
+        _is_error(named.get("error"))
+        or _is_error(named.get("errors"))
+        or any(_is_no(named.get(name)) for name in ("ok", "success"))
+        or str(named.get("status")).lower() in FAILURES
+    )
+
+
+def _is_error(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(_is_error(one) for one in value)
+    if isinstance(value, dict):
+        # TikTok says {"code": "ok", "message": "", "log_id": "..."} beside a token.
+        named = _by_name(value)
+        codes = [named[name] for name in _CODES if name in named]
+        return any(_is_error(one) for one in codes or value.values())
+    return bool(value) and normalized(str(value)) not in NO_ERRORS
+
+
+def _is_no(value: Any) -> bool:
+    return value is not None and str(value).strip().lower() in ("false", "0", "no")
+
+
+def _granted(
+    fields: dict[str, Any], refusal: Refusal, raw: Raw, expected: Expected, now: datetime
+) -> Answer:
     path = expected.token_path.strip()
     if expected.sent.step is Step.REFRESH and not has_token(fields, path):
         # Slack nests the token of a grant, but not the one of a refresh.
         path = ""
+    types = (*expected.token_types, *_BEARER_TYPES)
     try:
-        token, warning = read_grant(fields, path=path, token_types=expected.token_types, now=now)
-    except NoToken as refusal:
-        message = redaction.mask_known(refusal.message, expected.secrets)
-        return _misconfigured(refusal.reason, message)
+        token, warning = read_grant(fields, path=path, token_types=types, now=now)
+    except NoToken as problem:
+        is_told = is_known(refusal.code) or (
+            _judged(refusal, raw, expected) is not Result.MISCONFIGURED
+        )
+        if problem.reason == "no_token" and is_told:
+            # An error with a name of its own, such as {"status": "BAD_REFRESH_TOKEN"}.
+            return _refused(refusal, raw, expected, now)
+        message = redaction.mask_known(problem.message, expected.secrets)
+        return _misconfigured(problem.reason, message)
     change = scope_change(token.scope, expected.sent.scope)
     warning = redaction.mask_known(f"{warning} {change}".strip(), expected.secrets)
     result = Result.OK_WITH_WARNING if warning else Result.OK

@@ -5,7 +5,8 @@ have their own. Whatever is not in them is a mistake in the settings.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -19,6 +20,18 @@ class Result(StrEnum):
     MISCONFIGURED = "misconfigured"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """What an answer says went wrong."""
+
+    # The one of its codes that says most.
+    code: str = ""
+    codes: tuple[str, ...] = ()
+    # The text to show, and all that are judged.
+    description: str = ""
+    texts: tuple[str, ...] = ()
+
+
 # Timeout, too early (RFC 8470), too many requests.
 TRANSIENT_STATUSES = frozenset({408, 425, 429})
 # There is no token endpoint at this address, whatever the page says.
@@ -29,6 +42,9 @@ TRANSIENT_ERRORS = frozenset(
     temporarily_unavailable server_error slow_down too_many_requests rate_limit_exceeded
     rate_limited ratelimited throttled internal_error internal_server_error service_unavailable
     fatal_error request_timeout timeout unavailable try_again
+    backend_error bad_gateway deadline_exceeded gateway_timeout internal_failure overloaded
+    resource_exhausted server_busy server_unavailable service_temporarily_unavailable
+    system_error throttling
     """.split()  # noqa: SIM905 - read as prose, by kind.
 )
 REAUTHORIZATION_ERRORS = frozenset(
@@ -37,7 +53,7 @@ REAUTHORIZATION_ERRORS = frozenset(
     account_selection_required mfa_required
     invalid_token expired_token token_expired token_revoked revoked_token
     invalid_refresh_token bad_refresh_token refresh_token_expired expired_refresh_token
-    refresh_token_revoked
+    refresh_token_revoked invalid_oauthtoken invalid_oauth_token
     invalid_code bad_code code_expired expired_code code_already_used bad_verification_code
     bad_auth_code authorization_code_expired expired_authentication
     account_inactive inactive_user user_disabled inactive_org app_uninstalled
@@ -62,23 +78,120 @@ _AADSTS_NUMBERS = {
 _AADSTS_RESULTS = {
     number: result for result, numbers in _AADSTS_NUMBERS.items() for number in numbers.split()
 }
+# Facebook's numbers beside its one code. https://developers.facebook.com/docs/graph-api/guides/error-handling
+_FACEBOOK = "oauth_exception"
+_FACEBOOK_RESULTS = {
+    **dict.fromkeys(("102", "190", "463", "467"), Result.NEEDS_REAUTHORIZATION),
+    **dict.fromkeys(("2", "4", "17", "32", "341", "368", "613"), Result.TRANSIENT),
+}
+# HTTP statuses that some write into the body of another one.
+_TRANSIENT_NUMBERS = frozenset({"408", "425", "429", "500", "502", "503", "504"})
 # These say themselves what is wrong, whatever the description adds.
 _PLAIN_ERRORS = frozenset(
-    {"invalid_client", "unauthorized_client", "invalid_scope", "invalid_target",
-     "unsupported_grant_type"}
-)  # fmt: skip
+    """
+    invalid_client invalid_scope invalid_target unsupported_grant_type unsupported_response_type
+    bad_client_id bad_client_secret invalid_client_id invalid_client_secret
+    incorrect_client_credentials bad_redirect_uri redirect_uri_mismatch invalid_redirect_uri
+    """.split()  # noqa: SIM905
+)
+# Atlassian says this of an ended refresh token too.
+_NOT_ALLOWED = "unauthorized_client"
+# Of these the description says more; Zoho refuses too many requests as "Access Denied".
+_GENERAL_ERRORS = frozenset({"invalid_request", "access_denied"})
+# The names of HTTP statuses and kinds: any other code says more.
+_GENERAL_WORDS = frozenset(
+    """
+    bad_request unauthorized unauthenticated forbidden not_found conflict unprocessable_entity
+    api_error authentication_error authorization_error invalid_request_error oauth_error
+    oauth2_error validation_error request_error client_error invalid invalid_argument
+    """.split()  # noqa: SIM905
+)
+# Words that only repeat that there is an error, or that there is none.
+FAILURES = frozenset({"error", "errors", "fail", "failed", "failure"})
+NO_ERRORS = frozenset({"", "none", "null", "false", "no_error", "ok", "success", "succeeded"})
+# How little a code says: nothing beside an HTTP status, and below that something.
+_NOTHING = 4
+# Longer answers are pages and logs; what is said is said at the beginning.
+_MAX_JUDGED = 4_000
+_LIMIT_CODE = re.compile(
+    r"(^|_)(rate|request|requests|query|api|call|calls|usage|daily|hourly|secondly|concurrency)_?"
+    r"limit(s|ed|ing)?(_?(exceeded|reached))?$"
+    r"|(^|_)(ratelimit|throttl|quota_exceeded|too_many_(requests|calls|attempts))",
+)
+# A code within other text has an underscore or, in camelCase, a capital inside.
+_CODE_WORD = re.compile(r"\b(?=[A-Za-z]*[a-z_][A-Z_])[A-Za-z][A-Za-z_]{4,60}\b")
+# What is expired or unknown is the token: nothing else is named in the same sentence, as it is in
+# "Missing parameter: refresh token. Unknown client".
+_GAP = r"(?:(?!\b(?:secret|client[ _]secret|grant[ _]?type)\b)[^.;\n]){0,40}?"
+_NARROW_GAP = r"(?:(?!\b(?:secret|client|grant[ _]?type))[^.;\n]){0,40}?"
 _ENDED = re.compile(
-    r"refresh[ _]?token\b.{0,40}\b(expired|revoked|invalid|unknown|used|not found)"
-    r"|\b(expired|revoked|invalid|unknown|used) refresh[ _]?token"
-    r"|\btoken (has been|has|was|is) (expired|revoked)",
+    rf"refresh[ _]?token\b{_GAP}\b(expired|revoked|(?<!\bbe )used)"
+    rf"|refresh[ _]?token\b{_NARROW_GAP}\b(invalid|unknown|not found|not valid|no longer valid)\b"
+    r"(?! (client|grant|parameter))"
+    r"|\b(expired|revoked|invalid|unknown|used) refresh[ _]?token\b(?! grant)"
+    r"|\btoken (has been|has|was|is) (already |now )?(expired|revoked)"
+    r"|\bauthorization code (has|was|is) (already |been )*(expired|used|revoked)"
+    # X and Zoom.
+    r"|\bvalue passed for the token was invalid"
+    r"|(^|[.;:] ?)invalid token\s*([!.,;]|$)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_REFRESH_TOKEN_ENDED = re.compile(
+    r"refresh[ _]?token (is|has|was) (been )?(already )?(invalid|expired|revoked|used|unknown)"
+    r"|\b(expired|revoked|invalid|unknown) refresh[ _]?token\b(?! grant)",
     re.IGNORECASE,
 )
-_LIMITED = re.compile(r"too many|rate limit|throttl|try again later|temporarily", re.IGNORECASE)
+_LIMITED = re.compile(
+    r"too many (\w+ ){0,3}(requests|calls|attempts|tries|retries|queries|logins|times|connections)"
+    r"|(rate|requests?|query|api|call|usage|daily|hourly|secondly|rolling)[ _-]?limit"
+    r"|rate exceeded|quota (has been |was )?exceeded|throttl"
+    r"|try again (later|shortly|soon|after|in \w+)|retry (later|after|(your|the|this) request)"
+    r"|temporarily|temporary (error|failure|problem|issue|outage)|overloaded|server is busy"
+    r"|service (is )?(currently )?unavailable|(request|gateway|upstream|server) timed? ?out",
+    re.IGNORECASE,
+)
+
+
+def refusal_of(codes: Iterable[str], texts: Iterable[str], *, description: str = "") -> Refusal:
+    """Return what codes and texts say, with the first code that says most; "" if none does."""
+    found = tuple(one for one in codes if normalized(one) not in NO_ERRORS)
+    # A sentence in the place of a code is read as one; a known code in a text counts as a code.
+    words = (*texts, *(one for one in found if " " in one.strip()))
+    named = tuple(word for text in (*found, *words) for word in _codes_in(text))
+    best = min((*found, *named), key=_vagueness, default="")
+    return Refusal(code=best, codes=found, description=description, texts=words)
+
+
+def _codes_in(text: str) -> Iterator[str]:
+    words = (match[0] for match in _CODE_WORD.finditer(text[:_MAX_JUDGED]))
+    return (word for word in words if is_known(word))
+
+
+def is_known(code: str) -> bool:
+    """Say whether a code alone decides what happened."""
+    return _vagueness(code) == 0
+
+
+def says_failure(code: str) -> bool:
+    """Say whether a code says more than that there is an error."""
+    return bool(code) and _vagueness(code) < _NOTHING
+
+
+def _vagueness(code: str) -> int:
+    name = normalized(code)
+    if name in _GENERAL_ERRORS:
+        return 1
+    if name == _NOT_ALLOWED or name in TRANSIENT_ERRORS | REAUTHORIZATION_ERRORS | _PLAIN_ERRORS:
+        return 0
+    if _LIMIT_CODE.search(name):
+        return 0
+    if name.isdecimal() or name in FAILURES or name == "true" or ":" in name:
+        return _NOTHING
+    return 3 if name in _GENERAL_WORDS else 2
 
 
 def judge(
-    error: str,
-    description: str,
+    refusal: Refusal,
     *,
     text: str = "",
     reauthorization_words: Iterable[str] = (),
@@ -88,8 +201,8 @@ def judge(
 
     `text` is the whole answer: the admin's words are looked for in all of it.
     """
-    result = _judge(error, description)
-    if is_named(text or f"{error} {description}", reauthorization_words):
+    result = _judge(refusal)
+    if is_named(text or "\n".join((*refusal.codes, *refusal.texts)), reauthorization_words):
         result = Result.NEEDS_REAUTHORIZATION
     if result is Result.NEEDS_REAUTHORIZATION and not has_person:
         return Result.MISCONFIGURED
@@ -102,22 +215,36 @@ def is_named(text: str, words: Iterable[str]) -> bool:
     return any(word.strip() and word.strip().casefold() in text for word in words)
 
 
-def _judge(error: str, description: str) -> Result:
-    code = normalized(error)
-    for match in _AADSTS.finditer(description):
-        if match[1] in _AADSTS_RESULTS:
-            return _AADSTS_RESULTS[match[1]]
-    if code in TRANSIENT_ERRORS:
+def _judge(refusal: Refusal) -> Result:
+    code, words = normalized(refusal.code), "\n".join(refusal.texts)[:_MAX_JUDGED]
+    if numbered := _by_number(refusal, words):
+        return numbered
+    if code in TRANSIENT_ERRORS or _LIMIT_CODE.search(code):
         return Result.TRANSIENT
-    # Zoho refuses too many requests as "Access Denied".
-    if code in ("access_denied", "forbidden", "") and _LIMITED.search(description):
+    if not is_known(code) and (
+        _LIMITED.search(words) or _TRANSIENT_NUMBERS.intersection(refusal.codes)
+    ):
         return Result.TRANSIENT
-    is_ended = code not in _PLAIN_ERRORS and _ENDED.search(description)
+    ended = _REFRESH_TOKEN_ENDED if code == _NOT_ALLOWED else _ENDED
+    is_ended = code not in _PLAIN_ERRORS and ended.search(words)
     if code in REAUTHORIZATION_ERRORS or is_ended:
         return Result.NEEDS_REAUTHORIZATION
     return Result.MISCONFIGURED
 
 
+def _by_number(refusal: Refusal, words: str) -> Result | None:
+    for match in _AADSTS.finditer(words):
+        if match[1] in _AADSTS_RESULTS:
+            return _AADSTS_RESULTS[match[1]]
+    if normalized(refusal.code) == _FACEBOOK:
+        return next((_FACEBOOK_RESULTS[n] for n in refusal.codes if n in _FACEBOOK_RESULTS), None)
+    return None
+
+
 def normalized(error: str) -> str:
-    """Return an error code in the spelling of the tables: "Access Denied" is access_denied."""
-    return re.sub(r"[\s-]+", "_", error.strip()).lower()
+    """Return an error code in the spelling of the tables.
+
+    "Access Denied" is access_denied, and so are accessDenied and "ACCESS-DENIED.".
+    """
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", error.strip(" \t\r\n.!\"'"))
+    return re.sub(r"[\s_-]+", "_", words).lower()
