@@ -37,6 +37,61 @@ def test_every_spelling_is_masked(secret: str, form: str, is_wire: bool) -> None
     assert MASK in masked
 
 
+BASE64, ODD = "k+Zq9+a/B7xY2wQ", "p!a/b=c&d$longer"
+TAGS = "<b>wörd's \"9"
+
+
+@pytest.mark.parametrize(
+    ("secret", "spelled"),
+    [
+        # .NET, whose digits are in upper case.
+        (BASE64, r"k\u002BZq9\u002Ba/B7xY2wQ"),
+        (BASE64, r"k\u002bZq9\u002ba/B7xY2wQ"),
+        ("пароль-12345", r"\u043F\u0430\u0440\u043E\u043B\u044C-12345"),
+        (TAGS, r"\u003Cb\u003Ew\u00F6rd\u0027s \u00229"),
+        # PHP, whose letters are not; Gson; Go.
+        (TAGS, r"\u003Cb\u003Ew\u00f6rd\u0027s \u00229"),
+        (ODD, r"p!a/b\u003dc\u0026d$longer"),
+        (TAGS, r"\u003cb\u003ewörd's \"9"),
+        # JSON of .NET inside JSON.
+        (BASE64, r"k\\u002BZq9\\u002Ba/B7xY2wQ"),
+        # encodeURIComponent, encodeURI, and a form of a browser.
+        (ODD, "p!a%2Fb%3Dc%26d%24longer"),
+        ("p!a b=c&d?(longer)#", "p!a%20b=c&d?(longer)#"),
+        ("p!a ~*longer*", "p%21a+%7E*longer*"),
+        # Encoded twice on the way.
+        (BASE64, "k%252BZq9%252Ba%252FB7xY2wQ"),
+        (ODD, "p!a%252fb%253dc%2526d%2524longer"),
+        # Text, MarkupSafe and Go, PHP, XML, OWASP, Mustache, filters of PHP.
+        (TAGS, "&lt;b&gt;wörd's \"9"),
+        (TAGS, "&lt;b&gt;wörd&#39;s &#34;9"),
+        (TAGS, "&lt;b&gt;wörd&#039;s &quot;9"),
+        (TAGS, "&lt;b&gt;wörd&apos;s &quot;9"),
+        (BASE64, "k+Zq9+a&#x2F;B7xY2wQ"),
+        (ODD, "p!a&#x2F;b&#x3D;c&amp;d$longer"),
+        (TAGS, "&#60;b&#62;wörd&#39;s &#34;9"),
+        # Templates of Go, .NET.
+        (BASE64, "k&#43;Zq9&#43;a/B7xY2wQ"),
+        (BASE64, "k&#x2B;Zq9&#x2B;a/B7xY2wQ"),
+        # References of letters.
+        ("пароль-12345", "&#1087;&#1072;&#1088;&#1086;&#1083;&#1100;-12345"),
+        ("пароль-12345", "&#x43F;&#x430;&#x440;&#x43E;&#x43B;&#x44C;-12345"),
+        ("пароль-12345", "&#x43f;&#x430;&#x440;&#x43e;&#x43b;&#x44c;-12345"),
+        (TAGS, "&lt;b&gt;w&ouml;rd&#039;s &quot;9"),
+    ],
+)
+def test_what_usual_libraries_make_of_a_secret_is_masked_whole(secret: str, spelled: str) -> None:
+    assert Masker([secret]).mask(f"before {spelled} after") == f"before {MASK} after"
+
+
+@pytest.mark.parametrize("encoder", [r"\u002B", r"\u002b", "&#43;", "&#x2B;"])
+def test_credentials_in_base64_leave_no_tail_behind_an_escape(encoder: str) -> None:
+    credentials = base64.b64encode("demo:pä>ss>wörd~1".encode()).decode()
+    assert "+" in credentials
+    spelled = credentials.replace("+", encoder)
+    assert Masker([credentials]).mask(f"Basic {spelled}.") == f"Basic {MASK}."
+
+
 @pytest.mark.parametrize("alignment", range(6))
 def test_base64_of_a_longer_text_is_masked_at_every_place(alignment: int) -> None:
     for secret in SECRETS.values():
@@ -102,6 +157,50 @@ def test_two_secrets_that_begin_alike_are_both_masked_whole() -> None:
     long, short = SECRETS["jwt"] + "-and-much-longer", SECRETS["jwt"][:36] + "other-sig"
     masked = Masker([long, short]).mask(f"{short} {long} {short}")
     assert masked == f"{MASK} {MASK} {MASK}"
+
+
+def test_of_secrets_that_begin_alike_each_is_masked_as_far_as_it_goes() -> None:
+    masker = Masker(["a-common-head-of-one", "a-common-head-of-the-other"])
+    masked = masker.mask("a-common-head-of-the-oth… a-common-head-of-o… a-common-head-of-th")
+    assert masked == f"{MASK}… {MASK}… {MASK}"
+
+
+@pytest.mark.parametrize("kept", range(12, 35))
+def test_a_spelling_that_the_receiver_cut_is_masked_as_far_as_it_goes(kept: int) -> None:
+    spelled = "abcdefgh-w%C3%B6rd%3Drest-of-secret"[:kept]
+    assert Masker(["abcdefgh-wörd=rest-of-secret"]).mask(f"{spelled}… no") == f"{MASK}… no"
+
+
+def test_of_secrets_that_go_as_far_the_one_that_is_whole_is_shown() -> None:
+    masker = Masker(["a-common-head-of-one", "a-common-head"], shown=lambda one: f"<{len(one)}>")
+    assert masker.mask("a-common-head, a-common-head-of-one") == "<13>, <20>"
+
+
+def test_a_secret_that_begins_inside_what_looked_like_it_is_masked_too() -> None:
+    secret = "ab" * 7 + "-and-the-rest"
+    assert Masker([secret]).mask(f"ab{secret[:20]} is cut") == f"{MASK} is cut"
+
+
+def test_a_usual_plan_searches_a_text_for_few_starts() -> None:
+    # Every answer is searched for each of them; a spelling more is free, a start is not.
+    credentials = base64.b64encode(f"demo:{BASE64}".encode()).decode()
+    found = {
+        spelling[:12]
+        for secret in (credentials, BASE64, "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+        for spelling in spellings(secret)
+    }
+    assert len(found) <= 40
+
+
+@given(
+    secret=st.text("ab/+=ö&", min_size=4, max_size=40),
+    before=st.text("ab/+=ö&", max_size=20),
+    form=st.sampled_from(["raw", "json", "percent", "html"]),
+)
+def test_no_repetition_hides_a_secret(secret: str, before: str, form: str) -> None:
+    spelled = forms(secret).get(form, secret)
+    masked = Masker([secret], shown=lambda _: "~").mask(before + spelled + before)
+    assert spelled not in masked
 
 
 def test_the_whole_credentials_go_before_the_password_inside() -> None:

@@ -115,6 +115,13 @@ def test_secrets_that_the_provider_repeats_are_masked(fake: FakeProvider) -> Non
         f"Authorization: Bearer {ACCESS}\nrefresh_token={REFRESH}",
         json.dumps({"data": {"tokens": {"access_token": ACCESS, "refreshToken": REFRESH}}}),
         json.dumps([{"access_token": ACCESS}]),
+        f"<oauth><access_token>{ACCESS}</access_token><refresh>x</refresh></oauth>",
+        f'<o:AccessToken xmlns:o="urn:x">\n  <![CDATA[{ACCESS}]]>\n</o:AccessToken>',
+        f"<token>\n<access_token>{ACCESS}</access_token>\n<refresh-token>{REFRESH}",
+        f"<pre>&lt;access_token&gt;{ACCESS}&lt;/access_token&gt;</pre>",
+        f"<pre>access_token&quot;:&quot;{ACCESS}&quot;</pre>",
+        f'failed on {{\\"access_token\\": \\"{ACCESS}\\"',
+        json.dumps({"raw": f"<access_token>{ACCESS}</access_token>"}),
     ],
 )
 def test_tokens_are_masked_in_every_format(body: str) -> None:
@@ -122,6 +129,48 @@ def test_tokens_are_masked_in_every_format(body: str) -> None:
 
     assert ACCESS not in text
     assert REFRESH not in text
+
+
+GRANTED = "gho_16C7e42F292c6912E7710c838347Ae178B4a"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"<oauth><access_token>{GRANTED}</access_token></oauth>",
+        f"<dict><key>it</key><string>{GRANTED}</string></dict>",
+        f"it: {GRANTED}\nfor: you",
+        GRANTED,
+        json.dumps(GRANTED),
+        json.dumps({"data": [GRANTED]}),
+        json.dumps({"said": f"Yours is {GRANTED}."}),
+    ],
+)
+def test_what_looks_like_a_token_in_a_grant_is_masked_in_every_format(body: str) -> None:
+    assert GRANTED[:-4] not in redaction.redact_body(body, may_grant=True)
+
+
+@pytest.mark.parametrize("name", ["tokens", "client-secret", "passwd", "pwd", "user_password"])
+def test_a_short_secret_is_masked_by_its_name(name: str) -> None:
+    secret = "k3Yq0xZ81mPq7TaB"
+    for body in (json.dumps({name: [secret]}), json.dumps({name: secret}), f"{name}: '{secret}'"):
+        for may_grant in (False, True):
+            text = redaction.redact_body(body, may_grant=may_grant)
+            assert secret not in text
+            assert "…7TaB" in text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '<html><a href="https://site.example/path1/and-more-of-it">Log in</a> <code>a_b_c_1</code>',
+        "<oauth><token_type>bearer</token_type><expires_in>3600</expires_in></oauth>",
+        "<error><code>invalid_client</code><message>Unknown client app-12</message></error>",
+        '{\n "tokens": 57,\n "scope": "read write"\n}',
+    ],
+)
+def test_what_is_no_secret_stays_readable_in_a_grant(body: str) -> None:
+    assert redaction.redact_body(body, may_grant=True) == body
 
 
 @pytest.mark.parametrize(
@@ -136,8 +185,24 @@ def test_tokens_are_masked_in_every_format(body: str) -> None:
         "x" * 60_000,
         '"' * 60_000,
         "token=" * 10_000,
+        "<token>" * 9_000,
+        "token" + "\\" * 60_000,
+        "<token>a" + " " * 60_000 + "b",
     ],
-    ids=["deep", "nested", "control", "number", "infinity", "empty", "long", "quotes", "names"],
+    ids=[
+        "deep",
+        "nested",
+        "control",
+        "number",
+        "infinity",
+        "empty",
+        "long",
+        "quotes",
+        "names",
+        "elements",
+        "backslashes",
+        "spaces",
+    ],
 )
 def test_any_body_can_be_kept(body: str) -> None:
     text = redaction.redact_body(body)
@@ -166,6 +231,13 @@ def test_short_secret_shows_nothing_of_itself(secret: str, shown: str) -> None:
         ("code_verifier", True),
         ("state", True),
         ("client_assertion", True),
+        ("client-secret", True),
+        ("oauth2.token", True),
+        ("passwd", True),
+        ("pwd", True),
+        ("tokens", True),
+        ("X-Api-Key", True),
+        ("status-code", False),
         ("token_type", False),
         ("expires_in", False),
         ("scope", False),

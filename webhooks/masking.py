@@ -7,8 +7,9 @@ holds, its attempt is stored.
 
 import base64
 import json
+import re
 from collections.abc import Callable, Iterable
-from html import escape
+from html.entities import codepoint2name
 from typing import NamedTuple
 from urllib.parse import quote, quote_plus
 
@@ -25,15 +26,20 @@ _REMEMBERED, _REMEMBERED_CHARACTERS = 64, 1024
 
 
 class _Needle(NamedTuple):
-    head: str
     whole: str
+    shown: str
+
+
+class _Span(NamedTuple):
+    start: int
+    end: int
     shown: str
 
 
 class Masker:
     """Some secrets in every spelling, worked out once for many texts."""
 
-    __slots__ = ("_longest", "_needles", "_seen")
+    __slots__ = ("_heads", "_longest", "_seen")
 
     def __init__(
         self,
@@ -47,18 +53,19 @@ class Masker:
         for secret in secrets:
             for spelling in spellings(secret):
                 found.setdefault(_on_wire(spelling) if is_wire else spelling, shown(secret))
-        self._needles = tuple(
-            _Needle(whole[:_HEAD], whole, found[whole])
-            for whole in sorted(found, key=len, reverse=True)
-        )
+        heads: dict[str, list[_Needle]] = {}
+        for whole in sorted(found):
+            heads.setdefault(whole[:_HEAD], []).append(_Needle(whole, found[whole]))
+        # Many spellings begin alike: a text is searched once for all of them.
+        self._heads = tuple((head, tuple(needles)) for head, needles in heads.items())
         self._longest = max(map(len, found), default=0)
         self._seen: dict[tuple[str, bool], str] = {}
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Masker) and other._needles == self._needles
+        return isinstance(other, Masker) and other._heads == self._heads
 
     def __hash__(self) -> int:
-        return hash(self._needles)
+        return hash(self._heads)
 
     def mask(self, text: str, *, limit: int | None = None, is_cut: bool = False) -> str:
         """Return the text's first `limit` characters without the secrets.
@@ -79,18 +86,15 @@ class Masker:
         return masked
 
     def _masked(self, text: str, is_cut: bool) -> str:
-        if hits := [needle for needle in self._needles if needle.head in text]:
-            # Whole ones first: two secrets may begin alike.
-            for needle in hits:
-                text = text.replace(needle.whole, needle.shown)
-            for needle in hits:
-                text = _without_heads(text, needle)
+        if hits := [(head, needles) for head, needles in self._heads if head in text]:
+            spans = [span for head, needles in hits for span in _places(text, head, needles)]
+            text = _without(text, spans)
         return self._without_tail(text) if is_cut else text
 
     def _without_tail(self, text: str) -> str:
         """Mask what a secret may begin with at the end of the text."""
         longest, shown = 0, ""
-        for needle in self._needles:
+        for needle in (needle for _, needles in self._heads for needle in needles):
             for length in range(min(len(needle.whole), len(text)), max(SHORTEST - 1, longest), -1):
                 if text.endswith(needle.whole[:length]):
                     longest, shown = length, needle.shown
@@ -98,18 +102,38 @@ class Masker:
         return text[:-longest] + shown if longest else text
 
 
-def _without_heads(text: str, needle: _Needle) -> str:
-    """Mask each place where a secret begins, as far as it goes."""
-    parts, start = [], 0
-    while (at := text.find(needle.head, start)) >= 0:
-        end = at + len(needle.head)
-        for ours, theirs in zip(needle.whole[len(needle.head) :], text[end:], strict=False):
-            if ours != theirs:
-                break
-            end += 1
-        parts += [text[start:at], needle.shown]
-        start = end
-    return "".join([*parts, text[start:]]) if parts else text
+def _places(text: str, head: str, needles: Iterable[_Needle]) -> Iterable[_Span]:
+    """Give each place where secrets begin, as far as the one that goes furthest."""
+    at = text.find(head)
+    while at >= 0:
+        ends = [(_end(text, at, len(head), needle.whole), needle) for needle in needles]
+        # Of two that go as far, the one that is there to its end.
+        end, _, shown = max((end, end - at == len(one.whole), one.shown) for end, one in ends)
+        yield _Span(at, end, shown)
+        # A secret that repeats itself may begin again inside.
+        at = text.find(head, at + 1)
+
+
+def _end(text: str, at: int, known: int, whole: str) -> int:
+    """Return where a text stops to agree with a secret; `known` characters from `at` do agree."""
+    least, most = known, len(whole)
+    while least < most:
+        middle = (least + most + 1) // 2
+        if text.startswith(whole[:middle], at):
+            least = middle
+        else:
+            most = middle - 1
+    return at + least
+
+
+def _without(text: str, spans: Iterable[_Span]) -> str:
+    """Put one mask for each span, and for those that overlap the mask of the first."""
+    parts, done = [], 0
+    for span in sorted(spans, key=lambda span: (span.start, -span.end)):
+        if span.start >= done:
+            parts += [text[done : span.start], span.shown]
+        done = max(done, span.end)
+    return "".join([*parts, text[done:]])
 
 
 def spellings(secret: str) -> set[str]:
@@ -144,28 +168,133 @@ def _in_base64(text: str) -> Iterable[str]:
 
 
 _URL_SAFE = str.maketrans("+/", "-_")
-# What some serializers escape so that JSON can stand inside HTML.
-_FOR_HTML = {ord(one): f"\\u{ord(one):04x}" for one in "<>&'"}
 
 
 def _escaped(text: str) -> Iterable[str]:
-    yield text
-    yield escape(text)
-    yield escape(text).replace("&#x27;", "&#39;")
-    written = json.dumps(text)[1:-1]
-    # JSON inside JSON, and inside a page.
-    yield from (json.dumps(written)[1:-1], escape(written))
-    for document in (written, json.dumps(text, ensure_ascii=False)[1:-1]):
-        yield from (document, document.replace("/", "\\/"), document.translate(_FOR_HTML))
-        yield document.translate(_FOR_HTML).replace("/", "\\/")
-    percent = [
-        quote(text, safe=safe, errors="surrogatepass") for safe in ("", "/", "/:@!$&'()*+,;=~")
-    ]
-    percent.append(quote_plus(text, errors="surrogatepass"))
-    for form in percent:
-        yield from (form, _lower_hex(form))
+    """Give a text as it is and as documents, pages and addresses escape it."""
+    if text.isascii() and text.isalnum():
+        # Nothing escapes letters and digits.
+        return {text}
+    documents = {*_in_json(text)}
+    forms = {text, *documents, *_in_page(text), *_in_percent(text)}
+    for document in documents:
+        # JSON inside JSON, and inside a page.
+        forms |= {json.dumps(document)[1:-1], json.dumps(document, ensure_ascii=False)[1:-1]}
+        forms |= {document.translate(quotes) for quotes in _QUOTES}
+    return {one for form in forms for one in (form, _HEX.sub(_lower, form), _HEX.sub(_upper, form))}
 
 
-def _lower_hex(text: str) -> str:
-    parts = text.split("%")
-    return "%".join([parts[0], *(part[:2].lower() + part[2:] for part in parts[1:])])
+# The digits of %2b, \u002b and &#x2b;, which are written in either case.
+_HEX = re.compile(
+    r"(?<=%)[0-9A-F]{2}|(?<=%25)[0-9A-F]{2}|(?<=\\u)[0-9A-F]{4}|(?<=&#x)[0-9A-F]+(?=;)", re.I
+)
+
+
+def _lower(found: re.Match[str]) -> str:
+    return found[0].lower()
+
+
+def _upper(found: re.Match[str]) -> str:
+    return found[0].upper()
+
+
+# What serializers escape so that JSON can stand inside HTML.
+_FOR_HTML = tuple(
+    {ord(one): f"\\u{ord(one):04{case}}" for one in characters}
+    for characters, case in (
+        ("", "x"),
+        # Go and Rails.
+        ("<>&", "x"),
+        # Jinja.
+        ("<>&'", "x"),
+        # Gson.
+        ("<>&'=", "x"),
+        # PHP, whose letters stay in lower case.
+        ("<>&'", "X"),
+        ("<>&'\"", "X"),
+        # .NET.
+        ("<>&'\"+`", "X"),
+    )
+)
+
+
+def _in_json(text: str) -> Iterable[str]:
+    for written in (json.dumps(text), json.dumps(text, ensure_ascii=False)):
+        document = written[1:-1]
+        for table in _FOR_HTML:
+            # A quotation mark has its backslash already.
+            form = document.replace('\\"', '"') if ord('"') in table else document
+            form = form.translate(table)
+            yield from (form, form.replace("/", "\\/"))
+
+
+# How pages write what is special in HTML.
+_MARKUP = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+_QUOTES = tuple(
+    str.maketrans(_MARKUP | quotes)
+    for quotes in (
+        # Text between tags, and PHP before 8.1.
+        {},
+        {'"': "&quot;"},
+        # Python; lodash, Ruby and Java; MarkupSafe and Go; PHP; XML.
+        {'"': "&quot;", "'": "&#x27;"},
+        {'"': "&quot;", "'": "&#39;"},
+        {'"': "&#34;", "'": "&#39;"},
+        {'"': "&quot;", "'": "&#039;"},
+        {'"': "&quot;", "'": "&apos;"},
+    )
+)
+_PAGES = (
+    *_QUOTES,
+    *(
+        str.maketrans(_MARKUP | more)
+        for more in (
+            # OWASP; Mustache; templates of Go; .NET; filters of PHP.
+            {'"': "&quot;", "'": "&#x27;", "/": "&#x2F;"},
+            {'"': "&quot;", "'": "&#39;", "/": "&#x2F;", "`": "&#x60;", "=": "&#x3D;"},
+            {'"': "&#34;", "'": "&#39;", "+": "&#43;"},
+            {'"': "&quot;", "'": "&#x27;", "+": "&#x2B;"},
+            {"&": "&#38;", "<": "&#60;", ">": "&#62;", '"': "&#34;", "'": "&#39;"},
+        )
+    ),
+)
+# &ouml; and what else has a name outside ASCII.
+_NAMED = {code: f"&{name};" for code, name in codepoint2name.items() if code > 127}
+
+
+def _in_page(text: str) -> Iterable[str]:
+    for quotes in _PAGES:
+        page = text.translate(quotes)
+        yield page
+        if not page.isascii():
+            yield page.translate(_NAMED)
+            for reference in ("&#%d;", "&#x%X;"):
+                yield "".join(one if one.isascii() else reference % ord(one) for one in page)
+
+
+# What stays as it is in an address, besides letters, digits and -._~.
+_SAFE = (
+    # RFC 3986; encodeURIComponent.
+    "",
+    "!'()*",
+    # Python; what a path may hold; encodeURI; paths of Go.
+    "/",
+    "/:@!$&'()*+,;=",
+    "/:@!$&'()*+,;=?#",
+    ":@$&+=",
+    # Forms of .NET; forms of browsers and Java.
+    "!()*",
+    "*",
+)
+# Those that are applied to their own outcome often enough.
+_SAFE_TWICE = _SAFE[:2]
+
+
+def _in_percent(text: str) -> Iterable[str]:
+    for safe in _SAFE:
+        form = quote(text, safe=safe, errors="surrogatepass")
+        yield form
+        # In a form; the tilde was not always safe (RFC 2396 and before).
+        yield from (form.replace("%20", "+"), form.replace("%20", "+").replace("~", "%7E"))
+        if safe in _SAFE_TWICE:
+            yield form.replace("%", "%25")

@@ -6,7 +6,7 @@ Pure. What it returns is still to be escaped by the template that shows it.
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -20,18 +20,33 @@ _MIN_TAIL = 12
 _TAIL = 4
 # Control, format (also what turns the direction of text), surrogate, private and unassigned.
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-_NAME = (
-    r"(?:[a-z_]*token|[a-z_]*secret|code|code_verifier|state|password|[a-z_]*assertion"
-    r"|authorization|cookie|api_?key)"
+# How the name of a secret ends, one or several, and names that are too common to end others.
+_END = r"(?:token|secret|password|passwd|pwd|assertion|api[_-]?key)s?"
+_OWN = r"code[_-]verifier|state|authorization|cookie"
+_SECRET_NAME = re.compile(
+    rf"[a-z0-9_.-]*{_END}|code|{_OWN}|proxy-authorization|set-cookie", re.IGNORECASE
 )
-_SECRET_NAME = re.compile(_NAME, re.IGNORECASE)
+# Also behind a backslash or as a reference, where JSON stands in a text or a page.
+_QUOTE = r"""(?:\\*["']|&(?:quot|apos|\#[0-9]+|\#x[0-9a-f]+);)?"""
 _IN_TEXT = re.compile(
-    rf"""(?P<name>["']?\b{_NAME}["']?\s*[:=]\s*["']?)(?P<value>[^\s"'&<>,;}}]{{6,}})""",
-    re.IGNORECASE,
+    rf"""(?P<name>\b(?:[a-z0-9_]*{_END}|code|{_OWN}){_QUOTE}\s*[:=]\s*(?:\[\s*)?{_QUOTE})
+    (?P<value>[^\s"'&<>,;}}]{{6,}})""",
+    re.IGNORECASE | re.VERBOSE,
+)
+# The text of an element, also of a page that shows one; <code> is more often HTML's own.
+_IN_ELEMENT = re.compile(
+    rf"""(?P<name>(?:<|&lt;)(?:[a-z0-9_.:-]*{_END}|(?:[a-z0-9_.-]+:)?(?:{_OWN}))(?:\s[^<>&]*)?
+    (?:>|&gt;)\s*(?:(?:<|&lt;)!\[CDATA\[\s*)?)(?P<value>[^<\s][^<]*?)(?=\]\]|<|&lt;|\Z)""",
+    re.IGNORECASE | re.VERBOSE,
 )
 # One long word of letters, digits and what Base64 has; an address or a scope is none.
 _LIKE_A_TOKEN = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[\w.~+/=-]{20,}", re.ASCII)
-_Hides = Callable[[str, Any], bool]
+# The same among others.
+_WORD_LIKE_A_TOKEN = re.compile(
+    r"""(?P<name>(?<![^\s"'<>&,;=(\[{]))(?=[A-Za-z_.~+/-]*[0-9])(?=[0-9_.~+/-]*[A-Za-z])
+    (?P<value>[\w.~+/-]{20,}={0,2})(?![^\s"'<>&,;)\]}\\])""",
+    re.ASCII | re.VERBOSE,
+)
 _CREDENTIALS = re.compile(r"\b(?P<name>Bearer|Basic)\s+(?P<value>[A-Za-z0-9+/=._~-]{8,})")
 
 
@@ -60,11 +75,12 @@ def clean(text: str, *, secrets: Iterable[str] = (), limit: int = MAX_TEXT) -> s
 
 def redact_pairs(pairs: Iterable[tuple[str, str]], *, secrets: Iterable[str] = ()) -> str:
     """Return form or query parameters, secrets masked, one a line."""
-    secrets = tuple(secrets)
-    return "\n".join(
-        f"{visible(name)}={mask(value) if is_secret(name) else visible(mask_known(value, secrets))}"
+    known = Masker(secrets, shown=mask)
+    shown = (
+        (name, mask(value) if is_secret(name) else visible(known.mask(value, is_cut=True)))
         for name, value in pairs
     )
+    return "\n".join(f"{visible(name)}={value}" for name, value in shown)
 
 
 def redact_body(body: str, *, secrets: Iterable[str] = (), may_grant: bool = False) -> str:
@@ -72,14 +88,15 @@ def redact_body(body: str, *, secrets: Iterable[str] = (), may_grant: bool = Fal
 
     In one that may grant, whatever looks like a token is masked, whatever its name.
     """
-    body = mask_known(body, secrets)
-    hides = _hides_token if may_grant else _hides
+    known = Masker(secrets, shown=mask)
+    body = known.mask(body, is_cut=True)
     try:
-        text = json.dumps(_redacted(json.loads(body), hides), ensure_ascii=False, indent=1)
+        redacted = _redacted(json.loads(body), may_grant=may_grant)
+        text = json.dumps(redacted, ensure_ascii=False, indent=1)
     except (ValueError, RecursionError):
-        text = _redact_text(body, hides)
+        text = _redact_text(body, may_grant=may_grant)
     # Once more: what was escaped in the body is plain now.
-    return visible(mask_known(text, secrets), limit=MAX_RECORDED)
+    return visible(known.mask(text, is_cut=True), limit=MAX_RECORDED)
 
 
 def visible(text: str, *, limit: int = MAX_RECORDED) -> str:
@@ -96,42 +113,53 @@ def is_secret(name: str) -> bool:
     return _SECRET_NAME.fullmatch(name) is not None
 
 
-def _mask_named(text: str) -> str:
-    # First what follows a scheme: to the other rule the scheme itself looks like the value.
-    return _IN_TEXT.sub(_masked, _CREDENTIALS.sub(_masked, text))
+def _mask_named(text: str, *, may_grant: bool = False) -> str:
+    # First what follows a scheme: to the other rules the scheme itself looks like the value.
+    text = _CREDENTIALS.sub(_masked, text)
+    text = _IN_TEXT.sub(_masked, _IN_ELEMENT.sub(_masked, text))
+    return _WORD_LIKE_A_TOKEN.sub(_masked, text) if may_grant else text
 
 
 def _masked(match: re.Match[str]) -> str:
-    return match["name"] + mask(match["value"])
+    return match["name"] + mask(match["value"].rstrip())
 
 
-def _redact_text(text: str, hides: _Hides) -> str:
+def _redact_text(text: str, *, may_grant: bool) -> str:
     if re.fullmatch(r"[\w.%+*~-]+=[^\s<>]*", text):
         pairs = parse_qsl(text, keep_blank_values=True)
-        masked = [(name, mask(value) if hides(name, value) else value) for name, value in pairs]
+        masked = [
+            (name, mask(value) if _hides(name, value, may_grant=may_grant) else value)
+            for name, value in pairs
+        ]
         return urlencode(masked, safe="…", quote_via=quote)
-    return _mask_named(text)
+    return _mask_named(text, may_grant=may_grant)
 
 
-def _redacted(value: Any, hides: _Hides, *, is_hidden: bool = False) -> Any:
+def _redacted(value: Any, *, may_grant: bool, is_hidden: bool = False) -> Any:
     if isinstance(value, dict):
         return {
-            key: _redacted(one, hides, is_hidden=is_hidden or hides(key, one))
+            key: _redacted(
+                one,
+                may_grant=may_grant,
+                is_hidden=is_hidden or _hides(key, one, may_grant=may_grant),
+            )
             for key, one in value.items()
         }
     if isinstance(value, list):
-        return [_redacted(one, hides, is_hidden=is_hidden) for one in value]
+        return [_redacted(one, may_grant=may_grant, is_hidden=is_hidden) for one in value]
     if is_hidden and value is not None and not isinstance(value, bool):
         return mask(str(value))
+    if not isinstance(value, str):
+        return value
+    if may_grant and _LIKE_A_TOKEN.fullmatch(value):
+        return mask(value)
     # An address in a sentence, say, with what came in its query.
-    return _mask_named(value) if isinstance(value, str) else value
+    return _mask_named(value, may_grant=may_grant)
 
 
-def _hides(key: str, value: Any) -> bool:
-    # A number called "code" says what went wrong.
-    return is_secret(key) and not (key.lower() == "code" and isinstance(value, int))
-
-
-def _hides_token(key: str, value: Any) -> bool:
-    is_like_one = isinstance(value, str) and _LIKE_A_TOKEN.fullmatch(value) is not None
-    return is_like_one or _hides(key, value)
+def _hides(name: str, value: Any, *, may_grant: bool) -> bool:
+    if isinstance(value, str) and may_grant and _LIKE_A_TOKEN.fullmatch(value):
+        return True
+    # A number called "code" says what went wrong, one called "tokens" how many.
+    is_number = isinstance(value, int) and (name.lower() == "code" or name.lower().endswith("s"))
+    return is_secret(name) and not is_number
