@@ -1,5 +1,8 @@
 """Lanes: what one webhook may take of the engine."""
 
+from types import SimpleNamespace
+from typing import Any
+
 from webhooks.lanes import Lane
 from webhooks.models import Outcome
 
@@ -67,3 +70,16 @@ def test_rows_that_are_claimed_already_count_against_the_quota() -> None:
     free = lane.quota(now=0.0)
     lane.claimed = free
     assert lane.quota(now=0.0) == 0
+
+
+def waiting(version: int) -> Any:
+    return SimpleNamespace(plan=SimpleNamespace(version=version, timeout_seconds=10))
+
+
+def test_what_waits_for_another_version_or_for_too_long_is_given_back() -> None:
+    lane = Lane(most=64)
+    changed, late, kept = waiting(1), waiting(2), waiting(2)
+    lane.waiting.extend([(changed, 100.0), (late, 59.0), (kept, 100.0)])
+    assert lane.take_stale(2, now=50.0) == [changed, late]
+    assert list(lane.waiting) == [(kept, 100.0)]
+    assert lane.take_stale(2, now=50.0) == []

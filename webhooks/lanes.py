@@ -69,12 +69,21 @@ class Lane:
         self.waiting.clear()
         return requests
 
-    def take_stale(self, version: int) -> list[Request]:
-        """Take out what waits here and was made for another version of the webhook."""
-        stale = [request for request, _ in self.waiting if request.plan.version != version]
+    def take_stale(self, version: int, now: float) -> list[Request]:
+        """Take out what waits here for another version of the webhook, or for too long already.
+
+        A row whose lease is nearly over is taken by another worker, as if this one had died.
+        """
+        kept: deque[tuple[Request, float]] = deque()
+        stale: list[Request] = []
+        for request, lease_ends in self.waiting:
+            is_late = now + request.plan.timeout_seconds > lease_ends
+            if is_late or request.plan.version != version:
+                stale.append(request)
+            else:
+                kept.append((request, lease_ends))
         if stale:
-            kept = (item for item in self.waiting if item[0].plan.version == version)
-            self.waiting = deque(kept)
+            self.waiting = kept
         return stale
 
 

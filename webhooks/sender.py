@@ -98,7 +98,7 @@ class Sender:
         return [webhook_id for webhook_id, lane in list(self.lanes.items()) if lane.waiting]
 
     def recall(self, webhook_id: int, version: int) -> None:
-        """Give back, as unsent, what waits for a webhook and was made for another version."""
+        """Give back, as unsent, what waits for a webhook and is of another version, or too old."""
         self._recalls.append((webhook_id, version))
         self._wake()
 
@@ -194,7 +194,7 @@ class Sender:
                 self._give_back(lane.take_all())
         while self._recalls:
             webhook_id, version = self._recalls.popleft()
-            self._give_back(self.lane(webhook_id).take_stale(version))
+            self._give_back(self.lane(webhook_id).take_stale(version, time.monotonic()))
 
     def _give_back(self, requests: list[Request]) -> None:
         if requests:

@@ -177,11 +177,11 @@ def claim_paced(
 def record(results: Sequence[Result], *, lease: str, is_repeat: bool = False) -> int:
     """Write attempts and deliveries in one transaction; return how many deliveries were ours.
 
-    A delivery whose lease was lost keeps what its new owner wrote. `is_repeat` changes nothing
-    here: a commit on SQLite fails or succeeds with the call.
+    A delivery whose lease was lost keeps what its new owner wrote. With `is_repeat` a part of the
+    batch may be written already, so that only attempts of deliveries that are still ours are.
     """
     with transaction.atomic(), connection.cursor() as cursor:
-        ours = 0
+        ours: list[Result] = []
         now = timezone.now()
         for result in results:
             due = result.delay_seconds
@@ -200,9 +200,11 @@ def record(results: Sequence[Result], *, lease: str, is_repeat: bool = False) ->
                     result.number,
                 ],
             )
-            ours += cursor.rowcount
-        cursor.executemany(sql.INSERT_ATTEMPT, [_attempt(result.attempt) for result in results])
-        return ours
+            if cursor.rowcount:
+                ours.append(result)
+        written = ours if is_repeat else results
+        cursor.executemany(sql.INSERT_ATTEMPT, [_attempt(result.attempt) for result in written])
+        return len(ours)
 
 
 def _attempt(values: tuple[object, ...]) -> list[Any]:
