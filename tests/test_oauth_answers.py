@@ -123,6 +123,11 @@ def test_answer_of_the_shared_table_ends_in_its_class(row: list[str]) -> None:
         ("3600s", None),
         ("NaN", None),
         ("Infinity", None),
+        ("1_000", None),
+        ("١٢٣", None),
+        ("３６００", None),
+        ("+60", 60),
+        (".5e2", 50),
     ],
 )
 def test_expiry_is_read_in_every_form(value: object, seconds: float | None) -> None:
@@ -159,6 +164,8 @@ def test_impossible_number_in_json_never_fails(number: str) -> None:
         ({"expires": int(NOW.timestamp()) + 60}, 60),
         ({"expires_in": 30, "expires_at": "2026-01-01T00:01:00Z"}, 30),
         ({"expires_in": {}, "expires_at": "2026-01-01T00:01:00Z"}, 60),
+        ({"expires_in": 0, "expires_at": "2026-01-01T00:01:00Z"}, 60),
+        ({"expires_in": 0, "expires_at": 0}, None),
         ({"expires_at": "9999-12-31T23:59:59Z"}, 10 * YEAR),
         ({"expires_at": "0001-01-01T00:00:00+14:00"}, -10 * YEAR),
         ({"expires_at": "tomorrow"}, None),
@@ -240,7 +247,7 @@ def test_refresh_token_that_cannot_be_used_is_left_out_with_a_warning(value: obj
     assert "refresh token" in answer.warning
 
 
-@pytest.mark.parametrize("value", [None, ""])
+@pytest.mark.parametrize("value", [None, "", False])
 def test_refresh_token_may_be_missing(value: object) -> None:
     answer = ask(good(refresh_token=value))
 
@@ -593,6 +600,17 @@ def test_form_is_read_as_strictly(body: str, reason: str) -> None:
 )
 def test_form_is_understood_under_its_usual_names(content_type: str) -> None:
     token = ask("access_token=T&expires=5184000&scope=a%2Cb", 200, content_type).token
+
+    assert token is not None
+    assert (token.access_token, token.scope) == ("T", "a b")
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["access_token=T&scope=a b", "&access_token=T&scope=a+b", "&&access_token=T&scope=a%20b"],
+)
+def test_declared_form_may_be_written_carelessly(body: str) -> None:
+    token = ask(body, 200, FORM).token
 
     assert token is not None
     assert (token.access_token, token.scope) == ("T", "a b")

@@ -16,6 +16,8 @@ _MAX_FIELDS = 200
 _TOKENS = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([A-Za-z0-9_.:-]+)", re.IGNORECASE)
 _FORM = re.compile(r"[A-Za-z_][\w.-]*=[^\s<>{}]*")
+# What says that it is a form may be written carelessly: spaces as they are, a leading "&".
+_DECLARED_FORM = re.compile(r"&*[A-Za-z_][\w.-]*=")
 # Other codecs of Python are no charsets of the web, or cost time ("punycode", "idna").
 _CHARSETS = re.compile(
     r"utf-?(8|16|32)([-_]?[lb]e)?|iso-?8859-\d+|latin-?1|windows-125\d|cp125\d|koi8-[ru]"
@@ -74,6 +76,8 @@ def media_type(content_type: str) -> str:
 
 
 def _is_form(text: str, content_type: str) -> bool:
+    if media_type(content_type) == "application/x-www-form-urlencoded":
+        return _DECLARED_FORM.match(text) is not None
     # Some providers call their forms text/plain or text/html.
     return _FORM.fullmatch(text) is not None and media_type(content_type) != "application/json"
 

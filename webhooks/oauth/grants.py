@@ -123,7 +123,7 @@ def _scope(value: Any) -> str | None:
 
 def _refresh_token(value: Any) -> tuple[str, bool]:
     """Return the refresh token, or none and whether one was refused."""
-    if value is None or value == "":
+    if value is None or value is False or value == "":
         return "", False
     if isinstance(value, str) and _REFRESH_TOKEN.fullmatch(value):
         return value, False

@@ -1,6 +1,7 @@
 """How long a token lives: read from whatever a provider wrote, and when to refresh it. Pure."""
 
 import math
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,6 +13,8 @@ _MARGIN_SHARE, _MAX_MARGIN_SECONDS = 0.1, 60.0
 _MILLISECONDS_FROM = 1e11
 # A smaller number is no moment of this century but a duration.
 _UNIX_FROM = 1e9
+# float() reads more: "1_000", and the digits of every script.
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 
 
 def expires_in(fields: dict[str, Any], now: datetime) -> float | None:
@@ -20,7 +23,7 @@ def expires_in(fields: dict[str, Any], now: datetime) -> float | None:
     Source: RFC 6749 section 5.1; zero is what some providers say for "never".
     """
     seconds = number(fields.get("expires_in"))
-    if seconds is not None:
+    if seconds:
         return _clamped(seconds)
     for name in ("expires_at", "expires_on", "expires"):
         moment = _moment(fields.get(name))
@@ -54,6 +57,8 @@ def is_over(issued_at: datetime | None, expires_at: datetime | None) -> bool:
 def number(value: Any) -> float | None:
     """Return a finite number, also from text, or None."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
         return None
     try:
         result = float(value)
