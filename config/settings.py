@@ -19,6 +19,14 @@ def _read(path: Path) -> None:
         env.read_env(path)
 
 
+def _host(url: str) -> str:
+    """Return the host of a URL as a browser's Host header spells it."""
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    if not host.isascii():
+        host = host.encode("idna").decode()
+    return f"[{host}]" if ":" in host else host
+
+
 _read(Path(env.str("ENV_FILE", default=str(BASE_DIR / ".env"))))
 DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / ".data")))
 _read(DATA_DIR / "keys.env")
@@ -35,7 +43,7 @@ PUBLIC_URL = env.str("PUBLIC_URL", default="http://127.0.0.1:8000").rstrip("/")
 WEBHOOKS_PUBLIC_URLS = [url.rstrip("/") for url in env.list("WEBHOOKS_PUBLIC_URLS", default=[])]
 # Further host names this site answers to; those of the addresses above and this machine's always.
 ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]", *env.list("ALLOWED_HOSTS", default=[])]
-ALLOWED_HOSTS += [urlsplit(url).hostname or "" for url in (PUBLIC_URL, *WEBHOOKS_PUBLIC_URLS)]
+ALLOWED_HOSTS += [_host(url) for url in (PUBLIC_URL, *WEBHOOKS_PUBLIC_URLS)]
 IS_HTTPS = PUBLIC_URL.startswith("https://")
 
 # Networks and ports the guard opens beside the public internet: "10.0.0.0/8:8080".

@@ -158,3 +158,20 @@ def test_addresses_follow_the_port_unless_a_person_set_them(
     assert networks == ["10.0.0.0/8:8080", "127.0.0.1/32:9001", "127.0.0.1/32:9002"]
     prepare(["--port", "9500"])
     assert os.environ["PUBLIC_URL"] == "http://127.0.0.1:9000"
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://Дзвінки.укр", "xn--b1adjfjr8o.xn--j1amh"),
+        ("https://hooks.example.net.", "hooks.example.net"),
+        ("http://[2001:db8::1]:8000", "[2001:db8::1]"),
+    ],
+)
+def test_a_site_answers_to_its_public_url_however_it_is_written(url: str, host: str) -> None:
+    script = "from config import settings; print(settings.ALLOWED_HOSTS[-1])"
+    environment = {"PATH": os.environ["PATH"], "ENV_FILE": os.devnull, "PUBLIC_URL": url}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == host, done.stderr
