@@ -8,7 +8,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
-from webhooks import events, ids, retention, tasks
+from webhooks import events, ids, publishing, retention, tasks
 from webhooks.models import (
     Attempt,
     Delivery,
@@ -58,6 +58,33 @@ def test_a_filter_refuses_events_and_the_refusal_is_counted() -> None:
     assert events.publish("call.incoming.after", {"disposition": "ANSWERED"}).deliveries == 1
 
 
+def test_a_filter_that_cannot_be_read_holds_its_own_events_and_no_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # SQLite gives the numbers of earlier tests again.
+    publishing._filter_of.cache_clear()
+    broken = make_webhook(filter={"variable": "disposition", "operator": "no such"})
+    fine = make_webhook()
+    for _ in range(2):
+        published = events.publish("call.incoming.after", {})
+        assert (published.deliveries, published.filtered) == (2, 0)
+    of_broken = Delivery.objects.filter(webhook=broken).values_list("status", "hold_reason")
+    assert list(of_broken) == [(Status.HELD, HoldReason.MISCONFIGURED)] * 2
+    assert {one.status for one in Delivery.objects.filter(webhook=fine)} == {Status.PENDING}
+    said = [one.getMessage() for one in caplog.records if "filter_unreadable" in one.getMessage()]
+    assert len(said) == 1
+    assert f"webhook={broken.pk} " in said[0]
+
+
+def test_resuming_sends_nothing_that_a_filter_could_not_judge() -> None:
+    webhook = make_webhook(filter={"variable": "disposition", "operator": "no such"})
+    events.pause(webhook)
+    delivery = make_delivery(webhook)
+    assert events.resume(webhook) == 0
+    delivery.refresh_from_db()
+    assert (delivery.status, delivery.hold_reason) == (Status.HELD, HoldReason.MISCONFIGURED)
+
+
 @pytest.mark.parametrize(
     ("type", "payload", "key", "code"),
     [
@@ -99,8 +126,10 @@ def test_a_key_used_for_other_content_is_refused() -> None:
 
 def test_a_batch_with_a_repeated_key_makes_one_event() -> None:
     item = events.NewEvent("call.incoming.after", {"call_id": "1"}, "k")
+    make_webhook()
     first, second = events.publish_many([item, item])
     assert first.event_id == second.event_id
+    assert (first.deliveries, second.deliveries, second.is_duplicate) == (1, 1, True)
     assert Event.objects.count() == 1
 
 

@@ -30,8 +30,10 @@ from webhooks.publishing import (
     Published,
     accept,
     check,
+    deliver_again,
     fan_out,
     new_delivery,
+    present_webhooks,
     sample_payload,
 )
 
@@ -108,18 +110,12 @@ def send_test(webhook: Webhook, event_type: str | None = None) -> Delivery:
 
 def redeliver(deliveries: QuerySet[Delivery], *, trigger: Trigger = Trigger.REDELIVERY) -> int:
     """Send the same events again to the same webhooks, as new deliveries; return how many."""
-    rows = deliveries.filter(webhook__deleted_at=None).order_by("id")
-    copies = [
-        new_delivery(event_id, webhook_id, is_active=is_active, trigger=trigger)
-        for event_id, webhook_id, is_active in rows.values_list(
-            "event_id", "webhook_id", "webhook__is_active"
-        )
-    ]
     with transaction.atomic():
-        for start in range(0, len(copies), _BATCH):
-            queue.backend().enqueue([], copies[start : start + _BATCH])
+        rows = deliveries.filter(webhook__deleted_at=None).order_by("id")
+        pairs = list(rows.values_list("event_id", "webhook_id"))
+        made = deliver_again(pairs, trigger=trigger)
         transaction.on_commit(tasks.ring)
-    return len(copies)
+    return made
 
 
 def resend_edited(delivery: Delivery, payload: Mapping[str, object]) -> Delivery:
@@ -129,8 +125,9 @@ def resend_edited(delivery: Delivery, payload: Mapping[str, object]) -> Delivery
     """
     old, webhook = delivery.event, delivery.webhook
     event, _ = fan_out(NewEvent(old.type, payload, occurred_at=old.occurred_at), "", [])
-    copy = new_delivery(event.id, webhook.pk, is_active=webhook.is_active, trigger=Trigger.EDITED)
     with transaction.atomic():
+        is_active = present_webhooks([webhook.pk]).get(webhook.pk, False)
+        copy = new_delivery(event.id, webhook.pk, is_active=is_active, trigger=Trigger.EDITED)
         queue.backend().enqueue([event._replace(source="edited")], [copy])
         Event.objects.filter(pk=event.id).update(copy_of=old.pk)
         transaction.on_commit(tasks.ring)

@@ -5,13 +5,14 @@ Writes in the caller's transaction and rings no bell: `webhooks.events` does. Kn
 
 import datetime as dt
 import json
+import logging
 import operator
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache, reduce
 from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import Q, TextField
 from django.db.models.functions import Cast
 from django.utils import timezone
@@ -21,9 +22,12 @@ from webhooks import catalogue, filters, ids, payloads, queue
 from webhooks.models import Delivery, Event, HoldReason, Status, Trigger, Webhook
 from webhooks.queue import NewDelivery, NewEventRow
 
+logger = logging.getLogger(__name__)
+
 _MAX_KEY_LENGTH = 255
 # With more patterns than a few types have, reading every webhook is as quick.
 _MAX_PATTERNS = 12
+_BATCH = 2000
 
 
 class InvalidEvent(ValueError):
@@ -58,7 +62,8 @@ class Published(NamedTuple):
 class _Subscriber(NamedTuple):
     id: int
     patterns: frozenset[str]
-    filter: filters.Filter
+    # None: it cannot be read, so nobody knows what it lets through.
+    filter: filters.Filter | None
     is_active: bool
 
 
@@ -119,6 +124,7 @@ def _known_events(items: Sequence[NewEvent]) -> dict[str, _Known]:
 
 def _insert(items: Sequence[NewEvent], known: Mapping[str, _Known]) -> list[Published]:
     seen = dict(known)
+    made: dict[str, Published] = {}
     subscribers = _subscribers({item.type for item in items})
     by_type: dict[str, list[_Subscriber]] = {}
     published: list[Published] = []
@@ -127,7 +133,7 @@ def _insert(items: Sequence[NewEvent], known: Mapping[str, _Known]) -> list[Publ
     for item in items:
         fingerprint = _fingerprint(item) if item.idempotency_key else ""
         if item.idempotency_key and (before := seen.get(item.idempotency_key)):
-            published.append(_repeated(before, fingerprint))
+            published.append(_repeated(before, fingerprint, made.get(before.event_id)))
             continue
         if item.type not in by_type:
             by_type[item.type] = _wanting(subscribers, item.type)
@@ -136,18 +142,22 @@ def _insert(items: Sequence[NewEvent], known: Mapping[str, _Known]) -> list[Publ
         deliveries.extend(rows)
         if item.idempotency_key:
             seen[item.idempotency_key] = _Known(event.id, fingerprint)
-        published.append(Published(event.id, len(rows), event.filtered_count, False))
+        made[event.id] = Published(event.id, len(rows), event.filtered_count, False)
+        published.append(made[event.id])
     queue.backend().enqueue(events, deliveries)
     return published
 
 
-def _repeated(before: _Known, fingerprint: str) -> Published:
+def _repeated(before: _Known, fingerprint: str, made: Published | None) -> Published:
+    """Return what came of the first call; `made` is it when that is of the same batch."""
     if before.fingerprint != fingerprint:
         raise InvalidEvent(
             _("This idempotency key was used for an event with other content."),
             code="key_reused",
             field="idempotency_key",
         )
+    if made is not None:
+        return made._replace(is_duplicate=True)
     sent = Delivery.objects.filter(event_id=before.event_id, trigger=Trigger.EVENT).count()
     filtered = Event.objects.values_list("filtered_count", flat=True).filter(pk=before.event_id)
     return Published(before.event_id, sent, next(iter(filtered), 0), True)
@@ -173,7 +183,7 @@ def _subscribers(types: Collection[str]) -> list[_Subscriber]:
         webhooks = webhooks.filter(reduce(operator.or_, named))
     rows = webhooks.values_list("pk", "listed", "conditions", "is_active")
     return [
-        _Subscriber(pk, _patterns(listed), _compiled(conditions), is_active)
+        _Subscriber(pk, _patterns(listed), _filter_of(pk, conditions), is_active)
         for pk, listed, conditions, is_active in rows
     ]
 
@@ -183,9 +193,29 @@ def _patterns(listed: str) -> frozenset[str]:
     return frozenset(json.loads(listed))
 
 
+# Remembered also so that what cannot be read is said once and not with each event.
+@lru_cache(maxsize=4096)
+def _filter_of(webhook_id: int, conditions: str) -> filters.Filter | None:
+    """Return the filter of a webhook; None when the one that is stored means nothing."""
+    try:
+        return _compiled(conditions)
+    except filters.InvalidFilter as error:
+        logger.error("filter_unreadable webhook=%d reason=%s", webhook_id, error)
+        return None
+
+
 @lru_cache(maxsize=4096)
 def _compiled(conditions: str) -> filters.Filter:
     return filters.compile_filter(json.loads(conditions))
+
+
+def is_readable(tree: object) -> bool:
+    """Say whether a stored filter means something; what it refuses cannot be told otherwise."""
+    try:
+        filters.validate(tree)
+    except filters.InvalidFilter:
+        return False
+    return True
 
 
 def _wanting(subscribers: Sequence[_Subscriber], type: str) -> list[_Subscriber]:
@@ -204,6 +234,9 @@ def fan_out(
     values: Mapping[str, Any] | None = None
     deliveries: list[NewDelivery] = []
     for subscriber in wanting:
+        if subscriber.filter is None:
+            deliveries.append(_held_for_filter(event_id, subscriber.id))
+            continue
         if not subscriber.filter.is_empty:
             values = values or json.loads(document)
             if not subscriber.filter.matches(values):
@@ -260,3 +293,57 @@ def new_delivery(
         trigger.value,
         "" if is_active else HoldReason.PAUSED.value,
     )
+
+
+def _held_for_filter(event_id: str, webhook_id: int) -> NewDelivery:
+    """Make a delivery that waits until somebody has corrected the webhook's filter."""
+    row = new_delivery(event_id, webhook_id, is_active=False)
+    return row._replace(hold_reason=HoldReason.MISCONFIGURED.value)
+
+
+def deliver_again(pairs: Sequence[tuple[str, int]], *, trigger: Trigger) -> int:
+    """Put (event id, webhook id) into the queue once more; return how many deliveries were made.
+
+    Leaves out events and webhooks that were deleted meanwhile; the others stay as they are until
+    the caller's transaction ends.
+    """
+    active = present_webhooks({webhook_id for _, webhook_id in pairs})
+    made = 0
+    for start in range(0, len(pairs), _BATCH):
+        batch = pairs[start : start + _BATCH]
+        present = _present_events({event_id for event_id, _ in batch})
+        rows = [
+            new_delivery(event_id, webhook_id, is_active=active[webhook_id], trigger=trigger)
+            for event_id, webhook_id in batch
+            if webhook_id in active and event_id in present
+        ]
+        queue.backend().enqueue([], rows)
+        made += len(rows)
+    return made
+
+
+# Both lock no more than needed: neither publishing nor sending again waits, and on SQLite there is
+# one writer anyway.
+
+
+def present_webhooks(webhook_ids: Collection[int]) -> dict[int, bool]:
+    """Return which of these are there and active; none is paused, resumed or deleted meanwhile."""
+    rows = Webhook.objects.present().filter(pk__in=webhook_ids)
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT id FROM webhooks_webhook WHERE id = ANY(%s) ORDER BY id FOR SHARE",
+                [list(webhook_ids)],
+            )
+    return dict(rows.values_list("pk", "is_active"))
+
+
+def _present_events(event_ids: Collection[str]) -> set[str]:
+    """Return which of these are there; none is deleted meanwhile."""
+    if connection.vendor != "postgresql":
+        return set(Event.objects.filter(pk__in=event_ids).values_list("pk", flat=True))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id FROM webhooks_event WHERE id = ANY(%s) FOR KEY SHARE", [list(event_ids)]
+        )
+        return {row[0] for row in cursor.fetchall()}

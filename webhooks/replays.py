@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from webhooks import ids, queue
 from webhooks.models import Delivery, Replay, ReplayScope, ReplayStatus, Status, Trigger, Webhook
-from webhooks.publishing import new_delivery
+from webhooks.publishing import deliver_again
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,6 @@ class _Row(NamedTuple):
     id: str
     event_id: str
     webhook_id: int
-    is_active: bool
 
 
 def count(replay: Replay) -> int:
@@ -175,24 +174,19 @@ def _step(pk: int) -> int | None:
             _finish(replay, now)
             return None
         fresh = _newest_only(replay, rows)
-        if fresh:
-            copies = [
-                new_delivery(
-                    row.event_id, row.webhook_id, is_active=row.is_active, trigger=Trigger.REPLAY
-                )
-                for row in fresh
-            ]
-            queue.backend().enqueue([], copies)
+        queued = deliver_again(
+            [(row.event_id, row.webhook_id) for row in fresh], trigger=Trigger.REPLAY
+        )
         moved = Replay.objects.filter(
             pk=pk, status=ReplayStatus.RUNNING, cursor=replay.cursor
         ).update(
             cursor=rows[-1].id,
-            done=F("done") + len(fresh),
-            advanced_at=paid_until + dt.timedelta(seconds=len(fresh) / replay.rate),
+            done=F("done") + queued,
+            advanced_at=paid_until + dt.timedelta(seconds=queued / replay.rate),
         )
         if not moved:
             raise _OvertakenError
-        return len(fresh)
+        return queued
 
 
 def _finish(replay: Replay, now: dt.datetime) -> None:
@@ -252,7 +246,7 @@ def _following(replay: Replay, limit: int) -> list[_Row]:
         rows = rows.filter(pk__gte=_first_id(replay.since_at))
         if replay.until_at:
             rows = rows.filter(pk__lt=_first_id(replay.until_at))
-    columns = ("id", "event_id", "webhook_id", "webhook__is_active")
+    columns = ("id", "event_id", "webhook_id")
     following = rows.filter(pk__gt=replay.cursor).order_by("id").values_list(*columns)
     return [_Row._make(row) for row in following[:limit]]
 

@@ -10,7 +10,8 @@ rows are found through the primary key.
 import datetime as dt
 
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from webhooks import ids
@@ -25,6 +26,7 @@ from webhooks.models import (
 )
 
 _FINAL = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
+_OPEN = (Status.PENDING, Status.SENDING, Status.HELD, Status.PARKED)
 _BATCH = 500
 # One run deletes at most so many batches and leaves the rest to the next.
 _BATCHES = 40
@@ -39,15 +41,8 @@ def delete_old_rows(now: dt.datetime | None = None) -> int:
     now = now or timezone.now()
     close_deliveries_of_deleted_webhooks(now)
     cutoff = now - dt.timedelta(days=settings.WEBHOOKS_RETENTION_DAYS)
-    deleted = 0
-    for _ in range(_BATCHES):
-        batch = _oldest(before=ids.floor("dlv", cutoff.timestamp()))
-        if not batch:
-            break
-        deleted += _delete(batch)
-    surplus = _estimated_deliveries() - settings.WEBHOOKS_RETENTION_ROWS
-    for _ in range(min(_BATCHES, -(-max(surplus, 0) // _BATCH))):
-        deleted += _delete(_oldest(before=ids.floor("dlv", now.timestamp())))
+    deleted = _delete_finished(before=cutoff, at_most=_BATCH * _BATCHES)
+    deleted += _delete_finished(before=now, at_most=min(_surplus(), _BATCH * _BATCHES))
     _delete_orphaned_events(cutoff)
     _delete_old_counts(now)
     oauth_cutoff = now - dt.timedelta(days=settings.WEBHOOKS_OAUTH_RETENTION_DAYS)
@@ -57,17 +52,46 @@ def delete_old_rows(now: dt.datetime | None = None) -> int:
 
 
 def close_deliveries_of_deleted_webhooks(now: dt.datetime) -> int:
-    """Cancel what a deleted webhook still had in flight when it was deleted."""
-    return (
-        Delivery.objects.filter(webhook__deleted_at__isnull=False)
-        .filter(status__in=(Status.PENDING, Status.HELD, Status.PARKED))
-        .update(status=Status.CANCELLED, next_attempt_at=None, finished_at=now)
-    )
+    """Cancel what a deleted webhook still had in flight when it was deleted; return how many."""
+    of_deleted = Delivery.objects.filter(webhook__deleted_at__isnull=False)
+    closed = 0
+    # One status at a time: each has a partial index.
+    for status in (Status.PENDING, Status.HELD, Status.PARKED):
+        for _ in range(_BATCHES):
+            batch = list(of_deleted.filter(status=status).values_list("id", flat=True)[:_BATCH])
+            if not batch:
+                break
+            closed += Delivery.objects.filter(id__in=batch, status=status).update(
+                status=Status.CANCELLED, hold_reason="", next_attempt_at=None, finished_at=now
+            )
+    return closed
 
 
-def _oldest(*, before: str) -> list[str]:
-    finished = Delivery.objects.filter(id__lt=before, status__in=_FINAL)
-    return list(finished.order_by("id").values_list("id", flat=True)[:_BATCH])
+def _delete_finished(*, before: dt.datetime, at_most: int) -> int:
+    """Delete the oldest finished deliveries; return how many."""
+    finished = Delivery.objects.filter(id__lt=ids.floor("dlv", before.timestamp()))
+    finished = finished.filter(status__in=_FINAL).order_by("id")
+    deleted, seen, last = 0, 0, ""
+    while seen < at_most:
+        # From where the last batch ended: before it may lie a backlog that stays.
+        following = finished.filter(id__gt=last).values_list("id", flat=True)
+        batch = list(following[: min(_BATCH, at_most - seen)])
+        if not batch:
+            break
+        deleted += _delete(batch)
+        seen, last = seen + len(batch), batch[-1]
+    return deleted
+
+
+def _surplus() -> int:
+    """Return about how many more finished deliveries there are than are kept."""
+    surplus: int = _estimated_deliveries() - settings.WEBHOOKS_RETENTION_ROWS
+    for status in _OPEN:
+        if surplus <= 0:
+            return 0
+        # Nothing of this is ever deleted, so a backlog is no reason to delete what is finished.
+        surplus -= Delivery.objects.filter(status=status).order_by()[:surplus].count()
+    return max(surplus, 0)
 
 
 def _delete(delivery_ids: list[str]) -> int:
@@ -78,16 +102,17 @@ def _delete(delivery_ids: list[str]) -> int:
 
 def _delete_orphaned_events(cutoff: dt.datetime) -> None:
     """Delete events past the limit that no delivery refers to any more."""
+    unused = Event.objects.exclude(Exists(Delivery.objects.filter(event=OuterRef("pk"))))
+    orphans = unused.filter(id__lt=ids.floor("evt", cutoff.timestamp())).order_by("id")
     for _ in range(_BATCHES):
-        orphans = list(
-            Event.objects.filter(id__lt=ids.floor("evt", cutoff.timestamp()), deliveries=None)
-            .order_by("id")
-            .values_list("id", flat=True)[:_BATCH]
-        )
-        if not orphans:
-            return
-        old = Event.objects.filter(id__in=orphans)
-        old._raw_delete(old.db)
+        with transaction.atomic():
+            # Not those that somebody sends again right now.
+            free = orphans.select_for_update(skip_locked=True, of=("self",))
+            batch = list(free.values_list("id", flat=True)[:_BATCH])
+            # Asked again once they are locked: a delivery may have been added before.
+            old = unused.filter(id__in=batch)
+            if not batch or not old._raw_delete(old.db):
+                return
 
 
 def _delete_old_counts(now: dt.datetime) -> None:
@@ -102,12 +127,16 @@ def _delete_old_counts(now: dt.datetime) -> None:
 
 
 def _estimated_deliveries() -> int:
-    """Return about how many deliveries there are; a full count is too slow at ten million."""
+    """Return about how many deliveries there are; a full count is too slow at ten million.
+
+    PostgreSQL's planner knows how many there were, and its statistics what came and went since.
+    The lower of the two, as neither follows at once: too few deleted now are deleted later.
+    """
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute(
-                "SELECT GREATEST(reltuples, 0)::bigint FROM pg_class "
-                "WHERE oid = 'webhooks_delivery'::regclass"
+                "SELECT GREATEST(LEAST(reltuples, pg_stat_get_live_tuples(oid)), 0)::bigint "
+                "FROM pg_class WHERE oid = 'webhooks_delivery'::regclass"
             )
         else:
             cursor.execute("SELECT count(*) FROM webhooks_delivery")
