@@ -59,6 +59,7 @@ ROWS: list[set[str]] = [
         "curl_errors",
         "delivery",
         "engine",
+        "holds",
         "lanes",
         "plans",
         "previews",

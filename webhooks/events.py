@@ -8,11 +8,11 @@ import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from webhooks import catalogue, oauth, queue, signing, tasks
+from webhooks import catalogue, holds, oauth, queue, signing, tasks
 from webhooks.models import (
     AuthorizationType,
     Delivery,
@@ -57,9 +57,7 @@ __all__ = [
 
 # How long a rotated signing secret still signs.
 _ROTATION_HOURS = 24
-_TOKEN_HOLDS = (HoldReason.REAUTHORIZATION, HoldReason.MISCONFIGURED, HoldReason.NO_TOKEN)
 _OPEN = (Status.PENDING, Status.HELD, Status.PARKED)
-_BATCH = 2000
 
 
 def publish(
@@ -172,18 +170,12 @@ def resume(webhook: Webhook, drop_held: bool = False) -> int:
 
 
 def release_held(webhook: Webhook) -> int:
-    """Release what waited for the token of a webhook or connection; return how many."""
-    users = Q(webhook=webhook) | Q(webhook__connection=webhook)
-    held = Delivery.objects.filter(users, status=Status.HELD)
-    return _release(held.filter(hold_reason__in=_TOKEN_HOLDS))
+    """Release what waited for the credentials of a webhook or connection; return how many."""
+    return _release(holds.waiting_for_credentials(webhook))
 
 
 def _release(held: QuerySet[Delivery]) -> int:
-    released = 0
-    while batch := list(held.order_by("id").values_list("pk", flat=True)[:_BATCH]):
-        released += Delivery.objects.filter(pk__in=batch, status=Status.HELD).update(
-            status=Status.PENDING, hold_reason="", next_attempt_at=Now()
-        )
+    released = holds.release(held)
     transaction.on_commit(tasks.ring)
     return released
 

@@ -7,7 +7,7 @@ from celery import shared_task
 from django.conf import settings
 from django.core.cache import cache
 
-from webhooks import alerts, oauth, replays, retention, worker
+from webhooks import alerts, holds, oauth, replays, retention, worker
 from webhooks.bell import bell
 from webhooks.engine import Engine
 
@@ -34,6 +34,9 @@ def sweep() -> None:
     """Wake a drain, in case a ring was lost, and note that the schedule is alive."""
     ring()
     cache.set(LAST_SWEEP, time.time(), None)
+    if released := holds.release_overlooked():
+        logger.warning("overlooked_released rows=%d", released)
+        ring()
 
 
 @shared_task

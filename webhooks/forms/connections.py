@@ -9,7 +9,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from webhooks import events, network, oauth
+from webhooks import network
 from webhooks.forms import alerts, authorization
 from webhooks.forms.drafts import Draft
 from webhooks.forms.form import WebhookForm
@@ -129,15 +129,13 @@ class ConnectionForm(WebhookForm):
         return name
 
     def save(self, commit: bool = True) -> Webhook:
-        """Write everything at once; what was held for a wrong host is tried again."""
+        """Write everything at once; what waited for other credentials or hosts is tried again."""
         connection = self.instance
         is_new = connection.pk is None
         fields = {*self.fields.keys() & set(self._meta.fields or ()), *self._write_secrets()}
         with transaction.atomic():
             connection.save(**({} if is_new else {"update_fields": fields}))
             if not is_new:
-                oauth.drop_if_changed(self._fingerprint, connection)
-                if "allowed_hosts" in self.changed_data:
-                    events.release_held(connection)
+                self._correct_authorization()
         self.draft.discard()
         return connection

@@ -1,0 +1,142 @@
+"""Deliveries that are held: which of them may go, and letting them go.
+
+What ends a hold also releases what it held: a resume, a new token, a corrected form. A row that was
+held a moment after that, or a process that died between the two, leaves rows that nothing else
+would ever look at again; `release_overlooked` finds them. Rings no bell. Knows no HTTP.
+"""
+
+from collections.abc import Iterable
+
+from django.db import connection, transaction
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Now
+
+from webhooks import network
+from webhooks.models import (
+    AuthorizationType,
+    Delivery,
+    GrantType,
+    HoldReason,
+    OAuthToken,
+    Status,
+    TokenState,
+    Webhook,
+)
+from webhooks.publishing import is_readable
+
+TOKEN_HOLDS = (HoldReason.REAUTHORIZATION, HoldReason.MISCONFIGURED, HoldReason.NO_TOKEN)
+_BATCH = 2000
+# What one look releases at most; the next goes on.
+_ROWS_AT_A_LOOK = 20_000
+# These wait for a person; in every other state a token is used or refreshed, if there is one.
+_BLOCKED = (TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED)
+
+# A loose index scan: one probe per webhook that holds rows, however many rows it holds.
+_HOLDING = """
+WITH RECURSIVE holding(webhook_id) AS (
+  SELECT min(webhook_id) FROM webhooks_delivery WHERE status = 'held'
+  UNION ALL
+  SELECT (SELECT min(d.webhook_id) FROM webhooks_delivery d
+          WHERE d.status = 'held' AND d.webhook_id > holding.webhook_id)
+  FROM holding WHERE holding.webhook_id IS NOT NULL
+)
+SELECT webhook_id FROM holding WHERE webhook_id IS NOT NULL
+"""
+
+
+def release(held: QuerySet[Delivery], *, at_most: int | None = None) -> int:
+    """Make held deliveries due, oldest first; return how many."""
+    released, last = 0, ""
+    while at_most is None or released < at_most:
+        size = _BATCH if at_most is None else min(_BATCH, at_most - released)
+        following = held.filter(status=Status.HELD, pk__gt=last).order_by("id")
+        with transaction.atomic():
+            # What somebody else releases or drops right now is theirs.
+            locked = following.select_for_update(skip_locked=True, of=("self",))
+            batch = list(locked.values_list("pk", flat=True)[:size])
+            if not batch:
+                break
+            released += Delivery.objects.filter(pk__in=batch, status=Status.HELD).update(
+                status=Status.PENDING, hold_reason="", next_attempt_at=Now()
+            )
+        if len(batch) < size:
+            break
+        last = batch[-1]
+    return released
+
+
+def waiting_for_credentials(owner: Webhook) -> QuerySet[Delivery]:
+    """Return what waits for the credentials of a webhook or connection, at all who use them.
+
+    Not what waits for a filter that can be read.
+    """
+    users = Webhook.objects.filter(Q(pk=owner.pk) | Q(connection=owner.pk))
+    filters = dict(users.values_list("pk", "filter"))
+    held = Delivery.objects.filter(webhook__in=list(filters), status=Status.HELD)
+    unreadable = [pk for pk, tree in filters.items() if not is_readable(tree)]
+    waiting = held.filter(hold_reason__in=TOKEN_HOLDS)
+    if unreadable:
+        waiting = waiting.exclude(hold_reason=HoldReason.MISCONFIGURED, webhook__in=unreadable)
+    return waiting
+
+
+def release_overlooked() -> int:
+    """Release what is held although it can be sent; return how many, at most 20,000.
+
+    What the engine would only hold again stays: nothing goes to and fro.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_HOLDING)
+        holding = [row[0] for row in cursor.fetchall()]
+    released = 0
+    for webhook in _sendable(holding) if holding else ():
+        held = Delivery.objects.filter(webhook=webhook, status=Status.HELD)
+        if not is_readable(webhook.filter):
+            # Only what is among the oldest: behind them may be millions that wait for the filter.
+            oldest = held.order_by("id").values_list("pk", "hold_reason")[:_BATCH]
+            others = [pk for pk, reason in oldest if reason != HoldReason.MISCONFIGURED]
+            held = held.filter(pk__in=others)
+        released += release(held, at_most=_ROWS_AT_A_LOOK - released)
+        if released >= _ROWS_AT_A_LOOK:
+            break
+    return released
+
+
+def _sendable(webhook_ids: Iterable[int]) -> list[Webhook]:
+    """Return those of the webhooks that are active and whose requests can be authorized."""
+    active = Webhook.objects.active().filter(pk__in=webhook_ids).select_related("connection")
+    webhooks = list(
+        active.only(
+            *("url", "filter", "authorization_type", "grant_type", "connection__allowed_hosts"),
+            *("connection__authorization_type", "connection__grant_type"),
+        ).order_by("pk")
+    )
+    owners = {webhook.credentials.pk for webhook in webhooks}
+    tokens = OAuthToken.objects.only("state", "access_token", "refresh_token").in_bulk(owners)
+    return [
+        webhook
+        for webhook in webhooks
+        if _may_be_sent_to(webhook)
+        and _is_authorized(webhook.credentials, tokens.get(webhook.credentials.pk))
+    ]
+
+
+def _may_be_sent_to(webhook: Webhook) -> bool:
+    """Say whether a connection's credentials may go to the webhook's host."""
+    if webhook.connection is None:
+        return True
+    try:
+        return network.parse_url(webhook.url).host in webhook.connection.allowed_hosts
+    except network.UnsafeURL:
+        return False
+
+
+def _is_authorized(owner: Webhook, token: OAuthToken | None) -> bool:
+    """Say whether the engine has or fetches a token, or learns that it cannot and notes that."""
+    if owner.authorization_type != AuthorizationType.OAUTH2:
+        return True
+    if token is not None and token.state in _BLOCKED:
+        return False
+    if owner.grant_type == GrantType.CLIENT_CREDENTIALS:
+        return True
+    return token is not None and (token.has_access_token() or token.has_refresh_token())
