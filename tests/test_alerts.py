@@ -284,6 +284,28 @@ def test_resuming_is_told_as_active_and_not_as_working() -> None:
     assert mail.outbox[1].subject == "“CRM” is active again"
 
 
+def test_resuming_a_failing_webhook_at_once_is_not_told_as_working() -> None:
+    webhook = failing(alert_after_failures=1)
+    assert alerts.look(NOW) == 1
+    events.pause(webhook)
+    events.resume(webhook)
+    assert alerts.look(NOW) == 0
+    assert Incident.objects.get().closed_at is not None
+    assert not Event.objects.filter(type="webhook.recovered").exists()
+
+
+def test_a_webhook_that_was_paused_as_failing_is_told_as_active_when_resumed() -> None:
+    webhook = failing(alert_after_failures=1)
+    events.pause(webhook, PauseReason.FAILING)
+    alerts.look(NOW)
+    events.resume(webhook)
+    assert alerts.look(NOW) == 1
+    assert [message.subject for message in mail.outbox] == [
+        "“CRM” was paused",
+        "“CRM” is active again",
+    ]
+
+
 def test_a_misconfigured_client_is_told_with_what_the_provider_said() -> None:
     webhook = make_webhook(authorization_type="oauth2", alert_recipients=PEOPLE)
     OAuthToken.objects.create(

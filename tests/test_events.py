@@ -8,17 +8,21 @@ from django.db import transaction
 from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
-from webhooks import events, ids, publishing, retention, tasks
+from webhooks import events, ids, publishing, queue, retention, tasks
 from webhooks.models import (
     Attempt,
     Delivery,
     Event,
     HoldReason,
     OAuthToken,
+    PauseReason,
     Status,
     Trigger,
     Webhook,
+    WebhookState,
 )
+from webhooks.queue import StateChange
+from webhooks.recorder import Recorder
 
 pytestmark = pytest.mark.django_db
 
@@ -186,6 +190,18 @@ def test_events_for_a_paused_webhook_are_held() -> None:
     assert events.resume(webhook) == 1
     delivery.refresh_from_db()
     assert delivery.status == Status.PENDING
+
+
+def test_a_resumed_webhook_is_not_paused_by_its_first_failure() -> None:
+    webhook = make_webhook()
+    long_ago = timezone.now() - dt.timedelta(days=30)
+    WebhookState.objects.create(webhook=webhook, failing_since_at=long_ago, failures_in_a_row=99)
+    events.pause(webhook, PauseReason.FAILING)
+    events.resume(webhook)
+    recorder = Recorder(queue.backend(), "lease")
+    recorder.write_states([StateChange(webhook.pk, False, 500, "It failed.", 1, False)])
+    assert Webhook.objects.get(pk=webhook.pk).is_active
+    assert WebhookState.objects.get().failures_in_a_row == 1
 
 
 def test_pausing_holds_what_waits() -> None:

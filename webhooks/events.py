@@ -18,11 +18,14 @@ from webhooks.models import (
     Delivery,
     Event,
     HoldReason,
+    Incident,
+    IncidentKind,
     OAuthToken,
     PauseReason,
     Status,
     Trigger,
     Webhook,
+    WebhookState,
 )
 from webhooks.publishing import (
     InvalidEvent,
@@ -162,11 +165,23 @@ def pause(webhook: Webhook, reason: PauseReason = PauseReason.PERSON) -> None:
 def resume(webhook: Webhook, drop_held: bool = False) -> int:
     """Send again, oldest first; return how many held deliveries were released or dropped."""
     webhook.resume()
-    webhook.save(update_fields=["is_active", "pause_reason", "paused_at"])
+    with transaction.atomic():
+        webhook.save(update_fields=["is_active", "pause_reason", "paused_at"])
+        _forget_failures(webhook)
     held = Delivery.objects.filter(
         webhook=webhook, status=Status.HELD, hold_reason=HoldReason.PAUSED
     )
     return cancel(held) if drop_held else _release(held)
+
+
+def _forget_failures(webhook: Webhook) -> None:
+    """Let a webhook begin anew: what failed before its pause does not pause it again.
+
+    Whoever resumed it did not repair it, so nobody is told that it works.
+    """
+    WebhookState.objects.filter(webhook=webhook).update(failing_since_at=None, failures_in_a_row=0)
+    failing = Incident.objects.filter(webhook=webhook, kind=IncidentKind.FAILING, closed_at=None)
+    failing.update(closed_at=timezone.now())
 
 
 def release_held(webhook: Webhook) -> int:
