@@ -262,7 +262,7 @@ WEBHOOK_SECRETS = tuple(one.name for one in Webhook._meta.fields if isinstance(o
 
 
 class WebhookState(models.Model):
-    """What the engine knows about a webhook: pacing and health. Written by workers, and cleared by a resume."""
+    """What the engine knows about a webhook: pacing and health. Written by workers and a resume."""
 
     webhook = models.OneToOneField(
         Webhook, primary_key=True, on_delete=models.CASCADE, related_name="state"
