@@ -48,6 +48,12 @@ AGENT = {"variable": "employee_name", "operator": "contains", "value": "Олен
         ("1 хв 30 с", 90),
         ("2 год", 7200),
         ("30 sec.", 30),
+        ("5 секунд", 5),
+        ("1 секунда", 1),
+        ("2 години", 7200),
+        ("1 година 5 хвилин", 3900),
+        ("1 хвилина", 60),
+        ("1 хвилину", 60),
     ],
 )
 def test_a_time_is_understood_as_people_type_it(typed: str, seconds: float) -> None:
@@ -76,7 +82,9 @@ def test_what_is_no_time_is_refused(typed: str) -> None:
     assert parse_duration(typed) is None
 
 
-@pytest.mark.parametrize("seconds", [0, 1, 59, 60, 61, 90, 3599, 3600, 3661, 90_000, 2.5])
+@pytest.mark.parametrize(
+    "seconds", [0, 1, 59, 60, 61, 90, 3599, 3600, 3661, 90_000, 2.5, 1_000_000.5, 0.0001]
+)
 def test_a_written_time_is_read_back_as_the_same(seconds: float) -> None:
     assert parse_duration(duration_text(seconds)) == seconds
 
@@ -86,6 +94,13 @@ def test_a_time_is_written_with_its_units() -> None:
     assert duration_text(0) == "0 s"
     assert duration_text(-3) == "-3 s"
     assert duration_text(float("inf")) == "inf s"
+
+
+@pytest.mark.parametrize("number", [10**15, 10**309, -(10**400), 1e300, -1e300])
+def test_a_number_of_seconds_that_is_none_can_be_shown(number: float) -> None:
+    assert len(duration_text(number)) < 120
+    refused = compile_filter(SHORT).explain({"duration_seconds": abs(number)})
+    assert refusal_words(refused)
 
 
 # ---- Kinds -----------------------------------------------------------------------------------

@@ -304,3 +304,72 @@ def test_a_preset_lets_through_its_calls_and_no_others(key: str, variable: str, 
     assert not matches(preset.tree, call)
     assert all(catalogue.is_known(event_type) for event_type in preset.event_types)
     assert json.loads(json.dumps(preset.tree)) == preset.tree
+
+
+@pytest.mark.parametrize(
+    ("older", "variable", "operator", "value"),
+    [
+        ({"duration": 120}, "duration_seconds", "at_least", 60),
+        ({"employee_fio": "Олена"}, "employee_name", "equals", "Олена"),
+        ({"billsec": 9}, "talk_seconds", "less_than", 10),
+    ],
+)
+def test_a_value_is_found_by_the_name_it_was_published_under(
+    older: dict[str, Any], variable: str, operator: str, value: object
+) -> None:
+    assert matches(condition(variable, operator, value), older)
+
+
+@pytest.mark.parametrize("path", ["fields.l[0].id", r"fields.a\.b", "fields.l.0.id"])
+def test_a_path_reaches_what_a_mapping_reaches(path: str) -> None:
+    document = {"fields": {"l": [{"id": 7}], "a.b": 7}}
+    assert matches(condition(path, "equals", 7), document)
+    assert not matches(condition(path, "exists"), {"fields": {"l": [], "a": {"c": 1}}})
+
+
+def test_a_path_of_many_steps_is_followed() -> None:
+    document: dict[str, Any] = {"k": 1}
+    for _level in range(14):
+        document = {"k": document}
+    assert matches(condition(".".join(["k"] * 15), "equals", 1), document)
+
+
+def test_the_whole_event_is_no_variable_of_a_filter() -> None:
+    assert not matches(condition("*", "exists"), CALL)
+
+
+@pytest.mark.parametrize(
+    ("actual", "operator", "value", "is_match"),
+    [
+        ("48500.50", "equals", 48500.5, True),
+        ("60.0", "equals", 60, True),
+        ("60.5", "equals", 60, False),
+        ("text", "equals", 60, False),
+        ("60.0", "equals", "60", False),
+        ("48500.50", "not_equals", 48500.5, False),
+        ("60.0", "one_of", [1, 60], True),
+        ([1.0], "contains", 1, True),
+        (["1.0", 3], "contains", 1, True),
+        ([2.0], "contains", 1, False),
+        (["VIP"], "contains", "vip", True),
+        (1, "equals", True, True),
+        ("1", "equals", True, True),
+        (0, "equals", True, False),
+        (0, "equals", False, True),
+        (True, "equals", 1, False),
+        ("Київ й", "equals", "Київ и\u0306", True),
+        ("Київ и\u0306", "contains", "й", True),
+    ],
+)
+def test_equal_values_are_equal_however_they_are_written(
+    actual: object, operator: str, value: object, is_match: bool
+) -> None:
+    assert matches(condition("x", operator, value), {"x": actual}) is is_match
+
+
+@pytest.mark.parametrize("value", [10**40, -(10**400)])
+def test_a_number_that_nobody_means_is_refused(value: int) -> None:
+    with pytest.raises(InvalidFilter, match="Give a number to compare with"):
+        validate(condition("duration_seconds", "at_least", value))
+    with pytest.raises(InvalidFilter, match="Give a number to compare with"):
+        validate(condition("duration_seconds", "one_of", [1, value]))

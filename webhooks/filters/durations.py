@@ -2,18 +2,25 @@
 
 import math
 import re
+from decimal import Decimal
 
 from django.utils.translation import gettext as _
 
 # English and Ukrainian, because the product speaks both and people type what they read.
 _UNITS = {
     **dict.fromkeys(("h", "hr", "hour", "hours", "год", "г"), 3600),
+    **dict.fromkeys(("година", "години", "годин", "годину"), 3600),
     **dict.fromkeys(("m", "min", "minute", "minutes", "хв"), 60),
+    **dict.fromkeys(("хвилина", "хвилини", "хвилин", "хвилину"), 60),
     **dict.fromkeys(("s", "sec", "second", "seconds", "с", "сек"), 1),
+    **dict.fromkeys(("секунда", "секунди", "секунд", "секунду"), 1),
 }
-_PLAIN = re.compile(r"\d{1,9}(?:\.\d{1,3})?", re.ASCII)
+# More hours than `parse_duration` reads. A number of hundreds of digits is no float either.
+_TOO_LONG = 3600 * 10**9
+_MAX_SHOWN = 100
+_PLAIN = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
 _CLOCK = re.compile(r"(?:(\d{1,4}):)?(\d{1,4}):(\d{1,2})", re.ASCII)
-_PART = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*([^\W\d_]+)\.?\s*", re.UNICODE)
+_PART = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([^\W\d_]+)\.?\s*", re.UNICODE)
 
 
 def parse_duration(text: str) -> int | float | None:
@@ -36,8 +43,8 @@ def parse_duration(text: str) -> int | float | None:
 
 def duration_text(seconds: float) -> str:
     """Write seconds as `parse_duration` reads them: "1 min 30 s"."""
-    if not math.isfinite(seconds) or seconds < 0 or seconds != int(seconds):
-        return _("%s s") % f"{seconds:g}"
+    if not 0 <= seconds < _TOO_LONG or seconds != int(seconds):
+        return _("%s s") % _plain(seconds)
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     parts = [_("%d h") % hours] if hours else []
@@ -46,6 +53,15 @@ def duration_text(seconds: float) -> str:
     if rest or not parts:
         parts.append(_("%d s") % rest)
     return " ".join(parts)
+
+
+def _plain(number: float) -> str:
+    """Write a number without an exponent, however large or small."""
+    if isinstance(number, float) and not math.isfinite(number):
+        return str(number)
+    text = f"{Decimal(repr(number)):f}" if isinstance(number, float) else str(number)
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…"
 
 
 def _whole(number: float) -> int | float:

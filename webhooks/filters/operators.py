@@ -2,6 +2,7 @@
 
 import json
 import math
+import unicodedata
 from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 # Of a compared text, a variable's name and a list.
 MAX_LENGTH = 1000
+# Of a compared number: more than any that a person means, and fewer than make arithmetic fail.
+_MAX_DIGITS = 40
 
 Path = tuple[str | int, ...]
 # Says whether a present value passes.
@@ -98,11 +101,18 @@ def make_test(operator: Operator, value: object, path: Path) -> Test:
 
 def _equality_test(value: object, path: Path) -> Test:
     text = _wanted_text(value, path)
+    if isinstance(value, bool):
+        # Older senders write their flags as 0 and 1.
+        flags = (text, str(int(value)))
+        return lambda actual: _text(actual) in flags
     number = _number(value)
+    is_number = not isinstance(value, str)
 
     def equals(actual: Any) -> bool:
         if isinstance(actual, int | float) and not isinstance(actual, bool):
             return number is not None and actual == number
+        if is_number:
+            return _number(actual) == number
         return _text(actual) == text
 
     return equals
@@ -110,12 +120,13 @@ def _equality_test(value: object, path: Path) -> Test:
 
 def _text_test(operator: Operator, value: object, path: Path) -> Test:
     text = _wanted_text(value, path)
+    equals = _equality_test(value, path)
     if operator is Operator.STARTS_WITH:
         return lambda actual: _text(actual).startswith(text)
 
     def contains(actual: Any) -> bool:
         if isinstance(actual, list):
-            return any(_text(item) == text for item in actual)
+            return any(map(equals, actual))
         return text in _text(actual)
 
     return lambda actual: contains(actual) is (operator is Operator.CONTAINS)
@@ -123,7 +134,7 @@ def _text_test(operator: Operator, value: object, path: Path) -> Test:
 
 def _numeric_test(operator: Operator, value: object, path: Path) -> Test:
     number = _number(value)
-    if number is None:
+    if number is None or _is_absurd(number):
         raise InvalidFilter(_("Give a number to compare with."), path)
     compare: dict[Operator, Callable[[float], bool]] = {
         Operator.GREATER_THAN: lambda actual: actual > number,
@@ -144,11 +155,17 @@ def _wanted_text(value: object, path: Path) -> str:
     is_finite = not isinstance(value, float) or math.isfinite(value)
     if not isinstance(value, str | int | float) or value == "" or not is_finite:
         raise InvalidFilter(_("Give a value to compare with."), path)
+    if _is_absurd(value):
+        raise InvalidFilter(_("Give a number to compare with."), path)
     text = _text(value)
     if len(text) > MAX_LENGTH:
         message = _("A value has at most %d characters.") % MAX_LENGTH
         raise InvalidFilter(message, path)
     return text
+
+
+def _is_absurd(value: object) -> bool:
+    return isinstance(value, int) and abs(value) >= 10**_MAX_DIGITS
 
 
 def _number(value: object) -> int | float | None:
@@ -162,8 +179,8 @@ def _number(value: object) -> int | float | None:
 
 
 def _parsed(text: str) -> int | float | None:
-    # Long enough for every number a person compares with; parsing more is slow.
-    if len(text) > 40 or "_" in text:
+    # Parsing more is slow.
+    if len(text) > _MAX_DIGITS or "_" in text:
         return None
     try:
         return int(text)
@@ -177,9 +194,12 @@ def _parsed(text: str) -> int | float | None:
 
 
 def _text(value: Any) -> str:
-    """Return a value as it is compared: text without case, everything else as JSON."""
+    """Return a value as it is compared: text without case, everything else as JSON.
+
+    A letter with its accent is one character, whatever the sender's system made of it.
+    """
     text = value if isinstance(value, str) else _COMPACT.encode(value)
-    return text.casefold()
+    return text.casefold() if text.isascii() else unicodedata.normalize("NFC", text.casefold())
 
 
 def shown(value: object) -> str:

@@ -6,7 +6,6 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from webhooks.catalogue import CURRENT_NAMES
 from webhooks.filters.operators import (
     ABSENT,
     MAX_LENGTH,
@@ -21,6 +20,7 @@ from webhooks.filters.operators import (
     present_value,
     shown,
 )
+from webhooks.payloads import WHOLE_EVENT, finder
 
 # A person's filter has a handful of conditions; the limits keep a hostile one cheap.
 MAX_DEPTH = 8
@@ -160,8 +160,9 @@ def compile_filter(tree: object) -> Filter:
     """Return the filter of a condition tree; raise InvalidFilter.
 
     Text is compared without regard to case. A number is compared as a number, also when the
-    filter spells it as text. Variables may be given by their older name, and a part of an object
-    as `fields.city`. A variable without a value passes only the negative operators.
+    filter spells it as text. Variables may be given by either name, and a part of an object or a
+    list as `fields.city` or `items[0].id`. A variable without a value passes only the negative
+    operators.
     """
     if tree == {}:
         return Filter(None)
@@ -221,19 +222,8 @@ def _compile_condition(node: Tree, path: Path) -> _Condition:
 
 
 def _finder(variable: str) -> Callable[[Mapping[str, Any]], Any]:
-    """Return how to read a variable: by its name, its current name, or as a path into objects."""
-    names = [variable]
-    if variable in CURRENT_NAMES:
-        names.append(CURRENT_NAMES[variable])
-    head, *steps = variable.split(".")
-
-    def find(document: Mapping[str, Any]) -> Any:
-        for name in names:
-            if name in document:
-                return present_value(document[name])
-        found: Any = document.get(head)
-        for step in steps:
-            found = found.get(step) if isinstance(found, Mapping) else None
-        return present_value(found)
-
-    return find
+    """Return how to read a variable: where a mapping finds it, but never the event as a whole."""
+    if variable == WHOLE_EVENT:
+        return lambda document: present_value(document.get(variable))
+    find = finder(variable)
+    return lambda document: present_value(find(document))

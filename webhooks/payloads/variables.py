@@ -40,7 +40,8 @@ def finder(name: str) -> Find:
     try:
         head, *steps = parse_path(name)
     except ValueError:
-        head, steps = name, []
+        # A filter may go deeper than a row is allowed to.
+        head, *steps = name.split(".")
     heads = (str(head), CURRENT_NAMES.get(str(head)) or OLDER_NAMES.get(str(head)) or str(head))
 
     def find(fields: Fields) -> Any:
