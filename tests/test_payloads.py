@@ -16,7 +16,7 @@ from django.utils.safestring import mark_safe
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhooks import payloads
+from webhooks import catalogue, payloads
 from webhooks.payloads import MAX_DEPTH, InvalidPayload, Rendered
 
 OCCURRED_AT = datetime(2026, 5, 14, 9, 28, 49, tzinfo=UTC)
@@ -544,3 +544,18 @@ def test_reading_json_never_fails_in_another_way(data: bytes) -> None:
         payloads.load_json(data)
     except InvalidPayload:
         return
+
+
+@pytest.mark.parametrize(
+    ("event_type", "name"),
+    [("call.incoming.after", "calldate"), ("order.paid", "paid_at")],
+)
+def test_a_moment_is_normalised_under_every_name_the_catalogue_has_for_one(
+    event_type: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    types = {"order.paid": {"label": "Paid", "sample": {"paid_at": "2026-05-14T09:26:31Z"}}}
+    monkeypatch.setattr(
+        catalogue, "EVENT_TYPES", {**catalogue.EVENT_TYPES, **catalogue.host_types(types)}
+    )
+    document = build({name: "2026-05-14 12:26:31+03:00"}, event_type=event_type)
+    assert json.loads(document)[name] == "2026-05-14T09:26:31Z"

@@ -399,3 +399,12 @@ def test_what_is_no_row_is_refused(row: Any) -> None:
 def test_rows_that_cannot_be_read_make_no_request() -> None:
     with pytest.raises(InvalidMapping, match="format"):
         request([{"name": "a", "variable": "event", "format": "rfc"}])
+
+
+@pytest.mark.parametrize("body_format", ["json", "form"])
+@pytest.mark.parametrize("name", ["*", ""])
+def test_every_variable_stays_many_whatever_a_stored_row_says(name: str, body_format: str) -> None:
+    plain: dict[str, Any] = {"name": name, "variable": "*"}
+    odd = {**plain, "format": "text", "omit_if_empty": True, "default": "x"}
+    expected = request([plain], body_format=body_format)
+    assert request([odd], body_format=body_format) == expected

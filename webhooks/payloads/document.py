@@ -12,13 +12,18 @@ from django.conf import settings
 from django.utils.timezone import get_default_timezone
 from django.utils.translation import gettext as _
 
-from webhooks.catalogue import VARIABLES, VariableType
+from webhooks import catalogue
+from webhooks.catalogue import INSTANT, OLDER_NAMES, VARIABLES, VariableType
 
 # Receivers' parsers often stop at 100 levels or fewer; no event needs a third of that.
 MAX_DEPTH = 32
 _PLAIN_TYPES = frozenset({str, int, float, bool, type(None)})
 _DATETIME_NAMES = tuple(
-    name for name, variable in VARIABLES.items() if variable.type is VariableType.DATETIME
+    name
+    for current, variable in VARIABLES.items()
+    if variable.type is VariableType.DATETIME
+    for name in (current, OLDER_NAMES.get(current))
+    if name is not None
 )
 # The shortest text taken for a moment: "2026-05-14T09:26". A bare date has no time zone.
 _MIN_DATETIME_LENGTH = 16
@@ -65,7 +70,7 @@ def build_document(
     }
     document = {**head, **payload, **head}
     document.pop("attempt", None)
-    for name in _DATETIME_NAMES:
+    for name in (*_DATETIME_NAMES, *_own_datetime_names(event_type)):
         if isinstance(moment := document.get(name), str):
             document[name] = _instant_of_text(moment)
     try:
@@ -95,6 +100,17 @@ def instant(moment: datetime) -> str:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=get_default_timezone())
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
+
+
+def _own_datetime_names(event_type: str) -> list[str]:
+    """Return the names that a host project's type has for moments, as its sample shows."""
+    known = catalogue.EVENT_TYPES.get(event_type)
+    samples = known.sample_values if known else {}
+    return [
+        name
+        for name, sample in samples.items()
+        if isinstance(sample, str) and name not in VARIABLES and INSTANT.fullmatch(sample)
+    ]
 
 
 def _instant_of_text(text: str) -> str:

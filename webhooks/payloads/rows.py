@@ -8,7 +8,7 @@ In JSON a name is a path (`webhooks.payloads.paths`); in a form or a query it is
 import json
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -105,7 +105,12 @@ def read_row(stored: Mapping[str, Any]) -> Row:
         has_default=default not in (None, ""),
         default=typed_default(variable, default) if isinstance(default, str) else default,
     )
-    return Row(name=name, variable=variable, style=style, is_omitted_if_empty=is_omitted)
+    row = Row(name=name, variable=variable, style=style, is_omitted_if_empty=is_omitted)
+    if row.is_spread:
+        # Many values: none of them is text of its own, absent or empty.
+        style = Style(format=style.format, time_zone=style.time_zone)
+        return replace(row, style=style, is_omitted_if_empty=False)
+    return row
 
 
 def row_problem(stored: Any, known: Collection[str] | None = None) -> Problem | None:
