@@ -15,8 +15,10 @@ from django.utils import timezone
 from tests.factories import make_delivery, make_webhook
 from tests.test_views_form import logged_in
 from webhooks import alerts, charts, events
+from webhooks.charts import Bucket, Period
 from webhooks.durations import step_of
 from webhooks.models import Delivery, HourlyCount, Status, Webhook, WebhookState
+from webhooks.views import drawing
 
 pytestmark = pytest.mark.django_db
 
@@ -259,3 +261,14 @@ def test_parts_cost_few_queries(browser: Client, django_assert_max_num_queries: 
     for name in ("recent", "charts"):
         with django_assert_max_num_queries(12):
             assert part_of(name, webhook, browser).status_code == 200
+
+
+def test_the_hour_in_which_a_clock_is_set_back_says_which_is_which() -> None:
+    begins_at = dt.datetime(2026, 10, 25, 0, tzinfo=dt.UTC)
+    hour = dt.timedelta(hours=1)
+    spans = [
+        Bucket(begins_at=begins_at + n * hour, ends_at=begins_at + (n + 1) * hour) for n in (0, 1)
+    ]
+    with timezone.override("Europe/Kyiv"):
+        labels = [drawing._label(Period.DAY, span).partition(", ")[2] for span in spans]
+    assert labels == ["03:00 EEST–03:00 EET", "03:00–04:00"]

@@ -1,7 +1,7 @@
 """Small parts of pages: icons, times, durations and badges."""
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django import template
@@ -74,12 +74,20 @@ def retold(text: str) -> str:
     return retelling.retell(str(text))
 
 
+def _local(moment: datetime) -> datetime:
+    """Return a time in the reader's zone; in UTC when it is too old or too new for that zone."""
+    try:
+        return timezone.localtime(moment)
+    except OverflowError:
+        return moment.astimezone(UTC)
+
+
 @register.filter
 def ago(moment: datetime | None) -> SafeString | str:
     """Show how long ago or ahead a time is, with the exact time on hover."""
     if moment is None:
         return ""
-    local = timezone.localtime(moment)
+    local = _local(moment)
     seconds = (timezone.now() - moment).total_seconds()
     if abs(seconds) < 60:
         words = _("just now") if seconds >= 0 else _("in a moment")
@@ -98,7 +106,7 @@ def due(moment: datetime | None) -> SafeString | str:
     """Show when something that waits is to be done: what should be done by now is due."""
     if moment is None or moment > timezone.now():
         return ago(moment)
-    local = timezone.localtime(moment)
+    local = _local(moment)
     exact = date(local, "Y-m-d H:i:s T")
     return format_html(
         '<time datetime="{}" title="{}">{}</time>', local.isoformat(), exact, _("due now")
@@ -115,7 +123,7 @@ def minute(moment: datetime | None) -> SafeString | str:
     """Show a time to the minute as people write it, with the exact time on hover."""
     if moment is None:
         return ""
-    local = timezone.localtime(moment)
+    local = _local(moment)
     return format_html(
         '<time datetime="{}" title="{}">{}</time>',
         local.isoformat(),
@@ -129,7 +137,7 @@ def exact(moment: datetime | None) -> SafeString | str:
     """Show a time to the millisecond."""
     if moment is None:
         return ""
-    local = timezone.localtime(moment)
+    local = _local(moment)
     text = f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03d} {local:%Z}"
     return format_html('<time class="num nowrap" datetime="{}">{}</time>', local.isoformat(), text)
 

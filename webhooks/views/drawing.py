@@ -236,6 +236,9 @@ def _label(period: Period, bucket: Bucket) -> str:
     day = date_format(begin, "D j N")
     if period == Period.MONTH:
         return day
+    if begin.utcoffset() != end.utcoffset():
+        # The clock was set meanwhile, so the same hour may come twice.
+        return f"{day}, {begin:%H:%M %Z}–{end:%H:%M %Z}"
     return f"{day}, {begin:%H:%M}–{end:%H:%M}"
 
 

@@ -1,0 +1,22 @@
+"""Parts of pages: what cannot be written in the reader's way is written in another."""
+
+import datetime as dt
+
+import pytest
+from django.utils import timezone
+
+from webhooks.templatetags import interface
+
+FIRST = dt.datetime.min.replace(tzinfo=dt.UTC)
+LAST = dt.datetime.max.replace(tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize(
+    ("moment", "zone"), [(LAST, "Europe/Kyiv"), (FIRST, "America/New_York")], ids=["last", "first"]
+)
+@pytest.mark.parametrize("name", ["exact", "ago", "due", "minute"])
+def test_a_time_that_the_zone_cannot_hold_is_shown_in_utc(
+    name: str, moment: dt.datetime, zone: str
+) -> None:
+    with timezone.override(zone):
+        assert f'datetime="{moment.isoformat()}"' in getattr(interface, name)(moment)
