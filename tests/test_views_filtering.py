@@ -1,6 +1,7 @@
 """Trying a filter on events that happened, saving it, and reading why an event was not sent."""
 
 import datetime as dt
+import json
 from typing import Any
 
 import pytest
@@ -175,6 +176,51 @@ def test_a_mistake_is_told_while_typing(browser: Client) -> None:
     )
     assert "“soon” is not a time" in page.text
     assert "1 condition is not complete" in page.text
+
+
+@pytest.mark.parametrize(
+    ("written", "words_of_it"),
+    [
+        ('{"all": [{"variable": "disposition", "operator": "eq", "value": "X"}]}', "operator"),
+        ('{"all": [', "This is not JSON."),
+        ("[]", "filter"),
+    ],
+)
+def test_a_wrong_json_filter_is_told_while_typing_and_counts_nothing(
+    browser: Client, written: str, words_of_it: str
+) -> None:
+    publish(3, disposition="NO ANSWER")
+    page = tried(browser, **{"filter-mode": "json", "filter-json": written})
+    told = page.text.partition('<p class="field-errors">')[2].partition("</p>")[0]
+    assert words_of_it in told
+    assert "Matches" not in page.text
+    assert "Every chosen event is sent" not in page.text
+    assert "Correct the filter to see how many events it matches." in page.text
+    assert 'id="filter-json-error" hx-swap-oob="true"></p>' in page.text
+
+
+def test_a_right_json_filter_is_counted(browser: Client) -> None:
+    publish(3, disposition="NO ANSWER")
+    page = tried(browser, **{"filter-mode": "json", "filter-json": json.dumps(MISSED)})
+    assert "Matches 3 of the last 3 events" in words(page)
+    assert "Correct the filter" not in page.text
+
+
+@pytest.mark.parametrize("value", ["abc", "-5", ""])
+def test_nothing_is_counted_while_a_condition_is_wrong(browser: Client, value: str) -> None:
+    publish(3, disposition="NO ANSWER")
+    duration = {"variable": "duration_seconds", "was": "duration_seconds", "value": value}
+    second = {f"filter-2-{name}": text for name, text in duration.items()}
+    nodes = ["row-1", "row-2"]
+    page = tried(browser, **{**second, "filter-2-operator": "greater_than", "filter-node": nodes})
+    assert "Matches" not in page.text
+    assert "Correct the filter to see how many events it matches." in page.text
+
+
+def test_a_condition_that_was_only_added_does_not_stop_the_count(browser: Client) -> None:
+    publish(3, disposition="NO ANSWER")
+    page = tried(browser, **{"filter-node": ["row-1", "row-2"]})
+    assert "Matches 3 of the last 3 events" in words(page)
 
 
 def test_trying_takes_few_queries(

@@ -76,6 +76,17 @@ class FilterSection:
         return sum(row.is_blank or bool(problem_of(row)) for row in self.root.rows())
 
     @property
+    def mistake(self) -> str:
+        """Say what is wrong with the JSON, or with the conditions together; nothing when right."""
+        return _problem(_parsed(self.json_text) if self.mode == "json" else to_tree(self.root))
+
+    @property
+    def is_wrong(self) -> bool:
+        """Say whether a save would be refused; a condition that was only added means nothing."""
+        is_rows = self.mode == "rows"
+        return bool(self.mistake) or (is_rows and any(map(problem_of, self.root.rows())))
+
+    @property
     def usable_tree(self) -> dict[str, Any]:
         """Return the tree of what is right so far; nothing when it is none."""
         tree = self.tree
@@ -85,7 +96,7 @@ class FilterSection:
     def sentence(self) -> str:
         """Say what passes so far; nothing while no condition is right."""
         tree = self.usable_tree
-        if not tree and (self.left_out or _problem(self.tree)):
+        if not tree and (self.left_out or self.mistake):
             return ""
         return filters.sentence(tree)
 

@@ -46,7 +46,10 @@ def try_filter(request: HttpRequest) -> HttpResponse:
 
 
 def trial_context(request: HttpRequest, section: FilterSection) -> dict[str, Any]:
-    """Try what is right of the filter so far; values only for those who may see payloads."""
+    """Try a filter that is right; values only for those who may see payloads."""
+    if section.is_wrong:
+        # A number would be that of another filter.
+        return {}
     trial = trials.attempt(compile_filter(section.usable_tree), section.types)
     may_see = trial.is_of_samples or request.user.has_perm("webhooks.view_payload")
     wanted = request.POST.get("filter-shown", "") if may_see else ""
