@@ -52,6 +52,19 @@ def test_a_new_webhook_leaves_who_made_it(browser: Client) -> None:
     assert (entry.username, entry.object_name, entry.webhook_id) == ("olena", "Billing", webhook.pk)
 
 
+def test_a_save_that_changes_nothing_leaves_no_entry(browser: Client) -> None:
+    basic = {"authorization_type": "basic", "basic_login": "demo", "basic_password": "hush-hush"}
+    webhook = make_webhook(**basic)
+    shown = browser.get(edit_url(webhook)).context["form"]["callback_url"].value()
+    assert shown == default_callback_url()
+    fields = {"name": webhook.name, "url": webhook.url, "event_types": webhook.event_types}
+    edit(browser, webhook, **fields, **{**basic, "basic_login": " demo ", "basic_password": ""},
+         callback_url=shown)  # fmt: skip
+    webhook.refresh_from_db()
+    assert webhook.callback_url == ""
+    assert entries(action=Action.CHANGED) == []
+
+
 def test_an_edit_names_the_fields_and_no_value(browser: Client) -> None:
     webhook = created(browser)
     edit(browser, webhook, name="Renamed", authorization_type="basic",

@@ -131,7 +131,10 @@ class WebhookForm(WebhookFields):
         return str(self.cleaned_data["time_zone"] or "UTC")
 
     def clean_callback_url(self) -> str:
-        return self.cleaned_data["callback_url"] or oauth.default_callback_url()
+        url: str = self.cleaned_data["callback_url"] or oauth.default_callback_url()
+        # The page fills in the default where none is stored: sent back, it is no change.
+        was_empty = self.instance.pk and not self._stored["callback_url"]
+        return "" if was_empty and url == oauth.default_callback_url() else url
 
     def clean_basic_password(self) -> Any:
         return self._clean_secret("basic_password")
