@@ -84,6 +84,12 @@ def token_for(owner: Webhook, **given: Any) -> OAuthToken:
 # ---- The list ---------------------------------------------------------------------------------
 
 
+def test_the_hint_and_the_error_of_the_name_give_the_same_example(browser: Client) -> None:
+    form = browser.post(CREATE, fields(name="")).context["form"]
+    assert form.errors["name"] == ["Enter a name, for example “CRM login”."]
+    assert "“CRM login”" in form["name"].help_text
+
+
 def test_an_empty_list_says_what_a_connection_is_and_offers_the_first_step(browser: Client) -> None:
     page = browser.get(LIST)
     assert "bound to the hosts it may be sent to" in page.text

@@ -108,6 +108,7 @@ class ConnectionForm(WebhookForm):
             "when it works again."
         )
         self.fields["name"].help_text = _("What webhooks choose it by, for example “CRM login”.")
+        self.fields["name"].error_messages["required"] = _("Enter a name, for example “CRM login”.")
         kind: Any = self.fields["authorization_type"]
         kind.choices = [choice for choice in kind.choices if choice[0] != AuthorizationType.NONE]
         kind.required = True
