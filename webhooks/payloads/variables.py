@@ -37,12 +37,14 @@ def finder(name: str) -> Find:
     if name == WHOLE_EVENT:
         return lambda fields: {key: value for key, value in fields.items() if key != ATTEMPT}
     names = (name, CURRENT_NAMES.get(name) or OLDER_NAMES.get(name) or name)
+    path: Steps
     try:
-        head, *steps = parse_path(name)
+        path = parse_path(name)
     except ValueError:
         # A filter may go deeper than a row is allowed to.
-        head, *steps = name.split(".")
-    heads = (str(head), CURRENT_NAMES.get(str(head)) or OLDER_NAMES.get(str(head)) or str(head))
+        path = tuple(name.split("."))
+    head, steps = str(path[0]), path[1:]
+    other_head = CURRENT_NAMES.get(head) or OLDER_NAMES.get(head) or head
 
     def find(fields: Fields) -> Any:
         for one in names:
@@ -50,7 +52,7 @@ def finder(name: str) -> Find:
                 return fields[one]
         if not steps:
             return None
-        return _follow(fields.get(heads[0], fields.get(heads[1])), tuple(steps))
+        return _follow(fields.get(head, fields.get(other_head)), steps)
 
     return find
 
