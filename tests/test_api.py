@@ -367,6 +367,9 @@ def test_a_body_that_is_cut_short_is_refused(plain_key: str) -> None:
         ({"occurred_at": "yesterday"}, "invalid_time", "occurred_at"),
         ({"occurred_at": 1778750929}, "invalid_time", "occurred_at"),
         ({"occurred_at": "0001-01-01T00:00:00+14:00"}, "invalid_time", "occurred_at"),
+        ({"occurred_at": "0001-01-01T00:00:00Z"}, "invalid_time", "occurred_at"),
+        ({"occurred_at": "1969-12-31T23:59:59Z"}, "invalid_time", "occurred_at"),
+        ({"occurred_at": "9999-12-31T23:59:59Z"}, "invalid_time", "occurred_at"),
         ({"idempotencyKey": "a"}, "unknown_field", "idempotencyKey"),
     ],
 )

@@ -324,3 +324,18 @@ def test_retention_also_keeps_the_log_below_a_number_of_rows(settings) -> None:
     assert retention._estimated_deliveries() >= 0
     if retention._estimated_deliveries():
         assert retention.delete_old_rows() == 3
+
+
+@pytest.mark.parametrize("year", [1, 1969, 9999])
+def test_an_event_of_another_age_is_refused(year: int) -> None:
+    moment = dt.datetime(year, 12, 31, tzinfo=dt.UTC)
+    with pytest.raises(events.InvalidEvent) as caught:
+        events.publish("call.incoming.after", {}, occurred_at=moment)
+    assert (caught.value.code, caught.value.field) == ("invalid_time", "occurred_at")
+    assert not Event.objects.exists()
+
+
+@pytest.mark.parametrize("year", [1970, 9998])
+def test_an_event_may_be_as_old_or_new_as_every_zone_can_show(year: int) -> None:
+    moment = dt.datetime(year, 6, 1, tzinfo=dt.UTC)
+    assert events.publish("call.incoming.after", {}, occurred_at=moment).event_id

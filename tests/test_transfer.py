@@ -348,3 +348,45 @@ def test_headers_that_the_other_site_could_not_read_are_named() -> None:
 @pytest.mark.parametrize("listed", [None, "client_secret", {"client_secret": 1}, [["x"], 5]])
 def test_a_list_of_secrets_that_is_none_says_nothing(listed: Any) -> None:
     assert plan(minimal(secrets=listed)).items[0].missing == []
+
+
+PLACES = '{"id": "{{ call_id }}"}'
+NOT_JSON = "Only a JSON request can have a JSON body."
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ({"body_template": PLACES, "method": "GET"}, NOT_JSON),
+        ({"body_template": PLACES, "body_format": "form"}, NOT_JSON),
+        ({"body_template": '["{{ call_id }}"]', "body_format": "form"}, NOT_JSON),
+        (
+            {"body_template": PLACES, "parameters": [{"name": "id", "variable": "call_id"}]},
+            "either parameters or a JSON body",
+        ),
+        ({"reauthorization_words": ["expired\ninvalid"]}, "without line breaks"),
+        ({"alert_recipients": ["a@example.com\u2028b@example.com"]}, "without line breaks"),
+        ({"authorization_parameters": {"prompt": "consent\nresource=x"}}, "without line breaks"),
+        ({"authorization_parameters": {"prompt": ["a", "b\r\nc=d"]}}, "without line breaks"),
+        ({"authorization_parameters": {"a=b\nprompt": "x"}}, "without line breaks"),
+    ],
+)
+def test_what_a_page_refuses_is_refused_in_a_file(more: dict[str, Any], sentence: str) -> None:
+    assert sentence in errors(minimal(**more))
+
+
+def test_names_of_a_request_without_json_are_no_paths() -> None:
+    rows = [{"name": "a..b", "variable": "call_id"}, {"name": "a", "variable": "call_id"}]
+    [webhook] = bring_in(minimal(method="GET", parameters=rows))
+    assert webhook.parameters == rows
+
+
+def test_a_field_that_was_seen_in_an_event_is_a_variable_of_a_file() -> None:
+    events.publish("form.submitted", {"lead_score": 5})
+    entry = minimal(event_types=["form.*"])
+    rows = [{"name": "score", "variable": "lead_score"}]
+    assert bring_in({**entry, "name": "A", "parameters": rows})
+    assert bring_in({**entry, "name": "B", "body_template": '{"score": "{{ lead_score }}"}'})
+    assert "no variable" in errors(
+        {**entry, "name": "C", "parameters": [{"name": "x", "variable": "lead"}]}
+    )

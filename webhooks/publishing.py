@@ -25,6 +25,8 @@ from webhooks.queue import NewDelivery, NewEventRow
 logger = logging.getLogger(__name__)
 
 _MAX_KEY_LENGTH = 255
+# Every time zone can show these, and what is counted from 1970 is not negative.
+_FIRST_YEAR, _LAST_YEAR = 1970, 9998
 # With more patterns than a few types have, reading every webhook is as quick.
 _MAX_PATTERNS = 12
 _BATCH = 2000
@@ -88,6 +90,13 @@ def check(item: NewEvent) -> None:
             _("An idempotency key is 1 to 255 printable characters."),
             code="invalid_key",
             field="idempotency_key",
+        )
+    if item.occurred_at is not None and not _FIRST_YEAR <= item.occurred_at.year <= _LAST_YEAR:
+        raise InvalidEvent(
+            _("An event happens in the years %(first)d to %(last)d.")
+            % {"first": _FIRST_YEAR, "last": _LAST_YEAR},
+            code="invalid_time",
+            field="occurred_at",
         )
 
 

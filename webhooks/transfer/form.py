@@ -13,6 +13,7 @@ from webhooks import catalogue, filters, payloads
 from webhooks.forms import Draft, Header, WebhookForm, stored_headers
 from webhooks.forms.delivery import schedule_text
 from webhooks.forms.headers import check_name, check_value, headers_as_json
+from webhooks.forms.mapping import MappingSection
 from webhooks.forms.parameters import parameters_text
 from webhooks.models import Webhook
 from webhooks.transfer.portable import FIELDS, portable_headers, settings_of
@@ -186,10 +187,21 @@ def _mapping_sentences(webhook: Webhook) -> list[str]:
         filters.validate(webhook.filter)
     except filters.InvalidFilter as error:
         found.append(f"{label_of('filter')}: {error}")
-    known = payloads.known_names()
-    rows = payloads.rows_problems(webhook.parameters, body_format=webhook.body_format, known=known)
-    found += [f"{label_of('parameters')}: {problem}" for problem in rows]
+    if webhook.parameters and webhook.body_template:
+        sentence = _("A webhook has either parameters or a JSON body. Remove one of them.")
+        return [*found, f"{label_of('body_template')}: {sentence}"]
     if webhook.body_template:
-        places = payloads.template_problems(webhook.body_template, known)
-        found += [f"{label_of('body_template')}: {problem}" for problem in places]
-    return found
+        section = MappingSection(webhook)
+        places = section.check(method=webhook.method, body_format=webhook.body_format)
+        return found + [f"{label_of('body_template')}: {problem}" for problem in places]
+    return found + [f"{label_of('parameters')}: {problem}" for problem in _row_problems(webhook)]
+
+
+def _row_problems(webhook: Webhook) -> list[payloads.Problem]:
+    """Judge the rows as they are in the file: the page's section reads only those it wrote."""
+    kind, known = payloads.sent_as(webhook.method, webhook.body_format), payloads.known_names()
+    problems = payloads.rows_problems(webhook.parameters, body_format=kind, known=known)
+    if not problems:
+        return []
+    seen = MappingSection(Webhook(event_types=webhook.event_types))._seen_names()
+    return payloads.rows_problems(webhook.parameters, body_format=kind, known=known | seen)

@@ -163,12 +163,23 @@ def _wanted_structure(field: "models.Field[Any, Any]", value: Any) -> str:
         is_right = isinstance(value, dict) and (
             field.name == "filter" or all(map(_is_flat, value.values()))
         )
-        return "" if is_right else _("an object of texts")
+        if not is_right:
+            return _("an object of texts")
+        is_right = field.name == "filter" or not any(map(_has_line_break, _texts(value)))
+        return "" if is_right else _("an object of texts without line breaks")
     kind = _ITEMS.get(field.name, object)
     is_right = isinstance(value, list) and all(
         isinstance(item, kind) and not isinstance(item, bool) for item in value
     )
-    return "" if is_right else _("a list of the right kind")
+    if not is_right:
+        return _("a list of the right kind")
+    # The form has each item on a line of its own.
+    is_right = kind is not str or not any(map(_has_line_break, value))
+    return "" if is_right else _("a list of texts without line breaks")
+
+
+def _has_line_break(text: str) -> bool:
+    return len(text.splitlines()) > 1
 
 
 def _is_flat(value: Any) -> bool:
