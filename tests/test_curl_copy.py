@@ -154,6 +154,20 @@ def test_a_body_without_a_type_gets_none(receiver: Receiver, tmp_path: Path) -> 
     assert receiver.requests("/open/")[0].header("Content-Type") is None
 
 
+@needs_shell
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_an_empty_body_is_sent_as_an_empty_body(
+    method: str, receiver: Receiver, tmp_path: Path
+) -> None:
+    made = curl_command.build(f"{method} {receiver.url}/open/?a=b", [], b"")
+    assert run(made.text, tmp_path).returncode == 0
+    [request] = receiver.requests("/open/")
+    assert (request.method, request.body) == (method, b"")
+    assert request.header("Content-Length") == "0"
+    assert request.header("Content-Type") is None
+    assert "data" not in curl_command.build(f"GET {receiver.url}/", [], b"").text
+
+
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_a_command_is_printable_ascii_whatever_it_holds(attack: str) -> None:
     text = written(attack.encode(), headers=f"X-Text: {attack}")

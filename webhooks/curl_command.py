@@ -55,7 +55,8 @@ def build(
         if word := _header(name, value, urlsplit(url).netloc, login, variables):
             words.append(word)
     names = {name.lower() for name, _value in headers}
-    if body:
+    # An empty body has a Content-Length too.
+    if body or method != "GET":
         if "content-type" not in names:
             # curl would call it a form.
             words.append("--header 'Content-Type:'")
