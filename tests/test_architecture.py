@@ -19,6 +19,7 @@ ROWS: list[set[str]] = [
         "ids",
         "signing",
         "curl_command",
+        "curl_options",
         "curl_reading",
         "curl_words",
         "readable",

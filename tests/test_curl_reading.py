@@ -1,5 +1,7 @@
 """Reading a pasted cURL command: quoting of every shell, options, and kind refusals."""
 
+import os
+import re
 import subprocess
 from typing import Any
 
@@ -7,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhooks import curl_command, curl_reading
+from webhooks import curl_command, curl_options, curl_reading
 from webhooks.curl_reading import CannotRead, CurlRequest, read
-from webhooks.curl_words import split
+from webhooks.curl_words import UnclosedQuote, split
 
 URL = "https://crm.test/in"
 
@@ -46,6 +48,16 @@ def refusal(text: str) -> str:
         ("a#b", ["a#b"]),
         ("a `\n -b", ["a", "-b"]),
         ("'Київ'", ["Київ"]),
+        ("$'a\\d\\E\\cA\\?' $'\\x' $'\\u'", ["a\\d\x1b\x01?", "\\x", "\\u"]),
+        ("$'a\\0b\\'c'd $'a\\u0000b'", ["ad", "a"]),
+        ("$'\\c\\\\x\\c?\\x{41}b'", ["\x1cx\x7fAb"]),
+        ('$"a b"c', ["a bc"]),
+        ("# a comment\n\n  a b", ["a", "b"]),
+        ("A=1 B='2 3'\nexport C=4; D=5 && a b", ["A=1", "B=2 3", "export", "C=4", "D=5", "a", "b"]),
+        ("a 2>/dev/null", ["a"]),
+        ("a 2>&1", ["a"]),
+        ("a b2>x", ["a", "b2"]),
+        ("a '2'>x", ["a", "2"]),
     ],
 )
 def test_words_are_those_of_a_shell(typed: str, words: list[str]) -> None:
@@ -70,6 +82,20 @@ def test_words_are_what_bash_makes_of_them(text: str) -> None:
     expected = made.stdout.decode().split("\0")[:-1]
     # printf without an argument prints its format once.
     assert (split(text).words or [""]) == expected
+
+
+@given(st.text(alphabet="a'\"\\?nx04ucE7é", max_size=12))
+def test_escapes_are_what_bash_makes_of_them(text: str) -> None:
+    script = f"set -f; printf '%s\\0' $'{text}'"
+    environment = {"LC_ALL": "C.UTF-8", "PATH": os.environ["PATH"]}
+    made = subprocess.run(["bash", "-c", script], capture_output=True, check=False, env=environment)
+    if made.returncode or made.stderr:
+        return
+    try:
+        words = split(f"$'{text}'").words
+    except UnclosedQuote:
+        words = []
+    assert words == made.stdout.decode(errors="replace").split("\0")[:-1]
 
 
 @pytest.mark.parametrize(
@@ -123,6 +149,16 @@ def test_what_a_shell_would_fill_in_is_named() -> None:
         ("-H 'Authorization: Basic ZGVtbzpwYXNz'", {"login": "demo", "password": "pass"}),
         ("-m 5", {"timeout_seconds": 5.0}),
         ("-H 'A: b' -H 'C;' -H 'Accept:'", {"headers": [("A", "b"), ("C", "")]}),
+        ("-H NoColon -H 'C; ' -H 'D;e' -H 'F;g;'", {"headers": []}),
+        ("-A me -H 'user-agent: you' -e ''", {"headers": [("user-agent", "you")]}),
+        ("-u a:b -H 'Authorization: Bearer z'", {"login": None, "password": ""}),
+        ("-u a:b --oauth2-bearer z", {"login": None, "password": ""}),
+        ("""--json '{"a":1}' -d b=2""", {"body": '{"a":1}&b=2'}),
+        ("""-d b=2 --json '{"a":1}' --data-raw c""", {"body": 'b=2{"a":1}&c'}),
+        ("-d '' -d a=1", {"body": "&a=1"}),
+        ("-d ''", {"method": "POST", "data": [""]}),
+        ("--heade 'X-A: 1' --data-u 'a= '", {"headers": [("X-A", "1")], "body": "a=%20"}),
+        ("--no-location --no-compressed --no-get -d a", {"method": "POST", "notes": []}),
         ("-A me -e https://x", {"headers": [("User-Agent", "me"), ("Referer", "https://x")]}),
         ("--url-query a=b --url-query 'c=d e'", {"url": f"{URL}?a=b&c=d%20e"}),
         ("--url-query '+a=b&c'", {"url": f"{URL}?a=b&c"}),
@@ -139,6 +175,73 @@ def test_the_address_may_stand_anywhere() -> None:
         assert read(command).url == URL
     assert read("/usr/bin/curl crm.test/in").url == "https://crm.test/in"
     assert read("$ curl.exe 'https://crm.test/in'").url == URL
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "# the hook\ncurl https://crm.test/in",
+        "TOKEN=abc\ncurl https://crm.test/in",
+        "TOKEN=abc curl https://crm.test/in",
+        "export A='b c'; B=1 && curl https://crm.test/in",
+        "curl https://crm.test/in 2>/dev/null",
+        "curl https://crm.test/in 2>&1",
+    ],
+)
+def test_what_a_shell_is_told_beside_the_command_is_no_part_of_it(command: str) -> None:
+    assert read(command).url == URL
+
+
+def test_every_option_that_takes_a_value_takes_it() -> None:
+    """As `curl --help all` writes them."""
+    shown = subprocess.run(["curl", "--help", "all"], capture_output=True, check=True, text=True)
+    options = re.findall(r"^ (?:-(\S),)? +--(\S+)( <)?", shown.stdout, re.M)
+    assert len(options) > 200
+    for short, long, sign in options:
+        if long == "help":
+            continue
+        takes_value = bool(sign) or long in ("proxy", "preproxy")
+        found = curl_options.find(long)
+        assert found.takes_value == takes_value, long
+        assert not short or curl_options.SHORT[short] == found.name
+
+
+@pytest.mark.parametrize("option", ["--noproxy", "--proto", "--trace-ascii", "--dns-servers"])
+def test_values_of_curls_own_work_are_no_addresses(option: str) -> None:
+    assert read(f"curl {option} value {URL}").notes == []
+
+
+def test_an_option_that_could_be_several_is_not_known() -> None:
+    assert "--dat" in notes("--dat")
+
+
+@pytest.mark.parametrize(
+    ("typed", "url"),
+    [
+        ("example.com/?u=https://x", "https://example.com/?u=https://x"),
+        ("HTTP://example.com", "HTTP://example.com"),
+    ],
+)
+def test_a_scheme_stands_at_the_beginning(typed: str, url: str) -> None:
+    assert read(f"curl '{typed}'").url == url
+
+
+@pytest.mark.parametrize(
+    ("typed", "login", "password"),
+    [
+        ("https://user:p%40s:s@crm.test/in", "user", "p@s:s"),
+        ("user@crm.test/in", "user", ""),
+        ("-u a:b https://user:pass@crm.test/in", "a", "b"),
+        ("https://user:pass@crm.test/in -H 'Authorization: Bearer z'", None, ""),
+        ("https://crm.test/in?a@b", None, ""),
+    ],
+)
+def test_credentials_of_the_address_are_basic_ones(
+    typed: str, login: str | None, password: str
+) -> None:
+    request = read(f"curl {typed}")
+    assert request.url.removesuffix("?a@b") == URL
+    assert (request.login, request.password) == (login, password)
 
 
 @pytest.mark.parametrize(

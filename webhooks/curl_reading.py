@@ -7,90 +7,38 @@ nothing is dropped in silence. Opens no file and runs nothing. Knows no form and
 import base64
 import binascii
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from urllib.parse import quote
+from itertools import dropwhile
+from urllib.parse import quote, unquote
 
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from webhooks.curl_words import UnclosedQuote, split
+from webhooks import curl_options
+from webhooks.curl_words import ASSIGNMENT, UnclosedQuote, split
 
 MAX_LENGTH = 200_000
 JSON_TYPE = "application/json"
+_SCHEME = re.compile("[a-z][a-z0-9+.-]*://", re.I)
+_CREDENTIALS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<login>[^/?#\\]*)@", re.I)
 
 
-def _names(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-# Short option -> its long name.
-_SHORT = {
-    "X": "request",
-    "H": "header",
-    "d": "data",
-    "u": "user",
-    "G": "get",
-    "F": "form",
-    "T": "upload-file",
-    "I": "head",
-    "A": "user-agent",
-    "e": "referer",
-    "b": "cookie",
-    "c": "cookie-jar",
-    "m": "max-time",
-    "K": "config",
-    "k": "insecure",
-    "L": "location",
-    "s": "silent",
-    "S": "show-error",
-    "v": "verbose",
-    "i": "include",
-    "f": "fail",
-    "N": "no-buffer",
-    "g": "globoff",
-    "o": "output",
-    "O": "remote-name",
-    "w": "write-out",
-    "D": "dump-header",
-    "x": "proxy",
-    "U": "proxy-user",
-    "E": "cert",
-    "r": "range",
-    "y": "speed-time",
-    "Y": "speed-limit",
-    "4": "ipv4",
-    "6": "ipv6",
-    "0": "http1.0",
-    "1": "tlsv1",
-    "n": "netrc",
-    "j": "junk-session-cookies",
-    "J": "remote-header-name",
-    "R": "remote-time",
-    "#": "progress-bar",
-    "a": "append",
-    "q": "disable",
-    ":": "next",
-}
-_TAKES_VALUE = _names(
-    """
-    request header data data-raw data-binary data-ascii data-urlencode json user form
-    form-string upload-file user-agent referer cookie cookie-jar max-time config output
-    write-out dump-header proxy proxy-user cert key cacert capath range speed-time speed-limit
-    url oauth2-bearer resolve connect-to connect-timeout retry retry-delay retry-max-time
-    interface limit-rate ciphers tls-max cert-type key-type pass unix-socket aws-sigv4 url-query
-    max-redirs
-    """
-)
 # Options about curl's own work on one machine, which have no counterpart and change no request.
-_MEANINGLESS = _names(
+_MEANINGLESS = curl_options.names(
     """
-    silent show-error verbose include fail no-buffer globoff output remote-name write-out
-    dump-header ipv4 ipv6 progress-bar compressed http1.1 http2 http2-prior-knowledge
-    fail-with-body remote-header-name remote-time disable junk-session-cookies cookie-jar
-    no-progress-meter retry retry-delay retry-max-time retry-all-errors connect-timeout
-    speed-time speed-limit limit-rate tcp-nodelay no-keepalive styled-output path-as-is
-    max-redirs append create-dirs trace-time retry-connrefused
+    alpn alt-svc append buffer clobber compressed connect-timeout cookie-jar create-dirs
+    create-file-mode disable disallow-username-in-url dns-interface dns-ipv4-addr dns-ipv6-addr
+    dns-servers doh-url dump-header eprt epsv etag-save expect100-timeout fail fail-early
+    fail-with-body globoff happy-eyeballs-timeout-ms hsts http1.1 http2 http2-prior-knowledge
+    include ipv4 ipv6 junk-session-cookies keepalive keepalive-cnt keepalive-time libcurl
+    limit-rate local-port max-filesize max-redirs noproxy npn output output-dir parallel
+    parallel-immediate parallel-max path-as-is progress-bar progress-meter proto proto-redir rate
+    remote-header-name remote-name remote-name-all remote-time remove-on-error retry
+    retry-all-errors retry-connrefused retry-delay retry-max-time sessionid show-error silent
+    speed-limit speed-time stderr styled-output suppress-connect-headers tcp-fastopen tcp-nodelay
+    trace trace-ascii trace-config trace-ids trace-time use-ascii verbose write-out xattr
     """
 )
 COOKIES = gettext_lazy(
@@ -104,6 +52,7 @@ _EXPLAINED = {
     "cert": gettext_lazy("Client certificates cannot be sent, so --cert was left out."),
     "digest": gettext_lazy("Digest authentication is not known; Basic is taken instead."),
 }
+_EXPLAINED["location-trusted"] = _EXPLAINED["location"]
 _REFUSED = {
     "form": gettext_lazy(
         "The command sends a multipart form (-F). A webhook sends JSON or a plain form: write its "
@@ -121,6 +70,8 @@ _FILE = gettext_lazy(
     "The command reads its body from a file (%(file)s). Paste what is in the file instead of its "
     "name."
 )
+# Prompts, and what runs another command.
+_BEFORE_CURL = frozenset({"$", "%", ">", "sudo", "PS>", "export", "env", "time"})
 
 
 class CannotRead(ValueError):
@@ -134,8 +85,11 @@ class CurlRequest:
     method: str = ""
     url: str = ""
     headers: list[tuple[str, str]] = field(default_factory=list)
+    # Headers of other options: -H has the last word, wherever it stands.
+    implied: dict[str, str] = field(default_factory=dict)
     # What is added to the query of the address.
     queries: list[str] = field(default_factory=list)
+    # The pieces of the body with what joins them. An empty one is sent as well.
     data: list[str] = field(default_factory=list)
     is_json: bool = False
     is_in_query: bool = False
@@ -148,7 +102,7 @@ class CurlRequest:
 
     @property
     def body(self) -> str:
-        return ("" if self.is_json else "&").join(self.data)
+        return "".join(self.data)
 
     def header(self, name: str) -> str:
         return next((value for key, value in self.headers if key.lower() == name), "")
@@ -162,9 +116,7 @@ def read(text: str) -> CurlRequest:
         found = split(text)
     except UnclosedQuote as error:
         raise CannotRead(_("A %s is missing that closes a quote.") % error.quote) from error
-    words = found.words
-    while words[:1] and words[0] in ("$", "%", ">", "sudo", "PS>"):
-        words = words[1:]
+    words = list(dropwhile(_stands_before_curl, found.words))
     name = words[0].replace("\\", "/").rpartition("/")[2].lower() if words else ""
     if name not in ("curl", "curl.exe"):
         raise CannotRead(_("A command begins with “curl”. Paste the whole of it."))
@@ -181,6 +133,10 @@ def read(text: str) -> CurlRequest:
     return request
 
 
+def _stands_before_curl(word: str) -> bool:
+    return word in _BEFORE_CURL or ASSIGNMENT.match(word) is not None
+
+
 def _take_options(request: CurlRequest, words: list[str]) -> None:
     rest = list(reversed(words))
     unknown: list[str] = []
@@ -192,8 +148,7 @@ def _take_options(request: CurlRequest, words: list[str]) -> None:
         elif only_addresses or not word.startswith("-") or word == "-":
             _take_address(request, word)
         elif word.startswith("--"):
-            name = word[2:]
-            _take(request, name, rest, unknown, shown=word)
+            _take(request, curl_options.find(word[2:]), rest, unknown, shown=word)
         else:
             _take_short(request, word[1:], rest, unknown)
     if unknown:
@@ -204,23 +159,30 @@ def _take_options(request: CurlRequest, words: list[str]) -> None:
 def _take_short(request: CurlRequest, letters: str, rest: list[str], unknown: list[str]) -> None:
     """Take a cluster such as -sSXPOST: the first that needs a value has what follows it."""
     for position, letter in enumerate(letters):
-        name = _SHORT.get(letter, "")
+        option = curl_options.find(curl_options.SHORT.get(letter, f"-{letter}"))
         remainder = letters[position + 1 :]
-        if name in _TAKES_VALUE:
-            if remainder:
-                rest.append(remainder)
-            _take(request, name, rest, unknown, shown=f"-{letter}")
+        if option.takes_value and remainder:
+            rest.append(remainder)
+        _take(request, option, rest, unknown, shown=f"-{letter}")
+        if option.takes_value:
             return
-        _take(request, name, rest, unknown, shown=f"-{letter}")
 
 
 def _take(
-    request: CurlRequest, name: str, rest: list[str], unknown: list[str], *, shown: str
+    request: CurlRequest,
+    option: curl_options.Option,
+    rest: list[str],
+    unknown: list[str],
+    *,
+    shown: str,
 ) -> None:
+    name = option.name
+    if option.is_turned_off:
+        return
     if name in _REFUSED:
         raise CannotRead(str(_REFUSED[name]))
     value = ""
-    if name in _TAKES_VALUE:
+    if option.takes_value:
         if not rest:
             raise CannotRead(_("The command ends after %s: its value is missing.") % shown)
         value = rest.pop()
@@ -246,22 +208,27 @@ def _take_header(request: CurlRequest, line: str) -> None:
         raise CannotRead(str(_FILE) % {"file": line})
     name, colon, value = line.partition(":")
     name, value = name.strip(), value.strip()
-    if not colon:
-        name = name.rstrip(";")
-    if not name or (not value and colon):
+    if colon and name and value:
         # “Accept:” takes a header of curl away.
-        return
-    request.headers.append((name, value))
+        request.headers.append((name, value))
+    elif not colon and line.find(";") == len(line) - 1:
+        # “X-Empty;” is how curl is told to send a header without a value; without it there is none.
+        request.headers.append((line[:-1].strip(), ""))
 
 
 def _take_data(request: CurlRequest, text: str) -> None:
     if text.startswith("@"):
         raise CannotRead(str(_FILE) % {"file": text})
-    request.data.append(text)
+    _append(request, text)
+
+
+def _append(request: CurlRequest, text: str, separator: str = "&") -> None:
+    """Add to the body: each option but --json puts an ampersand before what it adds."""
+    request.data.append(f"{separator}{text}" if request.data else text)
 
 
 def _take_encoded(request: CurlRequest, text: str) -> None:
-    request.data.append(_encoded(text))
+    _append(request, _encoded(text))
 
 
 def _take_query(request: CurlRequest, text: str) -> None:
@@ -279,7 +246,9 @@ def _encoded(text: str) -> str:
 
 
 def _take_json(request: CurlRequest, text: str) -> None:
-    _take_data(request, text)
+    if text.startswith("@"):
+        raise CannotRead(str(_FILE) % {"file": text})
+    _append(request, text, separator="")
     request.is_json = True
 
 
@@ -299,6 +268,15 @@ def _take_timeout(request: CurlRequest, text: str) -> None:
 
 
 _Action = Callable[[CurlRequest, str], None]
+
+
+def _imply(name: str, prefix: str = "") -> _Action:
+    def take(request: CurlRequest, value: str) -> None:
+        request.implied[name] = value and f"{prefix}{value}"
+
+    return take
+
+
 _ACTIONS: dict[str, _Action] = {
     "request": lambda request, value: setattr(request, "method", value.upper()),
     "url": _take_address,
@@ -306,15 +284,15 @@ _ACTIONS: dict[str, _Action] = {
     "data": _take_data,
     "data-ascii": _take_data,
     "data-binary": _take_data,
-    "data-raw": lambda request, value: request.data.append(value),
+    "data-raw": _append,
     "data-urlencode": _take_encoded,
     "json": _take_json,
     "get": lambda request, value: setattr(request, "is_in_query", True),
     "user": _take_user,
     "basic": lambda request, value: None,
-    "oauth2-bearer": lambda request, value: _take_header(request, f"Authorization: Bearer {value}"),
-    "user-agent": lambda request, value: _take_header(request, f"User-Agent: {value}"),
-    "referer": lambda request, value: _take_header(request, f"Referer: {value}"),
+    "oauth2-bearer": _imply("Authorization", "Bearer "),
+    "user-agent": _imply("User-Agent"),
+    "referer": _imply("Referer"),
     "max-time": _take_timeout,
     "url-query": _take_query,
 }
@@ -323,20 +301,37 @@ _ACTIONS: dict[str, _Action] = {
 def _finish(request: CurlRequest) -> None:
     if not request.url:
         raise CannotRead(_("The command has no address. Paste the whole of it."))
-    if "://" not in request.url:
+    if not _SCHEME.match(request.url):
         request.url = f"https://{request.url}"
         request.notes.append(_("The address had no scheme; https:// was put before it."))
+    _take_login_of_address(request)
     for query in request.queries:
         request.url += ("&" if "?" in request.url else "?") + query
     if not request.method:
         request.method = "POST" if request.data and not request.is_in_query else "GET"
+    for name, value in request.implied.items():
+        if value and not request.header(name.lower()):
+            request.headers.append((name, value))
     _read_basic(request)
 
 
+def _take_login_of_address(request: CurlRequest) -> None:
+    """Take “https://login:password@host” apart, as the password is a secret; -u comes first."""
+    found = _CREDENTIALS.match(request.url)
+    if found is None:
+        return
+    request.url = found["scheme"] + request.url[found.end() :]
+    if request.login is None:
+        login, _colon, password = found["login"].partition(":")
+        request.login, request.password = unquote(login), unquote(password)
+
+
 def _read_basic(request: CurlRequest) -> None:
-    """Take Basic credentials out of an Authorization header."""
+    """Take Basic credentials out of an Authorization header, which counts before a login."""
     scheme, _space, encoded = request.header("authorization").partition(" ")
     if scheme.lower() != "basic":
+        if scheme:
+            request.login, request.password = None, ""
         return
     try:
         decoded = base64.b64decode(encoded.strip(), validate=True).decode()

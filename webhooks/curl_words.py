@@ -10,16 +10,28 @@ _VARIABLE = re.compile(r"\$(?:\{[^}]*\}|[A-Za-z_]\w*)|\$\([^)]*\)|`[^`]*`")
 # What comes first tells the shells apart: cmd.exe escapes by ^ and knows no single quotes.
 _SHELL = re.compile(r"\^\"|\^[ \t]*\n|'|\\\n")
 _SIMPLE_ESCAPES = {
+    "'": "'",
+    '"': '"',
+    "\\": "\\",
+    "?": "?",
     "n": "\n",
     "t": "\t",
     "r": "\r",
     "a": "\a",
     "b": "\b",
     "e": "\x1b",
+    "E": "\x1b",
     "f": "\f",
     "v": "\v",
 }
-_ANSI = re.compile(r"\\(x[0-9A-Fa-f]{1,2}|u[0-9A-Fa-f]{1,4}|U[0-9A-Fa-f]{1,8}|[0-7]{1,3}|.)", re.S)
+_ANSI = re.compile(
+    r"\\(x\{[0-9A-Fa-f]+\}|x[0-9A-Fa-f]{1,2}|u[0-9A-Fa-f]{1,4}|U[0-9A-Fa-f]{1,8}|[0-7]{1,3}"
+    r"|c\\.|c[^'\\]|.)",
+    re.S,
+)
+_NUMBER = re.compile(r"(?<!\S)[0-9]+$")
+# What may stand before a command: “TOKEN=abc”.
+ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=", re.ASCII)
 _ENDS = "|;&<>"
 
 
@@ -56,6 +68,8 @@ class _Bash:
         self._text = text
         self._at = 0
         self._word: bytearray | None = None
+        # Not by what a shell is told before it runs a command.
+        self._has_begun = False
         self._found = Words()
 
     def read(self) -> Words:
@@ -75,17 +89,21 @@ class _Bash:
             self._end_word()
             self._at += 1
             # A line that begins with an option belongs to the command whose backslash was lost.
-            return self._text[self._at :].lstrip()[:1] in ("-", "")
+            return not self._has_begun or self._text[self._at :].lstrip()[:1] in ("-", "")
         elif sign == "'":
             self._add(self._until("'", self._at + 1))
         elif sign == '"':
             self._double()
         elif self._text.startswith("$'", self._at):
             self._ansi()
+        elif self._text.startswith('$"', self._at):
+            # Text to be translated, for which nobody has a translation.
+            self._at += 1
+            self._double()
         elif sign == "\\":
             self._escape()
         elif sign in _ENDS:
-            return False
+            return self._end(sign)
         elif sign == "#" and self._word is None:
             self._at = (self._text + "\n").index("\n", self._at)
         elif found := _VARIABLE.match(self._text, self._at):
@@ -93,6 +111,18 @@ class _Bash:
         else:
             self._add(sign)
             self._at += 1
+        return True
+
+    def _end(self, sign: str) -> bool:
+        """End the command; False unless it has not begun."""
+        number = _NUMBER.search(self._text, 0, self._at) if sign in "<>" else None
+        if number and bytes(self._word or b"") == number[0].encode():
+            # Of “2>/dev/null”.
+            self._word, self._at = None, number.start()
+        self._end_word()
+        if self._has_begun or not self._found.words or sign not in ";&":
+            return False
+        self._at += 1
         return True
 
     def _until(self, quote: str, start: int) -> str:
@@ -122,16 +152,17 @@ class _Bash:
     def _ansi(self) -> None:
         self._add("")
         self._at += 2
+        is_cut = False
         while not self._text.startswith("'", self._at):
             if self._at >= len(self._text):
                 raise UnclosedQuote("'")
             found = _ANSI.match(self._text, self._at)
-            if found is None:
-                self._add(self._text[self._at])
-                self._at += 1
-            else:
-                self._add(_unescaped(found[1]))
-                self._at = found.end()
+            piece = _unescaped(found[1]) if found else self._text[self._at]
+            self._at = found.end() if found else self._at + 1
+            # A zero byte ends the text of the quote, as in bash.
+            is_cut = is_cut or piece in ("\0", b"\0")
+            if not is_cut:
+                self._add(piece)
         self._at += 1
 
     def _escape(self) -> None:
@@ -154,20 +185,34 @@ class _Bash:
 
     def _end_word(self) -> None:
         if self._word is not None:
-            self._found.words.append(self._word.decode(errors="replace"))
+            word = self._word.decode(errors="replace")
+            self._found.words.append(word)
+            self._has_begun |= word != "export" and not ASSIGNMENT.match(word)
         self._word = None
 
 
 def _unescaped(escape: str) -> str | bytes:
     kind, digits = escape[0], escape[1:]
     if kind == "x" and digits:
-        return bytes([int(digits, 16)])
+        return bytes([int(digits.strip("{}"), 16) & 0xFF])
     if kind in "uU" and digits:
         number = int(digits, 16)
         return chr(number) if number < 0x110000 else "\ufffd"
+    if kind == "c" and digits:
+        return _control(digits)
     if kind in "01234567":
         return bytes([int(escape, 8) & 0xFF])
-    return _SIMPLE_ESCAPES.get(kind, kind)
+    # Bash keeps the backslash of what it does not know.
+    return _SIMPLE_ESCAPES.get(kind, f"\\{escape}")
+
+
+def _control(signs: str) -> bytes:
+    if signs == "?":
+        return b"\x7f"
+    sign = signs.encode(errors="replace").upper()[0]
+    # A backslash may be doubled.
+    kept = b"" if signs == "\\\\" else signs.encode(errors="replace")[1:]
+    return bytes([sign & 0x1F]) + kept
 
 
 def _without_carets(text: str) -> str:
