@@ -207,3 +207,98 @@ def test_a_number_of_header_rows_that_means_nothing_harms_nobody(said: str) -> N
 def test_a_password_that_begins_with_a_dollar_is_one() -> None:
     data, _pasted = paste("curl https://crm.test/ -u 'admin:$ecret'")
     assert data["basic_password"] == "$ecret"
+
+
+def body_kept(body: str, options: str = "-d") -> Any:
+    """Return the JSON body that a command fills in, or None where it fills rows in."""
+    data, _pasted = paste(f"curl https://crm.test/in {options} '{body}'")
+    assert data["body_format"] == "json"
+    return data["body_template"] if data["parameters_mode"] == "template" else None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"a":1e400}',
+        '{"a":[1e400]}',
+        "[1e400]",
+        '{"a":12345678901234567890.12345}',
+        '{"a":1e-99999999999999999999}',
+        '{"a":"x\\u0000y"}',
+        '{"a":"l1\\r\\nl2"}',
+        '{"a":"l1\\rl2"}',
+        '{" a ":1}',
+        '{"a":"\\ud800"}',
+        '["\\ud800"]',
+        '{"%s":1}' % ("k" * 201),
+        '{"a":"%s"}' % ("v" * 8193),
+    ],
+)
+def test_what_a_row_would_change_is_kept_as_typed_in_the_json_body(body: str) -> None:
+    assert body_kept(body) == body
+    assert body_kept(body, "--json") == body
+
+
+@pytest.mark.parametrize("number", ["1.5", "10.00", "1e3", "-0.0", "12345678901234567890"])
+def test_numbers_that_stay_the_same_are_rows(number: str) -> None:
+    assert body_kept(f'{{"a":{number}}}') is None
+
+
+@pytest.mark.parametrize("body", ['{"a":1e400}', '{"a":12345678901234567890.12345}'])
+def test_a_json_body_sends_numbers_as_they_are_typed(body: str) -> None:
+    data, _pasted = paste(f"curl https://crm.test/in -d '{body}'")
+    webhook = Webhook(body_template=data["body_template"])
+    assert MappingSection(webhook, data).check(method="POST", body_format="json") == []
+
+
+@pytest.mark.parametrize("body", ["a=%FF", "a=x%00", "a=1%0D%0A2", "+a+=1", "%FF=1"])
+def test_what_a_row_of_a_form_would_change_is_told(body: str) -> None:
+    data, pasted = paste(f"curl https://crm.test/in -d '{body}&b=2'")
+    (note,) = [note for note in pasted.notes if "exactly as it was pasted" in note]
+    assert "“b”" not in note
+    assert data.urlencode()
+
+
+def test_a_body_of_a_get_is_left_out_and_named() -> None:
+    command = """curl -X GET -d '{"a":1}' https://crm.test/in"""
+    data, pasted = paste(command)
+    assert rows(data) == []
+    assert any("GET has no body here" in note for note in pasted.notes)
+    data, _pasted = paste("curl -X POST -G -d a=1 https://crm.test/in")
+    assert (data["method"], data["body_format"], rows(data)) == ("POST", "query", [row("a", "1")])
+
+
+@pytest.mark.parametrize("options", ["-d ''", "--json ''", "-X DELETE"])
+def test_an_empty_body_is_told_as_every_variable_would_be_sent(options: str) -> None:
+    data, pasted = paste(f"curl {options} https://crm.test/in")
+    assert any("sends every variable" in note for note in pasted.notes)
+    assert "parameters_mode" not in data
+    typed = fields({"name": "mine", "content": "caller"})
+    data, pasted = paste(f"curl {options} https://crm.test/in", **typed)
+    assert pasted.notes == ()
+
+
+def test_headers_of_one_name_become_a_list() -> None:
+    command = "curl https://crm.test/in -H 'X-Tag: a' -H 'X-Team: t' -H 'x-tag: b'"
+    data, _pasted = paste(f"{command} -H 'Cookie: a=b' -H 'cookie: c=d'")
+    assert data["headers-TOTAL_FORMS"] == "2"
+    assert (data["headers-0-name"], data["headers-0-value"]) == ("X-Tag", "a, b")
+    assert (data["headers-1-name"], data["headers-1-value"]) == ("X-Team", "t")
+
+
+def test_a_header_without_a_value_is_named() -> None:
+    data, pasted = paste("curl https://crm.test/in -H 'X-Empty;' -H X-NoColon")
+    assert pasted.notes == ("The header X-Empty has no value.",)
+    assert "X-" not in data.urlencode()
+
+
+def test_credentials_of_the_address_become_basic_ones() -> None:
+    data, _pasted = paste("curl https://user:p%40ss@crm.test/in")
+    assert (data["url"], data["authorization_type"]) == ("https://crm.test/in", "basic")
+    assert (data["basic_login"], data["basic_password"]) == ("user", "p@ss")
+
+
+def test_a_bearer_header_counts_before_a_login() -> None:
+    data, pasted = paste("curl https://crm.test/in -u a:b -H 'Authorization: Bearer z'")
+    assert "basic_password" not in data
+    assert any("Bearer token was left out" in note for note in pasted.notes)

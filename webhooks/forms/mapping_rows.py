@@ -16,6 +16,8 @@ from webhooks.payloads import Problem
 
 KEY = "parameter"
 VARIABLE = "variable"
+# As `webhooks.payloads` judges it.
+_MAX_NAME_LENGTH = 200
 _SOURCES = [
     (VARIABLE, _("Variable")),
     ("text", _("Text")),
@@ -44,7 +46,7 @@ def _text(label: Any, length: int, help_text: Any = "", **attributes: Any) -> fo
 class ParameterRow(forms.Form):
     """The controls of one row; what is wrong is judged by `webhooks.payloads` for all at once."""
 
-    name = _text(_("Name"), 200, placeholder="client.phone")
+    name = _text(_("Name"), _MAX_NAME_LENGTH, placeholder="client.phone")
     source = forms.ChoiceField(
         label=_("Kind of value"), choices=_SOURCES, required=False, initial=VARIABLE
     )
@@ -145,6 +147,20 @@ class ParameterRow(forms.Form):
         if self["is_omitted"].value():
             row["omit_if_empty"] = True
         return row
+
+
+def keeps(name: str, text: str) -> bool:
+    """Say whether a row sends a name and a text as they are, to the letter."""
+    if name != name.strip() or not name.isprintable() or len(name) > _MAX_NAME_LENGTH:
+        return False
+    # No database keeps a zero byte, and no text area a carriage return.
+    if "\0" in text or "\r" in text or len(text) > payloads.MAX_VALUE_LENGTH:
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def from_post(data: Any) -> list[ParameterRow]:

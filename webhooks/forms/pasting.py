@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -18,13 +19,14 @@ from webhooks import catalogue, curl_reading, payloads
 from webhooks.curl_reading import CannotRead, CurlRequest
 from webhooks.forms.headers import MAX_ROWS, RESERVED
 from webhooks.forms.mapping import ROWS, TEMPLATE
-from webhooks.forms.mapping_rows import KEY, from_post
+from webhooks.forms.mapping_rows import KEY, from_post, keeps
 from webhooks.models import Method
 
 ACTION = "paste_curl"
 _SECRET_NAME = re.compile(r"key|token|secret|auth|passw|signature|session|credential", re.I)
 _TYPES = {"application/json": "json", "application/x-www-form-urlencoded": "form"}
 _TIMEOUTS = range(1, 61)
+_HALF_CHARACTERS = re.compile("[\ud800-\udfff]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,26 +80,41 @@ class _Filling:
 
     def _fill_content(self) -> None:
         request = self._request
-        if not request.data:
-            if request.method not in ("GET", ""):
-                kind = _TYPES.get(self._content_type(), "")
-                if kind:
-                    self._data["body_format"] = kind
+        if not request.body:
+            self._tell_of_no_body()
             return
-        if request.is_in_query or request.method == "GET":
+        if request.is_in_query:
             self._data["body_format"] = "query" if request.method != "GET" else "json"
-            self._fill_rows(_pairs(request.body), _("parameters of the query"))
+            self._fill_pairs(_("parameters of the query"))
+            return
+        if request.method == "GET":
+            request.notes.append(_("GET has no body here, so the body was left out."))
             return
         declared = self._content_type()
         if request.is_json or declared.endswith("json") or _is_meant_as_json(request.body):
             self._fill_json(request.body)
         elif declared in ("", "application/x-www-form-urlencoded"):
             self._data["body_format"] = "form"
-            self._fill_rows(_pairs(request.body), _("parameters of the form"))
+            self._fill_pairs(_("parameters of the form"))
         else:
             request.notes.append(
                 _("The body is %s, and a webhook sends JSON or a form, so it was left out.")
                 % declared[:60]
+            )
+
+    def _tell_of_no_body(self) -> None:
+        request, data = self._request, self._data
+        if request.method == "GET":
+            return
+        if kind := _TYPES.get(self._content_type(), ""):
+            data["body_format"] = kind
+        is_mapped = {
+            ROWS: any(not row.is_blank for row in from_post(data)),
+            TEMPLATE: bool(data.get("body_template", "").strip()),
+        }
+        if not is_mapped.get(data.get("parameters_mode", "")):
+            request.notes.append(
+                _("The command has no body. A webhook without parameters sends every variable.")
             )
 
     def _content_type(self) -> str:
@@ -107,13 +124,26 @@ class _Filling:
         self._data["body_format"] = "json"
         value = _json(body)
         rows = list(_flat(value, "")) if isinstance(value, dict) else []
-        are_rows = rows and len(rows) <= payloads.MAX_ROWS
+        is_exact = value is not None and _is_exact(body, value) and all(map(_is_kept, rows))
+        are_rows = is_exact and rows and len(rows) <= payloads.MAX_ROWS
         if are_rows and all(_is_path(name) for name, _v in rows) and not _needs_template(value):
             self._fill_rows(rows, _("parameters"))
             return
-        text = body if value is None else json.dumps(value, ensure_ascii=False, indent=2)
+        text = json.dumps(value, ensure_ascii=False, indent=2) if is_exact else body
         self._set("body_template", text, _("JSON body"))
         self._data["parameters_mode"] = TEMPLATE
+
+    def _fill_pairs(self, label: str) -> None:
+        rows = []
+        for name, value in _pairs(self._request.body):
+            shown, text = (_HALF_CHARACTERS.sub("\ufffd", one) for one in (name, value))
+            if (shown, text) != (name, value) or not keeps(name, value):
+                self._request.notes.append(
+                    _("“%s” cannot be sent exactly as it was pasted. Look at its name and value.")
+                    % shown[:60]
+                )
+            rows.append((shown, text))
+        self._fill_rows(rows, label)
 
     def _fill_rows(self, rows: list[tuple[str, Any]], label: str) -> None:
         """Give each name a row: its own when there is one, else a new one at the end."""
@@ -187,7 +217,8 @@ class _Filling:
             )
 
     def _fill_headers(self) -> None:
-        by_itself, taken = [], []
+        by_itself: list[str] = []
+        taken: dict[str, tuple[str, str]] = {}
         for name, value in self._request.headers:
             lower = name.lower()
             if lower == "cookie":
@@ -195,9 +226,14 @@ class _Filling:
             elif lower in RESERVED:
                 if lower not in ("authorization", "content-type"):
                     by_itself.append(name)
+            elif not value:
+                self._request.notes.append(_("The header %s has no value.") % name[:60])
             elif (lower, value) != ("accept", "*/*"):
-                self._put_header(name, value)
-                taken.append(name)
+                first, before = taken.get(lower, (name, ""))
+                # Several headers of one name are one with a list (RFC 9110, section 5.3).
+                taken[lower] = (first, f"{before}, {value}" if before else value)
+        for name, value in taken.values():
+            self._put_header(name, value)
         declared = self._content_type()
         if declared and declared not in _TYPES and not declared.endswith("json"):
             by_itself.append("Content-Type")
@@ -226,8 +262,9 @@ class _Filling:
             data[f"headers-{row}-is_secret"] = "on"
 
 
-def _pairs(body: str) -> list[tuple[str, Any]]:
-    return list(parse_qsl(body, keep_blank_values=True))
+def _pairs(body: str) -> list[tuple[str, str]]:
+    """Return the pairs of a form; a byte that is not UTF-8 becomes half a character."""
+    return list(parse_qsl(body, keep_blank_values=True, errors="surrogateescape"))
 
 
 def _json(text: str) -> Any:
@@ -237,6 +274,17 @@ def _json(text: str) -> Any:
     except payloads.InvalidPayload:
         return None
     return value if isinstance(value, dict | list) else None
+
+
+def _is_exact(text: str, value: Any) -> bool:
+    """Say whether a JSON text can be written anew: with its numbers, and no half of a character."""
+    floats: list[str] = []
+    json.loads(text.removeprefix("\ufeff"), parse_float=floats.append)
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+        return all(Decimal(one) == Decimal(repr(float(one))) for one in floats)
+    except (UnicodeEncodeError, ArithmeticError):
+        return False
 
 
 def _is_meant_as_json(body: str) -> bool:
@@ -280,6 +328,11 @@ def _flat(value: Any, path: str) -> Iterable[tuple[str, Any]]:
             yield from _flat(item, f"{path}[{index}]")
     else:
         yield path, value
+
+
+def _is_kept(leaf: tuple[str, Any]) -> bool:
+    name, value = leaf
+    return keeps(name, value if isinstance(value, str) else "")
 
 
 def _is_path(name: str) -> bool:
