@@ -1,6 +1,7 @@
 """Replays on pages: a count first, then progress that survives a reload and can be stopped."""
 
 import datetime as dt
+import re
 from functools import partial
 from typing import Any
 
@@ -93,6 +94,31 @@ def test_htmx_gets_the_count_alone(browser: Client) -> None:
     part = browser.get(form_of(webhook), FAILED_DAY, headers={"HX-Request": "true"})
     assert "1 delivery" in part.text
     assert "<html" not in part.text
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"rate": "5000000"}, "Deliveries per second: Ensure this value is less than or equal to"),
+        ({"since": "custom", "since_at": ""}, "Since this time: Say since when."),
+    ],
+)
+def test_the_live_count_names_the_field_that_is_wrong(
+    browser: Client, wrong: dict[str, str], told: str
+) -> None:
+    part = browser.get(FOR_ALL, {**FAILED_DAY, **wrong}, headers={"HX-Request": "true"})
+    assert told in part.text
+    assert "Correct what is marked" not in part.text
+    page = browser.get(FOR_ALL, {**FAILED_DAY, **wrong})
+    assert "Correct what is marked" in page.text
+    assert told not in page.text
+
+
+def test_the_rate_has_its_limits_on_the_page(browser: Client) -> None:
+    field = re.search(r'<input[^>]*name="rate"[^>]*>', browser.get(FOR_ALL).text)
+    assert field is not None
+    assert 'min="1"' in field[0]
+    assert 'max="10000"' in field[0]
 
 
 def test_a_replay_starts_at_the_chosen_rate_and_is_written_down(browser: Client) -> None:

@@ -105,8 +105,9 @@ def _since(request: HttpRequest, webhook: Webhook | None) -> HttpResponse:
         "form": form,
         **(_counted(replay) if is_valid else {}),
         "earlier": Replay.objects.filter(webhook=webhook)[:_EARLIER_SHOWN],
+        "is_live": bool(request.headers.get("HX-Request")),
     }
-    if request.headers.get("HX-Request"):
+    if context["is_live"]:
         return render(request, "webhooks/_replay_count.html", context)
     status = 422 if form.errors else 200
     return render(request, "webhooks/replay_form.html", context, status=status)
