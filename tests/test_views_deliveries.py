@@ -568,6 +568,28 @@ def test_the_edited_copy_is_a_new_event_marked_so(browser: Client) -> None:
 
 
 @pytest.mark.parametrize(
+    ("source", "is_shown"), [("edited", False), ("test", False), ("pbx", True)]
+)
+def test_a_source_that_repeats_the_trigger_is_not_shown(
+    browser: Client, source: str, is_shown: bool
+) -> None:
+    delivery = make_delivery(make_webhook())
+    Event.objects.update(source=source)
+    text = browser.get(page_of(delivery)).text
+    assert ("<dt>Source</dt>" in text) is is_shown
+    assert (f"<dd>{source}</dd>" in text) is is_shown
+
+
+def test_the_page_of_a_copy_says_that_no_filter_is_asked(browser: Client) -> None:
+    sentence = "The copy is sent whatever the webhook's filter says."
+    address = page_of(make_delivery(make_webhook()), "delivery_edit")
+    assert sentence not in browser.get(address).text
+    condition = {"variable": "disposition", "operator": "equals", "value": "BUSY"}
+    Webhook.objects.update(filter={"all": [condition]})
+    assert sentence in browser.get(address).text
+
+
+@pytest.mark.parametrize(
     ("typed", "sentence"),
     [
         ('{"caller": "1",}', "JSON"),
