@@ -184,6 +184,16 @@ def test_nothing_new_is_answered_without_a_body(browser: Client) -> None:
         assert (answer.status_code, answer.content) == (204, b"")
 
 
+def test_the_charts_are_asked_for_anew_each_half_a_minute(browser: Client) -> None:
+    webhook = make_webhook()
+    count(webhook, 1)
+    page = page_of(webhook, browser)
+    assert 'id="charts" aria-labelledby="charts-title" data-refreshes="30"' in page.text
+    count(webhook, 41, outcome="refused")
+    answer = part_of("charts", webhook, browser, seen=seen_in(page, "charts"), period="24h")
+    assert answer.context["chart"].total == "42"
+
+
 def test_a_new_delivery_comes_with_the_numbers_that_changed(browser: Client) -> None:
     webhook = make_webhook()
     make_delivery(webhook)
