@@ -111,6 +111,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "webhooks.views.buttons.LeadBack",
     # Last: it replaces the answer of a login that is locked.
     "axes.middleware.AxesMiddleware",
 ]

@@ -1,0 +1,51 @@
+"""Addresses that only buttons post to, asked for as pages."""
+
+from functools import partial
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from tests.factories import make_delivery, make_webhook
+from tests.people import logged_in
+
+pytestmark = pytest.mark.django_db
+person = partial(logged_in, name="ann", is_superuser=True)
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+LIST = "/integrations/webhooks/"
+
+
+def test_a_button_pressed_without_a_session_leads_back_to_its_page_after_the_login() -> None:
+    webhook = make_webhook()
+    pause = reverse("webhooks:pause", args=[webhook.pk])
+    login = Client().post(pause).headers["Location"]
+    assert login.endswith(pause)
+    answer = person().get(pause, headers=BROWSER, follow=True)
+    assert answer.redirect_chain == [(f"{LIST}{webhook.pk}/", 302)]
+    assert "Nothing was done yet: press the button again." in answer.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("name", "above"),
+    [
+        ("refresh_token", "{webhook}/"),
+        ("switch_authentication", "{webhook}/"),
+        ("bulk", ""),
+        ("delivery_send_now", "deliveries/{delivery}/"),
+    ],
+)
+def test_the_nearest_page_above_is_shown(name: str, above: str) -> None:
+    delivery = make_delivery(make_webhook())
+    keys = {"bulk": [], "delivery_send_now": [delivery.pk]}.get(name, [delivery.webhook_id])
+    answer = person().get(reverse(f"webhooks:{name}", args=keys), headers=BROWSER)
+    place = above.format(webhook=delivery.webhook_id, delivery=delivery.pk)
+    assert answer.headers["Location"] == f"{LIST}{place}"
+
+
+def test_machines_and_htmx_are_told_that_it_is_no_page() -> None:
+    pause = reverse("webhooks:pause", args=[make_webhook().pk])
+    browser = person()
+    assert browser.get(pause).status_code == 405
+    assert browser.get(pause, headers={**BROWSER, "HX-Request": "true"}).status_code == 405
+    assert browser.put(pause, headers=BROWSER).status_code == 405
+    assert Client().get("/api/v1/events", headers=BROWSER).status_code == 405
