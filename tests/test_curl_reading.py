@@ -58,6 +58,9 @@ def refusal(text: str) -> str:
         ("a 2>&1", ["a"]),
         ("a b2>x", ["a", "b2"]),
         ("a '2'>x", ["a", "2"]),
+        ("a >x b 2>> 'y z' c &>d e 2>&1 f >|g 2>&- h", ["a", "b", "c", "e", "f", "h"]),
+        ("a <<x b", ["a"]),
+        ("a >(b) c", ["a"]),
     ],
 )
 def test_words_are_those_of_a_shell(typed: str, words: list[str]) -> None:

@@ -260,6 +260,17 @@ def test_a_pasted_command_fills_the_page_and_keeps_its_password_unseen(browser: 
     assert Webhook.objects.get().basic_password == "p4ss-w0rd"
 
 
+@pytest.mark.parametrize("body", ['{"a":1e400}', '{"a":[1e400]}', "[1e400]"])
+def test_a_number_that_no_float_holds_is_kept_as_it_was_pasted(browser: Client, body: str) -> None:
+    command = f"curl -d '{body}' https://crm.test/"
+    page = browser.post(CREATE, posted(curl=command, action="paste_curl"))
+    assert page.status_code == 200
+    assert body.replace('"', "&quot;") in page.text
+    typed = {"parameters_mode": "template", "body_template": body}
+    shown = preview(browser, **typed).context["preview"]
+    assert shown.body == body.encode()
+
+
 def test_a_refused_command_stays_in_its_field(browser: Client) -> None:
     page = browser.post(CREATE, posted(curl="curl -F a=b https://crm.test", action="paste_curl"))
     assert "multipart form" in page.text

@@ -29,6 +29,8 @@ _ANSI = re.compile(
     r"|c\\.|c[^'\\]|.)",
     re.S,
 )
+# Text that is given, or a command in the place of a file, ends what can be read.
+_REDIRECTION = re.compile(r"(?:&>>?|>>|>\||>&|<&|<>|[<>])(?![<(])[ \t]*")
 _NUMBER = re.compile(r"(?<!\S)[0-9]+$")
 # What may stand before a command: “TOKEN=abc”.
 ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=", re.ASCII)
@@ -70,6 +72,8 @@ class _Bash:
         self._word: bytearray | None = None
         # Not by what a shell is told before it runs a command.
         self._has_begun = False
+        # The next word is the file of a redirection, which is no word of the command.
+        self._is_target = False
         self._found = Words()
 
     def read(self) -> Words:
@@ -114,12 +118,15 @@ class _Bash:
         return True
 
     def _end(self, sign: str) -> bool:
-        """End the command; False unless it has not begun."""
+        """End the command; False unless it has not begun or goes on after a redirection."""
         number = _NUMBER.search(self._text, 0, self._at) if sign in "<>" else None
         if number and bytes(self._word or b"") == number[0].encode():
             # Of “2>/dev/null”.
-            self._word, self._at = None, number.start()
+            self._word = None
         self._end_word()
+        if found := _REDIRECTION.match(self._text, self._at):
+            self._at, self._is_target = found.end(), True
+            return True
         if self._has_begun or not self._found.words or sign not in ";&":
             return False
         self._at += 1
@@ -184,10 +191,11 @@ class _Bash:
         self._word += piece if isinstance(piece, bytes) else piece.encode(errors="replace")
 
     def _end_word(self) -> None:
-        if self._word is not None:
+        if self._word is not None and not self._is_target:
             word = self._word.decode(errors="replace")
             self._found.words.append(word)
             self._has_begun |= word != "export" and not ASSIGNMENT.match(word)
+        self._is_target = self._is_target and self._word is None
         self._word = None
 
 

@@ -19,6 +19,8 @@ _WORDS = (
     "Content-Type: application/json", "Authorization: Basic dTpw", "Authorization: Basic %%%",
     "Authorization: Bearer x", '{"caller_number": "1"}', '{"a":', "a=1&b=2", "a=1&&=&", "u:p",
     "@file", "$(id)", "`id`", "${HOME}", "5", "1e999", "-1", "nan", "", "'", '"', "\\", "^",
+    '{"a":1e400}', '[1e400]', '{"a":"x\\u0000y"}', "a=%FF&+b+=%00", "2>&1", "2>/dev/null", "A=1",
+    "https://user:p%00ss@example.com", "--no-location", "--heade", "<<x", "$'\\c", "\n# x\n",
     "$'\\x41\\u0000'", "| sh", "> /x", "[" * 1200, "\ud800", "\0", "é",
 )  # fmt: skip
 _WORD = st.one_of(st.sampled_from(_OPTIONS), st.sampled_from(_WORDS), st.text(max_size=12))
