@@ -209,6 +209,16 @@ def test_static_files_are_there_without_collecting_them(start: Start) -> None:
 
 
 @pytest.mark.once
+def test_two_signals_in_the_same_moment_are_one(start: Start) -> None:
+    product = start("--no-sandbox").ready()
+    for _ in range(3):
+        product.process.send_signal(signal.SIGTERM)
+        time.sleep(0.05)
+    assert product.wait() == 0
+    assert "Stopped. What waits is sent after the next start." in product.output
+
+
+@pytest.mark.once
 def test_without_sandbox_nothing_of_it_runs_or_is_opened(start: Start) -> None:
     product = start("--no-sandbox", WEBHOOKS_ALLOWED_NETWORKS="").ready()
 

@@ -5,6 +5,7 @@ import os
 import secrets
 import signal
 import socket
+import time
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -26,6 +27,7 @@ from webhooks.management.background import Background
 
 _ADMIN = "admin"
 _WEB_THREADS = 8
+_SAME_SIGNAL_SECONDS = 1.0
 # Pages and the event API take far less; more is refused before it is read.
 _MAX_BODY_BYTES = 8 * settings.WEBHOOKS_MAX_PAYLOAD_BYTES
 
@@ -37,16 +39,15 @@ class Command(BaseCommand):
         add_arguments(parser)
 
     def handle(self, *, host: str, port: int, **options: Any) -> None:
-        signal.signal(signal.SIGTERM, _exit)
-        signal.signal(signal.SIGINT, _exit)
+        stop = _Stop()
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
         with ExitStack() as stack:
             web, lines = self._start(stack, host=host, port=port, has_sandbox=options["sandbox"])
             self.stdout.write("\n".join(["", *lines, "", ""]))
             self.stdout.flush()
             # Returns on SIGTERM and Ctrl-C, after the requests in hand were answered.
             web.run()
-            signal.signal(signal.SIGTERM, _exit_at_once)
-            signal.signal(signal.SIGINT, _exit_at_once)
             self.stdout.write("Stopping: finishing what is in flight ...")
         self.stdout.write("Stopped. What waits is sent after the next start.")
 
@@ -71,13 +72,22 @@ class Command(BaseCommand):
         return web, lines
 
 
-def _exit(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(0)
+class _Stop:
+    """Ends the command at the first signal, and at once at another that comes later.
 
+    Who tells a whole group and its leader sends two in the same moment: they are one.
+    """
 
-def _exit_at_once(number: int, frame: FrameType | None) -> None:
-    # Rows in flight stay leased and are sent again after the lease ends.
-    os._exit(1)
+    def __init__(self) -> None:
+        self._at: float | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self._at is None:
+            self._at = time.monotonic()
+            raise SystemExit(0)
+        if time.monotonic() - self._at > _SAME_SIGNAL_SECONDS:
+            # Rows in flight stay leased and are sent again after the lease ends.
+            os._exit(1)
 
 
 @contextmanager
