@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import time
 from typing import Any
 
 import pytest
@@ -295,3 +296,15 @@ def test_credentials_that_are_no_base64_are_asked_for() -> None:
 
 def test_a_request_begins_empty() -> None:
     assert CurlRequest().body == ""
+
+
+@pytest.mark.parametrize("piece", [">a ", "2>", "\n", "A=\n", "A=1;", "-d a ", "--abc "])
+def test_the_longest_command_is_read_at_once(piece: str) -> None:
+    prefix = "" if piece.startswith("A") else f"curl {URL} "
+    text = prefix + piece * ((curl_reading.MAX_LENGTH - len(prefix)) // len(piece))
+    began = time.process_time()
+    try:
+        read(text)
+    except CannotRead:
+        pass
+    assert time.process_time() - began < 2

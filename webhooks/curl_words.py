@@ -31,7 +31,7 @@ _ANSI = re.compile(
 )
 # Text that is given, or a command in the place of a file, ends what can be read.
 _REDIRECTION = re.compile(r"(?:&>>?|>>|>\||>&|<&|<>|[<>])(?![<(])[ \t]*")
-_NUMBER = re.compile(r"(?<!\S)[0-9]+$")
+_SPACE = re.compile(r"\s*")
 # What may stand before a command: “TOKEN=abc”.
 ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=", re.ASCII)
 _ENDS = "|;&<>"
@@ -91,9 +91,10 @@ class _Bash:
             self._at += 1
         elif sign == "\n":
             self._end_word()
-            self._at += 1
+            found = _SPACE.match(self._text, self._at)
+            self._at = found.end() if found else self._at + 1
             # A line that begins with an option belongs to the command whose backslash was lost.
-            return not self._has_begun or self._text[self._at :].lstrip()[:1] in ("-", "")
+            return not self._has_begun or self._text[self._at : self._at + 1] in ("-", "")
         elif sign == "'":
             self._add(self._until("'", self._at + 1))
         elif sign == '"':
@@ -119,8 +120,7 @@ class _Bash:
 
     def _end(self, sign: str) -> bool:
         """End the command; False unless it has not begun or goes on after a redirection."""
-        number = _NUMBER.search(self._text, 0, self._at) if sign in "<>" else None
-        if number and bytes(self._word or b"") == number[0].encode():
+        if sign in "<>" and self._is_number():
             # Of “2>/dev/null”.
             self._word = None
         self._end_word()
@@ -131,6 +131,13 @@ class _Bash:
             return False
         self._at += 1
         return True
+
+    def _is_number(self) -> bool:
+        """Say whether the word that has been read is digits without quotes."""
+        word = bytes(self._word or b"")
+        start = self._at - len(word)
+        is_bare = self._text[start : self._at].encode(errors="replace") == word
+        return word.isdigit() and is_bare and self._text[start - 1 : start].isspace()
 
     def _until(self, quote: str, start: int) -> str:
         end = self._text.find(quote, start)
