@@ -3,6 +3,7 @@
 import datetime as dt
 import re
 from html import unescape
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -282,3 +283,11 @@ def test_the_hour_in_which_a_clock_is_set_back_says_which_is_which() -> None:
     with timezone.override("Europe/Kyiv"):
         labels = [drawing._label(Period.DAY, span).partition(", ")[2] for span in spans]
     assert labels == ["03:00 EEST–03:00 EET", "03:00–04:00"]
+
+
+def test_an_axis_of_durations_holds_what_is_below_a_millisecond() -> None:
+    buckets = [SimpleNamespace(p50_ms=p50, p95_ms=p95) for p50, p95 in [(0.6, 3.0), (None, None)]]
+    axis = drawing._duration_axis(buckets)  # type: ignore[arg-type]
+    assert axis[-1] <= 0.6
+    assert axis[0] >= 3.0
+    assert [drawing._axis_duration(one) for one in axis][-1] == "0.5 ms"

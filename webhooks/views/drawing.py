@@ -20,7 +20,9 @@ _BUCKET_UNITS, _BAR_UNITS, _HEIGHT = 10.0, 7.2, 100.0
 # One failure among thousands is still seen.
 _LEAST_UNITS = 2.5
 _ROUND = (1, 2, 3, 4, 5, 6, 8, 10)
-# An axis of durations begins at one of these times a power of ten, and has so many lines at most.
+# An axis of durations begins at one of these times a power of ten, but not below the shortest, and
+# has so many lines at most.
+_SHORTEST_MS = 0.1
 _DURATION_STARTS = (1, 2, 5)
 _DURATION_FACTORS = (2, 4, 10, 100)
 _MOST_LINES = 4
@@ -168,7 +170,8 @@ def _stack(shares: list[Share], most: int) -> list[Share]:
 
 def _duration_axis(buckets: list[Bucket]) -> list[float]:
     """Return the durations at the lines of an axis in milliseconds, the longest first."""
-    shortest = max(min((bucket.p50_ms for bucket in buckets if bucket.p50_ms), default=1.0), 1.0)
+    least = min((bucket.p50_ms for bucket in buckets if bucket.p50_ms), default=1.0)
+    shortest = max(least, _SHORTEST_MS)
     longest = max((bucket.p95_ms or 0.0 for bucket in buckets), default=1.0)
     power = 10 ** math.floor(math.log10(shortest))
     start = float(max(step * power for step in _DURATION_STARTS if step * power <= shortest))
