@@ -16,6 +16,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from django.conf import settings
+from django.core.cache import caches
 from django.db import connection
 from django.utils import translation
 from pytest_django import DjangoDbBlocker
@@ -146,10 +147,11 @@ def _touches_database(item: pytest.Item) -> bool:
 
 
 @pytest.fixture(autouse=True)
-def _english_again() -> Iterator[None]:
-    """A page in another language leaves that language active in this thread."""
+def _as_before() -> Iterator[None]:
+    """Leave no language of a page active in this thread, and nothing in this process's cache."""
     yield
     translation.deactivate()
+    caches["default"].clear()
 
 
 @pytest.fixture(scope="session")
