@@ -103,6 +103,16 @@ def test_a_suspect_keeps_to_the_limit_of_its_webhook(limit: dict[str, int]) -> N
     assert len(take(engines_claims())) == 1
 
 
+def test_a_suspect_does_not_pass_the_head_of_an_ordered_webhook() -> None:
+    webhook = make_webhook(is_ordered=True)
+    fill(webhook, 3)
+    Delivery.objects.update(unknown_count=2)
+    claims = engines_claims()
+    head = Delivery.objects.order_by("id")[0]
+    assert [claim.id for claim in take(claims)] == [head.pk]
+    assert take(claims) == []
+
+
 def test_one_suspect_is_in_hand_at_a_time_whatever_limits_its_webhook() -> None:
     free, limited = make_webhook(), make_webhook(name="Limited", concurrency_limit=5)
     fill(free, 2)

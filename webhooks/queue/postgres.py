@@ -145,19 +145,15 @@ def claim_paced(
 ) -> list[Claimed]:
     """Take rows of a webhook with a limit or an order, under the lock of its state row.
 
-    With `is_quarantine` it is one row that was in flight at several crashes.
+    With `is_quarantine` it is one row that was in flight at several crashes; none in order, where
+    nothing but the head may go.
     """
     with transaction.atomic(), _cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO webhooks_webhookstate (webhook_id, last_error) VALUES (%s, '') "
-            "ON CONFLICT DO NOTHING",
-            [webhook_id],
-        )
-        if cursor.execute(sql.LOCK_STATE, {"id": webhook_id}).fetchone() is None:
+        if (pacing := _locked_pacing(cursor, webhook_id)) is None:
             return []
-        pacing = cursor.execute(sql.PACING, {"id": webhook_id}).fetchone()
-        assert pacing is not None
         rate, per_seconds, concurrency, is_ordered, ahead_seconds, sending = pacing
+        if is_quarantine and is_ordered:
+            return []
         if concurrency is not None:
             quota = min(quota, concurrency - sending)
         pace = Pace(rate, per_seconds, ahead_seconds)
@@ -183,6 +179,18 @@ def claim_paced(
                 [pace.after(len(claimed)), webhook_id],
             )
         return claimed
+
+
+def _locked_pacing(cursor: "psycopg.Cursor[Any]", webhook_id: int) -> tuple[Any, ...] | None:
+    """Lock the state row of a webhook and return what limits it; None if somebody else has it."""
+    cursor.execute(
+        "INSERT INTO webhooks_webhookstate (webhook_id, last_error) VALUES (%s, '') "
+        "ON CONFLICT DO NOTHING",
+        [webhook_id],
+    )
+    if cursor.execute(sql.LOCK_STATE, {"id": webhook_id}).fetchone() is None:
+        return None
+    return cursor.execute(sql.PACING, {"id": webhook_id}).fetchone()
 
 
 def record(results: Sequence[Result], *, lease: str, is_repeat: bool = False) -> int:

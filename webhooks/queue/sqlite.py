@@ -145,10 +145,16 @@ def claim_quarantined(webhook_ids: list[int], *, lease: str, lease_seconds: floa
 def claim_paced(
     webhook_id: int, *, quota: int, lease: str, lease_seconds: float, is_quarantine: bool = False
 ) -> list[Claimed]:
-    """Take rows of a webhook with a limit or an order; or one that was in flight at crashes."""
+    """Take rows of a webhook with a limit or an order.
+
+    With `is_quarantine` it is one row that was in flight at several crashes; none in order, where
+    nothing but the head may go.
+    """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(sql.PACING, [webhook_id])
         rate, per_seconds, concurrency, is_ordered, next_send_at, sending = cursor.fetchone()
+        if is_quarantine and is_ordered:
+            return []
         now = timezone.now()
         if concurrency is not None:
             quota = min(quota, concurrency - sending)
