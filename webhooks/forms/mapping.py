@@ -125,7 +125,7 @@ class MappingSection:
         kind = payloads.sent_as(method, body_format)
         known = payloads.known_names()
         self.problems = self._find(kind, known)
-        if self.problems and (seen := self._seen_names()):
+        if self.problems and (seen := self.seen_names()):
             self.problems = self._find(kind, known | seen)
         rows = [row for row in self.rows if not row.is_blank]
         for index, row in enumerate(rows):
@@ -168,7 +168,7 @@ class MappingSection:
             return [Problem(sentence=sentence, field="mode")]
         return payloads.rows_problems(stored, body_format=kind, known=known)
 
-    def _seen_names(self) -> set[str]:
+    def seen_names(self) -> set[str]:
         """Return the names in the newest event of each chosen type."""
         names: set[str] = set()
         for key in catalogue.types_for(self.event_types)[:_TYPES_LOOKED_AT]:

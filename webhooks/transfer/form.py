@@ -203,5 +203,5 @@ def _row_problems(webhook: Webhook) -> list[payloads.Problem]:
     problems = payloads.rows_problems(webhook.parameters, body_format=kind, known=known)
     if not problems:
         return []
-    seen = MappingSection(Webhook(event_types=webhook.event_types))._seen_names()
+    seen = MappingSection(Webhook(event_types=webhook.event_types)).seen_names()
     return payloads.rows_problems(webhook.parameters, body_format=kind, known=known | seen)
