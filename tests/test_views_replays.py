@@ -254,6 +254,7 @@ def test_the_log_leads_to_what_failed_of_every_webhook(browser: Client) -> None:
     page = browser.get(FOR_ALL).content.decode()
     assert "2 deliveries" in page
     assert "Every webhook that is there now takes part." in page
+    assert re.findall(r'aria-current="page">([^<]+)</a>', page) == ["Delivery log"]
     answer = browser.post(FOR_ALL, FAILED_DAY)
     replay = Replay.objects.get()
     assert (replay.webhook, replay.total, replay.rate) == (None, 2, 10)
