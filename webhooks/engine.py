@@ -1,10 +1,10 @@
 """The engine of one drain: claims due rows, prepares them, records what became of them.
 
-This thread (the keeper) claims; `webhooks.sender` owns the network in a second thread and
-`webhooks.writer` writes results in a third, so that claims and writes overlap with hundreds of
-requests in flight. A fourth thread listens for the bell. Nothing is decided here about retries
-(`webhooks.delivery`) or about who is slow (`webhooks.sender`); nothing is lost when this process
-dies, because every row it holds is leased.
+This thread (the keeper) says what to claim; `webhooks.claimer` claims it, `webhooks.sender` owns
+the network and `webhooks.writer` writes results, each in a thread of its own, so that claims and
+writes overlap with hundreds of requests in flight. One more thread listens for the bell. Nothing is
+decided here about retries (`webhooks.delivery`) or about who is slow (`webhooks.sender`); nothing
+is lost when this process dies, because every row it holds is leased.
 """
 
 import logging
@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 
 from webhooks import ids, network, queue
 from webhooks.bell import Bell
+from webhooks.claimer import Claimer, Taken
 from webhooks.claims import CLAIM_ROWS, Claims
 from webhooks.delivery import (
     Answer,
@@ -32,11 +33,13 @@ from webhooks.delivery import (
     retry_after_seconds,
     utc,
 )
-from webhooks.models import HoldReason, Outcome, PauseReason, Status
+from webhooks.gone import Gone
+from webhooks.housekeeping import Housekeeper
+from webhooks.models import HoldReason, Outcome, Status
 from webhooks.payloads import InvalidMapping
-from webhooks.plans import Plans, present_versions
+from webhooks.plans import Plans
 from webhooks.queue import Candidate, Claimed
-from webhooks.recorder import RECORD_SECONDS, Recorder, fail_tests, pause
+from webhooks.recorder import RECORD_SECONDS, Recorder, fail_tests
 from webhooks.sender import Sender
 from webhooks.session import Session
 from webhooks.writer import Writer
@@ -49,7 +52,6 @@ _LOOK_SECONDS = 0.05
 _FIRST_SCAN_SECONDS = 0.01
 # So rarely while what is due may not be sent: a limit, an order or a breaker is in the way.
 _BLOCKED_SCAN_SECONDS = 0.1
-_EXPIRE_SECONDS = 1.0
 # How long the end of a drain waits for a database that does not answer.
 _FINISH_SECONDS = 10.0
 
@@ -79,17 +81,24 @@ class Engine:
             on_answer=self._on_answer,
         )
         self._claims = Claims(self._queue, self._lease, self._sender.lane)
+        self._claimer = Claimer(self._claims, self._queue, self._session, self._event.set)
         self._recorder = Recorder(self._queue, self._lease)
         self._writer = Writer(self._recorder, self._queue, self._session, self._on_answer)
+        self._house = Housekeeper(
+            self._session,
+            self._queue,
+            self._sender,
+            self._recorder,
+            self._writer,
+            on_due=self._ring,
+        )
         # Requests that ended, however they ended.
         self.sent = 0
         self._ready: dict[int, Plan] = {}
         self._candidates: list[Candidate] = []
-        # Answers of receivers that are gone, until their webhooks are paused: a row that is held
-        # for a pause that never came would wait for ever.
-        self._gone: list[tuple[Request, Answer]] = []
+        self._gone = Gone()
         self._pinned: dict[tuple[str, int], int] = {}
-        self._scan_at = self._look_at = self._expire_at = 0.0
+        self._scan_at = self._look_at = 0.0
         self._scan_seconds = _FIRST_SCAN_SECONDS
 
     # Called by other threads.
@@ -114,13 +123,13 @@ class Engine:
         ends = time.monotonic() + seconds
         threading.Thread(target=self._listen, name="bell", daemon=True).start()
         self._sender.start()
+        self._claimer.start()
         self._writer.start()
         try:
             while not self._should_stop() and not (time.monotonic() > ends and self._may_end()):
-                if not self._sender.is_alive:
-                    raise RuntimeError("The sender's thread ended.")
-                if not self._writer.is_alive:
-                    raise RuntimeError("The writer's thread ended.")
+                for part in (self._sender, self._claimer, self._writer):
+                    if not part.is_alive:
+                        raise RuntimeError(f"The thread of {type(part).__name__} ended.")
                 # A drain that never gets quiet stops claiming after twice its time.
                 is_overdue = time.monotonic() > ends + seconds and not self._bell.is_broken
                 self._turn(may_claim=not is_overdue)
@@ -129,7 +138,7 @@ class Engine:
 
     def _may_end(self) -> bool:
         """Say whether nothing is in hand, and a broker is there that can bring the next drain."""
-        if self._claims.count:
+        if self._claims.count or self._claimer.is_busy:
             return False
         # Asked now: a broker that broke a moment ago was not noticed yet.
         self._bell.ring()
@@ -139,31 +148,45 @@ class Engine:
         self._collect()
         now = time.monotonic()
         self._record(now)
+        taken = self._claimer.taken()
+        if taken is not None:
+            self._note_taken(taken)
+            if not taken.is_full:
+                self._submit(taken)
         if now >= self._session.resume_at:
-            self._keep_house(now)
-            if may_claim and (self._rang or now >= self._scan_at):
+            self._house.keep(now)
+            is_time = self._rang or now >= self._scan_at
+            if may_claim and is_time and not self._claimer.is_busy:
                 self._rang = False
                 self._scan(now)
+        if taken is not None and taken.is_full:
+            # There is more: these are prepared while the next ones are claimed.
+            self._submit(taken)
         self._rest()
 
     def _rest(self) -> None:
         """Wait for an answer, a ring, or the next thing that is due."""
         now = time.monotonic()
-        wait = max(self._session.resume_at, min(self._scan_at, self._expire_at)) - now
+        # While rows are claimed, their arrival is waited for.
+        scan_at = self._house.look_at if self._claimer.is_busy else self._scan_at
+        wait = max(self._session.resume_at, min(scan_at, self._house.look_at)) - now
         is_away = self._session.resume_at > now
         if (self._recorder.waiting or self._sender.answers) and not is_away:
-            wait = min(wait, RECORD_SECONDS / 2)
             self._event.clear()
-            if not self._rang and wait > 0:
-                self._event.wait(wait)
+            if not self._has_news(is_away) and wait > 0:
+                self._event.wait(min(wait, RECORD_SECONDS / 2))
             return
         self._is_resting = True
         self._event.clear()
-        # A ring is about the database: while that is away it says nothing new.
-        has_news = self._sender.answers or self._writer.written or (self._rang and not is_away)
-        if not has_news and wait > 0:
+        has_answers = self._sender.answers or self._writer.written
+        if not has_answers and not self._has_news(is_away) and wait > 0:
             self._event.wait(min(wait, 1.0))
         self._is_resting = False
+
+    def _has_news(self, is_away: bool) -> bool:
+        """Say whether rows came, or a ring about a database that can be asked now."""
+        can_ask = not is_away and not self._claimer.is_busy
+        return self._claimer.has_taken or (self._rang and can_ask)
 
     # Claiming.
 
@@ -172,19 +195,32 @@ class Engine:
         if ready is None:
             self._rang = True
             return
-        claims: list[Claimed] = []
         if ready and self._claims.has_room:
-            self._session.run(lambda: self._claims.take(ready, claims))
-        self._submit(claims, now)
-        if claims or not self._claims.has_room:
-            self._scan_seconds = _FIRST_SCAN_SECONDS
+            self._claimer.ask(ready, self._ready)
         else:
-            longest = _BLOCKED_SCAN_SECONDS if ready else settings.WEBHOOKS_POLL_SECONDS
+            self._scan_later(_BLOCKED_SCAN_SECONDS if ready else settings.WEBHOOKS_POLL_SECONDS)
+
+    def _scan_later(self, longest: float) -> None:
+        """Look again soon, and later each time nothing was found."""
+        if self._claims.has_room:
             self._scan_seconds = min(longest, self._scan_seconds * 2)
-        is_full = len(claims) >= CLAIM_ROWS
-        if not is_full:
+        else:
+            self._scan_seconds = _FIRST_SCAN_SECONDS
+        self._look_at = 0.0
+        self._scan_at = time.monotonic() + self._scan_seconds
+
+    def _note_taken(self, taken: Taken) -> None:
+        """Count what was claimed, and say when to look for more."""
+        for claim in taken.claims:
+            self._claims.add(claim)
+        if not taken.claims:
+            self._scan_later(_BLOCKED_SCAN_SECONDS)
+            return
+        self._scan_seconds = _FIRST_SCAN_SECONDS
+        self._scan_at = 0.0
+        if not taken.is_full:
             self._look_at = 0.0
-        self._scan_at = time.monotonic() + (0.0 if is_full else self._scan_seconds)
+            self._scan_at = time.monotonic() + self._scan_seconds
 
     def _look(self, now: float) -> list[Candidate] | None:
         """Return the webhooks that have due rows and can be sent to; None if nobody can say."""
@@ -221,13 +257,12 @@ class Engine:
         if held:
             logger.info("held webhook=%d rows=%d reason=%s", candidate.webhook_id, held, reason)
 
-    def _submit(self, claims: list[Claimed], claimed_at: float) -> None:
-        lease_ends = claimed_at + settings.WEBHOOKS_LEASE_SECONDS
+    def _submit(self, taken: Taken) -> None:
+        lease_ends = taken.asked_at + settings.WEBHOOKS_LEASE_SECONDS
         wall = self._session.wall()
         requests: list[Request] = []
-        for claim in claims:
-            self._claims.add(claim)
-            request = self._prepare(claim, wall)
+        for claim in taken.claims:
+            request = self._prepare(claim, taken.plans[claim.webhook_id], wall)
             if request is None:
                 continue
             target = request.plan.target
@@ -235,7 +270,7 @@ class Engine:
             found = self._resolver.lookup(target.host, target.port)
             if found is None:
                 # Forgotten a moment ago; only a name that was just checked may be connected to.
-                self._sender.unsent.append(request)
+                self._sender.unsent.append(claim)
             elif found.problem or found.error:
                 self._judge(request, _unreachable(found))
             else:
@@ -244,9 +279,8 @@ class Engine:
         if requests:
             self._sender.submit(requests, lease_ends=lease_ends)
 
-    def _prepare(self, claim: Claimed, wall: float) -> Request | None:
+    def _prepare(self, claim: Claimed, plan: Plan, wall: float) -> Request | None:
         """Make the request; one that cannot be made fails alone and stops nobody."""
-        plan = self._ready[claim.webhook_id]
         try:
             return prepare(claim, plan, wall)
         except Exception as error:
@@ -279,7 +313,7 @@ class Engine:
         claim, plan = request.claim, request.plan
         outcome = judge(answer)
         if outcome is Outcome.GONE:
-            self._gone.append((request, answer))
+            self._gone.add(request, answer)
             return
         step = None
         if outcome is Outcome.SUCCEEDED:
@@ -308,67 +342,25 @@ class Engine:
 
     def _record(self, now: float) -> None:
         if self._gone:
-            self._pause_gone()
+            for request, answer, outcome in self._gone.settle(self._session):
+                step = next_step(outcome, request.claim, request.plan, retry_after=None)
+                self._note(request, answer, outcome, step)
         self._writer.write_due(now)
         written = self._writer.written
         while written:
             self._claims.release((row.delivery_id, row.webhook_id) for row in written.popleft())
 
-    def _pause_gone(self) -> None:
-        """Pause webhooks whose receivers are gone, but not those that were changed since.
-
-        An address that was corrected meanwhile is none that answered.
-        """
-        asked = {request.plan.webhook_id: request.plan.version for request, _ in self._gone}
-        present = self._session.run(lambda: present_versions(asked))
-        if present is None:
-            return
-        gone = sorted(pk for pk, version in asked.items() if present[pk] == version)
-        if gone and self._session.run(lambda: pause(gone, PauseReason.GONE)) is None:
-            return
-        for request, answer in self._gone:
-            claim, plan = request.claim, request.plan
-            outcome = Outcome.GONE if claim.webhook_id in gone else Outcome.REFUSED
-            step = next_step(outcome, claim, plan, retry_after=None)
-            self._note(request, answer, outcome, step)
-        self._gone.clear()
-
     def _hand_back(self) -> None:
         """Return claimed rows that were not sent; while the database is away they wait here."""
         unsent = self._sender.unsent
         while unsent:
-            claims = [unsent[index].claim for index in range(min(len(unsent), CLAIM_ROWS))]
+            claims = [unsent[index] for index in range(min(len(unsent), CLAIM_ROWS))]
             give = partial(self._queue.hand_back, claims, lease=self._lease)
             if self._session.run(give) is None:
                 return
             for _claim in claims:
                 unsent.popleft()
             self._claims.release((claim.id, claim.webhook_id) for claim in claims)
-
-    def _keep_house(self, now: float) -> None:
-        self._session.sync_clock(now)
-        if now >= self._expire_at:
-            self._expire_at = now + _EXPIRE_SECONDS
-            self._recall_changed()
-            if self._session.is_calm(now) and self._writer.is_calm(now):
-                self._expire()
-        if states := self._recorder.due_states(now):
-            self._session.run(lambda: self._recorder.write_states(states))
-        if self._recorder.has_due_counts(now):
-            self._session.run(self._recorder.write_counts)
-
-    def _recall_changed(self) -> None:
-        """Take back what waits for webhooks that were paused, deleted or edited since."""
-        if waiting := self._sender.waiting_webhooks():
-            versions = self._session.run(lambda: present_versions(waiting)) or {}
-            for webhook_id, version in versions.items():
-                self._sender.recall(webhook_id, version)
-
-    def _expire(self) -> None:
-        if expired := self._session.run(self._queue.expire):
-            self._rang = True
-            parked = sum(row.status == Status.PARKED for row in expired)
-            logger.warning("leases_expired rows=%d parked=%d", len(expired), parked)
 
     def _finish(self) -> None:
         """Finish what is in flight, hand the rest back, and write everything down."""
@@ -381,6 +373,9 @@ class Engine:
             time.sleep(RECORD_SECONDS)
         self._collect()
         ends = time.monotonic() + _FINISH_SECONDS
+        if taken := self._claimer.finish(ends):
+            self._note_taken(taken)
+            self._sender.unsent.extend(taken.claims)
         while (self._gone or self._sender.unsent) and time.monotonic() < ends:
             self._record(float("inf"))
             self._hand_back()

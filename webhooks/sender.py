@@ -21,6 +21,7 @@ from webhooks import curl_errors, network
 from webhooks.delivery import Answer, Request, no_answer
 from webhooks.lanes import Lane
 from webhooks.models import Outcome
+from webhooks.queue import Claimed
 from webhooks.slots import Slot
 
 logger = logging.getLogger(__name__)
@@ -43,8 +44,8 @@ class Sender:
     ) -> None:
         self.lanes: dict[int, Lane] = {}
         self.answers: deque[tuple[Request, Answer]] = deque()
-        # Requests that were not sent because their lease was nearly over.
-        self.unsent: deque[Request] = deque()
+        # Claims that were not sent, because their lease was nearly over or the sender stops.
+        self.unsent: deque[Claimed] = deque()
         self._max_in_flight = max_in_flight
         self._max_per_webhook = max_per_webhook
         self._on_answer = on_answer
@@ -198,7 +199,7 @@ class Sender:
 
     def _give_back(self, requests: list[Request]) -> None:
         if requests:
-            self.unsent.extend(requests)
+            self.unsent.extend(request.claim for request in requests)
             self._on_answer()
 
     def _take_arrived(self) -> None:
@@ -234,7 +235,7 @@ class Sender:
         self, request: Request, lease_ends: float, lane: Lane, *, is_fresh: bool = False
     ) -> None:
         if self._is_stopping or time.monotonic() + request.plan.timeout_seconds > lease_ends:
-            self.unsent.append(request)
+            self.unsent.append(request.claim)
             self._on_answer()
             return
         slot = self._idle.pop() if self._idle else Slot(self._opener)
@@ -334,10 +335,9 @@ class Sender:
         )
 
     def _close(self) -> None:
-        for request, _arrived_at in self._arrived:
-            self.unsent.append(request)
+        self._give_back([request for request, _ in self._arrived])
         for lane in self.lanes.values():
-            self.unsent.extend(lane.take_all())
+            self._give_back(lane.take_all())
         for slot in self._idle:
             slot.curl.close()
         self._multi.close()

@@ -1,0 +1,67 @@
+"""What an engine does every second beside its deliveries.
+
+It takes back rows of processes that died, takes back what waits for webhooks that were changed,
+and writes health and hourly counts. Used by the keeper's thread alone.
+"""
+
+import logging
+from collections.abc import Callable
+from types import ModuleType
+
+from webhooks.models import Status
+from webhooks.plans import present_versions
+from webhooks.recorder import Recorder
+from webhooks.sender import Sender
+from webhooks.session import Session
+from webhooks.writer import Writer
+
+logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0
+
+
+class Housekeeper:
+    def __init__(
+        self,
+        session: Session,
+        queue: ModuleType,
+        sender: Sender,
+        recorder: Recorder,
+        writer: Writer,
+        *,
+        on_due: Callable[[], None],
+    ) -> None:
+        self._session = session
+        self._queue = queue
+        self._sender = sender
+        self._recorder = recorder
+        self._writer = writer
+        self._on_due = on_due
+        # Monotonic seconds; `keep` has to be called by then.
+        self.look_at = 0.0
+
+    def keep(self, now: float) -> None:
+        """Do what is due at `now`, in monotonic seconds."""
+        self._session.sync_clock(now)
+        if now >= self.look_at:
+            self.look_at = now + _LOOK_SECONDS
+            self._recall_changed()
+            if self._session.is_calm(now) and self._writer.is_calm(now):
+                self._expire()
+        if states := self._recorder.due_states(now):
+            self._session.run(lambda: self._recorder.write_states(states))
+        if self._recorder.has_due_counts(now):
+            self._session.run(self._recorder.write_counts)
+
+    def _recall_changed(self) -> None:
+        """Take back what waits for webhooks that were paused, deleted or edited since."""
+        if waiting := self._sender.waiting_webhooks():
+            versions = self._session.run(lambda: present_versions(waiting)) or {}
+            for webhook_id, version in versions.items():
+                self._sender.recall(webhook_id, version)
+
+    def _expire(self) -> None:
+        if expired := self._session.run(self._queue.expire):
+            self._on_due()
+            parked = sum(row.status == Status.PARKED for row in expired)
+            logger.warning("leases_expired rows=%d parked=%d", len(expired), parked)
