@@ -8,6 +8,8 @@ from dataclasses import dataclass
 class Scale:
     # Every compared figure is the median of so many runs, taken in turn.
     rounds: int
+    # What PostgreSQL's log holds before anything is measured: more than any round writes.
+    wal_mib: int
     engine_rows: int
     naive_rows: int
     bare_requests: int
@@ -27,6 +29,7 @@ class Scale:
 
 FULL = Scale(
     rounds=5,
+    wal_mib=1024,
     engine_rows=60_000,
     naive_rows=1_000,
     bare_requests=80_000,
@@ -42,6 +45,7 @@ FULL = Scale(
 )
 QUICK = Scale(
     rounds=3,
+    wal_mib=1024,
     engine_rows=50_000,
     naive_rows=200,
     bare_requests=30_000,
@@ -57,6 +61,7 @@ QUICK = Scale(
 )
 SMOKE = Scale(
     rounds=1,
+    wal_mib=16,
     engine_rows=2_000,
     naive_rows=20,
     bare_requests=2_000,

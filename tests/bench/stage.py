@@ -114,9 +114,22 @@ class Stage:
     def query(self, sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:
         return self.database.execute(sql.encode(), parameters).fetchall()
 
+    def age(self, wal_mib: int) -> None:
+        """Give PostgreSQL so many files of its log to use again, as a server has that ran a while.
+
+        A new one fills each file with zeros before its first use: a sixth of its CPU.
+        """
+        self.database.execute(
+            "SELECT pg_logical_emit_message(false, 'bench', repeat('x', 1048576)) "
+            "FROM generate_series(1, %s)",
+            [wal_mib],
+        )
+        self.database.execute("CHECKPOINT")
+
     def empty(self) -> None:
-        """Forget every event, delivery and attempt."""
+        """Forget every event, delivery and attempt; what they left in the log is free again."""
         self.database.execute("TRUNCATE webhooks_event, webhooks_delivery, webhooks_attempt")
+        self.database.execute("CHECKPOINT")
 
     def forget(self, webhooks: Sequence[int]) -> None:
         """Delete webhooks as the product does: they stay as names in the log."""
