@@ -73,6 +73,7 @@ ROWS: list[set[str]] = [
         "sender",
         "session",
         "slots",
+        "watching",
         "writer",
         "trials",
         "verdicts",
@@ -127,6 +128,7 @@ ALLOWED: dict[str, set[str]] = {
     # The loop is libcurl's; its sockets come from `network`.
     "sender": {"pycurl"},
     "slots": {"pycurl"},
+    "watching": {"pycurl"},
     "curl_errors": {"pycurl"},
     "bell": {"redis"},
     # `/readyz` asks the broker whether it answers.

@@ -92,10 +92,12 @@ class SocketOpener:
     `problem_for` that of one handle's transfer. Concurrency: one opener per thread.
     """
 
-    __slots__ = ("_problems", "last_problem", "policy", "refused")
+    __slots__ = ("_problems", "last_problem", "opened", "policy", "refused")
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
+        # How many sockets were opened.
+        self.opened = 0
         self.refused: dict[tuple[str, int], str] = {}
         self.last_problem: str | None = None
         self._problems: dict[int, str] = {}
@@ -117,6 +119,7 @@ class SocketOpener:
         problem = self._problem(family, kind, where)
         if problem is None:
             self._problems.pop(key or 0, None)
+            self.opened += 1
             return _Socket(family, kind, protocol)
         self.last_problem = problem
         if len(self.refused) > 1000:

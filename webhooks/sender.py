@@ -7,7 +7,6 @@ an outcome leads to. Every address goes through the guard in `webhooks.network`.
 
 import logging
 import os
-import select
 import threading
 import time
 from collections import deque
@@ -23,6 +22,7 @@ from webhooks.lanes import Lane
 from webhooks.models import Outcome
 from webhooks.queue import Claimed
 from webhooks.slots import Slot
+from webhooks.watching import SocketWatch
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +63,6 @@ class Sender:
         self._is_asleep = False
         self._wake_at: float | None = None
         self._slots: dict[Any, Slot] = {}
-        # Sockets that libcurl asked to watch.
-        self._watched: set[int] = set()
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
 
     def lane(self, webhook_id: int) -> Lane:
@@ -126,9 +124,8 @@ class Sender:
 
     def _run(self) -> None:
         self._multi = pycurl.CurlMulti()
-        self._epoll = select.epoll()
-        self._epoll.register(self._wake_read, select.EPOLLIN)
-        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
+        self._watch = SocketWatch(self._opener, self._wake_read)
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch.change)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
         self._multi.setopt(pycurl.M_MAXCONNECTS, self._max_in_flight + _IDLE_CONNECTIONS)
         try:
@@ -139,16 +136,9 @@ class Sender:
 
     def _turn(self) -> None:
         self._take_arrived()
-        self._take_recalls()
-        for fd, events in self._poll():
-            if fd == self._wake_read:
-                os.read(self._wake_read, 4096)
-                continue
-            flags = 0
-            if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
-                flags |= pycurl.CSELECT_IN
-            if events & (select.EPOLLOUT | select.EPOLLERR):
-                flags |= pycurl.CSELECT_OUT
+        if self._recalls or self._is_stopping:
+            self._take_recalls()
+        for fd, flags in self._poll():
             self._multi.socket_action(fd, flags)
         if self._wake_at is not None and time.monotonic() >= self._wake_at:
             self._wake_at = None
@@ -162,28 +152,9 @@ class Sender:
         self._is_asleep = True
         if self._arrived or self._pins or self._recalls:
             wait = 0.0
-        events = self._epoll.poll(wait)
+        ready = self._watch.poll(wait)
         self._is_asleep = False
-        return events
-
-    def _watch(self, what: int, fd: int, _multi: object, is_known: object) -> None:
-        if what == pycurl.POLL_REMOVE:
-            self._watched.discard(fd)
-            try:
-                self._epoll.unregister(fd)
-            except (OSError, ValueError):
-                logger.debug("socket_gone fd=%d", fd)
-            return
-        events = 0
-        if what & pycurl.POLL_IN:
-            events |= select.EPOLLIN
-        if what & pycurl.POLL_OUT:
-            events |= select.EPOLLOUT
-        if fd in self._watched:
-            self._epoll.modify(fd, events)
-        else:
-            self._watched.add(fd)
-            self._epoll.register(fd, events)
+        return ready
 
     def _set_timer(self, timeout_ms: int) -> None:
         self._wake_at = None if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
@@ -206,7 +177,8 @@ class Sender:
         while self._arrived:
             item = self._arrived.popleft()
             lane = self.lane(item[0].plan.webhook_id)
-            if self._has_room(lane):
+            is_free = lane.in_flight < lane.limit and self._in_flight < self._max_in_flight
+            if is_free and not lane.waiting:
                 self._begin(*item, lane)
             else:
                 lane.waiting.append(item)
@@ -217,13 +189,6 @@ class Sender:
             if lane.waiting and lane.in_flight < lane.limit:
                 self._begin(*lane.waiting.popleft(), lane)
                 self._queue(lane)
-
-    def _has_room(self, lane: Lane) -> bool:
-        return (
-            not lane.waiting
-            and lane.in_flight < lane.limit
-            and self._in_flight < self._max_in_flight
-        )
 
     def _queue(self, lane: Lane) -> None:
         """Put a lane with waiting requests in turn; a full lane comes back when one ends."""
@@ -262,13 +227,16 @@ class Sender:
         slot.curl.setopt(pycurl.RESOLVE, entries)
 
     def _collect(self) -> None:
-        more = 1
+        more, has_ended = 1, False
         while more:
             more, succeeded, failed = self._multi.info_read(256)
             for curl in succeeded:
                 self._end(curl, 0, "")
             for curl, code, message in failed:
                 self._end(curl, code, message)
+            has_ended = has_ended or bool(succeeded or failed)
+        if has_ended:
+            self._on_answer()
 
     def _end(self, curl: pycurl.Curl, code: int, message: str) -> None:
         slot = self._slots.pop(curl)
@@ -276,12 +244,11 @@ class Sender:
         request, lane = slot.request, slot.lane
         assert request is not None
         assert lane is not None
-        is_again = slot.met_only_closed(code, message)
+        is_again = code != 0 and slot.met_only_closed(code, message)
         if not is_again:
             answer = self._answer(slot, code, message)
             lane.note(answer.error, time.monotonic())
             self.answers.append((request, answer))
-            self._on_answer()
         slot.clear()
         self._idle.append(slot)
         lane.in_flight -= 1
@@ -291,31 +258,27 @@ class Sender:
         self._queue(lane)
 
     def _answer(self, slot: Slot, code: int, message: str) -> Answer:
-        curl = slot.curl
-        status = curl.getinfo(pycurl.RESPONSE_CODE)
-        address = curl.getinfo(pycurl.PRIMARY_IP)
+        getinfo = slot.curl.getinfo
         error, sentence = (None, "") if code == 0 else self._explain(slot, code, message)
-        names, connected, secured, first, total = (
-            curl.getinfo(pycurl.NAMELOOKUP_TIME),
-            curl.getinfo(pycurl.CONNECT_TIME),
-            curl.getinfo(pycurl.APPCONNECT_TIME),
-            curl.getinfo(pycurl.STARTTRANSFER_TIME),
-            curl.getinfo(pycurl.TOTAL_TIME),
-        )
+        dns_ms = connect_ms = tls_ms = None
         # A reused connection reports neither look-up nor connect.
+        if connected := getinfo(pycurl.CONNECT_TIME):
+            names, secured = getinfo(pycurl.NAMELOOKUP_TIME), getinfo(pycurl.APPCONNECT_TIME)
+            dns_ms, connect_ms = names * 1000, (connected - names) * 1000
+            tls_ms = (secured - connected) * 1000 if secured else None
         return Answer(
-            error=error,
-            message=sentence,
-            status_code=status,
-            headers=b"".join(slot.header_lines),
-            body=slot.body[0] if len(slot.body) == 1 else b"".join(slot.body),
-            size=slot.body_size,
-            address=address,
-            dns_ms=None if not connected else names * 1000,
-            connect_ms=None if not connected else (connected - names) * 1000,
-            tls_ms=None if not secured else (secured - connected) * 1000,
-            first_byte_ms=first * 1000,
-            total_ms=total * 1000,
+            error,
+            sentence,
+            getinfo(pycurl.RESPONSE_CODE),
+            b"".join(slot.header_lines),
+            slot.body[0] if len(slot.body) == 1 else b"".join(slot.body),
+            slot.body_size,
+            getinfo(pycurl.PRIMARY_IP),
+            dns_ms,
+            connect_ms,
+            tls_ms,
+            first_byte_ms=getinfo(pycurl.STARTTRANSFER_TIME) * 1000,
+            total_ms=getinfo(pycurl.TOTAL_TIME) * 1000,
         )
 
     def _explain(self, slot: Slot, code: int, message: str) -> tuple[Outcome | None, str]:
@@ -341,5 +304,5 @@ class Sender:
         for slot in self._idle:
             slot.curl.close()
         self._multi.close()
-        self._epoll.close()
+        self._watch.close()
         self._on_answer()

@@ -51,6 +51,14 @@ class Slot:
 
     def take_header(self, line: bytes) -> int | None:
         self.header_size += len(line)
+        if line.startswith(b"HTTP/") or self.header_size > _MAX_HEADER_BYTES:
+            self._judge_head(line)
+            if self.problem:
+                return -1
+        self.header_lines.append(line)
+        return None
+
+    def _judge_head(self, line: bytes) -> None:
         if line.startswith(b"HTTP/"):
             self.interim += 1
             self.header_lines.clear()
@@ -63,10 +71,6 @@ class Slot:
                 }
         if self.header_size > _MAX_HEADER_BYTES:
             self.problem = _("The receiver sent more than 64 KiB of headers.")
-        if self.problem:
-            return -1
-        self.header_lines.append(line)
-        return None
 
     def take_body(self, chunk: bytes) -> int | None:
         self.body_size += len(chunk)
@@ -81,15 +85,15 @@ class Slot:
         self, request: Request, lane: Lane, lease_ends: float, *, is_fresh: bool = False
     ) -> None:
         """Set what differs from the request this handle sent before."""
-        curl, before = self.curl, self.request
-        if before is None or before.plan is not request.plan:
-            _set_method(curl, request.plan.method)
-            curl.setopt(pycurl.TIMEOUT_MS, request.plan.timeout_seconds * 1000)
-            curl.setopt(pycurl.URL, request.url)
-        elif before.url != request.url:
+        curl, before, plan = self.curl, self.request, request.plan
+        if before is None or before.plan.method != plan.method:
+            _set_method(curl, plan.method)
+        if before is None or before.plan.timeout_seconds != plan.timeout_seconds:
+            curl.setopt(pycurl.TIMEOUT_MS, plan.timeout_seconds * 1000)
+        if before is None or before.url != request.url:
             curl.setopt(pycurl.URL, request.url)
         curl.setopt(pycurl.HTTPHEADER, request.headers)
-        if request.plan.method != "GET":
+        if plan.method != "GET":
             curl.setopt(pycurl.POSTFIELDS, request.body)
         if is_fresh is not self.is_fresh:
             curl.setopt(pycurl.FRESH_CONNECT, int(is_fresh))
