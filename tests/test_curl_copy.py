@@ -133,7 +133,7 @@ def test_basic_credentials_are_the_login_and_a_variable(receiver: Receiver, tmp_
 @needs_shell
 def test_the_request_is_the_one_that_was_sent(receiver: Receiver, tmp_path: Path) -> None:
     headers = (
-        f"Host: {receiver.url.removeprefix('http://')}\nAccept: */*\nUser-Agent: Webhooks/2.0\n"
+        f"Host: {receiver.url.removeprefix('http://')}\nUser-Agent: Webhooks/2.0\nAccept: */*\n"
         "X-Empty: \nContent-Type: application/json\nwebhook-id: evt_1"
     )
     command = written(b'{"a": 1}', url=f"{receiver.url}/open/", headers=headers)

@@ -25,8 +25,12 @@ from webhooks.network import Target, parse_url
 from webhooks.queue import Claimed, Result
 from webhooks.secrets import MASK
 
-# A webhook's own header of the same name takes the place of one of these.
-_OWN_HEADERS = ("Accept: */*", "User-Agent: Webhooks/2.0")
+USER_AGENT = "Webhooks/2.0"
+# libcurl adds these by itself, in this order; a webhook's own header of the same name takes the
+# place of one.
+_OWN_HEADERS = (f"User-Agent: {USER_AGENT}", "Accept: */*")
+# libcurl waits for 100 Continue before it sends a body of one MiB.
+_WAITS_FROM_BYTES = 512 * 1024
 
 # Standard Webhooks: at once, then 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h, 24 h. Quick
 # at first for a restart, then long enough to outlast a weekend; 10 attempts in 3 days and 4 hours.
@@ -132,8 +136,7 @@ def make_plan(webhook: Webhook, authorization: Authorization, *, token_version: 
     custom = read_headers(webhook.headers_json)
     chosen = {name.lower() for name, _, _ in custom}
     own = [line for line in _OWN_HEADERS if line.partition(":")[0].lower() not in chosen]
-    # Without a value libcurl leaves a header out: no waiting for 100 Continue.
-    lines = ["Expect:", *own]
+    lines: list[str] = []
     logged = [f"Host: {host_header(target)}", *own]
     for name, value, is_secret in custom:
         lines.append(_line(name, value))
@@ -197,33 +200,30 @@ def _signing_keys(webhook: Webhook) -> tuple[bytes, ...]:
 
 def prepare(claim: Claimed, plan: Plan, now: float) -> Request:
     """Make the request of one claimed row; `now` is Unix time in seconds."""
-    url, body, content_type = plan.target.url, claim.payload, None
+    event_id, number, body = claim.event_id, claim.number, claim.payload
+    url, content_type = plan.target.url, None
     if plan.render is not None:
-        rendered = plan.render(claim.payload, claim.number)
+        rendered = plan.render(body, number)
         url, body, content_type = rendered.url, rendered.body, rendered.content_type
     if plan.query:
         url += ("&" if "?" in url else "?") + plan.query
     timestamp = int(now)
-    signed = signing.signature(plan.signing_keys, claim.event_id, timestamp, body)
+    signed = signing.signature(plan.signing_keys, event_id, timestamp, body)
     own = [
-        f"webhook-id: {claim.event_id}",
+        f"webhook-id: {event_id}",
         f"webhook-timestamp: {timestamp}",
         f"webhook-signature: {signed}",
-        f"webhook-attempt: {claim.number}",
+        f"webhook-attempt: {number}",
     ]
-    # Without a value libcurl leaves out the one it gives to every empty body.
+    # Without a value libcurl leaves a header out that it would add by itself.
     bare = ["Content-Type:"] if plan.render is not None and not content_type else []
+    if len(body) > _WAITS_FROM_BYTES:
+        bare.append("Expect:")
     if content_type:
         own.append(f"Content-Type: {content_type}")
-    return Request(
-        claim=claim,
-        plan=plan,
-        url=url,
-        headers=[*plan.headers, *own, *bare],
-        body=body,
-        started_at=utc(now),
-        logged_headers=f"{plan.logged_headers}\n{chr(10).join(own)}",
-    )
+    headers = [*plan.headers, *own, *bare]
+    logged_headers = "\n".join([plan.logged_headers, *own])
+    return Request(claim, plan, url, headers, body, utc(now), logged_headers)
 
 
 @lru_cache(maxsize=8)
@@ -329,45 +329,46 @@ def retry_after_seconds(headers: bytes, now: float) -> float | None:
 
 def result(request: Request, answer: Answer, outcome: Outcome, step: Step) -> Result:
     """Make the row of the log and the delivery's next status from what happened."""
-    claim, plan = request.claim, request.plan
-    status_code, outcome_value = answer.status_code or None, outcome.value
-    mask, is_cut = plan.masker.mask, answer.error is not None
-    headers = mask(answer.headers.decode("latin-1"), limit=_MAX_HEADERS_STORED, is_cut=is_cut)
-    body = answer.body
+    claim, plan, _, _, sent_body, started_at, logged_headers = request
+    error, _, code, headers, body, size, address, dns, connect, tls, first_byte, total = answer
+    mask, is_cut = plan.masker.mask, error is not None
     if body:
         text = mask(body.decode("latin-1"), limit=STORED_BODY_BYTES, is_cut=is_cut)
         body = text.encode("latin-1")
+    shown = mask(headers.decode("latin-1"), limit=_MAX_HEADERS_STORED, is_cut=is_cut)
+    delivery_id, number = claim.id, claim.number
+    status_code, outcome_value = code or None, outcome.value
     attempt = (
-        claim.id,
-        claim.number,
-        request.started_at,
-        answer.dns_ms,
-        answer.connect_ms,
-        answer.tls_ms,
-        answer.first_byte_ms,
-        answer.total_ms,
-        answer.address,
+        delivery_id,
+        number,
+        started_at,
+        dns,
+        connect,
+        tls,
+        first_byte,
+        total,
+        address,
         f"{plan.method} {logged_url(request)}"[:4096],
-        request.logged_headers,
-        request.body if plan.render is not None else None,
+        logged_headers,
+        sent_body if plan.render is not None else None,
         status_code,
-        printable(headers.replace("\r\n", "\n").rstrip()),
+        printable(shown.replace("\r\n", "\n").rstrip()),
         body,
-        answer.size,
+        size,
         outcome_value,
         printable(mask(explain(outcome, answer))),
     )
     return Result(
-        delivery_id=claim.id,
-        webhook_id=claim.webhook_id,
-        number=claim.number,
-        status=step.status.value,
-        delay_seconds=step.delay_seconds,
-        hold_reason=step.hold_reason,
-        outcome=outcome_value,
-        status_code=status_code,
-        counts=step.counts,
-        attempt=attempt,
+        delivery_id,
+        claim.webhook_id,
+        number,
+        step.status.value,
+        step.delay_seconds,
+        step.hold_reason,
+        outcome_value,
+        status_code,
+        step.counts,
+        attempt,
     )
 
 

@@ -84,14 +84,8 @@ class Engine:
         self._claimer = Claimer(self._claims, self._queue, self._session, self._event.set)
         self._recorder = Recorder(self._queue, self._lease)
         self._writer = Writer(self._recorder, self._queue, self._session, self._on_answer)
-        self._house = Housekeeper(
-            self._session,
-            self._queue,
-            self._sender,
-            self._recorder,
-            self._writer,
-            on_due=self._ring,
-        )
+        parts = (self._session, self._queue, self._sender, self._recorder, self._writer)
+        self._house = Housekeeper(*parts, on_due=self._ring)
         # Requests that ended, however they ended.
         self.sent = 0
         self._ready: dict[int, Plan] = {}
@@ -261,20 +255,21 @@ class Engine:
         lease_ends = taken.asked_at + settings.WEBHOOKS_LEASE_SECONDS
         wall = self._session.wall()
         requests: list[Request] = []
+        checked: dict[int, network.Resolution | None] = {}
         for claim in taken.claims:
-            request = self._prepare(claim, taken.plans[claim.webhook_id], wall)
+            plan = taken.plans[claim.webhook_id]
+            request = self._prepare(claim, plan, wall)
             if request is None:
                 continue
-            target = request.plan.target
-            # Literals too: behind an egress proxy the socket sees only the proxy's address.
-            found = self._resolver.lookup(target.host, target.port)
+            if plan.webhook_id not in checked:
+                checked[plan.webhook_id] = self._check(plan.target)
+            found = checked[plan.webhook_id]
             if found is None:
                 # Forgotten a moment ago; only a name that was just checked may be connected to.
                 self._sender.unsent.append(claim)
             elif found.problem or found.error:
                 self._judge(request, _unreachable(found))
             else:
-                self._pin(target, found)
                 requests.append(request)
         if requests:
             self._sender.submit(requests, lease_ends=lease_ends)
@@ -292,12 +287,19 @@ class Engine:
             self._judge(empty, no_answer(Outcome.REFUSED, reason))
             return None
 
-    def _pin(self, target: network.Target, found: network.Resolution) -> None:
-        """Tell libcurl the addresses that were checked, when they changed."""
+    def _check(self, target: network.Target) -> network.Resolution | None:
+        """Look an address up, literals too: behind an egress proxy the socket sees only that.
+
+        libcurl is told the addresses that were checked, when they changed.
+        """
         key = (target.host, target.port)
-        if not target.is_literal and self._pinned.get(key) != found.generation:
+        found = self._resolver.lookup(*key)
+        if found is None or found.problem or found.error or target.is_literal:
+            return found
+        if self._pinned.get(key) != found.generation:
             self._pinned[key] = found.generation
             self._sender.pin(self._resolver.curl_resolve_entries(*key))
+        return found
 
     # Recording.
 

@@ -8,7 +8,7 @@ import pycurl
 from django.utils.translation import gettext as _
 
 from webhooks import network
-from webhooks.delivery import Request
+from webhooks.delivery import USER_AGENT, Request
 from webhooks.lanes import Lane
 
 _MAX_BODY_BYTES = 65_536
@@ -31,6 +31,7 @@ class Slot:
         self.curl = pycurl.Curl()
         network.configure_curl(self.curl, opener)
         self.curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
+        self.curl.setopt(pycurl.USERAGENT, USER_AGENT)
         self.curl.setopt(pycurl.CONNECTTIMEOUT, _CONNECT_TIMEOUT_SECONDS)
         self.curl.setopt(pycurl.HEADERFUNCTION, self.take_header)
         self.curl.setopt(pycurl.WRITEFUNCTION, self.take_body)

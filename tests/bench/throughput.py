@@ -133,8 +133,6 @@ def _bare_rate(stage: Stage, requests: int) -> float:
     timestamp = int(time.time())
     signed = signing.signature([b"k" * 32], "evt_0", timestamp, body.encode())
     headers = [
-        "Expect:",
-        "Accept: */*",
         "User-Agent: Webhooks/2.0",
         f"Authorization: Basic {credentials}",
         "Content-Type: application/json",
