@@ -314,19 +314,19 @@ class Engine:
     def _judge(self, request: Request, answer: Answer) -> None:
         claim, plan = request.claim, request.plan
         outcome = judge(answer)
-        if outcome is Outcome.GONE:
-            self._gone.add(request, answer)
-            return
-        step = None
+        step = wait = None
         if outcome is Outcome.SUCCEEDED:
             if plan.can_refresh_token:
                 self._plans.token_worked(claim.webhook_id)
-        elif answer.status_code in plan.expired_status_codes and plan.can_refresh_token:
-            step = self._after_refused_token(request)
-        if step is None:
-            wait = None
+        elif outcome is Outcome.GONE:
+            self._gone.add(request, answer)
+            return
+        else:
+            if answer.status_code in plan.expired_status_codes and plan.can_refresh_token:
+                step = self._after_refused_token(request)
             if answer.status_code in (429, 503):
                 wait = retry_after_seconds(answer.headers, self._session.wall())
+        if step is None:
             step = next_step(outcome, claim, plan, retry_after=wait)
         self._note(request, answer, outcome, step)
 

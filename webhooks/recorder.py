@@ -87,8 +87,8 @@ class Recorder:
 
     def _note(self, result: Result) -> None:
         """Keep what the result says about its webhook's health."""
-        succeeded = result.outcome == _SUCCEEDED
         before = self._states.get(result.webhook_id)
+        succeeded = result.outcome == _SUCCEEDED
         if succeeded and before and before.succeeded and before.status_code == result.status_code:
             # Nearly always: it says what is noted already.
             return

@@ -214,19 +214,17 @@ def record(results: Sequence[Result], *, lease: str, is_repeat: bool = False) ->
 
 def _finish(cursor: "psycopg.Cursor[Any]", results: Sequence[Result], lease: str) -> set[str]:
     ours: set[str] = set()
-    succeeded = [result for result in results if result.status == "succeeded"]
+    succeeded: list[tuple[str, str, str]] = []
+    others: list[Result] = []
+    for result in results:
+        if result.status == "succeeded":
+            succeeded.append((result.delivery_id, str(result.number), str(result.status_code)))
+        else:
+            others.append(result)
     if succeeded:
-        cursor.execute(
-            sql.SUCCEEDED,
-            [
-                _array(result.delivery_id for result in succeeded),
-                _array(str(result.number) for result in succeeded),
-                _array(str(result.status_code) for result in succeeded),
-                lease,
-            ],
-        )
+        ids, numbers, codes = map(_array, zip(*succeeded, strict=True))
+        cursor.execute(sql.SUCCEEDED, [ids, numbers, codes, lease])
         ours.update(row[0] for row in cursor.fetchall())
-    others = [result for result in results if result.status != "succeeded"]
     if others:
         cursor.execute(
             sql.OTHERS,
