@@ -6,6 +6,7 @@ an outcome leads to. Every address goes through the guard in `webhooks.network`.
 """
 
 import logging
+import math
 import os
 import threading
 import time
@@ -61,7 +62,9 @@ class Sender:
         self._is_stopping = False
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._is_asleep = False
-        self._wake_at: float | None = None
+        # What libcurl asked for last, not yet in `_wake_at`; negative for no timer.
+        self._timer_ms: int | None = None
+        self._wake_at = math.inf
         self._slots: dict[Any, Slot] = {}
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
 
@@ -140,15 +143,19 @@ class Sender:
             self._take_recalls()
         for fd, flags in self._poll():
             self._multi.socket_action(fd, flags)
-        if self._wake_at is not None and time.monotonic() >= self._wake_at:
-            self._wake_at = None
+        if self._timer_ms == 0 or time.monotonic() >= self._wake_at:
+            self._wake_at = math.inf
+            # libcurl tells a time once: one that is still to come must not be forgotten here.
+            self._timer_ms = self._timer_ms or None
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
         self._collect()
 
     def _poll(self) -> list[tuple[int, int]]:
-        wait = _LONGEST_WAIT_SECONDS
-        if self._wake_at is not None:
-            wait = min(wait, max(0.0, self._wake_at - time.monotonic()))
+        now = time.monotonic()
+        if self._timer_ms is not None:
+            self._wake_at = now + self._timer_ms / 1000 if self._timer_ms >= 0 else math.inf
+            self._timer_ms = None
+        wait = min(_LONGEST_WAIT_SECONDS, max(0.0, self._wake_at - now))
         self._is_asleep = True
         if self._arrived or self._pins or self._recalls:
             wait = 0.0
@@ -157,7 +164,8 @@ class Sender:
         return ready
 
     def _set_timer(self, timeout_ms: int) -> None:
-        self._wake_at = None if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
+        # Called twice for each request: the time is worked out once before each wait.
+        self._timer_ms = timeout_ms
 
     def _take_recalls(self) -> None:
         if self._is_stopping:

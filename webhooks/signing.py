@@ -5,9 +5,11 @@ Source: the Standard Webhooks specification, standard-webhooks/spec.
 """
 
 import base64
+import binascii
 import hmac
 import secrets
 from collections.abc import Sequence
+from functools import lru_cache
 
 from django.utils.translation import gettext as _
 
@@ -38,6 +40,15 @@ def signature(keys: Sequence[bytes], message_id: str, timestamp: int, body: byte
     given while a rotated secret is still accepted.
     """
     signed = b"%b.%d.%b" % (message_id.encode(), timestamp, body)
-    return " ".join(
-        ["v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode() for key in keys]
-    )
+    signatures = []
+    for key in keys:
+        mac = _keyed(key).copy()
+        mac.update(signed)
+        signatures.append("v1," + binascii.b2a_base64(mac.digest(), newline=False).decode())
+    return " ".join(signatures)
+
+
+@lru_cache(maxsize=1024)
+def _keyed(key: bytes) -> hmac.HMAC:
+    """Return the MAC before any message: a copy of it is quicker than to begin anew each time."""
+    return hmac.new(key, digestmod="sha256")
