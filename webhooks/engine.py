@@ -47,7 +47,7 @@ from webhooks.writer import Writer
 logger = logging.getLogger(__name__)
 
 # While claims come back full, who has due rows is asked only so often.
-_LOOK_SECONDS = 0.05
+_LOOK_SECONDS = 0.1
 # After work was found the queue is looked at again soon, then less and less often.
 _FIRST_SCAN_SECONDS = 0.01
 # So rarely while what is due may not be sent: a limit, an order or a breaker is in the way.
