@@ -103,6 +103,34 @@ def test_what_is_typed_while_a_variable_is_added_stays(page: Page) -> None:
     expect(page.get_by_label("Body", exact=True)).to_contain_text('"lead"')
 
 
+def test_an_answer_about_a_parameter_that_was_removed_meanwhile_breaks_nothing(page: Page) -> None:
+    both = [{"name": "a", "variable": "caller"}, {"name": "b", "variable": "client_number"}]
+    page.goto(edit(make_webhook(parameters=both)))
+    held: list[Route] = []
+    page.route("**/integrations/webhooks/preview/", lambda route: held.append(route), times=1)
+    with page.expect_request("**/integrations/webhooks/preview/"):
+        page.get_by_label("Name, parameter 1").fill("changed")
+    page.get_by_role("button", name="Remove: parameter 1").click()
+    expect(page.get_by_label("Name, parameter 2")).to_have_count(0)
+    held[0].continue_()
+    expect(page.get_by_label("Body", exact=True)).to_have_text('{ "b": "380671234567" }')
+
+
+def test_a_preview_that_was_lost_on_its_way_is_asked_for_again(page: Page) -> None:
+    page.goto(edit(make_webhook(parameters=[{"name": "a", "variable": "caller"}])))
+    lost: list[Route] = []
+
+    def lose(route: Route) -> None:
+        lost.append(route)
+        route.abort("connectionreset")
+
+    page.route("**/integrations/webhooks/preview/", lose, times=1)
+    page.get_by_label("Name, parameter 1").fill("changed")
+    expect(page.get_by_label("Body", exact=True)).to_contain_text('"changed"')
+    assert lost
+    page.context.watch.expect("/preview/|htmx:(afterRequest|sendError)")  # type: ignore[attr-defined]
+
+
 def test_a_mistake_appears_at_its_row_while_typing_and_goes_again(page: Page) -> None:
     webhook = make_webhook(parameters=[{"name": "a", "variable": "caller"}])
     page.goto(edit(webhook))

@@ -47,6 +47,23 @@
     const parameters = event.detail.parameters;
     for (const name of Object.keys(parameters)) if (isSecret(name)) delete parameters[name];
   });
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const answer = document.createElement("template");
+    answer.innerHTML = event.detail.serverResponse;
+    const lost = [...answer.content.querySelectorAll("[hx-swap-oob][id]")].filter(
+      (part) => !document.getElementById(part.id),
+    );
+    if (!lost.length) return;
+    // A parameter that was removed meanwhile has no place for what is wrong with it.
+    for (const part of lost) part.remove();
+    event.detail.serverResponse = answer.innerHTML;
+  });
+  // An answer that was lost on its way is asked for again.
+  panel.addEventListener("htmx:sendError", () => {
+    asked = undefined;
+    clearTimeout(timer);
+    timer = setTimeout(refresh, 2000);
+  });
   for (const type of ["input", "change", "click"]) document.addEventListener(type, later);
   // A part of the form that htmx drew anew, or the answer itself.
   document.addEventListener("htmx:afterSettle", () => {
