@@ -199,3 +199,24 @@ def test_the_builder_and_the_explanation_fit_a_small_window(page: Page, width: i
     for query in ("", f"?event={event}"):
         page.goto(address + query)
         assert overflow(page) <= 0
+
+
+@pytest.mark.once
+def test_a_quick_start_right_after_an_event_type_was_chosen_is_not_lost(page: Page) -> None:
+    page.goto(reverse("webhooks:create"))
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        if "filter%3Apreset" in (route.request.post_data or ""):
+            held.append(route)
+        else:
+            route.continue_()
+
+    page.route("**/integrations/webhooks/filter/", hold)
+    page.get_by_role("checkbox", name=steps.AFTER_A_CALL).check()
+    page.get_by_role("button", name="Missed calls", exact=True).click()
+    # The question about the new event types comes 200 ms after the choice.
+    page.wait_for_timeout(500)
+    [route] = held
+    route.continue_()
+    expect(page.get_by_label("What to look at, condition 1")).to_be_visible()
