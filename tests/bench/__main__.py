@@ -5,7 +5,6 @@ Options: `--plans FILE` writes the plans of the hot statements there; `--only PA
 
 import argparse
 import signal
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -57,8 +56,7 @@ def _measure(stage: Stage, scale: Scale) -> report.Findings:
     rates = _timed("throughput", lambda: throughput.compare(stage, scale))
     pairs = _timed("two workers", lambda: throughput.compare_workers(stage, scale))
     isolated = _timed("isolation", lambda: isolation.measure_rates(stage, scale))
-    # Latency too is measured with nothing pinned: publisher, receiver and all on the same cores.
-    full = statistics.median(pairs.one_rate)
+    full = sorted(rates.engine)[len(rates.engine) // 2]
     latency = _timed("latency", lambda: isolation.measure_latency(stage, scale, full))
     published = _timed("publish", lambda: publishing.measure(stage, scale))
     sqlite = _timed("sqlite", lambda: embedded.measure(stage, scale))

@@ -77,10 +77,7 @@ def _drain(stage: Stage, healthy: list[int], webhooks: list[int], rows: int) -> 
 
 
 def measure_latency(stage: Stage, scale: Scale, full_rate: float) -> Latency:
-    """Publish singly, then at half of `full_rate`, then so beside dead webhooks; in turn.
-
-    `full_rate` is what one worker does where nothing is pinned, as here.
-    """
+    """Publish singly, then at half of `full_rate`, then so beside dead webhooks; in turn."""
     url = stage.timing_receiver.url
     make_webhooks(1, url, event_types=[pacing.lone_type()])
     pacing.make_subscribers(url)
