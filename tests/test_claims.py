@@ -75,6 +75,29 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return asked
 
 
+def test_what_comes_back_while_a_webhook_is_asked_ends_its_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module.time, "monotonic", lambda: 1000.0)
+    fill(make_webhook(is_ordered=True), 2)
+    claims = engines_claims()
+    head = take(claims)
+    backend = queue.backend()
+    claim_paced = backend.claim_paced
+
+    def overtaken(webhook_id: int, **terms: Any) -> Any:
+        found = claim_paced(webhook_id, **terms)
+        # The keeper's thread, while this one waits for the database.
+        release(claims, head)
+        Delivery.objects.filter(pk=head[0].id).update(status="succeeded", next_attempt_at=None)
+        return found
+
+    monkeypatch.setattr(backend, "claim_paced", overtaken)
+    assert take(claims) == []
+    monkeypatch.setattr(backend, "claim_paced", claim_paced)
+    assert len(take(claims)) == 1
+
+
 def test_a_blocked_webhook_is_asked_less_and_less_often_until_something_comes_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -1,6 +1,7 @@
 """The rows that an engine holds: which to claim next, how many there are, and the quarantined one.
 
-Knows lanes and the queue; neither requests nor results. Used by the keeper's thread alone.
+Knows lanes and the queue; neither requests nor results. `take` is the claimer's, which may be a
+thread of its own; the rest is the keeper's.
 """
 
 import time
@@ -77,11 +78,11 @@ class Claims:
         quota = self._lane(webhook_id).quota(now, depth=1)
         if now < asked_again_at or not quota:
             return []
+        # Before it is asked: what comes back meanwhile ends this wait too.
+        self._waits[webhook_id] = now + wait, min(wait * 2, _PACED_WAIT_SECONDS[1])
         taken: list[Claimed] = self._queue.claim_paced(webhook_id, quota=quota, **self._terms)
         if taken:
             self._waits.pop(webhook_id, None)
-        else:
-            self._waits[webhook_id] = now + wait, min(wait * 2, _PACED_WAIT_SECONDS[1])
         return taken
 
     def _take_suspect(self, free: list[int], paced: list[int]) -> list[Claimed]:
