@@ -5,7 +5,6 @@ the network idle a third of the time. On SQLite, where one transaction writes at
 keeper claims on its own connection and thread. Which rows are claimed is up to `webhooks.claims`.
 """
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -15,7 +14,7 @@ from typing import NamedTuple
 from webhooks.claims import CLAIM_ROWS, Claims
 from webhooks.delivery import Plan
 from webhooks.queue import Candidate, Claimed
-from webhooks.session import Session
+from webhooks.session import Session, SessionThread
 
 
 class Taken(NamedTuple):
@@ -38,7 +37,7 @@ class _Wish(NamedTuple):
     asked_at: float
 
 
-class Claimer:
+class Claimer(SessionThread):
     """The thread, where there is one. One claim at a time: `ask`, then `taken` until it is there.
 
     All methods are the keeper's; `on_taken` is called by the thread.
@@ -51,24 +50,12 @@ class Claimer:
         keepers_session: Session,
         on_taken: Callable[[], None],
     ) -> None:
+        super().__init__("claimer", queue, keepers_session)
         self._claims = claims
-        self._in_parallel: bool = queue.WRITES_IN_PARALLEL
-        self._session = Session(queue) if self._in_parallel else keepers_session
         self._on_taken = on_taken
         self._wishes: deque[_Wish] = deque()
         self._taken: deque[Taken] = deque()
         self.is_busy = False
-        self._event = threading.Event()
-        self._is_closing = False
-        self._thread = threading.Thread(target=self._run, name="claimer", daemon=True)
-
-    def start(self) -> None:
-        if self._in_parallel:
-            self._thread.start()
-
-    @property
-    def is_alive(self) -> bool:
-        return not self._in_parallel or self._thread.is_alive()
 
     @property
     def has_taken(self) -> bool:
@@ -97,9 +84,7 @@ class Claimer:
         claims later is due again when its lease ends.
         """
         if self._in_parallel:
-            self._is_closing = True
-            self._event.set()
-            self._thread.join(max(0.0, ends - time.monotonic()))
+            self._end(ends)
         return self.taken()
 
     def _claim(self) -> None:
@@ -111,13 +96,12 @@ class Claimer:
 
     # The thread.
 
-    def _run(self) -> None:
-        try:
-            while self._wishes or not self._is_closing:
-                if self._wishes:
-                    self._claim()
-                else:
-                    self._event.wait()
-                    self._event.clear()
-        finally:
-            self._session.close()
+    def _has_work(self) -> bool:
+        return bool(self._wishes)
+
+    def _turn(self) -> None:
+        if self._wishes:
+            self._claim()
+        else:
+            self._event.wait()
+            self._event.clear()

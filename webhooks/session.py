@@ -1,10 +1,13 @@
 """A thread's database connection: pinned plans, patience with faults, and the database's clock.
 
-Knows which errors mean "later" and nothing of what is read or written.
+Also the threads that work beside the keeper, each with one. Knows which errors mean "later" and
+nothing of what is read or written.
 """
 
 import logging
+import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import ModuleType
 from typing import TypeVar
@@ -79,3 +82,47 @@ class Session:
     def close(self) -> None:
         """Close this thread's connection, at the end of the thread that `run` was called from."""
         connection.close()
+
+
+class SessionThread(ABC):
+    """Work beside the keeper, on a connection of its own.
+
+    On SQLite, where one transaction writes at a time anyway, there is no thread: the keeper does
+    the work itself, in its own session.
+    """
+
+    def __init__(self, name: str, queue: ModuleType, keepers_session: Session) -> None:
+        self._in_parallel: bool = queue.WRITES_IN_PARALLEL
+        self._session = Session(queue) if self._in_parallel else keepers_session
+        self._event = threading.Event()
+        self._is_closing = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        if self._in_parallel:
+            self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        return not self._in_parallel or self._thread.is_alive()
+
+    def _end(self, ends: float) -> None:
+        """Let the thread finish its work, and wait for it until `ends` on the monotonic clock."""
+        self._is_closing = True
+        self._event.set()
+        self._thread.join(max(0.0, ends - time.monotonic()))
+
+    def _run(self) -> None:
+        try:
+            while not self._is_closing or self._has_work():
+                self._turn()
+        finally:
+            self._session.close()
+
+    @abstractmethod
+    def _has_work(self) -> bool:
+        """Say whether something is left to do before the thread may end."""
+
+    @abstractmethod
+    def _turn(self) -> None:
+        """Do what is to be done, or wait for it."""

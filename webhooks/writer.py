@@ -5,7 +5,6 @@ network idle. On SQLite, where one transaction writes at a time anyway, they sha
 connection and thread. Owns when a batch goes out; what goes into it is the recorder's.
 """
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -13,12 +12,12 @@ from types import ModuleType
 
 from webhooks.queue import Result
 from webhooks.recorder import RECORD_SECONDS, Recorder
-from webhooks.session import Session
+from webhooks.session import Session, SessionThread
 
 _LONGEST_WAIT_SECONDS = 1.0
 
 
-class Writer:
+class Writer(SessionThread):
     """The thread, where there is one. `written` is filled by it and emptied by the keeper."""
 
     def __init__(
@@ -28,23 +27,11 @@ class Writer:
         keepers_session: Session,
         on_written: Callable[[], None],
     ) -> None:
+        super().__init__("writer", queue, keepers_session)
         self._recorder = recorder
-        self._in_parallel: bool = queue.WRITES_IN_PARALLEL
-        self._session = Session(queue) if self._in_parallel else keepers_session
         self._on_written = on_written
         # Batches that are safe in the database and whose rows are no longer ours.
         self.written: deque[list[Result]] = deque()
-        self._event = threading.Event()
-        self._is_closing = False
-        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
-
-    def start(self) -> None:
-        if self._in_parallel:
-            self._thread.start()
-
-    @property
-    def is_alive(self) -> bool:
-        return not self._in_parallel or self._thread.is_alive()
 
     def is_calm(self, now: float) -> bool:
         """Say whether nothing that was sent waits for a database that had a fault."""
@@ -60,9 +47,7 @@ class Writer:
     def finish(self, ends: float) -> None:
         """Write everything, until `ends` on the monotonic clock if the database does not answer."""
         if self._in_parallel:
-            self._is_closing = True
-            self._event.set()
-            self._thread.join(max(0.0, ends - time.monotonic()))
+            self._end(ends)
             return
         while self._recorder.waiting and time.monotonic() < ends:
             self._write(float("inf"))
@@ -78,13 +63,12 @@ class Writer:
 
     # The thread.
 
-    def _run(self) -> None:
-        try:
-            while self._recorder.waiting or not self._is_closing:
-                self._write(float("inf") if self._is_closing else time.monotonic())
-                self._rest()
-        finally:
-            self._session.close()
+    def _has_work(self) -> bool:
+        return bool(self._recorder.waiting)
+
+    def _turn(self) -> None:
+        self._write(float("inf") if self._is_closing else time.monotonic())
+        self._rest()
 
     def _rest(self) -> None:
         """Wait until the oldest result is due, until there is one, or until the fault is over."""
