@@ -134,16 +134,7 @@ def make_plan(webhook: Webhook, authorization: Authorization, *, token_version: 
     """Decrypt and precompute; raise SecretUnreadable, UnsafeURL or InvalidMapping."""
     target = parse_url(webhook.url)
     custom = read_headers(webhook.headers_json)
-    chosen = {name.lower() for name, _, _ in custom}
-    own = [line for line in _OWN_HEADERS if line.partition(":")[0].lower() not in chosen]
-    lines: list[str] = []
-    logged = [f"Host: {host_header(target)}", *own]
-    for name, value, is_secret in custom:
-        lines.append(_line(name, value))
-        logged.append(f"{name}: {MASK if is_secret else value}")
-    if (header := authorization.header()) is not None:
-        lines.append(_line("Authorization", header))
-        logged.append(f"Authorization: {authorization.logged_header()}")
+    lines, logged = _headers(target, custom, authorization)
     render = payloads.compile_request(webhook, target.url)
     if render is None:
         lines.append("Content-Type: application/json")
@@ -171,6 +162,23 @@ def make_plan(webhook: Webhook, authorization: Authorization, *, token_version: 
         query=authorization.query(),
         logged_query=authorization.logged_query(),
     )
+
+
+def _headers(
+    target: Target, custom: Sequence[tuple[str, str, bool]], authorization: Authorization
+) -> tuple[list[str], list[str]]:
+    """Return the lines that libcurl is given, and all of them as the log shows them."""
+    chosen = {name.lower() for name, _, _ in custom}
+    own = [line for line in _OWN_HEADERS if line.partition(":")[0].lower() not in chosen]
+    lines: list[str] = []
+    logged = [f"Host: {host_header(target)}", *own]
+    for name, value, is_secret in custom:
+        lines.append(_line(name, value))
+        logged.append(f"{name}: {MASK if is_secret else value}")
+    if (header := authorization.header()) is not None:
+        lines.append(_line("Authorization", header))
+        logged.append(f"Authorization: {authorization.logged_header()}")
+    return lines, logged
 
 
 def _line(name: str, value: str) -> str:
@@ -330,7 +338,7 @@ def retry_after_seconds(headers: bytes, now: float) -> float | None:
 def result(request: Request, answer: Answer, outcome: Outcome, step: Step) -> Result:
     """Make the row of the log and the delivery's next status from what happened."""
     claim, plan, _, _, sent_body, started_at, logged_headers = request
-    error, _, code, headers, body, size, address, dns, connect, tls, first_byte, total = answer
+    error, _, code, headers, body, size, address, *times = answer
     mask, is_cut = plan.masker.mask, error is not None
     if body:
         text = mask(body.decode("latin-1"), limit=STORED_BODY_BYTES, is_cut=is_cut)
@@ -342,11 +350,7 @@ def result(request: Request, answer: Answer, outcome: Outcome, step: Step) -> Re
         delivery_id,
         number,
         started_at,
-        dns,
-        connect,
-        tls,
-        first_byte,
-        total,
+        *times,
         address,
         f"{plan.method} {logged_url(request)}"[:4096],
         logged_headers,

@@ -235,15 +235,14 @@ class Sender:
         slot.curl.setopt(pycurl.RESOLVE, entries)
 
     def _collect(self) -> None:
-        more, has_ended = 1, False
+        more = 1
         while more:
             more, succeeded, failed = self._multi.info_read(256)
             for curl in succeeded:
                 self._end(curl, 0, "")
             for curl, code, message in failed:
                 self._end(curl, code, message)
-            has_ended = has_ended or bool(succeeded or failed)
-        if has_ended:
+        if self.answers:
             self._on_answer()
 
     def _end(self, curl: pycurl.Curl, code: int, message: str) -> None:
@@ -252,7 +251,7 @@ class Sender:
         request, lane = slot.request, slot.lane
         assert request is not None
         assert lane is not None
-        is_again = code != 0 and slot.met_only_closed(code, message)
+        is_again = slot.met_only_closed(code, message)
         if not is_again:
             answer = self._answer(slot, code, message)
             lane.note(answer.error, time.monotonic())

@@ -61,7 +61,7 @@ def _check_lines(stored: str) -> None:
     assert not any(mark in line for line in map(str, plan.headers) for mark in "\r\n\0")
     assert len(set(names)) == len(names)
     assert set(map(_name, plain.headers)) <= set(names)
-    assert len(names) <= len(plain.headers) + 1
+    assert len(names) == len(plain.headers) + 1
     # libcurl adds these and Host; an own one takes the place of its.
     added = {"user-agent", "accept"} - set(names)
     assert len(plan.logged_headers.split("\n")) == len(names) + len(added) + 1

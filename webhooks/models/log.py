@@ -69,7 +69,7 @@ class Trigger(models.TextChoices):
 
 
 class Outcome(models.TextChoices):
-    """What an attempt came to; `webhooks.delivery.POLICY` says what each one leads to."""
+    """What an attempt came to; `webhooks.delivery.next_step` says what each one leads to."""
 
     SUCCEEDED = "succeeded", _("Succeeded")
     SERVER_ERROR = "server_error", _("Server error")
