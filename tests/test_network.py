@@ -16,8 +16,15 @@ from django.core.management import call_command
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from webhooks import addresses, network, ourselves
-from webhooks.network import HostResolver, NameNotResolved, Policy, UnsafeURL
+from webhooks import network
+from webhooks.network import (
+    HostResolver,
+    NameNotResolved,
+    Policy,
+    UnsafeURL,
+    addresses,
+    local_addresses,
+)
 
 CLOSED = Policy()
 TABLE = Path(__file__).parent / "data" / "urls.tsv"
@@ -396,23 +403,23 @@ OWN_IPV6 = "2606:2800:220:1:248:1893:1b2c:3d4e"
 @pytest.fixture
 def own_interface(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give this machine public addresses, as a rented server has them."""
-    found = ourselves.parse_interfaces(FIB_TRIE, IF_INET6)
+    found = local_addresses.parse_interfaces(FIB_TRIE, IF_INET6)
     monkeypatch.setattr(addresses, "own_addresses", lambda: found)
 
 
 def test_the_interfaces_of_this_machine_are_read() -> None:
-    assert ourselves.parse_interfaces(FIB_TRIE, IF_INET6) == {PUBLIC, OWN_IPV6, "::1"}
-    assert "127.0.0.1" in ourselves.own_addresses()
+    assert local_addresses.parse_interfaces(FIB_TRIE, IF_INET6) == {PUBLIC, OWN_IPV6, "::1"}
+    assert "127.0.0.1" in local_addresses.own_addresses()
 
 
 def test_a_machine_without_these_tables_is_asked_by_its_name(
     monkeypatch: pytest.MonkeyPatch, names: Callable[..., list[str]], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(ourselves, "_IPV4", tmp_path / "none")
+    monkeypatch.setattr(local_addresses, "_IPV4", tmp_path / "none")
     names(PUBLIC)
-    assert ourselves._own_addresses_at.__wrapped__(0) == {PUBLIC}
+    assert local_addresses._own_addresses_at.__wrapped__(0) == {PUBLIC}
     names()
-    assert ourselves._own_addresses_at.__wrapped__(0) == frozenset()
+    assert local_addresses._own_addresses_at.__wrapped__(0) == frozenset()
 
 
 @pytest.mark.parametrize("address", [PUBLIC, OWN_IPV6])

@@ -21,9 +21,9 @@ from tests.test_network_sockets import (  # noqa: F401 - fixtures
     curl,
     serve,
 )
-from webhooks import network, sessions
+from webhooks import network
 from webhooks.models import Attempt, Outcome
-from webhooks.network import Policy, UnsafeURL
+from webhooks.network import Policy, UnsafeURL, sessions
 
 PUBLIC = "93.184.215.14"
 LOGIN = "b3BlcmF0b3I6cHJveHktcGFzc3dvcmQ="

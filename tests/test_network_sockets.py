@@ -31,8 +31,8 @@ from requests_oauthlib import OAuth2Session
 
 from tests.security.oracle import is_public
 from tests.test_network import Row, answer_with, row_id, url_rows
-from webhooks import network, resolving, sessions
-from webhooks.network import Policy, Target, UnsafeURL
+from webhooks import network
+from webhooks.network import Policy, Target, UnsafeURL, resolver, sessions
 from webhooks.oauth import client
 
 CLOSED = Policy()
@@ -273,7 +273,7 @@ def test_requests_is_stopped_at_the_socket_when_nothing_was_checked_before(
     row: Row, attempts: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sessions, "parse_url", unchecked_target)
-    monkeypatch.setattr(resolving, "check_name", lambda *args, **kwargs: None)
+    monkeypatch.setattr(resolver, "check_name", lambda *args, **kwargs: None)
     monkeypatch.setattr(socket, "getaddrinfo", libc_answers(row))
     with pytest.raises((UnsafeURL, requests.RequestException, ValueError)):
         get(row.url, CLOSED)

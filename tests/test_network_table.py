@@ -20,8 +20,8 @@ from django.core.management import call_command
 from tests.security import oracle
 from tests.test_forms import bound
 from tests.test_network import PUBLIC, Row, answer_with, url_rows
-from webhooks import network, sessions
-from webhooks.network import Policy, UnsafeURL
+from webhooks import network
+from webhooks.network import Policy, UnsafeURL, sessions
 
 pytestmark = pytest.mark.security
 CLOSED = Policy()

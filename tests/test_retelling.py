@@ -11,7 +11,7 @@ from django.utils import timezone, translation
 from tests.factories import make_delivery, make_webhook
 from tests.test_admin import staff
 from tests.test_views_trail import url_of
-from webhooks import audit, curl_errors, delivery
+from webhooks import audit, delivery
 from webhooks.models import (
     Action,
     ApiKey,
@@ -23,6 +23,7 @@ from webhooks.models import (
     TokenState,
     WebhookState,
 )
+from webhooks.network import curl_errors
 from webhooks.queue.rows import DIED
 from webhooks.retelling import retell
 from webhooks.templatetags.interface import milliseconds

@@ -17,10 +17,11 @@ from typing import Any
 import pycurl
 from django.utils.translation import gettext as _
 
-from webhooks import curl_errors, network
+from webhooks import network
 from webhooks.delivery import Answer, Request, no_answer
 from webhooks.lanes import Lane
 from webhooks.models import Outcome
+from webhooks.network import curl_errors
 from webhooks.queue import Claimed
 from webhooks.slots import Slot
 from webhooks.watching import SocketWatch

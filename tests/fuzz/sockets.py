@@ -16,7 +16,8 @@ import requests
 from tests.fuzz import urls
 from tests.fuzz.target import Target
 from tests.security import oracle
-from webhooks import network, sessions
+from webhooks import network
+from webhooks.network import sessions
 
 _passed: list[str] = []
 _PORTS = (80, 443, 8443, 6379, 5432, 8000, 8080, 11211)

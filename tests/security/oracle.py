@@ -1,6 +1,6 @@
 """What the tests believe instead of the guard: Python's own tables, and what the kernel was asked.
 
-Shares no line with `webhooks.addresses`.
+Shares no line with `webhooks.network.addresses`.
 """
 
 import ipaddress

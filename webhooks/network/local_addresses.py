@@ -46,7 +46,7 @@ def _own_hosts(urls: tuple[str, ...], names: tuple[str, ...]) -> frozenset[str]:
 def _spelled(host: str) -> str:
     """Return a host of the settings in the guard's spelling; empty for what no URL can name."""
     # Only when it is called: the parser itself asks here what is our own.
-    from webhooks.targets import ascii_host
+    from webhooks.network.urls import ascii_host
 
     # More lenient than the parser is to a URL: browsers find this site by these spellings too.
     bare = unicodedata.normalize("NFKC", host).lower().strip("[]").removesuffix(".")

@@ -1,6 +1,6 @@
 """From a name to addresses that may be connected to: checked look-ups, one or many at once.
 
-Asks the system's resolver and `webhooks.addresses`; opens no other socket.
+Asks the system's resolver and `webhooks.network.addresses`; opens no other socket.
 """
 
 import ipaddress
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from django.utils.translation import gettext as _
 
-from webhooks.addresses import (
+from webhooks.network.addresses import (
     NameNotResolved,
     Policy,
     UnsafeURL,
@@ -24,7 +24,7 @@ from webhooks.addresses import (
     is_ip_address,
     opened_by,
 )
-from webhooks.targets import Target, check_name, is_private_name, needs_opening, parse_url
+from webhooks.network.urls import Target, check_name, is_private_name, needs_opening, parse_url
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pycurl
 
-from webhooks.addresses import (
+from webhooks.network.addresses import (
     NameNotResolved,
     Policy,
     SendError,
@@ -22,7 +22,7 @@ from webhooks.addresses import (
     is_ip_address,
     parse_allowed_network,
 )
-from webhooks.resolving import (
+from webhooks.network.resolver import (
     LOOKUP_SECONDS,
     HostResolver,
     Resolution,
@@ -31,7 +31,7 @@ from webhooks.resolving import (
     proxy_addresses,
     resolve,
 )
-from webhooks.sessions import (
+from webhooks.network.sessions import (
     DeadlineExceeded,
     GuardedAdapter,
     GuardedSession,
@@ -40,7 +40,7 @@ from webhooks.sessions import (
     ca_bundle,
     guarded_session,
 )
-from webhooks.targets import Target, check_name, parse_url
+from webhooks.network.urls import Target, check_name, parse_url
 
 __all__ = [
     "LOOKUP_SECONDS",

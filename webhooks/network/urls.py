@@ -1,6 +1,6 @@
 """The one URL parser, and the names that never lead to the public internet.
 
-Owns what a URL may look like and how it is spelled. No look-up: `webhooks.resolving` does that.
+Owns what a URL may look like and how it is spelled. No look-up: `webhooks.network.resolver` does that.
 """
 
 import ipaddress
@@ -12,8 +12,8 @@ from urllib.parse import quote
 import idna
 from django.utils.translation import gettext as _
 
-from webhooks.addresses import Policy, UnsafeURL, is_public_port, port_reason
-from webhooks.ourselves import is_own_host
+from webhooks.network.addresses import Policy, UnsafeURL, is_public_port, port_reason
+from webhooks.network.local_addresses import is_own_host
 
 # Longer URLs are cut or refused by some proxies and servers.
 MAX_URL_LENGTH = 2048

@@ -16,7 +16,7 @@ from django.utils import translation
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
-from webhooks.ourselves import is_own_host, own_addresses
+from webhooks.network.local_addresses import is_own_host, own_addresses
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 # Problems that need no words of their own.

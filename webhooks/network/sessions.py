@@ -25,9 +25,9 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 from urllib3.util.ssl_ import create_urllib3_context
 
-from webhooks.addresses import NameNotResolved, Policy, SendError, UnsafeURL
-from webhooks.resolving import checked_addresses, proxy_addresses
-from webhooks.targets import Target, parse_url
+from webhooks.network.addresses import NameNotResolved, Policy, SendError, UnsafeURL
+from webhooks.network.resolver import checked_addresses, proxy_addresses
+from webhooks.network.urls import Target, parse_url
 
 # Where distributions keep the CA bundle that their administrators edit. The pycurl wheel knows
 # only Red Hat's.
