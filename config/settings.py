@@ -117,7 +117,7 @@ MIDDLEWARE = [
 ]
 if DEBUG:
     # Around everything that can say 404.
-    MIDDLEWARE.insert(0, "webhooks.error_reports.masked_not_found")
+    MIDDLEWARE.insert(0, "webhooks.security.error_reports.masked_not_found")
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
 TEMPLATES = [
@@ -259,7 +259,7 @@ AUTH_PASSWORD_VALIDATORS = [
 # Dotted path of a function that asks for a second factor: docs/operations.md. Empty: none.
 SECOND_FACTOR_CHECK = env.str("SECOND_FACTOR_CHECK", default="")
 # The key in a browser's cookie is in no copy of the database.
-SESSION_ENGINE = "webhooks.session_store"
+SESSION_ENGINE = "webhooks.security.browser_sessions"
 # Failed logins of one account from one address before that pair is locked, and for how long.
 LOGIN_FAILURE_LIMIT = env.int("LOGIN_FAILURE_LIMIT", default=5)
 LOGIN_LOCKOUT_SECONDS = env.int("LOGIN_LOCKOUT_SECONDS", default=900)
@@ -329,8 +329,8 @@ EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="webhooks@localhost")
 
 # Error pages with DEBUG on and mails about errors show no values.
-DEFAULT_EXCEPTION_REPORTER = "webhooks.error_reports.Reporter"
-DEFAULT_EXCEPTION_REPORTER_FILTER = "webhooks.error_reports.ReportFilter"
+DEFAULT_EXCEPTION_REPORTER = "webhooks.security.error_reports.Reporter"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "webhooks.security.error_reports.ReportFilter"
 
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
 LOGGING = {
@@ -339,11 +339,11 @@ LOGGING = {
     # No query strings and no credentials, whatever writes them and at whatever level.
     "formatters": {
         "line": {
-            "()": "webhooks.log_lines.LineFormatter",
+            "()": "webhooks.security.log_redaction.LineFormatter",
             "format": "%(asctime)s %(levelname)s %(name)s %(message)s",
         }
     },
-    "filters": {"talkative": {"()": "webhooks.log_lines.TalkativeLibraries"}},
+    "filters": {"talkative": {"()": "webhooks.security.log_redaction.TalkativeLibraries"}},
     "handlers": {
         "stderr": {
             "class": "logging.StreamHandler",

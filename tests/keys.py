@@ -8,8 +8,8 @@ from cryptography.fernet import Fernet
 from django.db import connection, models
 from encrypted_model_fields import fields as library
 
-from webhooks import canary
 from webhooks.models import EncryptionCanary
+from webhooks.security import key_check
 
 FIRST_KEY, SECOND_KEY, THIRD_KEY = (Fernet.generate_key().decode() for _ in range(3))
 
@@ -40,14 +40,14 @@ def use_keys(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Keys:
     keys = Keys(settings, monkeypatch)
     EncryptionCanary.objects.all().delete()
     keys(FIRST_KEY)
-    canary.plant()
+    key_check.plant()
     return keys
 
 
 def replant() -> None:
     """Make the keys in use the right ones."""
     EncryptionCanary.objects.all().delete()
-    canary.plant()
+    key_check.plant()
 
 
 def stored(row: models.Model, column: str) -> str:

@@ -12,9 +12,10 @@ from django.core.checks import run_checks
 from django.db import connection
 from pytest_django import Settings
 
-from webhooks import canary, checks
+from webhooks import checks
 from webhooks.models import EncryptionCanary
-from webhooks.secrets import seal
+from webhooks.security import key_check
+from webhooks.security.encryption import seal
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -85,7 +86,7 @@ def test_a_bad_key_is_not_repeated_in_the_message(settings: Settings) -> None:
 @pytest.mark.django_db
 def test_canary_is_planted_by_migrate_and_readable() -> None:
     assert EncryptionCanary.objects.get().canary == EncryptionCanary.TEXT
-    assert canary.problem() == ""
+    assert key_check.problem() == ""
     assert checks.check_canary(databases=["default"]) == []
 
 
@@ -106,7 +107,7 @@ def test_unreadable_canary_stops_migrate_and_check() -> None:
 @pytest.mark.django_db
 def test_canary_with_another_text_is_noticed() -> None:
     EncryptionCanary.objects.update(canary=seal("other", "webhooks_encryptioncanary.canary:1"))
-    assert canary.problem() == "The encryption canary was changed."
+    assert key_check.problem() == "The encryption canary was changed."
 
 
 @pytest.mark.parametrize("text", ["nonsense", "10.0.0.0/33", "10.0.0.1/8", "10.0.0.0/8:0"])

@@ -10,7 +10,7 @@ import pytest
 
 from tests.sandbox import Receiver
 from webhooks import curl_command
-from webhooks.secrets import MASK
+from webhooks.security.encryption import MASK
 
 BASH, CURL = shutil.which("bash"), shutil.which("curl")
 needs_shell = pytest.mark.skipif(not (BASH and CURL), reason="bash or curl is missing")

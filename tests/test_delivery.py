@@ -8,7 +8,6 @@ import pytest
 from standardwebhooks.webhooks import Webhook as Verifier
 
 from tests.factories import make_webhook
-from webhooks import signing
 from webhooks.authorizing import BasicAuthorization, BearerAuthorization, NoAuthorization
 from webhooks.delivery import (
     RETRY_SCHEDULE_SECONDS,
@@ -25,6 +24,7 @@ from webhooks.delivery import (
 )
 from webhooks.models import Outcome, Status, Trigger, Webhook
 from webhooks.queue import ATTEMPT_COLUMNS, Claimed
+from webhooks.security import signatures
 
 NOW = 1_700_000_000.0
 
@@ -32,7 +32,7 @@ NOW = 1_700_000_000.0
 def a_webhook(**fields: object) -> Webhook:
     fields = {"url": "https://receiver.example.com/hook", **fields}
     webhook = Webhook(name="CRM", **fields)
-    webhook.set_secret("signing_secret", signing.new_secret())
+    webhook.set_secret("signing_secret", signatures.new_secret())
     return webhook
 
 
@@ -108,8 +108,8 @@ def test_a_rotated_secret_signs_along_until_its_end() -> None:
     old = webhook.signing_secret
     webhook.previous_signing_secret = old
     webhook.previous_signing_secret_until = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
-    webhook.set_secret("signing_secret", signing.new_secret())
-    assert make_plan(webhook, NoAuthorization()).signing_keys[1] == signing.secret_key(old)
+    webhook.set_secret("signing_secret", signatures.new_secret())
+    assert make_plan(webhook, NoAuthorization()).signing_keys[1] == signatures.secret_key(old)
     webhook.previous_signing_secret_until = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=1)
     assert len(make_plan(webhook, NoAuthorization()).signing_keys) == 1
 

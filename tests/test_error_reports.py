@@ -114,7 +114,7 @@ def test_the_environment_of_the_process_is_not_shown(settings: Settings) -> None
 @pytest.mark.parametrize("page", ["/nothing/", "/integrations/webhooks/oauth/calback/"])
 def test_a_callback_to_a_wrong_address_shows_no_code(settings: Settings, page: str) -> None:
     settings.DEBUG = True
-    settings.MIDDLEWARE = ["webhooks.error_reports.masked_not_found", *settings.MIDDLEWARE]
+    settings.MIDDLEWARE = ["webhooks.security.error_reports.masked_not_found", *settings.MIDDLEWARE]
     answer = Client().get(page, {"code": COOKIE, "state": SECRET})
     assert answer.status_code == 404
     assert page in answer.text

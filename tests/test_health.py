@@ -11,9 +11,9 @@ from django.test import Client
 from pytest_django import Settings
 
 from tests.services import RedisServer
-from webhooks import canary
 from webhooks.health import SWEEP_LATE_SECONDS
 from webhooks.models import EncryptionCanary
+from webhooks.security import key_check
 from webhooks.tasks import LAST_SWEEP
 
 
@@ -71,7 +71,7 @@ def test_old_or_missing_sweep_is_not_ready(client: Client) -> None:
 
 @pytest.mark.django_db
 def test_unreadable_secrets_are_not_ready(client: Client) -> None:
-    canary.plant()
+    key_check.plant()
     with connection.cursor() as cursor:
         cursor.execute(f"UPDATE {EncryptionCanary._meta.db_table} SET canary = 'garbage'")
 

@@ -22,9 +22,9 @@ from tests.test_views_form import logged_in
 from webhooks import alerts, curl_command, events, payloads
 from webhooks.authorizing import BearerAuthorization, NoAuthorization
 from webhooks.delivery import Plan, make_plan
-from webhooks.log_lines import LineFormatter
 from webhooks.models import Delivery, Event, OAuthToken, Outcome, Status, Webhook
 from webhooks.payloads import InvalidMapping
+from webhooks.security.log_redaction import LineFormatter
 from webhooks.views.delivery_export import cell
 
 # Nothing else may be in a line of a log, of a header or of an address.

@@ -7,7 +7,7 @@ import logging.config
 import pytest
 from django.conf import settings
 
-from webhooks.log_lines import without_secrets
+from webhooks.security.log_redaction import without_secrets
 
 SECRET = "s3cr3t-Value_of~it/now+1="
 SENTENCES = [

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.leaks.forms import forms, leaks
-from webhooks.masking import Masker, spellings
-from webhooks.secrets import MASK
+from webhooks.security.encryption import MASK
+from webhooks.security.masking import Masker, spellings
 
 SECRETS = {
     "token": "ya29.A0AfH6SMBx_7-fQ~k3",

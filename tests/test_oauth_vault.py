@@ -26,7 +26,7 @@ from tests.sandbox import Provider, answer_consent
 from webhooks import oauth
 from webhooks.models import HoldReason, OAuthExchange, OAuthToken, Webhook
 from webhooks.oauth import rows
-from webhooks.secrets import Sealed
+from webhooks.security.encryption import Sealed
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)

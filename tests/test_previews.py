@@ -9,7 +9,7 @@ from tests.sandbox import Receiver
 from tests.sandbox.receiver.client import Received
 from webhooks import previews
 from webhooks.models import Event, Webhook
-from webhooks.secrets import MASK
+from webhooks.security.encryption import MASK
 
 pytestmark = pytest.mark.django_db
 

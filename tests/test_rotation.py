@@ -20,12 +20,12 @@ from django.utils import timezone
 from tests import keys
 from tests.keys import FIRST_KEY, SECOND_KEY, THIRD_KEY, Keys, replant, store, stored
 from tests.oauth_rows import make_token, make_user, make_webhook
-from webhooks import canary
-from webhooks.forms.drafts import Draft
 from webhooks.models import AuthorizationRequest, Connection, EncryptionCanary, OAuthToken, Webhook
-from webhooks.rotation import secret_models
-from webhooks.secrets import SecretField, SecretUnreadable
-from webhooks.session_store import SessionStore
+from webhooks.security import key_check
+from webhooks.security.browser_sessions import SessionStore
+from webhooks.security.drafts import Draft
+from webhooks.security.encryption import SecretField, SecretUnreadable
+from webhooks.security.rotation import secret_models
 
 pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.usefixtures("counted")]
 
@@ -100,7 +100,7 @@ def test_every_secret_of_every_model_is_read_by_the_new_key_alone(use_keys: Keys
     assert "Every secret is under the first key" in rotate()
     use_keys(SECOND_KEY)
     assert {(row, name): plain(row, name) for row, name in secrets} == before
-    assert canary.problem() == ""
+    assert key_check.problem() == ""
 
 
 def test_nothing_but_ciphertext_changes(use_keys: Keys) -> None:

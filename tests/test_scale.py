@@ -17,7 +17,7 @@ from tests.bench import history
 from tests.factories import make_webhook
 from tests.pages import PAGES, Page, Scene
 from tests.scenes import scene as make_scene
-from webhooks import canary
+from webhooks.security import key_check
 
 pytestmark = [pytest.mark.database("postgres"), pytest.mark.django_db, pytest.mark.together]
 
@@ -57,7 +57,7 @@ def _empty() -> None:
     )
     with connection.cursor() as cursor:
         cursor.execute(f"TRUNCATE {tables} RESTART IDENTITY CASCADE")
-    canary.plant()
+    key_check.plant()
 
 
 @pytest.mark.parametrize("page", _READING, ids=str)

@@ -20,7 +20,7 @@ from django.forms import modelform_factory
 from tests import keys
 from tests.keys import FIRST_KEY, SECOND_KEY
 from webhooks.models import EncryptionCanary, OAuthToken, Webhook
-from webhooks.secrets import MASK, Sealed, SecretField, SecretUnreadable, seal
+from webhooks.security.encryption import MASK, Sealed, SecretField, SecretUnreadable, seal
 
 pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.usefixtures("counted")]
 
@@ -545,7 +545,7 @@ def test_no_form_field_is_made_by_itself() -> None:
 def test_a_migration_rebuilds_the_field_without_a_secret() -> None:
     field = Webhook._meta.get_field("basic_password")
     _name, path, arguments, options = field.deconstruct()
-    assert path == "webhooks.secrets.SecretField"
+    assert path == "webhooks.security.encryption.SecretField"
     rebuilt = SecretField(*arguments, **options)
     assert isinstance(rebuilt, models.TextField)
     assert field.db_type(connection) == rebuilt.db_type(connection) == "text"

@@ -8,7 +8,7 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from webhooks.session_store import SessionStore, stored_key
+from webhooks.security.browser_sessions import SessionStore, stored_key
 
 pytestmark = pytest.mark.django_db
 

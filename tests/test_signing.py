@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
 
-from webhooks import signing
+from webhooks.security import signatures
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 MESSAGE_ID = "msg_p5jXN8AQM9LWM0D4loKWxJek"
@@ -23,23 +23,23 @@ def headers(
     secrets: list[str], body: bytes, at: datetime, message_id: str = "evt_1"
 ) -> dict[str, str]:
     timestamp = int(at.timestamp())
-    keys = [signing.secret_key(secret) for secret in secrets]
+    keys = [signatures.secret_key(secret) for secret in secrets]
     return {
         "webhook-id": message_id,
         "webhook-timestamp": str(timestamp),
-        "webhook-signature": signing.signature(keys, message_id, timestamp, body),
+        "webhook-signature": signatures.signature(keys, message_id, timestamp, body),
     }
 
 
 def test_the_vector_of_the_specification_holds() -> None:
-    key = signing.secret_key(SECRET)
-    assert signing.signature([key], MESSAGE_ID, TIMESTAMP, BODY) == SIGNATURE
+    key = signatures.secret_key(SECRET)
+    assert signatures.signature([key], MESSAGE_ID, TIMESTAMP, BODY) == SIGNATURE
 
 
 def test_each_key_adds_an_entry_in_the_given_order() -> None:
-    old, new = signing.secret_key(SECRET), signing.secret_key(signing.new_secret())
-    both = signing.signature([new, old], MESSAGE_ID, TIMESTAMP, BODY).split(" ")
-    assert both == [signing.signature([new], MESSAGE_ID, TIMESTAMP, BODY), SIGNATURE]
+    old, new = signatures.secret_key(SECRET), signatures.secret_key(signatures.new_secret())
+    both = signatures.signature([new, old], MESSAGE_ID, TIMESTAMP, BODY).split(" ")
+    assert both == [signatures.signature([new], MESSAGE_ID, TIMESTAMP, BODY), SIGNATURE]
 
 
 @given(st.binary(min_size=24, max_size=64), st.text(st.characters(exclude_categories=["Cs"])))
@@ -51,12 +51,12 @@ def test_the_official_package_accepts_our_signatures(key: bytes, text: str) -> N
 
 
 def test_receivers_with_the_old_or_the_new_secret_accept_a_rotation() -> None:
-    old, new = signing.new_secret(), signing.new_secret()
+    old, new = signatures.new_secret(), signatures.new_secret()
     sent = headers([new, old], BODY, datetime.now(UTC))
     for secret in (old, new):
         Verifier(secret).verify(BODY, sent)
     with pytest.raises(WebhookVerificationError):
-        Verifier(signing.new_secret()).verify(BODY, sent)
+        Verifier(signatures.new_secret()).verify(BODY, sent)
 
 
 @pytest.mark.parametrize(
@@ -64,33 +64,33 @@ def test_receivers_with_the_old_or_the_new_secret_accept_a_rotation() -> None:
     [{"webhook-id": "evt_2"}, {"webhook-timestamp": str(int(datetime.now(UTC).timestamp()) + 9)}],
 )
 def test_a_changed_header_breaks_the_signature(changes: dict[str, str]) -> None:
-    secret = signing.new_secret()
+    secret = signatures.new_secret()
     sent = headers([secret], BODY, datetime.now(UTC))
     with pytest.raises(WebhookVerificationError):
         Verifier(secret).verify(BODY, sent | changes)
 
 
 def test_a_changed_body_breaks_the_signature() -> None:
-    secret = signing.new_secret()
+    secret = signatures.new_secret()
     with pytest.raises(WebhookVerificationError):
         Verifier(secret).verify(BODY + b" ", headers([secret], BODY, datetime.now(UTC)))
 
 
 def test_an_old_signature_is_refused_by_receivers() -> None:
-    secret = signing.new_secret()
+    secret = signatures.new_secret()
     sent = headers([secret], BODY, datetime.now(UTC) - timedelta(minutes=10))
     with pytest.raises(WebhookVerificationError):
         Verifier(secret).verify(BODY, sent)
 
 
 def test_a_body_need_not_be_text() -> None:
-    assert signing.signature([b"k" * 32], "evt_1", 1, b"\xff\0").startswith("v1,")
+    assert signatures.signature([b"k" * 32], "evt_1", 1, b"\xff\0").startswith("v1,")
 
 
 def test_a_new_secret_has_32_random_bytes() -> None:
-    secrets = {signing.new_secret() for _ in range(100)}
+    secrets = {signatures.new_secret() for _ in range(100)}
     assert len(secrets) == 100
-    assert {len(signing.secret_key(secret)) for secret in secrets} == {32}
+    assert {len(signatures.secret_key(secret)) for secret in secrets} == {32}
     assert all(secret.startswith("whsec_") for secret in secrets)
 
 
@@ -100,7 +100,7 @@ def encoded(size: int) -> str:
 
 @pytest.mark.parametrize("size", [24, 64])
 def test_a_secret_of_24_to_64_bytes_is_good(size: int) -> None:
-    assert signing.secret_key(encoded(size)) == b"x" * size
+    assert signatures.secret_key(encoded(size)) == b"x" * size
 
 
 @pytest.mark.parametrize(
@@ -120,5 +120,5 @@ def test_a_secret_of_24_to_64_bytes_is_good(size: int) -> None:
 )
 def test_a_malformed_secret_is_refused(secret: str) -> None:
     with pytest.raises(ValueError, match=r".") as raised:
-        signing.secret_key(secret)
+        signatures.secret_key(secret)
     assert SECRET[6:] not in str(raised.value)

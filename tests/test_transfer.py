@@ -10,7 +10,7 @@ from tests.factories import make_webhook
 from webhooks import events, oauth, transfer
 from webhooks.forms import stored_headers
 from webhooks.models import Webhook
-from webhooks.secrets import SecretField
+from webhooks.security.encryption import SecretField
 from webhooks.transfer import Kind, Plan, Unreadable
 from webhooks.transfer.portable import FIELDS, NOT_PORTABLE, as_json
 

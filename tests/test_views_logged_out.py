@@ -12,7 +12,7 @@ from tests.factories import make_webhook
 from tests.test_forms import BASIC, posted
 from tests.test_views_form import CREATE, draft_of, edit_url, logged_in
 from webhooks.models import Webhook
-from webhooks.session_store import SessionStore
+from webhooks.security.browser_sessions import SessionStore
 
 pytestmark = pytest.mark.django_db
 

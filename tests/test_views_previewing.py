@@ -12,7 +12,7 @@ from tests.test_forms_mapping import fields
 from tests.test_views_form import CREATE, draft_of, edit_url, logged_in
 from webhooks import events
 from webhooks.models import Webhook
-from webhooks.secrets import MASK
+from webhooks.security.encryption import MASK
 
 pytestmark = pytest.mark.django_db
 

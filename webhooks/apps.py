@@ -11,11 +11,12 @@ class WebhooksConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from webhooks import canary, checks  # noqa: F401 - importing registers the checks.
-        from webhooks.secrets import before_sealing
+        from webhooks import checks  # noqa: F401 - importing registers the checks.
+        from webhooks.security import key_check  # noqa: F401 - importing registers the checks.
+        from webhooks.security.encryption import before_sealing
 
-        if canary.require not in before_sealing:
-            before_sealing.append(canary.require)
+        if key_check.require not in before_sealing:
+            before_sealing.append(key_check.require)
 
         # Django's own hook for rows that belong to the schema, as content types are.
-        post_migrate.connect(canary.plant, sender=self)
+        post_migrate.connect(key_check.plant, sender=self)

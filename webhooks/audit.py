@@ -15,7 +15,7 @@ from django.db import models
 from django.utils.translation import ngettext
 
 from webhooks.models import Action, ApiKey, AuditEntry, Connection, Delivery, Replay, Webhook
-from webhooks.secrets import Sealed, SecretField
+from webhooks.security.encryption import Sealed, SecretField
 
 __all__ = ["changed_fields", "record", "record_deliveries", "record_many", "snapshot"]
 

@@ -15,8 +15,8 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register
 from django.utils.module_loading import import_string
 
-from webhooks import canary
 from webhooks.network import parse_allowed_network
+from webhooks.security import key_check
 
 # The form accepts timeouts up to 60 s; claiming, waiting for a slot and recording take their part.
 LONGEST_TIMEOUT_SECONDS = 60
@@ -121,7 +121,7 @@ def check_canary(databases: Sequence[str] | None = None, **_: Any) -> list[Check
             id="webhooks.E004",
         )
         for alias in databases or ()
-        if (problem := canary.problem(alias))
+        if (problem := key_check.problem(alias))
     ]
 
 

@@ -20,7 +20,7 @@ from webhooks.models import (
     Webhook,
 )
 from webhooks.models.authorization import AuthorizationFields
-from webhooks.secrets import SecretField
+from webhooks.security.encryption import SecretField
 
 __all__ = ["ConnectionRefused", "delete", "hold", "save_as_connection", "users_of"]
 

@@ -17,13 +17,14 @@ from typing import NamedTuple
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from webhooks import payloads, signing
+from webhooks import payloads
 from webhooks.authorizing import Authorization
-from webhooks.masking import Masker
 from webhooks.models import HoldReason, Outcome, Status, Trigger, Webhook
 from webhooks.network import Target, parse_url
 from webhooks.queue import Claimed, Result
-from webhooks.secrets import MASK
+from webhooks.security import signatures
+from webhooks.security.encryption import MASK
+from webhooks.security.masking import Masker
 
 USER_AGENT = "Webhooks/2.0"
 # libcurl adds these by itself, in this order; a webhook's own header of the same name takes the
@@ -142,7 +143,7 @@ def make_plan(webhook: Webhook, authorization: Authorization, *, token_version: 
     hidden = [*authorization.secrets(), *(value for _, value, is_secret in custom if is_secret)]
     # Never sent, but the receiver knows them too.
     signing_secrets = (webhook.signing_secret, webhook.previous_signing_secret)
-    hidden += [secret.removeprefix(signing.SECRET_PREFIX) for secret in signing_secrets]
+    hidden += [secret.removeprefix(signatures.SECRET_PREFIX) for secret in signing_secrets]
     return Plan(
         webhook_id=webhook.pk,
         version=webhook.version_sent,
@@ -199,10 +200,10 @@ def host_header(target: Target) -> str:
 
 
 def _signing_keys(webhook: Webhook) -> tuple[bytes, ...]:
-    keys = [signing.secret_key(webhook.signing_secret)]
+    keys = [signatures.secret_key(webhook.signing_secret)]
     until = webhook.previous_signing_secret_until
     if until and until > dt.datetime.now(dt.UTC) and webhook.previous_signing_secret:
-        keys.append(signing.secret_key(webhook.previous_signing_secret))
+        keys.append(signatures.secret_key(webhook.previous_signing_secret))
     return tuple(keys)
 
 
@@ -216,7 +217,7 @@ def prepare(claim: Claimed, plan: Plan, now: float) -> Request:
     if plan.query:
         url += ("&" if "?" in url else "?") + plan.query
     timestamp = int(now)
-    signed = signing.signature(plan.signing_keys, event_id, timestamp, body)
+    signed = signatures.signature(plan.signing_keys, event_id, timestamp, body)
     own = [
         f"webhook-id: {event_id}",
         f"webhook-timestamp: {timestamp}",

@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from webhooks import catalogue, holds, oauth, queue, signing, tasks
+from webhooks import catalogue, holds, oauth, queue, tasks
 from webhooks.models import (
     AuthorizationType,
     Delivery,
@@ -39,6 +39,7 @@ from webhooks.publishing import (
     present_webhooks,
     sample_payload,
 )
+from webhooks.security import signatures
 
 __all__ = [
     "InvalidEvent",
@@ -223,7 +224,7 @@ def rotate_signing_secret(webhook: Webhook) -> str:
     """Give a new signing secret and return it; the old one signs along for 24 hours."""
     webhook.previous_signing_secret = webhook.signing_secret
     webhook.previous_signing_secret_until = timezone.now() + dt.timedelta(hours=_ROTATION_HOURS)
-    secret = signing.new_secret()
+    secret = signatures.new_secret()
     webhook.set_secret("signing_secret", secret)
     webhook.save(
         update_fields=[

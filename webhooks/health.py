@@ -17,8 +17,9 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from webhooks import backlog, canary
+from webhooks import backlog
 from webhooks.network import Policy
+from webhooks.security import key_check
 from webhooks.tasks import LAST_SWEEP
 
 # A sweep runs every 10 s; six missed ones mean that no worker or no clock runs.
@@ -77,7 +78,7 @@ def _database() -> str:
 
 def _secrets() -> str:
     try:
-        return "cannot be read with FIELD_ENCRYPTION_KEY" if canary.problem() else _OK
+        return "cannot be read with FIELD_ENCRYPTION_KEY" if key_check.problem() else _OK
     except DatabaseError:
         return "unknown: the database does not answer"
 

@@ -16,7 +16,7 @@ from django.db import connection
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from webhooks import canary, oauth
+from webhooks import oauth
 from webhooks.authorizing import (
     Authorization,
     BasicAuthorization,
@@ -31,7 +31,8 @@ from webhooks.network import UnsafeURL, parse_url
 from webhooks.payloads import InvalidMapping
 from webhooks.queue import Candidate
 from webhooks.recorder import note_unusable
-from webhooks.secrets import SecretUnreadable
+from webhooks.security import key_check
+from webhooks.security.encryption import SecretUnreadable
 
 logger = logging.getLogger(__name__)
 
@@ -134,14 +135,14 @@ class Plans:
         webhook = Webhook.objects.select_related("connection").get(pk=candidate.webhook_id)
         try:
             # Also for a webhook without a secret: with a wrong key nothing is sent at all.
-            canary.require()
+            key_check.require()
             authorization, token = self._authorization(webhook)
             plan = make_plan(webhook, authorization, token_version=token.version if token else 0)
         except oauth.TokenUnavailable as error:
             return _token_unavailable(candidate, error)
         except (SecretUnreadable, UnsafeURL, InvalidMapping) as error:
             logger.error("plan_unavailable webhook=%d reason=%s", webhook.pk, error)
-            if not canary.problem():
+            if not key_check.problem():
                 note_unusable(webhook.pk, str(error))
             return _unavailable(candidate, str(error))
         token_version = token.version if token else candidate.token_version

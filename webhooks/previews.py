@@ -12,14 +12,15 @@ from urllib.parse import parse_qsl, urlsplit
 
 from django.conf import settings
 
-from webhooks import catalogue, delivery, payloads, publishing, signing, trials
+from webhooks import catalogue, delivery, payloads, publishing, trials
 from webhooks.authorizing import Authorization, BasicAuthorization, NoAuthorization
 from webhooks.models import AuthorizationType, Trigger, Webhook
 from webhooks.network import UnsafeURL
 from webhooks.payloads import InvalidMapping
 from webhooks.plans import token_authorization
 from webhooks.queue import Claimed
-from webhooks.secrets import MASK, SecretUnreadable
+from webhooks.security import signatures
+from webhooks.security.encryption import MASK, SecretUnreadable
 
 # Apache and nginx refuse request lines of about 8,190 bytes by default; some proxies sooner.
 MAX_ADDRESS_LENGTH = 8_000
@@ -120,7 +121,7 @@ def build(webhook: Webhook, source: Source, *, now: float, is_signed: bool = Tru
     )
     try:
         if is_new := not webhook.signing_secret:
-            webhook.signing_secret = signing.new_secret()
+            webhook.signing_secret = signatures.new_secret()
         plan = delivery.make_plan(webhook, masked_authorization(webhook))
         request = delivery.prepare(claim, plan, now)
     except (SecretUnreadable, UnsafeURL, InvalidMapping) as error:

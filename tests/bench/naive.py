@@ -29,19 +29,19 @@ def _session() -> requests.Session:
 def deliver(delivery_id: str) -> None:
     from django.utils import timezone
 
-    from webhooks import signing
     from webhooks.models import Attempt, Delivery
+    from webhooks.security import signatures
 
     delivery = Delivery.objects.select_related("event", "webhook").get(pk=delivery_id)
     webhook, body = delivery.webhook, bytes(delivery.event.payload)
     timestamp = int(time.time())
-    keys = [signing.secret_key(webhook.signing_secret)]
+    keys = [signatures.secret_key(webhook.signing_secret)]
     headers = {
         "User-Agent": "Webhooks/2.0",
         "Content-Type": "application/json",
         "webhook-id": delivery.event_id,
         "webhook-timestamp": str(timestamp),
-        "webhook-signature": signing.signature(keys, delivery.event_id, timestamp, body),
+        "webhook-signature": signatures.signature(keys, delivery.event_id, timestamp, body),
     }
     started_at, began = timezone.now(), time.perf_counter()
     answer = _session().post(

@@ -126,12 +126,12 @@ def _naive_rate(stage: Stage, webhooks: list[int], rows: int, worker: Worker) ->
 
 
 def _bare_rate(stage: Stage, requests: int) -> float:
-    from webhooks import signing
+    from webhooks.security import signatures
 
     credentials = base64.b64encode(f"{LOGIN}:{PASSWORD}".encode()).decode()
     body = stage.document()
     timestamp = int(time.time())
-    signed = signing.signature([b"k" * 32], "evt_0", timestamp, body.encode())
+    signed = signatures.signature([b"k" * 32], "evt_0", timestamp, body.encode())
     headers = [
         "User-Agent: Webhooks/2.0",
         f"Authorization: Basic {credentials}",

@@ -21,8 +21,8 @@ from django.db import models  # noqa: E402
 from django.db.models import F  # noqa: E402
 
 from webhooks.models import Attempt, Connection, Delivery, OAuthToken, Replay, Webhook  # noqa: E402
-from webhooks.rotation import secret_models  # noqa: E402
-from webhooks.secrets import SecretField  # noqa: E402
+from webhooks.security.encryption import SecretField  # noqa: E402
+from webhooks.security.rotation import secret_models  # noqa: E402
 
 
 def secrets() -> dict[str, list[str]]:

@@ -7,8 +7,8 @@ between two requests. Knows models and the modules below; no request, no HTTP.
 """
 
 from webhooks.forms.connections import ConnectionForm
-from webhooks.forms.drafts import Draft
 from webhooks.forms.form import WebhookForm
 from webhooks.forms.headers import Header, stored_headers
+from webhooks.security.drafts import Draft
 
 __all__ = ["ConnectionForm", "Draft", "Header", "WebhookForm", "stored_headers"]

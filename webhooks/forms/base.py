@@ -16,13 +16,13 @@ from webhooks.forms import alerts, authorization, delivery, texts
 from webhooks.forms.alerts import AlertFields
 from webhooks.forms.credentials import CONNECTION, CredentialFields, connections
 from webhooks.forms.delivery import DeliveryFields
-from webhooks.forms.drafts import Draft
 from webhooks.forms.fields import CLEAR, CopyInput, EventTypesField, SecretFormField
 from webhooks.forms.filter_section import FilterSection
 from webhooks.forms.headers import header_rows
 from webhooks.forms.mapping import MappingSection
 from webhooks.forms.oauth_fields import OAuthFields
 from webhooks.models import AuthorizationType, ClientAuthentication, Webhook
+from webhooks.security.drafts import Draft
 
 if TYPE_CHECKING:
     _WebhookModelForm = forms.ModelForm[Webhook]

@@ -11,9 +11,9 @@ from django.utils.translation import gettext_lazy
 
 from webhooks import network
 from webhooks.forms import alerts, authorization
-from webhooks.forms.drafts import Draft
 from webhooks.forms.form import WebhookForm
 from webhooks.models import AuthorizationType, Webhook
+from webhooks.security.drafts import Draft
 
 MAX_HOSTS = 50
 # Everything else of the webhook form is about its request, its events or its pace.

@@ -15,7 +15,6 @@ from django.utils.translation import gettext_lazy as _
 from webhooks import catalogue, connections, events, network, oauth
 from webhooks.forms import authorization, credentials, texts
 from webhooks.forms.base import SECRETS, WebhookFields
-from webhooks.forms.drafts import Draft
 from webhooks.forms.fields import CLEAR
 from webhooks.forms.headers import headers_as_json
 from webhooks.forms.pasting import Pasted
@@ -32,6 +31,7 @@ from webhooks.models import (
 )
 from webhooks.models.authorization import AuthorizationFields
 from webhooks.payloads import Problem
+from webhooks.security.drafts import Draft
 
 # What the guard judges, as it was typed: a space around it is refused here as everywhere else.
 _ADDRESSES = ("url", "issuer", "auth_url", "token_url", "refresh_url", "revocation_url")

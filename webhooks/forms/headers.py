@@ -15,8 +15,8 @@ from django.forms.utils import ErrorDict
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext_lazy
 
-from webhooks.forms.drafts import Draft
 from webhooks.models import Webhook
+from webhooks.security.drafts import Draft
 
 # RFC 9110 section 5.6.2.
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")

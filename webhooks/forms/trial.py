@@ -16,12 +16,12 @@ from django.utils.translation import ngettext
 
 from webhooks import network
 from webhooks.forms import texts
-from webhooks.forms.drafts import Draft
 from webhooks.forms.form import WebhookForm
 from webhooks.forms.headers import check_name, check_value
 from webhooks.forms.mapping import ROWS, TEMPLATE, MappingSection
 from webhooks.models import Webhook
-from webhooks.secrets import MASK
+from webhooks.security.drafts import Draft
+from webhooks.security.encryption import MASK
 
 # Stands in for an address that is not there yet or not right (RFC 6761 section 6.4).
 NO_URL = "https://receiver.invalid/"

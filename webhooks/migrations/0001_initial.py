@@ -3,7 +3,7 @@
 import django.core.validators
 import django.db.models.deletion
 import webhooks.ids
-import webhooks.secrets
+import webhooks.security.encryption
 from django.conf import settings
 from django.db import migrations, models
 
@@ -44,7 +44,7 @@ class Migration(migrations.Migration):
             name='EncryptionCanary',
             fields=[
                 ('id', models.PositiveSmallIntegerField(default=1, primary_key=True, serialize=False)),
-                ('canary', webhooks.secrets.SecretField(blank=True, default='')),
+                ('canary', webhooks.security.encryption.SecretField(blank=True, default='')),
             ],
             options={
                 'verbose_name': 'encryption canary',
@@ -56,14 +56,14 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('authorization_type', models.CharField(choices=[('none', 'None'), ('basic', 'Basic authentication'), ('oauth2', 'OAuth 2.0')], default='none', max_length=16, verbose_name='Authorization type')),
                 ('basic_login', models.CharField(blank=True, default='', max_length=255, verbose_name='Login')),
-                ('basic_password', webhooks.secrets.SecretField(blank=True, default='', verbose_name='Password')),
+                ('basic_password', webhooks.security.encryption.SecretField(blank=True, default='', verbose_name='Password')),
                 ('grant_type', models.CharField(choices=[('authorization_code', 'Authorization code'), ('client_credentials', 'Client credentials')], default='authorization_code', max_length=24, verbose_name='Grant type')),
                 ('token_name', models.CharField(blank=True, default='', max_length=100, verbose_name='Token name')),
                 ('callback_url', models.CharField(blank=True, default='', max_length=2048, verbose_name='Callback URL')),
                 ('auth_url', models.CharField(blank=True, default='', max_length=2048, verbose_name='Auth URL')),
                 ('token_url', models.CharField(blank=True, default='', max_length=2048, verbose_name='Access token URL')),
                 ('client_id', models.CharField(blank=True, default='', max_length=1024, verbose_name='Client ID')),
-                ('client_secret', webhooks.secrets.SecretField(blank=True, default='', verbose_name='Client secret')),
+                ('client_secret', webhooks.security.encryption.SecretField(blank=True, default='', verbose_name='Client secret')),
                 ('scope', models.CharField(blank=True, default='', max_length=2048, verbose_name='Scope')),
                 ('client_authentication', models.CharField(choices=[('basic_header', 'Basic Auth header'), ('request_body', 'Client credentials in body')], default='basic_header', max_length=16, verbose_name='Send credentials as')),
                 ('provider', models.CharField(blank=True, default='', max_length=32, verbose_name='Provider')),
@@ -99,15 +99,15 @@ class Migration(migrations.Migration):
                 ('alerts_are_muted', models.BooleanField(default=False, verbose_name='Mute alerts')),
                 ('event_types', models.JSONField(default=list, verbose_name='Event types')),
                 ('filter', models.JSONField(blank=True, default=dict, verbose_name='Filter')),
-                ('headers_json', webhooks.secrets.SecretField(blank=True, default='', verbose_name='Custom headers')),
+                ('headers_json', webhooks.security.encryption.SecretField(blank=True, default='', verbose_name='Custom headers')),
                 ('timeout_seconds', models.PositiveSmallIntegerField(default=15, validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(60)], verbose_name='Timeout (seconds)')),
                 ('rate_limit', models.PositiveIntegerField(blank=True, null=True, verbose_name='Rate limit')),
                 ('rate_limit_seconds', models.PositiveSmallIntegerField(default=1, verbose_name='Per')),
                 ('concurrency_limit', models.PositiveIntegerField(blank=True, null=True, verbose_name='Concurrency limit')),
                 ('is_ordered', models.BooleanField(default=False, verbose_name='Ordered delivery')),
                 ('retry_schedule_seconds', models.JSONField(blank=True, default=list, verbose_name='Retry schedule')),
-                ('signing_secret', webhooks.secrets.SecretField(blank=True, default='', verbose_name='Signing secret')),
-                ('previous_signing_secret', webhooks.secrets.SecretField(blank=True, default='')),
+                ('signing_secret', webhooks.security.encryption.SecretField(blank=True, default='', verbose_name='Signing secret')),
+                ('previous_signing_secret', webhooks.security.encryption.SecretField(blank=True, default='')),
                 ('previous_signing_secret_until', models.DateTimeField(blank=True, null=True)),
                 ('secrets_changed_at', models.JSONField(blank=True, default=dict, editable=False)),
                 ('version', models.PositiveIntegerField(default=0, editable=False)),
@@ -254,7 +254,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('state_hash', models.CharField(max_length=64, primary_key=True, serialize=False)),
                 ('session_hash', models.CharField(max_length=64)),
-                ('code_verifier', webhooks.secrets.SecretField(blank=True, default='')),
+                ('code_verifier', webhooks.security.encryption.SecretField(blank=True, default='')),
                 ('redirect_uri', models.CharField(max_length=2048)),
                 ('issuer', models.CharField(blank=True, default='', max_length=2048)),
                 ('client_fingerprint', models.CharField(max_length=64)),
@@ -272,8 +272,8 @@ class Migration(migrations.Migration):
             fields=[
                 ('webhook', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='token', serialize=False, to='webhooks.webhook')),
                 ('state', models.CharField(choices=[('none', 'No token'), ('valid', 'Valid'), ('expiring', 'Expiring'), ('refreshing', 'Refreshing'), ('needs_reauthorization', 'Needs re-authorization'), ('misconfigured', 'Misconfigured')], default='none', max_length=24)),
-                ('access_token', webhooks.secrets.SecretField(blank=True, default='')),
-                ('refresh_token', webhooks.secrets.SecretField(blank=True, default='')),
+                ('access_token', webhooks.security.encryption.SecretField(blank=True, default='')),
+                ('refresh_token', webhooks.security.encryption.SecretField(blank=True, default='')),
                 ('token_type', models.CharField(blank=True, default='', max_length=32)),
                 ('granted_scope', models.CharField(blank=True, default='', max_length=4096)),
                 ('obtained_at', models.DateTimeField(blank=True, null=True)),

@@ -9,7 +9,7 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from webhooks.secrets import SecretField
+from webhooks.security.encryption import SecretField
 
 
 class ApiKeyManager(models.Manager["ApiKey"]):

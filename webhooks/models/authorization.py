@@ -3,7 +3,7 @@
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from webhooks.secrets import SecretField
+from webhooks.security.encryption import SecretField
 
 
 class AuthorizationType(models.TextChoices):

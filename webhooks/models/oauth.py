@@ -7,7 +7,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from webhooks.models.webhook import Webhook
-from webhooks.secrets import SecretField
+from webhooks.security.encryption import SecretField
 
 
 class TokenState(models.TextChoices):

@@ -11,9 +11,10 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from webhooks import ids, signing
+from webhooks import ids
 from webhooks.models.authorization import AuthorizationFields, AuthorizationType
-from webhooks.secrets import SecretField
+from webhooks.security import signatures
+from webhooks.security.encryption import SecretField
 
 __all__ = [
     "AuthorizationType",
@@ -208,7 +209,7 @@ class Webhook(AuthorizationFields):
         if (fields := kwargs.get("update_fields")) is not None:
             kwargs["update_fields"] = {*fields, "version", "updated_at"}
         if self._state.adding and not self.signing_secret:
-            self.set_secret("signing_secret", signing.new_secret())
+            self.set_secret("signing_secret", signatures.new_secret())
         super().save(*args, **kwargs)
         self.refresh_from_db(fields=["version"])
 

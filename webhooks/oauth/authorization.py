@@ -33,7 +33,7 @@ from webhooks.oauth.callbacks import User, hashed
 from webhooks.oauth.errors import AuthorizationFailed, Misconfigured
 from webhooks.oauth.exchanges import Transcript
 from webhooks.oauth.verdicts import Result
-from webhooks.secrets import SecretUnreadable
+from webhooks.security.encryption import SecretUnreadable
 
 _MINUTES = 10
 # RFC 7636 section 4.1 allows 43 to 128 characters; 64 of 66 have 386 random bits.

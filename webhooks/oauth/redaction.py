@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
-from webhooks.masking import Masker
+from webhooks.security.masking import Masker
 
 MAX_TEXT = 500
 # Enough of an answer to see what it is; more is only bulk.

@@ -13,7 +13,7 @@ from webhooks.oauth.answers import Answer
 from webhooks.oauth.errors import Misconfigured, TokenUnavailable
 from webhooks.oauth.exchanges import Transcript
 from webhooks.oauth.verdicts import Result
-from webhooks.secrets import SecretUnreadable
+from webhooks.security.encryption import SecretUnreadable
 
 logger = logging.getLogger(__name__)
 

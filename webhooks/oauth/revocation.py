@@ -12,7 +12,7 @@ from webhooks.oauth.answers import Expected
 from webhooks.oauth.endpoints import checked_endpoint
 from webhooks.oauth.errors import Misconfigured
 from webhooks.oauth.verdicts import Result
-from webhooks.secrets import SecretUnreadable
+from webhooks.security.encryption import SecretUnreadable
 
 # Nobody waits long for a goodbye.
 _SECONDS = 4.0

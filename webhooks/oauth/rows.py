@@ -21,7 +21,7 @@ from webhooks.oauth import lifetimes
 from webhooks.oauth.answers import Answer
 from webhooks.oauth.grants import GrantedToken
 from webhooks.oauth.verdicts import Result
-from webhooks.secrets import Sealed, SecretField, seal
+from webhooks.security.encryption import Sealed, SecretField, seal
 
 # Longer than any exchange (10 s) by enough to write its outcome through a database's hiccup.
 LEASE_SECONDS = 30.0

@@ -12,12 +12,12 @@ from datetime import datetime, timedelta
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from webhooks import canary
 from webhooks.models import GrantType, HoldReason, OAuthToken, TokenState, Webhook
 from webhooks.oauth import presets, rows
 from webhooks.oauth.errors import TokenUnavailable
 from webhooks.oauth.renewal import renew, unreadable
-from webhooks.secrets import SecretUnreadable
+from webhooks.security import key_check
+from webhooks.security.encryption import SecretUnreadable
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def can_refresh(row: OAuthToken, webhook: Webhook) -> bool:
 
 def refresh_expiring(now: datetime | None = None) -> int:
     """Refresh what is about to expire; return how many were refreshed."""
-    if problem := canary.problem():
+    if problem := key_check.problem():
         logger.error("refresh_refused reason=%s", problem)
         return 0
     moment = now or timezone.now()

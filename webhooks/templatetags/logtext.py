@@ -14,7 +14,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from webhooks import readable
 from webhooks.readable import indent_json as indent_json
-from webhooks.secrets import MASK
+from webhooks.security.encryption import MASK
 
 register = template.Library()
 

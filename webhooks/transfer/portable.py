@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from webhooks import oauth
 from webhooks.forms import Header, stored_headers
 from webhooks.models import AuthorizationType, GrantType, Webhook
-from webhooks.secrets import SecretField, SecretUnreadable
+from webhooks.security.encryption import SecretField, SecretUnreadable
 
 VERSION = 1
 # What belongs to this site's row alone: its identity, its history, its secrets' dates.

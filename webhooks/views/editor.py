@@ -20,7 +20,7 @@ from webhooks.forms import ConnectionForm, Draft, WebhookForm, pasting, provider
 from webhooks.forms.pasting import Pasted
 from webhooks.forms.trial import TrialForm
 from webhooks.models import Action, Delivery, GrantType, OAuthToken, Status, TokenState, Webhook
-from webhooks.secrets import SecretUnreadable
+from webhooks.security.encryption import SecretUnreadable
 from webhooks.views import filtering, logged_out, meanwhile, previewing, token_facts
 
 # Submit buttons that only change what the form shows, or try a part of it.

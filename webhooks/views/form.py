@@ -17,7 +17,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from webhooks import alerts, audit, events
 from webhooks.forms.alerts import RecipientsField
 from webhooks.models import Action, Webhook
-from webhooks.secrets import SecretUnreadable
+from webhooks.security.encryption import SecretUnreadable
 from webhooks.views import editor, meanwhile
 from webhooks.views.logged_out import keeps_typed
 from webhooks.views.standing import needs_token

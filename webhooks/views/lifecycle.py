@@ -14,7 +14,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from webhooks import audit, connections, events
 from webhooks.models import Action, PauseReason, Status, Webhook
-from webhooks.secrets import SecretField, SecretUnreadable
+from webhooks.security.encryption import SecretField, SecretUnreadable
 from webhooks.views import editor, notices, page
 from webhooks.views.standing import token_of
 

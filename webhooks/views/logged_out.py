@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from webhooks.secrets import Sealed, SecretUnreadable, seal
+from webhooks.security.encryption import Sealed, SecretUnreadable, seal
 
 _SESSION_KEY = "webhook_typed"
 _OPENED_BY = "opened_by"

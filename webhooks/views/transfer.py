@@ -19,7 +19,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from webhooks import audit, transfer
 from webhooks.connections import ConnectionRefused
 from webhooks.models import Action, Webhook
-from webhooks.secrets import Sealed, SecretUnreadable, seal
+from webhooks.security.encryption import Sealed, SecretUnreadable, seal
 from webhooks.transfer import Kind, Plan, Planned, Unreadable
 from webhooks.views import bulk, editor
 

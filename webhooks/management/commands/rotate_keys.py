@@ -5,8 +5,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS
 
-from webhooks import canary
-from webhooks.rotation import Rotation
+from webhooks.security import key_check
+from webhooks.security.rotation import Rotation
 
 
 class Command(BaseCommand):
@@ -27,7 +27,7 @@ class Command(BaseCommand):
         if options["batch_size"] < 1:
             raise CommandError("--batch-size is at least 1.")
         using, is_dry_run = options["database"], options["dry_run"]
-        if problem := canary.problem(using):
+        if problem := key_check.problem(using):
             raise CommandError(f"{problem} Nothing was changed.")
         rotation = Rotation(using=using, batch_size=options["batch_size"], writes=not is_dry_run)
         for progress in rotation.run():

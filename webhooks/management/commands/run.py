@@ -21,9 +21,9 @@ from django.db import DatabaseError, connection
 from waitress.server import BaseWSGIServer, MultiSocketServer, create_server
 
 from config.environment import add_arguments
-from webhooks import canary
 from webhooks.management import sandbox
 from webhooks.management.background import Background
+from webhooks.security import key_check
 
 _ADMIN = "admin"
 _WEB_THREADS = 8
@@ -148,7 +148,7 @@ def _prepare_database() -> str:
         call_command("migrate", verbosity=0, interactive=False)
     except DatabaseError as error:
         raise CommandError(f"The database cannot be used: {error}".strip()) from error
-    if problem := canary.problem():
+    if problem := key_check.problem():
         raise CommandError(problem)
     users = get_user_model()._default_manager
     if users.filter(is_superuser=True).exists():

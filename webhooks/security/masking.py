@@ -13,7 +13,7 @@ from html.entities import codepoint2name
 from typing import NamedTuple
 from urllib.parse import quote, quote_plus
 
-from webhooks.secrets import MASK
+from webhooks.security.encryption import MASK
 
 # Shorter texts are in too many words; masking them would only hide the words.
 SHORTEST = 4

@@ -15,7 +15,7 @@ from django.http.response import HttpResponseBase
 from django.utils.safestring import SafeString, mark_safe
 from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
 
-from webhooks.log_lines import masker_of, posted, without_secrets
+from webhooks.security.log_redaction import masker_of, posted, without_secrets
 
 # Django's own, and whatever may carry a password inside an address.
 _HIDDEN = re.compile(

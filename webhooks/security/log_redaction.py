@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from django.http import HttpRequest, QueryDict
 
-    from webhooks.masking import Masker
+    from webhooks.security.masking import Masker
 
 # The libraries that write codes, tokens, headers or statements below these levels.
 _TALKATIVE = {
@@ -76,7 +76,7 @@ def without_secrets(text: str) -> str:
 def masker_of(request: "HttpRequest") -> "Masker":
     """Return what takes the values that came with a request out of a text."""
     # Later than logging is set up: it stands on Django's models.
-    from webhooks.masking import Masker
+    from webhooks.security.masking import Masker
 
     sent = [*_values(request.GET), *_values(posted(request))]
     sent += [*request.COOKIES.values(), request.headers.get("Authorization", "")]

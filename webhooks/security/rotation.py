@@ -15,8 +15,8 @@ from django.contrib.sessions.models import Session
 from django.db import connections, models, transaction
 from django.utils import timezone
 
-from webhooks.forms import drafts
-from webhooks.secrets import Bound, Sealed, SecretField, SecretUnreadable
+from webhooks.security import drafts
+from webhooks.security.encryption import Bound, Sealed, SecretField, SecretUnreadable
 
 # How often a row that changes under our hands is looked at again before it is left for later.
 _TRIES = 3

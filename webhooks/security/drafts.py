@@ -8,7 +8,7 @@ import secrets
 from collections.abc import MutableMapping
 from typing import Any
 
-from webhooks.secrets import Sealed, SecretUnreadable, seal
+from webhooks.security.encryption import Sealed, SecretUnreadable, seal
 
 _SESSION_KEY = "webhook_drafts"
 # Forms one session may have open with typed secrets; the oldest makes room.

@@ -12,7 +12,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from encrypted_model_fields import fields as library
 
 from webhooks.models import EncryptionCanary
-from webhooks.secrets import SecretUnreadable
+from webhooks.security.encryption import SecretUnreadable
 
 # The keys that have read the canary in this process: it is asked once, not at every secret.
 _proven: object = None
