@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.sandbox import Receiver
-from webhooks import curl_command
+from webhooks.curl import writer
 from webhooks.security.encryption import MASK
 
 BASH, CURL = shutil.which("bash"), shutil.which("curl")
@@ -48,7 +48,7 @@ ATTACKS = [
 
 def written(body: bytes, *, url: str = "http://127.0.0.1:9/", headers: str = "") -> str:
     lines = [(name, value) for name, _, value in (h.partition(": ") for h in headers.split("\n"))]
-    return curl_command.build(f"POST {url}", lines, body).text
+    return writer.build(f"POST {url}", lines, body).text
 
 
 def run(command: str, directory: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -105,7 +105,7 @@ def test_headers_and_the_address_run_nothing_either(
 @needs_shell
 def test_secrets_are_variables_that_the_shell_fills_in(receiver: Receiver, tmp_path: Path) -> None:
     headers = [("Authorization", f"Bearer {MASK}"), ("X-Api-Key", MASK), ("Path", MASK)]
-    made = curl_command.build(f"POST {receiver.url}/open/?token={MASK}", headers, b"{}")
+    made = writer.build(f"POST {receiver.url}/open/?token={MASK}", headers, b"{}")
     assert made.variables == ("TOKEN", "SECRET_X_API_KEY", "SECRET_PATH")
     assert MASK not in made.text
     secret = 'a\'b $(touch pwned) `c` "d"'
@@ -123,7 +123,7 @@ def test_secrets_are_variables_that_the_shell_fills_in(receiver: Receiver, tmp_p
 @needs_shell
 def test_basic_credentials_are_the_login_and_a_variable(receiver: Receiver, tmp_path: Path) -> None:
     headers = [("Authorization", f"Basic {MASK}")]
-    made = curl_command.build(f"POST {receiver.url}/basic/", headers, b"{}", login="sandbox")
+    made = writer.build(f"POST {receiver.url}/basic/", headers, b"{}", login="sandbox")
     assert "--user 'sandbox:'\"$PASSWORD\"" in made.text
     assert run(made.text, tmp_path, PASSWORD="wrong").returncode == 0
     [request] = receiver.requests("/basic/")
@@ -159,13 +159,13 @@ def test_a_body_without_a_type_gets_none(receiver: Receiver, tmp_path: Path) -> 
 def test_an_empty_body_is_sent_as_an_empty_body(
     method: str, receiver: Receiver, tmp_path: Path
 ) -> None:
-    made = curl_command.build(f"{method} {receiver.url}/open/?a=b", [], b"")
+    made = writer.build(f"{method} {receiver.url}/open/?a=b", [], b"")
     assert run(made.text, tmp_path).returncode == 0
     [request] = receiver.requests("/open/")
     assert (request.method, request.body) == (method, b"")
     assert request.header("Content-Length") == "0"
     assert request.header("Content-Type") is None
-    assert "data" not in curl_command.build(f"GET {receiver.url}/", [], b"").text
+    assert "data" not in writer.build(f"GET {receiver.url}/", [], b"").text
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -179,7 +179,7 @@ def test_a_command_is_printable_ascii_whatever_it_holds(attack: str) -> None:
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_an_interactive_history_finds_nothing_to_expand(attack: str, tmp_path: Path) -> None:
     """Bash expands `!` before it knows `$'...'`; what it would expand never stands outside."""
-    word = curl_command.quote(attack.encode())
+    word = writer.quote(attack.encode())
     script = f"set -o history -o histexpand\nhistory -s 'touch pwned'\nprintf %s {word} > out\n"
     assert BASH
     subprocess.run(
@@ -192,7 +192,7 @@ def test_an_interactive_history_finds_nothing_to_expand(attack: str, tmp_path: P
 
 @pytest.mark.parametrize("name", ["@/etc/passwd", "-K", "a b", "", "a\nb", "X:"])
 def test_a_header_name_that_is_none_is_left_out(name: str) -> None:
-    made = curl_command.build("GET http://127.0.0.1/", [(name, "value")], b"")
+    made = writer.build("GET http://127.0.0.1/", [(name, "value")], b"")
     assert "value" not in made.text or name == "-K"
 
 
@@ -208,19 +208,19 @@ def test_a_header_name_that_is_none_is_left_out(name: str) -> None:
     ],
 )
 def test_what_no_command_line_can_hold_is_refused(line: str, body: bytes, code: str) -> None:
-    with pytest.raises(curl_command.CannotCopy) as refused:
-        curl_command.build(line, [], body)
+    with pytest.raises(writer.CannotCopy) as refused:
+        writer.build(line, [], body)
     assert refused.value.code == code
 
 
 @needs_shell
 def test_the_longest_body_still_fits_a_command_line(receiver: Receiver, tmp_path: Path) -> None:
-    body = b"\xff" * curl_command.MAX_BODY_BYTES
+    body = b"\xff" * writer.MAX_BODY_BYTES
     assert run(written(body, url=f"{receiver.url}/open/"), tmp_path).returncode == 0
     assert receiver.requests("/open/")[0].body == body
 
 
 def test_a_signed_request_says_so() -> None:
-    made = curl_command.build("POST http://127.0.0.1/", [("webhook-signature", "v1,a")], b"")
+    made = writer.build("POST http://127.0.0.1/", [("webhook-signature", "v1,a")], b"")
     assert made.is_signed
-    assert not curl_command.build("POST http://127.0.0.1/", [], b"").is_signed
+    assert not writer.build("POST http://127.0.0.1/", [], b"").is_signed

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhooks import curl_command, curl_options, curl_reading
-from webhooks.curl_reading import CannotRead, CurlRequest, read
-from webhooks.curl_words import UnclosedQuote, split
+from webhooks.curl import options, parser, writer
+from webhooks.curl.parser import CannotRead, CurlRequest, read
+from webhooks.curl.words import UnclosedQuote, split
 
 URL = "https://crm.test/in"
 
@@ -71,7 +71,7 @@ def test_words_are_those_of_a_shell(typed: str, words: list[str]) -> None:
 
 @given(st.lists(st.text(alphabet="ab \n'\"\\$`!#&|;<>*?[]{}~^%=-єЇ", max_size=12), max_size=4))
 def test_what_our_own_quoting_writes_is_read_back(words: list[str]) -> None:
-    typed = " ".join(curl_command.quote(word.encode()) for word in words)
+    typed = " ".join(writer.quote(word.encode()) for word in words)
     assert split(typed).words == words
 
 
@@ -206,9 +206,9 @@ def test_every_option_that_takes_a_value_takes_it() -> None:
         if long == "help":
             continue
         takes_value = bool(sign) or long in ("proxy", "preproxy")
-        found = curl_options.find(long)
+        found = options.find(long)
         assert found.takes_value == takes_value, long
-        assert not short or curl_options.SHORT[short] == found.name
+        assert not short or options.SHORT[short] == found.name
 
 
 @pytest.mark.parametrize("option", ["--noproxy", "--proto", "--trace-ascii", "--dns-servers"])
@@ -266,7 +266,7 @@ def test_credentials_of_the_address_are_basic_ones(
         ("curl https://a.test -H @headers", "(@headers)"),
         ("curl https://a.test -K conf", "from a file (-K)"),
         ("curl https://a.test --next https://b.test", "several requests"),
-        ("curl " + "x" * curl_reading.MAX_LENGTH, "at most 200000 characters"),
+        ("curl " + "x" * parser.MAX_LENGTH, "at most 200000 characters"),
     ],
 )
 def test_what_no_webhook_can_send_is_refused_with_what_to_do(typed: str, words: str) -> None:
@@ -282,7 +282,7 @@ def test_what_has_no_meaning_here_is_named_and_curls_own_work_is_not() -> None:
 
 def test_our_own_copy_is_read_back() -> None:
     headers = [("Host", "crm.test"), ("X-Key", "********"), ("Content-Type", "application/json")]
-    made = curl_command.build(f"PUT {URL}?a=%27", headers, '{"місто": "it\'s"}'.encode())
+    made = writer.build(f"PUT {URL}?a=%27", headers, '{"місто": "it\'s"}'.encode())
     request = read(made.text)
     assert (request.method, request.url) == ("PUT", f"{URL}?a=%27")
     assert request.body == '{"місто": "it\'s"}'
@@ -302,7 +302,7 @@ def test_a_request_begins_empty() -> None:
 @pytest.mark.parametrize("piece", [">a ", "2>", "\n", "A=\n", "A=1;", "-d a ", "--abc "])
 def test_the_longest_command_is_read_at_once(piece: str) -> None:
     prefix = "" if piece.startswith("A") else f"curl {URL} "
-    text = prefix + piece * ((curl_reading.MAX_LENGTH - len(prefix)) // len(piece))
+    text = prefix + piece * ((parser.MAX_LENGTH - len(prefix)) // len(piece))
     began = time.process_time()
     with suppress(CannotRead):
         read(text)

@@ -19,8 +19,9 @@ from tests.security.hostile import answering, asked
 from tests.security.injections import CORPUS, STORABLE, chunks
 from tests.test_forms import bound, header_fields
 from tests.test_views_form import logged_in
-from webhooks import alerts, curl_command, events, payloads
+from webhooks import alerts, events, payloads
 from webhooks.authorizing import BearerAuthorization, NoAuthorization
+from webhooks.curl import writer
 from webhooks.delivery import Plan, make_plan
 from webhooks.models import Delivery, Event, OAuthToken, Outcome, Status, Webhook
 from webhooks.payloads import InvalidMapping
@@ -238,8 +239,8 @@ def test_a_copied_command_runs_curl_and_nothing_else(texts: list[str]) -> None:
     for text in texts:
         headers = [("X-Key", text), (text, "value")]
         try:
-            command = curl_command.build(f"POST {URL}?q={text}", headers, text.encode())
-        except curl_command.CannotCopy:
+            command = writer.build(f"POST {URL}?q={text}", headers, text.encode())
+        except writer.CannotCopy:
             continue
         assert PRINTABLE.fullmatch(command.text.replace("\n", ""))
         script = "curl() { printf '%s\\0' \"$@\"; }\n" + command.text

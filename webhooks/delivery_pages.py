@@ -13,8 +13,9 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from webhooks import comparing, curl_command, payloads
+from webhooks import comparing, payloads
 from webhooks.comparing import Difference
+from webhooks.curl import writer
 from webhooks.models import Attempt, AuthorizationType, Delivery, Event, Outcome, Status, Webhook
 from webhooks.templatetags.logtext import header_lines
 
@@ -43,7 +44,7 @@ class ShownAttempt:
     # The attempt before it, and what differs; None when there is none to compare with.
     previous: Attempt | None = None
     differences: list[Difference] = field(default_factory=list)
-    curl: curl_command.CurlCommand | None = None
+    curl: writer.CurlCommand | None = None
     # Why there is no command to copy.
     curl_refusal: str = ""
 
@@ -140,14 +141,12 @@ def _shown(
     )
 
 
-def _command(
-    row: Attempt, payload: bytes, login: str
-) -> tuple[curl_command.CurlCommand | None, str]:
+def _command(row: Attempt, payload: bytes, login: str) -> tuple[writer.CurlCommand | None, str]:
     body = payload if row.request_body is None else bytes(row.request_body)
     try:
         headers = header_lines(row.request_headers)
-        return curl_command.build(row.request_line, headers, body, login=login), ""
-    except curl_command.CannotCopy as refused:
+        return writer.build(row.request_line, headers, body, login=login), ""
+    except writer.CannotCopy as refused:
         return None, {
             "zero_byte": _("The request holds a zero byte, which no command line can carry."),
             "too_long": _("The body is too long for a command line. Download it instead."),

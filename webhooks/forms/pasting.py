@@ -15,8 +15,9 @@ from urllib.parse import parse_qsl
 from django.http import QueryDict
 from django.utils.translation import gettext as _
 
-from webhooks import catalogue, curl_reading, payloads
-from webhooks.curl_reading import CannotRead, CurlRequest
+from webhooks import catalogue, payloads
+from webhooks.curl import parser
+from webhooks.curl.parser import CannotRead, CurlRequest
 from webhooks.forms.headers import MAX_ROWS, RESERVED
 from webhooks.forms.mapping import ROWS, TEMPLATE
 from webhooks.forms.mapping_rows import KEY, from_post, keeps
@@ -41,7 +42,7 @@ class Pasted:
 def fill_in(data: QueryDict) -> Pasted:
     """Write what the command says into the posted fields; the command itself goes when it was."""
     try:
-        request = curl_reading.read(data.get("curl", ""))
+        request = parser.read(data.get("curl", ""))
     except CannotRead as error:
         return Pasted(problem=str(error))
     filled = _Filling(data, request).fill()
@@ -222,7 +223,7 @@ class _Filling:
         for name, value in self._request.headers:
             lower = name.lower()
             if lower == "cookie":
-                self._request.notes.append(str(curl_reading.COOKIES))
+                self._request.notes.append(str(parser.COOKIES))
             elif lower in RESERVED:
                 if lower not in ("authorization", "content-type"):
                     by_itself.append(name)

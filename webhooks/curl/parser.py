@@ -16,8 +16,8 @@ from urllib.parse import quote, unquote
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from webhooks import curl_options
-from webhooks.curl_words import ASSIGNMENT, UnclosedQuote, split
+from webhooks.curl import options
+from webhooks.curl.words import ASSIGNMENT, UnclosedQuote, split
 
 MAX_LENGTH = 200_000
 JSON_TYPE = "application/json"
@@ -26,7 +26,7 @@ _CREDENTIALS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<login>[^/?#\\]*)
 
 
 # Options about curl's own work on one machine, which have no counterpart and change no request.
-_MEANINGLESS = curl_options.names(
+_MEANINGLESS = options.names(
     """
     alpn alt-svc append buffer clobber compressed connect-timeout cookie-jar create-dirs
     create-file-mode disable disallow-username-in-url dns-interface dns-ipv4-addr dns-ipv6-addr
@@ -148,7 +148,7 @@ def _take_options(request: CurlRequest, words: list[str]) -> None:
         elif only_addresses or not word.startswith("-") or word == "-":
             _take_address(request, word)
         elif word.startswith("--"):
-            _take(request, curl_options.find(word[2:]), rest, unknown, shown=word)
+            _take(request, options.find(word[2:]), rest, unknown, shown=word)
         else:
             _take_short(request, word[1:], rest, unknown)
     if unknown:
@@ -159,7 +159,7 @@ def _take_options(request: CurlRequest, words: list[str]) -> None:
 def _take_short(request: CurlRequest, letters: str, rest: list[str], unknown: list[str]) -> None:
     """Take a cluster such as -sSXPOST: the first that needs a value has what follows it."""
     for position, letter in enumerate(letters):
-        option = curl_options.find(curl_options.SHORT.get(letter, f"-{letter}"))
+        option = options.find(options.SHORT.get(letter, f"-{letter}"))
         remainder = letters[position + 1 :]
         if option.takes_value and remainder:
             rest.append(remainder)
@@ -170,7 +170,7 @@ def _take_short(request: CurlRequest, letters: str, rest: list[str], unknown: li
 
 def _take(
     request: CurlRequest,
-    option: curl_options.Option,
+    option: options.Option,
     rest: list[str],
     unknown: list[str],
     *,
