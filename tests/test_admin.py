@@ -19,7 +19,7 @@ from django.utils.html import escape
 from tests.factories import make_delivery, make_webhook
 from tests.log_rows import mixed_log, settle
 from tests.people import logged_in
-from webhooks import events, ids
+from webhooks import events
 from webhooks.models import (
     ApiKey,
     Attempt,
@@ -32,6 +32,7 @@ from webhooks.models import (
     Status,
     Trigger,
     Webhook,
+    ids,
 )
 from webhooks.templatetags import logtext
 

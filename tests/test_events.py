@@ -8,7 +8,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
-from webhooks import events, ids, publishing, queue, retention, tasks
+from webhooks import events, publishing, queue, retention, tasks
 from webhooks.models import (
     Attempt,
     Delivery,
@@ -20,6 +20,7 @@ from webhooks.models import (
     Trigger,
     Webhook,
     WebhookState,
+    ids,
 )
 from webhooks.queue import StateChange
 from webhooks.recorder import Recorder

@@ -11,7 +11,7 @@ from django.db import connections
 from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
-from webhooks import events, ids, replays, tasks
+from webhooks import events, replays, tasks
 from webhooks.models import (
     Delivery,
     HoldReason,
@@ -21,6 +21,7 @@ from webhooks.models import (
     Status,
     Trigger,
     Webhook,
+    ids,
 )
 
 pytestmark = pytest.mark.django_db

@@ -16,7 +16,7 @@ from django.utils import timezone
 from tests.factories import make_delivery, make_webhook
 from tests.log_rows import mixed_log, settle
 from tests.people import logged_in
-from webhooks import delivery_log, events, ids
+from webhooks import delivery_log, events
 from webhooks.charts import Kind
 from webhooks.models import (
     Action,
@@ -28,6 +28,7 @@ from webhooks.models import (
     Status,
     Trigger,
     Webhook,
+    ids,
 )
 from webhooks.views.log_links import chart_link
 

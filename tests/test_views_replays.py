@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
 from tests.people import logged_in
-from webhooks import alerts, events, ids, replays
+from webhooks import alerts, events, replays
 from webhooks.models import (
     Action,
     AuditEntry,
@@ -28,6 +28,7 @@ from webhooks.models import (
     Trigger,
     Webhook,
     WebhookState,
+    ids,
 )
 
 pytestmark = pytest.mark.django_db

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 
 from django.db.models import Q, QuerySet
 
-from webhooks import ids
-from webhooks.models import WEBHOOK_SECRETS, Delivery, Event, Outcome, Status, Trigger
+from webhooks.models import WEBHOOK_SECRETS, Delivery, Event, Outcome, Status, Trigger, ids
 
 PAGE_ROWS = 50
 # What an export reads at once.

@@ -16,7 +16,7 @@ from functools import partial
 from django.conf import settings
 from django.utils.translation import gettext as _
 
-from webhooks import ids, network, queue
+from webhooks import network, queue
 from webhooks.bell import Bell
 from webhooks.claimer import Claimer, Taken
 from webhooks.claims import CLAIM_ROWS, Claims
@@ -35,7 +35,7 @@ from webhooks.delivery import (
 )
 from webhooks.gone import Gone
 from webhooks.housekeeping import Housekeeper
-from webhooks.models import HoldReason, Outcome, Status
+from webhooks.models import HoldReason, Outcome, Status, ids
 from webhooks.payloads import InvalidMapping
 from webhooks.plans import Plans
 from webhooks.queue import Candidate, Claimed

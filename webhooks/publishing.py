@@ -18,8 +18,8 @@ from django.db.models.functions import Cast
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from webhooks import catalogue, filters, ids, payloads, queue
-from webhooks.models import Delivery, Event, HoldReason, Status, Trigger, Webhook
+from webhooks import catalogue, filters, payloads, queue
+from webhooks.models import Delivery, Event, HoldReason, Status, Trigger, Webhook, ids
 from webhooks.queue import NewDelivery, NewEventRow
 
 logger = logging.getLogger(__name__)

@@ -17,8 +17,17 @@ from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
-from webhooks import ids, queue
-from webhooks.models import Delivery, Replay, ReplayScope, ReplayStatus, Status, Trigger, Webhook
+from webhooks import queue
+from webhooks.models import (
+    Delivery,
+    Replay,
+    ReplayScope,
+    ReplayStatus,
+    Status,
+    Trigger,
+    Webhook,
+    ids,
+)
 from webhooks.publishing import deliver_again
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,6 @@ from django.db import connection, transaction
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
-from webhooks import ids
 from webhooks.models import (
     Attempt,
     AuthorizationRequest,
@@ -23,6 +22,7 @@ from webhooks.models import (
     HourlyCount,
     OAuthExchange,
     Status,
+    ids,
 )
 
 _FINAL = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)

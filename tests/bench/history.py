@@ -1,6 +1,6 @@
 """A log as it looks after a month: deliveries of many webhooks, most of them fine, made by SQL.
 
-Ids are made as `webhooks.ids` makes them, so that time and key agree as in a real log. Knows
+Ids are made as `webhooks.models.ids` makes them, so that time and key agree as in a real log. Knows
 nothing of Django, only the tables.
 """
 

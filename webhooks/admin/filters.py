@@ -15,8 +15,8 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext_lazy as _
 
-from webhooks import catalogue, ids
-from webhooks.models import Delivery, Status, Trigger, Webhook
+from webhooks import catalogue
+from webhooks.models import Delivery, Status, Trigger, Webhook, ids
 
 # A longer list is no longer a menu; the search finds a webhook by its URL.
 _MAX_WEBHOOKS = 500

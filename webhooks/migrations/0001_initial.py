@@ -2,7 +2,7 @@
 
 import django.core.validators
 import django.db.models.deletion
-import webhooks.ids
+import webhooks.models.ids
 import webhooks.security.encryption
 from django.conf import settings
 from django.db import migrations, models
@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='Delivery',
             fields=[
-                ('id', models.CharField(default=webhooks.ids.delivery_id, editable=False, max_length=30, primary_key=True, serialize=False)),
+                ('id', models.CharField(default=webhooks.models.ids.delivery_id, editable=False, max_length=30, primary_key=True, serialize=False)),
                 ('status', models.CharField(choices=[('pending', 'Pending'), ('sending', 'Sending'), ('succeeded', 'Succeeded'), ('failed', 'Failed'), ('held', 'Held'), ('parked', 'Parked'), ('cancelled', 'Cancelled')], default='pending', max_length=10, verbose_name='Status')),
                 ('trigger', models.CharField(choices=[('event', 'Event'), ('test', 'Test'), ('redelivery', 'Redelivery'), ('replay', 'Replay')], default='event', max_length=10, verbose_name='Trigger')),
                 ('hold_reason', models.CharField(blank=True, choices=[('paused', 'The webhook is paused'), ('reauthorization', 'The webhook needs re-authorization'), ('misconfigured', 'The OAuth client is misconfigured'), ('no_token', 'No access token was obtained yet')], default='', max_length=16)),
@@ -84,7 +84,7 @@ class Migration(migrations.Migration):
                 ('token_path', models.CharField(blank=True, default='', max_length=200, verbose_name='Path of the token in the answer')),
                 ('expired_status_codes', models.JSONField(blank=True, default=list, verbose_name='Status codes that mean the token expired')),
                 ('reauthorization_words', models.JSONField(blank=True, default=list, verbose_name='Words that mean re-authorize')),
-                ('uid', models.CharField(default=webhooks.ids.webhook_uid, editable=False, max_length=30, unique=True)),
+                ('uid', models.CharField(default=webhooks.models.ids.webhook_uid, editable=False, max_length=30, unique=True)),
                 ('name', models.CharField(max_length=100, verbose_name='Name')),
                 ('is_active', models.BooleanField(default=True, verbose_name='Active')),
                 ('pause_reason', models.CharField(blank=True, choices=[('person', 'Paused by a person'), ('gone', 'The receiver answered 410 Gone'), ('failing', 'No delivery succeeded for 5 days')], default='', max_length=16)),
@@ -171,7 +171,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='Event',
             fields=[
-                ('id', models.CharField(default=webhooks.ids.event_id, editable=False, max_length=30, primary_key=True, serialize=False)),
+                ('id', models.CharField(default=webhooks.models.ids.event_id, editable=False, max_length=30, primary_key=True, serialize=False)),
                 ('type', models.CharField(max_length=100, verbose_name='Type')),
                 ('payload', models.BinaryField(verbose_name='Payload')),
                 ('occurred_at', models.DateTimeField(verbose_name='Occurred at')),

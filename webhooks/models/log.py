@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from webhooks import ids
+from webhooks.models import ids
 from webhooks.models.webhook import Webhook
 
 

@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from webhooks import ids
+from webhooks.models import ids
 from webhooks.models.authorization import AuthorizationFields, AuthorizationType
 from webhooks.security import signatures
 from webhooks.security.encryption import SecretField

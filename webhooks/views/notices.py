@@ -14,7 +14,7 @@ from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from webhooks import ids, problems
+from webhooks import problems
 from webhooks.forms import alerts, delivery
 from webhooks.models import (
     Delivery,
@@ -26,6 +26,7 @@ from webhooks.models import (
     TokenState,
     Trigger,
     Webhook,
+    ids,
 )
 from webhooks.problems import TOKEN_ENDS_WITHIN
 from webhooks.views.standing import needs_token, state_of, token_of
