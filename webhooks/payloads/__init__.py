@@ -16,9 +16,9 @@ from webhooks.payloads.document import (
     read_document,
     shown,
 )
-from webhooks.payloads.loading import load_json
+from webhooks.payloads.json_loader import load_json
 from webhooks.payloads.paths import escape, parse_path
-from webhooks.payloads.places import (
+from webhooks.payloads.placeholders import (
     MAX_PLACES,
     MAX_TEMPLATE_LENGTH,
     has_place,
@@ -27,8 +27,7 @@ from webhooks.payloads.places import (
     template_variables,
 )
 from webhooks.payloads.problems import InvalidMapping, Problem
-from webhooks.payloads.reading import date_writer
-from webhooks.payloads.rendering import (
+from webhooks.payloads.renderer import (
     Format,
     Rendered,
     compile_request,
@@ -45,6 +44,7 @@ from webhooks.payloads.rows import (
     rows_problems,
     value_as_typed,
 )
+from webhooks.payloads.values import date_writer
 from webhooks.payloads.variables import WHOLE_EVENT, as_text, finder, known_names, variable_problem
 
 __all__ = [

@@ -15,11 +15,11 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from webhooks.payloads.document import ENCODER, InvalidPayload, shown
-from webhooks.payloads.loading import load_json
+from webhooks.payloads.json_loader import load_json
 from webhooks.payloads.paths import MAX_NAME_LENGTH, parse_path
 from webhooks.payloads.problems import InvalidMapping, Problem
-from webhooks.payloads.reading import AS_TEXT, AS_THE_WEBHOOK, Style
 from webhooks.payloads.shape import Shape
+from webhooks.payloads.values import AS_TEXT, AS_THE_WEBHOOK, Style
 from webhooks.payloads.variables import (
     WHOLE_EVENT,
     as_text,

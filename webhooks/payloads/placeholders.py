@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from webhooks.payloads.document import ENCODER, shown
 from webhooks.payloads.json_text import Array, Node, Object, Plain, Text, parse, problem_at
 from webhooks.payloads.problems import InvalidMapping, Problem
-from webhooks.payloads.reading import AS_THE_WEBHOOK, Style, make_reader
+from webhooks.payloads.values import AS_THE_WEBHOOK, Style, make_reader
 from webhooks.payloads.variables import Fields, variable_problem, zone_problem
 
 MAX_TEMPLATE_LENGTH = 65_536

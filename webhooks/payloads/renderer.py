@@ -15,11 +15,11 @@ from django.utils.translation import gettext as _
 from webhooks.catalogue import CURRENT_NAMES, OLDER_NAMES
 from webhooks.payloads.document import ENCODER
 from webhooks.payloads.paths import parse_path
-from webhooks.payloads.places import compile_template
+from webhooks.payloads.placeholders import compile_template
 from webhooks.payloads.problems import InvalidMapping, Problem
-from webhooks.payloads.reading import Style, date_writer, make_reader, rewrite_dates
 from webhooks.payloads.rows import Row, read_rows
 from webhooks.payloads.shape import OMITTED, Shape
+from webhooks.payloads.values import Style, date_writer, make_reader, rewrite_dates
 from webhooks.payloads.variables import ATTEMPT, Fields, as_text, is_empty
 
 JSON_TYPE = "application/json"
