@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.fuzz.target import Target
 from tests.fuzz.tokens import storable
 from webhooks.models import AuthorizationRequest, AuthorizationType, GrantType, Webhook
-from webhooks.oauth import callbacks
+from webhooks.oauth import callback
 from webhooks.oauth.errors import AuthorizationFailed
 
 _SECRET = "canary-client-secret"
@@ -47,11 +47,11 @@ def check(given: tuple[str, bool]) -> bool:
     query, has_issuer = given
     found = _request(_ISSUER if has_issuer else "")
     try:
-        parameters = callbacks.read_query(dict(QueryDict(query.encode("utf-8", "replace")).lists()))
-        callbacks.check_issuer(parameters, found)
-        callbacks.check_data_center(parameters, found)
-        code = callbacks.code_of(parameters, found)
-        callbacks.hashed(parameters.get("state", ""))
+        parameters = callback.read_query(dict(QueryDict(query.encode("utf-8", "replace")).lists()))
+        callback.check_issuer(parameters, found)
+        callback.check_data_center(parameters, found)
+        code = callback.code_of(parameters, found)
+        callback.hashed(parameters.get("state", ""))
     except AuthorizationFailed as error:
         assert str(error)
         assert storable(str(error))

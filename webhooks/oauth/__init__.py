@@ -4,7 +4,7 @@ Other modules use only these names. Must not know requests, views, forms or deli
 for a token is not known here either: after a token was stored, the caller releases what was held.
 """
 
-from webhooks.oauth.authorization import (
+from webhooks.oauth.authorize import (
     begin_authorization,
     delete_expired_requests,
     finish_authorization,

@@ -26,7 +26,7 @@ from webhooks.models import (
     Webhook,
 )
 from webhooks.oauth import (
-    callbacks,
+    callback,
     client,
     endpoints,
     exchanges,
@@ -35,7 +35,7 @@ from webhooks.oauth import (
     token_requests,
 )
 from webhooks.oauth.answers import Answer, Expected
-from webhooks.oauth.authorization import authorization_url
+from webhooks.oauth.authorize import authorization_url
 from webhooks.oauth.bodies import decode, media_type
 from webhooks.oauth.errors import AuthorizationFailed, Misconfigured
 from webhooks.oauth.verdicts import Result
@@ -221,7 +221,7 @@ def _judge_answer(webhook: Webhook, answer: dict[str, str], redirect_uri: str) -
     """Judge what the provider sent back at once, without a person."""
     pending = AuthorizationRequest(webhook=webhook, redirect_uri=redirect_uri)
     try:
-        callbacks.code_of(answer, pending)
+        callback.code_of(answer, pending)
     except AuthorizationFailed as error:
         raise Misconfigured(error.message) from error
     return _("Approves without asking anybody.")

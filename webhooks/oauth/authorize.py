@@ -18,7 +18,7 @@ from oauthlib.oauth2 import WebApplicationClient
 
 from webhooks.models import AuthorizationRequest, ExchangeKind, Webhook
 from webhooks.oauth import (
-    callbacks,
+    callback,
     client,
     endpoints,
     exchanges,
@@ -29,7 +29,7 @@ from webhooks.oauth import (
     token_requests,
 )
 from webhooks.oauth.answers import Answer
-from webhooks.oauth.callbacks import User, hashed
+from webhooks.oauth.callback import User, hashed
 from webhooks.oauth.errors import AuthorizationFailed, Misconfigured
 from webhooks.oauth.exchanges import Transcript
 from webhooks.oauth.verdicts import Result
@@ -85,8 +85,8 @@ def finish_authorization(
     Errors: AuthorizationFailed, with the webhook only when the answer was for this person.
     """
     moment = now or timezone.now()
-    answer = callbacks.read_query(query)
-    found = callbacks.take_request(
+    answer = callback.read_query(query)
+    found = callback.take_request(
         answer.get("state", ""), user=user, session_key=session_key, now=moment
     )
     try:
@@ -134,10 +134,10 @@ def _finish(
 ) -> None:
     moment = now or timezone.now()
     try:
-        callbacks.check_request(found)
-        callbacks.check_issuer(answer, found)
-        callbacks.check_data_center(answer, found)
-        code = callbacks.code_of(answer, found)
+        callback.check_request(found)
+        callback.check_issuer(answer, found)
+        callback.check_data_center(answer, found)
+        code = callback.code_of(answer, found)
     except AuthorizationFailed as error:
         _record(found, answer, moment, result=Result.MISCONFIGURED, message=error.message)
         raise
