@@ -1,0 +1,17 @@
+"""TODO."""
+
+from webhooks.audit.entries import (
+    changed_fields,
+    record,
+    record_deliveries,
+    record_many,
+    snapshot,
+)
+
+__all__ = [
+    "changed_fields",
+    "record",
+    "record_deliveries",
+    "record_many",
+    "snapshot",
+]
