@@ -8,8 +8,8 @@ from typing import Any
 from django.utils import timezone
 
 from webhooks import events
-from webhooks.bell import ProcessBell
-from webhooks.engine import Engine
+from webhooks.delivery.engine import Engine
+from webhooks.delivery.wakeup import ProcessBell
 from webhooks.models import Delivery, Status, Webhook
 
 _SECRETS = ("basic_password", "client_secret", "headers_json", "signing_secret")

@@ -9,7 +9,7 @@ from django.utils import timezone
 from tests.factories import make_delivery, make_webhook
 from tests.pages import Scene
 from webhooks import audit, charts, events
-from webhooks.durations import step_of
+from webhooks.delivery.histogram import step_of
 from webhooks.models import (
     Action,
     ApiKey,

@@ -99,7 +99,13 @@ _DATABASE_ONLY = {"requests", "urllib3", "pycurl", "socket", "http", "ssl", "red
 _HTTP_CLIENTS = {"requests", "urllib3", "pycurl", "socket", "http.client", "urllib.request"}
 NEVER: dict[str, set[str]] = {
     "models": _DATABASE_ONLY | {"webhooks.network"},
-    "oauth": {"django.http", "django.views", "webhooks.delivery", "webhooks.engine", "celery"},
+    "oauth": {
+        "django.http",
+        "django.views",
+        "webhooks.delivery.requests",
+        "webhooks.delivery.engine",
+        "celery",
+    },
     "delivery": {"celery", "webhooks.views", "django.http"},
     "engine": {"celery", "webhooks.views", "django.http"},
     "plans": {"celery", "webhooks.views", "django.http"},

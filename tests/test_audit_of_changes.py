@@ -17,9 +17,9 @@ from tests.test_forms import posted
 from tests.test_views_authorization import authorized
 from tests.test_views_connections import fields, make_connection, page_url
 from tests.test_views_form import CREATE, created, edit_url
+from webhooks.delivery.recorder import pause
 from webhooks.models import Action, ApiKey, AuditEntry, Delivery, PauseReason, Webhook
 from webhooks.oauth import default_callback_url
-from webhooks.recorder import pause
 
 pytestmark = pytest.mark.django_db
 

@@ -6,7 +6,7 @@ import pytest
 from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
-from webhooks import backlog
+from webhooks.delivery import backlog
 from webhooks.models import Attempt, Delivery
 
 pytestmark = pytest.mark.django_db

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from tests.services import RedisServer, free_port
-from webhooks.bell import Bell, ProcessBell, RedisBell
+from webhooks.delivery.wakeup import Bell, ProcessBell, RedisBell
 
 
 def heard_by(bell: Bell, ring: Callable[[], object]) -> bool:

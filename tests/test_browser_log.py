@@ -11,7 +11,8 @@ from playwright.sync_api import Page, expect
 from tests.browser.steps import OpenPage, overflow
 from tests.factories import make_delivery, make_webhook
 from tests.sandbox import Receiver
-from webhooks import events, replays
+from webhooks import events
+from webhooks.delivery import replays
 from webhooks.models import Attempt, Delivery, Outcome, Replay, ReplayStatus, Status, Trigger
 
 pytest_plugins = ["tests.browser.fixtures"]

@@ -9,7 +9,7 @@ from django.utils import timezone
 from tests.factories import make_webhook
 from webhooks import charts
 from webhooks.charts import Kind, Period
-from webhooks.durations import step_of
+from webhooks.delivery.histogram import step_of
 from webhooks.models import HourlyCount, Outcome, Webhook
 
 pytestmark = pytest.mark.django_db

@@ -7,10 +7,10 @@ from django.db import OperationalError
 
 from tests.factories import make_delivery, make_webhook, run_engine
 from tests.sandbox import Receiver
-from webhooks import claimer, claims, queue
-from webhooks.bell import ProcessBell
-from webhooks.claimer import Taken
-from webhooks.engine import Engine
+from webhooks.delivery import claimer, claims, queue
+from webhooks.delivery.claimer import Taken
+from webhooks.delivery.engine import Engine
+from webhooks.delivery.wakeup import ProcessBell
 from webhooks.models import Delivery, Status
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -80,7 +80,7 @@ def test_a_claim_that_fails_brings_nothing_and_the_next_one_does(
     make_delivery(make_webhook())
     engine = Engine(ProcessBell(), lambda: False)
     until_ready(engine)
-    monkeypatch.setattr("webhooks.session._BACKOFF_SECONDS", (0.05, 0.05))
+    monkeypatch.setattr("webhooks.delivery.db_session._BACKOFF_SECONDS", (0.05, 0.05))
     backend = queue.backend()
     claim = backend.claim
     failures = iter([True])

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from tests.factories import make_delivery, make_webhook
-from webhooks import claims as module
-from webhooks import queue
-from webhooks.claims import Claims
-from webhooks.lanes import Lane
+from webhooks.delivery import claims as module
+from webhooks.delivery import queue
+from webhooks.delivery.claims import Claims
+from webhooks.delivery.limiter import Lane
+from webhooks.delivery.queue import Claimed
 from webhooks.models import Delivery, Webhook
-from webhooks.queue import Claimed
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

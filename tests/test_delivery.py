@@ -8,8 +8,9 @@ import pytest
 from standardwebhooks.webhooks import Webhook as Verifier
 
 from tests.factories import make_webhook
-from webhooks.authorizing import BasicAuthorization, BearerAuthorization, NoAuthorization
-from webhooks.delivery import (
+from webhooks.delivery.auth import BasicAuthorization, BearerAuthorization, NoAuthorization
+from webhooks.delivery.queue import ATTEMPT_COLUMNS, Claimed
+from webhooks.delivery.requests import (
     RETRY_SCHEDULE_SECONDS,
     SHORT_LEASH_STEPS,
     Answer,
@@ -23,7 +24,6 @@ from webhooks.delivery import (
     retry_after_seconds,
 )
 from webhooks.models import Outcome, Status, Trigger, Webhook
-from webhooks.queue import ATTEMPT_COLUMNS, Claimed
 from webhooks.security import signatures
 
 NOW = 1_700_000_000.0

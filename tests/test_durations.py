@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from webhooks.durations import (
+from webhooks.delivery.histogram import (
     EDGES_MS,
     LAST_STEP,
     LONGEST_MS,

@@ -13,8 +13,8 @@ from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
 from tests.sandbox import Receiver
 from tests.security.hostile import answering, asked
 from webhooks import events
-from webhooks.bell import ProcessBell
-from webhooks.engine import Engine
+from webhooks.delivery.engine import Engine
+from webhooks.delivery.wakeup import ProcessBell
 from webhooks.models import (
     Attempt,
     Delivery,
@@ -372,7 +372,7 @@ def test_a_dead_receiver_does_not_delay_the_others(receiver: Receiver) -> None:
 @pytest.fixture
 def calm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Believe in an ended lease at once; otherwise a new engine waits for workers to come back."""
-    monkeypatch.setattr("webhooks.session._CALM_SECONDS", 0.0)
+    monkeypatch.setattr("webhooks.delivery.db_session._CALM_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("calm")

@@ -8,7 +8,10 @@ from django.db import transaction
 from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
-from webhooks import events, publishing, queue, retention, tasks
+from webhooks import events, tasks
+from webhooks.delivery import fan_out, queue, retention
+from webhooks.delivery.queue import StateChange
+from webhooks.delivery.recorder import Recorder
 from webhooks.models import (
     Attempt,
     Delivery,
@@ -22,8 +25,6 @@ from webhooks.models import (
     WebhookState,
     ids,
 )
-from webhooks.queue import StateChange
-from webhooks.recorder import Recorder
 
 pytestmark = pytest.mark.django_db
 
@@ -67,7 +68,7 @@ def test_a_filter_that_cannot_be_read_holds_its_own_events_and_no_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     # SQLite gives the numbers of earlier tests again.
-    publishing._filter_of.cache_clear()
+    fan_out._filter_of.cache_clear()
     broken = make_webhook(filter={"variable": "disposition", "operator": "no such"})
     fine = make_webhook()
     for _ in range(2):

@@ -7,7 +7,7 @@ from django.utils import translation
 
 from tests.factories import make_webhook
 from tests.test_forms import bound, error, saved
-from webhooks.delivery import RETRY_SCHEDULE_SECONDS
+from webhooks.delivery.requests import RETRY_SCHEDULE_SECONDS
 from webhooks.forms import Draft, WebhookForm
 from webhooks.forms.delivery import MAX_STEPS, rough_duration, schedule_text
 from webhooks.models import Webhook

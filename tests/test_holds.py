@@ -13,7 +13,8 @@ from tests.bench import history
 from tests.factories import deliver_all, make_delivery, make_webhook
 from tests.test_connections_race import in_thread
 from tests.test_views_connections import make_connection, make_oauth_connection
-from webhooks import events, holds, retention, tasks
+from webhooks import events, tasks
+from webhooks.delivery import holds, retention
 from webhooks.models import Delivery, HoldReason, OAuthToken, Status, TokenState, Webhook
 
 pytestmark = pytest.mark.django_db

@@ -20,9 +20,9 @@ from tests.security.injections import CORPUS, STORABLE, chunks
 from tests.test_forms import bound, header_fields
 from tests.test_views_form import logged_in
 from webhooks import alerts, events, payloads
-from webhooks.authorizing import BearerAuthorization, NoAuthorization
 from webhooks.curl import writer
-from webhooks.delivery import Plan, make_plan
+from webhooks.delivery.auth import BearerAuthorization, NoAuthorization
+from webhooks.delivery.requests import Plan, make_plan
 from webhooks.models import Delivery, Event, OAuthToken, Outcome, Status, Webhook
 from webhooks.payloads import InvalidMapping
 from webhooks.security.log_redaction import LineFormatter

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
-from webhooks.lanes import Lane
+from webhooks.delivery.limiter import Lane
 from webhooks.models import Outcome
 
 

@@ -105,7 +105,7 @@ def test_a_traceback_is_kept_without_the_secrets_in_it(
         ("django.template", logging.DEBUG, False),
         ("oauthlib", logging.WARNING, True),
         ("oauthlibrary", logging.DEBUG, True),
-        ("webhooks.engine", logging.DEBUG, True),
+        ("webhooks.delivery.engine", logging.DEBUG, True),
     ],
 )
 def test_talkative_libraries_are_not_heard_whatever_their_loggers_say(

@@ -24,7 +24,8 @@ from tests.security.permission_table import (
 )
 from tests.security.url_map import address, make_world, routes
 from tests.test_forms import posted
-from webhooks import events, replays
+from webhooks import events
+from webhooks.delivery import replays
 from webhooks.models import Action, AuditEntry, Delivery, Replay
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once, pytest.mark.security]

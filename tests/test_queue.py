@@ -10,10 +10,10 @@ from django.db import connection
 from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
-from webhooks import queue
+from webhooks.delivery import queue
+from webhooks.delivery.plans import present_versions
+from webhooks.delivery.queue import Claimed, Result, Want
 from webhooks.models import Attempt, Delivery, Event, Status, Webhook, WebhookState
-from webhooks.plans import present_versions
-from webhooks.queue import Claimed, Result, Want
 
 pytestmark = pytest.mark.django_db(transaction=True)
 TERMS = {"lease": "here", "lease_seconds": 60.0}

@@ -9,10 +9,10 @@ from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
 from tests.test_queue import claim, succeeded
-from webhooks import queue
+from webhooks.delivery import queue
+from webhooks.delivery.queue import ATTEMPT_COLUMNS, Result
+from webhooks.delivery.recorder import RECORD_ROWS, Recorder, pause
 from webhooks.models import Attempt, Delivery, PauseReason, Status, Webhook, WebhookState
-from webhooks.queue import ATTEMPT_COLUMNS, Result
-from webhooks.recorder import RECORD_ROWS, Recorder, pause
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

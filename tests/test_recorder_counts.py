@@ -11,11 +11,12 @@ from django.db import OperationalError, connection
 
 from tests.factories import deliver_all, make_delivery, make_webhook
 from tests.sandbox import Receiver
-from webhooks import events, queue, retention
-from webhooks.durations import NO_DURATION, step_of
+from webhooks import events
+from webhooks.delivery import queue, retention
+from webhooks.delivery.histogram import NO_DURATION, step_of
+from webhooks.delivery.queue import ATTEMPT_COLUMNS, HourCount, Result
+from webhooks.delivery.recorder import Recorder
 from webhooks.models import HourlyCount, Outcome
-from webhooks.queue import ATTEMPT_COLUMNS, HourCount, Result
-from webhooks.recorder import Recorder
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

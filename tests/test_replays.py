@@ -11,7 +11,8 @@ from django.db import connections
 from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
-from webhooks import events, replays, tasks
+from webhooks import events, tasks
+from webhooks.delivery import replays
 from webhooks.models import (
     Delivery,
     HoldReason,

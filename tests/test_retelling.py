@@ -11,7 +11,9 @@ from django.utils import timezone, translation
 from tests.factories import make_delivery, make_webhook
 from tests.test_admin import staff
 from tests.test_views_trail import url_of
-from webhooks import audit, delivery
+from webhooks import audit
+from webhooks.delivery import requests
+from webhooks.delivery.queue.rows import DIED
 from webhooks.models import (
     Action,
     ApiKey,
@@ -24,7 +26,6 @@ from webhooks.models import (
     WebhookState,
 )
 from webhooks.network import curl_errors
-from webhooks.queue.rows import DIED
 from webhooks.retelling import retell
 from webhooks.templatetags.interface import milliseconds
 
@@ -51,7 +52,7 @@ def curl_sentence(code: int, *, is_connected: bool = False) -> str:
     return sentence
 
 
-@pytest.mark.parametrize("sentence", delivery._SENTENCES.values(), ids=str)
+@pytest.mark.parametrize("sentence", requests._SENTENCES.values(), ids=str)
 def test_what_the_engine_says_of_an_answer_is_told_in_both_languages(sentence: object) -> None:
     with translation.override("uk"):
         ukrainian = str(sentence) % {"code": 503}

@@ -10,7 +10,8 @@ from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
 from tests.test_connections_race import in_thread
-from webhooks import events, replays, retention
+from webhooks import events
+from webhooks.delivery import replays, retention
 from webhooks.models import Delivery, Event, Replay, Status, Trigger, Webhook, ids
 
 pytestmark = pytest.mark.django_db

@@ -5,8 +5,8 @@ import time
 import pytest
 from django.db import connection
 
-from webhooks import queue
-from webhooks.session import Session
+from webhooks.delivery import queue
+from webhooks.delivery.db_session import Session
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

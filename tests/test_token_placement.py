@@ -8,10 +8,10 @@ from tests.factories import deliver_all, make_delivery
 from tests.sandbox import Provider, Receiver
 from tests.test_delivery import NOW, a_claim, a_webhook, an_answer
 from tests.test_engine_oauth import connect, oauth_webhook
-from webhooks.authorizing import QueryAuthorization
-from webhooks.delivery import Plan, judge, make_plan, next_step, prepare, result
+from webhooks.delivery.auth import QueryAuthorization
+from webhooks.delivery.queue import ATTEMPT_COLUMNS
+from webhooks.delivery.requests import Plan, judge, make_plan, next_step, prepare, result
 from webhooks.models import Attempt, Delivery, OAuthToken, Status
-from webhooks.queue import ATTEMPT_COLUMNS
 
 TOKEN = "top/secret+token="
 

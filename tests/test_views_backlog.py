@@ -10,7 +10,7 @@ from django.test import Client
 from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
-from webhooks import backlog
+from webhooks.delivery import backlog
 from webhooks.models import Attempt, Delivery, Status, Webhook
 
 pytestmark = pytest.mark.django_db

@@ -17,7 +17,7 @@ from tests.factories import make_delivery, make_webhook
 from tests.test_views_form import logged_in
 from webhooks import alerts, charts, events
 from webhooks.charts import Bucket, Period
-from webhooks.durations import step_of
+from webhooks.delivery.histogram import step_of
 from webhooks.models import Delivery, HourlyCount, Status, Webhook, WebhookState
 from webhooks.views import drawing
 

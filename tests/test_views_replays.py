@@ -14,7 +14,8 @@ from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
 from tests.people import logged_in
-from webhooks import alerts, events, replays
+from webhooks import alerts, events
+from webhooks.delivery import replays
 from webhooks.models import (
     Action,
     AuditEntry,

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
 from tests.test_views_list import LIST, SECRETS, logged_in, names, token_for
-from webhooks.durations import step_of
+from webhooks.delivery.histogram import step_of
 from webhooks.models import (
     Delivery,
     HourlyCount,

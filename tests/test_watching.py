@@ -9,7 +9,7 @@ import pycurl
 import pytest
 
 from webhooks import network
-from webhooks.watching import SocketWatch
+from webhooks.delivery.sockets import SocketWatch
 
 
 class Watched:

@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from webhooks import problems, readable
+from webhooks.delivery.fan_out import NewEvent, accept
 from webhooks.models import (
     AuthorizationType,
     Delivery,
@@ -27,7 +28,6 @@ from webhooks.models import (
     Status,
     Webhook,
 )
-from webhooks.publishing import NewEvent, accept
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from django.db.models.functions import TruncDay
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from webhooks.durations import percentile_ms
+from webhooks.delivery.histogram import percentile_ms
 from webhooks.models import HourlyCount, Outcome
 
 _HOUR = timedelta(hours=1)

@@ -12,7 +12,20 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from webhooks import catalogue, holds, oauth, queue, tasks
+from webhooks import catalogue, oauth, tasks
+from webhooks.delivery import holds, queue
+from webhooks.delivery.fan_out import (
+    InvalidEvent,
+    NewEvent,
+    Published,
+    accept,
+    check,
+    deliver_again,
+    fan_out,
+    new_delivery,
+    present_webhooks,
+    sample_payload,
+)
 from webhooks.models import (
     AuthorizationType,
     Delivery,
@@ -26,18 +39,6 @@ from webhooks.models import (
     Trigger,
     Webhook,
     WebhookState,
-)
-from webhooks.publishing import (
-    InvalidEvent,
-    NewEvent,
-    Published,
-    accept,
-    check,
-    deliver_again,
-    fan_out,
-    new_delivery,
-    present_webhooks,
-    sample_payload,
 )
 from webhooks.security import signatures
 

@@ -17,7 +17,7 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from webhooks import backlog
+from webhooks.delivery import backlog
 from webhooks.network import Policy
 from webhooks.security import key_check
 from webhooks.tasks import LAST_SWEEP

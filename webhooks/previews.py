@@ -12,13 +12,14 @@ from urllib.parse import parse_qsl, urlsplit
 
 from django.conf import settings
 
-from webhooks import catalogue, delivery, payloads, publishing, trials
-from webhooks.authorizing import Authorization, BasicAuthorization, NoAuthorization
+from webhooks import catalogue, payloads, trials
+from webhooks.delivery import fan_out, requests
+from webhooks.delivery.auth import Authorization, BasicAuthorization, NoAuthorization
+from webhooks.delivery.plans import token_authorization
+from webhooks.delivery.queue import Claimed
 from webhooks.models import AuthorizationType, Trigger, Webhook
 from webhooks.network import UnsafeURL
 from webhooks.payloads import InvalidMapping
-from webhooks.plans import token_authorization
-from webhooks.queue import Claimed
 from webhooks.security import signatures
 from webhooks.security.encryption import MASK, SecretUnreadable
 
@@ -82,7 +83,7 @@ class Preview:
 
 def sample(webhook: Webhook, event_type: str) -> Source:
     """Return the sample that Send test would send; one about a webhook is about this one."""
-    payload = publishing.sample_payload(webhook, event_type)
+    payload = fan_out.sample_payload(webhook, event_type)
     event_id = str(payload["event_id"])
     occurred_at = dt.datetime.fromisoformat(str(payload["occurred_at"]))
     document = payloads.build_document(
@@ -122,8 +123,8 @@ def build(webhook: Webhook, source: Source, *, now: float, is_signed: bool = Tru
     try:
         if is_new := not webhook.signing_secret:
             webhook.signing_secret = signatures.new_secret()
-        plan = delivery.make_plan(webhook, masked_authorization(webhook))
-        request = delivery.prepare(claim, plan, now)
+        plan = requests.make_plan(webhook, masked_authorization(webhook))
+        request = requests.prepare(claim, plan, now)
     except (SecretUnreadable, UnsafeURL, InvalidMapping) as error:
         raise CannotPreview(str(error)) from error
     headers = [_split(line) for line in request.logged_headers.split("\n")]
@@ -133,7 +134,7 @@ def build(webhook: Webhook, source: Source, *, now: float, is_signed: bool = Tru
         headers = [(name, MASK if name == _SIGNATURE else value) for name, value in headers]
     return Preview(
         method=webhook.method,
-        url=delivery.logged_url(request),
+        url=requests.logged_url(request),
         headers=tuple(headers),
         body=request.body,
     )

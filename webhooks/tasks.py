@@ -7,9 +7,10 @@ from celery import shared_task
 from django.conf import settings
 from django.core.cache import cache
 
-from webhooks import alerts, holds, oauth, replays, retention, worker
-from webhooks.bell import bell
-from webhooks.engine import Engine
+from webhooks import alerts, oauth
+from webhooks.delivery import drains, holds, replays, retention
+from webhooks.delivery.engine import Engine
+from webhooks.delivery.wakeup import bell
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ _asked_at = float("-inf")
 @shared_task
 def drain() -> int:
     """Deliver what is due for a while; return how many requests were sent."""
-    with worker.watch_for_stop() as should_stop, worker.rare_collections():
+    with drains.watch_for_stop() as should_stop, drains.rare_collections():
         engine = Engine(bell(), should_stop)
         engine.run(settings.WEBHOOKS_DRAIN_SECONDS)
     return engine.sent

@@ -1,7 +1,7 @@
 """What a claim and a record cost behind ten thousand, a million and ten million finished rows.
 
 The history is made by SQL in one shape: deliveries that succeeded, one attempt each. Then batches
-of 500 due rows are claimed and recorded through `webhooks.queue`, as the engine does.
+of 500 due rows are claimed and recorded through `webhooks.delivery.queue`, as the engine does.
 """
 
 import re
@@ -17,7 +17,7 @@ from tests.bench.scale import Scale
 from tests.bench.stage import LOGIN, PASSWORD, WEBHOOKS, Stage, make_webhooks
 
 if TYPE_CHECKING:
-    from webhooks.queue import Claimed, Result
+    from webhooks.delivery.queue import Claimed, Result
 
 _BATCH = 500
 _CHUNK = 500_000
@@ -69,7 +69,7 @@ class Growth:
 
 
 def measure(stage: Stage, scale: Scale) -> Growth:
-    from webhooks import queue
+    from webhooks.delivery import queue
 
     webhooks = make_webhooks(WEBHOOKS, stage.receiver.url)
     growth = Growth()
@@ -100,8 +100,8 @@ def _add_history(stage: Stage, webhooks: list[int], first: int, last: int) -> No
 
 
 def _cost(stage: Stage, scale: Scale, webhooks: list[int], rows: int) -> Cost:
-    from webhooks import queue
-    from webhooks.queue import Want
+    from webhooks.delivery import queue
+    from webhooks.delivery.queue import Want
 
     backend = queue.backend()
     make_result = _results_of(webhooks)
@@ -124,15 +124,15 @@ def _cost(stage: Stage, scale: Scale, webhooks: list[int], rows: int) -> Cost:
 
 def _results_of(webhooks: list[int]) -> Callable[["Claimed"], "Result"]:
     """Return a function that makes what the engine records of a success."""
-    from webhooks import authorizing, delivery
+    from webhooks.delivery import auth, requests
     from webhooks.models import Outcome, Webhook
 
     plans = {
-        webhook.pk: delivery.make_plan(webhook, authorizing.BasicAuthorization(LOGIN, PASSWORD))
+        webhook.pk: requests.make_plan(webhook, auth.BasicAuthorization(LOGIN, PASSWORD))
         for webhook in Webhook.objects.filter(pk__in=webhooks)
     }
     headers = b"HTTP/1.1 204 No Content\r\nServer: nginx\r\nConnection: keep-alive\r\n\r\n"
-    answer = delivery.Answer(
+    answer = requests.Answer(
         error=None, message="", status_code=204, headers=headers, body=b"", size=0,
         address="127.0.0.1", dns_ms=None, connect_ms=None, tls_ms=None, first_byte_ms=1.0,
         total_ms=1.1,
@@ -140,9 +140,9 @@ def _results_of(webhooks: list[int]) -> Callable[["Claimed"], "Result"]:
 
     def make(claim: "Claimed") -> "Result":
         plan = plans[claim.webhook_id]
-        request = delivery.prepare(claim, plan, time.time())
-        step = delivery.next_step(Outcome.SUCCEEDED, claim, plan, retry_after=None)
-        return delivery.result(request, answer, Outcome.SUCCEEDED, step)
+        request = requests.prepare(claim, plan, time.time())
+        step = requests.next_step(Outcome.SUCCEEDED, claim, plan, retry_after=None)
+        return requests.result(request, answer, Outcome.SUCCEEDED, step)
 
     return make
 
@@ -151,8 +151,8 @@ def _plans(stage: Stage, webhooks: list[int]) -> dict[str, str]:
     """Return how PostgreSQL runs the hot statements while its statistics know of no due row."""
     from django.db import connection, transaction
 
-    from webhooks import queue
-    from webhooks.queue import postgres_sql as sql
+    from webhooks.delivery import queue
+    from webhooks.delivery.queue import postgres_sql as sql
 
     stage.database.execute("ANALYZE webhooks_delivery")
     stage.fill(_BATCH * 10, webhooks)

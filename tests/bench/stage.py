@@ -250,7 +250,7 @@ class Worker:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"The Celery worker did not start:\n{self.log[-3000:]}")
             time.sleep(0.1)
-        # Its first drain begins within one look of webhooks.worker.
+        # Its first drain begins within one look of webhooks.delivery.drains.
         time.sleep(1.0)
 
     def stop(self) -> None:

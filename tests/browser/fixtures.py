@@ -14,8 +14,8 @@ from pytest_django.live_server_helper import LiveServer
 from tests import chromium as installed
 from tests.browser.steps import OpenPage
 from tests.browser.watching import Watch
-from webhooks.bell import bell
-from webhooks.engine import Engine
+from webhooks.delivery.engine import Engine
+from webhooks.delivery.wakeup import bell
 
 # A page, a delivery and its record take far less; a loaded machine may take longer.
 _PATIENCE_MILLISECONDS = 10_000

@@ -9,7 +9,7 @@ from tests.faults.processes import Process
 from tests.faults.world import World, check
 from tests.services import free_port
 from webhooks import events
-from webhooks.bell import RedisBell, bell
+from webhooks.delivery.wakeup import RedisBell, bell
 from webhooks.models import Attempt
 
 # Publishing may not wait longer for a broker that is not there.

@@ -55,7 +55,7 @@ def _before(owner: Any, name: str, strike: Callable[..., None]) -> None:
 
 
 def _die_before_record() -> None:
-    from webhooks import queue
+    from webhooks.delivery import queue
 
     def strike(*_: object, **__: object) -> None:
         if _strikes():
@@ -65,7 +65,7 @@ def _die_before_record() -> None:
 
 
 def _die_after_claim() -> None:
-    from webhooks.sender import Sender
+    from webhooks.delivery.sender import Sender
 
     def strike(*_: object, **__: object) -> None:
         if _strikes():
@@ -76,7 +76,7 @@ def _die_after_claim() -> None:
 
 def _die_of_poison() -> None:
     """Die a moment after a poisoned body went out, each time."""
-    from webhooks.sender import Sender
+    from webhooks.delivery.sender import Sender
 
     def strike(sender: Sender, requests: Any, **_: object) -> None:
         if any(POISON in request.body for request in requests):
@@ -94,7 +94,7 @@ def _lose_rings() -> None:
 
 def _slow_record() -> None:
     """Take long over each write, so that a lease can run out between answer and record."""
-    from webhooks import queue
+    from webhooks.delivery import queue
 
     _before(queue.backend(), "record", lambda *_, **__: time.sleep(0.2))
 

@@ -22,8 +22,8 @@ from tests.faults.processes import Process
 from tests.faults.receiver import CountingReceiver, Loop
 from tests.services import PostgresServer, RedisServer, free_port
 from webhooks import events
+from webhooks.delivery.recorder import RECORD_ROWS
 from webhooks.models import AuditEntry, Delivery, EncryptionCanary, Status, Webhook
-from webhooks.recorder import RECORD_ROWS
 
 # No row may be stuck for longer after a fault ended.
 SETTLE_SECONDS = 60.0

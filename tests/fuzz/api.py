@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from tests.fuzz.target import Target
 from tests.fuzz.tokens import storable
 from tests.fuzz.varying import VALUES
-from webhooks import api, payloads, publishing
+from webhooks import api, payloads
+from webhooks.delivery import fan_out
 
 _JSON = st.recursive(
     st.one_of(st.sampled_from(VALUES), st.text(max_size=10), st.floats(), st.integers()),
@@ -58,7 +59,7 @@ def check(given: dict[str, Any]) -> bool:
         assert refusal.code
         _check_answer(refusal.response().content)
         return False
-    except publishing.InvalidEvent as error:
+    except fan_out.InvalidEvent as error:
         assert error.code
         _check_answer(api.Refused(422, error.code, error, field=error.field).response().content)
         return False
@@ -71,19 +72,19 @@ def _accept(given: dict[str, Any]) -> None:
     request = _requests.post("/api/events/", given["body"], "application/json", headers=headers)
     api._check_content_type(request)
     fields = api._parse(api._read_body(request, limit=_LIMIT))
-    item = publishing.NewEvent(
+    item = fan_out.NewEvent(
         fields["type"],
         fields["payload"],
         api._idempotency_key(request, fields),
         api._occurred_at(fields),
     )
-    publishing.check(item)
+    fan_out.check(item)
     try:
         payloads.fingerprint(item.type, item.payload)
         moment = item.occurred_at or _NOW
         document = payloads.build_document(item.type, "evt_1", moment, "", item.payload)
     except payloads.InvalidPayload as error:
-        raise publishing._refusal(error) from error
+        raise fan_out._refusal(error) from error
     assert storable(item.idempotency_key or "")
     assert json.loads(document)["event_id"] == "evt_1"
     assert storable(document.decode())
@@ -95,5 +96,5 @@ def _check_answer(content: bytes) -> None:
     assert len(content) < 2000
 
 
-_NOW = publishing.dt.datetime(2026, 5, 14, tzinfo=publishing.dt.UTC)
+_NOW = fan_out.dt.datetime(2026, 5, 14, tzinfo=fan_out.dt.UTC)
 TARGET = Target(name="api input", inputs=INPUTS, check=check)

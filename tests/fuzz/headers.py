@@ -6,8 +6,8 @@ from django.core.exceptions import ValidationError
 from hypothesis import strategies as st
 
 from tests.fuzz.target import Target
-from webhooks.authorizing import BasicAuthorization
-from webhooks.delivery import make_plan, read_headers
+from webhooks.delivery.auth import BasicAuthorization
+from webhooks.delivery.requests import make_plan, read_headers
 from webhooks.forms import headers
 from webhooks.models import Webhook
 

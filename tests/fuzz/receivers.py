@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from tests.fuzz.target import Target
 from tests.fuzz.tokens import storable
-from webhooks import delivery, readable
-from webhooks.authorizing import BasicAuthorization
+from webhooks import readable
+from webhooks.delivery import requests
+from webhooks.delivery.auth import BasicAuthorization
+from webhooks.delivery.queue import Claimed
 from webhooks.models import Outcome, Status, Trigger, Webhook
-from webhooks.queue import Claimed
 
 # By number, so that a variation leaves it alone.
 _ERRORS = (None, None, None, Outcome.TIMEOUT, Outcome.PROTOCOL, Outcome.TLS)
@@ -51,24 +52,24 @@ _CLAIM = Claimed(
     id="dlv_1", webhook_id=1, event_id="evt_1", payload=b"{}", number=1, failure_count=0,
     trigger=Trigger.EVENT,
 )  # fmt: skip
-_PLAN = delivery.make_plan(_webhook, _AUTHORIZATION)
-_REQUEST = delivery.prepare(_CLAIM, _PLAN, 1_800_000_000.0)
+_PLAN = requests.make_plan(_webhook, _AUTHORIZATION)
+_REQUEST = requests.prepare(_CLAIM, _PLAN, 1_800_000_000.0)
 
 
 def check(given: dict[str, Any]) -> bool:
     error = _ERRORS[given["error"]]
-    answer = delivery.Answer(
+    answer = requests.Answer(
         error, given["message"] if error else "", given["status"],
         given["headers"], given["body"], len(given["body"]), "93.184.215.14",
         1.0, 1.0, 1.0, 1.0, 1.0,
     )  # fmt: skip
-    outcome = delivery.judge(answer)
-    wait = delivery.retry_after_seconds(answer.headers, 1_800_000_000.0)
+    outcome = requests.judge(answer)
+    wait = requests.retry_after_seconds(answer.headers, 1_800_000_000.0)
     assert wait is None or wait >= 0
-    step = delivery.next_step(outcome, _CLAIM, _PLAN, retry_after=wait)
+    step = requests.next_step(outcome, _CLAIM, _PLAN, retry_after=wait)
     assert step.status in Status
     assert step.delay_seconds is None or 0 <= step.delay_seconds <= 5 * 86_400
-    stored = delivery.result(_REQUEST, answer, outcome, step).attempt
+    stored = requests.result(_REQUEST, answer, outcome, step).attempt
     for value in stored:
         assert not isinstance(value, str) or storable(value), value
     kept = [value if isinstance(value, bytes) else str(value).encode() for value in stored]

@@ -15,7 +15,7 @@ _SEED = 2026
 def write() -> None:
     from django.utils import timezone
 
-    from webhooks.durations import step_of
+    from webhooks.delivery.histogram import step_of
     from webhooks.models import HourlyCount, Outcome, Webhook
 
     dice = random.Random(_SEED)

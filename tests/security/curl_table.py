@@ -22,11 +22,11 @@ django.setup()
 import pycurl  # noqa: E402
 
 from webhooks import network  # noqa: E402
-from webhooks.authorizing import NoAuthorization  # noqa: E402
-from webhooks.delivery import make_plan, prepare  # noqa: E402
+from webhooks.delivery.auth import NoAuthorization  # noqa: E402
+from webhooks.delivery.queue import Claimed  # noqa: E402
+from webhooks.delivery.requests import make_plan, prepare  # noqa: E402
+from webhooks.delivery.sender import Sender  # noqa: E402
 from webhooks.models import Webhook  # noqa: E402
-from webhooks.queue import Claimed  # noqa: E402
-from webhooks.sender import Sender  # noqa: E402
 
 _SECONDS = 10.0
 

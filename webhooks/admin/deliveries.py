@@ -17,9 +17,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST
 
-from webhooks import audit, backlog, delivery_log, delivery_pages, events
+from webhooks import audit, delivery_log, delivery_pages, events
 from webhooks.admin import filters
 from webhooks.admin.readonly import ReadOnlyAdmin, key_of
+from webhooks.delivery import backlog
 from webhooks.models import Action, Delivery, Status, Webhook
 from webhooks.templatetags.interface import ago, code_badge, status_badge
 

@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from webhooks.delivery import RETRY_SCHEDULE_SECONDS
+from webhooks.delivery.requests import RETRY_SCHEDULE_SECONDS
 from webhooks.forms.fields import limit_field
 
 FIELDS = (

@@ -12,8 +12,8 @@ from celery.beat import Scheduler, Service
 from django.conf import settings
 
 from config.celery import app
+from webhooks.delivery.drains import QUEUE
 from webhooks.tasks import sweep
-from webhooks.worker import QUEUE
 
 # One thread drains; the others sweep, refresh tokens and delete old rows meanwhile.
 _THREADS = 4

@@ -25,7 +25,7 @@ class HourlyCount(models.Model):
     # The beginning of the hour, UTC.
     hour = models.DateTimeField()
     outcome = models.CharField(max_length=16, choices=Outcome.choices)
-    # Which step of `webhooks.durations` the total time falls into.
+    # Which step of `webhooks.delivery.histogram` the total time falls into.
     duration_step = models.PositiveSmallIntegerField()
     count = models.PositiveBigIntegerField(default=0)
 

@@ -7,7 +7,7 @@ from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from webhooks.backlog import MAX_COUNT, Report
+from webhooks.delivery.backlog import MAX_COUNT, Report
 
 register = template.Library()
 

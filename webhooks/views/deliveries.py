@@ -16,7 +16,8 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from webhooks import audit, backlog, delivery_log, delivery_pages, events
+from webhooks import audit, delivery_log, delivery_pages, events
+from webhooks.delivery import backlog
 from webhooks.forms.log import EditedPayloadForm, LogForm
 from webhooks.models import Action, Attempt, Delivery, Replay, ReplayStatus, Status, Trigger
 from webhooks.views.log_links import counted_by_chart

@@ -16,7 +16,8 @@ from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from webhooks import audit, delivery_log, replays
+from webhooks import audit, delivery_log
+from webhooks.delivery import replays
 from webhooks.forms.log import RateForm, ReplayForm
 from webhooks.models import (
     WEBHOOK_SECRETS,

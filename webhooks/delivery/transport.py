@@ -8,8 +8,8 @@ import pycurl
 from django.utils.translation import gettext as _
 
 from webhooks import network
-from webhooks.delivery import USER_AGENT, Request
-from webhooks.lanes import Lane
+from webhooks.delivery.limiter import Lane
+from webhooks.delivery.requests import USER_AGENT, Request
 
 _MAX_BODY_BYTES = 65_536
 _MAX_HEADER_BYTES = 65_536

@@ -23,7 +23,8 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from webhooks import audit
-from webhooks.durations import step_of
+from webhooks.delivery.histogram import step_of
+from webhooks.delivery.queue import ATTEMPT_COLUMNS, HourCount, Result, StateChange
 from webhooks.models import (
     Action,
     Attempt,
@@ -36,7 +37,6 @@ from webhooks.models import (
     WebhookState,
 )
 from webhooks.models.webhook import bump_version
-from webhooks.queue import ATTEMPT_COLUMNS, HourCount, Result, StateChange
 
 logger = logging.getLogger(__name__)
 

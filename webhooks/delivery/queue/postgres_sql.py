@@ -1,6 +1,6 @@
 """The statements of the queue on PostgreSQL; `postgres` says why they look as they do."""
 
-from webhooks.queue.rows import ATTEMPT_COLUMNS, MAX_UNKNOWN, QUARANTINE_FROM, VERSION
+from webhooks.delivery.queue.rows import ATTEMPT_COLUMNS, MAX_UNKNOWN, QUARANTINE_FROM, VERSION
 
 PACED = """(w.rate_limit IS NOT NULL OR w.concurrency_limit IS NOT NULL OR w.is_ordered)"""
 

@@ -10,8 +10,8 @@ from types import ModuleType
 
 from django.conf import settings
 
-from webhooks.lanes import Lane, shares
-from webhooks.queue import Candidate, Claimed, Want
+from webhooks.delivery.limiter import Lane, shares
+from webhooks.delivery.queue import Candidate, Claimed, Want
 
 # Rows claimed at once: enough that the wait for the commit is a small part of sending them.
 CLAIM_ROWS = 1000

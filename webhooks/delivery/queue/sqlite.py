@@ -13,8 +13,8 @@ from typing import Any
 from django.db import connection, transaction
 from django.utils import timezone
 
-from webhooks.queue import sqlite_sql as sql
-from webhooks.queue.rows import (
+from webhooks.delivery.queue import sqlite_sql as sql
+from webhooks.delivery.queue.rows import (
     DIED,
     Candidate,
     Claimed,

@@ -13,7 +13,7 @@ from types import ModuleType
 
 from django.db import connection
 
-from webhooks.queue.rows import (
+from webhooks.delivery.queue.rows import (
     ATTEMPT_COLUMNS,
     Candidate,
     Claimed,
@@ -44,9 +44,9 @@ __all__ = [
 def backend() -> ModuleType:
     """Return the module whose functions fit the database in use."""
     if connection.vendor == "postgresql":
-        from webhooks.queue import postgres
+        from webhooks.delivery.queue import postgres
 
         return postgres
-    from webhooks.queue import sqlite
+    from webhooks.delivery.queue import sqlite
 
     return sqlite

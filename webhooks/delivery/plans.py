@@ -17,20 +17,20 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from webhooks import oauth
-from webhooks.authorizing import (
+from webhooks.delivery.auth import (
     Authorization,
     BasicAuthorization,
     BearerAuthorization,
     NoAuthorization,
     QueryAuthorization,
 )
-from webhooks.delivery import Plan, make_plan
+from webhooks.delivery.queue import Candidate
+from webhooks.delivery.recorder import note_unusable
+from webhooks.delivery.requests import Plan, make_plan
 from webhooks.models import AuthorizationType, HoldReason, Webhook
 from webhooks.models.authorization import TokenPlacement
 from webhooks.network import UnsafeURL, parse_url
 from webhooks.payloads import InvalidMapping
-from webhooks.queue import Candidate
-from webhooks.recorder import note_unusable
 from webhooks.security import key_check
 from webhooks.security.encryption import SecretUnreadable
 

@@ -8,12 +8,12 @@ import logging
 from collections.abc import Callable
 from types import ModuleType
 
+from webhooks.delivery.db_session import Session
+from webhooks.delivery.plans import present_versions
+from webhooks.delivery.recorder import Recorder
+from webhooks.delivery.sender import Sender
+from webhooks.delivery.writer import Writer
 from webhooks.models import Status
-from webhooks.plans import present_versions
-from webhooks.recorder import Recorder
-from webhooks.sender import Sender
-from webhooks.session import Session
-from webhooks.writer import Writer
 
 logger = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ neither the network nor the database.
 from collections import deque
 from collections.abc import Mapping
 
-from webhooks.delivery import Request
+from webhooks.delivery.queue import Want
+from webhooks.delivery.requests import Request
 from webhooks.models import Outcome
-from webhooks.queue import Want
 
 # Requests in flight with which a receiver that we know nothing about starts.
 _FIRST_LIMIT = 8

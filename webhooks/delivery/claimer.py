@@ -2,7 +2,7 @@
 
 On PostgreSQL a claim takes about as long as sending what it brings: one after the other they leave
 the network idle a third of the time. On SQLite, where one transaction writes at a time anyway, the
-keeper claims on its own connection and thread. Which rows are claimed is up to `webhooks.claims`.
+keeper claims on its own connection and thread. Which rows are claimed is up to `webhooks.delivery.claims`.
 """
 
 import time
@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import NamedTuple
 
-from webhooks.claims import CLAIM_ROWS, Claims
-from webhooks.delivery import Plan
-from webhooks.queue import Candidate, Claimed
-from webhooks.session import Session, SessionThread
+from webhooks.delivery.claims import CLAIM_ROWS, Claims
+from webhooks.delivery.db_session import Session, SessionThread
+from webhooks.delivery.queue import Candidate, Claimed
+from webhooks.delivery.requests import Plan
 
 
 class Taken(NamedTuple):

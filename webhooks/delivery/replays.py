@@ -17,7 +17,8 @@ from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
-from webhooks import queue
+from webhooks.delivery import queue
+from webhooks.delivery.fan_out import deliver_again
 from webhooks.models import (
     Delivery,
     Replay,
@@ -28,7 +29,6 @@ from webhooks.models import (
     Webhook,
     ids,
 )
-from webhooks.publishing import deliver_again
 
 logger = logging.getLogger(__name__)
 

@@ -12,6 +12,7 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from webhooks import network
+from webhooks.delivery.fan_out import is_readable
 from webhooks.models import (
     AuthorizationType,
     Delivery,
@@ -22,7 +23,6 @@ from webhooks.models import (
     TokenState,
     Webhook,
 )
-from webhooks.publishing import is_readable
 
 TOKEN_HOLDS = (HoldReason.REAUTHORIZATION, HoldReason.MISCONFIGURED, HoldReason.NO_TOKEN)
 _BATCH = 2000

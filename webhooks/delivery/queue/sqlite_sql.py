@@ -1,6 +1,6 @@
 """The statements of the queue on SQLite; `sqlite` says how they are run."""
 
-from webhooks.queue.rows import ATTEMPT_COLUMNS, MAX_UNKNOWN, QUARANTINE_FROM, VERSION
+from webhooks.delivery.queue.rows import ATTEMPT_COLUMNS, MAX_UNKNOWN, QUARANTINE_FROM, VERSION
 
 # A loose index scan: one probe per webhook that has pending rows, however many rows it has.
 CANDIDATES = f"""

@@ -18,10 +18,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from webhooks import payloads
-from webhooks.authorizing import Authorization
+from webhooks.delivery.auth import Authorization
+from webhooks.delivery.queue import Claimed, Result
 from webhooks.models import HoldReason, Outcome, Status, Trigger, Webhook
 from webhooks.network import Target, parse_url
-from webhooks.queue import Claimed, Result
 from webhooks.security import signatures
 from webhooks.security.encryption import MASK
 from webhooks.security.masking import Masker

@@ -14,8 +14,8 @@ from typing import Any
 import psycopg
 from django.db import connection, transaction
 
-from webhooks.queue import postgres_sql as sql
-from webhooks.queue.rows import (
+from webhooks.delivery.queue import postgres_sql as sql
+from webhooks.delivery.queue.rows import (
     DIED,
     Candidate,
     Claimed,

@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from types import ModuleType
 
-from webhooks.queue import Result
-from webhooks.recorder import RECORD_SECONDS, Recorder
-from webhooks.session import Session, SessionThread
+from webhooks.delivery.db_session import Session, SessionThread
+from webhooks.delivery.queue import Result
+from webhooks.delivery.recorder import RECORD_SECONDS, Recorder
 
 _LONGEST_WAIT_SECONDS = 1.0
 

@@ -18,13 +18,13 @@ import pycurl
 from django.utils.translation import gettext as _
 
 from webhooks import network
-from webhooks.delivery import Answer, Request, no_answer
-from webhooks.lanes import Lane
+from webhooks.delivery.limiter import Lane
+from webhooks.delivery.queue import Claimed
+from webhooks.delivery.requests import Answer, Request, no_answer
+from webhooks.delivery.sockets import SocketWatch
+from webhooks.delivery.transport import Slot
 from webhooks.models import Outcome
 from webhooks.network import curl_errors
-from webhooks.queue import Claimed
-from webhooks.slots import Slot
-from webhooks.watching import SocketWatch
 
 logger = logging.getLogger(__name__)
 

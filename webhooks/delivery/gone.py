@@ -4,11 +4,11 @@ A row that is held for a pause that never came would wait for ever, so the answe
 the database does not answer.
 """
 
-from webhooks.delivery import Answer, Request
+from webhooks.delivery.db_session import Session
+from webhooks.delivery.plans import present_versions
+from webhooks.delivery.recorder import pause
+from webhooks.delivery.requests import Answer, Request
 from webhooks.models import Outcome, PauseReason
-from webhooks.plans import present_versions
-from webhooks.recorder import pause
-from webhooks.session import Session
 
 
 class Gone:

@@ -18,9 +18,10 @@ from django.db.models.functions import Cast
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from webhooks import catalogue, filters, payloads, queue
+from webhooks import catalogue, filters, payloads
+from webhooks.delivery import queue
+from webhooks.delivery.queue import NewDelivery, NewEventRow
 from webhooks.models import Delivery, Event, HoldReason, Status, Trigger, Webhook, ids
-from webhooks.queue import NewDelivery, NewEventRow
 
 logger = logging.getLogger(__name__)
 

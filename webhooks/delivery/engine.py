@@ -1,9 +1,9 @@
 """The engine of one drain: claims due rows, prepares them, records what became of them.
 
-This thread (the keeper) says what to claim; `webhooks.claimer` claims it, `webhooks.sender` owns
-the network and `webhooks.writer` writes results, each in a thread of its own, so that claims and
+This thread (the keeper) says what to claim; `webhooks.delivery.claimer` claims it, `webhooks.delivery.sender` owns
+the network and `webhooks.delivery.writer` writes results, each in a thread of its own, so that claims and
 writes overlap with hundreds of requests in flight. One more thread listens for the bell. Nothing is
-decided here about retries (`webhooks.delivery`) or about who is slow (`webhooks.sender`); nothing
+decided here about retries (`webhooks.delivery.requests`) or about who is slow (`webhooks.delivery.sender`); nothing
 is lost when this process dies, because every row it holds is leased.
 """
 
@@ -16,11 +16,17 @@ from functools import partial
 from django.conf import settings
 from django.utils.translation import gettext as _
 
-from webhooks import network, queue
-from webhooks.bell import Bell
-from webhooks.claimer import Claimer, Taken
-from webhooks.claims import CLAIM_ROWS, Claims
-from webhooks.delivery import (
+from webhooks import network
+from webhooks.delivery import queue
+from webhooks.delivery.claimer import Claimer, Taken
+from webhooks.delivery.claims import CLAIM_ROWS, Claims
+from webhooks.delivery.db_session import Session
+from webhooks.delivery.gone import Gone
+from webhooks.delivery.maintenance import Housekeeper
+from webhooks.delivery.plans import Plans
+from webhooks.delivery.queue import Candidate, Claimed
+from webhooks.delivery.recorder import RECORD_SECONDS, Recorder, fail_tests
+from webhooks.delivery.requests import (
     Answer,
     Plan,
     Request,
@@ -33,16 +39,11 @@ from webhooks.delivery import (
     retry_after_seconds,
     utc,
 )
-from webhooks.gone import Gone
-from webhooks.housekeeping import Housekeeper
+from webhooks.delivery.sender import Sender
+from webhooks.delivery.wakeup import Bell
+from webhooks.delivery.writer import Writer
 from webhooks.models import HoldReason, Outcome, Status, ids
 from webhooks.payloads import InvalidMapping
-from webhooks.plans import Plans
-from webhooks.queue import Candidate, Claimed
-from webhooks.recorder import RECORD_SECONDS, Recorder, fail_tests
-from webhooks.sender import Sender
-from webhooks.session import Session
-from webhooks.writer import Writer
 
 logger = logging.getLogger(__name__)
 
