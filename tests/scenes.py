@@ -8,8 +8,9 @@ from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
 from tests.pages import Scene
-from webhooks import audit, charts, events
+from webhooks import audit, events
 from webhooks.delivery.histogram import step_of
+from webhooks.delivery_log import charts
 from webhooks.models import (
     Action,
     ApiKey,

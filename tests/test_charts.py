@@ -7,9 +7,9 @@ import pytest
 from django.utils import timezone
 
 from tests.factories import make_webhook
-from webhooks import charts
-from webhooks.charts import Kind, Period
 from webhooks.delivery.histogram import step_of
+from webhooks.delivery_log import charts
+from webhooks.delivery_log.charts import Kind, Period
 from webhooks.models import HourlyCount, Outcome, Webhook
 
 pytestmark = pytest.mark.django_db

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.utils import translation
 
-from webhooks.comparing import Difference, compare
+from webhooks.delivery_log.diff import Difference, compare
 from webhooks.models import Attempt, Outcome
 
 

@@ -10,8 +10,8 @@ from django.utils import timezone
 
 from tests.bench import history
 from tests.factories import make_webhook
-from webhooks import delivery_log
-from webhooks.delivery_log import Conditions
+from webhooks.delivery_log import query as log_query
+from webhooks.delivery_log.query import Conditions
 from webhooks.models import Delivery, Event, Webhook
 
 # VACUUM runs in no transaction; without it PostgreSQL takes no index for an answer.
@@ -35,7 +35,7 @@ def large_log(transactional_db: None) -> list[Webhook]:
 def plans_of(conditions: Conditions) -> list[str]:
     """Return how PostgreSQL runs each query of one page."""
     with CaptureQueriesContext(connection) as queries:
-        delivery_log.page(conditions)
+        log_query.page(conditions)
     asked = [query["sql"] for query in queries if "webhooks_delivery" in query["sql"]]
     assert asked
     with connection.cursor() as cursor:
@@ -74,7 +74,7 @@ def test_each_filter_is_answered_by_an_index_and_soon(large_log: list[Webhook]) 
             assert "Seq Scan on webhooks_delivery" not in plan, f"{name}:\n{plan}"
             assert "Seq Scan on webhooks_event" not in plan, f"{name}:\n{plan}"
         began = time.perf_counter()
-        assert delivery_log.page(conditions).rows, name
+        assert log_query.page(conditions).rows, name
         assert time.perf_counter() - began < _MAX_SECONDS, name
 
 
@@ -82,7 +82,7 @@ def test_what_is_nowhere_is_looked_for_in_bounded_steps(large_log: list[Webhook]
     Event.objects.filter(pk=Event.objects.order_by("pk")[10].pk).update(type="recording.ready")
     wanted = Conditions(type="recording.ready")
     before, looks = "", 0
-    while not (found := delivery_log.page(wanted, before=before)).rows:
+    while not (found := log_query.page(wanted, before=before)).rows:
         assert found.looked_to is not None
         before, looks = found.older_than, looks + 1
         assert looks < ROWS // 20_000 + 2
@@ -91,5 +91,5 @@ def test_what_is_nowhere_is_looked_for_in_bounded_steps(large_log: list[Webhook]
 
 def test_a_deep_page_is_the_rows_after_its_key(large_log: list[Webhook]) -> None:
     keys = list(Delivery.objects.order_by("pk").values_list("pk", flat=True)[:1001])
-    found = delivery_log.page(Conditions(), before=keys[1000])
+    found = log_query.page(Conditions(), before=keys[1000])
     assert [row.pk for row in found.rows] == keys[950:1000][::-1]

@@ -15,7 +15,7 @@ from tests.pages import PAGES, Page
 from tests.scenes import scene as make_scene
 from tests.translations import catalog
 from tests.translations.extracting import every_text
-from webhooks import retelling
+from webhooks.delivery_log import retelling
 
 pytestmark = pytest.mark.django_db
 

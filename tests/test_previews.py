@@ -7,7 +7,7 @@ import pytest
 from tests.factories import deliver_all, make_delivery, make_webhook
 from tests.sandbox import Receiver
 from tests.sandbox.receiver.client import Received
-from webhooks import previews
+from webhooks.delivery_log import request_preview
 from webhooks.models import Event, Webhook
 from webhooks.security.encryption import MASK
 
@@ -48,9 +48,11 @@ def test_the_preview_of_a_real_event_is_what_arrived(
     arrived = received_by(
         receiver, webhook, client_number="380", number=7, call_started_at="2026-10-25T00:30:00Z"
     )
-    source = previews.newest(["call.incoming.after"])
+    source = request_preview.newest(["call.incoming.after"])
     assert source is not None
-    preview = previews.build(webhook, source, now=float(arrived.header("webhook-timestamp") or 0))
+    preview = request_preview.build(
+        webhook, source, now=float(arrived.header("webhook-timestamp") or 0)
+    )
     target = arrived.path + (f"?{arrived.query}" if arrived.query else "")
     assert preview.request_line == f"{arrived.method} {target} HTTP/1.1"
     assert list(preview.headers) == arrived.headers
@@ -69,9 +71,11 @@ def test_a_secret_is_masked_where_the_request_has_it(receiver: Receiver) -> None
         basic_password="p4ss",
     )
     arrived = received_by(receiver, webhook)
-    source = previews.newest(["call.incoming.after"])
+    source = request_preview.newest(["call.incoming.after"])
     assert source is not None
-    preview = previews.build(webhook, source, now=float(arrived.header("webhook-timestamp") or 0))
+    preview = request_preview.build(
+        webhook, source, now=float(arrived.header("webhook-timestamp") or 0)
+    )
     masked = {"X-Key": MASK, "Authorization": f"Basic {MASK}"}
     assert list(preview.headers) == [
         (name, masked.get(name, value)) for name, value in arrived.headers
@@ -84,46 +88,52 @@ def test_a_token_in_the_address_is_masked() -> None:
         token_placement="query",
         token_query_parameter="key",
     )
-    preview = previews.build(webhook, previews.sample(webhook, "call.incoming.after"), now=0)
+    preview = request_preview.build(
+        webhook, request_preview.sample(webhook, "call.incoming.after"), now=0
+    )
     assert preview.url.endswith(f"?key={MASK}")
 
 
 def test_a_new_webhook_has_no_signature_yet() -> None:
     webhook = Webhook(url="https://crm.test/in")
-    preview = previews.build(webhook, previews.sample(webhook, "webhook.failing"), now=0)
+    preview = request_preview.build(
+        webhook, request_preview.sample(webhook, "webhook.failing"), now=0
+    )
     assert dict(preview.headers)["webhook-signature"] == MASK
     assert webhook.pk is None
 
 
 def test_a_test_event_is_no_real_one() -> None:
-    assert previews.newest([]) is None
+    assert request_preview.newest([]) is None
     webhook = make_webhook()
     make_delivery(webhook)
     Event.objects.update(source="test")
-    assert previews.newest(["call.incoming.after"]) is None
+    assert request_preview.newest(["call.incoming.after"]) is None
 
 
 def test_a_form_and_a_query_are_decoded_for_reading() -> None:
     rows = [{"name": "місто", "value": "Київ & Львів"}]
     for shape in ({"body_format": "form"}, {"method": "GET"}):
         webhook = Webhook(url="https://crm.test/in", parameters=rows, **shape)
-        preview = previews.build(webhook, previews.sample(webhook, "form.submitted"), now=0)
+        preview = request_preview.build(
+            webhook, request_preview.sample(webhook, "form.submitted"), now=0
+        )
         assert preview.pairs == [("місто", "Київ & Львів")]
 
 
 def test_a_long_query_is_noticed() -> None:
     rows = [{"name": "a", "value": "x" * 8000}]
     webhook = Webhook(url="https://crm.test/in", method="GET", parameters=rows)
-    assert previews.build(
-        webhook, previews.sample(webhook, "form.submitted"), now=0
+    assert request_preview.build(
+        webhook, request_preview.sample(webhook, "form.submitted"), now=0
     ).is_address_too_long
 
 
 def test_a_query_that_nobody_would_read_is_not_made() -> None:
     rows = [{"name": f"n{number}", "value": "є" * 8000} for number in range(2)]
     webhook = Webhook(url="https://crm.test/in", method="GET", parameters=rows)
-    source = previews.sample(webhook, "form.submitted")
-    with pytest.raises(previews.CannotPreview, match="would be 96027 characters long"):
-        previews.build(webhook, source, now=0)
+    source = request_preview.sample(webhook, "form.submitted")
+    with pytest.raises(request_preview.CannotPreview, match="would be 96027 characters long"):
+        request_preview.build(webhook, source, now=0)
     webhook.method = "POST"
-    assert previews.build(webhook, source, now=0).body
+    assert request_preview.build(webhook, source, now=0).body

@@ -14,6 +14,7 @@ from tests.test_views_trail import url_of
 from webhooks import audit
 from webhooks.delivery import requests
 from webhooks.delivery.queue.rows import DIED
+from webhooks.delivery_log.retelling import retell
 from webhooks.models import (
     Action,
     ApiKey,
@@ -26,7 +27,6 @@ from webhooks.models import (
     WebhookState,
 )
 from webhooks.network import curl_errors
-from webhooks.retelling import retell
 from webhooks.templatetags.interface import milliseconds
 
 REFUSED = "The receiver refused the request with 404."

@@ -15,9 +15,10 @@ from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
 from tests.test_views_form import logged_in
-from webhooks import alerts, charts, events
-from webhooks.charts import Bucket, Period
+from webhooks import alerts, events
 from webhooks.delivery.histogram import step_of
+from webhooks.delivery_log import charts
+from webhooks.delivery_log.charts import Bucket, Period
 from webhooks.models import Delivery, HourlyCount, Status, Webhook, WebhookState
 from webhooks.views import drawing
 

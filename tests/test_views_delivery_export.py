@@ -11,7 +11,7 @@ from django.contrib.auth.models import Permission
 
 from tests.factories import make_delivery, make_webhook
 from tests.people import logged_in
-from webhooks import delivery_log
+from webhooks.delivery_log import query as log_query
 from webhooks.models import Action, AuditEntry, Delivery, Status
 from webhooks.views import delivery_export
 from webhooks.views.delivery_export import COLUMNS, cell
@@ -122,6 +122,6 @@ def test_the_export_reads_in_pieces_and_ends_at_its_bound(monkeypatch: pytest.Mo
 def test_pieces_follow_each_other_without_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     webhook = make_webhook()
     rows = [make_delivery(webhook).pk for _ in range(7)]
-    monkeypatch.setattr(delivery_log, "_EXPORT_ROWS", 2)
-    pages = delivery_log.every(delivery_log.Conditions(), limit=5, seconds=60)
+    monkeypatch.setattr(log_query, "_EXPORT_ROWS", 2)
+    pages = log_query.every(log_query.Conditions(), limit=5, seconds=60)
     assert [row.pk for row in pages] == rows[:1:-1]

@@ -14,7 +14,8 @@ from pytest_django import DjangoAssertNumQueries
 from tests import factories
 from tests.test_forms import posted
 from tests.test_views_form import created, edit_url, logged_in
-from webhooks import audit, events, trials
+from webhooks import audit, events
+from webhooks.delivery_log import filter_preview
 from webhooks.models import Action, AuditEntry, Delivery, Event, Status, Webhook
 
 pytestmark = pytest.mark.django_db
@@ -106,7 +107,7 @@ def test_few_bytes_of_huge_events_are_read() -> None:
     [event] = publish()
     Event.objects.filter(pk=event.pk).update(payload=b'{"x": "' + b"y" * 3_000_000 + b'"}')
     Event.objects.create(type=AFTER, payload=b'{"x": "' + b"y" * 3_000_000 + b'"}', **_times())
-    assert len(trials.recent_events([AFTER])) == 1
+    assert len(filter_preview.recent_events([AFTER])) == 1
 
 
 def _times() -> dict[str, Any]:

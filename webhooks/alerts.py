@@ -18,8 +18,9 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from webhooks import problems, readable
+from webhooks import problems
 from webhooks.delivery.fan_out import NewEvent, accept
+from webhooks.delivery_log import decoded_body
 from webhooks.models import (
     AuthorizationType,
     Delivery,
@@ -255,8 +256,8 @@ def _post(webhook: Webhook, recipients: list[str], subject: str, text: str) -> b
     if not recipients:
         return True
     # A line break in a name would end the header, and a mail program shows what it is told to.
-    line = readable.escape_unseen(" ".join(subject.split()))
-    message = EmailMessage(line, readable.escape_unseen(text), to=recipients)
+    line = decoded_body.escape_unseen(" ".join(subject.split()))
+    message = EmailMessage(line, decoded_body.escape_unseen(text), to=recipients)
     try:
         message.send()
     except OSError as error:

@@ -12,6 +12,7 @@ from django.db.models import Min, Q, Sum
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from webhooks.delivery_log.retelling import retell
 from webhooks.models import (
     AuthorizationType,
     HourlyCount,
@@ -24,7 +25,6 @@ from webhooks.models import (
     Webhook,
     WebhookState,
 )
-from webhooks.retelling import retell
 
 # A refresh token that is known to end is announced so long before.
 TOKEN_ENDS_WITHIN = timedelta(days=7)

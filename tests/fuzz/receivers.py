@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from tests.fuzz.target import Target
 from tests.fuzz.tokens import storable
-from webhooks import readable
 from webhooks.delivery import requests
 from webhooks.delivery.auth import BasicAuthorization
 from webhooks.delivery.queue import Claimed
+from webhooks.delivery_log import decoded_body
 from webhooks.models import Outcome, Status, Trigger, Webhook
 
 # By number, so that a variation leaves it alone.
@@ -82,9 +82,9 @@ def check(given: dict[str, Any]) -> bool:
 def _check_reading(body: bytes, headers: bytes) -> None:
     """Whatever was stored can be shown."""
     kind = headers.rpartition(b"Content-Type: ")[2].partition(b"\r\n")[0].decode("latin-1")
-    shown = readable.read(body, content_type=kind)
-    assert shown.kind in readable.Kind
-    readable.read(body, content_type=kind, content_encoding="gzip")
+    shown = decoded_body.read(body, content_type=kind)
+    assert shown.kind in decoded_body.Kind
+    decoded_body.read(body, content_type=kind, content_encoding="gzip")
 
 
 TARGET = Target(name="receiver answers", inputs=INPUTS, check=check)

@@ -17,10 +17,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST
 
-from webhooks import audit, delivery_log, delivery_pages, events
+from webhooks import audit, events
 from webhooks.admin import filters
 from webhooks.admin.readonly import ReadOnlyAdmin, key_of
 from webhooks.delivery import backlog
+from webhooks.delivery_log import detail
+from webhooks.delivery_log import query as log_query
 from webhooks.models import Action, Delivery, Status, Webhook
 from webhooks.templatetags.interface import ago, code_badge, status_badge
 
@@ -48,7 +50,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Delivery]:
         # No payload and no ciphertext travels for a list.
-        return super().get_queryset(request).defer(*delivery_log.LEFT_OUT)
+        return super().get_queryset(request).defer(*log_query.LEFT_OUT)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Delivery], search_term: str
@@ -57,7 +59,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
         words = search_term.strip()
         if not words:
             return queryset, False
-        found = delivery_log.search(queryset, words)
+        found = log_query.search(queryset, words)
         if words.startswith(("dlv_", "evt_")):
             return found, False
         webhooks = list(Webhook.objects.filter(url__icontains=words).values_list("pk", flat=True))
@@ -125,7 +127,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "title": _("Delivery"),
-            **delivery_pages.context_of(
+            **detail.context_of(
                 delivery,
                 may_see_payload=may_see,
                 wanted=request.GET.get("attempt", ""),
@@ -158,7 +160,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
         }
 
     def _get(self, object_id: str) -> Delivery:
-        delivery = delivery_log.get(key_of(object_id))
+        delivery = log_query.get(key_of(object_id))
         if delivery is None:
             raise Http404
         return delivery

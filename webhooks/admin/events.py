@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from webhooks import catalogue
 from webhooks.admin.filters import LogFilter
 from webhooks.admin.readonly import ReadOnlyAdmin, key_of
-from webhooks.delivery_pages import PAYLOAD_BYTES
+from webhooks.delivery_log.detail import PAYLOAD_BYTES
 from webhooks.models import Event
 from webhooks.templatetags.interface import ago
 

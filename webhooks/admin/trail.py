@@ -12,8 +12,8 @@ from django.utils.translation import gettext_lazy as _
 
 from webhooks.admin.filters import LogFilter, WebhookFilter
 from webhooks.admin.readonly import ReadOnlyAdmin
+from webhooks.delivery_log.retelling import retell
 from webhooks.models import Action, AuditEntry
-from webhooks.retelling import retell
 from webhooks.templatetags import audittext
 from webhooks.templatetags.interface import exact
 

@@ -13,8 +13,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from webhooks.admin.readonly import ReadOnlyAdmin
+from webhooks.delivery_log.retelling import retell
 from webhooks.models import WEBHOOK_SECRETS, OAuthExchange, Webhook
-from webhooks.retelling import retell
 from webhooks.templatetags.interface import ago, code_badge, milliseconds
 from webhooks.templatetags.logtext import visible
 

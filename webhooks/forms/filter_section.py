@@ -1,6 +1,6 @@
 """The Filter section of the webhook form: rows or JSON, what they mean, and what is wrong.
 
-Knows no request and no event; how many events it matches is `webhooks.trials`.
+Knows no request and no event; how many events it matches is `webhooks.delivery_log.filter_preview`.
 """
 
 import json

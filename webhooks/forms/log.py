@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from webhooks import catalogue, payloads
-from webhooks.delivery_log import Conditions
+from webhooks.delivery_log.query import Conditions
 from webhooks.models import Outcome, ReplayScope, Status, Trigger, Webhook
 
 if TYPE_CHECKING:

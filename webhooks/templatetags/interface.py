@@ -14,7 +14,7 @@ from django.utils.safestring import SafeString
 from django.utils.timesince import timesince, timeuntil
 from django.utils.translation import gettext as _
 
-from webhooks import retelling
+from webhooks.delivery_log import retelling
 from webhooks.models import Attempt, Delivery, OAuthToken, Status, TokenState
 
 register = template.Library()

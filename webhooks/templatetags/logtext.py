@@ -12,8 +12,8 @@ from django import template
 from django.utils.html import conditional_escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
-from webhooks import readable
-from webhooks.readable import indent_json as indent_json
+from webhooks.delivery_log import decoded_body
+from webhooks.delivery_log.decoded_body import indent_json as indent_json
 from webhooks.security.encryption import MASK
 
 register = template.Library()
@@ -69,7 +69,7 @@ def _escape(character: str) -> str:
 @register.filter
 def body(value: bytes | memoryview | None) -> SafeString:
     """Show a body as text; JSON gets line breaks, and not one other character changes."""
-    return visible(readable.read(bytes(value or b"")).text)
+    return visible(decoded_body.read(bytes(value or b"")).text)
 
 
 @register.inclusion_tag("webhooks/_attempt_body.html")
@@ -91,7 +91,7 @@ def body_view(
     total = len(data) if size is None else max(size, len(data))
     declared = {name.lower(): text for name, text in header_lines(headers)}
     return {
-        "readable": readable.read(
+        "readable": decoded_body.read(
             data[:limit],
             content_type=declared.get("content-type", ""),
             content_encoding=declared.get("content-encoding", ""),
@@ -101,7 +101,7 @@ def body_view(
         "is_empty": not data,
         "size": total,
         "shown_bytes": min(len(data), limit),
-        "dumped_bytes": readable.DUMPED_BYTES,
+        "dumped_bytes": decoded_body.DUMPED_BYTES,
         "is_cut": total > min(len(data), limit),
         "download": download,
     }

@@ -16,8 +16,10 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from webhooks import audit, delivery_log, delivery_pages, events
+from webhooks import audit, events
 from webhooks.delivery import backlog
+from webhooks.delivery_log import detail as detail_
+from webhooks.delivery_log import query as log_query
 from webhooks.forms.log import EditedPayloadForm, LogForm
 from webhooks.models import Action, Attempt, Delivery, Replay, ReplayStatus, Status, Trigger
 from webhooks.views.log_links import counted_by_chart
@@ -33,9 +35,9 @@ _RUNNING_SHOWN = 3
 @permission_required("webhooks.view_delivery", raise_exception=True)
 def log(request: HttpRequest) -> HttpResponse:
     form = LogForm(request.GET)
-    found = delivery_log.Page()
+    found = log_query.Page()
     if form.is_valid():
-        found = delivery_log.page(
+        found = log_query.page(
             form.conditions(), before=_key(request, "before"), after=_key(request, "after")
         )
     may_send = request.user.has_perm("webhooks.test_webhook")
@@ -95,7 +97,7 @@ def detail(request: HttpRequest, delivery_id: str) -> HttpResponse:
         # Nothing new: htmx changes nothing and asks again.
         return HttpResponse(status=204)
     context = {
-        **delivery_pages.context_of(
+        **detail_.context_of(
             delivery,
             may_see_payload=request.user.has_perm("webhooks.view_payload"),
             wanted=request.GET.get("attempt", ""),
@@ -112,7 +114,7 @@ def detail(request: HttpRequest, delivery_id: str) -> HttpResponse:
 
 def get_delivery(delivery_id: str) -> Delivery:
     """Return a delivery with its event and webhook, without secrets; raise Http404."""
-    delivery = delivery_log.get(delivery_id)
+    delivery = log_query.get(delivery_id)
     if delivery is None:
         raise Http404
     return delivery
@@ -146,9 +148,7 @@ def _seen(delivery: Delivery) -> str:
 def _is_moving(delivery: Delivery) -> bool:
     if delivery.status == Status.SENDING:
         return True
-    return delivery.status == Status.PENDING and delivery_pages.is_due_within(
-        delivery, _SOON_SECONDS
-    )
+    return delivery.status == Status.PENDING and detail_.is_due_within(delivery, _SOON_SECONDS)
 
 
 @require_safe
@@ -241,7 +241,7 @@ def edit(request: HttpRequest, delivery_id: str) -> HttpResponse:
     if delivery.webhook.deleted_at:
         messages.error(request, _("The webhook was deleted, so nothing can be sent to it."))
         return redirect("webhooks:delivery", delivery.pk)
-    initial = {"payload": delivery_pages.editable_payload(delivery.event)}
+    initial = {"payload": detail_.editable_payload(delivery.event)}
     form = EditedPayloadForm(request.POST or None, initial=initial)
     if request.method == "POST" and form.is_valid():
         try:

@@ -11,8 +11,9 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from webhooks import audit, delivery_log
-from webhooks.delivery_log import Conditions
+from webhooks import audit
+from webhooks.delivery_log import query as log_query
+from webhooks.delivery_log.query import Conditions
 from webhooks.forms.log import LogForm
 from webhooks.models import Action, Delivery, Event
 
@@ -70,7 +71,7 @@ def _lines(conditions: Conditions, *, with_payload: bool) -> Iterator[str]:
     # Without the mark spreadsheets take the text for Latin-1.
     yield "\ufeff" + writer.writerow([*COLUMNS, *(["payload"] if with_payload else [])])
     limit = MAX_PAYLOAD_ROWS if with_payload else MAX_ROWS
-    rows = delivery_log.every(conditions, limit=limit, seconds=_MAX_SECONDS)
+    rows = log_query.every(conditions, limit=limit, seconds=_MAX_SECONDS)
     for chunk in _chunks(rows):
         payloads = _payloads(chunk) if with_payload else {}
         for delivery in chunk:

@@ -13,7 +13,7 @@ from django.utils.formats import date_format, number_format
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
-from webhooks.charts import Bucket, Chart, Kind, Period
+from webhooks.delivery_log.charts import Bucket, Chart, Kind, Period
 from webhooks.templatetags.interface import milliseconds
 
 _BUCKET_UNITS, _BAR_UNITS, _HEIGHT = 10.0, 7.2, 100.0

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
-from webhooks import trials, verdicts
+from webhooks.delivery_log import explain, filter_preview
 from webhooks.filters import compile_filter, refusal_words
 from webhooks.forms.filter_section import ACTION, FilterSection
 from webhooks.models import Delivery, Event, Webhook
@@ -50,7 +50,7 @@ def trial_context(request: HttpRequest, section: FilterSection) -> dict[str, Any
     if section.is_wrong:
         # A number would be that of another filter.
         return {}
-    trial = trials.attempt(compile_filter(section.usable_tree), section.types)
+    trial = filter_preview.attempt(compile_filter(section.usable_tree), section.types)
     may_see = trial.is_of_samples or request.user.has_perm("webhooks.view_payload")
     wanted = request.POST.get("filter-shown", "") if may_see else ""
     rows = [
@@ -83,7 +83,7 @@ def why_not_sent(request: HttpRequest, pk: int) -> HttpResponse:
     event = Event.objects.filter(pk=wanted).first() if wanted else None
     before = request.GET.get("before", "").replace("\0", "")[:30]
     listed = found if words else [] if event else _newest(before)
-    judge = verdicts.judge_for(webhook)
+    judge = explain.judge_for(webhook)
     deliveries = _deliveries(webhook, [event] if event else listed)
     context = {
         "webhook": webhook,

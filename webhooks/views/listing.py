@@ -10,8 +10,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from webhooks import charts
 from webhooks.delivery import backlog
+from webhooks.delivery_log import charts
 from webhooks.models import WEBHOOK_SECRETS, Delivery, Webhook
 from webhooks.views import bulk, first_steps, search
 from webhooks.views.columns import CONNECTION_SECRETS, TOKEN_SECRETS

@@ -10,7 +10,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 
-from webhooks.charts import Kind
+from webhooks.delivery_log.charts import Kind
 from webhooks.models import Status
 from webhooks.views.drawing import LogLink
 

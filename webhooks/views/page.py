@@ -11,8 +11,8 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from webhooks import charts
-from webhooks.charts import Period
+from webhooks.delivery_log import charts
+from webhooks.delivery_log.charts import Period
 from webhooks.models import WEBHOOK_SECRETS, AuthorizationType, Delivery, Status, Webhook
 from webhooks.views import notices
 from webhooks.views.columns import CONNECTION_SECRETS, TOKEN_SECRETS

@@ -11,13 +11,14 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
-from webhooks import catalogue, payloads, previews, readable
+from webhooks import catalogue, payloads
+from webhooks.delivery_log import decoded_body, request_preview
+from webhooks.delivery_log.request_preview import CannotPreview, Source
 from webhooks.filters import compile_filter
 from webhooks.forms import WebhookForm
 from webhooks.forms.mapping import MappingSection
 from webhooks.forms.trial import TrialForm, attempt
 from webhooks.models import Webhook
-from webhooks.previews import CannotPreview, Source
 
 # What is shown while no event type is chosen.
 _USUAL_TYPE = "call.incoming.after"
@@ -65,13 +66,13 @@ def preview_context(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
     try:
         may_sign = request.user.has_perm("webhooks.test_webhook")
         if trial.has_content:
-            made = previews.build(trial.webhook, source, now=time.time(), is_signed=may_sign)
+            made = request_preview.build(trial.webhook, source, now=time.time(), is_signed=may_sign)
     except CannotPreview as error:
         problems.append(str(error))
     refusals = compile_filter(form.conditions.usable_tree).explain(source.values())
     return {
         "preview": made,
-        "preview_body": readable.read(made.body[:_SHOWN_BYTES]) if made else None,
+        "preview_body": decoded_body.read(made.body[:_SHOWN_BYTES]) if made else None,
         "is_cut": bool(made and len(made.body) > _SHOWN_BYTES),
         "shown_bytes": _SHOWN_BYTES,
         "preview_problems": problems,
@@ -82,7 +83,7 @@ def preview_context(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
         "wanted": wanted if wanted in types or wanted == _REAL else types[0],
         "sample_types": [catalogue.EVENT_TYPES[key] for key in types],
         "may_see_payload": may_see,
-        "max_address_length": previews.MAX_ADDRESS_LENGTH,
+        "max_address_length": request_preview.MAX_ADDRESS_LENGTH,
     }
 
 
@@ -91,11 +92,11 @@ def _source(
 ) -> tuple[Source, str]:
     """Return the event that was asked for, or a sample and why it is one."""
     if wanted == _REAL and may_see:
-        if found := previews.newest(types):
+        if found := request_preview.newest(types):
             return found, ""
         note = _("No such event has happened yet, so this is a sample.")
-        return previews.sample(webhook, types[0]), note
-    return previews.sample(webhook, wanted if wanted in types else types[0]), ""
+        return request_preview.sample(webhook, types[0]), note
+    return request_preview.sample(webhook, wanted if wanted in types else types[0]), ""
 
 
 def _note_absent(form: WebhookForm, source: Source) -> None:

@@ -16,8 +16,9 @@ from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from webhooks import audit, delivery_log
+from webhooks import audit
 from webhooks.delivery import replays
+from webhooks.delivery_log import query as log_query
 from webhooks.forms.log import RateForm, ReplayForm
 from webhooks.models import (
     WEBHOOK_SECRETS,
@@ -132,10 +133,10 @@ def _incident_at(webhook: Webhook) -> datetime | None:
 
 def _first_made(webhook: Webhook, began_at: datetime) -> datetime:
     """Return when the first delivery was made that failed in a problem: before the problem."""
-    conditions = delivery_log.Conditions(
+    conditions = log_query.Conditions(
         webhook=webhook.pk, status=Status.FAILED, since=began_at - _MADE_WITHIN, until=began_at
     )
-    failed = delivery_log.every(conditions, limit=_MAX_EARLIER, seconds=_PATIENCE_SECONDS)
+    failed = log_query.every(conditions, limit=_MAX_EARLIER, seconds=_PATIENCE_SECONDS)
     made = [
         row.pk
         for row in failed

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
+from webhooks.delivery_log.retelling import retell
 from webhooks.forms.credentials import check_host
 from webhooks.models import (
     AuthorizationType,
@@ -16,7 +17,6 @@ from webhooks.models import (
     Webhook,
     WebhookState,
 )
-from webhooks.retelling import retell
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise

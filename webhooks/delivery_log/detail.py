@@ -13,9 +13,10 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from webhooks import comparing, payloads
-from webhooks.comparing import Difference
+from webhooks import payloads
 from webhooks.curl import writer
+from webhooks.delivery_log import diff
+from webhooks.delivery_log.diff import Difference
 from webhooks.models import Attempt, AuthorizationType, Delivery, Event, Outcome, Status, Webhook
 from webhooks.templatetags.logtext import header_lines
 
@@ -126,7 +127,7 @@ def _shown(
         return ShownAttempt(row=row, is_full=False, is_open=is_open)
     command, refusal = _command(row, payload, login) if may_see_payload else (None, "")
     differences = (
-        comparing.compare(previous, row, payload=payload, with_bodies=may_see_payload)
+        diff.compare(previous, row, payload=payload, with_bodies=may_see_payload)
         if previous
         else []
     )
@@ -166,7 +167,7 @@ def _comparison(
     if wanted == against or wanted not in by_number or against not in by_number:
         return None
     before, after = sorted((by_number[wanted], by_number[against]), key=lambda row: row.number)
-    return comparing.compare(before, after, payload=payload, with_bodies=may_see_payload)
+    return diff.compare(before, after, payload=payload, with_bodies=may_see_payload)
 
 
 def is_due_within(delivery: Delivery, seconds: float) -> bool:

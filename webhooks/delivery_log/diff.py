@@ -13,9 +13,9 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
-from webhooks import readable
+from webhooks.delivery_log import decoded_body
+from webhooks.delivery_log.retelling import retell
 from webhooks.models import Attempt
-from webhooks.retelling import retell
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
@@ -151,8 +151,8 @@ def _bodies(
     if before == after:
         return
     lines: tuple[Line, ...] = ()
-    old, new = readable.read(before), readable.read(after)
-    if with_bodies and readable.Kind.BINARY not in (old.kind, new.kind):
+    old, new = decoded_body.read(before), decoded_body.read(after)
+    if with_bodies and decoded_body.Kind.BINARY not in (old.kind, new.kind):
         lines = tuple(_diff(old.text.split("\n"), new.text.split("\n")))
     yield Difference(label=label, before=_size(before), after=_size(after), lines=lines)
 

@@ -12,11 +12,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 from django.conf import settings
 
-from webhooks import catalogue, payloads, trials
+from webhooks import catalogue, payloads
 from webhooks.delivery import fan_out, requests
 from webhooks.delivery.auth import Authorization, BasicAuthorization, NoAuthorization
 from webhooks.delivery.plans import token_authorization
 from webhooks.delivery.queue import Claimed
+from webhooks.delivery_log import filter_preview
 from webhooks.models import AuthorizationType, Trigger, Webhook
 from webhooks.network import UnsafeURL
 from webhooks.payloads import InvalidMapping
@@ -94,7 +95,7 @@ def sample(webhook: Webhook, event_type: str) -> Source:
 
 def newest(event_types: Sequence[str]) -> Source | None:
     """Return the newest real event of these types."""
-    event = trials.newest_event(event_types)
+    event = filter_preview.newest_event(event_types)
     if event is None:
         return None
     return Source(
