@@ -10,7 +10,8 @@ from django.urls import reverse
 from tests.factories import deliver_all, make_delivery, make_webhook
 from tests.sandbox import Provider, Receiver
 from tests.test_engine_oauth import connect, oauth_webhook
-from webhooks import alerts, connections, events
+from webhooks import connections, events
+from webhooks.alerts import notifications
 from webhooks.models import Connection, Delivery, HoldReason, OAuthToken, Status, Webhook
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -107,7 +108,7 @@ def test_people_of_every_webhook_that_uses_it_are_told_when_its_grant_is_lost() 
     Webhook.objects.filter(pk=connection.pk).update(authorization_type="oauth2")
     OAuthToken.objects.create(webhook=connection, state="needs_reauthorization")
     make_webhook(connection=connection, alert_recipients=["user@example.com"])
-    alerts.look()
+    notifications.look()
     assert mail.outbox[0].to == ["owner@example.com", "user@example.com"]
     assert reverse("webhooks:connection_edit", args=[connection.pk]) in mail.outbox[0].body
 

@@ -19,7 +19,8 @@ from tests.security.hostile import answering, asked
 from tests.security.injections import CORPUS, STORABLE, chunks
 from tests.test_forms import bound, header_fields
 from tests.test_views_form import logged_in
-from webhooks import alerts, events, payloads
+from webhooks import events, payloads
+from webhooks.alerts import notifications
 from webhooks.curl import writer
 from webhooks.delivery.auth import BearerAuthorization, NoAuthorization
 from webhooks.delivery.requests import Plan, make_plan
@@ -222,7 +223,7 @@ def test_a_mail_about_a_hostile_webhook_is_one_mail_with_its_own_headers() -> No
         OAuthToken.objects.create(
             webhook=webhook, state="needs_reauthorization", last_error=f"It said: {text}"
         )
-    alerts.look()
+    notifications.look()
     assert len(mail.outbox) == len(STORABLE)
     for message in mail.outbox:
         assert message.to == ["ops@example.com"]

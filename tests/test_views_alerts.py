@@ -13,7 +13,7 @@ from django.utils import timezone
 from tests.factories import make_webhook
 from tests.test_forms import posted
 from tests.test_views_form import logged_in
-from webhooks import alerts
+from webhooks.alerts import notifications
 from webhooks.models import Webhook
 
 pytestmark = pytest.mark.django_db
@@ -48,14 +48,14 @@ def test_a_test_mail_goes_to_the_typed_recipients_and_saves_nothing(browser: Cli
 
 def test_a_test_mail_is_sent_although_alerts_are_muted() -> None:
     webhook = make_webhook(alert_recipients=["ops@example.com"], alerts_are_muted=True)
-    assert alerts.send_test_mail(webhook)
+    assert notifications.send_test_mail(webhook)
     assert len(mail.outbox) == 1
 
 
 def test_without_recipients_nothing_is_sent(browser: Client) -> None:
     webhook = make_webhook()
     assert "enter the address of a recipient first" in send(browser, webhook, "")
-    assert not alerts.send_test_mail(webhook)
+    assert not notifications.send_test_mail(webhook)
     assert mail.outbox == []
 
 

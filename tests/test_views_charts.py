@@ -15,7 +15,8 @@ from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
 from tests.test_views_form import logged_in
-from webhooks import alerts, events
+from webhooks import events
+from webhooks.alerts import notifications
 from webhooks.delivery.histogram import step_of
 from webhooks.delivery_log import charts
 from webhooks.delivery_log.charts import Bucket, Period
@@ -215,7 +216,7 @@ def test_the_problem_and_the_head_name_the_same_error_after_a_refresh(browser: C
     state = WebhookState.objects.create(
         webhook=webhook, failing_since_at=timezone.now(), failures_in_a_row=1, last_error="It fell."
     )
-    alerts.look()
+    notifications.look()
     seen = seen_in(page_of(webhook, browser), "recent")
     state.last_error = "It is slow."
     state.save()

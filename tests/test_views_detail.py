@@ -10,7 +10,8 @@ from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
 from tests.test_views_form import logged_in
-from webhooks import alerts, events
+from webhooks import events
+from webhooks.alerts import notifications
 from webhooks.models import (
     Delivery,
     HourlyCount,
@@ -78,7 +79,7 @@ def hold(webhook: Webhook, reason: str, count: int = 1) -> None:
 
 def test_a_lost_grant_is_told_in_plain_words_with_its_button(browser: Client) -> None:
     webhook = lost_grant(alert_recipients=["ops@example.com"])
-    alerts.look()
+    notifications.look()
     page = page_of(webhook, browser)
     [notice] = page.context["notices"]
     assert (notice.kind, notice.action) == ("danger", "authorize")
@@ -91,7 +92,7 @@ def test_a_lost_grant_is_told_in_plain_words_with_its_button(browser: Client) ->
 def test_a_lost_grant_of_a_connection_is_told_on_each_of_its_webhooks(browser: Client) -> None:
     owner = lost_grant(is_connection=True, allowed_hosts=["127.0.0.1"])
     webhook = make_webhook(connection=owner)
-    alerts.look()
+    notifications.look()
     page = page_of(webhook, browser)
     assert [notice.action for notice in page.context["notices"]] == ["authorize"]
     assert f'action="{url("authorize", owner)}"' in page.text
@@ -100,7 +101,7 @@ def test_a_lost_grant_of_a_connection_is_told_on_each_of_its_webhooks(browser: C
 
 def test_a_failing_webhook_says_the_error_and_since_when(browser: Client) -> None:
     webhook = failing()
-    alerts.look()
+    notifications.look()
     page = page_of(webhook, browser)
     assert "It is failing" in page.text
     assert "The receiver failed with 500." in page.text
@@ -112,7 +113,7 @@ def test_the_banner_of_a_failing_webhook_says_how_it_is_by_now(browser: Client) 
     webhook = failing(alert_after_failures=3)
     state = WebhookState.objects.filter(webhook=webhook)
     state.update(failures_in_a_row=3)
-    alerts.look()
+    notifications.look()
     state.update(failures_in_a_row=71, last_error="The receiver took too long.")
     [notice] = page_of(webhook, browser).context["notices"]
     assert notice.sentence == (
@@ -125,7 +126,7 @@ def test_the_banner_is_told_in_the_readers_language(browser: Client) -> None:
     webhook = failing(alert_after_failures=1)
     error = "127.0.0.1 could not be connected to: Connection refused."
     WebhookState.objects.update(failures_in_a_row=8, last_error=error)
-    alerts.look()
+    notifications.look()
     page = browser.get(url("detail", webhook), headers={"Accept-Language": "uk"})
     [notice] = page.context["notices"]
     assert notice.sentence.startswith("Поспіль невдалі 8 спроб. Остання помилка: Не вдалося")
@@ -137,7 +138,7 @@ def test_the_banner_of_a_share_of_failures_counts_them_anew(browser: Client) -> 
     hour = timezone.now().replace(minute=0, second=0, microsecond=0)
     count = {"webhook": webhook, "hour": hour, "duration_step": 1}
     HourlyCount.objects.create(outcome="server_error", count=30, **count)
-    alerts.look()
+    notifications.look()
     HourlyCount.objects.create(outcome="succeeded", count=30, **count)
     [notice] = page_of(webhook, browser).context["notices"]
     assert "50 % of the attempts since the last full hour failed: 30 of 60." in notice.sentence
@@ -145,7 +146,7 @@ def test_the_banner_of_a_share_of_failures_counts_them_anew(browser: Client) -> 
 
 def test_the_banner_of_a_lost_grant_says_what_the_provider_answered_last(browser: Client) -> None:
     webhook = lost_grant()
-    alerts.look()
+    notifications.look()
     OAuthToken.objects.update(last_error="The client was removed.")
     [notice] = page_of(webhook, browser).context["notices"]
     assert notice.sentence == "The client was removed."
@@ -153,20 +154,20 @@ def test_the_banner_of_a_lost_grant_says_what_the_provider_answered_last(browser
 
 def test_muted_alerts_are_said_to_be_muted(browser: Client) -> None:
     webhook = failing(alert_recipients=["ops@example.com"], alerts_are_muted=True)
-    alerts.look()
+    notifications.look()
     assert "Its alerts are muted." in page_of(webhook, browser).text
 
 
 def test_what_is_over_is_not_shown_until_the_incident_closes(browser: Client) -> None:
     webhook = lost_grant()
-    alerts.look()
+    notifications.look()
     OAuthToken.objects.update(state="valid", last_error="")
     assert page_of(webhook, browser).context["notices"] == []
 
 
 def test_a_closed_incident_is_not_shown(browser: Client) -> None:
     webhook = failing()
-    alerts.look()
+    notifications.look()
     Incident.objects.update(closed_at=timezone.now())
     assert page_of(webhook, browser).context["notices"] == []
 
@@ -174,7 +175,7 @@ def test_a_closed_incident_is_not_shown(browser: Client) -> None:
 def test_an_error_of_outside_is_escaped(browser: Client) -> None:
     webhook = failing()
     WebhookState.objects.update(last_error="<script>x\u202e")
-    alerts.look()
+    notifications.look()
     page = page_of(webhook, browser)
     assert "<script>x" not in page.text
     assert "\u202e" not in page.text
@@ -182,7 +183,7 @@ def test_an_error_of_outside_is_escaped(browser: Client) -> None:
 
 def test_who_may_only_look_sees_the_problem_and_no_button(looker: Client) -> None:
     webhook = lost_grant()
-    alerts.look()
+    notifications.look()
     page = page_of(webhook, looker)
     assert "It needs re-authorization" in page.text
     assert url("authorize", webhook) not in page.text
@@ -387,7 +388,7 @@ def test_after_a_pause_by_the_engine_a_test_comes_first(
     browser: Client, reason: PauseReason
 ) -> None:
     webhook = paused(reason)
-    alerts.look()
+    notifications.look()
     page = page_of(webhook, browser)
     text = words(page)
     assert "Test, then resume" in text
@@ -454,7 +455,7 @@ def test_the_page_of_the_worst_webhook_has_few_queries(
     WebhookState.objects.create(webhook=webhook, failing_since_at=timezone.now())
     Webhook.objects.update(authorization_type="oauth2", pause_reason="", is_active=True)
     hold(webhook, "paused")
-    alerts.look()
+    notifications.look()
     page_of(webhook, browser)
     with django_assert_max_num_queries(15):
         assert page_of(webhook, browser).context["blockage"]

@@ -14,7 +14,8 @@ from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
 from tests.people import logged_in
-from webhooks import alerts, events
+from webhooks import events
+from webhooks.alerts import notifications
 from webhooks.delivery import replays
 from webhooks.models import (
     Action,
@@ -187,7 +188,7 @@ def test_what_made_the_problem_is_sent_again_by_default(browser: Client) -> None
     first, *_others = [failed(webhook) for _ in range(4)]
     now = timezone.now()
     WebhookState.objects.create(webhook=webhook, failing_since_at=now, failures_in_a_row=4)
-    alerts.look(now + dt.timedelta(minutes=1))
+    notifications.look(now + dt.timedelta(minutes=1))
     page = browser.get(form_of(webhook))
     assert page.context["form"]["since"].initial == "incident"
     assert page.context["count"] == 4
@@ -202,7 +203,7 @@ def test_what_failed_before_the_problem_is_no_part_of_it(browser: Client) -> Non
     failed(webhook)
     now = timezone.now()
     WebhookState.objects.create(webhook=webhook, failing_since_at=now, failures_in_a_row=1)
-    alerts.look(now)
+    notifications.look(now)
     assert browser.get(form_of(webhook)).context["count"] == 1
 
 

@@ -7,7 +7,8 @@ from celery import shared_task
 from django.conf import settings
 from django.core.cache import cache
 
-from webhooks import alerts, oauth
+from webhooks import oauth
+from webhooks.alerts import notifications
 from webhooks.delivery import drains, holds, replays, retention
 from webhooks.delivery.engine import Engine
 from webhooks.delivery.wakeup import bell
@@ -47,7 +48,7 @@ def refresh_expiring_tokens() -> int:
 
 @shared_task
 def send_alerts() -> None:
-    alerts.look()
+    notifications.look()
     ring()
 
 

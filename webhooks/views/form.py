@@ -14,7 +14,8 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
-from webhooks import alerts, audit, events
+from webhooks import audit, events
+from webhooks.alerts import notifications
 from webhooks.forms.alerts import RecipientsField
 from webhooks.models import Action, Webhook
 from webhooks.security.encryption import SecretUnreadable
@@ -117,7 +118,7 @@ def _mail_result(webhook: Webhook, typed: str) -> dict[str, Any]:
     if not addresses:
         sentence = _("No mail was sent: enter the address of a recipient first.")
         return {"is_sent": False, "kind": "warning", "sentence": sentence}
-    if not alerts.send_test_mail(webhook):
+    if not notifications.send_test_mail(webhook):
         sentence = _("The mail server did not take the mail. The log of this site says why.")
         return {"is_sent": False, "kind": "danger", "sentence": sentence}
     if settings.EMAIL_BACKEND.endswith("console.EmailBackend"):

@@ -14,7 +14,8 @@ from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from webhooks import problems
+from webhooks.alerts import problems
+from webhooks.alerts.problems import TOKEN_ENDS_WITHIN
 from webhooks.forms import alerts, delivery
 from webhooks.models import (
     Delivery,
@@ -28,7 +29,6 @@ from webhooks.models import (
     Webhook,
     ids,
 )
-from webhooks.problems import TOKEN_ENDS_WITHIN
 from webhooks.views.standing import needs_token, state_of, token_of
 
 if TYPE_CHECKING:

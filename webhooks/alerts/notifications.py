@@ -1,6 +1,6 @@
 """Tells people what is wrong with their webhooks: by e-mail and by operational events.
 
-Keeps an `Incident` for each problem of `webhooks.problems`, and sends one message when it begins, a
+Keeps an `Incident` for each problem of `webhooks.alerts.problems`, and sends one message when it begins, a
 reminder a day, and one when it is over. Safe with any number of beats: a conditional UPDATE decides
 who sends. Knows neither requests nor screens.
 """
@@ -18,7 +18,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from webhooks import problems
+from webhooks.alerts import problems
 from webhooks.delivery.fan_out import NewEvent, accept
 from webhooks.delivery_log import decoded_body
 from webhooks.models import (
