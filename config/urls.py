@@ -6,7 +6,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 from django.views.i18n import set_language
 
-from webhooks import health
+from webhooks.api import health
 
 urlpatterns = [
     path("healthz", health.healthz, name="healthz"),

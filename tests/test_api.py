@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from webhooks import api
+from webhooks.api import events
 from webhooks.models import ApiKey, Delivery, Event, Webhook
 
 pytestmark = pytest.mark.django_db
@@ -299,7 +299,7 @@ def call(plain_key: str, **environ: Any) -> HttpResponse:
         "CONTENT_TYPE": "application/json",
         "CONTENT_LENGTH": "",
     }
-    return api.publish_event(type(request)(request.environ | usual | environ))
+    return events.publish_event(type(request)(request.environ | usual | environ))
 
 
 @pytest.mark.parametrize("length", [str(LIMIT + 1), "9" * 5000])
@@ -459,4 +459,4 @@ def test_the_view_needs_no_middleware(plain_key: str) -> None:
     request: HttpRequest = RequestFactory().post(
         URL, BODY, content_type="application/json", HTTP_AUTHORIZATION=f"Bearer {plain_key}"
     )
-    assert api.publish_event(request).status_code == 202
+    assert events.publish_event(request).status_code == 202

@@ -11,7 +11,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from tests.services import RedisServer
-from webhooks.health import SWEEP_LATE_SECONDS
+from webhooks.api.health import SWEEP_LATE_SECONDS
 from webhooks.models import EncryptionCanary
 from webhooks.security import key_check
 from webhooks.tasks import LAST_SWEEP

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from webhooks import api
+from webhooks.api import events as api
 from webhooks.views import (
     authorization,
     bulk,

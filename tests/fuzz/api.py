@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from tests.fuzz.target import Target
 from tests.fuzz.tokens import storable
 from tests.fuzz.varying import VALUES
-from webhooks import api, payloads
+from webhooks import payloads
+from webhooks.api import events
 from webhooks.delivery import fan_out
 
 _JSON = st.recursive(
@@ -54,14 +55,14 @@ _LIMIT = 262_144
 def check(given: dict[str, Any]) -> bool:
     try:
         _accept(given)
-    except api.Refused as refusal:
+    except events.Refused as refusal:
         assert 400 <= refusal.status < 500
         assert refusal.code
         _check_answer(refusal.response().content)
         return False
     except fan_out.InvalidEvent as error:
         assert error.code
-        _check_answer(api.Refused(422, error.code, error, field=error.field).response().content)
+        _check_answer(events.Refused(422, error.code, error, field=error.field).response().content)
         return False
     return True
 
@@ -70,13 +71,13 @@ def _accept(given: dict[str, Any]) -> None:
     """The steps of the view between the key and the database."""
     headers = {"Idempotency-Key": given["key"]} if given["key"] else {}
     request = _requests.post("/api/events/", given["body"], "application/json", headers=headers)
-    api._check_content_type(request)
-    fields = api._parse(api._read_body(request, limit=_LIMIT))
+    events._check_content_type(request)
+    fields = events._parse(events._read_body(request, limit=_LIMIT))
     item = fan_out.NewEvent(
         fields["type"],
         fields["payload"],
-        api._idempotency_key(request, fields),
-        api._occurred_at(fields),
+        events._idempotency_key(request, fields),
+        events._occurred_at(fields),
     )
     fan_out.check(item)
     try:
