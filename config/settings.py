@@ -103,7 +103,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
-    "webhooks.zones.PersonsTimeZone",
+    "webhooks.ui.account.time_zone.PersonsTimeZone",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -111,7 +111,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
-    "webhooks.views.buttons.LeadBack",
+    "webhooks.ui.post_only.LeadBack",
     # Last: it replaces the answer of a login that is locked.
     "axes.middleware.AxesMiddleware",
 ]
@@ -269,8 +269,8 @@ AXES_FAILURE_LIMIT = LOGIN_FAILURE_LIMIT
 AXES_COOLOFF_TIME = timedelta(seconds=LOGIN_LOCKOUT_SECONDS)
 # docs/decisions/0011-what-a-failed-login-locks.md
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
-AXES_CLIENT_IP_CALLABLE = "webhooks.views.login.client_address"
-AXES_LOCKOUT_CALLABLE = "webhooks.views.login.locked_out"
+AXES_CLIENT_IP_CALLABLE = "webhooks.ui.account.login.client_address"
+AXES_LOCKOUT_CALLABLE = "webhooks.ui.account.login.locked_out"
 AXES_RESET_ON_SUCCESS = True
 # A lock ends when it said it would, whoever goes on trying.
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False

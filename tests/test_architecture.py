@@ -155,7 +155,7 @@ def module_name(path: Path) -> str:
 
 
 def room(name: str) -> str:
-    """Return the part of a dotted module name that has a row: `webhooks.views.form` -> `views`."""
+    """Return the part of a dotted module name that has a row: `webhooks.ui.webhook_form.views` -> `views`."""
     return name.split(".")[1] if name.startswith(PACKAGE + ".") else ""
 
 

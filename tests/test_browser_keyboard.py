@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 from tests.browser import steps
 from tests.browser.steps import OpenPage
 from tests.factories import make_delivery, make_webhook
-from webhooks import zones
+from webhooks.ui.account import time_zone
 
 pytest_plugins = ["tests.browser.fixtures"]
 pytestmark = pytest.mark.once
@@ -115,7 +115,7 @@ def test_a_person_chooses_a_zone_and_comes_back(page: Page) -> None:
     expect(page).to_have_url(re.compile(f"/{webhook.pk}/$"))
     expect(page.locator("time").first).to_have_attribute("datetime", re.compile(r"\+09:00$"))
     assert {one["name"] for one in page.context.cookies() if one["httpOnly"]} >= {
-        zones.CHOSEN_COOKIE
+        time_zone.CHOSEN_COOKIE
     }
 
 

@@ -10,9 +10,10 @@ from django.urls import reverse
 from tests.factories import deliver_all, make_delivery, make_webhook
 from tests.sandbox import Provider, Receiver
 from tests.test_engine_oauth import connect, oauth_webhook
-from webhooks import connections, events
+from webhooks import events
 from webhooks.alerts import notifications
 from webhooks.models import Connection, Delivery, HoldReason, OAuthToken, Status, Webhook
+from webhooks.ui.connections import lifecycle
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -128,7 +129,7 @@ def test_who_dies_while_a_token_is_revoked_leaves_no_secret_behind(
 
     monkeypatch.setattr("webhooks.oauth.revoke", die)
     with pytest.raises(SystemExit):
-        (connections if is_connection else events).delete(found)
+        (lifecycle if is_connection else events).delete(found)
     left = Webhook.objects.get(pk=webhook.pk)
     assert left.deleted_at is not None
     assert not any(left.has_secret(field) for field in ("client_secret", "basic_password"))

@@ -13,9 +13,9 @@ from tests.factories import make_webhook
 from tests.test_forms import bound, posted
 from tests.test_views_connections import make_connection
 from tests.test_views_form import CREATE, logged_in
-from webhooks import connections
-from webhooks.forms import WebhookForm
 from webhooks.models import AuditEntry, Webhook
+from webhooks.ui.connections import lifecycle
+from webhooks.ui.webhook_form.forms import WebhookForm
 
 
 def in_thread(work: Callable[[], None]) -> threading.Thread:
@@ -38,7 +38,7 @@ def test_deleting_waits_for_whoever_begins_to_use_it_and_is_then_refused() -> No
 
     def use() -> None:
         with transaction.atomic():
-            connections.hold(connection.pk)
+            lifecycle.hold(connection.pk)
             is_held.set()
             # The other one asks meanwhile.
             threading.Event().wait(0.5)
@@ -47,8 +47,8 @@ def test_deleting_waits_for_whoever_begins_to_use_it_and_is_then_refused() -> No
 
     thread = in_thread(use)
     assert is_held.wait(10)
-    with pytest.raises(connections.ConnectionRefused, match="is used by webhooks"):
-        connections.delete(Webhook.objects.get(pk=connection.pk))
+    with pytest.raises(lifecycle.ConnectionRefused, match="is used by webhooks"):
+        lifecycle.delete(Webhook.objects.get(pk=connection.pk))
     outcomes.append("refused")
     thread.join()
     assert outcomes == ["used", "refused"]
@@ -60,8 +60,8 @@ def test_a_form_that_was_right_is_not_saved_with_a_connection_deleted_since() ->
     connection = make_connection()
     form = bound(connection=str(connection.pk))
     assert form.is_valid(), form.errors
-    connections.delete(Webhook.objects.get(pk=connection.pk))
-    with pytest.raises(connections.ConnectionRefused, match="deleted in the meantime"):
+    lifecycle.delete(Webhook.objects.get(pk=connection.pk))
+    with pytest.raises(lifecycle.ConnectionRefused, match="deleted in the meantime"):
         form.save()
     assert not Webhook.objects.present().exists()
 

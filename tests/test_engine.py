@@ -26,7 +26,7 @@ from webhooks.models import (
     Webhook,
     WebhookState,
 )
-from webhooks.views.standing import standing_of
+from webhooks.ui.status import standing_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

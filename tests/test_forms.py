@@ -9,8 +9,10 @@ from django.http import QueryDict
 from django.utils import timezone
 
 from webhooks import network, oauth
-from webhooks.forms import Draft, WebhookForm, stored_headers
 from webhooks.models import OAuthToken, PauseReason, TokenState, Webhook
+from webhooks.security.drafts import Draft
+from webhooks.ui.webhook_form.forms import WebhookForm
+from webhooks.ui.webhook_form.headers import stored_headers
 
 pytestmark = pytest.mark.django_db
 

@@ -8,9 +8,10 @@ from django.utils import translation
 from tests.factories import make_webhook
 from tests.test_forms import bound, error, saved
 from webhooks.delivery.requests import RETRY_SCHEDULE_SECONDS
-from webhooks.forms import Draft, WebhookForm
-from webhooks.forms.delivery import MAX_STEPS, rough_duration, schedule_text
 from webhooks.models import Webhook
+from webhooks.security.drafts import Draft
+from webhooks.ui.webhook_form.delivery import MAX_STEPS, rough_duration, schedule_text
+from webhooks.ui.webhook_form.forms import WebhookForm
 
 pytestmark = pytest.mark.django_db
 

@@ -7,8 +7,8 @@ import pytest
 from tests.factories import make_webhook
 from tests.test_forms import bound, multi_value, saved
 from webhooks import events
-from webhooks.forms.mapping import MappingSection
 from webhooks.models import Webhook
+from webhooks.ui.webhook_form.mapping import MappingSection
 
 pytestmark = pytest.mark.django_db
 

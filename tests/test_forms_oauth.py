@@ -8,8 +8,8 @@ import pytest
 from tests.factories import make_delivery
 from tests.test_forms import OAUTH, bound, error, multi_value, saved
 from webhooks import oauth
-from webhooks.forms import providers
 from webhooks.models import Delivery, HoldReason, OAuthToken, Status, TokenState, Webhook
+from webhooks.ui.webhook_form import providers
 
 pytestmark = pytest.mark.django_db
 

@@ -8,17 +8,17 @@ from django.http import QueryDict
 
 from tests.test_forms import header_fields, multi_value, posted
 from tests.test_forms_mapping import fields
-from webhooks.forms import pasting
-from webhooks.forms.mapping import MappingSection
-from webhooks.forms.pasting import Pasted
 from webhooks.models import Webhook
+from webhooks.ui.webhook_form import pasted_curl
+from webhooks.ui.webhook_form.mapping import MappingSection
+from webhooks.ui.webhook_form.pasted_curl import Pasted
 
 pytestmark = pytest.mark.django_db
 
 
 def paste(command: str, **typed: Any) -> tuple[QueryDict, Pasted]:
     data = multi_value(posted(**{"curl": command, "url": "", **typed}))
-    return data, pasting.fill_in(data)
+    return data, pasted_curl.fill_in(data)
 
 
 def rows(data: QueryDict) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ from webhooks.delivery.requests import Plan, make_plan
 from webhooks.models import Delivery, Event, OAuthToken, Outcome, Status, Webhook
 from webhooks.payloads import InvalidMapping
 from webhooks.security.log_redaction import LineFormatter
-from webhooks.views.delivery_export import cell
+from webhooks.ui.deliveries.export import cell
 
 # Nothing else may be in a line of a log, of a header or of an address.
 PRINTABLE = re.compile(r"[\x20-\x7e]*")

@@ -12,7 +12,7 @@ from django.test import Client, RequestFactory
 from django.utils import timezone
 from pytest_django import Settings
 
-from webhooks.views.login import client_address
+from webhooks.ui.account.login import client_address
 
 pytestmark = pytest.mark.django_db
 

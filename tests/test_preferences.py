@@ -14,10 +14,10 @@ from django.utils import timezone, translation
 
 from tests.factories import make_delivery, make_webhook
 from tests.test_views_form import logged_in
-from webhooks import zones
 from webhooks.models import Delivery
 from webhooks.templatetags import interface
-from webhooks.zones import PersonsTimeZone
+from webhooks.ui.account import time_zone
+from webhooks.ui.account.time_zone import PersonsTimeZone
 
 pytestmark = pytest.mark.django_db
 
@@ -50,14 +50,20 @@ def zone_of(cookies: dict[str, str]) -> str:
     ("cookies", "zone"),
     [
         ({}, "UTC"),
-        ({zones.BROWSER_COOKIE: "Europe/Kyiv"}, "Europe/Kyiv"),
-        ({zones.CHOSEN_COOKIE: "Asia/Tokyo", zones.BROWSER_COOKIE: "Europe/Kyiv"}, "Asia/Tokyo"),
-        ({zones.CHOSEN_COOKIE: "Nowhere/At_all", zones.BROWSER_COOKIE: "Asia/Tokyo"}, "Asia/Tokyo"),
-        ({zones.BROWSER_COOKIE: "Europe/Kiev"}, "Europe/Kyiv"),
-        ({zones.CHOSEN_COOKIE: "Asia/Calcutta"}, "Asia/Kolkata"),
-        ({zones.BROWSER_COOKIE: "../../etc/passwd"}, "UTC"),
-        ({zones.BROWSER_COOKIE: "Europe/Kyiv\0"}, "UTC"),
-        ({zones.CHOSEN_COOKIE: "x" * 5000}, "UTC"),
+        ({time_zone.BROWSER_COOKIE: "Europe/Kyiv"}, "Europe/Kyiv"),
+        (
+            {time_zone.CHOSEN_COOKIE: "Asia/Tokyo", time_zone.BROWSER_COOKIE: "Europe/Kyiv"},
+            "Asia/Tokyo",
+        ),
+        (
+            {time_zone.CHOSEN_COOKIE: "Nowhere/At_all", time_zone.BROWSER_COOKIE: "Asia/Tokyo"},
+            "Asia/Tokyo",
+        ),
+        ({time_zone.BROWSER_COOKIE: "Europe/Kiev"}, "Europe/Kyiv"),
+        ({time_zone.CHOSEN_COOKIE: "Asia/Calcutta"}, "Asia/Kolkata"),
+        ({time_zone.BROWSER_COOKIE: "../../etc/passwd"}, "UTC"),
+        ({time_zone.BROWSER_COOKIE: "Europe/Kyiv\0"}, "UTC"),
+        ({time_zone.CHOSEN_COOKIE: "x" * 5000}, "UTC"),
     ],
 )
 def test_the_chosen_zone_goes_before_the_browsers_and_nonsense_is_none(
@@ -67,7 +73,7 @@ def test_the_chosen_zone_goes_before_the_browsers_and_nonsense_is_none(
 
 
 def test_the_zone_of_one_request_is_not_that_of_the_next() -> None:
-    assert zone_of({zones.CHOSEN_COOKIE: "Asia/Tokyo"}) == "Asia/Tokyo"
+    assert zone_of({time_zone.CHOSEN_COOKIE: "Asia/Tokyo"}) == "Asia/Tokyo"
     assert timezone.get_current_timezone_name() == "UTC"
     assert zone_of({}) == "UTC"
 
@@ -77,7 +83,7 @@ def test_a_streamed_file_is_written_in_the_persons_zone() -> None:
         return StreamingHttpResponse(timezone.get_current_timezone_name() for _ in range(1))
 
     request = RequestFactory().get("/")
-    request.COOKIES = {zones.CHOSEN_COOKIE: "Asia/Tokyo"}
+    request.COOKIES = {time_zone.CHOSEN_COOKIE: "Asia/Tokyo"}
     answer = PersonsTimeZone(view)(request)
     assert b"".join(answer) == b"Asia/Tokyo"  # type: ignore[arg-type]
     timezone.deactivate()
@@ -86,7 +92,7 @@ def test_a_streamed_file_is_written_in_the_persons_zone() -> None:
 def test_a_chosen_zone_is_kept_and_can_be_given_back(browser: Client) -> None:
     answer = browser.post(PAGE, {"time_zone": "Asia/Tokyo", "next": "/integrations/webhooks/"})
     assert answer["Location"] == "/integrations/webhooks/"
-    cookie = answer.cookies[zones.CHOSEN_COOKIE]
+    cookie = answer.cookies[time_zone.CHOSEN_COOKIE]
     assert (cookie.value, cookie["httponly"], cookie["samesite"]) == ("Asia/Tokyo", True, "Lax")
     assert "Times are shown in Asia/Tokyo now." in browser.get(PAGE).text
     browser.post(PAGE, {"time_zone": ""})
@@ -94,7 +100,7 @@ def test_a_chosen_zone_is_kept_and_can_be_given_back(browser: Client) -> None:
 
 
 def test_the_page_names_the_browsers_zone(browser: Client) -> None:
-    browser.cookies[zones.BROWSER_COOKIE] = "Europe/Kyiv"
+    browser.cookies[time_zone.BROWSER_COOKIE] = "Europe/Kyiv"
     assert "As the browser: Europe/Kyiv" in browser.get(PAGE).text
 
 
@@ -102,7 +108,7 @@ def test_the_page_names_the_browsers_zone(browser: Client) -> None:
 def test_a_zone_that_does_not_exist_is_refused(browser: Client, wrong: str) -> None:
     answer = browser.post(PAGE, {"time_zone": wrong})
     assert answer.status_code == 422
-    assert zones.CHOSEN_COOKIE not in answer.cookies
+    assert time_zone.CHOSEN_COOKIE not in answer.cookies
 
 
 @pytest.mark.parametrize(
@@ -126,7 +132,7 @@ def test_times_on_a_page_are_in_the_persons_zone_with_the_exact_one_on_hover(
     row = make_delivery(webhook)
     moment = dt.datetime(2026, 3, 4, 22, 30, tzinfo=dt.UTC)
     Delivery.objects.filter(pk=row.pk).update(created_at=moment)
-    browser.cookies[zones.CHOSEN_COOKIE] = "Europe/Kyiv"
+    browser.cookies[time_zone.CHOSEN_COOKIE] = "Europe/Kyiv"
     text = browser.get(reverse("webhooks:detail", args=[webhook.pk])).text
     assert 'datetime="2026-03-05T00:30:00+02:00" title="2026-03-05 00:30:00 EET"' in text
 

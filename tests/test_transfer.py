@@ -7,12 +7,13 @@ import pytest
 from django.db import models
 
 from tests.factories import make_webhook
-from webhooks import events, oauth, transfer
-from webhooks.forms import stored_headers
+from webhooks import events, oauth
 from webhooks.models import Webhook
 from webhooks.security.encryption import SecretField
-from webhooks.transfer import Kind, Plan, Unreadable
-from webhooks.transfer.portable import FIELDS, NOT_PORTABLE, as_json
+from webhooks.ui import transfer
+from webhooks.ui.transfer import Kind, Plan, Unreadable
+from webhooks.ui.transfer.portable import FIELDS, NOT_PORTABLE, as_json
+from webhooks.ui.webhook_form.headers import stored_headers
 
 pytestmark = pytest.mark.django_db
 

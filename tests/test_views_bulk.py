@@ -12,7 +12,7 @@ from tests.factories import make_delivery, make_webhook
 from tests.test_views_list import LIST, SECRETS, logged_in, token_for
 from webhooks import events
 from webhooks.models import Action, AuditEntry, Delivery, OAuthToken, Status, Webhook
-from webhooks.views import bulk
+from webhooks.ui.webhook_list import bulk
 
 pytestmark = pytest.mark.django_db
 

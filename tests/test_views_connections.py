@@ -14,8 +14,7 @@ from tests.sandbox import Provider, Receiver, answer_consent
 from tests.test_forms import OAUTH, posted
 from tests.test_views_authorization import come_back, oauth_fields
 from tests.test_views_form import draft_of, edit_url, logged_in
-from webhooks import connections, events
-from webhooks.forms.connections import MAX_HOSTS, HostsField
+from webhooks import events
 from webhooks.models import (
     Connection,
     Delivery,
@@ -26,6 +25,8 @@ from webhooks.models import (
     TokenState,
     Webhook,
 )
+from webhooks.ui.connections import lifecycle
+from webhooks.ui.connections.forms import MAX_HOSTS, HostsField
 
 pytestmark = pytest.mark.django_db
 
@@ -388,7 +389,7 @@ def test_a_connection_for_other_hosts_cannot_be_chosen_and_the_page_says_why(
 
 def test_a_connection_that_was_deleted_meanwhile_is_refused(browser: Client) -> None:
     connection = make_connection()
-    connections.delete(connection)
+    lifecycle.delete(connection)
     make_connection(name="Another")
     page = browser.post(edit_url(make_webhook()), posted(connection=connection.pk))
     assert "does not exist any more" in page.text

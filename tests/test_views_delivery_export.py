@@ -13,8 +13,8 @@ from tests.factories import make_delivery, make_webhook
 from tests.people import logged_in
 from webhooks.delivery_log import query as log_query
 from webhooks.models import Action, AuditEntry, Delivery, Status
-from webhooks.views import delivery_export
-from webhooks.views.delivery_export import COLUMNS, cell
+from webhooks.ui.deliveries import export as delivery_export
+from webhooks.ui.deliveries.export import COLUMNS, cell
 
 pytestmark = pytest.mark.django_db
 # The product's pages ask for permissions alone: ann is no staff.

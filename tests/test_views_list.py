@@ -104,7 +104,7 @@ def test_the_list_costs_the_same_queries_however_long_it_is(
 def test_the_last_delivery_is_found_through_its_index(browser: Client) -> None:
     from django.db import connection
 
-    from webhooks.views.listing import newest_delivery
+    from webhooks.ui.webhook_list.views import newest_delivery
 
     newest = newest_delivery(Webhook(pk=1).pk)
     plan = newest.explain()

@@ -11,7 +11,7 @@ from tests.test_views_connections import make_connection, make_oauth_connection,
 from tests.test_views_form import logged_in
 from webhooks import audit
 from webhooks.models import Action, AuditEntry, Webhook
-from webhooks.views.trail import ENTRIES_PER_PAGE, SHOWN, audit_trail
+from webhooks.ui.trail import ENTRIES_PER_PAGE, SHOWN, audit_trail
 
 pytestmark = pytest.mark.django_db
 

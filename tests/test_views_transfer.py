@@ -14,8 +14,8 @@ from django.urls import reverse
 from tests.factories import make_webhook
 from tests.test_transfer import SECRETS, make_full, minimal
 from tests.test_views_list import LIST, logged_in
-from webhooks.forms import stored_headers
 from webhooks.models import Action, AuditEntry, Webhook
+from webhooks.ui.webhook_form.headers import stored_headers
 
 pytestmark = pytest.mark.django_db
 

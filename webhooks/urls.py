@@ -3,27 +3,25 @@
 from django.urls import path
 
 from webhooks.api import events as api
-from webhooks.views import (
-    authorization,
-    bulk,
-    connections,
-    deliveries,
-    delivery_export,
-    filtering,
-    form,
-    heads,
-    lifecycle,
-    listing,
-    logged_out,
-    oauth_tools,
-    page,
-    preferences,
-    previewing,
-    replays,
-    testing,
-    trail,
-    transfer,
-)
+from webhooks.ui import expired_session as logged_out
+from webhooks.ui import trail
+from webhooks.ui.account import views as preferences
+from webhooks.ui.connections import views as connections
+from webhooks.ui.deliveries import export as delivery_export
+from webhooks.ui.deliveries import views as deliveries
+from webhooks.ui.replays import views as replays
+from webhooks.ui.transfer import views as transfer
+from webhooks.ui.webhook_detail import blocking as heads
+from webhooks.ui.webhook_detail import lifecycle
+from webhooks.ui.webhook_detail import views as page
+from webhooks.ui.webhook_form import filter_views as filtering
+from webhooks.ui.webhook_form import oauth_views as oauth_tools
+from webhooks.ui.webhook_form import preview as previewing
+from webhooks.ui.webhook_form import test_delivery as testing
+from webhooks.ui.webhook_form import token_views as authorization
+from webhooks.ui.webhook_form import views as form
+from webhooks.ui.webhook_list import bulk
+from webhooks.ui.webhook_list import views as listing
 
 app_name = "webhooks"
 PAGES = "integrations/webhooks/"

@@ -7,7 +7,7 @@ from django.http import QueryDict
 from hypothesis import strategies as st
 
 from tests.fuzz.target import Target
-from webhooks.forms import pasting
+from webhooks.ui.webhook_form import pasted_curl
 
 _OPTIONS = (
     "-X", "--request", "-H", "--header", "-d", "--data", "--data-raw", "--data-urlencode", "-u",
@@ -35,7 +35,7 @@ INPUTS = st.one_of(
 def check(given: str) -> bool:
     data = QueryDict(mutable=True)
     data["curl"] = given
-    pasted = pasting.fill_in(data)
+    pasted = pasted_curl.fill_in(data)
     if pasted.problem:
         return False
     assert all(isinstance(value, str) for _, values in data.lists() for value in values)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz.target import Target
 from tests.fuzz.varying import VALUES
-from webhooks.transfer import portable, reading
+from webhooks.ui.transfer import parser, portable
 
 _JSON = st.recursive(
     st.one_of(st.sampled_from(VALUES), st.text(max_size=8), st.integers()),
@@ -38,15 +38,15 @@ INPUTS = st.one_of(
 
 def check(given: bytes) -> bool:
     try:
-        entries = reading.read(given)
-    except reading.Unreadable as error:
+        entries = parser.read(given)
+    except parser.Unreadable as error:
         assert str(error)
         return False
     is_taken = False
     for entry in entries:
         if not isinstance(entry, dict):
             continue
-        mistakes = reading.mistakes(entry)
+        mistakes = parser.mistakes(entry)
         assert all(mistakes)
         is_taken |= not mistakes
         text = json.dumps(entry, ensure_ascii=False)

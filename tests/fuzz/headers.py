@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from tests.fuzz.target import Target
 from webhooks.delivery.auth import BasicAuthorization
 from webhooks.delivery.requests import make_plan, read_headers
-from webhooks.forms import headers
 from webhooks.models import Webhook
+from webhooks.ui.webhook_form import headers
 
 _NAMES = (
     "X-Api-Key", "Authorization", "Host", "host", "Content-Length", "Transfer-Encoding", "Cookie",

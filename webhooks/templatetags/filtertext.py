@@ -7,8 +7,8 @@ from django import template
 
 from webhooks import filters
 from webhooks.filters import InvalidFilter, Judgement, Kind
-from webhooks.forms.filter_rows import Row
-from webhooks.forms.filter_section import FilterSection, offered
+from webhooks.ui.webhook_form.filter_rows import Row
+from webhooks.ui.webhook_form.filter_section import FilterSection, offered
 
 register = template.Library()
 

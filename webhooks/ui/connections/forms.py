@@ -1,0 +1,142 @@
+"""The form of a connection: the webhook form without a request, and the hosts it is bound to."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from webhooks import network
+from webhooks.models import AuthorizationType, Webhook
+from webhooks.security.drafts import Draft
+from webhooks.ui.webhook_form import alerts, authorization
+from webhooks.ui.webhook_form.forms import WebhookForm
+
+MAX_HOSTS = 50
+# Everything else of the webhook form is about its request, its events or its pace.
+_FIELDS = {
+    "name",
+    "allowed_hosts",
+    "authorization_type",
+    *(name for names in authorization.FIELDS_OF.values() for name in names),
+    *alerts.FIELDS,
+}
+
+
+class HostsField(forms.Field):
+    """Host names, one a line; cleans to a list in the spelling of `network.parse_url`."""
+
+    widget = forms.Textarea
+
+    def prepare_value(self, value: Any) -> Any:
+        return "\n".join(value) if isinstance(value, list | tuple) else value
+
+    def to_python(self, value: Any) -> list[str]:
+        if isinstance(value, list | tuple):
+            return list(value)
+        hosts = list(dict.fromkeys(map(_host, (value or "").replace(",", " ").split())))
+        if len(hosts) > MAX_HOSTS:
+            raise ValidationError(
+                _("These are %(count)d hosts; at most %(limit)d are allowed."),
+                code="too_many",
+                params={"count": len(hosts), "limit": MAX_HOSTS},
+            )
+        return hosts
+
+
+def _host(typed: str) -> str:
+    """Return a host as it is compared with the host of a webhook's URL. Errors: ValidationError."""
+    text = f"[{typed}]" if typed.count(":") > 1 and "/" not in typed and "[" not in typed else typed
+    is_url = "://" in text
+    try:
+        target = network.parse_url(text if is_url else f"https://{text}")
+    except network.UnsafeURL as error:
+        raise ValidationError(
+            _("“%(typed)s” is not a host name. Write one a line, like crm.example.com."),
+            code="invalid",
+            params={"typed": typed[:80]},
+        ) from error
+    if is_url or target.url != f"{target.origin}/" or target.port != 443 or "/" in text:
+        raise ValidationError(
+            _("“%(typed)s” is more than a host name. Write only %(host)s."),
+            code="not_alone",
+            params={"typed": typed[:80], "host": target.host},
+        )
+    return target.host
+
+
+class ConnectionForm(WebhookForm):
+    """Create or edit a connection."""
+
+    allowed_hosts = HostsField(
+        label=gettext_lazy("Hosts"),
+        widget=forms.Textarea(
+            {"rows": 2, "class": "mono", "autocomplete": "off", "spellcheck": "false"}
+        ),
+        help_text=gettext_lazy(
+            "Host names, one a line, for example “crm.example.com”. The credentials are sent to no "
+            "other host, whatever a webhook's URL says."
+        ),
+        error_messages={
+            "required": gettext_lazy(
+                "Enter at least one host these credentials may be sent to, for example "
+                "“crm.example.com”."
+            )
+        },
+    )
+
+    class Meta(WebhookForm.Meta):
+        fields = [*WebhookForm.Meta.fields, "allowed_hosts"]
+
+    def __init__(
+        self,
+        data: Mapping[str, Any] | None = None,
+        *,
+        instance: Webhook,
+        draft: Draft,
+        is_checked: bool = True,
+    ) -> None:
+        super().__init__(data, instance=instance, draft=draft, is_checked=is_checked)
+        for name in self.fields.keys() - _FIELDS:
+            del self.fields[name]
+        self.fields["alert_recipients"].help_text = _(
+            "E-mail addresses, one a line. They and the recipients of every webhook that uses the "
+            "connection are told once when its access token is lost, reminded once a day, and told "
+            "when it works again."
+        )
+        self.fields["name"].help_text = _("What webhooks choose it by, for example “CRM login”.")
+        self.fields["name"].error_messages["required"] = _("Enter a name, for example “CRM login”.")
+        kind: Any = self.fields["authorization_type"]
+        kind.choices = [choice for choice in kind.choices if choice[0] != AuthorizationType.NONE]
+        kind.required = True
+
+    @property
+    def alerts_summary(self) -> str:
+        if self["alert_recipients"].value():
+            return super().alerts_summary
+        return _("only the recipients of its webhooks are told")
+
+    def clean_name(self) -> str:
+        name: str = self.cleaned_data["name"]
+        others = Webhook.objects.connections().exclude(pk=self.instance.pk)
+        if others.filter(name__iexact=name).exists():
+            raise ValidationError(
+                _("Another connection has this name. Webhooks choose it by its name."),
+                code="taken",
+            )
+        return name
+
+    def save(self, commit: bool = True) -> Webhook:
+        """Write everything at once; what waited for other credentials or hosts is tried again."""
+        connection = self.instance
+        is_new = connection.pk is None
+        fields = {*self.fields.keys() & set(self._meta.fields or ()), *self._write_secrets()}
+        with transaction.atomic():
+            connection.save(**({} if is_new else {"update_fields": fields}))
+            if not is_new:
+                self._correct_authorization()
+        self.draft.discard()
+        return connection

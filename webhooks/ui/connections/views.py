@@ -1,0 +1,161 @@
+"""Connections: the list, the form, deleting one, and making one of a webhook's credentials."""
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required, permission_required
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.db.models import Count, Q
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from webhooks import audit
+from webhooks.models import WEBHOOK_SECRETS, Action, AuthorizationType, Connection, Webhook
+from webhooks.ui import edit_conflict
+from webhooks.ui.columns import TOKEN_SECRETS
+from webhooks.ui.connections import lifecycle
+from webhooks.ui.expired_session import keeps_typed
+from webhooks.ui.status import needs_token, token_of
+from webhooks.ui.trail import audit_trail
+from webhooks.ui.webhook_form import context as form_context
+from webhooks.ui.webhook_form import credentials
+
+
+@require_safe
+@login_required
+@permission_required("webhooks.view_connection", raise_exception=True)
+def list_connections(request: HttpRequest) -> HttpResponse:
+    is_used = Q(users__deleted_at=None)
+    found = credentials.connections().annotate(used_by=Count("users", filter=is_used))
+    found = found.order_by("name", "pk")
+    rows = [{"connection": connection, "token": token_of(connection)} for connection in found]
+    return render(request, "webhooks/connection_list.html", {"rows": rows})
+
+
+@require_safe
+@never_cache
+@login_required
+@permission_required("webhooks.view_connection", raise_exception=True)
+def detail(request: HttpRequest, pk: int) -> HttpResponse:
+    """Show a connection to whoever may look at it; its secrets are named, not shown."""
+    found = Webhook.objects.connections().select_related("token__granted_by", "created_by")
+    connection = get_object_or_404(found.defer(*TOKEN_SECRETS), pk=pk)
+    context = {
+        "connection": connection,
+        # What the parts shared with the webhook's page ask for.
+        "webhook": connection,
+        "credentials": connection,
+        "token": token_of(connection),
+        "needs_token": needs_token(connection),
+        "is_oauth": connection.authorization_type == AuthorizationType.OAUTH2,
+        "secrets": {field: connection.has_secret(field) for field in WEBHOOK_SECRETS},
+        "users": lifecycle.users_of(connection).defer(*WEBHOOK_SECRETS),
+        **audit_trail(connection),
+    }
+    return render(request, "webhooks/connection.html", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@never_cache
+@keeps_typed
+@permission_required("webhooks.add_connection", raise_exception=True)
+def create(request: HttpRequest) -> HttpResponse:
+    """Show the empty form; save it, and go on to the provider when a token was asked for."""
+    wants_token = request.POST.get("action") == "authorize"
+    if wants_token and not request.user.has_perm("webhooks.authorize_webhook"):
+        raise PermissionDenied
+    connection = Connection(
+        is_connection=True,
+        authorization_type=AuthorizationType.OAUTH2,
+        created_by_id=request.user.pk,
+    )
+    form = form_context.bind_form(request, connection)
+    saved = form_context.save_if_valid(request, form)
+    if saved is None:
+        return form_context.show_connection(request, form)
+    messages.success(request, _("The connection “%s” was created.") % saved)
+    if wants_token:
+        return form_context.begin_authorization(request, saved)
+    if not request.user.has_perm("webhooks.change_connection"):
+        return redirect("webhooks:connections")
+    return redirect("webhooks:connection_edit", saved.pk)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@never_cache
+@keeps_typed
+@permission_required("webhooks.change_connection", raise_exception=True)
+def edit(request: HttpRequest, pk: int) -> HttpResponse:
+    seen = edit_conflict.newest(pk)
+    connection = get_object_or_404(Webhook.objects.connections(), pk=pk)
+    form = form_context.bind_form(request, connection, seen=seen)
+    if form_context.save_if_valid(request, form) is None:
+        return form_context.show_connection(request, form)
+    messages.success(request, _("The changes were saved."))
+    return redirect("webhooks:connection_edit", pk)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@login_required
+@permission_required("webhooks.delete_connection", raise_exception=True)
+def delete(request: HttpRequest, pk: int) -> HttpResponse:
+    """Ask first; while webhooks use it, say which instead."""
+    connection = get_object_or_404(Webhook.objects.connections().select_related("token"), pk=pk)
+    if request.method == "POST":
+        try:
+            lifecycle.delete(connection)
+        except lifecycle.ConnectionRefused:
+            return _confirm_delete(request, connection, status=409)
+        audit.record(Action.DELETED, connection, user=request.user)
+        messages.success(request, _("The connection “%s” is deleted.") % connection)
+        return redirect("webhooks:connections")
+    return _confirm_delete(request, connection)
+
+
+def _confirm_delete(request: HttpRequest, connection: Webhook, status: int = 200) -> HttpResponse:
+    context = {
+        "connection": connection,
+        "token": token_of(connection),
+        "users": lifecycle.users_of(connection),
+    }
+    return render(request, "webhooks/connection_confirm_delete.html", context, status=status)
+
+
+@require_safe
+@never_cache
+@login_required
+@permission_required("webhooks.view_connection", raise_exception=True)
+def panel(request: HttpRequest) -> HttpResponse:
+    """Show the state of the connection that was just chosen on a webhook's form."""
+    wanted = request.GET.get("connection", "")
+    found = credentials.connections().filter(pk=int(wanted) if wanted.isdecimal() else 0).first()
+    return render(request, "webhooks/connection_panel.html", {"connection": found})
+
+
+@require_POST
+@login_required
+@permission_required("webhooks.change_webhook", raise_exception=True)
+@permission_required("webhooks.add_connection", raise_exception=True)
+def save_as_connection(request: HttpRequest, pk: int) -> HttpResponse:
+    """Move a webhook's credentials into a connection, which the webhook then uses."""
+    webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
+    try:
+        with transaction.atomic():
+            before = Webhook.objects.get(pk=pk)
+            connection = lifecycle.save_as_connection(webhook, created_by_id=request.user.pk)
+            note = _("From the credentials of “%s”") % webhook
+            audit.record(Action.CREATED, connection, user=request.user, note=note)
+            form_context.record_changes(request, before)
+    except lifecycle.ConnectionRefused as error:
+        messages.error(request, str(error))
+        return redirect("webhooks:edit", pk)
+    sentence = _(
+        "The credentials of “%(webhook)s” are now the connection “%(connection)s”, which it uses. "
+        "Other webhooks for its hosts can use it too."
+    )
+    messages.success(request, sentence % {"webhook": webhook, "connection": connection})
+    if not request.user.has_perm("webhooks.change_connection"):
+        return redirect("webhooks:edit", pk)
+    return redirect("webhooks:connection_edit", connection.pk)

@@ -1,0 +1,238 @@
+"""Replays: say what is sent again, see how many it is, watch it, stop it."""
+
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required, permission_required
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from webhooks import audit
+from webhooks.delivery import replays
+from webhooks.delivery_log import query as log_query
+from webhooks.models import (
+    WEBHOOK_SECRETS,
+    Action,
+    Incident,
+    IncidentKind,
+    Replay,
+    ReplayScope,
+    ReplayStatus,
+    Status,
+    Trigger,
+    Webhook,
+    ids,
+)
+from webhooks.ui.deliveries.forms import RateForm, ReplayForm
+from webhooks.ui.status import state_of
+
+_EARLIER_SHOWN = 5
+# Longer than any id of ours; anything else was not sent by our page.
+_MAX_ID_LENGTH = 30
+# How far before a problem its first delivery is looked for, and how long that may take.
+_MADE_WITHIN = timedelta(days=30)
+_MAX_EARLIER = 2000
+_PATIENCE_SECONDS = 0.3
+# A failure and that the webhook fails are written down a moment apart.
+_WRITTEN_WITHIN = timedelta(seconds=10)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@never_cache
+@login_required
+@permission_required("webhooks.view_delivery", raise_exception=True)
+@permission_required("webhooks.test_webhook", raise_exception=True)
+def create(request: HttpRequest, pk: int | None = None) -> HttpResponse:
+    """Show how many would be sent again, then start; of a webhook, or of what was selected."""
+    if pk is None:
+        return _of_selection(request)
+    present = Webhook.objects.present().select_related("state").defer(*WEBHOOK_SECRETS)
+    return _since(request, get_object_or_404(present, pk=pk))
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@never_cache
+@login_required
+@permission_required("webhooks.view_delivery", raise_exception=True)
+@permission_required("webhooks.test_webhook", raise_exception=True)
+def create_for_all(request: HttpRequest) -> HttpResponse:
+    """Show how many of every webhook would be sent again, then start."""
+    return _since(request, None)
+
+
+def _of_selection(request: HttpRequest) -> HttpResponse:
+    data = request.POST if request.method == "POST" else request.GET
+    chosen = [key for key in data.getlist("delivery") if key.startswith("dlv_")]
+    chosen = [key for key in chosen if len(key) <= _MAX_ID_LENGTH and "\0" not in key]
+    if not chosen:
+        messages.warning(request, _("Select the deliveries to send again first."))
+        return redirect("webhooks:deliveries")
+    chosen = sorted(set(chosen))[: replays.MAX_SELECTED]
+    form = RateForm(request.POST if "confirm" in request.POST else None)
+    replay = Replay(scope=ReplayScope.SELECTION, delivery_ids=chosen)
+    if form.is_bound and form.is_valid():
+        replay.rate = form.cleaned_data["rate"]
+        return _start(request, replay)
+    counted = _counted(replay)
+    left_out = len(chosen) - counted["count"]
+    context = {"form": form, "chosen": chosen, "left_out": left_out, **counted}
+    status = 422 if form.errors else 200
+    return render(request, "webhooks/replay_selection.html", context, status=status)
+
+
+def _since(request: HttpRequest, webhook: Webhook | None) -> HttpResponse:
+    data: Any = request.POST if request.method == "POST" else request.GET
+    incident_at = _incident_at(webhook) if webhook else None
+    form = ReplayForm(data if "scope" in data else None, incident_at=incident_at)
+    replay = Replay(webhook=webhook, scope=ReplayScope.FAILED)
+    is_valid = not form.is_bound or form.is_valid()
+    if form.is_bound and is_valid:
+        replay.scope = form.cleaned_data["scope"]
+        replay.since_at = form.begins_at()
+        replay.rate = form.cleaned_data["rate"]
+        if request.method == "POST" and "recount" not in request.POST:
+            return _start(request, replay)
+    elif not form.is_bound:
+        replay.since_at = incident_at or timezone.now() - timedelta(days=1)
+    context = {
+        "webhook": webhook,
+        "form": form,
+        **(_counted(replay) if is_valid else {}),
+        "earlier": Replay.objects.filter(webhook=webhook)[:_EARLIER_SHOWN],
+        "is_live": bool(request.headers.get("HX-Request")),
+    }
+    if context["is_live"]:
+        return render(request, "webhooks/_replay_count.html", context)
+    status = 422 if form.errors else 200
+    return render(request, "webhooks/replay_form.html", context, status=status)
+
+
+def _incident_at(webhook: Webhook) -> datetime | None:
+    """Return since when there is an open problem, here or of its connection; None without one."""
+    owners = {webhook.pk, webhook.connection_id or webhook.pk}
+    # A token that ends soon made nothing fail.
+    opened = Incident.objects.filter(webhook__in=owners, closed_at=None).exclude(
+        kind=IncidentKind.TOKEN_ENDING
+    )
+    opened_at = opened.order_by("opened_at").values_list("opened_at", flat=True).first()
+    if opened_at is None:
+        return None
+    state = state_of(webhook)
+    failing_since_at = state.failing_since_at if state else None
+    return _first_made(webhook, min(opened_at, failing_since_at or opened_at))
+
+
+def _first_made(webhook: Webhook, began_at: datetime) -> datetime:
+    """Return when the first delivery was made that failed in a problem: before the problem."""
+    conditions = log_query.Conditions(
+        webhook=webhook.pk, status=Status.FAILED, since=began_at - _MADE_WITHIN, until=began_at
+    )
+    failed = log_query.every(conditions, limit=_MAX_EARLIER, seconds=_PATIENCE_SECONDS)
+    made = [
+        row.pk
+        for row in failed
+        if row.trigger != Trigger.TEST
+        and row.finished_at
+        and row.finished_at >= began_at - _WRITTEN_WITHIN
+    ]
+    return ids.moment(min(made)) if made else began_at
+
+
+def _counted(replay: Replay) -> dict[str, Any]:
+    count = replays.count(replay)
+    return {
+        "replay": replay,
+        "count": count,
+        "is_more": count > replays.COUNT_LIMIT,
+        "limit": replays.COUNT_LIMIT,
+        "seconds": count / replay.rate,
+    }
+
+
+def _start(request: HttpRequest, replay: Replay) -> HttpResponse:
+    # A login is required, so there is a row.
+    replay.created_by_id = request.user.pk
+    try:
+        with transaction.atomic():
+            replays.start(replay)
+            audit.record(Action.REPLAY_STARTED, replay, user=request.user, note=_note(replay))
+    except replays.AlreadyRunningError as other:
+        messages.info(request, _("This replay was started before; here it is."))
+        return redirect("webhooks:replay", other.replay.pk)
+    return redirect("webhooks:replay", replay.pk)
+
+
+def _note(replay: Replay) -> str:
+    if replay.total:
+        return ngettext("%d delivery", "%d deliveries", replay.total) % replay.total
+    return replay.get_scope_display()
+
+
+@require_safe
+@never_cache
+@login_required
+@permission_required("webhooks.view_delivery", raise_exception=True)
+def detail(request: HttpRequest, pk: int) -> HttpResponse:
+    """Show how far a replay is; asks again by itself while it runs."""
+    replay = get_object_or_404(_replays(), pk=pk)
+    is_running = replay.status == ReplayStatus.RUNNING
+    left = max(replay.total - replay.done, 0)
+    context = {
+        "replay": replay,
+        "webhook": replay.webhook,
+        "is_running": is_running,
+        "is_counting": is_running and not replay.total,
+        "left": left,
+        "left_seconds": left / replay.rate,
+        "skipped": left if replay.status == ReplayStatus.FINISHED else 0,
+        "results": _results(replay),
+        "log_query": _log_query(replay),
+    }
+    is_part = bool(request.headers.get("HX-Request"))
+    name = "webhooks/_replay_progress.html" if is_part else "webhooks/replay.html"
+    return render(request, name, context)
+
+
+def _replays() -> QuerySet[Replay]:
+    """Return replays with their webhooks, without secrets."""
+    secrets = [f"webhook__{name}" for name in WEBHOOK_SECRETS]
+    return Replay.objects.select_related("webhook", "created_by").defer(*secrets)
+
+
+def _results(replay: Replay) -> list[tuple[str, str, int]]:
+    """Return status, label and number of the new deliveries of a webhook's replay."""
+    if not replay.webhook_id or replay.scope == ReplayScope.SELECTION:
+        return []
+    counts = replays.results(replay)
+    return [(one.value, str(one.label), counts[one]) for one in Status if counts[one]]
+
+
+def _log_query(replay: Replay) -> str:
+    """Return the filters that show the new deliveries in the log."""
+    query: dict[str, Any] = {"trigger": "replay", "since": replay.created_at.isoformat()}
+    return urlencode(query | ({"webhook": replay.webhook_id} if replay.webhook_id else {}))
+
+
+@require_POST
+@login_required
+@permission_required("webhooks.view_delivery", raise_exception=True)
+@permission_required("webhooks.test_webhook", raise_exception=True)
+def stop(request: HttpRequest, pk: int) -> HttpResponse:
+    replay = get_object_or_404(_replays(), pk=pk)
+    with transaction.atomic():
+        if stopped := replays.stop(replay):
+            audit.record(Action.REPLAY_STOPPED, replay, user=request.user)
+    if stopped:
+        messages.success(request, _("The replay is stopped. What it put in before is still sent."))
+    else:
+        messages.info(request, _("The replay had ended already."))
+    return redirect("webhooks:replay", replay.pk)

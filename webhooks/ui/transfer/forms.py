@@ -1,0 +1,214 @@
+"""The webhook form, filled from a file instead of a page, and what a page has in other shapes."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import models, transaction
+from django.utils.text import capfirst
+from django.utils.translation import gettext as _
+
+from webhooks import catalogue, filters, payloads
+from webhooks.models import Webhook
+from webhooks.security.drafts import Draft
+from webhooks.ui.transfer.portable import FIELDS, portable_headers, settings_of
+from webhooks.ui.webhook_form.delivery import schedule_text
+from webhooks.ui.webhook_form.forms import WebhookForm
+from webhooks.ui.webhook_form.headers import (
+    Header,
+    check_name,
+    check_value,
+    headers_as_json,
+    stored_headers,
+)
+from webhooks.ui.webhook_form.list_fields import parameters_text
+from webhooks.ui.webhook_form.mapping import MappingSection
+
+_MAX_HEADERS = 50
+_ADDRESSES = ("url", "auth_url", "token_url", "refresh_url", "revocation_url")
+
+
+class ImportForm(WebhookForm):
+    """Judge one entry. A secret that is missing is no mistake: the webhook says so later.
+
+    `counts` says how many webhooks want each event type, those of the entries above included.
+    """
+
+    def __init__(
+        self,
+        entry: Mapping[str, Any],
+        *,
+        webhook: Webhook,
+        counts: Mapping[str, int],
+        may_connect: bool = True,
+    ) -> None:
+        self._may_connect = may_connect
+        self._counts = counts
+        self._errors_of_entry: list[str] = []
+        given = {name: entry[name] for name in FIELDS if name in entry}
+        # A webhook that sends is neither stopped nor started by a file.
+        if webhook.pk:
+            given.pop("is_active", None)
+        connection_id = self._connection_id(entry, webhook)
+        values = {**settings_of(webhook), **given}
+        self._set_what_no_field_has(webhook, values)
+        headers = _headers(entry, webhook, self._errors_of_entry)
+        shown = {name: _as_typed(name, value) for name, value in values.items()}
+        shown["alerts_muted_until"] = webhook.alerts_muted_until or ""
+        shown |= {"connection": connection_id or "", "initial-is_active": values["is_active"]}
+        super().__init__(shown, instance=webhook, draft=Draft({}))
+        # A name server that is down for a moment is no reason to refuse a file.
+        self._stored |= {name: values[name] for name in _ADDRESSES}
+        self._headers_json = headers
+
+    def start_paused(self) -> None:
+        """Let a new webhook send nothing until somebody resumes it."""
+        self.data["is_active"] = self.data["initial-is_active"] = False  # type: ignore[index]
+
+    def secret_is_set(self, field: str) -> bool:
+        return True
+
+    def sentences(self) -> list[str]:
+        """Return everything that is wrong, each with the setting it is about."""
+        found = list(self._errors_of_entry)
+        if not self.is_valid():
+            found += [f"{one['label']}: {one['sentence']}" for one in self.problems()]
+            # What is not on the page has no place there.
+            if not found:
+                found += [str(one) for ones in self.errors.values() for one in ones]
+        found += _mapping_sentences(self.instance)
+        if self._headers_json != self.instance.headers_json and not found:
+            self.instance.set_secret("headers_json", self._headers_json)
+        return found
+
+    def save(self, commit: bool = True) -> Webhook:
+        is_new = self.instance.pk is None
+        with transaction.atomic():
+            webhook = super().save(commit)
+            if not is_new:
+                others = [name for name in FIELDS if name not in (self._meta.fields or ())]
+                columns = {*others, "headers_json", "secrets_changed_at"} - {"is_active"}
+                webhook.save(update_fields=columns)
+        return webhook
+
+    def gained_types(self, patterns: Iterable[str]) -> set[str]:
+        """Return the event types that the webhook did not have before."""
+        before = self._stored["event_types"] if self.instance.pk else []
+        return set(catalogue.types_for(patterns)) - set(catalogue.types_for(before))
+
+    def _full_types(self, patterns: list[str]) -> list[str]:
+        limit = settings.WEBHOOKS_MAX_PER_EVENT_TYPE
+        return sorted(key for key in self.gained_types(patterns) if self._counts[key] >= limit)
+
+    def _connection_id(self, entry: Mapping[str, Any], webhook: Webhook) -> int | None:
+        """Return the connection of that name; none for a webhook's own credentials."""
+        if "connection" not in entry:
+            return webhook.connection_id
+        name = entry["connection"]
+        current = webhook.connection.name if webhook.connection else None
+        if not name or name == current:
+            return webhook.connection_id if name else None
+        if not self._may_connect:
+            self._errors_of_entry.append(_("You may not use connections."))
+            return None
+        found = list(Webhook.objects.connections().filter(name__iexact=name)[:2])
+        if len(found) == 1:
+            return found[0].pk
+        sentence = (
+            _("Several connections are called “%s”.")
+            if found
+            else _("There is no connection “%s” here. Create it first.")
+        )
+        self._errors_of_entry.append(sentence % name[:100])
+        return None
+
+    def _set_what_no_field_has(self, webhook: Webhook, values: Mapping[str, Any]) -> None:
+        for name in FIELDS:
+            if name not in (self._meta.fields or ()) and name != "is_active":
+                setattr(webhook, name, values[name])
+
+
+def values_of(webhook: Webhook) -> dict[str, Any]:
+    """Return what can be compared before and after: settings, headers, and the connection."""
+    return {
+        **settings_of(webhook),
+        "headers": portable_headers(stored_headers(webhook)),
+        "connection": webhook.connection_id,
+    }
+
+
+def label_of(name: str) -> str:
+    if name == "headers":
+        return _("Custom headers")
+    field = Webhook._meta.get_field(name)
+    return capfirst(str(getattr(field, "verbose_name", name)))
+
+
+def _as_typed(name: str, value: Any) -> Any:
+    """Return a value as a page would post it."""
+    if value is None:
+        return ""
+    match name:
+        case "retry_schedule_seconds":
+            return schedule_text(value)
+        case "alert_recipients" | "reauthorization_words":
+            return "\n".join(value)
+        case "expired_status_codes":
+            return ", ".join(map(str, value))
+    if isinstance(FIELDS[name], models.JSONField) and isinstance(value, dict):
+        return parameters_text(value) if name != "filter" else value
+    return value
+
+
+def _headers(entry: Mapping[str, Any], webhook: Webhook, errors: list[str]) -> str:
+    """Return what `headers_json` will hold; a secret one keeps the value it has here."""
+    if "headers" not in entry:
+        return webhook.headers_json if webhook.pk else ""
+    known = {row.name.lower(): row for row in stored_headers(webhook)} if webhook.pk else {}
+    rows: list[Header] = []
+    for given in entry["headers"]:
+        name, is_secret = given["name"].strip(), given.get("secret", False)
+        kept = known.get(name.lower())
+        stored = kept.value if kept and kept.is_secret and is_secret else ""
+        rows.append(Header(name=name, value=given.get("value") or stored, is_secret=is_secret))
+    for row in rows:
+        try:
+            check_name(row.name)
+            check_value(row.value)
+        except ValidationError as error:
+            errors.append(f"{row.name[:60]}: {' '.join(error.messages)}")
+        if not row.is_secret and not row.value:
+            errors.append(_("The header %s has no value.") % row.name[:60])
+    if len({row.name.lower() for row in rows}) < len(rows):
+        errors.append(_("A header is there twice. Keep one of them."))
+    if len(rows) > _MAX_HEADERS:
+        errors.append(_("There are more than %d headers.") % _MAX_HEADERS)
+    return headers_as_json(rows)
+
+
+def _mapping_sentences(webhook: Webhook) -> list[str]:
+    """Judge the filter, the parameters and the JSON body, which have grammars of their own."""
+    found: list[str] = []
+    try:
+        filters.validate(webhook.filter)
+    except filters.InvalidFilter as error:
+        found.append(f"{label_of('filter')}: {error}")
+    if webhook.parameters and webhook.body_template:
+        sentence = _("A webhook has either parameters or a JSON body. Remove one of them.")
+        return [*found, f"{label_of('body_template')}: {sentence}"]
+    if webhook.body_template:
+        section = MappingSection(webhook)
+        places = section.check(method=webhook.method, body_format=webhook.body_format)
+        return found + [f"{label_of('body_template')}: {problem}" for problem in places]
+    return found + [f"{label_of('parameters')}: {problem}" for problem in _row_problems(webhook)]
+
+
+def _row_problems(webhook: Webhook) -> list[payloads.Problem]:
+    """Judge the rows as they are in the file: the page's section reads only those it wrote."""
+    kind, known = payloads.sent_as(webhook.method, webhook.body_format), payloads.known_names()
+    problems = payloads.rows_problems(webhook.parameters, body_format=kind, known=known)
+    if not problems:
+        return []
+    seen = MappingSection(Webhook(event_types=webhook.event_types)).seen_names()
+    return payloads.rows_problems(webhook.parameters, body_format=kind, known=known | seen)

@@ -1,0 +1,199 @@
+"""What an import would do, webhook by webhook, and doing all of it or nothing.
+
+Every entry goes through the form that people use, so a file says nothing a person could not.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from webhooks import catalogue
+from webhooks.models import Webhook
+from webhooks.ui.transfer.forms import ImportForm, label_of, values_of
+from webhooks.ui.transfer.parser import listed_secrets, mistakes
+from webhooks.ui.transfer.portable import missing_secrets
+
+
+class Kind(StrEnum):
+    CREATE = "create"
+    CHANGE = "change"
+    SAME = "same"
+    REFUSED = "refused"
+
+
+@dataclass(slots=True, kw_only=True)
+class Planned:
+    """What becomes of one entry; `number` counts from 0 as in the file."""
+
+    number: int
+    name: str
+    kind: Kind
+    url: str = ""
+    # The row it changes; None for a new one.
+    webhook: Webhook | None = None
+    # Labels of the settings that become different.
+    changes: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    # What the file says the webhook had.
+    secrets: frozenset[str] = frozenset()
+    form: ImportForm | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    items: list[Planned]
+
+    def of(self, kind: Kind) -> list[Planned]:
+        return [item for item in self.items if item.kind == kind]
+
+    @property
+    def doable(self) -> list[Planned]:
+        return [item for item in self.items if item.kind in (Kind.CREATE, Kind.CHANGE)]
+
+    @property
+    def has_mistakes(self) -> bool:
+        return bool(self.of(Kind.REFUSED))
+
+
+class _Existing:
+    """The webhooks of this site, found by uid and by name; how many want each event type."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._by_uid: dict[str, int] = {}
+        self._by_name: dict[str, list[int]] = {}
+        rows = Webhook.objects.present().values_list("pk", "uid", "name", "event_types")
+        for pk, uid, name, patterns in rows:
+            self.counts.update(catalogue.types_for(patterns))
+            self._by_uid[uid] = pk
+            self._by_name.setdefault(name.strip().lower(), []).append(pk)
+
+    def find(self, entry: Mapping[str, Any]) -> int | None:
+        """Return the row an entry means: its uid's, or else the only one of its name."""
+        if (pk := self._by_uid.get(entry.get("uid", ""))) is not None:
+            return pk
+        named = self._by_name.get(entry["name"].strip().lower(), [])
+        if len(named) > 1:
+            raise ValueError(
+                _("%d webhooks have this name here. Say which one by its “uid”.") % len(named)
+            )
+        return named[0] if named else None
+
+
+def make_plan(entries: Sequence[Any], *, may: Callable[[str], bool], is_paused: bool) -> Plan:
+    """Judge every entry and write nothing. `may` answers for a permission, `is_paused` for how
+    new webhooks begin.
+    """
+    existing = _Existing()
+    seen: set[int | str] = set()
+    return Plan(
+        items=[
+            _planned(number, entry, existing, seen, may, is_paused=is_paused)
+            for number, entry in enumerate(entries)
+        ]
+    )
+
+
+def carry_out(plan: Plan, numbers: Collection[int], *, created_by_id: int | None) -> list[Planned]:
+    """Write the chosen entries in one transaction; return them with their rows."""
+    done = [item for item in plan.doable if item.number in numbers]
+    with transaction.atomic():
+        for item in done:
+            assert item.form is not None
+            if item.kind == Kind.CREATE:
+                item.form.instance.created_by_id = created_by_id
+            item.webhook = item.form.save()
+            item.missing = missing_secrets(item.webhook, item.secrets)
+    return done
+
+
+def _planned(
+    number: int,
+    entry: Any,
+    existing: _Existing,
+    seen: set[int | str],
+    may: Callable[[str], bool],
+    *,
+    is_paused: bool,
+) -> Planned:
+    if not isinstance(entry, dict):
+        return _refused(number, "", _("This is not a webhook but a single value."))
+    name = str(entry.get("name") or "")[:100]
+    if errors := mistakes(entry):
+        return _refused(number, name, *errors)
+    try:
+        pk = existing.find(entry)
+    except ValueError as error:
+        return _refused(number, name, str(error))
+    key: int | str = pk if pk is not None else entry["name"].strip().lower()
+    if key in seen:
+        return _refused(number, name, _("An entry above is the same webhook. Keep one of them."))
+    seen.add(key)
+    needed = "webhooks.add_webhook" if pk is None else "webhooks.change_webhook"
+    if not may(needed):
+        sentence = _("You may not create webhooks.") if pk is None else _("You may not change it.")
+        return _refused(number, name, sentence)
+    return _judged(number, entry, pk, existing.counts, may, is_paused=is_paused)
+
+
+def _judged(
+    number: int,
+    entry: dict[str, Any],
+    pk: int | None,
+    counts: "Counter[str]",
+    may: Callable[[str], bool],
+    *,
+    is_paused: bool,
+) -> Planned:
+    webhook = Webhook(**_free_uid(entry)) if pk is None else _stored(pk)
+    before = values_of(webhook)
+    form = ImportForm(
+        entry, webhook=webhook, counts=counts, may_connect=may("webhooks.view_connection")
+    )
+    if pk is None and is_paused:
+        form.start_paused()
+    errors = form.sentences()
+    planned = Planned(
+        number=number,
+        name=webhook.name or entry["name"],
+        url=webhook.url,
+        kind=Kind.CREATE if pk is None else Kind.CHANGE,
+        webhook=webhook if pk else None,
+        secrets=listed_secrets(entry),
+        form=form,
+    )
+    if errors:
+        return _refused(number, entry["name"][:100], *errors)
+    counts.update(form.gained_types(webhook.event_types))
+    planned.missing = missing_secrets(webhook, planned.secrets)
+    if pk is not None:
+        after = values_of(webhook)
+        planned.changes = [label_of(key) for key, value in after.items() if before[key] != value]
+        planned.kind = Kind.CHANGE if planned.changes else Kind.SAME
+    return planned
+
+
+def _stored(pk: int) -> Webhook:
+    return Webhook.objects.present().select_related("connection").get(pk=pk)
+
+
+def _free_uid(entry: Mapping[str, Any]) -> dict[str, str]:
+    """Return the entry's uid unless a deleted webhook of this site has it."""
+    uid = entry.get("uid")
+    is_free = uid and not Webhook.objects.filter(uid=uid).exists()
+    return {"uid": uid} if uid and is_free else {}
+
+
+def _refused(number: int, name: str, *sentences: str) -> Planned:
+    return Planned(
+        number=number,
+        name=name or _("Entry %d") % (number + 1),
+        kind=Kind.REFUSED,
+        errors=list(sentences),
+    )

@@ -1,0 +1,177 @@
+"""Export webhooks to a JSON file, and import such a file after a look at what it would do."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required, permission_required
+from django.core import signing
+from django.core.exceptions import PermissionDenied
+from django.db import DatabaseError
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST
+
+from webhooks import audit
+from webhooks.models import Action, Webhook
+from webhooks.security.encryption import Sealed, SecretUnreadable, seal
+from webhooks.ui import transfer
+from webhooks.ui.connections.lifecycle import ConnectionRefused
+from webhooks.ui.transfer import Kind, Plan, Planned, Unreadable
+from webhooks.ui.webhook_form import context as form_context
+from webhooks.ui.webhook_list import bulk
+
+# What a preview carries to the import: signed, so that it is what was looked at, and sealed,
+# because the file may hold what its headers keep secret.
+_SALT = "webhooks.import"
+_PLACE = "import.plan:"
+# Time to look a plan over.
+_SECONDS = 3600
+_RESULT_KEY = "webhook_import_result"
+
+
+@require_POST
+@never_cache
+@login_required
+@permission_required("webhooks.view_webhook", raise_exception=True)
+@permission_required("webhooks.change_webhook", raise_exception=True)
+def export(request: HttpRequest) -> HttpResponse:
+    """Send the chosen webhooks as a file. It holds what the form shows, so it asks for the same."""
+    ids = bulk.chosen(request.POST)
+    found = Webhook.objects.present().filter(pk__in=ids).select_related("connection")
+    webhooks = list(found.order_by("name", "pk"))
+    if not webhooks:
+        messages.info(request, _("Tick the webhooks first, then export them."))
+        return bulk.back(request)
+    audit.record_many(Action.EXPORTED, webhooks, user=request.user)
+    answer = JsonResponse(
+        transfer.document(webhooks), json_dumps_params={"indent": 2, "ensure_ascii": False}
+    )
+    name = f"webhooks-{timezone.localdate():%Y-%m-%d}.json"
+    answer["Content-Disposition"] = f'attachment; filename="{name}"'
+    return answer
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@never_cache
+@login_required
+@permission_required("webhooks.view_webhook", raise_exception=True)
+def import_webhooks(request: HttpRequest) -> HttpResponse:
+    """Ask for a file, show what it would do, and do it."""
+    if not any(map(request.user.has_perm, ("webhooks.add_webhook", "webhooks.change_webhook"))):
+        raise PermissionDenied
+    if request.method != "POST":
+        result = request.session.pop(_RESULT_KEY, None)
+        return render(request, "webhooks/import.html", {"result": result})
+    try:
+        if "plan" in request.POST:
+            return _import(request)
+        entries = transfer.read(_content(request))
+        return _preview(request, entries, is_paused=bool(request.POST.get("is_paused")))
+    except Unreadable as error:
+        sentence = str(error)
+    except SecretUnreadable:
+        sentence = form_context.wrong_key()
+    context = {"error": sentence, "text": request.POST.get("text", "")[:100_000]}
+    return render(request, "webhooks/import.html", context, status=422)
+
+
+def _content(request: HttpRequest) -> bytes | str:
+    if (file := request.FILES.get("file")) is not None:
+        if (file.size or 0) > transfer.MAX_BYTES:
+            raise Unreadable(_("The file is larger than %d MB.") % (transfer.MAX_BYTES // 1024**2))
+        content: bytes = file.read()
+        return content
+    text = request.POST.get("text", "")
+    if not text.strip():
+        raise Unreadable(_("Choose a file, or paste its content."))
+    return text
+
+
+def _plan(request: HttpRequest, entries: list[Any], *, is_paused: bool) -> Plan:
+    return transfer.make_plan(entries, may=request.user.has_perm, is_paused=is_paused)
+
+
+def _preview(
+    request: HttpRequest, entries: list[Any], *, is_paused: bool, status: int = 200
+) -> HttpResponse:
+    plan = _plan(request, entries, is_paused=is_paused)
+    held = {"entries": entries, "is_paused": is_paused}
+    context = {
+        "plan": plan,
+        "counts": [(kind.value, len(plan.of(kind))) for kind in Kind],
+        "is_paused": is_paused,
+        "signed": seal(signing.dumps(held, salt=_SALT, compress=True), _PLACE).ciphertext,
+    }
+    return render(request, "webhooks/import_preview.html", context, status=status)
+
+
+def _import(request: HttpRequest) -> HttpResponse:
+    """Do what was looked at, for the entries that are still ticked. All of them or none."""
+    try:
+        opened = Sealed(request.POST["plan"]).open(_PLACE)
+        held = signing.loads(opened, salt=_SALT, max_age=_SECONDS)
+    except (signing.BadSignature, SecretUnreadable):
+        sentence = _("The look at this file is too long ago. Choose the file again.")
+        return render(request, "webhooks/import.html", {"error": sentence}, status=422)
+    numbers = {int(one) for one in request.POST.getlist("entry") if one.isdecimal()}
+    plan = _plan(request, held["entries"], is_paused=held["is_paused"])
+    refused = numbers - {item.number for item in plan.doable}
+    if refused or not numbers:
+        sentence = (
+            _("Something changed since you looked. Nothing was imported; look again.")
+            if refused
+            else _("Tick at least one webhook. Nothing was imported.")
+        )
+        messages.error(request, sentence)
+        return _preview(request, held["entries"], is_paused=held["is_paused"], status=409)
+    try:
+        done = _carry_out(request, plan, numbers)
+    except ConnectionRefused as error:
+        messages.error(request, str(error))
+        return _preview(request, held["entries"], is_paused=held["is_paused"], status=409)
+    except DatabaseError:
+        messages.error(request, _("The database refused it, so nothing was imported. Try again."))
+        return _preview(request, held["entries"], is_paused=held["is_paused"], status=409)
+    messages.success(request, _sentence(done))
+    request.session[_RESULT_KEY] = [_facts(item) for item in done]
+    return redirect("webhooks:import")
+
+
+def _carry_out(request: HttpRequest, plan: Plan, numbers: set[int]) -> list[Planned]:
+    done = transfer.carry_out(plan, numbers, created_by_id=request.user.pk)
+    audit.record_many(
+        Action.IMPORTED, [item.webhook for item in done if item.webhook], user=request.user
+    )
+    return done
+
+
+def _sentence(done: list[Planned]) -> str:
+    created = sum(item.kind == Kind.CREATE for item in done)
+    changed = len(done) - created
+    parts = []
+    if created:
+        parts.append(
+            ngettext("%d webhook was created.", "%d webhooks were created.", created) % created
+        )
+    if changed:
+        parts.append(
+            ngettext("%d webhook was changed.", "%d webhooks were changed.", changed) % changed
+        )
+    return " ".join(parts)
+
+
+def _facts(item: Planned) -> dict[str, Any]:
+    """Return what the page after the import says; it holds no secret."""
+    assert item.webhook is not None
+    return {
+        "name": item.webhook.name,
+        "url": reverse("webhooks:edit", args=[item.webhook.pk]),
+        "kind": item.kind.value,
+        "missing": item.missing,
+        "is_active": item.webhook.is_active,
+    }

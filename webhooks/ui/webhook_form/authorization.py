@@ -1,0 +1,217 @@
+"""The rules of each authorization type's fields. Only the chosen type's fields are checked."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from django.utils.translation import gettext_lazy as _
+
+from webhooks import catalogue, network, oauth
+from webhooks.models import AuthorizationType, GrantType
+from webhooks.models.authorization import TokenPlacement
+from webhooks.ui.webhook_form.texts import REQUIRED, refusal
+
+BASIC_FIELDS = ("basic_login", "basic_password")
+# In the order of the page, which is also that of the provider's steps.
+ADVANCED_FIELDS = (
+    "uses_pkce",
+    "requires_issuer",
+    "scope_separator",
+    "audience",
+    "resource",
+    "authorization_parameters",
+    "token_parameters",
+    "refresh_parameters",
+    "uses_json_token_request",
+    "refresh_url",
+    "revocation_url",
+    "token_path",
+    "token_placement",
+    "header_prefix",
+    "token_query_parameter",
+    "expired_status_codes",
+    "reauthorization_words",
+)
+OAUTH_FIELDS = (
+    "grant_type",
+    "provider",
+    "issuer",
+    "token_name",
+    "callback_url",
+    "auth_url",
+    "token_url",
+    "client_id",
+    "client_secret",
+    "scope",
+    "client_authentication",
+    *ADVANCED_FIELDS,
+)
+# Only a person's approval needs these; client credentials have nobody to ask, nothing to refresh.
+CODE_FIELDS = frozenset(
+    {
+        "callback_url",
+        "auth_url",
+        "uses_pkce",
+        "requires_issuer",
+        "authorization_parameters",
+        "refresh_parameters",
+        "refresh_url",
+    }
+)
+FIELDS_OF = {
+    AuthorizationType.NONE: (),
+    AuthorizationType.BASIC: BASIC_FIELDS,
+    AuthorizationType.OAUTH2: OAUTH_FIELDS,
+}
+# RFC 7617 section 2.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# RFC 6749 appendix A: VSCHAR, and scope-tokens with spaces between.
+_CLIENT_ID = re.compile(r"[\x20-\x7e]+")
+_SCOPE = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]*")
+_PRINTABLE = re.compile(r"[\x20-\x7e]*")
+# What a header's value may begin with; a space within is some providers' way.
+_PREFIX = re.compile(r"[\x21-\x7e]+( [\x21-\x7e]+)*")
+# RFC 3986 section 2.3: names that no receiver reads in another way.
+_PARAMETER = re.compile(r"[A-Za-z0-9._~-]+")
+_PATH = re.compile(r"[^.\s]+(\.[^.\s]+)*")
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21\x22\x24-\x7e]+")
+_LOOPBACK = {"127.0.0.1", "localhost", "[::1]", "::1"}
+
+
+def unchosen_fields(chosen: str, grant: str) -> set[str]:
+    """Return the fields of the types and grants that were not chosen."""
+    others = {field for kind, fields in FIELDS_OF.items() if kind != chosen for field in fields}
+    return others | CODE_FIELDS if grant == GrantType.CLIENT_CREDENTIALS else others
+
+
+def basic_errors(values: Mapping[str, Any], *, has_password: bool) -> dict[str, Any]:
+    """Return a sentence for each wrong field of Basic authentication."""
+    login = values.get("basic_login", "")
+    errors: dict[str, Any] = {}
+    if not login:
+        errors["basic_login"] = REQUIRED["basic_login"]
+    elif ":" in login:
+        errors["basic_login"] = _("A login cannot contain a colon: it ends the login.")
+    elif _CONTROL.search(login):
+        errors["basic_login"] = _("A login cannot contain control characters.")
+    password = values.get("basic_password", "")
+    if not has_password:
+        errors["basic_password"] = REQUIRED["basic_password"]
+    elif isinstance(password, str) and _CONTROL.search(password):
+        errors["basic_password"] = _("A password cannot contain control characters.")
+    return errors
+
+
+def oauth_errors(
+    values: Mapping[str, Any], *, stored: Mapping[str, Any], has_secret: bool
+) -> dict[str, Any]:
+    """Return a sentence for each wrong field of OAuth 2.0.
+
+    A client secret may be absent, but not with client credentials: they are nothing without it.
+    """
+    is_code = values["grant_type"] != GrantType.CLIENT_CREDENTIALS
+    required = ("auth_url", "token_url", "client_id") if is_code else ("token_url", "client_id")
+    errors: dict[str, Any] = {field: REQUIRED[field] for field in required if not values.get(field)}
+    used = ("auth_url", "token_url", "refresh_url", "revocation_url")
+    for field in used if is_code else ("token_url", "revocation_url"):
+        if values.get(field) and (reason := _endpoint_error(values[field], was=stored[field])):
+            errors[field] = reason
+    if is_code:
+        try:
+            oauth.check_callback_url(values.get("callback_url", ""))
+        except ValueError as error:
+            errors["callback_url"] = str(error)
+    elif not has_secret:
+        errors["client_secret"] = REQUIRED["client_secret"]
+    return {**_advanced_errors(values), **_client_errors(values), **errors}
+
+
+def _client_errors(values: Mapping[str, Any]) -> dict[str, Any]:
+    errors: dict[str, Any] = {}
+    if not _CLIENT_ID.fullmatch(values.get("client_id", "")):
+        errors["client_id"] = _("A client ID has only ASCII letters, digits and signs.")
+    secret = values.get("client_secret", "")
+    if isinstance(secret, str) and _CONTROL.search(secret):
+        errors["client_secret"] = _("A client secret cannot contain control characters.")
+    if not _SCOPE.fullmatch(values.get("scope", "")):
+        errors["scope"] = _(
+            "A scope is ASCII words with spaces between, without quotes, for example “read write”."
+        )
+    return errors
+
+
+def _advanced_errors(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a sentence for each wrong field that has a standard value; empty ones are right."""
+    text = {name: str(values.get(name) or "") for name in (*ADVANCED_FIELDS, "issuer", "url")}
+    errors: dict[str, Any] = {"issuer": _issuer_error(text["issuer"])}
+    if not all(_ABSOLUTE.fullmatch(one) for one in text["resource"].split()):
+        errors["resource"] = _(
+            "A resource is a whole address without # (RFC 8707), for example "
+            "“https://api.example.com/”."
+        )
+    if not _PRINTABLE.fullmatch(text["audience"]):
+        errors["audience"] = _("An audience has only ASCII letters, digits and signs.")
+    if text["token_path"] and not _PATH.fullmatch(text["token_path"]):
+        errors["token_path"] = _(
+            "A path is names with dots between, for example “authed_user.access_token”."
+        )
+    if values["token_placement"] == TokenPlacement.QUERY:
+        errors["token_query_parameter"] = _query_error(text["token_query_parameter"], text["url"])
+    elif text["header_prefix"] and not _PREFIX.fullmatch(text["header_prefix"]):
+        errors["header_prefix"] = _(
+            "A header prefix is a word of ASCII letters, digits and signs, for example “Bearer”."
+        )
+    return {field: sentence for field, sentence in errors.items() if sentence}
+
+
+def _query_error(name: str, url: str) -> Any:
+    """Return why a token cannot be sent as this parameter of the receiver's address, or None."""
+    if not _PARAMETER.fullmatch(name):
+        return _("Enter the parameter's name: letters, digits, - . _ or ~, for example “auth”.")
+    try:
+        taken = {one for one, _value in parse_qsl(urlsplit(url).query, keep_blank_values=True)}
+    except ValueError:
+        taken = set()
+    if name in taken:
+        return _("The URL has a parameter of this name already. Remove it there.")
+    older = {variable.older_name for variable in catalogue.VARIABLES.values()}
+    if name in older or name in catalogue.VARIABLES:
+        return _("Events have a variable of this name. Choose another one.")
+    return None
+
+
+def _issuer_error(issuer: str) -> Any:
+    if not issuer:
+        return None
+    try:
+        network.parse_url(issuer)
+    except network.UnsafeURL as error:
+        return error.reason
+    parts = urlsplit(issuer)
+    if parts.query or parts.fragment:
+        return _("An issuer is an address without ? and # (RFC 8414).")
+    return _plain_http(issuer)
+
+
+def _endpoint_error(url: str, *, was: str) -> Any:
+    """Return why a provider's address cannot be used, or None."""
+    try:
+        network.check_url(url)
+    except network.UnsafeURL as error:
+        return refusal(error)
+    except network.NameNotResolved as error:
+        # A name server that is down for a moment does not stop other changes.
+        if url != was:
+            return error.reason
+    if urlsplit(url).fragment:
+        return _("The address cannot have a fragment (the part after #).")
+    return _plain_http(url)
+
+
+def _plain_http(url: str) -> Any:
+    parts = urlsplit(url)
+    if parts.scheme != "https" and (parts.hostname or "") not in _LOOPBACK:
+        # RFC 6749 section 3.2: credentials and codes travel over TLS.
+        return _("The address must start with https://: secrets are sent to it.")
+    return None

@@ -1,0 +1,299 @@
+"""The page of the form: what every view that shows it puts around it.
+
+Owns the binding of the form to a request, the token panel, the signing secret that is shown once,
+and the sentence a failed authorization leaves behind.
+"""
+
+from typing import Any
+
+from django.contrib import messages
+from django.db import transaction
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from webhooks import audit, catalogue, events, oauth
+from webhooks.models import Action, Delivery, GrantType, OAuthToken, Status, TokenState, Webhook
+from webhooks.security.drafts import Draft
+from webhooks.security.encryption import SecretUnreadable
+from webhooks.ui import edit_conflict, expired_session
+from webhooks.ui.connections import lifecycle
+from webhooks.ui.connections.forms import ConnectionForm
+from webhooks.ui.webhook_form import filter_views, pasted_curl, preview, providers, token_facts
+from webhooks.ui.webhook_form.forms import WebhookForm
+from webhooks.ui.webhook_form.pasted_curl import Pasted
+from webhooks.ui.webhook_form.unsaved import TrialForm
+
+# Submit buttons that only change what the form shows, or try a part of it.
+_RESHAPING = {
+    *("change_type", "add_header", "test_mail", "use_preset", "find_endpoints", "preview"),
+    pasted_curl.ACTION,
+}
+_RESHAPING_PARTS = ("filter:", "parameter:")
+_REVEAL_KEY = "webhook_signing_secrets_to_show"
+_FAILURE_KEY = "webhook_authorization_failures"
+_SUCCESS_KEY = "webhook_authorization_successes"
+# They change together, and the trail has actions of their own for it.
+_PAUSE_FIELDS = {"is_active", "pause_reason", "paused_at"}
+
+
+def is_reshaping(request: HttpRequest) -> bool:
+    """Say whether the person asked for another field set or header row, not to save."""
+    action = request.POST.get("action", "")
+    return action in _RESHAPING or action.startswith(_RESHAPING_PARTS) or "fill" in request.POST
+
+
+def bind_form(request: HttpRequest, webhook: Webhook, *, seen: str = "") -> WebhookForm:
+    """Return the form with what was posted, or with what is stored when nothing was.
+
+    `seen` is `meanwhile.newest` from before the row was read.
+    """
+    draft = Draft(
+        request.session,
+        draft_id=request.POST.get("draft", ""),
+        owner=str(webhook.pk or ("new connection" if webhook.is_connection else "new")),
+    )
+    form_class = ConnectionForm if webhook.is_connection else WebhookForm
+    data, pasted = _posted(request) if request.method == "POST" else (None, None)
+    form = form_class(
+        data,
+        instance=webhook,
+        draft=draft,
+        is_checked=not is_reshaping(request),
+    )
+    form.pasted = pasted
+    form.seen = edit_conflict.seen_by(request) if request.method == "POST" else seen
+    if not webhook.is_connection and not request.user.has_perm("webhooks.view_connection"):
+        form.keep_connection()
+    return form
+
+
+def save_if_valid(request: HttpRequest, form: WebhookForm) -> Webhook | None:
+    """Save a form that was sent to be saved; None when it has to be shown, with what is wrong."""
+    if request.method != "POST" or is_reshaping(request) or not form.is_valid():
+        return None
+    try:
+        return _save(request, form)
+    except lifecycle.ConnectionRefused as error:
+        # Deleted since the form was judged.
+        form.add_error("connection", str(error))
+        return None
+    except SecretUnreadable:
+        messages.error(request, wrong_key())
+        return None
+
+
+def wrong_key() -> str:
+    """Say why nothing that has secrets can be stored."""
+    return _(
+        "Nothing was saved: the encryption key of this site is not the one that its stored secrets "
+        "were encrypted with. Ask its operator to put the right FIELD_ENCRYPTION_KEY back, then "
+        "save again; what you typed is still here, except secrets."
+    )
+
+
+def _save(request: HttpRequest, form: WebhookForm) -> Webhook | None:
+    """Save a valid form; the audit trail names what it changed. None: others changed it since."""
+    if form.instance.pk is None:
+        with transaction.atomic():
+            created = form.save()
+            audit.record(Action.CREATED, created, user=request.user)
+        return created
+    with transaction.atomic():
+        before = Webhook.objects.select_for_update(of=("self",)).get(pk=form.instance.pk)
+        form.meanwhile = edit_conflict.changes(before, form.seen)
+        if form.meanwhile:
+            # The next save knows of them.
+            form.seen = edit_conflict.newest(before.pk)
+            return None
+        saved = form.save()
+        note = _("What was held is dropped.") if form.drops_held else ""
+        record_changes(request, before, note=note)
+    return saved
+
+
+def record_changes(request: HttpRequest, before: Webhook, *, note: str = "") -> None:
+    """Name what differs between a row as it was read and as it is stored now.
+
+    `note` says what became of what was held, when the webhook became active.
+    """
+    after = Webhook.objects.get(pk=before.pk)
+    changed = set(audit.changed_fields(audit.snapshot(before), after))
+    if "is_active" in changed:
+        action = Action.RESUMED if after.is_active else Action.PAUSED
+        audit.record(action, after, user=request.user, note=note if after.is_active else "")
+    if fields := changed - _PAUSE_FIELDS:
+        audit.record(Action.CHANGED, after, user=request.user, fields=fields)
+
+
+def show_form(request: HttpRequest, form: WebhookForm, **more: Any) -> HttpResponse:
+    webhook = form.instance
+    if webhook.is_connection:
+        return show_connection(request, form)
+    context: dict[str, Any] = {
+        "form": form,
+        "webhook": webhook,
+        "is_new": webhook.pk is None,
+        # Not the request's own address: it may be that of Get new access token.
+        "form_url": reverse("webhooks:edit", args=[webhook.pk])
+        if webhook.pk
+        else reverse("webhooks:create"),
+        "name": form.initial.get("name", ""),
+        "opened_by": expired_session.opened_by(request),
+        "test_types": [(group.label, group.types) for group in catalogue.groups()],
+        **token_panel(request, webhook, is_oauth=form.chosen_type == "oauth2"),
+        "connection": form.chosen_connection,
+        **signing_panel(request, webhook),
+        **_trial(request, form),
+        **_preview(request, form),
+        # A command that was refused stays, to be corrected.
+        "pasted": form.pasted,
+        "curl": form.data.get("curl", ""),
+        **more,
+    }
+    return render(request, "webhooks/form.html", context)
+
+
+def _trial(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
+    """Try the filter when one of its buttons was pressed; with JavaScript it asks by itself."""
+    if not request.POST.get("action", "").startswith("filter:"):
+        return {}
+    form.conditions.show_mistakes()
+    return filter_views.trial_context(request, form.conditions)
+
+
+def _preview(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
+    """Show the request of what is stored, or of what was posted, without a script."""
+    if not form.is_bound:
+        return preview.preview_context(request, form)
+    trial = TrialForm(form.data, webhook=form.instance, session=request.session)
+    context = preview.preview_context(request, trial)
+    form.mapping.show_notes(trial.mapping)
+    return context
+
+
+def show_connection(request: HttpRequest, form: WebhookForm) -> HttpResponse:
+    """Show the form of a connection: the same parts, without a request."""
+    connection = form.instance
+    context: dict[str, Any] = {
+        "form": form,
+        "webhook": connection,
+        "is_new": connection.pk is None,
+        "is_connection": True,
+        "form_url": reverse("webhooks:connection_edit", args=[connection.pk])
+        if connection.pk
+        else reverse("webhooks:connection_create"),
+        "name": form.initial.get("name", ""),
+        "opened_by": expired_session.opened_by(request),
+        "users": lifecycle.users_of(connection) if connection.pk else [],
+        **token_panel(request, connection, is_oauth=form.chosen_type == "oauth2"),
+    }
+    return render(request, "webhooks/connection_form.html", context)
+
+
+def token_panel(request: HttpRequest, webhook: Webhook, *, is_oauth: bool = True) -> dict[str, Any]:
+    """Return the panel's context; what the callback left to say is taken and shown once."""
+    token = OAuthToken.objects.select_related("granted_by").filter(webhook_id=webhook.pk).first()
+    users = Q(webhook_id=webhook.pk) | Q(webhook__connection_id=webhook.pk)
+    held = Delivery.objects.filter(users, status=Status.HELD)
+    return {
+        "webhook": webhook,
+        "token": token,
+        "token_state": token.state if token else TokenState.NONE,
+        "token_failure": _take(request, _FAILURE_KEY, webhook),
+        "token_success": _take(request, _SUCCESS_KEY, webhook),
+        "held_count": held.count() if webhook.pk else 0,
+        "is_oauth": is_oauth,
+        "drops_token": bool(token and token.has_access_token()),
+        "now": timezone.now(),
+        **token_facts.facts(webhook, token),
+    }
+
+
+def signing_panel(request: HttpRequest, webhook: Webhook) -> dict[str, Any]:
+    """Return the signing secret right after it was made, and never again."""
+    until = webhook.previous_signing_secret_until
+    return {
+        "shown_secret": webhook.signing_secret if _take(request, _REVEAL_KEY, webhook) else "",
+        "previous_secret_until": until if until and until > timezone.now() else None,
+    }
+
+
+def reveal_signing_secret(request: HttpRequest, webhook: Webhook) -> None:
+    """Let the next page of this session show the secret; the session never holds it."""
+    _leave(request, _REVEAL_KEY, webhook, "yes")
+
+
+def leave_failure(request: HttpRequest, webhook: Webhook, sentence: str) -> None:
+    """Let the next token panel of this session say why there is no token."""
+    _leave(request, _FAILURE_KEY, webhook, sentence)
+
+
+def leave_success(request: HttpRequest, webhook: Webhook, sentence: str) -> None:
+    """Let the next token panel of this session say what was done."""
+    _leave(request, _SUCCESS_KEY, webhook, sentence)
+
+
+def panel_url(request: HttpRequest, webhook: Webhook) -> str:
+    """Return the address of the token panel, or of the page's top when a secret is shown there."""
+    name = "webhooks:connection_edit" if webhook.is_connection else "webhooks:edit"
+    url = reverse(name, args=[webhook.pk])
+    is_revealing = str(webhook.pk) in request.session.get(_REVEAL_KEY, {})
+    return url if is_revealing else url + "#token"
+
+
+def begin_authorization(request: HttpRequest, webhook: Webhook) -> HttpResponse:
+    """Send the browser to the provider, or back to the panel with what to change.
+
+    Client credentials need no browser: their token is fetched at once.
+    """
+    if webhook.grant_type == GrantType.CLIENT_CREDENTIALS:
+        return _fetch_token(request, webhook)
+    try:
+        url = oauth.begin_authorization(
+            webhook, user=request.user, session_key=request.session.session_key or ""
+        )
+    except oauth.AuthorizationFailed as error:
+        leave_failure(request, webhook, str(error))
+        url = panel_url(request, webhook)
+    return HttpResponseRedirect(url, status=303)
+
+
+def _fetch_token(request: HttpRequest, webhook: Webhook) -> HttpResponse:
+    try:
+        oauth.refresh(webhook)
+    except oauth.TokenUnavailable as error:
+        leave_failure(request, webhook, str(error))
+    else:
+        audit.record(Action.AUTHORIZED, webhook, user=request.user)
+        leave_success(request, webhook, token_facts.stored(events.release_held(webhook)))
+    return HttpResponseRedirect(panel_url(request, webhook), status=303)
+
+
+def _posted(request: HttpRequest) -> tuple[QueryDict, Pasted | None]:
+    """Return what was posted with what its button fills in, and what a paste came to."""
+    data = request.POST.copy()
+    pasted = None
+    rows = data.get("headers-TOTAL_FORMS", "")
+    if data.get("action") == "add_header" and rows.isdecimal():
+        data["headers-TOTAL_FORMS"] = str(int(rows) + 1)
+    if data.get("action") == pasted_curl.ACTION:
+        pasted = pasted_curl.fill_in(data)
+    if data.get("action") == "use_preset" or "fill" in data:
+        providers.fill_in(data)
+    return data, pasted
+
+
+def _leave(request: HttpRequest, key: str, webhook: Webhook, value: str) -> None:
+    request.session[key] = {**request.session.get(key, {}), str(webhook.pk): value}
+
+
+def _take(request: HttpRequest, key: str, webhook: Webhook) -> str:
+    left = dict(request.session.get(key, {}))
+    value: str = left.pop(str(webhook.pk), "")
+    if value:
+        request.session[key] = left
+    return value

@@ -1,0 +1,355 @@
+"""A pasted cURL command put into the form's fields: nothing else that was typed changes.
+
+Values whose names are those of variables become variables; the rest are texts and numbers of
+their own. Secrets go where secrets are typed. Knows no request.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+from urllib.parse import parse_qsl
+
+from django.http import QueryDict
+from django.utils.translation import gettext as _
+
+from webhooks import catalogue, payloads
+from webhooks.curl import parser
+from webhooks.curl.parser import CannotRead, CurlRequest
+from webhooks.models import Method
+from webhooks.ui.webhook_form.headers import MAX_ROWS, RESERVED
+from webhooks.ui.webhook_form.mapping import ROWS, TEMPLATE
+from webhooks.ui.webhook_form.mapping_rows import KEY, from_post, keeps
+
+ACTION = "paste_curl"
+_SECRET_NAME = re.compile(r"key|token|secret|auth|passw|signature|session|credential", re.I)
+_TYPES = {"application/json": "json", "application/x-www-form-urlencoded": "form"}
+_TIMEOUTS = range(1, 61)
+_HALF_CHARACTERS = re.compile("[\ud800-\udfff]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pasted:
+    """What came of it: `problem` when nothing was filled in, else what was and what was not."""
+
+    problem: str = ""
+    filled: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def fill_in(data: QueryDict) -> Pasted:
+    """Write what the command says into the posted fields; the command itself goes when it was."""
+    try:
+        request = parser.read(data.get("curl", ""))
+    except CannotRead as error:
+        return Pasted(problem=str(error))
+    filled = _Filling(data, request).fill()
+    data["curl"] = ""
+    return Pasted(filled=tuple(filled), notes=tuple(dict.fromkeys(request.notes)))
+
+
+class _Filling:
+    def __init__(self, data: QueryDict, request: CurlRequest) -> None:
+        self._data = data
+        self._request = request
+        self._filled: list[str] = []
+
+    def fill(self) -> list[str]:
+        request = self._request
+        if request.method in Method.values:
+            self._set("method", request.method, _("method"))
+        else:
+            request.notes.append(_("The method %s cannot be chosen.") % request.method[:20])
+        self._set("url", request.url, _("URL"))
+        self._fill_content()
+        self._fill_authorization()
+        self._fill_headers()
+        seconds = request.timeout_seconds
+        if seconds is not None and round(seconds) in _TIMEOUTS:
+            self._set("timeout_seconds", str(round(seconds)), _("timeout"))
+        elif seconds is not None:
+            request.notes.append(_("The timeout is from 1 to 60 seconds, so it was left out."))
+        return self._filled
+
+    def _set(self, name: str, value: str, label: str) -> None:
+        self._data[name] = value
+        self._filled.append(label)
+
+    # ---- Content ---------------------------------------------------------------------------
+
+    def _fill_content(self) -> None:
+        request = self._request
+        if not request.body:
+            self._tell_of_no_body()
+            return
+        if request.is_in_query:
+            self._data["body_format"] = "query" if request.method != "GET" else "json"
+            self._fill_pairs(_("parameters of the query"))
+            return
+        if request.method == "GET":
+            request.notes.append(_("GET has no body here, so the body was left out."))
+            return
+        declared = self._content_type()
+        if request.is_json or declared.endswith("json") or _is_meant_as_json(request.body):
+            self._fill_json(request.body)
+        elif declared in ("", "application/x-www-form-urlencoded"):
+            self._data["body_format"] = "form"
+            self._fill_pairs(_("parameters of the form"))
+        else:
+            request.notes.append(
+                _("The body is %s, and a webhook sends JSON or a form, so it was left out.")
+                % declared[:60]
+            )
+
+    def _tell_of_no_body(self) -> None:
+        request, data = self._request, self._data
+        if request.method == "GET":
+            return
+        if kind := _TYPES.get(self._content_type(), ""):
+            data["body_format"] = kind
+        is_mapped = {
+            ROWS: any(not row.is_blank for row in from_post(data)),
+            TEMPLATE: bool(data.get("body_template", "").strip()),
+        }
+        if not is_mapped.get(data.get("parameters_mode", "")):
+            request.notes.append(
+                _("The command has no body. A webhook without parameters sends every variable.")
+            )
+
+    def _content_type(self) -> str:
+        return self._request.header("content-type").partition(";")[0].strip().lower()
+
+    def _fill_json(self, body: str) -> None:
+        self._data["body_format"] = "json"
+        value = _json(body)
+        rows = list(_flat(value, "")) if isinstance(value, dict) else []
+        is_exact = value is not None and _is_exact(body, value) and all(map(_is_kept, rows))
+        are_rows = is_exact and rows and len(rows) <= payloads.MAX_ROWS
+        if are_rows and all(_is_path(name) for name, _v in rows) and not _needs_template(value):
+            self._fill_rows(rows, _("parameters"))
+            return
+        text = json.dumps(value, ensure_ascii=False, indent=2) if is_exact else body
+        self._set("body_template", text, _("JSON body"))
+        self._data["parameters_mode"] = TEMPLATE
+
+    def _fill_pairs(self, label: str) -> None:
+        rows = []
+        for name, value in _pairs(self._request.body):
+            shown, text = (_HALF_CHARACTERS.sub("\ufffd", one) for one in (name, value))
+            if (shown, text) != (name, value) or not keeps(name, value):
+                self._request.notes.append(
+                    _("“%s” cannot be sent exactly as it was pasted. Look at its name and value.")
+                    % shown[:60]
+                )
+            rows.append((shown, text))
+        self._fill_rows(rows, label)
+
+    def _fill_rows(self, rows: list[tuple[str, Any]], label: str) -> None:
+        """Give each name a row: its own when there is one, else a new one at the end."""
+        data = self._data
+        variables = _variables(data.getlist("event_types"))
+        keys = [str(row.key) for row in from_post(data) if not row.is_blank]
+        named = {data.get(f"{KEY}-{key}-name", "").strip(): key for key in reversed(keys)}
+        last = max(map(int, keys), default=-1)
+        mapped, with_place = [], 0
+        for name, value in rows:
+            key = named.get(name)
+            if key is None:
+                key = str(last := last + 1)
+                keys.append(key)
+            else:
+                # The next row of the same name is another one.
+                del named[name]
+            data[f"{KEY}-{key}-name"] = name
+            if place := _known_place(value):
+                with_place += 1
+                kind, text = "variable", variables.get(place, place)
+            elif variable := variables.get(name):
+                mapped.append(name)
+                kind, text = "variable", variable
+            else:
+                kind, text = payloads.value_as_typed(None, value)
+                self._tell_of_braces(name, text)
+            data[f"{KEY}-{key}-source"], data[f"{KEY}-{key}-content"] = kind, text
+        data.setlist(KEY, keys)
+        data["parameters_mode"] = ROWS
+        self._filled.append(f"{label} ({len(rows)})")
+        if mapped:
+            self._request.notes.append(
+                _("Mapped to variables of the same name: %s.") % ", ".join(mapped[:20])
+            )
+        if len(mapped) + with_place < len(rows):
+            self._request.notes.append(
+                _("Replace the values that should come from the event by variables.")
+            )
+
+    def _tell_of_braces(self, name: str, text: str) -> None:
+        if payloads.has_place(text):
+            self._request.notes.append(
+                _("“%s” is sent with its braces: only a whole value can be a variable here.")
+                % name[:60]
+            )
+
+    # ---- Credentials and headers -----------------------------------------------------------
+
+    def _fill_authorization(self) -> None:
+        request = self._request
+        if request.login is not None:
+            self._data["authorization_type"] = "basic"
+            self._set("basic_login", request.login, _("login"))
+            is_filled_in = any(one in request.password for one in request.expansions)
+            if request.password and not is_filled_in:
+                self._data.pop("basic_password-clear", None)
+                self._set("basic_password", request.password, _("password"))
+        header = request.header("authorization")
+        scheme = header.partition(" ")[0]
+        if scheme.lower() == "bearer":
+            request.notes.append(
+                _(
+                    "The Bearer token was left out: tokens end. Choose OAuth 2.0 to fetch and "
+                    "renew one, or ask the receiver for a key in a header of its own."
+                )
+            )
+        elif header:
+            request.notes.append(
+                _("The authorization “%s” cannot be sent, so it was left out.") % scheme[:30]
+            )
+
+    def _fill_headers(self) -> None:
+        by_itself: list[str] = []
+        taken: dict[str, tuple[str, str]] = {}
+        for name, value in self._request.headers:
+            lower = name.lower()
+            if lower == "cookie":
+                self._request.notes.append(str(parser.COOKIES))
+            elif lower in RESERVED:
+                if lower not in ("authorization", "content-type"):
+                    by_itself.append(name)
+            elif not value:
+                self._request.notes.append(_("The header %s has no value.") % name[:60])
+            elif (lower, value) != ("accept", "*/*"):
+                first, before = taken.get(lower, (name, ""))
+                # Several headers of one name are one with a list (RFC 9110, section 5.3).
+                taken[lower] = (first, f"{before}, {value}" if before else value)
+        for name, value in taken.values():
+            self._put_header(name, value)
+        declared = self._content_type()
+        if declared and declared not in _TYPES and not declared.endswith("json"):
+            by_itself.append("Content-Type")
+        if by_itself:
+            self._request.notes.append(
+                _("Each request sets these headers itself: %s.") % ", ".join(by_itself)[:300]
+            )
+        if taken:
+            self._filled.append(_("headers (%d)") % len(taken))
+
+    def _put_header(self, name: str, value: str) -> None:
+        """Use the row of the same name, or a blank one, or a new one."""
+        data = self._data
+        typed = data.get("headers-TOTAL_FORMS", "")
+        # As many rows as the form takes at the most, whatever the page says.
+        total = min(int(typed), MAX_ROWS) if typed.isdecimal() and len(typed) < 6 else 0
+        names = [data.get(f"headers-{row}-name", "").strip().lower() for row in range(total)]
+        if name.lower() in names:
+            row = names.index(name.lower())
+        else:
+            row = names.index("") if "" in names else total
+        data["headers-TOTAL_FORMS"] = str(max(total, row + 1))
+        data[f"headers-{row}-name"], data[f"headers-{row}-value"] = name, value
+        data.pop(f"headers-{row}-is_removed", None)
+        if _SECRET_NAME.search(name):
+            data[f"headers-{row}-is_secret"] = "on"
+
+
+def _pairs(body: str) -> list[tuple[str, str]]:
+    """Return the pairs of a form; a byte that is not UTF-8 becomes half a character."""
+    return list(parse_qsl(body, keep_blank_values=True, errors="surrogateescape"))
+
+
+def _json(text: str) -> Any:
+    """Return the value of a JSON object or list; None for everything else."""
+    try:
+        value = payloads.load_json(text.encode(errors="replace"))
+    except payloads.InvalidPayload:
+        return None
+    return value if isinstance(value, dict | list) else None
+
+
+def _is_exact(text: str, value: Any) -> bool:
+    """Say whether a JSON text can be written anew: with its numbers, and no half of a character."""
+    floats: list[str] = []
+    json.loads(text.removeprefix("\ufeff"), parse_float=floats.append)
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+        return all(Decimal(one) == Decimal(repr(float(one))) for one in floats)
+    except (UnicodeEncodeError, ArithmeticError):
+        return False
+
+
+def _is_meant_as_json(body: str) -> bool:
+    """Say whether a body is JSON, or would be if its places had quotes around them."""
+    return _json(body) is not None or (body.lstrip()[:1] in ("{", "[") and payloads.has_place(body))
+
+
+def _known_place(value: Any) -> str:
+    """Return the variable of a value that is nothing but its place, else ""."""
+    variable = payloads.only_variable(value) if isinstance(value, str) else ""
+    is_known = variable and not payloads.variable_problem(variable, payloads.known_names())
+    return variable if is_known else ""
+
+
+def _needs_template(document: dict[str, Any]) -> bool:
+    """Say whether places stand where no row has one: within text, or further down."""
+    return any(
+        payloads.has_place(text) and not (text is value and _known_place(text))
+        for value in document.values()
+        for text in _texts(value)
+    )
+
+
+def _texts(value: Any) -> Iterable[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
+
+
+def _flat(value: Any, path: str) -> Iterable[tuple[str, Any]]:
+    """Yield the path and the value of each leaf; an empty object or list is one."""
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from _flat(
+                item, f"{path}.{payloads.escape(key)}" if path else payloads.escape(key)
+            )
+    elif isinstance(value, list) and value and path:
+        for index, item in enumerate(value):
+            yield from _flat(item, f"{path}[{index}]")
+    else:
+        yield path, value
+
+
+def _is_kept(leaf: tuple[str, Any]) -> bool:
+    name, value = leaf
+    return keeps(name, value if isinstance(value, str) else "")
+
+
+def _is_path(name: str) -> bool:
+    try:
+        payloads.parse_path(name)
+    except ValueError:
+        return False
+    return name.isprintable() and bool(name.strip())
+
+
+def _variables(patterns: list[str]) -> dict[str, str]:
+    """Return the variables of the chosen events by every name they have."""
+    found: dict[str, str] = {}
+    for key in catalogue.types_for(patterns):
+        for variable in catalogue.variables_for(key):
+            found[variable.name] = variable.name
+            if variable.older_name:
+                found.setdefault(variable.older_name, variable.name)
+    return found

@@ -1,0 +1,155 @@
+"""The webhook a form would save, judged as far as it can be while somebody types.
+
+Never saved. Masks stand where secrets are, typed now or stored; nothing is looked up in the DNS.
+"""
+
+import copy
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from webhooks import network
+from webhooks.models import Webhook
+from webhooks.security.drafts import Draft
+from webhooks.security.encryption import MASK
+from webhooks.ui.webhook_form import texts
+from webhooks.ui.webhook_form.forms import WebhookForm
+from webhooks.ui.webhook_form.headers import check_name, check_value
+from webhooks.ui.webhook_form.mapping import ROWS, TEMPLATE, MappingSection
+
+# Stands in for an address that is not there yet or not right (RFC 6761 section 6.4).
+NO_URL = "https://receiver.invalid/"
+
+
+class TrialForm(WebhookForm):
+    """The form without what takes time or a look at other webhooks."""
+
+    def __init__(
+        self, data: Mapping[str, Any] | None, *, webhook: Webhook, session: Mapping[str, Any]
+    ) -> None:
+        # A draft of its own: what is typed is not even kept in the session.
+        super().__init__(data, instance=copy.copy(webhook), draft=Draft(dict(session)))
+
+    def clean_url(self) -> str:
+        url: str = self.cleaned_data["url"]
+        try:
+            network.parse_url(url)
+        except network.UnsafeURL as error:
+            raise forms.ValidationError(texts.refusal(error), code=error.code) from error
+        return url
+
+    def clean_event_types(self) -> list[str]:
+        patterns: list[str] = self.cleaned_data["event_types"]
+        return patterns
+
+    def save(self, commit: bool = True) -> Webhook:
+        raise TypeError("A trial is never saved.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """An unsaved webhook, and what is left out of it, in sentences.
+
+    `hint` says what to fill in first while nothing is wrong yet. Without content there is no
+    request to show: what is typed could not be sent.
+    """
+
+    webhook: Webhook
+    problems: tuple[str, ...]
+    hint: str = ""
+    has_content: bool = True
+
+
+def attempt(form: WebhookForm) -> Trial:
+    """Return the webhook as it would be; a form that was not posted gives the stored one."""
+    if form.is_bound:
+        form.is_valid()
+    if isinstance(form, TrialForm):
+        # Nothing was to be saved, so nothing was refused.
+        form.mapping.is_refused = False
+    # The stored rows may have become wrong too.
+    form.mapping.check_typed(
+        method=str(form["method"].value()), body_format=str(form["body_format"].value())
+    )
+    connection = list(form.errors.get("connection", ())) if form.is_bound else []
+    problems = [*_url_problems(form), *map(str, connection), *_mapping_problems(form)]
+    webhook = copy.copy(form.instance)
+    webhook.url = NO_URL if not webhook.url or _url_problems(form) else webhook.url
+    mapping = form.mapping
+    webhook.parameters = mapping.usable_rows() if mapping.mode == ROWS else []
+    webhook.body_template = mapping.template if mapping.mode == TEMPLATE else ""
+    headers, refused = _headers(form)
+    webhook.headers_json = json.dumps(headers) if headers else ""
+    return Trial(
+        webhook=webhook,
+        problems=(*problems, *refused),
+        hint=_hint(mapping) if mapping.is_untouched and not mapping.problems else "",
+        has_content=_has_content(mapping),
+    )
+
+
+def _url_problems(form: WebhookForm) -> list[str]:
+    if form.is_bound:
+        return [str(sentence) for sentence in form.errors.get("url", [])]
+    return [] if form.instance.url else [str(texts.REQUIRED["url"])]
+
+
+def _mapping_problems(form: WebhookForm) -> list[str]:
+    mapping = form.mapping
+    if mapping.template_problems:
+        return [_("The JSON body has a mistake, so there is no request to show.")]
+    wrong = sum(bool(row.problems) for row in mapping.rows)
+    if not wrong:
+        return [problem.sentence for problem in mapping.own_problems]
+    if not mapping.usable_rows():
+        return [_("Every parameter has a mistake, so there is no request to show.")]
+    return [
+        ngettext(
+            "%d parameter has a mistake and is left out.",
+            "%d parameters have mistakes and are left out.",
+            wrong,
+        )
+        % wrong
+    ]
+
+
+def _has_content(mapping: MappingSection) -> bool:
+    """Say whether what is chosen can be sent at all."""
+    if mapping.mode == ROWS:
+        return bool(mapping.usable_rows())
+    return mapping.mode != TEMPLATE or not (mapping.problems or mapping.is_untouched)
+
+
+def _hint(mapping: MappingSection) -> str:
+    if mapping.mode == ROWS:
+        return _("Fill in the first parameter, or pick a variable from the list.")
+    return _("Write the JSON, or start with “Write it from the parameters”.")
+
+
+def _headers(form: WebhookForm) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the headers that can be sent, secret values masked, and what is wrong with others."""
+    headers, problems = [], []
+    for name, value, is_secret in _typed_headers(form):
+        try:
+            check_name(name)
+            check_value(value)
+        except ValidationError as error:
+            problems.append(f"{name[:60]}: {' '.join(error.messages)}")
+        else:
+            headers.append({"name": name, "value": value, "secret": is_secret})
+    return headers, problems
+
+
+def _typed_headers(form: WebhookForm) -> Iterator[tuple[str, str, bool]]:
+    for row in form.headers.forms:
+        name = str(row["name"].value() or "").strip(" \t")
+        is_secret = bool(row["is_secret"].value())
+        value = str(row["value"].value() or "").strip(" \t")
+        if name and not row["is_removed"].value():
+            yield name, MASK if is_secret else value, is_secret

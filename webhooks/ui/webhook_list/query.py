@@ -1,0 +1,167 @@
+"""What the list's address means: words, filters and order, shared by the list, bulk and export.
+
+Reads rows; every query here costs the same however long the log is.
+"""
+
+import json
+import operator
+import re
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+from django.db.models import F, OrderBy, Q, QuerySet, TextField
+from django.db.models.functions import Cast, Coalesce, Lower
+from django.http import QueryDict
+from django.utils.translation import gettext_lazy as _
+
+from webhooks import catalogue
+from webhooks.models import (
+    WEBHOOK_SECRETS,
+    AuthorizationType,
+    GrantType,
+    PauseReason,
+    TokenState,
+    Webhook,
+)
+from webhooks.ui.webhook_form.credentials import host_of
+
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
+
+# What narrows the list. Also carried along by the forms that act on everything that matches.
+FILTERS = ("q", "status", "authorization", "event", "connection")
+STATUS_CHOICES: dict[str, "StrOrPromise"] = {
+    "active": _("Active"),
+    "paused": _("Paused"),
+    "attention": _("Needs attention"),
+}
+SORT_CHOICES: dict[str, "StrOrPromise"] = {
+    "name": _("Name, A to Z"),
+    "-name": _("Name, Z to A"),
+    "-created": _("Newest first"),
+    "-changed": _("Changed last"),
+    "-sent": _("Sent last"),
+    "-failures": _("Most failures in a row"),
+}
+DEFAULT_SORT = "name"
+_ORDERS: dict[str, F | Lower] = {
+    "name": Lower("name"),
+    "created": F("created_at"),
+    "changed": F("updated_at"),
+    "sent": F("state__last_attempt_at"),
+    "failures": F("state__failures_in_a_row"),
+}
+
+
+def find(query: QueryDict) -> QuerySet[Webhook]:
+    """Return the webhooks that an address asks for, without an order. Nonsense asks for nothing."""
+    found: QuerySet[Webhook] = Webhook.objects.present()
+    if words := query.get("q", "").replace("\0", "").strip():
+        # Not `icontains`: SQLite's LIKE knows the case of ASCII letters only.
+        pattern = re.escape(words)
+        found = found.filter(Q(name__iregex=pattern) | Q(url__iregex=pattern))
+    if (authorization := query.get("authorization")) in AuthorizationType.values:
+        found = found.alias(sends=_sends()).filter(sends=authorization)
+    if event_type := wanted_event(query):
+        found = _wanting(found, event_type)
+    if connection := wanted_connection(query):
+        found = found.filter(connection=connection)
+    match query.get("status"):
+        case "active":
+            found = found.filter(is_active=True)
+        case "paused":
+            found = found.filter(is_active=False)
+        case "attention":
+            found = found.filter(_needs_attention())
+    return found
+
+
+def order(found: QuerySet[Webhook], sort: str) -> QuerySet[Webhook]:
+    """Put webhooks in one of the orders of `SORT_CHOICES`; ties by name, then by age."""
+    column = _ORDERS[sort.lstrip("-")]
+    first = OrderBy(column, descending=sort.startswith("-"), nulls_last=True)
+    return found.order_by(first, Lower("name"), "pk")
+
+
+def wanted_sort(query: QueryDict) -> str:
+    sort = query.get("sort", "")
+    return sort if sort in SORT_CHOICES else DEFAULT_SORT
+
+
+def wanted_event(query: QueryDict) -> str:
+    """Return the event type that is asked for, when it can be subscribed to."""
+    wanted = query.get("event", "")
+    return wanted if catalogue.patterns_for(wanted) else ""
+
+
+def wanted_connection(query: QueryDict) -> Webhook | None:
+    """Return the connection whose webhooks are asked for."""
+    wanted = query.get("connection", "")
+    if not re.fullmatch("[0-9]{1,18}", wanted):
+        return None
+    return Webhook.objects.connections().defer(*WEBHOOK_SECRETS).filter(pk=wanted).first()
+
+
+def is_filtered(query: QueryDict) -> bool:
+    return any(query.get(key) for key in FILTERS)
+
+
+def choices(query: QueryDict) -> dict[str, Any]:
+    """Return what the selects of the toolbar offer and hold."""
+    return {
+        "status_choices": STATUS_CHOICES.items(),
+        "authorization_choices": AuthorizationType.choices,
+        "event_groups": catalogue.groups(),
+        "sort_choices": SORT_CHOICES.items(),
+        "sort": wanted_sort(query),
+        "connection": wanted_connection(query),
+        "is_filtered": is_filtered(query),
+        "filters": {key: query[key] for key in FILTERS if query.get(key)},
+    }
+
+
+def _wanting(found: QuerySet[Webhook], event_type: str) -> QuerySet[Webhook]:
+    """Keep the webhooks that get events of a type, by its name or by a wildcard."""
+    patterns = catalogue.patterns_for(event_type)
+    # Both databases keep the list as JSON text with quotes around each pattern.
+    named = (Q(written__contains=json.dumps(pattern)) for pattern in patterns)
+    written = found.alias(written=Cast("event_types", TextField()))
+    return written.filter(reduce(operator.or_, named))
+
+
+def _sends() -> Coalesce:
+    """Return the authorization type of what authorizes a webhook's requests."""
+    return Coalesce("connection__authorization_type", "authorization_type")
+
+
+def _needs_attention() -> Q:
+    """Match what `standing_of` colours as warning or danger."""
+    own = Q(connection=None) & _is_unauthorized("")
+    shared = Q(connection__isnull=False) & _is_unauthorized("connection__")
+    is_active_but = Q(state__failing_since_at__isnull=False) | own | shared | Q(pk__in=_barred())
+    return Q(pause_reason__in=[PauseReason.GONE, PauseReason.FAILING]) | (
+        Q(is_active=True) & is_active_but
+    )
+
+
+def _barred() -> list[int]:
+    """Return the webhooks whose connection may not be sent to their host.
+
+    The host is inside the URL, so each address is read; only of webhooks with a connection.
+    """
+    rows = Webhook.objects.active().filter(connection__isnull=False)
+    return [
+        pk
+        for pk, url, hosts in rows.values_list("pk", "url", "connection__allowed_hosts")
+        if (host := host_of(url)) and host not in hosts
+    ]
+
+
+def _is_unauthorized(owner: str) -> Q:
+    """Match webhooks whose credentials, reached by the prefix `owner`, wait for a person."""
+    token = f"{owner}token"
+    has_no_token = Q(**{token: None}) | Q(**{f"{token}__state": TokenState.NONE})
+    broken = [TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED]
+    is_broken = Q(**{f"{token}__state__in": broken})
+    waits = has_no_token & Q(**{f"{owner}grant_type": GrantType.AUTHORIZATION_CODE})
+    return Q(**{f"{owner}authorization_type": AuthorizationType.OAUTH2}) & (waits | is_broken)

@@ -1,1 +1,0 @@
-"""The pages. `listing`: what exists; `form`, `authorization`, `testing`: making it work."""
