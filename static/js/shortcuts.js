@@ -1,4 +1,4 @@
-// Keys that save a walk with the mouse; templates/webhooks/_shortcuts.html lists them under “?”.
+// Keys that save a walk with the mouse; templates/webhooks/ui/_shortcuts.html lists them under “?”.
 //   data-key="n"         a link or button that this key presses, wherever it is on the page
 //   data-shortcuts       opens the list
 //   data-shortcuts-on    a checkbox that turns the keys off and on, kept in localStorage

@@ -58,7 +58,7 @@ class ShownAttempt:
 def context_of(
     delivery: Delivery, *, may_see_payload: bool, wanted: str = "", against: str = ""
 ) -> dict[str, Any]:
-    """Return what `webhooks/_delivery.html` shows, but for links and buttons.
+    """Return what `webhooks/deliveries/_delivery.html` shows, but for links and buttons.
 
     `wanted` is the number of an attempt to open, `against` one to compare it with.
     """

@@ -12,7 +12,7 @@ from webhooks.delivery.backlog import MAX_COUNT, Report
 register = template.Library()
 
 
-@register.inclusion_tag("webhooks/_backlog.html")
+@register.inclusion_tag("webhooks/ui/_backlog.html")
 def backlog_line(report: Report) -> dict[str, Any]:
     """Draw the line; the report was read by the view."""
     found = report.backlog

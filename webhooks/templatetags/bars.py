@@ -27,7 +27,7 @@ class Bar:
     bad_height: str
 
 
-@register.inclusion_tag("webhooks/_day_bars.html")
+@register.inclusion_tag("webhooks/ui/_day_bars.html")
 def day_bars(day: Sequence[tuple[int, int]]) -> dict[str, Any]:
     """Draw (succeeded, failed) attempts of each hour, oldest first."""
     good, bad = (sum(column) for column in zip(*day, strict=True)) if day else (0, 0)

@@ -186,7 +186,7 @@ def milliseconds(value: float | None) -> str:
     return _("%s ms") % number_format(f"{value:.0f}" if value >= 10 else f"{value:.1f}")
 
 
-@register.inclusion_tag("webhooks/_timing.html")
+@register.inclusion_tag("webhooks/ui/_timing.html")
 def timing(attempt: Attempt) -> dict[str, Any]:
     """Draw where the time of an attempt went, phase after phase."""
     known = [attempt.dns_ms or 0.0, attempt.connect_ms or 0.0, attempt.tls_ms or 0.0]

@@ -72,7 +72,7 @@ def body(value: bytes | memoryview | None) -> SafeString:
     return visible(decoded_body.read(bytes(value or b"")).text)
 
 
-@register.inclusion_tag("webhooks/_attempt_body.html")
+@register.inclusion_tag("webhooks/deliveries/_attempt_body.html")
 def body_view(
     value: bytes | memoryview | None,
     *,

@@ -18,13 +18,13 @@ CLEAR = object()
 class CopyInput(forms.TextInput):
     """A text input with a button that copies its value."""
 
-    template_name = "webhooks/_field_copy.html"
+    template_name = "webhooks/ui/_field_copy.html"
 
 
 class SecretInput(forms.PasswordInput):
     """A password input that never holds a value, with what is stored and a Clear checkbox."""
 
-    template_name = "webhooks/_field_secret.html"
+    template_name = "webhooks/ui/_field_secret.html"
     is_set = False
     is_typed = False
     is_cleared = False
@@ -97,7 +97,7 @@ def limit_field(label: Any, most: int, sentence: Any, help_text: Any) -> forms.I
 class EventTypesInput(forms.CheckboxSelectMultiple):
     """Checkboxes by group, each group with its wildcard first."""
 
-    template_name = "webhooks/_field_events.html"
+    template_name = "webhooks/webhook_form/_field_events.html"
 
     def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
         context = super().get_context(name, value, attrs)

@@ -18,7 +18,7 @@ ENTRIES_PER_PAGE = 50
 
 
 def audit_trail(webhook: Webhook) -> dict[str, Any]:
-    """Return the context of `webhooks/_audit_trail.html`: the newest entries and the rest's page.
+    """Return the context of `webhooks/ui/_audit_trail.html`: the newest entries and the rest's page.
 
     For a webhook or a connection; the view has asked whether the person may look at it.
     """
@@ -59,7 +59,7 @@ def _show(request: HttpRequest, webhook: Webhook) -> HttpResponse:
         "is_first_page": not before,
         "older_than": shown[-1].pk if len(found) > len(shown) else None,
     }
-    return render(request, "webhooks/audit.html", context)
+    return render(request, "webhooks/ui/audit.html", context)
 
 
 def _entries(webhook: Webhook) -> QuerySet[AuditEntry]:

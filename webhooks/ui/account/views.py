@@ -22,11 +22,11 @@ def time_zone(request: HttpRequest) -> HttpResponse:
         form = TimeZoneForm(
             browser_zone=browser_zone, initial={"time_zone": time_zone_.chosen(request)}
         )
-        return render(request, "webhooks/time_zone.html", {"form": form, "next": next_url})
+        return render(request, "webhooks/account/time_zone.html", {"form": form, "next": next_url})
     form = TimeZoneForm(request.POST, browser_zone=browser_zone)
     if not form.is_valid():
         context = {"form": form, "next": next_url}
-        return render(request, "webhooks/time_zone.html", context, status=422)
+        return render(request, "webhooks/account/time_zone.html", context, status=422)
     answer = redirect(next_url or "webhooks:list")
     if name := form.cleaned_data["time_zone"]:
         answer.set_cookie(

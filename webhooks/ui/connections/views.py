@@ -31,7 +31,7 @@ def list_connections(request: HttpRequest) -> HttpResponse:
     found = credentials.connections().annotate(used_by=Count("users", filter=is_used))
     found = found.order_by("name", "pk")
     rows = [{"connection": connection, "token": token_of(connection)} for connection in found]
-    return render(request, "webhooks/connection_list.html", {"rows": rows})
+    return render(request, "webhooks/connections/list.html", {"rows": rows})
 
 
 @require_safe
@@ -54,7 +54,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "users": lifecycle.users_of(connection).defer(*WEBHOOK_SECRETS),
         **audit_trail(connection),
     }
-    return render(request, "webhooks/connection.html", context)
+    return render(request, "webhooks/connections/detail.html", context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -120,7 +120,7 @@ def _confirm_delete(request: HttpRequest, connection: Webhook, status: int = 200
         "token": token_of(connection),
         "users": lifecycle.users_of(connection),
     }
-    return render(request, "webhooks/connection_confirm_delete.html", context, status=status)
+    return render(request, "webhooks/connections/confirm_delete.html", context, status=status)
 
 
 @require_safe
@@ -131,7 +131,7 @@ def panel(request: HttpRequest) -> HttpResponse:
     """Show the state of the connection that was just chosen on a webhook's form."""
     wanted = request.GET.get("connection", "")
     found = credentials.connections().filter(pk=int(wanted) if wanted.isdecimal() else 0).first()
-    return render(request, "webhooks/connection_panel.html", {"connection": found})
+    return render(request, "webhooks/connections/_panel.html", {"connection": found})
 
 
 @require_POST

@@ -56,7 +56,7 @@ def log(request: HttpRequest) -> HttpResponse:
         "running": _running() if may_send else [],
         "backlog": backlog.report(),
     }
-    return render(request, "webhooks/delivery_log.html", context)
+    return render(request, "webhooks/deliveries/list.html", context)
 
 
 def _running() -> list[Replay]:
@@ -108,7 +108,7 @@ def detail(request: HttpRequest, delivery_id: str) -> HttpResponse:
         "is_moving": _is_moving(delivery),
     }
     is_part = bool(request.headers.get("HX-Request"))
-    name = "webhooks/_delivery.html" if is_part else "webhooks/delivery.html"
+    name = "webhooks/deliveries/_delivery.html" if is_part else "webhooks/deliveries/detail.html"
     return render(request, name, context)
 
 
@@ -262,4 +262,4 @@ def edit(request: HttpRequest, delivery_id: str) -> HttpResponse:
         "form": form,
     }
     status = 422 if form.errors else 200
-    return render(request, "webhooks/delivery_edit.html", context, status=status)
+    return render(request, "webhooks/deliveries/edit.html", context, status=status)

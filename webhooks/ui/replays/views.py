@@ -86,7 +86,7 @@ def _of_selection(request: HttpRequest) -> HttpResponse:
     left_out = len(chosen) - counted["count"]
     context = {"form": form, "chosen": chosen, "left_out": left_out, **counted}
     status = 422 if form.errors else 200
-    return render(request, "webhooks/replay_selection.html", context, status=status)
+    return render(request, "webhooks/replays/selection.html", context, status=status)
 
 
 def _since(request: HttpRequest, webhook: Webhook | None) -> HttpResponse:
@@ -111,9 +111,9 @@ def _since(request: HttpRequest, webhook: Webhook | None) -> HttpResponse:
         "is_live": bool(request.headers.get("HX-Request")),
     }
     if context["is_live"]:
-        return render(request, "webhooks/_replay_count.html", context)
+        return render(request, "webhooks/replays/_count.html", context)
     status = 422 if form.errors else 200
-    return render(request, "webhooks/replay_form.html", context, status=status)
+    return render(request, "webhooks/replays/form.html", context, status=status)
 
 
 def _incident_at(webhook: Webhook) -> datetime | None:
@@ -198,7 +198,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "log_query": _log_query(replay),
     }
     is_part = bool(request.headers.get("HX-Request"))
-    name = "webhooks/_replay_progress.html" if is_part else "webhooks/replay.html"
+    name = "webhooks/replays/_progress.html" if is_part else "webhooks/replays/detail.html"
     return render(request, name, context)
 
 

@@ -66,7 +66,7 @@ def import_webhooks(request: HttpRequest) -> HttpResponse:
         raise PermissionDenied
     if request.method != "POST":
         result = request.session.pop(_RESULT_KEY, None)
-        return render(request, "webhooks/import.html", {"result": result})
+        return render(request, "webhooks/transfer/import.html", {"result": result})
     try:
         if "plan" in request.POST:
             return _import(request)
@@ -77,7 +77,7 @@ def import_webhooks(request: HttpRequest) -> HttpResponse:
     except SecretUnreadable:
         sentence = form_context.wrong_key()
     context = {"error": sentence, "text": request.POST.get("text", "")[:100_000]}
-    return render(request, "webhooks/import.html", context, status=422)
+    return render(request, "webhooks/transfer/import.html", context, status=422)
 
 
 def _content(request: HttpRequest) -> bytes | str:
@@ -107,7 +107,7 @@ def _preview(
         "is_paused": is_paused,
         "signed": seal(signing.dumps(held, salt=_SALT, compress=True), _PLACE).ciphertext,
     }
-    return render(request, "webhooks/import_preview.html", context, status=status)
+    return render(request, "webhooks/transfer/preview.html", context, status=status)
 
 
 def _import(request: HttpRequest) -> HttpResponse:
@@ -117,7 +117,7 @@ def _import(request: HttpRequest) -> HttpResponse:
         held = signing.loads(opened, salt=_SALT, max_age=_SECONDS)
     except (signing.BadSignature, SecretUnreadable):
         sentence = _("The look at this file is too long ago. Choose the file again.")
-        return render(request, "webhooks/import.html", {"error": sentence}, status=422)
+        return render(request, "webhooks/transfer/import.html", {"error": sentence}, status=422)
     numbers = {int(one) for one in request.POST.getlist("entry") if one.isdecimal()}
     plan = _plan(request, held["entries"], is_paused=held["is_paused"])
     refused = numbers - {item.number for item in plan.doable}

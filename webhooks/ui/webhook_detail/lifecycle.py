@@ -156,7 +156,7 @@ def delete(request: HttpRequest, pk: int) -> HttpResponse:
         ),
         "retention_days": settings.WEBHOOKS_RETENTION_DAYS,
     }
-    return render(request, "webhooks/confirm_delete.html", context)
+    return render(request, "webhooks/webhook_detail/confirm_delete.html", context)
 
 
 def _back(request: HttpRequest, webhook: Webhook) -> HttpResponse:

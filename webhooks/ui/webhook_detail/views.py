@@ -50,7 +50,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         **_recent(request, webhook, held=situation["held"], parked=situation["parked"]),
         **audit_trail(webhook),
     }
-    return render(request, "webhooks/detail.html", context)
+    return render(request, "webhooks/webhook_detail/detail.html", context)
 
 
 def _find(pk: int) -> Webhook:
@@ -85,7 +85,7 @@ def charts_part(request: HttpRequest, pk: int) -> HttpResponse:
     context = {"webhook": webhook, **_charts(request, webhook)}
     if request.GET.get("seen") == context["charts_seen"]:
         return HttpResponse(status=204)
-    return render(request, "webhooks/_charts.html", context)
+    return render(request, "webhooks/ui/_charts.html", context)
 
 
 @require_safe
@@ -101,7 +101,7 @@ def recent_part(request: HttpRequest, pk: int) -> HttpResponse:
         return HttpResponse(status=204)
     # Told with the standing above them, so that both name the same last error.
     context |= {"needs_token": needs_token(webhook), **notices.problems_of(webhook)}
-    return render(request, "webhooks/_recent_part.html", context)
+    return render(request, "webhooks/webhook_detail/_recent_part.html", context)
 
 
 def _charts(request: HttpRequest, webhook: Webhook) -> dict[str, Any]:

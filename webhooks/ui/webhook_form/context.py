@@ -154,7 +154,7 @@ def show_form(request: HttpRequest, form: WebhookForm, **more: Any) -> HttpRespo
         "curl": form.data.get("curl", ""),
         **more,
     }
-    return render(request, "webhooks/form.html", context)
+    return render(request, "webhooks/webhook_form/form.html", context)
 
 
 def _trial(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
@@ -191,7 +191,7 @@ def show_connection(request: HttpRequest, form: WebhookForm) -> HttpResponse:
         "users": lifecycle.users_of(connection) if connection.pk else [],
         **token_panel(request, connection, is_oauth=form.chosen_type == "oauth2"),
     }
-    return render(request, "webhooks/connection_form.html", context)
+    return render(request, "webhooks/connections/form.html", context)
 
 
 def token_panel(request: HttpRequest, webhook: Webhook, *, is_oauth: bool = True) -> dict[str, Any]:

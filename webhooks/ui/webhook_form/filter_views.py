@@ -96,7 +96,7 @@ def why_not_sent(request: HttpRequest, pk: int) -> HttpResponse:
         "before": before,
         "may_see_payload": request.user.has_perm("webhooks.view_payload"),
     }
-    return render(request, "webhooks/why_not_sent.html", context)
+    return render(request, "webhooks/webhook_detail/why_not_sent.html", context)
 
 
 def _search(words: str) -> QuerySet[Event]:

@@ -39,7 +39,7 @@ def find_endpoints(request: HttpRequest) -> HttpResponse:
     if not any(map(request.user.has_perm, _EDITORS)):
         raise PermissionDenied
     context = {"endpoints": discovery.find(request.POST)}
-    return render(request, "webhooks/_form_oauth_endpoints.html", context)
+    return render(request, "webhooks/webhook_form/_oauth_endpoints.html", context)
 
 
 @require_POST
@@ -110,5 +110,9 @@ def _show(request: HttpRequest, webhook: Webhook, context: dict[str, Any]) -> Ht
     form_url = form_context.panel_url(request, webhook).partition("#")[0]
     context = {"webhook": webhook, "form_url": form_url, **context}
     is_htmx = bool(request.headers.get("HX-Request"))
-    name = "webhooks/_token_check.html" if is_htmx else "webhooks/token_check.html"
+    name = (
+        "webhooks/webhook_form/_token_check.html"
+        if is_htmx
+        else "webhooks/webhook_form/token_check.html"
+    )
     return render(request, name, context)

@@ -37,7 +37,7 @@ def preview(request: HttpRequest) -> HttpResponse:
     if not request.user.has_perm("webhooks.view_connection"):
         form.keep_connection()
     context = {**preview_context(request, form), "is_live": True, "form": form}
-    return render(request, "webhooks/_preview.html", context)
+    return render(request, "webhooks/webhook_form/_preview.html", context)
 
 
 @require_POST
@@ -51,7 +51,7 @@ def edit_parameters(request: HttpRequest) -> HttpResponse:
     if data.get("parameters_quiet"):
         section.focus = ""
     section.check(method=data.get("method", ""), body_format=data.get("body_format", ""))
-    return render(request, "webhooks/_parameter_rows.html", {"section": section})
+    return render(request, "webhooks/webhook_form/_parameter_rows.html", {"section": section})
 
 
 def preview_context(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:

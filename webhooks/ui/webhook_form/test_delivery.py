@@ -67,7 +67,7 @@ def test_result(request: HttpRequest, pk: int, delivery_id: str) -> HttpResponse
     )
     if request.headers.get("HX-Request"):
         return _show_panel(request, delivery)
-    return render(request, "webhooks/form_test_result.html", _context(delivery))
+    return render(request, "webhooks/webhook_form/form_test_result.html", _context(delivery))
 
 
 def _missing_token(webhook: Webhook) -> str:
@@ -87,7 +87,7 @@ def _missing_token(webhook: Webhook) -> str:
 
 def _refuse(request: HttpRequest, webhook: Webhook, sentence: str) -> HttpResponse:
     if request.headers.get("HX-Request"):
-        return render(request, "webhooks/_test_result.html", {"refusal": sentence})
+        return render(request, "webhooks/webhook_form/_test_result.html", {"refusal": sentence})
     messages.warning(request, sentence)
     if request.user.has_perm("webhooks.change_webhook"):
         return redirect(reverse("webhooks:edit", args=[webhook.pk]) + "#token")
@@ -99,7 +99,7 @@ def _show_panel(request: HttpRequest, delivery: Delivery) -> HttpResponse:
     if request.method == "GET" and context["is_asking"]:
         # Nothing new: htmx changes nothing and asks again.
         return HttpResponse(status=204)
-    return render(request, "webhooks/_test_result.html", context)
+    return render(request, "webhooks/webhook_form/_test_result.html", context)
 
 
 def _context(delivery: Delivery) -> dict[str, object]:

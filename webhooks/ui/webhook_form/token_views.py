@@ -117,4 +117,4 @@ def _answer(request: HttpRequest, webhook: Webhook, *, success: str = "") -> Htt
     if not request.headers.get("HX-Request"):
         return HttpResponseRedirect(form_context.panel_url(request, webhook), status=303)
     context = form_context.token_panel(request, webhook)
-    return render(request, "webhooks/_token_panel.html", context)
+    return render(request, "webhooks/webhook_form/_token_panel.html", context)

@@ -91,7 +91,7 @@ def rotate_secret(request: HttpRequest, pk: int) -> HttpResponse:
         return redirect(reverse("webhooks:edit", args=[pk]) + "#signing")
     webhook.refresh_from_db()
     context = {"webhook": webhook, **form_context.signing_panel(request, webhook)}
-    return render(request, "webhooks/_form_signing.html", context)
+    return render(request, "webhooks/webhook_form/_signing.html", context)
 
 
 @require_POST
@@ -105,7 +105,7 @@ def send_test_mail(request: HttpRequest, pk: int) -> HttpResponse:
     if result["is_sent"]:
         audit.record(Action.TESTED, webhook, user=request.user, note=_("Test mail to recipients"))
     if request.headers.get("HX-Request"):
-        return render(request, "webhooks/_test_mail.html", {"test_mail": result})
+        return render(request, "webhooks/webhook_form/_test_mail.html", {"test_mail": result})
     return form_context.show_form(
         request, form_context.bind_form(request, webhook), test_mail=result
     )

@@ -126,7 +126,7 @@ def _ask(request: HttpRequest, wish: Wish, *, left: list[int] | None = None) -> 
         "next": request.POST.get("next", ""),
         "retention_days": settings.WEBHOOKS_RETENTION_DAYS,
     }
-    return render(request, "webhooks/bulk_confirm.html", context)
+    return render(request, "webhooks/webhook_list/bulk_confirm.html", context)
 
 
 def _carry_out(request: HttpRequest, wish: Wish) -> tuple[int, list[int]]:

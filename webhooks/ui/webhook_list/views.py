@@ -42,7 +42,7 @@ def list_webhooks(request: HttpRequest) -> HttpResponse:
         "sandbox_url": settings.WEBHOOKS_SANDBOX_URL,
         "backlog": backlog.report() if has_any else None,
     }
-    return render(request, "webhooks/list.html", context)
+    return render(request, "webhooks/webhook_list/list.html", context)
 
 
 def _first_steps(
