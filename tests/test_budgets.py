@@ -47,7 +47,7 @@ def test_a_page_loads_less_than_100_kb_of_our_css_and_scripts(screen: Page) -> N
     if screen.name != "login":
         browser.force_login(User.objects.create_superuser("admin", password="p"))
     files = own_files(browser.get(screen.address(make_scene())).text)
-    assert "css/tokens.css" in files
+    assert "ui/tokens.css" in files
     assert sum(files.values()) < BUDGET_BYTES, sorted(files.items(), key=lambda one: -one[1])
 
 

@@ -141,7 +141,7 @@ def test_a_locked_login_sends_them() -> None:
     assert missing(answer) == {}
 
 
-@pytest.mark.parametrize("url", ["/static/css/app.css", "/static/js/app.js"])
+@pytest.mark.parametrize("url", ["/static/ui/app.css", "/static/ui/app.js"])
 def test_static_files_send_them(url: str) -> None:
     answer = Client().get(url, secure=True)
     answer.close()

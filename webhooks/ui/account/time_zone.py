@@ -13,7 +13,7 @@ from django.utils import timezone
 
 # What a person chose on the page of preferences; HttpOnly.
 CHOSEN_COOKIE = "time_zone"
-# What `static/js/zone.js` found in the browser.
+# What `static/ui/time-zone.js` found in the browser.
 BROWSER_COOKIE = "browser_time_zone"
 
 # Chromium tells places by the names they had when its library of names began.
