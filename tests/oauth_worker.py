@@ -1,6 +1,6 @@
 """One worker process of the refresh race: `python -m tests.oauth_worker`, a JSON line a command.
 
-Started by tests.test_oauth_processes against a database of its own.
+Started by tests.oauth.test_processes against a database of its own.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Every page of the site: what is visited by tests that hold for all of them, and rows to show.
 
-A new address fails `tests/test_pages.py` until it is listed here.
+A new address fails `tests/ui/test_pages.py` until it is listed here.
 """
 
 from collections.abc import Iterator

@@ -198,10 +198,10 @@ def test_what_locks_a_login_has_a_lowest_and_a_highest_value(settings: Settings,
     ("path", "is_fine"),
     [
         ("", True),
-        ("tests.test_second_factor.ask", True),
-        ("tests.test_second_factor.nothing", False),
+        ("tests.security.test_second_factor.ask", True),
+        ("tests.security.test_second_factor.nothing", False),
         ("nowhere", False),
-        ("tests.test_second_factor.PATH", False),
+        ("tests.security.test_second_factor.PATH", False),
     ],
 )
 def test_what_asks_for_a_second_factor_is_a_function(

@@ -85,7 +85,7 @@ def _check_untouched(world: World) -> None:
 
 @fault("F29", "401 storm and a refresh race", databases=BOTH)
 def race(world: World) -> None:
-    from tests.test_oauth_processes import Worker
+    from tests.oauth.test_processes import Worker
 
     get_user_model().objects.all().delete()
     with ExitStack() as stack:

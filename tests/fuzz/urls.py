@@ -11,8 +11,8 @@ import urllib3
 from hypothesis import strategies as st
 
 from tests.fuzz.target import Target
+from tests.network.test_guard import url_rows
 from tests.security import oracle
-from tests.test_network import url_rows
 from webhooks import network
 from webhooks.network import NameNotResolved, Policy, UnsafeURL
 

@@ -17,7 +17,7 @@ from tests.leaks.pages import routes
 from tests.leaks.sinks import Secrets, Sink
 from tests.leaks.site import ENCRYPTION_KEY, PASSWORD, SERVER_PASSWORD, SIGNING_KEY, Site
 from tests.sandbox import ODD_CLIENT, Provider, answer_consent
-from tests.test_forms import header_fields, posted
+from tests.ui.webhook_form.test_forms import header_fields, posted
 
 PAGES = "/integrations/webhooks/"
 # Canaries a person types, with everything in them that some spelling changes.

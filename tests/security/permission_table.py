@@ -1,6 +1,6 @@
 """Who may do what: a line for every address and admin action of the site.
 
-A new address without a line fails `tests/test_permissions.py`. What a line says:
+A new address without a line fails `tests/security/test_permissions.py`. What a line says:
 
 - `needs`: permissions joined by "+", alternatives by "|"; "" asks for a login alone, NOBODY is for
   addresses that refuse everyone, ANYONE for those that ask nobody.
@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.security.url_map import World
-from tests.test_forms import posted
-from tests.test_views_connections import fields
+from tests.ui.connections.test_views import fields
+from tests.ui.webhook_form.test_forms import posted
 from webhooks.models import Action
 
 ANYONE, NOBODY = "anyone", "nobody"

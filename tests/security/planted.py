@@ -92,7 +92,7 @@ def answers() -> dict[str, bytes]:
     """Return what the receivers say, by path: the corpus in the body, headers and reason."""
     found = {}
     for number, texts in enumerate(chunks(40, CORPUS)):
-        # What would break the answer itself is in tests/test_injection_answers.py.
+        # What would break the answer itself is in tests/security/test_injection_answers.py.
         lines = [re.sub("[\r\n\0]", "", text) for text in texts]
         body = json.dumps(texts, ensure_ascii=False).encode() if number % 2 else _raw(texts)
         head = [f"HTTP/1.1 {200 + 300 * (number % 2)} {lines[0]}"]

@@ -11,7 +11,7 @@ from django.urls import URLPattern, get_resolver
 from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
-from tests.test_views_connections import OAUTH, make_connection, token_for
+from tests.ui.connections.test_views import OAUTH, make_connection, token_for
 from webhooks import audit, events
 from webhooks.models import (
     Action,

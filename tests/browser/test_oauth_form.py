@@ -1,0 +1,134 @@
+"""Presets, discovery, grants and checks on the OAuth form in real Chromium."""
+
+import pytest
+from django.urls import reverse
+from playwright.sync_api import Page, expect
+
+from tests.browser import steps
+from tests.browser.steps import field, overflow
+from tests.browser.test_oauth import make_oauth, open_form
+from tests.sandbox import MACHINE_CLIENT, Provider, Receiver
+from webhooks.models import Webhook
+
+pytest_plugins = ["tests.browser.fixtures"]
+pytestmark = pytest.mark.once
+
+
+def test_a_chosen_provider_fills_in_at_once_and_can_be_taken_back(
+    page: Page, provider: Provider, receiver: Receiver
+) -> None:
+    open_form(page, make_oauth(provider, receiver))
+    before = field(page, "Auth URL").input_value()
+    field(page, "Provider").select_option("microsoft")
+    expect(page.get_by_role("heading", name="Connect Microsoft")).to_be_visible()
+    expect(field(page, "Auth URL")).to_have_value(
+        "https://login.microsoftonline.com/organizations/oauth2/v2.0/authorize"
+    )
+    expect(page.get_by_role("radio", name="Client credentials in body")).to_be_checked()
+    field(page, "Tenant").fill("https://contoso.com/")
+    field(page, "Tenant").blur()
+    expect(field(page, "Access token URL")).to_have_value(
+        "https://login.microsoftonline.com/contoso.com/oauth2/v2.0/token"
+    )
+    # A scope that somebody typed is theirs.
+    expect(field(page, "Scope")).to_have_value("events:write offline_access")
+    field(page, "Provider").select_option("")
+    expect(page.get_by_role("heading", name="Connect Microsoft")).to_be_hidden()
+    field(page, "Provider").select_option("bitrix24")
+    expect(field(page, "Auth URL")).to_have_value("")
+    page.get_by_role("button", name="Undo").click()
+    expect(field(page, "Auth URL")).to_have_value(
+        "https://login.microsoftonline.com/contoso.com/oauth2/v2.0/authorize"
+    )
+    assert before == provider.auth_url
+    expect(page.get_by_text("Not saved yet").first).to_be_visible()
+    assert overflow(page) == 0
+    page.context.watch.expect("beforeunload")  # type: ignore[attr-defined]
+
+
+def test_found_endpoints_are_shown_first_and_used_by_a_button(
+    page: Page, provider: Provider, receiver: Receiver
+) -> None:
+    page.goto(steps.NEW)
+    steps.fill_request(page, name="CRM", url=f"{receiver.url}/bearer/")
+    steps.choose_authorization(page, "OAuth 2.0")
+    page.get_by_text("Find the addresses").click()
+    field(page, "Issuer").fill(provider.issuer)
+    page.get_by_role("button", name="Find endpoints").click()
+    expect(page.get_by_text("Found at the provider, not used yet")).to_be_visible()
+    expect(field(page, "Auth URL")).to_have_value("")
+    page.get_by_role("button", name="Use these").click()
+    expect(field(page, "Auth URL")).to_have_value(provider.auth_url)
+    expect(page.get_by_text("Filled in:")).to_contain_text("Access token URL")
+    field(page, "Client ID").fill("sandbox-client")
+    steps.save(page)
+    expect(page.get_by_text("was created.")).to_be_visible()
+    assert Webhook.objects.get().revocation_url == provider.revocation_url
+
+
+def test_client_credentials_have_fields_of_their_own_and_get_a_token_at_once(
+    page: Page, provider: Provider, receiver: Receiver
+) -> None:
+    page.goto(steps.NEW)
+    steps.fill_request(page, name="CRM", url=f"{receiver.url}/bearer/")
+    steps.fill_oauth(page, provider, client=MACHINE_CLIENT)
+    page.get_by_role("radio", name="Client credentials", exact=True).check()
+    expect(field(page, "Auth URL")).to_be_hidden()
+    expect(field(page, "Callback URL")).to_be_hidden()
+    expect(steps.token_panel(page)).to_contain_text("the provider gives one at once")
+    field(page, "Scope").fill("events:write")
+    steps.get_token(page)
+    expect(page.get_by_text("The access token was stored.")).to_be_visible()
+    expect(steps.token_panel(page).get_by_text("Valid", exact=True)).to_be_visible()
+    expect(field(page, "Auth URL")).to_be_hidden()
+
+
+def test_a_wrong_secret_is_diagnosed_and_both_ways_are_tried(
+    page: Page, provider: Provider, receiver: Receiver
+) -> None:
+    open_form(page, make_oauth(provider, receiver, client_secret="wrong"))
+    steps.get_token(page)
+    steps.answer_provider(page)
+    panel = steps.token_panel(page)
+    panel.get_by_role("button", name="Check").click()
+    expect(panel.get_by_text("Answers like a token endpoint.")).to_be_visible()
+    panel.get_by_role("link", name="Client secret").click()
+    expect(field(page, "Client secret")).to_be_in_viewport()
+    panel.get_by_role("button", name="Try the other way").click()
+    expect(panel.get_by_text("in neither way")).to_be_visible()
+    panel.get_by_text("Last exchanges").click()
+    panel.get_by_text("Misconfigured").last.click()
+    expect(panel.get_by_text("invalid_client").last).to_be_visible()
+
+
+def test_everything_works_without_javascript(
+    plain_page: Page, provider: Provider, receiver: Receiver
+) -> None:
+    page = plain_page
+    page.goto(steps.NEW)
+    steps.fill_request(page, name="CRM", url=f"{receiver.url}/bearer/")
+    steps.choose_authorization(page, "OAuth 2.0")
+    field(page, "Provider").select_option("google")
+    page.get_by_role("button", name="Use preset").click()
+    expect(page.get_by_role("heading", name="Connect Google")).to_be_visible()
+    page.get_by_text("Find the addresses").click()
+    field(page, "Issuer").fill(provider.issuer)
+    page.get_by_role("button", name="Find endpoints").click()
+    page.get_by_role("button", name="Use these").click()
+    expect(field(page, "Access token URL")).to_have_value(provider.token_url)
+    page.get_by_role("radio", name="Client credentials", exact=True).check()
+    page.get_by_role("button", name="Change grant").click()
+    expect(field(page, "Auth URL")).to_be_hidden()
+    field(page, "Client ID").fill(MACHINE_CLIENT.client_id)
+    field(page, "Client secret").fill(MACHINE_CLIENT.client_secret)
+    steps.get_token(page)
+    expect(page.get_by_text("The access token was stored.")).to_be_visible()
+    page.get_by_role("button", name="Check", exact=True).click()
+    expect(page.get_by_role("heading", name="Check of the OAuth settings")).to_be_visible()
+    expect(page.get_by_text("Answers like a token endpoint.")).to_be_visible()
+    page.get_by_role("link", name="Access token URL").click()
+    expect(page).to_have_url(
+        page.url.partition("/integrations")[0]
+        + reverse("webhooks:edit", args=[Webhook.objects.get().pk])
+        + "#id_token_url"
+    )

@@ -1,0 +1,226 @@
+"""What is held although it can be sent: the sweep finds it, and leaves what would be held again."""
+
+import threading
+from typing import Any
+
+import pytest
+from django.db import connection as database
+from django.db import transaction
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from tests.bench import history
+from tests.factories import deliver_all, make_delivery, make_webhook
+from tests.ui.connections.test_race import in_thread
+from tests.ui.connections.test_views import make_connection, make_oauth_connection
+from webhooks import events, tasks
+from webhooks.delivery import holds, retention
+from webhooks.models import Delivery, HoldReason, OAuthToken, Status, TokenState, Webhook
+
+pytestmark = pytest.mark.django_db
+
+UNREADABLE = {"variable": "disposition", "operator": "no such"}
+OAUTH = {"authorization_type": "oauth2", "client_id": "client", "token_url": "http://127.0.0.1:9/t"}
+
+
+def held(webhook: Webhook, reason: HoldReason) -> Delivery:
+    delivery = make_delivery(webhook)
+    Delivery.objects.filter(pk=delivery.pk).update(
+        status=Status.HELD, hold_reason=reason, next_attempt_at=None
+    )
+    delivery.refresh_from_db()
+    return delivery
+
+
+def status_of(delivery: Delivery) -> str:
+    delivery.refresh_from_db()
+    return delivery.status
+
+
+def give_token(owner: Webhook, state: str = TokenState.VALID, **fields: Any) -> None:
+    values = {"access_token": "a-token", **fields}
+    OAuthToken.objects.create(webhook_id=owner.pk, state=state, **values)
+
+
+@pytest.mark.parametrize("reason", HoldReason.values)
+def test_whatever_is_held_at_a_webhook_that_needs_nothing_is_released(reason: str) -> None:
+    delivery = held(make_webhook(), HoldReason(reason))
+    assert holds.release_overlooked() == 1
+    assert (status_of(delivery), delivery.hold_reason) == (Status.PENDING, "")
+    assert delivery.next_attempt_at is not None
+
+
+@pytest.mark.parametrize("how", ["paused", "deleted"])
+def test_what_is_held_at_a_webhook_that_does_not_send_stays(how: str) -> None:
+    webhook = make_webhook()
+    delivery = held(webhook, HoldReason.PAUSED)
+    if how == "paused":
+        events.pause(webhook)
+    else:
+        Webhook.objects.filter(pk=webhook.pk).update(deleted_at="2026-01-01T00:00Z")
+    assert holds.release_overlooked() == 0
+    assert status_of(delivery) == Status.HELD
+
+
+@pytest.mark.parametrize(
+    ("state", "is_released"),
+    [
+        (TokenState.VALID, True),
+        (TokenState.EXPIRING, True),
+        (TokenState.NEEDS_REAUTHORIZATION, False),
+        (TokenState.MISCONFIGURED, False),
+        (None, False),
+    ],
+)
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_what_waits_for_a_token_goes_when_there_is_one(
+    state: str | None, is_shared: bool, *, is_released: bool
+) -> None:
+    owner = make_oauth_connection() if is_shared else make_webhook(**OAUTH)
+    webhook = make_webhook(connection=owner) if is_shared else owner
+    if state:
+        give_token(owner, state)
+    delivery = held(webhook, HoldReason.REAUTHORIZATION)
+    assert holds.release_overlooked() == is_released
+    assert status_of(delivery) == (Status.PENDING if is_released else Status.HELD)
+
+
+def test_a_state_without_a_token_is_no_token() -> None:
+    webhook = make_webhook(**OAUTH)
+    give_token(webhook, access_token="")
+    held(webhook, HoldReason.NO_TOKEN)
+    assert holds.release_overlooked() == 0
+
+
+def test_the_first_token_of_client_credentials_waits_for_nobody() -> None:
+    webhook = make_webhook(**OAUTH, grant_type="client_credentials")
+    held(webhook, HoldReason.NO_TOKEN)
+    assert holds.release_overlooked() == 1
+
+
+@pytest.mark.parametrize("kind", [make_connection, make_oauth_connection])
+def test_what_may_not_be_sent_to_its_host_goes_neither_to_nor_fro(kind: Any) -> None:
+    connection = kind(allowed_hosts=["crm.example.com"])
+    if connection.authorization_type == "oauth2":
+        give_token(connection)
+    webhook = make_webhook(connection=connection)
+    delivery = held(webhook, HoldReason.MISCONFIGURED)
+    assert holds.release_overlooked() == 0
+    Webhook.objects.filter(pk=connection.pk).update(allowed_hosts=["127.0.0.1"])
+    assert holds.release_overlooked() == 1
+    assert status_of(delivery) == Status.PENDING
+
+
+def test_what_waits_for_a_readable_filter_stays_and_the_rest_goes() -> None:
+    webhook = make_webhook()
+    unjudged, paused = held(webhook, HoldReason.MISCONFIGURED), held(webhook, HoldReason.PAUSED)
+    Webhook.objects.filter(pk=webhook.pk).update(filter=UNREADABLE)
+    assert holds.release_overlooked() == 1
+    assert (status_of(unjudged), status_of(paused)) == (Status.HELD, Status.PENDING)
+    assert events.release_held(webhook) == 0
+    Webhook.objects.filter(pk=webhook.pk).update(filter={})
+    assert holds.release_overlooked() == 1
+    assert status_of(unjudged) == Status.PENDING
+
+
+def test_one_look_releases_only_so_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(holds, "_BATCH", 2)
+    monkeypatch.setattr(holds, "_ROWS_AT_A_LOOK", 5)
+    webhooks = [make_webhook(name=name) for name in ("One", "Two")]
+    for _ in range(4):
+        make_delivery(webhooks[0])
+    Delivery.objects.update(status=Status.HELD, hold_reason="paused", next_attempt_at=None)
+    assert [holds.release_overlooked() for _ in range(3)] == [5, 3, 0]
+
+
+def test_the_sweep_releases_and_rings(monkeypatch: pytest.MonkeyPatch) -> None:
+    rings: list[str] = []
+    monkeypatch.setattr(tasks, "ring", lambda: rings.append("ring"))
+    tasks.sweep()
+    assert rings == ["ring"]
+    delivery = held(make_webhook(), HoldReason.PAUSED)
+    tasks.sweep()
+    assert (rings, status_of(delivery)) == (["ring"] * 3, Status.PENDING)
+
+
+def test_nothing_held_costs_one_statement(django_assert_num_queries: Any) -> None:
+    make_delivery(make_webhook())
+    with django_assert_num_queries(1):
+        assert holds.release_overlooked() == 0
+
+
+# On SQLite the resume waits for the commit, and finds the row.
+@pytest.mark.database("postgres")
+@pytest.mark.django_db(transaction=True)
+def test_an_event_committed_after_a_resume_is_not_held_for_ever() -> None:
+    webhook = make_webhook()
+    events.pause(webhook)
+    may_commit, is_published = threading.Event(), threading.Event()
+
+    def publish() -> None:
+        with transaction.atomic():
+            events.publish("call.incoming.after", {})
+            is_published.set()
+            assert may_commit.wait(10)
+
+    thread = in_thread(publish)
+    assert is_published.wait(10)
+    assert events.resume(webhook) == 0
+    may_commit.set()
+    thread.join()
+    delivery = Delivery.objects.get()
+    assert (delivery.status, delivery.hold_reason) == (Status.HELD, HoldReason.PAUSED)
+    assert holds.release_overlooked() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_still_cannot_go_is_held_again_once() -> None:
+    connection = make_connection(allowed_hosts=["crm.example.com"])
+    delivery = held(make_webhook(connection=connection), HoldReason.MISCONFIGURED)
+    assert events.release_held(connection) == 1
+    deliver_all()
+    assert (status_of(delivery), delivery.hold_reason) == (Status.HELD, HoldReason.MISCONFIGURED)
+    assert holds.release_overlooked() == 0
+
+
+@pytest.mark.database("postgres")
+@pytest.mark.django_db(transaction=True)
+def test_a_large_log_is_not_scanned() -> None:
+    webhooks = [make_webhook(name=f"Webhook {number}", **OAUTH) for number in range(20)]
+    with database.cursor() as cursor:
+        for _ in history.fill(cursor.connection, [one.pk for one in webhooks], 20_000):
+            pass
+        # A backlog that waits for tokens, and one that nothing waits for.
+        cursor.execute(
+            "UPDATE webhooks_delivery SET status = 'held', hold_reason = 'reauthorization', "
+            "next_attempt_at = NULL, finished_at = NULL WHERE webhook_id % 2 = 0"
+        )
+        history.settle(cursor.connection)
+    give_token(webhooks[0])
+    give_token(webhooks[1])
+    expected = Delivery.objects.filter(webhook__in=webhooks[:2], status=Status.HELD).count()
+    assert expected
+    with CaptureQueriesContext(database) as queries:
+        assert holds.release_overlooked() == expected
+        assert retention.close_deliveries_of_deleted_webhooks(timezone.now()) == 0
+    reads = [query["sql"] for query in queries if query["sql"].lstrip().startswith(("SEL", "WITH"))]
+    plans = [plan_of(sql) for sql in reads if "webhooks_delivery" in sql]
+    assert plans
+    assert [plan for plan in plans if "Seq Scan on webhooks_delivery" in plan] == []
+    assert "delivery_held" in plans[0]
+
+
+def plan_of(sql: str) -> str:
+    with database.cursor() as cursor:
+        cursor.execute(f"EXPLAIN {sql}")
+        return "\n".join(row[0] for row in cursor.fetchall())
+
+
+@pytest.mark.database("sqlite")
+def test_the_look_goes_through_the_index_of_what_is_held() -> None:
+    with database.cursor() as cursor:
+        cursor.execute(f"EXPLAIN QUERY PLAN {holds._HOLDING}")
+        steps = [row[3] for row in cursor.fetchall()]
+    reads = [step for step in steps if "webhooks_delivery" in step or " d " in f"{step} "]
+    assert reads
+    assert [step for step in reads if "delivery_held" not in step] == []

@@ -1,0 +1,193 @@
+"""What is deleted from the log and what never is, also while somebody sends it again."""
+
+import datetime as dt
+import threading
+
+import pytest
+from django.db import connection as database
+from django.db import transaction
+from django.utils import timezone
+
+from tests.factories import make_delivery, make_webhook
+from tests.ui.connections.test_race import in_thread
+from webhooks import events
+from webhooks.delivery import replays, retention
+from webhooks.models import Delivery, Event, Replay, Status, Trigger, Webhook, ids
+
+pytestmark = pytest.mark.django_db
+
+LONG_AGO = timezone.now() - dt.timedelta(days=60)
+
+
+def aged(webhook: Webhook, status: str = Status.SUCCEEDED) -> Delivery:
+    """Make a delivery and its event that are 60 days old by their ids."""
+    delivery = make_delivery(webhook)
+    event_id, delivery_id = (
+        ids.floor(prefix, LONG_AGO.timestamp())[:-8] + made[-8:]
+        for prefix, made in (("evt", delivery.event_id), ("dlv", delivery.pk))
+    )
+    Event.objects.filter(pk=delivery.event_id).update(id=event_id)
+    Delivery.objects.filter(pk=delivery.pk).update(
+        id=delivery_id, event=event_id, status=status, next_attempt_at=None
+    )
+    return Delivery.objects.get(pk=delivery_id)
+
+
+def test_events_go_with_their_last_delivery() -> None:
+    webhook = make_webhook()
+    aged(webhook)
+    kept = aged(webhook, Status.HELD)
+    assert retention.delete_old_rows() == 1
+    assert list(Event.objects.values_list("pk", flat=True)) == [kept.event_id]
+
+
+def test_a_backlog_that_is_held_is_no_surplus(settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.WEBHOOKS_RETENTION_ROWS = 3
+    monkeypatch.setattr(retention, "_estimated_deliveries", Delivery.objects.count)
+    webhook = make_webhook()
+    # Finished a moment ago: ids that are made within this millisecond are not deleted yet.
+    later = timezone.now() + dt.timedelta(minutes=1)
+    finished = [make_delivery(webhook) for _ in range(4)]
+    Delivery.objects.update(status=Status.SUCCEEDED, next_attempt_at=None)
+    waiting = [make_delivery(webhook) for _ in range(6)]
+    for delivery, status in zip(waiting, ["held", "parked"] * 2, strict=False):
+        Delivery.objects.filter(pk=delivery.pk).update(status=status, next_attempt_at=None)
+    assert retention.delete_old_rows(later) == 1
+    assert not Delivery.objects.filter(pk=finished[0].pk).exists()
+    assert Delivery.objects.filter(pk__in=[one.pk for one in finished[1:]]).count() == 3
+    assert retention.delete_old_rows(later) == 0
+
+
+@pytest.mark.database("postgres")
+@pytest.mark.django_db(transaction=True)
+def test_rows_that_were_deleted_since_the_last_analyze_are_no_surplus() -> None:
+    webhook = make_webhook()
+    for _ in range(20):
+        make_delivery(webhook)
+    with database.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_force_next_flush()")
+        cursor.execute("ANALYZE webhooks_delivery")
+        assert retention._estimated_deliveries() == 20
+        Delivery.objects.all().delete()
+        cursor.execute("SELECT pg_stat_force_next_flush()")
+    assert retention._estimated_deliveries() == 0
+
+
+def test_what_a_deleted_webhook_left_is_closed_in_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(retention, "_BATCH", 2)
+    webhook, other = make_webhook(), make_webhook()
+    for _ in range(5):
+        make_delivery(webhook)
+    sending = Delivery.objects.filter(webhook=webhook).last()
+    assert sending is not None
+    Delivery.objects.filter(pk=sending.pk).update(status=Status.SENDING)
+    held = Delivery.objects.filter(webhook=webhook, status=Status.PENDING).last()
+    assert held is not None
+    Delivery.objects.filter(pk=held.pk).update(
+        status=Status.HELD, hold_reason="paused", next_attempt_at=None
+    )
+    Webhook.objects.filter(pk=webhook.pk).update(deleted_at=timezone.now())
+    with monkeypatch.context() as bounded:
+        bounded.setattr(retention, "_BATCHES", 1)
+        assert retention.close_deliveries_of_deleted_webhooks(timezone.now()) == 3
+    assert retention.close_deliveries_of_deleted_webhooks(timezone.now()) == 1
+    held.refresh_from_db()
+    assert (held.status, held.hold_reason) == (Status.CANCELLED, "")
+    left = Delivery.objects.exclude(status=Status.CANCELLED)
+    assert left.filter(webhook=webhook).get() == sending
+    assert left.filter(webhook=other).count() == 5
+
+
+# On SQLite there is one writer at a time, and a transaction reads what was there as it began.
+@pytest.mark.database("postgres")
+@pytest.mark.django_db(transaction=True)
+def test_an_event_that_is_sent_again_outlives_its_first_delivery() -> None:
+    """Retention comes between the reading of what is sent again and its insertion."""
+    webhook = make_webhook()
+    event_id = aged(webhook).event_id
+    is_made, may_commit = threading.Event(), threading.Event()
+
+    def send_again() -> None:
+        with transaction.atomic():
+            assert events.redeliver(Delivery.objects.filter(event=event_id)) == 1
+            is_made.set()
+            assert may_commit.wait(10)
+
+    thread = in_thread(send_again)
+    assert is_made.wait(10)
+    # The new delivery is not to be seen yet.
+    assert retention.delete_old_rows() == 1
+    may_commit.set()
+    thread.join()
+    assert Delivery.objects.get().trigger == Trigger.REDELIVERY
+    assert Event.objects.filter(pk=event_id).exists()
+    assert retention.delete_old_rows() == 0
+
+
+def test_what_retention_took_meanwhile_is_not_sent_again() -> None:
+    """A delivery without its event would stop whoever claims it."""
+    webhook = make_webhook()
+    gone, kept = make_delivery(webhook), make_delivery(webhook)
+    Delivery.objects.update(status=Status.FAILED, next_attempt_at=None)
+    replay = replays.start(
+        Replay(
+            webhook=webhook,
+            scope="failed",
+            since_at=timezone.now() - dt.timedelta(hours=1),
+            until_at=timezone.now() + dt.timedelta(seconds=1),
+            rate=1000,
+        )
+    )
+    lost = Event.objects.filter(pk=gone.event_id)
+    lost._raw_delete(lost.db)
+    assert events.redeliver(Delivery.objects.all()) == 1
+    Delivery.objects.filter(trigger=Trigger.REDELIVERY).delete()
+    assert replays.advance(replay.pk) == 1
+    replay.refresh_from_db()
+    assert replay.done == 1
+    again = Delivery.objects.get(trigger=Trigger.REPLAY)
+    assert again.event_id == kept.event_id
+
+
+# On SQLite the resume comes before the transaction or after it.
+@pytest.mark.database("postgres")
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("how", ["redelivered", "edited", "replayed"])
+def test_a_resume_waits_for_what_is_being_sent_again_and_releases_it(how: str) -> None:
+    webhook = make_webhook()
+    delivery = make_delivery(webhook)
+    Delivery.objects.update(status=Status.FAILED, next_attempt_at=None)
+    events.pause(webhook)
+    since = timezone.now() - dt.timedelta(hours=1)
+    replay = replays.start(Replay(webhook=webhook, scope="failed", since_at=since, rate=10))
+    is_made, is_over = threading.Event(), threading.Event()
+
+    def send_again() -> None:
+        with transaction.atomic():
+            if how == "redelivered":
+                events.redeliver(Delivery.objects.filter(pk=delivery.pk))
+            elif how == "edited":
+                events.resend_edited(Delivery.objects.get(pk=delivery.pk), {"call_id": "2"})
+            else:
+                assert replays.advance(replay.pk) == 1
+            is_made.set()
+            is_over.wait(0.5)
+
+    thread = in_thread(send_again)
+    assert is_made.wait(10)
+    assert events.resume(webhook) == 1
+    is_over.set()
+    thread.join()
+    assert Delivery.objects.exclude(pk=delivery.pk).get().status == Status.PENDING
+
+
+def test_what_is_sent_again_knows_that_the_webhook_was_resumed_meanwhile() -> None:
+    webhook = make_webhook()
+    delivery = make_delivery(webhook)
+    events.pause(webhook)
+    read_while_paused = Delivery.objects.select_related("webhook", "event").get(pk=delivery.pk)
+    events.resume(webhook)
+    copy = events.resend_edited(read_while_paused, {"call_id": "2"})
+    assert copy.status == Status.PENDING

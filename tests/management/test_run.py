@@ -1,0 +1,308 @@
+"""`manage.py run`, the whole product in one process, started for real as `make run` starts it."""
+
+import base64
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+
+from tests.sandbox import Receiver
+from tests.services import free_port, free_ports
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 60
+
+
+class Product:
+    """One `manage.py run` with its own data directory, and what it printed."""
+
+    def __init__(self, data_dir: Path, *arguments: str, port: int, **environment: str) -> None:
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "ENV_FILE": os.devnull,
+            "DATA_DIR": str(data_dir),
+            **environment,
+        }
+        self._lines: list[str] = []
+        self.process = subprocess.Popen(
+            [sys.executable, "manage.py", "run", "--port", str(port), *arguments],
+            cwd=ROOT,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        self._lines.extend(iter(self.process.stdout.readline, ""))
+
+    @property
+    def output(self) -> str:
+        return "".join(self._lines)
+
+    @property
+    def password(self) -> str:
+        found = re.search(r"^  Password  (\S+)$", self.output, re.MULTILINE)
+        return found[1] if found else ""
+
+    def ready(self) -> "Product":
+        deadline = time.monotonic() + START_SECONDS
+        # The last line of the block, so that all of it was read.
+        while not re.search(r"Ctrl-C stops it.*\n\n$", self.output, re.DOTALL):
+            assert self.process.poll() is None, self.output
+            assert time.monotonic() < deadline, self.output
+            time.sleep(0.05)
+        return self
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send the signal to this process alone and return its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait until it ends by itself and return its exit code."""
+        code = self.process.wait(timeout=60)
+        self._reader.join(timeout=10)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return code
+
+    def manage(self, *arguments: str, given: str = "") -> str:
+        done = subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=ROOT,
+            env={**self.environment, "PUBLIC_URL": self.url},
+            input=given,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def log_in(self, session: requests.Session, password: str) -> requests.Response:
+        """Log in through the form, as a person does; return the page that follows."""
+        page = session.get(f"{self.url}/", timeout=10)
+        token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.text)
+        assert token, page.text
+        form = {"username": "admin", "password": password, "csrfmiddlewaretoken": token[1]}
+        return session.post(page.url, form, headers={"Origin": self.url}, timeout=10)
+
+    def readiness(self) -> dict[str, str]:
+        """Return what `/readyz` says once the first sweep has run."""
+        deadline = time.monotonic() + 30
+        while True:
+            answer = requests.get(f"{self.url}/readyz", timeout=10)
+            if answer.status_code == 200 or time.monotonic() > deadline:
+                found = answer.json()
+                return {key: found[key] for key in found if key not in _NO_STATES}
+            time.sleep(0.2)
+
+
+# What `/readyz` says beside the states of its parts.
+_NO_STATES = {"queue", "networks_opened"}
+Start = Callable[..., Product]
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def start(data_dir: Path, database_url: str) -> Iterator[Start]:
+    """Start the product on free ports, on an empty database of this worker's kind."""
+    running: list[Product] = []
+
+    def begin(*arguments: str, port: int | None = None, **environment: str) -> Product:
+        environment = {"DATABASE_URL": database_url, **environment}
+        product = Product(data_dir, *arguments, port=port or free_ports(3), **environment)
+        running.append(product)
+        return product
+
+    yield begin
+    for product in running:
+        product.stop()
+
+
+@pytest.fixture
+def session() -> Iterator[requests.Session]:
+    with requests.Session() as session:
+        session.trust_env = False
+        yield session
+
+
+def published(product: Product) -> None:
+    given = '{"call_id": "c-1", "caller_number": "380441234567"}'
+    printed = product.manage("publish", "call.incoming.before", "--payload", "-", given=given)
+    assert "deliveries: 2" in printed
+
+
+def test_first_start_shows_the_way_to_a_delivery(
+    start: Start, data_dir: Path, session: requests.Session
+) -> None:
+    product = start("--sandbox").ready()
+    receiver = Receiver(f"http://127.0.0.1:{product.port + 1}")
+
+    assert f"Open      {product.url}/" in product.output
+    assert receiver.url in product.output
+    page = product.log_in(session, product.password)
+    assert page.url == f"{product.url}/integrations/webhooks/"
+    assert "Sandbox: Basic authentication" in page.text
+    assert "Sandbox: OAuth 2.0" in page.text
+    published(product)
+    (received,) = receiver.wait_for(1, timeout=20)
+    credentials = base64.b64encode(b"demo-login:demo-password").decode()
+    assert (received.path, received.status) == ("/basic/", 200)
+    assert received.header("Authorization") == f"Basic {credentials}"
+    assert received.signature == "valid"
+    assert received.json()["caller_number"] == "380441234567"
+    assert set(product.readiness().values()) == {"ok"}
+    assert stat.S_IMODE((data_dir / "keys.env").stat().st_mode) == 0o600
+    assert product.stop() == 0
+    assert "ERROR" not in product.output
+    assert "Traceback" not in product.output
+
+
+def test_second_start_keeps_the_data_and_says_so(start: Start, session: requests.Session) -> None:
+    first = start("--sandbox").ready()
+    password = first.password
+    assert first.stop(signal.SIGINT) == 0
+
+    # On other ports: the prepared webhooks move with the sandbox.
+    second = start("--sandbox").ready()
+
+    assert second.password == ""
+    assert "The data of the last start is kept" in second.output
+    page = second.log_in(session, password)
+    assert page.url == f"{second.url}/integrations/webhooks/"
+    assert f"127.0.0.1:{second.port + 1}/basic/" in page.text
+    published(second)
+    assert Receiver(f"http://127.0.0.1:{second.port + 1}").wait_for(1, timeout=20)
+
+
+@pytest.mark.once
+def test_static_files_are_there_without_collecting_them(start: Start) -> None:
+    product = start().ready()
+    login = requests.get(f"{product.url}/login/", timeout=10)
+    files = re.findall(r'(?:href|src)="(/static/[^"]+)"', login.text)
+    assert files
+    for path in files:
+        assert requests.get(product.url + path, timeout=10).status_code == 200, path
+
+
+@pytest.mark.once
+def test_two_signals_in_the_same_moment_are_one(start: Start) -> None:
+    product = start("--no-sandbox").ready()
+    for _ in range(3):
+        product.process.send_signal(signal.SIGTERM)
+        time.sleep(0.05)
+    assert product.wait() == 0
+    assert "Stopped. What waits is sent after the next start." in product.output
+
+
+@pytest.mark.once
+def test_without_sandbox_nothing_of_it_runs_or_is_opened(start: Start) -> None:
+    product = start("--no-sandbox", WEBHOOKS_ALLOWED_NETWORKS="").ready()
+
+    assert psutil.Process(product.process.pid).children() == []
+    assert "Sandbox" not in product.output
+    printed = product.manage(
+        "shell",
+        "--verbosity=0",
+        "-c",
+        "from webhooks.models import Webhook as W; print(len(W.objects.all()))",
+    )
+    assert printed.strip() == "0"
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_sandbox_ends_with_the_product_however_it_ends(
+    start: Start, number: signal.Signals
+) -> None:
+    product = start("--sandbox").ready()
+    children = psutil.Process(product.process.pid).children()
+    assert len(children) == 2
+
+    product.stop(number)
+
+    gone, alive = psutil.wait_procs(children, timeout=10)
+    assert (len(gone), alive) == (2, [])
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("offset", [0, 2])
+def test_taken_port_is_said_in_one_sentence(start: Start, offset: int) -> None:
+    port = free_ports(3)
+    holder = start(port=port + offset).ready()
+    data_dir = Path(holder.environment["DATA_DIR"]).with_name("other")
+    second = Product(data_dir, "--sandbox", port=port)
+
+    assert second.wait() == 1
+    assert f"Cannot listen on 127.0.0.1 port {port + offset}" in second.output
+    assert "PORT=" in second.output
+    assert "Traceback" not in second.output
+
+
+@pytest.mark.database("sqlite")
+def test_second_instance_on_the_same_data_is_refused(start: Start) -> None:
+    start().ready()
+
+    second = start()
+
+    assert second.wait() == 1
+    assert "Another instance is running" in second.output
+    assert "Traceback" not in second.output
+
+
+def test_wrong_encryption_key_stops_the_start(start: Start, data_dir: Path) -> None:
+    assert start().ready().stop() == 0
+    keys = (data_dir / "keys.env").read_text()
+    other = base64.urlsafe_b64encode(b"another-key-another-key-another-").decode()
+
+    product = start(FIELD_ENCRYPTION_KEY=other)
+
+    assert product.wait() == 1
+    assert "FIELD_ENCRYPTION_KEY" in product.output
+    assert "Traceback" not in product.output
+    assert (data_dir / "keys.env").read_text() == keys
+
+
+@pytest.mark.once
+def test_lost_database_is_said_in_one_sentence(start: Start) -> None:
+    url = f"postgres://nobody@127.0.0.1:{free_port()}/none"
+    product = start(DATABASE_URL=url)
+
+    assert product.wait() == 1
+    assert "The database cannot be used" in product.output
+    assert "Traceback" not in product.output
+
+
+def test_redis_given_by_url_is_used(start: Start, redis_url: str) -> None:
+    product = start("--sandbox", REDIS_URL=redis_url.removesuffix("/0") + "/7").ready()
+    receiver = Receiver(f"http://127.0.0.1:{product.port + 1}")
+
+    published(product)
+
+    assert receiver.wait_for(1, timeout=20)[0].path == "/basic/"
+    assert set(product.readiness().values()) == {"ok"}
+    assert product.stop() == 0
+    assert "Traceback" not in product.output

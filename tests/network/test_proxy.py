@@ -1,0 +1,253 @@
+"""The operator's proxy: everything goes through it, and nothing that is refused gets to it."""
+
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pycurl
+import pytest
+import requests
+
+from tests.factories import deliver_all, make_delivery, make_webhook
+from tests.network.test_guard import answer_with
+from tests.network.test_sockets import (  # noqa: F401 - fixtures
+    HOST,
+    Certificates,
+    Server,
+    certificates,
+    curl,
+    serve,
+)
+from tests.sandbox import Receiver
+from tests.security.proxy import Proxy
+from webhooks import network
+from webhooks.models import Attempt, Outcome
+from webhooks.network import Policy, UnsafeURL, sessions
+
+PUBLIC = "93.184.215.14"
+LOGIN = "b3BlcmF0b3I6cHJveHktcGFzc3dvcmQ="
+
+
+@pytest.fixture
+def proxy_to() -> Iterator[Callable[..., Proxy]]:
+    """Return a function that starts a proxy whose every way leads to one port."""
+    proxies: list[Proxy] = []
+
+    def start(port: int, **options: Any) -> Proxy:
+        proxies.append(Proxy(port, **options))
+        return proxies[-1]
+
+    yield start
+    for proxy in proxies:
+        proxy.close()
+
+
+@pytest.fixture
+def public_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every name lead to a public address, except the proxy's own."""
+    public, own = answer_with(PUBLIC), answer_with("127.0.0.1")
+
+    def getaddrinfo(host: str, port: int, *rest: Any, **more: Any) -> list[Any]:
+        return (own if host.startswith("proxy.") else public)(host, port)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+@pytest.fixture
+def trust(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> Certificates:  # noqa: F811
+    """Let both senders trust the tests' own authority."""
+    monkeypatch.setattr(sessions, "ca_bundle", lambda: certificates.path("ca"))
+    monkeypatch.setattr(network, "ca_bundle", lambda: certificates.path("ca"))
+    return certificates
+
+
+def context(certificates: Certificates, name: str) -> ssl.SSLContext:  # noqa: F811
+    return certificates.context(name)
+
+
+def by_requests(url: str, policy: Policy) -> bytes:
+    with network.guarded_session(policy=policy) as session:
+        return session.get(url, headers={"Authorization": "Bearer of-the-receiver"}).content
+
+
+def by_libcurl(url: str, policy: Policy) -> bytes:
+    header = (pycurl.HTTPHEADER, ["Authorization: Bearer of-the-receiver"])
+    proxy_port = policy.egress_proxy.rpartition(":")[2]
+    pins = (f"{HOST}:443:{PUBLIC}", f"proxy.example.com:{proxy_port}:127.0.0.1")
+    result = curl(url, policy, pins=pins, options=(header,))
+    if result.error:
+        raise requests.ConnectionError(result.message)
+    return result.body
+
+
+SENDERS = [by_requests, by_libcurl]
+Sender = Callable[[str, Policy], bytes]
+
+
+@pytest.mark.parametrize("send", SENDERS)
+def test_a_plain_receiver_is_reached_through_the_proxy(
+    send: Sender,
+    serve: Callable[..., Server],  # noqa: F811
+    proxy_to: Callable[..., Proxy],
+    public_names: None,
+) -> None:
+    server = serve()
+    proxy = proxy_to(server.port)
+    assert send(f"http://{HOST}/hook", Policy(egress_proxy=f"http://127.0.0.1:{proxy.port}")) == (
+        b"ok"
+    )
+    assert proxy.hosts == [f"http://{HOST}/hook"]
+    assert server.requests[0].startswith(b"GET /hook ")
+
+
+@pytest.mark.parametrize("send", SENDERS)
+def test_an_https_receiver_is_reached_through_a_tunnel_that_shows_no_secret(
+    send: Sender,
+    serve: Callable[..., Server],  # noqa: F811
+    proxy_to: Callable[..., Proxy],
+    public_names: None,
+    trust: Certificates,
+) -> None:
+    server = serve(context=context(trust, "good"))
+    proxy = proxy_to(server.port)
+    assert send(f"https://{HOST}/hook", Policy(egress_proxy=f"http://127.0.0.1:{proxy.port}")) == (
+        b"ok"
+    )
+    assert proxy.hosts == [f"{HOST}:443"]
+    assert b"of-the-receiver" not in b"".join(proxy.asked)
+    assert b"Bearer of-the-receiver" in server.requests[0]
+
+
+@pytest.mark.parametrize("send", SENDERS)
+@pytest.mark.parametrize("name", ["other", "expired", "self"])
+def test_the_receivers_certificate_is_checked_through_the_tunnel_too(
+    send: Sender,
+    name: str,
+    serve: Callable[..., Server],  # noqa: F811
+    proxy_to: Callable[..., Proxy],
+    public_names: None,
+    trust: Certificates,
+) -> None:
+    server = serve(context=context(trust, name))
+    proxy = proxy_to(server.port)
+    with pytest.raises(requests.RequestException):
+        send(f"https://{HOST}/hook", Policy(egress_proxy=f"http://127.0.0.1:{proxy.port}"))
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("send", SENDERS)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_may_be_reached_over_tls_itself(
+    send: Sender,
+    scheme: str,
+    serve: Callable[..., Server],  # noqa: F811
+    proxy_to: Callable[..., Proxy],
+    public_names: None,
+    trust: Certificates,
+) -> None:
+    server = serve(context=context(trust, "good") if scheme == "https" else None)
+    proxy = proxy_to(server.port, context=context(trust, "proxy"))
+    policy = Policy(egress_proxy=f"https://proxy.example.com:{proxy.port}")
+    assert send(f"{scheme}://{HOST}/hook", policy) == b"ok"
+
+
+@pytest.mark.parametrize("send", SENDERS)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_with_the_wrong_certificate_gets_nothing(
+    send: Sender,
+    scheme: str,
+    proxy_to: Callable[..., Proxy],
+    public_names: None,
+    trust: Certificates,
+) -> None:
+    proxy = proxy_to(9, context=context(trust, "other"))
+    policy = Policy(egress_proxy=f"https://proxy.example.com:{proxy.port}")
+    with pytest.raises(requests.RequestException):
+        send(f"{scheme}://{HOST}/hook", policy)
+    assert proxy.asked == []
+
+
+@pytest.mark.parametrize("send", SENDERS)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_the_proxys_login_goes_to_the_proxy_only(
+    send: Sender,
+    scheme: str,
+    serve: Callable[..., Server],  # noqa: F811
+    proxy_to: Callable[..., Proxy],
+    public_names: None,
+    trust: Certificates,
+) -> None:
+    server = serve(context=context(trust, "good") if scheme == "https" else None)
+    proxy = proxy_to(server.port)
+    policy = Policy(egress_proxy=f"http://operator:proxy-password@127.0.0.1:{proxy.port}")
+    assert send(f"{scheme}://{HOST}/hook", policy) == b"ok"
+    assert LOGIN.encode() in proxy.asked[0]
+    if scheme == "https":
+        assert LOGIN.encode() not in server.requests[0]
+
+
+@pytest.mark.parametrize("send", SENDERS)
+def test_a_proxy_that_refuses_is_told_without_its_login(
+    send: Sender, proxy_to: Callable[..., Proxy], public_names: None
+) -> None:
+    proxy = proxy_to(9, refuses=b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
+    policy = Policy(egress_proxy=f"http://operator:proxy-password@127.0.0.1:{proxy.port}")
+    with pytest.raises(requests.RequestException) as failure:
+        send(f"https://{HOST}/hook", policy)
+    assert "proxy-password" not in str(failure.value)
+
+
+# The engine and its deliveries.
+
+
+def deliver(url: str, settings: Any, proxy: Proxy) -> Attempt:
+    settings.WEBHOOKS_ALLOWED_NETWORKS = []
+    settings.WEBHOOKS_EGRESS_PROXY = f"http://127.0.0.1:{proxy.port}"
+    delivery = make_delivery(make_webhook(url=url))
+    deliver_all()
+    return Attempt.objects.get(delivery=delivery)
+
+
+@pytest.mark.once
+@pytest.mark.django_db(transaction=True)
+def test_a_delivery_goes_through_the_proxy(
+    receiver: Receiver, settings: Any, proxy_to: Callable[..., Proxy], public_names: None
+) -> None:
+    proxy = proxy_to(int(receiver.url.rpartition(":")[2]))
+    attempt = deliver("http://crm.example.com/open/hook", settings, proxy)
+    assert (attempt.outcome, attempt.status_code) == (Outcome.SUCCEEDED, 200)
+    assert proxy.hosts == ["http://crm.example.com/open/hook"]
+
+
+@pytest.mark.once
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:6379/", "http://169.254.169.254/latest/", "https://[fd00::1]/"]
+)
+def test_a_delivery_to_a_refused_literal_never_reaches_the_proxy(
+    url: str, settings: Any, proxy_to: Callable[..., Proxy]
+) -> None:
+    proxy = proxy_to(9)
+    assert deliver(url, settings, proxy).outcome == Outcome.BLOCKED
+    assert proxy.asked == []
+
+
+@pytest.mark.once
+@pytest.mark.django_db(transaction=True)
+def test_a_delivery_to_a_name_that_leads_inside_never_reaches_the_proxy(
+    settings: Any, proxy_to: Callable[..., Proxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", answer_with(PUBLIC, "10.0.0.1"))
+    proxy = proxy_to(9)
+    assert deliver("https://crm.example.com/", settings, proxy).outcome == Outcome.BLOCKED
+    assert proxy.asked == []
+
+
+def test_a_literal_inside_never_reaches_the_proxy_through_requests(
+    proxy_to: Callable[..., Proxy],
+) -> None:
+    proxy = proxy_to(9)
+    with pytest.raises(UnsafeURL):
+        by_requests("http://10.0.0.1/", Policy(egress_proxy=f"http://127.0.0.1:{proxy.port}"))
+    assert proxy.asked == []

@@ -1,0 +1,367 @@
+"""Every sender against the same attacks: redirects, turning names, inward answers, the environment.
+
+Delivery, test, token, refresh, revocation, discovery and doctor. The form's check plays no part:
+rows are written as they are.
+"""
+
+import base64
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from tests import oauth_rows
+from tests.factories import deliver_all, make_delivery, make_webhook
+from tests.network.test_guard import answer_with
+from tests.network.test_sockets import Server
+from tests.oauth_fakes import Asked, FakeProvider, Reply, fake_provider, token
+from tests.security import oracle, watching
+from webhooks import events, network, oauth
+from webhooks.models import Attempt, Delivery, OAuthToken, Outcome, TokenState, Webhook
+
+pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
+PUBLIC = "93.184.215.14"
+# Open in the settings of the tests, and not open: the name turns from the one to the other.
+OPEN, INSIDE = "127.0.0.5", oracle.TRAP_ADDRESS
+
+
+# The senders. Each takes the base of an address and sends once.
+
+
+def send_delivery(base: str) -> Any:
+    make_delivery(make_webhook(url=f"{base}/hook"))
+    deliver_all()
+
+
+def send_test(base: str) -> Any:
+    events.send_test(make_webhook(url=f"{base}/hook"))
+    deliver_all()
+
+
+def _oauth_webhook(base: str) -> Webhook:
+    return oauth_rows.make_webhook(
+        auth_url=f"{base}/authorize",
+        token_url=f"{base}/token",
+        refresh_url=f"{base}/refresh",
+        revocation_url=f"{base}/revoke",
+    )
+
+
+def exchange_code(base: str) -> Any:
+    webhook, user = _oauth_webhook(base), oauth_rows.make_user()
+    _, sent = oauth_rows.begin(webhook, user)
+    query = {"code": ["the-code"], "state": [sent["state"]]}
+    oauth.finish_authorization(query, user=user, session_key=oauth_rows.SESSION)
+
+
+def refresh(base: str) -> Any:
+    webhook = _oauth_webhook(base)
+    oauth_rows.make_token(webhook)
+    oauth.refresh(webhook, dead_version=1)
+
+
+def revoke(base: str) -> Any:
+    webhook = _oauth_webhook(base)
+    oauth_rows.make_token(webhook)
+    oauth.clear_token(webhook)
+
+
+def discover(base: str) -> Any:
+    oauth.discover(base)
+
+
+def examine(base: str) -> Any:
+    return oauth.examine(_oauth_webhook(base))
+
+
+def try_authentication(base: str) -> Any:
+    return oauth.try_authentication(_oauth_webhook(base))
+
+
+SENDERS = [
+    send_delivery,
+    send_test,
+    exchange_code,
+    refresh,
+    revoke,
+    discover,
+    examine,
+    try_authentication,
+]
+SPEAK = (oauth.AuthorizationFailed, oauth.Misconfigured, oauth.TokenUnavailable)
+Sender = Callable[[str], Any]
+
+
+def send(sender: Sender, base: str) -> None:
+    """Send; the senders of OAuth say in a sentence why it did not work."""
+    with contextlib.suppress(*SPEAK):
+        sender(base)
+
+
+def assert_nothing_was_connected(before: int) -> None:
+    """Python's sockets are watched; libcurl's, in C, tell by what became of its attempts.
+
+    `make security` runs this module under strace as well.
+    """
+    assert watching.seen() == before
+    attempts = Attempt.objects.values_list("outcome", "remote_address")
+    assert Delivery.objects.count() == len(attempts)
+    assert set(attempts) <= {(Outcome.BLOCKED, "")}
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeProvider]:
+    with fake_provider() as running:
+        yield running
+
+
+@pytest.fixture
+def inner() -> Iterator[FakeProvider]:
+    """A service inside, which no sender was told to ask."""
+    with fake_provider() as running:
+        running.reply(token())
+        yield running
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    def lead_to(*addresses: str) -> list[str]:
+        asked: list[str] = []
+        monkeypatch.setattr(socket, "getaddrinfo", answer_with(*addresses, asked=asked))
+        return asked
+
+    return lead_to
+
+
+# Redirects.
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("sender", SENDERS)
+def test_no_sender_follows_a_redirect(
+    sender: Sender, status: int, fake: FakeProvider, inner: FakeProvider
+) -> None:
+    fake.reply(Reply(status=status, headers={"Location": f"{inner.url}/inside"}))
+    send(sender, fake.url)
+    assert fake.requests
+    assert inner.requests == []
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+@pytest.mark.parametrize("header", ["Refresh", "Link", "Content-Location", "Alt-Svc"])
+def test_no_sender_follows_another_header_that_leads_elsewhere(
+    sender: Sender, header: str, fake: FakeProvider, inner: FakeProvider
+) -> None:
+    place = inner.url.removeprefix("http://")
+    value = {
+        "Refresh": f"0; url={inner.url}/",
+        "Link": f'<{inner.url}/>; rel="next"',
+        "Content-Location": f"{inner.url}/",
+        "Alt-Svc": f'http/1.1="{place}"; ma=3600',
+    }[header]
+    fake.reply(Reply(status=401, headers={header: value}))
+    send(sender, fake.url)
+    send(sender, fake.url)
+    assert fake.requests
+    assert inner.requests == []
+
+
+# Addresses inside.
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+@pytest.mark.parametrize(
+    "base",
+    [
+        "http://127.0.0.1:6379",
+        "https://10.0.0.1",
+        "https://169.254.169.254",
+        "https://[::1]:8443",
+        "https://[fd00::1]",
+        "https://redis:6379",
+    ],
+)
+def test_no_sender_connects_to_an_address_inside(sender: Sender, base: str, settings: Any) -> None:
+    settings.WEBHOOKS_ALLOWED_NETWORKS = []
+    before = watching.seen()
+    send(sender, base)
+    assert_nothing_was_connected(before)
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+@pytest.mark.parametrize("answers", [("10.0.0.1",), (PUBLIC, "10.0.0.1"), ("fd00::1", PUBLIC)])
+def test_no_sender_connects_to_a_name_with_one_answer_inside(
+    sender: Sender, answers: tuple[str, ...], names: Callable[..., list[str]], settings: Any
+) -> None:
+    settings.WEBHOOKS_ALLOWED_NETWORKS = []
+    asked = names(*answers)
+    before = watching.seen()
+    send(sender, "https://provider.example.com")
+    assert asked
+    assert_nothing_was_connected(before)
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+def test_no_sender_asks_this_site_itself(
+    sender: Sender, names: Callable[..., list[str]], settings: Any
+) -> None:
+    settings.WEBHOOKS_ALLOWED_NETWORKS = []
+    settings.PUBLIC_URL = "https://hooks.example.com"
+    names(PUBLIC)
+    before = watching.seen()
+    send(sender, "https://hooks.example.com")
+    assert_nothing_was_connected(before)
+
+
+# Names that turn.
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+def test_no_sender_believes_the_answer_of_an_earlier_check(
+    sender: Sender, names: Callable[..., list[str]], settings: Any
+) -> None:
+    settings.WEBHOOKS_ALLOWED_NETWORKS = []
+    names(PUBLIC)
+    network.check_url("https://provider.example.com/")
+    names("127.0.0.1")
+    before = watching.seen()
+    send(sender, "https://provider.example.com")
+    assert_nothing_was_connected(before)
+
+
+@pytest.fixture
+def two_faces(settings: Any) -> Iterator[tuple[int, dict[str, list[bytes]]]]:
+    """A receiver on an open address and one inside, on the same port; the requests of each."""
+    settings.WEBHOOKS_ALLOWED_NETWORKS = [f"{OPEN}/32"]
+    got: dict[str, list[bytes]] = {OPEN: [], INSIDE: []}
+    servers = []
+    port = 0
+    for address, requests in got.items():
+        server = Server(_answering(requests), address=(address, port))
+        port = server.port
+        servers.append(server)
+    yield port, got
+    for server in servers:
+        server.close()
+
+
+def _answering(requests: list[bytes]) -> Callable[[socket.socket], None]:
+    def play(connection: socket.socket) -> None:
+        requests.append(connection.recv(65_536))
+        connection.sendall(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    return play
+
+
+def test_a_name_that_turns_between_two_attempts_is_refused_at_the_second(
+    two_faces: tuple[int, dict[str, list[bytes]]], names: Callable[..., list[str]]
+) -> None:
+    port, got = two_faces
+    names(OPEN)
+    delivery = make_delivery(make_webhook(url=f"http://crm.example.com:{port}/hook"))
+    deliver_all()
+    names(INSIDE)
+    Delivery.objects.update(next_attempt_at=timezone.now())
+    deliver_all()
+    outcomes = Attempt.objects.filter(delivery=delivery).order_by("number")
+    assert list(outcomes.values_list("outcome", flat=True)) == [
+        Outcome.SERVER_ERROR,
+        Outcome.BLOCKED,
+    ]
+    assert (len(got[OPEN]), got[INSIDE]) == (1, [])
+
+
+def test_a_name_that_turns_between_check_and_connect_is_connected_to_as_checked(
+    two_faces: tuple[int, dict[str, list[bytes]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, got = two_faces
+    answers = iter([OPEN, INSIDE, INSIDE, INSIDE])
+
+    def getaddrinfo(host: str, asked_port: int, *rest: Any, **more: Any) -> list[Any]:
+        return answer_with(next(answers))(host, asked_port)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    make_delivery(make_webhook(url=f"http://crm.example.com:{port}/hook"))
+    deliver_all()
+    assert Attempt.objects.get().remote_address == OPEN
+    assert (len(got[OPEN]), got[INSIDE]) == (1, [])
+
+
+# What providers answer.
+
+
+def test_a_discovery_document_that_points_inside_is_refused(
+    fake: FakeProvider, settings: Any
+) -> None:
+    port = fake.url.rpartition(":")[2]
+    settings.WEBHOOKS_ALLOWED_NETWORKS = [f"127.0.0.1:{port}"]
+    for endpoint in ("authorization_endpoint", "token_endpoint", "revocation_endpoint"):
+        for inside in ("https://10.0.0.1/token", "http://127.0.0.1:6379/", "https://redis:6379/"):
+            document = {
+                "issuer": fake.url,
+                "authorization_endpoint": f"{fake.url}/authorize",
+                "token_endpoint": f"{fake.url}/token",
+                endpoint: inside,
+            }
+            fake.reply(Reply(body=document))
+            with pytest.raises(oauth.Misconfigured, match=endpoint):
+                oauth.discover(fake.url)
+
+
+def test_addresses_in_a_token_answer_are_never_asked(
+    fake: FakeProvider, inner: FakeProvider
+) -> None:
+    fields = dict.fromkeys(
+        ("instance_url", "api_domain", "token_endpoint", "refresh_url", "introspection_endpoint"),
+        f"{inner.url}/",
+    )
+
+    def answer(asked: Asked) -> Reply:
+        return token(refresh_token="r", expires_in=3600, id=f"{inner.url}/id", **fields)
+
+    fake.reply(answer)
+    exchange_code(fake.url)
+    webhook = Webhook.objects.get()
+    oauth.refresh(webhook, dead_version=1)
+    oauth.clear_token(webhook)
+    assert OAuthToken.objects.get().state == TokenState.NONE
+    assert len(fake.requests) >= 3
+    assert inner.requests == []
+
+
+# What the environment says.
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+def test_no_sender_reads_proxies_or_netrc_of_the_environment(
+    sender: Sender,
+    fake: FakeProvider,
+    inner: FakeProvider,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    for name in (
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+    ):
+        monkeypatch.setenv(name, inner.url)
+    for name in (".netrc", "_netrc"):
+        (tmp_path / name).write_text("default login netrc-login password netrc-password\n")
+        (tmp_path / name).chmod(0o600)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+    fake.reply(Reply(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'}))
+    send(sender, fake.url)
+    assert fake.requests
+    assert inner.requests == []
+    sent = [value for asked in fake.requests for value in asked.headers.values()]
+    in_base64 = base64.b64encode(b"netrc-login:").decode()[:12]
+    assert not [value for value in sent if in_base64 in value]

@@ -1,0 +1,298 @@
+"""What providers write when they refuse, in their own words and places, and what it means."""
+
+import time
+from typing import Any
+
+import pytest
+
+from tests.oauth.test_token_response import FORM, JSON, ask, good
+from webhooks.oauth.answers import Expected
+from webhooks.oauth.sentences import Sent, Step
+from webhooks.oauth.verdicts import Result, normalized
+
+DEAD = Result.NEEDS_REAUTHORIZATION
+LATER = Result.TRANSIENT
+WRONG = Result.MISCONFIGURED
+
+NESTED = [
+    {"error": {"status": 400, "code": "invalid_grant"}},
+    {"error": {"type": "invalid_request_error", "code": "invalid_grant"}},
+    {"error": {"code": 400, "reason": "invalid_grant"}},
+    {"error": {"code": 400, "errors": [{"domain": "global", "reason": "invalid_grant"}]}},
+    {"error": {"code": 400, "details": [{"reason": "invalid_grant"}]}},
+    {"error": [{"code": "invalid_grant"}]},
+    {"error": {"error": {"code": "invalid_grant"}}},
+    {"error": {"message": "invalid_grant"}},
+    {"errors": [{"code": "invalid_grant"}]},
+    {"errors": [{"message": "no"}, {"code": "invalid_grant"}]},
+    {"errors": ["invalid_grant"]},
+    {"data": {"error": "invalid_grant"}},
+    {"data": [{"error": {"code": "invalid_grant"}}]},
+    {"Error": "invalid_grant"},
+    {"ErrorCode": "invalid_request", "Error": "Invalid Refresh Token"},
+    {"fault": {"faultstring": "No", "detail": {"errorcode": "steps.oauth.invalid_grant"}}},
+    {"status": 400, "error": "Bad Request", "message": "invalid_grant"},
+    {"error": "Bad Request", "message": "Answer of the server: invalid_grant (revoked)"},
+    {"error": 400, "error_description": "invalid_grant"},
+    {"error": "invalid_grant: Token has been expired or revoked."},
+    {"error": "invalidGrant"},
+    {"error": "invalid_grant."},
+    {"type": "https://provider.example/problems/invalid_grant", "title": "Bad Request"},
+]
+
+
+@pytest.mark.parametrize("body", NESTED, ids=str)
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_ended_grant_is_found_wherever_it_is_named(body: dict[str, Any], status: int) -> None:
+    assert ask(body, status).result == DEAD
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        ("invalid_grant", "text/plain"),
+        ("Error: invalid_grant", "text/plain"),
+        ('"invalid_grant"', JSON),
+        ('["invalid_grant"]', JSON),
+        ('[{"error":"invalid_grant"}]', JSON),
+        ("{'error': 'invalid_grant'}", JSON),
+        ("<?xml version='1.0'?><error>invalid_grant</error>", "application/xml"),
+        ("error=invalid_grant&error_description=The token ended", FORM),
+        ("&error=invalid_grant", FORM),
+    ],
+)
+def test_ended_grant_is_found_in_what_is_no_object(body: str, content_type: str) -> None:
+    answer = ask(body, 400, content_type)
+
+    assert (answer.result, answer.reason) == (DEAD, "invalid_grant")
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ({"error": "invalid_client", "error_code": "invalid_grant"}, "invalid_client"),
+        ({"error": {"code": 401, "type": "invalid_client"}}, "invalid_client"),
+        ({"error": "made_up_code", "type": "error", "status": 400}, "made_up_code"),
+        ({"error": {"code": "made_up_code", "type": "api_error"}}, "made_up_code"),
+        ({"error": "Bad Request", "message": "no"}, "Bad Request"),
+    ],
+)
+def test_code_that_says_most_is_believed(body: dict[str, Any], reason: str) -> None:
+    answer = ask(body, 400)
+
+    assert (answer.result, answer.reason) == (WRONG, reason)
+
+
+@pytest.mark.parametrize(
+    ("body", "result", "reason"),
+    [
+        ({"status": "BAD_REFRESH_TOKEN"}, DEAD, "BAD_REFRESH_TOKEN"),
+        ({"code": "invalid_grant"}, DEAD, "invalid_grant"),
+        ({"error_code": "invalid_grant"}, DEAD, "invalid_grant"),
+        ({"data": {"error": "invalid_grant"}}, DEAD, "invalid_grant"),
+        ({"access_token": None, "message": "Refresh token has expired"}, DEAD, "provider_error"),
+        ({"message": "Too many requests"}, LATER, "provider_error"),
+        ({"code": 429, "message": "no"}, LATER, "provider_error"),
+        ({"errorCode": "invalid_client"}, WRONG, "invalid_client"),
+        ({"code": 0, "message": "success", "data": {}}, WRONG, "no_token"),
+        ({"status": "active", "token_type": "Bearer"}, WRONG, "no_token"),
+        ({"status": "success", "data": {"access_token": "T"}}, WRONG, "no_token"),
+    ],
+)
+def test_success_without_a_token_is_read_as_a_refusal(
+    body: dict[str, Any], result: Result, reason: str
+) -> None:
+    answer = ask(body)
+
+    assert (answer.result, answer.token) == (result, None)
+    assert answer.reason.startswith(reason) or reason == "provider_error"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": "QUERY_LIMIT_EXCEEDED", "error_description": "Too many requests"},
+        {"error": "OPERATION_TIME_LIMIT", "error_description": "Too many requests"},
+        {"status": "error", "message": "No", "category": "RATE_LIMITS"},
+        {"status": "error", "message": "No", "errorType": "RATE_LIMIT"},
+        {"error": {"code": 403, "message": "Rate Limit Exceeded"}},
+        {"error": {"code": 403, "message": "No", "errors": [{"reason": "rateLimitExceeded"}]}},
+        {"error": {"code": 403, "errors": [{"reason": "userRateLimitExceeded"}]}},
+        {"error": {"code": 403, "errors": [{"reason": "dailyLimitExceeded"}]}},
+        {"error": {"code": 400, "status": "RESOURCE_EXHAUSTED"}},
+        {"error": {"code": "TooManyRequests", "message": "No"}},
+        {"error": {"code": 429, "message": "No"}},
+        {"__type": "x", "code": "Throttling"},
+        {"code": "ThrottlingException"},
+        {"error": "invalid_request", "error_description": "Too many requests"},
+        {"error": "unauthorized", "message": "Rate limit reached"},
+        {"error": "unknown_error", "error_description": "retry your request"},
+        {"error": "REQUEST_LIMIT_EXCEEDED"},
+        [{"errorCode": "REQUEST_LIMIT_EXCEEDED", "message": "TotalRequests Limit exceeded."}],
+        {"error": "Access Denied", "error_description": "You have made too many requests."},
+        {"message": "API rate limit exceeded"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("status", [400, 403])
+def test_limit_is_waited_for_under_every_status(body: Any, status: int) -> None:
+    answer = ask(body, status, retry_after="30")
+
+    assert (answer.result, answer.retry_after_seconds) == (LATER, 30)
+
+
+@pytest.mark.parametrize(
+    ("error", "description"),
+    [
+        ("invalid_request", "Too many parameters"),
+        ("invalid_request", "Too many values of redirect_uri"),
+        ("invalid_client", "Too many requests"),
+        ("invalid_scope", "try again later"),
+        ("made_up_code", "The limit of the scope is one resource"),
+    ],
+)
+def test_other_limits_are_mistakes(error: str, description: str) -> None:
+    assert ask({"error": error, "error_description": description}, 400).result == WRONG
+
+
+def test_every_text_is_judged_and_the_first_is_shown() -> None:
+    body = {"title": "Bad", "detail": "No such thing", "hint": "Token has been revoked"}
+
+    answer = ask(body, 400)
+
+    assert answer.result == DEAD
+    assert "No such thing" in answer.message
+
+
+@pytest.mark.parametrize(
+    ("description", "result"),
+    [
+        ("Missing parameter: refresh token. Unknown client", WRONG),
+        ("Missing parameter refresh_token; unknown client", WRONG),
+        ("Missing refresh token, unknown client", WRONG),
+        ("refresh_token is missing and the client secret has expired", WRONG),
+        ("refresh_token is an unknown grant type", WRONG),
+        ("grant_type refresh_token: the client_id is invalid", WRONG),
+        ("refresh_token must be used with client_id", WRONG),
+        ("The refresh token issued to this client has expired", DEAD),
+        ("Refresh token is invalid for this client", DEAD),
+        ("Refresh token unknown", DEAD),
+        ("Value passed for the token was invalid.", DEAD),
+        ("Invalid Token!", DEAD),
+        ("This authorization code has been used.", DEAD),
+        ("Invalid token endpoint authentication method", WRONG),
+    ],
+)
+def test_sentence_says_whether_it_is_the_token_that_ended(description: str, result: Result) -> None:
+    body = {"error": "invalid_request", "error_description": description}
+
+    assert ask(body, 400).result == result
+
+
+@pytest.mark.parametrize(
+    ("body", "result"),
+    [
+        ({"error": "invalid_grant", "error_codes": [7000222]}, WRONG),
+        ({"error": "invalid_client", "error_codes": [700082]}, DEAD),
+        ({"error": "invalid_request", "error_codes": [90033]}, LATER),
+        ({"error": {"type": "OAuthException", "code": 190, "message": "Session"}}, DEAD),
+        ({"error": {"type": "OAuthException", "code": 4, "message": "Reached"}}, LATER),
+        ({"error": {"type": "OAuthException", "code": 9, "is_transient": True}}, LATER),
+        ({"error": {"type": "OAuthException", "code": 1, "message": "Bad secret"}}, WRONG),
+        ({"error": {"type": "OAuthException", "code": 9, "is_transient": False}}, WRONG),
+        (
+            {"error": "unauthorized_client", "error_description": "refresh_token is invalid"},
+            DEAD,
+        ),
+        (
+            {"error": "unauthorized_client", "error_description": "Not for grant refresh_token"},
+            WRONG,
+        ),
+        ({"reason": "Invalid Token!", "error": "invalid_request"}, DEAD),
+        ({"error": "invalid_oauthtoken"}, DEAD),
+        ({"code": "INVALID_OAUTHTOKEN", "message": "no", "status": "error"}, DEAD),
+    ],
+    ids=str,
+)
+def test_dialects_of_providers_are_understood(body: dict[str, Any], result: Result) -> None:
+    assert ask(body, 400).result == result
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"ok": "false"},
+        {"ok": 0},
+        {"success": "False"},
+        {"status": "error"},
+        {"Error": "invalid_grant"},
+        {"errors": ["invalid_scope"]},
+        {"error": {"code": 5}},
+    ],
+    ids=str,
+)
+def test_token_beside_a_failure_is_not_taken(fields: dict[str, Any]) -> None:
+    assert ask(good(**fields)).token is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"ok": "true"},
+        {"ok": None},
+        {"status": "ok"},
+        {"code": "made_up"},
+        {"errors": []},
+        {"errors": None},
+        {"error": "none"},
+        {"error": {"code": 0, "message": ""}},
+        {"error": {"code": "ok", "message": "", "log_id": "2026"}},
+        {"token_type": "BearerToken"},
+    ],
+    ids=str,
+)
+def test_token_beside_no_failure_is_taken(fields: dict[str, Any]) -> None:
+    assert ask(good(**fields)).result == Result.OK
+
+
+def test_client_credentials_have_no_grant_to_end_in_other_words_either() -> None:
+    expected = Expected(sent=Sent(step=Step.CLIENT_CREDENTIALS))
+
+    for body, status in (({"code": "invalid_grant"}, 200), ({"errors": ["invalid_grant"]}, 400)):
+        answer = ask(body, status, expected=expected)
+        assert (answer.result, answer.reason) == (WRONG, "invalid_grant")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        ("Access Denied", "access_denied"),
+        ("invalid-grant", "invalid_grant"),
+        ("invalidGrant", "invalid_grant"),
+        ("userRateLimitExceeded", "user_rate_limit_exceeded"),
+        ("INVALID_GRANT", "invalid_grant"),
+        ("Invalid Token!", "invalid_token"),
+    ],
+)
+def test_codes_have_one_spelling(error: str, code: str) -> None:
+    assert normalized(error) == code
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * 64_000,
+        "a_" * 32_000,
+        "aB" * 32_000,
+        "too many " * 7_000,
+        "refresh token " * 4_500,
+        "invalid token" + " " * 60_000,
+    ],
+    ids=lambda text: text[:13],
+)
+def test_long_text_is_judged_in_no_time(text: str) -> None:
+    began = time.perf_counter()
+    for body in (text, {"error": text}, {"message": text}):
+        ask(body, 400, "text/plain")
+
+    assert time.perf_counter() - began < 1

@@ -1,0 +1,74 @@
+"""A token in the query: sent to receivers that read no header, masked wherever it is kept."""
+
+import json
+
+import pytest
+
+from tests.delivery.test_engine_oauth import connect, oauth_webhook
+from tests.delivery.test_requests import NOW, a_claim, a_webhook, an_answer
+from tests.factories import deliver_all, make_delivery
+from tests.sandbox import Provider, Receiver
+from webhooks.delivery.auth import QueryAuthorization
+from webhooks.delivery.queue import ATTEMPT_COLUMNS
+from webhooks.delivery.requests import Plan, judge, make_plan, next_step, prepare, result
+from webhooks.models import Attempt, Delivery, OAuthToken, Status
+
+TOKEN = "top/secret+token="
+
+
+def plan_for(**fields: object) -> Plan:
+    return make_plan(a_webhook(**fields), QueryAuthorization(TOKEN, "auth"), token_version=1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sent"),
+    [
+        ({"url": "https://crm.example.com/hook"}, "/hook?auth="),
+        ({"url": "https://crm.example.com/hook?a=b"}, "/hook?a=b&auth="),
+        (
+            {"url": "https://crm.example.com/hook?a=b", "method": "GET"},
+            "/hook?a=b&event=call.incoming.after&attempt=1&auth=",
+        ),
+    ],
+)
+def test_the_token_ends_the_address_and_is_encoded(fields: dict[str, str], sent: str) -> None:
+    request = prepare(a_claim(), plan_for(**fields), NOW)
+    assert request.url == f"https://crm.example.com{sent}top%2Fsecret%2Btoken%3D"
+    assert not any(str(line).startswith("Authorization") for line in request.headers)
+
+
+def test_the_log_keeps_the_token_neither_in_the_address_nor_in_an_echo() -> None:
+    plan = plan_for(url="https://crm.example.com/hook")
+    request = prepare(a_claim(), plan, NOW)
+    answer = an_answer(headers=b"Location: " + request.url.encode(), body=TOKEN.encode())
+    outcome = judge(answer)
+    step = next_step(outcome, request.claim, plan, retry_after=None)
+    row = result(request, answer, outcome, step).attempt
+    attempt = dict(zip(ATTEMPT_COLUMNS, row, strict=True))
+    assert "POST https://crm.example.com/hook?auth=********" in attempt.values()
+    assert "secret" not in str(row)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_token_in_the_query_arrives_and_is_refreshed_when_it_is_refused(
+    receiver: Receiver, provider: Provider
+) -> None:
+    webhook = oauth_webhook(
+        receiver,
+        provider,
+        url=f"{receiver.url}/status/401",
+        token_placement="query",
+        token_query_parameter="auth",
+    )
+    connect(webhook)
+    delivery = make_delivery(webhook)
+    first = OAuthToken.objects.get(webhook=webhook).access_token
+    deliver_all()
+    token = OAuthToken.objects.get(webhook=webhook).access_token
+    queries = [one.query for one in receiver.requests("/status/401")]
+    assert queries[:2] == [f"auth={first}", f"auth={token}"]
+    assert all(one.header("Authorization") is None for one in receiver.requests())
+    assert Delivery.objects.get(pk=delivery.pk).status == Status.PENDING
+    lines = [json.dumps(row, default=str) for row in Attempt.objects.values()]
+    assert all("auth=********" in line for line in lines)
+    assert not any(first in line or token in line for line in lines)

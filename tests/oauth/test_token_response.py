@@ -1,0 +1,868 @@
+"""Every answer of a token endpoint ends in exactly one class, and nothing unsafe is taken."""
+
+import ast
+import csv
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from webhooks.oauth.answers import Answer, Expected, Raw, classify
+from webhooks.oauth.sentences import Sent, Step
+from webhooks.oauth.verdicts import Result
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
+YEAR = 365 * 86_400
+
+
+def ask(body: Any, status: int = 200, content_type: str = JSON, **more: Any) -> Answer:
+    """Classify an answer; a body that is no text or bytes is sent as JSON."""
+    expected = more.pop("expected", None)
+    is_last = more.pop("is_last", False)
+    if isinstance(body, str):
+        body = body.encode()
+    elif not isinstance(body, bytes):
+        body = json.dumps(body).encode()
+    raw = Raw(status=status, content_type=content_type, body=body, **more)
+    return classify(raw, expected, now=NOW, is_last=is_last)
+
+
+def good(**fields: Any) -> dict[str, Any]:
+    return {"access_token": "T", "token_type": "Bearer", **fields}
+
+
+def rows() -> list[list[str]]:
+    path = Path(__file__).parents[1] / "data" / "token_responses.tsv"
+    with path.open(newline="") as file:
+        lines = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        return [row for row in lines if not row[0].startswith("#")]
+
+
+# The shared table says in words what has to come out; here it is as a class and a reason.
+REASONS = {
+    "type_mac": "unsupported_token_type",
+    "no_token": "no_token",
+    "token_empty": "no_token",
+    "token_int": "no_token",
+    "token_list": "no_token",
+    "token_crlf": "unsafe_token",
+    "slack_ok_false": "invalid_code",
+    "err_invalid_grant": "invalid_grant",
+    "err_unknown": "made_up_code",
+    "err_html_desc": "invalid_client",
+    "nested_data": "no_token",
+    "html200": "html",
+    "html500": "http_500",
+    "empty": "empty",
+    "null": "not_an_object",
+    "list_obj": "not_an_object",
+    "str": "not_an_object",
+    "trunc": "truncated",
+    "dupkeys": "duplicate_keys",
+    "deep": "too_deep",
+    "204": "empty",
+    "503": "http_503",
+}
+LIVES = {
+    "expires_floatstr": 3600,
+    "expires_neg": -5,
+    "expires_huge": 10 * YEAR,
+    "expires_at_iso": (datetime(2030, 1, 1, tzinfo=UTC) - NOW).total_seconds(),
+}
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row[0])
+def test_answer_of_the_shared_table_ends_in_its_class(row: list[str]) -> None:
+    name, status, content_type, body, words = row
+
+    # A literal times a number is no literal.
+    text = "[" * 100_000 if body == "'['*100000" else ast.literal_eval(body)
+    answer = ask(text, int(status), content_type)
+
+    if words.startswith("ok"):
+        assert answer.result == Result.OK
+        assert answer.token is not None
+        assert answer.token.access_token == "T"
+        assert answer.token.expires_in == LIVES.get(name)
+    else:
+        assert answer.token is None
+        assert answer.reason == REASONS[name]
+        assert answer.message.endswith((".", "”"))
+    if words.startswith("transient"):
+        assert answer.result == Result.TRANSIENT
+    if words.startswith("needs"):
+        assert answer.result == Result.NEEDS_REAUTHORIZATION
+    if words.startswith("reject"):
+        assert answer.result in (Result.MISCONFIGURED, Result.NEEDS_REAUTHORIZATION)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (3600, 3600),
+        ("3600", 3600),
+        (" 3600 ", 3600),
+        (3599.5, 3599.5),
+        ("1e3", 1000),
+        (-0.0, None),
+        ("0", None),
+        ("-1", -1),
+        (-(10**18), -10 * YEAR),
+        (10**40, 10 * YEAR),
+        ("9" * 400, None),
+        (True, None),
+        (None, None),
+        ([], None),
+        ([3600], None),
+        ("", None),
+        ("soon", None),
+        ("3600s", None),
+        ("NaN", None),
+        ("Infinity", None),
+        ("1_000", None),
+        ("١٢٣", None),
+        ("３６００", None),
+        ("+60", 60),
+        (".5e2", 50),
+    ],
+)
+def test_expiry_is_read_in_every_form(value: object, seconds: float | None) -> None:
+    answer = ask(good(expires_in=value))
+
+    assert answer.result == Result.OK
+    assert answer.token is not None
+    assert answer.token.expires_in == seconds
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["1e999", "-1e999", "NaN", "Infinity", "-Infinity", "9" * 5000, "1" + "0" * 5000],
+)
+def test_impossible_number_in_json_never_fails(number: str) -> None:
+    answer = ask('{"access_token": "T", "expires_in": %s}' % number)  # noqa: UP031 - braces.
+
+    assert answer.result == Result.OK
+    assert answer.token is not None
+    assert answer.token.expires_in in (None, 10 * YEAR)
+
+
+@pytest.mark.parametrize(
+    ("fields", "seconds"),
+    [
+        ({"expires_at": NOW.timestamp() + 60}, 60),
+        ({"expires_at": str(int(NOW.timestamp()) + 60)}, 60),
+        ({"expires_at": (NOW.timestamp() + 60) * 1000}, 60),
+        ({"expires_at": "2026-01-01T00:01:00Z"}, 60),
+        ({"expires_at": "2026-01-01T01:01:00+01:00"}, 60),
+        ({"expires_at": "2026-01-01T00:01:00"}, 60),
+        ({"expires_at": "2025-12-31T23:59:00Z"}, -60),
+        ({"expires_on": str(int(NOW.timestamp()) + 60)}, 60),
+        ({"expires": int(NOW.timestamp()) + 60}, 60),
+        ({"expires_in": 30, "expires_at": "2026-01-01T00:01:00Z"}, 30),
+        ({"expires_in": {}, "expires_at": "2026-01-01T00:01:00Z"}, 60),
+        ({"expires_in": 0, "expires_at": "2026-01-01T00:01:00Z"}, 60),
+        ({"expires_in": 0, "expires_at": 0}, None),
+        ({"expires_at": "9999-12-31T23:59:59Z"}, 10 * YEAR),
+        ({"expires_at": "0001-01-01T00:00:00+14:00"}, -10 * YEAR),
+        ({"expires_at": "tomorrow"}, None),
+        ({"expires_at": 60}, None),
+        ({"expires_at": {}}, None),
+    ],
+)
+def test_moment_of_expiry_is_read_or_ignored(fields: dict[str, Any], seconds: float | None) -> None:
+    token = ask(good(**fields)).token
+
+    assert token is not None
+    assert token.expires_in == seconds
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["bearer", "BEARER", "Bearer", " bearer ", "", None],
+)
+def test_bearer_is_understood_however_it_is_written(value: str | None) -> None:
+    token = ask(good(token_type=value)).token
+
+    assert token is not None
+    assert token.token_type == "Bearer"
+
+
+@pytest.mark.parametrize(
+    "value", ["mac", "MAC", "DPoP", "dpop", "pop", "N_A", 5, True, [], {}, ["Bearer"], "b" * 100]
+)
+def test_other_token_type_is_refused(value: object) -> None:
+    answer = ask(good(token_type=value))
+
+    assert (answer.result, answer.reason) == (Result.MISCONFIGURED, "unsupported_token_type")
+
+
+def test_own_header_prefix_is_a_token_type() -> None:
+    expected = Expected(token_types=("Zoho-oauthtoken",))
+
+    assert ask(good(token_type="Zoho-OAuthToken"), expected=expected).is_ok
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "a\r\nX-Evil: 1",
+        "a\nb",
+        "a\tb",
+        "a\0b",
+        "a b",
+        " a",
+        "a ",
+        "a\x7f",
+        "ä",
+        "тoken",
+        "a\u2028b",
+        "\ud800",
+        "a\u202eb",
+    ],
+)
+def test_token_that_no_header_can_carry_is_refused(value: str) -> None:
+    answer = ask(good(access_token=value))
+
+    assert (answer.result, answer.reason) == (Result.MISCONFIGURED, "unsafe_token")
+
+
+@pytest.mark.parametrize("value", [None, 123, 1.5, True, False, [], ["a"], {}, "", 0])
+def test_token_that_is_no_text_is_refused(value: object) -> None:
+    answer = ask({"access_token": value, "token_type": "Bearer"})
+
+    assert (answer.result, answer.reason) == (Result.MISCONFIGURED, "no_token")
+
+
+@pytest.mark.parametrize("value", [123, True, ["a"], {"a": 1}, "a\r\nb", "ä", "\0"])
+def test_refresh_token_that_cannot_be_used_is_left_out_with_a_warning(value: object) -> None:
+    answer = ask(good(refresh_token=value))
+
+    assert answer.result == Result.OK_WITH_WARNING
+    assert answer.token is not None
+    assert answer.token.refresh_token == ""
+    assert "refresh token" in answer.warning
+
+
+@pytest.mark.parametrize("value", [None, "", False])
+def test_refresh_token_may_be_missing(value: object) -> None:
+    answer = ask(good(refresh_token=value))
+
+    assert answer.result == Result.OK
+    assert answer.token is not None
+    assert answer.token.refresh_token == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "scope"),
+    [
+        ("a b", "a b"),
+        ("a,b", "a b"),
+        ("a, b  c", "a b c"),
+        ("a a b", "a b"),
+        (["a", "b"], "a b"),
+        (["a", 5, None], "a"),
+        ("", ""),
+        ([], ""),
+        (None, None),
+        (5, None),
+        ({}, None),
+        (True, None),
+        ('a "b" c', "a c"),
+        ("a \0 \r\n b", "a b"),
+        ("https://www.googleapis.com/auth/calendar openid", None),
+    ],
+)
+def test_scope_is_read_in_every_form(value: object, scope: str | None) -> None:
+    token = ask(good(scope=value)).token
+
+    assert token is not None
+    assert token.scope == (scope if scope is not None or not isinstance(value, str) else value)
+
+
+def test_scope_is_cut_at_a_whole_word() -> None:
+    token = ask(good(scope=" ".join(["scope-number"] + [f"s{n}" for n in range(3000)]))).token
+
+    assert token is not None
+    assert token.scope is not None
+    assert 4000 < len(token.scope) <= 4096
+    assert token.scope.split()[-1].startswith("s")
+
+
+@pytest.mark.parametrize(
+    ("requested", "granted", "words"),
+    [
+        ("a b", "a", "Not granted of the scopes asked for: b."),
+        ("a", "a b", "More scopes were granted than asked for: b."),
+        ("a b", "a c", "Not granted of the scopes asked for: b."),
+        ("a b", "", "Not granted of the scopes asked for: a b."),
+        ("a,b", "b a", ""),
+        ("a b", None, ""),
+        ("", "a b", ""),
+        ("openid offline_access a", "a", ""),
+        ("offline_access", "a", ""),
+        ("email", "https://www.googleapis.com/auth/userinfo.email openid", ""),
+        ("offline_access User.Read", "openid profile email User.Read", ""),
+        ("User.Read", "https://graph.microsoft.com/User.Read", ""),
+        ("https://graph.microsoft.com/.default", "https://graph.microsoft.com/.default", ""),
+    ],
+)
+def test_change_of_scope_is_a_warning(requested: str, granted: str | None, words: str) -> None:
+    expected = Expected(sent=Sent(scope=requested))
+
+    answer = ask(good(scope=granted), expected=expected)
+
+    assert answer.result == (Result.OK_WITH_WARNING if words else Result.OK)
+    assert answer.warning == words
+
+
+@pytest.mark.parametrize("status", [500, 501, 502, 503, 504, 520, 529, 599, 429, 408, 425])
+@pytest.mark.parametrize(
+    "body",
+    [
+        good(),
+        {"error": "invalid_grant"},
+        {"error": "invalid_client"},
+        "<html>",
+        "",
+        "[" * 100_000,
+        b"\xff\xfe\x00",
+    ],
+    ids=["token", "invalid_grant", "invalid_client", "html", "empty", "deep", "garbage"],
+)
+def test_status_of_a_broken_provider_is_believed_before_its_body(status: int, body: Any) -> None:
+    answer = ask(body, status)
+
+    assert (answer.result, answer.token) == (Result.TRANSIENT, None)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308, 300, 304, 399, 100, 199])
+def test_redirect_is_never_an_answer(status: int) -> None:
+    answer = ask(good(), status, location="https://elsewhere.example/token?code=secret-code")
+
+    assert answer.result == Result.MISCONFIGURED
+    assert "https://elsewhere.example/token" in answer.message
+    assert "secret-code" not in answer.message
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 418, 451])
+def test_token_in_a_refusal_is_not_taken(status: int) -> None:
+    answer = ask(good(), status)
+
+    assert (answer.result, answer.token) == (Result.MISCONFIGURED, None)
+
+
+@pytest.mark.parametrize("status", [200, 201, 203])
+def test_other_success_is_a_success(status: int) -> None:
+    assert ask(good(), status).is_ok
+
+
+@pytest.mark.parametrize(
+    ("error", "result"),
+    [
+        ("invalid_grant", Result.NEEDS_REAUTHORIZATION),
+        ("INVALID_GRANT", Result.NEEDS_REAUTHORIZATION),
+        ("interaction_required", Result.NEEDS_REAUTHORIZATION),
+        ("login_required", Result.NEEDS_REAUTHORIZATION),
+        ("consent_required", Result.NEEDS_REAUTHORIZATION),
+        ("expired_token", Result.NEEDS_REAUTHORIZATION),
+        ("token_revoked", Result.NEEDS_REAUTHORIZATION),
+        ("invalid_refresh_token", Result.NEEDS_REAUTHORIZATION),
+        ("bad_refresh_token", Result.NEEDS_REAUTHORIZATION),
+        ("BAD_REFRESH_TOKEN", Result.NEEDS_REAUTHORIZATION),
+        ("bad_verification_code", Result.NEEDS_REAUTHORIZATION),
+        ("account_inactive", Result.NEEDS_REAUTHORIZATION),
+        ("invalid_client", Result.MISCONFIGURED),
+        ("incorrect_client_credentials", Result.MISCONFIGURED),
+        ("unauthorized_client", Result.MISCONFIGURED),
+        ("unsupported_grant_type", Result.MISCONFIGURED),
+        ("invalid_scope", Result.MISCONFIGURED),
+        ("invalid_request", Result.MISCONFIGURED),
+        ("invalid_target", Result.MISCONFIGURED),
+        ("redirect_uri_mismatch", Result.MISCONFIGURED),
+        ("made_up_code", Result.MISCONFIGURED),
+        ("temporarily_unavailable", Result.TRANSIENT),
+        ("server_error", Result.TRANSIENT),
+        ("slow_down", Result.TRANSIENT),
+        ("ratelimited", Result.TRANSIENT),
+        ("internal_error", Result.TRANSIENT),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 400, 401, 403])
+def test_error_decides_whatever_the_status(error: str, result: Result, status: int) -> None:
+    answer = ask({"error": error}, status)
+
+    assert (answer.result, answer.reason) == (result, error)
+    assert answer.token is None
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (
+            {"error": {"code": 400, "message": "No", "status": "INVALID_ARGUMENT"}},
+            "INVALID_ARGUMENT",
+        ),
+        ({"error": {"message": "Bad", "type": "OAuthException", "code": 190}}, "OAuthException"),
+        ({"error": {}, "message": "x"}, "http_400"),
+        ({"error": ["invalid_grant"]}, "invalid_grant"),
+        ({"error": True}, "True"),
+        ({"error": 7}, "7"),
+        ({"ok": False}, "error"),
+        ({"success": False, "message": "no"}, "error"),
+        ({"status": "BAD_REFRESH_TOKEN", "message": "missing"}, "BAD_REFRESH_TOKEN"),
+        (
+            {"status": "error", "message": "bad", "category": "BAD_AUTH_CODE"},
+            "BAD_AUTH_CODE",
+        ),
+        ({"status": 400, "title": "Bad", "hint": "Token has been revoked"}, "Bad"),
+        ({"message": "no"}, "http_400"),
+        ({}, "http_400"),
+    ],
+)
+def test_error_is_found_in_the_shapes_of_providers(body: dict[str, Any], reason: str) -> None:
+    answer = ask(body, 400)
+
+    assert answer.reason == reason
+    assert answer.token is None
+
+
+@pytest.mark.parametrize("error", [None, "", False, 0, [], {}])
+def test_error_that_is_none_is_none(error: object) -> None:
+    assert ask(good(error=error)).is_ok
+
+
+@pytest.mark.parametrize(
+    "body", [good(error="invalid_grant"), good(ok=False), good(success=False, error="x")]
+)
+def test_token_beside_an_error_is_not_taken(body: dict[str, Any]) -> None:
+    assert ask(body).token is None
+
+
+def test_form_error_with_status_200_is_an_error() -> None:
+    body = "error=bad_verification_code&error_description=The+code+passed+is+incorrect."
+
+    answer = ask(body, 200, FORM)
+
+    assert answer.reason == "bad_verification_code"
+    assert "The code passed is incorrect." in answer.message
+
+
+@pytest.mark.parametrize(
+    ("number", "result"),
+    [
+        ("700082", Result.NEEDS_REAUTHORIZATION),
+        ("50173", Result.NEEDS_REAUTHORIZATION),
+        ("50076", Result.NEEDS_REAUTHORIZATION),
+        ("70008", Result.NEEDS_REAUTHORIZATION),
+        ("65001", Result.NEEDS_REAUTHORIZATION),
+        ("7000215", Result.MISCONFIGURED),
+        ("7000222", Result.MISCONFIGURED),
+        ("700016", Result.MISCONFIGURED),
+        ("50011", Result.MISCONFIGURED),
+        ("90033", Result.TRANSIENT),
+    ],
+)
+@pytest.mark.parametrize("error", ["invalid_grant", "invalid_client", "invalid_request"])
+def test_number_of_microsoft_decides(error: str, number: str, result: Result) -> None:
+    body = {"error": error, "error_description": f"AADSTS{number}: Something. Trace ID: 1"}
+
+    assert ask(body, 400).result == result
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 422])
+def test_words_of_the_webhook_mean_authorize_again(status: int) -> None:
+    expected = Expected(reauthorization_words=("token has been WITHDRAWN", "  "))
+    body = {"error": "invalid_request", "note": "Token has been withdrawn by its owner"}
+
+    assert ask(body, status, expected=expected).result == Result.NEEDS_REAUTHORIZATION
+    assert ask(body, status).result == Result.MISCONFIGURED
+
+
+def test_words_are_found_in_a_page_too_but_not_in_an_outage() -> None:
+    expected = Expected(reauthorization_words=("revoked",))
+
+    assert ask("Grant revoked", 403, "text/plain", expected=expected).result == (
+        Result.NEEDS_REAUTHORIZATION
+    )
+    assert ask("Grant revoked", 503, expected=expected).result == Result.TRANSIENT
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        "Refresh token has expired",
+        "The refresh_token is invalid",
+        "expired refresh token",
+        "Token has been revoked",
+        "refresh token not found",
+    ],
+)
+def test_ended_grant_is_recognized_behind_a_general_error(description: str) -> None:
+    body = {"error": "invalid_request", "error_description": description}
+
+    assert ask(body, 400).result == Result.NEEDS_REAUTHORIZATION
+
+
+def test_too_many_requests_is_not_a_refusal_of_access() -> None:
+    body = {
+        "error": "Access Denied",
+        "error_description": "You have made too many requests continuously.",
+    }
+
+    assert ask(body, 400).result == Result.TRANSIENT
+
+
+def test_client_credentials_have_no_person_to_ask() -> None:
+    expected = Expected(sent=Sent(step=Step.CLIENT_CREDENTIALS))
+
+    assert ask({"error": "invalid_grant"}, 400, expected=expected).result == Result.MISCONFIGURED
+
+
+@pytest.mark.parametrize(
+    ("status", "result"),
+    [
+        (400, Result.TRANSIENT),
+        (403, Result.TRANSIENT),
+        (401, Result.TRANSIENT),
+        (404, Result.MISCONFIGURED),
+        (405, Result.MISCONFIGURED),
+        (200, Result.MISCONFIGURED),
+    ],
+)
+def test_page_of_something_in_between_is_transient(status: int, result: Result) -> None:
+    page = "<!DOCTYPE html><html><title>Attention required</title>"
+
+    assert ask(page, status, "text/html; charset=utf-8").result == result
+    assert ask(page, status, JSON).result == result
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("", "empty"),
+        ("   \n", "empty"),
+        ("\ufeff", "empty"),
+        ("true", "not_an_object"),
+        ("5", "not_an_object"),
+        ('"T"', "not_an_object"),
+        ("[]", "not_an_object"),
+        ("{}", "no_token"),
+        ("abc", "not_json"),
+        ("{'access_token': 'T'}", "not_json"),
+        ('{"access_token": "T",}', "not_json"),
+        ('{"access_token": "T"} x', "not_json"),
+        ('{"access_token": "T"}{"access_token": "U"}', "not_json"),
+        ('callback({"access_token": "T"})', "not_json"),
+        ('{"access_token": "T" /* comment */}', "not_json"),
+        ('{"access_token": "a\nb"}', "not_json"),
+        ("access_token=T", "not_json"),
+        ('<?xml version="1.0"?><token>T</token>', "not_json"),
+        ("<html></html>", "html"),
+        ('{"access_token":"T","a":{"b":1,"b":2}}', "duplicate_keys"),
+        ('{"access_token":"T","expires_in":1,"expires_in":2}', "duplicate_keys"),
+        ('{"access_token":"T","\\u0061ccess_token":"U"}', "duplicate_keys"),
+        ("[" * 21 + "]" * 21, "too_deep"),
+        ('{"a":' * 100_000, "too_deep"),
+        ('{"access_token":"T","a":' + "[" * 50 + "]" * 50 + "}", "too_deep"),
+        (b"\x80\x81\x82", "not_json"),
+        (b"\x1f\x8b\x08\x00\x00\x00", "not_json"),
+    ],
+)
+def test_body_that_is_no_token_answer_is_refused(body: Any, reason: str) -> None:
+    answer = ask(body)
+
+    assert (answer.result, answer.reason) == (Result.MISCONFIGURED, reason)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("access_token=T&access_token=U", "duplicate_keys"),
+        ("access_token=", "no_token"),
+        ("token_type=bearer", "no_token"),
+        ("&".join(f"a{number}=1" for number in range(300)), "not_json"),
+        ("access_token=%0d%0aX-Evil:1", "unsafe_token"),
+        ("access_token=%ff", "unsafe_token"),
+    ],
+)
+def test_form_is_read_as_strictly(body: str, reason: str) -> None:
+    answer = ask(body, 200, FORM)
+
+    assert (answer.result, answer.reason) == (Result.MISCONFIGURED, reason)
+
+
+@pytest.mark.parametrize(
+    "content_type", [FORM, f"{FORM}; charset=UTF-8", "text/plain", "", "text/html"]
+)
+def test_form_is_understood_under_its_usual_names(content_type: str) -> None:
+    token = ask("access_token=T&expires=5184000&scope=a%2Cb", 200, content_type).token
+
+    assert token is not None
+    assert (token.access_token, token.scope) == ("T", "a b")
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["access_token=T&scope=a b", "&access_token=T&scope=a+b", "&&access_token=T&scope=a%20b"],
+)
+def test_declared_form_may_be_written_carelessly(body: str) -> None:
+    token = ask(body, 200, FORM).token
+
+    assert token is not None
+    assert (token.access_token, token.scope) == ("T", "a b")
+
+
+@pytest.mark.parametrize("content_type", ["", "text/html", "text/plain", "text/javascript", FORM])
+def test_json_is_understood_under_other_names(content_type: str) -> None:
+    assert ask(good(), 200, content_type).is_ok
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_every_unicode_encoding_is_read(encoding: str) -> None:
+    assert ask(json.dumps(good()).encode(encoding)).is_ok
+
+
+def test_description_in_an_older_encoding_is_read() -> None:
+    body = '{"error": "invalid_grant", "error_description": "Токен отозван"}'
+
+    answer = ask(body.encode("cp1251"), 400, "application/json; charset=windows-1251")
+    undeclared = ask(body.encode("cp1251"), 400)
+
+    assert "Токен отозван" in answer.message
+    assert undeclared.result == Result.NEEDS_REAUTHORIZATION
+
+
+@pytest.mark.parametrize("charset", ["punycode", "unicode_escape", "zip", "idna", "no-such"])
+def test_charset_of_python_only_is_not_used(charset: str) -> None:
+    assert ask(good(), 200, f"application/json; charset={charset}").is_ok
+
+
+TRUNCATED = [
+    '{"access_token":"T","token',
+    '{"access_token":"T"',
+    '{"access_token":"T",',
+    '{"access_token":',
+    '{"access_token":"T","a":{"b":1}',
+    '{"access_token":"T\\',
+    '{"access_token":tr',
+    "{",
+]
+
+
+@pytest.mark.parametrize("body", TRUNCATED)
+def test_cut_off_json_is_transient_once_and_then_malformed(body: str) -> None:
+    first, second = ask(body), ask(body, is_last=True)
+
+    assert (first.result, first.is_truncated) == (Result.TRANSIENT, True)
+    assert (second.result, second.reason) == (Result.MISCONFIGURED, "truncated")
+
+
+@pytest.mark.parametrize("body", TRUNCATED)
+def test_cut_off_refusal_is_transient_too(body: str) -> None:
+    assert ask(body, 400).result == Result.TRANSIENT
+
+
+def test_answer_that_is_too_large_is_refused_unless_the_provider_is_broken() -> None:
+    assert ask("", 200, is_too_large=True).reason == "too_large"
+    assert ask("", 500, is_too_large=True).result == Result.TRANSIENT
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "is_found"),
+    [
+        ("data.access_token", {"code": 0, "data": {"access_token": "T"}}, True),
+        ("data", {"data": {"access_token": "T"}}, True),
+        ("token", {"token": "T"}, True),
+        ("authed_user.access_token", {"ok": True, "authed_user": {"access_token": "T"}}, True),
+        ("tokens.0.value", {"tokens": [{"value": "T"}]}, True),
+        ("data.access_token", {"access_token": "T"}, False),
+        ("data.access_token", {"data": [1]}, False),
+        ("data.access_token", {"data": "T"}, False),
+        ("tokens.7.value", {"tokens": []}, False),
+        ("tokens.٣", {"tokens": ["T"] * 9}, False),
+        ("..", {"access_token": "T"}, False),
+        ("data", {"data": {"other": "T"}}, False),
+    ],
+)
+def test_token_is_read_at_its_path(path: str, body: dict[str, Any], is_found: bool) -> None:
+    sent = Sent(step=Step.CODE)
+    answer = ask(body, expected=Expected(token_path=path, sent=sent))
+
+    assert answer.is_ok is is_found
+    assert is_found or answer.reason == "no_token"
+
+
+def test_what_belongs_to_a_nested_token_is_read_beside_it_only() -> None:
+    body = {
+        "ok": True,
+        "access_token": "bot",
+        "refresh_token": "bot-refresh",
+        "expires_in": 1,
+        "authed_user": {"access_token": "T", "expires_in": 43200, "scope": "chat:write"},
+    }
+
+    token = ask(body, expected=Expected(token_path="authed_user.access_token")).token
+
+    assert token is not None
+    assert (token.access_token, token.refresh_token, token.expires_in) == ("T", "", 43200)
+    assert token.scope == "chat:write"
+
+
+def test_refreshed_token_may_be_at_the_top() -> None:
+    expected = Expected(token_path="authed_user.access_token", sent=Sent(step=Step.REFRESH))
+
+    assert ask(good(ok=True), expected=expected).is_ok
+    nested = ask(good(authed_user={"access_token": "U"}), expected=expected).token
+    assert nested is not None
+    assert nested.access_token == "U"
+
+
+def test_nested_token_that_was_not_looked_for_is_named() -> None:
+    answer = ask({"code": 0, "data": {"access_token": "T"}})
+
+    assert "“data.access_token”" in answer.message
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("120", 120),
+        ("Thu, 01 Jan 2026 00:02:00 GMT", 120),
+        ("999999999", 3600),
+        ("-5", None),
+        ("0", None),
+        ("soon", None),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", None),
+        ("Thu, 99 Xyz 99999 99:99:99", None),
+        ("", None),
+    ],
+)
+def test_retry_after_is_honoured_within_bounds(value: str, seconds: float | None) -> None:
+    assert ask("", 429, retry_after=value).retry_after_seconds == seconds
+
+
+@pytest.mark.parametrize(
+    ("body", "seconds"),
+    [
+        ({"refresh_token_expires_in": 15811200}, 15811200),
+        ({"refresh_expires_in": "1800"}, 1800),
+        ({"refresh_expires_in": 0}, None),
+        ({}, None),
+    ],
+)
+def test_life_of_a_refresh_token_is_read(body: dict[str, Any], seconds: float | None) -> None:
+    token = ask(good(refresh_token="R", **body)).token
+
+    assert token is not None
+    assert token.refresh_expires_in == seconds
+
+
+class TestProvidersWords:
+    def test_they_are_cut_and_one_line_without_control_characters(self) -> None:
+        description = "a\r\nSet-Cookie: x\x00\x1b[31m\u202e" + "long " * 500
+
+        message = ask({"error": "invalid_scope", "error_description": description}, 400).message
+
+        quote = message.partition("“")[2]
+        assert not any(ord(one) < 32 for one in message)
+        assert "\u202e" not in message
+        assert len(quote) < 900
+        assert message.endswith("…”")
+
+    def test_markup_stays_text_for_the_template_to_escape(self) -> None:
+        body = {"error": "x", "error_description": "<script>alert(1)</script>"}
+
+        assert "<script>alert(1)</script>" in ask(body, 400).message
+
+    def test_secrets_are_masked(self) -> None:
+        expected = Expected(secrets=("a-client-secret", "a refresh/token"))
+        description = (
+            "secret a-client-secret, refresh_token=a+refresh%2Ftoken, code=SplxlOBeZQQYbYS6WxSbIA, "
+            "Authorization: Basic czZCaGRSa3F0MzpnWDFmQmF0M2JW, access_token: eyJhbGciOi.J9.x"
+        )
+
+        message = ask(
+            {"error": "invalid_request", "error_description": description}, 400, expected=expected
+        ).message
+
+        for secret in (
+            "a-client-secret",
+            "a+refresh%2Ftoken",
+            "SplxlOBeZQQYbYS6WxSbIA",
+            "czZCaGRSa3F0MzpnWDFmQmF0M2JW",
+            "eyJhbGciOi.J9.x",
+        ):
+            assert secret not in message
+
+    @pytest.mark.parametrize("value", [5, None, [], {}, True])
+    def test_description_may_be_anything(self, value: object) -> None:
+        answer = ask({"error": "invalid_grant", "error_description": value}, 400)
+
+        assert answer.result == Result.NEEDS_REAUTHORIZATION
+
+    def test_lone_surrogates_can_be_stored(self) -> None:
+        message = ask('{"error":"x\\ud800","error_description":"y\\udfff"}', 400).message
+
+        message.encode()
+
+
+class TestSentences:
+    @pytest.mark.parametrize(
+        ("credentials", "words"),
+        [
+            ("header", ("sent as a Basic Auth header", "Client credentials in body")),
+            ("body", ("sent in the request body", "Basic Auth header")),
+            ("none", ("none was sent", "Client secret")),
+        ],
+    )
+    def test_wrong_secret_says_how_it_was_sent(
+        self, credentials: str, words: tuple[str, str]
+    ) -> None:
+        expected = Expected(sent=Sent(credentials=credentials))
+
+        for status, body in ((400, {"error": "invalid_client"}), (401, "")):
+            message = ask(body, status, expected=expected).message
+            assert all(one in message for one in words)
+
+    def test_redirect_mismatch_shows_the_url_to_register(self) -> None:
+        url = "https://site.example/integrations/webhooks/oauth/callback/"
+        expected = Expected(sent=Sent(step=Step.CODE, redirect_uri=url))
+        bodies = [
+            {"error": "redirect_uri_mismatch"},
+            {"error": "invalid_grant", "error_description": "redirect_uri does not match"},
+            {"error": "invalid_request", "error_description": "AADSTS50011: redirect_uri"},
+            {"status": "BAD_REDIRECT_URI", "message": "x"},
+        ]
+
+        for body in bodies:
+            message = ask(body, 400, expected=expected).message
+            assert "Register exactly this one" in message
+            assert url in message
+
+    def test_refused_scope_is_named(self) -> None:
+        expected = Expected(sent=Sent(scope="read write"))
+
+        assert "“read write”" in ask({"error": "invalid_scope"}, 400, expected=expected).message
+
+    def test_refused_pkce_says_which_switch(self) -> None:
+        body = {"error": "invalid_request", "error_description": "Unknown code_verifier"}
+        used = Expected(sent=Sent(step=Step.CODE, uses_pkce=True))
+
+        assert "turn “Use PKCE” off" in ask(body, 400, expected=used).message
+        assert "Turn “Use PKCE” on" in ask(body, 400).message
+
+    def test_used_code_and_ended_grant_differ(self) -> None:
+        code = Expected(sent=Sent(step=Step.CODE, redirect_uri="https://site.example/callback"))
+
+        assert "authorization code" in ask({"error": "invalid_grant"}, 400, expected=code).message
+        assert "stored grant" in ask({"error": "invalid_grant"}, 400).message
+
+
+def test_repr_shows_no_token() -> None:
+    answer = ask(good(access_token="visible-token", refresh_token="visible-refresh"))
+
+    assert "visible" not in repr(answer)

@@ -1,0 +1,427 @@
+"""Every address and admin action, asked by every role; and ids that somebody guessed."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import Permission, User
+from django.db import transaction
+from django.test import Client
+
+from tests.security import figures
+from tests.security.permission_table import (
+    ADMIN_ACTIONS,
+    ANYONE,
+    LINES,
+    NOBODY,
+    AdminAction,
+    Line,
+)
+from tests.security.url_map import address, make_world, routes
+from tests.ui.webhook_form.test_forms import posted
+from webhooks import events
+from webhooks.delivery import replays
+from webhooks.models import Action, AuditEntry, Delivery, Replay
+
+pytestmark = [pytest.mark.django_db, pytest.mark.once, pytest.mark.security]
+
+LOGINS = ("/login/?next=", "/admin/login/?next=")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Role:
+    """Somebody with these permissions; None: not even logged in."""
+
+    name: str
+    permissions: frozenset[str] | None
+    is_staff: bool = True
+    is_superuser: bool = False
+
+    def may(self, needs: str) -> bool:
+        if needs == ANYONE:
+            return True
+        if needs == NOBODY or self.permissions is None:
+            return False
+        return self.is_superuser or any(one <= self.permissions for one in _ways(needs))
+
+
+def _ways(needs: str) -> list[frozenset[str]]:
+    return [frozenset(way.split("+")) - {""} for way in needs.split("|")]
+
+
+def _named(needs: Iterable[str]) -> set[str]:
+    ways = (way for one in needs if one not in (ANYONE, NOBODY) for way in _ways(one))
+    return set().union(*ways)
+
+
+NEEDED = _named([*(one.needs for one in LINES), *(one.post_needs for one in LINES),
+                 *(one.needs for one in ADMIN_ACTIONS)])  # fmt: skip
+
+
+def roles_for(*needs: str) -> list[Role]:
+    """Return who asks: nobody, those with just enough, those who lack one, those with all else.
+
+    In `make security` also one for each permission that any address asks for.
+    """
+    every = frozenset(Permission.objects.values_list("codename", flat=True))
+    mine = _named(needs)
+    roles = [
+        Role(name="not logged in", permissions=None),
+        Role(name="staff with nothing", permissions=frozenset()),
+        Role(name="every permission but no staff", permissions=every, is_staff=False),
+        Role(name="everything else", permissions=every - mine),
+        Role(name="superuser", permissions=frozenset(), is_superuser=True),
+    ]
+    ways = {way for one in needs if one not in (ANYONE, NOBODY) for way in _ways(one)}
+    roles += [Role(name="+".join(sorted(way)), permissions=way) for way in ways if way]
+    roles += [Role(name=f"all but {one}", permissions=every - {one}) for one in sorted(mine)]
+    if figures.FILE_VARIABLE in os.environ:
+        singles = {one for one in NEEDED if frozenset({one}) not in ways}
+        roles += [Role(name=one, permissions=frozenset({one})) for one in sorted(singles)]
+    return roles
+
+
+class Site:
+    """Browsers of roles; what one request changes is taken back before the next."""
+
+    def __init__(self) -> None:
+        self.world = make_world()
+        self._session: str | None = None
+        self._ids = dict(Permission.objects.values_list("codename", "pk"))
+
+    def browser(self, role: Role) -> Client:
+        client = Client(raise_request_exception=True)
+        if role.permissions is None:
+            return client
+        user = User.objects.create(
+            username=role.name, is_staff=role.is_staff, is_superuser=role.is_superuser
+        )
+        user.user_permissions.set(self._ids[one] for one in role.permissions)
+        client.force_login(user)
+        return client
+
+    def become(self, role: Role) -> Client:
+        """Return the browser of one person who has this role now; a login each would be slow."""
+        if role.permissions is None:
+            return Client()
+        if self._session is None:
+            self._person = User.objects.create(username="somebody")
+            client = Client()
+            client.force_login(self._person)
+            self._session = client.cookies["sessionid"].value
+        User.objects.filter(pk=self._person.pk).update(
+            is_staff=role.is_staff, is_superuser=role.is_superuser
+        )
+        self._person.user_permissions.set(self._ids[one] for one in role.permissions)
+        client = Client()
+        client.cookies["sessionid"] = self._session
+        return client
+
+    def ask(
+        self, client: Client, line: Line, method: str, *, secure: bool = False, **instead: Any
+    ) -> Any:
+        path = address(line.route, self.world, **{"pk": line.pk, **instead})
+        data = line.data(self.world) if method == "post" else {}
+        return getattr(client, method)(path, data, secure=secure, **line.headers)
+
+
+@contextmanager
+def taken_back() -> Iterator[None]:
+    with transaction.atomic():
+        yield
+        transaction.set_rollback(True)
+
+
+@pytest.fixture
+def site() -> Site:
+    return Site()
+
+
+def expected(line: Line, role: Role, method: str) -> int:
+    """Return the status of an answer: 302 for the login of who is not known there."""
+    status = line.get if method == "get" else line.post
+    needs = line.post_needs or line.needs if method == "post" else line.needs
+    if needs == ANYONE:
+        is_staff = role.permissions is not None and role.is_staff
+        return (is_staff and method == "get" and line.staff_get) or status
+    is_known = role.permissions is not None
+    if line.route.startswith("admin/"):
+        if not is_known or not role.is_staff:
+            return 302
+        # The admin asks for staff first, and then for the method.
+        return status if status == 405 or role.may(needs) else line.denied
+    if status == 405:
+        return 405
+    if not is_known:
+        return 401 if line.headers else 302
+    return status if role.may(needs) else line.denied
+
+
+def is_right(answer: Any, line: Line, role: Role, method: str) -> bool:
+    wanted = expected(line, role, method)
+    needs = line.post_needs or line.needs if method == "post" else line.needs
+    may = role.may(needs) and (role.is_staff or not line.route.startswith("admin/"))
+    leads_to_login = answer.status_code == 302 and answer["Location"].startswith(LOGINS)
+    is_refused = leads_to_login or answer.status_code in (401, 403)
+    is_login = wanted == 302 and not may
+    if needs == ANYONE:
+        return bool(answer.status_code == wanted)
+    if is_login and not leads_to_login:
+        return False
+    return answer.status_code == wanted and (not may or not is_refused)
+
+
+def test_every_address_has_its_line_and_no_line_is_without_an_address() -> None:
+    lines = {line.route for line in LINES}
+    assert lines == set(routes())
+
+
+def test_every_admin_action_has_its_line() -> None:
+    offered = {
+        (model._meta.model_name, name)
+        for model, page in admin.site._registry.items()
+        for name in page.actions or ()
+        if model._meta.app_label == "webhooks"
+    }
+    assert offered == {(one.model, one.name) for one in ADMIN_ACTIONS}
+
+
+@pytest.mark.parametrize("line", LINES, ids=str)
+def test_an_address_answers_each_role_as_its_line_says(
+    line: Line, site: Site, security_figure: Callable[..., None]
+) -> None:
+    wrong, asked = [], 0
+    for role in roles_for(line.needs, line.post_needs or line.needs):
+        client = site.become(role)
+        for method in ("get", "post"):
+            with taken_back():
+                answer = site.ask(client, line, method)
+            asked += 1
+            if not is_right(answer, line, role, method):
+                wanted = expected(line, role, method)
+                wrong.append(f"{role.name}: {method} is {answer.status_code}, not {wanted}")
+    security_figure("permissions", right=asked - len(wrong), of=asked)
+    assert not wrong
+
+
+@pytest.mark.parametrize("action", ADMIN_ACTIONS, ids=str)
+def test_an_admin_action_is_done_for_those_who_may_alone(
+    action: AdminAction, site: Site, security_figure: Callable[..., None]
+) -> None:
+    row = {"delivery": site.world.delivery, "apikey": site.world.key}[action.model]
+    data = {"action": action.name, "_selected_action": str(row.pk)}
+    wrong, asked = [], 0
+    for role in roles_for(action.needs):
+        client = site.become(role)
+        with taken_back():
+            client.post(f"/admin/webhooks/{action.model}/", data)
+            is_done = AuditEntry.objects.filter(action=action.action).exists()
+        asked += 1
+        if is_done is not (role.may(action.needs) and role.is_staff):
+            wrong.append(f"{role.name}: {'done' if is_done else 'not done'}")
+    security_figure("permissions", right=asked - len(wrong), of=asked)
+    assert not wrong
+
+
+# ---- What is written down ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("line", LINES, ids=str)
+def test_every_change_through_an_address_leaves_its_entry_and_nothing_else_does(
+    line: Line, site: Site
+) -> None:
+    browser = site.browser(Role(name="olena", permissions=frozenset(), is_superuser=True))
+    for method, action in (("get", line.get_action), ("post", line.action)):
+        last = AuditEntry.objects.latest("pk").pk
+        with taken_back():
+            site.ask(browser, line, method)
+            written = AuditEntry.objects.filter(pk__gt=last)
+            found = Counter(written.values_list("action", "username"))
+        wanted = {(action, "olena")} if action else set()
+        # Saving as a connection changes the webhook as well.
+        assert found.keys() - {("changed", "olena")} == wanted - {("changed", "olena")}, method
+        assert bool(found) is bool(wanted), method
+
+
+# ---- Ids that somebody guessed ----------------------------------------------------------------
+
+# Also for connections, whose tokens are got, renewed and cleared at the same addresses.
+OF_OWNERS = ("authorize/", "token/")
+# It explains why an event is not sent any more, too.
+OF_DELETED = ("why-not-sent/",)
+UNKNOWN = ("0", "999999", str(2**62))
+NO_DELIVERIES = ("dlv_00000000000000000000000000", "x", "dlv_%00", "%00", "9" * 300)
+BY_ID = [
+    one
+    for one in LINES
+    # Without htmx the parts of a page lead to the page, which asks.
+    if "<int:pk>" in one.route and "apikey" not in one.route and one.needs != ANYONE
+]
+# Django's own pages ask before, or lead to the one that does.
+_DJANGO = ("history/", "delete/", "_id>/")
+BY_DELIVERY = [
+    one
+    for one in LINES
+    if "<str:delivery_id>" in one.route
+    or ("delivery/<path" in one.route and not one.route.endswith(_DJANGO))
+]
+SENDING = [one for one in BY_DELIVERY if one.action not in (None, Action.CANCELLED)]
+
+
+@pytest.fixture
+def superuser(site: Site) -> Client:
+    return site.browser(Role(name="olena", permissions=frozenset(), is_superuser=True))
+
+
+def not_found(site: Site, browser: Client, line: Line, **instead: Any) -> list[str]:
+    """Return what an address does with an id that is not for it, other than say that it is not."""
+    wrong = []
+    last = AuditEntry.objects.latest("pk").pk
+    for method, status in (("get", line.get), ("post", line.post)):
+        if status == 405 or (line.staff_get and method == "get"):
+            continue
+        with taken_back():
+            answer = site.ask(browser, line, method, **instead)
+            if AuditEntry.objects.filter(pk__gt=last).exists():
+                wrong.append(f"{method} {instead} left an entry")
+        if answer.status_code != 404:
+            wrong.append(f"{method} {instead} is {answer.status_code}")
+    return wrong
+
+
+@pytest.mark.parametrize("line", BY_ID, ids=str)
+def test_an_address_knows_no_row_of_another_kind_none_deleted_and_none_unknown(
+    line: Line, site: Site, superuser: Client
+) -> None:
+    guesses = list(UNKNOWN)
+    if "connections/" in line.route:
+        guesses += ["webhook", "deleted"]
+    elif "replays/<int:pk>" not in line.route:
+        guesses += [] if line.route.endswith(OF_DELETED) else ["deleted"]
+        is_for_owners = any(f"<int:pk>/{one}" in line.route for one in OF_OWNERS)
+        guesses += [] if is_for_owners else ["connection"]
+    assert not [one for pk in guesses for one in not_found(site, superuser, line, pk=pk)]
+
+
+@pytest.mark.parametrize("line", BY_DELIVERY, ids=str)
+def test_an_address_knows_no_delivery_that_is_not_there_or_not_of_its_webhook(
+    line: Line, site: Site, superuser: Client
+) -> None:
+    name = "object_id" if "object_id" in line.route else "delivery_id"
+    guesses: list[dict[str, str]] = [{name: one} for one in NO_DELIVERIES]
+    if "<int:pk>" in line.route:
+        guesses += [{name: site.world.stray.pk}, {"pk": "paused"}]
+    if "/tests/" in line.route:
+        # A delivery of the same webhook, which is no test.
+        guesses.append({name: site.world.delivery.pk})
+    if "attempt_id" in line.route:
+        guesses += [{name: site.world.test.pk}, {"attempt_id": "0"}, {"part": "other"}]
+    assert not [one for guess in guesses for one in not_found(site, superuser, line, **guess)]
+
+
+@pytest.mark.parametrize("line", SENDING, ids=str)
+def test_nothing_is_sent_with_a_delivery_of_a_deleted_webhook(
+    line: Line, site: Site, superuser: Client
+) -> None:
+    before = Delivery.objects.count()
+    name = "object_id" if "object_id" in line.route else "delivery_id"
+    events.cancel(Delivery.objects.filter(pk=site.world.stray.pk))
+    site.ask(superuser, line, "post", **{name: site.world.stray.pk})
+    assert Delivery.objects.count() == before
+    assert not AuditEntry.objects.filter(action=line.action, username="olena").exists()
+
+
+def test_many_at_once_leave_out_connections_and_what_is_deleted(
+    site: Site, superuser: Client
+) -> None:
+    guessed = [site.world.connection.pk, site.world.deleted.pk, 999999]
+    for action in ("pause", "resume", "delete"):
+        data = {"action": action, "webhook": guessed, "is_confirmed": "1", "held": "send"}
+        superuser.post("/integrations/webhooks/bulk/", data)
+    answer = superuser.post("/integrations/webhooks/export/", {"webhook": guessed})
+    assert answer.status_code == 302
+    assert not AuditEntry.objects.filter(username="olena").exists()
+    site.world.connection.refresh_from_db()
+    assert site.world.connection.deleted_at is None
+
+
+def test_a_replay_of_guessed_deliveries_leaves_out_deleted_webhooks(
+    site: Site, superuser: Client
+) -> None:
+    data = {"delivery": [site.world.stray.pk, "dlv_x"], "confirm": "1", "rate": "5"}
+    superuser.post("/integrations/webhooks/replays/new/", data)
+    for replay in Replay.objects.filter(scope="selection"):
+        replays.advance(replay.pk)
+    assert Delivery.objects.filter(webhook=site.world.deleted).count() == 1
+
+
+def test_who_may_not_see_connections_can_choose_none_by_its_id(site: Site) -> None:
+    browser = site.browser(Role(name="editor", permissions=frozenset({"change_webhook"})))
+    data = posted(connection=site.world.connection.pk)
+    browser.post(f"/integrations/webhooks/{site.world.paused.pk}/edit/", data)
+    site.world.paused.refresh_from_db()
+    assert site.world.paused.connection is None
+
+
+def test_the_import_is_written_down(site: Site, superuser: Client) -> None:
+    exported = superuser.post("/integrations/webhooks/export/", {"webhook": site.world.paused.pk})
+    changed = exported.content.decode().replace("Paused", "Renamed")
+    page = superuser.post("/integrations/webhooks/import/", {"text": changed})
+    plan = page.context["plan"]
+    data = {"plan": page.context["signed"], "entry": [one.number for one in plan.doable]}
+    superuser.post("/integrations/webhooks/import/", data)
+    entry = AuditEntry.objects.latest("pk")
+    assert (entry.action, entry.username) == (Action.IMPORTED, "olena")
+
+
+# ---- Nobody makes themselves more than they are -----------------------------------------------
+
+ACCOUNTS = frozenset({"view_user", "add_user", "change_user", "delete_user", "change_group"})
+
+
+def test_who_edits_accounts_gives_no_permissions(site: Site) -> None:
+    browser = site.browser(Role(name="helpdesk", permissions=ACCOUNTS))
+    me, group = User.objects.get(username="helpdesk"), site.world.group
+    every = list(Permission.objects.values_list("pk", flat=True))
+    data = {"username": "helpdesk", "is_active": "on", "is_superuser": "on",
+            "user_permissions": every, "groups": [group.pk], "first_name": "Changed"}  # fmt: skip
+    assert browser.post(f"/admin/auth/user/{me.pk}/change/", data).status_code == 302
+    answer = browser.post(
+        f"/admin/auth/group/{group.pk}/change/", {"name": "Renamed", "permissions": every}
+    )
+    assert answer.status_code == 302
+    me.refresh_from_db()
+    assert (me.first_name, me.is_superuser, me.groups.count()) == ("Changed", False, 0)
+    assert me.user_permissions.count() == len(ACCOUNTS)
+    assert group.permissions.count() == 0
+
+
+@pytest.mark.parametrize("step", ["change", "password", "delete"])
+def test_who_edits_accounts_touches_no_superuser(site: Site, step: str) -> None:
+    browser = site.browser(Role(name="helpdesk", permissions=ACCOUNTS))
+    root = User.objects.create_superuser("root", password="p")
+    data = {"username": "taken", "password1": "another-1-2-3", "password2": "another-1-2-3",
+            "usable_password": "true", "post": "yes"}  # fmt: skip
+    assert browser.post(f"/admin/auth/user/{root.pk}/{step}/", data).status_code == 403
+    root.refresh_from_db()
+    assert (root.username, root.check_password("p")) == ("root", True)
+
+
+def test_who_edits_accounts_deletes_no_superuser_among_others(site: Site) -> None:
+    browser = site.browser(Role(name="helpdesk", permissions=ACCOUNTS))
+    root = User.objects.create_superuser("root", password="p")
+    data = {"action": "delete_selected", "_selected_action": [root.pk], "post": "yes"}
+    browser.post("/admin/auth/user/", data)
+    assert User.objects.filter(pk=root.pk).exists()
+
+
+def test_a_superuser_gives_permissions(site: Site, superuser: Client) -> None:
+    one = Permission.objects.latest("pk")
+    data = {"username": "person", "is_active": "on", "user_permissions": [one.pk]}
+    superuser.post(f"/admin/auth/user/{site.world.person.pk}/change/", data)
+    assert site.world.person.user_permissions.get() == one

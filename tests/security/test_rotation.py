@@ -1,0 +1,378 @@
+"""`manage.py rotate_keys`: everything under the first key, restartable, nothing overwritten."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.sessions.models import Session
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test import Client
+from django.utils import timezone
+
+from tests import keys
+from tests.keys import FIRST_KEY, SECOND_KEY, THIRD_KEY, Keys, replant, store, stored
+from tests.oauth_rows import make_token, make_user, make_webhook
+from webhooks.models import AuthorizationRequest, Connection, EncryptionCanary, OAuthToken, Webhook
+from webhooks.security import key_check
+from webhooks.security.browser_sessions import SessionStore
+from webhooks.security.drafts import Draft
+from webhooks.security.encryption import SecretField, SecretUnreadable
+from webhooks.security.rotation import secret_models
+
+pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.usefixtures("counted")]
+
+counted, use_keys = keys.counted, keys.use_keys
+ROOT = Path(__file__).resolve().parents[2]
+PASSWORD = "correct horse \0 battery"
+
+
+def rotate(**options: Any) -> str:
+    out = io.StringIO()
+    call_command("rotate_keys", stdout=out, **options)
+    return out.getvalue()
+
+
+def make_everything() -> list[tuple[Any, str]]:
+    """Save a row of every model with every secret; return (row, column) of each secret."""
+    webhook = make_webhook(basic_password=PASSWORD, headers_json="[]", previous_signing_secret="p")
+    shared = Connection(name="Shared", url="", authorization_type="basic")
+    shared.set_secret("basic_password", PASSWORD)
+    shared.save()
+    pending = AuthorizationRequest.objects.create(
+        state_hash="0" * 64,
+        webhook=webhook,
+        user=make_user(),
+        session_hash="1" * 64,
+        code_verifier="the-verifier",
+        redirect_uri="https://a.example/",
+        client_fingerprint="2" * 64,
+        expires_at=timezone.now(),
+    )
+    rows = [webhook, Webhook.objects.get(pk=shared.pk), make_token(webhook), pending]
+    rows.append(EncryptionCanary.objects.get())
+    return [
+        (row, field.name)
+        for row in rows
+        for field in row._meta.concrete_fields
+        if isinstance(field, SecretField) and field.is_set(row)
+    ]
+
+
+def plain(row: Any, column: str) -> str:
+    return str(getattr(type(row)._base_manager.get(pk=row.pk), column))
+
+
+@contextmanager
+def meanwhile(change: Any, *, times: int = 1) -> Iterator[None]:
+    """Call `change` between the command's look at a row and its write."""
+    left = [times]
+
+    def intrude(execute: Any, sql: str, *rest: Any) -> Any:
+        if left[0] and sql.startswith("UPDATE") and "AND" in sql:
+            left[0] -= 1
+            change()
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(intrude):
+        yield
+
+
+def test_every_secret_of_every_model_is_read_by_the_new_key_alone(use_keys: Keys) -> None:
+    secrets = make_everything()
+    kinds = {(type(row)._meta.concrete_model, name) for row, name in secrets}
+    fields = {
+        (model, field.name)
+        for model in secret_models()
+        for field in model._meta.concrete_fields
+        if isinstance(field, SecretField)
+    }
+    assert kinds == fields, "a secret that this test does not make would not be seen to rotate"
+    before = {(row, name): plain(row, name) for row, name in secrets}
+    use_keys(SECOND_KEY, FIRST_KEY)
+    assert "Every secret is under the first key" in rotate()
+    use_keys(SECOND_KEY)
+    assert {(row, name): plain(row, name) for row, name in secrets} == before
+    assert key_check.problem() == ""
+
+
+def test_nothing_but_ciphertext_changes(use_keys: Keys) -> None:
+    secrets = make_everything()
+    rows = {row for row, _ in secrets}
+    hidden = {name for _, name in secrets}
+
+    def open_columns() -> list[dict[str, Any]]:
+        found = [type(row)._base_manager.filter(pk=row.pk).values().get() for row in rows]
+        return [{k: v for k, v in values.items() if k not in hidden} for values in found]
+
+    before = open_columns()
+    use_keys(SECOND_KEY, FIRST_KEY)
+    rotate()
+    # The version too: workers keep what they decrypted.
+    assert open_columns() == before
+
+
+def test_a_second_run_finds_nothing_to_do(use_keys: Keys) -> None:
+    webhook = make_webhook(basic_password=PASSWORD)
+    use_keys(SECOND_KEY, FIRST_KEY)
+    rotate()
+    before = stored(webhook, "basic_password")
+    report = rotate()
+    assert "webhooks_webhook.basic_password: 0 re-encrypted, 1 under the first key" in report
+    assert stored(webhook, "basic_password") == before
+
+
+def test_a_dry_run_counts_and_writes_nothing(use_keys: Keys) -> None:
+    webhooks = [make_webhook(basic_password=PASSWORD) for _ in range(3)]
+    use_keys(SECOND_KEY, FIRST_KEY)
+    before = [stored(webhook, "basic_password") for webhook in webhooks]
+    report = rotate(dry_run=True)
+    assert "webhooks_webhook.basic_password: 3 would be re-encrypted, 0 under" in report
+    assert "can be removed" not in report
+    assert [stored(webhook, "basic_password") for webhook in webhooks] == before
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 200])
+def test_every_batch_size_reaches_every_row(use_keys: Keys, batch_size: int) -> None:
+    webhooks = [make_webhook(basic_password=PASSWORD) for _ in range(5)]
+    use_keys(SECOND_KEY, FIRST_KEY)
+    out = io.StringIO()
+    call_command("rotate_keys", batch_size=batch_size, verbosity=2, stdout=out)
+    batches = out.getvalue().count("webhooks_webhook:")
+    assert batches == -(-5 // batch_size)
+    use_keys(SECOND_KEY)
+    assert {plain(webhook, "basic_password") for webhook in webhooks} == {PASSWORD}
+
+
+def test_a_batch_of_no_rows_is_refused() -> None:
+    with pytest.raises(CommandError, match="at least 1"):
+        rotate(batch_size=0)
+
+
+def test_a_secret_that_is_changed_meanwhile_is_not_overwritten(use_keys: Keys) -> None:
+    webhook = make_webhook(basic_password=PASSWORD)
+    use_keys(SECOND_KEY, FIRST_KEY)
+
+    def change() -> None:
+        other = Webhook.objects.get(pk=webhook.pk)
+        other.basic_password = "typed by a person meanwhile"
+        other.save(update_fields=["basic_password"])
+
+    with meanwhile(change):
+        report = rotate()
+    assert plain(webhook, "basic_password") == "typed by a person meanwhile"
+    assert "Every secret is under the first key" in report
+
+
+def test_a_secret_cleared_meanwhile_stays_cleared(use_keys: Keys) -> None:
+    webhook = make_webhook(basic_password=PASSWORD)
+    use_keys(SECOND_KEY, FIRST_KEY)
+    with meanwhile(lambda: Webhook.objects.filter(pk=webhook.pk).update(basic_password="")):
+        rotate()
+    assert plain(webhook, "basic_password") == ""
+
+
+def test_a_row_deleted_meanwhile_is_no_fault(use_keys: Keys) -> None:
+    webhook = make_webhook(basic_password=PASSWORD)
+    use_keys(SECOND_KEY, FIRST_KEY)
+    with meanwhile(lambda: Webhook.objects.filter(pk=webhook.pk).delete()):
+        assert "can be removed" in rotate()
+
+
+def test_a_process_that_still_writes_with_the_old_key_is_noticed(use_keys: Keys) -> None:
+    webhook = make_webhook(basic_password=PASSWORD)
+    use_keys(SECOND_KEY, FIRST_KEY)
+
+    def write_with_the_old_key() -> None:
+        use_keys(FIRST_KEY, SECOND_KEY)
+        other = Webhook.objects.get(pk=webhook.pk)
+        other.basic_password = PASSWORD
+        other.save(update_fields=["basic_password"])
+        use_keys(SECOND_KEY, FIRST_KEY)
+
+    with (
+        meanwhile(write_with_the_old_key, times=10),
+        pytest.raises(CommandError, match=r"changed meanwhile: run the command again.*Keep the"),
+    ):
+        rotate()
+    assert plain(webhook, "basic_password") == PASSWORD
+
+
+def test_what_no_key_reads_is_named_and_left_as_it_is(use_keys: Keys) -> None:
+    lost, fine = make_webhook(basic_password=PASSWORD), make_webhook(basic_password=PASSWORD)
+    use_keys(THIRD_KEY)
+    replant()
+    alien = make_webhook(client_secret="", basic_password="x")
+    foreign = stored(alien, "basic_password")
+    alien.delete()
+    use_keys(SECOND_KEY, FIRST_KEY)
+    replant()
+    store(lost, "basic_password", foreign)
+    out = io.StringIO()
+    with pytest.raises(CommandError, match=r"1 secrets are read by none of the keys.*Keep the old"):
+        call_command("rotate_keys", stdout=out)
+    assert f"unreadable: webhooks_webhook.basic_password of row {lost.pk}" in out.getvalue()
+    assert stored(lost, "basic_password") == foreign
+    use_keys(SECOND_KEY)
+    # Everything else went on.
+    assert plain(fine, "basic_password") == PASSWORD
+    assert plain(lost, "client_secret") == plain(fine, "client_secret")
+
+
+def test_ciphertext_moved_from_another_row_is_named_and_stays_refused(use_keys: Keys) -> None:
+    owner, thief = make_webhook(basic_password=PASSWORD), make_webhook(basic_password="own")
+    moved = stored(owner, "basic_password")
+    store(thief, "basic_password", moved)
+    use_keys(SECOND_KEY, FIRST_KEY)
+    with pytest.raises(CommandError, match="belong to another row"):
+        rotate()
+    assert stored(thief, "basic_password") == moved
+    with pytest.raises(SecretUnreadable):
+        plain(thief, "basic_password")
+
+
+def test_a_key_list_that_reads_nothing_changes_nothing(use_keys: Keys) -> None:
+    webhook = make_webhook(basic_password=PASSWORD)
+    before = stored(webhook, "basic_password")
+    use_keys(SECOND_KEY, THIRD_KEY)
+    with pytest.raises(CommandError, match=r"cannot be decrypted.*Nothing was changed"):
+        rotate()
+    assert stored(webhook, "basic_password") == before
+
+
+# Secrets that were typed and not saved yet
+
+
+def draft_in_a_session(secret: str = PASSWORD) -> tuple[SessionStore, str]:
+    session = SessionStore()
+    draft = Draft(session, owner="7")
+    draft.keep("basic_password", secret)
+    session.save()
+    return SessionStore(session.session_key), draft.id
+
+
+def test_typed_secrets_of_open_forms_are_renewed(use_keys: Keys) -> None:
+    session, draft_id = draft_in_a_session()
+    use_keys(SECOND_KEY, FIRST_KEY)
+    assert "django_session (typed, not yet saved): 1 re-encrypted" in rotate()
+    use_keys(SECOND_KEY)
+    assert Draft(session, draft_id=draft_id, owner="7").get("basic_password") == PASSWORD
+
+
+def test_a_session_that_is_saved_meanwhile_is_not_overwritten(use_keys: Keys) -> None:
+    session, draft_id = draft_in_a_session()
+    use_keys(SECOND_KEY, FIRST_KEY)
+
+    def save() -> None:
+        now = SessionStore(session.session_key)
+        now["typed"] = "meanwhile"
+        now.save()
+
+    # The first conditional update is the canary's.
+    left = [2]
+
+    def intrude(execute: Any, sql: str, *rest: Any) -> Any:
+        if sql.startswith('UPDATE "django_session"') and left[0]:
+            left[0] -= 2
+            save()
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(intrude):
+        rotate()
+    use_keys(SECOND_KEY)
+    assert session["typed"] == "meanwhile"
+    assert Draft(session, draft_id=draft_id, owner="7").get("basic_password") == PASSWORD
+
+
+def test_a_draft_that_no_key_reads_stops_nothing(use_keys: Keys) -> None:
+    draft_in_a_session()
+    use_keys(SECOND_KEY)
+    replant()
+    report = rotate()
+    assert "django_session (typed, not yet saved): 0 re-encrypted, 0 under" in report
+    assert "1 unreadable" in report
+    assert "can be removed" in report
+
+
+def test_a_session_stays_logged_in(use_keys: Keys) -> None:
+    browser = Client()
+    browser.force_login(make_user())
+    draft = Draft(session := browser.session, owner="7")
+    draft.keep("basic_password", PASSWORD)
+    session.save()
+    expires = Session.objects.get().expire_date
+    use_keys(SECOND_KEY, FIRST_KEY)
+    rotate()
+    assert browser.session["_auth_user_id"]
+    assert Session.objects.get().expire_date == expires
+
+
+# Killed
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_rotation_that_is_killed_ends_right_when_it_is_run_again(use_keys: Keys) -> None:
+    Webhook.objects.bulk_create(
+        Webhook(
+            name=str(n), url="https://a.example/", basic_password=f"p{n}", signing_secret=f"s{n}"
+        )
+        for n in range(300)
+    )
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+        "DATABASE_URL": database_url(),
+        "FIELD_ENCRYPTION_KEY": f"{SECOND_KEY},{FIRST_KEY}",
+    }
+    command = [sys.executable, "manage.py", "rotate_keys", "--verbosity=2", "--batch-size=10"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, text=True) as process:
+        assert process.stdout is not None
+        while "webhooks_webhook: 50 rows" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGKILL)
+
+    def readable_with(key: str) -> int:
+        use_keys(key)
+        return sum(_is_readable(webhook) for webhook in Webhook.objects.all())
+
+    done = readable_with(SECOND_KEY)
+    assert 50 <= done < 300
+    assert done + readable_with(FIRST_KEY) == 300
+    use_keys(SECOND_KEY, FIRST_KEY)
+    report = rotate()
+    assert f"basic_password: {300 - done} re-encrypted, {done} under the first key" in report
+    use_keys(SECOND_KEY)
+    found = {(w.name, w.basic_password, w.signing_secret) for w in Webhook.objects.all()}
+    assert found == {(str(n), f"p{n}", f"s{n}") for n in range(300)}
+
+
+def _is_readable(webhook: Webhook) -> bool:
+    try:
+        return bool(webhook.basic_password and webhook.signing_secret)
+    except SecretUnreadable:
+        return False
+
+
+def database_url() -> str:
+    """Return the address of this test's own database."""
+    name = connection.settings_dict["NAME"]
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{name}"
+    return f"{os.environ['DATABASE_URL'].rpartition('/')[0]}/{name}"
+
+
+def test_tokens_of_deleted_webhooks_are_rotated_too(use_keys: Keys) -> None:
+    webhook = make_webhook(deleted_at=timezone.now())
+    token = make_token(webhook, access_token="still a secret")
+    use_keys(SECOND_KEY, FIRST_KEY)
+    rotate()
+    use_keys(SECOND_KEY)
+    assert OAuthToken.objects.get(pk=token.pk).access_token == "still a secret"

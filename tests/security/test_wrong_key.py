@@ -1,0 +1,121 @@
+"""A process with a wrong encryption key sends nothing and changes nothing."""
+
+import datetime as dt
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from tests import keys
+from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
+from tests.keys import FIRST_KEY, SECOND_KEY, Keys
+from tests.oauth_rows import make_machine_webhook, make_token
+from tests.sandbox import Provider, Receiver
+from tests.ui.webhook_form.test_forms import posted
+from webhooks import oauth, tasks
+from webhooks.models import Attempt, Delivery, OAuthExchange, OAuthToken, Status, Webhook
+
+pytestmark = [pytest.mark.security, pytest.mark.usefixtures("counted")]
+counted, use_keys = keys.counted, keys.use_keys
+
+
+def rows_of(*models: Any) -> list[dict[str, Any]]:
+    return [row for model in models for row in model.objects.order_by("pk").values()]
+
+
+def look_for(seconds: float) -> None:
+    """Let the engine run for a while."""
+    ends = timezone.now() + dt.timedelta(seconds=seconds)
+    run_engine(lambda: timezone.now() > ends)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("has_secret", [True, False])
+def test_nothing_is_sent_and_nothing_lost_until_the_right_key_is_back(
+    use_keys: Keys, receiver: Receiver, has_secret: bool
+) -> None:
+    webhook = make_webhook(url=f"{receiver.url}/open/")
+    if not has_secret:
+        # Nothing to decrypt: only the canary can tell.
+        Webhook.objects.filter(pk=webhook.pk).update(signing_secret="")
+    delivery = make_delivery(webhook)
+    use_keys(SECOND_KEY)
+    before = rows_of(Webhook, Delivery)
+    look_for(1.0)
+    assert receiver.requests() == []
+    assert rows_of(Webhook, Delivery) == before
+    assert not Attempt.objects.exists()
+    use_keys(FIRST_KEY)
+    if has_secret:
+        deliver_all()
+        delivery.refresh_from_db()
+        assert delivery.status == Status.SUCCEEDED
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_token_is_refreshed(use_keys: Keys, provider: Provider) -> None:
+    webhook = make_machine_webhook(provider)
+    soon = timezone.now() + dt.timedelta(seconds=5)
+    make_token(webhook, expires_at=soon, obtained_at=soon - dt.timedelta(hours=1))
+    use_keys(SECOND_KEY)
+    before = rows_of(OAuthToken)
+    assert tasks.refresh_expiring_tokens() == 0
+    with pytest.raises(oauth.TokenUnavailable):
+        oauth.refresh(webhook)
+    assert provider.token_requests() == []
+    assert not OAuthExchange.objects.exists()
+    assert OAuthToken.objects.get().version == before[0]["version"]
+    use_keys(FIRST_KEY)
+    assert tasks.refresh_expiring_tokens() == 1
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_form_is_given_back_with_what_was_typed(use_keys: Keys, is_new: bool) -> None:
+    person = get_user_model().objects.create_superuser("admin")
+    webhook = make_webhook(authorization_type="basic", basic_login="before", basic_password="p")
+    client = Client()
+    client.force_login(person)
+    edit, create = reverse("webhooks:edit", args=[webhook.pk]), reverse("webhooks:create")
+    data = posted(name="Typed name", authorization_type="basic", basic_login="typed-login")
+    use_keys(SECOND_KEY)
+    before = rows_of(Webhook)
+    answer = client.post(create if is_new else edit, {**data, "basic_password": "typed-password"})
+    text = answer.content.decode()
+    assert answer.status_code == 200
+    assert "the encryption key of this site is not the one" in text
+    assert "Typed name" in text
+    assert "typed-login" in text
+    assert rows_of(Webhook) == before
+
+
+@pytest.mark.django_db
+def test_a_signing_secret_is_not_rotated_and_a_sentence_says_why(use_keys: Keys) -> None:
+    person = get_user_model().objects.create_superuser("admin")
+    webhook = make_webhook()
+    client = Client()
+    client.force_login(person)
+    use_keys(SECOND_KEY)
+    before = rows_of(Webhook)
+    answer = client.post(reverse("webhooks:rotate_secret", args=[webhook.pk]), follow=True)
+    assert "the encryption key of this site is not the one" in answer.content.decode()
+    assert rows_of(Webhook) == before
+
+
+@pytest.mark.django_db
+def test_an_import_is_given_back_and_a_sentence_says_why(use_keys: Keys) -> None:
+    person = get_user_model().objects.create_superuser("admin")
+    webhook = make_webhook(name="From a file")
+    client = Client()
+    client.force_login(person)
+    text = client.post(reverse("webhooks:export"), {"webhook": webhook.pk}).content.decode()
+    use_keys(SECOND_KEY)
+    before = rows_of(Webhook)
+    answer = client.post(reverse("webhooks:import"), {"text": text})
+    assert answer.status_code == 422
+    assert "the encryption key of this site is not the one" in answer.text
+    assert "From a file" in answer.text
+    assert rows_of(Webhook) == before

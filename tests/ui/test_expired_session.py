@@ -1,0 +1,109 @@
+"""A form sent after its session ended: kept, sealed, until the same person has logged in."""
+
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.sessions.models import Session
+from django.test import Client
+from django.urls import reverse
+
+from tests.factories import make_webhook
+from tests.ui.webhook_form.test_forms import BASIC, posted
+from tests.ui.webhook_form.test_views import CREATE, draft_of, edit_url, logged_in
+from webhooks.models import Webhook
+from webhooks.security.browser_sessions import SessionStore
+
+pytestmark = pytest.mark.django_db
+
+SESSION = "/integrations/webhooks/session/"
+
+
+@pytest.fixture
+def browser() -> Client:
+    return logged_in(is_superuser=True)
+
+
+def opened(browser: Client, url: str) -> str:
+    """Open a form, and let the session end."""
+    mark = str(browser.get(url).context["opened_by"])
+    browser.cookies.pop("sessionid")
+    return mark
+
+
+def log_in(browser: Client, url: str, username: str = "admin") -> Any:
+    """Log in by the form, and follow to where it leads."""
+    fields = {"username": username, "password": "p", "next": url}
+    return browser.post("/login/", fields, follow=True)
+
+
+def test_a_new_webhook_comes_back_after_the_login_and_is_saved(browser: Client) -> None:
+    mark = opened(browser, CREATE)
+    typed = posted(**{**BASIC, "name": "Typed"}, opened_by=mark)
+    answer = browser.post(CREATE, typed)
+    assert answer["Location"] == f"/login/?next={CREATE}"
+    page = log_in(browser, CREATE)
+    assert 'value="Typed"' in page.text
+    assert "Nothing was saved" in page.text
+    assert BASIC["basic_password"] not in page.text
+    assert not Webhook.objects.exists()
+    again = {**typed, "basic_password": "", "draft": draft_of(page)}
+    assert browser.post(CREATE, again).status_code == 302
+    assert Webhook.objects.get().basic_password == BASIC["basic_password"]
+
+
+def test_changes_to_a_webhook_come_back_once(browser: Client) -> None:
+    webhook = make_webhook(name="CRM")
+    mark = opened(browser, edit_url(webhook))
+    browser.post(edit_url(webhook), posted(name="Typed", opened_by=mark))
+    page = log_in(browser, edit_url(webhook))
+    assert 'value="Typed"' in page.text
+    assert 'value="Typed"' not in browser.get(edit_url(webhook)).text
+    webhook.refresh_from_db()
+    assert webhook.name == "CRM"
+
+
+def test_a_connection_comes_back(browser: Client) -> None:
+    url = reverse("webhooks:connection_create")
+    mark = opened(browser, url)
+    browser.post(url, {"name": "Typed", "allowed_hosts": "crm.example.com", "opened_by": mark})
+    page = log_in(browser, url)
+    assert 'value="Typed"' in page.text
+    assert "crm.example.com" in page.text
+
+
+def test_another_person_gets_nothing_of_it(browser: Client) -> None:
+    get_user_model().objects.create_superuser("olena", password="p")
+    mark = opened(browser, CREATE)
+    browser.post(CREATE, posted(name="Typed", opened_by=mark))
+    page = log_in(browser, CREATE, username="olena")
+    assert page.status_code == 200
+    assert "Typed" not in page.text
+
+
+@pytest.mark.parametrize("mark", ["", "1", "1:made:up"])
+def test_what_nobody_logged_in_had_opened_takes_no_room(client: Client, mark: str) -> None:
+    client.post(CREATE, posted(name="Typed", opened_by=mark))
+    assert not Session.objects.exists()
+
+
+def test_nothing_typed_is_readable_in_the_session(browser: Client) -> None:
+    mark = opened(browser, CREATE)
+    browser.post(CREATE, posted(**{**BASIC, "name": "Typed"}, opened_by=mark))
+    kept = str(dict(SessionStore(browser.cookies["sessionid"].value)))
+    assert "webhook_typed" in kept
+    assert "Typed" not in kept
+    assert BASIC["basic_password"] not in kept
+
+
+def test_a_live_session_hands_out_a_token_that_saves(browser: Client) -> None:
+    strict = Client(enforce_csrf_checks=True)
+    strict.cookies = browser.cookies
+    token = strict.get(SESSION).json()["csrf"]
+    answer = strict.post(CREATE, posted(csrfmiddlewaretoken=token))
+    assert answer.status_code == 302
+    assert strict.post(CREATE, posted(csrfmiddlewaretoken="x" * 32)).status_code == 403
+
+
+def test_a_session_that_ended_leads_to_the_login(client: Client) -> None:
+    assert client.get(SESSION)["Location"].startswith("/login/")

@@ -1,0 +1,233 @@
+"""Export and import by hand: the file, the look before, the import, and who may."""
+
+import json
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
+from django.core import signing
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+from django.urls import reverse
+
+from tests.factories import make_webhook
+from tests.ui.transfer.test_transfer import SECRETS, make_full, minimal
+from tests.ui.webhook_list.test_views import LIST, logged_in
+from webhooks.models import Action, AuditEntry, Webhook
+from webhooks.ui.webhook_form.headers import stored_headers
+
+pytestmark = pytest.mark.django_db
+
+EXPORT = reverse("webhooks:export")
+IMPORT = reverse("webhooks:import")
+
+
+@pytest.fixture
+def browser() -> Client:
+    return logged_in(is_superuser=True)
+
+
+def text_of(*entries: Any) -> str:
+    return json.dumps({"version": 1, "webhooks": entries})
+
+
+def look(browser: Client, *entries: Any, **more: Any) -> Any:
+    """Upload a file of these entries; return the preview."""
+    file = SimpleUploadedFile("webhooks.json", text_of(*entries).encode())
+    return browser.post(IMPORT, {"file": file, **more})
+
+
+def bring_in(browser: Client, preview: Any, *numbers: int) -> Any:
+    data = {"plan": preview.context["signed"], "entry": numbers}
+    return browser.post(IMPORT, data, follow=True)
+
+
+def test_an_export_is_a_file_of_the_ticked_webhooks_without_secrets(browser: Client) -> None:
+    webhook = make_full()
+    make_webhook(name="Other")
+    answer = browser.post(EXPORT, {"webhook": webhook.pk})
+    assert answer["Content-Type"] == "application/json"
+    assert answer["Content-Disposition"].startswith('attachment; filename="webhooks-20')
+    assert "no-store" in answer["Cache-Control"]
+    document = answer.json()
+    assert [entry["name"] for entry in document["webhooks"]] == ["CRM: missed calls"]
+    text = answer.content.decode()
+    assert not [one for one in (*SECRETS, webhook.signing_secret) if one in text]
+    entry = AuditEntry.objects.get(action=Action.EXPORTED)
+    assert (entry.object_name, entry.username) == ("CRM: missed calls", "admin")
+
+
+def test_everything_that_matches_is_exported(browser: Client) -> None:
+    for number in range(60):
+        make_webhook(name=f"CRM {number}")
+    make_webhook(name="Other")
+    document = browser.post(EXPORT, {"is_all": "1", "q": "crm"}).json()
+    assert len(document["webhooks"]) == 60
+
+
+def test_without_a_choice_nothing_is_exported(browser: Client) -> None:
+    make_webhook()
+    page = browser.post(EXPORT, follow=True)
+    assert "Tick the webhooks first" in page.text
+    assert browser.get(EXPORT).status_code == 405
+
+
+def test_an_export_asks_for_the_permission_that_the_form_asks_for() -> None:
+    webhook = make_webhook()
+    browser = logged_in("view_webhook")
+    assert browser.post(EXPORT, {"webhook": webhook.pk}).status_code == 403
+    user = get_user_model().objects.get()
+    user.user_permissions.add(Permission.objects.get(codename="change_webhook"))
+    assert browser.post(EXPORT, {"webhook": webhook.pk}).status_code == 200
+
+
+def test_a_look_shows_what_would_happen_and_writes_nothing(browser: Client) -> None:
+    old = make_webhook(name="Old")
+    page = look(
+        browser,
+        minimal(name="New"),
+        {"name": "Old", "timeout_seconds": 30},
+        {"name": "Old", "uid": make_webhook(name="Same").uid},
+        minimal(name="Bad", url="ftp://example.com/"),
+    )
+    assert [dict(page.context["counts"])[kind] for kind in ("create", "change", "refused")] == [
+        *(1, 2, 1)
+    ]
+    for text in ("Becomes different: Timeout (seconds).", "Nothing is written yet", "Mistake"):
+        assert text in page.text
+    assert Webhook.objects.present().count() == 2
+    old.refresh_from_db()
+    assert old.timeout_seconds == 15
+    assert not AuditEntry.objects.exists()
+
+
+def test_a_file_that_changes_nothing_is_not_to_be_corrected(browser: Client) -> None:
+    same = {"name": "Old", "uid": make_webhook(name="Old").uid}
+    page = look(browser, same).text
+    assert "Correct the file" not in page
+    assert "Choose another file" in page
+    assert "Correct the file" in look(browser, minimal(name="Bad", url="ftp://a.test/")).text
+
+
+def test_the_ticked_are_imported_and_written_down(browser: Client) -> None:
+    page = look(browser, minimal(name="One"), minimal(name="Two"), is_paused="1")
+    done = bring_in(browser, page, 1)
+    [webhook] = Webhook.objects.all()
+    assert (webhook.name, webhook.is_active) == ("Two", False)
+    assert webhook.created_by == get_user_model().objects.get()
+    assert "1 webhook was created." in done.text
+    assert "Paused. Look it over" in done.text
+    entry = AuditEntry.objects.get(action=Action.IMPORTED)
+    assert (entry.object_name, entry.webhook_id) == ("Two", webhook.pk)
+
+
+def test_without_the_tick_new_webhooks_start_as_the_file_says(browser: Client) -> None:
+    bring_in(browser, look(browser, minimal()), 0)
+    assert Webhook.objects.get().is_active
+
+
+def test_the_page_after_says_which_secrets_to_enter_and_says_it_once(browser: Client) -> None:
+    entry = minimal(authorization_type="basic", basic_login="demo")
+    preview = look(browser, entry)
+    assert "Afterwards, enter the password." in preview.text
+    done = bring_in(browser, preview, 0)
+    assert "Enter the password: secrets are not in the file." in done.text
+    edit = reverse("webhooks:edit", args=[Webhook.objects.get().pk])
+    assert f'href="{edit}"' in done.text
+    assert "secrets are not in the file" not in browser.get(IMPORT).text
+
+
+def test_an_export_comes_back_through_the_screens(browser: Client) -> None:
+    make_full()
+    content = browser.post(EXPORT, {"is_all": "1"}).content
+    Webhook.objects.all().delete()
+    page = browser.post(IMPORT, {"text": content.decode()})
+    bring_in(browser, page, 0)
+    assert Webhook.objects.get().filter == {
+        "all": [{"variable": "disposition", "operator": "equals", "value": "x"}]
+    }
+
+
+def test_all_or_nothing_is_written(browser: Client) -> None:
+    page = look(browser, minimal(name="One"), minimal(name="Two"))
+    make_webhook(name="Two")
+    make_webhook(name="Two")
+    answer = bring_in(browser, page, 0, 1)
+    assert answer.status_code == 409
+    assert "Something changed since you looked." in answer.text
+    assert not Webhook.objects.filter(name="One").exists()
+
+
+def test_nothing_ticked_imports_nothing(browser: Client) -> None:
+    answer = bring_in(browser, look(browser, minimal()))
+    assert answer.status_code == 409
+    assert "Tick at least one webhook." in answer.text
+
+
+def test_a_changed_plan_is_refused(browser: Client) -> None:
+    page = look(browser, minimal())
+    signed = page.context["signed"]
+    answer = browser.post(IMPORT, {"plan": signed[:-2] + "xx", "entry": 0})
+    assert answer.status_code == 422
+    assert "Choose the file again." in answer.text
+    assert not Webhook.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        ({}, "Choose a file, or paste its content."),
+        ({"text": "  "}, "Choose a file, or paste its content."),
+        ({"text": '{"version": 1,\n "webhooks": ['}, "look at line 2"),
+        ({"file": SimpleUploadedFile("x.json", b"\x89PNG\xff")}, "not text in UTF-8"),
+        ({"file": SimpleUploadedFile("x.json", b" " * 2_100_000)}, "larger than 2 MB"),
+    ],
+)
+def test_a_bad_file_is_answered_with_a_sentence(
+    browser: Client, data: dict[str, Any], sentence: str
+) -> None:
+    answer = browser.post(IMPORT, data)
+    assert answer.status_code == 422
+    assert sentence in answer.text
+
+
+def test_what_was_pasted_stays_when_it_is_wrong(browser: Client) -> None:
+    answer = browser.post(IMPORT, {"text": '{"nearly": "right"'})
+    assert "{&quot;nearly&quot;: &quot;right&quot;" in answer.text
+
+
+def test_names_in_a_file_are_escaped(browser: Client) -> None:
+    page = look(browser, minimal(name="<script>x"), {"name": "<img src=x>", "<b>": 1})
+    assert "<script>x" not in page.text
+    assert "<img src=x>" not in page.text
+    assert "<b>" not in page.text
+
+
+@pytest.mark.parametrize("permission", ["add_webhook", "change_webhook"])
+def test_who_may_only_create_or_only_change_imports_just_that(permission: str) -> None:
+    make_webhook(name="Old")
+    browser = logged_in("view_webhook", permission)
+    page = look(browser, minimal(name="New"), {"name": "Old", "timeout_seconds": 30})
+    allowed = "New" if permission == "add_webhook" else "Old"
+    assert [item.name for item in page.context["plan"].doable] == [allowed]
+
+
+def test_who_may_only_look_imports_nothing() -> None:
+    browser = logged_in("view_webhook")
+    assert browser.get(IMPORT).status_code == 403
+    assert browser.post(IMPORT, {"text": text_of(minimal())}).status_code == 403
+    assert IMPORT not in browser.get(LIST).text
+    assert Client().get(IMPORT).status_code == 302
+
+
+def test_the_plan_in_the_page_holds_no_secret_header(browser: Client) -> None:
+    header = {"name": "X-Key", "value": "canary-of-the-file", "secret": True}
+    page = look(browser, minimal(name="New", headers=[header]))
+    assert "canary" not in page.text
+    # Signed data is Base64 of compressed JSON, which anybody can read.
+    with pytest.raises(signing.BadSignature):
+        signing.loads(page.context["signed"], salt="webhooks.import")
+    bring_in(browser, page, 0)
+    (row,) = stored_headers(Webhook.objects.get(name="New"))
+    assert (row.name, row.value, row.is_secret) == ("X-Key", "canary-of-the-file", True)

@@ -1,0 +1,461 @@
+"""The page of a webhook: its problems, what waits, and the ways out."""
+
+import datetime as dt
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from tests.factories import make_delivery, make_webhook
+from tests.ui.webhook_form.test_views import logged_in
+from webhooks import events
+from webhooks.alerts import notifications
+from webhooks.models import (
+    Delivery,
+    HourlyCount,
+    Incident,
+    OAuthToken,
+    PauseReason,
+    Status,
+    Trigger,
+    Webhook,
+    WebhookState,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def browser() -> Client:
+    return logged_in(is_superuser=True)
+
+
+@pytest.fixture
+def looker() -> Client:
+    return logged_in("view_webhook")
+
+
+def url(name: str, webhook: Webhook, *more: str) -> str:
+    return reverse(f"webhooks:{name}", args=[webhook.pk, *more])
+
+
+def page_of(webhook: Webhook, browser: Client) -> Any:
+    return browser.get(url("detail", webhook))
+
+
+def words(page: Any) -> str:
+    """Return the text of a page with single spaces."""
+    return " ".join(page.text.split())
+
+
+def lost_grant(**fields: Any) -> Webhook:
+    webhook = make_webhook(authorization_type="oauth2", **fields)
+    OAuthToken.objects.create(
+        webhook=webhook, state="needs_reauthorization", last_error="The grant was revoked."
+    )
+    return webhook
+
+
+def failing(**fields: Any) -> Webhook:
+    webhook = make_webhook(**fields)
+    WebhookState.objects.create(
+        webhook=webhook,
+        failing_since_at=timezone.now() - dt.timedelta(hours=2),
+        last_error="The receiver failed with 500.",
+    )
+    return webhook
+
+
+def hold(webhook: Webhook, reason: str, count: int = 1) -> None:
+    for _ in range(count):
+        row = Delivery.objects.filter(pk=make_delivery(webhook).pk)
+        row.update(status=Status.HELD, hold_reason=reason, next_attempt_at=None)
+
+
+# ---- Incidents -------------------------------------------------------------------------------
+
+
+def test_a_lost_grant_is_told_in_plain_words_with_its_button(browser: Client) -> None:
+    webhook = lost_grant(alert_recipients=["ops@example.com"])
+    notifications.look()
+    page = page_of(webhook, browser)
+    [notice] = page.context["notices"]
+    assert (notice.kind, notice.action) == ("danger", "authorize")
+    assert "It needs re-authorization" in page.text
+    assert "The grant was revoked." in page.text
+    assert "Its recipients were told" in page.text
+    assert f'action="{url("authorize", webhook)}"' in page.text
+
+
+def test_a_lost_grant_of_a_connection_is_told_on_each_of_its_webhooks(browser: Client) -> None:
+    owner = lost_grant(is_connection=True, allowed_hosts=["127.0.0.1"])
+    webhook = make_webhook(connection=owner)
+    notifications.look()
+    page = page_of(webhook, browser)
+    assert [notice.action for notice in page.context["notices"]] == ["authorize"]
+    assert f'action="{url("authorize", owner)}"' in page.text
+    assert page_of(make_webhook(), browser).context["notices"] == []
+
+
+def test_a_failing_webhook_says_the_error_and_since_when(browser: Client) -> None:
+    webhook = failing()
+    notifications.look()
+    page = page_of(webhook, browser)
+    assert "It is failing" in page.text
+    assert "The receiver failed with 500." in page.text
+    assert "Nobody is told" in page.text
+    assert url("edit", webhook) + "#id_alert_recipients" in page.text
+
+
+def test_the_banner_of_a_failing_webhook_says_how_it_is_by_now(browser: Client) -> None:
+    webhook = failing(alert_after_failures=3)
+    state = WebhookState.objects.filter(webhook=webhook)
+    state.update(failures_in_a_row=3)
+    notifications.look()
+    state.update(failures_in_a_row=71, last_error="The receiver took too long.")
+    [notice] = page_of(webhook, browser).context["notices"]
+    assert notice.sentence == (
+        "71 attempts in a row failed. Last error: The receiver took too long."
+    )
+    assert notice.since == state.get().failing_since_at
+
+
+def test_the_banner_is_told_in_the_readers_language(browser: Client) -> None:
+    webhook = failing(alert_after_failures=1)
+    error = "127.0.0.1 could not be connected to: Connection refused."
+    WebhookState.objects.update(failures_in_a_row=8, last_error=error)
+    notifications.look()
+    page = browser.get(url("detail", webhook), headers={"Accept-Language": "uk"})
+    [notice] = page.context["notices"]
+    assert notice.sentence.startswith("Поспіль невдалі 8 спроб. Остання помилка: Не вдалося")
+    assert notice.sentence.endswith("127.0.0.1: Connection refused.")
+
+
+def test_the_banner_of_a_share_of_failures_counts_them_anew(browser: Client) -> None:
+    webhook = make_webhook(alert_failure_percent=20)
+    hour = timezone.now().replace(minute=0, second=0, microsecond=0)
+    count = {"webhook": webhook, "hour": hour, "duration_step": 1}
+    HourlyCount.objects.create(outcome="server_error", count=30, **count)
+    notifications.look()
+    HourlyCount.objects.create(outcome="succeeded", count=30, **count)
+    [notice] = page_of(webhook, browser).context["notices"]
+    assert "50 % of the attempts since the last full hour failed: 30 of 60." in notice.sentence
+
+
+def test_the_banner_of_a_lost_grant_says_what_the_provider_answered_last(browser: Client) -> None:
+    webhook = lost_grant()
+    notifications.look()
+    OAuthToken.objects.update(last_error="The client was removed.")
+    [notice] = page_of(webhook, browser).context["notices"]
+    assert notice.sentence == "The client was removed."
+
+
+def test_muted_alerts_are_said_to_be_muted(browser: Client) -> None:
+    webhook = failing(alert_recipients=["ops@example.com"], alerts_are_muted=True)
+    notifications.look()
+    assert "Its alerts are muted." in page_of(webhook, browser).text
+
+
+def test_what_is_over_is_not_shown_until_the_incident_closes(browser: Client) -> None:
+    webhook = lost_grant()
+    notifications.look()
+    OAuthToken.objects.update(state="valid", last_error="")
+    assert page_of(webhook, browser).context["notices"] == []
+
+
+def test_a_closed_incident_is_not_shown(browser: Client) -> None:
+    webhook = failing()
+    notifications.look()
+    Incident.objects.update(closed_at=timezone.now())
+    assert page_of(webhook, browser).context["notices"] == []
+
+
+def test_an_error_of_outside_is_escaped(browser: Client) -> None:
+    webhook = failing()
+    WebhookState.objects.update(last_error="<script>x\u202e")
+    notifications.look()
+    page = page_of(webhook, browser)
+    assert "<script>x" not in page.text
+    assert "\u202e" not in page.text
+
+
+def test_who_may_only_look_sees_the_problem_and_no_button(looker: Client) -> None:
+    webhook = lost_grant()
+    notifications.look()
+    page = page_of(webhook, looker)
+    assert "It needs re-authorization" in page.text
+    assert url("authorize", webhook) not in page.text
+
+
+# ---- Order -----------------------------------------------------------------------------------
+
+
+def blocked(behind: int = 3) -> tuple[Webhook, Delivery]:
+    """Return an ordered webhook whose head waits for its next try."""
+    webhook = make_webhook(is_ordered=True)
+    head = make_delivery(webhook)
+    later = timezone.now() + dt.timedelta(minutes=5)
+    Delivery.objects.filter(pk=head.pk).update(
+        next_attempt_at=later,
+        attempt_count=2,
+        failure_count=2,
+        outcome="server_error",
+        status_code=503,
+    )
+    for _ in range(behind):
+        make_delivery(webhook)
+    head.refresh_from_db()
+    return webhook, head
+
+
+def test_a_failing_head_says_what_it_blocks_and_until_when(browser: Client) -> None:
+    webhook, head = blocked()
+    text = words(page_of(webhook, browser))
+    assert f"Delivery {head.pk} blocks the 3 behind it." in text
+    assert "It was tried 2 times, last: Server error (503)." in text
+    assert f"{head.next_attempt_at:%Y-%m-%d %H:%M:%S}" in text
+    assert url("send_head", webhook, head.pk) in text
+    assert url("cancel_head", webhook, head.pk) in text
+
+
+def test_a_head_that_is_being_tried_offers_no_button(browser: Client) -> None:
+    webhook, head = blocked()
+    Delivery.objects.filter(pk=head.pk).update(status=Status.SENDING, lease="l")
+    text = words(page_of(webhook, browser))
+    assert "It is being tried right now." in text
+    assert url("send_head", webhook, head.pk) not in text
+
+
+@pytest.mark.parametrize("is_ordered", [True, False])
+def test_nothing_is_said_to_be_blocked_when_nothing_is(browser: Client, is_ordered: bool) -> None:
+    webhook, _head = blocked(behind=0 if is_ordered else 3)
+    Webhook.objects.update(is_ordered=is_ordered)
+    assert page_of(webhook, browser).context["blockage"] is None
+
+
+def test_a_waiting_queue_without_a_failure_is_no_block(browser: Client) -> None:
+    webhook = make_webhook(is_ordered=True)
+    for _ in range(3):
+        make_delivery(webhook)
+    assert page_of(webhook, browser).context["blockage"] is None
+
+
+def test_the_head_is_sent_now(browser: Client) -> None:
+    webhook, head = blocked()
+    page = browser.post(url("send_head", webhook, head.pk), follow=True)
+    head.refresh_from_db()
+    assert head.next_attempt_at is not None
+    assert head.next_attempt_at <= timezone.now()
+    assert f"The next attempt of {head.pk} starts now." in page.text
+
+
+def test_the_head_is_cancelled_and_the_next_is_free(browser: Client) -> None:
+    webhook, head = blocked()
+    page = browser.post(url("cancel_head", webhook, head.pk), follow=True)
+    head.refresh_from_db()
+    assert head.status == Status.CANCELLED
+    assert page.context["blockage"] is None
+    again = browser.post(url("cancel_head", webhook, head.pk), follow=True)
+    assert "no longer waits" in again.text
+
+
+def test_a_head_is_reached_only_through_its_own_webhook(browser: Client) -> None:
+    _webhook, head = blocked()
+    other = make_webhook(event_types=["deal.*"])
+    for name in ("send_head", "cancel_head"):
+        assert browser.post(url(name, other, head.pk)).status_code == 404
+        assert browser.get(url(name, other, head.pk)).status_code == 405
+
+
+def test_each_button_of_a_head_asks_for_its_permission(looker: Client) -> None:
+    webhook, head = blocked()
+    assert url("send_head", webhook, head.pk) not in page_of(webhook, looker).text
+    for name in ("send_head", "cancel_head"):
+        assert looker.post(url(name, webhook, head.pk)).status_code == 403
+
+
+# ---- Held and parked -------------------------------------------------------------------------
+
+
+def test_held_deliveries_are_counted_by_reason_with_what_releases_them(browser: Client) -> None:
+    webhook = make_webhook(authorization_type="oauth2")
+    hold(webhook, "no_token", 2)
+    hold(webhook, "reauthorization", 1)
+    page = page_of(webhook, browser)
+    groups = {str(group.label): group.count for group in page.context["waiting_groups"]}
+    assert groups == {
+        "The webhook needs re-authorization": "1",
+        "No access token was obtained yet": "2",
+    }
+    assert page.context["held"] == "3"
+    assert "by the first Get new access token" in page.text
+
+
+def test_parked_deliveries_lead_to_the_log(browser: Client) -> None:
+    webhook = make_webhook()
+    row = make_delivery(webhook)
+    Delivery.objects.filter(pk=row.pk).update(status=Status.PARKED, next_attempt_at=None)
+    page = page_of(webhook, browser)
+    assert page.context["parked"] == "1"
+    log = f"{reverse('webhooks:deliveries')}?webhook={webhook.pk}&amp;status=parked"
+    assert log in page.text
+    found = browser.get(log.replace("&amp;", "&"))
+    assert [one.pk for one in found.context["page"].rows] == [row.pk]
+
+
+def test_the_admin_shows_parked_deliveries_to_staff_with_send_now() -> None:
+    staff = logged_in(is_superuser=True)
+    user = staff.get(reverse("webhooks:list")).context["user"]
+    user.is_staff = True
+    user.save()
+    webhook = make_webhook()
+    row = make_delivery(webhook)
+    Delivery.objects.filter(pk=row.pk).update(status=Status.PARKED, next_attempt_at=None)
+    page = staff.get(reverse("admin:webhooks_delivery_change", args=[row.pk]))
+    assert reverse("admin:webhooks_delivery_send_now", args=[row.pk]) in page.text
+
+
+# ---- Pause and resume ------------------------------------------------------------------------
+
+
+def paused(reason: PauseReason = PauseReason.PERSON, held: int = 2) -> Webhook:
+    webhook = make_webhook()
+    for _ in range(held):
+        make_delivery(webhook)
+    events.pause(webhook, reason)
+    return webhook
+
+
+def statuses() -> set[str]:
+    return set(Delivery.objects.values_list("status", flat=True))
+
+
+def test_resuming_asks_what_happens_to_what_is_held(browser: Client) -> None:
+    webhook = paused()
+    page = page_of(webhook, browser)
+    text = words(page)
+    assert "2 deliveries are held because of the pause." in text
+    assert "Resume and send the 2 in order" in text
+    assert "Drop the 2 and resume" in text
+    # Only where it asks: no second Resume at the head of the page.
+    assert text.count(f'action="{url("resume", webhook)}"') == 2
+
+
+def test_a_resume_that_does_not_say_what_is_sent_back_to_the_question(browser: Client) -> None:
+    webhook = paused()
+    answer = browser.post(url("resume", webhook))
+    assert answer["Location"] == url("detail", webhook) + "#resume"
+    webhook.refresh_from_db()
+    assert not webhook.is_active
+    assert statuses() == {"held"}
+
+
+def test_held_deliveries_are_sent_on_resume(browser: Client) -> None:
+    webhook = paused()
+    page = browser.post(url("resume", webhook), {"held": "send"}, follow=True)
+    assert "2 held deliveries are sent now" in page.text
+    assert statuses() == {"pending"}
+
+
+def test_held_deliveries_are_dropped_on_resume(browser: Client) -> None:
+    webhook = paused()
+    page = browser.post(url("resume", webhook), {"held": "drop"}, follow=True)
+    assert "2 held deliveries were dropped" in page.text
+    assert statuses() == {"cancelled"}
+    webhook.refresh_from_db()
+    assert webhook.is_active
+
+
+def test_what_waits_for_a_token_is_neither_sent_nor_dropped_by_a_resume(browser: Client) -> None:
+    webhook = paused(held=0)
+    hold(webhook, "reauthorization")
+    browser.post(url("resume", webhook), {"held": "drop"})
+    assert statuses() == {"held"}
+
+
+def test_with_nothing_held_resume_is_one_click(browser: Client) -> None:
+    webhook = paused(held=0)
+    page = page_of(webhook, browser)
+    assert 'id="resume"' not in page.text
+    answer = browser.post(url("resume", webhook), follow=True)
+    assert "is active again." in answer.text
+
+
+@pytest.mark.parametrize("reason", [PauseReason.GONE, PauseReason.FAILING])
+def test_after_a_pause_by_the_engine_a_test_comes_first(
+    browser: Client, reason: PauseReason
+) -> None:
+    webhook = paused(reason)
+    notifications.look()
+    page = page_of(webhook, browser)
+    text = words(page)
+    assert "Test, then resume" in text
+    assert "A test goes out although the webhook is paused." in text
+    assert text.count(f'action="{url("send_test", webhook)}"') == 1
+    assert 'class="btn is-primary" type="submit" name="held"' not in text
+    # Its incident is told there, not in a second banner.
+    assert page.context["notices"] == []
+    assert "Nobody is told" in text
+
+
+def test_a_test_that_succeeded_leads_to_resume(browser: Client) -> None:
+    webhook = paused(PauseReason.GONE)
+    probe = events.send_test(webhook)
+    assert "A test is on its way." in words(page_of(webhook, browser))
+    finished = {"next_attempt_at": None, "finished_at": timezone.now()}
+    row = Delivery.objects.filter(pk=probe.pk, trigger=Trigger.TEST)
+    row.update(status="failed", outcome="gone", status_code=410, **finished)
+    assert "The receiver did not take a test" in words(page_of(webhook, browser))
+    row.update(status="succeeded", outcome="succeeded", status_code=200)
+    text = words(page_of(webhook, browser))
+    assert "The receiver took a test" in text
+    assert 'class="btn is-primary" type="submit" name="held"' in text
+
+
+def test_a_test_before_the_pause_proves_nothing(browser: Client) -> None:
+    webhook = make_webhook()
+    events.send_test(webhook)
+    Webhook.objects.update(
+        is_active=False,
+        pause_reason=PauseReason.GONE,
+        paused_at=timezone.now() + dt.timedelta(seconds=2),
+    )
+    webhook.refresh_from_db()
+    page = page_of(webhook, browser)
+    assert page.context["needs_probe"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, "All variables"),
+        ({"parameters": [{"name": "a", "variable": "talk_seconds"}]}, "Chosen parameters"),
+        ({"body_template": '{"a": 1}'}, "JSON body"),
+    ],
+)
+def test_the_facts_say_what_is_sent(browser: Client, fields: dict[str, Any], expected: str) -> None:
+    page = words(page_of(make_webhook(**fields), browser))
+    assert f"<dt>What is sent</dt><dd>{expected}" in page
+
+
+def test_the_facts_name_limits_and_recipients(browser: Client) -> None:
+    webhook = make_webhook(rate_limit=10, alert_recipients=["ops@example.com"])
+    page = page_of(webhook, browser)
+    assert "At most 10 per second" in page.text
+    assert "1 recipient" in page.text
+
+
+def test_the_page_of_the_worst_webhook_has_few_queries(
+    browser: Client, django_assert_max_num_queries: Any
+) -> None:
+    webhook, _head = blocked()
+    OAuthToken.objects.create(webhook=webhook, state="needs_reauthorization", last_error="x")
+    WebhookState.objects.create(webhook=webhook, failing_since_at=timezone.now())
+    Webhook.objects.update(authorization_type="oauth2", pause_reason="", is_active=True)
+    hold(webhook, "paused")
+    notifications.look()
+    page_of(webhook, browser)
+    with django_assert_max_num_queries(15):
+        assert page_of(webhook, browser).context["blockage"]

@@ -1,0 +1,228 @@
+"""The Parameters section: what is posted, what is wrong and where, and what saving stores."""
+
+from typing import Any
+
+import pytest
+
+from tests.factories import make_webhook
+from tests.ui.webhook_form.test_forms import bound, multi_value, saved
+from webhooks import events
+from webhooks.models import Webhook
+from webhooks.ui.webhook_form.mapping import MappingSection
+
+pytestmark = pytest.mark.django_db
+
+
+def fields(*rows: dict[str, str], mode: str = "rows", **more: Any) -> dict[str, Any]:
+    """Return what a browser sends for the section."""
+    data: dict[str, Any] = {"parameters_mode": mode, "parameter": []}
+    for key, row in enumerate(rows):
+        data["parameter"].append(str(key))
+        for name, value in {"source": "variable", **row}.items():
+            data[f"parameter-{key}-{name}"] = value
+    return {**data, **more}
+
+
+def section(
+    webhook: Webhook | None = None, /, *rows: dict[str, str], **more: Any
+) -> MappingSection:
+    data = {"event_types": ["call.incoming.after"], **fields(*rows, **more)}
+    return MappingSection(webhook or Webhook(), multi_value(data))
+
+
+def names(mapping: MappingSection) -> list[str]:
+    return [row.value("name") for row in mapping.rows]
+
+
+def sentence(*rows: dict[str, str], method: str = "POST", body_format: str = "json") -> str:
+    """Return the one thing that is wrong with rows."""
+    (problem,) = section(None, *rows).check(method=method, body_format=body_format)
+    return problem.sentence
+
+
+PHONE = {"name": "client.phone", "content": "client_number"}
+SOURCE = {"name": "source", "source": "text", "content": "telephony"}
+
+
+def test_rows_are_saved_in_their_order_with_what_was_set() -> None:
+    dated = {
+        "name": "at",
+        "content": "call_started_at",
+        "format": "sql",
+        "time_zone": "Europe/Kyiv",
+        "default": "never",
+        "is_omitted": "on",
+    }
+    webhook = saved(**fields(PHONE, SOURCE, dated))
+    assert webhook.parameters == [
+        {"name": "client.phone", "variable": "client_number"},
+        {"name": "source", "value": "telephony", "type": "text"},
+        {
+            "name": "at",
+            "variable": "call_started_at",
+            "format": "sql",
+            "time_zone": "Europe/Kyiv",
+            "default": "never",
+            "omit_if_empty": True,
+        },
+    ]
+    again = MappingSection(webhook)
+    assert again.mode == "rows"
+    assert again.stored_rows() == webhook.parameters
+
+
+def test_the_order_of_the_page_is_the_order_of_the_rows() -> None:
+    data = fields(PHONE, SOURCE)
+    data["parameter"] = ["1", "0"]
+    assert [row["name"] for row in saved(**data).parameters] == ["source", "client.phone"]
+
+
+def test_a_mistake_is_at_its_row_and_in_the_summary_and_nothing_is_lost() -> None:
+    form = bound(**fields(PHONE, {}, {"name": "x", "content": "client_numbr"}))
+    assert not form.is_valid()
+    (problem,) = form.problems()
+    assert problem["target"] == "id_parameter-2-content"
+    assert problem["label"] == "Parameters, row 3"
+    assert "Did you mean “client_number”" in problem["sentence"]
+    assert [bool(row.problems) for row in form.mapping.rows] == [False, False, True]
+    assert form.mapping.rows[2].value("content") == "client_numbr"
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([PHONE, PHONE], "is the name of row 1 already"),
+        (
+            [{"name": "a", "content": "caller"}, {"name": "a.b", "content": "dst"}],
+            "holds the value",
+        ),
+        ([{"name": "a", "source": "number", "content": "1,5"}], "with a dot, or choose Text"),
+        ([{"name": "a", "source": "json", "content": "{"}], "Line 1, column"),
+        ([{"name": "a", "content": "caller", "time_zone": "Kyiv"}], "Europe/Kyiv"),
+        ([{"name": "", "content": "caller"}], "Give this row a name"),
+        ([{"name": "a", "content": ""}], "Choose a variable"),
+        ([], "Add at least one row"),
+        ([{"name": f"n{n}", "content": "caller"} for n in range(101)], "at most 100 rows"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_with_what_to_do(
+    rows: list[dict[str, str]], words: str
+) -> None:
+    assert words in sentence(*rows)
+
+
+def test_the_same_name_twice_is_fine_in_a_form_and_a_query() -> None:
+    assert section(None, PHONE, PHONE).check(method="POST", body_format="form") == []
+    assert section(None, PHONE, PHONE).check(method="GET", body_format="json") == []
+
+
+def test_a_json_body_says_the_line_and_the_column_of_a_mistake() -> None:
+    form = bound(**fields(mode="template", body_template='{\r\n  "a": {{ caller }}\r\n}'))
+    assert not form.is_valid()
+    (problem,) = form.problems()
+    assert problem["target"] == "id_body_template"
+    assert problem["sentence"].startswith("Line 2, column 8: Put double quotes around {{ caller }}")
+
+
+def test_a_json_body_needs_a_json_request() -> None:
+    body = {"mode": "template", "body_template": "{}"}
+    form = bound(**fields(**body), method="GET")
+    assert not form.is_valid()
+    assert "Only a JSON request can have a JSON body" in form.problems()[0]["sentence"]
+    assert saved(**fields(**body)).body_template == "{}"
+
+
+def test_what_an_event_of_the_host_carries_is_a_variable_too() -> None:
+    row = {"name": "a", "content": "loyalty_level"}
+    assert "no variable" in sentence(row)
+    events.publish("call.incoming.after", {"loyalty_level": 3})
+    assert section(None, row).check(method="POST", body_format="json") == []
+
+
+def test_choosing_every_variable_again_removes_the_rows_and_says_so_before() -> None:
+    webhook = make_webhook(parameters=[{"name": "a", "variable": "caller"}])
+    shown = section(webhook, PHONE, mode="all")
+    assert "removes the other way" in shown.drops
+    assert saved(webhook, **fields(PHONE, mode="all")).parameters == []
+
+
+def test_saving_what_is_stored_changes_nothing() -> None:
+    stored = [{"name": "a", "value": 5}, {"name": "b", "value": None}, {"name": "c", "value": [1]}]
+    webhook = make_webhook(parameters=stored)
+    rows = [
+        {name: row.value(name) for name in ("name", "source", "content")}
+        for row in MappingSection(webhook).rows
+    ]
+    assert section(webhook, *rows).write(webhook) == set()
+    assert webhook.parameters == stored
+
+
+def test_a_form_without_the_section_keeps_what_is_stored() -> None:
+    webhook = make_webhook(parameters=[{"name": "a", "variable": "caller"}])
+    assert saved(webhook, parameters_mode=None).parameters == webhook.parameters
+
+
+@pytest.mark.parametrize(
+    ("action", "expected", "focus"),
+    [
+        ("add", ["client.phone", "source", ""], "id_parameter-2-name"),
+        ("up:1", ["source", "client.phone"], "parameter-1-up"),
+        ("down:0", ["source", "client.phone"], "parameter-0-down"),
+        ("up:0", ["client.phone", "source"], "parameter-0-up"),
+        ("down:1", ["client.phone", "source"], "parameter-1-down"),
+        ("remove:0", ["source"], "parameter-add"),
+        ("remove:7", ["client.phone", "source"], ""),
+        ("pick:talk_seconds", ["client.phone", "source", "talk_seconds"], "id_parameter-2-name"),
+    ],
+)
+def test_the_buttons_change_the_rows(action: str, expected: list[str], focus: str) -> None:
+    changed = section(None, PHONE, SOURCE, action=f"parameter:{action}")
+    assert (names(changed), changed.focus) == (expected, focus)
+
+
+def test_older_names_are_given_on_request() -> None:
+    picked = section(None, action="parameter:pick:talk_seconds", parameters_older="on")
+    assert picked.stored_rows() == [{"name": "billsec", "variable": "talk_seconds"}]
+
+
+def test_every_variable_of_the_chosen_events_is_added_once() -> None:
+    every = section(None, PHONE, action="parameter:every")
+    contents = [row.value("content") for row in every.rows]
+    assert len(contents) == len(set(contents))
+    assert {"talk_seconds", "utm_source"} <= set(contents)
+    assert "deal_id" not in contents
+
+
+def test_rows_become_a_json_body_with_the_same_meaning() -> None:
+    rows = (PHONE, {"name": "n", "source": "number", "content": "5"}, {**SOURCE, "content": "{{x"})
+    body = section(None, *rows, action="parameter:body")
+    assert body.mode == "template"
+    assert body.template == (
+        '{\n  "client": {\n    "phone": "{{ client_number }}"\n  },\n  "n": 5,\n'
+        '  "source": "{{ \'{{\' }}x"\n}'
+    )
+    assert body.check(method="POST", body_format="json") == []
+
+
+def test_a_picked_variable_is_added_to_the_json_body() -> None:
+    picked = section(None, mode="template", body_template='{"a": 1}', action="parameter:pick:dst")
+    assert picked.template == '{\n  "a": 1,\n  "dst": "{{ dst }}"\n}'
+    broken = section(None, mode="template", body_template="{", action="parameter:pick:dst")
+    assert broken.template == "{"
+
+
+def test_a_json_body_that_was_typed_is_not_written_over() -> None:
+    assert section(None, PHONE, body_template="{", action="parameter:body").template == "{"
+
+
+def test_a_row_says_what_its_folded_options_are() -> None:
+    set_ = {"format": "sql", "time_zone": "Europe/Kyiv", "default": "x", "is_omitted": "on"}
+    (row,) = section(None, {**PHONE, **set_}).rows
+    assert row.options == [
+        "Date as YYYY-MM-DD HH:MM:SS",
+        "Europe/Kyiv",
+        "or “x”",
+        "left out when empty",
+    ]
+    (row,) = section(None, {**SOURCE, **set_}).rows
+    assert row.options == ["left out when empty"]

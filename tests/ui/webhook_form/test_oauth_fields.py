@@ -1,0 +1,338 @@
+"""The OAuth 2.0 fields of the form: grants, advanced settings, presets and what each refuses."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.factories import make_delivery
+from tests.ui.webhook_form.test_forms import OAUTH, bound, error, multi_value, saved
+from webhooks import oauth
+from webhooks.models import Delivery, HoldReason, OAuthToken, Status, TokenState, Webhook
+from webhooks.ui.webhook_form import providers
+
+pytestmark = pytest.mark.django_db
+
+MACHINE = {**OAUTH, "grant_type": "client_credentials", "auth_url": "", "callback_url": ""}
+ADVANCED = {
+    "uses_pkce": "False",
+    "scope_separator": ",",
+    "audience": "https://api.example.com crm",
+    "resource": "https://api.example.com/ urn:crm:calls",
+    "authorization_parameters": "access_type=offline\nprompt = consent\n\nhint=a\nhint=b=c",
+    "token_parameters": "tenant=acme",
+    "refresh_parameters": "tenant=acme",
+    "uses_json_token_request": "True",
+    "refresh_url": "http://127.0.0.1:9/refresh",
+    "revocation_url": "http://127.0.0.1:9/revoke",
+    "issuer": "http://127.0.0.1:9",
+    "token_path": "authed_user.access_token",
+    "header_prefix": "Zoho-oauthtoken",
+    "expired_status_codes": "401, 403 401",
+    "reauthorization_words": "token_revoked\n\nBAD_REFRESH_TOKEN\n",
+}
+
+
+def stored() -> Webhook:
+    return saved(**OAUTH)
+
+
+# ---- Grants ----------------------------------------------------------------------------------
+
+
+def test_client_credentials_need_neither_auth_url_nor_callback() -> None:
+    webhook = saved(**MACHINE)
+    assert (webhook.grant_type, webhook.auth_url) == ("client_credentials", "")
+
+
+def test_what_the_other_grant_left_in_its_fields_is_forgiven() -> None:
+    left = {"auth_url": "no address", "refresh_parameters": "nonsense"}
+    webhook = saved(stored(), **{**MACHINE, **left})
+    # Kept as typed, as with the other types; what cannot be stored stays as it was.
+    assert (webhook.auth_url, webhook.refresh_parameters) == ("no address", {})
+    assert "space" in error(
+        "auth_url", webhook, **{**OAUTH, **left, "grant_type": "authorization_code"}
+    )
+
+
+def test_client_credentials_are_nothing_without_a_secret() -> None:
+    assert "client secret" in error("client_secret", **{**MACHINE, "client_secret": ""})
+    assert error("client_secret", **{**OAUTH, "client_secret": ""}) == ""
+
+
+def test_an_approval_needs_its_auth_url() -> None:
+    assert "authorization address" in error("auth_url", **{**OAUTH, "auth_url": ""})
+
+
+def test_a_form_without_the_new_fields_keeps_what_is_stored() -> None:
+    webhook = saved(**OAUTH, **ADVANCED)
+    saved(webhook, **OAUTH)
+    webhook.refresh_from_db()
+    assert (webhook.uses_pkce, webhook.header_prefix) == (False, "Zoho-oauthtoken")
+    assert webhook.uses_json_token_request
+    assert webhook.authorization_parameters["access_type"] == "offline"
+
+
+# ---- Advanced settings -----------------------------------------------------------------------
+
+
+def test_every_advanced_setting_is_saved_as_it_is_used() -> None:
+    webhook = saved(**OAUTH, **ADVANCED)
+    assert webhook.uses_pkce is False
+    assert webhook.scope_separator == ","
+    assert webhook.authorization_parameters == {
+        "access_type": "offline",
+        "prompt": "consent",
+        "hint": ["a", "b=c"],
+    }
+    assert webhook.token_parameters == webhook.refresh_parameters == {"tenant": "acme"}
+    assert webhook.uses_json_token_request is True
+    assert webhook.expired_status_codes == [401, 403]
+    assert webhook.reauthorization_words == ["token_revoked", "BAD_REFRESH_TOKEN"]
+    for field in ("audience", "resource", "refresh_url", "revocation_url", "issuer", "token_path"):
+        assert getattr(webhook, field) == ADVANCED[field]
+
+
+def test_what_was_saved_is_shown_and_saves_the_same_again() -> None:
+    webhook = saved(**OAUTH, **ADVANCED)
+    form = bound(webhook, **OAUTH)
+    unbound = type(form)(None, instance=webhook, draft=form.draft)
+    shown = {name: str(unbound[name].value()) for name in ADVANCED}
+    # PostgreSQL keeps the names of an object in an order of its own.
+    assert sorted(shown["authorization_parameters"].splitlines()) == [
+        "access_type=offline",
+        "hint=a",
+        "hint=b=c",
+        "prompt=consent",
+    ]
+    before = Webhook.objects.values().get()
+    saved(webhook, **OAUTH, **shown)
+    after = Webhook.objects.values().get()
+    assert {name: after[name] for name in ADVANCED} == {name: before[name] for name in ADVANCED}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("authorization_parameters", "scope=all", "“scope” cannot be an extra parameter"),
+        ("authorization_parameters", "State=x", "cannot be an extra parameter"),
+        ("authorization_parameters", "no equals sign", "like access_type=offline"),
+        ("authorization_parameters", "=value", "like access_type=offline"),
+        ("authorization_parameters", "\n".join("a=b" for _ in range(31)), "At most 30"),
+        ("token_parameters", "grant_type=password", "cannot be an extra parameter"),
+        ("token_parameters", "client_secret=x", "cannot be an extra parameter"),
+        ("refresh_parameters", "refresh_token=x", "cannot be an extra parameter"),
+        ("refresh_url", "http://provider.test/", "provider.test"),
+        ("refresh_url", "http://127.0.0.1:9/#part", "fragment"),
+        ("revocation_url", "http://10.0.0.1/revoke", "10.0.0.1"),
+        ("issuer", "https://provider.example/?tenant=1", "without ? and #"),
+        ("issuer", "http://provider.example", "https://"),
+        ("resource", "api", "whole address"),
+        ("resource", "https://api.example.com/#part", "whole address"),
+        ("audience", "апі", "ASCII"),
+        ("token_path", "authed user.token", "names with dots"),
+        ("token_path", ".token", "names with dots"),
+        ("header_prefix", "Bearer\ttoken", "for example “Bearer”"),
+        ("expired_status_codes", "200", "from 400 to 599"),
+        ("expired_status_codes", "expired", "from 400 to 599"),
+        ("reauthorization_words", "no", "too short"),
+        ("reauthorization_words", "x" * 101, "at most 100 characters"),
+        ("scope_separator", ";", "Select a valid choice"),
+        ("provider", "nobody", "Select a valid choice"),
+    ],
+)
+def test_each_wrong_setting_gets_one_sentence(field: str, value: str, words: str) -> None:
+    assert words in error(field, **{**OAUTH, field: value})
+
+
+def test_another_type_forgives_what_its_settings_hold() -> None:
+    wrong = {**OAUTH, "token_parameters": "nonsense", "expired_status_codes": "never"}
+    webhook = saved(**{**wrong, "token_path": ".", "authorization_type": "none"})
+    assert (webhook.token_parameters, webhook.expired_status_codes) == ({}, [])
+
+
+# ---- Where the token goes --------------------------------------------------------------------
+
+
+def test_a_token_in_the_address_has_a_parameter_of_its_own() -> None:
+    query = {**OAUTH, "token_placement": "query"}
+    webhook = saved(**query, token_query_parameter="auth")
+    assert (webhook.token_placement, webhook.token_query_parameter) == ("query", "auth")
+    field = "token_query_parameter"
+    assert "Enter the parameter's name" in error(field, **query, token_query_parameter="")
+    assert "Enter the parameter's name" in error(field, **query, token_query_parameter="a&b")
+    assert "has a parameter of this name" in error(
+        field, **{**query, "url": "http://127.0.0.1:9/?auth=1"}, token_query_parameter="auth"
+    )
+    assert "Events have a variable" in error(field, **query, token_query_parameter="call_id")
+    assert "Events have a variable" in error(field, **query, token_query_parameter="billsec")
+
+
+def test_a_parameter_that_is_not_used_is_not_judged() -> None:
+    assert error("token_query_parameter", **OAUTH, token_query_parameter="a&b") == ""
+
+
+def test_an_empty_header_prefix_sends_the_token_alone() -> None:
+    assert saved(**OAUTH, header_prefix="").header_prefix == ""
+
+
+# ---- What the folded section says ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, "as the standard says"),
+        ({"uses_pkce": "False", "audience": "crm"}, "no PKCE, audience"),
+        ({"requires_issuer": "True"}, "answers name the issuer"),
+        ({"header_prefix": ""}, "no header prefix"),
+        ({"header_prefix": "token"}, "header prefix “token”"),
+        ({"token_placement": "query", "header_prefix": "token"}, "token in the address"),
+        ({"authorization_parameters": "a=b\n\nc=d"}, "2 authorization parameters"),
+        ({"refresh_parameters": "a=b"}, "1 refresh parameter"),
+        ({"expired_status_codes": "403"}, "expired at 403"),
+        ({"expired_status_codes": "401"}, "as the standard says"),
+        ({"grant_type": "client_credentials", "uses_pkce": "False"}, "as the standard says"),
+    ],
+)
+def test_the_folded_section_says_what_differs(fields: dict[str, str], words: str) -> None:
+    posted = {"uses_pkce": "True", "scope_separator": " ", "token_placement": "header"}
+    posted |= {"uses_json_token_request": "False", "header_prefix": "Bearer"}
+    posted["requires_issuer"] = "False"
+    form = bound(is_checked=False, **{**OAUTH, **posted, **fields})
+    assert form.advanced_summary == words
+
+
+def test_the_folded_section_opens_at_a_mistake() -> None:
+    assert bound(**OAUTH, token_path=".").has_advanced_open
+    assert not bound(**OAUTH).has_advanced_open
+
+
+# ---- Dropping and keeping tokens -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_kept"),
+    [
+        ({"grant_type": "client_credentials"}, False),
+        ({"refresh_url": "http://127.0.0.1:8/refresh"}, False),
+        ({"revocation_url": "http://127.0.0.1:8/revoke"}, False),
+        ({"revocation_url": "http://127.0.0.1:9/revoke"}, True),
+        ({"header_prefix": "token", "scope": "read", "audience": "crm"}, True),
+    ],
+)
+def test_only_what_the_token_belongs_to_drops_it(fields: dict[str, str], is_kept: bool) -> None:
+    webhook = stored()
+    OAuthToken.objects.create(webhook=webhook, access_token="t", state=TokenState.VALID)
+    saved(webhook, **{**OAUTH, **fields})
+    assert OAuthToken.objects.get().has_access_token() is is_kept
+
+
+def test_corrected_settings_release_what_waited_for_them() -> None:
+    webhook = stored()
+    OAuthToken.objects.create(
+        webhook=webhook, access_token="t", refresh_token="r", state=TokenState.MISCONFIGURED
+    )
+    make_delivery(webhook)
+    Delivery.objects.update(
+        status=Status.HELD, hold_reason=HoldReason.MISCONFIGURED, next_attempt_at=None
+    )
+    saved(webhook, **{**OAUTH, "client_secret": "the right one"})
+    assert OAuthToken.objects.get().state == TokenState.VALID
+    assert Delivery.objects.get().status == Status.PENDING
+
+
+def test_other_changes_release_nothing() -> None:
+    webhook = stored()
+    OAuthToken.objects.create(
+        webhook=webhook, access_token="t", state=TokenState.NEEDS_REAUTHORIZATION
+    )
+    make_delivery(webhook)
+    Delivery.objects.update(
+        status=Status.HELD, hold_reason=HoldReason.REAUTHORIZATION, next_attempt_at=None
+    )
+    saved(webhook, **{**OAUTH, "name": "Another name"})
+    assert Delivery.objects.get().status == Status.HELD
+
+
+# ---- Presets ---------------------------------------------------------------------------------
+
+
+def filled(**posted: str) -> dict[str, str]:
+    data = multi_value({**OAUTH, **posted})
+    providers.fill_in(data)
+    return data.dict()
+
+
+@pytest.mark.parametrize("key", oauth.PRESETS)
+def test_every_preset_fills_in_a_form_that_can_be_saved(key: str) -> None:
+    answers = {"preset-bitrix24-portal": "acme.bitrix24.com", "preset-kommo-account": "a.kommo.com"}
+    values = filled(action="use_preset", provider=key, **answers)
+    # What a test may not look up by name.
+    for field in ("auth_url", "token_url", "revocation_url"):
+        values[field] = values[field] and "http://127.0.0.1:9/"
+    webhook = saved(**{**values, "issuer": "", "action": "save"})
+    fields = {**oauth.PRESETS[key].fields, "provider": key}
+    for field in fields.keys() - {"auth_url", "token_url", "revocation_url", "issuer", "scope"}:
+        assert getattr(webhook, field) == fields[field], field
+
+
+def test_a_preset_takes_the_place_of_the_one_before() -> None:
+    zoho = filled(action="use_preset", provider="zoho")
+    google = filled(**{**zoho, "provider": "google"})
+    assert zoho["header_prefix"] == "Zoho-oauthtoken"
+    assert google["header_prefix"] == "Bearer"
+    assert (google["uses_pkce"], google["scope_separator"]) == ("True", " ")
+
+
+def test_a_typed_scope_is_kept_and_one_of_a_provider_goes_with_it() -> None:
+    preset = {"action": "use_preset", "provider": "microsoft"}
+    assert filled(**preset)["scope"] == OAUTH["scope"]
+    microsoft = filled(**preset, scope="")
+    assert microsoft["scope"] == "offline_access"
+    assert filled(**{**microsoft, "provider": "github"})["scope"] == ""
+
+
+def test_an_answer_takes_its_place_in_the_addresses() -> None:
+    answer = {"preset-microsoft-tenant": "https://contoso.onmicrosoft.com/"}
+    values = filled(action="use_preset", provider="microsoft", **answer)
+    assert values["token_url"].startswith(
+        "https://login.microsoftonline.com/contoso.onmicrosoft.com/"
+    )
+
+
+def test_a_question_without_an_answer_is_asked_again_and_changes_nothing() -> None:
+    posted = {**OAUTH, "action": "use_preset", "provider": "bitrix24"}
+    assert filled(**posted)["auth_url"] == OAUTH["auth_url"]
+    form = bound(is_checked=False, **posted)
+    [guide] = [guide for guide in form.guides if guide.is_chosen]
+    assert "Fill in Portal, for example “acme.bitrix24.com”." in guide.problem
+
+
+def test_an_answer_is_read_back_from_the_saved_address() -> None:
+    address = "https://login.microsoftonline.com/contoso.com/oauth2/v2.0/authorize"
+    webhook = Webhook(provider="microsoft", auth_url=address)
+    form = bound()
+    shown = type(form)(None, instance=webhook, draft=form.draft)
+    [guide] = [guide for guide in shown.guides if guide.is_chosen]
+    assert [ask.value for ask in guide.asks] == ["contoso.com"]
+
+
+def test_a_button_fills_in_what_belongs_to_this_section_only() -> None:
+    fill = {"auth_url": "http://127.0.0.1:9/new", "name": "Evil", "client_secret": "evil"}
+    values = filled(name="CRM", fill=json.dumps(fill))
+    assert values["auth_url"] == "http://127.0.0.1:9/new"
+    assert (values["name"], values["client_secret"]) == ("CRM", OAUTH["client_secret"])
+
+
+@pytest.mark.parametrize("fill", ["", "no JSON", "[1]", '"text"'])
+def test_a_fill_that_is_none_changes_nothing(fill: str) -> None:
+    assert filled(fill=fill) == {**OAUTH, "fill": fill}
+
+
+def test_texts_for_the_script_are_those_of_the_form() -> None:
+    form = bound(is_checked=False, **OAUTH)
+    values: dict[str, Any] = {guide.preset.key: json.loads(guide.values) for guide in form.guides}
+    assert values["google"]["authorization_parameters"] == "access_type=offline\nprompt=consent"
+    assert values["microsoft"]["auth_url"].count("{tenant}") == 1
+    assert all(set(fields) <= providers.FILLABLE for fields in values.values())

@@ -1,0 +1,85 @@
+"""What the pages say about a token in trouble: once, and only while it is true."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from tests.factories import make_webhook
+from tests.ui.connections.test_views import OAUTH, make_oauth_connection, token_for
+from tests.ui.webhook_form.test_views import logged_in
+from webhooks.models import Incident, IncidentKind, TokenState, Webhook
+
+pytestmark = pytest.mark.django_db
+
+LOST = "The provider says that the approval was taken back."
+
+
+@pytest.fixture
+def browser() -> Client:
+    return logged_in(is_superuser=True)
+
+
+def page_of(browser: Client, webhook: Webhook) -> str:
+    return str(browser.get(reverse("webhooks:detail", args=[webhook.pk])).text)
+
+
+def incident(owner: Webhook, kind: IncidentKind, message: str) -> None:
+    Incident.objects.create(webhook=owner, kind=kind, message=message, opened_at=timezone.now())
+
+
+@pytest.mark.parametrize("state", [TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED])
+@pytest.mark.parametrize("is_noticed", [True, False], ids=["noticed", "not noticed yet"])
+def test_the_error_of_a_lost_grant_is_shown_once(
+    browser: Client, state: TokenState, is_noticed: bool
+) -> None:
+    webhook = make_webhook(**OAUTH)
+    token_for(webhook, state=state, last_error=LOST)
+    if is_noticed:
+        kinds = {"needs_reauthorization": "reauthorization"}
+        incident(webhook, IncidentKind(kinds.get(state, state)), LOST)
+    assert page_of(browser, webhook).count(LOST) == 1
+
+
+def test_the_error_of_a_connection_is_shown_once_on_its_webhook(browser: Client) -> None:
+    connection = make_oauth_connection()
+    token_for(connection, state=TokenState.NEEDS_REAUTHORIZATION, last_error=LOST)
+    incident(connection, IncidentKind.REAUTHORIZATION, LOST)
+    webhook = make_webhook(connection=connection)
+    assert page_of(browser, webhook).count(LOST) == 1
+
+
+def test_the_list_says_why_a_webhook_is_on_hold(browser: Client) -> None:
+    token_for(make_webhook(**OAUTH), state=TokenState.NEEDS_REAUTHORIZATION, last_error=LOST)
+    assert LOST in browser.get(reverse("webhooks:list")).text
+
+
+@pytest.mark.parametrize(
+    ("token", "is_shown"),
+    [
+        ({"refresh_token_expires_at": timedelta(days=2)}, True),
+        # Authorized anew since: the incident is closed by the next look.
+        ({"refresh_token_expires_at": timedelta(days=90)}, False),
+        ({"refresh_token_expires_at": None}, False),
+        # It ended; that is another notice.
+        (
+            {
+                "refresh_token_expires_at": timedelta(days=-1),
+                "state": TokenState.NEEDS_REAUTHORIZATION,
+            },
+            False,
+        ),
+    ],
+)
+def test_a_grant_that_ends_soon_is_told_while_it_does(
+    browser: Client, token: dict[str, Any], is_shown: bool
+) -> None:
+    webhook = make_webhook(**OAUTH)
+    ends = token["refresh_token_expires_at"]
+    ends_at = timezone.now() + ends if ends else None
+    token_for(webhook, **{**token, "refresh_token_expires_at": ends_at})
+    incident(webhook, IncidentKind.TOKEN_ENDING, "The refresh token ends on Friday.")
+    assert ("It needs re-authorization soon" in page_of(browser, webhook)) is is_shown

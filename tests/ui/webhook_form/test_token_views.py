@@ -1,0 +1,258 @@
+"""Get, refresh and clear a token over HTTP, against the sandbox's provider."""
+
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.test import Client
+from django.urls import reverse
+
+from tests.sandbox import AUTHORIZATION_CLIENT, Provider, answer_consent
+from tests.ui.webhook_form.test_forms import posted
+from tests.ui.webhook_form.test_views import CREATE, draft_of, edit_url, logged_in
+from webhooks import events
+from webhooks.models import Delivery, HoldReason, OAuthToken, Status, TokenState, Webhook
+
+pytestmark = pytest.mark.django_db
+
+HTMX = {"HX-Request": "true"}
+
+
+@pytest.fixture
+def browser() -> Client:
+    return logged_in(is_superuser=True)
+
+
+def oauth_fields(provider: Provider, **overrides: Any) -> dict[str, Any]:
+    """Return the posted form of a webhook that is registered with the sandbox's provider."""
+    return posted(
+        **{
+            "authorization_type": "oauth2",
+            "token_name": "Sandbox",
+            "auth_url": provider.auth_url,
+            "token_url": provider.token_url,
+            "client_id": AUTHORIZATION_CLIENT.client_id,
+            "client_secret": AUTHORIZATION_CLIENT.client_secret,
+            "scope": "events:write offline_access",
+            "client_authentication": "basic_header",
+            "action": "authorize",
+            "draft": "",
+            **overrides,
+        }
+    )
+
+
+def authorize_url(webhook: Webhook) -> str:
+    return reverse("webhooks:authorize", args=[webhook.pk])
+
+
+def begin(browser: Client, provider: Provider, **overrides: Any) -> str:
+    """Press Get new access token on the form of a new webhook; return the provider's address."""
+    answer = browser.post(CREATE, oauth_fields(provider, **overrides))
+    assert answer.status_code == 303, answer.context["form"].errors
+    return str(answer["Location"])
+
+
+def path_of(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.path}?{parts.query}"
+
+
+def come_back(browser: Client, url: str) -> Any:
+    return browser.get(path_of(url))
+
+
+def authorized(browser: Client, provider: Provider, **overrides: Any) -> Webhook:
+    come_back(browser, answer_consent(begin(browser, provider, **overrides)))
+    webhook = Webhook.objects.latest("pk")
+    browser.get(edit_url(webhook))
+    assert webhook.token.state == TokenState.VALID, webhook.token.last_error
+    return webhook
+
+
+# ---- Begin -----------------------------------------------------------------------------------
+
+
+def test_the_button_saves_the_form_and_goes_to_the_provider(
+    browser: Client, provider: Provider
+) -> None:
+    url = begin(browser, provider)
+    webhook = Webhook.objects.get()
+    assert webhook.client_secret == AUTHORIZATION_CLIENT.client_secret
+    assert url.startswith(provider.auth_url)
+    query = parse_qs(urlsplit(url).query)
+    assert query["redirect_uri"] == [webhook.callback_url]
+    assert query["code_challenge_method"] == ["S256"]
+    changed = oauth_fields(provider, name="Renamed", client_secret="")
+    answer = browser.post(authorize_url(webhook), changed)
+    assert answer.status_code == 303
+    assert answer["Location"].startswith(provider.auth_url)
+    assert "no-store" in answer["Cache-Control"]
+    webhook.refresh_from_db()
+    assert webhook.name == "Renamed"
+
+
+def test_a_wrong_form_is_shown_again_and_goes_nowhere(browser: Client, provider: Provider) -> None:
+    begin(browser, provider)
+    webhook = Webhook.objects.get()
+    page = browser.post(authorize_url(webhook), oauth_fields(provider, token_url=""))
+    assert page.status_code == 200
+    assert 'href="#id_token_url"' in page.text
+    # Save on that page saves; it does not go to the provider.
+    assert f'action="{edit_url(webhook)}"' in page.text
+    kept = oauth_fields(provider, client_secret="", draft=draft_of(page))
+    assert browser.post(edit_url(webhook), {**kept, "action": "save"}).status_code == 302
+
+
+def test_only_oauth_webhooks_get_a_token(browser: Client, provider: Provider) -> None:
+    browser.post(CREATE, posted())
+    webhook = Webhook.objects.get()
+    browser.get(edit_url(webhook))
+    answer = browser.post(authorize_url(webhook))
+    assert answer["Location"] == edit_url(webhook) + "#token"
+    assert "Choose OAuth 2.0" in browser.get(edit_url(webhook)).text
+
+
+def test_beginning_needs_a_post_and_the_permission(provider: Provider) -> None:
+    webhook = Webhook.objects.create(name="CRM", url="http://127.0.0.1:9/")
+    browser = logged_in("change_webhook", "view_webhook")
+    assert browser.get(authorize_url(webhook)).status_code == 405
+    for name in ("authorize", "refresh_token", "clear_token"):
+        assert browser.post(reverse(f"webhooks:{name}", args=[webhook.pk])).status_code == 403
+
+
+# ---- The callback ----------------------------------------------------------------------------
+
+
+def test_an_approval_ends_on_the_form_with_a_valid_token(
+    browser: Client, provider: Provider
+) -> None:
+    answer = come_back(browser, answer_consent(begin(browser, provider)))
+    webhook = Webhook.objects.get()
+    assert answer.status_code == 303
+    # The top of the page: the signing secret of the new webhook is shown there, once.
+    assert answer["Location"] == edit_url(webhook)
+    assert "no-store" in answer["Cache-Control"]
+    assert answer["Referrer-Policy"] == "no-referrer"
+    token = webhook.token
+    assert (token.state, token.granted_by) == (TokenState.VALID, get_user_model().objects.get())
+    page = browser.get(edit_url(webhook)).text
+    assert webhook.signing_secret in page
+    assert "The access token was stored." in page
+    for shown in ("Sandbox", "events:write", "Valid", "admin", "Refresh"):
+        assert shown in page
+    assert token.access_token not in page
+
+
+def test_what_waited_for_the_token_is_released(browser: Client, provider: Provider) -> None:
+    url = begin(browser, provider)
+    webhook = Webhook.objects.get()
+    events.publish("call.incoming.after", {"call_id": "1"})
+    Delivery.objects.update(
+        status=Status.HELD, hold_reason=HoldReason.NO_TOKEN, next_attempt_at=None
+    )
+    assert "1</span> delivery waits" in browser.get(edit_url(webhook)).text
+    come_back(browser, answer_consent(url))
+    assert Delivery.objects.get().status == Status.PENDING
+    assert "1 delivery that waited for it is being sent." in browser.get(edit_url(webhook)).text
+
+
+def test_a_denial_says_so_on_the_form_with_everything_there(
+    browser: Client, provider: Provider
+) -> None:
+    url = begin(browser, provider)
+    webhook = Webhook.objects.get()
+    browser.get(edit_url(webhook))
+    answer = come_back(browser, answer_consent(url, is_approved=False))
+    assert answer["Location"] == edit_url(webhook) + "#token"
+    page = browser.get(edit_url(webhook))
+    assert page.context["token_failure"]
+    assert 'role="alert"' in page.text
+    assert f'value="{provider.token_url}"' in page.text
+    assert not browser.get(edit_url(webhook)).context["token_failure"]
+
+
+def test_a_wrong_client_secret_says_what_to_change(browser: Client, provider: Provider) -> None:
+    come_back(browser, answer_consent(begin(browser, provider, client_secret="wrong")))
+    page = browser.get(edit_url(Webhook.objects.get()))
+    assert "secret" in page.context["token_failure"].lower()
+
+
+def test_a_callback_without_a_known_state_ends_on_the_list(browser: Client) -> None:
+    answer = browser.get("/integrations/webhooks/oauth/callback/?code=c0de&state=unknown")
+    assert (answer.status_code, answer["Location"]) == (303, "/integrations/webhooks/")
+    assert "c0de" not in browser.get("/integrations/webhooks/").text
+
+
+def test_a_session_that_ended_leads_to_the_login_without_the_code(
+    browser: Client, provider: Provider
+) -> None:
+    url = answer_consent(begin(browser, provider))
+    browser.logout()
+    answer = come_back(browser, url)
+    assert (answer.status_code, answer["Location"]) == (303, "/login/")
+    assert "no-store" in answer["Cache-Control"]
+    assert "Your session ended" in browser.get("/login/").text
+
+
+def test_another_person_cannot_finish_it(browser: Client, provider: Provider) -> None:
+    url = answer_consent(begin(browser, provider))
+    other = get_user_model().objects.create_superuser("other")
+    browser.force_login(other)
+    come_back(browser, url)
+    token = OAuthToken.objects.filter(webhook=Webhook.objects.get()).first()
+    assert token is None or not token.has_access_token()
+
+
+def test_a_permission_that_was_taken_away_stops_the_callback(provider: Provider) -> None:
+    browser = logged_in("add_webhook", "change_webhook", "view_webhook", "authorize_webhook")
+    url = answer_consent(begin(browser, provider))
+    get_user_model().objects.get().user_permissions.clear()
+    assert come_back(browser, url)["Location"] == "/integrations/webhooks/"
+    token = OAuthToken.objects.filter(webhook=Webhook.objects.get()).first()
+    assert token is None or not token.has_access_token()
+
+
+def test_the_callback_is_a_get(browser: Client) -> None:
+    assert browser.post("/integrations/webhooks/oauth/callback/").status_code == 405
+
+
+# ---- Refresh and clear -----------------------------------------------------------------------
+
+
+def test_refresh_gets_another_token(browser: Client, provider: Provider) -> None:
+    webhook = authorized(browser, provider)
+    before = webhook.token.access_token
+    url = reverse("webhooks:refresh_token", args=[webhook.pk])
+    panel = browser.post(url, headers=HTMX)
+    assert "The access token was refreshed." in panel.text
+    assert "<html" not in panel.text
+    assert OAuthToken.objects.get().access_token != before
+    assert browser.post(url)["Location"] == edit_url(webhook) + "#token"
+
+
+def test_a_refresh_that_fails_says_why_in_the_panel(browser: Client, provider: Provider) -> None:
+    webhook = authorized(browser, provider)
+    provider.revoke_grants()
+    panel = browser.post(reverse("webhooks:refresh_token", args=[webhook.pk]), headers=HTMX)
+    assert panel.context["token_failure"]
+    assert OAuthToken.objects.get().state == TokenState.NEEDS_REAUTHORIZATION
+
+
+def test_clear_forgets_the_token(browser: Client, provider: Provider) -> None:
+    webhook = authorized(browser, provider)
+    answer = browser.post(reverse("webhooks:clear_token", args=[webhook.pk]))
+    assert answer["Location"] == edit_url(webhook) + "#token"
+    page = browser.get(edit_url(webhook)).text
+    assert "The access token was cleared." in page
+    assert "No token" in page
+
+
+def test_the_form_says_before_saving_what_drops_the_token(
+    browser: Client, provider: Provider
+) -> None:
+    webhook = authorized(browser, provider)
+    assert "drops the stored access token when you save" in browser.get(edit_url(webhook)).text
+    browser.post(edit_url(webhook), oauth_fields(provider, client_id="other-client", action="save"))
+    assert "drops the stored access token" not in browser.get(edit_url(webhook)).text

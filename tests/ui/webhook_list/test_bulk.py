@@ -1,0 +1,224 @@
+"""What is done to many webhooks at once: pause, resume, delete; who may, and what is written."""
+
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
+from django.test import Client
+from django.urls import reverse
+
+from tests.factories import make_delivery, make_webhook
+from tests.ui.webhook_list.test_views import LIST, SECRETS, logged_in, token_for
+from webhooks import events
+from webhooks.models import Action, AuditEntry, Delivery, OAuthToken, Status, Webhook
+from webhooks.ui.webhook_list import bulk
+
+pytestmark = pytest.mark.django_db
+
+BULK = reverse("webhooks:bulk")
+
+
+@pytest.fixture
+def browser() -> Client:
+    return logged_in(is_superuser=True)
+
+
+def act(browser: Client, action: str, *webhooks: Webhook, **more: Any) -> Any:
+    chosen = [webhook.pk for webhook in webhooks]
+    return browser.post(BULK, {"action": action, "webhook": chosen, **more}, follow=True)
+
+
+def active() -> set[str]:
+    return set(Webhook.objects.active().values_list("name", flat=True))
+
+
+def statuses() -> set[str]:
+    return set(Delivery.objects.values_list("status", flat=True))
+
+
+def make_three() -> list[Webhook]:
+    return [make_webhook(name=name) for name in ("One", "Two", "Three")]
+
+
+def test_the_ticked_are_paused_and_no_others(browser: Client) -> None:
+    one, two, _three = make_three()
+    delivery = make_delivery(one)
+    page = act(browser, "pause", one, two)
+    assert "2 webhooks were paused. Their events wait until they are resumed." in page.text
+    assert active() == {"Three"}
+    delivery.refresh_from_db()
+    assert delivery.status == Status.HELD
+    entries = AuditEntry.objects.filter(action=Action.PAUSED).order_by("pk")
+    assert [entry.object_name for entry in entries] == ["One", "Two"]
+    assert {entry.username for entry in entries} == {"admin"}
+
+
+def test_who_is_paused_already_is_neither_counted_nor_written_down(browser: Client) -> None:
+    one, two, _three = make_three()
+    events.pause(one)
+    assert "1 webhook was paused." in act(browser, "pause", one, two).text
+    assert "they are all paused already" in act(browser, "pause", one, two).text
+    assert AuditEntry.objects.filter(action=Action.PAUSED).count() == 1
+
+
+def test_resuming_without_held_deliveries_asks_nothing(browser: Client) -> None:
+    one, two, _three = make_three()
+    events.pause(one)
+    events.pause(two)
+    assert "2 webhooks are active again." in act(browser, "resume", one, two).text
+    assert AuditEntry.objects.filter(action=Action.RESUMED).count() == 2
+
+
+@pytest.mark.parametrize(("held", "status"), [("send", "pending"), ("drop", "cancelled")])
+def test_resuming_asks_what_becomes_of_the_held(browser: Client, held: str, status: str) -> None:
+    one, two, _three = make_three()
+    make_delivery(one)
+    Delivery.objects.exclude(webhook__in=[one, two]).delete()
+    events.pause(one)
+    events.pause(two)
+    page = act(browser, "resume", one, two)
+    assert "Deliveries that were held meanwhile: 2" in page.text
+    assert active() == {"Three"}
+    page = browser.post(
+        BULK,
+        {"action": "resume", "webhooks": page.context["ids"], "held": held, "is_confirmed": "1"},
+        follow=True,
+    )
+    assert "2 webhooks are active again." in page.text
+    assert statuses() == {status}
+
+
+def test_deleting_asks_first_and_says_what_is_lost(browser: Client) -> None:
+    one, two, _three = make_three()
+    make_delivery(one)
+    page = act(browser, "delete", one, two)
+    assert "Delete 2 webhooks?" in page.text
+    assert "Deliveries that wait or are held: 2." in page.text
+    assert Webhook.objects.present().count() == 3
+    assert not AuditEntry.objects.exists()
+
+
+def test_deleting_removes_rows_tokens_and_secrets(browser: Client) -> None:
+    one = make_webhook(name="One", authorization_type="oauth2", **SECRETS)
+    token_for(one)
+    two = make_webhook(name="Two")
+    make_delivery(one)
+    ids = act(browser, "delete", one, two).context["ids"]
+    data = {"action": "delete", "webhooks": ids, "is_confirmed": "1"}
+    assert "2 webhooks were deleted." in browser.post(BULK, data, follow=True).text
+    assert not Webhook.objects.present().exists()
+    assert not OAuthToken.objects.exists()
+    assert statuses() == {"cancelled"}
+    one.refresh_from_db()
+    assert not one.has_secret("client_secret")
+    entries = AuditEntry.objects.filter(action=Action.DELETED)
+    assert set(entries.values_list("object_name", flat=True)) == {"One", "Two"}
+
+
+def test_a_confirmation_deletes_what_was_counted_and_nothing_that_came_later(
+    browser: Client,
+) -> None:
+    for name in ("One", "Two", "Three"):
+        make_webhook(name=name, url="x://127.0.0.1:9/")
+    page = browser.post(BULK, {"action": "delete", "is_all": "1", "q": "T"}, follow=True)
+    assert page.context["count"] == 2
+    make_webhook(name="Tomorrow")
+    data = {"action": "delete", "webhooks": page.context["ids"], "is_confirmed": "1"}
+    browser.post(BULK, data)
+    assert active() == {"One", "Tomorrow"}
+
+
+def test_all_that_match_are_meant_beyond_the_page(browser: Client) -> None:
+    for number in range(60):
+        make_webhook(name=f"Hook 1{number}")
+    make_webhook(name="Other")
+    browser.post(BULK, {"action": "pause", "is_all": "1", "q": "Hook 1"})
+    assert active() == {"Other"}
+
+
+def test_the_bar_carries_the_filters_of_the_list(browser: Client) -> None:
+    for number in range(60):
+        make_webhook(name=f"Hook {number}")
+    page = browser.get(LIST, {"q": "hook", "status": "active"})
+    assert '<input type="hidden" name="q" value="hook">' in page.text
+    assert '<input type="hidden" name="status" value="active">' in page.text
+    assert "All 60 that match" in page.text
+
+
+def test_nothing_ticked_changes_nothing_and_says_so(browser: Client) -> None:
+    make_three()
+    assert "Tick the webhooks first" in act(browser, "pause").text
+    assert len(active()) == 3
+
+
+@pytest.mark.parametrize("chosen", ["x", "-1", "9" * 40, "1 OR 1=1"])
+def test_ids_that_are_none_choose_nothing(browser: Client, chosen: str) -> None:
+    make_three()
+    browser.post(BULK, {"action": "pause", "webhook": chosen})
+    assert len(active()) == 3
+
+
+def test_connections_and_deleted_webhooks_are_left_alone(browser: Client) -> None:
+    connection = make_webhook(name="Shared", is_connection=True)
+    gone = make_webhook(name="Gone")
+    events.delete(gone)
+    page = act(browser, "pause", connection, gone)
+    assert "Nothing changed" in page.text
+    connection.refresh_from_db()
+    assert connection.is_active
+
+
+def test_the_list_comes_back_as_it_was_and_never_another_site(browser: Client) -> None:
+    one, *_rest = make_three()
+    data = {"action": "pause", "webhook": one.pk, "next": f"{LIST}?q=o&page=1"}
+    assert browser.post(BULK, data)["Location"] == f"{LIST}?q=o&page=1"
+    for foreign in ("https://evil.example/", "//evil.example", "javascript:alert(1)"):
+        assert browser.post(BULK, {**data, "next": foreign})["Location"] == LIST
+
+
+def test_what_takes_too_long_stops_and_asks_for_the_rest(
+    browser: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two, three = make_three()
+    monkeypatch.setattr(bulk, "_MAX_SECONDS", 0.0)
+    page = act(browser, "pause", one, two, three)
+    assert "It took long, so it stopped here." in page.text
+    assert page.context["count"] == 2
+    assert len(active()) == 2
+    data = {"action": "pause", "webhooks": page.context["ids"], "is_confirmed": "1"}
+    assert browser.post(BULK, data).context["count"] == 1
+
+
+@pytest.mark.parametrize(
+    ("action", "permission"),
+    [
+        ("pause", "change_webhook"),
+        ("resume", "change_webhook"),
+        ("delete", "delete_webhook"),
+    ],
+)
+def test_each_action_asks_for_its_permission(action: str, permission: str) -> None:
+    one, two, _three = make_three()
+    browser = logged_in("view_webhook")
+    assert act(browser, action, one, two).status_code == 403
+    assert 'id="bulk"' not in browser.get(LIST).text
+    get_user_model().objects.get().user_permissions.add(Permission.objects.get(codename=permission))
+    assert act(browser, action, one, two).status_code == 200
+    assert f'value="{action}"' in browser.get(LIST).text
+
+
+def test_unknown_actions_and_plain_links_are_refused(browser: Client) -> None:
+    one, *_rest = make_three()
+    assert act(browser, "explode", one).status_code == 400
+    assert browser.get(BULK).status_code == 405
+    assert Client().post(BULK, {"action": "pause", "webhook": one.pk}).status_code == 302
+    assert len(active()) == 3
+
+
+def test_a_forged_post_is_refused() -> None:
+    one, *_rest = make_three()
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(get_user_model().objects.create_superuser("root", password="p"))
+    assert client.post(BULK, {"action": "pause", "webhook": one.pk}).status_code == 403
+    assert len(active()) == 3

@@ -1,0 +1,196 @@
+"""The list of webhooks: words, filters, order, and what a site of a thousand costs."""
+
+import datetime as dt
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.utils import timezone
+
+from tests.factories import make_delivery, make_webhook
+from tests.ui.webhook_list.test_views import LIST, SECRETS, logged_in, names, token_for
+from webhooks.delivery.histogram import step_of
+from webhooks.models import (
+    Delivery,
+    HourlyCount,
+    OAuthToken,
+    Outcome,
+    TokenState,
+    Webhook,
+    WebhookState,
+)
+from webhooks.templatetags.bars import day_bars
+
+pytestmark = pytest.mark.django_db
+
+HTMX = {"HX-Request": "true", "HX-Target": "list-results"}
+
+
+@pytest.fixture
+def browser() -> Client:
+    return logged_in(is_superuser=True)
+
+
+@pytest.mark.parametrize("words", ["дзвінки", "ДЗВІНКИ", "Дзвінки з Києва", "києва"])
+def test_words_match_whatever_the_case_in_any_alphabet(browser: Client, words: str) -> None:
+    with connection.cursor() as cursor:
+        # A PostgreSQL that was made with the locale C knows the case of ASCII letters only.
+        if connection.vendor == "postgresql":
+            cursor.execute("SELECT lower('Д') = 'д'")
+            if not cursor.fetchone()[0]:
+                pytest.skip("this server's locale has no case in other alphabets")
+    make_webhook(name="Дзвінки з Києва")
+    make_webhook(name="Calls")
+    assert names(browser.get(LIST, {"q": words})) == ["Дзвінки з Києва"]
+
+
+@pytest.mark.parametrize("words", ["a.b", "50%", "a_b", "(x", "x+y", "***", "\\d"])
+def test_signs_in_words_stand_for_themselves(browser: Client, words: str) -> None:
+    make_webhook(name="axb 500 acb x xxy 1")
+    make_webhook(name=f"<{words}>")
+    assert names(browser.get(LIST, {"q": words})) == [f"<{words}>"]
+
+
+def test_an_event_finds_who_names_it_and_who_takes_its_group(browser: Client) -> None:
+    make_webhook(name="One", event_types=["call.incoming.after"])
+    make_webhook(name="Group", event_types=["call.incoming.*"])
+    make_webhook(name="All calls", event_types=["call.*"])
+    make_webhook(name="Other", event_types=["call.outgoing.after", "form.submitted"])
+    found = names(browser.get(LIST, {"event": "call.incoming.after"}))
+    assert found == ["All calls", "Group", "One"]
+
+
+def test_nonsense_in_the_address_asks_for_nothing(browser: Client) -> None:
+    make_webhook(name="CRM")
+    nonsense = {
+        "event": "no.such",
+        "connection": "x",
+        "sort": "secret",
+        "page": "-7",
+        "status": "?",
+    }
+    page = browser.get(LIST, nonsense)
+    assert names(page) == ["CRM"]
+    assert page.context["sort"] == "name"
+
+
+@pytest.mark.parametrize(
+    ("sort", "found"),
+    [
+        ("name", ["alpha", "Beta", "gamma"]),
+        ("-name", ["gamma", "Beta", "alpha"]),
+        ("-created", ["Beta", "gamma", "alpha"]),
+        ("-sent", ["gamma", "alpha", "Beta"]),
+        ("-failures", ["alpha", "gamma", "Beta"]),
+        ("-changed", ["alpha", "Beta", "gamma"]),
+    ],
+)
+def test_the_list_is_put_in_order(browser: Client, sort: str, found: list[str]) -> None:
+    now = timezone.now()
+    alpha, gamma, beta = (make_webhook(name=name) for name in ("alpha", "gamma", "Beta"))
+    for hours, webhook in enumerate((gamma, beta, alpha)):
+        at = now + dt.timedelta(hours=hours)
+        Webhook.objects.filter(pk=webhook.pk).update(updated_at=at)
+    for hours, (webhook, failures) in enumerate(((alpha, 7), (gamma, 2))):
+        WebhookState.objects.create(
+            webhook=webhook,
+            last_attempt_at=now + dt.timedelta(hours=hours),
+            failures_in_a_row=failures,
+        )
+    assert names(browser.get(LIST, {"sort": sort})) == found
+
+
+def test_the_next_page_keeps_words_filters_and_order(browser: Client) -> None:
+    for number in range(53):
+        make_webhook(name=f"Hook {number:02}")
+    page = browser.get(LIST, {"q": "hook", "status": "active", "sort": "-name"})
+    assert 'href="?q=hook&amp;status=active&amp;sort=-name&amp;page=2"' in page.text
+    assert "53 webhooks match" in page.text
+    last = browser.get(LIST, {"q": "hook", "sort": "-name", "page": 2})
+    assert names(last) == ["Hook 02", "Hook 01", "Hook 00"]
+
+
+def test_searching_offers_no_first_steps(browser: Client) -> None:
+    make_webhook(name="CRM")
+    assert browser.get(LIST).context["first_steps"]
+    assert not browser.get(LIST, {"q": "nothing"}).context["first_steps"]
+
+
+def test_the_bars_of_a_row_count_its_last_day(browser: Client) -> None:
+    webhook, other = make_webhook(name="CRM"), make_webhook(name="Other")
+    hour = timezone.now().replace(minute=0, second=0, microsecond=0)
+    for hours, outcome, count in (
+        (1, Outcome.SUCCEEDED, 9),
+        (1, Outcome.SERVER_ERROR, 2),
+        (30, Outcome.SUCCEEDED, 100),
+    ):
+        HourlyCount.objects.create(
+            webhook=webhook,
+            hour=hour - dt.timedelta(hours=hours),
+            outcome=outcome,
+            duration_step=step_of(20),
+            count=count,
+        )
+    page = browser.get(LIST)
+    assert "Last 24 hours: 11 attempts, 2 failed." in page.text
+    assert page.text.count("Nothing sent in the last 24 hours.") == 2, other
+
+
+def test_bars_stay_inside_their_picture() -> None:
+    drawn = day_bars([(0, 0), (1, 100_000), (100_000, 1), (5, 0), (0, 5)])
+    assert len(drawn["bars"]) == 4
+    for bar in drawn["bars"]:
+        assert float(bar.top) >= 0
+        assert float(bar.good_top) + float(bar.good_height) <= drawn["height"] + 0.1
+        assert float(bar.top) + float(bar.bad_height) <= float(bar.good_top) + 0.1
+
+
+def test_a_thousand_webhooks_cost_at_most_fifteen_queries(
+    browser: Client, django_assert_max_num_queries: Any
+) -> None:
+    owner = make_webhook(
+        name="Shared", is_connection=True, authorization_type="oauth2", allowed_hosts=["127.0.0.1"]
+    )
+    token_for(owner)
+    first = make_webhook(name="Hook 000", authorization_type="oauth2", **SECRETS)
+    token_for(first)
+    Webhook.objects.bulk_create(
+        Webhook(
+            name=f"Hook {number:03}",
+            url=f"http://127.0.0.1:9/{number}",
+            event_types=["call.*"],
+            connection=owner if number % 3 == 0 else None,
+            authorization_type="oauth2" if number % 3 == 1 else "none",
+        )
+        for number in range(1, 1000)
+    )
+    rows = list(Webhook.objects.present())
+    failing = {"failing_since_at": timezone.now(), "failures_in_a_row": 1}
+    WebhookState.objects.bulk_create(WebhookState(webhook=row, **failing) for row in rows)
+    OAuthToken.objects.bulk_create(
+        OAuthToken(webhook=row, state=TokenState.VALID) for row in rows if row.pk != first.pk
+    )
+    event = make_delivery(first).event_id
+    Delivery.objects.bulk_create(
+        Delivery(event_id=event, webhook=row, next_attempt_at=timezone.now()) for row in rows
+    )
+    asked: list[tuple[dict[str, Any], int]] = [
+        ({}, 50),
+        ({"q": "hook", "page": 20}, 50),
+        ({"status": "attention", "sort": "-failures"}, 50),
+        ({"event": "call.incoming.after", "authorization": "oauth2", "sort": "-sent"}, 50),
+        ({"connection": owner.pk}, 50),
+    ]
+    for query, shown in asked:
+        with django_assert_max_num_queries(15):
+            assert len(names(browser.get(LIST, query))) == shown
+
+
+def test_asking_by_htmx_gives_the_same_rows(browser: Client) -> None:
+    make_webhook(name="CRM")
+    make_webhook(name="Other")
+    page = browser.get(LIST, {"q": "crm"}, headers=HTMX)
+    assert names(page) == ["CRM"]
+    assert 'id="list-results"' in page.text
+    assert 'id="list-count"' in page.text
