@@ -96,22 +96,22 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     # Around everything: static files and refused requests get the same headers as pages.
-    "webhooks.headers.SecurityHeaders",
-    "webhooks.unseen.ShowUnseen",
+    "webhooks.middleware.SecurityHeaders",
+    "webhooks.middleware.ShowUnseen",
     "csp.middleware.CSPMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
-    "webhooks.ui.account.time_zone.PersonsTimeZone",
+    "webhooks.middleware.PersonsTimeZone",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "webhooks.second_factor.SecondFactor",
+    "webhooks.middleware.SecondFactor",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
-    "webhooks.ui.post_only.LeadBack",
+    "webhooks.middleware.LeadBack",
     # Last: it replaces the answer of a login that is locked.
     "axes.middleware.AxesMiddleware",
 ]

@@ -12,7 +12,7 @@ class WebhooksConfig(AppConfig):
 
     def ready(self) -> None:
         from webhooks import checks  # noqa: F401 - importing registers the checks.
-        from webhooks.security import key_check  # noqa: F401 - importing registers the checks.
+        from webhooks.security import key_check
         from webhooks.security.encryption import before_sealing
 
         if key_check.require not in before_sealing:

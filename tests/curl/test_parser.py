@@ -200,9 +200,9 @@ def test_what_a_shell_is_told_beside_the_command_is_no_part_of_it(command: str) 
 def test_every_option_that_takes_a_value_takes_it() -> None:
     """As `curl --help all` writes them."""
     shown = subprocess.run(["curl", "--help", "all"], capture_output=True, check=True, text=True)
-    options = re.findall(r"^ (?:-(\S),)? +--(\S+)( <)?", shown.stdout, re.M)
-    assert len(options) > 200
-    for short, long, sign in options:
+    printed = re.findall(r"^ (?:-(\S),)? +--(\S+)( <)?", shown.stdout, re.M)
+    assert len(printed) > 200
+    for short, long, sign in printed:
         if long == "help":
             continue
         takes_value = bool(sign) or long in ("proxy", "preproxy")

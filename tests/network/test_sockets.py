@@ -1,7 +1,7 @@
 """What both senders do at the socket, whatever was checked before.
 
 The oracle knows nothing of the guard: an audit hook that also stops every connect off loopback.
-For libcurl it is `strace`, in tests.network.test_url_table. No test connects to anything but loopback.
+For libcurl it is `strace`, in `test_url_table`. No test connects to anything but loopback.
 """
 
 import base64

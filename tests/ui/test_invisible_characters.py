@@ -6,7 +6,7 @@ from django.test import RequestFactory
 
 from tests.factories import make_webhook
 from tests.ui.webhook_form.test_views import logged_in
-from webhooks.unseen import ShowUnseen, shown
+from webhooks.middleware import ShowUnseen, shown
 
 TRICKS = {
     "\x00": "\\x00",

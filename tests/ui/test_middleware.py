@@ -11,7 +11,7 @@ from pytest_django import Settings
 
 from tests.security.permission_table import LINES, Line
 from tests.security.test_permissions import Role, Site, taken_back
-from webhooks.headers import PERMISSIONS_POLICY
+from webhooks.middleware import PERMISSIONS_POLICY
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 

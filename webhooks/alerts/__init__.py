@@ -1,0 +1,1 @@
+"""Incidents and notifications: `problems` finds what is wrong, `notifications` tells people."""

@@ -1,6 +1,6 @@
 """Tells people what is wrong with their webhooks: by e-mail and by operational events.
 
-Keeps an `Incident` for each problem of `webhooks.alerts.problems`, and sends one message when it begins, a
+Keeps an `Incident` for each problem that `problems` finds, and sends one message when it begins, a
 reminder a day, and one when it is over. Safe with any number of beats: a conditional UPDATE decides
 who sends. Knows neither requests nor screens.
 """

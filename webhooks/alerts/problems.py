@@ -1,6 +1,6 @@
 """What is wrong with webhooks now, read from the rows that the engine and the token vault write.
 
-Decides when something is worth telling people, and in which words. Tells nobody: `webhooks.alerts.notifications`.
+Decides when something is worth telling people, and in which words. `notifications` sends them.
 """
 
 from collections.abc import Collection, Iterator, Mapping

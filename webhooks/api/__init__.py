@@ -1,0 +1,1 @@
+"""The HTTP API for programs: `events` accepts events, `health` answers probes."""

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The audit trail: who changed what and when. Start reading at `entries`."""
 
 from webhooks.audit.entries import (
     changed_fields,

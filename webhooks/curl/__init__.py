@@ -1,0 +1,1 @@
+"""A cURL command read (`parser`) and written (`writer`)."""

@@ -2,7 +2,7 @@
 
 On PostgreSQL a claim takes about as long as sending what it brings: one after the other they leave
 the network idle a third of the time. On SQLite, where one transaction writes at a time anyway, the
-keeper claims on its own connection and thread. Which rows are claimed is up to `webhooks.delivery.claims`.
+keeper claims on its own connection and thread. `claims` decides which rows.
 """
 
 import time

@@ -1,9 +1,9 @@
 """The engine of one drain: claims due rows, prepares them, records what became of them.
 
-This thread (the keeper) says what to claim; `webhooks.delivery.claimer` claims it, `webhooks.delivery.sender` owns
-the network and `webhooks.delivery.writer` writes results, each in a thread of its own, so that claims and
+This thread (the keeper) says what to claim; `claimer` claims it, `sender` owns
+the network and `writer` writes results, each in a thread of its own, so that claims and
 writes overlap with hundreds of requests in flight. One more thread listens for the bell. Nothing is
-decided here about retries (`webhooks.delivery.requests`) or about who is slow (`webhooks.delivery.sender`); nothing
+decided here about retries (`requests`) or about who is slow (`sender`); nothing
 is lost when this process dies, because every row it holds is leased.
 """
 

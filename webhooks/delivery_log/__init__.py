@@ -1,0 +1,4 @@
+"""The delivery log, read: `query`, `detail`, `diff`, `charts`, and why an event was not sent.
+
+Start reading at `query`.
+"""

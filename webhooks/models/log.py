@@ -1,6 +1,6 @@
 """The log and the queue in one: events, their deliveries, and each HTTP attempt.
 
-Delivery rows are the queue (DESIGN.md): `webhooks.delivery.queue` claims and finishes them with plain SQL.
+Delivery rows are the queue (DESIGN.md): `delivery.queue` claims and finishes them with plain SQL.
 Each row is updated twice per delivery, so indexes are few and partial.
 """
 
@@ -69,7 +69,7 @@ class Trigger(models.TextChoices):
 
 
 class Outcome(models.TextChoices):
-    """What an attempt came to; `webhooks.delivery.requests.next_step` says what each one leads to."""
+    """What an attempt came to; `delivery.requests.next_step` says what each one leads to."""
 
     SUCCEEDED = "succeeded", _("Succeeded")
     SERVER_ERROR = "server_error", _("Server error")

@@ -1,4 +1,8 @@
-"""TODO."""
+"""The network guard: the one way out of this machine, for every request.
+
+`guard`: sockets and libcurl handles; `addresses`: the address policy; `urls`: the URL parser;
+`resolver`: look-ups. Start reading at `guard`.
+"""
 
 from webhooks.network.guard import (
     LOOKUP_SECONDS,
@@ -30,12 +34,12 @@ from webhooks.network.guard import (
 )
 
 __all__ = [
+    "LOOKUP_SECONDS",
     "DeadlineExceeded",
     "GuardedAdapter",
     "GuardedSession",
     "GuardedSessionMixin",
     "HostResolver",
-    "LOOKUP_SECONDS",
     "NameNotResolved",
     "Policy",
     "Resolution",

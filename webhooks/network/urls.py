@@ -1,6 +1,6 @@
 """The one URL parser, and the names that never lead to the public internet.
 
-Owns what a URL may look like and how it is spelled. No look-up: `webhooks.network.resolver` does that.
+Owns what a URL may look like and how it is spelled. No look-up: `resolver` does that.
 """
 
 import ipaddress

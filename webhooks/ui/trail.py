@@ -18,7 +18,7 @@ ENTRIES_PER_PAGE = 50
 
 
 def audit_trail(webhook: Webhook) -> dict[str, Any]:
-    """Return the context of `webhooks/ui/_audit_trail.html`: the newest entries and the rest's page.
+    """Return the context of `ui/_audit_trail.html`: the newest entries and the rest's page.
 
     For a webhook or a connection; the view has asked whether the person may look at it.
     """

@@ -5,11 +5,9 @@ only names that this machine knows are used.
 """
 
 import zoneinfo
-from collections.abc import Callable
 from functools import cache
 
-from django.http import HttpRequest, HttpResponseBase
-from django.utils import timezone
+from django.http import HttpRequest
 
 # What a person chose on the page of preferences; HttpOnly.
 CHOSEN_COOKIE = "time_zone"
@@ -37,24 +35,6 @@ _RENAMED = {
     "Pacific/Ponape": "Pacific/Pohnpei",
     "Pacific/Truk": "Pacific/Chuuk",
 }
-
-
-class PersonsTimeZone:
-    """Show every time of an answer in the zone of who asks; else in that of the settings."""
-
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
-        self._get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        if name := chosen(request) or of_browser(request):
-            timezone.activate(name)
-        else:
-            timezone.deactivate()
-        response = self._get_response(request)
-        # A file that is streamed is written after this; the next request sets its own zone.
-        if not response.streaming:
-            timezone.deactivate()
-        return response
 
 
 def chosen(request: HttpRequest) -> str:

@@ -1,0 +1,1 @@
+"""Connections: credentials saved under a name and used by several webhooks."""

@@ -1,0 +1,1 @@
+"""Replays: past deliveries sent again."""

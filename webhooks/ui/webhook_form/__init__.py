@@ -1,0 +1,1 @@
+"""The form of a webhook and what it asks while somebody types."""

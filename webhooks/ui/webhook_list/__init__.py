@@ -1,0 +1,1 @@
+"""The list of webhooks: search, filters, bulk actions."""
