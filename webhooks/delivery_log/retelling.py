@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from django.utils import translation
 
-_CATALOGUES = Path(__file__).with_name("locale")
+_CATALOGUES = Path(__file__).parents[1] / "locale"
 _PLACE = re.compile(r"%(?:\((\w+)\))?(?:\.\d+)?([sdfg%])")
 _NUMBER = re.compile(r"-?[\d.,\s]{1,20}")
 _CYRILLIC = re.compile("[\u0400-\u04ff]")

@@ -161,7 +161,7 @@ class Migration(migrations.Migration):
                 ('response_size', models.BigIntegerField(default=0)),
                 ('outcome', models.CharField(choices=[('succeeded', 'Succeeded'), ('server_error', 'Server error'), ('throttled', 'Asked to slow down'), ('timeout', 'Timed out'), ('network', 'Network error'), ('tls', 'TLS error'), ('protocol', 'Broken answer'), ('unauthorized', 'Authorization refused'), ('refused', 'Refused'), ('redirect', 'Redirect, not followed'), ('gone', 'Gone'), ('blocked', 'Blocked by the network guard'), ('unknown', 'Unknown: the process died')], max_length=16)),
                 ('error', models.CharField(blank=True, default='', max_length=500)),
-                ('delivery', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, related_name='attempts', to='webhooks.delivery.requests')),
+                ('delivery', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, related_name='attempts', to='webhooks.delivery')),
             ],
             options={
                 'verbose_name': 'attempt',
