@@ -15,9 +15,9 @@ from tests.oauth_fakes import FakeProvider, Reply, fake_provider, token
 from tests.oauth_rows import make_webhook
 from webhooks.models import Webhook
 from webhooks.oauth import client, token_requests
-from webhooks.oauth.answers import Answer
 from webhooks.oauth.errors import Misconfigured
-from webhooks.oauth.verdicts import Result
+from webhooks.oauth.token_errors import Result
+from webhooks.oauth.token_response import Answer
 
 pytestmark = pytest.mark.django_db
 CALLBACK = "http://127.0.0.1/callback"

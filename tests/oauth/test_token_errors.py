@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from tests.oauth.test_token_response import FORM, JSON, ask, good
-from webhooks.oauth.answers import Expected
-from webhooks.oauth.sentences import Sent, Step
-from webhooks.oauth.verdicts import Result, normalized
+from webhooks.oauth.token_errors import Result, Sent, Step, normalized
+from webhooks.oauth.token_response import Expected
 
 DEAD = Result.NEEDS_REAUTHORIZATION
 LATER = Result.TRANSIENT

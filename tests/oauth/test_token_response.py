@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from webhooks.oauth.answers import Answer, Expected, Raw, classify
-from webhooks.oauth.sentences import Sent, Step
-from webhooks.oauth.verdicts import Result
+from webhooks.oauth.token_errors import Result, Sent, Step
+from webhooks.oauth.token_response import Answer, Expected, Raw, classify
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 JSON = "application/json"

@@ -25,7 +25,7 @@ from tests.oauth_rows import (
 from tests.sandbox import Provider, answer_consent
 from webhooks import oauth
 from webhooks.models import HoldReason, OAuthExchange, OAuthToken, Webhook
-from webhooks.oauth import rows
+from webhooks.oauth import tokens
 from webhooks.security.encryption import Sealed
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -106,7 +106,7 @@ class TestWhen:
 
         oauth.usable_token(webhook.pk, now=NOW + HOUR)
 
-        assert rows.refresh_at(stored()) == NOW + HOUR + timedelta(seconds=90)
+        assert tokens.refresh_at(stored()) == NOW + HOUR + timedelta(seconds=90)
 
     @pytest.mark.parametrize("expires_in", [-5, "-1", -(10**9)])
     def test_token_that_is_born_expired_is_refreshed_once_and_not_in_a_loop(
@@ -489,7 +489,7 @@ class TestLease:
         assert 0.2 < time.monotonic() - started < 5
 
     def test_wait_ends(self, fake: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("webhooks.oauth.vault._WAIT_SECONDS", 0.3)
+        monkeypatch.setattr("webhooks.oauth.tokens._WAIT_SECONDS", 0.3)
         webhook = webhook_at(fake)
         row = make_token(webhook, now=NOW)
         OAuthToken.objects.filter(pk=row.pk).update(
@@ -505,21 +505,21 @@ class TestLease:
         assert fake.requests == []
 
     def test_wait_is_a_little_longer_than_an_exchange(self) -> None:
-        from webhooks.oauth import client, vault
+        from webhooks.oauth import client, tokens
 
-        assert client.TOTAL_SECONDS < vault._WAIT_SECONDS < rows.LEASE_SECONDS
+        assert client.TOTAL_SECONDS < tokens._WAIT_SECONDS < tokens.LEASE_SECONDS
 
     def test_lease_is_for_one_version(self, fake: FakeProvider) -> None:
         row = make_token(webhook_at(fake))
         OAuthToken.objects.update(version=2)
 
-        assert rows.take_lease(row) == ""
+        assert tokens.take_lease(row) == ""
 
     def test_lease_is_given_once(self, fake: FakeProvider) -> None:
         row = make_token(webhook_at(fake))
 
-        assert rows.take_lease(row) != ""
-        assert rows.take_lease(row) == ""
+        assert tokens.take_lease(row) != ""
+        assert tokens.take_lease(row) == ""
         assert stored().state == "refreshing"
 
     def test_process_that_slept_through_its_lease_sends_nothing(
@@ -528,7 +528,7 @@ class TestLease:
         """A used refresh token, sent late, would end the whole grant at a strict provider."""
         webhook = webhook_at(fake)
         make_token(webhook, now=NOW)
-        take, sleeps, leases = rows.take_lease, [20.0], []
+        take, sleeps, leases = tokens.take_lease, [20.0], []
 
         def take_and_sleep(*args: Any, **more: Any) -> str:
             lease = take(*args, **more)
@@ -537,7 +537,7 @@ class TestLease:
                 monkeypatch.setattr("time.monotonic", _later(sleeps.pop()))
             return lease
 
-        monkeypatch.setattr(rows, "take_lease", take_and_sleep)
+        monkeypatch.setattr(tokens, "take_lease", take_and_sleep)
 
         assert oauth.usable_token(webhook.pk, now=NOW + HOUR).version == 2
         # The first lease was given back unused.
@@ -609,7 +609,7 @@ class TestBeat:
         self, fake: FakeProvider
     ) -> None:
         row = make_token(webhook_at(fake), expires_at=timezone.now())
-        rows.take_lease(row)
+        tokens.take_lease(row)
         started = time.monotonic()
 
         assert oauth.refresh_expiring() == 0
@@ -789,14 +789,14 @@ class TestTogether:
     ) -> None:
         webhook = webhook_at(fake)
         make_token(webhook, now=NOW)
-        store, failures = rows.store_refreshed, [OperationalError("gone")] * 2
+        store, failures = tokens.store_refreshed, [OperationalError("gone")] * 2
 
         def fail_first(*args: Any, **more: Any) -> bool:
             if failures:
                 raise failures.pop()
             return store(*args, **more)
 
-        monkeypatch.setattr(rows, "store_refreshed", fail_first)
+        monkeypatch.setattr(tokens, "store_refreshed", fail_first)
 
         assert oauth.usable_token(webhook.pk, now=NOW + HOUR).access_token == "fresh-token"
         assert len(fake.requests) == 1
@@ -867,7 +867,7 @@ class TestTogether:
         make_token(webhook, now=timezone.now() - HOUR)
 
         def drop_meanwhile(asked: Asked) -> Reply:
-            rows.drop(webhook.pk)
+            tokens.drop(webhook.pk)
             connection.close()
             return token(refresh_token="must-not-be-stored")
 

@@ -9,10 +9,7 @@ from webhooks.oauth.authorize import (
     delete_expired_requests,
     finish_authorization,
 )
-from webhooks.oauth.connection import authorization_header, drop_if_changed
-from webhooks.oauth.diagnosis import Diagnosis, diagnose
 from webhooks.oauth.discovery import Discovered, discover
-from webhooks.oauth.doctor import Finding, Tried, examine, try_authentication
 from webhooks.oauth.endpoints import check_callback_url, default_callback_url, fingerprint
 from webhooks.oauth.errors import AuthorizationFailed, Misconfigured, TokenUnavailable
 from webhooks.oauth.parameters import (
@@ -20,15 +17,24 @@ from webhooks.oauth.parameters import (
     RESERVED_IN_TOKEN_REQUEST,
     check_parameters,
 )
-from webhooks.oauth.presets import PRESETS, fill
-from webhooks.oauth.providers import Preset
+from webhooks.oauth.providers import PRESETS, Preset, fill
 from webhooks.oauth.revocation import Given, clear_token, given_tokens, revoke
-from webhooks.oauth.vault import (
+from webhooks.oauth.tokens import (
     UsableToken,
+    authorization_header,
+    drop_if_changed,
     refresh,
     refresh_expiring,
     refresh_margin,
     usable_token,
+)
+from webhooks.oauth.troubleshoot import (
+    Diagnosis,
+    Finding,
+    Tried,
+    diagnose,
+    examine,
+    try_authentication,
 )
 
 __all__ = [

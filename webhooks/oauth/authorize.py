@@ -21,18 +21,17 @@ from webhooks.oauth import (
     callback,
     client,
     endpoints,
-    exchanges,
+    exchange_log,
     parameters,
-    presets,
-    redaction,
-    rows,
+    providers,
     token_requests,
+    tokens,
 )
-from webhooks.oauth.answers import Answer
 from webhooks.oauth.callback import User, hashed
 from webhooks.oauth.errors import AuthorizationFailed, Misconfigured
-from webhooks.oauth.exchanges import Transcript
-from webhooks.oauth.verdicts import Result
+from webhooks.oauth.exchange_log import Transcript
+from webhooks.oauth.token_errors import Result
+from webhooks.oauth.token_response import Answer
 from webhooks.security.encryption import SecretUnreadable
 
 _MINUTES = 10
@@ -164,7 +163,7 @@ def _exchange_code(
         found, result, user, now or client.answered_at(transcripts)
     )
     for transcript in transcripts:
-        exchanges.record(webhook, transcript, result=result.result, message=result.message)
+        exchange_log.record(webhook, transcript, result=result.result, message=result.message)
     if result.token is None:
         raise AuthorizationFailed(result.message, webhook)
     if not is_stored:
@@ -183,7 +182,7 @@ def _warned(answer: Answer, webhook: Webhook) -> Answer:
     if token is None or token.expires_in is None or token.refresh_token:
         return answer
     sentence = _("The provider gave no refresh token, so somebody has to come back in time.")
-    warning = f"{answer.warning} {sentence} {presets.refresh_hint(webhook.provider)}".strip()
+    warning = f"{answer.warning} {sentence} {providers.refresh_hint(webhook.provider)}".strip()
     return replace(answer, warning=warning, result=Result.OK_WITH_WARNING)
 
 
@@ -196,8 +195,8 @@ def _store(found: AuthorizationRequest, answer: Answer, user: User, answered_at:
         is_same = endpoints.client_fingerprint(webhook) == found.client_fingerprint
         if not is_same or webhook.deleted_at is not None:
             return False
-        rows.ensure(webhook.pk)
-        rows.store_granted(
+        tokens.ensure_row(webhook.pk)
+        tokens.store_granted(
             webhook.pk,
             answer.token,
             warning=answer.warning,
@@ -227,7 +226,7 @@ def _record(
         url=webhook.auth_url,
         started_at=found.created_at,
         duration_ms=max(0.0, (now - found.created_at).total_seconds() * 1000),
-        request=exchanges.describe_request("GET", webhook.auth_url, pairs=sent),
-        response=redaction.redact_pairs(answer.items(), secrets=(webhook.client_secret,)),
+        request=exchange_log.describe_request("GET", webhook.auth_url, pairs=sent),
+        response=exchange_log.redact_pairs(answer.items(), secrets=(webhook.client_secret,)),
     )
-    exchanges.record(webhook, transcript, result=result, message=message)
+    exchange_log.record(webhook, transcript, result=result, message=message)

@@ -14,10 +14,9 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.utils.translation import gettext as _
 
 from webhooks.models import AuthorizationRequest, Webhook
-from webhooks.oauth import endpoints, redaction, sentences
+from webhooks.oauth import endpoints, exchange_log, token_errors
 from webhooks.oauth.errors import AuthorizationFailed
-from webhooks.oauth.sentences import Sent, Step
-from webhooks.oauth.verdicts import normalized
+from webhooks.oauth.token_errors import Sent, Step, normalized
 
 User = AbstractBaseUser | AnonymousUser
 
@@ -47,7 +46,7 @@ def read_query(query: Mapping[str, list[str]]) -> dict[str, str]:
                 "The provider's answer names “%s” more than once, so nothing in it was used. "
                 "Press “Get new access token” again."
             )
-            % redaction.clean(repeated[0], limit=50)
+            % exchange_log.clean(repeated[0], limit=50)
         )
     return {name: values[0] for name, values in query.items()}
 
@@ -176,7 +175,7 @@ def code_of(parameters: Mapping[str, str], found: AuthorizationRequest) -> str:
     if error is not None:
         description = parameters.get("error_description", "")
         words = _words(description or error, found)
-        sentence = sentences.with_quote(_error(error, description, found), words)
+        sentence = token_errors.with_quote(_error(error, description, found), words)
         _refuse(sentence, found.webhook)
     if not code or not _CODE.fullmatch(code):
         _refuse(
@@ -217,11 +216,11 @@ def _error(error: str, description: str, found: AuthorizationRequest) -> str:
         uses_pkce=webhook.uses_pkce,
     )
     clean_error = _words(error, found, limit=100)
-    return sentences.refusal(clean_error, description, sent)
+    return token_errors.refusal(clean_error, description, sent)
 
 
-def _words(text: str, found: AuthorizationRequest, *, limit: int = redaction.MAX_TEXT) -> str:
-    return redaction.clean(text, secrets=(found.webhook.client_secret,), limit=limit)
+def _words(text: str, found: AuthorizationRequest, *, limit: int = exchange_log.MAX_TEXT) -> str:
+    return exchange_log.clean(text, secrets=(found.webhook.client_secret,), limit=limit)
 
 
 def _refuse(sentence: str, webhook: Webhook | None = None) -> NoReturn:

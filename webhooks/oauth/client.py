@@ -20,13 +20,11 @@ from oauthlib.oauth2 import Client, WebApplicationClient
 from requests_oauthlib import OAuth2Session
 
 from webhooks import network
-from webhooks.oauth import exchanges, sentences
-from webhooks.oauth.answers import Answer, Raw, classify
-from webhooks.oauth.bodies import decode
-from webhooks.oauth.exchanges import Transcript
-from webhooks.oauth.sentences import Step
+from webhooks.oauth import exchange_log, token_errors
+from webhooks.oauth.exchange_log import Transcript
+from webhooks.oauth.token_errors import Result, Step
 from webhooks.oauth.token_requests import TokenRequest
-from webhooks.oauth.verdicts import Result
+from webhooks.oauth.token_response import Answer, Raw, classify, decode
 
 TOTAL_SECONDS = 10.0
 MAX_BYTES = 65_536
@@ -93,7 +91,7 @@ def _ask_once(request: TokenRequest, *, seconds: float, is_last: bool) -> tuple[
         started_at=started_at,
         duration_ms=(time.perf_counter() - started) * 1000,
         status_code=raw.status or None,
-        request=exchanges.describe_request(
+        request=exchange_log.describe_request(
             "POST",
             request.url,
             headers=request.headers,
@@ -109,7 +107,7 @@ def _described(raw: Raw, heard: requests.Response, request: TokenRequest, answer
     """Return the answer as text, without what was sent and without what it grants."""
     token = answer.token
     granted = (token.access_token, token.refresh_token) if token else ()
-    return exchanges.describe_response(
+    return exchange_log.describe_response(
         raw.status,
         heard.headers,
         decode(raw.body, raw.content_type),
@@ -152,7 +150,7 @@ def _blocked(reason: str) -> Answer:
 
 
 def _unreachable(error: Exception, request: TokenRequest) -> Answer:
-    message = sentences.failed(_reason(error), request.expected.sent)
+    message = token_errors.failed(_reason(error), request.expected.sent)
     return Answer(result=Result.TRANSIENT, reason="no_answer", message=message)
 
 

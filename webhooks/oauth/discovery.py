@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 
 from webhooks import network
 from webhooks.models import ClientAuthentication
-from webhooks.oauth import bodies, redaction
+from webhooks.oauth import exchange_log, token_response
 from webhooks.oauth.endpoints import checked_endpoint
 from webhooks.oauth.errors import Misconfigured
 
@@ -56,7 +56,7 @@ def discover(issuer: str, *, total_seconds: float = 10.0) -> Discovered:
         if named != issuer:
             raise Misconfigured(
                 _("The provider calls itself “%(named)s”, not “%(issuer)s”. Enter exactly that.")
-                % {"named": redaction.clean(str(named), limit=200), "issuer": issuer}
+                % {"named": exchange_log.clean(str(named), limit=200), "issuer": issuer}
             )
         return _read(document, issuer)
     raise Misconfigured(
@@ -88,8 +88,8 @@ def _fetch(url: str, seconds: float) -> tuple[dict[str, Any] | None, str]:
     if answer.status_code != 200:
         return None, _("%(url)s answered %(status)d.") % {"url": url, "status": answer.status_code}
     try:
-        return bodies.read(answer.content, answer.headers.get("Content-Type", "")), ""
-    except bodies.Malformed:
+        return token_response.read_body(answer.content, answer.headers.get("Content-Type", "")), ""
+    except token_response.Malformed:
         return None, _("%s holds no JSON document.") % url
 
 

@@ -10,10 +10,10 @@ from django.utils.translation import gettext as _
 from oauthlib.oauth2 import BackendApplicationClient, WebApplicationClient
 
 from webhooks.models import ClientAuthentication, ExchangeKind, Webhook
-from webhooks.oauth import parameters, presets
-from webhooks.oauth.answers import Expected
+from webhooks.oauth import parameters, providers
 from webhooks.oauth.endpoints import checked_endpoint
-from webhooks.oauth.sentences import Sent, Step
+from webhooks.oauth.token_errors import Sent, Step
+from webhooks.oauth.token_response import Expected
 
 _FORM = "application/x-www-form-urlencoded"
 
@@ -139,7 +139,7 @@ def _request(
             sent=sent,
             token_path=webhook.token_path,
             reauthorization_words=tuple(map(str, webhook.reauthorization_words)),
-            token_types=(webhook.header_prefix, *presets.token_types(webhook.provider)),
+            token_types=(webhook.header_prefix, *providers.token_types(webhook.provider)),
             secrets=tuple(filter(None, (*proof.secrets, *secrets))),
         ),
     )

@@ -1,33 +1,167 @@
-"""Puts every answer of a token endpoint into exactly one class.
+"""Reads every answer of a token endpoint and puts it into exactly one class.
 
-Pure: bytes in, a frozen value out, no exception. The status is judged before the body. Source:
-RFC 6749 sections 5.1 and 5.2, RFC 6750 section 2.1, and what providers do instead.
+Pure: bytes in, a frozen value out, no exception leaves `classify`. The status is judged before the
+body. Source: RFC 6749 sections 5.1 and 5.2, RFC 6750 section 2.1, and what providers do instead.
 """
 
+import codecs
 import email.utils
+import json
+import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import parse_qsl
 
 from django.utils.translation import gettext as _
 
-from webhooks.oauth import bodies, lifetimes, redaction, sentences
-from webhooks.oauth.grants import GrantedToken, NoToken, has_token, read_grant, scope_change
-from webhooks.oauth.sentences import Sent, Step
-from webhooks.oauth.verdicts import (
+from webhooks.oauth import exchange_log, granted_token, token_errors
+from webhooks.oauth.granted_token import GrantedToken, NoToken, has_token, read_grant, scope_change
+from webhooks.oauth.token_errors import (
     FAILURES,
     NO_ERRORS,
     TRANSIENT_STATUSES,
     WRONG_ADDRESS_STATUSES,
     Refusal,
     Result,
+    Sent,
+    Step,
     is_known,
     judge,
     normalized,
     refusal_of,
     says_failure,
 )
+
+# Real answers have three levels; a parser's recursion is not for strangers to spend.
+_MAX_DEPTH = 20
+_MAX_FIELDS = 200
+_TOKENS = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+_CHARSET = re.compile(r"charset\s*=\s*[\"']?([A-Za-z0-9_.:-]+)", re.IGNORECASE)
+_FORM = re.compile(r"[A-Za-z_][\w.-]*=[^\s<>{}]*")
+# What says that it is a form may be written carelessly: spaces as they are, a leading "&".
+_DECLARED_FORM = re.compile(r"&*[A-Za-z_][\w.-]*=")
+# Other codecs of Python are no charsets of the web, or cost time ("punycode", "idna").
+_CHARSETS = re.compile(
+    r"utf-?(8|16|32)([-_]?[lb]e)?|iso-?8859-\d+|latin-?1|windows-125\d|cp125\d|koi8-[ru]"
+)
+_HTML = re.compile(r"\s*(<!doctype|<html|<head|<body|<!--|<title|<script)", re.IGNORECASE)
+
+
+class Malformed(ValueError):
+    """The body is no token answer; `reason` is a word for programs."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def read_body(body: bytes, content_type: str) -> dict[str, Any]:
+    """Return the fields of a JSON object or of form data, each there once.
+
+    Errors: Malformed with the reason "empty", "html", "too_deep", "truncated", "duplicate_keys",
+    "not_json" or "not_an_object".
+    """
+    text = decode(body, content_type).strip()
+    if not text:
+        raise Malformed("empty")
+    if is_html(text, content_type):
+        raise Malformed("html")
+    if _is_form(text, content_type):
+        return _read_form(text)
+    return _read_json(text)
+
+
+def decode(body: bytes, content_type: str = "") -> str:
+    """Return the body as text without a byte order mark; it never fails."""
+    if body.startswith(codecs.BOM_UTF8):
+        return body.decode("utf-8-sig", errors="replace")
+    declared = _CHARSET.search(content_type)
+    for charset in ("utf-8" if b"\0" not in body else "", declared[1] if declared else ""):
+        if charset and _CHARSETS.fullmatch(charset.lower()):
+            try:
+                return body.decode(charset).removeprefix("\ufeff")
+            except (UnicodeError, LookupError):
+                continue
+    detected = json.detect_encoding(body)
+    return body.decode(detected, errors="replace").removeprefix("\ufeff")
+
+
+def is_html(text: str, content_type: str) -> bool:
+    if text.startswith(("{", "[")):
+        return False
+    is_called_html = media_type(content_type) in ("text/html", "application/xhtml+xml")
+    return _HTML.match(text) is not None or (is_called_html and not _FORM.fullmatch(text))
+
+
+def media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _is_form(text: str, content_type: str) -> bool:
+    if media_type(content_type) == "application/x-www-form-urlencoded":
+        return _DECLARED_FORM.match(text) is not None
+    # Some providers call their forms text/plain or text/html.
+    return _FORM.fullmatch(text) is not None and media_type(content_type) != "application/json"
+
+
+def _read_form(text: str) -> dict[str, Any]:
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
+    except ValueError as error:
+        raise Malformed("not_json") from error
+    return _unique(pairs)
+
+
+def _read_json(text: str) -> dict[str, Any]:
+    depth, deepest = _measure(text)
+    if deepest > _MAX_DEPTH:
+        raise Malformed("too_deep")
+    try:
+        document = json.loads(
+            text, object_pairs_hook=_unique, parse_int=_integer, parse_constant=_constant
+        )
+    except Malformed:
+        raise
+    except (ValueError, RecursionError) as error:
+        is_cut = text.startswith("{") and depth > 0
+        raise Malformed("truncated" if is_cut else "not_json") from error
+    if not isinstance(document, dict):
+        raise Malformed("not_an_object")
+    return document
+
+
+def _measure(text: str) -> tuple[int, int]:
+    """Return how many brackets are open at the end, a string among them, and at most."""
+    depth = deepest = 0
+    for match in _TOKENS.finditer(text):
+        bracket = match[0]
+        if bracket in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif bracket in "]}":
+            depth -= 1
+    return depth, deepest
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise Malformed("duplicate_keys")
+    return fields
+
+
+def _integer(text: str) -> int | float:
+    # int() refuses very long numbers with a ValueError.
+    return int(text) if len(text) < 20 else float(text)
+
+
+def _constant(text: str) -> float:
+    # NaN and Infinity are no JSON, and as an expiry they are ignored.
+    return math.nan
+
 
 # Longer waits are a provider's mistake; the token may be needed sooner.
 _MAX_RETRY_AFTER_SECONDS = 3600.0
@@ -108,12 +242,12 @@ def classify(
         return _transient(raw, expected, now)
     if not 200 <= raw.status < 300 and raw.status < 400:
         location = _words(raw.location.partition("?")[0], expected)
-        return _misconfigured(f"http_{raw.status}", sentences.redirected(location))
+        return _misconfigured(f"http_{raw.status}", token_errors.redirected(location))
     if raw.is_too_large:
         return _malformed("too_large")
     try:
-        fields = bodies.read(raw.body, raw.content_type)
-    except bodies.Malformed as problem:
+        fields = read_body(raw.body, raw.content_type)
+    except Malformed as problem:
         if problem.reason == "truncated" and not is_last:
             return _truncated(expected)
         is_refusal = raw.status >= 400
@@ -136,25 +270,25 @@ def _truncated(expected: Expected) -> Answer:
     return Answer(
         result=Result.TRANSIENT,
         reason="truncated",
-        message=sentences.failed(_("its answer ends in the middle"), expected.sent),
+        message=token_errors.failed(_("its answer ends in the middle"), expected.sent),
         is_truncated=True,
     )
 
 
 def _transient(raw: Raw, expected: Expected, now: datetime) -> Answer:
-    text = bodies.decode(raw.body, raw.content_type)
-    words = "" if bodies.is_html(text.strip(), raw.content_type) else _words(text, expected)
+    text = decode(raw.body, raw.content_type)
+    words = "" if is_html(text.strip(), raw.content_type) else _words(text, expected)
     return Answer(
         result=Result.TRANSIENT,
         reason=f"http_{raw.status}",
-        message=sentences.with_quote(sentences.transient(raw.status, expected.sent), words),
+        message=token_errors.with_quote(token_errors.transient(raw.status, expected.sent), words),
         retry_after_seconds=retry_after(raw.retry_after, now),
     )
 
 
 def retry_after(value: str, now: datetime) -> float | None:
     """Return the seconds of a Retry-After header (RFC 9110 section 10.2.3), bounded."""
-    seconds = lifetimes.number(value)
+    seconds = granted_token.number(value)
     if seconds is None:
         parsed = email.utils.parsedate_tz(value) if value else None
         try:
@@ -170,20 +304,20 @@ def _refused(refusal: Refusal, raw: Raw, expected: Expected, now: datetime) -> A
     """Return the class of an answer with an error in it, whatever its status."""
     result = _judged(refusal, raw, expected)
     error, description = refusal.code, refusal.description
-    words = redaction.clean(
+    words = exchange_log.clean(
         description or " ".join(refusal.texts) or error, secrets=expected.secrets
     )
-    name = redaction.clean(error, secrets=expected.secrets, limit=100)
+    name = exchange_log.clean(error, secrets=expected.secrets, limit=100)
     if result is Result.TRANSIENT:
-        message = sentences.failed(_("it asks to try again later"), expected.sent)
+        message = token_errors.failed(_("it asks to try again later"), expected.sent)
     elif result is Result.NEEDS_REAUTHORIZATION and not _is_correctable(error, description):
-        message = sentences.grant_ended(expected.sent)
+        message = token_errors.grant_ended(expected.sent)
     else:
-        message = sentences.refusal(name, description, expected.sent)
+        message = token_errors.refusal(name, description, expected.sent)
     return Answer(
         result=result,
         reason=name or "provider_error",
-        message=sentences.with_quote(message, words),
+        message=token_errors.with_quote(message, words),
         retry_after_seconds=retry_after(raw.retry_after, now),
     )
 
@@ -191,7 +325,7 @@ def _refused(refusal: Refusal, raw: Raw, expected: Expected, now: datetime) -> A
 def _judged(refusal: Refusal, raw: Raw, expected: Expected) -> Result:
     return judge(
         refusal,
-        text=bodies.decode(raw.body, raw.content_type),
+        text=decode(raw.body, raw.content_type),
         reauthorization_words=expected.reauthorization_words,
         has_person=expected.sent.step is not Step.CLIENT_CREDENTIALS,
     )
@@ -208,8 +342,8 @@ def _refused_in_words(
     raw: Raw, expected: Expected, now: datetime, refusal: Refusal | None = None
 ) -> Answer:
     """Return the class of a 4xx without an error code, or whose body cannot be read."""
-    text = bodies.decode(raw.body, raw.content_type).strip()
-    is_page = bodies.is_html(text, raw.content_type)
+    text = decode(raw.body, raw.content_type).strip()
+    is_page = is_html(text, raw.content_type)
     if refusal:
         # Text by text: words of two fields are no sentence.
         refusal = refusal_of(
@@ -222,26 +356,26 @@ def _refused_in_words(
     words = _words(refusal.description or text, expected)
     result = _judged(refusal, raw, expected)
     if result is Result.NEEDS_REAUTHORIZATION:
-        message = sentences.grant_ended(expected.sent)
+        message = token_errors.grant_ended(expected.sent)
     elif result is Result.TRANSIENT:
-        message = sentences.failed(_("it asks to try again later"), expected.sent)
+        message = token_errors.failed(_("it asks to try again later"), expected.sent)
     elif is_page and raw.status not in WRONG_ADDRESS_STATUSES:
         # A page in between (a firewall, a login, an outage) and not the token endpoint itself.
         result = Result.TRANSIENT
         reason = _("a web page with status %d came instead of an answer") % raw.status
-        message = sentences.failed(reason, expected.sent)
+        message = token_errors.failed(reason, expected.sent)
     else:
-        message = sentences.http_refusal(raw.status, expected.sent)
+        message = token_errors.http_refusal(raw.status, expected.sent)
     return Answer(
         result=result,
         reason=f"http_{raw.status}",
-        message=sentences.with_quote(message, "" if is_page else words),
+        message=token_errors.with_quote(message, "" if is_page else words),
         retry_after_seconds=retry_after(raw.retry_after, now),
     )
 
 
 def _words(text: str, expected: Expected) -> str:
-    return redaction.clean(text, secrets=expected.secrets, limit=200)
+    return exchange_log.clean(text, secrets=expected.secrets, limit=200)
 
 
 def _refusal_in(fields: dict[str, Any]) -> Refusal:
@@ -336,16 +470,16 @@ def _granted(
         if problem.reason == "no_token" and is_told:
             # An error with a name of its own, such as {"status": "BAD_REFRESH_TOKEN"}.
             return _refused(refusal, raw, expected, now)
-        message = redaction.mask_known(problem.message, expected.secrets)
+        message = exchange_log.mask_known(problem.message, expected.secrets)
         return _misconfigured(problem.reason, message)
     change = scope_change(token.scope, expected.sent.scope)
-    warning = redaction.mask_known(f"{warning} {change}".strip(), expected.secrets)
+    warning = exchange_log.mask_known(f"{warning} {change}".strip(), expected.secrets)
     result = Result.OK_WITH_WARNING if warning else Result.OK
     return Answer(result=result, token=token, warning=warning)
 
 
 def _malformed(reason: str) -> Answer:
-    return _misconfigured(reason, sentences.malformed(reason))
+    return _misconfigured(reason, token_errors.malformed(reason))
 
 
 def _misconfigured(reason: str, message: str) -> Answer:
