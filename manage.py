@@ -12,8 +12,17 @@ def main() -> None:
 
         prepare(sys.argv[2:])
     from django.core.management import execute_from_command_line
+    from django.db import DatabaseError
 
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+    except DatabaseError:
+        from webhooks.checks import older_tables
+
+        # A table or column that is not there means most often that it never was.
+        if problem := older_tables():
+            sys.exit(problem)
+        raise
 
 
 if __name__ == "__main__":

@@ -27,7 +27,10 @@ from webhooks.delivery.fan_out import (
     sample_payload,
 )
 from webhooks.models import (
+    CREDENTIAL_SECRETS,
+    WEBHOOK_SECRETS,
     AuthorizationType,
+    Credential,
     Delivery,
     Event,
     HoldReason,
@@ -186,9 +189,9 @@ def _forget_failures(webhook: Webhook) -> None:
     failing.update(closed_at=timezone.now())
 
 
-def release_held(webhook: Webhook) -> int:
-    """Release what waited for the credentials of a webhook or connection; return how many."""
-    return _release(holds.waiting_for_credentials(webhook))
+def release_held(credential: Credential) -> int:
+    """Release what waited for a credential at every webhook that uses it; return how many."""
+    return _release(holds.waiting_for(credential))
 
 
 def _release(held: QuerySet[Delivery]) -> int:
@@ -199,25 +202,33 @@ def _release(held: QuerySet[Delivery]) -> int:
 
 def delete(webhook: Webhook) -> None:
     """Delete a webhook: cancel what waits, erase its secrets, revoke its token, keep its log."""
-    before = copy.copy(webhook)
+    own = webhook.private_credential
+    before = copy.copy(own)
     with transaction.atomic():
-        tokens = erase(webhook)
+        tokens = erase(own)
+        webhook.deleted_at = timezone.now()
+        webhook.pause(PauseReason.PERSON)
+        for field in WEBHOOK_SECRETS:
+            setattr(webhook, field, "")
+        webhook.secrets_changed_at = {}
+        webhook.save()
+        cancel(Delivery.objects.filter(webhook=webhook))
     # Best effort and over the network: whatever dies meanwhile, nothing secret is left here.
     oauth.revoke(before, tokens)
 
 
-def erase(webhook: Webhook) -> list[oauth.Given]:
-    """Mark as deleted and forget every secret, in the caller's transaction; return the tokens."""
-    is_oauth = webhook.authorization_type == AuthorizationType.OAUTH2
-    tokens = oauth.given_tokens(webhook.pk) if is_oauth else []
-    webhook.deleted_at = timezone.now()
-    webhook.pause(PauseReason.PERSON)
-    for field in ("basic_password", "client_secret", "headers_json"):
-        webhook.set_secret(field, "")
-    webhook.signing_secret = webhook.previous_signing_secret = ""
-    webhook.save()
-    OAuthToken.objects.filter(webhook=webhook).delete()
-    cancel(Delivery.objects.filter(webhook=webhook))
+def erase(credential: Credential) -> list[oauth.Given]:
+    """Mark a credential as deleted and forget its secrets, in the caller's transaction.
+
+    Return its tokens, for the provider to revoke.
+    """
+    is_oauth = credential.authorization_type == AuthorizationType.OAUTH2
+    tokens = oauth.given_tokens(credential.pk) if is_oauth else []
+    credential.deleted_at = timezone.now()
+    for field in CREDENTIAL_SECRETS:
+        credential.set_secret(field, "")
+    credential.save()
+    OAuthToken.objects.filter(credential=credential).delete()
     return tokens
 
 

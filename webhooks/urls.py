@@ -25,6 +25,7 @@ from webhooks.ui.webhook_list import views as listing
 
 app_name = "webhooks"
 PAGES = "integrations/webhooks/"
+CREDENTIAL = PAGES + "credentials/<int:pk>/"
 urlpatterns = [
     path("api/v1/events", api.publish_event, name="api_events"),
     path(PAGES, listing.list_webhooks, name="list"),
@@ -64,18 +65,22 @@ urlpatterns = [
     path(PAGES + "<int:pk>/delete/", lifecycle.delete, name="delete"),
     path(PAGES + "<int:pk>/signing-secret/rotate/", form.rotate_secret, name="rotate_secret"),
     path(PAGES + "<int:pk>/alerts/test/", form.send_test_mail, name="send_test_mail"),
-    path(PAGES + "<int:pk>/authorize/", authorization.authorize, name="authorize"),
-    path(PAGES + "<int:pk>/token/refresh/", authorization.refresh_token, name="refresh_token"),
-    path(PAGES + "<int:pk>/token/clear/", authorization.clear_token, name="clear_token"),
-    path(PAGES + "oauth/endpoints/", oauth_tools.find_endpoints, name="find_endpoints"),
-    path(PAGES + "<int:pk>/token/check/", oauth_tools.check, name="check_token"),
+    path(CREDENTIAL + "authorize/", authorization.authorize, name="authorize"),
     path(
-        PAGES + "<int:pk>/token/authentication/",
+        CREDENTIAL + "token/refresh/",
+        authorization.refresh_token,
+        name="refresh_token",
+    ),
+    path(CREDENTIAL + "token/clear/", authorization.clear_token, name="clear_token"),
+    path(PAGES + "oauth/endpoints/", oauth_tools.find_endpoints, name="find_endpoints"),
+    path(CREDENTIAL + "token/check/", oauth_tools.check, name="check_token"),
+    path(
+        CREDENTIAL + "token/authentication/",
         oauth_tools.try_authentication,
         name="try_authentication",
     ),
     path(
-        PAGES + "<int:pk>/token/authentication/switch/",
+        CREDENTIAL + "token/authentication/switch/",
         oauth_tools.switch_authentication,
         name="switch_authentication",
     ),

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.utils.html import format_html
@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy
 
 from webhooks.admin.readonly import ReadOnlyAdmin
 from webhooks.delivery_log.retelling import retell
-from webhooks.models import WEBHOOK_SECRETS, OAuthExchange, Webhook
+from webhooks.models import CREDENTIAL_SECRETS, WEBHOOK_SECRETS, Credential, OAuthExchange, Webhook
 from webhooks.templatetags.interface import ago, code_badge, milliseconds
 from webhooks.templatetags.logtext import visible
 
@@ -22,20 +22,25 @@ from webhooks.templatetags.logtext import visible
 class WebhookAdmin(ReadOnlyAdmin):
     """Nothing is edited here: the row leads to the webhook's own screen."""
 
-    list_display = ("name", "address", "authorization_type", "status")
+    list_display = ("name", "address", "authorization", "status")
     search_fields = ("name", "url")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Webhook]:
         return (
             super()
             .get_queryset(request)
-            .filter(deleted_at=None, is_connection=False)
-            .defer(*WEBHOOK_SECRETS)
+            .filter(deleted_at=None)
+            .select_related("credential")
+            .defer(*WEBHOOK_SECRETS, *(f"credential__{name}" for name in CREDENTIAL_SECRETS))
         )
 
     @admin.display(description=gettext_lazy("URL"))
     def address(self, webhook: Webhook) -> SafeString:
         return format_html('<span class="mono small break">{}</span>', webhook.url)
+
+    @admin.display(description=gettext_lazy("Authorization type"))
+    def authorization(self, webhook: Webhook) -> str:
+        return webhook.credential.get_authorization_type_display()
 
     @admin.display(description=gettext_lazy("Status"))
     def status(self, webhook: Webhook) -> SafeString:
@@ -63,7 +68,7 @@ class OAuthExchangeAdmin(ReadOnlyAdmin):
 
     list_display = ("started", "webhook_name", "kind", "result", "response_code", "took", "said")
     list_display_links = ("started",)
-    list_select_related = ("webhook",)
+    list_select_related = ("credential__webhook",)
     search_fields = ("id",)
     search_help_text = gettext_lazy("Part of the webhook's name")
     fields = (
@@ -75,15 +80,19 @@ class OAuthExchangeAdmin(ReadOnlyAdmin):
         return self.fields
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[OAuthExchange]:
-        secrets = [f"webhook__{name}" for name in WEBHOOK_SECRETS]
-        return super().get_queryset(request).select_related("webhook").defer(*secrets)
+        secrets = [f"credential__{name}" for name in CREDENTIAL_SECRETS]
+        secrets += [f"credential__webhook__{name}" for name in WEBHOOK_SECRETS]
+        found = super().get_queryset(request).select_related("credential__webhook")
+        return found.defer(*secrets)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[OAuthExchange], search_term: str
     ) -> tuple[QuerySet[OAuthExchange], bool]:
         words = search_term.strip()
-        named = Webhook.objects.filter(name__icontains=words).values("pk")
-        return (queryset.filter(webhook__in=named) if words else queryset), False
+        named = Credential.objects.filter(
+            Q(name__icontains=words) | Q(webhook__name__icontains=words)
+        )
+        return (queryset.filter(credential__in=named) if words else queryset), False
 
     @admin.display(description=gettext_lazy("Time"))
     def started(self, exchange: OAuthExchange) -> SafeString | str:
@@ -91,7 +100,7 @@ class OAuthExchangeAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("Webhook"))
     def webhook_name(self, exchange: OAuthExchange) -> str:
-        return exchange.webhook.name
+        return exchange.credential.subject.name
 
     @admin.display(description=gettext_lazy("Response"), empty_value="–")
     def response_code(self, exchange: OAuthExchange) -> SafeString | str:

@@ -23,6 +23,7 @@ from webhooks.delivery.fan_out import NewEvent, accept
 from webhooks.delivery_log import decoded_body
 from webhooks.models import (
     AuthorizationType,
+    Credential,
     Delivery,
     Incident,
     IncidentKind,
@@ -31,6 +32,8 @@ from webhooks.models import (
 )
 
 logger = logging.getLogger(__name__)
+
+Subject = Webhook | Credential
 
 _REMIND_AFTER = timedelta(days=1)
 # Counting stops here: a webhook may hold millions, and a mail needs no more.
@@ -54,33 +57,33 @@ def look(now: datetime | None = None) -> int:
     """Open, remind of and close incidents; return how many messages went out."""
     now = now or timezone.now()
     open_now = {
-        (incident.webhook_id, IncidentKind(incident.kind)): incident
-        for incident in Incident.objects.filter(closed_at=None)
+        problems.key_of(incident): incident for incident in Incident.objects.filter(closed_at=None)
     }
     found = problems.find(now, known=open_now)
     Incident.objects.bulk_create(
         [
             Incident(
-                webhook_id=problem.webhook_id,
-                kind=problem.kind,
+                webhook_id=webhook_id,
+                credential_id=credential_id,
+                kind=kind,
                 message=problem.message[:1000],
                 opened_at=min(problem.began_at, now),
             )
-            for key, problem in found.items()
-            if key not in open_now
+            for (webhook_id, credential_id, kind), problem in found.items()
+            if (webhook_id, credential_id, kind) not in open_now
         ],
         ignore_conflicts=True,
     )
-    ill = {webhook_id for webhook_id, _kind in found}
+    ill = {key[:2] for key in found}
     sent = sum(
-        _close(incident, now, is_well=incident.webhook_id not in ill)
+        _close(incident, now, is_well=key[:2] not in ill)
         for key, incident in open_now.items()
         if key not in found
     )
     untold = Q(told_at=None) | Q(told_at__lte=now - _REMIND_AFTER)
-    waiting = Incident.objects.filter(untold, closed_at=None).select_related("webhook__state")
-    for incident in waiting:
-        problem = found.get((incident.webhook_id, IncidentKind(incident.kind)))
+    waiting = Incident.objects.filter(untold, closed_at=None)
+    for incident in waiting.select_related("webhook__state", "webhook__credential", "credential"):
+        problem = found.get(problems.key_of(incident))
         sent += _tell(incident, now, message=problem.message if problem else incident.message)
     return sent
 
@@ -101,60 +104,61 @@ def send_test_mail(webhook: Webhook) -> bool:
 def _tell(incident: Incident, now: datetime, *, message: str) -> int:
     """Send the first message or a reminder; return 1 if this process did."""
     before = incident.told_at
-    webhook = incident.webhook
-    recipients = _recipients(webhook, now)
+    subject = incident.subject
+    recipients = _recipients(subject, now)
     claimed = Incident.objects.filter(pk=incident.pk, told_at=before, closed_at=None)
     # A reminder says how it is by now.
-    told_at = now if recipients else _when_unmuted(webhook, now)
+    told_at = now if recipients else _when_unmuted(subject, now)
     if not claimed.update(told_at=told_at, message=message[:1000]):
         return 0
     incident.message = message[:1000]
     if not _post(
-        webhook, recipients, _subject(incident, is_reminder=before is not None), _text(incident)
+        subject, recipients, _headline(incident, is_reminder=before is not None), _text(incident)
     ):
         Incident.objects.filter(pk=incident.pk, told_at=told_at).update(told_at=before)
         return 0
     if before is None and (event_type := _EVENT_TYPES.get(IncidentKind(incident.kind))):
-        _publish(event_type, webhook, incident.message)
+        _publish(event_type, subject, incident.message)
     return 1
 
 
-def _when_unmuted(webhook: Webhook, now: datetime) -> datetime:
+def _when_unmuted(subject: Subject, now: datetime) -> datetime:
     """Return a time that lets the next message go out as soon as a mute for a while ends."""
-    until = webhook.alerts_muted_until
-    if webhook.alert_recipients and webhook.mutes_alerts(now) and until:
+    until = subject.alerts_muted_until
+    if subject.alert_recipients and subject.mutes_alerts(now) and until:
         return until - _REMIND_AFTER
     return now
 
 
 def _close(incident: Incident, now: datetime, *, is_well: bool) -> int:
-    """End an incident; tell so unless the webhook only went from one trouble into another."""
+    """End an incident; tell so unless its subject only went from one trouble into another."""
     if not Incident.objects.filter(pk=incident.pk, closed_at=None).update(closed_at=now):
         return 0
-    webhook = Webhook.objects.select_related("state").get(pk=incident.webhook_id)
+    subject = incident.subject
     # Who paused a failing webhook, or removed it, did not repair it.
-    is_gone = webhook.deleted_at or (
-        incident.kind == IncidentKind.FAILING and not webhook.is_active
+    is_gone = subject.deleted_at or (
+        incident.kind == IncidentKind.FAILING
+        and isinstance(subject, Webhook)
+        and not subject.is_active
     )
     if is_gone or not is_well or incident.told_at is None:
         return 0
-    subject = _all_clear(incident, webhook)
+    headline = _all_clear(incident)
     if incident.kind in _EVENT_TYPES:
-        _publish(_RECOVERED, webhook, f"{subject}.")
-    return int(
-        _post(webhook, _recipients(webhook, now), subject, f"{subject}.\n\n{_link(webhook)}\n")
-    )
+        _publish(_RECOVERED, subject, f"{headline}.")
+    text = f"{headline}.\n\n{_link(subject)}\n"
+    return int(_post(subject, _recipients(subject, now), headline, text))
 
 
-def _publish(event_type: str, webhook: Webhook, message: str) -> None:
-    state = getattr(webhook, "state", None)
+def _publish(event_type: str, subject: Subject, message: str) -> None:
+    state = getattr(subject, "state", None)
     facts: dict[str, Any] = {
         name: getattr(state, name) for name in _FACTS.get(event_type, ()) if state is not None
     }
     payload = {
-        "webhook_id": webhook.uid,
-        "webhook_name": webhook.name,
-        "webhook_url": webhook.url,
+        "webhook_id": subject.uid,
+        "webhook_name": subject.name,
+        "webhook_url": subject.url if isinstance(subject, Webhook) else "",
         "message": message,
         **{name: value for name, value in facts.items() if value is not None},
     }
@@ -164,7 +168,7 @@ def _publish(event_type: str, webhook: Webhook, message: str) -> None:
         accept([NewEvent(event_type, payload, source="webhooks")])
 
 
-def _subject(incident: Incident, *, is_reminder: bool) -> str:
+def _headline(incident: Incident, *, is_reminder: bool) -> str:
     subjects = {
         IncidentKind.REAUTHORIZATION: (
             _("“%(name)s” needs re-authorization"),
@@ -182,20 +186,19 @@ def _subject(incident: Incident, *, is_reminder: bool) -> str:
         ),
     }
     first, again = subjects[IncidentKind(incident.kind)]
-    return (again if is_reminder else first) % {"name": incident.webhook.name}
+    return (again if is_reminder else first) % {"name": incident.subject.name}
 
 
-def _all_clear(incident: Incident, webhook: Webhook) -> str:
+def _all_clear(incident: Incident) -> str:
     text = {
         IncidentKind.PAUSED: _("“%(name)s” is active again"),
         IncidentKind.TOKEN_ENDING: _("“%(name)s” has a new token"),
     }.get(IncidentKind(incident.kind), _("“%(name)s” works again"))
-    return text % {"name": webhook.name}
+    return text % {"name": incident.subject.name}
 
 
 def _text(incident: Incident) -> str:
     """Write a mail: what happened, what waits, what to do, and where."""
-    webhook = incident.webhook
     advice = {
         IncidentKind.REAUTHORIZATION: _("Open the webhook and press Get new access token."),
         IncidentKind.MISCONFIGURED: _(
@@ -208,20 +211,22 @@ def _text(incident: Incident) -> str:
             "Press Get new access token before that, and nothing is held."
         ),
     }
-    subject = _subject(incident, is_reminder=False)
     lines = [
-        f"{subject}.",
+        f"{_headline(incident, is_reminder=False)}.",
         incident.message,
-        _waiting(webhook),
+        _waiting(incident.subject),
         advice[IncidentKind(incident.kind)],
     ]
-    lines.append(_link(webhook))
+    lines.append(_link(incident.subject))
     return "\n\n".join(line for line in lines if line) + "\n"
 
 
-def _waiting(webhook: Webhook) -> str:
-    users = Q(webhook=webhook) | Q(webhook__connection=webhook)
-    rows = Delivery.objects.filter(users, status=Status.HELD).order_by()
+def _waiting(subject: Subject) -> str:
+    rows = Delivery.objects.filter(status=Status.HELD).order_by()
+    if isinstance(subject, Webhook):
+        rows = rows.filter(webhook=subject)
+    else:
+        rows = rows.filter(webhook__in=subject.users.all())
     held = len(rows.values_list("pk")[: _MAX_COUNTED + 1])
     if not held:
         return ""
@@ -236,22 +241,27 @@ def _waiting(webhook: Webhook) -> str:
     return text % {"count": held}
 
 
-def _link(webhook: Webhook) -> str:
+def _link(subject: Subject) -> str:
     """Return the address that leads, after login, to the button that helps."""
-    is_oauth = webhook.authorization_type == AuthorizationType.OAUTH2
-    name = "connection_edit" if webhook.is_connection else "edit" if is_oauth else "detail"
+    credential = subject.private_credential if isinstance(subject, Webhook) else subject
+    is_oauth = credential.authorization_type == AuthorizationType.OAUTH2
+    name = "connection_edit" if credential is subject else "edit" if is_oauth else "detail"
     place = "#token" if is_oauth else ""
-    return f"{settings.PUBLIC_URL}{reverse(f'webhooks:{name}', args=[webhook.pk])}{place}"
+    return f"{settings.PUBLIC_URL}{reverse(f'webhooks:{name}', args=[subject.pk])}{place}"
 
 
-def _recipients(webhook: Webhook, now: datetime) -> list[str]:
-    """Return the webhook's people, unless muted, and everybody's."""
-    concerned = [webhook, *webhook.users.present()] if webhook.is_connection else [webhook]
+def _recipients(subject: Subject, now: datetime) -> list[str]:
+    """Return the people of a webhook, or of a connection and its webhooks, and everybody's.
+
+    Those who are muted are left out.
+    """
+    users = [] if isinstance(subject, Webhook) else subject.users.filter(deleted_at=None)
+    concerned: list[Subject] = [subject, *users]
     people = [who for one in concerned if not one.mutes_alerts(now) for who in one.alert_recipients]
     return sorted({*people, *settings.WEBHOOKS_ALERT_RECIPIENTS})
 
 
-def _post(webhook: Webhook, recipients: list[str], subject: str, text: str) -> bool:
+def _post(about: Subject, recipients: list[str], subject: str, text: str) -> bool:
     """Give one message to the mail server; True when it took it or there is nobody to tell."""
     if not recipients:
         return True
@@ -261,6 +271,6 @@ def _post(webhook: Webhook, recipients: list[str], subject: str, text: str) -> b
     try:
         message.send()
     except OSError as error:
-        logger.warning("alert_not_sent webhook=%d error=%s", webhook.pk, type(error).__name__)
+        logger.warning("alert_not_sent about=%s error=%s", about.uid, type(error).__name__)
         return False
     return True

@@ -15,6 +15,7 @@ from django.utils.translation import ngettext
 from webhooks.delivery_log.retelling import retell
 from webhooks.models import (
     AuthorizationType,
+    Credential,
     HourlyCount,
     Incident,
     IncidentKind,
@@ -34,14 +35,27 @@ _WINDOW_HOURS = 1
 _LEAST_ATTEMPTS = 10
 _BLOCKED = (TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED)
 
-Key = tuple[int, IncidentKind]
+# Ids of the webhook and of the connection, one of them None, and the kind.
+Key = tuple[int | None, int | None, IncidentKind]
 
 
 class Problem(NamedTuple):
-    webhook_id: int
+    """Something wrong with a webhook or a connection."""
+
+    subject: Webhook | Credential
     kind: IncidentKind
     message: str
     began_at: datetime
+
+    @property
+    def key(self) -> Key:
+        pk = self.subject.pk
+        is_connection = isinstance(self.subject, Credential)
+        return (None, pk, self.kind) if is_connection else (pk, None, self.kind)
+
+
+def key_of(incident: Incident) -> Key:
+    return incident.webhook_id, incident.credential_id, IncidentKind(incident.kind)
 
 
 class _Share(NamedTuple):
@@ -60,12 +74,12 @@ class _Share(NamedTuple):
 def find(now: datetime, *, known: Collection[Key] = ()) -> dict[Key, Problem]:
     """Return every problem there is; `known` are those that people were told about already."""
     found = [*_of_tokens(now), *_pauses(now), *_failures(now, known)]
-    return {(problem.webhook_id, problem.kind): problem for problem in found}
+    return {problem.key: problem for problem in found}
 
 
 def sentence_now(incident: Incident, webhook: Webhook, now: datetime) -> str:
-    """Say how an open incident is by now: here, or at the credentials that this webhook uses."""
-    token = getattr(webhook.credentials, "token", None)
+    """Say how an open incident is by now: here, or at the credential that this webhook uses."""
+    token = getattr(webhook.credential, "token", None)
     current = ""
     match IncidentKind(incident.kind):
         case IncidentKind.FAILING:
@@ -90,15 +104,15 @@ def _failing_now(webhook: Webhook, now: datetime) -> str:
 
 
 def _of_tokens(now: datetime) -> Iterator[Problem]:
-    owners = Webhook.objects.owners().select_related("token")
-    oauth = owners.filter(authorization_type=AuthorizationType.OAUTH2)
-    for webhook in oauth.filter(token__state=TokenState.NEEDS_REAUTHORIZATION):
-        yield Problem(webhook.pk, IncidentKind.REAUTHORIZATION, webhook.token.last_error, now)
-    for webhook in oauth.filter(token__state=TokenState.MISCONFIGURED):
-        yield Problem(webhook.pk, IncidentKind.MISCONFIGURED, webhook.token.last_error, now)
+    present = Credential.objects.present().select_related("token", "webhook")
+    oauth = present.filter(authorization_type=AuthorizationType.OAUTH2)
+    for one in oauth.filter(token__state=TokenState.NEEDS_REAUTHORIZATION):
+        yield Problem(one.subject, IncidentKind.REAUTHORIZATION, one.token.last_error, now)
+    for one in oauth.filter(token__state=TokenState.MISCONFIGURED):
+        yield Problem(one.subject, IncidentKind.MISCONFIGURED, one.token.last_error, now)
     ending = oauth.filter(token__refresh_token_expires_at__lte=now + TOKEN_ENDS_WITHIN)
-    for webhook in ending.exclude(token__state__in=(TokenState.NONE, *_BLOCKED)):
-        yield Problem(webhook.pk, IncidentKind.TOKEN_ENDING, _ending(webhook.token), now)
+    for one in ending.exclude(token__state__in=(TokenState.NONE, *_BLOCKED)):
+        yield Problem(one.subject, IncidentKind.TOKEN_ENDING, _ending(one.token), now)
 
 
 def _ending(token: OAuthToken) -> str:
@@ -112,7 +126,7 @@ def _pauses(now: datetime) -> Iterator[Problem]:
         state = getattr(webhook, "state", None)
         sentence = f"{webhook.get_pause_reason_display()}."
         message, began_at = _with_error(sentence, state), webhook.paused_at or now
-        yield Problem(webhook.pk, IncidentKind.PAUSED, message, began_at)
+        yield Problem(webhook, IncidentKind.PAUSED, message, began_at)
 
 
 def _failures(now: datetime, known: Collection[Key]) -> Iterator[Problem]:
@@ -123,14 +137,14 @@ def _failures(now: datetime, known: Collection[Key]) -> Iterator[Problem]:
     shares = _shares(asked, now) if asked else {}
     for webhook in webhooks:
         state = getattr(webhook, "state", None)
-        is_known = (webhook.pk, IncidentKind.FAILING) in known
+        is_known = (webhook.pk, None, IncidentKind.FAILING) in known
         share = shares.get(webhook.pk, _Share(0, 0))
         sentence = _in_a_row(webhook, state, now) or _often(webhook, state, share, is_known)
         if sentence:
             since = [state and state.failing_since_at, share.began_at]
             began_at = min((moment for moment in since if moment), default=now)
             message = _with_error(sentence, state)
-            yield Problem(webhook.pk, IncidentKind.FAILING, message, began_at)
+            yield Problem(webhook, IncidentKind.FAILING, message, began_at)
 
 
 def _in_a_row(webhook: Webhook, state: WebhookState | None, now: datetime) -> str:

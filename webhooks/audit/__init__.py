@@ -6,6 +6,7 @@ from webhooks.audit.entries import (
     record_deliveries,
     record_many,
     snapshot,
+    trail_of,
 )
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "record_deliveries",
     "record_many",
     "snapshot",
+    "trail_of",
 ]

@@ -14,18 +14,27 @@ from django.contrib.auth.models import AnonymousUser
 from django.db import models
 from django.utils.translation import ngettext
 
-from webhooks.models import Action, ApiKey, AuditEntry, Connection, Delivery, Replay, Webhook
+from webhooks.models import (
+    AUTHORIZATION_FIELDS,
+    Action,
+    ApiKey,
+    AuditEntry,
+    Credential,
+    Delivery,
+    Replay,
+    Webhook,
+)
 from webhooks.security.encryption import Sealed, SecretField
 
-__all__ = ["changed_fields", "record", "record_deliveries", "record_many", "snapshot"]
+__all__ = ["changed_fields", "record", "record_deliveries", "record_many", "snapshot", "trail_of"]
 
 logger = logging.getLogger(__name__)
 
-Subject = Webhook | Connection | ApiKey | Delivery | Replay
+Subject = Webhook | Credential | ApiKey | Delivery | Replay
 Person = AbstractBaseUser | AnonymousUser | None
 
 # What every save writes by itself, and what is counted or sealed rather than chosen.
-_NOT_CHOSEN = {"id", "version", "created_at", "updated_at", "secrets_changed_at", "webhook_ptr"}
+_NOT_CHOSEN = {"id", "version", "created_at", "updated_at", "secrets_changed_at"}
 
 
 def record(
@@ -41,7 +50,8 @@ def record(
 ) -> None:
     """Add one entry, in the transaction that is open. No user: the product did it by itself.
 
-    An entry about a delivery or a replay belongs to its webhook's trail too. Without `obj` the
+    An entry about a delivery, a replay or a webhook's own credential belongs to the trail of the
+    webhook. Without `obj` the
     three `object_…` texts say what it is about; with it they replace what is read from it.
     """
     entry = _entry(action, obj, user=user, fields=fields, note=note)
@@ -81,8 +91,30 @@ def record_deliveries(action: Action, deliveries: Iterable[Delivery], *, user: P
         record(action, webhook, user=user, note=note)
 
 
+def trail_of(model: type[models.Model], pk: int) -> "models.QuerySet[AuditEntry]":
+    """Return the entries on the page of a webhook or of a connection, newest first."""
+    if model is Webhook:
+        found = AuditEntry.objects.filter(webhook=pk)
+    else:
+        found = AuditEntry.objects.filter(object_type="connection", object_id=str(pk))
+    return found.order_by("-pk")
+
+
 def snapshot(row: models.Model) -> dict[str, Any]:
-    """Keep what a row holds, to compare after the change; of a secret never its plain text."""
+    """Keep what a row holds, to compare after the change; of a secret never its plain text.
+
+    Of a webhook also what its own credential holds, and which connection it uses.
+    """
+    kept = _columns(row)
+    if isinstance(row, Webhook):
+        own = _columns(row.private_credential)
+        kept |= {name: own[name] for name in AUTHORIZATION_FIELDS}
+        del kept["credential"]
+        kept["connection"] = row.credential_id if row.credential.is_shared else None
+    return kept
+
+
+def _columns(row: models.Model) -> dict[str, Any]:
     kept = {}
     for field in row._meta.concrete_fields:
         value = row.__dict__.get(field.attname)
@@ -103,6 +135,8 @@ def changed_fields(before: dict[str, Any], row: models.Model) -> list[str]:
 def _entry(
     action: Action, obj: Subject | None, *, user: Person, fields: Iterable[str], note: str
 ) -> AuditEntry:
+    if isinstance(obj, Credential):
+        obj = obj.subject
     person = user if isinstance(user, AbstractBaseUser) and user.pk is not None else None
     return AuditEntry(
         user_id=person.pk if person else None,
@@ -120,9 +154,8 @@ def _entry(
 def _type(obj: Subject | None) -> str:
     if obj is None:
         return ""
-    if isinstance(obj, Webhook):
-        # A connection is a row of the same table, read as either class.
-        return "connection" if obj.is_connection else "webhook"
+    if isinstance(obj, Credential):
+        return "connection"
     return str(obj._meta.model_name)
 
 
@@ -135,7 +168,7 @@ def _name(obj: Subject | None) -> str:
 
 
 def _webhook_id(obj: Subject | None) -> int | None:
-    """Return the webhook or connection on whose page the entry is shown."""
+    """Return the webhook on whose page the entry is shown."""
     if isinstance(obj, Webhook):
         return obj.pk
     return obj.webhook_id if isinstance(obj, Delivery | Replay) else None

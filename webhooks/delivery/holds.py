@@ -15,6 +15,7 @@ from webhooks import network
 from webhooks.delivery.fan_out import is_readable
 from webhooks.models import (
     AuthorizationType,
+    Credential,
     Delivery,
     GrantType,
     HoldReason,
@@ -22,6 +23,7 @@ from webhooks.models import (
     Status,
     TokenState,
     Webhook,
+    may_be_sent_to,
 )
 
 TOKEN_HOLDS = (HoldReason.REAUTHORIZATION, HoldReason.MISCONFIGURED, HoldReason.NO_TOKEN)
@@ -65,12 +67,12 @@ def release(held: QuerySet[Delivery], *, at_most: int | None = None) -> int:
     return released
 
 
-def waiting_for_credentials(owner: Webhook) -> QuerySet[Delivery]:
-    """Return what waits for the credentials of a webhook or connection, at all who use them.
+def waiting_for(credential: Credential) -> QuerySet[Delivery]:
+    """Return what waits for a credential, at every webhook that uses it or whose own it is.
 
-    Not what waits for a filter that can be read.
+    Not what waits for a filter that cannot be read.
     """
-    users = Webhook.objects.filter(Q(pk=owner.pk) | Q(connection=owner.pk))
+    users = Webhook.objects.filter(Q(credential=credential) | Q(own_credential=credential))
     filters = dict(users.values_list("pk", "filter"))
     held = Delivery.objects.filter(webhook__in=list(filters), status=Status.HELD)
     unreadable = [pk for pk, tree in filters.items() if not is_readable(tree)]
@@ -104,39 +106,36 @@ def release_overlooked() -> int:
 
 def _sendable(webhook_ids: Iterable[int]) -> list[Webhook]:
     """Return those of the webhooks that are active and whose requests can be authorized."""
-    active = Webhook.objects.active().filter(pk__in=webhook_ids).select_related("connection")
-    webhooks = list(
-        active.only(
-            *("url", "filter", "authorization_type", "grant_type", "connection__allowed_hosts"),
-            *("connection__authorization_type", "connection__grant_type"),
-        ).order_by("pk")
-    )
-    owners = {webhook.credentials.pk for webhook in webhooks}
-    tokens = OAuthToken.objects.only("state", "access_token", "refresh_token").in_bulk(owners)
+    active = Webhook.objects.active().filter(pk__in=webhook_ids).select_related("credential")
+    columns = ("webhook", "allowed_hosts", "authorization_type", "grant_type")
+    wanted = ("url", "filter", *(f"credential__{name}" for name in columns))
+    webhooks = list(active.only(*wanted).order_by("pk"))
+    used = {webhook.credential_id for webhook in webhooks}
+    tokens = OAuthToken.objects.only("state", "access_token", "refresh_token").in_bulk(used)
     return [
         webhook
         for webhook in webhooks
-        if _may_be_sent_to(webhook)
-        and _is_authorized(webhook.credentials, tokens.get(webhook.credentials.pk))
+        if _may_go(webhook)
+        and _is_authorized(webhook.credential, tokens.get(webhook.credential_id))
     ]
 
 
-def _may_be_sent_to(webhook: Webhook) -> bool:
-    """Say whether a connection's credentials may go to the webhook's host."""
-    if webhook.connection is None:
-        return True
+def _may_go(webhook: Webhook) -> bool:
+    """Return whether the webhook's credential may be sent to its host."""
     try:
-        return network.parse_url(webhook.url).host in webhook.connection.allowed_hosts
+        host = network.parse_url(webhook.url).host
     except network.UnsafeURL:
-        return False
+        # Refused as it is sent, with a reason at the webhook; a shared one is refused before.
+        return not webhook.credential.is_shared
+    return may_be_sent_to(webhook.credential, host)
 
 
-def _is_authorized(owner: Webhook, token: OAuthToken | None) -> bool:
-    """Say whether the engine has or fetches a token, or learns that it cannot and notes that."""
-    if owner.authorization_type != AuthorizationType.OAUTH2:
+def _is_authorized(credential: Credential, token: OAuthToken | None) -> bool:
+    """Return whether the engine has or fetches a token, or learns that it cannot and notes that."""
+    if credential.authorization_type != AuthorizationType.OAUTH2:
         return True
     if token is not None and token.state in _BLOCKED:
         return False
-    if owner.grant_type == GrantType.CLIENT_CREDENTIALS:
+    if credential.grant_type == GrantType.CLIENT_CREDENTIALS:
         return True
     return token is not None and (token.has_access_token() or token.has_refresh_token())

@@ -27,8 +27,14 @@ from webhooks.delivery.auth import (
 from webhooks.delivery.queue import Candidate
 from webhooks.delivery.recorder import note_unusable
 from webhooks.delivery.requests import Plan, make_plan
-from webhooks.models import AuthorizationType, HoldReason, Webhook
-from webhooks.models.authorization import TokenPlacement
+from webhooks.models import (
+    AuthorizationType,
+    Credential,
+    HoldReason,
+    TokenPlacement,
+    Webhook,
+    may_be_sent_to,
+)
 from webhooks.network import UnsafeURL, parse_url
 from webhooks.payloads import InvalidMapping
 from webhooks.security import key_check
@@ -58,8 +64,8 @@ class Entry(NamedTuple):
 
 def present_versions(webhook_ids: Collection[int]) -> dict[int, int]:
     """Return the version of each webhook as it is now; -1 for one that is no more."""
-    columns = ("version", "connection__version")
-    rows = Webhook.objects.filter(pk__in=webhook_ids).select_related("connection").only(*columns)
+    columns = ("version", "credential__version")
+    rows = Webhook.objects.filter(pk__in=webhook_ids).select_related("credential").only(*columns)
     present = {webhook.pk: webhook.version_sent for webhook in rows}
     return {**dict.fromkeys(webhook_ids, -1), **present}
 
@@ -132,7 +138,7 @@ class Plans:
             self._on_ready()
 
     def _entry(self, candidate: Candidate) -> Entry:
-        webhook = Webhook.objects.select_related("connection").get(pk=candidate.webhook_id)
+        webhook = Webhook.objects.select_related("credential").get(pk=candidate.webhook_id)
         try:
             # Also for a webhook without a secret: with a wrong key nothing is sent at all.
             key_check.require()
@@ -150,42 +156,40 @@ class Plans:
         return Entry(plan.version, token_version, plan, "", "", expires)
 
     def _authorization(self, webhook: Webhook) -> tuple[Authorization, oauth.UsableToken | None]:
-        owner = webhook.credentials
-        if owner is not webhook:
-            _check_host(webhook, owner)
-        if owner.authorization_type == AuthorizationType.BASIC:
-            return BasicAuthorization(owner.basic_login, owner.basic_password), None
-        if owner.authorization_type == AuthorizationType.OAUTH2:
-            token = self._token(webhook.pk, owner)
-            return token_authorization(owner, token.access_token), token
+        credential = webhook.credential
+        _check_host(credential, parse_url(webhook.url).host)
+        if credential.authorization_type == AuthorizationType.BASIC:
+            return BasicAuthorization(credential.basic_login, credential.basic_password), None
+        if credential.authorization_type == AuthorizationType.OAUTH2:
+            token = self._token(webhook.pk, credential)
+            return token_authorization(credential, token.access_token), token
         return NoAuthorization(), None
 
-    def _token(self, webhook_id: int, owner: Webhook) -> oauth.UsableToken:
+    def _token(self, webhook_id: int, credential: Credential) -> oauth.UsableToken:
         refused = self._refused.get(webhook_id)
         if refused is None:
-            return oauth.usable_token(owner.pk)
-        token = oauth.refresh(owner, dead_version=refused)
+            return oauth.usable_token(credential.pk)
+        token = oauth.refresh(credential, dead_version=refused)
         self._refused.pop(webhook_id, None)
         return token
 
 
-def token_authorization(owner: Webhook, access_token: str) -> Authorization:
-    """Return how a webhook or connection sends its access token."""
-    if owner.token_placement == TokenPlacement.QUERY:
-        return QueryAuthorization(access_token, owner.token_query_parameter or "access_token")
-    return BearerAuthorization(access_token, owner.header_prefix)
+def token_authorization(credential: Credential, access_token: str) -> Authorization:
+    """Return how a credential sends its access token."""
+    if credential.token_placement == TokenPlacement.QUERY:
+        return QueryAuthorization(access_token, credential.token_query_parameter or "access_token")
+    return BearerAuthorization(access_token, credential.header_prefix)
 
 
-def _check_host(webhook: Webhook, connection: Webhook) -> None:
-    """Refuse to send a connection's credentials to a host it is not bound to."""
-    host = parse_url(webhook.url).host
-    if host not in connection.allowed_hosts:
+def _check_host(credential: Credential, host: str) -> None:
+    """Refuse to send a credential to a host it is not bound to. Raises TokenUnavailable."""
+    if not may_be_sent_to(credential, host):
         raise oauth.TokenUnavailable(
             _(
                 "The connection “%(name)s” may not be sent to %(host)s. Add this host to the "
                 "connection, or choose another one."
             )
-            % {"name": connection.name, "host": host},
+            % {"name": credential.name, "host": host},
             hold_reason=HoldReason.MISCONFIGURED,
         )
 

@@ -200,7 +200,7 @@ def pause(webhook_ids: Sequence[int], reason: PauseReason) -> int:
     active = Webhook.objects.filter(pk__in=webhook_ids, is_active=True)
     with transaction.atomic():
         # Locked, so that the trail names exactly those that this call pauses.
-        found = list(active.only("name", "is_connection").order_by("pk").select_for_update())
+        found = list(active.only("name").order_by("pk").select_for_update())
         paused = active.filter(pk__in=[webhook.pk for webhook in found]).update(
             is_active=False, pause_reason=reason, paused_at=now, **bump_version()
         )

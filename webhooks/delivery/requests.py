@@ -159,7 +159,7 @@ def make_plan(webhook: Webhook, authorization: Authorization, *, token_version: 
         render=render,
         schedule_seconds=tuple(webhook.retry_schedule_seconds) or RETRY_SCHEDULE_SECONDS,
         can_refresh_token=token_version > 0,
-        expired_status_codes=frozenset(webhook.credentials.expired_status_codes or [401]),
+        expired_status_codes=frozenset(webhook.credential.expired_status_codes or [401]),
         query=authorization.query(),
         logged_query=authorization.logged_query(),
     )

@@ -155,8 +155,9 @@ def _command(row: Attempt, payload: bytes, login: str) -> tuple[writer.CurlComma
 
 
 def _login(webhook: Webhook) -> str:
-    owner = webhook.credentials
-    return owner.basic_login if owner.authorization_type == AuthorizationType.BASIC else ""
+    credential = webhook.credential
+    is_basic = credential.authorization_type == AuthorizationType.BASIC
+    return credential.basic_login if is_basic else ""
 
 
 def _comparison(

@@ -143,11 +143,11 @@ def build(webhook: Webhook, source: Source, *, now: float, is_signed: bool = Tru
 
 def masked_authorization(webhook: Webhook) -> Authorization:
     """Return how the webhook authorizes its requests, with a mask for the secret."""
-    owner = webhook.credentials
-    if owner.authorization_type == AuthorizationType.BASIC:
-        return BasicAuthorization(owner.basic_login, MASK)
-    if owner.authorization_type == AuthorizationType.OAUTH2:
-        return token_authorization(owner, MASK)
+    credential = webhook.credential
+    if credential.authorization_type == AuthorizationType.BASIC:
+        return BasicAuthorization(credential.basic_login, MASK)
+    if credential.authorization_type == AuthorizationType.OAUTH2:
+        return token_authorization(credential, MASK)
     return NoAuthorization()
 
 

@@ -21,7 +21,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from webhooks import catalogue
-from webhooks.models import AuthorizationType, Webhook
+from webhooks.models import AUTHORIZATION_FIELDS, AuthorizationType, Webhook
 
 _START_SECONDS = 30
 _STOP_SECONDS = 5
@@ -112,25 +112,25 @@ def _create_webhooks(addresses: Addresses) -> None:
         name=_("Sandbox: Basic authentication"),
         url=f"{addresses.receiver}/basic/",
         event_types=calls,
-        authorization_type=AuthorizationType.BASIC,
-        basic_login=_BASIC_LOGIN,
     )
-    basic.set_secret("basic_password", _BASIC_PASSWORD)
+    basic.credential.authorization_type = AuthorizationType.BASIC
+    basic.credential.basic_login = _BASIC_LOGIN
+    basic.credential.set_secret("basic_password", _BASIC_PASSWORD)
     basic.save()
     oauth = Webhook(
         name=_("Sandbox: OAuth 2.0"),
         url=f"{addresses.receiver}/bearer/",
         event_types=calls,
-        authorization_type=AuthorizationType.OAUTH2,
-        token_name=_("Sandbox token"),
-        callback_url=addresses.callback,
-        auth_url=f"{addresses.provider}/authorize/",
-        token_url=f"{addresses.provider}/token/",
-        revocation_url=f"{addresses.provider}/revoke/",
-        client_id=_CLIENT_ID,
-        scope=_SCOPE,
     )
-    oauth.set_secret("client_secret", _CLIENT_SECRET)
+    oauth.credential.authorization_type = AuthorizationType.OAUTH2
+    oauth.credential.token_name = _("Sandbox token")
+    oauth.credential.callback_url = addresses.callback
+    oauth.credential.auth_url = f"{addresses.provider}/authorize/"
+    oauth.credential.token_url = f"{addresses.provider}/token/"
+    oauth.credential.revocation_url = f"{addresses.provider}/revoke/"
+    oauth.credential.client_id = _CLIENT_ID
+    oauth.credential.scope = _SCOPE
+    oauth.credential.set_secret("client_secret", _CLIENT_SECRET)
     oauth.save()
 
 
@@ -145,11 +145,14 @@ def _replace_addresses(old: Mapping[str, str], new: Mapping[str, str]) -> None:
         "callback_url": "callback",
     }
     for webhook in Webhook.objects.present().filter(url__startswith=old["receiver"] + "/"):
+        credential = webhook.private_credential
         for field, name in moved.items():
-            value: str = getattr(webhook, field)
+            row = credential if field in AUTHORIZATION_FIELDS else webhook
+            value: str = getattr(row, field)
             if value.startswith(old[name]):
-                setattr(webhook, field, new[name] + value.removeprefix(old[name]))
-        webhook.save(update_fields=moved)
+                setattr(row, field, new[name] + value.removeprefix(old[name]))
+        credential.save(update_fields=moved.keys() & AUTHORIZATION_FIELDS.keys())
+        webhook.save(update_fields=["url"])
 
 
 def _tell_secret(receiver_url: str, secret: str) -> None:

@@ -1,13 +1,23 @@
 """Every row of the product. Constraints, choices and querysets; no I/O beyond the database.
 
-`webhook`: what people edit. `oauth`: tokens, pending authorizations and their exchanges, which
-workers write. `log`: events, deliveries and attempts. `statistics`: their roll-up for charts.
-`replays`: past deliveries sent again. `access`: API keys and the key canary. `audit`: who did what.
+`webhook` and `credential`: what people edit. `oauth`: tokens, pending authorizations and their
+exchanges, which workers write. `log`: events, deliveries and attempts. `statistics`: their roll-up
+for charts. `replays`: past deliveries sent again. `access`: API keys and the key canary. `audit`:
+who did what.
 """
 
 from webhooks.models.access import ApiKey, EncryptionCanary
 from webhooks.models.audit import Action, AuditEntry
-from webhooks.models.authorization import AuthorizationFields, ClientAuthentication, GrantType
+from webhooks.models.credential import (
+    AUTHORIZATION_FIELDS,
+    CREDENTIAL_SECRETS,
+    AuthorizationType,
+    ClientAuthentication,
+    Credential,
+    GrantType,
+    TokenPlacement,
+    may_be_sent_to,
+)
 from webhooks.models.incidents import Incident, IncidentKind
 from webhooks.models.log import Attempt, Delivery, Event, HoldReason, Outcome, Status, Trigger
 from webhooks.models.oauth import AuthorizationRequest, ExchangeKind, OAuthExchange, OAuthToken
@@ -16,9 +26,7 @@ from webhooks.models.replays import Replay, ReplayScope, ReplayStatus
 from webhooks.models.statistics import HourlyCount
 from webhooks.models.webhook import (
     WEBHOOK_SECRETS,
-    AuthorizationType,
     BodyFormat,
-    Connection,
     DateFormat,
     Method,
     PauseReason,
@@ -27,17 +35,18 @@ from webhooks.models.webhook import (
 )
 
 __all__ = [
+    "AUTHORIZATION_FIELDS",
+    "CREDENTIAL_SECRETS",
     "WEBHOOK_SECRETS",
     "Action",
     "ApiKey",
     "Attempt",
     "AuditEntry",
-    "AuthorizationFields",
     "AuthorizationRequest",
     "AuthorizationType",
     "BodyFormat",
     "ClientAuthentication",
-    "Connection",
+    "Credential",
     "DateFormat",
     "Delivery",
     "EncryptionCanary",
@@ -57,8 +66,10 @@ __all__ = [
     "ReplayScope",
     "ReplayStatus",
     "Status",
+    "TokenPlacement",
     "TokenState",
     "Trigger",
     "Webhook",
     "WebhookState",
+    "may_be_sent_to",
 ]

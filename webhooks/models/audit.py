@@ -1,6 +1,6 @@
 """The audit trail: who changed what and when. Rows are added and never changed.
 
-The database refuses it too, by triggers (migration 0006). SQLite rebuilds a table to alter a
+The database refuses it too, by triggers (migration 0003). SQLite rebuilds a table to alter a
 column, and loses them: a migration that does so makes them again.
 """
 
@@ -70,7 +70,7 @@ class AuditEntry(models.Model):
     object_type = models.CharField(_("Kind"), max_length=24)
     object_id = models.CharField(max_length=40)
     object_name = models.CharField(_("Name"), max_length=100, blank=True, default="")
-    # The webhook or connection on whose page the entry is shown, also of a delivery or replay.
+    # The webhook on whose page the entry is shown, also of a delivery or replay.
     webhook = models.ForeignKey(
         Webhook,
         null=True,

@@ -57,3 +57,7 @@ def delivery_id() -> str:
 
 def webhook_uid() -> str:
     return new_id("whk")
+
+
+def credential_uid() -> str:
+    return new_id("crd")

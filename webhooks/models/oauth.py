@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from webhooks.models.webhook import Webhook
+from webhooks.models.credential import Credential
 from webhooks.security.encryption import SecretField
 
 
@@ -20,10 +20,10 @@ class TokenState(models.TextChoices):
 
 
 class OAuthToken(models.Model):
-    """The access token of one webhook. Workers write it; people only get, refresh and clear it."""
+    """The access token of a credential. Workers write it; people get, refresh and clear it."""
 
-    webhook = models.OneToOneField(
-        Webhook, primary_key=True, on_delete=models.CASCADE, related_name="token"
+    credential = models.OneToOneField(
+        Credential, primary_key=True, on_delete=models.CASCADE, related_name="token"
     )
     state = models.CharField(max_length=24, choices=TokenState.choices, default=TokenState.NONE)
     access_token = SecretField()
@@ -54,10 +54,10 @@ class OAuthToken(models.Model):
         verbose_name = _("access token")
 
     def __str__(self) -> str:
-        return f"Token of webhook {self.webhook_id}"
+        return f"Token of credential {self.credential_id}"
 
     def secret_binding(self) -> str:
-        return str(self.webhook_id)
+        return str(self.credential_id)
 
     def has_access_token(self) -> bool:
         return self._is_set("access_token")
@@ -71,10 +71,10 @@ class OAuthToken(models.Model):
 
 
 class AuthorizationRequest(models.Model):
-    """A pending authorization-code redirect: single use, bound to session, user and webhook."""
+    """A pending authorization-code redirect: single use, bound to session, user and credential."""
 
     state_hash = models.CharField(primary_key=True, max_length=64)
-    webhook = models.ForeignKey(Webhook, on_delete=models.CASCADE, related_name="+")
+    credential = models.ForeignKey(Credential, on_delete=models.CASCADE, related_name="+")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     session_hash = models.CharField(max_length=64)
     code_verifier = SecretField()
@@ -91,7 +91,7 @@ class AuthorizationRequest(models.Model):
         verbose_name = _("authorization request")
 
     def __str__(self) -> str:
-        return f"Authorization request of webhook {self.webhook_id}"
+        return f"Authorization request of credential {self.credential_id}"
 
     def secret_binding(self) -> str:
         return self.state_hash
@@ -109,7 +109,9 @@ class ExchangeKind(models.TextChoices):
 class OAuthExchange(models.Model):
     """Flight recorder: one redacted exchange with an authorization server."""
 
-    webhook = models.ForeignKey(Webhook, on_delete=models.CASCADE, related_name="oauth_exchanges")
+    credential = models.ForeignKey(
+        Credential, on_delete=models.CASCADE, related_name="oauth_exchanges"
+    )
     kind = models.CharField(max_length=16, choices=ExchangeKind.choices)
     started_at = models.DateTimeField()
     duration_ms = models.FloatField(null=True, blank=True)
@@ -125,7 +127,7 @@ class OAuthExchange(models.Model):
     class Meta:
         verbose_name = _("OAuth exchange")
         ordering = ["-pk"]
-        indexes = [models.Index(fields=["webhook", "-id"], name="exchange_by_webhook")]
+        indexes = [models.Index(fields=["credential", "-id"], name="exchange_by_credential")]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.result}"

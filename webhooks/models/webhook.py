@@ -1,30 +1,19 @@
 """Webhook: what people edit; WebhookState: what workers write about it."""
 
-from datetime import datetime
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models
+from django.db import models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from webhooks.models import ids
-from webhooks.models.authorization import AuthorizationFields, AuthorizationType
+from webhooks.models.credential import Credential
+from webhooks.models.edited import EditedRow
 from webhooks.security import signatures
 from webhooks.security.encryption import SecretField
-
-__all__ = [
-    "AuthorizationType",
-    "BodyFormat",
-    "Connection",
-    "DateFormat",
-    "Method",
-    "PauseReason",
-    "Webhook",
-]
 
 
 class Method(models.TextChoices):
@@ -57,37 +46,26 @@ class PauseReason(models.TextChoices):
 
 class WebhookQuerySet(models.QuerySet["Webhook"]):
     def present(self) -> "WebhookQuerySet":
-        """Leave out connections and deleted webhooks, which stay only as names in the log."""
-        return self.filter(deleted_at=None, is_connection=False)
-
-    def connections(self) -> "WebhookQuerySet":
-        return self.filter(deleted_at=None, is_connection=True)
-
-    def owners(self) -> "WebhookQuerySet":
-        """Keep whatever can own a token: webhooks and connections that were not deleted."""
+        """Leave out deleted webhooks, which stay only as names in the log."""
         return self.filter(deleted_at=None)
 
     def active(self) -> "WebhookQuerySet":
         return self.present().filter(is_active=True)
 
 
-class Webhook(AuthorizationFields):
-    """Where events go, how the request looks, and how it is authorized."""
+class Webhook(EditedRow):
+    """Where events go, how the request looks, and which credential authorizes it."""
 
     uid = models.CharField(max_length=30, unique=True, default=ids.webhook_uid, editable=False)
     name = models.CharField(_("Name"), max_length=100)
-    # Authorization saved under a name and used by many: docs/decisions/0005-connections.md.
-    is_connection = models.BooleanField(default=False, editable=False)
-    connection = models.ForeignKey(
-        "self",
-        null=True,
-        blank=True,
-        on_delete=models.PROTECT,
+    # The one that is sent: the webhook's own or a shared one. Its own is kept beside a shared one.
+    credential = models.ForeignKey(
+        Credential,
+        # Not PROTECT: a webhook and its own credential point at each other and go together.
+        on_delete=models.RESTRICT,
         related_name="users",
         verbose_name=_("Connection"),
     )
-    # Of a connection: the host names its credentials may be sent to.
-    allowed_hosts = models.JSONField(_("Hosts"), default=list, blank=True)
     is_active = models.BooleanField(_("Active"), default=True)
     pause_reason = models.CharField(
         max_length=16, choices=PauseReason.choices, blank=True, default=""
@@ -105,11 +83,6 @@ class Webhook(AuthorizationFields):
     )
     time_zone = models.CharField(_("Time zone"), max_length=64, default="UTC")
     uses_older_names = models.BooleanField(_("Send the older variable names"), default=False)
-    # E-mail addresses told about failures; muting keeps them.
-    alert_recipients = models.JSONField(_("Alert recipients"), default=list, blank=True)
-    alerts_are_muted = models.BooleanField(_("Mute alerts"), default=False)
-    # When muted: until then; None until somebody unmutes.
-    alerts_muted_until = models.DateTimeField(_("Muted until"), null=True, blank=True)
     # When people are told: after so many failures in a row, or such a share within the window.
     alert_after_failures = models.PositiveIntegerField(
         _("Alert after failures in a row"), null=True, blank=True
@@ -145,17 +118,6 @@ class Webhook(AuthorizationFields):
     signing_secret = SecretField(_("Signing secret"))
     previous_signing_secret = SecretField()
     previous_signing_secret_until = models.DateTimeField(null=True, blank=True)
-    # {field name: ISO time} of the last change of each secret, for "set, changed on ...".
-    secrets_changed_at = models.JSONField(default=dict, blank=True, editable=False)
-
-    # Counts up with each change; workers cache decrypted settings by (id, version).
-    version = models.PositiveIntegerField(default=0, editable=False)
-    created_at = models.DateTimeField(auto_now_add=True)
-    created_by = models.ForeignKey(
-        get_user_model(), null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
-    )
-    updated_at = models.DateTimeField(auto_now=True)
-    deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects = WebhookQuerySet.as_manager()
 
@@ -185,51 +147,41 @@ class Webhook(AuthorizationFields):
     def __str__(self) -> str:
         return self.name
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Rows that are read come as positions; a new webhook begins with a credential of its own.
+        if not args and self.credential_id is None and "credential" not in kwargs:
+            self.credential = Credential(webhook_id=self.uid)
+
     @property
-    def credentials(self) -> "Webhook":
-        """Return the row whose login, client and token authorize this webhook's requests."""
-        return self.connection or self
+    def private_credential(self) -> Credential:
+        """Return the webhook's own credential, also while it uses a shared one."""
+        return self.own_credential if self.credential.is_shared else self.credential
 
     @property
     def version_sent(self) -> int:
-        """Return what changes whenever a request would: this row's version and its connection's.
+        """Return what changes whenever a request would: this row's version and its credential's.
 
-        The connection's key sets it apart from every other connection, and from none.
+        The credential's key sets it apart from every other one.
         """
-        owner = self.connection
-        return self.version + (owner.version + owner.pk * 2**32 if owner else 0)
+        return self.version + self.credential.version + self.credential.pk * 2**32
 
     def secret_binding(self) -> str:
         return self.uid
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         if not self._state.adding:
-            # Counted by the database: two saves at once never give the same number.
-            self.version = F("version") + 1
-        if (fields := kwargs.get("update_fields")) is not None:
-            kwargs["update_fields"] = {*fields, "version", "updated_at"}
-        if self._state.adding and not self.signing_secret:
+            super().save(*args, **kwargs)
+            return
+        if not self.signing_secret:
             self.set_secret("signing_secret", signatures.new_secret())
-        super().save(*args, **kwargs)
-        self.refresh_from_db(fields=["version"])
-
-    def mutes_alerts(self, now: datetime) -> bool:
-        """Say whether the webhook's own recipients are not to be told."""
-        until = self.alerts_muted_until
-        return self.alerts_are_muted and (until is None or until > now)
-
-    def set_secret(self, field: str, value: str) -> None:
-        """Set or, with an empty value, clear a secret and remember when."""
-        setattr(self, field, value)
-        changed = {**self.secrets_changed_at, field: timezone.now().isoformat()}
-        if not value:
-            del changed[field]
-        self.secrets_changed_at = changed
-
-    def has_secret(self, field: str) -> bool:
-        secret = self._meta.get_field(field)
-        assert isinstance(secret, SecretField)
-        return secret.is_set(self)
+        # Each points at the other; the database looks at both when the transaction ends.
+        with transaction.atomic():
+            if self.credential.is_shared:
+                Credential.objects.get_or_create(webhook_id=self.uid)
+            elif self.credential._state.adding:
+                self.credential.save()
+            super().save(*args, **kwargs)
 
     def pause(self, reason: PauseReason) -> None:
         self.is_active = False
@@ -242,23 +194,7 @@ class Webhook(AuthorizationFields):
         self.paused_at = None
 
 
-class Connection(Webhook):
-    """A Basic or OAuth 2.0 credential under a name, bound to hosts, used by many webhooks."""
-
-    class Meta:
-        proxy = True
-        verbose_name = _("connection")
-        verbose_name_plural = _("connections")
-
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        self.is_connection = True
-        super().save(*args, **kwargs)
-
-    def may_be_sent_to(self, host: str) -> bool:
-        return host.lower() in self.allowed_hosts
-
-
-# The columns of a webhook or connection that hold sealed secrets, which no list opens.
+# The columns of a webhook that hold sealed secrets, which no list opens.
 WEBHOOK_SECRETS = tuple(one.name for one in Webhook._meta.fields if isinstance(one, SecretField))
 
 

@@ -1,4 +1,4 @@
-"""OAuth 2.0: get, keep, lose and regain the access token of a webhook.
+"""OAuth 2.0: get, keep, lose and regain the access token of a credential.
 
 Other modules use only these names. Must not know requests, views, forms or deliveries. Who waits
 for a token is not known here either: after a token was stored, the caller releases what was held.

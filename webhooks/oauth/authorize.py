@@ -1,7 +1,7 @@
 """The authorization code grant: send the browser to the provider, and take what comes back.
 
 requests-oauthlib builds the address. State and verifier live in the database, never in a session
-or a cookie; they are bound to the browser's session, its user and the webhook, and work once.
+or a cookie; they are bound to the browser's session, its user and the credential, and work once.
 """
 
 import secrets as random
@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from oauthlib.oauth2 import WebApplicationClient
 
-from webhooks.models import AuthorizationRequest, ExchangeKind, Webhook
+from webhooks.models import AuthorizationRequest, Credential, ExchangeKind
 from webhooks.oauth import (
     callback,
     client,
@@ -40,33 +40,33 @@ _VERIFIER_LENGTH = 64
 
 
 def begin_authorization(
-    webhook: Webhook, *, user: User, session_key: str, now: datetime | None = None
+    credential: Credential, *, user: User, session_key: str, now: datetime | None = None
 ) -> str:
     """Return the provider's address to send the browser to. Errors: AuthorizationFailed."""
-    if not endpoints.uses_authorization_code(webhook):
+    if not endpoints.uses_authorization_code(credential):
         sentence = _("This grant needs no approval in the browser: press “Refresh”.")
-        raise AuthorizationFailed(sentence, webhook)
+        raise AuthorizationFailed(sentence, credential)
     if not session_key or not user.is_authenticated:
         sentence = _("Your browser keeps no session. Allow cookies for this site and log in again.")
-        raise AuthorizationFailed(sentence, webhook)
+        raise AuthorizationFailed(sentence, credential)
     state = random.token_urlsafe(32)
-    library = WebApplicationClient(webhook.client_id)
-    verifier = library.create_code_verifier(_VERIFIER_LENGTH) if webhook.uses_pkce else ""
-    redirect_uri = endpoints.callback_url(webhook)
+    library = WebApplicationClient(credential.client_id)
+    verifier = library.create_code_verifier(_VERIFIER_LENGTH) if credential.uses_pkce else ""
+    redirect_uri = endpoints.callback_url(credential)
     try:
-        url = authorization_url(webhook, library, state, verifier, redirect_uri)
+        url = authorization_url(credential, library, state, verifier, redirect_uri)
     except ValueError as error:
-        raise AuthorizationFailed(str(error), webhook) from error
+        raise AuthorizationFailed(str(error), credential) from error
     AuthorizationRequest.objects.create(
         state_hash=hashed(state),
-        webhook=webhook,
+        credential=credential,
         user_id=user.pk,
         session_hash=hashed(session_key),
         code_verifier=verifier,
         redirect_uri=redirect_uri,
-        issuer=webhook.issuer,
-        requires_issuer=webhook.requires_issuer,
-        client_fingerprint=endpoints.client_fingerprint(webhook),
+        issuer=credential.issuer,
+        requires_issuer=credential.requires_issuer,
+        client_fingerprint=endpoints.client_fingerprint(credential),
         expires_at=(now or timezone.now()) + timedelta(minutes=_MINUTES),
     )
     return url
@@ -78,10 +78,10 @@ def finish_authorization(
     user: User,
     session_key: str,
     now: datetime | None = None,
-) -> Webhook:
+) -> Credential:
     """Check the provider's answer, exchange its code and store the token.
 
-    Errors: AuthorizationFailed, with the webhook only when the answer was for this person.
+    Errors: AuthorizationFailed, with the credential only when the answer was for this person.
     """
     moment = now or timezone.now()
     answer = callback.read_query(query)
@@ -91,8 +91,8 @@ def finish_authorization(
     try:
         _finish(found, answer, user, now)
     except SecretUnreadable as error:
-        raise AuthorizationFailed(str(error), found.webhook) from error
-    return found.webhook
+        raise AuthorizationFailed(str(error), found.credential) from error
+    return found.credential
 
 
 def delete_expired_requests(now: datetime | None = None) -> int:
@@ -102,18 +102,22 @@ def delete_expired_requests(now: datetime | None = None) -> int:
 
 
 def authorization_url(
-    webhook: Webhook, library: WebApplicationClient, state: str, verifier: str, redirect_uri: str
+    credential: Credential,
+    library: WebApplicationClient,
+    state: str,
+    verifier: str,
+    redirect_uri: str,
 ) -> str:
     """Return the address of RFC 6749 section 4.1.1. Errors: Misconfigured, ValueError."""
     endpoints.check_callback_url(redirect_uri)
-    endpoints.checked_endpoint(webhook.token_url, _("Access token URL"))
-    endpoints.checked_endpoint(webhook.auth_url, _("Auth URL"))
-    if not webhook.client_id:
+    endpoints.checked_endpoint(credential.token_url, _("Access token URL"))
+    endpoints.checked_endpoint(credential.auth_url, _("Auth URL"))
+    if not credential.client_id:
         raise Misconfigured(_("Fill in %(field)s.") % {"field": _("Client ID")})
-    parts = urlsplit(webhook.auth_url)
+    parts = urlsplit(credential.auth_url)
     own = parse_qsl(parts.query, keep_blank_values=True)
     parameters.check_query(own, _("Auth URL"))
-    query = urlencode([*own, *parameters.extra_for_authorization(webhook)])
+    query = urlencode([*own, *parameters.extra_for_authorization(credential)])
     # The library takes https only; http, which is checked to be loopback, is put back after it.
     address = parts._replace(scheme="https", query=query).geturl()
     proof = {}
@@ -121,7 +125,7 @@ def authorization_url(
         challenge = library.create_code_challenge(verifier, "S256")
         proof = {"code_challenge": challenge, "code_challenge_method": "S256"}
     session = client.ProviderSession(
-        library, redirect_uri=redirect_uri, scope=parameters.scope(webhook) or None
+        library, redirect_uri=redirect_uri, scope=parameters.scope(credential) or None
     )
     built: str
     built, _state = session.authorization_url(address, state=state, **proof)
@@ -147,42 +151,42 @@ def _finish(
 def _exchange_code(
     found: AuthorizationRequest, code: str, user: User, now: datetime | None
 ) -> None:
-    webhook = found.webhook
+    credential = found.credential
     try:
         request = token_requests.code_request(
-            webhook,
+            credential,
             code=code,
             code_verifier=found.code_verifier,
             redirect_uri=found.redirect_uri,
         )
     except Misconfigured as error:
-        raise AuthorizationFailed(str(error), webhook) from error
+        raise AuthorizationFailed(str(error), credential) from error
     result, transcripts = client.ask(request)
-    result = _warned(result, webhook)
+    result = _warned(result, credential)
     is_stored = result.token is not None and _store(
         found, result, user, now or client.answered_at(transcripts)
     )
     for transcript in transcripts:
-        exchange_log.record(webhook, transcript, result=result.result, message=result.message)
+        exchange_log.record(credential, transcript, result=result.result, message=result.message)
     if result.token is None:
-        raise AuthorizationFailed(result.message, webhook)
+        raise AuthorizationFailed(result.message, credential)
     if not is_stored:
         raise AuthorizationFailed(
             _(
                 "The OAuth settings were changed before the token came, so it was not stored. "
                 "Press “Get new access token” again."
             ),
-            webhook,
+            credential,
         )
 
 
-def _warned(answer: Answer, webhook: Webhook) -> Answer:
+def _warned(answer: Answer, credential: Credential) -> Answer:
     """Add a warning when the token will end and nothing came to renew it with."""
     token = answer.token
     if token is None or token.expires_in is None or token.refresh_token:
         return answer
     sentence = _("The provider gave no refresh token, so somebody has to come back in time.")
-    warning = f"{answer.warning} {sentence} {providers.refresh_hint(webhook.provider)}".strip()
+    warning = f"{answer.warning} {sentence} {providers.refresh_hint(credential.provider)}".strip()
     return replace(answer, warning=warning, result=Result.OK_WITH_WARNING)
 
 
@@ -191,17 +195,17 @@ def _store(found: AuthorizationRequest, answer: Answer, user: User, answered_at:
     assert answer.token is not None
     with transaction.atomic():
         # Locked, so that the form cannot change the client and drop the token in between.
-        webhook = Webhook.objects.select_for_update().get(pk=found.webhook_id)
-        is_same = endpoints.client_fingerprint(webhook) == found.client_fingerprint
-        if not is_same or webhook.deleted_at is not None:
+        credential = Credential.objects.select_for_update().get(pk=found.credential_id)
+        is_same = endpoints.client_fingerprint(credential) == found.client_fingerprint
+        if not is_same or credential.deleted_at is not None:
             return False
-        tokens.ensure_row(webhook.pk)
+        tokens.ensure_row(credential.pk)
         tokens.store_granted(
-            webhook.pk,
+            credential.pk,
             answer.token,
             warning=answer.warning,
             answered_at=answered_at,
-            requested_scope=webhook.scope,
+            requested_scope=credential.scope,
             user=user if isinstance(user, AbstractBaseUser) else None,
         )
     return True
@@ -215,18 +219,18 @@ def _record(
     result: Result,
     message: str = "",
 ) -> None:
-    webhook = found.webhook
+    credential = found.credential
     sent = [
-        ("client_id", webhook.client_id),
+        ("client_id", credential.client_id),
         ("redirect_uri", found.redirect_uri),
-        ("scope", parameters.scope(webhook)),
+        ("scope", parameters.scope(credential)),
     ]
     transcript = Transcript(
         kind=ExchangeKind.AUTHORIZATION,
-        url=webhook.auth_url,
+        url=credential.auth_url,
         started_at=found.created_at,
         duration_ms=max(0.0, (now - found.created_at).total_seconds() * 1000),
-        request=exchange_log.describe_request("GET", webhook.auth_url, pairs=sent),
-        response=exchange_log.redact_pairs(answer.items(), secrets=(webhook.client_secret,)),
+        request=exchange_log.describe_request("GET", credential.auth_url, pairs=sent),
+        response=exchange_log.redact_pairs(answer.items(), secrets=(credential.client_secret,)),
     )
-    exchange_log.record(webhook, transcript, result=result, message=message)
+    exchange_log.record(credential, transcript, result=result, message=message)

@@ -13,7 +13,7 @@ from typing import NoReturn
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.utils.translation import gettext as _
 
-from webhooks.models import AuthorizationRequest, Webhook
+from webhooks.models import AuthorizationRequest, Credential
 from webhooks.oauth import endpoints, exchange_log, token_errors
 from webhooks.oauth.errors import AuthorizationFailed
 from webhooks.oauth.token_errors import Sent, Step, normalized
@@ -59,7 +59,7 @@ def take_request(
     A state of another session or user is refused and stays: who began it can still finish.
     """
     pending = AuthorizationRequest.objects.filter(state_hash=hashed(state))
-    found = pending.select_related("webhook").first()
+    found = pending.select_related("credential").first()
     if found is None:
         _refuse(_unknown_state() if state else _no_state())
     if found.user_id != user.pk:
@@ -76,7 +76,7 @@ def take_request(
         _refuse(_unknown_state())
     if found.expires_at <= now:
         sentence = _("More than 10 minutes passed. Press “Get new access token” again.")
-        _refuse(sentence, found.webhook)
+        _refuse(sentence, found.credential)
     return found
 
 
@@ -97,16 +97,16 @@ def _unknown_state() -> str:
 
 def check_request(found: AuthorizationRequest) -> None:
     """Refuse an answer when what it was asked for is no longer there or no longer the same."""
-    webhook = found.webhook
-    if webhook.deleted_at is not None:
+    credential = found.credential
+    if credential.deleted_at is not None:
         _refuse(_("The webhook was deleted in the meantime."))
-    if endpoints.client_fingerprint(webhook) != found.client_fingerprint:
+    if endpoints.client_fingerprint(credential) != found.client_fingerprint:
         _refuse(
             _(
                 "The OAuth settings were changed while you were at the provider. Press “Get new "
                 "access token” again."
             ),
-            webhook,
+            credential,
         )
 
 
@@ -120,7 +120,7 @@ def check_issuer(parameters: Mapping[str, str], found: AuthorizationRequest) -> 
                 "nothing in it was used. If the provider stopped doing that, set “Answers name "
                 "the issuer” to No under Advanced."
             ),
-            found.webhook,
+            found.credential,
         )
     if issuer is None:
         return
@@ -128,7 +128,7 @@ def check_issuer(parameters: Mapping[str, str], found: AuthorizationRequest) -> 
         is_right = hmac.compare_digest(issuer.encode(), found.issuer.encode())
     else:
         # No issuer was entered: at least it must be at home where the browser was sent to.
-        expected = endpoints.origin_of_issuer(found.webhook.auth_url)
+        expected = endpoints.origin_of_issuer(found.credential.auth_url)
         is_right = endpoints.origin_of_issuer(issuer) == expected
     if not is_right:
         _refuse(
@@ -137,7 +137,7 @@ def check_issuer(parameters: Mapping[str, str], found: AuthorizationRequest) -> 
                 "sent to, so nothing in it was used. If it is the right one, enter it as Issuer."
             )
             % {"issuer": _words(issuer, found, limit=200)},
-            found.webhook,
+            found.credential,
         )
 
 
@@ -149,7 +149,7 @@ def check_data_center(parameters: Mapping[str, str], found: AuthorizationRequest
     server = parameters.get("accounts-server")
     if server is None:
         return
-    here = endpoints.origin_of_issuer(found.webhook.token_url)
+    here = endpoints.origin_of_issuer(found.credential.token_url)
     if endpoints.origin_of_issuer(server) != here:
         _refuse(
             _(
@@ -157,7 +157,7 @@ def check_data_center(parameters: Mapping[str, str], found: AuthorizationRequest
                 "Auth URL and Access token URL, then press “Get new access token” again."
             )
             % {"server": _words(server, found, limit=100)},
-            found.webhook,
+            found.credential,
         )
 
 
@@ -170,26 +170,26 @@ def code_of(parameters: Mapping[str, str], found: AuthorizationRequest) -> str:
                 "The provider's answer has a code and an error at once, so neither was used. "
                 "Press “Get new access token” again."
             ),
-            found.webhook,
+            found.credential,
         )
     if error is not None:
         description = parameters.get("error_description", "")
         words = _words(description or error, found)
         sentence = token_errors.with_quote(_error(error, description, found), words)
-        _refuse(sentence, found.webhook)
+        _refuse(sentence, found.credential)
     if not code or not _CODE.fullmatch(code):
         _refuse(
             _(
                 "The provider's answer has no authorization code. Check Auth URL, then press “Get "
                 "new access token” again."
             ),
-            found.webhook,
+            found.credential,
         )
     return code
 
 
 def _error(error: str, description: str, found: AuthorizationRequest) -> str:
-    webhook = found.webhook
+    credential = found.credential
     code = normalized(error)
     texts = {
         "access_denied": _(
@@ -211,17 +211,17 @@ def _error(error: str, description: str, found: AuthorizationRequest) -> str:
         return texts[code]
     sent = Sent(
         step=Step.CODE,
-        scope=webhook.scope,
+        scope=credential.scope,
         redirect_uri=found.redirect_uri,
-        uses_pkce=webhook.uses_pkce,
+        uses_pkce=credential.uses_pkce,
     )
     clean_error = _words(error, found, limit=100)
     return token_errors.refusal(clean_error, description, sent)
 
 
 def _words(text: str, found: AuthorizationRequest, *, limit: int = exchange_log.MAX_TEXT) -> str:
-    return exchange_log.clean(text, secrets=(found.webhook.client_secret,), limit=limit)
+    return exchange_log.clean(text, secrets=(found.credential.client_secret,), limit=limit)
 
 
-def _refuse(sentence: str, webhook: Webhook | None = None) -> NoReturn:
-    raise AuthorizationFailed(sentence, webhook)
+def _refuse(sentence: str, credential: Credential | None = None) -> NoReturn:
+    raise AuthorizationFailed(sentence, credential)

@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from webhooks import network
-from webhooks.models import AuthorizationType, GrantType, Webhook
+from webhooks.models import AuthorizationType, Credential, GrantType
 from webhooks.oauth.errors import Misconfigured
 
 
@@ -35,8 +35,8 @@ def check_callback_url(url: str) -> None:
         )
 
 
-def callback_url(webhook: Webhook) -> str:
-    return webhook.callback_url or default_callback_url()
+def callback_url(credential: Credential) -> str:
+    return credential.callback_url or default_callback_url()
 
 
 def _callback_urls() -> list[str]:
@@ -75,40 +75,40 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def fingerprint(webhook: Webhook) -> str:
+def fingerprint(credential: Credential, receiver_url: str) -> str:
     """Return a digest of everything a stored token belongs to.
 
     The token endpoint, the client and the receiver's origin; of the other endpoints that get
     tokens only the origins, so that adding one at the same provider keeps the token.
     """
-    endpoints = (webhook.token_url, webhook.refresh_url, webhook.revocation_url)
+    endpoints = (credential.token_url, credential.refresh_url, credential.revocation_url)
     origins = {_origin(url) for url in endpoints if url}
     return _digest(
-        webhook.token_url,
-        webhook.client_id,
-        webhook.grant_type,
-        _origin(webhook.url),
+        credential.token_url,
+        credential.client_id,
+        credential.grant_type,
+        _origin(receiver_url),
         *sorted(origins),
     )
 
 
-def client_fingerprint(webhook: Webhook) -> str:
+def client_fingerprint(credential: Credential) -> str:
     """Return a digest of what must not change while the browser is at the provider."""
     return _digest(
-        webhook.auth_url,
-        webhook.token_url,
-        webhook.client_id,
-        webhook.issuer,
-        callback_url(webhook),
-        webhook.grant_type,
-        _origin(webhook.url),
+        credential.auth_url,
+        credential.token_url,
+        credential.client_id,
+        credential.issuer,
+        callback_url(credential),
+        credential.grant_type,
+        _origin(credential.receiver_url),
     )
 
 
-def uses_authorization_code(webhook: Webhook) -> bool:
+def uses_authorization_code(credential: Credential) -> bool:
     return (
-        webhook.authorization_type == AuthorizationType.OAUTH2
-        and webhook.grant_type == GrantType.AUTHORIZATION_CODE
+        credential.authorization_type == AuthorizationType.OAUTH2
+        and credential.grant_type == GrantType.AUTHORIZATION_CODE
     )
 
 

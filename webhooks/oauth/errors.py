@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from webhooks.models import HoldReason, Webhook
+from webhooks.models import Credential, HoldReason
 
 
 class AuthorizationFailed(Exception):
@@ -10,11 +10,11 @@ class AuthorizationFailed(Exception):
 
     permanent = True
 
-    def __init__(self, message: object, webhook: Webhook | None = None) -> None:
+    def __init__(self, message: object, credential: Credential | None = None) -> None:
         super().__init__(str(message))
         self.message = str(message)
-        # None when the answer could not be tied to a webhook of this person.
-        self.webhook = webhook
+        # None when the answer could not be tied to a credential of this person.
+        self.credential = credential
 
 
 class TokenUnavailable(Exception):

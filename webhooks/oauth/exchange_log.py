@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from django.db import DatabaseError
 
-from webhooks.models import ExchangeKind, OAuthExchange, Webhook
+from webhooks.models import Credential, ExchangeKind, OAuthExchange
 from webhooks.security.masking import Masker
 
 MAX_TEXT = 500
@@ -191,12 +191,14 @@ class Transcript:
     response: str = field(default="", repr=False)
 
 
-def record(webhook: Webhook, transcript: Transcript, *, result: str, message: str = "") -> None:
+def record(
+    credential: Credential, transcript: Transcript, *, result: str, message: str = ""
+) -> None:
     """Keep an exchange. It never fails: a token is worth more than its transcript."""
     duration_ms = transcript.duration_ms
     logger.info(
-        "oauth_exchange webhook=%d kind=%s status=%s result=%s duration_ms=%.0f",
-        webhook.pk,
+        "oauth_exchange credential=%d kind=%s status=%s result=%s duration_ms=%.0f",
+        credential.pk,
         transcript.kind.value,
         transcript.status_code,
         result,
@@ -204,7 +206,7 @@ def record(webhook: Webhook, transcript: Transcript, *, result: str, message: st
     )
     try:
         OAuthExchange.objects.create(
-            webhook=webhook,
+            credential=credential,
             kind=transcript.kind,
             started_at=transcript.started_at,
             duration_ms=None if duration_ms is None else round(duration_ms, 1),
@@ -216,7 +218,9 @@ def record(webhook: Webhook, transcript: Transcript, *, result: str, message: st
             message=message[:1000],
         )
     except DatabaseError as error:
-        logger.warning("oauth_exchange_lost webhook=%d error=%s", webhook.pk, type(error).__name__)
+        logger.warning(
+            "oauth_exchange_lost credential=%d error=%s", credential.pk, type(error).__name__
+        )
 
 
 def describe_request(

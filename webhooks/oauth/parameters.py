@@ -5,7 +5,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from webhooks.models import Webhook
+from webhooks.models import Credential
 from webhooks.oauth.errors import Misconfigured
 
 Pairs = list[tuple[str, str]]
@@ -51,39 +51,39 @@ def check_query(pairs: Iterable[tuple[str, str]], field: str) -> None:
             )
 
 
-def extra_for_authorization(webhook: Webhook) -> Pairs:
+def extra_for_authorization(credential: Credential) -> Pairs:
     return [
-        *_targets(webhook),
-        *check_parameters(webhook.authorization_parameters, RESERVED_IN_AUTHORIZATION),
+        *_targets(credential),
+        *check_parameters(credential.authorization_parameters, RESERVED_IN_AUTHORIZATION),
     ]
 
 
-def extra_for_token(webhook: Webhook) -> Pairs:
+def extra_for_token(credential: Credential) -> Pairs:
     return [
-        *_targets(webhook),
-        *check_parameters(webhook.token_parameters, RESERVED_IN_TOKEN_REQUEST),
+        *_targets(credential),
+        *check_parameters(credential.token_parameters, RESERVED_IN_TOKEN_REQUEST),
     ]
 
 
-def extra_for_refresh(webhook: Webhook) -> Pairs:
+def extra_for_refresh(credential: Credential) -> Pairs:
     return [
-        *_targets(webhook),
-        *check_parameters(webhook.refresh_parameters, RESERVED_IN_TOKEN_REQUEST),
+        *_targets(credential),
+        *check_parameters(credential.refresh_parameters, RESERVED_IN_TOKEN_REQUEST),
     ]
 
 
-def scope(webhook: Webhook) -> str:
+def scope(credential: Credential) -> str:
     """Return the scope as this provider wants it separated."""
-    if webhook.scope_separator == ",":
-        return ",".join(webhook.scope.replace(",", " ").split())
-    return " ".join(webhook.scope.split())
+    if credential.scope_separator == ",":
+        return ",".join(credential.scope.replace(",", " ").split())
+    return " ".join(credential.scope.split())
 
 
-def _targets(webhook: Webhook) -> Pairs:
+def _targets(credential: Credential) -> Pairs:
     # Both may name several, separated by spaces (RFC 8707 section 2: repeated).
     return [
-        *(("resource", one) for one in webhook.resource.split()),
-        *(("audience", one) for one in webhook.audience.split()),
+        *(("resource", one) for one in credential.resource.split()),
+        *(("audience", one) for one in credential.audience.split()),
     ]
 
 

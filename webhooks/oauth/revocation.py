@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl
 from django.utils.translation import gettext as _
 from oauthlib.oauth2 import WebApplicationClient
 
-from webhooks.models import ExchangeKind, Webhook
+from webhooks.models import Credential, ExchangeKind
 from webhooks.oauth import client, exchange_log, token_requests, tokens
 from webhooks.oauth.endpoints import checked_endpoint
 from webhooks.oauth.errors import Misconfigured
@@ -22,19 +22,19 @@ Hint = Literal["access_token", "refresh_token"]
 Given = tuple[Hint, str]
 
 
-def clear_token(webhook: Webhook) -> None:
+def clear_token(credential: Credential) -> None:
     """Erase the token here, then revoke it at the provider if it can be.
 
     Erased first: from then on nothing uses it, whatever the provider answers.
     """
-    given = given_tokens(webhook.pk)
-    if tokens.drop(webhook.pk):
-        revoke(webhook, given)
+    given = given_tokens(credential.pk)
+    if tokens.drop(credential.pk):
+        revoke(credential, given)
 
 
-def given_tokens(webhook_id: int) -> list[Given]:
+def given_tokens(credential_id: int) -> list[Given]:
     """Return what there is to revoke; nothing when it cannot be read."""
-    row = tokens.read_row(webhook_id)
+    row = tokens.read_row(credential_id)
     if row is None:
         return []
     try:
@@ -43,19 +43,19 @@ def given_tokens(webhook_id: int) -> list[Given]:
         return []
 
 
-def revoke(webhook: Webhook, given: list[Given]) -> bool:
+def revoke(credential: Credential, given: list[Given]) -> bool:
     """Ask the provider to revoke tokens; say whether it did."""
-    if not webhook.revocation_url:
+    if not credential.revocation_url:
         return False
     # RFC 7009 section 2.1: revoking the refresh token ends its access tokens too, at most
     # providers; those that do not are asked for both.
-    done = [_revoke(webhook, hint, token) for hint, token in given if token]
+    done = [_revoke(credential, hint, token) for hint, token in given if token]
     return bool(done) and all(done)
 
 
-def _revoke(webhook: Webhook, hint: Hint, token: str) -> bool:
+def _revoke(credential: Credential, hint: Hint, token: str) -> bool:
     try:
-        request = _request(webhook, hint, token)
+        request = _request(credential, hint, token)
     except (Misconfigured, SecretUnreadable):
         return False
     answer, transcript = client.tell(request, seconds=_SECONDS)
@@ -64,20 +64,20 @@ def _revoke(webhook: Webhook, hint: Hint, token: str) -> bool:
     is_done = status is not None and 200 <= status < 300
     result = Result.OK if is_done else answer.result
     message = "" if is_done else _("The token may still be valid at the provider.")
-    exchange_log.record(webhook, transcript, result=result, message=message)
+    exchange_log.record(credential, transcript, result=result, message=message)
     return is_done
 
 
-def _request(webhook: Webhook, hint: Hint, token: str) -> token_requests.TokenRequest:
-    target = checked_endpoint(webhook.revocation_url, _("Revocation URL"))
-    proof = token_requests.credentials(webhook)
+def _request(credential: Credential, hint: Hint, token: str) -> token_requests.TokenRequest:
+    target = checked_endpoint(credential.revocation_url, _("Revocation URL"))
+    proof = token_requests.client_proof(credential)
     fields: dict[str, Any] = dict(proof.fields)
     if fields.pop("include_client_id"):
-        fields["client_id"] = webhook.client_id
+        fields["client_id"] = credential.client_id
     # The library refuses http, which is allowed for loopback; only the body is taken from it.
-    _url, headers, body = WebApplicationClient(webhook.client_id).prepare_token_revocation_request(
-        "https://provider.invalid/", token, hint, **fields
-    )
+    _url, headers, body = WebApplicationClient(
+        credential.client_id
+    ).prepare_token_revocation_request("https://provider.invalid/", token, hint, **fields)
     secrets = (*proof.secrets, token)
     return token_requests.TokenRequest(
         url=target.url,

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, quote_plus, urlencode
 from django.utils.translation import gettext as _
 from oauthlib.oauth2 import BackendApplicationClient, WebApplicationClient
 
-from webhooks.models import ClientAuthentication, ExchangeKind, Webhook
+from webhooks.models import ClientAuthentication, Credential, ExchangeKind
 from webhooks.oauth import parameters, providers
 from webhooks.oauth.endpoints import checked_endpoint
 from webhooks.oauth.token_errors import Sent, Step
@@ -31,7 +31,7 @@ class TokenRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
+class ClientProof:
     """How the client says who it is: in exactly one way (RFC 6749 section 2.3.1)."""
 
     # "header", "body", or "none" for a public client.
@@ -43,16 +43,16 @@ class Credentials:
     secrets: tuple[str, ...] = field(repr=False, default=())
 
 
-def credentials(webhook: Webhook) -> Credentials:
-    """Return the client's credentials as the webhook says to send them."""
-    secret = webhook.client_secret
+def client_proof(credential: Credential) -> ClientProof:
+    """Return the client's credentials as the settings say to send them."""
+    secret = credential.client_secret
     if not secret:
-        return Credentials(place="none", headers={}, fields={"include_client_id": True})
-    if webhook.client_authentication == ClientAuthentication.REQUEST_BODY:
+        return ClientProof(place="none", headers={}, fields={"include_client_id": True})
+    if credential.client_authentication == ClientAuthentication.REQUEST_BODY:
         fields = {"include_client_id": True, "client_secret": secret}
-        return Credentials(place="body", headers={}, fields=fields, secrets=(secret,))
-    value = basic_authorization(webhook.client_id, secret)
-    return Credentials(
+        return ClientProof(place="body", headers={}, fields=fields, secrets=(secret,))
+    value = basic_authorization(credential.client_id, secret)
+    return ClientProof(
         place="header",
         headers={"Authorization": value},
         fields={"include_client_id": False},
@@ -67,64 +67,64 @@ def basic_authorization(client_id: str, client_secret: str) -> str:
 
 
 def code_request(
-    webhook: Webhook, *, code: str, code_verifier: str, redirect_uri: str
+    credential: Credential, *, code: str, code_verifier: str, redirect_uri: str
 ) -> TokenRequest:
     """Return the request that exchanges a code. Errors: Misconfigured."""
-    proof = credentials(webhook)
-    body = WebApplicationClient(webhook.client_id).prepare_request_body(
+    proof = client_proof(credential)
+    body = WebApplicationClient(credential.client_id).prepare_request_body(
         code=code,
         redirect_uri=redirect_uri,
-        body=urlencode(parameters.extra_for_token(webhook)),
+        body=urlencode(parameters.extra_for_token(credential)),
         code_verifier=code_verifier or None,
         **proof.fields,
     )
     sent = Sent(
         step=Step.CODE,
         credentials=proof.place,
-        scope=webhook.scope,
+        scope=credential.scope,
         redirect_uri=redirect_uri,
         uses_pkce=bool(code_verifier),
     )
-    return _request(webhook, webhook.token_url, body, proof, sent, (code, code_verifier))
+    return _request(credential, credential.token_url, body, proof, sent, (code, code_verifier))
 
 
-def refresh_request(webhook: Webhook, refresh_token: str) -> TokenRequest:
+def refresh_request(credential: Credential, refresh_token: str) -> TokenRequest:
     """Return the request that refreshes a token (RFC 6749 section 6). Errors: Misconfigured."""
-    proof = credentials(webhook)
-    body = WebApplicationClient(webhook.client_id).prepare_refresh_body(
+    proof = client_proof(credential)
+    body = WebApplicationClient(credential.client_id).prepare_refresh_body(
         refresh_token=refresh_token,
-        client_id=webhook.client_id,
-        body=urlencode(parameters.extra_for_refresh(webhook)),
+        client_id=credential.client_id,
+        body=urlencode(parameters.extra_for_refresh(credential)),
         **proof.fields,
     )
-    sent = Sent(step=Step.REFRESH, credentials=proof.place, scope=webhook.scope)
-    url = webhook.refresh_url or webhook.token_url
-    return _request(webhook, url, body, proof, sent, (refresh_token,))
+    sent = Sent(step=Step.REFRESH, credentials=proof.place, scope=credential.scope)
+    url = credential.refresh_url or credential.token_url
+    return _request(credential, url, body, proof, sent, (refresh_token,))
 
 
-def client_credentials_request(webhook: Webhook) -> TokenRequest:
+def client_credentials_request(credential: Credential) -> TokenRequest:
     """Return the request of RFC 6749 section 4.4. Errors: Misconfigured."""
-    proof = credentials(webhook)
-    body = BackendApplicationClient(webhook.client_id).prepare_request_body(
-        scope=parameters.scope(webhook) or None,
-        body=urlencode(parameters.extra_for_token(webhook)),
+    proof = client_proof(credential)
+    body = BackendApplicationClient(credential.client_id).prepare_request_body(
+        scope=parameters.scope(credential) or None,
+        body=urlencode(parameters.extra_for_token(credential)),
         **proof.fields,
     )
-    sent = Sent(step=Step.CLIENT_CREDENTIALS, credentials=proof.place, scope=webhook.scope)
-    return _request(webhook, webhook.token_url, body, proof, sent, ())
+    sent = Sent(step=Step.CLIENT_CREDENTIALS, credentials=proof.place, scope=credential.scope)
+    return _request(credential, credential.token_url, body, proof, sent, ())
 
 
 def _request(
-    webhook: Webhook,
+    credential: Credential,
     url: str,
     body: str,
-    proof: Credentials,
+    proof: ClientProof,
     sent: Sent,
     secrets: tuple[str, ...],
 ) -> TokenRequest:
     target = checked_endpoint(url, _("Access token URL"))
     pairs = parse_qsl(body, keep_blank_values=True)
-    is_json = webhook.uses_json_token_request
+    is_json = credential.uses_json_token_request
     return TokenRequest(
         url=target.url,
         kind=ExchangeKind.REFRESH if sent.step is Step.REFRESH else ExchangeKind.TOKEN,
@@ -137,9 +137,9 @@ def _request(
         body=_json(pairs) if is_json else body.encode(),
         expected=Expected(
             sent=sent,
-            token_path=webhook.token_path,
-            reauthorization_words=tuple(map(str, webhook.reauthorization_words)),
-            token_types=(webhook.header_prefix, *providers.token_types(webhook.provider)),
+            token_path=credential.token_path,
+            reauthorization_words=tuple(map(str, credential.reauthorization_words)),
+            token_types=(credential.header_prefix, *providers.token_types(credential.provider)),
             secrets=tuple(filter(None, (*proof.secrets, *secrets))),
         ),
     )

@@ -196,7 +196,7 @@ class Raw:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """What the webhook says about answers, and what was sent to get this one."""
+    """What the credential says about answers, and what was sent to get this one."""
 
     sent: Sent = field(default_factory=Sent)
     token_path: str = ""

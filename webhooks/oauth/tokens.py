@@ -1,4 +1,4 @@
-"""The stored tokens: one usable token per webhook, refreshed once per version.
+"""The stored tokens: one usable token per credential, refreshed once per version.
 
 A refresh is owned by a lease on the database's clock. The process that gets it refreshes; the
 others wait for its token by looking at the row. No transaction is open during HTTP. What comes of
@@ -22,7 +22,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from webhooks import audit
-from webhooks.models import Action, GrantType, HoldReason, OAuthToken, TokenState, Webhook
+from webhooks.models import Action, Credential, GrantType, HoldReason, OAuthToken, TokenState
 from webhooks.oauth import client, exchange_log, granted_token, providers, token_requests
 from webhooks.oauth.endpoints import fingerprint
 from webhooks.oauth.errors import Misconfigured, TokenUnavailable
@@ -53,37 +53,37 @@ class UsableToken:
     refresh_at: datetime | None = None
 
 
-def usable_token(webhook_id: int, *, now: datetime | None = None) -> UsableToken:
-    """Return the webhook's token, refreshed first when it is about to expire.
+def usable_token(credential_id: int, *, now: datetime | None = None) -> UsableToken:
+    """Return the credential's token, refreshed first when it is about to expire.
 
     Blocks for up to 12 seconds. Errors: TokenUnavailable.
     """
-    row = read_row(webhook_id) or ensure_row(webhook_id)
+    row = read_row(credential_id) or ensure_row(credential_id)
     moment = now or timezone.now()
     _raise_if_blocked(row)
     if row.has_access_token() and not is_due(row, moment):
         return _usable(row)
-    webhook = Webhook.objects.get(pk=webhook_id)
-    if not can_refresh(row, webhook):
-        return _without_refresh(row, webhook, moment)
+    credential = Credential.objects.get(pk=credential_id)
+    if not can_refresh(row, credential):
+        return _without_refresh(row, credential, moment)
     return _refreshed(row, now=now)
 
 
 def refresh(
-    webhook: Webhook, *, dead_version: int | None = None, now: datetime | None = None
+    credential: Credential, *, dead_version: int | None = None, now: datetime | None = None
 ) -> UsableToken:
     """Return a token newer than `dead_version`, the one a receiver refused.
 
     Without it a person asks: the token is refreshed now, also when it waits for that person.
     One refresh per version, however many ask. Errors: TokenUnavailable.
     """
-    row = ensure_row(webhook.pk)
+    row = ensure_row(credential.pk)
     is_forced = dead_version is None
     if not is_forced:
         _raise_if_blocked(row)
         if row.version != dead_version and row.has_access_token():
-            return usable_token(webhook.pk, now=now)
-    current = Webhook.objects.get(pk=webhook.pk)
+            return usable_token(credential.pk, now=now)
+    current = Credential.objects.get(pk=credential.pk)
     if not can_refresh(row, current):
         message = _no_refresh_token(current, was_refused=not is_forced)
         if not is_forced:
@@ -107,8 +107,8 @@ def is_due(row: OAuthToken, now: datetime) -> bool:
     return at is not None and now >= at
 
 
-def can_refresh(row: OAuthToken, webhook: Webhook) -> bool:
-    return webhook.grant_type == GrantType.CLIENT_CREDENTIALS or row.has_refresh_token()
+def can_refresh(row: OAuthToken, credential: Credential) -> bool:
+    return credential.grant_type == GrantType.CLIENT_CREDENTIALS or row.has_refresh_token()
 
 
 def refresh_expiring(now: datetime | None = None) -> int:
@@ -120,8 +120,8 @@ def refresh_expiring(now: datetime | None = None) -> int:
     ends_at = time.monotonic() + _BEAT_SECONDS
     refreshed = 0
     expiring = (
-        OAuthToken.objects.select_related("webhook")
-        .filter(webhook__deleted_at=None, webhook__authorization_type="oauth2")
+        OAuthToken.objects.select_related("credential")
+        .filter(credential__deleted_at=None, credential__authorization_type="oauth2")
         .filter(expires_at__lt=moment + timedelta(minutes=1))
         .exclude(state__in=BLOCKED)
         .exclude(retry_refresh_at__gt=moment)
@@ -132,12 +132,14 @@ def refresh_expiring(now: datetime | None = None) -> int:
             break
         if not (row.has_access_token() and is_due(row, moment)):
             continue
-        if not can_refresh(row, row.webhook):
+        if not can_refresh(row, row.credential):
             continue
         try:
             refreshed += _refreshed(row, now=now, may_wait=False).version > row.version
         except TokenUnavailable as error:
-            logger.info("refresh_failed webhook=%d hold=%s", row.webhook_id, error.hold_reason)
+            logger.info(
+                "refresh_failed credential=%d hold=%s", row.credential_id, error.hold_reason
+            )
     return refreshed
 
 
@@ -160,7 +162,7 @@ def _refreshed(
                 return _old_or_raise(row, moment, may_use_old=may_use_old)
         taken_at = time.monotonic()
         if lease := take_lease(row, is_forced=is_forced):
-            if renew(row.webhook_id, version, lease, taken_at, now):
+            if renew(row.credential_id, version, lease, taken_at, now):
                 # Whatever came of it is in the row, and the same for everybody.
                 is_forced, may_wait = False, True
         elif not may_wait or taken_at > waited_until:
@@ -169,12 +171,12 @@ def _refreshed(
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_POLL_SECONDS)
             is_forced = False
-        row = ensure_row(row.webhook_id)
+        row = ensure_row(row.credential_id)
         if row.version != version and row.has_access_token():
             return _usable(row)
         if row.version != version:
             # Dropped, by a change of the settings or by a person.
-            return usable_token(row.webhook_id, now=now)
+            return usable_token(row.credential_id, now=now)
 
 
 def _is_waiting(row: OAuthToken, now: datetime) -> bool:
@@ -192,12 +194,12 @@ def _old_or_raise(row: OAuthToken, now: datetime, *, may_use_old: bool) -> Usabl
     raise TokenUnavailable(message, retry_at=retry_at)
 
 
-def _without_refresh(row: OAuthToken, webhook: Webhook, now: datetime) -> UsableToken:
+def _without_refresh(row: OAuthToken, credential: Credential, now: datetime) -> UsableToken:
     if not row.has_access_token():
         raise _no_token()
     if row.expires_at is None or row.expires_at > now:
         return _usable(row)
-    message = _no_refresh_token(webhook)
+    message = _no_refresh_token(credential)
     store_ended(row, message)
     raise TokenUnavailable(message, hold_reason=HoldReason.REAUTHORIZATION)
 
@@ -207,13 +209,13 @@ def _no_token() -> TokenUnavailable:
     return TokenUnavailable(message, hold_reason=HoldReason.NO_TOKEN)
 
 
-def _no_refresh_token(webhook: Webhook, *, was_refused: bool = False) -> str:
+def _no_refresh_token(credential: Credential, *, was_refused: bool = False) -> str:
     if was_refused:
         ended = _("The receiver refused the access token, and there is no refresh token.")
     else:
         ended = _("The access token has expired, and there is no refresh token.")
     press = _("Press “Get new access token”.")
-    return f"{ended} {press} {providers.refresh_hint(webhook.provider)}"
+    return f"{ended} {press} {providers.refresh_hint(credential.provider)}"
 
 
 def _raise_if_blocked(row: OAuthToken) -> None:
@@ -244,10 +246,12 @@ _UNREADABLE_SECONDS = 30.0
 _STORE_WAITS_SECONDS = (0.1, 0.5, 1.0, 2.0, 4.0, None)
 
 
-def renew(webhook_id: int, version: int, lease: str, taken_at: float, now: datetime | None) -> bool:
+def renew(
+    credential_id: int, version: int, lease: str, taken_at: float, now: datetime | None
+) -> bool:
     """Do the one exchange the lease is for and write what came of it; False when it was late."""
     # Read after the lease is there: only now nobody else uses this refresh token.
-    row = OAuthToken.objects.select_related("webhook").get(webhook_id=webhook_id)
+    row = OAuthToken.objects.select_related("credential").get(credential_id=credential_id)
     if row.version != version or row.refresh_lease != lease:
         return False
     try:
@@ -263,9 +267,11 @@ def renew(webhook_id: int, version: int, lease: str, taken_at: float, now: datet
     assert answer is not None
     is_stored = _store(row, lease, answer, transcripts, now)
     for transcript in transcripts:
-        exchange_log.record(row.webhook, transcript, result=answer.result, message=answer.message)
+        exchange_log.record(
+            row.credential, transcript, result=answer.result, message=answer.message
+        )
     if not is_stored:
-        logger.warning("refresh_outdated webhook=%d result=%s", webhook_id, answer.result)
+        logger.warning("refresh_outdated credential=%d result=%s", credential_id, answer.result)
     return is_stored
 
 
@@ -277,11 +283,11 @@ def unreadable(error: SecretUnreadable) -> TokenUnavailable:
 
 def _request(row: OAuthToken) -> tuple[token_requests.TokenRequest | None, Answer | None]:
     """Return the request that renews a token, or why there can be none."""
-    webhook = row.webhook
+    credential = row.credential
     try:
-        if webhook.grant_type == GrantType.CLIENT_CREDENTIALS:
-            return token_requests.client_credentials_request(webhook), None
-        return token_requests.refresh_request(webhook, row.refresh_token), None
+        if credential.grant_type == GrantType.CLIENT_CREDENTIALS:
+            return token_requests.client_credentials_request(credential), None
+        return token_requests.refresh_request(credential, row.refresh_token), None
     except Misconfigured as error:
         return None, Answer(result=Result.MISCONFIGURED, reason="settings", message=str(error))
 
@@ -312,7 +318,7 @@ def _store(
         except (OperationalError, InterfaceError):
             if wait is None or connection.in_atomic_block:
                 raise
-            logger.warning("token_store_retried webhook=%d", row.webhook_id)
+            logger.warning("token_store_retried credential=%d", row.credential_id)
             connection.close()
             time.sleep(wait)
     return False
@@ -327,15 +333,15 @@ _MAX_ERROR = 1000
 BLOCKED = (TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED)
 
 
-def read_row(webhook_id: int) -> OAuthToken | None:
-    return OAuthToken.objects.filter(webhook_id=webhook_id).first()
+def read_row(credential_id: int) -> OAuthToken | None:
+    return OAuthToken.objects.filter(credential_id=credential_id).first()
 
 
-def ensure_row(webhook_id: int) -> OAuthToken:
-    """Return the row of a webhook, made empty if there was none."""
-    row = OAuthToken(webhook_id=webhook_id)
+def ensure_row(credential_id: int) -> OAuthToken:
+    """Return the row of a credential, made empty if there was none."""
+    row = OAuthToken(credential_id=credential_id)
     OAuthToken.objects.bulk_create([row], ignore_conflicts=True)
-    return OAuthToken.objects.get(webhook_id=webhook_id)
+    return OAuthToken.objects.get(credential_id=credential_id)
 
 
 def refresh_at(row: OAuthToken) -> datetime | None:
@@ -350,7 +356,7 @@ def take_lease(row: OAuthToken, *, is_forced: bool = False) -> str:
     """
     lease = random.token_hex(16)
     free = Q(refresh_lease="") | Q(refresh_lease_until__lt=Now()) | Q(refresh_lease_until=None)
-    rows = OAuthToken.objects.filter(free, webhook_id=row.webhook_id, version=row.version)
+    rows = OAuthToken.objects.filter(free, credential_id=row.credential_id, version=row.version)
     if not is_forced:
         rows = rows.exclude(state__in=BLOCKED)
     taken = rows.update(
@@ -372,7 +378,7 @@ def store_refreshed(
     row: OAuthToken, lease: str, token: GrantedToken, *, warning: str, answered_at: datetime
 ) -> bool:
     """Write a refreshed token; False when the row belongs to somebody else by now."""
-    columns = _token_columns(row.webhook_id, token, answered_at)
+    columns = _token_columns(row.credential_id, token, answered_at)
     if not token.refresh_token:
         # RFC 6749 section 6: without a new refresh token the old one goes on.
         del columns["refresh_token"], columns["refresh_token_expires_at"]
@@ -390,7 +396,7 @@ def store_refreshed(
 
 
 def store_granted(
-    webhook_id: int,
+    credential_id: int,
     token: GrantedToken,
     *,
     warning: str,
@@ -399,7 +405,7 @@ def store_granted(
     user: AbstractBaseUser | None,
 ) -> None:
     """Write the token a person just got; it wins over whatever a worker is doing."""
-    columns = _token_columns(webhook_id, token, answered_at)
+    columns = _token_columns(credential_id, token, answered_at)
     if token.scope is None:
         # RFC 6749 section 5.1: not told means as asked for.
         columns["granted_scope"] = requested_scope
@@ -412,7 +418,7 @@ def store_granted(
         "granted_by": user,
         "warning": warning[:_MAX_ERROR],
     }
-    OAuthToken.objects.filter(webhook_id=webhook_id).update(**columns)
+    OAuthToken.objects.filter(credential_id=credential_id).update(**columns)
 
 
 def store_failure(row: OAuthToken, lease: str, answer: Answer, *, now: datetime) -> bool:
@@ -440,7 +446,7 @@ def store_failure(row: OAuthToken, lease: str, answer: Answer, *, now: datetime)
 
 def store_ended(row: OAuthToken, message: str) -> bool:
     """Write that only a person can go on, without a refresh having been tried."""
-    rows = OAuthToken.objects.filter(webhook_id=row.webhook_id, version=row.version)
+    rows = OAuthToken.objects.filter(credential_id=row.credential_id, version=row.version)
     state = TokenState.NEEDS_REAUTHORIZATION
     with transaction.atomic():
         is_stored = bool(
@@ -454,13 +460,13 @@ def store_ended(row: OAuthToken, message: str) -> bool:
 def _write_down(row: OAuthToken, state: str) -> None:
     """Let the audit trail say that only a person can go on."""
     note = str(TokenState(state).label)
-    audit.record(Action.AUTHORIZATION_LOST, row.webhook, user=None, note=note)
+    audit.record(Action.AUTHORIZATION_LOST, row.credential, user=None, note=note)
 
 
-def drop(webhook_id: int, *, message: str = "") -> bool:
-    """Erase the tokens of a webhook; a refresh in progress can no longer write."""
+def drop(credential_id: int, *, message: str = "") -> bool:
+    """Erase the tokens of a credential; a refresh in progress can no longer write."""
     return bool(
-        OAuthToken.objects.filter(webhook_id=webhook_id).update(
+        OAuthToken.objects.filter(credential_id=credential_id).update(
             **_NOTHING,
             access_token="",
             refresh_token="",
@@ -470,12 +476,12 @@ def drop(webhook_id: int, *, message: str = "") -> bool:
     )
 
 
-def reopen(webhook_id: int) -> bool:
+def reopen(credential_id: int) -> bool:
     """Let a misconfigured token be tried again, after its settings were corrected."""
-    rows = OAuthToken.objects.filter(webhook_id=webhook_id, state=TokenState.MISCONFIGURED)
+    rows = OAuthToken.objects.filter(credential_id=credential_id, state=TokenState.MISCONFIGURED)
     return any(
         OAuthToken.objects.filter(
-            webhook_id=row.webhook_id, version=row.version, state=TokenState.MISCONFIGURED
+            credential_id=row.credential_id, version=row.version, state=TokenState.MISCONFIGURED
         ).update(
             state=TokenState.VALID if row.has_access_token() else TokenState.NONE,
             version=F("version") + 1,
@@ -503,11 +509,13 @@ _NOTHING: dict[str, Any] = {
 }
 
 
-def _token_columns(webhook_id: int, token: GrantedToken, answered_at: datetime) -> dict[str, Any]:
+def _token_columns(
+    credential_id: int, token: GrantedToken, answered_at: datetime
+) -> dict[str, Any]:
     return {
         "state": TokenState.VALID,
-        "access_token": _sealed(webhook_id, "access_token", token.access_token),
-        "refresh_token": _sealed(webhook_id, "refresh_token", token.refresh_token),
+        "access_token": _sealed(credential_id, "access_token", token.access_token),
+        "refresh_token": _sealed(credential_id, "refresh_token", token.refresh_token),
         "token_type": token.token_type,
         "granted_scope": token.scope or "",
         "expires_at": _after(answered_at, token.expires_in),
@@ -521,15 +529,15 @@ def _token_columns(webhook_id: int, token: GrantedToken, answered_at: datetime) 
     }
 
 
-def _sealed(webhook_id: int, name: str, value: str) -> Sealed:
+def _sealed(credential_id: int, name: str, value: str) -> Sealed:
     column = OAuthToken._meta.get_field(name)
     assert isinstance(column, SecretField)
-    return seal(value, column.place(OAuthToken(webhook_id=webhook_id)))
+    return seal(value, column.place(OAuthToken(credential_id=credential_id)))
 
 
 def _leased(row: OAuthToken, lease: str) -> Any:
     return OAuthToken.objects.filter(
-        webhook_id=row.webhook_id, version=row.version, refresh_lease=lease
+        credential_id=row.credential_id, version=row.version, refresh_lease=lease
     )
 
 
@@ -554,29 +562,29 @@ def _resting_state(row: OAuthToken, *, failed: bool = False) -> TokenState:
 
 def _backoff(failures: int, answer: Answer) -> timedelta:
     seconds = min(_FIRST_RETRY_SECONDS * 2 ** min(failures, 10), _MAX_RETRY_SECONDS)
-    # Up to a tenth longer, so that many webhooks do not come back at once.
+    # Up to a tenth longer, so that many credentials do not come back at once.
     seconds *= 1 + random.randbelow(100) / 1000
     return timedelta(seconds=max(seconds, answer.retry_after_seconds or 0.0))
 
 
-def authorization_header(webhook: Webhook, access_token: str) -> str:
+def authorization_header(credential: Credential, access_token: str) -> str:
     """Return the Authorization value with this provider's prefix; none sends the bare token."""
-    prefix = webhook.header_prefix.strip()
+    prefix = credential.header_prefix.strip()
     return f"{prefix} {access_token}" if prefix else access_token
 
 
-def drop_if_changed(old_fingerprint: str, webhook: Webhook) -> bool:
+def drop_if_changed(old_fingerprint: str, credential: Credential, receiver_url: str) -> bool:
     """Erase the tokens when they belong to settings from before; say whether there were any.
 
     A corrected client secret keeps them: the grant is the client's, and a misconfigured token is
     tried again.
     """
-    row = read_row(webhook.pk)
+    row = read_row(credential.pk)
     if row is None:
         return False
-    if fingerprint(webhook) == old_fingerprint:
-        reopen(webhook.pk)
+    if fingerprint(credential, receiver_url) == old_fingerprint:
+        reopen(credential.pk)
         return False
     had_token = row.has_access_token() or row.has_refresh_token()
-    drop(webhook.pk)
+    drop(credential.pk)
     return had_token

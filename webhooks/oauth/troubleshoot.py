@@ -21,11 +21,11 @@ from webhooks import network
 from webhooks.models import (
     AuthorizationRequest,
     ClientAuthentication,
+    Credential,
     ExchangeKind,
     GrantType,
     OAuthExchange,
     OAuthToken,
-    Webhook,
 )
 from webhooks.oauth import (
     callback,
@@ -92,16 +92,16 @@ class Diagnosis:
         return self.cause is Cause.CLIENT
 
 
-def diagnose(webhook: Webhook) -> Diagnosis | None:
+def diagnose(credential: Credential) -> Diagnosis | None:
     """Return what is wrong since the last exchange with the provider, or None."""
-    last = OAuthExchange.objects.filter(webhook=webhook, kind__in=_REAL).first()
+    last = OAuthExchange.objects.filter(credential=credential, kind__in=_REAL).first()
     if last is not None and last.result not in _GOOD:
-        return _of_exchange(webhook, last)
-    token = OAuthToken.objects.filter(webhook=webhook).first()
-    return _missing_refresh_token(webhook, token) if token else None
+        return _of_exchange(credential, last)
+    token = OAuthToken.objects.filter(credential=credential).first()
+    return _missing_refresh_token(credential, token) if token else None
 
 
-def _of_exchange(webhook: Webhook, exchange: OAuthExchange) -> Diagnosis:
+def _of_exchange(credential: Credential, exchange: OAuthExchange) -> Diagnosis:
     error, description = _provider_error(exchange)
     cause = _cause(exchange, error, f"{description} {exchange.message}".lower())
     sent = _sent_redirect(exchange.request) if cause is Cause.REDIRECT else ""
@@ -110,7 +110,7 @@ def _of_exchange(webhook: Webhook, exchange: OAuthExchange) -> Diagnosis:
         cause=cause,
         message=exchange.message,
         fields=_FIELDS.get(cause, ()),
-        sent=(sent or endpoints.callback_url(webhook)) if cause is Cause.REDIRECT else "",
+        sent=(sent or endpoints.callback_url(credential)) if cause is Cause.REDIRECT else "",
         named=next((one for one in named if one != sent), "") if cause is Cause.REDIRECT else "",
         exchange=exchange,
     )
@@ -165,10 +165,10 @@ def _sent_redirect(request: str) -> str:
     return ""
 
 
-def _missing_refresh_token(webhook: Webhook, token: OAuthToken) -> Diagnosis | None:
+def _missing_refresh_token(credential: Credential, token: OAuthToken) -> Diagnosis | None:
     """Say how to ask for a refresh token when a token that ends came without one."""
     if (
-        webhook.grant_type != GrantType.AUTHORIZATION_CODE
+        credential.grant_type != GrantType.AUTHORIZATION_CODE
         or not token.has_access_token()
         or token.has_refresh_token()
         or token.expires_at is None
@@ -177,7 +177,7 @@ def _missing_refresh_token(webhook: Webhook, token: OAuthToken) -> Diagnosis | N
     # What it leads to is the token's warning already; this is how to change it.
     return Diagnosis(
         cause=Cause.NO_REFRESH_TOKEN,
-        message=_("No refresh token came. %s") % providers.refresh_hint(webhook.provider),
+        message=_("No refresh token came. %s") % providers.refresh_hint(credential.provider),
         fields=_FIELDS[Cause.NO_REFRESH_TOKEN],
     )
 
@@ -227,38 +227,38 @@ class _Doubt(ValueError):
     """Something that may be right although it does not look so."""
 
 
-def examine(webhook: Webhook) -> list[Finding]:
+def examine(credential: Credential) -> list[Finding]:
     """Return what was found about callback, authorization and token endpoint."""
     checks = [("token_url", _check_token_url)]
-    if endpoints.uses_authorization_code(webhook):
+    if endpoints.uses_authorization_code(credential):
         checks = [("callback_url", _check_callback), ("auth_url", _check_auth_url), *checks]
-    if webhook.refresh_url and endpoints.uses_authorization_code(webhook):
+    if credential.refresh_url and endpoints.uses_authorization_code(credential):
         checks.append(("refresh_url", _check_refresh_url))
-    if webhook.revocation_url:
+    if credential.revocation_url:
         checks.append(("revocation_url", _check_revocation_url))
     findings = []
     for name, check in checks:
         try:
-            findings.append(Finding(field=name, kind=Kind.OK, message=check(webhook)))
+            findings.append(Finding(field=name, kind=Kind.OK, message=check(credential)))
         except ValueError as problem:
             kind = Kind.WARNING if isinstance(problem, _Doubt) else Kind.PROBLEM
             findings.append(Finding(field=name, kind=kind, message=str(problem)))
     return findings
 
 
-def try_authentication(webhook: Webhook) -> Tried:
+def try_authentication(credential: Credential) -> Tried:
     """Try both ways to send the client's credentials, and say which one works."""
-    if not webhook.client_secret:
+    if not credential.client_secret:
         return Tried(
             message=_("There is no client secret, so there is only one way to send the client ID.")
         )
     labels = dict(ClientAuthentication.choices)
     try:
-        works = {way: _is_known(webhook, way) for way in ClientAuthentication.values}
+        works = {way: _is_known(credential, way) for way in ClientAuthentication.values}
     except Misconfigured as problem:
         return Tried(message=str(problem))
     good = [way for way, is_known in works.items() if is_known]
-    if webhook.client_authentication in good:
+    if credential.client_authentication in good:
         return Tried(
             message=_("The provider accepts the credentials as they are sent now."), is_ok=True
         )
@@ -277,42 +277,42 @@ def try_authentication(webhook: Webhook) -> Tried:
     )
 
 
-def _is_known(webhook: Webhook, way: str) -> bool | None:
+def _is_known(credential: Credential, way: str) -> bool | None:
     """Say whether the provider knows the client when it says so in this way."""
-    changed = copy.copy(webhook)
+    changed = copy.copy(credential)
     changed.client_authentication = way
-    if webhook.grant_type == GrantType.CLIENT_CREDENTIALS:
+    if credential.grant_type == GrantType.CLIENT_CREDENTIALS:
         request = token_requests.client_credentials_request(changed)
     else:
         # No refresh token is like it, so nothing is used up: a known client hears invalid_grant.
         request = token_requests.refresh_request(changed, random.token_urlsafe(32))
-    answer = _tell(webhook, request)
+    answer = _tell(credential, request)
     if answer.result is Result.TRANSIENT or answer.reason in _NO_ENDPOINT:
         return None
     return answer.reason.lower() not in _REFUSED
 
 
-def _check_callback(webhook: Webhook) -> str:
-    endpoints.check_callback_url(endpoints.callback_url(webhook))
+def _check_callback(credential: Credential) -> str:
+    endpoints.check_callback_url(endpoints.callback_url(credential))
     return _("Leads back to this site. Register it with the provider, letter by letter.")
 
 
-def _check_auth_url(webhook: Webhook) -> str:
+def _check_auth_url(credential: Credential) -> str:
     """Ask for the page a person would be sent to; nobody is logged in, so nothing is granted."""
-    target = endpoints.checked_endpoint(webhook.auth_url, _("Auth URL"))
-    redirect_uri = endpoints.callback_url(webhook)
-    library = WebApplicationClient(webhook.client_id)
-    verifier = library.create_code_verifier(64) if webhook.uses_pkce else ""
+    target = endpoints.checked_endpoint(credential.auth_url, _("Auth URL"))
+    redirect_uri = endpoints.callback_url(credential)
+    library = WebApplicationClient(credential.client_id)
+    verifier = library.create_code_verifier(64) if credential.uses_pkce else ""
     state = random.token_urlsafe(32)
     try:
-        url = authorization_url(webhook, library, state, verifier, redirect_uri)
+        url = authorization_url(credential, library, state, verifier, redirect_uri)
     except ValueError:
         # Another field is wrong and says so itself.
         url = target.url
     page = _get(url)
     location = urljoin(url, page.location) if page.location else ""
     if location.startswith(redirect_uri):
-        return _judge_answer(webhook, dict(parse_qsl(urlsplit(location).query)), redirect_uri)
+        return _judge_answer(credential, dict(parse_qsl(urlsplit(location).query)), redirect_uri)
     if page.status in _NO_PAGE or page.status >= 500:
         raise Misconfigured(_("Answered %d instead of a page. Copy the address from the "
                               "provider's documentation.") % page.status)  # fmt: skip
@@ -359,9 +359,9 @@ def _get(url: str) -> _Page:
     )
 
 
-def _judge_answer(webhook: Webhook, answer: dict[str, str], redirect_uri: str) -> str:
+def _judge_answer(credential: Credential, answer: dict[str, str], redirect_uri: str) -> str:
     """Judge what the provider sent back at once, without a person."""
-    pending = AuthorizationRequest(webhook=webhook, redirect_uri=redirect_uri)
+    pending = AuthorizationRequest(credential=credential, redirect_uri=redirect_uri)
     try:
         callback.code_of(answer, pending)
     except AuthorizationFailed as error:
@@ -386,15 +386,15 @@ def _doubt_page(page: _Page, redirect_uri: str) -> None:
     )
 
 
-def _check_token_url(webhook: Webhook) -> str:
-    return _check_token_endpoint(webhook, webhook.token_url, _("Access token URL"))
+def _check_token_url(credential: Credential) -> str:
+    return _check_token_endpoint(credential, credential.token_url, _("Access token URL"))
 
 
-def _check_refresh_url(webhook: Webhook) -> str:
-    return _check_token_endpoint(webhook, webhook.refresh_url, _("Refresh URL"))
+def _check_refresh_url(credential: Credential) -> str:
+    return _check_token_endpoint(credential, credential.refresh_url, _("Refresh URL"))
 
 
-def _check_token_endpoint(webhook: Webhook, url: str, label: str) -> str:
+def _check_token_endpoint(credential: Credential, url: str, label: str) -> str:
     target = endpoints.checked_endpoint(url, label)
     request = token_requests.TokenRequest(
         url=target.url,
@@ -408,16 +408,16 @@ def _check_token_endpoint(webhook: Webhook, url: str, label: str) -> str:
         body=b"grant_type=authorization_code",
         expected=Expected(),
     )
-    answer = _tell(webhook, request)
+    answer = _tell(credential, request)
     is_page = answer.reason in _NO_ENDPOINT or answer.reason in {f"http_{one}" for one in _NO_PAGE}
     if is_page or answer.reason.startswith("http_3") or answer.result is Result.TRANSIENT:
         raise Misconfigured(answer.message)
     return _("Answers like a token endpoint.")
 
 
-def _check_revocation_url(webhook: Webhook) -> str:
+def _check_revocation_url(credential: Credential) -> str:
     """Only look: an endpoint that revokes is not asked for fun."""
-    target = endpoints.checked_endpoint(webhook.revocation_url, _("Revocation URL"))
+    target = endpoints.checked_endpoint(credential.revocation_url, _("Revocation URL"))
     try:
         network.check_url(target.url)
     except (network.UnsafeURL, network.NameNotResolved) as error:
@@ -425,10 +425,10 @@ def _check_revocation_url(webhook: Webhook) -> str:
     return _("May be asked, which happens only when a token is cleared.")
 
 
-def _tell(webhook: Webhook, request: token_requests.TokenRequest) -> Answer:
+def _tell(credential: Credential, request: token_requests.TokenRequest) -> Answer:
     answer, transcript = client.tell(request, seconds=_SECONDS)
     # Kept apart from real requests: what a check hears is no state of the token.
     transcript = dataclasses.replace(transcript, kind=ExchangeKind.CHECK)
     message = _("A check, not a request for a token.")
-    exchange_log.record(webhook, transcript, result=answer.result, message=message)
+    exchange_log.record(credential, transcript, result=answer.result, message=message)
     return answer

@@ -5,7 +5,7 @@ from django.core.exceptions import FieldDoesNotExist
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from webhooks.models import AuditEntry, Webhook
+from webhooks.models import AUTHORIZATION_FIELDS, AuditEntry, Credential, Webhook
 
 register = template.Library()
 
@@ -46,8 +46,9 @@ def kind(entry: AuditEntry) -> str:
 def _label(name: str) -> str:
     if name in _LABELS:
         return str(_LABELS[name])
+    model = Credential if name in AUTHORIZATION_FIELDS or name == "allowed_hosts" else Webhook
     try:
-        field = Webhook._meta.get_field(name)
+        field = model._meta.get_field(name)
     except FieldDoesNotExist:
         return name
     return str(getattr(field, "verbose_name", name))

@@ -10,12 +10,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from webhooks.models import (
+    Credential,
     ExchangeKind,
     GrantType,
     OAuthExchange,
     OAuthToken,
     TokenState,
-    Webhook,
 )
 from webhooks.templatetags.interface import milliseconds
 
@@ -54,9 +54,13 @@ def step_name(exchange: OAuthExchange) -> str:
 
 
 @register.filter
-def grant_ends_at(token: OAuthToken | None, webhook: Webhook) -> datetime | None:
+def grant_ends_at(token: OAuthToken | None, credential: Credential) -> datetime | None:
     """Return when a person must come back, if that is known and soon."""
-    if not token or token.state in _BLOCKED or webhook.grant_type == GrantType.CLIENT_CREDENTIALS:
+    if (
+        not token
+        or token.state in _BLOCKED
+        or credential.grant_type == GrantType.CLIENT_CREDENTIALS
+    ):
         return None
     ends_at = token.refresh_token_expires_at if token.has_refresh_token() else token.expires_at
     is_soon = ends_at is not None and ends_at - timezone.now() < _WARNING

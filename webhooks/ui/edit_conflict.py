@@ -7,17 +7,17 @@ import re
 
 from django.http import HttpRequest
 
-from webhooks.models import Action, AuditEntry, Webhook
+from webhooks import audit
+from webhooks.models import Action, AuditEntry, Credential, Webhook
 
 # Pausing has its own guard, initial-is_active; the rest changes nothing that the form writes.
 _OVERWRITTEN = (Action.CHANGED, Action.IMPORTED)
 MAX_TOLD = 10
 
 
-def newest(pk: int) -> str:
+def newest(model: type[Webhook | Credential], pk: int) -> str:
     """Return what the form of a webhook or connection carries; ask before its row is read."""
-    entries = AuditEntry.objects.filter(webhook=pk).order_by("-pk")
-    return str(entries.values_list("pk", flat=True).first() or 0)
+    return str(audit.trail_of(model, pk).values_list("pk", flat=True).first() or 0)
 
 
 def seen_by(request: HttpRequest) -> str:
@@ -26,9 +26,9 @@ def seen_by(request: HttpRequest) -> str:
     return posted if re.fullmatch("[0-9]{1,18}", posted) else ""
 
 
-def changes(webhook: Webhook, seen: str) -> list[AuditEntry]:
+def changes(row: Webhook | Credential, seen: str) -> list[AuditEntry]:
     """Return what was changed since, newest first; call it with the row locked."""
     if not seen:
         return []
-    since = AuditEntry.objects.filter(webhook=webhook.pk, pk__gt=seen, action__in=_OVERWRITTEN)
-    return list(since.order_by("-pk")[:MAX_TOLD])
+    since = audit.trail_of(type(row), row.pk).filter(pk__gt=seen, action__in=_OVERWRITTEN)
+    return list(since[:MAX_TOLD])

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
@@ -159,20 +160,21 @@ def _groups(held: Counter[str], parked: int) -> list[Waiting]:
 
 def _notices(webhook: Webhook) -> list[Notice]:
     """Return what is open, here or of its connection, and still true: closing takes a look."""
-    owners = {webhook.pk, webhook.credentials.pk}
-    found = Incident.objects.filter(webhook__in=owners, closed_at=None)
+    concerned = Q(webhook=webhook) | Q(credential=webhook.credential_id)
+    found = Incident.objects.filter(concerned, closed_at=None)
     return [_notice(one, webhook) for one in found if _is_true(IncidentKind(one.kind), webhook)]
 
 
 def _is_true(kind: IncidentKind, webhook: Webhook) -> bool:
-    token, state = token_of(webhook.credentials), state_of(webhook)
+    token, state = token_of(webhook.credential), state_of(webhook)
     match kind:
         case IncidentKind.REAUTHORIZATION:
             return bool(token and token.state == TokenState.NEEDS_REAUTHORIZATION)
         case IncidentKind.MISCONFIGURED:
             return bool(token and token.state == TokenState.MISCONFIGURED)
         case IncidentKind.TOKEN_ENDING:
-            ends_at = token.refresh_token_expires_at if token and not needs_token(webhook) else None
+            is_usable = token and not needs_token(webhook.credential)
+            ends_at = token.refresh_token_expires_at if token and is_usable else None
             return ends_at is not None and ends_at <= timezone.now() + TOKEN_ENDS_WITHIN
         case IncidentKind.FAILING:
             # A share of failures is judged by who opened the incident.

@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 from webhooks.delivery_log.retelling import retell
 from webhooks.models import (
     AuthorizationType,
+    Credential,
     GrantType,
     OAuthToken,
     PauseReason,
@@ -72,26 +73,24 @@ def _paused(webhook: Webhook) -> Standing:
 
 
 def _credentials_problem(webhook: Webhook) -> Standing | None:
-    owner = webhook.credentials
-    problem = (
-        _token_problem(owner) if owner.authorization_type == AuthorizationType.OAUTH2 else None
-    )
-    if not owner.is_connection:
-        return problem
+    credential = webhook.credential
+    is_oauth = credential.authorization_type == AuthorizationType.OAUTH2
+    problem = _token_problem(credential) if is_oauth else None
     try:
-        check_host(owner, webhook.url)
+        check_host(credential, webhook.url)
     except ValidationError as error:
         return Standing(kind="danger", label=_("On hold"), sentence=" ".join(error.messages))
-    if problem is None:
-        return None
+    if problem is None or not credential.is_shared:
+        return problem
     sentence = _("Connection “%(name)s”: %(sentence)s")
-    return replace(problem, sentence=sentence % {"name": owner.name, "sentence": problem.sentence})
+    names = {"name": credential.name, "sentence": problem.sentence}
+    return replace(problem, sentence=sentence % names)
 
 
-def _token_problem(webhook: Webhook) -> Standing | None:
-    token = token_of(webhook)
+def _token_problem(credential: Credential) -> Standing | None:
+    token = token_of(credential)
     if token is None or token.state == TokenState.NONE:
-        if webhook.grant_type == GrantType.CLIENT_CREDENTIALS:
+        if credential.grant_type == GrantType.CLIENT_CREDENTIALS:
             return None
         sentence = _("Deliveries are held until somebody presses Get new access token.")
         return Standing(kind="warning", label=_("On hold"), sentence=sentence)
@@ -108,19 +107,18 @@ def _token_problem(webhook: Webhook) -> Standing | None:
     return None
 
 
-def needs_token(webhook: Webhook) -> bool:
-    """Say whether somebody has to press Get new access token before anything is sent."""
-    owner = webhook.credentials
+def needs_token(credential: Credential) -> bool:
+    """Return whether somebody has to press Get new access token before anything is sent."""
     return (
-        owner.authorization_type == AuthorizationType.OAUTH2
-        and owner.grant_type == GrantType.AUTHORIZATION_CODE
-        and _token_problem(owner) is not None
+        credential.authorization_type == AuthorizationType.OAUTH2
+        and credential.grant_type == GrantType.AUTHORIZATION_CODE
+        and _token_problem(credential) is not None
     )
 
 
-def token_of(webhook: Webhook) -> OAuthToken | None:
-    """Return the webhook's token row; no query when it was selected with the webhook."""
-    return getattr(webhook, "token", None)
+def token_of(credential: Credential) -> OAuthToken | None:
+    """Return the credential's token row; no query when it was selected along."""
+    return getattr(credential, "token", None)
 
 
 def state_of(webhook: Webhook) -> WebhookState | None:

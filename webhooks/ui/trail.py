@@ -4,28 +4,28 @@ import re
 from typing import Any
 
 from django.contrib.auth.decorators import login_required, permission_required
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from webhooks.models import AuditEntry, Webhook
+from webhooks import audit
+from webhooks.models import Credential, Webhook
 
 SHOWN = 20
 ENTRIES_PER_PAGE = 50
 
 
-def audit_trail(webhook: Webhook) -> dict[str, Any]:
+def audit_trail(subject: Webhook | Credential) -> dict[str, Any]:
     """Return the context of `ui/_audit_trail.html`: the newest entries and the rest's page.
 
     For a webhook or a connection; the view has asked whether the person may look at it.
     """
-    name = "webhooks:connection_audit" if webhook.is_connection else "webhooks:audit"
+    name = "webhooks:audit" if isinstance(subject, Webhook) else "webhooks:connection_audit"
     return {
-        "audit_entries": _entries(webhook)[:SHOWN],
-        "audit_url": reverse(name, args=[webhook.pk]),
+        "audit_entries": audit.trail_of(type(subject), subject.pk)[:SHOWN],
+        "audit_url": reverse(name, args=[subject.pk]),
     }
 
 
@@ -42,25 +42,22 @@ def of_webhook(request: HttpRequest, pk: int) -> HttpResponse:
 @login_required
 @permission_required("webhooks.view_connection", raise_exception=True)
 def of_connection(request: HttpRequest, pk: int) -> HttpResponse:
-    return _show(request, get_object_or_404(Webhook.objects.connections(), pk=pk))
+    return _show(request, get_object_or_404(Credential.objects.shared(), pk=pk))
 
 
-def _show(request: HttpRequest, webhook: Webhook) -> HttpResponse:
+def _show(request: HttpRequest, subject: Webhook | Credential) -> HttpResponse:
     """Show a page of entries, newest first; the next one begins below the last id shown."""
-    entries = _entries(webhook)
+    entries = audit.trail_of(type(subject), subject.pk)
     before = request.GET.get("before", "")
     if re.fullmatch("[0-9]{1,18}", before):
         entries = entries.filter(pk__lt=before)
     found = list(entries[: ENTRIES_PER_PAGE + 1])
     shown = found[:ENTRIES_PER_PAGE]
     context = {
-        "webhook": webhook,
+        "subject": subject,
+        "is_connection": isinstance(subject, Credential),
         "entries": shown,
         "is_first_page": not before,
         "older_than": shown[-1].pk if len(found) > len(shown) else None,
     }
     return render(request, "webhooks/ui/audit.html", context)
-
-
-def _entries(webhook: Webhook) -> QuerySet[AuditEntry]:
-    return AuditEntry.objects.filter(webhook=webhook.pk).order_by("-pk")

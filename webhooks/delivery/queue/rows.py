@@ -40,8 +40,8 @@ DIED = gettext_lazy(
 )
 
 
-# `Webhook.version_sent` of a webhook w and its connection c.
-VERSION = "w.version + COALESCE(c.version + c.id * 4294967296, 0)"
+# `Webhook.version_sent` of a webhook w and its credential c.
+VERSION = "w.version + c.version + c.id * 4294967296"
 
 
 class NewEventRow(NamedTuple):

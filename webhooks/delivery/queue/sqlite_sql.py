@@ -19,8 +19,8 @@ SELECT w.id, {VERSION}, COALESCE(t.version, 0),
           WHERE status = 'pending' AND unknown_count >= {QUARANTINE_FROM})
 FROM waiting
 JOIN webhooks_webhook w ON w.id = waiting.webhook_id
-LEFT JOIN webhooks_webhook c ON c.id = w.connection_id
-LEFT JOIN webhooks_oauthtoken t ON t.webhook_id = COALESCE(w.connection_id, w.id)
+JOIN webhooks_credential c ON c.id = w.credential_id
+LEFT JOIN webhooks_oauthtoken t ON t.credential_id = w.credential_id
 WHERE EXISTS (SELECT 1 FROM webhooks_delivery d WHERE d.status = 'pending'
   AND d.webhook_id = w.id AND d.next_attempt_at <= %s)
 """

@@ -21,6 +21,7 @@ from django.db import DatabaseError, connection
 from waitress.server import BaseWSGIServer, MultiSocketServer, create_server
 
 from config.environment import add_arguments
+from webhooks.checks import older_tables
 from webhooks.management import sandbox
 from webhooks.management.background import Background
 from webhooks.security import key_check
@@ -145,6 +146,8 @@ def _taken(host: str, port: int, error: OSError) -> str:
 def _prepare_database() -> str:
     """Bring the tables up to date; return the password of the first admin if one was made."""
     try:
+        if problem := older_tables():
+            raise CommandError(problem)
         call_command("migrate", verbosity=0, interactive=False)
     except DatabaseError as error:
         raise CommandError(f"The database cannot be used: {error}".strip()) from error

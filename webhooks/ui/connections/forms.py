@@ -1,4 +1,4 @@
-"""The form of a connection: the webhook form without a request, and the hosts it is bound to."""
+"""The form of a connection: a credential under a name, and the hosts it is bound to."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,20 +10,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from webhooks import network
-from webhooks.models import AuthorizationType, Webhook
+from webhooks.models import AuthorizationType, Credential
 from webhooks.security.drafts import Draft
-from webhooks.ui.webhook_form import alerts, authorization
-from webhooks.ui.webhook_form.forms import WebhookForm
+from webhooks.ui.webhook_form import alerts
+from webhooks.ui.webhook_form.credential_form import CREDENTIAL_FIELDS, CredentialForm
 
 MAX_HOSTS = 50
-# Everything else of the webhook form is about its request, its events or its pace.
-_FIELDS = {
-    "name",
-    "allowed_hosts",
-    "authorization_type",
-    *(name for names in authorization.FIELDS_OF.values() for name in names),
-    *alerts.FIELDS,
-}
 
 
 class HostsField(forms.Field):
@@ -68,7 +60,7 @@ def _host(typed: str) -> str:
     return target.host
 
 
-class ConnectionForm(WebhookForm):
+class ConnectionForm(CredentialForm):
     """Create or edit a connection."""
 
     allowed_hosts = HostsField(
@@ -87,26 +79,31 @@ class ConnectionForm(WebhookForm):
             )
         },
     )
+    # Nothing is sent by a connection that could fail.
+    alert_after_failures = None
+    alert_failure_percent = None
 
-    class Meta(WebhookForm.Meta):
-        fields = [*WebhookForm.Meta.fields, "allowed_hosts"]
+    class Meta:
+        model = Credential
+        fields = ["name", "allowed_hosts", *alerts.FIELDS]
 
     def __init__(
         self,
         data: Mapping[str, Any] | None = None,
         *,
-        instance: Webhook,
+        instance: Credential,
         draft: Draft,
         is_checked: bool = True,
     ) -> None:
-        super().__init__(data, instance=instance, draft=draft, is_checked=is_checked)
-        for name in self.fields.keys() - _FIELDS:
-            del self.fields[name]
+        super().__init__(
+            data, instance=instance, credential=instance, draft=draft, is_checked=is_checked
+        )
         self.fields["alert_recipients"].help_text = _(
             "E-mail addresses, one a line. They and the recipients of every webhook that uses the "
             "connection are told once when its access token is lost, reminded once a day, and told "
             "when it works again."
         )
+        self.fields["name"].required = True
         self.fields["name"].help_text = _("What webhooks choose it by, for example “CRM login”.")
         self.fields["name"].error_messages["required"] = _("Enter a name, for example “CRM login”.")
         kind: Any = self.fields["authorization_type"]
@@ -121,7 +118,7 @@ class ConnectionForm(WebhookForm):
 
     def clean_name(self) -> str:
         name: str = self.cleaned_data["name"]
-        others = Webhook.objects.connections().exclude(pk=self.instance.pk)
+        others = Credential.objects.shared().exclude(pk=self.instance.pk)
         if others.filter(name__iexact=name).exists():
             raise ValidationError(
                 _("Another connection has this name. Webhooks choose it by its name."),
@@ -129,14 +126,14 @@ class ConnectionForm(WebhookForm):
             )
         return name
 
-    def save(self, commit: bool = True) -> Webhook:
+    def save(self, commit: bool = True) -> Credential:
         """Write everything at once; what waited for other credentials or hosts is tried again."""
-        connection = self.instance
+        connection: Credential = self.instance
         is_new = connection.pk is None
-        fields = {*self.fields.keys() & set(self._meta.fields or ()), *self._write_secrets()}
+        fields = {*(self._meta.fields or ()), *CREDENTIAL_FIELDS, *self.write_secrets()}
         with transaction.atomic():
             connection.save(**({} if is_new else {"update_fields": fields}))
             if not is_new:
-                self._correct_authorization()
+                self.correct_authorization(is_awaited=self.changes("allowed_hosts"))
         self.draft.discard()
         return connection

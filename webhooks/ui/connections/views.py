@@ -12,7 +12,14 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from webhooks import audit
-from webhooks.models import WEBHOOK_SECRETS, Action, AuthorizationType, Connection, Webhook
+from webhooks.models import (
+    CREDENTIAL_SECRETS,
+    WEBHOOK_SECRETS,
+    Action,
+    AuthorizationType,
+    Credential,
+    Webhook,
+)
 from webhooks.ui import edit_conflict
 from webhooks.ui.columns import TOKEN_SECRETS
 from webhooks.ui.connections import lifecycle
@@ -40,17 +47,17 @@ def list_connections(request: HttpRequest) -> HttpResponse:
 @permission_required("webhooks.view_connection", raise_exception=True)
 def detail(request: HttpRequest, pk: int) -> HttpResponse:
     """Show a connection to whoever may look at it; its secrets are named, not shown."""
-    found = Webhook.objects.connections().select_related("token__granted_by", "created_by")
+    found = Credential.objects.shared().select_related("token__granted_by", "created_by")
     connection = get_object_or_404(found.defer(*TOKEN_SECRETS), pk=pk)
     context = {
         "connection": connection,
         # What the parts shared with the webhook's page ask for.
-        "webhook": connection,
-        "credentials": connection,
+        "is_connection": True,
+        "credential": connection,
         "token": token_of(connection),
         "needs_token": needs_token(connection),
         "is_oauth": connection.authorization_type == AuthorizationType.OAUTH2,
-        "secrets": {field: connection.has_secret(field) for field in WEBHOOK_SECRETS},
+        "secrets": {field: connection.has_secret(field) for field in CREDENTIAL_SECRETS},
         "users": lifecycle.users_of(connection).defer(*WEBHOOK_SECRETS),
         **audit_trail(connection),
     }
@@ -66,21 +73,19 @@ def create(request: HttpRequest) -> HttpResponse:
     wants_token = request.POST.get("action") == "authorize"
     if wants_token and not request.user.has_perm("webhooks.authorize_webhook"):
         raise PermissionDenied
-    connection = Connection(
-        is_connection=True,
+    connection = Credential(
         authorization_type=AuthorizationType.OAUTH2,
         created_by_id=request.user.pk,
     )
-    form = form_context.bind_form(request, connection)
-    saved = form_context.save_if_valid(request, form)
-    if saved is None:
+    form = form_context.bind_connection(request, connection)
+    if not form_context.save_if_valid(request, form):
         return form_context.show_connection(request, form)
-    messages.success(request, _("The connection “%s” was created.") % saved)
+    messages.success(request, _("The connection “%s” was created.") % connection)
     if wants_token:
-        return form_context.begin_authorization(request, saved)
+        return form_context.begin_authorization(request, connection)
     if not request.user.has_perm("webhooks.change_connection"):
         return redirect("webhooks:connections")
-    return redirect("webhooks:connection_edit", saved.pk)
+    return redirect("webhooks:connection_edit", connection.pk)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -88,10 +93,10 @@ def create(request: HttpRequest) -> HttpResponse:
 @keeps_typed
 @permission_required("webhooks.change_connection", raise_exception=True)
 def edit(request: HttpRequest, pk: int) -> HttpResponse:
-    seen = edit_conflict.newest(pk)
-    connection = get_object_or_404(Webhook.objects.connections(), pk=pk)
-    form = form_context.bind_form(request, connection, seen=seen)
-    if form_context.save_if_valid(request, form) is None:
+    seen = edit_conflict.newest(Credential, pk)
+    connection = get_object_or_404(Credential.objects.shared(), pk=pk)
+    form = form_context.bind_connection(request, connection, seen=seen)
+    if not form_context.save_if_valid(request, form):
         return form_context.show_connection(request, form)
     messages.success(request, _("The changes were saved."))
     return redirect("webhooks:connection_edit", pk)
@@ -102,7 +107,7 @@ def edit(request: HttpRequest, pk: int) -> HttpResponse:
 @permission_required("webhooks.delete_connection", raise_exception=True)
 def delete(request: HttpRequest, pk: int) -> HttpResponse:
     """Ask first; while webhooks use it, say which instead."""
-    connection = get_object_or_404(Webhook.objects.connections().select_related("token"), pk=pk)
+    connection = get_object_or_404(Credential.objects.shared().select_related("token"), pk=pk)
     if request.method == "POST":
         try:
             lifecycle.delete(connection)
@@ -114,7 +119,9 @@ def delete(request: HttpRequest, pk: int) -> HttpResponse:
     return _confirm_delete(request, connection)
 
 
-def _confirm_delete(request: HttpRequest, connection: Webhook, status: int = 200) -> HttpResponse:
+def _confirm_delete(
+    request: HttpRequest, connection: Credential, status: int = 200
+) -> HttpResponse:
     context = {
         "connection": connection,
         "token": token_of(connection),
@@ -143,11 +150,11 @@ def save_as_connection(request: HttpRequest, pk: int) -> HttpResponse:
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
     try:
         with transaction.atomic():
-            before = Webhook.objects.get(pk=pk)
+            before = audit.snapshot(Webhook.objects.get(pk=pk))
             connection = lifecycle.save_as_connection(webhook, created_by_id=request.user.pk)
             note = _("From the credentials of “%s”") % webhook
             audit.record(Action.CREATED, connection, user=request.user, note=note)
-            form_context.record_changes(request, before)
+            form_context.record_changes(request, webhook, before)
     except lifecycle.ConnectionRefused as error:
         messages.error(request, str(error))
         return redirect("webhooks:edit", pk)

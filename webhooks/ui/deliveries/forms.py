@@ -152,7 +152,7 @@ def _webhooks(chosen: str) -> list[tuple[str, str]]:
     choices = [(str(pk), name) for pk, name in names[:_MAX_WEBHOOKS]]
     if re.fullmatch("[0-9]{1,18}", chosen) and chosen not in dict(choices):
         # A deleted webhook has a log too; it is reached from a delivery.
-        others = Webhook.objects.filter(pk=chosen, is_connection=False).values_list("pk", "name")
+        others = Webhook.objects.filter(pk=chosen).values_list("pk", "name")
         choices += [(str(pk), name) for pk, name in others]
     return choices
 

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required, permission_required
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -118,9 +118,9 @@ def _since(request: HttpRequest, webhook: Webhook | None) -> HttpResponse:
 
 def _incident_at(webhook: Webhook) -> datetime | None:
     """Return since when there is an open problem, here or of its connection; None without one."""
-    owners = {webhook.pk, webhook.connection_id or webhook.pk}
+    concerned = Q(webhook=webhook) | Q(credential=webhook.credential_id)
     # A token that ends soon made nothing fail.
-    opened = Incident.objects.filter(webhook__in=owners, closed_at=None).exclude(
+    opened = Incident.objects.filter(concerned, closed_at=None).exclude(
         kind=IncidentKind.TOKEN_ENDING
     )
     opened_at = opened.order_by("opened_at").values_list("opened_at", flat=True).first()

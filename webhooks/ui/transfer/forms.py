@@ -10,7 +10,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from webhooks import catalogue, filters, payloads
-from webhooks.models import Webhook
+from webhooks.models import AUTHORIZATION_FIELDS, Credential, Webhook
 from webhooks.security.drafts import Draft
 from webhooks.ui.transfer.portable import FIELDS, portable_headers, settings_of
 from webhooks.ui.webhook_form.delivery import schedule_text
@@ -50,13 +50,13 @@ class ImportForm(WebhookForm):
         # A webhook that sends is neither stopped nor started by a file.
         if webhook.pk:
             given.pop("is_active", None)
-        connection_id = self._connection_id(entry, webhook)
+        chosen_id = self._connection_id(entry, webhook)
         values = {**settings_of(webhook), **given}
         self._set_what_no_field_has(webhook, values)
         headers = _headers(entry, webhook, self._errors_of_entry)
         shown = {name: _as_typed(name, value) for name, value in values.items()}
         shown["alerts_muted_until"] = webhook.alerts_muted_until or ""
-        shown |= {"connection": connection_id or "", "initial-is_active": values["is_active"]}
+        shown |= {"connection": chosen_id or "", "initial-is_active": values["is_active"]}
         super().__init__(shown, instance=webhook, draft=Draft({}))
         # A name server that is down for a moment is no reason to refuse a file.
         self._stored |= {name: values[name] for name in _ADDRESSES}
@@ -87,9 +87,8 @@ class ImportForm(WebhookForm):
         with transaction.atomic():
             webhook = super().save(commit)
             if not is_new:
-                others = [name for name in FIELDS if name not in (self._meta.fields or ())]
-                columns = {*others, "headers_json", "secrets_changed_at"} - {"is_active"}
-                webhook.save(update_fields=columns)
+                others = self._without_field()
+                webhook.save(update_fields={*others, "headers_json", "secrets_changed_at"})
         return webhook
 
     def gained_types(self, patterns: Iterable[str]) -> set[str]:
@@ -104,15 +103,14 @@ class ImportForm(WebhookForm):
     def _connection_id(self, entry: Mapping[str, Any], webhook: Webhook) -> int | None:
         """Return the connection of that name; none for a webhook's own credentials."""
         if "connection" not in entry:
-            return webhook.connection_id
+            return connection_id(webhook)
         name = entry["connection"]
-        current = webhook.connection.name if webhook.connection else None
-        if not name or name == current:
-            return webhook.connection_id if name else None
+        if not name or (webhook.credential.is_shared and name == webhook.credential.name):
+            return connection_id(webhook) if name else None
         if not self._may_connect:
             self._errors_of_entry.append(_("You may not use connections."))
             return None
-        found = list(Webhook.objects.connections().filter(name__iexact=name)[:2])
+        found = list(Credential.objects.shared().filter(name__iexact=name)[:2])
         if len(found) == 1:
             return found[0].pk
         sentence = (
@@ -124,9 +122,13 @@ class ImportForm(WebhookForm):
         return None
 
     def _set_what_no_field_has(self, webhook: Webhook, values: Mapping[str, Any]) -> None:
-        for name in FIELDS:
-            if name not in (self._meta.fields or ()) and name != "is_active":
-                setattr(webhook, name, values[name])
+        for name in self._without_field():
+            setattr(webhook, name, values[name])
+
+    def _without_field(self) -> list[str]:
+        """Return the settings that the page has in other shapes."""
+        on_page = {*(self._meta.fields or ()), *AUTHORIZATION_FIELDS, "is_active"}
+        return [name for name in FIELDS if name not in on_page]
 
 
 def values_of(webhook: Webhook) -> dict[str, Any]:
@@ -134,14 +136,21 @@ def values_of(webhook: Webhook) -> dict[str, Any]:
     return {
         **settings_of(webhook),
         "headers": portable_headers(stored_headers(webhook)),
-        "connection": webhook.connection_id,
+        "connection": connection_id(webhook),
     }
+
+
+def connection_id(webhook: Webhook) -> int | None:
+    """Return the connection that a webhook uses; None for its own credential."""
+    return webhook.credential_id if webhook.credential.is_shared else None
 
 
 def label_of(name: str) -> str:
     if name == "headers":
         return _("Custom headers")
-    field = Webhook._meta.get_field(name)
+    if name == "connection":
+        return _("Connection")
+    field = FIELDS[name]
     return capfirst(str(getattr(field, "verbose_name", name)))
 
 

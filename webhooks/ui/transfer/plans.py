@@ -180,7 +180,7 @@ def _judged(
 
 
 def _stored(pk: int) -> Webhook:
-    return Webhook.objects.present().select_related("connection").get(pk=pk)
+    return Webhook.objects.present().select_related("credential").get(pk=pk)
 
 
 def _free_uid(entry: Mapping[str, Any]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from django.db import models
 from django.utils.translation import gettext as _
 
 from webhooks import oauth
-from webhooks.models import AuthorizationType, GrantType, Webhook
+from webhooks.models import AUTHORIZATION_FIELDS, AuthorizationType, GrantType, Webhook
 from webhooks.security.encryption import SecretField, SecretUnreadable
 from webhooks.ui.webhook_form.headers import Header, stored_headers
 
@@ -16,14 +16,14 @@ VERSION = 1
 NOT_PORTABLE = frozenset(
     {
         *("id", "uid", "version", "created_at", "created_by", "updated_at", "deleted_at"),
-        *("is_connection", "connection", "allowed_hosts", "pause_reason", "paused_at"),
+        *("credential", "pause_reason", "paused_at"),
         *("previous_signing_secret_until", "secrets_changed_at", "alerts_muted_until"),
     }
 )
 # New columns are portable by themselves.
 FIELDS: dict[str, "models.Field[Any, Any]"] = {
     field.name: field
-    for field in Webhook._meta.concrete_fields
+    for field in (*AUTHORIZATION_FIELDS.values(), *Webhook._meta.concrete_fields)
     if field.name not in NOT_PORTABLE and not isinstance(field, SecretField)
 }
 _SECRETS = ("basic_password", "client_secret")
@@ -37,19 +37,23 @@ def document(webhooks: Iterable[Webhook]) -> dict[str, Any]:
 def as_json(webhook: Webhook) -> dict[str, Any]:
     """Return one webhook; `secrets` names what has to be entered where it is imported."""
     headers, secrets = _headers(webhook)
-    own = [name for name in _SECRETS if webhook.has_secret(name)]
+    used, own = webhook.credential, webhook.private_credential
+    set_here = [name for name in _SECRETS if own.has_secret(name)]
     return {
         "uid": webhook.uid,
         **settings_of(webhook),
         "headers": headers,
-        "connection": webhook.connection.name if webhook.connection else None,
-        "secrets": [*own, *secrets],
+        "connection": used.name if used.is_shared else None,
+        "secrets": [*set_here, *secrets],
     }
 
 
 def settings_of(webhook: Webhook) -> dict[str, Any]:
     """Return the value of every portable column."""
-    found = {name: getattr(webhook, name) for name in FIELDS}
+    own = webhook.private_credential
+    found = {
+        name: getattr(own if name in AUTHORIZATION_FIELDS else webhook, name) for name in FIELDS
+    }
     # The default is an address of this site; elsewhere it is another one.
     if found["callback_url"] == oauth.default_callback_url():
         found["callback_url"] = ""
@@ -82,14 +86,15 @@ def missing_secrets(webhook: Webhook, listed: Collection[str] = ()) -> list[str]
     so only the file knows that this one had.
     """
     missing = []
-    if not webhook.connection_id:
-        kind, grant = webhook.authorization_type, webhook.grant_type
-        if kind == AuthorizationType.BASIC and not webhook.has_secret("basic_password"):
+    credential = webhook.credential
+    if not credential.is_shared:
+        kind, grant = credential.authorization_type, credential.grant_type
+        if kind == AuthorizationType.BASIC and not credential.has_secret("basic_password"):
             missing.append(_("the password"))
         needs_client = kind == AuthorizationType.OAUTH2 and (
             grant == GrantType.CLIENT_CREDENTIALS or "client_secret" in listed
         )
-        if needs_client and not webhook.has_secret("client_secret"):
+        if needs_client and not credential.has_secret("client_secret"):
             missing.append(_("the client secret"))
     try:
         headers = stored_headers(webhook)

@@ -42,7 +42,7 @@ _RESULT_KEY = "webhook_import_result"
 def export(request: HttpRequest) -> HttpResponse:
     """Send the chosen webhooks as a file. It holds what the form shows, so it asks for the same."""
     ids = bulk.chosen(request.POST)
-    found = Webhook.objects.present().filter(pk__in=ids).select_related("connection")
+    found = Webhook.objects.present().filter(pk__in=ids).select_related("credential")
     webhooks = list(found.order_by("name", "pk"))
     if not webhooks:
         messages.info(request, _("Tick the webhooks first, then export them."))

@@ -13,8 +13,8 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_POST
 
 from webhooks import audit, events
-from webhooks.models import Action, PauseReason, Status, Webhook
-from webhooks.security.encryption import SecretField, SecretUnreadable
+from webhooks.models import AUTHORIZATION_FIELDS, Action, PauseReason, Status, Webhook
+from webhooks.security.encryption import SecretUnreadable
 from webhooks.ui import notices
 from webhooks.ui.connections import lifecycle
 from webhooks.ui.status import token_of
@@ -26,6 +26,7 @@ _OPEN = (Status.PENDING, Status.SENDING, Status.HELD, Status.PARKED)
 _NOT_COPIED = {
     "id",
     "uid",
+    "credential",
     "version",
     "created_at",
     "created_by",
@@ -100,8 +101,11 @@ def duplicate(request: HttpRequest, pk: int) -> HttpResponse:
         copy = _copy_of(webhook)
         copy.created_by_id = request.user.pk
         with transaction.atomic():
-            if copy.connection_id:
-                lifecycle.hold(copy.connection_id)
+            if webhook.credential.is_shared:
+                lifecycle.hold(webhook.credential_id)
+                # Its own is kept beside, as on the form.
+                copy.credential.save()
+                copy.credential = webhook.credential
             copy.save()
             note = _("Copy of “%s”") % webhook
             audit.record(Action.CREATED, copy, user=request.user, note=note)
@@ -122,15 +126,9 @@ def duplicate(request: HttpRequest, pk: int) -> HttpResponse:
 def _copy_of(webhook: Webhook) -> Webhook:
     """Return an unsaved, paused copy. Secrets are opened here and sealed anew for the new row."""
     copy = Webhook()
-    for field in Webhook._meta.concrete_fields:
-        if field.name in _NOT_COPIED:
-            continue
-        value = getattr(webhook, field.attname)
-        if isinstance(field, SecretField):
-            if value:
-                copy.set_secret(field.name, value)
-        else:
-            setattr(copy, field.attname, value)
+    copied = {field.name for field in Webhook._meta.concrete_fields} - _NOT_COPIED
+    copy.copy_columns(webhook, copied)
+    copy.credential.copy_columns(webhook.private_credential, AUTHORIZATION_FIELDS)
     longest = 100 - len(_("%s (copy)") % "")
     copy.name = _("%s (copy)") % webhook.name[:longest]
     copy.pause(PauseReason.PERSON)
@@ -141,7 +139,9 @@ def _copy_of(webhook: Webhook) -> Webhook:
 @login_required
 @permission_required("webhooks.delete_webhook", raise_exception=True)
 def delete(request: HttpRequest, pk: int) -> HttpResponse:
-    webhook = get_object_or_404(Webhook.objects.present().select_related("token"), pk=pk)
+    webhook = get_object_or_404(
+        Webhook.objects.present().select_related("credential__token"), pk=pk
+    )
     if request.method == "POST":
         name = webhook.name
         events.delete(webhook)
@@ -150,7 +150,7 @@ def delete(request: HttpRequest, pk: int) -> HttpResponse:
         return redirect("webhooks:list")
     context = {
         "webhook": webhook,
-        "token": token_of(webhook),
+        "token": token_of(webhook.private_credential),
         "open_count": detail_views.count(
             webhook, Status.PENDING, Status.SENDING, Status.HELD, Status.PARKED
         ),

@@ -13,10 +13,17 @@ from django.views.decorators.http import require_safe
 
 from webhooks.delivery_log import charts
 from webhooks.delivery_log.charts import Period
-from webhooks.models import WEBHOOK_SECRETS, AuthorizationType, Delivery, Status, Webhook
+from webhooks.models import (
+    CREDENTIAL_SECRETS,
+    WEBHOOK_SECRETS,
+    AuthorizationType,
+    Delivery,
+    Status,
+    Webhook,
+)
 from webhooks.ui import notices
 from webhooks.ui.chart_drawing import draw
-from webhooks.ui.columns import CONNECTION_SECRETS, TOKEN_SECRETS
+from webhooks.ui.columns import TOKEN_SECRETS
 from webhooks.ui.log_links import chart_link, log_url, may_read_log
 from webhooks.ui.notices import MAX_COUNTED, counted
 from webhooks.ui.status import needs_token, standing_of, token_of
@@ -32,14 +39,18 @@ _View = Callable[[HttpRequest, int], HttpResponse]
 @permission_required("webhooks.view_webhook", raise_exception=True)
 def detail(request: HttpRequest, pk: int) -> HttpResponse:
     webhook = _find(pk)
+    credential = webhook.credential
     situation = notices.situation(webhook)
     context = {
         "webhook": webhook,
-        "credentials": webhook.credentials,
-        "token": token_of(webhook.credentials),
-        "needs_token": needs_token(webhook),
-        "is_oauth": webhook.credentials.authorization_type == AuthorizationType.OAUTH2,
-        "secrets": {field: webhook.has_secret(field) for field in WEBHOOK_SECRETS},
+        "credential": credential,
+        "token": token_of(credential),
+        "needs_token": needs_token(credential),
+        "is_oauth": credential.authorization_type == AuthorizationType.OAUTH2,
+        "secrets": {
+            **{field: webhook.has_secret(field) for field in WEBHOOK_SECRETS},
+            **{field: credential.has_secret(field) for field in CREDENTIAL_SECRETS},
+        },
         **situation,
         # The token's error stands in a notice already.
         "error_is_told": any(
@@ -54,9 +65,9 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _find(pk: int) -> Webhook:
-    related = ("token__granted_by", "state", "created_by", "connection__token__granted_by")
+    related = ("state", "created_by", "credential__token__granted_by")
     present = Webhook.objects.present().select_related(*related)
-    return get_object_or_404(present.defer(*TOKEN_SECRETS, *CONNECTION_SECRETS), pk=pk)
+    return get_object_or_404(present.defer(*(f"credential__{one}" for one in TOKEN_SECRETS)), pk=pk)
 
 
 # ---- Parts that refresh ----------------------------------------------------------------------
@@ -100,7 +111,7 @@ def recent_part(request: HttpRequest, pk: int) -> HttpResponse:
         # Nothing new: htmx changes nothing.
         return HttpResponse(status=204)
     # Told with the standing above them, so that both name the same last error.
-    context |= {"needs_token": needs_token(webhook), **notices.problems_of(webhook)}
+    context |= {"needs_token": needs_token(webhook.credential), **notices.problems_of(webhook)}
     return render(request, "webhooks/webhook_detail/_recent_part.html", context)
 
 

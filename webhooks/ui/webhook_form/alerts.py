@@ -14,7 +14,7 @@ from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from webhooks.models import Webhook
+from webhooks.models.edited import EditedRow
 from webhooks.ui.fields import limit_field
 
 FIELDS = ("alert_recipients", "alerts_are_muted", "alerts_muted_until")
@@ -197,10 +197,10 @@ class AlertFields(forms.Form):
         return len(settings.WEBHOOKS_ALERT_RECIPIENTS)
 
 
-def mute_shown(webhook: Webhook) -> dict[str, Any]:
+def mute_shown(row: EditedRow) -> dict[str, Any]:
     """Return what the form begins with: a mute that has ended is none."""
-    is_muted = webhook.mutes_alerts(timezone.now())
-    until = webhook.alerts_muted_until if is_muted else None
+    is_muted = row.mutes_alerts(timezone.now())
+    until = row.alerts_muted_until if is_muted else None
     return {"alerts_are_muted": is_muted, "alerts_muted_until": until}
 
 

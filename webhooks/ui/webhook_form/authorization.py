@@ -8,8 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 from django.utils.translation import gettext_lazy as _
 
 from webhooks import catalogue, network, oauth
-from webhooks.models import AuthorizationType, GrantType
-from webhooks.models.authorization import TokenPlacement
+from webhooks.models import AuthorizationType, GrantType, TokenPlacement
 from webhooks.ui.webhook_form.texts import REQUIRED, refusal
 
 BASIC_FIELDS = ("basic_login", "basic_password")

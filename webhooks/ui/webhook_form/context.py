@@ -7,6 +7,7 @@ and the sentence a failed authorization leaves behind.
 from typing import Any
 
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
@@ -16,13 +17,23 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from webhooks import audit, catalogue, events, oauth
-from webhooks.models import Action, Delivery, GrantType, OAuthToken, Status, TokenState, Webhook
+from webhooks.models import (
+    Action,
+    Credential,
+    Delivery,
+    GrantType,
+    OAuthToken,
+    Status,
+    TokenState,
+    Webhook,
+)
 from webhooks.security.drafts import Draft
 from webhooks.security.encryption import SecretUnreadable
 from webhooks.ui import edit_conflict, expired_session
 from webhooks.ui.connections import lifecycle
 from webhooks.ui.connections.forms import ConnectionForm
 from webhooks.ui.webhook_form import filter_views, pasted_curl, preview, providers, token_facts
+from webhooks.ui.webhook_form.credential_form import CredentialForm
 from webhooks.ui.webhook_form.forms import WebhookForm
 from webhooks.ui.webhook_form.pasted_curl import Pasted
 from webhooks.ui.webhook_form.unsaved import TrialForm
@@ -49,41 +60,59 @@ def is_reshaping(request: HttpRequest) -> bool:
 def bind_form(request: HttpRequest, webhook: Webhook, *, seen: str = "") -> WebhookForm:
     """Return the form with what was posted, or with what is stored when nothing was.
 
-    `seen` is `meanwhile.newest` from before the row was read.
+    `seen` is `edit_conflict.newest` from before the row was read.
     """
-    draft = Draft(
-        request.session,
-        draft_id=request.POST.get("draft", ""),
-        owner=str(webhook.pk or ("new connection" if webhook.is_connection else "new")),
-    )
-    form_class = ConnectionForm if webhook.is_connection else WebhookForm
     data, pasted = _posted(request) if request.method == "POST" else (None, None)
-    form = form_class(
+    form = WebhookForm(
         data,
         instance=webhook,
-        draft=draft,
+        draft=_draft(request, str(webhook.pk or "new")),
         is_checked=not is_reshaping(request),
     )
     form.pasted = pasted
     form.seen = edit_conflict.seen_by(request) if request.method == "POST" else seen
-    if not webhook.is_connection and not request.user.has_perm("webhooks.view_connection"):
+    if not request.user.has_perm("webhooks.view_connection"):
         form.keep_connection()
     return form
 
 
-def save_if_valid(request: HttpRequest, form: WebhookForm) -> Webhook | None:
-    """Save a form that was sent to be saved; None when it has to be shown, with what is wrong."""
+def bind_connection(
+    request: HttpRequest, connection: Credential, *, seen: str = ""
+) -> ConnectionForm:
+    """Return the form of a connection, as `bind_form` does that of a webhook."""
+    form = ConnectionForm(
+        _posted(request)[0] if request.method == "POST" else None,
+        instance=connection,
+        draft=_draft(request, f"connection {connection.pk or 'new'}"),
+        is_checked=not is_reshaping(request),
+    )
+    form.seen = edit_conflict.seen_by(request) if request.method == "POST" else seen
+    return form
+
+
+def _draft(request: HttpRequest, owner: str) -> Draft:
+    return Draft(request.session, draft_id=request.POST.get("draft", ""), owner=owner)
+
+
+def check_may_change(request: HttpRequest, credential: Credential) -> None:
+    """Raise PermissionDenied for who may not edit the form on which a credential is."""
+    model = "connection" if credential.is_shared else "webhook"
+    if not request.user.has_perm(f"webhooks.change_{model}"):
+        raise PermissionDenied
+
+
+def save_if_valid(request: HttpRequest, form: CredentialForm) -> bool:
+    """Save a form that was sent to be saved; False when it has to be shown, with what is wrong."""
     if request.method != "POST" or is_reshaping(request) or not form.is_valid():
-        return None
+        return False
     try:
         return _save(request, form)
     except lifecycle.ConnectionRefused as error:
         # Deleted since the form was judged.
         form.add_error("connection", str(error))
-        return None
     except SecretUnreadable:
         messages.error(request, wrong_key())
-        return None
+    return False
 
 
 def wrong_key() -> str:
@@ -95,34 +124,39 @@ def wrong_key() -> str:
     )
 
 
-def _save(request: HttpRequest, form: WebhookForm) -> Webhook | None:
-    """Save a valid form; the audit trail names what it changed. None: others changed it since."""
-    if form.instance.pk is None:
-        with transaction.atomic():
-            created = form.save()
-            audit.record(Action.CREATED, created, user=request.user)
-        return created
+def _save(request: HttpRequest, form: CredentialForm) -> bool:
+    """Save a valid form; the audit trail names what it changed. False: others changed it since."""
+    subject = form.instance
     with transaction.atomic():
-        before = Webhook.objects.select_for_update(of=("self",)).get(pk=form.instance.pk)
-        form.meanwhile = edit_conflict.changes(before, form.seen)
+        if subject.pk is None:
+            form.save()
+            audit.record(Action.CREATED, subject, user=request.user)
+            return True
+        # Who stores a token holds its credential: it sees either none or all of these changes.
+        locked = type(subject).objects.select_for_update(of=("self",)).get(pk=subject.pk)
+        list(Credential.objects.select_for_update().filter(pk=form.credential.pk).values_list("pk"))
+        before = audit.snapshot(locked)
+        form.meanwhile = edit_conflict.changes(subject, form.seen)
         if form.meanwhile:
             # The next save knows of them.
-            form.seen = edit_conflict.newest(before.pk)
-            return None
-        saved = form.save()
-        note = _("What was held is dropped.") if form.drops_held else ""
-        record_changes(request, before, note=note)
-    return saved
+            form.seen = edit_conflict.newest(type(subject), subject.pk)
+            return False
+        form.save()
+        note = _("What was held is dropped.") if getattr(form, "drops_held", False) else ""
+        record_changes(request, subject, before, note=note)
+    return True
 
 
-def record_changes(request: HttpRequest, before: Webhook, *, note: str = "") -> None:
-    """Name what differs between a row as it was read and as it is stored now.
+def record_changes(
+    request: HttpRequest, subject: Webhook | Credential, before: dict[str, Any], *, note: str = ""
+) -> None:
+    """Name what differs between an earlier snapshot of a row and what is stored now.
 
     `note` says what became of what was held, when the webhook became active.
     """
-    after = Webhook.objects.get(pk=before.pk)
-    changed = set(audit.changed_fields(audit.snapshot(before), after))
-    if "is_active" in changed:
+    after = type(subject).objects.get(pk=subject.pk)
+    changed = set(audit.changed_fields(before, after))
+    if "is_active" in changed and isinstance(after, Webhook):
         action = Action.RESUMED if after.is_active else Action.PAUSED
         audit.record(action, after, user=request.user, note=note if after.is_active else "")
     if fields := changed - _PAUSE_FIELDS:
@@ -131,8 +165,6 @@ def record_changes(request: HttpRequest, before: Webhook, *, note: str = "") -> 
 
 def show_form(request: HttpRequest, form: WebhookForm, **more: Any) -> HttpResponse:
     webhook = form.instance
-    if webhook.is_connection:
-        return show_connection(request, form)
     context: dict[str, Any] = {
         "form": form,
         "webhook": webhook,
@@ -144,7 +176,7 @@ def show_form(request: HttpRequest, form: WebhookForm, **more: Any) -> HttpRespo
         "name": form.initial.get("name", ""),
         "opened_by": expired_session.opened_by(request),
         "test_types": [(group.label, group.types) for group in catalogue.groups()],
-        **token_panel(request, webhook, is_oauth=form.chosen_type == "oauth2"),
+        **token_panel(request, form.credential, is_oauth=form.chosen_type == "oauth2"),
         "connection": form.chosen_connection,
         **signing_panel(request, webhook),
         **_trial(request, form),
@@ -175,12 +207,12 @@ def _preview(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
     return context
 
 
-def show_connection(request: HttpRequest, form: WebhookForm) -> HttpResponse:
+def show_connection(request: HttpRequest, form: ConnectionForm) -> HttpResponse:
     """Show the form of a connection: the same parts, without a request."""
     connection = form.instance
     context: dict[str, Any] = {
         "form": form,
-        "webhook": connection,
+        "connection": connection,
         "is_new": connection.pk is None,
         "is_connection": True,
         "form_url": reverse("webhooks:connection_edit", args=[connection.pk])
@@ -194,22 +226,29 @@ def show_connection(request: HttpRequest, form: WebhookForm) -> HttpResponse:
     return render(request, "webhooks/connections/form.html", context)
 
 
-def token_panel(request: HttpRequest, webhook: Webhook, *, is_oauth: bool = True) -> dict[str, Any]:
+def token_panel(
+    request: HttpRequest, credential: Credential, *, is_oauth: bool = True
+) -> dict[str, Any]:
     """Return the panel's context; what the callback left to say is taken and shown once."""
-    token = OAuthToken.objects.select_related("granted_by").filter(webhook_id=webhook.pk).first()
-    users = Q(webhook_id=webhook.pk) | Q(webhook__connection_id=webhook.pk)
-    held = Delivery.objects.filter(users, status=Status.HELD)
+    is_saved = credential.pk is not None
+    tokens = OAuthToken.objects.select_related("granted_by")
+    token = tokens.filter(credential=credential).first() if is_saved else None
+    users = Webhook.objects.filter(
+        Q(credential=credential.pk) if credential.is_shared else Q(uid=credential.webhook_id)
+    )
+    held = Delivery.objects.filter(webhook__in=users, status=Status.HELD)
     return {
-        "webhook": webhook,
+        "credential": credential,
+        "token_name": credential.token_name or (credential.subject.name if is_saved else ""),
         "token": token,
         "token_state": token.state if token else TokenState.NONE,
-        "token_failure": _take(request, _FAILURE_KEY, webhook),
-        "token_success": _take(request, _SUCCESS_KEY, webhook),
-        "held_count": held.count() if webhook.pk else 0,
+        "token_failure": _take(request, _FAILURE_KEY, credential),
+        "token_success": _take(request, _SUCCESS_KEY, credential),
+        "held_count": held.count() if is_saved else 0,
         "is_oauth": is_oauth,
         "drops_token": bool(token and token.has_access_token()),
         "now": timezone.now(),
-        **token_facts.facts(webhook, token),
+        **token_facts.facts(credential, token),
     }
 
 
@@ -227,50 +266,56 @@ def reveal_signing_secret(request: HttpRequest, webhook: Webhook) -> None:
     _leave(request, _REVEAL_KEY, webhook, "yes")
 
 
-def leave_failure(request: HttpRequest, webhook: Webhook, sentence: str) -> None:
+def leave_failure(request: HttpRequest, credential: Credential, sentence: str) -> None:
     """Let the next token panel of this session say why there is no token."""
-    _leave(request, _FAILURE_KEY, webhook, sentence)
+    _leave(request, _FAILURE_KEY, credential, sentence)
 
 
-def leave_success(request: HttpRequest, webhook: Webhook, sentence: str) -> None:
+def leave_success(request: HttpRequest, credential: Credential, sentence: str) -> None:
     """Let the next token panel of this session say what was done."""
-    _leave(request, _SUCCESS_KEY, webhook, sentence)
+    _leave(request, _SUCCESS_KEY, credential, sentence)
 
 
-def panel_url(request: HttpRequest, webhook: Webhook) -> str:
+def form_url(credential: Credential) -> str:
+    """Return the address of the form on which a credential is edited."""
+    name = "webhooks:connection_edit" if credential.is_shared else "webhooks:edit"
+    return reverse(name, args=[credential.subject.pk])
+
+
+def panel_url(request: HttpRequest, credential: Credential) -> str:
     """Return the address of the token panel, or of the page's top when a secret is shown there."""
-    name = "webhooks:connection_edit" if webhook.is_connection else "webhooks:edit"
-    url = reverse(name, args=[webhook.pk])
-    is_revealing = str(webhook.pk) in request.session.get(_REVEAL_KEY, {})
+    url = form_url(credential)
+    webhook = credential.webhook
+    is_revealing = webhook and str(webhook.pk) in request.session.get(_REVEAL_KEY, {})
     return url if is_revealing else url + "#token"
 
 
-def begin_authorization(request: HttpRequest, webhook: Webhook) -> HttpResponse:
+def begin_authorization(request: HttpRequest, credential: Credential) -> HttpResponse:
     """Send the browser to the provider, or back to the panel with what to change.
 
     Client credentials need no browser: their token is fetched at once.
     """
-    if webhook.grant_type == GrantType.CLIENT_CREDENTIALS:
-        return _fetch_token(request, webhook)
+    if credential.grant_type == GrantType.CLIENT_CREDENTIALS:
+        return _fetch_token(request, credential)
     try:
         url = oauth.begin_authorization(
-            webhook, user=request.user, session_key=request.session.session_key or ""
+            credential, user=request.user, session_key=request.session.session_key or ""
         )
     except oauth.AuthorizationFailed as error:
-        leave_failure(request, webhook, str(error))
-        url = panel_url(request, webhook)
+        leave_failure(request, credential, str(error))
+        url = panel_url(request, credential)
     return HttpResponseRedirect(url, status=303)
 
 
-def _fetch_token(request: HttpRequest, webhook: Webhook) -> HttpResponse:
+def _fetch_token(request: HttpRequest, credential: Credential) -> HttpResponse:
     try:
-        oauth.refresh(webhook)
+        oauth.refresh(credential)
     except oauth.TokenUnavailable as error:
-        leave_failure(request, webhook, str(error))
+        leave_failure(request, credential, str(error))
     else:
-        audit.record(Action.AUTHORIZED, webhook, user=request.user)
-        leave_success(request, webhook, token_facts.stored(events.release_held(webhook)))
-    return HttpResponseRedirect(panel_url(request, webhook), status=303)
+        audit.record(Action.AUTHORIZED, credential, user=request.user)
+        leave_success(request, credential, token_facts.stored(events.release_held(credential)))
+    return HttpResponseRedirect(panel_url(request, credential), status=303)
 
 
 def _posted(request: HttpRequest) -> tuple[QueryDict, Pasted | None]:
@@ -287,13 +332,13 @@ def _posted(request: HttpRequest) -> tuple[QueryDict, Pasted | None]:
     return data, pasted
 
 
-def _leave(request: HttpRequest, key: str, webhook: Webhook, value: str) -> None:
-    request.session[key] = {**request.session.get(key, {}), str(webhook.pk): value}
+def _leave(request: HttpRequest, key: str, row: Webhook | Credential, value: str) -> None:
+    request.session[key] = {**request.session.get(key, {}), str(row.pk): value}
 
 
-def _take(request: HttpRequest, key: str, webhook: Webhook) -> str:
+def _take(request: HttpRequest, key: str, row: Webhook | Credential) -> str:
     left = dict(request.session.get(key, {}))
-    value: str = left.pop(str(webhook.pk), "")
+    value: str = left.pop(str(row.pk), "")
     if value:
         request.session[key] = left
     return value

@@ -1,4 +1,4 @@
-"""Whose credentials a webhook sends: its own, or those of a connection bound to its host."""
+"""Which credential a webhook sends: its own, or a connection bound to its host."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +10,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from webhooks import network
-from webhooks.models import WEBHOOK_SECRETS, Webhook
+from webhooks.models import CREDENTIAL_SECRETS, Credential, may_be_sent_to
 
 if TYPE_CHECKING:
-    _ModelChoiceField = forms.ModelChoiceField[Webhook]
+    _ModelChoiceField = forms.ModelChoiceField[Credential]
 else:
     _ModelChoiceField = forms.ModelChoiceField
 
@@ -31,10 +31,10 @@ def host_of(url: object) -> str:
         return ""
 
 
-def connections() -> QuerySet[Webhook]:
+def connections() -> QuerySet[Credential]:
     """Return every connection with its token, and without its secrets."""
-    found = Webhook.objects.connections().select_related("token")
-    return found.defer(*WEBHOOK_SECRETS, "token__access_token", "token__refresh_token")
+    found = Credential.objects.shared().select_related("token")
+    return found.defer(*CREDENTIAL_SECRETS, "token__access_token", "token__refresh_token")
 
 
 class ConnectionSelect(forms.Select):
@@ -47,7 +47,7 @@ class ConnectionSelect(forms.Select):
         connection = getattr(value, "instance", None)
         if connection is not None:
             option["attrs"]["data-hosts"] = " ".join(connection.allowed_hosts)
-            is_allowed = not self.host or self.host in connection.allowed_hosts
+            is_allowed = not self.host or may_be_sent_to(connection, self.host)
             if not is_allowed and not option["selected"]:
                 option["attrs"]["disabled"] = True
         return option
@@ -69,12 +69,12 @@ class ConnectionField(_ModelChoiceField):
         }
 
 
-class CredentialFields(forms.Form):
+class ConnectionChoice(forms.Form):
     """The choice, and what follows from it."""
 
     connection = ConnectionField(
         label=gettext_lazy("Credentials"),
-        queryset=Webhook.objects.none(),
+        queryset=Credential.objects.none(),
         required=False,
         empty_label=gettext_lazy("This webhook's own"),
         widget=ConnectionSelect({"data-connection": True}),
@@ -89,7 +89,7 @@ class CredentialFields(forms.Form):
         },
     )
 
-    def offer_connections(self, found: QuerySet[Webhook]) -> None:
+    def offer_connections(self, found: QuerySet[Credential]) -> None:
         field: Any = self.fields["connection"]
         field.queryset = found
         field.widget.host = host_of(self["url"].value())
@@ -105,30 +105,28 @@ class CredentialFields(forms.Form):
 
     @property
     def has_connections(self) -> bool:
-        """Say whether there is anything to choose; most sites never need a connection."""
-        field: Any = self.fields.get("connection")
-        return field is not None and len(field.choices) > 1
+        """Return whether there is anything to choose; most sites never need a connection."""
+        field: Any = self.fields["connection"]
+        return len(field.choices) > 1
 
     @property
-    def chosen_connection(self) -> Webhook | None:
-        if "connection" not in self.fields:
-            return None
+    def chosen_connection(self) -> Credential | None:
         try:
-            found: Webhook | None = self.fields["connection"].clean(self["connection"].value())
+            found: Credential | None = self.fields["connection"].clean(self["connection"].value())
         except ValidationError:
             return None
         return found
 
 
-def check_host(connection: Webhook, url: str) -> None:
-    """Refuse a connection for an address it may not be sent to. Raises ValidationError."""
+def check_host(credential: Credential, url: str) -> None:
+    """Refuse a credential for an address it may not be sent to. Raises ValidationError."""
     host = host_of(url)
-    if host and host not in connection.allowed_hosts:
+    if host and not may_be_sent_to(credential, host):
         raise ValidationError(
             _(
                 "“%(name)s” may not be sent to %(host)s. Add this host to the connection, or "
                 "choose another one."
             ),
             code="host",
-            params={"name": connection.name, "host": host},
+            params={"name": credential.name, "host": host},
         )

@@ -73,7 +73,7 @@ def trial_context(request: HttpRequest, section: FilterSection) -> dict[str, Any
 @permission_required("webhooks.view_webhook", raise_exception=True)
 def why_not_sent(request: HttpRequest, pk: int) -> HttpResponse:
     """Explain one event, or list those to choose from, each with its verdict."""
-    webhook = get_object_or_404(Webhook.objects.filter(is_connection=False), pk=pk)
+    webhook = get_object_or_404(Webhook, pk=pk)
     words = request.GET.get("q", "").replace("\0", "").strip()[:200]
     wanted = request.GET.get("event", "").replace("\0", "")[:30]
     found = list(_search(words)) if words else []

@@ -1,7 +1,4 @@
-"""The webhook form: what people edit, checked and written in one step.
-
-Typed secrets wait in a `Draft` while the form is shown again. Knows no request.
-"""
+"""The webhook form: what people edit, checked and written in one step. Knows no request."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,46 +6,20 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.db import transaction
-from django.forms.utils import ErrorDict
 from django.utils.translation import gettext_lazy as _
 
-from webhooks import catalogue, events, network, oauth
-from webhooks.models import (
-    AuditEntry,
-    AuthorizationType,
-    Delivery,
-    HoldReason,
-    OAuthToken,
-    PauseReason,
-    Status,
-    TokenState,
-    Webhook,
-)
-from webhooks.models.authorization import AuthorizationFields
+from webhooks import catalogue, events, network
+from webhooks.models import Delivery, HoldReason, PauseReason, Status, Webhook
 from webhooks.payloads import Problem
 from webhooks.security.drafts import Draft
 from webhooks.ui.connections import lifecycle
-from webhooks.ui.fields import CLEAR
 from webhooks.ui.webhook_form import authorization, credentials, texts
 from webhooks.ui.webhook_form.headers import headers_as_json
-from webhooks.ui.webhook_form.layout import SECRETS, WebhookFields
-from webhooks.ui.webhook_form.pasted_curl import Pasted
-
-# What the guard judges, as it was typed: a space around it is refused here as everywhere else.
-_ADDRESSES = ("url", "issuer", "auth_url", "token_url", "refresh_url", "revocation_url")
-# What a delivery may be held for until it is changed, beside the filter.
-_AWAITED = {
-    *("url", "connection", "allowed_hosts"),
-    *(field.name for field in AuthorizationFields._meta.get_fields()),
-}
+from webhooks.ui.webhook_form.layout import WebhookFields
 
 
 class WebhookForm(WebhookFields):
-    """Create or edit a webhook.
-
-    `is_checked=False` shows what was posted again without judging it: the person asked for another
-    authorization type or one more header, not to save.
-    """
+    """Create or edit a webhook."""
 
     def __init__(
         self,
@@ -59,26 +30,9 @@ class WebhookForm(WebhookFields):
         is_checked: bool = True,
     ) -> None:
         super().__init__(data, instance=instance, draft=draft, is_checked=is_checked)
-        for name in _ADDRESSES:
-            address: Any = self.fields[name]
-            address.strip = False
-        self._is_checked = is_checked
-        # The newest entry of the audit trail that the values include, and what came after it.
-        self.seen = ""
-        # What a pasted cURL command filled in, when one was.
-        self.pasted: Pasted | None = None
-        self.meanwhile: list[AuditEntry] = []
-        # As they were: validation writes into the instance.
-        self._fingerprint = oauth.fingerprint(instance) if instance.pk else ""
         if not _holds_deliveries(instance):
             del self.fields["held"]
-        self._stored = {name: getattr(instance, name) for name in self._meta.fields or ()}
-
-    def full_clean(self) -> None:
-        if self._is_checked:
-            super().full_clean()
-            return
-        self._errors, self.cleaned_data = ErrorDict(), {}
+        self._used_id = instance.credential_id
 
     def is_valid(self) -> bool:
         # Both, so that every error is shown at once.
@@ -131,91 +85,51 @@ class WebhookForm(WebhookFields):
     def clean_time_zone(self) -> str:
         return str(self.cleaned_data["time_zone"] or "UTC")
 
-    def clean_callback_url(self) -> str:
-        url: str = self.cleaned_data["callback_url"] or oauth.default_callback_url()
-        # The page fills in the default where none is stored: sent back, it is no change.
-        was_empty = self.instance.pk and not self._stored["callback_url"]
-        return "" if was_empty and url == oauth.default_callback_url() else url
-
-    def clean_basic_password(self) -> Any:
-        return self._clean_secret("basic_password")
-
-    def clean_client_secret(self) -> Any:
-        return self._clean_secret("client_secret")
-
     def clean(self) -> dict[str, Any]:
-        values = super().clean() or self.cleaned_data
+        values = super().clean()
         if "held" in self.fields and values.get("is_active") and not values.get("held"):
             self.add_error("held", _("Say what happens to the deliveries that are held."))
-        # Radios that are left out keep what is stored.
-        for field in ("authorization_type", "grant_type", "token_placement"):
-            values[field] = values.get(field) or self._stored[field]
-        if values.get("connection"):
-            self._check_connection(values)
-            return values
-        chosen = values["authorization_type"]
-        self._forgive(authorization.unchosen_fields(chosen, values["grant_type"]))
-        errors: dict[str, Any] = {}
-        if chosen == AuthorizationType.BASIC:
-            errors = authorization.basic_errors(
-                values, has_password=self.secret_is_set("basic_password")
-            )
-        elif chosen == AuthorizationType.OAUTH2:
-            errors = authorization.oauth_errors(
-                values, stored=self._stored, has_secret=self.secret_is_set("client_secret")
-            )
-        for field, sentence in errors.items():
-            if field not in self.errors:
-                self.add_error(field, sentence)
         return values
 
-    def _check_connection(self, values: dict[str, Any]) -> None:
-        """Forgive the webhook's own credentials, which stay as typed, and check the host."""
+    def _check_authorization(self, values: dict[str, Any]) -> None:
+        """Judge the webhook's own credential, or forgive it while a connection is chosen."""
+        if not values.get("connection"):
+            super()._check_authorization(values)
+            return
         self._forgive({name for names in authorization.FIELDS_OF.values() for name in names})
         try:
             credentials.check_host(values["connection"], values.get("url", ""))
         except forms.ValidationError as error:
             self.add_error("connection", error)
 
-    def secret_is_set(self, field: str) -> bool:
-        """Say whether the webhook will have this secret after saving."""
-        typed = self.cleaned_data.get(field)
-        if typed is CLEAR:
-            return False
-        return bool(typed or self.instance.has_secret(field))
+    def _post_clean(self) -> None:
+        super()._post_clean()
+        self.instance.credential = self.cleaned_data.get("connection") or self.credential
 
     def save(self, commit: bool = True) -> Webhook:
         """Write everything at once, drop tokens of another client, and pause or resume."""
         webhook = self.instance
         is_new = webhook.pk is None
-        fields = {*(self._meta.fields or ()), *self._write_secrets()}
+        fields = {*(self._meta.fields or ()), "credential", *self._write_headers()}
         if self.conditions.changes:
             webhook.filter = self.conditions.tree
             fields.add("filter")
         fields |= self.mapping.write(webhook)
         with transaction.atomic():
-            if webhook.connection_id:
-                lifecycle.hold(webhook.connection_id)
+            if webhook.credential.is_shared:
+                lifecycle.hold(webhook.credential_id)
             if is_new and not self.cleaned_data["is_active"]:
                 webhook.pause(PauseReason.PERSON)
+            self.save_credential()
             webhook.save(**({} if is_new else {"update_fields": fields}))
             if not is_new:
-                self._correct_authorization()
+                is_other = webhook.credential_id != self._used_id
+                self.correct_authorization(
+                    is_awaited=is_other or self.conditions.changes or self.changes("url")
+                )
                 self._pause_or_resume()
         self.draft.discard()
         return webhook
-
-    def _correct_authorization(self) -> None:
-        """Drop tokens of another client, and release what waited for what was changed.
-
-        What still cannot be sent is held again.
-        """
-        webhook = self.instance
-        was_misconfigured = _is_misconfigured(webhook)
-        oauth.drop_if_changed(self._fingerprint, webhook)
-        changed = {name for name, old in self._stored.items() if getattr(webhook, name) != old}
-        if was_misconfigured or self.conditions.changes or _AWAITED & changed:
-            events.release_held(webhook)
 
     @property
     def drops_held(self) -> bool:
@@ -230,31 +144,13 @@ class WebhookForm(WebhookFields):
         else:
             events.pause(self.instance)
 
-    def _write_secrets(self) -> set[str]:
-        """Set what was typed or cleared on the webhook; return the names of its columns."""
-        written = set()
-        for field in SECRETS:
-            typed = self.cleaned_data.get(field)
-            if typed:
-                self.instance.set_secret(field, "" if typed is CLEAR else typed)
-                written |= {field, "secrets_changed_at"}
-        if self.headers.is_bound:
-            headers = headers_as_json(self.headers.headers())
-            if headers != self.instance.headers_json:
-                self.instance.set_secret("headers_json", headers)
-                written |= {"headers_json", "secrets_changed_at"}
-        return written
-
-    def _clean_secret(self, field: str) -> Any:
-        """Return what was typed now or, when nothing was, on an earlier showing of this form."""
-        return self.cleaned_data[field] or self.fields[field].clean(self.draft.get(field))
-
-    def _forgive(self, fields: set[str]) -> None:
-        """Drop the errors of types that were not chosen; what cannot be stored stays as it was."""
-        for field in fields & self.errors.keys():
-            del self.errors[field]
-            if field not in SECRETS:
-                self.cleaned_data[field] = self._stored[field]
+    def _write_headers(self) -> set[str]:
+        """Set the custom headers on the webhook; return the names of its columns."""
+        headers = headers_as_json(self.headers.headers()) if self.headers.is_bound else ""
+        if not self.headers.is_bound or headers == self.instance.headers_json:
+            return set()
+        self.instance.set_secret("headers_json", headers)
+        return {"headers_json", "secrets_changed_at"}
 
     def _full_types(self, patterns: list[str]) -> list[str]:
         """Return the newly chosen types that have as many webhooks as are allowed."""
@@ -275,8 +171,3 @@ def _holds_deliveries(webhook: Webhook) -> bool:
         return False
     held = Delivery.objects.filter(webhook=webhook, status=Status.HELD)
     return held.filter(hold_reason=HoldReason.PAUSED).exists()
-
-
-def _is_misconfigured(webhook: Webhook) -> bool:
-    tokens = OAuthToken.objects.filter(webhook=webhook, state=TokenState.MISCONFIGURED)
-    return tokens.exists()

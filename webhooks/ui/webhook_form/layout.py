@@ -5,48 +5,30 @@ Whether what was entered is right, and what saving does, is `webhooks.ui.webhook
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zoneinfo import available_timezones
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from webhooks import oauth
-from webhooks.models import AuthorizationType, ClientAuthentication, Webhook
+from webhooks.models import Webhook
 from webhooks.security.drafts import Draft
-from webhooks.ui.fields import CLEAR, CopyInput, EventTypesField, SecretFormField
-from webhooks.ui.webhook_form import alerts, authorization, delivery, texts
-from webhooks.ui.webhook_form.alerts import AlertFields
-from webhooks.ui.webhook_form.credentials import CONNECTION, CredentialFields, connections
+from webhooks.ui.fields import EventTypesField
+from webhooks.ui.webhook_form import alerts, delivery, texts
+from webhooks.ui.webhook_form.credential_form import CredentialForm, problems_of
+from webhooks.ui.webhook_form.credentials import CONNECTION, ConnectionChoice, connections
 from webhooks.ui.webhook_form.delivery import DeliveryFields
 from webhooks.ui.webhook_form.filter_section import FilterSection
 from webhooks.ui.webhook_form.headers import header_rows
 from webhooks.ui.webhook_form.mapping import MappingSection
-from webhooks.ui.webhook_form.oauth_fields import OAuthFields
 
-if TYPE_CHECKING:
-    _WebhookModelForm = forms.ModelForm[Webhook]
-else:
-    _WebhookModelForm = forms.ModelForm
-
-SECRETS = ("basic_password", "client_secret")
 _FORMAT_DEFAULTS = {"date_format": "iso8601", "time_zone": "UTC", "uses_older_names": False}
-_PAGE_ORDER = (
-    *("is_active", "held", "name", "allowed_hosts", "method", "url", "event_types", "body_format"),
-    *("date_format", "time_zone", "uses_older_names", "connection"),
-    "authorization_type",
-    *authorization.BASIC_FIELDS,
-    *authorization.OAUTH_FIELDS,
-)
 
 
-_PAGE_END = ("timeout_seconds", *delivery.FIELDS, *alerts.FIELDS, *alerts.THRESHOLDS)
-
-
-class WebhookFields(CredentialFields, OAuthFields, DeliveryFields, AlertFields, _WebhookModelForm):
+class WebhookFields(ConnectionChoice, DeliveryFields, CredentialForm):
     """Everything of the form that the page shows."""
 
-    use_required_attribute = False
+    page_end = ("timeout_seconds", *delivery.FIELDS, *alerts.FIELDS, *alerts.THRESHOLDS)
 
     # Compared with what was shown, so that a webhook paused meanwhile is not resumed by a save.
     is_active = forms.BooleanField(
@@ -82,12 +64,6 @@ class WebhookFields(CredentialFields, OAuthFields, DeliveryFields, AlertFields, 
         required=False,
         help_text=_("The zone of dates in events, for example Europe/Kyiv."),
     )
-    basic_password = SecretFormField(label=_("Password"))
-    client_secret = SecretFormField(
-        label=_("Client secret"),
-        strip=True,
-        help_text=_("Leave it empty only when the provider registered a public client."),
-    )
 
     class Meta:
         model = Webhook
@@ -101,25 +77,11 @@ class WebhookFields(CredentialFields, OAuthFields, DeliveryFields, AlertFields, 
             "date_format",
             "time_zone",
             "uses_older_names",
-            "connection",
-            "authorization_type",
-            "basic_login",
-            *(field for field in authorization.OAUTH_FIELDS if field not in SECRETS),
             *delivery.FIELDS,
             *alerts.FIELDS,
             *alerts.THRESHOLDS,
         ]
-        widgets = {
-            "authorization_type": forms.RadioSelect,
-            "client_authentication": forms.RadioSelect,
-            "basic_login": forms.TextInput({"autocomplete": "off", "spellcheck": "false"}),
-            "client_id": forms.TextInput({"autocomplete": "off", "spellcheck": "false"}),
-            **{
-                field: forms.TextInput({"inputmode": "url", "spellcheck": "false"})
-                for field in ("url", "auth_url", "token_url")
-            },
-            "callback_url": CopyInput({"inputmode": "url", "spellcheck": "false"}),
-        }
+        widgets = {"url": forms.TextInput({"inputmode": "url", "spellcheck": "false"})}
         error_messages = {name: {"required": texts.REQUIRED[name]} for name in ("name", "url")}
         help_texts = texts.HELP
 
@@ -131,34 +93,32 @@ class WebhookFields(CredentialFields, OAuthFields, DeliveryFields, AlertFields, 
         draft: Draft,
         is_checked: bool,
     ) -> None:
-        initial = {
-            "is_active": instance.is_active,
-            "callback_url": instance.callback_url or oauth.default_callback_url(),
-            **alerts.mute_shown(instance),
-        }
-        super().__init__(data, instance=instance, initial=initial)
-        self.draft = draft
+        used = instance.credential
+        super().__init__(
+            data,
+            instance=instance,
+            credential=instance.private_credential,
+            draft=draft,
+            is_checked=is_checked,
+            is_active=instance.is_active,
+            connection=used.pk if used.is_shared else None,
+        )
         self.headers = header_rows(instance, draft=draft, data=data, is_checked=is_checked)
         self.conditions = FilterSection(
             instance.filter,
             data,
-            patterns=self["event_types"].value() or () if "event_types" in self.fields else (),
+            patterns=self["event_types"].value() or (),
             is_checked=is_checked,
         )
         self.mapping = MappingSection(instance, data)
         self._set_choices()
         self.offer_connections(connections())
         self.fields["retry_schedule_seconds"].help_text = delivery.default_schedule_help()
-        for field in SECRETS:
-            self._keep_typed(field)
 
     @property
     def chosen_type(self) -> str:
         """Return the authorization type whose fields are shown; a connection hides them all."""
-        if self.chosen_connection:
-            return CONNECTION
-        value = str(self["authorization_type"].value())
-        return value if value in AuthorizationType.values else AuthorizationType.NONE
+        return CONNECTION if self.chosen_connection else super().chosen_type
 
     @property
     def has_format_open(self) -> bool:
@@ -168,18 +128,11 @@ class WebhookFields(CredentialFields, OAuthFields, DeliveryFields, AlertFields, 
             for field, default in _FORMAT_DEFAULTS.items()
         )
 
+    def row_problems(self) -> list[dict[str, Any]]:
+        return problems_of(row[name] for row in self.headers for name in ("name", "value"))
+
     def problems(self) -> list[dict[str, Any]]:
-        """Return every error with its field's label and id, in the order of the page."""
-        fields = [
-            *(self[name] for name in _PAGE_ORDER if name in self.fields),
-            *(row[name] for row in self.headers for name in ("name", "value")),
-            *(self[name] for name in _PAGE_END if name in self.fields),
-        ]
-        problems = [
-            {"target": field.auto_id, "label": field.label, "sentence": sentence}
-            for field in fields
-            for sentence in field.errors
-        ]
+        problems = super().problems()
         problems += self.conditions.problems()
         problems += self.mapping.page_problems()
         return problems + [
@@ -187,36 +140,9 @@ class WebhookFields(CredentialFields, OAuthFields, DeliveryFields, AlertFields, 
             for sentence in self.headers.non_form_errors()
         ]
 
-    def _keep_typed(self, field: str) -> None:
-        """Move a typed secret into the draft and tell the widget what is there."""
-        widget: Any = self.fields[field].widget
-        value = self[field].data if self.is_bound else ""
-        widget.is_cleared = value is CLEAR or isinstance(value, tuple)
-        if isinstance(value, tuple):
-            value = value[1]
-        if value is CLEAR:
-            self.draft.keep(field, "")
-        elif value:
-            self.draft.keep(field, value)
-        widget.is_typed = bool(self.draft.get(field))
-        widget.is_set = self.instance.has_secret(field)
-        if widget.is_set or widget.is_typed:
-            # The advice about an empty field is for a secret that was never set.
-            self.fields[field].help_text = ""
-        widget.changed_at = self.instance.secrets_changed_at.get(field, "")
-
     def _set_choices(self) -> None:
         zone: Any = self.fields["time_zone"]
         zone.choices = _time_zones(self.instance.time_zone)
-        # Radios without the empty choice a select has.
-        for field, choices in (
-            ("authorization_type", AuthorizationType.choices),
-            ("client_authentication", ClientAuthentication.choices),
-        ):
-            radio: Any = self.fields[field]
-            radio.choices = choices
-            # Left out, it is the model's default; radios are never empty on the page.
-            radio.required = False
 
 
 @lru_cache(maxsize=16)

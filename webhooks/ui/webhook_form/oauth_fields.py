@@ -12,21 +12,20 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from webhooks import oauth
-from webhooks.models import GrantType
-from webhooks.models.authorization import TokenPlacement
+from webhooks.models import GrantType, TokenPlacement
 from webhooks.ui.webhook_form import discovery, providers
 from webhooks.ui.webhook_form.authorization import ADVANCED_FIELDS, CODE_FIELDS
 from webhooks.ui.webhook_form.list_fields import ParametersField, StatusCodesField, WordsField
 
 
-def _text(label: Any, help_text: Any, *, length: int, **attributes: str) -> forms.CharField:
+def text_field(label: Any, help_text: Any, *, length: int, **attributes: str) -> forms.CharField:
     widget = forms.TextInput({"autocomplete": "off", "spellcheck": "false", **attributes})
     return forms.CharField(
         label=label, help_text=help_text, max_length=length, required=False, widget=widget
     )
 
 
-def _choice(label: Any, choices: Any, help_text: Any = "") -> forms.ChoiceField:
+def choice_field(label: Any, choices: Any, help_text: Any = "") -> forms.ChoiceField:
     """Return radios that keep what is stored when they are left out."""
     return forms.ChoiceField(
         label=label,
@@ -56,7 +55,7 @@ def _switch(
 class OAuthFields(forms.Form):
     """The fields beyond those every provider needs."""
 
-    grant_type = _choice(gettext_lazy("Grant type"), GrantType.choices)
+    grant_type = choice_field(gettext_lazy("Grant type"), GrantType.choices)
     provider = forms.ChoiceField(
         label=gettext_lazy("Provider"),
         choices=providers.choices,
@@ -64,7 +63,7 @@ class OAuthFields(forms.Form):
         widget=forms.Select({"data-provider": True}),
         help_text=gettext_lazy("Choosing one fills in what is the same for everybody."),
     )
-    issuer = _text(
+    issuer = text_field(
         gettext_lazy("Issuer"),
         gettext_lazy(
             "The provider's own name, for example “https://accounts.google.com”. It finds the "
@@ -89,11 +88,11 @@ class OAuthFields(forms.Form):
         ),
         is_on=False,
     )
-    scope_separator = _choice(
+    scope_separator = choice_field(
         gettext_lazy("Scope separator"),
         [(" ", gettext_lazy("Space")), (",", gettext_lazy("Comma"))],
     )
-    audience = _text(
+    audience = text_field(
         gettext_lazy("Audience"),
         gettext_lazy(
             "Sent as “audience”, for example “https://api.example.com”; several with spaces "
@@ -101,7 +100,7 @@ class OAuthFields(forms.Form):
         ),
         length=2048,
     )
-    resource = _text(
+    resource = text_field(
         gettext_lazy("Resource"),
         gettext_lazy(
             "Sent as “resource” (RFC 8707): addresses with spaces between, for example "
@@ -136,7 +135,7 @@ class OAuthFields(forms.Form):
         help_text=gettext_lazy("The standard is a form."),
         is_on=False,
     )
-    refresh_url = _text(
+    refresh_url = text_field(
         gettext_lazy("Refresh URL"),
         gettext_lazy(
             "Only when refreshing has an address of its own, for example "
@@ -145,7 +144,7 @@ class OAuthFields(forms.Form):
         length=2048,
         inputmode="url",
     )
-    revocation_url = _text(
+    revocation_url = text_field(
         gettext_lazy("Revocation URL"),
         gettext_lazy(
             "Told when a token is cleared or the webhook is deleted, for example "
@@ -154,19 +153,19 @@ class OAuthFields(forms.Form):
         length=2048,
         inputmode="url",
     )
-    token_path = _text(
+    token_path = text_field(
         gettext_lazy("Path of the token in the answer"),
         gettext_lazy("For example “authed_user.access_token”. Empty: “access_token”."),
         length=200,
     )
-    token_placement = _choice(gettext_lazy("Send the token in"), TokenPlacement.choices)
-    header_prefix = _text(
+    token_placement = choice_field(gettext_lazy("Send the token in"), TokenPlacement.choices)
+    header_prefix = text_field(
         gettext_lazy("Header prefix"),
         gettext_lazy("The word before the token, normally “Bearer”. Empty: the token alone."),
         length=64,
         list="header-prefixes",
     )
-    token_query_parameter = _text(
+    token_query_parameter = text_field(
         gettext_lazy("Name of the parameter"),
         gettext_lazy("What stands before the token in the address, for example “auth”."),
         length=64,

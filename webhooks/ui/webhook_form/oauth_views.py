@@ -11,8 +11,13 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
-from webhooks import events, oauth
-from webhooks.models import AuthorizationType, ClientAuthentication, Webhook
+from webhooks import audit, events, oauth
+from webhooks.models import (
+    AUTHORIZATION_FIELDS,
+    AuthorizationType,
+    ClientAuthentication,
+    Credential,
+)
 from webhooks.ui.webhook_form import context as form_context
 from webhooks.ui.webhook_form import discovery
 
@@ -24,10 +29,9 @@ _EDITORS = (
     "webhooks.change_connection",
 )
 _LABELS = {
-    field.name: field.verbose_name
-    for field in Webhook._meta.concrete_fields
-    if field.name in {*discovery.COMPARED, "callback_url", "refresh_url", "scope",
-                      "client_id", "client_secret", "authorization_parameters"}
+    name: AUTHORIZATION_FIELDS[name].verbose_name
+    for name in (*discovery.COMPARED, "callback_url", "refresh_url", "scope", "client_id",
+                 "client_secret", "authorization_parameters")
 }  # fmt: skip
 
 
@@ -48,15 +52,15 @@ def find_endpoints(request: HttpRequest) -> HttpResponse:
 @permission_required("webhooks.authorize_webhook", raise_exception=True)
 def check(request: HttpRequest, pk: int) -> HttpResponse:
     """Ask the provider's endpoints as they are saved, and explain the last failure."""
-    webhook = _webhook(pk)
-    diagnosis = oauth.diagnose(webhook)
+    credential = _credential(pk)
+    diagnosis = oauth.diagnose(credential)
     context: dict[str, Any] = {
-        "findings": [(one, _LABELS[one.field]) for one in oauth.examine(webhook)],
+        "findings": [(one, _LABELS[one.field]) for one in oauth.examine(credential)],
         "diagnosis": diagnosis,
         "fields": [(name, _LABELS[name]) for name in diagnosis.fields] if diagnosis else [],
-        "callback_url": webhook.callback_url or oauth.default_callback_url(),
+        "callback_url": credential.callback_url or oauth.default_callback_url(),
     }
-    return _show(request, webhook, context)
+    return _show(request, credential, context)
 
 
 @require_POST
@@ -65,8 +69,8 @@ def check(request: HttpRequest, pk: int) -> HttpResponse:
 @permission_required("webhooks.authorize_webhook", raise_exception=True)
 def try_authentication(request: HttpRequest, pk: int) -> HttpResponse:
     """Send the client's credentials in both ways, and offer the one that works."""
-    webhook = _webhook(pk)
-    return _show(request, webhook, {"tried": oauth.try_authentication(webhook)})
+    credential = _credential(pk)
+    return _show(request, credential, {"tried": oauth.try_authentication(credential)})
 
 
 @require_POST
@@ -75,40 +79,41 @@ def try_authentication(request: HttpRequest, pk: int) -> HttpResponse:
 @permission_required("webhooks.authorize_webhook", raise_exception=True)
 def switch_authentication(request: HttpRequest, pk: int) -> HttpResponse:
     """Save the way that works; a token that was misconfigured is tried again."""
-    webhook = _webhook(pk)
-    if not request.user.has_perm(f"webhooks.change_{_model(webhook)}"):
-        raise PermissionDenied
+    credential = _credential(pk)
+    form_context.check_may_change(request, credential)
     way = request.POST.get("client_authentication", "")
     if way not in ClientAuthentication.values:
         return HttpResponseBadRequest(_("There is no such way to send credentials."))
-    webhook.client_authentication = way
     with transaction.atomic():
-        before = Webhook.objects.get(pk=webhook.pk)
-        webhook.save(update_fields=["client_authentication"])
-        form_context.record_changes(request, before)
-    oauth.drop_if_changed(oauth.fingerprint(webhook), webhook)
-    events.release_held(webhook)
+        subject = credential.subject
+        before = audit.snapshot(subject)
+        credential.client_authentication = way
+        credential.save(update_fields=["client_authentication"])
+        form_context.record_changes(request, subject, before)
+    url = credential.receiver_url
+    oauth.drop_if_changed(oauth.fingerprint(credential, url), credential, url)
+    events.release_held(credential)
     form_context.leave_success(
         request,
-        webhook,
+        credential,
         _("The credentials are now sent as “%s”.") % ClientAuthentication(way).label,
     )
-    return HttpResponseRedirect(form_context.panel_url(request, webhook), status=303)
+    return HttpResponseRedirect(form_context.panel_url(request, credential), status=303)
 
 
-def _webhook(pk: int) -> Webhook:
-    owners = Webhook.objects.owners()
-    return get_object_or_404(owners, pk=pk, authorization_type=AuthorizationType.OAUTH2)
+def _credential(pk: int) -> Credential:
+    present = Credential.objects.present()
+    return get_object_or_404(present, pk=pk, authorization_type=AuthorizationType.OAUTH2)
 
 
-def _model(webhook: Webhook) -> str:
-    return "connection" if webhook.is_connection else "webhook"
-
-
-def _show(request: HttpRequest, webhook: Webhook, context: dict[str, Any]) -> HttpResponse:
+def _show(request: HttpRequest, credential: Credential, context: dict[str, Any]) -> HttpResponse:
     """Show the result alone to htmx, and on a page of its own to everything else."""
-    form_url = form_context.panel_url(request, webhook).partition("#")[0]
-    context = {"webhook": webhook, "form_url": form_url, **context}
+    context = {
+        "credential": credential,
+        "name": credential.subject.name,
+        "form_url": form_context.form_url(credential),
+        **context,
+    }
     is_htmx = bool(request.headers.get("HX-Request"))
     name = (
         "webhooks/webhook_form/_token_check.html"

@@ -130,7 +130,7 @@ def _webhook(request: HttpRequest) -> Webhook:
     _check_editor(request, is_new=not pk)
     if not pk.isdecimal():
         return Webhook()
-    return get_object_or_404(Webhook.objects.present().select_related("connection"), pk=pk)
+    return get_object_or_404(Webhook.objects.present().select_related("credential"), pk=pk)
 
 
 def _check_editor(request: HttpRequest, *, is_new: bool | None = None) -> None:

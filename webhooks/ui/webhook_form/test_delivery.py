@@ -72,12 +72,12 @@ def test_result(request: HttpRequest, pk: int, delivery_id: str) -> HttpResponse
 
 def _missing_token(webhook: Webhook) -> str:
     """Return what to do first when a test could not be authorized, else an empty string."""
-    owner = webhook.credentials
-    if owner.authorization_type != AuthorizationType.OAUTH2:
+    credential = webhook.credential
+    if credential.authorization_type != AuthorizationType.OAUTH2:
         return ""
-    token = OAuthToken.objects.filter(webhook=owner).first()
+    token = OAuthToken.objects.filter(credential=credential).first()
     state = token.state if token else TokenState.NONE
-    if state == TokenState.NONE and owner.grant_type == GrantType.CLIENT_CREDENTIALS:
+    if state == TokenState.NONE and credential.grant_type == GrantType.CLIENT_CREDENTIALS:
         # No person is needed: the engine fetches one.
         return ""
     if state not in _UNUSABLE:

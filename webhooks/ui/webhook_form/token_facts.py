@@ -5,19 +5,19 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from webhooks.models import GrantType, OAuthExchange, OAuthToken, Webhook
+from webhooks.models import Credential, GrantType, OAuthExchange, OAuthToken
 from webhooks.templatetags.oauthtext import grant_ends_at
 
 _SHOWN = 10
 
 
-def facts(webhook: Webhook, token: OAuthToken | None) -> dict[str, Any]:
-    is_saved = webhook.pk is not None
-    exchanges = OAuthExchange.objects.filter(webhook_id=webhook.pk)[:_SHOWN] if is_saved else []
+def facts(credential: Credential, token: OAuthToken | None) -> dict[str, Any]:
+    is_saved = credential.pk is not None
+    exchanges = OAuthExchange.objects.filter(credential=credential)[:_SHOWN] if is_saved else []
     return {
         "exchanges": exchanges,
-        "grant_ends_at": grant_ends_at(token, webhook),
-        "is_machine": webhook.grant_type == GrantType.CLIENT_CREDENTIALS,
+        "grant_ends_at": grant_ends_at(token, credential),
+        "is_machine": credential.grant_type == GrantType.CLIENT_CREDENTIALS,
     }
 
 

@@ -2,7 +2,6 @@
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required, permission_required
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
@@ -10,7 +9,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from webhooks import audit, events, oauth
-from webhooks.models import Action, AuthorizationType, Webhook
+from webhooks.models import Action, AuthorizationType, Credential
 from webhooks.ui.webhook_form import context as form_context
 from webhooks.ui.webhook_form import token_facts
 
@@ -21,21 +20,23 @@ from webhooks.ui.webhook_form import token_facts
 @permission_required("webhooks.authorize_webhook", raise_exception=True)
 def authorize(request: HttpRequest, pk: int) -> HttpResponse:
     """Save the form that was posted, if one was, and send the browser to the provider."""
-    webhook = get_object_or_404(Webhook.objects.owners(), pk=pk)
+    credential = get_object_or_404(Credential.objects.present(), pk=pk)
     if "draft" in request.POST:
-        model = "connection" if webhook.is_connection else "webhook"
-        if not request.user.has_perm(f"webhooks.change_{model}"):
-            raise PermissionDenied
-        form = form_context.bind_form(request, webhook)
-        saved = form_context.save_if_valid(request, form)
-        if saved is None:
-            return form_context.show_form(request, form)
-        webhook = saved
-    if webhook.authorization_type != AuthorizationType.OAUTH2:
+        form_context.check_may_change(request, credential)
+        if credential.webhook is not None:
+            form = form_context.bind_form(request, credential.webhook)
+            if not form_context.save_if_valid(request, form):
+                return form_context.show_form(request, form)
+            credential = form.credential
+        else:
+            connection_form = form_context.bind_connection(request, credential)
+            if not form_context.save_if_valid(request, connection_form):
+                return form_context.show_connection(request, connection_form)
+    if credential.authorization_type != AuthorizationType.OAUTH2:
         sentence = _("Choose OAuth 2.0 as the authorization type to get an access token.")
-        form_context.leave_failure(request, webhook, sentence)
-        return HttpResponseRedirect(form_context.panel_url(request, webhook), status=303)
-    return form_context.begin_authorization(request, webhook)
+        form_context.leave_failure(request, credential, sentence)
+        return HttpResponseRedirect(form_context.panel_url(request, credential), status=303)
+    return form_context.begin_authorization(request, credential)
 
 
 @require_POST
@@ -43,15 +44,15 @@ def authorize(request: HttpRequest, pk: int) -> HttpResponse:
 @login_required
 @permission_required("webhooks.authorize_webhook", raise_exception=True)
 def refresh_token(request: HttpRequest, pk: int) -> HttpResponse:
-    webhook = get_object_or_404(Webhook.objects.owners(), pk=pk)
+    credential = get_object_or_404(Credential.objects.present(), pk=pk)
     try:
-        oauth.refresh(webhook)
+        oauth.refresh(credential)
     except oauth.TokenUnavailable as error:
-        form_context.leave_failure(request, webhook, str(error))
-        return _answer(request, webhook)
-    audit.record(Action.TOKEN_REFRESHED, webhook, user=request.user)
-    events.release_held(webhook)
-    return _answer(request, webhook, success=_("The access token was refreshed."))
+        form_context.leave_failure(request, credential, str(error))
+        return _answer(request, credential)
+    audit.record(Action.TOKEN_REFRESHED, credential, user=request.user)
+    events.release_held(credential)
+    return _answer(request, credential, success=_("The access token was refreshed."))
 
 
 @require_POST
@@ -59,10 +60,10 @@ def refresh_token(request: HttpRequest, pk: int) -> HttpResponse:
 @login_required
 @permission_required("webhooks.authorize_webhook", raise_exception=True)
 def clear_token(request: HttpRequest, pk: int) -> HttpResponse:
-    webhook = get_object_or_404(Webhook.objects.owners(), pk=pk)
-    oauth.clear_token(webhook)
-    audit.record(Action.TOKEN_CLEARED, webhook, user=request.user)
-    return _answer(request, webhook, success=_("The access token was cleared."))
+    credential = get_object_or_404(Credential.objects.present(), pk=pk)
+    oauth.clear_token(credential)
+    audit.record(Action.TOKEN_CLEARED, credential, user=request.user)
+    return _answer(request, credential, success=_("The access token was cleared."))
 
 
 @require_GET
@@ -81,25 +82,25 @@ def oauth_callback(request: HttpRequest) -> HttpResponse:
         messages.error(request, _("You may no longer get access tokens, so none was stored."))
         return _see_other(redirect("webhooks:list"))
     try:
-        webhook = oauth.finish_authorization(
+        credential = oauth.finish_authorization(
             dict(request.GET.lists()),
             user=request.user,
             session_key=request.session.session_key or "",
         )
     except oauth.AuthorizationFailed as error:
         return _see_other(_failed(request, error))
-    audit.record(Action.AUTHORIZED, webhook, user=request.user)
-    released = events.release_held(webhook)
-    form_context.leave_success(request, webhook, token_facts.stored(released))
-    return _see_other(HttpResponseRedirect(form_context.panel_url(request, webhook)))
+    audit.record(Action.AUTHORIZED, credential, user=request.user)
+    released = events.release_held(credential)
+    form_context.leave_success(request, credential, token_facts.stored(released))
+    return _see_other(HttpResponseRedirect(form_context.panel_url(request, credential)))
 
 
 def _failed(request: HttpRequest, error: oauth.AuthorizationFailed) -> HttpResponseRedirect:
-    if error.webhook is None:
+    if error.credential is None:
         messages.error(request, str(error))
         return redirect("webhooks:list")
-    form_context.leave_failure(request, error.webhook, str(error))
-    return HttpResponseRedirect(form_context.panel_url(request, error.webhook))
+    form_context.leave_failure(request, error.credential, str(error))
+    return HttpResponseRedirect(form_context.panel_url(request, error.credential))
 
 
 def _see_other(response: HttpResponseRedirect) -> HttpResponse:
@@ -110,11 +111,11 @@ def _see_other(response: HttpResponseRedirect) -> HttpResponse:
     return response
 
 
-def _answer(request: HttpRequest, webhook: Webhook, *, success: str = "") -> HttpResponse:
+def _answer(request: HttpRequest, credential: Credential, *, success: str = "") -> HttpResponse:
     """Show the panel alone to htmx, and the whole page to everything else."""
     if success:
-        form_context.leave_success(request, webhook, success)
+        form_context.leave_success(request, credential, success)
     if not request.headers.get("HX-Request"):
-        return HttpResponseRedirect(form_context.panel_url(request, webhook), status=303)
-    context = form_context.token_panel(request, webhook)
+        return HttpResponseRedirect(form_context.panel_url(request, credential), status=303)
+    context = form_context.token_panel(request, credential)
     return render(request, "webhooks/webhook_form/_token_panel.html", context)

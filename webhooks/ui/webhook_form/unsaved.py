@@ -33,8 +33,14 @@ class TrialForm(WebhookForm):
     def __init__(
         self, data: Mapping[str, Any] | None, *, webhook: Webhook, session: Mapping[str, Any]
     ) -> None:
+        instance = copy.copy(webhook)
+        # Validation writes into both.
+        if webhook.credential.is_shared:
+            instance.own_credential = copy.copy(webhook.own_credential)
+        else:
+            instance.credential = copy.copy(webhook.credential)
         # A draft of its own: what is typed is not even kept in the session.
-        super().__init__(data, instance=copy.copy(webhook), draft=Draft(dict(session)))
+        super().__init__(data, instance=instance, draft=Draft(dict(session)))
 
     def clean_url(self) -> str:
         url: str = self.cleaned_data["url"]

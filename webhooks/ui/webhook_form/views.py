@@ -35,19 +35,19 @@ def create(request: HttpRequest) -> HttpResponse:
     if wants_token and not request.user.has_perm("webhooks.authorize_webhook"):
         raise PermissionDenied
     form = form_context.bind_form(request, Webhook(created_by_id=request.user.pk))
-    webhook = form_context.save_if_valid(request, form)
-    if webhook is None:
+    if not form_context.save_if_valid(request, form):
         return form_context.show_form(request, form)
+    webhook = form.instance
     form_context.reveal_signing_secret(request, webhook)
     messages.success(request, _what_next(request, webhook, wants_token=wants_token))
     if wants_token:
-        return form_context.begin_authorization(request, webhook)
+        return form_context.begin_authorization(request, form.credential)
     return redirect("webhooks:edit", webhook.pk)
 
 
 def _what_next(request: HttpRequest, webhook: Webhook, *, wants_token: bool) -> str:
     """Say that the webhook is there, and what leads to its first event."""
-    if needs_token(webhook) and not wants_token:
+    if needs_token(webhook.credential) and not wants_token:
         sentence = _("“%(name)s” was created. Next, get an access token.")
     elif request.user.has_perm("webhooks.test_webhook") and not wants_token:
         sentence = _("“%(name)s” was created. Now send a test.")
@@ -61,10 +61,10 @@ def _what_next(request: HttpRequest, webhook: Webhook, *, wants_token: bool) -> 
 @keeps_typed
 @permission_required("webhooks.change_webhook", raise_exception=True)
 def edit(request: HttpRequest, pk: int) -> HttpResponse:
-    seen = edit_conflict.newest(pk)
-    webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
-    form = form_context.bind_form(request, webhook, seen=seen)
-    if form_context.save_if_valid(request, form) is None:
+    seen = edit_conflict.newest(Webhook, pk)
+    found = Webhook.objects.present().select_related("credential")
+    form = form_context.bind_form(request, get_object_or_404(found, pk=pk), seen=seen)
+    if not form_context.save_if_valid(request, form):
         return form_context.show_form(request, form)
     messages.success(request, _("The changes were saved."))
     return redirect("webhooks:edit", pk)

@@ -69,21 +69,22 @@ def _address(webhook: Webhook | None) -> Step:
 
 
 def _authorization(webhook: Webhook | None) -> Step:
-    owner = webhook.credentials if webhook else None
-    if webhook is None or owner is None:
+    credential = webhook.credential if webhook else None
+    if webhook is None or credential is None:
         sentence = _("A login and a password, OAuth 2.0, or nothing: as your system expects.")
-    elif needs_token(webhook):
+    elif needs_token(credential):
         sentence = _("The provider has to approve once. Nothing is sent before.")
-    elif owner.authorization_type == AuthorizationType.NONE:
+    elif credential.authorization_type == AuthorizationType.NONE:
         sentence = _("Requests are sent without authorization.")
     else:
-        sentence = owner.get_authorization_type_display()
-    name = "connection_edit" if owner and owner.is_connection else "edit"
+        sentence = credential.get_authorization_type_display()
+    name = "connection_edit" if credential and credential.is_shared else "edit"
+    pk = credential.pk if credential and credential.is_shared else webhook and webhook.pk
     return Step(
         title=_("Authorization"),
         sentence=sentence,
-        is_done=webhook is not None and not needs_token(webhook),
-        url=reverse(f"webhooks:{name}", args=[owner.pk]) + "#token" if owner else "",
+        is_done=credential is not None and not needs_token(credential),
+        url=reverse(f"webhooks:{name}", args=[pk]) + "#token" if credential else "",
         button=_("Get an access token"),
         permission="webhooks.authorize_webhook",
     )

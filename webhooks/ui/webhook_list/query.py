@@ -10,18 +10,20 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from django.db.models import F, OrderBy, Q, QuerySet, TextField
-from django.db.models.functions import Cast, Coalesce, Lower
+from django.db.models.functions import Cast, Lower
 from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
 from webhooks import catalogue
 from webhooks.models import (
-    WEBHOOK_SECRETS,
+    CREDENTIAL_SECRETS,
     AuthorizationType,
+    Credential,
     GrantType,
     PauseReason,
     TokenState,
     Webhook,
+    may_be_sent_to,
 )
 from webhooks.ui.webhook_form.credentials import host_of
 
@@ -61,11 +63,11 @@ def find(query: QueryDict) -> QuerySet[Webhook]:
         pattern = re.escape(words)
         found = found.filter(Q(name__iregex=pattern) | Q(url__iregex=pattern))
     if (authorization := query.get("authorization")) in AuthorizationType.values:
-        found = found.alias(sends=_sends()).filter(sends=authorization)
+        found = found.filter(credential__authorization_type=authorization)
     if event_type := wanted_event(query):
         found = _wanting(found, event_type)
     if connection := wanted_connection(query):
-        found = found.filter(connection=connection)
+        found = found.filter(credential=connection)
     match query.get("status"):
         case "active":
             found = found.filter(is_active=True)
@@ -94,12 +96,12 @@ def wanted_event(query: QueryDict) -> str:
     return wanted if catalogue.patterns_for(wanted) else ""
 
 
-def wanted_connection(query: QueryDict) -> Webhook | None:
+def wanted_connection(query: QueryDict) -> Credential | None:
     """Return the connection whose webhooks are asked for."""
     wanted = query.get("connection", "")
     if not re.fullmatch("[0-9]{1,18}", wanted):
         return None
-    return Webhook.objects.connections().defer(*WEBHOOK_SECRETS).filter(pk=wanted).first()
+    return Credential.objects.shared().defer(*CREDENTIAL_SECRETS).filter(pk=wanted).first()
 
 
 def is_filtered(query: QueryDict) -> bool:
@@ -129,16 +131,10 @@ def _wanting(found: QuerySet[Webhook], event_type: str) -> QuerySet[Webhook]:
     return written.filter(reduce(operator.or_, named))
 
 
-def _sends() -> Coalesce:
-    """Return the authorization type of what authorizes a webhook's requests."""
-    return Coalesce("connection__authorization_type", "authorization_type")
-
-
 def _needs_attention() -> Q:
     """Match what `standing_of` colours as warning or danger."""
-    own = Q(connection=None) & _is_unauthorized("")
-    shared = Q(connection__isnull=False) & _is_unauthorized("connection__")
-    is_active_but = Q(state__failing_since_at__isnull=False) | own | shared | Q(pk__in=_barred())
+    is_failing = Q(state__failing_since_at__isnull=False)
+    is_active_but = is_failing | _is_unauthorized() | Q(pk__in=_barred())
     return Q(pause_reason__in=[PauseReason.GONE, PauseReason.FAILING]) | (
         Q(is_active=True) & is_active_but
     )
@@ -149,19 +145,19 @@ def _barred() -> list[int]:
 
     The host is inside the URL, so each address is read; only of webhooks with a connection.
     """
-    rows = Webhook.objects.active().filter(connection__isnull=False)
+    shared = Credential.objects.shared().only("webhook", "allowed_hosts").in_bulk()
+    rows = Webhook.objects.active().filter(credential__in=shared)
     return [
         pk
-        for pk, url, hosts in rows.values_list("pk", "url", "connection__allowed_hosts")
-        if (host := host_of(url)) and host not in hosts
+        for pk, url, used in rows.values_list("pk", "url", "credential")
+        if (host := host_of(url)) and not may_be_sent_to(shared[used], host)
     ]
 
 
-def _is_unauthorized(owner: str) -> Q:
-    """Match webhooks whose credentials, reached by the prefix `owner`, wait for a person."""
-    token = f"{owner}token"
-    has_no_token = Q(**{token: None}) | Q(**{f"{token}__state": TokenState.NONE})
+def _is_unauthorized() -> Q:
+    """Match webhooks whose credential waits for a person."""
+    has_no_token = Q(credential__token=None) | Q(credential__token__state=TokenState.NONE)
     broken = [TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED]
-    is_broken = Q(**{f"{token}__state__in": broken})
-    waits = has_no_token & Q(**{f"{owner}grant_type": GrantType.AUTHORIZATION_CODE})
-    return Q(**{f"{owner}authorization_type": AuthorizationType.OAUTH2}) & (waits | is_broken)
+    waits = has_no_token & Q(credential__grant_type=GrantType.AUTHORIZATION_CODE)
+    is_broken = Q(credential__token__state__in=broken)
+    return Q(credential__authorization_type=AuthorizationType.OAUTH2) & (waits | is_broken)

@@ -12,8 +12,8 @@ from django.views.decorators.http import require_safe
 
 from webhooks.delivery import backlog
 from webhooks.delivery_log import charts
-from webhooks.models import WEBHOOK_SECRETS, Delivery, Webhook
-from webhooks.ui.columns import CONNECTION_SECRETS, TOKEN_SECRETS
+from webhooks.models import Delivery, Webhook
+from webhooks.ui.columns import SECRETS_OF_WEBHOOK
 from webhooks.ui.status import standing_of, token_of
 from webhooks.ui.webhook_list import bulk, first_steps
 from webhooks.ui.webhook_list import query as list_query
@@ -58,8 +58,8 @@ def _first_steps(
 
 def _with_what_rows_show(found: QuerySet[Webhook]) -> QuerySet[Webhook]:
     return (
-        found.select_related("token", "state", "connection__token")
-        .defer(*WEBHOOK_SECRETS, *TOKEN_SECRETS, *CONNECTION_SECRETS)
+        found.select_related("state", "credential__token")
+        .defer(*SECRETS_OF_WEBHOOK)
         .annotate(last_delivery_id=Subquery(newest_delivery(OuterRef("pk"))))
     )
 
@@ -71,7 +71,7 @@ def _rows(webhooks: list[Webhook]) -> list[dict[str, Any]]:
     return [
         {
             "webhook": webhook,
-            "token": token_of(webhook.credentials),
+            "token": token_of(webhook.credential),
             "standing": standing_of(webhook),
             "last": last.get(last_ids[webhook.pk] or ""),
             "day": days[webhook.pk],

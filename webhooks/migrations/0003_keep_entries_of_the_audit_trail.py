@@ -45,5 +45,5 @@ def _run(statements):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("webhooks", "0005_show_the_audit_trail_by_webhook")]
+    dependencies = [("webhooks", "0002_tune_queue_on_postgresql")]
     operations = [migrations.RunPython(_run(FORWARD), _run(BACKWARD))]

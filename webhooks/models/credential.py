@@ -1,9 +1,20 @@
-"""How a request is authorized: the fields of Basic and OAuth 2.0, shared by their owners."""
+"""Credential: how requests are authorized, private to one webhook or shared under a name.
+
+docs/decisions/0005-credentials.md says why it is a row of its own.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from django.db import models
+from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from webhooks.models import ids
+from webhooks.models.edited import EditedRow
 from webhooks.security.encryption import SecretField
+
+if TYPE_CHECKING:
+    from webhooks.models.webhook import Webhook
 
 
 class AuthorizationType(models.TextChoices):
@@ -29,8 +40,34 @@ class TokenPlacement(models.TextChoices):
     QUERY = "query", _("Query parameter")
 
 
-class AuthorizationFields(models.Model):
-    """Mixin: everything an admin enters to authorize requests; tokens are rows of their own."""
+class CredentialQuerySet(models.QuerySet["Credential"]):
+    def present(self) -> "CredentialQuerySet":
+        """Leave out deleted ones."""
+        return self.filter(deleted_at=None)
+
+    def shared(self) -> "CredentialQuerySet":
+        """Keep those saved under a name, which people call connections."""
+        return self.present().filter(webhook=None)
+
+
+class Credential(EditedRow):
+    """Everything an admin enters to authorize requests; its token is a row of its own."""
+
+    uid = models.CharField(max_length=30, unique=True, default=ids.credential_uid, editable=False)
+    # The webhook whose own it is, by the id that is known before its row; None when it is shared.
+    webhook = models.OneToOneField(
+        "webhooks.Webhook",
+        to_field="uid",
+        null=True,
+        blank=True,
+        editable=False,
+        on_delete=models.CASCADE,
+        related_name="own_credential",
+    )
+    # What webhooks choose a shared one by.
+    name = models.CharField(_("Name"), max_length=100, blank=True, default="")
+    # Of a shared one: the host names it may be sent to.
+    allowed_hosts = models.JSONField(_("Hosts"), default=list, blank=True)
 
     authorization_type = models.CharField(
         _("Authorization type"),
@@ -106,5 +143,65 @@ class AuthorizationFields(models.Model):
         _("Words that mean re-authorize"), default=list, blank=True
     )
 
+    objects = CredentialQuerySet.as_manager()
+
     class Meta:
-        abstract = True
+        verbose_name = _("connection")
+        verbose_name_plural = _("connections")
+        ordering = ["name", "pk"]
+        # Of shared ones; a webhook's own goes with its webhook.
+        default_permissions = ()
+        permissions = [
+            ("add_connection", "Can add connection"),
+            ("change_connection", "Can change connection"),
+            ("delete_connection", "Can delete connection"),
+            ("view_connection", "Can view connection"),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(webhook__isnull=False, name="") | Q(webhook=None) & ~Q(name=""),
+                name="credential_own_or_named",
+                violation_error_message=_("Enter a name."),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name or self.uid
+
+    @property
+    def is_shared(self) -> bool:
+        return self.webhook_id is None
+
+    @property
+    def subject(self) -> "Webhook | Credential":
+        """Return what people know it by: the webhook whose own it is, or the connection itself."""
+        return self.webhook or self
+
+    @property
+    def receiver_url(self) -> str:
+        """Return the address that a private one is bound to; empty for a shared one."""
+        return self.webhook.url if self.webhook else ""
+
+    def secret_binding(self) -> str:
+        return self.uid
+
+
+def may_be_sent_to(credential: Credential, host: str) -> bool:
+    """Return whether requests to a host, spelled as `network.parse_url` does, may carry it.
+
+    A private one follows its webhook; a shared one goes to the hosts it is bound to and no other.
+    """
+    return not credential.is_shared or host in credential.allowed_hosts
+
+
+# What is entered about an authorization, by column.
+AUTHORIZATION_FIELDS: dict[str, "models.Field[Any, Any]"] = {
+    field.name: field
+    for field in Credential._meta.concrete_fields
+    if field.name not in {"id", "uid", "webhook", "name", "allowed_hosts"}
+    and field.name not in {inherited.name for inherited in EditedRow._meta.fields}
+}
+# The columns that hold sealed secrets, which no list opens.
+CREDENTIAL_SECRETS = tuple(
+    field.name for field in Credential._meta.fields if isinstance(field, SecretField)
+)

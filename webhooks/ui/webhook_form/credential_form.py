@@ -1,0 +1,300 @@
+"""What the forms of a webhook and of a connection share: the credential, and who is told.
+
+Typed secrets wait in a `Draft` while the form is shown again. Knows no request.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.forms.models import construct_instance, model_to_dict
+from django.forms.utils import ErrorDict
+from django.utils.translation import gettext_lazy as _
+
+from webhooks import events, oauth
+from webhooks.models import (
+    AuditEntry,
+    AuthorizationType,
+    ClientAuthentication,
+    Credential,
+    OAuthToken,
+    TokenState,
+    Webhook,
+)
+from webhooks.security.drafts import Draft
+from webhooks.ui.fields import CLEAR, CopyInput, SecretFormField
+from webhooks.ui.webhook_form import alerts, authorization, texts
+from webhooks.ui.webhook_form.alerts import AlertFields
+from webhooks.ui.webhook_form.oauth_fields import OAuthFields, choice_field, text_field
+from webhooks.ui.webhook_form.pasted_curl import Pasted
+
+if TYPE_CHECKING:
+    _ModelForm = forms.ModelForm[Any]
+else:
+    _ModelForm = forms.ModelForm
+
+SECRETS = ("basic_password", "client_secret")
+# The columns of the credential that the page shows.
+CREDENTIAL_FIELDS = (
+    *("authorization_type", "basic_login"),
+    *(name for name in authorization.OAUTH_FIELDS if name not in SECRETS),
+)
+# What the guard judges, as it was typed: a space around it is refused here as everywhere else.
+_ADDRESSES = ("url", "issuer", "auth_url", "token_url", "refresh_url", "revocation_url")
+_PAGE_ORDER = (
+    *("is_active", "held", "name", "allowed_hosts", "method", "url", "event_types", "body_format"),
+    *("date_format", "time_zone", "uses_older_names", "connection"),
+    "authorization_type",
+    *authorization.BASIC_FIELDS,
+    *authorization.OAUTH_FIELDS,
+)
+
+
+class CredentialForm(OAuthFields, AlertFields, _ModelForm):
+    """The authorization of a webhook or a connection, checked, and written beside the instance.
+
+    `is_checked=False` shows what was posted again without judging it: the person asked for another
+    authorization type or one more header, not to save.
+    """
+
+    use_required_attribute = False
+
+    authorization_type = choice_field(_("Authorization type"), AuthorizationType.choices)
+    basic_login = text_field(_("Login"), texts.HELP["basic_login"], length=255)
+    basic_password = SecretFormField(label=_("Password"))
+    token_name = forms.CharField(
+        label=_("Token name"), help_text=texts.HELP["token_name"], max_length=100, required=False
+    )
+    callback_url = forms.CharField(
+        label=_("Callback URL"),
+        help_text=texts.HELP["callback_url"],
+        max_length=2048,
+        required=False,
+        widget=CopyInput({"inputmode": "url", "spellcheck": "false"}),
+    )
+    auth_url = forms.CharField(
+        label=_("Auth URL"),
+        help_text=texts.HELP["auth_url"],
+        max_length=2048,
+        required=False,
+        widget=forms.TextInput({"inputmode": "url", "spellcheck": "false"}),
+    )
+    token_url = forms.CharField(
+        label=_("Access token URL"),
+        help_text=texts.HELP["token_url"],
+        max_length=2048,
+        required=False,
+        widget=forms.TextInput({"inputmode": "url", "spellcheck": "false"}),
+    )
+    client_id = text_field(_("Client ID"), texts.HELP["client_id"], length=1024)
+    client_secret = SecretFormField(
+        label=_("Client secret"),
+        strip=True,
+        help_text=_("Leave it empty only when the provider registered a public client."),
+    )
+    scope = forms.CharField(
+        label=_("Scope"), help_text=texts.HELP["scope"], max_length=2048, required=False
+    )
+    # Left out, it is the model's default; radios are never empty on the page.
+    client_authentication = choice_field(
+        _("Send credentials as"),
+        ClientAuthentication.choices,
+        texts.HELP["client_authentication"],
+    )
+
+    # What follows the fields of `_PAGE_ORDER` on the page.
+    page_end: tuple[str, ...] = alerts.FIELDS
+
+    def __init__(
+        self,
+        data: Mapping[str, Any] | None,
+        *,
+        instance: Webhook | Credential,
+        credential: Credential,
+        draft: Draft,
+        is_checked: bool,
+        **initial: Any,
+    ) -> None:
+        shown = {
+            **model_to_dict(credential, CREDENTIAL_FIELDS),
+            "callback_url": credential.callback_url or oauth.default_callback_url(),
+            **alerts.mute_shown(instance),
+            **initial,
+        }
+        super().__init__(data, instance=instance, initial=shown)
+        for name in _ADDRESSES:
+            if name in self.fields:
+                address: Any = self.fields[name]
+                address.strip = False
+        self.credential = credential
+        self.draft = draft
+        self.is_checked = is_checked
+        # The newest entry of the audit trail that the values include, and what came after it.
+        self.seen = ""
+        self.meanwhile: list[AuditEntry] = []
+        # What a pasted cURL command filled in, when one was.
+        self.pasted: Pasted | None = None
+        # As they were: validation writes into the instances.
+        self._fingerprint = oauth.fingerprint(credential, self.receiver_url)
+        self._stored = {
+            **{name: getattr(instance, name) for name in self._meta.fields or ()},
+            **{name: getattr(credential, name) for name in CREDENTIAL_FIELDS},
+        }
+        for field in SECRETS:
+            self._keep_typed(field)
+
+    @property
+    def receiver_url(self) -> str:
+        """Return where the webhook whose own credential this is sends; empty for a shared one."""
+        return self.instance.url if isinstance(self.instance, Webhook) else ""
+
+    @property
+    def chosen_type(self) -> str:
+        """Return the authorization type whose fields are shown."""
+        value = str(self["authorization_type"].value())
+        return value if value in AuthorizationType.values else AuthorizationType.NONE
+
+    def problems(self) -> list[dict[str, Any]]:
+        """Return every error with its field's label and id, in the order of the page."""
+        first, last = (
+            problems_of(self[name] for name in names if name in self.fields)
+            for names in (_PAGE_ORDER, self.page_end)
+        )
+        return [*first, *self.row_problems(), *last]
+
+    def row_problems(self) -> list[dict[str, Any]]:
+        """Return the errors of rows that stand before the fields of `page_end`."""
+        return []
+
+    def full_clean(self) -> None:
+        if self.is_checked:
+            super().full_clean()
+            return
+        self._errors, self.cleaned_data = ErrorDict(), {}
+
+    def _post_clean(self) -> None:
+        super()._post_clean()
+        construct_instance(self, self.credential, CREDENTIAL_FIELDS)
+
+    def clean_callback_url(self) -> str:
+        url: str = self.cleaned_data["callback_url"] or oauth.default_callback_url()
+        # The page fills in the default where none is stored: sent back, it is no change.
+        was_empty = self.instance.pk and not self._stored["callback_url"]
+        return "" if was_empty and url == oauth.default_callback_url() else url
+
+    def clean_basic_password(self) -> Any:
+        return self._clean_secret("basic_password")
+
+    def clean_client_secret(self) -> Any:
+        return self._clean_secret("client_secret")
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or self.cleaned_data
+        # Radios that are left out keep what is stored.
+        for field in ("authorization_type", "grant_type", "token_placement"):
+            values[field] = values.get(field) or self._stored[field]
+        self._check_authorization(values)
+        return values
+
+    def _check_authorization(self, values: dict[str, Any]) -> None:
+        """Judge the fields of the chosen type; forgive the others."""
+        chosen = values["authorization_type"]
+        self._forgive(authorization.unchosen_fields(chosen, values["grant_type"]))
+        errors: dict[str, Any] = {}
+        if chosen == AuthorizationType.BASIC:
+            errors = authorization.basic_errors(
+                values, has_password=self.secret_is_set("basic_password")
+            )
+        elif chosen == AuthorizationType.OAUTH2:
+            errors = authorization.oauth_errors(
+                values, stored=self._stored, has_secret=self.secret_is_set("client_secret")
+            )
+        for field, sentence in errors.items():
+            if field not in self.errors:
+                self.add_error(field, sentence)
+
+    def secret_is_set(self, field: str) -> bool:
+        """Return whether the credential will have this secret after saving."""
+        typed = self.cleaned_data.get(field)
+        if typed is CLEAR:
+            return False
+        return bool(typed or self.credential.has_secret(field))
+
+    def changes(self, *names: str) -> bool:
+        """Return whether what is written differs from what was stored, in one of these fields."""
+        return any(
+            getattr(self.credential if name in CREDENTIAL_FIELDS else self.instance, name)
+            != self._stored[name]
+            for name in names
+        )
+
+    def write_secrets(self) -> set[str]:
+        """Set what was typed or cleared on the credential; return the names of its columns."""
+        written = set()
+        for field in SECRETS:
+            typed = self.cleaned_data.get(field)
+            if typed:
+                self.credential.set_secret(field, "" if typed is CLEAR else typed)
+                written |= {field, "secrets_changed_at"}
+        return written
+
+    def save_credential(self) -> None:
+        """Write a new credential, or what was changed of a stored one."""
+        secrets = self.write_secrets()
+        changed = {name for name in CREDENTIAL_FIELDS if self.changes(name)}
+        if self.credential.pk is None:
+            self.credential.save()
+        elif changed or secrets:
+            self.credential.save(update_fields=changed | secrets)
+
+    def correct_authorization(self, *, is_awaited: bool) -> None:
+        """Drop tokens of another client, and release what waited for what was changed.
+
+        What still cannot be sent is held again. `is_awaited` says that something else was changed
+        which a delivery may be held for.
+        """
+        misconfigured = OAuthToken.objects.filter(
+            credential=self.credential, state=TokenState.MISCONFIGURED
+        )
+        was_misconfigured = misconfigured.exists()
+        oauth.drop_if_changed(self._fingerprint, self.credential, self.receiver_url)
+        if was_misconfigured or is_awaited or self.changes(*CREDENTIAL_FIELDS):
+            events.release_held(self.credential)
+
+    def _clean_secret(self, field: str) -> Any:
+        """Return what was typed now or, when nothing was, on an earlier showing of this form."""
+        return self.cleaned_data[field] or self.fields[field].clean(self.draft.get(field))
+
+    def _forgive(self, fields: set[str]) -> None:
+        """Drop the errors of types that were not chosen; what cannot be stored stays as it was."""
+        for field in fields & self.errors.keys():
+            del self.errors[field]
+            if field not in SECRETS:
+                self.cleaned_data[field] = self._stored[field]
+
+    def _keep_typed(self, field: str) -> None:
+        """Move a typed secret into the draft and tell the widget what is there."""
+        widget: Any = self.fields[field].widget
+        value = self[field].data if self.is_bound else ""
+        widget.is_cleared = value is CLEAR or isinstance(value, tuple)
+        if isinstance(value, tuple):
+            value = value[1]
+        if value is CLEAR:
+            self.draft.keep(field, "")
+        elif value:
+            self.draft.keep(field, value)
+        widget.is_typed = bool(self.draft.get(field))
+        widget.is_set = self.credential.has_secret(field)
+        if widget.is_set or widget.is_typed:
+            # The advice about an empty field is for a secret that was never set.
+            self.fields[field].help_text = ""
+        widget.changed_at = self.credential.secrets_changed_at.get(field, "")
+
+
+def problems_of(fields: Iterable[forms.BoundField]) -> list[dict[str, Any]]:
+    """Return every error of bound fields with its field's label and id."""
+    return [
+        {"target": field.auto_id, "label": field.label, "sentence": sentence}
+        for field in fields
+        for sentence in field.errors
+    ]
