@@ -2,29 +2,90 @@
 
 import datetime as dt
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from django.db import transaction
 from django.utils import timezone
 
 from webhooks import events
 from webhooks.delivery.engine import Engine
 from webhooks.delivery.wakeup import ProcessBell
-from webhooks.models import Delivery, Status, Webhook
+from webhooks.models import (
+    AUTHORIZATION_FIELDS,
+    CREDENTIAL_SECRETS,
+    WEBHOOK_SECRETS,
+    Credential,
+    Delivery,
+    Status,
+    Webhook,
+)
 
-_SECRETS = ("basic_password", "client_secret", "headers_json", "signing_secret")
 _SETTLED = (Status.SUCCEEDED, Status.FAILED, Status.HELD, Status.PARKED, Status.CANCELLED)
 
 
 def make_webhook(**fields: Any) -> Webhook:
-    """Save an active webhook for every call event; secrets are given as plain text."""
+    """Save an active webhook for every call event; secrets are given as plain text.
+
+    Fields of the authorization go into its own credential; `credential` is a shared one to use.
+    """
     given = {"name": "CRM", "url": "http://127.0.0.1:9/hook", "event_types": ["call.*"], **fields}
-    secrets = {name: given.pop(name) for name in _SECRETS if name in given}
+    shared = given.pop("credential", None)
+    own = {name: given.pop(name) for name in AUTHORIZATION_FIELDS if name in given}
+    secrets = {name: given.pop(name) for name in WEBHOOK_SECRETS if name in given}
     webhook = Webhook(**given)
     for name, value in secrets.items():
         webhook.set_secret(name, value)
-    webhook.save()
+    fill(webhook.credential, **own)
+    webhook.credential.deleted_at = webhook.deleted_at
+    if shared is not None:
+        with transaction.atomic():
+            webhook.credential.save()
+            webhook.credential = shared
+            webhook.save()
+    else:
+        webhook.save()
     return webhook
+
+
+def make_credential(**fields: Any) -> Credential:
+    """Save a credential under a name, with a login, for the local receiver."""
+    values = {
+        "name": "CRM login",
+        "allowed_hosts": ["127.0.0.1"],
+        "authorization_type": "basic",
+        "basic_login": "shared",
+        "basic_password": "hush-hush",
+        **fields,
+    }
+    own = {name: values.pop(name) for name in AUTHORIZATION_FIELDS if name in values}
+    credential = Credential(**values)
+    fill(credential, **own)
+    credential.save()
+    return credential
+
+
+def change(credential: Credential, **fields: Any) -> None:
+    """Save other values of a credential's fields."""
+    fill(credential, **fields)
+    credential.save()
+
+
+def fill(credential: Credential, **fields: Any) -> None:
+    for name, value in fields.items():
+        if name in CREDENTIAL_SECRETS:
+            if value:
+                credential.set_secret(name, value)
+        else:
+            setattr(credential, name, value)
+
+
+def make_many_webhooks(rows: Iterable[Webhook]) -> list[Webhook]:
+    """Save many webhooks with their own credentials in a handful of statements."""
+    webhooks = list(rows)
+    with transaction.atomic():
+        Credential.objects.bulk_create([one.credential for one in webhooks], batch_size=500)
+        return Webhook.objects.bulk_create(webhooks, batch_size=500)
 
 
 def make_delivery(webhook: Webhook, **payload: object) -> Delivery:

@@ -8,9 +8,10 @@ from urllib.parse import parse_qs, urlsplit
 from django.contrib.auth import get_user_model
 from django.utils import timezone
 
+from tests import factories
 from tests.sandbox import AUTHORIZATION_CLIENT, MACHINE_CLIENT, Provider
 from webhooks import oauth
-from webhooks.models import AuthorizationType, OAuthToken, TokenState, Webhook
+from webhooks.models import AuthorizationType, Credential, OAuthToken, TokenState, Webhook
 
 SESSION = "a-session-key-of-a-browser"
 _numbers = itertools.count(1)
@@ -21,10 +22,19 @@ def make_user(**overrides: Any) -> Any:
     return get_user_model().objects.create(**values)
 
 
+def make_credential(server: Provider | None = None, /, **overrides: Any) -> Credential:
+    """Return the saved OAuth credential of a webhook; with a provider, one registered there."""
+    return make_webhook(server, **overrides).credential
+
+
+def make_machine_credential(provider: Provider, **overrides: Any) -> Credential:
+    """Return a saved credential with the client credentials grant."""
+    return make_machine_webhook(provider, **overrides).credential
+
+
 def make_webhook(server: Provider | None = None, /, **overrides: Any) -> Webhook:
     """Return a saved OAuth webhook; with a provider, one that is registered there."""
     base = server.url if server else "https://provider.example"
-    secret = overrides.pop("client_secret", AUTHORIZATION_CLIENT.client_secret)
     values = {
         "name": "CRM",
         "url": "https://receiver.example/hooks",
@@ -32,13 +42,11 @@ def make_webhook(server: Provider | None = None, /, **overrides: Any) -> Webhook
         "auth_url": server.auth_url if server else f"{base}/authorize",
         "token_url": server.token_url if server else f"{base}/token",
         "client_id": AUTHORIZATION_CLIENT.client_id,
+        "client_secret": AUTHORIZATION_CLIENT.client_secret,
         "scope": "events:write",
         **overrides,
     }
-    webhook = Webhook(**values)
-    webhook.set_secret("client_secret", secret)
-    webhook.save()
-    return webhook
+    return factories.make_webhook(**{"event_types": [], **values})
 
 
 def make_machine_webhook(provider: Provider, **overrides: Any) -> Webhook:
@@ -52,7 +60,9 @@ def make_machine_webhook(provider: Provider, **overrides: Any) -> Webhook:
     )
 
 
-def make_token(webhook: Webhook, *, now: datetime | None = None, **overrides: Any) -> OAuthToken:
+def make_token(
+    credential: Credential, *, now: datetime | None = None, **overrides: Any
+) -> OAuthToken:
     """Return a saved token: an hour long, obtained now, with a refresh token."""
     now = now or timezone.now()
     values = {
@@ -65,12 +75,12 @@ def make_token(webhook: Webhook, *, now: datetime | None = None, **overrides: An
         "version": 1,
         **overrides,
     }
-    return OAuthToken.objects.create(webhook=webhook, **values)
+    return OAuthToken.objects.create(credential=credential, **values)
 
 
-def begin(webhook: Webhook, user: Any, **overrides: Any) -> tuple[str, dict[str, str]]:
+def begin(credential: Credential, user: Any, **overrides: Any) -> tuple[str, dict[str, str]]:
     """Return the address the browser is sent to, and its parameters."""
-    url = oauth.begin_authorization(webhook, user=user, **{"session_key": SESSION, **overrides})
+    url = oauth.begin_authorization(credential, user=user, **{"session_key": SESSION, **overrides})
     return url, {name: values[0] for name, values in query_of(url).items()}
 
 

@@ -20,24 +20,28 @@ from django.contrib.auth import get_user_model  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
 from webhooks import oauth  # noqa: E402
-from webhooks.models import OAuthExchange, OAuthToken, Webhook  # noqa: E402
+from webhooks.models import Credential, OAuthExchange, OAuthToken, Webhook  # noqa: E402
 
 SESSION = "the-session-of-the-race"
 
 
 def begin(fields: dict[str, Any], secret: str) -> dict[str, Any]:
-    """Make the webhook and return where its browser is sent to."""
-    webhook = Webhook(name="Race", authorization_type="oauth2", **fields)
-    webhook.set_secret("client_secret", secret)
+    """Make a webhook with its credential and return where its browser is sent to."""
+    webhook = Webhook(name="Race", url=fields.pop("url"))
+    credential = webhook.credential
+    credential.authorization_type = "oauth2"
+    for name, value in fields.items():
+        setattr(credential, name, value)
+    credential.set_secret("client_secret", secret)
     webhook.save()
     user = get_user_model().objects.create(username="racer")
-    return {"url": oauth.begin_authorization(webhook, user=user, session_key=SESSION)}
+    return {"url": oauth.begin_authorization(credential, user=user, session_key=SESSION)}
 
 
 def finish(query: dict[str, list[str]]) -> dict[str, Any]:
     user = get_user_model().objects.get()
-    webhook = oauth.finish_authorization(query, user=user, session_key=SESSION)
-    return {"version": OAuthToken.objects.get(webhook=webhook).version}
+    credential = oauth.finish_authorization(query, user=user, session_key=SESSION)
+    return {"version": OAuthToken.objects.get(credential=credential).version}
 
 
 def expire() -> dict[str, Any]:
@@ -48,12 +52,12 @@ def expire() -> dict[str, Any]:
 
 def use(url: str, dead_version: int | None) -> dict[str, Any]:
     """Get a token, because one was refused or is over, and send it once."""
-    webhook = Webhook.objects.get()
+    credential = Credential.objects.get()
     if dead_version is None:
-        token = oauth.usable_token(webhook.pk)
+        token = oauth.usable_token(credential.pk)
     else:
-        token = oauth.refresh(webhook, dead_version=dead_version)
-    header = oauth.authorization_header(webhook, token.access_token)
+        token = oauth.refresh(credential, dead_version=dead_version)
+    header = oauth.authorization_header(credential, token.access_token)
     with requests.Session() as session:
         session.trust_env = False
         sent = session.post(url, headers={"Authorization": header}, timeout=30)

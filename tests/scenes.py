@@ -6,7 +6,7 @@ from typing import Any
 from django.contrib.auth.models import Group, User
 from django.utils import timezone
 
-from tests.factories import make_delivery, make_webhook
+from tests.factories import make_credential, make_delivery, make_webhook
 from tests.pages import Scene
 from webhooks import audit, events
 from webhooks.delivery.histogram import step_of
@@ -16,6 +16,7 @@ from webhooks.models import (
     ApiKey,
     Attempt,
     AuditEntry,
+    Credential,
     Delivery,
     HourlyCount,
     OAuthExchange,
@@ -46,16 +47,13 @@ _ATTEMPT: dict[str, Any] = {
 def scene(webhook: int | None = None) -> Scene:
     """Make the rows; the busy webhook may be one that is there."""
     user, _ = User.objects.get_or_create(username="somebody", is_staff=True)
-    owner = make_webhook(
-        name="Shared login", is_connection=True, event_types=[], allowed_hosts=["127.0.0.1"],
-        authorization_type="basic", basic_login="login", basic_password="a password",
-    )  # fmt: skip
+    shared = make_credential(name="Shared login", basic_login="login", basic_password="a password")
     busy = (
         Webhook.objects.get(pk=webhook)
         if webhook
         else make_webhook(created_by=user, alert_recipients=["ops@example.com"])
     )
-    make_webhook(name="By connection", connection=owner)
+    make_webhook(name="By connection", credential=shared)
     oauth = _oauth(user)
     failed = _failed(busy)
     _count(busy)
@@ -64,11 +62,11 @@ def scene(webhook: int | None = None) -> Scene:
     make_delivery(busy)
     key, _plain = ApiKey.objects.issue("Telephony", created_by=user)
     audit.record(Action.CHANGED, busy, user=user, fields=["url"])
-    audit.record(Action.CREATED, owner, user=user)
+    audit.record(Action.CREATED, shared, user=user)
     return Scene(
         webhook=busy.pk,
         oauth=oauth.pk,
-        connection=owner.pk,
+        connection=shared.pk,
         delivery=failed.pk,
         test=test.pk,
         event=failed.event_id,
@@ -86,9 +84,9 @@ def more_of(found: Scene) -> None:
     scene(found.webhook)
     user = User.objects.get(pk=found.user)
     oauth = Webhook.objects.get(pk=found.oauth)
-    owner = Webhook.objects.get(pk=found.connection)
-    make_webhook(name="By connection too", connection=owner)
-    for one in (owner, oauth):
+    shared = Credential.objects.get(pk=found.connection)
+    make_webhook(name="By connection too", credential=shared)
+    for one in (shared, oauth):
         audit.record(Action.CHANGED, one, user=user, fields=["name"])
     _held(oauth)
     _exchange(oauth)
@@ -104,7 +102,7 @@ def _oauth(user: User) -> Webhook:
         token_url="https://id.example.com/token",
     )  # fmt: skip
     OAuthToken.objects.create(
-        webhook=oauth, state="needs_reauthorization", last_error="The grant was revoked.",
+        credential=oauth.credential, state="needs_reauthorization", last_error="The grant was revoked.",
         granted_by=user,
     )  # fmt: skip
     return oauth
@@ -147,8 +145,8 @@ def _count(webhook: Webhook) -> None:
 
 def _exchange(oauth: Webhook) -> OAuthExchange:
     return OAuthExchange.objects.create(
-        webhook=oauth, kind="refresh", started_at=timezone.now(), duration_ms=120.0,
-        url=oauth.token_url, status_code=400, result="needs_reauthorization",
+        credential=oauth.credential, kind="refresh", started_at=timezone.now(), duration_ms=120.0,
+        url=oauth.credential.token_url, status_code=400, result="needs_reauthorization",
         message="The grant was revoked.", request="POST /token", response="HTTP/1.1 400",
     )  # fmt: skip
 

@@ -448,7 +448,7 @@ def test_events_are_found(browser: Client, query: dict[str, str]) -> None:
 def test_an_exchange_is_shown_as_text(browser: Client) -> None:
     webhook = make_webhook(name="CRM")
     exchange = OAuthExchange.objects.create(
-        webhook=webhook, kind=ExchangeKind.TOKEN, started_at=timezone.now(), url="https://p/token",
+        credential=webhook.credential, kind=ExchangeKind.TOKEN, started_at=timezone.now(), url="https://p/token",
         result="ok", status_code=200, duration_ms=12.5, request="grant_type=…",
         response="<script>alert(1)</script>\x1b",
     )  # fmt: skip
@@ -471,7 +471,7 @@ def test_a_webhook_leads_to_its_screen_and_shows_no_secret(browser: Client) -> N
 
 def test_tokens_have_no_page(browser: Client) -> None:
     webhook = make_webhook()
-    OAuthToken.objects.create(webhook=webhook, access_token="access-token-text")
+    OAuthToken.objects.create(credential=webhook.credential, access_token="access-token-text")
     assert browser.get("/admin/webhooks/oauthtoken/").status_code == 404
     assert "oauthtoken" not in browser.get("/admin/").text
 

@@ -34,7 +34,9 @@ def lost_grant(**fields: object) -> Webhook:
     values = {"authorization_type": "oauth2", "alert_recipients": PEOPLE, **fields}
     webhook = make_webhook(**values)
     OAuthToken.objects.create(
-        webhook=webhook, state="needs_reauthorization", last_error="The grant was revoked."
+        credential=webhook.credential,
+        state="needs_reauthorization",
+        last_error="The grant was revoked.",
     )
     return webhook
 
@@ -76,7 +78,7 @@ def test_a_reminder_comes_after_a_day() -> None:
 def test_recovery_is_told_and_closes_the_incident() -> None:
     webhook = lost_grant()
     notifications.look(NOW)
-    OAuthToken.objects.filter(webhook=webhook).update(state="valid")
+    OAuthToken.objects.filter(credential=webhook.credential).update(state="valid")
     assert notifications.look(NOW + dt.timedelta(minutes=1)) == 1
     assert "works again" in mail.outbox[1].subject
     assert Incident.objects.get().closed_at is not None
@@ -85,7 +87,7 @@ def test_recovery_is_told_and_closes_the_incident() -> None:
 
 def test_a_second_spell_is_a_new_incident() -> None:
     webhook = lost_grant()
-    token = OAuthToken.objects.filter(webhook=webhook)
+    token = OAuthToken.objects.filter(credential=webhook.credential)
     for minutes, state in enumerate(["needs_reauthorization", "valid", "needs_reauthorization"]):
         token.update(state=state)
         notifications.look(NOW + dt.timedelta(minutes=minutes))
@@ -113,7 +115,9 @@ def test_a_webhook_paused_by_the_engine_is_told_and_one_paused_by_a_person_is_no
 def test_an_ending_refresh_token_is_announced_days_before() -> None:
     webhook = make_webhook(authorization_type="oauth2", alert_recipients=PEOPLE)
     OAuthToken.objects.create(
-        webhook=webhook, state="valid", refresh_token_expires_at=NOW + dt.timedelta(days=8)
+        credential=webhook.credential,
+        state="valid",
+        refresh_token_expires_at=NOW + dt.timedelta(days=8),
     )
     assert notifications.look(NOW) == 0
     assert notifications.look(NOW + dt.timedelta(days=2)) == 1
@@ -310,7 +314,9 @@ def test_a_webhook_that_was_paused_as_failing_is_told_as_active_when_resumed() -
 def test_a_misconfigured_client_is_told_with_what_the_provider_said() -> None:
     webhook = make_webhook(authorization_type="oauth2", alert_recipients=PEOPLE)
     OAuthToken.objects.create(
-        webhook=webhook, state="misconfigured", last_error="The client secret is wrong."
+        credential=webhook.credential,
+        state="misconfigured",
+        last_error="The client secret is wrong.",
     )
     assert notifications.look(NOW) == 1
     assert "misconfigured OAuth client" in mail.outbox[0].subject
@@ -351,7 +357,7 @@ def test_no_secret_is_in_a_mail() -> None:
     headers = '[{"name": "X-Key", "value": "key-in-a-header", "secret": true}]'
     webhook = lost_grant(**secrets, headers_json=headers)
     notifications.look(NOW)
-    token = webhook.token
+    token = webhook.credential.token
     token.state, token.access_token = "valid", "token-text"
     token.save()
     notifications.look(NOW)

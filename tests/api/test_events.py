@@ -220,7 +220,7 @@ def test_release_held_frees_only_what_waited_for_a_token() -> None:
     held = {"status": "held", "next_attempt_at": None}
     Delivery.objects.filter(pk=waiting.pk).update(hold_reason="reauthorization", **held)
     Delivery.objects.filter(pk=paused.pk).update(hold_reason="paused", **held)
-    assert events.release_held(webhook) == 1
+    assert events.release_held(webhook.credential) == 1
     assert Delivery.objects.get(pk=waiting.pk).status == Status.PENDING
     assert Delivery.objects.get(pk=paused.pk).status == Status.HELD
 
@@ -252,7 +252,7 @@ def test_nothing_is_redelivered_to_a_deleted_webhook() -> None:
 
 def test_deleting_erases_secrets_and_token_and_keeps_the_log() -> None:
     webhook = make_webhook(authorization_type="basic", basic_login="u", basic_password="hush")
-    OAuthToken.objects.create(webhook=webhook)
+    OAuthToken.objects.create(credential=webhook.credential)
     delivery = make_delivery(webhook)
     events.delete(webhook)
     gone = Webhook.objects.get(pk=webhook.pk)

@@ -61,7 +61,7 @@ def test_a_save_that_changes_nothing_leaves_no_entry(browser: Client) -> None:
     edit(browser, webhook, **fields, **{**basic, "basic_login": " demo ", "basic_password": ""},
          callback_url=shown)  # fmt: skip
     webhook.refresh_from_db()
-    assert webhook.callback_url == ""
+    assert webhook.credential.callback_url == ""
     assert entries(action=Action.CHANGED) == []
 
 
@@ -138,8 +138,8 @@ def test_rotating_names_the_secret_and_holds_none(browser: Client) -> None:
 
 def test_getting_and_clearing_a_token_is_written_down(browser: Client, provider: Provider) -> None:
     webhook = authorized(browser, provider)
-    browser.post(reverse("webhooks:refresh_token", args=[webhook.pk]))
-    browser.post(reverse("webhooks:clear_token", args=[webhook.pk]))
+    browser.post(reverse("webhooks:refresh_token", args=[webhook.credential_id]))
+    browser.post(reverse("webhooks:clear_token", args=[webhook.credential_id]))
     actions = [entry.action for entry in entries(webhook=webhook)]
     assert actions[-3:] == ["authorized", "token_refreshed", "token_cleared"]
 
@@ -170,7 +170,7 @@ def test_saving_as_a_connection_is_told_on_both_pages(browser: Client) -> None:
 
 def test_deleting_a_connection_in_use_leaves_nothing(browser: Client) -> None:
     connection = make_connection()
-    make_webhook(connection=connection)
+    make_webhook(credential=connection)
     browser.post(reverse("webhooks:connection_delete", args=[connection.pk]))
     assert not entries()
 

@@ -8,9 +8,9 @@ from django.test import Client
 
 from tests.audit.test_changes import entries, only
 from tests.oauth_fakes import FakeProvider, Reply, fake_provider
-from tests.oauth_rows import make_token, make_webhook
+from tests.oauth_rows import make_credential, make_token
 from webhooks import oauth
-from webhooks.models import Action, Webhook
+from webhooks.models import Action, Credential, Webhook
 
 pytestmark = pytest.mark.django_db
 
@@ -28,8 +28,8 @@ def browser() -> Client:
     return client
 
 
-def webhook_at(fake: FakeProvider) -> Webhook:
-    return make_webhook(token_url=fake.token_url)
+def credential_at(fake: FakeProvider) -> Credential:
+    return make_credential(token_url=fake.token_url)
 
 
 @pytest.mark.parametrize(
@@ -42,22 +42,22 @@ def webhook_at(fake: FakeProvider) -> Webhook:
 def test_a_grant_that_is_lost_is_written_down_once(
     fake: FakeProvider, answer: Reply, note: str
 ) -> None:
-    webhook = webhook_at(fake)
-    make_token(webhook)
+    credential = credential_at(fake)
+    make_token(credential)
     fake.reply(answer)
     for _ in range(2):
         with pytest.raises(oauth.TokenUnavailable):
-            oauth.refresh(webhook, dead_version=1)
+            oauth.refresh(credential, dead_version=1)
     entry = only(Action.AUTHORIZATION_LOST)
-    assert (entry.username, entry.webhook_id, entry.note) == ("", webhook.pk, note)
+    assert (entry.username, entry.webhook_id, entry.note) == ("", Webhook.objects.get().pk, note)
 
 
 def test_a_refresh_that_time_can_heal_loses_nothing(fake: FakeProvider) -> None:
-    webhook = webhook_at(fake)
-    make_token(webhook)
+    credential = credential_at(fake)
+    make_token(credential)
     fake.reply(Reply(status=503))
     with pytest.raises(oauth.TokenUnavailable):
-        oauth.refresh(webhook)
+        oauth.refresh(credential)
     assert not entries()
 
 

@@ -48,7 +48,7 @@ def deliver(delivery_id: str) -> None:
         webhook.url,
         data=body,
         headers=headers,
-        auth=(webhook.basic_login, webhook.basic_password),
+        auth=(webhook.credential.basic_login, webhook.credential.basic_password),
         timeout=webhook.timeout_seconds,
         allow_redirects=False,
     )

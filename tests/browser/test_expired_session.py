@@ -39,7 +39,7 @@ def test_typing_after_the_session_ended_keeps_the_form_and_saves_after_a_login(p
     steps.save(page)
     expect(page.get_by_text("was created.")).to_be_visible()
     webhook = Webhook.objects.get()
-    assert (webhook.url, webhook.basic_password) == (URL, "hush-hush")
+    assert (webhook.url, webhook.credential.basic_password) == (URL, "hush-hush")
 
 
 def test_a_save_after_the_session_ended_stays_on_the_page(page: Page) -> None:

@@ -206,7 +206,11 @@ def test_a_pasted_command_becomes_a_saved_webhook(
     steps.save(page)
     expect(page.get_by_text("“From the docs” was created.")).to_be_visible()
     webhook = Webhook.objects.get()
-    assert (webhook.method, webhook.basic_login, webhook.basic_password) == ("PUT", "demo", "typed")
+    assert (webhook.method, webhook.credential.basic_login, webhook.credential.basic_password) == (
+        "PUT",
+        "demo",
+        "typed",
+    )
     assert webhook.parameters == [{"name": "dst", "variable": "dst"}]
 
 

@@ -148,7 +148,7 @@ def test_mistakes_are_named_and_nothing_typed_is_lost(
     steps.save(page)
     expect(page.get_by_text("“CRM” was created.")).to_be_visible()
     webhook = Webhook.objects.get()
-    assert webhook.basic_password == "typed once"
+    assert webhook.credential.basic_password == "typed once"
     assert '"X-Api-Key"' in webhook.headers_json
 
 
@@ -175,9 +175,9 @@ def test_switching_the_authorization_type_keeps_everything_typed(
     steps.save(page)
     expect(page.get_by_text("“CRM” was created.")).to_be_visible()
     webhook = Webhook.objects.get()
-    assert webhook.authorization_type == "basic"
-    assert webhook.basic_password == "typed once"
-    assert webhook.client_secret == "sandbox-secret"
+    assert webhook.credential.authorization_type == "basic"
+    assert webhook.credential.basic_password == "typed once"
+    assert webhook.credential.client_secret == "sandbox-secret"
 
 
 @pytest.mark.once
@@ -235,7 +235,10 @@ def test_the_keyboard_alone_creates_a_webhook(page: Page, receiver: Receiver) ->
     expect(page.get_by_text("“CRM” was created.")).to_be_visible()
     webhook = Webhook.objects.get()
     assert webhook.event_types == ["call.incoming.rated"]
-    assert (webhook.basic_login, webhook.basic_password) == ("demo-login", "demo-password")
+    assert (webhook.credential.basic_login, webhook.credential.basic_password) == (
+        "demo-login",
+        "demo-password",
+    )
 
 
 def _tab_to(page: Page, wanted: Locator | str) -> None:

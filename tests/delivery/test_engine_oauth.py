@@ -10,7 +10,16 @@ from django.utils import timezone
 from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
 from tests.sandbox import AUTHORIZATION_CLIENT, MACHINE_CLIENT, Provider, Receiver, answer_consent
 from webhooks import events, oauth
-from webhooks.models import Attempt, Delivery, HoldReason, OAuthToken, Outcome, Status, Webhook
+from webhooks.models import (
+    Attempt,
+    Credential,
+    Delivery,
+    HoldReason,
+    OAuthToken,
+    Outcome,
+    Status,
+    Webhook,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -21,10 +30,10 @@ def receiver(receiver: Receiver) -> Iterator[Receiver]:
     receiver.recover()
 
 
-def connect(webhook: Webhook) -> None:
+def connect(credential: Credential) -> None:
     """Run the authorization-code redirect as a person at the provider would."""
     person, _ = User.objects.get_or_create(username="admin")
-    address = oauth.begin_authorization(webhook, user=person, session_key="s")
+    address = oauth.begin_authorization(credential, user=person, session_key="s")
     _, _, query = answer_consent(address).partition("?")
     oauth.finish_authorization(parse_qs(query), user=person, session_key="s")
 
@@ -51,11 +60,11 @@ def outcomes() -> list[str]:
 
 def test_a_bearer_token_is_sent(receiver: Receiver, provider: Provider) -> None:
     webhook = oauth_webhook(receiver, provider)
-    connect(webhook)
+    connect(webhook.credential)
     delivery = make_delivery(webhook)
     deliver_all()
     [request] = receiver.requests()
-    token = OAuthToken.objects.get(webhook=webhook).access_token
+    token = OAuthToken.objects.get(credential=webhook.credential).access_token
     assert request.header("Authorization") == f"Bearer {token}"
     assert Delivery.objects.get(pk=delivery.pk).status == Status.SUCCEEDED
     assert token not in Attempt.objects.get().request_headers
@@ -70,8 +79,8 @@ def test_without_a_token_nothing_is_sent_and_everything_is_held(
     held = Delivery.objects.get()
     assert (held.status, held.hold_reason) == (Status.HELD, HoldReason.NO_TOKEN)
     assert held.attempt_count == 0
-    connect(webhook)
-    assert events.release_held(webhook) == 1
+    connect(webhook.credential)
+    assert events.release_held(webhook.credential) == 1
     deliver_all()
     assert outcomes() == [Outcome.SUCCEEDED]
 
@@ -91,7 +100,7 @@ def test_an_expired_token_is_refreshed_before_it_is_sent(
     receiver: Receiver, provider: Provider
 ) -> None:
     webhook = oauth_webhook(receiver, provider)
-    connect(webhook)
+    connect(webhook.credential)
     OAuthToken.objects.update(expires_at=timezone.now())
     make_delivery(webhook)
     deliver_all()
@@ -102,7 +111,7 @@ def test_an_expired_token_is_refreshed_before_it_is_sent(
 
 def test_a_401_refreshes_once_and_uses_up_no_retry(receiver: Receiver, provider: Provider) -> None:
     webhook = oauth_webhook(receiver, provider)
-    connect(webhook)
+    connect(webhook.credential)
     provider.expire_tokens()
     for _ in range(20):
         make_delivery(webhook)
@@ -117,7 +126,7 @@ def test_a_receiver_that_always_says_401_does_not_make_a_refresh_storm(
     receiver: Receiver, provider: Provider
 ) -> None:
     webhook = oauth_webhook(receiver, provider, url=f"{receiver.url}/status/401")
-    connect(webhook)
+    connect(webhook.credential)
     for _ in range(10):
         make_delivery(webhook)
     deliver_all()
@@ -130,7 +139,7 @@ def test_a_lost_grant_holds_everything_and_the_next_token_releases_it_in_order(
     receiver: Receiver, provider: Provider
 ) -> None:
     webhook = oauth_webhook(receiver, provider, is_ordered=True)
-    connect(webhook)
+    connect(webhook.credential)
     provider.revoke_grants()
     provider.expire_tokens()
     for number in range(5):
@@ -139,8 +148,8 @@ def test_a_lost_grant_holds_everything_and_the_next_token_releases_it_in_order(
     assert {d.hold_reason for d in Delivery.objects.all()} == {HoldReason.REAUTHORIZATION}
     assert {d.failure_count for d in Delivery.objects.all()} == {0}
     receiver.clear()
-    connect(webhook)
-    assert events.release_held(webhook) == 5
+    connect(webhook.credential)
+    assert events.release_held(webhook.credential) == 5
     deliver_all()
     numbers = [request.json()["number"] for request in receiver.requests()]
     assert numbers == [0, 1, 2, 3, 4]
@@ -150,7 +159,7 @@ def test_a_provider_that_is_down_makes_deliveries_wait_without_failing(
     receiver: Receiver, provider: Provider
 ) -> None:
     webhook = oauth_webhook(receiver, provider)
-    connect(webhook)
+    connect(webhook.credential)
     OAuthToken.objects.update(expires_at=timezone.now())
     provider.fault(status=503, times=1)
     make_delivery(webhook)

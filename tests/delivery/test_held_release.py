@@ -20,7 +20,7 @@ RATE = 200
 def connect(webhook: Webhook) -> None:
     """Run the authorization-code redirect as a person at the provider would."""
     person, _ = User.objects.get_or_create(username="admin")
-    address = oauth.begin_authorization(webhook, user=person, session_key="s")
+    address = oauth.begin_authorization(webhook.credential, user=person, session_key="s")
     _, _, query = answer_consent(address).partition("?")
     oauth.finish_authorization(parse_qs(query), user=person, session_key="s")
 
@@ -38,7 +38,7 @@ def webhook_that_lost_its_grant(url: str, provider: Provider, **fields: bool) ->
         rate_limit=RATE,
         **fields,
     )
-    connect(webhook)
+    connect(webhook.credential)
     provider.revoke_grants()
     OAuthToken.objects.update(expires_at=timezone.now())
     return webhook
@@ -68,8 +68,8 @@ def test_500_held_deliveries_go_out_once_each_and_at_the_rate_of_the_webhook(
     ids = hold(500)
     assert receiver.requests() == []
 
-    connect(webhook)
-    assert events.release_held(webhook) == 500
+    connect(webhook.credential)
+    assert events.release_held(webhook.credential) == 500
     send_all(500)
 
     requests = receiver.requests()
@@ -77,10 +77,10 @@ def test_500_held_deliveries_go_out_once_each_and_at_the_rate_of_the_webhook(
     assert came == Counter(ids)
     # A second's worth may go at once.
     assert requests[-1].time - requests[0].time >= (500 - RATE) / RATE * 0.9
-    token = OAuthToken.objects.get(webhook=webhook).access_token
+    token = OAuthToken.objects.get(credential=webhook.credential).access_token
     assert {request.header("Authorization") for request in requests} == {f"Bearer {token}"}
     # The second person who presses the button releases nothing twice.
-    assert events.release_held(webhook) == 0
+    assert events.release_held(webhook.credential) == 0
 
 
 def test_held_deliveries_of_an_ordered_webhook_go_out_in_order(
@@ -89,8 +89,8 @@ def test_held_deliveries_of_an_ordered_webhook_go_out_in_order(
     webhook = webhook_that_lost_its_grant(f"{receiver.url}/open/hook", provider, is_ordered=True)
     ids = hold(60)
 
-    connect(webhook)
-    assert events.release_held(webhook) == 60
+    connect(webhook.credential)
+    assert events.release_held(webhook.credential) == 60
     send_all(60)
 
     assert [request.header("webhook-id") for request in receiver.requests()] == ids

@@ -15,7 +15,15 @@ from tests.ui.connections.test_race import in_thread
 from tests.ui.connections.test_views import make_connection, make_oauth_connection
 from webhooks import events, tasks
 from webhooks.delivery import holds, retention
-from webhooks.models import Delivery, HoldReason, OAuthToken, Status, TokenState, Webhook
+from webhooks.models import (
+    Credential,
+    Delivery,
+    HoldReason,
+    OAuthToken,
+    Status,
+    TokenState,
+    Webhook,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -37,9 +45,13 @@ def status_of(delivery: Delivery) -> str:
     return delivery.status
 
 
-def give_token(owner: Webhook, state: str = TokenState.VALID, **fields: Any) -> None:
+def give_token(credential: Credential, state: str = TokenState.VALID, **fields: Any) -> None:
     values = {"access_token": "a-token", **fields}
-    OAuthToken.objects.create(webhook_id=owner.pk, state=state, **values)
+    OAuthToken.objects.create(credential=credential, state=state, **values)
+
+
+def own_oauth(**fields: Any) -> Webhook:
+    return make_webhook(**{**OAUTH, **fields})
 
 
 @pytest.mark.parametrize("reason", HoldReason.values)
@@ -76,10 +88,9 @@ def test_what_is_held_at_a_webhook_that_does_not_send_stays(how: str) -> None:
 def test_what_waits_for_a_token_goes_when_there_is_one(
     state: str | None, is_shared: bool, *, is_released: bool
 ) -> None:
-    owner = make_oauth_connection() if is_shared else make_webhook(**OAUTH)
-    webhook = make_webhook(connection=owner) if is_shared else owner
+    webhook = make_webhook(credential=make_oauth_connection()) if is_shared else own_oauth()
     if state:
-        give_token(owner, state)
+        give_token(webhook.credential, state)
     delivery = held(webhook, HoldReason.REAUTHORIZATION)
     assert holds.release_overlooked() == is_released
     assert status_of(delivery) == (Status.PENDING if is_released else Status.HELD)
@@ -87,7 +98,7 @@ def test_what_waits_for_a_token_goes_when_there_is_one(
 
 def test_a_state_without_a_token_is_no_token() -> None:
     webhook = make_webhook(**OAUTH)
-    give_token(webhook, access_token="")
+    give_token(webhook.credential, access_token="")
     held(webhook, HoldReason.NO_TOKEN)
     assert holds.release_overlooked() == 0
 
@@ -103,10 +114,10 @@ def test_what_may_not_be_sent_to_its_host_goes_neither_to_nor_fro(kind: Any) -> 
     connection = kind(allowed_hosts=["crm.example.com"])
     if connection.authorization_type == "oauth2":
         give_token(connection)
-    webhook = make_webhook(connection=connection)
+    webhook = make_webhook(credential=connection)
     delivery = held(webhook, HoldReason.MISCONFIGURED)
     assert holds.release_overlooked() == 0
-    Webhook.objects.filter(pk=connection.pk).update(allowed_hosts=["127.0.0.1"])
+    Credential.objects.filter(pk=connection.pk).update(allowed_hosts=["127.0.0.1"])
     assert holds.release_overlooked() == 1
     assert status_of(delivery) == Status.PENDING
 
@@ -117,7 +128,7 @@ def test_what_waits_for_a_readable_filter_stays_and_the_rest_goes() -> None:
     Webhook.objects.filter(pk=webhook.pk).update(filter=UNREADABLE)
     assert holds.release_overlooked() == 1
     assert (status_of(unjudged), status_of(paused)) == (Status.HELD, Status.PENDING)
-    assert events.release_held(webhook) == 0
+    assert events.release_held(webhook.credential) == 0
     Webhook.objects.filter(pk=webhook.pk).update(filter={})
     assert holds.release_overlooked() == 1
     assert status_of(unjudged) == Status.PENDING
@@ -176,7 +187,7 @@ def test_an_event_committed_after_a_resume_is_not_held_for_ever() -> None:
 @pytest.mark.django_db(transaction=True)
 def test_what_still_cannot_go_is_held_again_once() -> None:
     connection = make_connection(allowed_hosts=["crm.example.com"])
-    delivery = held(make_webhook(connection=connection), HoldReason.MISCONFIGURED)
+    delivery = held(make_webhook(credential=connection), HoldReason.MISCONFIGURED)
     assert events.release_held(connection) == 1
     deliver_all()
     assert (status_of(delivery), delivery.hold_reason) == (Status.HELD, HoldReason.MISCONFIGURED)

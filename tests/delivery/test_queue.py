@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from tests.factories import make_delivery, make_webhook
+from tests.factories import make_credential, make_delivery, make_webhook
 from webhooks.delivery import queue
 from webhooks.delivery.plans import present_versions
 from webhooks.delivery.queue import Claimed, Result, Want
@@ -236,14 +236,14 @@ def test_a_row_whose_event_is_gone_is_cancelled_and_stops_nobody() -> None:
 
 
 def test_another_connection_of_the_same_age_is_another_version() -> None:
-    one, two = (make_webhook(name=name, is_connection=True, event_types=[]) for name in "AB")
-    webhook = make_webhook(connection=one)
+    one, two = (make_credential(name=name) for name in "AB")
+    webhook = make_webhook(credential=one)
     make_delivery(webhook)
     versions = set()
-    for connection_id in (one.pk, two.pk, None):
-        Webhook.objects.filter(pk=webhook.pk).update(connection=connection_id)
+    for credential in (one, two, webhook.own_credential):
+        Webhook.objects.filter(pk=webhook.pk).update(credential=credential)
         [candidate] = queue.backend().candidates()
-        present = Webhook.objects.select_related("connection").get(pk=webhook.pk)
+        present = Webhook.objects.select_related("credential").get(pk=webhook.pk)
         assert candidate.version == present.version_sent
         assert present_versions([webhook.pk]) == {webhook.pk: candidate.version}
         versions.add(candidate.version)

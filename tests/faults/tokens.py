@@ -55,10 +55,10 @@ def _webhook(world: World, provider: Provider | None, path: str, **fields: objec
 def _connect(webhook: Webhook) -> int:
     """Get a new access token as a person does; return how many rows that released."""
     person, _ = get_user_model().objects.get_or_create(username=_PERSON)
-    address = oauth.begin_authorization(webhook, user=person, session_key=_SESSION)
+    address = oauth.begin_authorization(webhook.credential, user=person, session_key=_SESSION)
     query = query_of(answer_consent(address))
     oauth.finish_authorization(query, user=person, session_key=_SESSION)
-    return events.release_held(webhook)
+    return events.release_held(webhook.credential)
 
 
 def _expire() -> None:
@@ -68,7 +68,7 @@ def _expire() -> None:
 
 def _token(webhook: Webhook) -> OAuthToken:
     with fresh_connection():
-        return OAuthToken.objects.get(webhook=webhook)
+        return OAuthToken.objects.get(credential=webhook.credential)
 
 
 def _held(webhook: Webhook) -> int:
@@ -128,7 +128,7 @@ def race(world: World) -> None:
 def crash_after_rotation(world: World) -> None:
     with running_provider([oauth.default_callback_url()]) as provider:
         webhook = _webhook(world, provider, "/rotated")
-        _connect(webhook)
+        _connect(webhook.credential)
         _expire()
         provider.clear_requests()
         # The provider rotates at once, and its answer is still on the way when we die.
@@ -148,7 +148,7 @@ def crash_after_rotation(world: World) -> None:
         state = _token(webhook).state
         check(state == TokenState.NEEDS_REAUTHORIZATION, f"the token is {state}")
         _check_untouched(world)
-        check(_connect(webhook) == 100, f"not all released: {world.standing()}")
+        check(_connect(webhook.credential) == 100, f"not all released: {world.standing()}")
         world.settle()
     world.notes.append(f"held {seconds:.0f} s after the crash")
     world.verify()
@@ -201,7 +201,7 @@ _BLOCKED = (TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED)
 def _store_expired(webhook: Webhook) -> None:
     now = timezone.now()
     OAuthToken.objects.create(
-        webhook=webhook,
+        credential=webhook.credential,
         state=TokenState.VALID,
         access_token="the-access-token",
         refresh_token="the-refresh-token",
@@ -216,14 +216,14 @@ def _store_expired(webhook: Webhook) -> None:
 def release_held(world: World) -> None:
     with running_provider([oauth.default_callback_url()]) as provider:
         webhook = _webhook(world, provider, "/held", is_ordered=True, rate_limit=_RATE)
-        _connect(webhook)
+        _connect(webhook.credential)
         provider.revoke_grants()
         _expire()
         world.any_worker()
         ids = world.publish(_HELD)
         world.wait(lambda: _held(webhook) == _HELD, 30, "Holding")
         _check_untouched(world)
-        check(_connect(webhook) == _HELD, f"not all released: {world.standing()}")
+        check(_connect(webhook.credential) == _HELD, f"not all released: {world.standing()}")
         world.settle()
     came = world.receiver.arrivals
     check([arrival.event_id for arrival in came] == ids, "not each once and in order")

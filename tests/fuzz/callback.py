@@ -87,7 +87,7 @@ def _request(issuer: str) -> AuthorizationRequest:
         token_url=f"{_ISSUER}/token",
         client_id="client",
     )
-    webhook.client_secret = _SECRET
+    webhook.credential.client_secret = _SECRET
     return AuthorizationRequest(webhook=webhook, issuer=issuer)
 
 

@@ -12,10 +12,10 @@ from django.conf import LazySettings
 from django.utils import timezone
 
 from tests.oauth_fakes import FakeProvider, Reply, fake_provider, token
-from tests.oauth_rows import SESSION, begin, make_token, make_user, make_webhook, query_of
+from tests.oauth_rows import SESSION, begin, make_credential, make_token, make_user, query_of
 from tests.sandbox import ODD_CLIENT, PUBLIC_CLIENT, Provider, answer_consent
 from webhooks import oauth
-from webhooks.models import AuthorizationRequest, OAuthExchange, OAuthToken, Webhook
+from webhooks.models import AuthorizationRequest, Credential, OAuthExchange, OAuthToken, Webhook
 
 pytestmark = pytest.mark.django_db
 
@@ -30,27 +30,27 @@ def fake() -> Iterator[FakeProvider]:
         yield running
 
 
-def webhook_at(fake: FakeProvider, **fields: Any) -> Webhook:
+def credential_at(fake: FakeProvider, **fields: Any) -> Credential:
     values = {"auth_url": f"{ISSUER}/authorize", "token_url": fake.token_url, **fields}
-    return make_webhook(**values)
+    return make_credential(**values)
 
 
-def finish(query: Query, user: Any, **overrides: Any) -> Webhook:
+def finish(query: Query, user: Any, **overrides: Any) -> Credential:
     return oauth.finish_authorization(query, user=user, **{"session_key": SESSION, **overrides})
 
 
-def started(fake: FakeProvider, **fields: Any) -> tuple[Webhook, Any, Query]:
+def started(fake: FakeProvider, **fields: Any) -> tuple[Credential, Any, Query]:
     """Return a webhook, its user, and the honest answer of the provider to a begun redirect."""
-    webhook, user = webhook_at(fake, **fields), make_user()
-    _, sent = begin(webhook, user)
-    return webhook, user, {"code": ["the-code"], "state": [sent["state"]]}
+    credential, user = credential_at(fake, **fields), make_user()
+    _, sent = begin(credential, user)
+    return credential, user, {"code": ["the-code"], "state": [sent["state"]]}
 
 
 class TestRedirect:
     def test_address_is_that_of_the_rfc(self) -> None:
-        webhook = make_webhook(scope="read write")
+        credential = make_credential(scope="read write")
 
-        url, sent = begin(webhook, make_user())
+        url, sent = begin(credential, make_user())
 
         assert url.startswith("https://provider.example/authorize?")
         assert sent.keys() == {
@@ -69,9 +69,9 @@ class TestRedirect:
         assert sent["code_challenge_method"] == "S256"
 
     def test_state_has_256_random_bits_and_only_its_digest_is_stored(self) -> None:
-        webhook, user = make_webhook(), make_user()
+        credential, user = make_credential(), make_user()
 
-        states = [begin(webhook, user)[1]["state"] for _ in range(20)]
+        states = [begin(credential, user)[1]["state"] for _ in range(20)]
 
         assert len(set(states)) == 20
         assert all(len(base64.urlsafe_b64decode(one + "=")) == 32 for one in states)
@@ -79,9 +79,9 @@ class TestRedirect:
         assert stored == {hashlib.sha256(one.encode()).hexdigest() for one in states}
 
     def test_challenge_is_the_digest_of_a_verifier_stored_encrypted(self) -> None:
-        webhook, user = make_webhook(), make_user()
+        credential, user = make_credential(), make_user()
 
-        _, sent = begin(webhook, user)
+        _, sent = begin(credential, user)
 
         request = AuthorizationRequest.objects.get()
         digest = hashlib.sha256(request.code_verifier.encode()).digest()
@@ -92,29 +92,33 @@ class TestRedirect:
         assert request.code_verifier not in str(raw)
 
     def test_pkce_can_be_switched_off(self) -> None:
-        _, sent = begin(make_webhook(uses_pkce=False), make_user())
+        _, sent = begin(make_credential(uses_pkce=False), make_user())
 
         assert not {"code_challenge", "code_challenge_method"} & sent.keys()
 
     def test_request_is_bound_and_lasts_ten_minutes(self) -> None:
-        webhook, user, now = make_webhook(issuer=ISSUER), make_user(), timezone.now()
+        credential, user, now = make_credential(issuer=ISSUER), make_user(), timezone.now()
 
-        begin(webhook, user, now=now)
+        begin(credential, user, now=now)
 
         request = AuthorizationRequest.objects.get()
-        assert (request.webhook, request.user_id, request.issuer) == (webhook, user.pk, ISSUER)
+        assert (request.credential, request.user_id, request.issuer) == (
+            credential,
+            user.pk,
+            ISSUER,
+        )
         assert request.session_hash == hashlib.sha256(SESSION.encode()).hexdigest()
         assert request.expires_at == now + timedelta(minutes=10)
 
     def test_own_query_and_extra_parameters_are_kept_and_may_repeat(self) -> None:
-        webhook = make_webhook(
+        credential = make_credential(
             auth_url="https://provider.example/authorize?tenant=a%26b&x=",
             authorization_parameters={"prompt": "consent", "acr": ["1", "2"]},
             audience="the-api",
             resource="https://a.example https://b.example",
         )
 
-        url, _ = begin(webhook, make_user())
+        url, _ = begin(credential, make_user())
 
         query = query_of(url)
         assert query["tenant"] == ["a&b"]
@@ -150,22 +154,22 @@ class TestRedirect:
     def test_settings_that_cannot_work_are_refused_with_a_sentence(
         self, fields: dict[str, Any], words: str
     ) -> None:
-        webhook = make_webhook(**fields)
+        credential = make_credential(**fields)
 
         with pytest.raises(oauth.AuthorizationFailed, match=words) as failure:
-            begin(webhook, make_user())
+            begin(credential, make_user())
 
-        assert failure.value.webhook == webhook
+        assert failure.value.credential == credential
         assert not AuthorizationRequest.objects.exists()
 
     def test_browser_without_a_session_is_refused(self) -> None:
         with pytest.raises(oauth.AuthorizationFailed, match="Allow cookies"):
-            begin(make_webhook(), make_user(), session_key="")
+            begin(make_credential(), make_user(), session_key="")
 
     def test_loopback_provider_may_be_http(self) -> None:
-        webhook = make_webhook(auth_url="http://127.0.0.1:8002/authorize/")
+        credential = make_credential(auth_url="http://127.0.0.1:8002/authorize/")
 
-        url, _ = begin(webhook, make_user())
+        url, _ = begin(credential, make_user())
 
         assert url.startswith("http://127.0.0.1:8002/authorize/?")
 
@@ -216,20 +220,20 @@ class TestCallbackUrl:
 
 class TestExchange:
     def test_code_becomes_a_stored_token(self, provider: Provider) -> None:
-        webhook, user = make_webhook(provider), make_user()
-        url, sent = begin(webhook, user)
+        credential, user = make_credential(provider), make_user()
+        url, sent = begin(credential, user)
 
         returned = finish(query_of(answer_consent(url)), user)
 
-        row = OAuthToken.objects.get(webhook=returned)
-        assert returned == webhook
+        row = OAuthToken.objects.get(credential=returned)
+        assert returned == credential
         assert (row.state, row.version, row.granted_by) == ("valid", 1, user)
         assert (row.token_type, row.granted_scope) == ("Bearer", "events:write")
         assert (row.last_error, row.warning) == ("", "")
         assert row.has_refresh_token()
         assert row.expires_at is not None
         assert abs(row.expires_at - timezone.now() - timedelta(hours=1)) < timedelta(seconds=20)
-        assert oauth.usable_token(webhook.pk).access_token == row.access_token
+        assert oauth.usable_token(credential.pk).access_token == row.access_token
         assert not AuthorizationRequest.objects.exists()
         (request,) = provider.token_requests()
         assert (request.client_authentication, request.status) == ("basic", 200)
@@ -238,7 +242,7 @@ class TestExchange:
 
     @pytest.mark.parametrize("way", ["basic_header", "request_body"])
     def test_odd_client_gets_a_token_in_both_ways(self, provider: Provider, way: str) -> None:
-        webhook = make_webhook(
+        credential = make_credential(
             provider,
             client_id=ODD_CLIENT.client_id,
             client_secret=ODD_CLIENT.client_secret,
@@ -246,41 +250,41 @@ class TestExchange:
         )
         user = make_user()
 
-        finish(query_of(answer_consent(begin(webhook, user)[0])), user)
+        finish(query_of(answer_consent(begin(credential, user)[0])), user)
 
         expected = "basic" if way == "basic_header" else "body"
         assert provider.token_requests()[0].client_authentication == expected
 
     def test_public_client_gets_a_token(self, provider: Provider) -> None:
-        webhook = make_webhook(provider, client_id=PUBLIC_CLIENT.client_id, client_secret="")
+        credential = make_credential(provider, client_id=PUBLIC_CLIENT.client_id, client_secret="")
         user = make_user()
 
-        finish(query_of(answer_consent(begin(webhook, user)[0])), user)
+        finish(query_of(answer_consent(begin(credential, user)[0])), user)
 
         assert OAuthToken.objects.get().state == "valid"
 
     def test_denial_says_what_to_do(self, provider: Provider) -> None:
-        webhook, user = make_webhook(provider), make_user()
-        callback = answer_consent(begin(webhook, user)[0], is_approved=False)
+        credential, user = make_credential(provider), make_user()
+        callback = answer_consent(begin(credential, user)[0], is_approved=False)
 
         with pytest.raises(oauth.AuthorizationFailed, match="was not approved") as failure:
             finish(query_of(callback), user)
 
-        assert failure.value.webhook == webhook
+        assert failure.value.credential == credential
         assert provider.token_requests() == []
 
     def test_wrong_secret_says_how_it_was_sent(self, provider: Provider) -> None:
-        webhook, user = make_webhook(provider, client_secret="wrong"), make_user()
-        callback = answer_consent(begin(webhook, user)[0])
+        credential, user = make_credential(provider, client_secret="wrong"), make_user()
+        callback = answer_consent(begin(credential, user)[0])
 
         with pytest.raises(oauth.AuthorizationFailed, match="sent as a Basic Auth header"):
             finish(query_of(callback), user)
 
-        assert not OAuthToken.objects.filter(webhook=webhook, state="valid").exists()
+        assert not OAuthToken.objects.filter(credential=credential, state="valid").exists()
 
     def test_refused_exchange_leaves_the_token_that_is_there(self, fake: FakeProvider) -> None:
-        webhook, user, query = started(fake)
-        make_token(webhook)
+        credential, user, query = started(fake)
+        make_token(credential)
         fake.reply(Reply(status=400, body={"error": "invalid_grant"}))
 
         with pytest.raises(oauth.AuthorizationFailed, match="authorization code"):
@@ -307,22 +311,22 @@ class TestExchange:
     def test_every_failure_ends_in_a_sentence_for_the_form(
         self, fake: FakeProvider, reply: Reply, words: str
     ) -> None:
-        webhook, user, query = started(fake)
+        credential, user, query = started(fake)
         fake.reply(reply)
 
         with pytest.raises(oauth.AuthorizationFailed, match=words) as failure:
             finish(query, user)
 
-        assert failure.value.webhook == webhook
+        assert failure.value.credential == credential
         assert not OAuthToken.objects.exclude(state="none").exists()
         assert len(fake.requests) == 1
 
     def test_new_grant_ends_what_was_wrong_and_counts_the_version_up(
         self, fake: FakeProvider
     ) -> None:
-        webhook, user, query = started(fake)
+        credential, user, query = started(fake)
         make_token(
-            webhook,
+            credential,
             state="needs_reauthorization",
             last_error="The grant ended.",
             version=7,
@@ -341,8 +345,8 @@ class TestExchange:
         assert row.refresh_token_expires_at is None
 
     def test_grant_without_a_refresh_token_forgets_the_old_one(self, fake: FakeProvider) -> None:
-        webhook, user, query = started(fake)
-        make_token(webhook)
+        credential, user, query = started(fake)
+        make_token(credential)
         fake.reply(token())
 
         finish(query, user)
@@ -368,13 +372,13 @@ class TestExchange:
         assert row.warning == "Not granted of the scopes asked for: write."
 
 
-Attack = Callable[[Webhook, Any, Query], tuple[Query, Any, str]]
+Attack = Callable[[Credential, Any, Query], tuple[Query, Any, str]]
 
 
 def attack(change: Callable[[Query], Any]) -> Attack:
     """Return an attack that only changes the query."""
 
-    def apply(webhook: Webhook, user: Any, query: Query) -> tuple[Query, Any, str]:
+    def apply(credential: Credential, user: Any, query: Query) -> tuple[Query, Any, str]:
         query = {name: list(values) for name, values in query.items()}
         changed = change(query)
         return (changed if isinstance(changed, dict) else query), user, SESSION
@@ -382,56 +386,56 @@ def attack(change: Callable[[Query], Any]) -> Attack:
     return apply
 
 
-def other_session(webhook: Webhook, user: Any, query: Query) -> tuple[Query, Any, str]:
+def other_session(credential: Credential, user: Any, query: Query) -> tuple[Query, Any, str]:
     return query, user, "another-session"
 
 
-def no_session(webhook: Webhook, user: Any, query: Query) -> tuple[Query, Any, str]:
+def no_session(credential: Credential, user: Any, query: Query) -> tuple[Query, Any, str]:
     return query, user, ""
 
 
-def other_user(webhook: Webhook, user: Any, query: Query) -> tuple[Query, Any, str]:
+def other_user(credential: Credential, user: Any, query: Query) -> tuple[Query, Any, str]:
     return query, make_user(), SESSION
 
 
-def login_csrf(webhook: Webhook, user: Any, query: Query) -> tuple[Query, Any, str]:
+def login_csrf(credential: Credential, user: Any, query: Query) -> tuple[Query, Any, str]:
     """The attacker begins, and the victim's browser is led to the attacker's callback."""
     attacker = make_user()
-    _, sent = begin(webhook, attacker, session_key="the-attackers-session")
+    _, sent = begin(credential, attacker, session_key="the-attackers-session")
     return {"code": ["attackers-code"], "state": [sent["state"]]}, user, SESSION
 
 
-def changed_client(webhook: Webhook, user: Any, query: Query) -> tuple[Query, Any, str]:
-    Webhook.objects.filter(pk=webhook.pk).update(client_id="another-client")
+def changed_client(credential: Credential, user: Any, query: Query) -> tuple[Query, Any, str]:
+    Credential.objects.filter(pk=credential.pk).update(client_id="another-client")
     return query, user, SESSION
 
 
-def changed_token_url(webhook: Webhook, user: Any, query: Query) -> tuple[Query, Any, str]:
-    Webhook.objects.filter(pk=webhook.pk).update(token_url="https://evil.example/token")
+def changed_token_url(credential: Credential, user: Any, query: Query) -> tuple[Query, Any, str]:
+    Credential.objects.filter(pk=credential.pk).update(token_url="https://evil.example/token")
     return query, user, SESSION
 
 
-def changed_receiver(webhook: Webhook, user: Any, query: Query) -> tuple[Query, Any, str]:
-    Webhook.objects.filter(pk=webhook.pk).update(url="https://evil.example/hook")
+def changed_receiver(credential: Credential, user: Any, query: Query) -> tuple[Query, Any, str]:
+    Webhook.objects.filter(own_credential=credential).update(url="https://evil.example/hook")
     return query, user, SESSION
 
 
-def changed_grant(webhook: Webhook, user: Any, query: Query) -> tuple[Query, Any, str]:
-    Webhook.objects.filter(pk=webhook.pk).update(grant_type="client_credentials")
+def changed_grant(credential: Credential, user: Any, query: Query) -> tuple[Query, Any, str]:
+    Credential.objects.filter(pk=credential.pk).update(grant_type="client_credentials")
     return query, user, SESSION
 
 
-def deleted_webhook(webhook: Webhook, user: Any, query: Query) -> tuple[Query, Any, str]:
-    Webhook.objects.filter(pk=webhook.pk).update(deleted_at=timezone.now())
+def deleted_webhook(credential: Credential, user: Any, query: Query) -> tuple[Query, Any, str]:
+    Credential.objects.filter(pk=credential.pk).update(deleted_at=timezone.now())
     return query, user, SESSION
 
 
-def expired(webhook: Webhook, user: Any, query: Query) -> tuple[Query, Any, str]:
+def expired(credential: Credential, user: Any, query: Query) -> tuple[Query, Any, str]:
     AuthorizationRequest.objects.update(expires_at=timezone.now())
     return query, user, SESSION
 
 
-def state_of_the_digest(webhook: Webhook, user: Any, query: Query) -> tuple[Query, Any, str]:
+def state_of_the_digest(credential: Credential, user: Any, query: Query) -> tuple[Query, Any, str]:
     """Who can read the table still cannot answer: it holds digests only."""
     return {**query, "state": [AuthorizationRequest.objects.get().state_hash]}, user, SESSION
 
@@ -533,8 +537,8 @@ class TestAttacks:
         self, fake: FakeProvider, name: str
     ) -> None:
         apply, words = ATTACKS[name]
-        webhook, user, query = started(fake, issuer=ISSUER)
-        query, user, session_key = apply(webhook, user, query)
+        credential, user, query = started(fake, issuer=ISSUER)
+        query, user, session_key = apply(credential, user, query)
 
         with pytest.raises(oauth.AuthorizationFailed, match=words) as failure:
             finish(query, user, session_key=session_key)
@@ -567,27 +571,27 @@ class TestAttacks:
 
     @pytest.mark.parametrize("thief", [other_session, other_user, no_session])
     def test_stranger_cannot_use_a_state_up(self, fake: FakeProvider, thief: Attack) -> None:
-        webhook, user, query = started(fake)
-        stolen, stranger, session_key = thief(webhook, user, query)
+        credential, user, query = started(fake)
+        stolen, stranger, session_key = thief(credential, user, query)
         with pytest.raises(oauth.AuthorizationFailed) as failure:
             finish(stolen, stranger, session_key=session_key)
 
         # Not told which webhook it was: it was not theirs.
-        assert failure.value.webhook is None
-        assert finish(query, user) == webhook
+        assert failure.value.credential is None
+        assert finish(query, user) == credential
 
     def test_state_belongs_to_its_webhook(self, fake: FakeProvider) -> None:
         first, user, query = started(fake)
-        second = webhook_at(fake, name="Other")
+        second = credential_at(fake, name="Other")
         begin(second, user)
 
         assert finish(query, user) == first
-        assert not OAuthToken.objects.filter(webhook=second).exists()
+        assert not OAuthToken.objects.filter(credential=second).exists()
 
     def test_code_of_another_flow_fails_at_the_verifier(self, provider: Provider) -> None:
         """Code injection: the code is another webhook's, the state is one's own."""
         user = make_user()
-        victim, mine = make_webhook(provider), make_webhook(provider)
+        victim, mine = make_credential(provider), make_credential(provider)
         stolen = query_of(answer_consent(begin(victim, user)[0]))["code"]
         query = query_of(answer_consent(begin(mine, user)[0]))
 
@@ -599,7 +603,7 @@ class TestAttacks:
     def test_mix_up_between_two_providers_is_refused(self, fake: FakeProvider) -> None:
         """RFC 9700 4.4: the evil provider led the browser on to the honest one."""
         user = make_user()
-        evil = make_webhook(auth_url="https://evil.example/authorize", token_url=fake.token_url)
+        evil = make_credential(auth_url="https://evil.example/authorize", token_url=fake.token_url)
         _, sent = begin(evil, user)
         query = {"code": ["honest-code"], "state": [sent["state"]], "iss": [ISSUER]}
 
@@ -609,9 +613,9 @@ class TestAttacks:
         assert fake.requests == []
 
     def test_right_issuer_passes(self, fake: FakeProvider) -> None:
-        webhook, user, query = started(fake, issuer=ISSUER)
+        credential, user, query = started(fake, issuer=ISSUER)
 
-        assert finish({**query, "iss": [ISSUER]}, user) == webhook
+        assert finish({**query, "iss": [ISSUER]}, user) == credential
 
     @pytest.mark.parametrize("fields", [{}, {"issuer": ISSUER}], ids=["no issuer", "issuer"])
     def test_answer_without_the_promised_issuer_is_refused(
@@ -619,8 +623,8 @@ class TestAttacks:
     ) -> None:
         """RFC 9207 section 2.4: errors carry it as well."""
         for answer in ({}, {"error": ["access_denied"]}):
-            webhook, user = webhook_at(fake, requires_issuer=True, **fields), make_user()
-            _, sent = begin(webhook, user)
+            credential, user = credential_at(fake, requires_issuer=True, **fields), make_user()
+            _, sent = begin(credential, user)
             query = answer or {"code": ["the-code"]}
 
             with pytest.raises(oauth.AuthorizationFailed, match="promises to name itself"):
@@ -630,26 +634,26 @@ class TestAttacks:
         assert fake.requests == []
 
     def test_promised_issuer_passes(self, fake: FakeProvider) -> None:
-        webhook, user, query = started(fake, issuer=ISSUER, requires_issuer=True)
+        credential, user, query = started(fake, issuer=ISSUER, requires_issuer=True)
 
-        assert finish({**query, "iss": [ISSUER]}, user) == webhook
+        assert finish({**query, "iss": [ISSUER]}, user) == credential
 
     def test_issuer_at_home_passes_when_none_was_entered(self, fake: FakeProvider) -> None:
-        webhook, user, query = started(fake)
+        credential, user, query = started(fake)
 
-        assert finish({**query, "iss": [f"{ISSUER}/tenant/v2.0"]}, user) == webhook
+        assert finish({**query, "iss": [f"{ISSUER}/tenant/v2.0"]}, user) == credential
 
     def test_other_parameters_do_not_matter(self, fake: FakeProvider) -> None:
-        webhook, user, query = started(fake)
+        credential, user, query = started(fake)
         more = {"session_state": ["x"], "next": ["https://evil.example"], "scope": ["a"]}
 
-        assert finish({**query, **more}, user) == webhook
+        assert finish({**query, **more}, user) == credential
         assert "evil" not in repr(fake.requests)
 
     def test_markup_and_line_breaks_of_an_error_stay_one_plain_line(
         self, fake: FakeProvider
     ) -> None:
-        webhook, user, query = started(fake)
+        credential, user, query = started(fake)
         words = "<img src=x onerror=alert(1)>\r\nSet-Cookie: a=b\x00\u202e" + "y" * 3000
         refused = {"error": ["x<b>\r\n"], "error_description": [words], "state": query["state"]}
 
@@ -659,7 +663,7 @@ class TestAttacks:
         message = failure.value.message
         assert message.isprintable()
         assert len(message) < 800
-        assert OAuthExchange.objects.get(webhook=webhook).message == message
+        assert OAuthExchange.objects.get(credential=credential).message == message
 
     @pytest.mark.parametrize(
         ("error", "words"),
@@ -679,17 +683,17 @@ class TestAttacks:
     def test_error_of_the_provider_says_what_to_change(
         self, fake: FakeProvider, error: str, words: str
     ) -> None:
-        webhook, user, query = started(fake)
+        credential, user, query = started(fake)
 
         with pytest.raises(oauth.AuthorizationFailed, match=words) as failure:
             finish({"error": [error], "state": query["state"]}, user)
 
-        assert failure.value.webhook == webhook
+        assert failure.value.credential == credential
 
     def test_forgotten_requests_are_deleted(self) -> None:
-        webhook, user, now = make_webhook(), make_user(), timezone.now()
-        begin(webhook, user, now=now - timedelta(minutes=11))
-        begin(webhook, user, now=now)
+        credential, user, now = make_credential(), make_user(), timezone.now()
+        begin(credential, user, now=now - timedelta(minutes=11))
+        begin(credential, user, now=now)
 
         assert oauth.delete_expired_requests(now) == 1
         assert AuthorizationRequest.objects.count() == 1
@@ -697,6 +701,6 @@ class TestAttacks:
 
 def test_callback_is_not_at_the_provider(fake: FakeProvider) -> None:
     """The redirect URI comes from the settings, whatever host the request came to."""
-    _, sent = begin(webhook_at(fake), make_user())
+    _, sent = begin(credential_at(fake), make_user())
 
     assert urlsplit(sent["redirect_uri"]).netloc != urlsplit(fake.url).netloc

@@ -12,8 +12,8 @@ import pytest
 from django.conf import LazySettings
 
 from tests.oauth_fakes import FakeProvider, Reply, fake_provider, token
-from tests.oauth_rows import make_webhook
-from webhooks.models import Webhook
+from tests.oauth_rows import make_credential
+from webhooks.models import Credential
 from webhooks.oauth import client, token_requests
 from webhooks.oauth.errors import Misconfigured
 from webhooks.oauth.token_errors import Result
@@ -30,26 +30,26 @@ def fake() -> Iterator[FakeProvider]:
         yield running
 
 
-def webhook_at(fake: FakeProvider, **fields: Any) -> Webhook:
-    return make_webhook(token_url=fake.token_url, **fields)
+def credential_at(fake: FakeProvider, **fields: Any) -> Credential:
+    return make_credential(token_url=fake.token_url, **fields)
 
 
-def exchange(webhook: Webhook, **overrides: str) -> Answer:
+def exchange(credential: Credential, **overrides: str) -> Answer:
     values = {"code": "the-code", "code_verifier": "v" * 64, "redirect_uri": CALLBACK, **overrides}
-    return client.ask(token_requests.code_request(webhook, **values))[0]
+    return client.ask(token_requests.code_request(credential, **values))[0]
 
 
-def refresh(webhook: Webhook) -> Answer:
-    return client.ask(token_requests.refresh_request(webhook, "the-refresh-token"))[0]
+def refresh(credential: Credential) -> Answer:
+    return client.ask(token_requests.refresh_request(credential, "the-refresh-token"))[0]
 
 
-def fetch(webhook: Webhook) -> Answer:
-    return client.ask(token_requests.client_credentials_request(webhook))[0]
+def fetch(credential: Credential) -> Answer:
+    return client.ask(token_requests.client_credentials_request(credential))[0]
 
 
 class TestRequest:
     def test_code_is_exchanged_as_the_rfc_says(self, fake: FakeProvider) -> None:
-        assert exchange(webhook_at(fake)).is_ok
+        assert exchange(credential_at(fake)).is_ok
 
         (asked,) = fake.requests
         assert (asked.method, asked.path) == ("POST", "/token")
@@ -63,7 +63,7 @@ class TestRequest:
         assert asked.headers["content-type"] == "application/x-www-form-urlencoded"
 
     def test_refresh_sends_the_refresh_token_and_no_scope(self, fake: FakeProvider) -> None:
-        assert refresh(webhook_at(fake, scope="read write")).is_ok
+        assert refresh(credential_at(fake, scope="read write")).is_ok
 
         assert sorted(fake.requests[0].form) == [
             ("grant_type", "refresh_token"),
@@ -71,7 +71,7 @@ class TestRequest:
         ]
 
     def test_client_credentials_send_the_scope(self, fake: FakeProvider) -> None:
-        assert fetch(webhook_at(fake, scope="read write", scope_separator=",")).is_ok
+        assert fetch(credential_at(fake, scope="read write", scope_separator=",")).is_ok
 
         assert sorted(fake.requests[0].form) == [
             ("grant_type", "client_credentials"),
@@ -79,10 +79,10 @@ class TestRequest:
         ]
 
     def test_refresh_goes_to_its_own_address_if_there_is_one(self, fake: FakeProvider) -> None:
-        webhook = webhook_at(fake, refresh_url=f"{fake.url}/refresh")
+        credential = credential_at(fake, refresh_url=f"{fake.url}/refresh")
 
-        refresh(webhook)
-        exchange(webhook)
+        refresh(credential)
+        exchange(credential)
 
         assert [asked.path for asked in fake.requests] == ["/refresh", "/token"]
 
@@ -102,7 +102,7 @@ class TestRequest:
     def test_basic_credentials_are_form_urlencoded_and_never_in_the_body(
         self, fake: FakeProvider, send: Any, client_id: str, client_secret: str, userinfo: str
     ) -> None:
-        send(webhook_at(fake, client_id=client_id, client_secret=client_secret))
+        send(credential_at(fake, client_id=client_id, client_secret=client_secret))
 
         (asked,) = fake.requests
         expected = base64.b64encode(userinfo.encode()).decode()
@@ -113,14 +113,14 @@ class TestRequest:
     def test_credentials_in_the_body_are_never_in_a_header(
         self, fake: FakeProvider, send: Any
     ) -> None:
-        webhook = webhook_at(
+        credential = credential_at(
             fake,
             client_id="odd:client",
             client_secret="päss:w%rd +",
             client_authentication="request_body",
         )
 
-        send(webhook)
+        send(credential)
 
         (asked,) = fake.requests
         assert "authorization" not in asked.headers
@@ -130,7 +130,7 @@ class TestRequest:
     @pytest.mark.parametrize("way", ["basic_header", "request_body"])
     @pytest.mark.parametrize("send", [exchange, refresh])
     def test_public_client_says_only_its_id(self, fake: FakeProvider, send: Any, way: str) -> None:
-        send(webhook_at(fake, client_secret="", client_authentication=way))
+        send(credential_at(fake, client_secret="", client_authentication=way))
 
         (asked,) = fake.requests
         assert "authorization" not in asked.headers
@@ -140,7 +140,7 @@ class TestRequest:
     def test_extra_parameters_go_to_their_own_request_and_may_repeat(
         self, fake: FakeProvider
     ) -> None:
-        webhook = webhook_at(
+        credential = credential_at(
             fake,
             resource="https://a.example https://b.example",
             audience="the-api",
@@ -149,8 +149,8 @@ class TestRequest:
             refresh_parameters={"again": "1"},
         )
 
-        exchange(webhook)
-        refresh(webhook)
+        exchange(credential)
+        refresh(credential)
 
         code, renewal = (asked.form for asked in fake.requests)
         targets = [
@@ -162,14 +162,14 @@ class TestRequest:
         assert renewal[:4] == [*targets, ("again", "1")]
 
     def test_request_can_be_json(self, fake: FakeProvider) -> None:
-        webhook = webhook_at(
+        credential = credential_at(
             fake,
             uses_json_token_request=True,
             client_authentication="request_body",
             token_parameters={"tag": ["a", "b", "c"]},
         )
 
-        exchange(webhook)
+        exchange(credential)
 
         (asked,) = fake.requests
         assert asked.headers["content-type"] == "application/json"
@@ -190,11 +190,13 @@ class TestRequest:
     def test_reserved_parameter_is_refused_before_anything_is_sent(
         self, fake: FakeProvider, name: str
     ) -> None:
-        webhook = webhook_at(fake, token_parameters={name: "x"}, refresh_parameters={name: "x"})
+        credential = credential_at(
+            fake, token_parameters={name: "x"}, refresh_parameters={name: "x"}
+        )
 
         for build in (
-            lambda: token_requests.refresh_request(webhook, "r"),
-            lambda: token_requests.client_credentials_request(webhook),
+            lambda: token_requests.refresh_request(credential, "r"),
+            lambda: token_requests.client_credentials_request(credential),
         ):
             with pytest.raises(Misconfigured, match=f"“{name}” cannot be an extra parameter"):
                 build()
@@ -213,7 +215,7 @@ class TestRequest:
     )
     def test_secret_goes_to_https_only(self, url: str, words: str) -> None:
         with pytest.raises(Misconfigured, match=words):
-            token_requests.refresh_request(make_webhook(token_url=url), "r")
+            token_requests.refresh_request(make_credential(token_url=url), "r")
 
 
 class TestAnswer:
@@ -222,7 +224,7 @@ class TestAnswer:
     def test_redirect_is_not_followed(self, fake: FakeProvider, send: Any, status: int) -> None:
         fake.reply(Reply(status=status, headers={"Location": f"{fake.url}/elsewhere"}), token())
 
-        answer = send(webhook_at(fake))
+        answer = send(credential_at(fake))
 
         assert answer.result == Result.MISCONFIGURED
         assert [asked.path for asked in fake.requests] == ["/token"]
@@ -230,13 +232,13 @@ class TestAnswer:
     def test_cut_off_answer_is_asked_for_once_more(self, fake: FakeProvider) -> None:
         fake.reply(Reply(body=b'{"access_token":"T","token'), token())
 
-        assert refresh(webhook_at(fake)).is_ok
+        assert refresh(credential_at(fake)).is_ok
         assert len(fake.requests) == 2
 
     def test_answer_cut_off_twice_is_malformed(self, fake: FakeProvider) -> None:
         fake.reply(Reply(body=b'{"access_token":"T","token'))
 
-        answer = refresh(webhook_at(fake))
+        answer = refresh(credential_at(fake))
 
         assert (answer.result, answer.reason) == (Result.MISCONFIGURED, "truncated")
         assert len(fake.requests) == 2
@@ -244,7 +246,7 @@ class TestAnswer:
     def test_code_is_never_sent_twice(self, fake: FakeProvider) -> None:
         fake.reply(Reply(body=b'{"access_token":"T","token'))
 
-        answer = exchange(webhook_at(fake))
+        answer = exchange(credential_at(fake))
 
         assert answer.result == Result.TRANSIENT
         assert "Press “Get new access token” again" in answer.message
@@ -255,7 +257,7 @@ class TestAnswer:
         document = json.dumps({"access_token": "T"}).encode()
         fake.reply(Reply(body=document + b" " * (size - len(document))))
 
-        answer = refresh(webhook_at(fake))
+        answer = refresh(credential_at(fake))
 
         assert answer.is_ok is (size <= 65_536)
         assert answer.is_ok or answer.reason == "too_large"
@@ -263,7 +265,7 @@ class TestAnswer:
     def test_too_much_from_a_broken_provider_is_transient(self, fake: FakeProvider) -> None:
         fake.reply(Reply(status=502, body=b"x" * 100_000))
 
-        assert refresh(webhook_at(fake)).result == Result.TRANSIENT
+        assert refresh(credential_at(fake)).result == Result.TRANSIENT
 
     @pytest.mark.parametrize(
         "raw",
@@ -285,7 +287,7 @@ class TestAnswer:
     ) -> None:
         fake.reply(Reply(raw=raw))
 
-        answer = refresh(webhook_at(fake))
+        answer = refresh(credential_at(fake))
 
         assert answer.token is None
         assert answer.result in (Result.TRANSIENT, Result.MISCONFIGURED)
@@ -306,7 +308,7 @@ class TestAnswer:
         fake.reply(reply)
         started = time.monotonic()
 
-        answer = refresh(webhook_at(fake))
+        answer = refresh(credential_at(fake))
 
         assert answer.result == Result.TRANSIENT
         assert time.monotonic() - started < 1.5
@@ -315,7 +317,7 @@ class TestAnswer:
         assert client.TOTAL_SECONDS == 10.0
 
     def test_refused_connection_is_transient(self) -> None:
-        answer = refresh(make_webhook(token_url="http://127.0.0.1:9/token"))
+        answer = refresh(make_credential(token_url="http://127.0.0.1:9/token"))
 
         assert answer.result == Result.TRANSIENT
         assert "the connection was refused" in answer.message
@@ -323,10 +325,10 @@ class TestAnswer:
     def test_refused_address_is_a_mistake_of_the_settings(
         self, fake: FakeProvider, settings: LazySettings
     ) -> None:
-        webhook = webhook_at(fake)
+        credential = credential_at(fake)
         settings.WEBHOOKS_ALLOWED_NETWORKS = []
 
-        answer = refresh(webhook)
+        answer = refresh(credential)
 
         assert (answer.result, answer.reason) == (Result.MISCONFIGURED, "unsafe_url")
         assert fake.requests == []
@@ -341,7 +343,7 @@ class TestAnswer:
         monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
 
-        assert send(webhook_at(fake, client_secret="")).is_ok
+        assert send(credential_at(fake, client_secret="")).is_ok
         assert "authorization" not in fake.requests[0].headers
 
 
@@ -373,13 +375,13 @@ class TestLog:
         self, fake: FakeProvider, log: io.StringIO, body: dict[str, str]
     ) -> None:
         fake.reply(Reply(body={**body, "refresh_token": "a-refresh-token"}))
-        webhook = webhook_at(fake, client_secret="the-client-secret")
+        credential = credential_at(fake, client_secret="the-client-secret")
 
-        exchange(webhook)
-        refresh(webhook)
+        exchange(credential)
+        refresh(credential)
 
         written = log.getvalue()
-        header = token_requests.basic_authorization(webhook.client_id, "the-client-secret")
+        header = token_requests.basic_authorization(credential.client_id, "the-client-secret")
         for secret in (
             "the-code",
             "v" * 64,

@@ -9,9 +9,9 @@ from django.db import DatabaseError
 from django.utils import timezone
 
 from tests.oauth_fakes import FakeProvider, Reply, fake_provider, token
-from tests.oauth_rows import SESSION, begin, make_token, make_user, make_webhook
+from tests.oauth_rows import SESSION, begin, make_credential, make_token, make_user
 from webhooks import oauth
-from webhooks.models import ExchangeKind, OAuthExchange, OAuthToken, Webhook
+from webhooks.models import Credential, ExchangeKind, OAuthExchange, OAuthToken
 from webhooks.oauth import exchange_log, token_requests
 from webhooks.oauth.exchange_log import Transcript
 
@@ -30,14 +30,14 @@ def fake() -> Iterator[FakeProvider]:
         yield running
 
 
-def authorize(fake: FakeProvider, **fields: Any) -> tuple[Webhook, str]:
+def authorize(fake: FakeProvider, **fields: Any) -> tuple[Credential, str]:
     """Get a token; return the webhook and the state that was used."""
-    webhook = make_webhook(token_url=fake.token_url, client_secret=SECRET, **fields)
+    credential = make_credential(token_url=fake.token_url, client_secret=SECRET, **fields)
     user = make_user()
-    _, sent = begin(webhook, user)
+    _, sent = begin(credential, user)
     query = {"code": [CODE], "state": [sent["state"]]}
     oauth.finish_authorization(query, user=user, session_key=SESSION)
-    return webhook, sent["state"]
+    return credential, sent["state"]
 
 
 def everything() -> str:
@@ -49,9 +49,9 @@ def test_authorization_and_token_are_kept_with_class_status_and_time(
 ) -> None:
     before = timezone.now()
 
-    webhook, _ = authorize(fake)
+    credential, _ = authorize(fake)
 
-    approval, exchange = OAuthExchange.objects.filter(webhook=webhook).order_by("pk")
+    approval, exchange = OAuthExchange.objects.filter(credential=credential).order_by("pk")
     assert (approval.kind, approval.result, approval.status_code) == ("authorization", "ok", None)
     assert approval.url == "https://provider.example/authorize"
     assert (exchange.kind, exchange.result, exchange.status_code) == ("token", "ok", 200)
@@ -68,11 +68,11 @@ def test_authorization_and_token_are_kept_with_class_status_and_time(
 def test_secrets_are_kept_by_their_last_four_characters(
     fake: FakeProvider, way: str, is_json: bool
 ) -> None:
-    webhook, state = authorize(fake, client_authentication=way, uses_json_token_request=is_json)
-    oauth.refresh(webhook)
+    credential, state = authorize(fake, client_authentication=way, uses_json_token_request=is_json)
+    oauth.refresh(credential)
 
     kept = everything()
-    header = token_requests.basic_authorization(webhook.client_id, SECRET).removeprefix("Basic ")
+    header = token_requests.basic_authorization(credential.client_id, SECRET).removeprefix("Basic ")
     for secret in (ACCESS, REFRESH, SECRET, CODE, state, header):
         assert secret not in kept
     assert "…" + CODE[-4:] in OAuthExchange.objects.get(kind="token").request
@@ -251,15 +251,15 @@ def test_names_of_secrets_are_known(name: str, is_secret: bool) -> None:
 
 
 def test_refused_callback_is_kept_with_its_sentence(fake: FakeProvider) -> None:
-    webhook, user = make_webhook(token_url=fake.token_url), make_user()
-    _, sent = begin(webhook, user)
+    credential, user = make_credential(token_url=fake.token_url), make_user()
+    _, sent = begin(credential, user)
     query = {"error": ["access_denied"], "state": [sent["state"]]}
 
     with pytest.raises(oauth.AuthorizationFailed) as failure:
         oauth.finish_authorization(query, user=user, session_key=SESSION)
 
     kept = OAuthExchange.objects.get()
-    assert (kept.webhook, kept.kind) == (webhook, "authorization")
+    assert (kept.credential, kept.kind) == (credential, "authorization")
     assert kept.result == "misconfigured"
     assert kept.message == failure.value.message
     assert "error=access_denied" in kept.response
@@ -280,35 +280,35 @@ def test_refused_callback_is_kept_with_its_sentence(fake: FakeProvider) -> None:
 def test_each_refresh_is_kept_with_its_class(
     fake: FakeProvider, reply: Reply, result: str, status: int | None
 ) -> None:
-    webhook = make_webhook(token_url=fake.token_url)
-    make_token(webhook)
+    credential = make_credential(token_url=fake.token_url)
+    make_token(credential)
     fake.reply(reply)
 
     if result.startswith("ok"):
-        oauth.refresh(webhook)
+        oauth.refresh(credential)
     else:
         with pytest.raises(oauth.TokenUnavailable):
-            oauth.refresh(webhook)
+            oauth.refresh(credential)
 
     kept = OAuthExchange.objects.get()
     assert (kept.kind, kept.result, kept.status_code) == ("refresh", result, status)
 
 
 def test_answer_asked_for_twice_is_kept_twice(fake: FakeProvider) -> None:
-    webhook = make_webhook(token_url=fake.token_url)
-    make_token(webhook)
+    credential = make_credential(token_url=fake.token_url)
+    make_token(credential)
     fake.reply(Reply(body=b'{"access_token":"'), token())
 
-    oauth.refresh(webhook)
+    oauth.refresh(credential)
 
     assert OAuthExchange.objects.count() == 2
 
 
 def test_query_of_an_endpoint_is_not_kept(fake: FakeProvider) -> None:
-    webhook = make_webhook(token_url=f"{fake.token_url}?key=an-api-key")
-    make_token(webhook)
+    credential = make_credential(token_url=f"{fake.token_url}?key=an-api-key")
+    make_token(credential)
 
-    oauth.refresh(webhook)
+    oauth.refresh(credential)
 
     assert "an-api-key" not in everything()
 
@@ -316,27 +316,27 @@ def test_query_of_an_endpoint_is_not_kept(fake: FakeProvider) -> None:
 def test_lost_transcript_does_not_lose_the_token(
     fake: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    webhook = make_webhook(token_url=fake.token_url)
-    make_token(webhook)
+    credential = make_credential(token_url=fake.token_url)
+    make_token(credential)
 
     def fail(**_columns: Any) -> None:
         raise DatabaseError("disk full")
 
     monkeypatch.setattr(OAuthExchange.objects, "create", fail)
 
-    assert oauth.refresh(webhook).version == 2
+    assert oauth.refresh(credential).version == 2
     assert OAuthToken.objects.get().access_token == ACCESS
 
 
 def test_long_values_fit_their_columns() -> None:
-    webhook = make_webhook()
+    credential = make_credential()
     transcript = Transcript(
         kind=ExchangeKind.TOKEN,
         url="https://provider.example/" + "a" * 3000,
         started_at=timezone.now(),
     )
 
-    exchange_log.record(webhook, transcript, result="needs_reauthorization", message="x" * 3000)
+    exchange_log.record(credential, transcript, result="needs_reauthorization", message="x" * 3000)
 
     kept = OAuthExchange.objects.get()
     assert (len(kept.url), len(kept.message)) == (2048, 1000)

@@ -10,11 +10,11 @@ from urllib.parse import urlencode
 import pytest
 from django.conf import settings
 
-from tests.oauth_rows import SESSION, begin, make_user, make_webhook, query_of
+from tests.oauth_rows import SESSION, begin, make_credential, make_user, query_of
 from tests.oidc import CLIENT, Unavailable, running_strict_provider
 from tests.sandbox import answer_consent
 from webhooks import oauth
-from webhooks.models import ClientAuthentication, HoldReason, OAuthExchange, OAuthToken, Webhook
+from webhooks.models import ClientAuthentication, Credential, HoldReason, OAuthExchange, OAuthToken
 from webhooks.oauth.token_requests import basic_authorization
 
 # The first run installs the provider.
@@ -32,7 +32,7 @@ def issuer() -> Iterator[str]:
         pytest.skip(str(error))
 
 
-def webhook_at(issuer: str, **overrides: Any) -> Webhook:
+def credential_at(issuer: str, **overrides: Any) -> Credential:
     """Return a webhook that discovery filled, registered with the provider."""
     fields = {
         **oauth.discover(issuer).fields,
@@ -41,19 +41,19 @@ def webhook_at(issuer: str, **overrides: Any) -> Webhook:
         "scope": "openid offline_access",
         "authorization_parameters": {"prompt": "consent"},
     }
-    return make_webhook(**{**fields, **overrides})
+    return make_credential(**{**fields, **overrides})
 
 
-def answered(webhook: Webhook, user: Any) -> dict[str, list[str]]:
+def answered(credential: Credential, user: Any) -> dict[str, list[str]]:
     """Return the query that the provider sends the browser back with."""
-    url, _ = begin(webhook, user)
+    url, _ = begin(credential, user)
     return query_of(answer_consent(url))
 
 
-def connect(webhook: Webhook) -> OAuthToken:
+def connect(credential: Credential) -> OAuthToken:
     user = make_user()
-    oauth.finish_authorization(answered(webhook, user), user=user, session_key=SESSION)
-    return OAuthToken.objects.get(webhook=webhook)
+    oauth.finish_authorization(answered(credential, user), user=user, session_key=SESSION)
+    return OAuthToken.objects.get(credential=credential)
 
 
 def ask(url: str, **fields: str) -> tuple[int, dict[str, Any]]:
@@ -69,14 +69,14 @@ def ask(url: str, **fields: str) -> tuple[int, dict[str, Any]]:
             return response.code, json.loads(response.read())
 
 
-def is_active(webhook: Webhook, token: str) -> bool:
-    status, answer = ask(f"{webhook.token_url}/introspection", token=token)
+def is_active(credential: Credential, token: str) -> bool:
+    status, answer = ask(f"{credential.token_url}/introspection", token=token)
     assert status == 200
     return bool(answer["active"])
 
 
-def use_refresh_token(webhook: Webhook, token: str) -> tuple[int, dict[str, Any]]:
-    return ask(webhook.token_url, grant_type="refresh_token", refresh_token=token)
+def use_refresh_token(credential: Credential, token: str) -> tuple[int, dict[str, Any]]:
+    return ask(credential.token_url, grant_type="refresh_token", refresh_token=token)
 
 
 def test_discovery_fills_the_endpoints(issuer: str) -> None:
@@ -96,55 +96,55 @@ def test_discovery_fills_the_endpoints(issuer: str) -> None:
 
 
 def test_a_code_with_pkce_becomes_a_token_that_the_provider_knows(issuer: str) -> None:
-    webhook, user = webhook_at(issuer), make_user()
-    query = answered(webhook, user)
+    credential, user = credential_at(issuer), make_user()
+    query = answered(credential, user)
     assert query["iss"] == [issuer]
 
     oauth.finish_authorization(query, user=user, session_key=SESSION)
 
-    token = OAuthToken.objects.get(webhook=webhook)
+    token = OAuthToken.objects.get(credential=credential)
     assert (token.state, token.version, token.token_type) == ("valid", 1, "Bearer")
     assert token.has_refresh_token()
-    assert is_active(webhook, token.access_token)
-    assert oauth.usable_token(webhook.pk).access_token == token.access_token
+    assert is_active(credential, token.access_token)
+    assert oauth.usable_token(credential.pk).access_token == token.access_token
 
 
 def test_credentials_in_the_body_are_taken_too(issuer: str) -> None:
-    token = connect(webhook_at(issuer, client_authentication="request_body"))
+    token = connect(credential_at(issuer, client_authentication="request_body"))
 
-    assert is_active(token.webhook, token.access_token)
+    assert is_active(token.credential, token.access_token)
 
 
 def test_without_pkce_the_provider_refuses_and_the_sentence_says_what_to_turn_on(
     issuer: str,
 ) -> None:
-    webhook, user = webhook_at(issuer, uses_pkce=False), make_user()
+    credential, user = credential_at(issuer, uses_pkce=False), make_user()
 
     with pytest.raises(oauth.AuthorizationFailed, match="Turn “Use PKCE” on") as failure:
-        oauth.finish_authorization(answered(webhook, user), user=user, session_key=SESSION)
+        oauth.finish_authorization(answered(credential, user), user=user, session_key=SESSION)
 
-    assert failure.value.webhook == webhook
+    assert failure.value.credential == credential
 
 
 def test_a_refresh_rotates_and_the_old_refresh_token_is_dead(issuer: str) -> None:
-    webhook = webhook_at(issuer)
-    before = connect(webhook)
+    credential = credential_at(issuer)
+    before = connect(credential)
 
-    refreshed = oauth.refresh(webhook, dead_version=before.version)
+    refreshed = oauth.refresh(credential, dead_version=before.version)
 
-    after = OAuthToken.objects.get(webhook=webhook)
+    after = OAuthToken.objects.get(credential=credential)
     assert refreshed.version == after.version == 2
     assert after.refresh_token != before.refresh_token
-    assert is_active(webhook, refreshed.access_token)
-    assert oauth.refresh(webhook, dead_version=2).version == 3
-    status, answer = use_refresh_token(webhook, before.refresh_token)
+    assert is_active(credential, refreshed.access_token)
+    assert oauth.refresh(credential, dead_version=2).version == 3
+    status, answer = use_refresh_token(credential, before.refresh_token)
     assert (status, answer["error"]) == (400, "invalid_grant")
 
 
 @pytest.mark.parametrize("iss", ["https://evil.example", "http://127.0.0.1", ""])
 def test_an_answer_of_another_issuer_is_refused(issuer: str, iss: str) -> None:
-    webhook, user = webhook_at(issuer), make_user()
-    query = {**answered(webhook, user), "iss": [iss]}
+    credential, user = credential_at(issuer), make_user()
+    query = {**answered(credential, user), "iss": [iss]}
 
     with pytest.raises(oauth.AuthorizationFailed, match="not the provider"):
         oauth.finish_authorization(query, user=user, session_key=SESSION)
@@ -154,53 +154,53 @@ def test_an_answer_of_another_issuer_is_refused(issuer: str, iss: str) -> None:
 
 
 def test_a_replayed_answer_is_refused_here_and_the_token_lives_on(issuer: str) -> None:
-    webhook, user = webhook_at(issuer), make_user()
-    query = answered(webhook, user)
+    credential, user = credential_at(issuer), make_user()
+    query = answered(credential, user)
     oauth.finish_authorization(query, user=user, session_key=SESSION)
 
     with pytest.raises(oauth.AuthorizationFailed):
         oauth.finish_authorization(query, user=user, session_key=SESSION)
 
     # A strict provider ends the grant of a code that comes twice: it never saw the second.
-    assert is_active(webhook, OAuthToken.objects.get(webhook=webhook).access_token)
+    assert is_active(credential, OAuthToken.objects.get(credential=credential).access_token)
 
 
 def test_clearing_the_token_revokes_it_at_the_provider(issuer: str) -> None:
-    webhook = webhook_at(issuer)
-    token = connect(webhook)
-    assert is_active(webhook, token.refresh_token)
+    credential = credential_at(issuer)
+    token = connect(credential)
+    assert is_active(credential, token.refresh_token)
 
-    oauth.clear_token(webhook)
+    oauth.clear_token(credential)
 
-    assert not is_active(webhook, token.refresh_token)
-    assert not is_active(webhook, token.access_token)
+    assert not is_active(credential, token.refresh_token)
+    assert not is_active(credential, token.access_token)
     kinds = OAuthExchange.objects.filter(kind="revocation").values_list("result", flat=True)
     assert list(kinds) == ["ok", "ok"]
 
 
 def test_a_reused_refresh_token_ends_the_grant_and_we_need_re_authorization(issuer: str) -> None:
-    webhook = webhook_at(issuer)
-    stolen = connect(webhook).refresh_token
-    oauth.refresh(webhook)
+    credential = credential_at(issuer)
+    stolen = connect(credential).refresh_token
+    oauth.refresh(credential)
     # A thief uses the old one: the provider ends the whole grant (RFC 9700 section 4.14.2).
-    assert use_refresh_token(webhook, stolen)[0] == 400
+    assert use_refresh_token(credential, stolen)[0] == 400
 
     with pytest.raises(oauth.TokenUnavailable, match="no longer accepts") as failure:
-        oauth.refresh(webhook)
+        oauth.refresh(credential)
 
     assert failure.value.hold_reason == HoldReason.REAUTHORIZATION
-    assert OAuthToken.objects.get(webhook=webhook).state == "needs_reauthorization"
+    assert OAuthToken.objects.get(credential=credential).state == "needs_reauthorization"
 
 
 def test_a_grant_revoked_by_the_person_is_regained_with_the_next_approval(issuer: str) -> None:
-    webhook = webhook_at(issuer)
-    token = connect(webhook)
-    ask(webhook.revocation_url, token=token.refresh_token)
+    credential = credential_at(issuer)
+    token = connect(credential)
+    ask(credential.revocation_url, token=token.refresh_token)
     with pytest.raises(oauth.TokenUnavailable) as failure:
-        oauth.refresh(webhook, dead_version=token.version)
+        oauth.refresh(credential, dead_version=token.version)
     assert failure.value.hold_reason == HoldReason.REAUTHORIZATION
 
-    regained = connect(webhook)
+    regained = connect(credential)
 
     assert regained.state == "valid"
-    assert is_active(webhook, oauth.usable_token(webhook.pk).access_token)
+    assert is_active(credential, oauth.usable_token(credential.pk).access_token)

@@ -10,9 +10,9 @@ import pytest
 from django.utils import timezone
 
 from tests.oauth_fakes import Asked, FakeProvider, Reply, fake_provider
-from tests.oauth_rows import SESSION, begin, make_user, make_webhook
+from tests.oauth_rows import SESSION, begin, make_credential, make_user
 from webhooks import oauth
-from webhooks.models import HoldReason, OAuthToken, Webhook
+from webhooks.models import Credential, HoldReason, OAuthToken
 
 pytestmark = pytest.mark.django_db
 HTML = {"Content-Type": "text/html; charset=utf-8"}
@@ -255,7 +255,7 @@ def fake() -> Iterator[FakeProvider]:
         yield running
 
 
-def made(case: Case, fake: FakeProvider) -> Webhook:
+def made(case: Case, fake: FakeProvider) -> Credential:
     """Return a webhook with the preset's fields, its provider moved to the fake."""
     fields = {**oauth.fill(case.key, case.answers), **case.overrides}
     for name in ("auth_url", "token_url", "revocation_url"):
@@ -264,12 +264,12 @@ def made(case: Case, fake: FakeProvider) -> Webhook:
             fields[name] = fake.url + urlsplit(url).path
     fields.pop("issuer", None)
     defaults = {"token_url": fake.token_url, "scope": "", "client_id": "the-id"}
-    return make_webhook(client_secret="the-secret", **{**defaults, **fields})
+    return make_credential(client_secret="the-secret", **{**defaults, **fields})
 
 
-def authorize(webhook: Webhook) -> dict[str, str]:
+def authorize(credential: Credential) -> dict[str, str]:
     user = make_user()
-    _, sent = begin(webhook, user)
+    _, sent = begin(credential, user)
     query = {"code": ["the-code"], "state": [sent["state"]]}
     oauth.finish_authorization(query, user=user, session_key=SESSION)
     return sent
@@ -278,22 +278,22 @@ def authorize(webhook: Webhook) -> dict[str, str]:
 @pytest.mark.parametrize("name", CASES)
 def test_token_is_got_refreshed_lost_and_regained(fake: FakeProvider, name: str) -> None:
     case = CASES[name]
-    webhook, provider = made(case, fake), case.provider()
+    credential, provider = made(case, fake), case.provider()
     fake.reply(provider)
     later = timezone.now() + timedelta(days=2)
 
     def renewed(version: int) -> oauth.UsableToken:
         if case.has_expiry:
-            return oauth.usable_token(webhook.pk, now=later)
-        return oauth.refresh(webhook, dead_version=version)
+            return oauth.usable_token(credential.pk, now=later)
+        return oauth.refresh(credential, dead_version=version)
 
-    sent = authorize(webhook)
+    sent = authorize(credential)
     row = OAuthToken.objects.get()
     assert case.sent.items() <= sent.items()
     assert ("code_challenge" in sent) is case.has_pkce
     assert (row.state, row.access_token, row.warning) == ("valid", "access-1", "")
     assert (row.expires_at is not None) is case.has_expiry
-    assert oauth.authorization_header(webhook, "T") == case.header
+    assert oauth.authorization_header(credential, "T") == case.header
 
     assert renewed(1).access_token == "access-2"
     later += timedelta(days=2)
@@ -306,7 +306,7 @@ def test_token_is_got_refreshed_lost_and_regained(fake: FakeProvider, name: str)
     assert ended.value.hold_reason == HoldReason.REAUTHORIZATION
     assert OAuthToken.objects.get().state == "needs_reauthorization"
 
-    authorize(webhook)
+    authorize(credential)
     assert OAuthToken.objects.get().state == "valid"
     grants = [one["grant_type"] for one in provider.seen]
     assert grants == [
@@ -321,34 +321,34 @@ def test_token_is_got_refreshed_lost_and_regained(fake: FakeProvider, name: str)
 @pytest.mark.parametrize("name", CASES)
 def test_wrong_secret_is_a_mistake_of_the_settings(fake: FakeProvider, name: str) -> None:
     case = CASES[name]
-    webhook = made(case, fake)
+    credential = made(case, fake)
     fake.reply(case.provider())
-    webhook.set_secret("client_secret", "wrong")
-    webhook.save()
+    credential.set_secret("client_secret", "wrong")
+    credential.save()
 
     with pytest.raises(oauth.AuthorizationFailed, match="sent in the request body"):
-        authorize(webhook)
+        authorize(credential)
 
 
 class TestProviders:
     def test_google_without_consent_says_how_to_get_a_refresh_token(
         self, fake: FakeProvider
     ) -> None:
-        webhook = made(CASES["google"], fake)
+        credential = made(CASES["google"], fake)
         fake.reply(Reply(body={"access_token": "T", "expires_in": 3599}))
 
-        authorize(webhook)
+        authorize(credential)
 
         assert "“access_type=offline” and “prompt=consent”" in OAuthToken.objects.get().warning
 
     def test_google_with_a_part_of_the_scopes_is_a_warning(self, fake: FakeProvider) -> None:
-        webhook = made(CASES["google"], fake)
-        webhook.scope = "https://www.googleapis.com/auth/calendar email"
-        webhook.save()
+        credential = made(CASES["google"], fake)
+        credential.scope = "https://www.googleapis.com/auth/calendar email"
+        credential.save()
         granted = "https://www.googleapis.com/auth/userinfo.email"
         fake.reply(Reply(body={"access_token": "T", "scope": granted}))
 
-        authorize(webhook)
+        authorize(credential)
 
         row = OAuthToken.objects.get()
         assert row.granted_scope == granted
@@ -367,55 +367,55 @@ class TestProviders:
     def test_microsoft_says_by_a_number_what_to_do(
         self, fake: FakeProvider, number: int, state: str
     ) -> None:
-        webhook = made(CASES["microsoft"], fake)
+        credential = made(CASES["microsoft"], fake)
         fake.reply(microsoft())
-        authorize(webhook)
+        authorize(credential)
         words = f"AADSTS{number}: Because. Trace ID: 00000000"
         fake.reply(refuse("invalid_grant", error_description=words))
 
         with pytest.raises(oauth.TokenUnavailable):
-            oauth.refresh(webhook)
+            oauth.refresh(credential)
 
         row = OAuthToken.objects.get()
         assert row.state == state
         assert str(number) in row.last_error
 
     def test_token_of_a_classic_github_app_does_not_expire(self, fake: FakeProvider) -> None:
-        webhook = made(CASES["github"], fake)
+        credential = made(CASES["github"], fake)
         body = {"access_token": "gho_1", "token_type": "bearer", "scope": "repo,gist"}
         fake.reply(Reply(body=body))
 
-        authorize(webhook)
+        authorize(credential)
 
         row = OAuthToken.objects.get()
         assert (row.expires_at, row.granted_scope, row.warning) == (None, "repo gist", "")
 
     def test_github_refuses_a_code_with_status_200(self, fake: FakeProvider) -> None:
-        webhook = made(CASES["github"], fake)
+        credential = made(CASES["github"], fake)
         words = "The code passed is incorrect or expired."
         fake.reply(refuse("bad_verification_code", 200, error_description=words))
 
         with pytest.raises(oauth.AuthorizationFailed, match=r"incorrect or expired\."):
-            authorize(webhook)
+            authorize(credential)
 
     def test_zoho_that_blocks_is_asked_again_later(self, fake: FakeProvider) -> None:
-        webhook = made(CASES["zoho"], fake)
+        credential = made(CASES["zoho"], fake)
         fake.reply(zoho())
-        authorize(webhook)
+        authorize(credential)
         words = "You have made too many requests continuously. Please try again later."
         fake.reply(refuse("Access Denied", 400, error_description=words, status="failure"))
 
         with pytest.raises(oauth.TokenUnavailable) as failure:
-            oauth.refresh(webhook)
+            oauth.refresh(credential)
 
         assert failure.value.hold_reason is None
 
     def test_account_in_another_data_center_of_zoho_gets_no_secret(
         self, fake: FakeProvider
     ) -> None:
-        webhook, user = made(CASES["zoho"], fake), make_user()
+        credential, user = made(CASES["zoho"], fake), make_user()
         fake.reply(zoho())
-        _, sent = begin(webhook, user)
+        _, sent = begin(credential, user)
         query = {
             "code": ["the-code"],
             "state": [sent["state"]],
@@ -440,7 +440,7 @@ class TestProviders:
 
 class TestFill:
     def test_every_preset_fills_real_fields_and_says_where_to_register(self) -> None:
-        names = {column.name for column in Webhook._meta.get_fields()}
+        names = {column.name for column in Credential._meta.get_fields()}
         for key, preset in oauth.PRESETS.items():
             examples = {one.name: one.example or one.default for one in preset.questions}
             fields = oauth.fill(key, examples)

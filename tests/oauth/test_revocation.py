@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from tests.oauth_fakes import FakeProvider, Reply, fake_provider
-from tests.oauth_rows import SESSION, begin, make_token, make_user, make_webhook, query_of
+from tests.oauth_rows import SESSION, begin, make_credential, make_token, make_user, query_of
 from tests.sandbox import Provider, answer_consent
 from webhooks import oauth
-from webhooks.models import OAuthExchange, OAuthToken, Webhook
+from webhooks.models import Credential, OAuthExchange, OAuthToken
 
 pytestmark = pytest.mark.django_db
 
@@ -21,13 +21,13 @@ def fake() -> Iterator[FakeProvider]:
         yield running
 
 
-def webhook_at(fake: FakeProvider, **fields: Any) -> Webhook:
+def credential_at(fake: FakeProvider, **fields: Any) -> Credential:
     values = {
         "token_url": fake.token_url,
         "revocation_url": f"{fake.url}/revoke",
         **fields,
     }
-    return make_webhook(**values)
+    return make_credential(**values)
 
 
 def is_empty() -> bool:
@@ -36,10 +36,10 @@ def is_empty() -> bool:
 
 
 def test_refresh_token_goes_first_and_then_the_access_token(fake: FakeProvider) -> None:
-    webhook = webhook_at(fake)
-    make_token(webhook)
+    credential = credential_at(fake)
+    make_token(credential)
 
-    oauth.clear_token(webhook)
+    oauth.clear_token(credential)
 
     assert is_empty()
     assert [asked.path for asked in fake.requests] == ["/revoke"] * 2
@@ -51,11 +51,11 @@ def test_refresh_token_goes_first_and_then_the_access_token(fake: FakeProvider) 
 
 
 def test_client_says_who_it_is_as_at_the_token_endpoint(fake: FakeProvider) -> None:
-    in_body = webhook_at(fake, client_authentication="request_body")
-    public = webhook_at(fake, client_secret="")
-    for webhook in (in_body, public):
-        make_token(webhook, access_token="")
-        oauth.clear_token(webhook)
+    in_body = credential_at(fake, client_authentication="request_body")
+    public = credential_at(fake, client_secret="")
+    for credential in (in_body, public):
+        make_token(credential, access_token="")
+        oauth.clear_token(credential)
 
     first, second = (asked.fields for asked in fake.requests)
     assert (first["client_id"], first["client_secret"]) == ("sandbox-client", "sandbox-secret")
@@ -73,11 +73,11 @@ def test_client_says_who_it_is_as_at_the_token_endpoint(fake: FakeProvider) -> N
     ],
 )
 def test_provider_that_does_not_revoke_is_not_in_the_way(fake: FakeProvider, reply: Reply) -> None:
-    webhook = webhook_at(fake)
-    make_token(webhook)
+    credential = credential_at(fake)
+    make_token(credential)
     fake.reply(reply)
 
-    oauth.clear_token(webhook)
+    oauth.clear_token(credential)
 
     assert is_empty()
     kept = OAuthExchange.objects.filter(kind="revocation")
@@ -87,26 +87,26 @@ def test_provider_that_does_not_revoke_is_not_in_the_way(fake: FakeProvider, rep
 
 @pytest.mark.parametrize("url", ["", "http://provider.example/revoke", "nonsense"])
 def test_nothing_is_sent_without_a_safe_address(fake: FakeProvider, url: str) -> None:
-    webhook = webhook_at(fake, revocation_url=url)
-    make_token(webhook)
+    credential = credential_at(fake, revocation_url=url)
+    make_token(credential)
 
-    oauth.clear_token(webhook)
+    oauth.clear_token(credential)
 
     assert is_empty()
     assert fake.requests == []
 
 
 def test_webhook_without_a_token_has_nothing_to_clear(fake: FakeProvider) -> None:
-    oauth.clear_token(webhook_at(fake))
+    oauth.clear_token(credential_at(fake))
 
     assert fake.requests == []
 
 
 def test_revoked_tokens_are_kept_masked(fake: FakeProvider) -> None:
-    webhook = webhook_at(fake)
-    make_token(webhook)
+    credential = credential_at(fake)
+    make_token(credential)
 
-    oauth.clear_token(webhook)
+    oauth.clear_token(credential)
 
     for kept in OAuthExchange.objects.all():
         assert kept.result == "ok"
@@ -114,11 +114,14 @@ def test_revoked_tokens_are_kept_masked(fake: FakeProvider) -> None:
 
 
 def test_real_provider_takes_the_token_back(provider: Provider) -> None:
-    webhook, user = make_webhook(provider, revocation_url=provider.revocation_url), make_user()
-    callback = answer_consent(begin(webhook, user)[0])
+    credential, user = (
+        make_credential(provider, revocation_url=provider.revocation_url),
+        make_user(),
+    )
+    callback = answer_consent(begin(credential, user)[0])
     oauth.finish_authorization(query_of(callback), user=user, session_key=SESSION)
 
-    oauth.clear_token(webhook)
+    oauth.clear_token(credential)
 
     assert is_empty()
     assert [one.status for one in provider.revocation_requests()] == [200, 200]

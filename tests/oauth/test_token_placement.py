@@ -60,11 +60,11 @@ def test_a_token_in_the_query_arrives_and_is_refreshed_when_it_is_refused(
         token_placement="query",
         token_query_parameter="auth",
     )
-    connect(webhook)
+    connect(webhook.credential)
     delivery = make_delivery(webhook)
-    first = OAuthToken.objects.get(webhook=webhook).access_token
+    first = OAuthToken.objects.get().access_token
     deliver_all()
-    token = OAuthToken.objects.get(webhook=webhook).access_token
+    token = OAuthToken.objects.get().access_token
     queries = [one.query for one in receiver.requests("/status/401")]
     assert queries[:2] == [f"auth={first}", f"auth={token}"]
     assert all(one.header("Authorization") is None for one in receiver.requests())

@@ -12,19 +12,20 @@ from django.db import OperationalError, connection
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from tests.factories import change
 from tests.oauth_fakes import Asked, FakeProvider, Reply, fake_provider, token
 from tests.oauth_rows import (
     SESSION,
     begin,
-    make_machine_webhook,
+    make_credential,
+    make_machine_credential,
     make_token,
     make_user,
-    make_webhook,
     query_of,
 )
 from tests.sandbox import Provider, answer_consent
 from webhooks import oauth
-from webhooks.models import HoldReason, OAuthExchange, OAuthToken, Webhook
+from webhooks.models import Credential, HoldReason, OAuthExchange, OAuthToken
 from webhooks.oauth import tokens
 from webhooks.security.encryption import Sealed
 
@@ -39,8 +40,8 @@ def fake() -> Iterator[FakeProvider]:
         yield running
 
 
-def webhook_at(fake: FakeProvider, **fields: Any) -> Webhook:
-    return make_webhook(token_url=fake.token_url, **fields)
+def credential_at(fake: FakeProvider, **fields: Any) -> Credential:
+    return make_credential(token_url=fake.token_url, **fields)
 
 
 def stored() -> OAuthToken:
@@ -50,10 +51,10 @@ def stored() -> OAuthToken:
 @pytest.mark.django_db
 class TestWhen:
     def test_living_token_is_used_as_it_is(self, fake: FakeProvider) -> None:
-        webhook = webhook_at(fake)
-        make_token(webhook, now=NOW)
+        credential = credential_at(fake)
+        make_token(credential, now=NOW)
 
-        usable = oauth.usable_token(webhook.pk, now=NOW + timedelta(minutes=58))
+        usable = oauth.usable_token(credential.pk, now=NOW + timedelta(minutes=58))
 
         assert (usable.access_token, usable.version) == ("an-access-token-0001", 1)
         assert fake.requests == []
@@ -65,12 +66,12 @@ class TestWhen:
     def test_margin_is_a_tenth_of_the_life_and_at_most_a_minute(
         self, fake: FakeProvider, life: float, margin: float
     ) -> None:
-        webhook = webhook_at(fake)
-        make_token(webhook, now=NOW, expires_at=NOW + timedelta(seconds=life))
+        credential = credential_at(fake)
+        make_token(credential, now=NOW, expires_at=NOW + timedelta(seconds=life))
         due = NOW + timedelta(seconds=life - margin)
 
-        before = oauth.usable_token(webhook.pk, now=due - timedelta(milliseconds=1))
-        after = oauth.usable_token(webhook.pk, now=due)
+        before = oauth.usable_token(credential.pk, now=due - timedelta(milliseconds=1))
+        after = oauth.usable_token(credential.pk, now=due)
 
         assert oauth.refresh_margin(before) == pytest.approx(margin)
         assert (before.version, after.version) == (1, 2)
@@ -79,32 +80,32 @@ class TestWhen:
     def test_token_of_unknown_life_is_refreshed_only_when_it_was_refused(
         self, fake: FakeProvider
     ) -> None:
-        webhook = webhook_at(fake)
-        make_token(webhook, now=NOW, expires_at=None)
+        credential = credential_at(fake)
+        make_token(credential, now=NOW, expires_at=None)
 
-        years_later = oauth.usable_token(webhook.pk, now=NOW + timedelta(days=3650))
-        refused = oauth.refresh(webhook, dead_version=years_later.version)
+        years_later = oauth.usable_token(credential.pk, now=NOW + timedelta(days=3650))
+        refused = oauth.refresh(credential, dead_version=years_later.version)
 
         assert (years_later.version, refused.version) == (1, 2)
         assert oauth.refresh_margin(years_later) == 0
         assert len(fake.requests) == 1
 
     def test_life_counts_from_the_answer(self, fake: FakeProvider) -> None:
-        webhook = webhook_at(fake)
-        make_token(webhook, now=NOW)
+        credential = credential_at(fake)
+        make_token(credential, now=NOW)
 
-        oauth.usable_token(webhook.pk, now=NOW + HOUR)
+        oauth.usable_token(credential.pk, now=NOW + HOUR)
 
         assert stored().expires_at == NOW + 2 * HOUR
         assert stored().refreshed_at == NOW + HOUR
         assert stored().obtained_at == NOW
 
     def test_life_of_a_refreshed_token_gives_its_margin(self, fake: FakeProvider) -> None:
-        webhook = webhook_at(fake)
-        make_token(webhook, now=NOW)
+        credential = credential_at(fake)
+        make_token(credential, now=NOW)
         fake.reply(token(expires_in=100))
 
-        oauth.usable_token(webhook.pk, now=NOW + HOUR)
+        oauth.usable_token(credential.pk, now=NOW + HOUR)
 
         assert tokens.refresh_at(stored()) == NOW + HOUR + timedelta(seconds=90)
 
@@ -112,13 +113,13 @@ class TestWhen:
     def test_token_that_is_born_expired_is_refreshed_once_and_not_in_a_loop(
         self, fake: FakeProvider, expires_in: object
     ) -> None:
-        webhook, user = webhook_at(fake), make_user()
+        credential, user = credential_at(fake), make_user()
         fake.reply(token(refresh_token="r", expires_in=expires_in))
-        _, sent = begin(webhook, user)
+        _, sent = begin(credential, user)
         query = {"code": ["c"], "state": [sent["state"]]}
         oauth.finish_authorization(query, user=user, session_key=SESSION)
 
-        versions = [oauth.usable_token(webhook.pk).version for _ in range(5)]
+        versions = [oauth.usable_token(credential.pk).version for _ in range(5)]
 
         assert versions == [2] * 5
         assert len(fake.requests) == 2
@@ -128,31 +129,31 @@ class TestWhen:
     def test_token_that_is_born_expired_and_cannot_be_refreshed_is_tried(
         self, fake: FakeProvider
     ) -> None:
-        webhook, user = webhook_at(fake), make_user()
+        credential, user = credential_at(fake), make_user()
         fake.reply(token(expires_in=-5))
-        _, sent = begin(webhook, user)
+        _, sent = begin(credential, user)
         query = {"code": ["c"], "state": [sent["state"]]}
         oauth.finish_authorization(query, user=user, session_key=SESSION)
 
-        assert oauth.usable_token(webhook.pk).access_token == "fresh-token"
+        assert oauth.usable_token(credential.pk).access_token == "fresh-token"
         assert "expired already" in stored().warning
 
     def test_repr_of_a_token_hides_it(self, fake: FakeProvider) -> None:
-        webhook = webhook_at(fake)
-        make_token(webhook)
+        credential = credential_at(fake)
+        make_token(credential)
 
-        assert "an-access-token" not in repr(oauth.usable_token(webhook.pk))
+        assert "an-access-token" not in repr(oauth.usable_token(credential.pk))
 
 
 @pytest.mark.django_db
 class TestOutcomes:
-    def refresh(self, webhook: Webhook) -> oauth.UsableToken:
-        return oauth.usable_token(webhook.pk, now=NOW + HOUR)
+    def refresh(self, credential: Credential) -> oauth.UsableToken:
+        return oauth.usable_token(credential.pk, now=NOW + HOUR)
 
     def test_success_writes_everything_at_once(self, fake: FakeProvider) -> None:
-        webhook = webhook_at(fake)
+        credential = credential_at(fake)
         make_token(
-            webhook,
+            credential,
             now=NOW,
             refresh_failures=2,
             retry_refresh_at=NOW,
@@ -161,7 +162,7 @@ class TestOutcomes:
             granted_scope="a b",
         )
 
-        usable = self.refresh(webhook)
+        usable = self.refresh(credential)
 
         row = stored()
         assert (usable.access_token, usable.version) == ("fresh-token", 2)
@@ -172,29 +173,29 @@ class TestOutcomes:
         assert fake.requests[0].fields["refresh_token"] == "a-refresh-token-0001"
 
     def test_old_refresh_token_stays_when_none_is_returned(self, fake: FakeProvider) -> None:
-        webhook = webhook_at(fake)
-        make_token(webhook, now=NOW, refresh_token_expires_at=NOW + 100 * HOUR)
+        credential = credential_at(fake)
+        make_token(credential, now=NOW, refresh_token_expires_at=NOW + 100 * HOUR)
         fake.reply(token(expires_in=3600))
 
-        self.refresh(webhook)
+        self.refresh(credential)
 
         assert stored().refresh_token == "a-refresh-token-0001"
         assert stored().refresh_token_expires_at == NOW + 100 * HOUR
 
     def test_life_of_a_new_refresh_token_is_stored(self, fake: FakeProvider) -> None:
-        webhook = webhook_at(fake)
-        make_token(webhook, now=NOW)
+        credential = credential_at(fake)
+        make_token(credential, now=NOW)
         fake.reply(token(refresh_token="r", refresh_token_expires_in=60))
 
-        self.refresh(webhook)
+        self.refresh(credential)
 
         assert stored().refresh_token_expires_at == NOW + HOUR + timedelta(minutes=1)
 
     def test_tokens_are_stored_encrypted_for_their_own_row(self, fake: FakeProvider) -> None:
-        webhook = webhook_at(fake)
-        make_token(webhook, now=NOW)
+        credential = credential_at(fake)
+        make_token(credential, now=NOW)
 
-        self.refresh(webhook)
+        self.refresh(credential)
 
         with connection.cursor() as cursor:
             cursor.execute("SELECT access_token, refresh_token FROM webhooks_oauthtoken")
@@ -218,14 +219,14 @@ class TestOutcomes:
     def test_transient_failure_keeps_the_grant_and_waits(
         self, fake: FakeProvider, reply: Reply
     ) -> None:
-        webhook = webhook_at(fake)
-        make_token(webhook, now=NOW)
+        credential = credential_at(fake)
+        make_token(credential, now=NOW)
         fake.reply(reply)
 
         with pytest.raises(oauth.TokenUnavailable) as failure:
-            self.refresh(webhook)
+            self.refresh(credential)
         with pytest.raises(oauth.TokenUnavailable):
-            self.refresh(webhook)
+            self.refresh(credential)
 
         row = stored()
         assert failure.value.hold_reason is None
@@ -239,14 +240,14 @@ class TestOutcomes:
         assert len(fake.requests) == 1
 
     def test_waits_grow_from_five_seconds_to_five_minutes(self, fake: FakeProvider) -> None:
-        webhook = webhook_at(fake)
-        make_token(webhook, now=NOW)
+        credential = credential_at(fake)
+        make_token(credential, now=NOW)
         fake.reply(Reply(status=503))
         now, waits = NOW + HOUR, []
 
         for _ in range(9):
             with pytest.raises(oauth.TokenUnavailable) as failure:
-                oauth.usable_token(webhook.pk, now=now)
+                oauth.usable_token(credential.pk, now=now)
             assert failure.value.retry_at is not None
             waits.append((failure.value.retry_at - now).total_seconds())
             now = failure.value.retry_at
@@ -256,33 +257,33 @@ class TestOutcomes:
             assert base <= wait <= base * 1.1
 
     def test_retry_after_is_honoured(self, fake: FakeProvider) -> None:
-        webhook = webhook_at(fake)
-        make_token(webhook, now=NOW)
+        credential = credential_at(fake)
+        make_token(credential, now=NOW)
         fake.reply(Reply(status=429, headers={"Retry-After": "120"}))
 
         with pytest.raises(oauth.TokenUnavailable) as failure:
-            self.refresh(webhook)
+            self.refresh(credential)
 
         assert failure.value.retry_at == NOW + HOUR + timedelta(seconds=120)
 
     def test_token_that_still_lives_is_used_when_its_refresh_fails(
         self, fake: FakeProvider
     ) -> None:
-        webhook = webhook_at(fake)
-        make_token(webhook, now=NOW)
+        credential = credential_at(fake)
+        make_token(credential, now=NOW)
         fake.reply(Reply(status=503))
 
-        usable = oauth.usable_token(webhook.pk, now=NOW + timedelta(minutes=59, seconds=30))
+        usable = oauth.usable_token(credential.pk, now=NOW + timedelta(minutes=59, seconds=30))
 
         assert (usable.version, stored().state) == (1, "expiring")
 
     def test_refused_token_is_not_used_when_its_refresh_fails(self, fake: FakeProvider) -> None:
-        webhook = webhook_at(fake)
-        make_token(webhook, now=NOW)
+        credential = credential_at(fake)
+        make_token(credential, now=NOW)
         fake.reply(Reply(status=503))
 
         with pytest.raises(oauth.TokenUnavailable) as failure:
-            oauth.refresh(webhook, dead_version=1, now=NOW)
+            oauth.refresh(credential, dead_version=1, now=NOW)
 
         assert failure.value.hold_reason is None
 
@@ -298,13 +299,13 @@ class TestOutcomes:
     def test_refusal_holds_until_a_person_acts(
         self, fake: FakeProvider, body: dict[str, str], state: str, reason: HoldReason
     ) -> None:
-        webhook = webhook_at(fake)
-        make_token(webhook, now=NOW)
+        credential = credential_at(fake)
+        make_token(credential, now=NOW)
         fake.reply(Reply(status=400, body=body))
 
         for _ in range(3):
             with pytest.raises(oauth.TokenUnavailable) as failure:
-                self.refresh(webhook)
+                self.refresh(credential)
             assert failure.value.hold_reason == reason
             assert failure.value.permanent
             assert failure.value.message == stored().last_error
@@ -314,53 +315,53 @@ class TestOutcomes:
         assert len(fake.requests) == 1
 
     def test_words_of_the_webhook_hold_it(self, fake: FakeProvider) -> None:
-        webhook = webhook_at(fake, reauthorization_words=["withdrawn"])
-        make_token(webhook, now=NOW)
+        credential = credential_at(fake, reauthorization_words=["withdrawn"])
+        make_token(credential, now=NOW)
         fake.reply(Reply(status=422, body={"hint": "Token withdrawn"}))
 
         with pytest.raises(oauth.TokenUnavailable) as failure:
-            self.refresh(webhook)
+            self.refresh(credential)
 
         assert failure.value.hold_reason == HoldReason.REAUTHORIZATION
 
     def test_settings_that_cannot_be_sent_hold_without_a_request(self, fake: FakeProvider) -> None:
-        webhook = webhook_at(fake, refresh_parameters={"grant_type": "password"})
-        make_token(webhook, now=NOW)
+        credential = credential_at(fake, refresh_parameters={"grant_type": "password"})
+        make_token(credential, now=NOW)
 
         with pytest.raises(oauth.TokenUnavailable, match="“grant_type”") as failure:
-            self.refresh(webhook)
+            self.refresh(credential)
 
         assert failure.value.hold_reason == HoldReason.MISCONFIGURED
         assert fake.requests == []
 
     def test_expired_token_without_a_refresh_token_needs_a_person(self, fake: FakeProvider) -> None:
-        webhook = webhook_at(fake)
-        make_token(webhook, now=NOW, refresh_token="")
+        credential = credential_at(fake)
+        make_token(credential, now=NOW, refresh_token="")
 
-        nearly = oauth.usable_token(webhook.pk, now=NOW + HOUR - timedelta(seconds=1))
+        nearly = oauth.usable_token(credential.pk, now=NOW + HOUR - timedelta(seconds=1))
         with pytest.raises(oauth.TokenUnavailable, match="no refresh token") as failure:
-            self.refresh(webhook)
+            self.refresh(credential)
 
         assert nearly.version == 1
         assert failure.value.hold_reason == HoldReason.REAUTHORIZATION
         assert stored().state == "needs_reauthorization"
 
     def test_refused_token_without_a_refresh_token_needs_a_person(self, fake: FakeProvider) -> None:
-        webhook = webhook_at(fake)
-        make_token(webhook, refresh_token="", expires_at=None)
+        credential = credential_at(fake)
+        make_token(credential, refresh_token="", expires_at=None)
 
         with pytest.raises(oauth.TokenUnavailable, match="receiver refused") as failure:
-            oauth.refresh(webhook, dead_version=1)
+            oauth.refresh(credential, dead_version=1)
 
         assert failure.value.hold_reason == HoldReason.REAUTHORIZATION
         assert stored().state == "needs_reauthorization"
 
     def test_no_token_at_all_is_held_as_such(self, fake: FakeProvider) -> None:
-        webhook = webhook_at(fake)
+        credential = credential_at(fake)
 
-        for ask in (oauth.usable_token, lambda pk: oauth.refresh(webhook)):
+        for ask in (oauth.usable_token, lambda pk: oauth.refresh(credential)):
             with pytest.raises(oauth.TokenUnavailable) as failure:
-                ask(webhook.pk)
+                ask(credential.pk)
             assert failure.value.hold_reason == HoldReason.NO_TOKEN
 
 
@@ -369,19 +370,19 @@ class TestRefused:
     """After a 401: one refresh per token version, however many deliveries met it."""
 
     def test_version_that_was_replaced_already_is_not_refreshed(self, fake: FakeProvider) -> None:
-        webhook = webhook_at(fake)
-        make_token(webhook, version=5)
+        credential = credential_at(fake)
+        make_token(credential, version=5)
 
-        usable = oauth.refresh(webhook, dead_version=4)
+        usable = oauth.refresh(credential, dead_version=4)
 
         assert usable.version == 5
         assert fake.requests == []
 
     def test_each_version_is_refreshed_once(self, fake: FakeProvider) -> None:
-        webhook = webhook_at(fake)
-        make_token(webhook)
+        credential = credential_at(fake)
+        make_token(credential)
 
-        versions = [oauth.refresh(webhook, dead_version=1).version for _ in range(4)]
+        versions = [oauth.refresh(credential, dead_version=1).version for _ in range(4)]
 
         assert versions == [2] * 4
         assert len(fake.requests) == 1
@@ -389,28 +390,28 @@ class TestRefused:
     def test_blocked_token_is_not_refreshed_by_a_worker_but_by_a_person(
         self, fake: FakeProvider
     ) -> None:
-        webhook = webhook_at(fake)
-        make_token(webhook, state="misconfigured", last_error="Correct it.")
+        credential = credential_at(fake)
+        make_token(credential, state="misconfigured", last_error="Correct it.")
 
         with pytest.raises(oauth.TokenUnavailable, match="Correct it"):
-            oauth.refresh(webhook, dead_version=1)
-        usable = oauth.refresh(webhook)
+            oauth.refresh(credential, dead_version=1)
+        usable = oauth.refresh(credential)
 
         assert (usable.version, stored().state, stored().last_error) == (2, "valid", "")
         assert len(fake.requests) == 1
 
     def test_person_does_not_wait_for_the_next_try(self, fake: FakeProvider) -> None:
-        webhook = webhook_at(fake)
-        make_token(webhook, retry_refresh_at=timezone.now() + HOUR)
+        credential = credential_at(fake)
+        make_token(credential, retry_refresh_at=timezone.now() + HOUR)
 
-        assert oauth.refresh(webhook).version == 2
+        assert oauth.refresh(credential).version == 2
 
     def test_person_reads_why_it_failed(self, fake: FakeProvider) -> None:
-        webhook = webhook_at(fake)
-        make_token(webhook, refresh_token="")
+        credential = credential_at(fake)
+        make_token(credential, refresh_token="")
 
         with pytest.raises(oauth.TokenUnavailable, match="no refresh token"):
-            oauth.refresh(webhook)
+            oauth.refresh(credential)
 
         # The token itself is as good as before.
         assert stored().state == "valid"
@@ -419,11 +420,11 @@ class TestRefused:
 @pytest.mark.django_db
 class TestClientCredentials:
     def test_token_is_fetched_and_fetched_again(self, provider: Provider) -> None:
-        webhook = make_machine_webhook(provider)
+        credential = make_machine_credential(provider)
 
-        first = oauth.usable_token(webhook.pk)
-        same = oauth.usable_token(webhook.pk)
-        later = oauth.usable_token(webhook.pk, now=timezone.now() + HOUR)
+        first = oauth.usable_token(credential.pk)
+        same = oauth.usable_token(credential.pk)
+        later = oauth.usable_token(credential.pk, now=timezone.now() + HOUR)
 
         assert (first.version, same.version, later.version) == (1, 1, 2)
         assert first.access_token != later.access_token
@@ -432,22 +433,22 @@ class TestClientCredentials:
         assert stored().obtained_at is not None
 
     def test_refused_token_is_fetched_again_once(self, fake: FakeProvider) -> None:
-        webhook = webhook_at(fake, grant_type="client_credentials")
+        credential = credential_at(fake, grant_type="client_credentials")
         fake.reply(token())
-        first = oauth.usable_token(webhook.pk)
+        first = oauth.usable_token(credential.pk)
 
-        again = [oauth.refresh(webhook, dead_version=first.version).version for _ in range(3)]
+        again = [oauth.refresh(credential, dead_version=first.version).version for _ in range(3)]
 
         assert again == [2] * 3
         assert len(fake.requests) == 2
 
     def test_wrong_secret_is_misconfigured(self, provider: Provider) -> None:
-        webhook = make_machine_webhook(provider)
-        webhook.set_secret("client_secret", "wrong")
-        webhook.save()
+        credential = make_machine_credential(provider)
+        credential.set_secret("client_secret", "wrong")
+        credential.save()
 
         with pytest.raises(oauth.TokenUnavailable, match="Basic Auth header") as failure:
-            oauth.usable_token(webhook.pk)
+            oauth.usable_token(credential.pk)
 
         assert failure.value.hold_reason == HoldReason.MISCONFIGURED
         assert stored().state == "misconfigured"
@@ -455,16 +456,16 @@ class TestClientCredentials:
     def test_provider_that_is_down_at_the_first_time_is_asked_again(
         self, fake: FakeProvider
     ) -> None:
-        webhook = webhook_at(fake, grant_type="client_credentials")
+        credential = credential_at(fake, grant_type="client_credentials")
         fake.reply(Reply(status=503), token())
 
         with pytest.raises(oauth.TokenUnavailable) as failure:
-            oauth.usable_token(webhook.pk)
+            oauth.usable_token(credential.pk)
         assert failure.value.hold_reason is None
         assert stored().state == "none"
 
         later = timezone.now() + timedelta(seconds=10)
-        assert oauth.usable_token(webhook.pk, now=later).access_token == "fresh-token"
+        assert oauth.usable_token(credential.pk, now=later).access_token == "fresh-token"
 
 
 @pytest.mark.django_db
@@ -474,8 +475,8 @@ class TestLease:
     def test_lease_of_another_process_is_waited_for_and_then_taken_over(
         self, fake: FakeProvider
     ) -> None:
-        webhook = webhook_at(fake)
-        row = make_token(webhook, now=NOW)
+        credential = credential_at(fake)
+        row = make_token(credential, now=NOW)
         OAuthToken.objects.filter(pk=row.pk).update(
             refresh_lease="of-a-process-that-died",
             refresh_lease_until=Now() + timedelta(seconds=0.4),
@@ -483,22 +484,22 @@ class TestLease:
         )
         started = time.monotonic()
 
-        usable = oauth.usable_token(webhook.pk, now=NOW + HOUR)
+        usable = oauth.usable_token(credential.pk, now=NOW + HOUR)
 
         assert usable.version == 2
         assert 0.2 < time.monotonic() - started < 5
 
     def test_wait_ends(self, fake: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("webhooks.oauth.tokens._WAIT_SECONDS", 0.3)
-        webhook = webhook_at(fake)
-        row = make_token(webhook, now=NOW)
+        credential = credential_at(fake)
+        row = make_token(credential, now=NOW)
         OAuthToken.objects.filter(pk=row.pk).update(
             refresh_lease="of-a-slow-process", refresh_lease_until=Now() + HOUR
         )
 
         with pytest.raises(oauth.TokenUnavailable, match="being refreshed") as failure:
-            oauth.usable_token(webhook.pk, now=NOW + HOUR)
-        alive = oauth.usable_token(webhook.pk, now=NOW + timedelta(minutes=59, seconds=30))
+            oauth.usable_token(credential.pk, now=NOW + HOUR)
+        alive = oauth.usable_token(credential.pk, now=NOW + timedelta(minutes=59, seconds=30))
 
         assert failure.value.retry_at is not None
         assert alive.version == 1
@@ -510,13 +511,13 @@ class TestLease:
         assert client.TOTAL_SECONDS < tokens._WAIT_SECONDS < tokens.LEASE_SECONDS
 
     def test_lease_is_for_one_version(self, fake: FakeProvider) -> None:
-        row = make_token(webhook_at(fake))
+        row = make_token(credential_at(fake))
         OAuthToken.objects.update(version=2)
 
         assert tokens.take_lease(row) == ""
 
     def test_lease_is_given_once(self, fake: FakeProvider) -> None:
-        row = make_token(webhook_at(fake))
+        row = make_token(credential_at(fake))
 
         assert tokens.take_lease(row) != ""
         assert tokens.take_lease(row) == ""
@@ -526,8 +527,8 @@ class TestLease:
         self, fake: FakeProvider, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A used refresh token, sent late, would end the whole grant at a strict provider."""
-        webhook = webhook_at(fake)
-        make_token(webhook, now=NOW)
+        credential = credential_at(fake)
+        make_token(credential, now=NOW)
         take, sleeps, leases = tokens.take_lease, [20.0], []
 
         def take_and_sleep(*args: Any, **more: Any) -> str:
@@ -539,7 +540,7 @@ class TestLease:
 
         monkeypatch.setattr(tokens, "take_lease", take_and_sleep)
 
-        assert oauth.usable_token(webhook.pk, now=NOW + HOUR).version == 2
+        assert oauth.usable_token(credential.pk, now=NOW + HOUR).version == 2
         # The first lease was given back unused.
         assert len(leases) == 2
         assert len(fake.requests) == 1
@@ -556,9 +557,9 @@ class TestBeat:
         now = timezone.now()
         lives = {"soon": 30, "later": 90, "over": -5}
         for name, seconds in lives.items():
-            webhook = webhook_at(fake, name=name)
+            credential = credential_at(fake, name=name)
             make_token(
-                webhook,
+                credential,
                 now=now - HOUR,
                 expires_at=now + timedelta(seconds=seconds),
                 refresh_token=f"refresh-{name}",
@@ -584,21 +585,21 @@ class TestBeat:
     def test_what_cannot_be_refreshed_now_is_left(
         self, fake: FakeProvider, fields: dict[str, Any]
     ) -> None:
-        make_token(webhook_at(fake), **{"expires_at": timezone.now(), **fields})
+        make_token(credential_at(fake), **{"expires_at": timezone.now(), **fields})
 
         assert oauth.refresh_expiring() == 0
         assert fake.requests == []
 
     def test_deleted_webhooks_and_other_types_are_left(self, fake: FakeProvider) -> None:
         for fields in ({"deleted_at": timezone.now()}, {"authorization_type": "basic"}):
-            make_token(webhook_at(fake, **fields), expires_at=timezone.now())
+            make_token(credential_at(fake, **fields), expires_at=timezone.now())
 
         assert oauth.refresh_expiring() == 0
 
     def test_failure_of_one_does_not_stop_the_others(self, fake: FakeProvider) -> None:
         now = timezone.now()
         for minutes in (3, 2, 1):
-            make_token(webhook_at(fake), expires_at=now - timedelta(minutes=minutes))
+            make_token(credential_at(fake), expires_at=now - timedelta(minutes=minutes))
         fake.reply(Reply(status=400, body={"error": "invalid_grant"}), Reply(status=500), token())
 
         assert oauth.refresh_expiring(now) == 1
@@ -608,12 +609,21 @@ class TestBeat:
     def test_token_that_another_process_refreshes_is_not_waited_for(
         self, fake: FakeProvider
     ) -> None:
-        row = make_token(webhook_at(fake), expires_at=timezone.now())
+        row = make_token(credential_at(fake), expires_at=timezone.now())
         tokens.take_lease(row)
         started = time.monotonic()
 
         assert oauth.refresh_expiring() == 0
         assert time.monotonic() - started < 2
+
+
+def changed(credential: Credential, field: str, value: str) -> bool:
+    """Change a field of the credential or the receiver's URL; return whether a token was lost."""
+    before = oauth.fingerprint(credential, credential.receiver_url)
+    receiver_url = value if field == "url" else credential.receiver_url
+    if field != "url":
+        change(credential, **{field: value})
+    return oauth.drop_if_changed(before, credential, receiver_url)
 
 
 @pytest.mark.django_db
@@ -632,13 +642,10 @@ class TestDrop:
         ],
     )
     def test_change_of_what_the_token_belongs_to_erases_it(self, field: str, value: str) -> None:
-        webhook = make_webhook()
-        make_token(webhook, version=3, last_error="Old.", refresh_lease="taken")
-        before = oauth.fingerprint(webhook)
-        setattr(webhook, field, value)
-        webhook.save()
+        credential = make_credential()
+        make_token(credential, version=3, last_error="Old.", refresh_lease="taken")
 
-        assert oauth.drop_if_changed(before, webhook) is True
+        assert changed(credential, field, value) is True
 
         row = stored()
         assert (row.state, row.version, row.last_error) == ("none", 4, "")
@@ -649,7 +656,7 @@ class TestDrop:
     @pytest.mark.parametrize(
         ("field", "value"),
         [
-            ("name", "Other"),
+            ("token_name", "Other"),
             ("url", "https://receiver.example/another/path?x=1"),
             ("scope", "more"),
             ("auth_url", "https://provider.example/other"),
@@ -660,44 +667,42 @@ class TestDrop:
         ],
     )
     def test_other_changes_keep_it(self, field: str, value: str) -> None:
-        webhook = make_webhook()
-        make_token(webhook)
-        before = oauth.fingerprint(webhook)
-        setattr(webhook, field, value)
-        webhook.save()
+        credential = make_credential()
+        make_token(credential)
 
-        assert oauth.drop_if_changed(before, webhook) is False
+        assert changed(credential, field, value) is False
         assert (stored().version, stored().access_token) == (1, "an-access-token-0001")
 
     def test_corrected_secret_lets_a_misconfigured_token_be_tried_again(
         self, fake: FakeProvider
     ) -> None:
-        webhook = webhook_at(fake)
-        make_token(webhook, state="misconfigured", last_error="Wrong secret.", now=NOW)
-        before = oauth.fingerprint(webhook)
-        webhook.set_secret("client_secret", "the-right-one")
-        webhook.save()
+        credential = credential_at(fake)
+        make_token(credential, state="misconfigured", last_error="Wrong secret.", now=NOW)
+        before = oauth.fingerprint(credential, credential.receiver_url)
+        credential.set_secret("client_secret", "the-right-one")
+        credential.save()
 
-        assert oauth.drop_if_changed(before, webhook) is False
+        assert oauth.drop_if_changed(before, credential, credential.receiver_url) is False
         # The version counts up so that workers look again.
         assert (stored().state, stored().version, stored().last_error) == ("valid", 2, "")
-        assert oauth.usable_token(webhook.pk, now=NOW + HOUR).version == 3
+        assert oauth.usable_token(credential.pk, now=NOW + HOUR).version == 3
 
     def test_saving_the_form_does_not_bring_a_dead_grant_back(self) -> None:
-        webhook = make_webhook()
-        make_token(webhook, state="needs_reauthorization")
+        credential = make_credential()
+        make_token(credential, state="needs_reauthorization")
 
-        assert oauth.drop_if_changed(oauth.fingerprint(webhook), webhook) is False
+        same = oauth.fingerprint(credential, credential.receiver_url)
+        assert oauth.drop_if_changed(same, credential, credential.receiver_url) is False
         assert stored().state == "needs_reauthorization"
 
     def test_webhook_without_a_token_has_nothing_to_drop(self) -> None:
-        webhook = make_webhook()
+        credential = make_credential()
 
-        assert oauth.drop_if_changed("another", webhook) is False
+        assert oauth.drop_if_changed("another", credential, "") is False
         assert not OAuthToken.objects.exists()
 
     def test_fingerprint_tells_no_secret(self) -> None:
-        assert len(oauth.fingerprint(make_webhook())) == 64
+        assert len(oauth.fingerprint(make_credential(), "https://receiver.example/")) == 64
 
 
 @pytest.mark.django_db
@@ -708,45 +713,45 @@ class TestUnreadable:
         OAuthToken.objects.update(**{name: Sealed("gAAAAA-of-another-key") for name in names})
 
     def test_access_token_is_not_sent(self, fake: FakeProvider) -> None:
-        webhook = webhook_at(fake)
-        make_token(webhook, now=NOW)
+        credential = credential_at(fake)
+        make_token(credential, now=NOW)
         self.damage("access_token")
 
         with pytest.raises(oauth.TokenUnavailable, match="FIELD_ENCRYPTION_KEY") as failure:
-            oauth.usable_token(webhook.pk, now=NOW)
+            oauth.usable_token(credential.pk, now=NOW)
 
         assert failure.value.hold_reason is None
         assert failure.value.retry_at is not None
 
     def test_refresh_waits_and_gives_its_lease_back(self, fake: FakeProvider) -> None:
-        webhook = webhook_at(fake)
-        make_token(webhook, now=NOW)
+        credential = credential_at(fake)
+        make_token(credential, now=NOW)
         self.damage("refresh_token")
 
         with pytest.raises(oauth.TokenUnavailable, match="FIELD_ENCRYPTION_KEY"):
-            oauth.usable_token(webhook.pk, now=NOW + HOUR)
+            oauth.usable_token(credential.pk, now=NOW + HOUR)
 
         assert (stored().refresh_lease, stored().state, stored().version) == ("", "valid", 1)
         assert fake.requests == []
 
     def test_code_is_not_exchanged(self, fake: FakeProvider) -> None:
-        webhook, user = webhook_at(fake), make_user()
-        _, sent = begin(webhook, user)
-        Webhook.objects.update(client_secret=Sealed("gAAAAA-of-another-key"))
+        credential, user = credential_at(fake), make_user()
+        _, sent = begin(credential, user)
+        Credential.objects.update(client_secret=Sealed("gAAAAA-of-another-key"))
         query = {"code": ["c"], "state": [sent["state"]]}
 
         with pytest.raises(oauth.AuthorizationFailed, match="FIELD_ENCRYPTION_KEY") as failure:
             oauth.finish_authorization(query, user=user, session_key=SESSION)
 
-        assert failure.value.webhook == webhook
+        assert failure.value.credential == credential
         assert fake.requests == []
 
     def test_token_is_cleared_all_the_same(self, fake: FakeProvider) -> None:
-        webhook = webhook_at(fake, revocation_url=f"{fake.url}/revoke")
-        make_token(webhook)
+        credential = credential_at(fake, revocation_url=f"{fake.url}/revoke")
+        make_token(credential)
         self.damage("access_token", "refresh_token")
 
-        oauth.clear_token(webhook)
+        oauth.clear_token(credential)
 
         assert stored().state == "none"
         assert fake.requests == []
@@ -759,7 +764,7 @@ class TestHeader:
         [("Bearer", "Bearer T"), ("", "T"), ("Zoho-oauthtoken", "Zoho-oauthtoken T"), (" ", "T")],
     )
     def test_prefix_is_the_providers(self, prefix: str, header: str) -> None:
-        assert oauth.authorization_header(make_webhook(header_prefix=prefix), "T") == header
+        assert oauth.authorization_header(make_credential(header_prefix=prefix), "T") == header
 
 
 @pytest.mark.django_db(transaction=True)
@@ -767,13 +772,13 @@ class TestTogether:
     """Real threads on a real database, each with a connection of its own."""
 
     def test_many_threads_make_one_refresh_per_version(self, fake: FakeProvider) -> None:
-        webhook = webhook_at(fake)
-        make_token(webhook, now=timezone.now() - HOUR)
+        credential = credential_at(fake)
+        make_token(credential, now=timezone.now() - HOUR)
         fake.reply(Reply(body=token(refresh_token="r2", expires_in=3600).body, delay_seconds=0.3))
 
         def use(_number: int) -> str:
             try:
-                return oauth.usable_token(webhook.pk).access_token
+                return oauth.usable_token(credential.pk).access_token
             finally:
                 connection.close()
 
@@ -787,8 +792,8 @@ class TestTogether:
     def test_database_that_is_gone_for_a_moment_does_not_cost_the_new_token(
         self, fake: FakeProvider, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        webhook = webhook_at(fake)
-        make_token(webhook, now=NOW)
+        credential = credential_at(fake)
+        make_token(credential, now=NOW)
         store, failures = tokens.store_refreshed, [OperationalError("gone")] * 2
 
         def fail_first(*args: Any, **more: Any) -> bool:
@@ -798,17 +803,17 @@ class TestTogether:
 
         monkeypatch.setattr(tokens, "store_refreshed", fail_first)
 
-        assert oauth.usable_token(webhook.pk, now=NOW + HOUR).access_token == "fresh-token"
+        assert oauth.usable_token(credential.pk, now=NOW + HOUR).access_token == "fresh-token"
         assert len(fake.requests) == 1
 
     def test_losers_share_the_winners_failure(self, fake: FakeProvider) -> None:
-        webhook = webhook_at(fake)
-        make_token(webhook, now=timezone.now() - HOUR)
+        credential = credential_at(fake)
+        make_token(credential, now=timezone.now() - HOUR)
         fake.reply(Reply(status=400, body={"error": "invalid_grant"}, delay_seconds=0.2))
 
         def use(_number: int) -> object:
             try:
-                oauth.usable_token(webhook.pk)
+                oauth.usable_token(credential.pk)
             except oauth.TokenUnavailable as failure:
                 return failure.hold_reason
             finally:
@@ -822,29 +827,29 @@ class TestTogether:
         assert len(fake.requests) == 1
 
     def test_no_transaction_is_open_while_the_provider_thinks(self, fake: FakeProvider) -> None:
-        webhook = webhook_at(fake)
-        make_token(webhook, now=timezone.now() - HOUR)
+        credential = credential_at(fake)
+        make_token(credential, now=timezone.now() - HOUR)
         written: list[float] = []
 
         def write_meanwhile(asked: Asked) -> Reply:
             # Another connection; on SQLite it would wait for a writer.
             started = time.monotonic()
-            Webhook.objects.filter(pk=webhook.pk).update(name="Meanwhile")
-            OAuthToken.objects.filter(pk=webhook.pk).update(warning="Meanwhile")
+            Credential.objects.filter(pk=credential.pk).update(name="Meanwhile")
+            OAuthToken.objects.filter(pk=credential.pk).update(warning="Meanwhile")
             written.append(time.monotonic() - started)
             connection.close()
             return token()
 
         fake.reply(write_meanwhile)
 
-        oauth.usable_token(webhook.pk)
+        oauth.usable_token(credential.pk)
 
         assert written[0] < 2
 
     def test_token_granted_during_a_refresh_wins(self, fake: FakeProvider) -> None:
         """`invalid_grant` is not believed when the row has a newer token by then."""
-        webhook = webhook_at(fake)
-        make_token(webhook, now=timezone.now() - HOUR)
+        credential = credential_at(fake)
+        make_token(credential, now=timezone.now() - HOUR)
 
         def grant_meanwhile(asked: Asked) -> Reply:
             row = OAuthToken.objects.get()
@@ -857,35 +862,35 @@ class TestTogether:
 
         fake.reply(grant_meanwhile)
 
-        usable = oauth.usable_token(webhook.pk)
+        usable = oauth.usable_token(credential.pk)
 
         assert (usable.access_token, usable.version) == ("granted", 2)
         assert (stored().state, stored().refresh_token) == ("valid", "new-refresh")
 
     def test_token_dropped_during_a_refresh_stays_dropped(self, fake: FakeProvider) -> None:
-        webhook = webhook_at(fake)
-        make_token(webhook, now=timezone.now() - HOUR)
+        credential = credential_at(fake)
+        make_token(credential, now=timezone.now() - HOUR)
 
         def drop_meanwhile(asked: Asked) -> Reply:
-            tokens.drop(webhook.pk)
+            tokens.drop(credential.pk)
             connection.close()
             return token(refresh_token="must-not-be-stored")
 
         fake.reply(drop_meanwhile)
 
         with pytest.raises(oauth.TokenUnavailable) as failure:
-            oauth.usable_token(webhook.pk)
+            oauth.usable_token(credential.pk)
 
         assert failure.value.hold_reason == HoldReason.NO_TOKEN
         assert not stored().has_access_token()
         assert not stored().has_refresh_token()
 
     def test_settings_changed_during_the_exchange_store_no_token(self, fake: FakeProvider) -> None:
-        webhook, user = webhook_at(fake), make_user()
-        _, sent = begin(webhook, user)
+        credential, user = credential_at(fake), make_user()
+        _, sent = begin(credential, user)
 
         def change_meanwhile(asked: Asked) -> Reply:
-            Webhook.objects.filter(pk=webhook.pk).update(client_id="another")
+            Credential.objects.filter(pk=credential.pk).update(client_id="another")
             connection.close()
             return token()
 
@@ -898,8 +903,8 @@ class TestTogether:
         assert not OAuthToken.objects.exists()
 
     def test_one_answer_in_two_tabs_is_exchanged_once(self, fake: FakeProvider) -> None:
-        webhook, user = webhook_at(fake), make_user()
-        _, sent = begin(webhook, user)
+        credential, user = credential_at(fake), make_user()
+        _, sent = begin(credential, user)
         query = {"code": ["c"], "state": [sent["state"]]}
         together = threading.Barrier(4)
 
@@ -921,32 +926,32 @@ class TestTogether:
 
     def test_lost_answer_of_a_rotating_provider_needs_a_person(self, provider: Provider) -> None:
         """F30: the provider rotated the token and the answer never came."""
-        webhook, user = make_webhook(provider), make_user()
-        callback = answer_consent(begin(webhook, user)[0])
+        credential, user = make_credential(provider), make_user()
+        callback = answer_consent(begin(credential, user)[0])
         oauth.finish_authorization(query_of(callback), user=user, session_key=SESSION)
         provider.fault(status=502, after=True)
         later = timezone.now() + HOUR
 
         with pytest.raises(oauth.TokenUnavailable) as lost:
-            oauth.usable_token(webhook.pk, now=later)
+            oauth.usable_token(credential.pk, now=later)
         with pytest.raises(oauth.TokenUnavailable) as ended:
-            oauth.usable_token(webhook.pk, now=later + timedelta(seconds=10))
+            oauth.usable_token(credential.pk, now=later + timedelta(seconds=10))
 
         assert lost.value.hold_reason is None
         assert ended.value.hold_reason == HoldReason.REAUTHORIZATION
         assert [one.error for one in provider.token_requests()][-1] == "invalid_grant"
 
     def test_grant_is_regained(self, provider: Provider) -> None:
-        webhook, user = make_webhook(provider), make_user()
+        credential, user = make_credential(provider), make_user()
         for _ in range(2):
-            callback = answer_consent(begin(webhook, user)[0])
+            callback = answer_consent(begin(credential, user)[0])
             oauth.finish_authorization(query_of(callback), user=user, session_key=SESSION)
             later = timezone.now() + HOUR
-            assert oauth.usable_token(webhook.pk, now=later).access_token
+            assert oauth.usable_token(credential.pk, now=later).access_token
             provider.revoke_grants()
             with pytest.raises(oauth.TokenUnavailable) as ended:
-                oauth.usable_token(webhook.pk, now=later + HOUR)
+                oauth.usable_token(credential.pk, now=later + HOUR)
             assert ended.value.hold_reason == HoldReason.REAUTHORIZATION
 
-        kinds = OAuthExchange.objects.filter(webhook=webhook).values_list("kind", flat=True)
+        kinds = OAuthExchange.objects.filter(credential=credential).values_list("kind", flat=True)
         assert sorted(kinds) == sorted(["authorization", "token", "refresh", "refresh"] * 2)

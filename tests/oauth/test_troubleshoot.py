@@ -12,23 +12,29 @@ from tests.oauth_fakes import Asked, FakeProvider, Reply, fake_provider
 from tests.oauth_rows import (
     SESSION,
     begin,
-    make_machine_webhook,
+    make_credential,
+    make_machine_credential,
     make_token,
     make_user,
-    make_webhook,
     query_of,
 )
 from tests.sandbox import Provider, answer_consent
 from tests.ui.webhook_form.test_oauth_views import failed_exchange
 from webhooks import oauth
-from webhooks.models import AuthorizationRequest, ExchangeKind, OAuthExchange, OAuthToken, Webhook
+from webhooks.models import (
+    AuthorizationRequest,
+    Credential,
+    ExchangeKind,
+    OAuthExchange,
+    OAuthToken,
+)
 
 pytestmark = pytest.mark.django_db
 
 
-def finish(webhook: Webhook, *, is_approved: bool = True) -> None:
+def finish(credential: Credential, *, is_approved: bool = True) -> None:
     person = get_user_model().objects.first() or make_user()
-    url, _query = begin(webhook, person)
+    url, _query = begin(credential, person)
     back = answer_consent(url, is_approved=is_approved)
     try:
         oauth.finish_authorization(query_of(back), user=person, session_key=SESSION)
@@ -36,8 +42,8 @@ def finish(webhook: Webhook, *, is_approved: bool = True) -> None:
         return
 
 
-def cause(webhook: Webhook) -> str:
-    found = oauth.diagnose(webhook)
+def cause(credential: Credential) -> str:
+    found = oauth.diagnose(credential)
     return found.cause if found else ""
 
 
@@ -46,33 +52,33 @@ def answer(**fields: Any) -> str:
 
 
 def test_real_provider_that_is_denied_approved_and_refused(provider: Provider) -> None:
-    webhook = make_webhook(provider, scope="events:write offline_access")
-    assert cause(webhook) == ""
+    credential = make_credential(provider, scope="events:write offline_access")
+    assert cause(credential) == ""
 
-    finish(webhook, is_approved=False)
-    denied = oauth.diagnose(webhook)
+    finish(credential, is_approved=False)
+    denied = oauth.diagnose(credential)
     assert denied is not None
     assert (denied.cause, denied.fields) == ("denied", ())
 
-    finish(webhook)
-    assert cause(webhook) == ""
+    finish(credential)
+    assert cause(credential) == ""
 
-    webhook.set_secret("client_secret", "wrong")
-    webhook.save()
+    credential.set_secret("client_secret", "wrong")
+    credential.save()
     with pytest.raises(oauth.TokenUnavailable):
-        oauth.refresh(webhook)
-    wrong = oauth.diagnose(webhook)
+        oauth.refresh(credential)
+    wrong = oauth.diagnose(credential)
     assert wrong is not None
     assert wrong.can_try_other_way
     assert "client_secret" in wrong.fields
 
 
 def test_check_is_no_failure_of_the_token(provider: Provider) -> None:
-    webhook = make_webhook(provider, client_secret="wrong")
-    oauth.examine(webhook)
-    oauth.try_authentication(webhook)
+    credential = make_credential(provider, client_secret="wrong")
+    oauth.examine(credential)
+    oauth.try_authentication(credential)
 
-    assert oauth.diagnose(webhook) is None
+    assert oauth.diagnose(credential) is None
 
 
 @pytest.mark.parametrize(
@@ -94,10 +100,10 @@ def test_check_is_no_failure_of_the_token(provider: Provider) -> None:
     ],
 )
 def test_each_refusal_is_about_something(response: str, expected: str) -> None:
-    webhook = make_webhook()
-    failed_exchange(webhook, status_code=400, response=response, message="Refused.")
+    credential = make_credential()
+    failed_exchange(credential, status_code=400, response=response, message="Refused.")
 
-    assert cause(webhook) == expected
+    assert cause(credential) == expected
 
 
 @pytest.mark.parametrize(
@@ -114,52 +120,52 @@ def test_each_refusal_is_about_something(response: str, expected: str) -> None:
     ],
 )
 def test_status_and_class_count_too(fields: dict[str, Any], expected: str) -> None:
-    webhook = make_webhook()
-    failed_exchange(webhook, **fields)
+    credential = make_credential()
+    failed_exchange(credential, **fields)
 
-    assert cause(webhook) == expected
+    assert cause(credential) == expected
 
 
 def test_answer_in_the_browser_is_read_with_its_spaces() -> None:
-    webhook = make_webhook()
+    credential = make_credential()
     response = "error=invalid_request\nerror_description=Invalid redirect URI given\nstate=…"
-    failed_exchange(webhook, kind="authorization", status_code=None, response=response)
+    failed_exchange(credential, kind="authorization", status_code=None, response=response)
 
-    assert cause(webhook) == "redirect"
+    assert cause(credential) == "redirect"
 
 
 def test_both_callback_urls_are_named() -> None:
-    webhook = make_webhook()
+    credential = make_credential()
     words = "The URI 'https://sent.example/' is not one of https://right.example/cb, redirect_uri."
     failed_exchange(
-        webhook,
+        credential,
         status_code=400,
         request="POST …\n\nredirect_uri=https://sent.example/",
         response=answer(error="invalid_grant", error_description=words),
     )
-    found = oauth.diagnose(webhook)
+    found = oauth.diagnose(credential)
 
     assert found is not None
     assert (found.sent, found.named) == ("https://sent.example/", "https://right.example/cb")
 
 
 def test_last_exchange_counts() -> None:
-    webhook = make_webhook()
-    failed_exchange(webhook)
-    failed_exchange(webhook, result="ok")
-    assert cause(webhook) == ""
-    failed_exchange(webhook, response=answer(error="invalid_scope"), status_code=400)
+    credential = make_credential()
+    failed_exchange(credential)
+    failed_exchange(credential, result="ok")
+    assert cause(credential) == ""
+    failed_exchange(credential, response=answer(error="invalid_scope"), status_code=400)
 
-    assert cause(webhook) == "scope"
+    assert cause(credential) == "scope"
 
 
 @pytest.mark.parametrize(
     ("provider_key", "words"), [("google", "access_type=offline"), ("", "offline_access")]
 )
 def test_missing_refresh_token_says_how_to_ask_this_provider(provider_key: str, words: str) -> None:
-    webhook = make_webhook(provider=provider_key)
-    make_token(webhook, refresh_token="")
-    found = oauth.diagnose(webhook)
+    credential = make_credential(provider=provider_key)
+    make_token(credential, refresh_token="")
+    found = oauth.diagnose(credential)
 
     assert found is not None
     assert found.cause == "no_refresh_token"
@@ -168,10 +174,10 @@ def test_missing_refresh_token_says_how_to_ask_this_provider(provider_key: str, 
 
 @pytest.mark.parametrize("fields", [{"expires_at": None}, {"access_token": ""}])
 def test_token_that_does_not_end_needs_no_refresh_token(fields: dict[str, Any]) -> None:
-    webhook = make_webhook()
-    make_token(webhook, **{"refresh_token": "", **fields})
+    credential = make_credential()
+    make_token(credential, **{"refresh_token": "", **fields})
 
-    assert cause(webhook) == ""
+    assert cause(credential) == ""
 
 
 @pytest.fixture
@@ -180,8 +186,8 @@ def fake() -> Iterator[FakeProvider]:
         yield running
 
 
-def webhook_at(fake: FakeProvider, **fields: Any) -> Webhook:
-    return make_webhook(
+def credential_at(fake: FakeProvider, **fields: Any) -> Credential:
+    return make_credential(
         **{"auth_url": f"{fake.url}/authorize", "token_url": fake.token_url, **fields}
     )
 
@@ -191,12 +197,12 @@ PAGE = Reply(body=b"<html>Log in", headers=HTML)
 REFUSAL = Reply(status=400, body={"error": "invalid_request"})
 
 
-def problems(webhook: Webhook) -> dict[str, str]:
-    return {one.field: one.message for one in oauth.examine(webhook) if not one.is_ok}
+def problems(credential: Credential) -> dict[str, str]:
+    return {one.field: one.message for one in oauth.examine(credential) if not one.is_ok}
 
 
 def test_real_provider_is_well(provider: Provider) -> None:
-    findings = oauth.examine(make_webhook(provider))
+    findings = oauth.examine(make_credential(provider))
 
     assert [(one.field, one.is_ok) for one in findings] == [
         ("callback_url", True),
@@ -208,9 +214,9 @@ def test_real_provider_is_well(provider: Provider) -> None:
 
 def test_check_sends_no_credentials_and_is_kept(fake: FakeProvider) -> None:
     fake.reply(PAGE, Reply(status=400, body={"error": "invalid_request"}))
-    webhook = webhook_at(fake)
+    credential = credential_at(fake)
 
-    assert problems(webhook) == {}
+    assert problems(credential) == {}
 
     assert all("authorization" not in asked.headers for asked in fake.requests)
     assert all(b"sandbox" not in asked.body for asked in fake.requests)
@@ -234,14 +240,14 @@ def test_address_that_is_no_token_endpoint_is_told(
 ) -> None:
     fake.reply(reply)
 
-    assert words in problems(webhook_at(fake))["token_url"]
+    assert words in problems(credential_at(fake))["token_url"]
 
 
 @pytest.mark.parametrize("status", [404, 410, 500])
 def test_address_that_is_no_page_is_told(fake: FakeProvider, status: int) -> None:
     fake.reply(Reply(status=status), Reply(status=400, body={"error": "invalid_request"}))
 
-    assert str(status) in problems(webhook_at(fake))["auth_url"]
+    assert str(status) in problems(credential_at(fake))["auth_url"]
 
 
 @pytest.mark.parametrize(
@@ -255,7 +261,7 @@ def test_address_that_is_no_page_is_told(fake: FakeProvider, status: int) -> Non
 def test_page_or_redirect_to_a_login_is_well(fake: FakeProvider, reply: Reply, words: str) -> None:
     fake.reply(reply, REFUSAL)
 
-    found = {one.field: one for one in oauth.examine(webhook_at(fake))}
+    found = {one.field: one for one in oauth.examine(credential_at(fake))}
 
     assert found["auth_url"].kind == "ok"
     assert words in found["auth_url"].message
@@ -277,7 +283,7 @@ def test_page_that_refuses_is_told_by_what_it_is_about(
 ) -> None:
     fake.reply(reply, REFUSAL)
 
-    found = {one.field: one for one in oauth.examine(webhook_at(fake))}
+    found = {one.field: one for one in oauth.examine(credential_at(fake))}
 
     assert found["auth_url"].kind == kind
     assert words in found["auth_url"].message
@@ -297,7 +303,7 @@ def test_error_that_comes_back_at_once_is_told_before_anybody_is_sent_there(
     location = f"{oauth.default_callback_url()}?error={error}&state=x"
     fake.reply(Reply(status=302, headers={"Location": location}), REFUSAL)
 
-    assert words in problems(webhook_at(fake))["auth_url"]
+    assert words in problems(credential_at(fake))["auth_url"]
 
 
 def test_page_is_asked_for_with_the_real_parameters(fake: FakeProvider) -> None:
@@ -308,7 +314,7 @@ def test_page_is_asked_for_with_the_real_parameters(fake: FakeProvider) -> None:
         return PAGE
 
     fake.reply(answer, REFUSAL)
-    oauth.examine(webhook_at(fake))
+    oauth.examine(credential_at(fake))
 
     for part in ("response_type=code", "client_id=sandbox-client", "code_challenge=", "state="):
         assert part in asked[0]
@@ -318,27 +324,29 @@ def test_page_is_asked_for_with_the_real_parameters(fake: FakeProvider) -> None:
 def test_wrong_token_url_is_not_blamed_on_the_auth_url(fake: FakeProvider) -> None:
     fake.reply(PAGE)
 
-    assert problems(webhook_at(fake, token_url="")).keys() == {"token_url"}
+    assert problems(credential_at(fake, token_url="")).keys() == {"token_url"}
 
 
 def test_refresh_and_revocation_url_are_looked_at_too(fake: FakeProvider) -> None:
     fake.reply(PAGE, REFUSAL, Reply(status=404, body=b"no"))
-    webhook = webhook_at(fake, refresh_url=f"{fake.url}/refresh", revocation_url="http://10.0.0.1/")
+    credential = credential_at(
+        fake, refresh_url=f"{fake.url}/refresh", revocation_url="http://10.0.0.1/"
+    )
 
-    assert problems(webhook).keys() == {"refresh_url", "revocation_url"}
+    assert problems(credential).keys() == {"refresh_url", "revocation_url"}
 
 
 def test_unsafe_and_missing_addresses_are_told(fake: FakeProvider, settings: LazySettings) -> None:
-    webhook = make_webhook(auth_url="", token_url="http://provider.example/token")
+    credential = make_credential(auth_url="", token_url="http://provider.example/token")
 
-    assert problems(webhook).keys() == {"auth_url", "token_url"}
+    assert problems(credential).keys() == {"auth_url", "token_url"}
     settings.WEBHOOKS_ALLOWED_NETWORKS = []
-    assert problems(webhook_at(fake)).keys() == {"auth_url", "token_url"}
+    assert problems(credential_at(fake)).keys() == {"auth_url", "token_url"}
     assert fake.requests == []
 
 
 def test_client_credentials_need_only_the_token_endpoint(provider: Provider) -> None:
-    findings = oauth.examine(make_machine_webhook(provider))
+    findings = oauth.examine(make_machine_credential(provider))
 
     assert [(one.field, one.is_ok) for one in findings] == [("token_url", True)]
 
@@ -365,11 +373,11 @@ def takes(way: str) -> Any:
     ],
 )
 def test_both_ways_are_tried(fake: FakeProvider, chosen: str, taken: str, words: str) -> None:
-    webhook = webhook_at(fake, client_authentication=chosen)
-    make_token(webhook)
+    credential = credential_at(fake, client_authentication=chosen)
+    make_token(credential)
     fake.reply(takes(taken))
 
-    tried = oauth.try_authentication(webhook)
+    tried = oauth.try_authentication(credential)
 
     assert words in tried.message
     assert tried.better == ("" if chosen == taken else taken)
@@ -377,8 +385,8 @@ def test_both_ways_are_tried(fake: FakeProvider, chosen: str, taken: str, words:
     sent = [asked.fields["refresh_token"] for asked in fake.requests]
     assert "a-refresh-token-0001" not in sent
     assert OAuthToken.objects.get().version == 1
-    webhook.refresh_from_db()
-    assert webhook.client_authentication == chosen
+    credential.refresh_from_db()
+    assert credential.client_authentication == chosen
 
 
 @pytest.mark.parametrize(
@@ -392,17 +400,18 @@ def test_both_ways_are_tried(fake: FakeProvider, chosen: str, taken: str, words:
 def test_other_outcomes_are_said(fake: FakeProvider, reply: Reply, words: str) -> None:
     fake.reply(reply)
 
-    assert words in oauth.try_authentication(webhook_at(fake)).message
+    assert words in oauth.try_authentication(credential_at(fake)).message
 
 
 def test_public_client_has_one_way(fake: FakeProvider) -> None:
-    assert "only one way" in oauth.try_authentication(webhook_at(fake, client_secret="")).message
+    assert "only one way" in oauth.try_authentication(credential_at(fake, client_secret="")).message
 
 
 def test_real_provider_knows_its_clients(provider: Provider) -> None:
-    assert "as they are sent now" in oauth.try_authentication(make_webhook(provider)).message
+    assert "as they are sent now" in oauth.try_authentication(make_credential(provider)).message
     assert (
-        "as they are sent now" in oauth.try_authentication(make_machine_webhook(provider)).message
+        "as they are sent now"
+        in oauth.try_authentication(make_machine_credential(provider)).message
     )
-    wrong = make_webhook(provider, client_secret="wrong")
+    wrong = make_credential(provider, client_secret="wrong")
     assert "in neither way" in oauth.try_authentication(wrong).message

@@ -349,7 +349,7 @@ def test_what_a_provider_says_of_an_error_is_only_text(typing: Visit) -> None:
     page = typing.page
     page.goto(reverse("webhooks:edit", args=[webhook.pk]))
     for text in packed(1800):
-        answer = typing.client.post(reverse("webhooks:authorize", args=[webhook.pk]))
+        answer = typing.client.post(reverse("webhooks:authorize", args=[webhook.credential_id]))
         state = parse_qs(urlsplit(answer["Location"]).query)["state"][0]
         given = {"error": text[:60], "error_description": text, "error_uri": text, "state": state}
         page.goto(f"{reverse('webhooks:oauth_callback')}?{urlencode(given)}")

@@ -221,7 +221,9 @@ def test_a_mail_about_a_hostile_webhook_is_one_mail_with_its_own_headers() -> No
             name=text[:100], authorization_type="oauth2", alert_recipients=["ops@example.com"]
         )
         OAuthToken.objects.create(
-            webhook=webhook, state="needs_reauthorization", last_error=f"It said: {text}"
+            credential=webhook.credential,
+            state="needs_reauthorization",
+            last_error=f"It said: {text}",
         )
     notifications.look()
     assert len(mail.outbox) == len(STORABLE)

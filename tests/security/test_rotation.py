@@ -20,7 +20,14 @@ from django.utils import timezone
 from tests import keys
 from tests.keys import FIRST_KEY, SECOND_KEY, THIRD_KEY, Keys, replant, store, stored
 from tests.oauth_rows import make_token, make_user, make_webhook
-from webhooks.models import AuthorizationRequest, Connection, EncryptionCanary, OAuthToken, Webhook
+from webhooks.models import (
+    AuthorizationRequest,
+    Connection,
+    Credential,
+    EncryptionCanary,
+    OAuthToken,
+    Webhook,
+)
 from webhooks.security import key_check
 from webhooks.security.browser_sessions import SessionStore
 from webhooks.security.drafts import Draft
@@ -56,7 +63,7 @@ def make_everything() -> list[tuple[Any, str]]:
         client_fingerprint="2" * 64,
         expires_at=timezone.now(),
     )
-    rows = [webhook, Webhook.objects.get(pk=shared.pk), make_token(webhook), pending]
+    rows = [webhook, Webhook.objects.get(pk=shared.pk), make_token(webhook.credential), pending]
     rows.append(EncryptionCanary.objects.get())
     return [
         (row, field.name)
@@ -174,7 +181,7 @@ def test_a_secret_that_is_changed_meanwhile_is_not_overwritten(use_keys: Keys) -
 def test_a_secret_cleared_meanwhile_stays_cleared(use_keys: Keys) -> None:
     webhook = make_webhook(basic_password=PASSWORD)
     use_keys(SECOND_KEY, FIRST_KEY)
-    with meanwhile(lambda: Webhook.objects.filter(pk=webhook.pk).update(basic_password="")):
+    with meanwhile(lambda: Credential.objects.filter(pk=webhook.pk).update(basic_password="")):
         rotate()
     assert plain(webhook, "basic_password") == ""
 
@@ -356,7 +363,7 @@ def test_a_rotation_that_is_killed_ends_right_when_it_is_run_again(use_keys: Key
 
 def _is_readable(webhook: Webhook) -> bool:
     try:
-        return bool(webhook.basic_password and webhook.signing_secret)
+        return bool(webhook.credential.basic_password and webhook.signing_secret)
     except SecretUnreadable:
         return False
 
@@ -371,7 +378,7 @@ def database_url() -> str:
 
 def test_tokens_of_deleted_webhooks_are_rotated_too(use_keys: Keys) -> None:
     webhook = make_webhook(deleted_at=timezone.now())
-    token = make_token(webhook, access_token="still a secret")
+    token = make_token(webhook.credential, access_token="still a secret")
     use_keys(SECOND_KEY, FIRST_KEY)
     rotate()
     use_keys(SECOND_KEY)

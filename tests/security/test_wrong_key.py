@@ -59,12 +59,12 @@ def test_nothing_is_sent_and_nothing_lost_until_the_right_key_is_back(
 def test_no_token_is_refreshed(use_keys: Keys, provider: Provider) -> None:
     webhook = make_machine_webhook(provider)
     soon = timezone.now() + dt.timedelta(seconds=5)
-    make_token(webhook, expires_at=soon, obtained_at=soon - dt.timedelta(hours=1))
+    make_token(webhook.credential, expires_at=soon, obtained_at=soon - dt.timedelta(hours=1))
     use_keys(SECOND_KEY)
     before = rows_of(OAuthToken)
     assert tasks.refresh_expiring_tokens() == 0
     with pytest.raises(oauth.TokenUnavailable):
-        oauth.refresh(webhook)
+        oauth.refresh(webhook.credential)
     assert provider.token_requests() == []
     assert not OAuthExchange.objects.exists()
     assert OAuthToken.objects.get().version == before[0]["version"]

@@ -94,7 +94,10 @@ def make_world() -> World:
         replay=Replay.objects.create(webhook=webhook, scope=ReplayScope.ALL),
         key=ApiKey.objects.issue("PBX")[0],
         exchange=OAuthExchange.objects.create(
-            webhook=webhook, kind=ExchangeKind.TOKEN, started_at=timezone.now(), result="ok"
+            credential=webhook.credential,
+            kind=ExchangeKind.TOKEN,
+            started_at=timezone.now(),
+            result="ok",
         ),
         entry=AuditEntry.objects.latest("pk"),
         group=Group.objects.create(name="Group"),

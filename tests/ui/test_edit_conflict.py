@@ -65,7 +65,7 @@ def test_saving_again_overwrites_with_everything_that_was_typed(
     assert browser.post(edit_url(webhook), again).status_code == 302
     webhook.refresh_from_db()
     assert (webhook.name, webhook.url) == ("Mine", "http://127.0.0.1:9/hook")
-    assert webhook.client_secret == OAUTH["client_secret"]
+    assert webhook.credential.client_secret == OAUTH["client_secret"]
     assert AuditEntry.objects.filter(username="admin", action="changed").count() == 1
 
 

@@ -114,7 +114,7 @@ def test_connections_and_webhooks_have_no_trail_at_each_other_s_address(browser:
 def test_whoever_may_only_look_reads_a_connection_without_its_secrets() -> None:
     connection = make_oauth_connection(client_secret="canary-secret", client_id="the-client")
     token_for(connection, access_token="canary-token")
-    make_webhook(name="Its user", connection=connection)
+    make_webhook(name="Its user", credential=connection)
     audit.record(Action.CHANGED, connection, user=None, fields=["client_secret"])
     page = logged_in("view_connection").get(reverse("webhooks:connection", args=[connection.pk]))
     for text in ("CRM token", "the-client", "127.0.0.1", "Its user", "Client secret", "Changes"):

@@ -164,7 +164,7 @@ class Webhook(EditedRow):
 
         The credential's key sets it apart from every other one.
         """
-        return self.version + self.credential.version + self.credential.pk * 2**32
+        return self.version + self.credential.version + (self.credential.pk or 0) * 2**32
 
     def secret_binding(self) -> str:
         return self.uid

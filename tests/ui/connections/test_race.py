@@ -13,7 +13,7 @@ from tests.factories import make_webhook
 from tests.ui.connections.test_views import make_connection
 from tests.ui.webhook_form.test_forms import bound, posted
 from tests.ui.webhook_form.test_views import CREATE, logged_in
-from webhooks.models import AuditEntry, Webhook
+from webhooks.models import AuditEntry, Credential, Webhook
 from webhooks.ui.connections import lifecycle
 from webhooks.ui.webhook_form.forms import WebhookForm
 
@@ -42,17 +42,17 @@ def test_deleting_waits_for_whoever_begins_to_use_it_and_is_then_refused() -> No
             is_held.set()
             # The other one asks meanwhile.
             threading.Event().wait(0.5)
-            make_webhook(connection=connection)
+            make_webhook(credential=connection)
             outcomes.append("used")
 
     thread = in_thread(use)
     assert is_held.wait(10)
     with pytest.raises(lifecycle.ConnectionRefused, match="is used by webhooks"):
-        lifecycle.delete(Webhook.objects.get(pk=connection.pk))
+        lifecycle.delete(Credential.objects.get(pk=connection.pk))
     outcomes.append("refused")
     thread.join()
     assert outcomes == ["used", "refused"]
-    assert Webhook.objects.connections().filter(pk=connection.pk).exists()
+    assert Credential.objects.shared().filter(pk=connection.pk).exists()
 
 
 @pytest.mark.django_db
@@ -60,7 +60,7 @@ def test_a_form_that_was_right_is_not_saved_with_a_connection_deleted_since() ->
     connection = make_connection()
     form = bound(connection=str(connection.pk))
     assert form.is_valid(), form.errors
-    lifecycle.delete(Webhook.objects.get(pk=connection.pk))
+    lifecycle.delete(Credential.objects.get(pk=connection.pk))
     with pytest.raises(lifecycle.ConnectionRefused, match="deleted in the meantime"):
         form.save()
     assert not Webhook.objects.present().exists()
@@ -73,7 +73,7 @@ def _deleted_after_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def judge_and_delete(form: WebhookForm) -> bool:
         is_valid = judge(form)
-        Webhook.objects.connections().update(deleted_at="2026-01-01T00:00Z")
+        Credential.objects.shared().update(deleted_at="2026-01-01T00:00Z")
         return is_valid
 
     monkeypatch.setattr(WebhookForm, "is_valid", judge_and_delete)
@@ -93,8 +93,8 @@ def test_the_page_says_so_and_keeps_what_was_typed() -> None:
 @pytest.mark.django_db
 def test_a_copy_is_not_made_of_a_webhook_whose_connection_is_gone() -> None:
     connection = make_connection()
-    webhook = make_webhook(connection=connection)
-    Webhook.objects.connections().update(deleted_at="2026-01-01T00:00Z")
+    webhook = make_webhook(credential=connection)
+    Credential.objects.shared().update(deleted_at="2026-01-01T00:00Z")
     browser: Client = logged_in(is_superuser=True)
     url = reverse("webhooks:duplicate", args=[webhook.pk])
     assert "deleted in the meantime" in browser.post(url, follow=True).text

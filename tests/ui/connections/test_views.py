@@ -9,14 +9,14 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from tests.factories import deliver_all, make_delivery, make_webhook
+from tests.factories import deliver_all, make_credential, make_delivery, make_webhook
 from tests.sandbox import Provider, Receiver, answer_consent
 from tests.ui.webhook_form.test_forms import OAUTH, posted
 from tests.ui.webhook_form.test_token_views import come_back, oauth_fields
 from tests.ui.webhook_form.test_views import draft_of, edit_url, logged_in
 from webhooks import events
 from webhooks.models import (
-    Connection,
+    Credential,
     Delivery,
     HoldReason,
     OAuthExchange,
@@ -47,30 +47,23 @@ def fields(**overrides: Any) -> dict[str, Any]:
     return {name: value for name, value in data.items() if value is not None}
 
 
-def make_connection(**given: Any) -> Webhook:
-    values = {"name": "CRM login", "allowed_hosts": ["127.0.0.1"], **BASIC, **given}
-    secrets = {key: values.pop(key, "") for key in ("basic_password", "client_secret")}
-    connection = Connection(**values)
-    for name, value in secrets.items():
-        if value:
-            connection.set_secret(name, value)
-    connection.save()
-    return Webhook.objects.get(pk=connection.pk)
+def make_connection(**given: Any) -> Credential:
+    return Credential.objects.get(pk=make_credential(**given).pk)
 
 
-def make_oauth_connection(**given: Any) -> Webhook:
-    return make_connection(**{**OAUTH, "name": "CRM token", **given})
+def make_oauth_connection(**given: Any) -> Credential:
+    return make_connection(**{"basic_password": "", **OAUTH, "name": "CRM token", **given})
 
 
-def page_url(connection: Webhook) -> str:
+def page_url(connection: Credential) -> str:
     return reverse("webhooks:connection_edit", args=[connection.pk])
 
 
-def delete_url(connection: Webhook) -> str:
+def delete_url(connection: Credential) -> str:
     return reverse("webhooks:connection_delete", args=[connection.pk])
 
 
-def token_for(owner: Webhook, **given: Any) -> OAuthToken:
+def token_for(credential: Credential, **given: Any) -> OAuthToken:
     values = {
         "state": TokenState.VALID,
         "access_token": "access-token-text",
@@ -79,7 +72,7 @@ def token_for(owner: Webhook, **given: Any) -> OAuthToken:
         "version": 3,
         **given,
     }
-    return OAuthToken.objects.create(webhook=owner, **values)
+    return OAuthToken.objects.create(credential=credential, **values)
 
 
 # ---- The list ---------------------------------------------------------------------------------
@@ -108,8 +101,8 @@ def test_a_row_shows_kind_token_hosts_and_a_link_to_the_webhooks_that_use_it(
     connection = make_oauth_connection(allowed_hosts=["crm.example.com", "127.0.0.1"])
     token_for(connection, state=TokenState.NEEDS_REAUTHORIZATION)
     for name in ("One", "Two"):
-        make_webhook(name=name, connection=connection)
-    make_webhook(name="Gone", connection=connection, deleted_at=timezone.now())
+        make_webhook(name=name, credential=connection)
+    make_webhook(name="Gone", credential=connection, deleted_at=timezone.now())
     make_webhook(name="Other")
     page = browser.get(LIST)
     for text in ("CRM token", "OAuth 2.0", "Needs re-authorization", "crm.example.com"):
@@ -151,7 +144,7 @@ def test_connections_are_not_in_the_navigation_of_others() -> None:
 
 def test_a_basic_connection_is_saved_with_its_secret_sealed(browser: Client) -> None:
     answer = browser.post(CREATE, fields(allowed_hosts="CRM.Example.com\r\n127.0.0.1\r\n"))
-    connection = Webhook.objects.connections().get()
+    connection = Credential.objects.shared().get()
     assert answer["Location"] == page_url(connection)
     assert connection.allowed_hosts == ["crm.example.com", "127.0.0.1"]
     assert (connection.basic_login, connection.basic_password) == ("shared", "hush-hush")
@@ -173,7 +166,7 @@ def test_a_typed_secret_outlives_another_error(browser: Client) -> None:
     page = browser.post(CREATE, fields(name=""))
     assert "hush-hush" not in page.text
     browser.post(CREATE, fields(basic_password="", draft=draft_of(page)))
-    assert Webhook.objects.connections().get().basic_password == "hush-hush"
+    assert Credential.objects.shared().get().basic_password == "hush-hush"
 
 
 @pytest.mark.parametrize(
@@ -197,7 +190,7 @@ def test_wrong_input_gets_one_sentence_at_its_field(
     [sentence] = page.context["form"].errors[field]
     assert words in sentence
     assert page.context["form"].problems()
-    assert not Webhook.objects.connections().exists()
+    assert not Credential.objects.shared().exists()
 
 
 def test_two_connections_cannot_have_one_name(browser: Client) -> None:
@@ -261,7 +254,7 @@ def test_without_javascript_the_other_fields_come_with_a_round_trip(browser: Cli
 
 def test_a_new_host_releases_what_was_held_for_it(browser: Client) -> None:
     connection = make_connection(allowed_hosts=["crm.example.com"])
-    delivery = make_delivery(make_webhook(connection=connection))
+    delivery = make_delivery(make_webhook(credential=connection))
     Delivery.objects.filter(pk=delivery.pk).update(
         status=Status.HELD, hold_reason=HoldReason.MISCONFIGURED, next_attempt_at=None
     )
@@ -285,9 +278,9 @@ def test_one_authorization_releases_the_deliveries_of_every_webhook(
 ) -> None:
     data = oauth_fields(provider, allowed_hosts="127.0.0.1", name="Shared token")
     answer = browser.post(CREATE, data)
-    connection = Webhook.objects.connections().get()
+    connection = Credential.objects.shared().get()
     for number in range(2):
-        hook = make_webhook(url=f"{receiver.url}/bearer/{number}", connection=connection)
+        hook = make_webhook(url=f"{receiver.url}/bearer/{number}", credential=connection)
         Delivery.objects.filter(pk=make_delivery_of(hook).pk).update(
             status=Status.HELD, hold_reason=HoldReason.NO_TOKEN, next_attempt_at=None
         )
@@ -296,7 +289,7 @@ def test_one_authorization_releases_the_deliveries_of_every_webhook(
     assert set(Delivery.objects.values_list("status", flat=True)) == {Status.PENDING}
     page = browser.get(page_url(connection))
     assert "2 deliveries that waited for it are being sent." in page.text
-    assert OAuthToken.objects.get().webhook_id == connection.pk
+    assert OAuthToken.objects.get().credential_id == connection.pk
 
 
 def make_delivery_of(webhook: Webhook) -> Delivery:
@@ -307,7 +300,7 @@ def test_get_new_access_token_saves_the_form_of_a_connection_first(
     browser: Client, provider: Provider
 ) -> None:
     browser.post(CREATE, oauth_fields(provider, allowed_hosts="127.0.0.1", name="Shared token"))
-    connection = Webhook.objects.connections().get()
+    connection = Credential.objects.shared().get()
     address = reverse("webhooks:authorize", args=[connection.pk])
     page = browser.post(address, oauth_fields(provider, allowed_hosts="", name="Renamed"))
     assert "at least one host" in page.text
@@ -325,7 +318,7 @@ def test_a_token_is_refreshed_and_cleared_on_the_page_of_a_connection(
 ) -> None:
     data = oauth_fields(provider, allowed_hosts="127.0.0.1", name="Shared token")
     come_back(browser, answer_consent(browser.post(CREATE, data)["Location"]))
-    connection = Webhook.objects.connections().get()
+    connection = Credential.objects.shared().get()
     before = OAuthToken.objects.get().version
     answer = browser.post(reverse("webhooks:refresh_token", args=[connection.pk]))
     assert answer["Location"] == page_url(connection) + "#token"
@@ -352,15 +345,16 @@ def test_a_webhook_uses_a_connection_and_keeps_its_own_credentials(browser: Clie
     )
     assert answer.status_code == 302
     webhook.refresh_from_db()
-    assert webhook.connection_id == connection.pk
-    assert (webhook.basic_login, webhook.basic_password) == ("demo", "pass word ")
+    assert webhook.credential_id == connection.pk
+    own = webhook.private_credential
+    assert (own.basic_login, own.basic_password) == ("demo", "pass word ")
     page = browser.get(edit_url(webhook))
     assert page.context["form"].chosen_type == "connection"
     assert page_url(connection) in page.text
     browser.post(edit_url(webhook), posted(**{**OWN_BASIC, "basic_password": ""}, connection=""))
     webhook.refresh_from_db()
-    assert webhook.connection_id is None
-    assert webhook.basic_password == "pass word "
+    assert not webhook.credential.is_shared
+    assert webhook.credential.basic_password == "pass word "
 
 
 def test_own_fields_that_are_wrong_do_not_matter_while_a_connection_is_chosen(
@@ -396,7 +390,7 @@ def test_a_connection_that_was_deleted_meanwhile_is_refused(browser: Client) -> 
 
 
 def test_a_webhook_is_no_connection(browser: Client) -> None:
-    page = browser.post(edit_url(make_webhook()), posted(connection=make_webhook().pk))
+    page = browser.post(edit_url(make_webhook()), posted(connection=make_webhook().credential_id))
     assert page.context["form"].errors["connection"]
 
 
@@ -413,7 +407,7 @@ def test_without_javascript_a_chosen_connection_hides_the_own_fields(browser: Cl
 
 def test_who_may_not_see_connections_keeps_the_one_that_is_used_and_chooses_no_other() -> None:
     used, other = make_connection(), make_connection(name="Secret one")
-    webhook = make_webhook(connection=used)
+    webhook = make_webhook(credential=used)
     browser = logged_in("change_webhook")
     page = browser.get(edit_url(webhook))
     assert "CRM login" in page.text
@@ -448,7 +442,7 @@ def test_the_panel_of_a_chosen_connection_is_drawn_alone(browser: Client) -> Non
 def test_list_and_page_show_the_connection_and_its_token(browser: Client) -> None:
     connection = make_oauth_connection()
     token_for(connection, state=TokenState.NEEDS_REAUTHORIZATION, last_error="It was revoked.")
-    webhook = make_webhook(connection=connection)
+    webhook = make_webhook(credential=connection)
     row = browser.get(reverse("webhooks:list"))
     page = browser.get(reverse("webhooks:detail", args=[webhook.pk]))
     for answer in (row, page):
@@ -460,15 +454,15 @@ def test_list_and_page_show_the_connection_and_its_token(browser: Client) -> Non
 
 
 def test_a_webhook_whose_connection_lost_its_host_is_on_hold(browser: Client) -> None:
-    webhook = make_webhook(connection=make_connection(allowed_hosts=["crm.example.com"]))
+    webhook = make_webhook(credential=make_connection(allowed_hosts=["crm.example.com"]))
     page = browser.get(reverse("webhooks:detail", args=[webhook.pk]))
     assert page.context["standing"].label == "On hold"
     assert "may not be sent to 127.0.0.1" in page.text
 
 
 def test_the_filters_of_the_list_know_what_a_webhook_sends(browser: Client) -> None:
-    waiting = make_webhook(name="Waits", connection=make_oauth_connection())
-    make_webhook(name="Fine", connection=make_connection(), **OAUTH)
+    waiting = make_webhook(name="Waits", credential=make_oauth_connection())
+    make_webhook(name="Fine", credential=make_connection(), **OAUTH)
     found = browser.get(reverse("webhooks:list"), {"authorization": "oauth2"}).context["rows"]
     assert [row["webhook"] for row in found] == [waiting]
     found = browser.get(reverse("webhooks:list"), {"status": "attention"}).context["rows"]
@@ -477,8 +471,8 @@ def test_the_filters_of_the_list_know_what_a_webhook_sends(browser: Client) -> N
 
 def test_a_copy_of_a_webhook_keeps_its_connection(browser: Client) -> None:
     connection = make_connection()
-    browser.post(reverse("webhooks:duplicate", args=[make_webhook(connection=connection).pk]))
-    assert set(Webhook.objects.present().values_list("connection", flat=True)) == {connection.pk}
+    browser.post(reverse("webhooks:duplicate", args=[make_webhook(credential=connection).pk]))
+    assert set(Webhook.objects.present().values_list("credential", flat=True)) == {connection.pk}
 
 
 # ---- Deleting one -----------------------------------------------------------------------------
@@ -488,19 +482,19 @@ def test_a_connection_in_use_is_not_deleted_and_the_page_says_by_which_webhooks(
     browser: Client,
 ) -> None:
     connection = make_connection()
-    webhook = make_webhook(name="Missed calls", connection=connection)
+    webhook = make_webhook(name="Missed calls", credential=connection)
     page = browser.get(delete_url(connection))
     assert "Missed calls" in page.text
     assert reverse("webhooks:detail", args=[webhook.pk]) in page.text
     assert "Delete connection" not in page.text
     assert browser.post(delete_url(connection)).status_code == 409
-    assert Webhook.objects.connections().get().basic_password == "hush-hush"
+    assert Credential.objects.shared().get().basic_password == "hush-hush"
 
 
 def test_a_deleted_connection_leaves_no_secret_and_no_token(browser: Client) -> None:
     connection = make_oauth_connection()
     token_for(connection)
-    make_webhook(connection=connection, deleted_at=timezone.now())
+    make_webhook(credential=connection, deleted_at=timezone.now())
     assert "revoked where the provider can" in browser.get(delete_url(connection)).text
     assert browser.post(delete_url(connection))["Location"] == LIST
     connection.refresh_from_db()
@@ -527,15 +521,15 @@ def test_a_webhooks_login_moves_into_a_connection_for_its_host(
         in browser.get(edit_url(webhook)).text
     )
     answer = save_as_connection(browser, webhook)
-    connection = Webhook.objects.connections().get()
+    connection = Credential.objects.shared().get()
     assert answer["Location"] == page_url(connection)
     assert (connection.name, connection.allowed_hosts) == ("CRM", ["127.0.0.1"])
     assert (connection.basic_login, connection.basic_password) == ("demo", "pass word ")
     webhook.refresh_from_db()
-    assert webhook.connection_id == connection.pk
-    assert webhook.authorization_type == "none"
-    assert not webhook.has_secret("basic_password")
-    assert "basic_password" not in webhook.secrets_changed_at
+    assert webhook.credential_id == connection.pk
+    assert webhook.own_credential.authorization_type == "none"
+    assert not webhook.own_credential.has_secret("basic_password")
+    assert "basic_password" not in webhook.own_credential.secrets_changed_at
 
 
 @pytest.mark.django_db(transaction=True)
@@ -548,12 +542,12 @@ def test_a_webhooks_token_moves_along_and_still_opens(
     webhook = Webhook.objects.present().get()
     before = OAuthToken.objects.get()
     save_as_connection(browser, webhook)
-    connection = Webhook.objects.connections().get()
+    connection = Credential.objects.shared().get()
     token = OAuthToken.objects.get()
-    assert token.webhook_id == connection.pk
+    assert token.credential_id == connection.pk
     assert (token.access_token, token.refresh_token) == (before.access_token, before.refresh_token)
     assert (token.state, token.granted_by) == (TokenState.VALID, before.granted_by)
-    assert set(OAuthExchange.objects.values_list("webhook", flat=True)) == {connection.pk}
+    assert set(OAuthExchange.objects.values_list("credential", flat=True)) == {connection.pk}
     make_delivery(webhook)
     deliver_all()
     assert Delivery.objects.get().status == Status.SUCCEEDED
@@ -564,31 +558,29 @@ def test_a_webhooks_token_moves_along_and_still_opens(
 def test_a_token_that_is_being_refreshed_stays_where_its_answer_arrives(browser: Client) -> None:
     webhook = make_webhook(**OAUTH)
     token_for(
-        webhook,
+        webhook.credential,
         refresh_lease="a worker",
         refresh_lease_until=timezone.now() + dt.timedelta(seconds=20),
     )
-    answer = save_as_connection(browser, webhook)
-    assert "being refreshed right now" in browser.get(answer["Location"]).text
-    assert not Webhook.objects.connections().exists()
-    webhook.refresh_from_db()
-    assert (webhook.connection_id, webhook.client_id) == (None, "client")
-    assert webhook.client_secret == OAUTH["client_secret"]
+    save_as_connection(browser, webhook)
+    connection = Credential.objects.shared().get()
+    assert connection.token.refresh_lease == "a worker"
+    assert connection.client_secret == OAUTH["client_secret"]
 
 
 def test_every_connection_gets_a_name_of_its_own(browser: Client) -> None:
     for _number in range(3):
         save_as_connection(browser, make_webhook(name="n" * 100, **OWN_BASIC))
-    names = Webhook.objects.connections().values_list("name", flat=True)
+    names = Credential.objects.shared().values_list("name", flat=True)
     assert len({name.lower() for name in names}) == 3
     assert all(len(name) <= 100 for name in names)
 
 
 def test_only_own_credentials_become_a_connection(browser: Client) -> None:
-    for webhook in (make_webhook(), make_webhook(connection=make_connection())):
+    for webhook in (make_webhook(), make_webhook(credential=make_connection())):
         answer = save_as_connection(browser, webhook)
         assert "no credentials of its own" in browser.get(answer["Location"]).text
-    assert Webhook.objects.connections().count() == 1
+    assert Credential.objects.shared().count() == 1
 
 
 # ---- Permissions ------------------------------------------------------------------------------
@@ -615,9 +607,9 @@ def test_each_address_asks_for_exactly_its_permissions(
     method: str, name: str, permissions: set[str]
 ) -> None:
     connection = make_oauth_connection()
-    owner = make_webhook(**OWN_BASIC) if name == "save_as_connection" else connection
+    pk = make_webhook(**OWN_BASIC).pk if name == "save_as_connection" else connection.pk
     takes_none = name in ("connections", "connection_panel", "connection_create")
-    address = reverse(f"webhooks:{name}", args=[] if takes_none else [owner.pk])
+    address = reverse(f"webhooks:{name}", args=[] if takes_none else [pk])
     assert Client().generic(method.upper(), address).status_code == 302
     everything = {
         f"{verb}_{model}"
@@ -625,7 +617,7 @@ def test_each_address_asks_for_exactly_its_permissions(
         for model in ("webhook", "connection")
     } | {"authorize_webhook", "test_webhook", "view_payload"}
     browser = logged_in()
-    user = connection.__class__._meta.get_field("created_by").remote_field.model.objects.get()
+    user = Webhook._meta.get_field("created_by").remote_field.model.objects.get()
     for missing in permissions:
         grant(user, everything - {missing})
         assert getattr(browser, method)(address).status_code == 403

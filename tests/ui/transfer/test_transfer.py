@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.db import models
 
-from tests.factories import make_webhook
+from tests.factories import make_credential, make_webhook
 from webhooks import events, oauth
 from webhooks.models import Webhook
 from webhooks.security.encryption import SecretField
@@ -210,14 +210,14 @@ def test_a_deleted_webhook_is_made_anew_with_another_uid() -> None:
 
 
 def test_a_connection_is_found_by_its_name() -> None:
-    shared = make_webhook(name="Shared", is_connection=True, allowed_hosts=["127.0.0.1"])
-    webhook = make_webhook(name="CRM", connection=shared)
+    shared = make_credential(name="Shared")
+    webhook = make_webhook(name="CRM", credential=shared)
     entry = as_json(webhook)
     assert entry["connection"] == "Shared"
     assert "secrets" in entry
     webhook.delete()
     [copy] = bring_in(entry)
-    assert copy.connection_id == shared.pk
+    assert copy.credential_id == shared.pk
     assert "There is no connection “Other” here" in errors({**entry, "connection": "Other"})
     refuse = errors(
         {**entry, "name": "New", "uid": "whk_1"}, may=lambda permission: "add" in permission

@@ -8,11 +8,12 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from tests.factories import make_delivery, make_webhook
+from tests.factories import make_credential, make_delivery, make_webhook
 from tests.ui.webhook_form.test_views import logged_in
 from webhooks import events
 from webhooks.alerts import notifications
 from webhooks.models import (
+    Credential,
     Delivery,
     HourlyCount,
     Incident,
@@ -53,7 +54,9 @@ def words(page: Any) -> str:
 def lost_grant(**fields: Any) -> Webhook:
     webhook = make_webhook(authorization_type="oauth2", **fields)
     OAuthToken.objects.create(
-        webhook=webhook, state="needs_reauthorization", last_error="The grant was revoked."
+        credential=webhook.credential,
+        state="needs_reauthorization",
+        last_error="The grant was revoked.",
     )
     return webhook
 
@@ -86,16 +89,17 @@ def test_a_lost_grant_is_told_in_plain_words_with_its_button(browser: Client) ->
     assert "It needs re-authorization" in page.text
     assert "The grant was revoked." in page.text
     assert "Its recipients were told" in page.text
-    assert f'action="{url("authorize", webhook)}"' in page.text
+    assert f'action="{reverse("webhooks:authorize", args=[webhook.credential_id])}"' in page.text
 
 
 def test_a_lost_grant_of_a_connection_is_told_on_each_of_its_webhooks(browser: Client) -> None:
-    owner = lost_grant(is_connection=True, allowed_hosts=["127.0.0.1"])
-    webhook = make_webhook(connection=owner)
+    shared = make_credential(authorization_type="oauth2")
+    OAuthToken.objects.create(credential=shared, state="needs_reauthorization", last_error="Lost.")
+    webhook = make_webhook(credential=shared)
     notifications.look()
     page = page_of(webhook, browser)
     assert [notice.action for notice in page.context["notices"]] == ["authorize"]
-    assert f'action="{url("authorize", owner)}"' in page.text
+    assert f'action="{reverse("webhooks:authorize", args=[shared.pk])}"' in page.text
     assert page_of(make_webhook(), browser).context["notices"] == []
 
 
@@ -186,7 +190,7 @@ def test_who_may_only_look_sees_the_problem_and_no_button(looker: Client) -> Non
     notifications.look()
     page = page_of(webhook, looker)
     assert "It needs re-authorization" in page.text
-    assert url("authorize", webhook) not in page.text
+    assert reverse("webhooks:authorize", args=[webhook.credential_id]) not in page.text
 
 
 # ---- Order -----------------------------------------------------------------------------------
@@ -451,9 +455,12 @@ def test_the_page_of_the_worst_webhook_has_few_queries(
     browser: Client, django_assert_max_num_queries: Any
 ) -> None:
     webhook, _head = blocked()
-    OAuthToken.objects.create(webhook=webhook, state="needs_reauthorization", last_error="x")
+    OAuthToken.objects.create(
+        credential=webhook.credential, state="needs_reauthorization", last_error="x"
+    )
     WebhookState.objects.create(webhook=webhook, failing_since_at=timezone.now())
-    Webhook.objects.update(authorization_type="oauth2", pause_reason="", is_active=True)
+    Credential.objects.update(authorization_type="oauth2")
+    Webhook.objects.update(pause_reason="", is_active=True)
     hold(webhook, "paused")
     notifications.look()
     page_of(webhook, browser)

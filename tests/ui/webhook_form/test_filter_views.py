@@ -407,10 +407,6 @@ def test_the_page_is_for_those_who_see_webhooks() -> None:
     assert why(webhook, logged_in("change_webhook")).status_code == 403
 
 
-def test_a_connection_has_no_such_page(browser: Client) -> None:
-    assert why(make_webhook(is_connection=True), browser).status_code == 404
-
-
 def test_the_pages_take_few_queries(
     browser: Client, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:

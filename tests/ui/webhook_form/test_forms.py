@@ -235,7 +235,10 @@ def test_a_new_webhook_can_start_paused() -> None:
 
 def test_basic_credentials_are_saved_as_typed() -> None:
     webhook = saved(**BASIC)
-    assert (webhook.basic_login, webhook.basic_password) == ("demo", "pass word ")
+    assert (webhook.credential.basic_login, webhook.credential.basic_password) == (
+        "demo",
+        "pass word ",
+    )
     assert "basic_password" in webhook.secrets_changed_at
 
 
@@ -255,9 +258,9 @@ def test_wrong_basic_credentials_are_named(field: str, value: str, words: str) -
 
 def test_oauth_fields_are_saved_as_typed() -> None:
     webhook = saved(**OAUTH)
-    assert webhook.client_secret == "s3cret-of-the-client"
-    assert webhook.client_authentication == "request_body"
-    assert webhook.callback_url == oauth.default_callback_url()
+    assert webhook.credential.client_secret == "s3cret-of-the-client"
+    assert webhook.credential.client_authentication == "request_body"
+    assert webhook.credential.callback_url == oauth.default_callback_url()
 
 
 @pytest.mark.parametrize(
@@ -288,9 +291,9 @@ def test_a_public_client_has_no_secret() -> None:
 def test_only_the_chosen_types_fields_are_checked_and_all_are_kept() -> None:
     wrong_oauth = {"auth_url": "nowhere", "scope": 'a"b', "callback_url": "http://other.example/"}
     webhook = saved(**{**OAUTH, **BASIC, **wrong_oauth})
-    assert webhook.authorization_type == "basic"
-    assert (webhook.auth_url, webhook.scope) == ("nowhere", 'a"b')
-    assert webhook.client_secret == "s3cret-of-the-client"
+    assert webhook.credential.authorization_type == "basic"
+    assert (webhook.credential.auth_url, webhook.credential.scope) == ("nowhere", 'a"b')
+    assert webhook.credential.client_secret == "s3cret-of-the-client"
     again = saved(webhook, **{**OAUTH, "client_secret": ""})
     assert (again.basic_login, again.basic_password) == ("demo", "pass word ")
 
@@ -307,7 +310,7 @@ def test_an_empty_secret_keeps_and_clear_clears() -> None:
     webhook = saved(**OAUTH)
     changed_at = webhook.secrets_changed_at["client_secret"]
     webhook = saved(webhook, **{**OAUTH, "client_secret": ""})
-    assert webhook.client_secret == "s3cret-of-the-client"
+    assert webhook.credential.client_secret == "s3cret-of-the-client"
     assert webhook.secrets_changed_at["client_secret"] == changed_at
     webhook = saved(webhook, **{**OAUTH, "client_secret": "", "client_secret-clear": "on"})
     assert not webhook.has_secret("client_secret")
@@ -333,7 +336,7 @@ def test_a_typed_secret_survives_an_error_without_going_into_the_page() -> None:
     assert "pass word" not in page + json.dumps(session)
     draft = Draft(session, draft_id=form.draft.id)
     webhook = saved(draft=draft, **{**BASIC, "basic_password": ""})
-    assert webhook.basic_password == "pass word "
+    assert webhook.credential.basic_password == "pass word "
     assert "pass" not in json.dumps(session)
     assert not Draft(session, draft_id=draft.id).get("basic_password")
 
@@ -490,7 +493,7 @@ def authorized() -> Webhook:
     webhook = saved(**OAUTH)
     user = get_user_model().objects.create_user("granter")
     OAuthToken.objects.update_or_create(
-        webhook=webhook,
+        credential=webhook.credential,
         defaults={
             "state": TokenState.VALID,
             "access_token": "t0ken",
@@ -512,7 +515,7 @@ def authorized() -> Webhook:
 def test_a_change_of_what_a_token_is_bound_to_drops_it(change: dict[str, str]) -> None:
     webhook = authorized()
     saved(webhook, **{**OAUTH, "client_secret": "", **change})
-    token = OAuthToken.objects.filter(webhook=webhook).first()
+    token = OAuthToken.objects.filter(credential=webhook.credential).first()
     assert token is None or not token.has_access_token()
 
 
@@ -520,7 +523,7 @@ def test_other_changes_keep_the_token() -> None:
     webhook = authorized()
     unchanged = {"client_secret": "", "scope": "read", "url": "http://127.0.0.1:9/other"}
     saved(webhook, **{**OAUTH, **unchanged})
-    assert OAuthToken.objects.get(webhook=webhook).access_token == "t0ken"
+    assert OAuthToken.objects.get(credential=webhook.credential).access_token == "t0ken"
 
 
 # ---- The page --------------------------------------------------------------------------------

@@ -42,14 +42,20 @@ def stored() -> Webhook:
 
 def test_client_credentials_need_neither_auth_url_nor_callback() -> None:
     webhook = saved(**MACHINE)
-    assert (webhook.grant_type, webhook.auth_url) == ("client_credentials", "")
+    assert (webhook.credential.grant_type, webhook.credential.auth_url) == (
+        "client_credentials",
+        "",
+    )
 
 
 def test_what_the_other_grant_left_in_its_fields_is_forgiven() -> None:
     left = {"auth_url": "no address", "refresh_parameters": "nonsense"}
     webhook = saved(stored(), **{**MACHINE, **left})
     # Kept as typed, as with the other types; what cannot be stored stays as it was.
-    assert (webhook.auth_url, webhook.refresh_parameters) == ("no address", {})
+    assert (webhook.credential.auth_url, webhook.credential.refresh_parameters) == (
+        "no address",
+        {},
+    )
     assert "space" in error(
         "auth_url", webhook, **{**OAUTH, **left, "grant_type": "authorization_code"}
     )
@@ -68,9 +74,12 @@ def test_a_form_without_the_new_fields_keeps_what_is_stored() -> None:
     webhook = saved(**OAUTH, **ADVANCED)
     saved(webhook, **OAUTH)
     webhook.refresh_from_db()
-    assert (webhook.uses_pkce, webhook.header_prefix) == (False, "Zoho-oauthtoken")
-    assert webhook.uses_json_token_request
-    assert webhook.authorization_parameters["access_type"] == "offline"
+    assert (webhook.credential.uses_pkce, webhook.credential.header_prefix) == (
+        False,
+        "Zoho-oauthtoken",
+    )
+    assert webhook.credential.uses_json_token_request
+    assert webhook.credential.authorization_parameters["access_type"] == "offline"
 
 
 # ---- Advanced settings -----------------------------------------------------------------------
@@ -78,17 +87,21 @@ def test_a_form_without_the_new_fields_keeps_what_is_stored() -> None:
 
 def test_every_advanced_setting_is_saved_as_it_is_used() -> None:
     webhook = saved(**OAUTH, **ADVANCED)
-    assert webhook.uses_pkce is False
-    assert webhook.scope_separator == ","
-    assert webhook.authorization_parameters == {
+    assert webhook.credential.uses_pkce is False
+    assert webhook.credential.scope_separator == ","
+    assert webhook.credential.authorization_parameters == {
         "access_type": "offline",
         "prompt": "consent",
         "hint": ["a", "b=c"],
     }
-    assert webhook.token_parameters == webhook.refresh_parameters == {"tenant": "acme"}
-    assert webhook.uses_json_token_request is True
-    assert webhook.expired_status_codes == [401, 403]
-    assert webhook.reauthorization_words == ["token_revoked", "BAD_REFRESH_TOKEN"]
+    assert (
+        webhook.credential.token_parameters
+        == webhook.credential.refresh_parameters
+        == {"tenant": "acme"}
+    )
+    assert webhook.credential.uses_json_token_request is True
+    assert webhook.credential.expired_status_codes == [401, 403]
+    assert webhook.credential.reauthorization_words == ["token_revoked", "BAD_REFRESH_TOKEN"]
     for field in ("audience", "resource", "refresh_url", "revocation_url", "issuer", "token_path"):
         assert getattr(webhook, field) == ADVANCED[field]
 
@@ -148,7 +161,10 @@ def test_each_wrong_setting_gets_one_sentence(field: str, value: str, words: str
 def test_another_type_forgives_what_its_settings_hold() -> None:
     wrong = {**OAUTH, "token_parameters": "nonsense", "expired_status_codes": "never"}
     webhook = saved(**{**wrong, "token_path": ".", "authorization_type": "none"})
-    assert (webhook.token_parameters, webhook.expired_status_codes) == ({}, [])
+    assert (webhook.credential.token_parameters, webhook.credential.expired_status_codes) == (
+        {},
+        [],
+    )
 
 
 # ---- Where the token goes --------------------------------------------------------------------
@@ -157,7 +173,10 @@ def test_another_type_forgives_what_its_settings_hold() -> None:
 def test_a_token_in_the_address_has_a_parameter_of_its_own() -> None:
     query = {**OAUTH, "token_placement": "query"}
     webhook = saved(**query, token_query_parameter="auth")
-    assert (webhook.token_placement, webhook.token_query_parameter) == ("query", "auth")
+    assert (webhook.credential.token_placement, webhook.credential.token_query_parameter) == (
+        "query",
+        "auth",
+    )
     field = "token_query_parameter"
     assert "Enter the parameter's name" in error(field, **query, token_query_parameter="")
     assert "Enter the parameter's name" in error(field, **query, token_query_parameter="a&b")
@@ -223,7 +242,9 @@ def test_the_folded_section_opens_at_a_mistake() -> None:
 )
 def test_only_what_the_token_belongs_to_drops_it(fields: dict[str, str], is_kept: bool) -> None:
     webhook = stored()
-    OAuthToken.objects.create(webhook=webhook, access_token="t", state=TokenState.VALID)
+    OAuthToken.objects.create(
+        credential=webhook.credential, access_token="t", state=TokenState.VALID
+    )
     saved(webhook, **{**OAUTH, **fields})
     assert OAuthToken.objects.get().has_access_token() is is_kept
 
@@ -231,7 +252,10 @@ def test_only_what_the_token_belongs_to_drops_it(fields: dict[str, str], is_kept
 def test_corrected_settings_release_what_waited_for_them() -> None:
     webhook = stored()
     OAuthToken.objects.create(
-        webhook=webhook, access_token="t", refresh_token="r", state=TokenState.MISCONFIGURED
+        credential=webhook.credential,
+        access_token="t",
+        refresh_token="r",
+        state=TokenState.MISCONFIGURED,
     )
     make_delivery(webhook)
     Delivery.objects.update(
@@ -245,7 +269,7 @@ def test_corrected_settings_release_what_waited_for_them() -> None:
 def test_other_changes_release_nothing() -> None:
     webhook = stored()
     OAuthToken.objects.create(
-        webhook=webhook, access_token="t", state=TokenState.NEEDS_REAUTHORIZATION
+        credential=webhook.credential, access_token="t", state=TokenState.NEEDS_REAUTHORIZATION
     )
     make_delivery(webhook)
     Delivery.objects.update(

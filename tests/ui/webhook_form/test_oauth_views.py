@@ -19,6 +19,7 @@ from tests.ui.webhook_form.test_token_views import authorized, begin, oauth_fiel
 from tests.ui.webhook_form.test_views import CREATE, draft_of, edit_url, logged_in
 from webhooks import oauth
 from webhooks.models import (
+    Credential,
     Delivery,
     HoldReason,
     OAuthExchange,
@@ -47,7 +48,7 @@ def fake() -> Iterator[FakeProvider]:
 
 
 def tool(name: str, webhook: Webhook) -> str:
-    return reverse(f"webhooks:{name}", args=[webhook.pk])
+    return reverse(f"webhooks:{name}", args=[webhook.credential_id])
 
 
 def takes_only_the_body(asked: Asked) -> Reply:
@@ -56,12 +57,12 @@ def takes_only_the_body(asked: Asked) -> Reply:
     return Reply(status=400, body={"error": "invalid_grant"})
 
 
-def failed_exchange(webhook: Webhook, **fields: Any) -> OAuthExchange:
+def failed_exchange(credential: Credential, **fields: Any) -> OAuthExchange:
     values = {
         "kind": "token",
         "started_at": timezone.now(),
         "duration_ms": 12.0,
-        "url": webhook.token_url,
+        "url": credential.token_url,
         "status_code": 401,
         "result": "misconfigured",
         "request": "POST …\n\nredirect_uri=http://sent.example/callback",
@@ -69,7 +70,7 @@ def failed_exchange(webhook: Webhook, **fields: Any) -> OAuthExchange:
         "message": "The provider does not accept the client ID or client secret.",
         **fields,
     }
-    return OAuthExchange.objects.create(webhook=webhook, **values)
+    return OAuthExchange.objects.create(credential=credential, **values)
 
 
 # ---- Discovery -------------------------------------------------------------------------------
@@ -189,7 +190,7 @@ def test_client_credentials_get_their_token_without_leaving(
     answer = browser.post(CREATE, oauth_fields(provider, **machine))
     webhook = Webhook.objects.get()
     assert (answer.status_code, answer["Location"]) == (303, edit_url(webhook))
-    assert webhook.token.state == TokenState.VALID
+    assert webhook.credential.token.state == TokenState.VALID
     page = browser.get(edit_url(webhook)).text
     assert "The access token was stored." in page
     assert "and is fetched anew by itself" in page
@@ -203,7 +204,7 @@ def test_client_credentials_that_are_refused_say_what_to_change(
     Delivery.objects.update(
         status=Status.HELD, hold_reason=HoldReason.MISCONFIGURED, next_attempt_at=None
     )
-    wrong = Webhook.objects.get()
+    wrong = Credential.objects.get()
     wrong.set_secret("client_secret", "wrong")
     wrong.save()
     browser.post(tool("authorize", webhook))
@@ -251,7 +252,7 @@ def test_what_is_wrong_says_so_at_its_field(browser: Client, fake: FakeProvider)
 
 def test_the_last_failure_is_explained_with_its_fields(browser: Client, provider: Provider) -> None:
     webhook = make_webhook(provider)
-    failed_exchange(webhook)
+    failed_exchange(webhook.credential)
     panel = browser.post(tool("check_token", webhook), headers=HTMX)
     assert "The provider does not accept the client ID" in panel.text
     assert "#id_client_secret" in panel.text
@@ -264,7 +265,9 @@ def test_a_redirect_that_does_not_match_shows_both_addresses(
     webhook = make_webhook(provider)
     description = "AADSTS50011: The redirect URI 'http://other.example/cb' does not match."
     body = json.dumps({"error": "invalid_request", "error_description": description})
-    failed_exchange(webhook, status_code=400, response=f"HTTP 400\n\n{body}", message="Mismatch.")
+    failed_exchange(
+        webhook.credential, status_code=400, response=f"HTTP 400\n\n{body}", message="Mismatch."
+    )
     panel = browser.post(tool("check_token", webhook), headers=HTMX)
     assert "http://sent.example/callback" in panel.text
     assert "http://other.example/cb" in panel.text
@@ -275,7 +278,9 @@ def test_a_provider_that_writes_markup_is_shown_as_text(
     browser: Client, provider: Provider
 ) -> None:
     webhook = make_webhook(provider)
-    failed_exchange(webhook, message="<b>bold</b>\x1b[31m", response="HTTP 400\n\n<script>x")
+    failed_exchange(
+        webhook.credential, message="<b>bold</b>\x1b[31m", response="HTTP 400\n\n<script>x"
+    )
     panel = browser.post(tool("check_token", webhook), headers=HTMX)
     page = browser.get(edit_url(webhook))
     for text in (panel.text, page.text):
@@ -291,7 +296,7 @@ def test_the_way_that_works_is_offered_and_saved_by_one_button(
     browser: Client, fake: FakeProvider
 ) -> None:
     webhook = make_webhook(token_url=fake.token_url, event_types=["call.*"])
-    make_token(webhook, state=TokenState.MISCONFIGURED, last_error="Wrong.")
+    make_token(webhook.credential, state=TokenState.MISCONFIGURED, last_error="Wrong.")
     make_delivery(webhook)
     Delivery.objects.update(
         status=Status.HELD, hold_reason=HoldReason.MISCONFIGURED, next_attempt_at=None
@@ -301,13 +306,13 @@ def test_the_way_that_works_is_offered_and_saved_by_one_button(
     assert "as “Client credentials in body”: choose that" in panel.text
     assert 'value="request_body"' in panel.text
     webhook.refresh_from_db()
-    assert webhook.client_authentication == "basic_header"
+    assert webhook.credential.client_authentication == "basic_header"
     answer = browser.post(
         tool("switch_authentication", webhook), {"client_authentication": "request_body"}
     )
     assert answer["Location"] == edit_url(webhook) + "#token"
     webhook.refresh_from_db()
-    assert webhook.client_authentication == "request_body"
+    assert webhook.credential.client_authentication == "request_body"
     assert OAuthToken.objects.get().state == TokenState.VALID
     assert Delivery.objects.get().status == Status.PENDING
     assert "now sent as “Client credentials in body”" in browser.get(edit_url(webhook)).text
@@ -364,14 +369,14 @@ def test_the_panel_shows_the_last_exchanges_without_a_secret(
     for shown in ("Last exchanges", "Refresh", "Authorization", "grant_type=refresh_token", "Good"):
         assert shown in page
     token = OAuthToken.objects.get()
-    for secret in (token.access_token, token.refresh_token, webhook.client_secret):
+    for secret in (token.access_token, token.refresh_token, webhook.credential.client_secret):
         assert secret not in page
 
 
 def test_the_panel_shows_ten_exchanges_and_not_to_everybody(provider: Provider) -> None:
     webhook = make_webhook(provider)
     for number in range(12):
-        failed_exchange(webhook, message=f"Number {number}.")
+        failed_exchange(webhook.credential, message=f"Number {number}.")
     page = logged_in("change_webhook", "authorize_webhook").get(edit_url(webhook)).text
     assert "Number 2." in page
     assert "Number 1." not in page
@@ -379,7 +384,7 @@ def test_the_panel_shows_ten_exchanges_and_not_to_everybody(provider: Provider) 
 
 def test_somebody_who_may_not_authorize_sees_no_exchanges(provider: Provider) -> None:
     webhook = make_webhook(provider)
-    failed_exchange(webhook)
+    failed_exchange(webhook.credential)
     assert "Last exchanges" not in logged_in("change_webhook").get(edit_url(webhook)).text
 
 
@@ -389,7 +394,7 @@ def test_a_grant_that_ends_soon_is_announced(
 ) -> None:
     webhook = make_webhook(provider)
     ends_at = None if days is None else timezone.now() + timedelta(days=days, minutes=1)
-    make_token(webhook, refresh_token_expires_at=ends_at)
+    make_token(webhook.credential, refresh_token_expires_at=ends_at)
     page = browser.get(edit_url(webhook)).text
     assert ("Press “Get new access token”" in page and "grant" in page) is is_warned
 

@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from tests.factories import make_delivery, make_webhook
+from tests.factories import make_credential, make_delivery, make_webhook
 from tests.ui.webhook_form.test_forms import BASIC, header_fields, posted
 from tests.ui.webhook_form.test_mapping import fields
 from tests.ui.webhook_form.test_views import CREATE, draft_of, edit_url, logged_in
@@ -67,7 +67,7 @@ def test_stored_secrets_are_masked_too(browser: Client) -> None:
 
 
 def test_the_credentials_of_a_connection_are_masked_and_bound_to_its_hosts(browser: Client) -> None:
-    connection = make_webhook(**BASIC, is_connection=True, allowed_hosts=["crm.test"])
+    connection = make_credential(**BASIC, allowed_hosts=["crm.test"])
     answer = preview(browser, url="https://crm.test/in", connection=str(connection.pk))
     assert dict(answer.context["preview"].headers)["Authorization"] == f"Basic {MASK}"
     assert BASIC["basic_password"] not in answer.text

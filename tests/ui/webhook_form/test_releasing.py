@@ -29,7 +29,7 @@ def is_released(delivery: Delivery) -> bool:
 @pytest.mark.parametrize("chosen", [BASIC, {"authorization_type": "none"}], ids=["basic", "none"])
 def test_another_kind_of_authorization_releases(reason: str, chosen: dict[str, str]) -> None:
     webhook = saved(**OAUTH)
-    OAuthToken.objects.create(webhook=webhook, state=TokenState.NEEDS_REAUTHORIZATION)
+    OAuthToken.objects.create(credential=webhook.credential, state=TokenState.NEEDS_REAUTHORIZATION)
     delivery = held(webhook, reason)
     saved(webhook, **{**OAUTH, **chosen})
     assert is_released(delivery)
@@ -37,7 +37,7 @@ def test_another_kind_of_authorization_releases(reason: str, chosen: dict[str, s
 
 def test_another_kind_at_a_connection_releases_at_whoever_uses_it() -> None:
     connection = make_oauth_connection()
-    delivery = held(make_webhook(connection=connection), HoldReason.NO_TOKEN)
+    delivery = held(make_webhook(credential=connection), HoldReason.NO_TOKEN)
     browser = logged_in(is_superuser=True)
     answer = browser.post(page_url(connection), fields(name=connection.name))
     assert answer.status_code == 302
@@ -46,7 +46,7 @@ def test_another_kind_at_a_connection_releases_at_whoever_uses_it() -> None:
 
 def test_a_corrected_address_releases_what_its_connection_may_be_sent_to_now() -> None:
     connection = make_connection()
-    webhook = make_webhook(connection=connection, url="http://127.0.0.2:9/hook")
+    webhook = make_webhook(credential=connection, url="http://127.0.0.2:9/hook")
     delivery = held(webhook, HoldReason.MISCONFIGURED)
     saved(webhook, connection=str(connection.pk))
     assert is_released(delivery)

@@ -37,7 +37,7 @@ def test_the_error_of_a_lost_grant_is_shown_once(
     browser: Client, state: TokenState, is_noticed: bool
 ) -> None:
     webhook = make_webhook(**OAUTH)
-    token_for(webhook, state=state, last_error=LOST)
+    token_for(webhook.credential, state=state, last_error=LOST)
     if is_noticed:
         kinds = {"needs_reauthorization": "reauthorization"}
         incident(webhook, IncidentKind(kinds.get(state, state)), LOST)
@@ -48,7 +48,7 @@ def test_the_error_of_a_connection_is_shown_once_on_its_webhook(browser: Client)
     connection = make_oauth_connection()
     token_for(connection, state=TokenState.NEEDS_REAUTHORIZATION, last_error=LOST)
     incident(connection, IncidentKind.REAUTHORIZATION, LOST)
-    webhook = make_webhook(connection=connection)
+    webhook = make_webhook(credential=connection)
     assert page_of(browser, webhook).count(LOST) == 1
 
 
@@ -80,6 +80,6 @@ def test_a_grant_that_ends_soon_is_told_while_it_does(
     webhook = make_webhook(**OAUTH)
     ends = token["refresh_token_expires_at"]
     ends_at = timezone.now() + ends if ends else None
-    token_for(webhook, **{**token, "refresh_token_expires_at": ends_at})
+    token_for(webhook.credential, **{**token, "refresh_token_expires_at": ends_at})
     incident(webhook, IncidentKind.TOKEN_ENDING, "The refresh token ends on Friday.")
     assert ("It needs re-authorization soon" in page_of(browser, webhook)) is is_shown

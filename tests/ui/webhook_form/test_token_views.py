@@ -44,7 +44,7 @@ def oauth_fields(provider: Provider, **overrides: Any) -> dict[str, Any]:
 
 
 def authorize_url(webhook: Webhook) -> str:
-    return reverse("webhooks:authorize", args=[webhook.pk])
+    return reverse("webhooks:authorize", args=[webhook.credential_id])
 
 
 def begin(browser: Client, provider: Provider, **overrides: Any) -> str:
@@ -67,7 +67,7 @@ def authorized(browser: Client, provider: Provider, **overrides: Any) -> Webhook
     come_back(browser, answer_consent(begin(browser, provider, **overrides)))
     webhook = Webhook.objects.latest("pk")
     browser.get(edit_url(webhook))
-    assert webhook.token.state == TokenState.VALID, webhook.token.last_error
+    assert webhook.credential.token.state == TokenState.VALID, webhook.credential.token.last_error
     return webhook
 
 
@@ -79,10 +79,10 @@ def test_the_button_saves_the_form_and_goes_to_the_provider(
 ) -> None:
     url = begin(browser, provider)
     webhook = Webhook.objects.get()
-    assert webhook.client_secret == AUTHORIZATION_CLIENT.client_secret
+    assert webhook.credential.client_secret == AUTHORIZATION_CLIENT.client_secret
     assert url.startswith(provider.auth_url)
     query = parse_qs(urlsplit(url).query)
-    assert query["redirect_uri"] == [webhook.callback_url]
+    assert query["redirect_uri"] == [webhook.credential.callback_url]
     assert query["code_challenge_method"] == ["S256"]
     changed = oauth_fields(provider, name="Renamed", client_secret="")
     answer = browser.post(authorize_url(webhook), changed)
@@ -135,7 +135,7 @@ def test_an_approval_ends_on_the_form_with_a_valid_token(
     assert answer["Location"] == edit_url(webhook)
     assert "no-store" in answer["Cache-Control"]
     assert answer["Referrer-Policy"] == "no-referrer"
-    token = webhook.token
+    token = webhook.credential.token
     assert (token.state, token.granted_by) == (TokenState.VALID, get_user_model().objects.get())
     page = browser.get(edit_url(webhook)).text
     assert webhook.signing_secret in page
@@ -223,8 +223,8 @@ def test_the_callback_is_a_get(browser: Client) -> None:
 
 def test_refresh_gets_another_token(browser: Client, provider: Provider) -> None:
     webhook = authorized(browser, provider)
-    before = webhook.token.access_token
-    url = reverse("webhooks:refresh_token", args=[webhook.pk])
+    before = webhook.credential.token.access_token
+    url = reverse("webhooks:refresh_token", args=[webhook.credential_id])
     panel = browser.post(url, headers=HTMX)
     assert "The access token was refreshed." in panel.text
     assert "<html" not in panel.text
@@ -235,14 +235,16 @@ def test_refresh_gets_another_token(browser: Client, provider: Provider) -> None
 def test_a_refresh_that_fails_says_why_in_the_panel(browser: Client, provider: Provider) -> None:
     webhook = authorized(browser, provider)
     provider.revoke_grants()
-    panel = browser.post(reverse("webhooks:refresh_token", args=[webhook.pk]), headers=HTMX)
+    panel = browser.post(
+        reverse("webhooks:refresh_token", args=[webhook.credential_id]), headers=HTMX
+    )
     assert panel.context["token_failure"]
     assert OAuthToken.objects.get().state == TokenState.NEEDS_REAUTHORIZATION
 
 
 def test_clear_forgets_the_token(browser: Client, provider: Provider) -> None:
     webhook = authorized(browser, provider)
-    answer = browser.post(reverse("webhooks:clear_token", args=[webhook.pk]))
+    answer = browser.post(reverse("webhooks:clear_token", args=[webhook.credential_id]))
     assert answer["Location"] == edit_url(webhook) + "#token"
     page = browser.get(edit_url(webhook)).text
     assert "The access token was cleared." in page

@@ -8,10 +8,11 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from tests.factories import make_delivery, make_webhook
+from tests.factories import make_credential, make_delivery, make_many_webhooks, make_webhook
 from tests.ui.webhook_list.test_views import LIST, SECRETS, logged_in, names, token_for
 from webhooks.delivery.histogram import step_of
 from webhooks.models import (
+    Credential,
     Delivery,
     HourlyCount,
     OAuthToken,
@@ -149,27 +150,25 @@ def test_bars_stay_inside_their_picture() -> None:
 def test_a_thousand_webhooks_cost_at_most_fifteen_queries(
     browser: Client, django_assert_max_num_queries: Any
 ) -> None:
-    owner = make_webhook(
-        name="Shared", is_connection=True, authorization_type="oauth2", allowed_hosts=["127.0.0.1"]
-    )
-    token_for(owner)
+    shared = make_credential(authorization_type="oauth2")
     first = make_webhook(name="Hook 000", authorization_type="oauth2", **SECRETS)
     token_for(first)
-    Webhook.objects.bulk_create(
+    made = make_many_webhooks(
         Webhook(
-            name=f"Hook {number:03}",
-            url=f"http://127.0.0.1:9/{number}",
-            event_types=["call.*"],
-            connection=owner if number % 3 == 0 else None,
-            authorization_type="oauth2" if number % 3 == 1 else "none",
+            name=f"Hook {number:03}", url=f"http://127.0.0.1:9/{number}", event_types=["call.*"]
         )
         for number in range(1, 1000)
     )
+    of_shared = [one.pk for number, one in enumerate(made, start=1) if number % 3 == 0]
+    own_oauth = [one.credential_id for number, one in enumerate(made, start=1) if number % 3 == 1]
+    Webhook.objects.filter(pk__in=of_shared).update(credential=shared)
+    Credential.objects.filter(pk__in=own_oauth).update(authorization_type="oauth2")
     rows = list(Webhook.objects.present())
     failing = {"failing_since_at": timezone.now(), "failures_in_a_row": 1}
     WebhookState.objects.bulk_create(WebhookState(webhook=row, **failing) for row in rows)
     OAuthToken.objects.bulk_create(
-        OAuthToken(webhook=row, state=TokenState.VALID) for row in rows if row.pk != first.pk
+        OAuthToken(credential=one, state=TokenState.VALID)
+        for one in Credential.objects.exclude(pk=first.credential_id)
     )
     event = make_delivery(first).event_id
     Delivery.objects.bulk_create(
@@ -180,7 +179,7 @@ def test_a_thousand_webhooks_cost_at_most_fifteen_queries(
         ({"q": "hook", "page": 20}, 50),
         ({"status": "attention", "sort": "-failures"}, 50),
         ({"event": "call.incoming.after", "authorization": "oauth2", "sort": "-sent"}, 50),
-        ({"connection": owner.pk}, 50),
+        ({"connection": shared.pk}, 50),
     ]
     for query, shown in asked:
         with django_assert_max_num_queries(15):

@@ -47,7 +47,7 @@ def names(page: Any) -> list[str]:
 
 def token_for(webhook: Webhook, state: str = TokenState.VALID) -> OAuthToken:
     return OAuthToken.objects.create(
-        webhook=webhook,
+        credential=webhook.credential,
         state=state,
         access_token="access-token-text",
         refresh_token="refresh-token-text",
@@ -229,7 +229,7 @@ def test_a_dead_token_says_what_to_change(browser: Client, state: str) -> None:
     page = browser.get(url("detail", webhook))
     assert "invalid_grant" in page.context["standing"].full_sentence
     # The button itself, and no word of an expiry that no longer matters.
-    assert f'action="{reverse("webhooks:authorize", args=[webhook.pk])}"' in page.text
+    assert f'action="{reverse("webhooks:authorize", args=[webhook.credential_id])}"' in page.text
     assert "Expires" not in page.text
 
 
@@ -289,7 +289,7 @@ def test_a_copy_has_the_settings_and_secrets_but_no_token(browser: Client) -> No
     assert copy.pk != webhook.pk
     assert copy.name.endswith(" (copy)")
     assert len(copy.name) <= 100
-    assert (copy.url, copy.scope, copy.event_types) == (webhook.url, "a b", ["call.*"])
+    assert (copy.url, copy.credential.scope, copy.event_types) == (webhook.url, "a b", ["call.*"])
     assert {name: getattr(copy, name) for name in SECRETS} == SECRETS
     assert copy.signing_secret
     assert copy.signing_secret != webhook.signing_secret
