@@ -102,8 +102,8 @@ def _oauth(user: User) -> Webhook:
         token_url="https://id.example.com/token",
     )  # fmt: skip
     OAuthToken.objects.create(
-        credential=oauth.credential, state="needs_reauthorization", last_error="The grant was revoked.",
-        granted_by=user,
+        credential=oauth.credential, state="needs_reauthorization", granted_by=user,
+        last_error="The grant was revoked.",
     )  # fmt: skip
     return oauth
 

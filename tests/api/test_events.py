@@ -256,7 +256,7 @@ def test_deleting_erases_secrets_and_token_and_keeps_the_log() -> None:
     delivery = make_delivery(webhook)
     events.delete(webhook)
     gone = Webhook.objects.get(pk=webhook.pk)
-    assert not gone.has_secret("basic_password")
+    assert not gone.credential.has_secret("basic_password")
     assert not gone.has_secret("signing_secret")
     assert not OAuthToken.objects.exists()
     assert Delivery.objects.get(pk=delivery.pk).status == Status.CANCELLED

@@ -153,7 +153,7 @@ def test_a_connection_s_changes_are_its_own(browser: Client) -> None:
     connection = make_connection(callback_url=default_callback_url())
     browser.post(page_url(connection), fields(name="Renamed", basic_password=""))
     entry = only(Action.CHANGED)
-    assert (entry.object_type, entry.webhook_id) == ("connection", connection.pk)
+    assert (entry.object_type, entry.object_id) == ("connection", str(connection.pk))
     assert entry.fields == ["name"]
 
 

@@ -7,23 +7,17 @@ import pytest
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import IntegrityError, connection, transaction
 
-from tests.factories import make_delivery, make_webhook
+from tests.factories import make_credential, make_delivery, make_webhook
 from webhooks import audit
-from webhooks.models import Action, ApiKey, AuditEntry, Connection, Replay, ReplayScope, Webhook
+from webhooks.models import Action, ApiKey, AuditEntry, Credential, Replay, ReplayScope, Webhook
 from webhooks.models.audit import AppendOnlyError
 
 pytestmark = pytest.mark.django_db
-TRIGGERS = import_module("webhooks.migrations.0006_keep_entries_of_the_audit_trail").FORWARD
+TRIGGERS = import_module("webhooks.migrations.0003_keep_entries_of_the_audit_trail").FORWARD
 
 
 def only_entry() -> AuditEntry:
     return AuditEntry.objects.get()
-
-
-def make_connection(**fields: object) -> Connection:
-    connection = Connection(**{"name": "CRM login", "allowed_hosts": ["crm.example"], **fields})
-    connection.save()
-    return connection
 
 
 def test_an_entry_says_who_did_what_to_which_webhook() -> None:
@@ -43,11 +37,22 @@ def test_without_a_person_it_is_the_product_itself(user: AnonymousUser | None) -
     assert (only_entry().user_id, only_entry().username) == (None, "")
 
 
-def test_a_connection_is_called_one_read_as_either_class() -> None:
-    connection = make_connection()
+def test_a_shared_credential_is_called_a_connection_and_has_a_trail_of_its_own() -> None:
+    connection = make_credential()
     audit.record(Action.CHANGED, connection, user=None)
-    audit.record(Action.CHANGED, Webhook.objects.get(pk=connection.pk), user=None)
-    assert [entry.object_type for entry in AuditEntry.objects.all()] == ["connection"] * 2
+    entry = only_entry()
+    assert (entry.object_type, entry.object_name) == ("connection", "CRM login")
+    assert entry.webhook_id is None
+    assert list(audit.trail_of(Credential, connection.pk)) == [entry]
+
+
+def test_an_entry_about_a_webhook_s_own_credential_is_about_the_webhook() -> None:
+    webhook = make_webhook(name="CRM")
+    make_credential()
+    audit.record(Action.AUTHORIZED, webhook.credential, user=None)
+    entry = only_entry()
+    assert (entry.object_type, entry.object_name) == ("webhook", "CRM")
+    assert list(audit.trail_of(Webhook, webhook.pk)) == [entry]
 
 
 def test_an_entry_about_a_delivery_belongs_to_its_webhook_too() -> None:
@@ -159,7 +164,7 @@ def test_changed_fields_are_named_and_secrets_hold_no_value() -> None:
     before = audit.snapshot(webhook)
     webhook.name = "Another"
     webhook.rate_limit = 5
-    webhook.set_secret("basic_password", "canary-of-the-test")
+    webhook.credential.set_secret("basic_password", "canary-of-the-test")
     assert audit.changed_fields(before, webhook) == ["basic_password", "name", "rate_limit"]
     assert "canary-of-the-test" not in str(audit.snapshot(webhook))
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz.target import Target
 from tests.fuzz.tokens import storable
-from webhooks.models import AuthorizationRequest, AuthorizationType, GrantType, Webhook
+from webhooks.models import AuthorizationRequest, AuthorizationType, Credential, GrantType
 from webhooks.oauth import callback
 from webhooks.oauth.errors import AuthorizationFailed
 
@@ -78,17 +78,17 @@ def _is_home(issuer: str) -> bool:
 
 
 def _request(issuer: str) -> AuthorizationRequest:
-    webhook = Webhook(
+    credential = Credential(
         pk=1,
-        url="https://example.com/",
+        name="Shared",
         authorization_type=AuthorizationType.OAUTH2,
         grant_type=GrantType.AUTHORIZATION_CODE,
         auth_url=f"{_ISSUER}/authorize",
         token_url=f"{_ISSUER}/token",
         client_id="client",
     )
-    webhook.credential.client_secret = _SECRET
-    return AuthorizationRequest(webhook=webhook, issuer=issuer)
+    credential.client_secret = _SECRET
+    return AuthorizationRequest(credential=credential, issuer=issuer)
 
 
 TARGET = Target(name="callback query", inputs=INPUTS, check=check)

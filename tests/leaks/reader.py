@@ -20,7 +20,7 @@ from django.contrib.sessions.models import Session  # noqa: E402
 from django.db import models  # noqa: E402
 from django.db.models import F  # noqa: E402
 
-from webhooks.models import Attempt, Connection, Delivery, OAuthToken, Replay, Webhook  # noqa: E402
+from webhooks.models import Attempt, Credential, Delivery, OAuthToken, Replay, Webhook  # noqa: E402
 from webhooks.security.encryption import SecretField  # noqa: E402
 from webhooks.security.rotation import secret_models  # noqa: E402
 
@@ -40,7 +40,8 @@ def rows() -> dict[str, list[dict[str, Any]]]:
     attempts = Attempt.objects.values("delivery_id", attempt_id=F("pk"))
     return {
         "webhook": list(Webhook._base_manager.values("pk")),
-        "connection": list(Connection._base_manager.values("pk")),
+        "connection": list(Credential.objects.shared().values("pk")),
+        "credential": list(Credential._base_manager.values("pk")),
         "replay": list(Replay.objects.values("pk")),
         "delivery": list(Delivery.objects.values(delivery_id=F("pk"))),
         "test": list(Delivery.objects.values(pk=F("webhook_id"), delivery_id=F("pk"))),
@@ -57,7 +58,8 @@ def _keys(model: type[models.Model]) -> list[dict[str, Any]]:
 
 def read() -> dict[str, Any]:
     sessions = [str(one.get_decoded()) for one in Session.objects.all()]
-    tokens = {token.webhook_id: token.refresh_token for token in OAuthToken.objects.all()}
+    every = OAuthToken.objects.select_related("credential__webhook")
+    tokens = {token.credential.subject.pk: token.refresh_token for token in every}
     return {"secrets": secrets(), "tokens": tokens, "rows": rows(), "sessions": sessions}
 
 

@@ -16,7 +16,7 @@ from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 
 from tests.leaks import leaking
-from webhooks.models import OAuthExchange, OAuthToken, Webhook
+from webhooks.models import Credential, OAuthExchange, OAuthToken, Webhook
 
 logger = logging.getLogger("tests.leaks")
 
@@ -25,10 +25,8 @@ logger = logging.getLogger("tests.leaks")
 def break_down(request: HttpRequest) -> HttpResponse:
     """Fail as a view could: with decrypted secrets in its variables and typed ones in its error."""
     webhooks = list(Webhook._base_manager.all())
-    held = [
-        (one.basic_password, one.client_secret, one.headers_json, one.signing_secret)
-        for one in webhooks
-    ]
+    held = [(one.headers_json, one.signing_secret) for one in webhooks]
+    held += [(one.basic_password, one.client_secret) for one in Credential._base_manager.all()]
     tokens = [(one.access_token, one.refresh_token) for one in OAuthToken.objects.all()]
     posted = dict(request.POST.items())
     values = [*request.GET.values(), *request.POST.values(), *request.COOKIES.values()]

@@ -148,11 +148,17 @@ class Story:
 
     # Tokens
 
+    def credential(self, name: str) -> str:
+        """Return where the own credential of a webhook is authorized, as its form says."""
+        page = self.person.get(f"{PAGES}{self.webhooks[name]}/edit/")
+        found = re.search(r"credentials/\d+/", page.text)
+        assert found
+        return f"{PAGES}{found[0]}"
+
     def authorize(self, name: str) -> str:
         """Press Get new access token, consent, come back; return the address come back to."""
-        pk = self.webhooks[name]
         # By design: the browser carries the state to the provider.
-        answer = self.person.post(f"{PAGES}{pk}/authorize/", shown="state")
+        answer = self.person.post(f"{self.credential(name)}authorize/", shown="state")
         assert answer.status_code == 303, f"{answer.status_code}: {_problems(answer.text)}"
         address = answer.headers["Location"]
         assert address.startswith(self.provider.auth_url), address
@@ -189,7 +195,7 @@ class Story:
 
     def tend_tokens(self) -> None:
         pk = self.webhooks["OAuth"]
-        panel = f"{PAGES}{pk}/token/"
+        panel = f"{self.credential('OAuth')}token/"
         htmx = {"HX-Request": "true"}
         self.person.follow(self.person.get(self.authorize("OAuth")))
         self.note_stored()

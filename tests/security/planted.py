@@ -14,13 +14,14 @@ from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
 from django.utils import timezone
 
-from tests.factories import make_webhook
+from tests.factories import make_credential, make_webhook
 from tests.security.injections import CORPUS, STORABLE, chunks, packed
 from webhooks import audit, events
 from webhooks.models import (
     Action,
     ApiKey,
     Attempt,
+    Credential,
     Delivery,
     Event,
     Incident,
@@ -106,16 +107,15 @@ def _raw(texts: list[str]) -> bytes:
     return "\n".join(texts).encode()
 
 
-def _connection(texts: list[str], person: User) -> Webhook:
-    owner = make_webhook(
+def _connection(texts: list[str], person: User) -> Credential:
+    shared = make_credential(
         name=packed(100, texts)[0],
-        is_connection=True,
         allowed_hosts=texts[:40],
         **_oauth(texts),
         created_by=person,
     )
-    _token(owner, texts)
-    return owner
+    _token(shared, texts)
+    return shared
 
 
 def _oauth(texts: list[str]) -> dict[str, Any]:
@@ -141,10 +141,10 @@ def _oauth(texts: list[str]) -> dict[str, Any]:
     }
 
 
-def _token(owner: Webhook, texts: list[str]) -> None:
+def _token(credential: Credential, texts: list[str]) -> None:
     every = itertools.cycle(packed(1000, texts))
     OAuthToken.objects.create(
-        webhook=owner,
+        credential=credential,
         state="needs_reauthorization",
         granted_scope=next(every),
         last_error=next(every),
@@ -153,7 +153,7 @@ def _token(owner: Webhook, texts: list[str]) -> None:
     )
     for pack in packed(1000, texts):
         OAuthExchange.objects.create(
-            webhook=owner,
+            credential=credential,
             kind="token",
             started_at=timezone.now(),
             url=pack,
@@ -185,7 +185,7 @@ def _full(number: int, texts: list[str], person: User) -> Webhook:
         **(_oauth(texts) if number % 3 == 0 else _basic(texts)),
     )
     if number % 3 == 0:
-        _token(webhook, texts)
+        _token(webhook.credential, texts)
     return webhook
 
 

@@ -19,7 +19,7 @@ from django.forms import modelform_factory
 
 from tests import keys
 from tests.keys import FIRST_KEY, SECOND_KEY
-from webhooks.models import EncryptionCanary, OAuthToken, Webhook
+from webhooks.models import Credential, EncryptionCanary, OAuthToken
 from webhooks.security.encryption import MASK, Sealed, SecretField, SecretUnreadable, seal
 
 pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.usefixtures("counted")]
@@ -36,129 +36,131 @@ def refused(*errors: type[Exception], match: str | None = None) -> Iterator[None
         yield
 
 
-def make_webhook(**fields: Any) -> Webhook:
+def make_credential(**fields: Any) -> Credential:
     arguments = {
         "name": "CRM",
-        "url": "https://crm.example.com/",
-        "event_types": ["form.*"],
         "basic_password": PASSWORD,
         "client_secret": "a client's secret",
     }
-    return Webhook.objects.create(**arguments | fields)
+    return Credential.objects.create(**arguments | fields)
 
 
-def stored(webhook: Webhook, column: str = "basic_password") -> str:
+def stored(credential: Credential, column: str = "basic_password") -> str:
     """Return the column's bytes as they are in the database."""
-    return keys.stored(webhook, column)
+    return keys.stored(credential, column)
 
 
-def store(webhook: Webhook, ciphertext: str, column: str = "basic_password") -> None:
-    keys.store(webhook, column, ciphertext)
+def store(credential: Credential, ciphertext: str, column: str = "basic_password") -> None:
+    keys.store(credential, column, ciphertext)
 
 
-def read(webhook: Webhook) -> Webhook:
-    return Webhook.objects.get(pk=webhook.pk)
+def read(credential: Credential) -> Credential:
+    return Credential.objects.get(pk=credential.pk)
 
 
 # Encryption at rest
 
 
 def test_a_secret_is_ciphertext_in_the_database_and_text_in_python() -> None:
-    webhook = make_webhook()
-    assert stored(webhook).startswith("gAAAAA")
-    assert "battery" not in stored(webhook)
-    assert read(webhook).basic_password == PASSWORD
-    assert webhook.basic_password == PASSWORD
+    credential = make_credential()
+    assert stored(credential).startswith("gAAAAA")
+    assert "battery" not in stored(credential)
+    assert read(credential).basic_password == PASSWORD
+    assert credential.basic_password == PASSWORD
 
 
 def test_no_secret_is_an_empty_column() -> None:
-    webhook = make_webhook(basic_password="", client_secret=None)
-    assert (stored(webhook), stored(webhook, "client_secret")) == ("", "")
-    assert (read(webhook).basic_password, read(webhook).client_secret) == ("", "")
+    credential = make_credential(basic_password="", client_secret=None)
+    assert (stored(credential), stored(credential, "client_secret")) == ("", "")
+    assert (read(credential).basic_password, read(credential).client_secret) == ("", "")
 
 
 def test_the_same_secret_is_stored_differently_each_time() -> None:
-    assert stored(make_webhook()) != stored(make_webhook())
+    assert stored(make_credential()) != stored(make_credential())
 
 
 def test_saving_another_field_keeps_the_ciphertext() -> None:
-    webhook = make_webhook()
-    before = stored(webhook)
-    loaded = read(webhook)
+    credential = make_credential()
+    before = stored(credential)
+    loaded = read(credential)
     loaded.name = "New"
     loaded.save()
-    assert stored(webhook) == before
+    assert stored(credential) == before
 
 
 def test_a_changed_secret_is_encrypted_again() -> None:
-    webhook = read(make_webhook())
-    webhook.basic_password = "new"
-    webhook.save(update_fields=["basic_password"])
-    assert read(webhook).basic_password == "new"
-    assert stored(webhook).startswith("gAAAAA")
+    credential = read(make_credential())
+    credential.basic_password = "new"
+    credential.save(update_fields=["basic_password"])
+    assert read(credential).basic_password == "new"
+    assert stored(credential).startswith("gAAAAA")
 
 
 def test_a_cleared_secret_is_gone() -> None:
-    webhook = read(make_webhook())
-    webhook.set_secret("basic_password", "")
-    webhook.save()
-    assert stored(webhook) == ""
-    assert not webhook.has_secret("basic_password")
+    credential = read(make_credential())
+    credential.set_secret("basic_password", "")
+    credential.save()
+    assert stored(credential) == ""
+    assert not credential.has_secret("basic_password")
 
 
 def test_many_rows_are_encrypted_each_for_itself() -> None:
-    made = Webhook.objects.bulk_create(
-        [Webhook(name=str(n), url="https://a.example/", basic_password="same") for n in range(2)]
+    made = Credential.objects.bulk_create(
+        [Credential(name=str(n), basic_password="same") for n in range(2)]
     )
-    first, second = (read(webhook) for webhook in made)
+    first, second = (read(credential) for credential in made)
     assert first.basic_password == second.basic_password == "same"
     assert stored(first) != stored(second)
 
 
 def test_update_or_create_encrypts() -> None:
-    webhook = make_webhook()
-    Webhook.objects.update_or_create(pk=webhook.pk, defaults={"basic_password": "other"})
-    assert read(webhook).basic_password == "other"
+    credential = make_credential()
+    Credential.objects.update_or_create(pk=credential.pk, defaults={"basic_password": "other"})
+    assert read(credential).basic_password == "other"
 
 
 # Loading only what is needed
 
 
 def test_a_deferred_secret_is_read_when_it_is_asked_for() -> None:
-    webhook = make_webhook()
-    assert Webhook.objects.defer("basic_password").get(pk=webhook.pk).basic_password == PASSWORD
-    assert Webhook.objects.only("name").get(pk=webhook.pk).client_secret == "a client's secret"
+    credential = make_credential()
+    assert (
+        Credential.objects.defer("basic_password").get(pk=credential.pk).basic_password == PASSWORD
+    )
+    assert (
+        Credential.objects.only("name").get(pk=credential.pk).client_secret == "a client's secret"
+    )
 
 
 def test_saving_a_row_with_a_deferred_secret_keeps_the_secret() -> None:
-    webhook = make_webhook()
+    credential = make_credential()
     for update_fields in (None, ["name"], ["basic_password"]):
-        loaded = Webhook.objects.defer("basic_password").get(pk=webhook.pk)
+        loaded = Credential.objects.defer("basic_password").get(pk=credential.pk)
         loaded.save(update_fields=update_fields)
-        assert read(webhook).basic_password == PASSWORD
+        assert read(credential).basic_password == PASSWORD
 
 
 @pytest.mark.parametrize("is_deferred", [False, True])
 def test_presence_is_known_without_the_key(use_keys: UseKeys, is_deferred: bool) -> None:
-    webhook = make_webhook(client_secret="")
+    credential = make_credential(client_secret="")
     use_keys(SECOND_KEY)
-    loaded = Webhook.objects.all()
+    loaded = Credential.objects.all()
     if is_deferred:
         loaded = loaded.defer("basic_password", "client_secret")
-    assert loaded.get(pk=webhook.pk).has_secret("basic_password")
-    assert not loaded.get(pk=webhook.pk).has_secret("client_secret")
+    assert loaded.get(pk=credential.pk).has_secret("basic_password")
+    assert not loaded.get(pk=credential.pk).has_secret("client_secret")
 
 
 # A wrong key
 
 
 def test_a_wrong_key_raises_and_gives_nothing(use_keys: UseKeys) -> None:
-    webhook = make_webhook()
+    credential = make_credential()
     use_keys(SECOND_KEY)
-    loaded = read(webhook)
+    loaded = read(credential)
     with pytest.raises(SecretUnreadable, match="FIELD_ENCRYPTION_KEY") as raised:
         _ = loaded.basic_password
-    assert stored(webhook) not in str(raised.value)
+    assert stored(credential) not in str(raised.value)
     assert raised.value.permanent
 
 
@@ -166,59 +168,59 @@ def test_a_wrong_key_raises_and_gives_nothing(use_keys: UseKeys) -> None:
 def test_a_wrong_key_changes_no_stored_byte(
     use_keys: UseKeys, update_fields: list[str] | None
 ) -> None:
-    webhook = make_webhook()
-    before = Webhook.objects.filter(pk=webhook.pk).values().get()
+    credential = make_credential()
+    before = Credential.objects.filter(pk=credential.pk).values().get()
     use_keys(SECOND_KEY)
-    loaded = read(webhook)
+    loaded = read(credential)
     loaded.name = "Changed"
     with refused(SecretUnreadable):
         loaded.save(update_fields=update_fields)
-    assert Webhook.objects.filter(pk=webhook.pk).values().get() == before
+    assert Credential.objects.filter(pk=credential.pk).values().get() == before
 
 
 def test_a_wrong_key_writes_no_new_secret_either(use_keys: UseKeys) -> None:
-    webhook = make_webhook()
-    before = stored(webhook)
+    credential = make_credential()
+    before = stored(credential)
     use_keys(SECOND_KEY)
-    loaded = Webhook.objects.defer("client_secret").get(pk=webhook.pk)
+    loaded = Credential.objects.defer("client_secret").get(pk=credential.pk)
     loaded.basic_password = "typed under the wrong key"
     with refused(SecretUnreadable):
         loaded.save(update_fields=["basic_password"])
     with refused(SecretUnreadable):
-        make_webhook()
+        make_credential()
     with refused(SecretUnreadable):
-        Webhook.objects.bulk_create([Webhook(name="x", url="y", client_secret="z")])
+        Credential.objects.bulk_create([Credential(name="x", client_secret="z")])
     with refused(SecretUnreadable):
         seal("typed into a form", "draft.basic_password:7:x")
-    assert stored(webhook) == before
+    assert stored(credential) == before
     use_keys(FIRST_KEY)
-    assert read(webhook).basic_password == PASSWORD
+    assert read(credential).basic_password == PASSWORD
 
 
 def test_other_columns_can_still_be_written_with_a_wrong_key(use_keys: UseKeys) -> None:
-    webhook = make_webhook()
-    before = stored(webhook)
+    credential = make_credential()
+    before = stored(credential)
     use_keys(SECOND_KEY)
-    loaded = read(webhook)
+    loaded = read(credential)
     loaded.name = "Changed"
     loaded.save(update_fields=["name"])
-    assert (read(webhook).name, stored(webhook)) == ("Changed", before)
+    assert (read(credential).name, stored(credential)) == ("Changed", before)
 
 
 @pytest.mark.parametrize("change", [lambda c: c[:-8], lambda c: c[:20] + "AAAA" + c[24:]])
 def test_damaged_ciphertext_raises(change: Callable[[str], str]) -> None:
-    webhook = make_webhook()
-    store(webhook, change(stored(webhook)))
+    credential = make_credential()
+    store(credential, change(stored(credential)))
     with pytest.raises(SecretUnreadable):
-        _ = read(webhook).basic_password
+        _ = read(credential).basic_password
 
 
 @pytest.mark.parametrize("plain", ["secret", "é", "gAAAAA", " "])
 def test_plain_text_in_the_column_is_never_passed_on(plain: str) -> None:
-    webhook = make_webhook()
-    store(webhook, plain)
+    credential = make_credential()
+    store(credential, plain)
     with pytest.raises(SecretUnreadable):
-        _ = read(webhook).basic_password
+        _ = read(credential).basic_password
 
 
 def test_a_canary_tells_the_wrong_key(use_keys: UseKeys) -> None:
@@ -232,10 +234,10 @@ def test_a_canary_tells_the_wrong_key(use_keys: UseKeys) -> None:
 
 
 def test_a_key_list_reads_the_old_and_writes_the_new(use_keys: UseKeys) -> None:
-    old = make_webhook()
+    old = make_credential()
     use_keys(SECOND_KEY, FIRST_KEY)
     assert read(old).basic_password == PASSWORD
-    new = make_webhook()
+    new = make_credential()
     rewritten = read(old)
     rewritten.basic_password = rewritten.basic_password
     rewritten.save(update_fields=["basic_password"])
@@ -249,10 +251,10 @@ def test_a_key_list_reads_the_old_and_writes_the_new(use_keys: UseKeys) -> None:
 
 def test_the_second_key_of_a_list_does_not_encrypt(use_keys: UseKeys) -> None:
     use_keys(SECOND_KEY, FIRST_KEY)
-    webhook = make_webhook()
+    credential = make_credential()
     use_keys(FIRST_KEY)
     with pytest.raises(SecretUnreadable):
-        _ = read(webhook).basic_password
+        _ = read(credential).basic_password
 
 
 # Refused ways to write
@@ -272,61 +274,61 @@ def test_the_second_key_of_a_list_does_not_encrypt(use_keys: UseKeys) -> None:
         Upper("name"),
         Concat("name", Value("x")),
         Case(When(name="CRM", then=Value("plain")), default=Value("other")),
-        Subquery(Webhook.objects.values("name")[:1]),
+        Subquery(Credential.objects.values("name")[:1]),
     ],
 )
 def test_update_takes_no_plain_text_and_no_expression(value: object) -> None:
-    webhook = make_webhook()
-    before = stored(webhook)
+    credential = make_credential()
+    before = stored(credential)
     with refused(FieldError, match="basic_password is a secret"):
-        Webhook.objects.filter(pk=webhook.pk).update(basic_password=value)
-    assert stored(webhook) == before
+        Credential.objects.filter(pk=credential.pk).update(basic_password=value)
+    assert stored(credential) == before
 
 
 def test_update_may_clear_or_take_a_sealed_secret() -> None:
-    webhook = make_webhook()
-    place = f"webhooks_webhook.basic_password:{webhook.uid}"
-    Webhook.objects.filter(pk=webhook.pk).update(basic_password=seal("new", place))
-    assert read(webhook).basic_password == "new"
-    Webhook.objects.filter(pk=webhook.pk).update(basic_password="")
-    assert read(webhook).basic_password == ""
+    credential = make_credential()
+    place = f"webhooks_credential.basic_password:{credential.uid}"
+    Credential.objects.filter(pk=credential.pk).update(basic_password=seal("new", place))
+    assert read(credential).basic_password == "new"
+    Credential.objects.filter(pk=credential.pk).update(basic_password="")
+    assert read(credential).basic_password == ""
 
 
 @pytest.mark.parametrize("is_changed", [False, True])
 def test_bulk_update_is_refused(is_changed: bool) -> None:
-    webhook = make_webhook()
-    before = stored(webhook)
-    loaded = read(webhook)
+    credential = make_credential()
+    before = stored(credential)
+    loaded = read(credential)
     if is_changed:
         loaded.basic_password = "new"
     with refused(FieldError, match="basic_password is a secret"):
-        Webhook.objects.bulk_update([loaded], ["basic_password"])
-    assert stored(webhook) == before
+        Credential.objects.bulk_update([loaded], ["basic_password"])
+    assert stored(credential) == before
 
 
 def test_bulk_update_of_other_columns_works() -> None:
-    webhook = make_webhook()
-    loaded = read(webhook)
+    credential = make_credential()
+    loaded = read(credential)
     loaded.name = "New"
-    Webhook.objects.bulk_update([loaded], ["name"])
-    assert read(webhook).basic_password == PASSWORD
+    Credential.objects.bulk_update([loaded], ["name"])
+    assert read(credential).basic_password == PASSWORD
 
 
 @pytest.mark.parametrize(
     "value", [F("name"), Value("plain text"), Upper(Value("plain text")), Value("")]
 )
 def test_an_expression_on_the_instance_is_refused(value: Any) -> None:
-    webhook = make_webhook()
-    before = stored(webhook)
-    loaded = read(webhook)
+    credential = make_credential()
+    before = stored(credential)
+    loaded = read(credential)
     loaded.basic_password = value
     with refused(FieldError):
         loaded.save()
-    assert stored(webhook) == before
+    assert stored(credential) == before
     # Django itself refuses F() in an INSERT.
     with refused(FieldError, ValueError):
-        Webhook.objects.create(name="Other", url="https://a.example/", basic_password=value)
-    assert not Webhook.objects.filter(name="Other").exists()
+        Credential.objects.create(name="Other", basic_password=value)
+    assert not Credential.objects.filter(name="Other").exists()
 
 
 @pytest.mark.parametrize("default", ["", "plain", Value("x"), None])
@@ -342,39 +344,39 @@ def test_a_database_default_is_refused(default: object) -> None:
 def test_a_masked_dump_is_not_loaded_as_if_the_mask_were_the_secret(
     format_name: str, tmp_path: Path
 ) -> None:
-    webhook = make_webhook()
-    before = stored(webhook)
+    credential = make_credential()
+    before = stored(credential)
     dump = tmp_path / f"dump.{format_name}"
-    call_command("dumpdata", "webhooks.webhook", format=format_name, output=str(dump))
+    call_command("dumpdata", "webhooks.credential", format=format_name, output=str(dump))
     with refused(FieldError, match="dumpdata leaves secrets out"):
         call_command("loaddata", str(dump))
-    assert stored(webhook) == before
-    Webhook.objects.all().delete()
+    assert stored(credential) == before
+    Credential.objects.all().delete()
     with refused(FieldError, match="Restore a backup"):
         call_command("loaddata", str(dump))
-    assert not Webhook.objects.exists()
+    assert not Credential.objects.exists()
 
 
 def test_a_dump_without_secrets_can_be_loaded(tmp_path: Path) -> None:
-    webhook = make_webhook(basic_password="", client_secret="")
-    Webhook.objects.filter(pk=webhook.pk).update(signing_secret="")
+    credential = make_credential(basic_password="", client_secret="")
+    Credential.objects.filter(pk=credential.pk).update(client_secret="")
     dump = tmp_path / "dump.json"
-    call_command("dumpdata", "webhooks.webhook", output=str(dump))
-    Webhook.objects.all().delete()
+    call_command("dumpdata", "webhooks.credential", output=str(dump))
+    Credential.objects.all().delete()
     call_command("loaddata", str(dump), verbosity=0)
-    assert Webhook.objects.get().name == "CRM"
+    assert Credential.objects.get().name == "CRM"
 
 
 def test_the_mask_itself_is_no_secret() -> None:
-    webhook = make_webhook()
-    before = stored(webhook)
-    loaded = read(webhook)
+    credential = make_credential()
+    before = stored(credential)
+    loaded = read(credential)
     loaded.basic_password = MASK
     with refused(FieldError, match="only stands for a secret"):
         loaded.save()
     with refused(FieldError, match="only stands for a secret"):
-        Webhook.objects.filter(pk=webhook.pk).update(basic_password=MASK)
-    assert stored(webhook) == before
+        Credential.objects.filter(pk=credential.pk).update(basic_password=MASK)
+    assert stored(credential) == before
 
 
 @pytest.mark.parametrize(
@@ -392,14 +394,14 @@ def test_the_mask_itself_is_no_secret() -> None:
 )
 def test_a_secret_cannot_be_searched_for(lookup: dict[str, Any]) -> None:
     with pytest.raises(FieldError):
-        Webhook.objects.filter(**lookup).exists()
+        Credential.objects.filter(**lookup).exists()
 
 
 # Moved ciphertext
 
 
 def test_ciphertext_of_another_row_is_refused() -> None:
-    owner, thief = make_webhook(), make_webhook()
+    owner, thief = make_credential(), make_credential()
     store(thief, stored(owner))
     with pytest.raises(SecretUnreadable, match="another row or column") as raised:
         _ = read(thief).basic_password
@@ -407,44 +409,44 @@ def test_ciphertext_of_another_row_is_refused() -> None:
 
 
 def test_ciphertext_of_another_column_is_refused() -> None:
-    webhook = make_webhook()
-    store(webhook, stored(webhook, "client_secret"), "basic_password")
+    credential = make_credential()
+    store(credential, stored(credential, "client_secret"), "basic_password")
     with pytest.raises(SecretUnreadable, match="another row or column"):
-        _ = read(webhook).basic_password
+        _ = read(credential).basic_password
 
 
 def test_ciphertext_of_another_table_is_refused() -> None:
-    webhook = make_webhook()
-    token = OAuthToken.objects.create(webhook=webhook, access_token="token")
+    credential = make_credential()
+    token = OAuthToken.objects.create(credential=credential, access_token="token")
     with connection.cursor() as cursor:
         cursor.execute("SELECT access_token FROM webhooks_oauthtoken")
-        store(webhook, cursor.fetchone()[0])
+        store(credential, cursor.fetchone()[0])
     assert OAuthToken.objects.get(pk=token.pk).access_token == "token"
     with pytest.raises(SecretUnreadable):
-        _ = read(webhook).basic_password
+        _ = read(credential).basic_password
 
 
 def test_a_copied_row_cannot_take_the_secrets_along() -> None:
-    webhook = make_webhook()
-    copied = read(webhook)
+    credential = make_credential()
+    copied = read(credential)
     copied.pk, copied.uid, copied._state.adding = None, "whk_copy", True
     with refused(SecretUnreadable):
         copied.save()
-    assert Webhook.objects.count() == 1
+    assert Credential.objects.count() == 1
 
 
 def test_moved_ciphertext_stops_a_save() -> None:
-    webhook = make_webhook()
-    store(webhook, stored(webhook, "client_secret"), "basic_password")
-    loaded = read(webhook)
+    credential = make_credential()
+    store(credential, stored(credential, "client_secret"), "basic_password")
+    loaded = read(credential)
     loaded.name = "Changed"
     with refused(SecretUnreadable):
         loaded.save()
-    assert read(webhook).name == "CRM"
+    assert read(credential).name == "CRM"
 
 
 def test_the_other_rows_secret_is_in_no_frame_of_the_error() -> None:
-    owner, thief = make_webhook(), make_webhook()
+    owner, thief = make_credential(), make_credential()
     store(thief, stored(owner))
     with pytest.raises(SecretUnreadable) as raised:
         _ = read(thief).basic_password
@@ -456,31 +458,31 @@ def test_the_other_rows_secret_is_in_no_frame_of_the_error() -> None:
 
 
 def test_pasted_ciphertext_stays_text() -> None:
-    victim, attacker = make_webhook(), make_webhook()
+    victim, attacker = make_credential(), make_credential()
     pasted = stored(victim)
     attacker.basic_password = pasted
     attacker.full_clean()
     attacker.save()
     assert read(attacker).basic_password == pasted
-    field = Webhook._meta.get_field("basic_password")
+    field = Credential._meta.get_field("basic_password")
     assert field.to_python(pasted) == pasted
     assert field.clean(pasted, attacker) == pasted
 
 
 def test_pasted_ciphertext_of_the_same_place_stays_text() -> None:
-    webhook = make_webhook()
-    pasted = stored(webhook)
-    loaded = read(webhook)
+    credential = make_credential()
+    pasted = stored(credential)
+    loaded = read(credential)
     loaded.basic_password = pasted
     loaded.save()
     assert read(loaded).basic_password == pasted
 
 
 def test_validation_keeps_the_secret() -> None:
-    webhook = read(make_webhook())
-    webhook.full_clean()
-    webhook.save()
-    assert read(webhook).basic_password == PASSWORD
+    credential = read(make_credential())
+    credential.full_clean()
+    credential.save()
+    assert read(credential).basic_password == PASSWORD
 
 
 # What can be seen
@@ -488,38 +490,38 @@ def test_validation_keeps_the_secret() -> None:
 
 @pytest.mark.parametrize("format_name", ["json", "jsonl", "xml", "python"])
 def test_dumpdata_masks(format_name: str) -> None:
-    webhook = make_webhook(client_secret="")
+    credential = make_credential(client_secret="")
     if format_name == "python":
         from django.core import serializers
 
-        text = repr(serializers.serialize("python", [read(webhook), webhook]))
+        text = repr(serializers.serialize("python", [read(credential), credential]))
     else:
         out = io.StringIO()
         call_command("dumpdata", "webhooks", format=format_name, stdout=out)
         text = out.getvalue()
     assert MASK in text
-    for secret in ("battery", stored(webhook), webhook.signing_secret):
+    for secret in ("battery", stored(credential), credential.client_secret):
         assert secret not in text
 
 
 def test_dumpdata_shows_which_secrets_are_set() -> None:
-    make_webhook(client_secret="")
+    make_credential(client_secret="")
     out = io.StringIO()
-    call_command("dumpdata", "webhooks.webhook", stdout=out)
+    call_command("dumpdata", "webhooks.credential", stdout=out)
     (row,) = json.loads(out.getvalue())
     assert (row["fields"]["basic_password"], row["fields"]["client_secret"]) == (MASK, "")
 
 
 def test_values_give_neither_the_secret_nor_a_readable_ciphertext() -> None:
-    webhook = make_webhook()
+    credential = make_credential()
     rows = [
-        *Webhook.objects.values_list("basic_password", "client_secret"),
-        *Webhook.objects.values("basic_password").values_list(),
-        *Webhook.objects.annotate(copied=F("basic_password")).values_list("copied"),
+        *Credential.objects.values_list("basic_password", "client_secret"),
+        *Credential.objects.values("basic_password").values_list(),
+        *Credential.objects.annotate(copied=F("basic_password")).values_list("copied"),
     ]
     for text in (repr(rows), str(rows), f"{rows[0][0]} {rows[0][0]!r}"):
         assert "battery" not in text
-        assert stored(webhook) not in text
+        assert stored(credential) not in text
 
 
 def test_a_sealed_value_cannot_be_written_as_json() -> None:
@@ -528,7 +530,7 @@ def test_a_sealed_value_cannot_be_written_as_json() -> None:
 
 
 def test_a_loaded_row_keeps_only_ciphertext_in_memory() -> None:
-    loaded = read(make_webhook())
+    loaded = read(make_credential())
     assert loaded.basic_password == PASSWORD
     assert "battery" not in repr(vars(loaded))
     assert b"battery" not in pickle.dumps(loaded)
@@ -536,14 +538,14 @@ def test_a_loaded_row_keeps_only_ciphertext_in_memory() -> None:
 
 
 def test_no_form_field_is_made_by_itself() -> None:
-    form = modelform_factory(Webhook, fields="__all__")
-    secret_names = {f.name for f in Webhook._meta.get_fields() if isinstance(f, SecretField)}
+    form = modelform_factory(Credential, fields="__all__")
+    secret_names = {f.name for f in Credential._meta.get_fields() if isinstance(f, SecretField)}
     assert len(secret_names) >= 4
     assert not secret_names & set(form.base_fields)
 
 
 def test_a_migration_rebuilds_the_field_without_a_secret() -> None:
-    field = Webhook._meta.get_field("basic_password")
+    field = Credential._meta.get_field("basic_password")
     _name, path, arguments, options = field.deconstruct()
     assert path == "webhooks.security.encryption.SecretField"
     rebuilt = SecretField(*arguments, **options)

@@ -18,15 +18,14 @@ from django.test import Client
 from django.utils import timezone
 
 from tests import keys
+from tests.factories import make_credential
 from tests.keys import FIRST_KEY, SECOND_KEY, THIRD_KEY, Keys, replant, store, stored
 from tests.oauth_rows import make_token, make_user, make_webhook
 from webhooks.models import (
     AuthorizationRequest,
-    Connection,
     Credential,
     EncryptionCanary,
     OAuthToken,
-    Webhook,
 )
 from webhooks.security import key_check
 from webhooks.security.browser_sessions import SessionStore
@@ -50,12 +49,10 @@ def rotate(**options: Any) -> str:
 def make_everything() -> list[tuple[Any, str]]:
     """Save a row of every model with every secret; return (row, column) of each secret."""
     webhook = make_webhook(basic_password=PASSWORD, headers_json="[]", previous_signing_secret="p")
-    shared = Connection(name="Shared", url="", authorization_type="basic")
-    shared.set_secret("basic_password", PASSWORD)
-    shared.save()
+    shared = make_credential(name="Shared", basic_password=PASSWORD)
     pending = AuthorizationRequest.objects.create(
         state_hash="0" * 64,
-        webhook=webhook,
+        credential=webhook.credential,
         user=make_user(),
         session_hash="1" * 64,
         code_verifier="the-verifier",
@@ -63,7 +60,7 @@ def make_everything() -> list[tuple[Any, str]]:
         client_fingerprint="2" * 64,
         expires_at=timezone.now(),
     )
-    rows = [webhook, Webhook.objects.get(pk=shared.pk), make_token(webhook.credential), pending]
+    rows = [webhook, webhook.credential, shared, make_token(webhook.credential), pending]
     rows.append(EncryptionCanary.objects.get())
     return [
         (row, field.name)
@@ -127,35 +124,35 @@ def test_nothing_but_ciphertext_changes(use_keys: Keys) -> None:
 
 
 def test_a_second_run_finds_nothing_to_do(use_keys: Keys) -> None:
-    webhook = make_webhook(basic_password=PASSWORD)
+    credential = make_webhook(basic_password=PASSWORD).credential
     use_keys(SECOND_KEY, FIRST_KEY)
     rotate()
-    before = stored(webhook, "basic_password")
+    before = stored(credential, "basic_password")
     report = rotate()
-    assert "webhooks_webhook.basic_password: 0 re-encrypted, 1 under the first key" in report
-    assert stored(webhook, "basic_password") == before
+    assert "webhooks_credential.basic_password: 0 re-encrypted, 1 under the first key" in report
+    assert stored(credential, "basic_password") == before
 
 
 def test_a_dry_run_counts_and_writes_nothing(use_keys: Keys) -> None:
-    webhooks = [make_webhook(basic_password=PASSWORD) for _ in range(3)]
+    webhooks = [make_webhook(basic_password=PASSWORD).credential for _ in range(3)]
     use_keys(SECOND_KEY, FIRST_KEY)
-    before = [stored(webhook, "basic_password") for webhook in webhooks]
+    before = [stored(credential, "basic_password") for credential in webhooks]
     report = rotate(dry_run=True)
-    assert "webhooks_webhook.basic_password: 3 would be re-encrypted, 0 under" in report
+    assert "webhooks_credential.basic_password: 3 would be re-encrypted, 0 under" in report
     assert "can be removed" not in report
-    assert [stored(webhook, "basic_password") for webhook in webhooks] == before
+    assert [stored(credential, "basic_password") for credential in webhooks] == before
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 200])
 def test_every_batch_size_reaches_every_row(use_keys: Keys, batch_size: int) -> None:
-    webhooks = [make_webhook(basic_password=PASSWORD) for _ in range(5)]
+    webhooks = [make_webhook(basic_password=PASSWORD).credential for _ in range(5)]
     use_keys(SECOND_KEY, FIRST_KEY)
     out = io.StringIO()
     call_command("rotate_keys", batch_size=batch_size, verbosity=2, stdout=out)
     batches = out.getvalue().count("webhooks_webhook:")
     assert batches == -(-5 // batch_size)
     use_keys(SECOND_KEY)
-    assert {plain(webhook, "basic_password") for webhook in webhooks} == {PASSWORD}
+    assert {plain(credential, "basic_password") for credential in webhooks} == {PASSWORD}
 
 
 def test_a_batch_of_no_rows_is_refused() -> None:
@@ -164,42 +161,42 @@ def test_a_batch_of_no_rows_is_refused() -> None:
 
 
 def test_a_secret_that_is_changed_meanwhile_is_not_overwritten(use_keys: Keys) -> None:
-    webhook = make_webhook(basic_password=PASSWORD)
+    credential = make_webhook(basic_password=PASSWORD).credential
     use_keys(SECOND_KEY, FIRST_KEY)
 
     def change() -> None:
-        other = Webhook.objects.get(pk=webhook.pk)
+        other = Credential.objects.get(pk=credential.pk)
         other.basic_password = "typed by a person meanwhile"
         other.save(update_fields=["basic_password"])
 
     with meanwhile(change):
         report = rotate()
-    assert plain(webhook, "basic_password") == "typed by a person meanwhile"
+    assert plain(credential, "basic_password") == "typed by a person meanwhile"
     assert "Every secret is under the first key" in report
 
 
 def test_a_secret_cleared_meanwhile_stays_cleared(use_keys: Keys) -> None:
-    webhook = make_webhook(basic_password=PASSWORD)
+    credential = make_webhook(basic_password=PASSWORD).credential
     use_keys(SECOND_KEY, FIRST_KEY)
-    with meanwhile(lambda: Credential.objects.filter(pk=webhook.pk).update(basic_password="")):
+    with meanwhile(lambda: Credential.objects.filter(pk=credential.pk).update(basic_password="")):
         rotate()
-    assert plain(webhook, "basic_password") == ""
+    assert plain(credential, "basic_password") == ""
 
 
 def test_a_row_deleted_meanwhile_is_no_fault(use_keys: Keys) -> None:
-    webhook = make_webhook(basic_password=PASSWORD)
+    credential = make_webhook(basic_password=PASSWORD).credential
     use_keys(SECOND_KEY, FIRST_KEY)
-    with meanwhile(lambda: Webhook.objects.filter(pk=webhook.pk).delete()):
+    with meanwhile(lambda: Credential.objects.filter(pk=credential.pk).delete()):
         assert "can be removed" in rotate()
 
 
 def test_a_process_that_still_writes_with_the_old_key_is_noticed(use_keys: Keys) -> None:
-    webhook = make_webhook(basic_password=PASSWORD)
+    credential = make_webhook(basic_password=PASSWORD).credential
     use_keys(SECOND_KEY, FIRST_KEY)
 
     def write_with_the_old_key() -> None:
         use_keys(FIRST_KEY, SECOND_KEY)
-        other = Webhook.objects.get(pk=webhook.pk)
+        other = Credential.objects.get(pk=credential.pk)
         other.basic_password = PASSWORD
         other.save(update_fields=["basic_password"])
         use_keys(SECOND_KEY, FIRST_KEY)
@@ -209,14 +206,14 @@ def test_a_process_that_still_writes_with_the_old_key_is_noticed(use_keys: Keys)
         pytest.raises(CommandError, match=r"changed meanwhile: run the command again.*Keep the"),
     ):
         rotate()
-    assert plain(webhook, "basic_password") == PASSWORD
+    assert plain(credential, "basic_password") == PASSWORD
 
 
 def test_what_no_key_reads_is_named_and_left_as_it_is(use_keys: Keys) -> None:
-    lost, fine = make_webhook(basic_password=PASSWORD), make_webhook(basic_password=PASSWORD)
+    lost, fine = (make_webhook(basic_password=PASSWORD).credential for _ in range(2))
     use_keys(THIRD_KEY)
     replant()
-    alien = make_webhook(client_secret="", basic_password="x")
+    alien = make_webhook(client_secret="", basic_password="x").credential
     foreign = stored(alien, "basic_password")
     alien.delete()
     use_keys(SECOND_KEY, FIRST_KEY)
@@ -225,7 +222,7 @@ def test_what_no_key_reads_is_named_and_left_as_it_is(use_keys: Keys) -> None:
     out = io.StringIO()
     with pytest.raises(CommandError, match=r"1 secrets are read by none of the keys.*Keep the old"):
         call_command("rotate_keys", stdout=out)
-    assert f"unreadable: webhooks_webhook.basic_password of row {lost.pk}" in out.getvalue()
+    assert f"unreadable: webhooks_credential.basic_password of row {lost.pk}" in out.getvalue()
     assert stored(lost, "basic_password") == foreign
     use_keys(SECOND_KEY)
     # Everything else went on.
@@ -234,7 +231,7 @@ def test_what_no_key_reads_is_named_and_left_as_it_is(use_keys: Keys) -> None:
 
 
 def test_ciphertext_moved_from_another_row_is_named_and_stays_refused(use_keys: Keys) -> None:
-    owner, thief = make_webhook(basic_password=PASSWORD), make_webhook(basic_password="own")
+    owner, thief = (make_webhook(basic_password=text).credential for text in (PASSWORD, "own"))
     moved = stored(owner, "basic_password")
     store(thief, "basic_password", moved)
     use_keys(SECOND_KEY, FIRST_KEY)
@@ -246,12 +243,12 @@ def test_ciphertext_moved_from_another_row_is_named_and_stays_refused(use_keys: 
 
 
 def test_a_key_list_that_reads_nothing_changes_nothing(use_keys: Keys) -> None:
-    webhook = make_webhook(basic_password=PASSWORD)
-    before = stored(webhook, "basic_password")
+    credential = make_webhook(basic_password=PASSWORD).credential
+    before = stored(credential, "basic_password")
     use_keys(SECOND_KEY, THIRD_KEY)
     with pytest.raises(CommandError, match=r"cannot be decrypted.*Nothing was changed"):
         rotate()
-    assert stored(webhook, "basic_password") == before
+    assert stored(credential, "basic_password") == before
 
 
 # Secrets that were typed and not saved yet
@@ -326,11 +323,8 @@ def test_a_session_stays_logged_in(use_keys: Keys) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_rotation_that_is_killed_ends_right_when_it_is_run_again(use_keys: Keys) -> None:
-    Webhook.objects.bulk_create(
-        Webhook(
-            name=str(n), url="https://a.example/", basic_password=f"p{n}", signing_secret=f"s{n}"
-        )
-        for n in range(300)
+    Credential.objects.bulk_create(
+        Credential(name=str(n), basic_password=f"p{n}", client_secret=f"s{n}") for n in range(300)
     )
     environment = {
         **os.environ,
@@ -342,13 +336,13 @@ def test_a_rotation_that_is_killed_ends_right_when_it_is_run_again(use_keys: Key
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, text=True) as process:
         assert process.stdout is not None
-        while "webhooks_webhook: 50 rows" not in process.stdout.readline():
+        while "webhooks_credential: 50 rows" not in process.stdout.readline():
             assert process.poll() is None
         process.send_signal(signal.SIGKILL)
 
     def readable_with(key: str) -> int:
         use_keys(key)
-        return sum(_is_readable(webhook) for webhook in Webhook.objects.all())
+        return sum(map(_is_readable, Credential.objects.all()))
 
     done = readable_with(SECOND_KEY)
     assert 50 <= done < 300
@@ -357,13 +351,14 @@ def test_a_rotation_that_is_killed_ends_right_when_it_is_run_again(use_keys: Key
     report = rotate()
     assert f"basic_password: {300 - done} re-encrypted, {done} under the first key" in report
     use_keys(SECOND_KEY)
-    found = {(w.name, w.basic_password, w.signing_secret) for w in Webhook.objects.all()}
+    rows = Credential.objects.all()
+    found = {(one.name, one.basic_password, one.client_secret) for one in rows}
     assert found == {(str(n), f"p{n}", f"s{n}") for n in range(300)}
 
 
-def _is_readable(webhook: Webhook) -> bool:
+def _is_readable(credential: Credential) -> bool:
     try:
-        return bool(webhook.credential.basic_password and webhook.signing_secret)
+        return bool(credential.basic_password and credential.client_secret)
     except SecretUnreadable:
         return False
 

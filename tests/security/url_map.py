@@ -18,6 +18,7 @@ from webhooks.models import (
     ApiKey,
     Attempt,
     AuditEntry,
+    Credential,
     Delivery,
     ExchangeKind,
     OAuthExchange,
@@ -49,7 +50,7 @@ class World:
 
     webhook: Webhook
     paused: Webhook
-    connection: Webhook
+    connection: Credential
     deleted: Webhook
     delivery: Delivery
     test: Delivery
@@ -66,7 +67,7 @@ class World:
 
 def make_world() -> World:
     webhook = make_webhook(**OAUTH)
-    token_for(webhook)
+    token_for(webhook.credential)
     delivery = make_delivery(webhook)
     attempt = Attempt.objects.create(
         delivery=delivery,
@@ -136,6 +137,8 @@ def _owner(route: str, world: World, pk: str) -> int:
         return int(pk) if pk.isdecimal() else int(getattr(world, pk).pk)
     if "connections/<int:pk>" in route:
         return world.connection.pk
+    if "credentials/<int:pk>" in route:
+        return world.webhook.credential_id
     if "replays/<int:pk>" in route:
         return int(world.replay.pk)
     return int(world.key.pk if "apikey" in route else world.webhook.pk)

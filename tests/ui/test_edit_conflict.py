@@ -10,7 +10,7 @@ from django.urls import reverse
 from tests.factories import make_webhook
 from tests.ui.webhook_form.test_forms import OAUTH, posted
 from tests.ui.webhook_form.test_views import draft_of, edit_url, logged_in
-from webhooks.models import AuditEntry, Connection, Webhook
+from webhooks.models import AuditEntry, Credential, Webhook
 
 pytestmark = pytest.mark.django_db
 
@@ -123,7 +123,7 @@ def test_a_connection_tells_it_too(browser: Client, colleague: Client) -> None:
         "basic_password": "hush-hush",
     }
     browser.post(reverse("webhooks:connection_create"), fields)
-    connection = Connection.objects.get()
+    connection = Credential.objects.shared().get()
     url = reverse("webhooks:connection_edit", args=[connection.pk])
     seen = seen_on(browser.get(url))
     colleague.post(url, {**fields, "basic_login": "theirs"})

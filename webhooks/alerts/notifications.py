@@ -255,8 +255,9 @@ def _recipients(subject: Subject, now: datetime) -> list[str]:
 
     Those who are muted are left out.
     """
-    users = [] if isinstance(subject, Webhook) else subject.users.filter(deleted_at=None)
-    concerned: list[Subject] = [subject, *users]
+    concerned: list[Subject] = [subject]
+    if isinstance(subject, Credential):
+        concerned += subject.users.filter(deleted_at=None)
     people = [who for one in concerned if not one.mutes_alerts(now) for who in one.alert_recipients]
     return sorted({*people, *settings.WEBHOOKS_ALERT_RECIPIENTS})
 

@@ -156,7 +156,9 @@ class Webhook(EditedRow):
     @property
     def private_credential(self) -> Credential:
         """Return the webhook's own credential, also while it uses a shared one."""
-        return self.own_credential if self.credential.is_shared else self.credential
+        if not self.credential.is_shared:
+            return self.credential
+        return Credential(webhook_id=self.uid) if self._state.adding else self.own_credential
 
     @property
     def version_sent(self) -> int:

@@ -8,7 +8,7 @@ from django.db import models
 
 from tests.factories import make_credential, make_webhook
 from webhooks import events, oauth
-from webhooks.models import Webhook
+from webhooks.models import AUTHORIZATION_FIELDS, Webhook
 from webhooks.security.encryption import SecretField
 from webhooks.ui import transfer
 from webhooks.ui.transfer import Kind, Plan, Unreadable
@@ -60,7 +60,7 @@ SECRETS = ("secret-of-the-client", "pass-word-of-basic", "key-in-a-header")
 
 
 def make_full(**fields: Any) -> Webhook:
-    known = {field.name for field in Webhook._meta.fields}
+    known = {*AUTHORIZATION_FIELDS, *(field.name for field in Webhook._meta.fields)}
     given = {name: value for name, value in FULL.items() if name in known}
     return make_webhook(**{**given, **fields})
 
@@ -89,8 +89,9 @@ def minimal(**more: Any) -> dict[str, Any]:
 
 
 def test_every_column_is_portable_secret_or_of_this_site_alone() -> None:
-    secret = {field.name for field in Webhook._meta.fields if isinstance(field, SecretField)}
-    assert {*FIELDS, *NOT_PORTABLE, *secret} == {field.name for field in Webhook._meta.fields}
+    every = {**AUTHORIZATION_FIELDS, **{field.name: field for field in Webhook._meta.fields}}
+    secret = {name for name, field in every.items() if isinstance(field, SecretField)}
+    assert {*FIELDS, *NOT_PORTABLE, *secret} == every.keys()
     assert not FIELDS.keys() & secret
     assert not any(isinstance(field, models.ForeignKey) for field in FIELDS.values())
 
@@ -113,11 +114,14 @@ def test_an_exported_webhook_comes_back_the_same_on_another_site() -> None:
     entry = json.loads(json.dumps(as_json(webhook)))
     Webhook.objects.all().delete()
     [copy] = bring_in(entry)
-    left_out = {"id", "version", "created_at", "updated_at", "secrets_changed_at"}
+    left_out = {"id", "version", "created_at", "updated_at", "secrets_changed_at", "credential"}
     for field in Webhook._meta.fields:
         if field.name not in left_out and not isinstance(field, SecretField):
             assert getattr(copy, field.name) == getattr(webhook, field.name), field.name
-    assert not copy.has_secret("client_secret")
+    for name, column in AUTHORIZATION_FIELDS.items():
+        if not isinstance(column, SecretField):
+            assert getattr(copy.credential, name) == getattr(webhook.credential, name), name
+    assert not copy.credential.has_secret("client_secret")
     assert copy.signing_secret not in ("", webhook.signing_secret)
     assert [(row.name, row.value) for row in stored_headers(copy)] == [
         ("X-Api-Key", ""),
@@ -158,8 +162,8 @@ def test_a_change_says_what_becomes_different_and_keeps_secrets() -> None:
     [changed] = bring_in(entry)
     assert changed.pk == webhook.pk
     assert (changed.timeout_seconds, changed.url) == (30, "http://127.0.0.1:9/other")
-    assert changed.client_secret == "secret-of-the-client"
-    assert changed.basic_password == "pass-word-of-basic"
+    assert changed.credential.client_secret == "secret-of-the-client"
+    assert changed.credential.basic_password == "pass-word-of-basic"
     assert stored_headers(changed)[0].value == "key-in-a-header"
     assert changed.signing_secret == webhook.signing_secret
 
@@ -182,7 +186,7 @@ def test_what_has_a_grammar_of_its_own_is_changed_too(name: str) -> None:
 def test_an_entry_without_a_setting_leaves_it_as_it_is() -> None:
     webhook = make_full()
     [changed] = bring_in({"name": webhook.name, "uid": webhook.uid, "timeout_seconds": 3})
-    assert (changed.timeout_seconds, changed.scope) == (3, "read write")
+    assert (changed.timeout_seconds, changed.credential.scope) == (3, "read write")
     assert stored_headers(changed)[0].value == "key-in-a-header"
 
 

@@ -239,7 +239,7 @@ def test_basic_credentials_are_saved_as_typed() -> None:
         "demo",
         "pass word ",
     )
-    assert "basic_password" in webhook.secrets_changed_at
+    assert "basic_password" in webhook.credential.secrets_changed_at
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_wrong_oauth_fields_are_named(field: str, value: str, words: str) -> Non
 
 
 def test_a_public_client_has_no_secret() -> None:
-    assert saved(**{**OAUTH, "client_secret": ""}).client_secret == ""
+    assert saved(**{**OAUTH, "client_secret": ""}).credential.client_secret == ""
 
 
 def test_only_the_chosen_types_fields_are_checked_and_all_are_kept() -> None:
@@ -295,12 +295,14 @@ def test_only_the_chosen_types_fields_are_checked_and_all_are_kept() -> None:
     assert (webhook.credential.auth_url, webhook.credential.scope) == ("nowhere", 'a"b')
     assert webhook.credential.client_secret == "s3cret-of-the-client"
     again = saved(webhook, **{**OAUTH, "client_secret": ""})
-    assert (again.basic_login, again.basic_password) == ("demo", "pass word ")
+    own = again.credential
+    assert (own.basic_login, own.basic_password) == ("demo", "pass word ")
 
 
 def test_what_no_column_can_hold_is_left_out_of_a_type_that_was_not_chosen() -> None:
     webhook = saved(token_url="http://127.0.0.1:9/token")
-    assert saved(webhook, token_url="x" * 3000).token_url == "http://127.0.0.1:9/token"
+    again = saved(webhook, token_url="x" * 3000)
+    assert again.credential.token_url == "http://127.0.0.1:9/token"
 
 
 # ---- Secrets ---------------------------------------------------------------------------------
@@ -308,13 +310,13 @@ def test_what_no_column_can_hold_is_left_out_of_a_type_that_was_not_chosen() -> 
 
 def test_an_empty_secret_keeps_and_clear_clears() -> None:
     webhook = saved(**OAUTH)
-    changed_at = webhook.secrets_changed_at["client_secret"]
+    changed_at = webhook.credential.secrets_changed_at["client_secret"]
     webhook = saved(webhook, **{**OAUTH, "client_secret": ""})
     assert webhook.credential.client_secret == "s3cret-of-the-client"
-    assert webhook.secrets_changed_at["client_secret"] == changed_at
+    assert webhook.credential.secrets_changed_at["client_secret"] == changed_at
     webhook = saved(webhook, **{**OAUTH, "client_secret": "", "client_secret-clear": "on"})
-    assert not webhook.has_secret("client_secret")
-    assert "client_secret" not in webhook.secrets_changed_at
+    assert not webhook.credential.has_secret("client_secret")
+    assert "client_secret" not in webhook.credential.secrets_changed_at
 
 
 def test_a_password_cannot_be_cleared_while_it_is_needed() -> None:
@@ -347,7 +349,8 @@ def test_a_secret_typed_for_another_type_survives_the_change_of_type() -> None:
     assert form.chosen_type == "oauth2"
     assert not form.errors
     draft = Draft(session, draft_id=form.draft.id)
-    assert saved(draft=draft, **{**BASIC, "basic_password": ""}).basic_password == "pass word "
+    webhook = saved(draft=draft, **{**BASIC, "basic_password": ""})
+    assert webhook.credential.basic_password == "pass word "
 
 
 def test_a_draft_of_one_webhook_is_of_no_use_to_another() -> None:

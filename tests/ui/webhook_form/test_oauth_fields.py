@@ -5,10 +5,18 @@ from typing import Any
 
 import pytest
 
-from tests.factories import make_delivery
+from tests.factories import fill, make_delivery
 from tests.ui.webhook_form.test_forms import OAUTH, bound, error, multi_value, saved
 from webhooks import oauth
-from webhooks.models import Delivery, HoldReason, OAuthToken, Status, TokenState, Webhook
+from webhooks.models import (
+    Credential,
+    Delivery,
+    HoldReason,
+    OAuthToken,
+    Status,
+    TokenState,
+    Webhook,
+)
 from webhooks.ui.webhook_form import providers
 
 pytestmark = pytest.mark.django_db
@@ -103,7 +111,7 @@ def test_every_advanced_setting_is_saved_as_it_is_used() -> None:
     assert webhook.credential.expired_status_codes == [401, 403]
     assert webhook.credential.reauthorization_words == ["token_revoked", "BAD_REFRESH_TOKEN"]
     for field in ("audience", "resource", "refresh_url", "revocation_url", "issuer", "token_path"):
-        assert getattr(webhook, field) == ADVANCED[field]
+        assert getattr(webhook.credential, field) == ADVANCED[field]
 
 
 def test_what_was_saved_is_shown_and_saves_the_same_again() -> None:
@@ -118,9 +126,9 @@ def test_what_was_saved_is_shown_and_saves_the_same_again() -> None:
         "hint=b=c",
         "prompt=consent",
     ]
-    before = Webhook.objects.values().get()
+    before = Credential.objects.values().get()
     saved(webhook, **OAUTH, **shown)
-    after = Webhook.objects.values().get()
+    after = Credential.objects.values().get()
     assert {name: after[name] for name in ADVANCED} == {name: before[name] for name in ADVANCED}
 
 
@@ -192,7 +200,7 @@ def test_a_parameter_that_is_not_used_is_not_judged() -> None:
 
 
 def test_an_empty_header_prefix_sends_the_token_alone() -> None:
-    assert saved(**OAUTH, header_prefix="").header_prefix == ""
+    assert saved(**OAUTH, header_prefix="").credential.header_prefix == ""
 
 
 # ---- What the folded section says ------------------------------------------------------------
@@ -298,7 +306,7 @@ def test_every_preset_fills_in_a_form_that_can_be_saved(key: str) -> None:
     webhook = saved(**{**values, "issuer": "", "action": "save"})
     fields = {**oauth.PRESETS[key].fields, "provider": key}
     for field in fields.keys() - {"auth_url", "token_url", "revocation_url", "issuer", "scope"}:
-        assert getattr(webhook, field) == fields[field], field
+        assert getattr(webhook.credential, field) == fields[field], field
 
 
 def test_a_preset_takes_the_place_of_the_one_before() -> None:
@@ -335,7 +343,8 @@ def test_a_question_without_an_answer_is_asked_again_and_changes_nothing() -> No
 
 def test_an_answer_is_read_back_from_the_saved_address() -> None:
     address = "https://login.microsoftonline.com/contoso.com/oauth2/v2.0/authorize"
-    webhook = Webhook(provider="microsoft", auth_url=address)
+    webhook = Webhook()
+    fill(webhook.credential, provider="microsoft", auth_url=address)
     form = bound()
     shown = type(form)(None, instance=webhook, draft=form.draft)
     [guide] = [guide for guide in shown.guides if guide.is_chosen]

@@ -11,7 +11,7 @@ from django.utils import timezone
 from tests.factories import make_webhook
 from tests.ui.connections.test_views import OAUTH, make_oauth_connection, token_for
 from tests.ui.webhook_form.test_views import logged_in
-from webhooks.models import Incident, IncidentKind, TokenState, Webhook
+from webhooks.models import Credential, Incident, IncidentKind, TokenState, Webhook
 
 pytestmark = pytest.mark.django_db
 
@@ -27,8 +27,9 @@ def page_of(browser: Client, webhook: Webhook) -> str:
     return str(browser.get(reverse("webhooks:detail", args=[webhook.pk])).text)
 
 
-def incident(owner: Webhook, kind: IncidentKind, message: str) -> None:
-    Incident.objects.create(webhook=owner, kind=kind, message=message, opened_at=timezone.now())
+def incident(subject: Webhook | Credential, kind: IncidentKind, message: str) -> None:
+    about = {"webhook" if isinstance(subject, Webhook) else "credential": subject}
+    Incident.objects.create(**about, kind=kind, message=message, opened_at=timezone.now())
 
 
 @pytest.mark.parametrize("state", [TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED])
@@ -53,7 +54,9 @@ def test_the_error_of_a_connection_is_shown_once_on_its_webhook(browser: Client)
 
 
 def test_the_list_says_why_a_webhook_is_on_hold(browser: Client) -> None:
-    token_for(make_webhook(**OAUTH), state=TokenState.NEEDS_REAUTHORIZATION, last_error=LOST)
+    token_for(
+        make_webhook(**OAUTH).credential, state=TokenState.NEEDS_REAUTHORIZATION, last_error=LOST
+    )
     assert LOST in browser.get(reverse("webhooks:list")).text
 
 

@@ -111,7 +111,7 @@ def test_deleting_removes_rows_tokens_and_secrets(browser: Client) -> None:
     assert not OAuthToken.objects.exists()
     assert statuses() == {"cancelled"}
     one.refresh_from_db()
-    assert not one.has_secret("client_secret")
+    assert not one.own_credential.has_secret("client_secret")
     entries = AuditEntry.objects.filter(action=Action.DELETED)
     assert set(entries.values_list("object_name", flat=True)) == {"One", "Two"}
 

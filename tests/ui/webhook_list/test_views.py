@@ -13,6 +13,8 @@ from django.utils import timezone
 from tests.factories import make_delivery, make_webhook
 from tests.people import logged_in
 from webhooks.models import (
+    CREDENTIAL_SECRETS,
+    Credential,
     Delivery,
     OAuthToken,
     PauseReason,
@@ -290,12 +292,14 @@ def test_a_copy_has_the_settings_and_secrets_but_no_token(browser: Client) -> No
     assert copy.name.endswith(" (copy)")
     assert len(copy.name) <= 100
     assert (copy.url, copy.credential.scope, copy.event_types) == (webhook.url, "a b", ["call.*"])
-    assert {name: getattr(copy, name) for name in SECRETS} == SECRETS
+    assert copy.headers_json == SECRETS["headers_json"]
+    for name in CREDENTIAL_SECRETS:
+        assert getattr(copy.credential, name) == SECRETS[name]
     assert copy.signing_secret
     assert copy.signing_secret != webhook.signing_secret
     assert not copy.is_active
     assert copy.uid != webhook.uid
-    assert not OAuthToken.objects.filter(webhook=copy).exists()
+    assert not OAuthToken.objects.filter(credential=copy.credential).exists()
     assert copy.created_by == get_user_model().objects.get()
     assert "no access token" in answer.text
     assert copy.signing_secret in answer.text
@@ -304,7 +308,7 @@ def test_a_copy_has_the_settings_and_secrets_but_no_token(browser: Client) -> No
 def test_a_copy_seals_its_secrets_for_its_own_row(browser: Client) -> None:
     webhook = make_webhook(**SECRETS)
     browser.post(url("duplicate", webhook))
-    sealed = Webhook.objects.order_by("pk").values_list("basic_password", flat=True)
+    sealed = Credential.objects.order_by("pk").values_list("basic_password", flat=True)
     assert sealed[0] != sealed[1]
 
 
@@ -322,7 +326,7 @@ def test_deleting_says_what_is_lost_and_loses_it(browser: Client) -> None:
     assert set(Delivery.objects.values_list("status", flat=True)) == {Status.CANCELLED}
     assert not OAuthToken.objects.exists()
     webhook.refresh_from_db()
-    assert not webhook.has_secret("client_secret")
+    assert not webhook.credential.has_secret("client_secret")
 
 
 @pytest.mark.parametrize("name", ["pause", "resume", "duplicate"])

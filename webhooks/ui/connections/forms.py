@@ -80,8 +80,8 @@ class ConnectionForm(CredentialForm):
         },
     )
     # Nothing is sent by a connection that could fail.
-    alert_after_failures = None
-    alert_failure_percent = None
+    alert_after_failures = None  # type: ignore[assignment]
+    alert_failure_percent = None  # type: ignore[assignment]
 
     class Meta:
         model = Credential

@@ -173,7 +173,7 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         self._errors, self.cleaned_data = ErrorDict(), {}
 
     def _post_clean(self) -> None:
-        super()._post_clean()
+        super()._post_clean()  # type: ignore[misc]
         construct_instance(self, self.credential, CREDENTIAL_FIELDS)
 
     def clean_callback_url(self) -> str:

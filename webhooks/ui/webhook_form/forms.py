@@ -108,7 +108,7 @@ class WebhookForm(WebhookFields):
 
     def save(self, commit: bool = True) -> Webhook:
         """Write everything at once, drop tokens of another client, and pause or resume."""
-        webhook = self.instance
+        webhook: Webhook = self.instance
         is_new = webhook.pk is None
         fields = {*(self._meta.fields or ()), "credential", *self._write_headers()}
         if self.conditions.changes:

@@ -36,7 +36,7 @@ class TrialForm(WebhookForm):
         instance = copy.copy(webhook)
         # Validation writes into both.
         if webhook.credential.is_shared:
-            instance.own_credential = copy.copy(webhook.own_credential)
+            instance.own_credential = copy.copy(webhook.private_credential)
         else:
             instance.credential = copy.copy(webhook.credential)
         # A draft of its own: what is typed is not even kept in the session.
