@@ -55,12 +55,13 @@ def _widen(stage: Stage, event_type: str, found: Publishing) -> None:
     """Publish to 1,000 webhooks; count statements where no layer can hide them: on the wire."""
     from django.db import connection
 
+    from tests.factories import make_many_webhooks
     from webhooks import events
     from webhooks.models import Webhook
 
     (webhook,) = make_webhooks(1, stage.receiver.url, event_types=[event_type])
     pattern = Webhook.objects.get(pk=webhook)
-    Webhook.objects.bulk_create(
+    make_many_webhooks(
         Webhook(name=f"Wide {number}", url=pattern.url, event_types=[event_type])
         for number in range(_FAN_OUT - 1)
     )

@@ -271,11 +271,11 @@ def make_webhooks(count: int, url: str, **columns: object) -> list[int]:
         webhook = Webhook(
             name=f"Bench {number}",
             url=f"{url}/hook/{number}",
-            authorization_type=AuthorizationType.BASIC,
-            basic_login=LOGIN,
             **columns,
         )
-        webhook.set_secret("basic_password", PASSWORD)
+        webhook.credential.authorization_type = AuthorizationType.BASIC
+        webhook.credential.basic_login = LOGIN
+        webhook.credential.set_secret("basic_password", PASSWORD)
         webhook.save()
         made.append(webhook.pk)
     return made

@@ -34,7 +34,7 @@ def test_a_connection_is_created_and_used_by_a_webhook(page: Page) -> None:
     assert page.evaluate("window.isSamePage")
     steps.save(page)
     expect(page.get_by_text("The changes were saved.")).to_be_visible()
-    assert Webhook.objects.get(pk=webhook.pk).credentials.name == "CRM login"
+    assert Webhook.objects.get(pk=webhook.pk).credential.name == "CRM login"
     page.goto(LIST)
     expect(page.get_by_role("link", name="1 webhook", exact=True)).to_be_visible()
 

@@ -7,7 +7,7 @@ import json
 import pytest
 from standardwebhooks.webhooks import Webhook as Verifier
 
-from tests.factories import make_webhook
+from tests.factories import fill, make_webhook
 from webhooks.delivery.auth import BasicAuthorization, BearerAuthorization, NoAuthorization
 from webhooks.delivery.queue import ATTEMPT_COLUMNS, Claimed
 from webhooks.delivery.requests import (
@@ -23,7 +23,7 @@ from webhooks.delivery.requests import (
     result,
     retry_after_seconds,
 )
-from webhooks.models import Outcome, Status, Trigger, Webhook
+from webhooks.models import AUTHORIZATION_FIELDS, Outcome, Status, Trigger, Webhook
 from webhooks.security import signatures
 
 NOW = 1_700_000_000.0
@@ -31,7 +31,9 @@ NOW = 1_700_000_000.0
 
 def a_webhook(**fields: object) -> Webhook:
     fields = {"url": "https://receiver.example.com/hook", **fields}
+    own = {name: fields.pop(name) for name in AUTHORIZATION_FIELDS.keys() & fields.keys()}
     webhook = Webhook(name="CRM", **fields)
+    fill(webhook.credential, **own)
     webhook.set_secret("signing_secret", signatures.new_secret())
     return webhook
 

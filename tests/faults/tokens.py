@@ -9,6 +9,7 @@ from datetime import timedelta
 from django.contrib.auth import get_user_model
 from django.utils import timezone
 
+from tests.factories import change
 from tests.faults.catalogue import BOTH, fault
 from tests.faults.world import World, check, fresh_connection
 from tests.oauth_fakes import Asked, Reply, fake_provider, token
@@ -22,7 +23,15 @@ from tests.sandbox import (
 )
 from tests.services import HOST, free_port
 from webhooks import events, oauth
-from webhooks.models import Delivery, HoldReason, OAuthToken, Status, TokenState, Webhook
+from webhooks.models import (
+    Credential,
+    Delivery,
+    HoldReason,
+    OAuthToken,
+    Status,
+    TokenState,
+    Webhook,
+)
 
 _PERSON, _SESSION = "fault", "the-session-of-the-faults"
 _PROCESSES = 8
@@ -47,8 +56,7 @@ def _webhook(world: World, provider: Provider | None, path: str, **fields: objec
             **fields,
         },
     )
-    webhook.set_secret("client_secret", AUTHORIZATION_CLIENT.client_secret)
-    webhook.save()
+    change(webhook.credential, client_secret=AUTHORIZATION_CLIENT.client_secret)
     return webhook
 
 
@@ -128,7 +136,7 @@ def race(world: World) -> None:
 def crash_after_rotation(world: World) -> None:
     with running_provider([oauth.default_callback_url()]) as provider:
         webhook = _webhook(world, provider, "/rotated")
-        _connect(webhook.credential)
+        _connect(webhook)
         _expire()
         provider.clear_requests()
         # The provider rotates at once, and its answer is still on the way when we die.
@@ -148,7 +156,7 @@ def crash_after_rotation(world: World) -> None:
         state = _token(webhook).state
         check(state == TokenState.NEEDS_REAUTHORIZATION, f"the token is {state}")
         _check_untouched(world)
-        check(_connect(webhook.credential) == 100, f"not all released: {world.standing()}")
+        check(_connect(webhook) == 100, f"not all released: {world.standing()}")
         world.settle()
     world.notes.append(f"held {seconds:.0f} s after the crash")
     world.verify()
@@ -189,7 +197,7 @@ def provider_trouble(world: World) -> None:
             check(row.refresh_token == "the-refresh-token", f"{webhook.name} lost its grant")
             check(row.state not in _BLOCKED, f"{webhook.name} is {row.state}")
         is_back = True
-        Webhook.objects.filter(name="/down").update(token_url=f"{fake.url}/down")
+        Credential.objects.filter(webhook__name="/down").update(token_url=f"{fake.url}/down")
         seconds = world.settle(90)
     world.notes.append(f"all delivered {seconds:.0f} s after it came back")
     world.verify()
@@ -216,14 +224,14 @@ def _store_expired(webhook: Webhook) -> None:
 def release_held(world: World) -> None:
     with running_provider([oauth.default_callback_url()]) as provider:
         webhook = _webhook(world, provider, "/held", is_ordered=True, rate_limit=_RATE)
-        _connect(webhook.credential)
+        _connect(webhook)
         provider.revoke_grants()
         _expire()
         world.any_worker()
         ids = world.publish(_HELD)
         world.wait(lambda: _held(webhook) == _HELD, 30, "Holding")
         _check_untouched(world)
-        check(_connect(webhook.credential) == _HELD, f"not all released: {world.standing()}")
+        check(_connect(webhook) == _HELD, f"not all released: {world.standing()}")
         world.settle()
     came = world.receiver.arrivals
     check([arrival.event_id for arrival in came] == ids, "not each once and in order")

@@ -18,6 +18,7 @@ import redis
 from django.apps import apps
 from django.db import DatabaseError, connection, transaction
 
+from tests.factories import make_webhook
 from tests.faults.processes import Process
 from tests.faults.receiver import CountingReceiver, Loop
 from tests.services import PostgresServer, RedisServer, free_port
@@ -76,9 +77,7 @@ class World:
             "retry_schedule_seconds": [1, 1, 2, 2, 2, 2, 2, 2],
             **fields,
         }
-        webhook = Webhook(**given)
-        webhook.save()
-        return webhook
+        return make_webhook(**given)
 
     def publish(self, count: int, **payload: object) -> list[str]:
         """Publish events in batches and count the deliveries they make; return their ids."""

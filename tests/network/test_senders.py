@@ -53,7 +53,7 @@ def _oauth_webhook(base: str) -> Webhook:
 
 def exchange_code(base: str) -> Any:
     webhook, user = _oauth_webhook(base), oauth_rows.make_user()
-    _, sent = oauth_rows.begin(webhook, user)
+    _, sent = oauth_rows.begin(webhook.credential, user)
     query = {"code": ["the-code"], "state": [sent["state"]]}
     oauth.finish_authorization(query, user=user, session_key=oauth_rows.SESSION)
 
@@ -75,11 +75,11 @@ def discover(base: str) -> Any:
 
 
 def examine(base: str) -> Any:
-    return oauth.examine(_oauth_webhook(base))
+    return oauth.examine(_oauth_webhook(base).credential)
 
 
 def try_authentication(base: str) -> Any:
-    return oauth.try_authentication(_oauth_webhook(base))
+    return oauth.try_authentication(_oauth_webhook(base).credential)
 
 
 SENDERS = [

@@ -16,7 +16,15 @@ from tests.oauth_rows import make_machine_webhook, make_token
 from tests.sandbox import Provider, Receiver
 from tests.ui.webhook_form.test_forms import posted
 from webhooks import oauth, tasks
-from webhooks.models import Attempt, Delivery, OAuthExchange, OAuthToken, Status, Webhook
+from webhooks.models import (
+    Attempt,
+    Credential,
+    Delivery,
+    OAuthExchange,
+    OAuthToken,
+    Status,
+    Webhook,
+)
 
 pytestmark = [pytest.mark.security, pytest.mark.usefixtures("counted")]
 counted, use_keys = keys.counted, keys.use_keys
@@ -43,10 +51,10 @@ def test_nothing_is_sent_and_nothing_lost_until_the_right_key_is_back(
         Webhook.objects.filter(pk=webhook.pk).update(signing_secret="")
     delivery = make_delivery(webhook)
     use_keys(SECOND_KEY)
-    before = rows_of(Webhook, Delivery)
+    before = rows_of(Webhook, Credential, Delivery)
     look_for(1.0)
     assert receiver.requests() == []
-    assert rows_of(Webhook, Delivery) == before
+    assert rows_of(Webhook, Credential, Delivery) == before
     assert not Attempt.objects.exists()
     use_keys(FIRST_KEY)
     if has_secret:
@@ -82,14 +90,14 @@ def test_a_form_is_given_back_with_what_was_typed(use_keys: Keys, is_new: bool) 
     edit, create = reverse("webhooks:edit", args=[webhook.pk]), reverse("webhooks:create")
     data = posted(name="Typed name", authorization_type="basic", basic_login="typed-login")
     use_keys(SECOND_KEY)
-    before = rows_of(Webhook)
+    before = rows_of(Webhook, Credential)
     answer = client.post(create if is_new else edit, {**data, "basic_password": "typed-password"})
     text = answer.content.decode()
     assert answer.status_code == 200
     assert "the encryption key of this site is not the one" in text
     assert "Typed name" in text
     assert "typed-login" in text
-    assert rows_of(Webhook) == before
+    assert rows_of(Webhook, Credential) == before
 
 
 @pytest.mark.django_db
@@ -99,10 +107,10 @@ def test_a_signing_secret_is_not_rotated_and_a_sentence_says_why(use_keys: Keys)
     client = Client()
     client.force_login(person)
     use_keys(SECOND_KEY)
-    before = rows_of(Webhook)
+    before = rows_of(Webhook, Credential)
     answer = client.post(reverse("webhooks:rotate_secret", args=[webhook.pk]), follow=True)
     assert "the encryption key of this site is not the one" in answer.content.decode()
-    assert rows_of(Webhook) == before
+    assert rows_of(Webhook, Credential) == before
 
 
 @pytest.mark.django_db
@@ -113,9 +121,9 @@ def test_an_import_is_given_back_and_a_sentence_says_why(use_keys: Keys) -> None
     client.force_login(person)
     text = client.post(reverse("webhooks:export"), {"webhook": webhook.pk}).content.decode()
     use_keys(SECOND_KEY)
-    before = rows_of(Webhook)
+    before = rows_of(Webhook, Credential)
     answer = client.post(reverse("webhooks:import"), {"text": text})
     assert answer.status_code == 422
     assert "the encryption key of this site is not the one" in answer.text
     assert "From a file" in answer.text
-    assert rows_of(Webhook) == before
+    assert rows_of(Webhook, Credential) == before
