@@ -1,11 +1,11 @@
 # `make help` lists the verbs. Everything lives in .venv and .data; nothing else is touched.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint lock bench faults security screenshots translations clean
+.PHONY: help run test lint lock bench faults security screenshots docs translations clean
 MAKEFLAGS += --no-print-directory
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-PIP := $(PYTHON) -m pip --disable-pip-version-check install --quiet --require-hashes
+INSTALL := $(PYTHON) .ci/install.py
 # The address of `make run`; the sandbox takes the two ports after it.
 PORT ?= 8000
 # 1: the sandbox receiver and OAuth provider run beside the product. 0: they do not.
@@ -50,6 +50,9 @@ security: $(VENV)/.dev ## Attack the guard, the secrets, the pages and every par
 screenshots: $(VENV)/.dev ## Take a picture of every screen, light and dark
 	@exec $(PYTHON) -m tests.screenshots $(ARGS)
 
+docs: $(VENV)/.dev ## Write the generated pages of docs/: events, third-party packages
+	@exec $(PYTHON) -m tests.docs
+
 translations: $(VENV)/.dev ## Bring the Ukrainian catalog in step with the texts (ARGS=--missing)
 	@exec $(PYTHON) -m tests.translations $(ARGS)
 
@@ -77,10 +80,10 @@ $(PYTHON):
 
 $(VENV)/.run: requirements.txt requirements-sandbox.txt | $(PYTHON)
 	@echo "Installing what the product needs (once) ..."
-	@$(PIP) -r requirements.txt -r requirements-sandbox.txt
+	@$(INSTALL) requirements.txt requirements-sandbox.txt
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.run
 	@echo "Installing what the tests need (once) ..."
-	@$(PIP) -r requirements-dev.txt
+	@$(INSTALL) requirements-dev.txt
 	@touch $@

@@ -137,7 +137,7 @@ def test_credentials_are_sent_as_chosen_also_without_javascript(
     page.get_by_role("button", name="Refresh").click()
     expect(page.get_by_text("The access token was refreshed.")).to_be_visible()
     assert provider.token_requests()[-1].grant_type == "refresh_token"
-    page.get_by_role("button", name="Send test").click()
+    page.get_by_role("button", name="Send test").first.click()
     expect(page.get_by_text("Succeeded")).to_be_visible()
     page.get_by_role("link", name="Edit").click()
     page.get_by_text("Clear the token…").click()

@@ -62,14 +62,21 @@ class Command(BaseCommand):
         stack.callback(web.close)
         for other in (port + 1, port + 2) if has_sandbox else ():
             _check_free(other)
+        self._say("Preparing the database ...")
         password = _prepare_database()
         lines = _head_lines(password)
         if has_sandbox:
+            self._say("Starting the sandbox ...")
             addresses = stack.enter_context(sandbox.running(port + 1))
             if sandbox.prepare_webhooks(addresses):
                 lines += _sandbox_lines(addresses)
         stack.enter_context(Background())
         return web, lines
+
+    def _say(self, text: str) -> None:
+        """Print what takes its time, so that a start is not silent."""
+        self.stdout.write(text)
+        self.stdout.flush()
 
 
 class _Stop:
@@ -182,7 +189,7 @@ def _sandbox_lines(addresses: sandbox.Addresses) -> list[str]:
         "",
         "Two webhooks are ready to try:",
         "  1. Sandbox: Basic authentication. Open it and press Send test.",
-        "  2. Sandbox: OAuth 2.0. Press Edit, then Get new access token; log in at the provider as",
-        "     demo with the password demo, approve, then press Send test.",
+        "  2. Sandbox: OAuth 2.0. Open it and press Get new access token. Log in at the provider",
+        "     as demo with the password demo, approve, then press Send test.",
         f"  What they send arrives at {addresses.receiver}/",
     ]

@@ -199,15 +199,19 @@ def token_panel(request: HttpRequest, webhook: Webhook, *, is_oauth: bool = True
     token = OAuthToken.objects.select_related("granted_by").filter(webhook_id=webhook.pk).first()
     users = Q(webhook_id=webhook.pk) | Q(webhook__connection_id=webhook.pk)
     held = Delivery.objects.filter(users, status=Status.HELD)
+    success = _take(request, _SUCCESS_KEY, webhook)
+    is_usable = token is not None and token.has_access_token()
     return {
         "webhook": webhook,
         "token": token,
         "token_state": token.state if token else TokenState.NONE,
         "token_failure": _take(request, _FAILURE_KEY, webhook),
-        "token_success": _take(request, _SUCCESS_KEY, webhook),
+        "token_success": success,
+        # With a new token the test is what comes next; a connection sends nothing itself.
+        "offers_test": bool(success) and is_usable and not webhook.is_connection,
         "held_count": held.count() if webhook.pk else 0,
         "is_oauth": is_oauth,
-        "drops_token": bool(token and token.has_access_token()),
+        "drops_token": is_usable,
         "now": timezone.now(),
         **token_facts.facts(webhook, token),
     }

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required, permission_required
 from django.db import transaction
@@ -110,9 +111,16 @@ def _context(delivery: Delivery) -> dict[str, object]:
         "webhook": delivery.webhook,
         "attempt": attempt,
         "request_body": _request_body(delivery, attempt),
+        "receiver_url": _receiver_url(delivery.webhook),
         "is_open": is_open,
         "is_asking": is_open and timezone.now() - delivery.created_at < _PATIENCE,
     }
+
+
+def _receiver_url(webhook: Webhook) -> str:
+    """Return the page of the sandbox's receiver, or an empty string if it is not sent to."""
+    url = settings.WEBHOOKS_SANDBOX_URL
+    return url if url and webhook.url.startswith(f"{url}/") else ""
 
 
 def _request_body(delivery: Delivery, attempt: Attempt | None) -> bytes:
