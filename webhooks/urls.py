@@ -80,6 +80,7 @@ urlpatterns = [
         name="switch_authentication",
     ),
     path(PAGES + "deliveries/", deliveries.log, name="deliveries"),
+    path(PAGES + "deliveries/selected/", deliveries.act_on_selected, name="deliveries_selected"),
     path(PAGES + "deliveries/export.csv", delivery_export.export, name="deliveries_export"),
     path(PAGES + "deliveries/<str:delivery_id>/", deliveries.detail, name="delivery"),
     path(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.contrib.auth import get_user_model
 from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
@@ -132,10 +133,9 @@ def test_a_deep_queue_is_not_counted_to_its_end(browser: Client, monkeypatch: An
 def test_an_action_on_the_log_still_shows_a_page(browser: Client) -> None:
     delivery = make_delivery(make_webhook())
     Delivery.objects.filter(pk=delivery.pk).update(status=Status.PARKED, next_attempt_at=None)
-    data = {"action": "send_chosen_now", "_selected_action": [delivery.pk]}
-    page = browser.post(LOG, data, follow=True)
+    data = {"action": "send_now", "delivery": [delivery.pk], "next": LOG}
+    page = browser.post(reverse("webhooks:deliveries_selected"), data, follow=True)
     assert "1 delivery is sent now." in page.text
-    assert browser.post(LOG, {"action": ""}, follow=True).status_code == 200
 
 
 @pytest.mark.parametrize("address", [LIST, LOG])
