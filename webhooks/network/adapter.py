@@ -33,8 +33,9 @@ from webhooks.network.guard import ResponseBuffer, SocketOpener, configure_curl
 from webhooks.network.resolver import checked_addresses, curl_resolve_entries
 from webhooks.network.urls import Target, parse_url
 
-# libcurl adds these by itself; only what requests prepared is sent. `Expect` would make it wait.
-_UNWANTED_HEADERS = ("Accept", "Content-Type", "Expect")
+# libcurl and pycurl add these by themselves; only what requests prepared is sent. After `Expect`
+# libcurl would wait.
+_UNWANTED_HEADERS = ("Accept", "Content-Type", "Expect", "User-Agent")
 # libcurl counts the body itself.
 _COUNTED_HEADERS = frozenset({"content-length", "transfer-encoding"})
 _CLOSED = frozenset({pycurl.E_GOT_NOTHING, pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR})
@@ -54,7 +55,7 @@ class GuardedAdapter(BaseAdapter):
         total_seconds: float = 10.0,
         max_bytes: int = 65_536,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.policy = policy
         self.total_seconds = total_seconds
         self.max_bytes = max_bytes

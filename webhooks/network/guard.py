@@ -199,8 +199,7 @@ class ResponseBuffer:
                 # libcurl would wait for what never comes: nobody asked for another protocol.
                 self.problem = Failure(PROTOCOL, "switched_protocol", {})
             elif self.interim > _MAX_INTERIM_ANSWERS:
-                params = {"limit": _MAX_INTERIM_ANSWERS}
-                self.problem = Failure(PROTOCOL, "interim_answers", params)
+                self.problem = Failure(PROTOCOL, "interim_answers", {"limit": _MAX_INTERIM_ANSWERS})
         if self.header_size > _MAX_HEADER_BYTES:
             self.problem = Failure(PROTOCOL, "headers_too_large", {})
 
