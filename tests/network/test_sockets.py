@@ -391,12 +391,14 @@ def test_libcurl_is_stopped_at_a_literal_in_any_spelling(host: str) -> None:
     assert curl(f"http://{host}:8000/", CLOSED).problem
 
 
-def test_an_opener_remembers_what_it_refused() -> None:
+def test_an_opener_tells_once_what_it_refused_to_which_handle() -> None:
     opener = network.SocketOpener(CLOSED)
-    where = ("10.0.0.1", 80)
-    assert opener(0, (socket.AF_INET, socket.SOCK_STREAM, 6, where)) == pycurl.SOCKET_BAD
-    assert opener.refused[where] == opener.last_problem
-    assert "private" in str(opener.last_problem)
+    refused, other = object(), object()
+    address = (socket.AF_INET, socket.SOCK_STREAM, 6, ("10.0.0.1", 80))
+    assert opener.for_handle(refused)(0, address) == pycurl.SOCKET_BAD
+    assert opener.problem_for(other) is None
+    assert "private" in str(opener.problem_for(refused))
+    assert opener.problem_for(refused) is None
 
 
 @pytest.mark.parametrize(
@@ -408,7 +410,8 @@ def test_an_opener_remembers_what_it_refused() -> None:
     ],
 )
 def test_an_opener_opens_tcp_sockets_without_a_scope_only(address: Any) -> None:
-    assert network.SocketOpener(LOOPBACK)(0, address) == pycurl.SOCKET_BAD
+    open_socket = network.SocketOpener(LOOPBACK).for_handle(None)
+    assert open_socket(0, address) == pycurl.SOCKET_BAD
 
 
 def test_an_opener_is_not_asked_about_a_connection_that_is_open(
@@ -573,7 +576,7 @@ def test_libcurl_goes_through_the_operators_proxy_only(serve: Callable[..., Serv
 def test_an_opener_with_a_proxy_opens_nothing_else(serve: Callable[..., Server]) -> None:
     opener = network.SocketOpener(Policy(egress_proxy="http://127.0.0.1:3128"))
     where = (socket.AF_INET, socket.SOCK_STREAM, 6, ("93.184.215.14", 443))
-    assert opener(0, where) == pycurl.SOCKET_BAD
+    assert opener.for_handle(None)(0, where) == pycurl.SOCKET_BAD
 
 
 # Redirects, schemes, cookies, decoding.

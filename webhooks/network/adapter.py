@@ -141,7 +141,8 @@ class GuardedAdapter(BaseAdapter):
         return TransferError(
             failure.sentence(),
             is_refused=handle.getinfo(pycurl.OS_ERRNO) == errno.ECONNREFUSED,
-            is_closed=number in _CLOSED and not handle.getinfo(pycurl.HTTP_CONNECTCODE),
+            # Not by a proxy that refused.
+            is_closed=number in _CLOSED and handle.getinfo(pycurl.HTTP_CONNECTCODE) < 300,
         )
 
 

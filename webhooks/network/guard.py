@@ -52,46 +52,37 @@ class _Socket(socket.socket):
 class SocketOpener:
     """Open libcurl's sockets, each only after its address passed the policy.
 
-    `configure_curl` sets it; it is called for new connections only, and sees every address,
-    also of IP literals in any spelling. `refused` keeps the latest reasons by address and port,
-    `problem_for` that of one handle's transfer. Concurrency: one opener per thread.
+    `configure_curl` sets it; it is called for new connections only, and sees every address, also
+    of IP literals in any spelling. Concurrency: one opener per thread.
     """
 
-    __slots__ = ("_problems", "last_problem", "opened", "policy", "refused")
+    __slots__ = ("_problems", "opened", "policy")
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         # How many sockets were opened.
         self.opened = 0
-        self.refused: dict[tuple[str, int], str] = {}
-        self.last_problem: str | None = None
+        # By handle, why its last connection was refused.
         self._problems: dict[int, str] = {}
 
-    def __call__(self, purpose: int, address: Any) -> socket.socket | int:
-        return self._open(address, None)
-
     def for_handle(self, handle: Any) -> Callable[[int, Any], socket.socket | int]:
-        """Return the callback that remembers its refusals under this handle."""
+        """Return the OPENSOCKETFUNCTION of a handle."""
         key = id(handle)
-        return lambda purpose, address: self._open(address, key)
+        return lambda purpose, address: self._check_and_open(key, *address)
 
     def problem_for(self, handle: Any) -> str | None:
         """Return, once, why the last connection of this handle was refused, or None."""
         return self._problems.pop(id(handle), None)
 
-    def _open(self, address: Any, key: int | None) -> socket.socket | int:
-        family, kind, protocol, where = address
+    def _check_and_open(
+        self, key: int, family: int, kind: int, protocol: int, where: Any
+    ) -> socket.socket | int:
         problem = self._problem(family, kind, where)
         if problem is None:
-            self._problems.pop(key or 0, None)
+            self._problems.pop(key, None)
             self.opened += 1
             return self.open(family, kind, protocol, where)
-        self.last_problem = problem
-        if len(self.refused) > 1000:
-            self.refused.clear()
-        self.refused[_address_and_port(where)] = problem
-        if key is not None:
-            self._problems[key] = problem
+        self._problems[key] = problem
         bad: int = pycurl.SOCKET_BAD
         return bad
 
