@@ -293,16 +293,21 @@ class Sender:
         """Turn a libcurl error into an outcome and a sentence; none if only the body was cut."""
         if code == pycurl.E_WRITE_ERROR and slot.problem is None:
             return None, ""
-        if code == pycurl.E_COULDNT_CONNECT and (problem := self._opener.problem_for(slot.curl)):
-            return Outcome.BLOCKED, problem
+        refusal = None
+        if code == pycurl.E_COULDNT_CONNECT:
+            refusal = self._opener.problem_for(slot.curl)
         request = slot.request
         assert request is not None
-        failure = slot.problem or curl_errors.classify(
-            code,
-            message,
-            host=request.plan.target.host,
-            timeout_seconds=request.plan.timeout_seconds,
-            is_connected=slot.curl.getinfo(pycurl.REQUEST_SIZE) > 0,
+        failure = (
+            refusal
+            or slot.problem
+            or curl_errors.classify(
+                code,
+                message,
+                host=request.plan.target.host,
+                timeout_seconds=request.plan.timeout_seconds,
+                is_connected=slot.curl.getinfo(pycurl.REQUEST_SIZE) > 0,
+            )
         )
         return Outcome(failure.kind), failure.sentence()
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import pycurl
 import requests
-from django.utils.translation import gettext as _
 from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers
@@ -29,6 +28,7 @@ from webhooks.network.errors import (
     TransferError,
     UnsafeURLError,
 )
+from webhooks.network.failures import PROTOCOL, TIMEOUT, TLS, Failure, Params
 from webhooks.network.guard import ResponseBuffer, SocketOpener, configure_curl
 from webhooks.network.resolver import checked_addresses, curl_resolve_entries
 from webhooks.network.urls import Target, parse_url
@@ -110,8 +110,8 @@ class GuardedAdapter(BaseAdapter):
             raise
 
     def _too_late(self) -> DeadlineExceededError:
-        text = _("The exchange took longer than %(seconds)s s.")
-        return DeadlineExceededError(text % {"seconds": f"{self.total_seconds:g}"})
+        params: Params = {"seconds": f"{self.total_seconds:g}"}
+        return DeadlineExceededError(Failure(TIMEOUT, "deadline", params))
 
     def _failure(
         self,
@@ -124,22 +124,21 @@ class GuardedAdapter(BaseAdapter):
         """Return a libcurl error in the caller's terms."""
         number, message = error.args if len(error.args) == 2 else (0, str(error))
         if number == pycurl.E_COULDNT_CONNECT and (problem := opener.problem_for(handle)):
-            return UnsafeURLError(problem, code="address")
+            return UnsafeURLError(problem)
         if number == pycurl.E_OPERATION_TIMEDOUT:
             return self._too_late()
         if number == pycurl.E_WRITE_ERROR and buffer.problem is None:
-            text = _("The answer is longer than %(limit)d bytes.")
             return ResponseTooLargeError(
-                text % {"limit": self.max_bytes},
+                Failure(PROTOCOL, "body_too_large", {"limit": self.max_bytes}),
                 status_code=handle.getinfo(pycurl.RESPONSE_CODE),
             )
         failure = buffer.problem or curl_errors.classify(
             number, message, host=target.host, timeout_seconds=0, is_connected=False
         )
-        if failure.kind == curl_errors.TLS:
-            return TLSError(failure.sentence())
+        if failure.kind == TLS:
+            return TLSError(failure)
         return TransferError(
-            failure.sentence(),
+            failure,
             is_refused=handle.getinfo(pycurl.OS_ERRNO) == errno.ECONNREFUSED,
             # Not by a proxy that refused.
             is_closed=number in _CLOSED and handle.getinfo(pycurl.HTTP_CONNECTCODE) < 300,

@@ -15,8 +15,8 @@ import certifi
 import pycurl
 
 from webhooks.network.addresses import Policy, address_problem
-from webhooks.network.curl_errors import PROTOCOL, Failure
 from webhooks.network.errors import NameNotResolvedError
+from webhooks.network.failures import PROTOCOL, Failure, blocked
 from webhooks.network.resolver import proxy_addresses
 
 # Where distributions keep the CA bundle that their administrators edit. The pycurl wheel knows
@@ -63,14 +63,14 @@ class SocketOpener:
         # How many sockets were opened.
         self.opened = 0
         # By handle, why its last connection was refused.
-        self._problems: dict[int, str] = {}
+        self._problems: dict[int, Failure] = {}
 
     def for_handle(self, handle: Any) -> Callable[[int, Any], socket.socket | int]:
         """Return the OPENSOCKETFUNCTION of a handle."""
         key = id(handle)
         return lambda purpose, address: self._check_and_open(key, *address)
 
-    def problem_for(self, handle: Any) -> str | None:
+    def problem_for(self, handle: Any) -> Failure | None:
         """Return, once, why the last connection of this handle was refused, or None."""
         return self._problems.pop(id(handle), None)
 
@@ -90,20 +90,20 @@ class SocketOpener:
         """Open a socket for an address that passed the policy."""
         return _Socket(family, kind, protocol)
 
-    def _problem(self, family: int, kind: int, where: Any) -> str | None:
+    def _problem(self, family: int, kind: int, where: Any) -> Failure | None:
         if kind & ~_SOCKET_FLAGS != socket.SOCK_STREAM or family not in (
             socket.AF_INET,
             socket.AF_INET6,
         ):
-            return "Only TCP connections are made."
+            return blocked("no_tcp")
         address, port = _address_and_port(where)
         if not self.policy.egress_proxy:
             return address_problem(address, port, self.policy)
         try:
             is_proxy = (address, port) in proxy_addresses(self.policy)
         except NameNotResolvedError as error:
-            return error.reason
-        return None if is_proxy else f"{address} is not the egress proxy."
+            return error.failure
+        return None if is_proxy else blocked("no_proxy", address=address)
 
 
 def _address_and_port(where: Any) -> tuple[str, int]:
