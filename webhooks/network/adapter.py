@@ -160,23 +160,19 @@ def _load(handle: Any, request: requests.PreparedRequest, target: Target) -> Non
     headers = CaseInsensitiveDict(request.headers)
     # Nothing small becomes large.
     headers["Accept-Encoding"] = "identity"
-    lines = [_line(name, value) for name, value in headers.items() if _is_sent(name)]
+    lines = [
+        _line(name, value)
+        for name, value in headers.items()
+        if name.lower() not in _COUNTED_HEADERS
+    ]
     lines += [f"{name}:".encode() for name in _UNWANTED_HEADERS if name not in headers]
     handle.setopt(pycurl.HTTPHEADER, lines)
 
 
-def _is_sent(name: str | bytes) -> bool:
-    return _text(name).lower() not in _COUNTED_HEADERS
-
-
-def _line(name: str | bytes, value: str | bytes) -> bytes:
+def _line(name: str, value: str | bytes) -> bytes:
     """Return a header as libcurl takes it. Errors: UnicodeError."""
-    text = _text(value)
-    return (f"{_text(name)}: {text}" if text else f"{_text(name)};").encode("latin-1")
-
-
-def _text(part: str | bytes) -> str:
-    return part.decode("latin-1") if isinstance(part, bytes) else part
+    text = value.decode("latin-1") if isinstance(value, bytes) else value
+    return (f"{name}: {text}" if text else f"{name};").encode("latin-1")
 
 
 def _response(
