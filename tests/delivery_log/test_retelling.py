@@ -46,10 +46,10 @@ def told(sentence: str, language: str = "uk") -> str:
 
 
 def curl_sentence(code: int, *, is_connected: bool = False) -> str:
-    _outcome, sentence = curl_errors.classify(
+    failure = curl_errors.classify(
         code, "reset by peer", host="crm.test", timeout_seconds=7, is_connected=is_connected
     )
-    return sentence
+    return failure.sentence()
 
 
 @pytest.mark.parametrize("sentence", requests._SENTENCES.values(), ids=str)

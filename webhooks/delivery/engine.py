@@ -268,8 +268,9 @@ class Engine:
             if found is None:
                 # Forgotten a moment ago; only a name that was just checked may be connected to.
                 self._sender.unsent.append(claim)
-            elif found.problem or found.error:
-                self._judge(request, _unreachable(found))
+            elif failure := found.failure:
+                outcome = Outcome(failure.kind)
+                self._judge(request, no_answer(outcome, failure.sentence()))
             else:
                 requests.append(request)
         if requests:
@@ -295,7 +296,7 @@ class Engine:
         """
         key = (target.host, target.port)
         found = self._resolver.lookup(*key)
-        if found is None or found.problem or found.error or target.is_literal:
+        if found is None or found.failure or target.is_literal:
             return found
         if self._pinned.get(key) != found.generation:
             self._pinned[key] = found.generation
@@ -389,10 +390,3 @@ class Engine:
         self._resolver.close()
         self._sender.close()
         self._session.run(self._queue.reset_session)
-
-
-def _unreachable(found: network.Resolution) -> Answer:
-    """Answer for a name that must not, or could not, be connected to."""
-    if found.problem:
-        return no_answer(Outcome.BLOCKED, found.problem)
-    return no_answer(Outcome.NETWORK, found.error or "")

@@ -51,7 +51,7 @@ class Sender:
         self._max_in_flight = max_in_flight
         self._max_per_webhook = max_per_webhook
         self._on_answer = on_answer
-        self._opener = network.open_socket(policy)
+        self._opener = network.SocketOpener(policy)
         self._arrived: deque[tuple[Request, float]] = deque()
         self._pins: deque[list[str]] = deque()
         # (webhook id, its present version) of webhooks that may have changed.
@@ -291,19 +291,25 @@ class Sender:
 
     def _explain(self, slot: Slot, code: int, message: str) -> tuple[Outcome | None, str]:
         """Turn a libcurl error into an outcome and a sentence; none if only the body was cut."""
-        if code == pycurl.E_WRITE_ERROR:
-            return (Outcome.PROTOCOL, slot.problem) if slot.problem else (None, "")
-        if code == pycurl.E_COULDNT_CONNECT and (problem := self._opener.problem_for(slot.curl)):
-            return Outcome.BLOCKED, problem
+        if code == pycurl.E_WRITE_ERROR and slot.problem is None:
+            return None, ""
+        refusal = None
+        if code == pycurl.E_COULDNT_CONNECT:
+            refusal = self._opener.problem_for(slot.curl)
         request = slot.request
         assert request is not None
-        return curl_errors.classify(
-            code,
-            message,
-            host=request.plan.target.host,
-            timeout_seconds=request.plan.timeout_seconds,
-            is_connected=slot.curl.getinfo(pycurl.REQUEST_SIZE) > 0,
+        failure = (
+            refusal
+            or slot.problem
+            or curl_errors.classify(
+                code,
+                message,
+                host=request.plan.target.host,
+                timeout_seconds=request.plan.timeout_seconds,
+                is_connected=slot.curl.getinfo(pycurl.REQUEST_SIZE) > 0,
+            )
         )
+        return Outcome(failure.kind), failure.sentence()
 
     def _close(self) -> None:
         self._give_back([request for request, _ in self._arrived])

@@ -1,86 +1,37 @@
 """One libcurl handle and the buffers of the request it is working on.
 
-Owns how a request is set on a handle and how much of an answer is read. Knows nothing of the loop
-that drives it.
+Sets a request on the handle; `sender` drives it, `network.ResponseBuffer` limits the answer.
 """
 
 import pycurl
-from django.utils.translation import gettext as _
 
 from webhooks import network
 from webhooks.delivery.limiter import Lane
 from webhooks.delivery.requests import USER_AGENT, Request
 
 _MAX_BODY_BYTES = 65_536
-_MAX_HEADER_BYTES = 65_536
-_MAX_INTERIM_ANSWERS = 16
 _CONNECT_TIMEOUT_SECONDS = 10
 # What libcurl says then.
 _DIED = "Connection died"
 
 
-class Slot:
+class Slot(network.ResponseBuffer):
     """One easy handle and the buffers of the request it is working on."""
 
-    __slots__ = (
-        "body", "body_size", "curl", "header_lines", "header_size", "interim", "is_fresh", "lane",
-        "lease_ends", "problem", "request",
-    )  # fmt: skip
+    __slots__ = ("curl", "is_fresh", "lane", "lease_ends", "request")
 
     def __init__(self, opener: network.SocketOpener) -> None:
         self.curl = pycurl.Curl()
+        super().__init__(self.curl, max_bytes=_MAX_BODY_BYTES)
         network.configure_curl(self.curl, opener)
         self.curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
         self.curl.setopt(pycurl.USERAGENT, USER_AGENT)
         self.curl.setopt(pycurl.CONNECTTIMEOUT, _CONNECT_TIMEOUT_SECONDS)
-        self.curl.setopt(pycurl.HEADERFUNCTION, self.take_header)
-        self.curl.setopt(pycurl.WRITEFUNCTION, self.take_body)
         self.request: Request | None = None
         self.lane: Lane | None = None
         self.lease_ends = 0.0
         # Whether the request has to have a connection of its own.
         self.is_fresh = False
-        self.clear()
-
-    def clear(self) -> None:
-        self.header_lines: list[bytes] = []
-        self.header_size = 0
-        self.interim = 0
-        self.body: list[bytes] = []
-        self.body_size = 0
-        self.problem = ""
-
-    def take_header(self, line: bytes) -> int | None:
-        self.header_size += len(line)
-        if line.startswith(b"HTTP/") or self.header_size > _MAX_HEADER_BYTES:
-            self._judge_head(line)
-            if self.problem:
-                return -1
-        self.header_lines.append(line)
-        return None
-
-    def _judge_head(self, line: bytes) -> None:
-        if line.startswith(b"HTTP/"):
-            self.interim += 1
-            self.header_lines.clear()
-            if line[8:12] == b" 101":
-                # libcurl would wait for what never comes: nobody asked for another protocol.
-                self.problem = _("The receiver switched to another protocol (101).")
-            elif self.interim > _MAX_INTERIM_ANSWERS:
-                self.problem = _("The receiver sent more than %(limit)d interim answers.") % {
-                    "limit": _MAX_INTERIM_ANSWERS
-                }
-        if self.header_size > _MAX_HEADER_BYTES:
-            self.problem = _("The receiver sent more than 64 KiB of headers.")
-
-    def take_body(self, chunk: bytes) -> int | None:
-        self.body_size += len(chunk)
-        if self.body_size > _MAX_BODY_BYTES:
-            # What was read is kept; the status decides.
-            self.body.append(chunk)
-            return -1
-        self.body.append(chunk)
-        return None
 
     def load(
         self, request: Request, lane: Lane, lease_ends: float, *, is_fresh: bool = False

@@ -3,7 +3,7 @@
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from webhooks.network import UnsafeURL
+from webhooks.network import UnsafeURLError
 
 HELP = {
     "name": _("Shown in the list and in the log, for example “CRM: missed calls”."),
@@ -54,14 +54,14 @@ REQUIRED = {
 }
 
 
-def refusal(error: UnsafeURL) -> str:
+def refusal(error: UnsafeURLError) -> str:
     """Return the guard's reason, and the setting an operator has for an address of their own."""
     if error.opened_by:
         advice = gettext(
             "If it is meant to be reached, an operator can open it: "
             "WEBHOOKS_ALLOWED_NETWORKS=%(entry)s"
         ) % {"entry": error.opened_by}
-    elif error.code in ("private", "own"):
+    elif error.code in ("private_name", "own_name"):
         advice = gettext(
             "If it is meant to be reached, an operator can open the network it leads to with "
             "WEBHOOKS_ALLOWED_NETWORKS."
