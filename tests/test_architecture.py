@@ -75,7 +75,6 @@ ALLOWED: dict[str, set[str]] = {
     "webhooks.network": {"pycurl", "socket"},
     "webhooks.delivery.sender": {"pycurl"},
     "webhooks.delivery.transport": {"pycurl"},
-    "webhooks.delivery.sockets": {"pycurl"},
     "webhooks.delivery.wakeup": {"redis"},
     # `/readyz` asks the broker whether it answers.
     "webhooks.api.health": {"redis"},

@@ -18,14 +18,12 @@ from django.utils.translation import gettext as _
 
 from webhooks import network
 from webhooks.delivery import queue
-from webhooks.delivery.claimer import Claimer, Taken
-from webhooks.delivery.claims import CLAIM_ROWS, Claims
+from webhooks.delivery.claims import CLAIM_ROWS, Claimer, Claims, Taken
 from webhooks.delivery.db_session import Session
-from webhooks.delivery.gone import Gone
-from webhooks.delivery.maintenance import Housekeeper
+from webhooks.delivery.maintenance import Gone, Housekeeper
 from webhooks.delivery.plans import Plans
 from webhooks.delivery.queue import Candidate, Claimed
-from webhooks.delivery.recorder import RECORD_SECONDS, Recorder, fail_tests
+from webhooks.delivery.recorder import RECORD_SECONDS, Recorder, Writer, fail_tests
 from webhooks.delivery.requests import (
     Answer,
     Plan,
@@ -41,7 +39,6 @@ from webhooks.delivery.requests import (
 )
 from webhooks.delivery.sender import Sender
 from webhooks.delivery.wakeup import Bell
-from webhooks.delivery.writer import Writer
 from webhooks.models import HoldReason, Outcome, Status, ids
 from webhooks.payloads import InvalidMapping
 

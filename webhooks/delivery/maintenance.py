@@ -1,7 +1,8 @@
-"""What an engine does every second beside its deliveries.
+"""What an engine does beside its deliveries.
 
-It takes back rows of processes that died, takes back what waits for webhooks that were changed,
-and writes health and hourly counts. Used by the keeper's thread alone.
+`Housekeeper` works every second: it takes back rows of processes that died and what waits for
+webhooks that were changed, and writes health and hourly counts. `Gone` pauses the webhooks of
+receivers that answered 410 before that is noted. Used by the keeper's thread alone.
 """
 
 import logging
@@ -10,10 +11,10 @@ from types import ModuleType
 
 from webhooks.delivery.db_session import Session
 from webhooks.delivery.plans import present_versions
-from webhooks.delivery.recorder import Recorder
+from webhooks.delivery.recorder import Recorder, Writer, pause
+from webhooks.delivery.requests import Answer, Request
 from webhooks.delivery.sender import Sender
-from webhooks.delivery.writer import Writer
-from webhooks.models import Status
+from webhooks.models import Outcome, PauseReason, Status
 
 logger = logging.getLogger(__name__)
 
@@ -65,3 +66,34 @@ class Housekeeper:
             self._on_due()
             parked = sum(row.status == Status.PARKED for row in expired)
             logger.warning("leases_expired rows=%d parked=%d", len(expired), parked)
+
+
+class Gone:
+    """The answers that wait. Used by the keeper's thread alone."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Request, Answer]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def add(self, request: Request, answer: Answer) -> None:
+        self._waiting.append((request, answer))
+
+    def settle(self, session: Session) -> list[tuple[Request, Answer, Outcome]]:
+        """Pause the webhooks and return what the answers come to; nothing on a database fault.
+
+        A webhook that was changed since is not paused: a corrected address is none that answered.
+        """
+        asked = {request.plan.webhook_id: request.plan.version for request, _ in self._waiting}
+        present = session.run(lambda: present_versions(asked))
+        if present is None:
+            return []
+        gone = sorted(pk for pk, version in asked.items() if present[pk] == version)
+        if gone and session.run(lambda: pause(gone, PauseReason.GONE)) is None:
+            return []
+        waiting, self._waiting = self._waiting, []
+        return [
+            (request, answer, Outcome.GONE if request.plan.webhook_id in gone else Outcome.REFUSED)
+            for request, answer in waiting
+        ]

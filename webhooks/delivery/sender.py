@@ -21,8 +21,7 @@ from webhooks import network
 from webhooks.delivery.limiter import Lane
 from webhooks.delivery.queue import Claimed
 from webhooks.delivery.requests import Answer, Request, no_answer
-from webhooks.delivery.sockets import SocketWatch
-from webhooks.delivery.transport import Slot
+from webhooks.delivery.transport import Slot, SocketWatch
 from webhooks.models import Outcome
 from webhooks.network import curl_errors
 
