@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from webhooks import events
 from webhooks.delivery.engine import Engine
-from webhooks.delivery.wakeup import ProcessBell
+from webhooks.delivery.wakeup import ProcessWakeup
 from webhooks.models import Delivery, Status, Webhook
 
 _SECRETS = ("basic_password", "client_secret", "headers_json", "signing_secret")
@@ -36,7 +36,7 @@ def make_delivery(webhook: Webhook, **payload: object) -> Delivery:
 def run_engine(until: Callable[[], bool], *, seconds: float = 15.0) -> Engine:
     """Run a drain in this thread until `until()`; fail if that takes too long."""
     ends = time.monotonic() + seconds
-    engine = Engine(ProcessBell(), lambda: until() or time.monotonic() > ends)
+    engine = Engine(ProcessWakeup(), lambda: until() or time.monotonic() > ends)
     engine.run(seconds * 2)
     assert until(), "the engine did not get there in time"
     return engine

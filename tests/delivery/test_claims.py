@@ -13,25 +13,25 @@ from tests.factories import make_delivery, make_webhook, run_engine
 from tests.sandbox import Receiver
 from webhooks.delivery import claims as module
 from webhooks.delivery import queue
-from webhooks.delivery.claims import Claims, Taken
+from webhooks.delivery.claims import ClaimBatch, Claims
 from webhooks.delivery.engine import Engine
-from webhooks.delivery.limiter import Lane
+from webhooks.delivery.limiter import Limiter
 from webhooks.delivery.queue import Claimed
-from webhooks.delivery.wakeup import ProcessBell
+from webhooks.delivery.wakeup import ProcessWakeup
 from webhooks.models import Delivery, Status, Webhook
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def engines_claims() -> Claims:
-    lanes: dict[int, Lane] = {}
-    return Claims(queue.backend(), "here", lambda pk: lanes.setdefault(pk, Lane(64)))
+    limiters: dict[int, Limiter] = {}
+    return Claims(queue.backend(), "here", lambda pk: limiters.setdefault(pk, Limiter(64)))
 
 
 def take(claims: Claims) -> list[Claimed]:
     taken: list[Claimed] = []
     if (ready := queue.backend().candidates()) and claims.has_room:
-        claims.take(ready, taken)
+        claims.claim(ready, taken)
     for claim in taken:
         claims.add(claim)
     return taken
@@ -95,7 +95,7 @@ def test_what_comes_back_while_a_webhook_is_asked_ends_its_wait(
 
     def overtaken(webhook_id: int, **terms: Any) -> Any:
         found = claim_paced(webhook_id, **terms)
-        # The keeper's thread, while this one waits for the database.
+        # The engine's thread, while this one waits for the database.
         release(claims, head)
         Delivery.objects.filter(pk=head[0].id).update(status="succeeded", next_attempt_at=None)
         return found
@@ -179,7 +179,7 @@ def test_the_next_rows_are_claimed_while_the_last_are_prepared(
     asked_before: list[bool] = []
     submit = Engine._submit
 
-    def watched(engine: Engine, taken: Taken) -> None:
+    def watched(engine: Engine, taken: ClaimBatch) -> None:
         if taken.is_full:
             asked_before.append(engine._claimer.is_busy)
         submit(engine, taken)
@@ -191,26 +191,26 @@ def test_the_next_rows_are_claimed_while_the_last_are_prepared(
 
 
 def test_a_ring_while_rows_are_claimed_is_not_spun_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = Engine(ProcessBell(), lambda: False)
+    engine = Engine(ProcessWakeup(), lambda: False)
     waited: list[float] = []
     monkeypatch.setattr(engine._event, "wait", waited.append)
-    engine._house.look_at = time.monotonic() + 30
+    engine._maintenance.look_at = time.monotonic() + 30
     engine._claimer.is_busy = True
-    engine._ring()
+    engine._notify()
     engine._rest()
     assert waited == [1.0]
-    engine._claimer._taken.append(Taken([], {}, 0.0))
+    engine._claimer._batches.append(ClaimBatch([], {}, 0.0))
     engine._rest()
     assert waited == [1.0]
 
 
 def test_what_is_claimed_while_the_drain_ends_goes_back() -> None:
     delivery = make_delivery(make_webhook())
-    engine = Engine(ProcessBell(), lambda: False)
+    engine = Engine(ProcessWakeup(), lambda: False)
     until_ready(engine)
     for part in (engine._sender, engine._claimer, engine._writer):
         part.start()
-    engine._claimer.ask(engine._candidates, engine._ready)
+    engine._claimer.request(engine._candidates, engine._ready)
     engine._finish()
     after = Delivery.objects.get(pk=delivery.pk)
     assert (after.status, after.attempt_count, after.lease) == (Status.PENDING, 0, "")
@@ -221,7 +221,7 @@ def test_a_claim_that_fails_brings_nothing_and_the_next_one_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     make_delivery(make_webhook())
-    engine = Engine(ProcessBell(), lambda: False)
+    engine = Engine(ProcessWakeup(), lambda: False)
     until_ready(engine)
     monkeypatch.setattr("webhooks.delivery.db_session._BACKOFF_SECONDS", (0.05, 0.05))
     backend = queue.backend()
@@ -238,9 +238,9 @@ def test_a_claim_that_fails_brings_nothing_and_the_next_one_does(
         part.start()
     brought = []
     for _ in range(2):
-        engine._claimer.ask(engine._candidates, engine._ready)
+        engine._claimer.request(engine._candidates, engine._ready)
         ends = time.monotonic() + 10
-        while (taken := engine._claimer.taken()) is None:
+        while (taken := engine._claimer.batch()) is None:
             assert time.monotonic() < ends
             time.sleep(0.01)
         assert not engine._claimer.is_busy

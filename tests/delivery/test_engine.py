@@ -14,7 +14,7 @@ from tests.sandbox import Receiver
 from tests.security.hostile import answering, asked
 from webhooks import events
 from webhooks.delivery.engine import Engine
-from webhooks.delivery.wakeup import ProcessBell
+from webhooks.delivery.wakeup import ProcessWakeup
 from webhooks.models import (
     Attempt,
     Delivery,
@@ -159,10 +159,10 @@ def test_a_receiver_that_closes_without_saying_so_costs_no_attempt() -> None:
 def test_while_the_database_is_away_a_ring_is_waited_for_and_not_spun_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    engine = Engine(ProcessBell(), lambda: False)
+    engine = Engine(ProcessWakeup(), lambda: False)
     waited: list[float] = []
     monkeypatch.setattr(engine._event, "wait", waited.append)
-    engine._ring()
+    engine._notify()
     engine._rest()
     assert waited == []
     engine._session.resume_at = time.monotonic() + 30

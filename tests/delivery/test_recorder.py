@@ -16,7 +16,7 @@ from tests.sandbox import Receiver
 from webhooks import events
 from webhooks.delivery import queue, retention
 from webhooks.delivery.histogram import NO_DURATION, step_of
-from webhooks.delivery.queue import ATTEMPT_COLUMNS, HourCount, Result
+from webhooks.delivery.queue import ATTEMPT_COLUMNS, AttemptResult, HourCount
 from webhooks.delivery.recorder import RECORD_ROWS, Recorder, pause
 from webhooks.models import (
     Attempt,
@@ -36,14 +36,14 @@ def a_recorder() -> Recorder:
     return Recorder(queue.backend(), "here")
 
 
-def results(count: int) -> list[Result]:
+def results(count: int) -> list[AttemptResult]:
     webhook = make_webhook()
     for _ in range(count):
         make_delivery(webhook)
     return [succeeded(row) for row in claim(webhook.pk, quota=count)]
 
 
-def with_values(result: Result, **values: object) -> Result:
+def with_values(result: AttemptResult, **values: object) -> AttemptResult:
     attempt = dict(zip(ATTEMPT_COLUMNS, result.attempt, strict=True)) | values
     return result._replace(attempt=tuple(attempt.values()))
 
@@ -78,7 +78,7 @@ def test_a_row_that_the_database_refuses_does_not_stop_the_others(
     bad = with_values(bad, response_headers="poison")
     write = recorder._queue.record
 
-    def refuse_poison(rows: list[Result], **terms: object) -> int:
+    def refuse_poison(rows: list[AttemptResult], **terms: object) -> int:
         if any("poison" in row.attempt for row in rows):
             raise DataError("refused")
         return int(write(rows, **terms))
@@ -166,11 +166,11 @@ def test_pausing_changes_only_webhooks_that_are_active() -> None:
 AN_HOUR = dt.datetime(2026, 3, 4, 15, tzinfo=dt.UTC)
 
 
-def an_attempt(webhook_id: int = 1, outcome: str = "succeeded", **values: object) -> Result:
+def an_attempt(webhook_id: int = 1, outcome: str = "succeeded", **values: object) -> AttemptResult:
     given = {"started_at": AN_HOUR, "total_ms": 40.0, "outcome": outcome, **values}
     attempt = tuple(given.get(column) for column in ATTEMPT_COLUMNS)
     status = "succeeded" if outcome == "succeeded" else "pending"
-    return Result("dlv_1", webhook_id, 1, status, None, "", outcome, 204, False, attempt)
+    return AttemptResult("dlv_1", webhook_id, 1, status, None, "", outcome, 204, False, attempt)
 
 
 def rows() -> dict[tuple[int, dt.datetime, str, int], int]:

@@ -410,16 +410,16 @@ def test_a_count_that_was_broken_off_is_taken_up_by_another(monkeypatch: Any) ->
     assert replays.advance_all() == 3
 
 
-def test_the_task_rings_only_when_something_was_put_in(monkeypatch: Any) -> None:
-    rings: list[bool] = []
-    monkeypatch.setattr(tasks, "ring", lambda: rings.append(True))
+def test_the_task_notifies_only_when_something_was_put_in(monkeypatch: Any) -> None:
+    notified: list[bool] = []
+    monkeypatch.setattr(tasks, "notify", lambda: notified.append(True))
     assert tasks.advance_replays() == 0
-    assert rings == []
+    assert notified == []
     webhook = make_webhook()
     finished(webhook)
     replays.start(replay_of(webhook))
     assert tasks.advance_replays() == 1
-    assert rings == [True]
+    assert notified == [True]
 
 
 def test_an_idle_turn_costs_one_query(django_assert_num_queries: Any) -> None:

@@ -58,12 +58,12 @@ _REQUEST = requests.prepare(_CLAIM, _PLAN, 1_800_000_000.0)
 
 def check(given: dict[str, Any]) -> bool:
     error = _ERRORS[given["error"]]
-    answer = requests.Answer(
+    answer = requests.Response(
         error, given["message"] if error else "", given["status"],
         given["headers"], given["body"], len(given["body"]), "93.184.215.14",
         1.0, 1.0, 1.0, 1.0, 1.0,
     )  # fmt: skip
-    outcome = requests.judge(answer)
+    outcome = requests.classify(answer)
     wait = requests.retry_after_seconds(answer.headers, 1_800_000_000.0)
     assert wait is None or wait >= 0
     step = requests.next_step(outcome, _CLAIM, _PLAN, retry_after=wait)

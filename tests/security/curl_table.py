@@ -63,7 +63,7 @@ class SendingAsTheEngine:
         self._answered, self._resolved = threading.Event(), threading.Event()
         self._policy = policy
         self._sender = Sender(
-            policy=policy, max_in_flight=4, max_per_webhook=4, on_answer=self._answered.set
+            policy=policy, max_in_flight=4, max_per_webhook=4, on_response=self._answered.set
         )
         self._sender.start()
 
@@ -82,7 +82,7 @@ class SendingAsTheEngine:
         self._answered.clear()
         self._sender.submit([prepare(claimed, plan, 0.0)], lease_ends=float("inf"))
         assert self._answered.wait(_SECONDS), url
-        self._sender.answers.clear()
+        self._sender.responses.clear()
         return Opener.passed
 
     def _pin(self, target: network.Target, answers: list[str]) -> bool:

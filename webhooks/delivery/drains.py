@@ -1,7 +1,7 @@
 """Keeps drains running in every Celery worker, with or without beat and whatever the broker lost.
 
 A small thread in the worker's main process looks whether each slot that serves the `deliveries`
-queue has a drain, and asks for one if not. It also carries the wish to stop into pool processes,
+queue has a drain, and asks for one if not. It also carries the request to stop into pool processes,
 which Celery itself tells nothing at a warm shutdown.
 """
 
@@ -107,7 +107,7 @@ def _look(controller: Any) -> None:
 
 
 def _has_free_slot(controller: Any) -> bool:
-    """Say whether a slot of this worker serves no drain and none waits for it."""
+    """Return whether a slot of this worker serves no drain and none waits for it."""
     own = [r for r in state.reserved_requests | state.active_requests if r.name == DRAIN]
     slots = max(1, settings.WEBHOOKS_DRAINS_PER_WORKER or controller.concurrency)
     busy: bool = len(set(own)) >= min(slots, controller.concurrency)

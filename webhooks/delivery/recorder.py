@@ -1,8 +1,8 @@
 """What became of deliveries, written into the database: results, health and hourly counts.
 
 `Recorder` collects and says what is due; `Writer` writes it, on PostgreSQL in a thread with a
-connection of its own, so that claims and writes wait for the disk together. On SQLite, where one
-transaction writes at a time anyway, they share the keeper's connection and thread.
+connection of its own, so that claims and writes wait for the disk together. SQLite has one
+writer at a time, so there the engine thread writes on its own connection.
 
 Hourly counts feed charts and are the one thing here that is not exact. They are written every two
 seconds, apart from the attempts they count: a killed process loses at most those two seconds, and
@@ -24,9 +24,9 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from webhooks import audit
-from webhooks.delivery.db_session import Session, SessionThread
+from webhooks.delivery.db_session import DatabaseSession, SessionThread
 from webhooks.delivery.histogram import step_of
-from webhooks.delivery.queue import ATTEMPT_COLUMNS, HourCount, Result, StateChange
+from webhooks.delivery.queue import ATTEMPT_COLUMNS, AttemptResult, HourCount, StateChange
 from webhooks.models import (
     Action,
     Attempt,
@@ -42,8 +42,8 @@ from webhooks.models.webhook import bump_version
 
 logger = logging.getLogger(__name__)
 
-# Results are written when so many wait, or when the oldest waited so long. What a crash can
-# send twice is one such batch and what was in flight.
+# Results are written when this many wait, or when the oldest has waited this long. A crash can
+# send one such batch and what was in flight twice.
 RECORD_ROWS = 500
 RECORD_SECONDS = 0.01
 # How often the health of one webhook is written while it does not change.
@@ -63,16 +63,17 @@ _FOREIGN = {"request_headers": "", "response_headers": "", "response_body": b"",
 class Recorder:
     """Collects results and writes them.
 
-    `batch` and `write` belong to the writer, which may be a thread; the rest is the keeper's.
+    `batch` and `write` are called by the writer, which may be a thread of its own; the rest by the
+    engine thread.
     """
 
     def __init__(self, queue: ModuleType, lease: str) -> None:
         self._queue = queue
         self._lease = lease
-        self.waiting: deque[Result] = deque()
+        self.waiting: deque[AttemptResult] = deque()
         self._oldest_at = 0.0
         # The batch whose commit may or may not have happened.
-        self._tried: list[Result] = []
+        self._tried: list[AttemptResult] = []
         self._states: dict[int, StateChange] = {}
         # Webhook id -> (last written state was a success, when to write again).
         self._written: dict[int, tuple[bool, float]] = {}
@@ -80,14 +81,14 @@ class Recorder:
         self._counts: Counter[tuple[int, int, str, int]] = Counter()
         self._count_at = 0.0
 
-    def add(self, result: Result) -> None:
+    def add(self, result: AttemptResult) -> None:
         if not self.waiting:
             self._oldest_at = time.monotonic()
         self.waiting.append(result)
         self._note(result)
         self._count(result)
 
-    def _note(self, result: Result) -> None:
+    def _note(self, result: AttemptResult) -> None:
         """Keep what the result says about its webhook's health."""
         before = self._states.get(result.webhook_id)
         succeeded = result.outcome == _SUCCEEDED
@@ -103,14 +104,14 @@ class Recorder:
             succeeded or bool(before and before.had_success),
         )
 
-    def _count(self, result: Result) -> None:
+    def _count(self, result: AttemptResult) -> None:
         started_at: Any = result.attempt[_STARTED_AT]
         total_ms: Any = result.attempt[_TOTAL_MS]
         # A number is quicker to make and to look up than a datetime.
         hour = started_at.toordinal() * 24 + started_at.hour
         self._counts[result.webhook_id, hour, result.outcome, step_of(total_ms)] += 1
 
-    def batch(self, now: float) -> list[Result]:
+    def batch(self, now: float) -> list[AttemptResult]:
         """Return the results that are due to be written, at most RECORD_ROWS."""
         if self._tried:
             return self._tried
@@ -118,7 +119,7 @@ class Recorder:
             return []
         return [self.waiting[index] for index in range(min(len(self.waiting), RECORD_ROWS))]
 
-    def write(self, batch: Sequence[Result]) -> int:
+    def write(self, batch: Sequence[AttemptResult]) -> int:
         """Write a batch; return how many deliveries were still ours. Raises database errors."""
         is_repeat = bool(self._tried)
         self._tried = list(batch)
@@ -134,7 +135,7 @@ class Recorder:
             logger.warning("leases_lost rows=%d", len(batch) - ours)
         return ours
 
-    def _write_singly(self, batch: Sequence[Result]) -> int:
+    def _write_singly(self, batch: Sequence[AttemptResult]) -> int:
         """Write row by row; a row that is refused is written without what came from outside."""
         ours = 0
         for row in batch:
@@ -256,23 +257,23 @@ _LONGEST_WAIT_SECONDS = 1.0
 
 
 class Writer(SessionThread):
-    """The thread, where there is one. `written` is filled by it and emptied by the keeper."""
+    """The thread that writes. `written` is filled by it and emptied by the engine thread."""
 
     def __init__(
         self,
         recorder: Recorder,
         queue: ModuleType,
-        keepers_session: Session,
+        engine_session: DatabaseSession,
         on_written: Callable[[], None],
     ) -> None:
-        super().__init__("writer", queue, keepers_session)
+        super().__init__("writer", queue, engine_session)
         self._recorder = recorder
         self._on_written = on_written
         # Batches that are safe in the database and whose rows are no longer ours.
-        self.written: deque[list[Result]] = deque()
+        self.written: deque[list[AttemptResult]] = deque()
 
     def is_calm(self, now: float) -> bool:
-        """Say whether nothing that was sent waits for a database that had a fault."""
+        """Return whether nothing that was sent waits for a database that had a fault."""
         return self._session.is_calm(now)
 
     def write_due(self, now: float) -> None:

@@ -1,11 +1,11 @@
 """The libcurl handles of the sender and the sockets they use.
 
-`Slot` is one handle with the buffers of the request it is working on: how a request is set on it,
-and how much of an answer is read. `SocketWatch` is the epoll. libcurl stops watching a socket at
-the end of each request and asks again when the next one goes out on the same connection; the
+`Transfer` is one handle with the buffers of the request it is working on: how a request is set on
+it, and how much of a response is read. `SocketWatch` is the epoll. libcurl stops watching a socket
+at the end of each request and asks again when the next one goes out on the same connection; the
 kernel is told only of what differs from what it watches already, which saves two system calls for
-each request. Every socket comes through the opener: names are pinned, so libcurl looks nothing up
-by itself. Used by the sender's thread alone.
+each request. Every socket comes through the opener: names are pinned, so libcurl looks nothing up.
+Used by the sender's thread alone.
 """
 
 import os
@@ -15,7 +15,7 @@ import pycurl
 from django.utils.translation import gettext as _
 
 from webhooks import network
-from webhooks.delivery.limiter import Lane
+from webhooks.delivery.limiter import Limiter
 from webhooks.delivery.requests import USER_AGENT, Request
 
 _MAX_BODY_BYTES = 65_536
@@ -26,12 +26,21 @@ _CONNECT_TIMEOUT_SECONDS = 10
 _DIED = "Connection died"
 
 
-class Slot:
+class Transfer:
     """One easy handle and the buffers of the request it is working on."""
 
     __slots__ = (
-        "body", "body_size", "curl", "header_lines", "header_size", "interim", "is_fresh", "lane",
-        "lease_ends", "problem", "request",
+        "body",
+        "body_size",
+        "curl",
+        "header_lines",
+        "header_size",
+        "interim",
+        "is_fresh",
+        "lease_ends",
+        "limiter",
+        "problem",
+        "request",
     )  # fmt: skip
 
     def __init__(self, opener: network.SocketOpener) -> None:
@@ -43,7 +52,7 @@ class Slot:
         self.curl.setopt(pycurl.HEADERFUNCTION, self.take_header)
         self.curl.setopt(pycurl.WRITEFUNCTION, self.take_body)
         self.request: Request | None = None
-        self.lane: Lane | None = None
+        self.limiter: Limiter | None = None
         self.lease_ends = 0.0
         # Whether the request has to have a connection of its own.
         self.is_fresh = False
@@ -60,18 +69,18 @@ class Slot:
     def take_header(self, line: bytes) -> int | None:
         self.header_size += len(line)
         if line.startswith(b"HTTP/") or self.header_size > _MAX_HEADER_BYTES:
-            self._judge_head(line)
+            self._check_head(line)
             if self.problem:
                 return -1
         self.header_lines.append(line)
         return None
 
-    def _judge_head(self, line: bytes) -> None:
+    def _check_head(self, line: bytes) -> None:
         if line.startswith(b"HTTP/"):
             self.interim += 1
             self.header_lines.clear()
             if line[8:12] == b" 101":
-                # libcurl would wait for what never comes: nobody asked for another protocol.
+                # libcurl would wait for what never comes: no other protocol was asked for.
                 self.problem = _("The receiver switched to another protocol (101).")
             elif self.interim > _MAX_INTERIM_ANSWERS:
                 self.problem = _("The receiver sent more than %(limit)d interim answers.") % {
@@ -90,7 +99,7 @@ class Slot:
         return None
 
     def load(
-        self, request: Request, lane: Lane, lease_ends: float, *, is_fresh: bool = False
+        self, request: Request, limiter: Limiter, lease_ends: float, *, is_fresh: bool = False
     ) -> None:
         """Set what differs from the request this handle sent before."""
         curl, before, plan = self.curl, self.request, request.plan
@@ -106,12 +115,12 @@ class Slot:
         if is_fresh is not self.is_fresh:
             curl.setopt(pycurl.FRESH_CONNECT, int(is_fresh))
             self.is_fresh = is_fresh
-        self.request, self.lane, self.lease_ends = request, lane, lease_ends
+        self.request, self.limiter, self.lease_ends = request, limiter, lease_ends
 
     def met_only_closed(self, code: int, message: str) -> bool:
-        """Say whether the request got no connection that was still open.
+        """Return whether the request got no connection that was still open.
 
-        libcurl sends again by itself when a kept connection turns out to be closed, but on other
+        libcurl sends again when a kept connection turns out to be closed, but on other
         kept ones: a receiver that closes each without saying so closed them all.
         """
         return code == pycurl.E_SEND_ERROR and not self.is_fresh and _DIED in message
@@ -169,7 +178,7 @@ class SocketWatch:
         ready = []
         for fd, events in self._epoll.poll(seconds):
             if fd in self._resting:
-                # An idle connection that was closed by its other end: libcurl looks by itself.
+                # An idle connection that its other end closed: libcurl checks before it uses it.
                 self._forget(fd)
             elif fd == self._wake:
                 os.read(fd, 4096)

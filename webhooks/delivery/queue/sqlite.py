@@ -16,16 +16,16 @@ from django.utils import timezone
 from webhooks.delivery.queue import sqlite_sql as sql
 from webhooks.delivery.queue.rows import (
     DIED,
+    AttemptResult,
     Candidate,
     Claimed,
+    ClaimQuota,
     Expired,
     HourCount,
     NewDelivery,
     NewEventRow,
     Pace,
-    Result,
     StateChange,
-    Want,
 )
 
 logger = logging.getLogger(__name__)
@@ -109,14 +109,14 @@ def _ids(cursor: Any, sql: str, parameters: Sequence[object]) -> list[str]:
     return [row[0] for row in cursor.fetchall()]
 
 
-def claim(wants: Sequence[Want], *, lease: str, lease_seconds: float) -> list[Claimed]:
+def claim(quotas: Sequence[ClaimQuota], *, lease: str, lease_seconds: float) -> list[Claimed]:
     """Take due rows of several webhooks, each up to its quota, oldest first."""
     with transaction.atomic(), connection.cursor() as cursor:
         now = _now()
         ids = [
             delivery_id
-            for want in wants
-            for delivery_id in _ids(cursor, sql.DUE, [want.webhook_id, now, want.quota])
+            for one in quotas
+            for delivery_id in _ids(cursor, sql.DUE, [one.webhook_id, now, one.quota])
         ]
         return _take(cursor, ids, lease, lease_seconds)
 
@@ -180,14 +180,14 @@ def claim_paced(
         return claimed
 
 
-def record(results: Sequence[Result], *, lease: str, is_repeat: bool = False) -> int:
+def record(results: Sequence[AttemptResult], *, lease: str, is_repeat: bool = False) -> int:
     """Write attempts and deliveries in one transaction; return how many deliveries were ours.
 
     A delivery whose lease was lost keeps what its new owner wrote. With `is_repeat` a part of the
     batch may be written already, so that only attempts of deliveries that are still ours are.
     """
     with transaction.atomic(), connection.cursor() as cursor:
-        ours: list[Result] = []
+        ours: list[AttemptResult] = []
         now = timezone.now()
         for result in results:
             due = result.delay_seconds
@@ -264,7 +264,7 @@ def expire(limit: int = 500) -> list[Expired]:
 def hold(webhook_id: int, reason: str, limit: int = 1000) -> int:
     """Hold waiting deliveries of a webhook, except tests; return how many (at most `limit`).
 
-    Those of a deleted webhook are cancelled: nobody could release them.
+    Those of a deleted webhook are cancelled: nothing could release them.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(sql.HOLD, [reason, _now(), reason, webhook_id, limit])
