@@ -33,7 +33,7 @@ def test_a_wakeup_before_anybody_listens_is_kept() -> None:
 
 def test_a_wakeup_wakes_a_listener_of_another_process(redis_url: str) -> None:
     here, there = RedisWakeup(redis_url), RedisWakeup(redis_url)
-    assert heard_by(there, here.ring)
+    assert heard_by(there, here.notify)
 
 
 def test_many_wakeups_make_few_strings(redis_url: str) -> None:

@@ -14,10 +14,9 @@ from collections.abc import Callable
 from functools import partial
 
 from django.conf import settings
-from django.utils.translation import gettext as _
 
 from webhooks import network
-from webhooks.delivery import queue
+from webhooks.delivery import outcomes, queue
 from webhooks.delivery.claims import CLAIM_ROWS, ClaimBatch, Claimer, Claims
 from webhooks.delivery.db_session import DatabaseSession
 from webhooks.delivery.maintenance import Maintenance, PendingPauses
@@ -40,6 +39,7 @@ from webhooks.delivery.requests import (
 from webhooks.delivery.sender import Sender
 from webhooks.delivery.wakeup import Wakeup
 from webhooks.models import HoldReason, Outcome, Status, ids
+from webhooks.models.messages import Message
 from webhooks.payloads import InvalidMapping
 
 logger = logging.getLogger(__name__)
@@ -279,10 +279,10 @@ class Engine:
         except Exception as error:
             logger.exception("request_not_made delivery=%s", claim.id)
             empty = Request(claim, plan, plan.target.url, [], b"", utc(wall), "")
-            reason = _("The request could not be built (%s).") % type(error).__name__
+            message = Message("not_built", {"error": type(error).__name__})
             if isinstance(error, InvalidMapping):
-                reason = str(error)
-            self._handle(empty, no_response(Outcome.REFUSED, reason))
+                message = outcomes.said(str(error))
+            self._handle(empty, no_response(Outcome.REFUSED, message))
             return None
 
     def _check(self, target: network.Target) -> network.Resolution | None:
@@ -391,5 +391,5 @@ class Engine:
 def _unreachable(found: network.Resolution) -> Response:
     """Return the response for a name that must not, or could not, be connected to."""
     if found.problem:
-        return no_response(Outcome.BLOCKED, found.problem)
-    return no_response(Outcome.NETWORK, found.error or "")
+        return no_response(Outcome.BLOCKED, outcomes.said(found.problem))
+    return no_response(Outcome.NETWORK, outcomes.said(found.error or ""))

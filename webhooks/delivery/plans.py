@@ -16,6 +16,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from webhooks import oauth
+from webhooks.delivery import outcomes
 from webhooks.delivery.auth import (
     Authorization,
     BasicAuthorization,
@@ -28,6 +29,7 @@ from webhooks.delivery.recorder import note_unusable
 from webhooks.delivery.requests import RequestPlan, make_plan
 from webhooks.models import AuthorizationType, HoldReason, Webhook
 from webhooks.models.authorization import TokenPlacement
+from webhooks.models.messages import Message
 from webhooks.network import UnsafeURL, parse_url
 from webhooks.payloads import InvalidMapping
 from webhooks.security import key_check
@@ -123,7 +125,7 @@ class Plans:
         except Exception:
             logger.exception("plan_failed webhook=%d", candidate.webhook_id)
             self._entries[candidate.webhook_id] = _unavailable(
-                candidate, _("The webhook's settings could not be read.")
+                candidate, outcomes.stored(Message("unreadable_settings", {}))
             )
         finally:
             connection.close()
@@ -141,9 +143,10 @@ class Plans:
             return _token_unavailable(candidate, error)
         except (SecretUnreadable, UnsafeURL, InvalidMapping) as error:
             logger.error("plan_unavailable webhook=%d reason=%s", webhook.pk, error)
+            reason = outcomes.stored(outcomes.said(str(error)))
             if not key_check.problem():
-                note_unusable(webhook.pk, str(error))
-            return _unavailable(candidate, str(error))
+                note_unusable(webhook.pk, reason)
+            return _unavailable(candidate, reason)
         token_version = token.version if token else candidate.token_version
         expires = min(_token_expires(token), _secret_expires(webhook))
         return PlanEntry(plan.version, token_version, plan, "", "", expires)
@@ -224,7 +227,7 @@ def _token_unavailable(candidate: Candidate, error: oauth.TokenUnavailable) -> P
         candidate.version,
         candidate.token_version,
         None,
-        error.message,
+        error.message[: outcomes.MAX_STORED],
         error.hold_reason or "",
         time.monotonic() + wait,
     )

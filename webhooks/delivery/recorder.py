@@ -52,7 +52,6 @@ _STATE_SECONDS = 2.0
 _COUNT_SECONDS = 2.0
 # A plain text: a member of a TextChoices takes longer to compare.
 _SUCCEEDED = Outcome.SUCCEEDED.value
-_MAX_ERROR = 500
 _ERROR = ATTEMPT_COLUMNS.index("error")
 _STARTED_AT = ATTEMPT_COLUMNS.index("started_at")
 _TOTAL_MS = ATTEMPT_COLUMNS.index("total_ms")
@@ -99,7 +98,7 @@ class Recorder:
             result.webhook_id,
             succeeded,
             result.status_code,
-            str(result.attempt[_ERROR])[:_MAX_ERROR],
+            str(result.attempt[_ERROR]),
             0 if succeeded else (before.failures if before else 0) + 1,
             succeeded or bool(before and before.had_success),
         )
@@ -214,7 +213,7 @@ def pause(webhook_ids: Sequence[int], reason: PauseReason) -> int:
 
 
 def fail_tests(webhook_id: int, reason: str, *, outcome: Outcome = Outcome.UNAUTHORIZED) -> int:
-    """End tests that cannot be sent, by default for want of a token; the reason is the attempt."""
+    """End tests that cannot be sent, by default for want of a token; attempts keep the reason."""
     waiting = Delivery.objects.filter(
         webhook=webhook_id, status=Status.PENDING, trigger=Trigger.TEST
     )
@@ -234,7 +233,7 @@ def fail_tests(webhook_id: int, reason: str, *, outcome: Outcome = Outcome.UNAUT
                 started_at=now,
                 request_line="",
                 outcome=outcome,
-                error=reason[:_MAX_ERROR],
+                error=reason,
             )
             for test in tests
         )
@@ -249,7 +248,7 @@ def note_unusable(webhook_id: int, reason: str) -> None:
     WebhookState.objects.get_or_create(webhook_id=webhook_id)
     since = Coalesce("failing_since_at", timezone.now())
     state = WebhookState.objects.filter(webhook=webhook_id)
-    state.update(failing_since_at=since, last_error=reason[:_MAX_ERROR])
+    state.update(failing_since_at=since, last_error=reason)
     fail_tests(webhook_id, reason, outcome=Outcome.REFUSED)
 
 

@@ -15,12 +15,13 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 
 from webhooks import payloads
+from webhooks.delivery import outcomes
 from webhooks.delivery.auth import Authorization
 from webhooks.delivery.queue import AttemptResult, Claimed
 from webhooks.models import HoldReason, Outcome, Status, Trigger, Webhook
+from webhooks.models.messages import Message
 from webhooks.network import Target, parse_url
 from webhooks.security import signatures
 from webhooks.security.encryption import MASK
@@ -105,7 +106,8 @@ class Response(NamedTuple):
     """What came back, or why nothing did. Times are in milliseconds."""
 
     error: Outcome | None
-    message: str
+    # What the status does not say.
+    message: Message | None
     status_code: int
     headers: bytes
     body: bytes
@@ -242,7 +244,7 @@ def utc(unix_seconds: float) -> dt.datetime:
     return dt.datetime.fromtimestamp(unix_seconds, dt.UTC)
 
 
-def no_response(outcome: Outcome, message: str) -> Response:
+def no_response(outcome: Outcome, message: Message) -> Response:
     """Make the response of a request that never reached a receiver."""
     return Response(outcome, message, 0, b"", b"", 0, "", None, None, None, None, None)
 
@@ -267,30 +269,6 @@ def classify(response: Response) -> Outcome:
     if 500 <= code < 600:
         return Outcome.SERVER_ERROR
     return Outcome.PROTOCOL
-
-
-_SENTENCES = {
-    Outcome.SERVER_ERROR: gettext_lazy("The receiver failed with %(code)s."),
-    Outcome.THROTTLED: gettext_lazy("The receiver asked to wait (%(code)s)."),
-    Outcome.UNAUTHORIZED: gettext_lazy("The receiver refused the authorization (%(code)s)."),
-    Outcome.REFUSED: gettext_lazy("The receiver refused the request with %(code)s."),
-    Outcome.REDIRECT: gettext_lazy(
-        "The receiver redirected (%(code)s); redirects are not followed. "
-        "Enter the final address as the URL."
-    ),
-    Outcome.GONE: gettext_lazy("The receiver is gone for good (410), so the webhook is paused."),
-    Outcome.PROTOCOL: gettext_lazy(
-        "The receiver answered with the status %(code)s, which ends no request."
-    ),
-}
-
-
-def explain(outcome: Outcome, response: Response) -> str:
-    """Return one sentence for the log; empty for a success."""
-    if response.message:
-        return response.message[:500]
-    sentence = _SENTENCES.get(outcome)
-    return str(sentence) % {"code": response.status_code} if sentence else ""
 
 
 def next_step(
@@ -343,14 +321,19 @@ def retry_after_seconds(headers: bytes, now: float) -> float | None:
 def result(request: Request, response: Response, outcome: Outcome, step: NextStep) -> AttemptResult:
     """Make the row of the log and the delivery's next status from what happened."""
     claim, plan, _, _, sent_body, started_at, logged_headers = request
-    error, _, code, headers, body, size, address, *times = response
+    error, message, code, headers, body, size, address, *times = response
     mask, is_cut = plan.masker.mask, error is not None
     if body:
-        text = mask(body.decode("latin-1"), limit=STORED_BODY_BYTES, is_cut=is_cut)
-        body = text.encode("latin-1")
+        masked = mask(body.decode("latin-1"), limit=STORED_BODY_BYTES, is_cut=is_cut)
+        body = masked.encode("latin-1")
     shown = mask(headers.decode("latin-1"), limit=_MAX_HEADERS_STORED, is_cut=is_cut)
     delivery_id, number = claim.id, claim.number
     status_code, outcome_value = code or None, outcome.value
+    error_text = ""
+    if message is not None:
+        error_text = outcomes.stored(message, lambda text: printable(mask(text)))
+    elif outcome is not Outcome.SUCCEEDED:
+        error_text = outcomes.of_status(outcome_value, code)
     attempt = (
         delivery_id,
         number,
@@ -365,7 +348,7 @@ def result(request: Request, response: Response, outcome: Outcome, step: NextSte
         body,
         size,
         outcome_value,
-        printable(mask(explain(outcome, response))) if outcome is not Outcome.SUCCEEDED else "",
+        error_text,
     )
     return AttemptResult(
         delivery_id,

@@ -14,15 +14,15 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pycurl
-from django.utils.translation import gettext as _
 
 from webhooks import network
+from webhooks.delivery import outcomes
 from webhooks.delivery.limiter import Limiter
 from webhooks.delivery.queue import Claimed
 from webhooks.delivery.requests import Request, Response, no_response
 from webhooks.delivery.transport import SocketWatch, Transfer
 from webhooks.models import Outcome
-from webhooks.network import curl_errors
+from webhooks.models.messages import Message
 
 logger = logging.getLogger(__name__)
 
@@ -221,8 +221,8 @@ class Sender:
         except (pycurl.error, ValueError, TypeError) as error:
             # A request that libcurl does not take fails alone.
             transfer.curl.close()
-            reason = _("The request could not be sent: %(error)s.") % {"error": error}
-            self.responses.append((request, no_response(Outcome.REFUSED, reason)))
+            message = Message("not_sent", {"error": str(error)})
+            self.responses.append((request, no_response(Outcome.REFUSED, message)))
             self._on_response()
             return
         limiter.in_flight += 1
@@ -267,7 +267,7 @@ class Sender:
 
     def _response(self, transfer: Transfer, code: int, message: str) -> Response:
         getinfo = transfer.curl.getinfo
-        error, sentence = (None, "") if code == 0 else self._explain(transfer, code, message)
+        error, problem = (None, None) if code == 0 else self._explain(transfer, code, message)
         dns_ms = connect_ms = tls_ms = None
         # A reused connection reports neither look-up nor connect.
         if connected := getinfo(pycurl.CONNECT_TIME):
@@ -276,7 +276,7 @@ class Sender:
             tls_ms = (secured - connected) * 1000 if secured else None
         return Response(
             error,
-            sentence,
+            problem,
             getinfo(pycurl.RESPONSE_CODE),
             b"".join(transfer.header_lines),
             transfer.body[0] if len(transfer.body) == 1 else b"".join(transfer.body),
@@ -289,17 +289,19 @@ class Sender:
             total_ms=getinfo(pycurl.TOTAL_TIME) * 1000,
         )
 
-    def _explain(self, transfer: Transfer, code: int, message: str) -> tuple[Outcome | None, str]:
-        """Turn a libcurl error into an outcome and a sentence; none if only the body was cut."""
+    def _explain(
+        self, transfer: Transfer, code: int, message: str
+    ) -> tuple[Outcome | None, Message | None]:
+        """Turn a libcurl error into an outcome and a message; none if only the body was cut."""
         if code == pycurl.E_WRITE_ERROR:
-            return (Outcome.PROTOCOL, transfer.problem) if transfer.problem else (None, "")
+            return (Outcome.PROTOCOL, transfer.problem) if transfer.problem else (None, None)
         if code == pycurl.E_COULDNT_CONNECT and (
             problem := self._opener.problem_for(transfer.curl)
         ):
-            return Outcome.BLOCKED, problem
+            return Outcome.BLOCKED, outcomes.said(problem)
         request = transfer.request
         assert request is not None
-        return curl_errors.classify(
+        return outcomes.of_curl(
             code,
             message,
             host=request.plan.target.host,

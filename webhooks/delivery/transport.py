@@ -12,15 +12,15 @@ import os
 import select
 
 import pycurl
-from django.utils.translation import gettext as _
 
 from webhooks import network
 from webhooks.delivery.limiter import Limiter
 from webhooks.delivery.requests import USER_AGENT, Request
+from webhooks.models.messages import Message
 
 _MAX_BODY_BYTES = 65_536
 _MAX_HEADER_BYTES = 65_536
-_MAX_INTERIM_ANSWERS = 16
+_MAX_INTERIM = 16
 _CONNECT_TIMEOUT_SECONDS = 10
 # What libcurl says then.
 _DIED = "Connection died"
@@ -64,7 +64,7 @@ class Transfer:
         self.interim = 0
         self.body: list[bytes] = []
         self.body_size = 0
-        self.problem = ""
+        self.problem: Message | None = None
 
     def take_header(self, line: bytes) -> int | None:
         self.header_size += len(line)
@@ -81,13 +81,11 @@ class Transfer:
             self.header_lines.clear()
             if line[8:12] == b" 101":
                 # libcurl would wait for what never comes: no other protocol was asked for.
-                self.problem = _("The receiver switched to another protocol (101).")
-            elif self.interim > _MAX_INTERIM_ANSWERS:
-                self.problem = _("The receiver sent more than %(limit)d interim answers.") % {
-                    "limit": _MAX_INTERIM_ANSWERS
-                }
+                self.problem = Message("switched_protocol", {})
+            elif self.interim > _MAX_INTERIM:
+                self.problem = Message("interim_responses", {"limit": _MAX_INTERIM})
         if self.header_size > _MAX_HEADER_BYTES:
-            self.problem = _("The receiver sent more than 64 KiB of headers.")
+            self.problem = Message("long_headers", {})
 
     def take_body(self, chunk: bytes) -> int | None:
         self.body_size += len(chunk)

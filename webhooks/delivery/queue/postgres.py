@@ -289,7 +289,7 @@ def expire(limit: int = 500) -> list[Expired]:
                 "outcome, error) SELECT r.id, r.number, now(), '', '', '', '', '', 0, 'unknown', "
                 "%s FROM unnest(%s::text[], %s::int2[]) AS r(id, number)",
                 [
-                    str(DIED),
+                    DIED,
                     [row.id for row in expired],
                     [row.number for row in expired],
                 ],

@@ -10,7 +10,7 @@ import sys
 from datetime import datetime
 from typing import NamedTuple
 
-from django.utils.translation import gettext_lazy
+from webhooks.models.messages import dump
 
 # The order in which `AttemptResult.attempt` gives its values.
 ATTEMPT_COLUMNS = (
@@ -40,11 +40,8 @@ MAX_UNKNOWN = 3
 QUARANTINE_FROM = 2
 
 
-# The log's sentence for an attempt whose process died.
-DIED = gettext_lazy(
-    "The process that was sending this died, so it is not known whether the receiver got it."
-)
-
+# What is stored about an attempt whose process died.
+DIED = dump("process_died")
 
 # `Webhook.version_sent` of a webhook w and its connection c.
 VERSION = "w.version + COALESCE(c.version + c.id * 4294967296, 0)"

@@ -256,7 +256,7 @@ def expire(limit: int = 500) -> list[Expired]:
         now = timezone.now()
         cursor.execute(sql.EXPIRE, [_stored(now), _stored(now), limit])
         expired = [Expired(*row) for row in cursor.fetchall()]
-        died = [(row.id, row.number, _stored(now), str(DIED)) for row in expired]
+        died = [(row.id, row.number, _stored(now), DIED) for row in expired]
         cursor.executemany(sql.INSERT_DIED, died)
         return expired
 

@@ -1,0 +1,88 @@
+"""What is stored about an attempt that failed: a code with parameters, and the sentence of each.
+
+Attempts, the health of webhooks and tests that could not be sent keep these texts. `sentence` says
+them in the reader's language.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+
+from django.utils.translation import gettext_lazy as _
+
+from webhooks.models import Outcome
+from webhooks.models.messages import Message, Sentence, dump, render
+from webhooks.network import curl_errors
+
+# The size of the columns.
+MAX_STORED = 500
+
+SENTENCES: Mapping[str, Sentence] = {
+    # Of a response, by its outcome.
+    Outcome.SERVER_ERROR.value: _("The receiver failed with %(status)s."),
+    Outcome.THROTTLED.value: _("The receiver asked to wait (%(status)s)."),
+    Outcome.UNAUTHORIZED.value: _("The receiver refused the authorization (%(status)s)."),
+    Outcome.REFUSED.value: _("The receiver refused the request with %(status)s."),
+    Outcome.REDIRECT.value: _(
+        "The receiver redirected (%(status)s); redirects are not followed. "
+        "Enter the final address as the URL."
+    ),
+    Outcome.GONE.value: _("The receiver is gone for good (410), so the webhook is paused."),
+    Outcome.PROTOCOL.value: _(
+        "The receiver answered with the status %(status)s, which ends no request."
+    ),
+    # Of a response that was cut off.
+    "switched_protocol": _("The receiver switched to another protocol (101)."),
+    "interim_responses": _("The receiver sent more than %(limit)d interim answers."),
+    "long_headers": _("The receiver sent more than 64 KiB of headers."),
+    # Of a request that got no response.
+    "not_built": _("The request could not be built (%(error)s)."),
+    "not_sent": _("The request could not be sent: %(error)s."),
+    "process_died": _(
+        "The process that was sending this died, so it is not known whether the receiver got it."
+    ),
+    # Of a webhook that cannot be used as it is.
+    "unreadable_settings": _("The webhook's settings could not be read."),
+    # What another package says in a sentence of its own.
+    "said": "%(reason)s",
+}
+
+
+def sentence(stored: str) -> str:
+    """Return a stored message in the active language."""
+    return render(stored, SENTENCES)
+
+
+def said(reason: str) -> Message:
+    """Return the message of a package that has a sentence and no code for it."""
+    return Message("said", {"reason": reason})
+
+
+@lru_cache(maxsize=1024)
+def of_status(outcome: str, status_code: int) -> str:
+    """Return what is stored about a response; empty for an outcome that needs no words."""
+    return dump(outcome, status=status_code) if outcome in SENTENCES else ""
+
+
+def of_curl(
+    code: int, text: str, *, host: str, timeout_seconds: int, is_connected: bool
+) -> tuple[Outcome, Message]:
+    """Return the outcome and the message of a transfer that libcurl gave up."""
+    outcome, reason = curl_errors.classify(
+        code, text, host=host, timeout_seconds=timeout_seconds, is_connected=is_connected
+    )
+    return outcome, said(reason)
+
+
+def stored(message: Message, clean: Callable[[str], str] = str) -> str:
+    """Return what is stored for a message; `clean` takes secrets out of its texts.
+
+    The longest text is cut until all of it fits.
+    """
+    params = {
+        name: clean(value) if isinstance(value, str) else value
+        for name, value in message.params.items()
+    }
+    while len(text := dump(message.code, **params)) > MAX_STORED:
+        longest = max(params, key=lambda name: len(str(params[name])))
+        params[longest] = str(params[longest])[: -max(1, (len(text) - MAX_STORED) // 2)]
+    return text
