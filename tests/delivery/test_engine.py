@@ -13,6 +13,7 @@ from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
 from tests.sandbox import Receiver
 from tests.security.hostile import answering, asked
 from webhooks import events
+from webhooks.delivery import outcomes
 from webhooks.delivery.engine import Engine
 from webhooks.delivery.wakeup import ProcessWakeup
 from webhooks.models import (
@@ -117,7 +118,7 @@ def test_a_request_that_cannot_be_made_says_why_and_stops_nobody(receiver: Recei
     run_engine(lambda: Attempt.objects.count() == 2)
     attempt = Attempt.objects.get(delivery__webhook=query)
     assert attempt.outcome == Outcome.REFUSED
-    assert "address" in attempt.error
+    assert "address" in outcomes.sentence(attempt.error)
     assert "InvalidMapping" not in attempt.error
     assert reload(body).status == Status.SUCCEEDED
 
@@ -136,7 +137,7 @@ def test_settings_that_cannot_be_used_are_said_and_what_waits_goes_out_when_corr
     assert reload(delivery).status == Status.PENDING
     standing = standing_of(Webhook.objects.get(pk=webhook.pk))
     assert standing.kind == "danger"
-    assert attempt.error in standing.full_sentence
+    assert outcomes.sentence(attempt.error) in standing.full_sentence
     assert receiver.requests() == []
     webhook.headers_json = ""
     webhook.save()

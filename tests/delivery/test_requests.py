@@ -53,7 +53,7 @@ def a_claim(**fields: object) -> Claimed:
 def an_answer(status: int = 204, **fields: object) -> Response:
     values: dict[str, object] = {
         "error": None,
-        "message": "",
+        "message": None,
         "status_code": status,
         "headers": b"",
         "body": b"",

@@ -13,6 +13,7 @@ from webhooks.delivery.auth import BasicAuthorization
 from webhooks.delivery.queue import Claimed
 from webhooks.delivery_log import decoded_body
 from webhooks.models import Outcome, Status, Trigger, Webhook
+from webhooks.models.messages import Message
 
 # By number, so that a variation leaves it alone.
 _ERRORS = (None, None, None, Outcome.TIMEOUT, Outcome.PROTOCOL, Outcome.TLS)
@@ -59,7 +60,7 @@ _REQUEST = requests.prepare(_CLAIM, _PLAN, 1_800_000_000.0)
 def check(given: dict[str, Any]) -> bool:
     error = _ERRORS[given["error"]]
     answer = requests.Response(
-        error, given["message"] if error else "", given["status"],
+        error, Message("not_sent", {"error": given["message"]}) if error else None, given["status"],
         given["headers"], given["body"], len(given["body"]), "93.184.215.14",
         1.0, 1.0, 1.0, 1.0, 1.0,
     )  # fmt: skip
