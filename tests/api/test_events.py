@@ -10,7 +10,7 @@ from django.utils import timezone
 from tests.factories import make_delivery, make_webhook
 from webhooks import events, tasks
 from webhooks.delivery import fan_out, queue, retention
-from webhooks.delivery.queue import StateChange
+from webhooks.delivery.queue.rows import StateChange
 from webhooks.delivery.recorder import Recorder
 from webhooks.models import (
     Attempt,

@@ -17,7 +17,7 @@ from tests.bench.scale import Scale
 from tests.bench.stage import LOGIN, PASSWORD, WEBHOOKS, Stage, make_webhooks
 
 if TYPE_CHECKING:
-    from webhooks.delivery.queue import AttemptResult, Claimed
+    from webhooks.delivery.queue.rows import AttemptResult, Claimed
 
 _BATCH = 500
 _CHUNK = 500_000
@@ -101,7 +101,7 @@ def _add_history(stage: Stage, webhooks: list[int], first: int, last: int) -> No
 
 def _cost(stage: Stage, scale: Scale, webhooks: list[int], rows: int) -> Cost:
     from webhooks.delivery import queue
-    from webhooks.delivery.queue import ClaimQuota
+    from webhooks.delivery.queue.rows import ClaimQuota
 
     backend = queue.backend()
     make_result = _results_of(webhooks)
@@ -153,10 +153,11 @@ def _plans(stage: Stage, webhooks: list[int]) -> dict[str, str]:
 
     from webhooks.delivery import queue
     from webhooks.delivery.queue import postgres_sql as sql
+    from webhooks.delivery.queue.rows import ClaimQuota
 
     stage.database.execute("ANALYZE webhooks_delivery")
     stage.fill(_BATCH * 10, webhooks)
-    claims = queue.backend().claim([queue.ClaimQuota(webhook, 5) for webhook in webhooks], **_LEASE)
+    claims = queue.backend().claim([ClaimQuota(webhook, 5) for webhook in webhooks], **_LEASE)
     quotas = {"ids": webhooks, "quotas": [5] * len(webhooks), **_LEASE}
     found = [[claim.id for claim in claims], [1] * len(claims), [204] * len(claims), "bench"]
     statements = {

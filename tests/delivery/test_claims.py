@@ -16,7 +16,7 @@ from webhooks.delivery import queue
 from webhooks.delivery.claims import ClaimBatch, Claims
 from webhooks.delivery.engine import Engine
 from webhooks.delivery.limiter import Limiter
-from webhooks.delivery.queue import Claimed
+from webhooks.delivery.queue.rows import Claimed
 from webhooks.delivery.wakeup import ProcessWakeup
 from webhooks.models import Delivery, Status, Webhook
 

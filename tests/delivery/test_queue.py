@@ -12,7 +12,7 @@ from django.utils import timezone
 from tests.factories import make_delivery, make_webhook
 from webhooks.delivery import queue
 from webhooks.delivery.plans import present_versions
-from webhooks.delivery.queue import AttemptResult, Claimed, ClaimQuota
+from webhooks.delivery.queue.rows import AttemptResult, Claimed, ClaimQuota
 from webhooks.models import Attempt, Delivery, Event, Status, Webhook, WebhookState
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -16,7 +16,7 @@ from tests.sandbox import Receiver
 from webhooks import events
 from webhooks.delivery import queue, retention
 from webhooks.delivery.histogram import NO_DURATION, step_of
-from webhooks.delivery.queue import ATTEMPT_COLUMNS, AttemptResult, HourCount
+from webhooks.delivery.queue.rows import ATTEMPT_COLUMNS, AttemptResult, HourCount
 from webhooks.delivery.recorder import RECORD_ROWS, Recorder, pause
 from webhooks.models import (
     Attempt,

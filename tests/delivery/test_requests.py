@@ -9,7 +9,7 @@ from standardwebhooks.webhooks import Webhook as Verifier
 
 from tests.factories import make_webhook
 from webhooks.delivery.auth import BasicAuthorization, BearerAuthorization, NoAuthorization
-from webhooks.delivery.queue import ATTEMPT_COLUMNS, Claimed
+from webhooks.delivery.queue.rows import ATTEMPT_COLUMNS, Claimed
 from webhooks.delivery.requests import (
     RETRY_SCHEDULE_SECONDS,
     SHORT_RETRY_LIMIT,

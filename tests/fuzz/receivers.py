@@ -10,7 +10,7 @@ from tests.fuzz.target import Target
 from tests.fuzz.tokens import storable
 from webhooks.delivery import requests
 from webhooks.delivery.auth import BasicAuthorization
-from webhooks.delivery.queue import Claimed
+from webhooks.delivery.queue.rows import Claimed
 from webhooks.delivery_log import decoded_body
 from webhooks.models import Outcome, Status, Trigger, Webhook
 from webhooks.models.messages import Message

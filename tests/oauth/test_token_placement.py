@@ -9,7 +9,7 @@ from tests.delivery.test_requests import NOW, a_claim, a_webhook, an_answer
 from tests.factories import deliver_all, make_delivery
 from tests.sandbox import Provider, Receiver
 from webhooks.delivery.auth import QueryAuthorization
-from webhooks.delivery.queue import ATTEMPT_COLUMNS
+from webhooks.delivery.queue.rows import ATTEMPT_COLUMNS
 from webhooks.delivery.requests import RequestPlan, classify, make_plan, next_step, prepare, result
 from webhooks.models import Attempt, Delivery, OAuthToken, Status
 

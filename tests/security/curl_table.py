@@ -23,7 +23,7 @@ import pycurl  # noqa: E402
 
 from webhooks import network  # noqa: E402
 from webhooks.delivery.auth import NoAuthorization  # noqa: E402
-from webhooks.delivery.queue import Claimed  # noqa: E402
+from webhooks.delivery.queue.rows import Claimed  # noqa: E402
 from webhooks.delivery.requests import make_plan, prepare  # noqa: E402
 from webhooks.delivery.sender import Sender  # noqa: E402
 from webhooks.models import Webhook  # noqa: E402

@@ -15,7 +15,7 @@ from django.conf import settings
 
 from webhooks.delivery.db_session import DatabaseSession, SessionThread
 from webhooks.delivery.limiter import Limiter, shares
-from webhooks.delivery.queue import Candidate, Claimed, ClaimQuota
+from webhooks.delivery.queue.rows import Candidate, Claimed, ClaimQuota
 from webhooks.delivery.requests import RequestPlan
 
 # Rows claimed at once: enough that the wait for the commit is a small part of sending them.

@@ -21,7 +21,7 @@ from webhooks.delivery.claims import CLAIM_ROWS, ClaimBatch, Claimer, Claims
 from webhooks.delivery.db_session import DatabaseSession
 from webhooks.delivery.maintenance import Maintenance, PendingPauses
 from webhooks.delivery.plans import Plans
-from webhooks.delivery.queue import Candidate, Claimed
+from webhooks.delivery.queue.rows import Candidate, Claimed
 from webhooks.delivery.recorder import RECORD_SECONDS, Recorder, Writer, fail_tests
 from webhooks.delivery.requests import (
     NextStep,

@@ -20,7 +20,7 @@ from django.utils.translation import gettext_lazy as _
 
 from webhooks import catalogue, filters, payloads
 from webhooks.delivery import queue
-from webhooks.delivery.queue import NewDelivery, NewEventRow
+from webhooks.delivery.queue.rows import NewDelivery, NewEventRow
 from webhooks.models import Delivery, Event, HoldReason, Status, Trigger, Webhook, ids
 
 logger = logging.getLogger(__name__)

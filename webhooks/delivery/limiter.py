@@ -9,7 +9,7 @@ receivers that never answer take next to nothing from the others.
 from collections import deque
 from collections.abc import Mapping
 
-from webhooks.delivery.queue import ClaimQuota
+from webhooks.delivery.queue.rows import ClaimQuota
 from webhooks.delivery.requests import Request
 from webhooks.models import Outcome
 

@@ -24,7 +24,7 @@ from webhooks.delivery.auth import (
     NoAuthorization,
     QueryAuthorization,
 )
-from webhooks.delivery.queue import Candidate
+from webhooks.delivery.queue.rows import Candidate
 from webhooks.delivery.recorder import note_unusable
 from webhooks.delivery.requests import RequestPlan, make_plan
 from webhooks.models import AuthorizationType, HoldReason, Webhook

@@ -26,7 +26,7 @@ from django.utils import timezone
 from webhooks import audit
 from webhooks.delivery.db_session import DatabaseSession, SessionThread
 from webhooks.delivery.histogram import step_of
-from webhooks.delivery.queue import ATTEMPT_COLUMNS, AttemptResult, HourCount, StateChange
+from webhooks.delivery.queue.rows import ATTEMPT_COLUMNS, AttemptResult, HourCount, StateChange
 from webhooks.models import (
     Action,
     Attempt,
@@ -241,7 +241,7 @@ def fail_tests(webhook_id: int, reason: str, *, outcome: Outcome = Outcome.UNAUT
 
 
 def note_unusable(webhook_id: int, reason: str) -> None:
-    """Say on a webhook's page and in its alerts why nothing can be sent, and end its tests.
+    """Show on a webhook's page and in its alerts why nothing can be sent, and end its tests.
 
     Its other deliveries wait: the settings may be corrected. From now on it counts as failing.
     """

@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from webhooks import payloads
 from webhooks.delivery import outcomes
 from webhooks.delivery.auth import Authorization
-from webhooks.delivery.queue import AttemptResult, Claimed
+from webhooks.delivery.queue.rows import AttemptResult, Claimed
 from webhooks.models import HoldReason, Outcome, Status, Trigger, Webhook
 from webhooks.models.messages import Message
 from webhooks.network import Target, parse_url
@@ -274,7 +274,7 @@ def classify(response: Response) -> Outcome:
 def next_step(
     outcome: Outcome, claim: Claimed, plan: RequestPlan, *, retry_after: float | None
 ) -> NextStep:
-    """Say what follows: done, another try, or given up."""
+    """Return what follows: done, another try, or given up."""
     if outcome is Outcome.SUCCEEDED:
         return _DONE
     if claim.trigger == Trigger.TEST:

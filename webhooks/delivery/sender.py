@@ -18,7 +18,7 @@ import pycurl
 from webhooks import network
 from webhooks.delivery import outcomes
 from webhooks.delivery.limiter import Limiter
-from webhooks.delivery.queue import Claimed
+from webhooks.delivery.queue.rows import Claimed
 from webhooks.delivery.requests import Request, Response, no_response
 from webhooks.delivery.transport import SocketWatch, Transfer
 from webhooks.models import Outcome
@@ -72,10 +72,6 @@ class Sender:
         if limiter is None:
             limiter = self.limiters[webhook_id] = Limiter(self._max_per_webhook)
         return limiter
-
-    @property
-    def in_flight(self) -> int:
-        return self._in_flight
 
     @property
     def is_alive(self) -> bool:
@@ -146,7 +142,7 @@ class Sender:
             self._multi.socket_action(fd, flags)
         if self._timer_ms == 0 or time.monotonic() >= self._wake_at:
             self._wake_at = math.inf
-            # libcurl tells a time once: one that is still to come must not be forgotten here.
+            # libcurl gives a time once: one that is still to come must not be forgotten here.
             self._timer_ms = self._timer_ms or None
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
         self._collect()

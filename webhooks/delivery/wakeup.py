@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 _LIST = "webhooks:wakeup"
 _LISTENING = "webhooks:listening"
-# A listener renews its sign every second; three missed ones mean it is gone.
+# A listener renews its sign every second; three missed ones mean it has ended.
 _LISTENING_SECONDS = 3
 # One string per drain is enough; more than this are dropped.
 _MAX_WAITING = 16

@@ -9,33 +9,6 @@ from types import ModuleType
 from django.db import connection
 
 from webhooks.delivery.queue import postgres, sqlite
-from webhooks.delivery.queue.rows import (
-    ATTEMPT_COLUMNS,
-    AttemptResult,
-    Candidate,
-    Claimed,
-    ClaimQuota,
-    Expired,
-    HourCount,
-    NewDelivery,
-    NewEventRow,
-    StateChange,
-)
-
-__all__ = [
-    "ATTEMPT_COLUMNS",
-    "AttemptResult",
-    "Candidate",
-    "ClaimQuota",
-    "Claimed",
-    "Expired",
-    "HourCount",
-    "NewDelivery",
-    "NewEventRow",
-    "StateChange",
-    "backend",
-]
-
 
 _BACKENDS = {"postgresql": postgres, "sqlite": sqlite}
 

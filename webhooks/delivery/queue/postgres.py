@@ -101,11 +101,11 @@ def _take(statement: str, parameters: dict[str, Any]) -> list[Claimed]:
 def _with_events(
     cursor: "psycopg.Cursor[Any]", rows: list[tuple[Any, ...]], lease: str
 ) -> list[Claimed]:
-    """Return what was claimed; a row whose event is gone is cancelled."""
+    """Return what was claimed; a row whose event is missing is cancelled."""
     claims = list(map(Claimed._make, rows))
     if lost := [claim.id for claim in claims if claim.payload is None]:
         cursor.execute(sql.CANCEL_LOST, [lost, lease])
-        logger.error("events_gone deliveries=%s", ",".join(lost))
+        logger.error("events_missing deliveries=%s", ",".join(lost))
         claims = [claim for claim in claims if claim.payload is not None]
     return claims
 
@@ -306,11 +306,11 @@ def hold(webhook_id: int, reason: str, limit: int = 1000) -> int:
         return cursor.execute(sql.HOLD, [webhook_id, limit, reason, reason]).rowcount
 
 
-def hand_back(claims: Sequence[Claimed], *, lease: str, delay_seconds: float = 0.0) -> int:
+def hand_back(claims: Sequence[Claimed], *, lease: str) -> int:
     """Return rows that were claimed and not sent, as if they had never been claimed; how many."""
     with transaction.atomic(), _cursor() as cursor:
         cursor.execute(
             sql.HAND_BACK,
-            [delay_seconds, [row.id for row in claims], [row.number for row in claims], lease],
+            [[row.id for row in claims], [row.number for row in claims], lease],
         )
         return cursor.rowcount

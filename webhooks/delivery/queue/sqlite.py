@@ -100,7 +100,7 @@ def _take(cursor: Any, ids: list[str], lease: str, lease_seconds: float) -> list
     lost = [row[0] for row in rows if row[2] not in payloads]
     if lost:
         cursor.execute(sql.CANCEL_LOST.format(ids=_marks(lost)), [_now(), *lost])
-        logger.error("events_gone deliveries=%s", ",".join(lost))
+        logger.error("events_missing deliveries=%s", ",".join(lost))
     return [Claimed._make([*row, payloads[row[2]]]) for row in rows if row[2] in payloads]
 
 
@@ -271,9 +271,9 @@ def hold(webhook_id: int, reason: str, limit: int = 1000) -> int:
         return int(cursor.rowcount)
 
 
-def hand_back(claims: Sequence[Claimed], *, lease: str, delay_seconds: float = 0.0) -> int:
+def hand_back(claims: Sequence[Claimed], *, lease: str) -> int:
     """Return rows that were claimed and not sent, as if they had never been claimed; how many."""
     with transaction.atomic(), connection.cursor() as cursor:
-        due = _now(delay_seconds)
+        due = _now()
         cursor.executemany(sql.HAND_BACK, [(due, row.id, lease, row.number) for row in claims])
         return int(cursor.rowcount)

@@ -75,7 +75,7 @@ class Command(BaseCommand):
 class _Stop:
     """Ends the command at the first signal, and at once at another that comes later.
 
-    Who tells a whole group and its leader sends two in the same moment: they are one.
+    A signal to a whole group and to its leader arrives twice in the same moment: it counts once.
     """
 
     def __init__(self) -> None:
