@@ -33,10 +33,14 @@ _MAX_PATTERNS = 12
 _BATCH = 2000
 
 
-class InvalidEventError(ValueError):
-    """An event that cannot be accepted; the text says why in one sentence."""
+class DeliveryError(Exception):
+    """The base of what this package raises."""
 
     permanent = True
+
+
+class InvalidEventError(DeliveryError, ValueError):
+    """An event that cannot be accepted; the text says why in one sentence."""
 
     def __init__(self, message: object, *, code: str, field: str) -> None:
         super().__init__(str(message))

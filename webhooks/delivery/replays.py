@@ -18,7 +18,7 @@ from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from webhooks.delivery import queue
-from webhooks.delivery.fan_out import deliver_again
+from webhooks.delivery.fan_out import DeliveryError, deliver_again
 from webhooks.models import (
     Delivery,
     Replay,
@@ -50,7 +50,7 @@ _DOUBLE_CLICK = dt.timedelta(minutes=1)
 _FINISHED = (Status.SUCCEEDED, Status.FAILED, Status.PARKED, Status.CANCELLED)
 
 
-class AlreadyRunningError(Exception):
+class AlreadyRunningError(DeliveryError):
     """The same replay is under way: `replay` is it."""
 
     def __init__(self, replay: Replay) -> None:
@@ -58,7 +58,7 @@ class AlreadyRunningError(Exception):
         self.replay = replay
 
 
-class _OvertakenError(Exception):
+class _OvertakenError(DeliveryError):
     """The replay was stopped or moved on by another, so this step is undone."""
 
 

@@ -122,7 +122,7 @@ def _bind(host: str, port: int) -> BaseWSGIServer | MultiSocketServer:
             **proxy,
         )
     except OSError as error:
-        raise CommandError(_taken(host, port, error)) from error
+        raise CommandError(_port_problem(host, port, error)) from error
 
 
 def _check_free(port: int) -> None:
@@ -131,11 +131,11 @@ def _check_free(port: int) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            sentence = _taken("127.0.0.1", port, error)
+            sentence = _port_problem("127.0.0.1", port, error)
             raise CommandError(f"{sentence} The sandbox needs it; SANDBOX=0 does not.") from error
 
 
-def _taken(host: str, port: int, error: OSError) -> str:
+def _port_problem(host: str, port: int, error: OSError) -> str:
     return (
         f"Cannot listen on {host} port {port}: {error.strerror}. "
         "Stop what uses it, or choose another port: PORT=9000 make run."
