@@ -30,7 +30,14 @@ def said_in(language: str, stored: str) -> str:
 
 @pytest.mark.parametrize("code", [code for code in outcomes.SENTENCES if code != "said"])
 def test_every_code_has_a_sentence_in_both_languages(code: str) -> None:
-    params = {"status": 503, "limit": 16, "error": "KeyError"}
+    params = {
+        "status": 503,
+        "limit": 16,
+        "error": "KeyError",
+        "host": "crm",
+        "seconds": 7,
+        "reason": "eof",
+    }
     stored = outcomes.stored(Message(code, params))
     english, ukrainian = said_in("en", stored), said_in("uk", stored)
     assert english.endswith(".")
@@ -57,9 +64,9 @@ def test_an_attempt_keeps_the_code_and_the_status(status: int, stored: str) -> N
 
 
 def test_what_the_status_does_not_say_is_kept_instead() -> None:
-    late = no_response(Outcome.TIMEOUT, Message("interim_responses", {"limit": 16}))
+    late = no_response(Outcome.TIMEOUT, Message("interim_answers", {"limit": 16}))
     stored = attempt_of(late, a_plan())["error"]
-    assert stored == '{"code":"interim_responses","limit":16}'
+    assert stored == '{"code":"interim_answers","limit":16}'
     assert said_in("uk", str(stored)) == "Отримувач надіслав понад 16 проміжних відповідей."
 
 

@@ -17,7 +17,7 @@ class Watched:
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
-        self.opener = network.open_socket(network.Policy())
+        self.opener = network.SocketOpener(network.Policy())
         wake, self.waker = os.pipe2(os.O_NONBLOCK)
         stack.callback(os.close, wake)
         stack.callback(os.close, self.waker)

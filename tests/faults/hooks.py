@@ -23,9 +23,9 @@ class Hooks(AppConfig):
 
     def ready(self) -> None:
         if path := os.environ.get("FAULT_CA"):
-            from webhooks import network
+            from webhooks.network import guard
 
-            setattr(network, "ca_bundle", lambda: path)  # noqa: B010 - typed as what it was.
+            setattr(guard, "ca_bundle", lambda: path)  # noqa: B010 - typed as what it was.
         if fault := os.environ.get("FAULT"):
             _FAULTS[fault]()
 

@@ -10,7 +10,6 @@ import datetime
 import gzip
 import socket
 import ssl
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,7 +31,7 @@ from requests_oauthlib import OAuth2Session
 from tests.network.test_guard import Row, answer_with, row_id, url_rows
 from tests.security.oracle import is_public
 from webhooks import network
-from webhooks.network import Policy, Target, UnsafeURL, resolver, sessions
+from webhooks.network import Policy, Target, UnsafeURLError, adapter, guard, resolver
 from webhooks.oauth import client
 
 CLOSED = Policy()
@@ -40,29 +39,20 @@ LOOPBACK = Policy(allowed_networks=(network.parse_allowed_network("127.0.0.0/8")
 HOST = "receiver.example.com"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
-# Python has no way to take an audit hook out, so it is put in once and listens when asked.
-_attempts: list[tuple[str, int]] = []
-_is_listening = False
-
-
-def _audit(event: str, args: tuple[Any, ...]) -> None:
-    if event == "socket.connect" and _is_listening and isinstance(args[1], tuple):
-        _attempts.append(args[1][:2])
-        if not args[1][0].startswith("127."):
-            raise ConnectionRefusedError("stopped by the test")
-
-
-sys.addaudithook(_audit)
-
 
 @pytest.fixture
-def attempts() -> Iterator[list[tuple[str, int]]]:
-    """Every connect that Python's sockets try; those off loopback go no further."""
-    global _is_listening
-    _attempts.clear()
-    _is_listening = True
-    yield _attempts
-    _is_listening = False
+def attempts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Every address that libcurl would connect to; those off loopback get no socket."""
+    found: list[tuple[str, int]] = []
+    real = network.SocketOpener.open
+
+    def open_socket(opener: Any, family: int, kind: int, protocol: int, where: Any) -> Any:
+        found.append(where[:2])
+        is_loopback = where[0].startswith("127.")
+        return real(opener, family, kind, protocol, where) if is_loopback else pycurl.SOCKET_BAD
+
+    monkeypatch.setattr(network.SocketOpener, "open", open_socket)
+    return found
 
 
 # Receivers.
@@ -185,7 +175,7 @@ def curl(
     options: tuple[tuple[int, Any], ...] = (),
 ) -> Result:
     """Send with libcurl as the engine does, and tell what became of it."""
-    opener = network.open_socket(policy)
+    opener = network.SocketOpener(policy)
     handle, body = pycurl.Curl(), bytearray()
     network.configure_curl(handle, opener)
     handle.setopt(pycurl.URL, url)
@@ -217,7 +207,7 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def get(url: str, policy: Policy = LOOPBACK, **options: Any) -> requests.Response:
-    with network.guarded_session(policy=policy, **options) as session:
+    with network.GuardedSession(policy=policy, **options) as session:
         return session.get(url)
 
 
@@ -234,9 +224,10 @@ def test_requests_connects_only_where_the_table_allows(
     row: Row, attempts: list[tuple[str, int]], resolve_to: Callable[..., None]
 ) -> None:
     resolve_to(*(row.answers or ("127.0.0.1",)))
-    with pytest.raises((UnsafeURL, requests.RequestException, UnicodeError)):
+    with pytest.raises((UnsafeURLError, requests.RequestException, UnicodeError)):
         get(row.url, CLOSED)
-    assert attempts == (expected_attempts(row) if row.verdict == "allow" else [])
+    # libcurl begins with the other family when one does not answer.
+    assert sorted(attempts) == (sorted(expected_attempts(row)) if row.verdict == "allow" else [])
 
 
 def unchecked_target(url: str, *, policy: Policy | None = None) -> Target:
@@ -272,10 +263,10 @@ def libc_answers(row: Row) -> Callable[..., list[object]]:
 def test_requests_is_stopped_at_the_socket_when_nothing_was_checked_before(
     row: Row, attempts: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sessions, "parse_url", unchecked_target)
+    monkeypatch.setattr(adapter, "parse_url", unchecked_target)
     monkeypatch.setattr(resolver, "check_name", lambda *args, **kwargs: None)
     monkeypatch.setattr(socket, "getaddrinfo", libc_answers(row))
-    with pytest.raises((UnsafeURL, requests.RequestException, ValueError)):
+    with pytest.raises((UnsafeURLError, requests.RequestException, ValueError)):
         get(row.url, CLOSED)
     assert [attempt for attempt in attempts if not is_public(attempt[0])] == []
 
@@ -287,7 +278,7 @@ def of_the_library() -> client.ProviderSession:
 
 
 def of_our_own() -> network.GuardedSession:
-    return network.guarded_session(policy=CLOSED)
+    return network.GuardedSession(policy=CLOSED)
 
 
 # What requests makes a good URL of before any adapter sees it.
@@ -314,7 +305,7 @@ def test_requests_sends_to_no_url_that_only_requests_can_read(
     resolve_to: Callable[..., None],
 ) -> None:
     resolve_to("93.184.215.14")
-    with make_session() as session, pytest.raises(UnsafeURL):
+    with make_session() as session, pytest.raises(UnsafeURLError):
         session.get(url)
     assert attempts == []
 
@@ -339,7 +330,7 @@ def test_requests_refuses_a_name_that_turns_to_loopback_after_its_check(
     resolve_to("93.184.215.14")
     network.check_url("http://example.com/", policy=CLOSED)
     resolve_to("127.0.0.1")
-    with pytest.raises(UnsafeURL, match="loopback"):
+    with pytest.raises(UnsafeURLError, match="loopback"):
         get("http://example.com/", CLOSED)
     assert attempts == []
 
@@ -360,7 +351,7 @@ def test_requests_refuses_mixed_answers_before_any_connect(
     attempts: list[tuple[str, int]], resolve_to: Callable[..., None]
 ) -> None:
     resolve_to("93.184.215.14", "::1")
-    with pytest.raises(UnsafeURL):
+    with pytest.raises(UnsafeURLError):
         get("http://example.com/", CLOSED)
     assert attempts == []
 
@@ -401,7 +392,7 @@ def test_libcurl_is_stopped_at_a_literal_in_any_spelling(host: str) -> None:
 
 
 def test_an_opener_remembers_what_it_refused() -> None:
-    opener = network.open_socket(CLOSED)
+    opener = network.SocketOpener(CLOSED)
     where = ("10.0.0.1", 80)
     assert opener(0, (socket.AF_INET, socket.SOCK_STREAM, 6, where)) == pycurl.SOCKET_BAD
     assert opener.refused[where] == opener.last_problem
@@ -417,7 +408,7 @@ def test_an_opener_remembers_what_it_refused() -> None:
     ],
 )
 def test_an_opener_opens_tcp_sockets_without_a_scope_only(address: Any) -> None:
-    assert network.open_socket(LOOPBACK)(0, address) == pycurl.SOCKET_BAD
+    assert network.SocketOpener(LOOPBACK)(0, address) == pycurl.SOCKET_BAD
 
 
 def test_an_opener_is_not_asked_about_a_connection_that_is_open(
@@ -426,9 +417,9 @@ def test_an_opener_is_not_asked_about_a_connection_that_is_open(
     server, calls = serve(), []
 
     class Counting(network.SocketOpener):
-        def _open(self, address: Any, key: int | None) -> socket.socket | int:
+        def open(self, *address: Any) -> socket.socket | int:
             calls.append(address)
-            return super()._open(address, key)
+            return super().open(*address)
 
     handle = pycurl.Curl()
     network.configure_curl(handle, Counting(LOOPBACK))
@@ -478,7 +469,7 @@ def pinned_handle(url: str, opener: network.SocketOpener, entries: list[str] | N
 def test_a_pin_set_on_one_handle_serves_all_handles_without_a_time_limit(
     multi: Any, serve: Callable[..., Server]
 ) -> None:
-    server, opener = serve(), network.open_socket(LOOPBACK)
+    server, opener = serve(), network.SocketOpener(LOOPBACK)
     url = f"http://{HOST}:{server.port}/"
     first = pinned_handle(url, opener, [f"{HOST}:{server.port}:127.0.0.1"])
     assert drive(multi, first) == 0
@@ -489,7 +480,7 @@ def test_a_pin_set_on_one_handle_serves_all_handles_without_a_time_limit(
 def test_a_later_pin_replaces_the_earlier_for_new_connections(
     multi: Any, serve: Callable[..., Server]
 ) -> None:
-    server, opener = serve(), network.open_socket(LOOPBACK)
+    server, opener = serve(), network.SocketOpener(LOOPBACK)
     url = f"http://{HOST}:{server.port}/"
     assert drive(multi, pinned_handle(url, opener, [f"{HOST}:{server.port}:127.0.0.99"])) == 7
     assert drive(multi, pinned_handle(url, opener, [f"{HOST}:{server.port}:127.0.0.1"])) == 0
@@ -498,7 +489,7 @@ def test_a_later_pin_replaces_the_earlier_for_new_connections(
 def test_a_resolver_pins_what_it_checked(
     multi: Any, serve: Callable[..., Server], resolve_to: Callable[..., None]
 ) -> None:
-    server, opener = serve(), network.open_socket(LOOPBACK)
+    server, opener = serve(), network.SocketOpener(LOOPBACK)
     resolve_to("127.0.0.1")
     ready = threading.Event()
     resolver = network.HostResolver(LOOPBACK, wake=ready.set)
@@ -567,7 +558,7 @@ def test_requests_sends_no_refused_name_to_the_operators_proxy(
 ) -> None:
     proxy = serve()
     resolve_to("10.0.0.1")
-    with pytest.raises(UnsafeURL):
+    with pytest.raises(UnsafeURLError):
         get("http://example.com/", Policy(egress_proxy=proxy.url))
     assert proxy.requests == []
 
@@ -580,7 +571,7 @@ def test_libcurl_goes_through_the_operators_proxy_only(serve: Callable[..., Serv
 
 
 def test_an_opener_with_a_proxy_opens_nothing_else(serve: Callable[..., Server]) -> None:
-    opener = network.open_socket(Policy(egress_proxy="http://127.0.0.1:3128"))
+    opener = network.SocketOpener(Policy(egress_proxy="http://127.0.0.1:3128"))
     where = (socket.AF_INET, socket.SOCK_STREAM, 6, ("93.184.215.14", 443))
     assert opener(0, where) == pycurl.SOCKET_BAD
 
@@ -599,7 +590,7 @@ def test_a_redirect_is_an_answer_for_both_senders(
     assert (response.status_code, response.history, response.next) == (status, [], None)
     result = curl(outer.url)
     assert (result.status, result.error) == (status, 0)
-    with network.guarded_session(policy=LOOPBACK) as session:
+    with network.GuardedSession(policy=LOOPBACK) as session:
         assert session.post(outer.url, allow_redirects=True).status_code == status
     assert inner.requests == []
 
@@ -620,7 +611,7 @@ def test_libcurl_refuses_an_answer_without_a_status_line(serve: Callable[..., Se
 
 def test_cookies_are_never_sent_back(serve: Callable[..., Server]) -> None:
     server = serve(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n")
-    with network.guarded_session(policy=LOOPBACK) as session:
+    with network.GuardedSession(policy=LOOPBACK) as session:
         session.get(server.url)
         session.get(server.url)
     curl(server.url)
@@ -662,7 +653,7 @@ def test_a_body_of_the_permitted_size_is_read_whole(serve: Callable[..., Server]
 )
 def test_a_longer_body_is_cut(head: bytes, serve: Callable[..., Server]) -> None:
     server = serve(b"HTTP/1.1 503 Busy\r\n" + head + b"a" * 200_000)
-    with pytest.raises(network.ResponseTooLarge) as caught:
+    with pytest.raises(network.ResponseTooLargeError) as caught:
         get(server.url)
     assert caught.value.status_code == 503
 
@@ -683,13 +674,13 @@ def test_a_longer_body_is_cut(head: bytes, serve: Callable[..., Server]) -> None
 def test_a_dripping_receiver_is_cut_at_the_total_deadline(
     answer: bytes, drip: bytes, serve: Callable[..., Server]
 ) -> None:
-    server = serve(answer, drip=drip)
+    # Too slow for the limit on interim answers to come first.
+    server = serve(answer, drip=drip, every=0.05)
     started = time.monotonic()
-    with pytest.raises(network.DeadlineExceeded) as caught:
+    with pytest.raises(network.DeadlineExceededError) as caught:
         get(server.url, total_seconds=0.5)
     assert 0.45 < time.monotonic() - started < 2.5
     assert caught.value.permanent is False
-    # One byte each 20 ms, and the same deadline for libcurl.
     result = curl(server.url, options=((pycurl.TIMEOUT_MS, 500),))
     assert result.error == pycurl.E_OPERATION_TIMEDOUT
     assert result.seconds < 2.5
@@ -698,7 +689,7 @@ def test_a_dripping_receiver_is_cut_at_the_total_deadline(
 def test_the_look_up_counts_against_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     done = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: done.wait(5) and [])
-    with pytest.raises(network.DeadlineExceeded):
+    with pytest.raises(network.DeadlineExceededError):
         get("https://example.com/", CLOSED, total_seconds=0.2)
     done.set()
 
@@ -707,8 +698,8 @@ def test_a_request_body_that_is_never_read_is_cut_at_the_deadline() -> None:
     server = Server(lambda connection: time.sleep(2))
     started = time.monotonic()
     with (
-        network.guarded_session(policy=LOOPBACK, total_seconds=0.5) as session,
-        pytest.raises(network.DeadlineExceeded),
+        network.GuardedSession(policy=LOOPBACK, total_seconds=0.5) as session,
+        pytest.raises(network.DeadlineExceededError),
     ):
         session.post(server.url, data=b"a" * 30_000_000)
     assert time.monotonic() - started < 2.5
@@ -736,7 +727,7 @@ def test_a_body_that_breaks_off_is_an_error_of_requests(serve: Callable[..., Ser
 
 def test_a_name_that_does_not_resolve_is_told_as_such(resolve_to: Callable[..., None]) -> None:
     resolve_to()
-    with pytest.raises(network.NameNotResolved):
+    with pytest.raises(network.NameNotResolvedError):
         get("https://example.com/", CLOSED)
 
 
@@ -752,7 +743,7 @@ def test_any_session_of_requests_can_be_guarded(
     with Session(client_id="id") as session:
         session.verify = certificates.path("ca")
         session.guard(policy=CLOSED)
-        with pytest.raises(UnsafeURL):
+        with pytest.raises(UnsafeURLError):
             session.get(url, withhold_token=True)
         session.guard(policy=LOOPBACK)
         assert session.get(url, withhold_token=True).content == b"ok"
@@ -824,7 +815,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 def get_tls(server: Server, certificates: Certificates, **options: Any) -> requests.Response:
-    with network.guarded_session(policy=LOOPBACK, **options) as session:
+    with network.GuardedSession(policy=LOOPBACK, **options) as session:
         session.verify = certificates.path("ca")
         return session.get(f"https://{HOST}:{server.port}/")
 
@@ -867,7 +858,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused_by_both_senders(
     server = serve(context=certificates.context("good"))
     resolve_to("127.0.0.1")
     url = f"https://{HOST}:{server.port}/"
-    with network.guarded_session(policy=LOOPBACK) as session:
+    with network.GuardedSession(policy=LOOPBACK) as session:
         with pytest.raises(requests.exceptions.SSLError):
             session.get(url)
         with pytest.raises(requests.exceptions.SSLError):
@@ -877,7 +868,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused_by_both_senders(
 
 
 def test_the_ca_bundle_is_the_systems_or_certifis() -> None:
-    assert Path(network.ca_bundle()).stat().st_size > 100_000
+    assert Path(guard.ca_bundle()).stat().st_size > 100_000
 
 
 def test_old_tls_is_offered_by_neither_sender(
@@ -912,7 +903,7 @@ def test_a_hanging_tls_handshake_is_cut_at_the_deadline(
     server = Server(play)
     resolve_to("127.0.0.1")
     started = time.monotonic()
-    with pytest.raises(network.DeadlineExceeded):
+    with pytest.raises(network.DeadlineExceededError):
         get_tls(server, certificates, total_seconds=0.5)
     assert time.monotonic() - started < 2.5
     server.close()
@@ -925,7 +916,7 @@ def test_a_body_that_drips_under_tls_is_cut_at_the_deadline(
     server = serve(answer, drip=b"a", context=certificates.context("good"))
     resolve_to("127.0.0.1")
     started = time.monotonic()
-    with pytest.raises(network.DeadlineExceeded):
+    with pytest.raises(network.DeadlineExceededError):
         get_tls(server, certificates, total_seconds=0.5)
     assert time.monotonic() - started < 2.5
 

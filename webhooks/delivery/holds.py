@@ -127,7 +127,7 @@ def _may_be_sent_to(webhook: Webhook) -> bool:
         return True
     try:
         return network.parse_url(webhook.url).host in webhook.connection.allowed_hosts
-    except network.UnsafeURL:
+    except network.UnsafeURLError:
         return False
 
 

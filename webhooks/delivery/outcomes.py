@@ -30,10 +30,8 @@ SENTENCES: Mapping[str, Sentence] = {
     Outcome.PROTOCOL.value: _(
         "The receiver answered with the status %(status)s, which ends no request."
     ),
-    # Of a response that was cut off.
-    "switched_protocol": _("The receiver switched to another protocol (101)."),
-    "interim_responses": _("The receiver sent more than %(limit)d interim answers."),
-    "long_headers": _("The receiver sent more than 64 KiB of headers."),
+    # Of a transfer that libcurl gave up.
+    **curl_errors.SENTENCES,
     # Of a request that got no response.
     "not_built": _("The request could not be built (%(error)s)."),
     "not_sent": _("The request could not be sent: %(error)s."),
@@ -61,16 +59,6 @@ def said(reason: str) -> Message:
 def of_status(outcome: str, status_code: int) -> str:
     """Return what is stored about a response; empty for an outcome that needs no words."""
     return dump(outcome, status=status_code) if outcome in SENTENCES else ""
-
-
-def of_curl(
-    code: int, text: str, *, host: str, timeout_seconds: int, is_connected: bool
-) -> tuple[Outcome, Message]:
-    """Return the outcome and the message of a transfer that libcurl gave up."""
-    outcome, reason = curl_errors.classify(
-        code, text, host=host, timeout_seconds=timeout_seconds, is_connected=is_connected
-    )
-    return outcome, said(reason)
 
 
 def stored(message: Message, clean: Callable[[str], str] = str) -> str:

@@ -30,7 +30,7 @@ from webhooks.delivery.requests import RequestPlan, make_plan
 from webhooks.models import AuthorizationType, HoldReason, Webhook
 from webhooks.models.authorization import TokenPlacement
 from webhooks.models.messages import Message
-from webhooks.network import UnsafeURL, parse_url
+from webhooks.network import UnsafeURLError, parse_url
 from webhooks.payloads import InvalidMapping
 from webhooks.security import key_check
 from webhooks.security.encryption import SecretUnreadable
@@ -141,7 +141,7 @@ class Plans:
             plan = make_plan(webhook, authorization, token_version=token.version if token else 0)
         except oauth.TokenUnavailable as error:
             return _token_unavailable(candidate, error)
-        except (SecretUnreadable, UnsafeURL, InvalidMapping) as error:
+        except (SecretUnreadable, UnsafeURLError, InvalidMapping) as error:
             logger.error("plan_unavailable webhook=%d reason=%s", webhook.pk, error)
             reason = outcomes.stored(outcomes.said(str(error)))
             if not key_check.problem():

@@ -23,6 +23,7 @@ from webhooks.delivery.requests import Request, Response, no_response
 from webhooks.delivery.transport import SocketWatch, Transfer
 from webhooks.models import Outcome
 from webhooks.models.messages import Message
+from webhooks.network import curl_errors
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class Sender:
         self._max_in_flight = max_in_flight
         self._max_per_webhook = max_per_webhook
         self._on_response = on_response
-        self._opener = network.open_socket(policy)
+        self._opener = network.SocketOpener(policy)
         self._arrived: deque[tuple[Request, float]] = deque()
         self._pins: deque[list[str]] = deque()
         # (webhook id, its present version) of webhooks that may have changed.
@@ -286,24 +287,25 @@ class Sender:
         )
 
     def _explain(
-        self, transfer: Transfer, code: int, message: str
+        self, transfer: Transfer, code: int, text: str
     ) -> tuple[Outcome | None, Message | None]:
         """Turn a libcurl error into an outcome and a message; none if only the body was cut."""
-        if code == pycurl.E_WRITE_ERROR:
-            return (Outcome.PROTOCOL, transfer.problem) if transfer.problem else (None, None)
+        if code == pycurl.E_WRITE_ERROR and transfer.problem is None:
+            return None, None
         if code == pycurl.E_COULDNT_CONNECT and (
             problem := self._opener.problem_for(transfer.curl)
         ):
             return Outcome.BLOCKED, outcomes.said(problem)
         request = transfer.request
         assert request is not None
-        return outcomes.of_curl(
+        failure = transfer.problem or curl_errors.classify(
             code,
-            message,
+            text,
             host=request.plan.target.host,
             timeout_seconds=request.plan.timeout_seconds,
             is_connected=transfer.curl.getinfo(pycurl.REQUEST_SIZE) > 0,
         )
+        return Outcome(failure.kind), Message(failure.code, failure.params)
 
     def _close(self) -> None:
         self._give_back([request for request, _ in self._arrived])

@@ -1,11 +1,11 @@
 """The libcurl handles of the sender and the sockets they use.
 
 `Transfer` is one handle with the buffers of the request it is working on: how a request is set on
-it, and how much of a response is read. `SocketWatch` is the epoll. libcurl stops watching a socket
-at the end of each request and asks again when the next one goes out on the same connection; the
-kernel is told only of what differs from what it watches already, which saves two system calls for
-each request. Every socket comes through the opener: names are pinned, so libcurl looks nothing up.
-Used by the sender's thread alone.
+it; `network.ResponseBuffer` limits what is read. `SocketWatch` is the epoll. libcurl stops watching
+a socket at the end of each request and asks again when the next one goes out on the same
+connection; the kernel is told only of what differs from what it watches already, which saves two
+system calls for each request. Every socket comes through the opener: names are pinned, so libcurl
+looks nothing up. Used by the sender's thread alone.
 """
 
 import os
@@ -16,85 +16,30 @@ import pycurl
 from webhooks import network
 from webhooks.delivery.limiter import Limiter
 from webhooks.delivery.requests import USER_AGENT, Request
-from webhooks.models.messages import Message
 
 _MAX_BODY_BYTES = 65_536
-_MAX_HEADER_BYTES = 65_536
-_MAX_INTERIM = 16
 _CONNECT_TIMEOUT_SECONDS = 10
 # What libcurl says then.
 _DIED = "Connection died"
 
 
-class Transfer:
+class Transfer(network.ResponseBuffer):
     """One easy handle and the buffers of the request it is working on."""
 
-    __slots__ = (
-        "body",
-        "body_size",
-        "curl",
-        "header_lines",
-        "header_size",
-        "interim",
-        "is_fresh",
-        "lease_ends",
-        "limiter",
-        "problem",
-        "request",
-    )  # fmt: skip
+    __slots__ = ("curl", "is_fresh", "lease_ends", "limiter", "request")
 
     def __init__(self, opener: network.SocketOpener) -> None:
         self.curl = pycurl.Curl()
+        super().__init__(self.curl, max_bytes=_MAX_BODY_BYTES)
         network.configure_curl(self.curl, opener)
         self.curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
         self.curl.setopt(pycurl.USERAGENT, USER_AGENT)
         self.curl.setopt(pycurl.CONNECTTIMEOUT, _CONNECT_TIMEOUT_SECONDS)
-        self.curl.setopt(pycurl.HEADERFUNCTION, self.take_header)
-        self.curl.setopt(pycurl.WRITEFUNCTION, self.take_body)
         self.request: Request | None = None
         self.limiter: Limiter | None = None
         self.lease_ends = 0.0
         # Whether the request has to have a connection of its own.
         self.is_fresh = False
-        self.clear()
-
-    def clear(self) -> None:
-        self.header_lines: list[bytes] = []
-        self.header_size = 0
-        self.interim = 0
-        self.body: list[bytes] = []
-        self.body_size = 0
-        self.problem: Message | None = None
-
-    def take_header(self, line: bytes) -> int | None:
-        self.header_size += len(line)
-        if line.startswith(b"HTTP/") or self.header_size > _MAX_HEADER_BYTES:
-            self._check_head(line)
-            if self.problem:
-                return -1
-        self.header_lines.append(line)
-        return None
-
-    def _check_head(self, line: bytes) -> None:
-        if line.startswith(b"HTTP/"):
-            self.interim += 1
-            self.header_lines.clear()
-            if line[8:12] == b" 101":
-                # libcurl would wait for what never comes: no other protocol was asked for.
-                self.problem = Message("switched_protocol", {})
-            elif self.interim > _MAX_INTERIM:
-                self.problem = Message("interim_responses", {"limit": _MAX_INTERIM})
-        if self.header_size > _MAX_HEADER_BYTES:
-            self.problem = Message("long_headers", {})
-
-    def take_body(self, chunk: bytes) -> int | None:
-        self.body_size += len(chunk)
-        if self.body_size > _MAX_BODY_BYTES:
-            # What was read is kept; the status decides.
-            self.body.append(chunk)
-            return -1
-        self.body.append(chunk)
-        return None
 
     def load(
         self, request: Request, limiter: Limiter, lease_ends: float, *, is_fresh: bool = False

@@ -1,16 +1,11 @@
-"""The address policy: the frozen lists, and what an installation opens beside them.
-
-Owns which addresses and ports a request may go to, and the errors that say so. No look-up, no
-socket, no HTTP.
-"""
+"""The address policy: which addresses and ports are refused, and what an installation opens."""
 
 import ipaddress
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, Self
+from typing import Self
 
-import requests
 from django.conf import settings
 from django.utils import translation
 from django.utils.translation import gettext as _
@@ -78,38 +73,6 @@ _ALLOWED_NETWORK = re.compile(
     r"(?::(?P<first>[0-9]{1,5})(?:-(?P<last>[0-9]{1,5}))?)?"
     r"|(?P<bare>[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:/[0-9]{1,3})?)"
 )
-
-
-class UnsafeURL(ValueError):
-    """Say in one sentence why nothing may be sent to a URL or an address.
-
-    `opened_by` is the entry of WEBHOOKS_ALLOWED_NETWORKS that would open it, or empty where
-    nothing would or should.
-    """
-
-    permanent: ClassVar[bool] = True
-
-    def __init__(self, reason: str, *, code: str, opened_by: str = "") -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.code = code
-        self.opened_by = opened_by
-
-
-class SendError(requests.RequestException):
-    """Say why an exchange failed. Other failures of requests share the base class."""
-
-    permanent: ClassVar[bool] = False
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-class NameNotResolved(SendError):
-    """Say that a name has no address now: it may have one later."""
-
-    code: ClassVar[str] = "not_resolved"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,11 +207,3 @@ def is_public_port(port: int) -> bool:
 def port_reason(port: int) -> str:
     text = _("Port %(port)d is not open for webhooks: use 80, 443, or 1024 to 65535.")
     return text % {"port": port}
-
-
-def is_ip_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

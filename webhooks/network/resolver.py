@@ -1,7 +1,4 @@
-"""From a name to addresses that may be connected to: checked look-ups, one or many at once.
-
-Asks the system's resolver and `webhooks.network.addresses`; opens no other socket.
-"""
+"""From a name to addresses that may be connected to: checked look-ups, one or many at once."""
 
 import ipaddress
 import logging
@@ -16,14 +13,9 @@ from urllib.parse import urlsplit
 
 from django.utils.translation import gettext as _
 
-from webhooks.network.addresses import (
-    NameNotResolved,
-    Policy,
-    UnsafeURL,
-    address_problem,
-    is_ip_address,
-    opened_by,
-)
+from webhooks.network.addresses import Policy, address_problem, opened_by
+from webhooks.network.errors import NameNotResolvedError, UnsafeURLError
+from webhooks.network.hosts import is_ip_address
 from webhooks.network.urls import Target, check_name, is_private_name, needs_opening, parse_url
 
 logger = logging.getLogger(__name__)
@@ -37,14 +29,16 @@ _MAX_KNOWN_NAMES = 20_000
 def resolve(host: str, port: int, *, seconds: float | None = None) -> tuple[str, ...]:
     """Return every address of a name, unchecked, in the order the system prefers.
 
-    Errors: NameNotResolved, also when `seconds` are over.
+    Errors: NameNotResolvedError, also when `seconds` are over.
     """
     answer = _look_up(host, port) if seconds is None else _look_up_within(host, port, seconds)
     if isinstance(answer, OSError | UnicodeError):
-        raise NameNotResolved(_("The name %(host)s was not found.") % {"host": host}) from answer
+        raise NameNotResolvedError(
+            _("The name %(host)s was not found.") % {"host": host}
+        ) from answer
     addresses = tuple(dict.fromkeys(answer))
     if not addresses:
-        raise NameNotResolved(_("The name %(host)s has no address.") % {"host": host})
+        raise NameNotResolvedError(_("The name %(host)s has no address.") % {"host": host})
     return addresses
 
 
@@ -69,7 +63,7 @@ def _look_up_within(host: str, port: int, seconds: float) -> list[str] | OSError
     try:
         return answers.get(timeout=seconds)
     except queue.Empty:
-        raise NameNotResolved(
+        raise NameNotResolvedError(
             _("Looking up the name %(host)s takes too long.") % {"host": host}
         ) from None
 
@@ -79,7 +73,7 @@ def checked_addresses(
 ) -> tuple[str, ...]:
     """Return the addresses of a host, all of which may be connected to.
 
-    Errors: UnsafeURL when the name or any one address is refused, NameNotResolved.
+    Errors: UnsafeURLError when the name or any one address is refused, NameNotResolvedError.
     """
     if is_ip_address(host):
         addresses: tuple[str, ...] = (host,)
@@ -99,7 +93,7 @@ def checked_addresses(
                     "problem": problem,
                 }
             entry = opened_by(address, port)
-            raise UnsafeURL(problem, code="address", opened_by=entry)
+            raise UnsafeURLError(problem, code="address", opened_by=entry)
     return addresses
 
 
@@ -118,7 +112,7 @@ def _unopened_problem(host: str, address: str, port: int, policy: Policy) -> str
 def check_url(url: str, *, policy: Policy | None = None) -> Target:
     """Return the target of a URL that may be sent to now.
 
-    A courtesy for forms: the socket checks again. Errors: UnsafeURL, NameNotResolved.
+    A courtesy for forms: the socket checks again. Errors: UnsafeURLError, NameNotResolvedError.
     """
     policy = policy or Policy.from_settings()
     target = parse_url(url, policy=policy)
@@ -137,6 +131,21 @@ def _proxy_addresses_at(proxy: str, _minute: int) -> tuple[tuple[str, int], ...]
     if is_ip_address(host):
         return ((host, port),)
     return tuple((address, port) for address in resolve(host, port, seconds=LOOKUP_SECONDS))
+
+
+def curl_resolve_entries(
+    host: str, port: int, addresses: tuple[str, ...], policy: Policy
+) -> list[str]:
+    """Return what pycurl's RESOLVE takes for checked addresses, and for the egress proxy."""
+    entries = [_curl_entry(host, port, addresses)]
+    if policy.egress_proxy:
+        proxies = tuple(address for address, _port in proxy_addresses(policy))
+        entries.append(_curl_entry(*_proxy_host(policy.egress_proxy), proxies))
+    return entries
+
+
+def _curl_entry(host: str, port: int, addresses: tuple[str, ...]) -> str:
+    return f"{_bracketed(host)}:{port}:{','.join(map(_bracketed, addresses))}"
 
 
 def _proxy_host(proxy: str) -> tuple[str, int]:
@@ -227,15 +236,9 @@ class HostResolver:
         with self._lock:
             known = self._known.get((host, port))
         addresses = known.resolution.addresses if known is not None else ()
-        name = _bracketed(host)
         if not addresses:
-            return [f"-{name}:{port}"]
-        entries = [f"{name}:{port}:{','.join(map(_bracketed, addresses))}"]
-        if self._policy.egress_proxy:
-            proxy_host, proxy_port = _proxy_host(self._policy.egress_proxy)
-            proxies = ",".join(_bracketed(address) for address, _ in proxy_addresses(self._policy))
-            entries.append(f"{_bracketed(proxy_host)}:{proxy_port}:{proxies}")
-        return entries
+            return [f"-{_bracketed(host)}:{port}"]
+        return curl_resolve_entries(host, port, addresses, self._policy)
 
     def close(self) -> None:
         """End the threads; those inside a look-up end after it, and hold up nothing."""
@@ -265,9 +268,9 @@ class HostResolver:
         problem = error = None
         try:
             addresses = checked_addresses(host, port, self._policy)
-        except UnsafeURL as refusal:
+        except UnsafeURLError as refusal:
             problem = refusal.reason
-        except NameNotResolved as failure:
+        except NameNotResolvedError as failure:
             error = failure.reason
         except Exception:
             # A thread that dies would leave the name pending for good.

@@ -5,15 +5,12 @@ here: no redirect is followed, the whole exchange has one deadline, nothing is l
 WARNING, and no exception of any library leaves `ask`.
 """
 
-import http.client
 import logging
 import time
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
 import requests
-import urllib3
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from oauthlib.oauth2 import Client, WebApplicationClient
@@ -125,13 +122,13 @@ def _send(
     session = ProviderSession(WebApplicationClient(""), total_seconds=seconds)
     try:
         response = session.post(request.url, data=request.body, headers=request.headers)
-    except network.ResponseTooLarge as error:
+    except network.ResponseTooLargeError as error:
         return Raw(status=error.status_code, is_too_large=True), None, f"HTTP {error.status_code}"
-    except network.UnsafeURL as error:
+    except network.UnsafeURLError as error:
         return Raw(status=0), _blocked(error.reason), error.reason
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+    except requests.RequestException as error:
         return Raw(status=0), _unreachable(error, request), _reason(error)
-    except (http.client.HTTPException, ValueError) as error:
+    except ValueError as error:
         return Raw(status=0), _unreachable(error, request), type(error).__name__
     finally:
         session.close()
@@ -157,26 +154,16 @@ def _unreachable(error: Exception, request: TokenRequest) -> Answer:
 
 
 def _reason(error: Exception) -> str:
-    """Return why there is no answer, without what libraries put into their texts."""
-    if isinstance(error, network.SendError):
-        return error.reason
-    if isinstance(error, requests.exceptions.SSLError):
+    """Return why there is no answer, without what libcurl puts into its texts."""
+    if isinstance(error, network.TLSError):
         return _("its TLS certificate is not valid for this address, or TLS failed")
-    for cause in _causes(error):
-        if isinstance(cause, ConnectionRefusedError):
-            return _("the connection was refused")
-        if isinstance(cause, ConnectionResetError | http.client.RemoteDisconnected):
-            return _("the connection was closed")
+    if isinstance(error, network.TransferError) and error.is_refused:
+        return _("the connection was refused")
+    if isinstance(error, network.TransferError) and error.is_closed:
+        return _("the connection was closed")
+    if isinstance(error, network.NetworkError) and not isinstance(error, network.TransferError):
+        return error.reason
     return _("the connection failed")
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Return what is behind an error; the libraries wrap theirs, at times into a circle."""
-    found: list[BaseException] = [error]
-    for one in found:
-        yield one
-        behind = (one.__cause__, one.__context__, getattr(one, "reason", None), *one.args)
-        found += [each for each in behind if isinstance(each, BaseException) and each not in found]
 
 
 def answered_at(transcripts: list[Transcript]) -> datetime:

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-import requests
-import urllib3
 from django.utils.translation import gettext as _
 
 from webhooks import network
@@ -74,15 +72,13 @@ def _addresses(issuer: str) -> list[str]:
 
 def _fetch(url: str, seconds: float) -> tuple[dict[str, Any] | None, str]:
     """Return the document, or why there is none."""
-    session = network.guarded_session(total_seconds=seconds)
+    session = network.GuardedSession(total_seconds=seconds)
     try:
         answer = session.get(url, headers={"Accept": "application/json"}, allow_redirects=False)
-    except network.UnsafeURL as error:
-        return None, error.reason
-    except network.SendError as error:
-        return None, error.reason
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError):
+    except network.TransferError:
         return None, _("%s cannot be reached.") % url
+    except network.NetworkError as error:
+        return None, error.reason
     finally:
         session.close()
     if answer.status_code != 200:
@@ -129,9 +125,9 @@ def _outward(url: str, key: str) -> str:
     policy = network.Policy.from_settings()
     try:
         network.checked_addresses(target.host, target.port, policy, seconds=network.LOOKUP_SECONDS)
-    except network.UnsafeURL as error:
+    except network.UnsafeURLError as error:
         raise Misconfigured(f"{key}: {error.reason}") from error
-    except network.NameNotResolved:
+    except network.NameNotResolvedError:
         pass
     return target.url
 

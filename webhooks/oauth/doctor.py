@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
-import requests
-import urllib3
 from django.utils.translation import gettext as _
 from oauthlib.oauth2 import WebApplicationClient
 
@@ -196,16 +194,16 @@ class _Page:
 
 def _get(url: str) -> _Page:
     """Return what a browser would get. Errors: Misconfigured."""
-    session = network.guarded_session(total_seconds=_SECONDS, max_bytes=1_000_000)
+    session = network.GuardedSession(total_seconds=_SECONDS, max_bytes=1_000_000)
     headers = {"Accept": "text/html,application/xhtml+xml"}
     try:
         answer = session.get(url, headers=headers, allow_redirects=False)
-    except network.ResponseTooLarge as error:
+    except network.ResponseTooLargeError as error:
         return _Page(status=error.status_code)
-    except (network.UnsafeURL, network.SendError) as error:
-        raise Misconfigured(error.reason) from error
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+    except network.TransferError as error:
         raise Misconfigured(_("Cannot be reached from this server.")) from error
+    except network.NetworkError as error:
+        raise Misconfigured(error.reason) from error
     finally:
         session.close()
     content_type = answer.headers.get("Content-Type", "")
@@ -278,7 +276,7 @@ def _check_revocation_url(webhook: Webhook) -> str:
     target = endpoints.checked_endpoint(webhook.revocation_url, _("Revocation URL"))
     try:
         network.check_url(target.url)
-    except (network.UnsafeURL, network.NameNotResolved) as error:
+    except network.NetworkError as error:
         raise Misconfigured(error.reason) from error
     return _("May be asked, which happens only when a token is cleared.")
 

@@ -53,7 +53,7 @@ def checked_endpoint(url: str, field: str) -> network.Target:
         raise Misconfigured(_("Fill in %(field)s.") % {"field": field})
     try:
         target = network.parse_url(url)
-    except network.UnsafeURL as error:
+    except network.UnsafeURLError as error:
         raise Misconfigured(f"{field}: {error.reason}") from error
     if "#" in url:
         raise Misconfigured(_("%(field)s cannot have a fragment (#).") % {"field": field})
@@ -115,7 +115,7 @@ def uses_authorization_code(webhook: Webhook) -> bool:
 def _origin(url: str) -> str:
     try:
         return network.parse_url(url).origin
-    except network.UnsafeURL:
+    except network.UnsafeURLError:
         return url
 
 

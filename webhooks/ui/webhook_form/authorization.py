@@ -186,7 +186,7 @@ def _issuer_error(issuer: str) -> Any:
         return None
     try:
         network.parse_url(issuer)
-    except network.UnsafeURL as error:
+    except network.UnsafeURLError as error:
         return error.reason
     parts = urlsplit(issuer)
     if parts.query or parts.fragment:
@@ -198,9 +198,9 @@ def _endpoint_error(url: str, *, was: str) -> Any:
     """Return why a provider's address cannot be used, or None."""
     try:
         network.check_url(url)
-    except network.UnsafeURL as error:
+    except network.UnsafeURLError as error:
         return refusal(error)
-    except network.NameNotResolved as error:
+    except network.NameNotResolvedError as error:
         # A name server that is down for a moment does not stop other changes.
         if url != was:
             return error.reason

@@ -104,9 +104,9 @@ class WebhookForm(WebhookFields):
         url: str = self.cleaned_data["url"]
         try:
             network.check_url(url)
-        except network.UnsafeURL as error:
+        except network.UnsafeURLError as error:
             raise forms.ValidationError(texts.refusal(error), code=error.code) from error
-        except network.NameNotResolved as error:
+        except network.NameNotResolvedError as error:
             # A name server that is down for a moment does not stop other changes.
             if url != self._stored["url"]:
                 raise forms.ValidationError(error.reason, code=error.code) from error

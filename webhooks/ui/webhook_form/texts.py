@@ -3,7 +3,7 @@
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from webhooks.network import UnsafeURL
+from webhooks.network import UnsafeURLError
 
 HELP = {
     "name": _("Shown in the list and in the log, for example “CRM: missed calls”."),
@@ -54,7 +54,7 @@ REQUIRED = {
 }
 
 
-def refusal(error: UnsafeURL) -> str:
+def refusal(error: UnsafeURLError) -> str:
     """Return the guard's reason, and the setting an operator has for an address of their own."""
     if error.opened_by:
         advice = gettext(

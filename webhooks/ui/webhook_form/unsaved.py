@@ -40,7 +40,7 @@ class TrialForm(WebhookForm):
         url: str = self.cleaned_data["url"]
         try:
             network.parse_url(url)
-        except network.UnsafeURL as error:
+        except network.UnsafeURLError as error:
             raise forms.ValidationError(texts.refusal(error), code=error.code) from error
         return url
 
