@@ -9,14 +9,12 @@ from django.core.cache import cache
 
 from webhooks import oauth
 from webhooks.alerts import notifications
-from webhooks.delivery import drains, holds, replays, retention
+from webhooks.delivery import backlog, drains, holds, replays, retention
 from webhooks.delivery.engine import Engine
 from webhooks.delivery.wakeup import wakeup
 
 logger = logging.getLogger(__name__)
 
-# Unix time of the last sweep, in the cache, for `/readyz`.
-LAST_SWEEP = "webhooks:last_sweep"
 # A publisher asks Celery for a drain at most so often; a wakeup itself is cheap.
 _ASK_SECONDS = 1.0
 _asked_at = float("-inf")
@@ -35,7 +33,7 @@ def drain() -> int:
 def sweep() -> None:
     """Wake a drain, in case a wakeup was lost, and note that the schedule is alive."""
     notify()
-    cache.set(LAST_SWEEP, time.time(), None)
+    cache.set(backlog.LAST_SWEEP, time.time(), None)
     if released := holds.release_overlooked():
         logger.warning("overlooked_released rows=%d", released)
         notify()

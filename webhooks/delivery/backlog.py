@@ -13,6 +13,8 @@ from django.utils import timezone
 
 from webhooks.models import Attempt, Delivery, Status, Webhook
 
+# Where the cache keeps the Unix time of the last sweep.
+LAST_SWEEP = "webhooks:last_sweep"
 # Counting stops here; a deeper queue is shown as "more than".
 MAX_COUNT = 10_000
 # A delivery that is due for so long says that the engine is behind.
