@@ -49,7 +49,7 @@ def test_notifying_without_redis_neither_fails_nor_waits() -> None:
     wakeup = RedisWakeup(f"redis://127.0.0.1:{free_port()}/0")
     started = time.monotonic()
     assert not any(wakeup.notify() for _ in range(100))
-    assert time.monotonic() - started < 2.0
+    assert time.monotonic() - started < 20
     assert wakeup.failures == 1
 
 
@@ -59,7 +59,8 @@ def test_a_frozen_redis_delays_a_wakeup_only_once(redis_server: RedisServer) -> 
     redis_server.freeze()
     started = time.monotonic()
     assert not any(wakeup.notify() for _ in range(100))
-    assert time.monotonic() - started < 2.0
+    # A hundred waits of half a second are more.
+    assert time.monotonic() - started < 20
     redis_server.thaw()
 
 
