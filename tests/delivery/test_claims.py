@@ -11,6 +11,7 @@ from django.db import OperationalError
 
 from tests.factories import make_delivery, make_webhook, run_engine
 from tests.sandbox import Receiver
+from tests.waiting import eventually
 from webhooks.delivery import claims as module
 from webhooks.delivery import queue
 from webhooks.delivery.claims import ClaimBatch, Claims
@@ -162,11 +163,12 @@ def test_one_suspect_is_in_hand_at_a_time_whatever_limits_its_webhook() -> None:
 
 def until_ready(engine: Engine) -> None:
     """Look until the webhook's plan is there; it is made in another thread."""
-    ends = time.monotonic() + 10
-    while not engine._look(time.monotonic()):
+
+    def look() -> object:
         engine._look_at = 0.0
-        assert time.monotonic() < ends
-        time.sleep(0.01)
+        return engine._look(time.monotonic())
+
+    eventually(look)
 
 
 def test_the_next_rows_are_claimed_while_the_last_are_prepared(
@@ -179,10 +181,10 @@ def test_the_next_rows_are_claimed_while_the_last_are_prepared(
     asked_before: list[bool] = []
     submit = Engine._submit
 
-    def watched(engine: Engine, taken: ClaimBatch) -> None:
-        if taken.is_full:
+    def watched(engine: Engine, batch: ClaimBatch) -> None:
+        if batch.is_full:
             asked_before.append(engine._claimer.is_busy)
-        submit(engine, taken)
+        submit(engine, batch)
 
     monkeypatch.setattr(Engine, "_submit", watched)
     run_engine(lambda: Delivery.objects.filter(status=Status.SUCCEEDED).count() == 20)
@@ -190,7 +192,7 @@ def test_the_next_rows_are_claimed_while_the_last_are_prepared(
     assert asked_before[0]
 
 
-def test_a_ring_while_rows_are_claimed_is_not_spun_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wakeup_while_rows_are_claimed_is_not_spun_on(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(ProcessWakeup(), lambda: False)
     waited: list[float] = []
     monkeypatch.setattr(engine._event, "wait", waited.append)
@@ -239,12 +241,10 @@ def test_a_claim_that_fails_brings_nothing_and_the_next_one_does(
     brought = []
     for _ in range(2):
         engine._claimer.request(engine._candidates, engine._ready)
-        ends = time.monotonic() + 10
-        while (taken := engine._claimer.batch()) is None:
-            assert time.monotonic() < ends
-            time.sleep(0.01)
+        batch = eventually(engine._claimer.batch)
+        assert batch is not None
         assert not engine._claimer.is_busy
-        brought.append(len(taken.claims))
+        brought.append(len(batch.claims))
         time.sleep(0.1)
     assert brought == [0, 1]
     engine._finish()
