@@ -11,12 +11,13 @@ from django.utils import timezone, translation
 from tests.admin.test_admin import staff
 from tests.delivery.test_requests import a_plan, a_webhook, an_answer, attempt_of
 from tests.factories import make_delivery, make_webhook
+from webhooks import network
 from webhooks.delivery import outcomes
 from webhooks.delivery.auth import BasicAuthorization
 from webhooks.delivery.queue.rows import DIED
 from webhooks.delivery.requests import make_plan, no_response
 from webhooks.models import Attempt, Incident, IncidentKind, Outcome, WebhookState
-from webhooks.models.messages import Message, load
+from webhooks.models.messages import Message, dump, load
 
 REFUSED = outcomes.of_status("refused", 404)
 IN_ENGLISH = "The receiver refused the request with 404."
@@ -28,7 +29,9 @@ def said_in(language: str, stored: str) -> str:
         return outcomes.sentence(stored)
 
 
-@pytest.mark.parametrize("code", [code for code in outcomes.SENTENCES if code != "said"])
+@pytest.mark.parametrize(
+    "code", sorted(outcomes.SENTENCES.keys() - network.SENTENCES.keys() - {"said"})
+)
 def test_every_code_has_a_sentence_in_both_languages(code: str) -> None:
     params = {
         "status": 503,
@@ -89,6 +92,32 @@ def test_a_long_text_is_cut_so_that_the_whole_stays_readable(character: str) -> 
     assert time.perf_counter() - began < 0.5
     assert 400 < len(stored) <= outcomes.MAX_STORED
     assert set(json.loads(stored)["error"]) == {character}
+
+
+def test_the_guard_s_reason_is_told_in_the_reader_s_language() -> None:
+    with pytest.raises(network.UnsafeURLError) as caught:
+        network.parse_url("ftp://crm.test/")
+    stored = outcomes.stored(outcomes.of_error(caught.value))
+    assert said_in("en", stored) == "The URL must start with http:// or https://."
+    assert said_in("uk", stored) != said_in("en", stored)
+
+
+def test_an_error_without_a_code_is_kept_as_its_sentence() -> None:
+    stored = outcomes.stored(outcomes.of_error(ValueError("50% is “too much”")))
+    assert said_in("uk", stored) == said_in("en", stored) == "50% is “too much”"
+
+
+def test_a_longer_text_of_another_package_fits_and_stays_readable() -> None:
+    first = dump("not_sent", error="x" * 600)
+    kept = outcomes.of_text(f"{first}\n{dump('process_died')}")
+    assert len(kept) <= outcomes.MAX_STORED
+    assert said_in("en", kept).startswith("The request could not be sent: xxx")
+    assert outcomes.of_text("y" * 600) == "y" * outcomes.MAX_STORED
+
+
+def test_several_messages_are_told_one_after_the_other() -> None:
+    stored = f"{REFUSED}\n{DIED}"
+    assert said_in("en", stored).startswith(f"{IN_ENGLISH} The process that was sending this died")
 
 
 @pytest.mark.parametrize("text", ["", "It fell over.", "{broken", '{"code":"of another version"}'])

@@ -157,33 +157,33 @@ def test_what_is_percent_encoded_already_stays_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("url", "code"),
     [
-        ("https://example.com/%", "characters"),
-        ("https://example.com/%zz", "characters"),
-        ("https://example.com/{{call_id}}", "characters"),
-        ("https://example.com/\ud800", "characters"),
-        ("https://example.com/a\u2028b", "characters"),
-        ("https://examp\u212ae.com/", "host"),
-        ("https://\u212aiev.example.com/", "host"),
-        ("https://\u017ferver.example.com/", "host"),
-        ("https://\u0130stanbul.example.com/", "host"),
-        ("https://\u212bngstrom.example.com/", "host"),
-        ("https://STRA\u1e9eE.example.com/", "host"),
-        ("https://\uff21\uff22.example.com/", "host"),
-        ("https://\u24b6.example.com/", "host"),
-        ("https://BU\u0308CHER.example.com/", "host"),
-        ("https://example.com:/", "host"),
-        ("https://example.com:\u0661/", "host"),
-        ("https://example.com:0/", "port"),
-        ("https://example.com:1023/", "port"),
-        ("https://example.com../", "host"),
-        ("https://xn--localhost-/", "host"),
-        ("https://xn--a.example.com/", "host"),
-        ("https://exa\u0301mple.com/", "host"),
-        ("https://example.com\uff0fevil.com/", "host"),
-        ("https://[2001:4860:4860:0:0:0:0:8888]/", "literal"),
-        ("https://" + "a." * 130 + "com/", "host"),
-        ("https://example.com/" + "ä" * 1000, "length"),
-        ("http:///example.com/", "host"),
+        ("https://example.com/%", "percent"),
+        ("https://example.com/%zz", "percent"),
+        ("https://example.com/{{call_id}}", "character"),
+        ("https://example.com/\ud800", "invisible_character"),
+        ("https://example.com/a\u2028b", "invisible_character"),
+        ("https://examp\u212ae.com/", "host_part"),
+        ("https://\u212aiev.example.com/", "host_part"),
+        ("https://\u017ferver.example.com/", "host_part"),
+        ("https://\u0130stanbul.example.com/", "host_part"),
+        ("https://\u212bngstrom.example.com/", "host_part"),
+        ("https://STRA\u1e9eE.example.com/", "host_part"),
+        ("https://\uff21\uff22.example.com/", "host_part"),
+        ("https://\u24b6.example.com/", "host_part"),
+        ("https://BU\u0308CHER.example.com/", "host_part"),
+        ("https://example.com:/", "authority"),
+        ("https://example.com:\u0661/", "authority"),
+        ("https://example.com:0/", "port_number"),
+        ("https://example.com:1023/", "port_closed"),
+        ("https://example.com../", "host_name"),
+        ("https://xn--localhost-/", "host_part"),
+        ("https://xn--a.example.com/", "host_part"),
+        ("https://exa\u0301mple.com/", "host_part"),
+        ("https://example.com\uff0fevil.com/", "host_part"),
+        ("https://[2001:4860:4860:0:0:0:0:8888]/", "literal_spelling"),
+        ("https://" + "a." * 130 + "com/", "host_name"),
+        ("https://example.com/" + "ä" * 1000, "url_too_long"),
+        ("http:///example.com/", "authority"),
         ("javascript://example.com/%0aalert(1)", "scheme"),
     ],
 )
@@ -430,7 +430,8 @@ def test_a_public_address_of_this_machine_is_refused_unless_opened(
     address: str, own_interface: None
 ) -> None:
     problem = addresses.address_problem(address, 6379, CLOSED)
-    assert problem == f"{address} is an address of this machine itself."
+    assert problem is not None
+    assert problem.sentence() == f"{address} is an address of this machine itself."
     opened = opening(f"[{address}]:6379" if ":" in address else f"{address}:6379")
     assert addresses.address_problem(address, 6379, opened) is None
     assert addresses.address_problem(address, 6380, opened) is not None
@@ -644,6 +645,10 @@ def looked_up(resolver: HostResolver, host: str, port: int = 443) -> network.Res
     return found
 
 
+def kind(found: network.Resolution) -> str:
+    return found.failure.kind if found.failure else ""
+
+
 def test_a_first_look_up_is_in_progress_and_wakes_the_loop_when_done(
     names: Callable[..., list[str]],
 ) -> None:
@@ -655,7 +660,7 @@ def test_a_first_look_up_is_in_progress_and_wakes_the_loop_when_done(
     found = resolver.lookup("example.com", 443)
     resolver.close()
     assert found is not None
-    assert (found.addresses, found.problem, found.error) == ((PUBLIC,), None, None)
+    assert (found.addresses, found.failure) == ((PUBLIC,), None)
     assert found.duration_ms >= 0
 
 
@@ -665,8 +670,9 @@ def test_a_mixed_answer_is_a_problem_and_pins_nothing(
     names(PUBLIC, "10.0.0.1")
     found = looked_up(resolver, "example.com")
     assert found.addresses == ()
-    assert found.problem is not None
-    assert "10.0.0.1 is a private address" in found.problem
+    assert found.failure is not None
+    assert found.failure.kind == "blocked"
+    assert "10.0.0.1 is a private address" in found.failure.sentence()
     assert resolver.curl_resolve_entries("example.com", 443) == ["-example.com:443"]
 
 
@@ -675,14 +681,15 @@ def test_a_name_without_an_answer_is_an_error(
 ) -> None:
     names()
     found = looked_up(resolver, "example.com")
-    assert (found.problem, found.error) == (None, "The name example.com was not found.")
+    assert found.failure == ("network", "name_not_found", {"host": "example.com"})
+    assert found.failure.sentence() == "The name example.com was not found."
 
 
 def test_a_private_name_is_a_problem_without_a_look_up(
     resolver: HostResolver, names: Callable[..., list[str]]
 ) -> None:
     asked = names("127.0.0.1")
-    assert looked_up(resolver, "redis", 6379).problem
+    assert kind(looked_up(resolver, "redis", 6379)) == "blocked"
     assert asked == []
 
 
@@ -691,7 +698,7 @@ def test_a_literal_is_judged_at_once(resolver: HostResolver) -> None:
     assert good is not None
     assert bad is not None
     assert good.addresses == (PUBLIC,)
-    assert bad.problem
+    assert kind(bad) == "blocked"
 
 
 def test_an_answer_is_used_until_it_is_old_and_then_while_a_new_one_is_fetched(
@@ -731,7 +738,7 @@ def test_a_name_that_turns_bad_is_refused_at_the_next_answer(
     names("127.0.0.1")
     clock.now += 500
     second = looked_up(resolver, "example.com")
-    assert second.problem
+    assert kind(second) == "blocked"
     assert second.generation != first.generation
 
 
@@ -747,17 +754,17 @@ def test_the_last_good_answer_bridges_a_failing_name_server(
     assert looked_up(resolver, "example.com") is first
     clock.now += 100
     assert resolver.lookup("example.com", 443) is None
-    assert looked_up(resolver, "example.com").error
+    assert kind(looked_up(resolver, "example.com")) == "network"
 
 
 def test_a_failure_is_asked_again_after_a_few_seconds(
     resolver: HostResolver, names: Callable[..., list[str]], clock: Clock
 ) -> None:
     names()
-    assert looked_up(resolver, "example.com").error
+    assert kind(looked_up(resolver, "example.com")) == "network"
     names(PUBLIC)
     clock.now += 4
-    assert looked_up(resolver, "example.com").error
+    assert kind(looked_up(resolver, "example.com")) == "network"
     clock.now += 2
     assert looked_up(resolver, "example.com").addresses == (PUBLIC,)
 
@@ -781,12 +788,13 @@ def test_a_dead_name_does_not_hold_up_the_others(
     clock.now += 11
     late = resolver.lookup("dead.example.com", 443)
     assert late is not None
-    assert late.error == "Looking up the name dead.example.com takes too long."
+    assert late.failure is not None
+    assert late.failure.sentence() == "Looking up the name dead.example.com takes too long."
     released.set()
 
     def dead_name_is_known() -> network.Resolution | None:
         found = resolver.lookup("dead.example.com", 443)
-        return None if found is None or found.error else found
+        return None if found is None or found.failure else found
 
     assert eventually(dead_name_is_known, every=0.002).addresses == (PUBLIC,)
 
@@ -809,9 +817,9 @@ def test_a_look_up_that_breaks_does_not_end_its_thread(
         raise RuntimeError("broken")
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    assert [looked_up(resolver, f"b{number}.example.com").error for number in range(4)] == [
-        f"Looking up the name b{number}.example.com failed." for number in range(4)
-    ]
+    for number in range(4):
+        host = f"b{number}.example.com"
+        assert looked_up(resolver, host).failure == ("network", "lookup_failed", {"host": host})
     names(PUBLIC)
     assert looked_up(resolver, "example.com").addresses == (PUBLIC,)
 

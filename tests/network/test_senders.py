@@ -103,7 +103,7 @@ def send(sender: Sender, base: str) -> None:
 
 
 def assert_nothing_was_connected(before: int) -> None:
-    """Python's sockets are watched; libcurl's, in C, tell by what became of its attempts.
+    """Every connect is counted, of Python and of libcurl, and the attempts say the same.
 
     `make security` runs this module under strace as well.
     """

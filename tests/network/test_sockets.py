@@ -164,7 +164,7 @@ class Result:
     body: bytes = b""
     error: int = 0
     message: str = ""
-    problem: str | None = None
+    problem: network.Failure | None = None
     seconds: float = 0.0
 
 
@@ -384,7 +384,7 @@ def test_libcurl_refuses_a_pin_that_leads_to_loopback() -> None:
     result = curl(f"http://{HOST}:8000/", CLOSED, pins=(f"{HOST}:8000:127.0.0.1",))
     assert result.error == pycurl.E_COULDNT_CONNECT
     assert result.problem is not None
-    assert "127.0.0.1 is a loopback address" in result.problem
+    assert "127.0.0.1 is a loopback address" in result.problem.sentence()
 
 
 @pytest.mark.parametrize("host", ["127.1", "2130706433", "0x7f.1", "0177.0.0.1", "[::1]", "[::]"])
@@ -392,12 +392,16 @@ def test_libcurl_is_stopped_at_a_literal_in_any_spelling(host: str) -> None:
     assert curl(f"http://{host}:8000/", CLOSED).problem
 
 
-def test_an_opener_remembers_what_it_refused() -> None:
+def test_an_opener_tells_once_what_it_refused_to_which_handle() -> None:
     opener = network.SocketOpener(CLOSED)
-    where = ("10.0.0.1", 80)
-    assert opener(0, (socket.AF_INET, socket.SOCK_STREAM, 6, where)) == pycurl.SOCKET_BAD
-    assert opener.refused[where] == opener.last_problem
-    assert "private" in str(opener.last_problem)
+    refused, other = object(), object()
+    address = (socket.AF_INET, socket.SOCK_STREAM, 6, ("10.0.0.1", 80))
+    assert opener.for_handle(refused)(0, address) == pycurl.SOCKET_BAD
+    assert opener.problem_for(other) is None
+    problem = opener.problem_for(refused)
+    assert problem is not None
+    assert "10.0.0.1 is a private address" in problem.sentence()
+    assert opener.problem_for(refused) is None
 
 
 @pytest.mark.parametrize(
@@ -409,7 +413,8 @@ def test_an_opener_remembers_what_it_refused() -> None:
     ],
 )
 def test_an_opener_opens_tcp_sockets_without_a_scope_only(address: Any) -> None:
-    assert network.SocketOpener(LOOPBACK)(0, address) == pycurl.SOCKET_BAD
+    open_socket = network.SocketOpener(LOOPBACK).for_handle(None)
+    assert open_socket(0, address) == pycurl.SOCKET_BAD
 
 
 def test_an_opener_is_not_asked_about_a_connection_that_is_open(
@@ -574,7 +579,7 @@ def test_libcurl_goes_through_the_operators_proxy_only(serve: Callable[..., Serv
 def test_an_opener_with_a_proxy_opens_nothing_else(serve: Callable[..., Server]) -> None:
     opener = network.SocketOpener(Policy(egress_proxy="http://127.0.0.1:3128"))
     where = (socket.AF_INET, socket.SOCK_STREAM, 6, ("93.184.215.14", 443))
-    assert opener(0, where) == pycurl.SOCKET_BAD
+    assert opener.for_handle(None)(0, where) == pycurl.SOCKET_BAD
 
 
 # Redirects, schemes, cookies, decoding.
@@ -930,3 +935,137 @@ def test_a_login_in_the_proxys_address_reaches_the_proxy(serve: Callable[..., Se
     with_login = f"http://user:word@127.0.0.1:{proxy.port}"
     assert curl("http://example.com/", Policy(egress_proxy=with_login)).body == b"ok"
     assert base64.b64encode(b"user:word") in proxy.requests[0]
+
+
+# What the adapter of requests sends and reads.
+
+
+def test_requests_sends_what_was_prepared_and_nothing_of_libcurls_own(
+    serve: Callable[..., Server],
+) -> None:
+    server = serve()
+    session = network.GuardedSession(policy=LOOPBACK)
+    session.headers.clear()
+    session.post(server.url, data=b"a" * 10, headers={"X-Empty": "", "X-Latin": "\u00e9"})
+    head = server.requests[0].partition(b"\r\n\r\n")[0].split(b"\r\n")
+    assert sorted(head) == sorted(
+        [
+            b"POST / HTTP/1.1",
+            f"Host: 127.0.0.1:{server.port}".encode(),
+            b"Accept-Encoding: identity",
+            b"Content-Length: 10",
+            b"X-Empty:",
+            b"X-Latin: \xe9",
+        ]
+    )
+
+
+def test_requests_sends_a_large_body_without_waiting_for_leave(
+    serve: Callable[..., Server],
+) -> None:
+    server = serve()
+    started = time.monotonic()
+    with network.GuardedSession(policy=LOOPBACK) as session:
+        session.post(server.url, data=b"a" * 2_000_000)
+    assert time.monotonic() - started < 1
+    assert b"expect" not in server.requests[0].lower()
+
+
+def test_requests_takes_no_body_that_is_read_piece_by_piece(serve: Callable[..., Server]) -> None:
+    server = serve()
+    with (
+        network.GuardedSession(policy=LOOPBACK) as session,
+        pytest.raises(TypeError, match="whole body"),
+    ):
+        session.post(server.url, data=iter([b"a"]))
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"])
+def test_requests_sends_every_method(method: str, serve: Callable[..., Server]) -> None:
+    server = serve()
+    with network.GuardedSession(policy=LOOPBACK) as session:
+        response = session.request(method, server.url)
+    assert server.requests[0].startswith(f"{method} / HTTP/1.1\r\n".encode())
+    assert (response.status_code, response.ok) == (200, True)
+    assert response.content == (b"" if method == "HEAD" else b"ok")
+
+
+def test_requests_reads_the_last_head_without_interim_answers_and_trailers(
+    serve: Callable[..., Server],
+) -> None:
+    server = serve(
+        b"HTTP/1.1 103 Early Hints\r\nX-Name: early\r\n\r\n"
+        b"HTTP/1.1 201 Made up\r\nX-Name: one\r\nx-name: two\r\nX-Latin: \xe9\r\n"
+        b"Content-Type: text/plain; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"2\r\nok\r\n0\r\nX-Name: trailer\r\n\r\n"
+    )
+    response = get(server.url)
+    assert (response.status_code, response.reason, response.text) == (201, "Made up", "ok")
+    assert response.headers["X-Name"] == "one, two"
+    assert response.headers["X-Latin"] == "\u00e9"
+    assert (response.encoding, response.url) == ("utf-8", server.url)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n", "another protocol"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 17 + OK, "more than 16 interim answers"),
+        (
+            b"HTTP/1.1 200 OK\r\n" + (b"X: " + b"y" * 1000 + b"\r\n") * 70 + b"\r\n",
+            "more than 64 KiB of headers",
+        ),
+        (b"hello\r\n\r\n", "broken"),
+    ],
+    ids=["upgrade", "interim", "headers", "no-http"],
+)
+def test_requests_reads_no_head_that_is_out_of_bounds(
+    answer: bytes, words: str, serve: Callable[..., Server]
+) -> None:
+    with pytest.raises(network.TransferError, match=words) as caught:
+        get(serve(answer).url)
+    assert (caught.value.is_refused, caught.value.is_closed) == (False, False)
+
+
+def test_a_closed_connection_is_told_and_never_tried_again() -> None:
+    def play(connection: socket.socket) -> None:
+        server.read_request(connection)
+
+    server = Server(play)
+    with (
+        network.GuardedSession(policy=LOOPBACK) as session,
+        pytest.raises(network.TransferError) as caught,
+    ):
+        session.post(server.url, data=b"refresh_token=used-once")
+    server.close()
+    assert (caught.value.is_closed, len(server.requests)) == (True, 1)
+
+
+def test_each_request_has_a_connection_of_its_own(
+    serve: Callable[..., Server], attempts: list[tuple[str, int]]
+) -> None:
+    server = serve()
+    with network.GuardedSession(policy=LOOPBACK) as session:
+        session.get(server.url)
+        session.get(server.url)
+    assert attempts == [("127.0.0.1", server.port)] * 2
+
+
+def test_a_refused_connection_is_told(serve: Callable[..., Server]) -> None:
+    server = serve()
+    server.close()
+    with pytest.raises(network.TransferError) as caught:
+        get(server.url)
+    assert (caught.value.is_refused, caught.value.is_closed) == (True, False)
+    assert caught.value.permanent is False
+
+
+def test_a_name_that_is_refused_at_the_socket_is_an_unsafe_url(
+    resolve_to: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve_to("127.0.0.1")
+    monkeypatch.setattr(adapter, "checked_addresses", lambda *args, **more: ("127.0.0.1",))
+    with pytest.raises(UnsafeURLError, match="loopback") as caught:
+        get("http://example.com/", CLOSED)
+    assert (caught.value.code, caught.value.permanent) == ("denied_network", True)

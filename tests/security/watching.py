@@ -1,9 +1,9 @@
 """Watches every connect of Python's own sockets and of libcurl, over the whole test run.
 
-A connect to a denied address is stopped before it leaves and fails the test that tried: Python's by
-an audit hook, libcurl's where it is given its sockets. The tests' own servers are on loopback, which
-is the one network that is open to them. What libcurl would do without asking for a socket is not
-seen here: that is for strace (`tests.security.oracle`).
+A connect to a denied address is stopped before it leaves and fails the test that tried: Python's
+by an audit hook, libcurl's where it is given its sockets. The tests' own servers are on loopback,
+which is the one network that is open to them. What libcurl would do without asking for a socket is
+not seen here: that is for strace (`tests.security.oracle`).
 """
 
 import socket

@@ -265,8 +265,9 @@ class Engine:
             if found is None:
                 # Forgotten a moment ago; only a name that was just checked may be connected to.
                 self._sender.unsent.append(claim)
-            elif found.problem or found.error:
-                self._handle(request, _unreachable(found))
+            elif failure := found.failure:
+                outcome = Outcome(failure.kind)
+                self._handle(request, no_response(outcome, outcomes.of_failure(failure)))
             else:
                 requests.append(request)
         if requests:
@@ -281,7 +282,7 @@ class Engine:
             empty = Request(claim, plan, plan.target.url, [], b"", utc(wall), "")
             message = Message("not_built", {"error": type(error).__name__})
             if isinstance(error, InvalidMapping):
-                message = outcomes.said(str(error))
+                message = outcomes.of_error(error)
             self._handle(empty, no_response(Outcome.REFUSED, message))
             return None
 
@@ -292,7 +293,7 @@ class Engine:
         """
         key = (target.host, target.port)
         found = self._resolver.lookup(*key)
-        if found is None or found.problem or found.error or target.is_literal:
+        if found is None or found.failure or target.is_literal:
             return found
         if self._pinned.get(key) != found.generation:
             self._pinned[key] = found.generation
@@ -386,10 +387,3 @@ class Engine:
         self._resolver.close()
         self._sender.close()
         self._session.run(self._queue.reset_session)
-
-
-def _unreachable(found: network.Resolution) -> Response:
-    """Return the response for a name that must not, or could not, be connected to."""
-    if found.problem:
-        return no_response(Outcome.BLOCKED, outcomes.said(found.problem))
-    return no_response(Outcome.NETWORK, outcomes.said(found.error or ""))

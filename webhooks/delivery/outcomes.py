@@ -9,14 +9,16 @@ from functools import lru_cache
 
 from django.utils.translation import gettext_lazy as _
 
+from webhooks import network
 from webhooks.models import Outcome
-from webhooks.models.messages import Message, Sentence, dump, render
-from webhooks.network import curl_errors
+from webhooks.models.messages import Message, Sentence, dump, load, render
 
 # The size of the columns.
 MAX_STORED = 500
 
 SENTENCES: Mapping[str, Sentence] = {
+    # Of an address that is refused, a name without one, and a transfer that libcurl gave up.
+    **network.SENTENCES,
     # Of a response, by its outcome.
     Outcome.SERVER_ERROR.value: _("The receiver failed with %(status)s."),
     Outcome.THROTTLED.value: _("The receiver asked to wait (%(status)s)."),
@@ -30,8 +32,6 @@ SENTENCES: Mapping[str, Sentence] = {
     Outcome.PROTOCOL.value: _(
         "The receiver answered with the status %(status)s, which ends no request."
     ),
-    # Of a transfer that libcurl gave up.
-    **curl_errors.SENTENCES,
     # Of a request that got no response.
     "not_built": _("The request could not be built (%(error)s)."),
     "not_sent": _("The request could not be sent: %(error)s."),
@@ -46,13 +46,27 @@ SENTENCES: Mapping[str, Sentence] = {
 
 
 def sentence(stored: str) -> str:
-    """Return a stored message in the active language."""
-    return render(stored, SENTENCES)
+    """Return what is stored, one message a line, in the active language."""
+    return " ".join(render(line, SENTENCES) for line in stored.splitlines())
 
 
-def said(reason: str) -> Message:
-    """Return the message of a package that has a sentence and no code for it."""
-    return Message("said", {"reason": reason})
+def of_failure(failure: network.Failure) -> Message:
+    return Message(failure.code, failure.params)
+
+
+def of_error(error: Exception) -> Message:
+    """Return the message of another package's error, which may have a sentence and no code."""
+    if isinstance(error, network.NetworkError):
+        return of_failure(error.failure)
+    return Message("said", {"reason": str(error)})
+
+
+def of_text(text: str) -> str:
+    """Return what is stored of a text that another package stores, which may be longer."""
+    if len(text) <= MAX_STORED:
+        return text
+    message = load(text.partition("\n")[0])
+    return text[:MAX_STORED] if message is None else stored(message)
 
 
 @lru_cache(maxsize=1024)

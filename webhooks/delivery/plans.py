@@ -143,7 +143,7 @@ class Plans:
             return _token_unavailable(candidate, error)
         except (SecretUnreadable, UnsafeURLError, InvalidMapping) as error:
             logger.error("plan_unavailable webhook=%d reason=%s", webhook.pk, error)
-            reason = outcomes.stored(outcomes.said(str(error)))
+            reason = outcomes.stored(outcomes.of_error(error))
             if not key_check.problem():
                 note_unusable(webhook.pk, reason)
             return _unavailable(candidate, reason)
@@ -227,7 +227,7 @@ def _token_unavailable(candidate: Candidate, error: oauth.TokenUnavailable) -> P
         candidate.version,
         candidate.token_version,
         None,
-        error.message[: outcomes.MAX_STORED],
+        outcomes.of_text(error.message),
         error.hold_reason or "",
         time.monotonic() + wait,
     )

@@ -292,20 +292,23 @@ class Sender:
         """Turn a libcurl error into an outcome and a message; none if only the body was cut."""
         if code == pycurl.E_WRITE_ERROR and transfer.problem is None:
             return None, None
-        if code == pycurl.E_COULDNT_CONNECT and (
-            problem := self._opener.problem_for(transfer.curl)
-        ):
-            return Outcome.BLOCKED, outcomes.said(problem)
+        refusal = None
+        if code == pycurl.E_COULDNT_CONNECT:
+            refusal = self._opener.problem_for(transfer.curl)
         request = transfer.request
         assert request is not None
-        failure = transfer.problem or curl_errors.classify(
-            code,
-            text,
-            host=request.plan.target.host,
-            timeout_seconds=request.plan.timeout_seconds,
-            is_connected=transfer.curl.getinfo(pycurl.REQUEST_SIZE) > 0,
+        failure = (
+            refusal
+            or transfer.problem
+            or curl_errors.classify(
+                code,
+                text,
+                host=request.plan.target.host,
+                timeout_seconds=request.plan.timeout_seconds,
+                is_connected=transfer.curl.getinfo(pycurl.REQUEST_SIZE) > 0,
+            )
         )
-        return Outcome(failure.kind), Message(failure.code, failure.params)
+        return Outcome(failure.kind), outcomes.of_failure(failure)
 
     def _close(self) -> None:
         self._give_back([request for request, _ in self._arrived])

@@ -16,6 +16,7 @@ from webhooks.network.errors import (
     TransferError,
     UnsafeURLError,
 )
+from webhooks.network.failures import SENTENCES, Failure
 from webhooks.network.guard import ResponseBuffer, SocketOpener, configure_curl
 from webhooks.network.resolver import (
     LOOKUP_SECONDS,
@@ -28,7 +29,9 @@ from webhooks.network.urls import Target, parse_url
 
 __all__ = [
     "LOOKUP_SECONDS",
+    "SENTENCES",
     "DeadlineExceededError",
+    "Failure",
     "GuardedSession",
     "GuardedSessionMixin",
     "HostResolver",

@@ -13,7 +13,6 @@ from typing import Any
 
 import pycurl
 import requests
-from django.utils.translation import gettext as _
 from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers
@@ -29,12 +28,14 @@ from webhooks.network.errors import (
     TransferError,
     UnsafeURLError,
 )
+from webhooks.network.failures import PROTOCOL, TIMEOUT, TLS, Failure, Params
 from webhooks.network.guard import ResponseBuffer, SocketOpener, configure_curl
 from webhooks.network.resolver import checked_addresses, curl_resolve_entries
 from webhooks.network.urls import Target, parse_url
 
-# libcurl adds these by itself; only what requests prepared is sent. `Expect` would make it wait.
-_UNWANTED_HEADERS = ("Accept", "Content-Type", "Expect")
+# libcurl and pycurl add these by themselves; only what requests prepared is sent. After `Expect`
+# libcurl would wait.
+_UNWANTED_HEADERS = ("Accept", "Content-Type", "Expect", "User-Agent")
 # libcurl counts the body itself.
 _COUNTED_HEADERS = frozenset({"content-length", "transfer-encoding"})
 _CLOSED = frozenset({pycurl.E_GOT_NOTHING, pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR})
@@ -54,7 +55,7 @@ class GuardedAdapter(BaseAdapter):
         total_seconds: float = 10.0,
         max_bytes: int = 65_536,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.policy = policy
         self.total_seconds = total_seconds
         self.max_bytes = max_bytes
@@ -109,8 +110,8 @@ class GuardedAdapter(BaseAdapter):
             raise
 
     def _too_late(self) -> DeadlineExceededError:
-        text = _("The exchange took longer than %(seconds)s s.")
-        return DeadlineExceededError(text % {"seconds": f"{self.total_seconds:g}"})
+        params: Params = {"seconds": f"{self.total_seconds:g}"}
+        return DeadlineExceededError(Failure(TIMEOUT, "deadline", params))
 
     def _failure(
         self,
@@ -123,24 +124,24 @@ class GuardedAdapter(BaseAdapter):
         """Return a libcurl error in the caller's terms."""
         number, message = error.args if len(error.args) == 2 else (0, str(error))
         if number == pycurl.E_COULDNT_CONNECT and (problem := opener.problem_for(handle)):
-            return UnsafeURLError(problem, code="address")
+            return UnsafeURLError(problem)
         if number == pycurl.E_OPERATION_TIMEDOUT:
             return self._too_late()
         if number == pycurl.E_WRITE_ERROR and buffer.problem is None:
-            text = _("The answer is longer than %(limit)d bytes.")
             return ResponseTooLargeError(
-                text % {"limit": self.max_bytes},
+                Failure(PROTOCOL, "body_too_large", {"limit": self.max_bytes}),
                 status_code=handle.getinfo(pycurl.RESPONSE_CODE),
             )
         failure = buffer.problem or curl_errors.classify(
             number, message, host=target.host, timeout_seconds=0, is_connected=False
         )
-        if failure.kind == curl_errors.TLS:
-            return TLSError(failure.sentence())
+        if failure.kind == TLS:
+            return TLSError(failure)
         return TransferError(
-            failure.sentence(),
+            failure,
             is_refused=handle.getinfo(pycurl.OS_ERRNO) == errno.ECONNREFUSED,
-            is_closed=number in _CLOSED and not handle.getinfo(pycurl.HTTP_CONNECTCODE),
+            # Not by a proxy that refused.
+            is_closed=number in _CLOSED and handle.getinfo(pycurl.HTTP_CONNECTCODE) < 300,
         )
 
 

@@ -4,15 +4,22 @@ from typing import ClassVar
 
 import requests
 
+from webhooks.network.failures import Failure
+
 
 class NetworkError(Exception):
-    """Base of every error here; `reason` is one sentence for people."""
+    """Base of every error here; `reason` is one sentence for people, `code` is its code."""
 
     permanent: ClassVar[bool] = False
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+        self.reason = failure.sentence()
+        super().__init__(self.reason)
+
+    @property
+    def code(self) -> str:
+        return self.failure.code
 
 
 class UnsafeURLError(NetworkError, ValueError):
@@ -24,9 +31,8 @@ class UnsafeURLError(NetworkError, ValueError):
 
     permanent: ClassVar[bool] = True
 
-    def __init__(self, reason: str, *, code: str, opened_by: str = "") -> None:
-        super().__init__(reason)
-        self.code = code
+    def __init__(self, failure: Failure, *, opened_by: str = "") -> None:
+        super().__init__(failure)
         self.opened_by = opened_by
 
 
@@ -37,8 +43,6 @@ class SendError(NetworkError, requests.RequestException):
 class NameNotResolvedError(SendError):
     """A name has no address now; it may have one later."""
 
-    code: ClassVar[str] = "not_resolved"
-
 
 class DeadlineExceededError(SendError):
     """An exchange took longer in total than it may."""
@@ -47,8 +51,8 @@ class DeadlineExceededError(SendError):
 class ResponseTooLargeError(SendError):
     """A response has more bytes than the caller reads; its status was `status_code`."""
 
-    def __init__(self, reason: str, *, status_code: int) -> None:
-        super().__init__(reason)
+    def __init__(self, failure: Failure, *, status_code: int) -> None:
+        super().__init__(failure)
         self.status_code = status_code
 
 
@@ -58,8 +62,10 @@ class TransferError(SendError, requests.ConnectionError):
     `is_refused` and `is_closed` say what the other side did, where that is known.
     """
 
-    def __init__(self, reason: str, *, is_refused: bool = False, is_closed: bool = False) -> None:
-        super().__init__(reason)
+    def __init__(
+        self, failure: Failure, *, is_refused: bool = False, is_closed: bool = False
+    ) -> None:
+        super().__init__(failure)
         self.is_refused = is_refused
         self.is_closed = is_closed
 

@@ -15,8 +15,8 @@ import certifi
 import pycurl
 
 from webhooks.network.addresses import Policy, address_problem
-from webhooks.network.curl_errors import PROTOCOL, Failure
 from webhooks.network.errors import NameNotResolvedError
+from webhooks.network.failures import PROTOCOL, Failure, blocked
 from webhooks.network.resolver import proxy_addresses
 
 # Where distributions keep the CA bundle that their administrators edit. The pycurl wheel knows
@@ -52,46 +52,37 @@ class _Socket(socket.socket):
 class SocketOpener:
     """Open libcurl's sockets, each only after its address passed the policy.
 
-    `configure_curl` sets it; it is called for new connections only, and sees every address,
-    also of IP literals in any spelling. `refused` keeps the latest reasons by address and port,
-    `problem_for` that of one handle's transfer. Concurrency: one opener per thread.
+    `configure_curl` sets it; it is called for new connections only, and sees every address, also
+    of IP literals in any spelling. Concurrency: one opener per thread.
     """
 
-    __slots__ = ("_problems", "last_problem", "opened", "policy", "refused")
+    __slots__ = ("_problems", "opened", "policy")
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         # How many sockets were opened.
         self.opened = 0
-        self.refused: dict[tuple[str, int], str] = {}
-        self.last_problem: str | None = None
-        self._problems: dict[int, str] = {}
-
-    def __call__(self, purpose: int, address: Any) -> socket.socket | int:
-        return self._open(address, None)
+        # By handle, why its last connection was refused.
+        self._problems: dict[int, Failure] = {}
 
     def for_handle(self, handle: Any) -> Callable[[int, Any], socket.socket | int]:
-        """Return the callback that remembers its refusals under this handle."""
+        """Return the OPENSOCKETFUNCTION of a handle."""
         key = id(handle)
-        return lambda purpose, address: self._open(address, key)
+        return lambda purpose, address: self._check_and_open(key, *address)
 
-    def problem_for(self, handle: Any) -> str | None:
+    def problem_for(self, handle: Any) -> Failure | None:
         """Return, once, why the last connection of this handle was refused, or None."""
         return self._problems.pop(id(handle), None)
 
-    def _open(self, address: Any, key: int | None) -> socket.socket | int:
-        family, kind, protocol, where = address
+    def _check_and_open(
+        self, key: int, family: int, kind: int, protocol: int, where: Any
+    ) -> socket.socket | int:
         problem = self._problem(family, kind, where)
         if problem is None:
-            self._problems.pop(key or 0, None)
+            self._problems.pop(key, None)
             self.opened += 1
             return self.open(family, kind, protocol, where)
-        self.last_problem = problem
-        if len(self.refused) > 1000:
-            self.refused.clear()
-        self.refused[_address_and_port(where)] = problem
-        if key is not None:
-            self._problems[key] = problem
+        self._problems[key] = problem
         bad: int = pycurl.SOCKET_BAD
         return bad
 
@@ -99,20 +90,20 @@ class SocketOpener:
         """Open a socket for an address that passed the policy."""
         return _Socket(family, kind, protocol)
 
-    def _problem(self, family: int, kind: int, where: Any) -> str | None:
+    def _problem(self, family: int, kind: int, where: Any) -> Failure | None:
         if kind & ~_SOCKET_FLAGS != socket.SOCK_STREAM or family not in (
             socket.AF_INET,
             socket.AF_INET6,
         ):
-            return "Only TCP connections are made."
+            return blocked("no_tcp")
         address, port = _address_and_port(where)
         if not self.policy.egress_proxy:
             return address_problem(address, port, self.policy)
         try:
             is_proxy = (address, port) in proxy_addresses(self.policy)
         except NameNotResolvedError as error:
-            return error.reason
-        return None if is_proxy else f"{address} is not the egress proxy."
+            return error.failure
+        return None if is_proxy else blocked("no_proxy", address=address)
 
 
 def _address_and_port(where: Any) -> tuple[str, int]:
@@ -199,8 +190,7 @@ class ResponseBuffer:
                 # libcurl would wait for what never comes: nobody asked for another protocol.
                 self.problem = Failure(PROTOCOL, "switched_protocol", {})
             elif self.interim > _MAX_INTERIM_ANSWERS:
-                params = {"limit": _MAX_INTERIM_ANSWERS}
-                self.problem = Failure(PROTOCOL, "interim_answers", params)
+                self.problem = Failure(PROTOCOL, "interim_answers", {"limit": _MAX_INTERIM_ANSWERS})
         if self.header_size > _MAX_HEADER_BYTES:
             self.problem = Failure(PROTOCOL, "headers_too_large", {})
 

@@ -4,9 +4,9 @@ import ipaddress
 import re
 
 import idna
-from django.utils.translation import gettext as _
 
 from webhooks.network.errors import UnsafeURLError
+from webhooks.network.failures import blocked
 
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
@@ -19,9 +19,7 @@ def ascii_host(text: str) -> tuple[str, bool]:
         return _canonical_literal(text), True
     host = ".".join(labels)
     if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
-        raise UnsafeURLError(
-            _("“%(name)s” is not a valid host name.") % {"name": text}, code="host"
-        )
+        raise UnsafeURLError(blocked("host_name", name=text))
     return host, False
 
 
@@ -29,14 +27,10 @@ def _canonical_literal(text: str) -> str:
     try:
         ip = ipaddress.ip_address(text.strip("[]"))
     except ValueError:
-        raise UnsafeURLError(
-            _("“%(address)s” is not a valid IP address.") % {"address": text}, code="literal"
-        ) from None
+        raise UnsafeURLError(blocked("literal", address=text)) from None
     canonical = f"[{ip}]" if ip.version == 6 else str(ip)
     if text.lower() != canonical:
-        raise UnsafeURLError(
-            _("Write the IP address as %(address)s.") % {"address": canonical}, code="literal"
-        )
+        raise UnsafeURLError(blocked("literal_spelling", address=canonical))
     return str(ip)
 
 
@@ -50,9 +44,7 @@ def _ascii_label(label: str) -> str:
             return encoded
     except UnicodeError:
         pass
-    raise UnsafeURLError(
-        _("“%(part)s” is not a valid part of a host name.") % {"part": label}, code="host"
-    )
+    raise UnsafeURLError(blocked("host_part", part=label))
 
 
 def _lower(letter: str) -> str:

@@ -8,10 +8,9 @@ import unicodedata
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from django.utils.translation import gettext as _
-
-from webhooks.network.addresses import Policy, is_public_port, port_reason
+from webhooks.network.addresses import Policy, is_public_port
 from webhooks.network.errors import UnsafeURLError
+from webhooks.network.failures import blocked
 from webhooks.network.hosts import ascii_host
 from webhooks.network.local_addresses import is_own_host
 
@@ -64,22 +63,19 @@ def parse_url(url: str, *, policy: Policy | None = None) -> Target:
     _check_characters(url)
     match = _URL.fullmatch(url)
     if match is None or match[1].lower() not in _DEFAULT_PORTS:
-        raise UnsafeURLError(_("The URL must start with http:// or https://."), code="scheme")
+        raise UnsafeURLError(blocked("scheme"))
     scheme = match[1].lower()
     host_text, port = _split_authority(match[2], scheme)
     host, is_literal = ascii_host(host_text)
     if not is_public_port(port) and not (policy or Policy.from_settings()).opens_port(port):
-        raise UnsafeURLError(port_reason(port), code="port")
+        raise UnsafeURLError(blocked("port_closed", port=port))
     origin = f"{scheme}://[{host}]" if ":" in host else f"{scheme}://{host}"
     if port != _DEFAULT_PORTS[scheme]:
         origin += f":{port}"
     # What RFC 3986 has no place for is encoded, what is encoded already stays as it is.
     rest = quote((match[3] or "/") + (match[4] or ""), safe="%/?:@!$&'()*+,;=~")
     if len(origin) + len(rest) > MAX_URL_LENGTH:
-        raise UnsafeURLError(
-            _("The URL is longer than %(limit)d characters.") % {"limit": MAX_URL_LENGTH},
-            code="length",
-        )
+        raise UnsafeURLError(blocked("url_too_long", limit=MAX_URL_LENGTH))
     return Target(
         scheme=scheme,
         host=host,
@@ -92,38 +88,27 @@ def parse_url(url: str, *, policy: Policy | None = None) -> Target:
 
 def _check_characters(url: str) -> None:
     if not url:
-        raise UnsafeURLError(_("The URL is empty."), code="empty")
+        raise UnsafeURLError(blocked("url_empty"))
     if len(url) > MAX_URL_LENGTH:
-        raise UnsafeURLError(
-            _("The URL is longer than %(limit)d characters.") % {"limit": MAX_URL_LENGTH},
-            code="length",
-        )
+        raise UnsafeURLError(blocked("url_too_long", limit=MAX_URL_LENGTH))
     if any(unicodedata.category(character) in _INVISIBLE for character in url):
-        raise UnsafeURLError(
-            _("The URL has a space or an invisible character in it."), code="characters"
-        )
+        raise UnsafeURLError(blocked("invisible_character"))
     bad = next((character for character in url if character in '\\<>"^`{}'), None)
     if bad is not None:
-        raise UnsafeURLError(
-            _("The URL may not have the character %(character)s in it.") % {"character": bad},
-            code="characters",
-        )
+        raise UnsafeURLError(blocked("character", character=bad))
     if re.search(r"%(?![0-9A-Fa-f]{2})", url.partition("#")[0]):
-        raise UnsafeURLError(_("A % in the URL must be written as %25."), code="characters")
+        raise UnsafeURLError(blocked("percent"))
 
 
 def _split_authority(authority: str, scheme: str) -> tuple[str, int]:
     if "@" in authority:
-        raise UnsafeURLError(
-            _("The URL may not have a login or password in it: use the authorization below."),
-            code="userinfo",
-        )
+        raise UnsafeURLError(blocked("userinfo"))
     match = _AUTHORITY.fullmatch(authority)
     if match is None or "%" in authority:
-        raise UnsafeURLError(_("The URL has no valid host name and port."), code="host")
+        raise UnsafeURLError(blocked("authority"))
     text = match[2] or str(_DEFAULT_PORTS[scheme])
     if text.startswith("0") or len(text) > 5 or int(text) > 65535:
-        raise UnsafeURLError(_("The port must be a number from 1 to 65535."), code="port")
+        raise UnsafeURLError(blocked("port_number"))
     return match[1], int(text)
 
 
@@ -133,17 +118,12 @@ def check_name(host: str, port: int = 443, *, policy: Policy | None = None) -> N
     Errors: UnsafeURLError. Whatever passes is still resolved and its addresses are checked.
     """
     if _has_suffix(host, REFUSED_SUFFIXES):
-        raise UnsafeURLError(
-            _("%(host)s is not a name on the public internet.") % {"host": host}, code="name"
-        )
+        raise UnsafeURLError(blocked("no_public_name", host=host))
     if not needs_opening(host) or (policy or Policy.from_settings()).opens_port(port):
         return
     if is_own_host(host):
-        raise UnsafeURLError(_("%(host)s is this site itself.") % {"host": host}, code="own")
-    raise UnsafeURLError(
-        _("%(host)s is a name of a private network: use a public host name.") % {"host": host},
-        code="private",
-    )
+        raise UnsafeURLError(blocked("own_name", host=host))
+    raise UnsafeURLError(blocked("private_name", host=host))
 
 
 def needs_opening(host: str) -> bool:

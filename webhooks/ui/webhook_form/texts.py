@@ -61,7 +61,7 @@ def refusal(error: UnsafeURLError) -> str:
             "If it is meant to be reached, an operator can open it: "
             "WEBHOOKS_ALLOWED_NETWORKS=%(entry)s"
         ) % {"entry": error.opened_by}
-    elif error.code in ("private", "own"):
+    elif error.code in ("private_name", "own_name"):
         advice = gettext(
             "If it is meant to be reached, an operator can open the network it leads to with "
             "WEBHOOKS_ALLOWED_NETWORKS."
