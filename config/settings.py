@@ -65,7 +65,7 @@ WEBHOOKS_DRAINS_PER_WORKER = env.int("WEBHOOKS_DRAINS_PER_WORKER", default=0)
 WEBHOOKS_LEASE_SECONDS = env.float("WEBHOOKS_LEASE_SECONDS", default=90.0)
 # How long one drain task runs before it hands over to the next.
 WEBHOOKS_DRAIN_SECONDS = env.float("WEBHOOKS_DRAIN_SECONDS", default=300.0)
-# How often an idle drain looks at the database when no bell rings.
+# How often an idle drain looks at the database without a wakeup.
 WEBHOOKS_POLL_SECONDS = env.float("WEBHOOKS_POLL_SECONDS", default=1.0)
 # How long a stopping worker waits for requests in flight.
 WEBHOOKS_GRACE_SECONDS = env.float("WEBHOOKS_GRACE_SECONDS", default=25.0)
@@ -176,7 +176,7 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 # A Redis that turns read-only in a failover answers with errors: reconnect instead of ending.
 CELERY_BROKER_CHANNEL_ERROR_RETRY = True
-# Publishing an event never waits for a broker: the ring may be lost.
+# Publishing an event never waits for a broker: the wakeup may be lost.
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_DB_REUSE_MAX = 1000
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, float]
@@ -201,7 +201,7 @@ if REDIS_URL:
     }
 CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "celerybeat-schedule")
 CELERY_BEAT_SCHEDULE = {
-    "ring": {"task": "webhooks.tasks.sweep", "schedule": 10.0},
+    "sweep": {"task": "webhooks.tasks.sweep", "schedule": 10.0},
     "refresh-tokens": {"task": "webhooks.tasks.refresh_expiring_tokens", "schedule": 30.0},
     "alerts": {"task": "webhooks.tasks.send_alerts", "schedule": 15.0},
     "retention": {"task": "webhooks.tasks.delete_old_rows", "schedule": 300.0},

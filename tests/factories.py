@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from webhooks import events
 from webhooks.delivery.engine import Engine
-from webhooks.delivery.wakeup import ProcessBell
+from webhooks.delivery.wakeup import ProcessWakeup
 from webhooks.models import Attempt, Delivery, Status, Webhook
 
 _SECRETS = ("basic_password", "client_secret", "headers_json", "signing_secret")
@@ -46,7 +46,7 @@ def run_engine(until: Callable[[], bool], *, seconds: float = 15.0) -> Engine:
         is_there = is_there or until()
         return is_there or time.monotonic() > ends
 
-    engine = Engine(ProcessBell(), should_stop)
+    engine = Engine(ProcessWakeup(), should_stop)
     engine.run(seconds * 2)
     assert is_there, f"the engine did not get there in {seconds:.0f} s:\n{_standing()}"
     return engine

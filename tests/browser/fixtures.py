@@ -16,7 +16,7 @@ from tests.browser.steps import OpenPage
 from tests.browser.watching import Watch
 from tests.waiting import PATIENCE_SECONDS
 from webhooks.delivery.engine import Engine
-from webhooks.delivery.wakeup import bell
+from webhooks.delivery.wakeup import wakeup
 
 _PATIENCE_MILLISECONDS = 1000 * PATIENCE_SECONDS
 
@@ -91,7 +91,7 @@ def engine(live_server: LiveServer) -> Iterator[None]:
 
     def run() -> None:
         try:
-            Engine(bell(), stop.is_set).run(seconds=600)
+            Engine(wakeup(), stop.is_set).run(seconds=600)
         except BaseException as failure:
             failures.append(failure)
         finally:
@@ -101,7 +101,7 @@ def engine(live_server: LiveServer) -> Iterator[None]:
     thread.start()
     yield
     stop.set()
-    bell().ring()
+    wakeup().notify()
     thread.join(30)
     assert not thread.is_alive()
     assert not failures

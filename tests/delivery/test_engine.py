@@ -16,8 +16,9 @@ from tests.oauth_fakes import Asked, Reply, fake_provider
 from tests.sandbox import Receiver
 from tests.security.hostile import answering, asked
 from webhooks import events
+from webhooks.delivery import outcomes
 from webhooks.delivery.engine import Engine
-from webhooks.delivery.wakeup import ProcessBell
+from webhooks.delivery.wakeup import ProcessWakeup
 from webhooks.models import (
     Attempt,
     Delivery,
@@ -123,7 +124,7 @@ def test_a_request_that_cannot_be_made_says_why_and_stops_nobody(receiver: Recei
     run_engine(lambda: Attempt.objects.count() == 2)
     attempt = Attempt.objects.get(delivery__webhook=query)
     assert attempt.outcome == Outcome.REFUSED
-    assert "address" in attempt.error
+    assert "address" in outcomes.sentence(attempt.error)
     assert "InvalidMapping" not in attempt.error
     assert reload(body).status == Status.SUCCEEDED
 
@@ -142,7 +143,7 @@ def test_settings_that_cannot_be_used_are_said_and_what_waits_goes_out_when_corr
     assert reload(delivery).status == Status.PENDING
     standing = standing_of(Webhook.objects.get(pk=webhook.pk))
     assert standing.kind == "danger"
-    assert attempt.error in standing.full_sentence
+    assert outcomes.sentence(attempt.error) in standing.full_sentence
     assert receiver.requests() == []
     webhook.headers_json = ""
     webhook.save()
@@ -165,10 +166,10 @@ def test_a_receiver_that_closes_without_saying_so_costs_no_attempt() -> None:
 def test_while_the_database_is_away_a_ring_is_waited_for_and_not_spun_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    engine = Engine(ProcessBell(), lambda: False)
+    engine = Engine(ProcessWakeup(), lambda: False)
     waited: list[float] = []
     monkeypatch.setattr(engine._event, "wait", waited.append)
-    engine._ring()
+    engine._notify()
     engine._rest()
     assert waited == []
     engine._session.resume_at = time.monotonic() + 30

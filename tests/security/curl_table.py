@@ -24,7 +24,7 @@ import pycurl  # noqa: E402
 
 from webhooks import network  # noqa: E402
 from webhooks.delivery.auth import NoAuthorization  # noqa: E402
-from webhooks.delivery.queue import Claimed  # noqa: E402
+from webhooks.delivery.queue.rows import Claimed  # noqa: E402
 from webhooks.delivery.requests import make_plan, prepare  # noqa: E402
 from webhooks.delivery.sender import Sender  # noqa: E402
 from webhooks.models import Webhook  # noqa: E402
@@ -62,7 +62,7 @@ class SendingAsTheEngine:
         self._answered, self._resolved = threading.Event(), threading.Event()
         self._policy = policy
         self._sender = Sender(
-            policy=policy, max_in_flight=4, max_per_webhook=4, on_answer=self._answered.set
+            policy=policy, max_in_flight=4, max_per_webhook=4, on_response=self._answered.set
         )
         self._sender.start()
 
@@ -81,7 +81,7 @@ class SendingAsTheEngine:
         self._answered.clear()
         self._sender.submit([prepare(claimed, plan, 0.0)], lease_ends=float("inf"))
         assert self._answered.wait(_SECONDS), url
-        self._sender.answers.clear()
+        self._sender.responses.clear()
         return Passed.addresses
 
     def _pin(self, target: network.Target, answers: list[str]) -> bool:

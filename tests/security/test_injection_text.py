@@ -23,7 +23,7 @@ from webhooks import events, payloads
 from webhooks.alerts import notifications
 from webhooks.curl import writer
 from webhooks.delivery.auth import BearerAuthorization, NoAuthorization
-from webhooks.delivery.requests import Plan, make_plan
+from webhooks.delivery.requests import RequestPlan, make_plan
 from webhooks.models import Delivery, Event, OAuthToken, Outcome, Status, Webhook
 from webhooks.payloads import InvalidMapping
 from webhooks.security.log_redaction import LineFormatter
@@ -134,7 +134,7 @@ def test_a_header_of_two_lines_makes_no_request_even_past_the_form(part: str) ->
                 plan_of(webhook)
 
 
-def plan_of(webhook: Webhook) -> Plan:
+def plan_of(webhook: Webhook) -> RequestPlan:
     return make_plan(webhook, NoAuthorization())
 
 

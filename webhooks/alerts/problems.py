@@ -12,6 +12,7 @@ from django.db.models import Min, Q, Sum
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from webhooks.delivery import outcomes
 from webhooks.delivery_log.retelling import retell
 from webhooks.models import (
     AuthorizationType,
@@ -208,6 +209,5 @@ def _shares(webhook_ids: list[int], now: datetime) -> Mapping[int, _Share]:
 def _with_error(sentence: str, state: WebhookState | None) -> str:
     if state is None or not state.last_error:
         return sentence
-    # Stored by the engine, in the language of the site.
-    texts = {"sentence": sentence, "error": retell(state.last_error)}
+    texts = {"sentence": sentence, "error": outcomes.sentence(state.last_error)}
     return _("%(sentence)s Last error: %(error)s") % texts

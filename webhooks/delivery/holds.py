@@ -2,7 +2,7 @@
 
 What ends a hold also releases what it held: a resume, a new token, a corrected form. A row that was
 held a moment after that, or a process that died between the two, leaves rows that nothing else
-would ever look at again; `release_overlooked` finds them. Rings no bell. Knows no HTTP.
+would ever look at again; `release_overlooked` finds them. The caller notifies.
 """
 
 from collections.abc import Iterable
@@ -122,7 +122,7 @@ def _sendable(webhook_ids: Iterable[int]) -> list[Webhook]:
 
 
 def _may_be_sent_to(webhook: Webhook) -> bool:
-    """Say whether a connection's credentials may go to the webhook's host."""
+    """Return whether a connection's credentials may go to the webhook's host."""
     if webhook.connection is None:
         return True
     try:
@@ -132,7 +132,7 @@ def _may_be_sent_to(webhook: Webhook) -> bool:
 
 
 def _is_authorized(owner: Webhook, token: OAuthToken | None) -> bool:
-    """Say whether the engine has or fetches a token, or learns that it cannot and notes that."""
+    """Return whether the engine has or fetches a token, or learns that it cannot and notes that."""
     if owner.authorization_type != AuthorizationType.OAUTH2:
         return True
     if token is not None and token.state in _BLOCKED:

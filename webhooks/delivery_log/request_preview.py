@@ -16,7 +16,7 @@ from webhooks import catalogue, payloads
 from webhooks.delivery import fan_out, requests
 from webhooks.delivery.auth import Authorization, BasicAuthorization, NoAuthorization
 from webhooks.delivery.plans import token_authorization
-from webhooks.delivery.queue import Claimed
+from webhooks.delivery.queue.rows import Claimed
 from webhooks.delivery_log import filter_preview
 from webhooks.models import AuthorizationType, Trigger, Webhook
 from webhooks.network import UnsafeURLError

@@ -14,6 +14,7 @@ from django.utils.safestring import SafeString
 from django.utils.timesince import timesince, timeuntil
 from django.utils.translation import gettext as _
 
+from webhooks.delivery import outcomes
 from webhooks.delivery_log import retelling
 from webhooks.models import Attempt, Delivery, OAuthToken, Status, TokenState
 
@@ -70,8 +71,8 @@ def compact_address(address: str) -> SafeString:
 
 @register.filter
 def retold(text: str) -> str:
-    """Say a stored sentence in the reader's language; nothing is escaped or trusted by it."""
-    return retelling.retell(str(text))
+    """Return a stored message in the reader's language; nothing is escaped or trusted by it."""
+    return retelling.retell(outcomes.sentence(str(text)))
 
 
 def _local(moment: datetime) -> datetime:

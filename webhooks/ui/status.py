@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
+from webhooks.delivery import outcomes
 from webhooks.delivery_log.retelling import retell
 from webhooks.models import (
     AuthorizationType,
@@ -49,7 +50,7 @@ def standing_of(webhook: Webhook) -> Standing:
             kind="danger",
             label=_("Failing"),
             sentence=_("Every attempt fails. Last error: %s")
-            % (retell(state.last_error) or _("unknown")),
+            % (outcomes.sentence(state.last_error) or _("unknown")),
         )
     return Standing(
         kind="success", label=_("Active"), sentence=_("Events are sent as they happen.")

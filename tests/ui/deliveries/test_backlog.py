@@ -103,7 +103,7 @@ def test_a_busy_engine_that_is_behind_is_amber_without_the_question(browser: Cli
 def test_what_waits_behind_a_failing_head_asks_for_no_worker(browser: Client) -> None:
     late_ordered()
     found = backlog.report()
-    assert (found.is_late, found.waits_for_heads, found.seems_stopped) == (True, True, False)
+    assert (found.is_late, found.waits_for_order, found.seems_stopped) == (True, True, False)
     assert "all behind failing heads of ordered webhooks" in line(browser)
 
 

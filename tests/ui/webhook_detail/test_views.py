@@ -23,6 +23,7 @@ from webhooks.models import (
     Webhook,
     WebhookState,
 )
+from webhooks.models.messages import dump
 
 pytestmark = pytest.mark.django_db
 
@@ -124,7 +125,7 @@ def test_the_banner_of_a_failing_webhook_says_how_it_is_by_now(browser: Client) 
 
 def test_the_banner_is_told_in_the_readers_language(browser: Client) -> None:
     webhook = failing(alert_after_failures=1)
-    error = "127.0.0.1 could not be connected to: Connection refused."
+    error = dump("not_connected", host="127.0.0.1", reason="Connection refused")
     WebhookState.objects.update(failures_in_a_row=8, last_error=error)
     notifications.look()
     page = browser.get(url("detail", webhook), headers={"Accept-Language": "uk"})

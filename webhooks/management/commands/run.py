@@ -82,7 +82,7 @@ class Command(BaseCommand):
 class _Stop:
     """Ends the command at the first signal, and at once at another that comes later.
 
-    Who tells a whole group and its leader sends two in the same moment: they are one.
+    A signal to a whole group and to its leader arrives twice in the same moment: it counts once.
     """
 
     def __init__(self) -> None:
@@ -129,7 +129,7 @@ def _bind(host: str, port: int) -> BaseWSGIServer | MultiSocketServer:
             **proxy,
         )
     except OSError as error:
-        raise CommandError(_taken(host, port, error)) from error
+        raise CommandError(_port_problem(host, port, error)) from error
 
 
 def _check_free(port: int) -> None:
@@ -138,11 +138,11 @@ def _check_free(port: int) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            sentence = _taken("127.0.0.1", port, error)
+            sentence = _port_problem("127.0.0.1", port, error)
             raise CommandError(f"{sentence} The sandbox needs it; SANDBOX=0 does not.") from error
 
 
-def _taken(host: str, port: int, error: OSError) -> str:
+def _port_problem(host: str, port: int, error: OSError) -> str:
     return (
         f"Cannot listen on {host} port {port}: {error.strerror}. "
         "Stop what uses it, or choose another port: PORT=9000 make run."

@@ -319,7 +319,7 @@ def edit(request: HttpRequest, delivery_id: str) -> HttpResponse:
                 audit.record(
                     Action.EDITED_AND_RESENT, copy, user=request.user, note=delivery.event_id
                 )
-        except events.InvalidEvent as error:
+        except events.InvalidEventError as error:
             form.add_error("payload", str(error))
         else:
             messages.success(request, _("The edited copy is sent; this is its delivery."))

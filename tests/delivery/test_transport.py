@@ -9,7 +9,7 @@ import pycurl
 import pytest
 
 from webhooks import network
-from webhooks.delivery.sockets import SocketWatch
+from webhooks.delivery.transport import SocketWatch
 
 
 class Watched:
