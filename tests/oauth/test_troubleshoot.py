@@ -22,6 +22,8 @@ from tests.sandbox import Provider, answer_consent
 from tests.ui.webhook_form.test_oauth_views import failed_exchange
 from webhooks import oauth
 from webhooks.models import AuthorizationRequest, ExchangeKind, OAuthExchange, OAuthToken, Webhook
+from webhooks.oauth.errors import Grant
+from webhooks.oauth.token_response import Expected, RawAnswer, classify
 
 pytestmark = pytest.mark.django_db
 
@@ -32,34 +34,38 @@ def finish(webhook: Webhook, *, is_approved: bool = True) -> None:
     back = answer_consent(url, is_approved=is_approved)
     try:
         oauth.finish_authorization(query_of(back), user=person, session_key=SESSION)
-    except oauth.AuthorizationFailed:
+    except oauth.AuthorizationError:
         return
 
 
-def cause(webhook: Webhook) -> str:
+def code(webhook: Webhook) -> str:
     found = oauth.diagnose(webhook)
-    return found.cause if found else ""
+    return found.code if found else ""
 
 
-def answer(**fields: Any) -> str:
-    return f"HTTP 400\nContent-Type: application/json\n\n{json.dumps(fields)}"
+def refuse(webhook: Webhook, body: Any, status: int = 400, **fields: Any) -> None:
+    """Keep an exchange whose code was refused with this body."""
+    raw = RawAnswer(status=status, body=json.dumps(body).encode())
+    expected = Expected(grant=Grant.CODE, redirect_uri="https://sent.example/", scope="read")
+    answer = classify(raw, expected)
+    failed_exchange(webhook, result=answer.result, message=answer.message, **fields)
 
 
 def test_real_provider_that_is_denied_approved_and_refused(provider: Provider) -> None:
     webhook = make_webhook(provider, scope="events:write offline_access")
-    assert cause(webhook) == ""
+    assert code(webhook) == ""
 
     finish(webhook, is_approved=False)
     denied = oauth.diagnose(webhook)
     assert denied is not None
-    assert (denied.cause, denied.fields) == ("denied", ())
+    assert (denied.code, denied.fields) == ("access_denied", ())
 
     finish(webhook)
-    assert cause(webhook) == ""
+    assert code(webhook) == ""
 
     webhook.set_secret("client_secret", "wrong")
     webhook.save()
-    with pytest.raises(oauth.TokenUnavailable):
+    with pytest.raises(oauth.TokenUnavailableError):
         oauth.refresh(webhook)
     wrong = oauth.diagnose(webhook)
     assert wrong is not None
@@ -76,67 +82,97 @@ def test_check_is_no_failure_of_the_token(provider: Provider) -> None:
 
 
 @pytest.mark.parametrize(
-    ("response", "expected"),
+    ("body", "expected"),
     [
-        (answer(error="invalid_client"), "client"),
-        (answer(error={"status": "invalid_client", "message": "no"}), "client"),
-        (answer(error="bad_client_secret"), "client"),
-        (answer(error="redirect_uri_mismatch"), "redirect"),
-        (answer(error="invalid_grant", error_description="redirect_uri differs"), "redirect"),
-        (answer(error="invalid_request", error_description="Redirect URI is wrong"), "redirect"),
-        (answer(error="invalid_scope"), "scope"),
-        (answer(error="invalid_grant", error_description="PKCE verification failed"), "pkce"),
-        (answer(error="invalid_request", error_description="code_challenge missing"), "pkce"),
-        (answer(error="access_denied"), "denied"),
-        (answer(error="unsupported_grant_type"), "other"),
-        ("HTTP 404\n\n<html>Not found", "other"),
-        ("", "other"),
+        ({"error": "invalid_client"}, "invalid_client"),
+        ({"error": {"status": "invalid_client", "message": "no"}}, "invalid_client"),
+        ({"error": "bad_client_secret"}, "invalid_client"),
+        ({"error": "redirect_uri_mismatch"}, "redirect_uri_mismatch"),
+        (
+            {"error": "invalid_grant", "error_description": "redirect_uri differs"},
+            "redirect_uri_mismatch",
+        ),
+        (
+            {"error": "invalid_request", "error_description": "Redirect URI is wrong"},
+            "redirect_uri_mismatch",
+        ),
+        ({"error": "invalid_scope"}, "invalid_scope"),
+        (
+            {"error": "invalid_grant", "error_description": "PKCE verification failed"},
+            "pkce_required",
+        ),
+        (
+            {"error": "invalid_request", "error_description": "code_challenge missing"},
+            "pkce_required",
+        ),
+        ({"error": "access_denied"}, "access_denied"),
+        ({"error": "invalid_grant"}, "invalid_grant"),
+        ({"error": "unsupported_grant_type"}, "unauthorized_client"),
+        ({"error": "made_up"}, "provider_error"),
+        ({}, "refused"),
     ],
 )
-def test_each_refusal_is_about_something(response: str, expected: str) -> None:
+def test_each_refusal_is_about_something(body: Any, expected: str) -> None:
     webhook = make_webhook()
-    failed_exchange(webhook, status_code=400, response=response, message="Refused.")
+    refuse(webhook, body)
 
-    assert cause(webhook) == expected
+    assert code(webhook) == expected
 
 
 @pytest.mark.parametrize(
-    ("fields", "expected"),
+    ("status", "expected"),
+    [(401, "invalid_client"), (404, "no_endpoint"), (429, "rate_limited"), (503, "unavailable")],
+)
+def test_status_counts_where_there_is_no_code(status: int, expected: str) -> None:
+    webhook = make_webhook()
+    refuse(webhook, {}, status)
+    found = oauth.diagnose(webhook)
+
+    assert found is not None
+    assert found.code == expected
+    assert found.is_warning is (expected in ("rate_limited", "unavailable"))
+
+
+@pytest.mark.parametrize(
+    "fields",
     [
-        ({"result": "transient", "status_code": 503}, "transient"),
-        ({"result": "transient", "status_code": None, "response": ""}, "transient"),
-        ({"result": "needs_reauthorization", "status_code": 400, "response": ""}, "grant"),
-        ({"status_code": 401, "response": "HTTP 401\n\nno"}, "client"),
-        ({"result": "ok"}, ""),
-        ({"result": "ok_with_warning"}, ""),
-        ({"kind": "revocation"}, ""),
-        ({"kind": "discovery"}, ""),
+        {"result": "ok"},
+        {"result": "ok_with_warning"},
+        {"kind": "revocation"},
+        {"kind": "discovery"},
     ],
 )
-def test_status_and_class_count_too(fields: dict[str, Any], expected: str) -> None:
+def test_other_exchanges_are_no_failure(fields: dict[str, Any]) -> None:
     webhook = make_webhook()
     failed_exchange(webhook, **fields)
 
-    assert cause(webhook) == expected
+    assert oauth.diagnose(webhook) is None
 
 
-def test_answer_in_the_browser_is_read_with_its_spaces() -> None:
+def test_text_from_before_codes_is_told_as_it_is() -> None:
     webhook = make_webhook()
-    response = "error=invalid_request\nerror_description=Invalid redirect URI given\nstate=…"
-    failed_exchange(webhook, kind="authorization", status_code=None, response=response)
+    failed_exchange(webhook, message="It was refused.")
+    found = oauth.diagnose(webhook)
 
-    assert cause(webhook) == "redirect"
+    assert found is not None
+    assert (found.code, found.message) == ("", "It was refused.")
+
+
+def test_answer_in_the_browser_is_diagnosed_too() -> None:
+    webhook, user = make_webhook(), make_user()
+    _url, sent = begin(webhook, user)
+    words = "Invalid redirect URI given"
+    query = {"state": [sent["state"]], "error": ["invalid_request"], "error_description": [words]}
+    with pytest.raises(oauth.AuthorizationError, match=words):
+        oauth.finish_authorization(query, user=user, session_key=SESSION)
+
+    assert code(webhook) == "redirect_uri_mismatch"
 
 
 def test_both_callback_urls_are_named() -> None:
     webhook = make_webhook()
     words = "The URI 'https://sent.example/' is not one of https://right.example/cb, redirect_uri."
-    failed_exchange(
-        webhook,
-        status_code=400,
-        request="POST …\n\nredirect_uri=https://sent.example/",
-        response=answer(error="invalid_grant", error_description=words),
-    )
+    refuse(webhook, {"error": "invalid_grant", "error_description": words})
     found = oauth.diagnose(webhook)
 
     assert found is not None
@@ -147,10 +183,10 @@ def test_last_exchange_counts() -> None:
     webhook = make_webhook()
     failed_exchange(webhook)
     failed_exchange(webhook, result="ok")
-    assert cause(webhook) == ""
-    failed_exchange(webhook, response=answer(error="invalid_scope"), status_code=400)
+    assert code(webhook) == ""
+    refuse(webhook, {"error": "invalid_scope"})
 
-    assert cause(webhook) == "scope"
+    assert code(webhook) == "invalid_scope"
 
 
 @pytest.mark.parametrize(
@@ -162,7 +198,7 @@ def test_missing_refresh_token_says_how_to_ask_this_provider(provider_key: str, 
     found = oauth.diagnose(webhook)
 
     assert found is not None
-    assert found.cause == "no_refresh_token"
+    assert found.code == "no_refresh_token"
     assert words in found.message
 
 
@@ -171,7 +207,7 @@ def test_token_that_does_not_end_needs_no_refresh_token(fields: dict[str, Any]) 
     webhook = make_webhook()
     make_token(webhook, **{"refresh_token": "", **fields})
 
-    assert cause(webhook) == ""
+    assert code(webhook) == ""
 
 
 @pytest.fixture
@@ -215,7 +251,7 @@ def test_check_sends_no_credentials_and_is_kept(fake: FakeProvider) -> None:
     assert all("authorization" not in asked.headers for asked in fake.requests)
     assert all(b"sandbox" not in asked.body for asked in fake.requests)
     kept = OAuthExchange.objects.get()
-    assert kept.kind == ExchangeKind.CHECK
+    assert kept.severity == ExchangeKind.CHECK
     assert "A check" in kept.message
 
 
@@ -257,7 +293,7 @@ def test_page_or_redirect_to_a_login_is_well(fake: FakeProvider, reply: Reply, w
 
     found = {one.field: one for one in oauth.examine(webhook_at(fake))}
 
-    assert found["auth_url"].kind == "ok"
+    assert found["auth_url"].severity == "ok"
     assert words in found["auth_url"].message
 
 
@@ -279,7 +315,7 @@ def test_page_that_refuses_is_told_by_what_it_is_about(
 
     found = {one.field: one for one in oauth.examine(webhook_at(fake))}
 
-    assert found["auth_url"].kind == kind
+    assert found["auth_url"].severity == kind
     assert words in found["auth_url"].message
 
 

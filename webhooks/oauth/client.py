@@ -20,11 +20,11 @@ from oauthlib.oauth2 import Client, WebApplicationClient
 from requests_oauthlib import OAuth2Session
 
 from webhooks import network
-from webhooks.oauth import exchange_log, token_errors
+from webhooks.oauth import exchange_log
+from webhooks.oauth.errors import Grant, TokenResult, stored
 from webhooks.oauth.exchange_log import Transcript
-from webhooks.oauth.token_errors import Result, Step
 from webhooks.oauth.token_requests import TokenRequest
-from webhooks.oauth.token_response import Answer, Raw, classify, decode
+from webhooks.oauth.token_response import RawAnswer, TokenAnswer, classify, decode
 
 TOTAL_SECONDS = 10.0
 MAX_BYTES = 65_536
@@ -61,7 +61,7 @@ class ProviderSession(network.GuardedSessionMixin, OAuth2Session):  # type: igno
         return requests.Session.request(self, method, url, **options)
 
 
-def ask(request: TokenRequest) -> tuple[Answer, list[Transcript]]:
+def ask(request: TokenRequest) -> tuple[TokenAnswer, list[Transcript]]:
     """Send a request and return the class of its answer, with the redacted transcripts.
 
     An answer that is cut off is asked for once more, within the same 10 seconds, except for a
@@ -70,18 +70,20 @@ def ask(request: TokenRequest) -> tuple[Answer, list[Transcript]]:
     ends_at = time.monotonic() + TOTAL_SECONDS
     answer, transcript = _ask_once(request, seconds=TOTAL_SECONDS, is_last=False)
     left = ends_at - time.monotonic()
-    if not answer.is_truncated or request.expected.sent.step is Step.CODE or left < 1:
+    if not answer.is_truncated or request.expected.grant is Grant.CODE or left < 1:
         return answer, [transcript]
     second, again = _ask_once(request, seconds=left, is_last=True)
     return second, [transcript, again]
 
 
-def tell(request: TokenRequest, *, seconds: float) -> tuple[Answer, Transcript]:
+def tell(request: TokenRequest, *, seconds: float) -> tuple[TokenAnswer, Transcript]:
     """Send a request whose answer holds no token, once."""
     return _ask_once(request, seconds=seconds, is_last=True)
 
 
-def _ask_once(request: TokenRequest, *, seconds: float, is_last: bool) -> tuple[Answer, Transcript]:
+def _ask_once(
+    request: TokenRequest, *, seconds: float, is_last: bool
+) -> tuple[TokenAnswer, Transcript]:
     started_at, started = timezone.now(), time.perf_counter()
     raw, failure, heard = _send(request, seconds)
     answer = failure or classify(raw, request.expected, is_last=is_last)
@@ -103,7 +105,9 @@ def _ask_once(request: TokenRequest, *, seconds: float, is_last: bool) -> tuple[
     return answer, transcript
 
 
-def _described(raw: Raw, heard: requests.Response, request: TokenRequest, answer: Answer) -> str:
+def _described(
+    raw: RawAnswer, heard: requests.Response, request: TokenRequest, answer: TokenAnswer
+) -> str:
     """Return the answer as text, without what was sent and without what it grants."""
     token = answer.token
     granted = (token.access_token, token.refresh_token) if token else ()
@@ -118,23 +122,27 @@ def _described(raw: Raw, heard: requests.Response, request: TokenRequest, answer
 
 def _send(
     request: TokenRequest, seconds: float
-) -> tuple[Raw, Answer | None, requests.Response | str]:
+) -> tuple[RawAnswer, TokenAnswer | None, requests.Response | str]:
     """Return the answer as it came, or a failure in its place with a word about it."""
     session = ProviderSession(WebApplicationClient(""), total_seconds=seconds)
     try:
         response = session.post(request.url, data=request.body, headers=request.headers)
     except network.ResponseTooLarge as error:
-        return Raw(status=error.status_code, is_too_large=True), None, f"HTTP {error.status_code}"
+        return (
+            RawAnswer(status=error.status_code, is_too_large=True),
+            None,
+            f"HTTP {error.status_code}",
+        )
     except network.UnsafeURL as error:
-        return Raw(status=0), _blocked(error.reason), error.reason
+        return RawAnswer(status=0), _blocked(error.reason), error.reason
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-        return Raw(status=0), _unreachable(error, request), _reason(error)
+        return RawAnswer(status=0), _unreachable(error), _reason(error)
     except (http.client.HTTPException, ValueError) as error:
-        return Raw(status=0), _unreachable(error, request), type(error).__name__
+        return RawAnswer(status=0), _unreachable(error), type(error).__name__
     finally:
         session.close()
     headers = response.headers
-    raw = Raw(
+    raw = RawAnswer(
         status=response.status_code,
         content_type=headers.get("Content-Type", ""),
         body=response.content,
@@ -144,14 +152,14 @@ def _send(
     return raw, None, response
 
 
-def _blocked(reason: str) -> Answer:
-    message = _("Access token URL cannot be used: %s") % reason
-    return Answer(result=Result.MISCONFIGURED, reason="unsafe_url", message=message)
+def _blocked(reason: str) -> TokenAnswer:
+    message = stored("unsafe_url", reason=reason)
+    return TokenAnswer(result=TokenResult.MISCONFIGURED, reason="unsafe_url", message=message)
 
 
-def _unreachable(error: Exception, request: TokenRequest) -> Answer:
-    message = token_errors.failed(_reason(error), request.expected.sent)
-    return Answer(result=Result.TRANSIENT, reason="no_answer", message=message)
+def _unreachable(error: Exception) -> TokenAnswer:
+    message = stored("no_answer", reason=_reason(error))
+    return TokenAnswer(result=TokenResult.TRANSIENT, reason="no_answer", message=message)
 
 
 def _reason(error: Exception) -> str:

@@ -192,7 +192,7 @@ class Transcript:
 
 
 def record(webhook: Webhook, transcript: Transcript, *, result: str, message: str = "") -> None:
-    """Keep an exchange. It never fails: a token is worth more than its transcript."""
+    """Keep an exchange; an error of the database is only logged, for the token counts more."""
     duration_ms = transcript.duration_ms
     logger.info(
         "oauth_exchange webhook=%d kind=%s status=%s result=%s duration_ms=%.0f",

@@ -3,14 +3,12 @@
 from typing import Any, Literal
 from urllib.parse import parse_qsl
 
-from django.utils.translation import gettext as _
 from oauthlib.oauth2 import WebApplicationClient
 
 from webhooks.models import ExchangeKind, Webhook
 from webhooks.oauth import client, exchange_log, token_requests, tokens
 from webhooks.oauth.endpoints import checked_endpoint
-from webhooks.oauth.errors import Misconfigured
-from webhooks.oauth.token_errors import Result
+from webhooks.oauth.errors import MisconfiguredError, TokenResult, stored
 from webhooks.oauth.token_response import Expected
 from webhooks.security.encryption import SecretUnreadable
 
@@ -44,7 +42,7 @@ def given_tokens(webhook_id: int) -> list[Given]:
 
 
 def revoke(webhook: Webhook, given: list[Given]) -> bool:
-    """Ask the provider to revoke tokens; say whether it did."""
+    """Ask the provider to revoke tokens; return whether it did."""
     if not webhook.revocation_url:
         return False
     # RFC 7009 section 2.1: revoking the refresh token ends its access tokens too, at most
@@ -56,20 +54,20 @@ def revoke(webhook: Webhook, given: list[Given]) -> bool:
 def _revoke(webhook: Webhook, hint: Hint, token: str) -> bool:
     try:
         request = _request(webhook, hint, token)
-    except (Misconfigured, SecretUnreadable):
+    except (MisconfiguredError, SecretUnreadable):
         return False
     answer, transcript = client.tell(request, seconds=_SECONDS)
     status = transcript.status_code
     # 400 with unsupported_token_type and the like: it is not revoked, and nothing can be done.
     is_done = status is not None and 200 <= status < 300
-    result = Result.OK if is_done else answer.result
-    message = "" if is_done else _("The token may still be valid at the provider.")
+    result = TokenResult.OK if is_done else answer.result
+    message = "" if is_done else stored("not_revoked")
     exchange_log.record(webhook, transcript, result=result, message=message)
     return is_done
 
 
 def _request(webhook: Webhook, hint: Hint, token: str) -> token_requests.TokenRequest:
-    target = checked_endpoint(webhook.revocation_url, _("Revocation URL"))
+    target = checked_endpoint(webhook.revocation_url, "revocation_url")
     proof = token_requests.credentials(webhook)
     fields: dict[str, Any] = dict(proof.fields)
     if fields.pop("include_client_id"):
