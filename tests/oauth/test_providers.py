@@ -327,7 +327,7 @@ def test_wrong_secret_is_a_mistake_of_the_settings(fake: FakeProvider, name: str
     webhook.set_secret("client_secret", "wrong")
     webhook.save()
 
-    with pytest.raises(oauth.AuthorizationError, match="sent in the request body"):
+    with pytest.raises(oauth.AuthorizationError, match="does not accept the client ID"):
         authorize(webhook)
 
 

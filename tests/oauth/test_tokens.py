@@ -446,7 +446,9 @@ class TestClientCredentials:
         webhook.set_secret("client_secret", "wrong")
         webhook.save()
 
-        with pytest.raises(oauth.TokenUnavailableError, match="Basic Auth header") as failure:
+        with pytest.raises(
+            oauth.TokenUnavailableError, match="does not accept the client ID"
+        ) as failure:
             oauth.usable_token(webhook.pk)
 
         assert failure.value.hold_reason == HoldReason.MISCONFIGURED

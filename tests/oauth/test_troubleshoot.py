@@ -22,7 +22,7 @@ from tests.sandbox import Provider, answer_consent
 from tests.ui.webhook_form.test_oauth_views import failed_exchange
 from webhooks import oauth
 from webhooks.models import AuthorizationRequest, ExchangeKind, OAuthExchange, OAuthToken, Webhook
-from webhooks.oauth.errors import Grant
+from webhooks.oauth.errors import ERRORS, Grant
 from webhooks.oauth.token_response import Expected, RawAnswer, classify
 
 pytestmark = pytest.mark.django_db
@@ -149,6 +149,12 @@ def test_other_exchanges_are_no_failure(fields: dict[str, Any]) -> None:
     assert oauth.diagnose(webhook) is None
 
 
+def test_every_row_names_fields_of_the_form() -> None:
+    known = {field.name for field in Webhook._meta.concrete_fields}
+
+    assert {name for kind in ERRORS.values() for name in kind.fields} <= known
+
+
 def test_text_from_before_codes_is_told_as_it_is() -> None:
     webhook = make_webhook()
     failed_exchange(webhook, message="It was refused.")
@@ -251,8 +257,8 @@ def test_check_sends_no_credentials_and_is_kept(fake: FakeProvider) -> None:
     assert all("authorization" not in asked.headers for asked in fake.requests)
     assert all(b"sandbox" not in asked.body for asked in fake.requests)
     kept = OAuthExchange.objects.get()
-    assert kept.severity == ExchangeKind.CHECK
-    assert "A check" in kept.message
+    assert kept.kind == ExchangeKind.CHECK
+    assert "A check" in oauth.sentence(kept.message)
 
 
 @pytest.mark.parametrize(

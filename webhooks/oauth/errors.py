@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from functools import partial
 
+from django.utils import translation
 from django.utils.functional import Promise
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -451,7 +452,7 @@ def _render(kind: OAuthErrorKind, said: str = "", provider: str = "", **params: 
     if "field" in params:
         params["field"] = str(_LABELS.get(str(params["field"]), params["field"]))
     if "reason" in params:
-        params["reason"] = gettext(str(params["reason"])).rstrip(".")
+        params["reason"] = translation.gettext(str(params["reason"])).rstrip(".")
     params["hint"] = refresh_hint(provider)
     parts = [str(kind.text) % params]
     if kind.result is TokenResult.TRANSIENT:
