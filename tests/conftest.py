@@ -8,10 +8,13 @@ every other test runs once, on one worker or another. Plain `pytest` runs on SQL
 import atexit
 import os
 import shutil
+import socket
 import tempfile
 import zlib
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -20,13 +23,20 @@ from django.core.cache import caches
 from django.db import connection
 from django.utils import translation
 from pytest_django import DjangoDbBlocker
+from pytest_django.live_server_helper import LiveServer
 
 from tests import chromium
 from tests.sandbox import Provider, Receiver, running_provider, running_receiver
 from tests.security import watching
 from tests.security.figures import security_figure  # noqa: F401 - a fixture of every test.
 from tests.security.watching import _connects_are_watched  # noqa: F401 - around every test.
-from tests.services import FAST_POSTGRES, PostgresServer, RedisServer, free_port
+from tests.services import (
+    FAST_POSTGRES,
+    PostgresServer,
+    RedisServer,
+    ServiceUnavailable,
+    free_port,
+)
 
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 _DATABASES = os.environ.get("TEST_DATABASES", "sqlite").split(",")
@@ -36,26 +46,26 @@ _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 DATABASE = _DATABASES[_NUMBER % len(_DATABASES)]
 DATA_DIR = Path(tempfile.mkdtemp(prefix="webhooks-tests-"))
 atexit.register(shutil.rmtree, DATA_DIR, ignore_errors=True)
-_postgres: PostgresServer | None = None
 _USES_DATABASE = {"db", "transactional_db", "live_server", "database_url"}
 
+# The port of the live server, held until that starts: everybody else looks for free ports too.
+_site_port = socket.socket()
+_site_port.bind(("127.0.0.1", free_port()))
+atexit.register(_site_port.close)
 
-def _postgres_url() -> str:
-    """Return the server of this process: named by the environment, or started on first need."""
-    global _postgres
-    if url := os.environ.get("TEST_DATABASE_URL"):
-        return url
-    if _postgres is None:
-        _postgres = PostgresServer(settings=FAST_POSTGRES).start()
-        atexit.register(_postgres.close)
-    return _postgres.url
+# One PostgreSQL for all workers, which inherit its address: each has a database of its own there.
+_postgres: PostgresServer | None = None
+if "postgres" in _DATABASES and "TEST_DATABASE_URL" not in os.environ:
+    _postgres = PostgresServer(settings=FAST_POSTGRES)
+    os.environ["TEST_DATABASE_URL"] = _postgres.url
+    atexit.register(_postgres.close)
 
 
 def _set_environment() -> None:
     """Give each setting that tests rely on a value, whatever the shell or a `.env` says."""
     for name in [name for name in os.environ if name.startswith("WEBHOOKS_")]:
         del os.environ[name]
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{_site_port.getsockname()[1]}"
     sqlite_url = f"sqlite:///{DATA_DIR / 'webhooks.sqlite3'}"
     os.environ |= {
         "DJANGO_SETTINGS_MODULE": "config.settings",
@@ -64,7 +74,7 @@ def _set_environment() -> None:
         "DEBUG": "0",
         "SECRET_KEY": "a-key-of-the-tests-with-fifty-or-more-characters-in-it-0123456789",
         "FIELD_ENCRYPTION_KEY": "b25seS1mb3ItdGVzdHMtb25seS1mb3ItdGVzdHMtMzI=",
-        "DATABASE_URL": sqlite_url if DATABASE == "sqlite" else _postgres_url(),
+        "DATABASE_URL": sqlite_url if DATABASE == "sqlite" else os.environ["TEST_DATABASE_URL"],
         "REDIS_URL": "",
         # The live server of browser tests is this site's public address.
         "DJANGO_LIVE_TEST_SERVER_ADDRESS": address,
@@ -95,6 +105,31 @@ settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
 watching.begin()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if _postgres is not None and not config.option.collectonly:
+        with _or_end_the_run(config):
+            _postgres.start()
+
+
+@contextmanager
+def _or_end_the_run(config: pytest.Config) -> Iterator[None]:
+    """End the whole run at once, not one test after another, where a service cannot start."""
+    try:
+        yield
+    except ServiceUnavailable as error:
+        if _WORKER:
+            config.workeroutput["unavailable"] = str(error)  # type: ignore[attr-defined]
+        pytest.exit(str(error), returncode=pytest.ExitCode.TESTS_FAILED)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """End the other workers, in the process that started them, when one misses a service."""
+    if reason := getattr(node, "workeroutput", {}).get("unavailable"):
+        pytest.exit(reason, returncode=pytest.ExitCode.TESTS_FAILED)
 
 
 def pytest_report_header() -> str:
@@ -155,18 +190,14 @@ def _as_before() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def postgres_url() -> str:
-    """URL of a PostgreSQL server for this run; its superuser may create databases."""
-    return _postgres_url()
-
-
-@pytest.fixture(scope="session")
-def redis_url() -> Iterator[str]:
+def redis_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """URL of a Redis server for this run."""
     if url := os.environ.get("TEST_REDIS_URL"):
         yield url
         return
-    with RedisServer() as server:
+    with _or_end_the_run(request.config):
+        server = RedisServer().start()
+    with closing(server):
         yield server.url
 
 
@@ -192,9 +223,10 @@ def database_url(tmp_path: Path) -> Iterator[str]:
         return
     import psycopg
 
-    server, _, _ = _postgres_url().rpartition("/")
+    url = os.environ["TEST_DATABASE_URL"]
+    server, _, _ = url.rpartition("/")
     name = f"own_{os.getpid()}_{zlib.crc32(str(tmp_path).encode())}"
-    with psycopg.connect(_postgres_url(), autocommit=True) as connection:
+    with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}".encode())
         yield f"{server}/{name}"
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
@@ -212,9 +244,21 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
 
 
 @pytest.fixture(scope="session")
-def chromium_path() -> str:
+def _free_site_port() -> None:
+    _site_port.close()
+
+
+@pytest.fixture(scope="session")
+def live_server(_free_site_port: None, live_server: LiveServer) -> LiveServer:
+    """The site, under its public address."""
+    return live_server
+
+
+@pytest.fixture(scope="session")
+def chromium_path(request: pytest.FixtureRequest) -> str:
     """Path of a Chromium; `make test` installs one beforehand where there is none."""
-    return chromium.ensure()
+    with _or_end_the_run(request.config):
+        return chromium.ensure()
 
 
 @pytest.fixture(scope="session")

@@ -14,11 +14,11 @@ from pytest_django.live_server_helper import LiveServer
 from tests import chromium as installed
 from tests.browser.steps import OpenPage
 from tests.browser.watching import Watch
+from tests.waiting import PATIENCE_SECONDS
 from webhooks.delivery.engine import Engine
 from webhooks.delivery.wakeup import bell
 
-# A page, a delivery and its record take far less; a loaded machine may take longer.
-_PATIENCE_MILLISECONDS = 10_000
+_PATIENCE_MILLISECONDS = 1000 * PATIENCE_SECONDS
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from django.db import OperationalError
 
 from tests.factories import make_delivery, make_webhook, run_engine
 from tests.sandbox import Receiver
+from tests.waiting import eventually
 from webhooks.delivery import claimer, claims, queue
 from webhooks.delivery.claimer import Taken
 from webhooks.delivery.engine import Engine
@@ -18,11 +19,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def until_ready(engine: Engine) -> None:
     """Look until the webhook's plan is there; it is made in another thread."""
-    ends = time.monotonic() + 10
-    while not engine._look(time.monotonic()):
+
+    def look() -> object:
         engine._look_at = 0.0
-        assert time.monotonic() < ends
-        time.sleep(0.01)
+        return engine._look(time.monotonic())
+
+    eventually(look)
 
 
 def test_the_next_rows_are_claimed_while_the_last_are_prepared(
@@ -96,10 +98,8 @@ def test_a_claim_that_fails_brings_nothing_and_the_next_one_does(
     brought = []
     for _ in range(2):
         engine._claimer.ask(engine._candidates, engine._ready)
-        ends = time.monotonic() + 10
-        while (taken := engine._claimer.taken()) is None:
-            assert time.monotonic() < ends
-            time.sleep(0.01)
+        taken = eventually(engine._claimer.taken)
+        assert taken is not None
         assert not engine._claimer.is_busy
         brought.append(len(taken.claims))
         time.sleep(0.1)

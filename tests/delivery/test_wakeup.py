@@ -49,7 +49,7 @@ def test_ringing_without_redis_neither_fails_nor_waits() -> None:
     bell = RedisBell(f"redis://127.0.0.1:{free_port()}/0")
     started = time.monotonic()
     assert not any(bell.ring() for _ in range(100))
-    assert time.monotonic() - started < 2.0
+    assert time.monotonic() - started < 20
     assert bell.failures == 1
 
 
@@ -59,7 +59,8 @@ def test_a_frozen_redis_delays_a_ring_only_once(redis_server: RedisServer) -> No
     redis_server.freeze()
     started = time.monotonic()
     assert not any(bell.ring() for _ in range(100))
-    assert time.monotonic() - started < 2.0
+    # A hundred waits of half a second are more.
+    assert time.monotonic() - started < 20
     redis_server.thaw()
 
 

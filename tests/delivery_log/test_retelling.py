@@ -121,10 +121,10 @@ def test_a_known_sentence_beside_an_unknown_one_is_told() -> None:
 
 def test_a_long_hostile_text_takes_no_time() -> None:
     texts = ["The connection to " + " broke: " * 200, "a. " * 600, "%(x)s" * 300, "{" * 1900]
-    began = time.perf_counter()
+    began = time.thread_time()
     for text in texts:
         told(text)
-    assert time.perf_counter() - began < 2
+    assert time.thread_time() - began < 2
 
 
 @pytest.fixture

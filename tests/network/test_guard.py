@@ -16,6 +16,7 @@ from django.core.management import call_command
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.waiting import PATIENCE_SECONDS, eventually
 from webhooks import network
 from webhooks.network import (
     HostResolver,
@@ -603,12 +604,12 @@ def test_a_failed_or_empty_look_up_may_succeed_later(
 
 def test_a_look_up_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     done = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: done.wait(5) and [])
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: done.wait(60) and [])
     started = time.monotonic()
     with pytest.raises(NameNotResolved, match="too long"):
         network.resolve("example.com", 443, seconds=0.05)
     done.set()
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 30
 
 
 # The resolver of the sending loop.
@@ -636,10 +637,8 @@ def resolver(clock: Clock) -> Iterator[HostResolver]:
 
 def looked_up(resolver: HostResolver, host: str, port: int = 443) -> network.Resolution:
     """Wait for the answer of a look-up in progress."""
-    ends_at = time.monotonic() + 5
-    while (found := resolver.lookup(host, port)) is None:
-        assert time.monotonic() < ends_at
-        time.sleep(0.002)
+    found = eventually(lambda: resolver.lookup(host, port), every=0.002)
+    assert found is not None
     return found
 
 
@@ -650,7 +649,7 @@ def test_a_first_look_up_is_in_progress_and_wakes_the_loop_when_done(
     woken = threading.Event()
     resolver = HostResolver(CLOSED, wake=woken.set)
     assert resolver.lookup("example.com", 443) is None
-    assert woken.wait(5)
+    assert woken.wait(PATIENCE_SECONDS)
     found = resolver.lookup("example.com", 443)
     resolver.close()
     assert found is not None
@@ -704,9 +703,7 @@ def test_an_answer_is_used_until_it_is_old_and_then_while_a_new_one_is_fetched(
     names("93.184.215.15")
     clock.now += 2
     assert resolver.lookup("example.com", 443) is first
-    ends_at = time.monotonic() + 5
-    while resolver.lookup("example.com", 443) is first:
-        assert time.monotonic() < ends_at
+    eventually(lambda: resolver.lookup("example.com", 443) is not first, every=0.002)
     second = looked_up(resolver, "example.com")
     assert second.addresses == ("93.184.215.15",)
     assert second.generation != first.generation
@@ -744,9 +741,7 @@ def test_the_last_good_answer_bridges_a_failing_name_server(
     asked = names()
     clock.now += 60
     resolver.lookup("example.com", 443)
-    ends_at = time.monotonic() + 5
-    while not asked:
-        assert time.monotonic() < ends_at
+    eventually(lambda: asked, every=0.002)
     assert looked_up(resolver, "example.com") is first
     clock.now += 100
     assert resolver.lookup("example.com", 443) is None
@@ -773,7 +768,7 @@ def test_a_dead_name_does_not_hold_up_the_others(
 
     def getaddrinfo(host: str, port: int, **kwargs: object) -> list[object]:
         if host == "dead.example.com":
-            released.wait(10)
+            released.wait(60)
         return good(host, port)
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
@@ -786,10 +781,12 @@ def test_a_dead_name_does_not_hold_up_the_others(
     assert late is not None
     assert late.error == "Looking up the name dead.example.com takes too long."
     released.set()
-    ends_at = time.monotonic() + 5
-    while (found := resolver.lookup("dead.example.com", 443)) is None or found.error:
-        assert time.monotonic() < ends_at
-    assert found.addresses == (PUBLIC,)
+
+    def dead_name_is_known() -> network.Resolution | None:
+        found = resolver.lookup("dead.example.com", 443)
+        return None if found is None or found.error else found
+
+    assert eventually(dead_name_is_known, every=0.002).addresses == (PUBLIC,)
 
 
 def test_many_names_share_a_few_threads(names: Callable[..., list[str]]) -> None:

@@ -31,6 +31,7 @@ from requests_oauthlib import OAuth2Session
 
 from tests.network.test_guard import Row, answer_with, row_id, url_rows
 from tests.security.oracle import is_public
+from tests.waiting import PATIENCE_SECONDS
 from webhooks import network
 from webhooks.network import Policy, Target, UnsafeURL, resolver, sessions
 from webhooks.oauth import client
@@ -445,7 +446,7 @@ def test_an_opener_is_not_asked_about_a_connection_that_is_open(
 def drive(multi: Any, handle: Any) -> int:
     """Run one transfer and return libcurl's error number."""
     multi.add_handle(handle)
-    ends_at = time.monotonic() + 5
+    ends_at = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < ends_at:
         multi.perform()
         _, succeeded, failed = multi.info_read()
@@ -503,7 +504,7 @@ def test_a_resolver_pins_what_it_checked(
     ready = threading.Event()
     resolver = network.HostResolver(LOOPBACK, wake=ready.set)
     resolver.lookup(HOST, server.port)
-    assert ready.wait(5)
+    assert ready.wait(PATIENCE_SECONDS)
     entries = resolver.curl_resolve_entries(HOST, server.port)
     resolver.close()
     assert drive(multi, pinned_handle(f"http://{HOST}:{server.port}/", opener, entries)) == 0
@@ -687,31 +688,34 @@ def test_a_dripping_receiver_is_cut_at_the_total_deadline(
     started = time.monotonic()
     with pytest.raises(network.DeadlineExceeded) as caught:
         get(server.url, total_seconds=0.5)
-    assert 0.45 < time.monotonic() - started < 2.5
+    # The server goes on for eight seconds.
+    assert 0.45 < time.monotonic() - started < 6
     assert caught.value.permanent is False
     # One byte each 20 ms, and the same deadline for libcurl.
     result = curl(server.url, options=((pycurl.TIMEOUT_MS, 500),))
     assert result.error == pycurl.E_OPERATION_TIMEDOUT
-    assert result.seconds < 2.5
+    assert result.seconds < 6
 
 
 def test_the_look_up_counts_against_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     done = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: done.wait(5) and [])
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: done.wait(60) and [])
     with pytest.raises(network.DeadlineExceeded):
         get("https://example.com/", CLOSED, total_seconds=0.2)
     done.set()
 
 
 def test_a_request_body_that_is_never_read_is_cut_at_the_deadline() -> None:
-    server = Server(lambda connection: time.sleep(2))
+    is_over = threading.Event()
+    server = Server(lambda connection: is_over.wait(10))
     started = time.monotonic()
     with (
         network.guarded_session(policy=LOOPBACK, total_seconds=0.5) as session,
         pytest.raises(network.DeadlineExceeded),
     ):
         session.post(server.url, data=b"a" * 30_000_000)
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 6
+    is_over.set()
     server.close()
 
 
@@ -905,7 +909,7 @@ def test_a_hanging_tls_handshake_is_cut_at_the_deadline(
         connection.recv(4096)
         # The start of a record of 16 KB, and then a byte at a time.
         connection.sendall(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc")
-        for _ in range(100):
+        for _ in range(500):
             connection.sendall(b"\x03")
             time.sleep(0.02)
 
@@ -914,7 +918,7 @@ def test_a_hanging_tls_handshake_is_cut_at_the_deadline(
     started = time.monotonic()
     with pytest.raises(network.DeadlineExceeded):
         get_tls(server, certificates, total_seconds=0.5)
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 6
     server.close()
 
 
@@ -927,7 +931,7 @@ def test_a_body_that_drips_under_tls_is_cut_at_the_deadline(
     started = time.monotonic()
     with pytest.raises(network.DeadlineExceeded):
         get_tls(server, certificates, total_seconds=0.5)
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 6
 
 
 def test_a_login_in_the_proxys_address_reaches_the_proxy(serve: Callable[..., Server]) -> None:

@@ -293,8 +293,8 @@ class TestAnswer:
     @pytest.mark.parametrize(
         "reply",
         [
-            Reply(delay_seconds=3.0),
-            Reply(body={"access_token": "T"}, drip_seconds=0.2),
+            Reply(delay_seconds=8.0),
+            Reply(body={"access_token": "T"}, drip_seconds=0.4),
         ],
         ids=["silent", "dripping"],
     )
@@ -308,7 +308,7 @@ class TestAnswer:
         answer = refresh(webhook_at(fake))
 
         assert answer.result == TokenResult.TRANSIENT
-        assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 6
 
     def test_total_is_ten_seconds(self) -> None:
         assert client.TOTAL_SECONDS == 10.0

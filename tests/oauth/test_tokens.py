@@ -478,17 +478,17 @@ class TestLease:
     ) -> None:
         webhook = webhook_at(fake)
         row = make_token(webhook, now=NOW)
+        started = time.monotonic()
         OAuthToken.objects.filter(pk=row.pk).update(
             refresh_lease="of-a-process-that-died",
             refresh_lease_until=Now() + timedelta(seconds=0.4),
             state="refreshing",
         )
-        started = time.monotonic()
 
         usable = oauth.usable_token(webhook.pk, now=NOW + HOUR)
 
         assert usable.version == 2
-        assert 0.2 < time.monotonic() - started < 5
+        assert time.monotonic() - started > 0.35
 
     def test_wait_ends(self, fake: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("webhooks.oauth.tokens._WAIT_SECONDS", 0.3)
@@ -615,7 +615,8 @@ class TestBeat:
         started = time.monotonic()
 
         assert oauth.refresh_expiring() == 0
-        assert time.monotonic() - started < 2
+        # Who waits does it for twelve seconds.
+        assert time.monotonic() - started < 10
 
 
 @pytest.mark.django_db
@@ -831,7 +832,8 @@ class TestTogether:
 
         oauth.usable_token(webhook.pk)
 
-        assert written[0] < 2
+        # SQLite waits twenty seconds for a writer.
+        assert written[0] < 15
 
     def test_token_granted_during_a_refresh_wins(self, fake: FakeProvider) -> None:
         """`invalid_grant` is not believed when the row has a newer token by then."""
