@@ -87,6 +87,9 @@ def _ask_once(
     started_at, started = timezone.now(), time.perf_counter()
     raw, failure, heard = _send(request, seconds)
     answer = failure or classify(raw, request.expected, is_last=is_last)
+    # Neither what was sent may be seen nor what is granted.
+    granted = (answer.token.access_token, answer.token.refresh_token) if answer.token else ()
+    secrets = exchange_log.known((*request.expected.secrets, *granted))
     transcript = Transcript(
         kind=request.kind,
         url=request.url,
@@ -94,30 +97,19 @@ def _ask_once(
         duration_ms=(time.perf_counter() - started) * 1000,
         status_code=raw.status or None,
         request=exchange_log.describe_request(
-            "POST",
-            request.url,
-            headers=request.headers,
-            pairs=request.pairs,
-            secrets=request.expected.secrets,
+            "POST", request.url, headers=request.headers, pairs=request.pairs, secrets=secrets
         ),
-        response=heard if isinstance(heard, str) else _described(raw, heard, request, answer),
+        response=heard
+        if isinstance(heard, str)
+        else exchange_log.describe_response(
+            raw.status,
+            heard.headers,
+            decode(raw.body, raw.content_type),
+            secrets=secrets,
+            may_grant=200 <= raw.status < 300,
+        ),
     )
     return answer, transcript
-
-
-def _described(
-    raw: RawAnswer, heard: requests.Response, request: TokenRequest, answer: TokenAnswer
-) -> str:
-    """Return the answer as text, without what was sent and without what it grants."""
-    token = answer.token
-    granted = (token.access_token, token.refresh_token) if token else ()
-    return exchange_log.describe_response(
-        raw.status,
-        heard.headers,
-        decode(raw.body, raw.content_type),
-        secrets=(*request.expected.secrets, *granted),
-        may_grant=200 <= raw.status < 300,
-    )
 
 
 def _send(

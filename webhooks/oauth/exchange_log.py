@@ -19,6 +19,9 @@ from django.db import DatabaseError
 from webhooks.models import ExchangeKind, OAuthExchange, Webhook
 from webhooks.security.masking import Masker
 
+# Secrets, or what masks them already.
+Secrets = Iterable[str] | Masker
+
 MAX_TEXT = 500
 # Enough of an answer to see what it is; more is only bulk.
 MAX_RECORDED = 4_000
@@ -65,55 +68,65 @@ def mask(secret: str) -> str:
     return f"…{secret[-_TAIL:]}" if len(secret) >= _MIN_TAIL else "…"
 
 
-def mask_known(text: str, secrets: Iterable[str]) -> str:
+def known(secrets: Secrets) -> Masker:
+    """Return what masks these secrets, to be worked out once for several texts."""
+    return secrets if isinstance(secrets, Masker) else Masker(secrets, shown=mask)
+
+
+def mask_known(text: str, secrets: Secrets) -> str:
     """Mask these secrets wherever they are in the text, in every spelling, also cut off."""
-    return Masker(secrets, shown=mask).mask(text, is_cut=True)
+    return known(secrets).mask(text, is_cut=True) if text else ""
 
 
-def clean(text: str, *, secrets: Iterable[str] = (), limit: int = MAX_TEXT) -> str:
+def clean(text: str, *, secrets: Secrets = (), limit: int = MAX_TEXT) -> str:
     """Return a provider's words as one line without secrets or control characters."""
     # Bounded before the work: only a little of it is kept.
     text = mask_known(text[: 20 * limit], secrets)
     text = _mask_named(text)
-    text = "".join(" " if unicodedata.category(one) in _UNSAFE else one for one in text)
-    text = " ".join(text.split())
+    text = " ".join(_replaced(text, " ").split())
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def redact_pairs(pairs: Iterable[tuple[str, str]], *, secrets: Iterable[str] = ()) -> str:
+def redact_pairs(pairs: Iterable[tuple[str, str]], *, secrets: Secrets = ()) -> str:
     """Return form or query parameters, secrets masked, one a line."""
-    known = Masker(secrets, shown=mask)
+    masker = known(secrets)
     shown = (
-        (name, mask(value) if is_secret(name) else visible(known.mask(value, is_cut=True)))
+        (name, mask(value) if is_secret(name) else visible(mask_known(value, masker)))
         for name, value in pairs
     )
     return "\n".join(f"{visible(name)}={value}" for name, value in shown)
 
 
-def redact_body(body: str, *, secrets: Iterable[str] = (), may_grant: bool = False) -> str:
+def redact_body(body: str, *, secrets: Secrets = (), may_grant: bool = False) -> str:
     """Return an answer's body, secrets masked whatever its format, cut.
 
     In one that may grant, whatever looks like a token is masked, whatever its name.
     """
-    known = Masker(secrets, shown=mask)
-    body = known.mask(body, is_cut=True)
+    masker = known(secrets)
+    body = mask_known(body, masker)
     try:
         redacted = _redacted(json.loads(body), may_grant=may_grant)
         text = json.dumps(redacted, ensure_ascii=False, indent=1)
     except (ValueError, RecursionError):
         text = _redact_text(body, may_grant=may_grant)
     # Once more: what was escaped in the body is plain now.
-    return visible(known.mask(text, is_cut=True), limit=MAX_RECORDED)
+    return visible(mask_known(text, masker), limit=MAX_RECORDED)
 
 
 def visible(text: str, *, limit: int = MAX_RECORDED) -> str:
     """Return text that a database and a page can hold; lines stay lines."""
-    kept = text[: limit + 1].replace("\r\n", "\n")
-    text = "".join(
-        one if one in "\n\t" or unicodedata.category(one) not in _UNSAFE else "\ufffd"
-        for one in kept
-    )
+    text = _replaced(text[: limit + 1].replace("\r\n", "\n"), "\ufffd", kept="\n\t")
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _replaced(text: str, by: str, *, kept: str = "") -> str:
+    """Return a text whose control characters and the like are replaced, but for those kept."""
+    # Nearly always there is none.
+    if text.translate(dict.fromkeys(map(ord, kept))).isprintable():
+        return text
+    return "".join(
+        by if unicodedata.category(one) in _UNSAFE and one not in kept else one for one in text
+    )
 
 
 def is_secret(name: str) -> bool:
@@ -225,7 +238,7 @@ def describe_request(
     *,
     headers: Mapping[str, str] | None = None,
     pairs: Iterable[tuple[str, str]] = (),
-    secrets: Iterable[str] = (),
+    secrets: Secrets = (),
 ) -> str:
     """Return a request as text, redacted."""
     lines = [f"{method} {without_query(url)}"]
@@ -241,15 +254,15 @@ def describe_response(
     headers: Mapping[str, str],
     body: str,
     *,
-    secrets: Iterable[str] = (),
+    secrets: Secrets = (),
     may_grant: bool = False,
 ) -> str:
     """Return an answer as text, redacted and cut; one that may grant has tokens by any name."""
-    lines = [f"HTTP {status}"]
+    lines, masker = [f"HTTP {status}"], known(secrets)
     for name, value in headers.items():
         if name.lower() in _TOLD:
-            lines.append(f"{name}: {clean(value, secrets=secrets, limit=200)}")
-    shown = redact_body(body, secrets=secrets, may_grant=may_grant)
+            lines.append(f"{name}: {clean(value, secrets=masker, limit=200)}")
+    shown = redact_body(body, secrets=masker, may_grant=may_grant)
     text = "\n".join([*lines, "", shown])
     return visible(text.rstrip())
 
