@@ -99,7 +99,7 @@ def finish_authorization(
 
 
 def delete_expired_requests(now: datetime | None = None) -> int:
-    """Delete what nobody came back for; return how many."""
+    """Delete the requests that expired unanswered; return how many."""
     expired = AuthorizationRequest.objects.filter(expires_at__lte=now or timezone.now())
     return expired.delete()[0]
 

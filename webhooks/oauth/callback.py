@@ -1,4 +1,4 @@
-"""Judges what came back in the browser before anything is believed or sent.
+"""Checks what came back in the browser before anything is stored or sent.
 
 Source: RFC 6749 sections 3.1, 4.1.2, 10.12 and 10.15; RFC 9207; RFC 9700 sections 2.1 and 4.4.
 """

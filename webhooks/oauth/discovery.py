@@ -1,6 +1,6 @@
 """Finds a provider's fields: in its preset, or from its issuer.
 
-What an issuer says is shown to the admin before anything is saved; nothing is believed of a
+What an issuer says is shown to the admin before anything is saved; nothing is used of a
 document that names another issuer than the one asked for. Source: RFC 8414, OpenID Connect
 Discovery 1.0.
 """
@@ -151,7 +151,7 @@ def _outward(url: str, key: str) -> str:
 
 
 def _authentication(document: dict[str, Any], fields: dict[str, Any]) -> list[str]:
-    """Choose how the client authenticates; not told means Basic (RFC 8414 section 2)."""
+    """Choose how the client authenticates; Basic by default (RFC 8414 section 2)."""
     offered = document.get("token_endpoint_auth_methods_supported")
     if not isinstance(offered, list) or "client_secret_basic" in offered:
         fields["client_authentication"] = ClientAuthentication.BASIC_HEADER.value
@@ -166,7 +166,7 @@ def _authentication(document: dict[str, Any], fields: dict[str, Any]) -> list[st
 
 def _pkce(document: dict[str, Any], fields: dict[str, Any]) -> list[str]:
     offered = document.get("code_challenge_methods_supported")
-    # Not told says nothing: who does not know PKCE ignores it (RFC 7636 section 5).
+    # A server that does not name it may know it, or ignores it (RFC 7636 section 5).
     fields["uses_pkce"] = not isinstance(offered, list) or "S256" in offered
     return [] if fields["uses_pkce"] else [_("The provider does not offer PKCE with S256.")]
 

@@ -41,7 +41,7 @@ def expires_in(fields: dict[str, Any], now: datetime) -> float | None:
 
 
 def refresh_expires_in(fields: dict[str, Any]) -> float | None:
-    """Return how long the refresh token lives, if the provider tells."""
+    """Return how long the refresh token lives, or None when unknown."""
     for name in ("refresh_token_expires_in", "refresh_expires_in", "x_refresh_token_expires_in"):
         seconds = number(fields.get(name))
         if seconds is not None and seconds > 0:
@@ -117,7 +117,7 @@ class GrantedToken:
     token_type: str = "Bearer"  # noqa: S105 - a name, not a secret.
     # Joined by spaces; None when the provider does not tell.
     scope: str | None = None
-    # Seconds from the answer; negative: expired from the start; None: not told.
+    # Seconds from the answer; negative: expired from the start; None: unknown.
     expires_in: float | None = None
     refresh_expires_in: float | None = None
 

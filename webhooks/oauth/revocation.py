@@ -12,7 +12,7 @@ from webhooks.oauth.errors import MisconfiguredError, TokenResult, stored
 from webhooks.oauth.token_response import Expected
 from webhooks.security.encryption import SecretUnreadable
 
-# Nobody waits long for a goodbye.
+# A person waits for it, and nothing depends on the answer.
 _SECONDS = 4.0
 
 Hint = Literal["access_token", "refresh_token"]

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from webhooks.oauth.errors import REFUSALS, TokenResult
+from webhooks.oauth.errors import ERRORS, PROVIDER_CODES, TokenResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +23,6 @@ class TokenRefusal:
     texts: tuple[str, ...] = ()
 
 
-# Each code and each variant of it -> the row's own code.
-_KNOWN = {name: code for code, kind in REFUSALS.items() for name in (code, *kind.variants)}
 # Timeout, too early (RFC 8470), too many requests.
 TRANSIENT_STATUSES = frozenset({408, 425, 429})
 # There is no token endpoint at this address, whatever the page says.
@@ -149,7 +147,7 @@ def _vagueness(code: str) -> int:
     name = normalized(code)
     if name in _GENERAL_ERRORS:
         return 1
-    if name in _KNOWN or _LIMIT_CODE.search(name):
+    if name in PROVIDER_CODES or _LIMIT_CODE.search(name):
         return 0
     if name.isdecimal() or name in FAILURES or name == "true" or ":" in name:
         return _NOTHING
@@ -220,8 +218,8 @@ def normalized(error: str) -> str:
 
 def result_of(code: str) -> TokenResult | None:
     """Return the class of a code in any spelling, or None when it is in no row."""
-    row = _KNOWN.get(normalized(code))
-    return REFUSALS[row].result if row else None
+    row = PROVIDER_CODES.get(normalized(code))
+    return ERRORS[row].result if row else None
 
 
 def error_code(
@@ -229,7 +227,7 @@ def error_code(
 ) -> str:
     """Return the code of the row that says what to change after a refusal of this class."""
     name, words = normalized(refusal.code), refusal.description
-    known = _KNOWN.get(name, "provider_error")
+    known = PROVIDER_CODES.get(name, "provider_error")
     if result is TokenResult.TRANSIENT:
         return "temporarily_unavailable"
     if known == "invalid_client":

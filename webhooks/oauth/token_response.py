@@ -39,7 +39,7 @@ from webhooks.oauth.token_errors import (
     says_failure,
 )
 
-# Real answers have three levels; a parser's recursion is not for strangers to spend.
+# Real answers have three levels; more only costs the parser's recursion.
 _MAX_DEPTH = 20
 _MAX_FIELDS = 200
 _TOKENS = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
@@ -169,7 +169,7 @@ def _constant(text: str) -> float:
 
 # Longer waits are a provider's mistake; the token may be needed sooner.
 _MAX_RETRY_AFTER_SECONDS = 3600.0
-# Where providers write codes and texts, in the order they are believed; "errorCode", "ErrorCode"
+# Where providers write codes and texts, the first that is there counts; "errorCode", "ErrorCode"
 # and "error_code" are one name.
 _ERRORS = ("error", "errors", "errorcode", "errcode", "suberror", "fault")
 _CODES = (
@@ -386,7 +386,7 @@ def _refusal_in(fields: dict[str, Any]) -> TokenRefusal:
     texts: list[str] = []
     _collect(fields, codes, texts)
     description = next(iter(texts), "")
-    return refusal_of(codes, (*texts, *_told_otherwise(fields)), description=description)
+    return refusal_of(codes, (*texts, *_implied_words(fields)), description=description)
 
 
 def _collect(value: Any, codes: list[str], texts: list[str]) -> None:
@@ -416,8 +416,8 @@ def _by_name(fields: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _told_otherwise(fields: dict[str, Any]) -> Iterator[str]:
-    """Yield the words for what is said without words."""
+def _implied_words(fields: dict[str, Any]) -> Iterator[str]:
+    """Yield the words for numbers and flags that mean an error."""
     for holder in (fields, fields.get("error")):
         if not isinstance(holder, dict):
             continue
@@ -466,10 +466,10 @@ def _granted(
     try:
         token, warning = read_grant(fields, path=path, token_types=types, now=now)
     except NoTokenError as problem:
-        is_told = is_known(refusal.code) or (
+        is_named_error = is_known(refusal.code) or (
             _judged(refusal, raw, expected) is not TokenResult.MISCONFIGURED
         )
-        if problem.reason == "no_token" and is_told:
+        if problem.reason == "no_token" and is_named_error:
             # An error with a name of its own, such as {"status": "BAD_REFRESH_TOKEN"}.
             return _refused(refusal, raw, expected, now)
         message = mask_known(problem.message, expected.secrets)

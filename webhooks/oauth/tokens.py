@@ -3,7 +3,7 @@
 A refresh is owned by a lease on the database's clock. The process that gets it refreshes; the
 others wait for its token by looking at the row. No transaction is open during HTTP. What comes of
 it is written in one UPDATE that still asks for lease and version; a count of zero means that
-somebody else was faster, and nothing is lost. Concurrency: safe across threads, processes and
+another process was faster, and nothing is lost. Concurrency: safe across threads, processes and
 machines.
 """
 
@@ -53,7 +53,7 @@ class UsableToken:
     access_token: str = field(repr=False)
     version: int
     expires_at: datetime | None
-    # When the vault will refresh it by itself.
+    # When it is refreshed in advance.
     refresh_at: datetime | None = None
 
 
@@ -153,7 +153,7 @@ def _refreshed(
     may_use_old: bool = True,
     may_wait: bool = True,
 ) -> UsableToken:
-    """Refresh this version, or wait for whoever does, and return what came of it."""
+    """Refresh this version, or wait for the process that does, and return its token."""
     version, waited_until = row.version, time.monotonic() + _WAIT_SECONDS
     pause = _FIRST_POLL_SECONDS
     while True:
@@ -244,7 +244,7 @@ _STORE_WAITS_SECONDS = (0.1, 0.5, 1.0, 2.0, 4.0, None)
 
 def renew(webhook_id: int, version: int, lease: str, taken_at: float, now: datetime | None) -> bool:
     """Do the one exchange the lease is for and write what came of it; False when it was late."""
-    # Read after the lease is there: only now nobody else uses this refresh token.
+    # Read after the lease is there: only now this refresh token is ours alone.
     row = OAuthToken.objects.select_related("webhook").get(webhook_id=webhook_id)
     if row.version != version or row.refresh_lease != lease:
         return False
@@ -295,8 +295,8 @@ def _store(
 ) -> bool:
     """Write the outcome, through a short loss of the database: a rotated token exists only here.
 
-    A refusal is written, and so believed, only while version and lease are ours: in the same
-    statement it is known that nobody else has rotated the token.
+    A refusal is written only while version and lease are ours: the same statement proves that no
+    other process has rotated the token.
     """
     for wait in _STORE_WAITS_SECONDS:
         try:
@@ -370,7 +370,7 @@ def release_lease(row: OAuthToken, lease: str) -> None:
 def store_refreshed(
     row: OAuthToken, lease: str, token: GrantedToken, *, warning: str, answered_at: datetime
 ) -> bool:
-    """Write a refreshed token; False when the row belongs to somebody else by now."""
+    """Write a refreshed token; False when the lease or version is no longer ours."""
     columns = _token_columns(row.webhook_id, token, answered_at)
     if not token.refresh_token:
         # RFC 6749 section 6: without a new refresh token the old one goes on.
@@ -400,7 +400,7 @@ def store_granted(
     """Write the token a person just got; it wins over whatever a worker is doing."""
     columns = _token_columns(webhook_id, token, answered_at)
     if token.scope is None:
-        # RFC 6749 section 5.1: not told means as asked for.
+        # RFC 6749 section 5.1: without a scope in the answer it is as requested.
         columns["granted_scope"] = requested_scope
     if not token.refresh_token and granted_token.is_over(answered_at, columns["expires_at"]):
         columns["expires_at"] = None
@@ -415,7 +415,7 @@ def store_granted(
 
 
 def store_failure(row: OAuthToken, lease: str, answer: TokenAnswer, *, now: datetime) -> bool:
-    """Write why a refresh failed; the tokens stay. False when the row is somebody else's."""
+    """Write why a refresh failed; False when lease or version are no longer ours. Tokens stay."""
     columns: dict[str, Any] = {
         "refresh_lease": "",
         "refresh_lease_until": None,

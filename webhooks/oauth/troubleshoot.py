@@ -1,6 +1,6 @@
 """Explains what went wrong at a provider, and checks the settings before a person is sent there.
 
-`diagnose` reads the exchange log and the token's row and asks nobody. `examine` and
+`diagnose` reads the exchange log and the token's row and sends nothing. `examine` and
 `try_authentication` ask both endpoints a question that changes nothing there.
 """
 
@@ -226,7 +226,7 @@ def _check_callback(webhook: Webhook) -> str:
 
 
 def _check_auth_url(webhook: Webhook) -> str:
-    """Ask for the page a person would be sent to; nobody is logged in, so nothing is granted."""
+    """Ask for the page a person would be sent to, without a login, so nothing is granted."""
     target = endpoints.checked_endpoint(webhook.auth_url, "auth_url")
     redirect_uri = endpoints.callback_url(webhook)
     library = WebApplicationClient(webhook.client_id)
@@ -331,7 +331,7 @@ def _check_token_endpoint(webhook: Webhook, url: str, field: str) -> str:
             "Accept": "application/json",
             "Content-Type": "application/x-www-form-urlencoded",
         },
-        # No credentials: an honest endpoint refuses this, and nobody else learns anything.
+        # No credentials: a token endpoint refuses this, and another server learns nothing.
         pairs=[("grant_type", "authorization_code")],
         body=b"grant_type=authorization_code",
         expected=Expected(),
@@ -344,7 +344,7 @@ def _check_token_endpoint(webhook: Webhook, url: str, field: str) -> str:
 
 
 def _check_revocation_url(webhook: Webhook) -> str:
-    """Only look: an endpoint that revokes is not asked for fun."""
+    """Check the address only: a request would revoke something."""
     target = endpoints.checked_endpoint(webhook.revocation_url, "revocation_url")
     try:
         network.check_url(target.url)
