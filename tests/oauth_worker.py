@@ -20,6 +20,7 @@ from django.contrib.auth import get_user_model  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
 from webhooks import oauth  # noqa: E402
+from webhooks.delivery.auth import BearerAuthorization  # noqa: E402
 from webhooks.models import OAuthExchange, OAuthToken, Webhook  # noqa: E402
 
 SESSION = "the-session-of-the-race"
@@ -53,7 +54,7 @@ def use(url: str, dead_version: int | None) -> dict[str, Any]:
         token = oauth.usable_token(webhook.pk)
     else:
         token = oauth.refresh(webhook, dead_version=dead_version)
-    header = oauth.authorization_header(webhook, token.access_token)
+    header = BearerAuthorization(token.access_token, webhook.header_prefix).header()
     with requests.Session() as session:
         session.trust_env = False
         sent = session.post(url, headers={"Authorization": header}, timeout=30)

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from tests.fuzz.target import Target
 from tests.fuzz.varying import VALUES
-from webhooks.oauth import redaction
-from webhooks.oauth.answers import Expected, Raw, classify
+from webhooks.oauth import exchange_log
+from webhooks.oauth.token_response import Expected, RawAnswer, classify
 
 _SECRET = "canary-client-secret"
 _TOKEN = "canary-access-token"
@@ -73,7 +73,7 @@ _EXPECTED = Expected(secrets=(_SECRET,))
 
 
 def check(given: dict[str, Any]) -> bool:
-    raw = Raw(
+    raw = RawAnswer(
         status=given["status"],
         content_type=given["content_type"],
         body=given["body"],
@@ -95,7 +95,7 @@ def check(given: dict[str, Any]) -> bool:
     if answer.retry_after_seconds is not None:
         assert 0 <= answer.retry_after_seconds <= 3600
     body = raw.body.decode("utf-8", "replace")
-    kept = redaction.redact_body(body, secrets=(_SECRET,), may_grant=True)
+    kept = exchange_log.redact_body(body, secrets=(_SECRET,), may_grant=True)
     assert _SECRET not in kept
     assert storable(kept)
     return answer.is_ok

@@ -92,7 +92,7 @@ SENDERS = [
     examine,
     try_authentication,
 ]
-SPEAK = (oauth.AuthorizationFailed, oauth.Misconfigured, oauth.TokenUnavailable)
+SPEAK = (oauth.AuthorizationError, oauth.MisconfiguredError, oauth.TokenUnavailableError)
 Sender = Callable[[str], Any]
 
 
@@ -308,7 +308,7 @@ def test_a_discovery_document_that_points_inside_is_refused(
                 endpoint: inside,
             }
             fake.reply(Reply(body=document))
-            with pytest.raises(oauth.Misconfigured, match=endpoint):
+            with pytest.raises(oauth.MisconfiguredError, match=endpoint):
                 oauth.discover(fake.url)
 
 

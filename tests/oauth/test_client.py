@@ -14,10 +14,9 @@ from django.conf import LazySettings
 from tests.oauth_fakes import FakeProvider, Reply, fake_provider, token
 from tests.oauth_rows import make_webhook
 from webhooks.models import Webhook
-from webhooks.oauth import client, token_requests
-from webhooks.oauth.answers import Answer
-from webhooks.oauth.errors import Misconfigured
-from webhooks.oauth.verdicts import Result
+from webhooks.oauth import client, sentence, token_requests
+from webhooks.oauth.errors import MisconfiguredError, TokenResult
+from webhooks.oauth.token_response import TokenAnswer
 
 pytestmark = pytest.mark.django_db
 CALLBACK = "http://127.0.0.1/callback"
@@ -34,16 +33,16 @@ def webhook_at(fake: FakeProvider, **fields: Any) -> Webhook:
     return make_webhook(token_url=fake.token_url, **fields)
 
 
-def exchange(webhook: Webhook, **overrides: str) -> Answer:
+def exchange(webhook: Webhook, **overrides: str) -> TokenAnswer:
     values = {"code": "the-code", "code_verifier": "v" * 64, "redirect_uri": CALLBACK, **overrides}
     return client.ask(token_requests.code_request(webhook, **values))[0]
 
 
-def refresh(webhook: Webhook) -> Answer:
+def refresh(webhook: Webhook) -> TokenAnswer:
     return client.ask(token_requests.refresh_request(webhook, "the-refresh-token"))[0]
 
 
-def fetch(webhook: Webhook) -> Answer:
+def fetch(webhook: Webhook) -> TokenAnswer:
     return client.ask(token_requests.client_credentials_request(webhook))[0]
 
 
@@ -196,7 +195,7 @@ class TestRequest:
             lambda: token_requests.refresh_request(webhook, "r"),
             lambda: token_requests.client_credentials_request(webhook),
         ):
-            with pytest.raises(Misconfigured, match=f"“{name}” cannot be an extra parameter"):
+            with pytest.raises(MisconfiguredError, match=f"“{name}” cannot be an extra parameter"):
                 build()
         assert fake.requests == []
 
@@ -212,7 +211,7 @@ class TestRequest:
         ],
     )
     def test_secret_goes_to_https_only(self, url: str, words: str) -> None:
-        with pytest.raises(Misconfigured, match=words):
+        with pytest.raises(MisconfiguredError, match=words):
             token_requests.refresh_request(make_webhook(token_url=url), "r")
 
 
@@ -224,7 +223,7 @@ class TestAnswer:
 
         answer = send(webhook_at(fake))
 
-        assert answer.result == Result.MISCONFIGURED
+        assert answer.result == TokenResult.MISCONFIGURED
         assert [asked.path for asked in fake.requests] == ["/token"]
 
     def test_cut_off_answer_is_asked_for_once_more(self, fake: FakeProvider) -> None:
@@ -238,7 +237,7 @@ class TestAnswer:
 
         answer = refresh(webhook_at(fake))
 
-        assert (answer.result, answer.reason) == (Result.MISCONFIGURED, "truncated")
+        assert (answer.result, answer.reason) == (TokenResult.MISCONFIGURED, "truncated")
         assert len(fake.requests) == 2
 
     def test_code_is_never_sent_twice(self, fake: FakeProvider) -> None:
@@ -246,8 +245,8 @@ class TestAnswer:
 
         answer = exchange(webhook_at(fake))
 
-        assert answer.result == Result.TRANSIENT
-        assert "Press “Get new access token” again" in answer.message
+        assert answer.result == TokenResult.TRANSIENT
+        assert "press “Get new access token” again" in sentence(answer.message)
         assert len(fake.requests) == 1
 
     @pytest.mark.parametrize("size", [65_536, 65_537, 10_000_000])
@@ -263,7 +262,7 @@ class TestAnswer:
     def test_too_much_from_a_broken_provider_is_transient(self, fake: FakeProvider) -> None:
         fake.reply(Reply(status=502, body=b"x" * 100_000))
 
-        assert refresh(webhook_at(fake)).result == Result.TRANSIENT
+        assert refresh(webhook_at(fake)).result == TokenResult.TRANSIENT
 
     @pytest.mark.parametrize(
         "raw",
@@ -288,7 +287,7 @@ class TestAnswer:
         answer = refresh(webhook_at(fake))
 
         assert answer.token is None
-        assert answer.result in (Result.TRANSIENT, Result.MISCONFIGURED)
+        assert answer.result in (TokenResult.TRANSIENT, TokenResult.MISCONFIGURED)
         assert answer.message
 
     @pytest.mark.parametrize(
@@ -308,7 +307,7 @@ class TestAnswer:
 
         answer = refresh(webhook_at(fake))
 
-        assert answer.result == Result.TRANSIENT
+        assert answer.result == TokenResult.TRANSIENT
         assert time.monotonic() - started < 6
 
     def test_total_is_ten_seconds(self) -> None:
@@ -317,7 +316,7 @@ class TestAnswer:
     def test_refused_connection_is_transient(self) -> None:
         answer = refresh(make_webhook(token_url="http://127.0.0.1:9/token"))
 
-        assert answer.result == Result.TRANSIENT
+        assert answer.result == TokenResult.TRANSIENT
         assert "the connection was refused" in answer.message
 
     def test_refused_address_is_a_mistake_of_the_settings(
@@ -328,7 +327,7 @@ class TestAnswer:
 
         answer = refresh(webhook)
 
-        assert (answer.result, answer.reason) == (Result.MISCONFIGURED, "unsafe_url")
+        assert (answer.result, answer.reason) == (TokenResult.MISCONFIGURED, "unsafe_url")
         assert fake.requests == []
 
     @pytest.mark.parametrize("send", [exchange, refresh, fetch])

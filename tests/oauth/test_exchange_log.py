@@ -12,8 +12,8 @@ from tests.oauth_fakes import FakeProvider, Reply, fake_provider, token
 from tests.oauth_rows import SESSION, begin, make_token, make_user, make_webhook
 from webhooks import oauth
 from webhooks.models import ExchangeKind, OAuthExchange, OAuthToken, Webhook
-from webhooks.oauth import exchanges, redaction, token_requests
-from webhooks.oauth.exchanges import Transcript
+from webhooks.oauth import exchange_log, token_requests
+from webhooks.oauth.exchange_log import Transcript
 
 pytestmark = pytest.mark.django_db
 
@@ -94,7 +94,7 @@ def test_secrets_that_the_provider_repeats_are_masked(fake: FakeProvider) -> Non
         )
     )
 
-    with pytest.raises(oauth.AuthorizationFailed) as failure:
+    with pytest.raises(oauth.AuthorizationError) as failure:
         authorize(fake)
 
     for secret in (CODE, SECRET):
@@ -125,7 +125,7 @@ def test_secrets_that_the_provider_repeats_are_masked(fake: FakeProvider) -> Non
     ],
 )
 def test_tokens_are_masked_in_every_format(body: str) -> None:
-    text = redaction.redact_body(body)
+    text = exchange_log.redact_body(body)
 
     assert ACCESS not in text
     assert REFRESH not in text
@@ -147,7 +147,7 @@ GRANTED = "gho_16C7e42F292c6912E7710c838347Ae178B4a"
     ],
 )
 def test_what_looks_like_a_token_in_a_grant_is_masked_in_every_format(body: str) -> None:
-    assert GRANTED[:-4] not in redaction.redact_body(body, may_grant=True)
+    assert GRANTED[:-4] not in exchange_log.redact_body(body, may_grant=True)
 
 
 @pytest.mark.parametrize("name", ["tokens", "client-secret", "passwd", "pwd", "user_password"])
@@ -155,7 +155,7 @@ def test_a_short_secret_is_masked_by_its_name(name: str) -> None:
     secret = "k3Yq0xZ81mPq7TaB"
     for body in (json.dumps({name: [secret]}), json.dumps({name: secret}), f"{name}: '{secret}'"):
         for may_grant in (False, True):
-            text = redaction.redact_body(body, may_grant=may_grant)
+            text = exchange_log.redact_body(body, may_grant=may_grant)
             assert secret not in text
             assert "…7TaB" in text
 
@@ -170,7 +170,7 @@ def test_a_short_secret_is_masked_by_its_name(name: str) -> None:
     ],
 )
 def test_what_is_no_secret_stays_readable_in_a_grant(body: str) -> None:
-    assert redaction.redact_body(body, may_grant=True) == body
+    assert exchange_log.redact_body(body, may_grant=True) == body
 
 
 @pytest.mark.parametrize(
@@ -205,11 +205,11 @@ def test_what_is_no_secret_stays_readable_in_a_grant(body: str) -> None:
     ],
 )
 def test_any_body_can_be_kept(body: str) -> None:
-    text = redaction.redact_body(body)
+    text = exchange_log.redact_body(body)
 
     text.encode()
     assert "\x00" not in text
-    assert len(text) <= redaction.MAX_RECORDED
+    assert len(text) <= exchange_log.MAX_RECORDED
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_any_body_can_be_kept(body: str) -> None:
     [("", "…"), ("abcd", "…"), ("abcdefghijk", "…"), ("abcdefghijkl", "…ijkl")],
 )
 def test_short_secret_shows_nothing_of_itself(secret: str, shown: str) -> None:
-    assert redaction.mask(secret) == shown
+    assert exchange_log.mask(secret) == shown
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_short_secret_shows_nothing_of_itself(secret: str, shown: str) -> None:
     ],
 )
 def test_names_of_secrets_are_known(name: str, is_secret: bool) -> None:
-    assert redaction.is_secret(name) is is_secret
+    assert exchange_log.is_secret(name) is is_secret
 
 
 def test_refused_callback_is_kept_with_its_sentence(fake: FakeProvider) -> None:
@@ -255,7 +255,7 @@ def test_refused_callback_is_kept_with_its_sentence(fake: FakeProvider) -> None:
     _, sent = begin(webhook, user)
     query = {"error": ["access_denied"], "state": [sent["state"]]}
 
-    with pytest.raises(oauth.AuthorizationFailed) as failure:
+    with pytest.raises(oauth.AuthorizationError) as failure:
         oauth.finish_authorization(query, user=user, session_key=SESSION)
 
     kept = OAuthExchange.objects.get()
@@ -287,7 +287,7 @@ def test_each_refresh_is_kept_with_its_class(
     if result.startswith("ok"):
         oauth.refresh(webhook)
     else:
-        with pytest.raises(oauth.TokenUnavailable):
+        with pytest.raises(oauth.TokenUnavailableError):
             oauth.refresh(webhook)
 
     kept = OAuthExchange.objects.get()
@@ -336,7 +336,7 @@ def test_long_values_fit_their_columns() -> None:
         started_at=timezone.now(),
     )
 
-    exchanges.record(webhook, transcript, result="needs_reauthorization", message="x" * 3000)
+    exchange_log.record(webhook, transcript, result="needs_reauthorization", message="x" * 3000)
 
     kept = OAuthExchange.objects.get()
     assert (len(kept.url), len(kept.message)) == (2048, 1000)
@@ -344,6 +344,8 @@ def test_long_values_fit_their_columns() -> None:
 
 def test_an_address_inside_an_answers_sentence_loses_its_code_and_state() -> None:
     said = "Wrong for https://site.example/callback/?code=c0de-of-it-all&state=st4te-of-it-all&x=1"
-    text = redaction.redact_body(json.dumps({"error": "invalid_grant", "error_description": said}))
+    text = exchange_log.redact_body(
+        json.dumps({"error": "invalid_grant", "error_description": said})
+    )
     assert "of-it" not in text
     assert "https://site.example/callback/?code=" in text

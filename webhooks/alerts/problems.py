@@ -12,6 +12,7 @@ from django.db.models import Min, Q, Sum
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from webhooks import oauth
 from webhooks.delivery import outcomes
 from webhooks.delivery_log.retelling import retell
 from webhooks.models import (
@@ -92,14 +93,18 @@ def _failing_now(webhook: Webhook, now: datetime) -> str:
 
 def _of_tokens(now: datetime) -> Iterator[Problem]:
     owners = Webhook.objects.owners().select_related("token")
-    oauth = owners.filter(authorization_type=AuthorizationType.OAUTH2)
-    for webhook in oauth.filter(token__state=TokenState.NEEDS_REAUTHORIZATION):
-        yield Problem(webhook.pk, IncidentKind.REAUTHORIZATION, webhook.token.last_error, now)
-    for webhook in oauth.filter(token__state=TokenState.MISCONFIGURED):
-        yield Problem(webhook.pk, IncidentKind.MISCONFIGURED, webhook.token.last_error, now)
-    ending = oauth.filter(token__refresh_token_expires_at__lte=now + TOKEN_ENDS_WITHIN)
+    with_tokens = owners.filter(authorization_type=AuthorizationType.OAUTH2)
+    for webhook in with_tokens.filter(token__state=TokenState.NEEDS_REAUTHORIZATION):
+        yield _of_token(webhook, IncidentKind.REAUTHORIZATION, now)
+    for webhook in with_tokens.filter(token__state=TokenState.MISCONFIGURED):
+        yield _of_token(webhook, IncidentKind.MISCONFIGURED, now)
+    ending = with_tokens.filter(token__refresh_token_expires_at__lte=now + TOKEN_ENDS_WITHIN)
     for webhook in ending.exclude(token__state__in=(TokenState.NONE, *_BLOCKED)):
         yield Problem(webhook.pk, IncidentKind.TOKEN_ENDING, _ending(webhook.token), now)
+
+
+def _of_token(webhook: Webhook, kind: IncidentKind, now: datetime) -> Problem:
+    return Problem(webhook.pk, kind, oauth.sentence(webhook.token.last_error), now)
 
 
 def _ending(token: OAuthToken) -> str:

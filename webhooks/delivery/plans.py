@@ -139,7 +139,7 @@ class Plans:
             key_check.require()
             authorization, token = self._authorization(webhook)
             plan = make_plan(webhook, authorization, token_version=token.version if token else 0)
-        except oauth.TokenUnavailable as error:
+        except oauth.TokenUnavailableError as error:
             return _token_unavailable(candidate, error)
         except (SecretUnreadable, UnsafeURLError, InvalidMapping) as error:
             logger.error("plan_unavailable webhook=%d reason=%s", webhook.pk, error)
@@ -182,7 +182,7 @@ def _check_host(webhook: Webhook, connection: Webhook) -> None:
     """Refuse to send a connection's credentials to a host it is not bound to."""
     host = parse_url(webhook.url).host
     if host not in connection.allowed_hosts:
-        raise oauth.TokenUnavailable(
+        raise oauth.TokenUnavailableError(
             _(
                 "The connection “%(name)s” may not be sent to %(host)s. Add this host to the "
                 "connection, or choose another one."
@@ -219,7 +219,7 @@ def _unavailable(candidate: Candidate, problem: str) -> PlanEntry:
     )
 
 
-def _token_unavailable(candidate: Candidate, error: oauth.TokenUnavailable) -> PlanEntry:
+def _token_unavailable(candidate: Candidate, error: oauth.TokenUnavailableError) -> PlanEntry:
     wait = _RETRY_SECONDS
     if error.retry_at is not None:
         wait = min(max((error.retry_at - timezone.now()).total_seconds(), 0.5), 300.0)

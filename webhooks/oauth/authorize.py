@@ -13,7 +13,6 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from django.utils import timezone
-from django.utils.translation import gettext as _
 from oauthlib.oauth2 import WebApplicationClient
 
 from webhooks.models import AuthorizationRequest, ExchangeKind, Webhook
@@ -21,18 +20,21 @@ from webhooks.oauth import (
     callback,
     client,
     endpoints,
-    exchanges,
+    exchange_log,
     parameters,
-    presets,
-    redaction,
-    rows,
     token_requests,
+    tokens,
 )
-from webhooks.oauth.answers import Answer
 from webhooks.oauth.callback import User, hashed
-from webhooks.oauth.errors import AuthorizationFailed, Misconfigured
-from webhooks.oauth.exchanges import Transcript
-from webhooks.oauth.verdicts import Result
+from webhooks.oauth.errors import (
+    AuthorizationError,
+    MisconfiguredError,
+    TokenResult,
+    joined,
+    stored,
+)
+from webhooks.oauth.exchange_log import Transcript
+from webhooks.oauth.token_response import TokenAnswer
 from webhooks.security.encryption import SecretUnreadable
 
 _MINUTES = 10
@@ -43,21 +45,21 @@ _VERIFIER_LENGTH = 64
 def begin_authorization(
     webhook: Webhook, *, user: User, session_key: str, now: datetime | None = None
 ) -> str:
-    """Return the provider's address to send the browser to. Errors: AuthorizationFailed."""
+    """Return the provider's address to send the browser to. Errors: AuthorizationError."""
     if not endpoints.uses_authorization_code(webhook):
-        sentence = _("This grant needs no approval in the browser: press “Refresh”.")
-        raise AuthorizationFailed(sentence, webhook)
+        raise AuthorizationError(stored("not_interactive"), webhook)
     if not session_key or not user.is_authenticated:
-        sentence = _("Your browser keeps no session. Allow cookies for this site and log in again.")
-        raise AuthorizationFailed(sentence, webhook)
+        raise AuthorizationError(stored("no_session"), webhook)
     state = random.token_urlsafe(32)
     library = WebApplicationClient(webhook.client_id)
     verifier = library.create_code_verifier(_VERIFIER_LENGTH) if webhook.uses_pkce else ""
     redirect_uri = endpoints.callback_url(webhook)
     try:
         url = authorization_url(webhook, library, state, verifier, redirect_uri)
+    except MisconfiguredError as error:
+        raise AuthorizationError(error.message, webhook) from error
     except ValueError as error:
-        raise AuthorizationFailed(str(error), webhook) from error
+        raise AuthorizationError(str(error), webhook) from error
     AuthorizationRequest.objects.create(
         state_hash=hashed(state),
         webhook=webhook,
@@ -82,7 +84,7 @@ def finish_authorization(
 ) -> Webhook:
     """Check the provider's answer, exchange its code and store the token.
 
-    Errors: AuthorizationFailed, with the webhook only when the answer was for this person.
+    Errors: AuthorizationError, with the webhook only when the answer was for this person.
     """
     moment = now or timezone.now()
     answer = callback.read_query(query)
@@ -92,12 +94,12 @@ def finish_authorization(
     try:
         _finish(found, answer, user, now)
     except SecretUnreadable as error:
-        raise AuthorizationFailed(str(error), found.webhook) from error
+        raise AuthorizationError(str(error), found.webhook) from error
     return found.webhook
 
 
 def delete_expired_requests(now: datetime | None = None) -> int:
-    """Delete what nobody came back for; return how many."""
+    """Delete the requests that expired unanswered; return how many."""
     expired = AuthorizationRequest.objects.filter(expires_at__lte=now or timezone.now())
     return expired.delete()[0]
 
@@ -105,15 +107,15 @@ def delete_expired_requests(now: datetime | None = None) -> int:
 def authorization_url(
     webhook: Webhook, library: WebApplicationClient, state: str, verifier: str, redirect_uri: str
 ) -> str:
-    """Return the address of RFC 6749 section 4.1.1. Errors: Misconfigured, ValueError."""
+    """Return the address of RFC 6749 section 4.1.1. Errors: MisconfiguredError, ValueError."""
     endpoints.check_callback_url(redirect_uri)
-    endpoints.checked_endpoint(webhook.token_url, _("Access token URL"))
-    endpoints.checked_endpoint(webhook.auth_url, _("Auth URL"))
+    endpoints.checked_endpoint(webhook.token_url, "token_url")
+    endpoints.checked_endpoint(webhook.auth_url, "auth_url")
     if not webhook.client_id:
-        raise Misconfigured(_("Fill in %(field)s.") % {"field": _("Client ID")})
+        raise MisconfiguredError(stored("missing_field", field="client_id"))
     parts = urlsplit(webhook.auth_url)
     own = parse_qsl(parts.query, keep_blank_values=True)
-    parameters.check_query(own, _("Auth URL"))
+    parameters.check_query(own, "auth_url")
     query = urlencode([*own, *parameters.extra_for_authorization(webhook)])
     # The library takes https only; http, which is checked to be loopback, is put back after it.
     address = parts._replace(scheme="https", query=query).geturl()
@@ -138,10 +140,10 @@ def _finish(
         callback.check_issuer(answer, found)
         callback.check_data_center(answer, found)
         code = callback.code_of(answer, found)
-    except AuthorizationFailed as error:
-        _record(found, answer, moment, result=Result.MISCONFIGURED, message=error.message)
+    except AuthorizationError as error:
+        _record(found, answer, moment, result=TokenResult.MISCONFIGURED, message=error.message)
         raise
-    _record(found, answer, moment, result=Result.OK)
+    _record(found, answer, moment, result=TokenResult.OK)
     _exchange_code(found, code, user, now)
 
 
@@ -156,38 +158,33 @@ def _exchange_code(
             code_verifier=found.code_verifier,
             redirect_uri=found.redirect_uri,
         )
-    except Misconfigured as error:
-        raise AuthorizationFailed(str(error), webhook) from error
+    except MisconfiguredError as error:
+        raise AuthorizationError(error.message, webhook) from error
     result, transcripts = client.ask(request)
     result = _warned(result, webhook)
     is_stored = result.token is not None and _store(
         found, result, user, now or client.answered_at(transcripts)
     )
     for transcript in transcripts:
-        exchanges.record(webhook, transcript, result=result.result, message=result.message)
+        exchange_log.record(webhook, transcript, result=result.result, message=result.message)
     if result.token is None:
-        raise AuthorizationFailed(result.message, webhook)
+        raise AuthorizationError(result.message, webhook)
     if not is_stored:
-        raise AuthorizationFailed(
-            _(
-                "The OAuth settings were changed before the token came, so it was not stored. "
-                "Press “Get new access token” again."
-            ),
-            webhook,
-        )
+        raise AuthorizationError(stored("settings_changed"), webhook)
 
 
-def _warned(answer: Answer, webhook: Webhook) -> Answer:
+def _warned(answer: TokenAnswer, webhook: Webhook) -> TokenAnswer:
     """Add a warning when the token will end and nothing came to renew it with."""
     token = answer.token
     if token is None or token.expires_in is None or token.refresh_token:
         return answer
-    sentence = _("The provider gave no refresh token, so somebody has to come back in time.")
-    warning = f"{answer.warning} {sentence} {presets.refresh_hint(webhook.provider)}".strip()
-    return replace(answer, warning=warning, result=Result.OK_WITH_WARNING)
+    warning = joined(answer.warning, stored("no_refresh_token", provider=webhook.provider))
+    return replace(answer, warning=warning, result=TokenResult.OK_WITH_WARNING)
 
 
-def _store(found: AuthorizationRequest, answer: Answer, user: User, answered_at: datetime) -> bool:
+def _store(
+    found: AuthorizationRequest, answer: TokenAnswer, user: User, answered_at: datetime
+) -> bool:
     """Store the token unless the settings it belongs to were changed during the exchange."""
     assert answer.token is not None
     with transaction.atomic():
@@ -196,8 +193,8 @@ def _store(found: AuthorizationRequest, answer: Answer, user: User, answered_at:
         is_same = endpoints.client_fingerprint(webhook) == found.client_fingerprint
         if not is_same or webhook.deleted_at is not None:
             return False
-        rows.ensure(webhook.pk)
-        rows.store_granted(
+        tokens.ensure_row(webhook.pk)
+        tokens.store_granted(
             webhook.pk,
             answer.token,
             warning=answer.warning,
@@ -213,7 +210,7 @@ def _record(
     answer: Mapping[str, str],
     now: datetime,
     *,
-    result: Result,
+    result: TokenResult,
     message: str = "",
 ) -> None:
     webhook = found.webhook
@@ -227,7 +224,7 @@ def _record(
         url=webhook.auth_url,
         started_at=found.created_at,
         duration_ms=max(0.0, (now - found.created_at).total_seconds() * 1000),
-        request=exchanges.describe_request("GET", webhook.auth_url, pairs=sent),
-        response=redaction.redact_pairs(answer.items(), secrets=(webhook.client_secret,)),
+        request=exchange_log.describe_request("GET", webhook.auth_url, pairs=sent),
+        response=exchange_log.redact_pairs(answer.items(), secrets=(webhook.client_secret,)),
     )
-    exchanges.record(webhook, transcript, result=result, message=message)
+    exchange_log.record(webhook, transcript, result=result, message=message)

@@ -1,4 +1,4 @@
-"""The providers this product knows, as data: their documentation in the words of our fields.
+"""The providers this product knows, as data in the words of our fields.
 
 The tests run each against a fake that behaves as described in `docs/oauth.md`.
 """
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.utils.functional import Promise
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from webhooks.models import ClientAuthentication
@@ -27,7 +28,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Preset:
+class ProviderPreset:
     """One provider."""
 
     key: str
@@ -46,7 +47,7 @@ class Preset:
 
 
 PROVIDERS = (
-    Preset(
+    ProviderPreset(
         key="google",
         label="Google",
         instructions=_(
@@ -70,7 +71,7 @@ PROVIDERS = (
             _("People can grant a part of the scopes only; the panel then shows a warning."),
         ),
     ),
-    Preset(
+    ProviderPreset(
         key="microsoft",
         label="Microsoft",
         instructions=_(
@@ -94,7 +95,7 @@ PROVIDERS = (
         refresh_hint=_("Microsoft gives a refresh token only with the scope “offline_access”."),
         notes=(_("A client secret of Microsoft ends after 24 months at most."),),
     ),
-    Preset(
+    ProviderPreset(
         key="github",
         label="GitHub",
         instructions=_(
@@ -111,7 +112,7 @@ PROVIDERS = (
             "“Expire user authorization tokens” is on."
         ),
     ),
-    Preset(
+    ProviderPreset(
         key="slack",
         label="Slack",
         instructions=_(
@@ -139,7 +140,7 @@ PROVIDERS = (
             ),
         ),
     ),
-    Preset(
+    ProviderPreset(
         key="salesforce",
         label="Salesforce",
         instructions=_(
@@ -170,7 +171,7 @@ PROVIDERS = (
             ),
         ),
     ),
-    Preset(
+    ProviderPreset(
         key="hubspot",
         label="HubSpot",
         instructions=_(
@@ -187,7 +188,7 @@ PROVIDERS = (
         },
         notes=(_("HubSpot's access tokens last 30 minutes; they are refreshed in time."),),
     ),
-    Preset(
+    ProviderPreset(
         key="zoho",
         label="Zoho",
         instructions=_(
@@ -227,7 +228,7 @@ PROVIDERS = (
         ),
         notes=(_("Zoho blocks a client that asks for more than 10 tokens in 10 minutes."),),
     ),
-    Preset(
+    ProviderPreset(
         key="bitrix24",
         label="Bitrix24",
         instructions=_(
@@ -251,7 +252,7 @@ PROVIDERS = (
             ),
         ),
     ),
-    Preset(
+    ProviderPreset(
         key="kommo",
         label="Kommo (amoCRM)",
         instructions=_(
@@ -282,7 +283,7 @@ PROVIDERS = (
         },
         notes=(_("Kommo's refresh tokens work once and end after three months without use."),),
     ),
-    Preset(
+    ProviderPreset(
         key="openid",
         label="OpenID Connect",
         instructions=_(
@@ -295,3 +296,21 @@ PROVIDERS = (
         ),
     ),
 )
+
+
+PRESETS: dict[str, ProviderPreset] = {preset.key: preset for preset in PROVIDERS}
+
+
+def token_types(provider: str) -> tuple[str, ...]:
+    """Return the token types besides bearer that a provider gives."""
+    return PRESETS[provider].token_types if provider in PRESETS else ()
+
+
+def refresh_hint(provider: str) -> str:
+    """Return how to get a refresh token from a provider."""
+    if provider in PRESETS and (hint := PRESETS[provider].refresh_hint):
+        return str(hint)
+    return gettext(
+        "Many providers give a refresh token only for a scope such as “offline_access” or an "
+        "authorization parameter such as “access_type=offline”."
+    )

@@ -3,18 +3,16 @@
 from typing import Any, Literal
 from urllib.parse import parse_qsl
 
-from django.utils.translation import gettext as _
 from oauthlib.oauth2 import WebApplicationClient
 
 from webhooks.models import ExchangeKind, Webhook
-from webhooks.oauth import client, exchanges, rows, token_requests
-from webhooks.oauth.answers import Expected
+from webhooks.oauth import client, exchange_log, token_requests, tokens
 from webhooks.oauth.endpoints import checked_endpoint
-from webhooks.oauth.errors import Misconfigured
-from webhooks.oauth.verdicts import Result
+from webhooks.oauth.errors import MisconfiguredError, TokenResult, stored
+from webhooks.oauth.token_response import Expected
 from webhooks.security.encryption import SecretUnreadable
 
-# Nobody waits long for a goodbye.
+# A person waits for it, and nothing depends on the answer.
 _SECONDS = 4.0
 
 Hint = Literal["access_token", "refresh_token"]
@@ -27,14 +25,14 @@ def clear_token(webhook: Webhook) -> None:
 
     Erased first: from then on nothing uses it, whatever the provider answers.
     """
-    tokens = given_tokens(webhook.pk)
-    if rows.drop(webhook.pk):
-        revoke(webhook, tokens)
+    given = given_tokens(webhook.pk)
+    if tokens.drop(webhook.pk):
+        revoke(webhook, given)
 
 
 def given_tokens(webhook_id: int) -> list[Given]:
     """Return what there is to revoke; nothing when it cannot be read."""
-    row = rows.read(webhook_id)
+    row = tokens.read_row(webhook_id)
     if row is None:
         return []
     try:
@@ -43,33 +41,33 @@ def given_tokens(webhook_id: int) -> list[Given]:
         return []
 
 
-def revoke(webhook: Webhook, tokens: list[Given]) -> bool:
-    """Ask the provider to revoke tokens; say whether it did."""
+def revoke(webhook: Webhook, given: list[Given]) -> bool:
+    """Ask the provider to revoke tokens; return whether it did."""
     if not webhook.revocation_url:
         return False
     # RFC 7009 section 2.1: revoking the refresh token ends its access tokens too, at most
     # providers; those that do not are asked for both.
-    done = [_revoke(webhook, hint, token) for hint, token in tokens if token]
+    done = [_revoke(webhook, hint, token) for hint, token in given if token]
     return bool(done) and all(done)
 
 
 def _revoke(webhook: Webhook, hint: Hint, token: str) -> bool:
     try:
         request = _request(webhook, hint, token)
-    except (Misconfigured, SecretUnreadable):
+    except (MisconfiguredError, SecretUnreadable):
         return False
     answer, transcript = client.tell(request, seconds=_SECONDS)
     status = transcript.status_code
     # 400 with unsupported_token_type and the like: it is not revoked, and nothing can be done.
     is_done = status is not None and 200 <= status < 300
-    result = Result.OK if is_done else answer.result
-    message = "" if is_done else _("The token may still be valid at the provider.")
-    exchanges.record(webhook, transcript, result=result, message=message)
+    result = TokenResult.OK if is_done else answer.result
+    message = "" if is_done else stored("not_revoked")
+    exchange_log.record(webhook, transcript, result=result, message=message)
     return is_done
 
 
 def _request(webhook: Webhook, hint: Hint, token: str) -> token_requests.TokenRequest:
-    target = checked_endpoint(webhook.revocation_url, _("Revocation URL"))
+    target = checked_endpoint(webhook.revocation_url, "revocation_url")
     proof = token_requests.credentials(webhook)
     fields: dict[str, Any] = dict(proof.fields)
     if fields.pop("include_client_id"):

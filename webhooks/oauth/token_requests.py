@@ -2,18 +2,17 @@
 
 import base64
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, quote_plus, urlencode
 
-from django.utils.translation import gettext as _
 from oauthlib.oauth2 import BackendApplicationClient, WebApplicationClient
 
 from webhooks.models import ClientAuthentication, ExchangeKind, Webhook
-from webhooks.oauth import parameters, presets
-from webhooks.oauth.answers import Expected
-from webhooks.oauth.endpoints import checked_endpoint
-from webhooks.oauth.sentences import Sent, Step
+from webhooks.oauth import parameters, providers
+from webhooks.oauth.endpoints import callback_url, checked_endpoint
+from webhooks.oauth.errors import Grant
+from webhooks.oauth.token_response import Expected
 
 _FORM = "application/x-www-form-urlencoded"
 
@@ -31,11 +30,9 @@ class TokenRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
+class ClientCredentials:
     """How the client says who it is: in exactly one way (RFC 6749 section 2.3.1)."""
 
-    # "header", "body", or "none" for a public client.
-    place: str
     headers: dict[str, str] = field(repr=False)
     # For oauthlib's prepare_ functions.
     fields: dict[str, Any] = field(repr=False)
@@ -43,17 +40,16 @@ class Credentials:
     secrets: tuple[str, ...] = field(repr=False, default=())
 
 
-def credentials(webhook: Webhook) -> Credentials:
+def credentials(webhook: Webhook) -> ClientCredentials:
     """Return the client's credentials as the webhook says to send them."""
     secret = webhook.client_secret
     if not secret:
-        return Credentials(place="none", headers={}, fields={"include_client_id": True})
+        return ClientCredentials(headers={}, fields={"include_client_id": True})
     if webhook.client_authentication == ClientAuthentication.REQUEST_BODY:
         fields = {"include_client_id": True, "client_secret": secret}
-        return Credentials(place="body", headers={}, fields=fields, secrets=(secret,))
+        return ClientCredentials(headers={}, fields=fields, secrets=(secret,))
     value = basic_authorization(webhook.client_id, secret)
-    return Credentials(
-        place="header",
+    return ClientCredentials(
         headers={"Authorization": value},
         fields={"include_client_id": False},
         secrets=(secret, value.removeprefix("Basic ")),
@@ -69,7 +65,7 @@ def basic_authorization(client_id: str, client_secret: str) -> str:
 def code_request(
     webhook: Webhook, *, code: str, code_verifier: str, redirect_uri: str
 ) -> TokenRequest:
-    """Return the request that exchanges a code. Errors: Misconfigured."""
+    """Return the request that exchanges a code. Errors: MisconfiguredError."""
     proof = credentials(webhook)
     body = WebApplicationClient(webhook.client_id).prepare_request_body(
         code=code,
@@ -78,18 +74,17 @@ def code_request(
         code_verifier=code_verifier or None,
         **proof.fields,
     )
-    sent = Sent(
-        step=Step.CODE,
-        credentials=proof.place,
-        scope=webhook.scope,
+    expected = Expected(
+        grant=Grant.CODE,
         redirect_uri=redirect_uri,
         uses_pkce=bool(code_verifier),
+        secrets=(code, code_verifier),
     )
-    return _request(webhook, webhook.token_url, body, proof, sent, (code, code_verifier))
+    return _request(webhook, webhook.token_url, body, proof, expected)
 
 
 def refresh_request(webhook: Webhook, refresh_token: str) -> TokenRequest:
-    """Return the request that refreshes a token (RFC 6749 section 6). Errors: Misconfigured."""
+    """Return the request of RFC 6749 section 6. Errors: MisconfiguredError."""
     proof = credentials(webhook)
     body = WebApplicationClient(webhook.client_id).prepare_refresh_body(
         refresh_token=refresh_token,
@@ -97,37 +92,32 @@ def refresh_request(webhook: Webhook, refresh_token: str) -> TokenRequest:
         body=urlencode(parameters.extra_for_refresh(webhook)),
         **proof.fields,
     )
-    sent = Sent(step=Step.REFRESH, credentials=proof.place, scope=webhook.scope)
-    url = webhook.refresh_url or webhook.token_url
-    return _request(webhook, url, body, proof, sent, (refresh_token,))
+    expected = Expected(grant=Grant.REFRESH, secrets=(refresh_token,))
+    return _request(webhook, webhook.refresh_url or webhook.token_url, body, proof, expected)
 
 
 def client_credentials_request(webhook: Webhook) -> TokenRequest:
-    """Return the request of RFC 6749 section 4.4. Errors: Misconfigured."""
+    """Return the request of RFC 6749 section 4.4. Errors: MisconfiguredError."""
     proof = credentials(webhook)
     body = BackendApplicationClient(webhook.client_id).prepare_request_body(
         scope=parameters.scope(webhook) or None,
         body=urlencode(parameters.extra_for_token(webhook)),
         **proof.fields,
     )
-    sent = Sent(step=Step.CLIENT_CREDENTIALS, credentials=proof.place, scope=webhook.scope)
-    return _request(webhook, webhook.token_url, body, proof, sent, ())
+    expected = Expected(grant=Grant.CLIENT_CREDENTIALS)
+    return _request(webhook, webhook.token_url, body, proof, expected)
 
 
 def _request(
-    webhook: Webhook,
-    url: str,
-    body: str,
-    proof: Credentials,
-    sent: Sent,
-    secrets: tuple[str, ...],
+    webhook: Webhook, url: str, body: str, proof: ClientCredentials, expected: Expected
 ) -> TokenRequest:
-    target = checked_endpoint(url, _("Access token URL"))
+    target = checked_endpoint(url, "token_url")
     pairs = parse_qsl(body, keep_blank_values=True)
     is_json = webhook.uses_json_token_request
+    is_refresh = expected.grant is Grant.REFRESH
     return TokenRequest(
         url=target.url,
-        kind=ExchangeKind.REFRESH if sent.step is Step.REFRESH else ExchangeKind.TOKEN,
+        kind=ExchangeKind.REFRESH if is_refresh else ExchangeKind.TOKEN,
         headers={
             "Accept": "application/json",
             "Content-Type": "application/json" if is_json else _FORM,
@@ -135,12 +125,14 @@ def _request(
         },
         pairs=pairs,
         body=_json(pairs) if is_json else body.encode(),
-        expected=Expected(
-            sent=sent,
+        expected=replace(
+            expected,
+            scope=webhook.scope,
+            redirect_uri=expected.redirect_uri or callback_url(webhook),
             token_path=webhook.token_path,
             reauthorization_words=tuple(map(str, webhook.reauthorization_words)),
-            token_types=(webhook.header_prefix, *presets.token_types(webhook.provider)),
-            secrets=tuple(filter(None, (*proof.secrets, *secrets))),
+            token_types=(webhook.header_prefix, *providers.token_types(webhook.provider)),
+            secrets=tuple(filter(None, (*proof.secrets, *expected.secrets))),
         ),
     )
 

@@ -260,7 +260,7 @@ def begin_authorization(request: HttpRequest, webhook: Webhook) -> HttpResponse:
         url = oauth.begin_authorization(
             webhook, user=request.user, session_key=request.session.session_key or ""
         )
-    except oauth.AuthorizationFailed as error:
+    except oauth.AuthorizationError as error:
         leave_failure(request, webhook, str(error))
         url = panel_url(request, webhook)
     return HttpResponseRedirect(url, status=303)
@@ -269,7 +269,7 @@ def begin_authorization(request: HttpRequest, webhook: Webhook) -> HttpResponse:
 def _fetch_token(request: HttpRequest, webhook: Webhook) -> HttpResponse:
     try:
         oauth.refresh(webhook)
-    except oauth.TokenUnavailable as error:
+    except oauth.TokenUnavailableError as error:
         leave_failure(request, webhook, str(error))
     else:
         audit.record(Action.AUTHORIZED, webhook, user=request.user)

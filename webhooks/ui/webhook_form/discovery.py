@@ -61,7 +61,7 @@ def find(data: Mapping[str, Any]) -> Endpoints:
         )
     try:
         discovered = oauth.discover(issuer)
-    except oauth.Misconfigured as error:
+    except oauth.MisconfiguredError as error:
         return Endpoints(problem=str(error))
     values = providers.as_text(discovered.fields)
     rows = tuple(

@@ -68,7 +68,7 @@ class ParametersField(forms.Field):
         super().validate(value)
         try:
             oauth.check_parameters(value, self._reserved)
-        except oauth.Misconfigured as error:
+        except oauth.MisconfiguredError as error:
             raise ValidationError(str(error), code="reserved") from error
 
 

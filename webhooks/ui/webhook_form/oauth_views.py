@@ -23,12 +23,7 @@ _EDITORS = (
     "webhooks.add_connection",
     "webhooks.change_connection",
 )
-_LABELS = {
-    field.name: field.verbose_name
-    for field in Webhook._meta.concrete_fields
-    if field.name in {*discovery.COMPARED, "callback_url", "refresh_url", "scope",
-                      "client_id", "client_secret", "authorization_parameters"}
-}  # fmt: skip
+_LABELS = {field.name: field.verbose_name for field in Webhook._meta.concrete_fields}
 
 
 @require_POST

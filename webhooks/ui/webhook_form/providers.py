@@ -58,7 +58,7 @@ class Ask:
 class Guide:
     """What the form says about one provider."""
 
-    preset: oauth.Preset
+    preset: oauth.ProviderPreset
     is_chosen: bool
     asks: tuple[Ask, ...]
     # JSON of field names and texts that may hold `{question}`.
@@ -95,7 +95,7 @@ def fill_in(data: QueryDict) -> None:
     if data.get("action") == "use_preset":
         try:
             preset = as_text(oauth.fill(data.get("provider", ""), _answers(data)))
-        except oauth.Misconfigured:
+        except oauth.MisconfiguredError:
             return
         values = _RESET | preset | _scope(preset, str(data.get("scope", "")).strip())
     else:
@@ -125,7 +125,7 @@ def _problem(key: str, data: Mapping[str, Any]) -> str:
         return ""
     try:
         oauth.fill(key, _answers(data))
-    except oauth.Misconfigured as error:
+    except oauth.MisconfiguredError as error:
         return str(error)
     return ""
 
@@ -141,7 +141,7 @@ def _answers(data: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _asks(
-    preset: oauth.Preset, addresses: Mapping[str, str], data: Mapping[str, Any]
+    preset: oauth.ProviderPreset, addresses: Mapping[str, str], data: Mapping[str, Any]
 ) -> tuple[Ask, ...]:
     return tuple(
         Ask(
@@ -158,11 +158,11 @@ def _asks(
     )
 
 
-def _input_name(preset: oauth.Preset, question: str) -> str:
+def _input_name(preset: oauth.ProviderPreset, question: str) -> str:
     return f"preset-{preset.key}-{question}"
 
 
-def _read_back(preset: oauth.Preset, question: str, addresses: Mapping[str, str]) -> str:
+def _read_back(preset: oauth.ProviderPreset, question: str, addresses: Mapping[str, str]) -> str:
     """Return the answer that led to the addresses that are there now, or nothing."""
     for field, address in addresses.items():
         template = re.escape(str(preset.fields.get(field, "")))

@@ -46,7 +46,7 @@ def refresh_token(request: HttpRequest, pk: int) -> HttpResponse:
     webhook = get_object_or_404(Webhook.objects.owners(), pk=pk)
     try:
         oauth.refresh(webhook)
-    except oauth.TokenUnavailable as error:
+    except oauth.TokenUnavailableError as error:
         form_context.leave_failure(request, webhook, str(error))
         return _answer(request, webhook)
     audit.record(Action.TOKEN_REFRESHED, webhook, user=request.user)
@@ -86,7 +86,7 @@ def oauth_callback(request: HttpRequest) -> HttpResponse:
             user=request.user,
             session_key=request.session.session_key or "",
         )
-    except oauth.AuthorizationFailed as error:
+    except oauth.AuthorizationError as error:
         return _see_other(_failed(request, error))
     audit.record(Action.AUTHORIZED, webhook, user=request.user)
     released = events.release_held(webhook)
@@ -94,7 +94,7 @@ def oauth_callback(request: HttpRequest) -> HttpResponse:
     return _see_other(HttpResponseRedirect(form_context.panel_url(request, webhook)))
 
 
-def _failed(request: HttpRequest, error: oauth.AuthorizationFailed) -> HttpResponseRedirect:
+def _failed(request: HttpRequest, error: oauth.AuthorizationError) -> HttpResponseRedirect:
     if error.webhook is None:
         messages.error(request, str(error))
         return redirect("webhooks:list")

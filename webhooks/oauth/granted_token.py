@@ -1,17 +1,99 @@
-"""Reads the token out of a good answer, and only what is safe to store.
+"""Reads the token and its life out of a good answer, and only what is safe to store.
 
 Pure. Source: RFC 6749 sections 3.3 and 5.1, RFC 6750 section 2.1.
 """
 
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.utils.translation import gettext as _
+from webhooks.oauth.errors import stored
+from webhooks.oauth.exchange_log import clean
 
-from webhooks.oauth import lifetimes, redaction, sentences
+# Ten years: longer is a mistake or "never", and dates must stay within a database's range.
+MAX_SECONDS = 10 * 365 * 86_400.0
+# A token is refreshed a tenth of its life before the end, and at most a minute (O13).
+_MARGIN_SHARE, _MAX_MARGIN_SECONDS = 0.1, 60.0
+# Unix times in milliseconds are larger than any in seconds before the year 5138.
+_MILLISECONDS_FROM = 1e11
+# A smaller number is no moment of this century but a duration.
+_UNIX_FROM = 1e9
+# float() reads more: "1_000", and the digits of every script.
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
+
+
+def expires_in(fields: dict[str, Any], now: datetime) -> float | None:
+    """Return the seconds a token lives from now, negative when it is over, None when unknown.
+
+    Source: RFC 6749 section 5.1; zero is what some providers say for "never".
+    """
+    seconds = number(fields.get("expires_in"))
+    if seconds:
+        return _clamped(seconds)
+    for name in ("expires_at", "expires_on", "expires"):
+        moment = _moment(fields.get(name))
+        if moment is not None:
+            return _clamped(moment - now.timestamp() or -1.0)
+    return None
+
+
+def refresh_expires_in(fields: dict[str, Any]) -> float | None:
+    """Return how long the refresh token lives, or None when unknown."""
+    for name in ("refresh_token_expires_in", "refresh_expires_in", "x_refresh_token_expires_in"):
+        seconds = number(fields.get(name))
+        if seconds is not None and seconds > 0:
+            return _clamped(seconds)
+    return None
+
+
+def refresh_at(issued_at: datetime | None, expires_at: datetime | None) -> datetime | None:
+    """Return when to refresh a token, or None when its end is unknown."""
+    if issued_at is None or expires_at is None:
+        return expires_at
+    life = max(0.0, (expires_at - issued_at).total_seconds())
+    return expires_at - timedelta(seconds=min(_MAX_MARGIN_SECONDS, life * _MARGIN_SHARE))
+
+
+def is_over(issued_at: datetime | None, expires_at: datetime | None) -> bool:
+    """Return whether a token had expired already when it was issued."""
+    return issued_at is not None and expires_at is not None and expires_at <= issued_at
+
+
+def number(value: Any) -> float | None:
+    """Return a finite number, also from text, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
+        return None
+    try:
+        result = float(value)
+    except (ValueError, OverflowError):
+        return None
+    # "1e999" overflows to infinity: it is no number a provider meant.
+    return result if math.isfinite(result) else None
+
+
+def _clamped(seconds: float) -> float | None:
+    return None if seconds == 0 else max(-MAX_SECONDS, min(seconds, MAX_SECONDS))
+
+
+def _moment(value: Any) -> float | None:
+    """Return Unix seconds from Unix seconds, milliseconds or an ISO 8601 time with an offset."""
+    unix = number(value)
+    if unix is not None:
+        unix = unix / 1000 if unix >= _MILLISECONDS_FROM else unix
+        return unix if unix >= _UNIX_FROM else None
+    if not isinstance(value, str) or len(value) > 40:
+        return None
+    try:
+        moment = datetime.fromisoformat(value.strip())
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
 
 # What a header can carry without changing its meaning: visible ASCII (RFC 9110 section 5.5).
 _ACCESS_TOKEN = re.compile(r"[\x21-\x7e]+")
@@ -35,13 +117,13 @@ class GrantedToken:
     token_type: str = "Bearer"  # noqa: S105 - a name, not a secret.
     # Joined by spaces; None when the provider does not tell.
     scope: str | None = None
-    # Seconds from the answer; negative: expired from the start; None: not told.
+    # Seconds from the answer; negative: expired from the start; None: unknown.
     expires_in: float | None = None
     refresh_expires_in: float | None = None
 
 
-class NoToken(Exception):
-    """A good answer without a usable token; a word for programs and a sentence for people."""
+class NoTokenError(Exception):
+    """A good answer has no usable token: a word for programs and what is stored of it."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(reason)
@@ -52,45 +134,51 @@ class NoToken(Exception):
 def read_grant(
     fields: dict[str, Any], *, path: str = "", token_types: Iterable[str] = (), now: datetime
 ) -> tuple[GrantedToken, str]:
-    """Return the token and a warning, if there is something to say. Errors: NoToken."""
+    """Return the token and a warning, if there is something to say. Errors: NoTokenError."""
     token_fields, name = _at_path(fields, path)
     value = token_fields.get(name)
     if not isinstance(value, str) or not value:
         found_at = "" if path else next(_paths_to_token(fields), "")
-        raise NoToken("no_token", sentences.no_token(found_at=found_at, path=path))
+        raise NoTokenError("no_token", _missing(found_at=found_at, path=path))
     if not _ACCESS_TOKEN.fullmatch(value):
-        raise NoToken("unsafe_token", sentences.malformed("unsafe_token"))
+        raise NoTokenError("unsafe_token", stored("unsafe_token"))
     refresh_token, is_refused = _refresh_token(token_fields.get("refresh_token"))
     token = GrantedToken(
         access_token=value,
         refresh_token=refresh_token,
         token_type=_checked_type(token_fields.get("token_type"), token_types),
         scope=_scope(token_fields.get("scope")),
-        expires_in=lifetimes.expires_in(token_fields, now),
-        refresh_expires_in=lifetimes.refresh_expires_in(token_fields),
+        expires_in=expires_in(token_fields, now),
+        refresh_expires_in=refresh_expires_in(token_fields),
     )
     if is_refused:
-        return token, _("The provider's refresh token cannot be used and was not stored.")
+        return token, stored("bad_refresh_token")
     return token, ""
 
 
+def _missing(*, found_at: str, path: str) -> str:
+    if found_at:
+        return stored("token_elsewhere", path=found_at)
+    return stored("no_token_at_path", path=path) if path else stored("no_token_answer")
+
+
 def has_token(fields: dict[str, Any], path: str) -> bool:
-    """Say whether there is anything at the path of the token."""
+    """Return whether there is anything at the path of the token."""
     token_fields, name = _at_path(fields, path)
     return bool(token_fields.get(name))
 
 
 def scope_change(granted: str | None, requested: str) -> str:
-    """Return a sentence when other scopes were granted than asked for (RFC 6749 section 5.1)."""
+    """Return a warning when other scopes were granted than asked for (RFC 6749 section 5.1)."""
     asked = set(re.split(r"[\s,]+", requested)) - _SILENT_SCOPES - {""}
     given = set((granted or "").split())
     if granted is None or not asked:
         return ""
     # Microsoft and Google name the same scope by its short name and by its address.
     if missing := _without(asked, given):
-        return _("Not granted of the scopes asked for: %s.") % " ".join(missing)[:300]
+        return stored("scope_missing", scope=" ".join(missing)[:300])
     if more := _without(given - _ADDED_SCOPES, asked):
-        return _("More scopes were granted than asked for: %s.") % " ".join(more)[:300]
+        return stored("scope_added", scope=" ".join(more)[:300])
     return ""
 
 
@@ -135,8 +223,8 @@ def _checked_type(value: Any, token_types: Iterable[str]) -> str:
     token_type = _token_type(value)
     accepted = {"bearer", *(one.strip().lower() for one in token_types)} - {""}
     if token_type is None or token_type.lower() not in accepted:
-        shown = redaction.clean(str(value), limit=50)
-        raise NoToken("unsupported_token_type", sentences.unsupported_type(shown))
+        code = "unsupported_token_type"
+        raise NoTokenError(code, stored(code, type=clean(str(value), limit=50)))
     return token_type
 
 
@@ -178,6 +266,6 @@ def _paths_to_token(value: Any, prefix: str = "") -> Iterator[str]:
         return
     for key, inner in value.items():
         if key == "access_token" and isinstance(inner, str) and inner and prefix:
-            yield redaction.clean(f"{prefix}access_token", limit=100)
+            yield clean(f"{prefix}access_token", limit=100)
         elif isinstance(inner, dict):
             yield from _paths_to_token(inner, f"{prefix}{key}.")

@@ -1,18 +1,219 @@
-"""The check of the settings before a person is sent to the provider."""
+"""What the last failure at the provider means, and the check before a person is sent there."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.conf import LazySettings
+from django.contrib.auth import get_user_model
 
 from tests.oauth_fakes import Asked, FakeProvider, Reply, fake_provider
-from tests.oauth_rows import make_machine_webhook, make_token, make_webhook
-from tests.sandbox import Provider
+from tests.oauth_rows import (
+    SESSION,
+    begin,
+    make_machine_webhook,
+    make_token,
+    make_user,
+    make_webhook,
+    query_of,
+)
+from tests.sandbox import Provider, answer_consent
+from tests.ui.webhook_form.test_oauth_views import failed_exchange
 from webhooks import oauth
 from webhooks.models import AuthorizationRequest, ExchangeKind, OAuthExchange, OAuthToken, Webhook
+from webhooks.oauth.errors import ERRORS, Grant
+from webhooks.oauth.token_response import Expected, RawAnswer, classify
 
 pytestmark = pytest.mark.django_db
+
+
+def finish(webhook: Webhook, *, is_approved: bool = True) -> None:
+    person = get_user_model().objects.first() or make_user()
+    url, _query = begin(webhook, person)
+    back = answer_consent(url, is_approved=is_approved)
+    try:
+        oauth.finish_authorization(query_of(back), user=person, session_key=SESSION)
+    except oauth.AuthorizationError:
+        return
+
+
+def code(webhook: Webhook) -> str:
+    found = oauth.diagnose(webhook)
+    return found.code if found else ""
+
+
+def refuse(webhook: Webhook, body: Any, status: int = 400, **fields: Any) -> None:
+    """Keep an exchange whose code was refused with this body."""
+    raw = RawAnswer(status=status, body=json.dumps(body).encode())
+    expected = Expected(grant=Grant.CODE, redirect_uri="https://sent.example/", scope="read")
+    answer = classify(raw, expected)
+    failed_exchange(webhook, result=answer.result, message=answer.message, **fields)
+
+
+def test_real_provider_that_is_denied_approved_and_refused(provider: Provider) -> None:
+    webhook = make_webhook(provider, scope="events:write offline_access")
+    assert code(webhook) == ""
+
+    finish(webhook, is_approved=False)
+    denied = oauth.diagnose(webhook)
+    assert denied is not None
+    assert (denied.code, denied.fields) == ("access_denied", ())
+
+    finish(webhook)
+    assert code(webhook) == ""
+
+    webhook.set_secret("client_secret", "wrong")
+    webhook.save()
+    with pytest.raises(oauth.TokenUnavailableError):
+        oauth.refresh(webhook)
+    wrong = oauth.diagnose(webhook)
+    assert wrong is not None
+    assert wrong.can_try_other_way
+    assert "client_secret" in wrong.fields
+
+
+def test_check_is_no_failure_of_the_token(provider: Provider) -> None:
+    webhook = make_webhook(provider, client_secret="wrong")
+    oauth.examine(webhook)
+    oauth.try_authentication(webhook)
+
+    assert oauth.diagnose(webhook) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"error": "invalid_client"}, "invalid_client"),
+        ({"error": {"status": "invalid_client", "message": "no"}}, "invalid_client"),
+        ({"error": "bad_client_secret"}, "invalid_client"),
+        ({"error": "redirect_uri_mismatch"}, "redirect_uri_mismatch"),
+        (
+            {"error": "invalid_grant", "error_description": "redirect_uri differs"},
+            "redirect_uri_mismatch",
+        ),
+        (
+            {"error": "invalid_request", "error_description": "Redirect URI is wrong"},
+            "redirect_uri_mismatch",
+        ),
+        ({"error": "invalid_scope"}, "invalid_scope"),
+        (
+            {"error": "invalid_grant", "error_description": "PKCE verification failed"},
+            "pkce_required",
+        ),
+        (
+            {"error": "invalid_request", "error_description": "code_challenge missing"},
+            "pkce_required",
+        ),
+        ({"error": "access_denied"}, "access_denied"),
+        ({"error": "invalid_grant"}, "invalid_grant"),
+        ({"error": "unsupported_grant_type"}, "unauthorized_client"),
+        ({"error": "made_up"}, "provider_error"),
+        ({}, "refused"),
+    ],
+)
+def test_each_refusal_is_about_something(body: Any, expected: str) -> None:
+    webhook = make_webhook()
+    refuse(webhook, body)
+
+    assert code(webhook) == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [(401, "invalid_client"), (404, "no_endpoint"), (429, "rate_limited"), (503, "unavailable")],
+)
+def test_status_counts_where_there_is_no_code(status: int, expected: str) -> None:
+    webhook = make_webhook()
+    refuse(webhook, {}, status)
+    found = oauth.diagnose(webhook)
+
+    assert found is not None
+    assert found.code == expected
+    assert found.is_warning is (expected in ("rate_limited", "unavailable"))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"result": "ok"},
+        {"result": "ok_with_warning"},
+        {"kind": "revocation"},
+        {"kind": "discovery"},
+    ],
+)
+def test_other_exchanges_are_no_failure(fields: dict[str, Any]) -> None:
+    webhook = make_webhook()
+    failed_exchange(webhook, **fields)
+
+    assert oauth.diagnose(webhook) is None
+
+
+def test_every_row_names_fields_of_the_form() -> None:
+    known = {field.name for field in Webhook._meta.concrete_fields}
+
+    assert {name for kind in ERRORS.values() for name in kind.fields} <= known
+
+
+def test_text_from_before_codes_is_told_as_it_is() -> None:
+    webhook = make_webhook()
+    failed_exchange(webhook, message="It was refused.")
+    found = oauth.diagnose(webhook)
+
+    assert found is not None
+    assert (found.code, found.message) == ("", "It was refused.")
+
+
+def test_answer_in_the_browser_is_diagnosed_too() -> None:
+    webhook, user = make_webhook(), make_user()
+    _url, sent = begin(webhook, user)
+    words = "Invalid redirect URI given"
+    query = {"state": [sent["state"]], "error": ["invalid_request"], "error_description": [words]}
+    with pytest.raises(oauth.AuthorizationError, match=words):
+        oauth.finish_authorization(query, user=user, session_key=SESSION)
+
+    assert code(webhook) == "redirect_uri_mismatch"
+
+
+def test_both_callback_urls_are_named() -> None:
+    webhook = make_webhook()
+    words = "The URI 'https://sent.example/' is not one of https://right.example/cb, redirect_uri."
+    refuse(webhook, {"error": "invalid_grant", "error_description": words})
+    found = oauth.diagnose(webhook)
+
+    assert found is not None
+    assert (found.sent, found.named) == ("https://sent.example/", "https://right.example/cb")
+
+
+def test_last_exchange_counts() -> None:
+    webhook = make_webhook()
+    failed_exchange(webhook)
+    failed_exchange(webhook, result="ok")
+    assert code(webhook) == ""
+    refuse(webhook, {"error": "invalid_scope"})
+
+    assert code(webhook) == "invalid_scope"
+
+
+@pytest.mark.parametrize(
+    ("provider_key", "words"), [("google", "access_type=offline"), ("", "offline_access")]
+)
+def test_missing_refresh_token_says_how_to_ask_this_provider(provider_key: str, words: str) -> None:
+    webhook = make_webhook(provider=provider_key)
+    make_token(webhook, refresh_token="")
+    found = oauth.diagnose(webhook)
+
+    assert found is not None
+    assert found.code == "no_refresh_token"
+    assert words in found.message
+
+
+@pytest.mark.parametrize("fields", [{"expires_at": None}, {"access_token": ""}])
+def test_token_that_does_not_end_needs_no_refresh_token(fields: dict[str, Any]) -> None:
+    webhook = make_webhook()
+    make_token(webhook, **{"refresh_token": "", **fields})
+
+    assert code(webhook) == ""
 
 
 @pytest.fixture
@@ -57,7 +258,7 @@ def test_check_sends_no_credentials_and_is_kept(fake: FakeProvider) -> None:
     assert all(b"sandbox" not in asked.body for asked in fake.requests)
     kept = OAuthExchange.objects.get()
     assert kept.kind == ExchangeKind.CHECK
-    assert "A check" in kept.message
+    assert "A check" in oauth.sentence(kept.message)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +299,7 @@ def test_page_or_redirect_to_a_login_is_well(fake: FakeProvider, reply: Reply, w
 
     found = {one.field: one for one in oauth.examine(webhook_at(fake))}
 
-    assert found["auth_url"].kind == "ok"
+    assert found["auth_url"].severity == "ok"
     assert words in found["auth_url"].message
 
 
@@ -120,7 +321,7 @@ def test_page_that_refuses_is_told_by_what_it_is_about(
 
     found = {one.field: one for one in oauth.examine(webhook_at(fake))}
 
-    assert found["auth_url"].kind == kind
+    assert found["auth_url"].severity == kind
     assert words in found["auth_url"].message
 
 

@@ -1,16 +1,26 @@
-"""Makes foreign text safe to keep and to show: secrets masked, control characters out, cut.
+"""The log of exchanges with authorization servers: what was asked and answered, redacted.
 
-Pure. What it returns is still to be escaped by the template that shows it.
+Codes, verifiers, secrets and tokens are kept by their last four characters; control characters
+are out and long text is cut. A template still has to escape what is kept.
 """
 
 import json
+import logging
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
+from django.db import DatabaseError
+
+from webhooks.models import ExchangeKind, OAuthExchange, Webhook
 from webhooks.security.masking import Masker
+
+# Secrets, or what masks them already.
+Secrets = Iterable[str] | Masker
 
 MAX_TEXT = 500
 # Enough of an answer to see what it is; more is only bulk.
@@ -58,55 +68,65 @@ def mask(secret: str) -> str:
     return f"…{secret[-_TAIL:]}" if len(secret) >= _MIN_TAIL else "…"
 
 
-def mask_known(text: str, secrets: Iterable[str]) -> str:
+def known(secrets: Secrets) -> Masker:
+    """Return what masks these secrets, to be worked out once for several texts."""
+    return secrets if isinstance(secrets, Masker) else Masker(secrets, shown=mask)
+
+
+def mask_known(text: str, secrets: Secrets) -> str:
     """Mask these secrets wherever they are in the text, in every spelling, also cut off."""
-    return Masker(secrets, shown=mask).mask(text, is_cut=True)
+    return known(secrets).mask(text, is_cut=True) if text else ""
 
 
-def clean(text: str, *, secrets: Iterable[str] = (), limit: int = MAX_TEXT) -> str:
+def clean(text: str, *, secrets: Secrets = (), limit: int = MAX_TEXT) -> str:
     """Return a provider's words as one line without secrets or control characters."""
     # Bounded before the work: only a little of it is kept.
     text = mask_known(text[: 20 * limit], secrets)
     text = _mask_named(text)
-    text = "".join(" " if unicodedata.category(one) in _UNSAFE else one for one in text)
-    text = " ".join(text.split())
+    text = " ".join(_replaced(text, " ").split())
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def redact_pairs(pairs: Iterable[tuple[str, str]], *, secrets: Iterable[str] = ()) -> str:
+def redact_pairs(pairs: Iterable[tuple[str, str]], *, secrets: Secrets = ()) -> str:
     """Return form or query parameters, secrets masked, one a line."""
-    known = Masker(secrets, shown=mask)
+    masker = known(secrets)
     shown = (
-        (name, mask(value) if is_secret(name) else visible(known.mask(value, is_cut=True)))
+        (name, mask(value) if is_secret(name) else visible(mask_known(value, masker)))
         for name, value in pairs
     )
     return "\n".join(f"{visible(name)}={value}" for name, value in shown)
 
 
-def redact_body(body: str, *, secrets: Iterable[str] = (), may_grant: bool = False) -> str:
+def redact_body(body: str, *, secrets: Secrets = (), may_grant: bool = False) -> str:
     """Return an answer's body, secrets masked whatever its format, cut.
 
     In one that may grant, whatever looks like a token is masked, whatever its name.
     """
-    known = Masker(secrets, shown=mask)
-    body = known.mask(body, is_cut=True)
+    masker = known(secrets)
+    body = mask_known(body, masker)
     try:
         redacted = _redacted(json.loads(body), may_grant=may_grant)
         text = json.dumps(redacted, ensure_ascii=False, indent=1)
     except (ValueError, RecursionError):
         text = _redact_text(body, may_grant=may_grant)
     # Once more: what was escaped in the body is plain now.
-    return visible(known.mask(text, is_cut=True), limit=MAX_RECORDED)
+    return visible(mask_known(text, masker), limit=MAX_RECORDED)
 
 
 def visible(text: str, *, limit: int = MAX_RECORDED) -> str:
     """Return text that a database and a page can hold; lines stay lines."""
-    kept = text[: limit + 1].replace("\r\n", "\n")
-    text = "".join(
-        one if one in "\n\t" or unicodedata.category(one) not in _UNSAFE else "\ufffd"
-        for one in kept
-    )
+    text = _replaced(text[: limit + 1].replace("\r\n", "\n"), "\ufffd", kept="\n\t")
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _replaced(text: str, by: str, *, kept: str = "") -> str:
+    """Return a text whose control characters and the like are replaced, but for those kept."""
+    # Nearly always there is none.
+    if text.translate(dict.fromkeys(map(ord, kept))).isprintable():
+        return text
+    return "".join(
+        by if unicodedata.category(one) in _UNSAFE and one not in kept else one for one in text
+    )
 
 
 def is_secret(name: str) -> bool:
@@ -163,3 +183,93 @@ def _hides(name: str, value: Any, *, may_grant: bool) -> bool:
     # A number called "code" says what went wrong, one called "tokens" how many.
     is_number = isinstance(value, int) and (name.lower() == "code" or name.lower().endswith("s"))
     return is_secret(name) and not is_number
+
+
+logger = logging.getLogger(__name__)
+
+# Header fields of an answer that tell something; cookies and the rest are not kept.
+_TOLD = ("content-type", "location", "retry-after", "www-authenticate", "date", "x-request-id")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transcript:
+    """One redacted exchange, ready to be kept."""
+
+    kind: ExchangeKind
+    url: str
+    started_at: datetime
+    duration_ms: float | None = None
+    status_code: int | None = None
+    request: str = field(default="", repr=False)
+    response: str = field(default="", repr=False)
+
+
+def record(webhook: Webhook, transcript: Transcript, *, result: str, message: str = "") -> None:
+    """Keep an exchange; an error of the database is only logged, for the token counts more."""
+    duration_ms = transcript.duration_ms
+    logger.info(
+        "oauth_exchange webhook=%d kind=%s status=%s result=%s duration_ms=%.0f",
+        webhook.pk,
+        transcript.kind.value,
+        transcript.status_code,
+        result,
+        duration_ms or 0.0,
+    )
+    try:
+        OAuthExchange.objects.create(
+            webhook=webhook,
+            kind=transcript.kind,
+            started_at=transcript.started_at,
+            duration_ms=None if duration_ms is None else round(duration_ms, 1),
+            url=without_query(transcript.url)[:2048],
+            status_code=transcript.status_code,
+            result=result,
+            request=transcript.request,
+            response=transcript.response,
+            message=message[:1000],
+        )
+    except DatabaseError as error:
+        logger.warning("oauth_exchange_lost webhook=%d error=%s", webhook.pk, type(error).__name__)
+
+
+def describe_request(
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    pairs: Iterable[tuple[str, str]] = (),
+    secrets: Secrets = (),
+) -> str:
+    """Return a request as text, redacted."""
+    lines = [f"{method} {without_query(url)}"]
+    for name, value in (headers or {}).items():
+        scheme, _, _credentials = value.partition(" ")
+        lines.append(f"{name}: {scheme} …" if name == "Authorization" else f"{name}: {value}")
+    body = redact_pairs(pairs, secrets=secrets)
+    return visible("\n".join([*lines, "", body]).rstrip())
+
+
+def describe_response(
+    status: int,
+    headers: Mapping[str, str],
+    body: str,
+    *,
+    secrets: Secrets = (),
+    may_grant: bool = False,
+) -> str:
+    """Return an answer as text, redacted and cut; one that may grant has tokens by any name."""
+    lines, masker = [f"HTTP {status}"], known(secrets)
+    for name, value in headers.items():
+        if name.lower() in _TOLD:
+            lines.append(f"{name}: {clean(value, secrets=masker, limit=200)}")
+    shown = redact_body(body, secrets=masker, may_grant=may_grant)
+    text = "\n".join([*lines, "", shown])
+    return visible(text.rstrip())
+
+
+def without_query(url: str) -> str:
+    """Return a URL without what may be secret in it."""
+    try:
+        return urlsplit(url)._replace(query="", fragment="").geturl()
+    except ValueError:
+        return url.partition("?")[0]

@@ -1,0 +1,484 @@
+"""Reads every answer of a token endpoint and puts it into exactly one class.
+
+Pure: bytes in, a frozen value out, no exception leaves `classify`. The status is judged before the
+body. Source: RFC 6749 sections 5.1 and 5.2, RFC 6750 section 2.1, and what providers do instead.
+"""
+
+import codecs
+import email.utils
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qsl
+
+from webhooks.oauth.errors import ERRORS, Grant, TokenResult, joined, stored
+from webhooks.oauth.exchange_log import clean, mask_known
+from webhooks.oauth.granted_token import (
+    GrantedToken,
+    NoTokenError,
+    has_token,
+    number,
+    read_grant,
+    scope_change,
+)
+from webhooks.oauth.token_errors import (
+    FAILURES,
+    NO_ERRORS,
+    TRANSIENT_STATUSES,
+    WRONG_ADDRESS_STATUSES,
+    TokenRefusal,
+    error_code,
+    is_known,
+    judge,
+    normalized,
+    refusal_of,
+    says_failure,
+)
+
+# Real answers have three levels; more only costs the parser's recursion.
+_MAX_DEPTH = 20
+_MAX_FIELDS = 200
+_TOKENS = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+_CHARSET = re.compile(r"charset\s*=\s*[\"']?([A-Za-z0-9_.:-]+)", re.IGNORECASE)
+_FORM = re.compile(r"[A-Za-z_][\w.-]*=[^\s<>{}]*")
+# What says that it is a form may be written carelessly: spaces as they are, a leading "&".
+_DECLARED_FORM = re.compile(r"&*[A-Za-z_][\w.-]*=")
+# Other codecs of Python are no charsets of the web, or cost time ("punycode", "idna").
+_CHARSETS = re.compile(
+    r"utf-?(8|16|32)([-_]?[lb]e)?|iso-?8859-\d+|latin-?1|windows-125\d|cp125\d|koi8-[ru]"
+)
+_HTML = re.compile(r"\s*(<!doctype|<html|<head|<body|<!--|<title|<script)", re.IGNORECASE)
+
+
+class MalformedBodyError(ValueError):
+    """The body is no token answer; `reason` is a word for programs."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def read_body(body: bytes, content_type: str) -> dict[str, Any]:
+    """Return the fields of a JSON object or of form data, each there once.
+
+    Errors: MalformedBodyError with the reason "empty", "html", "too_deep", "truncated",
+    "duplicate_keys", "not_json" or "not_an_object".
+    """
+    text = decode(body, content_type).strip()
+    if not text:
+        raise MalformedBodyError("empty")
+    if is_html(text, content_type):
+        raise MalformedBodyError("html")
+    if _is_form(text, content_type):
+        return _read_form(text)
+    return _read_json(text)
+
+
+def decode(body: bytes, content_type: str = "") -> str:
+    """Return the body as text without a byte order mark; it never fails."""
+    if body.startswith(codecs.BOM_UTF8):
+        return body.decode("utf-8-sig", errors="replace")
+    declared = _CHARSET.search(content_type)
+    for charset in ("utf-8" if b"\0" not in body else "", declared[1] if declared else ""):
+        if charset and _CHARSETS.fullmatch(charset.lower()):
+            try:
+                return body.decode(charset).removeprefix("\ufeff")
+            except (UnicodeError, LookupError):
+                continue
+    detected = json.detect_encoding(body)
+    return body.decode(detected, errors="replace").removeprefix("\ufeff")
+
+
+def is_html(text: str, content_type: str) -> bool:
+    if text.startswith(("{", "[")):
+        return False
+    is_called_html = media_type(content_type) in ("text/html", "application/xhtml+xml")
+    return _HTML.match(text) is not None or (is_called_html and not _FORM.fullmatch(text))
+
+
+def media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _is_form(text: str, content_type: str) -> bool:
+    if media_type(content_type) == "application/x-www-form-urlencoded":
+        return _DECLARED_FORM.match(text) is not None
+    # Some providers call their forms text/plain or text/html.
+    return _FORM.fullmatch(text) is not None and media_type(content_type) != "application/json"
+
+
+def _read_form(text: str) -> dict[str, Any]:
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
+    except ValueError as error:
+        raise MalformedBodyError("not_json") from error
+    return _unique(pairs)
+
+
+def _read_json(text: str) -> dict[str, Any]:
+    depth, deepest = _measure(text)
+    if deepest > _MAX_DEPTH:
+        raise MalformedBodyError("too_deep")
+    try:
+        document = json.loads(
+            text, object_pairs_hook=_unique, parse_int=_integer, parse_constant=_constant
+        )
+    except MalformedBodyError:
+        raise
+    except (ValueError, RecursionError) as error:
+        is_cut = text.startswith("{") and depth > 0
+        raise MalformedBodyError("truncated" if is_cut else "not_json") from error
+    if not isinstance(document, dict):
+        raise MalformedBodyError("not_an_object")
+    return document
+
+
+def _measure(text: str) -> tuple[int, int]:
+    """Return how many brackets are open at the end, a string among them, and at most."""
+    depth = deepest = 0
+    for match in _TOKENS.finditer(text):
+        bracket = match[0]
+        if bracket in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif bracket in "]}":
+            depth -= 1
+    return depth, deepest
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise MalformedBodyError("duplicate_keys")
+    return fields
+
+
+def _integer(text: str) -> int | float:
+    # int() refuses very long numbers with a ValueError.
+    return int(text) if len(text) < 20 else float(text)
+
+
+def _constant(text: str) -> float:
+    # NaN and Infinity are no JSON, and as an expiry they are ignored.
+    return math.nan
+
+
+# Longer waits are a provider's mistake; the token may be needed sooner.
+_MAX_RETRY_AFTER_SECONDS = 3600.0
+# Where providers write codes and texts, the first that is there counts; "errorCode", "ErrorCode"
+# and "error_code" are one name.
+_ERRORS = ("error", "errors", "errorcode", "errcode", "suberror", "fault")
+_CODES = (
+    *_ERRORS, "code", "reason", "status", "type", "errortype", "category", "title", "faultstring",
+)  # fmt: skip
+_TEXTS = (
+    "errordescription", "errormessage", "message", "detail", "hint", "title", "errorreason",
+    "errormsg", "errmsg", "msg", "faultstring",
+)  # fmt: skip
+# Objects within which only what is called an error is one.
+_HOLDERS = ("data", "response", "result", "detail", "details")
+_HELD = frozenset({*_ERRORS, "code", "reason", *_TEXTS})
+# What Intuit's and Apigee's answers call a bearer token.
+_BEARER_TYPES = ("BearerToken", "Bearer Token")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawAnswer:
+    """An answer as it came; `is_too_large` when it was cut off unread."""
+
+    status: int
+    content_type: str = ""
+    body: bytes = field(default=b"", repr=False)
+    retry_after: str = ""
+    location: str = ""
+    is_too_large: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What was sent to get an answer, and what the webhook says about answers."""
+
+    grant: Grant = Grant.REFRESH
+    scope: str = ""
+    redirect_uri: str = ""
+    uses_pkce: bool = False
+    token_path: str = ""
+    reauthorization_words: tuple[str, ...] = ()
+    # Besides bearer; a provider's own header prefix is a type of its own.
+    token_types: tuple[str, ...] = ()
+    # Masked wherever the provider repeats them.
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenAnswer:
+    """The class of an answer, and the token of a good one."""
+
+    result: TokenResult
+    # A word for programs: "invalid_grant", "html", "unsafe_token", "http_503", ...
+    reason: str = ""
+    # What is stored of an error and of warnings; empty when all is well.
+    message: str = ""
+    warning: str = ""
+    token: GrantedToken | None = None
+    is_truncated: bool = False
+    retry_after_seconds: float | None = None
+
+    @property
+    def is_ok(self) -> bool:
+        return self.token is not None
+
+
+def classify(
+    raw: RawAnswer,
+    expected: Expected | None = None,
+    *,
+    now: datetime | None = None,
+    is_last: bool = False,
+) -> TokenAnswer:
+    """Return the class of an answer.
+
+    A cut off JSON document is transient the first time; `is_last` says that it was asked again.
+    """
+    expected, now = expected or Expected(), now or datetime.now(UTC)
+    if raw.status >= 500 or raw.status in TRANSIENT_STATUSES:
+        return _transient(raw, expected, now)
+    if not 200 <= raw.status < 300 and raw.status < 400:
+        location = _words(raw.location.partition("?")[0], expected)
+        return _misconfigured(f"http_{raw.status}", stored("redirected", location=location))
+    if raw.is_too_large:
+        return _misconfigured("too_large", stored("too_large"))
+    try:
+        fields = read_body(raw.body, raw.content_type)
+    except MalformedBodyError as problem:
+        if problem.reason == "truncated" and not is_last:
+            return TokenAnswer(
+                result=TokenResult.TRANSIENT,
+                reason="truncated",
+                message=stored("cut_off"),
+                is_truncated=True,
+            )
+        if raw.status >= 400:
+            return _refused_in_words(raw, expected, now)
+        code = problem.reason if problem.reason in ERRORS else "no_token_answer"
+        return _misconfigured(problem.reason, stored(code))
+    return _read(fields, raw, expected, now)
+
+
+def _read(fields: dict[str, Any], raw: RawAnswer, expected: Expected, now: datetime) -> TokenAnswer:
+    refusal = _refusal_in(fields)
+    if _says_error(fields):
+        refusal = replace(refusal, code=refusal.code or "error")
+    elif raw.status < 300:
+        return _granted(fields, refusal, raw, expected, now)
+    elif not says_failure(refusal.code):
+        return _refused_in_words(raw, expected, now, refusal)
+    return _refused(refusal, raw, expected, now)
+
+
+def _transient(raw: RawAnswer, expected: Expected, now: datetime) -> TokenAnswer:
+    text = decode(raw.body, raw.content_type)
+    words = "" if is_html(text.strip(), raw.content_type) else _words(text, expected)
+    code = "rate_limited" if raw.status == 429 else "unavailable"
+    return TokenAnswer(
+        result=TokenResult.TRANSIENT,
+        reason=f"http_{raw.status}",
+        message=stored(code, status=raw.status, said=words),
+        retry_after_seconds=retry_after(raw.retry_after, now),
+    )
+
+
+def retry_after(value: str, now: datetime) -> float | None:
+    """Return the seconds of a Retry-After header (RFC 9110 section 10.2.3), bounded."""
+    seconds = number(value)
+    if seconds is None:
+        parsed = email.utils.parsedate_tz(value) if value else None
+        try:
+            seconds = email.utils.mktime_tz(parsed) - now.timestamp() if parsed else None
+        except (ValueError, OverflowError):
+            seconds = None
+    if seconds is None or seconds <= 0:
+        return None
+    return min(seconds, _MAX_RETRY_AFTER_SECONDS)
+
+
+def _refused(
+    refusal: TokenRefusal, raw: RawAnswer, expected: Expected, now: datetime
+) -> TokenAnswer:
+    """Return the class of an answer with an error in it, whatever its status."""
+    result = _judged(refusal, raw, expected)
+    return TokenAnswer(
+        result=result,
+        reason=clean(refusal.code, secrets=expected.secrets, limit=100) or "provider_error",
+        message=stored_refusal(refusal, result, expected),
+        retry_after_seconds=retry_after(raw.retry_after, now),
+    )
+
+
+def stored_refusal(refusal: TokenRefusal, result: TokenResult, expected: Expected) -> str:
+    """Return what is stored of a provider's refusal, its own words among it."""
+    code = error_code(refusal, result, scope=expected.scope, uses_pkce=expected.uses_pkce)
+    words = refusal.description or " ".join(refusal.texts) or refusal.code
+    params = {
+        "error": clean(refusal.code, secrets=expected.secrets, limit=100),
+        "grant": expected.grant.value,
+        "scope": expected.scope,
+        "url": expected.redirect_uri,
+    }
+    named = {name: value for name, value in params.items() if ERRORS[code].names(name)}
+    return stored(code, **named, said=clean(words, secrets=expected.secrets))
+
+
+def _judged(refusal: TokenRefusal, raw: RawAnswer, expected: Expected) -> TokenResult:
+    return judge(
+        refusal,
+        text=decode(raw.body, raw.content_type),
+        reauthorization_words=expected.reauthorization_words,
+        has_person=expected.grant is not Grant.CLIENT_CREDENTIALS,
+    )
+
+
+def _refused_in_words(
+    raw: RawAnswer, expected: Expected, now: datetime, refusal: TokenRefusal | None = None
+) -> TokenAnswer:
+    """Return the class of a 4xx without an error code, or whose body cannot be read."""
+    text = decode(raw.body, raw.content_type).strip()
+    is_page = is_html(text, raw.content_type)
+    if refusal:
+        # Text by text: words of two fields are no sentence.
+        refusal = refusal_of(
+            refusal.codes, (*refusal.texts, *text.split('"')), description=refusal.description
+        )
+    else:
+        refusal = refusal_of((), () if is_page else (text,))
+    if is_known(refusal.code):
+        return _refused(refusal, raw, expected, now)
+    result = _judged(refusal, raw, expected)
+    if result is not TokenResult.MISCONFIGURED:
+        message = stored_refusal(refusal, result, expected)
+    elif is_page and raw.status not in WRONG_ADDRESS_STATUSES:
+        # A page in between (a firewall, a login, an outage) and not the token endpoint itself.
+        result, message = TokenResult.TRANSIENT, stored("web_page", status=raw.status)
+    else:
+        wrong = "no_endpoint" if raw.status in WRONG_ADDRESS_STATUSES else "refused"
+        words = "" if is_page else _words(refusal.description or text, expected)
+        code = "invalid_client" if raw.status == 401 else wrong
+        message = stored(code, status=raw.status, said=words)
+    return TokenAnswer(
+        result=result,
+        reason=f"http_{raw.status}",
+        message=message,
+        retry_after_seconds=retry_after(raw.retry_after, now),
+    )
+
+
+def _words(text: str, expected: Expected) -> str:
+    return clean(text, secrets=expected.secrets, limit=200)
+
+
+def _refusal_in(fields: dict[str, Any]) -> TokenRefusal:
+    """Return every code and text of an answer; they may be nested."""
+    codes: list[str] = []
+    texts: list[str] = []
+    _collect(fields, codes, texts)
+    description = next(iter(texts), "")
+    return refusal_of(codes, (*texts, *_implied_words(fields)), description=description)
+
+
+def _collect(value: Any, codes: list[str], texts: list[str]) -> None:
+    if isinstance(value, list):
+        for one in value:
+            _collect(one, codes, texts)
+    elif isinstance(value, dict):
+        named = _by_name(value)
+        for name in _CODES:
+            _collect(named.get(name), codes, texts)
+        for name in _HOLDERS:
+            held = named.get(name)
+            for one in held if isinstance(held, list) else [held]:
+                if isinstance(one, dict):
+                    inner = _by_name(one)
+                    _collect({key: inner[key] for key in _HELD & inner.keys()}, codes, texts)
+        texts += [text for name in _TEXTS if isinstance(text := named.get(name), str) and text]
+    elif value and isinstance(value, str | int | float):
+        codes.append(str(value))
+
+
+def _by_name(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields by their names without case and underscores, the first of each."""
+    return {
+        name.lower().replace("_", "").replace("-", ""): value
+        for name, value in reversed(fields.items())
+    }
+
+
+def _implied_words(fields: dict[str, Any]) -> Iterator[str]:
+    """Yield the words for numbers and flags that mean an error."""
+    for holder in (fields, fields.get("error")):
+        if not isinstance(holder, dict):
+            continue
+        # Microsoft's numbers come in a list too, for those who do not read the description.
+        numbers = holder.get("error_codes")
+        for one in numbers if isinstance(numbers, list) else ():
+            yield f"AADSTS{one}"
+        if holder.get("is_transient") is True:
+            yield "temporarily unavailable"
+
+
+def _says_error(fields: dict[str, Any]) -> bool:
+    """Return whether an answer is an error by its own words, whatever else is in it."""
+    named = _by_name(fields)
+    return (
+        _is_error(named.get("error"))
+        or _is_error(named.get("errors"))
+        or any(_is_no(named.get(name)) for name in ("ok", "success"))
+        or str(named.get("status")).lower() in FAILURES
+    )
+
+
+def _is_error(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(_is_error(one) for one in value)
+    if isinstance(value, dict):
+        # TikTok says {"code": "ok", "message": "", "log_id": "..."} beside a token.
+        named = _by_name(value)
+        codes = [named[name] for name in _CODES if name in named]
+        return any(_is_error(one) for one in codes or value.values())
+    return bool(value) and normalized(str(value)) not in NO_ERRORS
+
+
+def _is_no(value: Any) -> bool:
+    return value is not None and str(value).strip().lower() in ("false", "0", "no")
+
+
+def _granted(
+    fields: dict[str, Any], refusal: TokenRefusal, raw: RawAnswer, expected: Expected, now: datetime
+) -> TokenAnswer:
+    path = expected.token_path.strip()
+    if expected.grant is Grant.REFRESH and not has_token(fields, path):
+        # Slack nests the token of a grant, but not the one of a refresh.
+        path = ""
+    types = (*expected.token_types, *_BEARER_TYPES)
+    try:
+        token, warning = read_grant(fields, path=path, token_types=types, now=now)
+    except NoTokenError as problem:
+        is_named_error = is_known(refusal.code) or (
+            _judged(refusal, raw, expected) is not TokenResult.MISCONFIGURED
+        )
+        if problem.reason == "no_token" and is_named_error:
+            # An error with a name of its own, such as {"status": "BAD_REFRESH_TOKEN"}.
+            return _refused(refusal, raw, expected, now)
+        message = mask_known(problem.message, expected.secrets)
+        return _misconfigured(problem.reason, message)
+    change = scope_change(token.scope, expected.scope)
+    warning = mask_known(joined(warning, change), expected.secrets)
+    result = TokenResult.OK_WITH_WARNING if warning else TokenResult.OK
+    return TokenAnswer(result=result, token=token, warning=warning)
+
+
+def _misconfigured(reason: str, message: str) -> TokenAnswer:
+    return TokenAnswer(result=TokenResult.MISCONFIGURED, reason=reason, message=message)
