@@ -23,8 +23,7 @@ from webhooks.delivery.queue import Claimed, Result
 from webhooks.models import HoldReason, Outcome, Status, Trigger, Webhook
 from webhooks.network import Target, parse_url
 from webhooks.security import signatures
-from webhooks.security.encryption import MASK
-from webhooks.security.masking import Masker
+from webhooks.security.masking import MASK, Masker
 
 USER_AGENT = "Webhooks/2.0"
 # libcurl adds these by itself, in this order; a webhook's own header of the same name takes the
@@ -155,7 +154,7 @@ def make_plan(webhook: Webhook, authorization: Authorization, *, token_version: 
         headers=tuple(line if line.isascii() else line.encode() for line in lines),
         logged_headers="\n".join(logged),
         signing_keys=_signing_keys(webhook),
-        masker=Masker(hidden, is_wire=True),
+        masker=Masker(hidden),
         render=render,
         schedule_seconds=tuple(webhook.retry_schedule_seconds) or RETRY_SCHEDULE_SECONDS,
         can_refresh_token=token_version > 0,
@@ -340,11 +339,12 @@ def result(request: Request, answer: Answer, outcome: Outcome, step: Step) -> Re
     """Make the row of the log and the delivery's next status from what happened."""
     claim, plan, _, _, sent_body, started_at, logged_headers = request
     error, _, code, headers, body, size, address, *times = answer
-    mask, is_cut = plan.masker.mask, error is not None
-    if body:
-        text = mask(body.decode("latin-1"), limit=STORED_BODY_BYTES, is_cut=is_cut)
-        body = text.encode("latin-1")
-    shown = mask(headers.decode("latin-1"), limit=_MAX_HEADERS_STORED, is_cut=is_cut)
+    masker, is_cut = plan.masker, error is not None
+    body = masker.mask_bytes(body, limit=STORED_BODY_BYTES, is_cut=is_cut)
+    masked = masker.mask_bytes(headers, limit=_MAX_HEADERS_STORED, is_cut=is_cut)
+    shown = masked.decode("latin-1")
+    is_success = outcome is Outcome.SUCCEEDED
+    sentence = "" if is_success else printable(masker.mask(explain(outcome, answer)))
     delivery_id, number = claim.id, claim.number
     status_code, outcome_value = code or None, outcome.value
     attempt = (
@@ -361,7 +361,7 @@ def result(request: Request, answer: Answer, outcome: Outcome, step: Step) -> Re
         body,
         size,
         outcome_value,
-        printable(mask(explain(outcome, answer))) if outcome is not Outcome.SUCCEEDED else "",
+        sentence,
     )
     return Result(
         delivery_id,
