@@ -241,7 +241,7 @@ def test_a_copied_command_runs_curl_and_nothing_else(texts: list[str]) -> None:
         headers = [("X-Key", text), (text, "value")]
         try:
             command = writer.build(f"POST {URL}?q={text}", headers, text.encode())
-        except writer.CannotCopy:
+        except writer.CurlCopyError:
             continue
         assert PRINTABLE.fullmatch(command.text.replace("\n", ""))
         script = "curl() { printf '%s\\0' \"$@\"; }\n" + command.text

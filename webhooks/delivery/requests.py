@@ -24,8 +24,7 @@ from webhooks.models import HoldReason, Outcome, Status, Trigger, Webhook
 from webhooks.models.messages import Message
 from webhooks.network import Target, parse_url
 from webhooks.security import signatures
-from webhooks.security.encryption import MASK
-from webhooks.security.masking import Masker
+from webhooks.security.masking import MASK, Masker
 
 USER_AGENT = "Webhooks/2.0"
 # libcurl adds these, in this order; a webhook's own header of the same name takes the
@@ -159,7 +158,7 @@ def make_plan(
         headers=tuple(line if line.isascii() else line.encode() for line in lines),
         logged_headers="\n".join(logged),
         signing_keys=_signing_keys(webhook),
-        masker=Masker(hidden, is_wire=True),
+        masker=Masker(hidden),
         render=render,
         schedule_seconds=tuple(webhook.retry_schedule_seconds) or RETRY_SCHEDULE_SECONDS,
         can_refresh_token=token_version > 0,
@@ -322,16 +321,15 @@ def result(request: Request, response: Response, outcome: Outcome, step: NextSte
     """Make the row of the log and the delivery's next status from what happened."""
     claim, plan, _, _, sent_body, started_at, logged_headers = request
     error, message, code, headers, body, size, address, *times = response
-    mask, is_cut = plan.masker.mask, error is not None
-    if body:
-        masked = mask(body.decode("latin-1"), limit=STORED_BODY_BYTES, is_cut=is_cut)
-        body = masked.encode("latin-1")
-    shown = mask(headers.decode("latin-1"), limit=_MAX_HEADERS_STORED, is_cut=is_cut)
+    masker, is_cut = plan.masker, error is not None
+    body = masker.mask_bytes(body, limit=STORED_BODY_BYTES, is_cut=is_cut)
+    masked = masker.mask_bytes(headers, limit=_MAX_HEADERS_STORED, is_cut=is_cut)
+    shown = masked.decode("latin-1")
     delivery_id, number = claim.id, claim.number
     status_code, outcome_value = code or None, outcome.value
     error_text = ""
     if message is not None:
-        error_text = outcomes.stored(message, lambda text: printable(mask(text)))
+        error_text = outcomes.stored(message, lambda text: printable(masker.mask(text)))
     elif outcome is not Outcome.SUCCEEDED:
         error_text = outcomes.of_status(outcome_value, code)
     attempt = (

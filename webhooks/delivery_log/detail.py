@@ -147,7 +147,7 @@ def _command(row: Attempt, payload: bytes, login: str) -> tuple[writer.CurlComma
     try:
         headers = header_lines(row.request_headers)
         return writer.build(row.request_line, headers, body, login=login), ""
-    except writer.CannotCopy as refused:
+    except writer.CurlCopyError as refused:
         return None, {
             "zero_byte": _("The request holds a zero byte, which no command line can carry."),
             "too_long": _("The body is too long for a command line. Download it instead."),

@@ -22,7 +22,8 @@ from webhooks.models import AuthorizationType, Trigger, Webhook
 from webhooks.network import UnsafeURLError
 from webhooks.payloads import InvalidMapping
 from webhooks.security import signatures
-from webhooks.security.encryption import MASK, SecretUnreadable
+from webhooks.security.encryption import SecretUnreadable
+from webhooks.security.masking import MASK
 
 # Apache and nginx refuse request lines of about 8,190 bytes by default; some proxies sooner.
 MAX_ADDRESS_LENGTH = 8_000

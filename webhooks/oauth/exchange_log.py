@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 from django.db import DatabaseError
 
 from webhooks.models import ExchangeKind, OAuthExchange, Webhook
-from webhooks.security.masking import Masker
+from webhooks.security.masking import Masker, NameMasker
 
 # Secrets, or what masks them already.
 Secrets = Iterable[str] | Masker
@@ -30,25 +30,6 @@ _MIN_TAIL = 12
 _TAIL = 4
 # Control, format (also what turns the direction of text), surrogate, private and unassigned.
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-# How the name of a secret ends, one or several, and names that are too common to end others.
-_END = r"(?:token|secret|password|passwd|pwd|assertion|api[_-]?key)s?"
-_OWN = r"code[_-]verifier|state|authorization|cookie"
-_SECRET_NAME = re.compile(
-    rf"[a-z0-9_.-]*{_END}|code|{_OWN}|proxy-authorization|set-cookie", re.IGNORECASE
-)
-# Also behind a backslash or as a reference, where JSON stands in a text or a page.
-_QUOTE = r"""(?:\\*["']|&(?:quot|apos|\#[0-9]+|\#x[0-9a-f]+);)?"""
-_IN_TEXT = re.compile(
-    rf"""(?P<name>\b(?:[a-z0-9_]*{_END}|code|{_OWN}){_QUOTE}\s*[:=]\s*(?:\[\s*)?{_QUOTE})
-    (?P<value>[^\s"'&<>,;}}]{{6,}})""",
-    re.IGNORECASE | re.VERBOSE,
-)
-# The text of an element, also of a page that shows one; <code> is more often HTML's own.
-_IN_ELEMENT = re.compile(
-    rf"""(?P<name>(?:<|&lt;)(?:[a-z0-9_.:-]*{_END}|(?:[a-z0-9_.-]+:)?(?:{_OWN}))(?:\s[^<>&]*)?
-    (?:>|&gt;)\s*(?:(?:<|&lt;)!\[CDATA\[\s*)?)(?P<value>[^<\s][^<]*?)(?=\]\]|<|&lt;|\Z)""",
-    re.IGNORECASE | re.VERBOSE,
-)
 # One long word of letters, digits and what Base64 has; an address or a scope is none.
 _LIKE_A_TOKEN = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[\w.~+/=-]{20,}", re.ASCII)
 # The same among others.
@@ -57,7 +38,6 @@ _WORD_LIKE_A_TOKEN = re.compile(
     (?P<value>[\w.~+/-]{20,}={0,2})(?![^\s"'<>&,;)\]}\\])""",
     re.ASCII | re.VERBOSE,
 )
-_CREDENTIALS = re.compile(r"\b(?P<name>Bearer|Basic)\s+(?P<value>[A-Za-z0-9+/=._~-]{8,})")
 
 
 def mask(secret: str) -> str:
@@ -130,13 +110,15 @@ def _replaced(text: str, by: str, *, kept: str = "") -> str:
 
 
 def is_secret(name: str) -> bool:
-    return _SECRET_NAME.fullmatch(name) is not None
+    return _NAMES.is_secret(name)
+
+
+# A code and a state are secrets in these exchanges only.
+_NAMES = NameMasker("code", "state", shown=mask)
 
 
 def _mask_named(text: str, *, may_grant: bool = False) -> str:
-    # First what follows a scheme: to the other rules the scheme itself looks like the value.
-    text = _CREDENTIALS.sub(_masked, text)
-    text = _IN_TEXT.sub(_masked, _IN_ELEMENT.sub(_masked, text))
+    text = _NAMES.mask(text)
     return _WORD_LIKE_A_TOKEN.sub(_masked, text) if may_grant else text
 
 

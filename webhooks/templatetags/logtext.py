@@ -14,7 +14,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from webhooks.delivery_log import decoded_body
 from webhooks.delivery_log.decoded_body import indent_json as indent_json
-from webhooks.security.encryption import MASK
+from webhooks.security.masking import MASK
 
 register = template.Library()
 

@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 
 from webhooks import catalogue, payloads
 from webhooks.curl import parser
-from webhooks.curl.parser import CannotRead, CurlRequest
+from webhooks.curl.parser import CurlCommandError, CurlRequest
 from webhooks.models import Method
 from webhooks.ui.webhook_form.headers import MAX_ROWS, RESERVED
 from webhooks.ui.webhook_form.mapping import ROWS, TEMPLATE
@@ -43,7 +43,7 @@ def fill_in(data: QueryDict) -> Pasted:
     """Write what the command says into the posted fields; the command itself goes when it was."""
     try:
         request = parser.read(data.get("curl", ""))
-    except CannotRead as error:
+    except CurlCommandError as error:
         return Pasted(problem=str(error))
     filled = _Filling(data, request).fill()
     data["curl"] = ""

@@ -17,7 +17,7 @@ from django.utils.translation import ngettext
 from webhooks import network
 from webhooks.models import Webhook
 from webhooks.security.drafts import Draft
-from webhooks.security.encryption import MASK
+from webhooks.security.masking import MASK
 from webhooks.ui.webhook_form import texts
 from webhooks.ui.webhook_form.forms import WebhookForm
 from webhooks.ui.webhook_form.headers import check_name, check_value
