@@ -41,8 +41,8 @@ def try_filter(request: HttpRequest) -> HttpResponse:
     section.show_mistakes()
     is_button = request.POST.get("action", "").startswith(ACTION)
     context = {"section": section, "is_live": not is_button, **trial_context(request, section)}
-    template = "_form_filter.html" if is_button else "_filter_result.html"
-    return render(request, f"webhooks/{template}", context)
+    template = "_filter.html" if is_button else "_filter_result.html"
+    return render(request, f"webhooks/webhook_form/{template}", context)
 
 
 def trial_context(request: HttpRequest, section: FilterSection) -> dict[str, Any]:
