@@ -5,16 +5,15 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required, permission_required
+from django.contrib.auth.decorators import permission_required
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from webhooks import audit, events
 from webhooks.delivery import backlog
@@ -22,16 +21,17 @@ from webhooks.delivery_log import detail as detail_
 from webhooks.delivery_log import query as log_query
 from webhooks.models import Action, Attempt, Delivery, Replay, ReplayStatus, Status, Trigger
 from webhooks.ui.deliveries.forms import EditedPayloadForm, LogForm
-from webhooks.ui.log_links import counted_by_chart
+from webhooks.ui.figures import number
+from webhooks.ui.requests import HtmxRequest, post_only
 
 _PARTS = ("request", "response")
 # A page of a delivery that moves soon asks that often whether it did.
 _SOON_SECONDS = 60
 _RUNNING_SHOWN = 3
+_MAX_DIGITS = 15
 
 
 @require_safe
-@login_required
 @permission_required("webhooks.view_delivery", raise_exception=True)
 def log(request: HttpRequest) -> HttpResponse:
     form = LogForm(request.GET)
@@ -41,7 +41,7 @@ def log(request: HttpRequest) -> HttpResponse:
             form.conditions(), before=_key(request, "before"), after=_key(request, "after")
         )
     may_send = request.user.has_perm("webhooks.test_webhook")
-    counted = counted_by_chart(request.GET.get("counted", ""))
+    counted = _counted_by_chart(request.GET.get("counted", ""))
     context = {
         "form": form,
         "page": found,
@@ -49,7 +49,7 @@ def log(request: HttpRequest) -> HttpResponse:
         "newer_link": _link(request, after=found.newer_than),
         "newest_link": _link(request, newest="1") if _is_deep(request) else "",
         "counted": counted,
-        "counted_text": number_format(counted, force_grouping=True),
+        "counted_text": number(counted),
         "export_query": urlencode(_filters(request)),
         "webhook_id": form.cleaned_data.get("webhook", "") if form.is_valid() else "",
         "may_send": may_send,
@@ -57,6 +57,11 @@ def log(request: HttpRequest) -> HttpResponse:
         "backlog": backlog.report(),
     }
     return render(request, "webhooks/deliveries/list.html", context)
+
+
+def _counted_by_chart(text: str) -> int:
+    """Return how many requests a chart counted whose number was followed here; 0 for none."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else 0
 
 
 def _running() -> list[Replay]:
@@ -89,11 +94,10 @@ def _link(request: HttpRequest, **place: str) -> str:
 
 @require_safe
 @never_cache
-@login_required
 @permission_required("webhooks.view_delivery", raise_exception=True)
-def detail(request: HttpRequest, delivery_id: str) -> HttpResponse:
+def detail(request: HtmxRequest, delivery_id: str) -> HttpResponse:
     delivery = get_delivery(delivery_id)
-    if request.headers.get("HX-Request") and request.GET.get("seen") == _seen(delivery):
+    if request.htmx and request.GET.get("seen") == _seen(delivery):
         # Nothing new: htmx changes nothing and asks again.
         return HttpResponse(status=204)
     context = {
@@ -107,7 +111,7 @@ def detail(request: HttpRequest, delivery_id: str) -> HttpResponse:
         "seen": _seen(delivery),
         "is_moving": _is_moving(delivery),
     }
-    is_part = bool(request.headers.get("HX-Request"))
+    is_part = bool(request.htmx)
     name = "webhooks/deliveries/_delivery.html" if is_part else "webhooks/deliveries/detail.html"
     return render(request, name, context)
 
@@ -153,7 +157,6 @@ def _is_moving(delivery: Delivery) -> bool:
 
 @require_safe
 @never_cache
-@login_required
 @permission_required("webhooks.view_delivery", raise_exception=True)
 @permission_required("webhooks.view_payload", raise_exception=True)
 def body(request: HttpRequest, delivery_id: str, attempt_id: int, part: str) -> HttpResponse:
@@ -175,8 +178,7 @@ def body(request: HttpRequest, delivery_id: str, attempt_id: int, part: str) -> 
     )
 
 
-@require_POST
-@login_required
+@post_only
 @permission_required("webhooks.view_delivery", raise_exception=True)
 @permission_required("webhooks.test_webhook", raise_exception=True)
 def redeliver(request: HttpRequest, delivery_id: str) -> HttpResponse:
@@ -190,8 +192,7 @@ def redeliver(request: HttpRequest, delivery_id: str) -> HttpResponse:
     return redirect("webhooks:delivery", copy.pk)
 
 
-@require_POST
-@login_required
+@post_only
 @permission_required("webhooks.view_delivery", raise_exception=True)
 @permission_required("webhooks.test_webhook", raise_exception=True)
 def send_now(request: HttpRequest, delivery_id: str) -> HttpResponse:
@@ -203,8 +204,7 @@ def send_now(request: HttpRequest, delivery_id: str) -> HttpResponse:
     return redirect("webhooks:delivery", delivery.pk)
 
 
-@require_POST
-@login_required
+@post_only
 @permission_required("webhooks.view_delivery", raise_exception=True)
 @permission_required("webhooks.change_webhook", raise_exception=True)
 def cancel(request: HttpRequest, delivery_id: str) -> HttpResponse:
@@ -231,7 +231,6 @@ def _act(
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @never_cache
-@login_required
 @permission_required("webhooks.view_delivery", raise_exception=True)
 @permission_required("webhooks.view_payload", raise_exception=True)
 @permission_required("webhooks.test_webhook", raise_exception=True)
