@@ -28,7 +28,7 @@ from webhooks.models import (
 )
 from webhooks.security.encryption import MASK
 from webhooks.ui.figures import milliseconds
-from webhooks.ui.webhook_form.filter_rows import Row
+from webhooks.ui.webhook_form.filter_rows import ConditionRow
 from webhooks.ui.webhook_form.filter_section import FilterSection, offered
 
 register = template.Library()
@@ -38,7 +38,7 @@ register = template.Library()
 _SECRET_HEADERS = frozenset(
     {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "x-auth-token"}
 )
-# Letters and marks by Unicode's book that nobody can see: fillers, joiners and the selectors that
+# Letters and marks by Unicode's tables that are invisible: fillers, joiners and the selectors that
 # carry hidden text. The one that follows emoji is left.
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\uffa0\ufe00-\ufe0e"
@@ -106,7 +106,7 @@ def body_view(
     total = len(data) if size is None else max(size, len(data))
     declared = {name.lower(): text for name, text in header_lines(headers)}
     return {
-        "readable": decoded_body.read(
+        "decoded": decoded_body.read(
             data[:limit],
             content_type=declared.get("content-type", ""),
             content_encoding=declared.get("content-encoding", ""),
@@ -251,7 +251,7 @@ def took(exchange: OAuthExchange) -> str:
 
 
 @register.simple_tag
-def offer(row: Row, section: FilterSection) -> dict[str, Any]:
+def offer(row: ConditionRow, section: FilterSection) -> dict[str, Any]:
     """Return what the page needs to draw one condition."""
     return offered(row, section)
 

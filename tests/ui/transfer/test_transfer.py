@@ -12,7 +12,7 @@ from webhooks.models import Webhook
 from webhooks.security.encryption import SecretField
 from webhooks.ui.transfer import document, plans
 from webhooks.ui.transfer.document import FIELDS, NOT_PORTABLE, FileError, as_json
-from webhooks.ui.transfer.plans import Change, Plan
+from webhooks.ui.transfer.plans import Change, ImportPlan
 from webhooks.ui.webhook_form.headers import stored_headers
 
 pytestmark = pytest.mark.django_db
@@ -65,7 +65,7 @@ def make_full(**fields: Any) -> Webhook:
     return make_webhook(**{**given, **fields})
 
 
-def plan(*entries: Any, may: Any = lambda permission: True, is_paused: bool = False) -> Plan:
+def plan(*entries: Any, may: Any = lambda permission: True, is_paused: bool = False) -> ImportPlan:
     return plans.make_plan(list(entries), may=may, is_paused=is_paused)
 
 

@@ -180,7 +180,7 @@ def _note(replay: Replay) -> str:
 @never_cache
 @permission_required("webhooks.view_delivery", raise_exception=True)
 def detail(request: HtmxRequest, pk: int) -> HttpResponse:
-    """Show how far a replay is; asks again by itself while it runs."""
+    """Show how far a replay is; the page asks again while it runs."""
     replay = get_object_or_404(_replays(), pk=pk)
     is_running = replay.status == ReplayStatus.RUNNING
     left = max(replay.total - replay.done, 0)

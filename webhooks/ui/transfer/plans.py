@@ -45,7 +45,7 @@ class PlannedEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class ImportPlan:
     items: list[PlannedEntry]
 
     def of(self, kind: Change) -> list[PlannedEntry]:
@@ -85,13 +85,13 @@ class _ExistingWebhooks:
         return named[0] if named else None
 
 
-def make_plan(entries: Sequence[Any], *, may: Callable[[str], bool], is_paused: bool) -> Plan:
+def make_plan(entries: Sequence[Any], *, may: Callable[[str], bool], is_paused: bool) -> ImportPlan:
     """Judge every entry and write nothing. `may` answers for a permission, `is_paused` for how
     new webhooks begin.
     """
     existing = _ExistingWebhooks()
     seen: set[int | str] = set()
-    return Plan(
+    return ImportPlan(
         items=[
             _planned(number, entry, existing, seen, may, is_paused=is_paused)
             for number, entry in enumerate(entries)
@@ -100,7 +100,7 @@ def make_plan(entries: Sequence[Any], *, may: Callable[[str], bool], is_paused: 
 
 
 def carry_out(
-    plan: Plan, numbers: Collection[int], *, created_by_id: int | None
+    plan: ImportPlan, numbers: Collection[int], *, created_by_id: int | None
 ) -> list[PlannedEntry]:
     """Write the chosen entries in one transaction; return them with their rows."""
     done = [item for item in plan.doable if item.number in numbers]

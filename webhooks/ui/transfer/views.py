@@ -23,7 +23,7 @@ from webhooks.ui.connections.lifecycle import ConnectionRefused
 from webhooks.ui.requests import post_only
 from webhooks.ui.transfer import document, plans
 from webhooks.ui.transfer.document import FileError
-from webhooks.ui.transfer.plans import Change, Plan, PlannedEntry
+from webhooks.ui.transfer.plans import Change, ImportPlan, PlannedEntry
 from webhooks.ui.webhook_form import context as form_context
 from webhooks.ui.webhook_list.views import back_to_list, chosen_ids
 
@@ -92,7 +92,7 @@ def _content(request: HttpRequest) -> bytes | str:
     return text
 
 
-def _plan(request: HttpRequest, entries: list[Any], *, is_paused: bool) -> Plan:
+def _plan(request: HttpRequest, entries: list[Any], *, is_paused: bool) -> ImportPlan:
     return plans.make_plan(entries, may=request.user.has_perm, is_paused=is_paused)
 
 
@@ -142,7 +142,7 @@ def _import(request: HttpRequest) -> HttpResponse:
     return redirect("webhooks:import")
 
 
-def _carry_out(request: HttpRequest, plan: Plan, numbers: set[int]) -> list[PlannedEntry]:
+def _carry_out(request: HttpRequest, plan: ImportPlan, numbers: set[int]) -> list[PlannedEntry]:
     done = plans.carry_out(plan, numbers, created_by_id=request.user.pk)
     audit.record_many(
         Action.IMPORTED, [item.webhook for item in done if item.webhook], user=request.user

@@ -27,7 +27,7 @@ _BUCKET_UNITS, _BAR_UNITS, _HEIGHT = 10.0, 7.2, 100.0
 _LEAST_UNITS = 2.5
 _ROUND = (1, 2, 3, 4, 5, 6, 8, 10)
 # An axis of durations begins at one of these times a power of ten, but not below the shortest, and
-# has so many lines at most.
+# has this many lines at most.
 _SHORTEST_MS = 0.1
 _DURATION_STARTS = (1, 2, 5)
 _DURATION_FACTORS = (2, 4, 10, 100)

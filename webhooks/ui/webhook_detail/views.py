@@ -281,7 +281,7 @@ def duplicate(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _copy_of(webhook: Webhook) -> Webhook:
-    """Return an unsaved, paused copy. Secrets are opened here and sealed anew for the new row."""
+    """Return an unsaved, paused copy. Secrets are opened here and sealed again for the new row."""
     copy = Webhook()
     for field in Webhook._meta.concrete_fields:
         if field.name in _NOT_COPIED:

@@ -98,7 +98,7 @@ def save_if_valid(request: HttpRequest, form: WebhookForm) -> Webhook | None:
 
 
 def wrong_key() -> str:
-    """Say why nothing that has secrets can be stored."""
+    """Return why nothing that has secrets can be stored."""
     return _(
         "Nothing was saved: the encryption key of this site is not the one that its stored secrets "
         "were encrypted with. Ask its operator to put the right FIELD_ENCRYPTION_KEY back, then "
@@ -169,7 +169,7 @@ def show_form(request: HttpRequest, form: WebhookForm, **more: Any) -> HttpRespo
 
 
 def _filter_preview(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
-    """Try the filter when one of its buttons was pressed; with JavaScript it asks by itself."""
+    """Try the filter when one of its buttons was pressed; with JavaScript the page asks."""
     if not request.POST.get("action", "").startswith("filter:"):
         return {}
     form.conditions.show_mistakes()

@@ -27,8 +27,8 @@ from webhooks.filters.operators import PRESENCE
 from webhooks.filters.words import value_words
 from webhooks.ui.webhook_form.filter_rows import (
     PATH,
-    Group,
-    Row,
+    ConditionGroup,
+    ConditionRow,
     edit_rows,
     from_post,
     from_tree,
@@ -80,7 +80,7 @@ class FilterSection:
         # A filter that does not compile can only have been written by hand; it is shown as such.
         is_readable = _problem(stored) == ""
         self.mode = "rows" if is_readable else "json"
-        self.root = from_tree(stored) if is_readable else Group(id=0)
+        self.root = from_tree(stored) if is_readable else ConditionGroup(id=0)
         self.json_text = _written(stored)
         if self.is_posted:
             self._read(data)
@@ -93,7 +93,7 @@ class FilterSection:
 
     @property
     def changes(self) -> bool:
-        """Say whether saving changes what the stored filter means."""
+        """Return whether saving changes what the stored filter means."""
         return self.is_posted and self.tree != self._stored
 
     @property
@@ -115,12 +115,12 @@ class FilterSection:
 
     @property
     def mistake(self) -> str:
-        """Say what is wrong with the JSON, or with the conditions together; nothing when right."""
+        """Return what is wrong with the JSON, or the conditions together; empty when right."""
         return _problem(_parsed(self.json_text) if self.mode == "json" else to_tree(self.root))
 
     @property
     def is_wrong(self) -> bool:
-        """Say whether a save would be refused; a condition that was only added means nothing."""
+        """Return whether a save would be refused; a condition that was only added means nothing."""
         is_rows = self.mode == "rows"
         return bool(self.mistake) or (is_rows and any(map(problem_of, self.root.rows())))
 
@@ -132,7 +132,7 @@ class FilterSection:
 
     @property
     def sentence(self) -> str:
-        """Say what passes so far; nothing while no condition is right."""
+        """Return what passes so far; nothing while no condition is right."""
         tree = self.usable_tree
         if not tree and (self.left_out or self.mistake):
             return ""
@@ -185,11 +185,11 @@ class FilterSection:
         elif verb == "rows" and self.mode == "json":
             self._leave_json()
         elif verb.startswith("variable:"):
-            self._start_anew(verb.removeprefix("variable:"))
+            self._start_over(verb.removeprefix("variable:"))
         elif self.mode == "rows":
             self.focus = edit_rows(self.root, verb)
 
-    def _start_anew(self, part_id: str) -> None:
+    def _start_over(self, part_id: str) -> None:
         """Begin a condition whose variable was just chosen with the usual operator for it."""
         for row in self.root.rows():
             if str(row.id) == part_id and row.variable and not any(row.values):
@@ -229,7 +229,7 @@ def variable_groups(types: Collection[str]) -> list[Choices]:
     return [Choices(label, [_choice(name) for name in names]) for label, names in groups if names]
 
 
-def foreign_choice(row: Row) -> Choice | None:
+def foreign_choice(row: ConditionRow) -> Choice | None:
     """Return the row's variable when it is in no list: it has its older name."""
     name = row.chosen
     if name in ("", PATH) or name not in catalogue.CURRENT_NAMES:
@@ -239,7 +239,7 @@ def foreign_choice(row: Row) -> Choice | None:
     return Choice(name, f"{label} ({name})", True)
 
 
-def operator_choices(row: Row) -> list[Choice]:
+def operator_choices(row: ConditionRow) -> list[Choice]:
     offered = list(fitting(row.kind))
     wanted = row.wanted_operator
     if wanted not in offered:
@@ -248,11 +248,11 @@ def operator_choices(row: Row) -> list[Choice]:
     return [Choice(one.value, OPERATOR_LABELS[one], one is wanted) for one in offered]
 
 
-def usual_operator(row: Row) -> str:
+def usual_operator(row: ConditionRow) -> str:
     return fitting(row.kind)[0].value
 
 
-def control_of(row: Row) -> str:
+def control_of(row: ConditionRow) -> str:
     """Return how the value is entered: none, text, lines, choice or checks."""
     operator = row.wanted_operator
     if operator in PRESENCE:
@@ -263,7 +263,7 @@ def control_of(row: Row) -> str:
     return "choice" if is_picked else "text"
 
 
-def value_choices(row: Row) -> list[Choice]:
+def value_choices(row: ConditionRow) -> list[Choice]:
     """Return the values to pick from, with those that are set and not in the catalogue."""
     folded = {value.casefold() for value in row.values}
     known_values = {value.casefold() for value in row.choices}
@@ -274,7 +274,7 @@ def value_choices(row: Row) -> list[Choice]:
     ]
 
 
-def placeholder_of(row: Row) -> str:
+def placeholder_of(row: ConditionRow) -> str:
     if row.kind is Kind.DURATION:
         return _("90, 1:30 or 1m 30s")
     variable = known(row.variable)
@@ -284,7 +284,7 @@ def placeholder_of(row: Row) -> str:
     return sample if len(sample) <= 40 else ""
 
 
-def hint_of(row: Row, types: Collection[str]) -> tuple[str, bool]:
+def hint_of(row: ConditionRow, types: Collection[str]) -> tuple[str, bool]:
     """Return what to know about the row's variable, and whether that is a warning."""
     variable = known(row.variable) if row.variable else None
     if row.chosen == PATH:
@@ -326,11 +326,11 @@ def _choice(name: str) -> Choice:
     return Choice(name, variable.label if variable else name)
 
 
-def _value_label(row: Row, value: str) -> str:
+def _value_label(row: ConditionRow, value: str) -> str:
     return value_words(row.variable, value) if row.kind is Kind.BOOLEAN else value
 
 
-def offered(row: Row, section: FilterSection) -> dict[str, Any]:
+def offered(row: ConditionRow, section: FilterSection) -> dict[str, Any]:
     """Return what the page needs to draw one row."""
     hint, is_warning = hint_of(row, section.types)
     return {

@@ -178,7 +178,7 @@ class WebhookForm(WebhookFields):
             self.add_error("connection", error)
 
     def secret_is_set(self, field: str) -> bool:
-        """Say whether the webhook will have this secret after saving."""
+        """Return whether the webhook will have this secret after saving."""
         typed = self.cleaned_data.get(field)
         if typed is CLEAR:
             return False
@@ -270,7 +270,7 @@ class WebhookForm(WebhookFields):
 
 
 def _holds_deliveries(webhook: Webhook) -> bool:
-    """Say whether a resume would release anything, which a person decides about."""
+    """Return whether a resume would release anything, which a person decides about."""
     if webhook.pk is None or webhook.is_active:
         return False
     held = Delivery.objects.filter(webhook=webhook, status=Status.HELD)

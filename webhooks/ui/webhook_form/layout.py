@@ -83,7 +83,7 @@ class WebhookFields(CredentialFields, OAuthFields, DeliveryFields, AlertFields, 
 
     use_required_attribute = False
 
-    # Compared with what was shown, so that a webhook paused meanwhile is not resumed by a save.
+    # Compared with what was shown, so that a save does not resume what was paused since.
     is_active = forms.BooleanField(
         label=_("Active"),
         required=False,
@@ -197,7 +197,7 @@ class WebhookFields(CredentialFields, OAuthFields, DeliveryFields, AlertFields, 
 
     @property
     def has_format_open(self) -> bool:
-        """Say whether the folded Format section holds something worth seeing."""
+        """Return whether the folded Format section holds something worth seeing."""
         return any(
             self[field].errors or self[field].value() not in (default, None)
             for field, default in _FORMAT_DEFAULTS.items()
@@ -223,7 +223,7 @@ class WebhookFields(CredentialFields, OAuthFields, DeliveryFields, AlertFields, 
         ]
 
     def _keep_typed(self, field: str) -> None:
-        """Move a typed secret into the draft and tell the widget what is there."""
+        """Move a typed secret into the draft and let the widget show what is there."""
         widget: Any = self.fields[field].widget
         value = self[field].data if self.is_bound else ""
         widget.is_cleared = value is CLEAR or isinstance(value, tuple)

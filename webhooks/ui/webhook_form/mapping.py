@@ -20,7 +20,7 @@ from webhooks.payloads.variables import as_text
 from webhooks.ui.webhook_form.mapping_rows import KEY, ParameterRow, blank, from_post, from_stored
 
 EVERYTHING, ROWS, TEMPLATE = "all", "rows", "template"
-# Names in the newest event of so many chosen types are variables too, catalogued or not.
+# Names in the newest event of this many chosen types are variables too, catalogued or not.
 _TYPES_LOOKED_AT = 5
 # The prefix of the actions of this section's buttons.
 ACTION = "parameter:"
@@ -148,7 +148,7 @@ class MappingSection:
 
     @property
     def is_untouched(self) -> bool:
-        """Say whether another way was chosen and nothing is typed for it yet."""
+        """Return whether another way was chosen and nothing is typed for it yet."""
         if self.mode == TEMPLATE:
             return not self.template.strip()
         return self.mode == ROWS and not self.stored_rows()
@@ -211,7 +211,7 @@ class MappingSection:
 
     @property
     def summary(self) -> str:
-        """Say in one line what is sent."""
+        """Return one line about what is sent."""
         if self.mode == TEMPLATE:
             return _("a JSON body of your own")
         if self.mode == ROWS:
@@ -221,7 +221,7 @@ class MappingSection:
 
     @property
     def drops(self) -> str:
-        """Say what saving removes, because another way was chosen."""
+        """Return what saving removes, because another way was chosen."""
         unused = self.mode != ROWS and self.stored_rows()
         if unused or (self.mode != TEMPLATE and self.template.strip()):
             return _("Saving keeps what is chosen here and removes the other way.")

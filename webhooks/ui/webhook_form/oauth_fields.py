@@ -227,7 +227,7 @@ class OAuthFields(forms.Form):
 
     @property
     def advanced_summary(self) -> str:
-        """Say in one line what differs from the standard."""
+        """Return one line about what differs from the standard."""
         differing = [words for words in map(self._difference, ADVANCED_FIELDS) if words]
         return ", ".join(differing) or _("as the standard says")
 

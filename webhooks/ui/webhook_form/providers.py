@@ -199,21 +199,12 @@ _SCOPES_SHOWN = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One field: what was found, and what it holds now."""
-
-    label: Any
-    found: str
-    now: str
-    is_same: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoints:
     """What came of asking an issuer: rows to use, or a sentence."""
 
     problem: str = ""
-    rows: tuple[Row, ...] = ()
+    # One for each field: what was found, and what it holds now.
+    rows: tuple[dict[str, Any], ...] = ()
     # JSON of field names and texts, for the button that fills them in.
     values: str = ""
     notes: tuple[str, ...] = ()
@@ -221,7 +212,7 @@ class Endpoints:
 
     @property
     def is_same(self) -> bool:
-        return all(row.is_same for row in self.rows)
+        return all(row["is_same"] for row in self.rows)
 
 
 def find(data: Mapping[str, Any]) -> Endpoints:
@@ -237,12 +228,12 @@ def find(data: Mapping[str, Any]) -> Endpoints:
         return Endpoints(problem=str(error))
     values = as_text(discovered.fields)
     rows = tuple(
-        Row(
-            label=label,
-            found=_shown(field, values[field]),
-            now=_shown(field, str(data.get(field, "")).strip()),
-            is_same=values[field] == str(data.get(field, "")).strip(),
-        )
+        {
+            "label": label,
+            "found": _shown(field, values[field]),
+            "now": _shown(field, str(data.get(field, "")).strip()),
+            "is_same": values[field] == str(data.get(field, "")).strip(),
+        }
         for field, label in _ROWS.items()
         if field in values
     )

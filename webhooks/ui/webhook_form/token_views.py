@@ -19,7 +19,7 @@ from webhooks.ui.status import token_stored
 from webhooks.ui.webhook_form import context as form_context
 from webhooks.ui.webhook_form import providers
 
-# Whoever may fill in one of these forms may ask a provider for its endpoints.
+# Who may fill in one of these forms may ask a provider for its endpoints.
 _EDITORS = (
     "webhooks.add_webhook",
     "webhooks.change_webhook",

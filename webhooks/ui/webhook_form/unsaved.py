@@ -131,7 +131,7 @@ def _mapping_problems(form: WebhookForm) -> list[str]:
 
 
 def _has_content(mapping: MappingSection) -> bool:
-    """Say whether what is chosen can be sent at all."""
+    """Return whether what is chosen can be sent at all."""
     if mapping.mode == ROWS:
         return bool(mapping.usable_rows())
     return mapping.mode != TEMPLATE or not (mapping.problems or mapping.is_untouched)
@@ -217,7 +217,7 @@ def _source(
 
 
 def _note_absent(form: WebhookForm, source: Source) -> None:
-    """Say at each row whose variable the shown event does not have what is sent instead."""
+    """Note at each row whose variable the shown event does not have what is sent instead."""
     fields = {**source.values(), "attempt": 1}
     is_json = payloads.sent_as(_value(form, "method"), _value(form, "body_format")) == "json"
     for row in form.mapping.rows:

@@ -69,7 +69,7 @@ def create(request: HttpRequest) -> HttpResponse:
 
 
 def _what_next(request: HttpRequest, webhook: Webhook, *, wants_token: bool) -> str:
-    """Say that the webhook is there, and what leads to its first event."""
+    """Return that the webhook was created, and what leads to its first event."""
     if needs_token(webhook) and not wants_token:
         sentence = _("“%(name)s” was created. Next, get an access token.")
     elif request.user.has_perm("webhooks.test_webhook") and not wants_token:
