@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy
 
 from webhooks import filters
 from webhooks.delivery_log import decoded_body
-from webhooks.delivery_log.decoded_body import indent_json as indent_json
+from webhooks.delivery_log.decoded_body import header_lines, status_line
 from webhooks.filters import InvalidFilter, Judgement, Kind
 from webhooks.models import (
     AuditEntry,
@@ -26,18 +26,14 @@ from webhooks.models import (
     OAuthExchange,
     Webhook,
 )
-from webhooks.security.encryption import MASK
 from webhooks.ui.figures import milliseconds
 from webhooks.ui.webhook_form.filter_rows import ConditionRow
 from webhooks.ui.webhook_form.filter_section import FilterSection, offered
 
 register = template.Library()
+register.filter(header_lines)
+register.filter(status_line)
 
-# Headers whose value is a secret by its nature. The log masks them when it is written; a second
-# time here costs nothing and keeps old or foreign rows from showing one.
-_SECRET_HEADERS = frozenset(
-    {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "x-auth-token"}
-)
 # Letters and marks by Unicode's tables that are invisible: fillers, joiners and the selectors that
 # carry hidden text. The one that follows emoji is left.
 _INVISIBLE = re.compile(
@@ -123,39 +119,12 @@ def body_view(
 
 
 @register.filter
-def status_line(value: str) -> str:
-    """Return the line above the headers of a stored response, or "" when there is none."""
-    first = value.partition("\n")[0].strip()
-    return first if first.startswith("HTTP/") else ""
-
-
-@register.filter
-def header_lines(value: str) -> list[tuple[str, str]]:
-    """Split stored header lines into names and values, secrets masked; no status line."""
-    headers = []
-    # Not splitlines(), which takes characters of a value for ends of lines too.
-    for line in value.replace("\r\n", "\n").split("\n")[bool(status_line(value)) :]:
-        if not line:
-            continue
-        name, _colon, text = line.partition(":")
-        headers.append((name.strip(), _masked(name.strip().lower(), text.strip())))
-    return headers
-
-
-@register.filter
 def without_query(request_line: str) -> str:
     """Cut the query off a request line: with the query format it carries the payload."""
     method, _space, rest = request_line.partition(" ")
     address, space, version = rest.rpartition(" ")
     address = address or rest
     return f"{method} {address.partition('?')[0]}{space}{version if space else ''}"
-
-
-def _masked(name: str, value: str) -> str:
-    if name not in _SECRET_HEADERS or MASK in value:
-        return value
-    scheme, space, rest = value.partition(" ")
-    return f"{scheme} {MASK}" if space and rest and "authorization" in name else MASK
 
 
 # ---- Entries of the audit trail ---------------------------------------------------------------

@@ -203,7 +203,7 @@ class ParametersField(forms.Field):
     def to_python(self, value: Any) -> dict[str, Any]:
         if isinstance(value, Mapping):
             return dict(value)
-        lines = [line.strip() for line in (value or "").splitlines() if line.strip()]
+        lines = [line.strip() for line in str(value or "").splitlines() if line.strip()]
         if len(lines) > _MAX_LINES:
             raise ValidationError(
                 gettext("At most %(limit)d parameters are allowed."),
@@ -255,7 +255,7 @@ class StatusCodesField(forms.Field):
     def to_python(self, value: Any) -> list[int]:
         if isinstance(value, list | tuple):
             return list(value)
-        typed = [part for part in re.split(r"[\s,;]+", value or "") if part]
+        typed = [part for part in re.split(r"[\s,;]+", str(value or "")) if part]
         wrong = next((part for part in typed if not re.fullmatch(r"[45][0-9]{2}", part)), None)
         if wrong is not None or len(typed) > _MAX_CODES:
             raise ValidationError(
@@ -280,7 +280,7 @@ class WordsField(forms.Field):
     def to_python(self, value: Any) -> list[str]:
         if isinstance(value, list | tuple):
             return list(value)
-        words = [line.strip() for line in (value or "").splitlines() if line.strip()]
+        words = [line.strip() for line in str(value or "").splitlines() if line.strip()]
         if len(words) > _MAX_WORDS or any(len(word) > _MAX_WORD_LENGTH for word in words):
             raise ValidationError(
                 gettext("At most %(count)d lines of at most %(length)d characters are allowed."),

@@ -256,7 +256,7 @@ def test_the_limit_of_an_event_type_counts_the_entries_above(settings: Any) -> N
         ({"signing_secret": "s"}, "secrets are not imported"),
         ({"uid": "../etc"}, "“uid” is not one of a webhook"),
         ({"url": 5}, "URL:"),
-        ({"name": "CRM", "scope": 5}, '“scope” has to be written as "5".'),
+        ({"alert_recipients": "a@example.com"}, "“alert_recipients” has to be written as ["),
         ({"url": "ftp://example.com/"}, "URL:"),
         ({"url": "http://169.254.169.254/"}, "URL:"),
         ({"method": "BREW"}, "Method:"),

@@ -65,6 +65,7 @@ class ImportForm(WebhookForm):
 
     def start_paused(self) -> None:
         """Let a new webhook send nothing until somebody resumes it."""
+        self._given.pop("is_active", None)
         self.data["is_active"] = self.data["initial-is_active"] = False  # type: ignore[index]
 
     def secret_is_set(self, field: str) -> bool:
@@ -107,8 +108,7 @@ class ImportForm(WebhookForm):
             for name, value in self._given.items()
             # An empty value is the form's default, and a part of the types goes with a wildcard.
             if value and name in self.cleaned_data and name not in {*unused, "event_types"}
-            if (read := json.dumps(self.cleaned_data[name], ensure_ascii=False, default=str))
-            != json.dumps(value.strip() if isinstance(value, str) else value, ensure_ascii=False)
+            if (read := _as_json(self.cleaned_data[name])) != _as_json(value)
         ]
 
     def save(self, commit: bool = True) -> Webhook:
@@ -156,7 +156,9 @@ class ImportForm(WebhookForm):
         for name in FIELDS:
             if name in (self._meta.fields or ()) or name == "is_active":
                 continue
-            if isinstance(values[name], type(FIELDS[name].get_default())):
+            rows = values[name] if name == "parameters" else []
+            is_right = isinstance(values[name], type(FIELDS[name].get_default()))
+            if is_right and all(isinstance(row, dict) for row in rows):
                 setattr(webhook, name, values[name])
             else:
                 self._errors_of_entry.append(_("“%s” has a value of another kind.") % name)
@@ -176,6 +178,11 @@ def label_of(name: str) -> str:
         return _("Custom headers")
     field = Webhook._meta.get_field(name)
     return capfirst(str(getattr(field, "verbose_name", name)))
+
+
+def _as_json(value: Any) -> str:
+    text = value.strip() if isinstance(value, str) else value
+    return json.dumps(text, ensure_ascii=False, default=str)
 
 
 def _headers(entry: Mapping[str, Any], webhook: Webhook, errors: list[str]) -> str:

@@ -47,7 +47,7 @@ class RecipientsField(forms.Field):
     def to_python(self, value: Any) -> list[str]:
         if isinstance(value, list | tuple):
             return list(value)
-        typed = [part for part in re.split(r"[\s,;]+", value or "") if part]
+        typed = [part for part in re.split(r"[\s,;]+", str(value or "")) if part]
         # The first spelling of an address stays.
         addresses = list({part.lower(): part for part in reversed(typed)}.values())[::-1]
         if bad := next((part for part in addresses if not _is_address(part)), None):

@@ -63,7 +63,7 @@ class RetryScheduleField(forms.Field):
     def to_python(self, value: Any) -> list[int]:
         if isinstance(value, list | tuple):
             return list(value)
-        steps = [_seconds(part) for part in re.split(r"[,;\n]+", value or "") if part.strip()]
+        steps = [_seconds(part) for part in re.split(r"[,;\n]+", str(value or "")) if part.strip()]
         if len(steps) > MAX_STEPS:
             raise ValidationError(
                 _("These are %(count)d waiting times; at most %(limit)d are allowed."),
