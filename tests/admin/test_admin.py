@@ -21,6 +21,7 @@ from tests.log_rows import mixed_log, settle
 from tests.people import logged_in
 from webhooks import events
 from webhooks.delivery_log import query as log_query
+from webhooks.delivery_log.decoded_body import indent_json
 from webhooks.models import (
     ApiKey,
     Attempt,
@@ -615,12 +616,12 @@ def test_hidden_characters_are_shown(raw: str, safe: str) -> None:
 
 def test_json_is_indented_without_changing_a_character_of_it() -> None:
     text = '{"a":[1.10,{"b":{}},[]],"a":"x\\"y, {z}","big":12345678901234567890}'
-    indented = logtext.indent_json(text)
+    indented = indent_json(text)
     assert indented.startswith('{\n  "a": [\n    1.10,')
     assert "".join(indented.replace(": ", ":").split("\n")).replace("  ", "") == text
-    assert logtext.indent_json("not json") == ""
-    assert logtext.indent_json('{"cut": ') == ""
-    assert logtext.indent_json("[" * 5000 + "]" * 5000) == ""
+    assert indent_json("not json") == ""
+    assert indent_json('{"cut": ') == ""
+    assert indent_json("[" * 5000 + "]" * 5000) == ""
 
 
 def test_bodies_that_are_no_text_are_escaped() -> None:

@@ -30,7 +30,7 @@ from webhooks.models import (
     Webhook,
     WebhookState,
 )
-from webhooks.ui.status import standing_of
+from webhooks.ui.status import status_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -141,15 +141,15 @@ def test_settings_that_cannot_be_used_are_said_and_what_waits_goes_out_when_corr
     assert (attempt.delivery_id, attempt.outcome) == (test.pk, Outcome.REFUSED)
     assert "“X Key” cannot be sent" in attempt.error
     assert reload(delivery).status == Status.PENDING
-    standing = standing_of(Webhook.objects.get(pk=webhook.pk))
-    assert standing.kind == "danger"
-    assert outcomes.sentence(attempt.error) in standing.full_sentence
+    status = status_of(Webhook.objects.get(pk=webhook.pk))
+    assert status["kind"] == "danger"
+    assert outcomes.sentence(attempt.error) in status["full_sentence"]
     assert receiver.requests() == []
     webhook.headers_json = ""
     webhook.save()
     deliver_all()
     assert reload(delivery).status == Status.SUCCEEDED
-    assert standing_of(Webhook.objects.get(pk=webhook.pk)).kind == "success"
+    assert status_of(Webhook.objects.get(pk=webhook.pk))["kind"] == "success"
 
 
 def test_a_receiver_that_closes_without_saying_so_costs_no_attempt() -> None:

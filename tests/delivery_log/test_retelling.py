@@ -17,7 +17,7 @@ from webhooks.models import (
     PauseReason,
     TokenState,
 )
-from webhooks.templatetags.interface import milliseconds
+from webhooks.ui.figures import milliseconds
 
 REFUSED = "The receiver refused the request with 404."
 IN_UKRAINIAN = "Отримувач відхилив запит: 404."

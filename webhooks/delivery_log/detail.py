@@ -16,9 +16,9 @@ from django.utils.translation import ngettext
 from webhooks import payloads
 from webhooks.curl import writer
 from webhooks.delivery_log import diff
+from webhooks.delivery_log.decoded_body import header_lines
 from webhooks.delivery_log.diff import Difference
 from webhooks.models import Attempt, AuthorizationType, Delivery, Event, Outcome, Status, Webhook
-from webhooks.templatetags.logtext import header_lines
 
 # An unlimited page of attempts would be no page; the schedule has ten.
 MAX_ATTEMPTS = 100

@@ -1,9 +1,13 @@
-"""The audit trail on pages: the newest entries beside a webhook or connection, and all of them."""
+"""The audit trail on pages: the newest entries, all of them, and edit conflicts found by it.
+
+A form carries the id of the newest entry that its values include; what others saved since is shown
+before it is overwritten.
+"""
 
 import re
 from typing import Any
 
-from django.contrib.auth.decorators import login_required, permission_required
+from django.contrib.auth.decorators import permission_required
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
@@ -11,10 +15,13 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from webhooks.models import AuditEntry, Webhook
+from webhooks.models import Action, AuditEntry, Webhook
 
 SHOWN = 20
 ENTRIES_PER_PAGE = 50
+# Pausing has its own guard, initial-is_active; the rest changes nothing that the form writes.
+_OVERWRITTEN = (Action.CHANGED, Action.IMPORTED)
+_MAX_CONFLICTS = 10
 
 
 def audit_trail(webhook: Webhook) -> dict[str, Any]:
@@ -31,7 +38,6 @@ def audit_trail(webhook: Webhook) -> dict[str, Any]:
 
 @require_safe
 @never_cache
-@login_required
 @permission_required("webhooks.view_webhook", raise_exception=True)
 def of_webhook(request: HttpRequest, pk: int) -> HttpResponse:
     return _show(request, get_object_or_404(Webhook.objects.present(), pk=pk))
@@ -39,7 +45,6 @@ def of_webhook(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_safe
 @never_cache
-@login_required
 @permission_required("webhooks.view_connection", raise_exception=True)
 def of_connection(request: HttpRequest, pk: int) -> HttpResponse:
     return _show(request, get_object_or_404(Webhook.objects.connections(), pk=pk))
@@ -64,3 +69,26 @@ def _show(request: HttpRequest, webhook: Webhook) -> HttpResponse:
 
 def _entries(webhook: Webhook) -> QuerySet[AuditEntry]:
     return AuditEntry.objects.filter(webhook=webhook.pk).order_by("-pk")
+
+
+# ---- Edit conflicts ----------------------------------------------------------------------------
+
+
+def newest_entry(pk: int) -> str:
+    """Return what the form of a webhook or connection carries; ask before its row is read."""
+    entries = AuditEntry.objects.filter(webhook=pk).order_by("-pk")
+    return str(entries.values_list("pk", flat=True).first() or 0)
+
+
+def seen_entry(request: HttpRequest) -> str:
+    """Return what a posted form carried, or an empty text when it carried nothing sensible."""
+    posted = request.POST.get("seen", "")
+    return posted if re.fullmatch("[0-9]{1,18}", posted) else ""
+
+
+def edit_conflicts(webhook: Webhook, seen: str) -> list[AuditEntry]:
+    """Return what was changed since, newest first; call it with the row locked."""
+    if not seen:
+        return []
+    since = AuditEntry.objects.filter(webhook=webhook.pk, pk__gt=seen, action__in=_OVERWRITTEN)
+    return list(since.order_by("-pk")[:_MAX_CONFLICTS])

@@ -123,7 +123,7 @@ def test_another_late_webhook_beside_a_blocked_one_excuses_nothing() -> None:
 
 def test_a_deep_queue_is_not_counted_to_its_end(browser: Client, monkeypatch: Any) -> None:
     monkeypatch.setattr(backlog, "MAX_COUNT", 3)
-    monkeypatch.setattr("webhooks.templatetags.backlog.MAX_COUNT", 3)
+    monkeypatch.setattr("webhooks.templatetags.interface.MAX_COUNT", 3)
     webhook = make_webhook()
     for _ in range(5):
         make_delivery(webhook)

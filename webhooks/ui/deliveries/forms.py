@@ -141,7 +141,7 @@ class LogForm(forms.Form):
 
     @property
     def has_more(self) -> bool:
-        """Say whether a filter behind “More filters” is in use."""
+        """Return whether a filter behind “More filters” is in use."""
         return any(self.data.get(name) for name in self.MORE)
 
     @property

@@ -5,19 +5,18 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required, permission_required
+from django.contrib.auth.decorators import permission_required
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.utils.formats import number_format
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from webhooks import audit, events
 from webhooks.delivery import backlog
@@ -25,7 +24,8 @@ from webhooks.delivery_log import detail as detail_
 from webhooks.delivery_log import query as log_query
 from webhooks.models import Action, Attempt, Delivery, Replay, ReplayStatus, Status, Trigger
 from webhooks.ui.deliveries.forms import EditedPayloadForm, LogForm
-from webhooks.ui.log_links import counted_by_chart
+from webhooks.ui.figures import number
+from webhooks.ui.requests import HtmxRequest, post_only
 
 _PARTS = ("request", "response")
 # A page of a delivery that moves soon asks that often whether it did.
@@ -33,10 +33,10 @@ _SOON_SECONDS = 60
 _RUNNING_SHOWN = 3
 # More than a page cannot be selected; a forged request cannot select the whole log.
 _MAX_SELECTED = 1000
+_MAX_DIGITS = 15
 
 
 @require_safe
-@login_required
 @permission_required("webhooks.view_delivery", raise_exception=True)
 def log(request: HttpRequest) -> HttpResponse:
     return render(request, "webhooks/deliveries/list.html", log_context(request))
@@ -52,7 +52,7 @@ def log_context(request: HttpRequest) -> dict[str, Any]:
         )
     may_send = request.user.has_perm("webhooks.test_webhook")
     may_cancel = request.user.has_perm("webhooks.change_webhook")
-    counted = counted_by_chart(request.GET.get("counted", ""))
+    counted = _counted_by_chart(request.GET.get("counted", ""))
     return {
         "form": form,
         "log_url": request.path,
@@ -64,7 +64,7 @@ def log_context(request: HttpRequest) -> dict[str, Any]:
         "newer_link": _link(request, after=found.newer_than),
         "newest_link": _link(request, newest="1") if _is_deep(request) else "",
         "counted": counted,
-        "counted_text": number_format(counted, force_grouping=True),
+        "counted_text": number(counted),
         "export_query": urlencode(_filters(request)),
         "webhook_id": form.cleaned_data.get("webhook", "") if form.is_valid() else "",
         "may_send": may_send,
@@ -87,6 +87,11 @@ def page_url(request: HttpRequest, delivery: Delivery, step: str = "") -> str:
 
 def _is_admin(request: HttpRequest) -> bool:
     return request.resolver_match is not None and request.resolver_match.app_name == "admin"
+
+
+def _counted_by_chart(text: str) -> int:
+    """Return how many requests a chart counted whose number was followed here; 0 for none."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else 0
 
 
 def _running() -> list[Replay]:
@@ -119,14 +124,13 @@ def _link(request: HttpRequest, **place: str) -> str:
 
 @require_safe
 @never_cache
-@login_required
 @permission_required("webhooks.view_delivery", raise_exception=True)
-def detail(request: HttpRequest, delivery_id: str) -> HttpResponse:
+def detail(request: HtmxRequest, delivery_id: str) -> HttpResponse:
     delivery = get_delivery(delivery_id)
-    if request.headers.get("HX-Request") and request.GET.get("seen") == _seen(delivery):
+    if request.htmx and request.GET.get("seen") == _seen(delivery):
         # Nothing new: htmx changes nothing and asks again.
         return HttpResponse(status=204)
-    is_part = bool(request.headers.get("HX-Request"))
+    is_part = bool(request.htmx)
     name = "webhooks/deliveries/_delivery.html" if is_part else "webhooks/deliveries/detail.html"
     return render(request, name, detail_context(request, delivery))
 
@@ -190,7 +194,6 @@ def _is_moving(delivery: Delivery) -> bool:
 
 @require_safe
 @never_cache
-@login_required
 @permission_required("webhooks.view_delivery", raise_exception=True)
 @permission_required("webhooks.view_payload", raise_exception=True)
 def body(request: HttpRequest, delivery_id: str, attempt_id: int, part: str) -> HttpResponse:
@@ -212,8 +215,7 @@ def body(request: HttpRequest, delivery_id: str, attempt_id: int, part: str) -> 
     )
 
 
-@require_POST
-@login_required
+@post_only
 @permission_required("webhooks.view_delivery", raise_exception=True)
 @permission_required("webhooks.test_webhook", raise_exception=True)
 def redeliver(request: HttpRequest, delivery_id: str) -> HttpResponse:
@@ -227,8 +229,7 @@ def redeliver(request: HttpRequest, delivery_id: str) -> HttpResponse:
     return redirect(page_url(request, delivery))
 
 
-@require_POST
-@login_required
+@post_only
 @permission_required("webhooks.view_delivery", raise_exception=True)
 @permission_required("webhooks.test_webhook", raise_exception=True)
 def send_now(request: HttpRequest, delivery_id: str) -> HttpResponse:
@@ -240,8 +241,7 @@ def send_now(request: HttpRequest, delivery_id: str) -> HttpResponse:
     return redirect(page_url(request, delivery))
 
 
-@require_POST
-@login_required
+@post_only
 @permission_required("webhooks.view_delivery", raise_exception=True)
 @permission_required("webhooks.change_webhook", raise_exception=True)
 def cancel(request: HttpRequest, delivery_id: str) -> HttpResponse:
@@ -253,8 +253,7 @@ def cancel(request: HttpRequest, delivery_id: str) -> HttpResponse:
     return redirect(page_url(request, delivery))
 
 
-@require_POST
-@login_required
+@post_only
 @permission_required("webhooks.view_delivery", raise_exception=True)
 def act_on_selected(request: HttpRequest) -> HttpResponse:
     """Send the selected rows of the log now, or cancel them; return to where they were selected."""
@@ -300,7 +299,6 @@ def _act(request: HttpRequest, action: Action, deliveries: list[Delivery]) -> in
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @never_cache
-@login_required
 @permission_required("webhooks.view_delivery", raise_exception=True)
 @permission_required("webhooks.view_payload", raise_exception=True)
 @permission_required("webhooks.test_webhook", raise_exception=True)

@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from webhooks import catalogue, network, oauth
 from webhooks.models import AuthorizationType, GrantType
 from webhooks.models.authorization import TokenPlacement
-from webhooks.ui.webhook_form.texts import REQUIRED, refusal
+from webhooks.ui.fields import refusal
 
 BASIC_FIELDS = ("basic_login", "basic_password")
 # In the order of the page, which is also that of the provider's steps.
@@ -63,6 +63,22 @@ FIELDS_OF = {
     AuthorizationType.NONE: (),
     AuthorizationType.BASIC: BASIC_FIELDS,
     AuthorizationType.OAUTH2: OAUTH_FIELDS,
+}
+# What is said of an empty field.
+REQUIRED = {
+    "basic_login": _("Enter the login the receiver expects."),
+    "basic_password": _("Enter the password that belongs to the login."),
+    "client_secret": _(
+        "Enter the client secret: client credentials have nothing else to prove who asks."
+    ),
+    "auth_url": _(
+        "Enter the provider's authorization address, for example "
+        "“https://provider.example/oauth/authorize”."
+    ),
+    "token_url": _(
+        "Enter the provider's token address, for example “https://provider.example/oauth/token”."
+    ),
+    "client_id": _("Enter the client ID the provider showed when you registered this site there."),
 }
 # RFC 7617 section 2.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")

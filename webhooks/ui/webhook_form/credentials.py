@@ -105,7 +105,7 @@ class CredentialFields(forms.Form):
 
     @property
     def has_connections(self) -> bool:
-        """Say whether there is anything to choose; most sites never need a connection."""
+        """Return whether there is anything to choose; most sites never need a connection."""
         field: Any = self.fields.get("connection")
         return field is not None and len(field.choices) > 1
 

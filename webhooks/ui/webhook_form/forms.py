@@ -28,8 +28,8 @@ from webhooks.models.authorization import AuthorizationFields
 from webhooks.payloads import Problem
 from webhooks.security.drafts import Draft
 from webhooks.ui.connections import lifecycle
-from webhooks.ui.fields import CLEAR
-from webhooks.ui.webhook_form import authorization, credentials, texts
+from webhooks.ui.fields import CLEAR, refusal
+from webhooks.ui.webhook_form import authorization, credentials
 from webhooks.ui.webhook_form.headers import headers_as_json
 from webhooks.ui.webhook_form.layout import SECRETS, WebhookFields
 from webhooks.ui.webhook_form.pasted_curl import Pasted
@@ -67,7 +67,7 @@ class WebhookForm(WebhookFields):
         self.seen = ""
         # What a pasted cURL command filled in, when one was.
         self.pasted: Pasted | None = None
-        self.meanwhile: list[AuditEntry] = []
+        self.conflicts: list[AuditEntry] = []
         # As they were: validation writes into the instance.
         self._fingerprint = oauth.fingerprint(instance) if instance.pk else ""
         if not _holds_deliveries(instance):
@@ -105,7 +105,7 @@ class WebhookForm(WebhookFields):
         try:
             network.check_url(url)
         except network.UnsafeURLError as error:
-            raise forms.ValidationError(texts.refusal(error), code=error.code) from error
+            raise forms.ValidationError(refusal(error), code=error.code) from error
         except network.NameNotResolvedError as error:
             # A name server that is down for a moment does not stop other changes.
             if url != self._stored["url"]:
@@ -178,7 +178,7 @@ class WebhookForm(WebhookFields):
             self.add_error("connection", error)
 
     def secret_is_set(self, field: str) -> bool:
-        """Say whether the webhook will have this secret after saving."""
+        """Return whether the webhook will have this secret after saving."""
         typed = self.cleaned_data.get(field)
         if typed is CLEAR:
             return False
@@ -270,7 +270,7 @@ class WebhookForm(WebhookFields):
 
 
 def _holds_deliveries(webhook: Webhook) -> bool:
-    """Say whether a resume would release anything, which a person decides about."""
+    """Return whether a resume would release anything, which a person decides about."""
     if webhook.pk is None or webhook.is_active:
         return False
     held = Delivery.objects.filter(webhook=webhook, status=Status.HELD)

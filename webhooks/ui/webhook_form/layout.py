@@ -15,7 +15,7 @@ from webhooks import oauth
 from webhooks.models import AuthorizationType, ClientAuthentication, Webhook
 from webhooks.security.drafts import Draft
 from webhooks.ui.fields import CLEAR, CopyInput, EventTypesField, SecretFormField
-from webhooks.ui.webhook_form import alerts, authorization, delivery, texts
+from webhooks.ui.webhook_form import alerts, authorization, delivery
 from webhooks.ui.webhook_form.alerts import AlertFields
 from webhooks.ui.webhook_form.credentials import CONNECTION, CredentialFields, connections
 from webhooks.ui.webhook_form.delivery import DeliveryFields
@@ -29,6 +29,41 @@ if TYPE_CHECKING:
 else:
     _WebhookModelForm = forms.ModelForm
 
+# The sentence under each field, and that for an empty one.
+HELP = {
+    "name": _("Shown in the list and in the log, for example “CRM: missed calls”."),
+    "url": _("Where the events are sent, for example “https://example.com/hooks/calls”."),
+    "body_format": _("GET has no body: with GET everything goes into the query string."),
+    "date_format": _(
+        "How dates are written in every event, for example “2026-03-02T09:14:05Z” in ISO 8601."
+    ),
+    "uses_older_names": _(
+        "For receivers built for the previous platform, which expect “billsec” instead of "
+        "“talk_seconds”."
+    ),
+    "basic_login": _(
+        "Sent with the password in the Authorization header of every request, for example “pbx”."
+    ),
+    "token_name": _("Your own word for this token, for example “CRM of the Kyiv office”."),
+    "callback_url": _("It must match the one registered with the provider, letter by letter."),
+    "auth_url": _(
+        "Where you log in and approve, for example “https://provider.example/oauth/authorize”."
+    ),
+    "token_url": _(
+        "Where the approval becomes a token, for example “https://provider.example/oauth/token”."
+    ),
+    "client_id": _(
+        "The provider showed it when you registered this site there, for example “crm-4f21”."
+    ),
+    "scope": _("What the token may do, with spaces between, for example “read write”."),
+    "client_authentication": _("The provider's documentation says which one it expects."),
+}
+REQUIRED = {
+    "name": _("Enter a name, for example “CRM: missed calls”."),
+    "url": _(
+        "Enter the address that receives the events, for example “https://example.com/hooks/calls”."
+    ),
+}
 SECRETS = ("basic_password", "client_secret")
 _FORMAT_DEFAULTS = {"date_format": "iso8601", "time_zone": "UTC", "uses_older_names": False}
 _PAGE_ORDER = (
@@ -48,7 +83,7 @@ class WebhookFields(CredentialFields, OAuthFields, DeliveryFields, AlertFields, 
 
     use_required_attribute = False
 
-    # Compared with what was shown, so that a webhook paused meanwhile is not resumed by a save.
+    # Compared with what was shown, so that a save does not resume what was paused since.
     is_active = forms.BooleanField(
         label=_("Active"),
         required=False,
@@ -120,8 +155,8 @@ class WebhookFields(CredentialFields, OAuthFields, DeliveryFields, AlertFields, 
             },
             "callback_url": CopyInput({"inputmode": "url", "spellcheck": "false"}),
         }
-        error_messages = {name: {"required": texts.REQUIRED[name]} for name in ("name", "url")}
-        help_texts = texts.HELP
+        error_messages = {name: {"required": REQUIRED[name]} for name in ("name", "url")}
+        help_texts = HELP
 
     def __init__(
         self,
@@ -162,7 +197,7 @@ class WebhookFields(CredentialFields, OAuthFields, DeliveryFields, AlertFields, 
 
     @property
     def has_format_open(self) -> bool:
-        """Say whether the folded Format section holds something worth seeing."""
+        """Return whether the folded Format section holds something worth seeing."""
         return any(
             self[field].errors or self[field].value() not in (default, None)
             for field, default in _FORMAT_DEFAULTS.items()
@@ -188,7 +223,7 @@ class WebhookFields(CredentialFields, OAuthFields, DeliveryFields, AlertFields, 
         ]
 
     def _keep_typed(self, field: str) -> None:
-        """Move a typed secret into the draft and tell the widget what is there."""
+        """Move a typed secret into the draft and let the widget show what is there."""
         widget: Any = self.fields[field].widget
         value = self[field].data if self.is_bound else ""
         widget.is_cleared = value is CLEAR or isinstance(value, tuple)

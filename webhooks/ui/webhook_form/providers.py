@@ -1,4 +1,4 @@
-"""Provider presets as the form uses them: what to fill in, what to ask, what to register where.
+"""What a provider's preset or its issuer fills into the form, and what to register where.
 
 Values are text as a browser posts them, because the same ones are filled in by a script at once
 and, without JavaScript, by a round trip. The facts themselves are `webhooks.oauth.PRESETS`.
@@ -12,9 +12,11 @@ from typing import Any
 
 from django.http import QueryDict
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from webhooks import oauth
-from webhooks.ui.webhook_form.list_fields import parameters_text
+from webhooks.models import ClientAuthentication
+from webhooks.ui.fields import parameters_text
 
 # The standard's values, as text; a preset starts from them, whatever was there before.
 STANDARD = {
@@ -178,3 +180,74 @@ def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ("\n" if any(isinstance(one, str) for one in value) else ", ").join(map(str, value))
     return str(value)
+
+
+# ---- What an issuer tells ---------------------------------------------------------------------
+
+# Field -> its label, in the order they are shown.
+_ROWS = {
+    "auth_url": gettext_lazy("Auth URL"),
+    "token_url": gettext_lazy("Access token URL"),
+    "revocation_url": gettext_lazy("Revocation URL"),
+    "client_authentication": gettext_lazy("Send credentials as"),
+    "uses_pkce": gettext_lazy("Use PKCE"),
+    "requires_issuer": gettext_lazy("Answers name the issuer"),
+}
+# The button sends these along, so that what is there can be shown beside what was found.
+COMPARED = ("issuer", *_ROWS)
+_SCOPES_SHOWN = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints:
+    """What came of asking an issuer: rows to use, or a sentence."""
+
+    problem: str = ""
+    # One for each field: what was found, and what it holds now.
+    rows: tuple[dict[str, Any], ...] = ()
+    # JSON of field names and texts, for the button that fills them in.
+    values: str = ""
+    notes: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = ()
+
+    @property
+    def is_same(self) -> bool:
+        return all(row["is_same"] for row in self.rows)
+
+
+def find(data: Mapping[str, Any]) -> Endpoints:
+    """Ask the issuer that was posted. Blocks for up to 10 seconds."""
+    issuer = str(data.get("issuer", "")).strip()
+    if not issuer:
+        return Endpoints(
+            problem=_("Enter the issuer first, for example “https://accounts.google.com”.")
+        )
+    try:
+        discovered = oauth.discover(issuer)
+    except oauth.MisconfiguredError as error:
+        return Endpoints(problem=str(error))
+    values = as_text(discovered.fields)
+    rows = tuple(
+        {
+            "label": label,
+            "found": _shown(field, values[field]),
+            "now": _shown(field, str(data.get(field, "")).strip()),
+            "is_same": values[field] == str(data.get(field, "")).strip(),
+        }
+        for field, label in _ROWS.items()
+        if field in values
+    )
+    return Endpoints(
+        rows=rows,
+        values=json.dumps(values),
+        notes=discovered.notes,
+        scopes=discovered.scopes[:_SCOPES_SHOWN],
+    )
+
+
+def _shown(field: str, value: str) -> str:
+    if field == "client_authentication":
+        return str(dict(ClientAuthentication.choices).get(value, value))
+    if field in ("uses_pkce", "requires_issuer"):
+        return {"True": _("Yes"), "False": _("No")}.get(value, value)
+    return value

@@ -135,7 +135,7 @@ def _sends() -> Coalesce:
 
 
 def _needs_attention() -> Q:
-    """Match what `standing_of` colours as warning or danger."""
+    """Match what `status_of` colours as warning or danger."""
     own = Q(connection=None) & _is_unauthorized("")
     shared = Q(connection__isnull=False) & _is_unauthorized("connection__")
     is_active_but = Q(state__failing_since_at__isnull=False) | own | shared | Q(pk__in=_barred())

@@ -5,92 +5,72 @@ up their axis; durations by a factor from line to line, so that one slow hour fl
 """
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
+from typing import Any
+from urllib.parse import urlencode
 
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import AnonymousUser
+from django.urls import reverse
 from django.utils.formats import date_format, number_format
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
 from webhooks.delivery_log.charts import Bucket, Chart, Kind, Period
-from webhooks.templatetags.interface import milliseconds
+from webhooks.models import Status
+from webhooks.ui.figures import milliseconds, number
 
 _BUCKET_UNITS, _BAR_UNITS, _HEIGHT = 10.0, 7.2, 100.0
 # One failure among thousands is still seen.
 _LEAST_UNITS = 2.5
 _ROUND = (1, 2, 3, 4, 5, 6, 8, 10)
 # An axis of durations begins at one of these times a power of ten, but not below the shortest, and
-# has so many lines at most.
+# has this many lines at most.
 _SHORTEST_MS = 0.1
 _DURATION_STARTS = (1, 2, 5)
 _DURATION_FACTORS = (2, 4, 10, 100)
 _MOST_LINES = 4
+# The log filters deliveries by their last answer; that is the nearest to a kind of attempt. No
+# index finds attempts by their time, so the log says what was counted, and what it lists instead.
+_FILTER_OF: dict[Kind, dict[str, str]] = {
+    Kind.SUCCEEDED: {"status": Status.SUCCEEDED},
+    Kind.REFUSED: {"code": "4xx"},
+    Kind.FAILED: {"code": "5xx"},
+    Kind.UNANSWERED: {"code": "none"},
+}
 
-# (begin, end, kind or None for all, attempts) -> the log's address, "" for who may not read it.
+# (begin, end, kind or None for all, attempts) -> the log's address; empty without the permission.
 LogLink = Callable[[datetime, datetime, Kind | None, int], str]
 _Point = tuple[float, float]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
-    """How many attempts were of one kind; in a bar also where it is drawn."""
-
-    kind: Kind
-    count: int
-    text: str
-    url: str
-    y: str = ""
-    height: str = ""
+def log_url(webhook_id: int, **filters: Any) -> str:
+    """Return the log's address for one webhook; times become minutes of the current zone."""
+    words = {name: _word(value) for name, value in filters.items() if value}
+    return f"{reverse('webhooks:deliveries')}?{urlencode({'webhook': webhook_id, **words})}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """One bucket. `tick` is its label on the axis, mostly empty."""
-
-    label: str
-    tick: str
-    x: str
-    shares: list[Share]
-    # One for each kind that the whole chart has; those that did not happen here count 0.
-    cells: list[Share]
-    total: str
-    url: str
-    p50: str
-    p95: str
-    is_late: bool
+def _word(value: Any) -> str:
+    return f"{localtime(value):%Y-%m-%dT%H:%M}" if isinstance(value, datetime) else str(value)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drawing:
-    period: Period
-    width: str
-    bar_width: str
-    columns: list[Column]
-    # Everything shown, by kind; those that did not happen are left out.
-    shares: list[Share]
-    count: int
-    total: str
-    total_url: str
-    success_rate: str
-    p50: str
-    p95: str
-    # The labels of both axes from the top down, evenly apart, and the lines beside them.
-    counts: list[str]
-    counts_path: str
-    durations: list[str]
-    durations_path: str
-    p50_path: str
-    p95_path: str
-    band_path: str
-
-    @property
-    def filled(self) -> list[Column]:
-        """Return the columns that have something to tell, the newest first."""
-        return [column for column in reversed(self.columns) if column.shares]
+def chart_link(webhook_id: int, user: AbstractBaseUser | AnonymousUser) -> LogLink:
+    """Return the function that gives a span of a chart its address in the log."""
+    may_read = user.has_perm("webhooks.view_delivery")  # type: ignore[union-attr]
+    return partial(_span_url, webhook_id) if may_read else lambda *_span: ""
 
 
-def draw(chart: Chart, log_link: LogLink) -> Drawing:
+def _span_url(
+    webhook_id: int, begin: datetime, end: datetime, kind: Kind | None, count: int
+) -> str:
+    filters = _FILTER_OF[kind] if kind else {}
+    return log_url(webhook_id, since=begin, until=end, counted=count, **filters)
+
+
+def draw(chart: Chart, log_link: LogLink) -> dict[str, Any]:
+    """Return what `webhook_detail/_charts.html` draws; `shares` are by kind, without empty ones."""
     buckets = chart.buckets
     most = _round_up(max(bucket.total for bucket in buckets))
     counts = [most, most // 2, 0] if most % 2 == 0 else [most, 0]
@@ -98,74 +78,77 @@ def draw(chart: Chart, log_link: LogLink) -> Drawing:
     p50 = _points([bucket.p50_ms for bucket in buckets], durations)
     p95 = _points([bucket.p95_ms for bucket in buckets], durations)
     whole, width = chart.whole, _BUCKET_UNITS * len(buckets)
-    return Drawing(
-        period=chart.period,
-        width=_units(width),
-        bar_width=_units(_BAR_UNITS),
-        columns=[_column(chart, index, most, log_link) for index in range(len(buckets))],
-        shares=list(_shares(whole, log_link)),
-        count=whole.total,
-        total=_number(whole.total),
-        total_url=log_link(whole.begins_at, whole.ends_at, None, whole.total),
-        success_rate=_percent(whole.counts[Kind.SUCCEEDED], whole.total),
-        p50=milliseconds(whole.p50_ms),
-        p95=milliseconds(whole.p95_ms),
-        counts=[_number(count) for count in counts],
-        counts_path=_lines(len(counts), width),
-        durations=[_axis_duration(duration) for duration in durations],
-        durations_path=_lines(len(durations), width),
-        p50_path=_line(p50),
-        p95_path=_line(p95),
-        band_path=_band(p50, p95),
-    )
+    columns = [_column(chart, index, most, log_link) for index in range(len(buckets))]
+    return {
+        "period": chart.period,
+        "width": _units(width),
+        "bar_width": _units(_BAR_UNITS),
+        "columns": columns,
+        # Those that have something to show, the newest first.
+        "filled": [column for column in reversed(columns) if column["shares"]],
+        "shares": _shares(whole, log_link),
+        "count": whole.total,
+        "total": number(whole.total),
+        "total_url": log_link(whole.begins_at, whole.ends_at, None, whole.total),
+        "success_rate": _percent(whole.counts[Kind.SUCCEEDED], whole.total),
+        "p50": milliseconds(whole.p50_ms),
+        "p95": milliseconds(whole.p95_ms),
+        # The labels of both axes from the top down, evenly apart, and the lines beside them.
+        "counts": [number(count) for count in counts],
+        "counts_path": _lines(len(counts), width),
+        "durations": [_axis_duration(duration) for duration in durations],
+        "durations_path": _lines(len(durations), width),
+        "p50_path": _line(p50),
+        "p95_path": _line(p95),
+        "band_path": _band(p50, p95),
+    }
 
 
-def _column(chart: Chart, index: int, most: int, log_link: LogLink) -> Column:
+def _column(chart: Chart, index: int, most: int, log_link: LogLink) -> dict[str, Any]:
+    """Return one bucket; `cells` has a share for each kind of the whole chart."""
     bucket = chart.buckets[index]
-    shares = list(_shares(bucket, log_link))
-    by_kind = {share.kind: share for share in shares}
-    return Column(
-        label=_label(chart.period, bucket),
-        tick=_tick(chart.period, index, len(chart.buckets), bucket.begins_at),
-        x=_units(_BUCKET_UNITS * index + (_BUCKET_UNITS - _BAR_UNITS) / 2),
-        shares=_stack(shares, most),
-        cells=[by_kind.get(kind) or _none_of(kind) for kind in Kind if chart.whole.counts[kind]],
-        total=_number(bucket.total),
-        url=log_link(bucket.begins_at, bucket.ends_at, None, bucket.total),
-        p50=milliseconds(bucket.p50_ms),
-        p95=milliseconds(bucket.p95_ms),
-        is_late=index >= len(chart.buckets) / 2,
-    )
+    shares = _shares(bucket, log_link)
+    by_kind = {share["kind"]: share for share in shares}
+    return {
+        "label": _label(chart.period, bucket),
+        # The label on the axis, mostly empty.
+        "tick": _tick(chart.period, index, len(chart.buckets), bucket.begins_at),
+        "x": _units(_BUCKET_UNITS * index + (_BUCKET_UNITS - _BAR_UNITS) / 2),
+        "shares": _stack(shares, most),
+        "cells": [
+            by_kind.get(kind, {"kind": kind, "text": number(0), "url": ""})
+            for kind in Kind
+            if chart.whole.counts[kind]
+        ],
+        "total": number(bucket.total),
+        "url": log_link(bucket.begins_at, bucket.ends_at, None, bucket.total),
+        "p50": milliseconds(bucket.p50_ms),
+        "p95": milliseconds(bucket.p95_ms),
+        "is_late": index >= len(chart.buckets) / 2,
+    }
 
 
-def _shares(bucket: Bucket, log_link: LogLink) -> Iterator[Share]:
-    for kind in Kind:
-        if count := bucket.counts[kind]:
-            url = log_link(bucket.begins_at, bucket.ends_at, kind, count)
-            yield Share(kind=kind, count=count, text=_number(count), url=url)
+def _shares(bucket: Bucket, log_link: LogLink) -> list[dict[str, Any]]:
+    return [
+        {
+            "kind": kind,
+            "count": count,
+            "text": number(count),
+            "url": log_link(bucket.begins_at, bucket.ends_at, kind, count),
+        }
+        for kind in Kind
+        if (count := bucket.counts[kind])
+    ]
 
 
-def _none_of(kind: Kind) -> Share:
-    return Share(kind=kind, count=0, text=_number(0), url="")
-
-
-def _stack(shares: list[Share], most: int) -> list[Share]:
+def _stack(shares: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
     """Put shares on top of each other, as high as they are many."""
-    placed, top = [], _HEIGHT
+    stacked, top = [], _HEIGHT
     for share in shares:
-        height = min(max(_HEIGHT * share.count / most, _LEAST_UNITS), top)
+        height = min(max(_HEIGHT * share["count"] / most, _LEAST_UNITS), top)
         top -= height
-        placed.append(
-            Share(
-                kind=share.kind,
-                count=share.count,
-                text=share.text,
-                url=share.url,
-                y=_units(top),
-                height=_units(height),
-            )
-        )
-    return placed
+        stacked.append({**share, "y": _units(top), "height": _units(height)})
+    return stacked
 
 
 def _duration_axis(buckets: list[Bucket]) -> list[float]:
@@ -240,7 +223,7 @@ def _label(period: Period, bucket: Bucket) -> str:
     if period == Period.MONTH:
         return day
     if begin.utcoffset() != end.utcoffset():
-        # The clock was set meanwhile, so the same hour may come twice.
+        # The clock was set in between, so the same hour may come twice.
         return f"{day}, {begin:%H:%M %Z}–{end:%H:%M %Z}"
     return f"{day}, {begin:%H:%M}–{end:%H:%M}"
 
@@ -283,10 +266,6 @@ def _axis_duration(duration_ms: float) -> str:
     if duration_ms < 1000:
         return _("%s ms") % number_format(f"{duration_ms:g}")
     return _("%s s") % number_format(f"{duration_ms / 1000:g}")
-
-
-def _number(value: int) -> str:
-    return str(number_format(value, force_grouping=True))
 
 
 def _units(value: float) -> str:
