@@ -6,11 +6,13 @@ every other test runs once, on one worker or another. Plain `pytest` runs on SQL
 """
 
 import atexit
+import itertools
 import os
 import shutil
 import socket
 import tempfile
 import zlib
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -26,6 +28,11 @@ from pytest_django import DjangoDbBlocker
 from pytest_django.live_server_helper import LiveServer
 
 from tests import chromium
+from tests.reach import (
+    _starts_what_it_is_known_to_start,  # noqa: F401 - around every test.
+    starts_a_process,
+    watch_for_processes,
+)
 from tests.sandbox import Provider, Receiver, running_provider, running_receiver
 from tests.security import watching
 from tests.security.figures import security_figure  # noqa: F401 - a fixture of every test.
@@ -46,6 +53,8 @@ _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 DATABASE = _DATABASES[_NUMBER % len(_DATABASES)]
 DATA_DIR = Path(tempfile.mkdtemp(prefix="webhooks-tests-"))
 atexit.register(shutil.rmtree, DATA_DIR, ignore_errors=True)
+# Of a table whose rows ask the database, `make quick` takes these few, from its whole length.
+_QUICK_ROWS = 4
 _USES_DATABASE = {"db", "transactional_db", "live_server", "database_url"}
 
 # The port of the live server, held until that starts: everybody else looks for free ports too.
@@ -103,12 +112,16 @@ settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 # How long one case takes is up to the machine and what else it does.
 hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=10)
 hypothesis.settings.load_profile("tests")
 watching.begin()
+watch_for_processes()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    if config.option.quick:
+        hypothesis.settings.load_profile("quick")
     if _postgres is not None and not config.option.collectonly:
         with _or_end_the_run(config):
             _postgres.start()
@@ -141,32 +154,72 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="what `make quick` runs")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep what belongs to this worker's database, and this worker's share of the rest.
 
     Tests in a browser come last: starting one takes longer than most of them, and they share it.
     """
     items.sort(key=lambda item: "chromium" in getattr(item, "fixturenames", ()))
+    for item in items:
+        if starts_a_process(item):
+            item.add_marker(pytest.mark.process)
+    if config.option.quick:
+        _keep(config, items, _quick_ones(items))
     if len(_DATABASES) == 1 or not _WORKER:
         for item in items:
             if (wanted := _wanted_database(item)) not in (None, DATABASE):
                 item.add_marker(pytest.mark.skip(f"needs {wanted}: see tests/conftest.py"))
         return
-    kept = [item for item in items if _is_mine(item)]
-    config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
-    items[:] = kept
+    _keep(config, items, _share(items))
 
 
-def _is_mine(item: pytest.Item) -> bool:
-    is_together = item.get_closest_marker("together") is not None
-    number = zlib.crc32((item.path.name if is_together else item.nodeid).encode())
-    wanted = _wanted_database(item)
-    is_once = item.get_closest_marker("once") is not None or not _touches_database(item)
-    if wanted is None and is_once:
-        return number % _WORKERS == _NUMBER
-    # The workers of one database share its tests.
-    shares = max(1, _WORKERS // len(_DATABASES))
-    return wanted in (None, DATABASE) and number % shares == _NUMBER // len(_DATABASES)
+def _keep(config: pytest.Config, items: list[pytest.Item], kept: set[pytest.Item]) -> None:
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = [item for item in items if item in kept]
+
+
+def _quick_ones(items: list[pytest.Item]) -> set[pytest.Item]:
+    """Leave out what starts a process, and most rows of long tables that touch the database."""
+    tables: dict[str, list[pytest.Item]] = {}
+    for item in sorted(items, key=lambda item: item.nodeid):
+        is_other = _wanted_database(item) not in (None, DATABASE)
+        if not is_other and item.get_closest_marker("process") is None:
+            tables.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    kept: set[pytest.Item] = set()
+    for rows in tables.values():
+        step = max(1, len(rows) // _QUICK_ROWS) if _touches_database(rows[0]) else 1
+        kept.update(rows[::step])
+    return kept
+
+
+def _share(items: list[pytest.Item]) -> set[pytest.Item]:
+    """Return what this worker runs: tests are dealt out in turn, so that each file is shared.
+
+    The tests of one file take about as long as each other.
+    """
+    turns: defaultdict[str, Iterator[int]] = defaultdict(itertools.count)
+    mine: set[pytest.Item] = set()
+    for item in sorted(items, key=lambda item: item.nodeid):
+        wanted = _wanted_database(item)
+        is_once = item.get_closest_marker("once") is not None or not _touches_database(item)
+        kind = wanted or ("once" if is_once else "each")
+        if item.get_closest_marker("together"):
+            number = zlib.crc32(item.path.name.encode())
+        else:
+            number = next(turns[kind])
+        if kind == "once":
+            is_mine = number % _WORKERS == _NUMBER
+        else:
+            # The workers of one database share its tests.
+            shares = max(1, _WORKERS // len(_DATABASES))
+            is_mine = wanted in (None, DATABASE) and number % shares == _NUMBER // len(_DATABASES)
+        if is_mine:
+            mine.add(item)
+    return mine
 
 
 def _wanted_database(item: pytest.Item) -> str | None:

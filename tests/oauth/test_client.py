@@ -18,7 +18,7 @@ from webhooks.oauth import client, sentence, token_requests
 from webhooks.oauth.errors import MisconfiguredError, TokenResult
 from webhooks.oauth.token_response import TokenAnswer
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 CALLBACK = "http://127.0.0.1/callback"
 
 

@@ -17,8 +17,13 @@ from webhooks import oauth
 from webhooks.models import ClientAuthentication, HoldReason, OAuthExchange, OAuthToken, Webhook
 from webhooks.oauth.token_requests import basic_authorization
 
-# The first run installs the provider.
-pytestmark = [pytest.mark.django_db, pytest.mark.timeout(240)]
+# The first run installs the provider, for which others would have to wait.
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.once,
+    pytest.mark.together,
+    pytest.mark.timeout(300),
+]
 
 
 @pytest.fixture(scope="session")

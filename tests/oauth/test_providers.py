@@ -15,7 +15,7 @@ from webhooks import oauth
 from webhooks.delivery.auth import BearerAuthorization
 from webhooks.models import HoldReason, OAuthToken, Webhook
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 HTML = {"Content-Type": "text/html; charset=utf-8"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
 

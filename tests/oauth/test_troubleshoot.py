@@ -25,7 +25,7 @@ from webhooks.models import AuthorizationRequest, ExchangeKind, OAuthExchange, O
 from webhooks.oauth.errors import ERRORS, Grant
 from webhooks.oauth.token_response import Expected, RawAnswer, classify
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 
 def finish(webhook: Webhook, *, is_approved: bool = True) -> None:

@@ -19,7 +19,7 @@ from webhooks.models import Delivery
 from webhooks.templatetags import interface
 from webhooks.ui.account import time_zone
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 PAGE = "/integrations/webhooks/time-zone/"
 

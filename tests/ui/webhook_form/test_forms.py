@@ -14,7 +14,7 @@ from webhooks.security.drafts import Draft
 from webhooks.ui.webhook_form.forms import WebhookForm
 from webhooks.ui.webhook_form.headers import stored_headers
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 OAUTH = {
     "authorization_type": "oauth2",

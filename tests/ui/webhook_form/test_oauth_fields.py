@@ -11,7 +11,7 @@ from webhooks import oauth
 from webhooks.models import Delivery, HoldReason, OAuthToken, Status, TokenState, Webhook
 from webhooks.ui.webhook_form import providers
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 MACHINE = {**OAUTH, "grant_type": "client_credentials", "auth_url": "", "callback_url": ""}
 ADVANCED = {

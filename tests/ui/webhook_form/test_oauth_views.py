@@ -28,7 +28,7 @@ from webhooks.models import (
     messages,
 )
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 HTMX = {"HX-Request": "true"}
 FIND = "/integrations/webhooks/oauth/endpoints/"

@@ -14,7 +14,7 @@ from webhooks import events
 from webhooks.models import Webhook
 from webhooks.security.masking import MASK
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 PREVIEW = reverse("webhooks:preview")
 ROWS = reverse("webhooks:edit_parameters")
