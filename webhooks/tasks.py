@@ -9,15 +9,13 @@ from django.core.cache import cache
 
 from webhooks import oauth
 from webhooks.alerts import notifications
-from webhooks.delivery import drains, holds, replays, retention
+from webhooks.delivery import backlog, drains, holds, replays, retention
 from webhooks.delivery.engine import Engine
-from webhooks.delivery.wakeup import bell
+from webhooks.delivery.wakeup import wakeup
 
 logger = logging.getLogger(__name__)
 
-# Unix time of the last sweep, in the cache, for `/readyz`.
-LAST_SWEEP = "webhooks:last_sweep"
-# A publisher asks Celery for a drain at most so often; the bell itself is cheap.
+# A publisher asks Celery for a drain at most so often; a wakeup itself is cheap.
 _ASK_SECONDS = 1.0
 _asked_at = float("-inf")
 
@@ -26,19 +24,19 @@ _asked_at = float("-inf")
 def drain() -> int:
     """Deliver what is due for a while; return how many requests were sent."""
     with drains.watch_for_stop() as should_stop, drains.rare_collections():
-        engine = Engine(bell(), should_stop)
+        engine = Engine(wakeup(), should_stop)
         engine.run(settings.WEBHOOKS_DRAIN_SECONDS)
     return engine.sent
 
 
 @shared_task
 def sweep() -> None:
-    """Wake a drain, in case a ring was lost, and note that the schedule is alive."""
-    ring()
-    cache.set(LAST_SWEEP, time.time(), None)
+    """Wake a drain, in case a wakeup was lost, and note that the schedule is alive."""
+    notify()
+    cache.set(backlog.LAST_SWEEP, time.time(), None)
     if released := holds.release_overlooked():
         logger.warning("overlooked_released rows=%d", released)
-        ring()
+        notify()
 
 
 @shared_task
@@ -49,7 +47,7 @@ def refresh_expiring_tokens() -> int:
 @shared_task
 def send_alerts() -> None:
     notifications.look()
-    ring()
+    notify()
 
 
 @shared_task
@@ -62,21 +60,21 @@ def advance_replays() -> int:
     """Move the running replays on; return how many deliveries were put into the queue."""
     queued = replays.advance_all()
     if queued:
-        ring()
+        notify()
     return queued
 
 
-def ring() -> None:
+def notify() -> None:
     """Tell the drains that rows are due. Never raises and never waits for long."""
     global _asked_at
-    if bell().ring() or time.monotonic() - _asked_at < _ASK_SECONDS:
+    if wakeup().notify() or time.monotonic() - _asked_at < _ASK_SECONDS:
         return
-    if bell().is_broken:
-        # The bell gives up soon; Celery would wait longer for the same Redis.
+    if wakeup().is_broken:
+        # The wakeup gives up soon; Celery would wait longer for the same Redis.
         return
     _asked_at = time.monotonic()
     try:
         drain.apply_async(expires=60)
     except Exception as error:
-        # Rows are safe in the database; a worker looks there by itself.
-        logger.warning("ring_lost error=%s", type(error).__name__)
+        # Rows are safe in the database, where every worker looks anyway.
+        logger.warning("notify_failed error=%s", type(error).__name__)

@@ -10,7 +10,7 @@ from django.utils import timezone
 from tests.factories import make_delivery, make_webhook
 from webhooks import events, tasks
 from webhooks.delivery import fan_out, queue, retention
-from webhooks.delivery.queue import StateChange
+from webhooks.delivery.queue.rows import StateChange
 from webhooks.delivery.recorder import Recorder
 from webhooks.models import (
     Attempt,
@@ -30,9 +30,9 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def rings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def notified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     heard: list[str] = []
-    monkeypatch.setattr(tasks, "ring", lambda: heard.append("ring"))
+    monkeypatch.setattr(tasks, "notify", lambda: heard.append("notify"))
     return heard
 
 
@@ -109,7 +109,7 @@ def test_bad_events_are_refused_with_a_sentence_and_leave_nothing(
     type: str, payload: dict[str, object], key: str | None, code: str
 ) -> None:
     make_webhook()
-    with pytest.raises(events.InvalidEvent, match=r"\.$") as refused:
+    with pytest.raises(events.InvalidEventError, match=r"\.$") as refused:
         events.publish(type, payload, idempotency_key=key)
     assert refused.value.code == code
     assert not Event.objects.exists()
@@ -125,7 +125,7 @@ def test_the_same_idempotency_key_twice_is_one_event() -> None:
 
 def test_a_key_used_for_other_content_is_refused() -> None:
     events.publish("call.incoming.after", {"call_id": "1"}, idempotency_key="k")
-    with pytest.raises(events.InvalidEvent) as refused:
+    with pytest.raises(events.InvalidEventError) as refused:
         events.publish("call.incoming.after", {"call_id": "2"}, idempotency_key="k")
     assert refused.value.code == "key_reused"
 
@@ -141,13 +141,13 @@ def test_a_batch_with_a_repeated_key_makes_one_event() -> None:
 
 def test_one_bad_event_refuses_the_whole_batch() -> None:
     good = events.NewEvent("call.incoming.after", {})
-    with pytest.raises(events.InvalidEvent):
+    with pytest.raises(events.InvalidEventError):
         events.publish_many([good, events.NewEvent("no.such", {})])
     assert not Event.objects.exists()
 
 
-def test_a_rolled_back_publish_sends_and_rings_nothing(
-    rings: list[str], django_capture_on_commit_callbacks
+def test_a_rolled_back_publish_sends_and_notifies_nothing(
+    notified: list[str], django_capture_on_commit_callbacks
 ) -> None:
     make_webhook()
 
@@ -162,17 +162,17 @@ def test_a_rolled_back_publish_sends_and_rings_nothing(
     ):
         publish_and_fail()
     assert callbacks == []
-    assert rings == []
+    assert notified == []
     assert not Event.objects.exists()
 
 
-def test_a_publish_rings_once_after_the_commit(
-    rings: list[str], django_capture_on_commit_callbacks
+def test_a_publish_notifies_once_after_the_commit(
+    notified: list[str], django_capture_on_commit_callbacks
 ) -> None:
     make_webhook()
     with django_capture_on_commit_callbacks(execute=True):
         events.publish_many([events.NewEvent("call.incoming.after", {}) for _ in range(50)])
-    assert rings == ["ring"]
+    assert notified == ["notify"]
 
 
 def test_fan_out_to_a_thousand_webhooks_takes_a_handful_of_statements(
@@ -331,7 +331,7 @@ def test_retention_also_keeps_the_log_below_a_number_of_rows(settings) -> None:
 @pytest.mark.parametrize("year", [1, 1969, 9999])
 def test_an_event_of_another_age_is_refused(year: int) -> None:
     moment = dt.datetime(year, 12, 31, tzinfo=dt.UTC)
-    with pytest.raises(events.InvalidEvent) as caught:
+    with pytest.raises(events.InvalidEventError) as caught:
         events.publish("call.incoming.after", {}, occurred_at=moment)
     assert (caught.value.code, caught.value.field) == ("invalid_time", "occurred_at")
     assert not Event.objects.exists()

@@ -12,9 +12,9 @@ from pytest_django import Settings
 
 from tests.services import RedisServer
 from webhooks.api.health import SWEEP_LATE_SECONDS
+from webhooks.delivery.backlog import LAST_SWEEP
 from webhooks.models import EncryptionCanary
 from webhooks.security import key_check
-from webhooks.tasks import LAST_SWEEP
 
 
 @pytest.fixture(autouse=True)

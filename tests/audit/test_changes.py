@@ -10,7 +10,7 @@ from django.contrib.auth import get_user_model
 from django.test import Client
 from django.urls import reverse
 
-from tests.admin.test_admin import KEYS, LOG, settle, step_url
+from tests.admin.test_admin import KEYS, settle, step_url
 from tests.factories import make_delivery, make_webhook
 from tests.sandbox import Provider
 from tests.ui.connections.test_views import fields, make_connection, page_url
@@ -183,7 +183,8 @@ def test_one_delivery_is_named_and_many_are_counted_by_webhook(browser: Client) 
     assert only(Action.REDELIVERED).object_id == one.pk
     make_delivery(webhook)
     chosen = list(Delivery.objects.values_list("pk", flat=True))
-    browser.post(LOG, {"action": "cancel_chosen", "_selected_action": chosen})
+    selected = {"action": "cancel", "delivery": chosen}
+    browser.post(reverse("webhooks:deliveries_selected"), selected)
     entry = only(Action.CANCELLED)
     assert (entry.webhook_id, entry.note) == (webhook.pk, "3 deliveries")
     assert not entries(webhook=other)

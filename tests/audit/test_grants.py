@@ -46,7 +46,7 @@ def test_a_grant_that_is_lost_is_written_down_once(
     make_token(credential)
     fake.reply(answer)
     for _ in range(2):
-        with pytest.raises(oauth.TokenUnavailable):
+        with pytest.raises(oauth.TokenUnavailableError):
             oauth.refresh(credential, dead_version=1)
     entry = only(Action.AUTHORIZATION_LOST)
     assert (entry.username, entry.webhook_id, entry.note) == ("", Webhook.objects.get().pk, note)
@@ -56,7 +56,7 @@ def test_a_refresh_that_time_can_heal_loses_nothing(fake: FakeProvider) -> None:
     credential = credential_at(fake)
     make_token(credential)
     fake.reply(Reply(status=503))
-    with pytest.raises(oauth.TokenUnavailable):
+    with pytest.raises(oauth.TokenUnavailableError):
         oauth.refresh(credential)
     assert not entries()
 

@@ -17,7 +17,7 @@ from tests.bench.scale import Scale
 from tests.bench.stage import LOGIN, PASSWORD, WEBHOOKS, Stage, make_webhooks
 
 if TYPE_CHECKING:
-    from webhooks.delivery.queue import Claimed, Result
+    from webhooks.delivery.queue.rows import AttemptResult, Claimed
 
 _BATCH = 500
 _CHUNK = 500_000
@@ -101,17 +101,17 @@ def _add_history(stage: Stage, webhooks: list[int], first: int, last: int) -> No
 
 def _cost(stage: Stage, scale: Scale, webhooks: list[int], rows: int) -> Cost:
     from webhooks.delivery import queue
-    from webhooks.delivery.queue import Want
+    from webhooks.delivery.queue.rows import ClaimQuota
 
     backend = queue.backend()
     make_result = _results_of(webhooks)
     stage.fill(_BATCH * scale.growth_batches, webhooks)
-    wants = [Want(webhook, _BATCH // len(webhooks)) for webhook in webhooks]
+    quotas = [ClaimQuota(webhook, _BATCH // len(webhooks)) for webhook in webhooks]
     claims_ms: list[float] = []
     records_ms: list[float] = []
     for _ in range(scale.growth_batches):
         began = time.perf_counter()
-        claims = backend.claim(wants, **_LEASE)
+        claims = backend.claim(quotas, **_LEASE)
         claimed = time.perf_counter()
         results = [make_result(claim) for claim in claims]
         prepared = time.perf_counter()
@@ -122,7 +122,7 @@ def _cost(stage: Stage, scale: Scale, webhooks: list[int], rows: int) -> Cost:
     return Cost(rows, statistics.median(claims_ms), statistics.median(records_ms))
 
 
-def _results_of(webhooks: list[int]) -> Callable[["Claimed"], "Result"]:
+def _results_of(webhooks: list[int]) -> Callable[["Claimed"], "AttemptResult"]:
     """Return a function that makes what the engine records of a success."""
     from webhooks.delivery import auth, requests
     from webhooks.models import Outcome, Webhook
@@ -138,7 +138,7 @@ def _results_of(webhooks: list[int]) -> Callable[["Claimed"], "Result"]:
         total_ms=1.1,
     )  # fmt: skip
 
-    def make(claim: "Claimed") -> "Result":
+    def make(claim: "Claimed") -> "AttemptResult":
         plan = plans[claim.webhook_id]
         request = requests.prepare(claim, plan, time.time())
         step = requests.next_step(Outcome.SUCCEEDED, claim, plan, retry_after=None)
@@ -153,10 +153,11 @@ def _plans(stage: Stage, webhooks: list[int]) -> dict[str, str]:
 
     from webhooks.delivery import queue
     from webhooks.delivery.queue import postgres_sql as sql
+    from webhooks.delivery.queue.rows import ClaimQuota
 
     stage.database.execute("ANALYZE webhooks_delivery")
     stage.fill(_BATCH * 10, webhooks)
-    claims = queue.backend().claim([queue.Want(webhook, 5) for webhook in webhooks], **_LEASE)
+    claims = queue.backend().claim([ClaimQuota(webhook, 5) for webhook in webhooks], **_LEASE)
     quotas = {"ids": webhooks, "quotas": [5] * len(webhooks), **_LEASE}
     found = [[claim.id for claim in claims], [1] * len(claims), [204] * len(claims), "bench"]
     statements = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tests.bench import pacing
 from tests.bench.scale import Scale
-from tests.bench.stage import WEBHOOKS, Stage, make_webhooks, ring
+from tests.bench.stage import WEBHOOKS, Stage, make_webhooks, notify
 
 # Of 100 webhooks, and of the due rows.
 _DEAD = 10
@@ -68,7 +68,7 @@ def _drain(stage: Stage, healthy: list[int], webhooks: list[int], rows: int) -> 
     """Return the healthy deliveries a second, and the seconds they took."""
     stage.empty()
     stage.fill(rows, webhooks)
-    ring()
+    notify()
     stage.wait(healthy, _PATIENCE_SECONDS)
     count, rate = stage.rate(healthy)
     if count != rows * len(healthy) // len(webhooks):

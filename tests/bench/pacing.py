@@ -61,7 +61,7 @@ class _Publisher:
         committed: list[float] = []
         called = time.time()
         with transaction.atomic():
-            # First in line: before the bell rings.
+            # First in line: before the wakeup.
             transaction.on_commit(lambda: committed.append(time.time()))
             published = events.publish_many(items)
         for event in published:

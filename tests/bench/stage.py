@@ -281,10 +281,10 @@ def make_webhooks(count: int, url: str, **columns: object) -> list[int]:
     return made
 
 
-def ring() -> None:
+def notify() -> None:
     from webhooks import tasks
 
-    tasks.ring()
+    tasks.notify()
 
 
 def _set_environment(database_url: str, redis_url: str, directory: Path) -> None:

@@ -14,7 +14,7 @@ from tests.bench.stage import (
     Stage,
     Worker,
     make_webhooks,
-    ring,
+    notify,
 )
 
 _BARE_IN_FLIGHT = 256
@@ -104,7 +104,7 @@ def _drain(
     with stage.asleep(workers):
         stage.fill(rows, webhooks)
         before = _cpu(stage, workers)
-    ring()
+    notify()
     stage.wait(webhooks, _PATIENCE_SECONDS)
     after = _cpu(stage, workers)
     count, rate = stage.rate(webhooks)

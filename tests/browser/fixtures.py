@@ -14,11 +14,11 @@ from pytest_django.live_server_helper import LiveServer
 from tests import chromium as installed
 from tests.browser.steps import OpenPage
 from tests.browser.watching import Watch
+from tests.waiting import PATIENCE_SECONDS
 from webhooks.delivery.engine import Engine
-from webhooks.delivery.wakeup import bell
+from webhooks.delivery.wakeup import wakeup
 
-# A page, a delivery and its record take far less; a loaded machine may take longer.
-_PATIENCE_MILLISECONDS = 10_000
+_PATIENCE_MILLISECONDS = 1000 * PATIENCE_SECONDS
 
 
 @pytest.fixture(scope="session")
@@ -91,7 +91,7 @@ def engine(live_server: LiveServer) -> Iterator[None]:
 
     def run() -> None:
         try:
-            Engine(bell(), stop.is_set).run(seconds=600)
+            Engine(wakeup(), stop.is_set).run(seconds=600)
         except BaseException as failure:
             failures.append(failure)
         finally:
@@ -101,7 +101,7 @@ def engine(live_server: LiveServer) -> Iterator[None]:
     thread.start()
     yield
     stop.set()
-    bell().ring()
+    wakeup().notify()
     thread.join(30)
     assert not thread.is_alive()
     assert not failures

@@ -9,9 +9,10 @@ from playwright.sync_api import Page, expect
 from pytest_django import Settings
 
 from tests.browser import steps
-from tests.browser.steps import OpenPage, eventually, overflow
+from tests.browser.steps import OpenPage, overflow
 from tests.factories import make_delivery, make_webhook
 from tests.sandbox import AUTHORIZATION_CLIENT, Provider, Receiver
+from tests.waiting import eventually
 from webhooks.models import Delivery, Status, Webhook
 
 pytest_plugins = ["tests.browser.fixtures"]
@@ -136,7 +137,7 @@ def test_credentials_are_sent_as_chosen_also_without_javascript(
     page.get_by_role("button", name="Refresh").click()
     expect(page.get_by_text("The access token was refreshed.")).to_be_visible()
     assert provider.token_requests()[-1].grant_type == "refresh_token"
-    page.get_by_role("button", name="Send test").click()
+    page.get_by_role("button", name="Send test").first.click()
     expect(page.get_by_text("Succeeded")).to_be_visible()
     page.get_by_role("link", name="Edit").click()
     page.get_by_text("Clear the token…").click()

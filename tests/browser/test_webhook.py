@@ -15,9 +15,10 @@ from pytest_django.live_server_helper import LiveServer
 from standardwebhooks import Webhook as Verifier
 
 from tests.browser import steps
-from tests.browser.steps import OpenPage, eventually, overflow
+from tests.browser.steps import OpenPage, overflow
 from tests.factories import make_delivery, make_webhook
 from tests.sandbox import Received, Receiver
+from tests.waiting import eventually
 from webhooks.models import ApiKey, Delivery, Status, Webhook
 
 pytest_plugins = ["tests.browser.fixtures"]

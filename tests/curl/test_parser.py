@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from webhooks.curl import options, parser, writer
-from webhooks.curl.parser import CannotRead, CurlRequest, read
-from webhooks.curl.words import UnclosedQuote, split
+from webhooks.curl.parser import CurlCommandError, CurlRequest, read
+from webhooks.curl.words import UnclosedQuoteError, split
 
 URL = "https://crm.test/in"
 
@@ -27,7 +27,7 @@ def notes(text: str) -> str:
 
 
 def refusal(text: str) -> str:
-    with pytest.raises(CannotRead) as error:
+    with pytest.raises(CurlCommandError) as error:
         read(text)
     return str(error.value)
 
@@ -48,7 +48,6 @@ def refusal(text: str) -> str:
         ("$'\\xd0\\x9a\\xd0\\xb8\\xd1\\x97\\xd0\\xb2'", ["Київ"]),
         ("a # a comment", ["a"]),
         ("a#b", ["a#b"]),
-        ("a `\n -b", ["a", "-b"]),
         ("'Київ'", ["Київ"]),
         ("$'a\\d\\E\\cA\\?' $'\\x' $'\\u'", ["a\\d\x1b\x01?", "\\x", "\\u"]),
         ("$'a\\0b\\'c'd $'a\\u0000b'", ["ad", "a"]),
@@ -98,24 +97,36 @@ def test_escapes_are_what_bash_makes_of_them(text: str) -> None:
         return
     try:
         words = split(f"$'{text}'").words
-    except UnclosedQuote:
+    except UnclosedQuoteError:
         words = []
     assert words == made.stdout.decode(errors="replace").split("\0")[:-1]
 
 
 @pytest.mark.parametrize(
-    ("typed", "words"),
+    ("shell", "command"),
     [
-        ('curl ^"https://a.test/^" ^\n  -H ^"a: b^"', ["curl", "https://a.test/", "-H", "a: b"]),
-        ('curl -d ^"^{^\\^"a^\\^":1^}^"', ["curl", "-d", '{"a":1}']),
-        ('curl -d ^"a^\n\nb^"', ["curl", "-d", "a\nb"]),
-        ('curl -d "{""a"":1}" ^\n -k', ["curl", "-d", '{"a":1}', "-k"]),
-        ('curl -o "C:\\dir\\f" ^\n -k', ["curl", "-o", "C:\\dir\\f", "-k"]),
-        ('curl "a\\\\" ^\n b', ["curl", "a\\", "b"]),
+        ("cmd", 'curl ^"https://a.test/^" ^\n  -H ^"a: b^"'),
+        ("cmd", 'curl -d "{""a"":1}" ^\r\n -k https://a.test/'),
+        ("cmd", 'curl -o "C:\\dir\\f" ^\n -k https://a.test/'),
+        (
+            "PowerShell",
+            'Invoke-WebRequest -Uri "https://a.test/" `\n-Method "POST"',
+        ),
+        ("PowerShell", "$session = New-Object Microsoft.PowerShell.Commands.WebRequestSession"),
+        ("PowerShell", 'curl.exe "https://a.test/" `\n -k'),
     ],
 )
-def test_words_are_those_of_cmd(typed: str, words: list[str]) -> None:
-    assert split(typed).words == words
+def test_a_command_for_another_shell_is_told_which_copy_to_choose(shell: str, command: str) -> None:
+    said = refusal(command)
+    assert said.startswith(f"This command is for {shell}.")
+    assert "“Copy as cURL (bash)”" in said
+
+
+@pytest.mark.parametrize(
+    "words", ["-d 'a ^\nb'", "-d 'a ^\"b' \\\n -k", "-d 'x `\n Invoke-WebRequest'", '-d "a^"']
+)
+def test_signs_of_other_shells_inside_quotes_are_text(words: str) -> None:
+    assert read(f"curl {URL} {words}").url == URL
 
 
 def test_what_follows_the_command_is_named() -> None:
@@ -162,7 +173,6 @@ def test_what_a_shell_would_fill_in_is_named() -> None:
         ("""-d b=2 --json '{"a":1}' --data-raw c""", {"body": 'b=2{"a":1}&c'}),
         ("-d '' -d a=1", {"body": "&a=1"}),
         ("-d ''", {"method": "POST", "data": [""]}),
-        ("--heade 'X-A: 1' --data-u 'a= '", {"headers": [("X-A", "1")], "body": "a=%20"}),
         ("--no-location --no-compressed --no-get -d a", {"method": "POST", "notes": []}),
         ("-A me -e https://x", {"headers": [("User-Agent", "me"), ("Referer", "https://x")]}),
         ("--url-query a=b --url-query 'c=d e'", {"url": f"{URL}?a=b&c=d%20e"}),
@@ -206,9 +216,8 @@ def test_every_option_that_takes_a_value_takes_it() -> None:
         if long == "help":
             continue
         takes_value = bool(sign) or long in ("proxy", "preproxy")
-        found = options.find(long)
-        assert found.takes_value == takes_value, long
-        assert not short or options.SHORT[short] == found.name
+        assert options.takes_value(long) == takes_value, long
+        assert not short or options.SHORT[short] == long.removeprefix("no-")
 
 
 @pytest.mark.parametrize("option", ["--noproxy", "--proto", "--trace-ascii", "--dns-servers"])
@@ -216,7 +225,7 @@ def test_values_of_curls_own_work_are_no_addresses(option: str) -> None:
     assert read(f"curl {option} value {URL}").notes == []
 
 
-def test_an_option_that_could_be_several_is_not_known() -> None:
+def test_an_option_is_known_by_its_whole_name_only() -> None:
     assert "--dat" in notes("--dat")
 
 
@@ -299,11 +308,14 @@ def test_a_request_begins_empty() -> None:
     assert CurlRequest().body == ""
 
 
-@pytest.mark.parametrize("piece", [">a ", "2>", "\n", "A=\n", "A=1;", "-d a ", "--abc "])
+@pytest.mark.parametrize("piece", [
+    ">a ", "2>", "\n", "A=\n", "A=1;", "-d a ", "--abc ", "x", "#", "${", "$(", "` ", "\\", '"${',
+    "$'\\x{", "^ ", "2",
+])  # fmt: skip
 def test_the_longest_command_is_read_at_once(piece: str) -> None:
     prefix = "" if piece.startswith("A") else f"curl {URL} "
     text = prefix + piece * ((parser.MAX_LENGTH - len(prefix)) // len(piece))
     began = time.process_time()
-    with suppress(CannotRead):
+    with suppress(CurlCommandError):
         read(text)
     assert time.process_time() - began < 2

@@ -10,7 +10,7 @@ import pytest
 
 from tests.sandbox import Receiver
 from webhooks.curl import writer
-from webhooks.security.encryption import MASK
+from webhooks.security.masking import MASK
 
 BASH, CURL = shutil.which("bash"), shutil.which("curl")
 needs_shell = pytest.mark.skipif(not (BASH and CURL), reason="bash or curl is missing")
@@ -208,7 +208,7 @@ def test_a_header_name_that_is_none_is_left_out(name: str) -> None:
     ],
 )
 def test_what_no_command_line_can_hold_is_refused(line: str, body: bytes, code: str) -> None:
-    with pytest.raises(writer.CannotCopy) as refused:
+    with pytest.raises(writer.CurlCopyError) as refused:
         writer.build(line, [], body)
     assert refused.value.code == code
 

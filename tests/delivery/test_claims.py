@@ -1,29 +1,38 @@
-"""What an engine holds: bounded in rows and bytes, patient with limits, one suspect at a time."""
+"""What an engine holds: bounded in rows and bytes, patient with limits, one suspect at a time.
 
+Rows are claimed while the last ones are prepared, and what comes too late goes back.
+"""
+
+import time
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 
-from tests.factories import make_delivery, make_webhook
+from tests.factories import make_delivery, make_webhook, run_engine
+from tests.sandbox import Receiver
+from tests.waiting import eventually
 from webhooks.delivery import claims as module
 from webhooks.delivery import queue
-from webhooks.delivery.claims import Claims
-from webhooks.delivery.limiter import Lane
-from webhooks.delivery.queue import Claimed
-from webhooks.models import Delivery, Webhook
+from webhooks.delivery.claims import ClaimBatch, Claims
+from webhooks.delivery.engine import Engine
+from webhooks.delivery.limiter import Limiter
+from webhooks.delivery.queue.rows import Claimed
+from webhooks.delivery.wakeup import ProcessWakeup
+from webhooks.models import Delivery, Status, Webhook
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def engines_claims() -> Claims:
-    lanes: dict[int, Lane] = {}
-    return Claims(queue.backend(), "here", lambda pk: lanes.setdefault(pk, Lane(64)))
+    limiters: dict[int, Limiter] = {}
+    return Claims(queue.backend(), "here", lambda pk: limiters.setdefault(pk, Limiter(64)))
 
 
 def take(claims: Claims) -> list[Claimed]:
     taken: list[Claimed] = []
     if (ready := queue.backend().candidates()) and claims.has_room:
-        claims.take(ready, taken)
+        claims.claim(ready, taken)
     for claim in taken:
         claims.add(claim)
     return taken
@@ -87,7 +96,7 @@ def test_what_comes_back_while_a_webhook_is_asked_ends_its_wait(
 
     def overtaken(webhook_id: int, **terms: Any) -> Any:
         found = claim_paced(webhook_id, **terms)
-        # The keeper's thread, while this one waits for the database.
+        # The engine's thread, while this one waits for the database.
         release(claims, head)
         Delivery.objects.filter(pk=head[0].id).update(status="succeeded", next_attempt_at=None)
         return found
@@ -150,3 +159,92 @@ def test_one_suspect_is_in_hand_at_a_time_whatever_limits_its_webhook() -> None:
         [one] = take(claims)
         seen.append(one)
     assert {claim.webhook_id for claim in seen} == {free.pk, limited.pk}
+
+
+def until_ready(engine: Engine) -> None:
+    """Look until the webhook's plan is there; it is made in another thread."""
+
+    def look() -> object:
+        engine._look_at = 0.0
+        return engine._look(time.monotonic())
+
+    eventually(look)
+
+
+def test_the_next_rows_are_claimed_while_the_last_are_prepared(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CLAIM_ROWS", 5)
+    webhook = make_webhook(url=f"{receiver.url}/open/hook")
+    for _ in range(20):
+        make_delivery(webhook)
+    asked_before: list[bool] = []
+    submit = Engine._submit
+
+    def watched(engine: Engine, batch: ClaimBatch) -> None:
+        if batch.is_full:
+            asked_before.append(engine._claimer.is_busy)
+        submit(engine, batch)
+
+    monkeypatch.setattr(Engine, "_submit", watched)
+    run_engine(lambda: Delivery.objects.filter(status=Status.SUCCEEDED).count() == 20)
+    assert asked_before
+    assert asked_before[0]
+
+
+def test_a_wakeup_while_rows_are_claimed_is_not_spun_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(ProcessWakeup(), lambda: False)
+    waited: list[float] = []
+    monkeypatch.setattr(engine._event, "wait", waited.append)
+    engine._maintenance.look_at = time.monotonic() + 30
+    engine._claimer.is_busy = True
+    engine._notify()
+    engine._rest()
+    assert waited == [1.0]
+    engine._claimer._batches.append(ClaimBatch([], {}, 0.0))
+    engine._rest()
+    assert waited == [1.0]
+
+
+def test_what_is_claimed_while_the_drain_ends_goes_back() -> None:
+    delivery = make_delivery(make_webhook())
+    engine = Engine(ProcessWakeup(), lambda: False)
+    until_ready(engine)
+    for part in (engine._sender, engine._claimer, engine._writer):
+        part.start()
+    engine._claimer.request(engine._candidates, engine._ready)
+    engine._finish()
+    after = Delivery.objects.get(pk=delivery.pk)
+    assert (after.status, after.attempt_count, after.lease) == (Status.PENDING, 0, "")
+    assert engine._claims.count == 0
+
+
+def test_a_claim_that_fails_brings_nothing_and_the_next_one_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_delivery(make_webhook())
+    engine = Engine(ProcessWakeup(), lambda: False)
+    until_ready(engine)
+    monkeypatch.setattr("webhooks.delivery.db_session._BACKOFF_SECONDS", (0.05, 0.05))
+    backend = queue.backend()
+    claim = backend.claim
+    failures = iter([True])
+
+    def fails_once(*args: object, **terms: object) -> list[object]:
+        if next(failures, False):
+            raise OperationalError("the server closed the connection unexpectedly")
+        return claim(*args, **terms)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(backend, "claim", fails_once)
+    for part in (engine._sender, engine._claimer, engine._writer):
+        part.start()
+    brought = []
+    for _ in range(2):
+        engine._claimer.request(engine._candidates, engine._ready)
+        batch = eventually(engine._claimer.batch)
+        assert batch is not None
+        assert not engine._claimer.is_busy
+        brought.append(len(batch.claims))
+        time.sleep(0.1)
+    assert brought == [0, 1]
+    engine._finish()

@@ -1,4 +1,4 @@
-"""How the keeper's connection behaves when the database does not."""
+"""How the engine thread's connection behaves when the database does not."""
 
 import time
 
@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 
 from webhooks.delivery import queue
-from webhooks.delivery.db_session import Session
+from webhooks.delivery.db_session import DatabaseSession
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -17,8 +17,8 @@ def ask(statement: str) -> object:
         return cursor.fetchone()[0]
 
 
-def failed_session() -> Session:
-    session = Session(queue.backend())
+def failed_session() -> DatabaseSession:
+    session = DatabaseSession(queue.backend())
     assert session.run(lambda: ask("SELECT nothing FROM nowhere")) is None
     return session
 
@@ -36,7 +36,7 @@ def test_after_a_fault_the_database_is_left_alone_for_a_moment() -> None:
 
 
 def test_the_wait_grows_up_to_a_limit() -> None:
-    session = Session(queue.backend())
+    session = DatabaseSession(queue.backend())
     waits = []
     for _ in range(7):
         session.resume_at = 0.0
@@ -46,7 +46,7 @@ def test_the_wait_grows_up_to_a_limit() -> None:
 
 
 def test_leases_are_taken_back_only_while_the_database_has_been_well() -> None:
-    session = Session(queue.backend())
+    session = DatabaseSession(queue.backend())
     now = time.monotonic()
     assert not session.is_calm(now)
     assert session.is_calm(now + 10)

@@ -144,14 +144,14 @@ def test_one_look_releases_only_so_much(monkeypatch: pytest.MonkeyPatch) -> None
     assert [holds.release_overlooked() for _ in range(3)] == [5, 3, 0]
 
 
-def test_the_sweep_releases_and_rings(monkeypatch: pytest.MonkeyPatch) -> None:
-    rings: list[str] = []
-    monkeypatch.setattr(tasks, "ring", lambda: rings.append("ring"))
+def test_the_sweep_releases_and_notifies(monkeypatch: pytest.MonkeyPatch) -> None:
+    notified: list[str] = []
+    monkeypatch.setattr(tasks, "notify", lambda: notified.append("notify"))
     tasks.sweep()
-    assert rings == ["ring"]
+    assert notified == ["notify"]
     delivery = held(make_webhook(), HoldReason.PAUSED)
     tasks.sweep()
-    assert (rings, status_of(delivery)) == (["ring"] * 3, Status.PENDING)
+    assert (notified, status_of(delivery)) == (["notify"] * 3, Status.PENDING)
 
 
 def test_nothing_held_costs_one_statement(django_assert_num_queries: Any) -> None:

@@ -12,7 +12,7 @@ from django.utils import timezone
 from tests.factories import make_credential, make_delivery, make_webhook
 from webhooks.delivery import queue
 from webhooks.delivery.plans import present_versions
-from webhooks.delivery.queue import Claimed, Result, Want
+from webhooks.delivery.queue.rows import AttemptResult, Claimed, ClaimQuota
 from webhooks.models import Attempt, Delivery, Event, Status, Webhook, WebhookState
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -20,15 +20,15 @@ TERMS = {"lease": "here", "lease_seconds": 60.0}
 
 
 def claim(webhook_id: int, quota: int = 100, lease: str = "here") -> list[Claimed]:
-    return queue.backend().claim([Want(webhook_id, quota)], lease=lease, lease_seconds=60.0)
+    return queue.backend().claim([ClaimQuota(webhook_id, quota)], lease=lease, lease_seconds=60.0)
 
 
-def succeeded(row: Claimed) -> Result:
+def succeeded(row: Claimed) -> AttemptResult:
     attempt = (
         row.id, row.number, timezone.now(), None, None, None, None, 1.0, "127.0.0.1", "POST /",
         "", None, 204, "", b"", 0, "succeeded", "",
     )  # fmt: skip
-    return Result(
+    return AttemptResult(
         row.id, row.webhook_id, row.number, "succeeded", None, "", "succeeded", 204, False, attempt
     )
 

@@ -1,18 +1,33 @@
-"""The recorder: batches, rows the database refuses, and the health of webhooks."""
+"""The recorder: batches, rows the database refuses, the health of webhooks, the hourly roll-up."""
 
 import datetime as dt
+import threading
 import time
+from collections import Counter
+from typing import Any
 
 import pytest
-from django.db import DataError
+from django.db import DataError, OperationalError, connection
 from django.utils import timezone
 
 from tests.delivery.test_queue import claim, succeeded
-from tests.factories import make_delivery, make_webhook
-from webhooks.delivery import queue
-from webhooks.delivery.queue import ATTEMPT_COLUMNS, Result
+from tests.factories import deliver_all, make_delivery, make_webhook
+from tests.sandbox import Receiver
+from webhooks import events
+from webhooks.delivery import queue, retention
+from webhooks.delivery.histogram import NO_DURATION, step_of
+from webhooks.delivery.queue.rows import ATTEMPT_COLUMNS, AttemptResult, HourCount
 from webhooks.delivery.recorder import RECORD_ROWS, Recorder, pause
-from webhooks.models import Attempt, Delivery, PauseReason, Status, Webhook, WebhookState
+from webhooks.models import (
+    Attempt,
+    Delivery,
+    HourlyCount,
+    Outcome,
+    PauseReason,
+    Status,
+    Webhook,
+    WebhookState,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -21,14 +36,14 @@ def a_recorder() -> Recorder:
     return Recorder(queue.backend(), "here")
 
 
-def results(count: int) -> list[Result]:
+def results(count: int) -> list[AttemptResult]:
     webhook = make_webhook()
     for _ in range(count):
         make_delivery(webhook)
     return [succeeded(row) for row in claim(webhook.pk, quota=count)]
 
 
-def with_values(result: Result, **values: object) -> Result:
+def with_values(result: AttemptResult, **values: object) -> AttemptResult:
     attempt = dict(zip(ATTEMPT_COLUMNS, result.attempt, strict=True)) | values
     return result._replace(attempt=tuple(attempt.values()))
 
@@ -36,10 +51,10 @@ def with_values(result: Result, **values: object) -> Result:
 def test_a_batch_is_due_when_it_is_full_or_old_enough() -> None:
     recorder = a_recorder()
     [result] = results(1)
-    recorder.add(result)
     now = time.monotonic()
+    recorder.add(result)
     assert recorder.batch(now) == []
-    assert recorder.batch(now + 1) == [result]
+    assert recorder.batch(now + 60) == [result]
     for _ in range(RECORD_ROWS):
         recorder.add(result)
     assert len(recorder.batch(now)) == RECORD_ROWS
@@ -63,7 +78,7 @@ def test_a_row_that_the_database_refuses_does_not_stop_the_others(
     bad = with_values(bad, response_headers="poison")
     write = recorder._queue.record
 
-    def refuse_poison(rows: list[Result], **terms: object) -> int:
+    def refuse_poison(rows: list[AttemptResult], **terms: object) -> int:
         if any("poison" in row.attempt for row in rows):
             raise DataError("refused")
         return int(write(rows, **terms))
@@ -146,3 +161,141 @@ def test_pausing_changes_only_webhooks_that_are_active() -> None:
     assert pause([webhook.pk], PauseReason.FAILING) == 0
     webhook.refresh_from_db()
     assert webhook.pause_reason == PauseReason.GONE
+
+
+AN_HOUR = dt.datetime(2026, 3, 4, 15, tzinfo=dt.UTC)
+
+
+def an_attempt(webhook_id: int = 1, outcome: str = "succeeded", **values: object) -> AttemptResult:
+    given = {"started_at": AN_HOUR, "total_ms": 40.0, "outcome": outcome, **values}
+    attempt = tuple(given.get(column) for column in ATTEMPT_COLUMNS)
+    status = "succeeded" if outcome == "succeeded" else "pending"
+    return AttemptResult("dlv_1", webhook_id, 1, status, None, "", outcome, 204, False, attempt)
+
+
+def rows() -> dict[tuple[int, dt.datetime, str, int], int]:
+    found = HourlyCount.objects.values_list("webhook", "hour", "outcome", "duration_step", "count")
+    return {(row[0], row[1], row[2], row[3]): row[4] for row in found}
+
+
+def test_attempts_are_counted_by_webhook_hour_outcome_and_duration() -> None:
+    recorder = a_recorder()
+    later = AN_HOUR + dt.timedelta(minutes=59, seconds=59)
+    for attempt in (
+        an_attempt(),
+        an_attempt(started_at=later, total_ms=40.1),
+        an_attempt(total_ms=90.0),
+        an_attempt(outcome="timeout", total_ms=5000.0),
+        an_attempt(outcome="blocked", total_ms=None),
+        an_attempt(webhook_id=2, started_at=AN_HOUR + dt.timedelta(hours=9)),
+    ):
+        recorder.add(attempt)
+    recorder.write_counts()
+    assert rows() == {
+        (1, AN_HOUR, "succeeded", step_of(40.0)): 2,
+        (1, AN_HOUR, "succeeded", step_of(90.0)): 1,
+        (1, AN_HOUR, "timeout", step_of(5000.0)): 1,
+        (1, AN_HOUR, "blocked", NO_DURATION): 1,
+        (2, AN_HOUR + dt.timedelta(hours=9), "succeeded", step_of(40.0)): 1,
+    }
+
+
+def test_counts_add_to_what_the_hour_has_already() -> None:
+    recorder = a_recorder()
+    for _ in range(2):
+        recorder.add(an_attempt())
+        recorder.add(an_attempt())
+        recorder.write_counts()
+    assert list(rows().values()) == [4]
+
+
+def test_counts_are_due_every_two_seconds_and_only_when_something_was_sent() -> None:
+    recorder = a_recorder()
+    now = time.monotonic()
+    assert not recorder.has_due_counts(now)
+    recorder.add(an_attempt())
+    assert recorder.has_due_counts(now)
+    recorder.write_counts()
+    recorder.add(an_attempt())
+    assert not recorder.has_due_counts(now + 1)
+    assert recorder.has_due_counts(time.monotonic() + 3)
+
+
+def test_a_failed_write_keeps_its_counts_for_the_next_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = a_recorder()
+    recorder.add(an_attempt())
+    now = time.monotonic()
+    with monkeypatch.context() as patched:
+        patched.setattr(recorder._queue, "add_counts", _fail)
+        with pytest.raises(OperationalError):
+            recorder.write_counts()
+    assert rows() == {}
+    assert not recorder.has_due_counts(now), "a broken database is not asked at once"
+    recorder.add(an_attempt())
+    recorder.write_counts()
+    assert list(rows().values()) == [2]
+    recorder.write_counts()
+    assert list(rows().values()) == [2]
+
+
+def _fail(counts: list[HourCount]) -> None:
+    raise OperationalError("gone")
+
+
+def test_two_workers_that_count_the_same_hours_at_once_lose_nothing_and_do_not_deadlock() -> None:
+    backend = queue.backend()
+    keys = [(webhook, step) for webhook in range(1, 21) for step in range(1, 6)]
+    barrier = threading.Barrier(2)
+    errors: list[Exception] = []
+
+    def add(order: int) -> None:
+        counts = [HourCount(webhook, AN_HOUR, "succeeded", step, 1) for webhook, step in keys]
+        barrier.wait()
+        try:
+            for _ in range(10):
+                backend.add_counts(counts[::order])
+        except Exception as error:
+            errors.append(error)
+        finally:
+            connection.close()
+
+    workers = [threading.Thread(target=add, args=(order,)) for order in (1, -1)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert errors == []
+    assert Counter(rows().values()) == {20: len(keys)}
+
+
+def test_a_drain_leaves_its_counts_behind(receiver: Receiver) -> None:
+    webhook = make_webhook(url=f"{receiver.url}/open/hook")
+    for _ in range(3):
+        make_delivery(webhook)
+    events.send_test(webhook, "webhook.test")
+    deliver_all()
+    counted = HourlyCount.objects.filter(webhook=webhook, outcome=Outcome.SUCCEEDED)
+    assert sum(row.count for row in counted) == 4
+    assert all(row.duration_step != NO_DURATION for row in counted)
+
+
+@pytest.mark.parametrize(("days", "kept_days"), [(7, 31), (90, 90)])
+def test_counts_are_kept_as_long_as_deliveries_and_as_the_longest_chart(
+    days: int, kept_days: int, settings: Any
+) -> None:
+    settings.WEBHOOKS_RETENTION_DAYS = days
+    kept = AN_HOUR - dt.timedelta(days=kept_days)
+    past = kept - dt.timedelta(hours=1)
+    queue.backend().add_counts(
+        [HourCount(1, hour, "succeeded", 9, 1) for hour in (past, kept, AN_HOUR)]
+    )
+    retention.delete_old_rows(AN_HOUR)
+    assert sorted(key[1] for key in rows()) == [kept, AN_HOUR]
+
+
+def test_counts_of_a_deleted_webhook_stay_with_its_log() -> None:
+    webhook = make_webhook()
+    queue.backend().add_counts([HourCount(webhook.pk, AN_HOUR, "succeeded", 9, 1)])
+    events.delete(webhook)
+    retention.delete_old_rows(AN_HOUR)
+    assert HourlyCount.objects.get().webhook.name == webhook.name

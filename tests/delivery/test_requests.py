@@ -1,4 +1,4 @@
-"""The three steps of one delivery: plan, prepare, judge."""
+"""The three steps of one delivery: plan, prepare, classify."""
 
 import base64
 import datetime as dt
@@ -9,13 +9,13 @@ from standardwebhooks.webhooks import Webhook as Verifier
 
 from tests.factories import fill, make_webhook
 from webhooks.delivery.auth import BasicAuthorization, BearerAuthorization, NoAuthorization
-from webhooks.delivery.queue import ATTEMPT_COLUMNS, Claimed
+from webhooks.delivery.queue.rows import ATTEMPT_COLUMNS, Claimed
 from webhooks.delivery.requests import (
     RETRY_SCHEDULE_SECONDS,
-    SHORT_LEASH_STEPS,
-    Answer,
-    Plan,
-    judge,
+    SHORT_RETRY_LIMIT,
+    RequestPlan,
+    Response,
+    classify,
     make_plan,
     next_step,
     prepare,
@@ -52,10 +52,10 @@ def a_claim(**fields: object) -> Claimed:
     return Claimed(**values)  # type: ignore[arg-type]
 
 
-def an_answer(status: int = 204, **fields: object) -> Answer:
+def an_answer(status: int = 204, **fields: object) -> Response:
     values: dict[str, object] = {
         "error": None,
-        "message": "",
+        "message": None,
         "status_code": status,
         "headers": b"",
         "body": b"",
@@ -68,16 +68,16 @@ def an_answer(status: int = 204, **fields: object) -> Answer:
         "total_ms": 4.0,
         **fields,
     }
-    return Answer(**values)  # type: ignore[arg-type]
+    return Response(**values)  # type: ignore[arg-type]
 
 
-def a_plan(**fields: object) -> Plan:
+def a_plan(**fields: object) -> RequestPlan:
     return make_plan(a_webhook(**fields), NoAuthorization())
 
 
-def attempt_of(answer: Answer, plan: Plan) -> dict[str, object]:
+def attempt_of(answer: Response, plan: RequestPlan) -> dict[str, object]:
     request = prepare(a_claim(), plan, NOW)
-    outcome = judge(answer)
+    outcome = classify(answer)
     step = next_step(outcome, request.claim, plan, retry_after=None)
     row = result(request, answer, outcome, step)
     return dict(zip(ATTEMPT_COLUMNS, row.attempt, strict=True))
@@ -177,11 +177,11 @@ def test_a_receiver_that_echoes_our_secrets_is_masked_in_the_log() -> None:
     ],
 )  # fmt: skip
 def test_each_status_has_one_outcome(status: int, outcome: Outcome) -> None:
-    assert judge(an_answer(status)) is outcome
+    assert classify(an_answer(status)) is outcome
 
 
 def test_a_broken_transfer_is_no_success_whatever_its_status() -> None:
-    assert judge(an_answer(200, error=Outcome.TIMEOUT)) is Outcome.TIMEOUT
+    assert classify(an_answer(200, error=Outcome.TIMEOUT)) is Outcome.TIMEOUT
 
 
 def test_server_errors_are_retried_by_the_whole_schedule_and_then_given_up() -> None:
@@ -198,9 +198,9 @@ def test_server_errors_are_retried_by_the_whole_schedule_and_then_given_up() -> 
 @pytest.mark.parametrize("outcome", [Outcome.REFUSED, Outcome.BLOCKED, Outcome.REDIRECT])
 def test_refusals_are_retried_on_a_shorter_leash(outcome: Outcome) -> None:
     plan = a_plan()
-    before = a_claim(failure_count=SHORT_LEASH_STEPS - 1)
+    before = a_claim(failure_count=SHORT_RETRY_LIMIT - 1)
     assert next_step(outcome, before, plan, retry_after=None).status is Status.PENDING
-    last = a_claim(failure_count=SHORT_LEASH_STEPS)
+    last = a_claim(failure_count=SHORT_RETRY_LIMIT)
     assert next_step(outcome, last, plan, retry_after=None).status is Status.FAILED
 
 

@@ -9,7 +9,7 @@ from tests.sandbox import Receiver
 from tests.sandbox.receiver.client import Received
 from webhooks.delivery_log import request_preview
 from webhooks.models import Event, Webhook
-from webhooks.security.encryption import MASK
+from webhooks.security.masking import MASK
 
 pytestmark = pytest.mark.django_db
 

@@ -2,42 +2,25 @@
 
 import time
 
-import pycurl
 import pytest
 from django.test import Client
-from django.urls import reverse
-from django.utils import timezone, translation
+from django.utils import translation
 
 from tests.admin.test_admin import staff
-from tests.factories import make_delivery, make_webhook
+from tests.factories import make_webhook
 from tests.ui.test_trail import url_of
 from webhooks import audit
-from webhooks.delivery import requests
-from webhooks.delivery.queue.rows import DIED
 from webhooks.delivery_log.retelling import retell
 from webhooks.models import (
     Action,
     ApiKey,
-    Attempt,
-    Incident,
-    IncidentKind,
-    Outcome,
     PauseReason,
     TokenState,
-    WebhookState,
 )
-from webhooks.network import curl_errors
-from webhooks.templatetags.interface import milliseconds
+from webhooks.ui.figures import milliseconds
 
 REFUSED = "The receiver refused the request with 404."
 IN_UKRAINIAN = "Отримувач відхилив запит: 404."
-_CURL_CODES = [
-    pycurl.E_OPERATION_TIMEDOUT,
-    pycurl.E_SSL_CONNECT_ERROR,
-    pycurl.E_UNSUPPORTED_PROTOCOL,
-    pycurl.E_COULDNT_CONNECT,
-    pycurl.E_RECV_ERROR,
-]
 
 
 def told(sentence: str, language: str = "uk") -> str:
@@ -45,37 +28,9 @@ def told(sentence: str, language: str = "uk") -> str:
         return retell(sentence)
 
 
-def curl_sentence(code: int, *, is_connected: bool = False) -> str:
-    _outcome, sentence = curl_errors.classify(
-        code, "reset by peer", host="crm.test", timeout_seconds=7, is_connected=is_connected
-    )
-    return sentence
-
-
-@pytest.mark.parametrize("sentence", requests._SENTENCES.values(), ids=str)
-def test_what_the_engine_says_of_an_answer_is_told_in_both_languages(sentence: object) -> None:
-    with translation.override("uk"):
-        ukrainian = str(sentence) % {"code": 503}
-    with translation.override("en"):
-        english = str(sentence) % {"code": 503}
-    assert told(english) == ukrainian != english
-    assert told(ukrainian, "en") == english
-
-
-@pytest.mark.parametrize("is_connected", [True, False])
-@pytest.mark.parametrize("code", _CURL_CODES)
-def test_what_libcurl_failed_with_is_told_in_ukrainian(code: int, is_connected: bool) -> None:
-    with translation.override("en"):
-        english = curl_sentence(code, is_connected=is_connected)
-    with translation.override("uk"):
-        ukrainian = curl_sentence(code, is_connected=is_connected)
-    assert told(english) == ukrainian != english
-
-
 @pytest.mark.parametrize(
     ("stored", "ukrainian"),
     [
-        (str(DIED), "Процес, який це надсилав, аварійно"),
         ("29 deliveries", "29 доставок"),
         ("1 delivery", "1 доставка"),
         ("22 deliveries", "22 доставки"),
@@ -84,7 +39,6 @@ def test_what_libcurl_failed_with_is_told_in_ukrainian(code: int, is_connected: 
         ("API key whapi_a1b2c3", "whapi_a1b2c3"),
         (str(PauseReason.FAILING.label), ""),
         (str(TokenState.NEEDS_REAUTHORIZATION.label), ""),
-        ("The request could not be built (KeyError).", "(KeyError)"),
         (
             f"3 attempts in a row failed. Last error: {REFUSED}",
             f"Поспіль невдалі 3 спроби. Остання помилка: {IN_UKRAINIAN}",
@@ -99,9 +53,7 @@ def test_what_libcurl_failed_with_is_told_in_ukrainian(code: int, is_connected: 
         ),
     ],
 )
-def test_sentences_of_the_recorder_incidents_and_trail_are_told(
-    stored: str, ukrainian: str
-) -> None:
+def test_sentences_of_incidents_and_trail_are_told(stored: str, ukrainian: str) -> None:
     found = told(stored)
     assert found != stored
     assert ukrainian in found
@@ -121,10 +73,10 @@ def test_a_known_sentence_beside_an_unknown_one_is_told() -> None:
 
 def test_a_long_hostile_text_takes_no_time() -> None:
     texts = ["The connection to " + " broke: " * 200, "a. " * 600, "%(x)s" * 300, "{" * 1900]
-    began = time.perf_counter()
+    began = time.thread_time()
     for text in texts:
         told(text)
-    assert time.perf_counter() - began < 2
+    assert time.thread_time() - began < 2
 
 
 @pytest.fixture
@@ -132,34 +84,6 @@ def browser() -> Client:
     client = staff(is_superuser=True)
     client.cookies["django_language"] = "uk"
     return client
-
-
-@pytest.mark.django_db
-def test_the_screens_tell_the_last_error_in_the_reader_s_language(browser: Client) -> None:
-    webhook = make_webhook()
-    WebhookState.objects.update_or_create(
-        webhook=webhook,
-        defaults={"last_error": REFUSED, "failing_since_at": timezone.now()},
-    )
-    Incident.objects.create(
-        webhook=webhook, kind=IncidentKind.FAILING, message=REFUSED, opened_at=timezone.now()
-    )
-    sent = make_delivery(webhook)
-    Attempt.objects.create(
-        delivery=sent,
-        number=1,
-        started_at=timezone.now(),
-        request_line="POST https://crm.test/",
-        outcome=Outcome.REFUSED,
-        error=REFUSED,
-    )
-    detail = reverse("webhooks:detail", args=[webhook.pk])
-    log = reverse("webhooks:delivery", args=[sent.pk])
-    for address in (reverse("webhooks:list"), detail, log):
-        page = browser.get(address)
-        assert page.status_code == 200, address
-        assert IN_UKRAINIAN in page.text, address
-        assert REFUSED not in page.text, address
 
 
 @pytest.mark.django_db

@@ -9,7 +9,7 @@ from tests.faults.processes import Process
 from tests.faults.world import World, check
 from tests.services import free_port
 from webhooks import events
-from webhooks.delivery.wakeup import RedisBell, bell
+from webhooks.delivery.wakeup import RedisWakeup, wakeup
 from webhooks.models import Attempt
 
 # Publishing may not wait longer for a broker that is not there.
@@ -109,16 +109,16 @@ def fill(world: World) -> None:
         client.config_set("maxmemory-policy", "noeviction")
         client.config_set("maxmemory", 1)
         try:
-            ringing = bell()
-            assert isinstance(ringing, RedisBell)
-            before = ringing.failures
+            woken = wakeup()
+            assert isinstance(woken, RedisWakeup)
+            before = woken.failures
             # Past the end of every drain that began before.
             for _ in range(5):
                 world.publish(4)
                 time.sleep(1)
             world.settle()
             world.verify()
-            check(ringing.failures > before, "no ring failed: Redis was not full")
+            check(woken.failures > before, "no wakeup failed: Redis was not full")
         finally:
             client.config_set("maxmemory", 0)
     _works_again(world, worker)

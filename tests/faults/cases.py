@@ -1,4 +1,4 @@
-"""R1-R40 of faults.md: each misbehaviour, and as what its attempt must be recorded."""
+"""R1 to R40: each misbehaviour, and as what its attempt must be recorded."""
 
 import email.utils
 import gzip

@@ -23,9 +23,9 @@ class Hooks(AppConfig):
 
     def ready(self) -> None:
         if path := os.environ.get("FAULT_CA"):
-            from webhooks import network
+            from webhooks.network import guard
 
-            setattr(network, "ca_bundle", lambda: path)  # noqa: B010 - typed as what it was.
+            setattr(guard, "ca_bundle", lambda: path)  # noqa: B010 - typed as what it was.
         if fault := os.environ.get("FAULT"):
             _FAULTS[fault]()
 
@@ -85,11 +85,11 @@ def _die_of_poison() -> None:
     _before(Sender, "submit", strike)
 
 
-def _lose_rings() -> None:
-    """Die between the commit of an event and its ring."""
+def _lose_wakeups() -> None:
+    """Die between the commit of an event and its wakeup."""
     from webhooks import tasks
 
-    tasks.ring = _die
+    tasks.notify = _die
 
 
 def _slow_record() -> None:
@@ -103,6 +103,6 @@ _FAULTS: dict[str, Callable[[], None]] = {
     "die_before_record": _die_before_record,
     "die_after_claim": _die_after_claim,
     "die_of_poison": _die_of_poison,
-    "lose_rings": _lose_rings,
+    "lose_wakeups": _lose_wakeups,
     "slow_record": _slow_record,
 }

@@ -126,7 +126,7 @@ def die_after_claim(world: World) -> None:
     check(_unknowns() == 1, "the crash is not in the log")
 
 
-@fault("F6", "crash between commit and ring", databases=BOTH)
+@fault("F6", "crash between commit and wakeup", databases=BOTH)
 def die_before_ring(world: World) -> None:
     world.webhook("/a")
     worker = world.any_worker()
@@ -134,7 +134,7 @@ def die_before_ring(world: World) -> None:
     world.settle()
     log = world.directory / "publisher.log"
     command = ["-m", "tests.faults.publisher", "20"]
-    publisher = world.own(Process(command, log, {"FAULT": "lose_rings"}))
+    publisher = world.own(Process(command, log, {"FAULT": "lose_wakeups"}))
     world.accepted += 20
     world.wait(lambda: not publisher.is_running, 30, "The death of the publisher")
     world.wait(lambda: sum(world.statuses().values()) == 21, 5, "The commit")

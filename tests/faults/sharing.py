@@ -65,7 +65,7 @@ def no_beat(world: World) -> None:
     world.webhook("/a", retry_schedule_seconds=[2, 2, 2])
     world.receiver.statuses["/a"] = 503
     world.publish(20)
-    # Nothing rings any more: neither a publisher nor a beat.
+    # Nothing notifies any more: neither a publisher nor a beat.
     world.flush_redis()
     world.worker()
     world.wait_for_arrivals(20)

@@ -272,9 +272,9 @@ def test_a_hostile_filter_matches_in_linear_time() -> None:
     pattern = "a" * 999 + "b"
     tree = {"any": [condition("x", "contains", pattern)] * (MAX_CONDITIONS - 1)}
     compiled = compile_filter(tree)
-    started = time.perf_counter()
+    started = time.thread_time()
     assert not compiled.matches({"x": "a" * 100_000})
-    assert time.perf_counter() - started < 5
+    assert time.thread_time() - started < 5
 
 
 def test_patterns_are_plain_text() -> None:

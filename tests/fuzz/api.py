@@ -60,7 +60,7 @@ def check(given: dict[str, Any]) -> bool:
         assert refusal.code
         _check_answer(refusal.response().content)
         return False
-    except fan_out.InvalidEvent as error:
+    except fan_out.InvalidEventError as error:
         assert error.code
         _check_answer(events.Refused(422, error.code, error, field=error.field).response().content)
         return False

@@ -10,7 +10,7 @@ from tests.fuzz.target import Target
 from tests.fuzz.tokens import storable
 from webhooks.models import AuthorizationRequest, AuthorizationType, Credential, GrantType
 from webhooks.oauth import callback
-from webhooks.oauth.errors import AuthorizationFailed
+from webhooks.oauth.errors import AuthorizationError
 
 _SECRET = "canary-client-secret"
 _ISSUER = "https://provider.example.com"
@@ -52,7 +52,7 @@ def check(given: tuple[str, bool]) -> bool:
         callback.check_data_center(parameters, found)
         code = callback.code_of(parameters, found)
         callback.hashed(parameters.get("state", ""))
-    except AuthorizationFailed as error:
+    except AuthorizationError as error:
         assert str(error)
         assert storable(str(error))
         assert _SECRET not in str(error)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz.target import Target
 from tests.fuzz.varying import VALUES
-from webhooks.ui.transfer import parser, portable
+from webhooks.ui.transfer import document
 
 _JSON = st.recursive(
     st.one_of(st.sampled_from(VALUES), st.text(max_size=8), st.integers()),
@@ -15,7 +15,7 @@ _JSON = st.recursive(
     ),
     max_leaves=4,
 )
-_DEFAULTS = {name: field.get_default() for name, field in portable.FIELDS.items()}
+_DEFAULTS = {name: field.get_default() for name, field in document.FIELDS.items()}
 _ENTRY = st.builds(
     lambda sound, odd: {"name": "CRM", **sound, **odd},
     st.sets(st.sampled_from(sorted(_DEFAULTS)), max_size=4).map(
@@ -38,15 +38,15 @@ INPUTS = st.one_of(
 
 def check(given: bytes) -> bool:
     try:
-        entries = parser.read(given)
-    except parser.Unreadable as error:
+        entries = document.read(given)
+    except document.FileError as error:
         assert str(error)
         return False
     is_taken = False
     for entry in entries:
         if not isinstance(entry, dict):
             continue
-        mistakes = parser.mistakes(entry)
+        mistakes = document.mistakes(entry)
         assert all(mistakes)
         is_taken |= not mistakes
         text = json.dumps(entry, ensure_ascii=False)

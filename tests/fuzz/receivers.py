@@ -10,9 +10,10 @@ from tests.fuzz.target import Target
 from tests.fuzz.tokens import storable
 from webhooks.delivery import requests
 from webhooks.delivery.auth import BasicAuthorization
-from webhooks.delivery.queue import Claimed
+from webhooks.delivery.queue.rows import Claimed
 from webhooks.delivery_log import decoded_body
 from webhooks.models import Outcome, Status, Trigger, Webhook
+from webhooks.models.messages import Message
 
 # By number, so that a variation leaves it alone.
 _ERRORS = (None, None, None, Outcome.TIMEOUT, Outcome.PROTOCOL, Outcome.TLS)
@@ -58,12 +59,12 @@ _REQUEST = requests.prepare(_CLAIM, _PLAN, 1_800_000_000.0)
 
 def check(given: dict[str, Any]) -> bool:
     error = _ERRORS[given["error"]]
-    answer = requests.Answer(
-        error, given["message"] if error else "", given["status"],
+    answer = requests.Response(
+        error, Message("not_sent", {"error": given["message"]}) if error else None, given["status"],
         given["headers"], given["body"], len(given["body"]), "93.184.215.14",
         1.0, 1.0, 1.0, 1.0, 1.0,
     )  # fmt: skip
-    outcome = requests.judge(answer)
+    outcome = requests.classify(answer)
     wait = requests.retry_after_seconds(answer.headers, 1_800_000_000.0)
     assert wait is None or wait >= 0
     step = requests.next_step(outcome, _CLAIM, _PLAN, retry_after=wait)

@@ -6,7 +6,6 @@ Whatever went past the guard, strace would see (`make security` runs this under 
 
 import contextlib
 import re
-import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,38 +16,27 @@ from tests.fuzz import urls
 from tests.fuzz.target import Target
 from tests.security import oracle
 from webhooks import network
-from webhooks.network import sessions
 
 _passed: list[str] = []
 _PORTS = (80, 443, 8443, 6379, 5432, 8000, 8080, 11211)
 
 
-class _Opener(network.SocketOpener):
-    """Judge as always, note what passes, and open nothing."""
-
-    def _open(self, address: Any, key: int | None) -> socket.socket | int:
-        opened = super()._open(address, key)
-        if isinstance(opened, socket.socket):
-            _passed.append(str(address[3][0]))
-            opened.close()
-        bad: int = pycurl.SOCKET_BAD
-        return bad
-
-
-class _Socket(socket.socket):
-    def connect(self, address: Any) -> None:
-        _passed.append(str(address[0]))
-        raise ConnectionRefusedError("stopped by the fuzzer")
+def _note(opener: Any, family: int, kind: int, protocol: int, where: Any) -> int:
+    """Note what passes the guard, and open nothing."""
+    _passed.append(str(where[0]))
+    bad: int = pycurl.SOCKET_BAD
+    return bad
 
 
 @contextlib.contextmanager
 def around() -> Iterator[None]:
     with urls.names_are_answered():
-        real, sessions._DeadlineSocket = sessions._DeadlineSocket, _Socket  # type: ignore[assignment,misc]
+        real = network.SocketOpener.open
+        setattr(network.SocketOpener, "open", _note)  # noqa: B010 - typed as what it was.
         try:
             yield
         finally:
-            sessions._DeadlineSocket = real  # type: ignore[misc]
+            setattr(network.SocketOpener, "open", real)  # noqa: B010
 
 
 def check(given: tuple[str, tuple[str, ...]]) -> bool:
@@ -65,7 +53,7 @@ def by_requests(url: str, answers: tuple[str, ...]) -> None:
     with (
         # ValueError: requests itself reads the URL before the adapter does.
         contextlib.suppress(requests.RequestException, ValueError),
-        network.guarded_session(policy=urls.CLOSED) as session,
+        network.GuardedSession(policy=urls.CLOSED) as session,
     ):
         session.get(url)
 
@@ -74,7 +62,7 @@ def by_libcurl(url: str, answers: tuple[str, ...]) -> None:
     ports = {int(digits) for digits in re.findall(r":(\d{1,5})(?!\d)", url)} | set(_PORTS)
     handle = pycurl.Curl()
     try:
-        network.configure_curl(handle, _Opener(urls.CLOSED))
+        network.configure_curl(handle, network.SocketOpener(urls.CLOSED))
         handle.setopt(pycurl.URL, url)
         pins = ",".join(f"[{one}]" if ":" in one else one for one in answers) or "127.0.0.1"
         # libcurl asks no name server: every name on every port of the URL leads there.

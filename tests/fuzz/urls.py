@@ -14,7 +14,7 @@ from tests.fuzz.target import Target
 from tests.network.test_guard import url_rows
 from tests.security import oracle
 from webhooks import network
-from webhooks.network import NameNotResolved, Policy, UnsafeURL
+from webhooks.network import NameNotResolvedError, Policy, UnsafeURLError
 
 CLOSED = Policy()
 _ROWS = url_rows()
@@ -122,14 +122,14 @@ def check(given: tuple[str, tuple[str, ...]]) -> bool:
     url, answers = given
     try:
         target = network.parse_url(url, policy=CLOSED)
-    except UnsafeURL as error:
+    except UnsafeURLError as error:
         assert error.reason.endswith(".")
         return False
     _check_target(target)
     _answers[:] = answers
     try:
         addresses = network.checked_addresses(target.host, target.port, CLOSED)
-    except (UnsafeURL, NameNotResolved):
+    except (UnsafeURLError, NameNotResolvedError):
         return False
     assert all(map(oracle.is_public, addresses)), addresses
     return True

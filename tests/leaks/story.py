@@ -5,8 +5,6 @@ Every step is one that people or workers take; what they are shown is kept by th
 
 import json
 import re
-import time
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -18,6 +16,7 @@ from tests.leaks.sinks import Secrets, Sink
 from tests.leaks.site import ENCRYPTION_KEY, PASSWORD, SERVER_PASSWORD, SIGNING_KEY, Site
 from tests.sandbox import ODD_CLIENT, Provider, answer_consent
 from tests.ui.webhook_form.test_forms import header_fields, posted
+from tests.waiting import eventually
 
 PAGES = "/integrations/webhooks/"
 # Canaries a person types, with everything in them that some spelling changes.
@@ -234,14 +233,16 @@ class Story:
             page = self.person.follow(self.person.post(f"{PAGES}{pk}/tests/"))
             assert page.status_code == 200
         wanted = 4 * len(self.webhooks) - 4
-        self.wait_for(lambda: len(self.site.read()["rows"]["attempt"]) // 2 >= wanted)
+        eventually(
+            lambda: self._attempts() >= wanted,
+            saw=self._attempts,
+            seconds=PATIENCE_SECONDS,
+            every=0.5,
+        )
         self.note_stored()
 
-    def wait_for(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not condition():
-            assert time.monotonic() < deadline, "the site did not get there in time"
-            time.sleep(0.5)
+    def _attempts(self) -> int:
+        return len(self.site.read()["rows"]["attempt"]) // 2
 
     # Changes
 

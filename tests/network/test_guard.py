@@ -16,15 +16,18 @@ from django.core.management import call_command
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.waiting import PATIENCE_SECONDS, eventually
 from webhooks import network
 from webhooks.network import (
     HostResolver,
-    NameNotResolved,
+    NameNotResolvedError,
     Policy,
-    UnsafeURL,
+    UnsafeURLError,
     addresses,
     local_addresses,
+    urls,
 )
+from webhooks.network.resolver import resolve
 
 CLOSED = Policy()
 TABLE = Path(__file__).parents[1] / "data" / "urls.tsv"
@@ -91,8 +94,8 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     return resolve_to
 
 
-def refusal(url: str, policy: Policy = CLOSED) -> UnsafeURL:
-    with pytest.raises(UnsafeURL) as caught:
+def refusal(url: str, policy: Policy = CLOSED) -> UnsafeURLError:
+    with pytest.raises(UnsafeURLError) as caught:
         network.parse_url(url, policy=policy)
     return caught.value
 
@@ -111,7 +114,7 @@ def test_each_url_of_the_table_gets_its_verdict(row: Row, names: Callable[..., l
     try:
         network.check_url(row.url, policy=CLOSED)
         verdict = "allow"
-    except (UnsafeURL, NameNotResolved) as error:
+    except (UnsafeURLError, NameNotResolvedError) as error:
         verdict, reason = "block", error.reason
         sentence = str(error)
     assert (reason, reason[-1:]) == (sentence, "." if reason else "")
@@ -154,33 +157,33 @@ def test_what_is_percent_encoded_already_stays_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("url", "code"),
     [
-        ("https://example.com/%", "characters"),
-        ("https://example.com/%zz", "characters"),
-        ("https://example.com/{{call_id}}", "characters"),
-        ("https://example.com/\ud800", "characters"),
-        ("https://example.com/a\u2028b", "characters"),
-        ("https://examp\u212ae.com/", "host"),
-        ("https://\u212aiev.example.com/", "host"),
-        ("https://\u017ferver.example.com/", "host"),
-        ("https://\u0130stanbul.example.com/", "host"),
-        ("https://\u212bngstrom.example.com/", "host"),
-        ("https://STRA\u1e9eE.example.com/", "host"),
-        ("https://\uff21\uff22.example.com/", "host"),
-        ("https://\u24b6.example.com/", "host"),
-        ("https://BU\u0308CHER.example.com/", "host"),
-        ("https://example.com:/", "host"),
-        ("https://example.com:\u0661/", "host"),
-        ("https://example.com:0/", "port"),
-        ("https://example.com:1023/", "port"),
-        ("https://example.com../", "host"),
-        ("https://xn--localhost-/", "host"),
-        ("https://xn--a.example.com/", "host"),
-        ("https://exa\u0301mple.com/", "host"),
-        ("https://example.com\uff0fevil.com/", "host"),
-        ("https://[2001:4860:4860:0:0:0:0:8888]/", "literal"),
-        ("https://" + "a." * 130 + "com/", "host"),
-        ("https://example.com/" + "ä" * 1000, "length"),
-        ("http:///example.com/", "host"),
+        ("https://example.com/%", "percent"),
+        ("https://example.com/%zz", "percent"),
+        ("https://example.com/{{call_id}}", "character"),
+        ("https://example.com/\ud800", "invisible_character"),
+        ("https://example.com/a\u2028b", "invisible_character"),
+        ("https://examp\u212ae.com/", "host_part"),
+        ("https://\u212aiev.example.com/", "host_part"),
+        ("https://\u017ferver.example.com/", "host_part"),
+        ("https://\u0130stanbul.example.com/", "host_part"),
+        ("https://\u212bngstrom.example.com/", "host_part"),
+        ("https://STRA\u1e9eE.example.com/", "host_part"),
+        ("https://\uff21\uff22.example.com/", "host_part"),
+        ("https://\u24b6.example.com/", "host_part"),
+        ("https://BU\u0308CHER.example.com/", "host_part"),
+        ("https://example.com:/", "authority"),
+        ("https://example.com:\u0661/", "authority"),
+        ("https://example.com:0/", "port_number"),
+        ("https://example.com:1023/", "port_closed"),
+        ("https://example.com../", "host_name"),
+        ("https://xn--localhost-/", "host_part"),
+        ("https://xn--a.example.com/", "host_part"),
+        ("https://exa\u0301mple.com/", "host_part"),
+        ("https://example.com\uff0fevil.com/", "host_part"),
+        ("https://[2001:4860:4860:0:0:0:0:8888]/", "literal_spelling"),
+        ("https://" + "a." * 130 + "com/", "host_name"),
+        ("https://example.com/" + "ä" * 1000, "url_too_long"),
+        ("http:///example.com/", "authority"),
         ("javascript://example.com/%0aalert(1)", "scheme"),
     ],
 )
@@ -234,7 +237,7 @@ _HOSTISH = st.text(
 def test_any_text_is_refused_or_parses_again_to_the_same_target(text: str) -> None:
     try:
         target = network.parse_url(text, policy=CLOSED)
-    except UnsafeURL:
+    except UnsafeURLError:
         return
     assert network.parse_url(target.url, policy=CLOSED) == target
     assert target.url.isascii()
@@ -245,7 +248,7 @@ def test_no_address_that_python_calls_private_is_ever_open(
     ip: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int
 ) -> None:
     if not ip.is_global or ip.is_multicast:
-        assert network.address_problem(str(ip), port, CLOSED) is not None
+        assert addresses.address_problem(str(ip), port, CLOSED) is not None
 
 
 # Addresses.
@@ -261,7 +264,7 @@ def test_no_address_that_python_calls_private_is_ever_open(
     ],
 )  # fmt: skip
 def test_an_address_off_the_public_internet_is_refused(address: str) -> None:
-    assert network.address_problem(address, 443, CLOSED)
+    assert addresses.address_problem(address, 443, CLOSED)
 
 
 @pytest.mark.parametrize(
@@ -270,12 +273,12 @@ def test_an_address_off_the_public_internet_is_refused(address: str) -> None:
      "192.88.98.255", "192.0.1.0", "168.63.129.15", "168.63.129.17", "100.128.0.0"],
 )  # fmt: skip
 def test_an_address_beside_a_refused_network_is_open(address: str) -> None:
-    assert network.address_problem(address, 443, CLOSED) is None
+    assert addresses.address_problem(address, 443, CLOSED) is None
 
 
 @pytest.mark.parametrize("port", [1, 22, 25, 79, 444, 1023, 0, 65536])
 def test_a_service_port_is_refused_at_the_address_too(port: int) -> None:
-    assert network.address_problem(PUBLIC, port, CLOSED)
+    assert addresses.address_problem(PUBLIC, port, CLOSED)
 
 
 # Allowed networks.
@@ -298,8 +301,8 @@ def test_an_allowed_network_opens_itself_and_its_ports_only(
     text: str, is_open: tuple[str, int], is_closed: tuple[str, int]
 ) -> None:
     policy = opening(text)
-    assert network.address_problem(*is_open, policy) is None
-    assert network.address_problem(*is_closed, policy) is not None
+    assert addresses.address_problem(*is_open, policy) is None
+    assert addresses.address_problem(*is_closed, policy) is not None
 
 
 @pytest.mark.parametrize(
@@ -318,14 +321,14 @@ def test_localhost_works_on_the_allowed_port_only(names: Callable[..., list[str]
     assert network.check_url("http://localhost:8001/", policy=policy).host == "localhost"
     assert network.check_url("http://127.0.0.1:8001/", policy=policy).is_literal
     for url in ("http://localhost/", "http://127.0.0.1:8002/", "http://127.1:8001/"):
-        with pytest.raises(UnsafeURL):
+        with pytest.raises(UnsafeURLError):
             network.check_url(url, policy=policy)
     assert asked == ["localhost"]
 
 
 def test_a_private_name_must_lead_into_an_allowed_network(names: Callable[..., list[str]]) -> None:
     names(PUBLIC)
-    with pytest.raises(UnsafeURL, match="private name"):
+    with pytest.raises(UnsafeURLError, match="private name"):
         network.check_url("http://receiver:9000/", policy=opening("10.0.0.0/8:9000"))
 
 
@@ -333,7 +336,7 @@ def test_a_public_name_with_one_allowed_and_one_refused_answer_is_refused(
     names: Callable[..., list[str]],
 ) -> None:
     names("127.0.0.1", "10.0.0.1")
-    with pytest.raises(UnsafeURL):
+    with pytest.raises(UnsafeURLError):
         network.check_url("http://example.com:9000/", policy=opening("127.0.0.0/8:9000"))
 
 
@@ -343,13 +346,13 @@ def test_a_low_port_named_by_an_allowed_network_is_open_there_only(
     names(PUBLIC)
     policy = opening("10.0.0.0/8:81")
     assert network.check_url("http://10.0.0.1:81/", policy=policy).port == 81
-    with pytest.raises(UnsafeURL, match="Port 81"):
+    with pytest.raises(UnsafeURLError, match="Port 81"):
         network.check_url("http://example.com:81/", policy=policy)
 
 
 def test_metadata_names_stay_refused_whatever_is_allowed(names: Callable[..., list[str]]) -> None:
     asked = names("169.254.169.254")
-    with pytest.raises(UnsafeURL):
+    with pytest.raises(UnsafeURLError):
         network.check_url("http://metadata.google.internal/", policy=opening("169.254.0.0/16"))
     assert asked == []
 
@@ -367,8 +370,8 @@ def test_the_policy_follows_the_settings(settings: object) -> None:
      "host.docker.internal", "localhost.localdomain", "vault.service.consul", "metadata.goog"],
 )  # fmt: skip
 def test_a_name_off_the_public_internet_is_refused(host: str) -> None:
-    with pytest.raises(UnsafeURL):
-        network.check_name(host, policy=CLOSED)
+    with pytest.raises(UnsafeURLError):
+        urls.check_name(host, policy=CLOSED)
 
 
 @pytest.mark.parametrize(
@@ -378,7 +381,7 @@ def test_a_name_off_the_public_internet_is_refused(host: str) -> None:
      "localhost.com", "test.io", "a.app", "svc.dev"],
 )  # fmt: skip
 def test_a_public_name_is_accepted(host: str) -> None:
-    network.check_name(host, policy=CLOSED)
+    urls.check_name(host, policy=CLOSED)
 
 
 # This site and this machine.
@@ -426,18 +429,19 @@ def test_a_machine_without_these_tables_is_asked_by_its_name(
 def test_a_public_address_of_this_machine_is_refused_unless_opened(
     address: str, own_interface: None
 ) -> None:
-    problem = network.address_problem(address, 6379, CLOSED)
-    assert problem == f"{address} is an address of this machine itself."
+    problem = addresses.address_problem(address, 6379, CLOSED)
+    assert problem is not None
+    assert problem.sentence() == f"{address} is an address of this machine itself."
     opened = opening(f"[{address}]:6379" if ":" in address else f"{address}:6379")
-    assert network.address_problem(address, 6379, opened) is None
-    assert network.address_problem(address, 6380, opened) is not None
+    assert addresses.address_problem(address, 6379, opened) is None
+    assert addresses.address_problem(address, 6380, opened) is not None
 
 
 def test_a_name_that_leads_to_this_machine_is_refused(
     own_interface: None, names: Callable[..., list[str]]
 ) -> None:
     names(PUBLIC)
-    with pytest.raises(UnsafeURL, match="this machine itself") as refusal:
+    with pytest.raises(UnsafeURLError, match="this machine itself") as refusal:
         network.check_url("https://example.com/", policy=CLOSED)
     assert refusal.value.opened_by == f"{PUBLIC}/32:443"
 
@@ -452,10 +456,10 @@ def test_a_name_of_this_site_is_refused_unless_its_address_is_opened(
     settings.PUBLIC_URL = "https://hooks.example.com"
     settings.WEBHOOKS_PUBLIC_URLS = ["http://b.example.com:8080"]
     asked = names(PUBLIC)
-    with pytest.raises(UnsafeURL, match="is this site itself"):
+    with pytest.raises(UnsafeURLError, match="is this site itself"):
         network.check_url(url, policy=CLOSED)
     assert asked == []
-    with pytest.raises(UnsafeURL, match="is this site itself"):
+    with pytest.raises(UnsafeURLError, match="is this site itself"):
         network.check_url(url, policy=opening("10.0.0.0/8"))
     network.check_url(url, policy=opening(f"{PUBLIC}/32"))
     network.check_url("https://other.example.com/", policy=CLOSED)
@@ -480,7 +484,7 @@ def test_this_site_is_known_in_whatever_spelling_it_was_set(
 ) -> None:
     setattr(settings, setting, own if setting == "PUBLIC_URL" else ["https://a.example.org", own])
     asked = names(PUBLIC)
-    with pytest.raises(UnsafeURL, match="itself"):
+    with pytest.raises(UnsafeURLError, match="itself"):
         network.check_url(url, policy=CLOSED)
     assert asked == []
 
@@ -501,7 +505,7 @@ def test_a_further_name_this_site_answers_to_is_its_own(
     names("1.1.1.1")
     network.check_url(url, policy=CLOSED)
     settings.ALLOWED_HOSTS = [*settings.ALLOWED_HOSTS, name]
-    with pytest.raises(UnsafeURL, match="itself"):
+    with pytest.raises(UnsafeURLError, match="itself"):
         network.check_url(url, policy=CLOSED)
 
 
@@ -520,18 +524,18 @@ def test_loopback_among_the_names_of_this_site_stays_a_matter_of_the_policy(
     settings.PUBLIC_URL = "https://hooks.example.com"
     settings.ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
     names("127.0.0.1")
-    with pytest.raises(UnsafeURL, match="private network"):
+    with pytest.raises(UnsafeURLError, match="private network"):
         network.check_url("http://localhost:8001/", policy=CLOSED)
     policy = opening("127.0.0.0/8:8001", "[::1]:8001")
     for host in ("localhost", "127.0.0.1", "[::1]"):
         assert network.check_url(f"http://{host}:8001/", policy=policy).port == 8001
-        with pytest.raises(UnsafeURL):
+        with pytest.raises(UnsafeURLError):
             network.check_url(f"http://{host}:8000/", policy=policy)
 
 
 def test_this_sites_own_literal_is_refused(settings: Any) -> None:
     settings.PUBLIC_URL = f"https://{PUBLIC}"
-    with pytest.raises(UnsafeURL, match="this machine itself"):
+    with pytest.raises(UnsafeURLError, match="this machine itself"):
         network.check_url(f"https://{PUBLIC}/hook", policy=CLOSED)
 
 
@@ -558,7 +562,7 @@ def test_a_refusal_names_the_entry_that_would_open_it_where_there_may_be_a_reaso
     address: str, entry: str
 ) -> None:
     url = f"http://[{address}]:8080/" if ":" in address else f"http://{address}:8080/"
-    with pytest.raises(UnsafeURL) as refusal:
+    with pytest.raises(UnsafeURLError) as refusal:
         network.check_url(url, policy=CLOSED)
     assert refusal.value.opened_by == entry
     if entry:
@@ -572,7 +576,7 @@ def test_the_answers_of_a_look_up_keep_their_order_without_repeats(
     names: Callable[..., list[str]],
 ) -> None:
     names("2606:2800::1", PUBLIC, PUBLIC)
-    assert network.resolve("example.com", 443) == ("2606:2800::1", PUBLIC)
+    assert resolve("example.com", 443) == ("2606:2800::1", PUBLIC)
 
 
 def test_a_scope_in_an_answer_is_kept_so_that_it_is_refused(
@@ -580,8 +584,8 @@ def test_a_scope_in_an_answer_is_kept_so_that_it_is_refused(
 ) -> None:
     answer = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("2606:4700::1", 443, 0, 2))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: answer)
-    assert network.resolve("example.com", 443) == ("2606:4700::1%2",)
-    with pytest.raises(UnsafeURL, match="network interface"):
+    assert resolve("example.com", 443) == ("2606:4700::1%2",)
+    with pytest.raises(UnsafeURLError, match="network interface"):
         network.check_url("https://example.com/", policy=CLOSED)
 
 
@@ -595,20 +599,20 @@ def test_a_failed_or_empty_look_up_may_succeed_later(
         return []
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    with pytest.raises(NameNotResolved) as caught:
-        network.resolve("example.com", 443)
+    with pytest.raises(NameNotResolvedError) as caught:
+        resolve("example.com", 443)
     assert caught.value.permanent is False
     assert isinstance(caught.value, OSError)
 
 
 def test_a_look_up_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     done = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: done.wait(5) and [])
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: done.wait(60) and [])
     started = time.monotonic()
-    with pytest.raises(NameNotResolved, match="too long"):
-        network.resolve("example.com", 443, seconds=0.05)
+    with pytest.raises(NameNotResolvedError, match="too long"):
+        resolve("example.com", 443, seconds=0.05)
     done.set()
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 30
 
 
 # The resolver of the sending loop.
@@ -636,11 +640,13 @@ def resolver(clock: Clock) -> Iterator[HostResolver]:
 
 def looked_up(resolver: HostResolver, host: str, port: int = 443) -> network.Resolution:
     """Wait for the answer of a look-up in progress."""
-    ends_at = time.monotonic() + 5
-    while (found := resolver.lookup(host, port)) is None:
-        assert time.monotonic() < ends_at
-        time.sleep(0.002)
+    found = eventually(lambda: resolver.lookup(host, port), every=0.002)
+    assert found is not None
     return found
+
+
+def kind(found: network.Resolution) -> str:
+    return found.failure.kind if found.failure else ""
 
 
 def test_a_first_look_up_is_in_progress_and_wakes_the_loop_when_done(
@@ -650,11 +656,11 @@ def test_a_first_look_up_is_in_progress_and_wakes_the_loop_when_done(
     woken = threading.Event()
     resolver = HostResolver(CLOSED, wake=woken.set)
     assert resolver.lookup("example.com", 443) is None
-    assert woken.wait(5)
+    assert woken.wait(PATIENCE_SECONDS)
     found = resolver.lookup("example.com", 443)
     resolver.close()
     assert found is not None
-    assert (found.addresses, found.problem, found.error) == ((PUBLIC,), None, None)
+    assert (found.addresses, found.failure) == ((PUBLIC,), None)
     assert found.duration_ms >= 0
 
 
@@ -664,8 +670,9 @@ def test_a_mixed_answer_is_a_problem_and_pins_nothing(
     names(PUBLIC, "10.0.0.1")
     found = looked_up(resolver, "example.com")
     assert found.addresses == ()
-    assert found.problem is not None
-    assert "10.0.0.1 is a private address" in found.problem
+    assert found.failure is not None
+    assert found.failure.kind == "blocked"
+    assert "10.0.0.1 is a private address" in found.failure.sentence()
     assert resolver.curl_resolve_entries("example.com", 443) == ["-example.com:443"]
 
 
@@ -674,14 +681,15 @@ def test_a_name_without_an_answer_is_an_error(
 ) -> None:
     names()
     found = looked_up(resolver, "example.com")
-    assert (found.problem, found.error) == (None, "The name example.com was not found.")
+    assert found.failure == ("network", "name_not_found", {"host": "example.com"})
+    assert found.failure.sentence() == "The name example.com was not found."
 
 
 def test_a_private_name_is_a_problem_without_a_look_up(
     resolver: HostResolver, names: Callable[..., list[str]]
 ) -> None:
     asked = names("127.0.0.1")
-    assert looked_up(resolver, "redis", 6379).problem
+    assert kind(looked_up(resolver, "redis", 6379)) == "blocked"
     assert asked == []
 
 
@@ -690,7 +698,7 @@ def test_a_literal_is_judged_at_once(resolver: HostResolver) -> None:
     assert good is not None
     assert bad is not None
     assert good.addresses == (PUBLIC,)
-    assert bad.problem
+    assert kind(bad) == "blocked"
 
 
 def test_an_answer_is_used_until_it_is_old_and_then_while_a_new_one_is_fetched(
@@ -704,9 +712,7 @@ def test_an_answer_is_used_until_it_is_old_and_then_while_a_new_one_is_fetched(
     names("93.184.215.15")
     clock.now += 2
     assert resolver.lookup("example.com", 443) is first
-    ends_at = time.monotonic() + 5
-    while resolver.lookup("example.com", 443) is first:
-        assert time.monotonic() < ends_at
+    eventually(lambda: resolver.lookup("example.com", 443) is not first, every=0.002)
     second = looked_up(resolver, "example.com")
     assert second.addresses == ("93.184.215.15",)
     assert second.generation != first.generation
@@ -732,7 +738,7 @@ def test_a_name_that_turns_bad_is_refused_at_the_next_answer(
     names("127.0.0.1")
     clock.now += 500
     second = looked_up(resolver, "example.com")
-    assert second.problem
+    assert kind(second) == "blocked"
     assert second.generation != first.generation
 
 
@@ -744,23 +750,21 @@ def test_the_last_good_answer_bridges_a_failing_name_server(
     asked = names()
     clock.now += 60
     resolver.lookup("example.com", 443)
-    ends_at = time.monotonic() + 5
-    while not asked:
-        assert time.monotonic() < ends_at
+    eventually(lambda: asked, every=0.002)
     assert looked_up(resolver, "example.com") is first
     clock.now += 100
     assert resolver.lookup("example.com", 443) is None
-    assert looked_up(resolver, "example.com").error
+    assert kind(looked_up(resolver, "example.com")) == "network"
 
 
 def test_a_failure_is_asked_again_after_a_few_seconds(
     resolver: HostResolver, names: Callable[..., list[str]], clock: Clock
 ) -> None:
     names()
-    assert looked_up(resolver, "example.com").error
+    assert kind(looked_up(resolver, "example.com")) == "network"
     names(PUBLIC)
     clock.now += 4
-    assert looked_up(resolver, "example.com").error
+    assert kind(looked_up(resolver, "example.com")) == "network"
     clock.now += 2
     assert looked_up(resolver, "example.com").addresses == (PUBLIC,)
 
@@ -773,7 +777,7 @@ def test_a_dead_name_does_not_hold_up_the_others(
 
     def getaddrinfo(host: str, port: int, **kwargs: object) -> list[object]:
         if host == "dead.example.com":
-            released.wait(10)
+            released.wait(60)
         return good(host, port)
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
@@ -784,12 +788,15 @@ def test_a_dead_name_does_not_hold_up_the_others(
     clock.now += 11
     late = resolver.lookup("dead.example.com", 443)
     assert late is not None
-    assert late.error == "Looking up the name dead.example.com takes too long."
+    assert late.failure is not None
+    assert late.failure.sentence() == "Looking up the name dead.example.com takes too long."
     released.set()
-    ends_at = time.monotonic() + 5
-    while (found := resolver.lookup("dead.example.com", 443)) is None or found.error:
-        assert time.monotonic() < ends_at
-    assert found.addresses == (PUBLIC,)
+
+    def dead_name_is_known() -> network.Resolution | None:
+        found = resolver.lookup("dead.example.com", 443)
+        return None if found is None or found.failure else found
+
+    assert eventually(dead_name_is_known, every=0.002).addresses == (PUBLIC,)
 
 
 def test_many_names_share_a_few_threads(names: Callable[..., list[str]]) -> None:
@@ -810,9 +817,9 @@ def test_a_look_up_that_breaks_does_not_end_its_thread(
         raise RuntimeError("broken")
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    assert [looked_up(resolver, f"b{number}.example.com").error for number in range(4)] == [
-        f"Looking up the name b{number}.example.com failed." for number in range(4)
-    ]
+    for number in range(4):
+        host = f"b{number}.example.com"
+        assert looked_up(resolver, host).failure == ("network", "lookup_failed", {"host": host})
     names(PUBLIC)
     assert looked_up(resolver, "example.com").addresses == (PUBLIC,)
 

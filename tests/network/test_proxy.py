@@ -23,7 +23,7 @@ from tests.sandbox import Receiver
 from tests.security.proxy import Proxy
 from webhooks import network
 from webhooks.models import Attempt, Outcome
-from webhooks.network import Policy, UnsafeURL, sessions
+from webhooks.network import Policy, UnsafeURLError, guard
 
 PUBLIC = "93.184.215.14"
 LOGIN = "b3BlcmF0b3I6cHJveHktcGFzc3dvcmQ="
@@ -57,8 +57,7 @@ def public_names(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def trust(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> Certificates:  # noqa: F811
     """Let both senders trust the tests' own authority."""
-    monkeypatch.setattr(sessions, "ca_bundle", lambda: certificates.path("ca"))
-    monkeypatch.setattr(network, "ca_bundle", lambda: certificates.path("ca"))
+    monkeypatch.setattr(guard, "ca_bundle", lambda: certificates.path("ca"))
     return certificates
 
 
@@ -67,7 +66,7 @@ def context(certificates: Certificates, name: str) -> ssl.SSLContext:  # noqa: F
 
 
 def by_requests(url: str, policy: Policy) -> bytes:
-    with network.guarded_session(policy=policy) as session:
+    with network.GuardedSession(policy=policy) as session:
         return session.get(url, headers={"Authorization": "Bearer of-the-receiver"}).content
 
 
@@ -248,6 +247,6 @@ def test_a_literal_inside_never_reaches_the_proxy_through_requests(
     proxy_to: Callable[..., Proxy],
 ) -> None:
     proxy = proxy_to(9)
-    with pytest.raises(UnsafeURL):
+    with pytest.raises(UnsafeURLError):
         by_requests("http://10.0.0.1/", Policy(egress_proxy=f"http://127.0.0.1:{proxy.port}"))
     assert proxy.asked == []

@@ -92,7 +92,7 @@ SENDERS = [
     examine,
     try_authentication,
 ]
-SPEAK = (oauth.AuthorizationFailed, oauth.Misconfigured, oauth.TokenUnavailable)
+SPEAK = (oauth.AuthorizationError, oauth.MisconfiguredError, oauth.TokenUnavailableError)
 Sender = Callable[[str], Any]
 
 
@@ -103,7 +103,7 @@ def send(sender: Sender, base: str) -> None:
 
 
 def assert_nothing_was_connected(before: int) -> None:
-    """Python's sockets are watched; libcurl's, in C, tell by what became of its attempts.
+    """Every connect is counted, of Python and of libcurl, and the attempts say the same.
 
     `make security` runs this module under strace as well.
     """
@@ -308,7 +308,7 @@ def test_a_discovery_document_that_points_inside_is_refused(
                 endpoint: inside,
             }
             fake.reply(Reply(body=document))
-            with pytest.raises(oauth.Misconfigured, match=endpoint):
+            with pytest.raises(oauth.MisconfiguredError, match=endpoint):
                 oauth.discover(fake.url)
 
 

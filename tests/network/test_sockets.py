@@ -10,7 +10,6 @@ import datetime
 import gzip
 import socket
 import ssl
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,8 +30,9 @@ from requests_oauthlib import OAuth2Session
 
 from tests.network.test_guard import Row, answer_with, row_id, url_rows
 from tests.security.oracle import is_public
+from tests.waiting import PATIENCE_SECONDS
 from webhooks import network
-from webhooks.network import Policy, Target, UnsafeURL, resolver, sessions
+from webhooks.network import Policy, Target, UnsafeURLError, adapter, guard, resolver
 from webhooks.oauth import client
 
 CLOSED = Policy()
@@ -40,29 +40,20 @@ LOOPBACK = Policy(allowed_networks=(network.parse_allowed_network("127.0.0.0/8")
 HOST = "receiver.example.com"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
-# Python has no way to take an audit hook out, so it is put in once and listens when asked.
-_attempts: list[tuple[str, int]] = []
-_is_listening = False
-
-
-def _audit(event: str, args: tuple[Any, ...]) -> None:
-    if event == "socket.connect" and _is_listening and isinstance(args[1], tuple):
-        _attempts.append(args[1][:2])
-        if not args[1][0].startswith("127."):
-            raise ConnectionRefusedError("stopped by the test")
-
-
-sys.addaudithook(_audit)
-
 
 @pytest.fixture
-def attempts() -> Iterator[list[tuple[str, int]]]:
-    """Every connect that Python's sockets try; those off loopback go no further."""
-    global _is_listening
-    _attempts.clear()
-    _is_listening = True
-    yield _attempts
-    _is_listening = False
+def attempts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Every address that libcurl would connect to; those off loopback get no socket."""
+    found: list[tuple[str, int]] = []
+    real = network.SocketOpener.open
+
+    def open_socket(opener: Any, family: int, kind: int, protocol: int, where: Any) -> Any:
+        found.append(where[:2])
+        is_loopback = where[0].startswith("127.")
+        return real(opener, family, kind, protocol, where) if is_loopback else pycurl.SOCKET_BAD
+
+    monkeypatch.setattr(network.SocketOpener, "open", open_socket)
+    return found
 
 
 # Receivers.
@@ -173,7 +164,7 @@ class Result:
     body: bytes = b""
     error: int = 0
     message: str = ""
-    problem: str | None = None
+    problem: network.Failure | None = None
     seconds: float = 0.0
 
 
@@ -185,7 +176,7 @@ def curl(
     options: tuple[tuple[int, Any], ...] = (),
 ) -> Result:
     """Send with libcurl as the engine does, and tell what became of it."""
-    opener = network.open_socket(policy)
+    opener = network.SocketOpener(policy)
     handle, body = pycurl.Curl(), bytearray()
     network.configure_curl(handle, opener)
     handle.setopt(pycurl.URL, url)
@@ -217,7 +208,7 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def get(url: str, policy: Policy = LOOPBACK, **options: Any) -> requests.Response:
-    with network.guarded_session(policy=policy, **options) as session:
+    with network.GuardedSession(policy=policy, **options) as session:
         return session.get(url)
 
 
@@ -234,9 +225,10 @@ def test_requests_connects_only_where_the_table_allows(
     row: Row, attempts: list[tuple[str, int]], resolve_to: Callable[..., None]
 ) -> None:
     resolve_to(*(row.answers or ("127.0.0.1",)))
-    with pytest.raises((UnsafeURL, requests.RequestException, UnicodeError)):
+    with pytest.raises((UnsafeURLError, requests.RequestException, UnicodeError)):
         get(row.url, CLOSED)
-    assert attempts == (expected_attempts(row) if row.verdict == "allow" else [])
+    # libcurl begins with the other family when one does not answer.
+    assert sorted(attempts) == (sorted(expected_attempts(row)) if row.verdict == "allow" else [])
 
 
 def unchecked_target(url: str, *, policy: Policy | None = None) -> Target:
@@ -272,10 +264,10 @@ def libc_answers(row: Row) -> Callable[..., list[object]]:
 def test_requests_is_stopped_at_the_socket_when_nothing_was_checked_before(
     row: Row, attempts: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sessions, "parse_url", unchecked_target)
+    monkeypatch.setattr(adapter, "parse_url", unchecked_target)
     monkeypatch.setattr(resolver, "check_name", lambda *args, **kwargs: None)
     monkeypatch.setattr(socket, "getaddrinfo", libc_answers(row))
-    with pytest.raises((UnsafeURL, requests.RequestException, ValueError)):
+    with pytest.raises((UnsafeURLError, requests.RequestException, ValueError)):
         get(row.url, CLOSED)
     assert [attempt for attempt in attempts if not is_public(attempt[0])] == []
 
@@ -287,7 +279,7 @@ def of_the_library() -> client.ProviderSession:
 
 
 def of_our_own() -> network.GuardedSession:
-    return network.guarded_session(policy=CLOSED)
+    return network.GuardedSession(policy=CLOSED)
 
 
 # What requests makes a good URL of before any adapter sees it.
@@ -314,7 +306,7 @@ def test_requests_sends_to_no_url_that_only_requests_can_read(
     resolve_to: Callable[..., None],
 ) -> None:
     resolve_to("93.184.215.14")
-    with make_session() as session, pytest.raises(UnsafeURL):
+    with make_session() as session, pytest.raises(UnsafeURLError):
         session.get(url)
     assert attempts == []
 
@@ -339,7 +331,7 @@ def test_requests_refuses_a_name_that_turns_to_loopback_after_its_check(
     resolve_to("93.184.215.14")
     network.check_url("http://example.com/", policy=CLOSED)
     resolve_to("127.0.0.1")
-    with pytest.raises(UnsafeURL, match="loopback"):
+    with pytest.raises(UnsafeURLError, match="loopback"):
         get("http://example.com/", CLOSED)
     assert attempts == []
 
@@ -360,7 +352,7 @@ def test_requests_refuses_mixed_answers_before_any_connect(
     attempts: list[tuple[str, int]], resolve_to: Callable[..., None]
 ) -> None:
     resolve_to("93.184.215.14", "::1")
-    with pytest.raises(UnsafeURL):
+    with pytest.raises(UnsafeURLError):
         get("http://example.com/", CLOSED)
     assert attempts == []
 
@@ -392,7 +384,7 @@ def test_libcurl_refuses_a_pin_that_leads_to_loopback() -> None:
     result = curl(f"http://{HOST}:8000/", CLOSED, pins=(f"{HOST}:8000:127.0.0.1",))
     assert result.error == pycurl.E_COULDNT_CONNECT
     assert result.problem is not None
-    assert "127.0.0.1 is a loopback address" in result.problem
+    assert "127.0.0.1 is a loopback address" in result.problem.sentence()
 
 
 @pytest.mark.parametrize("host", ["127.1", "2130706433", "0x7f.1", "0177.0.0.1", "[::1]", "[::]"])
@@ -400,12 +392,16 @@ def test_libcurl_is_stopped_at_a_literal_in_any_spelling(host: str) -> None:
     assert curl(f"http://{host}:8000/", CLOSED).problem
 
 
-def test_an_opener_remembers_what_it_refused() -> None:
-    opener = network.open_socket(CLOSED)
-    where = ("10.0.0.1", 80)
-    assert opener(0, (socket.AF_INET, socket.SOCK_STREAM, 6, where)) == pycurl.SOCKET_BAD
-    assert opener.refused[where] == opener.last_problem
-    assert "private" in str(opener.last_problem)
+def test_an_opener_tells_once_what_it_refused_to_which_handle() -> None:
+    opener = network.SocketOpener(CLOSED)
+    refused, other = object(), object()
+    address = (socket.AF_INET, socket.SOCK_STREAM, 6, ("10.0.0.1", 80))
+    assert opener.for_handle(refused)(0, address) == pycurl.SOCKET_BAD
+    assert opener.problem_for(other) is None
+    problem = opener.problem_for(refused)
+    assert problem is not None
+    assert "10.0.0.1 is a private address" in problem.sentence()
+    assert opener.problem_for(refused) is None
 
 
 @pytest.mark.parametrize(
@@ -417,7 +413,8 @@ def test_an_opener_remembers_what_it_refused() -> None:
     ],
 )
 def test_an_opener_opens_tcp_sockets_without_a_scope_only(address: Any) -> None:
-    assert network.open_socket(LOOPBACK)(0, address) == pycurl.SOCKET_BAD
+    open_socket = network.SocketOpener(LOOPBACK).for_handle(None)
+    assert open_socket(0, address) == pycurl.SOCKET_BAD
 
 
 def test_an_opener_is_not_asked_about_a_connection_that_is_open(
@@ -426,9 +423,9 @@ def test_an_opener_is_not_asked_about_a_connection_that_is_open(
     server, calls = serve(), []
 
     class Counting(network.SocketOpener):
-        def _open(self, address: Any, key: int | None) -> socket.socket | int:
+        def open(self, *address: Any) -> socket.socket | int:
             calls.append(address)
-            return super()._open(address, key)
+            return super().open(*address)
 
     handle = pycurl.Curl()
     network.configure_curl(handle, Counting(LOOPBACK))
@@ -445,7 +442,7 @@ def test_an_opener_is_not_asked_about_a_connection_that_is_open(
 def drive(multi: Any, handle: Any) -> int:
     """Run one transfer and return libcurl's error number."""
     multi.add_handle(handle)
-    ends_at = time.monotonic() + 5
+    ends_at = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < ends_at:
         multi.perform()
         _, succeeded, failed = multi.info_read()
@@ -478,7 +475,7 @@ def pinned_handle(url: str, opener: network.SocketOpener, entries: list[str] | N
 def test_a_pin_set_on_one_handle_serves_all_handles_without_a_time_limit(
     multi: Any, serve: Callable[..., Server]
 ) -> None:
-    server, opener = serve(), network.open_socket(LOOPBACK)
+    server, opener = serve(), network.SocketOpener(LOOPBACK)
     url = f"http://{HOST}:{server.port}/"
     first = pinned_handle(url, opener, [f"{HOST}:{server.port}:127.0.0.1"])
     assert drive(multi, first) == 0
@@ -489,7 +486,7 @@ def test_a_pin_set_on_one_handle_serves_all_handles_without_a_time_limit(
 def test_a_later_pin_replaces_the_earlier_for_new_connections(
     multi: Any, serve: Callable[..., Server]
 ) -> None:
-    server, opener = serve(), network.open_socket(LOOPBACK)
+    server, opener = serve(), network.SocketOpener(LOOPBACK)
     url = f"http://{HOST}:{server.port}/"
     assert drive(multi, pinned_handle(url, opener, [f"{HOST}:{server.port}:127.0.0.99"])) == 7
     assert drive(multi, pinned_handle(url, opener, [f"{HOST}:{server.port}:127.0.0.1"])) == 0
@@ -498,12 +495,12 @@ def test_a_later_pin_replaces_the_earlier_for_new_connections(
 def test_a_resolver_pins_what_it_checked(
     multi: Any, serve: Callable[..., Server], resolve_to: Callable[..., None]
 ) -> None:
-    server, opener = serve(), network.open_socket(LOOPBACK)
+    server, opener = serve(), network.SocketOpener(LOOPBACK)
     resolve_to("127.0.0.1")
     ready = threading.Event()
     resolver = network.HostResolver(LOOPBACK, wake=ready.set)
     resolver.lookup(HOST, server.port)
-    assert ready.wait(5)
+    assert ready.wait(PATIENCE_SECONDS)
     entries = resolver.curl_resolve_entries(HOST, server.port)
     resolver.close()
     assert drive(multi, pinned_handle(f"http://{HOST}:{server.port}/", opener, entries)) == 0
@@ -567,7 +564,7 @@ def test_requests_sends_no_refused_name_to_the_operators_proxy(
 ) -> None:
     proxy = serve()
     resolve_to("10.0.0.1")
-    with pytest.raises(UnsafeURL):
+    with pytest.raises(UnsafeURLError):
         get("http://example.com/", Policy(egress_proxy=proxy.url))
     assert proxy.requests == []
 
@@ -580,9 +577,9 @@ def test_libcurl_goes_through_the_operators_proxy_only(serve: Callable[..., Serv
 
 
 def test_an_opener_with_a_proxy_opens_nothing_else(serve: Callable[..., Server]) -> None:
-    opener = network.open_socket(Policy(egress_proxy="http://127.0.0.1:3128"))
+    opener = network.SocketOpener(Policy(egress_proxy="http://127.0.0.1:3128"))
     where = (socket.AF_INET, socket.SOCK_STREAM, 6, ("93.184.215.14", 443))
-    assert opener(0, where) == pycurl.SOCKET_BAD
+    assert opener.for_handle(None)(0, where) == pycurl.SOCKET_BAD
 
 
 # Redirects, schemes, cookies, decoding.
@@ -599,7 +596,7 @@ def test_a_redirect_is_an_answer_for_both_senders(
     assert (response.status_code, response.history, response.next) == (status, [], None)
     result = curl(outer.url)
     assert (result.status, result.error) == (status, 0)
-    with network.guarded_session(policy=LOOPBACK) as session:
+    with network.GuardedSession(policy=LOOPBACK) as session:
         assert session.post(outer.url, allow_redirects=True).status_code == status
     assert inner.requests == []
 
@@ -620,7 +617,7 @@ def test_libcurl_refuses_an_answer_without_a_status_line(serve: Callable[..., Se
 
 def test_cookies_are_never_sent_back(serve: Callable[..., Server]) -> None:
     server = serve(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n")
-    with network.guarded_session(policy=LOOPBACK) as session:
+    with network.GuardedSession(policy=LOOPBACK) as session:
         session.get(server.url)
         session.get(server.url)
     curl(server.url)
@@ -662,7 +659,7 @@ def test_a_body_of_the_permitted_size_is_read_whole(serve: Callable[..., Server]
 )
 def test_a_longer_body_is_cut(head: bytes, serve: Callable[..., Server]) -> None:
     server = serve(b"HTTP/1.1 503 Busy\r\n" + head + b"a" * 200_000)
-    with pytest.raises(network.ResponseTooLarge) as caught:
+    with pytest.raises(network.ResponseTooLargeError) as caught:
         get(server.url)
     assert caught.value.status_code == 503
 
@@ -683,35 +680,38 @@ def test_a_longer_body_is_cut(head: bytes, serve: Callable[..., Server]) -> None
 def test_a_dripping_receiver_is_cut_at_the_total_deadline(
     answer: bytes, drip: bytes, serve: Callable[..., Server]
 ) -> None:
-    server = serve(answer, drip=drip)
+    # Too slow for the limit on interim answers to come first.
+    server = serve(answer, drip=drip, every=0.05)
     started = time.monotonic()
-    with pytest.raises(network.DeadlineExceeded) as caught:
+    with pytest.raises(network.DeadlineExceededError) as caught:
         get(server.url, total_seconds=0.5)
-    assert 0.45 < time.monotonic() - started < 2.5
+    # The server goes on for eight seconds.
+    assert 0.45 < time.monotonic() - started < 6
     assert caught.value.permanent is False
-    # One byte each 20 ms, and the same deadline for libcurl.
     result = curl(server.url, options=((pycurl.TIMEOUT_MS, 500),))
     assert result.error == pycurl.E_OPERATION_TIMEDOUT
-    assert result.seconds < 2.5
+    assert result.seconds < 6
 
 
 def test_the_look_up_counts_against_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     done = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: done.wait(5) and [])
-    with pytest.raises(network.DeadlineExceeded):
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: done.wait(60) and [])
+    with pytest.raises(network.DeadlineExceededError):
         get("https://example.com/", CLOSED, total_seconds=0.2)
     done.set()
 
 
 def test_a_request_body_that_is_never_read_is_cut_at_the_deadline() -> None:
-    server = Server(lambda connection: time.sleep(2))
+    is_over = threading.Event()
+    server = Server(lambda connection: is_over.wait(10))
     started = time.monotonic()
     with (
-        network.guarded_session(policy=LOOPBACK, total_seconds=0.5) as session,
-        pytest.raises(network.DeadlineExceeded),
+        network.GuardedSession(policy=LOOPBACK, total_seconds=0.5) as session,
+        pytest.raises(network.DeadlineExceededError),
     ):
         session.post(server.url, data=b"a" * 30_000_000)
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 6
+    is_over.set()
     server.close()
 
 
@@ -736,7 +736,7 @@ def test_a_body_that_breaks_off_is_an_error_of_requests(serve: Callable[..., Ser
 
 def test_a_name_that_does_not_resolve_is_told_as_such(resolve_to: Callable[..., None]) -> None:
     resolve_to()
-    with pytest.raises(network.NameNotResolved):
+    with pytest.raises(network.NameNotResolvedError):
         get("https://example.com/", CLOSED)
 
 
@@ -752,7 +752,7 @@ def test_any_session_of_requests_can_be_guarded(
     with Session(client_id="id") as session:
         session.verify = certificates.path("ca")
         session.guard(policy=CLOSED)
-        with pytest.raises(UnsafeURL):
+        with pytest.raises(UnsafeURLError):
             session.get(url, withhold_token=True)
         session.guard(policy=LOOPBACK)
         assert session.get(url, withhold_token=True).content == b"ok"
@@ -824,7 +824,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 def get_tls(server: Server, certificates: Certificates, **options: Any) -> requests.Response:
-    with network.guarded_session(policy=LOOPBACK, **options) as session:
+    with network.GuardedSession(policy=LOOPBACK, **options) as session:
         session.verify = certificates.path("ca")
         return session.get(f"https://{HOST}:{server.port}/")
 
@@ -867,7 +867,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused_by_both_senders(
     server = serve(context=certificates.context("good"))
     resolve_to("127.0.0.1")
     url = f"https://{HOST}:{server.port}/"
-    with network.guarded_session(policy=LOOPBACK) as session:
+    with network.GuardedSession(policy=LOOPBACK) as session:
         with pytest.raises(requests.exceptions.SSLError):
             session.get(url)
         with pytest.raises(requests.exceptions.SSLError):
@@ -877,7 +877,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused_by_both_senders(
 
 
 def test_the_ca_bundle_is_the_systems_or_certifis() -> None:
-    assert Path(network.ca_bundle()).stat().st_size > 100_000
+    assert Path(guard.ca_bundle()).stat().st_size > 100_000
 
 
 def test_old_tls_is_offered_by_neither_sender(
@@ -905,16 +905,16 @@ def test_a_hanging_tls_handshake_is_cut_at_the_deadline(
         connection.recv(4096)
         # The start of a record of 16 KB, and then a byte at a time.
         connection.sendall(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc")
-        for _ in range(100):
+        for _ in range(500):
             connection.sendall(b"\x03")
             time.sleep(0.02)
 
     server = Server(play)
     resolve_to("127.0.0.1")
     started = time.monotonic()
-    with pytest.raises(network.DeadlineExceeded):
+    with pytest.raises(network.DeadlineExceededError):
         get_tls(server, certificates, total_seconds=0.5)
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 6
     server.close()
 
 
@@ -925,9 +925,9 @@ def test_a_body_that_drips_under_tls_is_cut_at_the_deadline(
     server = serve(answer, drip=b"a", context=certificates.context("good"))
     resolve_to("127.0.0.1")
     started = time.monotonic()
-    with pytest.raises(network.DeadlineExceeded):
+    with pytest.raises(network.DeadlineExceededError):
         get_tls(server, certificates, total_seconds=0.5)
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 6
 
 
 def test_a_login_in_the_proxys_address_reaches_the_proxy(serve: Callable[..., Server]) -> None:
@@ -935,3 +935,137 @@ def test_a_login_in_the_proxys_address_reaches_the_proxy(serve: Callable[..., Se
     with_login = f"http://user:word@127.0.0.1:{proxy.port}"
     assert curl("http://example.com/", Policy(egress_proxy=with_login)).body == b"ok"
     assert base64.b64encode(b"user:word") in proxy.requests[0]
+
+
+# What the adapter of requests sends and reads.
+
+
+def test_requests_sends_what_was_prepared_and_nothing_of_libcurls_own(
+    serve: Callable[..., Server],
+) -> None:
+    server = serve()
+    session = network.GuardedSession(policy=LOOPBACK)
+    session.headers.clear()
+    session.post(server.url, data=b"a" * 10, headers={"X-Empty": "", "X-Latin": "\u00e9"})
+    head = server.requests[0].partition(b"\r\n\r\n")[0].split(b"\r\n")
+    assert sorted(head) == sorted(
+        [
+            b"POST / HTTP/1.1",
+            f"Host: 127.0.0.1:{server.port}".encode(),
+            b"Accept-Encoding: identity",
+            b"Content-Length: 10",
+            b"X-Empty:",
+            b"X-Latin: \xe9",
+        ]
+    )
+
+
+def test_requests_sends_a_large_body_without_waiting_for_leave(
+    serve: Callable[..., Server],
+) -> None:
+    server = serve()
+    started = time.monotonic()
+    with network.GuardedSession(policy=LOOPBACK) as session:
+        session.post(server.url, data=b"a" * 2_000_000)
+    assert time.monotonic() - started < 1
+    assert b"expect" not in server.requests[0].lower()
+
+
+def test_requests_takes_no_body_that_is_read_piece_by_piece(serve: Callable[..., Server]) -> None:
+    server = serve()
+    with (
+        network.GuardedSession(policy=LOOPBACK) as session,
+        pytest.raises(TypeError, match="whole body"),
+    ):
+        session.post(server.url, data=iter([b"a"]))
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"])
+def test_requests_sends_every_method(method: str, serve: Callable[..., Server]) -> None:
+    server = serve()
+    with network.GuardedSession(policy=LOOPBACK) as session:
+        response = session.request(method, server.url)
+    assert server.requests[0].startswith(f"{method} / HTTP/1.1\r\n".encode())
+    assert (response.status_code, response.ok) == (200, True)
+    assert response.content == (b"" if method == "HEAD" else b"ok")
+
+
+def test_requests_reads_the_last_head_without_interim_answers_and_trailers(
+    serve: Callable[..., Server],
+) -> None:
+    server = serve(
+        b"HTTP/1.1 103 Early Hints\r\nX-Name: early\r\n\r\n"
+        b"HTTP/1.1 201 Made up\r\nX-Name: one\r\nx-name: two\r\nX-Latin: \xe9\r\n"
+        b"Content-Type: text/plain; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"2\r\nok\r\n0\r\nX-Name: trailer\r\n\r\n"
+    )
+    response = get(server.url)
+    assert (response.status_code, response.reason, response.text) == (201, "Made up", "ok")
+    assert response.headers["X-Name"] == "one, two"
+    assert response.headers["X-Latin"] == "\u00e9"
+    assert (response.encoding, response.url) == ("utf-8", server.url)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n", "another protocol"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 17 + OK, "more than 16 interim answers"),
+        (
+            b"HTTP/1.1 200 OK\r\n" + (b"X: " + b"y" * 1000 + b"\r\n") * 70 + b"\r\n",
+            "more than 64 KiB of headers",
+        ),
+        (b"hello\r\n\r\n", "broken"),
+    ],
+    ids=["upgrade", "interim", "headers", "no-http"],
+)
+def test_requests_reads_no_head_that_is_out_of_bounds(
+    answer: bytes, words: str, serve: Callable[..., Server]
+) -> None:
+    with pytest.raises(network.TransferError, match=words) as caught:
+        get(serve(answer).url)
+    assert (caught.value.is_refused, caught.value.is_closed) == (False, False)
+
+
+def test_a_closed_connection_is_told_and_never_tried_again() -> None:
+    def play(connection: socket.socket) -> None:
+        server.read_request(connection)
+
+    server = Server(play)
+    with (
+        network.GuardedSession(policy=LOOPBACK) as session,
+        pytest.raises(network.TransferError) as caught,
+    ):
+        session.post(server.url, data=b"refresh_token=used-once")
+    server.close()
+    assert (caught.value.is_closed, len(server.requests)) == (True, 1)
+
+
+def test_each_request_has_a_connection_of_its_own(
+    serve: Callable[..., Server], attempts: list[tuple[str, int]]
+) -> None:
+    server = serve()
+    with network.GuardedSession(policy=LOOPBACK) as session:
+        session.get(server.url)
+        session.get(server.url)
+    assert attempts == [("127.0.0.1", server.port)] * 2
+
+
+def test_a_refused_connection_is_told(serve: Callable[..., Server]) -> None:
+    server = serve()
+    server.close()
+    with pytest.raises(network.TransferError) as caught:
+        get(server.url)
+    assert (caught.value.is_refused, caught.value.is_closed) == (True, False)
+    assert caught.value.permanent is False
+
+
+def test_a_name_that_is_refused_at_the_socket_is_an_unsafe_url(
+    resolve_to: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve_to("127.0.0.1")
+    monkeypatch.setattr(adapter, "checked_addresses", lambda *args, **more: ("127.0.0.1",))
+    with pytest.raises(UnsafeURLError, match="loopback") as caught:
+        get("http://example.com/", CLOSED)
+    assert (caught.value.code, caught.value.permanent) == ("denied_network", True)

@@ -85,7 +85,7 @@ def test_document_of_another_issuer_is_not_believed(fake: FakeProvider, named: A
         named = named.format(url=fake.url, rest=fake.url.removeprefix("http"))
     serve(fake, OPENID, issuer=named)
 
-    with pytest.raises(oauth.Misconfigured, match="calls itself"):
+    with pytest.raises(oauth.MisconfiguredError, match="calls itself"):
         oauth.discover(fake.url)
 
 
@@ -105,7 +105,7 @@ def test_endpoint_that_cannot_be_used_is_refused(
 ) -> None:
     serve(fake, OPENID, **fields)
 
-    with pytest.raises(oauth.Misconfigured, match=words):
+    with pytest.raises(oauth.MisconfiguredError, match=words):
         oauth.discover(fake.url)
 
 
@@ -126,7 +126,7 @@ def test_endpoint_that_cannot_be_used_is_refused(
 def test_no_document_is_said_in_a_sentence(fake: FakeProvider, reply: Reply) -> None:
     fake.reply(reply)
 
-    with pytest.raises(oauth.Misconfigured, match="Fill in the addresses by hand"):
+    with pytest.raises(oauth.MisconfiguredError, match="Fill in the addresses by hand"):
         oauth.discover(fake.url)
 
     assert all(asked.path.startswith("/.well-known/") for asked in fake.requests)
@@ -143,7 +143,7 @@ def test_no_document_is_said_in_a_sentence(fake: FakeProvider, reply: Reply) -> 
     ],
 )
 def test_issuer_that_cannot_be_one_is_refused(issuer: str, words: str) -> None:
-    with pytest.raises(oauth.Misconfigured, match=words):
+    with pytest.raises(oauth.MisconfiguredError, match=words):
         oauth.discover(issuer)
 
 
@@ -151,7 +151,7 @@ def test_guard_is_asked(fake: FakeProvider, settings: LazySettings) -> None:
     serve(fake, OPENID)
     settings.WEBHOOKS_ALLOWED_NETWORKS = []
 
-    with pytest.raises(oauth.Misconfigured):
+    with pytest.raises(oauth.MisconfiguredError):
         oauth.discover(fake.url)
 
     assert fake.requests == []

@@ -94,7 +94,7 @@ def test_secrets_that_the_provider_repeats_are_masked(fake: FakeProvider) -> Non
         )
     )
 
-    with pytest.raises(oauth.AuthorizationFailed) as failure:
+    with pytest.raises(oauth.AuthorizationError) as failure:
         authorize(fake)
 
     for secret in (CODE, SECRET):
@@ -255,7 +255,7 @@ def test_refused_callback_is_kept_with_its_sentence(fake: FakeProvider) -> None:
     _, sent = begin(credential, user)
     query = {"error": ["access_denied"], "state": [sent["state"]]}
 
-    with pytest.raises(oauth.AuthorizationFailed) as failure:
+    with pytest.raises(oauth.AuthorizationError) as failure:
         oauth.finish_authorization(query, user=user, session_key=SESSION)
 
     kept = OAuthExchange.objects.get()
@@ -287,7 +287,7 @@ def test_each_refresh_is_kept_with_its_class(
     if result.startswith("ok"):
         oauth.refresh(credential)
     else:
-        with pytest.raises(oauth.TokenUnavailable):
+        with pytest.raises(oauth.TokenUnavailableError):
             oauth.refresh(credential)
 
     kept = OAuthExchange.objects.get()

@@ -17,8 +17,13 @@ from webhooks import oauth
 from webhooks.models import ClientAuthentication, Credential, HoldReason, OAuthExchange, OAuthToken
 from webhooks.oauth.token_requests import basic_authorization
 
-# The first run installs the provider.
-pytestmark = [pytest.mark.django_db, pytest.mark.timeout(240)]
+# The first run installs the provider, for which others would have to wait.
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.once,
+    pytest.mark.together,
+    pytest.mark.timeout(300),
+]
 
 
 @pytest.fixture(scope="session")
@@ -120,7 +125,7 @@ def test_without_pkce_the_provider_refuses_and_the_sentence_says_what_to_turn_on
 ) -> None:
     credential, user = credential_at(issuer, uses_pkce=False), make_user()
 
-    with pytest.raises(oauth.AuthorizationFailed, match="Turn “Use PKCE” on") as failure:
+    with pytest.raises(oauth.AuthorizationError, match="Turn “Use PKCE” on") as failure:
         oauth.finish_authorization(answered(credential, user), user=user, session_key=SESSION)
 
     assert failure.value.credential == credential
@@ -146,7 +151,7 @@ def test_an_answer_of_another_issuer_is_refused(issuer: str, iss: str) -> None:
     credential, user = credential_at(issuer), make_user()
     query = {**answered(credential, user), "iss": [iss]}
 
-    with pytest.raises(oauth.AuthorizationFailed, match="not the provider"):
+    with pytest.raises(oauth.AuthorizationError, match="not the provider"):
         oauth.finish_authorization(query, user=user, session_key=SESSION)
 
     assert not OAuthToken.objects.exclude(state="none").exists()
@@ -158,7 +163,7 @@ def test_a_replayed_answer_is_refused_here_and_the_token_lives_on(issuer: str) -
     query = answered(credential, user)
     oauth.finish_authorization(query, user=user, session_key=SESSION)
 
-    with pytest.raises(oauth.AuthorizationFailed):
+    with pytest.raises(oauth.AuthorizationError):
         oauth.finish_authorization(query, user=user, session_key=SESSION)
 
     # A strict provider ends the grant of a code that comes twice: it never saw the second.
@@ -185,7 +190,7 @@ def test_a_reused_refresh_token_ends_the_grant_and_we_need_re_authorization(issu
     # A thief uses the old one: the provider ends the whole grant (RFC 9700 section 4.14.2).
     assert use_refresh_token(credential, stolen)[0] == 400
 
-    with pytest.raises(oauth.TokenUnavailable, match="no longer accepts") as failure:
+    with pytest.raises(oauth.TokenUnavailableError, match="no longer accepts") as failure:
         oauth.refresh(credential)
 
     assert failure.value.hold_reason == HoldReason.REAUTHORIZATION
@@ -196,7 +201,7 @@ def test_a_grant_revoked_by_the_person_is_regained_with_the_next_approval(issuer
     credential = credential_at(issuer)
     token = connect(credential)
     ask(credential.revocation_url, token=token.refresh_token)
-    with pytest.raises(oauth.TokenUnavailable) as failure:
+    with pytest.raises(oauth.TokenUnavailableError) as failure:
         oauth.refresh(credential, dead_version=token.version)
     assert failure.value.hold_reason == HoldReason.REAUTHORIZATION
 

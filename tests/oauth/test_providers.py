@@ -12,9 +12,10 @@ from django.utils import timezone
 from tests.oauth_fakes import Asked, FakeProvider, Reply, fake_provider
 from tests.oauth_rows import SESSION, begin, make_credential, make_user
 from webhooks import oauth
+from webhooks.delivery.auth import BearerAuthorization
 from webhooks.models import Credential, HoldReason, OAuthToken
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 HTML = {"Content-Type": "text/html; charset=utf-8"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
 
@@ -293,7 +294,7 @@ def test_token_is_got_refreshed_lost_and_regained(fake: FakeProvider, name: str)
     assert ("code_challenge" in sent) is case.has_pkce
     assert (row.state, row.access_token, row.warning) == ("valid", "access-1", "")
     assert (row.expires_at is not None) is case.has_expiry
-    assert oauth.authorization_header(credential, "T") == case.header
+    assert BearerAuthorization("T", credential.header_prefix).header() == case.header
 
     assert renewed(1).access_token == "access-2"
     later += timedelta(days=2)
@@ -301,7 +302,7 @@ def test_token_is_got_refreshed_lost_and_regained(fake: FakeProvider, name: str)
 
     provider.is_ended = True
     later += timedelta(days=2)
-    with pytest.raises(oauth.TokenUnavailable) as ended:
+    with pytest.raises(oauth.TokenUnavailableError) as ended:
         renewed(3)
     assert ended.value.hold_reason == HoldReason.REAUTHORIZATION
     assert OAuthToken.objects.get().state == "needs_reauthorization"
@@ -326,7 +327,7 @@ def test_wrong_secret_is_a_mistake_of_the_settings(fake: FakeProvider, name: str
     credential.set_secret("client_secret", "wrong")
     credential.save()
 
-    with pytest.raises(oauth.AuthorizationFailed, match="sent in the request body"):
+    with pytest.raises(oauth.AuthorizationError, match="does not accept the client ID"):
         authorize(credential)
 
 
@@ -339,7 +340,9 @@ class TestProviders:
 
         authorize(credential)
 
-        assert "“access_type=offline” and “prompt=consent”" in OAuthToken.objects.get().warning
+        assert "“access_type=offline” and “prompt=consent”" in oauth.sentence(
+            OAuthToken.objects.get().warning
+        )
 
     def test_google_with_a_part_of_the_scopes_is_a_warning(self, fake: FakeProvider) -> None:
         credential = made(CASES["google"], fake)
@@ -373,7 +376,7 @@ class TestProviders:
         words = f"AADSTS{number}: Because. Trace ID: 00000000"
         fake.reply(refuse("invalid_grant", error_description=words))
 
-        with pytest.raises(oauth.TokenUnavailable):
+        with pytest.raises(oauth.TokenUnavailableError):
             oauth.refresh(credential)
 
         row = OAuthToken.objects.get()
@@ -395,7 +398,7 @@ class TestProviders:
         words = "The code passed is incorrect or expired."
         fake.reply(refuse("bad_verification_code", 200, error_description=words))
 
-        with pytest.raises(oauth.AuthorizationFailed, match=r"incorrect or expired\."):
+        with pytest.raises(oauth.AuthorizationError, match=r"incorrect or expired\."):
             authorize(credential)
 
     def test_zoho_that_blocks_is_asked_again_later(self, fake: FakeProvider) -> None:
@@ -405,7 +408,7 @@ class TestProviders:
         words = "You have made too many requests continuously. Please try again later."
         fake.reply(refuse("Access Denied", 400, error_description=words, status="failure"))
 
-        with pytest.raises(oauth.TokenUnavailable) as failure:
+        with pytest.raises(oauth.TokenUnavailableError) as failure:
             oauth.refresh(credential)
 
         assert failure.value.hold_reason is None
@@ -424,7 +427,7 @@ class TestProviders:
         }
 
         with pytest.raises(
-            oauth.AuthorizationFailed, match=r"lives at “https://accounts\.zoho\.in”"
+            oauth.AuthorizationError, match=r"lives at “https://accounts\.zoho\.in”"
         ):
             oauth.finish_authorization(query, user=user, session_key=SESSION)
 
@@ -478,15 +481,15 @@ class TestFill:
         ],
     )
     def test_answer_that_is_no_host_is_refused(self, answer: str) -> None:
-        with pytest.raises(oauth.Misconfigured, match=r"for example “acme\.bitrix24\.com”"):
+        with pytest.raises(oauth.MisconfiguredError, match=r"for example “acme\.bitrix24\.com”"):
             oauth.fill("bitrix24", {"portal": answer})
 
     def test_answer_outside_of_the_choices_is_refused(self) -> None:
-        with pytest.raises(oauth.Misconfigured, match="Data center"):
+        with pytest.raises(oauth.MisconfiguredError, match="Data center"):
             oauth.fill("zoho", {"domain": "evil.example"})
 
     def test_unknown_provider_is_refused(self) -> None:
-        with pytest.raises(oauth.Misconfigured, match="no known provider"):
+        with pytest.raises(oauth.MisconfiguredError, match="no known provider"):
             oauth.fill("nobody", {})
 
     def test_presets_are_not_changed_by_who_uses_them(self) -> None:

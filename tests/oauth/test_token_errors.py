@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 
 from tests.oauth.test_token_response import FORM, JSON, ask, good
-from webhooks.oauth.token_errors import Result, Sent, Step, normalized
+from webhooks.oauth.errors import Grant, TokenResult
+from webhooks.oauth.token_errors import normalized
 from webhooks.oauth.token_response import Expected
 
-DEAD = Result.NEEDS_REAUTHORIZATION
-LATER = Result.TRANSIENT
-WRONG = Result.MISCONFIGURED
+DEAD = TokenResult.NEEDS_REAUTHORIZATION
+LATER = TokenResult.TRANSIENT
+WRONG = TokenResult.MISCONFIGURED
 
 NESTED = [
     {"error": {"status": 400, "code": "invalid_grant"}},
@@ -99,7 +100,7 @@ def test_code_that_says_most_is_believed(body: dict[str, Any], reason: str) -> N
     ],
 )
 def test_success_without_a_token_is_read_as_a_refusal(
-    body: dict[str, Any], result: Result, reason: str
+    body: dict[str, Any], result: TokenResult, reason: str
 ) -> None:
     answer = ask(body)
 
@@ -182,7 +183,9 @@ def test_every_text_is_judged_and_the_first_is_shown() -> None:
         ("Invalid token endpoint authentication method", WRONG),
     ],
 )
-def test_sentence_says_whether_it_is_the_token_that_ended(description: str, result: Result) -> None:
+def test_sentence_says_whether_it_is_the_token_that_ended(
+    description: str, result: TokenResult
+) -> None:
     body = {"error": "invalid_request", "error_description": description}
 
     assert ask(body, 400).result == result
@@ -213,7 +216,7 @@ def test_sentence_says_whether_it_is_the_token_that_ended(description: str, resu
     ],
     ids=str,
 )
-def test_dialects_of_providers_are_understood(body: dict[str, Any], result: Result) -> None:
+def test_dialects_of_providers_are_understood(body: dict[str, Any], result: TokenResult) -> None:
     assert ask(body, 400).result == result
 
 
@@ -251,11 +254,11 @@ def test_token_beside_a_failure_is_not_taken(fields: dict[str, Any]) -> None:
     ids=str,
 )
 def test_token_beside_no_failure_is_taken(fields: dict[str, Any]) -> None:
-    assert ask(good(**fields)).result == Result.OK
+    assert ask(good(**fields)).result == TokenResult.OK
 
 
 def test_client_credentials_have_no_grant_to_end_in_other_words_either() -> None:
-    expected = Expected(sent=Sent(step=Step.CLIENT_CREDENTIALS))
+    expected = Expected(grant=Grant.CLIENT_CREDENTIALS)
 
     for body, status in (({"code": "invalid_grant"}, 200), ({"errors": ["invalid_grant"]}, 400)):
         answer = ask(body, status, expected=expected)
@@ -290,8 +293,8 @@ def test_codes_have_one_spelling(error: str, code: str) -> None:
     ids=lambda text: text[:13],
 )
 def test_long_text_is_judged_in_no_time(text: str) -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     for body in (text, {"error": text}, {"message": text}):
         ask(body, 400, "text/plain")
 
-    assert time.perf_counter() - began < 1
+    assert time.thread_time() - began < 1

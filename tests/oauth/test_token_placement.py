@@ -9,14 +9,14 @@ from tests.delivery.test_requests import NOW, a_claim, a_webhook, an_answer
 from tests.factories import deliver_all, make_delivery
 from tests.sandbox import Provider, Receiver
 from webhooks.delivery.auth import QueryAuthorization
-from webhooks.delivery.queue import ATTEMPT_COLUMNS
-from webhooks.delivery.requests import Plan, judge, make_plan, next_step, prepare, result
+from webhooks.delivery.queue.rows import ATTEMPT_COLUMNS
+from webhooks.delivery.requests import RequestPlan, classify, make_plan, next_step, prepare, result
 from webhooks.models import Attempt, Delivery, OAuthToken, Status
 
 TOKEN = "top/secret+token="
 
 
-def plan_for(**fields: object) -> Plan:
+def plan_for(**fields: object) -> RequestPlan:
     return make_plan(a_webhook(**fields), QueryAuthorization(TOKEN, "auth"), token_version=1)
 
 
@@ -41,7 +41,7 @@ def test_the_log_keeps_the_token_neither_in_the_address_nor_in_an_echo() -> None
     plan = plan_for(url="https://crm.example.com/hook")
     request = prepare(a_claim(), plan, NOW)
     answer = an_answer(headers=b"Location: " + request.url.encode(), body=TOKEN.encode())
-    outcome = judge(answer)
+    outcome = classify(answer)
     step = next_step(outcome, request.claim, plan, retry_after=None)
     row = result(request, answer, outcome, step).attempt
     attempt = dict(zip(ATTEMPT_COLUMNS, row, strict=True))

@@ -3,14 +3,17 @@
 import ast
 import csv
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import translation
 
-from webhooks.oauth.token_errors import Result, Sent, Step
-from webhooks.oauth.token_response import Answer, Expected, Raw, classify
+from webhooks.oauth import sentence
+from webhooks.oauth.errors import ERRORS, MAX_STORED, Grant, TokenResult, stored
+from webhooks.oauth.token_response import Expected, RawAnswer, TokenAnswer, classify
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 JSON = "application/json"
@@ -18,7 +21,7 @@ FORM = "application/x-www-form-urlencoded"
 YEAR = 365 * 86_400
 
 
-def ask(body: Any, status: int = 200, content_type: str = JSON, **more: Any) -> Answer:
+def ask(body: Any, status: int = 200, content_type: str = JSON, **more: Any) -> TokenAnswer:
     """Classify an answer; a body that is no text or bytes is sent as JSON."""
     expected = more.pop("expected", None)
     is_last = more.pop("is_last", False)
@@ -26,8 +29,12 @@ def ask(body: Any, status: int = 200, content_type: str = JSON, **more: Any) -> 
         body = body.encode()
     elif not isinstance(body, bytes):
         body = json.dumps(body).encode()
-    raw = Raw(status=status, content_type=content_type, body=body, **more)
+    raw = RawAnswer(status=status, content_type=content_type, body=body, **more)
     return classify(raw, expected, now=NOW, is_last=is_last)
+
+
+def told(answer: TokenAnswer) -> str:
+    return sentence(answer.message)
 
 
 def good(**fields: Any) -> dict[str, Any]:
@@ -83,20 +90,20 @@ def test_answer_of_the_shared_table_ends_in_its_class(row: list[str]) -> None:
     answer = ask(text, int(status), content_type)
 
     if words.startswith("ok"):
-        assert answer.result == Result.OK
+        assert answer.result == TokenResult.OK
         assert answer.token is not None
         assert answer.token.access_token == "T"
         assert answer.token.expires_in == LIVES.get(name)
     else:
         assert answer.token is None
         assert answer.reason == REASONS[name]
-        assert answer.message.endswith((".", "”"))
+        assert told(answer).endswith((".", "”"))
     if words.startswith("transient"):
-        assert answer.result == Result.TRANSIENT
+        assert answer.result == TokenResult.TRANSIENT
     if words.startswith("needs"):
-        assert answer.result == Result.NEEDS_REAUTHORIZATION
+        assert answer.result == TokenResult.NEEDS_REAUTHORIZATION
     if words.startswith("reject"):
-        assert answer.result in (Result.MISCONFIGURED, Result.NEEDS_REAUTHORIZATION)
+        assert answer.result in (TokenResult.MISCONFIGURED, TokenResult.NEEDS_REAUTHORIZATION)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +139,7 @@ def test_answer_of_the_shared_table_ends_in_its_class(row: list[str]) -> None:
 def test_expiry_is_read_in_every_form(value: object, seconds: float | None) -> None:
     answer = ask(good(expires_in=value))
 
-    assert answer.result == Result.OK
+    assert answer.result == TokenResult.OK
     assert answer.token is not None
     assert answer.token.expires_in == seconds
 
@@ -144,7 +151,7 @@ def test_expiry_is_read_in_every_form(value: object, seconds: float | None) -> N
 def test_impossible_number_in_json_never_fails(number: str) -> None:
     answer = ask('{"access_token": "T", "expires_in": %s}' % number)  # noqa: UP031 - braces.
 
-    assert answer.result == Result.OK
+    assert answer.result == TokenResult.OK
     assert answer.token is not None
     assert answer.token.expires_in in (None, 10 * YEAR)
 
@@ -196,7 +203,7 @@ def test_bearer_is_understood_however_it_is_written(value: str | None) -> None:
 def test_other_token_type_is_refused(value: object) -> None:
     answer = ask(good(token_type=value))
 
-    assert (answer.result, answer.reason) == (Result.MISCONFIGURED, "unsupported_token_type")
+    assert (answer.result, answer.reason) == (TokenResult.MISCONFIGURED, "unsupported_token_type")
 
 
 def test_own_header_prefix_is_a_token_type() -> None:
@@ -226,31 +233,31 @@ def test_own_header_prefix_is_a_token_type() -> None:
 def test_token_that_no_header_can_carry_is_refused(value: str) -> None:
     answer = ask(good(access_token=value))
 
-    assert (answer.result, answer.reason) == (Result.MISCONFIGURED, "unsafe_token")
+    assert (answer.result, answer.reason) == (TokenResult.MISCONFIGURED, "unsafe_token")
 
 
 @pytest.mark.parametrize("value", [None, 123, 1.5, True, False, [], ["a"], {}, "", 0])
 def test_token_that_is_no_text_is_refused(value: object) -> None:
     answer = ask({"access_token": value, "token_type": "Bearer"})
 
-    assert (answer.result, answer.reason) == (Result.MISCONFIGURED, "no_token")
+    assert (answer.result, answer.reason) == (TokenResult.MISCONFIGURED, "no_token")
 
 
 @pytest.mark.parametrize("value", [123, True, ["a"], {"a": 1}, "a\r\nb", "ä", "\0"])
 def test_refresh_token_that_cannot_be_used_is_left_out_with_a_warning(value: object) -> None:
     answer = ask(good(refresh_token=value))
 
-    assert answer.result == Result.OK_WITH_WARNING
+    assert answer.result == TokenResult.OK_WITH_WARNING
     assert answer.token is not None
     assert answer.token.refresh_token == ""
-    assert "refresh token" in answer.warning
+    assert "refresh token" in sentence(answer.warning)
 
 
 @pytest.mark.parametrize("value", [None, "", False])
 def test_refresh_token_may_be_missing(value: object) -> None:
     answer = ask(good(refresh_token=value))
 
-    assert answer.result == Result.OK
+    assert answer.result == TokenResult.OK
     assert answer.token is not None
     assert answer.token.refresh_token == ""
 
@@ -310,12 +317,12 @@ def test_scope_is_cut_at_a_whole_word() -> None:
     ],
 )
 def test_change_of_scope_is_a_warning(requested: str, granted: str | None, words: str) -> None:
-    expected = Expected(sent=Sent(scope=requested))
+    expected = Expected(scope=requested)
 
     answer = ask(good(scope=granted), expected=expected)
 
-    assert answer.result == (Result.OK_WITH_WARNING if words else Result.OK)
-    assert answer.warning == words
+    assert answer.result == (TokenResult.OK_WITH_WARNING if words else TokenResult.OK)
+    assert sentence(answer.warning) == words
 
 
 @pytest.mark.parametrize("status", [500, 501, 502, 503, 504, 520, 529, 599, 429, 408, 425])
@@ -335,14 +342,14 @@ def test_change_of_scope_is_a_warning(requested: str, granted: str | None, words
 def test_status_of_a_broken_provider_is_believed_before_its_body(status: int, body: Any) -> None:
     answer = ask(body, status)
 
-    assert (answer.result, answer.token) == (Result.TRANSIENT, None)
+    assert (answer.result, answer.token) == (TokenResult.TRANSIENT, None)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308, 300, 304, 399, 100, 199])
 def test_redirect_is_never_an_answer(status: int) -> None:
     answer = ask(good(), status, location="https://elsewhere.example/token?code=secret-code")
 
-    assert answer.result == Result.MISCONFIGURED
+    assert answer.result == TokenResult.MISCONFIGURED
     assert "https://elsewhere.example/token" in answer.message
     assert "secret-code" not in answer.message
 
@@ -351,7 +358,7 @@ def test_redirect_is_never_an_answer(status: int) -> None:
 def test_token_in_a_refusal_is_not_taken(status: int) -> None:
     answer = ask(good(), status)
 
-    assert (answer.result, answer.token) == (Result.MISCONFIGURED, None)
+    assert (answer.result, answer.token) == (TokenResult.MISCONFIGURED, None)
 
 
 @pytest.mark.parametrize("status", [200, 201, 203])
@@ -362,36 +369,36 @@ def test_other_success_is_a_success(status: int) -> None:
 @pytest.mark.parametrize(
     ("error", "result"),
     [
-        ("invalid_grant", Result.NEEDS_REAUTHORIZATION),
-        ("INVALID_GRANT", Result.NEEDS_REAUTHORIZATION),
-        ("interaction_required", Result.NEEDS_REAUTHORIZATION),
-        ("login_required", Result.NEEDS_REAUTHORIZATION),
-        ("consent_required", Result.NEEDS_REAUTHORIZATION),
-        ("expired_token", Result.NEEDS_REAUTHORIZATION),
-        ("token_revoked", Result.NEEDS_REAUTHORIZATION),
-        ("invalid_refresh_token", Result.NEEDS_REAUTHORIZATION),
-        ("bad_refresh_token", Result.NEEDS_REAUTHORIZATION),
-        ("BAD_REFRESH_TOKEN", Result.NEEDS_REAUTHORIZATION),
-        ("bad_verification_code", Result.NEEDS_REAUTHORIZATION),
-        ("account_inactive", Result.NEEDS_REAUTHORIZATION),
-        ("invalid_client", Result.MISCONFIGURED),
-        ("incorrect_client_credentials", Result.MISCONFIGURED),
-        ("unauthorized_client", Result.MISCONFIGURED),
-        ("unsupported_grant_type", Result.MISCONFIGURED),
-        ("invalid_scope", Result.MISCONFIGURED),
-        ("invalid_request", Result.MISCONFIGURED),
-        ("invalid_target", Result.MISCONFIGURED),
-        ("redirect_uri_mismatch", Result.MISCONFIGURED),
-        ("made_up_code", Result.MISCONFIGURED),
-        ("temporarily_unavailable", Result.TRANSIENT),
-        ("server_error", Result.TRANSIENT),
-        ("slow_down", Result.TRANSIENT),
-        ("ratelimited", Result.TRANSIENT),
-        ("internal_error", Result.TRANSIENT),
+        ("invalid_grant", TokenResult.NEEDS_REAUTHORIZATION),
+        ("INVALID_GRANT", TokenResult.NEEDS_REAUTHORIZATION),
+        ("interaction_required", TokenResult.NEEDS_REAUTHORIZATION),
+        ("login_required", TokenResult.NEEDS_REAUTHORIZATION),
+        ("consent_required", TokenResult.NEEDS_REAUTHORIZATION),
+        ("expired_token", TokenResult.NEEDS_REAUTHORIZATION),
+        ("token_revoked", TokenResult.NEEDS_REAUTHORIZATION),
+        ("invalid_refresh_token", TokenResult.NEEDS_REAUTHORIZATION),
+        ("bad_refresh_token", TokenResult.NEEDS_REAUTHORIZATION),
+        ("BAD_REFRESH_TOKEN", TokenResult.NEEDS_REAUTHORIZATION),
+        ("bad_verification_code", TokenResult.NEEDS_REAUTHORIZATION),
+        ("account_inactive", TokenResult.NEEDS_REAUTHORIZATION),
+        ("invalid_client", TokenResult.MISCONFIGURED),
+        ("incorrect_client_credentials", TokenResult.MISCONFIGURED),
+        ("unauthorized_client", TokenResult.MISCONFIGURED),
+        ("unsupported_grant_type", TokenResult.MISCONFIGURED),
+        ("invalid_scope", TokenResult.MISCONFIGURED),
+        ("invalid_request", TokenResult.MISCONFIGURED),
+        ("invalid_target", TokenResult.MISCONFIGURED),
+        ("redirect_uri_mismatch", TokenResult.MISCONFIGURED),
+        ("made_up_code", TokenResult.MISCONFIGURED),
+        ("temporarily_unavailable", TokenResult.TRANSIENT),
+        ("server_error", TokenResult.TRANSIENT),
+        ("slow_down", TokenResult.TRANSIENT),
+        ("ratelimited", TokenResult.TRANSIENT),
+        ("internal_error", TokenResult.TRANSIENT),
     ],
 )
 @pytest.mark.parametrize("status", [200, 400, 401, 403])
-def test_error_decides_whatever_the_status(error: str, result: Result, status: int) -> None:
+def test_error_decides_whatever_the_status(error: str, result: TokenResult, status: int) -> None:
     answer = ask({"error": error}, status)
 
     assert (answer.result, answer.reason) == (result, error)
@@ -453,20 +460,20 @@ def test_form_error_with_status_200_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("number", "result"),
     [
-        ("700082", Result.NEEDS_REAUTHORIZATION),
-        ("50173", Result.NEEDS_REAUTHORIZATION),
-        ("50076", Result.NEEDS_REAUTHORIZATION),
-        ("70008", Result.NEEDS_REAUTHORIZATION),
-        ("65001", Result.NEEDS_REAUTHORIZATION),
-        ("7000215", Result.MISCONFIGURED),
-        ("7000222", Result.MISCONFIGURED),
-        ("700016", Result.MISCONFIGURED),
-        ("50011", Result.MISCONFIGURED),
-        ("90033", Result.TRANSIENT),
+        ("700082", TokenResult.NEEDS_REAUTHORIZATION),
+        ("50173", TokenResult.NEEDS_REAUTHORIZATION),
+        ("50076", TokenResult.NEEDS_REAUTHORIZATION),
+        ("70008", TokenResult.NEEDS_REAUTHORIZATION),
+        ("65001", TokenResult.NEEDS_REAUTHORIZATION),
+        ("7000215", TokenResult.MISCONFIGURED),
+        ("7000222", TokenResult.MISCONFIGURED),
+        ("700016", TokenResult.MISCONFIGURED),
+        ("50011", TokenResult.MISCONFIGURED),
+        ("90033", TokenResult.TRANSIENT),
     ],
 )
 @pytest.mark.parametrize("error", ["invalid_grant", "invalid_client", "invalid_request"])
-def test_number_of_microsoft_decides(error: str, number: str, result: Result) -> None:
+def test_number_of_microsoft_decides(error: str, number: str, result: TokenResult) -> None:
     body = {"error": error, "error_description": f"AADSTS{number}: Something. Trace ID: 1"}
 
     assert ask(body, 400).result == result
@@ -477,17 +484,17 @@ def test_words_of_the_webhook_mean_authorize_again(status: int) -> None:
     expected = Expected(reauthorization_words=("token has been WITHDRAWN", "  "))
     body = {"error": "invalid_request", "note": "Token has been withdrawn by its owner"}
 
-    assert ask(body, status, expected=expected).result == Result.NEEDS_REAUTHORIZATION
-    assert ask(body, status).result == Result.MISCONFIGURED
+    assert ask(body, status, expected=expected).result == TokenResult.NEEDS_REAUTHORIZATION
+    assert ask(body, status).result == TokenResult.MISCONFIGURED
 
 
 def test_words_are_found_in_a_page_too_but_not_in_an_outage() -> None:
     expected = Expected(reauthorization_words=("revoked",))
 
     assert ask("Grant revoked", 403, "text/plain", expected=expected).result == (
-        Result.NEEDS_REAUTHORIZATION
+        TokenResult.NEEDS_REAUTHORIZATION
     )
-    assert ask("Grant revoked", 503, expected=expected).result == Result.TRANSIENT
+    assert ask("Grant revoked", 503, expected=expected).result == TokenResult.TRANSIENT
 
 
 @pytest.mark.parametrize(
@@ -503,7 +510,7 @@ def test_words_are_found_in_a_page_too_but_not_in_an_outage() -> None:
 def test_ended_grant_is_recognized_behind_a_general_error(description: str) -> None:
     body = {"error": "invalid_request", "error_description": description}
 
-    assert ask(body, 400).result == Result.NEEDS_REAUTHORIZATION
+    assert ask(body, 400).result == TokenResult.NEEDS_REAUTHORIZATION
 
 
 def test_too_many_requests_is_not_a_refusal_of_access() -> None:
@@ -512,27 +519,29 @@ def test_too_many_requests_is_not_a_refusal_of_access() -> None:
         "error_description": "You have made too many requests continuously.",
     }
 
-    assert ask(body, 400).result == Result.TRANSIENT
+    assert ask(body, 400).result == TokenResult.TRANSIENT
 
 
 def test_client_credentials_have_no_person_to_ask() -> None:
-    expected = Expected(sent=Sent(step=Step.CLIENT_CREDENTIALS))
+    expected = Expected(grant=Grant.CLIENT_CREDENTIALS)
 
-    assert ask({"error": "invalid_grant"}, 400, expected=expected).result == Result.MISCONFIGURED
+    assert (
+        ask({"error": "invalid_grant"}, 400, expected=expected).result == TokenResult.MISCONFIGURED
+    )
 
 
 @pytest.mark.parametrize(
     ("status", "result"),
     [
-        (400, Result.TRANSIENT),
-        (403, Result.TRANSIENT),
-        (401, Result.TRANSIENT),
-        (404, Result.MISCONFIGURED),
-        (405, Result.MISCONFIGURED),
-        (200, Result.MISCONFIGURED),
+        (400, TokenResult.TRANSIENT),
+        (403, TokenResult.TRANSIENT),
+        (401, TokenResult.TRANSIENT),
+        (404, TokenResult.MISCONFIGURED),
+        (405, TokenResult.MISCONFIGURED),
+        (200, TokenResult.MISCONFIGURED),
     ],
 )
-def test_page_of_something_in_between_is_transient(status: int, result: Result) -> None:
+def test_page_of_something_in_between_is_transient(status: int, result: TokenResult) -> None:
     page = "<!DOCTYPE html><html><title>Attention required</title>"
 
     assert ask(page, status, "text/html; charset=utf-8").result == result
@@ -574,7 +583,7 @@ def test_page_of_something_in_between_is_transient(status: int, result: Result) 
 def test_body_that_is_no_token_answer_is_refused(body: Any, reason: str) -> None:
     answer = ask(body)
 
-    assert (answer.result, answer.reason) == (Result.MISCONFIGURED, reason)
+    assert (answer.result, answer.reason) == (TokenResult.MISCONFIGURED, reason)
 
 
 @pytest.mark.parametrize(
@@ -591,7 +600,7 @@ def test_body_that_is_no_token_answer_is_refused(body: Any, reason: str) -> None
 def test_form_is_read_as_strictly(body: str, reason: str) -> None:
     answer = ask(body, 200, FORM)
 
-    assert (answer.result, answer.reason) == (Result.MISCONFIGURED, reason)
+    assert (answer.result, answer.reason) == (TokenResult.MISCONFIGURED, reason)
 
 
 @pytest.mark.parametrize(
@@ -632,7 +641,7 @@ def test_description_in_an_older_encoding_is_read() -> None:
     undeclared = ask(body.encode("cp1251"), 400)
 
     assert "Токен отозван" in answer.message
-    assert undeclared.result == Result.NEEDS_REAUTHORIZATION
+    assert undeclared.result == TokenResult.NEEDS_REAUTHORIZATION
 
 
 @pytest.mark.parametrize("charset", ["punycode", "unicode_escape", "zip", "idna", "no-such"])
@@ -656,18 +665,18 @@ TRUNCATED = [
 def test_cut_off_json_is_transient_once_and_then_malformed(body: str) -> None:
     first, second = ask(body), ask(body, is_last=True)
 
-    assert (first.result, first.is_truncated) == (Result.TRANSIENT, True)
-    assert (second.result, second.reason) == (Result.MISCONFIGURED, "truncated")
+    assert (first.result, first.is_truncated) == (TokenResult.TRANSIENT, True)
+    assert (second.result, second.reason) == (TokenResult.MISCONFIGURED, "truncated")
 
 
 @pytest.mark.parametrize("body", TRUNCATED)
 def test_cut_off_refusal_is_transient_too(body: str) -> None:
-    assert ask(body, 400).result == Result.TRANSIENT
+    assert ask(body, 400).result == TokenResult.TRANSIENT
 
 
 def test_answer_that_is_too_large_is_refused_unless_the_provider_is_broken() -> None:
     assert ask("", 200, is_too_large=True).reason == "too_large"
-    assert ask("", 500, is_too_large=True).result == Result.TRANSIENT
+    assert ask("", 500, is_too_large=True).result == TokenResult.TRANSIENT
 
 
 @pytest.mark.parametrize(
@@ -688,8 +697,7 @@ def test_answer_that_is_too_large_is_refused_unless_the_provider_is_broken() -> 
     ],
 )
 def test_token_is_read_at_its_path(path: str, body: dict[str, Any], is_found: bool) -> None:
-    sent = Sent(step=Step.CODE)
-    answer = ask(body, expected=Expected(token_path=path, sent=sent))
+    answer = ask(body, expected=Expected(token_path=path, grant=Grant.CODE))
 
     assert answer.is_ok is is_found
     assert is_found or answer.reason == "no_token"
@@ -712,7 +720,7 @@ def test_what_belongs_to_a_nested_token_is_read_beside_it_only() -> None:
 
 
 def test_refreshed_token_may_be_at_the_top() -> None:
-    expected = Expected(token_path="authed_user.access_token", sent=Sent(step=Step.REFRESH))
+    expected = Expected(token_path="authed_user.access_token", grant=Grant.REFRESH)
 
     assert ask(good(ok=True), expected=expected).is_ok
     nested = ask(good(authed_user={"access_token": "U"}), expected=expected).token
@@ -723,7 +731,7 @@ def test_refreshed_token_may_be_at_the_top() -> None:
 def test_nested_token_that_was_not_looked_for_is_named() -> None:
     answer = ask({"code": 0, "data": {"access_token": "T"}})
 
-    assert "“data.access_token”" in answer.message
+    assert "“data.access_token”" in told(answer)
 
 
 @pytest.mark.parametrize(
@@ -764,7 +772,7 @@ class TestProvidersWords:
     def test_they_are_cut_and_one_line_without_control_characters(self) -> None:
         description = "a\r\nSet-Cookie: x\x00\x1b[31m\u202e" + "long " * 500
 
-        message = ask({"error": "invalid_scope", "error_description": description}, 400).message
+        message = told(ask({"error": "invalid_scope", "error_description": description}, 400))
 
         quote = message.partition("“")[2]
         assert not any(ord(one) < 32 for one in message)
@@ -801,7 +809,7 @@ class TestProvidersWords:
     def test_description_may_be_anything(self, value: object) -> None:
         answer = ask({"error": "invalid_grant", "error_description": value}, 400)
 
-        assert answer.result == Result.NEEDS_REAUTHORIZATION
+        assert answer.result == TokenResult.NEEDS_REAUTHORIZATION
 
     def test_lone_surrogates_can_be_stored(self) -> None:
         message = ask('{"error":"x\\ud800","error_description":"y\\udfff"}', 400).message
@@ -811,25 +819,17 @@ class TestProvidersWords:
 
 class TestSentences:
     @pytest.mark.parametrize(
-        ("credentials", "words"),
-        [
-            ("header", ("sent as a Basic Auth header", "Client credentials in body")),
-            ("body", ("sent in the request body", "Basic Auth header")),
-            ("none", ("none was sent", "Client secret")),
-        ],
+        ("status", "body"),
+        [(400, {"error": "invalid_client"}), (400, {"error": "bad_client_secret"}), (401, "")],
     )
-    def test_wrong_secret_says_how_it_was_sent(
-        self, credentials: str, words: tuple[str, str]
-    ) -> None:
-        expected = Expected(sent=Sent(credentials=credentials))
+    def test_wrong_secret_names_the_fields(self, status: int, body: Any) -> None:
+        message = told(ask(body, status))
 
-        for status, body in ((400, {"error": "invalid_client"}), (401, "")):
-            message = ask(body, status, expected=expected).message
-            assert all(one in message for one in words)
+        assert all(one in message for one in ("client ID", "secret", "“Send credentials as”"))
 
     def test_redirect_mismatch_shows_the_url_to_register(self) -> None:
         url = "https://site.example/integrations/webhooks/oauth/callback/"
-        expected = Expected(sent=Sent(step=Step.CODE, redirect_uri=url))
+        expected = Expected(grant=Grant.CODE, redirect_uri=url)
         bodies = [
             {"error": "redirect_uri_mismatch"},
             {"error": "invalid_grant", "error_description": "redirect_uri does not match"},
@@ -838,27 +838,49 @@ class TestSentences:
         ]
 
         for body in bodies:
-            message = ask(body, 400, expected=expected).message
+            message = told(ask(body, 400, expected=expected))
             assert "Register exactly this one" in message
             assert url in message
 
     def test_refused_scope_is_named(self) -> None:
-        expected = Expected(sent=Sent(scope="read write"))
+        refused = {"error": "invalid_scope"}
 
-        assert "“read write”" in ask({"error": "invalid_scope"}, 400, expected=expected).message
+        assert "“read write”" in told(ask(refused, 400, expected=Expected(scope="read write")))
+        assert "fill in Scope" in told(ask(refused, 400))
 
     def test_refused_pkce_says_which_switch(self) -> None:
         body = {"error": "invalid_request", "error_description": "Unknown code_verifier"}
-        used = Expected(sent=Sent(step=Step.CODE, uses_pkce=True))
+        used = Expected(grant=Grant.CODE, uses_pkce=True)
 
-        assert "turn “Use PKCE” off" in ask(body, 400, expected=used).message
-        assert "Turn “Use PKCE” on" in ask(body, 400).message
+        assert "turn “Use PKCE” off" in told(ask(body, 400, expected=used))
+        assert "Turn “Use PKCE” on" in told(ask(body, 400))
 
-    def test_used_code_and_ended_grant_differ(self) -> None:
-        code = Expected(sent=Sent(step=Step.CODE, redirect_uri="https://site.example/callback"))
+    def test_provider_s_own_word_is_quoted(self) -> None:
+        refused = {"error": "made_up", "error_description": "The moon is full"}
 
-        assert "authorization code" in ask({"error": "invalid_grant"}, 400, expected=code).message
-        assert "stored grant" in ask({"error": "invalid_grant"}, 400).message
+        assert "“made_up”" in told(ask(refused, 400))
+        assert told(ask(refused, 400)).endswith("The provider says: “The moon is full”")
+        assert told(ask({"error": "invalid_grant"}, 400)).endswith("“invalid_grant”")
+
+    def test_reader_chooses_the_language(self) -> None:
+        refused = ask({"error": "invalid_client", "error_description": "no"}, 400)
+
+        with translation.override("uk"):
+            assert "Провайдер" in told(refused)
+        with translation.override("en"):
+            assert "The provider" in told(refused)
+
+    @pytest.mark.parametrize("code", ERRORS)
+    def test_every_row_is_a_sentence_whatever_is_known(self, code: str) -> None:
+        names = re.findall(r"%\((\w+)\)", str(ERRORS[code].text))
+        kept = stored(code, **dict.fromkeys(names, "x" * 3000), said='"' * 3000)
+
+        assert len(kept) <= MAX_STORED
+        assert sentence(kept) != code
+        assert "%(" not in sentence(kept)
+
+    def test_text_from_before_codes_stays_as_it_is(self) -> None:
+        assert sentence("The grant was revoked.") == "The grant was revoked."
 
 
 def test_repr_shows_no_token() -> None:

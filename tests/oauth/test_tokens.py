@@ -123,7 +123,7 @@ class TestWhen:
 
         assert versions == [2] * 5
         assert len(fake.requests) == 2
-        assert "expired already" in stored().warning
+        assert "expired already" in oauth.sentence(stored().warning)
         assert stored().expires_at is None
 
     def test_token_that_is_born_expired_and_cannot_be_refreshed_is_tried(
@@ -136,7 +136,7 @@ class TestWhen:
         oauth.finish_authorization(query, user=user, session_key=SESSION)
 
         assert oauth.usable_token(credential.pk).access_token == "fresh-token"
-        assert "expired already" in stored().warning
+        assert "expired already" in oauth.sentence(stored().warning)
 
     def test_repr_of_a_token_hides_it(self, fake: FakeProvider) -> None:
         credential = credential_at(fake)
@@ -223,9 +223,9 @@ class TestOutcomes:
         make_token(credential, now=NOW)
         fake.reply(reply)
 
-        with pytest.raises(oauth.TokenUnavailable) as failure:
+        with pytest.raises(oauth.TokenUnavailableError) as failure:
             self.refresh(credential)
-        with pytest.raises(oauth.TokenUnavailable):
+        with pytest.raises(oauth.TokenUnavailableError):
             self.refresh(credential)
 
         row = stored()
@@ -235,7 +235,7 @@ class TestOutcomes:
         assert (row.state, row.version, row.refresh_failures) == ("expiring", 1, 1)
         assert row.refresh_token == "a-refresh-token-0001"
         assert row.refresh_lease == ""
-        assert "tried again by itself" in row.last_error
+        assert "retried automatically" in oauth.sentence(row.last_error)
         # The second call did not ask the provider again.
         assert len(fake.requests) == 1
 
@@ -246,7 +246,7 @@ class TestOutcomes:
         now, waits = NOW + HOUR, []
 
         for _ in range(9):
-            with pytest.raises(oauth.TokenUnavailable) as failure:
+            with pytest.raises(oauth.TokenUnavailableError) as failure:
                 oauth.usable_token(credential.pk, now=now)
             assert failure.value.retry_at is not None
             waits.append((failure.value.retry_at - now).total_seconds())
@@ -261,7 +261,7 @@ class TestOutcomes:
         make_token(credential, now=NOW)
         fake.reply(Reply(status=429, headers={"Retry-After": "120"}))
 
-        with pytest.raises(oauth.TokenUnavailable) as failure:
+        with pytest.raises(oauth.TokenUnavailableError) as failure:
             self.refresh(credential)
 
         assert failure.value.retry_at == NOW + HOUR + timedelta(seconds=120)
@@ -282,7 +282,7 @@ class TestOutcomes:
         make_token(credential, now=NOW)
         fake.reply(Reply(status=503))
 
-        with pytest.raises(oauth.TokenUnavailable) as failure:
+        with pytest.raises(oauth.TokenUnavailableError) as failure:
             oauth.refresh(credential, dead_version=1, now=NOW)
 
         assert failure.value.hold_reason is None
@@ -304,7 +304,7 @@ class TestOutcomes:
         fake.reply(Reply(status=400, body=body))
 
         for _ in range(3):
-            with pytest.raises(oauth.TokenUnavailable) as failure:
+            with pytest.raises(oauth.TokenUnavailableError) as failure:
                 self.refresh(credential)
             assert failure.value.hold_reason == reason
             assert failure.value.permanent
@@ -319,7 +319,7 @@ class TestOutcomes:
         make_token(credential, now=NOW)
         fake.reply(Reply(status=422, body={"hint": "Token withdrawn"}))
 
-        with pytest.raises(oauth.TokenUnavailable) as failure:
+        with pytest.raises(oauth.TokenUnavailableError) as failure:
             self.refresh(credential)
 
         assert failure.value.hold_reason == HoldReason.REAUTHORIZATION
@@ -328,7 +328,7 @@ class TestOutcomes:
         credential = credential_at(fake, refresh_parameters={"grant_type": "password"})
         make_token(credential, now=NOW)
 
-        with pytest.raises(oauth.TokenUnavailable, match="“grant_type”") as failure:
+        with pytest.raises(oauth.TokenUnavailableError, match="“grant_type”") as failure:
             self.refresh(credential)
 
         assert failure.value.hold_reason == HoldReason.MISCONFIGURED
@@ -339,7 +339,7 @@ class TestOutcomes:
         make_token(credential, now=NOW, refresh_token="")
 
         nearly = oauth.usable_token(credential.pk, now=NOW + HOUR - timedelta(seconds=1))
-        with pytest.raises(oauth.TokenUnavailable, match="no refresh token") as failure:
+        with pytest.raises(oauth.TokenUnavailableError, match="no refresh token") as failure:
             self.refresh(credential)
 
         assert nearly.version == 1
@@ -350,7 +350,7 @@ class TestOutcomes:
         credential = credential_at(fake)
         make_token(credential, refresh_token="", expires_at=None)
 
-        with pytest.raises(oauth.TokenUnavailable, match="receiver refused") as failure:
+        with pytest.raises(oauth.TokenUnavailableError, match="receiver refused") as failure:
             oauth.refresh(credential, dead_version=1)
 
         assert failure.value.hold_reason == HoldReason.REAUTHORIZATION
@@ -360,7 +360,7 @@ class TestOutcomes:
         credential = credential_at(fake)
 
         for ask in (oauth.usable_token, lambda pk: oauth.refresh(credential)):
-            with pytest.raises(oauth.TokenUnavailable) as failure:
+            with pytest.raises(oauth.TokenUnavailableError) as failure:
                 ask(credential.pk)
             assert failure.value.hold_reason == HoldReason.NO_TOKEN
 
@@ -393,7 +393,7 @@ class TestRefused:
         credential = credential_at(fake)
         make_token(credential, state="misconfigured", last_error="Correct it.")
 
-        with pytest.raises(oauth.TokenUnavailable, match="Correct it"):
+        with pytest.raises(oauth.TokenUnavailableError, match="Correct it"):
             oauth.refresh(credential, dead_version=1)
         usable = oauth.refresh(credential)
 
@@ -410,7 +410,7 @@ class TestRefused:
         credential = credential_at(fake)
         make_token(credential, refresh_token="")
 
-        with pytest.raises(oauth.TokenUnavailable, match="no refresh token"):
+        with pytest.raises(oauth.TokenUnavailableError, match="no refresh token"):
             oauth.refresh(credential)
 
         # The token itself is as good as before.
@@ -447,7 +447,9 @@ class TestClientCredentials:
         credential.set_secret("client_secret", "wrong")
         credential.save()
 
-        with pytest.raises(oauth.TokenUnavailable, match="Basic Auth header") as failure:
+        with pytest.raises(
+            oauth.TokenUnavailableError, match="does not accept the client ID"
+        ) as failure:
             oauth.usable_token(credential.pk)
 
         assert failure.value.hold_reason == HoldReason.MISCONFIGURED
@@ -459,7 +461,7 @@ class TestClientCredentials:
         credential = credential_at(fake, grant_type="client_credentials")
         fake.reply(Reply(status=503), token())
 
-        with pytest.raises(oauth.TokenUnavailable) as failure:
+        with pytest.raises(oauth.TokenUnavailableError) as failure:
             oauth.usable_token(credential.pk)
         assert failure.value.hold_reason is None
         assert stored().state == "none"
@@ -477,17 +479,17 @@ class TestLease:
     ) -> None:
         credential = credential_at(fake)
         row = make_token(credential, now=NOW)
+        started = time.monotonic()
         OAuthToken.objects.filter(pk=row.pk).update(
             refresh_lease="of-a-process-that-died",
             refresh_lease_until=Now() + timedelta(seconds=0.4),
             state="refreshing",
         )
-        started = time.monotonic()
 
         usable = oauth.usable_token(credential.pk, now=NOW + HOUR)
 
         assert usable.version == 2
-        assert 0.2 < time.monotonic() - started < 5
+        assert time.monotonic() - started > 0.35
 
     def test_wait_ends(self, fake: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("webhooks.oauth.tokens._WAIT_SECONDS", 0.3)
@@ -497,7 +499,7 @@ class TestLease:
             refresh_lease="of-a-slow-process", refresh_lease_until=Now() + HOUR
         )
 
-        with pytest.raises(oauth.TokenUnavailable, match="being refreshed") as failure:
+        with pytest.raises(oauth.TokenUnavailableError, match="being refreshed") as failure:
             oauth.usable_token(credential.pk, now=NOW + HOUR)
         alive = oauth.usable_token(credential.pk, now=NOW + timedelta(minutes=59, seconds=30))
 
@@ -614,7 +616,8 @@ class TestBeat:
         started = time.monotonic()
 
         assert oauth.refresh_expiring() == 0
-        assert time.monotonic() - started < 2
+        # Who waits does it for twelve seconds.
+        assert time.monotonic() - started < 10
 
 
 def changed(credential: Credential, field: str, value: str) -> bool:
@@ -717,7 +720,7 @@ class TestUnreadable:
         make_token(credential, now=NOW)
         self.damage("access_token")
 
-        with pytest.raises(oauth.TokenUnavailable, match="FIELD_ENCRYPTION_KEY") as failure:
+        with pytest.raises(oauth.TokenUnavailableError, match="FIELD_ENCRYPTION_KEY") as failure:
             oauth.usable_token(credential.pk, now=NOW)
 
         assert failure.value.hold_reason is None
@@ -728,7 +731,7 @@ class TestUnreadable:
         make_token(credential, now=NOW)
         self.damage("refresh_token")
 
-        with pytest.raises(oauth.TokenUnavailable, match="FIELD_ENCRYPTION_KEY"):
+        with pytest.raises(oauth.TokenUnavailableError, match="FIELD_ENCRYPTION_KEY"):
             oauth.usable_token(credential.pk, now=NOW + HOUR)
 
         assert (stored().refresh_lease, stored().state, stored().version) == ("", "valid", 1)
@@ -740,7 +743,7 @@ class TestUnreadable:
         Credential.objects.update(client_secret=Sealed("gAAAAA-of-another-key"))
         query = {"code": ["c"], "state": [sent["state"]]}
 
-        with pytest.raises(oauth.AuthorizationFailed, match="FIELD_ENCRYPTION_KEY") as failure:
+        with pytest.raises(oauth.AuthorizationError, match="FIELD_ENCRYPTION_KEY") as failure:
             oauth.finish_authorization(query, user=user, session_key=SESSION)
 
         assert failure.value.credential == credential
@@ -755,16 +758,6 @@ class TestUnreadable:
 
         assert stored().state == "none"
         assert fake.requests == []
-
-
-@pytest.mark.django_db
-class TestHeader:
-    @pytest.mark.parametrize(
-        ("prefix", "header"),
-        [("Bearer", "Bearer T"), ("", "T"), ("Zoho-oauthtoken", "Zoho-oauthtoken T"), (" ", "T")],
-    )
-    def test_prefix_is_the_providers(self, prefix: str, header: str) -> None:
-        assert oauth.authorization_header(make_credential(header_prefix=prefix), "T") == header
 
 
 @pytest.mark.django_db(transaction=True)
@@ -814,7 +807,7 @@ class TestTogether:
         def use(_number: int) -> object:
             try:
                 oauth.usable_token(credential.pk)
-            except oauth.TokenUnavailable as failure:
+            except oauth.TokenUnavailableError as failure:
                 return failure.hold_reason
             finally:
                 connection.close()
@@ -844,7 +837,8 @@ class TestTogether:
 
         oauth.usable_token(credential.pk)
 
-        assert written[0] < 2
+        # SQLite waits twenty seconds for a writer.
+        assert written[0] < 15
 
     def test_token_granted_during_a_refresh_wins(self, fake: FakeProvider) -> None:
         """`invalid_grant` is not believed when the row has a newer token by then."""
@@ -878,7 +872,7 @@ class TestTogether:
 
         fake.reply(drop_meanwhile)
 
-        with pytest.raises(oauth.TokenUnavailable) as failure:
+        with pytest.raises(oauth.TokenUnavailableError) as failure:
             oauth.usable_token(credential.pk)
 
         assert failure.value.hold_reason == HoldReason.NO_TOKEN
@@ -897,7 +891,7 @@ class TestTogether:
         fake.reply(change_meanwhile)
         query = {"code": ["c"], "state": [sent["state"]]}
 
-        with pytest.raises(oauth.AuthorizationFailed, match="before the token came"):
+        with pytest.raises(oauth.AuthorizationError, match="before the token came"):
             oauth.finish_authorization(query, user=user, session_key=SESSION)
 
         assert not OAuthToken.objects.exists()
@@ -912,7 +906,7 @@ class TestTogether:
             together.wait()
             try:
                 oauth.finish_authorization(query, user=user, session_key=SESSION)
-            except oauth.AuthorizationFailed as failure:
+            except oauth.AuthorizationError as failure:
                 return failure.message
             finally:
                 connection.close()
@@ -932,9 +926,9 @@ class TestTogether:
         provider.fault(status=502, after=True)
         later = timezone.now() + HOUR
 
-        with pytest.raises(oauth.TokenUnavailable) as lost:
+        with pytest.raises(oauth.TokenUnavailableError) as lost:
             oauth.usable_token(credential.pk, now=later)
-        with pytest.raises(oauth.TokenUnavailable) as ended:
+        with pytest.raises(oauth.TokenUnavailableError) as ended:
             oauth.usable_token(credential.pk, now=later + timedelta(seconds=10))
 
         assert lost.value.hold_reason is None
@@ -949,7 +943,7 @@ class TestTogether:
             later = timezone.now() + HOUR
             assert oauth.usable_token(credential.pk, now=later).access_token
             provider.revoke_grants()
-            with pytest.raises(oauth.TokenUnavailable) as ended:
+            with pytest.raises(oauth.TokenUnavailableError) as ended:
                 oauth.usable_token(credential.pk, now=later + HOUR)
             assert ended.value.hold_reason == HoldReason.REAUTHORIZATION
 

@@ -28,8 +28,10 @@ from webhooks.models import (
     OAuthExchange,
     OAuthToken,
 )
+from webhooks.oauth.errors import ERRORS, Grant
+from webhooks.oauth.token_response import Expected, RawAnswer, classify
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 
 def finish(credential: Credential, *, is_approved: bool = True) -> None:
@@ -38,34 +40,38 @@ def finish(credential: Credential, *, is_approved: bool = True) -> None:
     back = answer_consent(url, is_approved=is_approved)
     try:
         oauth.finish_authorization(query_of(back), user=person, session_key=SESSION)
-    except oauth.AuthorizationFailed:
+    except oauth.AuthorizationError:
         return
 
 
-def cause(credential: Credential) -> str:
+def code(credential: Credential) -> str:
     found = oauth.diagnose(credential)
-    return found.cause if found else ""
+    return found.code if found else ""
 
 
-def answer(**fields: Any) -> str:
-    return f"HTTP 400\nContent-Type: application/json\n\n{json.dumps(fields)}"
+def refuse(credential: Credential, body: Any, status: int = 400, **fields: Any) -> None:
+    """Keep an exchange whose code was refused with this body."""
+    raw = RawAnswer(status=status, body=json.dumps(body).encode())
+    expected = Expected(grant=Grant.CODE, redirect_uri="https://sent.example/", scope="read")
+    answer = classify(raw, expected)
+    failed_exchange(credential, result=answer.result, message=answer.message, **fields)
 
 
 def test_real_provider_that_is_denied_approved_and_refused(provider: Provider) -> None:
     credential = make_credential(provider, scope="events:write offline_access")
-    assert cause(credential) == ""
+    assert code(credential) == ""
 
     finish(credential, is_approved=False)
     denied = oauth.diagnose(credential)
     assert denied is not None
-    assert (denied.cause, denied.fields) == ("denied", ())
+    assert (denied.code, denied.fields) == ("access_denied", ())
 
     finish(credential)
-    assert cause(credential) == ""
+    assert code(credential) == ""
 
     credential.set_secret("client_secret", "wrong")
     credential.save()
-    with pytest.raises(oauth.TokenUnavailable):
+    with pytest.raises(oauth.TokenUnavailableError):
         oauth.refresh(credential)
     wrong = oauth.diagnose(credential)
     assert wrong is not None
@@ -82,67 +88,103 @@ def test_check_is_no_failure_of_the_token(provider: Provider) -> None:
 
 
 @pytest.mark.parametrize(
-    ("response", "expected"),
+    ("body", "expected"),
     [
-        (answer(error="invalid_client"), "client"),
-        (answer(error={"status": "invalid_client", "message": "no"}), "client"),
-        (answer(error="bad_client_secret"), "client"),
-        (answer(error="redirect_uri_mismatch"), "redirect"),
-        (answer(error="invalid_grant", error_description="redirect_uri differs"), "redirect"),
-        (answer(error="invalid_request", error_description="Redirect URI is wrong"), "redirect"),
-        (answer(error="invalid_scope"), "scope"),
-        (answer(error="invalid_grant", error_description="PKCE verification failed"), "pkce"),
-        (answer(error="invalid_request", error_description="code_challenge missing"), "pkce"),
-        (answer(error="access_denied"), "denied"),
-        (answer(error="unsupported_grant_type"), "other"),
-        ("HTTP 404\n\n<html>Not found", "other"),
-        ("", "other"),
+        ({"error": "invalid_client"}, "invalid_client"),
+        ({"error": {"status": "invalid_client", "message": "no"}}, "invalid_client"),
+        ({"error": "bad_client_secret"}, "invalid_client"),
+        ({"error": "redirect_uri_mismatch"}, "redirect_uri_mismatch"),
+        (
+            {"error": "invalid_grant", "error_description": "redirect_uri differs"},
+            "redirect_uri_mismatch",
+        ),
+        (
+            {"error": "invalid_request", "error_description": "Redirect URI is wrong"},
+            "redirect_uri_mismatch",
+        ),
+        ({"error": "invalid_scope"}, "invalid_scope"),
+        (
+            {"error": "invalid_grant", "error_description": "PKCE verification failed"},
+            "pkce_required",
+        ),
+        (
+            {"error": "invalid_request", "error_description": "code_challenge missing"},
+            "pkce_required",
+        ),
+        ({"error": "access_denied"}, "access_denied"),
+        ({"error": "invalid_grant"}, "invalid_grant"),
+        ({"error": "unsupported_grant_type"}, "unauthorized_client"),
+        ({"error": "made_up"}, "provider_error"),
+        ({}, "refused"),
     ],
 )
-def test_each_refusal_is_about_something(response: str, expected: str) -> None:
+def test_each_refusal_is_about_something(body: Any, expected: str) -> None:
     credential = make_credential()
-    failed_exchange(credential, status_code=400, response=response, message="Refused.")
+    refuse(credential, body)
 
-    assert cause(credential) == expected
+    assert code(credential) == expected
 
 
 @pytest.mark.parametrize(
-    ("fields", "expected"),
+    ("status", "expected"),
+    [(401, "invalid_client"), (404, "no_endpoint"), (429, "rate_limited"), (503, "unavailable")],
+)
+def test_status_counts_where_there_is_no_code(status: int, expected: str) -> None:
+    credential = make_credential()
+    refuse(credential, {}, status)
+    found = oauth.diagnose(credential)
+
+    assert found is not None
+    assert found.code == expected
+    assert found.is_warning is (expected in ("rate_limited", "unavailable"))
+
+
+@pytest.mark.parametrize(
+    "fields",
     [
-        ({"result": "transient", "status_code": 503}, "transient"),
-        ({"result": "transient", "status_code": None, "response": ""}, "transient"),
-        ({"result": "needs_reauthorization", "status_code": 400, "response": ""}, "grant"),
-        ({"status_code": 401, "response": "HTTP 401\n\nno"}, "client"),
-        ({"result": "ok"}, ""),
-        ({"result": "ok_with_warning"}, ""),
-        ({"kind": "revocation"}, ""),
-        ({"kind": "discovery"}, ""),
+        {"result": "ok"},
+        {"result": "ok_with_warning"},
+        {"kind": "revocation"},
+        {"kind": "discovery"},
     ],
 )
-def test_status_and_class_count_too(fields: dict[str, Any], expected: str) -> None:
+def test_other_exchanges_are_no_failure(fields: dict[str, Any]) -> None:
     credential = make_credential()
     failed_exchange(credential, **fields)
 
-    assert cause(credential) == expected
+    assert oauth.diagnose(credential) is None
 
 
-def test_answer_in_the_browser_is_read_with_its_spaces() -> None:
+def test_every_row_names_fields_of_the_form() -> None:
+    known = {field.name for field in Credential._meta.concrete_fields}
+
+    assert {name for kind in ERRORS.values() for name in kind.fields} <= known
+
+
+def test_text_from_before_codes_is_told_as_it_is() -> None:
     credential = make_credential()
-    response = "error=invalid_request\nerror_description=Invalid redirect URI given\nstate=…"
-    failed_exchange(credential, kind="authorization", status_code=None, response=response)
+    failed_exchange(credential, message="It was refused.")
+    found = oauth.diagnose(credential)
 
-    assert cause(credential) == "redirect"
+    assert found is not None
+    assert (found.code, found.message) == ("", "It was refused.")
+
+
+def test_answer_in_the_browser_is_diagnosed_too() -> None:
+    credential, user = make_credential(), make_user()
+    _url, sent = begin(credential, user)
+    words = "Invalid redirect URI given"
+    query = {"state": [sent["state"]], "error": ["invalid_request"], "error_description": [words]}
+    with pytest.raises(oauth.AuthorizationError, match=words):
+        oauth.finish_authorization(query, user=user, session_key=SESSION)
+
+    assert code(credential) == "redirect_uri_mismatch"
 
 
 def test_both_callback_urls_are_named() -> None:
     credential = make_credential()
     words = "The URI 'https://sent.example/' is not one of https://right.example/cb, redirect_uri."
-    failed_exchange(
-        credential,
-        status_code=400,
-        request="POST …\n\nredirect_uri=https://sent.example/",
-        response=answer(error="invalid_grant", error_description=words),
-    )
+    refuse(credential, {"error": "invalid_grant", "error_description": words})
     found = oauth.diagnose(credential)
 
     assert found is not None
@@ -153,10 +195,10 @@ def test_last_exchange_counts() -> None:
     credential = make_credential()
     failed_exchange(credential)
     failed_exchange(credential, result="ok")
-    assert cause(credential) == ""
-    failed_exchange(credential, response=answer(error="invalid_scope"), status_code=400)
+    assert code(credential) == ""
+    refuse(credential, {"error": "invalid_scope"})
 
-    assert cause(credential) == "scope"
+    assert code(credential) == "invalid_scope"
 
 
 @pytest.mark.parametrize(
@@ -168,7 +210,7 @@ def test_missing_refresh_token_says_how_to_ask_this_provider(provider_key: str, 
     found = oauth.diagnose(credential)
 
     assert found is not None
-    assert found.cause == "no_refresh_token"
+    assert found.code == "no_refresh_token"
     assert words in found.message
 
 
@@ -177,7 +219,7 @@ def test_token_that_does_not_end_needs_no_refresh_token(fields: dict[str, Any]) 
     credential = make_credential()
     make_token(credential, **{"refresh_token": "", **fields})
 
-    assert cause(credential) == ""
+    assert code(credential) == ""
 
 
 @pytest.fixture
@@ -222,7 +264,7 @@ def test_check_sends_no_credentials_and_is_kept(fake: FakeProvider) -> None:
     assert all(b"sandbox" not in asked.body for asked in fake.requests)
     kept = OAuthExchange.objects.get()
     assert kept.kind == ExchangeKind.CHECK
-    assert "A check" in kept.message
+    assert "A check" in oauth.sentence(kept.message)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +305,7 @@ def test_page_or_redirect_to_a_login_is_well(fake: FakeProvider, reply: Reply, w
 
     found = {one.field: one for one in oauth.examine(credential_at(fake))}
 
-    assert found["auth_url"].kind == "ok"
+    assert found["auth_url"].severity == "ok"
     assert words in found["auth_url"].message
 
 
@@ -285,7 +327,7 @@ def test_page_that_refuses_is_told_by_what_it_is_about(
 
     found = {one.field: one for one in oauth.examine(credential_at(fake))}
 
-    assert found["auth_url"].kind == kind
+    assert found["auth_url"].severity == kind
     assert words in found["auth_url"].message
 
 

@@ -43,15 +43,16 @@ def running_product() -> Iterator[Product]:
             "DATA_DIR": directory,
             "WEBHOOKS_ALERT_RECIPIENTS": "ops@example.com",
         }
-        process = subprocess.Popen(
-            [sys.executable, "manage.py", "run", "--port", str(port), "--sandbox"],
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=(Path(directory) / "errors").open("wb"),
-            text=True,
-        )
+        with (Path(directory) / "errors").open("wb") as errors:
+            process = subprocess.Popen(
+                [sys.executable, "manage.py", "run", "--port", str(port), "--sandbox"],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
         with process:
             try:
                 yield Product(

@@ -21,10 +21,10 @@ from tests.security import figures, oracle, tracing
 _PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
 # Everything that sends: libcurl's side, that of requests, and who uses them.
 _SENDERS = (
-    "test_network.py", "test_network_sockets.py", "test_network_senders.py",
-    "test_network_proxy.py", "test_delivery.py", "test_session.py", "test_oauth_client.py",
-    "test_oauth_discovery.py", "test_oauth_doctor.py", "test_oauth_revocation.py",
-    "test_oauth_authorization.py",
+    "network/test_guard.py", "network/test_sockets.py", "network/test_senders.py",
+    "network/test_proxy.py", "delivery/test_engine.py", "delivery/test_db_session.py",
+    "oauth/test_client.py", "oauth/test_discovery.py", "oauth/test_doctor.py",
+    "oauth/test_revocation.py", "oauth/test_authorize.py",
 )  # fmt: skip
 _DEFAULT_CASES = 1_000_000
 

@@ -1,11 +1,12 @@
 """Sends to every URL of a table with libcurl: `python -m tests.security.curl_table`, under strace.
 
 Reads `{"rows": [[url, answers, pins]], "control": port}` as JSON and prints, for each row, the
-addresses that passed the guard: first as the product's sender does it, with no form before it,
-then with libcurl alone, with neither parser nor resolver before it. Nothing is opened but the
-control's socket, which shows that the trace sees what there is to see.
+addresses that passed the guard: as the product's sender does it and as OAuth does it, with no form
+before them, then with libcurl alone, with neither parser nor resolver before it. Nothing is opened
+but the control's socket, which shows that the trace sees what there is to see.
 """
 
+import contextlib
 import json
 import os
 import socket
@@ -23,7 +24,7 @@ import pycurl  # noqa: E402
 
 from webhooks import network  # noqa: E402
 from webhooks.delivery.auth import NoAuthorization  # noqa: E402
-from webhooks.delivery.queue import Claimed  # noqa: E402
+from webhooks.delivery.queue.rows import Claimed  # noqa: E402
 from webhooks.delivery.requests import make_plan, prepare  # noqa: E402
 from webhooks.delivery.sender import Sender  # noqa: E402
 from webhooks.models import Webhook  # noqa: E402
@@ -31,19 +32,18 @@ from webhooks.models import Webhook  # noqa: E402
 _SECONDS = 10.0
 
 
-class Opener(network.SocketOpener):
-    """Judge as always, and open nothing but the control's socket."""
+class Passed:
+    """Note what passed the guard, and open nothing but the control's socket."""
 
     control = 0
-    passed: list[str] = []
+    addresses: list[str] = []
+    _open = network.SocketOpener.open
 
-    def _open(self, address: Any, key: int | None) -> socket.socket | int:
-        opened = super()._open(address, key)
-        if opened == pycurl.SOCKET_BAD:
-            return opened
-        self.passed.append(address[3][0])
-        is_control = address[3][:2] == ("127.0.0.1", self.control)
-        return opened if is_control else pycurl.SOCKET_BAD
+    @classmethod
+    def open(cls, opener: Any, family: int, kind: int, protocol: int, where: Any) -> Any:
+        cls.addresses.append(where[0])
+        is_control = where[:2] == ("127.0.0.1", cls.control)
+        return cls._open(opener, family, kind, protocol, where) if is_control else pycurl.SOCKET_BAD
 
 
 def fake_look_up(answers: list[str]) -> Any:
@@ -59,22 +59,21 @@ class SendingAsTheEngine:
     """The engine's own steps from the stored URL to the socket, for one URL at a time."""
 
     def __init__(self, policy: network.Policy) -> None:
-        network.open_socket = Opener  # type: ignore[assignment]
         self._answered, self._resolved = threading.Event(), threading.Event()
         self._policy = policy
         self._sender = Sender(
-            policy=policy, max_in_flight=4, max_per_webhook=4, on_answer=self._answered.set
+            policy=policy, max_in_flight=4, max_per_webhook=4, on_response=self._answered.set
         )
         self._sender.start()
 
     def send(self, url: str, answers: list[str]) -> list[str]:
         """Return the addresses that passed; none when nothing got as far as the socket."""
-        Opener.passed = []
+        Passed.addresses = []
         webhook = Webhook(pk=1, url=url)
         webhook.set_secret("signing_secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
         try:
             plan = make_plan(webhook, NoAuthorization())
-        except network.UnsafeURL:
+        except network.UnsafeURLError:
             return []
         if not plan.target.is_literal and not self._pin(plan.target, answers):
             return []
@@ -82,8 +81,8 @@ class SendingAsTheEngine:
         self._answered.clear()
         self._sender.submit([prepare(claimed, plan, 0.0)], lease_ends=float("inf"))
         assert self._answered.wait(_SECONDS), url
-        self._sender.answers.clear()
-        return Opener.passed
+        self._sender.responses.clear()
+        return Passed.addresses
 
     def _pin(self, target: network.Target, answers: list[str]) -> bool:
         socket.getaddrinfo = fake_look_up(answers)
@@ -104,12 +103,24 @@ _CLAIMED = {
 }  # fmt: skip
 
 
+def send_as_oauth(url: str, answers: list[str], policy: network.Policy) -> list[str]:
+    """Return the addresses that passed when requests sends through the guarded adapter."""
+    Passed.addresses = []
+    socket.getaddrinfo = fake_look_up(answers)
+    with (
+        contextlib.suppress(network.NetworkError),
+        network.GuardedSession(policy=policy, total_seconds=2.0) as session,
+    ):
+        session.get(url)
+    return Passed.addresses
+
+
 def send_unchecked(url: str, pins: list[str], policy: network.Policy) -> list[str]:
     """Give a URL to libcurl as it stands, and return the addresses that passed."""
-    Opener.passed = []
+    Passed.addresses = []
     handle = pycurl.Curl()
     try:
-        network.configure_curl(handle, Opener(policy))
+        network.configure_curl(handle, network.SocketOpener(policy))
         handle.setopt(pycurl.URL, url)
         handle.setopt(pycurl.RESOLVE, pins)
         handle.setopt(pycurl.TIMEOUT_MS, 2000)
@@ -117,20 +128,25 @@ def send_unchecked(url: str, pins: list[str], policy: network.Policy) -> list[st
         handle.perform()
     except (pycurl.error, UnicodeError, ValueError):
         # What became of it is told by the opener.
-        return Opener.passed
+        return Passed.addresses
     finally:
         handle.close()
-    return Opener.passed
+    return Passed.addresses
 
 
 def main() -> None:
     given = json.load(sys.stdin)
-    Opener.control = given["control"]
-    allowed = network.parse_allowed_network(f"127.0.0.1:{Opener.control}")
+    setattr(network.SocketOpener, "open", lambda *args: Passed.open(*args))  # noqa: B010
+    Passed.control = given["control"]
+    allowed = network.parse_allowed_network(f"127.0.0.1:{Passed.control}")
     policy = network.Policy(allowed_networks=(allowed,))
     engine = SendingAsTheEngine(policy)
     found = [
-        [engine.send(url, answers), send_unchecked(url, pins, policy)]
+        [
+            engine.send(url, answers),
+            send_as_oauth(url, answers, policy),
+            send_unchecked(url, pins, policy),
+        ]
         for url, answers, pins in given["rows"]
     ]
     print(json.dumps(found))

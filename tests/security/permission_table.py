@@ -138,6 +138,10 @@ SENDING = [
     line(f"{W}tests/<str:delivery_id>/", "test_webhook", 200, 405),
     line(f"{W}heads/<str:delivery_id>/send/", "test_webhook", 405, 302, action=Action.SENT_NOW),
     line(f"{DELIVERY}send-now/", SEND, 405, 302, action=Action.SENT_NOW),
+    line(f"{D}selected/", SEND, 405, 302, action=Action.SENT_NOW, label="send now",
+         data=lambda world: {"action": "send_now", "delivery": world.delivery.pk}),
+    line(f"{D}selected/", "view_delivery+change_webhook", 405, 302, action=Action.CANCELLED,
+         label="cancel", data=lambda world: {"action": "cancel", "delivery": world.delivery.pk}),
     line(f"{DELIVERY}cancel/", "view_delivery+change_webhook", 405, 302, action=Action.CANCELLED),
     line(f"{DELIVERY}redeliver/", SEND, 405, 302, action=Action.REDELIVERED),
     line(f"{DELIVERY}edit/", f"{SEND}+view_payload", 200, 302, action=Action.EDITED_AND_RESENT,
@@ -204,8 +208,8 @@ def _read_only(model: str, *, change: int = 0) -> list[Line]:
 
 
 def _step(step: str, permission: str, action: Action) -> Line:
-    needs = f"view_delivery+{permission}|change_delivery+{permission}"
-    return line(f"{A}webhooks/delivery/<path:object_id>/{step}/", needs, 405, 302, action=action)
+    needs = f"view_delivery+{permission}"
+    return line(f"{A}webhooks/delivery/<str:delivery_id>/{step}/", needs, 405, 302, action=action)
 
 
 _MODELS = ("apikey", "auditentry", "delivery", "event", "oauthexchange", "webhook")
@@ -298,8 +302,5 @@ def _chosen(model: str, name: str, permission: str, action: Action) -> AdminActi
 
 
 ADMIN_ACTIONS = [
-    _chosen("delivery", "redeliver_chosen", "test_webhook", Action.REDELIVERED),
-    _chosen("delivery", "send_chosen_now", "test_webhook", Action.SENT_NOW),
-    _chosen("delivery", "cancel_chosen", "change_webhook", Action.CANCELLED),
     _chosen("apikey", "revoke_chosen", "change_apikey", Action.KEY_REVOKED),
 ]

@@ -20,7 +20,8 @@ from django.forms import modelform_factory
 from tests import keys
 from tests.keys import FIRST_KEY, SECOND_KEY
 from webhooks.models import Credential, EncryptionCanary, OAuthToken
-from webhooks.security.encryption import MASK, Sealed, SecretField, SecretUnreadable, seal
+from webhooks.security.encryption import Sealed, SecretField, SecretUnreadable, seal
+from webhooks.security.masking import MASK
 
 pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.usefixtures("counted")]
 

@@ -24,6 +24,7 @@ from tests.security import figures, planted
 from tests.security.hostile import answering
 from tests.security.injections import CORPUS, STORABLE, chunks, find, packed
 from tests.security.looking import Look, Witness
+from tests.waiting import PATIENCE_SECONDS
 from webhooks.models import Attempt, OAuthExchange, Webhook
 from webhooks.templatetags import logtext
 
@@ -422,7 +423,7 @@ def test_a_page_that_forgets_to_escape_is_caught(
 
 def wait_for(witness: Witness, page: Page, seen: str) -> None:
     """Wait until the witness noted something that begins so; events come only while asking."""
-    for _ in range(100):
+    for _ in range(int(PATIENCE_SECONDS / 0.05)):
         if any(one.startswith(seen) for one in witness.executed):
             return
         page.wait_for_timeout(50)

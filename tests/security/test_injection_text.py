@@ -23,7 +23,7 @@ from webhooks import events, payloads
 from webhooks.alerts import notifications
 from webhooks.curl import writer
 from webhooks.delivery.auth import BearerAuthorization, NoAuthorization
-from webhooks.delivery.requests import Plan, make_plan
+from webhooks.delivery.requests import RequestPlan, make_plan
 from webhooks.models import Delivery, Event, OAuthToken, Outcome, Status, Webhook
 from webhooks.payloads import InvalidMapping
 from webhooks.security.log_redaction import LineFormatter
@@ -134,7 +134,7 @@ def test_a_header_of_two_lines_makes_no_request_even_past_the_form(part: str) ->
                 plan_of(webhook)
 
 
-def plan_of(webhook: Webhook) -> Plan:
+def plan_of(webhook: Webhook) -> RequestPlan:
     return make_plan(webhook, NoAuthorization())
 
 
@@ -243,7 +243,7 @@ def test_a_copied_command_runs_curl_and_nothing_else(texts: list[str]) -> None:
         headers = [("X-Key", text), (text, "value")]
         try:
             command = writer.build(f"POST {URL}?q={text}", headers, text.encode())
-        except writer.CannotCopy:
+        except writer.CurlCopyError:
             continue
         assert PRINTABLE.fullmatch(command.text.replace("\n", ""))
         script = "curl() { printf '%s\\0' \"$@\"; }\n" + command.text

@@ -29,6 +29,8 @@ SENTENCES = [
     "password='{}'",
     "x-api-key: {}",
     "client_assertion={}",
+    "{{'password': 'two words and {}'}}",
+    'password="a \\" and {}"',
 ]
 
 
@@ -80,6 +82,29 @@ def test_a_message_cannot_begin_another_line(logger: logging.Logger, written: io
     logger.info("seen %s", "a\r\n2026-11-26 INFO forged\x1b[31m \u202etxt\u2028x")
     (line,) = written.getvalue().splitlines()
     assert line.endswith(r"seen a\r\n2026-11-26 INFO forged\x1b[31m \u202etxt\u2028x")
+
+
+def test_a_long_line_is_cut_before_it_is_looked_at(
+    logger: logging.Logger, written: io.StringIO
+) -> None:
+    logger.warning("malformed header: %s", "x" * 1_000_000 + f" Bearer {SECRET}")
+    line = written.getvalue()
+    assert len(line) < 5_000
+    assert line.endswith(" more characters)\n")
+    assert "s3cr3t" not in line
+
+
+def test_an_error_with_a_long_text_is_cut_and_keeps_its_place(
+    logger: logging.Logger, written: io.StringIO
+) -> None:
+    try:
+        raise ValueError("\n".join(["y" * 10_000] * 50))
+    except ValueError:
+        logger.exception("z" * 10_000)
+    text = written.getvalue()
+    assert len(text) < 80_000
+    assert max(map(len, text.splitlines())) < 5_000
+    assert "in test_an_error_with_a_long_text_is_cut_and_keeps_its_place" in text
 
 
 def test_a_traceback_is_kept_without_the_secrets_in_it(

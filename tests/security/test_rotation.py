@@ -332,12 +332,13 @@ def test_a_rotation_that_is_killed_ends_right_when_it_is_run_again(use_keys: Key
         "DATABASE_URL": database_url(),
         "FIELD_ENCRYPTION_KEY": f"{SECOND_KEY},{FIRST_KEY}",
     }
-    command = [sys.executable, "manage.py", "rotate_keys", "--verbosity=2", "--batch-size=10"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, text=True) as process:
+    command = [sys.executable, "manage.py", "rotate_keys", "--verbosity=2", "--batch-size=1"]
+    # A page of a pipe holds half of what it prints: it cannot end before it is read to the end.
+    pipe = {"stdout": subprocess.PIPE, "bufsize": 0, "pipesize": 4096}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, **pipe) as process:
         assert process.stdout is not None
-        while "webhooks_credential: 50 rows" not in process.stdout.readline():
-            assert process.poll() is None
+        lines = iter(process.stdout.readline, b"")
+        assert any(b"webhooks_credential: 50 rows" in line for line in lines)
         process.send_signal(signal.SIGKILL)
 
     def readable_with(key: str) -> int:

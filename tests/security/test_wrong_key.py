@@ -71,7 +71,7 @@ def test_no_token_is_refreshed(use_keys: Keys, provider: Provider) -> None:
     use_keys(SECOND_KEY)
     before = rows_of(OAuthToken)
     assert tasks.refresh_expiring_tokens() == 0
-    with pytest.raises(oauth.TokenUnavailable):
+    with pytest.raises(oauth.TokenUnavailableError):
         oauth.refresh(webhook.credential)
     assert provider.token_requests() == []
     assert not OAuthExchange.objects.exists()

@@ -1,8 +1,9 @@
-"""Watches every connect of Python's own sockets, over the whole test run.
+"""Watches every connect of Python's own sockets and of libcurl, over the whole test run.
 
-An audit hook stops a connect to a denied address before it leaves and fails the test that tried.
-The tests' own servers are on loopback, which is the one network that is open to them. What
-libcurl does in C is not seen here: that is for strace (`tests.security.oracle`).
+A connect to a denied address is stopped before it leaves and fails the test that tried: Python's
+by an audit hook, libcurl's where it is given its sockets. The tests' own servers are on loopback,
+which is the one network that is open to them. What libcurl would do without asking for a socket is
+not seen here: that is for strace (`tests.security.oracle`).
 """
 
 import socket
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import pycurl
 import pytest
 
 from tests.security import figures, oracle
@@ -20,20 +22,24 @@ _is_watching = False
 
 
 def _watch(event: str, args: tuple[Any, ...]) -> None:
-    global _seen
     if event != "socket.connect" or not isinstance(args[1], tuple):
         return
-    if args[0].type & 0xF != socket.SOCK_STREAM:
-        return
+    if args[0].type & 0xF == socket.SOCK_STREAM:
+        _note(args[1])
+
+
+def _note(where: Any) -> None:
+    """Count a connect. Errors: ConnectionRefusedError when it is denied."""
+    global _seen
     _seen += 1
-    address = str(args[1][0])
+    address = str(where[0])
     try:
         is_denied = oracle.is_denied(address)
     except ValueError:
         # A name, given to the socket itself: nobody could have checked what it leads to.
         is_denied = address != "localhost"
     if is_denied:
-        _denied.append(f"{address} port {args[1][1]}")
+        _denied.append(f"{address} port {where[1]}")
         raise ConnectionRefusedError(f"{address} is denied: stopped by tests/security/watching.py")
 
 
@@ -43,10 +49,28 @@ def begin() -> None:
     if not _is_watching:
         _is_watching = True
         sys.addaudithook(_watch)
+        _watch_libcurl()
+
+
+def _watch_libcurl() -> None:
+    # Only when the tests begin: the product reads its settings then.
+    from webhooks.network import SocketOpener
+
+    real = SocketOpener.open
+
+    def watched(opener: Any, family: int, kind: int, protocol: int, where: Any) -> Any:
+        try:
+            _note(where)
+        except ConnectionRefusedError:
+            bad: int = pycurl.SOCKET_BAD
+            return bad
+        return real(opener, family, kind, protocol, where)
+
+    setattr(SocketOpener, "open", watched)  # noqa: B010 - typed as what it was.
 
 
 def seen() -> int:
-    """Return how many TCP connects Python's sockets have tried in this process."""
+    """Return how many TCP connects were tried in this process, by Python's sockets and libcurl."""
     return _seen
 
 

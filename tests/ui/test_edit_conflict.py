@@ -44,7 +44,7 @@ def test_the_second_save_is_told_who_changed_what_and_saves_nothing(
     colleague.post(edit_url(webhook), posted(url="http://127.0.0.1:9/theirs"))
     page = browser.post(edit_url(webhook), posted(name="Mine", seen=seen))
     assert page.status_code == 200
-    assert [(one.username, "url" in one.fields) for one in page.context["form"].meanwhile] == [
+    assert [(one.username, "url" in one.fields) for one in page.context["form"].conflicts] == [
         ("olena", True)
     ]
     assert "this was changed while you had it open" in page.text
@@ -75,7 +75,7 @@ def test_a_third_change_is_told_too(browser: Client, colleague: Client, webhook:
     told = seen_on(browser.post(edit_url(webhook), posted(name="Mine", seen=seen)))
     colleague.post(edit_url(webhook), posted(url="http://127.0.0.1:9/newest"))
     page = browser.post(edit_url(webhook), posted(name="Mine", seen=told))
-    assert len(page.context["form"].meanwhile) == 1
+    assert len(page.context["form"].conflicts) == 1
 
 
 def test_what_was_changed_before_the_form_was_opened_is_no_conflict(
@@ -105,7 +105,7 @@ def test_a_rejected_form_still_knows_what_it_was_opened_with(
     page = browser.post(edit_url(webhook), posted(url="", seen=seen))
     colleague.post(edit_url(webhook), posted(url="http://127.0.0.1:9/theirs"))
     page = browser.post(edit_url(webhook), posted(name="Mine", seen=seen_on(page)))
-    assert page.context["form"].meanwhile
+    assert page.context["form"].conflicts
 
 
 @pytest.mark.parametrize("seen", ["x", "-1", "9" * 40])

@@ -14,7 +14,7 @@ from tests.ui.webhook_form.test_views import CREATE, draft_of, edit_url, logged_
 from webhooks.models import Webhook
 from webhooks.security.browser_sessions import SessionStore
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 SESSION = "/integrations/webhooks/session/"
 

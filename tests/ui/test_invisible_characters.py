@@ -6,7 +6,7 @@ from django.test import RequestFactory
 
 from tests.factories import make_webhook
 from tests.ui.webhook_form.test_views import logged_in
-from webhooks.middleware import ShowUnseen, shown
+from webhooks.middleware import escape_invisibles, escaped_invisibles
 
 TRICKS = {
     "\x00": "\\x00",
@@ -28,7 +28,7 @@ TRICKS = {
 
 def page(content: str, **options: object) -> HttpResponse:
     response = HttpResponse(content, **options)  # type: ignore[arg-type]
-    answered = ShowUnseen(lambda request: response)(RequestFactory().get("/"))
+    answered = escaped_invisibles(lambda request: response)(RequestFactory().get("/"))
     assert isinstance(answered, HttpResponse)
     return answered
 
@@ -58,11 +58,12 @@ def test_the_length_follows() -> None:
 def test_only_pages_are_rewritten() -> None:
     assert page("\x1b", content_type="text/csv").text == "\x1b"
     for response in (JsonResponse({"a": "\u202e"}), StreamingHttpResponse(["\x1b"])):
-        assert ShowUnseen(lambda request, one=response: one)(RequestFactory().get("/")) is response  # type: ignore[misc]
+        respond = escaped_invisibles(lambda request, one=response: one)  # type: ignore[misc]
+        assert respond(RequestFactory().get("/")) is response
 
 
 def test_bytes_that_are_no_text_break_nothing() -> None:
-    assert shown(b"<p>\xff\xc2\xe2\x80\x1b</p>") == b"<p>\xff\xc2\xe2\x80\\x1b</p>"
+    assert escape_invisibles(b"<p>\xff\xc2\xe2\x80\x1b</p>") == b"<p>\xff\xc2\xe2\x80\\x1b</p>"
 
 
 @pytest.mark.django_db

@@ -11,7 +11,6 @@ from pytest_django import Settings
 
 from tests.security.permission_table import LINES, Line
 from tests.security.test_permissions import Role, Site, taken_back
-from webhooks.middleware import PERMISSIONS_POLICY
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
@@ -21,7 +20,12 @@ EXACT = {
     "X-Frame-Options": "DENY",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": PERMISSIONS_POLICY,
+    "Permissions-Policy": (
+        "accelerometer=(), autoplay=(), camera=(), display-capture=(), encrypted-media=(), "
+        "fullscreen=(), geolocation=(), gyroscope=(), magnetometer=(), microphone=(), midi=(), "
+        "payment=(), picture-in-picture=(), publickey-credentials-get=(), screen-wake-lock=(), "
+        "usb=(), xr-spatial-tracking=(), clipboard-write=(self)"
+    ),
     "Strict-Transport-Security": f"max-age={YEAR}; includeSubDomains; preload",
 }
 # The callback's address holds a code: no other page learns it, not even one of ours.

@@ -17,7 +17,7 @@ from tests.translations import catalog
 from tests.translations.extracting import every_text
 from webhooks.delivery_log import retelling
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 # Django translates its own pages itself.
 _PAGES = [page for page in PAGES if not page.name.startswith("admin:auth")]

@@ -9,7 +9,7 @@ from django.urls import reverse
 from tests.factories import make_delivery, make_webhook
 from tests.people import logged_in
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 person = partial(logged_in, name="ann", is_superuser=True)
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 LIST = "/integrations/webhooks/"

@@ -14,7 +14,7 @@ from webhooks.admin.filters import LogFilter, WebhookFilter
 from webhooks.admin.readonly import ReadOnlyAdmin
 from webhooks.delivery_log.retelling import retell
 from webhooks.models import Action, AuditEntry
-from webhooks.templatetags import audittext
+from webhooks.templatetags import logtext
 from webhooks.templatetags.interface import exact
 
 
@@ -34,7 +34,7 @@ class KindFilter(LogFilter):
     parameter_name = "kind"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[Any, Any]]:
-        return audittext.KINDS.items()
+        return logtext.KINDS.items()
 
     def narrow(self, queryset: QuerySet[AuditEntry], value: str) -> QuerySet[AuditEntry]:
         return queryset.filter(object_type=value)
@@ -72,7 +72,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
         words = search_term.strip().replace("\0", "")
         if not words:
             return queryset, False
-        by_object = Q(object_type__in=list(audittext.KINDS), object_id=words[:40])
+        by_object = Q(object_type__in=list(logtext.KINDS), object_id=words[:40])
         return queryset.filter(Q(username=words) | Q(object_name=words) | by_object), False
 
     @admin.display(description=_("Time"))
@@ -82,7 +82,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     @admin.display(description=_("Person"))
     def who(self, entry: AuditEntry) -> SafeString | str:
         css_class = "" if entry.username else "muted"
-        return format_html('<span class="{}">{}</span>', css_class, audittext.person(entry))
+        return format_html('<span class="{}">{}</span>', css_class, logtext.person(entry))
 
     @admin.display(description=_("Action"))
     def what(self, entry: AuditEntry) -> str:
@@ -90,11 +90,11 @@ class AuditEntryAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("Kind"))
     def kind(self, entry: AuditEntry) -> str:
-        return audittext.kind(entry)
+        return logtext.kind(entry)
 
     @admin.display(description=_("Fields"), empty_value="–")
     def field_names(self, entry: AuditEntry) -> str:
-        return audittext.field_labels(entry)
+        return logtext.field_labels(entry)
 
     @admin.display(description=_("Note"), empty_value="–")
     def said(self, entry: AuditEntry) -> str:

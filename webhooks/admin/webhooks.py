@@ -15,8 +15,9 @@ from django.utils.translation import gettext_lazy
 from webhooks.admin.readonly import ReadOnlyAdmin
 from webhooks.delivery_log.retelling import retell
 from webhooks.models import CREDENTIAL_SECRETS, WEBHOOK_SECRETS, Credential, OAuthExchange, Webhook
-from webhooks.templatetags.interface import ago, code_badge, milliseconds
+from webhooks.templatetags.interface import ago, code_badge
 from webhooks.templatetags.logtext import visible
+from webhooks.ui.figures import milliseconds
 
 
 class WebhookAdmin(ReadOnlyAdmin):

@@ -12,6 +12,8 @@ from django.db.models import Min, Q, Sum
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from webhooks import oauth
+from webhooks.delivery import outcomes
 from webhooks.delivery_log.retelling import retell
 from webhooks.models import (
     AuthorizationType,
@@ -105,14 +107,18 @@ def _failing_now(webhook: Webhook, now: datetime) -> str:
 
 def _of_tokens(now: datetime) -> Iterator[Problem]:
     present = Credential.objects.present().select_related("token", "webhook")
-    oauth = present.filter(authorization_type=AuthorizationType.OAUTH2)
-    for one in oauth.filter(token__state=TokenState.NEEDS_REAUTHORIZATION):
-        yield Problem(one.subject, IncidentKind.REAUTHORIZATION, one.token.last_error, now)
-    for one in oauth.filter(token__state=TokenState.MISCONFIGURED):
-        yield Problem(one.subject, IncidentKind.MISCONFIGURED, one.token.last_error, now)
-    ending = oauth.filter(token__refresh_token_expires_at__lte=now + TOKEN_ENDS_WITHIN)
+    with_tokens = present.filter(authorization_type=AuthorizationType.OAUTH2)
+    for one in with_tokens.filter(token__state=TokenState.NEEDS_REAUTHORIZATION):
+        yield _of_token(one, IncidentKind.REAUTHORIZATION, now)
+    for one in with_tokens.filter(token__state=TokenState.MISCONFIGURED):
+        yield _of_token(one, IncidentKind.MISCONFIGURED, now)
+    ending = with_tokens.filter(token__refresh_token_expires_at__lte=now + TOKEN_ENDS_WITHIN)
     for one in ending.exclude(token__state__in=(TokenState.NONE, *_BLOCKED)):
         yield Problem(one.subject, IncidentKind.TOKEN_ENDING, _ending(one.token), now)
+
+
+def _of_token(credential: Credential, kind: IncidentKind, now: datetime) -> Problem:
+    return Problem(credential.subject, kind, oauth.sentence(credential.token.last_error), now)
 
 
 def _ending(token: OAuthToken) -> str:
@@ -222,6 +228,5 @@ def _shares(webhook_ids: list[int], now: datetime) -> Mapping[int, _Share]:
 def _with_error(sentence: str, state: WebhookState | None) -> str:
     if state is None or not state.last_error:
         return sentence
-    # Stored by the engine, in the language of the site.
-    texts = {"sentence": sentence, "error": retell(state.last_error)}
+    texts = {"sentence": sentence, "error": outcomes.sentence(state.last_error)}
     return _("%(sentence)s Last error: %(error)s") % texts

@@ -88,7 +88,7 @@ def _publish(request: HttpRequest) -> JsonResponse:
             occurred_at=_occurred_at(fields),
             source=_SOURCE % {"prefix": api_key.prefix},
         )
-    except events.InvalidEvent as error:
+    except events.InvalidEventError as error:
         status = 413 if error.code == "too_large" else 422
         raise Refused(status, error.code, error, field=error.field) from error
     return JsonResponse(

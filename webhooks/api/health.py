@@ -20,7 +20,6 @@ from django.views.decorators.http import require_safe
 from webhooks.delivery import backlog
 from webhooks.network import Policy
 from webhooks.security import key_check
-from webhooks.tasks import LAST_SWEEP
 
 # A sweep runs every 10 s; six missed ones mean that no worker or no clock runs.
 SWEEP_LATE_SECONDS = 60.0
@@ -110,7 +109,7 @@ def _broker() -> str:
 
 def _last_sweep() -> str:
     try:
-        swept_at = cache.get(LAST_SWEEP)
+        swept_at = cache.get(backlog.LAST_SWEEP)
     except (redis.RedisError, OSError):
         return "unknown: the broker does not answer"
     if swept_at is None:

@@ -203,7 +203,7 @@ _TRANSCRIPT: tuple[_Row, ...] = (
 _OPERATIONAL: tuple[_Row, ...] = (
     ("webhook_id", STRING, _("Webhook id"), "whk_01K9XJ5Q0T3M7V8W2B4C6D8E9F"),
     ("webhook_name", STRING, _("Webhook"), "CRM"),
-    ("webhook_url", URL, _("Page of the webhook"), "https://pbx.example.com/integrations/"),
+    ("webhook_url", URL, _("URL of the webhook"), "https://crm.example.com/hooks/calls"),
     ("message", STRING, _("Message"), "The receiver answered 503 to the last 12 requests."),
     ("failing_since_at", DATETIME, _("Failing since"), "2026-05-14T08:41:00Z"),
     ("last_status_code", INTEGER, _("Last response code"), 503),

@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from webhooks.curl import options
-from webhooks.curl.words import ASSIGNMENT, UnclosedQuote, split
+from webhooks.curl.words import ASSIGNMENT, UnclosedQuoteError, split
 
 MAX_LENGTH = 200_000
 JSON_TYPE = "application/json"
@@ -71,10 +71,16 @@ _FILE = gettext_lazy(
     "name."
 )
 # Prompts, and what runs another command.
-_BEFORE_CURL = frozenset({"$", "%", ">", "sudo", "PS>", "export", "env", "time"})
+_BEFORE_CURL = frozenset({"$", "%", "sudo", "export", "env", "time"})
+# What comes first tells the shells apart: a quote or a line end of each.
+_SHELL = re.compile(
+    r"""(?P<cmd>\s\^"|[ \t]\^[ \t]*\r?\n)
+    |(?P<PowerShell>`[ \t]*\r?\n|\bInvoke-(?:WebRequest|RestMethod)\b|\bNew-Object\b)|'|\\\r?\n""",
+    re.VERBOSE,
+)
 
 
-class CannotRead(ValueError):
+class CurlCommandError(ValueError):
     """The text is no command that a webhook can repeat; says what to do."""
 
 
@@ -109,17 +115,25 @@ class CurlRequest:
 
 
 def read(text: str) -> CurlRequest:
-    """Return the request of a command; raise CannotRead."""
+    """Return the request of a command; raise CurlCommandError."""
     if len(text) > MAX_LENGTH:
-        raise CannotRead(_("The command has at most %d characters.") % MAX_LENGTH)
+        raise CurlCommandError(_("The command has at most %d characters.") % MAX_LENGTH)
+    if (shell := _SHELL.search(text)) and shell.lastgroup:
+        raise CurlCommandError(
+            _(
+                "This command is for %s. Choose “Copy as cURL (bash)” in the browser, or in "
+                "Firefox “Copy as cURL (POSIX)”, and paste that."
+            )
+            % shell.lastgroup
+        )
     try:
         found = split(text)
-    except UnclosedQuote as error:
-        raise CannotRead(_("A %s is missing that closes a quote.") % error.quote) from error
+    except UnclosedQuoteError as error:
+        raise CurlCommandError(_("A %s is missing that closes a quote.") % error.quote) from error
     words = list(dropwhile(_stands_before_curl, found.words))
     name = words[0].replace("\\", "/").rpartition("/")[2].lower() if words else ""
     if name not in ("curl", "curl.exe"):
-        raise CannotRead(_("A command begins with “curl”. Paste the whole of it."))
+        raise CurlCommandError(_("A command begins with “curl”. Paste the whole of it."))
     request = CurlRequest(expansions=found.expansions)
     _take_options(request, words[1:])
     _finish(request)
@@ -148,7 +162,7 @@ def _take_options(request: CurlRequest, words: list[str]) -> None:
         elif only_addresses or not word.startswith("-") or word == "-":
             _take_address(request, word)
         elif word.startswith("--"):
-            _take(request, options.find(word[2:]), rest, unknown, shown=word)
+            _take(request, word[2:], rest, unknown, shown=word)
         else:
             _take_short(request, word[1:], rest, unknown)
     if unknown:
@@ -159,32 +173,27 @@ def _take_options(request: CurlRequest, words: list[str]) -> None:
 def _take_short(request: CurlRequest, letters: str, rest: list[str], unknown: list[str]) -> None:
     """Take a cluster such as -sSXPOST: the first that needs a value has what follows it."""
     for position, letter in enumerate(letters):
-        option = options.find(options.SHORT.get(letter, f"-{letter}"))
-        remainder = letters[position + 1 :]
-        if option.takes_value and remainder:
+        name = options.SHORT.get(letter, f"-{letter}")
+        takes_value = options.takes_value(name)
+        if takes_value and (remainder := letters[position + 1 :]):
             rest.append(remainder)
-        _take(request, option, rest, unknown, shown=f"-{letter}")
-        if option.takes_value:
+        _take(request, name, rest, unknown, shown=f"-{letter}")
+        if takes_value:
             return
 
 
 def _take(
-    request: CurlRequest,
-    option: options.Option,
-    rest: list[str],
-    unknown: list[str],
-    *,
-    shown: str,
+    request: CurlRequest, name: str, rest: list[str], unknown: list[str], *, shown: str
 ) -> None:
-    name = option.name
-    if option.is_turned_off:
+    if name.startswith("no-"):
+        # Turned off: what a webhook does anyway.
         return
     if name in _REFUSED:
-        raise CannotRead(str(_REFUSED[name]))
+        raise CurlCommandError(str(_REFUSED[name]))
     value = ""
-    if option.takes_value:
+    if options.takes_value(name):
         if not rest:
-            raise CannotRead(_("The command ends after %s: its value is missing.") % shown)
+            raise CurlCommandError(_("The command ends after %s: its value is missing.") % shown)
         value = rest.pop()
     if name in _ACTIONS:
         _ACTIONS[name](request, value)
@@ -196,7 +205,7 @@ def _take(
 
 def _take_address(request: CurlRequest, word: str) -> None:
     if request.url:
-        raise CannotRead(
+        raise CurlCommandError(
             _("There are two addresses, %(first)s and %(second)s. Is a quote missing?")
             % {"first": request.url[:100], "second": word[:100]}
         )
@@ -205,7 +214,7 @@ def _take_address(request: CurlRequest, word: str) -> None:
 
 def _take_header(request: CurlRequest, line: str) -> None:
     if line.startswith("@"):
-        raise CannotRead(str(_FILE) % {"file": line})
+        raise CurlCommandError(str(_FILE) % {"file": line})
     name, colon, value = line.partition(":")
     name, value = name.strip(), value.strip()
     if colon and name and value:
@@ -218,7 +227,7 @@ def _take_header(request: CurlRequest, line: str) -> None:
 
 def _take_data(request: CurlRequest, text: str) -> None:
     if text.startswith("@"):
-        raise CannotRead(str(_FILE) % {"file": text})
+        raise CurlCommandError(str(_FILE) % {"file": text})
     _append(request, text)
 
 
@@ -239,7 +248,7 @@ def _take_query(request: CurlRequest, text: str) -> None:
 def _encoded(text: str) -> str:
     name, equals, content = text.partition("=")
     if not equals and "@" in text:
-        raise CannotRead(str(_FILE) % {"file": text[text.index("@") :]})
+        raise CurlCommandError(str(_FILE) % {"file": text[text.index("@") :]})
     if not equals:
         name, content = "", text
     return f"{name}={quote(content, safe='')}" if name else quote(content, safe="")
@@ -247,7 +256,7 @@ def _encoded(text: str) -> str:
 
 def _take_json(request: CurlRequest, text: str) -> None:
     if text.startswith("@"):
-        raise CannotRead(str(_FILE) % {"file": text})
+        raise CurlCommandError(str(_FILE) % {"file": text})
     _append(request, text, separator="")
     request.is_json = True
 
@@ -300,7 +309,7 @@ _ACTIONS: dict[str, _Action] = {
 
 def _finish(request: CurlRequest) -> None:
     if not request.url:
-        raise CannotRead(_("The command has no address. Paste the whole of it."))
+        raise CurlCommandError(_("The command has no address. Paste the whole of it."))
     if not _SCHEME.match(request.url):
         request.url = f"https://{request.url}"
         request.notes.append(_("The address had no scheme; https:// was put before it."))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from webhooks.security.encryption import MASK
+from webhooks.security.masking import MASK
 
 # Linux takes 131,072 bytes in one argument; an escaped byte is four characters.
 MAX_BODY_BYTES = 30_000
@@ -20,7 +20,7 @@ _LEFT_OUT = frozenset({"content-length", "connection", "transfer-encoding", "exp
 _NEWLINE = " \\\n  "
 
 
-class CannotCopy(ValueError):
+class CurlCopyError(ValueError):
     """A request that no command line can hold; `code` says why."""
 
     def __init__(self, code: str) -> None:
@@ -40,14 +40,14 @@ class CurlCommand:
 def build(
     request_line: str, headers: Sequence[tuple[str, str]], body: bytes, *, login: str = ""
 ) -> CurlCommand:
-    """Write the command of a logged request; raise CannotCopy.
+    """Write the command of a logged request; raise CurlCopyError.
 
     `request_line` is "POST https://..."; masked values become variables. `login` is the part of
     Basic credentials that the log masks although it is no secret.
     """
     method, _space, url = request_line.partition(" ")
     if not re.fullmatch("[A-Z]{1,20}", method) or not url.startswith(("http://", "https://")):
-        raise CannotCopy("no_request")
+        raise CurlCopyError("no_request")
     _check(body)
     variables: list[str] = []
     words = [f"curl --globoff --request {method}", f"--url {_word(url, 'TOKEN', variables)}"]
@@ -70,9 +70,9 @@ def build(
 
 def _check(body: bytes) -> None:
     if b"\0" in body:
-        raise CannotCopy("zero_byte")
+        raise CurlCopyError("zero_byte")
     if len(body) > MAX_BODY_BYTES:
-        raise CannotCopy("too_long")
+        raise CurlCopyError("too_long")
 
 
 def _header(name: str, value: str, host: str, login: str, variables: list[str]) -> str:
@@ -106,7 +106,7 @@ def _word(text: str, variable: str, variables: list[str]) -> str:
 def _bytes(text: str) -> bytes:
     data = text.encode("utf-8", "backslashreplace")
     if b"\0" in data:
-        raise CannotCopy("zero_byte")
+        raise CurlCopyError("zero_byte")
     return data
 
 

@@ -13,11 +13,13 @@ from django.utils import timezone
 
 from webhooks.models import Attempt, Delivery, Status, Webhook
 
+# Where the cache keeps the Unix time of the last sweep.
+LAST_SWEEP = "webhooks:last_sweep"
 # Counting stops here; a deeper queue is shown as "more than".
 MAX_COUNT = 10_000
 # A delivery that is due for so long says that the engine is behind.
 LATE_SECONDS = 60.0
-# The send rate is taken over so many last attempts, if they are recent.
+# The send rate is taken over this many last attempts, if they are recent.
 _RATE_ATTEMPTS = 1000
 _RATE_WINDOW = timedelta(minutes=1)
 
@@ -56,9 +58,9 @@ class Report:
     backlog: Backlog
     # Something has been due for longer than LATE_SECONDS.
     is_late: bool
-    # All of that waits behind failing heads of ordered webhooks, as it should.
-    waits_for_heads: bool
-    # Nothing was sent meanwhile, and nothing excuses it.
+    # All of that waits behind blocking deliveries of ordered webhooks, as it should.
+    waits_for_order: bool
+    # Nothing is being sent, and no order explains it.
     seems_stopped: bool
 
 
@@ -81,12 +83,12 @@ def report(now: datetime | None = None) -> Report:
     now = now or timezone.now()
     found = read(now)
     is_late = found.oldest_due_seconds > LATE_SECONDS
-    waits_for_heads = is_late and not _has_late_unblocked(now)
+    waits_for_order = is_late and not _has_late_unblocked(now)
     return Report(
         backlog=found,
         is_late=is_late,
-        waits_for_heads=waits_for_heads,
-        seems_stopped=is_late and not waits_for_heads and not found.sent_per_second,
+        waits_for_order=waits_for_order,
+        seems_stopped=is_late and not waits_for_order and not found.sent_per_second,
     )
 
 
@@ -107,7 +109,7 @@ def _oldest_due(now: datetime) -> datetime | None:
 
 
 def _has_late_unblocked(now: datetime) -> bool:
-    """Say whether something is due for long in a webhook whose head does not wait for a retry."""
+    """Return whether something is due for long in a webhook that no retry blocks."""
     pending = Delivery.objects.filter(webhook=OuterRef("pk"), status=Status.PENDING)
     late = pending.filter(next_attempt_at__lte=now - timedelta(seconds=LATE_SECONDS))
     retry = pending.filter(next_attempt_at__gt=now, failure_count__gt=0)

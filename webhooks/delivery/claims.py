@@ -1,17 +1,22 @@
-"""The rows that an engine holds: which to claim next, how many there are, and the quarantined one.
+"""The rows that an engine holds: which to claim next, how many, and the thread that claims.
 
-Knows lanes and the queue; neither requests nor results. `take` is the claimer's, which may be a
-thread of its own; the rest is the keeper's.
+On PostgreSQL a claim takes about as long as sending what it brings: one after the other they leave
+the network idle a third of the time. So `Claimer` claims on a connection of its own while the last
+rows are prepared. SQLite has one writer at a time, so there the engine thread claims.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
+from typing import NamedTuple
 
 from django.conf import settings
 
-from webhooks.delivery.limiter import Lane, shares
-from webhooks.delivery.queue import Candidate, Claimed, Want
+from webhooks.delivery.db_session import DatabaseSession, SessionThread
+from webhooks.delivery.limiter import Limiter, shares
+from webhooks.delivery.queue.rows import Candidate, Claimed, ClaimQuota
+from webhooks.delivery.requests import RequestPlan
 
 # Rows claimed at once: enough that the wait for the commit is a small part of sending them.
 CLAIM_ROWS = 1000
@@ -29,11 +34,15 @@ _PACED_WAIT_SECONDS = (0.01, 0.25)
 
 
 class Claims:
-    """Rows that are ours: waiting in memory, in flight, or not yet recorded."""
+    """Rows that are ours: waiting in memory, in flight, or not yet recorded.
 
-    def __init__(self, queue: ModuleType, lease: str, lane: Callable[[int], Lane]) -> None:
+    `claim` is called by the claimer, which may be a thread of its own; the rest by the engine
+    thread.
+    """
+
+    def __init__(self, queue: ModuleType, lease: str, limiter: Callable[[int], Limiter]) -> None:
         self._queue = queue
-        self._lane = lane
+        self._limiter = limiter
         self._terms = {"lease": lease, "lease_seconds": settings.WEBHOOKS_LEASE_SECONDS}
         self.count = 0
         # Of the events of these rows, by delivery and in all.
@@ -49,10 +58,10 @@ class Claims:
     def has_room(self) -> bool:
         return self.count < _CLAIMED_ROWS and self._bytes < _CLAIMED_BYTES
 
-    def take(self, ready: list[Candidate], claims: list[Claimed]) -> bool:
-        """Take tests first, then a fair share of every webhook, then one quarantined row.
+    def claim(self, ready: list[Candidate], claims: list[Claimed]) -> bool:
+        """Claim tests first, then a fair share of every webhook, then one quarantined row.
 
-        Each is a transaction: what was taken before one fails is in `claims` and ours.
+        Each is a transaction: what was claimed before one fails is in `claims` and ours.
         """
         all_ids = [candidate.webhook_id for candidate in ready]
         if ready[0].has_tests:
@@ -60,49 +69,49 @@ class Claims:
         active = [candidate for candidate in ready if candidate.is_active]
         free = [candidate.webhook_id for candidate in active if not candidate.is_paced]
         paced = [candidate.webhook_id for candidate in active if candidate.is_paced]
-        if wants := self._shares(free):
-            claims += self._queue.claim(wants, **self._terms)
+        if quotas := self._shares(free):
+            claims += self._queue.claim(quotas, **self._terms)
         for webhook_id in paced:
-            claims += self._take_paced(webhook_id)
+            claims += self._claim_paced(webhook_id)
         if active and active[0].has_suspects:
-            claims += self._take_suspect(free, paced)
+            claims += self._claim_suspect(free, paced)
         return True
 
-    def _take_paced(self, webhook_id: int) -> list[Claimed]:
-        """Take rows of a webhook with a limit or an order; one that gave none is asked less often.
+    def _claim_paced(self, webhook_id: int) -> list[Claimed]:
+        """Claim rows of a webhook with a limit or an order; one that gave none is asked less often.
 
-        Nothing is taken ahead of what may be in flight: it would go out at once after a stall.
+        Nothing is claimed ahead of what may be in flight: it would go out at once after a stall.
         """
         now = time.monotonic()
         asked_again_at, wait = self._waits.get(webhook_id, (0.0, _PACED_WAIT_SECONDS[0]))
-        quota = self._lane(webhook_id).quota(now, depth=1)
+        quota = self._limiter(webhook_id).quota(now, depth=1)
         if now < asked_again_at or not quota:
             return []
-        # Before it is asked: what comes back meanwhile ends this wait too.
+        # Set before the query: what comes back during it ends this wait too.
         self._waits[webhook_id] = now + wait, min(wait * 2, _PACED_WAIT_SECONDS[1])
-        taken: list[Claimed] = self._queue.claim_paced(webhook_id, quota=quota, **self._terms)
-        if taken:
+        claimed: list[Claimed] = self._queue.claim_paced(webhook_id, quota=quota, **self._terms)
+        if claimed:
             self._waits.pop(webhook_id, None)
-        return taken
+        return claimed
 
-    def _take_suspect(self, free: list[int], paced: list[int]) -> list[Claimed]:
-        """Take the one row that was in flight at several crashes, if none of them is here yet."""
+    def _claim_suspect(self, free: list[int], paced: list[int]) -> list[Claimed]:
+        """Claim the one row that was in flight at several crashes, if none of them is here yet."""
         if self._quarantined:
             return []
-        taken: list[Claimed] = self._queue.claim_quarantined(free, **self._terms)
+        claimed: list[Claimed] = self._queue.claim_quarantined(free, **self._terms)
         for webhook_id in paced:
-            if not taken:
+            if not claimed:
                 terms = {"quota": 1, "is_quarantine": True, **self._terms}
-                taken = self._queue.claim_paced(webhook_id, **terms)
-        self._quarantined = "".join(claim.id for claim in taken)
-        return taken
+                claimed = self._queue.claim_paced(webhook_id, **terms)
+        self._quarantined = "".join(claim.id for claim in claimed)
+        return claimed
 
-    def _shares(self, webhook_ids: list[int]) -> list[Want]:
+    def _shares(self, webhook_ids: list[int]) -> list[ClaimQuota]:
         now = time.monotonic()
         quotas = {
             webhook_id: quota
             for webhook_id in webhook_ids
-            if (quota := self._lane(webhook_id).quota(now)) > 0
+            if (quota := self._limiter(webhook_id).quota(now)) > 0
         }
         rows = min(CLAIM_ROWS, _CLAIMED_ROWS - self.count)
         # As many as fit if they are as large as those of late.
@@ -115,7 +124,7 @@ class Claims:
         self._bytes += size
         self._sizes[claim.id] = size
         self._mean_bytes += (size - self._mean_bytes) / _MEAN_OF
-        self._lane(claim.webhook_id).claimed += 1
+        self._limiter(claim.webhook_id).claimed += 1
 
     def release(self, rows: Iterable[tuple[str, int]]) -> None:
         """Let go of rows, given as (delivery id, webhook id)."""
@@ -123,6 +132,96 @@ class Claims:
             self.count -= 1
             self._bytes -= self._sizes.pop(delivery_id, 0)
             self._waits.pop(webhook_id, None)
-            self._lane(webhook_id).claimed -= 1
+            self._limiter(webhook_id).claimed -= 1
             if delivery_id == self._quarantined:
                 self._quarantined = ""
+
+
+class ClaimBatch(NamedTuple):
+    """The rows of one claim; none when no row was free or the database had a fault."""
+
+    claims: list[Claimed]
+    # By webhook id, as they were when the claim was requested.
+    plans: Mapping[int, RequestPlan]
+    # Monotonic seconds before the claim: the leases run from then on or later.
+    asked_at: float
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.claims) >= CLAIM_ROWS
+
+
+class _ClaimRequest(NamedTuple):
+    ready: list[Candidate]
+    plans: Mapping[int, RequestPlan]
+    asked_at: float
+
+
+class Claimer(SessionThread):
+    """The thread that claims. One claim at a time: `request`, then `batch` until it is there.
+
+    All methods are called by the engine thread; `on_claimed` by this one.
+    """
+
+    def __init__(
+        self,
+        claims: Claims,
+        queue: ModuleType,
+        engine_session: DatabaseSession,
+        on_claimed: Callable[[], None],
+    ) -> None:
+        super().__init__("claimer", queue, engine_session)
+        self._claims = claims
+        self._on_claimed = on_claimed
+        self._requested: deque[_ClaimRequest] = deque()
+        self._batches: deque[ClaimBatch] = deque()
+        self.is_busy = False
+
+    @property
+    def has_batch(self) -> bool:
+        return bool(self._batches)
+
+    def request(self, ready: list[Candidate], plans: Mapping[int, RequestPlan]) -> None:
+        """Claim rows of these webhooks; not while `is_busy`."""
+        self.is_busy = True
+        self._requested.append(_ClaimRequest(ready, plans, time.monotonic()))
+        if self._in_parallel:
+            self._event.set()
+        else:
+            self._claim()
+
+    def batch(self) -> ClaimBatch | None:
+        """Return the claimed rows, once; None while it is not there."""
+        if not self._batches:
+            return None
+        self.is_busy = False
+        return self._batches.popleft()
+
+    def finish(self, ends: float) -> ClaimBatch | None:
+        """End the thread and return what it still claimed.
+
+        A database that does not answer is waited for until `ends` on the monotonic clock; what it
+        claims later is due again when its lease ends.
+        """
+        if self._in_parallel:
+            self._end(ends)
+        return self.batch()
+
+    def _claim(self) -> None:
+        request = self._requested.popleft()
+        claims: list[Claimed] = []
+        self._session.run(lambda: self._claims.claim(request.ready, claims))
+        self._batches.append(ClaimBatch(claims, request.plans, request.asked_at))
+        self._on_claimed()
+
+    # The thread.
+
+    def _has_work(self) -> bool:
+        return bool(self._requested)
+
+    def _turn(self) -> None:
+        if self._requested:
+            self._claim()
+        else:
+            self._event.wait()
+            self._event.clear()

@@ -1,7 +1,6 @@
 """A thread's database connection: pinned plans, patience with faults, and the database's clock.
 
-Also the threads that work beside the keeper, each with one. Knows which errors mean "later" and
-nothing of what is read or written.
+Also the base of the threads that work beside the engine thread, each with one.
 """
 
 import logging
@@ -26,7 +25,7 @@ _CLOCK_SECONDS = 10.0
 _CALM_SECONDS = 8.0
 
 
-class Session:
+class DatabaseSession:
     """One thread's connection; `run` everything through it."""
 
     def __init__(self, queue: ModuleType) -> None:
@@ -64,7 +63,7 @@ class Session:
         return done
 
     def is_calm(self, now: float) -> bool:
-        """Say whether the database worked for so long that a lease that ended means a death."""
+        """Return whether the database worked for so long that a lease that ended means a death."""
         return now - self._fault_at > _CALM_SECONDS
 
     def wall(self) -> float:
@@ -85,15 +84,15 @@ class Session:
 
 
 class SessionThread(ABC):
-    """Work beside the keeper, on a connection of its own.
+    """Work beside the engine thread, on a connection of its own.
 
-    On SQLite, where one transaction writes at a time anyway, there is no thread: the keeper does
-    the work itself, in its own session.
+    SQLite has one writer at a time, so there is no thread: the engine thread does the work, in its
+    own session.
     """
 
-    def __init__(self, name: str, queue: ModuleType, keepers_session: Session) -> None:
+    def __init__(self, name: str, queue: ModuleType, engine_session: DatabaseSession) -> None:
         self._in_parallel: bool = queue.WRITES_IN_PARALLEL
-        self._session = Session(queue) if self._in_parallel else keepers_session
+        self._session = DatabaseSession(queue) if self._in_parallel else engine_session
         self._event = threading.Event()
         self._is_closing = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -121,7 +120,7 @@ class SessionThread(ABC):
 
     @abstractmethod
     def _has_work(self) -> bool:
-        """Say whether something is left to do before the thread may end."""
+        """Return whether something is left to do before the thread may end."""
 
     @abstractmethod
     def _turn(self) -> None:

@@ -1,8 +1,8 @@
 """Keeps drains running in every Celery worker, with or without beat and whatever the broker lost.
 
 A small thread in the worker's main process looks whether each slot that serves the `deliveries`
-queue has a drain, and asks for one if not. It also carries the wish to stop into pool processes,
-which Celery itself tells nothing at a warm shutdown.
+queue has a drain, and asks for one if not. It also tells pool processes to stop, which Celery does
+not do at a warm shutdown.
 """
 
 import gc
@@ -101,13 +101,13 @@ def _look(controller: Any) -> None:
                 task.apply_async(expires=10 * _LOOK_SECONDS)
         except Exception as error:
             # Without a broker the drains that run go on; the next look tries again.
-            logger.warning("drain_not_asked error=%s", type(error).__name__)
+            logger.warning("drain_request_failed error=%s", type(error).__name__)
         if wait(_LOOK_SECONDS):
             return
 
 
 def _has_free_slot(controller: Any) -> bool:
-    """Say whether a slot of this worker serves no drain and none waits for it."""
+    """Return whether a slot of this worker serves no drain and none waits for it."""
     own = [r for r in state.reserved_requests | state.active_requests if r.name == DRAIN]
     slots = max(1, settings.WEBHOOKS_DRAINS_PER_WORKER or controller.concurrency)
     busy: bool = len(set(own)) >= min(slots, controller.concurrency)

@@ -1,10 +1,10 @@
-"""The engine of one drain: claims due rows, prepares them, records what became of them.
+"""The engine of one drain: claims due rows, prepares requests, records their outcomes.
 
-This thread (the keeper) says what to claim; `claimer` claims it, `sender` owns
-the network and `writer` writes results, each in a thread of its own, so that claims and
-writes overlap with hundreds of requests in flight. One more thread listens for the bell. Nothing is
-decided here about retries (`requests`) or about who is slow (`sender`); nothing
-is lost when this process dies, because every row it holds is leased.
+The engine thread decides what to claim; `Claimer` claims it, `Sender` owns the network and
+`Writer` writes results, each in a thread of its own, so that claims and writes overlap with
+hundreds of requests in flight. One more thread listens for wakeups. Retries are decided in
+`requests`, rates in `limiter`. Every row that this process holds is leased, so nothing is lost
+when it dies.
 """
 
 import logging
@@ -14,35 +14,32 @@ from collections.abc import Callable
 from functools import partial
 
 from django.conf import settings
-from django.utils.translation import gettext as _
 
 from webhooks import network
-from webhooks.delivery import queue
-from webhooks.delivery.claimer import Claimer, Taken
-from webhooks.delivery.claims import CLAIM_ROWS, Claims
-from webhooks.delivery.db_session import Session
-from webhooks.delivery.gone import Gone
-from webhooks.delivery.maintenance import Housekeeper
+from webhooks.delivery import outcomes, queue
+from webhooks.delivery.claims import CLAIM_ROWS, ClaimBatch, Claimer, Claims
+from webhooks.delivery.db_session import DatabaseSession
+from webhooks.delivery.maintenance import Maintenance, PendingPauses
 from webhooks.delivery.plans import Plans
-from webhooks.delivery.queue import Candidate, Claimed
-from webhooks.delivery.recorder import RECORD_SECONDS, Recorder, fail_tests
+from webhooks.delivery.queue.rows import Candidate, Claimed
+from webhooks.delivery.recorder import RECORD_SECONDS, Recorder, Writer, fail_tests
 from webhooks.delivery.requests import (
-    Answer,
-    Plan,
+    NextStep,
     Request,
-    Step,
-    judge,
+    RequestPlan,
+    Response,
+    classify,
     next_step,
-    no_answer,
+    no_response,
     prepare,
     result,
     retry_after_seconds,
     utc,
 )
 from webhooks.delivery.sender import Sender
-from webhooks.delivery.wakeup import Bell
-from webhooks.delivery.writer import Writer
+from webhooks.delivery.wakeup import Wakeup
 from webhooks.models import HoldReason, Outcome, Status, ids
+from webhooks.models.messages import Message
 from webhooks.payloads import InvalidMapping
 
 logger = logging.getLogger(__name__)
@@ -60,63 +57,63 @@ _FINISH_SECONDS = 10.0
 class Engine:
     """Runs until told to stop; one per drain task."""
 
-    def __init__(self, bell: Bell, should_stop: Callable[[], bool]) -> None:
-        self._bell = bell
+    def __init__(self, wakeup: Wakeup, should_stop: Callable[[], bool]) -> None:
+        self._wakeup = wakeup
         self._should_stop = should_stop
         self._queue = queue.backend()
-        self._session = Session(self._queue)
+        self._session = DatabaseSession(self._queue)
         # Names this run's claims together with the attempt number.
         self._lease = ids.new_id("l")[2:]
         self._event = threading.Event()
         self._is_resting = False
-        self._rang = True
+        self._is_notified = True
         self._is_closing = False
-        self._plans = Plans(on_ready=self._ring)
+        self._plans = Plans(on_ready=self._notify)
         self._resolver = network.HostResolver(
-            network.Policy.from_settings(), wake=lambda *_: self._ring()
+            network.Policy.from_settings(), wake=lambda *_: self._notify()
         )
         self._sender = Sender(
             policy=network.Policy.from_settings(),
             max_in_flight=settings.WEBHOOKS_MAX_IN_FLIGHT,
             max_per_webhook=settings.WEBHOOKS_MAX_IN_FLIGHT_PER_WEBHOOK,
-            on_answer=self._on_answer,
+            on_response=self._on_response,
         )
-        self._claims = Claims(self._queue, self._lease, self._sender.lane)
+        self._claims = Claims(self._queue, self._lease, self._sender.limiter)
         self._claimer = Claimer(self._claims, self._queue, self._session, self._event.set)
         self._recorder = Recorder(self._queue, self._lease)
-        self._writer = Writer(self._recorder, self._queue, self._session, self._on_answer)
+        self._writer = Writer(self._recorder, self._queue, self._session, self._on_response)
         parts = (self._session, self._queue, self._sender, self._recorder, self._writer)
-        self._house = Housekeeper(*parts, on_due=self._ring)
+        self._maintenance = Maintenance(*parts, on_due=self._notify)
         # Requests that ended, however they ended.
         self.sent = 0
-        self._ready: dict[int, Plan] = {}
+        self._ready: dict[int, RequestPlan] = {}
         self._candidates: list[Candidate] = []
-        self._gone = Gone()
+        self._pending_pauses = PendingPauses()
         self._pinned: dict[tuple[str, int], int] = {}
         self._scan_at = self._look_at = 0.0
         self._scan_seconds = _FIRST_SCAN_SECONDS
 
     # Called by other threads.
 
-    def _ring(self) -> None:
-        self._rang = True
+    def _notify(self) -> None:
+        self._is_notified = True
         self._event.set()
 
-    def _on_answer(self) -> None:
+    def _on_response(self) -> None:
         if self._is_resting:
             self._event.set()
 
     def _listen(self) -> None:
         while not self._is_closing:
-            if self._bell.wait(1.0):
-                self._ring()
+            if self._wakeup.wait(1.0):
+                self._notify()
 
-    # The keeper's own thread.
+    # Called by the engine thread.
 
     def run(self, seconds: float) -> None:
         """Deliver until `should_stop()`, or until a quiet moment after `seconds`."""
         ends = time.monotonic() + seconds
-        threading.Thread(target=self._listen, name="bell", daemon=True).start()
+        threading.Thread(target=self._listen, name="wakeup", daemon=True).start()
         self._sender.start()
         self._claimer.start()
         self._writer.start()
@@ -126,72 +123,72 @@ class Engine:
                     if not part.is_alive:
                         raise RuntimeError(f"The thread of {type(part).__name__} ended.")
                 # A drain that never gets quiet stops claiming after twice its time.
-                is_overdue = time.monotonic() > ends + seconds and not self._bell.is_broken
+                is_overdue = time.monotonic() > ends + seconds and not self._wakeup.is_broken
                 self._turn(may_claim=not is_overdue)
         finally:
             self._finish()
 
     def _may_end(self) -> bool:
-        """Say whether nothing is in hand, and a broker is there that can bring the next drain."""
+        """Return whether nothing is in hand and a broker can bring the next drain."""
         if self._claims.count or self._claimer.is_busy:
             return False
         # Asked now: a broker that broke a moment ago was not noticed yet.
-        self._bell.ring()
-        return not self._bell.is_broken
+        self._wakeup.notify()
+        return not self._wakeup.is_broken
 
     def _turn(self, *, may_claim: bool) -> None:
         self._collect()
         now = time.monotonic()
         self._record(now)
-        taken = self._claimer.taken()
-        if taken is not None:
-            self._note_taken(taken)
-            if not taken.is_full:
-                self._submit(taken)
+        batch = self._claimer.batch()
+        if batch is not None:
+            self._note_claimed(batch)
+            if not batch.is_full:
+                self._submit(batch)
         if now >= self._session.resume_at:
-            self._house.keep(now)
-            is_time = self._rang or now >= self._scan_at
+            self._maintenance.run_due(now)
+            is_time = self._is_notified or now >= self._scan_at
             if may_claim and is_time and not self._claimer.is_busy:
-                self._rang = False
+                self._is_notified = False
                 self._scan(now)
-        if taken is not None and taken.is_full:
+        if batch is not None and batch.is_full:
             # There is more: these are prepared while the next ones are claimed.
-            self._submit(taken)
+            self._submit(batch)
         self._rest()
 
     def _rest(self) -> None:
-        """Wait for an answer, a ring, or the next thing that is due."""
+        """Wait for a response, a wakeup, or the next thing that is due."""
         now = time.monotonic()
         # While rows are claimed, their arrival is waited for.
-        scan_at = self._house.look_at if self._claimer.is_busy else self._scan_at
-        wait = max(self._session.resume_at, min(scan_at, self._house.look_at)) - now
+        scan_at = self._maintenance.look_at if self._claimer.is_busy else self._scan_at
+        wait = max(self._session.resume_at, min(scan_at, self._maintenance.look_at)) - now
         is_away = self._session.resume_at > now
-        if (self._recorder.waiting or self._sender.answers) and not is_away:
+        if (self._recorder.waiting or self._sender.responses) and not is_away:
             self._event.clear()
             if not self._has_news(is_away) and wait > 0:
                 self._event.wait(min(wait, RECORD_SECONDS / 2))
             return
         self._is_resting = True
         self._event.clear()
-        has_answers = self._sender.answers or self._writer.written
-        if not has_answers and not self._has_news(is_away) and wait > 0:
+        has_responses = self._sender.responses or self._writer.written
+        if not has_responses and not self._has_news(is_away) and wait > 0:
             self._event.wait(min(wait, 1.0))
         self._is_resting = False
 
     def _has_news(self, is_away: bool) -> bool:
-        """Say whether rows came, or a ring about a database that can be asked now."""
+        """Return whether rows came, or a wakeup while the database can be asked."""
         can_ask = not is_away and not self._claimer.is_busy
-        return self._claimer.has_taken or (self._rang and can_ask)
+        return self._claimer.has_batch or (self._is_notified and can_ask)
 
     # Claiming.
 
     def _scan(self, now: float) -> None:
         ready = self._look(now)
         if ready is None:
-            self._rang = True
+            self._is_notified = True
             return
         if ready and self._claims.has_room:
-            self._claimer.ask(ready, self._ready)
+            self._claimer.request(ready, self._ready)
         else:
             self._scan_later(_BLOCKED_SCAN_SECONDS if ready else settings.WEBHOOKS_POLL_SECONDS)
 
@@ -204,21 +201,21 @@ class Engine:
         self._look_at = 0.0
         self._scan_at = time.monotonic() + self._scan_seconds
 
-    def _note_taken(self, taken: Taken) -> None:
+    def _note_claimed(self, batch: ClaimBatch) -> None:
         """Count what was claimed, and say when to look for more."""
-        for claim in taken.claims:
+        for claim in batch.claims:
             self._claims.add(claim)
-        if not taken.claims:
+        if not batch.claims:
             self._scan_later(_BLOCKED_SCAN_SECONDS)
             return
         self._scan_seconds = _FIRST_SCAN_SECONDS
         self._scan_at = 0.0
-        if not taken.is_full:
+        if not batch.is_full:
             self._look_at = 0.0
             self._scan_at = time.monotonic() + self._scan_seconds
 
     def _look(self, now: float) -> list[Candidate] | None:
-        """Return the webhooks that have due rows and can be sent to; None if nobody can say."""
+        """Return the webhooks that have due rows and can be sent to; None on a database fault."""
         if now < self._look_at:
             return self._candidates
         found = self._session.run(self._queue.candidates)
@@ -230,7 +227,7 @@ class Engine:
         return self._candidates
 
     def _is_ready(self, candidate: Candidate) -> bool:
-        """Say whether this webhook can be sent to now; hold its rows if they wait for a person."""
+        """Return whether this webhook can be sent to; hold its rows if they wait for a person."""
         if not candidate.is_active:
             self._hold(candidate, HoldReason.PAUSED)
         entry = self._plans.get(candidate)
@@ -252,13 +249,13 @@ class Engine:
         if held:
             logger.info("held webhook=%d rows=%d reason=%s", candidate.webhook_id, held, reason)
 
-    def _submit(self, taken: Taken) -> None:
-        lease_ends = taken.asked_at + settings.WEBHOOKS_LEASE_SECONDS
+    def _submit(self, batch: ClaimBatch) -> None:
+        lease_ends = batch.asked_at + settings.WEBHOOKS_LEASE_SECONDS
         wall = self._session.wall()
         requests: list[Request] = []
         checked: dict[int, network.Resolution | None] = {}
-        for claim in taken.claims:
-            plan = taken.plans[claim.webhook_id]
+        for claim in batch.claims:
+            plan = batch.plans[claim.webhook_id]
             request = self._prepare(claim, plan, wall)
             if request is None:
                 continue
@@ -268,24 +265,25 @@ class Engine:
             if found is None:
                 # Forgotten a moment ago; only a name that was just checked may be connected to.
                 self._sender.unsent.append(claim)
-            elif found.problem or found.error:
-                self._judge(request, _unreachable(found))
+            elif failure := found.failure:
+                outcome = Outcome(failure.kind)
+                self._handle(request, no_response(outcome, outcomes.of_failure(failure)))
             else:
                 requests.append(request)
         if requests:
             self._sender.submit(requests, lease_ends=lease_ends)
 
-    def _prepare(self, claim: Claimed, plan: Plan, wall: float) -> Request | None:
-        """Make the request; one that cannot be made fails alone and stops nobody."""
+    def _prepare(self, claim: Claimed, plan: RequestPlan, wall: float) -> Request | None:
+        """Make the request; one that cannot be made fails alone."""
         try:
             return prepare(claim, plan, wall)
         except Exception as error:
             logger.exception("request_not_made delivery=%s", claim.id)
             empty = Request(claim, plan, plan.target.url, [], b"", utc(wall), "")
-            reason = _("The request could not be built (%s).") % type(error).__name__
+            message = Message("not_built", {"error": type(error).__name__})
             if isinstance(error, InvalidMapping):
-                reason = str(error)
-            self._judge(empty, no_answer(Outcome.REFUSED, reason))
+                message = outcomes.of_error(error)
+            self._handle(empty, no_response(Outcome.REFUSED, message))
             return None
 
     def _check(self, target: network.Target) -> network.Resolution | None:
@@ -295,7 +293,7 @@ class Engine:
         """
         key = (target.host, target.port)
         found = self._resolver.lookup(*key)
-        if found is None or found.problem or found.error or target.is_literal:
+        if found is None or found.failure or target.is_literal:
             return found
         if self._pinned.get(key) != found.generation:
             self._pinned[key] = found.generation
@@ -305,49 +303,49 @@ class Engine:
     # Recording.
 
     def _collect(self) -> None:
-        answers = self._sender.answers
-        while answers:
-            request, answer = answers.popleft()
-            self._judge(request, answer)
+        responses = self._sender.responses
+        while responses:
+            request, response = responses.popleft()
+            self._handle(request, response)
         if self._sender.unsent:
             self._hand_back()
 
-    def _judge(self, request: Request, answer: Answer) -> None:
+    def _handle(self, request: Request, response: Response) -> None:
         claim, plan = request.claim, request.plan
-        outcome = judge(answer)
+        outcome = classify(response)
         step = wait = None
         if outcome is Outcome.SUCCEEDED:
             if plan.can_refresh_token:
                 self._plans.token_worked(claim.webhook_id)
         elif outcome is Outcome.GONE:
-            self._gone.add(request, answer)
+            self._pending_pauses.add(request, response)
             return
         else:
-            if answer.status_code in plan.expired_status_codes and plan.can_refresh_token:
+            if response.status_code in plan.expired_status_codes and plan.can_refresh_token:
                 step = self._after_refused_token(request)
-            if answer.status_code in (429, 503):
-                wait = retry_after_seconds(answer.headers, self._session.wall())
+            if response.status_code in (429, 503):
+                wait = retry_after_seconds(response.headers, self._session.wall())
         if step is None:
             step = next_step(outcome, claim, plan, retry_after=wait)
-        self._note(request, answer, outcome, step)
+        self._note(request, response, outcome, step)
 
-    def _note(self, request: Request, answer: Answer, outcome: Outcome, step: Step) -> None:
+    def _note(self, request: Request, response: Response, outcome: Outcome, step: NextStep) -> None:
         self.sent += 1
-        self._recorder.add(result(request, answer, outcome, step))
+        self._recorder.add(result(request, response, outcome, step))
 
-    def _after_refused_token(self, request: Request) -> Step | None:
+    def _after_refused_token(self, request: Request) -> NextStep | None:
         """Send once more with a fresh token, without using up a retry."""
         claim = request.claim
         had_free_retry = claim.number - 1 > claim.failure_count
         if had_free_retry or not self._plans.token_refused(request.plan):
             return None
-        return Step(Status.PENDING, 0.0, "", False)
+        return NextStep(Status.PENDING, 0.0, "", False)
 
     def _record(self, now: float) -> None:
-        if self._gone:
-            for request, answer, outcome in self._gone.settle(self._session):
+        if self._pending_pauses:
+            for request, response, outcome in self._pending_pauses.settle(self._session):
                 step = next_step(outcome, request.claim, request.plan, retry_after=None)
-                self._note(request, answer, outcome, step)
+                self._note(request, response, outcome, step)
         self._writer.write_due(now)
         written = self._writer.written
         while written:
@@ -376,10 +374,10 @@ class Engine:
             time.sleep(RECORD_SECONDS)
         self._collect()
         ends = time.monotonic() + _FINISH_SECONDS
-        if taken := self._claimer.finish(ends):
-            self._note_taken(taken)
-            self._sender.unsent.extend(taken.claims)
-        while (self._gone or self._sender.unsent) and time.monotonic() < ends:
+        if batch := self._claimer.finish(ends):
+            self._note_claimed(batch)
+            self._sender.unsent.extend(batch.claims)
+        while (self._pending_pauses or self._sender.unsent) and time.monotonic() < ends:
             self._record(float("inf"))
             self._hand_back()
             time.sleep(self._session.backoff_seconds)
@@ -389,10 +387,3 @@ class Engine:
         self._resolver.close()
         self._sender.close()
         self._session.run(self._queue.reset_session)
-
-
-def _unreachable(found: network.Resolution) -> Answer:
-    """Answer for a name that must not, or could not, be connected to."""
-    if found.problem:
-        return no_answer(Outcome.BLOCKED, found.problem)
-    return no_answer(Outcome.NETWORK, found.error or "")

@@ -1,6 +1,6 @@
 """Turns an event into rows: what is accepted, who wants it, one delivery for each.
 
-Writes in the caller's transaction and rings no bell: `webhooks.events` does. Knows no HTTP.
+Writes in the caller's transaction; `webhooks.events` notifies the engine.
 """
 
 import datetime as dt
@@ -20,7 +20,7 @@ from django.utils.translation import gettext_lazy as _
 
 from webhooks import catalogue, filters, payloads
 from webhooks.delivery import queue
-from webhooks.delivery.queue import NewDelivery, NewEventRow
+from webhooks.delivery.queue.rows import NewDelivery, NewEventRow
 from webhooks.models import Delivery, Event, HoldReason, Status, Trigger, Webhook, ids
 
 logger = logging.getLogger(__name__)
@@ -33,10 +33,14 @@ _MAX_PATTERNS = 12
 _BATCH = 2000
 
 
-class InvalidEvent(ValueError):
-    """An event that cannot be accepted; the text says why in one sentence."""
+class DeliveryError(Exception):
+    """The base of what this package raises."""
 
     permanent = True
+
+
+class InvalidEventError(DeliveryError, ValueError):
+    """An event that cannot be accepted; the text says why in one sentence."""
 
     def __init__(self, message: object, *, code: str, field: str) -> None:
         super().__init__(str(message))
@@ -65,20 +69,20 @@ class Published(NamedTuple):
 class _Subscriber(NamedTuple):
     id: int
     patterns: frozenset[str]
-    # None: it cannot be read, so nobody knows what it lets through.
+    # None: it cannot be read, so what it lets through is unknown.
     filter: filters.Filter | None
     is_active: bool
 
 
 def check(item: NewEvent) -> None:
     if not catalogue.is_known(item.type):
-        raise InvalidEvent(
+        raise InvalidEventError(
             _("There is no event type “%(type)s”.") % {"type": str(item.type)[:100]},
             code="unknown_type",
             field="type",
         )
     if not catalogue.EVENT_TYPES[item.type].is_publishable:
-        raise InvalidEvent(
+        raise InvalidEventError(
             _("Events of the type “%(type)s” are made by this product only.") % {"type": item.type},
             code="reserved_type",
             field="type",
@@ -87,13 +91,13 @@ def check(item: NewEvent) -> None:
     if key is not None and not (
         isinstance(key, str) and 0 < len(key) <= _MAX_KEY_LENGTH and key.isprintable()
     ):
-        raise InvalidEvent(
+        raise InvalidEventError(
             _("An idempotency key is 1 to 255 printable characters."),
             code="invalid_key",
             field="idempotency_key",
         )
     if item.occurred_at is not None and not _FIRST_YEAR <= item.occurred_at.year <= _LAST_YEAR:
-        raise InvalidEvent(
+        raise InvalidEventError(
             _("An event happens in the years %(first)d to %(last)d.")
             % {"first": _FIRST_YEAR, "last": _LAST_YEAR},
             code="invalid_time",
@@ -102,7 +106,7 @@ def check(item: NewEvent) -> None:
 
 
 def accept(items: Sequence[NewEvent]) -> list[Published]:
-    """Insert events and their deliveries in the caller's transaction; the caller rings the bell."""
+    """Insert events and their deliveries in the caller's transaction; the caller notifies."""
     known = _known_events(items)
     try:
         with transaction.atomic():
@@ -116,23 +120,23 @@ def accept(items: Sequence[NewEvent]) -> list[Published]:
             return _insert(items, again)
 
 
-class _Known(NamedTuple):
+class _KnownEvent(NamedTuple):
     event_id: str
     fingerprint: str
 
 
-def _known_events(items: Sequence[NewEvent]) -> dict[str, _Known]:
+def _known_events(items: Sequence[NewEvent]) -> dict[str, _KnownEvent]:
     keys = {item.idempotency_key for item in items if item.idempotency_key}
     if not keys:
         return {}
     rows = Event.objects.filter(idempotency_key__in=keys)
     return {
-        str(key): _Known(event_id, fingerprint)
+        str(key): _KnownEvent(event_id, fingerprint)
         for key, event_id, fingerprint in rows.values_list("idempotency_key", "id", "fingerprint")
     }
 
 
-def _insert(items: Sequence[NewEvent], known: Mapping[str, _Known]) -> list[Published]:
+def _insert(items: Sequence[NewEvent], known: Mapping[str, _KnownEvent]) -> list[Published]:
     seen = dict(known)
     made: dict[str, Published] = {}
     subscribers = _subscribers({item.type for item in items})
@@ -151,17 +155,17 @@ def _insert(items: Sequence[NewEvent], known: Mapping[str, _Known]) -> list[Publ
         events.append(event)
         deliveries.extend(rows)
         if item.idempotency_key:
-            seen[item.idempotency_key] = _Known(event.id, fingerprint)
+            seen[item.idempotency_key] = _KnownEvent(event.id, fingerprint)
         made[event.id] = Published(event.id, len(rows), event.filtered_count, False)
         published.append(made[event.id])
     queue.backend().enqueue(events, deliveries)
     return published
 
 
-def _repeated(before: _Known, fingerprint: str, made: Published | None) -> Published:
+def _repeated(before: _KnownEvent, fingerprint: str, made: Published | None) -> Published:
     """Return what came of the first call; `made` is it when that is of the same batch."""
     if before.fingerprint != fingerprint:
-        raise InvalidEvent(
+        raise InvalidEventError(
             _("This idempotency key was used for an event with other content."),
             code="key_reused",
             field="idempotency_key",
@@ -220,7 +224,7 @@ def _compiled(conditions: str) -> filters.Filter:
 
 
 def is_readable(tree: object) -> bool:
-    """Say whether a stored filter means something; what it refuses cannot be told otherwise."""
+    """Return whether a stored filter means something; what it refuses is unknown otherwise."""
     try:
         filters.validate(tree)
     except filters.InvalidFilter:
@@ -282,9 +286,9 @@ def _document(item: NewEvent, event_id: str, occurred_at: dt.datetime) -> bytes:
         raise _refusal(error) from error
 
 
-def _refusal(error: payloads.InvalidPayload) -> InvalidEvent:
+def _refusal(error: payloads.InvalidPayload) -> InvalidEventError:
     code = "too_large" if error.code == "too_large" else "invalid_payload"
-    return InvalidEvent(error, code=code, field="payload")
+    return InvalidEventError(error, code=code, field="payload")
 
 
 def _call_id(payload: Mapping[str, object]) -> str:
@@ -314,7 +318,7 @@ def _held_for_filter(event_id: str, webhook_id: int) -> NewDelivery:
 def deliver_again(pairs: Sequence[tuple[str, int]], *, trigger: Trigger) -> int:
     """Put (event id, webhook id) into the queue once more; return how many deliveries were made.
 
-    Leaves out events and webhooks that were deleted meanwhile; the others stay as they are until
+    Leaves out events and webhooks that were deleted; the others stay as they are until
     the caller's transaction ends.
     """
     active = present_webhooks({webhook_id for _, webhook_id in pairs})
@@ -337,7 +341,7 @@ def deliver_again(pairs: Sequence[tuple[str, int]], *, trigger: Trigger) -> int:
 
 
 def present_webhooks(webhook_ids: Collection[int]) -> dict[int, bool]:
-    """Return which of these are there and active; none is paused, resumed or deleted meanwhile."""
+    """Return which of these are there and whether active, locked until the transaction ends."""
     rows = Webhook.objects.present().filter(pk__in=webhook_ids)
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
@@ -349,7 +353,7 @@ def present_webhooks(webhook_ids: Collection[int]) -> dict[int, bool]:
 
 
 def _present_events(event_ids: Collection[str]) -> set[str]:
-    """Return which of these are there; none is deleted meanwhile."""
+    """Return which of these are there, locked until the transaction ends."""
     if connection.vendor != "postgresql":
         return set(Event.objects.filter(pk__in=event_ids).values_list("pk", flat=True))
     with connection.cursor() as cursor:

@@ -2,7 +2,7 @@
 
 What ends a hold also releases what it held: a resume, a new token, a corrected form. A row that was
 held a moment after that, or a process that died between the two, leaves rows that nothing else
-would ever look at again; `release_overlooked` finds them. Rings no bell. Knows no HTTP.
+would ever look at again; `release_overlooked` finds them. The caller notifies.
 """
 
 from collections.abc import Iterable
@@ -124,7 +124,7 @@ def _may_go(webhook: Webhook) -> bool:
     """Return whether the webhook's credential may be sent to its host."""
     try:
         host = network.parse_url(webhook.url).host
-    except network.UnsafeURL:
+    except network.UnsafeURLError:
         # Refused as it is sent, with a reason at the webhook; a shared one is refused before.
         return not webhook.credential.is_shared
     return may_be_sent_to(webhook.credential, host)

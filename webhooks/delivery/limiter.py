@@ -1,30 +1,31 @@
-"""Lanes: how much of the engine one webhook may take, by how its receiver does.
+"""One limiter for each webhook: how many requests it may have in flight.
 
-A receiver starts with a few requests in flight; each success allows one more, each network
-failure halves that, and after several in a row the lane is closed for a while and then probed
-with one request. So receivers that never answer take next to nothing from the others. Knows
-neither the network nor the database.
+AIMD (additive increase, multiplicative decrease): a receiver starts with a few requests in flight,
+each response allows one more, each network failure halves the limit. After several failures in a
+row a circuit breaker opens for a while (exponential backoff) and then lets one probe through. So
+receivers that never answer take next to nothing from the others.
 """
 
 from collections import deque
 from collections.abc import Mapping
 
-from webhooks.delivery.queue import Want
+from webhooks.delivery.queue.rows import ClaimQuota
 from webhooks.delivery.requests import Request
 from webhooks.models import Outcome
 
 # Requests in flight with which a receiver that we know nothing about starts.
 _FIRST_LIMIT = 8
-# Network failures in a row that close a lane, and the first and longest closure.
+# Network failures in a row that open the circuit breaker, and how long it is open at first and at
+# most.
 _BREAKER_FAILURES = 5
 _BREAKER_SECONDS = (1.0, 60.0)
-# So many times what may be in flight waits in memory: enough to span one claim.
+# How many times what may be in flight waits in memory: enough to span one claim.
 _DEPTH = 8
-_NOBODY_ANSWERED = frozenset({Outcome.TIMEOUT, Outcome.NETWORK, Outcome.TLS})
+_UNREACHABLE = frozenset({Outcome.TIMEOUT, Outcome.NETWORK, Outcome.TLS})
 
 
-class Lane:
-    """How one webhook is doing. The sender writes all but `claimed`, which is the keeper's."""
+class Limiter:
+    """The limit of one webhook. The sender writes all but `claimed`; the engine thread that."""
 
     __slots__ = (
         "claimed", "failures", "in_flight", "is_queued", "limit", "most", "open_until", "waiting",
@@ -52,7 +53,7 @@ class Lane:
         return max(0, ahead - self.claimed)
 
     def note(self, outcome: Outcome | None, now: float) -> None:
-        if outcome not in _NOBODY_ANSWERED:
+        if outcome not in _UNREACHABLE:
             self.failures = 0
             self.limit = min(self.most, self.limit + 1)
             return
@@ -87,9 +88,9 @@ class Lane:
         return stale
 
 
-def shares(quotas: Mapping[int, int], room: int) -> list[Want]:
+def shares(quotas: Mapping[int, int], room: int) -> list[ClaimQuota]:
     """Divide the room among webhooks: an equal share each, the rest to who can take more."""
-    wants: list[Want] = []
+    divided: list[ClaimQuota] = []
     # Small quotas first: what they leave of their share goes to the others.
     left = len(quotas)
     for webhook_id, quota in sorted(quotas.items(), key=lambda item: item[1]):
@@ -98,5 +99,5 @@ def shares(quotas: Mapping[int, int], room: int) -> list[Want]:
         if room <= 0:
             break
         room -= share
-        wants.append(Want(webhook_id, share))
-    return wants
+        divided.append(ClaimQuota(webhook_id, share))
+    return divided

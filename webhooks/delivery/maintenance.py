@@ -1,29 +1,30 @@
-"""What an engine does every second beside its deliveries.
+"""What an engine does beside its deliveries.
 
-It takes back rows of processes that died, takes back what waits for webhooks that were changed,
-and writes health and hourly counts. Used by the keeper's thread alone.
+`Maintenance` works every second: it takes back rows of processes that died and what waits for
+webhooks that were changed, and writes health and hourly counts. `PendingPauses` pauses the
+webhooks of receivers that answered 410 before that is recorded. Used by the engine thread alone.
 """
 
 import logging
 from collections.abc import Callable
 from types import ModuleType
 
-from webhooks.delivery.db_session import Session
+from webhooks.delivery.db_session import DatabaseSession
 from webhooks.delivery.plans import present_versions
-from webhooks.delivery.recorder import Recorder
+from webhooks.delivery.recorder import Recorder, Writer, pause
+from webhooks.delivery.requests import Request, Response
 from webhooks.delivery.sender import Sender
-from webhooks.delivery.writer import Writer
-from webhooks.models import Status
+from webhooks.models import Outcome, PauseReason, Status
 
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
 
 
-class Housekeeper:
+class Maintenance:
     def __init__(
         self,
-        session: Session,
+        session: DatabaseSession,
         queue: ModuleType,
         sender: Sender,
         recorder: Recorder,
@@ -37,10 +38,10 @@ class Housekeeper:
         self._recorder = recorder
         self._writer = writer
         self._on_due = on_due
-        # Monotonic seconds; `keep` has to be called by then.
+        # Monotonic seconds; `run_due` has to be called by then.
         self.look_at = 0.0
 
-    def keep(self, now: float) -> None:
+    def run_due(self, now: float) -> None:
         """Do what is due at `now`, in monotonic seconds."""
         self._session.sync_clock(now)
         if now >= self.look_at:
@@ -65,3 +66,38 @@ class Housekeeper:
             self._on_due()
             parked = sum(row.status == Status.PARKED for row in expired)
             logger.warning("leases_expired rows=%d parked=%d", len(expired), parked)
+
+
+class PendingPauses:
+    """The responses that wait. Used by the engine's thread alone."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Request, Response]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def add(self, request: Request, response: Response) -> None:
+        self._waiting.append((request, response))
+
+    def settle(self, session: DatabaseSession) -> list[tuple[Request, Response, Outcome]]:
+        """Pause the webhooks and return what the responses come to; nothing on a database fault.
+
+        A webhook that was changed since is not paused: a corrected address is none that answered.
+        """
+        asked = {request.plan.webhook_id: request.plan.version for request, _ in self._waiting}
+        present = session.run(lambda: present_versions(asked))
+        if present is None:
+            return []
+        gone = sorted(pk for pk, version in asked.items() if present[pk] == version)
+        if gone and session.run(lambda: pause(gone, PauseReason.GONE)) is None:
+            return []
+        waiting, self._waiting = self._waiting, []
+        return [
+            (
+                request,
+                response,
+                Outcome.GONE if request.plan.webhook_id in gone else Outcome.REFUSED,
+            )
+            for request, response in waiting
+        ]

@@ -1,8 +1,7 @@
 """Plans of webhooks, made in the background and kept until something they hold changes.
 
 A plan needs the database, decryption and sometimes a token refresh over the network; none of that
-may stop the engine. So a webhook whose plan is not ready is simply not claimed yet. Knows nothing
-of claiming or sending.
+may stop the engine. So a webhook whose plan is not ready is not claimed yet.
 """
 
 import logging
@@ -17,6 +16,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from webhooks import oauth
+from webhooks.delivery import outcomes
 from webhooks.delivery.auth import (
     Authorization,
     BasicAuthorization,
@@ -24,9 +24,9 @@ from webhooks.delivery.auth import (
     NoAuthorization,
     QueryAuthorization,
 )
-from webhooks.delivery.queue import Candidate
+from webhooks.delivery.queue.rows import Candidate
 from webhooks.delivery.recorder import note_unusable
-from webhooks.delivery.requests import Plan, make_plan
+from webhooks.delivery.requests import RequestPlan, make_plan
 from webhooks.models import (
     AuthorizationType,
     Credential,
@@ -35,7 +35,8 @@ from webhooks.models import (
     Webhook,
     may_be_sent_to,
 )
-from webhooks.network import UnsafeURL, parse_url
+from webhooks.models.messages import Message
+from webhooks.network import UnsafeURLError, parse_url
 from webhooks.payloads import InvalidMapping
 from webhooks.security import key_check
 from webhooks.security.encryption import SecretUnreadable
@@ -49,16 +50,16 @@ _RETRY_SECONDS = 10.0
 _REFUSED_SECONDS = 300.0
 
 
-class Entry(NamedTuple):
+class PlanEntry(NamedTuple):
     """What is known of one webhook; exactly one of `plan` and `problem` is set."""
 
     version: int
     token_version: int
-    plan: Plan | None
+    plan: RequestPlan | None
     problem: str
     # Set when deliveries wait for a person and not for time.
     hold_reason: str
-    # Monotonic seconds: when to make it anew although nothing changed.
+    # Monotonic seconds: when to make it again although nothing changed.
     expires: float
 
 
@@ -74,7 +75,7 @@ class Plans:
     """A cache of entries by webhook, filled by a few threads."""
 
     def __init__(self, on_ready: Callable[[], None]) -> None:
-        self._entries: dict[int, Entry] = {}
+        self._entries: dict[int, PlanEntry] = {}
         self._in_progress: set[int] = set()
         # Webhook id -> token version that the receiver refused.
         self._refused: dict[int, int] = {}
@@ -83,7 +84,7 @@ class Plans:
         self._on_ready = on_ready
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="plans")
 
-    def get(self, candidate: Candidate) -> Entry | None:
+    def get(self, candidate: Candidate) -> PlanEntry | None:
         """Return a fresh entry, or None while it is being made."""
         webhook_id = candidate.webhook_id
         entry = self._entries.get(webhook_id)
@@ -99,7 +100,7 @@ class Plans:
             self._pool.submit(self._make, candidate)
         return None
 
-    def token_refused(self, plan: Plan) -> bool:
+    def token_refused(self, plan: RequestPlan) -> bool:
         """Note that the receiver refused a token; return whether a new one will be fetched."""
         now = time.monotonic()
         webhook_id = plan.webhook_id
@@ -130,30 +131,31 @@ class Plans:
         except Exception:
             logger.exception("plan_failed webhook=%d", candidate.webhook_id)
             self._entries[candidate.webhook_id] = _unavailable(
-                candidate, _("The webhook's settings could not be read.")
+                candidate, outcomes.stored(Message("unreadable_settings", {}))
             )
         finally:
             connection.close()
             self._in_progress.discard(candidate.webhook_id)
             self._on_ready()
 
-    def _entry(self, candidate: Candidate) -> Entry:
+    def _entry(self, candidate: Candidate) -> PlanEntry:
         webhook = Webhook.objects.select_related("credential").get(pk=candidate.webhook_id)
         try:
             # Also for a webhook without a secret: with a wrong key nothing is sent at all.
             key_check.require()
             authorization, token = self._authorization(webhook)
             plan = make_plan(webhook, authorization, token_version=token.version if token else 0)
-        except oauth.TokenUnavailable as error:
+        except oauth.TokenUnavailableError as error:
             return _token_unavailable(candidate, error)
-        except (SecretUnreadable, UnsafeURL, InvalidMapping) as error:
+        except (SecretUnreadable, UnsafeURLError, InvalidMapping) as error:
             logger.error("plan_unavailable webhook=%d reason=%s", webhook.pk, error)
+            reason = outcomes.stored(outcomes.of_error(error))
             if not key_check.problem():
-                note_unusable(webhook.pk, str(error))
-            return _unavailable(candidate, str(error))
+                note_unusable(webhook.pk, reason)
+            return _unavailable(candidate, reason)
         token_version = token.version if token else candidate.token_version
         expires = min(_token_expires(token), _secret_expires(webhook))
-        return Entry(plan.version, token_version, plan, "", "", expires)
+        return PlanEntry(plan.version, token_version, plan, "", "", expires)
 
     def _authorization(self, webhook: Webhook) -> tuple[Authorization, oauth.UsableToken | None]:
         credential = webhook.credential
@@ -182,9 +184,9 @@ def token_authorization(credential: Credential, access_token: str) -> Authorizat
 
 
 def _check_host(credential: Credential, host: str) -> None:
-    """Refuse to send a credential to a host it is not bound to. Raises TokenUnavailable."""
+    """Refuse to send a credential to a host it is not bound to. Raises TokenUnavailableError."""
     if not may_be_sent_to(credential, host):
-        raise oauth.TokenUnavailable(
+        raise oauth.TokenUnavailableError(
             _(
                 "The connection “%(name)s” may not be sent to %(host)s. Add this host to the "
                 "connection, or choose another one."
@@ -204,14 +206,14 @@ def _token_expires(token: oauth.UsableToken | None) -> float:
 
 
 def _secret_expires(webhook: Webhook) -> float:
-    """Return when the previous signing secret ends by itself."""
+    """Return when the previous signing secret ends."""
     until = webhook.previous_signing_secret_until
     left = (until - timezone.now()).total_seconds() if until else 0.0
     return time.monotonic() + left if left > 0 else float("inf")
 
 
-def _unavailable(candidate: Candidate, problem: str) -> Entry:
-    return Entry(
+def _unavailable(candidate: Candidate, problem: str) -> PlanEntry:
+    return PlanEntry(
         candidate.version,
         candidate.token_version,
         None,
@@ -221,15 +223,15 @@ def _unavailable(candidate: Candidate, problem: str) -> Entry:
     )
 
 
-def _token_unavailable(candidate: Candidate, error: oauth.TokenUnavailable) -> Entry:
+def _token_unavailable(candidate: Candidate, error: oauth.TokenUnavailableError) -> PlanEntry:
     wait = _RETRY_SECONDS
     if error.retry_at is not None:
         wait = min(max((error.retry_at - timezone.now()).total_seconds(), 0.5), 300.0)
-    return Entry(
+    return PlanEntry(
         candidate.version,
         candidate.token_version,
         None,
-        error.message,
+        outcomes.of_text(error.message),
         error.hold_reason or "",
         time.monotonic() + wait,
     )

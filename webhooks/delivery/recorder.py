@@ -1,7 +1,8 @@
-"""What became of deliveries, on its way into the database: results, health and hourly counts.
+"""What became of deliveries, written into the database: results, health and hourly counts.
 
-Owns when a batch is written and how a row that the database refuses is still kept. Knows neither
-requests nor receivers.
+`Recorder` collects and says what is due; `Writer` writes it, on PostgreSQL in a thread with a
+connection of its own, so that claims and writes wait for the disk together. SQLite has one
+writer at a time, so there the engine thread writes on its own connection.
 
 Hourly counts feed charts and are the one thing here that is not exact. They are written every two
 seconds, apart from the attempts they count: a killed process loses at most those two seconds, and
@@ -13,7 +14,7 @@ import datetime as dt
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -23,8 +24,9 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from webhooks import audit
+from webhooks.delivery.db_session import DatabaseSession, SessionThread
 from webhooks.delivery.histogram import step_of
-from webhooks.delivery.queue import ATTEMPT_COLUMNS, HourCount, Result, StateChange
+from webhooks.delivery.queue.rows import ATTEMPT_COLUMNS, AttemptResult, HourCount, StateChange
 from webhooks.models import (
     Action,
     Attempt,
@@ -40,8 +42,8 @@ from webhooks.models.webhook import bump_version
 
 logger = logging.getLogger(__name__)
 
-# Results are written when so many wait, or when the oldest waited so long. What a crash can
-# send twice is one such batch and what was in flight.
+# Results are written when this many wait, or when the oldest has waited this long. A crash can
+# send one such batch and what was in flight twice.
 RECORD_ROWS = 500
 RECORD_SECONDS = 0.01
 # How often the health of one webhook is written while it does not change.
@@ -50,7 +52,6 @@ _STATE_SECONDS = 2.0
 _COUNT_SECONDS = 2.0
 # A plain text: a member of a TextChoices takes longer to compare.
 _SUCCEEDED = Outcome.SUCCEEDED.value
-_MAX_ERROR = 500
 _ERROR = ATTEMPT_COLUMNS.index("error")
 _STARTED_AT = ATTEMPT_COLUMNS.index("started_at")
 _TOTAL_MS = ATTEMPT_COLUMNS.index("total_ms")
@@ -61,16 +62,17 @@ _FOREIGN = {"request_headers": "", "response_headers": "", "response_body": b"",
 class Recorder:
     """Collects results and writes them.
 
-    `batch` and `write` belong to the writer, which may be a thread; the rest is the keeper's.
+    `batch` and `write` are called by the writer, which may be a thread of its own; the rest by the
+    engine thread.
     """
 
     def __init__(self, queue: ModuleType, lease: str) -> None:
         self._queue = queue
         self._lease = lease
-        self.waiting: deque[Result] = deque()
+        self.waiting: deque[AttemptResult] = deque()
         self._oldest_at = 0.0
         # The batch whose commit may or may not have happened.
-        self._tried: list[Result] = []
+        self._tried: list[AttemptResult] = []
         self._states: dict[int, StateChange] = {}
         # Webhook id -> (last written state was a success, when to write again).
         self._written: dict[int, tuple[bool, float]] = {}
@@ -78,14 +80,14 @@ class Recorder:
         self._counts: Counter[tuple[int, int, str, int]] = Counter()
         self._count_at = 0.0
 
-    def add(self, result: Result) -> None:
+    def add(self, result: AttemptResult) -> None:
         if not self.waiting:
             self._oldest_at = time.monotonic()
         self.waiting.append(result)
         self._note(result)
         self._count(result)
 
-    def _note(self, result: Result) -> None:
+    def _note(self, result: AttemptResult) -> None:
         """Keep what the result says about its webhook's health."""
         before = self._states.get(result.webhook_id)
         succeeded = result.outcome == _SUCCEEDED
@@ -96,19 +98,19 @@ class Recorder:
             result.webhook_id,
             succeeded,
             result.status_code,
-            str(result.attempt[_ERROR])[:_MAX_ERROR],
+            str(result.attempt[_ERROR]),
             0 if succeeded else (before.failures if before else 0) + 1,
             succeeded or bool(before and before.had_success),
         )
 
-    def _count(self, result: Result) -> None:
+    def _count(self, result: AttemptResult) -> None:
         started_at: Any = result.attempt[_STARTED_AT]
         total_ms: Any = result.attempt[_TOTAL_MS]
         # A number is quicker to make and to look up than a datetime.
         hour = started_at.toordinal() * 24 + started_at.hour
         self._counts[result.webhook_id, hour, result.outcome, step_of(total_ms)] += 1
 
-    def batch(self, now: float) -> list[Result]:
+    def batch(self, now: float) -> list[AttemptResult]:
         """Return the results that are due to be written, at most RECORD_ROWS."""
         if self._tried:
             return self._tried
@@ -116,7 +118,7 @@ class Recorder:
             return []
         return [self.waiting[index] for index in range(min(len(self.waiting), RECORD_ROWS))]
 
-    def write(self, batch: Sequence[Result]) -> int:
+    def write(self, batch: Sequence[AttemptResult]) -> int:
         """Write a batch; return how many deliveries were still ours. Raises database errors."""
         is_repeat = bool(self._tried)
         self._tried = list(batch)
@@ -132,7 +134,7 @@ class Recorder:
             logger.warning("leases_lost rows=%d", len(batch) - ours)
         return ours
 
-    def _write_singly(self, batch: Sequence[Result]) -> int:
+    def _write_singly(self, batch: Sequence[AttemptResult]) -> int:
         """Write row by row; a row that is refused is written without what came from outside."""
         ours = 0
         for row in batch:
@@ -211,7 +213,7 @@ def pause(webhook_ids: Sequence[int], reason: PauseReason) -> int:
 
 
 def fail_tests(webhook_id: int, reason: str, *, outcome: Outcome = Outcome.UNAUTHORIZED) -> int:
-    """End tests that cannot be sent, by default for want of a token; the reason is the attempt."""
+    """End tests that cannot be sent, by default for want of a token; attempts keep the reason."""
     waiting = Delivery.objects.filter(
         webhook=webhook_id, status=Status.PENDING, trigger=Trigger.TEST
     )
@@ -231,7 +233,7 @@ def fail_tests(webhook_id: int, reason: str, *, outcome: Outcome = Outcome.UNAUT
                 started_at=now,
                 request_line="",
                 outcome=outcome,
-                error=reason[:_MAX_ERROR],
+                error=reason,
             )
             for test in tests
         )
@@ -239,12 +241,80 @@ def fail_tests(webhook_id: int, reason: str, *, outcome: Outcome = Outcome.UNAUT
 
 
 def note_unusable(webhook_id: int, reason: str) -> None:
-    """Say on a webhook's page and in its alerts why nothing can be sent, and end its tests.
+    """Show on a webhook's page and in its alerts why nothing can be sent, and end its tests.
 
     Its other deliveries wait: the settings may be corrected. From now on it counts as failing.
     """
     WebhookState.objects.get_or_create(webhook_id=webhook_id)
     since = Coalesce("failing_since_at", timezone.now())
     state = WebhookState.objects.filter(webhook=webhook_id)
-    state.update(failing_since_at=since, last_error=reason[:_MAX_ERROR])
+    state.update(failing_since_at=since, last_error=reason)
     fail_tests(webhook_id, reason, outcome=Outcome.REFUSED)
+
+
+_LONGEST_WAIT_SECONDS = 1.0
+
+
+class Writer(SessionThread):
+    """The thread that writes. `written` is filled by it and emptied by the engine thread."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        queue: ModuleType,
+        engine_session: DatabaseSession,
+        on_written: Callable[[], None],
+    ) -> None:
+        super().__init__("writer", queue, engine_session)
+        self._recorder = recorder
+        self._on_written = on_written
+        # Batches that are safe in the database and whose rows are no longer ours.
+        self.written: deque[list[AttemptResult]] = deque()
+
+    def is_calm(self, now: float) -> bool:
+        """Return whether nothing that was sent waits for a database that had a fault."""
+        return self._session.is_calm(now)
+
+    def write_due(self, now: float) -> None:
+        """Write what is due, here or in the thread; `now` is monotonic, or inf for everything."""
+        if not self._in_parallel:
+            self._write(now)
+        elif self._recorder.waiting and not self._event.is_set():
+            self._event.set()
+
+    def finish(self, ends: float) -> None:
+        """Write everything, until `ends` on the monotonic clock if the database does not answer."""
+        if self._in_parallel:
+            self._end(ends)
+            return
+        while self._recorder.waiting and time.monotonic() < ends:
+            self._write(float("inf"))
+            time.sleep(self._session.backoff_seconds)
+
+    def _write(self, now: float) -> None:
+        """Write batches until none is due, or until the database has a fault."""
+        while batch := self._recorder.batch(now):
+            if self._session.run(lambda: self._recorder.write(batch)) is None:
+                return
+            self.written.append(batch)
+            self._on_written()
+
+    # The thread.
+
+    def _has_work(self) -> bool:
+        return bool(self._recorder.waiting)
+
+    def _turn(self) -> None:
+        self._write(float("inf") if self._is_closing else time.monotonic())
+        self._rest()
+
+    def _rest(self) -> None:
+        """Wait until the oldest result is due, until there is one, or until the fault is over."""
+        away = self._session.resume_at - time.monotonic()
+        if away > 0:
+            time.sleep(away)
+        elif self._recorder.waiting:
+            time.sleep(RECORD_SECONDS / 4)
+        elif not self._is_closing:
+            self._event.wait(_LONGEST_WAIT_SECONDS)
+            self._event.clear()

@@ -3,7 +3,7 @@
 A task moves each running replay on by what its rate allows, in small transactions that insert new
 deliveries and move the cursor together: after a crash the next one goes on where the last commit
 was, and nothing is put in twice. Any number of workers may try; the row decides. Rates are paced
-by the database's clock. Knows neither requests nor people's permissions.
+by the database's clock.
 """
 
 import datetime as dt
@@ -18,7 +18,7 @@ from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from webhooks.delivery import queue
-from webhooks.delivery.fan_out import deliver_again
+from webhooks.delivery.fan_out import DeliveryError, deliver_again
 from webhooks.models import (
     Delivery,
     Replay,
@@ -42,15 +42,15 @@ _BATCHES = 40
 _COUNT_CHUNK = 5000
 # After a pause of the workers at most so much of the rate is caught up on.
 _MAX_CREDIT_SECONDS = 5.0
-# Whoever counts says so at least that often, or another one may begin.
+# A worker that counts says so at least this often, or another one may begin.
 _COUNTING_SECONDS = 60
 # The same selection, posted again so soon, is a double click.
 _DOUBLE_CLICK = dt.timedelta(minutes=1)
-# What waits or is held goes out by itself.
+# What waits or is held is sent anyway.
 _FINISHED = (Status.SUCCEEDED, Status.FAILED, Status.PARKED, Status.CANCELLED)
 
 
-class AlreadyRunningError(Exception):
+class AlreadyRunningError(DeliveryError):
     """The same replay is under way: `replay` is it."""
 
     def __init__(self, replay: Replay) -> None:
@@ -58,11 +58,11 @@ class AlreadyRunningError(Exception):
         self.replay = replay
 
 
-class _OvertakenError(Exception):
-    """The replay was stopped or moved on meanwhile, so this step is undone."""
+class _OvertakenError(DeliveryError):
+    """The replay was stopped or moved on by another, so this step is undone."""
 
 
-class _Row(NamedTuple):
+class _DeliveryRow(NamedTuple):
     id: str
     event_id: str
     webhook_id: int
@@ -107,7 +107,7 @@ def _lock(replay: Replay) -> None:
         # Of every webhook: the oldest stands for them.
         rows = Webhook.objects.filter(pk__in=Webhook.objects.order_by("pk").values("pk")[:1])
     else:
-        # Nobody is the owner of what the product starts by itself.
+        # What the product starts has no creator.
         rows = get_user_model().objects.filter(pk=replay.created_by_id or 0)
     list(rows.select_for_update().values_list("pk"))
 
@@ -216,7 +216,7 @@ def _count_once(pk: int) -> None:
     for rows in _chunks(replay):
         counted += len(rows)
         if not counting.update(advanced_at=_now()):
-            # Stopped meanwhile.
+            # Stopped by now.
             return
     if counted:
         counting.update(total=counted)
@@ -224,7 +224,7 @@ def _count_once(pk: int) -> None:
         _finish(replay, _now())
 
 
-def _chunks(replay: Replay) -> Iterator[list[_Row]]:
+def _chunks(replay: Replay) -> Iterator[list[_DeliveryRow]]:
     """Yield everything that is left of a replay, chunk by chunk; each reads one range of ids."""
     place = Replay(
         webhook_id=replay.webhook_id,
@@ -239,7 +239,7 @@ def _chunks(replay: Replay) -> Iterator[list[_Row]]:
         place.cursor = rows[-1].id
 
 
-def _following(replay: Replay, limit: int) -> list[_Row]:
+def _following(replay: Replay, limit: int) -> list[_DeliveryRow]:
     """Return the next rows of the log that the replay is about, oldest first."""
     rows = Delivery.objects.filter(webhook__deleted_at=None)
     if replay.scope == ReplayScope.SELECTION:
@@ -257,10 +257,10 @@ def _following(replay: Replay, limit: int) -> list[_Row]:
             rows = rows.filter(pk__lt=_first_id(replay.until_at))
     columns = ("id", "event_id", "webhook_id")
     following = rows.filter(pk__gt=replay.cursor).order_by("id").values_list(*columns)
-    return [_Row._make(row) for row in following[:limit]]
+    return [_DeliveryRow._make(row) for row in following[:limit]]
 
 
-def _newest_only(replay: Replay, rows: list[_Row]) -> list[_Row]:
+def _newest_only(replay: Replay, rows: list[_DeliveryRow]) -> list[_DeliveryRow]:
     """Leave out what was sent again later: each event goes to each webhook once.
 
     What failed and has a newer delivery, by whatever trigger, is judged by that one.

@@ -1,8 +1,8 @@
-"""One delivery in three steps with frozen values between them: plan, prepare, judge.
+"""One delivery in three steps with frozen values between them: plan, prepare, classify.
 
-`Plan` is everything about a webhook that does not change from delivery to delivery, decrypted
-once; `prepare` makes the request of one claimed row; `judge` classifies the answer and `next_step`
-says what follows. Nothing here touches the network or the database.
+`RequestPlan` is everything about a webhook that does not change from delivery to delivery,
+decrypted once; `prepare` makes the request of one claimed row; `classify` gives the outcome of a
+response and `next_step` the retry policy. Nothing here touches the network or the database.
 """
 
 import datetime as dt
@@ -15,19 +15,19 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 
 from webhooks import payloads
+from webhooks.delivery import outcomes
 from webhooks.delivery.auth import Authorization
-from webhooks.delivery.queue import Claimed, Result
+from webhooks.delivery.queue.rows import AttemptResult, Claimed
 from webhooks.models import HoldReason, Outcome, Status, Trigger, Webhook
+from webhooks.models.messages import Message
 from webhooks.network import Target, parse_url
 from webhooks.security import signatures
-from webhooks.security.encryption import MASK
-from webhooks.security.masking import Masker
+from webhooks.security.masking import MASK, Masker
 
 USER_AGENT = "Webhooks/2.0"
-# libcurl adds these by itself, in this order; a webhook's own header of the same name takes the
+# libcurl adds these, in this order; a webhook's own header of the same name takes the
 # place of one.
 _OWN_HEADERS = (f"User-Agent: {USER_AGENT}", "Accept: */*")
 # libcurl waits for 100 Continue before it sends a body of one MiB.
@@ -37,11 +37,11 @@ _WAITS_FROM_BYTES = 512 * 1024
 # at first for a restart, then long enough to outlast a weekend; 10 attempts in 3 days and 4 hours.
 RETRY_SCHEDULE_SECONDS = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
 # A receiver that refuses (most 4xx) rarely changes its mind: three retries, 35 minutes.
-SHORT_LEASH_STEPS = 3
+SHORT_RETRY_LIMIT = 3
 # Spreads retries of a recovered receiver.
 JITTER = 0.2
 
-# Outcomes that are tried again by the whole schedule; the others have the short leash.
+# Outcomes that are tried again by the whole schedule; the others have the short retry limit.
 _FULL_SCHEDULE = frozenset(
     {
         Outcome.SERVER_ERROR,
@@ -64,7 +64,7 @@ _UNPRINTABLE = re.compile(
 )
 
 
-class Plan(NamedTuple):
+class RequestPlan(NamedTuple):
     """A webhook as the engine sends it. Holds decrypted secrets: never logged, never stored."""
 
     webhook_id: int
@@ -77,7 +77,7 @@ class Plan(NamedTuple):
     headers: tuple[str | bytes, ...]
     logged_headers: str
     signing_keys: tuple[bytes, ...]
-    # Takes out what an answer echoes.
+    # Takes out what a response echoes.
     masker: Masker
     # None: the body is the event document as it is.
     render: Callable[[bytes, int], payloads.Rendered] | None
@@ -93,7 +93,7 @@ class Request(NamedTuple):
     """One request ready for the wire."""
 
     claim: Claimed
-    plan: Plan
+    plan: RequestPlan
     url: str
     headers: list[str | bytes]
     body: bytes
@@ -101,11 +101,12 @@ class Request(NamedTuple):
     logged_headers: str
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """What came back, or why nothing did. Times are in milliseconds."""
 
     error: Outcome | None
-    message: str
+    # What the status does not say.
+    message: Message | None
     status_code: int
     headers: bytes
     body: bytes
@@ -118,7 +119,7 @@ class Answer(NamedTuple):
     total_ms: float | None
 
 
-class Step(NamedTuple):
+class NextStep(NamedTuple):
     status: Status
     delay_seconds: float | None
     hold_reason: str
@@ -131,8 +132,10 @@ def read_headers(stored: str) -> list[tuple[str, str, bool]]:
     return [(row["name"], row["value"], bool(row.get("secret", True))) for row in rows]
 
 
-def make_plan(webhook: Webhook, authorization: Authorization, *, token_version: int = 0) -> Plan:
-    """Decrypt and precompute; raise SecretUnreadable, UnsafeURL or InvalidMapping."""
+def make_plan(
+    webhook: Webhook, authorization: Authorization, *, token_version: int = 0
+) -> RequestPlan:
+    """Decrypt and precompute; raise SecretUnreadable, UnsafeURLError or InvalidMapping."""
     target = parse_url(webhook.url)
     custom = read_headers(webhook.headers_json)
     lines, logged = _headers(target, custom, authorization)
@@ -144,7 +147,7 @@ def make_plan(webhook: Webhook, authorization: Authorization, *, token_version: 
     # Never sent, but the receiver knows them too.
     signing_secrets = (webhook.signing_secret, webhook.previous_signing_secret)
     hidden += [secret.removeprefix(signatures.SECRET_PREFIX) for secret in signing_secrets]
-    return Plan(
+    return RequestPlan(
         webhook_id=webhook.pk,
         version=webhook.version_sent,
         token_version=token_version,
@@ -155,7 +158,7 @@ def make_plan(webhook: Webhook, authorization: Authorization, *, token_version: 
         headers=tuple(line if line.isascii() else line.encode() for line in lines),
         logged_headers="\n".join(logged),
         signing_keys=_signing_keys(webhook),
-        masker=Masker(hidden, is_wire=True),
+        masker=Masker(hidden),
         render=render,
         schedule_seconds=tuple(webhook.retry_schedule_seconds) or RETRY_SCHEDULE_SECONDS,
         can_refresh_token=token_version > 0,
@@ -207,7 +210,7 @@ def _signing_keys(webhook: Webhook) -> tuple[bytes, ...]:
     return tuple(keys)
 
 
-def prepare(claim: Claimed, plan: Plan, now: float) -> Request:
+def prepare(claim: Claimed, plan: RequestPlan, now: float) -> Request:
     """Make the request of one claimed row; `now` is Unix time in seconds."""
     event_id, number, body = claim.event_id, claim.number, claim.payload
     url, content_type = plan.target.url, None
@@ -224,7 +227,7 @@ def prepare(claim: Claimed, plan: Plan, now: float) -> Request:
         f"webhook-signature: {signed}",
         f"webhook-attempt: {number}",
     ]
-    # Without a value libcurl leaves a header out that it would add by itself.
+    # Without a value libcurl leaves a header out that it adds otherwise.
     bare = ["Content-Type:"] if plan.render is not None and not content_type else []
     if len(body) > _WAITS_FROM_BYTES:
         bare.append("Expect:")
@@ -240,16 +243,16 @@ def utc(unix_seconds: float) -> dt.datetime:
     return dt.datetime.fromtimestamp(unix_seconds, dt.UTC)
 
 
-def no_answer(outcome: Outcome, message: str) -> Answer:
-    """Make the answer of a request that never reached a receiver."""
-    return Answer(outcome, message, 0, b"", b"", 0, "", None, None, None, None, None)
+def no_response(outcome: Outcome, message: Message) -> Response:
+    """Make the response of a request that never reached a receiver."""
+    return Response(outcome, message, 0, b"", b"", 0, "", None, None, None, None, None)
 
 
-def judge(answer: Answer) -> Outcome:
-    """Put an answer into exactly one class."""
-    if answer.error is not None:
-        return answer.error
-    code = answer.status_code
+def classify(response: Response) -> Outcome:
+    """Put a response into exactly one class."""
+    if response.error is not None:
+        return response.error
+    code = response.status_code
     if 200 <= code < 300:
         return Outcome.SUCCEEDED
     if 300 <= code < 400:
@@ -267,44 +270,22 @@ def judge(answer: Answer) -> Outcome:
     return Outcome.PROTOCOL
 
 
-_SENTENCES = {
-    Outcome.SERVER_ERROR: gettext_lazy("The receiver failed with %(code)s."),
-    Outcome.THROTTLED: gettext_lazy("The receiver asked to wait (%(code)s)."),
-    Outcome.UNAUTHORIZED: gettext_lazy("The receiver refused the authorization (%(code)s)."),
-    Outcome.REFUSED: gettext_lazy("The receiver refused the request with %(code)s."),
-    Outcome.REDIRECT: gettext_lazy(
-        "The receiver redirected (%(code)s); redirects are not followed. "
-        "Enter the final address as the URL."
-    ),
-    Outcome.GONE: gettext_lazy("The receiver is gone for good (410), so the webhook is paused."),
-    Outcome.PROTOCOL: gettext_lazy(
-        "The receiver answered with the status %(code)s, which ends no request."
-    ),
-}
-
-
-def explain(outcome: Outcome, answer: Answer) -> str:
-    """Return one sentence for the log; empty for a success."""
-    if answer.message:
-        return answer.message[:500]
-    sentence = _SENTENCES.get(outcome)
-    return str(sentence) % {"code": answer.status_code} if sentence else ""
-
-
-def next_step(outcome: Outcome, claim: Claimed, plan: Plan, *, retry_after: float | None) -> Step:
-    """Say what follows: done, another try, or given up."""
+def next_step(
+    outcome: Outcome, claim: Claimed, plan: RequestPlan, *, retry_after: float | None
+) -> NextStep:
+    """Return what follows: done, another try, or given up."""
     if outcome is Outcome.SUCCEEDED:
         return _DONE
     if claim.trigger == Trigger.TEST:
-        return Step(Status.FAILED, None, "", True)
+        return NextStep(Status.FAILED, None, "", True)
     if outcome is Outcome.GONE:
-        return Step(Status.HELD, None, HoldReason.PAUSED, True)
+        return NextStep(Status.HELD, None, HoldReason.PAUSED, True)
     schedule: Sequence[int] = plan.schedule_seconds
     if outcome not in _FULL_SCHEDULE:
-        schedule = schedule[:SHORT_LEASH_STEPS]
+        schedule = schedule[:SHORT_RETRY_LIMIT]
     step = claim.failure_count
     if step >= len(schedule):
-        return Step(Status.FAILED, None, "", True)
+        return NextStep(Status.FAILED, None, "", True)
     delay = float(schedule[step])
     if retry_after is not None:
         # Never sooner than our own step, never later than the one after it.
@@ -312,10 +293,10 @@ def next_step(outcome: Outcome, claim: Claimed, plan: Plan, *, retry_after: floa
         delay = min(max(retry_after, delay), max(latest, delay))
     else:
         delay *= random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
-    return Step(Status.PENDING, delay, "", True)
+    return NextStep(Status.PENDING, delay, "", True)
 
 
-_DONE = Step(Status.SUCCEEDED, None, "", False)
+_DONE = NextStep(Status.SUCCEEDED, None, "", False)
 _RETRY_AFTER = re.compile(rb"^retry-after:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
 
 
@@ -336,17 +317,21 @@ def retry_after_seconds(headers: bytes, now: float) -> float | None:
     return max(0.0, moment.timestamp() - now)
 
 
-def result(request: Request, answer: Answer, outcome: Outcome, step: Step) -> Result:
+def result(request: Request, response: Response, outcome: Outcome, step: NextStep) -> AttemptResult:
     """Make the row of the log and the delivery's next status from what happened."""
     claim, plan, _, _, sent_body, started_at, logged_headers = request
-    error, _, code, headers, body, size, address, *times = answer
-    mask, is_cut = plan.masker.mask, error is not None
-    if body:
-        text = mask(body.decode("latin-1"), limit=STORED_BODY_BYTES, is_cut=is_cut)
-        body = text.encode("latin-1")
-    shown = mask(headers.decode("latin-1"), limit=_MAX_HEADERS_STORED, is_cut=is_cut)
+    error, message, code, headers, body, size, address, *times = response
+    masker, is_cut = plan.masker, error is not None
+    body = masker.mask_bytes(body, limit=STORED_BODY_BYTES, is_cut=is_cut)
+    masked = masker.mask_bytes(headers, limit=_MAX_HEADERS_STORED, is_cut=is_cut)
+    shown = masked.decode("latin-1")
     delivery_id, number = claim.id, claim.number
     status_code, outcome_value = code or None, outcome.value
+    error_text = ""
+    if message is not None:
+        error_text = outcomes.stored(message, lambda text: printable(masker.mask(text)))
+    elif outcome is not Outcome.SUCCEEDED:
+        error_text = outcomes.of_status(outcome_value, code)
     attempt = (
         delivery_id,
         number,
@@ -361,9 +346,9 @@ def result(request: Request, answer: Answer, outcome: Outcome, step: Step) -> Re
         body,
         size,
         outcome_value,
-        printable(mask(explain(outcome, answer))) if outcome is not Outcome.SUCCEEDED else "",
+        error_text,
     )
-    return Result(
+    return AttemptResult(
         delivery_id,
         claim.webhook_id,
         number,

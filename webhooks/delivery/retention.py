@@ -28,7 +28,7 @@ from webhooks.models import (
 _FINAL = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
 _OPEN = (Status.PENDING, Status.SENDING, Status.HELD, Status.PARKED)
 _BATCH = 500
-# One run deletes at most so many batches and leaves the rest to the next.
+# One run deletes at most this many batches and leaves the rest to the next.
 _BATCHES = 40
 # The longest chart shows 30 days, the first of which may have begun a day earlier.
 _CHARTED_DAYS = 31

@@ -1,8 +1,7 @@
 """Sends prepared requests: one plain loop over libcurl's multi interface, in one thread.
 
-Owns the connections, how many requests each webhook has in flight, within what its
-lane allows. Takes `Request` values and gives `Answer` values; knows neither the database nor what
-an outcome leads to. Every address goes through the guard in `webhooks.network`.
+Owns the connections and keeps each webhook within its limiter. Takes `Request` values and gives
+`Response` values. Every address goes through the guard in `webhooks.network`.
 """
 
 import logging
@@ -15,26 +14,26 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pycurl
-from django.utils.translation import gettext as _
 
 from webhooks import network
-from webhooks.delivery.limiter import Lane
-from webhooks.delivery.queue import Claimed
-from webhooks.delivery.requests import Answer, Request, no_answer
-from webhooks.delivery.sockets import SocketWatch
-from webhooks.delivery.transport import Slot
+from webhooks.delivery import outcomes
+from webhooks.delivery.limiter import Limiter
+from webhooks.delivery.queue.rows import Claimed
+from webhooks.delivery.requests import Request, Response, no_response
+from webhooks.delivery.transport import SocketWatch, Transfer
 from webhooks.models import Outcome
+from webhooks.models.messages import Message
 from webhooks.network import curl_errors
 
 logger = logging.getLogger(__name__)
 
-# libcurl keeps so many idle connections beside those in use.
+# Idle connections that libcurl keeps beside those in use.
 _IDLE_CONNECTIONS = 256
 _LONGEST_WAIT_SECONDS = 1.0
 
 
 class Sender:
-    """The loop. `submit` and `answers` are safe from another thread; the rest is its own."""
+    """The loop. `submit` and `responses` are safe from another thread; the rest is its own."""
 
     def __init__(
         self,
@@ -42,23 +41,23 @@ class Sender:
         policy: network.Policy,
         max_in_flight: int,
         max_per_webhook: int,
-        on_answer: Callable[[], None],
+        on_response: Callable[[], None],
     ) -> None:
-        self.lanes: dict[int, Lane] = {}
-        self.answers: deque[tuple[Request, Answer]] = deque()
+        self.limiters: dict[int, Limiter] = {}
+        self.responses: deque[tuple[Request, Response]] = deque()
         # Claims that were not sent, because their lease was nearly over or the sender stops.
         self.unsent: deque[Claimed] = deque()
         self._max_in_flight = max_in_flight
         self._max_per_webhook = max_per_webhook
-        self._on_answer = on_answer
-        self._opener = network.open_socket(policy)
+        self._on_response = on_response
+        self._opener = network.SocketOpener(policy)
         self._arrived: deque[tuple[Request, float]] = deque()
         self._pins: deque[list[str]] = deque()
         # (webhook id, its present version) of webhooks that may have changed.
         self._recalls: deque[tuple[int, int]] = deque()
-        # Lanes that wait only because everything is busy, in turn.
-        self._queued: deque[Lane] = deque()
-        self._idle: list[Slot] = []
+        # Limiters that wait only because everything is busy, in turn.
+        self._queued: deque[Limiter] = deque()
+        self._idle: list[Transfer] = []
         self._in_flight = 0
         self._is_stopping = False
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -66,18 +65,14 @@ class Sender:
         # What libcurl asked for last, not yet in `_wake_at`; negative for no timer.
         self._timer_ms: int | None = None
         self._wake_at = math.inf
-        self._slots: dict[Any, Slot] = {}
+        self._transfers: dict[Any, Transfer] = {}
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
 
-    def lane(self, webhook_id: int) -> Lane:
-        lane = self.lanes.get(webhook_id)
-        if lane is None:
-            lane = self.lanes[webhook_id] = Lane(self._max_per_webhook)
-        return lane
-
-    @property
-    def in_flight(self) -> int:
-        return self._in_flight
+    def limiter(self, webhook_id: int) -> Limiter:
+        limiter = self.limiters.get(webhook_id)
+        if limiter is None:
+            limiter = self.limiters[webhook_id] = Limiter(self._max_per_webhook)
+        return limiter
 
     @property
     def is_alive(self) -> bool:
@@ -98,7 +93,9 @@ class Sender:
 
     def waiting_webhooks(self) -> list[int]:
         """Return the webhooks that have requests here which are not on the wire yet."""
-        return [webhook_id for webhook_id, lane in list(self.lanes.items()) if lane.waiting]
+        return [
+            webhook_id for webhook_id, limiter in list(self.limiters.items()) if limiter.waiting
+        ]
 
     def recall(self, webhook_id: int, version: int) -> None:
         """Give back, as unsent, what waits for a webhook and is of another version, or too old."""
@@ -146,7 +143,7 @@ class Sender:
             self._multi.socket_action(fd, flags)
         if self._timer_ms == 0 or time.monotonic() >= self._wake_at:
             self._wake_at = math.inf
-            # libcurl tells a time once: one that is still to come must not be forgotten here.
+            # libcurl gives a time once: one that is still to come must not be forgotten here.
             self._timer_ms = self._timer_ms or None
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
         self._collect()
@@ -171,69 +168,69 @@ class Sender:
     def _take_recalls(self) -> None:
         if self._is_stopping:
             # At once: what is in flight may take longer than the worker may take to end.
-            for lane in list(self.lanes.values()):
-                self._give_back(lane.take_all())
+            for limiter in list(self.limiters.values()):
+                self._give_back(limiter.take_all())
         while self._recalls:
             webhook_id, version = self._recalls.popleft()
-            self._give_back(self.lane(webhook_id).take_stale(version, time.monotonic()))
+            self._give_back(self.limiter(webhook_id).take_stale(version, time.monotonic()))
 
     def _give_back(self, requests: list[Request]) -> None:
         if requests:
             self.unsent.extend(request.claim for request in requests)
-            self._on_answer()
+            self._on_response()
 
     def _take_arrived(self) -> None:
         while self._arrived:
             item = self._arrived.popleft()
-            lane = self.lane(item[0].plan.webhook_id)
-            is_free = lane.in_flight < lane.limit and self._in_flight < self._max_in_flight
-            if is_free and not lane.waiting:
-                self._begin(*item, lane)
+            limiter = self.limiter(item[0].plan.webhook_id)
+            is_free = limiter.in_flight < limiter.limit and self._in_flight < self._max_in_flight
+            if is_free and not limiter.waiting:
+                self._begin(*item, limiter)
             else:
-                lane.waiting.append(item)
-                self._queue(lane)
+                limiter.waiting.append(item)
+                self._queue(limiter)
         while self._queued and self._in_flight < self._max_in_flight:
-            lane = self._queued.popleft()
-            lane.is_queued = False
-            if lane.waiting and lane.in_flight < lane.limit:
-                self._begin(*lane.waiting.popleft(), lane)
-                self._queue(lane)
+            limiter = self._queued.popleft()
+            limiter.is_queued = False
+            if limiter.waiting and limiter.in_flight < limiter.limit:
+                self._begin(*limiter.waiting.popleft(), limiter)
+                self._queue(limiter)
 
-    def _queue(self, lane: Lane) -> None:
-        """Put a lane with waiting requests in turn; a full lane comes back when one ends."""
-        if lane.waiting and not lane.is_queued and lane.in_flight < lane.limit:
-            lane.is_queued = True
-            self._queued.append(lane)
+    def _queue(self, limiter: Limiter) -> None:
+        """Queue a limiter with waiting requests; a full one comes back when a request ends."""
+        if limiter.waiting and not limiter.is_queued and limiter.in_flight < limiter.limit:
+            limiter.is_queued = True
+            self._queued.append(limiter)
 
     def _begin(
-        self, request: Request, lease_ends: float, lane: Lane, *, is_fresh: bool = False
+        self, request: Request, lease_ends: float, limiter: Limiter, *, is_fresh: bool = False
     ) -> None:
         if self._is_stopping or time.monotonic() + request.plan.timeout_seconds > lease_ends:
             self.unsent.append(request.claim)
-            self._on_answer()
+            self._on_response()
             return
-        slot = self._idle.pop() if self._idle else Slot(self._opener)
+        transfer = self._idle.pop() if self._idle else Transfer(self._opener)
         try:
-            slot.load(request, lane, lease_ends, is_fresh=is_fresh)
+            transfer.load(request, limiter, lease_ends, is_fresh=is_fresh)
             if self._pins:
-                self._set_pins(slot)
-            self._multi.add_handle(slot.curl)
+                self._set_pins(transfer)
+            self._multi.add_handle(transfer.curl)
         except (pycurl.error, ValueError, TypeError) as error:
             # A request that libcurl does not take fails alone.
-            slot.curl.close()
-            reason = _("The request could not be sent: %(error)s.") % {"error": error}
-            self.answers.append((request, no_answer(Outcome.REFUSED, reason)))
-            self._on_answer()
+            transfer.curl.close()
+            message = Message("not_sent", {"error": str(error)})
+            self.responses.append((request, no_response(Outcome.REFUSED, message)))
+            self._on_response()
             return
-        lane.in_flight += 1
+        limiter.in_flight += 1
         self._in_flight += 1
-        self._slots[slot.curl] = slot
+        self._transfers[transfer.curl] = transfer
 
-    def _set_pins(self, slot: Slot) -> None:
+    def _set_pins(self, transfer: Transfer) -> None:
         entries: list[str] = []
         while self._pins:
             entries.extend(self._pins.popleft())
-        slot.curl.setopt(pycurl.RESOLVE, entries)
+        transfer.curl.setopt(pycurl.RESOLVE, entries)
 
     def _collect(self) -> None:
         more = 1
@@ -243,44 +240,44 @@ class Sender:
                 self._end(curl, 0, "")
             for curl, code, message in failed:
                 self._end(curl, code, message)
-        if self.answers:
-            self._on_answer()
+        if self.responses:
+            self._on_response()
 
     def _end(self, curl: pycurl.Curl, code: int, message: str) -> None:
-        slot = self._slots.pop(curl)
+        transfer = self._transfers.pop(curl)
         self._multi.remove_handle(curl)
-        request, lane = slot.request, slot.lane
+        request, limiter = transfer.request, transfer.limiter
         assert request is not None
-        assert lane is not None
-        is_again = slot.met_only_closed(code, message)
+        assert limiter is not None
+        is_again = transfer.met_only_closed(code, message)
         if not is_again:
-            answer = self._answer(slot, code, message)
-            lane.note(answer.error, time.monotonic())
-            self.answers.append((request, answer))
-        slot.clear()
-        self._idle.append(slot)
-        lane.in_flight -= 1
+            response = self._response(transfer, code, message)
+            limiter.note(response.error, time.monotonic())
+            self.responses.append((request, response))
+        transfer.clear()
+        self._idle.append(transfer)
+        limiter.in_flight -= 1
         self._in_flight -= 1
         if is_again:
-            self._begin(request, slot.lease_ends, lane, is_fresh=True)
-        self._queue(lane)
+            self._begin(request, transfer.lease_ends, limiter, is_fresh=True)
+        self._queue(limiter)
 
-    def _answer(self, slot: Slot, code: int, message: str) -> Answer:
-        getinfo = slot.curl.getinfo
-        error, sentence = (None, "") if code == 0 else self._explain(slot, code, message)
+    def _response(self, transfer: Transfer, code: int, message: str) -> Response:
+        getinfo = transfer.curl.getinfo
+        error, problem = (None, None) if code == 0 else self._explain(transfer, code, message)
         dns_ms = connect_ms = tls_ms = None
         # A reused connection reports neither look-up nor connect.
         if connected := getinfo(pycurl.CONNECT_TIME):
             names, secured = getinfo(pycurl.NAMELOOKUP_TIME), getinfo(pycurl.APPCONNECT_TIME)
             dns_ms, connect_ms = names * 1000, (connected - names) * 1000
             tls_ms = (secured - connected) * 1000 if secured else None
-        return Answer(
+        return Response(
             error,
-            sentence,
+            problem,
             getinfo(pycurl.RESPONSE_CODE),
-            b"".join(slot.header_lines),
-            slot.body[0] if len(slot.body) == 1 else b"".join(slot.body),
-            slot.body_size,
+            b"".join(transfer.header_lines),
+            transfer.body[0] if len(transfer.body) == 1 else b"".join(transfer.body),
+            transfer.body_size,
             getinfo(pycurl.PRIMARY_IP),
             dns_ms,
             connect_ms,
@@ -289,28 +286,36 @@ class Sender:
             total_ms=getinfo(pycurl.TOTAL_TIME) * 1000,
         )
 
-    def _explain(self, slot: Slot, code: int, message: str) -> tuple[Outcome | None, str]:
-        """Turn a libcurl error into an outcome and a sentence; none if only the body was cut."""
-        if code == pycurl.E_WRITE_ERROR:
-            return (Outcome.PROTOCOL, slot.problem) if slot.problem else (None, "")
-        if code == pycurl.E_COULDNT_CONNECT and (problem := self._opener.problem_for(slot.curl)):
-            return Outcome.BLOCKED, problem
-        request = slot.request
+    def _explain(
+        self, transfer: Transfer, code: int, text: str
+    ) -> tuple[Outcome | None, Message | None]:
+        """Turn a libcurl error into an outcome and a message; none if only the body was cut."""
+        if code == pycurl.E_WRITE_ERROR and transfer.problem is None:
+            return None, None
+        refusal = None
+        if code == pycurl.E_COULDNT_CONNECT:
+            refusal = self._opener.problem_for(transfer.curl)
+        request = transfer.request
         assert request is not None
-        return curl_errors.classify(
-            code,
-            message,
-            host=request.plan.target.host,
-            timeout_seconds=request.plan.timeout_seconds,
-            is_connected=slot.curl.getinfo(pycurl.REQUEST_SIZE) > 0,
+        failure = (
+            refusal
+            or transfer.problem
+            or curl_errors.classify(
+                code,
+                text,
+                host=request.plan.target.host,
+                timeout_seconds=request.plan.timeout_seconds,
+                is_connected=transfer.curl.getinfo(pycurl.REQUEST_SIZE) > 0,
+            )
         )
+        return Outcome(failure.kind), outcomes.of_failure(failure)
 
     def _close(self) -> None:
         self._give_back([request for request, _ in self._arrived])
-        for lane in self.lanes.values():
-            self._give_back(lane.take_all())
-        for slot in self._idle:
-            slot.curl.close()
+        for limiter in self.limiters.values():
+            self._give_back(limiter.take_all())
+        for transfer in self._idle:
+            transfer.curl.close()
         self._multi.close()
         self._watch.close()
-        self._on_answer()
+        self._on_response()

@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from webhooks.security.masking import MASK
+
 _JSON_PIECE = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+')
 # Indenting is for reading; longer or deeper bodies are shown as they are.
 _MAX_INDENTED_CHARACTERS = 200_000
@@ -139,3 +141,37 @@ def indent_json(text: str) -> str:
 def escape_unseen(text: str) -> str:
     """Return a text for a place without markup, such as a mail, with escapes for what hides."""
     return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+# ---- Headers ----------------------------------------------------------------------------------
+
+# Headers whose value is a secret by its nature. The log masks them when it is written; a second
+# time here costs nothing and keeps old or foreign rows from showing one.
+_SECRET_HEADERS = frozenset(
+    {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "x-auth-token"}
+)
+
+
+def status_line(value: str) -> str:
+    """Return the line above the headers of a stored response, or "" when there is none."""
+    first = value.partition("\n")[0].strip()
+    return first if first.startswith("HTTP/") else ""
+
+
+def header_lines(value: str) -> list[tuple[str, str]]:
+    """Split stored header lines into names and values, secrets masked; no status line."""
+    headers = []
+    # Not splitlines(), which takes characters of a value for ends of lines too.
+    for line in value.replace("\r\n", "\n").split("\n")[bool(status_line(value)) :]:
+        if not line:
+            continue
+        name, _colon, text = line.partition(":")
+        headers.append((name.strip(), _masked(name.strip().lower(), text.strip())))
+    return headers
+
+
+def _masked(name: str, value: str) -> str:
+    if name not in _SECRET_HEADERS or MASK in value:
+        return value
+    scheme, space, rest = value.partition(" ")
+    return f"{scheme} {MASK}" if space and rest and "authorization" in name else MASK

@@ -16,9 +16,9 @@ from django.utils.translation import ngettext
 from webhooks import payloads
 from webhooks.curl import writer
 from webhooks.delivery_log import diff
+from webhooks.delivery_log.decoded_body import header_lines
 from webhooks.delivery_log.diff import Difference
 from webhooks.models import Attempt, AuthorizationType, Delivery, Event, Outcome, Status, Webhook
-from webhooks.templatetags.logtext import header_lines
 
 # An unlimited page of attempts would be no page; the schedule has ten.
 MAX_ATTEMPTS = 100
@@ -147,7 +147,7 @@ def _command(row: Attempt, payload: bytes, login: str) -> tuple[writer.CurlComma
     try:
         headers = header_lines(row.request_headers)
         return writer.build(row.request_line, headers, body, login=login), ""
-    except writer.CannotCopy as refused:
+    except writer.CurlCopyError as refused:
         return None, {
             "zero_byte": _("The request holds a zero byte, which no command line can carry."),
             "too_long": _("The body is too long for a command line. Download it instead."),

@@ -13,8 +13,8 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
+from webhooks.delivery import outcomes
 from webhooks.delivery_log import decoded_body
-from webhooks.delivery_log.retelling import retell
 from webhooks.models import Attempt
 
 if TYPE_CHECKING:
@@ -86,8 +86,8 @@ def _answers(before: Attempt, after: Attempt) -> Iterator[Difference]:
     if before.error != after.error:
         yield Difference(
             label=_("Error"),
-            before=retell(before.error) or _("none"),
-            after=retell(after.error) or _("none"),
+            before=outcomes.sentence(before.error) or _("none"),
+            after=outcomes.sentence(after.error) or _("none"),
         )
     if before.remote_address != after.remote_address:
         yield Difference(

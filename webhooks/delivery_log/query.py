@@ -13,7 +13,16 @@ from dataclasses import dataclass, field
 
 from django.db.models import Q, QuerySet
 
-from webhooks.models import WEBHOOK_SECRETS, Delivery, Event, Outcome, Status, Trigger, ids
+from webhooks.models import (
+    WEBHOOK_SECRETS,
+    Delivery,
+    Event,
+    Outcome,
+    Status,
+    Trigger,
+    Webhook,
+    ids,
+)
 
 PAGE_ROWS = 50
 # What an export reads at once.
@@ -23,6 +32,8 @@ _STRETCH = 20_000
 _PATIENCE_SECONDS = 0.15
 # How many events of one call, and how many waiting deliveries, are looked up one by one.
 _MAX_CALL_EVENTS = 200
+# How many webhooks a part of a URL finds.
+_MAX_WEBHOOKS = 200
 _MAX_OPEN = 2000
 _EXCEPTIONAL = (Status.FAILED, Status.HELD, Status.PARKED, Status.CANCELLED)
 _OPEN = (Status.PENDING, Status.SENDING)
@@ -171,9 +182,21 @@ def _drivers(wanted: Conditions) -> tuple[list[QuerySet[Delivery]], bool]:
     if wanted.webhook is not None:
         drivers.append(every_row.filter(webhook=wanted.webhook))
     asked = sum(map(bool, conditions))
-    # Searched by id: a handful of rows whatever else is asked for.
-    is_answered = bool(wanted.words) or asked == len(drivers) <= 1
+    if wanted.words:
+        if _is_id(wanted.words):
+            # A handful of rows whatever else is asked for.
+            return [every_row], True
+        webhooks = _webhooks_by_url(wanted.words)
+        if len(webhooks) < 2:
+            return [every_row.filter(webhook__in=webhooks)], True
+        # No index has the rows of several webhooks in the order of their ids.
+        return drivers or [every_row], False
+    is_answered = asked == len(drivers) <= 1
     return drivers or [every_row], is_answered
+
+
+def _is_id(words: str) -> bool:
+    return words.startswith(("dlv_", "evt_")) or bool(_events_of_call(words))
 
 
 def _in_range(rows: QuerySet[Delivery], wanted: Conditions) -> QuerySet[Delivery]:
@@ -190,7 +213,7 @@ def first_id(moment: dt.datetime) -> str:
 
 def _narrow(rows: QuerySet[Delivery], wanted: Conditions) -> QuerySet[Delivery]:
     if wanted.words:
-        rows = search(rows, wanted.words)
+        rows = _search(rows, wanted.words)
     if wanted.webhook is not None:
         rows = rows.filter(webhook=wanted.webhook)
     if wanted.status:
@@ -229,11 +252,23 @@ def _answered(code: str) -> Q:
     return Q(status_code=int(code))
 
 
-def search(rows: QuerySet[Delivery], words: str) -> QuerySet[Delivery]:
-    """Find by whole id, which an index answers: of a delivery, an event or a call."""
+def _search(rows: QuerySet[Delivery], words: str) -> QuerySet[Delivery]:
+    """Find by whole id, of a delivery, an event or a call; else by a part of a webhook's URL."""
     if words.startswith("dlv_"):
         return rows.filter(pk=words)
     if words.startswith("evt_"):
         return rows.filter(event=words)
+    if events := _events_of_call(words):
+        return rows.filter(event__in=events)
+    return rows.filter(webhook__in=_webhooks_by_url(words))
+
+
+def _events_of_call(words: str) -> list[str]:
     call = Event.objects.filter(call_id=words).order_by("-id").values_list("pk", flat=True)
-    return rows.filter(event__in=list(call[:_MAX_CALL_EVENTS]))
+    return list(call[:_MAX_CALL_EVENTS])
+
+
+def _webhooks_by_url(words: str) -> list[int]:
+    """Return the webhooks, deleted ones too, whose URL holds the words."""
+    found = Webhook.objects.filter(url__icontains=words).order_by("-pk")
+    return list(found.values_list("pk", flat=True)[:_MAX_WEBHOOKS])

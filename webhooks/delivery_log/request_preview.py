@@ -16,13 +16,14 @@ from webhooks import catalogue, payloads
 from webhooks.delivery import fan_out, requests
 from webhooks.delivery.auth import Authorization, BasicAuthorization, NoAuthorization
 from webhooks.delivery.plans import token_authorization
-from webhooks.delivery.queue import Claimed
+from webhooks.delivery.queue.rows import Claimed
 from webhooks.delivery_log import filter_preview
 from webhooks.models import AuthorizationType, Trigger, Webhook
-from webhooks.network import UnsafeURL
+from webhooks.network import UnsafeURLError
 from webhooks.payloads import InvalidMapping
 from webhooks.security import signatures
-from webhooks.security.encryption import MASK, SecretUnreadable
+from webhooks.security.encryption import SecretUnreadable
+from webhooks.security.masking import MASK
 
 # Apache and nginx refuse request lines of about 8,190 bytes by default; some proxies sooner.
 MAX_ADDRESS_LENGTH = 8_000
@@ -126,7 +127,7 @@ def build(webhook: Webhook, source: Source, *, now: float, is_signed: bool = Tru
             webhook.signing_secret = signatures.new_secret()
         plan = requests.make_plan(webhook, masked_authorization(webhook))
         request = requests.prepare(claim, plan, now)
-    except (SecretUnreadable, UnsafeURL, InvalidMapping) as error:
+    except (SecretUnreadable, UnsafeURLError, InvalidMapping) as error:
         raise CannotPreview(str(error)) from error
     headers = [_split(line) for line in request.logged_headers.split("\n")]
     if webhook.method != "GET":

@@ -14,6 +14,9 @@ from typing import NamedTuple
 
 from django.utils import translation
 
+from webhooks import oauth
+from webhooks.models import messages
+
 _CATALOGUES = Path(__file__).parents[1] / "locale"
 _PLACE = re.compile(r"%(?:\((\w+)\))?(?:\.\d+)?([sdfg%])")
 _NUMBER = re.compile(r"-?[\d.,\s]{1,20}")
@@ -55,6 +58,9 @@ class _Index(NamedTuple):
 
 def retell(text: str) -> str:
     """Return a stored sentence in the language of the page, or as it is when it is not known."""
+    message = messages.load(text.partition("\n")[0])
+    if message and message.code in oauth.SENTENCES:
+        return oauth.sentence(text)
     language = (translation.get_language() or "en").partition("-")[0]
     # Nearly always: written in English, read in English.
     if not text or len(text) > _MAX_LENGTH or (language == "en" and not _CYRILLIC.search(text)):

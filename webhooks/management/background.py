@@ -15,7 +15,7 @@ from config.celery import app
 from webhooks.delivery.drains import QUEUE
 from webhooks.tasks import sweep
 
-# One thread drains; the others sweep, refresh tokens and delete old rows meanwhile.
+# One thread drains; the others sweep, refresh tokens and delete old rows.
 _THREADS = 4
 _NAME = "webhooks@run"
 

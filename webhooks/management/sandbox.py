@@ -98,7 +98,7 @@ def prepare_webhooks(addresses: Addresses) -> bool:
         _replace_addresses(json.loads(remembered.read_text()), asdict(addresses))
     _write(remembered, asdict(addresses))
     for webhook in (webhooks := _sandbox_webhooks(addresses)):
-        _tell_secret(addresses.receiver, webhook.signing_secret)
+        _send_secret(addresses.receiver, webhook.signing_secret)
     return bool(webhooks)
 
 
@@ -155,7 +155,7 @@ def _replace_addresses(old: Mapping[str, str], new: Mapping[str, str]) -> None:
         webhook.save(update_fields=["url"])
 
 
-def _tell_secret(receiver_url: str, secret: str) -> None:
+def _send_secret(receiver_url: str, secret: str) -> None:
     """Let the receiver judge signatures; not by its arguments, which every user could read."""
     connection = http.client.HTTPConnection(urlsplit(receiver_url).netloc, timeout=_START_SECONDS)
     try:

@@ -1,63 +1,55 @@
-"""The network guard: the one way out of this machine, for every request.
+"""The one way out of this machine: address policy, URL parser, look-ups, guarded libcurl.
 
-`guard`: sockets and libcurl handles; `addresses`: the address policy; `urls`: the URL parser;
-`resolver`: look-ups. Start reading at `guard`.
+Deliveries use `configure_curl`, `SocketOpener` and `HostResolver`; OAuth uses `GuardedSession`.
+Start reading at `guard`.
 """
 
-from webhooks.network.guard import (
-    LOOKUP_SECONDS,
-    DeadlineExceeded,
-    GuardedAdapter,
-    GuardedSession,
-    GuardedSessionMixin,
-    HostResolver,
-    NameNotResolved,
-    Policy,
-    Resolution,
-    ResponseTooLarge,
+from webhooks.network.adapter import GuardedSession, GuardedSessionMixin
+from webhooks.network.addresses import Policy, parse_allowed_network
+from webhooks.network.errors import (
+    DeadlineExceededError,
+    NameNotResolvedError,
+    NetworkError,
+    ResponseTooLargeError,
     SendError,
-    SocketOpener,
-    Target,
-    UnsafeURL,
-    address_problem,
-    ca_bundle,
-    check_name,
+    TLSError,
+    TransferError,
+    UnsafeURLError,
+)
+from webhooks.network.failures import SENTENCES, Failure
+from webhooks.network.guard import ResponseBuffer, SocketOpener, configure_curl
+from webhooks.network.resolver import (
+    LOOKUP_SECONDS,
+    HostResolver,
+    Resolution,
     check_url,
     checked_addresses,
-    configure_curl,
-    guarded_session,
-    is_ip_address,
-    open_socket,
-    parse_allowed_network,
-    parse_url,
-    resolve,
 )
+from webhooks.network.urls import Target, parse_url
 
 __all__ = [
     "LOOKUP_SECONDS",
-    "DeadlineExceeded",
-    "GuardedAdapter",
+    "SENTENCES",
+    "DeadlineExceededError",
+    "Failure",
     "GuardedSession",
     "GuardedSessionMixin",
     "HostResolver",
-    "NameNotResolved",
+    "NameNotResolvedError",
+    "NetworkError",
     "Policy",
     "Resolution",
-    "ResponseTooLarge",
+    "ResponseBuffer",
+    "ResponseTooLargeError",
     "SendError",
     "SocketOpener",
+    "TLSError",
     "Target",
-    "UnsafeURL",
-    "address_problem",
-    "ca_bundle",
-    "check_name",
+    "TransferError",
+    "UnsafeURLError",
     "check_url",
     "checked_addresses",
     "configure_curl",
-    "guarded_session",
-    "is_ip_address",
-    "open_socket",
     "parse_allowed_network",
     "parse_url",
-    "resolve",
 ]

@@ -1,26 +1,18 @@
-"""The address policy: the frozen lists, and what an installation opens beside them.
-
-Owns which addresses and ports a request may go to, and the errors that say so. No look-up, no
-socket, no HTTP.
-"""
+"""The address policy: which addresses and ports are refused, and what an installation opens."""
 
 import ipaddress
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, Self
+from typing import Self
 
-import requests
 from django.conf import settings
-from django.utils import translation
-from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
+from webhooks.network.failures import Failure, blocked
 from webhooks.network.local_addresses import is_own_host, own_addresses
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-# Problems that need no words of their own.
-_NO_ADDRESS, _INTERFACE, _PORT = "no address", "interface", "port"
 AllowedNetwork = tuple[Network, frozenset[int] | None]
 
 
@@ -80,38 +72,6 @@ _ALLOWED_NETWORK = re.compile(
 )
 
 
-class UnsafeURL(ValueError):
-    """Say in one sentence why nothing may be sent to a URL or an address.
-
-    `opened_by` is the entry of WEBHOOKS_ALLOWED_NETWORKS that would open it, or empty where
-    nothing would or should.
-    """
-
-    permanent: ClassVar[bool] = True
-
-    def __init__(self, reason: str, *, code: str, opened_by: str = "") -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.code = code
-        self.opened_by = opened_by
-
-
-class SendError(requests.RequestException):
-    """Say why an exchange failed. Other failures of requests share the base class."""
-
-    permanent: ClassVar[bool] = False
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-class NameNotResolved(SendError):
-    """Say that a name has no address now: it may have one later."""
-
-    code: ClassVar[str] = "not_resolved"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """What is open beside the public internet. No port set means every port."""
@@ -168,18 +128,17 @@ def parse_allowed_network(text: str) -> AllowedNetwork:
     return parsed, frozenset(range(first, last + 1))
 
 
-def address_problem(address: str, port: int, policy: Policy) -> str | None:
+def address_problem(address: str, port: int, policy: Policy) -> Failure | None:
     """Return why nothing may be sent to this address and port, or None if it may.
 
     `address` is what a resolver or a socket names; every other spelling is refused.
     """
     problem = _policy_problem(address, port, policy)
     if problem is not None:
-        return _sentence(address, port, problem)
-    if address in own_addresses() or is_own_host(address):
-        is_opened = policy.opens(ipaddress.ip_address(address), port)
-        text = _("%(address)s is an address of this machine itself.")
-        return None if is_opened else text % {"address": address}
+        return problem
+    is_own = address in own_addresses() or is_own_host(address)
+    if is_own and not policy.opens(ipaddress.ip_address(address), port):
+        return blocked("own_address", address=address)
     return None
 
 
@@ -196,33 +155,19 @@ def opened_by(address: str, port: int) -> str:
 
 
 @lru_cache(maxsize=8192)
-def _policy_problem(address: str, port: int, policy: Policy) -> str | None:
-    """Return why an address is refused, in English: who asks next may speak another language."""
+def _policy_problem(address: str, port: int, policy: Policy) -> Failure | None:
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:
-        return _NO_ADDRESS
+        return blocked("no_ip_address", address=address)
     if isinstance(ip, ipaddress.IPv6Address) and ip.scope_id is not None:
-        return _INTERFACE
+        return blocked("interface", address=address)
     if policy.opens(ip, port):
         return None
     if not is_public_port(port):
-        return _PORT
-    return _ipv4_words(ip) if isinstance(ip, ipaddress.IPv4Address) else _ipv6_words(ip)
-
-
-def _sentence(address: str, port: int, problem: str) -> str:
-    if problem == _PORT:
-        return port_reason(port)
-    if problem == _NO_ADDRESS:
-        return _("%(address)s is not an IP address.") % {"address": address}
-    if problem == _INTERFACE:
-        text = _("%(address)s names a network interface, which is not allowed.")
-        return text % {"address": address}
-    return _("%(address)s %(is_what)s, which is not on the public internet.") % {
-        "address": address,
-        "is_what": translation.gettext(problem),
-    }
+        return blocked("port_closed", port=port)
+    is_what = _ipv4_words(ip) if isinstance(ip, ipaddress.IPv4Address) else _ipv6_words(ip)
+    return blocked("denied_network", address=address, is_what=is_what) if is_what else None
 
 
 def _ipv4_words(ip: ipaddress.IPv4Address) -> str | None:
@@ -239,16 +184,3 @@ def _ipv6_words(ip: ipaddress.IPv6Address) -> str | None:
 
 def is_public_port(port: int) -> bool:
     return port in (80, 443) or 1024 <= port <= 65535
-
-
-def port_reason(port: int) -> str:
-    text = _("Port %(port)d is not open for webhooks: use 80, 443, or 1024 to 65535.")
-    return text % {"port": port}
-
-
-def is_ip_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

@@ -1,13 +1,12 @@
-"""libcurl's error codes as outcomes of an attempt, each with a sentence for the log.
+"""libcurl's error codes as kinds of failures, each with a code and its parameters.
 
-Decides by code, never by message: the message is only quoted.
+Decides by libcurl's number, never by its message, which is only quoted.
 Source: libcurl's error list, libcurl-errors(3).
 """
 
 import pycurl
-from django.utils.translation import gettext as _
 
-from webhooks.models import Outcome
+from webhooks.network.failures import NETWORK, PROTOCOL, TIMEOUT, TLS, Failure, Params
 
 _TLS_ERRORS = frozenset(
     {
@@ -20,50 +19,36 @@ _TLS_ERRORS = frozenset(
         pycurl.E_SSL_INVALIDCERTSTATUS,
     }
 )
+# CURLE_TOO_LARGE has no name in pycurl.
+_TOO_LARGE = 100
 _PROTOCOL_ERRORS = frozenset(
     {
         pycurl.E_UNSUPPORTED_PROTOCOL,
         # libcurl's CURLE_WEIRD_SERVER_REPLY, under its older name.
         pycurl.E_FTP_WEIRD_SERVER_REPLY,
         pycurl.E_PARTIAL_FILE,
-        # CURLE_TOO_LARGE has no name in pycurl.
-        100,
+        _TOO_LARGE,
         pycurl.E_BAD_CONTENT_ENCODING,
     }
 )
 
 
 def classify(
-    code: int, message: str, *, host: str, timeout_seconds: int, is_connected: bool
-) -> tuple[Outcome, str]:
-    """Return what a failed transfer came to and why."""
-    if code == pycurl.E_OPERATION_TIMEDOUT:
+    number: int, message: str, *, host: str, timeout_seconds: int, is_connected: bool
+) -> Failure:
+    """Return why a transfer failed; `number` and `message` are libcurl's."""
+    if number == pycurl.E_OPERATION_TIMEDOUT:
         if is_connected:
-            return (
-                Outcome.TIMEOUT,
-                _("The receiver did not finish its answer in %(seconds)d s.")
-                % {"seconds": timeout_seconds},
-            )
-        return Outcome.TIMEOUT, _("No connection to %(host)s could be made in time.") % {
-            "host": host
-        }
-    if code in _TLS_ERRORS:
-        return Outcome.TLS, _("The TLS connection to %(host)s failed: %(reason)s.") % {
-            "host": host,
-            "reason": message,
-        }
-    if code in _PROTOCOL_ERRORS:
-        # Only for CURLE_TOO_LARGE does libcurl say nothing.
-        reason = message or _("a header is too long")
-        return Outcome.PROTOCOL, _("The receiver's answer is broken: %(reason)s.") % {
-            "reason": reason
-        }
-    if code == pycurl.E_COULDNT_CONNECT:
-        return Outcome.NETWORK, _("%(host)s could not be connected to: %(reason)s.") % {
-            "host": host,
-            "reason": message,
-        }
-    return Outcome.NETWORK, _("The connection to %(host)s broke: %(reason)s.") % {
-        "host": host,
-        "reason": message,
-    }
+            return Failure(TIMEOUT, "answer_timeout", {"seconds": timeout_seconds})
+        return Failure(TIMEOUT, "connect_timeout", {"host": host})
+    if number == _TOO_LARGE and not message:
+        # The only error that libcurl does not describe.
+        return Failure(PROTOCOL, "header_too_long", {})
+    if number in _PROTOCOL_ERRORS:
+        return Failure(PROTOCOL, "broken_answer", {"reason": message})
+    params: Params = {"host": host, "reason": message}
+    if number in _TLS_ERRORS:
+        return Failure(TLS, "tls", params)
+    if number == pycurl.E_COULDNT_CONNECT:
+        return Failure(NETWORK, "not_connected", params)
+    return Failure(NETWORK, "connection_broke", params)

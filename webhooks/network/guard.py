@@ -1,80 +1,45 @@
-"""The address policy and the only code that opens a socket.
+"""What every libcurl handle may open and how much it may read.
 
-Everything that is sent leaves through here: deliveries through libcurl (`configure_curl`,
-`open_socket`, `HostResolver`), OAuth through requests (`GuardedSession`). Both ask about every
-address at the moment of the connect. Knows no models, no webhooks and no retries. The parts:
-`addresses` (the policy), `ourselves` (what is our own), `targets` (URLs and names), `resolving`
-(look-ups), `sessions` (requests).
+`SocketOpener` asks the address policy about each connection when it is made, `configure_curl` sets
+what is the same for every request, `ResponseBuffer` limits the answer. Deliveries drive their
+handles in a CurlMulti; `adapter` sends one request at a time for requests.
 """
 
+import os
 import socket
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
+import certifi
 import pycurl
 
-from webhooks.network.addresses import (
-    NameNotResolved,
-    Policy,
-    SendError,
-    UnsafeURL,
-    address_problem,
-    is_ip_address,
-    parse_allowed_network,
-)
-from webhooks.network.resolver import (
-    LOOKUP_SECONDS,
-    HostResolver,
-    Resolution,
-    check_url,
-    checked_addresses,
-    proxy_addresses,
-    resolve,
-)
-from webhooks.network.sessions import (
-    DeadlineExceeded,
-    GuardedAdapter,
-    GuardedSession,
-    GuardedSessionMixin,
-    ResponseTooLarge,
-    ca_bundle,
-    guarded_session,
-)
-from webhooks.network.urls import Target, check_name, parse_url
+from webhooks.network.addresses import Policy, address_problem
+from webhooks.network.errors import NameNotResolvedError
+from webhooks.network.failures import PROTOCOL, Failure, blocked
+from webhooks.network.resolver import proxy_addresses
 
-__all__ = [
-    "LOOKUP_SECONDS",
-    "DeadlineExceeded",
-    "GuardedAdapter",
-    "GuardedSession",
-    "GuardedSessionMixin",
-    "HostResolver",
-    "NameNotResolved",
-    "Policy",
-    "Resolution",
-    "ResponseTooLarge",
-    "SendError",
-    "SocketOpener",
-    "Target",
-    "UnsafeURL",
-    "address_problem",
-    "ca_bundle",
-    "check_name",
-    "check_url",
-    "checked_addresses",
-    "configure_curl",
-    "guarded_session",
-    "is_ip_address",
-    "open_socket",
-    "parse_allowed_network",
-    "parse_url",
-    "resolve",
-]
-
+# Where distributions keep the CA bundle that their administrators edit. The pycurl wheel knows
+# only Red Hat's.
+_CA_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+)
 # An old connection keeps the address that was checked when it was opened, not longer than this.
 _CONNECTION_SECONDS = 300
 # libcurl asks for these together with the socket type.
 _SOCKET_FLAGS = getattr(socket, "SOCK_CLOEXEC", 0) | getattr(socket, "SOCK_NONBLOCK", 0)
+# Servers and proxies cut their own headers at 8 to 32 KiB.
+_MAX_HEADER_BYTES = 65_536
+# 100 Continue and 103 Early Hints come once or twice.
+_MAX_INTERIM_ANSWERS = 16
+
+
+@lru_cache(maxsize=1)
+def ca_bundle() -> str:
+    """Return the path of the CA certificates to trust: the system's, else certifi's."""
+    return next((path for path in _CA_BUNDLES if os.path.isfile(path)), certifi.where())
 
 
 class _Socket(socket.socket):
@@ -87,63 +52,58 @@ class _Socket(socket.socket):
 class SocketOpener:
     """Open libcurl's sockets, each only after its address passed the policy.
 
-    `configure_curl` sets it; it is called for new connections only, and sees every address,
-    also of IP literals in any spelling. `refused` keeps the latest reasons by address and port,
-    `problem_for` that of one handle's transfer. Concurrency: one opener per thread.
+    `configure_curl` sets it; it is called for new connections only, and sees every address, also
+    of IP literals in any spelling. Concurrency: one opener per thread.
     """
 
-    __slots__ = ("_problems", "last_problem", "opened", "policy", "refused")
+    __slots__ = ("_problems", "opened", "policy")
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         # How many sockets were opened.
         self.opened = 0
-        self.refused: dict[tuple[str, int], str] = {}
-        self.last_problem: str | None = None
-        self._problems: dict[int, str] = {}
-
-    def __call__(self, purpose: int, address: Any) -> socket.socket | int:
-        return self._open(address, None)
+        # By handle, why its last connection was refused.
+        self._problems: dict[int, Failure] = {}
 
     def for_handle(self, handle: Any) -> Callable[[int, Any], socket.socket | int]:
-        """Return the callback that remembers its refusals under this handle."""
+        """Return the OPENSOCKETFUNCTION of a handle."""
         key = id(handle)
-        return lambda purpose, address: self._open(address, key)
+        return lambda purpose, address: self._check_and_open(key, *address)
 
-    def problem_for(self, handle: Any) -> str | None:
+    def problem_for(self, handle: Any) -> Failure | None:
         """Return, once, why the last connection of this handle was refused, or None."""
         return self._problems.pop(id(handle), None)
 
-    def _open(self, address: Any, key: int | None) -> socket.socket | int:
-        family, kind, protocol, where = address
+    def _check_and_open(
+        self, key: int, family: int, kind: int, protocol: int, where: Any
+    ) -> socket.socket | int:
         problem = self._problem(family, kind, where)
         if problem is None:
-            self._problems.pop(key or 0, None)
+            self._problems.pop(key, None)
             self.opened += 1
-            return _Socket(family, kind, protocol)
-        self.last_problem = problem
-        if len(self.refused) > 1000:
-            self.refused.clear()
-        self.refused[_address_and_port(where)] = problem
-        if key is not None:
-            self._problems[key] = problem
+            return self.open(family, kind, protocol, where)
+        self._problems[key] = problem
         bad: int = pycurl.SOCKET_BAD
         return bad
 
-    def _problem(self, family: int, kind: int, where: Any) -> str | None:
+    def open(self, family: int, kind: int, protocol: int, where: Any) -> socket.socket | int:
+        """Open a socket for an address that passed the policy."""
+        return _Socket(family, kind, protocol)
+
+    def _problem(self, family: int, kind: int, where: Any) -> Failure | None:
         if kind & ~_SOCKET_FLAGS != socket.SOCK_STREAM or family not in (
             socket.AF_INET,
             socket.AF_INET6,
         ):
-            return "Only TCP connections are made."
+            return blocked("no_tcp")
         address, port = _address_and_port(where)
         if not self.policy.egress_proxy:
             return address_problem(address, port, self.policy)
         try:
             is_proxy = (address, port) in proxy_addresses(self.policy)
-        except NameNotResolved as error:
-            return error.reason
-        return None if is_proxy else f"{address} is not the egress proxy."
+        except NameNotResolvedError as error:
+            return error.failure
+        return None if is_proxy else blocked("no_proxy", address=address)
 
 
 def _address_and_port(where: Any) -> tuple[str, int]:
@@ -153,16 +113,8 @@ def _address_and_port(where: Any) -> tuple[str, int]:
     return (f"{where[0]}%{scope}" if scope else where[0]), where[1]
 
 
-def open_socket(policy: Policy) -> SocketOpener:
-    """Return the callback for OPENSOCKETFUNCTION."""
-    return SocketOpener(policy)
-
-
 def configure_curl(handle: Any, opener: SocketOpener) -> None:
-    """Set what is the same for every request that libcurl sends.
-
-    libcurl ends a transfer whose headers pass 300 KiB; the caller limits body and time.
-    """
+    """Set what is the same for every request; the caller limits the time."""
     web = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
     for option, value in (
         (pycurl.OPENSOCKETFUNCTION, opener.for_handle(handle)),
@@ -194,3 +146,56 @@ def configure_curl(handle: Any, opener: SocketOpener) -> None:
         (pycurl.MAXLIFETIME_CONN, _CONNECTION_SECONDS),
     ):
         handle.setopt(option, value)
+
+
+class ResponseBuffer:
+    """Collect the answer to one request, and end the transfer where it is out of bounds.
+
+    A transfer that is ended so fails with E_WRITE_ERROR: `problem` says why, or is None when only
+    the body is longer than `max_bytes`.
+    """
+
+    __slots__ = (
+        "body", "body_size", "header_lines", "header_size", "interim", "max_bytes", "problem",
+    )  # fmt: skip
+
+    def __init__(self, handle: Any, *, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        handle.setopt(pycurl.HEADERFUNCTION, self.take_header)
+        handle.setopt(pycurl.WRITEFUNCTION, self.take_body)
+        self.clear()
+
+    def clear(self) -> None:
+        self.header_lines: list[bytes] = []
+        self.header_size = 0
+        self.interim = 0
+        self.body: list[bytes] = []
+        self.body_size = 0
+        self.problem: Failure | None = None
+
+    def take_header(self, line: bytes) -> int | None:
+        self.header_size += len(line)
+        if line.startswith(b"HTTP/") or self.header_size > _MAX_HEADER_BYTES:
+            self._check_head(line)
+            if self.problem:
+                return -1
+        self.header_lines.append(line)
+        return None
+
+    def _check_head(self, line: bytes) -> None:
+        if line.startswith(b"HTTP/"):
+            self.interim += 1
+            self.header_lines.clear()
+            if line[8:12] == b" 101":
+                # libcurl would wait for what never comes: nobody asked for another protocol.
+                self.problem = Failure(PROTOCOL, "switched_protocol", {})
+            elif self.interim > _MAX_INTERIM_ANSWERS:
+                self.problem = Failure(PROTOCOL, "interim_answers", {"limit": _MAX_INTERIM_ANSWERS})
+        if self.header_size > _MAX_HEADER_BYTES:
+            self.problem = Failure(PROTOCOL, "headers_too_large", {})
+
+    def take_body(self, chunk: bytes) -> int | None:
+        self.body_size += len(chunk)
+        # What was read is kept; the status decides.
+        self.body.append(chunk)
+        return -1 if self.body_size > self.max_bytes else None

@@ -1,7 +1,6 @@
-"""This site and this machine, as somebody outside would address them.
+"""The hosts people reach this site by, and the addresses of this machine's interfaces.
 
-Owns what counts as our own: the hosts people reach this site by, and the addresses of this
-machine's interfaces. A request to these would come from inside, past the firewall in front.
+A request to these would come from inside, past the firewall in front.
 """
 
 import ipaddress
@@ -14,6 +13,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from django.conf import settings
+
+from webhooks.network.hosts import ascii_host
 
 # Linux tells its addresses here; in a container they are the container's own.
 _IPV4, _IPV6 = Path("/proc/net/fib_trie"), Path("/proc/net/if_inet6")
@@ -28,7 +29,7 @@ _KNOWN_SECONDS = 60
 
 
 def is_own_host(host: str) -> bool:
-    """Say whether a host is one that people reach this site by, on any port.
+    """Return whether a host is one that people reach this site by, on any port.
 
     `host` is spelled as the guard spells it; the settings may spell theirs in any way.
     """
@@ -45,9 +46,6 @@ def _own_hosts(urls: tuple[str, ...], names: tuple[str, ...]) -> frozenset[str]:
 
 def _spelled(host: str) -> str:
     """Return a host of the settings in the guard's spelling; empty for what no URL can name."""
-    # Only when it is called: the parser itself asks here what is our own.
-    from webhooks.network.urls import ascii_host
-
     # More lenient than the parser is to a URL: browsers find this site by these spellings too.
     bare = unicodedata.normalize("NFKC", host).lower().strip("[]").removesuffix(".")
     try:

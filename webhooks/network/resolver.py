@@ -1,7 +1,4 @@
-"""From a name to addresses that may be connected to: checked look-ups, one or many at once.
-
-Asks the system's resolver and `webhooks.network.addresses`; opens no other socket.
-"""
+"""From a name to addresses that may be connected to: checked look-ups, one or many at once."""
 
 import ipaddress
 import logging
@@ -14,16 +11,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from django.utils.translation import gettext as _
-
-from webhooks.network.addresses import (
-    NameNotResolved,
-    Policy,
-    UnsafeURL,
-    address_problem,
-    is_ip_address,
-    opened_by,
-)
+from webhooks.network.addresses import Policy, address_problem, opened_by
+from webhooks.network.errors import NameNotResolvedError, UnsafeURLError
+from webhooks.network.failures import NETWORK, Failure, blocked
+from webhooks.network.hosts import is_ip_address
 from webhooks.network.urls import Target, check_name, is_private_name, needs_opening, parse_url
 
 logger = logging.getLogger(__name__)
@@ -37,15 +28,19 @@ _MAX_KNOWN_NAMES = 20_000
 def resolve(host: str, port: int, *, seconds: float | None = None) -> tuple[str, ...]:
     """Return every address of a name, unchecked, in the order the system prefers.
 
-    Errors: NameNotResolved, also when `seconds` are over.
+    Errors: NameNotResolvedError, also when `seconds` are over.
     """
     answer = _look_up(host, port) if seconds is None else _look_up_within(host, port, seconds)
     if isinstance(answer, OSError | UnicodeError):
-        raise NameNotResolved(_("The name %(host)s was not found.") % {"host": host}) from answer
+        raise NameNotResolvedError(_not_resolved("name_not_found", host)) from answer
     addresses = tuple(dict.fromkeys(answer))
     if not addresses:
-        raise NameNotResolved(_("The name %(host)s has no address.") % {"host": host})
+        raise NameNotResolvedError(_not_resolved("name_without_address", host))
     return addresses
+
+
+def _not_resolved(code: str, host: str) -> Failure:
+    return Failure(NETWORK, code, {"host": host})
 
 
 def _look_up(host: str, port: int) -> list[str] | OSError | UnicodeError:
@@ -69,9 +64,7 @@ def _look_up_within(host: str, port: int, seconds: float) -> list[str] | OSError
     try:
         return answers.get(timeout=seconds)
     except queue.Empty:
-        raise NameNotResolved(
-            _("Looking up the name %(host)s takes too long.") % {"host": host}
-        ) from None
+        raise NameNotResolvedError(_not_resolved("lookup_slow", host)) from None
 
 
 def checked_addresses(
@@ -79,7 +72,7 @@ def checked_addresses(
 ) -> tuple[str, ...]:
     """Return the addresses of a host, all of which may be connected to.
 
-    Errors: UnsafeURL when the name or any one address is refused, NameNotResolved.
+    Errors: UnsafeURLError when the name or any one address is refused, NameNotResolvedError.
     """
     if is_ip_address(host):
         addresses: tuple[str, ...] = (host,)
@@ -94,31 +87,24 @@ def checked_addresses(
             problem = _unopened_problem(host, address, port, policy)
         if problem is not None:
             if address != host:
-                problem = _("%(host)s leads to an address that is refused: %(problem)s") % {
-                    "host": host,
-                    "problem": problem,
-                }
-            entry = opened_by(address, port)
-            raise UnsafeURL(problem, code="address", opened_by=entry)
+                problem = blocked(
+                    "name_refused", **{**problem.params, "host": host, "problem": problem.code}
+                )
+            raise UnsafeURLError(problem, opened_by=opened_by(address, port))
     return addresses
 
 
-def _unopened_problem(host: str, address: str, port: int, policy: Policy) -> str | None:
+def _unopened_problem(host: str, address: str, port: int, policy: Policy) -> Failure | None:
     if policy.opens(ipaddress.ip_address(address), port):
         return None
-    if is_private_name(host):
-        text = _("%(address)s is outside of the allowed networks, and %(host)s is a private name.")
-    else:
-        text = _(
-            "%(address)s is outside of the allowed networks, and %(host)s is this site itself."
-        )
-    return text % {"address": address, "host": host}
+    code = "private_name_outside" if is_private_name(host) else "own_name_outside"
+    return blocked(code, address=address, host=host)
 
 
 def check_url(url: str, *, policy: Policy | None = None) -> Target:
     """Return the target of a URL that may be sent to now.
 
-    A courtesy for forms: the socket checks again. Errors: UnsafeURL, NameNotResolved.
+    A courtesy for forms: the socket checks again. Errors: UnsafeURLError, NameNotResolvedError.
     """
     policy = policy or Policy.from_settings()
     target = parse_url(url, policy=policy)
@@ -139,6 +125,21 @@ def _proxy_addresses_at(proxy: str, _minute: int) -> tuple[tuple[str, int], ...]
     return tuple((address, port) for address in resolve(host, port, seconds=LOOKUP_SECONDS))
 
 
+def curl_resolve_entries(
+    host: str, port: int, addresses: tuple[str, ...], policy: Policy
+) -> list[str]:
+    """Return what pycurl's RESOLVE takes for checked addresses, and for the egress proxy."""
+    entries = [_curl_entry(host, port, addresses)]
+    if policy.egress_proxy:
+        proxies = tuple(address for address, _port in proxy_addresses(policy))
+        entries.append(_curl_entry(*_proxy_host(policy.egress_proxy), proxies))
+    return entries
+
+
+def _curl_entry(host: str, port: int, addresses: tuple[str, ...]) -> str:
+    return f"{_bracketed(host)}:{port}:{','.join(map(_bracketed, addresses))}"
+
+
 def _proxy_host(proxy: str) -> tuple[str, int]:
     parts = urlsplit(proxy)
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
@@ -146,14 +147,13 @@ def _proxy_host(proxy: str) -> tuple[str, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolution:
-    """What a look-up gave: addresses, or `problem` (the guard refuses), or `error` (no answer).
+    """What a look-up gave: addresses, or a failure (BLOCKED by the guard, or NETWORK: no answer).
 
     `generation` differs from that of the answer before when the addresses differ.
     """
 
     addresses: tuple[str, ...] = ()
-    problem: str | None = None
-    error: str | None = None
+    failure: Failure | None = None
     duration_ms: float = 0.0
     generation: int = 0
 
@@ -215,7 +215,7 @@ class HostResolver:
                 return known.resolution
         if since is None or now - since < self._lookup_seconds:
             return None
-        return Resolution(error=_("Looking up the name %(host)s takes too long.") % {"host": host})
+        return Resolution(failure=_not_resolved("lookup_slow", host))
 
     def curl_resolve_entries(self, host: str, port: int) -> list[str]:
         """Return what pycurl's RESOLVE takes, so that libcurl uses just the checked addresses.
@@ -227,15 +227,9 @@ class HostResolver:
         with self._lock:
             known = self._known.get((host, port))
         addresses = known.resolution.addresses if known is not None else ()
-        name = _bracketed(host)
         if not addresses:
-            return [f"-{name}:{port}"]
-        entries = [f"{name}:{port}:{','.join(map(_bracketed, addresses))}"]
-        if self._policy.egress_proxy:
-            proxy_host, proxy_port = _proxy_host(self._policy.egress_proxy)
-            proxies = ",".join(_bracketed(address) for address, _ in proxy_addresses(self._policy))
-            entries.append(f"{_bracketed(proxy_host)}:{proxy_port}:{proxies}")
-        return entries
+            return [f"-{_bracketed(host)}:{port}"]
+        return curl_resolve_entries(host, port, addresses, self._policy)
 
     def close(self) -> None:
         """End the threads; those inside a look-up end after it, and hold up nothing."""
@@ -262,27 +256,25 @@ class HostResolver:
     def _answer(self, host: str, port: int) -> Resolution:
         started = time.perf_counter()
         addresses: tuple[str, ...] = ()
-        problem = error = None
+        failure = None
         try:
             addresses = checked_addresses(host, port, self._policy)
-        except UnsafeURL as refusal:
-            problem = refusal.reason
-        except NameNotResolved as failure:
-            error = failure.reason
+        except (UnsafeURLError, NameNotResolvedError) as error:
+            failure = error.failure
         except Exception:
             # A thread that dies would leave the name pending for good.
             logger.exception("lookup_failed host=%s", host)
-            error = _("Looking up the name %(host)s failed.") % {"host": host}
+            failure = _not_resolved("lookup_failed", host)
         return Resolution(
             addresses=addresses,
-            problem=problem,
-            error=error,
+            failure=failure,
             duration_ms=(time.perf_counter() - started) * 1000,
         )
 
     def _keep(self, key: tuple[str, int], new: Resolution, now: float) -> Resolution:
         old = self._known.get(key)
-        if new.error and old and old.resolution.addresses and now < old.stale_until:
+        is_unanswered = new.failure is not None and new.failure.kind == NETWORK
+        if is_unanswered and old and old.resolution.addresses and now < old.stale_until:
             old.fresh_until = now + self._negative_ttl_seconds
             return old.resolution
         if old is None or old.resolution.addresses != new.addresses:

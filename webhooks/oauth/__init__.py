@@ -1,7 +1,7 @@
-"""OAuth 2.0: get, keep, lose and regain the access token of a credential.
+"""OAuth 2.0: get, keep, renew and revoke the access token of a credential.
 
-Other modules use only these names. Must not know requests, views, forms or deliveries. Who waits
-for a token is not known here either: after a token was stored, the caller releases what was held.
+Other packages use the names below: `begin_authorization` and `finish_authorization` for a person,
+`usable_token` and `refresh` for deliveries, `sentence` for a stored error. Start at `tokens`.
 """
 
 from webhooks.oauth.authorize import (
@@ -9,19 +9,25 @@ from webhooks.oauth.authorize import (
     delete_expired_requests,
     finish_authorization,
 )
-from webhooks.oauth.discovery import Discovered, discover
+from webhooks.oauth.discovery import Discovered, discover, fill
 from webhooks.oauth.endpoints import check_callback_url, default_callback_url, fingerprint
-from webhooks.oauth.errors import AuthorizationFailed, Misconfigured, TokenUnavailable
+from webhooks.oauth.errors import (
+    SENTENCES,
+    AuthorizationError,
+    MisconfiguredError,
+    OAuthError,
+    TokenUnavailableError,
+    sentence,
+)
 from webhooks.oauth.parameters import (
     RESERVED_IN_AUTHORIZATION,
     RESERVED_IN_TOKEN_REQUEST,
     check_parameters,
 )
-from webhooks.oauth.providers import PRESETS, Preset, fill
+from webhooks.oauth.providers import PRESETS, ProviderPreset
 from webhooks.oauth.revocation import Given, clear_token, given_tokens, revoke
 from webhooks.oauth.tokens import (
     UsableToken,
-    authorization_header,
     drop_if_changed,
     refresh,
     refresh_expiring,
@@ -29,9 +35,9 @@ from webhooks.oauth.tokens import (
     usable_token,
 )
 from webhooks.oauth.troubleshoot import (
+    AuthenticationCheck,
     Diagnosis,
     Finding,
-    Tried,
     diagnose,
     examine,
     try_authentication,
@@ -41,17 +47,18 @@ __all__ = [
     "PRESETS",
     "RESERVED_IN_AUTHORIZATION",
     "RESERVED_IN_TOKEN_REQUEST",
-    "AuthorizationFailed",
+    "SENTENCES",
+    "AuthenticationCheck",
+    "AuthorizationError",
     "Diagnosis",
     "Discovered",
     "Finding",
     "Given",
-    "Misconfigured",
-    "Preset",
-    "TokenUnavailable",
-    "Tried",
+    "MisconfiguredError",
+    "OAuthError",
+    "ProviderPreset",
+    "TokenUnavailableError",
     "UsableToken",
-    "authorization_header",
     "begin_authorization",
     "check_callback_url",
     "check_parameters",
@@ -70,6 +77,7 @@ __all__ = [
     "refresh_expiring",
     "refresh_margin",
     "revoke",
+    "sentence",
     "try_authentication",
     "usable_token",
 ]

@@ -13,7 +13,6 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from django.utils import timezone
-from django.utils.translation import gettext as _
 from oauthlib.oauth2 import WebApplicationClient
 
 from webhooks.models import AuthorizationRequest, Credential, ExchangeKind
@@ -23,15 +22,19 @@ from webhooks.oauth import (
     endpoints,
     exchange_log,
     parameters,
-    providers,
     token_requests,
     tokens,
 )
 from webhooks.oauth.callback import User, hashed
-from webhooks.oauth.errors import AuthorizationFailed, Misconfigured
+from webhooks.oauth.errors import (
+    AuthorizationError,
+    MisconfiguredError,
+    TokenResult,
+    joined,
+    stored,
+)
 from webhooks.oauth.exchange_log import Transcript
-from webhooks.oauth.token_errors import Result
-from webhooks.oauth.token_response import Answer
+from webhooks.oauth.token_response import TokenAnswer
 from webhooks.security.encryption import SecretUnreadable
 
 _MINUTES = 10
@@ -42,21 +45,21 @@ _VERIFIER_LENGTH = 64
 def begin_authorization(
     credential: Credential, *, user: User, session_key: str, now: datetime | None = None
 ) -> str:
-    """Return the provider's address to send the browser to. Errors: AuthorizationFailed."""
+    """Return the provider's address to send the browser to. Errors: AuthorizationError."""
     if not endpoints.uses_authorization_code(credential):
-        sentence = _("This grant needs no approval in the browser: press “Refresh”.")
-        raise AuthorizationFailed(sentence, credential)
+        raise AuthorizationError(stored("not_interactive"), credential)
     if not session_key or not user.is_authenticated:
-        sentence = _("Your browser keeps no session. Allow cookies for this site and log in again.")
-        raise AuthorizationFailed(sentence, credential)
+        raise AuthorizationError(stored("no_session"), credential)
     state = random.token_urlsafe(32)
     library = WebApplicationClient(credential.client_id)
     verifier = library.create_code_verifier(_VERIFIER_LENGTH) if credential.uses_pkce else ""
     redirect_uri = endpoints.callback_url(credential)
     try:
         url = authorization_url(credential, library, state, verifier, redirect_uri)
+    except MisconfiguredError as error:
+        raise AuthorizationError(error.message, credential) from error
     except ValueError as error:
-        raise AuthorizationFailed(str(error), credential) from error
+        raise AuthorizationError(str(error), credential) from error
     AuthorizationRequest.objects.create(
         state_hash=hashed(state),
         credential=credential,
@@ -81,7 +84,7 @@ def finish_authorization(
 ) -> Credential:
     """Check the provider's answer, exchange its code and store the token.
 
-    Errors: AuthorizationFailed, with the credential only when the answer was for this person.
+    Errors: AuthorizationError, with the credential only when the answer was for this person.
     """
     moment = now or timezone.now()
     answer = callback.read_query(query)
@@ -91,12 +94,12 @@ def finish_authorization(
     try:
         _finish(found, answer, user, now)
     except SecretUnreadable as error:
-        raise AuthorizationFailed(str(error), found.credential) from error
+        raise AuthorizationError(str(error), found.credential) from error
     return found.credential
 
 
 def delete_expired_requests(now: datetime | None = None) -> int:
-    """Delete what nobody came back for; return how many."""
+    """Delete the requests that expired unanswered; return how many."""
     expired = AuthorizationRequest.objects.filter(expires_at__lte=now or timezone.now())
     return expired.delete()[0]
 
@@ -108,15 +111,15 @@ def authorization_url(
     verifier: str,
     redirect_uri: str,
 ) -> str:
-    """Return the address of RFC 6749 section 4.1.1. Errors: Misconfigured, ValueError."""
+    """Return the address of RFC 6749 section 4.1.1. Errors: MisconfiguredError, ValueError."""
     endpoints.check_callback_url(redirect_uri)
-    endpoints.checked_endpoint(credential.token_url, _("Access token URL"))
-    endpoints.checked_endpoint(credential.auth_url, _("Auth URL"))
+    endpoints.checked_endpoint(credential.token_url, "token_url")
+    endpoints.checked_endpoint(credential.auth_url, "auth_url")
     if not credential.client_id:
-        raise Misconfigured(_("Fill in %(field)s.") % {"field": _("Client ID")})
+        raise MisconfiguredError(stored("missing_field", field="client_id"))
     parts = urlsplit(credential.auth_url)
     own = parse_qsl(parts.query, keep_blank_values=True)
-    parameters.check_query(own, _("Auth URL"))
+    parameters.check_query(own, "auth_url")
     query = urlencode([*own, *parameters.extra_for_authorization(credential)])
     # The library takes https only; http, which is checked to be loopback, is put back after it.
     address = parts._replace(scheme="https", query=query).geturl()
@@ -141,10 +144,10 @@ def _finish(
         callback.check_issuer(answer, found)
         callback.check_data_center(answer, found)
         code = callback.code_of(answer, found)
-    except AuthorizationFailed as error:
-        _record(found, answer, moment, result=Result.MISCONFIGURED, message=error.message)
+    except AuthorizationError as error:
+        _record(found, answer, moment, result=TokenResult.MISCONFIGURED, message=error.message)
         raise
-    _record(found, answer, moment, result=Result.OK)
+    _record(found, answer, moment, result=TokenResult.OK)
     _exchange_code(found, code, user, now)
 
 
@@ -159,8 +162,8 @@ def _exchange_code(
             code_verifier=found.code_verifier,
             redirect_uri=found.redirect_uri,
         )
-    except Misconfigured as error:
-        raise AuthorizationFailed(str(error), credential) from error
+    except MisconfiguredError as error:
+        raise AuthorizationError(error.message, credential) from error
     result, transcripts = client.ask(request)
     result = _warned(result, credential)
     is_stored = result.token is not None and _store(
@@ -169,28 +172,23 @@ def _exchange_code(
     for transcript in transcripts:
         exchange_log.record(credential, transcript, result=result.result, message=result.message)
     if result.token is None:
-        raise AuthorizationFailed(result.message, credential)
+        raise AuthorizationError(result.message, credential)
     if not is_stored:
-        raise AuthorizationFailed(
-            _(
-                "The OAuth settings were changed before the token came, so it was not stored. "
-                "Press “Get new access token” again."
-            ),
-            credential,
-        )
+        raise AuthorizationError(stored("settings_changed"), credential)
 
 
-def _warned(answer: Answer, credential: Credential) -> Answer:
+def _warned(answer: TokenAnswer, credential: Credential) -> TokenAnswer:
     """Add a warning when the token will end and nothing came to renew it with."""
     token = answer.token
     if token is None or token.expires_in is None or token.refresh_token:
         return answer
-    sentence = _("The provider gave no refresh token, so somebody has to come back in time.")
-    warning = f"{answer.warning} {sentence} {providers.refresh_hint(credential.provider)}".strip()
-    return replace(answer, warning=warning, result=Result.OK_WITH_WARNING)
+    warning = joined(answer.warning, stored("no_refresh_token", provider=credential.provider))
+    return replace(answer, warning=warning, result=TokenResult.OK_WITH_WARNING)
 
 
-def _store(found: AuthorizationRequest, answer: Answer, user: User, answered_at: datetime) -> bool:
+def _store(
+    found: AuthorizationRequest, answer: TokenAnswer, user: User, answered_at: datetime
+) -> bool:
     """Store the token unless the settings it belongs to were changed during the exchange."""
     assert answer.token is not None
     with transaction.atomic():
@@ -216,7 +214,7 @@ def _record(
     answer: Mapping[str, str],
     now: datetime,
     *,
-    result: Result,
+    result: TokenResult,
     message: str = "",
 ) -> None:
     credential = found.credential

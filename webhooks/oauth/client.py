@@ -5,26 +5,23 @@ here: no redirect is followed, the whole exchange has one deadline, nothing is l
 WARNING, and no exception of any library leaves `ask`.
 """
 
-import http.client
 import logging
 import time
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
 import requests
-import urllib3
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from oauthlib.oauth2 import Client, WebApplicationClient
 from requests_oauthlib import OAuth2Session
 
 from webhooks import network
-from webhooks.oauth import exchange_log, token_errors
+from webhooks.oauth import exchange_log
+from webhooks.oauth.errors import Grant, TokenResult, stored
 from webhooks.oauth.exchange_log import Transcript
-from webhooks.oauth.token_errors import Result, Step
 from webhooks.oauth.token_requests import TokenRequest
-from webhooks.oauth.token_response import Answer, Raw, classify, decode
+from webhooks.oauth.token_response import RawAnswer, TokenAnswer, classify, decode
 
 TOTAL_SECONDS = 10.0
 MAX_BYTES = 65_536
@@ -61,7 +58,7 @@ class ProviderSession(network.GuardedSessionMixin, OAuth2Session):  # type: igno
         return requests.Session.request(self, method, url, **options)
 
 
-def ask(request: TokenRequest) -> tuple[Answer, list[Transcript]]:
+def ask(request: TokenRequest) -> tuple[TokenAnswer, list[Transcript]]:
     """Send a request and return the class of its answer, with the redacted transcripts.
 
     An answer that is cut off is asked for once more, within the same 10 seconds, except for a
@@ -70,21 +67,26 @@ def ask(request: TokenRequest) -> tuple[Answer, list[Transcript]]:
     ends_at = time.monotonic() + TOTAL_SECONDS
     answer, transcript = _ask_once(request, seconds=TOTAL_SECONDS, is_last=False)
     left = ends_at - time.monotonic()
-    if not answer.is_truncated or request.expected.sent.step is Step.CODE or left < 1:
+    if not answer.is_truncated or request.expected.grant is Grant.CODE or left < 1:
         return answer, [transcript]
     second, again = _ask_once(request, seconds=left, is_last=True)
     return second, [transcript, again]
 
 
-def tell(request: TokenRequest, *, seconds: float) -> tuple[Answer, Transcript]:
+def tell(request: TokenRequest, *, seconds: float) -> tuple[TokenAnswer, Transcript]:
     """Send a request whose answer holds no token, once."""
     return _ask_once(request, seconds=seconds, is_last=True)
 
 
-def _ask_once(request: TokenRequest, *, seconds: float, is_last: bool) -> tuple[Answer, Transcript]:
+def _ask_once(
+    request: TokenRequest, *, seconds: float, is_last: bool
+) -> tuple[TokenAnswer, Transcript]:
     started_at, started = timezone.now(), time.perf_counter()
     raw, failure, heard = _send(request, seconds)
     answer = failure or classify(raw, request.expected, is_last=is_last)
+    # Neither what was sent may be seen nor what is granted.
+    granted = (answer.token.access_token, answer.token.refresh_token) if answer.token else ()
+    secrets = exchange_log.known((*request.expected.secrets, *granted))
     transcript = Transcript(
         kind=request.kind,
         url=request.url,
@@ -92,49 +94,44 @@ def _ask_once(request: TokenRequest, *, seconds: float, is_last: bool) -> tuple[
         duration_ms=(time.perf_counter() - started) * 1000,
         status_code=raw.status or None,
         request=exchange_log.describe_request(
-            "POST",
-            request.url,
-            headers=request.headers,
-            pairs=request.pairs,
-            secrets=request.expected.secrets,
+            "POST", request.url, headers=request.headers, pairs=request.pairs, secrets=secrets
         ),
-        response=heard if isinstance(heard, str) else _described(raw, heard, request, answer),
+        response=heard
+        if isinstance(heard, str)
+        else exchange_log.describe_response(
+            raw.status,
+            heard.headers,
+            decode(raw.body, raw.content_type),
+            secrets=secrets,
+            may_grant=200 <= raw.status < 300,
+        ),
     )
     return answer, transcript
 
 
-def _described(raw: Raw, heard: requests.Response, request: TokenRequest, answer: Answer) -> str:
-    """Return the answer as text, without what was sent and without what it grants."""
-    token = answer.token
-    granted = (token.access_token, token.refresh_token) if token else ()
-    return exchange_log.describe_response(
-        raw.status,
-        heard.headers,
-        decode(raw.body, raw.content_type),
-        secrets=(*request.expected.secrets, *granted),
-        may_grant=200 <= raw.status < 300,
-    )
-
-
 def _send(
     request: TokenRequest, seconds: float
-) -> tuple[Raw, Answer | None, requests.Response | str]:
+) -> tuple[RawAnswer, TokenAnswer | None, requests.Response | str]:
     """Return the answer as it came, or a failure in its place with a word about it."""
     session = ProviderSession(WebApplicationClient(""), total_seconds=seconds)
     try:
         response = session.post(request.url, data=request.body, headers=request.headers)
-    except network.ResponseTooLarge as error:
-        return Raw(status=error.status_code, is_too_large=True), None, f"HTTP {error.status_code}"
-    except network.UnsafeURL as error:
-        return Raw(status=0), _blocked(error.reason), error.reason
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-        return Raw(status=0), _unreachable(error, request), _reason(error)
-    except (http.client.HTTPException, ValueError) as error:
-        return Raw(status=0), _unreachable(error, request), type(error).__name__
+    except network.ResponseTooLargeError as error:
+        return (
+            RawAnswer(status=error.status_code, is_too_large=True),
+            None,
+            f"HTTP {error.status_code}",
+        )
+    except network.UnsafeURLError as error:
+        return RawAnswer(status=0), _blocked(error.reason), error.reason
+    except requests.RequestException as error:
+        return RawAnswer(status=0), _unreachable(error), _reason(error)
+    except ValueError as error:
+        return RawAnswer(status=0), _unreachable(error), type(error).__name__
     finally:
         session.close()
     headers = response.headers
-    raw = Raw(
+    raw = RawAnswer(
         status=response.status_code,
         content_type=headers.get("Content-Type", ""),
         body=response.content,
@@ -144,37 +141,27 @@ def _send(
     return raw, None, response
 
 
-def _blocked(reason: str) -> Answer:
-    message = _("Access token URL cannot be used: %s") % reason
-    return Answer(result=Result.MISCONFIGURED, reason="unsafe_url", message=message)
+def _blocked(reason: str) -> TokenAnswer:
+    message = stored("unsafe_url", reason=reason)
+    return TokenAnswer(result=TokenResult.MISCONFIGURED, reason="unsafe_url", message=message)
 
 
-def _unreachable(error: Exception, request: TokenRequest) -> Answer:
-    message = token_errors.failed(_reason(error), request.expected.sent)
-    return Answer(result=Result.TRANSIENT, reason="no_answer", message=message)
+def _unreachable(error: Exception) -> TokenAnswer:
+    message = stored("no_answer", reason=_reason(error))
+    return TokenAnswer(result=TokenResult.TRANSIENT, reason="no_answer", message=message)
 
 
 def _reason(error: Exception) -> str:
-    """Return why there is no answer, without what libraries put into their texts."""
-    if isinstance(error, network.SendError):
-        return error.reason
-    if isinstance(error, requests.exceptions.SSLError):
+    """Return why there is no answer, without what libcurl puts into its texts."""
+    if isinstance(error, network.TLSError):
         return _("its TLS certificate is not valid for this address, or TLS failed")
-    for cause in _causes(error):
-        if isinstance(cause, ConnectionRefusedError):
-            return _("the connection was refused")
-        if isinstance(cause, ConnectionResetError | http.client.RemoteDisconnected):
-            return _("the connection was closed")
+    if isinstance(error, network.TransferError) and error.is_refused:
+        return _("the connection was refused")
+    if isinstance(error, network.TransferError) and error.is_closed:
+        return _("the connection was closed")
+    if isinstance(error, network.NetworkError) and not isinstance(error, network.TransferError):
+        return error.reason
     return _("the connection failed")
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Return what is behind an error; the libraries wrap theirs, at times into a circle."""
-    found: list[BaseException] = [error]
-    for one in found:
-        yield one
-        behind = (one.__cause__, one.__context__, getattr(one, "reason", None), *one.args)
-        found += [each for each in behind if isinstance(each, BaseException) and each not in found]
 
 
 def answered_at(transcripts: list[Transcript]) -> datetime:

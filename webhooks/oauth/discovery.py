@@ -1,23 +1,25 @@
-"""Finds a provider's endpoints from its issuer (RFC 8414, OpenID Connect Discovery 1.0).
+"""Finds a provider's fields: in its preset, or from its issuer.
 
-What is found is shown to the admin before anything is saved; nothing is believed of a document
-that names another issuer than the one asked for.
+What an issuer says is shown to the admin before anything is saved; nothing is used of a
+document that names another issuer than the one asked for. Source: RFC 8414, OpenID Connect
+Discovery 1.0.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-import requests
-import urllib3
 from django.utils.translation import gettext as _
 
 from webhooks import network
 from webhooks.models import ClientAuthentication
 from webhooks.oauth import exchange_log, token_response
 from webhooks.oauth.endpoints import checked_endpoint
-from webhooks.oauth.errors import Misconfigured
+from webhooks.oauth.errors import MisconfiguredError
+from webhooks.oauth.providers import PRESETS, Question
 
+_ANSWER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,200}[A-Za-z0-9])?")
 _OPENID = "/.well-known/openid-configuration"
 _OAUTH = "/.well-known/oauth-authorization-server"
 _FIELDS = {
@@ -37,15 +39,25 @@ class Discovered:
     scopes: tuple[str, ...] = field(default_factory=tuple)
 
 
+def fill(key: str, answers: dict[str, str]) -> dict[str, Any]:
+    """Return the values of our fields for a provider. Errors: MisconfiguredError."""
+    preset = PRESETS.get(key)
+    if preset is None:
+        raise MisconfiguredError(_("“%s” is no known provider.") % key[:32])
+    given = {question.name: _answer(question, answers) for question in preset.questions}
+    filled = {name: _filled(value, given) for name, value in preset.fields.items()}
+    return {**filled, "provider": key}
+
+
 def discover(issuer: str, *, total_seconds: float = 10.0) -> Discovered:
-    """Return the endpoints of an issuer. Errors: Misconfigured, with what to change."""
+    """Return the endpoints of an issuer. Errors: MisconfiguredError, with what to change."""
     issuer = issuer.strip()
     for suffix in (_OPENID, _OAUTH):
         # People paste the address of the document itself.
         issuer = issuer.removesuffix(suffix)
-    target = checked_endpoint(issuer, _("Issuer"))
+    target = checked_endpoint(issuer, "issuer")
     if urlsplit(target.url).query:
-        raise Misconfigured(_("An issuer has no query (?)."))
+        raise MisconfiguredError(_("An issuer has no query (?)."))
     problem = ""
     for url in _addresses(issuer):
         document, reason = _fetch(url, total_seconds / 3)
@@ -54,12 +66,12 @@ def discover(issuer: str, *, total_seconds: float = 10.0) -> Discovered:
             continue
         named = document.get("issuer")
         if named != issuer:
-            raise Misconfigured(
+            raise MisconfiguredError(
                 _("The provider calls itself “%(named)s”, not “%(issuer)s”. Enter exactly that.")
                 % {"named": exchange_log.clean(str(named), limit=200), "issuer": issuer}
             )
         return _read(document, issuer)
-    raise Misconfigured(
+    raise MisconfiguredError(
         _("No description of the provider was found: %s Fill in the addresses by hand.") % problem
     )
 
@@ -74,22 +86,20 @@ def _addresses(issuer: str) -> list[str]:
 
 def _fetch(url: str, seconds: float) -> tuple[dict[str, Any] | None, str]:
     """Return the document, or why there is none."""
-    session = network.guarded_session(total_seconds=seconds)
+    session = network.GuardedSession(total_seconds=seconds)
     try:
         answer = session.get(url, headers={"Accept": "application/json"}, allow_redirects=False)
-    except network.UnsafeURL as error:
-        return None, error.reason
-    except network.SendError as error:
-        return None, error.reason
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError):
+    except network.TransferError:
         return None, _("%s cannot be reached.") % url
+    except network.NetworkError as error:
+        return None, error.reason
     finally:
         session.close()
     if answer.status_code != 200:
         return None, _("%(url)s answered %(status)d.") % {"url": url, "status": answer.status_code}
     try:
         return token_response.read_body(answer.content, answer.headers.get("Content-Type", "")), ""
-    except token_response.Malformed:
+    except token_response.MalformedBodyError:
         return None, _("%s holds no JSON document.") % url
 
 
@@ -100,7 +110,7 @@ def _read(document: dict[str, Any], issuer: str) -> Discovered:
         if value is None and not is_required:
             continue
         if not isinstance(value, str):
-            raise Misconfigured(_("The provider's description names no %s.") % key)
+            raise MisconfiguredError(_("The provider's description names no %s.") % key)
         fields[name] = _outward(value, key)
     notes = [*_authentication(document, fields), *_pkce(document, fields)]
     for name, wanted, sentence in (
@@ -129,15 +139,15 @@ def _outward(url: str, key: str) -> str:
     policy = network.Policy.from_settings()
     try:
         network.checked_addresses(target.host, target.port, policy, seconds=network.LOOKUP_SECONDS)
-    except network.UnsafeURL as error:
-        raise Misconfigured(f"{key}: {error.reason}") from error
-    except network.NameNotResolved:
+    except network.UnsafeURLError as error:
+        raise MisconfiguredError(f"{key}: {error.reason}") from error
+    except network.NameNotResolvedError:
         pass
     return target.url
 
 
 def _authentication(document: dict[str, Any], fields: dict[str, Any]) -> list[str]:
-    """Choose how the client authenticates; not told means Basic (RFC 8414 section 2)."""
+    """Choose how the client authenticates; Basic by default (RFC 8414 section 2)."""
     offered = document.get("token_endpoint_auth_methods_supported")
     if not isinstance(offered, list) or "client_secret_basic" in offered:
         fields["client_authentication"] = ClientAuthentication.BASIC_HEADER.value
@@ -152,6 +162,26 @@ def _authentication(document: dict[str, Any], fields: dict[str, Any]) -> list[st
 
 def _pkce(document: dict[str, Any], fields: dict[str, Any]) -> list[str]:
     offered = document.get("code_challenge_methods_supported")
-    # Not told says nothing: who does not know PKCE ignores it (RFC 7636 section 5).
+    # A server that does not name it may know it, or ignores it (RFC 7636 section 5).
     fields["uses_pkce"] = not isinstance(offered, list) or "S256" in offered
     return [] if fields["uses_pkce"] else [_("The provider does not offer PKCE with S256.")]
+
+
+def _answer(question: Question, answers: dict[str, str]) -> str:
+    answer = (answers.get(question.name) or question.default).strip()
+    # A host is all that is wanted of an address that was pasted whole.
+    answer = answer.removeprefix("https://").rstrip("/")
+    is_known = not question.choices or answer in question.choices
+    if not is_known or not _ANSWER.fullmatch(answer):
+        raise MisconfiguredError(
+            _("Fill in %(field)s, for example “%(example)s”.")
+            % {"field": question.label, "example": question.example or question.default}
+        )
+    return answer
+
+
+def _filled(value: Any, answers: dict[str, str]) -> Any:
+    if isinstance(value, str):
+        return value.format(**answers)
+    # Lists and mappings are the form's to change, the preset's are not.
+    return value.copy() if isinstance(value, list | dict) else value

@@ -6,11 +6,10 @@ import json
 
 from django.conf import settings
 from django.urls import reverse
-from django.utils.translation import gettext as _
 
 from webhooks import network
 from webhooks.models import AuthorizationType, Credential, GrantType
-from webhooks.oauth.errors import Misconfigured
+from webhooks.oauth.errors import MisconfiguredError, stored
 
 
 def default_callback_url() -> str:
@@ -19,20 +18,12 @@ def default_callback_url() -> str:
 
 
 def check_callback_url(url: str) -> None:
-    """Raise ValueError, with a sentence, unless the URL is this site's callback, byte for byte."""
+    """Raise MisconfiguredError unless the URL is this site's callback, byte for byte."""
     allowed = _callback_urls()
     if url and url not in allowed:
-        raise ValueError(
-            _("The callback URL must lead back to this site: %(urls)s")
-            % {"urls": _(" or ").join(allowed)}
-        )
+        raise MisconfiguredError(stored("callback_elsewhere", urls=", ".join(allowed)))
     if not _is_safe(network.parse_url(url or allowed[0])):
-        raise ValueError(
-            _(
-                "The callback URL must start with https://: the authorization code travels in it. "
-                "Set PUBLIC_URL to this site's https address."
-            )
-        )
+        raise MisconfiguredError(stored("callback_no_tls"))
 
 
 def callback_url(credential: Credential) -> str:
@@ -45,22 +36,20 @@ def _callback_urls() -> list[str]:
 
 
 def checked_endpoint(url: str, field: str) -> network.Target:
-    """Return the target of a provider's endpoint; Misconfigured when no secret may go there.
+    """Return the target of a provider's endpoint; MisconfiguredError when no secret may go there.
 
     Source: RFC 6749 sections 3.1 and 3.2: no fragment, TLS. Loopback needs none (RFC 8252).
     """
     if not url:
-        raise Misconfigured(_("Fill in %(field)s.") % {"field": field})
+        raise MisconfiguredError(stored("missing_field", field=field))
     try:
         target = network.parse_url(url)
-    except network.UnsafeURL as error:
-        raise Misconfigured(f"{field}: {error.reason}") from error
+    except network.UnsafeURLError as error:
+        raise MisconfiguredError(stored("bad_url", field=field, reason=error.reason)) from error
     if "#" in url:
-        raise Misconfigured(_("%(field)s cannot have a fragment (#).") % {"field": field})
+        raise MisconfiguredError(stored("has_fragment", field=field))
     if not _is_safe(target):
-        raise Misconfigured(
-            _("%(field)s must start with https://: secrets are sent to it.") % {"field": field}
-        )
+        raise MisconfiguredError(stored("no_tls", field=field))
     return target
 
 
@@ -115,7 +104,7 @@ def uses_authorization_code(credential: Credential) -> bool:
 def _origin(url: str) -> str:
     try:
         return network.parse_url(url).origin
-    except network.UnsafeURL:
+    except network.UnsafeURLError:
         return url
 
 

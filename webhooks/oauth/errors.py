@@ -1,43 +1,435 @@
-"""What the package raises. Each error carries the sentence for people and the decision."""
+"""The one table of OAuth errors, and the exceptions that carry one of its codes.
 
+A row says what an error means, what to change, and in which field. Its code is what is stored with
+parameters, in a token's row and in the exchange log; `sentence` renders it in the reader's
+language. The sentences name the button “Get new access token” and the fields as on the form.
+"""
+
+from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
+from functools import partial
 
-from webhooks.models import Credential, HoldReason
+from django.utils import translation
+from django.utils.functional import Promise
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from webhooks.models import Credential, HoldReason, messages
+from webhooks.oauth.providers import refresh_hint
 
 
-class AuthorizationFailed(Exception):
-    """There is no new token; the message says what to change and where."""
+class TokenResult(StrEnum):
+    """The one class every answer ends in."""
+
+    OK = "ok"
+    OK_WITH_WARNING = "ok_with_warning"
+    TRANSIENT = "transient"
+    NEEDS_REAUTHORIZATION = "needs_reauthorization"
+    MISCONFIGURED = "misconfigured"
+
+
+class Grant(StrEnum):
+    """What a token request presents, as its `grant_type`."""
+
+    CODE = "authorization_code"
+    REFRESH = "refresh_token"
+    CLIENT_CREDENTIALS = "client_credentials"
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthErrorKind:
+    """A row: the class, the sentence, and our fields to look at. None means at the provider."""
+
+    result: TokenResult
+    text: str | Promise
+    fields: tuple[str, ...] = ()
+
+    def names(self, parameter: str) -> bool:
+        """Return whether the sentence has a placeholder for this parameter."""
+        return f"%({parameter})" in str(self.text)
+
+
+_CLIENT = ("client_id", "client_secret", "client_authentication")
+_REFRESHING = ("scope", "authorization_parameters")
+# Time will do.
+_TRANSIENT = {
+    "temporarily_unavailable": _("The provider asks to try again later."),
+    "rate_limited": _("The provider asks to slow down (429)."),
+    "unavailable": _("The provider is not working (%(status)s)."),
+    "no_answer": _("The request to the provider failed: %(reason)s."),
+    "cut_off": _("The provider's answer ends in the middle."),
+    "web_page": _("A web page with status %(status)s came instead of the provider's answer."),
+    "being_refreshed": _("The access token is being refreshed."),
+}
+# A person has to authorize again.
+_NEEDS_REAUTHORIZATION = {
+    "invalid_grant": _(
+        "The provider no longer accepts the authorization code or refresh token: it has expired, "
+        "was used or was revoked. Press “Get new access token”."
+    ),
+    "access_denied": _(
+        "The access was not approved. Press “Get new access token” and approve it; if you did, "
+        "an administrator at the provider has to allow this client."
+    ),
+    "interaction_required": _(
+        "The provider wants you to log in or to confirm something. Press “Get new access token” "
+        "again."
+    ),
+    "no_token_yet": _("There is no access token yet. Press “Get new access token”."),
+    "token_expired": _(
+        "The access token has expired, and there is no refresh token. Press “Get new access "
+        "token”. %(hint)s"
+    ),
+    "token_refused": _(
+        "The receiver refused the access token, and there is no refresh token. Press “Get new "
+        "access token”. %(hint)s"
+    ),
+}
+# Somebody has to correct the settings, here or at the provider.
+_MISCONFIGURED = {
+    # The authorization or token endpoint refuses with a code.
+    "invalid_client": _(
+        "The provider does not accept the client ID or client secret. Check both, and “Send "
+        "credentials as”."
+    ),
+    "redirect_uri_mismatch": _(
+        "The callback URL is not the one registered with the provider. Register exactly this one "
+        "there: %(url)s"
+    ),
+    "unauthorized_client": _(
+        "The provider does not allow this client the grant “%(grant)s”. Allow it in the settings "
+        "of the client at the provider."
+    ),
+    "invalid_scope": _(
+        "The provider does not know or allow the scope “%(scope)s”. Correct Scope, or allow it "
+        "for this client at the provider."
+    ),
+    "missing_scope": _("The provider wants a scope. Its documentation lists them: fill in Scope."),
+    "invalid_target": _("The provider does not know the resource. Correct Resource or Audience."),
+    "invalid_request": _(
+        "The provider could not read the request. Check the addresses, “Send credentials as” and "
+        "the extra parameters against its documentation."
+    ),
+    "pkce_refused": _(
+        "The provider refused PKCE. Press “Get new access token” again; if that does not help, "
+        "turn “Use PKCE” off."
+    ),
+    "pkce_required": _("The provider requires PKCE. Turn “Use PKCE” on."),
+    "application_suspended": _("The provider has suspended the application."),
+    "provider_error": _(
+        "The provider refused the request with “%(error)s”. Check the settings of the client at "
+        "the provider and the OAuth fields here."
+    ),
+    # The answer is not one of a token endpoint.
+    "unsafe_url": _("Access token URL cannot be used: %(reason)s."),
+    "redirected": _(
+        "Access token URL answers with a redirect to “%(location)s”, which is not followed: "
+        "secrets go only where you say. If that is right, enter it as Access token URL."
+    ),
+    "no_endpoint": _(
+        "There is no token endpoint at Access token URL: it answered %(status)s. Copy the "
+        "address from the provider's documentation."
+    ),
+    "refused": _(
+        "The token endpoint refused the request with %(status)s and without a reason. Check "
+        "Access token URL, Client ID, Client secret and “Send credentials as”."
+    ),
+    "html": _(
+        "Access token URL answered with a web page instead of a token: it may be the address of "
+        "a login page. Copy the token endpoint from the provider's documentation."
+    ),
+    "empty": _(
+        "Access token URL answered without any content. Check the address against the provider's "
+        "documentation."
+    ),
+    "too_large": _("Access token URL answered with more than 64 KiB: that is no token."),
+    "duplicate_keys": _(
+        "The provider's answer names a field twice, so it is not clear which one counts. Nothing "
+        "was stored. Report it to the provider."
+    ),
+    "truncated": _("The provider's answer ends in the middle, twice in a row."),
+    "no_token_answer": _(
+        "The answer of Access token URL is no token answer. Check the address against the "
+        "provider's documentation."
+    ),
+    "token_elsewhere": _(
+        "The answer has no access token where it was looked for, but one at “%(path)s”: enter "
+        "that as “Path of the token in the answer”."
+    ),
+    "no_token_at_path": _(
+        "The answer has no access token at “%(path)s”. Correct “Path of the token in the answer”."
+    ),
+    "unsafe_token": _(
+        "The provider's access token has characters that cannot be sent in a header. Nothing was "
+        "stored. Report it to the provider."
+    ),
+    "unsupported_token_type": _(
+        "The provider gave a token of the type “%(type)s”, which cannot be sent as a bearer "
+        "token. Turn sender-constrained tokens off for this client at the provider."
+    ),
+    # What came back in the browser cannot be used.
+    "not_interactive": _("This grant needs no approval in the browser: press “Refresh”."),
+    "no_session": _("Your browser keeps no session. Allow cookies for this site and log in again."),
+    "callback_too_long": _("The provider's answer is too long, so nothing in it was used."),
+    "callback_repeats": _(
+        "The provider's answer names “%(name)s” more than once, so nothing in it was used. Press "
+        "“Get new access token” again."
+    ),
+    "no_state": _(
+        "The provider's answer has no state, so it cannot be told who asked for it. Press “Get "
+        "new access token” again; if it happens again, the provider does not support the "
+        "authorization code grant."
+    ),
+    "unknown_state": _(
+        "This answer belongs to no authorization that was begun here, or it was used already. "
+        "Press “Get new access token” again and finish within 10 minutes."
+    ),
+    "other_user": _("This authorization was begun by another user, who has to finish it."),
+    "other_browser": _(
+        "This authorization was begun in another browser or before you logged in again. Press "
+        "“Get new access token” here."
+    ),
+    "state_expired": _("More than 10 minutes passed. Press “Get new access token” again."),
+    "deleted": _("The webhook was deleted in the meantime."),
+    "settings_changed": _(
+        "The OAuth settings were changed before the token came, so it was not stored. Press “Get "
+        "new access token” again."
+    ),
+    "no_issuer": _(
+        "The provider promises to name itself in its answer, and this one has no name, so "
+        "nothing in it was used. If the provider stopped doing that, set “Answers name the "
+        "issuer” to No under Advanced."
+    ),
+    "other_issuer": _(
+        "The answer comes from “%(issuer)s”, which is not the provider the browser was sent to, "
+        "so nothing in it was used. If it is the right one, enter it as Issuer."
+    ),
+    "other_data_center": _(
+        "The account lives at “%(server)s”. If that is right, choose that data center for Auth "
+        "URL and Access token URL, then press “Get new access token” again."
+    ),
+    "code_and_error": _(
+        "The provider's answer has a code and an error at once, so neither was used. Press “Get "
+        "new access token” again."
+    ),
+    "no_code": _(
+        "The provider's answer has no authorization code. Check Auth URL, then press “Get new "
+        "access token” again."
+    ),
+    # The settings cannot be used for a request, so nothing was sent.
+    "missing_field": _("Fill in %(field)s."),
+    "bad_url": _("%(field)s: %(reason)s."),
+    "has_fragment": _("%(field)s cannot have a fragment (#)."),
+    "no_tls": _("%(field)s must start with https://: secrets are sent to it."),
+    "callback_elsewhere": _("The callback URL must lead back to this site: %(urls)s"),
+    "callback_no_tls": _(
+        "The callback URL must start with https://: the authorization code travels in it. Set "
+        "PUBLIC_URL to this site's https address."
+    ),
+    "parameters_no_mapping": _("Extra parameters are names with values."),
+    "reserved_parameter": _(
+        "“%(name)s” cannot be an extra parameter: it is set from the other fields."
+    ),
+    "reserved_in_query": _("Remove “%(name)s” from %(field)s: it is set from the other fields."),
+    "parameter_no_text": _("The extra parameter “%(name)s” must be text."),
+    "parameter_length": _("The extra parameter “%(name)s” is empty or too long."),
+}
+# What to know about a token that is there.
+_WARNINGS = {
+    "no_refresh_token": _(
+        "The provider gave no refresh token, so somebody has to come back in time. %(hint)s"
+    ),
+    "bad_refresh_token": _("The provider's refresh token cannot be used and was not stored."),
+    "scope_missing": _("Not granted of the scopes asked for: %(scope)s."),
+    "scope_added": _("More scopes were granted than asked for: %(scope)s."),
+    "always_expired": _(
+        "The provider says that its new tokens have expired already, so they are used until the "
+        "receiver refuses them."
+    ),
+    "not_revoked": _("The token may still be valid at the provider."),
+    "only_checked": _("A check, not a request for a token."),
+}
+# Our fields to look at; a code that is not here is mended at the provider.
+_FIELDS: dict[str, tuple[str, ...]] = {
+    "invalid_client": _CLIENT,
+    "redirect_uri_mismatch": ("callback_url",),
+    "invalid_scope": ("scope",),
+    "missing_scope": ("scope",),
+    "invalid_target": ("resource", "audience"),
+    "invalid_request": ("auth_url", "token_url"),
+    "pkce_refused": ("uses_pkce",),
+    "pkce_required": ("uses_pkce",),
+    "provider_error": ("auth_url", "token_url"),
+    "unsafe_url": ("token_url",),
+    "redirected": ("token_url",),
+    "no_endpoint": ("token_url",),
+    "refused": ("token_url", *_CLIENT),
+    "html": ("token_url",),
+    "empty": ("token_url",),
+    "too_large": ("token_url",),
+    "no_token_answer": ("token_url",),
+    "token_elsewhere": ("token_path",),
+    "no_token_at_path": ("token_path",),
+    "no_issuer": ("issuer",),
+    "other_issuer": ("issuer",),
+    "other_data_center": ("auth_url", "token_url"),
+    "no_code": ("auth_url",),
+    "callback_elsewhere": ("callback_url",),
+    "callback_no_tls": ("callback_url",),
+    "token_expired": _REFRESHING,
+    "token_refused": _REFRESHING,
+    "no_refresh_token": _REFRESHING,
+    "scope_missing": ("scope",),
+    "scope_added": ("scope",),
+}
+# Codes that providers use themselves, and what others call them.
+_VARIANTS = {
+    "invalid_client": """
+        incorrect_client_credentials bad_client_id bad_client_secret invalid_client_id
+        invalid_client_secret
+    """,
+    "redirect_uri_mismatch": "bad_redirect_uri invalid_redirect_uri",
+    "unauthorized_client": "unsupported_grant_type unsupported_response_type",
+    "invalid_scope": "",
+    "invalid_target": "",
+    "invalid_request": "",
+    "application_suspended": "",
+    "invalid_grant": """
+        invalid_token expired_token token_expired token_revoked revoked_token
+        invalid_refresh_token bad_refresh_token refresh_token_expired expired_refresh_token
+        refresh_token_revoked invalid_oauthtoken invalid_oauth_token invalid_code bad_code
+        code_expired expired_code code_already_used bad_verification_code bad_auth_code
+        authorization_code_expired expired_authentication account_inactive inactive_user
+        user_disabled inactive_org app_uninstalled
+    """,
+    "access_denied": "consent_required",
+    "interaction_required": "login_required account_selection_required mfa_required",
+    "temporarily_unavailable": """
+        server_error slow_down too_many_requests rate_limit_exceeded rate_limited ratelimited
+        throttled internal_error internal_server_error service_unavailable fatal_error
+        request_timeout timeout unavailable try_again backend_error bad_gateway deadline_exceeded
+        gateway_timeout internal_failure overloaded resource_exhausted server_busy
+        server_unavailable service_temporarily_unavailable system_error throttling
+    """,
+}
+ERRORS: dict[str, OAuthErrorKind] = {
+    code: OAuthErrorKind(result, text, _FIELDS.get(code, ()))
+    for result, texts in (
+        (TokenResult.TRANSIENT, _TRANSIENT),
+        (TokenResult.NEEDS_REAUTHORIZATION, _NEEDS_REAUTHORIZATION),
+        (TokenResult.MISCONFIGURED, _MISCONFIGURED),
+        (TokenResult.OK_WITH_WARNING, _WARNINGS),
+    )
+    for code, text in texts.items()
+}
+# A provider's code -> ours.
+PROVIDER_CODES = {
+    name: code for code, others in _VARIANTS.items() for name in (code, *others.split())
+}
+# The field names of parameters, as the form shows them.
+_LABELS = {
+    "auth_url": _("Auth URL"),
+    "client_id": _("Client ID"),
+    "issuer": _("Issuer"),
+    "refresh_url": _("Refresh URL"),
+    "revocation_url": _("Revocation URL"),
+    "token_url": _("Access token URL"),
+}
+# What a row of the database holds.
+MAX_STORED = 1000
+
+
+def stored(code: str, **params: str | int) -> str:
+    """Return what is stored of an error; long parameters are cut until a row can hold it."""
+    for limit in (500, 200, 80, 20):
+        cut = {name: _cut(value, limit) for name, value in params.items()}
+        if len(text := messages.dump(code, **cut)) <= MAX_STORED:
+            break
+    return text
+
+
+def sentence(text: str) -> str:
+    """Return what is stored, one error a line, as sentences in the reader's language."""
+    return " ".join(messages.render(line, SENTENCES) for line in text.splitlines())
+
+
+def joined(*texts: str) -> str:
+    """Return several stored errors as one text, the last ones left out if a row cannot hold it."""
+    lines: list[str] = []
+    for text in filter(None, texts):
+        if sum(len(line) + 1 for line in (*lines, text)) <= MAX_STORED:
+            lines.append(text)
+    return "\n".join(lines)
+
+
+def _cut(value: str | int, limit: int) -> str | int:
+    is_long = isinstance(value, str) and len(value) > limit
+    return f"{str(value)[: limit - 1]}…" if is_long else value
+
+
+def _render(kind: OAuthErrorKind, said: str = "", provider: str = "", **params: str | int) -> str:
+    """Return a row's sentence, what happens next, and the provider's own words."""
+    params = {name: "…" if value == "" else value for name, value in params.items()}
+    if "field" in params:
+        params["field"] = str(_LABELS.get(str(params["field"]), params["field"]))
+    if "reason" in params:
+        params["reason"] = translation.gettext(str(params["reason"])).rstrip(".")
+    params["hint"] = refresh_hint(provider)
+    parts = [str(kind.text) % params]
+    if kind.result is TokenResult.TRANSIENT:
+        parts.append(
+            gettext(
+                "A refresh is retried automatically; otherwise press “Get new access token” again."
+            )
+        )
+    if said:
+        parts.append(f"{gettext('The provider says:')} “{said}”")
+    return " ".join(parts)
+
+
+SENTENCES: dict[str, messages.Sentence] = {
+    code: partial(_render, kind) for code, kind in ERRORS.items()
+}
+
+
+class OAuthError(Exception):
+    """Base of the package's errors: `message` is what is stored of it, str() the sentence."""
 
     permanent = True
 
-    def __init__(self, message: object, credential: Credential | None = None) -> None:
-        super().__init__(str(message))
-        self.message = str(message)
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return sentence(self.message)
+
+
+class AuthorizationError(OAuthError):
+    """There is no new token; the sentence says what to change and where."""
+
+    def __init__(self, message: str, credential: Credential | None = None) -> None:
+        super().__init__(message)
         # None when the answer could not be tied to a credential of this person.
         self.credential = credential
 
 
-class TokenUnavailable(Exception):
+class TokenUnavailableError(OAuthError):
     """No token can be had now. With `hold_reason` a person must act, without it time will do."""
 
     def __init__(
         self,
-        message: object,
+        message: str,
         *,
         hold_reason: HoldReason | None = None,
         retry_at: datetime | None = None,
     ) -> None:
-        super().__init__(str(message))
-        self.message = str(message)
+        super().__init__(message)
         self.hold_reason = hold_reason
         self.retry_at = retry_at
-
-    @property
-    def permanent(self) -> bool:
-        return self.hold_reason is not None
+        self.permanent = hold_reason is not None
 
 
-class Misconfigured(ValueError):
-    """What the admin entered cannot be used for a request; nothing was sent."""
-
-    permanent = True
+class MisconfiguredError(OAuthError, ValueError):
+    """What was entered cannot be used for a request; nothing was sent."""

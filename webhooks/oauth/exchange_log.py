@@ -17,7 +17,10 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 from django.db import DatabaseError
 
 from webhooks.models import Credential, ExchangeKind, OAuthExchange
-from webhooks.security.masking import Masker
+from webhooks.security.masking import Masker, NameMasker
+
+# Secrets, or what masks them already.
+Secrets = Iterable[str] | Masker
 
 MAX_TEXT = 500
 # Enough of an answer to see what it is; more is only bulk.
@@ -27,25 +30,6 @@ _MIN_TAIL = 12
 _TAIL = 4
 # Control, format (also what turns the direction of text), surrogate, private and unassigned.
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-# How the name of a secret ends, one or several, and names that are too common to end others.
-_END = r"(?:token|secret|password|passwd|pwd|assertion|api[_-]?key)s?"
-_OWN = r"code[_-]verifier|state|authorization|cookie"
-_SECRET_NAME = re.compile(
-    rf"[a-z0-9_.-]*{_END}|code|{_OWN}|proxy-authorization|set-cookie", re.IGNORECASE
-)
-# Also behind a backslash or as a reference, where JSON stands in a text or a page.
-_QUOTE = r"""(?:\\*["']|&(?:quot|apos|\#[0-9]+|\#x[0-9a-f]+);)?"""
-_IN_TEXT = re.compile(
-    rf"""(?P<name>\b(?:[a-z0-9_]*{_END}|code|{_OWN}){_QUOTE}\s*[:=]\s*(?:\[\s*)?{_QUOTE})
-    (?P<value>[^\s"'&<>,;}}]{{6,}})""",
-    re.IGNORECASE | re.VERBOSE,
-)
-# The text of an element, also of a page that shows one; <code> is more often HTML's own.
-_IN_ELEMENT = re.compile(
-    rf"""(?P<name>(?:<|&lt;)(?:[a-z0-9_.:-]*{_END}|(?:[a-z0-9_.-]+:)?(?:{_OWN}))(?:\s[^<>&]*)?
-    (?:>|&gt;)\s*(?:(?:<|&lt;)!\[CDATA\[\s*)?)(?P<value>[^<\s][^<]*?)(?=\]\]|<|&lt;|\Z)""",
-    re.IGNORECASE | re.VERBOSE,
-)
 # One long word of letters, digits and what Base64 has; an address or a scope is none.
 _LIKE_A_TOKEN = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[\w.~+/=-]{20,}", re.ASCII)
 # The same among others.
@@ -54,7 +38,6 @@ _WORD_LIKE_A_TOKEN = re.compile(
     (?P<value>[\w.~+/-]{20,}={0,2})(?![^\s"'<>&,;)\]}\\])""",
     re.ASCII | re.VERBOSE,
 )
-_CREDENTIALS = re.compile(r"\b(?P<name>Bearer|Basic)\s+(?P<value>[A-Za-z0-9+/=._~-]{8,})")
 
 
 def mask(secret: str) -> str:
@@ -65,65 +48,77 @@ def mask(secret: str) -> str:
     return f"…{secret[-_TAIL:]}" if len(secret) >= _MIN_TAIL else "…"
 
 
-def mask_known(text: str, secrets: Iterable[str]) -> str:
+def known(secrets: Secrets) -> Masker:
+    """Return what masks these secrets, to be worked out once for several texts."""
+    return secrets if isinstance(secrets, Masker) else Masker(secrets, shown=mask)
+
+
+def mask_known(text: str, secrets: Secrets) -> str:
     """Mask these secrets wherever they are in the text, in every spelling, also cut off."""
-    return Masker(secrets, shown=mask).mask(text, is_cut=True)
+    return known(secrets).mask(text, is_cut=True) if text else ""
 
 
-def clean(text: str, *, secrets: Iterable[str] = (), limit: int = MAX_TEXT) -> str:
+def clean(text: str, *, secrets: Secrets = (), limit: int = MAX_TEXT) -> str:
     """Return a provider's words as one line without secrets or control characters."""
     # Bounded before the work: only a little of it is kept.
     text = mask_known(text[: 20 * limit], secrets)
     text = _mask_named(text)
-    text = "".join(" " if unicodedata.category(one) in _UNSAFE else one for one in text)
-    text = " ".join(text.split())
+    text = " ".join(_replaced(text, " ").split())
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def redact_pairs(pairs: Iterable[tuple[str, str]], *, secrets: Iterable[str] = ()) -> str:
+def redact_pairs(pairs: Iterable[tuple[str, str]], *, secrets: Secrets = ()) -> str:
     """Return form or query parameters, secrets masked, one a line."""
-    known = Masker(secrets, shown=mask)
+    masker = known(secrets)
     shown = (
-        (name, mask(value) if is_secret(name) else visible(known.mask(value, is_cut=True)))
+        (name, mask(value) if is_secret(name) else visible(mask_known(value, masker)))
         for name, value in pairs
     )
     return "\n".join(f"{visible(name)}={value}" for name, value in shown)
 
 
-def redact_body(body: str, *, secrets: Iterable[str] = (), may_grant: bool = False) -> str:
+def redact_body(body: str, *, secrets: Secrets = (), may_grant: bool = False) -> str:
     """Return an answer's body, secrets masked whatever its format, cut.
 
     In one that may grant, whatever looks like a token is masked, whatever its name.
     """
-    known = Masker(secrets, shown=mask)
-    body = known.mask(body, is_cut=True)
+    masker = known(secrets)
+    body = mask_known(body, masker)
     try:
         redacted = _redacted(json.loads(body), may_grant=may_grant)
         text = json.dumps(redacted, ensure_ascii=False, indent=1)
     except (ValueError, RecursionError):
         text = _redact_text(body, may_grant=may_grant)
     # Once more: what was escaped in the body is plain now.
-    return visible(known.mask(text, is_cut=True), limit=MAX_RECORDED)
+    return visible(mask_known(text, masker), limit=MAX_RECORDED)
 
 
 def visible(text: str, *, limit: int = MAX_RECORDED) -> str:
     """Return text that a database and a page can hold; lines stay lines."""
-    kept = text[: limit + 1].replace("\r\n", "\n")
-    text = "".join(
-        one if one in "\n\t" or unicodedata.category(one) not in _UNSAFE else "\ufffd"
-        for one in kept
-    )
+    text = _replaced(text[: limit + 1].replace("\r\n", "\n"), "\ufffd", kept="\n\t")
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def _replaced(text: str, by: str, *, kept: str = "") -> str:
+    """Return a text whose control characters and the like are replaced, but for those kept."""
+    # Nearly always there is none.
+    if text.translate(dict.fromkeys(map(ord, kept))).isprintable():
+        return text
+    return "".join(
+        by if unicodedata.category(one) in _UNSAFE and one not in kept else one for one in text
+    )
+
+
 def is_secret(name: str) -> bool:
-    return _SECRET_NAME.fullmatch(name) is not None
+    return _NAMES.is_secret(name)
+
+
+# A code and a state are secrets in these exchanges only.
+_NAMES = NameMasker("code", "state", shown=mask)
 
 
 def _mask_named(text: str, *, may_grant: bool = False) -> str:
-    # First what follows a scheme: to the other rules the scheme itself looks like the value.
-    text = _CREDENTIALS.sub(_masked, text)
-    text = _IN_TEXT.sub(_masked, _IN_ELEMENT.sub(_masked, text))
+    text = _NAMES.mask(text)
     return _WORD_LIKE_A_TOKEN.sub(_masked, text) if may_grant else text
 
 
@@ -194,7 +189,7 @@ class Transcript:
 def record(
     credential: Credential, transcript: Transcript, *, result: str, message: str = ""
 ) -> None:
-    """Keep an exchange. It never fails: a token is worth more than its transcript."""
+    """Keep an exchange; an error of the database is only logged, for the token counts more."""
     duration_ms = transcript.duration_ms
     logger.info(
         "oauth_exchange credential=%d kind=%s status=%s result=%s duration_ms=%.0f",
@@ -229,7 +224,7 @@ def describe_request(
     *,
     headers: Mapping[str, str] | None = None,
     pairs: Iterable[tuple[str, str]] = (),
-    secrets: Iterable[str] = (),
+    secrets: Secrets = (),
 ) -> str:
     """Return a request as text, redacted."""
     lines = [f"{method} {without_query(url)}"]
@@ -245,15 +240,15 @@ def describe_response(
     headers: Mapping[str, str],
     body: str,
     *,
-    secrets: Iterable[str] = (),
+    secrets: Secrets = (),
     may_grant: bool = False,
 ) -> str:
     """Return an answer as text, redacted and cut; one that may grant has tokens by any name."""
-    lines = [f"HTTP {status}"]
+    lines, masker = [f"HTTP {status}"], known(secrets)
     for name, value in headers.items():
         if name.lower() in _TOLD:
-            lines.append(f"{name}: {clean(value, secrets=secrets, limit=200)}")
-    shown = redact_body(body, secrets=secrets, may_grant=may_grant)
+            lines.append(f"{name}: {clean(value, secrets=masker, limit=200)}")
+    shown = redact_body(body, secrets=masker, may_grant=may_grant)
     text = "\n".join([*lines, "", shown])
     return visible(text.rstrip())
 

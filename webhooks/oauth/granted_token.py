@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.utils.translation import gettext as _
-
-from webhooks.oauth import exchange_log, token_errors
+from webhooks.oauth.errors import stored
+from webhooks.oauth.exchange_log import clean
 
 # Ten years: longer is a mistake or "never", and dates must stay within a database's range.
 MAX_SECONDS = 10 * 365 * 86_400.0
@@ -42,7 +41,7 @@ def expires_in(fields: dict[str, Any], now: datetime) -> float | None:
 
 
 def refresh_expires_in(fields: dict[str, Any]) -> float | None:
-    """Return how long the refresh token lives, if the provider tells."""
+    """Return how long the refresh token lives, or None when unknown."""
     for name in ("refresh_token_expires_in", "refresh_expires_in", "x_refresh_token_expires_in"):
         seconds = number(fields.get(name))
         if seconds is not None and seconds > 0:
@@ -59,7 +58,7 @@ def refresh_at(issued_at: datetime | None, expires_at: datetime | None) -> datet
 
 
 def is_over(issued_at: datetime | None, expires_at: datetime | None) -> bool:
-    """Say whether a token had expired already when it was issued."""
+    """Return whether a token had expired already when it was issued."""
     return issued_at is not None and expires_at is not None and expires_at <= issued_at
 
 
@@ -118,13 +117,13 @@ class GrantedToken:
     token_type: str = "Bearer"  # noqa: S105 - a name, not a secret.
     # Joined by spaces; None when the provider does not tell.
     scope: str | None = None
-    # Seconds from the answer; negative: expired from the start; None: not told.
+    # Seconds from the answer; negative: expired from the start; None: unknown.
     expires_in: float | None = None
     refresh_expires_in: float | None = None
 
 
-class NoToken(Exception):
-    """A good answer without a usable token; a word for programs and a sentence for people."""
+class NoTokenError(Exception):
+    """A good answer has no usable token: a word for programs and what is stored of it."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(reason)
@@ -135,14 +134,14 @@ class NoToken(Exception):
 def read_grant(
     fields: dict[str, Any], *, path: str = "", token_types: Iterable[str] = (), now: datetime
 ) -> tuple[GrantedToken, str]:
-    """Return the token and a warning, if there is something to say. Errors: NoToken."""
+    """Return the token and a warning, if there is something to say. Errors: NoTokenError."""
     token_fields, name = _at_path(fields, path)
     value = token_fields.get(name)
     if not isinstance(value, str) or not value:
         found_at = "" if path else next(_paths_to_token(fields), "")
-        raise NoToken("no_token", token_errors.no_token(found_at=found_at, path=path))
+        raise NoTokenError("no_token", _missing(found_at=found_at, path=path))
     if not _ACCESS_TOKEN.fullmatch(value):
-        raise NoToken("unsafe_token", token_errors.malformed("unsafe_token"))
+        raise NoTokenError("unsafe_token", stored("unsafe_token"))
     refresh_token, is_refused = _refresh_token(token_fields.get("refresh_token"))
     token = GrantedToken(
         access_token=value,
@@ -153,27 +152,33 @@ def read_grant(
         refresh_expires_in=refresh_expires_in(token_fields),
     )
     if is_refused:
-        return token, _("The provider's refresh token cannot be used and was not stored.")
+        return token, stored("bad_refresh_token")
     return token, ""
 
 
+def _missing(*, found_at: str, path: str) -> str:
+    if found_at:
+        return stored("token_elsewhere", path=found_at)
+    return stored("no_token_at_path", path=path) if path else stored("no_token_answer")
+
+
 def has_token(fields: dict[str, Any], path: str) -> bool:
-    """Say whether there is anything at the path of the token."""
+    """Return whether there is anything at the path of the token."""
     token_fields, name = _at_path(fields, path)
     return bool(token_fields.get(name))
 
 
 def scope_change(granted: str | None, requested: str) -> str:
-    """Return a sentence when other scopes were granted than asked for (RFC 6749 section 5.1)."""
+    """Return a warning when other scopes were granted than asked for (RFC 6749 section 5.1)."""
     asked = set(re.split(r"[\s,]+", requested)) - _SILENT_SCOPES - {""}
     given = set((granted or "").split())
     if granted is None or not asked:
         return ""
     # Microsoft and Google name the same scope by its short name and by its address.
     if missing := _without(asked, given):
-        return _("Not granted of the scopes asked for: %s.") % " ".join(missing)[:300]
+        return stored("scope_missing", scope=" ".join(missing)[:300])
     if more := _without(given - _ADDED_SCOPES, asked):
-        return _("More scopes were granted than asked for: %s.") % " ".join(more)[:300]
+        return stored("scope_added", scope=" ".join(more)[:300])
     return ""
 
 
@@ -218,8 +223,8 @@ def _checked_type(value: Any, token_types: Iterable[str]) -> str:
     token_type = _token_type(value)
     accepted = {"bearer", *(one.strip().lower() for one in token_types)} - {""}
     if token_type is None or token_type.lower() not in accepted:
-        shown = exchange_log.clean(str(value), limit=50)
-        raise NoToken("unsupported_token_type", token_errors.unsupported_type(shown))
+        code = "unsupported_token_type"
+        raise NoTokenError(code, stored(code, type=clean(str(value), limit=50)))
     return token_type
 
 
@@ -261,6 +266,6 @@ def _paths_to_token(value: Any, prefix: str = "") -> Iterator[str]:
         return
     for key, inner in value.items():
         if key == "access_token" and isinstance(inner, str) and inner and prefix:
-            yield exchange_log.clean(f"{prefix}access_token", limit=100)
+            yield clean(f"{prefix}access_token", limit=100)
         elif isinstance(inner, dict):
             yield from _paths_to_token(inner, f"{prefix}{key}.")

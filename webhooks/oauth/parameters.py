@@ -3,10 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from django.utils.translation import gettext as _
-
 from webhooks.models import Credential
-from webhooks.oauth.errors import Misconfigured
+from webhooks.oauth.errors import MisconfiguredError, stored
 
 Pairs = list[tuple[str, str]]
 
@@ -25,17 +23,14 @@ _MAX_LENGTH = 4096
 def check_parameters(parameters: Any, reserved: Iterable[str]) -> Pairs:
     """Return extra parameters as pairs; a list of values repeats the name.
 
-    Errors: Misconfigured, a ValueError with a sentence for the form's field.
+    Errors: MisconfiguredError, with a sentence for the form's field.
     """
     if not isinstance(parameters, Mapping):
-        raise Misconfigured(_("Extra parameters are names with values."))
+        raise MisconfiguredError(stored("parameters_no_mapping"))
     pairs = []
     for name, value in parameters.items():
         if name.lower() in reserved:
-            raise Misconfigured(
-                _("“%(name)s” cannot be an extra parameter: it is set from the other fields.")
-                % {"name": name}
-            )
+            raise MisconfiguredError(stored("reserved_parameter", name=name))
         for one in value if isinstance(value, list) else [value]:
             pairs.append((name, _text(name, one)))
     return pairs
@@ -45,10 +40,7 @@ def check_query(pairs: Iterable[tuple[str, str]], field: str) -> None:
     """Refuse an endpoint whose query already says what is ours to say."""
     for name, _value in pairs:
         if name.lower() in RESERVED_IN_AUTHORIZATION:
-            raise Misconfigured(
-                _("Remove “%(name)s” from %(field)s: it is set from the other fields.")
-                % {"name": name, "field": field}
-            )
+            raise MisconfiguredError(stored("reserved_in_query", name=name, field=field))
 
 
 def extra_for_authorization(credential: Credential) -> Pairs:
@@ -91,7 +83,7 @@ def _text(name: str, value: Any) -> str:
     if isinstance(value, bool):
         value = str(value).lower()
     if not isinstance(value, str | int | float):
-        raise Misconfigured(_("The extra parameter “%s” must be text.") % name)
+        raise MisconfiguredError(stored("parameter_no_text", name=name))
     if not name or len(text := str(value)) > _MAX_LENGTH:
-        raise Misconfigured(_("The extra parameter “%s” is empty or too long.") % name)
+        raise MisconfiguredError(stored("parameter_length", name=name))
     return text

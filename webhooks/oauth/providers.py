@@ -1,9 +1,8 @@
-"""The providers this product knows, as data in the words of our fields, and how they fill a form.
+"""The providers this product knows, as data in the words of our fields.
 
 The tests run each against a fake that behaves as described in `docs/oauth.md`.
 """
 
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +11,6 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from webhooks.models import ClientAuthentication
-from webhooks.oauth.errors import Misconfigured
 
 Text = str | Promise
 _BODY = ClientAuthentication.REQUEST_BODY.value
@@ -30,7 +28,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Preset:
+class ProviderPreset:
     """One provider."""
 
     key: str
@@ -49,7 +47,7 @@ class Preset:
 
 
 PROVIDERS = (
-    Preset(
+    ProviderPreset(
         key="google",
         label="Google",
         instructions=_(
@@ -73,7 +71,7 @@ PROVIDERS = (
             _("People can grant a part of the scopes only; the panel then shows a warning."),
         ),
     ),
-    Preset(
+    ProviderPreset(
         key="microsoft",
         label="Microsoft",
         instructions=_(
@@ -97,7 +95,7 @@ PROVIDERS = (
         refresh_hint=_("Microsoft gives a refresh token only with the scope “offline_access”."),
         notes=(_("A client secret of Microsoft ends after 24 months at most."),),
     ),
-    Preset(
+    ProviderPreset(
         key="github",
         label="GitHub",
         instructions=_(
@@ -114,7 +112,7 @@ PROVIDERS = (
             "“Expire user authorization tokens” is on."
         ),
     ),
-    Preset(
+    ProviderPreset(
         key="slack",
         label="Slack",
         instructions=_(
@@ -142,7 +140,7 @@ PROVIDERS = (
             ),
         ),
     ),
-    Preset(
+    ProviderPreset(
         key="salesforce",
         label="Salesforce",
         instructions=_(
@@ -173,7 +171,7 @@ PROVIDERS = (
             ),
         ),
     ),
-    Preset(
+    ProviderPreset(
         key="hubspot",
         label="HubSpot",
         instructions=_(
@@ -190,7 +188,7 @@ PROVIDERS = (
         },
         notes=(_("HubSpot's access tokens last 30 minutes; they are refreshed in time."),),
     ),
-    Preset(
+    ProviderPreset(
         key="zoho",
         label="Zoho",
         instructions=_(
@@ -230,7 +228,7 @@ PROVIDERS = (
         ),
         notes=(_("Zoho blocks a client that asks for more than 10 tokens in 10 minutes."),),
     ),
-    Preset(
+    ProviderPreset(
         key="bitrix24",
         label="Bitrix24",
         instructions=_(
@@ -254,7 +252,7 @@ PROVIDERS = (
             ),
         ),
     ),
-    Preset(
+    ProviderPreset(
         key="kommo",
         label="Kommo (amoCRM)",
         instructions=_(
@@ -285,7 +283,7 @@ PROVIDERS = (
         },
         notes=(_("Kommo's refresh tokens work once and end after three months without use."),),
     ),
-    Preset(
+    ProviderPreset(
         key="openid",
         label="OpenID Connect",
         instructions=_(
@@ -300,19 +298,7 @@ PROVIDERS = (
 )
 
 
-_ANSWER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,200}[A-Za-z0-9])?")
-
-PRESETS: dict[str, Preset] = {preset.key: preset for preset in PROVIDERS}
-
-
-def fill(key: str, answers: dict[str, str]) -> dict[str, Any]:
-    """Return the values of our fields for a provider. Errors: Misconfigured, with a sentence."""
-    preset = PRESETS.get(key)
-    if preset is None:
-        raise Misconfigured(gettext("“%s” is no known provider.") % key[:32])
-    given = {question.name: _answer(question, answers) for question in preset.questions}
-    filled = {name: _filled(value, given) for name, value in preset.fields.items()}
-    return {**filled, "provider": key}
+PRESETS: dict[str, ProviderPreset] = {preset.key: preset for preset in PROVIDERS}
 
 
 def token_types(provider: str) -> tuple[str, ...]:
@@ -328,23 +314,3 @@ def refresh_hint(provider: str) -> str:
         "Many providers give a refresh token only for a scope such as “offline_access” or an "
         "authorization parameter such as “access_type=offline”."
     )
-
-
-def _answer(question: Question, answers: dict[str, str]) -> str:
-    answer = (answers.get(question.name) or question.default).strip()
-    # A host is all that is wanted of an address that was pasted whole.
-    answer = answer.removeprefix("https://").rstrip("/")
-    is_known = not question.choices or answer in question.choices
-    if not is_known or not _ANSWER.fullmatch(answer):
-        raise Misconfigured(
-            gettext("Fill in %(field)s, for example “%(example)s”.")
-            % {"field": question.label, "example": question.example or question.default}
-        )
-    return answer
-
-
-def _filled(value: Any, answers: dict[str, str]) -> Any:
-    if isinstance(value, str):
-        return value.format(**answers)
-    # Lists and mappings are the form's to change, the preset's are not.
-    return value.copy() if isinstance(value, list | dict) else value

@@ -3,18 +3,16 @@
 from typing import Any, Literal
 from urllib.parse import parse_qsl
 
-from django.utils.translation import gettext as _
 from oauthlib.oauth2 import WebApplicationClient
 
 from webhooks.models import Credential, ExchangeKind
 from webhooks.oauth import client, exchange_log, token_requests, tokens
 from webhooks.oauth.endpoints import checked_endpoint
-from webhooks.oauth.errors import Misconfigured
-from webhooks.oauth.token_errors import Result
+from webhooks.oauth.errors import MisconfiguredError, TokenResult, stored
 from webhooks.oauth.token_response import Expected
 from webhooks.security.encryption import SecretUnreadable
 
-# Nobody waits long for a goodbye.
+# A person waits for it, and nothing depends on the answer.
 _SECONDS = 4.0
 
 Hint = Literal["access_token", "refresh_token"]
@@ -44,7 +42,7 @@ def given_tokens(credential_id: int) -> list[Given]:
 
 
 def revoke(credential: Credential, given: list[Given]) -> bool:
-    """Ask the provider to revoke tokens; say whether it did."""
+    """Ask the provider to revoke tokens; return whether it did."""
     if not credential.revocation_url:
         return False
     # RFC 7009 section 2.1: revoking the refresh token ends its access tokens too, at most
@@ -56,21 +54,21 @@ def revoke(credential: Credential, given: list[Given]) -> bool:
 def _revoke(credential: Credential, hint: Hint, token: str) -> bool:
     try:
         request = _request(credential, hint, token)
-    except (Misconfigured, SecretUnreadable):
+    except (MisconfiguredError, SecretUnreadable):
         return False
     answer, transcript = client.tell(request, seconds=_SECONDS)
     status = transcript.status_code
     # 400 with unsupported_token_type and the like: it is not revoked, and nothing can be done.
     is_done = status is not None and 200 <= status < 300
-    result = Result.OK if is_done else answer.result
-    message = "" if is_done else _("The token may still be valid at the provider.")
+    result = TokenResult.OK if is_done else answer.result
+    message = "" if is_done else stored("not_revoked")
     exchange_log.record(credential, transcript, result=result, message=message)
     return is_done
 
 
 def _request(credential: Credential, hint: Hint, token: str) -> token_requests.TokenRequest:
-    target = checked_endpoint(credential.revocation_url, _("Revocation URL"))
-    proof = token_requests.client_proof(credential)
+    target = checked_endpoint(credential.revocation_url, "revocation_url")
+    proof = token_requests.client_credentials(credential)
     fields: dict[str, Any] = dict(proof.fields)
     if fields.pop("include_client_id"):
         fields["client_id"] = credential.client_id

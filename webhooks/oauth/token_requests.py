@@ -2,17 +2,16 @@
 
 import base64
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, quote_plus, urlencode
 
-from django.utils.translation import gettext as _
 from oauthlib.oauth2 import BackendApplicationClient, WebApplicationClient
 
 from webhooks.models import ClientAuthentication, Credential, ExchangeKind
 from webhooks.oauth import parameters, providers
-from webhooks.oauth.endpoints import checked_endpoint
-from webhooks.oauth.token_errors import Sent, Step
+from webhooks.oauth.endpoints import callback_url, checked_endpoint
+from webhooks.oauth.errors import Grant
 from webhooks.oauth.token_response import Expected
 
 _FORM = "application/x-www-form-urlencoded"
@@ -31,11 +30,9 @@ class TokenRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClientProof:
+class ClientCredentials:
     """How the client says who it is: in exactly one way (RFC 6749 section 2.3.1)."""
 
-    # "header", "body", or "none" for a public client.
-    place: str
     headers: dict[str, str] = field(repr=False)
     # For oauthlib's prepare_ functions.
     fields: dict[str, Any] = field(repr=False)
@@ -43,17 +40,16 @@ class ClientProof:
     secrets: tuple[str, ...] = field(repr=False, default=())
 
 
-def client_proof(credential: Credential) -> ClientProof:
+def client_credentials(credential: Credential) -> ClientCredentials:
     """Return the client's credentials as the settings say to send them."""
     secret = credential.client_secret
     if not secret:
-        return ClientProof(place="none", headers={}, fields={"include_client_id": True})
+        return ClientCredentials(headers={}, fields={"include_client_id": True})
     if credential.client_authentication == ClientAuthentication.REQUEST_BODY:
         fields = {"include_client_id": True, "client_secret": secret}
-        return ClientProof(place="body", headers={}, fields=fields, secrets=(secret,))
+        return ClientCredentials(headers={}, fields=fields, secrets=(secret,))
     value = basic_authorization(credential.client_id, secret)
-    return ClientProof(
-        place="header",
+    return ClientCredentials(
         headers={"Authorization": value},
         fields={"include_client_id": False},
         secrets=(secret, value.removeprefix("Basic ")),
@@ -69,8 +65,8 @@ def basic_authorization(client_id: str, client_secret: str) -> str:
 def code_request(
     credential: Credential, *, code: str, code_verifier: str, redirect_uri: str
 ) -> TokenRequest:
-    """Return the request that exchanges a code. Errors: Misconfigured."""
-    proof = client_proof(credential)
+    """Return the request that exchanges a code. Errors: MisconfiguredError."""
+    proof = client_credentials(credential)
     body = WebApplicationClient(credential.client_id).prepare_request_body(
         code=code,
         redirect_uri=redirect_uri,
@@ -78,56 +74,52 @@ def code_request(
         code_verifier=code_verifier or None,
         **proof.fields,
     )
-    sent = Sent(
-        step=Step.CODE,
-        credentials=proof.place,
-        scope=credential.scope,
+    expected = Expected(
+        grant=Grant.CODE,
         redirect_uri=redirect_uri,
         uses_pkce=bool(code_verifier),
+        secrets=(code, code_verifier),
     )
-    return _request(credential, credential.token_url, body, proof, sent, (code, code_verifier))
+    return _request(credential, credential.token_url, body, proof, expected)
 
 
 def refresh_request(credential: Credential, refresh_token: str) -> TokenRequest:
-    """Return the request that refreshes a token (RFC 6749 section 6). Errors: Misconfigured."""
-    proof = client_proof(credential)
+    """Return the request of RFC 6749 section 6. Errors: MisconfiguredError."""
+    proof = client_credentials(credential)
     body = WebApplicationClient(credential.client_id).prepare_refresh_body(
         refresh_token=refresh_token,
         client_id=credential.client_id,
         body=urlencode(parameters.extra_for_refresh(credential)),
         **proof.fields,
     )
-    sent = Sent(step=Step.REFRESH, credentials=proof.place, scope=credential.scope)
-    url = credential.refresh_url or credential.token_url
-    return _request(credential, url, body, proof, sent, (refresh_token,))
+    expected = Expected(grant=Grant.REFRESH, secrets=(refresh_token,))
+    return _request(
+        credential, credential.refresh_url or credential.token_url, body, proof, expected
+    )
 
 
 def client_credentials_request(credential: Credential) -> TokenRequest:
-    """Return the request of RFC 6749 section 4.4. Errors: Misconfigured."""
-    proof = client_proof(credential)
+    """Return the request of RFC 6749 section 4.4. Errors: MisconfiguredError."""
+    proof = client_credentials(credential)
     body = BackendApplicationClient(credential.client_id).prepare_request_body(
         scope=parameters.scope(credential) or None,
         body=urlencode(parameters.extra_for_token(credential)),
         **proof.fields,
     )
-    sent = Sent(step=Step.CLIENT_CREDENTIALS, credentials=proof.place, scope=credential.scope)
-    return _request(credential, credential.token_url, body, proof, sent, ())
+    expected = Expected(grant=Grant.CLIENT_CREDENTIALS)
+    return _request(credential, credential.token_url, body, proof, expected)
 
 
 def _request(
-    credential: Credential,
-    url: str,
-    body: str,
-    proof: ClientProof,
-    sent: Sent,
-    secrets: tuple[str, ...],
+    credential: Credential, url: str, body: str, proof: ClientCredentials, expected: Expected
 ) -> TokenRequest:
-    target = checked_endpoint(url, _("Access token URL"))
+    target = checked_endpoint(url, "token_url")
     pairs = parse_qsl(body, keep_blank_values=True)
     is_json = credential.uses_json_token_request
+    is_refresh = expected.grant is Grant.REFRESH
     return TokenRequest(
         url=target.url,
-        kind=ExchangeKind.REFRESH if sent.step is Step.REFRESH else ExchangeKind.TOKEN,
+        kind=ExchangeKind.REFRESH if is_refresh else ExchangeKind.TOKEN,
         headers={
             "Accept": "application/json",
             "Content-Type": "application/json" if is_json else _FORM,
@@ -135,12 +127,14 @@ def _request(
         },
         pairs=pairs,
         body=_json(pairs) if is_json else body.encode(),
-        expected=Expected(
-            sent=sent,
+        expected=replace(
+            expected,
+            scope=credential.scope,
+            redirect_uri=expected.redirect_uri or callback_url(credential),
             token_path=credential.token_path,
             reauthorization_words=tuple(map(str, credential.reauthorization_words)),
             token_types=(credential.header_prefix, *providers.token_types(credential.provider)),
-            secrets=tuple(filter(None, (*proof.secrets, *secrets))),
+            secrets=tuple(filter(None, (*proof.secrets, *expected.secrets))),
         ),
     )
 

@@ -15,19 +15,23 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
-from django.utils.translation import gettext as _
-
-from webhooks.oauth import exchange_log, granted_token, token_errors
-from webhooks.oauth.granted_token import GrantedToken, NoToken, has_token, read_grant, scope_change
+from webhooks.oauth.errors import ERRORS, Grant, TokenResult, joined, stored
+from webhooks.oauth.exchange_log import clean, mask_known
+from webhooks.oauth.granted_token import (
+    GrantedToken,
+    NoTokenError,
+    has_token,
+    number,
+    read_grant,
+    scope_change,
+)
 from webhooks.oauth.token_errors import (
     FAILURES,
     NO_ERRORS,
     TRANSIENT_STATUSES,
     WRONG_ADDRESS_STATUSES,
-    Refusal,
-    Result,
-    Sent,
-    Step,
+    TokenRefusal,
+    error_code,
     is_known,
     judge,
     normalized,
@@ -35,7 +39,7 @@ from webhooks.oauth.token_errors import (
     says_failure,
 )
 
-# Real answers have three levels; a parser's recursion is not for strangers to spend.
+# Real answers have three levels; more only costs the parser's recursion.
 _MAX_DEPTH = 20
 _MAX_FIELDS = 200
 _TOKENS = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
@@ -50,7 +54,7 @@ _CHARSETS = re.compile(
 _HTML = re.compile(r"\s*(<!doctype|<html|<head|<body|<!--|<title|<script)", re.IGNORECASE)
 
 
-class Malformed(ValueError):
+class MalformedBodyError(ValueError):
     """The body is no token answer; `reason` is a word for programs."""
 
     def __init__(self, reason: str) -> None:
@@ -61,14 +65,14 @@ class Malformed(ValueError):
 def read_body(body: bytes, content_type: str) -> dict[str, Any]:
     """Return the fields of a JSON object or of form data, each there once.
 
-    Errors: Malformed with the reason "empty", "html", "too_deep", "truncated", "duplicate_keys",
-    "not_json" or "not_an_object".
+    Errors: MalformedBodyError with the reason "empty", "html", "too_deep", "truncated",
+    "duplicate_keys", "not_json" or "not_an_object".
     """
     text = decode(body, content_type).strip()
     if not text:
-        raise Malformed("empty")
+        raise MalformedBodyError("empty")
     if is_html(text, content_type):
-        raise Malformed("html")
+        raise MalformedBodyError("html")
     if _is_form(text, content_type):
         return _read_form(text)
     return _read_json(text)
@@ -111,25 +115,25 @@ def _read_form(text: str) -> dict[str, Any]:
     try:
         pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
     except ValueError as error:
-        raise Malformed("not_json") from error
+        raise MalformedBodyError("not_json") from error
     return _unique(pairs)
 
 
 def _read_json(text: str) -> dict[str, Any]:
     depth, deepest = _measure(text)
     if deepest > _MAX_DEPTH:
-        raise Malformed("too_deep")
+        raise MalformedBodyError("too_deep")
     try:
         document = json.loads(
             text, object_pairs_hook=_unique, parse_int=_integer, parse_constant=_constant
         )
-    except Malformed:
+    except MalformedBodyError:
         raise
     except (ValueError, RecursionError) as error:
         is_cut = text.startswith("{") and depth > 0
-        raise Malformed("truncated" if is_cut else "not_json") from error
+        raise MalformedBodyError("truncated" if is_cut else "not_json") from error
     if not isinstance(document, dict):
-        raise Malformed("not_an_object")
+        raise MalformedBodyError("not_an_object")
     return document
 
 
@@ -149,7 +153,7 @@ def _measure(text: str) -> tuple[int, int]:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        raise Malformed("duplicate_keys")
+        raise MalformedBodyError("duplicate_keys")
     return fields
 
 
@@ -165,7 +169,7 @@ def _constant(text: str) -> float:
 
 # Longer waits are a provider's mistake; the token may be needed sooner.
 _MAX_RETRY_AFTER_SECONDS = 3600.0
-# Where providers write codes and texts, in the order they are believed; "errorCode", "ErrorCode"
+# Where providers write codes and texts, the first that is there counts; "errorCode", "ErrorCode"
 # and "error_code" are one name.
 _ERRORS = ("error", "errors", "errorcode", "errcode", "suberror", "fault")
 _CODES = (
@@ -183,7 +187,7 @@ _BEARER_TYPES = ("BearerToken", "Bearer Token")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Raw:
+class RawAnswer:
     """An answer as it came; `is_too_large` when it was cut off unread."""
 
     status: int
@@ -196,9 +200,12 @@ class Raw:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """What the credential says about answers, and what was sent to get this one."""
+    """What was sent to get an answer, and what the credential says about answers."""
 
-    sent: Sent = field(default_factory=Sent)
+    grant: Grant = Grant.REFRESH
+    scope: str = ""
+    redirect_uri: str = ""
+    uses_pkce: bool = False
     token_path: str = ""
     reauthorization_words: tuple[str, ...] = ()
     # Besides bearer; a provider's own header prefix is a type of its own.
@@ -208,13 +215,13 @@ class Expected:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class TokenAnswer:
     """The class of an answer, and the token of a good one."""
 
-    result: Result
+    result: TokenResult
     # A word for programs: "invalid_grant", "html", "unsafe_token", "http_503", ...
     reason: str = ""
-    # A sentence that says what to change; empty when all is well.
+    # What is stored of an error and of warnings; empty when all is well.
     message: str = ""
     warning: str = ""
     token: GrantedToken | None = None
@@ -227,12 +234,12 @@ class Answer:
 
 
 def classify(
-    raw: Raw,
+    raw: RawAnswer,
     expected: Expected | None = None,
     *,
     now: datetime | None = None,
     is_last: bool = False,
-) -> Answer:
+) -> TokenAnswer:
     """Return the class of an answer.
 
     A cut off JSON document is transient the first time; `is_last` says that it was asked again.
@@ -242,20 +249,27 @@ def classify(
         return _transient(raw, expected, now)
     if not 200 <= raw.status < 300 and raw.status < 400:
         location = _words(raw.location.partition("?")[0], expected)
-        return _misconfigured(f"http_{raw.status}", token_errors.redirected(location))
+        return _misconfigured(f"http_{raw.status}", stored("redirected", location=location))
     if raw.is_too_large:
-        return _malformed("too_large")
+        return _misconfigured("too_large", stored("too_large"))
     try:
         fields = read_body(raw.body, raw.content_type)
-    except Malformed as problem:
+    except MalformedBodyError as problem:
         if problem.reason == "truncated" and not is_last:
-            return _truncated(expected)
-        is_refusal = raw.status >= 400
-        return _refused_in_words(raw, expected, now) if is_refusal else _malformed(problem.reason)
+            return TokenAnswer(
+                result=TokenResult.TRANSIENT,
+                reason="truncated",
+                message=stored("cut_off"),
+                is_truncated=True,
+            )
+        if raw.status >= 400:
+            return _refused_in_words(raw, expected, now)
+        code = problem.reason if problem.reason in ERRORS else "no_token_answer"
+        return _misconfigured(problem.reason, stored(code))
     return _read(fields, raw, expected, now)
 
 
-def _read(fields: dict[str, Any], raw: Raw, expected: Expected, now: datetime) -> Answer:
+def _read(fields: dict[str, Any], raw: RawAnswer, expected: Expected, now: datetime) -> TokenAnswer:
     refusal = _refusal_in(fields)
     if _says_error(fields):
         refusal = replace(refusal, code=refusal.code or "error")
@@ -266,29 +280,21 @@ def _read(fields: dict[str, Any], raw: Raw, expected: Expected, now: datetime) -
     return _refused(refusal, raw, expected, now)
 
 
-def _truncated(expected: Expected) -> Answer:
-    return Answer(
-        result=Result.TRANSIENT,
-        reason="truncated",
-        message=token_errors.failed(_("its answer ends in the middle"), expected.sent),
-        is_truncated=True,
-    )
-
-
-def _transient(raw: Raw, expected: Expected, now: datetime) -> Answer:
+def _transient(raw: RawAnswer, expected: Expected, now: datetime) -> TokenAnswer:
     text = decode(raw.body, raw.content_type)
     words = "" if is_html(text.strip(), raw.content_type) else _words(text, expected)
-    return Answer(
-        result=Result.TRANSIENT,
+    code = "rate_limited" if raw.status == 429 else "unavailable"
+    return TokenAnswer(
+        result=TokenResult.TRANSIENT,
         reason=f"http_{raw.status}",
-        message=token_errors.with_quote(token_errors.transient(raw.status, expected.sent), words),
+        message=stored(code, status=raw.status, said=words),
         retry_after_seconds=retry_after(raw.retry_after, now),
     )
 
 
 def retry_after(value: str, now: datetime) -> float | None:
     """Return the seconds of a Retry-After header (RFC 9110 section 10.2.3), bounded."""
-    seconds = granted_token.number(value)
+    seconds = number(value)
     if seconds is None:
         parsed = email.utils.parsedate_tz(value) if value else None
         try:
@@ -300,47 +306,45 @@ def retry_after(value: str, now: datetime) -> float | None:
     return min(seconds, _MAX_RETRY_AFTER_SECONDS)
 
 
-def _refused(refusal: Refusal, raw: Raw, expected: Expected, now: datetime) -> Answer:
+def _refused(
+    refusal: TokenRefusal, raw: RawAnswer, expected: Expected, now: datetime
+) -> TokenAnswer:
     """Return the class of an answer with an error in it, whatever its status."""
     result = _judged(refusal, raw, expected)
-    error, description = refusal.code, refusal.description
-    words = exchange_log.clean(
-        description or " ".join(refusal.texts) or error, secrets=expected.secrets
-    )
-    name = exchange_log.clean(error, secrets=expected.secrets, limit=100)
-    if result is Result.TRANSIENT:
-        message = token_errors.failed(_("it asks to try again later"), expected.sent)
-    elif result is Result.NEEDS_REAUTHORIZATION and not _is_correctable(error, description):
-        message = token_errors.grant_ended(expected.sent)
-    else:
-        message = token_errors.refusal(name, description, expected.sent)
-    return Answer(
+    return TokenAnswer(
         result=result,
-        reason=name or "provider_error",
-        message=token_errors.with_quote(message, words),
+        reason=clean(refusal.code, secrets=expected.secrets, limit=100) or "provider_error",
+        message=stored_refusal(refusal, result, expected),
         retry_after_seconds=retry_after(raw.retry_after, now),
     )
 
 
-def _judged(refusal: Refusal, raw: Raw, expected: Expected) -> Result:
+def stored_refusal(refusal: TokenRefusal, result: TokenResult, expected: Expected) -> str:
+    """Return what is stored of a provider's refusal, its own words among it."""
+    code = error_code(refusal, result, scope=expected.scope, uses_pkce=expected.uses_pkce)
+    words = refusal.description or " ".join(refusal.texts) or refusal.code
+    params = {
+        "error": clean(refusal.code, secrets=expected.secrets, limit=100),
+        "grant": expected.grant.value,
+        "scope": expected.scope,
+        "url": expected.redirect_uri,
+    }
+    named = {name: value for name, value in params.items() if ERRORS[code].names(name)}
+    return stored(code, **named, said=clean(words, secrets=expected.secrets))
+
+
+def _judged(refusal: TokenRefusal, raw: RawAnswer, expected: Expected) -> TokenResult:
     return judge(
         refusal,
         text=decode(raw.body, raw.content_type),
         reauthorization_words=expected.reauthorization_words,
-        has_person=expected.sent.step is not Step.CLIENT_CREDENTIALS,
-    )
-
-
-def _is_correctable(error: str, description: str) -> bool:
-    words = description.lower()
-    return normalized(error) in ("access_denied", "consent_required") or any(
-        hint in words for hint in ("redirect_uri", "code_verifier", "code_challenge", "pkce")
+        has_person=expected.grant is not Grant.CLIENT_CREDENTIALS,
     )
 
 
 def _refused_in_words(
-    raw: Raw, expected: Expected, now: datetime, refusal: Refusal | None = None
-) -> Answer:
+    raw: RawAnswer, expected: Expected, now: datetime, refusal: TokenRefusal | None = None
+) -> TokenAnswer:
     """Return the class of a 4xx without an error code, or whose body cannot be read."""
     text = decode(raw.body, raw.content_type).strip()
     is_page = is_html(text, raw.content_type)
@@ -353,38 +357,36 @@ def _refused_in_words(
         refusal = refusal_of((), () if is_page else (text,))
     if is_known(refusal.code):
         return _refused(refusal, raw, expected, now)
-    words = _words(refusal.description or text, expected)
     result = _judged(refusal, raw, expected)
-    if result is Result.NEEDS_REAUTHORIZATION:
-        message = token_errors.grant_ended(expected.sent)
-    elif result is Result.TRANSIENT:
-        message = token_errors.failed(_("it asks to try again later"), expected.sent)
+    if result is not TokenResult.MISCONFIGURED:
+        message = stored_refusal(refusal, result, expected)
     elif is_page and raw.status not in WRONG_ADDRESS_STATUSES:
         # A page in between (a firewall, a login, an outage) and not the token endpoint itself.
-        result = Result.TRANSIENT
-        reason = _("a web page with status %d came instead of an answer") % raw.status
-        message = token_errors.failed(reason, expected.sent)
+        result, message = TokenResult.TRANSIENT, stored("web_page", status=raw.status)
     else:
-        message = token_errors.http_refusal(raw.status, expected.sent)
-    return Answer(
+        wrong = "no_endpoint" if raw.status in WRONG_ADDRESS_STATUSES else "refused"
+        words = "" if is_page else _words(refusal.description or text, expected)
+        code = "invalid_client" if raw.status == 401 else wrong
+        message = stored(code, status=raw.status, said=words)
+    return TokenAnswer(
         result=result,
         reason=f"http_{raw.status}",
-        message=token_errors.with_quote(message, "" if is_page else words),
+        message=message,
         retry_after_seconds=retry_after(raw.retry_after, now),
     )
 
 
 def _words(text: str, expected: Expected) -> str:
-    return exchange_log.clean(text, secrets=expected.secrets, limit=200)
+    return clean(text, secrets=expected.secrets, limit=200)
 
 
-def _refusal_in(fields: dict[str, Any]) -> Refusal:
+def _refusal_in(fields: dict[str, Any]) -> TokenRefusal:
     """Return every code and text of an answer; they may be nested."""
     codes: list[str] = []
     texts: list[str] = []
     _collect(fields, codes, texts)
     description = next(iter(texts), "")
-    return refusal_of(codes, (*texts, *_told_otherwise(fields)), description=description)
+    return refusal_of(codes, (*texts, *_implied_words(fields)), description=description)
 
 
 def _collect(value: Any, codes: list[str], texts: list[str]) -> None:
@@ -414,21 +416,21 @@ def _by_name(fields: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _told_otherwise(fields: dict[str, Any]) -> Iterator[str]:
-    """Yield the words for what is said without words."""
+def _implied_words(fields: dict[str, Any]) -> Iterator[str]:
+    """Yield the words for numbers and flags that mean an error."""
     for holder in (fields, fields.get("error")):
         if not isinstance(holder, dict):
             continue
         # Microsoft's numbers come in a list too, for those who do not read the description.
         numbers = holder.get("error_codes")
-        for number in numbers if isinstance(numbers, list) else ():
-            yield f"AADSTS{number}"
+        for one in numbers if isinstance(numbers, list) else ():
+            yield f"AADSTS{one}"
         if holder.get("is_transient") is True:
             yield "temporarily unavailable"
 
 
 def _says_error(fields: dict[str, Any]) -> bool:
-    """Say whether an answer is an error by its own words, whatever else is in it."""
+    """Return whether an answer is an error by its own words, whatever else is in it."""
     named = _by_name(fields)
     return (
         _is_error(named.get("error"))
@@ -454,33 +456,29 @@ def _is_no(value: Any) -> bool:
 
 
 def _granted(
-    fields: dict[str, Any], refusal: Refusal, raw: Raw, expected: Expected, now: datetime
-) -> Answer:
+    fields: dict[str, Any], refusal: TokenRefusal, raw: RawAnswer, expected: Expected, now: datetime
+) -> TokenAnswer:
     path = expected.token_path.strip()
-    if expected.sent.step is Step.REFRESH and not has_token(fields, path):
+    if expected.grant is Grant.REFRESH and not has_token(fields, path):
         # Slack nests the token of a grant, but not the one of a refresh.
         path = ""
     types = (*expected.token_types, *_BEARER_TYPES)
     try:
         token, warning = read_grant(fields, path=path, token_types=types, now=now)
-    except NoToken as problem:
-        is_told = is_known(refusal.code) or (
-            _judged(refusal, raw, expected) is not Result.MISCONFIGURED
+    except NoTokenError as problem:
+        is_named_error = is_known(refusal.code) or (
+            _judged(refusal, raw, expected) is not TokenResult.MISCONFIGURED
         )
-        if problem.reason == "no_token" and is_told:
+        if problem.reason == "no_token" and is_named_error:
             # An error with a name of its own, such as {"status": "BAD_REFRESH_TOKEN"}.
             return _refused(refusal, raw, expected, now)
-        message = exchange_log.mask_known(problem.message, expected.secrets)
+        message = mask_known(problem.message, expected.secrets)
         return _misconfigured(problem.reason, message)
-    change = scope_change(token.scope, expected.sent.scope)
-    warning = exchange_log.mask_known(f"{warning} {change}".strip(), expected.secrets)
-    result = Result.OK_WITH_WARNING if warning else Result.OK
-    return Answer(result=result, token=token, warning=warning)
+    change = scope_change(token.scope, expected.scope)
+    warning = mask_known(joined(warning, change), expected.secrets)
+    result = TokenResult.OK_WITH_WARNING if warning else TokenResult.OK
+    return TokenAnswer(result=result, token=token, warning=warning)
 
 
-def _malformed(reason: str) -> Answer:
-    return _misconfigured(reason, token_errors.malformed(reason))
-
-
-def _misconfigured(reason: str, message: str) -> Answer:
-    return Answer(result=Result.MISCONFIGURED, reason=reason, message=message)
+def _misconfigured(reason: str, message: str) -> TokenAnswer:
+    return TokenAnswer(result=TokenResult.MISCONFIGURED, reason=reason, message=message)

@@ -3,7 +3,7 @@
 A refresh is owned by a lease on the database's clock. The process that gets it refreshes; the
 others wait for its token by looking at the row. No transaction is open during HTTP. What comes of
 it is written in one UPDATE that still asks for lease and version; a count of zero means that
-somebody else was faster, and nothing is lost. Concurrency: safe across threads, processes and
+another process was faster, and nothing is lost. Concurrency: safe across threads, processes and
 machines.
 """
 
@@ -19,17 +19,21 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
 from webhooks import audit
 from webhooks.models import Action, Credential, GrantType, HoldReason, OAuthToken, TokenState
-from webhooks.oauth import client, exchange_log, granted_token, providers, token_requests
+from webhooks.oauth import client, exchange_log, granted_token, token_requests
 from webhooks.oauth.endpoints import fingerprint
-from webhooks.oauth.errors import Misconfigured, TokenUnavailable
+from webhooks.oauth.errors import (
+    MisconfiguredError,
+    TokenResult,
+    TokenUnavailableError,
+    joined,
+    stored,
+)
 from webhooks.oauth.exchange_log import Transcript
 from webhooks.oauth.granted_token import GrantedToken
-from webhooks.oauth.token_errors import Result
-from webhooks.oauth.token_response import Answer
+from webhooks.oauth.token_response import TokenAnswer
 from webhooks.security import key_check
 from webhooks.security.encryption import Sealed, SecretField, SecretUnreadable, seal
 
@@ -49,14 +53,14 @@ class UsableToken:
     access_token: str = field(repr=False)
     version: int
     expires_at: datetime | None
-    # When the vault will refresh it by itself.
+    # When it is refreshed in advance.
     refresh_at: datetime | None = None
 
 
 def usable_token(credential_id: int, *, now: datetime | None = None) -> UsableToken:
     """Return the credential's token, refreshed first when it is about to expire.
 
-    Blocks for up to 12 seconds. Errors: TokenUnavailable.
+    Blocks for up to 12 seconds. Errors: TokenUnavailableError.
     """
     row = read_row(credential_id) or ensure_row(credential_id)
     moment = now or timezone.now()
@@ -75,7 +79,7 @@ def refresh(
     """Return a token newer than `dead_version`, the one a receiver refused.
 
     Without it a person asks: the token is refreshed now, also when it waits for that person.
-    One refresh per version, however many ask. Errors: TokenUnavailable.
+    One refresh per version, however many ask. Errors: TokenUnavailableError.
     """
     row = ensure_row(credential.pk)
     is_forced = dead_version is None
@@ -90,7 +94,7 @@ def refresh(
             store_ended(row, message)
         if not row.has_access_token():
             raise _no_token()
-        raise TokenUnavailable(message, hold_reason=HoldReason.REAUTHORIZATION)
+        raise TokenUnavailableError(message, hold_reason=HoldReason.REAUTHORIZATION)
     return _refreshed(row, now=now, is_forced=is_forced, may_use_old=False)
 
 
@@ -102,7 +106,7 @@ def refresh_margin(token: UsableToken) -> float:
 
 
 def is_due(row: OAuthToken, now: datetime) -> bool:
-    """Say whether the token should be refreshed by now; one of unknown life never is."""
+    """Return whether the token should be refreshed by now; one of unknown life never is."""
     at = refresh_at(row)
     return at is not None and now >= at
 
@@ -136,7 +140,7 @@ def refresh_expiring(now: datetime | None = None) -> int:
             continue
         try:
             refreshed += _refreshed(row, now=now, may_wait=False).version > row.version
-        except TokenUnavailable as error:
+        except TokenUnavailableError as error:
             logger.info(
                 "refresh_failed credential=%d hold=%s", row.credential_id, error.hold_reason
             )
@@ -151,7 +155,7 @@ def _refreshed(
     may_use_old: bool = True,
     may_wait: bool = True,
 ) -> UsableToken:
-    """Refresh this version, or wait for whoever does, and return what came of it."""
+    """Refresh this version, or wait for the process that does, and return its token."""
     version, waited_until = row.version, time.monotonic() + _WAIT_SECONDS
     pause = _FIRST_POLL_SECONDS
     while True:
@@ -180,7 +184,7 @@ def _refreshed(
 
 
 def _is_waiting(row: OAuthToken, now: datetime) -> bool:
-    """Say whether the provider failed a moment ago and is not asked again yet."""
+    """Return whether the provider failed a moment ago and is not asked again yet."""
     return row.retry_refresh_at is not None and row.retry_refresh_at > now
 
 
@@ -189,9 +193,9 @@ def _old_or_raise(row: OAuthToken, now: datetime, *, may_use_old: bool) -> Usabl
     is_alive = row.expires_at is None or row.expires_at > now
     if may_use_old and is_alive and row.has_access_token():
         return _usable(row)
-    message = row.last_error or _("The access token is being refreshed.")
+    message = row.last_error or stored("being_refreshed")
     retry_at = row.retry_refresh_at or now + timedelta(seconds=1)
-    raise TokenUnavailable(message, retry_at=retry_at)
+    raise TokenUnavailableError(message, retry_at=retry_at)
 
 
 def _without_refresh(row: OAuthToken, credential: Credential, now: datetime) -> UsableToken:
@@ -201,35 +205,29 @@ def _without_refresh(row: OAuthToken, credential: Credential, now: datetime) -> 
         return _usable(row)
     message = _no_refresh_token(credential)
     store_ended(row, message)
-    raise TokenUnavailable(message, hold_reason=HoldReason.REAUTHORIZATION)
+    raise TokenUnavailableError(message, hold_reason=HoldReason.REAUTHORIZATION)
 
 
-def _no_token() -> TokenUnavailable:
-    message = _("There is no access token yet. Press “Get new access token”.")
-    return TokenUnavailable(message, hold_reason=HoldReason.NO_TOKEN)
+def _no_token() -> TokenUnavailableError:
+    return TokenUnavailableError(stored("no_token_yet"), hold_reason=HoldReason.NO_TOKEN)
 
 
 def _no_refresh_token(credential: Credential, *, was_refused: bool = False) -> str:
-    if was_refused:
-        ended = _("The receiver refused the access token, and there is no refresh token.")
-    else:
-        ended = _("The access token has expired, and there is no refresh token.")
-    press = _("Press “Get new access token”.")
-    return f"{ended} {press} {providers.refresh_hint(credential.provider)}"
+    return stored("token_refused" if was_refused else "token_expired", provider=credential.provider)
 
 
 def _raise_if_blocked(row: OAuthToken) -> None:
     if row.state == TokenState.NEEDS_REAUTHORIZATION:
-        raise TokenUnavailable(row.last_error, hold_reason=HoldReason.REAUTHORIZATION)
+        raise TokenUnavailableError(row.last_error, hold_reason=HoldReason.REAUTHORIZATION)
     if row.state == TokenState.MISCONFIGURED:
-        raise TokenUnavailable(row.last_error, hold_reason=HoldReason.MISCONFIGURED)
+        raise TokenUnavailableError(row.last_error, hold_reason=HoldReason.MISCONFIGURED)
 
 
 def _usable(row: OAuthToken) -> UsableToken:
     try:
         access_token = row.access_token
     except SecretUnreadable as error:
-        raise unreadable(error) from error
+        raise _unreadable(error) from error
     return UsableToken(
         access_token=access_token,
         version=row.version,
@@ -250,7 +248,7 @@ def renew(
     credential_id: int, version: int, lease: str, taken_at: float, now: datetime | None
 ) -> bool:
     """Do the one exchange the lease is for and write what came of it; False when it was late."""
-    # Read after the lease is there: only now nobody else uses this refresh token.
+    # Read after the lease is there: only now this refresh token is ours alone.
     row = OAuthToken.objects.select_related("credential").get(credential_id=credential_id)
     if row.version != version or row.refresh_lease != lease:
         return False
@@ -258,7 +256,7 @@ def renew(
         request, problem = _request(row)
     except SecretUnreadable as error:
         release_lease(row, lease)
-        raise unreadable(error) from error
+        raise _unreadable(error) from error
     if time.monotonic() - taken_at > LEASE_SECONDS - _NEEDED_SECONDS:
         # This process slept; another may have the lease before the answer comes.
         release_lease(row, lease)
@@ -275,34 +273,36 @@ def renew(
     return is_stored
 
 
-def unreadable(error: SecretUnreadable) -> TokenUnavailable:
+def _unreadable(error: SecretUnreadable) -> TokenUnavailableError:
     """Return the error of a wrong encryption key: nothing is lost, and time may heal it."""
     retry_at = timezone.now() + timedelta(seconds=_UNREADABLE_SECONDS)
-    return TokenUnavailable(str(error), retry_at=retry_at)
+    return TokenUnavailableError(str(error), retry_at=retry_at)
 
 
-def _request(row: OAuthToken) -> tuple[token_requests.TokenRequest | None, Answer | None]:
+def _request(row: OAuthToken) -> tuple[token_requests.TokenRequest | None, TokenAnswer | None]:
     """Return the request that renews a token, or why there can be none."""
     credential = row.credential
     try:
         if credential.grant_type == GrantType.CLIENT_CREDENTIALS:
             return token_requests.client_credentials_request(credential), None
         return token_requests.refresh_request(credential, row.refresh_token), None
-    except Misconfigured as error:
-        return None, Answer(result=Result.MISCONFIGURED, reason="settings", message=str(error))
+    except MisconfiguredError as error:
+        return None, TokenAnswer(
+            result=TokenResult.MISCONFIGURED, reason="settings", message=error.message
+        )
 
 
 def _store(
     row: OAuthToken,
     lease: str,
-    answer: Answer,
+    answer: TokenAnswer,
     transcripts: list[Transcript],
     now: datetime | None,
 ) -> bool:
     """Write the outcome, through a short loss of the database: a rotated token exists only here.
 
-    A refusal is written, and so believed, only while version and lease are ours: in the same
-    statement it is known that nobody else has rotated the token.
+    A refusal is written only while version and lease are ours: the same statement proves that no
+    other process has rotated the token.
     """
     for wait in _STORE_WAITS_SECONDS:
         try:
@@ -328,7 +328,6 @@ def _store(
 LEASE_SECONDS = 30.0
 # After a failure that time can heal: 5 s, doubled each time, at most 5 minutes.
 _FIRST_RETRY_SECONDS, _MAX_RETRY_SECONDS = 5.0, 300.0
-_MAX_ERROR = 1000
 
 BLOCKED = (TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED)
 
@@ -377,7 +376,7 @@ def release_lease(row: OAuthToken, lease: str) -> None:
 def store_refreshed(
     row: OAuthToken, lease: str, token: GrantedToken, *, warning: str, answered_at: datetime
 ) -> bool:
-    """Write a refreshed token; False when the row belongs to somebody else by now."""
+    """Write a refreshed token; False when the lease or version is no longer ours."""
     columns = _token_columns(row.credential_id, token, answered_at)
     if not token.refresh_token:
         # RFC 6749 section 6: without a new refresh token the old one goes on.
@@ -388,10 +387,10 @@ def store_refreshed(
     if was_over and granted_token.is_over(answered_at, columns["expires_at"]):
         # Expired from the start for the second time: the provider's clock or number is wrong.
         columns["expires_at"] = None
-        warning = f"{warning} {_odd_expiry()}".strip()
+        warning = joined(warning, stored("always_expired"))
     if row.obtained_at is None:
         columns["obtained_at"] = answered_at
-    columns |= {"refreshed_at": answered_at, "warning": warning[:_MAX_ERROR]}
+    columns |= {"refreshed_at": answered_at, "warning": warning}
     return bool(_leased(row, lease).update(**columns))
 
 
@@ -407,32 +406,32 @@ def store_granted(
     """Write the token a person just got; it wins over whatever a worker is doing."""
     columns = _token_columns(credential_id, token, answered_at)
     if token.scope is None:
-        # RFC 6749 section 5.1: not told means as asked for.
+        # RFC 6749 section 5.1: without a scope in the answer it is as requested.
         columns["granted_scope"] = requested_scope
     if not token.refresh_token and granted_token.is_over(answered_at, columns["expires_at"]):
         columns["expires_at"] = None
-        warning = f"{warning} {_odd_expiry()}".strip()
+        warning = joined(warning, stored("always_expired"))
     columns |= {
         "obtained_at": answered_at,
         "refreshed_at": None,
         "granted_by": user,
-        "warning": warning[:_MAX_ERROR],
+        "warning": warning,
     }
     OAuthToken.objects.filter(credential_id=credential_id).update(**columns)
 
 
-def store_failure(row: OAuthToken, lease: str, answer: Answer, *, now: datetime) -> bool:
-    """Write why a refresh failed; the tokens stay. False when the row is somebody else's."""
+def store_failure(row: OAuthToken, lease: str, answer: TokenAnswer, *, now: datetime) -> bool:
+    """Write why a refresh failed; False when lease or version are no longer ours. Tokens stay."""
     columns: dict[str, Any] = {
         "refresh_lease": "",
         "refresh_lease_until": None,
         "refresh_failures": F("refresh_failures") + 1,
-        "last_error": answer.message[:_MAX_ERROR],
+        "last_error": answer.message,
         "retry_refresh_at": None,
     }
-    if answer.result is Result.NEEDS_REAUTHORIZATION:
+    if answer.result is TokenResult.NEEDS_REAUTHORIZATION:
         columns["state"] = TokenState.NEEDS_REAUTHORIZATION
-    elif answer.result is Result.MISCONFIGURED:
+    elif answer.result is TokenResult.MISCONFIGURED:
         columns["state"] = TokenState.MISCONFIGURED
     else:
         columns["state"] = _resting_state(row, failed=True)
@@ -449,9 +448,7 @@ def store_ended(row: OAuthToken, message: str) -> bool:
     rows = OAuthToken.objects.filter(credential_id=row.credential_id, version=row.version)
     state = TokenState.NEEDS_REAUTHORIZATION
     with transaction.atomic():
-        is_stored = bool(
-            rows.exclude(state__in=BLOCKED).update(state=state, last_error=message[:_MAX_ERROR])
-        )
+        is_stored = bool(rows.exclude(state__in=BLOCKED).update(state=state, last_error=message))
         if is_stored:
             _write_down(row, state)
     return is_stored
@@ -471,7 +468,7 @@ def drop(credential_id: int, *, message: str = "") -> bool:
             access_token="",
             refresh_token="",
             version=F("version") + 1,
-            last_error=message[:_MAX_ERROR],
+            last_error=message,
         )
     )
 
@@ -545,13 +542,6 @@ def _after(moment: datetime, seconds: float | None) -> datetime | None:
     return None if seconds is None else moment + timedelta(seconds=max(0.0, seconds))
 
 
-def _odd_expiry() -> str:
-    return _(
-        "The provider says that its new tokens have expired already, so they are used until the "
-        "receiver refuses them."
-    )
-
-
 def _resting_state(row: OAuthToken, *, failed: bool = False) -> TokenState:
     if not row.has_access_token():
         return TokenState.NONE
@@ -560,21 +550,15 @@ def _resting_state(row: OAuthToken, *, failed: bool = False) -> TokenState:
     return TokenState.EXPIRING if failed else TokenState.VALID
 
 
-def _backoff(failures: int, answer: Answer) -> timedelta:
+def _backoff(failures: int, answer: TokenAnswer) -> timedelta:
     seconds = min(_FIRST_RETRY_SECONDS * 2 ** min(failures, 10), _MAX_RETRY_SECONDS)
-    # Up to a tenth longer, so that many credentials do not come back at once.
+    # Up to a tenth longer, so that many webhooks do not come back at once.
     seconds *= 1 + random.randbelow(100) / 1000
     return timedelta(seconds=max(seconds, answer.retry_after_seconds or 0.0))
 
 
-def authorization_header(credential: Credential, access_token: str) -> str:
-    """Return the Authorization value with this provider's prefix; none sends the bare token."""
-    prefix = credential.header_prefix.strip()
-    return f"{prefix} {access_token}" if prefix else access_token
-
-
 def drop_if_changed(old_fingerprint: str, credential: Credential, receiver_url: str) -> bool:
-    """Erase the tokens when they belong to settings from before; say whether there were any.
+    """Erase the tokens when they belong to settings from before; return whether there were any.
 
     A corrected client secret keeps them: the grant is the client's, and a misconfigured token is
     tried again.

@@ -1,6 +1,6 @@
 """Explains what went wrong at a provider, and checks the settings before a person is sent there.
 
-`diagnose` reads the exchange log and the token's row and asks nobody. `examine` and
+`diagnose` reads the exchange log and the token's row and sends nothing. `examine` and
 `try_authentication` ask both endpoints a question that changes nothing there.
 """
 
@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
-import requests
-import urllib3
 from django.utils.translation import gettext as _
 from oauthlib.oauth2 import WebApplicationClient
 
@@ -26,59 +24,38 @@ from webhooks.models import (
     GrantType,
     OAuthExchange,
     OAuthToken,
+    messages,
 )
-from webhooks.oauth import (
-    callback,
-    client,
-    endpoints,
-    exchange_log,
-    providers,
-    token_errors,
-    token_requests,
-    token_response,
-)
+from webhooks.oauth import callback, client, endpoints, exchange_log, token_requests
 from webhooks.oauth.authorize import authorization_url
-from webhooks.oauth.errors import AuthorizationFailed, Misconfigured
-from webhooks.oauth.token_errors import Result, normalized
-from webhooks.oauth.token_response import Answer, Expected, decode, media_type
+from webhooks.oauth.errors import (
+    ERRORS,
+    AuthorizationError,
+    MisconfiguredError,
+    TokenResult,
+    sentence,
+    stored,
+)
+from webhooks.oauth.token_response import Expected, TokenAnswer, decode, media_type
 
 _REAL = (ExchangeKind.AUTHORIZATION, ExchangeKind.TOKEN, ExchangeKind.REFRESH)
-_GOOD = (Result.OK, Result.OK_WITH_WARNING)
+_GOOD = (TokenResult.OK, TokenResult.OK_WITH_WARNING)
 _URL = re.compile(r"https?://[^\s\"'<>“”‘’]+")
-_REDIRECT_WORDS = ("redirect_uri", "redirect uri", "redirect url", "callback url", "aadsts50011")
-_PKCE_WORDS = ("pkce", "code_verifier", "code_challenge", "code verifier", "code challenge")
-
-
-class Cause(StrEnum):
-    """What a failure is about."""
-
-    REDIRECT = "redirect"
-    CLIENT = "client"
-    SCOPE = "scope"
-    PKCE = "pkce"
-    DENIED = "denied"
-    GRANT = "grant"
-    TRANSIENT = "transient"
-    NO_REFRESH_TOKEN = "no_refresh_token"  # noqa: S105 - a name, not a secret.
-    OTHER = "other"
-
-
-# Where to change it: names of our fields; nothing here means at the provider.
-_FIELDS = {
-    Cause.REDIRECT: ("callback_url",),
-    Cause.CLIENT: ("client_id", "client_secret", "client_authentication"),
-    Cause.SCOPE: ("scope",),
-    Cause.PKCE: ("uses_pkce",),
-    Cause.NO_REFRESH_TOKEN: ("scope", "authorization_parameters"),
-    Cause.OTHER: ("auth_url", "token_url"),
-}
+_SECONDS = 5.0
+# What only something that is no token endpoint answers.
+_NO_ENDPOINT = frozenset({"html", "empty", "not_json", "not_an_object", "unsafe_url", "too_large"})
+_NO_PAGE = frozenset({404, 405, 410})
+_REFUSED = frozenset({"invalid_client", "incorrect_client_credentials", "http_401"})
+_ABOUT_REDIRECT = re.compile(r"redirect[_ -]?ur[il]|callback ur[il]", re.IGNORECASE)
+_ABOUT_CLIENT = re.compile(r"client[_ -]?id|unknown client|invalid[_ ]client", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
     """One failure in the words of an admin."""
 
-    cause: Cause
+    # The row in the table of errors; "" for a text from before codes were stored.
+    code: str
     message: str
     fields: tuple[str, ...] = ()
     # Of a callback URL that does not match: what was sent, and what the provider names.
@@ -89,110 +66,16 @@ class Diagnosis:
 
     @property
     def can_try_other_way(self) -> bool:
-        return self.cause is Cause.CLIENT
+        return self.code == "invalid_client"
+
+    @property
+    def is_warning(self) -> bool:
+        """Return whether nothing has to be changed for it to go on."""
+        return self.exchange is None or self.exchange.result == TokenResult.TRANSIENT
 
 
-def diagnose(credential: Credential) -> Diagnosis | None:
-    """Return what is wrong since the last exchange with the provider, or None."""
-    last = OAuthExchange.objects.filter(credential=credential, kind__in=_REAL).first()
-    if last is not None and last.result not in _GOOD:
-        return _of_exchange(credential, last)
-    token = OAuthToken.objects.filter(credential=credential).first()
-    return _missing_refresh_token(credential, token) if token else None
-
-
-def _of_exchange(credential: Credential, exchange: OAuthExchange) -> Diagnosis:
-    error, description = _provider_error(exchange)
-    cause = _cause(exchange, error, f"{description} {exchange.message}".lower())
-    sent = _sent_redirect(exchange.request) if cause is Cause.REDIRECT else ""
-    named = [one.rstrip(".,;)") for one in _URL.findall(description)]
-    return Diagnosis(
-        cause=cause,
-        message=exchange.message,
-        fields=_FIELDS.get(cause, ()),
-        sent=(sent or endpoints.callback_url(credential)) if cause is Cause.REDIRECT else "",
-        named=next((one for one in named if one != sent), "") if cause is Cause.REDIRECT else "",
-        exchange=exchange,
-    )
-
-
-def _cause(exchange: OAuthExchange, error: str, words: str) -> Cause:
-    if exchange.result == Result.TRANSIENT:
-        return Cause.TRANSIENT
-    if error in ("invalid_client", "incorrect_client_credentials") or error.startswith(
-        "bad_client"
-    ):
-        return Cause.CLIENT
-    if "redirect" in error or any(one in words for one in _REDIRECT_WORDS):
-        return Cause.REDIRECT
-    if any(one in words for one in _PKCE_WORDS):
-        return Cause.PKCE
-    if error == "invalid_scope":
-        return Cause.SCOPE
-    if error in ("access_denied", "consent_required"):
-        return Cause.DENIED
-    if exchange.status_code == 401:
-        return Cause.CLIENT
-    if exchange.result == Result.NEEDS_REAUTHORIZATION:
-        return Cause.GRANT
-    return Cause.OTHER
-
-
-def _provider_error(exchange: OAuthExchange) -> tuple[str, str]:
-    """Return code and description out of a kept answer."""
-    if exchange.kind == ExchangeKind.AUTHORIZATION:
-        # What came in the browser is kept as one parameter a line.
-        fields = dict(line.partition("=")[::2] for line in exchange.response.splitlines())
-    else:
-        _head, _blank, body = exchange.response.partition("\n\n")
-        try:
-            fields = token_response.read_body(body.encode(), "")
-        except token_response.Malformed:
-            return "", body
-    error = fields.get("error") or ""
-    if isinstance(error, dict):
-        error = error.get("error") or error.get("status") or error.get("code") or ""
-    names = ("error_description", "message", "detail", "hint")
-    description = next((fields[name] for name in names if isinstance(fields.get(name), str)), "")
-    return normalized(str(error)), description
-
-
-def _sent_redirect(request: str) -> str:
-    for line in request.splitlines():
-        name, _equals, value = line.partition("=")
-        if name == "redirect_uri":
-            return value
-    return ""
-
-
-def _missing_refresh_token(credential: Credential, token: OAuthToken) -> Diagnosis | None:
-    """Say how to ask for a refresh token when a token that ends came without one."""
-    if (
-        credential.grant_type != GrantType.AUTHORIZATION_CODE
-        or not token.has_access_token()
-        or token.has_refresh_token()
-        or token.expires_at is None
-    ):
-        return None
-    # What it leads to is the token's warning already; this is how to change it.
-    return Diagnosis(
-        cause=Cause.NO_REFRESH_TOKEN,
-        message=_("No refresh token came. %s") % providers.refresh_hint(credential.provider),
-        fields=_FIELDS[Cause.NO_REFRESH_TOKEN],
-    )
-
-
-_SECONDS = 5.0
-# What only something that is no token endpoint answers.
-_NO_ENDPOINT = frozenset({"html", "empty", "not_json", "not_an_object", "unsafe_url", "too_large"})
-_NO_PAGE = frozenset({404, 405, 410})
-_REFUSED = frozenset({"invalid_client", "incorrect_client_credentials", "http_401"})
-_ABOUT_REDIRECT = re.compile(r"redirect[_ -]?ur[il]|callback ur[il]", re.IGNORECASE)
-_ABOUT_CLIENT = re.compile(r"client[_ -]?id|unknown client|invalid[_ ]client", re.IGNORECASE)
-
-
-class Kind(StrEnum):
-    """How a finding is: only a problem is sure to stop an authorization."""
+class Severity(StrEnum):
+    """How bad a finding is: only a problem is sure to stop an authorization."""
 
     OK = "ok"
     WARNING = "warning"
@@ -205,16 +88,16 @@ class Finding:
 
     # The name of our field.
     field: str
-    kind: Kind
+    severity: Severity
     message: str
 
     @property
     def is_ok(self) -> bool:
-        return self.kind is Kind.OK
+        return self.severity is Severity.OK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tried:
+class AuthenticationCheck:
     """What came of trying both ways to send the client's credentials."""
 
     message: str
@@ -223,8 +106,48 @@ class Tried:
     is_ok: bool = False
 
 
-class _Doubt(ValueError):
-    """Something that may be right although it does not look so."""
+class _DoubtError(ValueError):
+    """Something may be right although it does not look so."""
+
+
+def diagnose(credential: Credential) -> Diagnosis | None:
+    """Return what is wrong since the last exchange with the provider, or None."""
+    last = OAuthExchange.objects.filter(credential=credential, kind__in=_REAL).first()
+    if last is not None and last.result not in _GOOD:
+        return _of_exchange(last)
+    token = OAuthToken.objects.filter(credential=credential).first()
+    return _missing_refresh_token(credential, token) if token else None
+
+
+def _of_exchange(exchange: OAuthExchange) -> Diagnosis:
+    code, params = messages.load(exchange.message) or ("", {})
+    sent = str(params.get("url", "")) if code == "redirect_uri_mismatch" else ""
+    urls = [one.rstrip(".,;)") for one in _URL.findall(str(params.get("said", "")))]
+    return Diagnosis(
+        code=code,
+        message=sentence(exchange.message),
+        fields=ERRORS[code].fields if code in ERRORS else ("auth_url", "token_url"),
+        sent=sent,
+        named=next((url for url in urls if url != sent), "") if sent else "",
+        exchange=exchange,
+    )
+
+
+def _missing_refresh_token(credential: Credential, token: OAuthToken) -> Diagnosis | None:
+    """Return how to ask for a refresh token when a token that ends came without one."""
+    if (
+        credential.grant_type != GrantType.AUTHORIZATION_CODE
+        or not token.has_access_token()
+        or token.has_refresh_token()
+        or token.expires_at is None
+    ):
+        return None
+    code = "no_refresh_token"
+    return Diagnosis(
+        code=code,
+        message=sentence(stored(code, provider=credential.provider)),
+        fields=ERRORS[code].fields,
+    )
 
 
 def examine(credential: Credential) -> list[Finding]:
@@ -239,37 +162,40 @@ def examine(credential: Credential) -> list[Finding]:
     findings = []
     for name, check in checks:
         try:
-            findings.append(Finding(field=name, kind=Kind.OK, message=check(credential)))
+            findings.append(Finding(field=name, severity=Severity.OK, message=check(credential)))
         except ValueError as problem:
-            kind = Kind.WARNING if isinstance(problem, _Doubt) else Kind.PROBLEM
-            findings.append(Finding(field=name, kind=kind, message=str(problem)))
+            is_doubt = isinstance(problem, _DoubtError)
+            severity = Severity.WARNING if is_doubt else Severity.PROBLEM
+            findings.append(Finding(field=name, severity=severity, message=str(problem)))
     return findings
 
 
-def try_authentication(credential: Credential) -> Tried:
-    """Try both ways to send the client's credentials, and say which one works."""
+def try_authentication(credential: Credential) -> AuthenticationCheck:
+    """Try both ways to send the client's credentials and return which one works."""
     if not credential.client_secret:
-        return Tried(
+        return AuthenticationCheck(
             message=_("There is no client secret, so there is only one way to send the client ID.")
         )
     labels = dict(ClientAuthentication.choices)
     try:
         works = {way: _is_known(credential, way) for way in ClientAuthentication.values}
-    except Misconfigured as problem:
-        return Tried(message=str(problem))
+    except MisconfiguredError as problem:
+        return AuthenticationCheck(message=str(problem))
     good = [way for way, is_known in works.items() if is_known]
     if credential.client_authentication in good:
-        return Tried(
+        return AuthenticationCheck(
             message=_("The provider accepts the credentials as they are sent now."), is_ok=True
         )
     if good:
         message = _("The provider accepts the credentials as “%(way)s”: choose that.")
-        return Tried(message=message % {"way": labels[good[0]]}, better=good[0], is_ok=True)
+        return AuthenticationCheck(
+            message=message % {"way": labels[good[0]]}, better=good[0], is_ok=True
+        )
     if None in works.values():
-        return Tried(
+        return AuthenticationCheck(
             message=_("The provider did not answer clearly, so it cannot be told which way works.")
         )
-    return Tried(
+    return AuthenticationCheck(
         message=_(
             "The provider accepts these credentials in neither way. Copy Client ID and Client "
             "secret again; a secret may have ended."
@@ -278,7 +204,7 @@ def try_authentication(credential: Credential) -> Tried:
 
 
 def _is_known(credential: Credential, way: str) -> bool | None:
-    """Say whether the provider knows the client when it says so in this way."""
+    """Return whether the provider knows the client when it says so in this way."""
     changed = copy.copy(credential)
     changed.client_authentication = way
     if credential.grant_type == GrantType.CLIENT_CREDENTIALS:
@@ -287,7 +213,7 @@ def _is_known(credential: Credential, way: str) -> bool | None:
         # No refresh token is like it, so nothing is used up: a known client hears invalid_grant.
         request = token_requests.refresh_request(changed, random.token_urlsafe(32))
     answer = _tell(credential, request)
-    if answer.result is Result.TRANSIENT or answer.reason in _NO_ENDPOINT:
+    if answer.result is TokenResult.TRANSIENT or answer.reason in _NO_ENDPOINT:
         return None
     return answer.reason.lower() not in _REFUSED
 
@@ -298,8 +224,8 @@ def _check_callback(credential: Credential) -> str:
 
 
 def _check_auth_url(credential: Credential) -> str:
-    """Ask for the page a person would be sent to; nobody is logged in, so nothing is granted."""
-    target = endpoints.checked_endpoint(credential.auth_url, _("Auth URL"))
+    """Ask for the page a person would be sent to, without a login, so nothing is granted."""
+    target = endpoints.checked_endpoint(credential.auth_url, "auth_url")
     redirect_uri = endpoints.callback_url(credential)
     library = WebApplicationClient(credential.client_id)
     verifier = library.create_code_verifier(64) if credential.uses_pkce else ""
@@ -314,10 +240,10 @@ def _check_auth_url(credential: Credential) -> str:
     if location.startswith(redirect_uri):
         return _judge_answer(credential, dict(parse_qsl(urlsplit(location).query)), redirect_uri)
     if page.status in _NO_PAGE or page.status >= 500:
-        raise Misconfigured(_("Answered %d instead of a page. Copy the address from the "
+        raise MisconfiguredError(_("Answered %d instead of a page. Copy the address from the "
                               "provider's documentation.") % page.status)  # fmt: skip
     if page.is_data:
-        raise Misconfigured(
+        raise MisconfiguredError(
             _("Answered with data instead of a page: it may be another endpoint of the provider.")
         )
     if page.status >= 400 or "error" in urlsplit(location).path.lower():
@@ -337,17 +263,17 @@ class _Page:
 
 
 def _get(url: str) -> _Page:
-    """Return what a browser would get. Errors: Misconfigured."""
-    session = network.guarded_session(total_seconds=_SECONDS, max_bytes=1_000_000)
+    """Return what a browser would get. Errors: MisconfiguredError."""
+    session = network.GuardedSession(total_seconds=_SECONDS, max_bytes=1_000_000)
     headers = {"Accept": "text/html,application/xhtml+xml"}
     try:
         answer = session.get(url, headers=headers, allow_redirects=False)
-    except network.ResponseTooLarge as error:
+    except network.ResponseTooLargeError as error:
         return _Page(status=error.status_code)
-    except (network.UnsafeURL, network.SendError) as error:
-        raise Misconfigured(error.reason) from error
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-        raise Misconfigured(_("Cannot be reached from this server.")) from error
+    except network.TransferError as error:
+        raise MisconfiguredError(_("Cannot be reached from this server.")) from error
+    except network.NetworkError as error:
+        raise MisconfiguredError(error.reason) from error
     finally:
         session.close()
     content_type = answer.headers.get("Content-Type", "")
@@ -364,20 +290,20 @@ def _judge_answer(credential: Credential, answer: dict[str, str], redirect_uri: 
     pending = AuthorizationRequest(credential=credential, redirect_uri=redirect_uri)
     try:
         callback.code_of(answer, pending)
-    except AuthorizationFailed as error:
-        raise Misconfigured(error.message) from error
+    except AuthorizationError as error:
+        raise MisconfiguredError(error.message) from error
     return _("Approves without asking anybody.")
 
 
 def _doubt_page(page: _Page, redirect_uri: str) -> None:
-    """Say what a page that refuses is about; a page can only be guessed at."""
+    """Raise what a page that refuses is about; a page can only be guessed at."""
     if page.status >= 400 and _ABOUT_REDIRECT.search(page.text):
-        raise Misconfigured(token_errors.redirect_mismatch(redirect_uri))
+        raise MisconfiguredError(stored("redirect_uri_mismatch", url=redirect_uri))
     if page.status >= 400 and _ABOUT_CLIENT.search(page.text):
-        raise Misconfigured(
+        raise MisconfiguredError(
             _("The provider does not know this client. Copy Client ID from the provider again.")
         )
-    raise _Doubt(
+    raise _DoubtError(
         _(
             "The provider refuses to show its login page (%(status)d). Most often Client ID is "
             "not right, or exactly this callback URL is not registered there: %(url)s"
@@ -387,15 +313,15 @@ def _doubt_page(page: _Page, redirect_uri: str) -> None:
 
 
 def _check_token_url(credential: Credential) -> str:
-    return _check_token_endpoint(credential, credential.token_url, _("Access token URL"))
+    return _check_token_endpoint(credential, credential.token_url, "token_url")
 
 
 def _check_refresh_url(credential: Credential) -> str:
-    return _check_token_endpoint(credential, credential.refresh_url, _("Refresh URL"))
+    return _check_token_endpoint(credential, credential.refresh_url, "refresh_url")
 
 
-def _check_token_endpoint(credential: Credential, url: str, label: str) -> str:
-    target = endpoints.checked_endpoint(url, label)
+def _check_token_endpoint(credential: Credential, url: str, field: str) -> str:
+    target = endpoints.checked_endpoint(url, field)
     request = token_requests.TokenRequest(
         url=target.url,
         kind=ExchangeKind.CHECK,
@@ -403,32 +329,33 @@ def _check_token_endpoint(credential: Credential, url: str, label: str) -> str:
             "Accept": "application/json",
             "Content-Type": "application/x-www-form-urlencoded",
         },
-        # No credentials: an honest endpoint refuses this, and nobody else learns anything.
+        # No credentials: a token endpoint refuses this, and another server learns nothing.
         pairs=[("grant_type", "authorization_code")],
         body=b"grant_type=authorization_code",
         expected=Expected(),
     )
     answer = _tell(credential, request)
     is_page = answer.reason in _NO_ENDPOINT or answer.reason in {f"http_{one}" for one in _NO_PAGE}
-    if is_page or answer.reason.startswith("http_3") or answer.result is Result.TRANSIENT:
-        raise Misconfigured(answer.message)
+    if is_page or answer.reason.startswith("http_3") or answer.result is TokenResult.TRANSIENT:
+        raise MisconfiguredError(answer.message)
     return _("Answers like a token endpoint.")
 
 
 def _check_revocation_url(credential: Credential) -> str:
-    """Only look: an endpoint that revokes is not asked for fun."""
-    target = endpoints.checked_endpoint(credential.revocation_url, _("Revocation URL"))
+    """Check the address only: a request would revoke something."""
+    target = endpoints.checked_endpoint(credential.revocation_url, "revocation_url")
     try:
         network.check_url(target.url)
-    except (network.UnsafeURL, network.NameNotResolved) as error:
-        raise Misconfigured(error.reason) from error
+    except network.NetworkError as error:
+        raise MisconfiguredError(error.reason) from error
     return _("May be asked, which happens only when a token is cleared.")
 
 
-def _tell(credential: Credential, request: token_requests.TokenRequest) -> Answer:
+def _tell(credential: Credential, request: token_requests.TokenRequest) -> TokenAnswer:
     answer, transcript = client.tell(request, seconds=_SECONDS)
     # Kept apart from real requests: what a check hears is no state of the token.
     transcript = dataclasses.replace(transcript, kind=ExchangeKind.CHECK)
-    message = _("A check, not a request for a token.")
-    exchange_log.record(credential, transcript, result=answer.result, message=message)
+    exchange_log.record(
+        credential, transcript, result=answer.result, message=stored("only_checked")
+    )
     return answer

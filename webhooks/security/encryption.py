@@ -19,7 +19,8 @@ from django.db.models.query_utils import DeferredAttribute
 from encrypted_model_fields import fields as library
 from encrypted_model_fields.fields import EncryptedTextField, decrypt_str, encrypt_str
 
-MASK = "********"
+from webhooks.security.masking import MASK
+
 # Called before anything is encrypted; each raises SecretUnreadable when the key is not the right
 # one. Without them a wrong key would mix secrets that no key list reads together.
 before_sealing: list[Callable[[], None]] = []

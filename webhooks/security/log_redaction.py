@@ -1,17 +1,15 @@
 """The lines of the log: no query strings, no credentials, and one line for one message.
 
-Whatever a library writes at whatever level passes through here last. Stands alone, because it is
-set up before Django's apps are.
+Whatever a library writes at whatever level passes through here last. Text is cut before anything
+is searched in it, and no pattern goes back, so a long line costs what its length says.
 """
 
 import logging
 import re
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from django.http import HttpRequest, QueryDict
+from django.http import HttpRequest, QueryDict
 
-    from webhooks.security.masking import Masker
+from webhooks.security.masking import Masker, NameMasker
 
 # The libraries that write codes, tokens, headers or statements below these levels.
 _TALKATIVE = {
@@ -23,19 +21,11 @@ _TALKATIVE = {
     # All that a page was given, for each name that a template asks for in vain.
     "django.template": logging.INFO,
 }
+# A sentence of ours has a few hundred characters, a traceback some thousand.
+_MAX_LINE, _MAX_RECORD = 4_096, 65_536
 _QUERY = re.compile(r"(?<=[\w/.:%~\])-])\?[^\s\"'<>]+")
-_FRAGMENT = re.compile(r"(?<=[\w/.:%~-])#[^\s\"'<>]*=[^\s\"'<>]*")
+_FRAGMENT = re.compile(r"(?<=[\w/.:%~-])#[^\s\"'<>]+")
 _USERINFO = re.compile(r"(?<=://)[^\s/@\"'<>]+@")
-# What follows a scheme, unless it is the next `key=value` of a line of ours.
-_SCHEME = re.compile(
-    r"\b(Basic|Bearer|Digest|Token)\s+(?![a-z_]+=\w)(?=[\w+/=.~-]*[0-9+/=._~-])\S{6,}", re.I | re.A
-)
-_FIELD = re.compile(
-    r"""(["']?\b(?:proxy-)?(?:authorization|cookie|set-cookie|sessionid|[a-z_]*token|[a-z_]*secret
-    |code_verifier|password|[a-z_]*assertion|x?-?api[_-]?key)["']?\s*[:=]\s*)
-    (?!None\b|True\b|False\b)(?:b?"[^"]*"|b?'[^']*'|[^\s,;&})\]]+)""",
-    re.IGNORECASE | re.VERBOSE,
-)
 # Shorter values of a request are ordinary words of a text.
 _SHORTEST = 8
 # A line feed, an escape sequence or a mark that turns text around would forge other lines.
@@ -46,14 +36,15 @@ class LineFormatter(logging.Formatter):
     """Writes a record as one line, and its traceback below, both without secrets."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        return _CONTROL.sub(_escape, super().formatMessage(record))
+        return _CONTROL.sub(_escape, _cut(super().formatMessage(record), _MAX_LINE))
 
     def format(self, record: logging.LogRecord) -> str:
-        text = without_secrets(super().format(record))
+        text = super().format(record)
         # Django adds the request to what it logs about one; an error's text may quote its values.
         if (request := getattr(record, "request", None)) is not None and record.exc_info:
-            text = masker_of(request).mask(text)
-        return text
+            text = masker_of(request).mask(text, limit=_MAX_RECORD)
+        text = _cut(text, _MAX_RECORD)
+        return without_secrets("\n".join(_cut(line, _MAX_LINE) for line in text.split("\n")))
 
 
 class TalkativeLibraries(logging.Filter):
@@ -67,39 +58,46 @@ class TalkativeLibraries(logging.Filter):
 def without_secrets(text: str) -> str:
     """Return a text without queries, credentials in addresses, and values of secret fields."""
     text = _QUERY.sub("?…", text)
-    text = _FRAGMENT.sub("#…", text)
+    text = _FRAGMENT.sub(_without_values, text)
     text = _USERINFO.sub("…@", text)
-    text = _SCHEME.sub(r"\1 …", text)
-    return _FIELD.sub(r"\1…", text)
+    return _NAMES.mask(text)
 
 
-def masker_of(request: "HttpRequest") -> "Masker":
+_NAMES = NameMasker(shown=lambda _: "…")
+
+
+def masker_of(request: HttpRequest) -> Masker:
     """Return what takes the values that came with a request out of a text."""
-    # Later than logging is set up: it stands on Django's models.
-    from webhooks.security.masking import Masker
-
     sent = [*_values(request.GET), *_values(posted(request))]
     sent += [*request.COOKIES.values(), request.headers.get("Authorization", "")]
     words = [word for value in sent for word in (value, value.rpartition(" ")[2])]
     return Masker(word for word in words if len(word) >= _SHORTEST)
 
 
-def posted(request: "HttpRequest") -> "QueryDict":
+def posted(request: HttpRequest) -> QueryDict:
     """Return the form's fields; none of a body that cannot be read, which may be the error."""
-    from django.http import QueryDict
-
     try:
         return request.POST
     except Exception:
         return QueryDict()
 
 
-def _values(query: "QueryDict") -> list[str]:
+def _values(query: QueryDict) -> list[str]:
     return [str(value) for values in dict(query).values() for value in values]
 
 
 def _is_of(record: logging.LogRecord, name: str) -> bool:
     return record.name == name or record.name.startswith(name + ".")
+
+
+def _cut(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    return f"{text[:limit]}… ({len(text) - limit} more characters)"
+
+
+def _without_values(found: re.Match[str]) -> str:
+    return "#…" if "=" in found[0] else found[0]
 
 
 def _escape(found: re.Match[str]) -> str:

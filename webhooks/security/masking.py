@@ -1,300 +1,421 @@
-"""Finds secrets in foreign text, however it spells them, and masks them.
+"""The one masker: takes secrets out of text that others wrote, before it is stored or shown.
 
-Receivers and providers echo what they were sent: as it was, inside JSON or HTML, percent-encoded,
-in Base64 at any place of a longer text, or cut off. Pure, and it raises nothing: whatever an answer
-holds, its attempt is stored.
+`Masker` finds known secrets as they are, in Base64, in hex and cut off, each of them also escaped
+up to twice as in an address, JSON or HTML. It unescapes the text instead of spelling the secrets
+in every way, so its time grows with the length of the text and no pattern backtracks.
+`NameMasker` masks values by the names of their fields. Both are pure and raise nothing: whatever
+an answer holds, its attempt is stored.
 """
 
 import base64
-import json
+import html
 import re
-from collections.abc import Callable, Iterable
-from html.entities import codepoint2name
-from typing import NamedTuple
-from urllib.parse import quote, quote_plus
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
+from typing import AnyStr, NamedTuple
+from urllib.parse import quote_plus
 
-from webhooks.security.encryption import MASK
-
+# What is shown in the place of a secret.
+MASK = "********"
 # Shorter texts are in too many words; masking them would only hide the words.
 SHORTEST = 4
-# So many first characters of a longer secret are masked also when the rest is missing.
-_HEAD = 12
+# So many characters of a longer secret are masked also when the rest is missing.
+_CUT = 12
+# So many bytes of a secret are searched before anything is compared.
+_SEED = 8
 # Base64 of a short text is as common as the text.
 _SHORTEST_BASE64 = 6
+# How many bytes are compared at once while a text agrees with a secret.
+_CHUNK = 32
+# How much of a text is read beyond a limit: a secret that begins before it is recognized.
+_LOOKAHEAD = 64
 # Answers that are always the same are looked at once.
-_REMEMBERED, _REMEMBERED_CHARACTERS = 64, 1024
+_REMEMBERED, _REMEMBERED_BYTES = 64, 1024
+# Base64 for addresses (RFC 4648 section 5) and spaces of forms become the usual ones.
+_FOLDED = bytes.maketrans(b" -_", b"++/")
 
 
 class _Needle(NamedTuple):
-    whole: str
-    shown: str
+    """One form of a secret, folded; it is there when its first `least` bytes are."""
+
+    whole: bytes
+    least: int
+    shown: bytes
+
+    @property
+    def seed(self) -> bytes:
+        return self.whole[: min(_SEED, self.least)]
 
 
 class _Span(NamedTuple):
     start: int
     end: int
-    shown: str
+    is_whole: bool
+    shown: bytes
 
 
 class Masker:
-    """Some secrets in every spelling, worked out once for many texts."""
+    """Some secrets in every form, worked out once for many texts."""
 
-    __slots__ = ("_heads", "_longest", "_seen")
+    __slots__ = ("_needles", "_seen")
 
     def __init__(
-        self,
-        secrets: Iterable[str],
-        *,
-        shown: Callable[[str], str] = lambda _: MASK,
-        is_wire: bool = False,
+        self, secrets: Iterable[str], *, shown: Callable[[str], str] = lambda _: MASK
     ) -> None:
-        """Take what to show for a secret; `is_wire` for bytes that are read as latin-1."""
-        found: dict[str, str] = {}
+        """Take the secrets and what to show for one of them."""
+        found: dict[bytes, _Needle] = {}
         for secret in secrets:
-            for spelling in spellings(secret):
-                found.setdefault(_on_wire(spelling) if is_wire else spelling, shown(secret))
-        heads: dict[str, list[_Needle]] = {}
-        for whole in sorted(found):
-            heads.setdefault(whole[:_HEAD], []).append(_Needle(whole, found[whole]))
-        # Many spellings begin alike: a text is searched once for all of them.
-        self._heads = tuple((head, tuple(needles)) for head, needles in heads.items())
-        self._longest = max(map(len, found), default=0)
-        self._seen: dict[tuple[str, bool], str] = {}
+            for whole, least in _forms(secret):
+                found.setdefault(whole, _Needle(whole, least, shown(secret).encode()))
+        self._needles = tuple((one.seed, one) for one in found.values())
+        self._seen: dict[tuple[bytes, bool], bytes] = {}
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Masker) and other._heads == self._heads
+        return isinstance(other, Masker) and other._needles == self._needles
 
     def __hash__(self) -> int:
-        return hash(self._heads)
+        return hash(self._needles)
 
     def mask(self, text: str, *, limit: int | None = None, is_cut: bool = False) -> str:
         """Return the text's first `limit` characters without the secrets.
 
         `is_cut` says that it ends where no one meant it to, so that a secret may begin there.
         """
-        if limit is not None and len(text) > limit:
-            # What begins before the limit is seen whole; what ends behind it is not kept.
-            is_cut = is_cut or len(text) > limit + self._longest
-            return self._masked(text[: limit + self._longest], is_cut)[:limit]
-        if len(text) > _REMEMBERED_CHARACTERS:
-            return self._masked(text, is_cut)
-        key = (text, is_cut)
-        if (masked := self._seen.get(key)) is None:
+        text, is_cut = _cut(text, limit, is_cut)
+        data = self._masked(text.encode("utf-8", "surrogatepass"), is_cut)
+        return data.decode("utf-8", "surrogatepass")[:limit]
+
+    def mask_bytes(self, data: bytes, *, limit: int | None = None, is_cut: bool = False) -> bytes:
+        """Do the same to bytes; `limit` is in bytes."""
+        data, is_cut = _cut(data, limit, is_cut)
+        return self._masked(data, is_cut)[:limit]
+
+    def _masked(self, data: bytes, is_cut: bool) -> bytes:
+        if len(data) > _REMEMBERED_BYTES:
+            return _without(data, self._spans(data, is_cut))
+        if (masked := self._seen.get((data, is_cut))) is None:
             if len(self._seen) >= _REMEMBERED:
                 self._seen.clear()
-            masked = self._seen[key] = self._masked(text, is_cut)
+            masked = self._seen[data, is_cut] = _without(data, self._spans(data, is_cut))
         return masked
 
-    def _masked(self, text: str, is_cut: bool) -> str:
-        if hits := [(head, needles) for head, needles in self._heads if head in text]:
-            spans = [span for head, needles in hits for span in _places(text, head, needles)]
-            text = _without(text, spans)
-        return self._without_tail(text) if is_cut else text
-
-    def _without_tail(self, text: str) -> str:
-        """Mask what a secret may begin with at the end of the text."""
-        longest, shown = 0, ""
-        for needle in (needle for _, needles in self._heads for needle in needles):
-            for length in range(min(len(needle.whole), len(text)), max(SHORTEST - 1, longest), -1):
-                if text.endswith(needle.whole[:length]):
-                    longest, shown = length, needle.shown
-                    break
-        return text[:-longest] + shown if longest else text
+    def _spans(self, data: bytes, is_cut: bool) -> Iterator[_Span]:
+        if not self._needles:
+            return
+        for layer in _layers(data):
+            text = layer.text.translate(_FOLDED)
+            cut_at = _cut_at(text) if is_cut else len(text) + 1
+            for seed, needle in self._needles:
+                if is_cut or seed in text:
+                    yield from layer.spans(text, needle, cut_at=cut_at)
 
 
-def _places(text: str, head: str, needles: Iterable[_Needle]) -> Iterable[_Span]:
-    """Give each place where secrets begin, as far as the one that goes furthest."""
-    at = text.find(head)
-    while at >= 0:
-        ends = [(_end(text, at, len(head), needle.whole), needle) for needle in needles]
-        # Of two that go as far, the one that is there to its end.
-        end, _, shown = max((end, end - at == len(one.whole), one.shown) for end, one in ends)
-        yield _Span(at, end, shown)
-        # A secret that repeats itself may begin again inside.
-        at = text.find(head, at + 1)
+def _cut(text: AnyStr, limit: int | None, is_cut: bool) -> tuple[AnyStr, bool]:
+    """Return what has to be read for the first `limit` characters, and whether that is cut."""
+    if limit is None or len(text) <= limit + _LOOKAHEAD:
+        return text, is_cut
+    return text[: limit + _LOOKAHEAD], True
 
 
-def _end(text: str, at: int, known: int, whole: str) -> int:
-    """Return where a text stops to agree with a secret; `known` characters from `at` do agree."""
-    least, most = known, len(whole)
-    while least < most:
-        middle = (least + most + 1) // 2
-        if text.startswith(whole[:middle], at):
-            least = middle
-        else:
-            most = middle - 1
-    return at + least
+# ---- The forms of a secret ---------------------------------------------------------------------
 
 
-def _without(text: str, spans: Iterable[_Span]) -> str:
-    """Put one mask for each span, and for those that overlap the mask of the first."""
-    parts, done = [], 0
-    for span in sorted(spans, key=lambda span: (span.start, -span.end)):
-        if span.start >= done:
-            parts += [text[done : span.start], span.shown]
-        done = max(done, span.end)
-    return "".join([*parts, text[done:]])
-
-
-def spellings(secret: str) -> set[str]:
-    """Return every form in which an echo may spell a secret; none of one that is too short."""
+def _forms(secret: str) -> Iterator[tuple[bytes, int]]:
+    """Give each form of a secret and how much of it has to be there; none of a short secret."""
     if len(secret) < SHORTEST:
-        return set()
-    # Also as a server reads UTF-8 that takes header bytes for latin-1.
-    plain = {secret, _on_wire(secret)}
-    # Credentials of a client are form-encoded first (RFC 6749 section 2.3.1).
-    packed = {*plain, quote_plus(secret, errors="surrogatepass")}
-    encoded = {one for text in packed for one in _in_base64(text)}
-    return {form for text in plain | encoded for form in _escaped(text)}
+        return
+    data = secret.encode("utf-8", "surrogatepass")
+    # Also as a server answers UTF-8 that takes header bytes for latin-1.
+    plain = dict.fromkeys((data, data.decode("latin-1").encode()))
+    for one in plain:
+        yield one.translate(_FOLDED), len(one)
+    for digits in (data.hex(), data.hex().upper()):
+        yield digits.encode(), len(digits)
+    # Credentials of a client are form-encoded before (RFC 6749 section 2.3.1).
+    for one in dict.fromkeys((*plain, quote_plus(data).encode())):
+        yield from _in_base64(one)
 
 
-def _on_wire(text: str) -> str:
-    """Return the UTF-8 bytes of a text, each as one character."""
-    return text.encode("utf-8", "surrogatepass").decode("latin-1")
-
-
-def _in_base64(text: str) -> Iterable[str]:
-    """Give what a text is in Base64, wherever in a longer one it begins (RFC 4648 4 and 5)."""
-    data = text.encode("utf-8", "surrogatepass")
+def _in_base64(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """Give what bytes are in Base64, wherever in longer ones they begin (RFC 4648)."""
     for before in range(3):
         # The first characters also hold bits of what is before, the last of what follows.
         first, kept = (0, 2, 3)[before], (before + len(data)) * 8 // 6
-        core = base64.b64encode(bytes(before) + data).decode()[first:kept]
-        if len(core) >= _SHORTEST_BASE64:
-            yield from (core, core.translate(_URL_SAFE))
-    whole = base64.b64encode(data).decode()
-    if len(whole) >= _SHORTEST_BASE64:
-        yield from (whole, whole.translate(_URL_SAFE))
+        whole = base64.b64encode(bytes(before) + data)[first:].translate(_FOLDED)
+        if kept - first >= _SHORTEST_BASE64:
+            yield whole, kept - first
+        elif not before:
+            # Too common when something follows.
+            yield whole, len(whole)
 
 
-_URL_SAFE = str.maketrans("+/", "-_")
+# ---- The text, unescaped -----------------------------------------------------------------------
 
 
-def _escaped(text: str) -> Iterable[str]:
-    """Give a text as it is and as documents, pages and addresses escape it."""
-    if text.isascii() and text.isalnum():
-        # Nothing escapes letters and digits.
-        return {text}
-    documents = {*_in_json(text)}
-    forms = {text, *documents, *_in_page(text), *_in_percent(text)}
-    for document in documents:
-        # JSON inside JSON, and inside a page.
-        forms |= {json.dumps(document)[1:-1], json.dumps(document, ensure_ascii=False)[1:-1]}
-        forms |= {document.translate(quotes) for quotes in _QUOTES}
-    return {one for form in forms for one in (form, _HEX.sub(_lower, form), _HEX.sub(_upper, form))}
+class _Layer:
+    """A text, maybe after some unescaping, that knows where its bytes were in the original."""
+
+    __slots__ = ("_offsets", "_parent", "_pieces", "text")
+
+    def __init__(
+        self, text: bytes, parent: "_Layer | None" = None, pieces: tuple[list[bytes], ...] = ()
+    ) -> None:
+        self.text = text
+        self._parent = parent
+        # Text and escapes in turn: as they are in the parent, and as they are here.
+        self._pieces = pieces
+        self._offsets: list[list[int]] = []
+
+    def unescaped(self, escape: "_Escape") -> "_Layer | None":
+        """Return the text with one kind of escapes taken away; None when there are none."""
+        if escape.sign not in self.text:
+            return None
+        pieces = escape.pattern.split(self.text)
+        if len(pieces) == 1:
+            return None
+        plain = {one: escape.plain(one) for one in set(pieces[1::2])}
+        made = pieces.copy()
+        made[1::2] = [plain[one] for one in pieces[1::2]]
+        return _Layer(b"".join(made), self, (pieces, made))
+
+    def spans(self, text: bytes, needle: _Needle, *, cut_at: int) -> Iterator[_Span]:
+        """Give where the secret is in the original, whole or cut; `text` is this one folded.
+
+        What reaches `cut_at` is the end of a text that was cut.
+        """
+        end = 0
+        for start, end, is_whole in _together(_places(text, needle), needle.least):
+            span = self._original(start, end, needle, is_whole=is_whole)
+            if is_whole or span.end - span.start >= _CUT or end >= cut_at:
+                yield span
+        if end < cut_at <= len(text):
+            # A beginning that is shorter than a seed.
+            for end in (cut_at, len(text)):
+                for length in range(SHORTEST, len(needle.seed)):
+                    if text.endswith(needle.whole[:length], 0, end):
+                        yield self._original(end - length, end, needle, is_whole=False)
+
+    def _original(self, start: int, end: int, needle: _Needle, *, is_whole: bool) -> _Span:
+        layer = self
+        while layer._parent is not None:
+            start, end = layer._before(start, end)
+            layer = layer._parent
+        if not is_whole and (rest := _PARTIAL.match(layer.text, end)):
+            # What was cut in mid-escape or in mid-character.
+            end = rest.end()
+        return _Span(start, end, is_whole, needle.shown)
+
+    def _before(self, start: int, end: int) -> tuple[int, int]:
+        """Return where a span was in the parent: of an escape it has all or nothing."""
+        if not self._offsets:
+            self._offsets = [[0, *accumulate(map(len, pieces))] for pieces in self._pieces]
+        there, here = self._offsets
+        first, last = bisect_right(here, start) - 1, bisect_left(here, end)
+        # An odd piece is an escape.
+        start = there[first] + (0 if first % 2 else start - here[first])
+        end = there[last] - (here[last] - end if last % 2 else 0)
+        return start, end
 
 
-# The digits of %2b, \u002b and &#x2b;, which are written in either case.
-_HEX = re.compile(
-    r"(?<=%)[0-9A-F]{2}|(?<=%25)[0-9A-F]{2}|(?<=\\u)[0-9A-F]{4}|(?<=&#x)[0-9A-F]+(?=;)", re.I
-)
+class _Escape(NamedTuple):
+    """One kind of escapes: a sign that each has, all of them, and what one stands for."""
+
+    sign: bytes
+    pattern: re.Pattern[bytes]
+    plain: Callable[[bytes], bytes]
 
 
-def _lower(found: re.Match[str]) -> str:
-    return found[0].lower()
+def _from_percent(escape: bytes) -> bytes:
+    return bytes.fromhex(escape[1:].decode())
 
 
-def _upper(found: re.Match[str]) -> str:
-    return found[0].upper()
+def _from_backslash(escape: bytes) -> bytes:
+    kind = escape[1:2]
+    if kind == b"x":
+        return bytes.fromhex(escape[2:].decode())
+    if kind == b"u":
+        # One code unit of UTF-16, or two for a character beyond U+FFFF.
+        units = bytes.fromhex(escape.replace(b"\\u", b"").decode())
+        return units.decode("utf-16-be", "surrogatepass").encode("utf-8", "surrogatepass")
+    return _LETTERS.get(kind, kind)
 
 
-# What serializers escape so that JSON can stand inside HTML.
-_FOR_HTML = tuple(
-    {ord(one): f"\\u{ord(one):04{case}}" for one in characters}
-    for characters, case in (
-        ("", "x"),
-        # Go and Rails.
-        ("<>&", "x"),
-        # Jinja.
-        ("<>&'", "x"),
-        # Gson.
-        ("<>&'=", "x"),
-        # PHP, whose letters stay in lower case.
-        ("<>&'", "X"),
-        ("<>&'\"", "X"),
-        # .NET.
-        ("<>&'\"+`", "X"),
-    )
-)
+_LETTERS = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
 
-def _in_json(text: str) -> Iterable[str]:
-    for written in (json.dumps(text), json.dumps(text, ensure_ascii=False)):
-        document = written[1:-1]
-        for table in _FOR_HTML:
-            # A quotation mark has its backslash already.
-            form = document.replace('\\"', '"') if ord('"') in table else document
-            form = form.translate(table)
-            yield from (form, form.replace("/", "\\/"))
+def _from_reference(escape: bytes) -> bytes:
+    return html.unescape(escape.decode()).encode("utf-8", "surrogatepass")
 
 
-# How pages write what is special in HTML.
-_MARKUP = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
-_QUOTES = tuple(
-    str.maketrans(_MARKUP | quotes)
-    for quotes in (
-        # Text between tags, and PHP before 8.1.
-        {},
-        {'"': "&quot;"},
-        # Python; lodash, Ruby and Java; MarkupSafe and Go; PHP; XML.
-        {'"': "&quot;", "'": "&#x27;"},
-        {'"': "&quot;", "'": "&#39;"},
-        {'"': "&#34;", "'": "&#39;"},
-        {'"': "&quot;", "'": "&#039;"},
-        {'"': "&quot;", "'": "&apos;"},
-    )
-)
-_PAGES = (
-    *_QUOTES,
-    *(
-        str.maketrans(_MARKUP | more)
-        for more in (
-            # OWASP; Mustache; templates of Go; .NET; filters of PHP.
-            {'"': "&quot;", "'": "&#x27;", "/": "&#x2F;"},
-            {'"': "&quot;", "'": "&#39;", "/": "&#x2F;", "`": "&#x60;", "=": "&#x3D;"},
-            {'"': "&#34;", "'": "&#39;", "+": "&#43;"},
-            {'"': "&quot;", "'": "&#x27;", "+": "&#x2B;"},
-            {"&": "&#38;", "<": "&#60;", ">": "&#62;", '"': "&#34;", "'": "&#39;"},
-        )
+_ESCAPES = (
+    _Escape(b"%", re.compile(rb"(%[0-9A-Fa-f]{2})"), _from_percent),
+    _Escape(
+        b"\\",
+        re.compile(
+            rb"(\\u[Dd][89ABab][0-9A-Fa-f]{2}\\u[Dd][C-Fc-f][0-9A-Fa-f]{2}"
+            rb"|\\(?:u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2}|[\"'\\/bfnrt]))"
+        ),
+        _from_backslash,
+    ),
+    _Escape(
+        b"&",
+        re.compile(rb"(&(?:#(?:[Xx][0-9A-Fa-f]{1,6}|[0-9]{1,7})|[A-Za-z][A-Za-z0-9]{1,31});)"),
+        _from_reference,
     ),
 )
-# &ouml; and what else has a name outside ASCII.
-_NAMED = {code: f"&{name};" for code, name in codepoint2name.items() if code > 127}
-
-
-def _in_page(text: str) -> Iterable[str]:
-    for quotes in _PAGES:
-        page = text.translate(quotes)
-        yield page
-        if not page.isascii():
-            yield page.translate(_NAMED)
-            for reference in ("&#%d;", "&#x%X;"):
-                yield "".join(one if one.isascii() else reference % ord(one) for one in page)
-
-
-# What stays as it is in an address, besides letters, digits and -._~.
-_SAFE = (
-    # RFC 3986; encodeURIComponent.
-    "",
-    "!'()*",
-    # Python; what a path may hold; encodeURI; paths of Go.
-    "/",
-    "/:@!$&'()*+,;=",
-    "/:@!$&'()*+,;=?#",
-    ":@$&+=",
-    # Forms of .NET; forms of browsers and Java.
-    "!()*",
-    "*",
+# An escape that was cut, which none of those above are; twice escaped ones too.
+_PART = (
+    rb"(?:%(?:25)?[0-9A-Fa-f]?(?![0-9A-Fa-f])"
+    rb"|\\{1,3}(?:u[0-9A-Fa-f]{0,3}|x[0-9A-Fa-f]?)?(?![0-9A-Fa-f\"'\\/bfnrtux])"
+    rb"|&(?:#(?:[Xx]?[0-9A-Fa-f]{0,6})|[A-Za-z0-9]{0,8})(?![0-9A-Za-z;#]))"
 )
-# Those that are applied to their own outcome often enough.
-_SAFE_TWICE = _SAFE[:2]
+_PARTIAL = re.compile(_PART + rb"|[\x80-\xbf]{1,3}")
+_PARTIAL_ESCAPE = re.compile(_PART + rb"\Z")
 
 
-def _in_percent(text: str) -> Iterable[str]:
-    for safe in _SAFE:
-        form = quote(text, safe=safe, errors="surrogatepass")
-        yield form
-        # In a form; the tilde was not always safe (RFC 2396 and before).
-        yield from (form.replace("%20", "+"), form.replace("%20", "+").replace("~", "%7E"))
-        if safe in _SAFE_TWICE:
-            yield form.replace("%", "%25")
+def _cut_at(text: bytes) -> int:
+    """Return where a cut text ends, without the escape that was cut."""
+    # No escape is longer.
+    found = _PARTIAL_ESCAPE.search(text, max(0, len(text) - 12))
+    return found.start() if found else len(text)
+
+
+def _layers(data: bytes) -> Iterable[_Layer]:
+    """Return the text, and what is left of it when what is escaped once or twice is unescaped."""
+    original = _Layer(data)
+    layers = {data: original}
+    for one in _ESCAPES:
+        if (once := original.unescaped(one)) is not None:
+            layers.setdefault(once.text, once)
+            for other in _ESCAPES:
+                if (twice := once.unescaped(other)) is not None:
+                    # Two kinds in a text give the same in either order.
+                    layers.setdefault(twice.text, twice)
+    return layers.values()
+
+
+# ---- The search --------------------------------------------------------------------------------
+
+
+def _places(text: bytes, needle: _Needle) -> Iterator[tuple[int, int]]:
+    """Give where a secret begins and how far the text agrees with it, without looking back.
+
+    Source: Knuth, Morris and Pratt, for secrets whose beginning occurs in them again.
+    """
+    whole, seed = needle.whole, needle.seed
+    borders = _borders(whole) if seed in whole[1:] else None
+    start, agreed = text.find(seed), len(seed)
+    while start >= 0:
+        agreed = _agreement(text, start, whole, agreed)
+        end = start + agreed
+        yield start, end
+        if borders:
+            agreed = borders[agreed]
+            while agreed >= len(seed) and text[end : end + 1] != whole[agreed : agreed + 1]:
+                agreed = borders[agreed]
+            if agreed >= len(seed):
+                start = end - agreed
+                continue
+        start, agreed = text.find(seed, max(start, end - len(seed)) + 1), len(seed)
+
+
+def _together(places: Iterable[tuple[int, int]], least: int) -> Iterator[tuple[int, int, bool]]:
+    """Give places that overlap as one, and whether the whole secret is in it."""
+    first = last = 0
+    is_whole = False
+    for start, end in places:
+        if start >= last:
+            if last:
+                yield first, last, is_whole
+            first = start
+        last, is_whole = end, end - start >= least or (is_whole and start < last)
+    if last:
+        yield first, last, is_whole
+
+
+def _agreement(text: bytes, start: int, whole: bytes, agreed: int) -> int:
+    """Return how many bytes from `start` agree with a secret; `agreed` of them are known to."""
+    while (chunk := whole[agreed : agreed + _CHUNK]) and text.startswith(chunk, start + agreed):
+        agreed += len(chunk)
+    for expected, found in zip(chunk, text[start + agreed : start + agreed + _CHUNK], strict=False):
+        if expected != found:
+            break
+        agreed += 1
+    return agreed
+
+
+def _borders(whole: bytes) -> list[int]:
+    """Return for each length how long the longest end is that is a beginning too."""
+    borders, length = [0, 0], 0
+    for byte in whole[1:]:
+        while length and whole[length] != byte:
+            length = borders[length]
+        length += whole[length] == byte
+        borders.append(length)
+    return borders
+
+
+def _without(data: bytes, spans: Iterable[_Span]) -> bytes:
+    """Put one mask for spans that overlap: that of the first, the longest, the whole one."""
+    parts, done = list[bytes](), 0
+    for span in sorted(spans, key=lambda span: (span.start, -span.end, not span.is_whole)):
+        if span.start >= done:
+            parts += (data[done : span.start], span.shown)
+        done = max(done, span.end)
+    return b"".join([*parts, data[done:]]) if parts else data
+
+
+# ---- Names -------------------------------------------------------------------------------------
+
+# How the names of secrets end, one or several.
+_ENDINGS = r"(?:token|secret|password|passwd|pwd|assertion|api[_-]?key)s?"
+_NAMES = ("code[_-]verifier", "authorization", "cookie", "sessionid")
+# Also behind a backslash or as a reference, where JSON stands in a text or a page.
+_QUOTE = r"""(?:\\{0,8}["']|&(?:quot|apos|\#[0-9]{1,7}|\#x[0-9a-f]{1,6});)?"""
+# What follows a scheme looks like a value: not a word of a sentence nor the next `key=value`.
+_SCHEME = re.compile(
+    r"\b(?P<name>(?:Basic|Bearer|Digest|Token)\s+)(?![a-z_]+=\w)"
+    r"(?P<value>(?=[\w+/=.~-]*[0-9+/=._~-])[^\s,;\"'&<>]{6,})",
+    re.IGNORECASE | re.ASCII,
+)
+
+
+class NameMasker:
+    """Masks the values of fields by their names, and credentials by their scheme."""
+
+    def __init__(self, *names: str, shown: Callable[[str], str] = lambda _: MASK) -> None:
+        """Take names beside the usual ones and what to show for a value."""
+        own = "|".join((*_NAMES, *names))
+        # More often HTML's own.
+        elements = "|".join(name for name in (*_NAMES, *names) if name != "code")
+        self._shown = shown
+        self._is_secret = re.compile(
+            rf"[a-z0-9_.-]*{_ENDINGS}|{own}|proxy-authorization|set-cookie", re.IGNORECASE
+        )
+        self._field = re.compile(
+            rf"""(?P<name>\b(?:[a-z0-9_]*{_ENDINGS}|{own}){_QUOTE}\s*[:=]\s*(?:\[\s*)?b?{_QUOTE})
+            (?!(?:None|True|False|null)\b)
+            (?P<value>(?<=[^\\]")(?:[^"\\]++|\\[\s\S])++|(?<=[^\\]')(?:[^'\\]++|\\[\s\S])++
+            |[^\s"'&<>,;{{}}()\[\]]{{{SHORTEST},}})""",
+            re.IGNORECASE | re.VERBOSE,
+        )
+        # The text of an element, also of a page that shows one.
+        self._element = re.compile(
+            rf"""(?P<name>(?:<|&lt;)(?:[a-z0-9_.:-]*{_ENDINGS}|(?:[a-z0-9_.-]+:)?(?:{elements}))
+            (?:\s[^<>&]*)?(?:>|&gt;)\s*(?:(?:<|&lt;)!\[CDATA\[\s*)?)
+            (?P<value>[^<&\]\s][^<&\]]*)""",
+            re.IGNORECASE | re.VERBOSE,
+        )
+
+    def is_secret(self, name: str) -> bool:
+        return self._is_secret.fullmatch(name) is not None
+
+    def mask(self, text: str) -> str:
+        # First what follows a scheme: to the other rules the scheme itself looks like the value.
+        for pattern in (_SCHEME, self._element, self._field):
+            text = pattern.sub(self._masked, text)
+        return text
+
+    def _masked(self, found: re.Match[str]) -> str:
+        return found["name"] + self._shown(found["value"].rstrip())

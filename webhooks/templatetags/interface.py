@@ -1,10 +1,11 @@
-"""Small parts of pages: icons, times, durations and badges."""
+"""Small parts of pages: icons, times, numbers, badges, and the options of a select."""
 
 import re
 from datetime import UTC, datetime
 from typing import Any
 
 from django import template
+from django.forms.utils import flatatt
 from django.template.defaultfilters import date
 from django.templatetags.static import static
 from django.utils import timezone
@@ -13,11 +14,18 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince, timeuntil
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
+from webhooks.delivery import outcomes
+from webhooks.delivery.backlog import MAX_COUNT, Report
 from webhooks.delivery_log import retelling
 from webhooks.models import Attempt, Delivery, OAuthToken, Status, TokenState
+from webhooks.ui.figures import milliseconds, number, rough_duration
 
 register = template.Library()
+register.filter("group_digits", number)
+register.filter(milliseconds)
+register.filter(rough_duration)
 
 # Status or state -> the class that colours its badge.
 _BADGES = {
@@ -70,8 +78,8 @@ def compact_address(address: str) -> SafeString:
 
 @register.filter
 def retold(text: str) -> str:
-    """Say a stored sentence in the reader's language; nothing is escaped or trusted by it."""
-    return retelling.retell(str(text))
+    """Return a stored message in the reader's language; nothing is escaped or trusted by it."""
+    return retelling.retell(outcomes.sentence(str(text)))
 
 
 def _local(moment: datetime) -> datetime:
@@ -177,15 +185,6 @@ def code_badge(status_code: int | None) -> SafeString | str:
     return format_html('<span class="badge num {}">{}</span>', css_class, status_code)
 
 
-@register.filter
-def milliseconds(value: float | None) -> str:
-    if value is None:
-        return ""
-    if value >= 1000:
-        return _("%s s") % number_format(f"{value / 1000:.2f}")
-    return _("%s ms") % number_format(f"{value:.0f}" if value >= 10 else f"{value:.1f}")
-
-
 @register.inclusion_tag("webhooks/ui/_timing.html")
 def timing(attempt: Attempt) -> dict[str, Any]:
     """Draw where the time of an attempt went, phase after phase."""
@@ -209,3 +208,75 @@ def timing(attempt: Attempt) -> dict[str, Any]:
         )  # fmt: skip
         start += share
     return {"bars": bars, "total_ms": attempt.total_ms}
+
+
+@register.inclusion_tag("webhooks/ui/_backlog.html")
+def backlog_line(report: Report) -> dict[str, Any]:
+    """Draw the line that says how far behind the engine is."""
+    found = report.backlog
+    parts = []
+    if found.due:
+        oldest = _waiting_time(found.oldest_due_seconds)
+        text = ngettext(
+            "%(count)s due, for %(oldest)s", "%(count)s due, the oldest for %(oldest)s", found.due
+        )
+        parts.append(text % {"count": _capped(found.due), "oldest": oldest})
+    else:
+        parts.append(_("Up to date"))
+    if found.sending:
+        parts.append(_("%s being sent") % _capped(found.sending))
+    if found.held:
+        parts.append(_("%s held") % _capped(found.held))
+    if found.parked:
+        parts.append(_("%s parked") % _capped(found.parked))
+    if found.sent_per_second:
+        parts.append(_("%s sent per second") % _rate(found.sent_per_second))
+    elif found.due:
+        parts.append(_("nothing sent in the last minute"))
+    return {"report": report, "parts": parts}
+
+
+def _rate(per_second: float) -> str:
+    places = 0 if per_second >= 10 else 1
+    return str(number_format(max(per_second, 0.1), places, force_grouping=True))
+
+
+def _waiting_time(seconds: float) -> str:
+    """Write a waiting time in one unit."""
+    if seconds < 60:
+        return _("%d s") % seconds
+    if seconds < 3600:
+        return _("%d min") % (seconds // 60)
+    if seconds < 48 * 3600:
+        return _("%d h") % (seconds // 3600)
+    return _("%d days") % (seconds // 86400)
+
+
+def _capped(count: int) -> str:
+    shown = number_format(min(count, MAX_COUNT), force_grouping=True)
+    return f"{shown}+" if count >= MAX_COUNT else str(shown)
+
+
+@register.filter
+def options(widget: dict[str, Any]) -> SafeString:
+    """Draw what Django's `select.html` draws between the tags of a select, in one go.
+
+    Six hundred time zones by templates take 200 ms.
+    """
+    groups = ((name, _drawn(choices)) for name, choices, _index in widget["optgroups"])
+    return format_html_join(
+        "",
+        "{}",
+        (
+            (format_html('<optgroup label="{}">{}</optgroup>', name, drawn) if name else drawn,)
+            for name, drawn in groups
+        ),
+    )
+
+
+def _drawn(choices: list[dict[str, Any]]) -> SafeString:
+    return format_html_join(
+        "",
+        '<option value="{}"{}>{}</option>',
+        ((one["value"], flatatt(one["attrs"]), one["label"]) for one in choices),
+    )

@@ -1,29 +1,42 @@
-"""Text that came from outside, made safe to look at: escaped, every trick character shown.
+"""What logs hold, as text for people: text from outside, audit entries, exchanges, filters.
 
 Owns how headers and bodies of the log are displayed. Whatever a receiver answers, the page shows
 it as text: no markup, no terminal colours, no invisible or direction-changing characters.
 """
 
 import re
+from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
 
 from django import template
+from django.core.exceptions import FieldDoesNotExist
 from django.utils.html import conditional_escape, format_html
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
+from webhooks import filters
 from webhooks.delivery_log import decoded_body
-from webhooks.delivery_log.decoded_body import indent_json as indent_json
-from webhooks.security.encryption import MASK
+from webhooks.delivery_log.decoded_body import header_lines, status_line
+from webhooks.filters import InvalidFilter, Judgement, Kind
+from webhooks.models import (
+    AUTHORIZATION_FIELDS,
+    AuditEntry,
+    Credential,
+    ExchangeKind,
+    OAuthExchange,
+    Webhook,
+)
+from webhooks.ui.figures import milliseconds
+from webhooks.ui.webhook_form.filter_rows import ConditionRow
+from webhooks.ui.webhook_form.filter_section import FilterSection, offered
 
 register = template.Library()
+register.filter(header_lines)
+register.filter(status_line)
 
-# Headers whose value is a secret by its nature. The log masks them when it is written; a second
-# time here costs nothing and keeps old or foreign rows from showing one.
-_SECRET_HEADERS = frozenset(
-    {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "x-auth-token"}
-)
-# Letters and marks by Unicode's book that nobody can see: fillers, joiners and the selectors that
+# Letters and marks by Unicode's tables that are invisible: fillers, joiners and the selectors that
 # carry hidden text. The one that follows emoji is left.
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\uffa0\ufe00-\ufe0e"
@@ -49,7 +62,7 @@ def visible(value: object) -> SafeString:
 
 
 def _is_plain(text: str) -> bool:
-    """Say whether every character can be seen: no control, format, bidi or odd space."""
+    """Return whether every character can be seen: no control, format, bidi or odd space."""
     if not text.replace("\n", "").replace("\t", "").isprintable():
         return False
     return text.isascii() or not _INVISIBLE.search(text)
@@ -91,7 +104,7 @@ def body_view(
     total = len(data) if size is None else max(size, len(data))
     declared = {name.lower(): text for name, text in header_lines(headers)}
     return {
-        "readable": decoded_body.read(
+        "decoded": decoded_body.read(
             data[:limit],
             content_type=declared.get("content-type", ""),
             content_encoding=declared.get("content-encoding", ""),
@@ -108,26 +121,6 @@ def body_view(
 
 
 @register.filter
-def status_line(value: str) -> str:
-    """Return the line above the headers of a stored response, or "" when there is none."""
-    first = value.partition("\n")[0].strip()
-    return first if first.startswith("HTTP/") else ""
-
-
-@register.filter
-def header_lines(value: str) -> list[tuple[str, str]]:
-    """Split stored header lines into names and values, secrets masked; no status line."""
-    headers = []
-    # Not splitlines(), which takes characters of a value for ends of lines too.
-    for line in value.replace("\r\n", "\n").split("\n")[bool(status_line(value)) :]:
-        if not line:
-            continue
-        name, _colon, text = line.partition(":")
-        headers.append((name.strip(), _masked(name.strip().lower(), text.strip())))
-    return headers
-
-
-@register.filter
 def without_query(request_line: str) -> str:
     """Cut the query off a request line: with the query format it carries the payload."""
     method, _space, rest = request_line.partition(" ")
@@ -136,8 +129,128 @@ def without_query(request_line: str) -> str:
     return f"{method} {address.partition('?')[0]}{space}{version if space else ''}"
 
 
-def _masked(name: str, value: str) -> str:
-    if name not in _SECRET_HEADERS or MASK in value:
-        return value
-    scheme, space, rest = value.partition(" ")
-    return f"{scheme} {MASK}" if space and rest and "authorization" in name else MASK
+# ---- Entries of the audit trail ---------------------------------------------------------------
+
+KINDS = {
+    "webhook": gettext_lazy("Webhook"),
+    "connection": gettext_lazy("Connection"),
+    "apikey": gettext_lazy("API key"),
+    "delivery": gettext_lazy("Delivery"),
+    "replay": gettext_lazy("Replay"),
+    "user": gettext_lazy("Account"),
+    "group": gettext_lazy("Group"),
+}
+# Fields without a label of their own, as people know them.
+_LABELS = {
+    "filter": gettext_lazy("Filter"),
+    "connection": gettext_lazy("Connection"),
+    "retry_schedule_seconds": gettext_lazy("Retry schedule"),
+}
+
+
+@register.filter
+def field_labels(entry: AuditEntry) -> str:
+    """Name the changed fields as the form does."""
+    return ", ".join(_label(str(name)) for name in entry.fields)
+
+
+@register.filter
+def person(entry: AuditEntry) -> str:
+    return entry.username or _("The system")
+
+
+@register.filter
+def kind(entry: AuditEntry) -> str:
+    """Return the kind of thing an entry is about."""
+    return str(KINDS.get(entry.object_type, entry.object_type))
+
+
+def _label(name: str) -> str:
+    if name in _LABELS:
+        return str(_LABELS[name])
+    model = Credential if name in AUTHORIZATION_FIELDS or name == "allowed_hosts" else Webhook
+    try:
+        field = model._meta.get_field(name)
+    except FieldDoesNotExist:
+        return name
+    return str(getattr(field, "verbose_name", name))
+
+
+# ---- Exchanges with an authorization server ---------------------------------------------------
+
+# Checks of earlier versions were kept as discoveries.
+_CHECKS = (ExchangeKind.CHECK, ExchangeKind.DISCOVERY)
+# The class every answer ends in -> what people read, and the colour of its badge.
+_RESULTS = {
+    "ok": (gettext_lazy("Good"), "is-success"),
+    "ok_with_warning": (gettext_lazy("Good, with a warning"), "is-success"),
+    "transient": (gettext_lazy("Tried again later"), "is-warning"),
+    "needs_reauthorization": (gettext_lazy("Needs re-authorization"), "is-danger"),
+    "misconfigured": (gettext_lazy("Misconfigured"), "is-danger"),
+}
+
+
+@register.filter
+def result_badge(exchange: OAuthExchange) -> SafeString | str:
+    """Show how an exchange ended; what a check hears says nothing about the token."""
+    if exchange.kind in _CHECKS:
+        return ""
+    label, css_class = _RESULTS.get(exchange.result, (exchange.result, "is-neutral"))
+    return format_html('<span class="badge {}">{}</span>', css_class, label)
+
+
+@register.filter
+def step_name(exchange: OAuthExchange) -> str:
+    """Name what was asked."""
+    if exchange.kind in _CHECKS:
+        return _("Check")
+    return exchange.get_kind_display()
+
+
+@register.filter
+def took(exchange: OAuthExchange) -> str:
+    """Return how long it took; a person at the provider takes minutes."""
+    seconds = (exchange.duration_ms or 0.0) / 1000
+    if seconds < 60:
+        return milliseconds(exchange.duration_ms)
+    return _("%(minutes)d min %(seconds)d s") % {
+        "minutes": seconds // 60,
+        "seconds": seconds % 60,
+    }
+
+
+# ---- Filters, and what a condition found in an event ------------------------------------------
+
+
+@register.simple_tag
+def offer(row: ConditionRow, section: FilterSection) -> dict[str, Any]:
+    """Return what the page needs to draw one condition."""
+    return offered(row, section)
+
+
+@register.filter
+def filter_sentence(tree: Mapping[str, Any]) -> str:
+    """Return what a stored filter lets through."""
+    try:
+        filters.validate(tree)
+    except InvalidFilter as error:
+        return str(error)
+    return filters.sentence(tree)
+
+
+@register.filter
+def asked(judgement: Judgement) -> str:
+    """Return what a condition asks for."""
+    words = filters.condition_words(judgement.variable, judgement.operator, judgement.value)
+    return words[:1].upper() + words[1:]
+
+
+@register.filter
+def found(judgement: Judgement) -> str:
+    """Return what the event has; a long text is cut, a duration has its unit."""
+    if judgement.actual is None:
+        return filters.found_words(judgement.variable, None)
+    kind = filters.kind_of(judgement.variable)
+    is_number = kind is Kind.DURATION and isinstance(judgement.actual, int | float)
+    text = filters.found_words(judgement.variable, judgement.actual)
+    return text if is_number else text.strip("“”")

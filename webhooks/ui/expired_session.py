@@ -10,7 +10,7 @@ from functools import wraps
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
+from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import redirect_to_login
 from django.core import signing
 from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
@@ -31,9 +31,8 @@ View = Callable[..., HttpResponse]
 
 @require_safe
 @never_cache
-@login_required
 def session(request: HttpRequest) -> HttpResponse:
-    """Say that the session lives, with the CSRF token that a login may have changed."""
+    """Confirm that the session lives, with the CSRF token that a login may have changed."""
     return JsonResponse({"csrf": get_token(request)})
 
 
@@ -43,8 +42,9 @@ def opened_by(request: HttpRequest) -> str:
 
 
 def keeps_typed(view: View) -> View:
-    """Demand a login, as login_required does, and show what was posted without one after it."""
+    """Require a login, and show what was posted without one after it."""
 
+    @login_not_required
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if not request.user.is_authenticated:

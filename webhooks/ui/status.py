@@ -1,63 +1,98 @@
-"""How a webhook is doing, in one word and one sentence. Reads rows, writes nothing."""
+"""How a webhook is doing: its status, open problems, what waits, and its token.
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+Reads rows, bounded at any size of the log; writes nothing. Contexts of templates are dictionaries.
+"""
 
+from collections import Counter
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
 from django.core.exceptions import ValidationError
+from django.db.models import Q
+from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 
+from webhooks.alerts import problems
+from webhooks.alerts.problems import TOKEN_ENDS_WITHIN
+from webhooks.delivery import outcomes
 from webhooks.delivery_log.retelling import retell
 from webhooks.models import (
+    CREDENTIAL_SECRETS,
+    WEBHOOK_SECRETS,
     AuthorizationType,
     Credential,
+    Delivery,
     GrantType,
+    HoldReason,
+    Incident,
+    IncidentKind,
+    OAuthExchange,
     OAuthToken,
     PauseReason,
+    Status,
     TokenState,
+    Trigger,
     Webhook,
     WebhookState,
+    ids,
 )
+from webhooks.ui import figures
+from webhooks.ui.webhook_form import alerts, delivery
 from webhooks.ui.webhook_form.credentials import check_host
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
 
+# Encrypted columns of related rows, which no list or page of a webhook decrypts.
+TOKEN_SECRETS = ("token__access_token", "token__refresh_token")
+# Of a webhook with the credential it uses and that one's token.
+SECRETS_OF_WEBHOOK = (
+    *WEBHOOK_SECRETS,
+    *(f"credential__{name}" for name in (*CREDENTIAL_SECRETS, *TOKEN_SECRETS)),
+)
+# Counting stops here: "1,000+" says enough, and a webhook may hold millions.
+MAX_COUNTED = 1000
+# Only the first delivery of an ordered webhook fails; a few more come from before it was ordered.
+_MAX_FAILING = 20
+_EXCHANGES_SHOWN = 10
+# Time enough for somebody to come back from a few days off.
+_GRANT_ENDS_WITHIN = timedelta(days=7)
+_BLOCKED = (TokenState.NONE, TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """`kind` colours it: success, warning, danger or neutral."""
 
-    kind: str
-    label: "StrOrPromise"
-    sentence: "StrOrPromise"
-    # What the provider's refusal came to; a page that shows it elsewhere leaves it out here.
-    error: str = ""
-
-    @property
-    def full_sentence(self) -> str:
-        return f"{self.sentence} {self.error}".strip()
+# ---- The status: one word and one sentence -----------------------------------------------------
 
 
-def standing_of(webhook: Webhook) -> Standing:
-    """Judge a webhook by what stops it first: a pause, then its token, then its receiver."""
+def status_of(webhook: Webhook) -> dict[str, Any]:
+    """Judge a webhook by what stops it first: a pause, then its token, then its receiver.
+
+    `kind` colours it: success, warning, danger or neutral. `error` is what the provider's refusal
+    came to; a page that shows it elsewhere takes `sentence` rather than `full_sentence`.
+    """
     if not webhook.is_active:
         return _paused(webhook)
     if problem := _credentials_problem(webhook):
         return problem
     state = state_of(webhook)
     if state and state.failing_since_at:
-        return Standing(
-            kind="danger",
-            label=_("Failing"),
-            sentence=_("Every attempt fails. Last error: %s")
-            % (retell(state.last_error) or _("unknown")),
-        )
-    return Standing(
-        kind="success", label=_("Active"), sentence=_("Events are sent as they happen.")
-    )
+        error = outcomes.sentence(state.last_error) or _("unknown")
+        return _status("danger", _("Failing"), _("Every attempt fails. Last error: %s") % error)
+    return _status("success", _("Active"), _("Events are sent as they happen."))
 
 
-def _paused(webhook: Webhook) -> Standing:
+def _status(kind: str, label: str, sentence: str, error: str = "") -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "label": label,
+        "sentence": sentence,
+        "full_sentence": f"{sentence} {error}".strip(),
+        "error": error,
+    }
+
+
+def _paused(webhook: Webhook) -> dict[str, Any]:
     sentences = {
         PauseReason.GONE: _(
             "Paused because the receiver answered 410 Gone. Correct the URL, then resume."
@@ -67,43 +102,38 @@ def _paused(webhook: Webhook) -> Standing:
         ),
     }
     if sentence := sentences.get(PauseReason(webhook.pause_reason)):
-        return Standing(kind="danger", label=_("Paused"), sentence=sentence)
+        return _status("danger", _("Paused"), sentence)
     sentence = _("Nothing is sent. Deliveries that were waiting are held until it is resumed.")
-    return Standing(kind="neutral", label=_("Paused"), sentence=sentence)
+    return _status("neutral", _("Paused"), sentence)
 
 
-def _credentials_problem(webhook: Webhook) -> Standing | None:
+def _credentials_problem(webhook: Webhook) -> dict[str, Any] | None:
     credential = webhook.credential
     is_oauth = credential.authorization_type == AuthorizationType.OAUTH2
     problem = _token_problem(credential) if is_oauth else None
     try:
         check_host(credential, webhook.url)
     except ValidationError as error:
-        return Standing(kind="danger", label=_("On hold"), sentence=" ".join(error.messages))
+        return _status("danger", _("On hold"), " ".join(error.messages))
     if problem is None or not credential.is_shared:
         return problem
-    sentence = _("Connection “%(name)s”: %(sentence)s")
-    names = {"name": credential.name, "sentence": problem.sentence}
-    return replace(problem, sentence=sentence % names)
+    sentence = _("Connection “%(name)s”: %(sentence)s") % {"name": credential.name, **problem}
+    return _status(problem["kind"], problem["label"], sentence, problem["error"])
 
 
-def _token_problem(credential: Credential) -> Standing | None:
+def _token_problem(credential: Credential) -> dict[str, Any] | None:
     token = token_of(credential)
     if token is None or token.state == TokenState.NONE:
         if credential.grant_type == GrantType.CLIENT_CREDENTIALS:
             return None
         sentence = _("Deliveries are held until somebody presses Get new access token.")
-        return Standing(kind="warning", label=_("On hold"), sentence=sentence)
+        return _status("warning", _("On hold"), sentence)
     if token.state == TokenState.NEEDS_REAUTHORIZATION:
         sentence = _("Deliveries are held until the webhook is authorized again.")
-        return Standing(
-            kind="danger", label=_("On hold"), sentence=sentence, error=retell(token.last_error)
-        )
+        return _status("danger", _("On hold"), sentence, retell(token.last_error))
     if token.state == TokenState.MISCONFIGURED:
         sentence = _("Deliveries are held until the OAuth settings are corrected.")
-        return Standing(
-            kind="danger", label=_("On hold"), sentence=sentence, error=retell(token.last_error)
-        )
+        return _status("danger", _("On hold"), sentence, retell(token.last_error))
     return None
 
 
@@ -123,3 +153,253 @@ def token_of(credential: Credential) -> OAuthToken | None:
 
 def state_of(webhook: Webhook) -> WebhookState | None:
     return getattr(webhook, "state", None)
+
+
+# ---- The webhook's page: open problems, and what waits -----------------------------------------
+
+
+def page_status(webhook: Webhook) -> dict[str, Any]:
+    """Return the context of everything above the recent deliveries."""
+    held = _held(webhook)
+    parked = _parked(webhook)
+    return {
+        **problems_of(webhook),
+        "held": counted(sum(held.values())),
+        "held_by_pause": held[HoldReason.PAUSED],
+        "held_by_pause_text": counted(held[HoldReason.PAUSED]),
+        "parked": counted(parked),
+        "waiting_groups": _waiting_groups(held, parked),
+        "blocking": _blocking(webhook),
+        "asks_before_resume": not webhook.is_active
+        and bool(held[HoldReason.PAUSED] or webhook.pause_reason != PauseReason.PERSON),
+        "needs_test": webhook.pause_reason in (PauseReason.GONE, PauseReason.FAILING),
+        "last_test": _last_test(webhook),
+        "delivery_summary": delivery.summary(
+            **{name: getattr(webhook, name) for name in delivery.FIELDS}
+        ),
+        "alerts_summary": alerts.summary(
+            **{name: getattr(webhook, name) for name in alerts.FIELDS}
+        ),
+    }
+
+
+def problems_of(webhook: Webhook) -> dict[str, Any]:
+    """Return the context of the open problems, which a refresh of the page replaces."""
+    notices = _notices(webhook)
+    return {
+        "notices": [one for one in notices if one["action"] != "resume"],
+        "pause_notice": next((one for one in notices if one["action"] == "resume"), None),
+        "has_no_recipients": not (webhook.alert_recipients or settings.WEBHOOKS_ALERT_RECIPIENTS),
+        "is_muted": webhook.mutes_alerts(timezone.now()),
+    }
+
+
+def counted(count: int) -> str:
+    return figures.counted(count, MAX_COUNTED)
+
+
+def count_open(webhook: Webhook, *statuses: Status) -> str:
+    """Count a webhook's deliveries up to a limit, as text: "12" or "1,000+".
+
+    Asks for each status alone, because each has a partial index of its own.
+    """
+    rows = [Delivery.objects.filter(webhook=webhook, status=status) for status in statuses]
+    return counted(sum(found[: MAX_COUNTED + 1].count() for found in rows))
+
+
+def held_by_pause(webhook: Webhook) -> int:
+    """Count what a resume would release, up to one more than MAX_COUNTED."""
+    return _held(webhook)[HoldReason.PAUSED]
+
+
+def _held(webhook: Webhook) -> Counter[str]:
+    rows = Delivery.objects.filter(webhook=webhook, status=Status.HELD).order_by()
+    return Counter(rows.values_list("hold_reason", flat=True)[: MAX_COUNTED + 1])
+
+
+def _parked(webhook: Webhook) -> int:
+    rows = Delivery.objects.filter(webhook=webhook, status=Status.PARKED).order_by()
+    return len(rows.values_list("pk")[: MAX_COUNTED + 1])
+
+
+def _waiting_groups(held: Counter[str], parked: int) -> list[dict[str, Any]]:
+    """Return the deliveries that wait for a person, by reason, with what releases them."""
+    releases = {
+        HoldReason.PAUSED: _("Released in order when the webhook is resumed."),
+        HoldReason.REAUTHORIZATION: _("Released in order by the next Get new access token."),
+        HoldReason.MISCONFIGURED: _(
+            "Correct the OAuth settings, then press Get new access token: it releases them."
+        ),
+        HoldReason.NO_TOKEN: _("Released in order by the first Get new access token."),
+    }
+    groups = [
+        {
+            "label": reason.label,
+            "status": Status.HELD,
+            "count": counted(held[reason]),
+            "release": sentence,
+        }
+        for reason, sentence in releases.items()
+        if held[reason]
+    ]
+    if parked:
+        groups.append(
+            {
+                "label": _("The process died three times while it was sending"),
+                "status": Status.PARKED,
+                "count": counted(parked),
+                "release": _("Look at them in the log, then press Send now there."),
+            }
+        )
+    return groups
+
+
+def _notices(webhook: Webhook) -> list[dict[str, Any]]:
+    """Return what is open, here or of its connection, and still true: closing takes a look."""
+    concerned = Q(webhook=webhook) | Q(credential=webhook.credential_id)
+    found = Incident.objects.filter(concerned, closed_at=None)
+    return [_notice(one, webhook) for one in found if _is_true(IncidentKind(one.kind), webhook)]
+
+
+def _is_true(kind: IncidentKind, webhook: Webhook) -> bool:
+    token, state = token_of(webhook.credential), state_of(webhook)
+    match kind:
+        case IncidentKind.REAUTHORIZATION:
+            return bool(token and token.state == TokenState.NEEDS_REAUTHORIZATION)
+        case IncidentKind.MISCONFIGURED:
+            return bool(token and token.state == TokenState.MISCONFIGURED)
+        case IncidentKind.TOKEN_ENDING:
+            is_usable = not needs_token(webhook.credential)
+            ends_at = token.refresh_token_expires_at if token and is_usable else None
+            return ends_at is not None and ends_at <= timezone.now() + TOKEN_ENDS_WITHIN
+        case IncidentKind.FAILING:
+            # A share of failures is judged by what opened the incident.
+            fails = bool(state and state.failing_since_at) or bool(webhook.alert_failure_percent)
+            return webhook.is_active and fails
+        case IncidentKind.PAUSED:
+            return not webhook.is_active
+
+
+# Of each kind of incident: its colour, headline, advice, and the action that ends it.
+_WORDS: dict[str, tuple[str, "StrOrPromise", "StrOrPromise", str]] = {
+    IncidentKind.REAUTHORIZATION: (
+        "danger",
+        gettext_lazy("It needs re-authorization"),
+        gettext_lazy("Deliveries are held and go out in order after the next access token."),
+        "authorize",
+    ),
+    IncidentKind.MISCONFIGURED: (
+        "danger",
+        gettext_lazy("Its OAuth client is misconfigured"),
+        gettext_lazy(
+            "Deliveries are held until the settings are corrected and a token is obtained."
+        ),
+        "settings",
+    ),
+    IncidentKind.FAILING: (
+        "danger",
+        gettext_lazy("It is failing"),
+        gettext_lazy("Deliveries are tried again by the retry schedule."),
+        "",
+    ),
+    IncidentKind.PAUSED: (
+        "danger",
+        gettext_lazy("It was paused because the receiver does not take deliveries"),
+        "",
+        "resume",
+    ),
+    IncidentKind.TOKEN_ENDING: (
+        "warning",
+        gettext_lazy("It needs re-authorization soon"),
+        gettext_lazy("Get a new access token before that, and nothing is held."),
+        "authorize",
+    ),
+}
+
+
+def _notice(incident: Incident, webhook: Webhook) -> dict[str, Any]:
+    """Return an open incident; `action` ends it: authorize, settings, resume, or empty for none."""
+    kind, headline, advice, action = _WORDS[incident.kind]
+    return {
+        "kind": kind,
+        "headline": headline,
+        "sentence": problems.sentence_now(incident, webhook, timezone.now()),
+        "advice": advice,
+        "action": action,
+        "since": _began_at(incident, webhook),
+        "notified_at": incident.told_at,
+    }
+
+
+def _began_at(incident: Incident, webhook: Webhook) -> datetime:
+    state = state_of(webhook)
+    since = state.failing_since_at if state and incident.kind == IncidentKind.FAILING else None
+    return min(incident.opened_at, since or incident.opened_at)
+
+
+def _blocking(webhook: Webhook) -> dict[str, Any] | None:
+    """Find the failing first delivery of an ordered webhook; None when nothing waits behind it."""
+    if not webhook.is_ordered or not webhook.is_active:
+        return None
+    pending = Delivery.objects.filter(webhook=webhook, status=Status.PENDING)
+    # A retry is due last, so the failing delivery is at the far end of the index of due rows.
+    last_due = list(pending.order_by("-next_attempt_at")[:_MAX_FAILING])
+    sending = list(Delivery.objects.filter(webhook=webhook, status=Status.SENDING)[:_MAX_FAILING])
+    failing = [one for one in (*last_due, *sending) if one.failure_count]
+    if not failing:
+        return None
+    first = min(failing, key=lambda one: one.pk)
+    behind = len(pending.exclude(pk=first.pk).order_by().values_list("pk")[: MAX_COUNTED + 1])
+    if not behind:
+        return None
+    return {
+        "delivery": first,
+        "behind": behind,
+        "behind_text": counted(behind),
+        "is_sending": first.status == Status.SENDING,
+    }
+
+
+def _last_test(webhook: Webhook) -> Delivery | None:
+    """Return the newest test since the webhook was paused."""
+    if webhook.is_active or webhook.pause_reason == PauseReason.PERSON or not webhook.paused_at:
+        return None
+    tests = Delivery.objects.filter(webhook=webhook, trigger=Trigger.TEST)
+    since = ids.floor("dlv", min(webhook.paused_at, timezone.now()).timestamp())
+    return tests.filter(pk__gte=since).order_by("-pk").first()
+
+
+# ---- The token ---------------------------------------------------------------------------------
+
+
+def token_facts(credential: Credential, token: OAuthToken | None) -> dict[str, Any]:
+    """Return what the token panel shows beside the token: the grant's end, the last exchanges."""
+    found = OAuthExchange.objects.filter(credential_id=credential.pk)[:_EXCHANGES_SHOWN]
+    return {
+        "exchanges": found if credential.pk else [],
+        "grant_ends_at": _grant_ends_at(credential, token),
+        "is_machine": credential.grant_type == GrantType.CLIENT_CREDENTIALS,
+    }
+
+
+def _grant_ends_at(credential: Credential, token: OAuthToken | None) -> datetime | None:
+    """Return when a person must come back, if that is known and soon."""
+    is_machine = credential.grant_type == GrantType.CLIENT_CREDENTIALS
+    if not token or token.state in _BLOCKED or is_machine:
+        return None
+    ends_at = token.refresh_token_expires_at if token.has_refresh_token() else token.expires_at
+    is_soon = ends_at is not None and ends_at - timezone.now() < _GRANT_ENDS_WITHIN
+    return ends_at if is_soon else None
+
+
+def token_stored(released: int) -> str:
+    """Return the sentence that there is a token, and what goes out with it."""
+    sentence = _("The access token was stored.")
+    if not released:
+        return sentence
+    sending = ngettext(
+        "%(count)d delivery that waited for it is being sent.",
+        "%(count)d deliveries that waited for it are being sent.",
+        released,
+    )
+    return f"{sentence} {sending % {'count': released}}"

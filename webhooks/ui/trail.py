@@ -1,9 +1,13 @@
-"""The audit trail on pages: the newest entries beside a webhook or connection, and all of them."""
+"""The audit trail on pages: the newest entries, all of them, and edit conflicts found by it.
+
+A form carries the id of the newest entry that its values include; what others saved since is shown
+before it is overwritten.
+"""
 
 import re
 from typing import Any
 
-from django.contrib.auth.decorators import login_required, permission_required
+from django.contrib.auth.decorators import permission_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
@@ -11,10 +15,13 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from webhooks import audit
-from webhooks.models import Credential, Webhook
+from webhooks.models import Action, AuditEntry, Credential, Webhook
 
 SHOWN = 20
 ENTRIES_PER_PAGE = 50
+# Pausing has its own guard, initial-is_active; the rest changes nothing that the form writes.
+_OVERWRITTEN = (Action.CHANGED, Action.IMPORTED)
+_MAX_CONFLICTS = 10
 
 
 def audit_trail(subject: Webhook | Credential) -> dict[str, Any]:
@@ -31,7 +38,6 @@ def audit_trail(subject: Webhook | Credential) -> dict[str, Any]:
 
 @require_safe
 @never_cache
-@login_required
 @permission_required("webhooks.view_webhook", raise_exception=True)
 def of_webhook(request: HttpRequest, pk: int) -> HttpResponse:
     return _show(request, get_object_or_404(Webhook.objects.present(), pk=pk))
@@ -39,7 +45,6 @@ def of_webhook(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_safe
 @never_cache
-@login_required
 @permission_required("webhooks.view_connection", raise_exception=True)
 def of_connection(request: HttpRequest, pk: int) -> HttpResponse:
     return _show(request, get_object_or_404(Credential.objects.shared(), pk=pk))
@@ -61,3 +66,25 @@ def _show(request: HttpRequest, subject: Webhook | Credential) -> HttpResponse:
         "older_than": shown[-1].pk if len(found) > len(shown) else None,
     }
     return render(request, "webhooks/ui/audit.html", context)
+
+
+# ---- Edit conflicts ----------------------------------------------------------------------------
+
+
+def newest_entry(model: type[Webhook | Credential], pk: int) -> str:
+    """Return what the form of a webhook or connection carries; ask before its row is read."""
+    return str(audit.trail_of(model, pk).values_list("pk", flat=True).first() or 0)
+
+
+def seen_entry(request: HttpRequest) -> str:
+    """Return what a posted form carried, or an empty text when it carried nothing sensible."""
+    posted = request.POST.get("seen", "")
+    return posted if re.fullmatch("[0-9]{1,18}", posted) else ""
+
+
+def edit_conflicts(row: Webhook | Credential, seen: str) -> list[AuditEntry]:
+    """Return what was changed since, newest first; call it with the row locked."""
+    if not seen:
+        return []
+    since = audit.trail_of(type(row), row.pk).filter(pk__gt=seen, action__in=_OVERWRITTEN)
+    return list(since[:_MAX_CONFLICTS])

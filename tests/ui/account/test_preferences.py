@@ -14,12 +14,12 @@ from django.utils import timezone, translation
 
 from tests.factories import make_delivery, make_webhook
 from tests.ui.webhook_form.test_views import logged_in
+from webhooks.middleware import reader_time_zone
 from webhooks.models import Delivery
 from webhooks.templatetags import interface
 from webhooks.ui.account import time_zone
-from webhooks.ui.account.time_zone import PersonsTimeZone
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 PAGE = "/integrations/webhooks/time-zone/"
 
@@ -39,7 +39,7 @@ def zone_of(cookies: dict[str, str]) -> str:
 
     request = RequestFactory().get("/")
     request.COOKIES = cookies
-    PersonsTimeZone(view)(request)
+    reader_time_zone(view)(request)
     return seen[0]
 
 
@@ -84,7 +84,7 @@ def test_a_streamed_file_is_written_in_the_persons_zone() -> None:
 
     request = RequestFactory().get("/")
     request.COOKIES = {time_zone.CHOSEN_COOKIE: "Asia/Tokyo"}
-    answer = PersonsTimeZone(view)(request)
+    answer = reader_time_zone(view)(request)
     assert b"".join(answer) == b"Asia/Tokyo"  # type: ignore[arg-type]
     timezone.deactivate()
 

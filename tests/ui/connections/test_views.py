@@ -449,14 +449,14 @@ def test_list_and_page_show_the_connection_and_its_token(browser: Client) -> Non
         assert "CRM token" in answer.text
         assert "Needs re-authorization" in answer.text
         assert "On hold" in answer.text
-    assert page.context["standing"].sentence.startswith("Connection “CRM token”: ")
+    assert page.context["status"]["sentence"].startswith("Connection “CRM token”: ")
     assert reverse("webhooks:authorize", args=[connection.pk]) in page.text
 
 
 def test_a_webhook_whose_connection_lost_its_host_is_on_hold(browser: Client) -> None:
     webhook = make_webhook(credential=make_connection(allowed_hosts=["crm.example.com"]))
     page = browser.get(reverse("webhooks:detail", args=[webhook.pk]))
-    assert page.context["standing"].label == "On hold"
+    assert page.context["status"]["label"] == "On hold"
     assert "may not be sent to 127.0.0.1" in page.text
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.contrib.auth import get_user_model
 from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
@@ -102,7 +103,7 @@ def test_a_busy_engine_that_is_behind_is_amber_without_the_question(browser: Cli
 def test_what_waits_behind_a_failing_head_asks_for_no_worker(browser: Client) -> None:
     late_ordered()
     found = backlog.report()
-    assert (found.is_late, found.waits_for_heads, found.seems_stopped) == (True, True, False)
+    assert (found.is_late, found.waits_for_order, found.seems_stopped) == (True, True, False)
     assert "all behind failing heads of ordered webhooks" in line(browser)
 
 
@@ -122,7 +123,7 @@ def test_another_late_webhook_beside_a_blocked_one_excuses_nothing() -> None:
 
 def test_a_deep_queue_is_not_counted_to_its_end(browser: Client, monkeypatch: Any) -> None:
     monkeypatch.setattr(backlog, "MAX_COUNT", 3)
-    monkeypatch.setattr("webhooks.templatetags.backlog.MAX_COUNT", 3)
+    monkeypatch.setattr("webhooks.templatetags.interface.MAX_COUNT", 3)
     webhook = make_webhook()
     for _ in range(5):
         make_delivery(webhook)
@@ -132,10 +133,9 @@ def test_a_deep_queue_is_not_counted_to_its_end(browser: Client, monkeypatch: An
 def test_an_action_on_the_log_still_shows_a_page(browser: Client) -> None:
     delivery = make_delivery(make_webhook())
     Delivery.objects.filter(pk=delivery.pk).update(status=Status.PARKED, next_attempt_at=None)
-    data = {"action": "send_chosen_now", "_selected_action": [delivery.pk]}
-    page = browser.post(LOG, data, follow=True)
+    data = {"action": "send_now", "delivery": [delivery.pk], "next": LOG}
+    page = browser.post(reverse("webhooks:deliveries_selected"), data, follow=True)
     assert "1 delivery is sent now." in page.text
-    assert browser.post(LOG, {"action": ""}, follow=True).status_code == 200
 
 
 @pytest.mark.parametrize("address", [LIST, LOG])

@@ -31,7 +31,7 @@ from webhooks.models import (
     Webhook,
     ids,
 )
-from webhooks.ui.log_links import chart_link
+from webhooks.ui.webhook_detail.charts import chart_link
 
 pytestmark = pytest.mark.django_db
 # The product's pages ask for permissions alone: ann is no staff.

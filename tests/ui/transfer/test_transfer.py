@@ -10,9 +10,9 @@ from tests.factories import make_credential, make_webhook
 from webhooks import events, oauth
 from webhooks.models import AUTHORIZATION_FIELDS, Webhook
 from webhooks.security.encryption import SecretField
-from webhooks.ui import transfer
-from webhooks.ui.transfer import Kind, Plan, Unreadable
-from webhooks.ui.transfer.portable import FIELDS, NOT_PORTABLE, as_json
+from webhooks.ui.transfer import document, plans
+from webhooks.ui.transfer.document import FIELDS, NOT_PORTABLE, FileError, as_json
+from webhooks.ui.transfer.plans import Change, ImportPlan
 from webhooks.ui.webhook_form.headers import stored_headers
 
 pytestmark = pytest.mark.django_db
@@ -65,21 +65,21 @@ def make_full(**fields: Any) -> Webhook:
     return make_webhook(**{**given, **fields})
 
 
-def plan(*entries: Any, may: Any = lambda permission: True, is_paused: bool = False) -> Plan:
-    return transfer.make_plan(list(entries), may=may, is_paused=is_paused)
+def plan(*entries: Any, may: Any = lambda permission: True, is_paused: bool = False) -> ImportPlan:
+    return plans.make_plan(list(entries), may=may, is_paused=is_paused)
 
 
 def bring_in(*entries: Any, **more: Any) -> list[Webhook]:
     """Import all entries and return the rows as they are stored."""
     made = plan(*entries, **more)
     assert [item.errors for item in made.items if item.errors] == []
-    done = transfer.carry_out(made, range(len(entries)), created_by_id=None)
+    done = plans.carry_out(made, range(len(entries)), created_by_id=None)
     return [Webhook.objects.get(pk=item.webhook.pk) for item in done if item.webhook]
 
 
 def errors(entry: Any, **more: Any) -> str:
     [item] = plan(entry, **more).items
-    assert item.kind == Kind.REFUSED
+    assert item.kind == Change.REFUSED
     return " ".join(item.errors)
 
 
@@ -98,7 +98,7 @@ def test_every_column_is_portable_secret_or_of_this_site_alone() -> None:
 
 def test_no_secret_leaves_and_the_file_names_what_is_missing() -> None:
     webhook = make_full()
-    text = json.dumps(transfer.document([webhook]))
+    text = json.dumps(document.document([webhook]))
     for secret in (*SECRETS, webhook.signing_secret, webhook.signing_secret.removeprefix("whsec_")):
         assert secret not in text
     entry = as_json(webhook)
@@ -149,7 +149,7 @@ def test_new_webhooks_can_start_paused() -> None:
 def test_what_is_the_same_here_is_skipped() -> None:
     entry = as_json(make_full())
     [item] = plan(entry).items
-    assert (item.kind, item.changes) == (Kind.SAME, [])
+    assert (item.kind, item.changes) == (Change.SAME, [])
     assert plan(entry).doable == []
 
 
@@ -157,7 +157,7 @@ def test_a_change_says_what_becomes_different_and_keeps_secrets() -> None:
     webhook = make_full()
     entry = {**as_json(webhook), "timeout_seconds": 30, "url": "http://127.0.0.1:9/other"}
     [item] = plan(entry).items
-    assert item.kind == Kind.CHANGE
+    assert item.kind == Change.CHANGE
     assert sorted(item.changes) == ["Timeout (seconds)", "URL"]
     [changed] = bring_in(entry)
     assert changed.pk == webhook.pk
@@ -231,13 +231,13 @@ def test_a_connection_is_found_by_its_name() -> None:
 
 def test_an_entry_above_that_is_the_same_webhook_is_refused() -> None:
     items = plan(minimal(), minimal(name="CRM ")).items
-    assert [item.kind for item in items] == [Kind.CREATE, Kind.REFUSED]
+    assert [item.kind for item in items] == [Change.CREATE, Change.REFUSED]
 
 
 def test_permissions_are_asked_entry_by_entry() -> None:
     make_webhook(name="Old")
     items = plan(minimal(), minimal(name="Old"), may=lambda one: one == "webhooks.add_webhook")
-    assert [item.kind for item in items.items] == [Kind.CREATE, Kind.REFUSED]
+    assert [item.kind for item in items.items] == [Change.CREATE, Change.REFUSED]
     assert items.items[1].errors == ["You may not change it."]
 
 
@@ -247,7 +247,7 @@ def test_the_limit_of_an_event_type_counts_the_entries_above(settings: Any) -> N
     entries = [minimal(name=f"New {number}", event_types=["form.*"]) for number in range(3)]
     kept = {"name": "Old", "uid": old.uid, "timeout_seconds": 3}
     kinds = [item.kind for item in plan(*entries, kept).items]
-    assert kinds == [Kind.CREATE, Kind.CREATE, Kind.REFUSED, Kind.CHANGE]
+    assert kinds == [Change.CREATE, Change.CREATE, Change.REFUSED, Change.CHANGE]
 
 
 @pytest.mark.parametrize(
@@ -259,20 +259,27 @@ def test_the_limit_of_an_event_type_counts_the_entries_above(settings: Any) -> N
         ({"client_secret": "s"}, "secrets are not imported"),
         ({"signing_secret": "s"}, "secrets are not imported"),
         ({"uid": "../etc"}, "“uid” is not one of a webhook"),
-        ({"url": 5}, "“url” has to be text."),
+        ({"url": 5}, "URL:"),
+        ({"alert_recipients": "a@example.com"}, "“alert_recipients” has to be written as ["),
         ({"url": "ftp://example.com/"}, "URL:"),
         ({"url": "http://169.254.169.254/"}, "URL:"),
         ({"method": "BREW"}, "Method:"),
         ({"timeout_seconds": 1000}, "Timeout (seconds):"),
         ({"timeout_seconds": True}, "a whole number"),
-        ({"timeout_seconds": "15"}, "a whole number"),
-        ({"is_ordered": "yes"}, "true or false"),
-        ({"event_types": "call.*"}, "a list of the right kind"),
+        ({"timeout_seconds": None}, "a whole number"),
+        ({"timeout_seconds": "15"}, "“timeout_seconds” has to be written as 15."),
+        ({"is_ordered": "yes"}, "“is_ordered” has to be written as true."),
+        ({"event_types": "call.*"}, "Event types"),
+        ({"event_types": 5}, "“event_types” has a value of another kind."),
+        (
+            {"retry_schedule_seconds": ["5s"]},
+            "“retry_schedule_seconds” has a value of another kind.",
+        ),
         ({"event_types": ["no.such"]}, "Event types"),
         ({"event_types": []}, "Event types"),
         ({"time_zone": "Mars/Olympus"}, "Time zone"),
         ({"filter": {"nonsense": 1}}, "Filter:"),
-        ({"filter": []}, "“filter” has to be an object"),
+        ({"filter": []}, "“filter” has a value of another kind."),
         ({"parameters": [{"name": "a", "variable": "no_such"}]}, "Parameters:"),
         ({"body_template": "{"}, "JSON body:"),
         ({"alert_recipients": ["nobody"]}, "is not an e-mail address"),
@@ -312,17 +319,17 @@ def test_an_entry_that_is_no_object_is_refused(entry: Any) -> None:
     ],
 )
 def test_a_file_that_is_none_is_refused_with_a_sentence(content: bytes, sentence: str) -> None:
-    with pytest.raises(Unreadable, match=sentence):
-        transfer.read(content)
+    with pytest.raises(FileError, match=sentence):
+        document.read(content)
 
 
 def test_a_file_with_a_byte_order_mark_is_read() -> None:
-    assert transfer.read(b'\xef\xbb\xbf{"version": 1, "webhooks": [{}]}') == [{}]
+    assert document.read(b'\xef\xbb\xbf{"version": 1, "webhooks": [{}]}') == [{}]
 
 
 def test_secrets_that_requests_need_are_named() -> None:
     [item] = plan({**as_json(make_full()), "name": "New", "uid": "whk_new"}).items
-    assert item.kind == Kind.CREATE
+    assert item.kind == Change.CREATE
     assert item.missing == ["the client secret", "the value of the header X-Api-Key"]
     basic = minimal(authorization_type="basic", basic_login="demo")
     assert plan(basic).items[0].missing == ["the password"]
@@ -337,7 +344,7 @@ def test_a_client_secret_that_the_file_names_is_missing_before_and_after_the_imp
     assert plan(person).items[0].missing == []
     made = plan({**person, "secrets": ["client_secret"]})
     assert made.items[0].missing == ["the client secret"]
-    [done] = transfer.carry_out(made, {0}, created_by_id=None)
+    [done] = plans.carry_out(made, {0}, created_by_id=None)
     assert done.missing == ["the client secret"]
 
 
@@ -369,15 +376,37 @@ NOT_JSON = "Only a JSON request can have a JSON body."
             {"body_template": PLACES, "parameters": [{"name": "id", "variable": "call_id"}]},
             "either parameters or a JSON body",
         ),
-        ({"reauthorization_words": ["expired\ninvalid"]}, "without line breaks"),
-        ({"alert_recipients": ["a@example.com\u2028b@example.com"]}, "without line breaks"),
-        ({"authorization_parameters": {"prompt": "consent\nresource=x"}}, "without line breaks"),
-        ({"authorization_parameters": {"prompt": ["a", "b\r\nc=d"]}}, "without line breaks"),
-        ({"authorization_parameters": {"a=b\nprompt": "x"}}, "without line breaks"),
+        ({"alert_recipients": ["a@example.com\u2028b@example.com"]}, "has to be written as ["),
     ],
 )
 def test_what_a_page_refuses_is_refused_in_a_file(more: dict[str, Any], sentence: str) -> None:
     assert sentence in errors(minimal(**more))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"reauthorization_words": ["expired\ninvalid"]},
+        {"authorization_parameters": {"prompt": "consent\naudience=x"}},
+        {"authorization_parameters": {"prompt": ["a", "b\r\nc=d"]}},
+        {"authorization_parameters": {"a=b\nprompt": "x"}},
+    ],
+)
+def test_a_text_that_a_page_takes_for_two_is_refused_in_a_file(more: dict[str, Any]) -> None:
+    oauth2 = {
+        key: FULL[key] for key in ("authorization_type", "auth_url", "token_url", "client_id")
+    }
+    assert "has to be written as" in errors(minimal(**oauth2, **more))
+
+
+@pytest.mark.parametrize(
+    "value", [5, -5.5, True, None, "x", [5], [0.5], [["x"]], [{"a": 1}], {"a": [{}]}, {"a": None}]
+)
+def test_a_value_of_another_kind_breaks_no_import(value: Any) -> None:
+    entry = {**minimal(), **dict.fromkeys(FIELDS.keys() - {"name"}, value)}
+    [item] = plan(entry).items
+    assert item.kind == Change.REFUSED
+    assert all(item.errors)
 
 
 def test_names_of_a_request_without_json_are_no_paths() -> None:

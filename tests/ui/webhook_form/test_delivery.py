@@ -13,7 +13,7 @@ from webhooks.security.drafts import Draft
 from webhooks.ui.webhook_form.delivery import MAX_STEPS, rough_duration, schedule_text
 from webhooks.ui.webhook_form.forms import WebhookForm
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 
 def shown(webhook: Webhook) -> WebhookForm:

@@ -7,9 +7,8 @@ import pytest
 from django.http import QueryDict
 
 from webhooks.filters import PRESETS, validate
-from webhooks.ui.webhook_form.filter_choices import hint_of
 from webhooks.ui.webhook_form.filter_rows import from_tree, to_tree
-from webhooks.ui.webhook_form.filter_section import FilterSection, offered
+from webhooks.ui.webhook_form.filter_section import FilterSection, hint_of, offered
 
 MISSED = {"variable": "disposition", "operator": "equals", "value": "NO ANSWER"}
 SHORT = {"variable": "duration_seconds", "operator": "less_than", "value": 90}

@@ -14,7 +14,7 @@ from webhooks.security.drafts import Draft
 from webhooks.ui.webhook_form.forms import WebhookForm
 from webhooks.ui.webhook_form.headers import stored_headers
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 OAUTH = {
     "authorization_type": "oauth2",
@@ -139,7 +139,7 @@ def test_wrong_input_gets_one_sentence_at_its_field(field: str, value: Any, word
     ["ftp://127.0.0.1/", "http://169.254.169.254/latest", "no address"],
 )
 def test_an_address_the_guard_refuses_gets_the_guards_reason(url: str) -> None:
-    with pytest.raises(network.UnsafeURL) as refusal:
+    with pytest.raises(network.UnsafeURLError) as refusal:
         network.check_url(url)
     assert error("url", url=url) == refusal.value.reason
 

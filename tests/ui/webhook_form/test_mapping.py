@@ -10,7 +10,7 @@ from webhooks import events
 from webhooks.models import Webhook
 from webhooks.ui.webhook_form.mapping import MappingSection
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 
 def fields(*rows: dict[str, str], mode: str = "rows", **more: Any) -> dict[str, Any]:

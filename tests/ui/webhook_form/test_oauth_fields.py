@@ -19,7 +19,7 @@ from webhooks.models import (
 )
 from webhooks.ui.webhook_form import providers
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 MACHINE = {**OAUTH, "grant_type": "client_credentials", "auth_url": "", "callback_url": ""}
 ADVANCED = {

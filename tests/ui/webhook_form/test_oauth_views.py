@@ -1,6 +1,5 @@
 """Discovery, checks, the other client authentication and the flight recorder over HTTP."""
 
-import json
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -27,9 +26,10 @@ from webhooks.models import (
     Status,
     TokenState,
     Webhook,
+    messages,
 )
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 HTMX = {"HX-Request": "true"}
 FIND = "/integrations/webhooks/oauth/endpoints/"
@@ -67,7 +67,7 @@ def failed_exchange(credential: Credential, **fields: Any) -> OAuthExchange:
         "result": "misconfigured",
         "request": "POST …\n\nredirect_uri=http://sent.example/callback",
         "response": 'HTTP 401\n\n{"error": "invalid_client"}',
-        "message": "The provider does not accept the client ID or client secret.",
+        "message": messages.dump("invalid_client", said="invalid_client"),
         **fields,
     }
     return OAuthExchange.objects.create(credential=credential, **values)
@@ -264,10 +264,8 @@ def test_a_redirect_that_does_not_match_shows_both_addresses(
 ) -> None:
     webhook = make_webhook(provider)
     description = "AADSTS50011: The redirect URI 'http://other.example/cb' does not match."
-    body = json.dumps({"error": "invalid_request", "error_description": description})
-    failed_exchange(
-        webhook.credential, status_code=400, response=f"HTTP 400\n\n{body}", message="Mismatch."
-    )
+    sent = {"url": "http://sent.example/callback", "said": description}
+    failed_exchange(webhook.credential, message=messages.dump("redirect_uri_mismatch", **sent))
     panel = browser.post(tool("check_token", webhook), headers=HTMX)
     assert "http://sent.example/callback" in panel.text
     assert "http://other.example/cb" in panel.text

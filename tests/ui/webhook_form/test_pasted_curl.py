@@ -13,7 +13,7 @@ from webhooks.ui.webhook_form import pasted_curl
 from webhooks.ui.webhook_form.mapping import MappingSection
 from webhooks.ui.webhook_form.pasted_curl import Pasted
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 
 def paste(command: str, **typed: Any) -> tuple[QueryDict, Pasted]:

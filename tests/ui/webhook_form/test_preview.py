@@ -12,9 +12,9 @@ from tests.ui.webhook_form.test_mapping import fields
 from tests.ui.webhook_form.test_views import CREATE, draft_of, edit_url, logged_in
 from webhooks import events
 from webhooks.models import Webhook
-from webhooks.security.encryption import MASK
+from webhooks.security.masking import MASK
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 PREVIEW = reverse("webhooks:preview")
 ROWS = reverse("webhooks:edit_parameters")

@@ -7,6 +7,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from pytest_django import Settings
 
 from tests.ui.webhook_form.test_views import logged_in
 from webhooks.models import Attempt, Delivery, Outcome, Status, Trigger, Webhook
@@ -213,3 +214,15 @@ def test_tests_need_their_permission(webhook: Webhook) -> None:
     assert send_url(webhook) not in browser.get(reverse("webhooks:edit", args=[webhook.pk])).text
     assert Client().post(send_url(webhook)).status_code == 302
     assert not Delivery.objects.exists()
+
+
+@pytest.mark.parametrize(("sandbox_url", "is_offered"), [("http://127.0.0.1:9", True), ("", False)])
+def test_a_test_that_went_to_the_sandbox_leads_to_its_receiver(
+    browser: Client, webhook: Webhook, settings: Settings, sandbox_url: str, is_offered: bool
+) -> None:
+    settings.WEBHOOKS_SANDBOX_URL = sandbox_url
+    delivery = sent(browser, webhook)
+    finish(delivery)
+    assert ("Open the receiver" in browser.get(result_url(delivery)).text) is is_offered
+    Webhook.objects.update(url="https://crm.example.com/hook")
+    assert "Open the receiver" not in browser.get(result_url(delivery)).text

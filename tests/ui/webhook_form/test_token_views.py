@@ -258,3 +258,16 @@ def test_the_form_says_before_saving_what_drops_the_token(
     assert "drops the stored access token when you save" in browser.get(edit_url(webhook)).text
     browser.post(edit_url(webhook), oauth_fields(provider, client_id="other-client", action="save"))
     assert "drops the stored access token" not in browser.get(edit_url(webhook)).text
+
+
+def test_a_new_token_comes_with_the_test_beside_it_once(
+    browser: Client, provider: Provider
+) -> None:
+    come_back(browser, answer_consent(begin(browser, provider)))
+    webhook = Webhook.objects.get()
+    beside_the_news = 'form="test-form"'
+    assert beside_the_news in browser.get(edit_url(webhook)).text
+    assert beside_the_news not in browser.get(edit_url(webhook)).text
+    cleared = browser.post(reverse("webhooks:clear_token", args=[webhook.pk]), follow=True)
+    assert "The access token was cleared." in cleared.text
+    assert beside_the_news not in cleared.text

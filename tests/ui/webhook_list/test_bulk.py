@@ -12,7 +12,7 @@ from tests.factories import make_delivery, make_webhook
 from tests.ui.webhook_list.test_views import LIST, SECRETS, logged_in, token_for
 from webhooks import events
 from webhooks.models import Action, AuditEntry, Delivery, OAuthToken, Status, Webhook
-from webhooks.ui.webhook_list import bulk
+from webhooks.ui.webhook_list import views as list_views
 
 pytestmark = pytest.mark.django_db
 
@@ -178,7 +178,7 @@ def test_what_takes_too_long_stops_and_asks_for_the_rest(
     browser: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two, three = make_three()
-    monkeypatch.setattr(bulk, "_MAX_SECONDS", 0.0)
+    monkeypatch.setattr(list_views, "_MAX_SECONDS", 0.0)
     page = act(browser, "pause", one, two, three)
     assert "It took long, so it stopped here." in page.text
     assert page.context["count"] == 2

@@ -21,7 +21,7 @@ from webhooks.models import (
     Webhook,
     WebhookState,
 )
-from webhooks.templatetags.bars import day_bars
+from webhooks.ui.webhook_list.context import day_bars
 
 pytestmark = pytest.mark.django_db
 
@@ -142,9 +142,9 @@ def test_bars_stay_inside_their_picture() -> None:
     drawn = day_bars([(0, 0), (1, 100_000), (100_000, 1), (5, 0), (0, 5)])
     assert len(drawn["bars"]) == 4
     for bar in drawn["bars"]:
-        assert float(bar.top) >= 0
-        assert float(bar.good_top) + float(bar.good_height) <= drawn["height"] + 0.1
-        assert float(bar.top) + float(bar.bad_height) <= float(bar.good_top) + 0.1
+        assert float(bar["top"]) >= 0
+        assert float(bar["good_top"]) + float(bar["good_height"]) <= drawn["height"] + 0.1
+        assert float(bar["top"]) + float(bar["bad_height"]) <= float(bar["good_top"]) + 0.1
 
 
 def test_a_thousand_webhooks_cost_at_most_fifteen_queries(

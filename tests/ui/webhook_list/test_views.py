@@ -106,7 +106,7 @@ def test_the_list_costs_the_same_queries_however_long_it_is(
 def test_the_last_delivery_is_found_through_its_index(browser: Client) -> None:
     from django.db import connection
 
-    from webhooks.ui.webhook_list.views import newest_delivery
+    from webhooks.ui.webhook_list.context import newest_delivery
 
     newest = newest_delivery(Webhook(pk=1).pk)
     plan = newest.explain()
@@ -219,7 +219,7 @@ def test_a_sentence_says_how_a_webhook_is_doing(
     browser: Client, fields: dict[str, Any], sentence: str
 ) -> None:
     webhook = make_webhook(**fields)
-    assert sentence in browser.get(url("detail", webhook)).context["standing"].sentence
+    assert sentence in browser.get(url("detail", webhook)).context["status"]["sentence"]
 
 
 @pytest.mark.parametrize("state", [TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED])
@@ -229,7 +229,7 @@ def test_a_dead_token_says_what_to_change(browser: Client, state: str) -> None:
     token.last_error = "The provider answered invalid_grant."
     token.save(update_fields=["last_error"])
     page = browser.get(url("detail", webhook))
-    assert "invalid_grant" in page.context["standing"].full_sentence
+    assert "invalid_grant" in page.context["status"]["full_sentence"]
     # The button itself, and no word of an expiry that no longer matters.
     assert f'action="{reverse("webhooks:authorize", args=[webhook.credential_id])}"' in page.text
     assert "Expires" not in page.text

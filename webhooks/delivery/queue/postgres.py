@@ -17,21 +17,21 @@ from django.db import connection, transaction
 from webhooks.delivery.queue import postgres_sql as sql
 from webhooks.delivery.queue.rows import (
     DIED,
+    AttemptResult,
     Candidate,
     Claimed,
+    ClaimQuota,
     Expired,
     HourCount,
     NewDelivery,
     NewEventRow,
     Pace,
-    Result,
     StateChange,
-    Want,
 )
 
 logger = logging.getLogger(__name__)
 
-# Two connections may write at a time, and each waits for the disk by itself.
+# Two connections may write at a time, and each waits for the disk alone.
 WRITES_IN_PARALLEL = True
 # Rows are looked up one by one, through an index: while a table is small a hash or a merge of all
 # of it looks cheaper, and costs four times as much.
@@ -101,22 +101,22 @@ def _take(statement: str, parameters: dict[str, Any]) -> list[Claimed]:
 def _with_events(
     cursor: "psycopg.Cursor[Any]", rows: list[tuple[Any, ...]], lease: str
 ) -> list[Claimed]:
-    """Return what was claimed; a row whose event is gone is cancelled."""
+    """Return what was claimed; a row whose event is missing is cancelled."""
     claims = list(map(Claimed._make, rows))
     if lost := [claim.id for claim in claims if claim.payload is None]:
         cursor.execute(sql.CANCEL_LOST, [lost, lease])
-        logger.error("events_gone deliveries=%s", ",".join(lost))
+        logger.error("events_missing deliveries=%s", ",".join(lost))
         claims = [claim for claim in claims if claim.payload is not None]
     return claims
 
 
-def claim(wants: Sequence[Want], *, lease: str, lease_seconds: float) -> list[Claimed]:
+def claim(quotas: Sequence[ClaimQuota], *, lease: str, lease_seconds: float) -> list[Claimed]:
     """Take due rows of several webhooks, each up to its quota, oldest first."""
     return _take(
         sql.CLAIM,
         {
-            "ids": [want.webhook_id for want in wants],
-            "quotas": [want.quota for want in wants],
+            "ids": [one.webhook_id for one in quotas],
+            "quotas": [one.quota for one in quotas],
             "lease": lease,
             "lease_seconds": lease_seconds,
         },
@@ -193,7 +193,7 @@ def _locked_pacing(cursor: "psycopg.Cursor[Any]", webhook_id: int) -> tuple[Any,
     return cursor.execute(sql.PACING, {"id": webhook_id}).fetchone()
 
 
-def record(results: Sequence[Result], *, lease: str, is_repeat: bool = False) -> int:
+def record(results: Sequence[AttemptResult], *, lease: str, is_repeat: bool = False) -> int:
     """Write attempts and deliveries in one transaction; return how many deliveries were ours.
 
     A delivery whose lease was lost keeps what its new owner wrote. With `is_repeat` the previous
@@ -202,7 +202,7 @@ def record(results: Sequence[Result], *, lease: str, is_repeat: bool = False) ->
     """
     with transaction.atomic(), _cursor() as cursor:
         ours = _finish(cursor, results, lease)
-        rows: Iterable[Result] = results
+        rows: Iterable[AttemptResult] = results
         if is_repeat:
             rows = [result for result in results if result.delivery_id in ours]
         with cursor.copy(sql.COPY) as copy:
@@ -212,10 +212,12 @@ def record(results: Sequence[Result], *, lease: str, is_repeat: bool = False) ->
     return len(ours)
 
 
-def _finish(cursor: "psycopg.Cursor[Any]", results: Sequence[Result], lease: str) -> set[str]:
+def _finish(
+    cursor: "psycopg.Cursor[Any]", results: Sequence[AttemptResult], lease: str
+) -> set[str]:
     ours: set[str] = set()
     succeeded: list[tuple[str, str, str]] = []
-    others: list[Result] = []
+    others: list[AttemptResult] = []
     for result in results:
         if result.status == "succeeded":
             succeeded.append((result.delivery_id, str(result.number), str(result.status_code)))
@@ -287,7 +289,7 @@ def expire(limit: int = 500) -> list[Expired]:
                 "outcome, error) SELECT r.id, r.number, now(), '', '', '', '', '', 0, 'unknown', "
                 "%s FROM unnest(%s::text[], %s::int2[]) AS r(id, number)",
                 [
-                    str(DIED),
+                    DIED,
                     [row.id for row in expired],
                     [row.number for row in expired],
                 ],
@@ -298,17 +300,17 @@ def expire(limit: int = 500) -> list[Expired]:
 def hold(webhook_id: int, reason: str, limit: int = 1000) -> int:
     """Hold waiting deliveries of a webhook, except tests; return how many (at most `limit`).
 
-    Those of a deleted webhook are cancelled: nobody could release them.
+    Those of a deleted webhook are cancelled: nothing could release them.
     """
     with transaction.atomic(), _cursor() as cursor:
         return cursor.execute(sql.HOLD, [webhook_id, limit, reason, reason]).rowcount
 
 
-def hand_back(claims: Sequence[Claimed], *, lease: str, delay_seconds: float = 0.0) -> int:
+def hand_back(claims: Sequence[Claimed], *, lease: str) -> int:
     """Return rows that were claimed and not sent, as if they had never been claimed; how many."""
     with transaction.atomic(), _cursor() as cursor:
         cursor.execute(
             sql.HAND_BACK,
-            [delay_seconds, [row.id for row in claims], [row.number for row in claims], lease],
+            [[row.id for row in claims], [row.number for row in claims], lease],
         )
         return cursor.rowcount

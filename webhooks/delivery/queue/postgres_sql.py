@@ -168,8 +168,7 @@ WHERE w.id = d.webhook_id AND d.ctid = ANY(ARRAY(SELECT place FROM waiting))
 
 HAND_BACK = """
 UPDATE webhooks_delivery d
-SET status = 'pending', lease = '', attempt_count = d.attempt_count - 1,
-    next_attempt_at = now() + %s * interval '1 second'
+SET status = 'pending', lease = '', attempt_count = d.attempt_count - 1, next_attempt_at = now()
 FROM (SELECT * FROM unnest(%s::text[], %s::int2[]) AS u(id, number),
       (SELECT %s::text AS lease) l OFFSET 0) r
 WHERE d.id = r.id AND d.lease = r.lease AND d.attempt_count = r.number

@@ -16,16 +16,16 @@ from django.utils import timezone
 from webhooks.delivery.queue import sqlite_sql as sql
 from webhooks.delivery.queue.rows import (
     DIED,
+    AttemptResult,
     Candidate,
     Claimed,
+    ClaimQuota,
     Expired,
     HourCount,
     NewDelivery,
     NewEventRow,
     Pace,
-    Result,
     StateChange,
-    Want,
 )
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def _take(cursor: Any, ids: list[str], lease: str, lease_seconds: float) -> list
     lost = [row[0] for row in rows if row[2] not in payloads]
     if lost:
         cursor.execute(sql.CANCEL_LOST.format(ids=_marks(lost)), [_now(), *lost])
-        logger.error("events_gone deliveries=%s", ",".join(lost))
+        logger.error("events_missing deliveries=%s", ",".join(lost))
     return [Claimed._make([*row, payloads[row[2]]]) for row in rows if row[2] in payloads]
 
 
@@ -109,14 +109,14 @@ def _ids(cursor: Any, sql: str, parameters: Sequence[object]) -> list[str]:
     return [row[0] for row in cursor.fetchall()]
 
 
-def claim(wants: Sequence[Want], *, lease: str, lease_seconds: float) -> list[Claimed]:
+def claim(quotas: Sequence[ClaimQuota], *, lease: str, lease_seconds: float) -> list[Claimed]:
     """Take due rows of several webhooks, each up to its quota, oldest first."""
     with transaction.atomic(), connection.cursor() as cursor:
         now = _now()
         ids = [
             delivery_id
-            for want in wants
-            for delivery_id in _ids(cursor, sql.DUE, [want.webhook_id, now, want.quota])
+            for one in quotas
+            for delivery_id in _ids(cursor, sql.DUE, [one.webhook_id, now, one.quota])
         ]
         return _take(cursor, ids, lease, lease_seconds)
 
@@ -180,14 +180,14 @@ def claim_paced(
         return claimed
 
 
-def record(results: Sequence[Result], *, lease: str, is_repeat: bool = False) -> int:
+def record(results: Sequence[AttemptResult], *, lease: str, is_repeat: bool = False) -> int:
     """Write attempts and deliveries in one transaction; return how many deliveries were ours.
 
     A delivery whose lease was lost keeps what its new owner wrote. With `is_repeat` a part of the
     batch may be written already, so that only attempts of deliveries that are still ours are.
     """
     with transaction.atomic(), connection.cursor() as cursor:
-        ours: list[Result] = []
+        ours: list[AttemptResult] = []
         now = timezone.now()
         for result in results:
             due = result.delay_seconds
@@ -256,7 +256,7 @@ def expire(limit: int = 500) -> list[Expired]:
         now = timezone.now()
         cursor.execute(sql.EXPIRE, [_stored(now), _stored(now), limit])
         expired = [Expired(*row) for row in cursor.fetchall()]
-        died = [(row.id, row.number, _stored(now), str(DIED)) for row in expired]
+        died = [(row.id, row.number, _stored(now), DIED) for row in expired]
         cursor.executemany(sql.INSERT_DIED, died)
         return expired
 
@@ -264,16 +264,16 @@ def expire(limit: int = 500) -> list[Expired]:
 def hold(webhook_id: int, reason: str, limit: int = 1000) -> int:
     """Hold waiting deliveries of a webhook, except tests; return how many (at most `limit`).
 
-    Those of a deleted webhook are cancelled: nobody could release them.
+    Those of a deleted webhook are cancelled: nothing could release them.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(sql.HOLD, [reason, _now(), reason, webhook_id, limit])
         return int(cursor.rowcount)
 
 
-def hand_back(claims: Sequence[Claimed], *, lease: str, delay_seconds: float = 0.0) -> int:
+def hand_back(claims: Sequence[Claimed], *, lease: str) -> int:
     """Return rows that were claimed and not sent, as if they had never been claimed; how many."""
     with transaction.atomic(), connection.cursor() as cursor:
-        due = _now(delay_seconds)
+        due = _now()
         cursor.executemany(sql.HAND_BACK, [(due, row.id, lease, row.number) for row in claims])
         return int(cursor.rowcount)

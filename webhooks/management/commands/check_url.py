@@ -22,7 +22,7 @@ class Command(BaseCommand):
             try:
                 reason = f"sent as {network.check_url(url, policy=policy).url}"
                 verdict = "allow"
-            except (network.UnsafeURL, network.NameNotResolved) as error:
+            except (network.UnsafeURLError, network.NameNotResolvedError) as error:
                 reason, verdict = error.reason, "block"
                 if entry := getattr(error, "opened_by", ""):
                     reason += f" WEBHOOKS_ALLOWED_NETWORKS={entry} would open it."

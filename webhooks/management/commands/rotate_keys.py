@@ -44,7 +44,7 @@ class Command(BaseCommand):
         for column, count in sorted(rotation.counts.items()):
             self.stdout.write(
                 f"{column}: {count.renewed} {done}, {count.current} under the first key already, "
-                f"{count.changed} changed meanwhile, {len(count.unreadable)} unreadable"
+                f"{count.changed} changed during the run, {len(count.unreadable)} unreadable"
             )
         for where in rotation.unreadable:
             self.stdout.write(f"unreadable: {where}")
@@ -53,11 +53,11 @@ class Command(BaseCommand):
 def _what_is_left(rotation: Rotation) -> str:
     sentences = []
     if count := rotation.changed:
-        sentences.append(f"{count} secrets were changed meanwhile: run the command again.")
+        sentences.append(f"{count} secrets were changed during the run: run the command again.")
     if rotation.unreadable:
         count = len(rotation.unreadable)
         sentences.append(
             f"{count} secrets are read by none of the keys, or belong to another row, and were "
-            "left as they are: add the key they were encrypted with, or set them anew."
+            "left as they are: add the key they were encrypted with, or set them again."
         )
     return " ".join([*sentences, "Keep the old keys."])

@@ -63,20 +63,27 @@ class Command(BaseCommand):
         stack.callback(web.close)
         for other in (port + 1, port + 2) if has_sandbox else ():
             _check_free(other)
+        self._say("Preparing the database ...")
         password = _prepare_database()
         lines = _head_lines(password)
         if has_sandbox:
+            self._say("Starting the sandbox ...")
             addresses = stack.enter_context(sandbox.running(port + 1))
             if sandbox.prepare_webhooks(addresses):
                 lines += _sandbox_lines(addresses)
         stack.enter_context(Background())
         return web, lines
 
+    def _say(self, text: str) -> None:
+        """Print what takes its time, so that a start is not silent."""
+        self.stdout.write(text)
+        self.stdout.flush()
+
 
 class _Stop:
     """Ends the command at the first signal, and at once at another that comes later.
 
-    Who tells a whole group and its leader sends two in the same moment: they are one.
+    A signal to a whole group and to its leader arrives twice in the same moment: it counts once.
     """
 
     def __init__(self) -> None:
@@ -123,7 +130,7 @@ def _bind(host: str, port: int) -> BaseWSGIServer | MultiSocketServer:
             **proxy,
         )
     except OSError as error:
-        raise CommandError(_taken(host, port, error)) from error
+        raise CommandError(_port_problem(host, port, error)) from error
 
 
 def _check_free(port: int) -> None:
@@ -132,11 +139,11 @@ def _check_free(port: int) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            sentence = _taken("127.0.0.1", port, error)
+            sentence = _port_problem("127.0.0.1", port, error)
             raise CommandError(f"{sentence} The sandbox needs it; SANDBOX=0 does not.") from error
 
 
-def _taken(host: str, port: int, error: OSError) -> str:
+def _port_problem(host: str, port: int, error: OSError) -> str:
     return (
         f"Cannot listen on {host} port {port}: {error.strerror}. "
         "Stop what uses it, or choose another port: PORT=9000 make run."
@@ -185,7 +192,7 @@ def _sandbox_lines(addresses: sandbox.Addresses) -> list[str]:
         "",
         "Two webhooks are ready to try:",
         "  1. Sandbox: Basic authentication. Open it and press Send test.",
-        "  2. Sandbox: OAuth 2.0. Press Edit, then Get new access token; log in at the provider as",
-        "     demo with the password demo, approve, then press Send test.",
+        "  2. Sandbox: OAuth 2.0. Open it and press Get new access token. Log in at the provider",
+        "     as demo with the password demo, approve, then press Send test.",
         f"  What they send arrives at {addresses.receiver}/",
     ]

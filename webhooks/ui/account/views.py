@@ -1,7 +1,6 @@
 """A person's own preferences: the time zone of the times they read. Language: `set_language`."""
 
 from django.conf import settings
-from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -14,7 +13,6 @@ from webhooks.ui.account.forms import TimeZoneForm
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @never_cache
-@login_required
 def time_zone(request: HttpRequest) -> HttpResponse:
     browser_zone = time_zone_.of_browser(request)
     next_url = _safe(request, request.POST.get("next") or request.GET.get("next", ""))

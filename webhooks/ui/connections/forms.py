@@ -45,7 +45,7 @@ def _host(typed: str) -> str:
     is_url = "://" in text
     try:
         target = network.parse_url(text if is_url else f"https://{text}")
-    except network.UnsafeURL as error:
+    except network.UnsafeURLError as error:
         raise ValidationError(
             _("“%(typed)s” is not a host name. Write one a line, like crm.example.com."),
             code="invalid",

@@ -64,7 +64,7 @@ def save_as_connection(webhook: Webhook, *, created_by_id: int | None) -> Creden
         raise ConnectionRefused(_("This webhook has no credentials of its own."))
     try:
         host = network.parse_url(webhook.url).host
-    except network.UnsafeURL as error:
+    except network.UnsafeURLError as error:
         raise ConnectionRefused(error.reason) from error
     credential.webhook = None
     credential.name = _free_name(webhook.name)

@@ -1,7 +1,7 @@
 """Connections: the list, the form, deleting one, and making one of a webhook's credentials."""
 
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required, permission_required
+from django.contrib.auth.decorators import permission_required
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import Count, Q
@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from webhooks import audit
 from webhooks.models import (
@@ -20,18 +20,17 @@ from webhooks.models import (
     Credential,
     Webhook,
 )
-from webhooks.ui import edit_conflict
-from webhooks.ui.columns import TOKEN_SECRETS
+from webhooks.ui import trail
 from webhooks.ui.connections import lifecycle
 from webhooks.ui.expired_session import keeps_typed
-from webhooks.ui.status import needs_token, token_of
+from webhooks.ui.requests import post_only
+from webhooks.ui.status import TOKEN_SECRETS, needs_token, token_of
 from webhooks.ui.trail import audit_trail
 from webhooks.ui.webhook_form import context as form_context
 from webhooks.ui.webhook_form import credentials
 
 
 @require_safe
-@login_required
 @permission_required("webhooks.view_connection", raise_exception=True)
 def list_connections(request: HttpRequest) -> HttpResponse:
     is_used = Q(users__deleted_at=None)
@@ -43,7 +42,6 @@ def list_connections(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 @never_cache
-@login_required
 @permission_required("webhooks.view_connection", raise_exception=True)
 def detail(request: HttpRequest, pk: int) -> HttpResponse:
     """Show a connection to whoever may look at it; its secrets are named, not shown."""
@@ -93,7 +91,7 @@ def create(request: HttpRequest) -> HttpResponse:
 @keeps_typed
 @permission_required("webhooks.change_connection", raise_exception=True)
 def edit(request: HttpRequest, pk: int) -> HttpResponse:
-    seen = edit_conflict.newest(Credential, pk)
+    seen = trail.newest_entry(Credential, pk)
     connection = get_object_or_404(Credential.objects.shared(), pk=pk)
     form = form_context.bind_connection(request, connection, seen=seen)
     if not form_context.save_if_valid(request, form):
@@ -103,7 +101,6 @@ def edit(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@login_required
 @permission_required("webhooks.delete_connection", raise_exception=True)
 def delete(request: HttpRequest, pk: int) -> HttpResponse:
     """Ask first; while webhooks use it, say which instead."""
@@ -132,7 +129,6 @@ def _confirm_delete(
 
 @require_safe
 @never_cache
-@login_required
 @permission_required("webhooks.view_connection", raise_exception=True)
 def panel(request: HttpRequest) -> HttpResponse:
     """Show the state of the connection that was just chosen on a webhook's form."""
@@ -141,8 +137,7 @@ def panel(request: HttpRequest) -> HttpResponse:
     return render(request, "webhooks/connections/_panel.html", {"connection": found})
 
 
-@require_POST
-@login_required
+@post_only
 @permission_required("webhooks.change_webhook", raise_exception=True)
 @permission_required("webhooks.add_connection", raise_exception=True)
 def save_as_connection(request: HttpRequest, pk: int) -> HttpResponse:

@@ -69,7 +69,9 @@ class LogForm(forms.Form):
     """The filters above the log, all optional; read from the address."""
 
     q = forms.CharField(
-        label=gettext_lazy("Delivery, event or call id"), required=False, max_length=200
+        label=gettext_lazy("Event, delivery or call id, or part of the webhook's URL"),
+        required=False,
+        max_length=200,
     )
     webhook = forms.ChoiceField(label=gettext_lazy("Webhook"), required=False)
     status = forms.ChoiceField(
@@ -139,7 +141,7 @@ class LogForm(forms.Form):
 
     @property
     def has_more(self) -> bool:
-        """Say whether a filter behind “More filters” is in use."""
+        """Return whether a filter behind “More filters” is in use."""
         return any(self.data.get(name) for name in self.MORE)
 
     @property

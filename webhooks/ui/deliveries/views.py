@@ -5,16 +5,18 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required, permission_required
+from django.contrib.auth.decorators import permission_required
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.utils.formats import number_format
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from webhooks import audit, events
 from webhooks.delivery import backlog
@@ -22,18 +24,26 @@ from webhooks.delivery_log import detail as detail_
 from webhooks.delivery_log import query as log_query
 from webhooks.models import Action, Attempt, Delivery, Replay, ReplayStatus, Status, Trigger
 from webhooks.ui.deliveries.forms import EditedPayloadForm, LogForm
-from webhooks.ui.log_links import counted_by_chart
+from webhooks.ui.figures import number
+from webhooks.ui.requests import HtmxRequest, post_only
 
 _PARTS = ("request", "response")
 # A page of a delivery that moves soon asks that often whether it did.
 _SOON_SECONDS = 60
 _RUNNING_SHOWN = 3
+# More than a page cannot be selected; a forged request cannot select the whole log.
+_MAX_SELECTED = 1000
+_MAX_DIGITS = 15
 
 
 @require_safe
-@login_required
 @permission_required("webhooks.view_delivery", raise_exception=True)
 def log(request: HttpRequest) -> HttpResponse:
+    return render(request, "webhooks/deliveries/list.html", log_context(request))
+
+
+def log_context(request: HttpRequest) -> dict[str, Any]:
+    """Return what `webhooks/deliveries/_log.html` shows, in the product and in Django admin."""
     form = LogForm(request.GET)
     found = log_query.Page()
     if form.is_valid():
@@ -41,22 +51,47 @@ def log(request: HttpRequest) -> HttpResponse:
             form.conditions(), before=_key(request, "before"), after=_key(request, "after")
         )
     may_send = request.user.has_perm("webhooks.test_webhook")
-    counted = counted_by_chart(request.GET.get("counted", ""))
-    context = {
+    may_cancel = request.user.has_perm("webhooks.change_webhook")
+    counted = _counted_by_chart(request.GET.get("counted", ""))
+    return {
         "form": form,
+        "log_url": request.path,
         "page": found,
+        "rows": [
+            {"delivery": delivery, "url": page_url(request, delivery)} for delivery in found.rows
+        ],
         "older_link": _link(request, before=found.older_than),
         "newer_link": _link(request, after=found.newer_than),
         "newest_link": _link(request, newest="1") if _is_deep(request) else "",
         "counted": counted,
-        "counted_text": number_format(counted, force_grouping=True),
+        "counted_text": number(counted),
         "export_query": urlencode(_filters(request)),
         "webhook_id": form.cleaned_data.get("webhook", "") if form.is_valid() else "",
         "may_send": may_send,
+        "may_cancel": may_cancel,
+        "may_select": may_send or may_cancel,
         "running": _running() if may_send else [],
         "backlog": backlog.report(),
     }
-    return render(request, "webhooks/deliveries/list.html", context)
+
+
+def page_url(request: HttpRequest, delivery: Delivery, step: str = "") -> str:
+    """Return the address of a delivery's page or of a step on it, on the site that is open.
+
+    Django admin shows the same pages under its own addresses.
+    """
+    if _is_admin(request):
+        return reverse(f"admin:webhooks_delivery_{step or 'change'}", args=[delivery.pk])
+    return reverse(f"webhooks:delivery_{step}" if step else "webhooks:delivery", args=[delivery.pk])
+
+
+def _is_admin(request: HttpRequest) -> bool:
+    return request.resolver_match is not None and request.resolver_match.app_name == "admin"
+
+
+def _counted_by_chart(text: str) -> int:
+    """Return how many requests a chart counted whose number was followed here; 0 for none."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else 0
 
 
 def _running() -> list[Replay]:
@@ -89,27 +124,30 @@ def _link(request: HttpRequest, **place: str) -> str:
 
 @require_safe
 @never_cache
-@login_required
 @permission_required("webhooks.view_delivery", raise_exception=True)
-def detail(request: HttpRequest, delivery_id: str) -> HttpResponse:
+def detail(request: HtmxRequest, delivery_id: str) -> HttpResponse:
     delivery = get_delivery(delivery_id)
-    if request.headers.get("HX-Request") and request.GET.get("seen") == _seen(delivery):
+    if request.htmx and request.GET.get("seen") == _seen(delivery):
         # Nothing new: htmx changes nothing and asks again.
         return HttpResponse(status=204)
-    context = {
+    is_part = bool(request.htmx)
+    name = "webhooks/deliveries/_delivery.html" if is_part else "webhooks/deliveries/detail.html"
+    return render(request, name, detail_context(request, delivery))
+
+
+def detail_context(request: HttpRequest, delivery: Delivery) -> dict[str, Any]:
+    """Return what `webhooks/deliveries/_delivery.html` shows, in the product and in admin."""
+    return {
         **detail_.context_of(
             delivery,
             may_see_payload=request.user.has_perm("webhooks.view_payload"),
             wanted=request.GET.get("attempt", ""),
             against=request.GET.get("against", ""),
         ),
-        **links(request, delivery),
+        **_links(request, delivery),
         "seen": _seen(delivery),
-        "is_moving": _is_moving(delivery),
+        "is_moving": _is_moving(delivery) and not _is_admin(request),
     }
-    is_part = bool(request.headers.get("HX-Request"))
-    name = "webhooks/deliveries/_delivery.html" if is_part else "webhooks/deliveries/detail.html"
-    return render(request, name, context)
 
 
 def get_delivery(delivery_id: str) -> Delivery:
@@ -120,25 +158,28 @@ def get_delivery(delivery_id: str) -> Delivery:
     return delivery
 
 
-def links(request: HttpRequest, delivery: Delivery) -> dict[str, Any]:
-    """Return where the page's buttons lead, and which of them this person has."""
-    may_send = request.user.has_perm("webhooks.test_webhook")
-    is_present = delivery.webhook.deleted_at is None
+def _links(request: HttpRequest, delivery: Delivery) -> dict[str, str]:
+    """Return where the page's buttons lead; empty for those this person does not have."""
+    may_send = request.user.has_perm("webhooks.test_webhook") and not delivery.webhook.deleted_at
     may_see = request.user.has_perm("webhooks.view_payload")
     may_cancel = request.user.has_perm("webhooks.change_webhook")
-
-    def of(name: str) -> str:
-        return reverse(f"webhooks:{name}", args=[delivery.pk])
-
-    return {
+    own = page_url(request, delivery)
+    links = {
         "log_url": reverse("webhooks:deliveries"),
-        "page_url": of("delivery"),
-        "redeliver_url": of("delivery_redeliver") if may_send and is_present else "",
-        "send_now_url": of("delivery_send_now") if may_send and is_present else "",
-        "edit_url": of("delivery_edit") if may_send and may_see and is_present else "",
-        "cancel_url": of("delivery_cancel") if may_cancel else "",
-        "bodies_url": of("delivery") if may_see else "",
+        "page_url": own,
+        "redeliver_url": page_url(request, delivery, "redeliver") if may_send else "",
+        "send_now_url": page_url(request, delivery, "send_now") if may_send else "",
+        "edit_url": "",
+        "cancel_url": page_url(request, delivery, "cancel") if may_cancel else "",
+        "bodies_url": reverse("webhooks:delivery", args=[delivery.pk]) if may_see else "",
     }
+    if may_send and may_see:
+        links["edit_url"] = reverse("webhooks:delivery_edit", args=[delivery.pk])
+    if _is_admin(request):
+        links["log_url"] = reverse("admin:webhooks_delivery_changelist")
+        if request.user.has_perm("webhooks.view_event"):
+            links["event_url"] = reverse("admin:webhooks_event_change", args=[delivery.event_id])
+    return links
 
 
 def _seen(delivery: Delivery) -> str:
@@ -153,7 +194,6 @@ def _is_moving(delivery: Delivery) -> bool:
 
 @require_safe
 @never_cache
-@login_required
 @permission_required("webhooks.view_delivery", raise_exception=True)
 @permission_required("webhooks.view_payload", raise_exception=True)
 def body(request: HttpRequest, delivery_id: str, attempt_id: int, part: str) -> HttpResponse:
@@ -175,63 +215,90 @@ def body(request: HttpRequest, delivery_id: str, attempt_id: int, part: str) -> 
     )
 
 
-@require_POST
-@login_required
+@post_only
 @permission_required("webhooks.view_delivery", raise_exception=True)
 @permission_required("webhooks.test_webhook", raise_exception=True)
 def redeliver(request: HttpRequest, delivery_id: str) -> HttpResponse:
     delivery = get_delivery(delivery_id)
-    if not _act(request, delivery, Action.REDELIVERED, events.redeliver):
+    if _act(request, Action.REDELIVERED, [delivery]):
+        same = Delivery.objects.filter(event=delivery.event_id, webhook=delivery.webhook_id)
+        delivery = same.filter(trigger=Trigger.REDELIVERY).latest("pk")
+        messages.success(request, _("The event is sent again; this is the new delivery."))
+    else:
         messages.error(request, _("The webhook was deleted, so nothing can be sent to it."))
-        return redirect("webhooks:delivery", delivery.pk)
-    same = Delivery.objects.filter(event=delivery.event_id, webhook=delivery.webhook_id)
-    copy = same.filter(trigger=Trigger.REDELIVERY).latest("pk")
-    messages.success(request, _("The event is sent again; this is the new delivery."))
-    return redirect("webhooks:delivery", copy.pk)
+    return redirect(page_url(request, delivery))
 
 
-@require_POST
-@login_required
+@post_only
 @permission_required("webhooks.view_delivery", raise_exception=True)
 @permission_required("webhooks.test_webhook", raise_exception=True)
 def send_now(request: HttpRequest, delivery_id: str) -> HttpResponse:
     delivery = get_delivery(delivery_id)
-    if _act(request, delivery, Action.SENT_NOW, events.send_now):
+    if _act(request, Action.SENT_NOW, [delivery]):
         messages.success(request, _("The next attempt starts now."))
     else:
         messages.warning(request, _("This delivery no longer waits."))
-    return redirect("webhooks:delivery", delivery.pk)
+    return redirect(page_url(request, delivery))
 
 
-@require_POST
-@login_required
+@post_only
 @permission_required("webhooks.view_delivery", raise_exception=True)
 @permission_required("webhooks.change_webhook", raise_exception=True)
 def cancel(request: HttpRequest, delivery_id: str) -> HttpResponse:
     delivery = get_delivery(delivery_id)
-    if _act(request, delivery, Action.CANCELLED, events.cancel):
+    if _act(request, Action.CANCELLED, [delivery]):
         messages.success(request, _("The delivery is cancelled."))
     else:
         messages.warning(request, _("This delivery no longer waits."))
-    return redirect("webhooks:delivery", delivery.pk)
+    return redirect(page_url(request, delivery))
 
 
-def _act(
-    request: HttpRequest,
-    delivery: Delivery,
-    action: Action,
-    act: Callable[[QuerySet[Delivery]], int],
-) -> int:
-    """Do something with one delivery and write down who did; return 0 when it was too late."""
+@post_only
+@permission_required("webhooks.view_delivery", raise_exception=True)
+def act_on_selected(request: HttpRequest) -> HttpResponse:
+    """Send the selected rows of the log now, or cancel them; return to where they were selected."""
+    chosen = request.POST.get("action", "")
+    action = {"send_now": Action.SENT_NOW, "cancel": Action.CANCELLED}.get(chosen)
+    permission = "webhooks.change_webhook" if chosen == "cancel" else "webhooks.test_webhook"
+    if action is None:
+        raise Http404
+    if not request.user.has_perm(permission):
+        raise PermissionDenied
+    keys = [key for key in request.POST.getlist("delivery") if "\0" not in key][:_MAX_SELECTED]
+    count = _act(request, action, list(Delivery.objects.filter(pk__in=keys)))
+    if action == Action.SENT_NOW:
+        text = ngettext("%d delivery is sent now.", "%d deliveries are sent now.", count)
+    else:
+        text = ngettext("%d delivery is cancelled.", "%d deliveries are cancelled.", count)
+    if not keys:
+        messages.warning(request, _("Select deliveries first."))
+    else:
+        messages.success(request, text % count)
+    back = request.POST.get("next", "")
+    is_ours = url_has_allowed_host_and_scheme(
+        back, allowed_hosts={request.get_host()}, require_https=request.is_secure()
+    )
+    return redirect(back if is_ours else "webhooks:deliveries")
+
+
+_DOORS: dict[Action, Callable[[QuerySet[Delivery]], int]] = {
+    Action.REDELIVERED: events.redeliver,
+    Action.SENT_NOW: events.send_now,
+    Action.CANCELLED: events.cancel,
+}
+
+
+def _act(request: HttpRequest, action: Action, deliveries: list[Delivery]) -> int:
+    """Do something with deliveries and record who did; return how many it was not too late for."""
     with transaction.atomic():
-        if count := act(Delivery.objects.filter(pk=delivery.pk)):
-            audit.record_deliveries(action, [delivery], user=request.user)
+        count = _DOORS[action](Delivery.objects.filter(pk__in=[row.pk for row in deliveries]))
+        if count:
+            audit.record_deliveries(action, deliveries, user=request.user)
     return count
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @never_cache
-@login_required
 @permission_required("webhooks.view_delivery", raise_exception=True)
 @permission_required("webhooks.view_payload", raise_exception=True)
 @permission_required("webhooks.test_webhook", raise_exception=True)
@@ -250,7 +317,7 @@ def edit(request: HttpRequest, delivery_id: str) -> HttpResponse:
                 audit.record(
                     Action.EDITED_AND_RESENT, copy, user=request.user, note=delivery.event_id
                 )
-        except events.InvalidEvent as error:
+        except events.InvalidEventError as error:
             form.add_error("payload", str(error))
         else:
             messages.success(request, _("The edited copy is sent; this is its delivery."))

@@ -5,16 +5,16 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required, permission_required
+from django.contrib.auth.decorators import permission_required
 from django.db import transaction
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from webhooks import audit
 from webhooks.delivery import replays
@@ -33,6 +33,7 @@ from webhooks.models import (
     ids,
 )
 from webhooks.ui.deliveries.forms import RateForm, ReplayForm
+from webhooks.ui.requests import HtmxRequest, post_only
 from webhooks.ui.status import state_of
 
 _EARLIER_SHOWN = 5
@@ -48,10 +49,9 @@ _WRITTEN_WITHIN = timedelta(seconds=10)
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @never_cache
-@login_required
 @permission_required("webhooks.view_delivery", raise_exception=True)
 @permission_required("webhooks.test_webhook", raise_exception=True)
-def create(request: HttpRequest, pk: int | None = None) -> HttpResponse:
+def create(request: HtmxRequest, pk: int | None = None) -> HttpResponse:
     """Show how many would be sent again, then start; of a webhook, or of what was selected."""
     if pk is None:
         return _of_selection(request)
@@ -61,15 +61,14 @@ def create(request: HttpRequest, pk: int | None = None) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @never_cache
-@login_required
 @permission_required("webhooks.view_delivery", raise_exception=True)
 @permission_required("webhooks.test_webhook", raise_exception=True)
-def create_for_all(request: HttpRequest) -> HttpResponse:
+def create_for_all(request: HtmxRequest) -> HttpResponse:
     """Show how many of every webhook would be sent again, then start."""
     return _since(request, None)
 
 
-def _of_selection(request: HttpRequest) -> HttpResponse:
+def _of_selection(request: HtmxRequest) -> HttpResponse:
     data = request.POST if request.method == "POST" else request.GET
     chosen = [key for key in data.getlist("delivery") if key.startswith("dlv_")]
     chosen = [key for key in chosen if len(key) <= _MAX_ID_LENGTH and "\0" not in key]
@@ -89,7 +88,7 @@ def _of_selection(request: HttpRequest) -> HttpResponse:
     return render(request, "webhooks/replays/selection.html", context, status=status)
 
 
-def _since(request: HttpRequest, webhook: Webhook | None) -> HttpResponse:
+def _since(request: HtmxRequest, webhook: Webhook | None) -> HttpResponse:
     data: Any = request.POST if request.method == "POST" else request.GET
     incident_at = _incident_at(webhook) if webhook else None
     form = ReplayForm(data if "scope" in data else None, incident_at=incident_at)
@@ -108,7 +107,7 @@ def _since(request: HttpRequest, webhook: Webhook | None) -> HttpResponse:
         "form": form,
         **(_counted(replay) if is_valid else {}),
         "earlier": Replay.objects.filter(webhook=webhook)[:_EARLIER_SHOWN],
-        "is_live": bool(request.headers.get("HX-Request")),
+        "is_live": bool(request.htmx),
     }
     if context["is_live"]:
         return render(request, "webhooks/replays/_count.html", context)
@@ -158,7 +157,7 @@ def _counted(replay: Replay) -> dict[str, Any]:
     }
 
 
-def _start(request: HttpRequest, replay: Replay) -> HttpResponse:
+def _start(request: HtmxRequest, replay: Replay) -> HttpResponse:
     # A login is required, so there is a row.
     replay.created_by_id = request.user.pk
     try:
@@ -179,10 +178,9 @@ def _note(replay: Replay) -> str:
 
 @require_safe
 @never_cache
-@login_required
 @permission_required("webhooks.view_delivery", raise_exception=True)
-def detail(request: HttpRequest, pk: int) -> HttpResponse:
-    """Show how far a replay is; asks again by itself while it runs."""
+def detail(request: HtmxRequest, pk: int) -> HttpResponse:
+    """Show how far a replay is; the page asks again while it runs."""
     replay = get_object_or_404(_replays(), pk=pk)
     is_running = replay.status == ReplayStatus.RUNNING
     left = max(replay.total - replay.done, 0)
@@ -197,7 +195,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "results": _results(replay),
         "log_query": _log_query(replay),
     }
-    is_part = bool(request.headers.get("HX-Request"))
+    is_part = bool(request.htmx)
     name = "webhooks/replays/_progress.html" if is_part else "webhooks/replays/detail.html"
     return render(request, name, context)
 
@@ -222,11 +220,10 @@ def _log_query(replay: Replay) -> str:
     return urlencode(query | ({"webhook": replay.webhook_id} if replay.webhook_id else {}))
 
 
-@require_POST
-@login_required
+@post_only
 @permission_required("webhooks.view_delivery", raise_exception=True)
 @permission_required("webhooks.test_webhook", raise_exception=True)
-def stop(request: HttpRequest, pk: int) -> HttpResponse:
+def stop(request: HtmxRequest, pk: int) -> HttpResponse:
     replay = get_object_or_404(_replays(), pk=pk)
     with transaction.atomic():
         if stopped := replays.stop(replay):

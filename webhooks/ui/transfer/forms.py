@@ -1,19 +1,20 @@
 """The webhook form, filled from a file instead of a page, and what a page has in other shapes."""
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import models, transaction
+from django.db import transaction
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from webhooks import catalogue, filters, payloads
 from webhooks.models import AUTHORIZATION_FIELDS, Credential, Webhook
 from webhooks.security.drafts import Draft
-from webhooks.ui.transfer.portable import FIELDS, portable_headers, settings_of
-from webhooks.ui.webhook_form.delivery import schedule_text
+from webhooks.ui.transfer.document import FIELDS, portable_headers, settings_of
+from webhooks.ui.webhook_form import authorization
 from webhooks.ui.webhook_form.forms import WebhookForm
 from webhooks.ui.webhook_form.headers import (
     Header,
@@ -22,7 +23,6 @@ from webhooks.ui.webhook_form.headers import (
     headers_as_json,
     stored_headers,
 )
-from webhooks.ui.webhook_form.list_fields import parameters_text
 from webhooks.ui.webhook_form.mapping import MappingSection
 
 _MAX_HEADERS = 50
@@ -54,16 +54,18 @@ class ImportForm(WebhookForm):
         values = {**settings_of(webhook), **given}
         self._set_what_no_field_has(webhook, values)
         headers = _headers(entry, webhook, self._errors_of_entry)
-        shown = {name: _as_typed(name, value) for name, value in values.items()}
+        shown = {name: self._as_typed(name, value) for name, value in values.items()}
         shown["alerts_muted_until"] = webhook.alerts_muted_until or ""
         shown |= {"connection": chosen_id or "", "initial-is_active": values["is_active"]}
         super().__init__(shown, instance=webhook, draft=Draft({}))
         # A name server that is down for a moment is no reason to refuse a file.
         self._stored |= {name: values[name] for name in _ADDRESSES}
         self._headers_json = headers
+        self._given = given
 
     def start_paused(self) -> None:
         """Let a new webhook send nothing until somebody resumes it."""
+        self._given.pop("is_active", None)
         self.data["is_active"] = self.data["initial-is_active"] = False  # type: ignore[index]
 
     def secret_is_set(self, field: str) -> bool:
@@ -77,10 +79,37 @@ class ImportForm(WebhookForm):
             # What is not on the page has no place there.
             if not found:
                 found += [str(one) for ones in self.errors.values() for one in ones]
+        found += self._misread()
         found += _mapping_sentences(self.instance)
         if self._headers_json != self.instance.headers_json and not found:
             self.instance.set_secret("headers_json", self._headers_json)
         return found
+
+    def _as_typed(self, name: str, value: Any) -> Any:
+        """Return a value as the page shows it; one of another kind is a mistake of the entry."""
+        field = self.base_fields.get(name)
+        try:
+            if name == "event_types":
+                return list(map(str, value))
+            return "" if field is None or value is None else field.prepare_value(value)
+        except (TypeError, ValueError, AttributeError, StopIteration):
+            self._errors_of_entry.append(_("“%s” has a value of another kind.") % name)
+            return ""
+
+    def _misread(self) -> list[str]:
+        """Return a sentence for each value that the form reads as another one: "15" as 15.
+
+        So a file holds what an export writes, and a list has no text that a page takes for two.
+        """
+        chosen = self.cleaned_data.get("authorization_type", "")
+        unused = authorization.unchosen_fields(chosen, self.cleaned_data.get("grant_type", ""))
+        return [
+            _("“%(key)s” has to be written as %(value)s.") % {"key": name, "value": read[:200]}
+            for name, value in self._given.items()
+            # An empty value is the form's default, and a part of the types goes with a wildcard.
+            if value and name in self.cleaned_data and name not in {*unused, "event_types"}
+            if (read := _as_json(self.cleaned_data[name])) != _as_json(value)
+        ]
 
     def save(self, commit: bool = True) -> Webhook:
         is_new = self.instance.pk is None
@@ -123,7 +152,12 @@ class ImportForm(WebhookForm):
 
     def _set_what_no_field_has(self, webhook: Webhook, values: Mapping[str, Any]) -> None:
         for name in self._without_field():
-            setattr(webhook, name, values[name])
+            rows = values[name] if name == "parameters" else []
+            is_right = isinstance(values[name], type(FIELDS[name].get_default()))
+            if is_right and all(isinstance(row, dict) for row in rows):
+                setattr(webhook, name, values[name])
+            else:
+                self._errors_of_entry.append(_("“%s” has a value of another kind.") % name)
 
     def _without_field(self) -> list[str]:
         """Return the settings that the page has in other shapes."""
@@ -154,20 +188,9 @@ def label_of(name: str) -> str:
     return capfirst(str(getattr(field, "verbose_name", name)))
 
 
-def _as_typed(name: str, value: Any) -> Any:
-    """Return a value as a page would post it."""
-    if value is None:
-        return ""
-    match name:
-        case "retry_schedule_seconds":
-            return schedule_text(value)
-        case "alert_recipients" | "reauthorization_words":
-            return "\n".join(value)
-        case "expired_status_codes":
-            return ", ".join(map(str, value))
-    if isinstance(FIELDS[name], models.JSONField) and isinstance(value, dict):
-        return parameters_text(value) if name != "filter" else value
-    return value
+def _as_json(value: Any) -> str:
+    text = value.strip() if isinstance(value, str) else value
+    return json.dumps(text, ensure_ascii=False, default=str)
 
 
 def _headers(entry: Mapping[str, Any], webhook: Webhook, errors: list[str]) -> str:

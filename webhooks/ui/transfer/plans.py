@@ -14,12 +14,11 @@ from django.utils.translation import gettext as _
 
 from webhooks import catalogue
 from webhooks.models import Webhook
+from webhooks.ui.transfer.document import listed_secrets, missing_secrets, mistakes
 from webhooks.ui.transfer.forms import ImportForm, label_of, values_of
-from webhooks.ui.transfer.parser import listed_secrets, mistakes
-from webhooks.ui.transfer.portable import missing_secrets
 
 
-class Kind(StrEnum):
+class Change(StrEnum):
     CREATE = "create"
     CHANGE = "change"
     SAME = "same"
@@ -27,12 +26,12 @@ class Kind(StrEnum):
 
 
 @dataclass(slots=True, kw_only=True)
-class Planned:
+class PlannedEntry:
     """What becomes of one entry; `number` counts from 0 as in the file."""
 
     number: int
     name: str
-    kind: Kind
+    kind: Change
     url: str = ""
     # The row it changes; None for a new one.
     webhook: Webhook | None = None
@@ -46,22 +45,22 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    items: list[Planned]
+class ImportPlan:
+    items: list[PlannedEntry]
 
-    def of(self, kind: Kind) -> list[Planned]:
+    def of(self, kind: Change) -> list[PlannedEntry]:
         return [item for item in self.items if item.kind == kind]
 
     @property
-    def doable(self) -> list[Planned]:
-        return [item for item in self.items if item.kind in (Kind.CREATE, Kind.CHANGE)]
+    def doable(self) -> list[PlannedEntry]:
+        return [item for item in self.items if item.kind in (Change.CREATE, Change.CHANGE)]
 
     @property
     def has_mistakes(self) -> bool:
-        return bool(self.of(Kind.REFUSED))
+        return bool(self.of(Change.REFUSED))
 
 
-class _Existing:
+class _ExistingWebhooks:
     """The webhooks of this site, found by uid and by name; how many want each event type."""
 
     def __init__(self) -> None:
@@ -86,13 +85,13 @@ class _Existing:
         return named[0] if named else None
 
 
-def make_plan(entries: Sequence[Any], *, may: Callable[[str], bool], is_paused: bool) -> Plan:
+def make_plan(entries: Sequence[Any], *, may: Callable[[str], bool], is_paused: bool) -> ImportPlan:
     """Judge every entry and write nothing. `may` answers for a permission, `is_paused` for how
     new webhooks begin.
     """
-    existing = _Existing()
+    existing = _ExistingWebhooks()
     seen: set[int | str] = set()
-    return Plan(
+    return ImportPlan(
         items=[
             _planned(number, entry, existing, seen, may, is_paused=is_paused)
             for number, entry in enumerate(entries)
@@ -100,13 +99,15 @@ def make_plan(entries: Sequence[Any], *, may: Callable[[str], bool], is_paused: 
     )
 
 
-def carry_out(plan: Plan, numbers: Collection[int], *, created_by_id: int | None) -> list[Planned]:
+def carry_out(
+    plan: ImportPlan, numbers: Collection[int], *, created_by_id: int | None
+) -> list[PlannedEntry]:
     """Write the chosen entries in one transaction; return them with their rows."""
     done = [item for item in plan.doable if item.number in numbers]
     with transaction.atomic():
         for item in done:
             assert item.form is not None
-            if item.kind == Kind.CREATE:
+            if item.kind == Change.CREATE:
                 item.form.instance.created_by_id = created_by_id
             item.webhook = item.form.save()
             item.missing = missing_secrets(item.webhook, item.secrets)
@@ -116,12 +117,12 @@ def carry_out(plan: Plan, numbers: Collection[int], *, created_by_id: int | None
 def _planned(
     number: int,
     entry: Any,
-    existing: _Existing,
+    existing: _ExistingWebhooks,
     seen: set[int | str],
     may: Callable[[str], bool],
     *,
     is_paused: bool,
-) -> Planned:
+) -> PlannedEntry:
     if not isinstance(entry, dict):
         return _refused(number, "", _("This is not a webhook but a single value."))
     name = str(entry.get("name") or "")[:100]
@@ -150,7 +151,7 @@ def _judged(
     may: Callable[[str], bool],
     *,
     is_paused: bool,
-) -> Planned:
+) -> PlannedEntry:
     webhook = Webhook(**_free_uid(entry)) if pk is None else _stored(pk)
     before = values_of(webhook)
     form = ImportForm(
@@ -159,11 +160,11 @@ def _judged(
     if pk is None and is_paused:
         form.start_paused()
     errors = form.sentences()
-    planned = Planned(
+    planned = PlannedEntry(
         number=number,
         name=webhook.name or entry["name"],
         url=webhook.url,
-        kind=Kind.CREATE if pk is None else Kind.CHANGE,
+        kind=Change.CREATE if pk is None else Change.CHANGE,
         webhook=webhook if pk else None,
         secrets=listed_secrets(entry),
         form=form,
@@ -175,7 +176,7 @@ def _judged(
     if pk is not None:
         after = values_of(webhook)
         planned.changes = [label_of(key) for key, value in after.items() if before[key] != value]
-        planned.kind = Kind.CHANGE if planned.changes else Kind.SAME
+        planned.kind = Change.CHANGE if planned.changes else Change.SAME
     return planned
 
 
@@ -190,10 +191,10 @@ def _free_uid(entry: Mapping[str, Any]) -> dict[str, str]:
     return {"uid": uid} if uid and is_free else {}
 
 
-def _refused(number: int, name: str, *sentences: str) -> Planned:
-    return Planned(
+def _refused(number: int, name: str, *sentences: str) -> PlannedEntry:
+    return PlannedEntry(
         number=number,
         name=name or _("Entry %d") % (number + 1),
-        kind=Kind.REFUSED,
+        kind=Change.REFUSED,
         errors=list(sentences),
     )

@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required, permission_required
+from django.contrib.auth.decorators import permission_required
 from django.core import signing
 from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError
@@ -14,16 +14,18 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods
 
 from webhooks import audit
 from webhooks.models import Action, Webhook
 from webhooks.security.encryption import Sealed, SecretUnreadable, seal
-from webhooks.ui import transfer
 from webhooks.ui.connections.lifecycle import ConnectionRefused
-from webhooks.ui.transfer import Kind, Plan, Planned, Unreadable
+from webhooks.ui.requests import post_only
+from webhooks.ui.transfer import document, plans
+from webhooks.ui.transfer.document import FileError
+from webhooks.ui.transfer.plans import Change, ImportPlan, PlannedEntry
 from webhooks.ui.webhook_form import context as form_context
-from webhooks.ui.webhook_list import bulk
+from webhooks.ui.webhook_list.views import back_to_list, chosen_ids
 
 # What a preview carries to the import: signed, so that it is what was looked at, and sealed,
 # because the file may hold what its headers keep secret.
@@ -34,22 +36,21 @@ _SECONDS = 3600
 _RESULT_KEY = "webhook_import_result"
 
 
-@require_POST
+@post_only
 @never_cache
-@login_required
 @permission_required("webhooks.view_webhook", raise_exception=True)
 @permission_required("webhooks.change_webhook", raise_exception=True)
 def export(request: HttpRequest) -> HttpResponse:
     """Send the chosen webhooks as a file. It holds what the form shows, so it asks for the same."""
-    ids = bulk.chosen(request.POST)
+    ids = chosen_ids(request.POST)
     found = Webhook.objects.present().filter(pk__in=ids).select_related("credential")
     webhooks = list(found.order_by("name", "pk"))
     if not webhooks:
         messages.info(request, _("Tick the webhooks first, then export them."))
-        return bulk.back(request)
+        return back_to_list(request)
     audit.record_many(Action.EXPORTED, webhooks, user=request.user)
     answer = JsonResponse(
-        transfer.document(webhooks), json_dumps_params={"indent": 2, "ensure_ascii": False}
+        document.document(webhooks), json_dumps_params={"indent": 2, "ensure_ascii": False}
     )
     name = f"webhooks-{timezone.localdate():%Y-%m-%d}.json"
     answer["Content-Disposition"] = f'attachment; filename="{name}"'
@@ -58,7 +59,6 @@ def export(request: HttpRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @never_cache
-@login_required
 @permission_required("webhooks.view_webhook", raise_exception=True)
 def import_webhooks(request: HttpRequest) -> HttpResponse:
     """Ask for a file, show what it would do, and do it."""
@@ -70,9 +70,9 @@ def import_webhooks(request: HttpRequest) -> HttpResponse:
     try:
         if "plan" in request.POST:
             return _import(request)
-        entries = transfer.read(_content(request))
+        entries = document.read(_content(request))
         return _preview(request, entries, is_paused=bool(request.POST.get("is_paused")))
-    except Unreadable as error:
+    except FileError as error:
         sentence = str(error)
     except SecretUnreadable:
         sentence = form_context.wrong_key()
@@ -82,18 +82,18 @@ def import_webhooks(request: HttpRequest) -> HttpResponse:
 
 def _content(request: HttpRequest) -> bytes | str:
     if (file := request.FILES.get("file")) is not None:
-        if (file.size or 0) > transfer.MAX_BYTES:
-            raise Unreadable(_("The file is larger than %d MB.") % (transfer.MAX_BYTES // 1024**2))
+        if (file.size or 0) > document.MAX_BYTES:
+            raise FileError(_("The file is larger than %d MB.") % (document.MAX_BYTES // 1024**2))
         content: bytes = file.read()
         return content
     text = request.POST.get("text", "")
     if not text.strip():
-        raise Unreadable(_("Choose a file, or paste its content."))
+        raise FileError(_("Choose a file, or paste its content."))
     return text
 
 
-def _plan(request: HttpRequest, entries: list[Any], *, is_paused: bool) -> Plan:
-    return transfer.make_plan(entries, may=request.user.has_perm, is_paused=is_paused)
+def _plan(request: HttpRequest, entries: list[Any], *, is_paused: bool) -> ImportPlan:
+    return plans.make_plan(entries, may=request.user.has_perm, is_paused=is_paused)
 
 
 def _preview(
@@ -103,7 +103,7 @@ def _preview(
     held = {"entries": entries, "is_paused": is_paused}
     context = {
         "plan": plan,
-        "counts": [(kind.value, len(plan.of(kind))) for kind in Kind],
+        "counts": [(kind.value, len(plan.of(kind))) for kind in Change],
         "is_paused": is_paused,
         "signed": seal(signing.dumps(held, salt=_SALT, compress=True), _PLACE).ciphertext,
     }
@@ -142,16 +142,16 @@ def _import(request: HttpRequest) -> HttpResponse:
     return redirect("webhooks:import")
 
 
-def _carry_out(request: HttpRequest, plan: Plan, numbers: set[int]) -> list[Planned]:
-    done = transfer.carry_out(plan, numbers, created_by_id=request.user.pk)
+def _carry_out(request: HttpRequest, plan: ImportPlan, numbers: set[int]) -> list[PlannedEntry]:
+    done = plans.carry_out(plan, numbers, created_by_id=request.user.pk)
     audit.record_many(
         Action.IMPORTED, [item.webhook for item in done if item.webhook], user=request.user
     )
     return done
 
 
-def _sentence(done: list[Planned]) -> str:
-    created = sum(item.kind == Kind.CREATE for item in done)
+def _sentence(done: list[PlannedEntry]) -> str:
+    created = sum(item.kind == Change.CREATE for item in done)
     changed = len(done) - created
     parts = []
     if created:
@@ -165,7 +165,7 @@ def _sentence(done: list[Planned]) -> str:
     return " ".join(parts)
 
 
-def _facts(item: Planned) -> dict[str, Any]:
+def _facts(item: PlannedEntry) -> dict[str, Any]:
     """Return what the page after the import says; it holds no secret."""
     assert item.webhook is not None
     return {

@@ -1,46 +1,87 @@
-"""The page of one webhook: how it stands, what it sends, what waits; and the parts that refresh."""
+"""The page of one webhook: its status, charts and deliveries, and what is done from there."""
 
 import zlib
+from collections import defaultdict
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from django.contrib.auth.decorators import login_required, permission_required
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.decorators import login_not_required, permission_required
+from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
-from webhooks.delivery_log import charts
+from webhooks import audit, events
+from webhooks.delivery_log import charts, explain
 from webhooks.delivery_log.charts import Period
 from webhooks.models import (
+    AUTHORIZATION_FIELDS,
     CREDENTIAL_SECRETS,
     WEBHOOK_SECRETS,
+    Action,
     AuthorizationType,
     Delivery,
+    Event,
+    PauseReason,
     Status,
     Webhook,
 )
-from webhooks.ui import notices
-from webhooks.ui.chart_drawing import draw
-from webhooks.ui.columns import TOKEN_SECRETS
-from webhooks.ui.log_links import chart_link, log_url, may_read_log
-from webhooks.ui.notices import MAX_COUNTED, counted
-from webhooks.ui.status import needs_token, standing_of, token_of
+from webhooks.security.encryption import SecretUnreadable
+from webhooks.ui.connections import lifecycle as connections
+from webhooks.ui.requests import HtmxRequest, post_only
+from webhooks.ui.status import (
+    TOKEN_SECRETS,
+    count_open,
+    held_by_pause,
+    needs_token,
+    page_status,
+    problems_of,
+    status_of,
+    token_of,
+)
 from webhooks.ui.trail import audit_trail
+from webhooks.ui.webhook_detail.charts import chart_link, draw, log_url
+from webhooks.ui.webhook_form import context as form_context
 
 RECENT_DELIVERIES = 15
-_View = Callable[[HttpRequest, int], HttpResponse]
+EVENTS_PER_PAGE = 30
+_MAX_FOUND = 50
+_OPEN = (Status.PENDING, Status.SENDING, Status.HELD, Status.PARKED)
+# What belongs to one webhook alone: its identity, its signing secrets, its history.
+_NOT_COPIED = {
+    "id",
+    "uid",
+    "credential",
+    "version",
+    "created_at",
+    "created_by",
+    "updated_at",
+    "deleted_at",
+    "paused_at",
+    "signing_secret",
+    "previous_signing_secret",
+    "previous_signing_secret_until",
+    "secrets_changed_at",
+}
+_View = Callable[[HtmxRequest, int], HttpResponse]
 
 
 @require_safe
 @never_cache
-@login_required
 @permission_required("webhooks.view_webhook", raise_exception=True)
-def detail(request: HttpRequest, pk: int) -> HttpResponse:
+def detail(request: HtmxRequest, pk: int) -> HttpResponse:
     webhook = _find(pk)
     credential = webhook.credential
-    situation = notices.situation(webhook)
+    above = page_status(webhook)
     context = {
         "webhook": webhook,
         "credential": credential,
@@ -51,14 +92,14 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
             **{field: webhook.has_secret(field) for field in WEBHOOK_SECRETS},
             **{field: credential.has_secret(field) for field in CREDENTIAL_SECRETS},
         },
-        **situation,
+        **above,
         # The token's error stands in a notice already.
-        "error_is_told": any(
-            one.action in ("authorize", "settings") and one.kind == "danger"
-            for one in situation["notices"]
+        "has_error_notice": any(
+            one["action"] in ("authorize", "settings") and one["kind"] == "danger"
+            for one in above["notices"]
         ),
         **_charts(request, webhook),
-        **_recent(request, webhook, held=situation["held"], parked=situation["parked"]),
+        **_recent(request, webhook, held=above["held"], parked=above["parked"]),
         **audit_trail(webhook),
     }
     return render(request, "webhooks/webhook_detail/detail.html", context)
@@ -76,9 +117,10 @@ def _find(pk: int) -> Webhook:
 def _part_of_page(view: _View) -> _View:
     """Answer htmx alone: a person gets the page, and a session that ended gets no login form."""
 
+    @login_not_required
     @wraps(view)
-    def part(request: HttpRequest, pk: int) -> HttpResponse:
-        if not request.headers.get("HX-Request"):
+    def part(request: HtmxRequest, pk: int) -> HttpResponse:
+        if not request.htmx:
             return redirect("webhooks:detail", pk)
         if not request.user.is_authenticated:
             return HttpResponse(status=401)
@@ -91,31 +133,31 @@ def _part_of_page(view: _View) -> _View:
 @never_cache
 @_part_of_page
 @permission_required("webhooks.view_webhook", raise_exception=True)
-def charts_part(request: HttpRequest, pk: int) -> HttpResponse:
+def charts_part(request: HtmxRequest, pk: int) -> HttpResponse:
     webhook = get_object_or_404(Webhook.objects.present().only("pk"), pk=pk)
     context = {"webhook": webhook, **_charts(request, webhook)}
     if request.GET.get("seen") == context["charts_seen"]:
         return HttpResponse(status=204)
-    return render(request, "webhooks/ui/_charts.html", context)
+    return render(request, "webhooks/webhook_detail/_charts.html", context)
 
 
 @require_safe
 @never_cache
 @_part_of_page
 @permission_required("webhooks.view_webhook", raise_exception=True)
-def recent_part(request: HttpRequest, pk: int) -> HttpResponse:
+def recent_part(request: HtmxRequest, pk: int) -> HttpResponse:
     webhook = _find(pk)
-    held, parked = count(webhook, Status.HELD), count(webhook, Status.PARKED)
+    held, parked = count_open(webhook, Status.HELD), count_open(webhook, Status.PARKED)
     context = {"webhook": webhook, **_recent(request, webhook, held=held, parked=parked)}
     if request.GET.get("seen") == context["recent_seen"]:
         # Nothing new: htmx changes nothing.
         return HttpResponse(status=204)
-    # Told with the standing above them, so that both name the same last error.
-    context |= {"needs_token": needs_token(webhook.credential), **notices.problems_of(webhook)}
+    # Shown with the status above them, so that both name the same last error.
+    context |= {"needs_token": needs_token(webhook.credential), **problems_of(webhook)}
     return render(request, "webhooks/webhook_detail/_recent_part.html", context)
 
 
-def _charts(request: HttpRequest, webhook: Webhook) -> dict[str, Any]:
+def _charts(request: HtmxRequest, webhook: Webhook) -> dict[str, Any]:
     wanted = request.GET.get("period", "")
     period = Period(wanted) if wanted in Period.values else Period.DAY
     chart = charts.read(webhook.pk, period)
@@ -127,7 +169,7 @@ def _charts(request: HttpRequest, webhook: Webhook) -> dict[str, Any]:
     }
 
 
-def _recent(request: HttpRequest, webhook: Webhook, *, held: str, parked: str) -> dict[str, Any]:
+def _recent(request: HtmxRequest, webhook: Webhook, *, held: str, parked: str) -> dict[str, Any]:
     """Return the newest deliveries and what waits; `recent_seen` changes when any of it does."""
     found = list(
         Delivery.objects.filter(webhook=webhook)
@@ -135,17 +177,17 @@ def _recent(request: HttpRequest, webhook: Webhook, *, held: str, parked: str) -
         .defer("event__payload")
         .order_by("-id")[:RECENT_DELIVERIES]
     )
-    standing = standing_of(webhook)
-    waiting = count(webhook, Status.PENDING, Status.SENDING)
+    judged = status_of(webhook)
+    waiting = count_open(webhook, Status.PENDING, Status.SENDING)
     state = [(row.pk, row.status, row.attempt_count, row.next_attempt_at) for row in found]
-    told = (state, waiting, held, parked, standing.full_sentence)
+    shown = (state, waiting, held, parked, judged["full_sentence"])
     _, _, newest_seen = request.GET.get("seen", "").partition("-")
     newest = found[0].pk if found else ""
     return {
-        "standing": standing,
+        "status": judged,
         "deliveries": found,
         "new_ids": {row.pk for row in found if newest_seen and row.pk > newest_seen},
-        "recent_seen": f"{zlib.crc32(repr(told).encode()):08x}-{newest}",
+        "recent_seen": f"{zlib.crc32(repr(shown).encode()):08x}-{newest}",
         # Nothing changes while it is paused and nothing is on its way.
         "may_change": webhook.is_active or waiting != "0",
         "waiting": waiting,
@@ -155,8 +197,8 @@ def _recent(request: HttpRequest, webhook: Webhook, *, held: str, parked: str) -
     }
 
 
-def _log_addresses(request: HttpRequest, webhook: Webhook) -> dict[str, str]:
-    if not may_read_log(request.user):
+def _log_addresses(request: HtmxRequest, webhook: Webhook) -> dict[str, str]:
+    if not request.user.has_perm("webhooks.view_delivery"):
         return {}
     return {
         "log_url": log_url(webhook.pk),
@@ -164,13 +206,222 @@ def _log_addresses(request: HttpRequest, webhook: Webhook) -> dict[str, str]:
     }
 
 
-def count(webhook: Webhook, *statuses: Status) -> str:
-    """Count a webhook's deliveries up to a limit, as text: "12" or "1,000+".
+# ---- Pause, resume, copy, delete --------------------------------------------------------------
 
-    Asks for each status alone, because each has a partial index of its own.
-    """
-    count = 0
-    for status in statuses:
-        rows = Delivery.objects.filter(webhook=webhook, status=status)
-        count += rows[: MAX_COUNTED + 1].count()
-    return counted(count)
+
+@post_only
+@permission_required("webhooks.change_webhook", raise_exception=True)
+def pause(request: HttpRequest, pk: int) -> HttpResponse:
+    webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
+    if webhook.is_active:
+        with transaction.atomic():
+            events.pause(webhook)
+            audit.record(Action.PAUSED, webhook, user=request.user)
+        messages.success(
+            request, _("“%s” is paused. Nothing is sent until it is resumed.") % webhook
+        )
+    return _back(request, webhook)
+
+
+@post_only
+@permission_required("webhooks.change_webhook", raise_exception=True)
+def resume(request: HttpRequest, pk: int) -> HttpResponse:
+    webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
+    choice = request.POST.get("held", "")
+    if not webhook.is_active:
+        if choice not in ("send", "drop") and held_by_pause(webhook):
+            messages.info(request, _("Say below what happens to the deliveries that are held."))
+            return redirect(reverse("webhooks:detail", args=[webhook.pk]) + "#resume")
+        with transaction.atomic():
+            count = events.resume(webhook, drop_held=choice == "drop")
+            sentence = _resumed(webhook, count, is_dropped=choice == "drop")
+            audit.record(Action.RESUMED, webhook, user=request.user, note=sentence)
+        messages.success(request, sentence)
+    return _back(request, webhook)
+
+
+def _resumed(webhook: Webhook, count: int, *, is_dropped: bool) -> str:
+    if not count:
+        return _("“%s” is active again.") % webhook
+    if is_dropped:
+        text = ngettext(
+            "“%(name)s” is active again; %(count)d held delivery was dropped.",
+            "“%(name)s” is active again; %(count)d held deliveries were dropped.",
+            count,
+        )
+    else:
+        text = ngettext(
+            "“%(name)s” is active again; %(count)d held delivery is sent now.",
+            "“%(name)s” is active again; %(count)d held deliveries are sent now.",
+            count,
+        )
+    return text % {"name": webhook.name, "count": count}
+
+
+@post_only
+@permission_required("webhooks.add_webhook", raise_exception=True)
+@permission_required("webhooks.view_webhook", raise_exception=True)
+def duplicate(request: HttpRequest, pk: int) -> HttpResponse:
+    webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
+    try:
+        copy = _copy_of(webhook)
+        copy.created_by_id = request.user.pk
+        with transaction.atomic():
+            if webhook.credential.is_shared:
+                connections.hold(webhook.credential_id)
+                # Its own is kept beside, as on the form.
+                copy.credential.save()
+                copy.credential = webhook.credential
+            copy.save()
+            note = _("Copy of “%s”") % webhook
+            audit.record(Action.CREATED, copy, user=request.user, note=note)
+    except (SecretUnreadable, connections.ConnectionRefused) as error:
+        messages.error(request, str(error))
+        return _back(request, webhook)
+    text = _(
+        "This is a copy of “%s” with its settings and credentials. It has a signing secret of its "
+        "own and no access token, and it is paused: look it over, then resume it."
+    )
+    messages.success(request, text % webhook)
+    if not request.user.has_perm("webhooks.change_webhook"):
+        return redirect("webhooks:detail", copy.pk)
+    form_context.reveal_signing_secret(request, copy)
+    return redirect("webhooks:edit", copy.pk)
+
+
+def _copy_of(webhook: Webhook) -> Webhook:
+    """Return an unsaved, paused copy. Secrets are opened here and sealed again for the new row."""
+    copy = Webhook()
+    copied = {field.name for field in Webhook._meta.concrete_fields} - _NOT_COPIED
+    copy.copy_columns(webhook, copied)
+    copy.credential.copy_columns(webhook.private_credential, AUTHORIZATION_FIELDS)
+    longest = 100 - len(_("%s (copy)") % "")
+    copy.name = _("%s (copy)") % webhook.name[:longest]
+    copy.pause(PauseReason.PERSON)
+    return copy
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@permission_required("webhooks.delete_webhook", raise_exception=True)
+def delete(request: HttpRequest, pk: int) -> HttpResponse:
+    found = Webhook.objects.present().select_related("credential__token")
+    webhook = get_object_or_404(found, pk=pk)
+    if request.method == "POST":
+        name = webhook.name
+        events.delete(webhook)
+        audit.record(Action.DELETED, webhook, user=request.user)
+        messages.success(request, _("“%s” is deleted.") % name)
+        return redirect("webhooks:list")
+    context = {
+        "webhook": webhook,
+        "token": token_of(webhook.private_credential),
+        "open_count": count_open(webhook, *_OPEN),
+        "retention_days": settings.WEBHOOKS_RETENTION_DAYS,
+    }
+    return render(request, "webhooks/webhook_detail/confirm_delete.html", context)
+
+
+def _back(request: HttpRequest, webhook: Webhook) -> HttpResponse:
+    """Return to the page the button was on."""
+    address = request.POST.get("next", "")
+    if not url_has_allowed_host_and_scheme(address, allowed_hosts=None):
+        address = reverse("webhooks:detail", args=[webhook.pk])
+    return redirect(address)
+
+
+# ---- The delivery that blocks an ordered webhook ----------------------------------------------
+
+
+@post_only
+@permission_required("webhooks.test_webhook", raise_exception=True)
+def send_blocking(request: HttpRequest, pk: int, delivery_id: str) -> HttpResponse:
+    chosen = _blocking(pk, delivery_id)
+    with transaction.atomic():
+        if moved := events.send_now(chosen):
+            audit.record_deliveries(Action.SENT_NOW, chosen, user=request.user)
+    if moved:
+        messages.success(request, _("The next attempt of %s starts now.") % delivery_id)
+    else:
+        messages.warning(request, _("%s no longer waits: look at it in the log.") % delivery_id)
+    return redirect("webhooks:detail", pk)
+
+
+@post_only
+@permission_required("webhooks.change_webhook", raise_exception=True)
+def cancel_blocking(request: HttpRequest, pk: int, delivery_id: str) -> HttpResponse:
+    chosen = _blocking(pk, delivery_id)
+    with transaction.atomic():
+        if cancelled := events.cancel(chosen):
+            audit.record_deliveries(Action.CANCELLED, chosen, user=request.user)
+    if cancelled:
+        sentence = _("%s is cancelled. What waited behind it is sent now.")
+        messages.success(request, sentence % delivery_id)
+    else:
+        messages.warning(request, _("%s no longer waits: look at it in the log.") % delivery_id)
+    return redirect("webhooks:detail", pk)
+
+
+def _blocking(pk: int, delivery_id: str) -> QuerySet[Delivery]:
+    webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
+    found = get_object_or_404(Delivery, pk=delivery_id.replace("\0", ""), webhook=webhook)
+    return Delivery.objects.filter(pk=found.pk)
+
+
+# ---- Why an event was not sent ----------------------------------------------------------------
+
+
+@require_safe
+@never_cache
+@permission_required("webhooks.view_webhook", raise_exception=True)
+def why_not_sent(request: HttpRequest, pk: int) -> HttpResponse:
+    """Explain one event, or list those to choose from, each with its verdict."""
+    webhook = get_object_or_404(Webhook, pk=pk)
+    words = request.GET.get("q", "").replace("\0", "").strip()[:200]
+    wanted = request.GET.get("event", "").replace("\0", "")[:30]
+    found = list(_find_events(words)) if words else []
+    if words and len(found) == 1:
+        address = reverse("webhooks:why_not_sent", args=[pk])
+        return redirect(f"{address}?event={found[0].pk}")
+    event = Event.objects.filter(pk=wanted).first() if wanted else None
+    before = request.GET.get("before", "").replace("\0", "")[:30]
+    listed = found if words else [] if event else _newest_events(before)
+    judge = explain.judge_for(webhook)
+    deliveries = _deliveries_of(webhook, [event] if event else listed)
+    context = {
+        "webhook": webhook,
+        "words": words,
+        "wanted": wanted,
+        "event": event,
+        "verdict": judge.verdict(event, deliveries[event.pk]) if event else None,
+        "rows": [(one, judge.verdict(one, deliveries[one.pk])) for one in listed],
+        "older": listed[-1].pk if not words and len(listed) == EVENTS_PER_PAGE else "",
+        "before": before,
+        "may_see_payload": request.user.has_perm("webhooks.view_payload"),
+    }
+    return render(request, "webhooks/webhook_detail/why_not_sent.html", context)
+
+
+def _find_events(words: str) -> QuerySet[Event]:
+    """Find events by their id or by the id of a call; both have an index."""
+    if words.startswith("evt_"):
+        return Event.objects.filter(pk=words)
+    if words.startswith("dlv_"):
+        return Event.objects.filter(deliveries=words)
+    return Event.objects.filter(call_id=words).order_by("-id")[:_MAX_FOUND]
+
+
+def _newest_events(before: str) -> list[Event]:
+    """Return a page of events, newest first; `before` is the last one of the page before."""
+    events = Event.objects.order_by("-id")
+    if before:
+        events = events.filter(pk__lt=before)
+    return list(events[:EVENTS_PER_PAGE])
+
+
+def _deliveries_of(webhook: Webhook, events: list[Event]) -> dict[str, list[Delivery]]:
+    """Return this webhook's deliveries of each event, newest first."""
+    found: dict[str, list[Delivery]] = defaultdict(list)
+    ids = [event.pk for event in events]
+    for delivery in Delivery.objects.filter(event_id__in=ids, webhook=webhook).order_by("-id"):
+        found[delivery.event_id].append(delivery)
+    return found

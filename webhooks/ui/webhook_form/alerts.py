@@ -1,4 +1,4 @@
-"""The form's Alerts section: who is told when the webhook has a problem."""
+"""The form's Alerts section: who is notified when the webhook has a problem."""
 
 import re
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ class RecipientsField(forms.Field):
     def to_python(self, value: Any) -> list[str]:
         if isinstance(value, list | tuple):
             return list(value)
-        typed = [part for part in re.split(r"[\s,;]+", value or "") if part]
+        typed = [part for part in re.split(r"[\s,;]+", str(value or "")) if part]
         # The first spelling of an address stays.
         addresses = list({part.lower(): part for part in reversed(typed)}.values())[::-1]
         if bad := next((part for part in addresses if not _is_address(part)), None):
@@ -167,7 +167,7 @@ class AlertFields(forms.Form):
 
     @property
     def alert_minutes(self) -> int:
-        """Return after how many minutes people are told when nothing else is asked for."""
+        """Return after how many minutes people are notified when nothing else is asked for."""
         return int(settings.WEBHOOKS_ALERT_AFTER_MINUTES)
 
     @property
@@ -177,7 +177,7 @@ class AlertFields(forms.Form):
 
     @property
     def alerts_summary(self) -> str:
-        """Say in one line what the fields hold now, typed or stored."""
+        """Return one line about what the fields hold now, typed or stored."""
         try:
             addresses = self.fields["alert_recipients"].clean(self["alert_recipients"].value())
         except ValidationError:
@@ -193,7 +193,7 @@ class AlertFields(forms.Form):
 
     @property
     def everywhere_count(self) -> int:
-        """Count the people who are told about every webhook."""
+        """Count the people who are notified of every webhook."""
         return len(settings.WEBHOOKS_ALERT_RECIPIENTS)
 
 
@@ -210,7 +210,7 @@ def summary(
     alerts_are_muted: bool,
     alerts_muted_until: datetime | None = None,
 ) -> str:
-    """Say in one line who is told about a webhook's problems."""
+    """Return one line about who is notified of a webhook's problems."""
     count = len(alert_recipients)
     if not count:
         return _("nobody of this webhook is told")

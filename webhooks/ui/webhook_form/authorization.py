@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from webhooks import catalogue, network, oauth
 from webhooks.models import AuthorizationType, GrantType, TokenPlacement
-from webhooks.ui.webhook_form.texts import REQUIRED, refusal
+from webhooks.ui.fields import refusal
 
 BASIC_FIELDS = ("basic_login", "basic_password")
 # In the order of the page, which is also that of the provider's steps.
@@ -62,6 +62,22 @@ FIELDS_OF = {
     AuthorizationType.NONE: (),
     AuthorizationType.BASIC: BASIC_FIELDS,
     AuthorizationType.OAUTH2: OAUTH_FIELDS,
+}
+# What is said of an empty field.
+REQUIRED = {
+    "basic_login": _("Enter the login the receiver expects."),
+    "basic_password": _("Enter the password that belongs to the login."),
+    "client_secret": _(
+        "Enter the client secret: client credentials have nothing else to prove who asks."
+    ),
+    "auth_url": _(
+        "Enter the provider's authorization address, for example "
+        "“https://provider.example/oauth/authorize”."
+    ),
+    "token_url": _(
+        "Enter the provider's token address, for example “https://provider.example/oauth/token”."
+    ),
+    "client_id": _("Enter the client ID the provider showed when you registered this site there."),
 }
 # RFC 7617 section 2.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -185,7 +201,7 @@ def _issuer_error(issuer: str) -> Any:
         return None
     try:
         network.parse_url(issuer)
-    except network.UnsafeURL as error:
+    except network.UnsafeURLError as error:
         return error.reason
     parts = urlsplit(issuer)
     if parts.query or parts.fragment:
@@ -197,9 +213,9 @@ def _endpoint_error(url: str, *, was: str) -> Any:
     """Return why a provider's address cannot be used, or None."""
     try:
         network.check_url(url)
-    except network.UnsafeURL as error:
+    except network.UnsafeURLError as error:
         return refusal(error)
-    except network.NameNotResolved as error:
+    except network.NameNotResolvedError as error:
         # A name server that is down for a moment does not stop other changes.
         if url != was:
             return error.reason

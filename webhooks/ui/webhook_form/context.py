@@ -15,8 +15,11 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from webhooks import audit, catalogue, events, oauth
+from webhooks.delivery_log import filter_preview
+from webhooks.filters import compile_filter, refusal_words
 from webhooks.models import (
     Action,
     Credential,
@@ -29,14 +32,15 @@ from webhooks.models import (
 )
 from webhooks.security.drafts import Draft
 from webhooks.security.encryption import SecretUnreadable
-from webhooks.ui import edit_conflict, expired_session
+from webhooks.ui import expired_session, status, trail
 from webhooks.ui.connections import lifecycle
 from webhooks.ui.connections.forms import ConnectionForm
-from webhooks.ui.webhook_form import filter_views, pasted_curl, preview, providers, token_facts
+from webhooks.ui.webhook_form import pasted_curl, providers, unsaved
 from webhooks.ui.webhook_form.credential_form import CredentialForm
+from webhooks.ui.webhook_form.filter_section import FilterSection
 from webhooks.ui.webhook_form.forms import WebhookForm
 from webhooks.ui.webhook_form.pasted_curl import Pasted
-from webhooks.ui.webhook_form.unsaved import TrialForm
+from webhooks.ui.webhook_form.unsaved import UnsavedForm
 
 # Submit buttons that only change what the form shows, or try a part of it.
 _RESHAPING = {
@@ -49,10 +53,17 @@ _FAILURE_KEY = "webhook_authorization_failures"
 _SUCCESS_KEY = "webhook_authorization_successes"
 # They change together, and the trail has actions of their own for it.
 _PAUSE_FIELDS = {"is_active", "pause_reason", "paused_at"}
+# How the tried events are listed; the first is how the page begins.
+_FILTER_SHOWN = {
+    "": gettext_lazy("Count only"),
+    "all": gettext_lazy("All"),
+    "passed": gettext_lazy("Sent"),
+    "refused": gettext_lazy("Not sent"),
+}
 
 
 def is_reshaping(request: HttpRequest) -> bool:
-    """Say whether the person asked for another field set or header row, not to save."""
+    """Return whether the person asked for another field set or header row, not to save."""
     action = request.POST.get("action", "")
     return action in _RESHAPING or action.startswith(_RESHAPING_PARTS) or "fill" in request.POST
 
@@ -60,7 +71,7 @@ def is_reshaping(request: HttpRequest) -> bool:
 def bind_form(request: HttpRequest, webhook: Webhook, *, seen: str = "") -> WebhookForm:
     """Return the form with what was posted, or with what is stored when nothing was.
 
-    `seen` is `edit_conflict.newest` from before the row was read.
+    `seen` is `trail.newest_entry` from before the row was read.
     """
     data, pasted = _posted(request) if request.method == "POST" else (None, None)
     form = WebhookForm(
@@ -70,7 +81,7 @@ def bind_form(request: HttpRequest, webhook: Webhook, *, seen: str = "") -> Webh
         is_checked=not is_reshaping(request),
     )
     form.pasted = pasted
-    form.seen = edit_conflict.seen_by(request) if request.method == "POST" else seen
+    form.seen = trail.seen_entry(request) if request.method == "POST" else seen
     if not request.user.has_perm("webhooks.view_connection"):
         form.keep_connection()
     return form
@@ -86,7 +97,7 @@ def bind_connection(
         draft=_draft(request, f"connection {connection.pk or 'new'}"),
         is_checked=not is_reshaping(request),
     )
-    form.seen = edit_conflict.seen_by(request) if request.method == "POST" else seen
+    form.seen = trail.seen_entry(request) if request.method == "POST" else seen
     return form
 
 
@@ -116,7 +127,7 @@ def save_if_valid(request: HttpRequest, form: CredentialForm) -> bool:
 
 
 def wrong_key() -> str:
-    """Say why nothing that has secrets can be stored."""
+    """Return why nothing that has secrets can be stored."""
     return _(
         "Nothing was saved: the encryption key of this site is not the one that its stored secrets "
         "were encrypted with. Ask its operator to put the right FIELD_ENCRYPTION_KEY back, then "
@@ -136,10 +147,10 @@ def _save(request: HttpRequest, form: CredentialForm) -> bool:
         locked = type(subject).objects.select_for_update(of=("self",)).get(pk=subject.pk)
         list(Credential.objects.select_for_update().filter(pk=form.credential.pk).values_list("pk"))
         before = audit.snapshot(locked)
-        form.meanwhile = edit_conflict.changes(subject, form.seen)
-        if form.meanwhile:
+        form.conflicts = trail.edit_conflicts(subject, form.seen)
+        if form.conflicts:
             # The next save knows of them.
-            form.seen = edit_conflict.newest(type(subject), subject.pk)
+            form.seen = trail.newest_entry(type(subject), subject.pk)
             return False
         form.save()
         note = _("What was held is dropped.") if getattr(form, "drops_held", False) else ""
@@ -179,7 +190,7 @@ def show_form(request: HttpRequest, form: WebhookForm, **more: Any) -> HttpRespo
         **token_panel(request, form.credential, is_oauth=form.chosen_type == "oauth2"),
         "connection": form.chosen_connection,
         **signing_panel(request, webhook),
-        **_trial(request, form),
+        **_filter_preview(request, form),
         **_preview(request, form),
         # A command that was refused stays, to be corrected.
         "pasted": form.pasted,
@@ -189,21 +200,21 @@ def show_form(request: HttpRequest, form: WebhookForm, **more: Any) -> HttpRespo
     return render(request, "webhooks/webhook_form/form.html", context)
 
 
-def _trial(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
-    """Try the filter when one of its buttons was pressed; with JavaScript it asks by itself."""
+def _filter_preview(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
+    """Try the filter when one of its buttons was pressed; with JavaScript the page asks."""
     if not request.POST.get("action", "").startswith("filter:"):
         return {}
     form.conditions.show_mistakes()
-    return filter_views.trial_context(request, form.conditions)
+    return filter_preview_context(request, form.conditions)
 
 
 def _preview(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
     """Show the request of what is stored, or of what was posted, without a script."""
     if not form.is_bound:
-        return preview.preview_context(request, form)
-    trial = TrialForm(form.data, webhook=form.instance, session=request.session)
-    context = preview.preview_context(request, trial)
-    form.mapping.show_notes(trial.mapping)
+        return unsaved.preview_context(request, form)
+    posted = UnsavedForm(form.data, webhook=form.instance, session=request.session)
+    context = unsaved.preview_context(request, posted)
+    form.mapping.show_notes(posted.mapping)
     return context
 
 
@@ -226,6 +237,28 @@ def show_connection(request: HttpRequest, form: ConnectionForm) -> HttpResponse:
     return render(request, "webhooks/connections/form.html", context)
 
 
+def filter_preview_context(request: HttpRequest, section: FilterSection) -> dict[str, Any]:
+    """Try a filter that is right; values only for those who may see payloads."""
+    if section.is_wrong:
+        # A number would be that of another filter.
+        return {}
+    found = filter_preview.attempt(compile_filter(section.usable_tree), section.types)
+    may_see = found.is_of_samples or request.user.has_perm("webhooks.view_payload")
+    wanted = request.POST.get("filter-shown", "") if may_see else ""
+    rows = [
+        {"event": one, "reason": refusal_words(one.refusals)}
+        for one in found.tried
+        if wanted and wanted in ("all", "passed" if one.passes else "refused")
+    ]
+    return {
+        "filter_preview": found,
+        "rows": rows,
+        "may_see_values": may_see,
+        "shown": wanted if wanted in _FILTER_SHOWN else "",
+        "shown_choices": _FILTER_SHOWN.items(),
+    }
+
+
 def token_panel(
     request: HttpRequest, credential: Credential, *, is_oauth: bool = True
 ) -> dict[str, Any]:
@@ -237,18 +270,22 @@ def token_panel(
         Q(credential=credential.pk) if credential.is_shared else Q(uid=credential.webhook_id)
     )
     held = Delivery.objects.filter(webhook__in=users, status=Status.HELD)
+    success = _take(request, _SUCCESS_KEY, credential)
+    is_usable = token is not None and token.has_access_token()
     return {
         "credential": credential,
         "token_name": credential.token_name or (credential.subject.name if is_saved else ""),
         "token": token,
         "token_state": token.state if token else TokenState.NONE,
         "token_failure": _take(request, _FAILURE_KEY, credential),
-        "token_success": _take(request, _SUCCESS_KEY, credential),
+        "token_success": success,
+        # With a new token the test is what comes next; a connection sends nothing itself.
+        "offers_test": bool(success) and is_usable and not credential.is_shared,
         "held_count": held.count() if is_saved else 0,
         "is_oauth": is_oauth,
-        "drops_token": bool(token and token.has_access_token()),
+        "drops_token": is_usable,
         "now": timezone.now(),
-        **token_facts.facts(credential, token),
+        **status.token_facts(credential, token),
     }
 
 
@@ -301,7 +338,7 @@ def begin_authorization(request: HttpRequest, credential: Credential) -> HttpRes
         url = oauth.begin_authorization(
             credential, user=request.user, session_key=request.session.session_key or ""
         )
-    except oauth.AuthorizationFailed as error:
+    except oauth.AuthorizationError as error:
         leave_failure(request, credential, str(error))
         url = panel_url(request, credential)
     return HttpResponseRedirect(url, status=303)
@@ -310,11 +347,11 @@ def begin_authorization(request: HttpRequest, credential: Credential) -> HttpRes
 def _fetch_token(request: HttpRequest, credential: Credential) -> HttpResponse:
     try:
         oauth.refresh(credential)
-    except oauth.TokenUnavailable as error:
+    except oauth.TokenUnavailableError as error:
         leave_failure(request, credential, str(error))
     else:
         audit.record(Action.AUTHORIZED, credential, user=request.user)
-        leave_success(request, credential, token_facts.stored(events.release_held(credential)))
+        leave_success(request, credential, status.token_stored(events.release_held(credential)))
     return HttpResponseRedirect(panel_url(request, credential), status=303)
 
 

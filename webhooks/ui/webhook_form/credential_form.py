@@ -23,7 +23,7 @@ from webhooks.models import (
 )
 from webhooks.security.drafts import Draft
 from webhooks.ui.fields import CLEAR, CopyInput, SecretFormField
-from webhooks.ui.webhook_form import alerts, authorization, texts
+from webhooks.ui.webhook_form import alerts, authorization
 from webhooks.ui.webhook_form.alerts import AlertFields
 from webhooks.ui.webhook_form.oauth_fields import OAuthFields, choice_field, text_field
 from webhooks.ui.webhook_form.pasted_curl import Pasted
@@ -60,46 +60,67 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
     use_required_attribute = False
 
     authorization_type = choice_field(_("Authorization type"), AuthorizationType.choices)
-    basic_login = text_field(_("Login"), texts.HELP["basic_login"], length=255)
+    basic_login = text_field(
+        _("Login"),
+        _(
+            "Sent with the password in the Authorization header of every request, for example "
+            "“pbx”."
+        ),
+        length=255,
+    )
     basic_password = SecretFormField(label=_("Password"))
     token_name = forms.CharField(
-        label=_("Token name"), help_text=texts.HELP["token_name"], max_length=100, required=False
+        label=_("Token name"),
+        help_text=_("Your own word for this token, for example “CRM of the Kyiv office”."),
+        max_length=100,
+        required=False,
     )
     callback_url = forms.CharField(
         label=_("Callback URL"),
-        help_text=texts.HELP["callback_url"],
+        help_text=_("It must match the one registered with the provider, letter by letter."),
         max_length=2048,
         required=False,
         widget=CopyInput({"inputmode": "url", "spellcheck": "false"}),
     )
     auth_url = forms.CharField(
         label=_("Auth URL"),
-        help_text=texts.HELP["auth_url"],
+        help_text=_(
+            "Where you log in and approve, for example “https://provider.example/oauth/authorize”."
+        ),
         max_length=2048,
         required=False,
         widget=forms.TextInput({"inputmode": "url", "spellcheck": "false"}),
     )
     token_url = forms.CharField(
         label=_("Access token URL"),
-        help_text=texts.HELP["token_url"],
+        help_text=_(
+            "Where the approval becomes a token, for example “https://provider.example/oauth/token”."
+        ),
         max_length=2048,
         required=False,
         widget=forms.TextInput({"inputmode": "url", "spellcheck": "false"}),
     )
-    client_id = text_field(_("Client ID"), texts.HELP["client_id"], length=1024)
+    client_id = text_field(
+        _("Client ID"),
+        _("The provider showed it when you registered this site there, for example “crm-4f21”."),
+        length=1024,
+    )
     client_secret = SecretFormField(
         label=_("Client secret"),
         strip=True,
         help_text=_("Leave it empty only when the provider registered a public client."),
     )
     scope = forms.CharField(
-        label=_("Scope"), help_text=texts.HELP["scope"], max_length=2048, required=False
+        label=_("Scope"),
+        help_text=_("What the token may do, with spaces between, for example “read write”."),
+        max_length=2048,
+        required=False,
     )
     # Left out, it is the model's default; radios are never empty on the page.
     client_authentication = choice_field(
         _("Send credentials as"),
         ClientAuthentication.choices,
-        texts.HELP["client_authentication"],
+        _("The provider's documentation says which one it expects."),
     )
 
     # What follows the fields of `_PAGE_ORDER` on the page.
@@ -131,7 +152,7 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         self.is_checked = is_checked
         # The newest entry of the audit trail that the values include, and what came after it.
         self.seen = ""
-        self.meanwhile: list[AuditEntry] = []
+        self.conflicts: list[AuditEntry] = []
         # What a pasted cURL command filled in, when one was.
         self.pasted: Pasted | None = None
         # As they were: validation writes into the instances.

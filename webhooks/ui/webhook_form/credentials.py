@@ -27,7 +27,7 @@ def host_of(url: object) -> str:
     """Return the host of an address as connections spell it; empty while it is not one."""
     try:
         return network.parse_url(str(url or "").strip()).host
-    except network.UnsafeURL:
+    except network.UnsafeURLError:
         return ""
 
 

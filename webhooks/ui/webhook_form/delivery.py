@@ -63,7 +63,7 @@ class RetryScheduleField(forms.Field):
     def to_python(self, value: Any) -> list[int]:
         if isinstance(value, list | tuple):
             return list(value)
-        steps = [_seconds(part) for part in re.split(r"[,;\n]+", value or "") if part.strip()]
+        steps = [_seconds(part) for part in re.split(r"[,;\n]+", str(value or "")) if part.strip()]
         if len(steps) > MAX_STEPS:
             raise ValidationError(
                 _("These are %(count)d waiting times; at most %(limit)d are allowed."),
@@ -160,7 +160,7 @@ class DeliveryFields(forms.Form):
 
     @property
     def delivery_summary(self) -> str:
-        """Say in one line what the fields hold now, typed or stored."""
+        """Return one line about what the fields hold now, typed or stored."""
         return summary(**{name: self._current(name) for name in FIELDS})
 
     def _current(self, name: str) -> Any:
@@ -179,7 +179,7 @@ def summary(
     is_ordered: bool | None,
     retry_schedule_seconds: Sequence[int] | None,
 ) -> str:
-    """Say in one line how a webhook is delivered."""
+    """Return one line about how a webhook is delivered."""
     parts = []
     if rate_limit:
         is_minute = rate_limit_seconds == 60

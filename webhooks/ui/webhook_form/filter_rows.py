@@ -1,4 +1,4 @@
-"""The condition builder's rows and groups: read from a tree or a post, turned into a tree again.
+"""The condition builder's rows and groups: read from a tree or a post, edited, written as a tree.
 
 The page posts `filter-node` once for each part, in the order of the page: `open-<id>`, `row-<id>`
 and `close`; the fields of a part carry its id. So parts can be moved without renumbering.
@@ -14,8 +14,10 @@ from django.utils.translation import gettext as _
 
 from webhooks.filters import (
     MAX_DEPTH,
+    PRESETS,
     Kind,
     Operator,
+    Preset,
     duration_text,
     kind_of,
     known,
@@ -35,9 +37,12 @@ _MAX_TOKENS = 1000
 # Groups deeper than one too many become part of the last: pages are drawn by recursion.
 _MAX_NESTED = MAX_DEPTH + 1
 
+# Deeper groups are read and kept; the builder makes none.
+MAX_BUILT_DEPTH = 4
+
 
 @dataclass(slots=True, kw_only=True)
-class Row:
+class ConditionRow:
     """One condition as it is on the page; `values` are texts, one for all but lists."""
 
     id: int
@@ -76,7 +81,7 @@ class Row:
 
     @property
     def is_incomplete(self) -> bool:
-        """Say whether something is still to be filled in, rather than wrong."""
+        """Return whether something is still to be filled in, rather than wrong."""
         needs_value = self.wanted_operator not in PRESENCE
         return not self.variable or (needs_value and not any(map(str.strip, self.values)))
 
@@ -140,7 +145,7 @@ class Row:
 
     @property
     def is_split_by_commas(self) -> bool:
-        """Say whether commas part the values of a list; in a number they are decimal."""
+        """Return whether commas part the values of a list; in a number they are decimal."""
         return not self.choices and self.kind is not Kind.NUMBER
 
     def _listed(self, line: str) -> list[str]:
@@ -171,12 +176,12 @@ class Row:
 
 
 @dataclass(slots=True, kw_only=True)
-class Group:
+class ConditionGroup:
     """Rows and groups of which all, or any, have to hold."""
 
     id: int
     kind: str = "all"
-    children: list["Row | Group"] = field(default_factory=list)
+    children: list["ConditionRow | ConditionGroup"] = field(default_factory=list)
     error: str = ""
     depth: int = 0
 
@@ -186,28 +191,28 @@ class Group:
     def add_id(self) -> str:
         return f"filter-{self.id}-add"
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[ConditionRow]:
         for child in self.children:
-            if isinstance(child, Group):
+            if isinstance(child, ConditionGroup):
                 yield from child.rows()
             else:
                 yield child
 
-    def groups(self) -> Iterator["Group"]:
+    def groups(self) -> Iterator["ConditionGroup"]:
         yield self
         for child in self.children:
-            if isinstance(child, Group):
+            if isinstance(child, ConditionGroup):
                 yield from child.groups()
 
 
-# ("open", Group), ("row", Row) or ("close", Group), in the order of the page.
-Token = tuple[str, "Row | Group"]
+# "open" and a group, "row" and a row, or "close" and a group, in the order of the page.
+Token = tuple[str, "ConditionRow | ConditionGroup"]
 
 
-def flatten(group: Group) -> Iterator[Token]:
+def flatten(group: ConditionGroup) -> Iterator[Token]:
     """Yield the parts inside a group in the order of the page."""
     for child in group.children:
-        if isinstance(child, Group):
+        if isinstance(child, ConditionGroup):
             yield "open", child
             yield from flatten(child)
             yield "close", child
@@ -215,10 +220,10 @@ def flatten(group: Group) -> Iterator[Token]:
             yield "row", child
 
 
-def rebuild(root: Group, tokens: list[Token]) -> None:
+def rebuild(root: ConditionGroup, tokens: list[Token]) -> None:
     """Put the parts into the root as their order says, and number the conditions."""
     for _word, part in tokens:
-        if isinstance(part, Group):
+        if isinstance(part, ConditionGroup):
             part.children = []
     root.children, stack = [], [root]
     for word, part in tokens:
@@ -227,15 +232,15 @@ def rebuild(root: Group, tokens: list[Token]) -> None:
                 stack.pop()
             continue
         stack[-1].children.append(part)
-        if isinstance(part, Group):
+        if isinstance(part, ConditionGroup):
             part.depth = len(stack)
             stack.append(part)
     for number, row in enumerate(root.rows(), 1):
         row.number = number
 
 
-def from_post(data: QueryDict) -> Group:
-    root = Group(id=0, kind=_group_kind(data, 0))
+def from_post(data: QueryDict) -> ConditionGroup:
+    root = ConditionGroup(id=0, kind=_group_kind(data, 0))
     tokens: list[Token] = []
     seen = {0}
     depth = flattened = 0
@@ -260,16 +265,16 @@ def from_post(data: QueryDict) -> Group:
                 flattened += 1
                 continue
             depth += 1
-            tokens.append(("open", Group(id=part_id, kind=_group_kind(data, part_id))))
+            tokens.append(("open", ConditionGroup(id=part_id, kind=_group_kind(data, part_id))))
         else:
             tokens.append(("row", _posted_row(data, part_id)))
     rebuild(root, tokens)
     return root
 
 
-def from_tree(tree: Mapping[str, Any]) -> Group:
+def from_tree(tree: Mapping[str, Any]) -> ConditionGroup:
     """Return the rows of a valid tree."""
-    root = Group(id=0)
+    root = ConditionGroup(id=0)
     if not tree:
         return root
     is_group = "all" in tree or "any" in tree
@@ -280,11 +285,11 @@ def from_tree(tree: Mapping[str, Any]) -> Group:
     return root
 
 
-def to_tree(root: Group) -> dict[str, Any]:
+def to_tree(root: ConditionGroup) -> dict[str, Any]:
     """Return the tree of the rows that are right; blank rows and empty groups mean nothing."""
     children: list[dict[str, Any]] = []
     for child in root.children:
-        if isinstance(child, Group):
+        if isinstance(child, ConditionGroup):
             inner = to_tree(child)
         else:
             inner = {} if child.is_blank or problem_of(child) else child.condition()
@@ -293,7 +298,7 @@ def to_tree(root: Group) -> dict[str, Any]:
     return {root.kind: children} if children else {}
 
 
-def problem_of(row: Row) -> dict[str, str]:
+def problem_of(row: ConditionRow) -> dict[str, str]:
     """Return the sentence at the part of a row that is wrong; nothing for a blank row."""
     if row.is_blank:
         return {}
@@ -305,9 +310,9 @@ def problem_of(row: Row) -> dict[str, str]:
     return {}
 
 
-def _group(node: Mapping[str, Any], numbers: Iterator[int], *, part_id: int) -> Group:
+def _group(node: Mapping[str, Any], numbers: Iterator[int], *, part_id: int) -> ConditionGroup:
     kind = "any" if "any" in node else "all"
-    group = Group(id=part_id, kind=kind)
+    group = ConditionGroup(id=part_id, kind=kind)
     for child in node[kind]:
         if "all" in child or "any" in child:
             group.children.append(_group(child, numbers, part_id=next(numbers)))
@@ -316,14 +321,14 @@ def _group(node: Mapping[str, Any], numbers: Iterator[int], *, part_id: int) -> 
     return group
 
 
-def _row(condition: Mapping[str, Any], part_id: int) -> Row:
+def _row(condition: Mapping[str, Any], part_id: int) -> ConditionRow:
     name = str(condition["variable"])
     is_known = known(name) is not None
     value = condition.get("value")
     values = [] if value is None else value if isinstance(value, list) else [value]
     kind = kind_of(name)
     texts = [_shown(one, kind) for one in values]
-    row = Row(
+    row = ConditionRow(
         id=part_id,
         chosen=name if is_known else PATH,
         path="" if is_known else name,
@@ -335,7 +340,7 @@ def _row(condition: Mapping[str, Any], part_id: int) -> Row:
     return row
 
 
-def _as_listed(text: str, row: Row) -> str:
+def _as_listed(text: str, row: ConditionRow) -> str:
     """Write a value of a list so that it is read as one."""
     if row.is_split_by_commas and ("," in text or text.startswith('"')):
         return '"' + text.replace('"', '""') + '"'
@@ -350,9 +355,9 @@ def _shown(value: Any, kind: Kind) -> str:
     return str(value)
 
 
-def _posted_row(data: QueryDict, part_id: int) -> Row:
+def _posted_row(data: QueryDict, part_id: int) -> ConditionRow:
     prefix = f"filter-{part_id}"
-    row = Row(
+    row = ConditionRow(
         id=part_id,
         chosen=data.get(f"{prefix}-variable", "").replace("\0", ""),
         path=data.get(f"{prefix}-path", "").replace("\0", ""),
@@ -390,3 +395,115 @@ def _number(text: str) -> int | float:
     except ValueError:
         message = _("“%s” is not a number. Write it like 3 or 2.5.") % text[:40]
         raise InvalidFilter(message, ("value",)) from None
+
+
+# ---- What the buttons do: one place for a round trip of the form and for htmx -----------------
+
+
+def edit_rows(root: ConditionGroup, action: str) -> str:
+    """Change the rows as `add:3`, `up:5` or `preset:missed` says; return the id to focus."""
+    verb, _colon, argument = action.partition(":")
+    focus = ""
+    if verb == "preset":
+        focus = _add_preset(root, argument)
+    elif verb in ("add", "group") and argument.isdecimal():
+        focus = _add(root, int(argument), is_group=verb == "group")
+    elif verb == "remove" and argument.isdecimal():
+        focus = _remove(root, int(argument))
+    elif verb in ("up", "down") and argument.isdecimal():
+        _move(root, int(argument), step=-1 if verb == "up" else 1)
+        focus = f"filter-{argument}-{verb}"
+    rebuild(root, list(flatten(root)))
+    return focus
+
+
+def _add(root: ConditionGroup, group_id: int, *, is_group: bool) -> str:
+    group = next((group for group in root.groups() if group.id == group_id), None)
+    if group is None or (is_group and group.depth >= MAX_BUILT_DEPTH):
+        return ""
+    row = ConditionRow(id=_free_id(root))
+    if is_group:
+        kind = "any" if group.kind == "all" else "all"
+        inner = ConditionGroup(id=row.id + 1, kind=kind, children=[row])
+        group.children.append(inner)
+    else:
+        group.children.append(row)
+    return f"filter-{row.id}-variable"
+
+
+def _remove(root: ConditionGroup, part_id: int) -> str:
+    for group in root.groups():
+        for index, child in enumerate(group.children):
+            if child.id == part_id:
+                del group.children[index]
+                return f"filter-{group.id}-add"
+    return ""
+
+
+def _move(root: ConditionGroup, part_id: int, *, step: int) -> None:
+    """Move a part by one place; at the edge of a group, out of it or into the next one."""
+    tokens = list(flatten(root))
+    places = [index for index, (_word, part) in enumerate(tokens) if part.id == part_id]
+    if not places:
+        return
+    first, last = places[0], places[-1]
+    block, rest = tokens[first : last + 1], tokens[:first] + tokens[last + 1 :]
+    target = first + step
+    if not 0 <= target <= len(rest):
+        return
+    moved = [*rest[:target], *block, *rest[target:]]
+    before = list(flatten(root))
+    rebuild(root, moved)
+    if max(group.depth for group in root.groups()) >= MAX_DEPTH:
+        rebuild(root, before)
+
+
+def _add_preset(root: ConditionGroup, key: str) -> str:
+    preset = next((preset for preset in PRESETS if preset.key == key), None)
+    if preset is None:
+        return ""
+    _drop_blank(root)
+    row = None
+    for condition in preset.conditions:
+        row = _merged(root, condition, preset) or _appended(root, condition)
+    return f"filter-{row.id}-{'value' if preset.asks_value else 'variable'}" if row else ""
+
+
+def _merged(
+    root: ConditionGroup, condition: Mapping[str, Any], preset: Preset
+) -> ConditionRow | None:
+    """Return the row that says the same already, or that can say it too; None when none can.
+
+    Two values that must both hold at once would let nothing through: “missed” and then “busy”
+    means either.
+    """
+    (wanted,) = from_tree(condition).rows()
+    rows = [child for child in root.children if isinstance(child, ConditionRow)]
+    for row in rows:
+        if row.variable != wanted.variable:
+            continue
+        if row.operator == wanted.operator and (preset.asks_value or row.values == wanted.values):
+            return row
+        if root.kind == "all" and len(row.choices) > 2 and row.operator in ("equals", "one_of"):
+            row.operator = "one_of"
+            row.values = list(dict.fromkeys([*filter(None, row.values), *wanted.values]))
+            return row
+    return None
+
+
+def _appended(root: ConditionGroup, condition: Mapping[str, Any]) -> ConditionRow:
+    (row,) = from_tree(condition).rows()
+    row.id = _free_id(root)
+    root.children.append(row)
+    return row
+
+
+def _drop_blank(root: ConditionGroup) -> None:
+    root.children = [
+        child for child in root.children if isinstance(child, ConditionGroup) or not child.is_blank
+    ]
+
+
+def _free_id(root: ConditionGroup) -> int:
+    ids = {part.id for _word, part in flatten(root)}
+    return max(ids, default=0) + 1

@@ -4,29 +4,60 @@ Knows no request and no event; how many events it matches is `webhooks.delivery_
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.http import QueryDict
 from django.utils.translation import gettext as _
 
 from webhooks import catalogue, filters
-from webhooks.filters import PRESETS, InvalidFilter, compile_filter
-from webhooks.ui.webhook_form import filter_choices, filter_edits
-from webhooks.ui.webhook_form.filter_choices import Choices
+from webhooks.filters import (
+    OPERATOR_LABELS,
+    PRESETS,
+    InvalidFilter,
+    Kind,
+    Operator,
+    compile_filter,
+    kind_of,
+    known,
+)
+from webhooks.filters.kinds import fitting, takes_list
+from webhooks.filters.operators import PRESENCE
+from webhooks.filters.words import value_words
 from webhooks.ui.webhook_form.filter_rows import (
-    Group,
-    Row,
+    PATH,
+    ConditionGroup,
+    ConditionRow,
+    edit_rows,
     from_post,
     from_tree,
     problem_of,
     to_tree,
 )
 
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
+
+# What filters of calls are mostly about, in this order, above the long list.
+_COMMON = (
+    *("disposition", "duration_seconds", "talk_seconds", "wait_seconds", "department"),
+    *("employee_name", "call_type", "is_repeated", "is_proper", "number_alias", "utm_source"),
+)
 # The prefix of the actions of this section's buttons.
 ACTION = "filter:"
 _LONGEST_JSON = 200_000
+
+
+class Choice(NamedTuple):
+    value: str
+    label: "StrOrPromise"
+    is_chosen: bool = False
+
+
+class Choices(NamedTuple):
+    label: "StrOrPromise"
+    choices: list[Choice]
 
 
 class FilterSection:
@@ -49,7 +80,7 @@ class FilterSection:
         # A filter that does not compile can only have been written by hand; it is shown as such.
         is_readable = _problem(stored) == ""
         self.mode = "rows" if is_readable else "json"
-        self.root = from_tree(stored) if is_readable else Group(id=0)
+        self.root = from_tree(stored) if is_readable else ConditionGroup(id=0)
         self.json_text = _written(stored)
         if self.is_posted:
             self._read(data)
@@ -62,7 +93,7 @@ class FilterSection:
 
     @property
     def changes(self) -> bool:
-        """Say whether saving changes what the stored filter means."""
+        """Return whether saving changes what the stored filter means."""
         return self.is_posted and self.tree != self._stored
 
     @property
@@ -84,12 +115,12 @@ class FilterSection:
 
     @property
     def mistake(self) -> str:
-        """Say what is wrong with the JSON, or with the conditions together; nothing when right."""
+        """Return what is wrong with the JSON, or the conditions together; empty when right."""
         return _problem(_parsed(self.json_text) if self.mode == "json" else to_tree(self.root))
 
     @property
     def is_wrong(self) -> bool:
-        """Say whether a save would be refused; a condition that was only added means nothing."""
+        """Return whether a save would be refused; a condition that was only added means nothing."""
         is_rows = self.mode == "rows"
         return bool(self.mistake) or (is_rows and any(map(problem_of, self.root.rows())))
 
@@ -101,7 +132,7 @@ class FilterSection:
 
     @property
     def sentence(self) -> str:
-        """Say what passes so far; nothing while no condition is right."""
+        """Return what passes so far; nothing while no condition is right."""
         tree = self.usable_tree
         if not tree and (self.left_out or self.mistake):
             return ""
@@ -118,7 +149,7 @@ class FilterSection:
 
     @cached_property
     def variable_groups(self) -> list[Choices]:
-        return filter_choices.variable_groups(self.types)
+        return variable_groups(self.types)
 
     @property
     def presets(self) -> list[dict[str, Any]]:
@@ -154,15 +185,15 @@ class FilterSection:
         elif verb == "rows" and self.mode == "json":
             self._leave_json()
         elif verb.startswith("variable:"):
-            self._start_anew(verb.removeprefix("variable:"))
+            self._start_over(verb.removeprefix("variable:"))
         elif self.mode == "rows":
-            self.focus = filter_edits.apply(self.root, verb)
+            self.focus = edit_rows(self.root, verb)
 
-    def _start_anew(self, part_id: str) -> None:
+    def _start_over(self, part_id: str) -> None:
         """Begin a condition whose variable was just chosen with the usual operator for it."""
         for row in self.root.rows():
             if str(row.id) == part_id and row.variable and not any(row.values):
-                row.operator = filter_choices.usual_operator(row)
+                row.operator = usual_operator(row)
                 row.fit()
 
     def _leave_json(self) -> None:
@@ -181,15 +212,133 @@ class FilterSection:
         self.error = _problem(to_tree(self.root))
 
 
-def offered(row: Row, section: FilterSection) -> dict[str, Any]:
-    """Return what the page needs to draw one row."""
-    hint, is_warning = filter_choices.hint_of(row, section.types)
+# ---- What the builder offers: variables by event type, operators and values by variable -------
+
+
+def variable_groups(types: Collection[str]) -> list[Choices]:
+    """Return the variables to choose from: common ones, those of the chosen events, the rest."""
+    carried = _carried(types or catalogue.EVENT_TYPES)
+    common = [name for name in _COMMON if name in carried]
+    others = [name for name in _carried(catalogue.EVENT_TYPES) if name not in carried]
+    carried_label = _("In the chosen events") if types else _("All variables")
+    groups = [
+        (_("Often used"), common),
+        (carried_label, _sorted(name for name in carried if name not in common)),
+        (_("In other events"), _sorted(others)),
+    ]
+    return [Choices(label, [_choice(name) for name in names]) for label, names in groups if names]
+
+
+def foreign_choice(row: ConditionRow) -> Choice | None:
+    """Return the row's variable when it is in no list: it has its older name."""
+    name = row.chosen
+    if name in ("", PATH) or name not in catalogue.CURRENT_NAMES:
+        return None
+    variable = known(name)
+    label = variable.label if variable else name
+    return Choice(name, f"{label} ({name})", True)
+
+
+def operator_choices(row: ConditionRow) -> list[Choice]:
+    offered = list(fitting(row.kind))
+    wanted = row.wanted_operator
+    if wanted not in offered:
+        # Stored by hand or through the API: odd, and not lost.
+        offered.append(wanted)
+    return [Choice(one.value, OPERATOR_LABELS[one], one is wanted) for one in offered]
+
+
+def usual_operator(row: ConditionRow) -> str:
+    return fitting(row.kind)[0].value
+
+
+def control_of(row: ConditionRow) -> str:
+    """Return how the value is entered: none, text, lines, choice or checks."""
+    operator = row.wanted_operator
+    if operator in PRESENCE:
+        return "none"
+    if takes_list(operator):
+        return "checks" if row.choices else "lines"
+    is_picked = bool(row.choices) and operator in (Operator.EQUALS, Operator.NOT_EQUALS)
+    return "choice" if is_picked else "text"
+
+
+def value_choices(row: ConditionRow) -> list[Choice]:
+    """Return the values to pick from, with those that are set and not in the catalogue."""
+    folded = {value.casefold() for value in row.values}
+    known_values = {value.casefold() for value in row.choices}
+    own = [value for value in row.values if value and value.casefold() not in known_values]
+    return [
+        Choice(value, _value_label(row, value), value.casefold() in folded)
+        for value in (*row.choices, *own)
+    ]
+
+
+def placeholder_of(row: ConditionRow) -> str:
+    if row.kind is Kind.DURATION:
+        return _("90, 1:30 or 1m 30s")
+    variable = known(row.variable)
+    if variable is None or kind_of(row.variable) is Kind.OBJECT:
+        return ""
+    sample = str(variable.sample)
+    return sample if len(sample) <= 40 else ""
+
+
+def hint_of(row: ConditionRow, types: Collection[str]) -> tuple[str, bool]:
+    """Return what to know about the row's variable, and whether that is a warning."""
+    variable = known(row.variable) if row.variable else None
+    if row.chosen == PATH:
+        return _("The field's name in the event, with dots for inner ones: fields.city."), False
+    if variable is None:
+        return "", False
+    if types and variable.name not in _carried(types):
+        return _not_carried(variable.name), True
+    if control_of(row) == "lines" and row.is_split_by_commas:
+        return _("One value a line, or with commas between; in quotes a comma is kept."), False
+    return str(variable.description), False
+
+
+def _not_carried(name: str) -> str:
+    keys = [key for key in catalogue.EVENT_TYPES if name in _carried([key])]
+    labels = ", ".join(f"“{catalogue.EVENT_TYPES[key].label}”" for key in keys[:3])
+    if not labels:
+        return _("None of the chosen events has it.")
+    return _("None of the chosen events has it. It is in %s.") % labels
+
+
+def _carried(types: Iterable[str]) -> dict[str, Any]:
+    """Return the names of the variables that at least one of the types carries."""
     return {
-        "operators": filter_choices.operator_choices(row),
-        "control": filter_choices.control_of(row),
-        "values": filter_choices.value_choices(row),
-        "placeholder": filter_choices.placeholder_of(row),
-        "foreign": filter_choices.foreign_choice(row),
+        variable.name: None
+        for key in types
+        if key in catalogue.EVENT_TYPES
+        for variable in catalogue.variables_for(key)
+        if variable.name != "attempt"
+    }
+
+
+def _sorted(names: Iterable[str]) -> list[str]:
+    return sorted(names, key=lambda name: str(_choice(name).label).casefold())
+
+
+def _choice(name: str) -> Choice:
+    variable = known(name)
+    return Choice(name, variable.label if variable else name)
+
+
+def _value_label(row: ConditionRow, value: str) -> str:
+    return value_words(row.variable, value) if row.kind is Kind.BOOLEAN else value
+
+
+def offered(row: ConditionRow, section: FilterSection) -> dict[str, Any]:
+    """Return what the page needs to draw one row."""
+    hint, is_warning = hint_of(row, section.types)
+    return {
+        "operators": operator_choices(row),
+        "control": control_of(row),
+        "values": value_choices(row),
+        "placeholder": placeholder_of(row),
+        "foreign": foreign_choice(row),
         "hint": hint,
         "is_warning": is_warning,
     }

@@ -13,7 +13,8 @@ from webhooks.models import Delivery, HoldReason, PauseReason, Status, Webhook
 from webhooks.payloads import Problem
 from webhooks.security.drafts import Draft
 from webhooks.ui.connections import lifecycle
-from webhooks.ui.webhook_form import authorization, credentials, texts
+from webhooks.ui.fields import refusal
+from webhooks.ui.webhook_form import authorization, credentials
 from webhooks.ui.webhook_form.headers import headers_as_json
 from webhooks.ui.webhook_form.layout import WebhookFields
 
@@ -58,9 +59,9 @@ class WebhookForm(WebhookFields):
         url: str = self.cleaned_data["url"]
         try:
             network.check_url(url)
-        except network.UnsafeURL as error:
-            raise forms.ValidationError(texts.refusal(error), code=error.code) from error
-        except network.NameNotResolved as error:
+        except network.UnsafeURLError as error:
+            raise forms.ValidationError(refusal(error), code=error.code) from error
+        except network.NameNotResolvedError as error:
             # A name server that is down for a moment does not stop other changes.
             if url != self._stored["url"]:
                 raise forms.ValidationError(error.reason, code=error.code) from error
@@ -166,7 +167,7 @@ class WebhookForm(WebhookFields):
 
 
 def _holds_deliveries(webhook: Webhook) -> bool:
-    """Say whether a resume would release anything, which a person decides about."""
+    """Return whether a resume would release anything, which a person decides about."""
     if webhook.pk is None or webhook.is_active:
         return False
     held = Delivery.objects.filter(webhook=webhook, status=Status.HELD)

@@ -229,7 +229,7 @@ class HeaderRows(_HeaderFormSet):
 
     @property
     def is_open(self) -> bool:
-        """Say whether there is something to see where the section is folded."""
+        """Return whether there is something to see where the section is folded."""
         is_wrong = self.is_bound and (
             bool(self.non_form_errors()) or any(row.errors for row in self.forms)
         )
@@ -237,7 +237,7 @@ class HeaderRows(_HeaderFormSet):
 
     @property
     def summary(self) -> str:
-        """Say in one line which headers are set."""
+        """Return one line with the headers that are set."""
         names = self._named
         return ", ".join(names[:_MAX_NAMES]) + ("…" if names[_MAX_NAMES:] else "") or str(_("none"))
 

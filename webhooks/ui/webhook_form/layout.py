@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from webhooks.models import Webhook
 from webhooks.security.drafts import Draft
 from webhooks.ui.fields import EventTypesField
-from webhooks.ui.webhook_form import alerts, delivery, texts
+from webhooks.ui.webhook_form import alerts, delivery
 from webhooks.ui.webhook_form.credential_form import CredentialForm, problems_of
 from webhooks.ui.webhook_form.credentials import CONNECTION, ConnectionChoice, connections
 from webhooks.ui.webhook_form.delivery import DeliveryFields
@@ -22,6 +22,25 @@ from webhooks.ui.webhook_form.filter_section import FilterSection
 from webhooks.ui.webhook_form.headers import header_rows
 from webhooks.ui.webhook_form.mapping import MappingSection
 
+# The sentence under each field, and that for an empty one.
+HELP = {
+    "name": _("Shown in the list and in the log, for example “CRM: missed calls”."),
+    "url": _("Where the events are sent, for example “https://example.com/hooks/calls”."),
+    "body_format": _("GET has no body: with GET everything goes into the query string."),
+    "date_format": _(
+        "How dates are written in every event, for example “2026-03-02T09:14:05Z” in ISO 8601."
+    ),
+    "uses_older_names": _(
+        "For receivers built for the previous platform, which expect “billsec” instead of "
+        "“talk_seconds”."
+    ),
+}
+REQUIRED = {
+    "name": _("Enter a name, for example “CRM: missed calls”."),
+    "url": _(
+        "Enter the address that receives the events, for example “https://example.com/hooks/calls”."
+    ),
+}
 _FORMAT_DEFAULTS = {"date_format": "iso8601", "time_zone": "UTC", "uses_older_names": False}
 
 
@@ -30,7 +49,7 @@ class WebhookFields(ConnectionChoice, DeliveryFields, CredentialForm):
 
     page_end = ("timeout_seconds", *delivery.FIELDS, *alerts.FIELDS, *alerts.THRESHOLDS)
 
-    # Compared with what was shown, so that a webhook paused meanwhile is not resumed by a save.
+    # Compared with what was shown, so that a save does not resume what was paused since.
     is_active = forms.BooleanField(
         label=_("Active"),
         required=False,
@@ -82,8 +101,8 @@ class WebhookFields(ConnectionChoice, DeliveryFields, CredentialForm):
             *alerts.THRESHOLDS,
         ]
         widgets = {"url": forms.TextInput({"inputmode": "url", "spellcheck": "false"})}
-        error_messages = {name: {"required": texts.REQUIRED[name]} for name in ("name", "url")}
-        help_texts = texts.HELP
+        error_messages = {name: {"required": REQUIRED[name]} for name in ("name", "url")}
+        help_texts = HELP
 
     def __init__(
         self,
@@ -122,7 +141,7 @@ class WebhookFields(ConnectionChoice, DeliveryFields, CredentialForm):
 
     @property
     def has_format_open(self) -> bool:
-        """Say whether the folded Format section holds something worth seeing."""
+        """Return whether the folded Format section holds something worth seeing."""
         return any(
             self[field].errors or self[field].value() not in (default, None)
             for field, default in _FORMAT_DEFAULTS.items()

@@ -1,9 +1,10 @@
-"""The Parameters section: every variable, mapped rows, or a JSON body with places.
+"""The Parameters section: every variable, mapped rows, or a JSON body with placeholders.
 
 Owns what is posted or stored, what is wrong with it, and what saving writes. Knows no request.
 """
 
-from collections.abc import Iterable
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,14 +13,19 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from webhooks import catalogue, payloads
+from webhooks.catalogue import VariableType
 from webhooks.models import BodyFormat, Event, Webhook
 from webhooks.payloads import Problem
-from webhooks.ui.webhook_form import mapping_edits, variables
+from webhooks.payloads.variables import as_text
 from webhooks.ui.webhook_form.mapping_rows import KEY, ParameterRow, blank, from_post, from_stored
 
 EVERYTHING, ROWS, TEMPLATE = "all", "rows", "template"
-# Names in the newest event of so many chosen types are variables too, catalogued or not.
+# Names in the newest event of this many chosen types are variables too, catalogued or not.
 _TYPES_LOOKED_AT = 5
+# The prefix of the actions of this section's buttons.
+ACTION = "parameter:"
+_DIRECTIONS = {"up": -1, "down": 1}
+_SAMPLE_LENGTH = 60
 
 
 class MappingSection:
@@ -49,22 +55,22 @@ class MappingSection:
         self.template = data.get("body_template", "").replace("\r\n", "\n")
         self.uses_older = bool(data.get("parameters_older"))
         self.rows = from_post(data)
-        if (action := data.get("action", "")).startswith(mapping_edits.ACTION):
-            self._edit(action.removeprefix(mapping_edits.ACTION))
+        if (action := data.get("action", "")).startswith(ACTION):
+            self._edit(action.removeprefix(ACTION))
 
     def _edit(self, action: str) -> None:
         """Do what a button of the section asks for."""
         verb, _colon, argument = action.partition(":")
-        names = {one.name: one.older_name for one in self.variables if self.uses_older}
+        names = {one["name"]: one["older_name"] for one in self.variables if self.uses_older}
         if verb == "body":
             if not self.template.strip():
-                self.template = mapping_edits.as_body(self.stored_rows(), self.offered)
+                self.template = as_body(self.stored_rows(), self.offered)
             self.mode, self.focus = TEMPLATE, "id_body_template"
         elif verb == "pick" and self.mode == TEMPLATE:
-            self.template = mapping_edits.with_place(self.template, argument, names)
+            self.template = with_place(self.template, argument, names)
             self.focus = "id_body_template"
         else:
-            self.rows, self.focus = mapping_edits.apply(
+            self.rows, self.focus = edit_rows(
                 self.rows, verb, argument, offered=self.offered, older=names
             )
             self.mode = ROWS
@@ -142,7 +148,7 @@ class MappingSection:
 
     @property
     def is_untouched(self) -> bool:
-        """Say whether another way was chosen and nothing is typed for it yet."""
+        """Return whether another way was chosen and nothing is typed for it yet."""
         if self.mode == TEMPLATE:
             return not self.template.strip()
         return self.mode == ROWS and not self.stored_rows()
@@ -205,7 +211,7 @@ class MappingSection:
 
     @property
     def summary(self) -> str:
-        """Say in one line what is sent."""
+        """Return one line about what is sent."""
         if self.mode == TEMPLATE:
             return _("a JSON body of your own")
         if self.mode == ROWS:
@@ -215,20 +221,20 @@ class MappingSection:
 
     @property
     def drops(self) -> str:
-        """Say what saving removes, because another way was chosen."""
+        """Return what saving removes, because another way was chosen."""
         unused = self.mode != ROWS and self.stored_rows()
         if unused or (self.mode != TEMPLATE and self.template.strip()):
             return _("Saving keeps what is chosen here and removes the other way.")
         return ""
 
     @cached_property
-    def variables(self) -> list[variables.Entry]:
-        return variables.entries(self.event_types)
+    def variables(self) -> list[dict[str, Any]]:
+        return variable_entries(self.event_types)
 
     @property
     def offered(self) -> list[str]:
         """Return the variables of the chosen events."""
-        return [one.name for one in self.variables if one.is_offered]
+        return [one["name"] for one in self.variables if one["is_offered"]]
 
     def write(self, webhook: Webhook) -> set[str]:
         """Set what was posted on the webhook; return the columns that changed."""
@@ -258,3 +264,140 @@ def _no_json() -> str:
         "Only a JSON request can have a JSON body. Choose JSON as the body format and another "
         "method than GET."
     )
+
+
+# ---- What the buttons do to the rows or the JSON body -----------------------------------------
+
+
+def edit_rows(
+    rows: list[ParameterRow],
+    verb: str,
+    argument: str,
+    *,
+    offered: Sequence[str],
+    older: Mapping[str, str],
+) -> tuple[list[ParameterRow], str]:
+    """Return the rows after a button, and the id of the control to go on with."""
+    if verb == "add":
+        return _added(rows, blank(_next_key(rows)))
+    if verb == "pick":
+        return _added(_filled(rows), _mapped(rows, argument, older))
+    if verb == "every":
+        return _with_every(_filled(rows), offered, older)
+    index = next((i for i, row in enumerate(rows) if str(row.key) == argument), None)
+    if index is None:
+        return rows, ""
+    row = rows.pop(index)
+    if verb == "remove":
+        return rows, "parameter-add"
+    rows.insert(max(index + _DIRECTIONS.get(verb, 0), 0), row)
+    return rows, f"{KEY}-{row.key}-{verb}"
+
+
+def as_body(rows: Sequence[Mapping[str, Any]], offered: Sequence[str]) -> str:
+    """Write what the rows send, or every variable, as a JSON body with places."""
+    try:
+        document = payloads.rows_as_places(rows) if rows else {}
+    except ValueError:
+        # Rows that make no document yet.
+        document = {}
+    return _written(document or {name: f"{{{{ {name} }}}}" for name in offered})
+
+
+def with_place(template: str, variable: str, older: Mapping[str, str]) -> str:
+    """Add a variable at the end of a JSON body; one that is no object stays as it is."""
+    try:
+        document = payloads.load_json(template.encode()) if template.strip() else {}
+    except payloads.InvalidPayload:
+        return template
+    if not isinstance(document, dict):
+        return template
+    name = older.get(variable) or variable
+    return _written({**document, name: f"{{{{ {variable} }}}}"})
+
+
+def _written(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, ensure_ascii=False, indent=2)
+
+
+def _next_key(rows: Sequence[ParameterRow]) -> int:
+    return max((int(row.key) for row in rows), default=-1) + 1
+
+
+def _filled(rows: Sequence[ParameterRow]) -> list[ParameterRow]:
+    return [row for row in rows if not row.is_blank]
+
+
+def _mapped(rows: Sequence[ParameterRow], variable: str, older: Mapping[str, str]) -> ParameterRow:
+    name = "" if variable == payloads.WHOLE_EVENT else older.get(variable) or variable
+    return blank(_next_key(rows), name=name, source="variable", content=variable)
+
+
+def _added(rows: Sequence[ParameterRow], row: ParameterRow) -> tuple[list[ParameterRow], str]:
+    return [*rows, row], row["name"].auto_id or ""
+
+
+def _with_every(
+    rows: list[ParameterRow], offered: Sequence[str], older: Mapping[str, str]
+) -> tuple[list[ParameterRow], str]:
+    """Add a row for each variable of the chosen events that has none."""
+    mapped = {row.value("content") for row in rows if row.is_variable}
+    for name in offered:
+        if name not in mapped:
+            rows.append(_mapped(rows, name, older))
+    return rows, "parameter-add"
+
+
+# ---- The variables to pick from: what each means, a sample, and which events have it ----------
+
+
+def variable_entries(patterns: Iterable[str]) -> list[dict[str, Any]]:
+    """Return every variable; those of no chosen event are there and not offered."""
+    numbers = event_numbers()
+    carried: dict[str, tuple[Any, list[int]]] = {}
+    for key, number in numbers.items():
+        for variable in catalogue.variables_for(key):
+            carried.setdefault(variable.name, (variable, []))[1].append(number)
+    chosen = {numbers[key] for key in catalogue.types_for(patterns)}
+    # What only some events have is what people look for; what all have comes last.
+    ordered = sorted(carried.values(), key=lambda pair: pair[0].name in catalogue.ALWAYS)
+    return [_entry(variable, types, chosen) for variable, types in ordered]
+
+
+def event_numbers() -> dict[str, int]:
+    """Return a short number for each event type that can be chosen."""
+    types = [kind for kind in catalogue.EVENT_TYPES.values() if kind.is_subscribable]
+    return {kind.key: number for number, kind in enumerate(types)}
+
+
+def _entry(
+    variable: catalogue.Variable, types: Collection[int], chosen: set[int]
+) -> dict[str, Any]:
+    sample = as_text(variable.sample)
+    if len(sample) > _SAMPLE_LENGTH:
+        sample = sample[: _SAMPLE_LENGTH - 1] + "…"
+    return {
+        "name": variable.name,
+        "older_name": variable.older_name or "",
+        "label": variable.label,
+        "description": variable.description or ", ".join(variable.choices),
+        "type": type_label(variable.type),
+        "sample": sample,
+        # The numbers of the events that have it.
+        "types": " ".join(map(str, types)),
+        "is_offered": not chosen or bool(chosen.intersection(types)),
+    }
+
+
+def type_label(kind: VariableType) -> str:
+    labels = {
+        VariableType.STRING: _("text"),
+        VariableType.INTEGER: _("number"),
+        VariableType.NUMBER: _("number"),
+        VariableType.BOOLEAN: _("true or false"),
+        VariableType.DATETIME: _("date"),
+        VariableType.URL: _("address"),
+        VariableType.CHOICE: _("choice"),
+        VariableType.OBJECT: _("object"),
+    }
+    return labels[kind]

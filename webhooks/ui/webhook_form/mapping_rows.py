@@ -71,7 +71,7 @@ class ParameterRow(forms.Form):
 
     @property
     def is_blank(self) -> bool:
-        """Say whether the row means nothing yet."""
+        """Return whether the row means nothing yet."""
         if self.value("name").strip() or self.value("source") in ("null", "json", "boolean"):
             return False
         return not self.value("content").strip()
@@ -82,7 +82,7 @@ class ParameterRow(forms.Form):
 
     @property
     def has_lines(self) -> bool:
-        """Say whether the value needs more than one line."""
+        """Return whether the value needs more than one line."""
         return "\n" in self.value("content")
 
     def choices(self, field: str) -> list[dict[str, Any]]:
@@ -109,12 +109,12 @@ class ParameterRow(forms.Form):
 
     @property
     def has_options_open(self) -> bool:
-        """Say whether something in the part that is folded is wrong."""
+        """Return whether something in the part that is folded is wrong."""
         return bool(self.wrong & {"format", "time_zone", "default"})
 
     @property
     def options(self) -> list[str]:
-        """Say what is set in the part that is folded."""
+        """Return what is set in the part that is folded."""
         words: list[str] = []
         if self.is_variable:
             words += [
@@ -150,7 +150,7 @@ class ParameterRow(forms.Form):
 
 
 def keeps(name: str, text: str) -> bool:
-    """Say whether a row sends a name and a text as they are, to the letter."""
+    """Return whether a row sends a name and a text as they are, to the letter."""
     if name != name.strip() or not name.isprintable() or len(name) > _MAX_NAME_LENGTH:
         return False
     # No database keeps a zero byte, and no text area a carriage return.

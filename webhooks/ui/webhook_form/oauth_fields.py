@@ -13,9 +13,9 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from webhooks import oauth
 from webhooks.models import GrantType, TokenPlacement
-from webhooks.ui.webhook_form import discovery, providers
+from webhooks.ui.fields import ParametersField, StatusCodesField, WordsField
+from webhooks.ui.webhook_form import providers
 from webhooks.ui.webhook_form.authorization import ADVANCED_FIELDS, CODE_FIELDS
-from webhooks.ui.webhook_form.list_fields import ParametersField, StatusCodesField, WordsField
 
 
 def text_field(label: Any, help_text: Any, *, length: int, **attributes: str) -> forms.CharField:
@@ -206,14 +206,14 @@ class OAuthFields(forms.Form):
         return providers.guides(chosen, addresses=addresses, data=data)
 
     @cached_property
-    def endpoints(self) -> discovery.Endpoints | None:
+    def endpoints(self) -> providers.Endpoints | None:
         """Ask the issuer when its button was pressed; None when it was not."""
         is_asked = self.is_bound and self.data.get("action") == "find_endpoints"
-        return discovery.find(self.data) if is_asked else None
+        return providers.find(self.data) if is_asked else None
 
     @property
     def compared_fields(self) -> str:
-        return ",".join(discovery.COMPARED)
+        return ",".join(providers.COMPARED)
 
     @property
     def has_issuer_open(self) -> bool:
@@ -226,7 +226,7 @@ class OAuthFields(forms.Form):
 
     @property
     def advanced_summary(self) -> str:
-        """Say in one line what differs from the standard."""
+        """Return one line about what differs from the standard."""
         differing = [words for words in map(self._difference, ADVANCED_FIELDS) if words]
         return ", ".join(differing) or _("as the standard says")
 

@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 
 from webhooks import catalogue, payloads
 from webhooks.curl import parser
-from webhooks.curl.parser import CannotRead, CurlRequest
+from webhooks.curl.parser import CurlCommandError, CurlRequest
 from webhooks.models import Method
 from webhooks.ui.webhook_form.headers import MAX_ROWS, RESERVED
 from webhooks.ui.webhook_form.mapping import ROWS, TEMPLATE
@@ -43,7 +43,7 @@ def fill_in(data: QueryDict) -> Pasted:
     """Write what the command says into the posted fields; the command itself goes when it was."""
     try:
         request = parser.read(data.get("curl", ""))
-    except CannotRead as error:
+    except CurlCommandError as error:
         return Pasted(problem=str(error))
     filled = _Filling(data, request).fill()
     data["curl"] = ""
@@ -278,7 +278,7 @@ def _json(text: str) -> Any:
 
 
 def _is_exact(text: str, value: Any) -> bool:
-    """Say whether a JSON text can be written anew: with its numbers, and no half of a character."""
+    """Return whether a JSON text can be written again: its numbers, and whole characters."""
     floats: list[str] = []
     json.loads(text.removeprefix("\ufeff"), parse_float=floats.append)
     try:
@@ -289,19 +289,19 @@ def _is_exact(text: str, value: Any) -> bool:
 
 
 def _is_meant_as_json(body: str) -> bool:
-    """Say whether a body is JSON, or would be if its places had quotes around them."""
+    """Return whether a body is JSON, or would be if its placeholders had quotes around them."""
     return _json(body) is not None or (body.lstrip()[:1] in ("{", "[") and payloads.has_place(body))
 
 
 def _known_place(value: Any) -> str:
-    """Return the variable of a value that is nothing but its place, else ""."""
+    """Return the variable of a value that is only a placeholder, else ""."""
     variable = payloads.only_variable(value) if isinstance(value, str) else ""
     is_known = variable and not payloads.variable_problem(variable, payloads.known_names())
     return variable if is_known else ""
 
 
 def _needs_template(document: dict[str, Any]) -> bool:
-    """Say whether places stand where no row has one: within text, or further down."""
+    """Return whether placeholders stand where no row has one: within text, or further down."""
     return any(
         payloads.has_place(text) and not (text is value and _known_place(text))
         for value in document.values()

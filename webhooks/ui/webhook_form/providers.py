@@ -1,4 +1,4 @@
-"""Provider presets as the form uses them: what to fill in, what to ask, what to register where.
+"""What a provider's preset or its issuer fills into the form, and what to register where.
 
 Values are text as a browser posts them, because the same ones are filled in by a script at once
 and, without JavaScript, by a round trip. The facts themselves are `webhooks.oauth.PRESETS`.
@@ -12,9 +12,11 @@ from typing import Any
 
 from django.http import QueryDict
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from webhooks import oauth
-from webhooks.ui.webhook_form.list_fields import parameters_text
+from webhooks.models import ClientAuthentication
+from webhooks.ui.fields import parameters_text
 
 # The standard's values, as text; a preset starts from them, whatever was there before.
 STANDARD = {
@@ -58,7 +60,7 @@ class Ask:
 class Guide:
     """What the form says about one provider."""
 
-    preset: oauth.Preset
+    preset: oauth.ProviderPreset
     is_chosen: bool
     asks: tuple[Ask, ...]
     # JSON of field names and texts that may hold `{question}`.
@@ -95,7 +97,7 @@ def fill_in(data: QueryDict) -> None:
     if data.get("action") == "use_preset":
         try:
             preset = as_text(oauth.fill(data.get("provider", ""), _answers(data)))
-        except oauth.Misconfigured:
+        except oauth.MisconfiguredError:
             return
         values = _RESET | preset | _scope(preset, str(data.get("scope", "")).strip())
     else:
@@ -125,7 +127,7 @@ def _problem(key: str, data: Mapping[str, Any]) -> str:
         return ""
     try:
         oauth.fill(key, _answers(data))
-    except oauth.Misconfigured as error:
+    except oauth.MisconfiguredError as error:
         return str(error)
     return ""
 
@@ -141,7 +143,7 @@ def _answers(data: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _asks(
-    preset: oauth.Preset, addresses: Mapping[str, str], data: Mapping[str, Any]
+    preset: oauth.ProviderPreset, addresses: Mapping[str, str], data: Mapping[str, Any]
 ) -> tuple[Ask, ...]:
     return tuple(
         Ask(
@@ -158,11 +160,11 @@ def _asks(
     )
 
 
-def _input_name(preset: oauth.Preset, question: str) -> str:
+def _input_name(preset: oauth.ProviderPreset, question: str) -> str:
     return f"preset-{preset.key}-{question}"
 
 
-def _read_back(preset: oauth.Preset, question: str, addresses: Mapping[str, str]) -> str:
+def _read_back(preset: oauth.ProviderPreset, question: str, addresses: Mapping[str, str]) -> str:
     """Return the answer that led to the addresses that are there now, or nothing."""
     for field, address in addresses.items():
         template = re.escape(str(preset.fields.get(field, "")))
@@ -178,3 +180,74 @@ def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ("\n" if any(isinstance(one, str) for one in value) else ", ").join(map(str, value))
     return str(value)
+
+
+# ---- What an issuer tells ---------------------------------------------------------------------
+
+# Field -> its label, in the order they are shown.
+_ROWS = {
+    "auth_url": gettext_lazy("Auth URL"),
+    "token_url": gettext_lazy("Access token URL"),
+    "revocation_url": gettext_lazy("Revocation URL"),
+    "client_authentication": gettext_lazy("Send credentials as"),
+    "uses_pkce": gettext_lazy("Use PKCE"),
+    "requires_issuer": gettext_lazy("Answers name the issuer"),
+}
+# The button sends these along, so that what is there can be shown beside what was found.
+COMPARED = ("issuer", *_ROWS)
+_SCOPES_SHOWN = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints:
+    """What came of asking an issuer: rows to use, or a sentence."""
+
+    problem: str = ""
+    # One for each field: what was found, and what it holds now.
+    rows: tuple[dict[str, Any], ...] = ()
+    # JSON of field names and texts, for the button that fills them in.
+    values: str = ""
+    notes: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = ()
+
+    @property
+    def is_same(self) -> bool:
+        return all(row["is_same"] for row in self.rows)
+
+
+def find(data: Mapping[str, Any]) -> Endpoints:
+    """Ask the issuer that was posted. Blocks for up to 10 seconds."""
+    issuer = str(data.get("issuer", "")).strip()
+    if not issuer:
+        return Endpoints(
+            problem=_("Enter the issuer first, for example “https://accounts.google.com”.")
+        )
+    try:
+        discovered = oauth.discover(issuer)
+    except oauth.MisconfiguredError as error:
+        return Endpoints(problem=str(error))
+    values = as_text(discovered.fields)
+    rows = tuple(
+        {
+            "label": label,
+            "found": _shown(field, values[field]),
+            "now": _shown(field, str(data.get(field, "")).strip()),
+            "is_same": values[field] == str(data.get(field, "")).strip(),
+        }
+        for field, label in _ROWS.items()
+        if field in values
+    )
+    return Endpoints(
+        rows=rows,
+        values=json.dumps(values),
+        notes=discovered.notes,
+        scopes=discovered.scopes[:_SCOPES_SHOWN],
+    )
+
+
+def _shown(field: str, value: str) -> str:
+    if field == "client_authentication":
+        return str(dict(ClientAuthentication.choices).get(value, value))
+    if field in ("uses_pkce", "requires_issuer"):
+        return {"True": _("Yes"), "False": _("No")}.get(value, value)
+    return value

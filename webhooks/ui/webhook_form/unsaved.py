@@ -5,29 +5,40 @@ Never saved. Masks stand where secrets are, typed now or stored; nothing is look
 
 import copy
 import json
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from webhooks import network
+from webhooks import catalogue, network, payloads
+from webhooks.delivery_log import decoded_body, request_preview
+from webhooks.delivery_log.request_preview import CannotPreview, Source
+from webhooks.filters import compile_filter
 from webhooks.models import Webhook
 from webhooks.security.drafts import Draft
-from webhooks.security.encryption import MASK
-from webhooks.ui.webhook_form import texts
+from webhooks.security.masking import MASK
+from webhooks.ui.fields import refusal
 from webhooks.ui.webhook_form.forms import WebhookForm
 from webhooks.ui.webhook_form.headers import check_name, check_value
+from webhooks.ui.webhook_form.layout import REQUIRED
 from webhooks.ui.webhook_form.mapping import ROWS, TEMPLATE, MappingSection
 
 # Stands in for an address that is not there yet or not right (RFC 6761 section 6.4).
 NO_URL = "https://receiver.invalid/"
+# What is shown while no event type is chosen.
+_USUAL_TYPE = "call.incoming.after"
+_REAL = "real"
+# A megabyte of body would make every keystroke slow.
+_SHOWN_BYTES = 20_000
 
 
-class TrialForm(WebhookForm):
+class UnsavedForm(WebhookForm):
     """The form without what takes time or a look at other webhooks."""
 
     def __init__(
@@ -46,8 +57,8 @@ class TrialForm(WebhookForm):
         url: str = self.cleaned_data["url"]
         try:
             network.parse_url(url)
-        except network.UnsafeURL as error:
-            raise forms.ValidationError(texts.refusal(error), code=error.code) from error
+        except network.UnsafeURLError as error:
+            raise forms.ValidationError(refusal(error), code=error.code) from error
         return url
 
     def clean_event_types(self) -> list[str]:
@@ -55,11 +66,11 @@ class TrialForm(WebhookForm):
         return patterns
 
     def save(self, commit: bool = True) -> Webhook:
-        raise TypeError("A trial is never saved.")
+        raise TypeError("This form is never saved.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class Unsaved:
     """An unsaved webhook, and what is left out of it, in sentences.
 
     `hint` says what to fill in first while nothing is wrong yet. Without content there is no
@@ -72,11 +83,11 @@ class Trial:
     has_content: bool = True
 
 
-def attempt(form: WebhookForm) -> Trial:
+def read(form: WebhookForm) -> Unsaved:
     """Return the webhook as it would be; a form that was not posted gives the stored one."""
     if form.is_bound:
         form.is_valid()
-    if isinstance(form, TrialForm):
+    if isinstance(form, UnsavedForm):
         # Nothing was to be saved, so nothing was refused.
         form.mapping.is_refused = False
     # The stored rows may have become wrong too.
@@ -92,7 +103,7 @@ def attempt(form: WebhookForm) -> Trial:
     webhook.body_template = mapping.template if mapping.mode == TEMPLATE else ""
     headers, refused = _headers(form)
     webhook.headers_json = json.dumps(headers) if headers else ""
-    return Trial(
+    return Unsaved(
         webhook=webhook,
         problems=(*problems, *refused),
         hint=_hint(mapping) if mapping.is_untouched and not mapping.problems else "",
@@ -103,7 +114,7 @@ def attempt(form: WebhookForm) -> Trial:
 def _url_problems(form: WebhookForm) -> list[str]:
     if form.is_bound:
         return [str(sentence) for sentence in form.errors.get("url", [])]
-    return [] if form.instance.url else [str(texts.REQUIRED["url"])]
+    return [] if form.instance.url else [str(REQUIRED["url"])]
 
 
 def _mapping_problems(form: WebhookForm) -> list[str]:
@@ -126,7 +137,7 @@ def _mapping_problems(form: WebhookForm) -> list[str]:
 
 
 def _has_content(mapping: MappingSection) -> bool:
-    """Say whether what is chosen can be sent at all."""
+    """Return whether what is chosen can be sent at all."""
     if mapping.mode == ROWS:
         return bool(mapping.usable_rows())
     return mapping.mode != TEMPLATE or not (mapping.problems or mapping.is_untouched)
@@ -159,3 +170,78 @@ def _typed_headers(form: WebhookForm) -> Iterator[tuple[str, str, bool]]:
         value = str(row["value"].value() or "").strip(" \t")
         if name and not row["is_removed"].value():
             yield name, MASK if is_secret else value, is_secret
+
+
+# ---- The panel --------------------------------------------------------------------------------
+
+
+def preview_context(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
+    """Return what the preview panel shows for a form, posted or stored."""
+    unsaved = read(form)
+    types = catalogue.types_for(form.mapping.event_types) or [_USUAL_TYPE]
+    may_see = request.user.has_perm("webhooks.view_payload")
+    wanted = request.POST.get("preview_event", "")
+    source, note = _source(unsaved.webhook, types, wanted, may_see=may_see)
+    _note_absent(form, source)
+    made, problems = None, list(unsaved.problems)
+    try:
+        may_sign = request.user.has_perm("webhooks.test_webhook")
+        if unsaved.has_content:
+            made = request_preview.build(
+                unsaved.webhook, source, now=time.time(), is_signed=may_sign
+            )
+    except CannotPreview as error:
+        problems.append(str(error))
+    refusals = compile_filter(form.conditions.usable_tree).explain(source.values())
+    return {
+        "preview": made,
+        "preview_body": decoded_body.read(made.body[:_SHOWN_BYTES]) if made else None,
+        "is_cut": bool(made and len(made.body) > _SHOWN_BYTES),
+        "shown_bytes": _SHOWN_BYTES,
+        "preview_problems": problems,
+        "preview_hint": unsaved.hint,
+        "preview_note": note,
+        "is_refused": bool(list(refusals)),
+        "source": source,
+        "wanted": wanted if wanted in types or wanted == _REAL else types[0],
+        "sample_types": [catalogue.EVENT_TYPES[key] for key in types],
+        "may_see_payload": may_see,
+        "max_address_length": request_preview.MAX_ADDRESS_LENGTH,
+    }
+
+
+def _source(
+    webhook: Webhook, types: list[str], wanted: str, *, may_see: bool
+) -> tuple[Source, str]:
+    """Return the event that was asked for, or a sample and why it is one."""
+    if wanted == _REAL and may_see:
+        if found := request_preview.newest(types):
+            return found, ""
+        note = _("No such event has happened yet, so this is a sample.")
+        return request_preview.sample(webhook, types[0]), note
+    return request_preview.sample(webhook, wanted if wanted in types else types[0]), ""
+
+
+def _note_absent(form: WebhookForm, source: Source) -> None:
+    """Note at each row whose variable the shown event does not have what is sent instead."""
+    fields = {**source.values(), "attempt": 1}
+    is_json = payloads.sent_as(_value(form, "method"), _value(form, "body_format")) == "json"
+    for row in form.mapping.rows:
+        name = row.value("content").strip()
+        if not row.is_variable or not name or row.problems or name == payloads.WHOLE_EVENT:
+            continue
+        if payloads.finder(name)(fields) is not None:
+            continue
+        if row.value("default"):
+            sentence = _("The event shown has no “%s”; the value set under Options is sent.")
+        elif row["is_omitted"].value():
+            sentence = _("The event shown has no “%s”, so this is left out.")
+        elif is_json:
+            sentence = _("The event shown has no “%s”, so null is sent.")
+        else:
+            sentence = _("The event shown has no “%s”, so an empty text is sent.")
+        row.note = sentence % name[:100]
+
+
+def _value(form: WebhookForm, field: str) -> str:
+    return str(form[field].value())

@@ -1,28 +1,51 @@
-"""Create and edit a webhook, rotate its signing secret, and try its alerts."""
+"""The webhook form: create, edit, preview, test, rotate the signing secret, try the alerts."""
 
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required, permission_required
+from django.contrib.auth.decorators import permission_required
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_safe
 
-from webhooks import audit, events
+from webhooks import audit, catalogue, events
 from webhooks.alerts import notifications
-from webhooks.models import Action, Webhook
+from webhooks.models import (
+    Action,
+    Attempt,
+    AuthorizationType,
+    Delivery,
+    GrantType,
+    OAuthToken,
+    Status,
+    TokenState,
+    Trigger,
+    Webhook,
+)
 from webhooks.security.encryption import SecretUnreadable
-from webhooks.ui import edit_conflict
+from webhooks.ui import trail
 from webhooks.ui.expired_session import keeps_typed
+from webhooks.ui.requests import HtmxRequest, post_only
 from webhooks.ui.status import needs_token
 from webhooks.ui.webhook_form import context as form_context
+from webhooks.ui.webhook_form import unsaved
 from webhooks.ui.webhook_form.alerts import RecipientsField
+from webhooks.ui.webhook_form.filter_section import ACTION, FilterSection
+from webhooks.ui.webhook_form.mapping import MappingSection
+from webhooks.ui.webhook_form.unsaved import UnsavedForm
+
+# A page asks for the result that long, then leaves it to the person.
+_PATIENCE = timedelta(seconds=15)
+_UNUSABLE = (TokenState.NONE, TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED)
+_OPEN = {Status.PENDING, Status.SENDING}
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -46,7 +69,7 @@ def create(request: HttpRequest) -> HttpResponse:
 
 
 def _what_next(request: HttpRequest, webhook: Webhook, *, wants_token: bool) -> str:
-    """Say that the webhook is there, and what leads to its first event."""
+    """Return that the webhook was created, and what leads to its first event."""
     if needs_token(webhook.credential) and not wants_token:
         sentence = _("“%(name)s” was created. Next, get an access token.")
     elif request.user.has_perm("webhooks.test_webhook") and not wants_token:
@@ -61,7 +84,7 @@ def _what_next(request: HttpRequest, webhook: Webhook, *, wants_token: bool) -> 
 @keeps_typed
 @permission_required("webhooks.change_webhook", raise_exception=True)
 def edit(request: HttpRequest, pk: int) -> HttpResponse:
-    seen = edit_conflict.newest(Webhook, pk)
+    seen = trail.newest_entry(Webhook, pk)
     found = Webhook.objects.present().select_related("credential")
     form = form_context.bind_form(request, get_object_or_404(found, pk=pk), seen=seen)
     if not form_context.save_if_valid(request, form):
@@ -70,11 +93,10 @@ def edit(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("webhooks:edit", pk)
 
 
-@require_POST
+@post_only
 @never_cache
-@login_required
 @permission_required("webhooks.change_webhook", raise_exception=True)
-def rotate_secret(request: HttpRequest, pk: int) -> HttpResponse:
+def rotate_secret(request: HtmxRequest, pk: int) -> HttpResponse:
     """Make a new signing secret and show it once; the old one stays valid for 24 hours."""
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
     try:
@@ -87,24 +109,23 @@ def rotate_secret(request: HttpRequest, pk: int) -> HttpResponse:
         messages.error(request, form_context.wrong_key())
         return redirect("webhooks:edit", pk)
     form_context.reveal_signing_secret(request, webhook)
-    if not request.headers.get("HX-Request"):
+    if not request.htmx:
         return redirect(reverse("webhooks:edit", args=[pk]) + "#signing")
     webhook.refresh_from_db()
     context = {"webhook": webhook, **form_context.signing_panel(request, webhook)}
     return render(request, "webhooks/webhook_form/_signing.html", context)
 
 
-@require_POST
+@post_only
 @never_cache
-@login_required
 @permission_required("webhooks.change_webhook", raise_exception=True)
-def send_test_mail(request: HttpRequest, pk: int) -> HttpResponse:
+def send_test_mail(request: HtmxRequest, pk: int) -> HttpResponse:
     """Mail the recipients as they are typed, saved or not, and say what came of it."""
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
     result = _mail_result(webhook, request.POST.get("alert_recipients", ""))
     if result["is_sent"]:
         audit.record(Action.TESTED, webhook, user=request.user, note=_("Test mail to recipients"))
-    if request.headers.get("HX-Request"):
+    if request.htmx:
         return render(request, "webhooks/webhook_form/_test_mail.html", {"test_mail": result})
     return form_context.show_form(
         request, form_context.bind_form(request, webhook), test_mail=result
@@ -132,3 +153,168 @@ def _mail_result(webhook: Webhook, typed: str) -> dict[str, Any]:
         return {"is_sent": True, "kind": "warning", "sentence": sentence}
     sentence = _("The mail server took a test mail for %s.") % addresses
     return {"is_sent": True, "kind": "success", "sentence": sentence}
+
+
+# ---- While somebody types: nothing is stored --------------------------------------------------
+
+
+@post_only
+@never_cache
+def try_filter(request: HttpRequest) -> HttpResponse:
+    """Answer htmx: after a button the whole section, while somebody types only what it matches."""
+    user = request.user
+    if not (user.has_perm("webhooks.add_webhook") or user.has_perm("webhooks.change_webhook")):
+        raise PermissionDenied
+    section = FilterSection({}, request.POST, patterns=request.POST.getlist("event_types"))
+    section.show_mistakes()
+    is_button = request.POST.get("action", "").startswith(ACTION)
+    context = {
+        "section": section,
+        "is_live": not is_button,
+        **form_context.filter_preview_context(request, section),
+    }
+    template = "_filter.html" if is_button else "_filter_result.html"
+    return render(request, f"webhooks/webhook_form/{template}", context)
+
+
+@post_only
+@never_cache
+def preview(request: HttpRequest) -> HttpResponse:
+    """Answer htmx with the request the posted form would send; store nothing."""
+    webhook = _webhook(request)
+    form = UnsavedForm(request.POST, webhook=webhook, session=request.session)
+    if not request.user.has_perm("webhooks.view_connection"):
+        form.keep_connection()
+    context = {**unsaved.preview_context(request, form), "is_live": True, "form": form}
+    return render(request, "webhooks/webhook_form/_preview.html", context)
+
+
+@post_only
+@never_cache
+def edit_parameters(request: HttpRequest) -> HttpResponse:
+    """Answer htmx with the rows of the parameters after one of their buttons."""
+    _check_editor(request)
+    data = request.POST
+    section = MappingSection(Webhook(), data)
+    if data.get("parameters_quiet"):
+        section.focus = ""
+    section.check(method=data.get("method", ""), body_format=data.get("body_format", ""))
+    return render(request, "webhooks/webhook_form/_parameter_rows.html", {"section": section})
+
+
+def _webhook(request: HttpRequest) -> Webhook:
+    """Return the webhook that is edited, or a new one."""
+    pk = request.POST.get("webhook", "")
+    _check_editor(request, is_new=not pk)
+    if not pk.isdecimal():
+        return Webhook()
+    return get_object_or_404(Webhook.objects.present().select_related("credential"), pk=pk)
+
+
+def _check_editor(request: HttpRequest, *, is_new: bool | None = None) -> None:
+    user = request.user
+    may = {
+        True: user.has_perm("webhooks.add_webhook"),
+        False: user.has_perm("webhooks.change_webhook"),
+    }
+    if not (any(may.values()) if is_new is None else may[is_new]):
+        raise PermissionDenied
+
+
+# ---- A test through the real delivery path ----------------------------------------------------
+
+
+@post_only
+@never_cache
+@permission_required("webhooks.test_webhook", raise_exception=True)
+def send_test(request: HtmxRequest, pk: int) -> HttpResponse:
+    webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
+    event_type = request.POST.get("test_event_type") or catalogue.first_type(webhook.event_types)
+    if not catalogue.is_known(event_type):
+        return HttpResponseBadRequest(_("There is no such event type."))
+    if sentence := _missing_token(webhook):
+        return _refuse_test(request, webhook, sentence)
+    with transaction.atomic():
+        delivery = events.send_test(webhook, event_type)
+        audit.record(Action.TESTED, delivery, user=request.user, note=event_type)
+    if request.htmx:
+        return _show_test(request, delivery)
+    return redirect("webhooks:test_result", pk, delivery.pk)
+
+
+@require_safe
+@never_cache
+@permission_required("webhooks.test_webhook", raise_exception=True)
+def test_result(request: HtmxRequest, pk: int, delivery_id: str) -> HttpResponse:
+    """Show the result alone to htmx, and a page that reloads itself to everything else."""
+    delivery = get_object_or_404(
+        Delivery.objects.select_related("event", "webhook"),
+        pk=delivery_id.replace("\0", ""),
+        webhook_id=pk,
+        webhook__deleted_at=None,
+        trigger=Trigger.TEST,
+    )
+    if request.htmx:
+        return _show_test(request, delivery)
+    return render(request, "webhooks/webhook_form/form_test_result.html", _test_context(delivery))
+
+
+def _missing_token(webhook: Webhook) -> str:
+    """Return what to do first when a test could not be authorized, else an empty string."""
+    credential = webhook.credential
+    if credential.authorization_type != AuthorizationType.OAUTH2:
+        return ""
+    token = OAuthToken.objects.filter(credential=credential).first()
+    state = token.state if token else TokenState.NONE
+    if state == TokenState.NONE and credential.grant_type == GrantType.CLIENT_CREDENTIALS:
+        # No person is needed: the engine fetches one.
+        return ""
+    if state not in _UNUSABLE:
+        return ""
+    return _("No test was sent: there is no access token. Press Get new access token first.")
+
+
+def _refuse_test(request: HtmxRequest, webhook: Webhook, sentence: str) -> HttpResponse:
+    if request.htmx:
+        return render(request, "webhooks/webhook_form/_test_result.html", {"refusal": sentence})
+    messages.warning(request, sentence)
+    if request.user.has_perm("webhooks.change_webhook"):
+        return redirect(reverse("webhooks:edit", args=[webhook.pk]) + "#token")
+    return redirect("webhooks:detail", webhook.pk)
+
+
+def _show_test(request: HttpRequest, delivery: Delivery) -> HttpResponse:
+    context = _test_context(delivery)
+    if request.method == "GET" and context["is_asking"]:
+        # Nothing new: htmx changes nothing and asks again.
+        return HttpResponse(status=204)
+    return render(request, "webhooks/webhook_form/_test_result.html", context)
+
+
+def _test_context(delivery: Delivery) -> dict[str, object]:
+    is_open = delivery.status in _OPEN
+    attempt = delivery.attempts.last()
+    return {
+        "delivery": delivery,
+        "webhook": delivery.webhook,
+        "attempt": attempt,
+        "request_body": _request_body(delivery, attempt),
+        "is_open": is_open,
+        "is_asking": is_open and timezone.now() - delivery.created_at < _PATIENCE,
+        "receiver_url": _receiver_url(delivery.webhook),
+    }
+
+
+def _receiver_url(webhook: Webhook) -> str:
+    """Return the page of the sandbox's receiver, or an empty string if it is not sent to."""
+    url = settings.WEBHOOKS_SANDBOX_URL
+    return url if url and webhook.url.startswith(f"{url}/") else ""
+
+
+def _request_body(delivery: Delivery, attempt: Attempt | None) -> bytes:
+    """Return what was sent: the attempt's own body, or else the event's bytes unchanged."""
+    if attempt is None:
+        return b""
+    if attempt.request_body is None:
+        return bytes(delivery.event.payload)
+    return bytes(attempt.request_body)

@@ -132,7 +132,7 @@ def _wanting(found: QuerySet[Webhook], event_type: str) -> QuerySet[Webhook]:
 
 
 def _needs_attention() -> Q:
-    """Match what `standing_of` colours as warning or danger."""
+    """Match what `status_of` colours as warning or danger."""
     is_failing = Q(state__failing_since_at__isnull=False)
     is_active_but = is_failing | _is_unauthorized() | Q(pk__in=_barred())
     return Q(pause_reason__in=[PauseReason.GONE, PauseReason.FAILING]) | (

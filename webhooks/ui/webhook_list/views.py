@@ -1,85 +1,231 @@
-"""The list of webhooks: searched as you type, filtered, in any order, page by page."""
+"""The list of webhooks, page by page, and what is done to many at once: pause, resume, delete.
 
+A bulk action works on the rows that were ticked, or on everything the list's address matches. Its
+confirmation carries the ids that were counted, so nobody deletes what they did not see.
+"""
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth.decorators import login_required, permission_required
+from django.contrib import messages
+from django.contrib.auth.decorators import permission_required
+from django.core.exceptions import BadRequest, PermissionDenied
 from django.core.paginator import Paginator
-from django.db.models import OuterRef, QuerySet, Subquery
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, QueryDict
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_safe
 
+from webhooks import audit, events
 from webhooks.delivery import backlog
-from webhooks.delivery_log import charts
-from webhooks.models import Delivery, Webhook
-from webhooks.ui.columns import SECRETS_OF_WEBHOOK
-from webhooks.ui.status import standing_of, token_of
-from webhooks.ui.webhook_list import bulk, first_steps
-from webhooks.ui.webhook_list import query as list_query
+from webhooks.models import Action, Delivery, HoldReason, Status, Webhook
+from webhooks.ui.requests import post_only
+from webhooks.ui.status import MAX_COUNTED, counted
+from webhooks.ui.webhook_list import context, query
 
 WEBHOOKS_PER_PAGE = 50
+PERMISSIONS = {
+    "pause": "webhooks.change_webhook",
+    "resume": "webhooks.change_webhook",
+    "delete": "webhooks.delete_webhook",
+}
+_OPEN = (Status.PENDING, Status.SENDING, Status.HELD, Status.PARKED)
+# Tokens are revoked over the network; a page that takes longer looks broken. What is left is asked
+# for again.
+_MAX_SECONDS = 10.0
+_NAMES_SHOWN = 12
+_CHUNK = 100
 
 
 @require_safe
-@login_required
 @permission_required("webhooks.view_webhook", raise_exception=True)
 def list_webhooks(request: HttpRequest) -> HttpResponse:
     """Show a page of what the address asks for. htmx takes its parts out of the same answer."""
-    found = list_query.order(list_query.find(request.GET), list_query.wanted_sort(request.GET))
-    page = Paginator(_with_what_rows_show(found), WEBHOOKS_PER_PAGE).get_page(
+    found = query.order(query.find(request.GET), query.wanted_sort(request.GET))
+    page = Paginator(context.with_columns(found), WEBHOOKS_PER_PAGE).get_page(
         request.GET.get("page")
     )
-    rows = _rows(list(page))
+    rows = context.rows(list(page))
     has_any = bool(rows) or Webhook.objects.present().exists()
-    context = {
+    shown = {
         "rows": rows,
         "page": page,
         "has_any": has_any,
-        "may_choose": any(map(request.user.has_perm, bulk.PERMISSIONS.values())),
-        **list_query.choices(request.GET),
+        "may_choose": any(map(request.user.has_perm, PERMISSIONS.values())),
+        **query.choices(request.GET),
         "first_steps": _first_steps(request, rows, page.paginator.count),
         "sandbox_url": settings.WEBHOOKS_SANDBOX_URL,
         "backlog": backlog.report() if has_any else None,
     }
-    return render(request, "webhooks/webhook_list/list.html", context)
+    return render(request, "webhooks/webhook_list/list.html", shown)
 
 
 def _first_steps(
     request: HttpRequest, rows: list[dict[str, Any]], count: int
-) -> list[first_steps.Step]:
+) -> list[dict[str, Any]]:
     """Return what is left to do on a site with one webhook or none."""
-    if list_query.is_filtered(request.GET) or count > 1:
+    if query.is_filtered(request.GET) or count > 1:
         return []
     if not rows:
-        return first_steps.of(None)
-    return first_steps.of(rows[0]["webhook"], rows[0]["last"])
+        return context.first_steps(None)
+    return context.first_steps(rows[0]["webhook"], rows[0]["last"])
 
 
-def _with_what_rows_show(found: QuerySet[Webhook]) -> QuerySet[Webhook]:
-    return (
-        found.select_related("state", "credential__token")
-        .defer(*SECRETS_OF_WEBHOOK)
-        .annotate(last_delivery_id=Subquery(newest_delivery(OuterRef("pk"))))
+# ---- Bulk actions -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BulkRequest:
+    """An action on many, of which webhooks; `held` says what a resume does with held deliveries."""
+
+    action: str
+    ids: list[int]
+    held: str
+    is_confirmed: bool
+
+
+@post_only
+@permission_required("webhooks.view_webhook", raise_exception=True)
+def bulk_action(request: HttpRequest) -> HttpResponse:
+    action = request.POST.get("action", "")
+    if action not in PERMISSIONS:
+        raise BadRequest("Unknown action.")
+    if not request.user.has_perm(PERMISSIONS[action]):
+        raise PermissionDenied
+    asked = BulkRequest(
+        action=action,
+        ids=chosen_ids(request.POST),
+        held=request.POST.get("held", ""),
+        is_confirmed=bool(request.POST.get("is_confirmed")),
     )
+    if not asked.ids:
+        messages.info(request, _("Tick the webhooks first, then say what happens to them."))
+        return back_to_list(request)
+    if _must_confirm(asked):
+        return _confirm(request, asked)
+    done, left = _carry_out(request, asked)
+    messages.success(request, _done_sentence(asked, done))
+    return _confirm(request, asked, left=left) if left else back_to_list(request)
 
 
-def _rows(webhooks: list[Webhook]) -> list[dict[str, Any]]:
-    last_ids = {webhook.pk: getattr(webhook, "last_delivery_id", None) for webhook in webhooks}
-    last = Delivery.objects.in_bulk([pk for pk in last_ids.values() if pk])
-    days = charts.last_day(last_ids)
-    return [
-        {
-            "webhook": webhook,
-            "token": token_of(webhook.credential),
-            "standing": standing_of(webhook),
-            "last": last.get(last_ids[webhook.pk] or ""),
-            "day": days[webhook.pk],
+def chosen_ids(data: QueryDict) -> list[int]:
+    """Return the ids of the webhooks that were ticked, or of all that match the filters."""
+    if data.get("is_all"):
+        return list(query.find(data).order_by("name", "pk").values_list("pk", flat=True))
+    typed = [*data.getlist("webhook"), *data.get("webhooks", "").split(",")]
+    ids = dict.fromkeys(int(one) for one in typed if re.fullmatch("[0-9]{1,18}", one))
+    return list(ids)
+
+
+def back_to_list(request: HttpRequest) -> HttpResponse:
+    """Return to the list as it was."""
+    address = request.POST.get("next", "")
+    if not url_has_allowed_host_and_scheme(address, allowed_hosts=None):
+        address = reverse("webhooks:list")
+    return redirect(address)
+
+
+def _must_confirm(asked: BulkRequest) -> bool:
+    """Return whether a person has to decide first: before a loss, and about what is held."""
+    if asked.is_confirmed:
+        return False
+    return asked.action == "delete" or (asked.action == "resume" and _count_held(asked.ids) > 0)
+
+
+def _count_held(ids: list[int]) -> int:
+    held = Delivery.objects.filter(
+        webhook__in=ids, status=Status.HELD, hold_reason=HoldReason.PAUSED
+    )
+    return held.order_by().values_list("pk")[: MAX_COUNTED + 1].count()
+
+
+def _confirm(
+    request: HttpRequest, asked: BulkRequest, *, left: list[int] | None = None
+) -> HttpResponse:
+    """Show what would happen to how many; `left` when a part of it is done already."""
+    ids = left or asked.ids
+    found = Webhook.objects.present().filter(pk__in=ids)
+    names = list(found.values_list("name", flat=True)[:_NAMES_SHOWN])
+    count = found.count()
+    still_open = Delivery.objects.filter(webhook__in=ids, status__in=_OPEN).order_by()
+    context = {
+        "action": asked.action,
+        "count": count,
+        "names": names,
+        "more": count - len(names),
+        "ids": ",".join(map(str, ids)),
+        "held": counted(_count_held(ids)) if asked.action == "resume" else "",
+        "chosen_held": asked.held,
+        "open_count": counted(still_open.values_list("pk")[: MAX_COUNTED + 1].count()),
+        "is_rest": left is not None,
+        "next": request.POST.get("next", ""),
+        "retention_days": settings.WEBHOOKS_RETENTION_DAYS,
+    }
+    return render(request, "webhooks/webhook_list/bulk_confirm.html", context)
+
+
+def _carry_out(request: HttpRequest, asked: BulkRequest) -> tuple[int, list[int]]:
+    """Do it webhook by webhook for a while; return how many changed, and what is left."""
+    ends = time.monotonic() + _MAX_SECONDS
+    done = 0
+    for number, webhook in enumerate(_present(asked.ids)):
+        if webhook is not None:
+            done += _apply(request, asked, webhook)
+        if time.monotonic() > ends:
+            return done, asked.ids[number + 1 :]
+    return done, []
+
+
+def _present(ids: list[int]) -> Iterator[Webhook | None]:
+    """Yield each webhook in turn; None for one that is gone."""
+    for start in range(0, len(ids), _CHUNK):
+        chunk = ids[start : start + _CHUNK]
+        found = Webhook.objects.present().in_bulk(chunk)
+        yield from (found.get(pk) for pk in chunk)
+
+
+def _apply(request: HttpRequest, asked: BulkRequest, webhook: Webhook) -> int:
+    """Change one webhook and note who did; return 0 for one that is so already."""
+    if asked.action == "delete":
+        # No transaction of ours: a token is revoked over the network first.
+        events.delete(webhook)
+        audit.record(Action.DELETED, webhook, user=request.user)
+        return 1
+    if webhook.is_active == (asked.action == "resume"):
+        return 0
+    with transaction.atomic():
+        if asked.action == "pause":
+            events.pause(webhook)
+            audit.record(Action.PAUSED, webhook, user=request.user)
+        else:
+            events.resume(webhook, drop_held=asked.held == "drop")
+            audit.record(Action.RESUMED, webhook, user=request.user)
+    return 1
+
+
+def _done_sentence(asked: BulkRequest, done: int) -> str:
+    texts = {
+        "pause": ngettext(
+            "%d webhook was paused. Its events wait until it is resumed.",
+            "%d webhooks were paused. Their events wait until they are resumed.",
+            done,
+        ),
+        "resume": ngettext("%d webhook is active again.", "%d webhooks are active again.", done),
+        "delete": ngettext("%d webhook was deleted.", "%d webhooks were deleted.", done),
+    }
+    if not done:
+        already = {
+            "pause": _("Nothing changed: they are all paused already."),
+            "resume": _("Nothing changed: they are all active already."),
+            "delete": _("Nothing changed: they are gone already."),
         }
-        for webhook in webhooks
-    ]
-
-
-def newest_delivery(webhook: int | OuterRef) -> QuerySet[Delivery, Any]:
-    """Return a query for the id of a webhook's newest delivery: one step into an index."""
-    return Delivery.objects.filter(webhook=webhook).order_by("-id").values("pk")[:1]
+        return already[asked.action]
+    return texts[asked.action] % done

@@ -1,0 +1,94 @@
+"""What a test starts: read from its code and the code of its fixtures, so that no list is kept."""
+
+import sys
+from collections.abc import Iterator
+from functools import cache
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+import pytest
+
+# What starts a server, a browser or a command.
+_STARTERS = {"multiprocessing", "playwright", "subprocess"}
+
+
+def starts_a_process(item: pytest.Item) -> bool:
+    """Return whether the test, or a function of `tests` on its way, can start a process."""
+    definitions = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]
+    fixtures = [one.func for several in definitions for one in several]
+    return any(_reaches_a_starter(one) for one in (item.function, *fixtures))  # type: ignore[attr-defined]
+
+
+@cache
+def _reaches_a_starter(function: FunctionType) -> bool:
+    waiting: list[Any] = [function]
+    seen: set[int] = set()
+    while waiting:
+        thing = waiting.pop()
+        if _is_starter(thing):
+            return True
+        if id(thing) not in seen:
+            seen.add(id(thing))
+            waiting += _used_by(thing)
+    return False
+
+
+def _is_starter(thing: Any) -> bool:
+    module = thing.__name__ if isinstance(thing, ModuleType) else getattr(thing, "__module__", "")
+    return str(module).partition(".")[0] in _STARTERS
+
+
+def _used_by(thing: Any) -> list[Any]:
+    """Return the objects that a function or class of the tests names."""
+    thing = getattr(thing, "__func__", None) or getattr(thing, "fget", None) or thing
+    thing = getattr(thing, "__wrapped__", thing)
+    if not str(getattr(thing, "__module__", "")).startswith("tests"):
+        return []
+    if isinstance(thing, type):
+        return [*vars(thing).values(), *thing.__bases__]
+    return _named_in(thing) if isinstance(thing, FunctionType) else []
+
+
+@cache
+def _named_in(function: FunctionType) -> list[Any]:
+    names = set(_names(function.__code__))
+    found = [function.__globals__[name] for name in names if name in function.__globals__]
+    modules = [one for one in found if isinstance(one, ModuleType)]
+    return found + [getattr(one, name) for one in modules for name in names if hasattr(one, name)]
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from _names(inner)
+
+
+_started: list[str] = []
+
+
+def _note(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "subprocess.Popen":
+        _started.append(str(arguments[1]))
+
+
+def take_started() -> list[str]:
+    """Return, once, the processes that were started."""
+    found = _started.copy()
+    _started.clear()
+    return found
+
+
+@cache
+def watch_for_processes() -> None:
+    """Put the hook in, once: Python has no way to take it out again."""
+    sys.addaudithook(_note)
+
+
+@pytest.fixture(autouse=True)
+def _starts_what_it_is_known_to_start(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that starts a process in a way that its code does not show."""
+    take_started()
+    yield
+    if started := take_started():
+        assert request.node.get_closest_marker("process"), f"A process was started: {started}"

@@ -1,0 +1,101 @@
+"""What masks foreign text takes time in proportion to its length, whatever the text holds."""
+
+import logging
+import time
+from collections.abc import Callable
+
+import pytest
+
+from webhooks.security.log_redaction import LineFormatter, without_secrets
+from webhooks.security.masking import Masker, NameMasker
+
+MEBIBYTE = 1 << 20
+# What is quadratic takes four times as long.
+BOUND = 3.2
+TOKEN = "".join(chr(97 + i * i % 26) + str(i % 7) for i in range(4_000))
+SECRETS = (
+    "k+Zq9+a/B7xY2wQ",
+    TOKEN,
+    "ab" * 4_000,
+    "aaaaaaaaaaaaaaaaaaaaaaab",
+    "пароль-\"12'<34>%41",
+)
+PIECES = {
+    "fragments": "a%23",
+    "numbers signs": "a#",
+    "a name": "token",
+    "names": "token=",
+    "names with spaces": "token = ",
+    "names in quotes": "\"token': '",
+    "open quotes": 'token="\\',
+    "elements": "<token>",
+    "escaped elements": "&lt;token a",
+    "schemes": "Bearer ",
+    "addresses": "http://a@",
+    "queries": "/?",
+    "spaces": "token" + " " * 4_000,
+    "backslashes": "token" + "\\" * 4_000,
+    "escapes": "\\u0026%25&amp;\\\\",
+    "percent": "%2541",
+    "references": "&#x26;amp;",
+    "halves": "\\ud83d",
+    "letters": "a",
+    "a pair": "ab",
+    "the beginning of a token": TOKEN[:-1],
+    "a short beginning": TOKEN[:13],
+    "a secret that repeats": "ab" * 3_999 + "b",
+    "almost a secret": "aaaaaaaaaaaaaaaaaaaaaaac",
+}
+
+
+def ratio(work: Callable[[str], object], piece: str, length: int) -> float:
+    """Return how many times longer twice the text takes: the least of three, as others work too."""
+
+    def seconds(text: str) -> float:
+        began = time.process_time()
+        work(text)
+        return max(time.process_time() - began, 1e-3)
+
+    short, long = ((piece * (n // len(piece) + 1))[:n] for n in (length // 2, length))
+    found = 99.0
+    for _ in range(3):
+        if found > BOUND:
+            found = min(found, seconds(long) / seconds(short))
+    return found
+
+
+def _mask(text: str) -> object:
+    return Masker(SECRETS).mask(text, is_cut=True)
+
+
+def _format(text: str) -> object:
+    record = logging.LogRecord("a", logging.INFO, "", 0, text, None, None)
+    return LineFormatter().format(record)
+
+
+WORK: dict[str, Callable[[str], object]] = {
+    "known secrets": _mask,
+    "names": NameMasker("code", "state").mask,
+    "lines of the log": without_secrets,
+    "the formatter": _format,
+}
+
+
+@pytest.mark.parametrize("work", WORK)
+@pytest.mark.parametrize("piece", PIECES)
+def test_twice_the_text_takes_twice_the_time(work: str, piece: str) -> None:
+    assert ratio(WORK[work], PIECES[piece], MEBIBYTE // 4) < BOUND
+
+
+@pytest.mark.parametrize("work", WORK)
+def test_a_mebibyte_of_everything_takes_twice_the_time_of_half(work: str) -> None:
+    everything = "".join((piece * 2_000)[:2_000] for piece in PIECES.values())
+    assert ratio(WORK[work], everything, MEBIBYTE) < BOUND
+
+
+@pytest.mark.parametrize("piece", ["a", "ab", "aB3-"])
+def test_a_secret_of_twice_the_length_takes_twice_the_time(piece: str) -> None:
+    def mask(secret: str) -> object:
+        return Masker([secret]).mask("x" * 4_000 + secret[:-1], is_cut=True)
+
+    assert ratio(mask, piece, MEBIBYTE // 4) < BOUND

@@ -1,0 +1,90 @@
+"""What is stored about an attempt that failed: a code with parameters, and the sentence of each.
+
+Attempts, the health of webhooks and tests that could not be sent keep these texts. `sentence` says
+them in the reader's language.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+
+from django.utils.translation import gettext_lazy as _
+
+from webhooks import network
+from webhooks.models import Outcome
+from webhooks.models.messages import Message, Sentence, dump, load, render
+
+# The size of the columns.
+MAX_STORED = 500
+
+SENTENCES: Mapping[str, Sentence] = {
+    # Of an address that is refused, a name without one, and a transfer that libcurl gave up.
+    **network.SENTENCES,
+    # Of a response, by its outcome.
+    Outcome.SERVER_ERROR.value: _("The receiver failed with %(status)s."),
+    Outcome.THROTTLED.value: _("The receiver asked to wait (%(status)s)."),
+    Outcome.UNAUTHORIZED.value: _("The receiver refused the authorization (%(status)s)."),
+    Outcome.REFUSED.value: _("The receiver refused the request with %(status)s."),
+    Outcome.REDIRECT.value: _(
+        "The receiver redirected (%(status)s); redirects are not followed. "
+        "Enter the final address as the URL."
+    ),
+    Outcome.GONE.value: _("The receiver is gone for good (410), so the webhook is paused."),
+    Outcome.PROTOCOL.value: _(
+        "The receiver answered with the status %(status)s, which ends no request."
+    ),
+    # Of a request that got no response.
+    "not_built": _("The request could not be built (%(error)s)."),
+    "not_sent": _("The request could not be sent: %(error)s."),
+    "process_died": _(
+        "The process that was sending this died, so it is not known whether the receiver got it."
+    ),
+    # Of a webhook that cannot be used as it is.
+    "unreadable_settings": _("The webhook's settings could not be read."),
+    # What another package says in a sentence of its own.
+    "said": "%(reason)s",
+}
+
+
+def sentence(stored: str) -> str:
+    """Return what is stored, one message a line, in the active language."""
+    return " ".join(render(line, SENTENCES) for line in stored.splitlines())
+
+
+def of_failure(failure: network.Failure) -> Message:
+    return Message(failure.code, failure.params)
+
+
+def of_error(error: Exception) -> Message:
+    """Return the message of another package's error, which may have a sentence and no code."""
+    if isinstance(error, network.NetworkError):
+        return of_failure(error.failure)
+    return Message("said", {"reason": str(error)})
+
+
+def of_text(text: str) -> str:
+    """Return what is stored of a text that another package stores, which may be longer."""
+    if len(text) <= MAX_STORED:
+        return text
+    message = load(text.partition("\n")[0])
+    return text[:MAX_STORED] if message is None else stored(message)
+
+
+@lru_cache(maxsize=1024)
+def of_status(outcome: str, status_code: int) -> str:
+    """Return what is stored about a response; empty for an outcome that needs no words."""
+    return dump(outcome, status=status_code) if outcome in SENTENCES else ""
+
+
+def stored(message: Message, clean: Callable[[str], str] = str) -> str:
+    """Return what is stored for a message; `clean` takes secrets out of its texts.
+
+    The longest text is cut until all of it fits.
+    """
+    params = {
+        name: clean(value) if isinstance(value, str) else value
+        for name, value in message.params.items()
+    }
+    while len(text := dump(message.code, **params)) > MAX_STORED:
+        longest = max(params, key=lambda name: len(str(params[name])))
+        params[longest] = str(params[longest])[: -max(1, (len(text) - MAX_STORED) // 2)]
+    return text

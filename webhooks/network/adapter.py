@@ -1,0 +1,248 @@
+"""Sessions of requests over the same guarded libcurl as deliveries, for authorization servers.
+
+Start at `GuardedAdapter.send`: one request on a connection of its own, never sent twice, within
+one deadline that includes the look-up, and read up to a limit.
+"""
+
+import copy
+import errno
+import time
+from collections.abc import Mapping
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+
+import pycurl
+import requests
+from requests.adapters import BaseAdapter
+from requests.structures import CaseInsensitiveDict
+from requests.utils import get_encoding_from_headers
+
+from webhooks.network import curl_errors
+from webhooks.network.addresses import Policy
+from webhooks.network.errors import (
+    DeadlineExceededError,
+    NameNotResolvedError,
+    ResponseTooLargeError,
+    SendError,
+    TLSError,
+    TransferError,
+    UnsafeURLError,
+)
+from webhooks.network.failures import PROTOCOL, TIMEOUT, TLS, Failure, Params
+from webhooks.network.guard import ResponseBuffer, SocketOpener, configure_curl
+from webhooks.network.resolver import checked_addresses, curl_resolve_entries
+from webhooks.network.urls import Target, parse_url
+
+# libcurl and pycurl add these by themselves; only what requests prepared is sent. After `Expect`
+# libcurl would wait.
+_UNWANTED_HEADERS = ("Accept", "Content-Type", "Expect", "User-Agent")
+# libcurl counts the body itself.
+_COUNTED_HEADERS = frozenset({"content-length", "transfer-encoding"})
+_CLOSED = frozenset({pycurl.E_GOT_NOTHING, pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR})
+
+
+class GuardedAdapter(BaseAdapter):
+    """Send to addresses that the policy allows, within one deadline and size.
+
+    The response comes back read and undecoded. Errors: UnsafeURLError and the SendErrors.
+    Concurrency: keeps no state between requests.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: Policy | None = None,
+        total_seconds: float = 10.0,
+        max_bytes: int = 65_536,
+    ) -> None:
+        super().__init__()
+        self.policy = policy
+        self.total_seconds = total_seconds
+        self.max_bytes = max_bytes
+
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: bool | str = True,
+        cert: Any = None,
+        proxies: Mapping[str, str] | None = None,
+    ) -> requests.Response:
+        ends_at = time.monotonic() + self.total_seconds
+        policy = self.policy or Policy.from_settings()
+        target = parse_url(request.url or "", policy=policy)
+        pins = self._look_up(target, policy, ends_at)
+        opener, handle = SocketOpener(policy), pycurl.Curl()
+        buffer = ResponseBuffer(handle, max_bytes=self.max_bytes)
+        try:
+            configure_curl(handle, opener)
+            handle.setopt(pycurl.RESOLVE, pins)
+            if isinstance(verify, str):
+                handle.setopt(pycurl.CAINFO, verify)
+            _load(handle, request, target)
+            handle.setopt(pycurl.TIMEOUT_MS, max(1, int((ends_at - time.monotonic()) * 1000)))
+            handle.perform()
+        except pycurl.error as error:
+            raise self._failure(error, handle, opener, buffer, target) from error
+        else:
+            return _response(request, handle.getinfo(pycurl.RESPONSE_CODE), buffer)
+        finally:
+            handle.close()
+
+    def close(self) -> None:
+        """Do nothing: no connection outlives its request."""
+
+    def _look_up(self, target: Target, policy: Policy, ends_at: float) -> list[str]:
+        """Return what libcurl is to use in place of its own look-up.
+
+        Behind a proxy, which looks names up by itself, what is refused here does not get to it.
+        """
+        try:
+            addresses = checked_addresses(
+                target.host, target.port, policy, seconds=ends_at - time.monotonic()
+            )
+            return curl_resolve_entries(target.host, target.port, addresses, policy)
+        except NameNotResolvedError as error:
+            # A wait may end a moment early.
+            if time.monotonic() > ends_at - 0.005:
+                raise self._too_late() from error
+            raise
+
+    def _too_late(self) -> DeadlineExceededError:
+        params: Params = {"seconds": f"{self.total_seconds:g}"}
+        return DeadlineExceededError(Failure(TIMEOUT, "deadline", params))
+
+    def _failure(
+        self,
+        error: pycurl.error,
+        handle: Any,
+        opener: SocketOpener,
+        buffer: ResponseBuffer,
+        target: Target,
+    ) -> SendError | UnsafeURLError:
+        """Return a libcurl error in the caller's terms."""
+        number, message = error.args if len(error.args) == 2 else (0, str(error))
+        if number == pycurl.E_COULDNT_CONNECT and (problem := opener.problem_for(handle)):
+            return UnsafeURLError(problem)
+        if number == pycurl.E_OPERATION_TIMEDOUT:
+            return self._too_late()
+        if number == pycurl.E_WRITE_ERROR and buffer.problem is None:
+            return ResponseTooLargeError(
+                Failure(PROTOCOL, "body_too_large", {"limit": self.max_bytes}),
+                status_code=handle.getinfo(pycurl.RESPONSE_CODE),
+            )
+        failure = buffer.problem or curl_errors.classify(
+            number, message, host=target.host, timeout_seconds=0, is_connected=False
+        )
+        if failure.kind == TLS:
+            return TLSError(failure)
+        return TransferError(
+            failure,
+            is_refused=handle.getinfo(pycurl.OS_ERRNO) == errno.ECONNREFUSED,
+            # Not by a proxy that refused.
+            is_closed=number in _CLOSED and handle.getinfo(pycurl.HTTP_CONNECTCODE) < 300,
+        )
+
+
+def _load(handle: Any, request: requests.PreparedRequest, target: Target) -> None:
+    """Set a prepared request on a handle."""
+    handle.setopt(pycurl.URL, target.url)
+    handle.setopt(pycurl.FORBID_REUSE, 1)
+    body = request.body or b""
+    if not isinstance(body, bytes | str):
+        raise TypeError("A guarded request takes its whole body as bytes or text.")
+    if request.method == "HEAD":
+        handle.setopt(pycurl.NOBODY, 1)
+    elif body or request.method != "GET":
+        handle.setopt(pycurl.POSTFIELDS, body.encode() if isinstance(body, str) else body)
+    handle.setopt(pycurl.CUSTOMREQUEST, request.method)
+    headers = CaseInsensitiveDict(request.headers)
+    # Nothing small becomes large.
+    headers["Accept-Encoding"] = "identity"
+    lines = [
+        _line(name, value)
+        for name, value in headers.items()
+        if name.lower() not in _COUNTED_HEADERS
+    ]
+    lines += [f"{name}:".encode() for name in _UNWANTED_HEADERS if name not in headers]
+    handle.setopt(pycurl.HTTPHEADER, lines)
+
+
+def _line(name: str, value: str | bytes) -> bytes:
+    """Return a header as libcurl takes it. Errors: UnicodeError."""
+    text = value.decode("latin-1") if isinstance(value, bytes) else value
+    return (f"{name}: {text}" if text else f"{name};").encode("latin-1")
+
+
+def _response(
+    request: requests.PreparedRequest, status: int, buffer: ResponseBuffer
+) -> requests.Response:
+    response = requests.Response()
+    response.status_code = status
+    response.request = request
+    response.url = request.url or ""
+    status_line, *lines = buffer.header_lines
+    response.reason = status_line.decode("latin-1").strip().partition(" ")[2].partition(" ")[2]
+    for line in lines:
+        name, colon, value = line.decode("latin-1").partition(":")
+        if not colon:
+            # The end of the head; what follows are trailers.
+            break
+        # RFC 9110 section 5.3.
+        before = response.headers.get(name)
+        response.headers[name] = f"{before}, {value.strip()}" if before else value.strip()
+    response.encoding = get_encoding_from_headers(response.headers)
+    # What requests itself sets when it reads a body.
+    response._content = b"".join(buffer.body)
+    response._content_consumed = True  # type: ignore[attr-defined]
+    return response
+
+
+class GuardedSessionMixin(requests.Session):
+    """Make any session of requests send guarded; call `guard` after its own `__init__`."""
+
+    _policy: Policy | None = None
+
+    def guard(
+        self,
+        *,
+        policy: Policy | None = None,
+        total_seconds: float = 10.0,
+        max_bytes: int = 65_536,
+    ) -> None:
+        self._policy = policy
+        # No proxies, CA bundles or netrc from the environment.
+        self.trust_env = False
+        self.max_redirects = 0
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+        adapter = GuardedAdapter(policy=policy, total_seconds=total_seconds, max_bytes=max_bytes)
+        self.adapters.clear()
+        self.mount("https://", adapter)
+        self.mount("http://", adapter)
+
+    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
+        """Check the URL as it was written: requests repairs what the parser refuses.
+
+        Errors: UnsafeURLError, before anything is looked up.
+        """
+        checked = copy.copy(request)
+        checked.url = parse_url(str(request.url or ""), policy=self._policy).url
+        return super().prepare_request(checked)
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Follow no redirect: the answer is the 3xx itself."""
+
+
+class GuardedSession(GuardedSessionMixin):
+    """A session whose every request is guarded; its responses are already read."""
+
+    def __init__(
+        self,
+        *,
+        policy: Policy | None = None,
+        total_seconds: float = 10.0,
+        max_bytes: int = 65_536,
+    ) -> None:
+        super().__init__()
+        self.guard(policy=policy, total_seconds=total_seconds, max_bytes=max_bytes)

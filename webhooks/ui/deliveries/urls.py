@@ -1,0 +1,21 @@
+"""Addresses of the delivery log."""
+
+from django.urls import path
+
+from webhooks.ui.deliveries import export, views
+
+urlpatterns = [
+    path("deliveries/", views.log, name="deliveries"),
+    path("deliveries/selected/", views.act_on_selected, name="deliveries_selected"),
+    path("deliveries/export.csv", export.export, name="deliveries_export"),
+    path("deliveries/<str:delivery_id>/", views.detail, name="delivery"),
+    path("deliveries/<str:delivery_id>/send-now/", views.send_now, name="delivery_send_now"),
+    path("deliveries/<str:delivery_id>/cancel/", views.cancel, name="delivery_cancel"),
+    path("deliveries/<str:delivery_id>/redeliver/", views.redeliver, name="delivery_redeliver"),
+    path("deliveries/<str:delivery_id>/edit/", views.edit, name="delivery_edit"),
+    path(
+        "deliveries/<str:delivery_id>/attempts/<int:attempt_id>/<str:part>.bin",
+        views.body,
+        name="delivery_body",
+    ),
+]

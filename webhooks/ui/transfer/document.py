@@ -1,0 +1,230 @@
+"""A file of webhooks: every setting by the name of its column, no secret, connections by name."""
+
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from django.db import models
+from django.utils.translation import gettext as _
+
+from webhooks import oauth
+from webhooks.models import AUTHORIZATION_FIELDS, AuthorizationType, GrantType, Webhook
+from webhooks.security.encryption import SecretField, SecretUnreadable
+from webhooks.ui.webhook_form.headers import Header, stored_headers
+
+VERSION = 1
+# What belongs to this site's row alone: its identity, its history, its secrets' dates.
+NOT_PORTABLE = frozenset(
+    {
+        *("id", "uid", "version", "created_at", "created_by", "updated_at", "deleted_at"),
+        *("credential", "pause_reason", "paused_at"),
+        *("previous_signing_secret_until", "secrets_changed_at", "alerts_muted_until"),
+    }
+)
+# New columns are portable by themselves.
+FIELDS: dict[str, "models.Field[Any, Any]"] = {
+    field.name: field
+    for field in (*AUTHORIZATION_FIELDS.values(), *Webhook._meta.concrete_fields)
+    if field.name not in NOT_PORTABLE and not isinstance(field, SecretField)
+}
+_SECRETS = ("basic_password", "client_secret")
+MAX_BYTES = 2 * 1024 * 1024
+# A plan checks each address; more would keep a page waiting.
+MAX_WEBHOOKS = 500
+_UID = re.compile(r"whk_[0-9A-Za-z]{1,26}")
+_UNSTORABLE = re.compile(r"[\0\ud800-\udfff]")
+# Written into a file to say what has to be entered; it sets nothing.
+_IGNORED = {"secrets"}
+_SECRET_KEYS = {
+    *("basic_password", "client_secret", "signing_secret", "previous_signing_secret"),
+    *("headers_json", "access_token", "refresh_token", "password", "token"),
+}
+
+
+def document(webhooks: Iterable[Webhook]) -> dict[str, Any]:
+    """Return the file's content."""
+    return {"version": VERSION, "webhooks": [as_json(webhook) for webhook in webhooks]}
+
+
+def as_json(webhook: Webhook) -> dict[str, Any]:
+    """Return one webhook; `secrets` names what has to be entered where it is imported."""
+    headers, secrets = _headers(webhook)
+    used, own = webhook.credential, webhook.private_credential
+    set_here = [name for name in _SECRETS if own.has_secret(name)]
+    return {
+        "uid": webhook.uid,
+        **settings_of(webhook),
+        "headers": headers,
+        "connection": used.name if used.is_shared else None,
+        "secrets": [*set_here, *secrets],
+    }
+
+
+def settings_of(webhook: Webhook) -> dict[str, Any]:
+    """Return the value of every portable column."""
+    own = webhook.private_credential
+    found = {
+        name: getattr(own if name in AUTHORIZATION_FIELDS else webhook, name) for name in FIELDS
+    }
+    # The default is an address of this site; elsewhere it is another one.
+    if found["callback_url"] == oauth.default_callback_url():
+        found["callback_url"] = ""
+    return found
+
+
+def portable_headers(headers: Iterable[Header]) -> list[dict[str, Any]]:
+    """Return headers as they are in a file: a secret one without its value."""
+    return [
+        {"name": header.name, "secret": True}
+        if header.is_secret
+        else {"name": header.name, "value": header.value}
+        for header in headers
+    ]
+
+
+def _headers(webhook: Webhook) -> tuple[list[dict[str, Any]], list[str]]:
+    try:
+        headers = stored_headers(webhook)
+    except SecretUnreadable:
+        # Sealed under a key that is gone: the other settings are still worth having.
+        return [], ["headers"]
+    return portable_headers(headers), [f"headers.{one.name}" for one in headers if one.is_secret]
+
+
+def missing_secrets(webhook: Webhook, listed: Collection[str] = ()) -> list[str]:
+    """Name, for people, the secrets that a webhook's requests need and do not have.
+
+    `listed` are those that the file names: a client of the authorization code grant may have none,
+    so only the file knows that this one had.
+    """
+    missing = []
+    credential = webhook.credential
+    if not credential.is_shared:
+        kind, grant = credential.authorization_type, credential.grant_type
+        if kind == AuthorizationType.BASIC and not credential.has_secret("basic_password"):
+            missing.append(_("the password"))
+        needs_client = kind == AuthorizationType.OAUTH2 and (
+            grant == GrantType.CLIENT_CREDENTIALS or "client_secret" in listed
+        )
+        if needs_client and not credential.has_secret("client_secret"):
+            missing.append(_("the client secret"))
+    try:
+        headers = stored_headers(webhook)
+    except SecretUnreadable:
+        return missing
+    if "headers" in listed and not headers:
+        missing.append(_("the headers, which the other site could not read"))
+    nameless = [header.name for header in headers if header.is_secret and not header.value]
+    return missing + [_("the value of the header %s") % name for name in nameless]
+
+
+# ---- Reading a file ---------------------------------------------------------------------------
+
+
+class FileError(ValueError):
+    """The file as a whole is no list of webhooks; str() is a sentence for people."""
+
+
+def read(content: bytes | str) -> list[Any]:
+    """Return the entries of a file, not yet looked at. Raises FileError."""
+    size = len(content) if isinstance(content, bytes) else len(content.encode())
+    if size > MAX_BYTES:
+        raise FileError(_("The file is larger than %d MB.") % (MAX_BYTES // 1024**2))
+    try:
+        text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
+        found = json.loads(text, parse_constant=_refuse_constant)
+    except UnicodeDecodeError:
+        raise FileError(_("The file is not text in UTF-8.")) from None
+    except json.JSONDecodeError as error:
+        place = {"line": error.lineno, "column": error.colno}
+        raise FileError(
+            _("This is not JSON: look at line %(line)d, column %(column)d.") % place
+        ) from None
+    except (ValueError, RecursionError):
+        raise FileError(_("This is not JSON that can be read.")) from None
+    return _entries(found)
+
+
+def _entries(found: Any) -> list[Any]:
+    if any(map(_UNSTORABLE.search, _texts(found))):
+        raise FileError(_("The file holds characters that no text has, such as NUL."))
+    entries = found.get("webhooks") if isinstance(found, dict) else None
+    if not isinstance(entries, list):
+        raise FileError(
+            _('The file is an object with a list, like {"version": 1, "webhooks": [...]}.')
+        )
+    if found.get("version") != VERSION:
+        raise FileError(
+            _("The version of the file is “%(found)s”; this site reads version %(known)d.")
+            % {"found": str(found.get("version"))[:20], "known": VERSION}
+        )
+    if not entries:
+        raise FileError(_("There is no webhook in the file."))
+    if len(entries) > MAX_WEBHOOKS:
+        text = _("There are %(count)d webhooks in the file; at most %(limit)d are read at once.")
+        raise FileError(text % {"count": len(entries), "limit": MAX_WEBHOOKS})
+    return entries
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield every string, keys too. As deep as the parser went, so no recursion."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, dict):
+            waiting += [*one.keys(), *one.values()]
+        elif isinstance(one, list):
+            waiting += one
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(name)
+
+
+def listed_secrets(entry: Mapping[str, Any]) -> frozenset[str]:
+    """Return the secrets that an entry says its webhook had; none when it says it wrongly."""
+    found = entry.get("secrets")
+    return (
+        frozenset(one for one in found if isinstance(one, str))
+        if isinstance(found, list)
+        else frozenset()
+    )
+
+
+def mistakes(entry: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each key that no form reads; the form judges the others."""
+    found = [sentence for key, value in entry.items() if (sentence := _mistake(key, value))]
+    if not isinstance(entry.get("name"), str) or not entry["name"].strip():
+        found.insert(0, _("It has no name."))
+    return found
+
+
+def _mistake(key: str, value: Any) -> str:
+    if key in _IGNORED:
+        return ""
+    if key in _SECRET_KEYS:
+        return _("“%s”: secrets are not imported. Enter it afterwards.") % key
+    match key:
+        case "uid":
+            is_right = isinstance(value, str) and bool(_UID.fullmatch(value))
+            return "" if is_right else _("“uid” is not one of a webhook. Leave it out.")
+        case "connection":
+            is_right = value is None or isinstance(value, str)
+            return "" if is_right else _("“connection” is the name of a connection, or null.")
+        case "headers":
+            return "" if _are_headers(value) else _("“headers” is a list of names and values.")
+    return "" if key in FIELDS else _("There is no setting “%s”.") % key[:60]
+
+
+def _are_headers(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(row, dict)
+        and row.keys() <= {"name", "value", "secret"}
+        and isinstance(row.get("name"), str)
+        and isinstance(row.get("value", ""), str)
+        and isinstance(row.get("secret", False), bool)
+        for row in value
+    )

@@ -1,0 +1,33 @@
+"""Addresses of the webhook form, its parts and its token."""
+
+from django.urls import path
+
+from webhooks.ui.webhook_form import token_views, views
+
+urlpatterns = [
+    path("new/", views.create, name="create"),
+    path("<int:pk>/edit/", views.edit, name="edit"),
+    path("preview/", views.preview, name="preview"),
+    path("parameters/", views.edit_parameters, name="edit_parameters"),
+    path("filter/", views.try_filter, name="try_filter"),
+    path("<int:pk>/signing-secret/rotate/", views.rotate_secret, name="rotate_secret"),
+    path("<int:pk>/alerts/test/", views.send_test_mail, name="send_test_mail"),
+    path("<int:pk>/tests/", views.send_test, name="send_test"),
+    path("<int:pk>/tests/<str:delivery_id>/", views.test_result, name="test_result"),
+    path("oauth/callback/", token_views.oauth_callback, name="oauth_callback"),
+    path("oauth/endpoints/", token_views.find_endpoints, name="find_endpoints"),
+    path("credentials/<int:pk>/authorize/", token_views.authorize, name="authorize"),
+    path("credentials/<int:pk>/token/refresh/", token_views.refresh_token, name="refresh_token"),
+    path("credentials/<int:pk>/token/clear/", token_views.clear_token, name="clear_token"),
+    path("credentials/<int:pk>/token/check/", token_views.check, name="check_token"),
+    path(
+        "credentials/<int:pk>/token/authentication/",
+        token_views.try_authentication,
+        name="try_authentication",
+    ),
+    path(
+        "credentials/<int:pk>/token/authentication/switch/",
+        token_views.switch_authentication,
+        name="switch_authentication",
+    ),
+]
