@@ -1,7 +1,7 @@
 """Secrets that were typed but not saved yet, kept between two requests of one form.
 
 A password never goes back into a page, so a form that is shown again would lose it. It waits in
-the session instead, sealed for this draft, webhook and field. Knows no HTTP.
+the session instead, sealed for this draft, webhook and field.
 """
 
 import secrets

@@ -1,9 +1,8 @@
 """The encrypted model field: a safe subclass over django-encrypted-model-fields.
 
-Owns how a secret becomes ciphertext and back. It closes the library's gaps: only what came from
-the database is ever decrypted, and only when it is read from its own row and column; a value that
-cannot be decrypted raises; expressions, `update()` of plain text and `bulk_update` are refused;
-`dumpdata` shows a mask, which no secret may become. Knows no concrete model.
+It closes the library's gaps: only what came from the database is decrypted, and only when it is
+read from its own row and column; a value that cannot be decrypted raises; expressions, `update()`
+of plain text and `bulk_update` are refused; `dumpdata` shows a mask, which no secret may become.
 """
 
 import hmac
@@ -153,7 +152,7 @@ class SecretField(EncryptedTextField):  # type: ignore[misc]
         return f"{self.model._meta.db_table}.{self.column}:{instance.secret_binding()}"
 
     def is_set(self, instance: models.Model) -> bool:
-        """Say whether the row holds a secret, without decrypting it."""
+        """Return whether the row holds a secret, without decrypting it."""
         if self.attname in instance.__dict__:
             return bool(instance.__dict__[self.attname])
         rows = type(instance)._base_manager.using(instance._state.db).filter(pk=instance.pk)
@@ -218,5 +217,5 @@ class SecretField(EncryptedTextField):  # type: ignore[misc]
         return MASK if self.is_set(obj) else ""
 
     def formfield(self, **kwargs: Any) -> None:
-        """Never make a form field by itself: forms say explicitly how a secret is written."""
+        """Make no form field: forms say explicitly how a secret is written."""
         return
