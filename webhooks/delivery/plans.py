@@ -32,7 +32,7 @@ from webhooks.models.authorization import TokenPlacement
 from webhooks.network import UnsafeURL, parse_url
 from webhooks.payloads import InvalidMapping
 from webhooks.security import key_check
-from webhooks.security.encryption import SecretUnreadable
+from webhooks.security.encryption import SecretUnreadableError
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ class Plans:
             plan = make_plan(webhook, authorization, token_version=token.version if token else 0)
         except oauth.TokenUnavailable as error:
             return _token_unavailable(candidate, error)
-        except (SecretUnreadable, UnsafeURL, InvalidMapping) as error:
+        except (SecretUnreadableError, UnsafeURL, InvalidMapping) as error:
             logger.error("plan_unavailable webhook=%d reason=%s", webhook.pk, error)
             if not key_check.problem():
                 note_unusable(webhook.pk, str(error))

@@ -33,7 +33,7 @@ from webhooks.oauth.callback import User, hashed
 from webhooks.oauth.errors import AuthorizationFailed, Misconfigured
 from webhooks.oauth.exchanges import Transcript
 from webhooks.oauth.verdicts import Result
-from webhooks.security.encryption import SecretUnreadable
+from webhooks.security.encryption import SecretUnreadableError
 
 _MINUTES = 10
 # RFC 7636 section 4.1 allows 43 to 128 characters; 64 of 66 have 386 random bits.
@@ -91,7 +91,7 @@ def finish_authorization(
     )
     try:
         _finish(found, answer, user, now)
-    except SecretUnreadable as error:
+    except SecretUnreadableError as error:
         raise AuthorizationFailed(str(error), found.webhook) from error
     return found.webhook
 

@@ -13,7 +13,7 @@ from webhooks.oauth.answers import Answer
 from webhooks.oauth.errors import Misconfigured, TokenUnavailable
 from webhooks.oauth.exchanges import Transcript
 from webhooks.oauth.verdicts import Result
-from webhooks.security.encryption import SecretUnreadable
+from webhooks.security.encryption import SecretUnreadableError
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def renew(webhook_id: int, version: int, lease: str, taken_at: float, now: datet
         return False
     try:
         request, problem = _request(row)
-    except SecretUnreadable as error:
+    except SecretUnreadableError as error:
         rows.release_lease(row, lease)
         raise unreadable(error) from error
     if time.monotonic() - taken_at > rows.LEASE_SECONDS - _NEEDED_SECONDS:
@@ -50,7 +50,7 @@ def renew(webhook_id: int, version: int, lease: str, taken_at: float, now: datet
     return is_stored
 
 
-def unreadable(error: SecretUnreadable) -> TokenUnavailable:
+def unreadable(error: SecretUnreadableError) -> TokenUnavailable:
     """Return the error of a wrong encryption key: nothing is lost, and time may heal it."""
     retry_at = timezone.now() + timedelta(seconds=_UNREADABLE_SECONDS)
     return TokenUnavailable(str(error), retry_at=retry_at)

@@ -12,7 +12,7 @@ from webhooks.oauth.answers import Expected
 from webhooks.oauth.endpoints import checked_endpoint
 from webhooks.oauth.errors import Misconfigured
 from webhooks.oauth.verdicts import Result
-from webhooks.security.encryption import SecretUnreadable
+from webhooks.security.encryption import SecretUnreadableError
 
 # Nobody waits long for a goodbye.
 _SECONDS = 4.0
@@ -39,7 +39,7 @@ def given_tokens(webhook_id: int) -> list[Given]:
         return []
     try:
         return [("refresh_token", row.refresh_token), ("access_token", row.access_token)]
-    except SecretUnreadable:
+    except SecretUnreadableError:
         return []
 
 
@@ -56,7 +56,7 @@ def revoke(webhook: Webhook, tokens: list[Given]) -> bool:
 def _revoke(webhook: Webhook, hint: Hint, token: str) -> bool:
     try:
         request = _request(webhook, hint, token)
-    except (Misconfigured, SecretUnreadable):
+    except (Misconfigured, SecretUnreadableError):
         return False
     answer, transcript = client.tell(request, seconds=_SECONDS)
     status = transcript.status_code

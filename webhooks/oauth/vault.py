@@ -17,7 +17,7 @@ from webhooks.oauth import presets, rows
 from webhooks.oauth.errors import TokenUnavailable
 from webhooks.oauth.renewal import renew, unreadable
 from webhooks.security import key_check
-from webhooks.security.encryption import SecretUnreadable
+from webhooks.security.encryption import SecretUnreadableError
 
 logger = logging.getLogger(__name__)
 
@@ -212,7 +212,7 @@ def _raise_if_blocked(row: OAuthToken) -> None:
 def _usable(row: OAuthToken) -> UsableToken:
     try:
         access_token = row.access_token
-    except SecretUnreadable as error:
+    except SecretUnreadableError as error:
         raise unreadable(error) from error
     return UsableToken(
         access_token=access_token,

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from webhooks import audit, events
 from webhooks.models import Action, PauseReason, Status, Webhook
-from webhooks.security.encryption import SecretField, SecretUnreadable
+from webhooks.security.encryption import SecretField, SecretUnreadableError
 from webhooks.ui import notices
 from webhooks.ui.connections import lifecycle
 from webhooks.ui.status import token_of
@@ -105,7 +105,7 @@ def duplicate(request: HttpRequest, pk: int) -> HttpResponse:
             copy.save()
             note = _("Copy of “%s”") % webhook
             audit.record(Action.CREATED, copy, user=request.user, note=note)
-    except (SecretUnreadable, lifecycle.ConnectionRefused) as error:
+    except (SecretUnreadableError, lifecycle.ConnectionRefused) as error:
         messages.error(request, str(error))
         return _back(request, webhook)
     text = _(

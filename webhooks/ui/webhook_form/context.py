@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from webhooks import audit, catalogue, events, oauth
 from webhooks.models import Action, Delivery, GrantType, OAuthToken, Status, TokenState, Webhook
 from webhooks.security.drafts import Draft
-from webhooks.security.encryption import SecretUnreadable
+from webhooks.security.encryption import SecretUnreadableError
 from webhooks.ui import edit_conflict, expired_session
 from webhooks.ui.connections import lifecycle
 from webhooks.ui.connections.forms import ConnectionForm
@@ -81,7 +81,7 @@ def save_if_valid(request: HttpRequest, form: WebhookForm) -> Webhook | None:
         # Deleted since the form was judged.
         form.add_error("connection", str(error))
         return None
-    except SecretUnreadable:
+    except SecretUnreadableError:
         messages.error(request, wrong_key())
         return None
 

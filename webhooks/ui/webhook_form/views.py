@@ -17,7 +17,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from webhooks import audit, events
 from webhooks.alerts import notifications
 from webhooks.models import Action, Webhook
-from webhooks.security.encryption import SecretUnreadable
+from webhooks.security.encryption import SecretUnreadableError
 from webhooks.ui import edit_conflict
 from webhooks.ui.expired_session import keeps_typed
 from webhooks.ui.status import needs_token
@@ -83,7 +83,7 @@ def rotate_secret(request: HttpRequest, pk: int) -> HttpResponse:
             audit.record(
                 Action.SECRET_ROTATED, webhook, user=request.user, fields=["signing_secret"]
             )
-    except SecretUnreadable:
+    except SecretUnreadableError:
         messages.error(request, form_context.wrong_key())
         return redirect("webhooks:edit", pk)
     form_context.reveal_signing_secret(request, webhook)
