@@ -20,12 +20,12 @@ from encrypted_model_fields.fields import EncryptedTextField, decrypt_str, encry
 
 from webhooks.security.masking import MASK
 
-# Called before anything is encrypted; each raises SecretUnreadable when the key is not the right
+# Called before anything is encrypted; each raises SecretUnreadableError when the key is not the right
 # one. Without them a wrong key would mix secrets that no key list reads together.
 before_sealing: list[Callable[[], None]] = []
 
 
-class SecretUnreadable(Exception):
+class SecretUnreadableError(Exception):
     """A stored secret cannot be decrypted: wrong key, damaged, or moved from another place."""
 
     permanent = True
@@ -64,13 +64,13 @@ class Sealed:
         return hash(self._ciphertext)
 
     def open(self, place: str) -> str:
-        """Return the plain text if this was sealed for `place`; raise SecretUnreadable if not."""
+        """Return the plain text if this was sealed for `place`; raise SecretUnreadableError if not."""
         if not self._ciphertext:
             return ""
         try:
             plain: str = decrypt_str(self._ciphertext)
         except (InvalidToken, ValueError) as error:
-            raise SecretUnreadable(
+            raise SecretUnreadableError(
                 f"The secret in {place.partition(':')[0]} cannot be decrypted with "
                 "FIELD_ENCRYPTION_KEY. Restore the key it was encrypted with."
             ) from error
@@ -78,7 +78,7 @@ class Sealed:
         if not hmac.compare_digest(sealed_for.encode(), place.encode()):
             # An error report shows the variables of this frame.
             del plain, value
-            raise SecretUnreadable(
+            raise SecretUnreadableError(
                 f"The secret in {place.partition(':')[0]} was encrypted for another row or column."
             )
         return value
@@ -86,14 +86,16 @@ class Sealed:
     def renewed(self) -> "Sealed":
         """Return the same, for the same place, under the first key; itself if it is so already.
 
-        Raises SecretUnreadable.
+        Raises SecretUnreadableError.
         """
         if not self._ciphertext or self._is_of_first_key():
             return self
         try:
             return Sealed(library.CRYPTER.rotate(self._ciphertext).decode())
         except (InvalidToken, ValueError) as error:
-            raise SecretUnreadable("A secret is read by no key of FIELD_ENCRYPTION_KEY.") from error
+            raise SecretUnreadableError(
+                "A secret is read by no key of FIELD_ENCRYPTION_KEY."
+            ) from error
 
     def _is_of_first_key(self) -> bool:
         try:

@@ -11,7 +11,7 @@ from django.apps import apps as installed_apps
 from django.db import DEFAULT_DB_ALIAS, connections
 from encrypted_model_fields import fields as library
 
-from webhooks.security.encryption import SecretUnreadable
+from webhooks.security.encryption import SecretUnreadableError
 
 # The keys that have read the canary in this process: it is asked once, not at every secret.
 _proven: object = None
@@ -38,18 +38,18 @@ def problem(using: str = DEFAULT_DB_ALIAS) -> str:
         return ""
     try:
         is_right = canary.canary == canary.TEXT
-    except SecretUnreadable as error:
+    except SecretUnreadableError as error:
         return str(error)
     return "" if is_right else "The encryption canary was changed."
 
 
 def require() -> None:
-    """Raise SecretUnreadable when the key is not the one of the stored secrets."""
+    """Raise SecretUnreadableError when the key is not the one of the stored secrets."""
     global _proven
     if _proven is library.CRYPTER:
         return
     if sentence := problem():
-        raise SecretUnreadable(sentence)
+        raise SecretUnreadableError(sentence)
     if _planted(DEFAULT_DB_ALIAS) is not None:
         _proven = library.CRYPTER
 
