@@ -41,6 +41,7 @@ test: $(VENV)/.dev ## Run every test, on SQLite and on PostgreSQL (ARGS="-k oaut
 lint: $(VENV)/.dev ## Check style, format and types
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m ruff format --check .
+	@$(VENV)/bin/djangofmt --check --quiet templates tests/sandbox
 	@$(NO_KEYS) $(PYTHON) -m mypy
 
 bench: $(VENV)/.dev ## Measure deliveries against one task per delivery

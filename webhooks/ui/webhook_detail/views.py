@@ -180,6 +180,7 @@ def _recent(request: HtmxRequest, webhook: Webhook, *, held: str, parked: str) -
     return {
         "status": judged,
         "deliveries": found,
+        "newest": found[0] if found else None,
         "new_ids": {row.pk for row in found if newest_seen and row.pk > newest_seen},
         "recent_seen": f"{zlib.crc32(repr(shown).encode()):08x}-{newest}",
         # Nothing changes while it is paused and nothing is on its way.
