@@ -10,7 +10,7 @@ import pytest
 from tests.docs.page import ROOT
 from tests.docs.runtimes import RUNTIMES, Runtime
 from webhooks.delivery.auth import NoAuthorization
-from webhooks.delivery.queue import Claimed
+from webhooks.delivery.queue.rows import Claimed
 from webhooks.delivery.requests import (
     RETRY_SCHEDULE_SECONDS,
     Plan,
