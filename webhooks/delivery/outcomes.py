@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from django.utils.translation import gettext_lazy as _
 
-from webhooks import network
+from webhooks import network, oauth
 from webhooks.models import Outcome
 from webhooks.models.messages import Message, Sentence, dump, load, render
 
@@ -19,6 +19,8 @@ MAX_STORED = 500
 SENTENCES: Mapping[str, Sentence] = {
     # Of an address that is refused, a name without one, and a transfer that libcurl gave up.
     **network.SENTENCES,
+    # Of a token that is not there: a delivery that is held keeps why.
+    **oauth.SENTENCES,
     # Of a response, by its outcome.
     Outcome.SERVER_ERROR.value: _("The receiver failed with %(status)s."),
     Outcome.THROTTLED.value: _("The receiver asked to wait (%(status)s)."),
