@@ -24,7 +24,7 @@ from webhooks.models import AuthorizationRequest, Connection, EncryptionCanary, 
 from webhooks.security import key_check
 from webhooks.security.browser_sessions import SessionStore
 from webhooks.security.drafts import Draft
-from webhooks.security.encryption import SecretField, SecretUnreadable
+from webhooks.security.encryption import SecretField, SecretUnreadableError
 from webhooks.security.rotation import secret_models
 
 pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.usefixtures("counted")]
@@ -234,7 +234,7 @@ def test_ciphertext_moved_from_another_row_is_named_and_stays_refused(use_keys: 
     with pytest.raises(CommandError, match="belong to another row"):
         rotate()
     assert stored(thief, "basic_password") == moved
-    with pytest.raises(SecretUnreadable):
+    with pytest.raises(SecretUnreadableError):
         plain(thief, "basic_password")
 
 
@@ -358,7 +358,7 @@ def test_a_rotation_that_is_killed_ends_right_when_it_is_run_again(use_keys: Key
 def _is_readable(webhook: Webhook) -> bool:
     try:
         return bool(webhook.basic_password and webhook.signing_secret)
-    except SecretUnreadable:
+    except SecretUnreadableError:
         return False
 
 

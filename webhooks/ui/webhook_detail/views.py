@@ -33,7 +33,7 @@ from webhooks.models import (
     Status,
     Webhook,
 )
-from webhooks.security.encryption import SecretField, SecretUnreadable
+from webhooks.security.encryption import SecretField, SecretUnreadableError
 from webhooks.ui.connections import lifecycle as connections
 from webhooks.ui.requests import HtmxRequest, post_only
 from webhooks.ui.status import (
@@ -266,7 +266,7 @@ def duplicate(request: HttpRequest, pk: int) -> HttpResponse:
             copy.save()
             note = _("Copy of “%s”") % webhook
             audit.record(Action.CREATED, copy, user=request.user, note=note)
-    except (SecretUnreadable, connections.ConnectionRefused) as error:
+    except (SecretUnreadableError, connections.ConnectionRefused) as error:
         messages.error(request, str(error))
         return _back(request, webhook)
     text = _(

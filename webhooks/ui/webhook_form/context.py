@@ -21,7 +21,7 @@ from webhooks.delivery_log import filter_preview
 from webhooks.filters import compile_filter, refusal_words
 from webhooks.models import Action, Delivery, GrantType, OAuthToken, Status, TokenState, Webhook
 from webhooks.security.drafts import Draft
-from webhooks.security.encryption import SecretUnreadable
+from webhooks.security.encryption import SecretUnreadableError
 from webhooks.ui import expired_session, status, trail
 from webhooks.ui.connections import lifecycle
 from webhooks.ui.connections.forms import ConnectionForm
@@ -92,7 +92,7 @@ def save_if_valid(request: HttpRequest, form: WebhookForm) -> Webhook | None:
         # Deleted since the form was judged.
         form.add_error("connection", str(error))
         return None
-    except SecretUnreadable:
+    except SecretUnreadableError:
         messages.error(request, wrong_key())
         return None
 
