@@ -10,7 +10,7 @@ from functools import lru_cache
 from django.utils.translation import gettext_lazy as _
 
 from webhooks import network, oauth
-ofrom webhooks.models.messages import Message, Sentence, dump, load, render
+from webhooks.models.messages import Message, Sentence, dump, load, render
 
 # The size of the columns.
 MAX_STORED = 500
@@ -18,7 +18,15 @@ MAX_STORED = 500
 SENTENCES: Mapping[str, Sentence] = {
     # Of an address that is refused, a name without one, and a transfer that libcurl gave up.
     **network.SENTENCES,
-o        "The receiver redirected (%(status)s); redirects are not followed. "
+    # Of a token that is needed and not there.
+    **oauth.SENTENCES,
+    # Of a response: http_ and its outcome.
+    "http_server_error": _("The receiver failed with %(status)s."),
+    "http_throttled": _("The receiver asked to wait (%(status)s)."),
+    "http_unauthorized": _("The receiver refused the authorization (%(status)s)."),
+    "http_refused": _("The receiver refused the request with %(status)s."),
+    "http_redirect": _(
+        "The receiver redirected (%(status)s); redirects are not followed. "
         "Enter the final address as the URL."
     ),
     "http_gone": _("The receiver is gone for good (410), so the webhook is paused."),
