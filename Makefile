@@ -41,6 +41,7 @@ test: $(VENV)/.dev ## Run every test, on SQLite and on PostgreSQL (ARGS="-k oaut
 lint: $(VENV)/.dev ## Check style, format and types
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m ruff format --check .
+	@$(VENV)/bin/djangofmt --check --quiet templates tests/sandbox
 	@$(NO_KEYS) $(PYTHON) -m mypy
 
 bench: $(VENV)/.dev ## Measure deliveries against one task per delivery
@@ -61,12 +62,16 @@ docs: $(VENV)/.dev ## Write the generated pages of docs/: events, third-party pa
 translations: $(VENV)/.dev ## Bring the Ukrainian catalog in step with the texts (ARGS=--missing)
 	@exec $(PYTHON) -m tests.translations $(ARGS)
 
-lock: $(PYTHON) ## Compile the pinned requirements from the .in files
+COMPILE = $(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-annotate --no-emit-index-url --no-header $(LOCK) -c requirements.txt
+lock: $(PYTHON) ## Compile the pinned requirements from pyproject.toml (LOCK=--upgrade)
 	@$(PYTHON) -m pip --disable-pip-version-check install --quiet "uv>=0.9"
-	@for part in requirements requirements-sandbox requirements-dev; do \
-	  $(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	    --no-annotate --no-emit-index-url --no-header $(LOCK) $$part.in -o $$part.txt || exit 1; \
-	done
+	@$(COMPILE) pyproject.toml -o requirements.txt
+	@$(COMPILE) --group sandbox -o $(VENV)/sandbox.txt
+	@$(COMPILE) --group tests -c $(VENV)/sandbox.txt -o $(VENV)/tests.txt \
+	  $$(sed -n 's/^\([A-Za-z0-9._-]*\)==.*/--no-emit-package \1/p' $(VENV)/sandbox.txt)
+	@{ echo "# The sandbox"; cat $(VENV)/sandbox.txt; echo "# The tests"; cat $(VENV)/tests.txt; } \
+	  > requirements-dev.txt
 
 clean: ## Remove the virtual environment and caches; data stays
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis staticfiles build
@@ -83,9 +88,10 @@ $(PYTHON):
 	echo "Python 3.11 or newer with its venv module is needed (Debian: apt-get install python3-venv)." >&2; \
 	exit 1
 
-$(VENV)/.run: requirements.txt requirements-sandbox.txt | $(PYTHON)
+$(VENV)/.run: requirements.txt requirements-dev.txt | $(PYTHON)
 	@echo "Installing what the product needs (once) ..."
-	@$(INSTALL) requirements.txt requirements-sandbox.txt
+	@sed '/^# The tests/,$$d' requirements-dev.txt > $(VENV)/sandbox.txt
+	@$(INSTALL) requirements.txt $(VENV)/sandbox.txt
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.run

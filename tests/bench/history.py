@@ -79,10 +79,10 @@ SELECT now(), 'admin', 'changed', 'webhook', webhook::text, 'Webhook ' || webhoo
 FROM generate_series(1, %(entries)s) i, unnest(%(webhooks)s::bigint[]) webhook
 """
 _EXCHANGES_SQL = """
-INSERT INTO webhooks_oauthexchange (webhook_id, kind, started_at, duration_ms, url, status_code,
+INSERT INTO webhooks_oauthexchange (credential_id, kind, started_at, duration_ms, url, status_code,
                                     result, request, response, message)
-SELECT webhook, 'refresh', now(), 80, 'https://id.example.com/token', 200, 'ok', '', '', ''
-FROM generate_series(1, %(entries)s) i, unnest(%(webhooks)s::bigint[]) webhook
+SELECT credential_id, 'refresh', now(), 80, 'https://id.example.com/token', 200, 'ok', '', '', ''
+FROM generate_series(1, %(entries)s) i, webhooks_webhook WHERE id = ANY(%(webhooks)s::bigint[])
 """
 _INDEXES = """
 SELECT indexname, indexdef FROM pg_indexes

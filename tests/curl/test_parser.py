@@ -53,6 +53,8 @@ def refusal(text: str) -> str:
         ("$'a\\0b\\'c'd $'a\\u0000b'", ["ad", "a"]),
         ("$'\\c\\\\x\\c?\\x{41}b'", ["\x1cx\x7fAb"]),
         ('$"a b"c', ["a bc"]),
+        ("$'\\c\\0'", ["\x1c0"]),
+        ("a ${b\n c", ["a", "${b"]),
         ("# a comment\n\n  a b", ["a", "b"]),
         ("A=1 B='2 3'\nexport C=4; D=5 && a b", ["A=1", "B=2 3", "export", "C=4", "D=5", "a", "b"]),
         ("a 2>/dev/null", ["a"]),

@@ -11,7 +11,7 @@ from django.utils import timezone, translation
 from tests.admin.test_admin import staff
 from tests.delivery.test_requests import a_plan, a_webhook, an_answer, attempt_of
 from tests.factories import make_delivery, make_webhook
-from webhooks import network
+from webhooks import network, oauth
 from webhooks.delivery import outcomes
 from webhooks.delivery.auth import BasicAuthorization
 from webhooks.delivery.queue.rows import DIED
@@ -30,7 +30,10 @@ def said_in(language: str, stored: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "code", sorted(outcomes.SENTENCES.keys() - network.SENTENCES.keys() - {"said"})
+    "code",
+    sorted(
+        outcomes.SENTENCES.keys() - network.SENTENCES.keys() - oauth.SENTENCES.keys() - {"said"}
+    ),
 )
 def test_every_code_has_a_sentence_in_both_languages(code: str) -> None:
     stored = outcomes.stored(Message(code, {"status": 503, "error": "KeyError"}))
@@ -44,13 +47,13 @@ def test_every_code_has_a_sentence_in_both_languages(code: str) -> None:
 @pytest.mark.parametrize(
     ("status", "stored"),
     [
-        (500, '{"code":"server_error","status":500}'),
-        (429, '{"code":"throttled","status":429}'),
-        (403, '{"code":"unauthorized","status":403}'),
-        (404, '{"code":"refused","status":404}'),
-        (302, '{"code":"redirect","status":302}'),
-        (410, '{"code":"gone","status":410}'),
-        (199, '{"code":"protocol","status":199}'),
+        (500, '{"code":"http_server_error","status":500}'),
+        (429, '{"code":"http_throttled","status":429}'),
+        (403, '{"code":"http_unauthorized","status":403}'),
+        (404, '{"code":"http_refused","status":404}'),
+        (302, '{"code":"http_redirect","status":302}'),
+        (410, '{"code":"http_gone","status":410}'),
+        (199, '{"code":"http_protocol","status":199}'),
         (204, ""),
     ],
 )
@@ -92,6 +95,13 @@ def test_the_guard_s_reason_is_told_in_the_reader_s_language() -> None:
     stored = outcomes.stored(outcomes.of_error(caught.value))
     assert said_in("en", stored) == "The URL must start with http:// or https://."
     assert said_in("uk", stored) != said_in("en", stored)
+
+
+def test_no_code_has_two_sentences() -> None:
+    tables = [outcomes.SENTENCES, network.SENTENCES, oauth.SENTENCES]
+    for table in tables:
+        assert all(outcomes.SENTENCES[code] is sentence for code, sentence in table.items())
+    assert not network.SENTENCES.keys() & oauth.SENTENCES.keys()
 
 
 def test_an_error_without_a_code_is_kept_as_its_sentence() -> None:
@@ -152,4 +162,10 @@ def test_the_screens_say_the_last_error_in_the_reader_s_language() -> None:
             assert page.status_code == 200, address
             assert sentence in page.text, address
             assert "&quot;code&quot;" not in page.text, address
-            assert '"code":"refused"' not in page.text, address
+            assert '"code":"http_refused"' not in page.text, address
+
+
+def test_a_token_that_is_not_there_is_told_in_both_languages() -> None:
+    stored = dump("no_token_yet")
+    assert said_in("en", stored).startswith("There is no access token yet.")
+    assert said_in("uk", stored) != said_in("en", stored)

@@ -10,18 +10,19 @@ import pytest
 from tests.docs.page import ROOT
 from tests.docs.runtimes import RUNTIMES, Runtime
 from webhooks.delivery.auth import NoAuthorization
-from webhooks.delivery.queue import Claimed
+from webhooks.delivery.queue.rows import Claimed
 from webhooks.delivery.requests import (
     RETRY_SCHEDULE_SECONDS,
-    Plan,
-    judge,
+    RequestPlan,
+    classify,
     make_plan,
     next_step,
-    no_answer,
+    no_response,
     prepare,
     retry_after_seconds,
 )
 from webhooks.models import HoldReason, Outcome, Status, Webhook
+from webhooks.models.messages import Message
 from webhooks.security import signatures
 
 TEXT = (ROOT / "docs" / "receivers.md").read_text(encoding="utf-8")
@@ -121,7 +122,7 @@ def test_the_vector_to_try_is_right() -> None:
     assert signatures.signature([key], message_id, int(timestamp), body.encode()) == expected
 
 
-def a_plan() -> Plan:
+def a_plan() -> RequestPlan:
     webhook = Webhook(name="CRM", url="https://crm.example.com/hooks/calls")
     webhook.set_secret("signing_secret", SECRET)
     return make_plan(webhook, NoAuthorization())
@@ -149,8 +150,10 @@ def rows(head: str) -> list[str]:
 
 def what_follows(code: int) -> str:
     """Return how the page puts what the product does after an answer."""
-    answer = no_answer(Outcome.NETWORK, "")._replace(error=None, status_code=code)
-    outcome, plan, failures = judge(answer), a_plan(), 0
+    answer = no_response(Outcome.NETWORK, Message("not_sent", {}))._replace(
+        error=None, status_code=code
+    )
+    outcome, plan, failures = classify(answer), a_plan(), 0
     step = next_step(outcome, a_claim(), plan, retry_after=None)
     while step.status == Status.PENDING:
         failures += 1

@@ -91,5 +91,8 @@ def _says_why(log: str) -> bool:
 
 def _stored() -> list[tuple[object, ...]]:
     with fresh_connection(), connection.cursor() as cursor:
-        cursor.execute("SELECT * FROM webhooks_webhook ORDER BY id")
-        return [tuple(row) for row in cursor.fetchall()]
+        found: list[tuple[object, ...]] = []
+        for table in ("webhooks_webhook", "webhooks_credential"):
+            cursor.execute(f"SELECT * FROM {table} ORDER BY id")  # noqa: S608 - constants.
+            found += map(tuple, cursor.fetchall())
+        return found

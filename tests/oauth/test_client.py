@@ -319,7 +319,7 @@ class TestAnswer:
         answer = refresh(make_credential(token_url="http://127.0.0.1:9/token"))
 
         assert answer.result == TokenResult.TRANSIENT
-        assert "the connection was refused" in answer.message
+        assert "the connection was refused" in sentence(answer.message)
 
     def test_refused_address_is_a_mistake_of_the_settings(
         self, fake: FakeProvider, settings: LazySettings

@@ -20,7 +20,7 @@ from django.forms import modelform_factory
 from tests import keys
 from tests.keys import FIRST_KEY, SECOND_KEY
 from webhooks.models import Credential, EncryptionCanary, OAuthToken
-from webhooks.security.encryption import Sealed, SecretField, SecretUnreadable, seal
+from webhooks.security.encryption import Sealed, SecretField, SecretUnreadableError, seal
 from webhooks.security.masking import MASK
 
 pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.usefixtures("counted")]
@@ -159,7 +159,7 @@ def test_a_wrong_key_raises_and_gives_nothing(use_keys: UseKeys) -> None:
     credential = make_credential()
     use_keys(SECOND_KEY)
     loaded = read(credential)
-    with pytest.raises(SecretUnreadable, match="FIELD_ENCRYPTION_KEY") as raised:
+    with pytest.raises(SecretUnreadableError, match="FIELD_ENCRYPTION_KEY") as raised:
         _ = loaded.basic_password
     assert stored(credential) not in str(raised.value)
     assert raised.value.permanent
@@ -174,7 +174,7 @@ def test_a_wrong_key_changes_no_stored_byte(
     use_keys(SECOND_KEY)
     loaded = read(credential)
     loaded.name = "Changed"
-    with refused(SecretUnreadable):
+    with refused(SecretUnreadableError):
         loaded.save(update_fields=update_fields)
     assert Credential.objects.filter(pk=credential.pk).values().get() == before
 
@@ -185,13 +185,13 @@ def test_a_wrong_key_writes_no_new_secret_either(use_keys: UseKeys) -> None:
     use_keys(SECOND_KEY)
     loaded = Credential.objects.defer("client_secret").get(pk=credential.pk)
     loaded.basic_password = "typed under the wrong key"
-    with refused(SecretUnreadable):
+    with refused(SecretUnreadableError):
         loaded.save(update_fields=["basic_password"])
-    with refused(SecretUnreadable):
+    with refused(SecretUnreadableError):
         make_credential()
-    with refused(SecretUnreadable):
+    with refused(SecretUnreadableError):
         Credential.objects.bulk_create([Credential(name="x", client_secret="z")])
-    with refused(SecretUnreadable):
+    with refused(SecretUnreadableError):
         seal("typed into a form", "draft.basic_password:7:x")
     assert stored(credential) == before
     use_keys(FIRST_KEY)
@@ -212,7 +212,7 @@ def test_other_columns_can_still_be_written_with_a_wrong_key(use_keys: UseKeys) 
 def test_damaged_ciphertext_raises(change: Callable[[str], str]) -> None:
     credential = make_credential()
     store(credential, change(stored(credential)))
-    with pytest.raises(SecretUnreadable):
+    with pytest.raises(SecretUnreadableError):
         _ = read(credential).basic_password
 
 
@@ -220,14 +220,14 @@ def test_damaged_ciphertext_raises(change: Callable[[str], str]) -> None:
 def test_plain_text_in_the_column_is_never_passed_on(plain: str) -> None:
     credential = make_credential()
     store(credential, plain)
-    with pytest.raises(SecretUnreadable):
+    with pytest.raises(SecretUnreadableError):
         _ = read(credential).basic_password
 
 
 def test_a_canary_tells_the_wrong_key(use_keys: UseKeys) -> None:
     assert EncryptionCanary.objects.get().canary == EncryptionCanary.TEXT
     use_keys(SECOND_KEY)
-    with pytest.raises(SecretUnreadable):
+    with pytest.raises(SecretUnreadableError):
         _ = EncryptionCanary.objects.get().canary
 
 
@@ -246,7 +246,7 @@ def test_a_key_list_reads_the_old_and_writes_the_new(use_keys: UseKeys) -> None:
     use_keys(SECOND_KEY)
     assert read(new).basic_password == PASSWORD
     assert read(old).basic_password == PASSWORD
-    with pytest.raises(SecretUnreadable):
+    with pytest.raises(SecretUnreadableError):
         _ = read(old).client_secret
 
 
@@ -254,7 +254,7 @@ def test_the_second_key_of_a_list_does_not_encrypt(use_keys: UseKeys) -> None:
     use_keys(SECOND_KEY, FIRST_KEY)
     credential = make_credential()
     use_keys(FIRST_KEY)
-    with pytest.raises(SecretUnreadable):
+    with pytest.raises(SecretUnreadableError):
         _ = read(credential).basic_password
 
 
@@ -404,7 +404,7 @@ def test_a_secret_cannot_be_searched_for(lookup: dict[str, Any]) -> None:
 def test_ciphertext_of_another_row_is_refused() -> None:
     owner, thief = make_credential(), make_credential()
     store(thief, stored(owner))
-    with pytest.raises(SecretUnreadable, match="another row or column") as raised:
+    with pytest.raises(SecretUnreadableError, match="another row or column") as raised:
         _ = read(thief).basic_password
     assert "battery" not in str(raised.value)
 
@@ -412,7 +412,7 @@ def test_ciphertext_of_another_row_is_refused() -> None:
 def test_ciphertext_of_another_column_is_refused() -> None:
     credential = make_credential()
     store(credential, stored(credential, "client_secret"), "basic_password")
-    with pytest.raises(SecretUnreadable, match="another row or column"):
+    with pytest.raises(SecretUnreadableError, match="another row or column"):
         _ = read(credential).basic_password
 
 
@@ -423,7 +423,7 @@ def test_ciphertext_of_another_table_is_refused() -> None:
         cursor.execute("SELECT access_token FROM webhooks_oauthtoken")
         store(credential, cursor.fetchone()[0])
     assert OAuthToken.objects.get(pk=token.pk).access_token == "token"
-    with pytest.raises(SecretUnreadable):
+    with pytest.raises(SecretUnreadableError):
         _ = read(credential).basic_password
 
 
@@ -431,7 +431,7 @@ def test_a_copied_row_cannot_take_the_secrets_along() -> None:
     credential = make_credential()
     copied = read(credential)
     copied.pk, copied.uid, copied._state.adding = None, "whk_copy", True
-    with refused(SecretUnreadable):
+    with refused(SecretUnreadableError):
         copied.save()
     assert Credential.objects.count() == 1
 
@@ -441,7 +441,7 @@ def test_moved_ciphertext_stops_a_save() -> None:
     store(credential, stored(credential, "client_secret"), "basic_password")
     loaded = read(credential)
     loaded.name = "Changed"
-    with refused(SecretUnreadable):
+    with refused(SecretUnreadableError):
         loaded.save()
     assert read(credential).name == "CRM"
 
@@ -449,7 +449,7 @@ def test_moved_ciphertext_stops_a_save() -> None:
 def test_the_other_rows_secret_is_in_no_frame_of_the_error() -> None:
     owner, thief = make_credential(), make_credential()
     store(thief, stored(owner))
-    with pytest.raises(SecretUnreadable) as raised:
+    with pytest.raises(SecretUnreadableError) as raised:
         _ = read(thief).basic_password
     frames = [entry.frame.f_locals for entry in raised.traceback][1:]
     assert "battery" not in repr(frames)

@@ -155,10 +155,13 @@ def expected(line: Line, role: Role, method: str) -> int:
             return 302
         # The admin asks for staff first, and then for the method.
         return status if status == 405 or role.may(needs) else line.denied
+    if not is_known and not line.headers:
+        # The login is asked for first, and then the method.
+        return 302
     if status == 405:
         return 405
     if not is_known:
-        return 401 if line.headers else 302
+        return 401
     return status if role.may(needs) else line.denied
 
 

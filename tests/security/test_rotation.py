@@ -30,7 +30,7 @@ from webhooks.models import (
 from webhooks.security import key_check
 from webhooks.security.browser_sessions import SessionStore
 from webhooks.security.drafts import Draft
-from webhooks.security.encryption import SecretField, SecretUnreadable
+from webhooks.security.encryption import SecretField, SecretUnreadableError
 from webhooks.security.rotation import secret_models
 
 pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.usefixtures("counted")]
@@ -238,7 +238,7 @@ def test_ciphertext_moved_from_another_row_is_named_and_stays_refused(use_keys: 
     with pytest.raises(CommandError, match="belong to another row"):
         rotate()
     assert stored(thief, "basic_password") == moved
-    with pytest.raises(SecretUnreadable):
+    with pytest.raises(SecretUnreadableError):
         plain(thief, "basic_password")
 
 
@@ -360,7 +360,7 @@ def test_a_rotation_that_is_killed_ends_right_when_it_is_run_again(use_keys: Key
 def _is_readable(credential: Credential) -> bool:
     try:
         return bool(credential.basic_password and credential.client_secret)
-    except SecretUnreadable:
+    except SecretUnreadableError:
         return False
 
 

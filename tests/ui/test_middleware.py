@@ -21,10 +21,10 @@ EXACT = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": (
-        "accelerometer=(), autoplay=(), camera=(), display-capture=(), encrypted-media=(), "
-        "fullscreen=(), geolocation=(), gyroscope=(), magnetometer=(), microphone=(), midi=(), "
-        "payment=(), picture-in-picture=(), publickey-credentials-get=(), screen-wake-lock=(), "
-        "usb=(), xr-spatial-tracking=(), clipboard-write=(self)"
+        "accelerometer=(), autoplay=(), camera=(), clipboard-write=(self), display-capture=(), "
+        "encrypted-media=(), fullscreen=(), geolocation=(), gyroscope=(), magnetometer=(), "
+        "microphone=(), midi=(), payment=(), picture-in-picture=(), publickey-credentials-get=(), "
+        "screen-wake-lock=(), usb=(), xr-spatial-tracking=()"
     ),
     "Strict-Transport-Security": f"max-age={YEAR}; includeSubDomains; preload",
 }

@@ -1,6 +1,6 @@
-"""The options of curl: their names, which of them take a value.
+"""The options of curl: their names, and which of them take a value.
 
-Source: `curl --help all` and src/tool_getparam.c of curl 7.88. Knows no meaning of any option.
+Source: `curl --help all` and src/tool_getparam.c of curl 7.88.
 """
 
 
@@ -96,5 +96,5 @@ _TAKE_A_VALUE = names(
 
 
 def takes_value(name: str) -> bool:
-    """Return whether a long option is followed by a value; one that nobody knows is not."""
+    """Return whether a long option is followed by a value; an unknown one is not."""
     return name in _TAKE_A_VALUE

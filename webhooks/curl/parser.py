@@ -1,7 +1,7 @@
 """A pasted cURL command as the request it describes.
 
 What cannot become a webhook is refused with a sentence; what has no meaning here is named, so that
-nothing is dropped in silence. Opens no file and runs nothing. Knows no form and no model.
+nothing is dropped in silence. Opens no file and runs nothing.
 """
 
 import base64

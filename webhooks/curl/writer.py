@@ -1,8 +1,8 @@
 """An attempt as a cURL command that can be pasted into bash, whatever its address or body holds.
 
-Owns the quoting. Every word is printable ASCII in single quotes or in bash's `$'...'`, so a paste
-can neither run anything but curl nor steer a terminal. Secrets are shell variables. Knows no
-model; what cannot be said on a command line is refused.
+Every word is printable ASCII in single quotes or in bash's `$'...'`, so a paste can neither run
+anything but curl nor steer a terminal. Secrets are shell variables; what cannot be said on a
+command line is refused.
 """
 
 import re
@@ -15,7 +15,7 @@ from webhooks.security.masking import MASK
 # Linux takes 131,072 bytes in one argument; an escaped byte is four characters.
 MAX_BODY_BYTES = 30_000
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-# curl writes these by itself, or they belong to one connection.
+# curl writes these, or they belong to one connection.
 _LEFT_OUT = frozenset({"content-length", "connection", "transfer-encoding", "expect"})
 _NEWLINE = " \\\n  "
 

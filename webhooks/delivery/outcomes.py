@@ -9,8 +9,7 @@ from functools import lru_cache
 
 from django.utils.translation import gettext_lazy as _
 
-from webhooks import network
-from webhooks.models import Outcome
+from webhooks import network, oauth
 from webhooks.models.messages import Message, Sentence, dump, load, render
 
 # The size of the columns.
@@ -19,19 +18,19 @@ MAX_STORED = 500
 SENTENCES: Mapping[str, Sentence] = {
     # Of an address that is refused, a name without one, and a transfer that libcurl gave up.
     **network.SENTENCES,
-    # Of a response, by its outcome.
-    Outcome.SERVER_ERROR.value: _("The receiver failed with %(status)s."),
-    Outcome.THROTTLED.value: _("The receiver asked to wait (%(status)s)."),
-    Outcome.UNAUTHORIZED.value: _("The receiver refused the authorization (%(status)s)."),
-    Outcome.REFUSED.value: _("The receiver refused the request with %(status)s."),
-    Outcome.REDIRECT.value: _(
+    # Of a token that is needed and not there.
+    **oauth.SENTENCES,
+    # Of a response: http_ and its outcome.
+    "http_server_error": _("The receiver failed with %(status)s."),
+    "http_throttled": _("The receiver asked to wait (%(status)s)."),
+    "http_unauthorized": _("The receiver refused the authorization (%(status)s)."),
+    "http_refused": _("The receiver refused the request with %(status)s."),
+    "http_redirect": _(
         "The receiver redirected (%(status)s); redirects are not followed. "
         "Enter the final address as the URL."
     ),
-    Outcome.GONE.value: _("The receiver is gone for good (410), so the webhook is paused."),
-    Outcome.PROTOCOL.value: _(
-        "The receiver answered with the status %(status)s, which ends no request."
-    ),
+    "http_gone": _("The receiver is gone for good (410), so the webhook is paused."),
+    "http_protocol": _("The receiver answered with the status %(status)s, which ends no request."),
     # Of a request that got no response.
     "not_built": _("The request could not be built (%(error)s)."),
     "not_sent": _("The request could not be sent: %(error)s."),
@@ -72,7 +71,8 @@ def of_text(text: str) -> str:
 @lru_cache(maxsize=1024)
 def of_status(outcome: str, status_code: int) -> str:
     """Return what is stored about a response; empty for an outcome that needs no words."""
-    return dump(outcome, status=status_code) if outcome in SENTENCES else ""
+    code = f"http_{outcome}"
+    return dump(code, status=status_code) if code in SENTENCES else ""
 
 
 def stored(message: Message, clean: Callable[[str], str] = str) -> str:

@@ -135,7 +135,7 @@ def read_headers(stored: str) -> list[tuple[str, str, bool]]:
 def make_plan(
     webhook: Webhook, authorization: Authorization, *, token_version: int = 0
 ) -> RequestPlan:
-    """Decrypt and precompute; raise SecretUnreadable, UnsafeURLError or InvalidMapping."""
+    """Decrypt and precompute; raise SecretUnreadableError, UnsafeURLError or InvalidMapping."""
     target = parse_url(webhook.url)
     custom = read_headers(webhook.headers_json)
     lines, logged = _headers(target, custom, authorization)

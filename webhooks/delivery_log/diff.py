@@ -37,6 +37,10 @@ class Line:
     kind: str
     text: str
 
+    @property
+    def sign(self) -> str:
+        return {"added": "+", "removed": "-", "gap": "…"}.get(self.kind, " ")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:

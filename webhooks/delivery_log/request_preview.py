@@ -22,7 +22,7 @@ from webhooks.models import AuthorizationType, Trigger, Webhook
 from webhooks.network import UnsafeURLError
 from webhooks.payloads import InvalidMapping
 from webhooks.security import signatures
-from webhooks.security.encryption import SecretUnreadable
+from webhooks.security.encryption import SecretUnreadableError
 from webhooks.security.masking import MASK
 
 # Apache and nginx refuse request lines of about 8,190 bytes by default; some proxies sooner.
@@ -127,7 +127,7 @@ def build(webhook: Webhook, source: Source, *, now: float, is_signed: bool = Tru
             webhook.signing_secret = signatures.new_secret()
         plan = requests.make_plan(webhook, masked_authorization(webhook))
         request = requests.prepare(claim, plan, now)
-    except (SecretUnreadable, UnsafeURLError, InvalidMapping) as error:
+    except (SecretUnreadableError, UnsafeURLError, InvalidMapping) as error:
         raise CannotPreview(str(error)) from error
     headers = [_split(line) for line in request.logged_headers.split("\n")]
     if webhook.method != "GET":

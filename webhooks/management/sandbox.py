@@ -74,7 +74,7 @@ def _child(module: str, arguments: list[str]) -> Iterator[str]:
             if not url:
                 raise CommandError(
                     f"The sandbox ({module}) did not start; the lines above say why. "
-                    "Its packages are in requirements-sandbox.txt. "
+                    "Its packages are in requirements-dev.txt. "
                     "To do without it: SANDBOX=0 make run."
                 )
             yield url

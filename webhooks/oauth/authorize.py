@@ -35,7 +35,7 @@ from webhooks.oauth.errors import (
 )
 from webhooks.oauth.exchange_log import Transcript
 from webhooks.oauth.token_response import TokenAnswer
-from webhooks.security.encryption import SecretUnreadable
+from webhooks.security.encryption import SecretUnreadableError
 
 _MINUTES = 10
 # RFC 7636 section 4.1 allows 43 to 128 characters; 64 of 66 have 386 random bits.
@@ -93,7 +93,7 @@ def finish_authorization(
     )
     try:
         _finish(found, answer, user, now)
-    except SecretUnreadable as error:
+    except SecretUnreadableError as error:
         raise AuthorizationError(str(error), found.credential) from error
     return found.credential
 

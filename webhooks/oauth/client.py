@@ -12,13 +12,13 @@ from typing import Any
 
 import requests
 from django.utils import timezone
-from django.utils.translation import gettext as _
 from oauthlib.oauth2 import Client, WebApplicationClient
 from requests_oauthlib import OAuth2Session
 
 from webhooks import network
+from webhooks.models import messages
 from webhooks.oauth import exchange_log
-from webhooks.oauth.errors import Grant, TokenResult, stored
+from webhooks.oauth.errors import Grant, TokenResult, reason_of, render_reason, stored
 from webhooks.oauth.exchange_log import Transcript
 from webhooks.oauth.token_requests import TokenRequest
 from webhooks.oauth.token_response import RawAnswer, TokenAnswer, classify, decode
@@ -123,11 +123,12 @@ def _send(
             f"HTTP {error.status_code}",
         )
     except network.UnsafeURLError as error:
-        return RawAnswer(status=0), _blocked(error.reason), error.reason
-    except requests.RequestException as error:
-        return RawAnswer(status=0), _unreachable(error), _reason(error)
-    except ValueError as error:
-        return RawAnswer(status=0), _unreachable(error), type(error).__name__
+        answer = _failed("unsafe_url", TokenResult.MISCONFIGURED, reason_of(error))
+        return RawAnswer(status=0), answer, error.reason
+    except (requests.RequestException, ValueError) as error:
+        reason = _reason(error)
+        answer = _failed("no_answer", TokenResult.TRANSIENT, reason)
+        return RawAnswer(status=0), answer, render_reason(reason)
     finally:
         session.close()
     headers = response.headers
@@ -141,27 +142,21 @@ def _send(
     return raw, None, response
 
 
-def _blocked(reason: str) -> TokenAnswer:
-    message = stored("unsafe_url", reason=reason)
-    return TokenAnswer(result=TokenResult.MISCONFIGURED, reason="unsafe_url", message=message)
-
-
-def _unreachable(error: Exception) -> TokenAnswer:
-    message = stored("no_answer", reason=_reason(error))
-    return TokenAnswer(result=TokenResult.TRANSIENT, reason="no_answer", message=message)
+def _failed(code: str, result: TokenResult, reason: str) -> TokenAnswer:
+    return TokenAnswer(result=result, reason=code, message=stored(code, reason=reason))
 
 
 def _reason(error: Exception) -> str:
-    """Return why there is no answer, without what libcurl puts into its texts."""
+    """Return what is stored of why there is no answer, without what libcurl says."""
     if isinstance(error, network.TLSError):
-        return _("its TLS certificate is not valid for this address, or TLS failed")
+        return messages.dump("tls_failed")
     if isinstance(error, network.TransferError) and error.is_refused:
-        return _("the connection was refused")
+        return messages.dump("connection_refused")
     if isinstance(error, network.TransferError) and error.is_closed:
-        return _("the connection was closed")
+        return messages.dump("connection_closed")
     if isinstance(error, network.NetworkError) and not isinstance(error, network.TransferError):
-        return error.reason
-    return _("the connection failed")
+        return reason_of(error)
+    return messages.dump("connection_failed")
 
 
 def answered_at(transcripts: list[Transcript]) -> datetime:

@@ -9,7 +9,7 @@ from django.urls import reverse
 
 from webhooks import network
 from webhooks.models import AuthorizationType, Credential, GrantType
-from webhooks.oauth.errors import MisconfiguredError, stored
+from webhooks.oauth.errors import MisconfiguredError, reason_of, stored
 
 
 def default_callback_url() -> str:
@@ -45,7 +45,8 @@ def checked_endpoint(url: str, field: str) -> network.Target:
     try:
         target = network.parse_url(url)
     except network.UnsafeURLError as error:
-        raise MisconfiguredError(stored("bad_url", field=field, reason=error.reason)) from error
+        message = stored("bad_url", field=field, reason=reason_of(error))
+        raise MisconfiguredError(message) from error
     if "#" in url:
         raise MisconfiguredError(stored("has_fragment", field=field))
     if not _is_safe(target):

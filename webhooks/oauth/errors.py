@@ -10,11 +10,11 @@ from datetime import datetime
 from enum import StrEnum
 from functools import partial
 
-from django.utils import translation
 from django.utils.functional import Promise
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from webhooks import network
 from webhooks.models import Credential, HoldReason, messages
 from webhooks.oauth.providers import refresh_hint
 
@@ -131,7 +131,7 @@ _MISCONFIGURED = {
         "There is no token endpoint at Access token URL: it answered %(status)s. Copy the "
         "address from the provider's documentation."
     ),
-    "refused": _(
+    "refused_without_code": _(
         "The token endpoint refused the request with %(status)s and without a reason. Check "
         "Access token URL, Client ID, Client secret and “Send credentials as”."
     ),
@@ -264,7 +264,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "unsafe_url": ("token_url",),
     "redirected": ("token_url",),
     "no_endpoint": ("token_url",),
-    "refused": ("token_url", *_CLIENT),
+    "refused_without_code": ("token_url", *_CLIENT),
     "html": ("token_url",),
     "empty": ("token_url",),
     "too_large": ("token_url",),
@@ -336,6 +336,14 @@ _LABELS = {
     "revocation_url": _("Revocation URL"),
     "token_url": _("Access token URL"),
 }
+# Why there is no answer: what `reason` holds is a code of these.
+_REASONS: dict[str, messages.Sentence] = {
+    **network.SENTENCES,
+    "tls_failed": _("its TLS certificate is not valid for this address, or TLS failed"),
+    "connection_refused": _("the connection was refused"),
+    "connection_closed": _("the connection was closed"),
+    "connection_failed": _("the connection failed"),
+}
 # What a row of the database holds.
 MAX_STORED = 1000
 
@@ -364,8 +372,19 @@ def joined(*texts: str) -> str:
 
 
 def _cut(value: str | int, limit: int) -> str | int:
-    is_long = isinstance(value, str) and len(value) > limit
-    return f"{str(value)[: limit - 1]}…" if is_long else value
+    if not isinstance(value, str) or len(value) <= limit or messages.load(value):
+        return value
+    return f"{value[: limit - 1]}…"
+
+
+def reason_of(error: network.NetworkError) -> str:
+    """Return what is stored of a request that was refused or got no answer."""
+    return messages.dump(error.failure.code, **error.failure.params)
+
+
+def render_reason(reason: str) -> str:
+    """Return the sentence of a stored reason, without the dot at its end."""
+    return messages.render(reason, _REASONS).rstrip(".")
 
 
 def _render(kind: OAuthErrorKind, said: str = "", provider: str = "", **params: str | int) -> str:
@@ -374,7 +393,7 @@ def _render(kind: OAuthErrorKind, said: str = "", provider: str = "", **params: 
     if "field" in params:
         params["field"] = str(_LABELS.get(str(params["field"]), params["field"]))
     if "reason" in params:
-        params["reason"] = translation.gettext(str(params["reason"])).rstrip(".")
+        params["reason"] = render_reason(str(params["reason"]))
     params["hint"] = refresh_hint(provider)
     parts = [str(kind.text) % params]
     if kind.result is TokenResult.TRANSIENT:

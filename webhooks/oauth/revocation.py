@@ -10,7 +10,7 @@ from webhooks.oauth import client, exchange_log, token_requests, tokens
 from webhooks.oauth.endpoints import checked_endpoint
 from webhooks.oauth.errors import MisconfiguredError, TokenResult, stored
 from webhooks.oauth.token_response import Expected
-from webhooks.security.encryption import SecretUnreadable
+from webhooks.security.encryption import SecretUnreadableError
 
 # A person waits for it, and nothing depends on the answer.
 _SECONDS = 4.0
@@ -37,7 +37,7 @@ def given_tokens(credential_id: int) -> list[Given]:
         return []
     try:
         return [("refresh_token", row.refresh_token), ("access_token", row.access_token)]
-    except SecretUnreadable:
+    except SecretUnreadableError:
         return []
 
 
@@ -54,7 +54,7 @@ def revoke(credential: Credential, given: list[Given]) -> bool:
 def _revoke(credential: Credential, hint: Hint, token: str) -> bool:
     try:
         request = _request(credential, hint, token)
-    except (MisconfiguredError, SecretUnreadable):
+    except (MisconfiguredError, SecretUnreadableError):
         return False
     answer, transcript = client.tell(request, seconds=_SECONDS)
     status = transcript.status_code

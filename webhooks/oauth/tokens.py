@@ -35,7 +35,7 @@ from webhooks.oauth.exchange_log import Transcript
 from webhooks.oauth.granted_token import GrantedToken
 from webhooks.oauth.token_response import TokenAnswer
 from webhooks.security import key_check
-from webhooks.security.encryption import Sealed, SecretField, SecretUnreadable, seal
+from webhooks.security.encryption import Sealed, SecretField, SecretUnreadableError, seal
 
 logger = logging.getLogger(__name__)
 
@@ -226,7 +226,7 @@ def _raise_if_blocked(row: OAuthToken) -> None:
 def _usable(row: OAuthToken) -> UsableToken:
     try:
         access_token = row.access_token
-    except SecretUnreadable as error:
+    except SecretUnreadableError as error:
         raise _unreadable(error) from error
     return UsableToken(
         access_token=access_token,
@@ -254,7 +254,7 @@ def renew(
         return False
     try:
         request, problem = _request(row)
-    except SecretUnreadable as error:
+    except SecretUnreadableError as error:
         release_lease(row, lease)
         raise _unreadable(error) from error
     if time.monotonic() - taken_at > LEASE_SECONDS - _NEEDED_SECONDS:
@@ -273,7 +273,7 @@ def renew(
     return is_stored
 
 
-def _unreadable(error: SecretUnreadable) -> TokenUnavailableError:
+def _unreadable(error: SecretUnreadableError) -> TokenUnavailableError:
     """Return the error of a wrong encryption key: nothing is lost, and time may heal it."""
     retry_at = timezone.now() + timedelta(seconds=_UNREADABLE_SECONDS)
     return TokenUnavailableError(str(error), retry_at=retry_at)

@@ -1,6 +1,6 @@
 """The sessions of browsers, kept in the database under a digest of their keys.
 
-A copy of the database lets nobody in: the key that a browser's cookie holds is nowhere in it.
+A copy of the database opens no session: it does not hold the key of a browser's cookie.
 Django's own store writes the key itself.
 """
 

@@ -1,14 +1,14 @@
 """Secrets that were typed but not saved yet, kept between two requests of one form.
 
 A password never goes back into a page, so a form that is shown again would lose it. It waits in
-the session instead, sealed for this draft, webhook and field. Knows no HTTP.
+the session instead, sealed for this draft, webhook and field.
 """
 
 import secrets
 from collections.abc import MutableMapping
 from typing import Any
 
-from webhooks.security.encryption import Sealed, SecretUnreadable, seal
+from webhooks.security.encryption import Sealed, SecretUnreadableError, seal
 
 _SESSION_KEY = "webhook_drafts"
 # Forms one session may have open with typed secrets; the oldest makes room.
@@ -30,7 +30,7 @@ class Draft:
         ciphertext = self._all().get(self.id, {}).get(field, "")
         try:
             return Sealed(ciphertext).open(self._place(field))
-        except SecretUnreadable:
+        except SecretUnreadableError:
             # Sealed for another webhook's form or under a key that is gone: not typed here.
             return ""
 
@@ -41,7 +41,7 @@ class Draft:
         """
         try:
             sealed = seal(value, self._place(field)).ciphertext
-        except SecretUnreadable:
+        except SecretUnreadableError:
             return
         fields = {**self._all().get(self.id, {}), field: sealed}
         self._store({name: kept for name, kept in fields.items() if kept})
@@ -76,7 +76,7 @@ def renew(session: MutableMapping[str, Any]) -> tuple[int, int, list[str]]:
         for name, ciphertext in fields.items():
             try:
                 now = Sealed(ciphertext).renewed().ciphertext
-            except SecretUnreadable:
+            except SecretUnreadableError:
                 unreadable.append(name)
                 continue
             renewed, current = renewed + (now != ciphertext), current + (now == ciphertext)

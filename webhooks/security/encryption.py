@@ -1,9 +1,8 @@
 """The encrypted model field: a safe subclass over django-encrypted-model-fields.
 
-Owns how a secret becomes ciphertext and back. It closes the library's gaps: only what came from
-the database is ever decrypted, and only when it is read from its own row and column; a value that
-cannot be decrypted raises; expressions, `update()` of plain text and `bulk_update` are refused;
-`dumpdata` shows a mask, which no secret may become. Knows no concrete model.
+It closes the library's gaps: only what came from the database is decrypted, and only when it is
+read from its own row and column; a value that cannot be decrypted raises; expressions, `update()`
+of plain text and `bulk_update` are refused; `dumpdata` shows a mask, which no secret may become.
 """
 
 import hmac
@@ -21,12 +20,12 @@ from encrypted_model_fields.fields import EncryptedTextField, decrypt_str, encry
 
 from webhooks.security.masking import MASK
 
-# Called before anything is encrypted; each raises SecretUnreadable when the key is not the right
-# one. Without them a wrong key would mix secrets that no key list reads together.
+# Called before anything is encrypted; each raises SecretUnreadableError when the key is not the
+# right one. Without them a wrong key would mix secrets that no key list reads together.
 before_sealing: list[Callable[[], None]] = []
 
 
-class SecretUnreadable(Exception):
+class SecretUnreadableError(Exception):
     """A stored secret cannot be decrypted: wrong key, damaged, or moved from another place."""
 
     permanent = True
@@ -65,13 +64,13 @@ class Sealed:
         return hash(self._ciphertext)
 
     def open(self, place: str) -> str:
-        """Return the plain text if this was sealed for `place`; raise SecretUnreadable if not."""
+        """Return the plain text sealed for `place`; raise SecretUnreadableError for another."""
         if not self._ciphertext:
             return ""
         try:
             plain: str = decrypt_str(self._ciphertext)
         except (InvalidToken, ValueError) as error:
-            raise SecretUnreadable(
+            raise SecretUnreadableError(
                 f"The secret in {place.partition(':')[0]} cannot be decrypted with "
                 "FIELD_ENCRYPTION_KEY. Restore the key it was encrypted with."
             ) from error
@@ -79,7 +78,7 @@ class Sealed:
         if not hmac.compare_digest(sealed_for.encode(), place.encode()):
             # An error report shows the variables of this frame.
             del plain, value
-            raise SecretUnreadable(
+            raise SecretUnreadableError(
                 f"The secret in {place.partition(':')[0]} was encrypted for another row or column."
             )
         return value
@@ -87,14 +86,16 @@ class Sealed:
     def renewed(self) -> "Sealed":
         """Return the same, for the same place, under the first key; itself if it is so already.
 
-        Raises SecretUnreadable.
+        Raises SecretUnreadableError.
         """
         if not self._ciphertext or self._is_of_first_key():
             return self
         try:
             return Sealed(library.CRYPTER.rotate(self._ciphertext).decode())
         except (InvalidToken, ValueError) as error:
-            raise SecretUnreadable("A secret is read by no key of FIELD_ENCRYPTION_KEY.") from error
+            raise SecretUnreadableError(
+                "A secret is read by no key of FIELD_ENCRYPTION_KEY."
+            ) from error
 
     def _is_of_first_key(self) -> bool:
         try:
@@ -153,7 +154,7 @@ class SecretField(EncryptedTextField):  # type: ignore[misc]
         return f"{self.model._meta.db_table}.{self.column}:{instance.secret_binding()}"
 
     def is_set(self, instance: models.Model) -> bool:
-        """Say whether the row holds a secret, without decrypting it."""
+        """Return whether the row holds a secret, without decrypting it."""
         if self.attname in instance.__dict__:
             return bool(instance.__dict__[self.attname])
         rows = type(instance)._base_manager.using(instance._state.db).filter(pk=instance.pk)
@@ -218,5 +219,5 @@ class SecretField(EncryptedTextField):  # type: ignore[misc]
         return MASK if self.is_set(obj) else ""
 
     def formfield(self, **kwargs: Any) -> None:
-        """Never make a form field by itself: forms say explicitly how a secret is written."""
+        """Make no form field: forms say explicitly how a secret is written."""
         return

@@ -54,10 +54,10 @@ class ReportFilter(SafeExceptionReporterFilter):
     def get_traceback_frame_variables(
         self, request: HttpRequest | None, tb_frame: FrameType
     ) -> ItemsView[str, Any]:
-        return {name: _Kind(value) for name, value in tb_frame.f_locals.items()}.items()
+        return {name: _TypeOnly(value) for name, value in tb_frame.f_locals.items()}.items()
 
 
-class _Kind:
+class _TypeOnly:
     """Stands for a value; shows only what kind of value it is."""
 
     def __init__(self, value: object) -> None:

@@ -7,12 +7,11 @@ is sent or overwritten.
 
 from typing import Any
 
-from django.apps import apps as global_apps
+from django.apps import apps as installed_apps
 from django.db import DEFAULT_DB_ALIAS, connections
 from encrypted_model_fields import fields as library
 
-from webhooks.models import EncryptionCanary
-from webhooks.security.encryption import SecretUnreadable
+from webhooks.security.encryption import SecretUnreadableError
 
 # The keys that have read the canary in this process: it is asked once, not at every secret.
 _proven: object = None
@@ -24,13 +23,12 @@ def plant(*, apps: Any = None, using: str = DEFAULT_DB_ALIAS, **_: object) -> No
     `apps` is missing when a flush sends the signal.
     """
     try:
-        (apps or global_apps).get_model("webhooks", "EncryptionCanary")
+        (apps or installed_apps).get_model("webhooks", "EncryptionCanary")
     except LookupError:
         # Migrated back to before the table.
         return
-    EncryptionCanary.objects.using(using).get_or_create(
-        pk=1, defaults={"canary": EncryptionCanary.TEXT}
-    )
+    canaries = _canaries()
+    canaries.objects.using(using).get_or_create(pk=1, defaults={"canary": canaries.TEXT})
 
 
 def problem(using: str = DEFAULT_DB_ALIAS) -> str:
@@ -39,25 +37,31 @@ def problem(using: str = DEFAULT_DB_ALIAS) -> str:
     if canary is None:
         return ""
     try:
-        is_right = canary.canary == EncryptionCanary.TEXT
-    except SecretUnreadable as error:
+        is_right = canary.canary == canary.TEXT
+    except SecretUnreadableError as error:
         return str(error)
     return "" if is_right else "The encryption canary was changed."
 
 
 def require() -> None:
-    """Raise SecretUnreadable when the key is not the one of the stored secrets."""
+    """Raise SecretUnreadableError when the key is not the one of the stored secrets."""
     global _proven
     if _proven is library.CRYPTER:
         return
     if sentence := problem():
-        raise SecretUnreadable(sentence)
+        raise SecretUnreadableError(sentence)
     if _planted(DEFAULT_DB_ALIAS) is not None:
         _proven = library.CRYPTER
 
 
-def _planted(using: str) -> EncryptionCanary | None:
+def _planted(using: str) -> Any:
     """Return the canary; None before the first `migrate`."""
-    if EncryptionCanary._meta.db_table not in connections[using].introspection.table_names():
+    canaries = _canaries()
+    if canaries._meta.db_table not in connections[using].introspection.table_names():
         return None
-    return EncryptionCanary.objects.using(using).filter(pk=1).first()
+    return canaries.objects.using(using).filter(pk=1).first()
+
+
+def _canaries() -> Any:
+    """Return the model, which stands below this package."""
+    return installed_apps.get_model("webhooks", "EncryptionCanary")

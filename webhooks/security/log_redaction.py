@@ -1,7 +1,7 @@
 """The lines of the log: no query strings, no credentials, and one line for one message.
 
 Whatever a library writes at whatever level passes through here last. Text is cut before anything
-is searched in it, and no pattern goes back, so a long line costs what its length says.
+is searched in it, and every pattern is linear.
 """
 
 import logging
@@ -18,7 +18,7 @@ _TALKATIVE = {
     "urllib3": logging.INFO,
     "requests": logging.INFO,
     "django.db.backends": logging.INFO,
-    # All that a page was given, for each name that a template asks for in vain.
+    # All that a page was given, for each missing name in a template.
     "django.template": logging.INFO,
 }
 # A sentence of ours has a few hundred characters, a traceback some thousand.

@@ -16,7 +16,7 @@ from django.db import connections, models, transaction
 from django.utils import timezone
 
 from webhooks.security import drafts
-from webhooks.security.encryption import Bound, Sealed, SecretField, SecretUnreadable
+from webhooks.security.encryption import Bound, Sealed, SecretField, SecretUnreadableError
 
 # How often a row that changes under our hands is looked at again before it is left for later.
 _TRIES = 3
@@ -90,7 +90,7 @@ class Rotation:
                 # Opened first: what belongs elsewhere is to be named, not renewed.
                 old.open(place)
                 new = old.renewed()
-            except SecretUnreadable:
+            except SecretUnreadableError:
                 count.unreadable.append(f"{place.partition(':')[0]} of row {row.pk}")
                 return
             if new is old:

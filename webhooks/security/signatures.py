@@ -1,6 +1,6 @@
 """Standard Webhooks signatures: secrets, the three headers, and the key rotation window.
 
-Owns the `v1` scheme (HMAC-SHA256 over `id.timestamp.body`). Knows neither models nor HTTP.
+The `v1` scheme is HMAC-SHA256 over `id.timestamp.body`.
 Source: the Standard Webhooks specification, standard-webhooks/spec.
 """
 
@@ -50,5 +50,5 @@ def signature(keys: Sequence[bytes], message_id: str, timestamp: int, body: byte
 
 @lru_cache(maxsize=1024)
 def _keyed(key: bytes) -> hmac.HMAC:
-    """Return the MAC before any message: a copy of it is quicker than to begin anew each time."""
+    """Return the MAC before any message: copying it is quicker than making it again."""
     return hmac.new(key, digestmod="sha256")

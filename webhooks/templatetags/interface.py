@@ -8,6 +8,7 @@ from django import template
 from django.forms.utils import flatatt
 from django.template.defaultfilters import date
 from django.templatetags.static import static
+from django.urls import ResolverMatch
 from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.html import format_html, format_html_join
@@ -58,6 +59,26 @@ def icon(name: str, css_class: str = "") -> SafeString:
         static("icons/icons.svg"),
         name,
     )
+
+
+# The beginnings of the names of views -> the tab of the header that they belong to.
+_TABS = {
+    "webhooks:connection": "connections",
+    "webhooks:deliver": "deliveries",
+    "webhooks:replay_create_for_all": "deliveries",
+    "webhooks:replay_create": "webhooks",
+    "webhooks:replay": "deliveries",
+    "webhooks:": "webhooks",
+    "admin:webhooks_delivery": "deliveries",
+    "admin:webhooks_apikey": "keys",
+}
+
+
+@register.filter
+def current_tab(match: ResolverMatch | None) -> str:
+    """Return the tab of the header that is shown, or an empty text on other pages."""
+    name = match.view_name if match else ""
+    return next((tab for start, tab in _TABS.items() if name.startswith(start)), "")
 
 
 @register.filter

@@ -88,10 +88,10 @@ def body(value: bytes | memoryview | None) -> SafeString:
 @register.inclusion_tag("webhooks/deliveries/_attempt_body.html")
 def body_view(
     value: bytes | memoryview | None,
-    *,
     label: str,
     key: str,
     headers: str = "",
+    *,
     size: int | None = None,
     download: str = "",
     limit: int = 20_000,
@@ -121,9 +121,11 @@ def body_view(
 
 
 @register.filter
-def without_query(request_line: str) -> str:
-    """Cut the query off a request line: with the query format it carries the payload."""
-    method, _space, rest = request_line.partition(" ")
+def request_line(line: str, may_see_payload: bool) -> str:
+    """Return a request line, without its query for who may not see the payload it may carry."""
+    if may_see_payload:
+        return line
+    method, _space, rest = line.partition(" ")
     address, space, version = rest.rpartition(" ")
     address = address or rest
     return f"{method} {address.partition('?')[0]}{space}{version if space else ''}"

@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from webhooks.security.encryption import Sealed, SecretUnreadable, seal
+from webhooks.security.encryption import Sealed, SecretUnreadableError, seal
 
 _SESSION_KEY = "webhook_typed"
 _OPENED_BY = "opened_by"
@@ -74,7 +74,7 @@ def _keep(request: HttpRequest) -> None:
         return
     try:
         sealed = seal(typed, _place(owner, request.path)).ciphertext
-    except SecretUnreadable:
+    except SecretUnreadableError:
         return
     request.session[_SESSION_KEY] = {"path": request.path, "typed": sealed}
 
@@ -87,7 +87,7 @@ def _take(request: HttpRequest) -> QueryDict | None:
     del request.session[_SESSION_KEY]
     try:
         typed = Sealed(kept["typed"]).open(_place(str(request.user.pk), request.path))
-    except SecretUnreadable:
+    except SecretUnreadableError:
         # Another person's, or sealed under a key that is gone.
         return None
     data = QueryDict(typed, mutable=True)

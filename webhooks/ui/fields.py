@@ -50,7 +50,7 @@ class SecretInput(forms.PasswordInput):
             is_set=self.is_set,
             is_typed=self.is_typed,
             is_cleared=self.is_cleared,
-            changed_at=parse_datetime(self.changed_at) if self.changed_at else None,
+            set_at=parse_datetime(self.changed_at) if self.changed_at else None,
             clear_name=f"{name}-clear",
             clear_id=f"{context['widget']['attrs'].get('id', name)}-clear",
         )

@@ -358,6 +358,17 @@ def test_a_webhook_without_oauth_has_nothing_to_check(browser: Client) -> None:
 # ---- The flight recorder and the end of a grant ----------------------------------------------
 
 
+def test_a_stored_error_is_a_sentence_in_the_reader_s_language(browser: Client) -> None:
+    webhook = make_webhook()
+    last_error = messages.dump("invalid_client", said="no such client")
+    make_token(webhook, state=TokenState.MISCONFIGURED, last_error=last_error)
+    page = browser.get(edit_url(webhook)).text
+    assert "The provider does not accept the client ID" in page
+    assert "The provider says: “no such client”" in page
+    browser.cookies["django_language"] = "uk"
+    assert "Провайдер не приймає ідентифікатор клієнта" in browser.get(edit_url(webhook)).text
+
+
 def test_the_panel_shows_the_last_exchanges_without_a_secret(
     browser: Client, provider: Provider
 ) -> None:

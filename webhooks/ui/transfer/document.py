@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 
 from webhooks import oauth
 from webhooks.models import AUTHORIZATION_FIELDS, AuthorizationType, GrantType, Webhook
-from webhooks.security.encryption import SecretField, SecretUnreadable
+from webhooks.security.encryption import SecretField, SecretUnreadableError
 from webhooks.ui.webhook_form.headers import Header, stored_headers
 
 VERSION = 1
@@ -86,7 +86,7 @@ def portable_headers(headers: Iterable[Header]) -> list[dict[str, Any]]:
 def _headers(webhook: Webhook) -> tuple[list[dict[str, Any]], list[str]]:
     try:
         headers = stored_headers(webhook)
-    except SecretUnreadable:
+    except SecretUnreadableError:
         # Sealed under a key that is gone: the other settings are still worth having.
         return [], ["headers"]
     return portable_headers(headers), [f"headers.{one.name}" for one in headers if one.is_secret]
@@ -111,7 +111,7 @@ def missing_secrets(webhook: Webhook, listed: Collection[str] = ()) -> list[str]
             missing.append(_("the client secret"))
     try:
         headers = stored_headers(webhook)
-    except SecretUnreadable:
+    except SecretUnreadableError:
         return missing
     if "headers" in listed and not headers:
         missing.append(_("the headers, which the other site could not read"))

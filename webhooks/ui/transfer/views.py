@@ -18,7 +18,7 @@ from django.views.decorators.http import require_http_methods
 
 from webhooks import audit
 from webhooks.models import Action, Webhook
-from webhooks.security.encryption import Sealed, SecretUnreadable, seal
+from webhooks.security.encryption import Sealed, SecretUnreadableError, seal
 from webhooks.ui.connections.lifecycle import ConnectionRefused
 from webhooks.ui.requests import post_only
 from webhooks.ui.transfer import document, plans
@@ -74,7 +74,7 @@ def import_webhooks(request: HttpRequest) -> HttpResponse:
         return _preview(request, entries, is_paused=bool(request.POST.get("is_paused")))
     except FileError as error:
         sentence = str(error)
-    except SecretUnreadable:
+    except SecretUnreadableError:
         sentence = form_context.wrong_key()
     context = {"error": sentence, "text": request.POST.get("text", "")[:100_000]}
     return render(request, "webhooks/transfer/import.html", context, status=422)
@@ -115,7 +115,7 @@ def _import(request: HttpRequest) -> HttpResponse:
     try:
         opened = Sealed(request.POST["plan"]).open(_PLACE)
         held = signing.loads(opened, salt=_SALT, max_age=_SECONDS)
-    except (signing.BadSignature, SecretUnreadable):
+    except (signing.BadSignature, SecretUnreadableError):
         sentence = _("The look at this file is too long ago. Choose the file again.")
         return render(request, "webhooks/transfer/import.html", {"error": sentence}, status=422)
     numbers = {int(one) for one in request.POST.getlist("entry") if one.isdecimal()}

@@ -35,7 +35,7 @@ from webhooks.models import (
     Status,
     Webhook,
 )
-from webhooks.security.encryption import SecretUnreadable
+from webhooks.security.encryption import SecretUnreadableError
 from webhooks.ui.connections import lifecycle as connections
 from webhooks.ui.requests import HtmxRequest, post_only
 from webhooks.ui.status import (
@@ -186,6 +186,7 @@ def _recent(request: HtmxRequest, webhook: Webhook, *, held: str, parked: str) -
     return {
         "status": judged,
         "deliveries": found,
+        "newest": found[0] if found else None,
         "new_ids": {row.pk for row in found if newest_seen and row.pk > newest_seen},
         "recent_seen": f"{zlib.crc32(repr(shown).encode()):08x}-{newest}",
         # Nothing changes while it is paused and nothing is on its way.
@@ -275,7 +276,7 @@ def duplicate(request: HttpRequest, pk: int) -> HttpResponse:
             copy.save()
             note = _("Copy of “%s”") % webhook
             audit.record(Action.CREATED, copy, user=request.user, note=note)
-    except (SecretUnreadable, connections.ConnectionRefused) as error:
+    except (SecretUnreadableError, connections.ConnectionRefused) as error:
         messages.error(request, str(error))
         return _back(request, webhook)
     text = _(

@@ -31,7 +31,7 @@ from webhooks.models import (
     Webhook,
 )
 from webhooks.security.drafts import Draft
-from webhooks.security.encryption import SecretUnreadable
+from webhooks.security.encryption import SecretUnreadableError
 from webhooks.ui import expired_session, status, trail
 from webhooks.ui.connections import lifecycle
 from webhooks.ui.connections.forms import ConnectionForm
@@ -121,7 +121,7 @@ def save_if_valid(request: HttpRequest, form: CredentialForm) -> bool:
     except lifecycle.ConnectionRefused as error:
         # Deleted since the form was judged.
         form.add_error("connection", str(error))
-    except SecretUnreadable:
+    except SecretUnreadableError:
         messages.error(request, wrong_key())
     return False
 

@@ -30,7 +30,7 @@ from webhooks.models import (
     Trigger,
     Webhook,
 )
-from webhooks.security.encryption import SecretUnreadable
+from webhooks.security.encryption import SecretUnreadableError
 from webhooks.ui import trail
 from webhooks.ui.expired_session import keeps_typed
 from webhooks.ui.requests import HtmxRequest, post_only
@@ -105,7 +105,7 @@ def rotate_secret(request: HtmxRequest, pk: int) -> HttpResponse:
             audit.record(
                 Action.SECRET_ROTATED, webhook, user=request.user, fields=["signing_secret"]
             )
-    except SecretUnreadable:
+    except SecretUnreadableError:
         messages.error(request, form_context.wrong_key())
         return redirect("webhooks:edit", pk)
     form_context.reveal_signing_secret(request, webhook)
