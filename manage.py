@@ -17,7 +17,7 @@ def main() -> None:
     try:
         execute_from_command_line(sys.argv)
     except DatabaseError:
-        from webhooks.checks import older_tables
+        from webhooks.models.tables import older_tables
 
         # A table or column that is not there means most often that it never was.
         if problem := older_tables():

@@ -13,10 +13,9 @@ from urllib.parse import urlsplit
 from cryptography.fernet import Fernet
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register
-from django.db import DEFAULT_DB_ALIAS, connections
-from django.db.migrations.recorder import MigrationRecorder
 from django.utils.module_loading import import_string
 
+from webhooks.models.tables import older_tables
 from webhooks.network import parse_allowed_network
 from webhooks.security import key_check
 
@@ -135,22 +134,6 @@ def check_tables(databases: Sequence[str] | None = None, **_: Any) -> list[Check
         for alias in databases or ()
         if (problem := older_tables(alias))
     ]
-
-
-def older_tables(using: str = DEFAULT_DB_ALIAS) -> str:
-    """Return a sentence when a version from before the first release made the tables."""
-    connection = connections[using]
-    tables = set(connection.introspection.table_names())
-    is_ours = "webhooks_webhook" in tables or any(
-        app == "webhooks" for app, _name in MigrationRecorder(connection).applied_migrations()
-    )
-    if not is_ours or "webhooks_credential" in tables:
-        return ""
-    return (
-        "This database was made by a version from before the first release, which cannot be "
-        "upgraded. Set DATABASE_URL to an empty database, or move the old one away, and run "
-        "migrate again."
-    )
 
 
 @register()

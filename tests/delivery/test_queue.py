@@ -66,7 +66,7 @@ def test_candidates_are_the_webhooks_with_due_rows_whatever_their_number() -> No
     found = {candidate.webhook_id: candidate for candidate in queue.backend().candidates()}
     assert set(found) == {busy.pk, quiet.pk}
     assert (found[busy.pk].is_paced, found[quiet.pk].is_paced) == (False, True)
-    assert found[busy.pk].version == busy.version
+    assert found[busy.pk].version == busy.version_sent
 
 
 def make_row(webhook_id: int) -> Delivery:

@@ -93,6 +93,6 @@ def _stored() -> list[tuple[object, ...]]:
     with fresh_connection(), connection.cursor() as cursor:
         found: list[tuple[object, ...]] = []
         for table in ("webhooks_webhook", "webhooks_credential"):
-            cursor.execute(f"SELECT * FROM {table} ORDER BY id")  # noqa: S608 - constants.
+            cursor.execute(f"SELECT * FROM {table} ORDER BY id")
             found += map(tuple, cursor.fetchall())
         return found

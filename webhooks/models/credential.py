@@ -3,7 +3,7 @@
 docs/decisions/0005-credentials.md says why it is a row of its own.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.db import models
 from django.db.models import Q
@@ -12,9 +12,6 @@ from django.utils.translation import gettext_lazy as _
 from webhooks.models import ids
 from webhooks.models.edited import EditedRow
 from webhooks.security.encryption import SecretField
-
-if TYPE_CHECKING:
-    from webhooks.models.webhook import Webhook
 
 
 class AuthorizationType(models.TextChoices):
@@ -173,7 +170,7 @@ class Credential(EditedRow):
         return self.webhook_id is None
 
     @property
-    def subject(self) -> "Webhook | Credential":
+    def subject(self) -> Any:
         """Return what people know it by: the webhook whose own it is, or the connection itself."""
         return self.webhook or self
 

@@ -21,9 +21,9 @@ from django.db import DatabaseError, connection
 from waitress.server import BaseWSGIServer, MultiSocketServer, create_server
 
 from config.environment import add_arguments
-from webhooks.checks import older_tables
 from webhooks.management import sandbox
 from webhooks.management.background import Background
+from webhooks.models.tables import older_tables
 from webhooks.security import key_check
 
 _ADMIN = "admin"
