@@ -47,8 +47,8 @@ def violations_in_both_themes(page: BrowserPage) -> list[str]:
 
 
 def test_a_theme_is_nothing_but_other_colors() -> None:
-    folder = Path(settings.STATICFILES_DIRS[0]) / "css"
-    written = "".join(path.read_text() for path in folder.glob("*.css"))
+    folder = Path(settings.STATICFILES_DIRS[0])
+    written = "".join(path.read_text() for path in folder.rglob("*.css"))
     styles = re.sub(r"/\*.*?\*/", "", written, flags=re.DOTALL)
     assert "prefers-color-scheme" not in styles
     about_themes = re.findall(r"\[data-theme[^}]*}", styles)

@@ -76,6 +76,7 @@ def test_what_our_own_quoting_writes_is_read_back(words: list[str]) -> None:
     assert split(typed).words == words
 
 
+@pytest.mark.process
 @given(st.text(alphabet="a '\"\\$nx4\n", min_size=1, max_size=14))
 def test_words_are_what_bash_makes_of_them(text: str) -> None:
     """Where bash takes the text without an error and without replacing anything."""
@@ -90,6 +91,7 @@ def test_words_are_what_bash_makes_of_them(text: str) -> None:
     assert (split(text).words or [""]) == expected
 
 
+@pytest.mark.process
 @given(st.text(alphabet="a'\"\\?nx04ucE7é", max_size=12))
 def test_escapes_are_what_bash_makes_of_them(text: str) -> None:
     script = f"set -f; printf '%s\\0' $'{text}'"

@@ -85,6 +85,7 @@ def cases() -> dict[str, tuple[bool, str, str, str, bytes]]:
     }
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("runtime", RUNTIMES, ids=lambda runtime: runtime.language)
 def test_a_function_accepts_what_we_sign_and_nothing_else(runtime: Runtime, tmp_path: Path) -> None:
     if runtime.missing:

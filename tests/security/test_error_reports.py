@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.models import User
 from django.core import mail
 from django.http import HttpRequest, HttpResponse
@@ -23,7 +24,7 @@ def break_down(request: HttpRequest) -> HttpResponse:
     raise ValueError(f"{password} is not right")
 
 
-urlpatterns = [path("broken/", break_down), path("", include("config.urls"))]
+urlpatterns = [path("broken/", login_not_required(break_down)), path("", include("config.urls"))]
 
 
 @pytest.fixture
