@@ -114,7 +114,8 @@ def _local(moment: datetime) -> datetime:
 @register.filter
 def ago(moment: datetime | None) -> SafeString | str:
     """Show how long ago or ahead a time is, with the exact time on hover."""
-    if moment is None:
+    # A template hands on an empty text for what is not there.
+    if not moment:
         return ""
     local = _local(moment)
     seconds = (timezone.now() - moment).total_seconds()

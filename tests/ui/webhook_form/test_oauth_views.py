@@ -361,7 +361,7 @@ def test_a_webhook_without_oauth_has_nothing_to_check(browser: Client) -> None:
 def test_a_stored_error_is_a_sentence_in_the_reader_s_language(browser: Client) -> None:
     webhook = make_webhook()
     last_error = messages.dump("invalid_client", said="no such client")
-    make_token(webhook, state=TokenState.MISCONFIGURED, last_error=last_error)
+    make_token(webhook.credential, state=TokenState.MISCONFIGURED, last_error=last_error)
     page = browser.get(edit_url(webhook)).text
     assert "The provider does not accept the client ID" in page
     assert "The provider says: “no such client”" in page
