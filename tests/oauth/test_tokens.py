@@ -827,7 +827,7 @@ class TestTogether:
         def write_meanwhile(asked: Asked) -> Reply:
             # Another connection; on SQLite it would wait for a writer.
             started = time.monotonic()
-            Credential.objects.filter(pk=credential.pk).update(name="Meanwhile")
+            Credential.objects.filter(pk=credential.pk).update(token_name="Meanwhile")
             OAuthToken.objects.filter(pk=credential.pk).update(warning="Meanwhile")
             written.append(time.monotonic() - started)
             connection.close()

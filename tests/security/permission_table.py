@@ -22,6 +22,8 @@ ANYONE, NOBODY = "anyone", "nobody"
 # Pages of the product, and of a webhook or connection there.
 P = "integrations/webhooks/"
 W, C, D, R = f"{P}<int:pk>/", f"{P}connections/<int:pk>/", f"{P}deliveries/", f"{P}replays/"
+# A credential, private or shared.
+K = f"{P}credentials/<int:pk>/"
 DELIVERY = f"{D}<str:delivery_id>/"
 A = "admin/"
 
@@ -157,18 +159,18 @@ SENDING = [
 
 AUTHORIZING = [
     # The entry is written when the token is stored: test_audit_of_changes, with a real provider.
-    line(f"{W}authorize/", "authorize_webhook", 405, 303),
-    line(f"{W}authorize/", "authorize_webhook+change_webhook", 405, 303, label="and save",
+    line(f"{K}authorize/", "authorize_webhook", 405, 303),
+    line(f"{K}authorize/", "authorize_webhook+change_webhook", 405, 303, label="and save",
          action=Action.CHANGED,
          data=lambda world: posted(**_oauth(world), name="Renamed", draft="x")),
-    line(f"{W}authorize/", "authorize_webhook+change_connection", 405, 303, label="connection",
+    line(f"{K}authorize/", "authorize_webhook+change_connection", 405, 303, label="connection",
          pk="connection", action=Action.CHANGED,
          data=lambda _: fields(name="Renamed", basic_password="", draft="x")),
-    line(f"{W}token/refresh/", "authorize_webhook", 405, 303),
-    line(f"{W}token/clear/", "authorize_webhook", 405, 303, action=Action.TOKEN_CLEARED),
-    line(f"{W}token/check/", "authorize_webhook", 405, 200),
-    line(f"{W}token/authentication/", "authorize_webhook", 405, 200),
-    line(f"{W}token/authentication/switch/", "authorize_webhook+change_webhook", 405, 303,
+    line(f"{K}token/refresh/", "authorize_webhook", 405, 303),
+    line(f"{K}token/clear/", "authorize_webhook", 405, 303, action=Action.TOKEN_CLEARED),
+    line(f"{K}token/check/", "authorize_webhook", 405, 200),
+    line(f"{K}token/authentication/", "authorize_webhook", 405, 200),
+    line(f"{K}token/authentication/switch/", "authorize_webhook+change_webhook", 405, 303,
          action=Action.CHANGED, data=lambda _: {"client_authentication": "basic_header"}),
     line(f"{P}oauth/endpoints/",
          "add_webhook|change_webhook|add_connection|change_connection", 405, 200),
