@@ -199,9 +199,7 @@ def test_a_process_that_still_writes_with_the_old_key_is_noticed(use_keys: Keys)
 
     with (
         meanwhile(write_with_the_old_key, times=10),
-        pytest.raises(
-            CommandError, match=r"changed during the run: run the.*Keep the"
-        ),
+        pytest.raises(CommandError, match=r"changed during the run: run the.*Keep the"),
     ):
         rotate()
     assert plain(webhook, "basic_password") == PASSWORD
