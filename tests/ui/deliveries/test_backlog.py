@@ -22,7 +22,7 @@ LOG = "/admin/webhooks/delivery/"
 
 @pytest.fixture
 def browser() -> Client:
-    return logged_in(is_superuser=True)
+    return logged_in(is_staff=True, is_superuser=True)
 
 
 def line(browser: Client, address: str = LIST) -> str:
