@@ -8,6 +8,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
+from tests.waiting import PATIENCE_SECONDS
 from webhooks import events
 from webhooks.delivery.engine import Engine
 from webhooks.delivery.wakeup import ProcessWakeup
@@ -95,7 +96,7 @@ def make_delivery(webhook: Webhook, **payload: object) -> Delivery:
     return Delivery.objects.get(event_id=published.event_id, webhook=webhook)
 
 
-def run_engine(until: Callable[[], bool], *, seconds: float = 15.0) -> Engine:
+def run_engine(until: Callable[[], bool], *, seconds: float = PATIENCE_SECONDS) -> Engine:
     """Run a drain in this thread until `until()`; fail if that takes too long.
 
     `until()` reads what it needs in one query, and is not asked again once it held.
@@ -114,7 +115,7 @@ def run_engine(until: Callable[[], bool], *, seconds: float = 15.0) -> Engine:
     return engine
 
 
-def deliver_all(*, seconds: float = 15.0) -> Engine:
+def deliver_all(*, seconds: float = PATIENCE_SECONDS) -> Engine:
     """Run the engine until no delivery is due or being sent; what fails now is not tried again."""
     failures = dict(Delivery.objects.values_list("pk", "failure_count"))
 

@@ -7,6 +7,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import pytest
+from hypothesis.core import HypothesisHandle
 
 # What starts a server, a browser or a command.
 _STARTERS = {"multiprocessing", "playwright", "subprocess"}
@@ -42,6 +43,8 @@ def _used_by(thing: Any) -> list[Any]:
     """Return the objects that a function or class of the tests names."""
     thing = getattr(thing, "__func__", None) or getattr(thing, "fget", None) or thing
     thing = getattr(thing, "__wrapped__", thing)
+    if isinstance(handle := getattr(thing, "hypothesis", None), HypothesisHandle):
+        thing = handle.inner_test
     if not str(getattr(thing, "__module__", "")).startswith("tests"):
         return []
     if isinstance(thing, type):

@@ -155,10 +155,10 @@ def test_settings_that_cannot_be_used_are_said_and_what_waits_goes_out_when_corr
 def test_a_receiver_that_closes_without_saying_so_costs_no_attempt() -> None:
     ok = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
     with answering({"/hook": ok}) as address:
-        webhook = make_webhook(url=f"{address}/hook")
+        webhook = make_webhook(url=f"{address}/hook", timeout_seconds=60)
         for number in range(300):
             make_delivery(webhook, number=number)
-        deliver_all(seconds=60)
+        deliver_all(seconds=100)
     assert set(Attempt.objects.values_list("number", "outcome", "error")) == {(1, "succeeded", "")}
     assert Attempt.objects.count() == len(asked(address)) == 300
 

@@ -43,7 +43,7 @@ def _accept(server: socket.socket, answers: Mapping[str, bytes], heads: list[byt
 
 def _answer(connection: socket.socket, answers: Mapping[str, bytes], heads: list[bytes]) -> None:
     with connection, contextlib.suppress(OSError):
-        connection.settimeout(10)
+        connection.settimeout(60)
         head, body = _read_head(connection)
         heads.append(head)
         path = head.split(b" ", 2)[1].partition(b"?")[0].decode("latin-1")

@@ -5,12 +5,12 @@ import re
 from typing import Any
 
 import pytest
-from django.contrib.auth import get_user_model
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
+from tests.people import logged_in
 from webhooks.delivery import backlog
 from webhooks.models import Attempt, Delivery, Status, Webhook
 
@@ -22,18 +22,16 @@ LOG = "/admin/webhooks/delivery/"
 
 @pytest.fixture
 def browser() -> Client:
-    client = Client()
-    client.force_login(get_user_model().objects.create_superuser("admin", password="p"))
-    return client
+    return logged_in(is_staff=True, is_superuser=True)
 
 
 def line(browser: Client, address: str = LIST) -> str:
     """Return the line as text with its class in front: " is-late" when it is amber."""
-    _before, _found, rest = browser.get(address).text.partition('<p class="backlog')
-    state, _quote, text = rest.partition('"')
-    text = text.partition(">")[2].partition("</p>")[0]
-    words = text.replace('<span class="backlog-part">', "|").split("|")[1:]
-    return state + ": " + " · ".join(word.partition("<")[0] for word in words) + _question(text)
+    page = browser.get(address).text
+    found = re.search(r'<p class="backlog([^"]*)"[^>]*>(.*?)</p>', page, re.DOTALL)
+    assert found is not None
+    words = re.findall(r'<span\s+class="backlog-part"\s*>(.*?)</span>', found[2], re.DOTALL)
+    return f"{found[1]}: " + " · ".join(words) + _question(found[2])
 
 
 def _question(text: str) -> str:
