@@ -277,7 +277,7 @@ def _oauth(world: World) -> dict[str, Any]:
     """Return the authorization of the world's webhook as its form sends it."""
     names = ("authorization_type", "token_name", "auth_url", "token_url", "client_id", "scope",
              "client_authentication")  # fmt: skip
-    return {name: getattr(world.webhook, name) for name in names}
+    return {name: getattr(world.webhook.credential, name) for name in names}
 
 
 def _bulk(world: World, action: str, **more: str) -> dict[str, Any]:
