@@ -82,6 +82,7 @@ def make_world() -> World:
     deleted = make_webhook(name="Deleted", event_types=["form.*"])
     stray = events.send_test(deleted)
     Webhook.objects.filter(pk=deleted.pk).update(deleted_at=timezone.now())
+    Credential.objects.filter(pk=deleted.credential_id).update(deleted_at=timezone.now())
     audit.record(Action.CREATED, webhook, user=None)
     return World(
         webhook=webhook,
