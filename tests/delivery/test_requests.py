@@ -254,7 +254,9 @@ def test_control_and_bidi_characters_are_stored_as_escapes() -> None:
 def test_a_saved_webhook_makes_the_same_plan_after_a_reload() -> None:
     webhook = make_webhook(authorization_type="basic", basic_login="u", basic_password="p")
     again = Webhook.objects.get(pk=webhook.pk)
-    authorization = BasicAuthorization(again.basic_login, again.basic_password)
+    authorization = BasicAuthorization(
+        again.credential.basic_login, again.credential.basic_password
+    )
     assert make_plan(again, authorization)._replace(version=0) == make_plan(
         webhook, authorization
     )._replace(version=0)

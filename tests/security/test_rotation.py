@@ -26,6 +26,7 @@ from webhooks.models import (
     Credential,
     EncryptionCanary,
     OAuthToken,
+    Webhook,
 )
 from webhooks.security import key_check
 from webhooks.security.browser_sessions import SessionStore
@@ -186,7 +187,7 @@ def test_a_secret_cleared_meanwhile_stays_cleared(use_keys: Keys) -> None:
 def test_a_row_deleted_meanwhile_is_no_fault(use_keys: Keys) -> None:
     credential = make_webhook(basic_password=PASSWORD).credential
     use_keys(SECOND_KEY, FIRST_KEY)
-    with meanwhile(lambda: Credential.objects.filter(pk=credential.pk).delete()):
+    with meanwhile(lambda: Webhook.objects.filter(credential=credential.pk).delete()):
         assert "can be removed" in rotate()
 
 
@@ -215,7 +216,7 @@ def test_what_no_key_reads_is_named_and_left_as_it_is(use_keys: Keys) -> None:
     replant()
     alien = make_webhook(client_secret="", basic_password="x").credential
     foreign = stored(alien, "basic_password")
-    alien.delete()
+    Webhook.objects.filter(credential=alien.pk).delete()
     use_keys(SECOND_KEY, FIRST_KEY)
     replant()
     store(lost, "basic_password", foreign)

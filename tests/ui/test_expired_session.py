@@ -49,7 +49,7 @@ def test_a_new_webhook_comes_back_after_the_login_and_is_saved(browser: Client) 
     assert not Webhook.objects.exists()
     again = {**typed, "basic_password": "", "draft": draft_of(page)}
     assert browser.post(CREATE, again).status_code == 302
-    assert Webhook.objects.get().basic_password == BASIC["basic_password"]
+    assert Webhook.objects.get().credential.basic_password == BASIC["basic_password"]
 
 
 def test_changes_to_a_webhook_come_back_once(browser: Client) -> None:

@@ -36,10 +36,12 @@ def test_a_button_pressed_without_a_session_leads_back_to_its_page_after_the_log
 )
 def test_the_nearest_page_above_is_shown(name: str, above: str) -> None:
     delivery = make_delivery(make_webhook())
-    keys = {"bulk": [], "delivery_send_now": [delivery.pk]}.get(name, [delivery.webhook_id])
-    answer = person().get(reverse(f"webhooks:{name}", args=keys), headers=BROWSER)
+    keys = {"bulk": [], "delivery_send_now": [delivery.pk]}.get(
+        name, [delivery.webhook.credential_id]
+    )
+    answer = person().get(reverse(f"webhooks:{name}", args=keys), headers=BROWSER, follow=True)
     place = above.format(webhook=delivery.webhook_id, delivery=delivery.pk)
-    assert answer.headers["Location"] == f"{LIST}{place}"
+    assert answer.redirect_chain[-1][0] == f"{LIST}{place}"
 
 
 def test_machines_and_htmx_are_told_that_it_is_no_page() -> None:

@@ -101,7 +101,7 @@ class OAuthExchangeAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("Webhook"))
     def webhook_name(self, exchange: OAuthExchange) -> str:
-        return exchange.credential.subject.name
+        return str(exchange.credential.subject.name)
 
     @admin.display(description=gettext_lazy("Response"), empty_value="–")
     def response_code(self, exchange: OAuthExchange) -> SafeString | str:

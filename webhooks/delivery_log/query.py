@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from django.db.models import Q, QuerySet
 
 from webhooks.models import (
+    CREDENTIAL_SECRETS,
     WEBHOOK_SECRETS,
     Delivery,
     Event,
@@ -40,6 +41,7 @@ _OPEN = (Status.PENDING, Status.SENDING)
 _RARE = (Trigger.TEST, Trigger.REDELIVERY, Trigger.REPLAY, Trigger.EDITED)
 # No payload and no ciphertext travels for a list.
 _SECRETS = [f"webhook__{name}" for name in WEBHOOK_SECRETS]
+_CREDENTIAL_SECRETS = [f"webhook__credential__{name}" for name in CREDENTIAL_SECRETS]
 LEFT_OUT = ["event__payload", *_SECRETS]
 
 
@@ -78,7 +80,8 @@ class Page:
 
 def get(delivery_id: str) -> Delivery | None:
     """Return a delivery with its event and webhook, without secrets; None if there is none."""
-    found = Delivery.objects.select_related("event", "webhook").defer(*_SECRETS)
+    found = Delivery.objects.select_related("event", "webhook__credential")
+    found = found.defer(*_SECRETS, *_CREDENTIAL_SECRETS)
     # PostgreSQL takes no NUL in a text.
     return found.filter(pk=delivery_id.replace("\0", "")).first()
 

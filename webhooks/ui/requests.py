@@ -13,7 +13,16 @@ from django_htmx.middleware import HtmxDetails
 
 View = Callable[..., HttpResponse]
 # The names of addresses that have a page to press a button on.
-_PAGES = {"detail", "delivery", "deliveries", "replay", "connection", "connections", "list"}
+_PAGES = {
+    "detail",
+    "delivery",
+    "deliveries",
+    "replay",
+    "connection",
+    "connections",
+    "credential",
+    "list",
+}
 
 
 class HtmxRequest(HttpRequest):

@@ -257,7 +257,7 @@ def test_a_pasted_command_fills_the_page_and_keeps_its_password_unseen(browser: 
     typed = {"authorization_type": "basic", "basic_login": "demo", "draft": draft_of(page)}
     saved = browser.post(CREATE, posted(**typed, **rows))
     assert saved.status_code == 302, saved.context["form"].problems()
-    assert Webhook.objects.get().basic_password == "p4ss-w0rd"
+    assert Webhook.objects.get().credential.basic_password == "p4ss-w0rd"
 
 
 @pytest.mark.parametrize("body", ['{"a":1e400}', '{"a":[1e400]}', "[1e400]"])

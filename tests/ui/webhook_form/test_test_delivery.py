@@ -9,6 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 from pytest_django import Settings
 
+from tests.factories import change
 from tests.ui.webhook_form.test_views import logged_in
 from webhooks.models import Attempt, Delivery, Outcome, Status, Trigger, Webhook
 
@@ -184,7 +185,7 @@ def test_payloads_are_for_those_who_may_see_them(webhook: Webhook) -> None:
 def test_a_webhook_without_a_token_says_so_instead_of_waiting(
     browser: Client, webhook: Webhook
 ) -> None:
-    Webhook.objects.update(authorization_type="oauth2")
+    change(webhook.credential, authorization_type="oauth2")
     panel = browser.post(send_url(webhook), headers={"HX-Request": "true"})
     assert "Press Get new access token first." in panel.text
     answer = browser.post(send_url(webhook))
@@ -194,7 +195,7 @@ def test_a_webhook_without_a_token_says_so_instead_of_waiting(
 
 
 def test_client_credentials_need_no_token_before_a_test(browser: Client, webhook: Webhook) -> None:
-    Webhook.objects.update(authorization_type="oauth2", grant_type="client_credentials")
+    change(webhook.credential, authorization_type="oauth2", grant_type="client_credentials")
     browser.post(send_url(webhook))
     assert Delivery.objects.get().trigger == Trigger.TEST
 

@@ -63,7 +63,7 @@ def test_an_error_shows_the_form_again_with_everything_typed(browser: Client) ->
     assert not Webhook.objects.exists()
     data = posted(**{**OAUTH, "client_secret": "", "draft": draft_of(page)})
     browser.post(CREATE, data)
-    assert Webhook.objects.get().client_secret == OAUTH["client_secret"]
+    assert Webhook.objects.get().credential.client_secret == OAUTH["client_secret"]
 
 
 def test_change_type_shows_the_other_fields_and_judges_nothing(browser: Client) -> None:
@@ -78,7 +78,7 @@ def test_change_type_shows_the_other_fields_and_judges_nothing(browser: Client) 
     assert not Webhook.objects.exists()
     data = posted(**{**BASIC, "basic_password": "", "draft": draft_of(page)})
     browser.post(CREATE, data)
-    assert Webhook.objects.get().basic_password == BASIC["basic_password"]
+    assert Webhook.objects.get().credential.basic_password == BASIC["basic_password"]
 
 
 def test_add_header_adds_a_row_and_keeps_the_others(browser: Client) -> None:

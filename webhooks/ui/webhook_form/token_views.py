@@ -10,7 +10,7 @@ from django.http import HttpResponse, HttpResponseBadRequest, HttpResponseRedire
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_GET, require_safe
 
 from webhooks import audit, events, oauth
 from webhooks.models import (
@@ -33,6 +33,16 @@ _EDITORS = (
     "webhooks.change_connection",
 )
 _LABELS = {name: field.verbose_name for name, field in AUTHORIZATION_FIELDS.items()}
+
+
+@require_safe
+@permission_required("webhooks.view_webhook", raise_exception=True)
+def credential_page(request: HtmxRequest, pk: int) -> HttpResponse:
+    """Redirect to the page of whose credential it is: where its buttons are."""
+    credential = get_object_or_404(Credential.objects.present().select_related("webhook"), pk=pk)
+    if credential.webhook is not None:
+        return redirect("webhooks:detail", credential.webhook.pk)
+    return redirect("webhooks:connection", credential.pk)
 
 
 @post_only

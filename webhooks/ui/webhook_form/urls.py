@@ -16,6 +16,7 @@ urlpatterns = [
     path("<int:pk>/tests/<str:delivery_id>/", views.test_result, name="test_result"),
     path("oauth/callback/", token_views.oauth_callback, name="oauth_callback"),
     path("oauth/endpoints/", token_views.find_endpoints, name="find_endpoints"),
+    path("credentials/<int:pk>/", token_views.credential_page, name="credential"),
     path("credentials/<int:pk>/authorize/", token_views.authorize, name="authorize"),
     path("credentials/<int:pk>/token/refresh/", token_views.refresh_token, name="refresh_token"),
     path("credentials/<int:pk>/token/clear/", token_views.clear_token, name="clear_token"),
