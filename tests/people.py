@@ -30,7 +30,8 @@ def without_layout(html: str) -> str:
 
 
 def _flat(html: str) -> str:
-    one_line = re.sub(r"\s+", " ", html)
+    # Not the no-break space: that one is written on purpose.
+    one_line = re.sub(r"[ \t\r\n\f]+", " ", html)
     tags = _TAG.sub(lambda tag: tag[0].replace(" >", ">"), one_line)
     return re.sub(
         r" (?=</)|(?<=[a-z0-9\"]>) (?=<[a-z])", "", re.sub(r"(<[a-z][^<>/]*>) ", r"\1", tags)
