@@ -12,19 +12,9 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from webhooks.models import ids
-from webhooks.models.authorization import AuthorizationFields, AuthorizationType
+from webhooks.models.authorization import AuthorizationFields
 from webhooks.security import signatures
 from webhooks.security.encryption import SecretField
-
-__all__ = [
-    "AuthorizationType",
-    "BodyFormat",
-    "Connection",
-    "DateFormat",
-    "Method",
-    "PauseReason",
-    "Webhook",
-]
 
 
 class Method(models.TextChoices):
