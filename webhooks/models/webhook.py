@@ -204,7 +204,7 @@ class Webhook(AuthorizationFields):
         self.refresh_from_db(fields=["version"])
 
     def mutes_alerts(self, now: datetime) -> bool:
-        """Say whether the webhook's own recipients are not to be told."""
+        """Return whether the webhook's own recipients are not to be told."""
         until = self.alerts_muted_until
         return self.alerts_are_muted and (until is None or until > now)
 
