@@ -7,3 +7,11 @@ from webhooks.audit.entries import (
     record_many,
     snapshot,
 )
+
+__all__ = [
+    "changed_fields",
+    "record",
+    "record_deliveries",
+    "record_many",
+    "snapshot",
+]

@@ -17,6 +17,8 @@ from django.utils.translation import ngettext
 from webhooks.models import Action, ApiKey, AuditEntry, Connection, Delivery, Replay, Webhook
 from webhooks.security.encryption import Sealed, SecretField
 
+__all__ = ["changed_fields", "record", "record_deliveries", "record_many", "snapshot"]
+
 logger = logging.getLogger(__name__)
 
 Subject = Webhook | Connection | ApiKey | Delivery | Replay

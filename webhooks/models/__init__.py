@@ -7,25 +7,16 @@ workers write. `log`: events, deliveries and attempts. `statistics`: their roll-
 
 from webhooks.models.access import ApiKey, EncryptionCanary
 from webhooks.models.audit import Action, AuditEntry
-from webhooks.models.authorization import (
-    AuthorizationFields,
-    AuthorizationType,
-    ClientAuthentication,
-    GrantType,
-)
+from webhooks.models.authorization import AuthorizationFields, ClientAuthentication, GrantType
 from webhooks.models.incidents import Incident, IncidentKind
 from webhooks.models.log import Attempt, Delivery, Event, HoldReason, Outcome, Status, Trigger
-from webhooks.models.oauth import (
-    AuthorizationRequest,
-    ExchangeKind,
-    OAuthExchange,
-    OAuthToken,
-    TokenState,
-)
+from webhooks.models.oauth import AuthorizationRequest, ExchangeKind, OAuthExchange, OAuthToken
+from webhooks.models.oauth import TokenState as TokenState
 from webhooks.models.replays import Replay, ReplayScope, ReplayStatus
 from webhooks.models.statistics import HourlyCount
 from webhooks.models.webhook import (
     WEBHOOK_SECRETS,
+    AuthorizationType,
     BodyFormat,
     Connection,
     DateFormat,
@@ -34,3 +25,40 @@ from webhooks.models.webhook import (
     Webhook,
     WebhookState,
 )
+
+__all__ = [
+    "WEBHOOK_SECRETS",
+    "Action",
+    "ApiKey",
+    "Attempt",
+    "AuditEntry",
+    "AuthorizationFields",
+    "AuthorizationRequest",
+    "AuthorizationType",
+    "BodyFormat",
+    "ClientAuthentication",
+    "Connection",
+    "DateFormat",
+    "Delivery",
+    "EncryptionCanary",
+    "Event",
+    "ExchangeKind",
+    "GrantType",
+    "HoldReason",
+    "HourlyCount",
+    "Incident",
+    "IncidentKind",
+    "Method",
+    "OAuthExchange",
+    "OAuthToken",
+    "Outcome",
+    "PauseReason",
+    "Replay",
+    "ReplayScope",
+    "ReplayStatus",
+    "Status",
+    "TokenState",
+    "Trigger",
+    "Webhook",
+    "WebhookState",
+]

@@ -12,9 +12,19 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from webhooks.models import ids
-from webhooks.models.authorization import AuthorizationFields
+from webhooks.models.authorization import AuthorizationFields, AuthorizationType
 from webhooks.security import signatures
 from webhooks.security.encryption import SecretField
+
+__all__ = [
+    "AuthorizationType",
+    "BodyFormat",
+    "Connection",
+    "DateFormat",
+    "Method",
+    "PauseReason",
+    "Webhook",
+]
 
 
 class Method(models.TextChoices):
@@ -204,7 +214,7 @@ class Webhook(AuthorizationFields):
         self.refresh_from_db(fields=["version"])
 
     def mutes_alerts(self, now: datetime) -> bool:
-        """Return whether the webhook's own recipients are not to be told."""
+        """Say whether the webhook's own recipients are not to be told."""
         until = self.alerts_muted_until
         return self.alerts_are_muted and (until is None or until > now)
 

@@ -20,8 +20,8 @@ from encrypted_model_fields.fields import EncryptedTextField, decrypt_str, encry
 
 from webhooks.security.masking import MASK
 
-# Called before anything is encrypted; each raises SecretUnreadableError when the key is not the
-# right one. Without them a wrong key would mix secrets that no key list reads together.
+# Called before anything is encrypted; each raises SecretUnreadableError when the key is not the right
+# one. Without them a wrong key would mix secrets that no key list reads together.
 before_sealing: list[Callable[[], None]] = []
 
 
@@ -64,10 +64,7 @@ class Sealed:
         return hash(self._ciphertext)
 
     def open(self, place: str) -> str:
-        """Return the plain text if this was sealed for `place`.
-
-        Errors: SecretUnreadableError.
-        """
+        """Return the plain text if this was sealed for `place`; raise SecretUnreadableError if not."""
         if not self._ciphertext:
             return ""
         try:
