@@ -6,7 +6,7 @@ Each has an id. `manage.py check` runs them; those that need the database run wi
 
 import ipaddress
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -45,9 +45,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "WEBHOOKS_RETENTION_DAYS": (1, 3650),
     "WEBHOOKS_RETENTION_ROWS": (1000, 10_000_000_000),
     "WEBHOOKS_OAUTH_RETENTION_DAYS": (1, 3650),
-}
-
-LOGIN_RANGES: dict[str, tuple[int, int]] = {
+    # What locks a login locks guessers, and no account for good.
     "LOGIN_FAILURE_LIMIT": (1, 100),
     "LOGIN_LOCKOUT_SECONDS": (60, 24 * 3600),
     "TRUSTED_PROXY_COUNT": (0, 10),
@@ -157,7 +155,7 @@ def check_networks(**_: Any) -> list[CheckMessage]:
 
 
 def _is_proxy(url: str) -> bool:
-    """Say whether this is a site, with or without a login that the proxy asks for."""
+    """Return whether this is a site, with or without a login that the proxy asks for."""
     scheme, separator, rest = url.partition("://")
     return _is_site(f"{scheme}{separator}{rest.rpartition('@')[2]}")
 
@@ -210,46 +208,34 @@ def check_oauth_transport(**_: Any) -> list[CheckMessage]:
 @register()
 def check_ranges(**_: Any) -> list[CheckMessage]:
     """E008 and E009: every quantity is within its range, and they fit each other."""
-    return list(_range_errors())
-
-
-def _range_errors() -> Iterator[CheckMessage]:
-    for name, (lowest, highest) in RANGES.items():
-        value = getattr(settings, name)
-        if not lowest <= value <= highest:
-            yield Error(
-                f"{name} is {value:g}; it lies between {lowest:g} and {highest:g}.",
-                hint=_REASONS.get(name),
-                id="webhooks.E008",
-            )
-    if settings.WEBHOOKS_MAX_IN_FLIGHT_PER_WEBHOOK > settings.WEBHOOKS_MAX_IN_FLIGHT:
-        yield Error(
-            "WEBHOOKS_MAX_IN_FLIGHT_PER_WEBHOOK is more than WEBHOOKS_MAX_IN_FLIGHT: one slow "
-            "receiver could take every slot.",
-            id="webhooks.E009",
+    found: list[CheckMessage] = [
+        Error(
+            f"{name} is {value:g}; it lies between {lowest:g} and {highest:g}.",
+            hint=_REASONS.get(name),
+            id="webhooks.E008",
         )
+        for name, (lowest, highest) in RANGES.items()
+        if not lowest <= (value := getattr(settings, name)) <= highest
+    ]
+    if settings.WEBHOOKS_MAX_IN_FLIGHT_PER_WEBHOOK > settings.WEBHOOKS_MAX_IN_FLIGHT:
+        text = (
+            "WEBHOOKS_MAX_IN_FLIGHT_PER_WEBHOOK is more than WEBHOOKS_MAX_IN_FLIGHT: one slow "
+            "receiver could take every slot."
+        )
+        found.append(Error(text, id="webhooks.E009"))
+    return found
 
 
 @register()
 def check_second_factor(**_: Any) -> list[CheckMessage]:
-    """E011: SECOND_FACTOR_CHECK names a function."""
+    """E010: SECOND_FACTOR_CHECK names a function."""
     path = settings.SECOND_FACTOR_CHECK
     try:
         is_right = not path or callable(import_string(path))
     except ImportError:
         is_right = False
     text = f"SECOND_FACTOR_CHECK is {path}, which is no function that can be imported."
-    return [] if is_right else [Error(text, id="webhooks.E011")]
-
-
-@register()
-def check_logins(**_: Any) -> list[CheckMessage]:
-    """E010: what locks a login locks guessers, and nobody for good."""
-    return [
-        Error(f"{name} is {value}; it lies between {lowest} and {highest}.", id="webhooks.E010")
-        for name, (lowest, highest) in LOGIN_RANGES.items()
-        if not lowest <= (value := getattr(settings, name)) <= highest
-    ]
+    return [] if is_right else [Error(text, id="webhooks.E010")]
 
 
 _REASONS = {

@@ -9,7 +9,7 @@ from django.utils import timezone
 from tests.factories import make_webhook
 from webhooks.delivery.histogram import step_of
 from webhooks.delivery_log import charts
-from webhooks.delivery_log.charts import Kind, Period
+from webhooks.delivery_log.charts import Period, ResultKind
 from webhooks.models import HourlyCount, Outcome, Webhook
 
 pytestmark = pytest.mark.django_db
@@ -66,8 +66,8 @@ def test_a_day_has_an_hour_for_each_bucket_and_ends_with_the_one_that_runs() -> 
         charts.hour_of(NOW),
         charts.hour_of(NOW) + dt.timedelta(hours=1),
     )
-    assert chart.buckets[-1].counts == {Kind.SUCCEEDED: 3, Kind.FAILED: 1}
-    assert chart.buckets[0].counts == {Kind.UNANSWERED: 7}
+    assert chart.buckets[-1].counts == {ResultKind.SUCCEEDED: 3, ResultKind.FAILED: 1}
+    assert chart.buckets[0].counts == {ResultKind.UNANSWERED: 7}
     assert chart.whole.total == 11
 
 

@@ -15,6 +15,7 @@ from webhooks.filters import (
     InvalidFilter,
     Operator,
     compile_filter,
+    refusal_words,
     validate,
 )
 
@@ -177,15 +178,10 @@ def test_a_refused_event_names_the_conditions_that_refused_it() -> None:
         ]
     }
     refusals = compile_filter(tree).explain(CALL)
-    assert [(r.path, r.variable, r.actual) for r in refusals] == [
-        (("all", 1, "any", 0), "department", "Відділ продажу"),
-        (("all", 1, "any", 1), "duration_seconds", 138),
-        (("all", 2), "recording_url", None),
-    ]
-    assert [str(refusal) for refusal in refusals] == [
-        "department equals “Support”: the event has “Відділ продажу”.",
-        "duration_seconds is at least “600”: the event has “138”.",
-        "recording_url has a value: the event has no value.",
+    assert [(r.variable, r.operator, r.value, r.actual) for r in refusals] == [
+        ("department", "equals", "Support", "Відділ продажу"),
+        ("duration_seconds", "at_least", 600, 138),
+        ("recording_url", "exists", None, None),
     ]
 
 
@@ -197,8 +193,8 @@ def test_a_group_that_passes_refuses_nothing() -> None:
 
 
 def test_a_long_value_is_shown_short() -> None:
-    (refusal,) = compile_filter(condition("x", "equals", "y")).explain({"x": "z" * 5000})
-    assert len(str(refusal)) < 200
+    refusals = compile_filter(condition("x", "equals", "y")).explain({"x": "z" * 5000})
+    assert len(refusal_words(refusals)) < 200
 
 
 def nested(levels: int) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def _check_reading(body: bytes, headers: bytes) -> None:
     """Whatever was stored can be shown."""
     kind = headers.rpartition(b"Content-Type: ")[2].partition(b"\r\n")[0].decode("latin-1")
     shown = decoded_body.read(body, content_type=kind)
-    assert shown.kind in decoded_body.Kind
+    assert shown.kind in decoded_body.BodyKind
     decoded_body.read(body, content_type=kind, content_encoding="gzip")
 
 

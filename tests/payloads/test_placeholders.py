@@ -193,11 +193,6 @@ def test_size_and_number_of_places_are_limited() -> None:
     assert problems(json.dumps(["{{ event }}"] * 200)) == []
 
 
-def test_the_variables_of_a_body_are_listed_once_each() -> None:
-    template = '{"a": "{{ event }} {{ fields.city }}", "b": ["{{ event|text }}", "{{ \'x\' }}"]}'
-    assert payloads.template_variables(template) == ["event", "fields.city"]
-
-
 @given(st.text(alphabet="{}[]\":,\\ {ab1\n'", max_size=40))
 def test_any_text_is_judged_without_an_exception(text: str) -> None:
     if not problems(text):

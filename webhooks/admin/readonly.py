@@ -32,7 +32,7 @@ class KeysetChangeList(ChangeList):
 
     @property
     def is_narrowed(self) -> bool:
-        """Say whether a search or a filter leaves rows out."""
+        """Return whether a search or a filter leaves rows out."""
         return bool(self.query) or any(
             spec.value() for spec in self.filter_specs if isinstance(spec, admin.SimpleListFilter)
         )

@@ -26,31 +26,6 @@ from webhooks.catalogue.variables import (
     infer,
 )
 
-__all__ = [
-    "ALWAYS",
-    "CURRENT_NAMES",
-    "EVENT_TYPES",
-    "INSTANT",
-    "OLDER_NAMES",
-    "TEST",
-    "VARIABLES",
-    "EventType",
-    "Group",
-    "InvalidPattern",
-    "Variable",
-    "VariableType",
-    "first_type",
-    "groups",
-    "host_types",
-    "is_known",
-    "matches",
-    "patterns_for",
-    "sample_event",
-    "types_for",
-    "validate_patterns",
-    "variables_for",
-]
-
 _KEY = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)+")
 # The width of Event.type.
 _MAX_KEY_LENGTH = 100

@@ -35,12 +35,12 @@ class EventType:
 
     @property
     def is_publishable(self) -> bool:
-        """Say whether anyone may publish it; events about webhooks are made by the product."""
+        """Return whether anyone may publish it; events about webhooks are made by the product."""
         return self.group != "webhook"
 
     @property
     def is_subscribable(self) -> bool:
-        """Say whether a webhook can ask for it; the test event goes out by its button only."""
+        """Return whether a webhook can ask for it; the test event goes out by its button only."""
         return self.key != TEST
 
     def sample(self) -> dict[str, object]:

@@ -3,73 +3,29 @@
 Source: `curl --help all` and src/tool_getparam.c of curl 7.88.
 """
 
+import re
+
 
 def names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
 # Short option -> its long name.
-SHORT = {
-    "X": "request",
-    "H": "header",
-    "d": "data",
-    "u": "user",
-    "G": "get",
-    "F": "form",
-    "T": "upload-file",
-    "I": "head",
-    "A": "user-agent",
-    "e": "referer",
-    "b": "cookie",
-    "c": "cookie-jar",
-    "m": "max-time",
-    "K": "config",
-    "k": "insecure",
-    "L": "location",
-    "s": "silent",
-    "S": "show-error",
-    "v": "verbose",
-    "i": "include",
-    "f": "fail",
-    "N": "buffer",
-    "g": "globoff",
-    "o": "output",
-    "O": "remote-name",
-    "w": "write-out",
-    "D": "dump-header",
-    "x": "proxy",
-    "U": "proxy-user",
-    "E": "cert",
-    "r": "range",
-    "y": "speed-time",
-    "Y": "speed-limit",
-    "4": "ipv4",
-    "6": "ipv6",
-    "0": "http1.0",
-    "1": "tlsv1",
-    "n": "netrc",
-    "j": "junk-session-cookies",
-    "J": "remote-header-name",
-    "R": "remote-time",
-    "#": "progress-bar",
-    "a": "append",
-    "q": "disable",
-    ":": "next",
-    "B": "use-ascii",
-    "C": "continue-at",
-    "l": "list-only",
-    "M": "manual",
-    "P": "ftp-port",
-    "p": "proxytunnel",
-    "Q": "quote",
-    "t": "telnet-option",
-    "z": "time-cond",
-    "Z": "parallel",
-    "2": "sslv2",
-    "3": "sslv3",
-    "h": "help",
-    "V": "version",
-}
+SHORT: dict[str, str] = dict(
+    re.findall(
+        r"(\S) (\S+)",
+        """
+    X request  H header  d data  u user  G get  F form  T upload-file  I head  A user-agent
+    e referer  b cookie  c cookie-jar  m max-time  K config  k insecure  L location  s silent
+    S show-error  v verbose  i include  f fail  N buffer  g globoff  o output  O remote-name
+    w write-out  D dump-header  x proxy  U proxy-user  E cert  r range  y speed-time
+    Y speed-limit  4 ipv4  6 ipv6  0 http1.0  1 tlsv1  n netrc  j junk-session-cookies
+    J remote-header-name  R remote-time  # progress-bar  a append  q disable  : next
+    B use-ascii  C continue-at  l list-only  M manual  P ftp-port  p proxytunnel  Q quote
+    t telnet-option  z time-cond  Z parallel  2 sslv2  3 sslv3  h help  V version
+    """,
+    )
+)
 # By their whole names, as browsers and documents write them; later versions are in it too.
 _TAKE_A_VALUE = names(
     """

@@ -130,7 +130,9 @@ def read(text: str) -> CurlRequest:
         found = split(text)
     except UnclosedQuoteError as error:
         raise CurlCommandError(_("A %s is missing that closes a quote.") % error.quote) from error
-    words = list(dropwhile(_stands_before_curl, found.words))
+    words = list(
+        dropwhile(lambda word: word in _BEFORE_CURL or ASSIGNMENT.match(word), found.words)
+    )
     name = words[0].replace("\\", "/").rpartition("/")[2].lower() if words else ""
     if name not in ("curl", "curl.exe"):
         raise CurlCommandError(_("A command begins with “curl”. Paste the whole of it."))
@@ -145,10 +147,6 @@ def read(text: str) -> CurlRequest:
     if found.rest:
         request.notes.append(_("What follows the command was left out: %s") % found.rest[:80])
     return request
-
-
-def _stands_before_curl(word: str) -> bool:
-    return word in _BEFORE_CURL or ASSIGNMENT.match(word) is not None
 
 
 def _take_options(request: CurlRequest, words: list[str]) -> None:
@@ -225,19 +223,15 @@ def _take_header(request: CurlRequest, line: str) -> None:
         request.headers.append((line[:-1].strip(), ""))
 
 
-def _take_data(request: CurlRequest, text: str) -> None:
+def _take_data(request: CurlRequest, text: str, separator: str = "&") -> None:
     if text.startswith("@"):
         raise CurlCommandError(str(_FILE) % {"file": text})
-    _append(request, text)
+    _append(request, text, separator)
 
 
 def _append(request: CurlRequest, text: str, separator: str = "&") -> None:
     """Add to the body: each option but --json puts an ampersand before what it adds."""
     request.data.append(f"{separator}{text}" if request.data else text)
-
-
-def _take_encoded(request: CurlRequest, text: str) -> None:
-    _append(request, _encoded(text))
 
 
 def _take_query(request: CurlRequest, text: str) -> None:
@@ -255,9 +249,7 @@ def _encoded(text: str) -> str:
 
 
 def _take_json(request: CurlRequest, text: str) -> None:
-    if text.startswith("@"):
-        raise CurlCommandError(str(_FILE) % {"file": text})
-    _append(request, text, separator="")
+    _take_data(request, text, separator="")
     request.is_json = True
 
 
@@ -294,7 +286,7 @@ _ACTIONS: dict[str, _Action] = {
     "data-ascii": _take_data,
     "data-binary": _take_data,
     "data-raw": _append,
-    "data-urlencode": _take_encoded,
+    "data-urlencode": lambda request, value: _append(request, _encoded(value)),
     "json": _take_json,
     "get": lambda request, value: setattr(request, "is_in_query", True),
     "user": _take_user,

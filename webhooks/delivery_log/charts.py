@@ -33,7 +33,7 @@ class Period(models.TextChoices):
     MONTH = "30d", _("30 days")
 
 
-class Kind(models.TextChoices):
+class ResultKind(models.TextChoices):
     """What an attempt came to, as coarse as a chart can show it."""
 
     SUCCEEDED = "succeeded", _("Succeeded")
@@ -42,24 +42,24 @@ class Kind(models.TextChoices):
     UNANSWERED = "unanswered", _("No answer")
 
 
-KIND_OF: dict[str, Kind] = {
-    Outcome.SUCCEEDED: Kind.SUCCEEDED,
-    Outcome.REFUSED: Kind.REFUSED,
-    Outcome.UNAUTHORIZED: Kind.REFUSED,
-    Outcome.REDIRECT: Kind.REFUSED,
-    Outcome.GONE: Kind.REFUSED,
-    Outcome.SERVER_ERROR: Kind.FAILED,
-    Outcome.THROTTLED: Kind.FAILED,
-    Outcome.PROTOCOL: Kind.FAILED,
-    Outcome.TIMEOUT: Kind.UNANSWERED,
-    Outcome.NETWORK: Kind.UNANSWERED,
-    Outcome.TLS: Kind.UNANSWERED,
-    Outcome.BLOCKED: Kind.UNANSWERED,
-    Outcome.UNKNOWN: Kind.UNANSWERED,
+KIND_OF: dict[str, ResultKind] = {
+    Outcome.SUCCEEDED: ResultKind.SUCCEEDED,
+    Outcome.REFUSED: ResultKind.REFUSED,
+    Outcome.UNAUTHORIZED: ResultKind.REFUSED,
+    Outcome.REDIRECT: ResultKind.REFUSED,
+    Outcome.GONE: ResultKind.REFUSED,
+    Outcome.SERVER_ERROR: ResultKind.FAILED,
+    Outcome.THROTTLED: ResultKind.FAILED,
+    Outcome.PROTOCOL: ResultKind.FAILED,
+    Outcome.TIMEOUT: ResultKind.UNANSWERED,
+    Outcome.NETWORK: ResultKind.UNANSWERED,
+    Outcome.TLS: ResultKind.UNANSWERED,
+    Outcome.BLOCKED: ResultKind.UNANSWERED,
+    Outcome.UNKNOWN: ResultKind.UNANSWERED,
 }
 # How long it took says something about the receiver only when it answered, or kept us waiting. A
 # connection that is refused at once would make a dead receiver look quick.
-_TIMED = {outcome for outcome, kind in KIND_OF.items() if kind != Kind.UNANSWERED} | {
+_TIMED = {outcome for outcome, kind in KIND_OF.items() if kind != ResultKind.UNANSWERED} | {
     Outcome.TIMEOUT
 }
 _BUCKETS = {Period.DAY: 24, Period.WEEK: 28, Period.MONTH: 30}
@@ -72,7 +72,7 @@ class Bucket:
 
     begins_at: datetime
     ends_at: datetime
-    counts: "Counter[Kind]" = field(default_factory=Counter)
+    counts: "Counter[ResultKind]" = field(default_factory=Counter)
     # Duration step -> attempts that were answered or timed out.
     durations: "Counter[int]" = field(default_factory=Counter)
 

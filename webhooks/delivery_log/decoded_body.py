@@ -37,17 +37,17 @@ _SAMPLED = 1000
 _BINARY_SHARE = 0.1
 
 
-class Kind(StrEnum):
+class BodyKind(StrEnum):
     JSON = "json"
     TEXT = "text"
     BINARY = "binary"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Readable:
+class DecodedBody:
     """A body as text. Bytes that fit no character are lone surrogates (PEP 383)."""
 
-    kind: Kind
+    kind: BodyKind
     # What to show: indented JSON, the text itself, or a hex dump.
     text: str
     # The text as it was sent; the same as `text` unless JSON was indented.
@@ -58,16 +58,16 @@ class Readable:
     compression: str = ""
 
 
-def read(data: bytes, *, content_type: str = "", content_encoding: str = "") -> Readable:
-    """Say what a body is and make it readable."""
+def read(data: bytes, *, content_type: str = "", content_encoding: str = "") -> DecodedBody:
+    """Return a body as text, with what it was taken for."""
     compression = _compression(data, content_encoding)
     text, charset = _decode(data, content_type)
     if compression or (not charset and _is_binary(text)):
         dump = hex_dump(data[:DUMPED_BYTES])
-        return Readable(kind=Kind.BINARY, text=dump, raw=dump, compression=compression)
+        return DecodedBody(kind=BodyKind.BINARY, text=dump, raw=dump, compression=compression)
     if indented := indent_json(text):
-        return Readable(kind=Kind.JSON, text=indented, raw=text, charset=charset)
-    return Readable(kind=Kind.TEXT, text=text, raw=text, charset=charset)
+        return DecodedBody(kind=BodyKind.JSON, text=indented, raw=text, charset=charset)
+    return DecodedBody(kind=BodyKind.TEXT, text=text, raw=text, charset=charset)
 
 
 def _compression(data: bytes, content_encoding: str) -> str:
@@ -78,7 +78,7 @@ def _compression(data: bytes, content_encoding: str) -> str:
 
 
 def _is_ascii(data: bytes) -> bool:
-    """Say whether a body that claims to be compressed is plain text after all."""
+    """Return whether a body that claims to be compressed is plain text after all."""
     return data.isascii() and not _CONTROL.search(data.decode())
 
 

@@ -156,7 +156,7 @@ def _bodies(
         return
     lines: tuple[Line, ...] = ()
     old, new = decoded_body.read(before), decoded_body.read(after)
-    if with_bodies and decoded_body.Kind.BINARY not in (old.kind, new.kind):
+    if with_bodies and decoded_body.BodyKind.BINARY not in (old.kind, new.kind):
         lines = tuple(_diff(old.text.split("\n"), new.text.split("\n")))
     yield Difference(label=label, before=_size(before), after=_size(after), lines=lines)
 

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from webhooks import catalogue, payloads
-from webhooks.filters import Filter, InvalidFilter, Judgement, Refusal, compile_filter
+from webhooks.filters import Filter, InvalidFilter, Judgement, compile_filter
 from webhooks.models import (
     Action,
     AuditEntry,
@@ -62,7 +62,7 @@ class Verdict:
     sentence: "StrOrPromise"
     deliveries: tuple[Delivery, ...] = ()
     judgement: Judgement | None = None
-    refusals: tuple[Refusal, ...] = ()
+    refusals: tuple[Judgement, ...] = ()
     # The webhook asks for other events than this one.
     is_type_unwanted: bool = False
     # Set when the webhook was changed after the event, so that the reason then may differ.

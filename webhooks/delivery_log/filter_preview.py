@@ -11,7 +11,7 @@ from typing import Any
 from django.db import connection
 
 from webhooks import catalogue, payloads
-from webhooks.filters import Filter, Refusal
+from webhooks.filters import Filter, Judgement
 from webhooks.models import Event
 
 MAX_EVENTS = 200
@@ -27,7 +27,7 @@ class Tried:
 
     type: str
     passes: bool
-    refusals: tuple[Refusal, ...] = ()
+    refusals: tuple[Judgement, ...] = ()
     event_id: str = ""
     call_id: str = ""
     created_at: dt.datetime | None = None

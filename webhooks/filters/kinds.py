@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from webhooks import catalogue
 from webhooks.catalogue import Variable, VariableType
-from webhooks.filters.operators import Operator
+from webhooks.filters.operators import EQUALITY, LISTS, NUMERIC, PRESENCE, Operator
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
@@ -30,20 +30,16 @@ _KINDS = {
     VariableType.BOOLEAN: Kind.BOOLEAN,
     VariableType.OBJECT: Kind.OBJECT,
 }
-_EQUALITY = (Operator.EQUALS, Operator.NOT_EQUALS)
-_LISTS = (Operator.ONE_OF, Operator.NOT_ONE_OF)
-_NUMERIC = (Operator.GREATER_THAN, Operator.AT_LEAST, Operator.LESS_THAN, Operator.AT_MOST)
 _TEXT = (Operator.CONTAINS, Operator.NOT_CONTAINS, Operator.STARTS_WITH)
-_PRESENCE = (Operator.EXISTS, Operator.NOT_EXISTS)
 # The first is what a new condition begins with.
 _FITTING: dict[Kind, tuple[Operator, ...]] = {
-    Kind.TEXT: (*_EQUALITY, *_LISTS, *_TEXT, *_PRESENCE),
-    Kind.CHOICE: (*_EQUALITY, *_LISTS, *_PRESENCE),
-    Kind.NUMBER: (*_NUMERIC, *_EQUALITY, *_LISTS, *_PRESENCE),
-    Kind.DURATION: (*_NUMERIC, *_EQUALITY, *_PRESENCE),
-    Kind.BOOLEAN: (Operator.EQUALS, *_PRESENCE),
-    Kind.OBJECT: (*_PRESENCE, Operator.CONTAINS, Operator.NOT_CONTAINS),
-    Kind.ANY: (*_EQUALITY, *_LISTS, *_TEXT, *_NUMERIC, *_PRESENCE),
+    Kind.TEXT: (*EQUALITY, *LISTS, *_TEXT, *PRESENCE),
+    Kind.CHOICE: (*EQUALITY, *LISTS, *PRESENCE),
+    Kind.NUMBER: (*NUMERIC, *EQUALITY, *LISTS, *PRESENCE),
+    Kind.DURATION: (*NUMERIC, *EQUALITY, *PRESENCE),
+    Kind.BOOLEAN: (Operator.EQUALS, *PRESENCE),
+    Kind.OBJECT: (*PRESENCE, Operator.CONTAINS, Operator.NOT_CONTAINS),
+    Kind.ANY: (*EQUALITY, *LISTS, *_TEXT, *NUMERIC, *PRESENCE),
 }
 
 
@@ -53,11 +49,11 @@ def fitting(kind: Kind) -> tuple[Operator, ...]:
 
 
 def is_numeric(operator: Operator) -> bool:
-    return operator in _NUMERIC
+    return operator in NUMERIC
 
 
 def takes_list(operator: Operator) -> bool:
-    return operator in _LISTS
+    return operator in LISTS
 
 
 def kind_of(name: str) -> Kind:

@@ -19,7 +19,7 @@ MAX_LENGTH = 1000
 _MAX_DIGITS = 40
 
 Path = tuple[str | int, ...]
-# Says whether a present value passes.
+# Whether a present value passes.
 Test = Callable[[Any], bool]
 
 _COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
@@ -56,9 +56,10 @@ OPERATOR_LABELS: dict[Operator, "StrOrPromise"] = {
     Operator.EXISTS: gettext_lazy("has a value"),
     Operator.NOT_EXISTS: gettext_lazy("has no value"),
 }
-_LISTS = {Operator.ONE_OF, Operator.NOT_ONE_OF}
-_NUMERIC = {Operator.GREATER_THAN, Operator.AT_LEAST, Operator.LESS_THAN, Operator.AT_MOST}
-PRESENCE = {Operator.EXISTS, Operator.NOT_EXISTS}
+EQUALITY = (Operator.EQUALS, Operator.NOT_EQUALS)
+LISTS = (Operator.ONE_OF, Operator.NOT_ONE_OF)
+NUMERIC = (Operator.GREATER_THAN, Operator.AT_LEAST, Operator.LESS_THAN, Operator.AT_MOST)
+PRESENCE = (Operator.EXISTS, Operator.NOT_EXISTS)
 # The operators that a missing value passes.
 NEGATIVE = {
     Operator.NOT_EQUALS,
@@ -85,15 +86,15 @@ def present_value(found: Any) -> Any:
 def make_test(operator: Operator, value: object, path: Path) -> Test:
     if operator in PRESENCE:
         return lambda actual: operator is Operator.EXISTS
-    if operator in _NUMERIC:
+    if operator in NUMERIC:
         return _numeric_test(operator, value, path)
-    if operator in _LISTS:
+    if operator in LISTS:
         if not isinstance(value, list) or not 0 < len(value) <= MAX_LENGTH:
             raise InvalidFilter(_("Give a list of values to compare with."), path)
         tests = [_equality_test(item, (*path, index)) for index, item in enumerate(value)]
         is_wanted = operator is Operator.ONE_OF
         return lambda actual: any(test(actual) for test in tests) is is_wanted
-    if operator in (Operator.EQUALS, Operator.NOT_EQUALS):
+    if operator in EQUALITY:
         equals = _equality_test(value, path)
         return lambda actual: equals(actual) is (operator is Operator.EQUALS)
     return _text_test(operator, value, path)

@@ -1,6 +1,6 @@
 """The condition tree: compiled once, matched often, and able to say what refused an event."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,8 +10,6 @@ from webhooks.filters.operators import (
     ABSENT,
     MAX_LENGTH,
     NEGATIVE,
-    OPERATOR_LABELS,
-    PRESENCE,
     InvalidFilter,
     Operator,
     Path,
@@ -27,27 +25,7 @@ MAX_DEPTH = 8
 MAX_CONDITIONS = 200
 
 Tree = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """A condition that did not hold, and the value it met (None when there was none)."""
-
-    path: Path
-    variable: str
-    operator: Operator
-    value: object
-    actual: object
-
-    def __str__(self) -> str:
-        words = [self.variable, str(OPERATOR_LABELS[self.operator])]
-        if self.operator not in PRESENCE:
-            words.append(f"“{shown(self.value)}”")
-        found = _("no value") if self.actual is None else f"“{shown(self.actual)}”"
-        return _("%(condition)s: the event has %(found)s.") % {
-            "condition": " ".join(words),
-            "found": found,
-        }
+Document = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,37 +43,28 @@ class Judgement:
     value: object = None
     actual: object = None
 
+    def refusals(self) -> Iterator["Judgement"]:
+        """Yield the conditions that did not hold, but for those of a group that did."""
+        if not self.passes and not self.group:
+            yield self
+        elif not self.passes:
+            for child in self.children:
+                yield from child.refusals()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Condition:
-    path: Path
     variable: str
     operator: Operator
     value: object
     test: Test
-    find: Callable[[Mapping[str, Any]], Any]
+    find: Callable[[Document], Any]
 
-    def matches(self, document: Mapping[str, Any]) -> bool:
+    def matches(self, document: Document) -> bool:
         actual = self.find(document)
-        if actual is ABSENT:
-            return self.operator in NEGATIVE
-        return self.test(actual)
+        return self.operator in NEGATIVE if actual is ABSENT else self.test(actual)
 
-    def refusals(self, document: Mapping[str, Any]) -> list[Refusal]:
-        if self.matches(document):
-            return []
-        actual = self.find(document)
-        return [
-            Refusal(
-                path=self.path,
-                variable=self.variable,
-                operator=self.operator,
-                value=self.value,
-                actual=None if actual is ABSENT else actual,
-            )
-        ]
-
-    def judge(self, document: Mapping[str, Any]) -> Judgement:
+    def judge(self, document: Document) -> Judgement:
         actual = self.find(document)
         return Judgement(
             passes=self.matches(document),
@@ -111,17 +80,12 @@ class _Group:
     children: tuple["_Condition | _Group", ...]
     needs_all: bool
 
-    def matches(self, document: Mapping[str, Any]) -> bool:
+    def matches(self, document: Document) -> bool:
         if self.needs_all:
             return all(child.matches(document) for child in self.children)
         return any(child.matches(document) for child in self.children)
 
-    def refusals(self, document: Mapping[str, Any]) -> list[Refusal]:
-        if self.matches(document):
-            return []
-        return [refusal for child in self.children for refusal in child.refusals(document)]
-
-    def judge(self, document: Mapping[str, Any]) -> Judgement:
+    def judge(self, document: Document) -> Judgement:
         return Judgement(
             passes=self.matches(document),
             group="all" if self.needs_all else "any",
@@ -139,14 +103,15 @@ class Filter:
     def is_empty(self) -> bool:
         return self._root is None
 
-    def matches(self, document: Mapping[str, Any]) -> bool:
+    def matches(self, document: Document) -> bool:
         return self._root is None or self._root.matches(document)
 
-    def explain(self, document: Mapping[str, Any]) -> list[Refusal]:
+    def explain(self, document: Document) -> list[Judgement]:
         """Return the conditions that refused the event; [] when it passes."""
-        return [] if self._root is None else self._root.refusals(document)
+        judged = self.judge(document)
+        return list(judged.refusals()) if judged else []
 
-    def judge(self, document: Mapping[str, Any]) -> Judgement | None:
+    def judge(self, document: Document) -> Judgement | None:
         """Return what every condition made of the event; None when there are none."""
         return None if self._root is None else self._root.judge(document)
 
@@ -212,7 +177,6 @@ def _compile_condition(node: Tree, path: Path) -> _Condition:
         raise InvalidFilter(_("Choose how to compare."), (*path, "operator")) from None
     value = node.get("value")
     return _Condition(
-        path=path,
         variable=variable,
         operator=operator,
         value=value,
@@ -221,7 +185,7 @@ def _compile_condition(node: Tree, path: Path) -> _Condition:
     )
 
 
-def _finder(variable: str) -> Callable[[Mapping[str, Any]], Any]:
+def _finder(variable: str) -> Callable[[Document], Any]:
     """Return how to read a variable: where a mapping finds it, but never the event as a whole."""
     if variable == WHOLE_EVENT:
         return lambda document: present_value(document.get(variable))

@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy
 from webhooks.filters.durations import duration_text
 from webhooks.filters.kinds import Kind, kind_of, label_of, takes_list
 from webhooks.filters.operators import PRESENCE, Operator, shown
-from webhooks.filters.tree import Refusal
+from webhooks.filters.tree import Judgement
 
 # A sentence that names more values than a person reads says how many more there are.
 _MAX_VALUES = 6
@@ -62,19 +62,16 @@ def value_words(variable: str, value: object, operator: Operator | None = None) 
     return shown(value) if kind is Kind.CHOICE else f"“{shown(value)}”"
 
 
-def refusal_words(refusals: Sequence[Refusal], *, shows_values: bool = True) -> str:
-    """Say why an event was refused; without values, only what was asked of it."""
-    told = [_refusal(refusal, shows_values) for refusal in refusals[:_MAX_REFUSALS]]
-    text = "; ".join(told)
+def refusal_words(refusals: Sequence[Judgement]) -> str:
+    """Say why an event was refused."""
+    text = "; ".join(map(_refusal, refusals[:_MAX_REFUSALS]))
     if (more := len(refusals) - _MAX_REFUSALS) > 0:
         text = _("%(reasons)s; and %(count)d more") % {"reasons": text, "count": more}
     return text[:1].upper() + text[1:]
 
 
-def _refusal(refusal: Refusal, shows_values: bool) -> str:
+def _refusal(refusal: Judgement) -> str:
     asked = condition_words(refusal.variable, refusal.operator, refusal.value)
-    if not shows_values:
-        return _("not met: %s") % asked
     found = found_words(refusal.variable, refusal.actual)
     return _("%(condition)s, but here it is %(found)s") % {"condition": asked, "found": found}
 

@@ -26,30 +26,3 @@ from webhooks.network.resolver import (
     checked_addresses,
 )
 from webhooks.network.urls import Target, parse_url
-
-__all__ = [
-    "LOOKUP_SECONDS",
-    "SENTENCES",
-    "DeadlineExceededError",
-    "Failure",
-    "GuardedSession",
-    "GuardedSessionMixin",
-    "HostResolver",
-    "NameNotResolvedError",
-    "NetworkError",
-    "Policy",
-    "Resolution",
-    "ResponseBuffer",
-    "ResponseTooLargeError",
-    "SendError",
-    "SocketOpener",
-    "TLSError",
-    "Target",
-    "TransferError",
-    "UnsafeURLError",
-    "check_url",
-    "checked_addresses",
-    "configure_curl",
-    "parse_allowed_network",
-    "parse_url",
-]

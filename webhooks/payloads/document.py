@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 
 from webhooks import catalogue
 from webhooks.catalogue import INSTANT, OLDER_NAMES, VARIABLES, VariableType
+from webhooks.payloads.errors import InvalidPayload
 
 # Receivers' parsers often stop at 100 levels or fewer; no event needs a third of that.
 MAX_DEPTH = 32
@@ -29,14 +30,6 @@ _DATETIME_NAMES = tuple(
 _MIN_DATETIME_LENGTH = 16
 
 Path = tuple[str | int, ...]
-
-
-class InvalidPayload(ValueError):
-    """A payload that cannot be sent: a sentence for people and a `code` for programs."""
-
-    def __init__(self, message: str, *, code: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 def read_document(data: bytes | memoryview) -> dict[str, Any]:

@@ -1,11 +1,13 @@
-"""Names as paths: `client.phone`, `tags[]`, `items[0].id`.
+"""Names as paths, `client.phone`, `tags[]`, `items[0].id`, and the shape they make together.
 
 A dot goes into an object, a number in brackets into a list, empty brackets add to a list. A
 backslash takes the meaning from a dot, a bracket or a backslash: `utm\\.source` is one key.
 """
 
 import re
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import Any
 
 from django.utils.translation import gettext as _
 
@@ -18,7 +20,11 @@ MAX_INDEX = 99
 # The step that `[]` is.
 APPEND = None
 
+# What a row leaves out, unlike a null that is sent.
+OMITTED = object()
+
 Steps = tuple[str | int | None, ...]
+Read = Callable[[Mapping[str, Any]], Any]
 
 _KEY = re.compile(r"(?:\\[.\[\]\\]|[^.\[\]\\])+")
 _BRACKETS = re.compile(r"\[(\d{0,9})\]", re.ASCII)
@@ -86,3 +92,119 @@ def _unreadable(text: str, position: int) -> str:
     return _("“%s” cannot be read as a name. A backslash is written before . [ ] or \\ only.") % (
         shown(text)
     )
+
+
+class _Container:
+    """An object by its keys or a list by its indexes, in the order they were added."""
+
+    __slots__ = ("is_list", "members", "row")
+
+    def __init__(self, *, is_list: bool, row: int) -> None:
+        self.is_list = is_list
+        self.row = row
+        self.members: dict[str | int, _Container | _Leaf] = {}
+
+
+class _Leaf:
+    __slots__ = ("read", "row")
+
+    def __init__(self, row: int, read: Read | None) -> None:
+        self.row = row
+        self.read = read
+
+
+class Shape:
+    """A document without values; each leaf knows how to read its own."""
+
+    def __init__(self) -> None:
+        self._root = _Container(is_list=False, row=0)
+        self._spread: Read | None = None
+
+    def spread(self, read: Read) -> None:
+        """Put every field of what is read at the top, but for those that have rows."""
+        self._spread = read
+
+    def add(self, steps: Steps, row: int, read: Read | None = None) -> None:
+        """Add a leaf; raise ValueError with a sentence about the row that is in its way."""
+        container = self._root
+        for depth, step in enumerate(steps):
+            key = self._key(container, step, steps[: depth + 1], row)
+            if depth == len(steps) - 1:
+                if key in container.members:
+                    raise ValueError(_taken(container.members[key], steps))
+                container.members[key] = _Leaf(row, read)
+                return
+            container = self._enter(container, key, steps, depth, row)
+
+    def build(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the document for an event's fields."""
+        built = _fill(self._root, fields)
+        document: dict[str, Any] = {} if built is OMITTED else built
+        if self._spread is None:
+            return document
+        own = self._root.members
+        every = {key: value for key, value in self._spread(fields).items() if key not in own}
+        return {**every, **document}
+
+    def _key(
+        self, container: _Container, step: str | int | None, path: Steps, row: int
+    ) -> str | int:
+        if isinstance(step, str):
+            return step
+        size = len(container.members)
+        if step is None:
+            return size
+        if step > size:
+            wanted = spell((*path[:-1], size))
+            raise ValueError(
+                _("Before “%(this)s” comes “%(wanted)s”. Add that row above.")
+                % {"this": spell(path), "wanted": wanted}
+            )
+        return step
+
+    def _enter(
+        self, container: _Container, key: str | int, steps: Steps, depth: int, row: int
+    ) -> _Container:
+        """Return the container at a step, made when it is not there yet."""
+        path = steps[: depth + 1]
+        is_list = not isinstance(steps[depth + 1], str)
+        found = container.members.get(key)
+        if found is None:
+            found = container.members[key] = _Container(is_list=is_list, row=row)
+        if isinstance(found, _Leaf):
+            raise ValueError(
+                _("“%(name)s” holds the value of row %(row)d, so nothing can be inside it.")
+                % {"name": spell(path), "row": found.row + 1}
+            )
+        if found.is_list != is_list:
+            sentence = (
+                _("“%(name)s” is a list in row %(row)d. Write a number in brackets after it.")
+                if found.is_list
+                else _("“%(name)s” is an object in row %(row)d. Write a dot and a key after it.")
+            )
+            raise ValueError(sentence % {"name": spell(path), "row": found.row + 1})
+        return found
+
+
+def _taken(found: _Container | _Leaf, steps: Steps) -> str:
+    if isinstance(found, _Leaf):
+        sentence = _("“%(name)s” is the name of row %(row)d already. Rename or remove one of them.")
+    else:
+        sentence = _("“%(name)s” holds the values of row %(row)d, so it can have none of its own.")
+    return sentence % {"name": spell(steps), "row": found.row + 1}
+
+
+def _fill(container: _Container, fields: Mapping[str, Any]) -> Any:
+    """Return what is in a container; OMITTED when all of it is left out."""
+    made: dict[str | int, Any] = {}
+    for key, member in container.members.items():
+        if isinstance(member, _Container):
+            value = _fill(member, fields)
+        else:
+            value = member.read(fields) if member.read is not None else None
+        if value is not OMITTED:
+            made[key] = value
+    if not made:
+        return OMITTED
+    # Elements that were left out leave no gap.
+    return [made[index] for index in sorted(made)] if container.is_list else made

@@ -16,10 +16,16 @@ from typing import Any, cast
 from django.utils.translation import gettext as _
 
 from webhooks.payloads.document import ENCODER, shown
-from webhooks.payloads.json_text import Array, Node, Object, Plain, Text, parse, problem_at
-from webhooks.payloads.problems import InvalidMapping, Problem
-from webhooks.payloads.values import AS_THE_WEBHOOK, Style, make_reader
-from webhooks.payloads.variables import Fields, variable_problem, zone_problem
+from webhooks.payloads.errors import InvalidMapping, Problem
+from webhooks.payloads.json_reader import Array, Node, Object, Plain, Text, parse, problem_at
+from webhooks.payloads.variables import (
+    AS_THE_WEBHOOK,
+    Fields,
+    Style,
+    make_reader,
+    variable_problem,
+    zone_problem,
+)
 
 MAX_TEMPLATE_LENGTH = 65_536
 MAX_PLACES = 200
@@ -27,7 +33,6 @@ _QUOTED = r"'[^']*'|\"[^\"]*\""
 _PLACE = re.compile(r"\{\{((?:" + _QUOTED + r"|(?!\}\}|\{\{)[^'\"])*)\}\}", re.DOTALL)
 _PART = re.compile(r"(?:" + _QUOTED + r"|[^'\"|])*")
 _DATES = ("iso8601", "sql", "unix")
-_SCALARS = (str, int, float, bool, type(None))
 
 Render = Callable[[Fields], str]
 
@@ -80,16 +85,6 @@ def template_problems(text: str, known: Collection[str]) -> list[Problem]:
         sentence = _("The JSON body has at most %d variables.") % MAX_PLACES
         problems.append(Problem(sentence=sentence, field="body_template"))
     return problems
-
-
-def template_variables(text: str) -> list[str]:
-    """Return the variables a valid JSON body names, each once."""
-    found: dict[str, None] = {}
-    for string, _is_key in _texts(parse(text)):
-        for _start, content in _split(string.value):
-            if content is not None and (place := parse_place(content)).literal is None:
-                found[place.variable] = None
-    return list(found)
 
 
 def has_place(text: str) -> bool:

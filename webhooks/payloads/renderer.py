@@ -14,13 +14,20 @@ from django.utils.translation import gettext as _
 
 from webhooks.catalogue import CURRENT_NAMES, OLDER_NAMES
 from webhooks.payloads.document import ENCODER
-from webhooks.payloads.paths import parse_path
+from webhooks.payloads.errors import InvalidMapping, Problem
+from webhooks.payloads.paths import OMITTED, Shape, parse_path
 from webhooks.payloads.placeholders import compile_template
-from webhooks.payloads.problems import InvalidMapping, Problem
 from webhooks.payloads.rows import Row, read_rows
-from webhooks.payloads.shape import OMITTED, Shape
-from webhooks.payloads.values import Style, date_writer, make_reader, rewrite_dates
-from webhooks.payloads.variables import ATTEMPT, Fields, as_text, is_empty
+from webhooks.payloads.variables import (
+    ATTEMPT,
+    Fields,
+    Style,
+    as_text,
+    date_writer,
+    is_empty,
+    make_reader,
+    rewrite_dates,
+)
 
 JSON_TYPE = "application/json"
 FORM_TYPE = "application/x-www-form-urlencoded"
@@ -58,8 +65,8 @@ def sent_as(method: str, body_format: str) -> str:
     return "query" if method == "GET" else body_format
 
 
-def renders_verbatim(webhook: Format) -> bool:
-    """Say whether the request's body is the document itself, so that rendering can be skipped."""
+def _is_verbatim(webhook: Format) -> bool:
+    """Return whether the request's body is the document itself."""
     return (
         sent_as(webhook.method, webhook.body_format) == "json"
         and webhook.date_format == "iso8601"
@@ -77,7 +84,7 @@ def compile_request(webhook: Format, url: str) -> Render | None:
     read, and so does what is returned for an address that is too long. A variable that the event
     does not have is null, or empty in a form or a query.
     """
-    if renders_verbatim(webhook):
+    if _is_verbatim(webhook):
         return None
     kind = sent_as(webhook.method, webhook.body_format)
     style = Style(format=webhook.date_format, time_zone=webhook.time_zone)
@@ -94,46 +101,19 @@ def compile_request(webhook: Format, url: str) -> Render | None:
     return _every_variable(kind, style, read, url)
 
 
-def render(
-    document: bytes,
-    *,
-    method: str,
-    url: str,
-    body_format: str,
-    date_format: str,
-    time_zone: str,
-    uses_older_names: bool,
-    attempt: int,
-) -> Rendered:
-    """Return the request for a document with every variable under its own name.
-
-    A GET has no body: it carries everything in its query whatever the body format. Every string
-    that is an instant as `instant` writes it, at any depth, gets the date format and time zone.
-    Nested values become compact JSON in forms and queries, where null is empty.
-    """
-    style = Style(format=date_format, time_zone=time_zone)
-    read = _fields_reader(uses_older_names=uses_older_names)
-    return _every_variable(sent_as(method, body_format), style, read, url)(document, attempt)
-
-
 def rows_as_places(stored: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the JSON document of rows with a place for each variable; raise InvalidMapping."""
     shape = Shape()
     for number, row in enumerate(read_rows(stored)):
         if row.is_spread:
             continue
-        shape.add(parse_path(row.name), number, _as_place(row))
+        if row.variable:
+            value = _place(row)
+        else:
+            # Braces stay braces; in JSON two of them occur in texts only.
+            value = json.loads(ENCODER.encode(row.value).replace("{{", "{{ '{{' }}"))
+        shape.add(parse_path(row.name), number, _constant(value))
     return shape.build({})
-
-
-def _as_place(row: Row) -> Callable[[Fields], Any]:
-    value = _place(row) if row.variable else _literal(row.value)
-    return lambda fields: value
-
-
-def _literal(value: Any) -> Any:
-    """Write a value so that its braces stay braces; in JSON two of them occur in texts only."""
-    return json.loads(ENCODER.encode(value).replace("{{", "{{ '{{' }}"))
 
 
 def _place(row: Row) -> str:
@@ -209,7 +189,10 @@ def _reader(row: Row, style: Style) -> Callable[[Fields], Any]:
             return OMITTED if is_empty(value) else value
 
         return read
-    value = OMITTED if row.is_omitted_if_empty and is_empty(row.value) else row.value
+    return _constant(OMITTED if row.is_omitted_if_empty and is_empty(row.value) else row.value)
+
+
+def _constant(value: Any) -> Callable[[Fields], Any]:
     return lambda fields: value
 
 
@@ -249,15 +232,12 @@ def _flat(url: str, kind: str, pairs: Pairs) -> Rendered:
         return Rendered(url=url, body=urlencode(pairs).encode(), content_type=FORM_TYPE)
     address = _with_query(url, urlencode(pairs, quote_via=quote))
     if len(address) > MAX_ADDRESS_LENGTH:
-        raise InvalidMapping(Problem(sentence=_too_long(len(address))))
+        sentence = _(
+            "The address would be %(length)d characters long, more than the %(limit)d that are "
+            "sent. Choose fewer parameters, or a method and a format with a body."
+        ) % {"length": len(address), "limit": MAX_ADDRESS_LENGTH}
+        raise InvalidMapping(Problem(sentence=sentence))
     return Rendered(url=address, body=b"", content_type=None)
-
-
-def _too_long(length: int) -> str:
-    return _(
-        "The address would be %(length)d characters long, more than the %(limit)d that are sent. "
-        "Choose fewer parameters, or a method and a format with a body."
-    ) % {"length": length, "limit": MAX_ADDRESS_LENGTH}
 
 
 def _texts(items: Iterable[tuple[str, Any]]) -> Pairs:

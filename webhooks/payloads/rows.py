@@ -14,14 +14,15 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from webhooks.payloads.document import ENCODER, InvalidPayload, shown
-from webhooks.payloads.json_loader import load_json
-from webhooks.payloads.paths import MAX_NAME_LENGTH, parse_path
-from webhooks.payloads.problems import InvalidMapping, Problem
-from webhooks.payloads.shape import Shape
-from webhooks.payloads.values import AS_TEXT, AS_THE_WEBHOOK, Style
+from webhooks.payloads.document import ENCODER, shown
+from webhooks.payloads.errors import InvalidMapping, InvalidPayload, Problem
+from webhooks.payloads.json_reader import load_json
+from webhooks.payloads.paths import MAX_NAME_LENGTH, Shape, parse_path
 from webhooks.payloads.variables import (
+    AS_TEXT,
+    AS_THE_WEBHOOK,
     WHOLE_EVENT,
+    Style,
     as_text,
     typed_default,
     variable_problem,
@@ -54,7 +55,7 @@ class Row:
 
     @property
     def is_spread(self) -> bool:
-        """Say whether the row stands for every variable under its own name."""
+        """Return whether the row stands for every variable under its own name."""
         return self.variable == WHOLE_EVENT and self.name in ("", WHOLE_EVENT)
 
 
@@ -76,7 +77,7 @@ def typed_value(kind: str, text: str) -> Any:
     try:
         value = load_json(text.encode(errors="surrogatepass"))
         ENCODER.encode(value).encode()
-    except (InvalidPayload, ValueError, OverflowError) as error:
+    except (ValueError, OverflowError) as error:
         sentence = str(error) if isinstance(error, InvalidPayload) else _("This is not JSON.")
         raise ValueError(_("%s Choose Text to send it as it is.") % sentence) from error
     return value

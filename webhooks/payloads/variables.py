@@ -1,26 +1,31 @@
-"""Variables of an event: found by current name, older name or path, and written as asked."""
+"""Variables of an event: found by current name, older name or path, and read in a style."""
 
 import difflib
 import json
+import math
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from django.utils.translation import gettext as _
 
 from webhooks import catalogue
-from webhooks.catalogue import CURRENT_NAMES, OLDER_NAMES, VARIABLES, VariableType
-from webhooks.payloads.document import ENCODER, shown
+from webhooks.catalogue import CURRENT_NAMES, INSTANT, OLDER_NAMES, VARIABLES, VariableType
+from webhooks.payloads.document import ENCODER, instant, shown
+from webhooks.payloads.errors import InvalidMapping, Problem
 from webhooks.payloads.paths import Steps, parse_path
 
 # Stands for the whole event, as it is sent when nothing is mapped.
 WHOLE_EVENT = "*"
 ATTEMPT = "attempt"
+AS_TEXT = "text"
 _SUGGESTIONS = 3
-_HAS_PARTS = (VariableType.OBJECT,)
 
 Fields = Mapping[str, Any]
 Find = Callable[[Fields], Any]
+Write = Callable[[datetime], str | int]
 
 
 def known_names() -> set[str]:
@@ -83,7 +88,7 @@ def variable_problem(name: str, known: Collection[str]) -> str:
     if None in steps:
         return _("[] adds to a list; to read one element write its number, like “items[0]”.")
     variable = VARIABLES.get(CURRENT_NAMES.get(str(head), str(head)))
-    if steps and variable is not None and variable.type not in _HAS_PARTS:
+    if steps and variable is not None and variable.type is not VariableType.OBJECT:
         return _("“%s” is a single value without parts. Remove what follows it.") % head
     return ""
 
@@ -133,3 +138,77 @@ def as_text(value: Any) -> str:
 
 def is_empty(value: Any) -> bool:
     return value is None or value in ("", [], {})
+
+
+class Style(NamedTuple):
+    """What is done to a value; empty means as the webhook says."""
+
+    format: str = ""
+    time_zone: str = ""
+    is_text: bool = False
+    has_default: bool = False
+    default: Any = None
+
+    def over(self, base: "Style") -> "Style":
+        """Return this style with what it leaves open taken from the webhook's."""
+        return self._replace(
+            format=self.format or base.format, time_zone=self.time_zone or base.time_zone
+        )
+
+
+AS_THE_WEBHOOK = Style()
+
+
+def make_reader(variable: str, style: Style) -> Find:
+    """Return how to read a variable in a style whose format and zone are set.
+
+    The default stands for a value that is absent, null or empty text.
+    """
+    find = finder(variable)
+    is_as_frozen = (style.format, style.time_zone) == ("iso8601", "UTC")
+    write = None if is_as_frozen else date_writer(style.format, style.time_zone)
+
+    def read(fields: Fields) -> Any:
+        value = find(fields)
+        if style.has_default and (value is None or value == ""):
+            value = style.default
+        elif write is not None:
+            value = rewrite_dates(value, write)
+        return as_text(value) if style.is_text else value
+
+    return read
+
+
+@lru_cache(maxsize=256)
+def date_writer(date_format: str, time_zone: str) -> Write:
+    """Return how to write an aware moment; raise InvalidMapping for an unknown zone."""
+    try:
+        zone = ZoneInfo(time_zone)
+    except (ValueError, OSError, KeyError) as error:
+        problem = Problem(sentence=zone_problem(time_zone), field="time_zone")
+        raise InvalidMapping(problem) from error
+    if date_format == "unix":
+        return lambda moment: math.floor(moment.timestamp())
+    if date_format == "sql":
+        return lambda moment: (
+            moment.astimezone(zone).replace(tzinfo=None).isoformat(sep=" ", timespec="seconds")
+        )
+    if time_zone == "UTC":
+        return instant
+    return lambda moment: moment.astimezone(zone).isoformat()
+
+
+def rewrite_dates(value: Any, write: Write) -> Any:
+    """Write every instant in a value, at any depth, in another way."""
+    if isinstance(value, str):
+        if not value.endswith("Z") or not INSTANT.fullmatch(value):
+            return value
+        try:
+            return write(datetime.fromisoformat(value))
+        except (ValueError, OverflowError):
+            return value
+    if isinstance(value, dict):
+        return {key: rewrite_dates(item, write) for key, item in value.items()}
+    if isinstance(value, list):
+        return [rewrite_dates(item, write) for item in value]
+    return value

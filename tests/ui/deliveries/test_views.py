@@ -18,7 +18,7 @@ from tests.log_rows import mixed_log, settle
 from tests.people import logged_in
 from webhooks import events
 from webhooks.delivery_log import query as log_query
-from webhooks.delivery_log.charts import Kind
+from webhooks.delivery_log.charts import ResultKind
 from webhooks.models import (
     Action,
     Attempt,
@@ -257,14 +257,14 @@ def test_a_filter_that_means_nothing_says_why_and_keeps_what_was_typed(
     ("kind", "found"),
     [
         (None, EVERYTHING - {"sms"}),
-        (Kind.SUCCEEDED, {"ok"}),
-        (Kind.REFUSED, {"missing"}),
-        (Kind.FAILED, {"broken"}),
-        (Kind.UNANSWERED, {"silent"}),
+        (ResultKind.SUCCEEDED, {"ok"}),
+        (ResultKind.REFUSED, {"missing"}),
+        (ResultKind.FAILED, {"broken"}),
+        (ResultKind.UNANSWERED, {"silent"}),
     ],
 )
 def test_a_bar_of_a_chart_leads_to_the_deliveries_it_counts(
-    browser: Client, kind: Kind | None, found: set[str]
+    browser: Client, kind: ResultKind | None, found: set[str]
 ) -> None:
     log = mixed_log()
     user = get_user_model().objects.get()
@@ -282,7 +282,7 @@ def test_the_log_behind_a_number_of_a_chart_says_what_was_counted(browser: Clien
     user = get_user_model().objects.get()
     end = timezone.now() + dt.timedelta(hours=1)
     link = chart_link(Webhook.objects.get(name="CRM").pk, user)
-    page = browser.get(link(end - dt.timedelta(days=1), end, Kind.FAILED, 1071))
+    page = browser.get(link(end - dt.timedelta(days=1), end, ResultKind.FAILED, 1071))
     assert "The chart counted 1,071 requests. The log lists deliveries" in page.text
     assert "The chart counted" not in browser.get(LOG).text
 

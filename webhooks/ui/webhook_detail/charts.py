@@ -18,7 +18,7 @@ from django.utils.formats import date_format, number_format
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
-from webhooks.delivery_log.charts import Bucket, Chart, Kind, Period
+from webhooks.delivery_log.charts import Bucket, Chart, Period, ResultKind
 from webhooks.models import Status
 from webhooks.ui.figures import milliseconds, number
 
@@ -34,15 +34,15 @@ _DURATION_FACTORS = (2, 4, 10, 100)
 _MOST_LINES = 4
 # The log filters deliveries by their last answer; that is the nearest to a kind of attempt. No
 # index finds attempts by their time, so the log says what was counted, and what it lists instead.
-_FILTER_OF: dict[Kind, dict[str, str]] = {
-    Kind.SUCCEEDED: {"status": Status.SUCCEEDED},
-    Kind.REFUSED: {"code": "4xx"},
-    Kind.FAILED: {"code": "5xx"},
-    Kind.UNANSWERED: {"code": "none"},
+_FILTER_OF: dict[ResultKind, dict[str, str]] = {
+    ResultKind.SUCCEEDED: {"status": Status.SUCCEEDED},
+    ResultKind.REFUSED: {"code": "4xx"},
+    ResultKind.FAILED: {"code": "5xx"},
+    ResultKind.UNANSWERED: {"code": "none"},
 }
 
 # (begin, end, kind or None for all, attempts) -> the log's address; empty without the permission.
-LogLink = Callable[[datetime, datetime, Kind | None, int], str]
+LogLink = Callable[[datetime, datetime, ResultKind | None, int], str]
 _Point = tuple[float, float]
 
 
@@ -63,7 +63,7 @@ def chart_link(webhook_id: int, user: AbstractBaseUser | AnonymousUser) -> LogLi
 
 
 def _span_url(
-    webhook_id: int, begin: datetime, end: datetime, kind: Kind | None, count: int
+    webhook_id: int, begin: datetime, end: datetime, kind: ResultKind | None, count: int
 ) -> str:
     filters = _FILTER_OF[kind] if kind else {}
     return log_url(webhook_id, since=begin, until=end, counted=count, **filters)
@@ -90,7 +90,7 @@ def draw(chart: Chart, log_link: LogLink) -> dict[str, Any]:
         "count": whole.total,
         "total": number(whole.total),
         "total_url": log_link(whole.begins_at, whole.ends_at, None, whole.total),
-        "success_rate": _percent(whole.counts[Kind.SUCCEEDED], whole.total),
+        "success_rate": _percent(whole.counts[ResultKind.SUCCEEDED], whole.total),
         "p50": milliseconds(whole.p50_ms),
         "p95": milliseconds(whole.p95_ms),
         # The labels of both axes from the top down, evenly apart, and the lines beside them.
@@ -117,7 +117,7 @@ def _column(chart: Chart, index: int, most: int, log_link: LogLink) -> dict[str,
         "shares": _stack(shares, most),
         "cells": [
             by_kind.get(kind, {"kind": kind, "text": number(0), "url": ""})
-            for kind in Kind
+            for kind in ResultKind
             if chart.whole.counts[kind]
         ],
         "total": number(bucket.total),
@@ -136,7 +136,7 @@ def _shares(bucket: Bucket, log_link: LogLink) -> list[dict[str, Any]]:
             "text": number(count),
             "url": log_link(bucket.begins_at, bucket.ends_at, kind, count),
         }
-        for kind in Kind
+        for kind in ResultKind
         if (count := bucket.counts[kind])
     ]
 

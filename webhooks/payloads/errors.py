@@ -1,4 +1,4 @@
-"""What is wrong with a mapping: where, and a sentence that says what to do."""
+"""What is wrong with a payload or a mapping: where, and a sentence that says what to do."""
 
 from dataclasses import dataclass
 
@@ -28,3 +28,11 @@ class InvalidMapping(ValueError):
     def __init__(self, *problems: Problem) -> None:
         super().__init__(" ".join(problem.sentence for problem in problems))
         self.problems = problems
+
+
+class InvalidPayload(ValueError):
+    """A payload that cannot be sent: a sentence for people and a `code` for programs."""
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.code = code
