@@ -11,7 +11,7 @@ from django.utils import timezone, translation
 from tests.admin.test_admin import staff
 from tests.delivery.test_requests import a_plan, a_webhook, an_answer, attempt_of
 from tests.factories import make_delivery, make_webhook
-from webhooks import network
+from webhooks import network, oauth
 from webhooks.delivery import outcomes
 from webhooks.delivery.auth import BasicAuthorization
 from webhooks.delivery.queue.rows import DIED
@@ -30,7 +30,10 @@ def said_in(language: str, stored: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "code", sorted(outcomes.SENTENCES.keys() - network.SENTENCES.keys() - {"said"})
+    "code",
+    sorted(
+        outcomes.SENTENCES.keys() - network.SENTENCES.keys() - oauth.SENTENCES.keys() - {"said"}
+    ),
 )
 def test_every_code_has_a_sentence_in_both_languages(code: str) -> None:
     stored = outcomes.stored(Message(code, {"status": 503, "error": "KeyError"}))

@@ -109,7 +109,7 @@ def test_check_is_no_failure_of_the_token(provider: Provider) -> None:
         ({"error": "invalid_grant"}, "invalid_grant"),
         ({"error": "unsupported_grant_type"}, "unauthorized_client"),
         ({"error": "made_up"}, "provider_error"),
-        ({}, "refused"),
+        ({}, "refused_without_code"),
     ],
 )
 def test_each_refusal_is_about_something(body: Any, expected: str) -> None:

@@ -28,6 +28,7 @@ from webhooks.models import (
     IncidentKind,
     Status,
     Webhook,
+    messages,
 )
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ logger = logging.getLogger(__name__)
 _REMIND_AFTER = timedelta(days=1)
 # Counting stops here: a webhook may hold millions, and a mail needs no more.
 _MAX_COUNTED = 1000
+# The size of the column.
+_MAX_STORED = 1000
 _EVENT_TYPES = {
     IncidentKind.REAUTHORIZATION: "webhook.reauthorization_required",
     IncidentKind.MISCONFIGURED: "webhook.failing",
@@ -63,7 +66,7 @@ def look(now: datetime | None = None) -> int:
             Incident(
                 webhook_id=problem.webhook_id,
                 kind=problem.kind,
-                message=problem.message[:1000],
+                message=_kept(problem.message),
                 opened_at=min(problem.began_at, now),
             )
             for key, problem in found.items()
@@ -106,17 +109,22 @@ def _tell(incident: Incident, now: datetime, *, message: str) -> int:
     claimed = Incident.objects.filter(pk=incident.pk, told_at=before, closed_at=None)
     # A reminder says how it is by now.
     told_at = now if recipients else _when_unmuted(webhook, now)
-    if not claimed.update(told_at=told_at, message=message[:1000]):
+    incident.message = _kept(message)
+    if not claimed.update(told_at=told_at, message=incident.message):
         return 0
-    incident.message = message[:1000]
     if not _post(
         webhook, recipients, _subject(incident, is_reminder=before is not None), _text(incident)
     ):
         Incident.objects.filter(pk=incident.pk, told_at=told_at).update(told_at=before)
         return 0
     if before is None and (event_type := _EVENT_TYPES.get(IncidentKind(incident.kind))):
-        _publish(event_type, webhook, incident.message)
+        _publish(event_type, webhook, problems.sentence(incident.message))
     return 1
+
+
+def _kept(message: str) -> str:
+    """Return what the row of an incident has room for."""
+    return messages.cut(message, _MAX_STORED)
 
 
 def _when_unmuted(webhook: Webhook, now: datetime) -> datetime:
@@ -211,7 +219,7 @@ def _text(incident: Incident) -> str:
     subject = _subject(incident, is_reminder=False)
     lines = [
         f"{subject}.",
-        incident.message,
+        problems.sentence(incident.message),
         _waiting(webhook),
         advice[IncidentKind(incident.kind)],
     ]

@@ -1,17 +1,23 @@
 """The audit trail: who changed what and when. Start reading at `entries`."""
 
 from webhooks.audit.entries import (
+    SENTENCES,
     changed_fields,
+    note,
     record,
     record_deliveries,
     record_many,
+    sentence,
     snapshot,
 )
 
 __all__ = [
+    "SENTENCES",
     "changed_fields",
+    "note",
     "record",
     "record_deliveries",
     "record_many",
+    "sentence",
     "snapshot",
 ]

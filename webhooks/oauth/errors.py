@@ -131,7 +131,7 @@ _MISCONFIGURED = {
         "There is no token endpoint at Access token URL: it answered %(status)s. Copy the "
         "address from the provider's documentation."
     ),
-    "refused": _(
+    "refused_without_code": _(
         "The token endpoint refused the request with %(status)s and without a reason. Check "
         "Access token URL, Client ID, Client secret and “Send credentials as”."
     ),
@@ -264,7 +264,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "unsafe_url": ("token_url",),
     "redirected": ("token_url",),
     "no_endpoint": ("token_url",),
-    "refused": ("token_url", *_CLIENT),
+    "refused_without_code": ("token_url", *_CLIENT),
     "html": ("token_url",),
     "empty": ("token_url",),
     "too_large": ("token_url",),
@@ -351,7 +351,7 @@ def stored(code: str, **params: str | int) -> str:
 
 def sentence(text: str) -> str:
     """Return what is stored, one error a line, as sentences in the reader's language."""
-    return " ".join(messages.render(line, SENTENCES) for line in text.splitlines())
+    return messages.render(text, SENTENCES)
 
 
 def joined(*texts: str) -> str:

@@ -364,7 +364,7 @@ def _refused_in_words(
         # A page in between (a firewall, a login, an outage) and not the token endpoint itself.
         result, message = TokenResult.TRANSIENT, stored("web_page", status=raw.status)
     else:
-        wrong = "no_endpoint" if raw.status in WRONG_ADDRESS_STATUSES else "refused"
+        wrong = "no_endpoint" if raw.status in WRONG_ADDRESS_STATUSES else "refused_without_code"
         words = "" if is_page else _words(refusal.description or text, expected)
         code = "invalid_client" if raw.status == 401 else wrong
         message = stored(code, status=raw.status, said=words)

@@ -121,7 +121,7 @@ def _save(request: HttpRequest, form: WebhookForm) -> Webhook | None:
             form.seen = trail.newest_entry(before.pk)
             return None
         saved = form.save()
-        note = _("What was held is dropped.") if form.drops_held else ""
+        note = audit.note("held_dropped") if form.drops_held else ""
         record_changes(request, before, note=note)
     return saved
 
