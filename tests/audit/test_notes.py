@@ -2,6 +2,7 @@
 
 import pytest
 from django.test import Client
+from django.urls import reverse
 from django.utils import translation
 
 from tests.admin.test_admin import staff
@@ -16,7 +17,7 @@ NOTES: list[tuple[str, dict[str, str | int], str, str]] = [
     ("deliveries", {"count": 1}, "1 delivery", "1 доставка"),
     ("deliveries", {"count": 22}, "22 deliveries", "22 доставки"),
     ("deliveries", {"count": 29}, "29 deliveries", "29 доставок"),
-    ("replay_scope", {"value": ReplayScope.FAILED}, "What failed", "Що не вдалося"),
+    ("replay_scope", {"value": ReplayScope.FAILED}, "What failed", "Усе невдале"),
     ("pause_reason", {"value": PauseReason.GONE}, "The receiver answered 410 Gone", ""),
     ("token_state", {"value": TokenState.NEEDS_REAUTHORIZATION}, "", ""),
     ("resumed", {"name": "CRM"}, "“CRM” is active again.", "«CRM» знову активний."),
@@ -86,7 +87,8 @@ def browser() -> Client:
 def test_the_trail_tells_notes_on_its_pages_and_in_the_admin(browser: Client) -> None:
     webhook = make_webhook()
     audit.record(Action.CANCELLED, webhook, user=None, note=audit.note("deliveries", count=29))
-    for address in (url_of(webhook), webhook.get_absolute_url(), TRAIL):
+    detail = reverse("webhooks:detail", args=[webhook.pk])
+    for address in (url_of(webhook), detail, TRAIL):
         page = browser.get(address).text
         assert "29 доставок" in page, address
         assert "29 deliveries" not in page, address

@@ -41,7 +41,7 @@ def test_the_table_holds_every_code_of_the_packages_and_no_other() -> None:
 @pytest.mark.parametrize(
     ("stored", "shown"),
     [
-        (dump("url_empty"), "Адреса URL порожня."),
+        (dump("url_empty"), "URL порожній."),
         (dump("no_token_yet"), "Токена доступу ще немає."),
         (dump("process_died"), "Процес, який це надсилав"),
         (dump("attempts_failed", count=3), "Поспіль невдалі 3 спроби."),
