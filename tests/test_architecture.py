@@ -34,7 +34,7 @@ SAME_ROW = {
     ("curl", "security"),
     # Conditions look variables up as templates do.
     ("filters", "payloads"),
-    # A message quotes the last answer as the log shows it.
+    # A mail shows invisible characters as the log does.
     ("alerts", "delivery_log"),
     # The public door notifies the engine through its task.
     ("events", "tasks"),

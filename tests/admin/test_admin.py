@@ -585,6 +585,14 @@ def test_a_revoked_key_opens_nothing(browser: Client, way: str) -> None:
     assert "/revoke/" not in browser.get(f"{KEYS}{key.pk}/change/").text
 
 
+def test_the_admin_says_in_ukrainian_who_made_a_key(browser: Client) -> None:
+    ApiKey.objects.issue("CRM")
+    browser.cookies["django_language"] = "uk"
+    page = browser.get(KEYS).text
+    assert "Хто створив" in page
+    assert "Created by" not in page
+
+
 def test_keys_are_revoked_only_with_the_permission() -> None:
     key, plain = ApiKey.objects.issue("Billing")
     reader = staff("view_apikey", "add_apikey")

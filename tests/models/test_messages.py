@@ -1,8 +1,10 @@
 """Stored messages: codes with parameters, sentences when they are shown."""
 
+import time
+
 import pytest
 from django.utils import translation
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
 
 from webhooks.models import messages
 
@@ -11,6 +13,8 @@ SENTENCES: dict[str, messages.Sentence] = {
     "percent": "80 %% failed.",
     "save": gettext_lazy("Save"),
     "failed": lambda count: ngettext("%(n)s delivery", "%(n)s deliveries", count) % {"n": count},
+    "counted": ngettext_lazy("%(count)d delivery", "%(count)d deliveries", "count"),
+    "nested": lambda error: f"Last error: {messages.render(error, SENTENCES)}",
 }
 
 
@@ -29,10 +33,22 @@ def test_a_message_is_kept_as_compact_json() -> None:
         ("Stored before codes existed.", "Stored before codes existed."),
         ('{"error":"invalid_grant"}', '{"error":"invalid_grant"}'),
         ('{"code":"cut in mid', '{"code":"cut in mid'),
+        ('{"code":"a","code":[1]}', '{"code":"a","code":[1]}'),
         ("", ""),
         (messages.dump("of_a_later_version", n=1), "of_a_later_version"),
         (messages.dump("timeout", minutes=1), "timeout"),
         (messages.dump("failed", number=1), "failed"),
+        (messages.dump("counted", count=1), "1 delivery"),
+        (messages.dump("counted", count=2), "2 deliveries"),
+        (messages.dump("counted", number=2), "counted"),
+        (
+            messages.dump("nested", error=messages.dump("timeout", seconds=15)),
+            "Last error: No answer within 15 s.",
+        ),
+        (messages.dump("nested", error="It fell over."), "Last error: It fell over."),
+        (f"{messages.dump('save')}\n{messages.dump('failed', count=1)}", "Save 1 delivery"),
+        (messages.dump("nested", error="one\u2028line"), "Last error: one\u2028line"),
+        ("Two\nlines.", "Two\nlines."),
     ],
 )
 def test_a_message_is_shown_as_its_sentence(stored: str, shown: str) -> None:
@@ -45,3 +61,33 @@ def test_the_reader_chooses_the_language() -> None:
         assert messages.render(stored, SENTENCES) == "Зберегти"
     with translation.override("en"):
         assert messages.render(stored, SENTENCES) == "Save"
+        assert messages.render(messages.dump("counted", count=5), SENTENCES) == "5 deliveries"
+
+
+@pytest.mark.parametrize("character", ["x", '"', "\\", "ї", "\n"])
+@pytest.mark.parametrize("max_length", [100, 300])
+def test_a_message_that_is_too_long_stays_a_message(character: str, max_length: int) -> None:
+    error = messages.dump("nested", error=character * 500)
+    began = time.perf_counter()
+    kept = messages.cut(messages.dump("nested", error=error, count=7), max_length)
+    assert time.perf_counter() - began < 0.5
+    assert max_length / 2 < len(kept) <= max_length
+    outer = messages.load(kept)
+    assert outer
+    assert outer.params["count"] == 7
+    inner = messages.load(str(outer.params["error"]))
+    assert inner
+    assert set(str(inner.params["error"])) == {character}
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("short", "short"),
+        ("A sentence of an earlier version.", "A sentence of an ear"),
+        (f"{messages.dump('a')}\n{messages.dump('b')}", messages.dump("a")),
+        (messages.dump("a_code_of_numbers", first=1), ""),
+    ],
+)
+def test_a_text_is_cut_to_what_a_row_has_room_for(text: str, kept: str) -> None:
+    assert messages.cut(text, 20) == kept

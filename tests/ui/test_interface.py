@@ -3,9 +3,10 @@
 import datetime as dt
 
 import pytest
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from webhooks.templatetags import interface
+from webhooks.ui.figures import milliseconds
 
 FIRST = dt.datetime.min.replace(tzinfo=dt.UTC)
 LAST = dt.datetime.max.replace(tzinfo=dt.UTC)
@@ -20,3 +21,9 @@ def test_a_time_that_the_zone_cannot_hold_is_shown_in_utc(
 ) -> None:
     with timezone.override(zone):
         assert f'datetime="{moment.isoformat()}"' in getattr(interface, name)(moment)
+
+
+@pytest.mark.parametrize(("value", "words"), [(1.44, "1,4 мс"), (34.4, "34 мс"), (2500, "2,50 с")])
+def test_times_have_the_decimal_mark_of_the_reader(value: float, words: str) -> None:
+    with translation.override("uk"):
+        assert milliseconds(value) == words

@@ -15,7 +15,6 @@ from tests.pages import PAGES, Page
 from tests.scenes import scene as make_scene
 from tests.translations import catalog
 from tests.translations.extracting import every_text
-from webhooks.delivery_log import retelling
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
@@ -51,8 +50,6 @@ def pretended(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _forget_translations() -> None:
     trans_real._translations = {}  # type: ignore[attr-defined]
-    retelling._retold.cache_clear()
-    retelling._index.cache_clear()
 
 
 @pytest.fixture

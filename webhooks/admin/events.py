@@ -16,7 +16,7 @@ from webhooks.admin.filters import LogFilter
 from webhooks.admin.readonly import ReadOnlyAdmin, key_of
 from webhooks.delivery_log.detail import PAYLOAD_BYTES
 from webhooks.models import Event
-from webhooks.templatetags.interface import ago
+from webhooks.templatetags.interface import ago, sentence
 
 # An event sent to more webhooks than this is looked up in the delivery log.
 _MAX_DELIVERIES = 50
@@ -34,7 +34,7 @@ class EventTypeFilter(LogFilter):
 
 
 class EventAdmin(ReadOnlyAdmin):
-    list_display = ("created", "event_type", "event_id", "call_id", "source", "filtered_count")
+    list_display = ("created", "event_type", "event_id", "call_id", "origin", "filtered_count")
     list_display_links = ("created",)
     list_filter = (EventTypeFilter,)
     search_fields = ("id",)
@@ -60,6 +60,10 @@ class EventAdmin(ReadOnlyAdmin):
     @admin.display(description=_("Event type"))
     def event_type(self, event: Event) -> SafeString:
         return format_html('<span class="mono small">{}</span>', event.type)
+
+    @admin.display(description=_("Source"), empty_value="–")
+    def origin(self, event: Event) -> str:
+        return sentence(event.source)
 
     @admin.display(description=_("Event id"))
     def event_id(self, event: Event) -> SafeString:

@@ -10,9 +10,9 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
+from webhooks import audit
 from webhooks.admin.filters import LogFilter, WebhookFilter
 from webhooks.admin.readonly import ReadOnlyAdmin
-from webhooks.delivery_log.retelling import retell
 from webhooks.models import Action, AuditEntry
 from webhooks.templatetags import logtext
 from webhooks.templatetags.interface import exact
@@ -98,4 +98,4 @@ class AuditEntryAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("Note"), empty_value="–")
     def said(self, entry: AuditEntry) -> str:
-        return retell(entry.note)
+        return audit.sentence(entry.note)

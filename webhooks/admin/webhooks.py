@@ -12,8 +12,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from webhooks import oauth
 from webhooks.admin.readonly import ReadOnlyAdmin
-from webhooks.delivery_log.retelling import retell
 from webhooks.models import CREDENTIAL_SECRETS, WEBHOOK_SECRETS, Credential, OAuthExchange, Webhook
 from webhooks.templatetags.interface import ago, code_badge
 from webhooks.templatetags.logtext import visible
@@ -113,7 +113,7 @@ class OAuthExchangeAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("Message"), empty_value="–")
     def said(self, exchange: OAuthExchange) -> str:
-        return retell(exchange.message)
+        return oauth.sentence(exchange.message)
 
     @admin.display(description=gettext_lazy("Request"), empty_value="–")
     def request_text(self, exchange: OAuthExchange) -> SafeString:

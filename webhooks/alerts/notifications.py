@@ -29,6 +29,7 @@ from webhooks.models import (
     IncidentKind,
     Status,
     Webhook,
+    messages,
 )
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ Subject = Webhook | Credential
 _REMIND_AFTER = timedelta(days=1)
 # Counting stops here: a webhook may hold millions, and a mail needs no more.
 _MAX_COUNTED = 1000
+# The size of the column.
+_MAX_STORED = 1000
 _EVENT_TYPES = {
     IncidentKind.REAUTHORIZATION: "webhook.reauthorization_required",
     IncidentKind.MISCONFIGURED: "webhook.failing",
@@ -66,7 +69,7 @@ def look(now: datetime | None = None) -> int:
                 webhook_id=webhook_id,
                 credential_id=credential_id,
                 kind=kind,
-                message=problem.message[:1000],
+                message=_kept(problem.message),
                 opened_at=min(problem.began_at, now),
             )
             for (webhook_id, credential_id, kind), problem in found.items()
@@ -109,17 +112,22 @@ def _tell(incident: Incident, now: datetime, *, message: str) -> int:
     claimed = Incident.objects.filter(pk=incident.pk, told_at=before, closed_at=None)
     # A reminder says how it is by now.
     told_at = now if recipients else _when_unmuted(subject, now)
-    if not claimed.update(told_at=told_at, message=message[:1000]):
+    incident.message = _kept(message)
+    if not claimed.update(told_at=told_at, message=incident.message):
         return 0
-    incident.message = message[:1000]
     if not _post(
         subject, recipients, _headline(incident, is_reminder=before is not None), _text(incident)
     ):
         Incident.objects.filter(pk=incident.pk, told_at=told_at).update(told_at=before)
         return 0
     if before is None and (event_type := _EVENT_TYPES.get(IncidentKind(incident.kind))):
-        _publish(event_type, subject, incident.message)
+        _publish(event_type, subject, problems.sentence(incident.message))
     return 1
+
+
+def _kept(message: str) -> str:
+    """Return what the row of an incident has room for."""
+    return messages.cut(message, _MAX_STORED)
 
 
 def _when_unmuted(subject: Subject, now: datetime) -> datetime:
@@ -213,7 +221,7 @@ def _text(incident: Incident) -> str:
     }
     lines = [
         f"{_headline(incident, is_reminder=False)}.",
-        incident.message,
+        problems.sentence(incident.message),
         _waiting(incident.subject),
         advice[IncidentKind(incident.kind)],
     ]

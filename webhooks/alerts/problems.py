@@ -1,6 +1,7 @@
 """What is wrong with webhooks now, read from the rows that the engine and the token vault write.
 
-Decides when something is worth telling people, and in which words. `notifications` sends them.
+Decides when something is worth telling people. An incident keeps a code with parameters; `sentence`
+says it in the reader's language. `notifications` sends it.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -9,12 +10,10 @@ from typing import NamedTuple
 
 from django.conf import settings
 from django.db.models import Min, Q, Sum
-from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext_lazy
 
-from webhooks import oauth
 from webhooks.delivery import outcomes
-from webhooks.delivery_log.retelling import retell
 from webhooks.models import (
     AuthorizationType,
     Credential,
@@ -28,6 +27,7 @@ from webhooks.models import (
     Webhook,
     WebhookState,
 )
+from webhooks.models.messages import Sentence, dump, render
 
 # A refresh token that is known to end is announced so long before.
 TOKEN_ENDS_WITHIN = timedelta(days=7)
@@ -36,6 +36,37 @@ _WINDOW_HOURS = 1
 # One failure of two attempts is a share of 50 % and no news.
 _LEAST_ATTEMPTS = 10
 _BLOCKED = (TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED)
+
+
+def _with_last_error(*, message: str, error: str) -> str:
+    texts = {"sentence": sentence(message), "error": sentence(error)}
+    return str(_("%(sentence)s Last error: %(error)s") % texts)
+
+
+def _paused(*, reason: str) -> str:
+    return f"{PauseReason(reason).label}."
+
+
+# What an incident keeps; one of a token keeps the token's error as it is.
+SENTENCES: Mapping[str, Sentence] = {
+    "attempts_failed": ngettext_lazy(
+        "%(count)d attempt in a row failed.", "%(count)d attempts in a row failed.", "count"
+    ),
+    "failing_since": _("Every attempt has failed since %(time)s UTC."),
+    "share_failed": _(
+        "%(percent)d %% of the attempts since the last full hour failed: %(failed)d of %(all)d."
+    ),
+    "paused": _paused,
+    "refresh_token_ends": _("The refresh token ends on %(date)s."),
+    "with_last_error": _with_last_error,
+}
+_SENTENCES = {**outcomes.SENTENCES, **SENTENCES}
+
+
+def sentence(message: str) -> str:
+    """Return what an incident keeps, in the active language."""
+    return render(message, _SENTENCES)
+
 
 # Ids of the webhook and of the connection, one of them None, and the kind.
 Key = tuple[int | None, int | None, IncidentKind]
@@ -46,6 +77,7 @@ class Problem(NamedTuple):
 
     subject: Webhook | Credential
     kind: IncidentKind
+    # What is stored: a code of SENTENCES, or the error of a token.
     message: str
     began_at: datetime
 
@@ -89,50 +121,44 @@ def sentence_now(incident: Incident, webhook: Webhook, now: datetime) -> str:
         case IncidentKind.TOKEN_ENDING if token and token.refresh_token_expires_at:
             current = _ending(token)
         case IncidentKind.REAUTHORIZATION | IncidentKind.MISCONFIGURED if token:
-            current = retell(token.last_error)
-    return current or retell(incident.message)
+            current = token.last_error
+    return sentence(current or incident.message)
 
 
 def _failing_now(webhook: Webhook, now: datetime) -> str:
-    """Say by what a webhook fails now; empty when nothing of that is left."""
+    """Return by what a webhook fails now, as stored; empty when nothing of that is left."""
     state = getattr(webhook, "state", None)
-    sentence = ""
+    message = ""
     if webhook.alert_failure_percent and not _in_a_row(webhook, state, now):
         share = _shares([webhook.pk], now).get(webhook.pk, _Share(0, 0))
-        sentence = _share_of(share) if share.failed else ""
-    if not sentence and state and state.failing_since_at:
-        sentence = _count_in_a_row(state) if state.failures_in_a_row else _failing_since(state)
-    return _with_error(sentence, state) if sentence else ""
+        message = _share_of(share) if share.failed else ""
+    if not message and state and state.failing_since_at:
+        message = _count_in_a_row(state) if state.failures_in_a_row else _failing_since(state)
+    return _with_error(message, state) if message else ""
 
 
 def _of_tokens(now: datetime) -> Iterator[Problem]:
     present = Credential.objects.present().select_related("token", "webhook")
     with_tokens = present.filter(authorization_type=AuthorizationType.OAUTH2)
     for one in with_tokens.filter(token__state=TokenState.NEEDS_REAUTHORIZATION):
-        yield _of_token(one, IncidentKind.REAUTHORIZATION, now)
+        yield Problem(one.subject, IncidentKind.REAUTHORIZATION, one.token.last_error, now)
     for one in with_tokens.filter(token__state=TokenState.MISCONFIGURED):
-        yield _of_token(one, IncidentKind.MISCONFIGURED, now)
+        yield Problem(one.subject, IncidentKind.MISCONFIGURED, one.token.last_error, now)
     ending = with_tokens.filter(token__refresh_token_expires_at__lte=now + TOKEN_ENDS_WITHIN)
     for one in ending.exclude(token__state__in=(TokenState.NONE, *_BLOCKED)):
         yield Problem(one.subject, IncidentKind.TOKEN_ENDING, _ending(one.token), now)
 
 
-def _of_token(credential: Credential, kind: IncidentKind, now: datetime) -> Problem:
-    return Problem(credential.subject, kind, oauth.sentence(credential.token.last_error), now)
-
-
 def _ending(token: OAuthToken) -> str:
-    date = f"{token.refresh_token_expires_at:%Y-%m-%d}"
-    return _("The refresh token ends on %(date)s.") % {"date": date}
+    return dump("refresh_token_ends", date=f"{token.refresh_token_expires_at:%Y-%m-%d}")
 
 
 def _pauses(now: datetime) -> Iterator[Problem]:
     paused = Webhook.objects.present().select_related("state")
     for webhook in paused.filter(pause_reason__in=(PauseReason.GONE, PauseReason.FAILING)):
         state = getattr(webhook, "state", None)
-        sentence = f"{webhook.get_pause_reason_display()}."
-        message, began_at = _with_error(sentence, state), webhook.paused_at or now
-        yield Problem(webhook, IncidentKind.PAUSED, message, began_at)
+        message = _with_error(dump("paused", reason=webhook.pause_reason), state)
+        yield Problem(webhook, IncidentKind.PAUSED, message, webhook.paused_at or now)
 
 
 def _failures(now: datetime, known: Collection[Key]) -> Iterator[Problem]:
@@ -145,16 +171,16 @@ def _failures(now: datetime, known: Collection[Key]) -> Iterator[Problem]:
         state = getattr(webhook, "state", None)
         is_known = (webhook.pk, None, IncidentKind.FAILING) in known
         share = shares.get(webhook.pk, _Share(0, 0))
-        sentence = _in_a_row(webhook, state, now) or _often(webhook, state, share, is_known)
-        if sentence:
+        message = _in_a_row(webhook, state, now) or _often(webhook, state, share, is_known)
+        if message:
             since = [state and state.failing_since_at, share.began_at]
             began_at = min((moment for moment in since if moment), default=now)
-            message = _with_error(sentence, state)
+            message = _with_error(message, state)
             yield Problem(webhook, IncidentKind.FAILING, message, began_at)
 
 
 def _in_a_row(webhook: Webhook, state: WebhookState | None, now: datetime) -> str:
-    """Say that every attempt fails, once it did often enough; empty before."""
+    """Return that every attempt fails, once it did often enough; empty before."""
     if state is None or state.failing_since_at is None:
         return ""
     if limit := webhook.alert_after_failures:
@@ -166,20 +192,15 @@ def _in_a_row(webhook: Webhook, state: WebhookState | None, now: datetime) -> st
 
 
 def _count_in_a_row(state: WebhookState) -> str:
-    count = state.failures_in_a_row
-    text = ngettext(
-        "%(count)d attempt in a row failed.", "%(count)d attempts in a row failed.", count
-    )
-    return text % {"count": count}
+    return dump("attempts_failed", count=state.failures_in_a_row)
 
 
 def _failing_since(state: WebhookState) -> str:
-    since = f"{state.failing_since_at:%Y-%m-%d %H:%M}"
-    return _("Every attempt has failed since %(time)s UTC.") % {"time": since}
+    return dump("failing_since", time=f"{state.failing_since_at:%Y-%m-%d %H:%M}")
 
 
 def _often(webhook: Webhook, state: WebhookState | None, share: _Share, is_known: bool) -> str:
-    """Say how many attempts of late failed; empty while these are few enough.
+    """Return how many attempts of late failed; empty while these are few enough.
 
     What people know about is over only at half the share they asked for, so that a receiver at the
     edge does not send a mail every minute.
@@ -198,10 +219,7 @@ def _often(webhook: Webhook, state: WebhookState | None, share: _Share, is_known
 
 
 def _share_of(share: _Share) -> str:
-    text = _(
-        "%(percent)d %% of the attempts since the last full hour failed: %(failed)d of %(all)d."
-    )
-    return text % {"percent": share.percent, "failed": share.failed, "all": share.total}
+    return dump("share_failed", percent=int(share.percent), failed=share.failed, all=share.total)
 
 
 def _shares(webhook_ids: list[int], now: datetime) -> Mapping[int, _Share]:
@@ -225,8 +243,7 @@ def _shares(webhook_ids: list[int], now: datetime) -> Mapping[int, _Share]:
     }
 
 
-def _with_error(sentence: str, state: WebhookState | None) -> str:
+def _with_error(message: str, state: WebhookState | None) -> str:
     if state is None or not state.last_error:
-        return sentence
-    texts = {"sentence": sentence, "error": outcomes.sentence(state.last_error)}
-    return _("%(sentence)s Last error: %(error)s") % texts
+        return message
+    return dump("with_last_error", message=message, error=state.last_error)

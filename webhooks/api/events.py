@@ -16,12 +16,12 @@ from django.db.models import Q
 from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_noop
+from django.utils.translation import gettext_lazy
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_variables
 
 from webhooks import events, payloads
-from webhooks.models import ApiKey
+from webhooks.models import ApiKey, messages
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +30,8 @@ _FIELDS = frozenset({"type", "payload", "idempotency_key", "occurred_at"})
 _LAST_USED_STEP = timedelta(minutes=1)
 # A client that the database could not serve tries again after so many seconds.
 _RETRY_AFTER_SECONDS = 5
-# Stored in English; pages tell it in their own language.
-_SOURCE = gettext_noop("API key %(prefix)s")
+# What an event keeps as its source.
+SENTENCES: Mapping[str, messages.Sentence] = {"api_key": gettext_lazy("API key %(prefix)s")}
 
 
 class Refused(Exception):
@@ -86,7 +86,7 @@ def _publish(request: HttpRequest) -> JsonResponse:
             fields["payload"],
             idempotency_key=_idempotency_key(request, fields),
             occurred_at=_occurred_at(fields),
-            source=_SOURCE % {"prefix": api_key.prefix},
+            source=messages.dump("api_key", prefix=api_key.prefix),
         )
     except events.InvalidEventError as error:
         status = 413 if error.code == "too_large" else 422

@@ -1,18 +1,20 @@
 """Write the audit trail: who changed what and when. Names of fields, never their values.
 
-Owns what an entry says. The rows and their refusal to change are `webhooks.models.audit`; who may
-do a thing was decided by the caller.
+Owns what an entry says: its note is a code with parameters (`note`), or a plain text that is no
+sentence, such as an id; `sentence` says it in the reader's language. The rows and their refusal to
+change are `webhooks.models.audit`; who may do a thing was decided by the caller.
 """
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
 from django.db import models
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext_lazy
 
 from webhooks.models import (
     AUTHORIZATION_FIELDS,
@@ -21,12 +23,14 @@ from webhooks.models import (
     AuditEntry,
     Credential,
     Delivery,
+    PauseReason,
     Replay,
+    ReplayScope,
+    TokenState,
     Webhook,
+    messages,
 )
 from webhooks.security.encryption import Sealed, SecretField
-
-__all__ = ["changed_fields", "record", "record_deliveries", "record_many", "snapshot", "trail_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +39,51 @@ Person = AbstractBaseUser | AnonymousUser | None
 
 # What every save writes by itself, and what is counted or sealed rather than chosen.
 _NOT_CHOSEN = {"id", "version", "created_at", "updated_at", "secrets_changed_at"}
+# The sizes of the columns.
+_MAX_NAME, _MAX_NOTE, _MAX_USERNAME = 100, 300, 150
+
+
+def _label(choices: type[models.TextChoices]) -> Callable[..., str]:
+    return lambda value: str(choices(value).label)
+
+
+SENTENCES: Mapping[str, messages.Sentence] = {
+    "deliveries": ngettext_lazy("%(count)d delivery", "%(count)d deliveries", "count"),
+    "replay_scope": _label(ReplayScope),
+    # Why the product paused a webhook, and what became of its token.
+    "pause_reason": _label(PauseReason),
+    "token_state": _label(TokenState),
+    # How a webhook was resumed, and what became of what was held.
+    "resumed": _("“%(name)s” is active again."),
+    "resumed_and_sent": ngettext_lazy(
+        "“%(name)s” is active again; %(count)d held delivery is sent now.",
+        "“%(name)s” is active again; %(count)d held deliveries are sent now.",
+        "count",
+    ),
+    "resumed_and_dropped": ngettext_lazy(
+        "“%(name)s” is active again; %(count)d held delivery was dropped.",
+        "“%(name)s” is active again; %(count)d held deliveries were dropped.",
+        "count",
+    ),
+    "held_dropped": _("What was held is dropped."),
+    # Where a new row comes from.
+    "copy_of": _("Copy of “%(name)s”"),
+    "from_credentials_of": _("From the credentials of “%(name)s”"),
+    "test_mail": _("Test mail to recipients"),
+    # What an export of deliveries holds.
+    "csv": "CSV",
+    "csv_with_payloads": _("CSV with payloads"),
+}
+
+
+def note(code: str, /, **params: str | int) -> str:
+    """Return what an entry keeps: a code of SENTENCES with its parameters."""
+    return messages.dump(code, **params)
+
+
+def sentence(note: str) -> str:
+    """Return the note of an entry in the active language."""
+    return messages.render(note, SENTENCES)
 
 
 def record(
@@ -57,7 +106,7 @@ def record(
     entry = _entry(action, obj, user=user, fields=fields, note=note)
     entry.object_type = object_type or entry.object_type
     entry.object_id = object_id or entry.object_id
-    entry.object_name = (object_name or entry.object_name)[:100]
+    entry.object_name = (object_name or entry.object_name)[:_MAX_NAME]
     entry.save(force_insert=True)
     _log(entry)
 
@@ -86,9 +135,7 @@ def record_deliveries(action: Action, deliveries: Iterable[Delivery], *, user: P
         return
     counts = Counter(row.webhook_id for row in rows)
     for webhook in Webhook.objects.filter(pk__in=counts).order_by("pk"):
-        number = counts[webhook.pk]
-        note = ngettext("%d delivery", "%d deliveries", number) % number
-        record(action, webhook, user=user, note=note)
+        record(action, webhook, user=user, note=note("deliveries", count=counts[webhook.pk]))
 
 
 def trail_of(model: type[models.Model], pk: int) -> "models.QuerySet[AuditEntry]":
@@ -140,14 +187,14 @@ def _entry(
     person = user if isinstance(user, AbstractBaseUser) and user.pk is not None else None
     return AuditEntry(
         user_id=person.pk if person else None,
-        username=person.get_username()[:150] if person else "",
+        username=person.get_username()[:_MAX_USERNAME] if person else "",
         action=action,
         object_type=_type(obj),
         object_id=str(obj.pk) if obj is not None else "",
-        object_name=_name(obj)[:100],
+        object_name=_name(obj)[:_MAX_NAME],
         webhook_id=_webhook_id(obj),
         fields=sorted(set(fields)),
-        note=note[:300],
+        note=messages.cut(note, _MAX_NOTE),
     )
 
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 from django.utils.translation import gettext_lazy as _
 
 from webhooks import network, oauth
-from webhooks.models.messages import Message, Sentence, dump, load, render
+from webhooks.models.messages import Message, Sentence, cut, dump, render
 
 # The size of the columns.
 MAX_STORED = 500
@@ -46,7 +46,7 @@ SENTENCES: Mapping[str, Sentence] = {
 
 def sentence(stored: str) -> str:
     """Return what is stored, one message a line, in the active language."""
-    return " ".join(render(line, SENTENCES) for line in stored.splitlines())
+    return render(stored, SENTENCES)
 
 
 def of_failure(failure: network.Failure) -> Message:
@@ -62,10 +62,7 @@ def of_error(error: Exception) -> Message:
 
 def of_text(text: str) -> str:
     """Return what is stored of a text that another package stores, which may be longer."""
-    if len(text) <= MAX_STORED:
-        return text
-    message = load(text.partition("\n")[0])
-    return text[:MAX_STORED] if message is None else stored(message)
+    return cut(text, MAX_STORED)
 
 
 @lru_cache(maxsize=1024)
@@ -84,7 +81,4 @@ def stored(message: Message, clean: Callable[[str], str] = str) -> str:
         name: clean(value) if isinstance(value, str) else value
         for name, value in message.params.items()
     }
-    while len(text := dump(message.code, **params)) > MAX_STORED:
-        longest = max(params, key=lambda name: len(str(params[name])))
-        params[longest] = str(params[longest])[: -max(1, (len(text) - MAX_STORED) // 2)]
-    return text
+    return cut(dump(message.code, **params), MAX_STORED)

@@ -206,7 +206,9 @@ def pause(webhook_ids: Sequence[int], reason: PauseReason) -> int:
         paused = active.filter(pk__in=[webhook.pk for webhook in found]).update(
             is_active=False, pause_reason=reason, paused_at=now, **bump_version()
         )
-        audit.record_many(Action.PAUSED, found, user=None, note=str(reason.label))
+        audit.record_many(
+            Action.PAUSED, found, user=None, note=audit.note("pause_reason", value=reason)
+        )
     if paused:
         logger.warning("webhooks_paused ids=%s reason=%s", list(webhook_ids), reason)
     return paused

@@ -83,7 +83,7 @@ def context_of(
     return {
         "delivery": delivery,
         "event": delivery.event,
-        "source": "" if delivery.event.source in _OUR_SOURCES else delivery.event.source,
+        "event_source": "" if delivery.event.source in _OUR_SOURCES else delivery.event.source,
         "webhook": delivery.webhook,
         "attempts": shown,
         "comparison": _comparison(rows, wanted, against, payload, may_see_payload),

@@ -359,7 +359,7 @@ def stored(code: str, **params: str | int) -> str:
 
 def sentence(text: str) -> str:
     """Return what is stored, one error a line, as sentences in the reader's language."""
-    return " ".join(messages.render(line, SENTENCES) for line in text.splitlines())
+    return messages.render(text, SENTENCES)
 
 
 def joined(*texts: str) -> str:

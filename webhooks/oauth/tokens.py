@@ -456,7 +456,7 @@ def store_ended(row: OAuthToken, message: str) -> bool:
 
 def _write_down(row: OAuthToken, state: str) -> None:
     """Let the audit trail say that only a person can go on."""
-    note = str(TokenState(state).label)
+    note = audit.note("token_state", value=state)
     audit.record(Action.AUTHORIZATION_LOST, row.credential, user=None, note=note)
 
 

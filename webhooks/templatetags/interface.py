@@ -1,6 +1,7 @@
 """Small parts of pages: icons, times, numbers, badges, and the options of a select."""
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,16 +18,26 @@ from django.utils.timesince import timesince, timeuntil
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from webhooks import audit
+from webhooks.alerts import problems
+from webhooks.api import events
 from webhooks.delivery import outcomes
 from webhooks.delivery.backlog import MAX_COUNT, Report
-from webhooks.delivery_log import retelling
-from webhooks.models import Attempt, Delivery, OAuthToken, Status, TokenState
+from webhooks.models import Attempt, Delivery, OAuthToken, Status, TokenState, messages
 from webhooks.ui.figures import milliseconds, number, rough_duration
 
 register = template.Library()
 register.filter("group_digits", number)
 register.filter(milliseconds)
 register.filter(rough_duration)
+
+# Every code that a row may hold; the deliveries' table has those of the network and of OAuth.
+SENTENCES: Mapping[str, messages.Sentence] = {
+    **outcomes.SENTENCES,
+    **problems.SENTENCES,
+    **audit.SENTENCES,
+    **events.SENTENCES,
+}
 
 # Status or state -> the class that colours its badge.
 _BADGES = {
@@ -98,9 +109,9 @@ def compact_address(address: str) -> SafeString:
 
 
 @register.filter
-def retold(text: str) -> str:
+def sentence(stored: str) -> str:
     """Return a stored message in the reader's language; nothing is escaped or trusted by it."""
-    return retelling.retell(outcomes.sentence(str(text)))
+    return messages.render(stored, SENTENCES)
 
 
 def _local(moment: datetime) -> datetime:

@@ -14,10 +14,10 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from webhooks import oauth
 from webhooks.alerts import problems
 from webhooks.alerts.problems import TOKEN_ENDS_WITHIN
 from webhooks.delivery import outcomes
-from webhooks.delivery_log.retelling import retell
 from webhooks.models import (
     CREDENTIAL_SECRETS,
     WEBHOOK_SECRETS,
@@ -130,10 +130,10 @@ def _token_problem(credential: Credential) -> dict[str, Any] | None:
         return _status("warning", _("On hold"), sentence)
     if token.state == TokenState.NEEDS_REAUTHORIZATION:
         sentence = _("Deliveries are held until the webhook is authorized again.")
-        return _status("danger", _("On hold"), sentence, retell(token.last_error))
+        return _status("danger", _("On hold"), sentence, oauth.sentence(token.last_error))
     if token.state == TokenState.MISCONFIGURED:
         sentence = _("Deliveries are held until the OAuth settings are corrected.")
-        return _status("danger", _("On hold"), sentence, retell(token.last_error))
+        return _status("danger", _("On hold"), sentence, oauth.sentence(token.last_error))
     return None
 
 

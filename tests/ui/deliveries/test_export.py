@@ -11,6 +11,7 @@ from django.contrib.auth.models import Permission
 
 from tests.factories import make_delivery, make_webhook
 from tests.people import logged_in
+from webhooks import audit
 from webhooks.delivery_log import query as log_query
 from webhooks.models import Action, AuditEntry, Delivery, Status
 from webhooks.ui.deliveries import export as delivery_export
@@ -72,7 +73,7 @@ def test_an_export_is_written_down() -> None:
     text_of(person("view_delivery", "view_payload").get(EXPORT, {"payload": "1"}))
     entry = AuditEntry.objects.get()
     assert (entry.action, entry.object_type, entry.username) == (Action.EXPORTED, "delivery", "ann")
-    assert "payload" in entry.note
+    assert audit.sentence(entry.note) == "CSV with payloads"
 
 
 def test_a_filter_that_means_nothing_leads_to_the_log_that_says_so() -> None:

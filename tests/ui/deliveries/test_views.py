@@ -580,6 +580,7 @@ def test_a_source_that_repeats_the_trigger_is_not_shown(
     text = browser.get(page_of(delivery)).text
     assert ("<dt>Source</dt>" in text) is is_shown
     assert (f"<dd>{source}</dd>" in text) is is_shown
+    assert f'data-copy="{delivery.pk}"' in text
 
 
 def test_the_page_of_a_copy_says_that_no_filter_is_asked(browser: Client) -> None:

@@ -7,7 +7,7 @@ from django.urls import reverse
 from tests.factories import make_delivery, make_webhook
 from tests.ui.webhook_form.test_forms import bound, posted
 from tests.ui.webhook_form.test_views import logged_in
-from webhooks import events
+from webhooks import audit, events
 from webhooks.models import Action, AuditEntry, Delivery, Status, Webhook
 
 pytestmark = pytest.mark.django_db
@@ -69,4 +69,4 @@ def test_the_page_asks_and_the_trail_says_what_was_dropped(held: Delivery) -> No
     assert "Say what happens to the deliveries" in browser.post(url, posted(**TICKED)).text
     browser.post(url, posted(held="drop", event_types=["call.*"], **TICKED))
     entry = AuditEntry.objects.get(action=Action.RESUMED)
-    assert entry.note == "What was held is dropped."
+    assert audit.sentence(entry.note) == "What was held is dropped."

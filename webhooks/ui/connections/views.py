@@ -147,7 +147,7 @@ def save_as_connection(request: HttpRequest, pk: int) -> HttpResponse:
         with transaction.atomic():
             before = audit.snapshot(Webhook.objects.get(pk=pk))
             connection = lifecycle.save_as_connection(webhook, created_by_id=request.user.pk)
-            note = _("From the credentials of “%s”") % webhook
+            note = audit.note("from_credentials_of", name=webhook.name)
             audit.record(Action.CREATED, connection, user=request.user, note=note)
             form_context.record_changes(request, webhook, before)
     except lifecycle.ConnectionRefused as error:

@@ -45,7 +45,7 @@ def export(request: HttpRequest) -> HttpResponseBase:
     with_payload = bool(request.GET.get("payload")) and request.user.has_perm(
         "webhooks.view_payload"
     )
-    note = "CSV, payload" if with_payload else "CSV"
+    note = audit.note("csv_with_payloads" if with_payload else "csv")
     audit.record(Action.EXPORTED, None, user=request.user, object_type="delivery", note=note)
     name = f"deliveries-{timezone.now():%Y%m%d-%H%M%S}.csv"
     return StreamingHttpResponse(

@@ -12,7 +12,6 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
@@ -172,8 +171,8 @@ def _start(request: HtmxRequest, replay: Replay) -> HttpResponse:
 
 def _note(replay: Replay) -> str:
     if replay.total:
-        return ngettext("%d delivery", "%d deliveries", replay.total) % replay.total
-    return replay.get_scope_display()
+        return audit.note("deliveries", count=replay.total)
+    return audit.note("replay_scope", value=replay.scope)
 
 
 @require_safe

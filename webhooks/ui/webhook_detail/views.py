@@ -16,7 +16,6 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
@@ -235,28 +234,17 @@ def resume(request: HttpRequest, pk: int) -> HttpResponse:
             return redirect(reverse("webhooks:detail", args=[webhook.pk]) + "#resume")
         with transaction.atomic():
             count = events.resume(webhook, drop_held=choice == "drop")
-            sentence = _resumed(webhook, count, is_dropped=choice == "drop")
-            audit.record(Action.RESUMED, webhook, user=request.user, note=sentence)
-        messages.success(request, sentence)
+            note = _resumed(webhook, count, is_dropped=choice == "drop")
+            audit.record(Action.RESUMED, webhook, user=request.user, note=note)
+        messages.success(request, audit.sentence(note))
     return _back(request, webhook)
 
 
 def _resumed(webhook: Webhook, count: int, *, is_dropped: bool) -> str:
     if not count:
-        return _("“%s” is active again.") % webhook
-    if is_dropped:
-        text = ngettext(
-            "“%(name)s” is active again; %(count)d held delivery was dropped.",
-            "“%(name)s” is active again; %(count)d held deliveries were dropped.",
-            count,
-        )
-    else:
-        text = ngettext(
-            "“%(name)s” is active again; %(count)d held delivery is sent now.",
-            "“%(name)s” is active again; %(count)d held deliveries are sent now.",
-            count,
-        )
-    return text % {"name": webhook.name, "count": count}
+        return audit.note("resumed", name=webhook.name)
+    code = "resumed_and_dropped" if is_dropped else "resumed_and_sent"
+    return audit.note(code, name=webhook.name, count=count)
 
 
 @post_only
@@ -274,7 +262,7 @@ def duplicate(request: HttpRequest, pk: int) -> HttpResponse:
                 copy.credential.save()
                 copy.credential = webhook.credential
             copy.save()
-            note = _("Copy of “%s”") % webhook
+            note = audit.note("copy_of", name=webhook.name)
             audit.record(Action.CREATED, copy, user=request.user, note=note)
     except (SecretUnreadableError, connections.ConnectionRefused) as error:
         messages.error(request, str(error))

@@ -124,7 +124,7 @@ def send_test_mail(request: HtmxRequest, pk: int) -> HttpResponse:
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
     result = _mail_result(webhook, request.POST.get("alert_recipients", ""))
     if result["is_sent"]:
-        audit.record(Action.TESTED, webhook, user=request.user, note=_("Test mail to recipients"))
+        audit.record(Action.TESTED, webhook, user=request.user, note=audit.note("test_mail"))
     if request.htmx:
         return render(request, "webhooks/webhook_form/_test_mail.html", {"test_mail": result})
     return form_context.show_form(
