@@ -111,7 +111,7 @@ def test_mails_and_operational_events_are_in_the_language_of_the_site() -> None:
 def test_an_incident_of_a_token_keeps_the_token_s_error(kind: IncidentKind) -> None:
     state = {"reauthorization": "needs_reauthorization", "misconfigured": "misconfigured"}[kind]
     webhook = make_webhook(authorization_type="oauth2", alert_recipients=PEOPLE)
-    OAuthToken.objects.create(webhook=webhook, state=state, last_error=CLIENT)
+    OAuthToken.objects.create(credential=webhook.credential, state=state, last_error=CLIENT)
     notifications.look(NOW)
     assert Incident.objects.get().message == CLIENT
     assert "The provider says: “no such client”" in mail.outbox[0].body
