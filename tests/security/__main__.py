@@ -23,7 +23,7 @@ _PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
 _SENDERS = (
     "network/test_guard.py", "network/test_sockets.py", "network/test_senders.py",
     "network/test_proxy.py", "delivery/test_engine.py", "delivery/test_db_session.py",
-    "oauth/test_client.py", "oauth/test_discovery.py", "oauth/test_doctor.py",
+    "oauth/test_client.py", "oauth/test_discovery.py", "oauth/test_troubleshoot.py",
     "oauth/test_revocation.py", "oauth/test_authorize.py",
 )  # fmt: skip
 _DEFAULT_CASES = 1_000_000
