@@ -75,7 +75,7 @@ def browser() -> Client:
     return logged_in(name="ann", is_superuser=True)
 
 
-@pytest.mark.once
+@pytest.mark.database("sqlite")
 def test_publish_over_http_to_rows() -> None:
     make_webhook()
     _, key = ApiKey.objects.issue("CRM")
@@ -99,7 +99,7 @@ def test_publish_over_http_to_rows() -> None:
     compare("Publish over HTTP to rows", modules)
 
 
-@pytest.mark.once
+@pytest.mark.database("sqlite")
 @pytest.mark.django_db(transaction=True)
 def test_one_delivery_from_claim_to_attempt_row(receiver: Receiver) -> None:
     webhook = make_webhook(url=f"{receiver.url}/open/hook")
@@ -125,7 +125,7 @@ def test_get_new_access_token_to_redirect(browser: Client, provider: Provider) -
     compare("Get new access token to redirect", modules)
 
 
-@pytest.mark.once
+@pytest.mark.database("sqlite")
 def test_callback_to_stored_token(browser: Client, provider: Provider) -> None:
     back = urlsplit(answer_consent(begin(browser, provider)))
 
@@ -161,7 +161,7 @@ def test_saving_the_form(browser: Client) -> None:
     compare("Saving the form", modules)
 
 
-@pytest.mark.once
+@pytest.mark.database("sqlite")
 @pytest.mark.django_db(transaction=True)
 def test_a_deliverys_page(browser: Client, receiver: Receiver) -> None:
     delivery = make_delivery(make_webhook(url=f"{receiver.url}/open/hook"))

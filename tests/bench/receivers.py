@@ -8,7 +8,7 @@ import sys
 import tempfile
 import urllib.request
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from tests.services import HOST, Server, free_port
 
@@ -53,12 +53,11 @@ class Nginx(Server):
         said = subprocess.run([self._program, "-v"], capture_output=True, text=True, check=True)
         return f"{said.stderr.split(': ')[1].strip()}, one worker"
 
-    def start(self) -> Self:
+    def _run(self) -> None:
         text = _CONFIGURATION.format(home=self.directory, host=HOST, port=self.port)
         configuration = self.directory / "nginx.conf"
         configuration.write_text(text)
         self._spawn([str(self._program), "-p", str(self.directory), "-c", str(configuration)])
-        return self
 
     def count(self) -> int:
         """Return how many requests came so far, those that ask for this not counted."""
@@ -95,10 +94,9 @@ class OwnReceiver(Server):
     def silent_url(self) -> str:
         return f"http://{HOST}:{self._silent_port}"
 
-    def start(self) -> Self:
+    def _run(self) -> None:
         program = Path(__file__).with_name("receiver.py")
         self._spawn([sys.executable, str(program), str(self.port), str(self._silent_port)])
-        return self
 
     def arrivals(self) -> list[Arrival]:
         """Return what arrived since the last call."""

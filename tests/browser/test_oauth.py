@@ -93,7 +93,9 @@ def test_a_token_is_got_used_lost_and_regained_and_nothing_is_lost(
     page.get_by_role("link", name="CRM", exact=True).click()
     expect(page.get_by_text("Deliveries are held until the webhook is authorized")).to_be_visible()
     expect(
-        page.get_by_text("The provider no longer accepts the stored grant").first
+        page.get_by_text(
+            "The provider no longer accepts the authorization code or refresh token"
+        ).first
     ).to_be_visible()
     page.get_by_role("link", name="Manage authorization").click()
     expect(steps.token_panel(page)).to_contain_text("deliveries wait")
@@ -197,7 +199,7 @@ def test_a_wrong_client_secret_is_named_and_its_correction_works(
     steps.answer_provider(page)
     alert = steps.token_panel(page).get_by_role("alert")
     expect(alert).to_contain_text("does not accept the client ID or client secret")
-    expect(alert).to_contain_text("sent as a Basic Auth header")
+    expect(alert).to_contain_text("“Send credentials as”")
     expect(steps.field(page, "Token name")).to_have_value("Sandbox token")
     steps.field(page, "Client secret").fill(AUTHORIZATION_CLIENT.client_secret)
     steps.get_token(page)
@@ -217,7 +219,7 @@ def test_a_wrong_callback_url_is_refused_here_or_at_the_provider(
     steps.get_token(page)
     alert = page.get_by_role("alert").filter(has_text="Nothing was saved yet")
     expect(alert).to_contain_text("must lead back to this site")
-    assert Webhook.objects.get().callback_url == ""
+    assert Webhook.objects.get().credential.callback_url == ""
 
     # Another name of this site, which the provider does not know.
     settings.WEBHOOKS_PUBLIC_URLS = [settings.PUBLIC_URL.replace("127.0.0.1", "localhost")]

@@ -63,7 +63,7 @@ def test_found_endpoints_are_shown_first_and_used_by_a_button(
     field(page, "Client ID").fill("sandbox-client")
     steps.save(page)
     expect(page.get_by_text("was created.")).to_be_visible()
-    assert Webhook.objects.get().revocation_url == provider.revocation_url
+    assert Webhook.objects.get().credential.revocation_url == provider.revocation_url
 
 
 def test_client_credentials_have_fields_of_their_own_and_get_a_token_at_once(

@@ -19,6 +19,7 @@ from tests.browser.steps import OpenPage, overflow
 from tests.factories import make_delivery, make_webhook
 from tests.sandbox import Received, Receiver
 from tests.waiting import eventually
+from webhooks.delivery import replays
 from webhooks.models import ApiKey, Delivery, Status, Webhook
 
 pytest_plugins = ["tests.browser.fixtures"]
@@ -267,7 +268,7 @@ def test_the_log_shows_a_delivery_and_sends_it_again(
     page.get_by_role("button", name="Search").click()
     row = page.get_by_role("row").filter(has_text="call.incoming.after")
     expect(row).to_contain_text("503")
-    row.get_by_role("rowheader").get_by_role("link").click()
+    row.get_by_role("link", name="call.incoming.after").click()
     expect(page.get_by_role("heading", name="call.incoming.after")).to_be_visible()
     expect(page.get_by_text("<script>alert(1)</script>")).to_be_visible()
     expect(page.get_by_text("Waits for its next attempt.")).to_be_visible()
@@ -275,6 +276,7 @@ def test_the_log_shows_a_delivery_and_sends_it_again(
     assert BASIC_HEADER not in page.content()
 
     page.get_by_role("button", name="Send now").click()
+    expect(page.get_by_text("The next attempt starts now.")).to_be_visible()
     receiver.wait_for(2, path_prefix="/basic/")
     eventually(lambda: Delivery.objects.get().status == Status.SUCCEEDED)
     page.reload()
@@ -296,10 +298,11 @@ def test_many_deliveries_are_sent_again_from_the_log(
         make_delivery(webhook, call_id=f"call-{number}")
     receiver.wait_for(3, path_prefix="/basic/")
     page.goto(reverse("admin:webhooks_delivery_changelist"))
-    page.get_by_role("checkbox", name="Select all").check()
-    page.get_by_role("combobox", name="Action").select_option(label="Redeliver")
-    page.get_by_role("button", name="Go").click()
-    expect(page.get_by_text("3 events are sent again.")).to_be_visible()
+    page.get_by_label("Select deliveries to send them again").check()
+    expect(page.get_by_text("Selected: 3")).to_be_visible()
+    page.get_by_role("button", name="Send selected again").click()
+    page.get_by_role("button", name="Send 3 deliveries again").click()
+    replays.advance_all()
     received = receiver.wait_for(6, path_prefix="/basic/")
     assert len({one.header("webhook-id") for one in received}) == 3
 

@@ -38,7 +38,7 @@ def webhook_that_lost_its_grant(url: str, provider: Provider, **fields: bool) ->
         rate_limit=RATE,
         **fields,
     )
-    connect(webhook.credential)
+    connect(webhook)
     provider.revoke_grants()
     OAuthToken.objects.update(expires_at=timezone.now())
     return webhook
@@ -68,7 +68,7 @@ def test_500_held_deliveries_go_out_once_each_and_at_the_rate_of_the_webhook(
     ids = hold(500)
     assert receiver.requests() == []
 
-    connect(webhook.credential)
+    connect(webhook)
     assert events.release_held(webhook.credential) == 500
     send_all(500)
 
@@ -89,7 +89,7 @@ def test_held_deliveries_of_an_ordered_webhook_go_out_in_order(
     webhook = webhook_that_lost_its_grant(f"{receiver.url}/open/hook", provider, is_ordered=True)
     ids = hold(60)
 
-    connect(webhook.credential)
+    connect(webhook)
     assert events.release_held(webhook.credential) == 60
     send_all(60)
 

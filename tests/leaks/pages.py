@@ -13,7 +13,7 @@ _ABOUT = {
     ("delivery_id", "pk"): "test",
     ("attempt_id", "delivery_id", "part"): "attempt",
 }
-_ABOUT_PK = {"connections": "connection", "replays": "replay"}
+_ABOUT_PK = {"connections": "connection", "credentials": "credential", "replays": "replay"}
 
 
 class Route(NamedTuple):
@@ -33,7 +33,7 @@ class Route(NamedTuple):
 
     def _about(self) -> str:
         """Return what rows the parameters name; a KeyError means: say it above."""
-        if self.text.startswith("admin/"):
+        if self.text.startswith("admin/") and self.parameters not in _ABOUT:
             return f"admin {self.text.split('/')[2]}"
         if self.parameters == ("pk",):
             before = self.text.partition("<")[0].rstrip("/").rpartition("/")[2]

@@ -268,6 +268,8 @@ def test_a_new_token_comes_with_the_test_beside_it_once(
     beside_the_news = 'form="test-form"'
     assert beside_the_news in browser.get(edit_url(webhook)).text
     assert beside_the_news not in browser.get(edit_url(webhook)).text
-    cleared = browser.post(reverse("webhooks:clear_token", args=[webhook.pk]), follow=True)
+    cleared = browser.post(
+        reverse("webhooks:clear_token", args=[webhook.credential_id]), follow=True
+    )
     assert "The access token was cleared." in cleared.text
     assert beside_the_news not in cleared.text
