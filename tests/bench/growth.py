@@ -132,8 +132,8 @@ def _results_of(webhooks: list[int]) -> Callable[["Claimed"], "AttemptResult"]:
         for webhook in Webhook.objects.filter(pk__in=webhooks)
     }
     headers = b"HTTP/1.1 204 No Content\r\nServer: nginx\r\nConnection: keep-alive\r\n\r\n"
-    answer = requests.Answer(
-        error=None, message="", status_code=204, headers=headers, body=b"", size=0,
+    answer = requests.Response(
+        error=None, message=None, status_code=204, headers=headers, body=b"", size=0,
         address="127.0.0.1", dns_ms=None, connect_ms=None, tls_ms=None, first_byte_ms=1.0,
         total_ms=1.1,
     )  # fmt: skip
