@@ -13,7 +13,11 @@
   let asked = snapshot();
   let timer;
   const sample = document.getElementById("test-event");
-  const shows = () => document.getElementById("preview-event")?.dataset.shows;
+  const picker = () => document.getElementById("preview-event");
+  const shows = () => picker()?.dataset.shows;
+  // The event that the request on its way asks for; the one picked since, which its answer keeps.
+  let sent;
+  let picked;
   let shown = shows();
 
   const refresh = () => {
@@ -43,7 +47,11 @@
     if (sample?.querySelector(`option[value="${CSS.escape(shown)}"]`)) sample.value = shown;
   };
 
+  panel.addEventListener("htmx:beforeSwap", () => {
+    picked = picker() && picker().value !== sent ? picker().value : undefined;
+  });
   panel.addEventListener("htmx:configRequest", (event) => {
+    sent = picker()?.value;
     const parameters = event.detail.parameters;
     for (const name of Object.keys(parameters)) if (isSecret(name)) delete parameters[name];
   });
@@ -67,6 +75,10 @@
   for (const type of ["input", "change", "click"]) document.addEventListener(type, later);
   // A part of the form that htmx drew anew, or the answer itself.
   document.addEventListener("htmx:afterSettle", () => {
+    if (picked && picker()?.querySelector(`option[value="${CSS.escape(picked)}"]`)) {
+      picker().value = picked;
+    }
+    picked = undefined;
     mark();
     follow();
     later();

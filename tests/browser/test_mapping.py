@@ -10,6 +10,7 @@ from tests.browser.steps import OpenPage, overflow
 from tests.browser.test_accessibility import violations_in_both_themes
 from tests.factories import make_delivery, make_webhook
 from tests.sandbox import Receiver
+from tests.waiting import eventually
 from webhooks import events
 from webhooks.models import Webhook
 
@@ -61,6 +62,20 @@ def test_the_sample_of_send_test_follows_the_preview(page: Page) -> None:
     expect(page.get_by_label("Sample")).to_have_value("call.incoming.after")
     page.get_by_label("Event to show").select_option("call.outgoing.after")
     expect(page.get_by_label("Sample")).to_have_value("call.outgoing.after")
+
+
+def test_an_event_that_is_picked_while_a_preview_is_on_its_way_is_kept(page: Page) -> None:
+    webhook = make_webhook(event_types=["call.incoming.after", "call.outgoing.after"])
+    page.goto(edit(webhook))
+    page.wait_for_load_state("networkidle")
+    held: list[Route] = []
+    page.route("**/preview/", lambda route: held.append(route), times=1)
+    page.get_by_label("Name", exact=True).fill("Another")
+    eventually(lambda: page.wait_for_timeout(50) or held)
+    page.get_by_label("Event to show").select_option("call.outgoing.after")
+    held[0].continue_()
+    expect(page.get_by_label("Sample")).to_have_value("call.outgoing.after")
+    expect(page.get_by_label("Event to show")).to_have_value("call.outgoing.after")
 
 
 def test_a_filtered_mapped_protected_webhook_from_nothing_to_its_first_delivery(
