@@ -1,7 +1,7 @@
 // Asks for the preview anew when something in the form changed; the next question waits for the
 // last answer (hx-sync). Secrets stay in the browser: the preview shows masks anyway.
 // Send test starts with the sample that the preview shows, also after another one is shown.
-//   [data-preview]  the panel   [data-said="names"]  what is wrong with the fields of one parameter
+//   [data-preview]  the panel   [data-errors="names"]  what is wrong with the fields of one parameter
 "use strict";
 
 (() => {
@@ -31,15 +31,15 @@
     timer = setTimeout(refresh, 300);
   };
   const mark = () => {
-    for (const said of document.querySelectorAll("[data-said]")) {
-      const wrong = said.dataset.said.split(" ");
+    for (const said of document.querySelectorAll("[data-errors]")) {
+      const wrong = said.dataset.errors.split(" ");
       for (const control of said.parentElement.querySelectorAll("input, select, textarea")) {
         if (wrong.includes(control.name)) control.setAttribute("aria-invalid", "true");
         else control.removeAttribute("aria-invalid");
       }
     }
     const body = document.getElementById("id_body_template");
-    body?.setAttribute("aria-invalid", String(!!document.querySelector("#body-template-said li")));
+    body?.setAttribute("aria-invalid", String(!!document.querySelector("#body-template-errors li")));
   };
   const follow = () => {
     if (shows() === shown) return;

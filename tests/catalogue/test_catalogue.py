@@ -170,7 +170,7 @@ def test_valid_patterns_come_back_without_repetitions() -> None:
     "patterns", [["webhook.test"], ["call"], ["*"], ["call.*.after"], [""], [3], [["a"]], "call.*"]
 )
 def test_a_pattern_that_means_nothing_is_refused(patterns: list[object]) -> None:
-    with pytest.raises(catalogue.InvalidPattern):
+    with pytest.raises(catalogue.PatternError):
         catalogue.validate_patterns(patterns)
 
 

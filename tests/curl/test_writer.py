@@ -10,7 +10,7 @@ import pytest
 
 from tests.sandbox import Receiver
 from webhooks.curl import writer
-from webhooks.security.masking import MASK
+from webhooks.security.masker import MASK
 
 BASH, CURL = shutil.which("bash"), shutil.which("curl")
 needs_shell = pytest.mark.skipif(not (BASH and CURL), reason="bash or curl is missing")

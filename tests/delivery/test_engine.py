@@ -125,7 +125,7 @@ def test_a_request_that_cannot_be_made_says_why_and_stops_nobody(receiver: Recei
     attempt = Attempt.objects.get(delivery__webhook=query)
     assert attempt.outcome == Outcome.REFUSED
     assert "address" in outcomes.sentence(attempt.error)
-    assert "InvalidMapping" not in attempt.error
+    assert "MappingError" not in attempt.error
     assert reload(body).status == Status.SUCCEEDED
 
 

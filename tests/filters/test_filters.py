@@ -12,7 +12,7 @@ from webhooks.filters import (
     MAX_DEPTH,
     OPERATOR_LABELS,
     PRESETS,
-    InvalidFilter,
+    FilterError,
     Operator,
     compile_filter,
     refusal_words,
@@ -244,7 +244,7 @@ def nested(levels: int) -> dict[str, Any]:
 def test_a_wrong_filter_is_refused_at_the_part_that_is_wrong(
     tree: object, path: tuple[object, ...]
 ) -> None:
-    with pytest.raises(InvalidFilter) as raised:
+    with pytest.raises(FilterError) as raised:
         validate(tree)
     assert raised.value.path == path
     assert str(raised.value).endswith(".")
@@ -252,15 +252,15 @@ def test_a_wrong_filter_is_refused_at_the_part_that_is_wrong(
 
 def test_the_limits_are_the_documented_ones() -> None:
     validate(nested(MAX_DEPTH))
-    with pytest.raises(InvalidFilter, match="nested"):
+    with pytest.raises(FilterError, match="nested"):
         validate(nested(MAX_DEPTH + 1))
     validate({"all": [condition("x", "exists")] * (MAX_CONDITIONS - 1)})
-    with pytest.raises(InvalidFilter, match="at most"):
+    with pytest.raises(FilterError, match="at most"):
         validate({"all": [condition("x", "exists")] * MAX_CONDITIONS})
 
 
 def test_a_hostile_filter_is_refused_without_deep_recursion() -> None:
-    with pytest.raises(InvalidFilter):
+    with pytest.raises(FilterError):
         validate(nested(900))
 
 
@@ -365,7 +365,7 @@ def test_equal_values_are_equal_however_they_are_written(
 
 @pytest.mark.parametrize("value", [10**40, -(10**400)])
 def test_a_number_that_nobody_means_is_refused(value: int) -> None:
-    with pytest.raises(InvalidFilter, match="Give a number to compare with"):
+    with pytest.raises(FilterError, match="Give a number to compare with"):
         validate(condition("duration_seconds", "at_least", value))
-    with pytest.raises(InvalidFilter, match="Give a number to compare with"):
+    with pytest.raises(FilterError, match="Give a number to compare with"):
         validate(condition("duration_seconds", "one_of", [1, value]))

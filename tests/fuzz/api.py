@@ -84,7 +84,7 @@ def _accept(given: dict[str, Any]) -> None:
         payloads.fingerprint(item.type, item.payload)
         moment = item.occurred_at or _NOW
         document = payloads.build_document(item.type, "evt_1", moment, "", item.payload)
-    except payloads.InvalidPayload as error:
+    except payloads.DocumentError as error:
         raise fan_out._refusal(error) from error
     assert storable(item.idempotency_key or "")
     assert json.loads(document)["event_id"] == "evt_1"

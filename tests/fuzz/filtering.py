@@ -47,7 +47,7 @@ def check(given: tuple[Json, Json]) -> bool:
     tree, document = given[0]["tree"], given[1]["document"]
     try:
         found = filters.compile_filter(tree)
-    except filters.InvalidFilter as error:
+    except filters.FilterError as error:
         assert str(error)
         return False
     assert isinstance(filters.sentence(tree), str)

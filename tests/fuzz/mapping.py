@@ -77,7 +77,7 @@ def check(given: Any) -> bool:
     rows, template, payload = given[0]["rows"], given[1], given[2]["payload"]
     try:
         document = payloads.build_document("call.incoming.after", "evt_1", _NOW, "", payload)
-    except payloads.InvalidPayload as error:
+    except payloads.DocumentError as error:
         assert str(error)
         return False
     webhook = _webhook(given[3]["shape"])
@@ -117,7 +117,7 @@ def _check_request(webhook: Any, kind: str, document: bytes) -> None:
     assert render is not None
     try:
         made = render(document, 1)
-    except payloads.InvalidMapping as error:
+    except payloads.MappingError as error:
         # An address longer than any server reads.
         assert error.problems
         return

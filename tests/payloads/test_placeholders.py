@@ -42,11 +42,11 @@ def value_of(place: str, **changes: Any) -> Any:
     return json.loads(written(json.dumps({"a": place}), **changes))["a"]
 
 
-def problems(template: str) -> list[payloads.Problem]:
+def problems(template: str) -> list[payloads.Violation]:
     return payloads.template_problems(template, payloads.known_names())
 
 
-def problem(template: str) -> payloads.Problem:
+def problem(template: str) -> payloads.Violation:
     [found] = problems(template)
     assert found.sentence.endswith((".", "?", "}}.")), found.sentence
     return found

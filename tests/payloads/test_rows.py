@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from webhooks import payloads
-from webhooks.payloads import InvalidMapping, Problem
+from webhooks.payloads import MappingError, Violation
 from webhooks.payloads.paths import escape, parse_path, spell
 
 DOCUMENT = json.dumps(
@@ -59,11 +59,11 @@ def form(*rows: dict[str, Any], **changes: Any) -> list[tuple[str, str]]:
     return parse_qsl(text, keep_blank_values=True)
 
 
-def problems(*rows: Any, body_format: str = "json") -> list[Problem]:
+def problems(*rows: Any, body_format: str = "json") -> list[Violation]:
     return payloads.rows_problems(rows, body_format=body_format, known=payloads.known_names())
 
 
-def problem(row: dict[str, Any], **changes: Any) -> Problem:
+def problem(row: dict[str, Any], **changes: Any) -> Violation:
     [found] = problems(row, **changes)
     assert found.row == 0
     assert found.sentence.endswith((".", "?"))
@@ -397,7 +397,7 @@ def test_what_is_no_row_is_refused(row: Any) -> None:
 
 
 def test_rows_that_cannot_be_read_make_no_request() -> None:
-    with pytest.raises(InvalidMapping, match="format"):
+    with pytest.raises(MappingError, match="format"):
         request([{"name": "a", "variable": "event", "format": "rfc"}])
 
 

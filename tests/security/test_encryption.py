@@ -21,7 +21,7 @@ from tests import keys
 from tests.keys import FIRST_KEY, SECOND_KEY
 from webhooks.models import Credential, EncryptionCanary, OAuthToken, Webhook
 from webhooks.security.encryption import Sealed, SecretField, SecretUnreadableError, seal
-from webhooks.security.masking import MASK
+from webhooks.security.masker import MASK
 
 pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.usefixtures("counted")]
 

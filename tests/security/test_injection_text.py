@@ -25,7 +25,7 @@ from webhooks.curl import writer
 from webhooks.delivery.auth import BearerAuthorization, NoAuthorization
 from webhooks.delivery.requests import RequestPlan, make_plan
 from webhooks.models import Delivery, Event, OAuthToken, Outcome, Status, Webhook
-from webhooks.payloads import InvalidMapping
+from webhooks.payloads import MappingError
 from webhooks.security.log_redaction import LineFormatter
 from webhooks.ui.deliveries.export import cell
 
@@ -79,7 +79,7 @@ def test_a_place_is_looked_up_and_never_evaluated(text: str) -> None:
     webhook = Webhook(url=URL, body_template=json.dumps({"a": text}))
     try:
         render = payloads.compile_request(webhook, URL)
-    except InvalidMapping:
+    except MappingError:
         return
     assert render is not None
     sent = json.loads(render(everything(), 1).body)["a"]
@@ -130,7 +130,7 @@ def test_a_header_of_two_lines_makes_no_request_even_past_the_form(part: str) ->
         if can_be_sent(str(row["name"]), str(row["value"])):
             assert f"\n{row['name']}: {row['value']}" in plan_of(webhook).logged_headers
         else:
-            with pytest.raises(InvalidMapping, match="more than one line"):
+            with pytest.raises(MappingError, match="more than one line"):
                 plan_of(webhook)
 
 
@@ -141,7 +141,7 @@ def plan_of(webhook: Webhook) -> RequestPlan:
 @pytest.mark.django_db
 @pytest.mark.parametrize("token", ["a\r\nX-Injected: 1", "a\nb", "a\0b"])
 def test_a_token_of_two_lines_makes_no_request(token: str) -> None:
-    with pytest.raises(InvalidMapping, match="Authorization"):
+    with pytest.raises(MappingError, match="Authorization"):
         make_plan(make_webhook(), BearerAuthorization(token, "Bearer"))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from webhooks.security.log_redaction import LineFormatter, without_secrets
-from webhooks.security.masking import Masker, NameMasker
+from webhooks.security.masker import Masker, NameMasker
 
 MEBIBYTE = 1 << 20
 # What is quadratic takes four times as long.

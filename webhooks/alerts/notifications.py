@@ -83,8 +83,8 @@ def look(now: datetime | None = None) -> int:
         for key, incident in open_now.items()
         if key not in found
     )
-    untold = Q(told_at=None) | Q(told_at__lte=now - _REMIND_AFTER)
-    waiting = Incident.objects.filter(untold, closed_at=None)
+    unnotified = Q(notified_at=None) | Q(told_at__lte=now - _REMIND_AFTER)
+    waiting = Incident.objects.filter(unnotified, closed_at=None)
     for incident in waiting.select_related("webhook__state", "webhook__credential", "credential"):
         problem = found.get(problems.key_of(incident))
         sent += _tell(incident, now, message=problem.message if problem else incident.message)
@@ -106,19 +106,19 @@ def send_test_mail(webhook: Webhook) -> bool:
 
 def _tell(incident: Incident, now: datetime, *, message: str) -> int:
     """Send the first message or a reminder; return 1 if this process did."""
-    before = incident.told_at
+    before = incident.notified_at
     subject = incident.subject
     recipients = _recipients(subject, now)
-    claimed = Incident.objects.filter(pk=incident.pk, told_at=before, closed_at=None)
+    claimed = Incident.objects.filter(pk=incident.pk, notified_at=before, closed_at=None)
     # A reminder says how it is by now.
-    told_at = now if recipients else _when_unmuted(subject, now)
+    notified_at = now if recipients else _when_unmuted(subject, now)
     incident.message = _kept(message)
-    if not claimed.update(told_at=told_at, message=incident.message):
+    if not claimed.update(notified_at=notified_at, message=incident.message):
         return 0
     if not _post(
         subject, recipients, _headline(incident, is_reminder=before is not None), _text(incident)
     ):
-        Incident.objects.filter(pk=incident.pk, told_at=told_at).update(told_at=before)
+        Incident.objects.filter(pk=incident.pk, notified_at=notified_at).update(notified_at=before)
         return 0
     if before is None and (event_type := _EVENT_TYPES.get(IncidentKind(incident.kind))):
         _publish(event_type, subject, problems.sentence(incident.message))
@@ -149,7 +149,7 @@ def _close(incident: Incident, now: datetime, *, is_well: bool) -> int:
         and isinstance(subject, Webhook)
         and not subject.is_active
     )
-    if is_gone or not is_well or incident.told_at is None:
+    if is_gone or not is_well or incident.notified_at is None:
         return 0
     headline = _all_clear(incident)
     if incident.kind in _EVENT_TYPES:

@@ -34,7 +34,7 @@ _RETRY_AFTER_SECONDS = 5
 SENTENCES: Mapping[str, messages.Sentence] = {"api_key": gettext_lazy("API key %(prefix)s")}
 
 
-class Refused(Exception):
+class RequestError(Exception):
     """A request that is not accepted, with the answer it gets."""
 
     def __init__(
@@ -62,13 +62,13 @@ def publish_event(request: HttpRequest) -> JsonResponse:
     """Accept one event; answer 202 with its id and the number of its deliveries."""
     try:
         response = _publish(request)
-    except Refused as refusal:
+    except RequestError as refusal:
         response = refusal.response()
     except OperationalError:
         logger.exception("api_unavailable")
         message = _("The database does not answer. Send the event again.")
         headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)}
-        response = Refused(503, "unavailable", message, headers=headers).response()
+        response = RequestError(503, "unavailable", message, headers=headers).response()
     response["Cache-Control"] = "no-store"
     return response
 
@@ -76,7 +76,7 @@ def publish_event(request: HttpRequest) -> JsonResponse:
 def _publish(request: HttpRequest) -> JsonResponse:
     if request.method != "POST":
         message = _("Events are sent by POST.")
-        raise Refused(405, "method_not_allowed", message, headers={"Allow": "POST"})
+        raise RequestError(405, "method_not_allowed", message, headers={"Allow": "POST"})
     api_key = _authenticate(request)
     _check_content_type(request)
     fields = _parse(_read_body(request, limit=settings.WEBHOOKS_MAX_PAYLOAD_BYTES))
@@ -90,7 +90,7 @@ def _publish(request: HttpRequest) -> JsonResponse:
         )
     except events.InvalidEventError as error:
         status = 413 if error.code == "too_large" else 422
-        raise Refused(status, error.code, error, field=error.field) from error
+        raise RequestError(status, error.code, error, field=error.field) from error
     return JsonResponse(
         {
             "event_id": published.event_id,
@@ -108,12 +108,12 @@ def _authenticate(request: HttpRequest) -> ApiKey:
     if scheme.lower() != "bearer" or not plain.strip():
         message = _("Send an API key: “Authorization: Bearer whapi_…”.")
         challenge = 'Bearer realm="webhooks"'
-        raise Refused(401, "unauthorized", message, headers={"WWW-Authenticate": challenge})
+        raise RequestError(401, "unauthorized", message, headers={"WWW-Authenticate": challenge})
     api_key = ApiKey.objects.verify(plain.strip())
     if api_key is None:
         message = _("This API key is not known or was revoked.")
         challenge = 'Bearer realm="webhooks", error="invalid_token"'
-        raise Refused(401, "unauthorized", message, headers={"WWW-Authenticate": challenge})
+        raise RequestError(401, "unauthorized", message, headers={"WWW-Authenticate": challenge})
     _note_use(api_key)
     return api_key
 
@@ -129,9 +129,9 @@ def _check_content_type(request: HttpRequest) -> None:
     charset = (request.content_params or {}).get("charset", "utf-8").lower()
     if request.content_type != "application/json" or charset not in {"utf-8", "utf8"}:
         message = _("Send JSON in UTF-8: “Content-Type: application/json”.")
-        raise Refused(415, "unsupported_media_type", message)
+        raise RequestError(415, "unsupported_media_type", message)
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise Refused(415, "unsupported_media_type", _("Send the body without compression."))
+        raise RequestError(415, "unsupported_media_type", _("Send the body without compression."))
 
 
 def _read_body(request: HttpRequest, *, limit: int) -> bytes:
@@ -145,7 +145,7 @@ def _read_body(request: HttpRequest, *, limit: int) -> bytes:
     if "chunked" in request.headers.get("Transfer-Encoding", "").lower() and environ:
         if not environ.get("wsgi.input_terminated"):
             message = _("This server needs a Content-Length.")
-            raise Refused(411, "length_required", message)
+            raise RequestError(411, "length_required", message)
         # Django gives an empty body when there is no Content-Length.
         stream = environ["wsgi.input"]
     body = b""
@@ -153,32 +153,32 @@ def _read_body(request: HttpRequest, *, limit: int) -> bytes:
         while len(body) <= limit and (chunk := stream.read(limit + 1 - len(body))):
             body += chunk
     except OSError as error:
-        raise Refused(400, "incomplete", _("The body ended too early.")) from error
+        raise RequestError(400, "incomplete", _("The body ended too early.")) from error
     if len(body) > limit:
         raise _too_large(limit)
     return body
 
 
-def _too_large(limit: int) -> Refused:
-    return Refused(413, "too_large", _("The body is larger than %d bytes.") % limit)
+def _too_large(limit: int) -> RequestError:
+    return RequestError(413, "too_large", _("The body is larger than %d bytes.") % limit)
 
 
 def _parse(body: bytes) -> dict[str, Any]:
     try:
         fields = payloads.load_json(body)
-    except payloads.InvalidPayload as error:
-        raise Refused(400, error.code, error) from error
+    except payloads.DocumentError as error:
+        raise RequestError(400, error.code, error) from error
     if not isinstance(fields, dict):
-        raise Refused(400, "not_object", _("The body is a JSON object."))
+        raise RequestError(400, "not_object", _("The body is a JSON object."))
     for name in sorted(fields.keys() - _FIELDS):
         shown = payloads.shown(name)
-        raise Refused(422, "unknown_field", _("There is no field “%s”.") % shown, field=shown)
+        raise RequestError(422, "unknown_field", _("There is no field “%s”.") % shown, field=shown)
     if not isinstance(fields.get("type"), str):
         message = _("Name the event type, for example “call.incoming.after”.")
-        raise Refused(422, "unknown_type", message, field="type")
+        raise RequestError(422, "unknown_type", message, field="type")
     if not isinstance(fields.get("payload"), dict):
         message = _("The payload is a JSON object.")
-        raise Refused(422, "invalid_payload", message, field="payload")
+        raise RequestError(422, "invalid_payload", message, field="payload")
     return fields
 
 
@@ -187,7 +187,7 @@ def _idempotency_key(request: HttpRequest, fields: Mapping[str, Any]) -> str | N
     key = fields.get("idempotency_key")
     if key is not None and header is not None and key != header:
         message = _("The header and the body name different idempotency keys.")
-        raise Refused(422, "invalid_key", message, field="idempotency_key")
+        raise RequestError(422, "invalid_key", message, field="idempotency_key")
     # Whether it is a good key is judged by events.publish().
     return header if key is None else key
 
@@ -203,4 +203,4 @@ def _occurred_at(fields: Mapping[str, Any]) -> datetime | None:
     except (TypeError, ValueError, OverflowError):
         pass
     message = _("Write the time with its offset, for example “2026-05-14T09:28:49Z”.")
-    raise Refused(422, "invalid_time", message, field="occurred_at")
+    raise RequestError(422, "invalid_time", message, field="occurred_at")

@@ -31,7 +31,7 @@ _KEY = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)+")
 _MAX_KEY_LENGTH = 100
 
 
-class InvalidPattern(ValueError):
+class PatternError(ValueError):
     """A list of event types names something that cannot be subscribed to."""
 
 
@@ -120,16 +120,16 @@ def first_type(patterns: Iterable[str]) -> str:
 
 
 def validate_patterns(patterns: Iterable[object]) -> list[str]:
-    """Return the patterns without repetitions; raise InvalidPattern for one that means nothing."""
+    """Return the patterns without repetitions; raise PatternError for one that means nothing."""
     if isinstance(patterns, str) or not isinstance(patterns, Iterable):
-        raise InvalidPattern(_("Event types are a list of keys."))
+        raise PatternError(_("Event types are a list of keys."))
     valid = {pattern for event_type in EVENT_TYPES for pattern in patterns_for(event_type)}
     chosen: dict[str, None] = {}
     for pattern in patterns:
         if pattern == TEST:
-            raise InvalidPattern(_("The test event is sent by its button and by nothing else."))
+            raise PatternError(_("The test event is sent by its button and by nothing else."))
         if not isinstance(pattern, str) or pattern not in valid:
-            raise InvalidPattern(_("There is no event type “%s”.") % str(pattern)[:100])
+            raise PatternError(_("There is no event type “%s”.") % str(pattern)[:100])
         chosen[pattern] = None
     return list(chosen)
 

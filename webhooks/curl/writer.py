@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from webhooks.security.masking import MASK
+from webhooks.security.masker import MASK
 
 # Linux takes 131,072 bytes in one argument; an escaped byte is four characters.
 MAX_BODY_BYTES = 30_000

@@ -8,7 +8,7 @@ import base64
 from typing import Protocol
 from urllib.parse import quote
 
-from webhooks.security.masking import MASK
+from webhooks.security.masker import MASK
 
 
 class Authorization(Protocol):

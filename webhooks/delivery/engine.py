@@ -40,7 +40,7 @@ from webhooks.delivery.sender import Sender
 from webhooks.delivery.wakeup import Wakeup
 from webhooks.models import HoldReason, Outcome, Status, ids
 from webhooks.models.messages import Message
-from webhooks.payloads import InvalidMapping
+from webhooks.payloads import MappingError
 
 logger = logging.getLogger(__name__)
 
@@ -281,7 +281,7 @@ class Engine:
             logger.exception("request_not_made delivery=%s", claim.id)
             empty = Request(claim, plan, plan.target.url, [], b"", utc(wall), "")
             message = Message("not_built", {"error": type(error).__name__})
-            if isinstance(error, InvalidMapping):
+            if isinstance(error, MappingError):
                 message = outcomes.of_error(error)
             self._handle(empty, no_response(Outcome.REFUSED, message))
             return None

@@ -180,7 +180,7 @@ def _repeated(before: _KnownEvent, fingerprint: str, made: Published | None) -> 
 def _fingerprint(item: NewEvent) -> str:
     try:
         return payloads.fingerprint(item.type, item.payload)
-    except payloads.InvalidPayload as error:
+    except payloads.DocumentError as error:
         raise _refusal(error) from error
 
 
@@ -213,7 +213,7 @@ def _filter_of(webhook_id: int, conditions: str) -> filters.Filter | None:
     """Return the filter of a webhook; None when the one that is stored means nothing."""
     try:
         return _compiled(conditions)
-    except filters.InvalidFilter as error:
+    except filters.FilterError as error:
         logger.error("filter_unreadable webhook=%d reason=%s", webhook_id, error)
         return None
 
@@ -227,7 +227,7 @@ def is_readable(tree: object) -> bool:
     """Return whether a stored filter means something; what it refuses is unknown otherwise."""
     try:
         filters.validate(tree)
-    except filters.InvalidFilter:
+    except filters.FilterError:
         return False
     return True
 
@@ -282,11 +282,11 @@ def _document(item: NewEvent, event_id: str, occurred_at: dt.datetime) -> bytes:
         return payloads.build_document(
             item.type, event_id, occurred_at, settings.WEBHOOKS_PROJECT_ID, item.payload
         )
-    except payloads.InvalidPayload as error:
+    except payloads.DocumentError as error:
         raise _refusal(error) from error
 
 
-def _refusal(error: payloads.InvalidPayload) -> InvalidEventError:
+def _refusal(error: payloads.DocumentError) -> InvalidEventError:
     code = "too_large" if error.code == "too_large" else "invalid_payload"
     return InvalidEventError(error, code=code, field="payload")
 

@@ -37,7 +37,7 @@ from webhooks.models import (
 )
 from webhooks.models.messages import Message
 from webhooks.network import UnsafeURLError, parse_url
-from webhooks.payloads import InvalidMapping
+from webhooks.payloads import MappingError
 from webhooks.security import key_check
 from webhooks.security.encryption import SecretUnreadableError
 
@@ -147,7 +147,7 @@ class Plans:
             plan = make_plan(webhook, authorization, token_version=token.version if token else 0)
         except oauth.TokenUnavailableError as error:
             return _token_unavailable(candidate, error)
-        except (SecretUnreadableError, UnsafeURLError, InvalidMapping) as error:
+        except (SecretUnreadableError, UnsafeURLError, MappingError) as error:
             logger.error("plan_unavailable webhook=%d reason=%s", webhook.pk, error)
             reason = outcomes.stored(outcomes.of_error(error))
             if not key_check.problem():

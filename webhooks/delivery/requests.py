@@ -24,7 +24,7 @@ from webhooks.models import HoldReason, Outcome, Status, Trigger, Webhook
 from webhooks.models.messages import Message
 from webhooks.network import Target, parse_url
 from webhooks.security import signatures
-from webhooks.security.masking import MASK, Masker
+from webhooks.security.masker import MASK, Masker
 
 USER_AGENT = "Webhooks/2.0"
 # libcurl adds these, in this order; a webhook's own header of the same name takes the
@@ -135,7 +135,7 @@ def read_headers(stored: str) -> list[tuple[str, str, bool]]:
 def make_plan(
     webhook: Webhook, authorization: Authorization, *, token_version: int = 0
 ) -> RequestPlan:
-    """Decrypt and precompute; raise SecretUnreadableError, UnsafeURLError or InvalidMapping."""
+    """Decrypt and precompute; raise SecretUnreadableError, UnsafeURLError or MappingError."""
     target = parse_url(webhook.url)
     custom = read_headers(webhook.headers_json)
     lines, logged = _headers(target, custom, authorization)
@@ -186,14 +186,14 @@ def _headers(
 
 
 def _line(name: str, value: str) -> str:
-    """Return a header line for libcurl; raise InvalidMapping for what would be two or none.
+    """Return a header line for libcurl; raise MappingError for what would be two or none.
 
     The forms refuse it before; this is for rows and tokens that came in some other way.
     """
     if not _HEADER_NAME.fullmatch(name) or _LINE_END.search(value):
         sentence = _("The header “%s” cannot be sent: it is more than one line. Change it.")
-        problem = payloads.Problem(sentence=sentence % payloads.shown(name), field="headers")
-        raise payloads.InvalidMapping(problem)
+        problem = payloads.Violation(sentence=sentence % payloads.shown(name), field="headers")
+        raise payloads.MappingError(problem)
     return f"{name}: {value}" if value else f"{name};"
 
 

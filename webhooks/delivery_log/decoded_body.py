@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from webhooks.security.masking import MASK
+from webhooks.security.masker import MASK
 
 _JSON_PIECE = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+')
 # Indenting is for reading; longer or deeper bodies are shown as they are.

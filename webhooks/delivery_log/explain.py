@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from webhooks import catalogue, payloads
-from webhooks.filters import Filter, InvalidFilter, Judgement, compile_filter
+from webhooks.filters import Filter, FilterError, Judgement, compile_filter
 from webhooks.models import (
     Action,
     AuditEntry,
@@ -144,7 +144,7 @@ class Judge:
 
 def judge_for(webhook: Webhook) -> Judge:
     compiled = None
-    with suppress(InvalidFilter):
+    with suppress(FilterError):
         compiled = compile_filter(webhook.filter)
     return Judge(webhook, compiled, last_change(webhook))
 

@@ -20,17 +20,17 @@ from webhooks.delivery.queue.rows import Claimed
 from webhooks.delivery_log import filter_preview
 from webhooks.models import AuthorizationType, Trigger, Webhook
 from webhooks.network import UnsafeURLError
-from webhooks.payloads import InvalidMapping
+from webhooks.payloads import MappingError
 from webhooks.security import signatures
 from webhooks.security.encryption import SecretUnreadableError
-from webhooks.security.masking import MASK
+from webhooks.security.masker import MASK
 
 # Apache and nginx refuse request lines of about 8,190 bytes by default; some proxies sooner.
 MAX_ADDRESS_LENGTH = 8_000
 _SIGNATURE = "webhook-signature"
 
 
-class CannotPreview(Exception):
+class PreviewError(Exception):
     """No request can be made of these settings; the text says why."""
 
     permanent = True
@@ -111,7 +111,7 @@ def build(webhook: Webhook, source: Source, *, now: float, is_signed: bool = Tru
     """Make the request of the first attempt; `now` is Unix time in seconds.
 
     A webhook that was never saved has no signing secret, so its signature is masked, as it is
-    when `is_signed` is false. Raises CannotPreview.
+    when `is_signed` is false. Raises PreviewError.
     """
     claim = Claimed(
         id="",
@@ -127,8 +127,8 @@ def build(webhook: Webhook, source: Source, *, now: float, is_signed: bool = Tru
             webhook.signing_secret = signatures.new_secret()
         plan = requests.make_plan(webhook, masked_authorization(webhook))
         request = requests.prepare(claim, plan, now)
-    except (SecretUnreadableError, UnsafeURLError, InvalidMapping) as error:
-        raise CannotPreview(str(error)) from error
+    except (SecretUnreadableError, UnsafeURLError, MappingError) as error:
+        raise PreviewError(str(error)) from error
     headers = [_split(line) for line in request.logged_headers.split("\n")]
     if webhook.method != "GET":
         headers.append(("Content-Length", str(len(request.body))))

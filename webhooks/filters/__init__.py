@@ -7,7 +7,7 @@ code or as a regular expression. Start reading at `tree`.
 
 from webhooks.filters.durations import duration_text, parse_duration
 from webhooks.filters.kinds import Kind, kind_of, known, label_of
-from webhooks.filters.operators import OPERATOR_LABELS, InvalidFilter, Operator
+from webhooks.filters.operators import OPERATOR_LABELS, FilterError, Operator
 from webhooks.filters.presets import PRESETS, Preset
 from webhooks.filters.tree import (
     MAX_CONDITIONS,

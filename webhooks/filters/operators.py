@@ -70,7 +70,7 @@ NEGATIVE = {
 ABSENT = object()
 
 
-class InvalidFilter(ValueError):
+class FilterError(ValueError):
     """A filter that means nothing; `path` leads to the part that is wrong."""
 
     def __init__(self, message: str, path: Path = ()) -> None:
@@ -90,7 +90,7 @@ def make_test(operator: Operator, value: object, path: Path) -> Test:
         return _numeric_test(operator, value, path)
     if operator in LISTS:
         if not isinstance(value, list) or not 0 < len(value) <= MAX_LENGTH:
-            raise InvalidFilter(_("Give a list of values to compare with."), path)
+            raise FilterError(_("Give a list of values to compare with."), path)
         tests = [_equality_test(item, (*path, index)) for index, item in enumerate(value)]
         is_wanted = operator is Operator.ONE_OF
         return lambda actual: any(test(actual) for test in tests) is is_wanted
@@ -136,7 +136,7 @@ def _text_test(operator: Operator, value: object, path: Path) -> Test:
 def _numeric_test(operator: Operator, value: object, path: Path) -> Test:
     number = _number(value)
     if number is None or _is_absurd(number):
-        raise InvalidFilter(_("Give a number to compare with."), path)
+        raise FilterError(_("Give a number to compare with."), path)
     compare: dict[Operator, Callable[[float], bool]] = {
         Operator.GREATER_THAN: lambda actual: actual > number,
         Operator.AT_LEAST: lambda actual: actual >= number,
@@ -155,13 +155,13 @@ def _numeric_test(operator: Operator, value: object, path: Path) -> Test:
 def _wanted_text(value: object, path: Path) -> str:
     is_finite = not isinstance(value, float) or math.isfinite(value)
     if not isinstance(value, str | int | float) or value == "" or not is_finite:
-        raise InvalidFilter(_("Give a value to compare with."), path)
+        raise FilterError(_("Give a value to compare with."), path)
     if _is_absurd(value):
-        raise InvalidFilter(_("Give a number to compare with."), path)
+        raise FilterError(_("Give a number to compare with."), path)
     text = _text(value)
     if len(text) > MAX_LENGTH:
         message = _("A value has at most %d characters.") % MAX_LENGTH
-        raise InvalidFilter(message, path)
+        raise FilterError(message, path)
     return text
 
 

@@ -10,7 +10,7 @@ from webhooks.filters.operators import (
     ABSENT,
     MAX_LENGTH,
     NEGATIVE,
-    InvalidFilter,
+    FilterError,
     Operator,
     Path,
     Test,
@@ -117,12 +117,12 @@ class Filter:
 
 
 def validate(tree: object) -> None:
-    """Raise InvalidFilter, with the path of the wrong part, unless the tree compiles."""
+    """Raise FilterError, with the path of the wrong part, unless the tree compiles."""
     compile_filter(tree)
 
 
 def compile_filter(tree: object) -> Filter:
-    """Return the filter of a condition tree; raise InvalidFilter.
+    """Return the filter of a condition tree; raise FilterError.
 
     Text is compared without regard to case. A number is compared as a number, also when the
     filter spells it as text. Variables may be given by either name, and a part of an object or a
@@ -136,11 +136,11 @@ def compile_filter(tree: object) -> Filter:
 
 def _compile(node: object, path: Path, left: list[int]) -> _Condition | _Group:
     if not isinstance(node, Mapping):
-        raise InvalidFilter(_("A part of a filter is an object."), path)
+        raise FilterError(_("A part of a filter is an object."), path)
     left[0] -= 1
     if left[0] < 0:
         message = _("A filter has at most %d conditions and groups.") % MAX_CONDITIONS
-        raise InvalidFilter(message, path)
+        raise FilterError(message, path)
     if "all" in node or "any" in node:
         return _compile_group(node, path, left)
     return _compile_condition(node, path)
@@ -148,14 +148,14 @@ def _compile(node: object, path: Path, left: list[int]) -> _Condition | _Group:
 
 def _compile_group(node: Tree, path: Path, left: list[int]) -> _Group:
     if len(node) != 1:
-        raise InvalidFilter(_("A group has either “all” or “any” and nothing else."), path)
+        raise FilterError(_("A group has either “all” or “any” and nothing else."), path)
     (kind,) = node
     children = node[kind]
     if not isinstance(children, list) or not children:
-        raise InvalidFilter(_("A group holds at least one condition."), (*path, kind))
+        raise FilterError(_("A group holds at least one condition."), (*path, kind))
     # Each level adds the kind and the index to the path.
     if len(path) // 2 >= MAX_DEPTH:
-        raise InvalidFilter(_("Groups are nested at most %d deep.") % MAX_DEPTH, path)
+        raise FilterError(_("Groups are nested at most %d deep.") % MAX_DEPTH, path)
     return _Group(
         needs_all=kind == "all",
         children=tuple(
@@ -167,14 +167,14 @@ def _compile_group(node: Tree, path: Path, left: list[int]) -> _Group:
 def _compile_condition(node: Tree, path: Path) -> _Condition:
     if unknown := node.keys() - {"variable", "operator", "value"}:
         name = shown(min(map(str, unknown)))
-        raise InvalidFilter(_("A condition has no “%s”.") % name, path)
+        raise FilterError(_("A condition has no “%s”.") % name, path)
     variable = node.get("variable")
     if not isinstance(variable, str) or not 0 < len(variable) <= MAX_LENGTH:
-        raise InvalidFilter(_("Choose the variable to compare."), (*path, "variable"))
+        raise FilterError(_("Choose the variable to compare."), (*path, "variable"))
     try:
         operator = Operator(str(node.get("operator")))
     except ValueError:
-        raise InvalidFilter(_("Choose how to compare."), (*path, "operator")) from None
+        raise FilterError(_("Choose how to compare."), (*path, "operator")) from None
     value = node.get("value")
     return _Condition(
         variable=variable,

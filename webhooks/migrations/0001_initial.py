@@ -292,7 +292,7 @@ class Migration(migrations.Migration):
                 ('kind', models.CharField(choices=[('reauthorization', 'needs re-authorization'), ('misconfigured', 'has a misconfigured OAuth client'), ('failing', 'is failing'), ('paused', 'was paused'), ('token_ending', 'needs re-authorization soon')], max_length=16)),
                 ('message', models.CharField(blank=True, default='', max_length=1000)),
                 ('opened_at', models.DateTimeField()),
-                ('told_at', models.DateTimeField(blank=True, null=True)),
+                ('notified_at', models.DateTimeField(blank=True, null=True)),
                 ('closed_at', models.DateTimeField(blank=True, null=True)),
                 ('credential', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='incidents', to='webhooks.credential')),
                 ('webhook', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='incidents', to='webhooks.webhook')),

@@ -31,7 +31,7 @@ class Incident(models.Model):
     message = models.CharField(max_length=1000, blank=True, default="")
     opened_at = models.DateTimeField()
     # When people were last told; None until the first message is out.
-    told_at = models.DateTimeField(null=True, blank=True)
+    notified_at = models.DateTimeField(null=True, blank=True)
     closed_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:

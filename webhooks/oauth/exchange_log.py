@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 from django.db import DatabaseError
 
 from webhooks.models import Credential, ExchangeKind, OAuthExchange
-from webhooks.security.masking import Masker, NameMasker
+from webhooks.security.masker import Masker, NameMasker
 
 # Secrets, or what masks them already.
 Secrets = Iterable[str] | Masker

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 
 from webhooks import catalogue
 from webhooks.catalogue import INSTANT, OLDER_NAMES, VARIABLES, VariableType
-from webhooks.payloads.errors import InvalidPayload
+from webhooks.payloads.errors import DocumentError
 
 # Receivers' parsers often stop at 100 levels or fewer; no event needs a third of that.
 MAX_DEPTH = 32
@@ -50,7 +50,7 @@ def build_document(
     """Return the frozen document: compact UTF-8 JSON of one flat object.
 
     The reserved names come first and win over the payload's own. Moments are written as ISO 8601
-    in UTC; one without an offset is in TIME_ZONE. Raises InvalidPayload. `max_bytes` defaults to
+    in UTC; one without an offset is in TIME_ZONE. Raises DocumentError. `max_bytes` defaults to
     WEBHOOKS_MAX_PAYLOAD_BYTES.
     """
     limit = settings.WEBHOOKS_MAX_PAYLOAD_BYTES if max_bytes is None else max_bytes
@@ -78,7 +78,7 @@ def build_document(
 def fingerprint(event_type: str, payload: Mapping[str, object]) -> str:
     """Return the SHA-256 of what an event says, whatever the order of its keys.
 
-    Raises InvalidPayload as `build_document` does, but for the size of the text.
+    Raises DocumentError as `build_document` does, but for the size of the text.
     """
     _check_payload(payload, settings.WEBHOOKS_MAX_PAYLOAD_BYTES)
     try:
@@ -134,7 +134,7 @@ _SORTED_ENCODER = _make_encoder(sort_keys=True)
 
 def _check_payload(payload: object, limit: int) -> None:
     if not isinstance(payload, Mapping):
-        raise InvalidPayload(_("The payload is not a JSON object."), code="not_object")
+        raise DocumentError(_("The payload is not a JSON object."), code="not_object")
     _check_container(payload, (), [limit])
 
 
@@ -142,7 +142,7 @@ def _check_container(container: Any, path: Path, nodes_left: list[int]) -> None:
     """Refuse what the encoder would let through: odd keys, odd types, endless nesting."""
     if len(path) >= MAX_DEPTH:
         message = _("The payload is nested more than %d levels deep.") % MAX_DEPTH
-        raise InvalidPayload(message, code="too_deep")
+        raise DocumentError(message, code="too_deep")
     # Each value takes a byte or more, so this bounds shared references that multiply.
     nodes_left[0] -= len(container)
     if nodes_left[0] < 0:
@@ -154,7 +154,7 @@ def _check_container(container: Any, path: Path, nodes_left: list[int]) -> None:
                     "key": shown(repr(key)),
                     "where": _where(path),
                 }
-                raise InvalidPayload(message, code="key_not_text")
+                raise DocumentError(message, code="key_not_text")
             if type(value) not in _PLAIN_TYPES:
                 _check_other(value, (*path, key), nodes_left)
     else:
@@ -171,20 +171,20 @@ def _check_other(value: object, path: Path, nodes_left: list[int]) -> None:
             "where": _where(path),
             "type": type(value).__name__,
         }
-        raise InvalidPayload(message, code="not_json")
+        raise DocumentError(message, code="not_json")
 
 
-def _explain(payload: Mapping[str, object]) -> InvalidPayload:
+def _explain(payload: Mapping[str, object]) -> DocumentError:
     """Find the value that the encoder stumbled over and say so."""
     for path, value in _leaves(payload, ()):
         if isinstance(value, float) and not math.isfinite(value):
             message = _("The number %s is NaN or infinite, which is not JSON.") % _where(path)
-            return InvalidPayload(message, code="not_finite")
+            return DocumentError(message, code="not_finite")
         if isinstance(value, str) and not _is_encodable(value):
             message = _("The text %s holds half of a surrogate pair.") % _where(path)
-            return InvalidPayload(message, code="invalid_text")
+            return DocumentError(message, code="invalid_text")
     message = _("A number has too many digits, or a time is outside the years 1 to 9999.")
-    return InvalidPayload(message, code="not_json")
+    return DocumentError(message, code="not_json")
 
 
 def _leaves(value: object, path: Path) -> Iterator[tuple[Path, object]]:
@@ -218,6 +218,6 @@ def shown(text: str) -> str:
     return text[:100].encode(errors="backslashreplace").decode()
 
 
-def _too_large(limit: int) -> InvalidPayload:
+def _too_large(limit: int) -> DocumentError:
     message = _("The event is larger than %d bytes.") % limit
-    return InvalidPayload(message, code="too_large")
+    return DocumentError(message, code="too_large")

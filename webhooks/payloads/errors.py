@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
+class Violation:
     """One mistake. `row` counts from 0, `line` and `column` from 1; None where there is none.
 
     `field` is the part of a row it is about: name, source, content, format, time_zone or default.
@@ -20,17 +20,21 @@ class Problem:
         return self.sentence
 
 
-class InvalidMapping(ValueError):
-    """Parameters or a JSON body that make no request; `problems` names each mistake."""
+class PayloadError(ValueError):
+    """The base of what this package raises: asking again with the same settings changes nothing."""
 
     permanent = True
 
-    def __init__(self, *problems: Problem) -> None:
+
+class MappingError(PayloadError):
+    """Parameters or a JSON body that make no request; `problems` names each mistake."""
+
+    def __init__(self, *problems: Violation) -> None:
         super().__init__(" ".join(problem.sentence for problem in problems))
         self.problems = problems
 
 
-class InvalidPayload(ValueError):
+class DocumentError(PayloadError):
     """A payload that cannot be sent: a sentence for people and a `code` for programs."""
 
     def __init__(self, message: str, *, code: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from django.utils.translation import gettext as _
 
 from webhooks.payloads.document import MAX_DEPTH, shown
-from webhooks.payloads.errors import InvalidMapping, InvalidPayload, Problem
+from webhooks.payloads.errors import DocumentError, MappingError, Violation
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 # RFC 8259 sections 3 and 6.
@@ -25,20 +25,20 @@ _MAX_EXPLAINED = 65_536
 
 
 def load_json(data: bytes) -> Any:
-    """Parse JSON strictly; raise InvalidPayload for repeated keys, NaN and everything else."""
+    """Parse JSON strictly; raise DocumentError for repeated keys, NaN and everything else."""
     try:
         text = data.decode("utf-8-sig")
         return json.loads(text, object_pairs_hook=_unique_pairs, parse_constant=_refuse_constant)
-    except InvalidPayload:
+    except DocumentError:
         raise
     except UnicodeDecodeError as error:
-        raise InvalidPayload(_("The text is not UTF-8."), code="not_json") from error
+        raise DocumentError(_("The text is not UTF-8."), code="not_json") from error
     except json.JSONDecodeError as error:
-        raise InvalidPayload(_explain(text, error), code="not_json") from error
+        raise DocumentError(_explain(text, error), code="not_json") from error
     except RecursionError as error:
-        raise InvalidPayload(_("The JSON is nested too deeply."), code="not_json") from error
+        raise DocumentError(_("The JSON is nested too deeply."), code="not_json") from error
     except ValueError as error:
-        raise InvalidPayload(_("A number has too many digits."), code="not_json") from error
+        raise DocumentError(_("A number has too many digits."), code="not_json") from error
 
 
 def _explain(text: str, error: json.JSONDecodeError) -> str:
@@ -46,7 +46,7 @@ def _explain(text: str, error: json.JSONDecodeError) -> str:
     if len(text) <= _MAX_EXPLAINED:
         try:
             parse(text, has_places=False)
-        except InvalidMapping as found:
+        except MappingError as found:
             return _("The text is not JSON. %(problem)s") % {"problem": found.problems[0].sentence}
     place = {"line": error.lineno, "column": error.colno}
     return _("The text is not JSON: look at line %(line)d, column %(column)d.") % place
@@ -58,12 +58,12 @@ def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _value in pairs]
         repeated = next(key for key in made if keys.count(key) > 1)
         message = _("The key “%s” occurs twice in one object.") % shown(repeated)
-        raise InvalidPayload(message, code="duplicate_key")
+        raise DocumentError(message, code="duplicate_key")
     return made
 
 
 def _refuse_constant(name: str) -> None:
-    raise InvalidPayload(_("%s is not JSON.") % name, code="not_json")
+    raise DocumentError(_("%s is not JSON.") % name, code="not_json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Object:
 Node = Plain | Text | Array | Object
 
 
-def problem_at(text: str, position: int, sentence: str) -> Problem:
+def problem_at(text: str, position: int, sentence: str) -> Violation:
     """Make a problem whose sentence begins with the line and the column."""
     line = text.count("\n", 0, position) + 1
     column = position - (text.rfind("\n", 0, position) + 1) + 1
@@ -102,11 +102,11 @@ def problem_at(text: str, position: int, sentence: str) -> Problem:
         "column": column,
         "what": sentence,
     }
-    return Problem(sentence=where, field="body_template", line=line, column=column)
+    return Violation(sentence=where, field="body_template", line=line, column=column)
 
 
 def parse(text: str, *, has_places: bool = True) -> Node:
-    """Return the document as a tree; raise InvalidMapping with the position of the mistake.
+    """Return the document as a tree; raise MappingError with the position of the mistake.
 
     Without places nothing is said of them.
     """
@@ -133,7 +133,7 @@ class _Reader:
         return found.end() if found else position
 
     def fail(self, position: int, sentence: str) -> NoReturn:
-        raise InvalidMapping(problem_at(self._text, position, sentence))
+        raise MappingError(problem_at(self._text, position, sentence))
 
     def value(self, position: int, depth: int) -> tuple[Node, int]:
         if depth > MAX_DEPTH:

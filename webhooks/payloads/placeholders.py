@@ -16,7 +16,7 @@ from typing import Any, cast
 from django.utils.translation import gettext as _
 
 from webhooks.payloads.document import ENCODER, shown
-from webhooks.payloads.errors import InvalidMapping, Problem
+from webhooks.payloads.errors import MappingError, Violation
 from webhooks.payloads.json_reader import Array, Node, Object, Plain, Text, parse, problem_at
 from webhooks.payloads.variables import (
     AS_THE_WEBHOOK,
@@ -47,7 +47,7 @@ class Place:
 
 
 def compile_template(text: str, *, date_format: str, time_zone: str) -> Callable[[Fields], str]:
-    """Return how to write the document for an event's fields; raise InvalidMapping.
+    """Return how to write the document for an event's fields; raise MappingError.
 
     The names of variables are not judged here: what an event does not have is null.
     """
@@ -65,16 +65,16 @@ def compile_template(text: str, *, date_format: str, time_zone: str) -> Callable
     )
 
 
-def template_problems(text: str, known: Collection[str]) -> list[Problem]:
+def template_problems(text: str, known: Collection[str]) -> list[Violation]:
     """Return everything that is wrong with a JSON body, in the order of the text."""
     if len(text) > MAX_TEMPLATE_LENGTH:
         sentence = _("The JSON body has at most %d characters.") % MAX_TEMPLATE_LENGTH
-        return [Problem(sentence=sentence, field="body_template")]
+        return [Violation(sentence=sentence, field="body_template")]
     try:
         node = parse(text)
-    except InvalidMapping as error:
+    except MappingError as error:
         return list(error.problems)
-    problems: list[Problem] = []
+    problems: list[Violation] = []
     count = 0
     for string, is_key in _texts(node):
         for position, sentence, places in _judge(string, text, known, is_key=is_key):
@@ -83,7 +83,7 @@ def template_problems(text: str, known: Collection[str]) -> list[Problem]:
                 problems.append(problem_at(text, position, sentence))
     if count > MAX_PLACES:
         sentence = _("The JSON body has at most %d variables.") % MAX_PLACES
-        problems.append(Problem(sentence=sentence, field="body_template"))
+        problems.append(Violation(sentence=sentence, field="body_template"))
     return problems
 
 
@@ -244,7 +244,7 @@ def _text_pieces(string: Text, source: str, style: Style) -> Iterator[str | Rend
     try:
         places = [parse_place(content) for _text, content in parts if content is not None]
     except ValueError as error:
-        raise InvalidMapping(problem_at(source, string.start, str(error))) from error
+        raise MappingError(problem_at(source, string.start, str(error))) from error
     if len(parts) == 1 and places and places[0].literal is None:
         yield _whole(places[0], style)
         return

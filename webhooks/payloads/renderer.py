@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 
 from webhooks.catalogue import CURRENT_NAMES, OLDER_NAMES
 from webhooks.payloads.document import ENCODER
-from webhooks.payloads.errors import InvalidMapping, Problem
+from webhooks.payloads.errors import MappingError, Violation
 from webhooks.payloads.paths import OMITTED, Shape, parse_path
 from webhooks.payloads.placeholders import compile_template
 from webhooks.payloads.rows import Row, read_rows
@@ -80,7 +80,7 @@ def _is_verbatim(webhook: Format) -> bool:
 def compile_request(webhook: Format, url: str) -> Render | None:
     """Return how to make the request for (document, number of the attempt).
 
-    None: the body is the document as it is. Raises InvalidMapping for parameters that cannot be
+    None: the body is the document as it is. Raises MappingError for parameters that cannot be
     read, and so does what is returned for an address that is too long. A variable that the event
     does not have is null, or empty in a form or a query.
     """
@@ -102,7 +102,7 @@ def compile_request(webhook: Format, url: str) -> Render | None:
 
 
 def rows_as_places(stored: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the JSON document of rows with a place for each variable; raise InvalidMapping."""
+    """Return the JSON document of rows with a place for each variable; raise MappingError."""
     shape = Shape()
     for number, row in enumerate(read_rows(stored)):
         if row.is_spread:
@@ -236,7 +236,7 @@ def _flat(url: str, kind: str, pairs: Pairs) -> Rendered:
             "The address would be %(length)d characters long, more than the %(limit)d that are "
             "sent. Choose fewer parameters, or a method and a format with a body."
         ) % {"length": len(address), "limit": MAX_ADDRESS_LENGTH}
-        raise InvalidMapping(Problem(sentence=sentence))
+        raise MappingError(Violation(sentence=sentence))
     return Rendered(url=address, body=b"", content_type=None)
 
 

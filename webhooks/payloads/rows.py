@@ -15,7 +15,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from webhooks.payloads.document import ENCODER, shown
-from webhooks.payloads.errors import InvalidMapping, InvalidPayload, Problem
+from webhooks.payloads.errors import DocumentError, MappingError, Violation
 from webhooks.payloads.json_reader import load_json
 from webhooks.payloads.paths import MAX_NAME_LENGTH, Shape, parse_path
 from webhooks.payloads.variables import (
@@ -78,16 +78,16 @@ def typed_value(kind: str, text: str) -> Any:
         value = load_json(text.encode(errors="surrogatepass"))
         ENCODER.encode(value).encode()
     except (ValueError, OverflowError) as error:
-        sentence = str(error) if isinstance(error, InvalidPayload) else _("This is not JSON.")
+        sentence = str(error) if isinstance(error, DocumentError) else _("This is not JSON.")
         raise ValueError(_("%s Choose Text to send it as it is.") % sentence) from error
     return value
 
 
 def read_row(stored: Mapping[str, Any]) -> Row:
-    """Return a stored row; raise InvalidMapping for one that cannot be read."""
+    """Return a stored row; raise MappingError for one that cannot be read."""
     problem = row_problem(stored)
     if problem is not None:
-        raise InvalidMapping(problem)
+        raise MappingError(problem)
     variable = str(stored.get("variable") or "")
     is_omitted = bool(stored.get("omit_if_empty"))
     name = str(stored.get("name") or "")
@@ -114,32 +114,32 @@ def read_row(stored: Mapping[str, Any]) -> Row:
     return row
 
 
-def row_problem(stored: Any, known: Collection[str] | None = None) -> Problem | None:
+def row_problem(stored: Any, known: Collection[str] | None = None) -> Violation | None:
     """Return what is wrong with one row alone; variables are judged when `known` is given."""
     if not isinstance(stored, Mapping) or stored.keys() - _KEYS:
-        return Problem(sentence=_("A row is an object of name and variable or value."))
+        return Violation(sentence=_("A row is an object of name and variable or value."))
     variable, kind = stored.get("variable"), stored.get("type") or ValueType.TEXT
     if ("variable" in stored) == ("value" in stored):
         sentence = _("A row has either a variable or a value of its own.")
-        return Problem(sentence=sentence, field="content")
+        return Violation(sentence=sentence, field="content")
     if sentence := _name_sentence(stored.get("name") or "", is_spread=variable == WHOLE_EVENT):
-        return Problem(sentence=sentence, field="name")
+        return Violation(sentence=sentence, field="name")
     if "value" in stored:
         return _value_problem(kind, stored["value"])
     if not isinstance(variable, str):
-        return Problem(sentence=variable_problem("", ()), field="content")
+        return Violation(sentence=variable_problem("", ()), field="content")
     if known is not None and (sentence := variable_problem(variable, known)):
-        return Problem(sentence=sentence, field="content")
+        return Violation(sentence=sentence, field="content")
     return _style_problem(stored)
 
 
 def rows_problems(
     stored: Sequence[Any], *, body_format: str, known: Collection[str]
-) -> list[Problem]:
+) -> list[Violation]:
     """Return everything that is wrong with the rows, alone and with each other, in their order."""
     if len(stored) > MAX_ROWS:
-        return [Problem(sentence=_("There can be at most %d rows.") % MAX_ROWS)]
-    problems: list[Problem] = []
+        return [Violation(sentence=_("There can be at most %d rows.") % MAX_ROWS)]
+    problems: list[Violation] = []
     good: list[tuple[int, Row]] = []
     for number, one in enumerate(stored):
         problem = row_problem(one, known)
@@ -158,7 +158,7 @@ def read_rows(stored: Iterable[Mapping[str, Any]]) -> list[Row]:
     return [read_row(one) for one in stored]
 
 
-def _conflicts(rows: Iterable[tuple[int, Row]]) -> list[Problem]:
+def _conflicts(rows: Iterable[tuple[int, Row]]) -> list[Violation]:
     """Return the rows whose names cannot be in one document with those before them."""
     shape, problems = Shape(), []
     for number, row in rows:
@@ -167,7 +167,7 @@ def _conflicts(rows: Iterable[tuple[int, Row]]) -> list[Problem]:
         try:
             shape.add(parse_path(row.name), number)
         except ValueError as error:
-            problems.append(Problem(sentence=str(error), row=number, field="name"))
+            problems.append(Violation(sentence=str(error), row=number, field="name"))
     return problems
 
 
@@ -185,24 +185,24 @@ def _name_sentence(name: Any, *, is_spread: bool) -> str:
     return ""
 
 
-def _path_problem(stored: Mapping[str, Any]) -> Problem | None:
+def _path_problem(stored: Mapping[str, Any]) -> Violation | None:
     name = stored.get("name") or ""
     if stored.get("variable") == WHOLE_EVENT and name in ("", WHOLE_EVENT):
         return None
     try:
         steps = parse_path(name)
     except ValueError as error:
-        return Problem(sentence=str(error), field="name")
+        return Violation(sentence=str(error), field="name")
     if None in steps[:-1]:
         sentence = _("[] can only end a name. Number the elements instead, like “items[0].id”.")
-        return Problem(sentence=sentence, field="name")
+        return Violation(sentence=sentence, field="name")
     return None
 
 
-def _value_problem(kind: Any, value: Any) -> Problem | None:
+def _value_problem(kind: Any, value: Any) -> Violation | None:
     if kind not in list(ValueType):
         names = ", ".join(ValueType)
-        return Problem(sentence=_("The type is one of %s.") % names, field="source")
+        return Violation(sentence=_("The type is one of %s.") % names, field="source")
     try:
         if isinstance(value, str):
             typed_value(kind, value)
@@ -210,28 +210,28 @@ def _value_problem(kind: Any, value: Any) -> Problem | None:
             ENCODER.encode(value)
         _check_encodable(value)
     except ValueError as error:
-        return Problem(sentence=str(error), field="content")
+        return Violation(sentence=str(error), field="content")
     except TypeError:
-        return Problem(sentence=_("This is not JSON."), field="content")
+        return Violation(sentence=_("This is not JSON."), field="content")
     return None
 
 
-def _style_problem(stored: Mapping[str, Any]) -> Problem | None:
+def _style_problem(stored: Mapping[str, Any]) -> Violation | None:
     if (chosen := stored.get("format") or "") and chosen not in FORMATS:
         sentence = _("“%(format)s” is no format. There are %(all)s.") % {
             "format": shown(str(chosen)),
             "all": ", ".join(FORMATS),
         }
-        return Problem(sentence=sentence, field="format")
+        return Violation(sentence=sentence, field="format")
     if (zone := stored.get("time_zone")) and (sentence := zone_problem(str(zone))):
-        return Problem(sentence=sentence, field="time_zone")
+        return Violation(sentence=sentence, field="time_zone")
     if len(str(stored.get("default") or "")) > MAX_VALUE_LENGTH:
         sentence = _("A value has at most %d characters.") % MAX_VALUE_LENGTH
-        return Problem(sentence=sentence, field="default")
+        return Violation(sentence=sentence, field="default")
     try:
         _check_encodable(stored.get("default"))
     except (ValueError, TypeError) as error:
-        return Problem(sentence=str(error), field="default")
+        return Violation(sentence=str(error), field="default")
     return None
 
 
@@ -253,8 +253,8 @@ def _number(text: str) -> Any:
     raise ValueError(_("Write a number like 42 or 0.5, with a dot, or choose Text."))
 
 
-def _at(problem: Problem, row: int) -> Problem:
-    return Problem(sentence=problem.sentence, row=row, field=problem.field)
+def _at(problem: Violation, row: int) -> Violation:
+    return Violation(sentence=problem.sentence, row=row, field=problem.field)
 
 
 def value_as_typed(kind: str | None, value: Any) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from webhooks import catalogue
 from webhooks.catalogue import CURRENT_NAMES, INSTANT, OLDER_NAMES, VARIABLES, VariableType
 from webhooks.payloads.document import ENCODER, instant, shown
-from webhooks.payloads.errors import InvalidMapping, Problem
+from webhooks.payloads.errors import MappingError, Violation
 from webhooks.payloads.paths import Steps, parse_path
 
 # Stands for the whole event, as it is sent when nothing is mapped.
@@ -181,12 +181,12 @@ def make_reader(variable: str, style: Style) -> Find:
 
 @lru_cache(maxsize=256)
 def date_writer(date_format: str, time_zone: str) -> Write:
-    """Return how to write an aware moment; raise InvalidMapping for an unknown zone."""
+    """Return how to write an aware moment; raise MappingError for an unknown zone."""
     try:
         zone = ZoneInfo(time_zone)
     except (ValueError, OSError, KeyError) as error:
-        problem = Problem(sentence=zone_problem(time_zone), field="time_zone")
-        raise InvalidMapping(problem) from error
+        problem = Violation(sentence=zone_problem(time_zone), field="time_zone")
+        raise MappingError(problem) from error
     if date_format == "unix":
         return lambda moment: math.floor(moment.timestamp())
     if date_format == "sql":

@@ -18,7 +18,7 @@ from django.db.models.query_utils import DeferredAttribute
 from encrypted_model_fields import fields as library
 from encrypted_model_fields.fields import EncryptedTextField, decrypt_str, encrypt_str
 
-from webhooks.security.masking import MASK
+from webhooks.security.masker import MASK
 
 # Called before anything is encrypted; each raises SecretUnreadableError when the key is not the
 # right one. Without them a wrong key would mix secrets that no key list reads together.

@@ -9,7 +9,7 @@ import re
 
 from django.http import HttpRequest, QueryDict
 
-from webhooks.security.masking import Masker, NameMasker
+from webhooks.security.masker import Masker, NameMasker
 
 # The libraries that write codes, tokens, headers or statements below these levels.
 _TALKATIVE = {

@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy
 from webhooks import filters
 from webhooks.delivery_log import decoded_body
 from webhooks.delivery_log.decoded_body import header_lines, status_line
-from webhooks.filters import InvalidFilter, Judgement, Kind
+from webhooks.filters import FilterError, Judgement, Kind
 from webhooks.models import (
     AUTHORIZATION_FIELDS,
     AuditEntry,
@@ -235,7 +235,7 @@ def filter_sentence(tree: Mapping[str, Any]) -> str:
     """Return what a stored filter lets through."""
     try:
         filters.validate(tree)
-    except InvalidFilter as error:
+    except FilterError as error:
         return str(error)
     return filters.sentence(tree)
 

@@ -147,7 +147,7 @@ class EventTypesField(forms.Field):
         super().validate(value)
         try:
             catalogue.validate_patterns(value)
-        except catalogue.InvalidPattern as error:
+        except catalogue.PatternError as error:
             raise ValidationError(str(error), code="unknown") from error
 
     def clean(self, value: Any) -> list[str]:

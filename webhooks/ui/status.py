@@ -327,7 +327,7 @@ def _notice(incident: Incident, webhook: Webhook) -> dict[str, Any]:
         "advice": advice,
         "action": action,
         "since": _began_at(incident, webhook),
-        "notified_at": incident.told_at,
+        "notified_at": incident.notified_at,
     }
 
 

@@ -221,8 +221,8 @@ def test_a_failing_head_says_what_it_blocks_and_until_when(browser: Client) -> N
     assert f"Delivery {head.pk} blocks the 3 behind it." in text
     assert "It was tried 2 times, last: Server error (503)." in text
     assert f"{head.next_attempt_at:%Y-%m-%d %H:%M:%S}" in text
-    assert url("send_head", webhook, head.pk) in text
-    assert url("cancel_head", webhook, head.pk) in text
+    assert url("send_blocking", webhook, head.pk) in text
+    assert url("cancel_blocking", webhook, head.pk) in text
 
 
 def test_a_head_that_is_being_tried_offers_no_button(browser: Client) -> None:
@@ -230,7 +230,7 @@ def test_a_head_that_is_being_tried_offers_no_button(browser: Client) -> None:
     Delivery.objects.filter(pk=head.pk).update(status=Status.SENDING, lease="l")
     text = words(page_of(webhook, browser))
     assert "It is being tried right now." in text
-    assert url("send_head", webhook, head.pk) not in text
+    assert url("send_blocking", webhook, head.pk) not in text
 
 
 @pytest.mark.parametrize("is_ordered", [True, False])
@@ -249,7 +249,7 @@ def test_a_waiting_queue_without_a_failure_is_no_block(browser: Client) -> None:
 
 def test_the_head_is_sent_now(browser: Client) -> None:
     webhook, head = blocked()
-    page = browser.post(url("send_head", webhook, head.pk), follow=True)
+    page = browser.post(url("send_blocking", webhook, head.pk), follow=True)
     head.refresh_from_db()
     assert head.next_attempt_at is not None
     assert head.next_attempt_at <= timezone.now()
@@ -258,26 +258,26 @@ def test_the_head_is_sent_now(browser: Client) -> None:
 
 def test_the_head_is_cancelled_and_the_next_is_free(browser: Client) -> None:
     webhook, head = blocked()
-    page = browser.post(url("cancel_head", webhook, head.pk), follow=True)
+    page = browser.post(url("cancel_blocking", webhook, head.pk), follow=True)
     head.refresh_from_db()
     assert head.status == Status.CANCELLED
     assert page.context["blocking"] is None
-    again = browser.post(url("cancel_head", webhook, head.pk), follow=True)
+    again = browser.post(url("cancel_blocking", webhook, head.pk), follow=True)
     assert "no longer waits" in again.text
 
 
 def test_a_head_is_reached_only_through_its_own_webhook(browser: Client) -> None:
     _webhook, head = blocked()
     other = make_webhook(event_types=["deal.*"])
-    for name in ("send_head", "cancel_head"):
+    for name in ("send_blocking", "cancel_blocking"):
         assert browser.post(url(name, other, head.pk)).status_code == 404
         assert browser.get(url(name, other, head.pk)).status_code == 405
 
 
 def test_each_button_of_a_head_asks_for_its_permission(looker: Client) -> None:
     webhook, head = blocked()
-    assert url("send_head", webhook, head.pk) not in page_of(webhook, looker).text
-    for name in ("send_head", "cancel_head"):
+    assert url("send_blocking", webhook, head.pk) not in page_of(webhook, looker).text
+    for name in ("send_blocking", "cancel_blocking"):
         assert looker.post(url(name, webhook, head.pk)).status_code == 403
 
 

@@ -12,7 +12,7 @@ from tests.ui.webhook_form.test_mapping import fields
 from tests.ui.webhook_form.test_views import CREATE, draft_of, edit_url, logged_in
 from webhooks import events
 from webhooks.models import Webhook
-from webhooks.security.masking import MASK
+from webhooks.security.masker import MASK
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
@@ -81,14 +81,16 @@ def test_a_mistake_is_said_at_its_row_and_the_rest_is_shown(browser: Client) -> 
     assert answer.context["preview"].body == b'{"a":"+38 (067) 123-45-67"}'
     assert "1 parameter has a mistake and is left out." in answer.text
     assert "Nothing was saved yet" not in answer.text
-    assert 'id="parameter-1-said" hx-swap-oob="true" data-said="parameter-1-name "' in answer.text
+    assert (
+        'id="parameter-1-errors" hx-swap-oob="true" data-errors="parameter-1-name "' in answer.text
+    )
     assert "holds the value of row 1" in answer.text
-    assert 'id="parameter-0-said" hx-swap-oob="true" data-said=""' in answer.text
+    assert 'id="parameter-0-errors" hx-swap-oob="true" data-errors=""' in answer.text
 
 
 def test_a_mistake_in_the_json_body_is_said_below_it(browser: Client) -> None:
     answer = preview(browser, **fields(**TEMPLATE, body_template='{"a": {{ dst }}}'))
-    said = answer.text.partition('id="body-template-said"')[2]
+    said = answer.text.partition('id="body-template-errors"')[2]
     assert "Line 1, column 7" in said
     assert "so there is no request to show" in answer.text
     assert answer.context["preview"] is None

@@ -35,7 +35,7 @@ class Command(BaseCommand):
                 idempotency_key=options["idempotency_key"],
                 source="manage.py publish",
             )
-        except (payloads.InvalidPayload, events.InvalidEventError) as error:
+        except (payloads.DocumentError, events.InvalidEventError) as error:
             raise CommandError(str(error)) from error
         self.stdout.write(published.event_id)
         note = " (published before with this key)" if published.is_duplicate else ""

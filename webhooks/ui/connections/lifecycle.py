@@ -12,12 +12,12 @@ from django.utils.translation import gettext as _
 from webhooks import events, network, oauth
 from webhooks.models import AuthorizationType, Credential, Webhook
 
-__all__ = ["ConnectionRefused", "delete", "hold", "save_as_connection", "users_of"]
+__all__ = ["ConnectionInUseError", "delete", "hold", "save_as_connection", "users_of"]
 
 _MAX_NAME = 100
 
 
-class ConnectionRefused(ValueError):
+class ConnectionInUseError(ValueError):
     """What was asked for cannot be done now; str() is the sentence that says why."""
 
 
@@ -29,24 +29,24 @@ def users_of(connection: Credential) -> QuerySet[Webhook]:
 def hold(pk: int) -> None:
     """Keep a connection from being deleted until the transaction that is open has ended.
 
-    Whoever lets a webhook use a connection calls it first. Raises ConnectionRefused.
+    Whoever lets a webhook use a connection calls it first. Raises ConnectionInUseError.
     """
     present = Credential.objects.shared().select_for_update().filter(pk=pk)
     if not present.values_list("pk", flat=True):
-        raise ConnectionRefused(
+        raise ConnectionInUseError(
             _("The connection was deleted in the meantime. Choose another, or other credentials.")
         )
 
 
 def delete(connection: Credential) -> None:
-    """Erase a connection's secrets and revoke its token. Raises ConnectionRefused while used."""
+    """Erase a connection's secrets and revoke its token. Raises ConnectionInUseError while used."""
     before = copy.copy(connection)
     with transaction.atomic():
         # Nobody begins to use it between the look and the deletion: see `hold`.
         locked = Credential.objects.select_for_update().filter(pk=connection.pk)
         list(locked.values_list("pk"))
         if users_of(connection).exists():
-            raise ConnectionRefused(
+            raise ConnectionInUseError(
                 _("“%s” is used by webhooks: choose other credentials for them first.") % connection
             )
         tokens = events.erase(connection)
@@ -57,15 +57,15 @@ def delete(connection: Credential) -> None:
 def save_as_connection(webhook: Webhook, *, created_by_id: int | None) -> Credential:
     """Share a webhook's own credential, with its token, under a name and for its host.
 
-    The webhook goes on using it and gets an empty one of its own. Raises ConnectionRefused.
+    The webhook goes on using it and gets an empty one of its own. Raises ConnectionInUseError.
     """
     credential = webhook.credential
     if credential.is_shared or credential.authorization_type == AuthorizationType.NONE:
-        raise ConnectionRefused(_("This webhook has no credentials of its own."))
+        raise ConnectionInUseError(_("This webhook has no credentials of its own."))
     try:
         host = network.parse_url(webhook.url).host
     except network.UnsafeURLError as error:
-        raise ConnectionRefused(error.reason) from error
+        raise ConnectionInUseError(error.reason) from error
     credential.webhook = None
     credential.name = _free_name(webhook.name)
     credential.allowed_hosts = [host]

@@ -108,7 +108,7 @@ def delete(request: HttpRequest, pk: int) -> HttpResponse:
     if request.method == "POST":
         try:
             lifecycle.delete(connection)
-        except lifecycle.ConnectionRefused:
+        except lifecycle.ConnectionInUseError:
             return _confirm_delete(request, connection, status=409)
         audit.record(Action.DELETED, connection, user=request.user)
         messages.success(request, _("The connection “%s” is deleted.") % connection)
@@ -150,7 +150,7 @@ def save_as_connection(request: HttpRequest, pk: int) -> HttpResponse:
             note = audit.note("from_credentials_of", name=webhook.name)
             audit.record(Action.CREATED, connection, user=request.user, note=note)
             form_context.record_changes(request, webhook, before)
-    except lifecycle.ConnectionRefused as error:
+    except lifecycle.ConnectionInUseError as error:
         messages.error(request, str(error))
         return redirect("webhooks:edit", pk)
     sentence = _(

@@ -237,7 +237,7 @@ class EditedPayloadForm(forms.Form):
     def clean_payload(self) -> dict[str, Any]:
         try:
             payload = payloads.load_json(self.cleaned_data["payload"].encode())
-        except payloads.InvalidPayload as error:
+        except payloads.DocumentError as error:
             raise ValidationError(str(error), code=error.code) from error
         except UnicodeEncodeError as error:
             message = _("The text holds half of a surrogate pair.")

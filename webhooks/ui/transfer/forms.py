@@ -224,7 +224,7 @@ def _mapping_sentences(webhook: Webhook) -> list[str]:
     found: list[str] = []
     try:
         filters.validate(webhook.filter)
-    except filters.InvalidFilter as error:
+    except filters.FilterError as error:
         found.append(f"{label_of('filter')}: {error}")
     if webhook.parameters and webhook.body_template:
         sentence = _("A webhook has either parameters or a JSON body. Remove one of them.")
@@ -236,7 +236,7 @@ def _mapping_sentences(webhook: Webhook) -> list[str]:
     return found + [f"{label_of('parameters')}: {problem}" for problem in _row_problems(webhook)]
 
 
-def _row_problems(webhook: Webhook) -> list[payloads.Problem]:
+def _row_problems(webhook: Webhook) -> list[payloads.Violation]:
     """Judge the rows as they are in the file: the page's section reads only those it wrote."""
     kind, known = payloads.sent_as(webhook.method, webhook.body_format), payloads.known_names()
     problems = payloads.rows_problems(webhook.parameters, body_format=kind, known=known)

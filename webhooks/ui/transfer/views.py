@@ -19,7 +19,7 @@ from django.views.decorators.http import require_http_methods
 from webhooks import audit
 from webhooks.models import Action, Webhook
 from webhooks.security.encryption import Sealed, SecretUnreadableError, seal
-from webhooks.ui.connections.lifecycle import ConnectionRefused
+from webhooks.ui.connections.lifecycle import ConnectionInUseError
 from webhooks.ui.requests import post_only
 from webhooks.ui.transfer import document, plans
 from webhooks.ui.transfer.document import FileError
@@ -131,7 +131,7 @@ def _import(request: HttpRequest) -> HttpResponse:
         return _preview(request, held["entries"], is_paused=held["is_paused"], status=409)
     try:
         done = _carry_out(request, plan, numbers)
-    except ConnectionRefused as error:
+    except ConnectionInUseError as error:
         messages.error(request, str(error))
         return _preview(request, held["entries"], is_paused=held["is_paused"], status=409)
     except DatabaseError:

@@ -15,6 +15,8 @@ urlpatterns = [
     path("<int:pk>/resume/", views.resume, name="resume"),
     path("<int:pk>/duplicate/", views.duplicate, name="duplicate"),
     path("<int:pk>/delete/", views.delete, name="delete"),
-    path("<int:pk>/heads/<str:delivery_id>/send/", views.send_blocking, name="send_head"),
-    path("<int:pk>/heads/<str:delivery_id>/cancel/", views.cancel_blocking, name="cancel_head"),
+    path("<int:pk>/blocking/<str:delivery_id>/send/", views.send_blocking, name="send_blocking"),
+    path(
+        "<int:pk>/blocking/<str:delivery_id>/cancel/", views.cancel_blocking, name="cancel_blocking"
+    ),
 ]

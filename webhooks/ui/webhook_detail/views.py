@@ -264,7 +264,7 @@ def duplicate(request: HttpRequest, pk: int) -> HttpResponse:
             copy.save()
             note = audit.note("copy_of", name=webhook.name)
             audit.record(Action.CREATED, copy, user=request.user, note=note)
-    except (SecretUnreadableError, connections.ConnectionRefused) as error:
+    except (SecretUnreadableError, connections.ConnectionInUseError) as error:
         messages.error(request, str(error))
         return _back(request, webhook)
     text = _(

@@ -118,7 +118,7 @@ def save_if_valid(request: HttpRequest, form: CredentialForm) -> bool:
         return False
     try:
         return _save(request, form)
-    except lifecycle.ConnectionRefused as error:
+    except lifecycle.ConnectionInUseError as error:
         # Deleted since the form was judged.
         form.add_error("connection", str(error))
     except SecretUnreadableError:

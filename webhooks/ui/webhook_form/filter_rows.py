@@ -24,7 +24,7 @@ from webhooks.filters import (
     parse_duration,
 )
 from webhooks.filters.kinds import fitting, is_numeric, takes_list
-from webhooks.filters.operators import PRESENCE, InvalidFilter
+from webhooks.filters.operators import PRESENCE, FilterError
 from webhooks.filters.tree import compile_filter
 
 # The choice of a variable by its path into the payload.
@@ -86,9 +86,9 @@ class ConditionRow:
         return not self.variable or (needs_value and not any(map(str.strip, self.values)))
 
     def condition(self) -> dict[str, Any]:
-        """Return the condition; raise InvalidFilter with the part that is wrong."""
+        """Return the condition; raise FilterError with the part that is wrong."""
         if not self.variable:
-            raise InvalidFilter(_("Choose what this condition looks at."), ("variable",))
+            raise FilterError(_("Choose what this condition looks at."), ("variable",))
         operator = self.wanted_operator
         made: dict[str, Any] = {"variable": self.variable, "operator": operator.value}
         if operator not in PRESENCE:
@@ -136,11 +136,11 @@ class ConditionRow:
             texts = [text.strip() for line in lines for text in self._listed(line)]
             texts = list(dict.fromkeys(filter(None, texts)))
             if not texts:
-                raise InvalidFilter(self._missing(is_list=True), ("value",))
+                raise FilterError(self._missing(is_list=True), ("value",))
             return [self._typed(text, operator) for text in texts]
         text = self.value.strip()
         if not text:
-            raise InvalidFilter(self._missing(is_list=False), ("value",))
+            raise FilterError(self._missing(is_list=False), ("value",))
         return self._typed(text, operator)
 
     @property
@@ -304,7 +304,7 @@ def problem_of(row: ConditionRow) -> dict[str, str]:
         return {}
     try:
         row.condition()
-    except InvalidFilter as error:
+    except FilterError as error:
         part = next((step for step in error.path if isinstance(step, str)), "value")
         return {part: str(error)}
     return {}
@@ -379,7 +379,7 @@ def _duration(text: str, kind: Kind) -> int | float:
     if seconds is not None:
         return seconds
     if kind is Kind.DURATION:
-        raise InvalidFilter(
+        raise FilterError(
             _("“%s” is not a time. Write it like 90, 1:30 or 1m 30s.") % text[:40], ("value",)
         )
     return _number(text)
@@ -394,7 +394,7 @@ def _number(text: str) -> int | float:
         return float(text.replace(",", "."))
     except ValueError:
         message = _("“%s” is not a number. Write it like 3 or 2.5.") % text[:40]
-        raise InvalidFilter(message, ("value",)) from None
+        raise FilterError(message, ("value",)) from None
 
 
 # ---- What the buttons do: one place for a round trip of the form and for htmx -----------------

@@ -15,7 +15,7 @@ from webhooks import catalogue, filters
 from webhooks.filters import (
     OPERATOR_LABELS,
     PRESETS,
-    InvalidFilter,
+    FilterError,
     Kind,
     Operator,
     compile_filter,
@@ -364,7 +364,7 @@ def _problem(tree: object) -> str:
         return _("This is not JSON. A filter looks like the example below.")
     try:
         compile_filter(tree)
-    except InvalidFilter as error:
+    except FilterError as error:
         place = " › ".join(str(step + 1 if isinstance(step, int) else step) for step in error.path)
         return f"{error} ({place})" if place else str(error)
     return ""

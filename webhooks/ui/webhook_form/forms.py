@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from webhooks import catalogue, events, network
 from webhooks.models import Delivery, HoldReason, PauseReason, Status, Webhook
-from webhooks.payloads import Problem
+from webhooks.payloads import Violation
 from webhooks.security.drafts import Draft
 from webhooks.ui.connections import lifecycle
 from webhooks.ui.fields import refusal
@@ -47,7 +47,7 @@ class WebhookForm(WebhookFields):
             and self.conditions.is_valid
         )
 
-    def check_mapping(self) -> list[Problem]:
+    def check_mapping(self) -> list[Violation]:
         """Judge the parameters by the method and the format that are chosen."""
         if not self.mapping.is_posted:
             return []

@@ -15,7 +15,7 @@ from django.utils.translation import ngettext
 from webhooks import catalogue, payloads
 from webhooks.catalogue import VariableType
 from webhooks.models import BodyFormat, Event, Webhook
-from webhooks.payloads import Problem
+from webhooks.payloads import Violation
 from webhooks.payloads.variables import as_text
 from webhooks.ui.webhook_form.mapping_rows import KEY, ParameterRow, blank, from_post, from_stored
 
@@ -43,7 +43,7 @@ class MappingSection:
         self.mode = mode_of(webhook)
         self.template = webhook.body_template
         self.rows = from_stored(webhook.parameters)
-        self.problems: list[Problem] = []
+        self.problems: list[Violation] = []
         if self.is_posted:
             self._read(data)
         for number, row in enumerate(self.rows, start=1):
@@ -126,7 +126,7 @@ class MappingSection:
         """Return the rows that can be sent as they are."""
         return [row.stored() for row in self.rows if not row.is_blank and not row.problems]
 
-    def check(self, *, method: str, body_format: str) -> list[Problem]:
+    def check(self, *, method: str, body_format: str) -> list[Violation]:
         """Find what is wrong, put it at its row, and return it in the order of the page."""
         kind = payloads.sent_as(method, body_format)
         known = payloads.known_names()
@@ -138,7 +138,7 @@ class MappingSection:
             row.problems = [problem for problem in self.problems if problem.row == index]
         return self.problems
 
-    def check_typed(self, *, method: str, body_format: str) -> list[Problem]:
+    def check_typed(self, *, method: str, body_format: str) -> list[Violation]:
         """Find what is wrong while somebody types: that nothing is typed yet is no mistake."""
         problems = self.check(method=method, body_format=body_format)
         if self.is_untouched and not self.is_refused:
@@ -160,18 +160,18 @@ class MappingSection:
         for row, same in zip(self.rows, other.rows, strict=True):
             row.problems, row.note = same.problems, same.note
 
-    def _find(self, kind: str, known: set[str]) -> list[Problem]:
+    def _find(self, kind: str, known: set[str]) -> list[Violation]:
         if self.mode == TEMPLATE:
             problems = payloads.template_problems(self.template, known)
             if kind != BodyFormat.JSON:
-                problems.insert(0, Problem(sentence=_no_json(), field="mode"))
+                problems.insert(0, Violation(sentence=_no_json(), field="mode"))
             return problems
         if self.mode == EVERYTHING:
             return []
         stored = self.stored_rows()
         if not stored:
             sentence = _("Add at least one row, or choose All variables.")
-            return [Problem(sentence=sentence, field="mode")]
+            return [Violation(sentence=sentence, field="mode")]
         return payloads.rows_problems(stored, body_format=kind, known=known)
 
     def seen_names(self) -> set[str]:
@@ -201,12 +201,12 @@ class MappingSection:
         return found
 
     @property
-    def own_problems(self) -> list[Problem]:
+    def own_problems(self) -> list[Violation]:
         """Return the mistakes that belong to no row and no line."""
         return [one for one in self.problems if one.row is None and one.field != "body_template"]
 
     @property
-    def template_problems(self) -> list[Problem]:
+    def template_problems(self) -> list[Violation]:
         return [one for one in self.problems if one.field == "body_template"]
 
     @property
@@ -308,7 +308,7 @@ def with_place(template: str, variable: str, older: Mapping[str, str]) -> str:
     """Add a variable at the end of a JSON body; one that is no object stays as it is."""
     try:
         document = payloads.load_json(template.encode()) if template.strip() else {}
-    except payloads.InvalidPayload:
+    except payloads.DocumentError:
         return template
     if not isinstance(document, dict):
         return template

@@ -12,7 +12,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from webhooks import payloads
-from webhooks.payloads import Problem
+from webhooks.payloads import Violation
 
 KEY = "parameter"
 VARIABLE = "variable"
@@ -62,7 +62,7 @@ class ParameterRow(forms.Form):
         super().__init__(data, initial=initial, prefix=f"{KEY}-{key}")
         self.key = key
         self.number = 0
-        self.problems: list[Problem] = []
+        self.problems: list[Violation] = []
         self.note = ""
 
     def value(self, field: str) -> str:
@@ -130,7 +130,7 @@ class ParameterRow(forms.Form):
     @property
     def said_id(self) -> str:
         """Return the id of the place where this row's mistakes are said."""
-        return f"{self.prefix}-said"
+        return f"{self.prefix}-errors"
 
     def stored(self) -> dict[str, Any]:
         """Return the row as it is stored, right or wrong."""

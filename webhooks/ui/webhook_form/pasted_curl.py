@@ -272,7 +272,7 @@ def _json(text: str) -> Any:
     """Return the value of a JSON object or list; None for everything else."""
     try:
         value = payloads.load_json(text.encode(errors="replace"))
-    except payloads.InvalidPayload:
+    except payloads.DocumentError:
         return None
     return value if isinstance(value, dict | list) else None
 

@@ -18,11 +18,11 @@ from django.utils.translation import ngettext
 
 from webhooks import catalogue, network, payloads
 from webhooks.delivery_log import decoded_body, request_preview
-from webhooks.delivery_log.request_preview import CannotPreview, Source
+from webhooks.delivery_log.request_preview import PreviewError, Source
 from webhooks.filters import compile_filter
 from webhooks.models import Webhook
 from webhooks.security.drafts import Draft
-from webhooks.security.masking import MASK
+from webhooks.security.masker import MASK
 from webhooks.ui.fields import refusal
 from webhooks.ui.webhook_form.forms import WebhookForm
 from webhooks.ui.webhook_form.headers import check_name, check_value
@@ -190,7 +190,7 @@ def preview_context(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
             made = request_preview.build(
                 unsaved.webhook, source, now=time.time(), is_signed=may_sign
             )
-    except CannotPreview as error:
+    except PreviewError as error:
         problems.append(str(error))
     refusals = compile_filter(form.conditions.usable_tree).explain(source.values())
     return {

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.leaks.forms import forms, leaks
-from webhooks.security.masking import MASK, Masker
+from webhooks.security.masker import MASK, Masker
 
 SECRETS = {
     "token": "ya29.A0AfH6SMBx_7-fQ~k3",
