@@ -83,7 +83,7 @@ def look(now: datetime | None = None) -> int:
         for key, incident in open_now.items()
         if key not in found
     )
-    unnotified = Q(notified_at=None) | Q(told_at__lte=now - _REMIND_AFTER)
+    unnotified = Q(notified_at=None) | Q(notified_at__lte=now - _REMIND_AFTER)
     waiting = Incident.objects.filter(unnotified, closed_at=None)
     for incident in waiting.select_related("webhook__state", "webhook__credential", "credential"):
         problem = found.get(problems.key_of(incident))
