@@ -5,6 +5,8 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request, Response, WebError
 
+# What htmx adds when a request ended without an answer; the browser says itself how it ended.
+_ENDED_REQUEST = re.compile(r"htmx:(afterRequest|sendError|sendAbort)\b")
 # Chromium reports most violations on the console by itself; a page's own frame may swallow it.
 _REPORT_VIOLATIONS = """
 addEventListener("securitypolicyviolation", (event) => console.error(
@@ -41,7 +43,7 @@ class Watch:
         ]
 
     def _on_console(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
+        if message.type in ("error", "warning") and not _ENDED_REQUEST.match(message.text):
             # A resource that failed is named only by where the message says it comes from.
             source = message.location.get("url", "")
             self._note(f"console {message.type}: {message.text} (from {source})", message.page)
