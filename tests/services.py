@@ -411,13 +411,22 @@ def _is_open_to_nobody(path: Path) -> bool:
     return subprocess.run(command, cwd="/", check=False, **_as_nobody()).returncode == 0
 
 
-def install_debian_package(name: str) -> None:
-    """Install a package as root, without starting any service it brings."""
+def install_debian_package(name: str, *, timeout_seconds: float | None = None) -> None:
+    """Install a package as root, without starting any service it brings.
+
+    Raises CalledProcessError, and TimeoutExpired when a step takes longer than `timeout_seconds`.
+    """
     print(f"Installing {name} (once) ...", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     for arguments in (["update"], ["install", "-y", "--no-install-recommends", name]):
         command = ["apt-get", "-qq", *arguments]
-        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            command,
+            env=environment,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            timeout=timeout_seconds,
+        )
 
 
 def is_debian_root() -> bool:
