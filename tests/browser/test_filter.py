@@ -135,6 +135,23 @@ def test_json_is_edited_and_its_mistake_shown_where_it_is(page: Page) -> None:
     expect(part.get_by_label("Name of the field, condition 1")).to_have_value("fields.city")
 
 
+@pytest.mark.once
+def test_a_click_right_after_typing_counts_also_when_its_answer_is_slow(page: Page) -> None:
+    edit(page, filter=BUSY)
+    part = page.get_by_role("region", name="Filter")
+    part.get_by_role("button", name="Edit as JSON").click()
+    text = part.get_by_label("Filter as JSON")
+    expect(text).to_be_focused()
+    held: list[Route] = []
+    page.route("**/filter/**", lambda route: held.append(route), times=1)
+    text.fill('{"any": [{"variable": "fields.city", "operator": "exists"}]}')
+    part.get_by_role("button", name="Back to conditions").click()
+    # Longer than the pause after which what was typed is tried.
+    page.wait_for_timeout(800)
+    held[0].continue_()
+    expect(part.get_by_label("Name of the field, condition 1")).to_have_value("fields.city")
+
+
 def test_without_javascript_a_filter_is_built_tried_and_saved(plain_page: Page) -> None:
     page = plain_page
     publish(1, disposition="BUSY")
