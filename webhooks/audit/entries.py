@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 Subject = Webhook | Credential | ApiKey | Delivery | Replay
 Person = AbstractBaseUser | AnonymousUser | None
 
-# What every save writes by itself, and what is counted or sealed rather than chosen.
+# What every save writes, and what is counted or sealed rather than chosen.
 _NOT_CHOSEN = {"id", "version", "created_at", "updated_at", "secrets_changed_at"}
 # The sizes of the columns.
 _MAX_NAME, _MAX_NOTE, _MAX_USERNAME = 100, 300, 150
@@ -97,11 +97,10 @@ def record(
     object_id: str = "",
     object_name: str = "",
 ) -> None:
-    """Add one entry, in the transaction that is open. No user: the product did it by itself.
+    """Add one entry, in the transaction that is open. Without a user the product did it.
 
     An entry about a delivery, a replay or a webhook's own credential belongs to the trail of the
-    webhook. Without `obj` the
-    three `object_…` texts say what it is about; with it they replace what is read from it.
+    webhook. The three `object_…` texts replace what is read from `obj`, or stand for it.
     """
     entry = _entry(action, obj, user=user, fields=fields, note=note)
     entry.object_type = object_type or entry.object_type
