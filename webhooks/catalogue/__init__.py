@@ -1,13 +1,13 @@
 """The event catalogue: which types exist, what they carry, and which pattern means which type.
 
 Owns the one dictionary of event types, built from `types`, `variables` and the host project's
-setting `WEBHOOKS_EVENT_TYPES`. Knows no model.
+setting `WEBHOOKS_EVENT_TYPES`.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -25,6 +25,9 @@ from webhooks.catalogue.variables import (
     VariableType,
     infer,
 )
+
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
 
 _KEY = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)+")
 # The width of Event.type.
@@ -92,6 +95,12 @@ def groups() -> list[Group]:
 
 def is_known(event_type: str) -> bool:
     return event_type in EVENT_TYPES
+
+
+def label_of(event_type: str) -> "StrOrPromise":
+    """Return the label of a type; of one that is no longer known, its key."""
+    known = EVENT_TYPES.get(event_type)
+    return known.label if known else event_type
 
 
 @lru_cache(maxsize=1024)

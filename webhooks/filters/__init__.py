@@ -6,9 +6,15 @@ code or as a regular expression. Start reading at `tree`.
 """
 
 from webhooks.filters.durations import duration_text, parse_duration
-from webhooks.filters.kinds import Kind, kind_of, known, label_of
-from webhooks.filters.operators import OPERATOR_LABELS, FilterError, Operator
-from webhooks.filters.presets import PRESETS, Preset
+from webhooks.filters.kinds import FITTING, PRESETS, Kind, Preset, kind_of, known, label_of
+from webhooks.filters.operators import (
+    LISTS,
+    NUMERIC,
+    OPERATOR_LABELS,
+    PRESENCE,
+    FilterError,
+    Operator,
+)
 from webhooks.filters.tree import (
     MAX_CONDITIONS,
     MAX_DEPTH,
@@ -17,4 +23,10 @@ from webhooks.filters.tree import (
     compile_filter,
     validate,
 )
-from webhooks.filters.words import condition_words, found_words, refusal_words, sentence
+from webhooks.filters.words import (
+    condition_words,
+    found_words,
+    refusal_words,
+    sentence,
+    value_words,
+)

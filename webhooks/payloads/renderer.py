@@ -1,7 +1,7 @@
 """The request a document becomes: URL, body and content type in the webhook's format.
 
 `compile_request` does once what does not depend on the event; what it returns is called for each
-request, whoever makes it: the engine, a test, a redelivery or the preview of the form.
+request of the engine, of a test, of a redelivery and of the form's preview.
 """
 
 import json
@@ -31,7 +31,7 @@ from webhooks.payloads.variables import (
 
 JSON_TYPE = "application/json"
 FORM_TYPE = "application/x-www-form-urlencoded"
-# Eight times what common servers take (about 8,000); nobody reads a longer address.
+# Eight times what common servers accept (about 8,000).
 MAX_ADDRESS_LENGTH = 65_536
 
 
