@@ -183,41 +183,21 @@ def _entry(
 ) -> AuditEntry:
     if isinstance(obj, Credential):
         obj = obj.subject
+    # Whose name the entry has, and on whose page it is shown.
+    about = obj.webhook if isinstance(obj, Delivery | Replay) else obj
+    kind = "" if obj is None else str(obj._meta.model_name)
     person = user if isinstance(user, AbstractBaseUser) and user.pk is not None else None
     return AuditEntry(
         user_id=person.pk if person else None,
         username=person.get_username()[:_MAX_USERNAME] if person else "",
         action=action,
-        object_type=_type(obj),
+        object_type="connection" if isinstance(obj, Credential) else kind,
         object_id=str(obj.pk) if obj is not None else "",
-        object_name=_name(obj)[:_MAX_NAME],
-        webhook_id=_webhook_id(obj),
+        object_name=about.name[:_MAX_NAME] if about is not None else "",
+        webhook_id=about.pk if isinstance(about, Webhook) else None,
         fields=sorted(set(fields)),
         note=messages.cut(note, _MAX_NOTE),
     )
-
-
-def _type(obj: Subject | None) -> str:
-    if obj is None:
-        return ""
-    if isinstance(obj, Credential):
-        return "connection"
-    return str(obj._meta.model_name)
-
-
-def _name(obj: Subject | None) -> str:
-    if obj is None:
-        return ""
-    if isinstance(obj, Delivery | Replay):
-        return obj.webhook.name if obj.webhook is not None else ""
-    return obj.name
-
-
-def _webhook_id(obj: Subject | None) -> int | None:
-    """Return the webhook on whose page the entry is shown."""
-    if isinstance(obj, Webhook):
-        return obj.pk
-    return obj.webhook_id if isinstance(obj, Delivery | Replay) else None
 
 
 def _log(entry: AuditEntry) -> None:

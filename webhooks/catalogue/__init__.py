@@ -147,7 +147,7 @@ def variables_for(event_type: str) -> tuple[Variable, ...]:
     """Return the variables of a known type: those of every event, then its own."""
     known = EVENT_TYPES[event_type]
     return tuple(
-        VARIABLES.get(name) or infer(name, known.sample_values[name], known.group)
+        VARIABLES.get(name) or infer(name, known.sample_values[name])
         for name in dict.fromkeys((*ALWAYS, *known.variables))
     )
 
