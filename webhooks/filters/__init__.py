@@ -13,11 +13,13 @@ from webhooks.filters.operators import (
     OPERATOR_LABELS,
     PRESENCE,
     FilterError,
+    Folded,
     Operator,
 )
 from webhooks.filters.tree import (
     MAX_CONDITIONS,
     MAX_DEPTH,
+    MAX_VALUES,
     Filter,
     Judgement,
     compile_filter,
