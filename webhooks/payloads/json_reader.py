@@ -6,6 +6,7 @@ In the tree numbers stay as they were typed.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from json.decoder import JSONDecodeError, scanstring  # type: ignore[attr-defined]
@@ -55,8 +56,8 @@ def _explain(text: str, error: json.JSONDecodeError) -> str:
 def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        keys = [key for key, _value in pairs]
-        repeated = next(key for key in made if keys.count(key) > 1)
+        counts = Counter(key for key, _value in pairs)
+        repeated = next(key for key, count in counts.items() if count > 1)
         message = _("The key “%s” occurs twice in one object.") % shown(repeated)
         raise DocumentError(message, code="duplicate_key")
     return made
