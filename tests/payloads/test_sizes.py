@@ -76,7 +76,7 @@ def test_a_body_that_is_too_large_is_not_made(way: str) -> None:
         body(large, **WAYS[way])
 
 
-@pytest.mark.parametrize("way", set(WAYS) - {"every variable of a form"})
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "every variable of a form"])
 def test_a_body_that_is_too_large_takes_no_more_memory_than_one_that_is_not(way: str) -> None:
     large = "Ї" * 1_000_000
     render = payloads.compile_request(webhook(**WAYS[way]), URL)
