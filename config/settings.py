@@ -55,6 +55,10 @@ WEBHOOKS_PROJECT_ID = env.str("WEBHOOKS_PROJECT_ID", default="default")
 # Dotted path of a dictionary with the host project's own event types: docs/events.md.
 WEBHOOKS_EVENT_TYPES = env.str("WEBHOOKS_EVENT_TYPES", default="") or {}
 WEBHOOKS_MAX_PAYLOAD_BYTES = env.int("WEBHOOKS_MAX_PAYLOAD_BYTES", default=1024 * 1024)
+# The largest body that parameters or a JSON body may make of an event, and how much of a body that
+# was sent is kept with its attempt.
+WEBHOOKS_MAX_BODY_BYTES = env.int("WEBHOOKS_MAX_BODY_BYTES", default=16 * 1024 * 1024)
+WEBHOOKS_STORED_BODY_BYTES = env.int("WEBHOOKS_STORED_BODY_BYTES", default=1024 * 1024)
 WEBHOOKS_MAX_PER_EVENT_TYPE = env.int("WEBHOOKS_MAX_PER_EVENT_TYPE", default=40)
 # Requests one drain keeps in flight, and how many of them one webhook may take.
 WEBHOOKS_MAX_IN_FLIGHT = env.int("WEBHOOKS_MAX_IN_FLIGHT", default=256)

@@ -186,6 +186,12 @@ def test_one_webhook_cannot_be_given_more_than_all(settings: Settings) -> None:
     assert ids() == ["webhooks.E009"]
 
 
+def test_every_event_that_is_accepted_fits_a_body(settings: Settings) -> None:
+    settings.WEBHOOKS_MAX_PAYLOAD_BYTES = 1_000_000
+    settings.WEBHOOKS_MAX_BODY_BYTES = 2_999_999
+    assert ids() == ["webhooks.E009"]
+
+
 @pytest.mark.parametrize(
     ("path", "is_fine"),
     [

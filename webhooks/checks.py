@@ -32,6 +32,9 @@ _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 # Setting: lowest and highest value that makes sense.
 RANGES: dict[str, tuple[float, float]] = {
     "WEBHOOKS_MAX_PAYLOAD_BYTES": (1024, 16 * 1024 * 1024),
+    "WEBHOOKS_MAX_BODY_BYTES": (64 * 1024, 256 * 1024 * 1024),
+    # A shorter one would be cut although it fits a cURL command.
+    "WEBHOOKS_STORED_BODY_BYTES": (32 * 1024, 256 * 1024 * 1024),
     "WEBHOOKS_MAX_PER_EVENT_TYPE": (1, 10_000),
     "WEBHOOKS_MAX_IN_FLIGHT": (1, 10_000),
     "WEBHOOKS_MAX_IN_FLIGHT_PER_WEBHOOK": (1, 10_000),
@@ -221,6 +224,12 @@ def check_ranges(**_: Any) -> list[CheckMessage]:
         text = (
             "WEBHOOKS_MAX_IN_FLIGHT_PER_WEBHOOK is more than WEBHOOKS_MAX_IN_FLIGHT: one slow "
             "receiver could take every slot."
+        )
+        found.append(Error(text, id="webhooks.E009"))
+    if settings.WEBHOOKS_MAX_BODY_BYTES < 3 * settings.WEBHOOKS_MAX_PAYLOAD_BYTES:
+        text = (
+            "WEBHOOKS_MAX_BODY_BYTES is less than three times WEBHOOKS_MAX_PAYLOAD_BYTES: an event "
+            "that is accepted might be too large for a form."
         )
         found.append(Error(text, id="webhooks.E009"))
     return found

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.sandbox import Receiver
-from webhooks.curl import writer
+from webhooks.curl import CurlError, writer
 from webhooks.security.masker import MASK
 
 BASH, CURL = shutil.which("bash"), shutil.which("curl")
@@ -197,20 +197,19 @@ def test_a_header_name_that_is_none_is_left_out(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "body", "code"),
+    ("line", "body", "reason"),
     [
-        ("POST http://127.0.0.1/", b"a\0b", "zero_byte"),
-        ("POST http://127.0.0.1/", b"x" * 30_001, "too_long"),
-        ("POST http://127.0.0.1/\0", b"", "zero_byte"),
-        ("", b"", "no_request"),
-        ("POST /etc/passwd", b"", "no_request"),
-        ("$(id) http://127.0.0.1/", b"", "no_request"),
+        ("POST http://127.0.0.1/", b"a\0b", "zero byte"),
+        ("POST http://127.0.0.1/", b"x" * 30_001, "too long"),
+        ("POST http://127.0.0.1/\0", b"", "zero byte"),
+        ("", b"", "No request"),
+        ("POST /etc/passwd", b"", "No request"),
+        ("$(id) http://127.0.0.1/", b"", "No request"),
     ],
 )
-def test_what_no_command_line_can_hold_is_refused(line: str, body: bytes, code: str) -> None:
-    with pytest.raises(writer.CurlCopyError) as refused:
+def test_what_no_command_line_can_hold_is_refused(line: str, body: bytes, reason: str) -> None:
+    with pytest.raises(CurlError, match=reason):
         writer.build(line, [], body)
-    assert refused.value.code == code
 
 
 @needs_shell

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.utils import timezone
+from pytest_django import Settings
 from standardwebhooks.webhooks import Webhook as Verifier
 
 from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
@@ -127,6 +128,21 @@ def test_a_request_that_cannot_be_made_says_why_and_stops_nobody(receiver: Recei
     assert "address" in outcomes.sentence(attempt.error)
     assert "MappingError" not in attempt.error
     assert reload(body).status == Status.SUCCEEDED
+
+
+def test_an_event_that_makes_too_large_a_body_is_refused_alone(
+    receiver: Receiver, settings: Settings
+) -> None:
+    settings.WEBHOOKS_MAX_BODY_BYTES = 100_000
+    url = f"{receiver.url}/open/x"
+    rows = [{"name": f"n{number}", "variable": "note"} for number in range(9)]
+    webhook = make_webhook(url=url, parameters=rows)
+    large, small = make_delivery(webhook, note="x" * 20_000), make_delivery(webhook, note="x")
+    run_engine(lambda: Attempt.objects.count() == 2)
+    attempt = Attempt.objects.get(delivery=large)
+    assert (attempt.outcome, bytes(attempt.request_body or b"")) == (Outcome.REFUSED, b"")
+    assert "more than the 0.1 MB that are sent" in outcomes.sentence(attempt.error)
+    assert reload(small).status == Status.SUCCEEDED
 
 
 def test_settings_that_cannot_be_used_are_said_and_what_waits_goes_out_when_corrected(

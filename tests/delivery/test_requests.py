@@ -5,6 +5,7 @@ import datetime as dt
 import json
 
 import pytest
+from pytest_django import Settings
 from standardwebhooks.webhooks import Webhook as Verifier
 
 from tests.factories import fill, make_webhook
@@ -128,6 +129,25 @@ def test_a_form_body_is_rendered_and_kept_in_the_log() -> None:
     assert request.body == b"event=call.incoming.after"
     assert "Content-Type: application/x-www-form-urlencoded" in request.headers
     assert attempt_of(an_answer(), plan)["request_body"] == request.body
+
+
+def test_the_log_keeps_the_beginning_of_a_large_body_and_its_length(settings: Settings) -> None:
+    settings.WEBHOOKS_STORED_BODY_BYTES = 1000
+    rows = [{"name": "n", "value": "n" * 900}]
+    small = a_plan(body_format="form", parameters=rows)
+    large = a_plan(body_format="form", parameters=rows * 2)
+    kept = attempt_of(an_answer(), small)
+    assert (kept["request_body"], "Content-Length" in str(kept["request_headers"])) == (
+        b"n=" + b"n" * 900,
+        False,
+    )
+    request = prepare(a_claim(), large, NOW)
+    assert len(request.body) == 1805
+    # libcurl adds its own.
+    assert not any(str(line).startswith("Content-Length") for line in request.headers)
+    kept = attempt_of(an_answer(), large)
+    assert kept["request_body"] == request.body[:1000]
+    assert "Content-Length: 1805" in str(kept["request_headers"])
 
 
 def test_the_log_shows_the_request_with_its_secrets_masked() -> None:

@@ -79,7 +79,7 @@ def test_headers_of_one_name_are_compared_together_and_whatever_their_case() -> 
 
 def test_json_is_compared_line_by_line_once_indented() -> None:
     [found] = differences(attempt(), attempt(response_body=b'{"a":2}'))
-    lines = [(line.kind, line.text.strip()) for line in found.lines]
+    lines = [(line["kind"], line["text"].strip()) for line in found.lines]
     assert lines == [("same", "{"), ("removed", '"a": 1'), ("added", '"a": 2'), ("same", "}")]
 
 
@@ -104,4 +104,4 @@ def test_a_long_difference_is_cut_and_says_so() -> None:
     long = "\n".join(str(number) for number in range(500)).encode()
     [found] = differences(attempt(), attempt(response_body=long))
     assert len(found.lines) < 50
-    assert found.lines[-1].kind == "gap"
+    assert found.lines[-1]["kind"] == "gap"

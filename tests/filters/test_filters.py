@@ -2,6 +2,7 @@
 
 import json
 import time
+import unicodedata
 from typing import Any
 
 import pytest
@@ -233,6 +234,10 @@ def nested(levels: int) -> dict[str, Any]:
         (condition("a", "one_of", []), ("value",)),
         (condition("a", "one_of", ["a", {}]), ("value", 1)),
         (condition("a", "one_of", ["a"] * 1001), ("value",)),
+        (
+            {"all": [condition("a", "one_of", ["a"] * 600), condition("b", "one_of", [1] * 401)]},
+            ("all", 1, "value"),
+        ),
         (condition("a", "at_least", "soon"), ("value",)),
         (condition("a", "at_least", True), ("value",)),
         (condition("a", "at_least", "nan"), ("value",)),
@@ -369,3 +374,47 @@ def test_a_number_that_nobody_means_is_refused(value: int) -> None:
         validate(condition("duration_seconds", "at_least", value))
     with pytest.raises(FilterError, match="Give a number to compare with"):
         validate(condition("duration_seconds", "one_of", [1, value]))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "actual"),
+    [
+        ([1, "x"], 1.0),
+        (["1.0"], 1),
+        ([1], "1.0"),
+        ([True], 1),
+        ([True], "TRUE"),
+        (["a", False], "0"),
+        (["ЇЖАК"], "ї" + "жак"),
+        (["\u0439"], "\u0418\u0306"),
+        (['{"a":["x",1]}'], {"A": ["X", 1]}),
+        (["null"], [None, 2, "null"]),
+    ],
+)
+def test_a_value_equals_one_of_many_as_it_equals_one(wanted: list[Any], actual: object) -> None:
+    passes = [matches(condition("v", "equals", one), {"v": actual}) for one in wanted]
+    assert matches(condition("v", "one_of", wanted), {"v": actual}) is any(passes)
+    assert matches(condition("v", "one_of", ["none", *wanted]), {"v": actual}) is any(passes)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "elements", "contains"),
+    [
+        (2, ["1", "2"], True),
+        ("2", ["1", 2.0], True),
+        (True, [1.0, 1], True),
+        (True, [1.0], False),
+        ('{"a":1}', [{"A": 1}], True),
+        ("b", ["abc"], False),
+    ],
+)
+def test_a_list_contains_what_equals_an_element(
+    wanted: object, elements: list[Any], contains: bool
+) -> None:
+    assert matches(condition("v", "contains", wanted), {"v": elements}) is contains
+
+
+def test_a_letter_is_found_with_its_accent_however_long_the_text() -> None:
+    text = "й" * 5_000 + " й" * 400
+    decomposed = unicodedata.normalize("NFD", text)
+    assert matches(condition("v", "contains", " й" * 50), {"v": decomposed})

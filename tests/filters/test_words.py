@@ -7,6 +7,7 @@ from django.utils import translation
 
 from webhooks import filters
 from webhooks.filters import (
+    FITTING,
     PRESETS,
     Kind,
     Operator,
@@ -19,7 +20,6 @@ from webhooks.filters import (
     refusal_words,
     sentence,
 )
-from webhooks.filters.kinds import fitting
 
 MISSED = {"variable": "disposition", "operator": "equals", "value": "NO ANSWER"}
 SHORT = {"variable": "duration_seconds", "operator": "less_than", "value": 90}
@@ -127,11 +127,11 @@ def test_a_variable_is_compared_by_what_it_is(name: str, kind: Kind) -> None:
 
 @pytest.mark.parametrize("kind", Kind)
 def test_every_kind_can_be_asked_for_its_presence(kind: Kind) -> None:
-    assert {Operator.EXISTS, Operator.NOT_EXISTS} <= set(fitting(kind))
+    assert {Operator.EXISTS, Operator.NOT_EXISTS} <= set(FITTING[kind])
 
 
 def test_an_unknown_field_may_be_compared_in_every_way() -> None:
-    assert set(fitting(Kind.ANY)) == set(Operator)
+    assert set(FITTING[Kind.ANY]) == set(Operator)
 
 
 def test_a_time_loses_its_unit_in_its_label_because_the_value_has_one() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 # Names that end up in the JSON line, with their numbers:
 #   urls, encryption, permissions   right, of
+#   linear                          right, of: what takes a time that stays small
 #   injection                       executed, of
 #   secrets                         found, sinks
 #   connects                        denied, seen
@@ -22,6 +23,7 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "urls": ("right", "of"),
     "encryption": ("right", "of"),
     "permissions": ("right", "of"),
+    "linear": ("right", "of"),
     "injection": ("executed", "of"),
     "secrets": ("found", "sinks"),
     "connects": ("denied", "seen"),
@@ -68,6 +70,7 @@ def as_line(sums: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
         "encryption": count["encryption"],
         "injection": count["injection"],
         "permissions": count["permissions"],
+        "linear": count["linear"],
         "fuzz_cases": count["fuzz"]["cases"],
         "crashes": count["fuzz"]["crashes"],
     }
@@ -76,7 +79,7 @@ def as_line(sums: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
 def problems(line: Mapping[str, Any], sums: Mapping[str, object], *, fuzz_cases: int) -> list[str]:
     """Return what is wrong with the line: a figure that is bad, too small, or was not counted."""
     found = [f"nothing reported the figure {name}" for name in FIGURES if name not in sums]
-    for name in ("urls", "encryption", "permissions"):
+    for name in ("urls", "encryption", "permissions", "linear"):
         if line[name]["right"] != line[name]["of"]:
             found.append(f"{name} has {line[name]['of'] - line[name]['right']} wrong")
     for name, number in (
@@ -94,6 +97,7 @@ def problems(line: Mapping[str, Any], sums: Mapping[str, object], *, fuzz_cases:
         ("sinks", line["sinks"], LEAST_SINKS),
         ("encryption", line["encryption"]["of"], 1),
         ("permissions", line["permissions"]["of"], 1),
+        ("linear", line["linear"]["of"], 1),
     ):
         if number < least:
             found.append(f"{name} counts {number}, which is fewer than {least}")

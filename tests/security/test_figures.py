@@ -42,6 +42,7 @@ GOOD = {
     "urls": {"right": 203, "of": 203},
     "encryption": {"right": 9, "of": 9},
     "permissions": {"right": 500, "of": 500},
+    "linear": {"right": 10, "of": 10},
     "injection": {"executed": 0, "of": 200},
     "secrets": {"found": 0, "sinks": 14},
     "connects": {"denied": 0, "seen": 100},
@@ -55,6 +56,7 @@ def test_the_line_has_the_figures_that_were_asked_for() -> None:
         '{"urls": {"right": 203, "of": 203}, "connects_to_denied": 0, "secrets_found": 0, '
         '"sinks": 14, "encryption": {"right": 9, "of": 9}, '
         '"injection": {"executed": 0, "of": 200}, "permissions": {"right": 500, "of": 500}, '
+        '"linear": {"right": 10, "of": 10}, '
         '"fuzz_cases": 1000000, "crashes": 0}'
     )
     assert figures.problems(line, GOOD, fuzz_cases=1_000_000) == []

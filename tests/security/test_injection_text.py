@@ -21,7 +21,7 @@ from tests.ui.webhook_form.test_forms import bound, header_fields
 from tests.ui.webhook_form.test_views import logged_in
 from webhooks import events, payloads
 from webhooks.alerts import notifications
-from webhooks.curl import writer
+from webhooks.curl import CurlError, writer
 from webhooks.delivery.auth import BearerAuthorization, NoAuthorization
 from webhooks.delivery.requests import RequestPlan, make_plan
 from webhooks.models import Delivery, Event, OAuthToken, Outcome, Status, Webhook
@@ -245,7 +245,7 @@ def test_a_copied_command_runs_curl_and_nothing_else(texts: list[str]) -> None:
         headers = [("X-Key", text), (text, "value")]
         try:
             command = writer.build(f"POST {URL}?q={text}", headers, text.encode())
-        except writer.CurlCopyError:
+        except CurlError:
             continue
         assert PRINTABLE.fullmatch(command.text.replace("\n", ""))
         script = "curl() { printf '%s\\0' \"$@\"; }\n" + command.text

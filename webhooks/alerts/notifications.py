@@ -2,7 +2,7 @@
 
 Keeps an `Incident` for each problem that `problems` finds, and sends one message when it begins, a
 reminder a day, and one when it is over. Safe with any number of beats: a conditional UPDATE decides
-who sends. Knows neither requests nor screens.
+who sends.
 """
 
 import logging
@@ -16,7 +16,7 @@ from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 from webhooks.alerts import problems
 from webhooks.delivery.fan_out import NewEvent, accept
@@ -53,6 +53,42 @@ _FACTS = {
     "webhook.failing": ("failing_since_at", "last_status_code"),
     "webhook.disabled": ("failing_since_at", "last_status_code"),
     _RECOVERED: ("last_status_code",),
+}
+# How a mail begins when the incident opens, when it reminds, when it is over; and what to do.
+_TEXTS = {
+    IncidentKind.REAUTHORIZATION: (
+        gettext_lazy("“%(name)s” needs re-authorization"),
+        gettext_lazy("Still so: “%(name)s” needs re-authorization"),
+        gettext_lazy("“%(name)s” works again"),
+        gettext_lazy("Open the webhook and press Get new access token."),
+    ),
+    IncidentKind.MISCONFIGURED: (
+        gettext_lazy("“%(name)s” has a misconfigured OAuth client"),
+        gettext_lazy("Still so: “%(name)s” has a misconfigured OAuth client"),
+        gettext_lazy("“%(name)s” works again"),
+        gettext_lazy(
+            "Open the webhook and correct its OAuth settings. Its token panel says what the "
+            "provider answered."
+        ),
+    ),
+    IncidentKind.FAILING: (
+        gettext_lazy("“%(name)s” is failing"),
+        gettext_lazy("Still so: “%(name)s” is failing"),
+        gettext_lazy("“%(name)s” works again"),
+        gettext_lazy("Open the webhook to see what its receiver answers."),
+    ),
+    IncidentKind.PAUSED: (
+        gettext_lazy("“%(name)s” was paused"),
+        gettext_lazy("Still so: “%(name)s” is paused"),
+        gettext_lazy("“%(name)s” is active again"),
+        gettext_lazy("Repair the receiver, send a test, then resume the webhook."),
+    ),
+    IncidentKind.TOKEN_ENDING: (
+        gettext_lazy("“%(name)s” needs re-authorization soon"),
+        gettext_lazy("Still so: “%(name)s” needs re-authorization soon"),
+        gettext_lazy("“%(name)s” has a new token"),
+        gettext_lazy("Press Get new access token before that, and nothing is held."),
+    ),
 }
 
 
@@ -151,7 +187,8 @@ def _close(incident: Incident, now: datetime, *, is_well: bool) -> int:
     )
     if is_gone or not is_well or incident.notified_at is None:
         return 0
-    headline = _all_clear(incident)
+    _first, _again, over, _advice = _TEXTS[IncidentKind(incident.kind)]
+    headline = str(over) % {"name": subject.name}
     if incident.kind in _EVENT_TYPES:
         _publish(_RECOVERED, subject, f"{headline}.")
     text = f"{headline}.\n\n{_link(subject)}\n"
@@ -177,55 +214,20 @@ def _publish(event_type: str, subject: Subject, message: str) -> None:
 
 
 def _headline(incident: Incident, *, is_reminder: bool) -> str:
-    subjects = {
-        IncidentKind.REAUTHORIZATION: (
-            _("“%(name)s” needs re-authorization"),
-            _("Still so: “%(name)s” needs re-authorization"),
-        ),
-        IncidentKind.MISCONFIGURED: (
-            _("“%(name)s” has a misconfigured OAuth client"),
-            _("Still so: “%(name)s” has a misconfigured OAuth client"),
-        ),
-        IncidentKind.FAILING: (_("“%(name)s” is failing"), _("Still so: “%(name)s” is failing")),
-        IncidentKind.PAUSED: (_("“%(name)s” was paused"), _("Still so: “%(name)s” is paused")),
-        IncidentKind.TOKEN_ENDING: (
-            _("“%(name)s” needs re-authorization soon"),
-            _("Still so: “%(name)s” needs re-authorization soon"),
-        ),
-    }
-    first, again = subjects[IncidentKind(incident.kind)]
-    return (again if is_reminder else first) % {"name": incident.subject.name}
-
-
-def _all_clear(incident: Incident) -> str:
-    text = {
-        IncidentKind.PAUSED: _("“%(name)s” is active again"),
-        IncidentKind.TOKEN_ENDING: _("“%(name)s” has a new token"),
-    }.get(IncidentKind(incident.kind), _("“%(name)s” works again"))
-    return text % {"name": incident.subject.name}
+    first, again, _over, _advice = _TEXTS[IncidentKind(incident.kind)]
+    return str(again if is_reminder else first) % {"name": incident.subject.name}
 
 
 def _text(incident: Incident) -> str:
     """Write a mail: what happened, what waits, what to do, and where."""
-    advice = {
-        IncidentKind.REAUTHORIZATION: _("Open the webhook and press Get new access token."),
-        IncidentKind.MISCONFIGURED: _(
-            "Open the webhook and correct its OAuth settings. Its token panel says what the "
-            "provider answered."
-        ),
-        IncidentKind.FAILING: _("Open the webhook to see what its receiver answers."),
-        IncidentKind.PAUSED: _("Repair the receiver, send a test, then resume the webhook."),
-        IncidentKind.TOKEN_ENDING: _(
-            "Press Get new access token before that, and nothing is held."
-        ),
-    }
+    *_headlines, advice = _TEXTS[IncidentKind(incident.kind)]
     lines = [
         f"{_headline(incident, is_reminder=False)}.",
         problems.sentence(incident.message),
         _waiting(incident.subject),
-        advice[IncidentKind(incident.kind)],
+        str(advice),
+        _link(incident.subject),
     ]
-    lines.append(_link(incident.subject))
     return "\n\n".join(line for line in lines if line) + "\n"
 
 
@@ -271,10 +273,10 @@ def _recipients(subject: Subject, now: datetime) -> list[str]:
 
 
 def _post(about: Subject, recipients: list[str], subject: str, text: str) -> bool:
-    """Give one message to the mail server; True when it took it or there is nobody to tell."""
+    """Give one message to the mail server; True when it was accepted or has no recipient."""
     if not recipients:
         return True
-    # A line break in a name would end the header, and a mail program shows what it is told to.
+    # A line break in a name would end the header, and a mail program obeys control characters.
     line = decoded_body.escape_unseen(" ".join(subject.split()))
     message = EmailMessage(line, decoded_body.escape_unseen(text), to=recipients)
     try:

@@ -29,7 +29,7 @@ from webhooks.models import (
 )
 from webhooks.models.messages import Sentence, dump, render
 
-# A refresh token that is known to end is announced so long before.
+# How long before its known end a refresh token is announced.
 TOKEN_ENDS_WITHIN = timedelta(days=7)
 # A share of failures is looked at over the hour that runs and this many before it.
 _WINDOW_HOURS = 1

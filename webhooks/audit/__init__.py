@@ -11,15 +11,3 @@ from webhooks.audit.entries import (
     snapshot,
     trail_of,
 )
-
-__all__ = [
-    "SENTENCES",
-    "changed_fields",
-    "note",
-    "record",
-    "record_deliveries",
-    "record_many",
-    "sentence",
-    "snapshot",
-    "trail_of",
-]

@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 Subject = Webhook | Credential | ApiKey | Delivery | Replay
 Person = AbstractBaseUser | AnonymousUser | None
 
-# What every save writes by itself, and what is counted or sealed rather than chosen.
+# What every save writes, and what is counted or sealed rather than chosen.
 _NOT_CHOSEN = {"id", "version", "created_at", "updated_at", "secrets_changed_at"}
 # The sizes of the columns.
 _MAX_NAME, _MAX_NOTE, _MAX_USERNAME = 100, 300, 150
@@ -97,11 +97,10 @@ def record(
     object_id: str = "",
     object_name: str = "",
 ) -> None:
-    """Add one entry, in the transaction that is open. No user: the product did it by itself.
+    """Add one entry, in the transaction that is open. Without a user the product did it.
 
     An entry about a delivery, a replay or a webhook's own credential belongs to the trail of the
-    webhook. Without `obj` the
-    three `object_…` texts say what it is about; with it they replace what is read from it.
+    webhook. The three `object_…` texts replace what is read from `obj`, or stand for it.
     """
     entry = _entry(action, obj, user=user, fields=fields, note=note)
     entry.object_type = object_type or entry.object_type
@@ -184,41 +183,21 @@ def _entry(
 ) -> AuditEntry:
     if isinstance(obj, Credential):
         obj = obj.subject
+    # Whose name the entry has, and on whose page it is shown.
+    about = obj.webhook if isinstance(obj, Delivery | Replay) else obj
+    kind = "" if obj is None else str(obj._meta.model_name)
     person = user if isinstance(user, AbstractBaseUser) and user.pk is not None else None
     return AuditEntry(
         user_id=person.pk if person else None,
         username=person.get_username()[:_MAX_USERNAME] if person else "",
         action=action,
-        object_type=_type(obj),
+        object_type="connection" if isinstance(obj, Credential) else kind,
         object_id=str(obj.pk) if obj is not None else "",
-        object_name=_name(obj)[:_MAX_NAME],
-        webhook_id=_webhook_id(obj),
+        object_name=about.name[:_MAX_NAME] if about is not None else "",
+        webhook_id=about.pk if isinstance(about, Webhook) else None,
         fields=sorted(set(fields)),
         note=messages.cut(note, _MAX_NOTE),
     )
-
-
-def _type(obj: Subject | None) -> str:
-    if obj is None:
-        return ""
-    if isinstance(obj, Credential):
-        return "connection"
-    return str(obj._meta.model_name)
-
-
-def _name(obj: Subject | None) -> str:
-    if obj is None:
-        return ""
-    if isinstance(obj, Delivery | Replay):
-        return obj.webhook.name if obj.webhook is not None else ""
-    return obj.name
-
-
-def _webhook_id(obj: Subject | None) -> int | None:
-    """Return the webhook on whose page the entry is shown."""
-    if isinstance(obj, Webhook):
-        return obj.pk
-    return obj.webhook_id if isinstance(obj, Delivery | Replay) else None
 
 
 def _log(entry: AuditEntry) -> None:

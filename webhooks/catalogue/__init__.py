@@ -1,13 +1,13 @@
 """The event catalogue: which types exist, what they carry, and which pattern means which type.
 
 Owns the one dictionary of event types, built from `types`, `variables` and the host project's
-setting `WEBHOOKS_EVENT_TYPES`. Knows no model.
+setting `WEBHOOKS_EVENT_TYPES`.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -25,6 +25,9 @@ from webhooks.catalogue.variables import (
     VariableType,
     infer,
 )
+
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
 
 _KEY = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)+")
 # The width of Event.type.
@@ -94,6 +97,12 @@ def is_known(event_type: str) -> bool:
     return event_type in EVENT_TYPES
 
 
+def label_of(event_type: str) -> "StrOrPromise":
+    """Return the label of a type; of one that is no longer known, its key."""
+    known = EVENT_TYPES.get(event_type)
+    return known.label if known else event_type
+
+
 @lru_cache(maxsize=1024)
 def patterns_for(event_type: str) -> tuple[str, ...]:
     """Return every pattern that covers the type: itself, then its wildcards, nearest first."""
@@ -138,7 +147,7 @@ def variables_for(event_type: str) -> tuple[Variable, ...]:
     """Return the variables of a known type: those of every event, then its own."""
     known = EVENT_TYPES[event_type]
     return tuple(
-        VARIABLES.get(name) or infer(name, known.sample_values[name], known.group)
+        VARIABLES.get(name) or infer(name, known.sample_values[name])
         for name in dict.fromkeys((*ALWAYS, *known.variables))
     )
 

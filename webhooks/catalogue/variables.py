@@ -4,7 +4,7 @@ Data only. Source: the platform's event catalogue.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -37,8 +37,6 @@ class Variable:
     older_name: str | None = None
     sample: object = ""
     choices: tuple[str, ...] = ()
-    # Keys of the groups it occurs in; () means every event.
-    groups: tuple[str, ...] = ()
 
 
 # How every instant is written into an event document: ISO 8601 in UTC.
@@ -49,10 +47,6 @@ _Row = tuple[str, VariableType, "StrOrPromise", object]
 STRING, INTEGER, NUMBER = VariableType.STRING, VariableType.INTEGER, VariableType.NUMBER
 BOOLEAN, DATETIME, URL = VariableType.BOOLEAN, VariableType.DATETIME, VariableType.URL
 CHOICE, OBJECT = VariableType.CHOICE, VariableType.OBJECT
-
-CALLS = ("call.incoming", "call.outgoing")
-RECORDINGS = (*CALLS, "recording", "transcript")
-VISITS = ("call.incoming", "form", "dialog")
 
 OLDER_NAMES: Mapping[str, str] = {
     "call_id": "uniqueid",
@@ -105,7 +99,8 @@ _ALWAYS: tuple[_Row, ...] = (
     ("project_id", STRING, _("Project"), "default"),
 )
 
-_CALL_IDENTITY: tuple[_Row, ...] = (
+_OF_SOME: tuple[_Row, ...] = (
+    # Calls, their recordings and transcripts.
     ("call_id", STRING, _("Call id"), "1778750791.48213"),
     ("call_started_at", DATETIME, _("Call started at"), "2026-05-14T09:26:31Z"),
     ("client_number", STRING, _("Client's number"), "380671234567"),
@@ -117,9 +112,7 @@ _CALL_IDENTITY: tuple[_Row, ...] = (
     ("recording_url", URL, _("Recording"), "https://calls.example.com/rec/48213.mp3"),
     ("recording_wav_url", URL, _("Recording as WAV"), "https://calls.example.com/rec/48213.wav"),
     ("call_card_url", URL, _("Call card"), "https://calls.example.com/calls/48213"),
-)
-
-_CALL: tuple[_Row, ...] = (
+    # Calls.
     ("call_type", CHOICE, _("Call type"), "in"),
     ("caller", STRING, _("Caller, raw"), "+38 (067) 123-45-67"),
     ("caller_number", STRING, _("Caller's number"), "380671234567"),
@@ -137,20 +130,16 @@ _CALL: tuple[_Row, ...] = (
     ("call_counter", INTEGER, _("Call number of this client"), 3),
     ("is_repeated", BOOLEAN, _("Repeated call"), True),
     ("is_proper", BOOLEAN, _("Target call"), True),
-)
-
-_INCOMING: tuple[_Row, ...] = (
+    # Incoming calls.
     ("insertion_type", CHOICE, _("Insertion type"), "dynamic"),
     ("category_number", STRING, _("Rating category"), "2"),
     ("category_mark", INTEGER, _("Mark in the category"), 5),
     ("employee_mark", INTEGER, _("Mark of the employee"), 4),
     ("scheme_name", STRING, _("Forwarding scheme"), "Робочі години"),
     ("step_forward", STRING, _("Forwarding step"), "2"),
-)
-
-_OUTGOING: tuple[_Row, ...] = (("outbound_number", STRING, _("Outgoing number"), "380443339900"),)
-
-_VISIT: tuple[_Row, ...] = (
+    # Outgoing calls.
+    ("outbound_number", STRING, _("Outgoing number"), "380443339900"),
+    # What a visit of the site led to: incoming calls, forms, dialogues.
     ("pool_name", STRING, _("Number pool"), "Google Ads"),
     ("utm_source", STRING, _("UTM source"), "google"),
     ("utm_medium", STRING, _("UTM medium"), "cpc"),
@@ -161,30 +150,22 @@ _VISIT: tuple[_Row, ...] = (
     ("landing", URL, _("Landing page"), "https://vikna.example.com/kyiv?utm_source=google"),
     ("referrer", URL, _("Referrer"), "https://www.google.com/"),
     ("remote_ip", STRING, _("Visitor's address"), "203.0.113.57"),
-)
-
-_FORM: tuple[_Row, ...] = (
+    # Forms.
     ("form_name", STRING, _("Form"), "Замовити замір"),
     ("form_url", URL, _("Page of the form"), "https://vikna.example.com/kyiv/zamir"),
     ("email", STRING, _("E-mail"), "taras.melnyk@example.com"),
     ("fields", OBJECT, _("All fields"), {"city": "Київ", "windows": 3, "comment": "Після 18:00"}),
-)
-
-_PERSON: tuple[_Row, ...] = (
+    # Forms and dialogues.
     ("name", STRING, _("Name"), "Тарас Мельник"),
     ("phone", STRING, _("Phone"), "+380631112233"),
-)
-
-_DIALOG: tuple[_Row, ...] = (
+    # Dialogues.
     ("dialog_id", STRING, _("Dialogue id"), "dlg-90417"),
     ("channel", STRING, _("Channel"), "telegram"),
     ("operator", STRING, _("Operator"), "Ірина Шевчук"),
     ("opened_at", DATETIME, _("Opened at"), "2026-05-14T09:12:05Z"),
     ("closed_at", DATETIME, _("Closed at"), "2026-05-14T09:28:40Z"),
     ("message_count", INTEGER, _("Messages"), 14),
-)
-
-_DEAL: tuple[_Row, ...] = (
+    # Deals.
     ("deal_id", STRING, _("Deal id"), "D-20417"),
     ("title", STRING, _("Title"), "Вікна для квартири, 3 шт."),
     ("status_from", STRING, _("Previous status"), "Новий"),
@@ -193,14 +174,10 @@ _DEAL: tuple[_Row, ...] = (
     ("currency", STRING, _("Currency"), "UAH"),
     ("responsible", STRING, _("Responsible"), "Андрій Бондар"),
     ("contact_phone", STRING, _("Contact's phone"), "+380671234567"),
-)
-
-_TRANSCRIPT: tuple[_Row, ...] = (
+    # Transcripts.
     ("transcript_text", STRING, _("Transcript"), "Добрий день, компанія «Вікна», слухаю вас."),
     ("transcript_language", STRING, _("Language"), "uk"),
-)
-
-_OPERATIONAL: tuple[_Row, ...] = (
+    # The webhooks themselves.
     ("webhook_id", STRING, _("Webhook id"), "whk_01K9XJ5Q0T3M7V8W2B4C6D8E9F"),
     ("webhook_name", STRING, _("Webhook"), "CRM"),
     ("webhook_url", URL, _("URL of the webhook"), "https://crm.example.com/hooks/calls"),
@@ -209,48 +186,25 @@ _OPERATIONAL: tuple[_Row, ...] = (
     ("last_status_code", INTEGER, _("Last response code"), 503),
 )
 
-
-def _variables(groups: tuple[str, ...], rows: Iterable[_Row]) -> Iterator[Variable]:
-    for name, kind, label, sample in rows:
-        yield Variable(
-            name=name,
-            type=kind,
-            label=label,
-            description=DESCRIPTIONS.get(name, ""),
-            older_name=OLDER_NAMES.get(name),
-            sample=sample,
-            choices=CHOICES.get(name, ()),
-            groups=groups,
-        )
-
-
 VARIABLES: dict[str, Variable] = {
-    variable.name: variable
-    for groups, rows in (
-        ((), _ALWAYS),
-        (RECORDINGS, _CALL_IDENTITY),
-        (CALLS, _CALL),
-        (("call.incoming",), _INCOMING),
-        (("call.outgoing",), _OUTGOING),
-        (VISITS, _VISIT),
-        (("form",), _FORM),
-        (("form", "dialog"), _PERSON),
-        (("dialog",), _DIALOG),
-        (("deal",), _DEAL),
-        (("transcript",), _TRANSCRIPT),
-        (("webhook",), _OPERATIONAL),
+    name: Variable(
+        name=name,
+        type=kind,
+        label=label,
+        description=DESCRIPTIONS.get(name, ""),
+        older_name=OLDER_NAMES.get(name),
+        sample=sample,
+        choices=CHOICES.get(name, ()),
     )
-    for variable in _variables(groups, rows)
+    for name, kind, label, sample in (*_ALWAYS, *_OF_SOME)
 }
 ALWAYS = tuple(row[0] for row in _ALWAYS)
 # Older name -> name, to read a filter or a mapping that uses either.
 CURRENT_NAMES: Mapping[str, str] = {older: name for name, older in OLDER_NAMES.items()}
 
 
-def infer(name: str, sample: object, group: str) -> Variable:
+def infer(name: str, sample: object) -> Variable:
     """Describe a host project's variable by the value its sample shows."""
-    if isinstance(sample, str) and INSTANT.fullmatch(sample):
-        return Variable(name=name, type=DATETIME, label=name, sample=sample, groups=(group,))
     kinds: tuple[tuple[type, VariableType], ...] = (
         (bool, BOOLEAN),
         (int, INTEGER),
@@ -259,4 +213,6 @@ def infer(name: str, sample: object, group: str) -> Variable:
         (list, OBJECT),
     )
     kind = next((kind for type_, kind in kinds if isinstance(sample, type_)), STRING)
-    return Variable(name=name, type=kind, label=name, sample=sample, groups=(group,))
+    if isinstance(sample, str) and INSTANT.fullmatch(sample):
+        kind = DATETIME
+    return Variable(name=name, type=kind, label=name, sample=sample)

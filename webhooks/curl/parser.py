@@ -16,8 +16,8 @@ from urllib.parse import quote, unquote
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from webhooks.curl import options
-from webhooks.curl.words import ASSIGNMENT, UnclosedQuoteError, split
+from webhooks.curl import CurlError
+from webhooks.curl.words import ASSIGNMENT, split
 
 MAX_LENGTH = 200_000
 JSON_TYPE = "application/json"
@@ -25,8 +25,52 @@ _SCHEME = re.compile("[a-z][a-z0-9+.-]*://", re.I)
 _CREDENTIALS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<login>[^/?#\\]*)@", re.I)
 
 
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# The options of curl, by `curl --help all` and src/tool_getparam.c of curl 7.88.
+# Short option -> its long name.
+SHORT: dict[str, str] = dict(
+    re.findall(
+        r"(\S) (\S+)",
+        """
+    X request  H header  d data  u user  G get  F form  T upload-file  I head  A user-agent
+    e referer  b cookie  c cookie-jar  m max-time  K config  k insecure  L location  s silent
+    S show-error  v verbose  i include  f fail  N buffer  g globoff  o output  O remote-name
+    w write-out  D dump-header  x proxy  U proxy-user  E cert  r range  y speed-time
+    Y speed-limit  4 ipv4  6 ipv6  0 http1.0  1 tlsv1  n netrc  j junk-session-cookies
+    J remote-header-name  R remote-time  # progress-bar  a append  q disable  : next
+    B use-ascii  C continue-at  l list-only  M manual  P ftp-port  p proxytunnel  Q quote
+    t telnet-option  z time-cond  Z parallel  2 sslv2  3 sslv3  h help  V version
+    """,
+    )
+)
+# By their whole names, as browsers and documents write them; later versions are in it too.
+TAKE_A_VALUE = _names(
+    """
+    abstract-unix-socket alt-svc aws-sigv4 cacert capath cert cert-type ciphers config
+    connect-timeout connect-to continue-at cookie cookie-jar create-file-mode crlfile curves
+    data data-ascii data-binary data-raw data-urlencode delegation dns-interface dns-ipv4-addr
+    dns-ipv6-addr dns-servers doh-url dump-header ech egd-file engine etag-compare etag-save
+    expect100-timeout form form-string ftp-account ftp-alternative-to-user ftp-method ftp-port
+    ftp-ssl-ccc-mode happy-eyeballs-timeout-ms haproxy-clientip header hostpubmd5 hostpubsha256
+    hsts interface ip-tos ipfs-gateway json keepalive-cnt keepalive-time key key-type krb
+    libcurl limit-rate local-port login-options mail-auth mail-from mail-rcpt max-filesize
+    max-redirs max-time netrc-file noproxy oauth2-bearer output output-dir parallel-max pass
+    pinnedpubkey preproxy proto proto-default proto-redir proxy proxy-cacert proxy-capath
+    proxy-cert proxy-cert-type proxy-ciphers proxy-crlfile proxy-header proxy-key proxy-key-type
+    proxy-pass proxy-pinnedpubkey proxy-service-name proxy-tls13-ciphers proxy-tlsauthtype
+    proxy-tlspassword proxy-tlsuser proxy-user proxy1.0 pubkey quote random-file range rate
+    referer request request-target resolve retry retry-delay retry-max-time sasl-authzid
+    service-name sigalgs socks4 socks4a socks5 socks5-gssapi-service socks5-hostname speed-limit
+    speed-time stderr telnet-option tftp-blksize time-cond tls-max tls13-ciphers tlsauthtype
+    tlspassword tlsuser trace trace-ascii trace-config unix-socket upload-file url url-query
+    user user-agent variable vlan-priority write-out
+    """
+)
 # Options about curl's own work on one machine, which have no counterpart and change no request.
-_MEANINGLESS = options.names(
+_MEANINGLESS = _names(
     """
     alpn alt-svc append buffer clobber compressed connect-timeout cookie-jar create-dirs
     create-file-mode disable disallow-username-in-url dns-interface dns-ipv4-addr dns-ipv6-addr
@@ -80,10 +124,6 @@ _SHELL = re.compile(
 )
 
 
-class CurlCommandError(ValueError):
-    """The text is no command that a webhook can repeat; says what to do."""
-
-
 @dataclass(slots=True)
 class CurlRequest:
     """What the command sends. `login` is None without Basic credentials."""
@@ -115,27 +155,24 @@ class CurlRequest:
 
 
 def read(text: str) -> CurlRequest:
-    """Return the request of a command; raise CurlCommandError."""
+    """Return the request of a command; raise CurlError."""
     if len(text) > MAX_LENGTH:
-        raise CurlCommandError(_("The command has at most %d characters.") % MAX_LENGTH)
+        raise CurlError(_("The command has at most %d characters.") % MAX_LENGTH)
     if (shell := _SHELL.search(text)) and shell.lastgroup:
-        raise CurlCommandError(
+        raise CurlError(
             _(
                 "This command is for %s. Choose “Copy as cURL (bash)” in the browser, or in "
                 "Firefox “Copy as cURL (POSIX)”, and paste that."
             )
             % shell.lastgroup
         )
-    try:
-        found = split(text)
-    except UnclosedQuoteError as error:
-        raise CurlCommandError(_("A %s is missing that closes a quote.") % error.quote) from error
+    found = split(text)
     words = list(
         dropwhile(lambda word: word in _BEFORE_CURL or ASSIGNMENT.match(word), found.words)
     )
     name = words[0].replace("\\", "/").rpartition("/")[2].lower() if words else ""
     if name not in ("curl", "curl.exe"):
-        raise CurlCommandError(_("A command begins with “curl”. Paste the whole of it."))
+        raise CurlError(_("A command begins with “curl”. Paste the whole of it."))
     request = CurlRequest(expansions=found.expansions)
     _take_options(request, words[1:])
     _finish(request)
@@ -171,8 +208,8 @@ def _take_options(request: CurlRequest, words: list[str]) -> None:
 def _take_short(request: CurlRequest, letters: str, rest: list[str], unknown: list[str]) -> None:
     """Take a cluster such as -sSXPOST: the first that needs a value has what follows it."""
     for position, letter in enumerate(letters):
-        name = options.SHORT.get(letter, f"-{letter}")
-        takes_value = options.takes_value(name)
+        name = SHORT.get(letter, f"-{letter}")
+        takes_value = name in TAKE_A_VALUE
         if takes_value and (remainder := letters[position + 1 :]):
             rest.append(remainder)
         _take(request, name, rest, unknown, shown=f"-{letter}")
@@ -187,11 +224,11 @@ def _take(
         # Turned off: what a webhook does anyway.
         return
     if name in _REFUSED:
-        raise CurlCommandError(str(_REFUSED[name]))
+        raise CurlError(str(_REFUSED[name]))
     value = ""
-    if options.takes_value(name):
+    if name in TAKE_A_VALUE:
         if not rest:
-            raise CurlCommandError(_("The command ends after %s: its value is missing.") % shown)
+            raise CurlError(_("The command ends after %s: its value is missing.") % shown)
         value = rest.pop()
     if name in _ACTIONS:
         _ACTIONS[name](request, value)
@@ -203,7 +240,7 @@ def _take(
 
 def _take_address(request: CurlRequest, word: str) -> None:
     if request.url:
-        raise CurlCommandError(
+        raise CurlError(
             _("There are two addresses, %(first)s and %(second)s. Is a quote missing?")
             % {"first": request.url[:100], "second": word[:100]}
         )
@@ -212,20 +249,20 @@ def _take_address(request: CurlRequest, word: str) -> None:
 
 def _take_header(request: CurlRequest, line: str) -> None:
     if line.startswith("@"):
-        raise CurlCommandError(str(_FILE) % {"file": line})
+        raise CurlError(str(_FILE) % {"file": line})
     name, colon, value = line.partition(":")
     name, value = name.strip(), value.strip()
     if colon and name and value:
         # “Accept:” takes a header of curl away.
         request.headers.append((name, value))
     elif not colon and line.find(";") == len(line) - 1:
-        # “X-Empty;” is how curl is told to send a header without a value; without it there is none.
+        # “X-Empty;” makes curl send a header without a value; without the semicolon there is none.
         request.headers.append((line[:-1].strip(), ""))
 
 
 def _take_data(request: CurlRequest, text: str, separator: str = "&") -> None:
     if text.startswith("@"):
-        raise CurlCommandError(str(_FILE) % {"file": text})
+        raise CurlError(str(_FILE) % {"file": text})
     _append(request, text, separator)
 
 
@@ -242,7 +279,7 @@ def _take_query(request: CurlRequest, text: str) -> None:
 def _encoded(text: str) -> str:
     name, equals, content = text.partition("=")
     if not equals and "@" in text:
-        raise CurlCommandError(str(_FILE) % {"file": text[text.index("@") :]})
+        raise CurlError(str(_FILE) % {"file": text[text.index("@") :]})
     if not equals:
         name, content = "", text
     return f"{name}={quote(content, safe='')}" if name else quote(content, safe="")
@@ -301,7 +338,7 @@ _ACTIONS: dict[str, _Action] = {
 
 def _finish(request: CurlRequest) -> None:
     if not request.url:
-        raise CurlCommandError(_("The command has no address. Paste the whole of it."))
+        raise CurlError(_("The command has no address. Paste the whole of it."))
     if not _SCHEME.match(request.url):
         request.url = f"https://{request.url}"
         request.notes.append(_("The address had no scheme; https:// was put before it."))

@@ -7,6 +7,10 @@ neither `$'...'`, which browsers write, nor long words: its time is quadratic in
 import re
 from dataclasses import dataclass, field
 
+from django.utils.translation import gettext as _
+
+from webhooks.curl import CurlError
+
 # Longer ones are no expansions, so that one that is never closed is not searched to the end.
 _EXPANSION = r"\$(?:\{[^}]{0,500}\}|[A-Za-z_]\w*|\([^)]{0,500}\))|`[^`]{0,500}`"
 # What words are made of and what is between them.
@@ -37,14 +41,6 @@ _LETTERS = dict(zip(b"'\"\\?ntrabeEfv", b"'\"\\?\n\t\r\a\b\x1b\x1b\f\v", strict=
 ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=", re.ASCII)
 
 
-class UnclosedQuoteError(ValueError):
-    """A quote that opens a word is never closed; `quote` is its sign."""
-
-    def __init__(self, quote: str) -> None:
-        super().__init__(quote)
-        self.quote = quote
-
-
 @dataclass(slots=True)
 class Words:
     """The words of the first command, what a shell would have replaced, and what follows it."""
@@ -55,7 +51,7 @@ class Words:
 
 
 def split(text: str) -> Words:
-    """Return the words of a command; raise UnclosedQuoteError."""
+    """Return the words of a command; raise CurlError for a quote that is never closed."""
     return _Bash(text.replace("\r\n", "\n").replace("\r", "\n").lstrip()).read()
 
 
@@ -65,7 +61,7 @@ class _Bash:
     def __init__(self, text: str) -> None:
         self._text = text
         self._word: bytearray | None = None
-        # Not by what a shell is told before it runs a command.
+        # Set by the first word that is neither an assignment nor `export`.
         self._has_begun = False
         # The next word is the file of a redirection, which is no word of the command.
         self._is_target = False
@@ -99,7 +95,7 @@ class _Bash:
 
     def _take(self, piece: re.Match[str]) -> None:
         if quote := piece["unclosed"]:
-            raise UnclosedQuoteError(quote[-1])
+            raise CurlError(_("A %s is missing that closes a quote.") % quote[-1])
         if piece["redirection"]:
             if self._word is not None:
                 # Digits are the descriptor only where nothing is before them.

@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from django.utils.translation import gettext as _
+
+from webhooks.curl import CurlError
 from webhooks.security.masker import MASK
 
 # Linux takes 131,072 bytes in one argument; an escaped byte is four characters.
@@ -20,35 +23,28 @@ _LEFT_OUT = frozenset({"content-length", "connection", "transfer-encoding", "exp
 _NEWLINE = " \\\n  "
 
 
-class CurlCopyError(ValueError):
-    """A request that no command line can hold; `code` says why."""
-
-    def __init__(self, code: str) -> None:
-        super().__init__(code)
-        self.code = code
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurlCommand:
     text: str
     # The shell variables to set before, in the order in which they occur.
     variables: tuple[str, ...]
-    # Carries a webhook-signature, which receivers take for some minutes only.
+    # Carries a webhook-signature, which receivers accept for some minutes only.
     is_signed: bool
 
 
 def build(
     request_line: str, headers: Sequence[tuple[str, str]], body: bytes, *, login: str = ""
 ) -> CurlCommand:
-    """Write the command of a logged request; raise CurlCopyError.
+    """Write the command of a logged request; raise CurlError.
 
     `request_line` is "POST https://..."; masked values become variables. `login` is the part of
     Basic credentials that the log masks although it is no secret.
     """
     method, _space, url = request_line.partition(" ")
     if not re.fullmatch("[A-Z]{1,20}", method) or not url.startswith(("http://", "https://")):
-        raise CurlCopyError("no_request")
-    _check(body)
+        raise CurlError(_("No request was made."))
+    if len(body) > MAX_BODY_BYTES:
+        raise CurlError(_("The body is too long for a command line. Download it instead."))
     variables: list[str] = []
     words = [f"curl --globoff --request {method}", f"--url {_word(url, 'TOKEN', variables)}"]
     for name, value in headers:
@@ -66,13 +62,6 @@ def build(
         variables=tuple(dict.fromkeys(variables)),
         is_signed="webhook-signature" in names,
     )
-
-
-def _check(body: bytes) -> None:
-    if b"\0" in body:
-        raise CurlCopyError("zero_byte")
-    if len(body) > MAX_BODY_BYTES:
-        raise CurlCopyError("too_long")
 
 
 def _header(name: str, value: str, host: str, login: str, variables: list[str]) -> str:
@@ -100,22 +89,19 @@ def _word(text: str, variable: str, variables: list[str]) -> str:
     pieces = text.split(MASK)
     if len(pieces) > 1:
         variables.append(variable)
-    return f'"${variable}"'.join(quote(_bytes(piece)) if piece else "" for piece in pieces)
-
-
-def _bytes(text: str) -> bytes:
-    data = text.encode("utf-8", "backslashreplace")
-    if b"\0" in data:
-        raise CurlCopyError("zero_byte")
-    return data
+    return f'"${variable}"'.join(
+        quote(piece.encode("utf-8", "backslashreplace")) if piece else "" for piece in pieces
+    )
 
 
 def quote(data: bytes) -> str:
-    """Write bytes as one bash word of printable ASCII; they hold no zero byte.
+    """Write bytes as one bash word of printable ASCII; raise CurlError for a zero byte.
 
     In `$'...'` quotes and exclamation marks are escapes too: an interactive bash looks for its
     history before it knows that kind of quotes.
     """
+    if b"\0" in data:
+        raise CurlError(_("The request holds a zero byte, which no command line can carry."))
     if all(32 <= byte < 127 and byte != 0x27 for byte in data):
         return f"'{data.decode('ascii')}'"
     return "$'" + "".join(map(_escaped, data)) + "'"

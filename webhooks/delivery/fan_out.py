@@ -245,14 +245,14 @@ def fan_out(
     event_id = ids.event_id()
     occurred_at = item.occurred_at or timezone.now()
     document = _document(item, event_id, occurred_at)
-    values: Mapping[str, Any] | None = None
+    values: filters.Folded | None = None
     deliveries: list[NewDelivery] = []
     for subscriber in wanting:
         if subscriber.filter is None:
             deliveries.append(_held_for_filter(event_id, subscriber.id))
             continue
         if not subscriber.filter.is_empty:
-            values = values or json.loads(document)
+            values = values or filters.Folded(json.loads(document))
             if not subscriber.filter.matches(values):
                 continue
         deliveries.append(new_delivery(event_id, subscriber.id, is_active=subscriber.is_active))

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from django.utils.translation import gettext_lazy as _
 
-from webhooks import network, oauth
+from webhooks import network, oauth, payloads
 from webhooks.models.messages import Message, Sentence, cut, dump, render
 
 # The size of the columns.
@@ -39,6 +39,10 @@ SENTENCES: Mapping[str, Sentence] = {
     ),
     # Of a webhook that cannot be used as it is.
     "unreadable_settings": _("The webhook's settings could not be read."),
+    "body_too_large": _(
+        "The body of this event would have more than the %(megabytes)s MB that are sent. "
+        "Use its large variables fewer times."
+    ),
     # What another package says in a sentence of its own.
     "said": "%(reason)s",
 }
@@ -57,6 +61,8 @@ def of_error(error: Exception) -> Message:
     """Return the message of another package's error, which may have a sentence and no code."""
     if isinstance(error, network.NetworkError):
         return of_failure(error.failure)
+    if isinstance(error, payloads.BodyTooLargeError):
+        return Message("body_too_large", {"megabytes": payloads.megabytes(error.limit_bytes)})
     return Message("said", {"reason": str(error)})
 
 

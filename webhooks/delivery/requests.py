@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from django.conf import settings
 from django.utils.translation import gettext as _
 
 from webhooks import payloads
@@ -234,6 +235,9 @@ def prepare(claim: Claimed, plan: RequestPlan, now: float) -> Request:
     if content_type:
         own.append(f"Content-Type: {content_type}")
     headers = [*plan.headers, *own, *bare]
+    if len(body) > settings.WEBHOOKS_STORED_BODY_BYTES:
+        # libcurl sends it always; here it says how much there is besides what is stored.
+        own.append(f"Content-Length: {len(body)}")
     logged_headers = "\n".join([plan.logged_headers, *own])
     return Request(claim, plan, url, headers, body, utc(now), logged_headers)
 
@@ -340,7 +344,7 @@ def result(request: Request, response: Response, outcome: Outcome, step: NextSte
         address,
         f"{plan.method} {logged_url(request)}"[:4096],
         logged_headers,
-        sent_body if plan.render is not None else None,
+        sent_body[: settings.WEBHOOKS_STORED_BODY_BYTES] if plan.render is not None else None,
         status_code,
         printable(shown.replace("\r\n", "\n").rstrip()),
         body,

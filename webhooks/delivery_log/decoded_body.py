@@ -1,7 +1,6 @@
 """Foreign bytes as something a person can read: which charset, JSON or not, text or a hex dump.
 
-Owns what a body is taken for. Never fails: whatever a receiver answers, something true is shown.
-Makes no markup and escapes nothing: `webhooks.templatetags.logtext` does.
+Never fails, whatever a receiver answers. `webhooks.templatetags.logtext` makes the markup.
 """
 
 import json
@@ -32,7 +31,7 @@ _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-# So many bytes say whether a body is text; so large a share of controls says that it is none.
+# How many characters decide whether a body is text, and the share of controls that makes it binary.
 _SAMPLED = 1000
 _BINARY_SHARE = 0.1
 
@@ -59,7 +58,7 @@ class DecodedBody:
 
 
 def read(data: bytes, *, content_type: str = "", content_encoding: str = "") -> DecodedBody:
-    """Return a body as text, with what it was taken for."""
+    """Return a body as text, with the kind that was found."""
     compression = _compression(data, content_encoding)
     text, charset = _decode(data, content_type)
     if compression or (not charset and _is_binary(text)):

@@ -5,7 +5,6 @@ caller and passed in.
 """
 
 import json
-from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
 
@@ -14,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from webhooks import payloads
-from webhooks.curl import writer
+from webhooks.curl import CurlError, writer
 from webhooks.delivery_log import diff
 from webhooks.delivery_log.decoded_body import header_lines
 from webhooks.delivery_log.diff import Difference
@@ -35,26 +34,6 @@ RESERVED = ("event", "event_id", "occurred_at", "project_id")
 _OUR_SOURCES = ("edited", "test")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShownAttempt:
-    """An attempt, as it is drawn; one that is not full has neither bodies nor a comparison."""
-
-    row: Attempt
-    is_full: bool
-    is_open: bool
-    # The attempt before it, and what differs; None when there is none to compare with.
-    previous: Attempt | None = None
-    differences: list[Difference] = field(default_factory=list)
-    curl: writer.CurlCommand | None = None
-    # Why there is no command to copy.
-    curl_refusal: str = ""
-
-    @property
-    def key(self) -> str:
-        """Return what makes the ids of this attempt's parts unique on the page."""
-        return str(self.row.pk)
-
-
 def context_of(
     delivery: Delivery, *, may_see_payload: bool, wanted: str = "", against: str = ""
 ) -> dict[str, Any]:
@@ -67,25 +46,27 @@ def context_of(
     login = _login(delivery.webhook)
     full = {row.pk for row in rows if not row.get_deferred_fields()}
     opened = next((row for row in rows if str(row.number) == wanted), rows[0] if rows else None)
-    shown = []
+    attempts = []
     for row, previous in zip_longest(rows, rows[1:]):
-        shown.append(
-            _shown(
-                row,
-                previous if previous and previous.pk in full else None,
-                payload=payload,
-                is_full=row.pk in full,
-                is_open=row is opened,
-                may_see_payload=may_see_payload,
-                login=login,
-            )
-        )
+        shown: dict[str, Any] = {
+            "row": row,
+            # Makes the ids of this attempt's parts unique on the page.
+            "key": str(row.pk),
+            "is_full": row.pk in full,
+            "is_open": row is opened,
+        }
+        if row.pk in full and may_see_payload:
+            shown |= _command(row, payload, login)
+        if row.pk in full and previous and previous.pk in full:
+            found = diff.compare(previous, row, payload=payload, with_bodies=may_see_payload)
+            shown |= {"previous": previous, "differences": found}
+        attempts.append(shown)
     return {
         "delivery": delivery,
         "event": delivery.event,
         "event_source": "" if delivery.event.source in _OUR_SOURCES else delivery.event.source,
         "webhook": delivery.webhook,
-        "attempts": shown,
+        "attempts": attempts,
         "comparison": _comparison(rows, wanted, against, payload, may_see_payload),
         "wanted": wanted,
         "against": against,
@@ -113,45 +94,14 @@ def _before(number: str) -> str:
     return str(int(number) - 1) if number.isdecimal() and len(number) < 6 else ""
 
 
-def _shown(
-    row: Attempt,
-    previous: Attempt | None,
-    *,
-    payload: bytes,
-    is_full: bool,
-    is_open: bool,
-    may_see_payload: bool,
-    login: str,
-) -> ShownAttempt:
-    if not is_full:
-        return ShownAttempt(row=row, is_full=False, is_open=is_open)
-    command, refusal = _command(row, payload, login) if may_see_payload else (None, "")
-    differences = (
-        diff.compare(previous, row, payload=payload, with_bodies=may_see_payload)
-        if previous
-        else []
-    )
-    return ShownAttempt(
-        row=row,
-        is_full=True,
-        is_open=is_open,
-        previous=previous,
-        differences=differences,
-        curl=command,
-        curl_refusal=refusal,
-    )
-
-
-def _command(row: Attempt, payload: bytes, login: str) -> tuple[writer.CurlCommand | None, str]:
-    body = payload if row.request_body is None else bytes(row.request_body)
+def _command(row: Attempt, payload: bytes, login: str) -> dict[str, Any]:
+    """Return the cURL command to copy, or why there is none."""
     try:
         headers = header_lines(row.request_headers)
-        return writer.build(row.request_line, headers, body, login=login), ""
-    except writer.CurlCopyError as refused:
-        return None, {
-            "zero_byte": _("The request holds a zero byte, which no command line can carry."),
-            "too_long": _("The body is too long for a command line. Download it instead."),
-        }.get(refused.code, "")
+        body = diff.sent_body(row, payload)
+        return {"curl": writer.build(row.request_line, headers, body, login=login)}
+    except CurlError as refused:
+        return {"curl_refusal": str(refused)}
 
 
 def _login(webhook: Webhook) -> str:
@@ -172,7 +122,7 @@ def _comparison(
 
 
 def is_due_within(delivery: Delivery, seconds: float) -> bool:
-    """Say whether the next attempt is near, or has been due already."""
+    """Return whether the next attempt is near, or has been due already."""
     due_at = delivery.next_attempt_at
     return due_at is not None and (due_at - timezone.now()).total_seconds() < seconds
 
@@ -207,7 +157,7 @@ def next_step(delivery: Delivery) -> str:
 
 
 def editable_payload(event: Event) -> str:
-    """Write an event's payload for a person to change: without what every copy gets anew.
+    """Write an event's payload for a person to change: without what every copy gets for itself.
 
     Characters that cannot be seen are written as JSON escapes.
     """

@@ -31,25 +31,16 @@ _ALWAYS_NEW = frozenset({"webhook-timestamp", "webhook-signature", "webhook-atte
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """A line of a diff; `kind` is added, removed, same, or gap for what was left out."""
-
-    kind: str
-    text: str
-
-    @property
-    def sign(self) -> str:
-        return {"added": "+", "removed": "-", "gap": "…"}.get(self.kind, " ")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """One thing that differs: a label, what it was, what it is, or the lines of a diff."""
+    """One thing that differs: a label, what it was, what it is, or the lines of a diff.
+
+    A line has a `kind` (added, removed, same, or gap for what was left out), a `sign` and a `text`.
+    """
 
     label: "StrOrPromise"
     before: str = ""
     after: str = ""
-    lines: tuple[Line, ...] = ()
+    lines: tuple[dict[str, str], ...] = ()
 
 
 def compare(
@@ -63,14 +54,14 @@ def compare(
     found = [*_answers(before, after), *_times(before, after)]
     found += _headers(_("Request header %s"), before.request_headers, after.request_headers)
     found += _headers(_("Response header %s"), before.response_headers, after.response_headers)
-    sent = [_sent(attempt, payload) for attempt in (before, after)]
+    sent = [sent_body(attempt, payload) for attempt in (before, after)]
     found += _bodies(_("Request body"), sent[0], sent[1], with_bodies)
     got = [bytes(attempt.response_body) for attempt in (before, after)]
     found += _bodies(_("Response body"), got[0], got[1], with_bodies)
     return found
 
 
-def _sent(attempt: Attempt, payload: bytes) -> bytes:
+def sent_body(attempt: Attempt, payload: bytes) -> bytes:
     return payload if attempt.request_body is None else bytes(attempt.request_body)
 
 
@@ -154,7 +145,7 @@ def _bodies(
 ) -> Iterator[Difference]:
     if before == after:
         return
-    lines: tuple[Line, ...] = ()
+    lines: tuple[dict[str, str], ...] = ()
     old, new = decoded_body.read(before), decoded_body.read(after)
     if with_bodies and decoded_body.BodyKind.BINARY not in (old.kind, new.kind):
         lines = tuple(_diff(old.text.split("\n"), new.text.split("\n")))
@@ -166,7 +157,7 @@ def _size(body: bytes) -> str:
     return filesizeformat(len(body)).replace("\xa0", " ") if body else _("empty")
 
 
-def _diff(before: Sequence[str], after: Sequence[str]) -> Iterator[Line]:
+def _diff(before: Sequence[str], after: Sequence[str]) -> Iterator[dict[str, str]]:
     old = [line[:_MAX_LINE] for line in before[:_MAX_COMPARED_LINES]]
     new = [line[:_MAX_LINE] for line in after[:_MAX_COMPARED_LINES]]
     kinds = {"+": "added", "-": "removed", " ": "same", "@": "gap"}
@@ -174,9 +165,13 @@ def _diff(before: Sequence[str], after: Sequence[str]) -> Iterator[Line]:
     # The first two lines name files.
     for line in list(difflib.unified_diff(old, new, n=2, lineterm=""))[2:]:
         if shown == _MAX_SHOWN_LINES:
-            yield Line(kind="gap", text="")
+            yield {"kind": "gap", "sign": "…", "text": ""}
             return
         kind = kinds.get(line[:1], "same")
-        if kind != "gap" or shown:
-            yield Line(kind=kind, text="" if kind == "gap" else line[1:])
-            shown += 1
+        if kind != "gap":
+            yield {"kind": kind, "sign": line[:1], "text": line[1:]}
+        elif shown:
+            yield {"kind": kind, "sign": "…", "text": ""}
+        else:
+            continue
+        shown += 1

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from webhooks import catalogue, payloads
-from webhooks.filters import Filter, FilterError, Judgement, compile_filter
+from webhooks.filters import Filter, FilterError, compile_filter
 from webhooks.models import (
     Action,
     AuditEntry,
@@ -53,25 +53,17 @@ _HELD = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """`kind` colours it; `judgement` is there when the filter decided."""
-
-    kind: str
-    label: "StrOrPromise"
-    sentence: "StrOrPromise"
-    deliveries: tuple[Delivery, ...] = ()
-    judgement: Judgement | None = None
-    refusals: tuple[Judgement, ...] = ()
-    # The webhook asks for other events than this one.
-    is_type_unwanted: bool = False
-    # Set when the webhook was changed after the event, so that the reason then may differ.
-    changed_since: dt.datetime | None = None
+Verdict = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Judges many events for one webhook, which is read once."""
+    """Judges many events for one webhook, which is read once.
+
+    A verdict has a `kind`, which colours it, a `label` and a `sentence`, and where there are such:
+    the `deliveries`, the `judgement` of the filter and its `refusals`, `is_type_unwanted`, and
+    `changed_since`: when the webhook was changed after the event, so that the reason may differ.
+    """
 
     webhook: Webhook
     # None: it cannot be read, so nothing passes.
@@ -97,49 +89,36 @@ class Judge:
             sentence = _("The webhook was deleted before the event happened.")
         else:
             return None
-        return Verdict(kind="neutral", label=_("Not sent"), sentence=sentence)
+        return {"kind": "neutral", "label": _("Not sent"), "sentence": sentence}
 
     def _not_wanted(self, event: Event) -> Verdict:
         since = self.changed_at if self.changed_at > event.created_at else None
+        verdict: Verdict = {"kind": "warning", "label": _("Not sent"), "changed_since": since}
         if set(catalogue.patterns_for(event.type)).isdisjoint(self.webhook.event_types):
-            return Verdict(
-                kind="neutral",
-                label=_("Type not chosen"),
-                sentence=_("The webhook does not ask for events of this type."),
-                is_type_unwanted=True,
-                changed_since=since,
-            )
+            sentence = _("The webhook does not ask for events of this type.")
+            label = _("Type not chosen")
+            more = {"kind": "neutral", "label": label, "is_type_unwanted": True}
+            return {**verdict, **more, "sentence": sentence}
         if self.filter is None:
-            return Verdict(
-                kind="warning",
-                label=_("Not sent"),
-                sentence=_("The filter of the webhook cannot be read. Edit it and save it anew."),
-                changed_since=since,
-            )
-        values = payloads.read_document(event.payload)
-        refusals = tuple(self.filter.explain(values))
-        judgement = self.filter.judge(values)
-        if refusals:
+            sentence = _("The filter of the webhook cannot be read. Edit it and save it again.")
+            return {**verdict, "sentence": sentence}
+        judgement = self.filter.judge(payloads.read_document(event.payload))
+        verdict["judgement"] = judgement
+        if judgement and (refusals := list(judgement.refusals())):
             sentence = ngettext(
                 "The filter refused it: %d condition was not met.",
                 "The filter refused it: %d conditions were not met.",
                 len(refusals),
+            ) % len(refusals)
+            label = _("Refused by the filter")
+            return {**verdict, "label": label, "sentence": sentence, "refusals": refusals}
+        if since:
+            sentence = _("It would be sent now: the webhook was different when the event happened.")
+        else:
+            sentence = _(
+                "Nothing refuses it, but it has no delivery. Its delivery may have been deleted."
             )
-            return Verdict(
-                kind="warning",
-                label=_("Refused by the filter"),
-                sentence=sentence % len(refusals),
-                refusals=refusals,
-                judgement=judgement,
-                changed_since=since,
-            )
-        return Verdict(
-            kind="info",
-            label=_("Not sent"),
-            sentence=_passes(since),
-            judgement=judgement,
-            changed_since=since,
-        )
+        return {**verdict, "kind": "info", "sentence": sentence}
 
 
 def judge_for(webhook: Webhook) -> Judge:
@@ -159,28 +138,18 @@ def last_change(webhook: Webhook) -> dt.datetime:
     return webhook.updated_at
 
 
-def _passes(since: dt.datetime | None) -> str:
-    if since:
-        return _("It would be sent now: the webhook was different when the event happened.")
-    return _("Nothing refuses it, but it has no delivery. Its delivery may have been deleted.")
-
-
 def _sent(deliveries: Sequence[Delivery]) -> Verdict:
-    # Of several, such as a replay after a failure, the newest says how it stands.
+    # Of several, such as a replay after a failure, the newest has the status that counts.
     delivery = deliveries[0]
-    kind, sentence = _standing(delivery)
+    kind, sentence = _status(delivery)
     made_later = all(one.trigger != Trigger.EVENT for one in deliveries)
     if made_later and delivery.trigger != Trigger.TEST:
         sentence = _("%s Not at once: it was resent later by a person.") % sentence
-    return Verdict(
-        kind=kind,
-        label=delivery.get_status_display(),
-        sentence=sentence,
-        deliveries=tuple(deliveries),
-    )
+    label = delivery.get_status_display()
+    return {"kind": kind, "label": label, "sentence": sentence, "deliveries": deliveries}
 
 
-def _standing(delivery: Delivery) -> tuple[str, Any]:
+def _status(delivery: Delivery) -> tuple[str, Any]:
     if delivery.status == Status.HELD:
         return "held", _HELD.get(HoldReason(delivery.hold_reason), _("It is held."))
     if delivery.status == Status.PENDING:

@@ -1,79 +1,48 @@
-"""A filter tried on events that already happened: how many it lets through, and which.
+"""A filter applied to events that already happened: how many it lets through, and which.
 
-Reads a bounded number of the newest events through an index. Knows no form and no request.
+Reads a bounded number of the newest events through an index.
 """
 
-import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from django.db import connection
 
 from webhooks import catalogue, payloads
-from webhooks.filters import Filter, Judgement
+from webhooks.filters import Filter
 from webhooks.models import Event
 
 MAX_EVENTS = 200
-# Events may hold a megabyte each; so many bytes in all are read, which is a few milliseconds.
+# Events may hold a megabyte each; reading this many bytes takes a few milliseconds.
 _MAX_BYTES = 4 * 1024 * 1024
-# Behind so many test events nothing else is looked for.
+# After this many test events in a row no other event is looked for.
 _MAX_TESTS = 50
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tried:
-    """One event and what the filter makes of it; a sample has no id and no time."""
+def preview(compiled: Filter, types: Sequence[str]) -> dict[str, Any]:
+    """Apply a filter to the newest events of these types, or to samples where there are none.
 
-    type: str
-    passes: bool
-    refusals: tuple[Judgement, ...] = ()
-    event_id: str = ""
-    call_id: str = ""
-    created_at: dt.datetime | None = None
-
-    @property
-    def label(self) -> Any:
-        known = catalogue.EVENT_TYPES.get(self.type)
-        return known.label if known else self.type
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """What came of it; `is_of_samples` when no event of these types happened yet."""
-
-    tried: tuple[Tried, ...]
-    is_of_samples: bool = False
-
-    @property
-    def total(self) -> int:
-        return len(self.tried)
-
-    @property
-    def matched(self) -> int:
-        return sum(one.passes for one in self.tried)
-
-
-def attempt(compiled: Filter, types: Sequence[str]) -> Trial:
-    """Try a filter on the newest events of these types, or on samples where there are none."""
+    Return how many of how many pass, and each event with what refused it; a sample has no time.
+    """
     found = recent_events(types)
+    documents = [payloads.read_document(event.payload) for event in found]
+    events: list[dict[str, Any]] = [
+        {"type": event.type, "call_id": event.call_id, "created_at": event.created_at}
+        for event in found
+    ]
     if not found:
-        samples = [
-            Tried(type=key, **_judged(compiled, catalogue.sample_event(key))) for key in types
-        ]
-        return Trial(tried=tuple(samples), is_of_samples=True)
-    return Trial(
-        tried=tuple(
-            Tried(
-                type=event.type,
-                event_id=event.pk,
-                call_id=event.call_id,
-                created_at=event.created_at,
-                **_judged(compiled, payloads.read_document(event.payload)),
-            )
-            for event in found
-        )
-    )
+        documents = [catalogue.sample_event(key) for key in types]
+        events = [{"type": key} for key in types]
+    for event, document in zip(events, documents, strict=True):
+        event["label"] = catalogue.label_of(event["type"])
+        event["refusals"] = compiled.explain(document)
+        event["passes"] = not event["refusals"]
+    return {
+        "events": events,
+        "total": len(events),
+        "matched": sum(event["passes"] for event in events),
+        "is_of_samples": not found,
+    }
 
 
 def recent_events(types: Sequence[str], limit: int = MAX_EVENTS) -> list[Event]:
@@ -118,8 +87,3 @@ def _newest(types: Sequence[str], limit: int) -> list[tuple[str, int, str]]:
     with connection.cursor() as cursor:
         cursor.execute(f"{statement} ORDER BY id DESC LIMIT %s", [*parameters, limit])
         return list(cursor.fetchall())
-
-
-def _judged(compiled: Filter, values: dict[str, Any]) -> dict[str, Any]:
-    refusals = tuple(compiled.explain(values))
-    return {"passes": not refusals, "refusals": refusals}

@@ -28,7 +28,7 @@ from webhooks.models import (
 PAGE_ROWS = 50
 # What an export reads at once.
 _EXPORT_ROWS = 500
-# One look at an index goes over so many rows, some ten milliseconds of work.
+# Rows of one look at an index: about ten milliseconds of work.
 _STRETCH = 20_000
 _PATIENCE_SECONDS = 0.15
 # How many events of one call, and how many waiting deliveries, are looked up one by one.

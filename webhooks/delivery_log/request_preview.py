@@ -1,7 +1,7 @@
 """The request a webhook would send for an event, made by the code that delivers.
 
 Stores nothing, sends nothing and decrypts no password or token: the caller puts masks where
-secrets are, and the log's own spelling of the request is what is shown. Knows no form.
+secrets are, and the log's own spelling of the request is what is shown.
 """
 
 import datetime as dt
@@ -47,8 +47,7 @@ class Source:
 
     @property
     def label(self) -> Any:
-        known = catalogue.EVENT_TYPES.get(self.type)
-        return known.label if known else self.type
+        return catalogue.label_of(self.type)
 
     def values(self) -> dict[str, Any]:
         """Return the event's values, as a filter reads them."""
@@ -129,7 +128,8 @@ def build(webhook: Webhook, source: Source, *, now: float, is_signed: bool = Tru
         request = requests.prepare(claim, plan, now)
     except (SecretUnreadableError, UnsafeURLError, MappingError) as error:
         raise PreviewError(str(error)) from error
-    headers = [_split(line) for line in request.logged_headers.split("\n")]
+    lines = [line.partition(": ") for line in request.logged_headers.split("\n")]
+    headers = [(name, value) for name, _colon, value in lines]
     if webhook.method != "GET":
         headers.append(("Content-Length", str(len(request.body))))
     if is_new or not is_signed:
@@ -150,8 +150,3 @@ def masked_authorization(webhook: Webhook) -> Authorization:
     if credential.authorization_type == AuthorizationType.OAUTH2:
         return token_authorization(credential, MASK)
     return NoAuthorization()
-
-
-def _split(line: str) -> tuple[str, str]:
-    name, _colon, value = line.partition(": ")
-    return name, value

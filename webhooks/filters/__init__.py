@@ -6,15 +6,29 @@ code or as a regular expression. Start reading at `tree`.
 """
 
 from webhooks.filters.durations import duration_text, parse_duration
-from webhooks.filters.kinds import Kind, kind_of, known, label_of
-from webhooks.filters.operators import OPERATOR_LABELS, FilterError, Operator
-from webhooks.filters.presets import PRESETS, Preset
+from webhooks.filters.kinds import FITTING, PRESETS, Kind, Preset, kind_of, known, label_of
+from webhooks.filters.operators import (
+    LISTS,
+    NUMERIC,
+    OPERATOR_LABELS,
+    PRESENCE,
+    FilterError,
+    Folded,
+    Operator,
+)
 from webhooks.filters.tree import (
     MAX_CONDITIONS,
     MAX_DEPTH,
+    MAX_VALUES,
     Filter,
     Judgement,
     compile_filter,
     validate,
 )
-from webhooks.filters.words import condition_words, found_words, refusal_words, sentence
+from webhooks.filters.words import (
+    condition_words,
+    found_words,
+    refusal_words,
+    sentence,
+    value_words,
+)

@@ -1,8 +1,12 @@
-"""What a variable can be compared with: its kind, and the operators that make sense for it."""
+"""What a variable can be compared with: its kind, the operators for it, and common filters."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from django.utils.translation import gettext_lazy
 
 from webhooks import catalogue
 from webhooks.catalogue import Variable, VariableType
@@ -31,8 +35,8 @@ _KINDS = {
     VariableType.OBJECT: Kind.OBJECT,
 }
 _TEXT = (Operator.CONTAINS, Operator.NOT_CONTAINS, Operator.STARTS_WITH)
-# The first is what a new condition begins with.
-_FITTING: dict[Kind, tuple[Operator, ...]] = {
+# The operators that make sense for a kind; a new condition begins with the first.
+FITTING: dict[Kind, tuple[Operator, ...]] = {
     Kind.TEXT: (*EQUALITY, *LISTS, *_TEXT, *PRESENCE),
     Kind.CHOICE: (*EQUALITY, *LISTS, *PRESENCE),
     Kind.NUMBER: (*NUMERIC, *EQUALITY, *LISTS, *PRESENCE),
@@ -41,19 +45,6 @@ _FITTING: dict[Kind, tuple[Operator, ...]] = {
     Kind.OBJECT: (*PRESENCE, Operator.CONTAINS, Operator.NOT_CONTAINS),
     Kind.ANY: (*EQUALITY, *LISTS, *_TEXT, *NUMERIC, *PRESENCE),
 }
-
-
-def fitting(kind: Kind) -> tuple[Operator, ...]:
-    """Return the operators that make sense for a kind, the usual one first."""
-    return _FITTING[kind]
-
-
-def is_numeric(operator: Operator) -> bool:
-    return operator in NUMERIC
-
-
-def takes_list(operator: Operator) -> bool:
-    return operator in LISTS
 
 
 def kind_of(name: str) -> Kind:
@@ -88,3 +79,46 @@ def _all() -> dict[str, Variable]:
     carried = {v.name: v for key in types for v in catalogue.variables_for(key)}
     # A payload cannot be asked for the number of the attempt: it does not count them.
     return {name: v for name, v in {**catalogue.VARIABLES, **carried}.items() if name != "attempt"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """A filter that is chosen by one click, for the event types it makes sense for."""
+
+    key: str
+    label: "StrOrPromise"
+    event_types: tuple[str, ...]
+    tree: Mapping[str, Any]
+    # The value is a suggestion that most people change.
+    asks_value: bool = False
+
+
+_AFTER = ("call.incoming.after", "call.outgoing.after")
+
+
+def _preset(
+    key: str, label: "StrOrPromise", variable: str, value: object, operator: str = "equals"
+) -> Preset:
+    return Preset(
+        key=key,
+        label=label,
+        event_types=_AFTER[:1] if variable == "insertion_type" else _AFTER,
+        tree={"all": [{"variable": variable, "operator": operator, "value": value}]},
+        asks_value=operator != "equals",
+    )
+
+
+PRESETS: tuple[Preset, ...] = (
+    _preset("missed", gettext_lazy("Missed calls"), "disposition", "NO ANSWER"),
+    _preset("busy", gettext_lazy("Busy"), "disposition", "BUSY"),
+    _preset("failed", gettext_lazy("Failed calls"), "disposition", "FAILED"),
+    _preset("voicemail", gettext_lazy("Voicemail"), "disposition", "VOICEMAIL"),
+    _preset("answered", gettext_lazy("Answered calls"), "disposition", "ANSWERED"),
+    _preset("callback", gettext_lazy("Callbacks"), "insertion_type", "callback"),
+    # Half a minute tells a conversation from a wrong number.
+    _preset("longer", gettext_lazy("Longer than …"), "duration_seconds", 30, "greater_than"),
+    _preset("repeated", gettext_lazy("Repeated calls"), "is_repeated", True),
+    _preset("first", gettext_lazy("First calls"), "call_counter", 1),
+    _preset("target", gettext_lazy("Target calls"), "is_proper", True),
+    _preset("recorded", gettext_lazy("With a recording"), "has_recording", True),
+)

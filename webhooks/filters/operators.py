@@ -1,10 +1,16 @@
-"""What a condition compares: operators, their words, and the test each makes of its value."""
+"""What a condition compares: operators, their words, and the test each makes of its value.
+
+Comparing is linear in the size of the event: each value is folded once for all conditions, and the
+values of a list are looked up in sets.
+"""
 
 import json
 import math
+import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from django.utils.translation import gettext as _
@@ -13,16 +19,17 @@ from django.utils.translation import gettext_lazy
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
 
-# Of a compared text, a variable's name and a list.
+# Of a compared text and a variable's name.
 MAX_LENGTH = 1000
 # Of a compared number: more than any that a person means, and fewer than make arithmetic fail.
 _MAX_DIGITS = 40
 
-Path = tuple[str | int, ...]
-# Whether a present value passes.
-Test = Callable[[Any], bool]
-
+# Normalizing is quadratic in a run of combining marks, so a text is normalized in pieces. They end
+# before an ASCII character, which never joins with the one before it.
+_PIECE = re.compile(r".{1,256}(?=[\x00-\x7f]|\Z)|.{1,256}", re.DOTALL)
 _COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+Path = tuple[str | int, ...]
 
 
 class Operator(StrEnum):
@@ -83,54 +90,135 @@ def present_value(found: Any) -> Any:
     return ABSENT if found is None or found in ("", [], {}) else found
 
 
+class _Compared:
+    """A value of an event, or the elements of a list, as equality sees them."""
+
+    def __init__(self, values: list[Any], event: "Folded") -> None:
+        self._event = event
+        self._numbers = [value for value in values if _is_number(value)]
+        self._others = [value for value in values if not _is_number(value)]
+
+    @cached_property
+    def numbers(self) -> set[int | float]:
+        return set(self._numbers)
+
+    @cached_property
+    def number_texts(self) -> set[str]:
+        return {_COMPACT.encode(number) for number in self._numbers}
+
+    @cached_property
+    def texts(self) -> set[str]:
+        return {self._event.text(value) for value in self._others}
+
+    @cached_property
+    def typed_numbers(self) -> set[int | float]:
+        """Return the numbers that are spelled as text."""
+        parsed = map(_number, self._others)
+        return {number for number in parsed if number is not None}
+
+
+class Folded:
+    """The values of one event, each prepared once for every filter that reads it."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.values = values
+        # By the identity of a value, as a part of an event has many names.
+        self._texts: dict[int, str] = {}
+        self._compared: dict[tuple[int, bool], _Compared] = {}
+
+    def text(self, value: Any) -> str:
+        """Return a value as it is compared: text without case, everything else as JSON."""
+        if (known := self._texts.get(id(value))) is None:
+            known = self._json(value) if isinstance(value, dict | list) else _fold(value)
+            self._texts[id(value)] = known
+        return known
+
+    def _json(self, value: Any) -> str:
+        """Return JSON that is put together from parts, which are compared alone too."""
+        if isinstance(value, dict):
+            members = (f"{_fold(_COMPACT.encode(k))}:{self._part(v)}" for k, v in value.items())
+            return f"{{{','.join(members)}}}"
+        if isinstance(value, list):
+            return f"[{','.join(map(self._part, value))}]"
+        return _fold(_COMPACT.encode(value))
+
+    def _part(self, value: Any) -> str:
+        return self.text(value) if isinstance(value, dict | list) else self._json(value)
+
+    def compared(self, value: Any, *, is_by_element: bool = False) -> _Compared:
+        key = (id(value), is_by_element)
+        if (known := self._compared.get(key)) is None:
+            known = _Compared(value if is_by_element else [value], self)
+            self._compared[key] = known
+        return known
+
+
+# Whether a present value passes.
+Test = Callable[[Any, Folded], bool]
+
+
 def make_test(operator: Operator, value: object, path: Path) -> Test:
     if operator in PRESENCE:
-        return lambda actual: operator is Operator.EXISTS
+        return lambda actual, event: operator is Operator.EXISTS
     if operator in NUMERIC:
         return _numeric_test(operator, value, path)
     if operator in LISTS:
-        if not isinstance(value, list) or not 0 < len(value) <= MAX_LENGTH:
+        if not isinstance(value, list) or not value:
             raise FilterError(_("Give a list of values to compare with."), path)
-        tests = [_equality_test(item, (*path, index)) for index, item in enumerate(value)]
-        is_wanted = operator is Operator.ONE_OF
-        return lambda actual: any(test(actual) for test in tests) is is_wanted
+        is_one = _membership([(item, (*path, index)) for index, item in enumerate(value)])
+        return lambda actual, event: is_one(event.compared(actual)) is (operator is Operator.ONE_OF)
     if operator in EQUALITY:
-        equals = _equality_test(value, path)
-        return lambda actual: equals(actual) is (operator is Operator.EQUALS)
+        equals = _membership([(value, path)])
+        return lambda actual, event: equals(event.compared(actual)) is (operator is Operator.EQUALS)
     return _text_test(operator, value, path)
 
 
-def _equality_test(value: object, path: Path) -> Test:
-    text = _wanted_text(value, path)
-    if isinstance(value, bool):
-        # Older senders write their flags as 0 and 1.
-        flags = (text, str(int(value)))
-        return lambda actual: _text(actual) in flags
-    number = _number(value)
-    is_number = not isinstance(value, str)
+def _membership(wanted: list[tuple[object, Path]]) -> Callable[[_Compared], bool]:
+    """Return whether something compared equals one of the wanted values."""
+    texts: set[str] = set()
+    numbers: set[int | float] = set()
+    typed_numbers: set[int | float] = set()
+    flags: set[str] = set()
+    for value, path in wanted:
+        text = _wanted_text(value, path)
+        if isinstance(value, bool):
+            # Older senders write their flags as 0 and 1.
+            flags |= {text, str(int(value))}
+            continue
+        number = _number(value)
+        if number is not None:
+            numbers.add(number)
+        if isinstance(value, str):
+            texts.add(text)
+        elif number is not None:
+            typed_numbers.add(number)
+    texts |= flags
 
-    def equals(actual: Any) -> bool:
-        if isinstance(actual, int | float) and not isinstance(actual, bool):
-            return number is not None and actual == number
-        if is_number:
-            return _number(actual) == number
-        return _text(actual) == text
+    def is_member(found: _Compared) -> bool:
+        return (
+            not numbers.isdisjoint(found.numbers)
+            or bool(flags and not flags.isdisjoint(found.number_texts))
+            or bool(texts and not texts.isdisjoint(found.texts))
+            or bool(typed_numbers and not typed_numbers.isdisjoint(found.typed_numbers))
+        )
 
-    return equals
+    return is_member
 
 
 def _text_test(operator: Operator, value: object, path: Path) -> Test:
     text = _wanted_text(value, path)
-    equals = _equality_test(value, path)
     if operator is Operator.STARTS_WITH:
-        return lambda actual: _text(actual).startswith(text)
+        return lambda actual, event: event.text(actual).startswith(text)
+    is_member = _membership([(value, path)])
 
-    def contains(actual: Any) -> bool:
+    def test(actual: Any, event: Folded) -> bool:
         if isinstance(actual, list):
-            return any(map(equals, actual))
-        return text in _text(actual)
+            contains = is_member(event.compared(actual, is_by_element=True))
+        else:
+            contains = text in event.text(actual)
+        return contains is (operator is Operator.CONTAINS)
 
-    return lambda actual: contains(actual) is (operator is Operator.CONTAINS)
+    return test
 
 
 def _numeric_test(operator: Operator, value: object, path: Path) -> Test:
@@ -145,7 +233,7 @@ def _numeric_test(operator: Operator, value: object, path: Path) -> Test:
     }
     holds = compare[operator]
 
-    def test(actual: Any) -> bool:
+    def test(actual: Any, event: Folded) -> bool:
         found = _number(actual)
         return found is not None and holds(found)
 
@@ -158,7 +246,7 @@ def _wanted_text(value: object, path: Path) -> str:
         raise FilterError(_("Give a value to compare with."), path)
     if _is_absurd(value):
         raise FilterError(_("Give a number to compare with."), path)
-    text = _text(value)
+    text = _fold(value)
     if len(text) > MAX_LENGTH:
         message = _("A value has at most %d characters.") % MAX_LENGTH
         raise FilterError(message, path)
@@ -167,6 +255,10 @@ def _wanted_text(value: object, path: Path) -> str:
 
 def _is_absurd(value: object) -> bool:
     return isinstance(value, int) and abs(value) >= 10**_MAX_DIGITS
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _number(value: object) -> int | float | None:
@@ -194,13 +286,16 @@ def _parsed(text: str) -> int | float | None:
     return number if math.isfinite(number) else None
 
 
-def _text(value: Any) -> str:
-    """Return a value as it is compared: text without case, everything else as JSON.
+def _fold(value: Any) -> str:
+    """Return a text without case; a letter with its accent is one character, however it is spelled.
 
-    A letter with its accent is one character, whatever the sender's system made of it.
+    A number, a flag or null is its JSON.
     """
     text = value if isinstance(value, str) else _COMPACT.encode(value)
-    return text.casefold() if text.isascii() else unicodedata.normalize("NFC", text.casefold())
+    if text.isascii():
+        return text.casefold()
+    pieces = _PIECE.findall(text.casefold())
+    return "".join(unicodedata.normalize("NFC", piece) for piece in pieces)
 
 
 def shown(value: object) -> str:

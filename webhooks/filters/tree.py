@@ -1,5 +1,6 @@
 """The condition tree: compiled once, matched often, and able to say what refused an event."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ from webhooks.filters.operators import (
     MAX_LENGTH,
     NEGATIVE,
     FilterError,
+    Folded,
     Operator,
     Path,
     Test,
@@ -23,6 +25,8 @@ from webhooks.payloads import WHOLE_EVENT, finder
 # A person's filter has a handful of conditions; the limits keep a hostile one cheap.
 MAX_DEPTH = 8
 MAX_CONDITIONS = 200
+# Of all lists of a filter together.
+MAX_VALUES = 1000
 
 Tree = Mapping[str, Any]
 Document = Mapping[str, Any]
@@ -60,14 +64,14 @@ class _Condition:
     test: Test
     find: Callable[[Document], Any]
 
-    def matches(self, document: Document) -> bool:
-        actual = self.find(document)
-        return self.operator in NEGATIVE if actual is ABSENT else self.test(actual)
+    def matches(self, event: Folded) -> bool:
+        actual = self.find(event.values)
+        return self.operator in NEGATIVE if actual is ABSENT else self.test(actual, event)
 
-    def judge(self, document: Document) -> Judgement:
-        actual = self.find(document)
+    def judge(self, event: Folded) -> Judgement:
+        actual = self.find(event.values)
         return Judgement(
-            passes=self.matches(document),
+            passes=self.matches(event),
             variable=self.variable,
             operator=self.operator,
             value=self.value,
@@ -80,16 +84,16 @@ class _Group:
     children: tuple["_Condition | _Group", ...]
     needs_all: bool
 
-    def matches(self, document: Document) -> bool:
+    def matches(self, event: Folded) -> bool:
         if self.needs_all:
-            return all(child.matches(document) for child in self.children)
-        return any(child.matches(document) for child in self.children)
+            return all(child.matches(event) for child in self.children)
+        return any(child.matches(event) for child in self.children)
 
-    def judge(self, document: Document) -> Judgement:
+    def judge(self, event: Folded) -> Judgement:
         return Judgement(
-            passes=self.matches(document),
+            passes=self.matches(event),
             group="all" if self.needs_all else "any",
-            children=tuple(child.judge(document) for child in self.children),
+            children=tuple(child.judge(event) for child in self.children),
         )
 
 
@@ -103,8 +107,9 @@ class Filter:
     def is_empty(self) -> bool:
         return self._root is None
 
-    def matches(self, document: Document) -> bool:
-        return self._root is None or self._root.matches(document)
+    def matches(self, event: Document | Folded) -> bool:
+        """Return whether an event passes; many filters share the work of one Folded event."""
+        return self._root is None or self._root.matches(_folded(event))
 
     def explain(self, document: Document) -> list[Judgement]:
         """Return the conditions that refused the event; [] when it passes."""
@@ -113,7 +118,11 @@ class Filter:
 
     def judge(self, document: Document) -> Judgement | None:
         """Return what every condition made of the event; None when there are none."""
-        return None if self._root is None else self._root.judge(document)
+        return None if self._root is None else self._root.judge(Folded(document))
+
+
+def _folded(event: Document | Folded) -> Folded:
+    return event if isinstance(event, Folded) else Folded(event)
 
 
 def validate(tree: object) -> None:
@@ -131,22 +140,27 @@ def compile_filter(tree: object) -> Filter:
     """
     if tree == {}:
         return Filter(None)
-    return Filter(_compile(tree, (), [MAX_CONDITIONS]))
+    return Filter(_compile(tree, (), Counter()))
 
 
-def _compile(node: object, path: Path, left: list[int]) -> _Condition | _Group:
+def _compile(node: object, path: Path, count: Counter[str]) -> _Condition | _Group:
     if not isinstance(node, Mapping):
         raise FilterError(_("A part of a filter is an object."), path)
-    left[0] -= 1
-    if left[0] < 0:
+    count["parts"] += 1
+    if count["parts"] > MAX_CONDITIONS:
         message = _("A filter has at most %d conditions and groups.") % MAX_CONDITIONS
         raise FilterError(message, path)
+    value = node.get("value")
+    count["values"] += len(value) if isinstance(value, list) else 0
+    if count["values"] > MAX_VALUES:
+        message = _("The lists of a filter have at most %d values together.") % MAX_VALUES
+        raise FilterError(message, (*path, "value"))
     if "all" in node or "any" in node:
-        return _compile_group(node, path, left)
+        return _compile_group(node, path, count)
     return _compile_condition(node, path)
 
 
-def _compile_group(node: Tree, path: Path, left: list[int]) -> _Group:
+def _compile_group(node: Tree, path: Path, count: Counter[str]) -> _Group:
     if len(node) != 1:
         raise FilterError(_("A group has either “all” or “any” and nothing else."), path)
     (kind,) = node
@@ -159,7 +173,7 @@ def _compile_group(node: Tree, path: Path, left: list[int]) -> _Group:
     return _Group(
         needs_all=kind == "all",
         children=tuple(
-            _compile(child, (*path, kind, index), left) for index, child in enumerate(children)
+            _compile(child, (*path, kind, index), count) for index, child in enumerate(children)
         ),
     )
 

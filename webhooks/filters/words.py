@@ -7,8 +7,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from webhooks.filters.durations import duration_text
-from webhooks.filters.kinds import Kind, kind_of, label_of, takes_list
-from webhooks.filters.operators import PRESENCE, Operator, shown
+from webhooks.filters.kinds import Kind, kind_of, label_of
+from webhooks.filters.operators import LISTS, PRESENCE, Operator, shown
 from webhooks.filters.tree import Judgement
 
 # A sentence that names more values than a person reads says how many more there are.
@@ -47,7 +47,7 @@ def condition_words(variable: str, operator: Operator, value: object) -> str:
 
 def value_words(variable: str, value: object, operator: Operator | None = None) -> str:
     """Write a value as its variable is read: a duration with units, a text in quotes."""
-    if isinstance(value, list) and operator is not None and takes_list(operator):
+    if isinstance(value, list) and operator in LISTS:
         words = [value_words(variable, one) for one in value[:_MAX_VALUES]]
         if (more := len(value) - _MAX_VALUES) > 0:
             words.append(_("%d more") % more)

@@ -1,9 +1,8 @@
 """Every row of the product. Constraints, choices and querysets; no I/O beyond the database.
 
 `webhook` and `credential`: what people edit. `oauth`: tokens, pending authorizations and their
-exchanges, which workers write. `log`: events, deliveries and attempts. `statistics`: their roll-up
-for charts. `replays`: past deliveries sent again. `access`: API keys and the key canary. `audit`:
-who did what.
+exchanges, which workers write. `log`: events, deliveries, attempts and their hourly counts.
+`replays`: past deliveries sent again. `access`: API keys and the key canary. `audit`: who did what.
 """
 
 from webhooks.models.access import ApiKey, EncryptionCanary
@@ -19,11 +18,24 @@ from webhooks.models.credential import (
     may_be_sent_to,
 )
 from webhooks.models.incidents import Incident, IncidentKind
-from webhooks.models.log import Attempt, Delivery, Event, HoldReason, Outcome, Status, Trigger
-from webhooks.models.oauth import AuthorizationRequest, ExchangeKind, OAuthExchange, OAuthToken
-from webhooks.models.oauth import TokenState as TokenState
+from webhooks.models.log import (
+    Attempt,
+    Delivery,
+    Event,
+    HoldReason,
+    HourlyCount,
+    Outcome,
+    Status,
+    Trigger,
+)
+from webhooks.models.oauth import (
+    AuthorizationRequest,
+    ExchangeKind,
+    OAuthExchange,
+    OAuthToken,
+    TokenState,
+)
 from webhooks.models.replays import Replay, ReplayScope, ReplayStatus
-from webhooks.models.statistics import HourlyCount
 from webhooks.models.webhook import (
     WEBHOOK_SECRETS,
     BodyFormat,
@@ -33,43 +45,3 @@ from webhooks.models.webhook import (
     Webhook,
     WebhookState,
 )
-
-__all__ = [
-    "AUTHORIZATION_FIELDS",
-    "CREDENTIAL_SECRETS",
-    "WEBHOOK_SECRETS",
-    "Action",
-    "ApiKey",
-    "Attempt",
-    "AuditEntry",
-    "AuthorizationRequest",
-    "AuthorizationType",
-    "BodyFormat",
-    "ClientAuthentication",
-    "Credential",
-    "DateFormat",
-    "Delivery",
-    "EncryptionCanary",
-    "Event",
-    "ExchangeKind",
-    "GrantType",
-    "HoldReason",
-    "HourlyCount",
-    "Incident",
-    "IncidentKind",
-    "Method",
-    "OAuthExchange",
-    "OAuthToken",
-    "Outcome",
-    "PauseReason",
-    "Replay",
-    "ReplayScope",
-    "ReplayStatus",
-    "Status",
-    "TokenPlacement",
-    "TokenState",
-    "Trigger",
-    "Webhook",
-    "WebhookState",
-    "may_be_sent_to",
-]

@@ -38,7 +38,7 @@ class Action(models.TextChoices):
 
 
 class AppendOnlyError(TypeError):
-    """Somebody tried to change or delete an entry of the audit trail."""
+    """An entry of the audit trail cannot be changed or deleted."""
 
 
 class AuditQuerySet(models.QuerySet["AuditEntry"]):

@@ -14,12 +14,12 @@ from webhooks.security.encryption import SecretField
 
 
 class EditedRow(models.Model):
-    """Mixin: a version, the dates of its secrets, who is told about problems, and its history."""
+    """Mixin: a version, the dates of its secrets, recipients of alerts, and its history."""
 
     # E-mail addresses told about failures; muting keeps them.
     alert_recipients = models.JSONField(_("Alert recipients"), default=list, blank=True)
     alerts_are_muted = models.BooleanField(_("Mute alerts"), default=False)
-    # When muted: until then; None until somebody unmutes.
+    # When muted: until then; None until a person unmutes.
     alerts_muted_until = models.DateTimeField(_("Muted until"), null=True, blank=True)
     # {field name: ISO time} of the last change of each secret, for "set, changed on ...".
     secrets_changed_at = models.JSONField(default=dict, blank=True, editable=False)

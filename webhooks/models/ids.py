@@ -1,7 +1,7 @@
 """Prefixed, time-sortable ids as people and receivers see them.
 
 Owns the format `prefix_` + 26 characters of Crockford base 32: 48 bits of Unix milliseconds and
-80 random bits, so ids sort by creation and can be made by any process. Knows no model.
+80 random bits, so ids sort by creation and can be made by any process.
 """
 
 import datetime as dt

@@ -1,4 +1,4 @@
-"""Tells whether the tables in a database are those of these migrations."""
+"""Recognizes tables in a database that these migrations did not make."""
 
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.migrations.recorder import MigrationRecorder

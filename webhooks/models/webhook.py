@@ -83,7 +83,7 @@ class Webhook(EditedRow):
     )
     time_zone = models.CharField(_("Time zone"), max_length=64, default="UTC")
     uses_older_names = models.BooleanField(_("Send the older variable names"), default=False)
-    # When people are told: after so many failures in a row, or such a share within the window.
+    # When an incident opens: at this many failures in a row, or this share within the window.
     alert_after_failures = models.PositiveIntegerField(
         _("Alert after failures in a row"), null=True, blank=True
     )

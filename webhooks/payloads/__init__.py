@@ -5,7 +5,13 @@ mapped rows or a JSON body with placeholders. The number of the attempt is no pa
 """
 
 from webhooks.payloads.document import build_document, fingerprint, read_document, shown
-from webhooks.payloads.errors import DocumentError, MappingError, Violation
+from webhooks.payloads.errors import (
+    BodyTooLargeError,
+    DocumentError,
+    MappingError,
+    Violation,
+    megabytes,
+)
 from webhooks.payloads.json_reader import load_json
 from webhooks.payloads.paths import escape, parse_path
 from webhooks.payloads.placeholders import has_place, only_variable, template_problems

@@ -175,7 +175,7 @@ def _check_other(value: object, path: Path, nodes_left: list[int]) -> None:
 
 
 def _explain(payload: Mapping[str, object]) -> DocumentError:
-    """Find the value that the encoder stumbled over and say so."""
+    """Return the error about the value that the encoder refused."""
     for path, value in _leaves(payload, ()):
         if isinstance(value, float) and not math.isfinite(value):
             message = _("The number %s is NaN or infinite, which is not JSON.") % _where(path)

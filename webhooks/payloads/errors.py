@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from django.utils.translation import gettext as _
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Violation:
@@ -32,6 +34,22 @@ class MappingError(PayloadError):
     def __init__(self, *problems: Violation) -> None:
         super().__init__(" ".join(problem.sentence for problem in problems))
         self.problems = problems
+
+
+class BodyTooLargeError(MappingError):
+    """An event makes a body of more bytes than are sent."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        sentence = _(
+            "The body of this event would have more than the %(megabytes)s MB that are sent. "
+            "Use its large variables fewer times."
+        )
+        super().__init__(Violation(sentence=sentence % {"megabytes": megabytes(limit_bytes)}))
+        self.limit_bytes = limit_bytes
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 2**20:.1f}".removesuffix(".0")
 
 
 class DocumentError(PayloadError):

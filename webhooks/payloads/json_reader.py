@@ -1,11 +1,12 @@
 """JSON from outside: `load_json` gives values, `parse` a tree with positions for a JSON body.
 
-What is wrong is said to people, with its position and what to change: Python's own parser says
-where, and to programmers. In the tree numbers stay as they were typed.
+Errors name the position and what to change; those of Python's parser are written for programmers.
+In the tree numbers stay as they were typed.
 """
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from json.decoder import JSONDecodeError, scanstring  # type: ignore[attr-defined]
@@ -20,7 +21,7 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 # RFC 8259 sections 3 and 6.
 _PLAIN = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null")
 _WORD = re.compile(r"[^\s,\]}:]{1,40}")
-# The search for the mistake is slower than the parser, and nobody typed a longer text.
+# The search for the mistake is slower than the parser; a longer text was not typed by a person.
 _MAX_EXPLAINED = 65_536
 
 
@@ -55,8 +56,8 @@ def _explain(text: str, error: json.JSONDecodeError) -> str:
 def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        keys = [key for key, _value in pairs]
-        repeated = next(key for key in made if keys.count(key) > 1)
+        counts = Counter(key for key, _value in pairs)
+        repeated = next(key for key, count in counts.items() if count > 1)
         message = _("The key “%s” occurs twice in one object.") % shown(repeated)
         raise DocumentError(message, code="duplicate_key")
     return made
@@ -106,10 +107,7 @@ def problem_at(text: str, position: int, sentence: str) -> Violation:
 
 
 def parse(text: str, *, has_places: bool = True) -> Node:
-    """Return the document as a tree; raise MappingError with the position of the mistake.
-
-    Without places nothing is said of them.
-    """
+    """Return the document as a tree; raise MappingError with the position of the mistake."""
     reader = _Reader(text, has_places=has_places)
     position = reader.skip(0)
     if position == len(text) and has_places:

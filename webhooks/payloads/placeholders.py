@@ -13,16 +13,19 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
+from django.conf import settings
 from django.utils.translation import gettext as _
 
 from webhooks.payloads.document import ENCODER, shown
-from webhooks.payloads.errors import MappingError, Violation
+from webhooks.payloads.errors import BodyTooLargeError, MappingError, Violation
 from webhooks.payloads.json_reader import Array, Node, Object, Plain, Text, parse, problem_at
 from webhooks.payloads.variables import (
     AS_THE_WEBHOOK,
+    TEXT_WEIGHT,
     Fields,
     Style,
     make_reader,
+    size_problem,
     variable_problem,
     zone_problem,
 )
@@ -49,7 +52,8 @@ class Place:
 def compile_template(text: str, *, date_format: str, time_zone: str) -> Callable[[Fields], str]:
     """Return how to write the document for an event's fields; raise MappingError.
 
-    The names of variables are not judged here: what an event does not have is null.
+    What is returned raises BodyTooLargeError before the text is put together. The names of
+    variables are not judged here: what an event does not have is null.
     """
     pieces = list(_pieces(parse(text), text, Style(format=date_format, time_zone=time_zone)))
     merged: list[str | Render] = []
@@ -58,11 +62,20 @@ def compile_template(text: str, *, date_format: str, time_zone: str) -> Callable
             merged[-1] += piece
         else:
             merged.append(piece)
-    if all(isinstance(piece, str) for piece in merged):
-        return lambda fields: "".join(cast(list[str], merged))
-    return lambda fields: "".join(
-        [piece if isinstance(piece, str) else piece(fields) for piece in merged]
-    )
+
+    def write(fields: Fields) -> str:
+        texts: list[str] = []
+        limit = settings.WEBHOOKS_MAX_BODY_BYTES
+        left = limit
+        for piece in merged:
+            text = piece if isinstance(piece, str) else piece(fields)
+            left -= len(text)
+            if left < 0:
+                raise BodyTooLargeError(limit)
+            texts.append(text)
+        return "".join(texts)
+
+    return write
 
 
 def template_problems(text: str, known: Collection[str]) -> list[Violation]:
@@ -81,10 +94,22 @@ def template_problems(text: str, known: Collection[str]) -> list[Violation]:
             count += places
             if sentence:
                 problems.append(problem_at(text, position, sentence))
-    if count > MAX_PLACES:
-        sentence = _("The JSON body has at most %d variables.") % MAX_PLACES
+            if count > MAX_PLACES:
+                sentence = _("The JSON body has at most %d variables.") % MAX_PLACES
+                return [*problems, Violation(sentence=sentence, field="body_template")]
+    if not problems and (sentence := size_problem(_uses(node), fixed_bytes=len(text.encode()))):
         problems.append(Violation(sentence=sentence, field="body_template"))
     return problems
+
+
+def _uses(node: Node) -> Iterator[tuple[str, int]]:
+    """Yield each variable with the most bytes that one byte of its value becomes."""
+    for string, _is_key in _texts(node):
+        parts = list(_split(string.value))
+        for place in [parse_place(content) for _text, content in parts if content is not None]:
+            if place.literal is None:
+                is_whole = len(parts) == 1 and not place.style.is_text
+                yield place.variable, 1 if is_whole else TEXT_WEIGHT
 
 
 def has_place(text: str) -> bool:

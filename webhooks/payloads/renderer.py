@@ -1,7 +1,7 @@
 """The request a document becomes: URL, body and content type in the webhook's format.
 
 `compile_request` does once what does not depend on the event; what it returns is called for each
-request, whoever makes it: the engine, a test, a redelivery or the preview of the form.
+request of the engine, of a test, of a redelivery and of the form's preview.
 """
 
 import json
@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
+from django.conf import settings
 from django.utils.translation import gettext as _
 
 from webhooks.catalogue import CURRENT_NAMES, OLDER_NAMES
 from webhooks.payloads.document import ENCODER
-from webhooks.payloads.errors import MappingError, Violation
+from webhooks.payloads.errors import BodyTooLargeError, MappingError, Violation
 from webhooks.payloads.paths import OMITTED, Shape, parse_path
 from webhooks.payloads.placeholders import compile_template
-from webhooks.payloads.rows import Row, read_rows
+from webhooks.payloads.rows import Row, read_rows, uses
 from webhooks.payloads.variables import (
     ATTEMPT,
     Fields,
@@ -31,7 +32,7 @@ from webhooks.payloads.variables import (
 
 JSON_TYPE = "application/json"
 FORM_TYPE = "application/x-www-form-urlencoded"
-# Eight times what common servers take (about 8,000); nobody reads a longer address.
+# Eight times what common servers accept (about 8,000).
 MAX_ADDRESS_LENGTH = 65_536
 
 
@@ -81,8 +82,8 @@ def compile_request(webhook: Format, url: str) -> Render | None:
     """Return how to make the request for (document, number of the attempt).
 
     None: the body is the document as it is. Raises MappingError for parameters that cannot be
-    read, and so does what is returned for an address that is too long. A variable that the event
-    does not have is null, or empty in a form or a query.
+    read, and so does what is returned for an address or a body that is too long. A variable that
+    the event does not have is null, or empty in a form or a query.
     """
     if _is_verbatim(webhook):
         return None
@@ -94,11 +95,33 @@ def compile_request(webhook: Format, url: str) -> Render | None:
     if webhook.parameters:
         rows = read_rows(webhook.parameters)
         if kind == "json":
-            build = _shape_of(rows, style).build
-            return lambda document, attempt: _json(url, build(read(document, attempt)))
+            return _rows_request(rows, style, read, url)
         pairs = _pairs_of(rows, style)
         return lambda document, attempt: _flat(url, kind, pairs(read(document, attempt)))
     return _every_variable(kind, style, read, url)
+
+
+def _rows_request(
+    rows: list[Row], style: Style, read: Callable[[bytes, int], dict[str, Any]], url: str
+) -> Render:
+    build = _shape_of(rows, style).build
+    readers = [_reader(row, style) for row in rows]
+    weight = sum(weight for _name, weight in uses(rows, "json"))
+
+    def render(document: bytes, attempt: int) -> Rendered:
+        fields = read(document, attempt)
+        limit = settings.WEBHOOKS_MAX_BODY_BYTES
+        if weight * len(document) > limit:
+            # One value may stand in many rows: they are added up before all are put together.
+            left = limit
+            for reader in readers:
+                value = reader(fields)
+                left -= 0 if value is OMITTED else len(ENCODER.encode(value))
+                if left < 0:
+                    raise BodyTooLargeError(limit)
+        return _json(url, build(fields))
+
+    return render
 
 
 def rows_as_places(stored: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -170,7 +193,7 @@ def _template_request(
     def render(document: bytes, attempt: int) -> Rendered:
         text = write(read(document, attempt))
         if kind == "json":
-            return Rendered(url=url, body=text.encode(), content_type=JSON_TYPE)
+            return _with_body(url, text, JSON_TYPE)
         # The form refuses this; a webhook that came another way sends the document's fields.
         value = json.loads(text)
         return _flat(url, kind, _texts(value.items() if isinstance(value, dict) else []))
@@ -212,24 +235,36 @@ def _pairs_of(rows: Iterable[Row], style: Style) -> Callable[[Fields], Pairs]:
 
     def pairs(fields: Fields) -> Pairs:
         made: Pairs = []
+        left = limit = settings.WEBHOOKS_MAX_BODY_BYTES
         for name, is_spread, read in readers:
             value = read(fields)
             if is_spread:
-                made += _texts((key, one) for key, one in value.items() if key not in own)
-            elif value is not OMITTED:
-                made.append((name, as_text(value)))
+                added = _texts((key, one) for key, one in value.items() if key not in own)
+            else:
+                added = [] if value is OMITTED else [(name, as_text(value))]
+            left -= sum(len(text) for _name, text in added)
+            if left < 0:
+                raise BodyTooLargeError(limit)
+            made += added
         return made
 
     return pairs
 
 
 def _json(url: str, value: Any) -> Rendered:
-    return Rendered(url=url, body=ENCODER.encode(value).encode(), content_type=JSON_TYPE)
+    return _with_body(url, ENCODER.encode(value), JSON_TYPE)
+
+
+def _with_body(url: str, text: str, content_type: str) -> Rendered:
+    body = text.encode()
+    if len(body) > (limit := settings.WEBHOOKS_MAX_BODY_BYTES):
+        raise BodyTooLargeError(limit)
+    return Rendered(url=url, body=body, content_type=content_type)
 
 
 def _flat(url: str, kind: str, pairs: Pairs) -> Rendered:
     if kind == "form":
-        return Rendered(url=url, body=urlencode(pairs).encode(), content_type=FORM_TYPE)
+        return _with_body(url, urlencode(pairs), FORM_TYPE)
     address = _with_query(url, urlencode(pairs, quote_via=quote))
     if len(address) > MAX_ADDRESS_LENGTH:
         sentence = _(

@@ -7,7 +7,7 @@ In JSON a name is a path (`webhooks.payloads.paths`); in a form or a query it is
 
 import json
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -21,9 +21,12 @@ from webhooks.payloads.paths import MAX_NAME_LENGTH, Shape, parse_path
 from webhooks.payloads.variables import (
     AS_TEXT,
     AS_THE_WEBHOOK,
+    FORM_WEIGHT,
+    TEXT_WEIGHT,
     WHOLE_EVENT,
     Style,
     as_text,
+    size_problem,
     typed_default,
     variable_problem,
     zone_problem,
@@ -151,11 +154,25 @@ def rows_problems(
             problems.append(_at(problem, number))
     if body_format == "json":
         problems += _conflicts(good)
+    if body_format != "query":
+        rows = [row for _number, row in good]
+        fixed = sum(len(as_text(row.value).encode()) for row in rows) * FORM_WEIGHT
+        if sentence := size_problem(uses(rows, body_format), fixed_bytes=fixed):
+            problems.append(Violation(sentence=sentence))
     return sorted(problems, key=lambda problem: problem.row or 0)
 
 
 def read_rows(stored: Iterable[Mapping[str, Any]]) -> list[Row]:
     return [read_row(one) for one in stored]
+
+
+def uses(rows: Iterable[Row], body_format: str) -> Iterator[tuple[str, int]]:
+    """Yield each variable with the most bytes that one byte of its value becomes."""
+    for row in rows:
+        if row.variable and body_format == "json":
+            yield row.variable, TEXT_WEIGHT if row.style.is_text else 1
+        elif row.variable:
+            yield row.variable, FORM_WEIGHT
 
 
 def _conflicts(rows: Iterable[tuple[int, Row]]) -> list[Violation]:

@@ -3,20 +3,25 @@
 import difflib
 import json
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+from django.conf import settings
 from django.utils.translation import gettext as _
 
 from webhooks import catalogue
-from webhooks.catalogue import CURRENT_NAMES, INSTANT, OLDER_NAMES, VARIABLES, VariableType
+from webhooks.catalogue import ALWAYS, CURRENT_NAMES, INSTANT, OLDER_NAMES, VARIABLES, VariableType
 from webhooks.payloads.document import ENCODER, instant, shown
-from webhooks.payloads.errors import MappingError, Violation
+from webhooks.payloads.errors import MappingError, Violation, megabytes
 from webhooks.payloads.paths import Steps, parse_path
 
+# The most bytes that one of a value becomes: in the JSON of a text a quote or a backslash gets a
+# backslash; in a form nearly everything is percent-encoded.
+TEXT_WEIGHT, FORM_WEIGHT = 2, 3
 # Stands for the whole event, as it is sent when nothing is mapped.
 WHOLE_EVENT = "*"
 ATTEMPT = "attempt"
@@ -101,6 +106,41 @@ def _unknown(name: str, known: Collection[str]) -> str:
             "names": ", ".join(f"“{one}”" for one in near),
         }
     return _("There is no variable “%s”. Choose one from the list of variables.") % shown(name)
+
+
+def size_problem(uses: Iterable[tuple[str, int]], *, fixed_bytes: int) -> str:
+    """Return why the largest event makes too large a body; "" when it cannot.
+
+    `uses` are variables, each with the most bytes that one byte of its value becomes. The largest
+    event may be nearly all one variable: the one that is used most decides.
+    """
+    weights: Counter[str] = Counter()
+    for name, weight in uses:
+        # What the product itself writes into every event is short.
+        if (head := _head(name)) not in ALWAYS:
+            weights[head] += weight
+    whole = weights.pop(WHOLE_EVENT, 0)
+    name, weight = next(iter(weights.most_common(1)), (WHOLE_EVENT, 0))
+    largest = fixed_bytes + (weight + whole) * settings.WEBHOOKS_MAX_PAYLOAD_BYTES
+    if largest <= settings.WEBHOOKS_MAX_BODY_BYTES:
+        return ""
+    return _(
+        "The largest event would make a body of %(size)s MB, more than the %(limit)s MB that are "
+        "sent. Use “%(name)s” fewer times."
+    ) % {
+        "size": megabytes(largest),
+        "limit": megabytes(settings.WEBHOOKS_MAX_BODY_BYTES),
+        "name": shown(name if weight >= whole else WHOLE_EVENT),
+    }
+
+
+def _head(name: str) -> str:
+    """Return the variable of the event, by its current name, of which a name is all or a part."""
+    try:
+        head = str(parse_path(name)[0]) if name != WHOLE_EVENT else name
+    except ValueError:
+        head = name
+    return CURRENT_NAMES.get(name) or CURRENT_NAMES.get(head) or head
 
 
 def zone_problem(name: str) -> str:

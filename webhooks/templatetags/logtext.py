@@ -98,11 +98,15 @@ def body_view(
 ) -> dict[str, Any]:
     """Draw a body: JSON to fold, text, or bytes, with its size and the way to its raw form.
 
-    `key` is part of the ids; `size` is that of the whole body when `value` is its beginning.
+    `key` is part of the ids. Of a body that was cut when it was stored, `size` is the whole size;
+    a request has a Content-Length then.
     """
     data = bytes(value or b"")
-    total = len(data) if size is None else max(size, len(data))
     declared = {name.lower(): text for name, text in header_lines(headers)}
+    if size is None:
+        length = declared.get("content-length", "")
+        size = int(length) if length.isdecimal() and len(length) < 12 else 0
+    total = max(size, len(data))
     return {
         "decoded": decoded_body.read(
             data[:limit],

@@ -610,3 +610,11 @@ def test_a_payload_that_is_no_json_loses_nothing_typed(
     assert sentence in page.text
     assert page.context["form"]["payload"].value() == typed
     assert Delivery.objects.count() == 1
+
+
+def test_a_request_that_was_kept_in_part_says_how_long_it_was(browser: Client) -> None:
+    delivery = make_delivery(make_webhook(name="CRM"))
+    headers = "Host: crm.example\nContent-Length: 3000000"
+    attempt_of(delivery, request_headers=headers, request_body=b"n=" + b"a" * 2000)
+    page = browser.get(page_of(delivery))
+    assert "The first 2,002 bytes of 2.9\xa0MB." in " ".join(page.text.split(" "))

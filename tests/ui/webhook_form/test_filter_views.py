@@ -296,34 +296,34 @@ def test_values_are_for_those_who_may_see_payloads() -> None:
 def test_a_type_that_is_not_chosen_is_said(browser: Client) -> None:
     webhook = make_webhook(event_types=["form.submitted"])
     [event] = publish()
-    assert verdict(webhook, event, browser).is_type_unwanted
+    assert verdict(webhook, event, browser)["is_type_unwanted"]
 
 
 def test_an_event_before_the_webhook_is_said(browser: Client) -> None:
     [event] = publish()
     younger = factories.make_webhook()
-    assert "before this webhook was created" in verdict(younger, event, browser).sentence
+    assert "before this webhook was created" in verdict(younger, event, browser)["sentence"]
 
 
 def test_an_event_after_the_deletion_is_said(browser: Client) -> None:
     webhook = make_webhook()
     _age(Webhook.objects.all(), "deleted_at")
     [event] = publish()
-    assert "deleted before" in verdict(webhook, event, browser).sentence
+    assert "deleted before" in verdict(webhook, event, browser)["sentence"]
 
 
 def test_a_paused_webhook_says_that_it_holds_the_event(browser: Client) -> None:
     webhook = make_webhook(is_active=False, pause_reason="person", paused_at=timezone.now())
     [event] = publish()
     found = verdict(webhook, event, browser)
-    assert "because the webhook is paused" in found.sentence
-    assert len(found.deliveries) == 1
+    assert "because the webhook is paused" in found["sentence"]
+    assert len(found["deliveries"]) == 1
 
 
 def test_a_test_of_another_webhook_is_said(browser: Client) -> None:
     webhook, other = make_webhook(event_types=["*"]), make_webhook()
     delivery = events.send_test(other)
-    assert "test of another webhook" in verdict(webhook, delivery.event, browser).sentence
+    assert "test of another webhook" in verdict(webhook, delivery.event, browser)["sentence"]
 
 
 @pytest.mark.parametrize("status", [status for status in Status if status != Status.HELD])
@@ -335,8 +335,8 @@ def test_a_delivery_says_how_it_stands(status: Status, browser: Client) -> None:
         status=status, attempt_count=2, next_attempt_at=timezone.now() if is_open else None
     )
     found = verdict(webhook, event, browser)
-    assert found.label == status.label
-    assert str(found.sentence).endswith(".")
+    assert found["label"] == status.label
+    assert str(found["sentence"]).endswith(".")
 
 
 @pytest.mark.parametrize("reason", ["paused", "reauthorization", "misconfigured", "no_token"])
@@ -344,7 +344,7 @@ def test_a_held_delivery_says_what_it_waits_for(reason: str, browser: Client) ->
     webhook = make_webhook()
     [event] = publish()
     Delivery.objects.update(status=Status.HELD, hold_reason=reason, next_attempt_at=None)
-    assert str(verdict(webhook, event, browser).sentence).startswith("It is held because ")
+    assert str(verdict(webhook, event, browser)["sentence"]).startswith("It is held because ")
 
 
 def test_a_filter_that_was_changed_since_is_pointed_out(browser: Client) -> None:
@@ -353,8 +353,8 @@ def test_a_filter_that_was_changed_since_is_pointed_out(browser: Client) -> None
     Delivery.objects.all().delete()
     audit.record(Action.CHANGED, webhook, user=None, fields=["filter"])
     found = verdict(webhook, event, browser)
-    assert found.changed_since is not None
-    assert "would be sent now" in found.sentence
+    assert found["changed_since"] is not None
+    assert "would be sent now" in found["sentence"]
 
 
 def test_a_change_of_something_else_is_not(browser: Client) -> None:
@@ -363,7 +363,7 @@ def test_a_change_of_something_else_is_not(browser: Client) -> None:
     [event] = publish(disposition="BUSY")
     Event.objects.update(created_at=timezone.now())
     audit.record(Action.CHANGED, webhook, user=None, fields=["name"])
-    assert verdict(webhook, event, browser).changed_since is None
+    assert verdict(webhook, event, browser)["changed_since"] is None
 
 
 def test_events_are_listed_with_their_verdicts_page_by_page(browser: Client) -> None:
@@ -371,7 +371,7 @@ def test_events_are_listed_with_their_verdicts_page_by_page(browser: Client) -> 
     publish(20, disposition="BUSY")
     publish(20, disposition="NO ANSWER")
     first = why(webhook, browser)
-    assert [found.label for _event, found in first.context["rows"]] == (
+    assert [found["label"] for _event, found in first.context["rows"]] == (
         ["Pending"] * 20 + ["Refused by the filter"] * 10
     )
     second = why(webhook, browser, before=first.context["older"])

@@ -242,13 +242,13 @@ def filter_preview_context(request: HttpRequest, section: FilterSection) -> dict
     if section.is_wrong:
         # A number would be that of another filter.
         return {}
-    found = filter_preview.attempt(compile_filter(section.usable_tree), section.types)
-    may_see = found.is_of_samples or request.user.has_perm("webhooks.view_payload")
+    found = filter_preview.preview(compile_filter(section.usable_tree), section.types)
+    may_see = found["is_of_samples"] or request.user.has_perm("webhooks.view_payload")
     wanted = request.POST.get("filter-shown", "") if may_see else ""
     rows = [
-        {"event": one, "reason": refusal_words(one.refusals)}
-        for one in found.tried
-        if wanted and wanted in ("all", "passed" if one.passes else "refused")
+        {"event": one, "reason": refusal_words(one["refusals"])}
+        for one in found["events"]
+        if wanted and wanted in ("all", "passed" if one["passes"] else "refused")
     ]
     return {
         "filter_preview": found,

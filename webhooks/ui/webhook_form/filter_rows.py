@@ -13,19 +13,22 @@ from django.http import QueryDict
 from django.utils.translation import gettext as _
 
 from webhooks.filters import (
+    FITTING,
+    LISTS,
     MAX_DEPTH,
+    NUMERIC,
+    PRESENCE,
     PRESETS,
+    FilterError,
     Kind,
     Operator,
     Preset,
+    compile_filter,
     duration_text,
     kind_of,
     known,
     parse_duration,
 )
-from webhooks.filters.kinds import fitting, is_numeric, takes_list
-from webhooks.filters.operators import PRESENCE, FilterError
-from webhooks.filters.tree import compile_filter
 
 # The choice of a variable by its path into the payload.
 PATH = "."
@@ -73,7 +76,7 @@ class ConditionRow:
         try:
             return Operator(self.operator)
         except ValueError:
-            return fitting(self.kind)[0]
+            return FITTING[self.kind][0]
 
     @property
     def is_blank(self) -> bool:
@@ -116,8 +119,8 @@ class ConditionRow:
 
     def fit(self) -> None:
         """Choose an operator and values that fit the variable, which was changed."""
-        if self.operator not in fitting(self.kind):
-            self.operator = fitting(self.kind)[0]
+        if self.operator not in FITTING[self.kind]:
+            self.operator = FITTING[self.kind][0]
         if choices := self.choices:
             self.values = [value for value in self.values if value in choices]
         if self.kind is Kind.BOOLEAN and not self.values:
@@ -131,7 +134,7 @@ class ConditionRow:
         return variable.choices if variable else ()
 
     def _value(self, operator: Operator) -> Any:
-        if takes_list(operator):
+        if operator in LISTS:
             lines = [line for value in self.values for line in value.splitlines()]
             texts = [text.strip() for line in lines for text in self._listed(line)]
             texts = list(dict.fromkeys(filter(None, texts)))
@@ -168,7 +171,7 @@ class ConditionRow:
     def _typed(self, text: str, operator: Operator) -> Any:
         if self.kind is Kind.BOOLEAN:
             return {"true": True, "false": False}.get(text, text)
-        if self.kind is Kind.DURATION or (self.kind is Kind.ANY and is_numeric(operator)):
+        if self.kind is Kind.DURATION or (self.kind is Kind.ANY and operator in NUMERIC):
             return _duration(text, self.kind)
         if self.kind is Kind.NUMBER:
             return _number(text)
@@ -464,7 +467,7 @@ def _add_preset(root: ConditionGroup, key: str) -> str:
         return ""
     _drop_blank(root)
     row = None
-    for condition in preset.conditions:
+    for condition in preset.tree["all"]:
         row = _merged(root, condition, preset) or _appended(root, condition)
     return f"filter-{row.id}-{'value' if preset.asks_value else 'variable'}" if row else ""
 

@@ -13,7 +13,10 @@ from django.utils.translation import gettext as _
 
 from webhooks import catalogue, filters
 from webhooks.filters import (
+    FITTING,
+    LISTS,
     OPERATOR_LABELS,
+    PRESENCE,
     PRESETS,
     FilterError,
     Kind,
@@ -21,10 +24,8 @@ from webhooks.filters import (
     compile_filter,
     kind_of,
     known,
+    value_words,
 )
-from webhooks.filters.kinds import fitting, takes_list
-from webhooks.filters.operators import PRESENCE
-from webhooks.filters.words import value_words
 from webhooks.ui.webhook_form.filter_rows import (
     PATH,
     ConditionGroup,
@@ -240,7 +241,7 @@ def foreign_choice(row: ConditionRow) -> Choice | None:
 
 
 def operator_choices(row: ConditionRow) -> list[Choice]:
-    offered = list(fitting(row.kind))
+    offered = list(FITTING[row.kind])
     wanted = row.wanted_operator
     if wanted not in offered:
         # Stored by hand or through the API: odd, and not lost.
@@ -249,7 +250,7 @@ def operator_choices(row: ConditionRow) -> list[Choice]:
 
 
 def usual_operator(row: ConditionRow) -> str:
-    return fitting(row.kind)[0].value
+    return FITTING[row.kind][0].value
 
 
 def control_of(row: ConditionRow) -> str:
@@ -257,7 +258,7 @@ def control_of(row: ConditionRow) -> str:
     operator = row.wanted_operator
     if operator in PRESENCE:
         return "none"
-    if takes_list(operator):
+    if operator in LISTS:
         return "checks" if row.choices else "lines"
     is_picked = bool(row.choices) and operator in (Operator.EQUALS, Operator.NOT_EQUALS)
     return "choice" if is_picked else "text"

@@ -16,8 +16,8 @@ from django.http import QueryDict
 from django.utils.translation import gettext as _
 
 from webhooks import catalogue, payloads
-from webhooks.curl import parser
-from webhooks.curl.parser import CurlCommandError, CurlRequest
+from webhooks.curl import CurlError, parser
+from webhooks.curl.parser import CurlRequest
 from webhooks.models import Method
 from webhooks.ui.webhook_form.headers import MAX_ROWS, RESERVED
 from webhooks.ui.webhook_form.mapping import ROWS, TEMPLATE
@@ -43,7 +43,7 @@ def fill_in(data: QueryDict) -> Pasted:
     """Write what the command says into the posted fields; the command itself goes when it was."""
     try:
         request = parser.read(data.get("curl", ""))
-    except CurlCommandError as error:
+    except CurlError as error:
         return Pasted(problem=str(error))
     filled = _Filling(data, request).fill()
     data["curl"] = ""

@@ -1,0 +1,154 @@
+"""The worst filter and mapping that are allowed take little time for the largest event."""
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from webhooks import payloads
+from webhooks.filters import MAX_CONDITIONS, MAX_VALUES, compile_filter
+
+# The default of WEBHOOKS_MAX_PAYLOAD_BYTES, but for the names.
+SIZE = (1 << 20) - 2_000
+# CPU time. What folds the event again for each value takes fifteen seconds, and what normalizes all
+# combining marks at once takes four minutes.
+FILTER_SECONDS = 1.0
+
+pytestmark = pytest.mark.security
+
+
+def condition(variable: str, operator: str, value: object = None) -> dict[str, Any]:
+    return {"variable": variable, "operator": operator, "value": value}
+
+
+def nested(levels: int, inside: object) -> Any:
+    return {"a": nested(levels - 1, inside)} if levels else inside
+
+
+def spread(total: int, lists: int) -> list[list[str]]:
+    """Return different values, shared out among some lists."""
+    return [[f"нема {n} {part}" for n in range(total // lists)] for part in range(lists)]
+
+
+LISTS = spread(MAX_VALUES, 5)
+MANY = spread(MAX_VALUES, MAX_CONDITIONS - 1)
+LATIN, CYRILLIC = "x" * SIZE, "Ї" * (SIZE // 2)
+# Two classes of combining marks, which a normalization sorts.
+MARKS = "a" + "\u0301\u0316" * (SIZE // 4)
+NUMBERS = list(range(SIZE // 7))
+NAMES = [f"items.{'0' * n}" for n in range(1, MAX_CONDITIONS)]
+FILTERS: dict[str, tuple[list[dict[str, Any]], object]] = {
+    "lists on a long text": ([condition("v", "not_one_of", one) for one in LISTS], LATIN),
+    "lists on a long foreign text": (
+        [condition("v", "not_one_of", one) for one in LISTS],
+        CYRILLIC,
+    ),
+    "lists on combining marks": ([condition("v", "not_one_of", one) for one in LISTS], MARKS),
+    "every condition with a list": ([condition("v", "not_one_of", one) for one in MANY], CYRILLIC),
+    "texts within a long text": (
+        [condition("v", "not_contains", "Ї" * n + "z") for n in range(800, 999)],
+        CYRILLIC,
+    ),
+    "texts within a list of numbers": (
+        [condition("v", "not_contains", f"n{n}") for n in range(199)],
+        NUMBERS,
+    ),
+    "numbers within a list of texts": (
+        [condition("v", "not_contains", -n - 1) for n in range(199)],
+        [str(n) for n in range(SIZE // 10)],
+    ),
+    "one value under many names": (
+        [condition(name, "not_contains", "z") for name in NAMES],
+        CYRILLIC,
+    ),
+    "objects within each other": (
+        [condition("v" + ".a" * n, "not_contains", "z") for n in range(28)],
+        nested(28, MARKS),
+    ),
+    "lists within each other": (
+        [condition("v" + ".0" * n, "not_contains", "z") for n in range(28)],
+        json.loads("[" * 28 + json.dumps(MARKS) + "]" * 28),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_the_worst_filter_is_quick(name: str, security_figure: Callable[..., None]) -> None:
+    conditions, value = FILTERS[name]
+    key = "items" if name == "one value under many names" else "v"
+    compiled = compile_filter({"all": conditions})
+    event = {key: [value] if key == "items" else value}
+    began = time.process_time()
+    assert compiled.matches(event)
+    seconds = time.process_time() - began
+    security_figure("linear", right=int(seconds < FILTER_SECONDS), of=1)
+    assert seconds < FILTER_SECONDS
+
+
+# CPU time of a body of WEBHOOKS_MAX_BODY_BYTES, 16 MiB by default. A million dates in another
+# format are the slowest; without that limit two hundred places take twelve times as long.
+MAPPING_SECONDS = 8.0
+ROWS = [{"name": f"n{n}", "variable": "v"} for n in range(payloads.MAX_ROWS)]
+DATES = ["2026-05-14T09:26:31Z"] * (SIZE // 23)
+MAPPINGS: dict[str, tuple[dict[str, Any], object]] = {
+    "rows of a large value": ({"parameters": ROWS}, CYRILLIC),
+    "rows of a form": ({"parameters": ROWS, "body_format": "form"}, CYRILLIC),
+    "rows of the whole event": ({"parameters": [row | {"variable": "*"} for row in ROWS]}, NUMBERS),
+    "places": ({"body_template": json.dumps(["{{ v }}"] * 200)}, CYRILLIC),
+    "places within text": ({"body_template": json.dumps(["a {{ v }}"] * 200)}, NUMBERS),
+    "rows of dates": ({"parameters": ROWS, "time_zone": "Europe/Kyiv"}, DATES),
+    "places of dates": (
+        {"body_template": json.dumps(["{{ v }}"] * 200), "date_format": "sql"},
+        DATES,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MAPPINGS)
+def test_the_worst_mapping_is_quick(name: str, security_figure: Callable[..., None]) -> None:
+    changes, value = MAPPINGS[name]
+    fields = {
+        "method": "POST",
+        "body_format": "json",
+        "date_format": "iso8601",
+        "time_zone": "UTC",
+        "uses_older_names": False,
+        "parameters": [],
+        "body_template": "",
+    }
+    render = payloads.compile_request(SimpleNamespace(**fields | changes), "https://crm.test/in")
+    assert render is not None
+    document = json.dumps({"v": value}, ensure_ascii=False).encode()
+    began = time.process_time()
+    with suppress(payloads.BodyTooLargeError):
+        render(document, 1)
+    seconds = time.process_time() - began
+    security_figure("linear", right=int(seconds < MAPPING_SECONDS), of=1)
+    assert seconds < MAPPING_SECONDS
+
+
+READINGS: dict[str, Callable[[], object]] = {
+    "a key that occurs twice": lambda: payloads.load_json(
+        ("{" + ",".join(f'"{n}":0' for n in range(SIZE // 12)) + ',"a":0,"a":0}').encode()
+    ),
+    "a JSON body of mistakes": lambda: payloads.template_problems(
+        json.dumps(["{{ wrong }}"] * 4000), payloads.known_names()
+    ),
+    "a JSON body of objects": lambda: payloads.template_problems(
+        "[" + "{}," * 20_000 + "{}]", payloads.known_names()
+    ),
+}
+
+
+@pytest.mark.parametrize("name", READINGS)
+def test_the_worst_text_is_read_quickly(name: str, security_figure: Callable[..., None]) -> None:
+    began = time.process_time()
+    with suppress(payloads.DocumentError):
+        READINGS[name]()
+    seconds = time.process_time() - began
+    security_figure("linear", right=int(seconds < FILTER_SECONDS), of=1)
+    assert seconds < FILTER_SECONDS
