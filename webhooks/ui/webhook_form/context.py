@@ -37,7 +37,7 @@ from webhooks.ui.connections import lifecycle
 from webhooks.ui.connections.forms import ConnectionForm
 from webhooks.ui.webhook_form import pasted_curl, providers, unsaved
 from webhooks.ui.webhook_form.credential_form import CredentialForm
-from webhooks.ui.webhook_form.filter_section import FilterSection
+from webhooks.ui.webhook_form.filter import FilterSection
 from webhooks.ui.webhook_form.forms import WebhookForm
 from webhooks.ui.webhook_form.pasted_curl import Pasted
 from webhooks.ui.webhook_form.unsaved import UnsavedForm

@@ -18,7 +18,7 @@ from webhooks.ui.webhook_form import alerts, delivery
 from webhooks.ui.webhook_form.credential_form import CredentialForm, problems_of
 from webhooks.ui.webhook_form.credentials import CONNECTION, ConnectionChoice, connections
 from webhooks.ui.webhook_form.delivery import DeliveryFields
-from webhooks.ui.webhook_form.filter_section import FilterSection
+from webhooks.ui.webhook_form.filter import FilterSection
 from webhooks.ui.webhook_form.headers import header_rows
 from webhooks.ui.webhook_form.mapping import MappingSection
 

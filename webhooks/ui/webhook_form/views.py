@@ -38,7 +38,7 @@ from webhooks.ui.status import needs_token
 from webhooks.ui.webhook_form import context as form_context
 from webhooks.ui.webhook_form import unsaved
 from webhooks.ui.webhook_form.alerts import RecipientsField
-from webhooks.ui.webhook_form.filter_section import ACTION, FilterSection
+from webhooks.ui.webhook_form.filter import ACTION, FilterSection
 from webhooks.ui.webhook_form.mapping import MappingSection
 from webhooks.ui.webhook_form.unsaved import UnsavedForm
 
