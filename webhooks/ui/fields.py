@@ -23,6 +23,8 @@ _MAX_CODES = 20
 # What needs no encoding is typed as it is; spaces and controls never belong into a name.
 _NAME = re.compile(r"[\x21-\x3c\x3e-\x7e]{1,100}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# What the buttons of a row in a list do to it.
+MOVES = (("up", _("Move up")), ("down", _("Move down")), ("remove", _("Remove")))
 
 
 class CopyInput(forms.TextInput):

@@ -32,6 +32,7 @@ from webhooks.filters import (
 from webhooks.filters.kinds import fitting, is_numeric, takes_list
 from webhooks.filters.operators import PRESENCE
 from webhooks.filters.words import value_words
+from webhooks.ui.fields import MOVES
 
 # The choice of a variable by its path into the payload.
 PATH = "."
@@ -588,6 +589,10 @@ _LONGEST_JSON = 200_000
 class FilterSection:
     """What is posted or stored, as rows or as JSON, and judged only when asked."""
 
+    kind = "filter"
+    moves = MOVES
+    presets = PRESETS
+
     def __init__(
         self,
         stored: Mapping[str, Any],
@@ -670,10 +675,6 @@ class FilterSection:
         for row in self.root.rows():
             row.errors = {} if row.is_incomplete else problem_of(row)
 
-    @property
-    def moves(self) -> list[tuple[str, str]]:
-        return [("up", _("Move up")), ("down", _("Move down")), ("remove", _("Remove"))]
-
     @cached_property
     def variable_groups(self) -> list[tuple[str, list[tuple[str, "StrOrPromise"]]]]:
         """Return the variables to choose from: common ones, those of the chosen events, others."""
@@ -689,8 +690,6 @@ class FilterSection:
             (_("In other events"), _by_label(others)),
         ]
         return [(label, choices) for label, choices in groups if choices]
-
-    presets = PRESETS
 
     def problems(self) -> list[dict[str, Any]]:
         """Return every error as the form's summary lists them."""
