@@ -39,7 +39,7 @@ from webhooks.models import (
     ids,
 )
 from webhooks.ui import figures
-from webhooks.ui.webhook_form import alerts, delivery
+from webhooks.ui.webhook_form import sections
 from webhooks.ui.webhook_form.credentials import check_host
 
 if TYPE_CHECKING:
@@ -174,12 +174,8 @@ def page_status(webhook: Webhook) -> dict[str, Any]:
         and bool(held[HoldReason.PAUSED] or webhook.pause_reason != PauseReason.PERSON),
         "needs_test": webhook.pause_reason in (PauseReason.GONE, PauseReason.FAILING),
         "last_test": _last_test(webhook),
-        "delivery_summary": delivery.summary(
-            **{name: getattr(webhook, name) for name in delivery.FIELDS}
-        ),
-        "alerts_summary": alerts.summary(
-            **{name: getattr(webhook, name) for name in alerts.FIELDS}
-        ),
+        "delivery_summary": sections.delivery_summary(vars(webhook)),
+        "alerts_summary": sections.alerts_summary(vars(webhook)),
     }
 
 

@@ -23,10 +23,10 @@ from webhooks.models import (
 )
 from webhooks.security.drafts import Draft
 from webhooks.ui.fields import CLEAR, CopyInput, SecretFormField
-from webhooks.ui.webhook_form import alerts, authorization
-from webhooks.ui.webhook_form.alerts import AlertFields
+from webhooks.ui.webhook_form import authorization
 from webhooks.ui.webhook_form.oauth_fields import OAuthFields, choice_field, text_field
 from webhooks.ui.webhook_form.pasted_curl import Pasted
+from webhooks.ui.webhook_form.sections import ALERT_FIELDS, AlertFields, mute_shown
 
 if TYPE_CHECKING:
     _ModelForm = forms.ModelForm[Any]
@@ -124,7 +124,7 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
     )
 
     # What follows the fields of `_PAGE_ORDER` on the page.
-    page_end: tuple[str, ...] = alerts.FIELDS
+    page_end: tuple[str, ...] = ALERT_FIELDS
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         shown = {
             **model_to_dict(credential, CREDENTIAL_FIELDS),
             "callback_url": credential.callback_url or oauth.default_callback_url(),
-            **alerts.mute_shown(instance),
+            **mute_shown(instance),
             **initial,
         }
         super().__init__(data, instance=instance, initial=shown)

@@ -24,9 +24,8 @@ from webhooks.models import Webhook
 from webhooks.security.drafts import Draft
 from webhooks.security.masker import MASK
 from webhooks.ui.fields import refusal
-from webhooks.ui.webhook_form.forms import WebhookForm
+from webhooks.ui.webhook_form.forms import REQUIRED, WebhookForm
 from webhooks.ui.webhook_form.headers import check_name, check_value
-from webhooks.ui.webhook_form.layout import REQUIRED
 from webhooks.ui.webhook_form.mapping import ROWS, TEMPLATE, MappingSection
 
 # Stands in for an address that is not there yet or not right (RFC 6761 section 6.4).

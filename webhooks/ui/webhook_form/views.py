@@ -37,9 +37,9 @@ from webhooks.ui.requests import HtmxRequest, post_only
 from webhooks.ui.status import needs_token
 from webhooks.ui.webhook_form import context as form_context
 from webhooks.ui.webhook_form import unsaved
-from webhooks.ui.webhook_form.alerts import RecipientsField
 from webhooks.ui.webhook_form.filter import ACTION, FilterSection
 from webhooks.ui.webhook_form.mapping import MappingSection
+from webhooks.ui.webhook_form.sections import RecipientsField
 from webhooks.ui.webhook_form.unsaved import UnsavedForm
 
 # A page asks for the result that long, then leaves it to the person.
