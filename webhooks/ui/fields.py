@@ -245,7 +245,7 @@ def _pair(line: str) -> tuple[str, str]:
 class ListField(forms.Field):
     """A list as text, its items parted by `separators`; cleans to a list."""
 
-    widget = forms.Textarea({"rows": 2, "autocomplete": "off", "spellcheck": "false"})
+    widget: forms.Widget = forms.Textarea({"rows": 2, "autocomplete": "off", "spellcheck": "false"})
     separators = r"[\s,;]+"
 
     def __init__(self, *, required: bool = False, **kwargs: Any) -> None:

@@ -35,7 +35,7 @@ from webhooks.security.encryption import SecretUnreadableError
 from webhooks.ui import expired_session, status, trail
 from webhooks.ui.connections import lifecycle
 from webhooks.ui.connections.forms import ConnectionForm
-from webhooks.ui.webhook_form import pasted_curl, providers, unsaved
+from webhooks.ui.webhook_form import oauth_fields, pasted_curl, unsaved
 from webhooks.ui.webhook_form.credential_form import CredentialForm
 from webhooks.ui.webhook_form.filter import FilterSection
 from webhooks.ui.webhook_form.forms import WebhookForm
@@ -365,7 +365,7 @@ def _posted(request: HttpRequest) -> tuple[QueryDict, Pasted | None]:
     if data.get("action") == pasted_curl.ACTION:
         pasted = pasted_curl.fill_in(data)
     if data.get("action") == "use_preset" or "fill" in data:
-        providers.fill_in(data)
+        oauth_fields.fill_in(data)
     return data, pasted
 
 

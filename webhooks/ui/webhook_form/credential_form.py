@@ -15,7 +15,6 @@ from webhooks import events, oauth
 from webhooks.models import (
     AuditEntry,
     AuthorizationType,
-    ClientAuthentication,
     Credential,
     OAuthToken,
     TokenState,
@@ -59,14 +58,13 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
 
     use_required_attribute = False
 
-    authorization_type = choice_field(_("Authorization type"), AuthorizationType.choices)
+    authorization_type = choice_field("authorization_type")
     basic_login = text_field(
-        _("Login"),
+        "basic_login",
         _(
             "Sent with the password in the Authorization header of every request, for example "
             "“pbx”."
         ),
-        length=255,
     )
     basic_password = SecretFormField(label=_("Password"))
     token_name = forms.CharField(
@@ -101,9 +99,8 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         widget=forms.TextInput({"inputmode": "url", "spellcheck": "false"}),
     )
     client_id = text_field(
-        _("Client ID"),
+        "client_id",
         _("The provider showed it when you registered this site there, for example “crm-4f21”."),
-        length=1024,
     )
     client_secret = SecretFormField(
         label=_("Client secret"),
@@ -118,8 +115,7 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
     )
     # Left out, it is the model's default; radios are never empty on the page.
     client_authentication = choice_field(
-        _("Send credentials as"),
-        ClientAuthentication.choices,
+        "client_authentication",
         _("The provider's documentation says which one it expects."),
     )
 

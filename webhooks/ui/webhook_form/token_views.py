@@ -23,7 +23,7 @@ from webhooks.models import (
 from webhooks.ui.requests import HtmxRequest, post_only
 from webhooks.ui.status import token_stored
 from webhooks.ui.webhook_form import context as form_context
-from webhooks.ui.webhook_form import providers
+from webhooks.ui.webhook_form import oauth_fields
 
 # Who may fill in one of these forms may ask a provider for its endpoints.
 _EDITORS = (
@@ -159,7 +159,7 @@ def find_endpoints(request: HtmxRequest) -> HttpResponse:
     """Show what the posted issuer tells about itself; the form does the same without a script."""
     if not any(map(request.user.has_perm, _EDITORS)):
         raise PermissionDenied
-    context = {"endpoints": providers.find(request.POST)}
+    context = {"endpoints": oauth_fields.find_endpoints(request.POST)}
     return render(request, "webhooks/webhook_form/_oauth_endpoints.html", context)
 
 
