@@ -5,7 +5,6 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth.decorators import permission_required
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
@@ -13,8 +12,6 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods, require_safe
 
 from webhooks import audit, catalogue, events
 from webhooks.alerts import notifications
@@ -33,7 +30,7 @@ from webhooks.models import (
 from webhooks.security.encryption import SecretUnreadableError
 from webhooks.ui import trail
 from webhooks.ui.expired_session import keeps_typed
-from webhooks.ui.requests import HtmxRequest, post_only
+from webhooks.ui.requests import HtmxRequest, button, page
 from webhooks.ui.status import needs_token
 from webhooks.ui.webhook_form import context as form_context
 from webhooks.ui.webhook_form import unsaved
@@ -48,10 +45,7 @@ _UNUSABLE = (TokenState.NONE, TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCO
 _OPEN = {Status.PENDING, Status.SENDING}
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
-@never_cache
-@keeps_typed
-@permission_required("webhooks.add_webhook", raise_exception=True)
+@page("webhooks.add_webhook", has_form=True, guard=keeps_typed)
 def create(request: HttpRequest) -> HttpResponse:
     """Show the empty form; save it, and go on to the provider when a token was asked for."""
     wants_token = request.POST.get("action") == "authorize"
@@ -79,10 +73,7 @@ def _what_next(request: HttpRequest, webhook: Webhook, *, wants_token: bool) -> 
     return sentence % {"name": webhook.name}
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
-@never_cache
-@keeps_typed
-@permission_required("webhooks.change_webhook", raise_exception=True)
+@page("webhooks.change_webhook", has_form=True, guard=keeps_typed)
 def edit(request: HttpRequest, pk: int) -> HttpResponse:
     seen = trail.newest_entry(Webhook, pk)
     found = Webhook.objects.present().select_related("credential")
@@ -93,9 +84,7 @@ def edit(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("webhooks:edit", pk)
 
 
-@post_only
-@never_cache
-@permission_required("webhooks.change_webhook", raise_exception=True)
+@button("webhooks.change_webhook")
 def rotate_secret(request: HtmxRequest, pk: int) -> HttpResponse:
     """Make a new signing secret and show it once; the old one stays valid for 24 hours."""
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
@@ -116,9 +105,7 @@ def rotate_secret(request: HtmxRequest, pk: int) -> HttpResponse:
     return render(request, "webhooks/webhook_form/_signing.html", context)
 
 
-@post_only
-@never_cache
-@permission_required("webhooks.change_webhook", raise_exception=True)
+@button("webhooks.change_webhook")
 def send_test_mail(request: HtmxRequest, pk: int) -> HttpResponse:
     """Mail the recipients as they are typed, saved or not, and say what came of it."""
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
@@ -158,8 +145,7 @@ def _mail_result(webhook: Webhook, typed: str) -> dict[str, Any]:
 # ---- While somebody types: nothing is stored --------------------------------------------------
 
 
-@post_only
-@never_cache
+@button()
 def try_filter(request: HttpRequest) -> HttpResponse:
     """Answer htmx: after a button the whole section, while somebody types only what it matches."""
     user = request.user
@@ -177,8 +163,7 @@ def try_filter(request: HttpRequest) -> HttpResponse:
     return render(request, f"webhooks/webhook_form/{template}", context)
 
 
-@post_only
-@never_cache
+@button()
 def preview(request: HttpRequest) -> HttpResponse:
     """Answer htmx with the request the posted form would send; store nothing."""
     webhook = _webhook(request)
@@ -189,8 +174,7 @@ def preview(request: HttpRequest) -> HttpResponse:
     return render(request, "webhooks/webhook_form/_preview.html", context)
 
 
-@post_only
-@never_cache
+@button()
 def edit_parameters(request: HttpRequest) -> HttpResponse:
     """Answer htmx with the rows of the parameters after one of their buttons."""
     _check_editor(request)
@@ -224,9 +208,7 @@ def _check_editor(request: HttpRequest, *, is_new: bool | None = None) -> None:
 # ---- A test through the real delivery path ----------------------------------------------------
 
 
-@post_only
-@never_cache
-@permission_required("webhooks.test_webhook", raise_exception=True)
+@button("webhooks.test_webhook")
 def send_test(request: HtmxRequest, pk: int) -> HttpResponse:
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
     event_type = request.POST.get("test_event_type") or catalogue.first_type(webhook.event_types)
@@ -242,9 +224,7 @@ def send_test(request: HtmxRequest, pk: int) -> HttpResponse:
     return redirect("webhooks:test_result", pk, delivery.pk)
 
 
-@require_safe
-@never_cache
-@permission_required("webhooks.test_webhook", raise_exception=True)
+@page("webhooks.test_webhook")
 def test_result(request: HtmxRequest, pk: int, delivery_id: str) -> HttpResponse:
     """Show the result alone to htmx, and a page that reloads itself to everything else."""
     delivery = get_object_or_404(

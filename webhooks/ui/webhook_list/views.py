@@ -12,22 +12,18 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth.decorators import permission_required
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.core.paginator import Paginator
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, QueryDict
-from django.shortcuts import redirect, render
-from django.urls import reverse
-from django.utils.http import url_has_allowed_host_and_scheme
+from django.shortcuts import render
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
-from django.views.decorators.http import require_safe
 
 from webhooks import audit, events
 from webhooks.delivery import backlog
 from webhooks.models import Action, Delivery, HoldReason, Status, Webhook
-from webhooks.ui.requests import post_only
+from webhooks.ui.requests import button, page, redirect_back
 from webhooks.ui.status import MAX_COUNTED, counted
 from webhooks.ui.webhook_list import context, query
 
@@ -45,8 +41,7 @@ _NAMES_SHOWN = 12
 _CHUNK = 100
 
 
-@require_safe
-@permission_required("webhooks.view_webhook", raise_exception=True)
+@page("webhooks.view_webhook", may_be_kept=True)
 def list_webhooks(request: HttpRequest) -> HttpResponse:
     """Show a page of what the address asks for. htmx takes its parts out of the same answer."""
     found = query.order(query.find(request.GET), query.wanted_sort(request.GET))
@@ -92,8 +87,7 @@ class BulkRequest:
     is_confirmed: bool
 
 
-@post_only
-@permission_required("webhooks.view_webhook", raise_exception=True)
+@button("webhooks.view_webhook")
 def bulk_action(request: HttpRequest) -> HttpResponse:
     action = request.POST.get("action", "")
     if action not in PERMISSIONS:
@@ -108,12 +102,12 @@ def bulk_action(request: HttpRequest) -> HttpResponse:
     )
     if not asked.ids:
         messages.info(request, _("Tick the webhooks first, then say what happens to them."))
-        return back_to_list(request)
+        return redirect_back(request, "webhooks:list")
     if _must_confirm(asked):
         return _confirm(request, asked)
     done, left = _carry_out(request, asked)
     messages.success(request, _done_sentence(asked, done))
-    return _confirm(request, asked, left=left) if left else back_to_list(request)
+    return _confirm(request, asked, left=left) if left else redirect_back(request, "webhooks:list")
 
 
 def chosen_ids(data: QueryDict) -> list[int]:
@@ -123,14 +117,6 @@ def chosen_ids(data: QueryDict) -> list[int]:
     typed = [*data.getlist("webhook"), *data.get("webhooks", "").split(",")]
     ids = dict.fromkeys(int(one) for one in typed if re.fullmatch("[0-9]{1,18}", one))
     return list(ids)
-
-
-def back_to_list(request: HttpRequest) -> HttpResponse:
-    """Return to the list as it was."""
-    address = request.POST.get("next", "")
-    if not url_has_allowed_host_and_scheme(address, allowed_hosts=None):
-        address = reverse("webhooks:list")
-    return redirect(address)
 
 
 def _must_confirm(asked: BulkRequest) -> bool:
