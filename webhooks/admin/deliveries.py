@@ -2,9 +2,7 @@
 
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
 
@@ -30,7 +28,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         template = "admin/webhooks/delivery/change_list.html"
-        return self._page(request, template, _("Delivery log"), views.log_context(request))
+        return self.show(request, template, _("Delivery log"), views.log_context(request))
 
     def change_view(
         self,
@@ -41,12 +39,4 @@ class DeliveryAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         context = views.detail_context(request, views.get_delivery(key_of(object_id)))
         template = "admin/webhooks/delivery/change_form.html"
-        return self._page(request, template, _("Delivery"), context)
-
-    def _page(
-        self, request: HttpRequest, template: str, title: str, context: dict[str, Any]
-    ) -> HttpResponse:
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        site = {**self.admin_site.each_context(request), "opts": self.opts, "title": title}
-        return TemplateResponse(request, template, {**site, **context})
+        return self.show(request, template, _("Delivery"), context)

@@ -3,17 +3,14 @@
 from typing import Any
 
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from webhooks import catalogue
-from webhooks.admin.filters import LogFilter
-from webhooks.admin.readonly import ReadOnlyAdmin, key_of
+from webhooks.admin.readonly import LogFilter, ReadOnlyAdmin, key_of
 from webhooks.delivery_log.detail import PAYLOAD_BYTES
 from webhooks.models import Event
 from webhooks.templatetags.interface import ago, sentence
@@ -76,8 +73,6 @@ class EventAdmin(ReadOnlyAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        if not self.has_view_permission(request):
-            raise PermissionDenied
         event = Event.objects.filter(pk=key_of(object_id)).first()
         if event is None:
             raise Http404
@@ -86,12 +81,10 @@ class EventAdmin(ReadOnlyAdmin):
             "attempt_count", "created_at", "webhook__name",
         )  # fmt: skip
         context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
-            "title": _("Event"),
             "event": event,
             "deliveries": newest.order_by("-id")[:_MAX_DELIVERIES],
             "payload_bytes": PAYLOAD_BYTES,
             "may_see_payload": request.user.has_perm("webhooks.view_payload"),
         }
-        return TemplateResponse(request, "admin/webhooks/event/change_form.html", context)
+        template = "admin/webhooks/event/change_form.html"
+        return self.show(request, template, str(_("Event")), context)

@@ -1,9 +1,11 @@
 """The audit trail in the admin: every entry, to read and to search, of deleted webhooks too."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
@@ -11,11 +13,24 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from webhooks import audit
-from webhooks.admin.filters import LogFilter, WebhookFilter
-from webhooks.admin.readonly import ReadOnlyAdmin
+from webhooks.admin.readonly import LogFilter, ReadOnlyAdmin
 from webhooks.models import Action, AuditEntry
 from webhooks.templatetags import logtext
 from webhooks.templatetags.interface import exact
+from webhooks.ui.deliveries.forms import webhook_choices
+
+
+class WebhookFilter(LogFilter):
+    title = _("Webhook")
+    parameter_name = "webhook"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[Any, Any]]:
+        return webhook_choices(request.GET.get(self.parameter_name, ""))
+
+    def narrow(self, queryset: QuerySet[AuditEntry], value: str) -> QuerySet[AuditEntry]:
+        if not re.fullmatch("[0-9]{1,18}", value):
+            raise IncorrectLookupParameters(value)
+        return queryset.filter(webhook=int(value))
 
 
 class ActionFilter(LogFilter):
