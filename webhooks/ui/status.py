@@ -39,8 +39,8 @@ from webhooks.models import (
     ids,
 )
 from webhooks.ui import figures
+from webhooks.ui.connections.lifecycle import check_host
 from webhooks.ui.webhook_form import sections
-from webhooks.ui.webhook_form.credentials import check_host
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
@@ -137,13 +137,16 @@ def _token_problem(credential: Credential) -> dict[str, Any] | None:
     return None
 
 
+def has_token_problem(credential: Credential) -> bool:
+    """Return whether nothing can be authorized before the token or the settings are put right."""
+    is_oauth = credential.authorization_type == AuthorizationType.OAUTH2
+    return is_oauth and _token_problem(credential) is not None
+
+
 def needs_token(credential: Credential) -> bool:
     """Return whether somebody has to press Get new access token before anything is sent."""
-    return (
-        credential.authorization_type == AuthorizationType.OAUTH2
-        and credential.grant_type == GrantType.AUTHORIZATION_CODE
-        and _token_problem(credential) is not None
-    )
+    is_code = credential.grant_type == GrantType.AUTHORIZATION_CODE
+    return is_code and has_token_problem(credential)
 
 
 def token_of(credential: Credential) -> OAuthToken | None:

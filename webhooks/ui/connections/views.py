@@ -24,13 +24,12 @@ from webhooks.ui.requests import button, page
 from webhooks.ui.status import TOKEN_SECRETS, needs_token, token_of
 from webhooks.ui.trail import audit_trail
 from webhooks.ui.webhook_form import context as form_context
-from webhooks.ui.webhook_form import credentials
 
 
 @page("webhooks.view_connection", may_be_kept=True)
 def list_connections(request: HttpRequest) -> HttpResponse:
     is_used = Q(users__deleted_at=None)
-    found = credentials.connections().annotate(used_by=Count("users", filter=is_used))
+    found = lifecycle.connections().annotate(used_by=Count("users", filter=is_used))
     found = found.order_by("name", "pk")
     rows = [{"connection": connection, "token": token_of(connection)} for connection in found]
     return render(request, "webhooks/connections/list.html", {"rows": rows})
@@ -118,7 +117,7 @@ def _confirm_delete(
 def panel(request: HttpRequest) -> HttpResponse:
     """Show the state of the connection that was just chosen on a webhook's form."""
     wanted = request.GET.get("connection", "")
-    found = credentials.connections().filter(pk=int(wanted) if wanted.isdecimal() else 0).first()
+    found = lifecycle.connections().filter(pk=int(wanted) if wanted.isdecimal() else 0).first()
     return render(request, "webhooks/connections/_panel.html", {"connection": found})
 
 

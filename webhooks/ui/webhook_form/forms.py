@@ -2,23 +2,34 @@
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import available_timezones
 
 from django import forms
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import QuerySet
+from django.urls import reverse
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from webhooks import catalogue, events, network
-from webhooks.models import Delivery, HoldReason, PauseReason, Status, Webhook
+from webhooks.models import (
+    Credential,
+    Delivery,
+    HoldReason,
+    PauseReason,
+    Status,
+    Webhook,
+    may_be_sent_to,
+)
 from webhooks.payloads import Violation
 from webhooks.security.drafts import Draft
 from webhooks.ui.connections import lifecycle
 from webhooks.ui.fields import EventTypesField, refusal
-from webhooks.ui.webhook_form import authorization, credentials
+from webhooks.ui.webhook_form import authorization
 from webhooks.ui.webhook_form.credential_form import CredentialForm, problems_of
-from webhooks.ui.webhook_form.credentials import CONNECTION, ConnectionChoice, connections
 from webhooks.ui.webhook_form.filter import FilterSection
 from webhooks.ui.webhook_form.headers import header_rows, headers_as_json
 from webhooks.ui.webhook_form.mapping import MappingSection
@@ -29,6 +40,11 @@ from webhooks.ui.webhook_form.sections import (
     DeliveryFields,
     default_schedule_help,
 )
+
+if TYPE_CHECKING:
+    _ModelChoiceField = forms.ModelChoiceField[Credential]
+else:
+    _ModelChoiceField = forms.ModelChoiceField
 
 # The sentence under each field, and that for an empty one.
 HELP = {
@@ -49,7 +65,90 @@ REQUIRED = {
         "Enter the address that receives the events, for example “https://example.com/hooks/calls”."
     ),
 }
+# What the form shows in place of an authorization type while a connection is chosen.
+CONNECTION = "connection"
+# Of a connection for many hosts the first few are named.
+_HOSTS_SHOWN = 2
 _FORMAT_DEFAULTS = {"date_format": "iso8601", "time_zone": "UTC", "uses_older_names": False}
+
+
+class ConnectionSelect(forms.Select):
+    """A select whose connections for other hosts cannot be chosen; the chosen one always can."""
+
+    host = ""
+
+    def create_option(self, name: str, value: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        option: dict[str, Any] = super().create_option(name, value, *args, **kwargs)
+        connection = getattr(value, "instance", None)
+        if connection is not None:
+            option["attrs"]["data-hosts"] = " ".join(connection.allowed_hosts)
+            is_allowed = not self.host or may_be_sent_to(connection, self.host)
+            if not is_allowed and not option["selected"]:
+                option["attrs"]["disabled"] = True
+        return option
+
+
+class ConnectionField(_ModelChoiceField):
+    """One of the connections, or none for the webhook's own credentials."""
+
+    widget = ConnectionSelect
+
+    def label_from_instance(self, connection: Any) -> str:
+        hosts = ", ".join(connection.allowed_hosts[:_HOSTS_SHOWN])
+        if len(connection.allowed_hosts) > _HOSTS_SHOWN:
+            hosts += ", …"
+        return gettext("%(name)s (%(type)s, only for %(hosts)s)") % {
+            "name": connection.name,
+            "type": connection.get_authorization_type_display(),
+            "hosts": hosts,
+        }
+
+
+class ConnectionChoice(forms.Form):
+    """The choice, and what follows from it."""
+
+    connection = ConnectionField(
+        label=_("Credentials"),
+        queryset=Credential.objects.none(),
+        required=False,
+        empty_label=_("This webhook's own"),
+        widget=ConnectionSelect({"data-connection": True}),
+        help_text=_(
+            "A connection is a login or an access token that several webhooks use. It can be "
+            "chosen when the host of the URL is one of its hosts."
+        ),
+        error_messages={
+            "invalid_choice": _("This connection does not exist any more. Choose another one.")
+        },
+    )
+
+    def offer_connections(self, found: QuerySet[Credential]) -> None:
+        field: Any = self.fields["connection"]
+        field.queryset = found
+        field.widget.host = lifecycle.host_of(self["url"].value())
+        field.widget.attrs |= {
+            "hx-get": reverse("webhooks:connection_panel"),
+            "hx-target": "#connection-panel",
+        }
+
+    def keep_connection(self) -> None:
+        """Offer only what is used already, to somebody who may not see the others."""
+        current: Any = self.initial.get("connection")
+        self.offer_connections(lifecycle.connections().filter(pk=current))
+
+    @property
+    def has_connections(self) -> bool:
+        """Return whether there is anything to choose; most sites never need a connection."""
+        field: Any = self.fields["connection"]
+        return len(field.choices) > 1
+
+    @property
+    def chosen_connection(self) -> Credential | None:
+        try:
+            found: Credential | None = self.fields["connection"].clean(self["connection"].value())
+        except ValidationError:
+            return None
+        return found
 
 
 class WebhookForm(ConnectionChoice, DeliveryFields, CredentialForm):
@@ -140,7 +239,7 @@ class WebhookForm(ConnectionChoice, DeliveryFields, CredentialForm):
         self.mapping = MappingSection(instance, data)
         zone: Any = self.fields["time_zone"]
         zone.choices = _time_zones(instance.time_zone)
-        self.offer_connections(connections())
+        self.offer_connections(lifecycle.connections())
         self.fields["retry_schedule_seconds"].help_text = default_schedule_help()
         if not _holds_deliveries(instance):
             del self.fields["held"]
@@ -196,17 +295,17 @@ class WebhookForm(ConnectionChoice, DeliveryFields, CredentialForm):
         try:
             network.check_url(url)
         except network.UnsafeURLError as error:
-            raise forms.ValidationError(refusal(error), code=error.code) from error
+            raise ValidationError(refusal(error), code=error.code) from error
         except network.NameNotResolvedError as error:
             # A name server that is down for a moment does not stop other changes.
             if url != self._stored["url"]:
-                raise forms.ValidationError(error.reason, code=error.code) from error
+                raise ValidationError(error.reason, code=error.code) from error
         return url
 
     def clean_event_types(self) -> list[str]:
         patterns: list[str] = self.cleaned_data["event_types"]
         if full := self._full_types(patterns):
-            raise forms.ValidationError(
+            raise ValidationError(
                 _(
                     "%(types)s already has %(limit)d webhooks, the most allowed for one event "
                     "type. Delete one of them or choose another event type."
@@ -235,8 +334,8 @@ class WebhookForm(ConnectionChoice, DeliveryFields, CredentialForm):
             return
         self._forgive({name for names in authorization.FIELDS_OF.values() for name in names})
         try:
-            credentials.check_host(values["connection"], values.get("url", ""))
-        except forms.ValidationError as error:
+            lifecycle.check_host(values["connection"], values.get("url", ""))
+        except ValidationError as error:
             self.add_error("connection", error)
 
     def _post_clean(self) -> None:
