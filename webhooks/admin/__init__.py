@@ -10,10 +10,13 @@ from django.utils.translation import gettext_lazy as _
 
 from webhooks.admin.access import ApiKeyAdmin
 from webhooks.admin.accounts import GroupAdmin, UserAdmin
-from webhooks.admin.deliveries import DeliveryAdmin
-from webhooks.admin.events import EventAdmin
-from webhooks.admin.trail import AuditEntryAdmin
-from webhooks.admin.webhooks import OAuthExchangeAdmin, WebhookAdmin
+from webhooks.admin.logs import (
+    AuditEntryAdmin,
+    DeliveryAdmin,
+    EventAdmin,
+    OAuthExchangeAdmin,
+    WebhookAdmin,
+)
 from webhooks.models import ApiKey, AuditEntry, Delivery, Event, OAuthExchange, Webhook
 
 admin.site.site_header = _("Integrations")

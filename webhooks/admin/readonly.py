@@ -134,7 +134,7 @@ class ReadOnlyAdmin(ModelAdmin):
         return KeysetChangeList
 
     def show(
-        self, request: HttpRequest, template: str, title: str, context: dict[str, Any]
+        self, request: HttpRequest, template: str, title: Any, context: dict[str, Any]
     ) -> HttpResponse:
         """Show a page of our own within the admin, to who may view these rows."""
         if not self.has_view_permission(request):
