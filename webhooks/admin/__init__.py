@@ -9,11 +9,14 @@ from django.contrib.auth.models import Group, User
 from django.utils.translation import gettext_lazy as _
 
 from webhooks.admin.access import ApiKeyAdmin
-from webhooks.admin.accounts import PersonAdmin, TeamAdmin
-from webhooks.admin.deliveries import DeliveryAdmin
-from webhooks.admin.events import EventAdmin
-from webhooks.admin.trail import AuditEntryAdmin
-from webhooks.admin.webhooks import OAuthExchangeAdmin, WebhookAdmin
+from webhooks.admin.accounts import GroupAdmin, UserAdmin
+from webhooks.admin.logs import (
+    AuditEntryAdmin,
+    DeliveryAdmin,
+    EventAdmin,
+    OAuthExchangeAdmin,
+    WebhookAdmin,
+)
 from webhooks.models import ApiKey, AuditEntry, Delivery, Event, OAuthExchange, Webhook
 
 admin.site.site_header = _("Integrations")
@@ -32,5 +35,5 @@ admin.site.register(Webhook, WebhookAdmin)
 
 # Django registers its own when its app is loaded, which is before ours.
 admin.site.unregister([Group, User])
-admin.site.register(Group, TeamAdmin)
-admin.site.register(User, PersonAdmin)
+admin.site.register(Group, GroupAdmin)
+admin.site.register(User, UserAdmin)

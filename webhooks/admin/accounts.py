@@ -1,15 +1,14 @@
-"""People and groups: Django's own pages, with permissions as boxes that a keyboard reaches.
+"""Users and groups: Django's own pages, with permissions as boxes that a keyboard reaches.
 
 Django's two lists side by side are drawn by a script whose markup a screen reader cannot follow.
-Only superusers give permissions, or touch another superuser: whoever may edit accounts could
-otherwise make themselves anything.
+Only superusers give permissions, or change another superuser: an account that may edit accounts
+could otherwise give itself every permission.
 """
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from django.contrib.auth.admin import GroupAdmin
-from django.contrib.auth.admin import UserAdmin as DjangosUserAdmin
+from django.contrib.auth import admin as auth_admin
 from django.db.models import QuerySet
 from django.forms import CheckboxSelectMultiple
 from django.http import HttpRequest
@@ -19,18 +18,25 @@ from webhooks.admin.readonly import ModelAdmin
 from webhooks.models import Action
 
 if TYPE_CHECKING:
-    UserAdmin = DjangosUserAdmin[Any]
+    _UserAdmin = auth_admin.UserAdmin[Any]
 else:
     # Django's class takes no type argument when it runs.
-    UserAdmin = DjangosUserAdmin
+    _UserAdmin = auth_admin.UserAdmin
 
 _BOXES = ("permissions", "user_permissions", "groups")
 # What makes somebody more than they are.
 _GIVEN = ("is_staff", "is_superuser", "groups", "user_permissions")
 
 
-class _WrittenDown(ModelAdmin):
-    """Lets the audit trail say who changed which account or group."""
+class _AccountAdmin(ModelAdmin):
+    """Draws permissions as boxes, and records who changed which account or group."""
+
+    filter_horizontal = ()
+
+    def formfield_for_manytomany(self, db_field: Any, request: Any = None, **kwargs: Any) -> Any:
+        if db_field.name in _BOXES:
+            kwargs["widget"] = CheckboxSelectMultiple()
+        return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
@@ -62,8 +68,7 @@ class _WrittenDown(ModelAdmin):
         )
 
 
-class PersonAdmin(_WrittenDown, UserAdmin):
-    filter_horizontal = ()
+class UserAdmin(_AccountAdmin, _UserAdmin):
     # The product writes them.
     readonly_fields = ("last_login", "date_joined")
 
@@ -81,27 +86,15 @@ class PersonAdmin(_WrittenDown, UserAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_delete_permission(request, obj) and _may_touch(request, obj)
 
-    def formfield_for_manytomany(self, db_field: Any, request: Any = None, **kwargs: Any) -> Any:
-        if db_field.name in _BOXES:
-            kwargs["widget"] = CheckboxSelectMultiple()
-        return super().formfield_for_manytomany(db_field, request, **kwargs)
 
-
-class TeamAdmin(_WrittenDown, GroupAdmin):
-    filter_horizontal = ()
-
+class GroupAdmin(_AccountAdmin, auth_admin.GroupAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return () if _gives(request) else ("permissions",)
-
-    def formfield_for_manytomany(self, db_field: Any, request: Any = None, **kwargs: Any) -> Any:
-        if db_field.name in _BOXES:
-            kwargs["widget"] = CheckboxSelectMultiple()
-        return super().formfield_for_manytomany(db_field, request, **kwargs)
 
 
 def _gives(request: HttpRequest) -> bool:
     return bool(request.user.is_superuser)
 
 
-def _may_touch(request: HttpRequest, person: Any) -> bool:
-    return person is None or not person.is_superuser or _gives(request)
+def _may_touch(request: HttpRequest, user: Any) -> bool:
+    return user is None or not user.is_superuser or _gives(request)

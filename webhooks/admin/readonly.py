@@ -1,4 +1,7 @@
-"""Read-only admin pages for tables of any size: pages by key, no COUNT, no OFFSET."""
+"""Read-only admin pages for tables of any size: pages by key, no COUNT, no OFFSET.
+
+Filters are drawn as selects of the toolbar above the table.
+"""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -7,9 +10,11 @@ from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import ChangeList
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.paginator import Paginator
-from django.http import HttpRequest
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 
 BEFORE = "before"
 AFTER = "after"
@@ -93,6 +98,19 @@ def key_of(object_id: str) -> str:
     return plain.replace("\0", "")
 
 
+class LogFilter(admin.SimpleListFilter):
+    """A filter of a log; nonsense in the address is Django's error of a wrong lookup."""
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        value = (self.value() or "").strip()
+        if "\0" in value:
+            raise IncorrectLookupParameters(value)
+        return self.narrow(queryset, value) if value else queryset
+
+    def narrow(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
+        raise NotImplementedError
+
+
 class ReadOnlyAdmin(ModelAdmin):
     """Nobody adds, edits or deletes these rows by hand."""
 
@@ -114,3 +132,12 @@ class ReadOnlyAdmin(ModelAdmin):
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return KeysetChangeList
+
+    def show(
+        self, request: HttpRequest, template: str, title: Any, context: dict[str, Any]
+    ) -> HttpResponse:
+        """Show a page of our own within the admin, to who may view these rows."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        site = {**self.admin_site.each_context(request), "opts": self.opts, "title": title}
+        return TemplateResponse(request, template, {**site, **context})

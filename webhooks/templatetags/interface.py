@@ -122,13 +122,18 @@ def _local(moment: datetime) -> datetime:
         return moment.astimezone(UTC)
 
 
+def _written(moment: datetime) -> tuple[str, str]:
+    """Return a time for machines, and exactly for people."""
+    local = _local(moment)
+    return local.isoformat(), date(local, "Y-m-d H:i:s T")
+
+
 @register.filter
 def ago(moment: datetime | None) -> SafeString | str:
     """Show how long ago or ahead a time is, with the exact time on hover."""
     # A template hands on an empty text for what is not there.
     if not moment:
         return ""
-    local = _local(moment)
     seconds = (timezone.now() - moment).total_seconds()
     if abs(seconds) < 60:
         words = _("just now") if seconds >= 0 else _("in a moment")
@@ -136,9 +141,8 @@ def ago(moment: datetime | None) -> SafeString | str:
         words = _("%s ago") % timesince(moment, depth=1)
     else:
         words = _("in %s") % timeuntil(moment, depth=1)
-    exact = date(local, "Y-m-d H:i:s T")
     return format_html(
-        '<time datetime="{}" title="{}" data-ago>{}</time>', local.isoformat(), exact, words
+        '<time datetime="{}" title="{}" data-ago>{}</time>', *_written(moment), words
     )
 
 
@@ -147,11 +151,7 @@ def due(moment: datetime | None) -> SafeString | str:
     """Show when something that waits is to be done: what should be done by now is due."""
     if moment is None or moment > timezone.now():
         return ago(moment)
-    local = _local(moment)
-    exact = date(local, "Y-m-d H:i:s T")
-    return format_html(
-        '<time datetime="{}" title="{}">{}</time>', local.isoformat(), exact, _("due now")
-    )
+    return format_html('<time datetime="{}" title="{}">{}</time>', *_written(moment), _("due now"))
 
 
 @register.filter
@@ -164,13 +164,8 @@ def minute(moment: datetime | None) -> SafeString | str:
     """Show a time to the minute as people write it, with the exact time on hover."""
     if moment is None:
         return ""
-    local = _local(moment)
-    return format_html(
-        '<time datetime="{}" title="{}">{}</time>',
-        local.isoformat(),
-        date(local, "Y-m-d H:i:s T"),
-        date(local, "j E Y, H:i"),
-    )
+    words = date(_local(moment), "j E Y, H:i")
+    return format_html('<time datetime="{}" title="{}">{}</time>', *_written(moment), words)
 
 
 @register.filter

@@ -29,8 +29,6 @@ from webhooks.models import (
     Webhook,
 )
 from webhooks.ui.figures import milliseconds
-from webhooks.ui.webhook_form.filter_rows import ConditionRow
-from webhooks.ui.webhook_form.filter_section import FilterSection, offered
 
 register = template.Library()
 register.filter(header_lines)
@@ -226,12 +224,6 @@ def took(exchange: OAuthExchange) -> str:
 
 
 # ---- Filters, and what a condition found in an event ------------------------------------------
-
-
-@register.simple_tag
-def offer(row: ConditionRow, section: FilterSection) -> dict[str, Any]:
-    """Return what the page needs to draw one condition."""
-    return offered(row, section)
 
 
 @register.filter

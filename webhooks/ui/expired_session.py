@@ -4,7 +4,6 @@ A script asks `session` before it lets the page go. Without one, what was typed 
 the new session until the same person has logged in.
 """
 
-from collections.abc import Callable
 from datetime import timedelta
 from functools import wraps
 from typing import Any
@@ -13,20 +12,20 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import redirect_to_login
 from django.core import signing
-from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, QueryDict
 from django.middleware.csrf import get_token
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from webhooks.security.encryption import Sealed, SecretUnreadableError, seal
+from webhooks.ui.requests import View
 
 _SESSION_KEY = "webhook_typed"
 _OPENED_BY = "opened_by"
 # Longer than any session lasts, and than anybody leaves a form open.
 _MAX_AGE = timedelta(days=7)
 _MAX_CHARACTERS = 200_000
-View = Callable[..., HttpResponse]
 
 
 @require_safe
@@ -46,7 +45,7 @@ def keeps_typed(view: View) -> View:
 
     @login_not_required
     @wraps(view)
-    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not request.user.is_authenticated:
             _keep(request)
             return redirect_to_login(request.get_full_path())

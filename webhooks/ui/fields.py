@@ -1,7 +1,7 @@
 """Form fields of our own: the write-only secret, the grouped event types, and lists as text."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from django import forms
@@ -23,6 +23,8 @@ _MAX_CODES = 20
 # What needs no encoding is typed as it is; spaces and controls never belong into a name.
 _NAME = re.compile(r"[\x21-\x3c\x3e-\x7e]{1,100}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# What the buttons of a row in a list do to it.
+MOVES = (("up", _("Move up")), ("down", _("Move down")), ("remove", _("Remove")))
 
 
 class CopyInput(forms.TextInput):
@@ -240,22 +242,43 @@ def _pair(line: str) -> tuple[str, str]:
     return name, value
 
 
-class StatusCodesField(forms.Field):
-    """Status codes with commas between; cleans to a list, and to [] for the default."""
+class ListField(forms.Field):
+    """A list as text, its items parted by `separators`; cleans to a list."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        widget = forms.TextInput(
-            {"class": "mono", "autocomplete": "off", "inputmode": "numeric", "placeholder": "401"}
-        )
-        super().__init__(required=False, widget=widget, **kwargs)
+    widget: forms.Widget = forms.Textarea({"rows": 2, "autocomplete": "off", "spellcheck": "false"})
+    separators = r"[\s,;]+"
+
+    def __init__(self, *, required: bool = False, **kwargs: Any) -> None:
+        super().__init__(required=required, **kwargs)
 
     def prepare_value(self, value: Any) -> Any:
-        return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+        return self.write(value) if isinstance(value, list | tuple) else value
 
-    def to_python(self, value: Any) -> list[int]:
+    def write(self, values: Sequence[Any]) -> str:
+        return "\n".join(map(str, values))
+
+    def to_python(self, value: Any) -> list[Any]:
         if isinstance(value, list | tuple):
             return list(value)
-        typed = [part for part in re.split(r"[\s,;]+", str(value or "")) if part]
+        parts = re.split(self.separators, str(value or ""))
+        return self.read([part.strip() for part in parts if part.strip()])
+
+    def read(self, typed: list[str]) -> list[Any]:
+        """Return the list; raise ValidationError with what to change."""
+        raise NotImplementedError
+
+
+class StatusCodesField(ListField):
+    """Status codes with commas between; cleans to a list, and to [] for the default."""
+
+    widget = forms.TextInput(
+        {"class": "mono", "autocomplete": "off", "inputmode": "numeric", "placeholder": "401"}
+    )
+
+    def write(self, values: Sequence[int]) -> str:
+        return ", ".join(map(str, values))
+
+    def read(self, typed: list[str]) -> list[int]:
         wrong = next((part for part in typed if not re.fullmatch(r"[45][0-9]{2}", part)), None)
         if wrong is not None or len(typed) > _MAX_CODES:
             raise ValidationError(
@@ -267,20 +290,12 @@ class StatusCodesField(forms.Field):
         return list(dict.fromkeys(map(int, typed)))
 
 
-class WordsField(forms.Field):
+class WordsField(ListField):
     """Words or phrases, one a line."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        widget = forms.Textarea({"rows": 2, "autocomplete": "off", "spellcheck": "false"})
-        super().__init__(required=False, widget=widget, **kwargs)
+    separators = r"[\r\n]+"
 
-    def prepare_value(self, value: Any) -> Any:
-        return "\n".join(map(str, value)) if isinstance(value, list | tuple) else value
-
-    def to_python(self, value: Any) -> list[str]:
-        if isinstance(value, list | tuple):
-            return list(value)
-        words = [line.strip() for line in str(value or "").splitlines() if line.strip()]
+    def read(self, words: list[str]) -> list[str]:
         if len(words) > _MAX_WORDS or any(len(word) > _MAX_WORD_LENGTH for word in words):
             raise ValidationError(
                 gettext("At most %(count)d lines of at most %(length)d characters are allowed."),

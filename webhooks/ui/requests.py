@@ -1,17 +1,24 @@
-"""What the views ask of a request: the type with htmx, and POST where a button is the only way."""
+"""What every view asks of a request: who may see a page or press a button, and the way back.
+
+`LoginRequiredMiddleware` has asked for a login before.
+"""
 
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.contrib.auth.decorators import permission_required
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed
 from django.shortcuts import redirect
 from django.urls import Resolver404, resolve, reverse
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods
 from django_htmx.middleware import HtmxDetails
 
-View = Callable[..., HttpResponse]
+View = Callable[..., HttpResponseBase]
 # The names of addresses that have a page to press a button on.
 _PAGES = {
     "detail",
@@ -31,23 +38,50 @@ class HtmxRequest(HttpRequest):
     htmx: HtmxDetails
 
 
-def post_only(view: View) -> View:
-    """Accept POST alone, and redirect a browser's GET to the page that has the button.
+def page(
+    *permissions: str,
+    has_form: bool = False,
+    may_be_kept: bool = False,
+    guard: Callable[[View], View] | None = None,
+) -> Callable[[View], View]:
+    """Show a page to who has every permission; a form is posted to the page that shows it.
 
-    A login leads to such an address when the session had ended before the button was pressed.
+    Browsers keep no copy unless it `may_be_kept`. `guard` decorates the check of permissions.
     """
 
-    @wraps(view)
-    def guarded(request: HtmxRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        if request.method == "POST":
-            return view(request, *args, **kwargs)
-        is_page = "text/html" in request.headers.get("Accept", "") and not request.htmx
-        if request.method != "GET" or not is_page:
-            return HttpResponseNotAllowed(["POST"])
-        messages.info(request, _("Nothing was done yet: press the button again."))
-        return redirect(_page_above(request.path))
+    def decorate(view: View) -> View:
+        guarded = permission_required(permissions, raise_exception=True)(view)
+        guarded = guard(guarded) if guard else guarded
+        guarded = guarded if may_be_kept else never_cache(guarded)
+        methods = ["GET", "HEAD", "POST"] if has_form else ["GET", "HEAD"]
+        return require_http_methods(methods)(guarded)
 
-    return guarded
+    return decorate
+
+
+def button(*permissions: str) -> Callable[[View], View]:
+    """Accept POST alone, from who has every permission.
+
+    A browser's GET is redirected to the page that has the button: a login leads to such an address
+    when the session had ended before the button was pressed.
+    """
+
+    def decorate(view: View) -> View:
+        pressed = permission_required(permissions, raise_exception=True)(never_cache(view))
+
+        @wraps(view)
+        def guarded(request: HtmxRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            if request.method == "POST":
+                return pressed(request, *args, **kwargs)
+            is_page = "text/html" in request.headers.get("Accept", "") and not request.htmx
+            if request.method != "GET" or not is_page:
+                return HttpResponseNotAllowed(["POST"])
+            messages.info(request, _("Nothing was done yet: press the button again."))
+            return redirect(_page_above(request.path))
+
+        return guarded
+
+    return decorate
 
 
 def _page_above(path: str) -> str:
@@ -61,3 +95,17 @@ def _page_above(path: str) -> str:
         except Resolver404:
             continue
     return path
+
+
+def own_address(request: HttpRequest, address: str) -> str:
+    """Return an address of this site, or an empty text for any other."""
+    is_own = url_has_allowed_host_and_scheme(
+        address, allowed_hosts={request.get_host()}, require_https=request.is_secure()
+    )
+    return address if is_own else ""
+
+
+def redirect_back(request: HttpRequest, default: str, *args: Any) -> HttpResponse:
+    """Return to the page the button was on, or to the one whose name is given."""
+    address = own_address(request, request.POST.get("next", ""))
+    return redirect(address or reverse(default, args=args))

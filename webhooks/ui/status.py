@@ -39,8 +39,8 @@ from webhooks.models import (
     ids,
 )
 from webhooks.ui import figures
-from webhooks.ui.webhook_form import alerts, delivery
-from webhooks.ui.webhook_form.credentials import check_host
+from webhooks.ui.connections.lifecycle import check_host
+from webhooks.ui.webhook_form import sections
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
@@ -137,13 +137,16 @@ def _token_problem(credential: Credential) -> dict[str, Any] | None:
     return None
 
 
+def has_token_problem(credential: Credential) -> bool:
+    """Return whether nothing can be authorized before the token or the settings are put right."""
+    is_oauth = credential.authorization_type == AuthorizationType.OAUTH2
+    return is_oauth and _token_problem(credential) is not None
+
+
 def needs_token(credential: Credential) -> bool:
     """Return whether somebody has to press Get new access token before anything is sent."""
-    return (
-        credential.authorization_type == AuthorizationType.OAUTH2
-        and credential.grant_type == GrantType.AUTHORIZATION_CODE
-        and _token_problem(credential) is not None
-    )
+    is_code = credential.grant_type == GrantType.AUTHORIZATION_CODE
+    return is_code and has_token_problem(credential)
 
 
 def token_of(credential: Credential) -> OAuthToken | None:
@@ -174,12 +177,8 @@ def page_status(webhook: Webhook) -> dict[str, Any]:
         and bool(held[HoldReason.PAUSED] or webhook.pause_reason != PauseReason.PERSON),
         "needs_test": webhook.pause_reason in (PauseReason.GONE, PauseReason.FAILING),
         "last_test": _last_test(webhook),
-        "delivery_summary": delivery.summary(
-            **{name: getattr(webhook, name) for name in delivery.FIELDS}
-        ),
-        "alerts_summary": alerts.summary(
-            **{name: getattr(webhook, name) for name in alerts.FIELDS}
-        ),
+        "delivery_summary": sections.delivery_summary(vars(webhook)),
+        "alerts_summary": sections.alerts_summary(vars(webhook)),
     }
 
 

@@ -7,15 +7,13 @@ before it is overwritten.
 import re
 from typing import Any
 
-from django.contrib.auth.decorators import permission_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
-from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_safe
 
 from webhooks import audit
 from webhooks.models import Action, AuditEntry, Credential, Webhook
+from webhooks.ui.requests import page
 
 SHOWN = 20
 ENTRIES_PER_PAGE = 50
@@ -36,16 +34,12 @@ def audit_trail(subject: Webhook | Credential) -> dict[str, Any]:
     }
 
 
-@require_safe
-@never_cache
-@permission_required("webhooks.view_webhook", raise_exception=True)
+@page("webhooks.view_webhook")
 def of_webhook(request: HttpRequest, pk: int) -> HttpResponse:
     return _show(request, get_object_or_404(Webhook.objects.present(), pk=pk))
 
 
-@require_safe
-@never_cache
-@permission_required("webhooks.view_connection", raise_exception=True)
+@page("webhooks.view_connection")
 def of_connection(request: HttpRequest, pk: int) -> HttpResponse:
     return _show(request, get_object_or_404(Credential.objects.shared(), pk=pk))
 

@@ -7,8 +7,7 @@ import pytest
 from django.http import QueryDict
 
 from webhooks.filters import PRESETS, validate
-from webhooks.ui.webhook_form.filter_rows import from_tree, to_tree
-from webhooks.ui.webhook_form.filter_section import FilterSection, hint_of, offered
+from webhooks.ui.webhook_form.filter import FilterSection, from_tree, to_tree
 
 MISSED = {"variable": "disposition", "operator": "equals", "value": "NO ANSWER"}
 SHORT = {"variable": "duration_seconds", "operator": "less_than", "value": 90}
@@ -265,7 +264,7 @@ def test_a_button_that_leads_nowhere_changes_nothing(action: str) -> None:
 
 def test_choices_are_picked_ticked_or_typed_by_operator() -> None:
     controls = [
-        offered(next(from_tree({"all": [condition]}).rows()), FilterSection({}))["control"]
+        next(from_tree({"all": [condition]}).rows()).control
         for condition in (MISSED, SOME, AGENT, LISTED, PRESENT, REPEATED)
     ]
     assert controls == ["choice", "checks", "text", "lines", "none", "choice"]
@@ -274,24 +273,24 @@ def test_choices_are_picked_ticked_or_typed_by_operator() -> None:
 def test_a_list_says_how_its_values_are_parted() -> None:
     tree = {"variable": "caller", "operator": "one_of", "value": ["Sales"]}
     (row,) = FilterSection(tree).root.rows()
-    assert hint_of(row, [])[0].startswith("One value a line, or with commas between")
+    assert row.hint.startswith("One value a line, or with commas between")
 
 
 def test_a_variable_that_no_chosen_event_has_is_pointed_out() -> None:
     section = FilterSection({"all": [MISSED]}, patterns=["form.submitted"])
     [row] = section.root.rows()
-    drawn = offered(row, section)
-    assert drawn["is_warning"]
-    assert "None of the chosen events has it. It is in “" in drawn["hint"]
+    assert row.is_foreign
+    assert "None of the chosen events has it. It is in “" in row.hint
     section = FilterSection({"all": [MISSED]}, patterns=["call.*"])
-    assert not offered(row, section)["is_warning"]
+    [row] = section.root.rows()
+    assert not row.is_foreign
 
 
 def test_variables_are_grouped_by_the_chosen_events() -> None:
-    labels = [str(group.label) for group in FilterSection({}, patterns=["call.*"]).variable_groups]
+    labels = [label for label, _ in FilterSection({}, patterns=["call.*"]).variable_groups]
     assert labels == ["Often used", "In the chosen events", "In other events"]
     offered_names = [
-        choice.value for group in FilterSection({}).variable_groups for choice in group.choices
+        name for _, choices in FilterSection({}).variable_groups for name, _ in choices
     ]
     assert len(offered_names) == len(set(offered_names)) > 60
     assert "attempt" not in offered_names
@@ -300,9 +299,8 @@ def test_variables_are_grouped_by_the_chosen_events() -> None:
 def test_an_older_name_that_is_stored_stays_chosen() -> None:
     section = FilterSection({"all": [{"variable": "billsec", "operator": "at_least", "value": 5}]})
     [row] = section.root.rows()
-    foreign = offered(row, section)["foreign"]
-    assert foreign.value == "billsec"
-    assert foreign.is_chosen
+    assert row.chosen == "billsec"
+    assert "(billsec)" in row.older_name
 
 
 def test_an_odd_operator_that_is_stored_is_not_lost() -> None:

@@ -17,7 +17,7 @@ from webhooks.models import (
     TokenState,
     Webhook,
 )
-from webhooks.ui.webhook_form import providers
+from webhooks.ui.webhook_form import oauth_fields
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
@@ -292,7 +292,7 @@ def test_other_changes_release_nothing() -> None:
 
 def filled(**posted: str) -> dict[str, str]:
     data = multi_value({**OAUTH, **posted})
-    providers.fill_in(data)
+    oauth_fields.fill_in(data)
     return data.dict()
 
 
@@ -337,8 +337,8 @@ def test_a_question_without_an_answer_is_asked_again_and_changes_nothing() -> No
     posted = {**OAUTH, "action": "use_preset", "provider": "bitrix24"}
     assert filled(**posted)["auth_url"] == OAUTH["auth_url"]
     form = bound(is_checked=False, **posted)
-    [guide] = [guide for guide in form.guides if guide.is_chosen]
-    assert "Fill in Portal, for example “acme.bitrix24.com”." in guide.problem
+    [guide] = [guide for guide in form.guides if guide["is_chosen"]]
+    assert "Fill in Portal, for example “acme.bitrix24.com”." in guide["problem"]
 
 
 def test_an_answer_is_read_back_from_the_saved_address() -> None:
@@ -347,8 +347,8 @@ def test_an_answer_is_read_back_from_the_saved_address() -> None:
     fill(webhook.credential, provider="microsoft", auth_url=address)
     form = bound()
     shown = type(form)(None, instance=webhook, draft=form.draft)
-    [guide] = [guide for guide in shown.guides if guide.is_chosen]
-    assert [ask.value for ask in guide.asks] == ["contoso.com"]
+    [guide] = [guide for guide in shown.guides if guide["is_chosen"]]
+    assert [ask["value"] for ask in guide["asks"]] == ["contoso.com"]
 
 
 def test_a_button_fills_in_what_belongs_to_this_section_only() -> None:
@@ -365,7 +365,9 @@ def test_a_fill_that_is_none_changes_nothing(fill: str) -> None:
 
 def test_texts_for_the_script_are_those_of_the_form() -> None:
     form = bound(is_checked=False, **OAUTH)
-    values: dict[str, Any] = {guide.preset.key: json.loads(guide.values) for guide in form.guides}
+    values: dict[str, Any] = {
+        guide["preset"].key: json.loads(guide["filling"]) for guide in form.guides
+    }
     assert values["google"]["authorization_parameters"] == "access_type=offline\nprompt=consent"
     assert values["microsoft"]["auth_url"].count("{tenant}") == 1
-    assert all(set(fields) <= providers.FILLABLE for fields in values.values())
+    assert all(set(fields) <= oauth_fields.FILLABLE for fields in values.values())

@@ -1,21 +1,62 @@
 """A person's own preferences: the time zone of the times they read. Language: `set_language`."""
 
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django import forms
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.utils.http import url_has_allowed_host_and_scheme
-from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from webhooks.ui.account import time_zone as time_zone_
-from webhooks.ui.account.forms import TimeZoneForm
+from webhooks.ui.requests import own_address, page
+
+# Names that say nothing about a place, or say it a second time.
+_OTHER = ("Etc/", "SystemV/", "US/", "posix/", "right/")
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
-@never_cache
+class TimeZoneForm(forms.Form):
+    time_zone = forms.ChoiceField(
+        label=gettext_lazy("Time zone"),
+        required=False,
+        help_text=gettext_lazy(
+            "Every time on the screens is shown in this zone, for example Europe/Kyiv. What is "
+            "sent to receivers follows the settings of each webhook."
+        ),
+    )
+
+    def __init__(self, *args: Any, browser_zone: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field: Any = self.fields["time_zone"]
+        field.choices = [("", _as_browser(browser_zone)), *_choices(datetime.now(UTC))]
+
+
+def _as_browser(browser_zone: str) -> str:
+    if browser_zone:
+        return _("As the browser: %(zone)s") % {"zone": browser_zone}
+    return _("As the browser")
+
+
+def _choices(now: datetime) -> list[tuple[str, str]]:
+    """Return places by name with what they are ahead of UTC, without abbreviations such as EST."""
+    places = sorted(
+        name for name in time_zone_.names() if "/" in name and not name.startswith(_OTHER)
+    )
+    return [("UTC", "UTC"), *((name, f"{name} ({_ahead(name, now)})") for name in places)]
+
+
+def _ahead(name: str, now: datetime) -> str:
+    written = f"{now.astimezone(ZoneInfo(name)):%z}"
+    return f"{written[:3]}:{written[3:5]}"
+
+
+@page(has_form=True)
 def time_zone(request: HttpRequest) -> HttpResponse:
     browser_zone = time_zone_.of_browser(request)
-    next_url = _safe(request, request.POST.get("next") or request.GET.get("next", ""))
+    next_url = own_address(request, request.POST.get("next") or request.GET.get("next", ""))
     if request.method != "POST":
         form = TimeZoneForm(
             browser_zone=browser_zone, initial={"time_zone": time_zone_.chosen(request)}
@@ -38,11 +79,3 @@ def time_zone(request: HttpRequest) -> HttpResponse:
     else:
         answer.delete_cookie(time_zone_.CHOSEN_COOKIE, samesite="Lax")
     return answer
-
-
-def _safe(request: HttpRequest, address: str) -> str:
-    """Return an address of this site, or nothing."""
-    is_ours = url_has_allowed_host_and_scheme(
-        address, allowed_hosts={request.get_host()}, require_https=request.is_secure()
-    )
-    return address if is_ours else ""

@@ -12,24 +12,20 @@ from django.utils.translation import gettext_lazy
 from webhooks import network
 from webhooks.models import AuthorizationType, Credential
 from webhooks.security.drafts import Draft
-from webhooks.ui.webhook_form import alerts
+from webhooks.ui.fields import ListField
 from webhooks.ui.webhook_form.credential_form import CREDENTIAL_FIELDS, CredentialForm
+from webhooks.ui.webhook_form.sections import ALERT_FIELDS
 
 MAX_HOSTS = 50
 
 
-class HostsField(forms.Field):
+class HostsField(ListField):
     """Host names, one a line; cleans to a list in the spelling of `network.parse_url`."""
 
-    widget = forms.Textarea
+    separators = r"[\s,]+"
 
-    def prepare_value(self, value: Any) -> Any:
-        return "\n".join(value) if isinstance(value, list | tuple) else value
-
-    def to_python(self, value: Any) -> list[str]:
-        if isinstance(value, list | tuple):
-            return list(value)
-        hosts = list(dict.fromkeys(map(_host, (value or "").replace(",", " ").split())))
+    def read(self, typed: list[str]) -> list[str]:
+        hosts = list(dict.fromkeys(map(_host, typed)))
         if len(hosts) > MAX_HOSTS:
             raise ValidationError(
                 _("These are %(count)d hosts; at most %(limit)d are allowed."),
@@ -65,6 +61,7 @@ class ConnectionForm(CredentialForm):
 
     allowed_hosts = HostsField(
         label=gettext_lazy("Hosts"),
+        required=True,
         widget=forms.Textarea(
             {"rows": 2, "class": "mono", "autocomplete": "off", "spellcheck": "false"}
         ),
@@ -85,7 +82,7 @@ class ConnectionForm(CredentialForm):
 
     class Meta:
         model = Credential
-        fields = ["name", "allowed_hosts", *alerts.FIELDS]
+        fields = ["name", "allowed_hosts", *ALERT_FIELDS]
 
     def __init__(
         self,

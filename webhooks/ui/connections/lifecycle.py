@@ -1,24 +1,57 @@
-"""Make a connection of a webhook's own credential, and delete one that nobody uses.
+"""Connections: which there are, where each may be sent, how one is made and deleted.
 
 A connection is a credential under a name: docs/decisions/0005-credentials.md. Knows no HTTP.
 """
 
 import copy
 
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from webhooks import events, network, oauth
-from webhooks.models import AuthorizationType, Credential, Webhook
-
-__all__ = ["ConnectionInUseError", "delete", "hold", "save_as_connection", "users_of"]
+from webhooks.models import (
+    CREDENTIAL_SECRETS,
+    AuthorizationType,
+    Credential,
+    Webhook,
+    may_be_sent_to,
+)
 
 _MAX_NAME = 100
 
 
 class ConnectionInUseError(ValueError):
     """What was asked for cannot be done now; str() is the sentence that says why."""
+
+
+def host_of(url: object) -> str:
+    """Return the host of an address as connections spell it; empty while it is not one."""
+    try:
+        return network.parse_url(str(url or "").strip()).host
+    except network.UnsafeURLError:
+        return ""
+
+
+def connections() -> QuerySet[Credential]:
+    """Return every connection with its token, and without its secrets."""
+    found = Credential.objects.shared().select_related("token")
+    return found.defer(*CREDENTIAL_SECRETS, "token__access_token", "token__refresh_token")
+
+
+def check_host(credential: Credential, url: str) -> None:
+    """Refuse a credential for an address it may not be sent to. Raises ValidationError."""
+    host = host_of(url)
+    if host and not may_be_sent_to(credential, host):
+        raise ValidationError(
+            _(
+                "“%(name)s” may not be sent to %(host)s. Add this host to the connection, or "
+                "choose another one."
+            ),
+            code="host",
+            params={"name": credential.name, "host": host},
+        )
 
 
 def users_of(connection: Credential) -> QuerySet[Webhook]:

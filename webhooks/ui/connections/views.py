@@ -1,15 +1,12 @@
 """Connections: the list, the form, deleting one, and making one of a webhook's credentials."""
 
 from django.contrib import messages
-from django.contrib.auth.decorators import permission_required
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods, require_safe
 
 from webhooks import audit
 from webhooks.models import (
@@ -23,26 +20,22 @@ from webhooks.models import (
 from webhooks.ui import trail
 from webhooks.ui.connections import lifecycle
 from webhooks.ui.expired_session import keeps_typed
-from webhooks.ui.requests import post_only
+from webhooks.ui.requests import button, page
 from webhooks.ui.status import TOKEN_SECRETS, needs_token, token_of
 from webhooks.ui.trail import audit_trail
 from webhooks.ui.webhook_form import context as form_context
-from webhooks.ui.webhook_form import credentials
 
 
-@require_safe
-@permission_required("webhooks.view_connection", raise_exception=True)
+@page("webhooks.view_connection", may_be_kept=True)
 def list_connections(request: HttpRequest) -> HttpResponse:
     is_used = Q(users__deleted_at=None)
-    found = credentials.connections().annotate(used_by=Count("users", filter=is_used))
+    found = lifecycle.connections().annotate(used_by=Count("users", filter=is_used))
     found = found.order_by("name", "pk")
     rows = [{"connection": connection, "token": token_of(connection)} for connection in found]
     return render(request, "webhooks/connections/list.html", {"rows": rows})
 
 
-@require_safe
-@never_cache
-@permission_required("webhooks.view_connection", raise_exception=True)
+@page("webhooks.view_connection")
 def detail(request: HttpRequest, pk: int) -> HttpResponse:
     """Show a connection to whoever may look at it; its secrets are named, not shown."""
     found = Credential.objects.shared().select_related("token__granted_by", "created_by")
@@ -62,10 +55,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
     return render(request, "webhooks/connections/detail.html", context)
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
-@never_cache
-@keeps_typed
-@permission_required("webhooks.add_connection", raise_exception=True)
+@page("webhooks.add_connection", has_form=True, guard=keeps_typed)
 def create(request: HttpRequest) -> HttpResponse:
     """Show the empty form; save it, and go on to the provider when a token was asked for."""
     wants_token = request.POST.get("action") == "authorize"
@@ -86,10 +76,7 @@ def create(request: HttpRequest) -> HttpResponse:
     return redirect("webhooks:connection_edit", connection.pk)
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
-@never_cache
-@keeps_typed
-@permission_required("webhooks.change_connection", raise_exception=True)
+@page("webhooks.change_connection", has_form=True, guard=keeps_typed)
 def edit(request: HttpRequest, pk: int) -> HttpResponse:
     seen = trail.newest_entry(Credential, pk)
     connection = get_object_or_404(Credential.objects.shared(), pk=pk)
@@ -100,8 +87,7 @@ def edit(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("webhooks:connection_edit", pk)
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
-@permission_required("webhooks.delete_connection", raise_exception=True)
+@page("webhooks.delete_connection", has_form=True)
 def delete(request: HttpRequest, pk: int) -> HttpResponse:
     """Ask first; while webhooks use it, say which instead."""
     connection = get_object_or_404(Credential.objects.shared().select_related("token"), pk=pk)
@@ -127,19 +113,15 @@ def _confirm_delete(
     return render(request, "webhooks/connections/confirm_delete.html", context, status=status)
 
 
-@require_safe
-@never_cache
-@permission_required("webhooks.view_connection", raise_exception=True)
+@page("webhooks.view_connection")
 def panel(request: HttpRequest) -> HttpResponse:
     """Show the state of the connection that was just chosen on a webhook's form."""
     wanted = request.GET.get("connection", "")
-    found = credentials.connections().filter(pk=int(wanted) if wanted.isdecimal() else 0).first()
+    found = lifecycle.connections().filter(pk=int(wanted) if wanted.isdecimal() else 0).first()
     return render(request, "webhooks/connections/_panel.html", {"connection": found})
 
 
-@post_only
-@permission_required("webhooks.change_webhook", raise_exception=True)
-@permission_required("webhooks.add_connection", raise_exception=True)
+@button("webhooks.change_webhook", "webhooks.add_connection")
 def save_as_connection(request: HttpRequest, pk: int) -> HttpResponse:
     """Move a webhook's credentials into a connection, which the webhook then uses."""
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)

@@ -4,18 +4,16 @@ import csv
 from collections.abc import Iterator
 from datetime import datetime
 
-from django.contrib.auth.decorators import permission_required
 from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
-from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_safe
 
 from webhooks import audit
 from webhooks.delivery_log import query as log_query
 from webhooks.delivery_log.query import Conditions
 from webhooks.models import Action, Delivery, Event
 from webhooks.ui.deliveries.forms import LogForm
+from webhooks.ui.requests import page
 
 MAX_ROWS = 100_000
 # With payloads the file is a hundred times as large.
@@ -35,9 +33,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-@require_safe
-@never_cache
-@permission_required("webhooks.view_delivery", raise_exception=True)
+@page("webhooks.view_delivery")
 def export(request: HttpRequest) -> HttpResponseBase:
     form = LogForm(request.GET)
     if not form.is_valid():

@@ -106,7 +106,7 @@ class LogForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"auto_id": "filter-%s", **kwargs})
         webhook: Any = self.fields["webhook"]
-        webhook.choices = [_ANY, *_webhooks(self.data.get("webhook", ""))]
+        webhook.choices = [_ANY, *webhook_choices(self.data.get("webhook", ""))]
         kind: Any = self.fields["type"]
         kind.choices = [_ANY, *((key, key) for key in catalogue.EVENT_TYPES)]
         for name in ("webhook", "status", "period"):
@@ -149,7 +149,8 @@ class LogForm(forms.Form):
         return any(self.data.get(name) for name in self.fields)
 
 
-def _webhooks(chosen: str) -> list[tuple[str, str]]:
+def webhook_choices(chosen: str) -> list[tuple[str, str]]:
+    """Return the webhooks to filter a log by, and the chosen one."""
     names = Webhook.objects.present().order_by("name", "pk").values_list("pk", "name")
     choices = [(str(pk), name) for pk, name in names[:_MAX_WEBHOOKS]]
     if re.fullmatch("[0-9]{1,18}", chosen) and chosen not in dict(choices):

@@ -5,18 +5,14 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.contrib.auth.decorators import permission_required
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
-from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods, require_safe
 
 from webhooks import audit, events
 from webhooks.delivery import backlog
@@ -25,7 +21,7 @@ from webhooks.delivery_log import query as log_query
 from webhooks.models import Action, Attempt, Delivery, Replay, ReplayStatus, Status, Trigger
 from webhooks.ui.deliveries.forms import EditedPayloadForm, LogForm
 from webhooks.ui.figures import number
-from webhooks.ui.requests import HtmxRequest, post_only
+from webhooks.ui.requests import HtmxRequest, button, page, redirect_back
 
 _PARTS = ("request", "response")
 # A page of a delivery that moves soon asks that often whether it did.
@@ -36,8 +32,7 @@ _MAX_SELECTED = 1000
 _MAX_DIGITS = 15
 
 
-@require_safe
-@permission_required("webhooks.view_delivery", raise_exception=True)
+@page("webhooks.view_delivery", may_be_kept=True)
 def log(request: HttpRequest) -> HttpResponse:
     return render(request, "webhooks/deliveries/list.html", log_context(request))
 
@@ -122,9 +117,7 @@ def _link(request: HttpRequest, **place: str) -> str:
     return "?" + urlencode(query)
 
 
-@require_safe
-@never_cache
-@permission_required("webhooks.view_delivery", raise_exception=True)
+@page("webhooks.view_delivery")
 def detail(request: HtmxRequest, delivery_id: str) -> HttpResponse:
     delivery = get_delivery(delivery_id)
     if request.htmx and request.GET.get("seen") == _seen(delivery):
@@ -192,10 +185,7 @@ def _is_moving(delivery: Delivery) -> bool:
     return delivery.status == Status.PENDING and detail_.is_due_within(delivery, _SOON_SECONDS)
 
 
-@require_safe
-@never_cache
-@permission_required("webhooks.view_delivery", raise_exception=True)
-@permission_required("webhooks.view_payload", raise_exception=True)
+@page("webhooks.view_delivery", "webhooks.view_payload")
 def body(request: HttpRequest, delivery_id: str, attempt_id: int, part: str) -> HttpResponse:
     """Give the bytes of a request or a response to be saved, never to be shown."""
     attempt = Attempt.objects.filter(pk=attempt_id, delivery=delivery_id.replace("\0", "")).first()
@@ -215,12 +205,10 @@ def body(request: HttpRequest, delivery_id: str, attempt_id: int, part: str) -> 
     )
 
 
-@post_only
-@permission_required("webhooks.view_delivery", raise_exception=True)
-@permission_required("webhooks.test_webhook", raise_exception=True)
+@button("webhooks.view_delivery", "webhooks.test_webhook")
 def redeliver(request: HttpRequest, delivery_id: str) -> HttpResponse:
     delivery = get_delivery(delivery_id)
-    if _act(request, Action.REDELIVERED, [delivery]):
+    if act(request, Action.REDELIVERED, [delivery]):
         same = Delivery.objects.filter(event=delivery.event_id, webhook=delivery.webhook_id)
         delivery = same.filter(trigger=Trigger.REDELIVERY).latest("pk")
         messages.success(request, _("The event is sent again; this is the new delivery."))
@@ -229,32 +217,28 @@ def redeliver(request: HttpRequest, delivery_id: str) -> HttpResponse:
     return redirect(page_url(request, delivery))
 
 
-@post_only
-@permission_required("webhooks.view_delivery", raise_exception=True)
-@permission_required("webhooks.test_webhook", raise_exception=True)
+@button("webhooks.view_delivery", "webhooks.test_webhook")
 def send_now(request: HttpRequest, delivery_id: str) -> HttpResponse:
-    delivery = get_delivery(delivery_id)
-    if _act(request, Action.SENT_NOW, [delivery]):
-        messages.success(request, _("The next attempt starts now."))
-    else:
-        messages.warning(request, _("This delivery no longer waits."))
-    return redirect(page_url(request, delivery))
+    return _end_wait(request, delivery_id, Action.SENT_NOW, _("The next attempt starts now."))
 
 
-@post_only
-@permission_required("webhooks.view_delivery", raise_exception=True)
-@permission_required("webhooks.change_webhook", raise_exception=True)
+@button("webhooks.view_delivery", "webhooks.change_webhook")
 def cancel(request: HttpRequest, delivery_id: str) -> HttpResponse:
+    return _end_wait(request, delivery_id, Action.CANCELLED, _("The delivery is cancelled."))
+
+
+def _end_wait(
+    request: HttpRequest, delivery_id: str, action: Action, sentence: str
+) -> HttpResponse:
     delivery = get_delivery(delivery_id)
-    if _act(request, Action.CANCELLED, [delivery]):
-        messages.success(request, _("The delivery is cancelled."))
+    if act(request, action, [delivery]):
+        messages.success(request, sentence)
     else:
         messages.warning(request, _("This delivery no longer waits."))
     return redirect(page_url(request, delivery))
 
 
-@post_only
-@permission_required("webhooks.view_delivery", raise_exception=True)
+@button("webhooks.view_delivery")
 def act_on_selected(request: HttpRequest) -> HttpResponse:
     """Send the selected rows of the log now, or cancel them; return to where they were selected."""
     chosen = request.POST.get("action", "")
@@ -265,7 +249,7 @@ def act_on_selected(request: HttpRequest) -> HttpResponse:
     if not request.user.has_perm(permission):
         raise PermissionDenied
     keys = [key for key in request.POST.getlist("delivery") if "\0" not in key][:_MAX_SELECTED]
-    count = _act(request, action, list(Delivery.objects.filter(pk__in=keys)))
+    count = act(request, action, list(Delivery.objects.filter(pk__in=keys)))
     if action == Action.SENT_NOW:
         text = ngettext("%d delivery is sent now.", "%d deliveries are sent now.", count)
     else:
@@ -274,11 +258,7 @@ def act_on_selected(request: HttpRequest) -> HttpResponse:
         messages.warning(request, _("Select deliveries first."))
     else:
         messages.success(request, text % count)
-    back = request.POST.get("next", "")
-    is_ours = url_has_allowed_host_and_scheme(
-        back, allowed_hosts={request.get_host()}, require_https=request.is_secure()
-    )
-    return redirect(back if is_ours else "webhooks:deliveries")
+    return redirect_back(request, "webhooks:deliveries")
 
 
 _DOORS: dict[Action, Callable[[QuerySet[Delivery]], int]] = {
@@ -288,7 +268,7 @@ _DOORS: dict[Action, Callable[[QuerySet[Delivery]], int]] = {
 }
 
 
-def _act(request: HttpRequest, action: Action, deliveries: list[Delivery]) -> int:
+def act(request: HttpRequest, action: Action, deliveries: list[Delivery]) -> int:
     """Do something with deliveries and record who did; return how many it was not too late for."""
     with transaction.atomic():
         count = _DOORS[action](Delivery.objects.filter(pk__in=[row.pk for row in deliveries]))
@@ -297,11 +277,7 @@ def _act(request: HttpRequest, action: Action, deliveries: list[Delivery]) -> in
     return count
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
-@never_cache
-@permission_required("webhooks.view_delivery", raise_exception=True)
-@permission_required("webhooks.view_payload", raise_exception=True)
-@permission_required("webhooks.test_webhook", raise_exception=True)
+@page("webhooks.view_delivery", "webhooks.view_payload", "webhooks.test_webhook", has_form=True)
 def edit(request: HttpRequest, delivery_id: str) -> HttpResponse:
     """Change a copy of an event's payload and send that to this webhook alone."""
     delivery = get_delivery(delivery_id)

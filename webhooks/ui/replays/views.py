@@ -5,15 +5,12 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.contrib.auth.decorators import permission_required
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods, require_safe
 
 from webhooks import audit
 from webhooks.delivery import replays
@@ -32,7 +29,7 @@ from webhooks.models import (
     ids,
 )
 from webhooks.ui.deliveries.forms import RateForm, ReplayForm
-from webhooks.ui.requests import HtmxRequest, post_only
+from webhooks.ui.requests import HtmxRequest, button, page
 from webhooks.ui.status import state_of
 
 _EARLIER_SHOWN = 5
@@ -46,10 +43,7 @@ _PATIENCE_SECONDS = 0.3
 _WRITTEN_WITHIN = timedelta(seconds=10)
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
-@never_cache
-@permission_required("webhooks.view_delivery", raise_exception=True)
-@permission_required("webhooks.test_webhook", raise_exception=True)
+@page("webhooks.view_delivery", "webhooks.test_webhook", has_form=True)
 def create(request: HtmxRequest, pk: int | None = None) -> HttpResponse:
     """Show how many would be sent again, then start; of a webhook, or of what was selected."""
     if pk is None:
@@ -58,10 +52,7 @@ def create(request: HtmxRequest, pk: int | None = None) -> HttpResponse:
     return _since(request, get_object_or_404(present, pk=pk))
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
-@never_cache
-@permission_required("webhooks.view_delivery", raise_exception=True)
-@permission_required("webhooks.test_webhook", raise_exception=True)
+@page("webhooks.view_delivery", "webhooks.test_webhook", has_form=True)
 def create_for_all(request: HtmxRequest) -> HttpResponse:
     """Show how many of every webhook would be sent again, then start."""
     return _since(request, None)
@@ -175,9 +166,7 @@ def _note(replay: Replay) -> str:
     return audit.note("replay_scope", value=replay.scope)
 
 
-@require_safe
-@never_cache
-@permission_required("webhooks.view_delivery", raise_exception=True)
+@page("webhooks.view_delivery")
 def detail(request: HtmxRequest, pk: int) -> HttpResponse:
     """Show how far a replay is; the page asks again while it runs."""
     replay = get_object_or_404(_replays(), pk=pk)
@@ -219,9 +208,7 @@ def _log_query(replay: Replay) -> str:
     return urlencode(query | ({"webhook": replay.webhook_id} if replay.webhook_id else {}))
 
 
-@post_only
-@permission_required("webhooks.view_delivery", raise_exception=True)
-@permission_required("webhooks.test_webhook", raise_exception=True)
+@button("webhooks.view_delivery", "webhooks.test_webhook")
 def stop(request: HtmxRequest, pk: int) -> HttpResponse:
     replay = get_object_or_404(_replays(), pk=pk)
     with transaction.atomic():

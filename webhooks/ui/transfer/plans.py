@@ -60,43 +60,16 @@ class ImportPlan:
         return bool(self.of(Change.REFUSED))
 
 
-class _ExistingWebhooks:
-    """The webhooks of this site, found by uid and by name; how many want each event type."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self._by_uid: dict[str, int] = {}
-        self._by_name: dict[str, list[int]] = {}
-        rows = Webhook.objects.present().values_list("pk", "uid", "name", "event_types")
-        for pk, uid, name, patterns in rows:
-            self.counts.update(catalogue.types_for(patterns))
-            self._by_uid[uid] = pk
-            self._by_name.setdefault(name.strip().lower(), []).append(pk)
-
-    def find(self, entry: Mapping[str, Any]) -> int | None:
-        """Return the row an entry means: its uid's, or else the only one of its name."""
-        if (pk := self._by_uid.get(entry.get("uid", ""))) is not None:
-            return pk
-        named = self._by_name.get(entry["name"].strip().lower(), [])
-        if len(named) > 1:
-            raise ValueError(
-                _("%d webhooks have this name here. Say which one by its “uid”.") % len(named)
-            )
-        return named[0] if named else None
+class _EntryError(ValueError):
+    """An entry cannot be imported; the arguments are the sentences that say why."""
 
 
 def make_plan(entries: Sequence[Any], *, may: Callable[[str], bool], is_paused: bool) -> ImportPlan:
     """Judge every entry and write nothing. `may` answers for a permission, `is_paused` for how
     new webhooks begin.
     """
-    existing = _ExistingWebhooks()
-    seen: set[int | str] = set()
-    return ImportPlan(
-        items=[
-            _planned(number, entry, existing, seen, may, is_paused=is_paused)
-            for number, entry in enumerate(entries)
-        ]
-    )
+    planner = _Planner(may=may, is_paused=is_paused)
+    return ImportPlan(items=[planner.plan(number, entry) for number, entry in enumerate(entries)])
 
 
 def carry_out(
@@ -114,74 +87,88 @@ def carry_out(
     return done
 
 
-def _planned(
-    number: int,
-    entry: Any,
-    existing: _ExistingWebhooks,
-    seen: set[int | str],
-    may: Callable[[str], bool],
-    *,
-    is_paused: bool,
-) -> PlannedEntry:
-    if not isinstance(entry, dict):
-        return _refused(number, "", _("This is not a webhook but a single value."))
-    name = str(entry.get("name") or "")[:100]
-    if errors := mistakes(entry):
-        return _refused(number, name, *errors)
-    try:
-        pk = existing.find(entry)
-    except ValueError as error:
-        return _refused(number, name, str(error))
-    key: int | str = pk if pk is not None else entry["name"].strip().lower()
-    if key in seen:
-        return _refused(number, name, _("An entry above is the same webhook. Keep one of them."))
-    seen.add(key)
-    needed = "webhooks.add_webhook" if pk is None else "webhooks.change_webhook"
-    if not may(needed):
-        sentence = _("You may not create webhooks.") if pk is None else _("You may not change it.")
-        return _refused(number, name, sentence)
-    return _judged(number, entry, pk, existing.counts, may, is_paused=is_paused)
+class _Planner:
+    """Judges entry after entry, beside the webhooks of this site and the entries above."""
 
+    def __init__(self, *, may: Callable[[str], bool], is_paused: bool) -> None:
+        self._may = may
+        self._is_paused = is_paused
+        # How many webhooks want each event type.
+        self._counts: Counter[str] = Counter()
+        self._by_uid: dict[str, int] = {}
+        self._by_name: dict[str, list[int]] = {}
+        self._seen: set[int | str] = set()
+        rows = Webhook.objects.present().values_list("pk", "uid", "name", "event_types")
+        for pk, uid, name, patterns in rows:
+            self._counts.update(catalogue.types_for(patterns))
+            self._by_uid[uid] = pk
+            self._by_name.setdefault(name.strip().lower(), []).append(pk)
 
-def _judged(
-    number: int,
-    entry: dict[str, Any],
-    pk: int | None,
-    counts: "Counter[str]",
-    may: Callable[[str], bool],
-    *,
-    is_paused: bool,
-) -> PlannedEntry:
-    webhook = Webhook(**_free_uid(entry)) if pk is None else _stored(pk)
-    before = values_of(webhook)
-    form = ImportForm(
-        entry, webhook=webhook, counts=counts, may_connect=may("webhooks.view_connection")
-    )
-    if pk is None and is_paused:
-        form.start_paused()
-    errors = form.sentences()
-    planned = PlannedEntry(
-        number=number,
-        name=webhook.name or entry["name"],
-        url=webhook.url,
-        kind=Change.CREATE if pk is None else Change.CHANGE,
-        webhook=webhook if pk else None,
-        secrets=listed_secrets(entry),
-        form=form,
-    )
-    if errors:
-        return _refused(number, entry["name"][:100], *errors)
-    counts.update(form.gained_types(webhook.event_types))
-    planned.missing = missing_secrets(webhook, planned.secrets)
-    if pk is not None:
-        after = values_of(webhook)
-        planned.changes = [label_of(key) for key, value in after.items() if before[key] != value]
-        planned.kind = Change.CHANGE if planned.changes else Change.SAME
-    return planned
+    def plan(self, number: int, entry: Any) -> PlannedEntry:
+        try:
+            return self._judged(number, entry, self._row(entry))
+        except _EntryError as error:
+            name = str(entry.get("name") or "")[:100] if isinstance(entry, dict) else ""
+            return PlannedEntry(
+                number=number,
+                name=name or _("Entry %d") % (number + 1),
+                kind=Change.REFUSED,
+                errors=list(error.args),
+            )
 
+    def _row(self, entry: Any) -> int | None:
+        """Return the row that an entry changes, None for a new one. Raises _EntryError."""
+        if not isinstance(entry, dict):
+            raise _EntryError(_("This is not a webhook but a single value."))
+        if errors := mistakes(entry):
+            raise _EntryError(*errors)
+        pk = self._find(entry)
+        key: int | str = pk if pk is not None else entry["name"].strip().lower()
+        if key in self._seen:
+            raise _EntryError(_("An entry above is the same webhook. Keep one of them."))
+        self._seen.add(key)
+        if pk is None and not self._may("webhooks.add_webhook"):
+            raise _EntryError(_("You may not create webhooks."))
+        if pk is not None and not self._may("webhooks.change_webhook"):
+            raise _EntryError(_("You may not change it."))
+        return pk
 
-def _stored(pk: int) -> Webhook:
-    return Webhook.objects.present().select_related("credential").get(pk=pk)
+    def _find(self, entry: Mapping[str, Any]) -> int | None:
+        """Return the row an entry means: its uid's, or else the only one of its name."""
+        if (pk := self._by_uid.get(entry.get("uid", ""))) is not None:
+            return pk
+        named = self._by_name.get(entry["name"].strip().lower(), [])
+        if len(named) > 1:
+            raise _EntryError(
+                _("%d webhooks have this name here. Say which one by its “uid”.") % len(named)
+            )
+        return named[0] if named else None
+
+    def _judged(self, number: int, entry: dict[str, Any], pk: int | None) -> PlannedEntry:
+        stored = Webhook.objects.present().select_related("credential")
+        webhook = Webhook(**_free_uid(entry)) if pk is None else stored.get(pk=pk)
+        before = values_of(webhook)
+        may_connect = self._may("webhooks.view_connection")
+        form = ImportForm(entry, webhook=webhook, counts=self._counts, may_connect=may_connect)
+        if pk is None and self._is_paused:
+            form.start_paused()
+        if errors := form.sentences():
+            raise _EntryError(*errors)
+        self._counts.update(form.gained_types(webhook.event_types))
+        after = values_of(webhook) if pk else before
+        changes = [label_of(key) for key, value in after.items() if before[key] != value]
+        secrets = listed_secrets(entry)
+        return PlannedEntry(
+            number=number,
+            name=webhook.name or entry["name"],
+            url=webhook.url,
+            kind=Change.CREATE if pk is None else Change.CHANGE if changes else Change.SAME,
+            webhook=webhook if pk else None,
+            changes=changes,
+            missing=missing_secrets(webhook, secrets),
+            secrets=secrets,
+            form=form,
+        )
 
 
 def _free_uid(entry: Mapping[str, Any]) -> dict[str, str]:
@@ -189,12 +176,3 @@ def _free_uid(entry: Mapping[str, Any]) -> dict[str, str]:
     uid = entry.get("uid")
     is_free = uid and not Webhook.objects.filter(uid=uid).exists()
     return {"uid": uid} if uid and is_free else {}
-
-
-def _refused(number: int, name: str, *sentences: str) -> PlannedEntry:
-    return PlannedEntry(
-        number=number,
-        name=name or _("Entry %d") % (number + 1),
-        kind=Change.REFUSED,
-        errors=list(sentences),
-    )

@@ -3,7 +3,6 @@
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.auth.decorators import permission_required
 from django.core import signing
 from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError
@@ -13,19 +12,17 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
-from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods
 
 from webhooks import audit
 from webhooks.models import Action, Webhook
 from webhooks.security.encryption import Sealed, SecretUnreadableError, seal
 from webhooks.ui.connections.lifecycle import ConnectionInUseError
-from webhooks.ui.requests import post_only
+from webhooks.ui.requests import button, page, redirect_back
 from webhooks.ui.transfer import document, plans
 from webhooks.ui.transfer.document import FileError
 from webhooks.ui.transfer.plans import Change, ImportPlan, PlannedEntry
 from webhooks.ui.webhook_form import context as form_context
-from webhooks.ui.webhook_list.views import back_to_list, chosen_ids
+from webhooks.ui.webhook_list.views import chosen_ids
 
 # What a preview carries to the import: signed, so that it is what was looked at, and sealed,
 # because the file may hold what its headers keep secret.
@@ -36,10 +33,7 @@ _SECONDS = 3600
 _RESULT_KEY = "webhook_import_result"
 
 
-@post_only
-@never_cache
-@permission_required("webhooks.view_webhook", raise_exception=True)
-@permission_required("webhooks.change_webhook", raise_exception=True)
+@button("webhooks.view_webhook", "webhooks.change_webhook")
 def export(request: HttpRequest) -> HttpResponse:
     """Send the chosen webhooks as a file. It holds what the form shows, so it asks for the same."""
     ids = chosen_ids(request.POST)
@@ -47,7 +41,7 @@ def export(request: HttpRequest) -> HttpResponse:
     webhooks = list(found.order_by("name", "pk"))
     if not webhooks:
         messages.info(request, _("Tick the webhooks first, then export them."))
-        return back_to_list(request)
+        return redirect_back(request, "webhooks:list")
     audit.record_many(Action.EXPORTED, webhooks, user=request.user)
     answer = JsonResponse(
         document.document(webhooks), json_dumps_params={"indent": 2, "ensure_ascii": False}
@@ -57,9 +51,7 @@ def export(request: HttpRequest) -> HttpResponse:
     return answer
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
-@never_cache
-@permission_required("webhooks.view_webhook", raise_exception=True)
+@page("webhooks.view_webhook", has_form=True)
 def import_webhooks(request: HttpRequest) -> HttpResponse:
     """Ask for a file, show what it would do, and do it."""
     if not any(map(request.user.has_perm, ("webhooks.add_webhook", "webhooks.change_webhook"))):

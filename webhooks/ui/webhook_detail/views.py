@@ -2,22 +2,18 @@
 
 import zlib
 from collections import defaultdict
-from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth.decorators import login_not_required, permission_required
+from django.contrib.auth.decorators import login_not_required
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
-from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods, require_safe
 
 from webhooks import audit, events
 from webhooks.delivery_log import charts, explain
@@ -36,7 +32,8 @@ from webhooks.models import (
 )
 from webhooks.security.encryption import SecretUnreadableError
 from webhooks.ui.connections import lifecycle as connections
-from webhooks.ui.requests import HtmxRequest, post_only
+from webhooks.ui.deliveries.views import act
+from webhooks.ui.requests import HtmxRequest, View, button, page, redirect_back
 from webhooks.ui.status import (
     TOKEN_SECRETS,
     count_open,
@@ -71,12 +68,9 @@ _NOT_COPIED = {
     "previous_signing_secret_until",
     "secrets_changed_at",
 }
-_View = Callable[[HtmxRequest, int], HttpResponse]
 
 
-@require_safe
-@never_cache
-@permission_required("webhooks.view_webhook", raise_exception=True)
+@page("webhooks.view_webhook")
 def detail(request: HtmxRequest, pk: int) -> HttpResponse:
     webhook = _find(pk)
     credential = webhook.credential
@@ -113,12 +107,12 @@ def _find(pk: int) -> Webhook:
 # ---- Parts that refresh ----------------------------------------------------------------------
 
 
-def _part_of_page(view: _View) -> _View:
+def _part_of_page(view: View) -> View:
     """Answer htmx alone: a person gets the page, and a session that ended gets no login form."""
 
     @login_not_required
     @wraps(view)
-    def part(request: HtmxRequest, pk: int) -> HttpResponse:
+    def part(request: HtmxRequest, pk: int) -> HttpResponseBase:
         if not request.htmx:
             return redirect("webhooks:detail", pk)
         if not request.user.is_authenticated:
@@ -128,10 +122,7 @@ def _part_of_page(view: _View) -> _View:
     return part
 
 
-@require_safe
-@never_cache
-@_part_of_page
-@permission_required("webhooks.view_webhook", raise_exception=True)
+@page("webhooks.view_webhook", guard=_part_of_page)
 def charts_part(request: HtmxRequest, pk: int) -> HttpResponse:
     webhook = get_object_or_404(Webhook.objects.present().only("pk"), pk=pk)
     context = {"webhook": webhook, **_charts(request, webhook)}
@@ -140,10 +131,7 @@ def charts_part(request: HtmxRequest, pk: int) -> HttpResponse:
     return render(request, "webhooks/webhook_detail/_charts.html", context)
 
 
-@require_safe
-@never_cache
-@_part_of_page
-@permission_required("webhooks.view_webhook", raise_exception=True)
+@page("webhooks.view_webhook", guard=_part_of_page)
 def recent_part(request: HtmxRequest, pk: int) -> HttpResponse:
     webhook = _find(pk)
     held, parked = count_open(webhook, Status.HELD), count_open(webhook, Status.PARKED)
@@ -209,8 +197,7 @@ def _log_addresses(request: HtmxRequest, webhook: Webhook) -> dict[str, str]:
 # ---- Pause, resume, copy, delete --------------------------------------------------------------
 
 
-@post_only
-@permission_required("webhooks.change_webhook", raise_exception=True)
+@button("webhooks.change_webhook")
 def pause(request: HttpRequest, pk: int) -> HttpResponse:
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
     if webhook.is_active:
@@ -220,11 +207,10 @@ def pause(request: HttpRequest, pk: int) -> HttpResponse:
         messages.success(
             request, _("“%s” is paused. Nothing is sent until it is resumed.") % webhook
         )
-    return _back(request, webhook)
+    return redirect_back(request, "webhooks:detail", webhook.pk)
 
 
-@post_only
-@permission_required("webhooks.change_webhook", raise_exception=True)
+@button("webhooks.change_webhook")
 def resume(request: HttpRequest, pk: int) -> HttpResponse:
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
     choice = request.POST.get("held", "")
@@ -237,7 +223,7 @@ def resume(request: HttpRequest, pk: int) -> HttpResponse:
             note = _resumed(webhook, count, is_dropped=choice == "drop")
             audit.record(Action.RESUMED, webhook, user=request.user, note=note)
         messages.success(request, audit.sentence(note))
-    return _back(request, webhook)
+    return redirect_back(request, "webhooks:detail", webhook.pk)
 
 
 def _resumed(webhook: Webhook, count: int, *, is_dropped: bool) -> str:
@@ -247,9 +233,7 @@ def _resumed(webhook: Webhook, count: int, *, is_dropped: bool) -> str:
     return audit.note(code, name=webhook.name, count=count)
 
 
-@post_only
-@permission_required("webhooks.add_webhook", raise_exception=True)
-@permission_required("webhooks.view_webhook", raise_exception=True)
+@button("webhooks.add_webhook", "webhooks.view_webhook")
 def duplicate(request: HttpRequest, pk: int) -> HttpResponse:
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
     try:
@@ -266,7 +250,7 @@ def duplicate(request: HttpRequest, pk: int) -> HttpResponse:
             audit.record(Action.CREATED, copy, user=request.user, note=note)
     except (SecretUnreadableError, connections.ConnectionInUseError) as error:
         messages.error(request, str(error))
-        return _back(request, webhook)
+        return redirect_back(request, "webhooks:detail", webhook.pk)
     text = _(
         "This is a copy of “%s” with its settings and credentials. It has a signing secret of its "
         "own and no access token, and it is paused: look it over, then resume it."
@@ -290,8 +274,7 @@ def _copy_of(webhook: Webhook) -> Webhook:
     return copy
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
-@permission_required("webhooks.delete_webhook", raise_exception=True)
+@page("webhooks.delete_webhook", has_form=True)
 def delete(request: HttpRequest, pk: int) -> HttpResponse:
     found = Webhook.objects.present().select_related("credential__token")
     webhook = get_object_or_404(found, pk=pk)
@@ -310,58 +293,36 @@ def delete(request: HttpRequest, pk: int) -> HttpResponse:
     return render(request, "webhooks/webhook_detail/confirm_delete.html", context)
 
 
-def _back(request: HttpRequest, webhook: Webhook) -> HttpResponse:
-    """Return to the page the button was on."""
-    address = request.POST.get("next", "")
-    if not url_has_allowed_host_and_scheme(address, allowed_hosts=None):
-        address = reverse("webhooks:detail", args=[webhook.pk])
-    return redirect(address)
-
-
 # ---- The delivery that blocks an ordered webhook ----------------------------------------------
 
 
-@post_only
-@permission_required("webhooks.test_webhook", raise_exception=True)
+@button("webhooks.test_webhook")
 def send_blocking(request: HttpRequest, pk: int, delivery_id: str) -> HttpResponse:
-    chosen = _blocking(pk, delivery_id)
-    with transaction.atomic():
-        if moved := events.send_now(chosen):
-            audit.record_deliveries(Action.SENT_NOW, chosen, user=request.user)
-    if moved:
-        messages.success(request, _("The next attempt of %s starts now.") % delivery_id)
-    else:
-        messages.warning(request, _("%s no longer waits: look at it in the log.") % delivery_id)
-    return redirect("webhooks:detail", pk)
+    return _unblock(request, pk, delivery_id, Action.SENT_NOW)
 
 
-@post_only
-@permission_required("webhooks.change_webhook", raise_exception=True)
+@button("webhooks.change_webhook")
 def cancel_blocking(request: HttpRequest, pk: int, delivery_id: str) -> HttpResponse:
-    chosen = _blocking(pk, delivery_id)
-    with transaction.atomic():
-        if cancelled := events.cancel(chosen):
-            audit.record_deliveries(Action.CANCELLED, chosen, user=request.user)
-    if cancelled:
-        sentence = _("%s is cancelled. What waited behind it is sent now.")
-        messages.success(request, sentence % delivery_id)
-    else:
-        messages.warning(request, _("%s no longer waits: look at it in the log.") % delivery_id)
-    return redirect("webhooks:detail", pk)
+    return _unblock(request, pk, delivery_id, Action.CANCELLED)
 
 
-def _blocking(pk: int, delivery_id: str) -> QuerySet[Delivery]:
+def _unblock(request: HttpRequest, pk: int, delivery_id: str, action: Action) -> HttpResponse:
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
     found = get_object_or_404(Delivery, pk=delivery_id.replace("\0", ""), webhook=webhook)
-    return Delivery.objects.filter(pk=found.pk)
+    if not act(request, action, [found]):
+        messages.warning(request, _("%s no longer waits: look at it in the log.") % delivery_id)
+    elif action == Action.SENT_NOW:
+        messages.success(request, _("The next attempt of %s starts now.") % delivery_id)
+    else:
+        sentence = _("%s is cancelled. What waited behind it is sent now.")
+        messages.success(request, sentence % delivery_id)
+    return redirect("webhooks:detail", pk)
 
 
 # ---- Why an event was not sent ----------------------------------------------------------------
 
 
-@require_safe
-@never_cache
-@permission_required("webhooks.view_webhook", raise_exception=True)
+@page("webhooks.view_webhook")
 def why_not_sent(request: HttpRequest, pk: int) -> HttpResponse:
     """Explain one event, or list those to choose from, each with its verdict."""
     webhook = get_object_or_404(Webhook, pk=pk)

@@ -35,12 +35,12 @@ from webhooks.security.encryption import SecretUnreadableError
 from webhooks.ui import expired_session, status, trail
 from webhooks.ui.connections import lifecycle
 from webhooks.ui.connections.forms import ConnectionForm
-from webhooks.ui.webhook_form import pasted_curl, providers, unsaved
+from webhooks.ui.webhook_form import oauth_fields, pasted_curl
 from webhooks.ui.webhook_form.credential_form import CredentialForm
-from webhooks.ui.webhook_form.filter_section import FilterSection
+from webhooks.ui.webhook_form.filter import FilterSection
 from webhooks.ui.webhook_form.forms import WebhookForm
 from webhooks.ui.webhook_form.pasted_curl import Pasted
-from webhooks.ui.webhook_form.unsaved import UnsavedForm
+from webhooks.ui.webhook_form.preview import UnsavedForm, preview_context
 
 # Submit buttons that only change what the form shows, or try a part of it.
 _RESHAPING = {
@@ -211,9 +211,9 @@ def _filter_preview(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
 def _preview(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
     """Show the request of what is stored, or of what was posted, without a script."""
     if not form.is_bound:
-        return unsaved.preview_context(request, form)
+        return preview_context(request, form)
     posted = UnsavedForm(form.data, webhook=form.instance, session=request.session)
-    context = unsaved.preview_context(request, posted)
+    context = preview_context(request, posted)
     form.mapping.show_notes(posted.mapping)
     return context
 
@@ -365,7 +365,7 @@ def _posted(request: HttpRequest) -> tuple[QueryDict, Pasted | None]:
     if data.get("action") == pasted_curl.ACTION:
         pasted = pasted_curl.fill_in(data)
     if data.get("action") == "use_preset" or "fill" in data:
-        providers.fill_in(data)
+        oauth_fields.fill_in(data)
     return data, pasted
 
 

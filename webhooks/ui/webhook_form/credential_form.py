@@ -15,7 +15,6 @@ from webhooks import events, oauth
 from webhooks.models import (
     AuditEntry,
     AuthorizationType,
-    ClientAuthentication,
     Credential,
     OAuthToken,
     TokenState,
@@ -23,10 +22,10 @@ from webhooks.models import (
 )
 from webhooks.security.drafts import Draft
 from webhooks.ui.fields import CLEAR, CopyInput, SecretFormField
-from webhooks.ui.webhook_form import alerts, authorization
-from webhooks.ui.webhook_form.alerts import AlertFields
+from webhooks.ui.webhook_form import authorization
 from webhooks.ui.webhook_form.oauth_fields import OAuthFields, choice_field, text_field
 from webhooks.ui.webhook_form.pasted_curl import Pasted
+from webhooks.ui.webhook_form.sections import ALERT_FIELDS, AlertFields, mute_shown
 
 if TYPE_CHECKING:
     _ModelForm = forms.ModelForm[Any]
@@ -59,14 +58,13 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
 
     use_required_attribute = False
 
-    authorization_type = choice_field(_("Authorization type"), AuthorizationType.choices)
+    authorization_type = choice_field("authorization_type")
     basic_login = text_field(
-        _("Login"),
+        "basic_login",
         _(
             "Sent with the password in the Authorization header of every request, for example "
             "“pbx”."
         ),
-        length=255,
     )
     basic_password = SecretFormField(label=_("Password"))
     token_name = forms.CharField(
@@ -101,9 +99,8 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         widget=forms.TextInput({"inputmode": "url", "spellcheck": "false"}),
     )
     client_id = text_field(
-        _("Client ID"),
+        "client_id",
         _("The provider showed it when you registered this site there, for example “crm-4f21”."),
-        length=1024,
     )
     client_secret = SecretFormField(
         label=_("Client secret"),
@@ -118,13 +115,12 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
     )
     # Left out, it is the model's default; radios are never empty on the page.
     client_authentication = choice_field(
-        _("Send credentials as"),
-        ClientAuthentication.choices,
+        "client_authentication",
         _("The provider's documentation says which one it expects."),
     )
 
     # What follows the fields of `_PAGE_ORDER` on the page.
-    page_end: tuple[str, ...] = alerts.FIELDS
+    page_end: tuple[str, ...] = ALERT_FIELDS
 
     def __init__(
         self,
@@ -139,7 +135,7 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         shown = {
             **model_to_dict(credential, CREDENTIAL_FIELDS),
             "callback_url": credential.callback_url or oauth.default_callback_url(),
-            **alerts.mute_shown(instance),
+            **mute_shown(instance),
             **initial,
         }
         super().__init__(data, instance=instance, initial=shown)

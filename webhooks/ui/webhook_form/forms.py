@@ -1,26 +1,215 @@
 """The webhook form: what people edit, checked and written in one step. Knows no request."""
 
 from collections.abc import Mapping
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+from zoneinfo import available_timezones
 
 from django import forms
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import QuerySet
+from django.urls import reverse
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from webhooks import catalogue, events, network
-from webhooks.models import Delivery, HoldReason, PauseReason, Status, Webhook
+from webhooks.models import (
+    Credential,
+    Delivery,
+    HoldReason,
+    PauseReason,
+    Status,
+    Webhook,
+    may_be_sent_to,
+)
 from webhooks.payloads import Violation
 from webhooks.security.drafts import Draft
 from webhooks.ui.connections import lifecycle
-from webhooks.ui.fields import refusal
-from webhooks.ui.webhook_form import authorization, credentials
-from webhooks.ui.webhook_form.headers import headers_as_json
-from webhooks.ui.webhook_form.layout import WebhookFields
+from webhooks.ui.fields import EventTypesField, refusal
+from webhooks.ui.webhook_form import authorization
+from webhooks.ui.webhook_form.credential_form import CredentialForm, problems_of
+from webhooks.ui.webhook_form.filter import FilterSection
+from webhooks.ui.webhook_form.headers import header_rows, headers_as_json
+from webhooks.ui.webhook_form.mapping import MappingSection
+from webhooks.ui.webhook_form.sections import (
+    ALERT_FIELDS,
+    ALERT_THRESHOLDS,
+    DELIVERY_FIELDS,
+    DeliveryFields,
+    default_schedule_help,
+)
+
+if TYPE_CHECKING:
+    _ModelChoiceField = forms.ModelChoiceField[Credential]
+else:
+    _ModelChoiceField = forms.ModelChoiceField
+
+# The sentence under each field, and that for an empty one.
+HELP = {
+    "name": _("Shown in the list and in the log, for example “CRM: missed calls”."),
+    "url": _("Where the events are sent, for example “https://example.com/hooks/calls”."),
+    "body_format": _("GET has no body: with GET everything goes into the query string."),
+    "date_format": _(
+        "How dates are written in every event, for example “2026-03-02T09:14:05Z” in ISO 8601."
+    ),
+    "uses_older_names": _(
+        "For receivers built for the previous platform, which expect “billsec” instead of "
+        "“talk_seconds”."
+    ),
+}
+REQUIRED = {
+    "name": _("Enter a name, for example “CRM: missed calls”."),
+    "url": _(
+        "Enter the address that receives the events, for example “https://example.com/hooks/calls”."
+    ),
+}
+# What the form shows in place of an authorization type while a connection is chosen.
+CONNECTION = "connection"
+# Of a connection for many hosts the first few are named.
+_HOSTS_SHOWN = 2
+_FORMAT_DEFAULTS = {"date_format": "iso8601", "time_zone": "UTC", "uses_older_names": False}
 
 
-class WebhookForm(WebhookFields):
+class ConnectionSelect(forms.Select):
+    """A select whose connections for other hosts cannot be chosen; the chosen one always can."""
+
+    host = ""
+
+    def create_option(self, name: str, value: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        option: dict[str, Any] = super().create_option(name, value, *args, **kwargs)
+        connection = getattr(value, "instance", None)
+        if connection is not None:
+            option["attrs"]["data-hosts"] = " ".join(connection.allowed_hosts)
+            is_allowed = not self.host or may_be_sent_to(connection, self.host)
+            if not is_allowed and not option["selected"]:
+                option["attrs"]["disabled"] = True
+        return option
+
+
+class ConnectionField(_ModelChoiceField):
+    """One of the connections, or none for the webhook's own credentials."""
+
+    widget = ConnectionSelect
+
+    def label_from_instance(self, connection: Any) -> str:
+        hosts = ", ".join(connection.allowed_hosts[:_HOSTS_SHOWN])
+        if len(connection.allowed_hosts) > _HOSTS_SHOWN:
+            hosts += ", …"
+        return gettext("%(name)s (%(type)s, only for %(hosts)s)") % {
+            "name": connection.name,
+            "type": connection.get_authorization_type_display(),
+            "hosts": hosts,
+        }
+
+
+class ConnectionChoice(forms.Form):
+    """The choice, and what follows from it."""
+
+    connection = ConnectionField(
+        label=_("Credentials"),
+        queryset=Credential.objects.none(),
+        required=False,
+        empty_label=_("This webhook's own"),
+        widget=ConnectionSelect({"data-connection": True}),
+        help_text=_(
+            "A connection is a login or an access token that several webhooks use. It can be "
+            "chosen when the host of the URL is one of its hosts."
+        ),
+        error_messages={
+            "invalid_choice": _("This connection does not exist any more. Choose another one.")
+        },
+    )
+
+    def offer_connections(self, found: QuerySet[Credential]) -> None:
+        field: Any = self.fields["connection"]
+        field.queryset = found
+        field.widget.host = lifecycle.host_of(self["url"].value())
+        field.widget.attrs |= {
+            "hx-get": reverse("webhooks:connection_panel"),
+            "hx-target": "#connection-panel",
+        }
+
+    def keep_connection(self) -> None:
+        """Offer only what is used already, to somebody who may not see the others."""
+        current: Any = self.initial.get("connection")
+        self.offer_connections(lifecycle.connections().filter(pk=current))
+
+    @property
+    def has_connections(self) -> bool:
+        """Return whether there is anything to choose; most sites never need a connection."""
+        field: Any = self.fields["connection"]
+        return len(field.choices) > 1
+
+    @property
+    def chosen_connection(self) -> Credential | None:
+        try:
+            found: Credential | None = self.fields["connection"].clean(self["connection"].value())
+        except ValidationError:
+            return None
+        return found
+
+
+class WebhookForm(ConnectionChoice, DeliveryFields, CredentialForm):
     """Create or edit a webhook."""
+
+    page_end = ("timeout_seconds", *DELIVERY_FIELDS, *ALERT_FIELDS, *ALERT_THRESHOLDS)
+
+    # Compared with what was shown, so that a save does not resume what was paused since.
+    is_active = forms.BooleanField(
+        label=_("Active"),
+        required=False,
+        initial=True,
+        show_hidden_initial=True,
+        help_text=_("A paused webhook keeps its events and sends them when it is resumed."),
+    )
+    # Asked for when a paused webhook holds deliveries, and is made active here.
+    held = forms.ChoiceField(
+        label=_("Held deliveries, when it becomes active"),
+        required=False,
+        choices=[("send", _("Send them, in order")), ("drop", _("Drop them"))],
+        widget=forms.RadioSelect,
+        help_text=_("What is dropped stays in the log, and the receiver never hears of it."),
+    )
+    event_types = EventTypesField(label=_("Event types"))
+    timeout_seconds = forms.IntegerField(
+        label=_("Timeout (seconds)"),
+        min_value=1,
+        max_value=60,
+        initial=15,
+        help_text=_("How long one request may take, from 1 to 60 seconds; for example 15."),
+        error_messages={
+            key: _("The timeout is a whole number from 1 to 60 seconds.")
+            for key in ("required", "invalid", "min_value", "max_value")
+        },
+    )
+    time_zone = forms.ChoiceField(
+        label=_("Time zone"),
+        initial="UTC",
+        required=False,
+        help_text=_("The zone of dates in events, for example Europe/Kyiv."),
+    )
+
+    class Meta:
+        model = Webhook
+        fields = [
+            "name",
+            "url",
+            "method",
+            "body_format",
+            "event_types",
+            "timeout_seconds",
+            "date_format",
+            "time_zone",
+            "uses_older_names",
+            *DELIVERY_FIELDS,
+            *ALERT_FIELDS,
+            *ALERT_THRESHOLDS,
+        ]
+        widgets = {"url": forms.TextInput({"inputmode": "url", "spellcheck": "false"})}
+        error_messages = {name: {"required": REQUIRED[name]} for name in ("name", "url")}
+        help_texts = HELP
 
     def __init__(
         self,
@@ -30,10 +219,56 @@ class WebhookForm(WebhookFields):
         draft: Draft,
         is_checked: bool = True,
     ) -> None:
-        super().__init__(data, instance=instance, draft=draft, is_checked=is_checked)
+        used = instance.credential
+        super().__init__(
+            data,
+            instance=instance,
+            credential=instance.private_credential,
+            draft=draft,
+            is_checked=is_checked,
+            is_active=instance.is_active,
+            connection=used.pk if used.is_shared else None,
+        )
+        self.headers = header_rows(instance, draft=draft, data=data, is_checked=is_checked)
+        self.conditions = FilterSection(
+            instance.filter,
+            data,
+            patterns=self["event_types"].value() or (),
+            is_checked=is_checked,
+        )
+        self.mapping = MappingSection(instance, data)
+        zone: Any = self.fields["time_zone"]
+        zone.choices = _time_zones(instance.time_zone)
+        self.offer_connections(lifecycle.connections())
+        self.fields["retry_schedule_seconds"].help_text = default_schedule_help()
         if not _holds_deliveries(instance):
             del self.fields["held"]
         self._used_id = instance.credential_id
+
+    @property
+    def chosen_type(self) -> str:
+        """Return the authorization type whose fields are shown; a connection hides them all."""
+        return CONNECTION if self.chosen_connection else super().chosen_type
+
+    @property
+    def has_format_open(self) -> bool:
+        """Return whether the folded Format section holds something worth seeing."""
+        return any(
+            self[field].errors or self[field].value() not in (default, None)
+            for field, default in _FORMAT_DEFAULTS.items()
+        )
+
+    def row_problems(self) -> list[dict[str, Any]]:
+        return problems_of(row[name] for row in self.headers for name in ("name", "value"))
+
+    def problems(self) -> list[dict[str, Any]]:
+        problems = super().problems()
+        problems += self.conditions.problems()
+        problems += self.mapping.page_problems()
+        return problems + [
+            {"target": "headers", "label": _("Headers"), "sentence": sentence}
+            for sentence in self.headers.non_form_errors()
+        ]
 
     def is_valid(self) -> bool:
         # Both, so that every error is shown at once.
@@ -60,17 +295,17 @@ class WebhookForm(WebhookFields):
         try:
             network.check_url(url)
         except network.UnsafeURLError as error:
-            raise forms.ValidationError(refusal(error), code=error.code) from error
+            raise ValidationError(refusal(error), code=error.code) from error
         except network.NameNotResolvedError as error:
             # A name server that is down for a moment does not stop other changes.
             if url != self._stored["url"]:
-                raise forms.ValidationError(error.reason, code=error.code) from error
+                raise ValidationError(error.reason, code=error.code) from error
         return url
 
     def clean_event_types(self) -> list[str]:
         patterns: list[str] = self.cleaned_data["event_types"]
         if full := self._full_types(patterns):
-            raise forms.ValidationError(
+            raise ValidationError(
                 _(
                     "%(types)s already has %(limit)d webhooks, the most allowed for one event "
                     "type. Delete one of them or choose another event type."
@@ -99,8 +334,8 @@ class WebhookForm(WebhookFields):
             return
         self._forgive({name for names in authorization.FIELDS_OF.values() for name in names})
         try:
-            credentials.check_host(values["connection"], values.get("url", ""))
-        except forms.ValidationError as error:
+            lifecycle.check_host(values["connection"], values.get("url", ""))
+        except ValidationError as error:
             self.add_error("connection", error)
 
     def _post_clean(self) -> None:
@@ -164,6 +399,13 @@ class WebhookForm(WebhookFields):
                 counts[key] += 1
         limit = settings.WEBHOOKS_MAX_PER_EVENT_TYPE
         return sorted(key for key, count in counts.items() if count >= limit)
+
+
+@lru_cache(maxsize=16)
+def _time_zones(current: str) -> list[tuple[str, str]]:
+    names = {"UTC", current}
+    names |= {name for name in available_timezones() if "/" in name and not name.startswith("Etc/")}
+    return [(name, name.replace("_", " ")) for name in sorted(names, key=lambda n: (n != "UTC", n))]
 
 
 def _holds_deliveries(webhook: Webhook) -> bool:

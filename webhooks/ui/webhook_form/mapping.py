@@ -1,23 +1,26 @@
 """The Parameters section: every variable, mapped rows, or a JSON body with placeholders.
 
-Owns what is posted or stored, what is wrong with it, and what saving writes. Knows no request.
+A row is posted as `parameter=<key>` and fields that begin with `parameter-<key>-`; the order of
+the keys is the order of the rows, so moving one is moving a part of the page.
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from django import forms
 from django.http import QueryDict
+from django.utils.text import Truncator
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy
 
 from webhooks import catalogue, payloads
 from webhooks.catalogue import VariableType
 from webhooks.models import BodyFormat, Event, Webhook
 from webhooks.payloads import Violation
 from webhooks.payloads.variables import as_text
-from webhooks.ui.webhook_form.mapping_rows import KEY, ParameterRow, blank, from_post, from_stored
+from webhooks.ui.fields import MOVES
 
 EVERYTHING, ROWS, TEMPLATE = "all", "rows", "template"
 # Names in the newest event of this many chosen types are variables too, catalogued or not.
@@ -26,10 +29,183 @@ _TYPES_LOOKED_AT = 5
 ACTION = "parameter:"
 _DIRECTIONS = {"up": -1, "down": 1}
 _SAMPLE_LENGTH = 60
+_TYPE_LABELS = {
+    VariableType.STRING: gettext_lazy("text"),
+    VariableType.INTEGER: gettext_lazy("number"),
+    VariableType.NUMBER: gettext_lazy("number"),
+    VariableType.BOOLEAN: gettext_lazy("true or false"),
+    VariableType.DATETIME: gettext_lazy("date"),
+    VariableType.URL: gettext_lazy("address"),
+    VariableType.CHOICE: gettext_lazy("choice"),
+    VariableType.OBJECT: gettext_lazy("object"),
+}
+
+KEY = "parameter"
+VARIABLE = "variable"
+# As `webhooks.payloads` judges it.
+_MAX_NAME_LENGTH = 200
+_SOURCES = [
+    (VARIABLE, gettext_lazy("Variable")),
+    ("text", gettext_lazy("Text")),
+    ("number", gettext_lazy("Number")),
+    ("boolean", gettext_lazy("True or false")),
+    ("null", gettext_lazy("Null")),
+    ("json", gettext_lazy("JSON")),
+]
+_FORMATS = [
+    ("", gettext_lazy("As the event has it")),
+    ("iso8601", gettext_lazy("Date as ISO 8601")),
+    ("sql", gettext_lazy("Date as YYYY-MM-DD HH:MM:SS")),
+    ("unix", gettext_lazy("Date as Unix seconds")),
+    ("text", gettext_lazy("As text")),
+]
+
+
+class ParameterRow(forms.Form):
+    """The controls of one row; what is wrong is judged by `webhooks.payloads` for all at once."""
+
+    name = forms.CharField()
+    source = forms.ChoiceField(choices=_SOURCES, initial=VARIABLE)
+    content = forms.CharField()
+    format = forms.ChoiceField(choices=_FORMATS)
+    time_zone = forms.CharField()
+    default = forms.CharField()
+    is_omitted = forms.BooleanField()
+
+    def __init__(self, key: int | str, data: Any = None, initial: Any = None) -> None:
+        super().__init__(data, initial=initial, prefix=f"{KEY}-{key}")
+        self.key = key
+        self.number = 0
+        self.problems: list[Violation] = []
+        self.note = ""
+
+    def value(self, field: str) -> str:
+        """Return what a field holds as text, without what no database keeps."""
+        return str(self[field].value() or "").replace("\0", "")
+
+    @property
+    def is_blank(self) -> bool:
+        """Return whether the row means nothing yet."""
+        if self.value("name").strip() or self.value("source") in ("null", "json", "boolean"):
+            return False
+        return not self.value("content").strip()
+
+    @property
+    def is_variable(self) -> bool:
+        return self.value("source") in (VARIABLE, "")
+
+    @property
+    def has_lines(self) -> bool:
+        """Return whether the value needs more than one line."""
+        return "\n" in self.value("content")
+
+    @property
+    def wrong(self) -> set[str]:
+        """Return the names of the fields that are wrong."""
+        return {problem.field for problem in self.problems}
+
+    @property
+    def has_options_open(self) -> bool:
+        """Return whether something in the part that is folded is wrong."""
+        return bool(self.wrong & {"format", "time_zone", "default"})
+
+    @property
+    def options(self) -> list[str]:
+        """Return what is set in the part that is folded."""
+        words: list[str] = []
+        if self.is_variable:
+            if chosen := self.value("format"):
+                words.append(str(dict(_FORMATS).get(chosen, "")))
+            words.append(self.value("time_zone").strip())
+            if default := self.value("default"):
+                words.append(_("or “%s”") % default[:40])
+        if self["is_omitted"].value():
+            words.append(_("left out when empty"))
+        return [word for word in words if word]
+
+    @property
+    def errors_id(self) -> str:
+        """Return the id of the element with this row's mistakes."""
+        return f"{self.prefix}-errors"
+
+    def stored(self) -> dict[str, Any]:
+        """Return the row as it is stored, right or wrong."""
+        row: dict[str, Any] = {"name": self.value("name").strip()}
+        if self.is_variable:
+            row["variable"] = self.value("content").strip()
+            for field in ("format", "time_zone", "default"):
+                if value := self.value(field).strip():
+                    row[field] = value
+        else:
+            # A browser sends the line breaks of a text area as it likes.
+            text = self.value("content").replace("\r\n", "\n")
+            row |= {"value": text, "type": self.value("source")}
+        if self["is_omitted"].value():
+            row["omit_if_empty"] = True
+        return row
+
+
+def keeps(name: str, text: str) -> bool:
+    """Return whether a row sends a name and a text as they are, to the letter."""
+    if name != name.strip() or not name.isprintable() or len(name) > _MAX_NAME_LENGTH:
+        return False
+    # No database keeps a zero byte, and no text area a carriage return.
+    if "\0" in text or "\r" in text or len(text) > payloads.MAX_VALUE_LENGTH:
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def from_post(data: Any) -> list[ParameterRow]:
+    """Return the posted rows in the order of the page."""
+    keys = [key for key in data.getlist(KEY) if key.isdecimal()]
+    # One more than is allowed, so that it can be said.
+    unique = list(dict.fromkeys(keys))[: payloads.MAX_ROWS + 1]
+    return [ParameterRow(key, data) for key in unique]
+
+
+def from_stored(stored: Any) -> list[ParameterRow]:
+    rows = stored if isinstance(stored, list) else []
+    return [ParameterRow(key, initial=_initial(row)) for key, row in enumerate(rows)]
+
+
+def blank(key: int | str, **initial: str) -> ParameterRow:
+    return ParameterRow(key, initial=initial)
+
+
+def _initial(row: Mapping[str, Any]) -> dict[str, Any]:
+    shown = {
+        "name": row.get("name", ""),
+        "format": row.get("format", ""),
+        "time_zone": row.get("time_zone", ""),
+        "default": payloads.as_text(row.get("default")),
+        "is_omitted": row.get("omit_if_empty", False),
+    }
+    if "variable" in row:
+        return {**shown, "source": VARIABLE, "content": row["variable"]}
+    kind, text = payloads.value_as_typed(row.get("type"), row.get("value"))
+    return {**shown, "source": kind, "content": text}
 
 
 class MappingSection:
     """What is posted or stored, with the mistakes at the rows that make them."""
+
+    modes = (
+        (EVERYTHING, gettext_lazy("All variables")),
+        (ROWS, gettext_lazy("Chosen parameters")),
+        (TEMPLATE, gettext_lazy("JSON body")),
+    )
+    kind = "parameter"
+    moves = MOVES
+    # What the hints show as it is typed.
+    examples = {
+        "place": '"{{ duration_seconds }}"',
+        "body": '{"phone": "{{ client_number }}", "seconds": "{{ talk_seconds }}"}',
+        "dated": "\"{{ call_started_at | sql | zone:'Europe/Kyiv' }}\"",
+    }
 
     def __init__(self, webhook: Webhook, data: Any = None) -> None:
         self._webhook = webhook
@@ -85,35 +261,9 @@ class MappingSection:
         return [first]
 
     @property
-    def modes(self) -> list[tuple[str, str]]:
-        return [
-            (EVERYTHING, _("All variables")),
-            (ROWS, _("Chosen parameters")),
-            (TEMPLATE, _("JSON body")),
-        ]
-
-    @property
-    def moves(self) -> list[tuple[str, str]]:
-        return [("up", _("Move up")), ("down", _("Move down")), ("remove", _("Remove"))]
-
-    @property
     def focus_button(self) -> str:
         """Return the row and verb of the button to go on with, like "3-up"."""
         return self.focus.removeprefix(f"{KEY}-")
-
-    @property
-    def examples(self) -> dict[str, str]:
-        """Return what the hints show as it is typed."""
-        return {
-            "place": '"{{ duration_seconds }}"',
-            "body": '{"phone": "{{ client_number }}", "seconds": "{{ talk_seconds }}"}',
-            "dated": "\"{{ call_started_at | sql | zone:'Europe/Kyiv' }}\"",
-        }
-
-    @property
-    def template_text(self) -> str:
-        """Return the JSON body; HTML takes a line break at its beginning for its own."""
-        return f"\n{self.template}"
 
     @property
     def is_full(self) -> bool:
@@ -208,16 +358,6 @@ class MappingSection:
     @property
     def template_problems(self) -> list[Violation]:
         return [one for one in self.problems if one.field == "body_template"]
-
-    @property
-    def summary(self) -> str:
-        """Return one line about what is sent."""
-        if self.mode == TEMPLATE:
-            return _("a JSON body of your own")
-        if self.mode == ROWS:
-            count = len(self.stored_rows())
-            return ngettext("%d parameter", "%d parameters", count) % count
-        return _("every variable of the event")
 
     @property
     def drops(self) -> str:
@@ -353,51 +493,24 @@ def _with_every(
 
 def variable_entries(patterns: Iterable[str]) -> list[dict[str, Any]]:
     """Return every variable; those of no chosen event are there and not offered."""
-    numbers = event_numbers()
-    carried: dict[str, tuple[Any, list[int]]] = {}
-    for key, number in numbers.items():
-        for variable in catalogue.variables_for(key):
-            carried.setdefault(variable.name, (variable, []))[1].append(number)
-    chosen = {numbers[key] for key in catalogue.types_for(patterns)}
+    found: dict[str, catalogue.Variable] = {}
+    for kind in catalogue.EVENT_TYPES.values():
+        if kind.is_subscribable:
+            for one in catalogue.variables_for(kind.key):
+                found.setdefault(one.name, one)
+    chosen = catalogue.types_for(patterns)
+    offered = {one.name for key in chosen for one in catalogue.variables_for(key)}
     # What only some events have is what people look for; what all have comes last.
-    ordered = sorted(carried.values(), key=lambda pair: pair[0].name in catalogue.ALWAYS)
-    return [_entry(variable, types, chosen) for variable, types in ordered]
-
-
-def event_numbers() -> dict[str, int]:
-    """Return a short number for each event type that can be chosen."""
-    types = [kind for kind in catalogue.EVENT_TYPES.values() if kind.is_subscribable]
-    return {kind.key: number for number, kind in enumerate(types)}
-
-
-def _entry(
-    variable: catalogue.Variable, types: Collection[int], chosen: set[int]
-) -> dict[str, Any]:
-    sample = as_text(variable.sample)
-    if len(sample) > _SAMPLE_LENGTH:
-        sample = sample[: _SAMPLE_LENGTH - 1] + "…"
-    return {
-        "name": variable.name,
-        "older_name": variable.older_name or "",
-        "label": variable.label,
-        "description": variable.description or ", ".join(variable.choices),
-        "type": type_label(variable.type),
-        "sample": sample,
-        # The numbers of the events that have it.
-        "types": " ".join(map(str, types)),
-        "is_offered": not chosen or bool(chosen.intersection(types)),
-    }
-
-
-def type_label(kind: VariableType) -> str:
-    labels = {
-        VariableType.STRING: _("text"),
-        VariableType.INTEGER: _("number"),
-        VariableType.NUMBER: _("number"),
-        VariableType.BOOLEAN: _("true or false"),
-        VariableType.DATETIME: _("date"),
-        VariableType.URL: _("address"),
-        VariableType.CHOICE: _("choice"),
-        VariableType.OBJECT: _("object"),
-    }
-    return labels[kind]
+    ordered = sorted(found.values(), key=lambda one: one.name in catalogue.ALWAYS)
+    return [
+        {
+            "name": one.name,
+            "older_name": one.older_name or "",
+            "label": one.label,
+            "description": one.description or ", ".join(one.choices),
+            "type": _TYPE_LABELS[one.type],
+            "sample": Truncator(as_text(one.sample)).chars(_SAMPLE_LENGTH),
+            "is_offered": not chosen or one.name in offered,
+        }
+        for one in ordered
+    ]

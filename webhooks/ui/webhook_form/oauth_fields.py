@@ -1,35 +1,57 @@
-"""The form's OAuth 2.0 fields: how each is drawn and what it says.
+"""The form's OAuth 2.0 fields, and what fills them in: a preset, or what an issuer tells.
 
-Also what the folded Advanced section says about them, and which provider is chosen. Whether what
-was entered is right is `webhooks.ui.webhook_form.authorization`.
+Values that fill the form in are text as a browser posts them, because the same ones are filled in
+by a script at once and, without JavaScript, by a round trip. Whether what was entered is right is
+`webhooks.ui.webhook_form.authorization`; the facts about providers are `webhooks.oauth.PRESETS`.
 """
 
+import json
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from django import forms
+from django.http import QueryDict
 from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from webhooks import oauth
-from webhooks.models import GrantType, TokenPlacement
-from webhooks.ui.fields import ParametersField, StatusCodesField, WordsField
-from webhooks.ui.webhook_form import providers
+from webhooks.models import (
+    AUTHORIZATION_FIELDS,
+    ClientAuthentication,
+    GrantType,
+    TokenPlacement,
+)
+from webhooks.ui.fields import ParametersField, StatusCodesField, WordsField, parameters_text
 from webhooks.ui.webhook_form.authorization import ADVANCED_FIELDS, CODE_FIELDS
 
+_LABELS: dict[str, Any] = {name: one.verbose_name for name, one in AUTHORIZATION_FIELDS.items()}
+_YES, _NO = gettext_lazy("Yes"), gettext_lazy("No")
+_LONGEST_FILL = 20_000
+_SCOPES_SHOWN = 30
 
-def text_field(label: Any, help_text: Any, *, length: int, **attributes: str) -> forms.CharField:
-    widget = forms.TextInput({"autocomplete": "off", "spellcheck": "false", **attributes})
+
+def text_field(
+    name: str, help_text: Any, *, label: Any = None, **attributes: str
+) -> forms.CharField:
+    """Return the input of a column of the credential."""
+    column: Any = AUTHORIZATION_FIELDS[name]
     return forms.CharField(
-        label=label, help_text=help_text, max_length=length, required=False, widget=widget
+        label=label or column.verbose_name,
+        help_text=help_text,
+        max_length=column.max_length,
+        required=False,
+        widget=forms.TextInput({"autocomplete": "off", "spellcheck": "false", **attributes}),
     )
 
 
-def choice_field(label: Any, choices: Any, help_text: Any = "") -> forms.ChoiceField:
+def choice_field(name: str, help_text: Any = "") -> forms.ChoiceField:
     """Return radios that keep what is stored when they are left out."""
+    column: Any = AUTHORIZATION_FIELDS[name]
     return forms.ChoiceField(
-        label=label,
-        choices=choices,
+        label=column.verbose_name,
+        choices=column.choices,
         required=False,
         widget=forms.RadioSelect,
         help_text=help_text,
@@ -37,13 +59,20 @@ def choice_field(label: Any, choices: Any, help_text: Any = "") -> forms.ChoiceF
 
 
 def _switch(
-    label: Any, *, yes: Any, no: Any, help_text: Any, is_on: bool
+    name: str,
+    help_text: Any,
+    *,
+    yes: Any = _YES,
+    no: Any = _NO,
+    label: Any = None,
 ) -> forms.TypedChoiceField:
     """Return two radios for a boolean that is kept when they are left out, unlike a checkbox."""
+    choices = [(True, yes), (False, no)]
+    # The standard's choice comes first.
+    is_on = AUTHORIZATION_FIELDS[name].get_default()
     return forms.TypedChoiceField(
-        label=label,
-        # The standard's choice comes first.
-        choices=[(True, yes), (False, no)] if is_on else [(False, no), (True, yes)],
+        label=label or _LABELS[name],
+        choices=choices if is_on else choices[::-1],
         coerce=lambda value: value == "True",
         empty_value=None,
         required=False,
@@ -52,132 +81,118 @@ def _switch(
     )
 
 
+def _provider_choices() -> list[tuple[str, Any]]:
+    named = [(preset.key, preset.label) for preset in oauth.PRESETS.values()]
+    return [("", _("Another provider")), *named]
+
+
 class OAuthFields(forms.Form):
     """The fields beyond those every provider needs."""
 
-    grant_type = choice_field(gettext_lazy("Grant type"), GrantType.choices)
+    grant_type = choice_field("grant_type")
     provider = forms.ChoiceField(
-        label=gettext_lazy("Provider"),
-        choices=providers.choices,
+        label=_LABELS["provider"],
+        choices=_provider_choices,
         required=False,
         widget=forms.Select({"data-provider": True}),
         help_text=gettext_lazy("Choosing one fills in what is the same for everybody."),
     )
     issuer = text_field(
-        gettext_lazy("Issuer"),
+        "issuer",
         gettext_lazy(
             "The provider's own name, for example “https://accounts.google.com”. It finds the "
             "addresses, and answers of any other issuer are refused."
         ),
-        length=2048,
         inputmode="url",
     )
-    uses_pkce = _switch(
-        gettext_lazy("Use PKCE"),
-        yes=gettext_lazy("Yes"),
-        no=gettext_lazy("No"),
-        help_text=gettext_lazy("Off only for a provider that refuses it."),
-        is_on=True,
-    )
+    uses_pkce = _switch("uses_pkce", gettext_lazy("Off only for a provider that refuses it."))
     requires_issuer = _switch(
-        gettext_lazy("Answers name the issuer"),
-        yes=gettext_lazy("Yes"),
-        no=gettext_lazy("No"),
-        help_text=gettext_lazy(
+        "requires_issuer",
+        gettext_lazy(
             "Yes when the provider promises it (RFC 9207); an answer without it is then refused."
         ),
-        is_on=False,
     )
-    scope_separator = choice_field(
-        gettext_lazy("Scope separator"),
-        [(" ", gettext_lazy("Space")), (",", gettext_lazy("Comma"))],
-    )
+    scope_separator = choice_field("scope_separator")
     audience = text_field(
-        gettext_lazy("Audience"),
+        "audience",
         gettext_lazy(
             "Sent as “audience”, for example “https://api.example.com”; several with spaces "
             "between. Auth0 asks for it."
         ),
-        length=2048,
     )
     resource = text_field(
-        gettext_lazy("Resource"),
+        "resource",
         gettext_lazy(
             "Sent as “resource” (RFC 8707): addresses with spaces between, for example "
             "“https://api.example.com”."
         ),
-        length=2048,
         inputmode="url",
     )
     authorization_parameters = ParametersField(
-        label=gettext_lazy("Extra authorization parameters"),
+        label=_LABELS["authorization_parameters"],
         reserved=oauth.RESERVED_IN_AUTHORIZATION,
         help_text=gettext_lazy("One a line, for example “prompt=consent”."),
     )
     token_parameters = ParametersField(
-        label=gettext_lazy("Extra token parameters"),
+        label=_LABELS["token_parameters"],
         reserved=oauth.RESERVED_IN_TOKEN_REQUEST,
         help_text=gettext_lazy(
             "Sent when an approval becomes a token, one a line, for example “tenant=42”."
         ),
     )
     refresh_parameters = ParametersField(
-        label=gettext_lazy("Extra refresh parameters"),
+        label=_LABELS["refresh_parameters"],
         reserved=oauth.RESERVED_IN_TOKEN_REQUEST,
         help_text=gettext_lazy(
             "Sent when a token is refreshed, one a line, for example “tenant=42”."
         ),
     )
     uses_json_token_request = _switch(
-        gettext_lazy("Token request as"),
+        "uses_json_token_request",
+        gettext_lazy("The standard is a form."),
         yes=gettext_lazy("JSON"),
         no=gettext_lazy("Form"),
-        help_text=gettext_lazy("The standard is a form."),
-        is_on=False,
+        label=gettext_lazy("Token request as"),
     )
     refresh_url = text_field(
-        gettext_lazy("Refresh URL"),
+        "refresh_url",
         gettext_lazy(
             "Only when refreshing has an address of its own, for example "
             "“https://provider.example/oauth/refresh”."
         ),
-        length=2048,
         inputmode="url",
     )
     revocation_url = text_field(
-        gettext_lazy("Revocation URL"),
+        "revocation_url",
         gettext_lazy(
             "Told when a token is cleared or the webhook is deleted, for example "
             "“https://provider.example/oauth/revoke”."
         ),
-        length=2048,
         inputmode="url",
     )
     token_path = text_field(
-        gettext_lazy("Path of the token in the answer"),
+        "token_path",
         gettext_lazy("For example “authed_user.access_token”. Empty: “access_token”."),
-        length=200,
     )
-    token_placement = choice_field(gettext_lazy("Send the token in"), TokenPlacement.choices)
+    token_placement = choice_field("token_placement")
     header_prefix = text_field(
-        gettext_lazy("Header prefix"),
+        "header_prefix",
         gettext_lazy("The word before the token, normally “Bearer”. Empty: the token alone."),
-        length=64,
         list="header-prefixes",
     )
     token_query_parameter = text_field(
-        gettext_lazy("Name of the parameter"),
+        "token_query_parameter",
         gettext_lazy("What stands before the token in the address, for example “auth”."),
-        length=64,
+        label=gettext_lazy("Name of the parameter"),
     )
     expired_status_codes = StatusCodesField(
-        label=gettext_lazy("Status codes that mean the token expired"),
+        label=_LABELS["expired_status_codes"],
         help_text=gettext_lazy(
             "The token is then refreshed, once. For example “401, 419”; empty: 401."
         ),
     )
     reauthorization_words = WordsField(
-        label=gettext_lazy("Words that mean re-authorize"),
+        label=_LABELS["reauthorization_words"],
         help_text=gettext_lazy(
             "One a line, for example “token expired”. A refusal of the token endpoint with one of "
             "them ends the grant."
@@ -198,22 +213,33 @@ class OAuthFields(forms.Form):
         return self["callback_url"].value() or oauth.default_callback_url()
 
     @property
-    def guides(self) -> list[providers.Guide]:
-        """Return what to register at each provider."""
+    def guides(self) -> list[dict[str, Any]]:
+        """Return what to register at each provider, and what its preset asks and fills in."""
         chosen = self["provider"].value() or ""
-        data = self.data if self.is_bound else {}
+        data: Mapping[str, Any] = self.data if self.is_bound else {}
         addresses = {name: self[name].value() or "" for name in ("auth_url", "token_url")}
-        return providers.guides(chosen, addresses=addresses, data=data)
+        return [
+            {
+                "preset": preset,
+                "is_chosen": preset.key == chosen,
+                "asks": _asks(preset, addresses if preset.key == chosen else {}, data),
+                # JSON of field names and texts that may hold `{question}`.
+                "filling": json.dumps(_RESET | as_text({**preset.fields, "provider": preset.key})),
+                # Why the fields could not be filled in.
+                "problem": _problem(preset.key, data) if preset.key == chosen else "",
+            }
+            for preset in oauth.PRESETS.values()
+        ]
 
     @cached_property
-    def endpoints(self) -> providers.Endpoints | None:
+    def endpoints(self) -> dict[str, Any] | None:
         """Ask the issuer when its button was pressed; None when it was not."""
         is_asked = self.is_bound and self.data.get("action") == "find_endpoints"
-        return providers.find(self.data) if is_asked else None
+        return find_endpoints(self.data) if is_asked else None
 
     @property
     def compared_fields(self) -> str:
-        return ",".join(providers.COMPARED)
+        return ",".join(("issuer", *_FOUND))
 
     @property
     def has_issuer_open(self) -> bool:
@@ -235,7 +261,7 @@ class OAuthFields(forms.Form):
         value = str(self[field].value() if self[field].value() is not None else "")
         # An empty list of status codes means 401.
         is_default = field == "expired_status_codes" and value.strip() == "401"
-        if is_default or value == providers.STANDARD[field] or not self._is_used(field):
+        if is_default or value == _STANDARD[field] or not self._is_used(field):
             return ""
         if field == "header_prefix":
             return _("header prefix “%s”") % value[:30] if value else _("no header prefix")
@@ -275,3 +301,155 @@ _DIFFERENCES = {
     "expired_status_codes": gettext_lazy("expired at %(value)s"),
     "reauthorization_words": gettext_lazy("words that end the grant"),
 }
+
+
+# ---- What a preset or an issuer fills in ------------------------------------------------------
+
+
+def _text(value: Any) -> str:
+    """Return a value of a column as a browser would post it."""
+    if isinstance(value, Mapping):
+        return parameters_text(value)
+    if isinstance(value, list | tuple):
+        return ("\n" if any(isinstance(one, str) for one in value) else ", ").join(map(str, value))
+    return str(value)
+
+
+# The standard's values; a preset starts from them, whatever was there before.
+_STANDARD = {name: _text(AUTHORIZATION_FIELDS[name].get_default()) for name in ADVANCED_FIELDS}
+_RESET = {**_STANDARD, "issuer": "", "client_authentication": "basic_header"}
+# What a button may fill in; never a secret, and nothing outside of this section.
+FILLABLE = frozenset({*_RESET, "provider", "auth_url", "token_url", "scope"})
+
+
+def as_text(fields: Mapping[str, Any]) -> dict[str, str]:
+    """Return values of our fields as a browser would post them."""
+    return {name: _text(value) for name, value in fields.items() if name in FILLABLE}
+
+
+def fill_in(data: QueryDict) -> None:
+    """Change what was posted as the pressed button says: a preset, or values of its own."""
+    if data.get("action") == "use_preset":
+        try:
+            preset = as_text(oauth.fill(data.get("provider", ""), _answers(data)))
+        except oauth.MisconfiguredError:
+            return
+        values = _RESET | preset | _scope(preset, str(data.get("scope", "")).strip())
+    else:
+        values = _given(data.get("fill", ""))
+    for name, value in values.items():
+        data[name] = value
+
+
+def _scope(preset: Mapping[str, str], typed: str) -> dict[str, str]:
+    """Return the scope: one that somebody typed is kept, one of a provider goes with it."""
+    of_providers = {str(one.fields.get("scope", "")) for one in oauth.PRESETS.values()}
+    return {"scope": preset.get("scope", "") if typed in of_providers | {""} else typed}
+
+
+def _given(text: str) -> dict[str, str]:
+    try:
+        values = json.loads(text[:_LONGEST_FILL])
+    except ValueError:
+        return {}
+    if not isinstance(values, dict):
+        return {}
+    return {name: str(one) for name, one in values.items() if name in FILLABLE}
+
+
+def _problem(key: str, data: Mapping[str, Any]) -> str:
+    if data.get("action") != "use_preset":
+        return ""
+    try:
+        oauth.fill(key, _answers(data))
+    except oauth.MisconfiguredError as error:
+        return str(error)
+    return ""
+
+
+def _answers(data: Mapping[str, Any]) -> dict[str, str]:
+    preset = oauth.PRESETS.get(str(data.get("provider", "")))
+    if preset is None:
+        return {}
+    return {
+        question.name: str(data.get(_input_name(preset, question.name), ""))
+        for question in preset.questions
+    }
+
+
+def _asks(
+    preset: oauth.ProviderPreset, addresses: Mapping[str, str], data: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the questions of a preset, each with its input of the page and what that holds."""
+    return [
+        {
+            "question": question,
+            "input_name": (name := _input_name(preset, question.name)),
+            "value": data.get(name)
+            or _read_back(preset, question.name, addresses)
+            or question.default,
+        }
+        for question in preset.questions
+    ]
+
+
+def _input_name(preset: oauth.ProviderPreset, question: str) -> str:
+    return f"preset-{preset.key}-{question}"
+
+
+def _read_back(preset: oauth.ProviderPreset, question: str, addresses: Mapping[str, str]) -> str:
+    """Return the answer that led to the addresses that are there now, or nothing."""
+    for field, address in addresses.items():
+        template = re.escape(str(preset.fields.get(field, "")))
+        pattern = template.replace(re.escape(f"{{{question}}}"), "([A-Za-z0-9.-]+)", 1)
+        if pattern != template and (found := re.fullmatch(pattern, address)):
+            return found[1]
+    return ""
+
+
+# ---- What an issuer tells ---------------------------------------------------------------------
+
+# What is compared, in the order it is shown.
+_FOUND = (
+    *("auth_url", "token_url", "revocation_url", "client_authentication"),
+    *("uses_pkce", "requires_issuer"),
+)
+
+
+def find_endpoints(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Ask the issuer that was posted; `problem` says why there is no answer. Takes up to 10 s."""
+    issuer = str(data.get("issuer", "")).strip()
+    if not issuer:
+        return {"problem": _("Enter the issuer first, for example “https://accounts.google.com”.")}
+    try:
+        discovered = oauth.discover(issuer)
+    except oauth.MisconfiguredError as error:
+        return {"problem": str(error)}
+    values = as_text(discovered.fields)
+    # For each field what was found, and what it holds now.
+    rows = [
+        {
+            "label": _LABELS[field],
+            "found": _shown(field, values[field]),
+            "now": _shown(field, now := str(data.get(field, "")).strip()),
+            "is_same": values[field] == now,
+        }
+        for field in _FOUND
+        if field in values
+    ]
+    return {
+        "rows": rows,
+        "is_same": all(row["is_same"] for row in rows),
+        # JSON of field names and texts, for the button that fills them in.
+        "filling": json.dumps(values),
+        "notes": discovered.notes,
+        "scopes": discovered.scopes[:_SCOPES_SHOWN],
+    }
+
+
+def _shown(field: str, value: str) -> str:
+    if field == "client_authentication":
+        return str(dict(ClientAuthentication.choices).get(value, value))
+    if field in ("uses_pkce", "requires_issuer"):
+        return {"True": str(_YES), "False": str(_NO)}.get(value, value)
+    return value

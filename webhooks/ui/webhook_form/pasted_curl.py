@@ -20,8 +20,7 @@ from webhooks.curl import CurlError, parser
 from webhooks.curl.parser import CurlRequest
 from webhooks.models import Method
 from webhooks.ui.webhook_form.headers import MAX_ROWS, RESERVED
-from webhooks.ui.webhook_form.mapping import ROWS, TEMPLATE
-from webhooks.ui.webhook_form.mapping_rows import KEY, from_post, keeps
+from webhooks.ui.webhook_form.mapping import KEY, ROWS, TEMPLATE, from_post, keeps
 
 ACTION = "paste_curl"
 _SECRET_NAME = re.compile(r"key|token|secret|auth|passw|signature|session|credential", re.I)

@@ -3,14 +3,14 @@
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.auth.decorators import login_not_required, permission_required
+from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import HttpResponse, HttpResponseBadRequest, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET, require_safe
+from django.views.decorators.http import require_GET
 
 from webhooks import audit, events, oauth
 from webhooks.models import (
@@ -20,10 +20,10 @@ from webhooks.models import (
     ClientAuthentication,
     Credential,
 )
-from webhooks.ui.requests import HtmxRequest, post_only
+from webhooks.ui.requests import HtmxRequest, button, page
 from webhooks.ui.status import token_stored
 from webhooks.ui.webhook_form import context as form_context
-from webhooks.ui.webhook_form import providers
+from webhooks.ui.webhook_form import oauth_fields
 
 # Who may fill in one of these forms may ask a provider for its endpoints.
 _EDITORS = (
@@ -35,8 +35,7 @@ _EDITORS = (
 _LABELS = {name: field.verbose_name for name, field in AUTHORIZATION_FIELDS.items()}
 
 
-@require_safe
-@permission_required("webhooks.view_webhook", raise_exception=True)
+@page("webhooks.view_webhook")
 def credential_page(request: HtmxRequest, pk: int) -> HttpResponse:
     """Redirect to the page of whose credential it is: where its buttons are."""
     credential = get_object_or_404(Credential.objects.present().select_related("webhook"), pk=pk)
@@ -45,9 +44,7 @@ def credential_page(request: HtmxRequest, pk: int) -> HttpResponse:
     return redirect("webhooks:connection", credential.pk)
 
 
-@post_only
-@never_cache
-@permission_required("webhooks.authorize_webhook", raise_exception=True)
+@button("webhooks.authorize_webhook")
 def authorize(request: HtmxRequest, pk: int) -> HttpResponse:
     """Save the form that was posted, if one was, and send the browser to the provider."""
     credential = get_object_or_404(Credential.objects.present(), pk=pk)
@@ -69,9 +66,7 @@ def authorize(request: HtmxRequest, pk: int) -> HttpResponse:
     return form_context.begin_authorization(request, credential)
 
 
-@post_only
-@never_cache
-@permission_required("webhooks.authorize_webhook", raise_exception=True)
+@button("webhooks.authorize_webhook")
 def refresh_token(request: HtmxRequest, pk: int) -> HttpResponse:
     credential = get_object_or_404(Credential.objects.present(), pk=pk)
     try:
@@ -84,9 +79,7 @@ def refresh_token(request: HtmxRequest, pk: int) -> HttpResponse:
     return _answer(request, credential, success=_("The access token was refreshed."))
 
 
-@post_only
-@never_cache
-@permission_required("webhooks.authorize_webhook", raise_exception=True)
+@button("webhooks.authorize_webhook")
 def clear_token(request: HtmxRequest, pk: int) -> HttpResponse:
     credential = get_object_or_404(Credential.objects.present(), pk=pk)
     oauth.clear_token(credential)
@@ -153,19 +146,16 @@ def _answer(request: HtmxRequest, credential: Credential, *, success: str = "") 
 # ---- The provider's endpoints and the client's authentication ---------------------------------
 
 
-@post_only
-@never_cache
+@button()
 def find_endpoints(request: HtmxRequest) -> HttpResponse:
     """Show what the posted issuer tells about itself; the form does the same without a script."""
     if not any(map(request.user.has_perm, _EDITORS)):
         raise PermissionDenied
-    context = {"endpoints": providers.find(request.POST)}
+    context = {"endpoints": oauth_fields.find_endpoints(request.POST)}
     return render(request, "webhooks/webhook_form/_oauth_endpoints.html", context)
 
 
-@post_only
-@never_cache
-@permission_required("webhooks.authorize_webhook", raise_exception=True)
+@button("webhooks.authorize_webhook")
 def check(request: HtmxRequest, pk: int) -> HttpResponse:
     """Ask the provider's endpoints as they are saved, and explain the last failure."""
     credential = _credential(pk)
@@ -179,18 +169,14 @@ def check(request: HtmxRequest, pk: int) -> HttpResponse:
     return _show_check(request, credential, context)
 
 
-@post_only
-@never_cache
-@permission_required("webhooks.authorize_webhook", raise_exception=True)
+@button("webhooks.authorize_webhook")
 def try_authentication(request: HtmxRequest, pk: int) -> HttpResponse:
     """Send the client's credentials in both ways, and offer the one that works."""
     credential = _credential(pk)
     return _show_check(request, credential, {"tried": oauth.try_authentication(credential)})
 
 
-@post_only
-@never_cache
-@permission_required("webhooks.authorize_webhook", raise_exception=True)
+@button("webhooks.authorize_webhook")
 def switch_authentication(request: HtmxRequest, pk: int) -> HttpResponse:
     """Save the way that works; a token that was misconfigured is tried again."""
     credential = _credential(pk)

@@ -5,7 +5,6 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth.decorators import permission_required
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
@@ -13,45 +12,34 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods, require_safe
 
 from webhooks import audit, catalogue, events
 from webhooks.alerts import notifications
 from webhooks.models import (
     Action,
     Attempt,
-    AuthorizationType,
     Delivery,
-    GrantType,
-    OAuthToken,
     Status,
-    TokenState,
     Trigger,
     Webhook,
 )
 from webhooks.security.encryption import SecretUnreadableError
 from webhooks.ui import trail
 from webhooks.ui.expired_session import keeps_typed
-from webhooks.ui.requests import HtmxRequest, post_only
-from webhooks.ui.status import needs_token
+from webhooks.ui.requests import HtmxRequest, button, page
+from webhooks.ui.status import has_token_problem, needs_token
 from webhooks.ui.webhook_form import context as form_context
-from webhooks.ui.webhook_form import unsaved
-from webhooks.ui.webhook_form.alerts import RecipientsField
-from webhooks.ui.webhook_form.filter_section import ACTION, FilterSection
+from webhooks.ui.webhook_form.filter import ACTION, FilterSection
 from webhooks.ui.webhook_form.mapping import MappingSection
-from webhooks.ui.webhook_form.unsaved import UnsavedForm
+from webhooks.ui.webhook_form.preview import UnsavedForm, preview_context
+from webhooks.ui.webhook_form.sections import RecipientsField
 
 # A page asks for the result that long, then leaves it to the person.
 _PATIENCE = timedelta(seconds=15)
-_UNUSABLE = (TokenState.NONE, TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED)
 _OPEN = {Status.PENDING, Status.SENDING}
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
-@never_cache
-@keeps_typed
-@permission_required("webhooks.add_webhook", raise_exception=True)
+@page("webhooks.add_webhook", has_form=True, guard=keeps_typed)
 def create(request: HttpRequest) -> HttpResponse:
     """Show the empty form; save it, and go on to the provider when a token was asked for."""
     wants_token = request.POST.get("action") == "authorize"
@@ -79,10 +67,7 @@ def _what_next(request: HttpRequest, webhook: Webhook, *, wants_token: bool) -> 
     return sentence % {"name": webhook.name}
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
-@never_cache
-@keeps_typed
-@permission_required("webhooks.change_webhook", raise_exception=True)
+@page("webhooks.change_webhook", has_form=True, guard=keeps_typed)
 def edit(request: HttpRequest, pk: int) -> HttpResponse:
     seen = trail.newest_entry(Webhook, pk)
     found = Webhook.objects.present().select_related("credential")
@@ -93,9 +78,7 @@ def edit(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("webhooks:edit", pk)
 
 
-@post_only
-@never_cache
-@permission_required("webhooks.change_webhook", raise_exception=True)
+@button("webhooks.change_webhook")
 def rotate_secret(request: HtmxRequest, pk: int) -> HttpResponse:
     """Make a new signing secret and show it once; the old one stays valid for 24 hours."""
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
@@ -116,9 +99,7 @@ def rotate_secret(request: HtmxRequest, pk: int) -> HttpResponse:
     return render(request, "webhooks/webhook_form/_signing.html", context)
 
 
-@post_only
-@never_cache
-@permission_required("webhooks.change_webhook", raise_exception=True)
+@button("webhooks.change_webhook")
 def send_test_mail(request: HtmxRequest, pk: int) -> HttpResponse:
     """Mail the recipients as they are typed, saved or not, and say what came of it."""
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
@@ -158,13 +139,10 @@ def _mail_result(webhook: Webhook, typed: str) -> dict[str, Any]:
 # ---- While somebody types: nothing is stored --------------------------------------------------
 
 
-@post_only
-@never_cache
+@button()
 def try_filter(request: HttpRequest) -> HttpResponse:
     """Answer htmx: after a button the whole section, while somebody types only what it matches."""
-    user = request.user
-    if not (user.has_perm("webhooks.add_webhook") or user.has_perm("webhooks.change_webhook")):
-        raise PermissionDenied
+    _check_editor(request)
     section = FilterSection({}, request.POST, patterns=request.POST.getlist("event_types"))
     section.show_mistakes()
     is_button = request.POST.get("action", "").startswith(ACTION)
@@ -177,20 +155,18 @@ def try_filter(request: HttpRequest) -> HttpResponse:
     return render(request, f"webhooks/webhook_form/{template}", context)
 
 
-@post_only
-@never_cache
+@button()
 def preview(request: HttpRequest) -> HttpResponse:
     """Answer htmx with the request the posted form would send; store nothing."""
     webhook = _webhook(request)
     form = UnsavedForm(request.POST, webhook=webhook, session=request.session)
     if not request.user.has_perm("webhooks.view_connection"):
         form.keep_connection()
-    context = {**unsaved.preview_context(request, form), "is_live": True, "form": form}
+    context = {**preview_context(request, form), "is_live": True, "form": form}
     return render(request, "webhooks/webhook_form/_preview.html", context)
 
 
-@post_only
-@never_cache
+@button()
 def edit_parameters(request: HttpRequest) -> HttpResponse:
     """Answer htmx with the rows of the parameters after one of their buttons."""
     _check_editor(request)
@@ -205,35 +181,29 @@ def edit_parameters(request: HttpRequest) -> HttpResponse:
 def _webhook(request: HttpRequest) -> Webhook:
     """Return the webhook that is edited, or a new one."""
     pk = request.POST.get("webhook", "")
-    _check_editor(request, is_new=not pk)
+    _check_editor(request, "change_webhook" if pk else "add_webhook")
     if not pk.isdecimal():
         return Webhook()
     return get_object_or_404(Webhook.objects.present().select_related("credential"), pk=pk)
 
 
-def _check_editor(request: HttpRequest, *, is_new: bool | None = None) -> None:
-    user = request.user
-    may = {
-        True: user.has_perm("webhooks.add_webhook"),
-        False: user.has_perm("webhooks.change_webhook"),
-    }
-    if not (any(may.values()) if is_new is None else may[is_new]):
+def _check_editor(request: HttpRequest, *any_of: str) -> None:
+    names = any_of or ("add_webhook", "change_webhook")
+    if not any(request.user.has_perm(f"webhooks.{name}") for name in names):
         raise PermissionDenied
 
 
 # ---- A test through the real delivery path ----------------------------------------------------
 
 
-@post_only
-@never_cache
-@permission_required("webhooks.test_webhook", raise_exception=True)
+@button("webhooks.test_webhook")
 def send_test(request: HtmxRequest, pk: int) -> HttpResponse:
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
     event_type = request.POST.get("test_event_type") or catalogue.first_type(webhook.event_types)
     if not catalogue.is_known(event_type):
         return HttpResponseBadRequest(_("There is no such event type."))
-    if sentence := _missing_token(webhook):
-        return _refuse_test(request, webhook, sentence)
+    if has_token_problem(webhook.credential):
+        return _refuse_test(request, webhook)
     with transaction.atomic():
         delivery = events.send_test(webhook, event_type)
         audit.record(Action.TESTED, delivery, user=request.user, note=event_type)
@@ -242,9 +212,7 @@ def send_test(request: HtmxRequest, pk: int) -> HttpResponse:
     return redirect("webhooks:test_result", pk, delivery.pk)
 
 
-@require_safe
-@never_cache
-@permission_required("webhooks.test_webhook", raise_exception=True)
+@page("webhooks.test_webhook")
 def test_result(request: HtmxRequest, pk: int, delivery_id: str) -> HttpResponse:
     """Show the result alone to htmx, and a page that reloads itself to everything else."""
     delivery = get_object_or_404(
@@ -259,22 +227,8 @@ def test_result(request: HtmxRequest, pk: int, delivery_id: str) -> HttpResponse
     return render(request, "webhooks/webhook_form/form_test_result.html", _test_context(delivery))
 
 
-def _missing_token(webhook: Webhook) -> str:
-    """Return what to do first when a test could not be authorized, else an empty string."""
-    credential = webhook.credential
-    if credential.authorization_type != AuthorizationType.OAUTH2:
-        return ""
-    token = OAuthToken.objects.filter(credential=credential).first()
-    state = token.state if token else TokenState.NONE
-    if state == TokenState.NONE and credential.grant_type == GrantType.CLIENT_CREDENTIALS:
-        # No person is needed: the engine fetches one.
-        return ""
-    if state not in _UNUSABLE:
-        return ""
-    return _("No test was sent: there is no access token. Press Get new access token first.")
-
-
-def _refuse_test(request: HtmxRequest, webhook: Webhook, sentence: str) -> HttpResponse:
+def _refuse_test(request: HtmxRequest, webhook: Webhook) -> HttpResponse:
+    sentence = _("No test was sent: there is no access token. Press Get new access token first.")
     if request.htmx:
         return render(request, "webhooks/webhook_form/_test_result.html", {"refusal": sentence})
     messages.warning(request, sentence)

@@ -25,7 +25,7 @@ from webhooks.models import (
     Webhook,
     may_be_sent_to,
 )
-from webhooks.ui.webhook_form.credentials import host_of
+from webhooks.ui.connections.lifecycle import host_of
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise

@@ -7,27 +7,22 @@ confirmation carries the ids that were counted, so nobody deletes what they did 
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth.decorators import permission_required
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.core.paginator import Paginator
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, QueryDict
-from django.shortcuts import redirect, render
-from django.urls import reverse
-from django.utils.http import url_has_allowed_host_and_scheme
+from django.shortcuts import render
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
-from django.views.decorators.http import require_safe
 
 from webhooks import audit, events
 from webhooks.delivery import backlog
 from webhooks.models import Action, Delivery, HoldReason, Status, Webhook
-from webhooks.ui.requests import post_only
+from webhooks.ui.requests import button, page, redirect_back
 from webhooks.ui.status import MAX_COUNTED, counted
 from webhooks.ui.webhook_list import context, query
 
@@ -45,8 +40,7 @@ _NAMES_SHOWN = 12
 _CHUNK = 100
 
 
-@require_safe
-@permission_required("webhooks.view_webhook", raise_exception=True)
+@page("webhooks.view_webhook", may_be_kept=True)
 def list_webhooks(request: HttpRequest) -> HttpResponse:
     """Show a page of what the address asks for. htmx takes its parts out of the same answer."""
     found = query.order(query.find(request.GET), query.wanted_sort(request.GET))
@@ -82,38 +76,26 @@ def _first_steps(
 # ---- Bulk actions -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BulkRequest:
-    """An action on many, of which webhooks; `held` says what a resume does with held deliveries."""
-
-    action: str
-    ids: list[int]
-    held: str
-    is_confirmed: bool
-
-
-@post_only
-@permission_required("webhooks.view_webhook", raise_exception=True)
+@button("webhooks.view_webhook")
 def bulk_action(request: HttpRequest) -> HttpResponse:
     action = request.POST.get("action", "")
     if action not in PERMISSIONS:
         raise BadRequest("Unknown action.")
     if not request.user.has_perm(PERMISSIONS[action]):
         raise PermissionDenied
-    asked = BulkRequest(
-        action=action,
-        ids=chosen_ids(request.POST),
-        held=request.POST.get("held", ""),
-        is_confirmed=bool(request.POST.get("is_confirmed")),
-    )
-    if not asked.ids:
+    ids = chosen_ids(request.POST)
+    if not ids:
         messages.info(request, _("Tick the webhooks first, then say what happens to them."))
-        return back_to_list(request)
-    if _must_confirm(asked):
-        return _confirm(request, asked)
-    done, left = _carry_out(request, asked)
-    messages.success(request, _done_sentence(asked, done))
-    return _confirm(request, asked, left=left) if left else back_to_list(request)
+        return redirect_back(request, "webhooks:list")
+    # A person decides first: before a loss, and about what is held.
+    asks = action == "delete" or (action == "resume" and _count_held(ids) > 0)
+    if asks and not request.POST.get("is_confirmed"):
+        return _confirm(request, action, ids)
+    done, left = _carry_out(request, action, ids)
+    messages.success(request, _done_sentence(action, done))
+    if left:
+        return _confirm(request, action, left, is_rest=True)
+    return redirect_back(request, "webhooks:list")
 
 
 def chosen_ids(data: QueryDict) -> list[int]:
@@ -125,21 +107,6 @@ def chosen_ids(data: QueryDict) -> list[int]:
     return list(ids)
 
 
-def back_to_list(request: HttpRequest) -> HttpResponse:
-    """Return to the list as it was."""
-    address = request.POST.get("next", "")
-    if not url_has_allowed_host_and_scheme(address, allowed_hosts=None):
-        address = reverse("webhooks:list")
-    return redirect(address)
-
-
-def _must_confirm(asked: BulkRequest) -> bool:
-    """Return whether a person has to decide first: before a loss, and about what is held."""
-    if asked.is_confirmed:
-        return False
-    return asked.action == "delete" or (asked.action == "resume" and _count_held(asked.ids) > 0)
-
-
 def _count_held(ids: list[int]) -> int:
     held = Delivery.objects.filter(
         webhook__in=ids, status=Status.HELD, hold_reason=HoldReason.PAUSED
@@ -148,39 +115,38 @@ def _count_held(ids: list[int]) -> int:
 
 
 def _confirm(
-    request: HttpRequest, asked: BulkRequest, *, left: list[int] | None = None
+    request: HttpRequest, action: str, ids: list[int], *, is_rest: bool = False
 ) -> HttpResponse:
-    """Show what would happen to how many; `left` when a part of it is done already."""
-    ids = left or asked.ids
+    """Show what would happen to how many; `is_rest` when a part of it is done already."""
     found = Webhook.objects.present().filter(pk__in=ids)
     names = list(found.values_list("name", flat=True)[:_NAMES_SHOWN])
     count = found.count()
     still_open = Delivery.objects.filter(webhook__in=ids, status__in=_OPEN).order_by()
     context = {
-        "action": asked.action,
+        "action": action,
         "count": count,
         "names": names,
         "more": count - len(names),
         "ids": ",".join(map(str, ids)),
-        "held": counted(_count_held(ids)) if asked.action == "resume" else "",
-        "chosen_held": asked.held,
+        "held": counted(_count_held(ids)) if action == "resume" else "",
+        "chosen_held": request.POST.get("held", ""),
         "open_count": counted(still_open.values_list("pk")[: MAX_COUNTED + 1].count()),
-        "is_rest": left is not None,
+        "is_rest": is_rest,
         "next": request.POST.get("next", ""),
         "retention_days": settings.WEBHOOKS_RETENTION_DAYS,
     }
     return render(request, "webhooks/webhook_list/bulk_confirm.html", context)
 
 
-def _carry_out(request: HttpRequest, asked: BulkRequest) -> tuple[int, list[int]]:
+def _carry_out(request: HttpRequest, action: str, ids: list[int]) -> tuple[int, list[int]]:
     """Do it webhook by webhook for a while; return how many changed, and what is left."""
     ends = time.monotonic() + _MAX_SECONDS
     done = 0
-    for number, webhook in enumerate(_present(asked.ids)):
+    for number, webhook in enumerate(_present(ids)):
         if webhook is not None:
-            done += _apply(request, asked, webhook)
+            done += _apply(request, action, webhook)
         if time.monotonic() > ends:
-            return done, asked.ids[number + 1 :]
+            return done, ids[number + 1 :]
     return done, []
 
 
@@ -192,26 +158,26 @@ def _present(ids: list[int]) -> Iterator[Webhook | None]:
         yield from (found.get(pk) for pk in chunk)
 
 
-def _apply(request: HttpRequest, asked: BulkRequest, webhook: Webhook) -> int:
+def _apply(request: HttpRequest, action: str, webhook: Webhook) -> int:
     """Change one webhook and note who did; return 0 for one that is so already."""
-    if asked.action == "delete":
+    if action == "delete":
         # No transaction of ours: a token is revoked over the network first.
         events.delete(webhook)
         audit.record(Action.DELETED, webhook, user=request.user)
         return 1
-    if webhook.is_active == (asked.action == "resume"):
+    if webhook.is_active == (action == "resume"):
         return 0
     with transaction.atomic():
-        if asked.action == "pause":
+        if action == "pause":
             events.pause(webhook)
             audit.record(Action.PAUSED, webhook, user=request.user)
         else:
-            events.resume(webhook, drop_held=asked.held == "drop")
+            events.resume(webhook, drop_held=request.POST.get("held") == "drop")
             audit.record(Action.RESUMED, webhook, user=request.user)
     return 1
 
 
-def _done_sentence(asked: BulkRequest, done: int) -> str:
+def _done_sentence(action: str, done: int) -> str:
     texts = {
         "pause": ngettext(
             "%d webhook was paused. Its events wait until it is resumed.",
@@ -227,5 +193,5 @@ def _done_sentence(asked: BulkRequest, done: int) -> str:
             "resume": _("Nothing changed: they are all active already."),
             "delete": _("Nothing changed: they are gone already."),
         }
-        return already[asked.action]
-    return texts[asked.action] % done
+        return already[action]
+    return texts[action] % done

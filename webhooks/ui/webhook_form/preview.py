@@ -7,7 +7,6 @@ import copy
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from django import forms
@@ -24,9 +23,8 @@ from webhooks.models import Webhook
 from webhooks.security.drafts import Draft
 from webhooks.security.masker import MASK
 from webhooks.ui.fields import refusal
-from webhooks.ui.webhook_form.forms import WebhookForm
+from webhooks.ui.webhook_form.forms import REQUIRED, WebhookForm
 from webhooks.ui.webhook_form.headers import check_name, check_value
-from webhooks.ui.webhook_form.layout import REQUIRED
 from webhooks.ui.webhook_form.mapping import ROWS, TEMPLATE, MappingSection
 
 # Stands in for an address that is not there yet or not right (RFC 6761 section 6.4).
@@ -69,46 +67,30 @@ class UnsavedForm(WebhookForm):
         raise TypeError("This form is never saved.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unsaved:
-    """An unsaved webhook, and what is left out of it, in sentences.
+def read(form: WebhookForm) -> tuple[Webhook, list[str]]:
+    """Return the webhook as it would be, and a sentence for everything that is left out of it.
 
-    `hint` says what to fill in first while nothing is wrong yet. Without content there is no
-    request to show: what is typed could not be sent.
+    A form that was not posted gives the stored one.
     """
-
-    webhook: Webhook
-    problems: tuple[str, ...]
-    hint: str = ""
-    has_content: bool = True
-
-
-def read(form: WebhookForm) -> Unsaved:
-    """Return the webhook as it would be; a form that was not posted gives the stored one."""
     if form.is_bound:
         form.is_valid()
+    mapping = form.mapping
     if isinstance(form, UnsavedForm):
         # Nothing was to be saved, so nothing was refused.
-        form.mapping.is_refused = False
+        mapping.is_refused = False
     # The stored rows may have become wrong too.
-    form.mapping.check_typed(
+    mapping.check_typed(
         method=str(form["method"].value()), body_format=str(form["body_format"].value())
     )
-    connection = list(form.errors.get("connection", ())) if form.is_bound else []
-    problems = [*_url_problems(form), *map(str, connection), *_mapping_problems(form)]
+    wrong_urls = _url_problems(form)
+    connection = form.errors.get("connection", ()) if form.is_bound else ()
+    headers, refused = _headers(form)
     webhook = copy.copy(form.instance)
-    webhook.url = NO_URL if not webhook.url or _url_problems(form) else webhook.url
-    mapping = form.mapping
+    webhook.url = NO_URL if not webhook.url or wrong_urls else webhook.url
     webhook.parameters = mapping.usable_rows() if mapping.mode == ROWS else []
     webhook.body_template = mapping.template if mapping.mode == TEMPLATE else ""
-    headers, refused = _headers(form)
     webhook.headers_json = json.dumps(headers) if headers else ""
-    return Unsaved(
-        webhook=webhook,
-        problems=(*problems, *refused),
-        hint=_hint(mapping) if mapping.is_untouched and not mapping.problems else "",
-        has_content=_has_content(mapping),
-    )
+    return webhook, [*wrong_urls, *map(str, connection), *_mapping_problems(form), *refused]
 
 
 def _url_problems(form: WebhookForm) -> list[str]:
@@ -144,6 +126,9 @@ def _has_content(mapping: MappingSection) -> bool:
 
 
 def _hint(mapping: MappingSection) -> str:
+    """Return what to fill in first while nothing is wrong yet."""
+    if not mapping.is_untouched or mapping.problems:
+        return ""
     if mapping.mode == ROWS:
         return _("Fill in the first parameter, or pick a variable from the list.")
     return _("Write the JSON, or start with “Write it from the parameters”.")
@@ -177,19 +162,17 @@ def _typed_headers(form: WebhookForm) -> Iterator[tuple[str, str, bool]]:
 
 def preview_context(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
     """Return what the preview panel shows for a form, posted or stored."""
-    unsaved = read(form)
+    webhook, problems = read(form)
     types = catalogue.types_for(form.mapping.event_types) or [_USUAL_TYPE]
     may_see = request.user.has_perm("webhooks.view_payload")
     wanted = request.POST.get("preview_event", "")
-    source, note = _source(unsaved.webhook, types, wanted, may_see=may_see)
+    source, note = _source(webhook, types, wanted, may_see=may_see)
     _note_absent(form, source)
-    made, problems = None, list(unsaved.problems)
+    made = None
     try:
         may_sign = request.user.has_perm("webhooks.test_webhook")
-        if unsaved.has_content:
-            made = request_preview.build(
-                unsaved.webhook, source, now=time.time(), is_signed=may_sign
-            )
+        if _has_content(form.mapping):
+            made = request_preview.build(webhook, source, now=time.time(), is_signed=may_sign)
     except PreviewError as error:
         problems.append(str(error))
     refusals = compile_filter(form.conditions.usable_tree).explain(source.values())
@@ -199,7 +182,7 @@ def preview_context(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
         "is_cut": bool(made and len(made.body) > _SHOWN_BYTES),
         "shown_bytes": _SHOWN_BYTES,
         "preview_problems": problems,
-        "preview_hint": unsaved.hint,
+        "preview_hint": _hint(form.mapping),
         "preview_note": note,
         "is_refused": bool(list(refusals)),
         "source": source,

@@ -1,22 +1,26 @@
-"""The condition builder's rows and groups: read from a tree or a post, edited, written as a tree.
+"""The Filter section of the webhook form: rows or JSON, what they mean, and what is wrong.
 
 The page posts `filter-node` once for each part, in the order of the page: `open-<id>`, `row-<id>`
 and `close`; the fields of a part carry its id. So parts can be moved without renumbering.
 """
 
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from django.http import QueryDict
 from django.utils.translation import gettext as _
 
+from webhooks import catalogue, filters
 from webhooks.filters import (
     FITTING,
     LISTS,
     MAX_DEPTH,
     NUMERIC,
+    OPERATOR_LABELS,
     PRESENCE,
     PRESETS,
     FilterError,
@@ -28,7 +32,9 @@ from webhooks.filters import (
     kind_of,
     known,
     parse_duration,
+    value_words,
 )
+from webhooks.ui.fields import MOVES
 
 # The choice of a variable by its path into the payload.
 PATH = "."
@@ -56,6 +62,8 @@ class ConditionRow:
     # Sentences by part: variable, operator, value.
     errors: dict[str, str] = field(default_factory=dict)
     number: int = 0
+    # The chosen event types.
+    types: Collection[str] = ()
 
     is_group = False
 
@@ -87,6 +95,75 @@ class ConditionRow:
         """Return whether something is still to be filled in, rather than wrong."""
         needs_value = self.wanted_operator not in PRESENCE
         return not self.variable or (needs_value and not any(map(str.strip, self.values)))
+
+    @property
+    def is_foreign(self) -> bool:
+        """Return whether none of the chosen events carries the variable."""
+        variable = known(self.variable) if self.variable and self.chosen != PATH else None
+        return bool(variable and self.types and variable.name not in _carried(self.types))
+
+    @property
+    def hint(self) -> str:
+        """Return what to know about the row's variable."""
+        variable = known(self.variable) if self.variable else None
+        if self.chosen == PATH:
+            return _("The field's name in the event, with dots for inner ones: fields.city.")
+        if variable is None:
+            return ""
+        if self.is_foreign:
+            return _not_carried(variable.name)
+        if self.control == "lines" and self.is_split_by_commas:
+            return _("One value a line, or with commas between; in quotes a comma is kept.")
+        return str(variable.description)
+
+    @property
+    def older_name(self) -> str:
+        """Return the label of a variable that is in no list because it has its older name."""
+        variable = known(self.chosen) if self.chosen in catalogue.CURRENT_NAMES else None
+        return f"{variable.label} ({self.chosen})" if variable else ""
+
+    @property
+    def operators(self) -> list[tuple[str, "StrOrPromise"]]:
+        """Return what fits the variable, and what was stored by hand or through the API."""
+        offered = dict.fromkeys([*FITTING[self.kind], self.wanted_operator])
+        return [(one.value, OPERATOR_LABELS[one]) for one in offered]
+
+    @property
+    def control(self) -> str:
+        """Return how the value is entered: none, text, lines, choice or checks."""
+        operator = self.wanted_operator
+        if operator in PRESENCE:
+            return "none"
+        if operator in LISTS:
+            return "checks" if self.choices else "lines"
+        is_picked = bool(self.choices) and operator in (Operator.EQUALS, Operator.NOT_EQUALS)
+        return "choice" if is_picked else "text"
+
+    @property
+    def value_choices(self) -> list[tuple[str, str, bool]]:
+        """Return value, label and whether it is chosen, also of values not in the catalogue."""
+        folded = {value.casefold() for value in self.values}
+        known_values = {value.casefold() for value in self.choices}
+        own = [value for value in self.values if value and value.casefold() not in known_values]
+        is_boolean = self.kind is Kind.BOOLEAN
+        return [
+            (
+                value,
+                value_words(self.variable, value) if is_boolean else value,
+                value.casefold() in folded,
+            )
+            for value in (*self.choices, *own)
+        ]
+
+    @property
+    def placeholder(self) -> str:
+        if self.kind is Kind.DURATION:
+            return _("90, 1:30 or 1m 30s")
+        variable = known(self.variable)
+        if variable is None or kind_of(self.variable) is Kind.OBJECT:
+            return ""
+        sample = str(variable.sample)
+        return sample if len(sample) <= 40 else ""
 
     def condition(self) -> dict[str, Any]:
         """Return the condition; raise FilterError with the part that is wrong."""
@@ -243,7 +320,7 @@ def rebuild(root: ConditionGroup, tokens: list[Token]) -> None:
 
 
 def from_post(data: QueryDict) -> ConditionGroup:
-    root = ConditionGroup(id=0, kind=_group_kind(data, 0))
+    root = _posted_group(data, 0)
     tokens: list[Token] = []
     seen = {0}
     depth = flattened = 0
@@ -268,7 +345,7 @@ def from_post(data: QueryDict) -> ConditionGroup:
                 flattened += 1
                 continue
             depth += 1
-            tokens.append(("open", ConditionGroup(id=part_id, kind=_group_kind(data, part_id))))
+            tokens.append(("open", _posted_group(data, part_id)))
         else:
             tokens.append(("row", _posted_row(data, part_id)))
     rebuild(root, tokens)
@@ -277,13 +354,10 @@ def from_post(data: QueryDict) -> ConditionGroup:
 
 def from_tree(tree: Mapping[str, Any]) -> ConditionGroup:
     """Return the rows of a valid tree."""
-    root = ConditionGroup(id=0)
     if not tree:
-        return root
-    is_group = "all" in tree or "any" in tree
-    numbers = iter(range(1, _MAX_TOKENS))
-    wrapped = tree if is_group else {"all": [tree]}
-    root = _group(wrapped, numbers, part_id=0)
+        return ConditionGroup(id=0)
+    wrapped = tree if "all" in tree or "any" in tree else {"all": [tree]}
+    root = _group(wrapped, iter(range(1, _MAX_TOKENS)), part_id=0)
     rebuild(root, list(flatten(root)))
     return root
 
@@ -327,19 +401,17 @@ def _group(node: Mapping[str, Any], numbers: Iterator[int], *, part_id: int) -> 
 def _row(condition: Mapping[str, Any], part_id: int) -> ConditionRow:
     name = str(condition["variable"])
     is_known = known(name) is not None
-    value = condition.get("value")
-    values = [] if value is None else value if isinstance(value, list) else [value]
-    kind = kind_of(name)
-    texts = [_shown(one, kind) for one in values]
     row = ConditionRow(
         id=part_id,
         chosen=name if is_known else PATH,
         path="" if is_known else name,
         operator=str(condition["operator"]),
-        values=texts,
     )
+    value = condition.get("value")
+    values = [] if value is None else value if isinstance(value, list) else [value]
+    row.values = [_shown(one, row.kind) for one in values]
     if isinstance(value, list) and not row.choices:
-        row.values = ["\n".join(_as_listed(text, row) for text in texts)]
+        row.values = ["\n".join(_as_listed(text, row) for text in row.values)]
     return row
 
 
@@ -373,8 +445,9 @@ def _posted_row(data: QueryDict, part_id: int) -> ConditionRow:
     return row
 
 
-def _group_kind(data: QueryDict, part_id: int) -> str:
-    return "any" if data.get(f"filter-{part_id}-kind") == "any" else "all"
+def _posted_group(data: QueryDict, part_id: int) -> ConditionGroup:
+    kind = "any" if data.get(f"filter-{part_id}-kind") == "any" else "all"
+    return ConditionGroup(id=part_id, kind=kind)
 
 
 def _duration(text: str, kind: Kind) -> int | float:
@@ -465,25 +538,28 @@ def _add_preset(root: ConditionGroup, key: str) -> str:
     preset = next((preset for preset in PRESETS if preset.key == key), None)
     if preset is None:
         return ""
-    _drop_blank(root)
+    root.children = [
+        child for child in root.children if isinstance(child, ConditionGroup) or not child.is_blank
+    ]
     row = None
     for condition in preset.tree["all"]:
-        row = _merged(root, condition, preset) or _appended(root, condition)
+        (wanted,) = from_tree(condition).rows()
+        row = _merged(root, wanted, preset)
+        if row is None:
+            wanted.id = _free_id(root)
+            root.children.append(wanted)
+            row = wanted
     return f"filter-{row.id}-{'value' if preset.asks_value else 'variable'}" if row else ""
 
 
-def _merged(
-    root: ConditionGroup, condition: Mapping[str, Any], preset: Preset
-) -> ConditionRow | None:
+def _merged(root: ConditionGroup, wanted: ConditionRow, preset: Preset) -> ConditionRow | None:
     """Return the row that says the same already, or that can say it too; None when none can.
 
     Two values that must both hold at once would let nothing through: “missed” and then “busy”
     means either.
     """
-    (wanted,) = from_tree(condition).rows()
-    rows = [child for child in root.children if isinstance(child, ConditionRow)]
-    for row in rows:
-        if row.variable != wanted.variable:
+    for row in root.children:
+        if isinstance(row, ConditionGroup) or row.variable != wanted.variable:
             continue
         if row.operator == wanted.operator and (preset.asks_value or row.values == wanted.values):
             return row
@@ -494,19 +570,243 @@ def _merged(
     return None
 
 
-def _appended(root: ConditionGroup, condition: Mapping[str, Any]) -> ConditionRow:
-    (row,) = from_tree(condition).rows()
-    row.id = _free_id(root)
-    root.children.append(row)
-    return row
-
-
-def _drop_blank(root: ConditionGroup) -> None:
-    root.children = [
-        child for child in root.children if isinstance(child, ConditionGroup) or not child.is_blank
-    ]
-
-
 def _free_id(root: ConditionGroup) -> int:
     ids = {part.id for _word, part in flatten(root)}
     return max(ids, default=0) + 1
+
+
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
+
+# What filters of calls are mostly about, in this order, above the long list.
+_COMMON = (
+    *("disposition", "duration_seconds", "talk_seconds", "wait_seconds", "department"),
+    *("employee_name", "call_type", "is_repeated", "is_proper", "number_alias", "utm_source"),
+)
+# The prefix of the actions of this section's buttons.
+ACTION = "filter:"
+_LONGEST_JSON = 200_000
+
+
+class FilterSection:
+    """What is posted or stored, as rows or as JSON, and judged only when asked."""
+
+    kind = "filter"
+    moves = MOVES
+    presets = PRESETS
+
+    def __init__(
+        self,
+        stored: Mapping[str, Any],
+        data: Any = None,
+        *,
+        patterns: Any = (),
+        is_checked: bool = False,
+    ) -> None:
+        self.is_posted = isinstance(data, QueryDict) and "filter-mode" in data
+        self.types = catalogue.types_for(patterns)
+        self.json_error = ""
+        self.error = ""
+        self.focus = ""
+        self._stored = dict(stored)
+        # A filter that does not compile can only have been written by hand; it is shown as such.
+        is_readable = _problem(stored) == ""
+        self.mode = "rows" if is_readable else "json"
+        self.root = from_tree(stored) if is_readable else ConditionGroup(id=0)
+        self.json_text = _written(stored)
+        if self.is_posted:
+            self._read(data)
+        for row in self.root.rows():
+            row.types = self.types
+        if self.is_posted and is_checked:
+            self._check()
+
+    @property
+    def is_valid(self) -> bool:
+        return not (self.json_error or self.error or any(row.errors for row in self.root.rows()))
+
+    @property
+    def changes(self) -> bool:
+        """Return whether saving changes what the stored filter means."""
+        return self.is_posted and self.tree != self._stored
+
+    @property
+    def tree(self) -> dict[str, Any]:
+        """Return the tree to store: the stored one itself when it means the same."""
+        if self.mode == "json":
+            tree = _parsed(self.json_text)
+            return tree if isinstance(tree, dict) else {}
+        tree = to_tree(self.root)
+        is_same = _problem(self._stored) == "" and tree == to_tree(from_tree(self._stored))
+        return dict(self._stored) if is_same else tree
+
+    @property
+    def left_out(self) -> int:
+        """Count the conditions that are not complete or not right yet."""
+        if self.mode == "json":
+            return 0
+        return sum(row.is_blank or bool(problem_of(row)) for row in self.root.rows())
+
+    @property
+    def mistake(self) -> str:
+        """Return what is wrong with the JSON, or the conditions together; empty when right."""
+        return _problem(_parsed(self.json_text) if self.mode == "json" else to_tree(self.root))
+
+    @property
+    def is_wrong(self) -> bool:
+        """Return whether a save would be refused; a condition that was only added means nothing."""
+        is_rows = self.mode == "rows"
+        return bool(self.mistake) or (is_rows and any(map(problem_of, self.root.rows())))
+
+    @property
+    def usable_tree(self) -> dict[str, Any]:
+        """Return the tree of what is right so far; nothing when it is none."""
+        tree = self.tree
+        return {} if _problem(tree) else tree
+
+    @property
+    def sentence(self) -> str:
+        """Return what passes so far; nothing while no condition is right."""
+        tree = self.usable_tree
+        if not tree and (self.left_out or self.mistake):
+            return ""
+        return filters.sentence(tree)
+
+    def show_mistakes(self) -> None:
+        """Put sentences at what is wrong, but not at what is only not typed yet."""
+        for row in self.root.rows():
+            row.errors = {} if row.is_incomplete else problem_of(row)
+
+    @cached_property
+    def variable_groups(self) -> list[tuple[str, list[tuple[str, "StrOrPromise"]]]]:
+        """Return the variables to choose from: common ones, those of the chosen events, others."""
+        carried = _carried(self.types or catalogue.EVENT_TYPES)
+        common = [name for name in _COMMON if name in carried]
+        others = [name for name in _carried(catalogue.EVENT_TYPES) if name not in carried]
+        groups = [
+            (_("Often used"), [(name, _label(name)) for name in common]),
+            (
+                _("In the chosen events") if self.types else _("All variables"),
+                _by_label(name for name in carried if name not in common),
+            ),
+            (_("In other events"), _by_label(others)),
+        ]
+        return [(label, choices) for label, choices in groups if choices]
+
+    def problems(self) -> list[dict[str, Any]]:
+        """Return every error as the form's summary lists them."""
+        found = [
+            {
+                "target": f"filter-{row.id}-{part}",
+                "label": _("Filter, condition %d") % row.number,
+                "sentence": sentence,
+            }
+            for row in self.root.rows()
+            for part, sentence in row.errors.items()
+        ]
+        if sentence := self.json_error or self.error:
+            target = "filter-json" if self.json_error else "filter"
+            found.append({"target": target, "label": _("Filter"), "sentence": sentence})
+        return found
+
+    def _read(self, data: QueryDict) -> None:
+        self.mode = "json" if data.get("filter-mode") == "json" else "rows"
+        self.root = from_post(data)
+        self.json_text = data.get("filter-json", "")[:_LONGEST_JSON]
+        action = data.get("action", "")
+        if not action.startswith(ACTION):
+            return
+        verb = action.removeprefix(ACTION)
+        if verb == "json" and self.mode == "rows":
+            self.json_text = _written(to_tree(self.root))
+            self.mode, self.focus = "json", "filter-json"
+        elif verb == "rows" and self.mode == "json":
+            self._leave_json()
+        elif verb.startswith("variable:"):
+            self._start_over(verb.removeprefix("variable:"))
+        elif self.mode == "rows":
+            self.focus = edit_rows(self.root, verb)
+
+    def _start_over(self, part_id: str) -> None:
+        """Begin a condition whose variable was just chosen with the usual operator for it."""
+        for row in self.root.rows():
+            if str(row.id) == part_id and row.variable and not any(row.values):
+                row.operator = FITTING[row.kind][0].value
+                row.fit()
+
+    def _leave_json(self) -> None:
+        self.json_error = _problem(_parsed(self.json_text))
+        if self.json_error:
+            self.focus = "filter-json"
+            return
+        self.mode, self.root = "rows", from_tree(self.tree)
+
+    def _check(self) -> None:
+        if self.mode == "json":
+            self.json_error = _problem(_parsed(self.json_text))
+            return
+        for row in self.root.rows():
+            row.errors = problem_of(row)
+        self.error = _problem(to_tree(self.root))
+
+
+# ---- What the builder offers: variables by event type, operators and values by variable -------
+
+
+def _not_carried(name: str) -> str:
+    keys = [key for key in catalogue.EVENT_TYPES if name in _carried([key])]
+    labels = ", ".join(f"“{catalogue.EVENT_TYPES[key].label}”" for key in keys[:3])
+    if not labels:
+        return _("None of the chosen events has it.")
+    return _("None of the chosen events has it. It is in %s.") % labels
+
+
+def _carried(types: Iterable[str]) -> dict[str, Any]:
+    """Return the names of the variables that at least one of the types carries."""
+    return {
+        variable.name: None
+        for key in types
+        if key in catalogue.EVENT_TYPES
+        for variable in catalogue.variables_for(key)
+        if variable.name != "attempt"
+    }
+
+
+def _by_label(names: Iterable[str]) -> list[tuple[str, "StrOrPromise"]]:
+    choices = [(name, _label(name)) for name in names]
+    return sorted(choices, key=lambda choice: str(choice[1]).casefold())
+
+
+def _label(name: str) -> "StrOrPromise":
+    variable = known(name)
+    return variable.label if variable else name
+
+
+def _parsed(text: str) -> object:
+    """Return the JSON value of a text, {} for an empty one, or None when it is not JSON.
+
+    NaN, NUL and half a surrogate pair are in no JSON that PostgreSQL stores.
+    """
+    if not text.strip():
+        return {}
+    try:
+        parsed = json.loads(text)
+        written = json.dumps(parsed, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        return None
+    return None if b"\\u0000" in written else parsed
+
+
+def _problem(tree: object) -> str:
+    if tree is None:
+        return _("This is not JSON. A filter looks like the example below.")
+    try:
+        compile_filter(tree)
+    except FilterError as error:
+        place = " › ".join(str(step + 1 if isinstance(step, int) else step) for step in error.path)
+        return f"{error} ({place})" if place else str(error)
+    return ""
+
+
+def _written(tree: object) -> str:
+    return json.dumps(tree, ensure_ascii=False, indent=2) if tree else ""

@@ -1,0 +1,346 @@
+"""What happened, to read: events, deliveries, OAuth exchanges and the audit trail.
+
+Also the webhooks, as a list that leads to their screen.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.core.exceptions import PermissionDenied
+from django.db.models import Q, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.urls import URLPattern, path
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from webhooks import audit, catalogue, oauth
+from webhooks.admin.readonly import LogFilter, ReadOnlyAdmin, key_of
+from webhooks.delivery_log.detail import PAYLOAD_BYTES
+from webhooks.models import (
+    CREDENTIAL_SECRETS,
+    WEBHOOK_SECRETS,
+    Action,
+    AuditEntry,
+    Credential,
+    Event,
+    OAuthExchange,
+    Webhook,
+)
+from webhooks.templatetags import logtext
+from webhooks.templatetags.interface import ago, code_badge, exact, sentence
+from webhooks.templatetags.logtext import visible
+from webhooks.ui.deliveries import views
+from webhooks.ui.deliveries.forms import webhook_choices
+from webhooks.ui.figures import milliseconds
+
+# An event sent to more webhooks than this is looked up in the delivery log.
+_MAX_DELIVERIES = 50
+
+
+class EventTypeFilter(LogFilter):
+    title = _("Event type")
+    parameter_name = "type"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[Any, Any]]:
+        return [(key, key) for key in catalogue.EVENT_TYPES]
+
+    def narrow(self, queryset: QuerySet[Event], value: str) -> QuerySet[Event]:
+        return queryset.filter(type=value)
+
+
+class EventAdmin(ReadOnlyAdmin):
+    list_display = ("created", "event_type", "event_id", "call_id", "origin", "filtered_count")
+    list_display_links = ("created",)
+    list_filter = (EventTypeFilter,)
+    search_fields = ("id",)
+    search_help_text = _("Event id, call id or idempotency key")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Event]:
+        return super().get_queryset(request).defer("payload")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Event], search_term: str
+    ) -> tuple[QuerySet[Event], bool]:
+        words = search_term.strip()
+        if not words:
+            return queryset, False
+        if words.startswith("evt_"):
+            return queryset.filter(pk=words), False
+        return queryset.filter(call_id=words) | queryset.filter(idempotency_key=words), False
+
+    @admin.display(description=_("Created"))
+    def created(self, event: Event) -> SafeString | str:
+        return ago(event.created_at)
+
+    @admin.display(description=_("Event type"))
+    def event_type(self, event: Event) -> SafeString:
+        return format_html('<span class="mono small">{}</span>', event.type)
+
+    @admin.display(description=_("Source"), empty_value="–")
+    def origin(self, event: Event) -> str:
+        return sentence(event.source)
+
+    @admin.display(description=_("Event id"))
+    def event_id(self, event: Event) -> SafeString:
+        return format_html('<span class="mono small">{}</span>', event.pk)
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        event = Event.objects.filter(pk=key_of(object_id)).first()
+        if event is None:
+            raise Http404
+        newest = event.deliveries.select_related("webhook").only(
+            "id", "event_id", "status", "trigger", "status_code", "outcome", "hold_reason",
+            "attempt_count", "created_at", "webhook__name",
+        )  # fmt: skip
+        context = {
+            "event": event,
+            "deliveries": newest.order_by("-id")[:_MAX_DELIVERIES],
+            "payload_bytes": PAYLOAD_BYTES,
+            "may_see_payload": request.user.has_perm("webhooks.view_payload"),
+        }
+        template = "admin/webhooks/event/change_form.html"
+        return self.show(request, template, _("Event"), context)
+
+
+_STEPS = {"redeliver": views.redeliver, "send-now": views.send_now, "cancel": views.cancel}
+
+
+class DeliveryAdmin(ReadOnlyAdmin):
+    def get_urls(self) -> list[URLPattern]:
+        steps = [
+            path(
+                f"<str:delivery_id>/{step}/",
+                self.admin_site.admin_view(view),
+                name=f"webhooks_delivery_{step.replace('-', '_')}",
+            )
+            for step, view in _STEPS.items()
+        ]
+        return steps + super().get_urls()
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        template = "admin/webhooks/delivery/change_list.html"
+        return self.show(request, template, _("Delivery log"), views.log_context(request))
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        context = views.detail_context(request, views.get_delivery(key_of(object_id)))
+        template = "admin/webhooks/delivery/change_form.html"
+        return self.show(request, template, _("Delivery"), context)
+
+
+class WebhookAdmin(ReadOnlyAdmin):
+    """Nothing is edited here: the row leads to the webhook's own screen."""
+
+    list_display = ("name", "address", "authorization", "status")
+    search_fields = ("name", "url")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Webhook]:
+        return (
+            super()
+            .get_queryset(request)
+            .filter(deleted_at=None)
+            .select_related("credential")
+            .defer(*WEBHOOK_SECRETS, *(f"credential__{name}" for name in CREDENTIAL_SECRETS))
+        )
+
+    @admin.display(description=_("URL"))
+    def address(self, webhook: Webhook) -> SafeString:
+        return format_html('<span class="mono small break">{}</span>', webhook.url)
+
+    @admin.display(description=_("Authorization type"))
+    def authorization(self, webhook: Webhook) -> str:
+        return webhook.credential.get_authorization_type_display()
+
+    @admin.display(description=_("Status"))
+    def status(self, webhook: Webhook) -> SafeString:
+        css_class, label = (
+            ("is-success", _("Active")) if webhook.is_active else ("is-neutral", _("Paused"))
+        )
+        return format_html('<span class="badge has-dot {}">{}</span>', css_class, label)
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        pk = int(object_id) if object_id.isdecimal() else 0
+        webhook = get_object_or_404(self.get_queryset(request), pk=pk)
+        return redirect("webhooks:detail", webhook.pk)
+
+
+class OAuthExchangeAdmin(ReadOnlyAdmin):
+    """Every exchange with an authorization server, redacted when it was written."""
+
+    list_display = ("started", "webhook_name", "kind", "result", "response_code", "took", "said")
+    list_display_links = ("started",)
+    list_select_related = ("credential__webhook",)
+    search_fields = ("id",)
+    search_help_text = _("Part of the webhook's name")
+    fields = (
+        "webhook_name", "kind", "started", "took", "result", "said", "url", "response_code",
+        "request_text", "response_text",
+    )  # fmt: skip
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return self.fields
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[OAuthExchange]:
+        secrets = [f"credential__{name}" for name in CREDENTIAL_SECRETS]
+        secrets += [f"credential__webhook__{name}" for name in WEBHOOK_SECRETS]
+        found = super().get_queryset(request).select_related("credential__webhook")
+        return found.defer(*secrets)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[OAuthExchange], search_term: str
+    ) -> tuple[QuerySet[OAuthExchange], bool]:
+        words = search_term.strip()
+        named = Credential.objects.filter(
+            Q(name__icontains=words) | Q(webhook__name__icontains=words)
+        )
+        return (queryset.filter(credential__in=named) if words else queryset), False
+
+    @admin.display(description=_("Time"))
+    def started(self, exchange: OAuthExchange) -> SafeString | str:
+        return ago(exchange.started_at)
+
+    @admin.display(description=_("Webhook"))
+    def webhook_name(self, exchange: OAuthExchange) -> str:
+        return str(exchange.credential.subject.name)
+
+    @admin.display(description=_("Response"), empty_value="–")
+    def response_code(self, exchange: OAuthExchange) -> SafeString | str:
+        return code_badge(exchange.status_code)
+
+    @admin.display(description=_("Duration"))
+    def took(self, exchange: OAuthExchange) -> str:
+        return milliseconds(exchange.duration_ms)
+
+    @admin.display(description=_("Message"), empty_value="–")
+    def said(self, exchange: OAuthExchange) -> str:
+        return oauth.sentence(exchange.message)
+
+    @admin.display(description=_("Request"), empty_value="–")
+    def request_text(self, exchange: OAuthExchange) -> SafeString:
+        return format_html('<pre class="code">{}</pre>', visible(exchange.request))
+
+    @admin.display(description=_("Response"), empty_value="–")
+    def response_text(self, exchange: OAuthExchange) -> SafeString:
+        return format_html('<pre class="code">{}</pre>', visible(exchange.response))
+
+
+class WebhookFilter(LogFilter):
+    title = _("Webhook")
+    parameter_name = "webhook"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[Any, Any]]:
+        return webhook_choices(request.GET.get(self.parameter_name, ""))
+
+    def narrow(self, queryset: QuerySet[AuditEntry], value: str) -> QuerySet[AuditEntry]:
+        if not re.fullmatch("[0-9]{1,18}", value):
+            raise IncorrectLookupParameters(value)
+        return queryset.filter(webhook=int(value))
+
+
+class ActionFilter(LogFilter):
+    title = _("Action")
+    parameter_name = "action"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[Any, Any]]:
+        return Action.choices
+
+    def narrow(self, queryset: QuerySet[AuditEntry], value: str) -> QuerySet[AuditEntry]:
+        return queryset.filter(action=value)
+
+
+class KindFilter(LogFilter):
+    title = _("Kind")
+    parameter_name = "kind"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[Any, Any]]:
+        return logtext.KINDS.items()
+
+    def narrow(self, queryset: QuerySet[AuditEntry], value: str) -> QuerySet[AuditEntry]:
+        return queryset.filter(object_type=value)
+
+
+class ActorFilter(LogFilter):
+    title = _("Done by")
+    parameter_name = "by"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[Any, Any]]:
+        return [("people", _("People")), ("system", _("The system"))]
+
+    def narrow(self, queryset: QuerySet[AuditEntry], value: str) -> QuerySet[AuditEntry]:
+        return queryset.filter(username="") if value == "system" else queryset.exclude(username="")
+
+
+class AuditEntryAdmin(ReadOnlyAdmin):
+    empty_value_display = "–"
+    list_display = ("time", "who", "what", "kind", "object_name", "field_names", "said")
+    list_display_links = ("time",)
+    list_filter = (ActionFilter, KindFilter, WebhookFilter, ActorFilter)
+    search_fields = ("id",)
+    search_help_text = _("Login, name, or id of a webhook, delivery or key")
+    fields = (
+        "time", "who", "what", "kind", "object_name", "object_id", "field_names", "said",
+    )  # fmt: skip
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return self.fields
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[AuditEntry], search_term: str
+    ) -> tuple[QuerySet[AuditEntry], bool]:
+        """Find by whole login, name or id: the newest page comes from the primary key."""
+        words = search_term.strip().replace("\0", "")
+        if not words:
+            return queryset, False
+        by_object = Q(object_type__in=list(logtext.KINDS), object_id=words[:40])
+        return queryset.filter(Q(username=words) | Q(object_name=words) | by_object), False
+
+    @admin.display(description=_("Time"))
+    def time(self, entry: AuditEntry) -> SafeString | str:
+        return exact(entry.at)
+
+    @admin.display(description=_("Person"))
+    def who(self, entry: AuditEntry) -> SafeString | str:
+        css_class = "" if entry.username else "muted"
+        return format_html('<span class="{}">{}</span>', css_class, logtext.person(entry))
+
+    @admin.display(description=_("Action"))
+    def what(self, entry: AuditEntry) -> str:
+        return entry.get_action_display()
+
+    @admin.display(description=_("Kind"))
+    def kind(self, entry: AuditEntry) -> str:
+        return logtext.kind(entry)
+
+    @admin.display(description=_("Fields"), empty_value="–")
+    def field_names(self, entry: AuditEntry) -> str:
+        return logtext.field_labels(entry)
+
+    @admin.display(description=_("Note"), empty_value="–")
+    def said(self, entry: AuditEntry) -> str:
+        return audit.sentence(entry.note)

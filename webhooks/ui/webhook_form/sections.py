@@ -1,0 +1,400 @@
+"""The folded sections of the forms: Delivery (pace, order, retries) and Alerts (who is notified).
+
+Each has its fields, and one line about what they hold.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from webhooks.delivery.requests import RETRY_SCHEDULE_SECONDS
+from webhooks.models.edited import EditedRow
+from webhooks.ui.fields import ListField, limit_field
+
+DELIVERY_FIELDS = (
+    "rate_limit",
+    "rate_limit_seconds",
+    "concurrency_limit",
+    "is_ordered",
+    "retry_schedule_seconds",
+)
+MAX_STEPS = 15
+# A week: longer waits outlive the retention of the log.
+MAX_STEP_SECONDS = 7 * 86400
+# Beyond these a limit limits nothing.
+_MAX_RATE, _MAX_CONCURRENCY = 100_000, 1000
+_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_UNIT_TEXTS = {
+    "d": gettext_lazy("%d d"),
+    "h": gettext_lazy("%d h"),
+    "m": gettext_lazy("%d min"),
+    "s": gettext_lazy("%d s"),
+}
+_STEP = re.compile(r"([0-9]{1,9})\s*([^\W\d_]*)")
+# English and Ukrainian, because the product speaks both and people type what they read.
+_UNIT_NAMES = {
+    **dict.fromkeys(("s", "sec", "second", "seconds", "с", "сек"), 1),
+    **dict.fromkeys(("m", "min", "minute", "minutes", "хв"), 60),
+    **dict.fromkeys(("h", "hour", "hours", "год", "г"), 3600),
+    **dict.fromkeys(("d", "day", "days", "д", "дн"), 86400),
+}
+
+
+def duration_text(seconds: int) -> str:
+    """Write whole seconds in the largest unit that needs no fraction: 300 as "5m"."""
+    unit = next(name for name, size in _UNITS.items() if seconds % size == 0)
+    return f"{seconds // _UNITS[unit]}{unit}"
+
+
+def schedule_text(seconds: Sequence[int]) -> str:
+    return ", ".join(map(duration_text, seconds))
+
+
+class RetryScheduleField(ListField):
+    """Waiting times typed as "5s, 5m, 2h"; cleans to seconds, and to [] for the default."""
+
+    separators = r"[,;\n]+"
+
+    def write(self, values: Sequence[int]) -> str:
+        return schedule_text(values)
+
+    def read(self, typed: list[str]) -> list[int]:
+        steps = list(map(_seconds, typed))
+        if len(steps) > MAX_STEPS:
+            raise ValidationError(
+                _("These are %(count)d waiting times; at most %(limit)d are allowed."),
+                code="too_many",
+                params={"count": len(steps), "limit": MAX_STEPS},
+            )
+        return steps
+
+
+def _seconds(typed: str) -> int:
+    """Return the seconds of one step such as "5m"; raise ValidationError."""
+    step = _STEP.fullmatch(typed.lower())
+    size = _UNIT_NAMES.get(step[2]) if step else None
+    if step and not step[2]:
+        raise ValidationError(
+            _("“%(typed)s” has no unit: write %(typed)ss, %(typed)sm, %(typed)sh or %(typed)sd."),
+            code="no_unit",
+            params={"typed": typed[:20]},
+        )
+    if step is None or size is None:
+        raise ValidationError(
+            _("“%(typed)s” is not a waiting time. Write for example “5s, 5m, 2h”, with commas."),
+            code="invalid",
+            params={"typed": typed[:20]},
+        )
+    seconds = int(step[1]) * size
+    if not 1 <= seconds <= MAX_STEP_SECONDS:
+        raise ValidationError(
+            _("“%(typed)s” is out of range: each waiting time is from 1 second to 7 days."),
+            code="out_of_range",
+            params={"typed": typed[:20]},
+        )
+    return seconds
+
+
+class PerField(forms.ChoiceField):
+    """The second half of “10 per minute”, in seconds; left out, it is a second."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        choices = [(1, gettext_lazy("second")), (60, gettext_lazy("minute"))]
+        super().__init__(required=False, choices=choices, **kwargs)
+
+    def clean(self, value: Any) -> int:
+        return int(super().clean(value) or 1)
+
+
+class DeliveryFields(forms.Form):
+    """The fields, and what the folded section says about them."""
+
+    rate_limit = limit_field(
+        gettext_lazy("Rate limit"),
+        _MAX_RATE,
+        gettext_lazy("The rate limit is a whole number from 1 to 100,000, or empty for none."),
+        gettext_lazy("Requests. Empty: no limit."),
+    )
+    rate_limit_seconds = PerField(
+        label=gettext_lazy("In each"), initial=1, error_messages={
+            "invalid_choice": gettext_lazy("Choose second or minute.")
+        }
+    )  # fmt: skip
+    concurrency_limit = limit_field(
+        gettext_lazy("Requests at the same time"),
+        _MAX_CONCURRENCY,
+        gettext_lazy(
+            "The number of requests at the same time is a whole number from 1 to 1,000, or empty "
+            "for no limit of its own."
+        ),
+        gettext_lazy("For example 2. Empty: as many as the receiver answers well."),
+    )
+    is_ordered = forms.BooleanField(
+        label=gettext_lazy("Ordered delivery"),
+        required=False,
+        help_text=gettext_lazy(
+            "Strictly one at a time, in the order of the events. While one fails, all behind it "
+            "wait until it succeeds, is given up, or is cancelled by you. Tests do not wait."
+        ),
+    )
+    retry_schedule_seconds = RetryScheduleField(
+        label=gettext_lazy("Retry schedule"),
+        widget=forms.TextInput(
+            {
+                "class": "mono",
+                "autocomplete": "off",
+                "spellcheck": "false",
+                "placeholder": schedule_text(RETRY_SCHEDULE_SECONDS),
+            }
+        ),
+    )
+
+    @property
+    def has_delivery_open(self) -> bool:
+        return any(self[field].errors for field in ("timeout_seconds", *DELIVERY_FIELDS))
+
+    @property
+    def delivery_summary(self) -> str:
+        """Return one line about what the fields hold now, typed or stored."""
+        return delivery_summary({name: _usable(self, name) for name in DELIVERY_FIELDS})
+
+
+def _usable(form: forms.Form, name: str) -> Any:
+    """Return what a field holds, typed or stored, or None when it is wrong."""
+    try:
+        return form.fields[name].clean(form[name].value())
+    except ValidationError:
+        return None
+
+
+def delivery_summary(values: Mapping[str, Any]) -> str:
+    """Return one line about how a webhook is delivered, from its DELIVERY_FIELDS."""
+    parts = []
+    if rate := values["rate_limit"]:
+        is_minute = values["rate_limit_seconds"] == 60
+        text = _("at most %d per minute") if is_minute else _("at most %d per second")
+        parts.append(text % rate)
+    if values["is_ordered"]:
+        parts.append(_("in order, one at a time"))
+    elif most := values["concurrency_limit"]:
+        text = ngettext("%d request at a time", "%d requests at a time", most)
+        parts.append(text % most)
+    if steps := values["retry_schedule_seconds"]:
+        text = ngettext(
+            "%(count)d retry within %(time)s", "%(count)d retries within %(time)s", len(steps)
+        )
+        parts.append(text % {"count": len(steps), "time": rough_duration(sum(steps))})
+    return ", ".join(parts) or _("no limits, default retries")
+
+
+def default_schedule_help() -> str:
+    """Tell the default schedule where an own one is typed."""
+    text = _(
+        "How long to wait after each failure, with s, m, h or d; up to %(limit)d times. Then the "
+        "delivery is given up. Empty: the default, “%(schedule)s”, about %(total)s in all."
+    )
+    return text % {
+        "limit": MAX_STEPS,
+        "schedule": schedule_text(RETRY_SCHEDULE_SECONDS),
+        "total": rough_duration(sum(RETRY_SCHEDULE_SECONDS)),
+    }
+
+
+def rough_duration(seconds: int) -> str:
+    """Write a sum of waiting times with at most two units: "3 d 4 h"."""
+    parts = []
+    for unit, size in _UNITS.items():
+        count, seconds = divmod(seconds, size)
+        if count:
+            parts.append(str(_UNIT_TEXTS[unit]) % count)
+    return " ".join(parts[:2])
+
+
+ALERT_FIELDS = ("alert_recipients", "alerts_are_muted", "alerts_muted_until")
+# Of webhooks alone: a connection sends nothing that could fail.
+ALERT_THRESHOLDS = ("alert_after_failures", "alert_failure_percent")
+_MUTE_HOURS: list[tuple[str, Any]] = [
+    ("", gettext_lazy("until it is unticked")),
+    ("1", gettext_lazy("1 hour")),
+    ("8", gettext_lazy("8 hours")),
+    ("24", gettext_lazy("1 day")),
+    ("168", gettext_lazy("7 days")),
+]
+_MOST_FAILURES = 10_000
+MAX_RECIPIENTS = 20
+# RFC 5321 section 4.5.3.1.3.
+_MAX_ADDRESS = 254
+
+
+class RecipientsField(ListField):
+    """E-mail addresses, one a line or with commas between; cleans to a list without repeats."""
+
+    def read(self, typed: list[str]) -> list[str]:
+        # The first spelling of an address stays.
+        addresses = list({part.lower(): part for part in reversed(typed)}.values())[::-1]
+        if bad := next((part for part in addresses if not _is_address(part)), None):
+            raise ValidationError(
+                _("“%(typed)s” is not an e-mail address. Write one a line, like ops@example.com."),
+                code="invalid",
+                params={"typed": bad[:80]},
+            )
+        if len(addresses) > MAX_RECIPIENTS:
+            raise ValidationError(
+                _(
+                    "These are %(count)d addresses; at most %(limit)d are allowed. A mailing list "
+                    "reaches more people."
+                ),
+                code="too_many",
+                params={"count": len(addresses), "limit": MAX_RECIPIENTS},
+            )
+        return addresses
+
+
+def _is_address(text: str) -> bool:
+    try:
+        validate_email(text)
+    except ValidationError:
+        return False
+    return len(text) <= _MAX_ADDRESS
+
+
+class MutedUntilField(forms.Field):
+    """How long alerts stay muted, in hours from now; the time that is stored already is offered."""
+
+    widget = forms.Select
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(required=False, **kwargs)
+        self._offer(None)
+
+    def prepare_value(self, value: Any) -> Any:
+        typed = value if isinstance(value, datetime) else _parsed(value)
+        if typed is None:
+            return value
+        self._offer(typed)
+        return typed.isoformat()
+
+    def to_python(self, value: Any) -> datetime | None:
+        if isinstance(value, datetime):
+            return value
+        if not value:
+            return None
+        if value in dict(_MUTE_HOURS):
+            return timezone.now() + timedelta(hours=int(value))
+        if (found := _parsed(value)) is None:
+            raise ValidationError(_("Choose how long alerts are muted."), code="invalid")
+        return found
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return (self.prepare_value(initial) or "") != (data or "")
+
+    def _offer(self, until: datetime | None) -> None:
+        select: Any = self.widget
+        stored = (
+            [(until.isoformat(), _("until %(time)s") % {"time": _minute(until)})] if until else []
+        )
+        select.choices = [*_MUTE_HOURS, *stored]
+
+
+def _parsed(text: Any) -> datetime | None:
+    try:
+        found = parse_datetime(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return found if found and timezone.is_aware(found) else None
+
+
+def _minute(moment: datetime) -> str:
+    return f"{timezone.localtime(moment):%Y-%m-%d %H:%M}"
+
+
+class AlertFields(forms.Form):
+    """The fields, and what the folded section says about them."""
+
+    alert_recipients = RecipientsField(
+        label=gettext_lazy("Recipients"),
+        widget=forms.Textarea(
+            {"rows": 3, "autocomplete": "off", "spellcheck": "false", "inputmode": "email"}
+        ),
+        help_text=gettext_lazy(
+            "E-mail addresses, one a line. They are told once when deliveries keep failing, the "
+            "webhook is paused or needs a new access token, reminded once a day, and told when it "
+            "works again."
+        ),
+    )
+    alerts_are_muted = forms.BooleanField(
+        label=gettext_lazy("Mute alerts"),
+        required=False,
+        help_text=gettext_lazy("The addresses stay, and nobody of them is told."),
+    )
+    alerts_muted_until = MutedUntilField(label=gettext_lazy("Muted for"))
+    alert_after_failures = limit_field(
+        gettext_lazy("Failures in a row"),
+        _MOST_FAILURES,
+        gettext_lazy("This is a whole number from 1 to 10,000, or empty."),
+        gettext_lazy("For example 5: tell after five failed attempts without a success between."),
+    )
+    alert_failure_percent = limit_field(
+        gettext_lazy("Share of failures (%)"),
+        100,
+        gettext_lazy("This is a whole number from 1 to 100, or empty."),
+        gettext_lazy(
+            "For example 20: tell when a fifth of the attempts of the last hour failed. Ten "
+            "attempts at least are looked at."
+        ),
+    )
+
+    def clean_alerts_muted_until(self) -> datetime | None:
+        """Forget the time with the tick."""
+        until: datetime | None = self.cleaned_data["alerts_muted_until"]
+        return until if self.cleaned_data.get("alerts_are_muted") else None
+
+    @property
+    def alert_minutes(self) -> int:
+        """Return after how many minutes people are notified when nothing else is asked for."""
+        return int(settings.WEBHOOKS_ALERT_AFTER_MINUTES)
+
+    @property
+    def has_alerts_open(self) -> bool:
+        names = {*ALERT_FIELDS, *ALERT_THRESHOLDS} & self.fields.keys()
+        return any(self[field].errors for field in names)
+
+    @property
+    def alerts_summary(self) -> str:
+        """Return one line about what the fields hold now, typed or stored."""
+        return alerts_summary({name: _usable(self, name) for name in ALERT_FIELDS})
+
+    @property
+    def everywhere_count(self) -> int:
+        """Count the people who are notified of every webhook."""
+        return len(settings.WEBHOOKS_ALERT_RECIPIENTS)
+
+
+def mute_shown(row: EditedRow) -> dict[str, Any]:
+    """Return what the form begins with: a mute that has ended is none."""
+    is_muted = row.mutes_alerts(timezone.now())
+    until = row.alerts_muted_until if is_muted else None
+    return {"alerts_are_muted": is_muted, "alerts_muted_until": until}
+
+
+def alerts_summary(values: Mapping[str, Any]) -> str:
+    """Return one line about who is notified of a webhook's problems, from its ALERT_FIELDS."""
+    count = len(values["alert_recipients"] or ())
+    until = values["alerts_muted_until"]
+    if not count:
+        return _("nobody of this webhook is told")
+    if values["alerts_are_muted"] and until is None:
+        return _("muted")
+    if values["alerts_are_muted"] and until > timezone.now():
+        return _("muted until %(time)s") % {"time": _minute(until)}
+    return ngettext("%d recipient", "%d recipients", count) % count
