@@ -9,7 +9,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 from urllib.parse import urlsplit
+
+import pycares
 
 from webhooks.network.addresses import Policy, address_problem, opened_by
 from webhooks.network.errors import NameNotResolvedError, UnsafeURLError
@@ -21,6 +24,18 @@ logger = logging.getLogger(__name__)
 
 # A look-up for a person at a form; glibc itself may wait for half a minute.
 LOOKUP_SECONDS = 5.0
+# c-ares waits for a name server as long as it usually takes, at least 0.25 s and at first this, and
+# twice as long with each of this many tries.
+_DNS_SECONDS, _DNS_TRIES = 1.0, 5
+# A name without an answer by then has failed.
+_DEADLINE_SECONDS = 10.0
+# More options of c-ares; a seam for other name servers.
+DNS_OPTIONS: dict[str, Any] = {}
+_DNS_CODES = {
+    pycares.errno.ARES_ENOTFOUND: "name_not_found",
+    pycares.errno.ARES_ENODATA: "name_without_address",
+    pycares.errno.ARES_ETIMEOUT: "lookup_slow",
+}
 # Names whose last answer is kept. Each takes about 1 KB.
 _MAX_KNOWN_NAMES = 20_000
 
@@ -75,12 +90,14 @@ def checked_addresses(
     Errors: UnsafeURLError when the name or any one address is refused, NameNotResolvedError.
     """
     if is_ip_address(host):
-        addresses: tuple[str, ...] = (host,)
-        is_opened_only = False
-    else:
-        check_name(host, port, policy=policy)
-        addresses = resolve(host, port, seconds=seconds)
-        is_opened_only = needs_opening(host)
+        return _judged(host, port, (host,), policy)
+    check_name(host, port, policy=policy)
+    return _judged(host, port, resolve(host, port, seconds=seconds), policy)
+
+
+def _judged(host: str, port: int, addresses: tuple[str, ...], policy: Policy) -> tuple[str, ...]:
+    """Return the addresses that a host has, all of which may be connected to, or raise."""
+    is_opened_only = not is_ip_address(host) and needs_opening(host)
     for address in addresses:
         problem = address_problem(address, port, policy)
         if problem is None and is_opened_only:
@@ -165,13 +182,48 @@ class _Known:
     stale_until: float
 
 
-class HostResolver:
-    """Look up and check names in a few threads, so that the sending loop never waits.
+# Called once with the addresses of a name, unchecked, or with why there are none.
+_Done = Callable[[tuple[str, ...] | Failure], None]
 
-    A good answer is used for `ttl_seconds`, then for three times as long while a new one is
-    looked up or cannot be had; a refusal or failure for `negative_ttl_seconds`. A name that takes
-    longer than `lookup_seconds` counts as failed until its answer comes. `wake` is called from a
-    thread after each answer. Concurrency: safe from every thread.
+
+class DnsChannel:
+    """Asks name servers about any number of names at once, without a thread for each.
+
+    c-ares reads /etc/resolv.conf and /etc/hosts; other modules of nsswitch.conf are not asked.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._channel = pycares.Channel(
+            timeout=_DNS_SECONDS, tries=_DNS_TRIES, **{**DNS_OPTIONS, **options}
+        )
+
+    def ask(self, host: str, port: int, done: _Done) -> None:
+        def answered(result: pycares.AddrInfoResult | None, error: int | None) -> None:
+            if error is not None or result is None:
+                done(_not_resolved(_DNS_CODES.get(error or 0, "lookup_failed"), host))
+                return
+            found = dict.fromkeys(
+                _spelled((_text(node.addr[0]), *node.addr[1:])) for node in result.nodes
+            )
+            done(tuple(found) or _not_resolved("name_without_address", host))
+
+        self._channel.getaddrinfo(host, port, type=socket.SOCK_STREAM, callback=answered)
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+def _text(address: bytes | str) -> str:
+    return address.decode() if isinstance(address, bytes) else address
+
+
+class HostResolver:
+    """Look up and check names in the background, so that the sending loop never waits.
+
+    Each name has a deadline of its own, and no number of names whose servers do not answer keeps
+    another one waiting. A good answer is used for `ttl_seconds`, then for three times as long while
+    a new one is looked up or cannot be had; a refusal or failure for `negative_ttl_seconds`. `wake`
+    is called from another thread after each answer. Concurrency: safe from every thread.
     """
 
     def __init__(
@@ -179,24 +231,21 @@ class HostResolver:
         policy: Policy | None = None,
         *,
         wake: Callable[[], object] | None = None,
-        threads: int = 8,
+        ask: Callable[[str, int, _Done], None] | None = None,
         ttl_seconds: float = 30.0,
         negative_ttl_seconds: float = 5.0,
-        lookup_seconds: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._policy = policy or Policy.from_settings()
-        self._wake = wake
-        self._threads = threads
+        self.wake = wake
+        self._ask_servers = ask
+        self._channel: DnsChannel | None = None
         self._ttl_seconds = ttl_seconds
         self._negative_ttl_seconds = negative_ttl_seconds
-        self._lookup_seconds = lookup_seconds
         self._clock = clock
         self._lock = threading.Lock()
         self._known: dict[tuple[str, int], _Known] = {}
         self._pending: dict[tuple[str, int], float] = {}
-        self._asked: queue.SimpleQueue[tuple[str, int] | None] = queue.SimpleQueue()
-        self._started = 0
         self._generation = 0
 
     def lookup(self, host: str, port: int) -> Resolution | None:
@@ -207,15 +256,17 @@ class HostResolver:
             if known is not None and now < known.fresh_until:
                 return known.resolution
             if is_ip_address(host):
-                return self._keep(key, self._answer(host, port), now)
+                return self._keep(key, self._answer(key, (host,)), now)
             since = self._pending.get(key)
             if since is None:
-                self._ask(key, now)
-            if known is not None and now < known.stale_until:
-                return known.resolution
-        if since is None or now - since < self._lookup_seconds:
-            return None
-        return Resolution(failure=_not_resolved("lookup_slow", host))
+                self._pending[key] = now
+        if since is None:
+            self._ask(key)
+        if known is not None and now < known.stale_until:
+            return known.resolution
+        if since is not None and now - since > _DEADLINE_SECONDS:
+            return Resolution(failure=_not_resolved("lookup_slow", host))
+        return None
 
     def curl_resolve_entries(self, host: str, port: int) -> list[str]:
         """Return what pycurl's RESOLVE takes, so that libcurl uses just the checked addresses.
@@ -232,44 +283,45 @@ class HostResolver:
         return curl_resolve_entries(host, port, addresses, self._policy)
 
     def close(self) -> None:
-        """End the threads; those inside a look-up end after it, and hold up nothing."""
-        for _thread in range(self._started):
-            self._asked.put(None)
-        self._threads = 0
+        """End what is looked up; nothing may be asked after this."""
+        if self._channel is not None:
+            self._channel.close()
 
-    def _ask(self, key: tuple[str, int], now: float) -> None:
-        self._pending[key] = now
-        self._asked.put(key)
-        if self._started < min(self._threads, len(self._pending)):
-            self._started += 1
-            threading.Thread(target=self._work, name="resolver", daemon=True).start()
+    def _ask(self, key: tuple[str, int]) -> None:
+        try:
+            check_name(*key, policy=self._policy)
+            if self._ask_servers is None:
+                self._channel = DnsChannel()
+                self._ask_servers = self._channel.ask
+            self._ask_servers(*key, lambda answer: self._answered(key, answer))
+        except UnsafeURLError as error:
+            self._answered(key, error.failure)
+        except Exception:
+            # A name that stays pending is pending for good.
+            logger.exception("lookup_failed host=%s", key[0])
+            self._answered(key, _not_resolved("lookup_failed", key[0]))
 
-    def _work(self) -> None:
-        while (key := self._asked.get()) is not None:
-            resolution = self._answer(*key)
-            with self._lock:
-                self._pending.pop(key, None)
-                self._keep(key, resolution, self._clock())
-            if self._wake is not None:
-                self._wake()
+    def _answered(self, key: tuple[str, int], answer: tuple[str, ...] | Failure) -> None:
+        resolution = self._answer(key, answer)
+        with self._lock:
+            self._pending.pop(key, None)
+            self._keep(key, resolution, self._clock())
+        if wake := self.wake:
+            wake()
 
-    def _answer(self, host: str, port: int) -> Resolution:
-        started = time.perf_counter()
+    def _answer(self, key: tuple[str, int], answer: tuple[str, ...] | Failure) -> Resolution:
+        now = self._clock()
+        duration_ms = (now - self._pending.get(key, now)) * 1000
         addresses: tuple[str, ...] = ()
         failure = None
-        try:
-            addresses = checked_addresses(host, port, self._policy)
-        except (UnsafeURLError, NameNotResolvedError) as error:
-            failure = error.failure
-        except Exception:
-            # A thread that dies would leave the name pending for good.
-            logger.exception("lookup_failed host=%s", host)
-            failure = _not_resolved("lookup_failed", host)
-        return Resolution(
-            addresses=addresses,
-            failure=failure,
-            duration_ms=(time.perf_counter() - started) * 1000,
-        )
+        if isinstance(answer, Failure):
+            failure = answer
+        else:
+            try:
+                addresses = _judged(*key, answer, self._policy)
+            except UnsafeURLError as error:
+                failure = error.failure
+        return Resolution(addresses=addresses, failure=failure, duration_ms=duration_ms)
 
     def _keep(self, key: tuple[str, int], new: Resolution, now: float) -> Resolution:
         old = self._known.get(key)
