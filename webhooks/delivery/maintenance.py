@@ -7,8 +7,10 @@ webhooks of receivers that answered 410 before that is recorded. Used by the eng
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 
+from webhooks.delivery.claims import Claimer, Claims
 from webhooks.delivery.db_session import DatabaseSession
 from webhooks.delivery.plans import present_versions
 from webhooks.delivery.recorder import Recorder, Writer, pause
@@ -29,6 +31,8 @@ class Maintenance:
         sender: Sender,
         recorder: Recorder,
         writer: Writer,
+        claims: Claims,
+        claimer: Claimer,
         *,
         on_due: Callable[[], None],
     ) -> None:
@@ -36,7 +40,9 @@ class Maintenance:
         self._queue = queue
         self._sender = sender
         self._recorder = recorder
-        self._writer = writer
+        self._claims = claims
+        # Leases that ended mean a death only while none of these waits for the database.
+        self._users = (session, writer, claimer)
         self._on_due = on_due
         # Monotonic seconds; `run_due` has to be called by then.
         self.look_at = 0.0
@@ -47,7 +53,7 @@ class Maintenance:
         if now >= self.look_at:
             self.look_at = now + _LOOK_SECONDS
             self._recall_changed()
-            if self._session.is_calm(now) and self._writer.is_calm(now):
+            if all(user.is_calm(now) for user in self._users):
                 self._expire()
         if states := self._recorder.due_states(now):
             self._session.run(lambda: self._recorder.write_states(states))
@@ -62,7 +68,9 @@ class Maintenance:
                 self._sender.recall(webhook_id, version)
 
     def _expire(self) -> None:
-        if expired := self._session.run(self._queue.expire):
+        # Named before the call: it may wait itself, and what ends meanwhile is alive.
+        expire = partial(self._queue.expire, self._session.wall(), held=self._claims.held())
+        if expired := self._session.run(expire):
             self._on_due()
             parked = sum(row.status == Status.PARKED for row in expired)
             logger.warning("leases_expired rows=%d parked=%d", len(expired), parked)
