@@ -5,6 +5,7 @@ import datetime as dt
 import json
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from django.db import connection
@@ -12,6 +13,7 @@ from django.utils import timezone
 from standardwebhooks.webhooks import Webhook as Verifier
 
 from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
+from tests.network.dns import name_server
 from tests.oauth_fakes import Asked, Reply, fake_provider
 from tests.sandbox import Receiver
 from tests.security.hostile import answering, asked
@@ -221,6 +223,21 @@ def test_an_address_behind_the_guard_is_recorded_as_blocked() -> None:
     attempt = Attempt.objects.get(delivery=delivery)
     assert attempt.outcome == Outcome.BLOCKED
     assert "10.1.2.3" in attempt.error
+
+
+@pytest.mark.parametrize(
+    ("address", "outcome"), [("127.0.0.1", Outcome.SUCCEEDED), ("10.1.2.3", Outcome.BLOCKED)]
+)
+def test_what_a_name_server_says_is_judged_and_connected_to(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, address: str, outcome: Outcome
+) -> None:
+    port = urlsplit(receiver.url).port
+    delivery = make_delivery(make_webhook(url=f"http://crm.example.com:{port}/open/hook"))
+    with name_server(address) as dns_port:
+        options = {"servers": ["127.0.0.1"], "udp_port": dns_port}
+        monkeypatch.setattr("webhooks.network.resolver.DNS_OPTIONS", options)
+        deliver_all()
+    assert Attempt.objects.get(delivery=delivery).outcome == outcome
 
 
 def test_gone_pauses_the_webhook_and_holds_its_deliveries(receiver: Receiver) -> None:

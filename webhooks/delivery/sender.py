@@ -17,7 +17,7 @@ import pycurl
 
 from webhooks import network
 from webhooks.delivery import outcomes
-from webhooks.delivery.limiter import Limiter
+from webhooks.delivery.limiter import Limiter, Limiters
 from webhooks.delivery.queue.rows import Claimed
 from webhooks.delivery.requests import Request, Response, no_response
 from webhooks.delivery.transport import SocketWatch, Transfer
@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 # Idle connections that libcurl keeps beside those in use.
 _IDLE_CONNECTIONS = 256
 _LONGEST_WAIT_SECONDS = 1.0
+# After so many failures in a row what waits for a receiver makes room in memory for others.
+_FAILURES_TO_GIVE_BACK = 2
 
 
 class Sender:
@@ -39,16 +41,15 @@ class Sender:
         self,
         *,
         policy: network.Policy,
+        limiters: Limiters,
         max_in_flight: int,
-        max_per_webhook: int,
         on_response: Callable[[], None],
     ) -> None:
-        self.limiters: dict[int, Limiter] = {}
         self.responses: deque[tuple[Request, Response]] = deque()
         # Claims that were not sent, because their lease was nearly over or the sender stops.
         self.unsent: deque[Claimed] = deque()
+        self._limiters = limiters
         self._max_in_flight = max_in_flight
-        self._max_per_webhook = max_per_webhook
         self._on_response = on_response
         self._opener = network.SocketOpener(policy)
         self._arrived: deque[tuple[Request, float]] = deque()
@@ -67,12 +68,6 @@ class Sender:
         self._wake_at = math.inf
         self._transfers: dict[Any, Transfer] = {}
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
-
-    def limiter(self, webhook_id: int) -> Limiter:
-        limiter = self.limiters.get(webhook_id)
-        if limiter is None:
-            limiter = self.limiters[webhook_id] = Limiter(self._max_per_webhook)
-        return limiter
 
     @property
     def is_alive(self) -> bool:
@@ -93,9 +88,7 @@ class Sender:
 
     def waiting_webhooks(self) -> list[int]:
         """Return the webhooks that have requests here which are not on the wire yet."""
-        return [
-            webhook_id for webhook_id, limiter in list(self.limiters.items()) if limiter.waiting
-        ]
+        return [webhook_id for webhook_id, limiter in self._limiters.in_use() if limiter.waiting]
 
     def recall(self, webhook_id: int, version: int) -> None:
         """Give back, as unsent, what waits for a webhook and is of another version, or too old."""
@@ -168,11 +161,11 @@ class Sender:
     def _take_recalls(self) -> None:
         if self._is_stopping:
             # At once: what is in flight may take longer than the worker may take to end.
-            for limiter in list(self.limiters.values()):
+            for _webhook_id, limiter in self._limiters.in_use():
                 self._give_back(limiter.take_all())
         while self._recalls:
             webhook_id, version = self._recalls.popleft()
-            self._give_back(self.limiter(webhook_id).take_stale(version, time.monotonic()))
+            self._give_back(self._limiters.get(webhook_id).take_stale(version, time.monotonic()))
 
     def _give_back(self, requests: list[Request]) -> None:
         if requests:
@@ -182,9 +175,8 @@ class Sender:
     def _take_arrived(self) -> None:
         while self._arrived:
             item = self._arrived.popleft()
-            limiter = self.limiter(item[0].plan.webhook_id)
-            is_free = limiter.in_flight < limiter.limit and self._in_flight < self._max_in_flight
-            if is_free and not limiter.waiting:
+            limiter = self._limiters.get(item[0].plan.webhook_id)
+            if not limiter.waiting and self._may_begin(limiter):
                 self._begin(*item, limiter)
             else:
                 limiter.waiting.append(item)
@@ -192,9 +184,18 @@ class Sender:
         while self._queued and self._in_flight < self._max_in_flight:
             limiter = self._queued.popleft()
             limiter.is_queued = False
-            if limiter.waiting and limiter.in_flight < limiter.limit:
+            if limiter.waiting and self._may_begin(limiter):
                 self._begin(*limiter.waiting.popleft(), limiter)
                 self._queue(limiter)
+
+    def _may_begin(self, limiter: Limiter) -> bool:
+        """Return whether one more may be in flight: never more than there are places left.
+
+        So webhooks that hang share the places and leave one such share to who comes next (dynamic
+        thresholds, Choudhury and Hahne 1998).
+        """
+        left = self._max_in_flight - self._in_flight
+        return limiter.in_flight < limiter.limit and limiter.in_flight < left
 
     def _queue(self, limiter: Limiter) -> None:
         """Queue a limiter with waiting requests; a full one comes back when a request ends."""
@@ -252,7 +253,9 @@ class Sender:
         is_again = transfer.met_only_closed(code, message)
         if not is_again:
             response = self._response(transfer, code, message)
-            limiter.note(response.error, time.monotonic())
+            limiter.note(response.error, time.monotonic(), (response.total_ms or 0.0) / 1000)
+            if limiter.failures >= _FAILURES_TO_GIVE_BACK:
+                self._give_back(limiter.take_all())
             self.responses.append((request, response))
         transfer.clear()
         self._idle.append(transfer)
@@ -312,7 +315,7 @@ class Sender:
 
     def _close(self) -> None:
         self._give_back([request for request, _ in self._arrived])
-        for limiter in self.limiters.values():
+        for _webhook_id, limiter in self._limiters.in_use():
             self._give_back(limiter.take_all())
         for transfer in self._idle:
             transfer.curl.close()
