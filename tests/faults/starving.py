@@ -147,3 +147,19 @@ def slow_receivers_at_the_end(world: World) -> None:
             slow = Attempt.objects.filter(delivery__webhook__name__startswith="/slow")
             check(slow.filter(outcome="succeeded").exists(), "no slow receiver got anything")
             check(not slow.exclude(outcome="succeeded").exists(), "a slow receiver was cut off")
+
+
+@fault("F40", "a worker may open few files", databases=BOTH)
+def few_files(world: World) -> None:
+    worker = world.any_worker({"FAULT_FILES": "80"})
+    _warm_up(world)
+    world.receiver.delays[""] = 0.05
+    for number in range(20):
+        world.webhook(f"{_HEALTHY}/{number}")
+    world.publish(30)
+    world.settle()
+    world.verify()
+    with fresh_connection():
+        failed = Attempt.objects.exclude(outcome="succeeded").count()
+    check(failed == 0, f"{failed} attempts failed for want of files")
+    check("too_few_descriptors" in worker.log, "the worker had enough of them")

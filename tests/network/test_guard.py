@@ -806,6 +806,26 @@ def test_a_name_server_leads_nowhere_that_the_policy_refuses() -> None:
     assert kind(found) == "blocked"
 
 
+def test_without_a_server_to_ask_a_name_is_not_looked_up_yet_and_asked_again(
+    names: Callable[..., list[str]], clock: Clock
+) -> None:
+    lacks = iter([network.Failure("network", "no_resources", {"reason": "no server"})])
+
+    def ask(host: str, port: int, done: Done) -> None:
+        if lack := next(lacks, None):
+            done(lack)
+        else:
+            by_getaddrinfo(host, port, done)
+
+    names(PUBLIC)
+    resolver = HostResolver(CLOSED, ask=ask, clock=clock)
+    assert [resolver.lookup("example.com", 443) for _ in range(3)] == [None, None, None]
+    assert resolver.lack is not None
+    assert resolver.lack[1] == "no server"
+    clock.now += 6
+    assert looked_up(resolver, "example.com").addresses == (PUBLIC,)
+
+
 def test_a_look_up_that_breaks_is_a_failure_and_asked_again(
     names: Callable[..., list[str]], clock: Clock
 ) -> None:

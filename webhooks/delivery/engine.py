@@ -112,6 +112,7 @@ class Engine:
             self._writer,
             self._claims,
             self._claimer,
+            self._resolver,
             on_due=self._notify,
         )
         # Requests that ended, however they ended.
@@ -192,7 +193,7 @@ class Engine:
         if now >= self._session.resume_at:
             self._maintenance.run_due(now)
             is_time = self._is_notified or now >= self._scan_at
-            if is_time and not self._claimer.is_busy:
+            if is_time and self._may_claim:
                 self._is_notified = False
                 self._scan(now)
         if batch is not None and batch.is_full:
@@ -204,7 +205,7 @@ class Engine:
         """Wait for a response, a wakeup, or the next thing that is due."""
         now = time.monotonic()
         # While rows are claimed, their arrival is waited for.
-        scan_at = self._maintenance.look_at if self._claimer.is_busy else self._scan_at
+        scan_at = self._scan_at if self._may_claim else self._maintenance.look_at
         wait = max(self._session.resume_at, min(scan_at, self._maintenance.look_at)) - now
         is_away = self._session.resume_at > now
         if (self._recorder.waiting or self._sender.responses) and not is_away:
@@ -221,8 +222,13 @@ class Engine:
 
     def _has_news(self, is_away: bool) -> bool:
         """Return whether rows came, or a wakeup while the database can be asked."""
-        can_ask = not is_away and not self._claimer.is_busy
+        can_ask = not is_away and self._may_claim
         return self._claimer.has_batch or (self._is_notified and can_ask)
+
+    @property
+    def _may_claim(self) -> bool:
+        """Return whether no claim is under way, and this machine lacks nothing to send with."""
+        return not self._claimer.is_busy and not self._sender.is_lacking
 
     # Claiming.
 

@@ -10,6 +10,10 @@ from collections.abc import Callable
 from functools import partial
 from types import ModuleType
 
+from django.core.cache import cache
+from redis import RedisError
+
+from webhooks.delivery import backlog
 from webhooks.delivery.claims import Claimer, Claims
 from webhooks.delivery.db_session import DatabaseSession
 from webhooks.delivery.plans import present_versions
@@ -17,10 +21,13 @@ from webhooks.delivery.recorder import Recorder, Writer, pause
 from webhooks.delivery.requests import Request, Response
 from webhooks.delivery.sender import Sender
 from webhooks.models import Outcome, PauseReason, Status
+from webhooks.network import HostResolver
 
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
+# How long it is shown what the machine lacked.
+_LACK_SHOWN_SECONDS = 60
 
 
 class Maintenance:
@@ -33,6 +40,7 @@ class Maintenance:
         writer: Writer,
         claims: Claims,
         claimer: Claimer,
+        resolver: HostResolver,
         *,
         on_due: Callable[[], None],
     ) -> None:
@@ -41,6 +49,7 @@ class Maintenance:
         self._sender = sender
         self._recorder = recorder
         self._claims = claims
+        self._resolver = resolver
         # Leases that ended mean a death only while none of these waits for the database.
         self._users = (session, writer, claimer)
         self._on_due = on_due
@@ -53,6 +62,7 @@ class Maintenance:
         if now >= self.look_at:
             self.look_at = now + _LOOK_SECONDS
             self._recall_changed()
+            self._report_lack(now)
             if all(user.is_calm(now) for user in self._users):
                 self._expire()
         if states := self._recorder.due_states(now):
@@ -66,6 +76,15 @@ class Maintenance:
             versions = self._session.run(lambda: present_versions(waiting)) or {}
             for webhook_id, version in versions.items():
                 self._sender.recall(webhook_id, version)
+
+    def _report_lack(self, now: float) -> None:
+        """Let `/readyz` say what this machine lacked a moment ago."""
+        for lack in (self._sender.lack, self._resolver.lack):
+            if lack is not None and now - lack[0] < _LOOK_SECONDS:
+                try:
+                    cache.set(backlog.MACHINE_LACKS, lack[1], _LACK_SHOWN_SECONDS)
+                except (RedisError, OSError) as error:
+                    logger.warning("lack_not_reported error=%s", type(error).__name__)
 
     def _expire(self) -> None:
         # Named before the call: it may wait itself, and what ends meanwhile is alive.

@@ -16,7 +16,7 @@ import pycares
 
 from webhooks.network.addresses import Policy, address_problem, opened_by
 from webhooks.network.errors import NameNotResolvedError, UnsafeURLError
-from webhooks.network.failures import NETWORK, Failure, blocked
+from webhooks.network.failures import NETWORK, NO_RESOURCES, Failure, blocked
 from webhooks.network.hosts import is_ip_address
 from webhooks.network.urls import Target, check_name, is_private_name, needs_opening, parse_url
 
@@ -35,6 +35,10 @@ _DNS_CODES = {
     pycares.errno.ARES_ENOTFOUND: "name_not_found",
     pycares.errno.ARES_ENODATA: "name_without_address",
     pycares.errno.ARES_ETIMEOUT: "lookup_slow",
+    # No server could be asked, or not with the descriptors and memory there are.
+    pycares.errno.ARES_ECONNREFUSED: NO_RESOURCES,
+    pycares.errno.ARES_ENOMEM: NO_RESOURCES,
+    pycares.errno.ARES_EFILE: NO_RESOURCES,
 }
 # Names whose last answer is kept. Each takes about 1 KB.
 _MAX_KNOWN_NAMES = 20_000
@@ -177,7 +181,8 @@ class Resolution:
 
 @dataclass(slots=True)
 class _Known:
-    resolution: Resolution
+    # None while this machine lacks what a look-up needs.
+    resolution: Resolution | None
     fresh_until: float
     stale_until: float
 
@@ -200,7 +205,12 @@ class DnsChannel:
     def ask(self, host: str, port: int, done: _Done) -> None:
         def answered(result: pycares.AddrInfoResult | None, error: int | None) -> None:
             if error is not None or result is None:
-                done(_not_resolved(_DNS_CODES.get(error or 0, "lookup_failed"), host))
+                code = _DNS_CODES.get(error or 0, "lookup_failed")
+                if code == NO_RESOURCES:
+                    reason = pycares.errno.strerror(error or 0)
+                    done(Failure(NETWORK, code, {"reason": reason}))
+                else:
+                    done(_not_resolved(code, host))
                 return
             found = dict.fromkeys(
                 _spelled((_text(node.addr[0]), *node.addr[1:])) for node in result.nodes
@@ -247,6 +257,8 @@ class HostResolver:
         self._known: dict[tuple[str, int], _Known] = {}
         self._pending: dict[tuple[str, int], float] = {}
         self._generation = 0
+        # What this machine lacked for a look-up, and when, on the monotonic clock.
+        self.lack: tuple[float, str] | None = None
 
     def lookup(self, host: str, port: int) -> Resolution | None:
         """Return the answer for `Target.host` and its port, or None while it is looked up."""
@@ -277,7 +289,8 @@ class HostResolver:
         """
         with self._lock:
             known = self._known.get((host, port))
-        addresses = known.resolution.addresses if known is not None else ()
+        found = known.resolution if known is not None else None
+        addresses = found.addresses if found is not None else ()
         if not addresses:
             return [f"-{_bracketed(host)}:{port}"]
         return curl_resolve_entries(host, port, addresses, self._policy)
@@ -306,6 +319,8 @@ class HostResolver:
         with self._lock:
             self._pending.pop(key, None)
             self._keep(key, resolution, self._clock())
+        if isinstance(answer, Failure) and answer.code == NO_RESOURCES:
+            self.lack = time.monotonic(), str(answer.params["reason"])
         if wake := self.wake:
             wake()
 
@@ -323,20 +338,25 @@ class HostResolver:
                 failure = error.failure
         return Resolution(addresses=addresses, failure=failure, duration_ms=duration_ms)
 
-    def _keep(self, key: tuple[str, int], new: Resolution, now: float) -> Resolution:
-        old = self._known.get(key)
+    def _keep(self, key: tuple[str, int], new: Resolution, now: float) -> Resolution | None:
+        known = self._known.get(key)
+        old = known.resolution if known is not None else None
         is_unanswered = new.failure is not None and new.failure.kind == NETWORK
-        if is_unanswered and old and old.resolution.addresses and now < old.stale_until:
-            old.fresh_until = now + self._negative_ttl_seconds
-            return old.resolution
-        if old is None or old.resolution.addresses != new.addresses:
+        if is_unanswered and known and old and old.addresses and now < known.stale_until:
+            known.fresh_until = now + self._negative_ttl_seconds
+            return old
+        if len(self._known) >= _MAX_KNOWN_NAMES:
+            self._known.clear()
+        if new.failure is not None and new.failure.code == NO_RESOURCES:
+            # Neither an answer nor a failure of the name: it is asked again in a moment.
+            self._known[key] = _Known(None, now + self._negative_ttl_seconds, now)
+            return None
+        if old is None or old.addresses != new.addresses:
             self._generation += 1
             new = replace(new, generation=self._generation)
         else:
-            new = replace(new, generation=old.resolution.generation)
+            new = replace(new, generation=old.generation)
         seconds = self._ttl_seconds if new.addresses else self._negative_ttl_seconds
-        if len(self._known) >= _MAX_KNOWN_NAMES:
-            self._known.clear()
         stale_until = now + 4 * seconds if new.addresses else now
         self._known[key] = _Known(new, now + seconds, stale_until)
         return new
