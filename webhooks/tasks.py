@@ -10,7 +10,7 @@ from django.core.cache import cache
 from webhooks import oauth
 from webhooks.alerts import notifications
 from webhooks.delivery import backlog, drains, holds, replays, retention
-from webhooks.delivery.engine import Engine
+from webhooks.delivery.engine import Engine, Learned
 from webhooks.delivery.wakeup import wakeup
 
 logger = logging.getLogger(__name__)
@@ -18,14 +18,21 @@ logger = logging.getLogger(__name__)
 # A publisher asks Celery for a drain at most so often; a wakeup itself is cheap.
 _ASK_SECONDS = 1.0
 _asked_at = float("-inf")
+# What the drains of this process that ended have learned. In a pool of threads several run at once.
+_learned: list[Learned] = []
 
 
 @shared_task
 def drain() -> int:
     """Deliver what is due for a while; return how many requests were sent."""
     with drains.watch_for_stop() as should_stop, drains.rare_collections():
-        engine = Engine(wakeup(), should_stop)
+        try:
+            learned = _learned.pop()
+        except IndexError:
+            learned = Learned()
+        engine = Engine(wakeup(), should_stop, learned)
         engine.run(settings.WEBHOOKS_DRAIN_SECONDS)
+        _learned.append(learned)
     return engine.sent
 
 

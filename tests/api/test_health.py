@@ -12,7 +12,7 @@ from pytest_django import Settings
 
 from tests.services import RedisServer
 from webhooks.api.health import SWEEP_LATE_SECONDS
-from webhooks.delivery.backlog import LAST_SWEEP
+from webhooks.delivery.backlog import LAST_SWEEP, MACHINE_LACKS
 from webhooks.models import EncryptionCanary
 from webhooks.security import key_check
 
@@ -67,6 +67,16 @@ def test_old_or_missing_sweep_is_not_ready(client: Client) -> None:
     seconds, _, unit = late.json()["last_sweep"].partition(" ")
     assert (float(seconds) > SWEEP_LATE_SECONDS, unit) == (True, "s ago")
     assert missing.json()["last_sweep"].startswith("none yet")
+
+
+@pytest.mark.django_db
+def test_what_a_worker_lacks_is_not_ready(client: Client) -> None:
+    cache.set(LAST_SWEEP, time.time(), None)
+    cache.set(MACHINE_LACKS, "Too many open files", 60)
+    found = client.get("/readyz")
+    cache.delete(MACHINE_LACKS)
+    assert found.status_code == 503
+    assert found.json()["machine"] == "a worker cannot send: Too many open files"
 
 
 @pytest.mark.django_db

@@ -53,3 +53,19 @@ def test_leases_are_taken_back_only_while_the_database_has_been_well() -> None:
     time.sleep(0.1)
     session.run(lambda: ask("SELECT nothing FROM nowhere"))
     assert not session.is_calm(now + 8.05)
+
+
+def test_a_call_that_waited_says_as_much_as_a_fault() -> None:
+    session = DatabaseSession(queue.backend())
+    now = time.monotonic()
+    calm_in_the_midst: list[bool] = []
+
+    def wait() -> bool:
+        time.sleep(1.1)
+        calm_in_the_midst.append(session.is_calm(now + 20))
+        return True
+
+    assert session.run(wait)
+    assert calm_in_the_midst == [False]
+    assert not session.is_calm(time.monotonic() + 7.9)
+    assert session.is_calm(time.monotonic() + 8.1)

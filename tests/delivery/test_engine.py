@@ -2,22 +2,27 @@
 
 import base64
 import datetime as dt
+import errno
 import json
+import os
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from django.core.cache import cache
 from django.db import connection
 from django.utils import timezone
 from pytest_django import Settings
 from standardwebhooks.webhooks import Webhook as Verifier
 
 from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
+from tests.network.dns import name_server
 from tests.oauth_fakes import Asked, Reply, fake_provider
 from tests.sandbox import Receiver
 from tests.security.hostile import answering, asked
-from webhooks import events
-from webhooks.delivery import outcomes
+from webhooks import events, network
+from webhooks.delivery import backlog, outcomes
 from webhooks.delivery.engine import Engine
 from webhooks.delivery.wakeup import ProcessWakeup
 from webhooks.models import (
@@ -237,6 +242,44 @@ def test_an_address_behind_the_guard_is_recorded_as_blocked() -> None:
     attempt = Attempt.objects.get(delivery=delivery)
     assert attempt.outcome == Outcome.BLOCKED
     assert "10.1.2.3" in attempt.error
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOBUFS, errno.ENOMEM])
+def test_what_this_machine_lacks_is_charged_to_no_receiver(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, caplog: Any, number: int
+) -> None:
+    opened = network.SocketOpener.open
+    faults = iter(range(3))
+
+    def lacking(*args: Any) -> Any:
+        if next(faults, None) is not None:
+            raise OSError(number, "none left")
+        return opened(*args)
+
+    monkeypatch.setattr(network.SocketOpener, "open", lacking)
+    webhook = make_webhook(url=f"{receiver.url}/open/hook")
+    for _ in range(5):
+        make_delivery(webhook)
+    deliver_all()
+    assert set(Attempt.objects.values_list("number", "outcome")) == {(1, "succeeded")}
+    assert Attempt.objects.count() == 5
+    assert caplog.text.count("machine_lacks") == 1
+    assert cache.get(backlog.MACHINE_LACKS) == os.strerror(number)
+
+
+@pytest.mark.parametrize(
+    ("address", "outcome"), [("127.0.0.1", Outcome.SUCCEEDED), ("10.1.2.3", Outcome.BLOCKED)]
+)
+def test_what_a_name_server_says_is_judged_and_connected_to(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, address: str, outcome: Outcome
+) -> None:
+    port = urlsplit(receiver.url).port
+    delivery = make_delivery(make_webhook(url=f"http://crm.example.com:{port}/open/hook"))
+    with name_server(address) as dns_port:
+        options = {"servers": ["127.0.0.1"], "udp_port": dns_port}
+        monkeypatch.setattr("webhooks.network.resolver.DNS_OPTIONS", options)
+        deliver_all()
+    assert Attempt.objects.get(delivery=delivery).outcome == outcome
 
 
 def test_gone_pauses_the_webhook_and_holds_its_deliveries(receiver: Receiver) -> None:

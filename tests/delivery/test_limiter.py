@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
-from webhooks.delivery.limiter import Limiter
+from webhooks.delivery.limiter import Limiter, Limiters, shares
 from webhooks.models import Outcome
 
 
@@ -12,28 +12,28 @@ def test_a_receiver_nobody_knows_starts_small_and_grows_with_each_success() -> N
     first = limiter.limit
     assert first < 64
     for _ in range(200):
-        limiter.note(None, now=0.0)
+        limiter.note(None, now=0.0, seconds=0.1)
     assert limiter.limit == 64
 
 
 def test_a_receiver_that_does_not_answer_is_halved_down_to_one() -> None:
     limiter = Limiter(most=64)
     for _ in range(4):
-        limiter.note(Outcome.TIMEOUT, now=0.0)
+        limiter.note(Outcome.TIMEOUT, now=0.0, seconds=0.1)
     assert limiter.limit == 1
 
 
 def test_an_answer_of_any_kind_shows_that_the_receiver_lives() -> None:
     limiter = Limiter(most=64)
-    limiter.note(Outcome.TIMEOUT, now=0.0)
-    limiter.note(Outcome.PROTOCOL, now=0.0)
+    limiter.note(Outcome.TIMEOUT, now=0.0, seconds=0.1)
+    limiter.note(Outcome.PROTOCOL, now=0.0, seconds=0.1)
     assert limiter.failures == 0
 
 
 def test_a_lane_closes_after_failures_in_a_row_and_opens_for_one_probe() -> None:
     limiter = Limiter(most=64)
     for _ in range(5):
-        limiter.note(Outcome.NETWORK, now=100.0)
+        limiter.note(Outcome.NETWORK, now=100.0, seconds=0.1)
     assert limiter.quota(now=100.5) == 0
     assert limiter.quota(now=102.0) == 1
     limiter.claimed = 1
@@ -44,7 +44,7 @@ def test_a_lane_that_keeps_failing_is_closed_longer_each_time_but_not_over_a_min
     limiter = Limiter(most=64)
     waits = []
     for _ in range(30):
-        limiter.note(Outcome.NETWORK, now=0.0)
+        limiter.note(Outcome.NETWORK, now=0.0, seconds=0.1)
         waits.append(limiter.open_until)
     assert waits[5] < waits[7] < waits[9]
     assert max(waits) == 60.0
@@ -53,16 +53,75 @@ def test_a_lane_that_keeps_failing_is_closed_longer_each_time_but_not_over_a_min
 def test_a_success_opens_the_lane_again() -> None:
     limiter = Limiter(most=64)
     for _ in range(9):
-        limiter.note(Outcome.TIMEOUT, now=0.0)
-    limiter.note(None, now=1.0)
+        limiter.note(Outcome.TIMEOUT, now=0.0, seconds=0.1)
+    limiter.note(None, now=1.0, seconds=0.1)
     assert limiter.quota(now=1.0) > 0
 
 
 def test_a_limited_webhook_has_no_more_than_may_be_in_flight() -> None:
     limiter = Limiter(4)
     for _ in range(10):
-        limiter.note(None, 0.0)
+        limiter.note(None, 0.0, 0.1)
     assert (limiter.quota(0.0), limiter.quota(0.0, depth=1)) == (32, 4)
+
+
+def test_a_receiver_nobody_knows_gets_one_request_and_one_row() -> None:
+    limiter = Limiter(most=64)
+    assert (limiter.limit, limiter.quota(now=0.0)) == (1, 1)
+
+
+def test_a_receiver_that_answered_another_process_starts_with_more() -> None:
+    limiter = Limiter(most=64, failures=0)
+    assert limiter.is_quick
+    assert limiter.quota(now=0.0) == 64
+
+
+def test_a_receiver_that_failed_in_another_process_starts_with_a_probe() -> None:
+    limiter = Limiter(most=64, failures=7)
+    assert not limiter.is_quick
+    assert limiter.quota(now=0.0) == 1
+
+
+def test_a_receiver_that_answers_late_is_not_quick_and_no_rows_wait_for_it() -> None:
+    limiter = Limiter(most=4)
+    for _ in range(10):
+        limiter.note(None, now=0.0, seconds=3.0)
+    assert not limiter.is_quick
+    assert limiter.quota(now=0.0) == 4
+    for _ in range(10):
+        limiter.note(None, now=0.0, seconds=0.1)
+    assert limiter.is_quick
+
+
+def test_the_next_drain_knows_what_the_one_before_learned() -> None:
+    limiters = Limiters(64)
+    for _ in range(9):
+        limiters.get(1).note(Outcome.TIMEOUT, now=0.0, seconds=2.0)
+    limiters.get(1).claimed = 5
+    open_until = limiters.get(1).open_until
+    limiters.hand_over()
+    limiters.begin(1, failures=0)
+    again = limiters.get(1)
+    assert (again.failures, again.open_until, again.claimed) == (9, open_until, 0)
+
+
+def test_what_a_whole_drain_did_not_use_is_forgotten() -> None:
+    limiters = Limiters(64)
+    limiters.get(1).note(Outcome.TIMEOUT, now=0.0, seconds=2.0)
+    limiters.hand_over()
+    limiters.hand_over()
+    assert limiters.get(1).failures == 0
+
+
+def test_room_for_too_few_webhooks_is_given_to_others_each_time() -> None:
+    quotas = dict.fromkeys(range(100), 5)
+    served = {one.webhook_id for _ in range(200) for one in shares(quotas, 10)}
+    assert served == set(quotas)
+
+
+def test_room_is_divided_equally_and_the_rest_goes_to_who_can_take_more() -> None:
+    divided = {one.webhook_id: one.quota for one in shares({1: 2, 2: 50, 3: 50}, 42)}
+    assert divided == {1: 2, 2: 20, 3: 20}
 
 
 def test_rows_that_are_claimed_already_count_against_the_quota() -> None:

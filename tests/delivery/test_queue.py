@@ -6,7 +6,7 @@ import time
 from collections import Counter
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from tests.factories import make_credential, make_delivery, make_webhook
@@ -166,7 +166,7 @@ def test_expired_leases_come_back_and_are_parked_after_three() -> None:
     past = timezone.now() - dt.timedelta(seconds=1)
     for count, status in enumerate([Status.PENDING, Status.PENDING, Status.PARKED], start=1):
         Delivery.objects.update(status="sending", next_attempt_at=past, lease="x")
-        [row] = queue.backend().expire()
+        [row] = queue.backend().expire(time.time())
         assert (row.id, row.status) == (delivery.pk, status)
         assert Delivery.objects.get().unknown_count == count
     assert Attempt.objects.filter(outcome="unknown").count() == 3
@@ -277,3 +277,28 @@ def test_holding_leaves_tests_alone() -> None:
 
 def test_the_clock_is_the_databases() -> None:
     assert abs(queue.backend().clock() - timezone.now().timestamp()) < 60
+
+
+def test_a_row_that_is_held_here_or_whose_lease_ended_during_the_call_is_not_taken_back() -> None:
+    webhook = make_webhook()
+    held, gone = make_delivery(webhook), make_delivery(webhook)
+    past = timezone.now() - dt.timedelta(seconds=1)
+    Delivery.objects.update(status="sending", next_attempt_at=past, lease="x")
+    expire = queue.backend().expire
+    assert expire(past.timestamp() - 1) == []
+    assert [row.id for row in expire(time.time(), held=[held.pk])] == [gone.pk]
+    assert Delivery.objects.get(pk=held.pk).status == Status.SENDING
+
+
+@pytest.mark.database("postgres")
+def test_a_lease_counts_from_the_end_of_a_claim_that_waited() -> None:
+    delivery = make_delivery(make_webhook())
+    quotas = [ClaimQuota(delivery.webhook_id, 1)]
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            # now() stays what it is here while the transaction waits.
+            cursor.execute("SELECT pg_sleep(1.2)")
+        queue.backend().claim(quotas, lease="x", lease_seconds=1.0)
+    claimed = Delivery.objects.get(pk=delivery.pk)
+    assert claimed.next_attempt_at is not None
+    assert claimed.next_attempt_at > timezone.now() - dt.timedelta(seconds=0.2)

@@ -35,6 +35,14 @@ def fault(
 
 
 def faults() -> list[Fault]:
-    from tests.faults import broker, changing, killing, sharing, storage, tokens  # noqa: F401
+    from tests.faults import (  # noqa: F401
+        broker,
+        changing,
+        killing,
+        sharing,
+        starving,
+        storage,
+        tokens,
+    )
 
     return sorted(_FAULTS, key=lambda fault: int(fault.id[1:]))

@@ -1,10 +1,13 @@
 """Faults inside a worker: where it dies is named by the environment, everything else is as shipped.
 
 `FAULT` names one of the functions below, `FAULT_MARKER` a file that is made when it struck, so that
-it strikes once. `FAULT_CA` is a file of certificates to trust besides nothing else.
+it strikes once. `FAULT_CA` is a file of certificates to trust besides nothing else,
+`FAULT_DNS_PORT` the port of the one name server that is asked, `FAULT_FILES` how many files may be
+open.
 """
 
 import os
+import resource
 import signal
 import threading
 import time
@@ -26,6 +29,12 @@ class Hooks(AppConfig):
             from webhooks.network import guard
 
             setattr(guard, "ca_bundle", lambda: path)  # noqa: B010 - typed as what it was.
+        if port := os.environ.get("FAULT_DNS_PORT"):
+            from webhooks.network import resolver
+
+            resolver.DNS_OPTIONS |= {"servers": ["127.0.0.1"], "udp_port": int(port)}
+        if limit := os.environ.get("FAULT_FILES"):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (int(limit), int(limit)))
         if fault := os.environ.get("FAULT"):
             _FAULTS[fault]()
 

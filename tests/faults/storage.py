@@ -3,6 +3,8 @@
 import sqlite3
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -10,6 +12,7 @@ from django.conf import settings
 from django.db import DatabaseError, connection
 
 from tests.faults.catalogue import BOTH, POSTGRES, SQLITE, fault
+from tests.faults.environment import LEASE_SECONDS
 from tests.faults.killing import busy
 from tests.faults.processes import Process
 from tests.faults.world import Skip, World, check, fresh_connection
@@ -140,6 +143,36 @@ def lock(world: World) -> None:
     publishing.join(60)
     check("database_fault" in worker.log, "the worker never met the lock")
     _recovers(world, worker)
+
+
+@fault("F39", "the database waits for three leases, without an error", databases=BOTH)
+def freeze(world: World) -> None:
+    world.webhook("/a")
+    worker = world.any_worker()
+    world.receiver.delays[""] = 1.0
+    world.publish(120)
+    world.wait_for_flight(8)
+    with _frozen(world):
+        # Everything in flight is answered, and nothing of it can be written.
+        time.sleep(3 * LEASE_SECONDS)
+    world.receiver.delays.clear()
+    _recovers(world, worker)
+    check("leases_expired" not in worker.log, "rows of a living process were taken back")
+
+
+@contextmanager
+def _frozen(world: World) -> Iterator[None]:
+    """Let every write wait, for less time than Django and the worker wait for a lock."""
+    if world.postgres is not None:
+        with psycopg.connect(world.postgres.url) as locking:
+            locking.execute("LOCK TABLE webhooks_delivery IN EXCLUSIVE MODE")
+            yield
+        return
+    path = settings.DATABASES["default"]["NAME"]
+    with closing(sqlite3.connect(path, isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        yield
+        writer.execute("ROLLBACK")
 
 
 def _publish_until_accepted(world: World) -> None:

@@ -16,6 +16,7 @@ from django.core.management import call_command
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.network.dns import Done, by_getaddrinfo, name_server, resolver_with
 from tests.waiting import PATIENCE_SECONDS, eventually
 from webhooks import network
 from webhooks.network import (
@@ -633,7 +634,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def resolver(clock: Clock) -> Iterator[HostResolver]:
-    made = HostResolver(CLOSED, threads=2, clock=clock)
+    made = HostResolver(CLOSED, ask=by_getaddrinfo, clock=clock)
     yield made
     made.close()
 
@@ -654,7 +655,7 @@ def test_a_first_look_up_is_in_progress_and_wakes_the_loop_when_done(
 ) -> None:
     names(PUBLIC)
     woken = threading.Event()
-    resolver = HostResolver(CLOSED, wake=woken.set)
+    resolver = HostResolver(CLOSED, ask=by_getaddrinfo, wake=woken.set)
     assert resolver.lookup("example.com", 443) is None
     assert woken.wait(PATIENCE_SECONDS)
     found = resolver.lookup("example.com", 443)
@@ -769,58 +770,77 @@ def test_a_failure_is_asked_again_after_a_few_seconds(
     assert looked_up(resolver, "example.com").addresses == (PUBLIC,)
 
 
-def test_a_dead_name_does_not_hold_up_the_others(
-    resolver: HostResolver, monkeypatch: pytest.MonkeyPatch, clock: Clock
-) -> None:
-    released = threading.Event()
-    good = answer_with(PUBLIC)
+def test_names_whose_server_is_silent_hold_up_no_other_and_take_no_threads() -> None:
+    with name_server(PUBLIC) as port:
+        before = threading.active_count()
+        resolver = resolver_with(CLOSED, port)
+        for number in range(500):
+            assert resolver.lookup(f"dead{number}.example.com", 443) is None
+        for number in range(20):
+            assert looked_up(resolver, f"live{number}.example.com").addresses == (PUBLIC,)
+        # Not looked up yet, which is no failure.
+        assert resolver.lookup("dead0.example.com", 443) is None
+        assert threading.active_count() <= before + 2
+        resolver.close()
 
-    def getaddrinfo(host: str, port: int, **kwargs: object) -> list[object]:
-        if host == "dead.example.com":
-            released.wait(60)
-        return good(host, port)
 
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    assert resolver.lookup("dead.example.com", 443) is None
-    for number in range(200):
-        assert looked_up(resolver, f"live{number}.example.com").addresses == (PUBLIC,)
-    assert resolver.lookup("dead.example.com", 443) is None
-    clock.now += 11
-    late = resolver.lookup("dead.example.com", 443)
-    assert late is not None
-    assert late.failure is not None
-    assert late.failure.sentence() == "Looking up the name dead.example.com takes too long."
-    released.set()
-
-    def dead_name_is_known() -> network.Resolution | None:
+def test_a_name_whose_server_is_silent_has_failed_after_its_own_deadline(clock: Clock) -> None:
+    with name_server(PUBLIC) as port:
+        resolver = resolver_with(CLOSED, port, clock=clock)
+        assert resolver.lookup("dead.example.com", 443) is None
+        clock.now += 9
+        assert resolver.lookup("dead.example.com", 443) is None
+        clock.now += 2
         found = resolver.lookup("dead.example.com", 443)
-        return None if found is None or found.failure else found
-
-    assert eventually(dead_name_is_known, every=0.002).addresses == (PUBLIC,)
-
-
-def test_many_names_share_a_few_threads(names: Callable[..., list[str]]) -> None:
-    names(PUBLIC)
-    before = threading.active_count()
-    resolver = HostResolver(CLOSED, threads=3)
-    for number in range(500):
-        resolver.lookup(f"many{number}.example.com", 443)
-        assert threading.active_count() <= before + 3
-    looked_up(resolver, "many499.example.com")
-    resolver.close()
+        resolver.close()
+    assert found is not None
+    assert found.failure == ("network", "lookup_slow", {"host": "dead.example.com"})
 
 
-def test_a_look_up_that_breaks_does_not_end_its_thread(
-    resolver: HostResolver, monkeypatch: pytest.MonkeyPatch, names: Callable[..., list[str]]
+def test_a_name_server_leads_nowhere_that_the_policy_refuses() -> None:
+    with name_server("10.0.0.1") as port:
+        resolver = resolver_with(CLOSED, port)
+        found = looked_up(resolver, "example.com")
+        resolver.close()
+    assert found.addresses == ()
+    assert kind(found) == "blocked"
+
+
+def test_without_a_server_to_ask_a_name_is_not_looked_up_yet_and_asked_again(
+    names: Callable[..., list[str]], clock: Clock
 ) -> None:
-    def getaddrinfo(*args: object, **kwargs: object) -> list[object]:
-        raise RuntimeError("broken")
+    lacks = iter([network.Failure("network", "no_resources", {"reason": "no server"})])
 
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    for number in range(4):
-        host = f"b{number}.example.com"
-        assert looked_up(resolver, host).failure == ("network", "lookup_failed", {"host": host})
+    def ask(host: str, port: int, done: Done) -> None:
+        if lack := next(lacks, None):
+            done(lack)
+        else:
+            by_getaddrinfo(host, port, done)
+
     names(PUBLIC)
+    resolver = HostResolver(CLOSED, ask=ask, clock=clock)
+    assert [resolver.lookup("example.com", 443) for _ in range(3)] == [None, None, None]
+    assert resolver.lack is not None
+    assert resolver.lack[1] == "no server"
+    clock.now += 6
+    assert looked_up(resolver, "example.com").addresses == (PUBLIC,)
+
+
+def test_a_look_up_that_breaks_is_a_failure_and_asked_again(
+    names: Callable[..., list[str]], clock: Clock
+) -> None:
+    faults = iter([RuntimeError("broken")])
+
+    def ask(host: str, port: int, done: Done) -> None:
+        if fault := next(faults, None):
+            raise fault
+        by_getaddrinfo(host, port, done)
+
+    names(PUBLIC)
+    resolver = HostResolver(CLOSED, ask=ask, clock=clock)
+    failure = looked_up(resolver, "example.com").failure
+    assert failure == ("network", "lookup_failed", {"host": "example.com"})
+    clock.now += 6
     assert looked_up(resolver, "example.com").addresses == (PUBLIC,)
 
 

@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from tests.factories import deliver_all, make_delivery, make_webhook
+from tests.network.dns import engine_asks_getaddrinfo  # noqa: F401 - a fixture
 from tests.network.test_guard import answer_with
 from tests.network.test_sockets import (  # noqa: F401 - fixtures
     HOST,
@@ -25,6 +26,7 @@ from webhooks import network
 from webhooks.models import Attempt, Outcome
 from webhooks.network import Policy, UnsafeURLError, guard
 
+pytestmark = pytest.mark.usefixtures("engine_asks_getaddrinfo")
 PUBLIC = "93.184.215.14"
 LOGIN = "b3BlcmF0b3I6cHJveHktcGFzc3dvcmQ="
 

@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from tests import oauth_rows
 from tests.factories import deliver_all, make_delivery, make_webhook
+from tests.network.dns import engine_asks_getaddrinfo  # noqa: F401 - a fixture
 from tests.network.test_guard import answer_with
 from tests.network.test_sockets import Server
 from tests.oauth_fakes import Asked, FakeProvider, Reply, fake_provider, token
@@ -23,7 +24,11 @@ from tests.security import oracle, watching
 from webhooks import events, network, oauth
 from webhooks.models import Attempt, Delivery, OAuthToken, Outcome, TokenState, Webhook
 
-pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("engine_asks_getaddrinfo"),
+]
 PUBLIC = "93.184.215.14"
 # Open in the settings of the tests, and not open: the name turns from the one to the other.
 OPEN, INSIDE = "127.0.0.5", oracle.TRAP_ADDRESS

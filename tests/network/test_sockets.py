@@ -28,6 +28,7 @@ from cryptography.x509.oid import NameOID
 from oauthlib.oauth2 import WebApplicationClient
 from requests_oauthlib import OAuth2Session
 
+from tests.network.dns import by_getaddrinfo
 from tests.network.test_guard import Row, answer_with, row_id, url_rows
 from tests.security.oracle import is_public
 from tests.waiting import PATIENCE_SECONDS
@@ -498,7 +499,7 @@ def test_a_resolver_pins_what_it_checked(
     server, opener = serve(), network.SocketOpener(LOOPBACK)
     resolve_to("127.0.0.1")
     ready = threading.Event()
-    resolver = network.HostResolver(LOOPBACK, wake=ready.set)
+    resolver = network.HostResolver(LOOPBACK, wake=ready.set, ask=by_getaddrinfo)
     resolver.lookup(HOST, server.port)
     assert ready.wait(PATIENCE_SECONDS)
     entries = resolver.curl_resolve_entries(HOST, server.port)

@@ -22,8 +22,10 @@ django.setup()
 # Models can be imported only now.
 import pycurl  # noqa: E402
 
+from tests.network.dns import by_getaddrinfo  # noqa: E402
 from webhooks import network  # noqa: E402
 from webhooks.delivery.auth import NoAuthorization  # noqa: E402
+from webhooks.delivery.limiter import Limiters  # noqa: E402
 from webhooks.delivery.queue.rows import Claimed  # noqa: E402
 from webhooks.delivery.requests import make_plan, prepare  # noqa: E402
 from webhooks.delivery.sender import Sender  # noqa: E402
@@ -62,7 +64,7 @@ class SendingAsTheEngine:
         self._answered, self._resolved = threading.Event(), threading.Event()
         self._policy = policy
         self._sender = Sender(
-            policy=policy, max_in_flight=4, max_per_webhook=4, on_response=self._answered.set
+            policy=policy, limiters=Limiters(4), max_in_flight=4, on_response=self._answered.set
         )
         self._sender.start()
 
@@ -88,7 +90,7 @@ class SendingAsTheEngine:
         socket.getaddrinfo = fake_look_up(answers)
         # A resolver of its own: nothing is remembered from the row before.
         self._resolved.clear()
-        resolver = network.HostResolver(self._policy, wake=self._resolved.set, threads=1)
+        resolver = network.HostResolver(self._policy, wake=self._resolved.set, ask=by_getaddrinfo)
         resolver.lookup(target.host, target.port)
         assert self._resolved.wait(_SECONDS), target
         found = resolver.lookup(target.host, target.port)

@@ -118,10 +118,20 @@ def _last_sweep() -> str:
     return _OK if seconds <= SWEEP_LATE_SECONDS else f"{seconds:.0f} s ago"
 
 
+def _machine() -> str:
+    """Say what a worker's machine lacks: descriptors, ports, buffers, memory, name servers."""
+    try:
+        lack = cache.get(backlog.MACHINE_LACKS)
+    except (redis.RedisError, OSError):
+        return "unknown: the broker does not answer"
+    return f"a worker cannot send: {lack}" if lack else _OK
+
+
 _LOOKS: dict[str, Callable[[], str]] = {
     "database": _database,
     "secrets": _secrets,
     "networks": _networks,
     "broker": _broker,
     "last_sweep": _last_sweep,
+    "machine": _machine,
 }

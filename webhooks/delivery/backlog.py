@@ -15,6 +15,8 @@ from webhooks.models import Attempt, Delivery, Status, Webhook
 
 # Where the cache keeps the Unix time of the last sweep.
 LAST_SWEEP = "webhooks:last_sweep"
+# And what a worker's machine lacked for requests of late.
+MACHINE_LACKS = "webhooks:machine_lacks"
 # Counting stops here; a deeper queue is shown as "more than".
 MAX_COUNT = 10_000
 # A delivery that is due for so long says that the engine is behind.

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from django.conf import settings
 
 from webhooks.delivery.db_session import DatabaseSession, SessionThread
-from webhooks.delivery.limiter import Limiter, shares
+from webhooks.delivery.limiter import Limiters, shares
 from webhooks.delivery.queue.rows import Candidate, Claimed, ClaimQuota
 from webhooks.delivery.requests import RequestPlan
 
@@ -23,6 +23,8 @@ CLAIM_ROWS = 1000
 # Rows held in memory in all, and about how many bytes of events.
 _CLAIMED_ROWS = 4000
 _CLAIMED_BYTES = 64 * 1024 * 1024
+# Of the places for requests in flight, those that only receivers get which answer quickly.
+_QUICK_PLACES = 0.25
 # The size of an event before any was seen, and over how many rows its mean is taken.
 _FIRST_MEAN_BYTES = 256 * 1024
 _MEAN_OF = 200
@@ -40,11 +42,13 @@ class Claims:
     thread.
     """
 
-    def __init__(self, queue: ModuleType, lease: str, limiter: Callable[[int], Limiter]) -> None:
+    def __init__(self, queue: ModuleType, lease: str, limiters: Limiters) -> None:
         self._queue = queue
-        self._limiter = limiter
+        self._limiters = limiters
         self._terms = {"lease": lease, "lease_seconds": settings.WEBHOOKS_LEASE_SECONDS}
         self.count = 0
+        # Whether only receivers that answer quickly get something, as the drain is about to end.
+        self.is_ending = False
         # Of the events of these rows, by delivery and in all.
         self._sizes: dict[str, int] = {}
         self._bytes = 0
@@ -53,6 +57,10 @@ class Claims:
         self._waits: dict[int, tuple[float, float]] = {}
         # The one row in flight that was also in flight at crashes.
         self._quarantined = ""
+
+    def held(self) -> list[str]:
+        """Return the ids of the rows that are ours."""
+        return list(self._sizes)
 
     @property
     def has_room(self) -> bool:
@@ -63,6 +71,10 @@ class Claims:
 
         Each is a transaction: what was claimed before one fails is in `claims` and ours.
         """
+        if self.is_ending:
+            ready = [one for one in ready if self._limiters.get(one.webhook_id).is_quick]
+            if not ready:
+                return True
         all_ids = [candidate.webhook_id for candidate in ready]
         if ready[0].has_tests:
             claims += self._queue.claim_tests(all_ids, limit=_TEST_ROWS, **self._terms)
@@ -84,7 +96,7 @@ class Claims:
         """
         now = time.monotonic()
         asked_again_at, wait = self._waits.get(webhook_id, (0.0, _PACED_WAIT_SECONDS[0]))
-        quota = self._limiter(webhook_id).quota(now, depth=1)
+        quota = self._limiters.get(webhook_id).quota(now, depth=1)
         if now < asked_again_at or not quota:
             return []
         # Set before the query: what comes back during it ends this wait too.
@@ -107,16 +119,36 @@ class Claims:
         return claimed
 
     def _shares(self, webhook_ids: list[int]) -> list[ClaimQuota]:
+        """Return what each webhook gets: never more than there is room left for the others.
+
+        Receivers that are slow, or did not answer yet, get no more rows than may wait for them:
+        in memory and in flight the rest is for those that answer.
+        """
         now = time.monotonic()
-        quotas = {
-            webhook_id: quota
-            for webhook_id in webhook_ids
-            if (quota := self._limiter(webhook_id).quota(now)) > 0
-        }
-        rows = min(CLAIM_ROWS, _CLAIMED_ROWS - self.count)
+        left = _CLAIMED_ROWS - self.count
+        quick: dict[int, int] = {}
+        slow: dict[int, int] = {}
+        for webhook_id in webhook_ids:
+            limiter = self._limiters.get(webhook_id)
+            quota = min(limiter.quota(now), left - limiter.claimed)
+            if quota > 0:
+                (quick if limiter.is_quick else slow)[webhook_id] = quota
         # As many as fit if they are as large as those of late.
         fitting = int((_CLAIMED_BYTES - self._bytes) / max(self._mean_bytes, 1.0))
-        return shares(quotas, max(1, min(rows, fitting)))
+        rows = max(1, min(CLAIM_ROWS, left, fitting))
+        divided = shares(slow, min(self._slow_room(), rows if not quick else rows // 2))
+        rows -= sum(one.quota for one in divided)
+        return divided + shares(quick, rows)
+
+    def _slow_room(self) -> int:
+        """Return how many more rows of slow receivers may be claimed."""
+        places: int = settings.WEBHOOKS_MAX_IN_FLIGHT
+        held = sum(self._limiters.get(webhook_id).claimed for webhook_id in self.slow_webhooks())
+        return max(1, places - int(places * _QUICK_PLACES)) - held
+
+    def slow_webhooks(self) -> list[int]:
+        """Return the webhooks of slow receivers of which rows are ours."""
+        return [pk for pk, one in self._limiters.in_use() if one.claimed and not one.is_quick]
 
     def add(self, claim: Claimed) -> None:
         size = len(claim.payload)
@@ -124,7 +156,7 @@ class Claims:
         self._bytes += size
         self._sizes[claim.id] = size
         self._mean_bytes += (size - self._mean_bytes) / _MEAN_OF
-        self._limiter(claim.webhook_id).claimed += 1
+        self._limiters.get(claim.webhook_id).claimed += 1
 
     def release(self, rows: Iterable[tuple[str, int]]) -> None:
         """Let go of rows, given as (delivery id, webhook id)."""
@@ -132,7 +164,7 @@ class Claims:
             self.count -= 1
             self._bytes -= self._sizes.pop(delivery_id, 0)
             self._waits.pop(webhook_id, None)
-            self._limiter(webhook_id).claimed -= 1
+            self._limiters.get(webhook_id).claimed -= 1
             if delivery_id == self._quarantined:
                 self._quarantined = ""
 

@@ -23,6 +23,9 @@ _CLOCK_SECONDS = 10.0
 # After a fault or a start, other workers may be about to write what they held during an outage:
 # longer than the longest wait and a connection.
 _CALM_SECONDS = 8.0
+# A call that takes longer waits for a lock, a disk or a machine that stands still: no error comes
+# of it, and others wait as well, with results that they could not write.
+_SLOW_SECONDS = 1.0
 
 
 class DatabaseSession:
@@ -37,6 +40,8 @@ class DatabaseSession:
         # Monotonic seconds; before that the database is left alone.
         self.resume_at = 0.0
         self._fault_at = time.monotonic()
+        # When the call that runs now began.
+        self._began_at = float("inf")
 
     def run(self, work: Callable[[], _T]) -> _T | None:
         """Run one transaction; on a database fault note when to resume and return None.
@@ -45,6 +50,7 @@ class DatabaseSession:
         """
         if time.monotonic() < self.resume_at:
             return None
+        self._began_at = time.monotonic()
         try:
             if connection.connection is None or connection.connection is not self._prepared:
                 connection.ensure_connection()
@@ -59,12 +65,18 @@ class DatabaseSession:
             logger.warning("database_fault wait=%.1f error=%s", self.backoff_seconds, error)
             connection.close()
             return None
+        finally:
+            ended_at = time.monotonic()
+            if ended_at - self._began_at > _SLOW_SECONDS:
+                self._fault_at = ended_at
+            self._began_at = float("inf")
         self.backoff_seconds = 0.0
         return done
 
     def is_calm(self, now: float) -> bool:
         """Return whether the database worked for so long that a lease that ended means a death."""
-        return now - self._fault_at > _CALM_SECONDS
+        is_waiting = now - self._began_at > _SLOW_SECONDS
+        return not is_waiting and now - self._fault_at > _CALM_SECONDS
 
     def wall(self) -> float:
         """Return Unix time by the database's clock, in seconds."""
@@ -100,6 +112,10 @@ class SessionThread(ABC):
     def start(self) -> None:
         if self._in_parallel:
             self._thread.start()
+
+    def is_calm(self, now: float) -> bool:
+        """Return whether no call waits for the database, and none did a moment ago."""
+        return self._session.is_calm(now)
 
     @property
     def is_alive(self) -> bool:

@@ -22,7 +22,10 @@ logger = logging.getLogger(__name__)
 
 DRAIN = "webhooks.tasks.drain"
 QUEUE = settings.CELERY_TASK_ROUTES[DRAIN]["queue"]
-_LOOK_SECONDS = 2.0
+# Between the end of a drain and the next one, at most; a look costs microseconds.
+_LOOK_SECONDS = 0.25
+# A request for a drain that no worker took by then is one too many.
+_EXPIRES_SECONDS = 20.0
 # Objects made and kept between two looks of the garbage collector; Python's own is 700.
 _COLLECT_AFTER = 50_000
 # One shared byte, inherited by forked pool processes: 1 means the worker is stopping.
@@ -98,7 +101,7 @@ def _look(controller: Any) -> None:
     while True:
         try:
             if _has_free_slot(controller) and not is_stopping():
-                task.apply_async(expires=10 * _LOOK_SECONDS)
+                task.apply_async(expires=_EXPIRES_SECONDS)
         except Exception as error:
             # Without a broker the drains that run go on; the next look tries again.
             logger.warning("drain_request_failed error=%s", type(error).__name__)

@@ -19,6 +19,7 @@ from webhooks import network
 from webhooks.delivery import outcomes, queue
 from webhooks.delivery.claims import CLAIM_ROWS, ClaimBatch, Claimer, Claims
 from webhooks.delivery.db_session import DatabaseSession
+from webhooks.delivery.limiter import Limiters
 from webhooks.delivery.maintenance import Maintenance, PendingPauses
 from webhooks.delivery.plans import Plans
 from webhooks.delivery.queue.rows import Candidate, Claimed
@@ -54,10 +55,30 @@ _BLOCKED_SCAN_SECONDS = 0.1
 _FINISH_SECONDS = 10.0
 
 
-class Engine:
-    """Runs until told to stop; one per drain task."""
+class Learned:
+    """What the drains of a process hand on to each other: limiters, plans and looked-up names."""
 
-    def __init__(self, wakeup: Wakeup, should_stop: Callable[[], bool]) -> None:
+    def __init__(self) -> None:
+        self.limiters = Limiters(settings.WEBHOOKS_MAX_IN_FLIGHT_PER_WEBHOOK)
+        self.plans = Plans()
+        self.resolver = network.HostResolver(network.Policy.from_settings())
+
+    def hand_over(self) -> None:
+        self.limiters.hand_over()
+        self.plans.hand_over()
+        self.resolver.wake = None
+
+    def close(self) -> None:
+        self.plans.close()
+        self.resolver.close()
+
+
+class Engine:
+    """Runs until told to stop; one per drain task, which gives it what earlier ones learned."""
+
+    def __init__(
+        self, wakeup: Wakeup, should_stop: Callable[[], bool], learned: Learned | None = None
+    ) -> None:
         self._wakeup = wakeup
         self._should_stop = should_stop
         self._queue = queue.backend()
@@ -68,22 +89,32 @@ class Engine:
         self._is_resting = False
         self._is_notified = True
         self._is_closing = False
-        self._plans = Plans(on_ready=self._notify)
-        self._resolver = network.HostResolver(
-            network.Policy.from_settings(), wake=lambda *_: self._notify()
-        )
+        self._learned = learned or Learned()
+        self._is_own_learned = learned is None
+        self._plans, self._resolver = self._learned.plans, self._learned.resolver
+        self._plans.on_ready = self._resolver.wake = self._notify
+        self._limiters = self._learned.limiters
         self._sender = Sender(
             policy=network.Policy.from_settings(),
+            limiters=self._limiters,
             max_in_flight=settings.WEBHOOKS_MAX_IN_FLIGHT,
-            max_per_webhook=settings.WEBHOOKS_MAX_IN_FLIGHT_PER_WEBHOOK,
             on_response=self._on_response,
         )
-        self._claims = Claims(self._queue, self._lease, self._sender.limiter)
+        self._claims = Claims(self._queue, self._lease, self._limiters)
         self._claimer = Claimer(self._claims, self._queue, self._session, self._event.set)
         self._recorder = Recorder(self._queue, self._lease)
         self._writer = Writer(self._recorder, self._queue, self._session, self._on_response)
-        parts = (self._session, self._queue, self._sender, self._recorder, self._writer)
-        self._maintenance = Maintenance(*parts, on_due=self._notify)
+        self._maintenance = Maintenance(
+            self._session,
+            self._queue,
+            self._sender,
+            self._recorder,
+            self._writer,
+            self._claims,
+            self._claimer,
+            self._resolver,
+            on_due=self._notify,
+        )
         # Requests that ended, however they ended.
         self.sent = 0
         self._ready: dict[int, RequestPlan] = {}
@@ -111,7 +142,7 @@ class Engine:
     # Called by the engine thread.
 
     def run(self, seconds: float) -> None:
-        """Deliver until `should_stop()`, or until a quiet moment after `seconds`."""
+        """Deliver until `should_stop()`, or until a good moment to end after `seconds`."""
         ends = time.monotonic() + seconds
         threading.Thread(target=self._listen, name="wakeup", daemon=True).start()
         self._sender.start()
@@ -122,21 +153,35 @@ class Engine:
                 for part in (self._sender, self._claimer, self._writer):
                     if not part.is_alive:
                         raise RuntimeError(f"The thread of {type(part).__name__} ended.")
-                # A drain that never gets quiet stops claiming after twice its time.
-                is_overdue = time.monotonic() > ends + seconds and not self._wakeup.is_broken
-                self._turn(may_claim=not is_overdue)
+                self._note_end(time.monotonic() > ends + seconds)
+                self._turn()
         finally:
             self._finish()
 
+    def _note_end(self, is_overdue: bool) -> None:
+        """Go on only with receivers that answer quickly, so that ending takes no time.
+
+        A busy drain never gets quiet, and the slowest receiver must not keep the others waiting.
+        """
+        is_ending = is_overdue and not self._wakeup.is_broken
+        if is_ending and not self._claims.is_ending:
+            for webhook_id in self._claims.slow_webhooks():
+                self._sender.recall(webhook_id, -1)
+        self._claims.is_ending = is_ending
+
     def _may_end(self) -> bool:
-        """Return whether nothing is in hand and a broker can bring the next drain."""
-        if self._claims.count or self._claimer.is_busy:
+        """Return whether nothing slow is in hand and a broker can bring the next drain."""
+        if self._claims.is_ending:
+            is_busy = bool(self._claims.slow_webhooks())
+        else:
+            is_busy = bool(self._claims.count or self._claimer.is_busy)
+        if is_busy:
             return False
         # Asked now: a broker that broke a moment ago was not noticed yet.
         self._wakeup.notify()
         return not self._wakeup.is_broken
 
-    def _turn(self, *, may_claim: bool) -> None:
+    def _turn(self) -> None:
         self._collect()
         now = time.monotonic()
         self._record(now)
@@ -148,7 +193,7 @@ class Engine:
         if now >= self._session.resume_at:
             self._maintenance.run_due(now)
             is_time = self._is_notified or now >= self._scan_at
-            if may_claim and is_time and not self._claimer.is_busy:
+            if is_time and self._may_claim:
                 self._is_notified = False
                 self._scan(now)
         if batch is not None and batch.is_full:
@@ -160,7 +205,7 @@ class Engine:
         """Wait for a response, a wakeup, or the next thing that is due."""
         now = time.monotonic()
         # While rows are claimed, their arrival is waited for.
-        scan_at = self._maintenance.look_at if self._claimer.is_busy else self._scan_at
+        scan_at = self._scan_at if self._may_claim else self._maintenance.look_at
         wait = max(self._session.resume_at, min(scan_at, self._maintenance.look_at)) - now
         is_away = self._session.resume_at > now
         if (self._recorder.waiting or self._sender.responses) and not is_away:
@@ -177,8 +222,13 @@ class Engine:
 
     def _has_news(self, is_away: bool) -> bool:
         """Return whether rows came, or a wakeup while the database can be asked."""
-        can_ask = not is_away and not self._claimer.is_busy
+        can_ask = not is_away and self._may_claim
         return self._claimer.has_batch or (self._is_notified and can_ask)
+
+    @property
+    def _may_claim(self) -> bool:
+        """Return whether no claim is under way, and this machine lacks nothing to send with."""
+        return not self._claimer.is_busy and not self._sender.is_lacking
 
     # Claiming.
 
@@ -238,6 +288,7 @@ class Engine:
                 self._hold(candidate, HoldReason(entry.hold_reason))
                 self._session.run(partial(fail_tests, candidate.webhook_id, entry.problem))
             return False
+        self._limiters.begin(candidate.webhook_id, entry.failures)
         target = entry.plan.target
         if not target.is_literal and self._resolver.lookup(target.host, target.port) is None:
             return False
@@ -383,7 +434,8 @@ class Engine:
             time.sleep(self._session.backoff_seconds)
         self._writer.finish(ends)
         self._session.run(self._recorder.write_rest)
-        self._plans.close()
-        self._resolver.close()
+        self._learned.hand_over()
+        if self._is_own_learned:
+            self._learned.close()
         self._sender.close()
         self._session.run(self._queue.reset_session)

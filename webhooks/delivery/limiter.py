@@ -1,11 +1,13 @@
 """One limiter for each webhook: how many requests it may have in flight.
 
-AIMD (additive increase, multiplicative decrease): a receiver starts with a few requests in flight,
+AIMD (additive increase, multiplicative decrease): a receiver starts with one request in flight,
 each response allows one more, each network failure halves the limit. After several failures in a
 row a circuit breaker opens for a while (exponential backoff) and then lets one probe through. So
-receivers that never answer take next to nothing from the others.
+receivers that never answer take next to nothing from the others. `Limiters` keeps what was learned
+about receivers from drain to drain.
 """
 
+import random
 from collections import deque
 from collections.abc import Mapping
 
@@ -13,12 +15,17 @@ from webhooks.delivery.queue.rows import ClaimQuota
 from webhooks.delivery.requests import Request
 from webhooks.models import Outcome
 
-# Requests in flight with which a receiver that we know nothing about starts.
-_FIRST_LIMIT = 8
+# Requests in flight with which a receiver starts: one that we know nothing about, and one that
+# answered its last request.
+_FIRST_LIMIT, _KNOWN_LIMIT = 1, 8
 # Network failures in a row that open the circuit breaker, and how long it is open at first and at
 # most.
 _BREAKER_FAILURES = 5
 _BREAKER_SECONDS = (1.0, 60.0)
+# A receiver is quick when it answers in less than this, by a moving mean that weighs the last
+# response with this share.
+_QUICK_SECONDS = 1.0
+_LAST_SHARE = 0.25
 # How many times what may be in flight waits in memory: enough to span one claim.
 _DEPTH = 8
 _UNREACHABLE = frozenset({Outcome.TIMEOUT, Outcome.NETWORK, Outcome.TLS})
@@ -28,34 +35,54 @@ class Limiter:
     """The limit of one webhook. The sender writes all but `claimed`; the engine thread that."""
 
     __slots__ = (
-        "claimed", "failures", "in_flight", "is_queued", "limit", "most", "open_until", "waiting",
+        "claimed", "failures", "in_flight", "is_queued", "limit", "mean_seconds", "most",
+        "open_until", "waiting",
     )  # fmt: skip
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, *, failures: int | None = None) -> None:
+        """Start with `failures` in a row, of another process; None while nothing is known."""
         self.most = most
-        self.limit = min(_FIRST_LIMIT, most)
+        self.limit = min(_FIRST_LIMIT if failures or failures is None else _KNOWN_LIMIT, most)
         self.in_flight = 0
-        self.failures = 0
+        self.failures = failures or 0
+        # Of a response; None while there was none.
+        self.mean_seconds = 0.0 if failures == 0 else None
         self.open_until = 0.0
         self.waiting: deque[tuple[Request, float]] = deque()
         self.is_queued = False
         # Rows of this webhook that are claimed and not yet recorded.
         self.claimed = 0
 
+    def successor(self) -> "Limiter":
+        """Return a limiter that knows the same about the receiver and has nothing in hand."""
+        limiter = Limiter(self.most)
+        limiter.limit, limiter.failures = self.limit, self.failures
+        limiter.mean_seconds, limiter.open_until = self.mean_seconds, self.open_until
+        return limiter
+
+    @property
+    def is_quick(self) -> bool:
+        """Return whether the receiver answers, and soon."""
+        mean = self.mean_seconds
+        return mean is not None and mean < _QUICK_SECONDS and not self.failures
+
     def quota(self, now: float, *, depth: int = _DEPTH) -> int:
         """Return how many more rows may be claimed for this webhook.
 
-        While it answers, `depth` times as many as may be in flight.
+        While it answers quickly, `depth` times as many as may be in flight.
         """
         if self.failures >= _BREAKER_FAILURES:
             return 0 if now < self.open_until else max(0, 1 - self.claimed)
-        ahead = self.limit if self.failures else depth * self.limit
+        ahead = depth * self.limit if self.is_quick else self.limit
         return max(0, ahead - self.claimed)
 
-    def note(self, outcome: Outcome | None, now: float) -> None:
+    def note(self, outcome: Outcome | None, now: float, seconds: float) -> None:
+        """Learn from a request that took so long and came to an answer, or to an error."""
         if outcome not in _UNREACHABLE:
             self.failures = 0
             self.limit = min(self.most, self.limit + 1)
+            mean = self.mean_seconds
+            self.mean_seconds = seconds if mean is None else mean + (seconds - mean) * _LAST_SHARE
             return
         self.failures += 1
         self.limit = max(1, self.limit // 2)
@@ -88,16 +115,51 @@ class Limiter:
         return stale
 
 
+class Limiters:
+    """The limiters of a process, by webhook: a drain begins with what the one before learned.
+
+    What a whole drain did not use is forgotten. Concurrency: of one drain at a time.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._used: dict[int, Limiter] = {}
+        self._before: dict[int, Limiter] = {}
+
+    def get(self, webhook_id: int) -> Limiter:
+        limiter = self._used.get(webhook_id)
+        if limiter is None:
+            limiter = self._before.pop(webhook_id, None) or Limiter(self._most)
+            self._used[webhook_id] = limiter
+        return limiter
+
+    def begin(self, webhook_id: int, failures: int | None) -> None:
+        """Start a limiter that is not there with what other processes wrote of the receiver."""
+        if webhook_id not in self._used and webhook_id not in self._before:
+            self._used[webhook_id] = Limiter(self._most, failures=failures)
+
+    def in_use(self) -> list[tuple[int, Limiter]]:
+        return list(self._used.items())
+
+    def hand_over(self) -> None:
+        """Begin a new drain; what is in hand stays with the one before."""
+        self._before = {pk: limiter.successor() for pk, limiter in self._used.items()}
+        self._used = {}
+
+
 def shares(quotas: Mapping[int, int], room: int) -> list[ClaimQuota]:
-    """Divide the room among webhooks: an equal share each, the rest to who can take more."""
+    """Divide the room among webhooks: an equal share each, the rest to who can take more.
+
+    With room for too few of them chance decides which, so that none is always left out.
+    """
+    if room < len(quotas):
+        return [ClaimQuota(pk, 1) for pk in random.sample(list(quotas), max(0, room))]
     divided: list[ClaimQuota] = []
     # Small quotas first: what they leave of their share goes to the others.
     left = len(quotas)
     for webhook_id, quota in sorted(quotas.items(), key=lambda item: item[1]):
-        share = min(quota, max(1, room // left))
+        share = min(quota, room // left)
         left -= 1
-        if room <= 0:
-            break
         room -= share
         divided.append(ClaimQuota(webhook_id, share))
     return divided

@@ -7,18 +7,27 @@ webhooks of receivers that answered 410 before that is recorded. Used by the eng
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 
+from django.core.cache import cache
+from redis import RedisError
+
+from webhooks.delivery import backlog
+from webhooks.delivery.claims import Claimer, Claims
 from webhooks.delivery.db_session import DatabaseSession
 from webhooks.delivery.plans import present_versions
 from webhooks.delivery.recorder import Recorder, Writer, pause
 from webhooks.delivery.requests import Request, Response
 from webhooks.delivery.sender import Sender
 from webhooks.models import Outcome, PauseReason, Status
+from webhooks.network import HostResolver
 
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
+# How long it is shown what the machine lacked.
+_LACK_SHOWN_SECONDS = 60
 
 
 class Maintenance:
@@ -29,6 +38,9 @@ class Maintenance:
         sender: Sender,
         recorder: Recorder,
         writer: Writer,
+        claims: Claims,
+        claimer: Claimer,
+        resolver: HostResolver,
         *,
         on_due: Callable[[], None],
     ) -> None:
@@ -36,7 +48,10 @@ class Maintenance:
         self._queue = queue
         self._sender = sender
         self._recorder = recorder
-        self._writer = writer
+        self._claims = claims
+        self._resolver = resolver
+        # Leases that ended mean a death only while none of these waits for the database.
+        self._users = (session, writer, claimer)
         self._on_due = on_due
         # Monotonic seconds; `run_due` has to be called by then.
         self.look_at = 0.0
@@ -47,7 +62,8 @@ class Maintenance:
         if now >= self.look_at:
             self.look_at = now + _LOOK_SECONDS
             self._recall_changed()
-            if self._session.is_calm(now) and self._writer.is_calm(now):
+            self._report_lack(now)
+            if all(user.is_calm(now) for user in self._users):
                 self._expire()
         if states := self._recorder.due_states(now):
             self._session.run(lambda: self._recorder.write_states(states))
@@ -61,8 +77,19 @@ class Maintenance:
             for webhook_id, version in versions.items():
                 self._sender.recall(webhook_id, version)
 
+    def _report_lack(self, now: float) -> None:
+        """Let `/readyz` say what this machine lacked a moment ago."""
+        for lack in (self._sender.lack, self._resolver.lack):
+            if lack is not None and now - lack[0] < _LOOK_SECONDS:
+                try:
+                    cache.set(backlog.MACHINE_LACKS, lack[1], _LACK_SHOWN_SECONDS)
+                except (RedisError, OSError) as error:
+                    logger.warning("lack_not_reported error=%s", type(error).__name__)
+
     def _expire(self) -> None:
-        if expired := self._session.run(self._queue.expire):
+        # Named before the call: it may wait itself, and what ends meanwhile is alive.
+        expire = partial(self._queue.expire, self._session.wall(), held=self._claims.held())
+        if expired := self._session.run(expire):
             self._on_due()
             parked = sum(row.status == Status.PARKED for row in expired)
             logger.warning("leases_expired rows=%d parked=%d", len(expired), parked)

@@ -1,14 +1,20 @@
 """Plans of webhooks, made in the background and kept until something they hold changes.
 
-A plan needs the database, decryption and sometimes a token refresh over the network; none of that
-may stop the engine. So a webhook whose plan is not ready is not claimed yet.
+A plan needs the database and decryption; none of that may stop the engine, so a webhook whose plan
+is not ready is not claimed yet. One thread makes plans of hundreds of webhooks with two queries. A
+token that has to be fetched first needs the network: that waits in `_TokenPool`, so that no other
+webhook waits for an authorization server.
 """
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Collection
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from django.db import Error as DatabaseError
 from django.db import connection
@@ -31,8 +37,10 @@ from webhooks.models import (
     AuthorizationType,
     Credential,
     HoldReason,
+    OAuthToken,
     TokenPlacement,
     Webhook,
+    WebhookState,
     may_be_sent_to,
 )
 from webhooks.models.messages import Message
@@ -43,7 +51,14 @@ from webhooks.security.encryption import SecretUnreadableError
 
 logger = logging.getLogger(__name__)
 
-_THREADS = 4
+# Webhooks whose plans are made with one query.
+_BATCH = 500
+# Threads that wait for tokens, each with a connection to the database: in all, and for one
+# authorization server.
+_TOKEN_THREADS = 16
+_TOKEN_THREADS_PER_SERVER = 2
+# The wait after a fault of the database.
+_FAULT_SECONDS = 0.2
 # A wrong encryption key or a lost database is looked at again after so long.
 _RETRY_SECONDS = 10.0
 # A token that was refreshed because of a 401 and is refused again is not refreshed sooner.
@@ -61,6 +76,8 @@ class PlanEntry(NamedTuple):
     hold_reason: str
     # Monotonic seconds: when to make it again although nothing changed.
     expires: float
+    # Requests in a row without a response, as last written; None while none was sent.
+    failures: int | None = None
 
 
 def present_versions(webhook_ids: Collection[int]) -> dict[int, int]:
@@ -71,33 +88,76 @@ def present_versions(webhook_ids: Collection[int]) -> dict[int, int]:
     return {**dict.fromkeys(webhook_ids, -1), **present}
 
 
-class Plans:
-    """A cache of entries by webhook, filled by a few threads."""
+class _TokenPool:
+    """Runs what waits for an authorization server, in turn, in threads that one cannot fill."""
 
-    def __init__(self, on_ready: Callable[[], None]) -> None:
+    def __init__(self, work: Callable[[Candidate], None]) -> None:
+        self._work = work
+        self._lock = threading.Lock()
+        self._waiting: defaultdict[str, deque[Candidate]] = defaultdict(deque)
+        self._busy: defaultdict[str, int] = defaultdict(int)
+        self._pool = ThreadPoolExecutor(_TOKEN_THREADS, thread_name_prefix="tokens")
+
+    def submit(self, server: str, candidate: Candidate) -> None:
+        with self._lock:
+            self._waiting[server].append(candidate)
+            self._begin(server)
+
+    def _begin(self, server: str) -> None:
+        if self._waiting[server] and self._busy[server] < _TOKEN_THREADS_PER_SERVER:
+            self._busy[server] += 1
+            self._pool.submit(self._run, server, self._waiting[server].popleft())
+        elif not self._busy[server]:
+            del self._waiting[server], self._busy[server]
+
+    def _run(self, server: str, candidate: Candidate) -> None:
+        try:
+            self._work(candidate)
+        finally:
+            with self._lock:
+                self._busy[server] -= 1
+                self._begin(server)
+
+    def close(self) -> None:
+        with self._lock:
+            self._waiting.clear()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+class Plans:
+    """A cache of entries by webhook. What two drains in a row did not use is forgotten."""
+
+    def __init__(self) -> None:
+        # Called by other threads when a plan is there.
+        self.on_ready: Callable[[], None] = lambda: None
         self._entries: dict[int, PlanEntry] = {}
+        self._before: dict[int, PlanEntry] = {}
         self._in_progress: set[int] = set()
+        self._wanted: deque[Candidate] = deque()
         # Webhook id -> token version that the receiver refused.
         self._refused: dict[int, int] = {}
         # Webhook id -> (when a refusal last led to a refresh, version it led to, proven).
         self._forced_at: dict[int, float] = {}
-        self._on_ready = on_ready
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="plans")
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="plans")
+        self._tokens = _TokenPool(self._make_with_token)
 
     def get(self, candidate: Candidate) -> PlanEntry | None:
         """Return a fresh entry, or None while it is being made."""
         webhook_id = candidate.webhook_id
-        entry = self._entries.get(webhook_id)
+        entry = self._entries.get(webhook_id) or self._before.get(webhook_id)
         if (
             entry is not None
             and entry.version == candidate.version
             and entry.token_version == candidate.token_version
             and time.monotonic() < entry.expires
         ):
+            self._entries[webhook_id] = entry
             return entry
         if webhook_id not in self._in_progress:
             self._in_progress.add(webhook_id)
-            self._pool.submit(self._make, candidate)
+            self._wanted.append(candidate)
+            if len(self._wanted) == 1:
+                self._pool.submit(self._make_wanted)
         return None
 
     def token_refused(self, plan: RequestPlan) -> bool:
@@ -114,66 +174,152 @@ class Plans:
         self._forced_at[webhook_id] = now
         self._refused[webhook_id] = plan.token_version
         self._entries.pop(webhook_id, None)
+        self._before.pop(webhook_id, None)
         return True
 
     def token_worked(self, webhook_id: int) -> None:
         self._forced_at.pop(webhook_id, None)
 
+    def hand_over(self) -> None:
+        """Begin a new drain, which uses what this one did."""
+        self.on_ready = lambda: None
+        self._before, self._entries = self._entries, {}
+
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._tokens.close()
 
-    def _make(self, candidate: Candidate) -> None:
+    # In other threads.
+
+    def _make_wanted(self) -> None:
+        """Make all plans that are wanted by now."""
+        while batch := [self._wanted.popleft() for _ in range(min(_BATCH, len(self._wanted)))]:
+            try:
+                self._make(batch)
+            finally:
+                connection.close()
+
+    def _make(self, batch: Sequence[Candidate]) -> None:
         try:
-            self._entries[candidate.webhook_id] = self._entry(candidate)
+            ids = [candidate.webhook_id for candidate in batch]
+            webhooks = Webhook.objects.select_related("credential", "state").in_bulk(ids)
+            users = {webhook.credential_id for webhook in webhooks.values()}
+            tokens = OAuthToken.objects.in_bulk(users)
         except DatabaseError as error:
-            logger.warning("plan_delayed webhook=%d error=%s", candidate.webhook_id, error)
-            time.sleep(0.2)
-        except Exception:
-            logger.exception("plan_failed webhook=%d", candidate.webhook_id)
-            self._entries[candidate.webhook_id] = _unavailable(
-                candidate, outcomes.stored(Message("unreadable_settings", {}))
-            )
+            logger.warning("plans_delayed webhooks=%d error=%s", len(batch), error)
+            time.sleep(_FAULT_SECONDS)
+            self._done(batch)
+            return
+        ready = []
+        for candidate in batch:
+            webhook = webhooks.get(candidate.webhook_id)
+            if webhook is None or self._keep(candidate, partial(self._entry, webhook, tokens)):
+                ready.append(candidate)
+            else:
+                self._tokens.submit(urlsplit(webhook.credential.token_url).netloc, candidate)
+        self._done(ready)
+
+    def _make_with_token(self, candidate: Candidate) -> None:
+        """Make the plan of a webhook whose token has to be fetched; waits for its server."""
+        try:
+            self._keep(candidate, self._entry_with_token)
         finally:
             connection.close()
-            self._in_progress.discard(candidate.webhook_id)
-            self._on_ready()
+            self._done([candidate])
 
-    def _entry(self, candidate: Candidate) -> PlanEntry:
-        webhook = Webhook.objects.select_related("credential").get(pk=candidate.webhook_id)
+    def _keep(self, candidate: Candidate, make: Callable[[Candidate], PlanEntry | None]) -> bool:
+        """Keep the entry that is made, or that of a fault; False when a token has to come first."""
         try:
-            # Also for a webhook without a secret: with a wrong key nothing is sent at all.
-            key_check.require()
-            authorization, token = self._authorization(webhook)
-            plan = make_plan(webhook, authorization, token_version=token.version if token else 0)
+            entry = self._made(candidate, make)
+        except DatabaseError as error:
+            logger.warning("plan_delayed webhook=%d error=%s", candidate.webhook_id, error)
+            time.sleep(_FAULT_SECONDS)
+            return True
+        except Exception:
+            logger.exception("plan_failed webhook=%d", candidate.webhook_id)
+            entry = _unavailable(candidate, outcomes.stored(Message("unreadable_settings", {})))
+        if entry is not None:
+            self._entries[candidate.webhook_id] = entry
+        return entry is not None
+
+    def _made(
+        self, candidate: Candidate, make: Callable[[Candidate], PlanEntry | None]
+    ) -> PlanEntry | None:
+        try:
+            return make(candidate)
         except oauth.TokenUnavailableError as error:
             return _token_unavailable(candidate, error)
         except (SecretUnreadableError, UnsafeURLError, MappingError) as error:
-            logger.error("plan_unavailable webhook=%d reason=%s", webhook.pk, error)
+            logger.error("plan_unavailable webhook=%d reason=%s", candidate.webhook_id, error)
             reason = outcomes.stored(outcomes.of_error(error))
             if not key_check.problem():
-                note_unusable(webhook.pk, reason)
+                note_unusable(candidate.webhook_id, reason)
             return _unavailable(candidate, reason)
-        token_version = token.version if token else candidate.token_version
-        expires = min(_token_expires(token), _secret_expires(webhook))
-        return PlanEntry(plan.version, token_version, plan, "", "", expires)
 
-    def _authorization(self, webhook: Webhook) -> tuple[Authorization, oauth.UsableToken | None]:
+    def _done(self, candidates: Sequence[Candidate]) -> None:
+        self._in_progress.difference_update(candidate.webhook_id for candidate in candidates)
+        if candidates:
+            self.on_ready()
+
+    def _entry(
+        self, webhook: Webhook, tokens: Mapping[int, OAuthToken], candidate: Candidate
+    ) -> PlanEntry | None:
+        """Return the entry, or None when its token has to be fetched first."""
         credential = webhook.credential
         _check_host(credential, parse_url(webhook.url).host)
+        # Also for a webhook without a secret: with a wrong key nothing is sent at all.
+        key_check.require()
         if credential.authorization_type == AuthorizationType.BASIC:
-            return BasicAuthorization(credential.basic_login, credential.basic_password), None
-        if credential.authorization_type == AuthorizationType.OAUTH2:
-            token = self._token(webhook.pk, credential)
-            return token_authorization(credential, token.access_token), token
-        return NoAuthorization(), None
+            basic = BasicAuthorization(credential.basic_login, credential.basic_password)
+            return _entry_of(candidate, webhook, basic)
+        if credential.authorization_type != AuthorizationType.OAUTH2:
+            return _entry_of(candidate, webhook, NoAuthorization())
+        row = tokens.get(credential.pk)
+        if row is None or webhook.pk in self._refused:
+            return None
+        token = oauth.token_at_hand(row)
+        return _entry_with(token, candidate, webhook) if token else None
 
-    def _token(self, webhook_id: int, credential: Credential) -> oauth.UsableToken:
-        refused = self._refused.get(webhook_id)
+    def _entry_with_token(self, candidate: Candidate) -> PlanEntry | None:
+        """Return the entry of a webhook whose token is fetched now."""
+        webhook = Webhook.objects.select_related("credential", "state").get(pk=candidate.webhook_id)
+        credential = webhook.credential
+        if credential.authorization_type != AuthorizationType.OAUTH2:
+            # Changed a moment ago.
+            return self._entry(webhook, {}, candidate)
+        _check_host(credential, parse_url(webhook.url).host)
+        key_check.require()
+        refused = self._refused.get(webhook.pk)
         if refused is None:
-            return oauth.usable_token(credential.pk)
+            return _entry_with(oauth.usable_token(credential.pk), candidate, webhook)
         token = oauth.refresh(credential, dead_version=refused)
-        self._refused.pop(webhook_id, None)
-        return token
+        self._refused.pop(webhook.pk, None)
+        return _entry_with(token, candidate, webhook)
+
+
+def _entry_with(token: oauth.UsableToken, candidate: Candidate, webhook: Webhook) -> PlanEntry:
+    authorization = token_authorization(webhook.credential, token.access_token)
+    return _entry_of(candidate, webhook, authorization, token)
+
+
+def _entry_of(
+    candidate: Candidate,
+    webhook: Webhook,
+    authorization: Authorization,
+    token: oauth.UsableToken | None = None,
+) -> PlanEntry:
+    plan = make_plan(webhook, authorization, token_version=token.version if token else 0)
+    token_version = token.version if token else candidate.token_version
+    expires = min(_token_expires(token), _secret_expires(webhook))
+    failures = _failures(getattr(webhook, "state", None))
+    return PlanEntry(plan.version, token_version, plan, "", "", expires, failures)
+
+
+def _failures(state: WebhookState | None) -> int | None:
+    """Return how many requests in a row got no response; None when none was sent yet."""
+    if state is None or state.last_attempt_at is None:
+        return None
+    return 0 if state.last_status_code else state.failures_in_a_row
 
 
 def token_authorization(credential: Credential, access_token: str) -> Authorization:

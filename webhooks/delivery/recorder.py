@@ -273,10 +273,6 @@ class Writer(SessionThread):
         # Batches that are safe in the database and whose rows are no longer ours.
         self.written: deque[list[AttemptResult]] = deque()
 
-    def is_calm(self, now: float) -> bool:
-        """Return whether nothing that was sent waits for a database that had a fault."""
-        return self._session.is_calm(now)
-
     def write_due(self, now: float) -> None:
         """Write what is due, here or in the thread; `now` is monotonic, or inf for everything."""
         if not self._in_parallel:

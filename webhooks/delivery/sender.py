@@ -4,6 +4,7 @@ Owns the connections and keeps each webhook within its limiter. Takes `Request` 
 `Response` values. Every address goes through the guard in `webhooks.network`.
 """
 
+import errno
 import logging
 import math
 import os
@@ -17,7 +18,7 @@ import pycurl
 
 from webhooks import network
 from webhooks.delivery import outcomes
-from webhooks.delivery.limiter import Limiter
+from webhooks.delivery.limiter import Limiter, Limiters
 from webhooks.delivery.queue.rows import Claimed
 from webhooks.delivery.requests import Request, Response, no_response
 from webhooks.delivery.transport import SocketWatch, Transfer
@@ -30,6 +31,11 @@ logger = logging.getLogger(__name__)
 # Idle connections that libcurl keeps beside those in use.
 _IDLE_CONNECTIONS = 256
 _LONGEST_WAIT_SECONDS = 1.0
+# How long nothing new is begun after this machine lacked something for a request, and after which
+# time it may have twice as many in flight again.
+_LACK_SECONDS, _GROW_SECONDS = 1.0, 10.0
+# After so many failures in a row what waits for a receiver makes room in memory for others.
+_FAILURES_TO_GIVE_BACK = 2
 
 
 class Sender:
@@ -39,16 +45,19 @@ class Sender:
         self,
         *,
         policy: network.Policy,
+        limiters: Limiters,
         max_in_flight: int,
-        max_per_webhook: int,
         on_response: Callable[[], None],
     ) -> None:
-        self.limiters: dict[int, Limiter] = {}
         self.responses: deque[tuple[Request, Response]] = deque()
         # Claims that were not sent, because their lease was nearly over or the sender stops.
         self.unsent: deque[Claimed] = deque()
-        self._max_in_flight = max_in_flight
-        self._max_per_webhook = max_per_webhook
+        self._limiters = limiters
+        self._max_in_flight = self._places = network.affordable_connections(max_in_flight)
+        if self._places < max_in_flight:
+            logger.error("too_few_descriptors places=%d wanted=%d", self._places, max_in_flight)
+        # What this machine lacked for a request, and when, on the monotonic clock.
+        self.lack: tuple[float, str] | None = None
         self._on_response = on_response
         self._opener = network.SocketOpener(policy)
         self._arrived: deque[tuple[Request, float]] = deque()
@@ -64,15 +73,10 @@ class Sender:
         self._is_asleep = False
         # What libcurl asked for last, not yet in `_wake_at`; negative for no timer.
         self._timer_ms: int | None = None
+        self._grow_at = math.inf
         self._wake_at = math.inf
         self._transfers: dict[Any, Transfer] = {}
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
-
-    def limiter(self, webhook_id: int) -> Limiter:
-        limiter = self.limiters.get(webhook_id)
-        if limiter is None:
-            limiter = self.limiters[webhook_id] = Limiter(self._max_per_webhook)
-        return limiter
 
     @property
     def is_alive(self) -> bool:
@@ -93,9 +97,7 @@ class Sender:
 
     def waiting_webhooks(self) -> list[int]:
         """Return the webhooks that have requests here which are not on the wire yet."""
-        return [
-            webhook_id for webhook_id, limiter in list(self.limiters.items()) if limiter.waiting
-        ]
+        return [webhook_id for webhook_id, limiter in self._limiters.in_use() if limiter.waiting]
 
     def recall(self, webhook_id: int, version: int) -> None:
         """Give back, as unsent, what waits for a webhook and is of another version, or too old."""
@@ -128,7 +130,8 @@ class Sender:
         self._watch = SocketWatch(self._opener, self._wake_read)
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch.change)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
-        self._multi.setopt(pycurl.M_MAXCONNECTS, self._max_in_flight + _IDLE_CONNECTIONS)
+        idle = network.affordable_connections(self._places + _IDLE_CONNECTIONS)
+        self._multi.setopt(pycurl.M_MAXCONNECTS, idle)
         try:
             while not self._is_stopping or self._in_flight:
                 self._turn()
@@ -136,6 +139,8 @@ class Sender:
             self._close()
 
     def _turn(self) -> None:
+        if (now := time.monotonic()) >= self._grow_at:
+            self._grow(now)
         self._take_arrived()
         if self._recalls or self._is_stopping:
             self._take_recalls()
@@ -168,11 +173,11 @@ class Sender:
     def _take_recalls(self) -> None:
         if self._is_stopping:
             # At once: what is in flight may take longer than the worker may take to end.
-            for limiter in list(self.limiters.values()):
+            for _webhook_id, limiter in self._limiters.in_use():
                 self._give_back(limiter.take_all())
         while self._recalls:
             webhook_id, version = self._recalls.popleft()
-            self._give_back(self.limiter(webhook_id).take_stale(version, time.monotonic()))
+            self._give_back(self._limiters.get(webhook_id).take_stale(version, time.monotonic()))
 
     def _give_back(self, requests: list[Request]) -> None:
         if requests:
@@ -182,19 +187,27 @@ class Sender:
     def _take_arrived(self) -> None:
         while self._arrived:
             item = self._arrived.popleft()
-            limiter = self.limiter(item[0].plan.webhook_id)
-            is_free = limiter.in_flight < limiter.limit and self._in_flight < self._max_in_flight
-            if is_free and not limiter.waiting:
+            limiter = self._limiters.get(item[0].plan.webhook_id)
+            if not limiter.waiting and self._may_begin(limiter):
                 self._begin(*item, limiter)
             else:
                 limiter.waiting.append(item)
                 self._queue(limiter)
-        while self._queued and self._in_flight < self._max_in_flight:
+        while self._queued and self._in_flight < self._places:
             limiter = self._queued.popleft()
             limiter.is_queued = False
-            if limiter.waiting and limiter.in_flight < limiter.limit:
+            if limiter.waiting and self._may_begin(limiter):
                 self._begin(*limiter.waiting.popleft(), limiter)
                 self._queue(limiter)
+
+    def _may_begin(self, limiter: Limiter) -> bool:
+        """Return whether one more may be in flight: never more than there are places left.
+
+        So webhooks that hang share the places and leave one such share to who comes next (dynamic
+        thresholds, Choudhury and Hahne 1998).
+        """
+        left = self._places - self._in_flight
+        return limiter.in_flight < limiter.limit and limiter.in_flight < left
 
     def _queue(self, limiter: Limiter) -> None:
         """Queue a limiter with waiting requests; a full one comes back when a request ends."""
@@ -250,9 +263,13 @@ class Sender:
         assert request is not None
         assert limiter is not None
         is_again = transfer.met_only_closed(code, message)
-        if not is_again:
+        if code and (lack := self._lack(transfer, code)):
+            self._note_lack(request, lack)
+        elif not is_again:
             response = self._response(transfer, code, message)
-            limiter.note(response.error, time.monotonic())
+            limiter.note(response.error, time.monotonic(), (response.total_ms or 0.0) / 1000)
+            if limiter.failures >= _FAILURES_TO_GIVE_BACK:
+                self._give_back(limiter.take_all())
             self.responses.append((request, response))
         transfer.clear()
         self._idle.append(transfer)
@@ -261,6 +278,36 @@ class Sender:
         if is_again:
             self._begin(request, transfer.lease_ends, limiter, is_fresh=True)
         self._queue(limiter)
+
+    def _lack(self, transfer: Transfer, code: int) -> str:
+        """Return what this machine lacked for a request that failed; it is no receiver's fault."""
+        if code == pycurl.E_OUT_OF_MEMORY:
+            return os.strerror(errno.ENOMEM)
+        if code != pycurl.E_COULDNT_CONNECT:
+            return ""
+        lack = self._opener.lacks_resources(transfer.curl)
+        return str(lack.params["reason"]) if lack else ""
+
+    def _note_lack(self, request: Request, reason: str) -> None:
+        """Hand a request back uncounted, and have fewer in flight for a while."""
+        now = time.monotonic()
+        if self.lack is None or now - self.lack[0] > _GROW_SECONDS:
+            logger.error("machine_lacks reason=%s in_flight=%d", reason, self._in_flight)
+        self.lack = now, reason
+        self._places = max(1, min(self._places, self._in_flight - 1))
+        self._grow_at = now + _GROW_SECONDS
+        self.unsent.append(request.claim)
+        self._on_response()
+
+    def _grow(self, now: float) -> None:
+        """Have more in flight again, after a while in which nothing was lacking."""
+        self._places = min(self._max_in_flight, 2 * self._places)
+        self._grow_at = now + _GROW_SECONDS if self._places < self._max_in_flight else math.inf
+
+    @property
+    def is_lacking(self) -> bool:
+        """Return whether a request just failed for what this machine lacks."""
+        return self.lack is not None and time.monotonic() - self.lack[0] < _LACK_SECONDS
 
     def _response(self, transfer: Transfer, code: int, message: str) -> Response:
         getinfo = transfer.curl.getinfo
@@ -312,7 +359,7 @@ class Sender:
 
     def _close(self) -> None:
         self._give_back([request for request, _ in self._arrived])
-        for limiter in self.limiters.values():
+        for _webhook_id, limiter in self._limiters.in_use():
             self._give_back(limiter.take_all())
         for transfer in self._idle:
             transfer.curl.close()

@@ -17,7 +17,12 @@ from webhooks.network.errors import (
     UnsafeURLError,
 )
 from webhooks.network.failures import SENTENCES, Failure
-from webhooks.network.guard import ResponseBuffer, SocketOpener, configure_curl
+from webhooks.network.guard import (
+    ResponseBuffer,
+    SocketOpener,
+    affordable_connections,
+    configure_curl,
+)
 from webhooks.network.resolver import (
     LOOKUP_SECONDS,
     HostResolver,

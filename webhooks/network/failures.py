@@ -11,6 +11,8 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+# The code of what this machine lacks: no fault of any receiver.
+NO_RESOURCES = "no_resources"
 # The values of `models.Outcome`, which this package does not import.
 BLOCKED, TIMEOUT, NETWORK, TLS, PROTOCOL = "blocked", "timeout", "network", "tls", "protocol"
 
@@ -94,6 +96,7 @@ SENTENCES: Mapping[str, str | Promise | Callable[..., str]] = {
     ),
     "name_refused": _name_refused,
     "no_tcp": _("Only TCP connections are made."),
+    "no_resources": _("This machine cannot open a connection now: %(reason)s."),
     "no_proxy": _("%(address)s is not the egress proxy."),
     # The transfer.
     "not_connected": _("%(host)s could not be connected to: %(reason)s."),

@@ -5,7 +5,9 @@ what is the same for every request, `ResponseBuffer` limits the answer. Deliveri
 handles in a CurlMulti; `adapter` sends one request at a time for requests.
 """
 
+import errno
 import os
+import resource
 import socket
 from collections.abc import Callable
 from functools import lru_cache
@@ -16,7 +18,7 @@ import pycurl
 
 from webhooks.network.addresses import Policy, address_problem
 from webhooks.network.errors import NameNotResolvedError
-from webhooks.network.failures import PROTOCOL, Failure, blocked
+from webhooks.network.failures import NETWORK, NO_RESOURCES, PROTOCOL, Failure, blocked
 from webhooks.network.resolver import proxy_addresses
 
 # Where distributions keep the CA bundle that their administrators edit. The pycurl wheel knows
@@ -56,7 +58,7 @@ class SocketOpener:
     of IP literals in any spelling. Concurrency: one opener per thread.
     """
 
-    __slots__ = ("_problems", "opened", "policy")
+    __slots__ = ("_families", "_problems", "opened", "policy")
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -64,6 +66,8 @@ class SocketOpener:
         self.opened = 0
         # By handle, why its last connection was refused.
         self._problems: dict[int, Failure] = {}
+        # By handle, the address family of its last socket.
+        self._families: dict[int, int] = {}
 
     def for_handle(self, handle: Any) -> Callable[[int, Any], socket.socket | int]:
         """Return the OPENSOCKETFUNCTION of a handle."""
@@ -74,14 +78,33 @@ class SocketOpener:
         """Return, once, why the last connection of this handle was refused, or None."""
         return self._problems.pop(id(handle), None)
 
+    def lacks_resources(self, handle: Any) -> Failure | None:
+        """Return what this machine lacked when the last connection of this handle failed, or None.
+
+        Without IPv6 every address of it is not available, which is no lack.
+        """
+        problem = self._problems.get(id(handle))
+        if problem is not None:
+            return problem if problem.code == NO_RESOURCES else None
+        number = handle.getinfo(pycurl.OS_ERRNO)
+        family = self._families.get(id(handle))
+        is_lack = number in _LACKS or (number == errno.EADDRNOTAVAIL and family == socket.AF_INET)
+        return _no_resources(number) if is_lack else None
+
     def _check_and_open(
         self, key: int, family: int, kind: int, protocol: int, where: Any
     ) -> socket.socket | int:
         problem = self._problem(family, kind, where)
         if problem is None:
-            self._problems.pop(key, None)
-            self.opened += 1
-            return self.open(family, kind, protocol, where)
+            try:
+                opened = self.open(family, kind, protocol, where)
+            except OSError as error:
+                problem = _no_resources(error.errno or 0)
+            else:
+                self._problems.pop(key, None)
+                self._families[key] = family
+                self.opened += 1
+                return opened
         self._problems[key] = problem
         bad: int = pycurl.SOCKET_BAD
         return bad
@@ -104,6 +127,29 @@ class SocketOpener:
         except NameNotResolvedError as error:
             return error.failure
         return None if is_proxy else blocked("no_proxy", address=address)
+
+
+# No descriptors, of the process or of the machine, no buffers, no memory.
+_LACKS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# Descriptors beside those of requests: databases, broker, logs, name servers, tokens.
+_OTHER_FILES = 64
+
+
+def _no_resources(number: int) -> Failure:
+    return Failure(NETWORK, NO_RESOURCES, {"reason": os.strerror(number)})
+
+
+def affordable_connections(wanted: int) -> int:
+    """Raise the limit of descriptors as far as it goes; return how many connections they allow."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else _OTHER_FILES
+    needed = wanted + used + _OTHER_FILES
+    if resource.RLIM_INFINITY != soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    return max(2, min(wanted, soft - used - _OTHER_FILES))
 
 
 def _address_and_port(where: Any) -> tuple[str, int]:

@@ -9,11 +9,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 from urllib.parse import urlsplit
+
+import pycares
 
 from webhooks.network.addresses import Policy, address_problem, opened_by
 from webhooks.network.errors import NameNotResolvedError, UnsafeURLError
-from webhooks.network.failures import NETWORK, Failure, blocked
+from webhooks.network.failures import NETWORK, NO_RESOURCES, Failure, blocked
 from webhooks.network.hosts import is_ip_address
 from webhooks.network.urls import Target, check_name, is_private_name, needs_opening, parse_url
 
@@ -21,6 +24,22 @@ logger = logging.getLogger(__name__)
 
 # A look-up for a person at a form; glibc itself may wait for half a minute.
 LOOKUP_SECONDS = 5.0
+# c-ares waits for a name server as long as it usually takes, at least 0.25 s and at first this, and
+# twice as long with each of this many tries.
+_DNS_SECONDS, _DNS_TRIES = 1.0, 5
+# A name without an answer by then has failed.
+_DEADLINE_SECONDS = 10.0
+# More options of c-ares; a seam for other name servers.
+DNS_OPTIONS: dict[str, Any] = {}
+_DNS_CODES = {
+    pycares.errno.ARES_ENOTFOUND: "name_not_found",
+    pycares.errno.ARES_ENODATA: "name_without_address",
+    pycares.errno.ARES_ETIMEOUT: "lookup_slow",
+    # No server could be asked, or not with the descriptors and memory there are.
+    pycares.errno.ARES_ECONNREFUSED: NO_RESOURCES,
+    pycares.errno.ARES_ENOMEM: NO_RESOURCES,
+    pycares.errno.ARES_EFILE: NO_RESOURCES,
+}
 # Names whose last answer is kept. Each takes about 1 KB.
 _MAX_KNOWN_NAMES = 20_000
 
@@ -75,12 +94,14 @@ def checked_addresses(
     Errors: UnsafeURLError when the name or any one address is refused, NameNotResolvedError.
     """
     if is_ip_address(host):
-        addresses: tuple[str, ...] = (host,)
-        is_opened_only = False
-    else:
-        check_name(host, port, policy=policy)
-        addresses = resolve(host, port, seconds=seconds)
-        is_opened_only = needs_opening(host)
+        return _judged(host, port, (host,), policy)
+    check_name(host, port, policy=policy)
+    return _judged(host, port, resolve(host, port, seconds=seconds), policy)
+
+
+def _judged(host: str, port: int, addresses: tuple[str, ...], policy: Policy) -> tuple[str, ...]:
+    """Return the addresses that a host has, all of which may be connected to, or raise."""
+    is_opened_only = not is_ip_address(host) and needs_opening(host)
     for address in addresses:
         problem = address_problem(address, port, policy)
         if problem is None and is_opened_only:
@@ -160,18 +181,59 @@ class Resolution:
 
 @dataclass(slots=True)
 class _Known:
-    resolution: Resolution
+    # None while this machine lacks what a look-up needs.
+    resolution: Resolution | None
     fresh_until: float
     stale_until: float
 
 
-class HostResolver:
-    """Look up and check names in a few threads, so that the sending loop never waits.
+# Called once with the addresses of a name, unchecked, or with why there are none.
+_Done = Callable[[tuple[str, ...] | Failure], None]
 
-    A good answer is used for `ttl_seconds`, then for three times as long while a new one is
-    looked up or cannot be had; a refusal or failure for `negative_ttl_seconds`. A name that takes
-    longer than `lookup_seconds` counts as failed until its answer comes. `wake` is called from a
-    thread after each answer. Concurrency: safe from every thread.
+
+class DnsChannel:
+    """Asks name servers about any number of names at once, without a thread for each.
+
+    c-ares reads /etc/resolv.conf and /etc/hosts; other modules of nsswitch.conf are not asked.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._channel = pycares.Channel(
+            timeout=_DNS_SECONDS, tries=_DNS_TRIES, **{**DNS_OPTIONS, **options}
+        )
+
+    def ask(self, host: str, port: int, done: _Done) -> None:
+        def answered(result: pycares.AddrInfoResult | None, error: int | None) -> None:
+            if error is not None or result is None:
+                code = _DNS_CODES.get(error or 0, "lookup_failed")
+                if code == NO_RESOURCES:
+                    reason = pycares.errno.strerror(error or 0)
+                    done(Failure(NETWORK, code, {"reason": reason}))
+                else:
+                    done(_not_resolved(code, host))
+                return
+            found = dict.fromkeys(
+                _spelled((_text(node.addr[0]), *node.addr[1:])) for node in result.nodes
+            )
+            done(tuple(found) or _not_resolved("name_without_address", host))
+
+        self._channel.getaddrinfo(host, port, type=socket.SOCK_STREAM, callback=answered)
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+def _text(address: bytes | str) -> str:
+    return address.decode() if isinstance(address, bytes) else address
+
+
+class HostResolver:
+    """Look up and check names in the background, so that the sending loop never waits.
+
+    Each name has a deadline of its own, and no number of names whose servers do not answer keeps
+    another one waiting. A good answer is used for `ttl_seconds`, then for three times as long while
+    a new one is looked up or cannot be had; a refusal or failure for `negative_ttl_seconds`. `wake`
+    is called from another thread after each answer. Concurrency: safe from every thread.
     """
 
     def __init__(
@@ -179,25 +241,24 @@ class HostResolver:
         policy: Policy | None = None,
         *,
         wake: Callable[[], object] | None = None,
-        threads: int = 8,
+        ask: Callable[[str, int, _Done], None] | None = None,
         ttl_seconds: float = 30.0,
         negative_ttl_seconds: float = 5.0,
-        lookup_seconds: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._policy = policy or Policy.from_settings()
-        self._wake = wake
-        self._threads = threads
+        self.wake = wake
+        self._ask_servers = ask
+        self._channel: DnsChannel | None = None
         self._ttl_seconds = ttl_seconds
         self._negative_ttl_seconds = negative_ttl_seconds
-        self._lookup_seconds = lookup_seconds
         self._clock = clock
         self._lock = threading.Lock()
         self._known: dict[tuple[str, int], _Known] = {}
         self._pending: dict[tuple[str, int], float] = {}
-        self._asked: queue.SimpleQueue[tuple[str, int] | None] = queue.SimpleQueue()
-        self._started = 0
         self._generation = 0
+        # What this machine lacked for a look-up, and when, on the monotonic clock.
+        self.lack: tuple[float, str] | None = None
 
     def lookup(self, host: str, port: int) -> Resolution | None:
         """Return the answer for `Target.host` and its port, or None while it is looked up."""
@@ -207,15 +268,17 @@ class HostResolver:
             if known is not None and now < known.fresh_until:
                 return known.resolution
             if is_ip_address(host):
-                return self._keep(key, self._answer(host, port), now)
+                return self._keep(key, self._answer(key, (host,)), now)
             since = self._pending.get(key)
             if since is None:
-                self._ask(key, now)
-            if known is not None and now < known.stale_until:
-                return known.resolution
-        if since is None or now - since < self._lookup_seconds:
-            return None
-        return Resolution(failure=_not_resolved("lookup_slow", host))
+                self._pending[key] = now
+        if since is None:
+            self._ask(key)
+        if known is not None and now < known.stale_until:
+            return known.resolution
+        if since is not None and now - since > _DEADLINE_SECONDS:
+            return Resolution(failure=_not_resolved("lookup_slow", host))
+        return None
 
     def curl_resolve_entries(self, host: str, port: int) -> list[str]:
         """Return what pycurl's RESOLVE takes, so that libcurl uses just the checked addresses.
@@ -226,65 +289,74 @@ class HostResolver:
         """
         with self._lock:
             known = self._known.get((host, port))
-        addresses = known.resolution.addresses if known is not None else ()
+        found = known.resolution if known is not None else None
+        addresses = found.addresses if found is not None else ()
         if not addresses:
             return [f"-{_bracketed(host)}:{port}"]
         return curl_resolve_entries(host, port, addresses, self._policy)
 
     def close(self) -> None:
-        """End the threads; those inside a look-up end after it, and hold up nothing."""
-        for _thread in range(self._started):
-            self._asked.put(None)
-        self._threads = 0
+        """End what is looked up; nothing may be asked after this."""
+        if self._channel is not None:
+            self._channel.close()
 
-    def _ask(self, key: tuple[str, int], now: float) -> None:
-        self._pending[key] = now
-        self._asked.put(key)
-        if self._started < min(self._threads, len(self._pending)):
-            self._started += 1
-            threading.Thread(target=self._work, name="resolver", daemon=True).start()
+    def _ask(self, key: tuple[str, int]) -> None:
+        try:
+            check_name(*key, policy=self._policy)
+            if self._ask_servers is None:
+                self._channel = DnsChannel()
+                self._ask_servers = self._channel.ask
+            self._ask_servers(*key, lambda answer: self._answered(key, answer))
+        except UnsafeURLError as error:
+            self._answered(key, error.failure)
+        except Exception:
+            # A name that stays pending is pending for good.
+            logger.exception("lookup_failed host=%s", key[0])
+            self._answered(key, _not_resolved("lookup_failed", key[0]))
 
-    def _work(self) -> None:
-        while (key := self._asked.get()) is not None:
-            resolution = self._answer(*key)
-            with self._lock:
-                self._pending.pop(key, None)
-                self._keep(key, resolution, self._clock())
-            if self._wake is not None:
-                self._wake()
+    def _answered(self, key: tuple[str, int], answer: tuple[str, ...] | Failure) -> None:
+        resolution = self._answer(key, answer)
+        with self._lock:
+            self._pending.pop(key, None)
+            self._keep(key, resolution, self._clock())
+        if isinstance(answer, Failure) and answer.code == NO_RESOURCES:
+            self.lack = time.monotonic(), str(answer.params["reason"])
+        if wake := self.wake:
+            wake()
 
-    def _answer(self, host: str, port: int) -> Resolution:
-        started = time.perf_counter()
+    def _answer(self, key: tuple[str, int], answer: tuple[str, ...] | Failure) -> Resolution:
+        now = self._clock()
+        duration_ms = (now - self._pending.get(key, now)) * 1000
         addresses: tuple[str, ...] = ()
         failure = None
-        try:
-            addresses = checked_addresses(host, port, self._policy)
-        except (UnsafeURLError, NameNotResolvedError) as error:
-            failure = error.failure
-        except Exception:
-            # A thread that dies would leave the name pending for good.
-            logger.exception("lookup_failed host=%s", host)
-            failure = _not_resolved("lookup_failed", host)
-        return Resolution(
-            addresses=addresses,
-            failure=failure,
-            duration_ms=(time.perf_counter() - started) * 1000,
-        )
+        if isinstance(answer, Failure):
+            failure = answer
+        else:
+            try:
+                addresses = _judged(*key, answer, self._policy)
+            except UnsafeURLError as error:
+                failure = error.failure
+        return Resolution(addresses=addresses, failure=failure, duration_ms=duration_ms)
 
-    def _keep(self, key: tuple[str, int], new: Resolution, now: float) -> Resolution:
-        old = self._known.get(key)
+    def _keep(self, key: tuple[str, int], new: Resolution, now: float) -> Resolution | None:
+        known = self._known.get(key)
+        old = known.resolution if known is not None else None
         is_unanswered = new.failure is not None and new.failure.kind == NETWORK
-        if is_unanswered and old and old.resolution.addresses and now < old.stale_until:
-            old.fresh_until = now + self._negative_ttl_seconds
-            return old.resolution
-        if old is None or old.resolution.addresses != new.addresses:
+        if is_unanswered and known and old and old.addresses and now < known.stale_until:
+            known.fresh_until = now + self._negative_ttl_seconds
+            return old
+        if len(self._known) >= _MAX_KNOWN_NAMES:
+            self._known.clear()
+        if new.failure is not None and new.failure.code == NO_RESOURCES:
+            # Neither an answer nor a failure of the name: it is asked again in a moment.
+            self._known[key] = _Known(None, now + self._negative_ttl_seconds, now)
+            return None
+        if old is None or old.addresses != new.addresses:
             self._generation += 1
             new = replace(new, generation=self._generation)
         else:
-            new = replace(new, generation=old.resolution.generation)
+            new = replace(new, generation=old.generation)
         seconds = self._ttl_seconds if new.addresses else self._negative_ttl_seconds
-        if len(self._known) >= _MAX_KNOWN_NAMES:
-            self._known.clear()
         stale_until = now + 4 * seconds if new.addresses else now
         self._known[key] = _Known(new, now + seconds, stale_until)
         return new

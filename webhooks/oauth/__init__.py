@@ -32,6 +32,7 @@ from webhooks.oauth.tokens import (
     refresh,
     refresh_expiring,
     refresh_margin,
+    token_at_hand,
     usable_token,
 )
 from webhooks.oauth.troubleshoot import (
@@ -78,6 +79,7 @@ __all__ = [
     "refresh_margin",
     "revoke",
     "sentence",
+    "token_at_hand",
     "try_authentication",
     "usable_token",
 ]

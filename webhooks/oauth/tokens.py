@@ -64,13 +64,23 @@ def usable_token(credential_id: int, *, now: datetime | None = None) -> UsableTo
     """
     row = read_row(credential_id) or ensure_row(credential_id)
     moment = now or timezone.now()
-    _raise_if_blocked(row)
-    if row.has_access_token() and not is_due(row, moment):
-        return _usable(row)
+    if token := token_at_hand(row, now=moment):
+        return token
     credential = Credential.objects.get(pk=credential_id)
     if not can_refresh(row, credential):
         return _without_refresh(row, credential, moment)
     return _refreshed(row, now=now)
+
+
+def token_at_hand(row: OAuthToken, *, now: datetime | None = None) -> UsableToken | None:
+    """Return the token of a row, or None when it is missing or has to be refreshed.
+
+    Neither waits nor writes. Errors: TokenUnavailableError when it waits for a person.
+    """
+    _raise_if_blocked(row)
+    if row.has_access_token() and not is_due(row, now or timezone.now()):
+        return _usable(row)
+    return None
 
 
 def refresh(

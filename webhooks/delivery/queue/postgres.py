@@ -278,10 +278,14 @@ def add_counts(counts: Sequence[HourCount]) -> None:
         cursor.execute(sql.ADD_COUNTS, columns)
 
 
-def expire(limit: int = 500) -> list[Expired]:
-    """Take back rows whose lease ended: pending again, or parked after too many."""
+def expire(before: float, *, held: Sequence[str] = (), limit: int = 500) -> list[Expired]:
+    """Take back rows whose lease ended: pending again, or parked after too many.
+
+    `before` is Unix time by the database's clock; rows in `held` are alive in this process.
+    """
     with transaction.atomic(), _cursor() as cursor:
-        expired = [Expired(*row) for row in cursor.execute(sql.EXPIRE, [limit])]
+        parameters = {"before": before, "held": list(held), "limit": limit}
+        expired = [Expired(*row) for row in cursor.execute(sql.EXPIRE, parameters)]
         if expired:
             cursor.execute(
                 "INSERT INTO webhooks_attempt (delivery_id, number, started_at, remote_address, "

@@ -27,11 +27,12 @@ LEFT JOIN webhooks_oauthtoken t ON t.credential_id = w.credential_id
 WHERE waiting.next_attempt_at <= now()
 """
 
+# The lease counts from here on: by now() it could be over when a statement that waited ends.
 TAKE = """
 ), claimed AS MATERIALIZED (
   UPDATE webhooks_delivery d
   SET status = 'sending', lease = %(lease)s, attempt_count = attempt_count + 1,
-      next_attempt_at = now() + %(lease_seconds)s * interval '1 second'
+      next_attempt_at = clock_timestamp() + %(lease_seconds)s * interval '1 second'
   WHERE d.ctid = ANY(ARRAY(SELECT place FROM wanted))
   RETURNING d.id, d.webhook_id, d.event_id, d.attempt_count, d.failure_count, d.trigger
 )
@@ -142,8 +143,9 @@ RETURNING d.id
 EXPIRE = f"""
 WITH late AS MATERIALIZED (
   SELECT d.ctid AS place FROM webhooks_delivery d
-  WHERE d.status = 'sending' AND d.next_attempt_at <= now()
-  ORDER BY d.next_attempt_at LIMIT %s FOR UPDATE SKIP LOCKED)
+  WHERE d.status = 'sending' AND d.next_attempt_at <= LEAST(now(), to_timestamp(%(before)s))
+    AND d.id <> ALL(%(held)s::text[])
+  ORDER BY d.next_attempt_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
 UPDATE webhooks_delivery d
 SET unknown_count = d.unknown_count + 1, lease = '', outcome = 'unknown', status_code = NULL,
     status = CASE WHEN d.unknown_count + 1 >= {MAX_UNKNOWN} THEN 'parked' ELSE 'pending' END,

@@ -250,11 +250,16 @@ def add_counts(counts: Sequence[HourCount]) -> None:
         )
 
 
-def expire(limit: int = 500) -> list[Expired]:
-    """Take back rows whose lease ended: pending again, or parked after too many."""
+def expire(before: float, *, held: Sequence[str] = (), limit: int = 500) -> list[Expired]:
+    """Take back rows whose lease ended: pending again, or parked after too many.
+
+    `before` is Unix time by the database's clock; rows in `held` are alive in this process.
+    """
+    cutoff = min(timezone.now(), dt.datetime.fromtimestamp(before, dt.UTC))
     with transaction.atomic(), connection.cursor() as cursor:
         now = timezone.now()
-        cursor.execute(sql.EXPIRE, [_stored(now), _stored(now), limit])
+        late = sql.EXPIRE.format(held=_marks(held))
+        cursor.execute(late, [_stored(now), _stored(cutoff), *held, limit])
         expired = [Expired(*row) for row in cursor.fetchall()]
         died = [(row.id, row.number, _stored(now), DIED) for row in expired]
         cursor.executemany(sql.INSERT_DIED, died)

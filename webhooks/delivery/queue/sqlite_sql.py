@@ -97,7 +97,7 @@ SET unknown_count = unknown_count + 1, lease = '', outcome = 'unknown', status_c
     status = CASE WHEN unknown_count + 1 >= {MAX_UNKNOWN} THEN 'parked' ELSE 'pending' END,
     next_attempt_at = CASE WHEN unknown_count + 1 < {MAX_UNKNOWN} THEN %s END
 WHERE id IN (SELECT id FROM webhooks_delivery WHERE status = 'sending' AND next_attempt_at <= %s
-             ORDER BY next_attempt_at LIMIT %s)
+             AND id NOT IN ({{held}}) ORDER BY next_attempt_at LIMIT %s)
 RETURNING id, webhook_id, attempt_count, status
 """
 

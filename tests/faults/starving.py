@@ -1,0 +1,165 @@
+"""F35 on: what some webhooks do, with many requests, names, tokens or limits, to all the others."""
+
+import asyncio
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from tests.faults.catalogue import BOTH, fault
+from tests.faults.world import World, check, fresh_connection
+from tests.network.dns import name_server
+from webhooks import events
+from webhooks.models import Attempt, Webhook
+
+# How long a healthy delivery may take from its publishing to its arrival, whatever others do.
+_LONGEST_SECONDS = 1.5
+_HEALTHY = "/healthy"
+# A drain of a few seconds, so that each run has several hand-overs; few places for requests.
+_SHORT_DRAINS = {"WEBHOOKS_DRAIN_SECONDS": "4", "WEBHOOKS_MAX_IN_FLIGHT": "64"}
+
+
+def silent_url(world: World) -> str:
+    """Return the address of a server that takes requests and says nothing."""
+
+    async def say_nothing(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        while await reader.read(65536):
+            pass
+
+    return f"http://127.0.0.1:{world.loop.serve(say_nothing)}"
+
+
+def _healthy(world: World, count: int, *, urls: Iterable[str] = ()) -> None:
+    given = iter(urls)
+    for number in range(count):
+        path = f"{_HEALTHY}/{number}"
+        world.webhook(path, url=next(given, world.receiver.url(path)))
+
+
+def _publish_steadily(world: World, seconds: float, *, each: float = 0.25) -> dict[str, float]:
+    """Publish events at a steady pace; return when each was published."""
+    published: dict[str, float] = {}
+    ends = time.monotonic() + seconds
+    while (now := time.monotonic()) < ends:
+        for event_id in world.publish(1):
+            published[event_id] = now
+        time.sleep(max(0.0, now + each - time.monotonic()))
+    return published
+
+
+def _check_healthy(world: World, published: dict[str, float], count: int) -> None:
+    """Hold that every healthy webhook got every event, once and soon."""
+
+    def arrived() -> list[float]:
+        return [
+            arrival.started_at - published[arrival.event_id]
+            for arrival in world.receiver.arrivals
+            if arrival.path.startswith(_HEALTHY) and arrival.event_id in published
+        ]
+
+    wanted = count * len(published)
+    world.wait(lambda: len(arrived()) >= wanted, 30, f"{wanted} healthy arrivals")
+    slowest = max(range(len(arrived())), key=arrived().__getitem__)
+    waits = sorted(arrived())
+    note = f"healthy p50 {waits[len(waits) // 2]:.2f} s, slowest {waits[-1]:.2f} s"
+    note += f" (number {slowest} of {len(waits)})"
+    world.notes.append(note)
+    check(len(waits) == wanted, f"{len(waits)} arrivals instead of {wanted}")
+    check(waits[-1] < _LONGEST_SECONDS, note)
+    with fresh_connection():
+        failed = Attempt.objects.filter(delivery__webhook__name__startswith=_HEALTHY)
+        count = failed.exclude(outcome="succeeded").count()
+    check(count == 0, f"{count} healthy attempts failed")
+
+
+def _warm_up(world: World) -> None:
+    """Wait until the worker delivers: what follows is not its start."""
+    world.webhook("/first", event_types=["form.submitted"])
+    world.accept(lambda: [events.publish("form.submitted", {"form_id": "f", "page_url": "p"})])
+    world.wait(lambda: len(world.receiver.arrivals) == 1, 60, "The first delivery")
+
+
+@contextmanager
+def _ending(world: World) -> Iterator[None]:
+    """Delete the webhooks that no delivery reaches, so that nothing is left to be sent."""
+    try:
+        yield
+    finally:
+        with fresh_connection():
+            for webhook in Webhook.objects.exclude(name__startswith=_HEALTHY):
+                events.delete(webhook)
+
+
+@fault("F35", "40 receivers hang, over several drains", databases=BOTH)
+def hanging_receivers(world: World) -> None:
+    with _ending(world):
+        world.any_worker(_SHORT_DRAINS)
+        _warm_up(world)
+        url = silent_url(world)
+        for number in range(40):
+            world.webhook(f"/silent/{number}", url=f"{url}/{number}", timeout_seconds=3)
+        _healthy(world, 6)
+        _check_healthy(world, _publish_steadily(world, 14), 6)
+
+
+@fault("F36", "100 names whose server does not answer", databases=BOTH)
+def silent_names(world: World) -> None:
+    with name_server("127.0.0.1") as port, _ending(world):
+        world.any_worker({"FAULT_DNS_PORT": str(port), **_SHORT_DRAINS})
+        _warm_up(world)
+        for number in range(100):
+            world.webhook(f"/dead/{number}", url=f"http://dead{number}.example.com:8080/")
+        there = f"example.com:{world.receiver.port}{_HEALTHY}"
+        _healthy(world, 10, urls=(f"http://live{number}.{there}/{number}" for number in range(10)))
+        _check_healthy(world, _publish_steadily(world, 14, each=0.5), 10)
+
+
+@fault("F37", "60 authorization servers hang", databases=BOTH)
+def hanging_authorization_servers(world: World) -> None:
+    with _ending(world):
+        world.any_worker(_SHORT_DRAINS)
+        _warm_up(world)
+        for number in range(60):
+            world.webhook(
+                f"/token/{number}",
+                authorization_type="oauth2",
+                grant_type="client_credentials",
+                token_url=f"{silent_url(world)}/token",
+                client_id="client",
+                client_secret="secret",
+            )
+        _healthy(world, 10)
+        _check_healthy(world, _publish_steadily(world, 14, each=0.5), 10)
+
+
+@fault("F38", "a drain ends while receivers take long", databases=BOTH)
+def slow_receivers_at_the_end(world: World) -> None:
+    with _ending(world):
+        environment = {**_SHORT_DRAINS, "WEBHOOKS_LEASE_SECONDS": "20"}
+        world.any_worker({**environment, "WEBHOOKS_DRAIN_SECONDS": "3"})
+        _warm_up(world)
+        for number in range(4):
+            path = f"/slow/{number}"
+            world.receiver.delays[path] = 8.0
+            world.webhook(path, timeout_seconds=12)
+        _healthy(world, 6)
+        _check_healthy(world, _publish_steadily(world, 25), 6)
+        with fresh_connection():
+            slow = Attempt.objects.filter(delivery__webhook__name__startswith="/slow")
+            check(slow.filter(outcome="succeeded").exists(), "no slow receiver got anything")
+            check(not slow.exclude(outcome="succeeded").exists(), "a slow receiver was cut off")
+
+
+@fault("F40", "a worker may open few files", databases=BOTH)
+def few_files(world: World) -> None:
+    worker = world.any_worker({"FAULT_FILES": "80"})
+    _warm_up(world)
+    world.receiver.delays[""] = 0.05
+    for number in range(20):
+        world.webhook(f"{_HEALTHY}/{number}")
+    world.publish(30)
+    world.settle()
+    world.verify()
+    with fresh_connection():
+        failed = Attempt.objects.exclude(outcome="succeeded").count()
+    check(failed == 0, f"{failed} attempts failed for want of files")
+    check("too_few_descriptors" in worker.log, "the worker had enough of them")
