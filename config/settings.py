@@ -55,6 +55,8 @@ WEBHOOKS_PROJECT_ID = env.str("WEBHOOKS_PROJECT_ID", default="default")
 # Dotted path of a dictionary with the host project's own event types: docs/events.md.
 WEBHOOKS_EVENT_TYPES = env.str("WEBHOOKS_EVENT_TYPES", default="") or {}
 WEBHOOKS_MAX_PAYLOAD_BYTES = env.int("WEBHOOKS_MAX_PAYLOAD_BYTES", default=1024 * 1024)
+# The body of one request with many events.
+WEBHOOKS_MAX_BATCH_BYTES = env.int("WEBHOOKS_MAX_BATCH_BYTES", default=8 * 1024 * 1024)
 # The largest body that parameters or a JSON body may make of an event, and how much of a body that
 # was sent is kept with its attempt.
 WEBHOOKS_MAX_BODY_BYTES = env.int("WEBHOOKS_MAX_BODY_BYTES", default=16 * 1024 * 1024)

@@ -32,6 +32,7 @@ _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 # Setting: lowest and highest value that makes sense.
 RANGES: dict[str, tuple[float, float]] = {
     "WEBHOOKS_MAX_PAYLOAD_BYTES": (1024, 16 * 1024 * 1024),
+    "WEBHOOKS_MAX_BATCH_BYTES": (1024, 256 * 1024 * 1024),
     "WEBHOOKS_MAX_BODY_BYTES": (64 * 1024, 256 * 1024 * 1024),
     # A shorter one would be cut although it fits a cURL command.
     "WEBHOOKS_STORED_BODY_BYTES": (32 * 1024, 256 * 1024 * 1024),

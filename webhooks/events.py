@@ -19,6 +19,7 @@ from webhooks.delivery.fan_out import (
     NewEvent,
     Published,
     accept,
+    accept_each,
     check,
     deliver_again,
     fan_out,
@@ -53,6 +54,7 @@ __all__ = [
     "delete",
     "pause",
     "publish",
+    "publish_each",
     "publish_many",
     "redeliver",
     "release_held",
@@ -89,14 +91,31 @@ def publish_many(items: Iterable[NewEvent]) -> list[Published]:
     wanted = list(items)
     for item in wanted:
         check(item)
-    return _accept(wanted)
+    published = accept(wanted)
+    _notify_of(published)
+    return published
 
 
-def _accept(items: Sequence[NewEvent]) -> list[Published]:
-    published = accept(items)
+def publish_each(items: Sequence[NewEvent]) -> list[Published | InvalidEventError]:
+    """Accept those of many events that can be; the others have their error as their result."""
+    errors = [_error_of(item) for item in items]
+    accepted = accept_each([item for item, error in zip(items, errors, strict=True) if not error])
+    _notify_of(one for one in accepted if isinstance(one, Published))
+    results = iter(accepted)
+    return [error or next(results) for error in errors]
+
+
+def _notify_of(published: Iterable[Published]) -> None:
     if any(one.deliveries for one in published):
         transaction.on_commit(tasks.notify)
-    return published
+
+
+def _error_of(item: NewEvent) -> InvalidEventError | None:
+    try:
+        check(item)
+    except InvalidEventError as error:
+        return error
+    return None
 
 
 def send_test(webhook: Webhook, event_type: str | None = None) -> Delivery:

@@ -19,6 +19,11 @@ _SCREENS = (
 urlpatterns = [
     path("api/v1/events", login_not_required(api.publish_event), name="api_events"),
     path(
+        "api/v1/events/batch",
+        login_not_required(api.publish_batch),
+        name="api_events_batch",
+    ),
+    path(
         "integrations/webhooks/",
         include([path("", include(f"webhooks.ui.{screen}.urls")) for screen in _SCREENS]),
     ),

@@ -74,6 +74,7 @@ OPEN = [
     # Django's own: it leads back, and a POST changes a cookie.
     line("language/", ANYONE, 302, 302),
     line("api/v1/events", ANYONE, 405, 401),
+    line("api/v1/events/batch", ANYONE, 405, 401),
     # What it answers without a state is the same for everyone: test_views_authorization.
     line(f"{P}oauth/callback/", ANYONE, 303, 405),
     # Without htmx these lead to the page, which asks.
@@ -116,7 +117,7 @@ EDITING = [
     line(f"{W}signing-secret/rotate/", "change_webhook", 405, 302, action=Action.SECRET_ROTATED),
     line(f"{W}alerts/test/", "change_webhook", 405, 200, action=Action.TESTED,
          data=lambda _: posted(alert_recipients="ops@example.com")),
-    line(f"{W}heads/<str:delivery_id>/cancel/", "change_webhook", 405, 302,
+    line(f"{W}blocking/<str:delivery_id>/cancel/", "change_webhook", 405, 302,
          action=Action.CANCELLED),
     line(f"{P}filter/", "add_webhook|change_webhook", 405, 200),
     line(f"{P}parameters/", "add_webhook|change_webhook", 405, 200),
@@ -138,7 +139,7 @@ EDITING = [
 SENDING = [
     line(f"{W}tests/", "test_webhook", 405, 302, action=Action.TESTED),
     line(f"{W}tests/<str:delivery_id>/", "test_webhook", 200, 405),
-    line(f"{W}heads/<str:delivery_id>/send/", "test_webhook", 405, 302, action=Action.SENT_NOW),
+    line(f"{W}blocking/<str:delivery_id>/send/", "test_webhook", 405, 302, action=Action.SENT_NOW),
     line(f"{DELIVERY}send-now/", SEND, 405, 302, action=Action.SENT_NOW),
     line(f"{D}selected/", SEND, 405, 302, action=Action.SENT_NOW, label="send now",
          data=lambda world: {"action": "send_now", "delivery": world.delivery.pk}),

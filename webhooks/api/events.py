@@ -1,13 +1,14 @@
-"""The event API: `POST /api/v1/events` with a bearer API key.
+"""The event API: `POST /api/v1/events` and `/events/batch` with a bearer API key.
 
-Owns HTTP of that one address: the order of its checks, its status codes and its errors as JSON
-`{"error": {"code", "message", "field"}}`. What an event is, and everything after, is
+Owns HTTP of these addresses: the order of their checks, their status codes and their errors as
+JSON `{"error": {"code", "message", "field"}}`. What an event is, and everything after, is
 `webhooks.events`. Why it is a plain view: docs/decisions/0010-plain-view-for-the-event-api.md.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import wraps
 from typing import Any
 
 from django.conf import settings
@@ -25,6 +26,12 @@ from webhooks.models import ApiKey, messages
 
 logger = logging.getLogger(__name__)
 
+View = Callable[[HttpRequest], JsonResponse]
+
+MAX_BATCH_EVENTS = 1000
+_JSON = "application/json"
+# Nobody registered a name for it; these are the usual ones.
+_NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 _FIELDS = frozenset({"type", "payload", "idempotency_key", "occurred_at"})
 # How exact "last used" is; a write for each request would be the API's slowest part.
 _LAST_USED_STEP = timedelta(minutes=1)
@@ -52,53 +59,128 @@ class RequestError(Exception):
         self.field = field
         self.headers = headers
 
+    def as_json(self) -> dict[str, Any]:
+        return {"error": {"code": self.code, "message": str(self), "field": self.field}}
+
     def response(self) -> JsonResponse:
-        error = {"code": self.code, "message": str(self), "field": self.field}
-        return JsonResponse({"error": error}, status=self.status, headers=self.headers)
+        return JsonResponse(self.as_json(), status=self.status, headers=self.headers)
 
 
-@csrf_exempt
+def _endpoint(publish: Callable[[HttpRequest], JsonResponse]) -> View:
+    """Make a view that answers what `publish` raises, to POST alone."""
+
+    @csrf_exempt
+    @wraps(publish)
+    def respond(request: HttpRequest) -> JsonResponse:
+        try:
+            if request.method != "POST":
+                message = _("Events are sent by POST.")
+                raise RequestError(405, "method_not_allowed", message, headers={"Allow": "POST"})
+            response = publish(request)
+        except RequestError as refusal:
+            response = refusal.response()
+        except OperationalError:
+            logger.exception("api_unavailable")
+            message = _("The database does not answer. Send the event again.")
+            headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)}
+            response = RequestError(503, "unavailable", message, headers=headers).response()
+        response["Cache-Control"] = "no-store"
+        return response
+
+    return respond
+
+
+@_endpoint
 def publish_event(request: HttpRequest) -> JsonResponse:
     """Accept one event; answer 202 with its id and the number of its deliveries."""
-    try:
-        response = _publish(request)
-    except RequestError as refusal:
-        response = refusal.response()
-    except OperationalError:
-        logger.exception("api_unavailable")
-        message = _("The database does not answer. Send the event again.")
-        headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)}
-        response = RequestError(503, "unavailable", message, headers=headers).response()
-    response["Cache-Control"] = "no-store"
-    return response
-
-
-def _publish(request: HttpRequest) -> JsonResponse:
-    if request.method != "POST":
-        message = _("Events are sent by POST.")
-        raise RequestError(405, "method_not_allowed", message, headers={"Allow": "POST"})
     api_key = _authenticate(request)
-    _check_content_type(request)
-    fields = _parse(_read_body(request, limit=settings.WEBHOOKS_MAX_PAYLOAD_BYTES))
+    _check_content_type(request, _JSON)
+    fields = _checked(_parse(_read_body(request, limit=settings.WEBHOOKS_MAX_PAYLOAD_BYTES)))
+    fields["idempotency_key"] = _idempotency_key(request, fields)
     try:
-        published = events.publish(
-            fields["type"],
-            fields["payload"],
-            idempotency_key=_idempotency_key(request, fields),
-            occurred_at=_occurred_at(fields),
-            source=messages.dump("api_key", prefix=api_key.prefix),
-        )
+        published = events.publish(**_event(fields, api_key)._asdict())
     except events.InvalidEventError as error:
-        status = 413 if error.code == "too_large" else 422
-        raise RequestError(status, error.code, error, field=error.field) from error
-    return JsonResponse(
-        {
-            "event_id": published.event_id,
-            "deliveries": published.deliveries,
-            "duplicate": published.is_duplicate,
-        },
-        status=202,
+        raise _refusal(error) from error
+    return JsonResponse(_accepted(published), status=202)
+
+
+@_endpoint
+def publish_batch(request: HttpRequest) -> JsonResponse:
+    """Accept up to 1,000 events in one transaction, and answer with a result for each, in order.
+
+    The body is a JSON array, an object with the array as `events`, or NDJSON. 202: all were
+    accepted; 207: some were; 422: none was. What was refused has its error as its result.
+    """
+    api_key = _authenticate(request)
+    media_type = _check_content_type(request, _JSON, *_NDJSON)
+    if "Idempotency-Key" in request.headers:
+        message = _("Each event of a batch has its own idempotency key, inside.")
+        raise RequestError(422, "invalid_key", message, field="idempotency_key")
+    body = _read_body(request, limit=settings.WEBHOOKS_MAX_BATCH_BYTES)
+    wanted = [_wanted(part, api_key) for part in _parts(body, media_type)]
+    published = iter(
+        events.publish_each([one for one in wanted if isinstance(one, events.NewEvent)])
     )
+    results = [one if isinstance(one, RequestError) else next(published) for one in wanted]
+    refused = sum(not isinstance(one, events.Published) for one in results)
+    status = 202 if not refused else 422 if refused == len(results) else 207
+    return JsonResponse({"results": [_result(one) for one in results]}, status=status)
+
+
+def _parts(body: bytes, media_type: str) -> Sequence[bytes | object]:
+    """Return the events of a batch: parsed ones, or lines of NDJSON, each to be parsed alone."""
+    parts: Any
+    if media_type in _NDJSON:
+        parts = [line for line in body.splitlines() if line.strip()]
+    else:
+        parts = _parse(body)
+        if isinstance(parts, dict) and parts.keys() == {"events"}:
+            parts = parts["events"]
+    if not isinstance(parts, list) or not parts:
+        message = _("A batch is a JSON array of events, or one event on each line (NDJSON).")
+        raise RequestError(400, "not_batch", message)
+    if len(parts) > MAX_BATCH_EVENTS:
+        message = _("A batch has at most %d events.") % MAX_BATCH_EVENTS
+        raise RequestError(413, "too_many", message)
+    return parts
+
+
+def _wanted(part: bytes | object, api_key: ApiKey) -> events.NewEvent | RequestError:
+    try:
+        return _event(_checked(_parse(part) if isinstance(part, bytes) else part), api_key)
+    except RequestError as error:
+        return error
+
+
+def _event(fields: Mapping[str, Any], api_key: ApiKey) -> events.NewEvent:
+    return events.NewEvent(
+        fields["type"],
+        fields["payload"],
+        idempotency_key=fields.get("idempotency_key"),
+        occurred_at=_occurred_at(fields),
+        source=messages.dump("api_key", prefix=api_key.prefix),
+    )
+
+
+def _refusal(error: events.InvalidEventError) -> RequestError:
+    status = 413 if error.code == "too_large" else 422
+    return RequestError(status, error.code, error, field=error.field)
+
+
+def _accepted(published: events.Published) -> dict[str, Any]:
+    return {
+        "event_id": published.event_id,
+        "deliveries": published.deliveries,
+        "duplicate": published.is_duplicate,
+    }
+
+
+def _result(
+    result: events.Published | events.InvalidEventError | RequestError,
+) -> dict[str, Any]:
+    if isinstance(result, events.Published):
+        return _accepted(result)
+    return (result if isinstance(result, RequestError) else _refusal(result)).as_json()
 
 
 @sensitive_variables()
@@ -125,13 +207,14 @@ def _note_use(api_key: ApiKey) -> None:
         ApiKey.objects.filter(unused, pk=api_key.pk).update(last_used_at=now)
 
 
-def _check_content_type(request: HttpRequest) -> None:
+def _check_content_type(request: HttpRequest, *media_types: str) -> str:
     charset = (request.content_params or {}).get("charset", "utf-8").lower()
-    if request.content_type != "application/json" or charset not in {"utf-8", "utf8"}:
-        message = _("Send JSON in UTF-8: “Content-Type: application/json”.")
+    if request.content_type not in media_types or charset not in {"utf-8", "utf8"}:
+        message = _("Send JSON in UTF-8: “Content-Type: %s”.") % media_types[0]
         raise RequestError(415, "unsupported_media_type", message)
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise RequestError(415, "unsupported_media_type", _("Send the body without compression."))
+    return request.content_type or ""
 
 
 def _read_body(request: HttpRequest, *, limit: int) -> bytes:
@@ -163,11 +246,14 @@ def _too_large(limit: int) -> RequestError:
     return RequestError(413, "too_large", _("The body is larger than %d bytes.") % limit)
 
 
-def _parse(body: bytes) -> dict[str, Any]:
+def _parse(body: bytes) -> Any:
     try:
-        fields = payloads.load_json(body)
+        return payloads.load_json(body)
     except payloads.DocumentError as error:
         raise RequestError(400, error.code, error) from error
+
+
+def _checked(fields: Any) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise RequestError(400, "not_object", _("The body is a JSON object."))
     for name in sorted(fields.keys() - _FIELDS):

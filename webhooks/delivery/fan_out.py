@@ -7,9 +7,9 @@ import datetime as dt
 import json
 import logging
 import operator
-from collections.abc import Collection, Mapping, Sequence
-from functools import lru_cache, reduce
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property, lru_cache, reduce
+from typing import Any, NamedTuple, TypeVar
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
@@ -25,12 +25,16 @@ from webhooks.models import Delivery, Event, HoldReason, Status, Trigger, Webhoo
 
 logger = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
+
 _MAX_KEY_LENGTH = 255
 # Every time zone can show these, and what is counted from 1970 is not negative.
 _FIRST_YEAR, _LAST_YEAR = 1970, 9998
 # With more patterns than a few types have, reading every webhook is as quick.
 _MAX_PATTERNS = 12
 _BATCH = 2000
+# Some 10 MB, whatever a thousand events are to a thousand webhooks.
+_MAX_ROWS_IN_MEMORY = 20_000
 
 
 class DeliveryError(Exception):
@@ -106,18 +110,36 @@ def check(item: NewEvent) -> None:
 
 
 def accept(items: Sequence[NewEvent]) -> list[Published]:
-    """Insert events and their deliveries in the caller's transaction; the caller notifies."""
+    """Insert events and their deliveries in the caller's transaction; the caller notifies.
+
+    Each was checked. Raises InvalidEventError for one whose payload or idempotency key cannot be
+    accepted all the same; nothing is inserted then.
+    """
+    return _inserted(items, lambda batch: [batch.add(item) for item in items])
+
+
+def accept_each(items: Sequence[NewEvent]) -> list[Published | InvalidEventError]:
+    """Insert as `accept` does; an event that cannot be accepted has its error as its result."""
+    return _inserted(items, lambda batch: [batch.result_of(item) for item in items])
+
+
+def _inserted(items: Sequence[NewEvent], insert: Callable[["_Batch"], list[_T]]) -> list[_T]:
     known = _known_events(items)
     try:
-        with transaction.atomic():
-            return _insert(items, known)
+        return _write(_Batch(items, known), insert)
     except IntegrityError:
         # Another process used the same idempotency key a moment ago.
         again = _known_events(items)
         if again == known:
             raise
-        with transaction.atomic():
-            return _insert(items, again)
+        return _write(_Batch(items, again), insert)
+
+
+@transaction.atomic
+def _write(batch: "_Batch", insert: Callable[["_Batch"], list[_T]]) -> list[_T]:
+    results = insert(batch)
+    batch.write()
+    return results
 
 
 class _KnownEvent(NamedTuple):
@@ -136,30 +158,47 @@ def _known_events(items: Sequence[NewEvent]) -> dict[str, _KnownEvent]:
     }
 
 
-def _insert(items: Sequence[NewEvent], known: Mapping[str, _KnownEvent]) -> list[Published]:
-    seen = dict(known)
-    made: dict[str, Published] = {}
-    subscribers = _subscribers({item.type for item in items})
-    by_type: dict[str, list[_Subscriber]] = {}
-    published: list[Published] = []
-    events: list[NewEventRow] = []
-    deliveries: list[NewDelivery] = []
-    for item in items:
-        fingerprint = _fingerprint(item) if item.idempotency_key else ""
-        if item.idempotency_key and (before := seen.get(item.idempotency_key)):
-            published.append(_repeated(before, fingerprint, made.get(before.event_id)))
-            continue
-        if item.type not in by_type:
-            by_type[item.type] = _wanting(subscribers, item.type)
-        event, rows = fan_out(item, fingerprint, by_type[item.type])
-        events.append(event)
-        deliveries.extend(rows)
-        if item.idempotency_key:
-            seen[item.idempotency_key] = _KnownEvent(event.id, fingerprint)
-        made[event.id] = Published(event.id, len(rows), event.filtered_count, False)
-        published.append(made[event.id])
-    queue.backend().enqueue(events, deliveries)
-    return published
+class _Batch:
+    """Events that are inserted together; rows are written whenever there are many."""
+
+    def __init__(self, items: Sequence[NewEvent], known: Mapping[str, _KnownEvent]) -> None:
+        self._seen = dict(known)
+        self._made: dict[str, Published] = {}
+        self._types = {item.type for item in items}
+        self._by_type: dict[str, list[_Subscriber]] = {}
+        self._events: list[NewEventRow] = []
+        self._deliveries: list[NewDelivery] = []
+
+    @cached_property
+    def _subscribers(self) -> list[_Subscriber]:
+        return _subscribers(self._types)
+
+    def result_of(self, item: NewEvent) -> Published | InvalidEventError:
+        try:
+            return self.add(item)
+        except InvalidEventError as error:
+            return error
+
+    def add(self, item: NewEvent) -> Published:
+        key = item.idempotency_key
+        fingerprint = _fingerprint(item) if key else ""
+        if key and (before := self._seen.get(key)):
+            return _repeated(before, fingerprint, self._made.get(before.event_id))
+        if item.type not in self._by_type:
+            self._by_type[item.type] = _wanting(self._subscribers, item.type)
+        event, rows = fan_out(item, fingerprint, self._by_type[item.type])
+        self._events.append(event)
+        self._deliveries.extend(rows)
+        if key:
+            self._seen[key] = _KnownEvent(event.id, fingerprint)
+        self._made[event.id] = Published(event.id, len(rows), event.filtered_count, False)
+        if len(self._deliveries) > _MAX_ROWS_IN_MEMORY:
+            self.write()
+        return self._made[event.id]
+
+    def write(self) -> None:
+        queue.backend().enqueue(self._events, self._deliveries)
+        self._events, self._deliveries = [], []
 
 
 def _repeated(before: _KnownEvent, fingerprint: str, made: Published | None) -> Published:

@@ -30,7 +30,9 @@ _ADMIN = "admin"
 _WEB_THREADS = 8
 _SAME_SIGNAL_SECONDS = 1.0
 # Pages and the event API take far less; more is refused before it is read.
-_MAX_BODY_BYTES = 8 * settings.WEBHOOKS_MAX_PAYLOAD_BYTES
+_MAX_BODY_BYTES = max(
+    8 * settings.WEBHOOKS_MAX_PAYLOAD_BYTES, 2 * settings.WEBHOOKS_MAX_BATCH_BYTES
+)
 
 
 class Command(BaseCommand):

@@ -1,0 +1,153 @@
+"""Many events in one request: one transaction, and a result for each."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from tests.factories import make_webhook
+from webhooks.models import ApiKey, Delivery, Event
+
+pytestmark = pytest.mark.django_db
+
+URL = "/api/v1/events/batch"
+NDJSON = "application/x-ndjson"
+Send = Callable[..., Any]
+
+
+def event(number: int = 1, **fields: object) -> dict[str, object]:
+    return {"type": "form.submitted", "payload": {"n": number}, **fields}
+
+
+@pytest.fixture
+def send() -> Send:
+    plain = ApiKey.objects.issue("CRM")[1]
+
+    def send(body: Any, content_type: str = "application/json", **headers: str) -> Any:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        authorization = {"HTTP_AUTHORIZATION": f"Bearer {plain}", **headers}
+        return Client(enforce_csrf_checks=True).post(URL, data, content_type, **authorization)
+
+    return send
+
+
+def lines(*parts: object) -> bytes:
+    return b"\n".join(
+        part if isinstance(part, bytes) else json.dumps(part).encode() for part in parts
+    )
+
+
+@pytest.mark.parametrize("wrap", [list, lambda found: {"events": found}])
+def test_each_event_has_its_result_in_order(send: Send, wrap: Callable[[Any], Any]) -> None:
+    make_webhook(event_types=["form.*"])
+    answer = send(wrap([event(1), event(2), {**event(3), "type": "deal.created"}]))
+    assert answer.status_code == 202
+    results = answer.json()["results"]
+    assert [one["deliveries"] for one in results] == [1, 1, 0]
+    assert not any(one["duplicate"] for one in results)
+    stored = Event.objects.in_bulk([one["event_id"] for one in results])
+    payloads = [json.loads(bytes(stored[one["event_id"]].payload)) for one in results]
+    assert [payload["n"] for payload in payloads] == [1, 2, 3]
+    assert Delivery.objects.count() == 2
+
+
+@pytest.mark.parametrize("name", [NDJSON, "application/ndjson", "application/jsonl; charset=utf-8"])
+def test_a_line_is_an_event(send: Send, name: str) -> None:
+    answer = send(lines(event(1), b"", event(2)) + b"\r\n", name)
+    assert answer.status_code == 202
+    assert len(answer.json()["results"]) == Event.objects.count() == 2
+
+
+WRONG = [
+    ({**event(), "type": "no.such"}, "unknown_type"),
+    ({**event(), "type": "webhook.failing"}, "reserved_type"),
+    ({**event(), "type": ["form.submitted"]}, "unknown_type"),
+    ({"type": "form.submitted"}, "invalid_payload"),
+    (event(idempotency_key=["a"]), "invalid_key"),
+    (event(occurred_at="yesterday"), "invalid_time"),
+    (event(colour="red"), "unknown_field"),
+    ("text", "not_object"),
+    ({"type": "form.submitted", "payload": {"t": "x" * 1024 * 1024}}, "too_large"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "code"), WRONG)
+def test_a_wrong_event_fails_alone(send: Send, wrong: object, code: str) -> None:
+    answer = send([event(1), wrong, event(2)])
+    assert answer.status_code == 207
+    first, second, third = answer.json()["results"]
+    assert second["error"]["code"] == code
+    assert {first["event_id"], third["event_id"]} == set(Event.objects.values_list("id", flat=True))
+
+
+def test_a_line_that_is_no_json_fails_alone(send: Send) -> None:
+    answer = send(lines(event(1), b"{", b'{"a": 1, "a": 2}'), NDJSON)
+    assert answer.status_code == 207
+    codes = [one.get("error", {}).get("code") for one in answer.json()["results"]]
+    assert codes == [None, "not_json", "duplicate_key"]
+
+
+def test_where_all_are_wrong_nothing_is_accepted(send: Send) -> None:
+    answer = send([{}, {"type": "no.such", "payload": {}}])
+    assert answer.status_code == 422
+    assert not Event.objects.exists()
+
+
+def test_idempotency_keys_count_within_a_batch_and_between(send: Send) -> None:
+    batch = [event(1, idempotency_key="a"), event(1, idempotency_key="a"), event(2)]
+    first = send(batch).json()["results"]
+    assert [one["duplicate"] for one in first] == [False, True, False]
+    assert first[0]["event_id"] == first[1]["event_id"]
+    again = send([event(1, idempotency_key="a"), event(9, idempotency_key="a")])
+    assert again.status_code == 207
+    repeated, reused = again.json()["results"]
+    assert (repeated["event_id"], repeated["duplicate"]) == (first[0]["event_id"], True)
+    assert reused["error"]["code"] == "key_reused"
+    assert Event.objects.count() == 2
+
+
+def test_a_key_for_the_whole_batch_is_refused(send: Send) -> None:
+    answer = send([event()], HTTP_IDEMPOTENCY_KEY="a")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid_key")
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status", "code"),
+    [
+        ([], "application/json", 400, "not_batch"),
+        (event(), "application/json", 400, "not_batch"),
+        ({"events": {}}, "application/json", 400, "not_batch"),
+        (b"[", "application/json", 400, "not_json"),
+        (b" \n", NDJSON, 400, "not_batch"),
+        ([event()], "text/plain", 415, "unsupported_media_type"),
+        ([event()] * 1001, "application/json", 413, "too_many"),
+        (b" " * (8 * 1024 * 1024 + 1), NDJSON, 413, "too_large"),
+    ],
+    ids=str,
+)
+def test_what_is_no_batch_is_refused(
+    send: Send, body: object, content_type: str, status: int, code: str
+) -> None:
+    answer = send(body, content_type)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    assert not Event.objects.exists()
+
+
+def test_a_key_is_needed() -> None:
+    answer = Client().post(URL, [event()], "application/json")
+    assert answer.status_code == 401
+
+
+def test_a_thousand_events_need_as_few_statements_as_ten(send: Send) -> None:
+    make_webhook(event_types=["form.*"])
+    send([event()])
+    with CaptureQueriesContext(connection) as few:
+        send([event(number) for number in range(10)])
+    with CaptureQueriesContext(connection) as many:
+        assert send([event(number) for number in range(1000)]).status_code == 202
+    assert Delivery.objects.count() == 1011
+    assert len(many) <= len(few) + 4
