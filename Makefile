@@ -30,7 +30,7 @@ help: ## List what can be done
 run: $(VENV)/.run ## Start the product on http://127.0.0.1:8000 (PORT=9000, SANDBOX=0)
 	@exec $(PYTHON) manage.py run --port $(PORT) $(if $(filter 0 no off,$(SANDBOX)),--no-sandbox,--sandbox)
 
-quick: $(VENV)/.dev ## Run what needs no browser and no process, on SQLite, in two to three minutes (ARGS="-k oauth")
+quick: $(VENV)/.dev ## Run what needs no browser and no process, on SQLite, in a minute or two (ARGS="-k oauth")
 	@TEST_DATABASES=sqlite exec $(PYTHON) -m pytest --quick -n 2 $(ARGS)
 
 test: $(VENV)/.dev ## Run every test, on SQLite and on PostgreSQL (ARGS="-k oauth")

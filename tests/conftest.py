@@ -53,8 +53,10 @@ _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 DATABASE = _DATABASES[_NUMBER % len(_DATABASES)]
 DATA_DIR = Path(tempfile.mkdtemp(prefix="webhooks-tests-"))
 atexit.register(shutil.rmtree, DATA_DIR, ignore_errors=True)
-# Of a table whose rows ask the database, `make quick` takes these few, from its whole length.
-_QUICK_ROWS = 3
+# Of a table `make quick` takes these few rows, from its whole length; rows that do not ask the
+# database cost less.
+_QUICK_DATABASE_ROWS = 3
+_QUICK_ROWS = 24
 _USES_DATABASE = {"db", "transactional_db", "live_server", "database_url"}
 
 # The port of the live server, held until that starts: everybody else looks for free ports too.
@@ -185,16 +187,17 @@ def _keep(config: pytest.Config, items: list[pytest.Item], kept: set[pytest.Item
 
 
 def _quick_ones(items: list[pytest.Item]) -> set[pytest.Item]:
-    """Leave out what starts a process, and most rows of long tables that touch the database."""
+    """Leave out what is slow or starts a process, and most rows of long tables."""
     tables: dict[str, list[pytest.Item]] = {}
     for item in sorted(items, key=lambda item: item.nodeid):
         is_other = _wanted_database(item) not in (None, DATABASE)
-        if not is_other and item.get_closest_marker("process") is None:
+        is_long = item.get_closest_marker("process") or item.get_closest_marker("slow")
+        if not is_other and not is_long:
             tables.setdefault(item.nodeid.partition("[")[0], []).append(item)
     kept: set[pytest.Item] = set()
     for rows in tables.values():
-        step = max(1, len(rows) // _QUICK_ROWS) if _touches_database(rows[0]) else 1
-        kept.update(rows[::step])
+        wanted = _QUICK_DATABASE_ROWS if _touches_database(rows[0]) else _QUICK_ROWS
+        kept.update(rows[:: max(1, len(rows) // wanted)])
     return kept
 
 

@@ -312,6 +312,7 @@ def test_a_request_begins_empty() -> None:
     assert CurlRequest().body == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", [
     ">a ", "2>", "\n", "A=\n", "A=1;", "-d a ", "--abc ", "x", "#", "${", "$(", "` ", "\\", '"${',
     "$'\\x{", "^ ", "2",

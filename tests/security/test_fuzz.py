@@ -9,6 +9,8 @@ from tests.fuzz.running import run
 from tests.fuzz.target import Target
 from tests.fuzz.targets import TARGETS
 
+pytestmark = pytest.mark.slow
+
 _CASES = 1500
 
 

@@ -14,7 +14,7 @@ from tests.ui.webhook_form.test_views import logged_in
 from webhooks import events
 from webhooks.models import Attempt, Delivery, Outcome, Status
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 OK = b"HTTP/1.1 200 OK\r\n"
 EVERYTHING = "\n".join(CORPUS).encode()

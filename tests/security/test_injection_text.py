@@ -102,6 +102,7 @@ def test_a_rendered_address_is_printable_and_says_the_same(texts: list[str]) -> 
     assert [value for name, value in pairs if name != "own"] == texts
 
 
+@pytest.mark.slow
 @pytest.mark.django_db
 @pytest.mark.parametrize("part", ["name", "value"])
 def test_a_header_of_the_form_is_one_line_or_refused(part: str) -> None:
@@ -145,6 +146,7 @@ def test_a_token_of_two_lines_makes_no_request(token: str) -> None:
         make_plan(make_webhook(), BearerAuthorization(token, "Bearer"))
 
 
+@pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_a_hostile_header_adds_no_other_on_the_wire() -> None:
     values = [text for text in STORABLE if can_be_sent("X-Key", text)]
@@ -182,6 +184,7 @@ def test_a_cell_is_text_to_every_spreadsheet(text: str) -> None:
     assert made.isprintable()
 
 
+@pytest.mark.slow
 @pytest.mark.django_db
 def test_an_export_keeps_its_rows_and_columns() -> None:
     for text in STORABLE:
@@ -216,6 +219,7 @@ def test_a_log_record_stays_one_line(text: str) -> None:
     assert not SEES_NOTHING.search(line)
 
 
+@pytest.mark.slow
 @pytest.mark.django_db
 def test_a_mail_about_a_hostile_webhook_is_one_mail_with_its_own_headers() -> None:
     for text in STORABLE:

@@ -9,6 +9,8 @@ import pytest
 from webhooks.security.log_redaction import LineFormatter, without_secrets
 from webhooks.security.masker import Masker, NameMasker
 
+pytestmark = pytest.mark.slow
+
 MEBIBYTE = 1 << 20
 # What is quadratic takes four times as long.
 BOUND = 3.2
