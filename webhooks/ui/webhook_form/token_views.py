@@ -50,15 +50,10 @@ def authorize(request: HtmxRequest, pk: int) -> HttpResponse:
     credential = get_object_or_404(Credential.objects.present(), pk=pk)
     if "draft" in request.POST:
         form_context.check_may_change(request, credential)
-        if credential.webhook is not None:
-            form = form_context.bind_form(request, credential.webhook)
-            if not form_context.save_if_valid(request, form):
-                return form_context.show_form(request, form)
-            credential = form.credential
-        else:
-            connection_form = form_context.bind_connection(request, credential)
-            if not form_context.save_if_valid(request, connection_form):
-                return form_context.show_connection(request, connection_form)
+        form = form_context.bind_form(request, credential.subject)
+        if not form_context.save_if_valid(request, form):
+            return form_context.show_form(request, form)
+        credential = form.credential
     if credential.authorization_type != AuthorizationType.OAUTH2:
         sentence = _("Choose OAuth 2.0 as the authorization type to get an access token.")
         form_context.leave_failure(request, credential, sentence)
