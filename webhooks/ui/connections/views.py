@@ -37,7 +37,7 @@ def list_connections(request: HttpRequest) -> HttpResponse:
 
 @page("webhooks.view_connection")
 def detail(request: HttpRequest, pk: int) -> HttpResponse:
-    """Show a connection to whoever may look at it; its secrets are named, not shown."""
+    """Show a connection; its secrets are named, not shown."""
     found = Credential.objects.shared().select_related("token__granted_by", "created_by")
     connection = get_object_or_404(found.defer(*TOKEN_SECRETS), pk=pk)
     context = {

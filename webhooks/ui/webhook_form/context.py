@@ -55,7 +55,7 @@ _FAILURE_KEY = "webhook_authorization_failures"
 _SUCCESS_KEY = "webhook_authorization_successes"
 # They change together, and the trail has actions of their own for it.
 _PAUSE_FIELDS = {"is_active", "pause_reason", "paused_at"}
-# How the tried events are listed; the first is how the page begins.
+# How the events of the filter preview are listed; the first is how the page begins.
 _FILTER_SHOWN = {
     "": gettext_lazy("Count only"),
     "all": gettext_lazy("All"),
