@@ -99,7 +99,7 @@ def key_of(object_id: str) -> str:
 
 
 class LogFilter(admin.SimpleListFilter):
-    """A filter of a log by a column; nonsense in the address is Django's error of a wrong lookup."""
+    """A filter of a log by a column; a wrong value in the address is a wrong lookup to Django."""
 
     column = ""
 
