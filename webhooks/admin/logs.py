@@ -45,12 +45,10 @@ _MAX_DELIVERIES = 50
 class EventTypeFilter(LogFilter):
     title = _("Event type")
     parameter_name = "type"
+    column = "type"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[Any, Any]]:
         return [(key, key) for key in catalogue.EVENT_TYPES]
-
-    def narrow(self, queryset: QuerySet[Event], value: str) -> QuerySet[Event]:
-        return queryset.filter(type=value)
 
 
 class EventAdmin(ReadOnlyAdmin):
@@ -266,23 +264,19 @@ class WebhookFilter(LogFilter):
 class ActionFilter(LogFilter):
     title = _("Action")
     parameter_name = "action"
+    column = "action"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[Any, Any]]:
         return Action.choices
-
-    def narrow(self, queryset: QuerySet[AuditEntry], value: str) -> QuerySet[AuditEntry]:
-        return queryset.filter(action=value)
 
 
 class KindFilter(LogFilter):
     title = _("Kind")
     parameter_name = "kind"
+    column = "object_type"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[Any, Any]]:
         return logtext.KINDS.items()
-
-    def narrow(self, queryset: QuerySet[AuditEntry], value: str) -> QuerySet[AuditEntry]:
-        return queryset.filter(object_type=value)
 
 
 class ActorFilter(LogFilter):

@@ -99,7 +99,9 @@ def key_of(object_id: str) -> str:
 
 
 class LogFilter(admin.SimpleListFilter):
-    """A filter of a log; nonsense in the address is Django's error of a wrong lookup."""
+    """A filter of a log by a column; a wrong value in the address is a wrong lookup to Django."""
+
+    column = ""
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         value = (self.value() or "").strip()
@@ -108,7 +110,7 @@ class LogFilter(admin.SimpleListFilter):
         return self.narrow(queryset, value) if value else queryset
 
     def narrow(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
-        raise NotImplementedError
+        return queryset.filter(**{self.column: value})
 
 
 class ReadOnlyAdmin(ModelAdmin):

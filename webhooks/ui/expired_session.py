@@ -87,7 +87,7 @@ def _take(request: HttpRequest) -> QueryDict | None:
     try:
         typed = Sealed(kept["typed"]).open(_place(str(request.user.pk), request.path))
     except SecretUnreadableError:
-        # Another person's, or sealed under a key that is gone.
+        # Another person's, or sealed under another key.
         return None
     data = QueryDict(typed, mutable=True)
     data["action"] = "preview"

@@ -62,7 +62,7 @@ def users_of(connection: Credential) -> QuerySet[Webhook]:
 def hold(pk: int) -> None:
     """Keep a connection from being deleted until the transaction that is open has ended.
 
-    Whoever lets a webhook use a connection calls it first. Raises ConnectionInUseError.
+    Call it before a webhook begins to use the connection. Raises ConnectionInUseError.
     """
     present = Credential.objects.shared().select_for_update().filter(pk=pk)
     if not present.values_list("pk", flat=True):
@@ -75,7 +75,7 @@ def delete(connection: Credential) -> None:
     """Erase a connection's secrets and revoke its token. Raises ConnectionInUseError while used."""
     before = copy.copy(connection)
     with transaction.atomic():
-        # Nobody begins to use it between the look and the deletion: see `hold`.
+        # No webhook begins to use it between the query and the deletion: see `hold`.
         locked = Credential.objects.select_for_update().filter(pk=connection.pk)
         list(locked.values_list("pk"))
         if users_of(connection).exists():

@@ -37,7 +37,7 @@ def list_connections(request: HttpRequest) -> HttpResponse:
 
 @page("webhooks.view_connection")
 def detail(request: HttpRequest, pk: int) -> HttpResponse:
-    """Show a connection to whoever may look at it; its secrets are named, not shown."""
+    """Show a connection; its secrets are named, not shown."""
     found = Credential.objects.shared().select_related("token__granted_by", "created_by")
     connection = get_object_or_404(found.defer(*TOKEN_SECRETS), pk=pk)
     context = {
@@ -65,9 +65,9 @@ def create(request: HttpRequest) -> HttpResponse:
         authorization_type=AuthorizationType.OAUTH2,
         created_by_id=request.user.pk,
     )
-    form = form_context.bind_connection(request, connection)
+    form = form_context.bind_form(request, connection)
     if not form_context.save_if_valid(request, form):
-        return form_context.show_connection(request, form)
+        return form_context.show_form(request, form)
     messages.success(request, _("The connection “%s” was created.") % connection)
     if wants_token:
         return form_context.begin_authorization(request, connection)
@@ -80,9 +80,9 @@ def create(request: HttpRequest) -> HttpResponse:
 def edit(request: HttpRequest, pk: int) -> HttpResponse:
     seen = trail.newest_entry(Credential, pk)
     connection = get_object_or_404(Credential.objects.shared(), pk=pk)
-    form = form_context.bind_connection(request, connection, seen=seen)
+    form = form_context.bind_form(request, connection, seen=seen)
     if not form_context.save_if_valid(request, form):
-        return form_context.show_connection(request, form)
+        return form_context.show_form(request, form)
     messages.success(request, _("The changes were saved."))
     return redirect("webhooks:connection_edit", pk)
 

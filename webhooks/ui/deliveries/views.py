@@ -108,9 +108,9 @@ def _filters(request: HttpRequest) -> dict[str, str]:
     return {name: request.GET[name] for name in LogForm.base_fields if request.GET.get(name)}
 
 
-def _link(request: HttpRequest, **place: str) -> str:
-    """Return an address with the same filters at another place; empty for a place there is not."""
-    (name, key), *_rest = place.items()
+def _link(request: HttpRequest, **position: str) -> str:
+    """Return an address with the same filters at another position; empty without a position."""
+    (name, key), *_rest = position.items()
     if not key:
         return ""
     query = _filters(request) if name == "newest" else {**_filters(request), name: key}

@@ -87,7 +87,7 @@ def _headers(webhook: Webhook) -> tuple[list[dict[str, Any]], list[str]]:
     try:
         headers = stored_headers(webhook)
     except SecretUnreadableError:
-        # Sealed under a key that is gone: the other settings are still worth having.
+        # Sealed under another key: the other settings are still worth having.
         return [], ["headers"]
     return portable_headers(headers), [f"headers.{one.name}" for one in headers if one.is_secret]
 
@@ -137,9 +137,9 @@ def read(content: bytes | str) -> list[Any]:
     except UnicodeDecodeError:
         raise FileError(_("The file is not text in UTF-8.")) from None
     except json.JSONDecodeError as error:
-        place = {"line": error.lineno, "column": error.colno}
+        position = {"line": error.lineno, "column": error.colno}
         raise FileError(
-            _("This is not JSON: look at line %(line)d, column %(column)d.") % place
+            _("This is not JSON: look at line %(line)d, column %(column)d.") % position
         ) from None
     except (ValueError, RecursionError):
         raise FileError(_("This is not JSON that can be read.")) from None

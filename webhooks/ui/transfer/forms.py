@@ -231,8 +231,8 @@ def _mapping_sentences(webhook: Webhook) -> list[str]:
         return [*found, f"{label_of('body_template')}: {sentence}"]
     if webhook.body_template:
         section = MappingSection(webhook)
-        places = section.check(method=webhook.method, body_format=webhook.body_format)
-        return found + [f"{label_of('body_template')}: {problem}" for problem in places]
+        violations = section.check(method=webhook.method, body_format=webhook.body_format)
+        return found + [f"{label_of('body_template')}: {problem}" for problem in violations]
     return found + [f"{label_of('parameters')}: {problem}" for problem in _row_problems(webhook)]
 
 

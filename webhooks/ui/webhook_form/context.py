@@ -42,6 +42,8 @@ from webhooks.ui.webhook_form.forms import WebhookForm
 from webhooks.ui.webhook_form.pasted_curl import Pasted
 from webhooks.ui.webhook_form.preview import UnsavedForm, preview_context
 
+EditForm = WebhookForm | ConnectionForm
+
 # Submit buttons that only change what the form shows, or try a part of it.
 _RESHAPING = {
     *("change_type", "add_header", "test_mail", "use_preset", "find_endpoints", "preview"),
@@ -53,7 +55,7 @@ _FAILURE_KEY = "webhook_authorization_failures"
 _SUCCESS_KEY = "webhook_authorization_successes"
 # They change together, and the trail has actions of their own for it.
 _PAUSE_FIELDS = {"is_active", "pause_reason", "paused_at"}
-# How the tried events are listed; the first is how the page begins.
+# How the events of the filter preview are listed; the first is how the page begins.
 _FILTER_SHOWN = {
     "": gettext_lazy("Count only"),
     "all": gettext_lazy("All"),
@@ -68,35 +70,23 @@ def is_reshaping(request: HttpRequest) -> bool:
     return action in _RESHAPING or action.startswith(_RESHAPING_PARTS) or "fill" in request.POST
 
 
-def bind_form(request: HttpRequest, webhook: Webhook, *, seen: str = "") -> WebhookForm:
-    """Return the form with what was posted, or with what is stored when nothing was.
+def bind_form(request: HttpRequest, subject: Webhook | Credential, *, seen: str = "") -> EditForm:
+    """Return the form of a webhook or a connection, with what was posted, else what is stored.
 
     `seen` is `trail.newest_entry` from before the row was read.
     """
     data, pasted = _posted(request) if request.method == "POST" else (None, None)
-    form = WebhookForm(
-        data,
-        instance=webhook,
-        draft=_draft(request, str(webhook.pk or "new")),
-        is_checked=not is_reshaping(request),
-    )
+    is_checked = not is_reshaping(request)
+    form: EditForm
+    if isinstance(subject, Credential):
+        draft = _draft(request, f"connection {subject.pk or 'new'}")
+        form = ConnectionForm(data, instance=subject, draft=draft, is_checked=is_checked)
+    else:
+        draft = _draft(request, str(subject.pk or "new"))
+        form = WebhookForm(data, instance=subject, draft=draft, is_checked=is_checked)
+        if not request.user.has_perm("webhooks.view_connection"):
+            form.keep_connection()
     form.pasted = pasted
-    form.seen = trail.seen_entry(request) if request.method == "POST" else seen
-    if not request.user.has_perm("webhooks.view_connection"):
-        form.keep_connection()
-    return form
-
-
-def bind_connection(
-    request: HttpRequest, connection: Credential, *, seen: str = ""
-) -> ConnectionForm:
-    """Return the form of a connection, as `bind_form` does that of a webhook."""
-    form = ConnectionForm(
-        _posted(request)[0] if request.method == "POST" else None,
-        instance=connection,
-        draft=_draft(request, f"connection {connection.pk or 'new'}"),
-        is_checked=not is_reshaping(request),
-    )
     form.seen = trail.seen_entry(request) if request.method == "POST" else seen
     return form
 
@@ -174,22 +164,33 @@ def record_changes(
         audit.record(Action.CHANGED, after, user=request.user, fields=fields)
 
 
-def show_form(request: HttpRequest, form: WebhookForm, **more: Any) -> HttpResponse:
-    webhook = form.instance
+def show_form(request: HttpRequest, form: EditForm, **more: Any) -> HttpResponse:
+    """Show the form with the panels beside it; those of a connection send no request."""
+    subject = form.instance
     context: dict[str, Any] = {
         "form": form,
-        "webhook": webhook,
-        "is_new": webhook.pk is None,
-        # Not the request's own address: it may be that of Get new access token.
-        "form_url": reverse("webhooks:edit", args=[webhook.pk])
-        if webhook.pk
-        else reverse("webhooks:create"),
+        "is_new": subject.pk is None,
         "name": form.initial.get("name", ""),
         "opened_by": expired_session.opened_by(request),
-        "test_types": [(group.label, group.types) for group in catalogue.groups()],
         **token_panel(request, form.credential, is_oauth=form.chosen_type == "oauth2"),
+    }
+    # The address is not the request's own: that may be that of Get new access token.
+    if isinstance(form, ConnectionForm):
+        context |= {
+            "connection": subject,
+            "is_connection": True,
+            "form_url": form_url(subject) if subject.pk else reverse("webhooks:connection_create"),
+            "users": lifecycle.users_of(subject) if subject.pk else [],
+        }
+        return render(request, "webhooks/connections/form.html", context)
+    context |= {
+        "webhook": subject,
         "connection": form.chosen_connection,
-        **signing_panel(request, webhook),
+        "form_url": reverse("webhooks:edit", args=[subject.pk])
+        if subject.pk
+        else reverse("webhooks:create"),
+        "test_types": [(group.label, group.types) for group in catalogue.groups()],
+        **signing_panel(request, subject),
         **_filter_preview(request, form),
         **_preview(request, form),
         # A command that was refused stays, to be corrected.
@@ -216,25 +217,6 @@ def _preview(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
     context = preview_context(request, posted)
     form.mapping.show_notes(posted.mapping)
     return context
-
-
-def show_connection(request: HttpRequest, form: ConnectionForm) -> HttpResponse:
-    """Show the form of a connection: the same parts, without a request."""
-    connection = form.instance
-    context: dict[str, Any] = {
-        "form": form,
-        "connection": connection,
-        "is_new": connection.pk is None,
-        "is_connection": True,
-        "form_url": reverse("webhooks:connection_edit", args=[connection.pk])
-        if connection.pk
-        else reverse("webhooks:connection_create"),
-        "name": form.initial.get("name", ""),
-        "opened_by": expired_session.opened_by(request),
-        "users": lifecycle.users_of(connection) if connection.pk else [],
-        **token_panel(request, connection, is_oauth=form.chosen_type == "oauth2"),
-    }
-    return render(request, "webhooks/connections/form.html", context)
 
 
 def filter_preview_context(request: HttpRequest, section: FilterSection) -> dict[str, Any]:

@@ -36,6 +36,17 @@ from webhooks.filters import (
 )
 from webhooks.ui.fields import MOVES
 
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
+
+# What filters of calls are mostly about, in this order, above the long list.
+_COMMON = (
+    *("disposition", "duration_seconds", "talk_seconds", "wait_seconds", "department"),
+    *("employee_name", "call_type", "is_repeated", "is_proper", "number_alias", "utm_source"),
+)
+# The prefix of the actions of this section's buttons.
+ACTION = "filter:"
+_LONGEST_JSON = 200_000
 # The choice of a variable by its path into the payload.
 PATH = "."
 _TOKEN = re.compile(r"(?:(open|row)-([0-9]{1,6})|(close))")
@@ -45,7 +56,6 @@ _LISTED = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*(?=,|$)|([^,]*))(?:,|$)')
 _MAX_TOKENS = 1000
 # Groups deeper than one too many become part of the last: pages are drawn by recursion.
 _MAX_NESTED = MAX_DEPTH + 1
-
 # Deeper groups are read and kept; the builder makes none.
 MAX_BUILT_DEPTH = 4
 
@@ -517,12 +527,12 @@ def _remove(root: ConditionGroup, part_id: int) -> str:
 
 
 def _move(root: ConditionGroup, part_id: int, *, step: int) -> None:
-    """Move a part by one place; at the edge of a group, out of it or into the next one."""
+    """Move a part by one step; at the edge of a group, out of it or into the next one."""
     tokens = list(flatten(root))
-    places = [index for index, (_word, part) in enumerate(tokens) if part.id == part_id]
-    if not places:
+    positions = [index for index, (_word, part) in enumerate(tokens) if part.id == part_id]
+    if not positions:
         return
-    first, last = places[0], places[-1]
+    first, last = positions[0], positions[-1]
     block, rest = tokens[first : last + 1], tokens[:first] + tokens[last + 1 :]
     target = first + step
     if not 0 <= target <= len(rest):
@@ -573,19 +583,6 @@ def _merged(root: ConditionGroup, wanted: ConditionRow, preset: Preset) -> Condi
 def _free_id(root: ConditionGroup) -> int:
     ids = {part.id for _word, part in flatten(root)}
     return max(ids, default=0) + 1
-
-
-if TYPE_CHECKING:
-    from django_stubs_ext import StrOrPromise
-
-# What filters of calls are mostly about, in this order, above the long list.
-_COMMON = (
-    *("disposition", "duration_seconds", "talk_seconds", "wait_seconds", "department"),
-    *("employee_name", "call_type", "is_repeated", "is_proper", "number_alias", "utm_source"),
-)
-# The prefix of the actions of this section's buttons.
-ACTION = "filter:"
-_LONGEST_JSON = 200_000
 
 
 class FilterSection:
@@ -803,8 +800,8 @@ def _problem(tree: object) -> str:
     try:
         compile_filter(tree)
     except FilterError as error:
-        place = " › ".join(str(step + 1 if isinstance(step, int) else step) for step in error.path)
-        return f"{error} ({place})" if place else str(error)
+        path = " › ".join(str(step + 1 if isinstance(step, int) else step) for step in error.path)
+        return f"{error} ({path})" if path else str(error)
     return ""
 
 

@@ -243,7 +243,7 @@ class MappingSection:
                 self.template = as_body(self.stored_rows(), self.offered)
             self.mode, self.focus = TEMPLATE, "id_body_template"
         elif verb == "pick" and self.mode == TEMPLATE:
-            self.template = with_place(self.template, argument, names)
+            self.template = with_placeholder(self.template, argument, names)
             self.focus = "id_body_template"
         else:
             self.rows, self.focus = edit_rows(
@@ -435,7 +435,7 @@ def edit_rows(
 
 
 def as_body(rows: Sequence[Mapping[str, Any]], offered: Sequence[str]) -> str:
-    """Write what the rows send, or every variable, as a JSON body with places."""
+    """Write what the rows send, or every variable, as a JSON body with placeholders."""
     try:
         document = payloads.rows_as_places(rows) if rows else {}
     except ValueError:
@@ -444,7 +444,7 @@ def as_body(rows: Sequence[Mapping[str, Any]], offered: Sequence[str]) -> str:
     return _written(document or {name: f"{{{{ {name} }}}}" for name in offered})
 
 
-def with_place(template: str, variable: str, older: Mapping[str, str]) -> str:
+def with_placeholder(template: str, variable: str, older: Mapping[str, str]) -> str:
     """Add a variable at the end of a JSON body; one that is no object stays as it is."""
     try:
         document = payloads.load_json(template.encode()) if template.strip() else {}

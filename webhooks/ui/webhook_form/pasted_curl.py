@@ -152,7 +152,7 @@ class _Filling:
         keys = [str(row.key) for row in from_post(data) if not row.is_blank]
         named = {data.get(f"{KEY}-{key}-name", "").strip(): key for key in reversed(keys)}
         last = max(map(int, keys), default=-1)
-        mapped, with_place = [], 0
+        mapped, with_placeholder = [], 0
         for name, value in rows:
             key = named.get(name)
             if key is None:
@@ -162,9 +162,9 @@ class _Filling:
                 # The next row of the same name is another one.
                 del named[name]
             data[f"{KEY}-{key}-name"] = name
-            if place := _known_place(value):
-                with_place += 1
-                kind, text = "variable", variables.get(place, place)
+            if placeholder := _known_place(value):
+                with_placeholder += 1
+                kind, text = "variable", variables.get(placeholder, placeholder)
             elif variable := variables.get(name):
                 mapped.append(name)
                 kind, text = "variable", variable
@@ -179,7 +179,7 @@ class _Filling:
             self._request.notes.append(
                 _("Mapped to variables of the same name: %s.") % ", ".join(mapped[:20])
             )
-        if len(mapped) + with_place < len(rows):
+        if len(mapped) + with_placeholder < len(rows):
             self._request.notes.append(
                 _("Replace the values that should come from the event by variables.")
             )
@@ -218,7 +218,7 @@ class _Filling:
 
     def _fill_headers(self) -> None:
         by_itself: list[str] = []
-        taken: dict[str, tuple[str, str]] = {}
+        by_name: dict[str, tuple[str, str]] = {}
         for name, value in self._request.headers:
             lower = name.lower()
             if lower == "cookie":
@@ -229,10 +229,10 @@ class _Filling:
             elif not value:
                 self._request.notes.append(_("The header %s has no value.") % name[:60])
             elif (lower, value) != ("accept", "*/*"):
-                first, before = taken.get(lower, (name, ""))
+                first, before = by_name.get(lower, (name, ""))
                 # Several headers of one name are one with a list (RFC 9110, section 5.3).
-                taken[lower] = (first, f"{before}, {value}" if before else value)
-        for name, value in taken.values():
+                by_name[lower] = (first, f"{before}, {value}" if before else value)
+        for name, value in by_name.values():
             self._put_header(name, value)
         declared = self._content_type()
         if declared and declared not in _TYPES and not declared.endswith("json"):
@@ -241,8 +241,8 @@ class _Filling:
             self._request.notes.append(
                 _("Each request sets these headers itself: %s.") % ", ".join(by_itself)[:300]
             )
-        if taken:
-            self._filled.append(_("headers (%d)") % len(taken))
+        if by_name:
+            self._filled.append(_("headers (%d)") % len(by_name))
 
     def _put_header(self, name: str, value: str) -> None:
         """Use the row of the same name, or a blank one, or a new one."""

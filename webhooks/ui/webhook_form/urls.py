@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from webhooks.ui.webhook_form import token_views, views
+from webhooks.ui.webhook_form import views
 
 urlpatterns = [
     path("new/", views.create, name="create"),
@@ -14,21 +14,21 @@ urlpatterns = [
     path("<int:pk>/alerts/test/", views.send_test_mail, name="send_test_mail"),
     path("<int:pk>/tests/", views.send_test, name="send_test"),
     path("<int:pk>/tests/<str:delivery_id>/", views.test_result, name="test_result"),
-    path("oauth/callback/", token_views.oauth_callback, name="oauth_callback"),
-    path("oauth/endpoints/", token_views.find_endpoints, name="find_endpoints"),
-    path("credentials/<int:pk>/", token_views.credential_page, name="credential"),
-    path("credentials/<int:pk>/authorize/", token_views.authorize, name="authorize"),
-    path("credentials/<int:pk>/token/refresh/", token_views.refresh_token, name="refresh_token"),
-    path("credentials/<int:pk>/token/clear/", token_views.clear_token, name="clear_token"),
-    path("credentials/<int:pk>/token/check/", token_views.check, name="check_token"),
+    path("oauth/callback/", views.oauth_callback, name="oauth_callback"),
+    path("oauth/endpoints/", views.find_endpoints, name="find_endpoints"),
+    path("credentials/<int:pk>/", views.credential_page, name="credential"),
+    path("credentials/<int:pk>/authorize/", views.authorize, name="authorize"),
+    path("credentials/<int:pk>/token/refresh/", views.refresh_token, name="refresh_token"),
+    path("credentials/<int:pk>/token/clear/", views.clear_token, name="clear_token"),
+    path("credentials/<int:pk>/token/check/", views.check, name="check_token"),
     path(
         "credentials/<int:pk>/token/authentication/",
-        token_views.try_authentication,
+        views.try_authentication,
         name="try_authentication",
     ),
     path(
         "credentials/<int:pk>/token/authentication/switch/",
-        token_views.switch_authentication,
+        views.switch_authentication,
         name="switch_authentication",
     ),
 ]

@@ -1,7 +1,7 @@
 """The list of webhooks, page by page, and what is done to many at once: pause, resume, delete.
 
 A bulk action works on the rows that were ticked, or on everything the list's address matches. Its
-confirmation carries the ids that were counted, so nobody deletes what they did not see.
+confirmation carries the ids that were counted: only webhooks that were shown are deleted.
 """
 
 import re
@@ -151,7 +151,7 @@ def _carry_out(request: HttpRequest, action: str, ids: list[int]) -> tuple[int, 
 
 
 def _present(ids: list[int]) -> Iterator[Webhook | None]:
-    """Yield each webhook in turn; None for one that is gone."""
+    """Yield each webhook in turn; None for one that was deleted."""
     for start in range(0, len(ids), _CHUNK):
         chunk = ids[start : start + _CHUNK]
         found = Webhook.objects.present().in_bulk(chunk)
