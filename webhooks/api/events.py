@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import OperationalError
+from django.db import InterfaceError, InternalError, OperationalError
 from django.db.models import Q
 from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
@@ -64,8 +64,10 @@ def publish_event(request: HttpRequest) -> JsonResponse:
         response = _publish(request)
     except RequestError as refusal:
         response = refusal.response()
-    except OperationalError:
-        logger.exception("api_unavailable")
+    except (OperationalError, InternalError, InterfaceError) as error:
+        # One line: each of the clients that try again would leave a traceback. PostgreSQL says
+        # InternalError while it only reads, after a failover and in a standby.
+        logger.error("api_unavailable error=%s", " ".join(str(error).split()))
         message = _("The database does not answer. Send the event again.")
         headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)}
         response = RequestError(503, "unavailable", message, headers=headers).response()
