@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 
 from config.environment import make_keys, prepare
 
@@ -175,3 +176,8 @@ def test_a_site_answers_to_its_public_url_however_it_is_written(url: str, host: 
         [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True
     )
     assert done.stdout.strip() == host, done.stderr
+
+
+def test_what_the_clock_asks_for_expires_before_it_piles_up() -> None:
+    for name, entry in settings.CELERY_BEAT_SCHEDULE.items():
+        assert entry["schedule"] < entry["options"]["expires"] <= 3 * 300, name

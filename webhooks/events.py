@@ -177,17 +177,20 @@ def send_now(deliveries: QuerySet[Delivery]) -> int:
 
 
 def pause(webhook: Webhook, reason: PauseReason = PauseReason.PERSON) -> None:
-    """Stop sending; what waits and what comes is held until resumed."""
+    """Stop sending; what waits and what comes is held until resumed.
+
+    The first rows are held at once, the rest by the sweep: the engine sends none of them.
+    """
     webhook.pause(reason)
     webhook.save(update_fields=["is_active", "pause_reason", "paused_at"])
-    waiting = Delivery.objects.filter(webhook=webhook, status=Status.PENDING)
-    waiting.exclude(trigger=Trigger.TEST).update(
-        status=Status.HELD, hold_reason=HoldReason.PAUSED, next_attempt_at=None
-    )
+    holds.stop(webhook.pk)
 
 
 def resume(webhook: Webhook, drop_held: bool = False) -> int:
-    """Send again, oldest first; return how many held deliveries were released or dropped."""
+    """Send again, oldest first; return how many held deliveries were released or dropped.
+
+    Of more than 2,000 the sweep releases the rest.
+    """
     webhook.resume()
     with transaction.atomic():
         webhook.save(update_fields=["is_active", "pause_reason", "paused_at"])
@@ -195,7 +198,7 @@ def resume(webhook: Webhook, drop_held: bool = False) -> int:
     held = Delivery.objects.filter(
         webhook=webhook, status=Status.HELD, hold_reason=HoldReason.PAUSED
     )
-    return cancel(held) if drop_held else _release(held)
+    return cancel(held) if drop_held else _release(held, at_most=holds.ROWS_AT_ONCE)
 
 
 def _forget_failures(webhook: Webhook) -> None:
@@ -213,8 +216,8 @@ def release_held(credential: Credential) -> int:
     return _release(holds.waiting_for(credential))
 
 
-def _release(held: QuerySet[Delivery]) -> int:
-    released = holds.release(held)
+def _release(held: QuerySet[Delivery], *, at_most: int | None = None) -> int:
+    released = holds.release(held, at_most=at_most)
     transaction.on_commit(tasks.notify)
     return released
 
@@ -231,7 +234,11 @@ def delete(webhook: Webhook) -> None:
             setattr(webhook, field, "")
         webhook.secrets_changed_at = {}
         webhook.save()
-        cancel(Delivery.objects.filter(webhook=webhook))
+        # The first rows; the sweep cancels the rest, and the engine sends none of them.
+        holds.stop(webhook.pk)
+        holds.cancel_held(webhook.pk)
+        cancel(Delivery.objects.filter(webhook=webhook, status=Status.PARKED))
+        cancel(Delivery.objects.filter(webhook=webhook, trigger=Trigger.TEST))
     # Best effort and over the network: whatever fails there, nothing secret is left here.
     oauth.revoke(before, tokens)
 

@@ -41,6 +41,8 @@ def sweep() -> None:
     """Wake a drain, in case a wakeup was lost, and note that the schedule is alive."""
     notify()
     cache.set(backlog.LAST_SWEEP, time.time(), None)
+    if stopped := holds.stop_overlooked():
+        logger.info("overlooked_stopped rows=%d", stopped)
     if released := holds.release_overlooked():
         logger.warning("overlooked_released rows=%d", released)
         notify()

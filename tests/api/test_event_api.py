@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import InterfaceError, InternalError, OperationalError, connection
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
 from django.urls import reverse
@@ -411,22 +411,32 @@ def test_messages_are_in_the_language_of_the_caller(send: Any) -> None:
 
 
 @contextmanager
-def unreachable_database() -> Iterator[None]:
+def unreachable_database(error: Exception) -> Iterator[None]:
     def refuse(*_: Any) -> None:
-        raise OperationalError("no connection")
+        raise error
 
     with connection.execute_wrapper(refuse):
         yield
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        OperationalError("no connection"),
+        InterfaceError("the connection is closed"),
+        # PostgreSQL while it only reads, in a failover.
+        InternalError("cannot execute INSERT in a read-only transaction"),
+    ],
+)
 def test_a_database_that_does_not_answer_makes_a_clear_503(
-    send: Any, caplog: pytest.LogCaptureFixture
+    send: Any, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
-    with unreachable_database():
+    with unreachable_database(error):
         response = send()
     assert error_of(response, 503)["code"] == "unavailable"
     assert response["Retry-After"] == "5"
     assert "api_unavailable" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 def test_a_key_is_in_no_log(send: Any, plain_key: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -36,9 +36,7 @@ def take(claims: Claims) -> list[Claimed]:
     taken: list[Claimed] = []
     if (ready := queue.backend().candidates()) and claims.has_room:
         claims.claim(ready, taken)
-    for claim in taken:
-        claims.add(claim)
-    return taken
+    return [claims.add(claim) for claim in taken]
 
 
 def release(claims: Claims, taken: list[Claimed]) -> None:
@@ -66,6 +64,36 @@ def test_large_events_are_claimed_few_at_a_time(monkeypatch: pytest.MonkeyPatch)
     assert take(claims)
 
 
+def test_large_events_after_small_ones_are_bounded_by_their_own_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_CLAIMED_BYTES", 1_000_000)
+    monkeypatch.setattr(module, "_FIRST_MEAN_BYTES", 100)
+    fill(make_webhook(), 30, note="x" * 300_000)
+    claims = engines_claims()
+    first = take(claims)
+    assert 1 <= len(first) <= 4
+    # What was too much is as if it had never been claimed.
+    waiting = Delivery.objects.filter(status=Status.PENDING)
+    assert set(waiting.values_list("attempt_count", "lease")) == {(0, "")}
+    assert waiting.count() == 30 - len(first)
+    release(claims, first)
+    assert take(claims)
+
+
+def test_an_event_is_held_once_for_all_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CLAIMED_BYTES", 1_000_000)
+    webhooks = [make_webhook(name=str(number)) for number in range(20)]
+    fill(webhooks[0], 1, note="x" * 300_000)
+    claims = engines_claims()
+    taken: list[Claimed] = []
+    while more := take(claims):
+        taken += more
+    assert len(taken) == 20
+    assert len({id(claim.payload) for claim in taken}) == 1
+    assert claims.has_room
+
+
 def test_small_events_fill_the_whole_claim(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CLAIM_ROWS", 50)
     webhooks = [make_webhook(name=name) for name in "ABCDEFG"]
@@ -74,59 +102,29 @@ def test_small_events_fill_the_whole_claim(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(take(engines_claims())) == 50
 
 
-def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    asked: list[int] = []
+def test_a_blocked_webhook_costs_nothing_until_something_comes_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    webhook = make_webhook(is_ordered=True)
+    fill(webhook, 2)
+    claims = engines_claims()
+    head = take(claims)
+    asked: list[object] = []
     backend = queue.backend()
     claim_paced = backend.claim_paced
 
-    def counted(webhook_id: int, **terms: Any) -> Any:
-        asked.append(webhook_id)
-        return claim_paced(webhook_id, **terms)
+    def counted(quotas: object, **terms: Any) -> Any:
+        asked.append(quotas)
+        return claim_paced(quotas, **terms)
 
     monkeypatch.setattr(backend, "claim_paced", counted)
-    return asked
-
-
-def test_what_comes_back_while_a_webhook_is_asked_ends_its_wait(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module.time, "monotonic", lambda: 1000.0)
-    fill(make_webhook(is_ordered=True), 2)
-    claims = engines_claims()
-    head = take(claims)
-    backend = queue.backend()
-    claim_paced = backend.claim_paced
-
-    def overtaken(webhook_id: int, **terms: Any) -> Any:
-        found = claim_paced(webhook_id, **terms)
-        # The engine's thread, while this one waits for the database.
-        release(claims, head)
-        Delivery.objects.filter(pk=head[0].id).update(status="succeeded", next_attempt_at=None)
-        return found
-
-    monkeypatch.setattr(backend, "claim_paced", overtaken)
-    assert take(claims) == []
-    monkeypatch.setattr(backend, "claim_paced", claim_paced)
-    assert len(take(claims)) == 1
-
-
-def test_a_blocked_webhook_is_asked_less_and_less_often_until_something_comes_back(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now = 1000.0
-    monkeypatch.setattr(module.time, "monotonic", lambda: now)
-    asked = counting(monkeypatch)
-    fill(make_webhook(is_ordered=True), 2)
-    claims = engines_claims()
-    head = take(claims)
-    for _ in range(100):
+    for _ in range(20):
         assert take(claims) == []
-        now += 0.01
-    assert len(asked) < 12
-    before = len(asked)
-    release(claims, head)
-    take(claims)
-    assert len(asked) == before + 1
+    assert asked == []
+    Delivery.objects.filter(pk=head[0].id).update(status="succeeded", next_attempt_at=None)
+    assert claims.release([(head[0].id, webhook.pk)])
+    assert len(take(claims)) == 1
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("limit", [{"concurrency_limit": 1}, {"rate_limit": 1}])
@@ -250,4 +248,40 @@ def test_a_claim_that_fails_brings_nothing_and_the_next_one_does(
         brought.append(len(batch.claims))
         time.sleep(0.1)
     assert brought == [0, 1]
+    engine._finish()
+
+
+def test_a_hand_back_whose_answer_was_lost_takes_nothing_from_the_next_claim(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    delivery = make_delivery(make_webhook())
+    engine = Engine(ProcessWakeup(), lambda: False)
+    # More than one row at a time.
+    engine._limiters.begin(delivery.webhook_id, failures=0)
+    until_ready(engine)
+    for part in (engine._sender, engine._claimer, engine._writer):
+        part.start()
+    backend = queue.backend()
+    hand_back = backend.hand_back
+    losses = iter([True])
+
+    def loses_its_answer(*args: Any, **terms: Any) -> Any:
+        done = hand_back(*args, **terms)
+        if next(losses, False):
+            raise OperationalError("the server closed the connection unexpectedly")
+        return done
+
+    monkeypatch.setattr(backend, "hand_back", loses_its_answer)
+    for _ in range(2):
+        engine._claimer.request(engine._candidates, engine._ready)
+        batch = eventually(engine._claimer.batch)
+        assert batch is not None
+        assert len(batch.claims) == 1
+        engine._note_claimed(batch)
+        if not engine._is_hand_back_open:
+            engine._sender.unsent.extend(batch.claims)
+        engine._hand_back()
+        time.sleep(0.2)
+    assert Delivery.objects.get(pk=delivery.pk).status == Status.SENDING
+    assert engine._claims.count == 1
     engine._finish()

@@ -116,6 +116,17 @@ def test_a_failing_receiver_is_tried_again_with_the_same_id_and_bytes(receiver: 
     assert [attempt.number for attempt in Attempt.objects.order_by("number")] == [1, 2]
 
 
+@pytest.mark.parametrize("status", [408, 425, 429, 503])
+def test_a_receiver_says_when_it_wants_the_next_try(status: int) -> None:
+    with fake_provider() as asking:
+        asking.reply(Reply(status=status, headers={"Retry-After": "120"}))
+        delivery = make_delivery(make_webhook(url=f"{asking.url}/hook"))
+        deliver_all()
+    due_at = reload(delivery).next_attempt_at
+    assert due_at is not None
+    assert 100 < (due_at - timezone.now()).total_seconds() < 121
+
+
 def test_redirects_are_not_followed(receiver: Receiver) -> None:
     delivery = make_delivery(make_webhook(url=f"{receiver.url}/redirect/302?to=/open/elsewhere"))
     deliver_all()

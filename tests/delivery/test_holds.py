@@ -1,6 +1,7 @@
 """What is held although it can be sent: the sweep finds it, and leaves what would be held again."""
 
 import threading
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -230,8 +231,59 @@ def plan_of(sql: str) -> str:
 @pytest.mark.database("sqlite")
 def test_the_look_goes_through_the_index_of_what_is_held() -> None:
     with database.cursor() as cursor:
-        cursor.execute(f"EXPLAIN QUERY PLAN {holds._HOLDING}")
+        cursor.execute(f"EXPLAIN QUERY PLAN {holds._WITH_ROWS.format(status="held")}")
         steps = [row[3] for row in cursor.fetchall()]
     reads = [step for step in steps if "webhooks_delivery" in step or " d " in f"{step} "]
     assert reads
     assert [step for step in reads if "delivery_held" not in step] == []
+
+
+def held_of(webhook: Webhook) -> int:
+    return Delivery.objects.filter(webhook=webhook, status=Status.HELD).count()
+
+
+def test_a_pause_holds_the_first_rows_and_the_sweep_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(holds, "ROWS_AT_ONCE", 3)
+    webhook, other = make_webhook(), make_webhook(name="Other")
+    for _ in range(8):
+        make_delivery(webhook)
+    # A retry that is due much later.
+    Delivery.objects.update(next_attempt_at=timezone.now() + timedelta(hours=5))
+    events.pause(webhook)
+    assert held_of(webhook) == 3
+    tasks.sweep()
+    assert held_of(webhook) == 8
+    assert held_of(other) == 0
+
+
+def test_a_deletion_cancels_the_first_rows_and_the_sweep_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    webhook = make_webhook()
+    for _ in range(8):
+        make_delivery(webhook)
+    events.pause(webhook)
+    for _ in range(2):
+        make_delivery(webhook)
+    monkeypatch.setattr(holds, "ROWS_AT_ONCE", 3)
+    events.delete(webhook)
+    cancelled = Delivery.objects.filter(status=Status.CANCELLED)
+    assert cancelled.count() == 3
+    tasks.sweep()
+    assert cancelled.count() == 10
+
+
+def test_a_resume_releases_the_first_rows_and_the_sweep_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(holds, "ROWS_AT_ONCE", 3)
+    webhook = make_webhook()
+    events.pause(webhook)
+    for _ in range(8):
+        make_delivery(webhook)
+    assert events.resume(webhook) == 3
+    assert held_of(webhook) == 5
+    tasks.sweep()
+    assert held_of(webhook) == 0

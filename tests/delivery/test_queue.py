@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 from django.db import connection, transaction
+from django.db.models import Min
 from django.utils import timezone
 
 from tests.factories import make_credential, make_delivery, make_webhook
@@ -113,11 +114,11 @@ def test_an_ordered_webhook_gives_only_its_oldest_open_row() -> None:
     webhook = make_webhook(is_ordered=True)
     made = [make_delivery(webhook).pk for _ in range(3)]
     paced = queue.backend().claim_paced
-    assert [row.id for row in paced(webhook.pk, quota=10, **TERMS)] == made[:1]
-    assert paced(webhook.pk, quota=10, **TERMS) == []
+    assert [row.id for row in paced([ClaimQuota(webhook.pk, 10)], **TERMS)] == made[:1]
+    assert paced([ClaimQuota(webhook.pk, 10)], **TERMS) == []
     later = timezone.now() + dt.timedelta(minutes=1)
     Delivery.objects.filter(pk=made[0]).update(status="pending", next_attempt_at=later, lease="")
-    assert paced(webhook.pk, quota=10, **TERMS) == []
+    assert paced([ClaimQuota(webhook.pk, 10)], **TERMS) == []
 
 
 def test_a_rate_limit_gives_a_burst_and_then_nothing() -> None:
@@ -125,9 +126,9 @@ def test_a_rate_limit_gives_a_burst_and_then_nothing() -> None:
     for _ in range(10):
         make_delivery(webhook)
     paced = queue.backend().claim_paced
-    taken = len(paced(webhook.pk, quota=100, **TERMS))
+    taken = len(paced([ClaimQuota(webhook.pk, 100)], **TERMS))
     assert taken == 1
-    assert paced(webhook.pk, quota=100, **TERMS) == []
+    assert paced([ClaimQuota(webhook.pk, 100)], **TERMS) == []
 
 
 def test_a_concurrency_limit_counts_what_every_worker_sends() -> None:
@@ -135,8 +136,8 @@ def test_a_concurrency_limit_counts_what_every_worker_sends() -> None:
     for _ in range(5):
         make_delivery(webhook)
     paced = queue.backend().claim_paced
-    assert len(paced(webhook.pk, quota=100, lease="one", lease_seconds=60.0)) == 2
-    assert paced(webhook.pk, quota=100, lease="two", lease_seconds=60.0) == []
+    assert len(paced([ClaimQuota(webhook.pk, 100)], lease="one", lease_seconds=60.0)) == 2
+    assert paced([ClaimQuota(webhook.pk, 100)], lease="two", lease_seconds=60.0) == []
 
 
 def test_eight_claimers_never_take_the_same_row() -> None:
@@ -178,10 +179,10 @@ def test_a_held_row_keeps_those_behind_it_back_in_an_ordered_webhook() -> None:
     held = {"status": "held", "hold_reason": "no_token", "next_attempt_at": None}
     Delivery.objects.filter(pk=older.pk).update(**held)
     paced = queue.backend().claim_paced
-    assert paced(webhook.pk, quota=10, **TERMS) == []
+    assert paced([ClaimQuota(webhook.pk, 10)], **TERMS) == []
     released = {"status": "pending", "hold_reason": "", "next_attempt_at": timezone.now()}
     Delivery.objects.filter(pk=older.pk).update(**released)
-    assert [row.id for row in paced(webhook.pk, quota=10, **TERMS)] == [older.pk]
+    assert [row.id for row in paced([ClaimQuota(webhook.pk, 10)], **TERMS)] == [older.pk]
     assert Delivery.objects.get(pk=newer.pk).status == Status.PENDING
 
 
@@ -193,7 +194,7 @@ def test_a_schedule_that_lies_too_far_ahead_stops_nothing(limit: tuple[int, int]
     # By a clock that was wrong, or under a slower limit.
     far = timezone.now() + dt.timedelta(days=3650)
     WebhookState.objects.create(webhook=webhook, next_send_at=far)
-    taken = queue.backend().claim_paced(webhook.pk, quota=1, **TERMS)
+    taken = queue.backend().claim_paced([ClaimQuota(webhook.pk, 1)], **TERMS)
     assert len(taken) == 1
     state = WebhookState.objects.get()
     assert state.next_send_at is not None
@@ -211,7 +212,7 @@ def test_two_claimers_never_exceed_a_concurrency_limit() -> None:
         try:
             while time.monotonic() < ends:
                 mine = queue.backend().claim_paced(
-                    webhook.pk, quota=5, lease=lease, lease_seconds=60.0
+                    [ClaimQuota(webhook.pk, 5)], lease=lease, lease_seconds=60.0
                 )
                 if mine:
                     seen.append(Delivery.objects.filter(status=Status.SENDING).count())
@@ -302,3 +303,48 @@ def test_a_lease_counts_from_the_end_of_a_claim_that_waited() -> None:
     claimed = Delivery.objects.get(pk=delivery.pk)
     assert claimed.next_attempt_at is not None
     assert claimed.next_attempt_at > timezone.now() - dt.timedelta(seconds=0.2)
+
+
+def wait_of(webhook: Webhook) -> float | None:
+    return {one.webhook_id: one.wait_seconds for one in queue.backend().candidates()}[webhook.pk]
+
+
+def test_an_ordered_webhook_waits_until_its_head_is_due() -> None:
+    webhook = make_webhook(is_ordered=True)
+    head = make_delivery(webhook)
+    make_delivery(webhook)
+    assert wait_of(webhook) == 0.0
+    Delivery.objects.filter(pk=head.pk).update(status="sending", lease="x")
+    assert wait_of(webhook) is None
+    later = timezone.now() + dt.timedelta(minutes=1)
+    Delivery.objects.filter(pk=head.pk).update(status="pending", lease="", next_attempt_at=later)
+    assert wait_of(webhook) == pytest.approx(60, abs=5)
+
+
+def test_a_webhook_with_a_concurrency_limit_waits_while_it_is_full() -> None:
+    webhook = make_webhook(concurrency_limit=1)
+    sent = make_delivery(webhook)
+    make_delivery(webhook)
+    assert wait_of(webhook) == 0.0
+    Delivery.objects.filter(pk=sent.pk).update(status="sending", lease="x")
+    assert wait_of(webhook) is None
+
+
+def test_a_webhook_with_a_rate_limit_waits_for_its_next_turn() -> None:
+    webhook = make_webhook(rate_limit=1, rate_limit_seconds=60)
+    for _ in range(3):
+        make_delivery(webhook)
+    assert wait_of(webhook) == 0.0
+    queue.backend().claim_paced([ClaimQuota(webhook.pk, 1)], **TERMS)
+    assert wait_of(webhook) == pytest.approx(60, abs=5)
+
+
+def test_heads_of_many_webhooks_are_claimed_at_once() -> None:
+    webhooks = [make_webhook(name=str(number), is_ordered=True) for number in range(30)]
+    for _ in range(2):
+        make_delivery(webhooks[0])
+    firsts = Delivery.objects.values("webhook").annotate(head=Min("id"))
+    heads = set(firsts.values_list("head", flat=True))
+    quotas = [ClaimQuota(webhook.pk, 1) for webhook in webhooks]
+    taken = queue.backend().claim_paced(quotas, **TERMS)
+    assert {row.id for row in taken} == heads

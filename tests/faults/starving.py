@@ -5,11 +5,15 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from django.db import connection, transaction
+from django.db.models import Min
+
 from tests.faults.catalogue import BOTH, fault
 from tests.faults.world import World, check, fresh_connection
 from tests.network.dns import name_server
 from webhooks import events
-from webhooks.models import Attempt, Webhook
+from webhooks.events import NewEvent
+from webhooks.models import Attempt, Delivery, HoldReason, Status, Webhook
 
 # How long a healthy delivery may take from its publishing to its arrival, whatever others do.
 _LONGEST_SECONDS = 1.5
@@ -163,3 +167,37 @@ def few_files(world: World) -> None:
         failed = Attempt.objects.exclude(outcome="succeeded").count()
     check(failed == 0, f"{failed} attempts failed for want of files")
     check("too_few_descriptors" in worker.log, "the worker had enough of them")
+
+
+@fault("F41", "300 ordered webhooks whose heads are held", databases=BOTH)
+def blocked_orders(world: World) -> None:
+    with _ending(world):
+        world.any_worker(_SHORT_DRAINS)
+        _warm_up(world)
+        for number in range(300):
+            world.webhook(f"/ordered/{number}", is_ordered=True, event_types=["form.submitted"])
+        form = {"form_id": "f", "page_url": "p"}
+        with transaction.atomic():
+            world.accept(lambda: events.publish_many([NewEvent("form.submitted", form)] * 3))
+            heads = Delivery.objects.filter(webhook__is_ordered=True).values("webhook")
+            firsts = heads.annotate(head=Min("id")).values_list("head", flat=True)
+            Delivery.objects.filter(pk__in=list(firsts)).update(
+                status=Status.HELD, hold_reason=HoldReason.MISCONFIGURED, next_attempt_at=None
+            )
+        _healthy(world, 6)
+        before = _transactions(world)
+        published = _publish_steadily(world, 10)
+        _check_healthy(world, published, 6)
+        world.notes.append(f"{(_transactions(world) - before) / 10:.0f} transactions a second")
+        arrived = sum(one.path.startswith("/ordered") for one in world.receiver.arrivals)
+        check(arrived == 0, f"{arrived} deliveries passed the head of their webhook")
+
+
+def _transactions(world: World) -> int:
+    if world.postgres is None:
+        return 0
+    with fresh_connection(), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
+        )
+        return int(cursor.fetchone()[0])

@@ -12,7 +12,7 @@ from functools import wraps
 from typing import Any
 
 from django.conf import settings
-from django.db import OperationalError
+from django.db import InterfaceError, InternalError, OperationalError
 from django.db.models import Q
 from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
@@ -79,8 +79,10 @@ def _endpoint(publish: Callable[[HttpRequest], JsonResponse]) -> View:
             response = publish(request)
         except RequestError as refusal:
             response = refusal.response()
-        except OperationalError:
-            logger.exception("api_unavailable")
+        except (OperationalError, InternalError, InterfaceError) as error:
+            # One line: each of the clients that try again would leave a traceback. PostgreSQL says
+            # InternalError while it only reads, after a failover and in a standby.
+            logger.error("api_unavailable error=%s", " ".join(str(error).split()))
             message = _("The database does not answer. Send the event again.")
             headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)}
             response = RequestError(503, "unavailable", message, headers=headers).response()

@@ -9,30 +9,27 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.conf import settings
 
 from webhooks.delivery.db_session import DatabaseSession, SessionThread
 from webhooks.delivery.limiter import Limiters, shares
-from webhooks.delivery.queue.rows import Candidate, Claimed, ClaimQuota
+from webhooks.delivery.queue.rows import MAX_EVENT_BYTES, Candidate, Claimed, ClaimQuota
 from webhooks.delivery.requests import RequestPlan
 
 # Rows claimed at once: enough that the wait for the commit is a small part of sending them.
 CLAIM_ROWS = 1000
-# Rows held in memory in all, and about how many bytes of events.
+# Rows held in memory in all, and bytes of their events.
 _CLAIMED_ROWS = 4000
-_CLAIMED_BYTES = 64 * 1024 * 1024
+_CLAIMED_BYTES = MAX_EVENT_BYTES
 # Of the places for requests in flight, those that only receivers get which answer quickly.
 _QUICK_PLACES = 0.25
-# The size of an event before any was seen, and over how many rows its mean is taken.
+# What a row adds to these bytes before any was seen, and over how many rows its mean is taken.
 _FIRST_MEAN_BYTES = 256 * 1024
 _MEAN_OF = 200
 # Tests claimed at once.
 _TEST_ROWS = 50
-# The first and the longest wait before a webhook with a limit or an order that gave nothing is
-# asked again. What comes back from its receiver ends the wait.
-_PACED_WAIT_SECONDS = (0.01, 0.25)
 
 
 class Claims:
@@ -45,18 +42,26 @@ class Claims:
     def __init__(self, queue: ModuleType, lease: str, limiters: Limiters) -> None:
         self._queue = queue
         self._limiters = limiters
-        self._terms = {"lease": lease, "lease_seconds": settings.WEBHOOKS_LEASE_SECONDS}
+        self._terms: dict[str, Any] = {
+            "lease": lease,
+            "lease_seconds": settings.WEBHOOKS_LEASE_SECONDS,
+        }
         self.count = 0
         # Whether only receivers that answer quickly get something, as the drain is about to end.
         self.is_ending = False
-        # Of the events of these rows, by delivery and in all.
-        self._sizes: dict[str, int] = {}
+        # By delivery, what is held for it: the id of its event, and the size of its own body.
+        self._sizes: dict[str, tuple[str, int]] = {}
+        # An event is held once for all its rows: by its id, itself and how many rows it has.
+        self._events: dict[str, tuple[bytes, int]] = {}
         self._bytes = 0
         self._mean_bytes = float(_FIRST_MEAN_BYTES)
-        # Webhook id -> when it is asked again, how long it waits after that.
-        self._waits: dict[int, tuple[float, float]] = {}
+        # The webhooks with a limit or an order among those of the last claim.
+        self._paced: set[int] = set()
         # The one row in flight that was also in flight at crashes.
         self._quarantined = ""
+
+    def has(self, delivery_id: str) -> bool:
+        return delivery_id in self._sizes
 
     def held(self) -> list[str]:
         """Return the ids of the rows that are ours."""
@@ -67,7 +72,7 @@ class Claims:
         return self.count < _CLAIMED_ROWS and self._bytes < _CLAIMED_BYTES
 
     def claim(self, ready: list[Candidate], claims: list[Claimed]) -> bool:
-        """Claim tests first, then a fair share of every webhook, then one quarantined row.
+        """Claim tests, then a fair share of every webhook, those with limits last, then a suspect.
 
         Each is a transaction: what was claimed before one fails is in `claims` and ours.
         """
@@ -79,60 +84,46 @@ class Claims:
         if ready[0].has_tests:
             claims += self._queue.claim_tests(all_ids, limit=_TEST_ROWS, **self._terms)
         active = [candidate for candidate in ready if candidate.is_active]
-        free = [candidate.webhook_id for candidate in active if not candidate.is_paced]
-        paced = [candidate.webhook_id for candidate in active if candidate.is_paced]
-        if quotas := self._shares(free):
-            claims += self._queue.claim(quotas, **self._terms)
-        for webhook_id in paced:
-            claims += self._claim_paced(webhook_id)
+        self._paced = {candidate.webhook_id for candidate in active if candidate.is_paced}
+        self._terms["max_bytes"] = max(1, _CLAIMED_BYTES - self._bytes)
+        quotas = self._shares([one for one in active if one.wait_seconds == 0])
+        if free := [one for one in quotas if one.webhook_id not in self._paced]:
+            claims += self._queue.claim(free, **self._terms)
+        if paced := [one for one in quotas if one.webhook_id in self._paced]:
+            claims += self._queue.claim_paced(paced, **self._terms)
         if active and active[0].has_suspects:
-            claims += self._claim_suspect(free, paced)
+            claims += self._claim_suspect(active)
         return True
 
-    def _claim_paced(self, webhook_id: int) -> list[Claimed]:
-        """Claim rows of a webhook with a limit or an order; one that gave none is asked less often.
-
-        Nothing is claimed ahead of what may be in flight: it would go out at once after a stall.
-        """
-        now = time.monotonic()
-        asked_again_at, wait = self._waits.get(webhook_id, (0.0, _PACED_WAIT_SECONDS[0]))
-        quota = self._limiters.get(webhook_id).quota(now, depth=1)
-        if now < asked_again_at or not quota:
-            return []
-        # Set before the query: what comes back during it ends this wait too.
-        self._waits[webhook_id] = now + wait, min(wait * 2, _PACED_WAIT_SECONDS[1])
-        claimed: list[Claimed] = self._queue.claim_paced(webhook_id, quota=quota, **self._terms)
-        if claimed:
-            self._waits.pop(webhook_id, None)
-        return claimed
-
-    def _claim_suspect(self, free: list[int], paced: list[int]) -> list[Claimed]:
+    def _claim_suspect(self, active: list[Candidate]) -> list[Claimed]:
         """Claim the one row that was in flight at several crashes, if none of them is here yet."""
         if self._quarantined:
             return []
+        free = [one.webhook_id for one in active if not one.is_paced]
         claimed: list[Claimed] = self._queue.claim_quarantined(free, **self._terms)
-        for webhook_id in paced:
-            if not claimed:
-                terms = {"quota": 1, "is_quarantine": True, **self._terms}
-                claimed = self._queue.claim_paced(webhook_id, **terms)
+        if self._paced and not claimed:
+            quotas = [ClaimQuota(webhook_id, 1) for webhook_id in self._paced]
+            claimed = self._queue.claim_paced(quotas, is_quarantine=True, **self._terms)
         self._quarantined = "".join(claim.id for claim in claimed)
         return claimed
 
-    def _shares(self, webhook_ids: list[int]) -> list[ClaimQuota]:
+    def _shares(self, candidates: list[Candidate]) -> list[ClaimQuota]:
         """Return what each webhook gets: never more than there is room left for the others.
 
         Receivers that are slow, or did not answer yet, get no more rows than may wait for them:
-        in memory and in flight the rest is for those that answer.
+        in memory and in flight the rest is for those that answer. Of a webhook with a limit
+        nothing is claimed ahead of what may be in flight: it would go out at once after a stall.
         """
         now = time.monotonic()
         left = _CLAIMED_ROWS - self.count
         quick: dict[int, int] = {}
         slow: dict[int, int] = {}
-        for webhook_id in webhook_ids:
-            limiter = self._limiters.get(webhook_id)
-            quota = min(limiter.quota(now), left - limiter.claimed)
+        for candidate in candidates:
+            limiter = self._limiters.get(candidate.webhook_id)
+            quota = limiter.quota(now, depth=1) if candidate.is_paced else limiter.quota(now)
+            quota = min(quota, left - limiter.claimed)
             if quota > 0:
-                (quick if limiter.is_quick else slow)[webhook_id] = quota
+                (quick if limiter.is_quick else slow)[candidate.webhook_id] = quota
         # As many as fit if they are as large as those of late.
         fitting = int((_CLAIMED_BYTES - self._bytes) / max(self._mean_bytes, 1.0))
         rows = max(1, min(CLAIM_ROWS, left, fitting))
@@ -150,23 +141,46 @@ class Claims:
         """Return the webhooks of slow receivers of which rows are ours."""
         return [pk for pk, one in self._limiters.in_use() if one.claimed and not one.is_quick]
 
-    def add(self, claim: Claimed) -> None:
-        size = len(claim.payload)
+    def add(self, claim: Claimed, *, has_own_body: bool = False) -> Claimed:
+        """Count a row and return it with the one copy of its event.
+
+        With `has_own_body` its body is made from the event, and about as large.
+        """
+        payload, users = self._events.get(claim.event_id, (claim.payload, 0))
+        if payload is not claim.payload:
+            claim = claim._replace(payload=payload)
+        self._events[claim.event_id] = payload, users + 1
+        own = len(payload) if has_own_body else 0
+        size = own if users else own + len(payload)
         self.count += 1
         self._bytes += size
-        self._sizes[claim.id] = size
+        self._sizes[claim.id] = claim.event_id, own
         self._mean_bytes += (size - self._mean_bytes) / _MEAN_OF
         self._limiters.get(claim.webhook_id).claimed += 1
+        return claim
 
-    def release(self, rows: Iterable[tuple[str, int]]) -> None:
-        """Let go of rows, given as (delivery id, webhook id)."""
+    def release(self, rows: Iterable[tuple[str, int]]) -> bool:
+        """Let go of rows, given as (delivery id, webhook id).
+
+        Return whether one of them ends the wait of a webhook with a limit or an order.
+        """
+        ends_wait = False
         for delivery_id, webhook_id in rows:
+            if (held := self._sizes.pop(delivery_id, None)) is None:
+                continue
             self.count -= 1
-            self._bytes -= self._sizes.pop(delivery_id, 0)
-            self._waits.pop(webhook_id, None)
+            self._forget(*held)
             self._limiters.get(webhook_id).claimed -= 1
+            ends_wait = ends_wait or webhook_id in self._paced
             if delivery_id == self._quarantined:
                 self._quarantined = ""
+        return ends_wait
+
+    def _forget(self, event_id: str, own: int) -> None:
+        payload, users = self._events.pop(event_id)
+        if users > 1:
+            self._events[event_id] = payload, users - 1
+        self._bytes -= own if users > 1 else own + len(payload)
 
 
 class ClaimBatch(NamedTuple):

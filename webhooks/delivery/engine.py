@@ -10,7 +10,7 @@ when it dies.
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from django.conf import settings
@@ -47,10 +47,14 @@ logger = logging.getLogger(__name__)
 
 # While claims come back full, who has due rows is asked only so often.
 _LOOK_SECONDS = 0.1
+# And after this many times what asking took.
+_LOOK_PAUSES = 4
 # After work was found the queue is looked at again soon, then less and less often.
 _FIRST_SCAN_SECONDS = 0.01
 # So rarely while what is due may not be sent: a limit, an order or a breaker is in the way.
 _BLOCKED_SCAN_SECONDS = 0.1
+# The statuses whose Retry-After is kept to.
+_MAY_SAY_WHEN = frozenset({408, 425, 429, 503})
 # How long the end of a drain waits for a database that does not answer.
 _FINISH_SECONDS = 10.0
 
@@ -117,11 +121,12 @@ class Engine:
         )
         # Requests that ended, however they ended.
         self.sent = 0
+        self._is_hand_back_open = False
         self._ready: dict[int, RequestPlan] = {}
         self._candidates: list[Candidate] = []
         self._pending_pauses = PendingPauses()
         self._pinned: dict[tuple[str, int], int] = {}
-        self._scan_at = self._look_at = 0.0
+        self._scan_at = self._look_at = self._looked_at = self._look_cost = 0.0
         self._scan_seconds = _FIRST_SCAN_SECONDS
 
     # Called by other threads.
@@ -144,7 +149,8 @@ class Engine:
     def run(self, seconds: float) -> None:
         """Deliver until `should_stop()`, or until a good moment to end after `seconds`."""
         ends = time.monotonic() + seconds
-        threading.Thread(target=self._listen, name="wakeup", daemon=True).start()
+        listener = threading.Thread(target=self._listen, name="wakeup", daemon=True)
+        listener.start()
         self._sender.start()
         self._claimer.start()
         self._writer.start()
@@ -153,6 +159,8 @@ class Engine:
                 for part in (self._sender, self._claimer, self._writer):
                     if not part.is_alive:
                         raise RuntimeError(f"The thread of {type(part).__name__} ended.")
+                if not listener.is_alive():
+                    raise RuntimeError("The thread that listens for wakeups ended.")
                 self._note_end(time.monotonic() > ends + seconds)
                 self._turn()
         finally:
@@ -237,31 +245,44 @@ class Engine:
         if ready is None:
             self._is_notified = True
             return
-        if ready and self._claims.has_room:
+        if self._claims.has_room and any(one.has_tests or one.wait_seconds == 0 for one in ready):
             self._claimer.request(ready, self._ready)
         else:
-            self._scan_later(_BLOCKED_SCAN_SECONDS if ready else settings.WEBHOOKS_POLL_SECONDS)
+            waits = [one.wait_seconds for one in ready if one.wait_seconds]
+            self._scan_later(min([settings.WEBHOOKS_POLL_SECONDS, *waits]))
 
     def _scan_later(self, longest: float) -> None:
         """Look again soon, and later each time nothing was found."""
         if self._claims.has_room:
-            self._scan_seconds = min(longest, self._scan_seconds * 2)
+            self._scan_seconds = max(_FIRST_SCAN_SECONDS, min(longest, self._scan_seconds * 2))
         else:
             self._scan_seconds = _FIRST_SCAN_SECONDS
-        self._look_at = 0.0
+        self._look_soon()
         self._scan_at = time.monotonic() + self._scan_seconds
+
+    def _look_soon(self) -> None:
+        """Ask who has due rows at the next scan, unless asking takes long."""
+        self._look_at = min(self._look_at, self._looked_at + self._look_cost)
 
     def _note_claimed(self, batch: ClaimBatch) -> None:
         """Count what was claimed, and say when to look for more."""
-        for claim in batch.claims:
-            self._claims.add(claim)
+        if again := {claim.id for claim in batch.claims if self._claims.has(claim.id)}:
+            # Handed back by a commit whose answer was lost: what is claimed now is another claim.
+            lost = [claim for claim in list(self._sender.unsent) if claim.id in again]
+            for claim in lost:
+                self._sender.unsent.remove(claim)
+            self._claims.release((claim.id, claim.webhook_id) for claim in lost)
+        batch.claims[:] = [
+            self._claims.add(claim, has_own_body=batch.plans[claim.webhook_id].render is not None)
+            for claim in batch.claims
+        ]
         if not batch.claims:
             self._scan_later(_BLOCKED_SCAN_SECONDS)
             return
         self._scan_seconds = _FIRST_SCAN_SECONDS
         self._scan_at = 0.0
         if not batch.is_full:
-            self._look_at = 0.0
+            self._look_soon()
             self._scan_at = time.monotonic() + self._scan_seconds
 
     def _look(self, now: float) -> list[Candidate] | None:
@@ -273,7 +294,10 @@ class Engine:
             return None
         self._ready = {}
         self._candidates = [candidate for candidate in found if self._is_ready(candidate)]
-        self._look_at = now + _LOOK_SECONDS
+        self._looked_at = time.monotonic()
+        # With many webhooks asking takes a part of the time, and not all of it.
+        self._look_cost = self._looked_at - now
+        self._look_at = self._looked_at + max(_LOOK_SECONDS, _LOOK_PAUSES * self._look_cost)
         return self._candidates
 
     def _is_ready(self, candidate: Candidate) -> bool:
@@ -374,7 +398,7 @@ class Engine:
         else:
             if response.status_code in plan.expired_status_codes and plan.can_refresh_token:
                 step = self._after_refused_token(request)
-            if response.status_code in (429, 503):
+            if response.status_code in _MAY_SAY_WHEN:
                 wait = retry_after_seconds(response.headers, self._session.wall())
         if step is None:
             step = next_step(outcome, claim, plan, retry_after=wait)
@@ -400,19 +424,30 @@ class Engine:
         self._writer.write_due(now)
         written = self._writer.written
         while written:
-            self._claims.release((row.delivery_id, row.webhook_id) for row in written.popleft())
+            self._release((row.delivery_id, row.webhook_id) for row in written.popleft())
+
+    def _release(self, rows: Iterable[tuple[str, int]]) -> None:
+        if self._claims.release(rows):
+            # Whose turn is next is known only by asking.
+            self._look_soon()
+            self._is_notified = True
 
     def _hand_back(self) -> None:
-        """Return claimed rows that were not sent; while the database is away they wait here."""
+        """Return claimed rows that were not sent; while the database is away they wait here.
+
+        A hand-back that failed may have happened: until what is being claimed came, the same rows
+        could be among it.
+        """
         unsent = self._sender.unsent
-        while unsent:
+        while unsent and not (self._is_hand_back_open and self._claimer.is_busy):
             claims = [unsent[index] for index in range(min(len(unsent), CLAIM_ROWS))]
             give = partial(self._queue.hand_back, claims, lease=self._lease)
-            if self._session.run(give) is None:
+            self._is_hand_back_open = self._session.run(give) is None
+            if self._is_hand_back_open:
                 return
             for _claim in claims:
                 unsent.popleft()
-            self._claims.release((claim.id, claim.webhook_id) for claim in claims)
+            self._release((claim.id, claim.webhook_id) for claim in claims)
 
     def _finish(self) -> None:
         """Finish what is in flight, hand the rest back, and write everything down."""

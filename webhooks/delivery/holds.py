@@ -1,4 +1,7 @@
-"""Deliveries that are held: which of them may go, and letting them go.
+"""Deliveries that are held: which of them may go, and letting them go, a batch at a time.
+
+A pause, a resume and a deletion move the first rows at once and leave the rest to the sweep, so
+that a million rows hold up no request: what counts is the webhook's flag, which the engine reads.
 
 What ends a hold also releases what it held: a resume, a new token, a corrected form. A row that was
 held a moment after that, or a process that died between the two, leaves rows that nothing else
@@ -12,6 +15,7 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from webhooks import network
+from webhooks.delivery import queue
 from webhooks.delivery.fan_out import is_readable
 from webhooks.models import (
     AuthorizationType,
@@ -28,21 +32,23 @@ from webhooks.models import (
 
 TOKEN_HOLDS = (HoldReason.REAUTHORIZATION, HoldReason.MISCONFIGURED, HoldReason.NO_TOKEN)
 _BATCH = 2000
+# What a request of a person moves at once.
+ROWS_AT_ONCE = 2000
 # What one look releases at most; the next goes on.
 _ROWS_AT_A_LOOK = 20_000
 # These wait for a person; in every other state a token is used or refreshed, if there is one.
 _BLOCKED = (TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED)
 
-# A loose index scan: one probe per webhook that holds rows, however many rows it holds.
-_HOLDING = """
-WITH RECURSIVE holding(webhook_id) AS (
-  SELECT min(webhook_id) FROM webhooks_delivery WHERE status = 'held'
+# A loose index scan: one probe per webhook that has such rows, however many rows it has.
+_WITH_ROWS = """
+WITH RECURSIVE owners(webhook_id) AS (
+  SELECT min(webhook_id) FROM webhooks_delivery WHERE status = '{status}'
   UNION ALL
   SELECT (SELECT min(d.webhook_id) FROM webhooks_delivery d
-          WHERE d.status = 'held' AND d.webhook_id > holding.webhook_id)
-  FROM holding WHERE holding.webhook_id IS NOT NULL
+          WHERE d.status = '{status}' AND d.webhook_id > owners.webhook_id)
+  FROM owners WHERE owners.webhook_id IS NOT NULL
 )
-SELECT webhook_id FROM holding WHERE webhook_id IS NOT NULL
+SELECT webhook_id FROM owners WHERE webhook_id IS NOT NULL
 """
 
 
@@ -67,6 +73,47 @@ def release(held: QuerySet[Delivery], *, at_most: int | None = None) -> int:
     return released
 
 
+def stop(webhook_id: int) -> int:
+    """Hold what waits for a webhook that was paused, and cancel it for one that was deleted.
+
+    Return how many rows; with ROWS_AT_ONCE of them there may be more.
+    """
+    stopped: int = queue.backend().hold(webhook_id, HoldReason.PAUSED.value, ROWS_AT_ONCE)
+    return stopped
+
+
+def cancel_held(webhook_id: int) -> int:
+    """Cancel what is held for a webhook that was deleted; return how many, as `stop`."""
+    held = Delivery.objects.filter(webhook=webhook_id, status=Status.HELD)
+    chosen = list(held.order_by("id").values_list("pk", flat=True)[:ROWS_AT_ONCE])
+    return Delivery.objects.filter(pk__in=chosen, status=Status.HELD).update(
+        status=Status.CANCELLED, hold_reason="", finished_at=Now()
+    )
+
+
+def stop_overlooked() -> int:
+    """Hold or cancel what a pause or a deletion left; return how many rows, about 20,000."""
+    pending, held = _with_rows(Status.PENDING), _with_rows(Status.HELD)
+    if not pending and not held:
+        return 0
+    inactive = Webhook.objects.filter(Q(is_active=False) | Q(deleted_at__isnull=False))
+    work = [(stop, pk) for pk in inactive.filter(pk__in=pending).values_list("pk", flat=True)]
+    deleted = Webhook.objects.filter(pk__in=held, deleted_at__isnull=False)
+    work += [(cancel_held, pk) for pk in deleted.values_list("pk", flat=True)]
+    stopped = 0
+    for move, webhook_id in work:
+        while stopped < _ROWS_AT_A_LOOK and (moved := move(webhook_id)):
+            stopped += moved
+    return stopped
+
+
+def _with_rows(status: Status) -> list[int]:
+    """Return the webhooks that have rows of a status."""
+    with connection.cursor() as cursor:
+        cursor.execute(_WITH_ROWS.format(status=status.value))
+        return [row[0] for row in cursor.fetchall()]
+
+
 def waiting_for(credential: Credential) -> QuerySet[Delivery]:
     """Return what waits for a credential, at every webhook that uses it or whose own it is.
 
@@ -87,9 +134,7 @@ def release_overlooked() -> int:
 
     What the engine would only hold again stays: nothing goes to and fro.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(_HOLDING)
-        holding = [row[0] for row in cursor.fetchall()]
+    holding = _with_rows(Status.HELD)
     released = 0
     for webhook in _sendable(holding) if holding else ():
         held = Delivery.objects.filter(webhook=webhook, status=Status.HELD)

@@ -11,7 +11,6 @@ from functools import partial
 from types import ModuleType
 
 from django.core.cache import cache
-from redis import RedisError
 
 from webhooks.delivery import backlog
 from webhooks.delivery.claims import Claimer, Claims
@@ -83,7 +82,8 @@ class Maintenance:
             if lack is not None and now - lack[0] < _LOOK_SECONDS:
                 try:
                     cache.set(backlog.MACHINE_LACKS, lack[1], _LACK_SHOWN_SECONDS)
-                except (RedisError, OSError) as error:
+                except Exception as error:
+                    # Without its broker a drain goes on.
                     logger.warning("lack_not_reported error=%s", type(error).__name__)
 
     def _expire(self) -> None:

@@ -12,17 +12,23 @@ import time
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
 _RANDOM_BITS = 80
+# A clock that was further ahead than this was wrong: ids do not stay there until it is that late.
+_MOST_AHEAD = 60_000 << _RANDOM_BITS
 _lock = threading.Lock()
 _last = 0
 
 
 def _next_number() -> int:
-    """Return a 128-bit number greater than every one this process returned before."""
+    """Return a 128-bit number greater than every one this process returned before.
+
+    But for those made by a clock that was a minute or more ahead.
+    """
     global _last
     fresh = time.time_ns() // 1_000_000 << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
     with _lock:
         # A random step keeps ids of one millisecond in order and hard to guess.
-        _last = fresh if fresh > _last else _last + 1 + secrets.randbits(40)
+        is_fresh = fresh > _last or _last - fresh > _MOST_AHEAD
+        _last = fresh if is_fresh else _last + 1 + secrets.randbits(40)
         return _last
 
 

@@ -207,7 +207,7 @@ class DnsChannel:
             if error is not None or result is None:
                 code = _DNS_CODES.get(error or 0, "lookup_failed")
                 if code == NO_RESOURCES:
-                    reason = pycares.errno.strerror(error or 0)
+                    reason = _text(pycares.errno.strerror(error or 0))
                     done(Failure(NETWORK, code, {"reason": reason}))
                 else:
                     done(_not_resolved(code, host))

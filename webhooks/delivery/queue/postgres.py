@@ -7,6 +7,7 @@ planned for each call, and sequential scans are switched off for the engine's se
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +18,7 @@ from django.db import connection, transaction
 from webhooks.delivery.queue import postgres_sql as sql
 from webhooks.delivery.queue.rows import (
     DIED,
+    MAX_EVENT_BYTES,
     AttemptResult,
     Candidate,
     Claimed,
@@ -27,6 +29,8 @@ from webhooks.delivery.queue.rows import (
     NewEventRow,
     Pace,
     StateChange,
+    affordable,
+    paced_wait,
 )
 
 logger = logging.getLogger(__name__)
@@ -88,29 +92,80 @@ def clock() -> float:
 
 def candidates() -> list[Candidate]:
     with _cursor() as cursor:
-        return [Candidate(*row) for row in cursor.execute(sql.CANDIDATES)]
+        return [_candidate(row) for row in cursor.execute(sql.CANDIDATES)]
 
 
-def _take(statement: str, parameters: dict[str, Any]) -> list[Claimed]:
+def _candidate(row: tuple[Any, ...]) -> Candidate:
+    *facts, rate, per_seconds, ahead_seconds, room, head_seconds = row
+    if not row[4]:
+        return Candidate._make([*facts, 0.0])
+    pace = Pace(rate, per_seconds, ahead_seconds)
+    return Candidate._make([*facts, paced_wait(pace, room=room, head_seconds=head_seconds)])
+
+
+def _take(statement: str, parameters: dict[str, Any], max_bytes: int) -> list[Claimed]:
     # One statement is one transaction; a BEGIN and a COMMIT of their own would be two more waits.
     with _cursor() as cursor:
-        cursor.execute(statement, parameters, binary=True)
-        return _with_events(cursor, cursor.fetchall(), parameters["lease"])
+        return _taken(cursor, statement, parameters, max_bytes)
 
 
-def _with_events(
-    cursor: "psycopg.Cursor[Any]", rows: list[tuple[Any, ...]], lease: str
+def _taken(
+    cursor: "psycopg.Cursor[Any]", statement: str, parameters: dict[str, Any], max_bytes: int
 ) -> list[Claimed]:
-    """Return what was claimed; a row whose event is missing is cancelled."""
-    claims = list(map(Claimed._make, rows))
-    if lost := [claim.id for claim in claims if claim.payload is None]:
+    """Return what was claimed, with events; what is more than `max_bytes` of them goes back.
+
+    A row whose event is missing is cancelled.
+    """
+    cursor.execute(statement, parameters, binary=True)
+    claims: list[Claimed] = []
+    large: list[Claimed] = []
+    sizes: dict[str, int] = {}
+    lost: list[str] = []
+    for *values, size in cursor.fetchall():
+        claim = Claimed._make(values)
+        if claim.payload is not None:
+            max_bytes -= size
+            claims.append(claim)
+        elif size is not None:
+            sizes[claim.event_id] = size
+            large.append(claim)
+        else:
+            lost.append(claim.id)
+    lease = parameters["lease"]
+    if lost:
         cursor.execute(sql.CANCEL_LOST, [lost, lease])
         logger.error("events_missing deliveries=%s", ",".join(lost))
-        claims = [claim for claim in claims if claim.payload is not None]
-    return claims
+    return claims + _with_large_events(cursor, large, sizes, lease, max_bytes) if large else claims
 
 
-def claim(quotas: Sequence[ClaimQuota], *, lease: str, lease_seconds: float) -> list[Claimed]:
+def _with_large_events(
+    cursor: "psycopg.Cursor[Any]",
+    claims: list[Claimed],
+    sizes: dict[str, int],
+    lease: str,
+    max_bytes: int,
+) -> list[Claimed]:
+    """Read each event once; rows whose events do not fit go back."""
+    chosen = affordable(sizes.items(), max_bytes)
+    cursor.execute(sql.EVENTS, [chosen], binary=True)
+    payloads: dict[str, bytes] = dict(cursor.fetchall())
+    if left := [claim for claim in claims if claim.event_id not in payloads]:
+        numbers = [claim.number for claim in left]
+        cursor.execute(sql.HAND_BACK, [[claim.id for claim in left], numbers, lease])
+    return [
+        claim._replace(payload=payloads[claim.event_id])
+        for claim in claims
+        if claim.event_id in payloads
+    ]
+
+
+def claim(
+    quotas: Sequence[ClaimQuota],
+    *,
+    lease: str,
+    lease_seconds: float,
+    max_bytes: int = MAX_EVENT_BYTES,
+) -> list[Claimed]:
     """Take due rows of several webhooks, each up to its quota, oldest first."""
     return _take(
         sql.CLAIM,
@@ -120,77 +175,78 @@ def claim(quotas: Sequence[ClaimQuota], *, lease: str, lease_seconds: float) -> 
             "lease": lease,
             "lease_seconds": lease_seconds,
         },
+        max_bytes,
     )
 
 
 def claim_tests(
-    webhook_ids: list[int], *, limit: int, lease: str, lease_seconds: float
+    webhook_ids: list[int],
+    *,
+    limit: int,
+    lease: str,
+    lease_seconds: float,
+    max_bytes: int = MAX_EVENT_BYTES,
 ) -> list[Claimed]:
     """Take test deliveries, which pass every limit."""
     return _take(
         sql.CLAIM_TESTS,
         {"ids": webhook_ids, "limit": limit, "lease": lease, "lease_seconds": lease_seconds},
+        max_bytes,
     )
 
 
-def claim_quarantined(webhook_ids: list[int], *, lease: str, lease_seconds: float) -> list[Claimed]:
+def claim_quarantined(
+    webhook_ids: list[int], *, lease: str, lease_seconds: float, max_bytes: int = MAX_EVENT_BYTES
+) -> list[Claimed]:
     """Take one row that was in flight at several crashes."""
-    return _take(
-        sql.CLAIM_QUARANTINED, {"ids": webhook_ids, "lease": lease, "lease_seconds": lease_seconds}
-    )
+    terms = {"ids": webhook_ids, "lease": lease, "lease_seconds": lease_seconds}
+    return _take(sql.CLAIM_QUARANTINED, terms, max_bytes)
 
 
 def claim_paced(
-    webhook_id: int, *, quota: int, lease: str, lease_seconds: float, is_quarantine: bool = False
+    quotas: Sequence[ClaimQuota],
+    *,
+    lease: str,
+    lease_seconds: float,
+    max_bytes: int = MAX_EVENT_BYTES,
+    is_quarantine: bool = False,
 ) -> list[Claimed]:
-    """Take rows of a webhook with a limit or an order, under the lock of its state row.
+    """Take rows of webhooks with a limit or an order, under the locks of their state rows.
 
     With `is_quarantine` it is one row that was in flight at several crashes; none in order, where
-    nothing but the head may go.
+    nothing but the head may go. What another worker claims from right now is left to it.
     """
+    wanted = {one.webhook_id: one.quota for one in sorted(quotas)}
     with transaction.atomic(), _cursor() as cursor:
-        if (pacing := _locked_pacing(cursor, webhook_id)) is None:
-            return []
-        rate, per_seconds, concurrency, is_ordered, ahead_seconds, sending = pacing
-        if is_quarantine and is_ordered:
-            return []
-        if concurrency is not None:
-            quota = min(quota, concurrency - sending)
-        pace = Pace(rate, per_seconds, ahead_seconds)
-        quota = min(quota, pace.quota)
-        if quota <= 0:
-            return []
-        parameters = {
-            "id": webhook_id,
-            "ids": [webhook_id],
-            "quotas": [quota],
-            "lease": lease,
-            "lease_seconds": lease_seconds,
-        }
-        statement = sql.CLAIM_HEAD if is_ordered else sql.CLAIM
-        if is_quarantine:
-            statement = sql.CLAIM_QUARANTINED
-        cursor.execute(statement, parameters, binary=True)
-        claimed = _with_events(cursor, cursor.fetchall(), lease)
-        if rate and claimed:
-            cursor.execute(
-                "UPDATE webhooks_webhookstate SET next_send_at = now() + %s * interval '1 second' "
-                "WHERE webhook_id = %s",
-                [pace.after(len(claimed)), webhook_id],
-            )
+        cursor.execute(sql.ADD_STATES, [list(wanted)])
+        locked = [row[0] for row in cursor.execute(sql.LOCK_STATES, [list(wanted)])]
+        ordered: list[int] = []
+        limited: list[ClaimQuota] = []
+        paces: dict[int, Pace] = {}
+        for pk, rate, per_seconds, concurrency, is_ordered, ahead, sending in cursor.execute(
+            sql.PACING, [locked]
+        ):
+            paces[pk] = Pace(rate, per_seconds, ahead)
+            room = wanted[pk] if concurrency is None else min(wanted[pk], concurrency - sending)
+            quota = min(room, paces[pk].quota)
+            if quota > 0 and not is_ordered:
+                limited.append(ClaimQuota(pk, quota))
+            elif quota > 0 and not is_quarantine:
+                ordered.append(pk)
+        terms: dict[str, Any] = {"lease": lease, "lease_seconds": lease_seconds}
+        claimed: list[Claimed] = []
+        if ordered:
+            claimed += _taken(cursor, sql.CLAIM_HEADS, terms | {"ids": ordered}, max_bytes)
+        if limited:
+            ids, counts = map(list, zip(*limited, strict=True))
+            statement = sql.CLAIM_QUARANTINED if is_quarantine else sql.CLAIM
+            parameters = terms | {"ids": ids, "quotas": counts}
+            claimed += _taken(cursor, statement, parameters, max_bytes)
+        counted = Counter(claim.webhook_id for claim in claimed)
+        after = {pk: paces[pk].after(n) for pk, n in counted.items() if paces[pk].rate}
+        if after:
+            cursor.execute(sql.PACED, [list(after), list(after.values())])
         return claimed
-
-
-def _locked_pacing(cursor: "psycopg.Cursor[Any]", webhook_id: int) -> tuple[Any, ...] | None:
-    """Lock the state row of a webhook and return what limits it; None if somebody else has it."""
-    cursor.execute(
-        "INSERT INTO webhooks_webhookstate (webhook_id, last_error) VALUES (%s, '') "
-        "ON CONFLICT DO NOTHING",
-        [webhook_id],
-    )
-    if cursor.execute(sql.LOCK_STATE, {"id": webhook_id}).fetchone() is None:
-        return None
-    return cursor.execute(sql.PACING, {"id": webhook_id}).fetchone()
 
 
 def record(results: Sequence[AttemptResult], *, lease: str, is_repeat: bool = False) -> int:

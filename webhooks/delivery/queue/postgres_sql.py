@@ -1,8 +1,29 @@
 """The statements of the queue on PostgreSQL; `postgres` says why they look as they do."""
 
-from webhooks.delivery.queue.rows import ATTEMPT_COLUMNS, MAX_UNKNOWN, QUARANTINE_FROM, VERSION
+from webhooks.delivery.queue.rows import (
+    ATTEMPT_COLUMNS,
+    LARGE_EVENT_BYTES,
+    MAX_UNKNOWN,
+    QUARANTINE_FROM,
+    VERSION,
+)
 
-PACED = """(w.rate_limit IS NOT NULL OR w.concurrency_limit IS NOT NULL OR w.is_ordered)"""
+IS_PACED = """(w.rate_limit IS NOT NULL OR w.concurrency_limit IS NOT NULL OR w.is_ordered)"""
+
+EVENTS = "SELECT id, payload FROM webhooks_event WHERE id = ANY(%s::text[])"
+
+# The oldest open row of webhook w is the head; one that is sent, held or waits for a retry blocks
+# the rest.
+HEAD = """SELECT {columns} FROM webhooks_delivery d WHERE d.id = (SELECT min(x.id) FROM (
+      (SELECT id FROM webhooks_delivery WHERE status = 'pending' AND webhook_id = w.id
+       ORDER BY id LIMIT 1)
+      UNION ALL
+      (SELECT id FROM webhooks_delivery WHERE status = 'sending' AND webhook_id = w.id)
+      UNION ALL
+      (SELECT id FROM webhooks_delivery WHERE status = 'held' AND webhook_id = w.id
+       ORDER BY id LIMIT 1)) x)"""
+HEAD_SECONDS = """CASE WHEN d.status = 'pending'
+    THEN EXTRACT(EPOCH FROM d.next_attempt_at - now())::float8 END"""
 
 # A loose index scan: one probe per webhook that has pending rows, however many rows it has.
 CANDIDATES = f"""
@@ -16,19 +37,25 @@ WITH RECURSIVE waiting(webhook_id, next_attempt_at) AS (
     ORDER BY d.webhook_id, d.next_attempt_at LIMIT 1) following
 )
 SELECT w.id, {VERSION}, COALESCE(t.version, 0),
-  w.is_active AND w.deleted_at IS NULL, {PACED},
+  w.is_active AND w.deleted_at IS NULL, {IS_PACED},
   EXISTS (SELECT FROM webhooks_delivery WHERE status = 'pending' AND trigger = 'test'),
   EXISTS (SELECT FROM webhooks_delivery
-          WHERE status = 'pending' AND unknown_count >= {QUARANTINE_FROM})
+          WHERE status = 'pending' AND unknown_count >= {QUARANTINE_FROM}),
+  w.rate_limit, w.rate_limit_seconds,
+  EXTRACT(EPOCH FROM COALESCE(s.next_send_at, now()) - now())::float8,
+  w.concurrency_limit - CASE WHEN w.concurrency_limit IS NOT NULL THEN
+    (SELECT count(*) FROM webhooks_delivery WHERE status = 'sending' AND webhook_id = w.id) END,
+  CASE WHEN w.is_ordered THEN ({HEAD.format(columns=HEAD_SECONDS)}) ELSE 0 END
 FROM waiting
 JOIN webhooks_webhook w ON w.id = waiting.webhook_id
 JOIN webhooks_credential c ON c.id = w.credential_id
 LEFT JOIN webhooks_oauthtoken t ON t.credential_id = w.credential_id
+LEFT JOIN webhooks_webhookstate s ON s.webhook_id = w.id
 WHERE waiting.next_attempt_at <= now()
 """
 
 # The lease counts from here on: by now() it could be over when a statement that waited ends.
-TAKE = """
+TAKE = f"""
 ), claimed AS MATERIALIZED (
   UPDATE webhooks_delivery d
   SET status = 'sending', lease = %(lease)s, attempt_count = attempt_count + 1,
@@ -36,7 +63,9 @@ TAKE = """
   WHERE d.ctid = ANY(ARRAY(SELECT place FROM wanted))
   RETURNING d.id, d.webhook_id, d.event_id, d.attempt_count, d.failure_count, d.trigger
 )
-SELECT c.id, c.webhook_id, c.event_id, c.attempt_count, c.failure_count, c.trigger, e.payload
+SELECT c.id, c.webhook_id, c.event_id, c.attempt_count, c.failure_count, c.trigger,
+  CASE WHEN octet_length(e.payload) <= {LARGE_EVENT_BYTES} THEN e.payload END,
+  octet_length(e.payload)
 FROM claimed c
 LEFT JOIN LATERAL (
   SELECT payload FROM webhooks_event e WHERE e.id = c.event_id OFFSET 0) e ON true
@@ -78,34 +107,39 @@ WITH wanted AS MATERIALIZED (
     ORDER BY d.next_attempt_at, d.id LIMIT 1 FOR UPDATE SKIP LOCKED) due LIMIT 1
 {TAKE}"""
 
-# The oldest open row is the head; one that is sent, held or waits for a retry blocks the rest.
-CLAIM_HEAD = f"""
-WITH head AS MATERIALIZED (
-  SELECT d.ctid AS place, d.status, d.next_attempt_at <= now() AS is_due FROM webhooks_delivery d
-  WHERE d.id = (SELECT min(x.id) FROM (
-      (SELECT id FROM webhooks_delivery WHERE status = 'pending' AND webhook_id = %(id)s
-       ORDER BY id LIMIT 1)
-      UNION ALL
-      (SELECT id FROM webhooks_delivery WHERE status = 'sending' AND webhook_id = %(id)s)
-      UNION ALL
-      (SELECT id FROM webhooks_delivery WHERE status = 'held' AND webhook_id = %(id)s
-       ORDER BY id LIMIT 1)) x)
+CLAIM_HEADS = f"""
+WITH heads AS MATERIALIZED (
+  SELECT head.* FROM unnest(%(ids)s::bigint[]) AS w(id) CROSS JOIN LATERAL (
+    {HEAD.format(columns="d.ctid AS place, d.status, d.next_attempt_at <= now() AS is_due")}) head
 ), wanted AS MATERIALIZED (
-  SELECT place FROM head WHERE status = 'pending' AND is_due
+  SELECT place FROM heads WHERE status = 'pending' AND is_due
 {TAKE}"""
 
+ADD_STATES = """
+INSERT INTO webhooks_webhookstate (webhook_id, last_error)
+SELECT id, '' FROM unnest(%s::bigint[]) AS w(id)
+WHERE NOT EXISTS (SELECT FROM webhooks_webhookstate WHERE webhook_id = w.id)
+ON CONFLICT DO NOTHING
+"""
+
 # A statement of its own before PACING: what counts after a lock sees what its last owner wrote.
-LOCK_STATE = """
-SELECT webhook_id FROM webhooks_webhookstate WHERE webhook_id = %(id)s FOR UPDATE SKIP LOCKED
+LOCK_STATES = """
+SELECT webhook_id FROM webhooks_webhookstate WHERE webhook_id = ANY(%s)
+ORDER BY webhook_id FOR UPDATE SKIP LOCKED
 """
 
 PACING = """
-SELECT w.rate_limit, w.rate_limit_seconds, w.concurrency_limit, w.is_ordered,
+SELECT w.id, w.rate_limit, w.rate_limit_seconds, w.concurrency_limit, w.is_ordered,
        EXTRACT(EPOCH FROM COALESCE(s.next_send_at, now()) - now())::float8,
        (SELECT count(*) FROM webhooks_delivery d
         WHERE d.status = 'sending' AND d.webhook_id = w.id)
 FROM webhooks_webhookstate s JOIN webhooks_webhook w ON w.id = s.webhook_id
-WHERE s.webhook_id = %(id)s
+WHERE s.webhook_id = ANY(%s)
+"""
+
+PACED = """
+UPDATE webhooks_webhookstate s SET next_send_at = now() + r.seconds * interval '1 second'
+FROM unnest(%s::bigint[], %s::float8[]) AS r(id, seconds) WHERE s.webhook_id = r.id
 """
 
 TIMINGS = ["float8"] * 5

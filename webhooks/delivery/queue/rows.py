@@ -7,6 +7,7 @@ nothing wrongly.
 """
 
 import sys
+from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
@@ -45,6 +46,23 @@ DIED = dump("process_died")
 
 # `Webhook.version_sent` of a webhook w and its credential c.
 VERSION = "w.version + c.version + c.id * 4294967296"
+
+
+# Bytes of events that are held in memory, and from which size on one is read apart from its row:
+# once for all the rows it has.
+MAX_EVENT_BYTES = 64 * 1024 * 1024
+LARGE_EVENT_BYTES = 16 * 1024
+
+
+def affordable(events: Iterable[tuple[str, int]], max_bytes: int) -> list[str]:
+    """Return the first of the events, given with their sizes, that fit; at least one."""
+    chosen: list[str] = []
+    for event_id, size in events:
+        max_bytes -= size
+        if max_bytes < 0 and chosen:
+            break
+        chosen.append(event_id)
+    return chosen
 
 
 class NewEventRow(NamedTuple):
@@ -92,6 +110,11 @@ class Pace(NamedTuple):
             return sys.maxsize
         return int((self._burst - self._ahead) / self._spacing + 1e-9)
 
+    @property
+    def wait_seconds(self) -> float:
+        """Return how long it is until the next request may be sent."""
+        return max(0.0, self._ahead + self._spacing - self._burst) if self.rate else 0.0
+
     def after(self, count: int) -> float:
         """Return how far ahead the schedule is when `count` were sent, in seconds."""
         return self._ahead + self._spacing * count
@@ -121,6 +144,19 @@ class Candidate(NamedTuple):
     # Whether a test, or a row that was in flight at several crashes, waits at any webhook.
     has_tests: bool
     has_suspects: bool
+    # How long its limit or order lets nothing but tests go; None until something comes back.
+    wait_seconds: float | None = 0.0
+
+
+def paced_wait(pace: Pace, *, room: int | None, head_seconds: float | None) -> float | None:
+    """Return `Candidate.wait_seconds` of a webhook with a limit or an order.
+
+    `room` is how many more requests may be in flight, None without a limit; `head_seconds` is when
+    the oldest row of an ordered webhook is due, None while it is being sent or held.
+    """
+    if head_seconds is None or (room is not None and room <= 0):
+        return None
+    return max(pace.wait_seconds, head_seconds, 0.0)
 
 
 class ClaimQuota(NamedTuple):

@@ -16,6 +16,7 @@ from django.utils import timezone
 from webhooks.delivery.queue import sqlite_sql as sql
 from webhooks.delivery.queue.rows import (
     DIED,
+    MAX_EVENT_BYTES,
     AttemptResult,
     Candidate,
     Claimed,
@@ -26,6 +27,8 @@ from webhooks.delivery.queue.rows import (
     NewEventRow,
     Pace,
     StateChange,
+    affordable,
+    paced_wait,
 )
 
 logger = logging.getLogger(__name__)
@@ -80,27 +83,57 @@ def clock() -> float:
 
 def candidates() -> list[Candidate]:
     with connection.cursor() as cursor:
-        cursor.execute(sql.CANDIDATES, [_now()])
-        return [Candidate(*row[:3], *map(bool, row[3:])) for row in cursor.fetchall()]
+        now = timezone.now()
+        cursor.execute(sql.CANDIDATES, [_stored(now)])
+        return [_candidate(row, now) for row in cursor.fetchall()]
 
 
-def _take(cursor: Any, ids: list[str], lease: str, lease_seconds: float) -> list[Claimed]:
+def _candidate(row: tuple[Any, ...], now: dt.datetime) -> Candidate:
+    facts = [*row[:3], *map(bool, row[3:7])]
+    if not row[4]:
+        return Candidate._make([*facts, 0.0])
+    rate, per_seconds, next_send_at, room, is_ordered, head_due_at = row[7:]
+    pace = Pace(rate, per_seconds, _seconds_to(next_send_at, now) or 0.0)
+    head_seconds = _seconds_to(head_due_at, now) if is_ordered else 0.0
+    wait_seconds = paced_wait(pace, room=room, head_seconds=head_seconds)
+    return Candidate._make([*facts, wait_seconds])
+
+
+def _seconds_to(moment: str | dt.datetime | None, now: dt.datetime) -> float | None:
+    """Return how far a moment is ahead; a text where SQLite does not know the column's type."""
+    if moment is None:
+        return None
+    read = dt.datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+    return (read.replace(tzinfo=dt.UTC) - now).total_seconds()
+
+
+def _take(
+    cursor: Any, ids: list[str], lease: str, lease_seconds: float, max_bytes: int
+) -> list[Claimed]:
+    """Return what was claimed, with events; what is more than `max_bytes` of them goes back.
+
+    A row whose event is missing is cancelled.
+    """
     if not ids:
         return []
     cursor.execute(sql.TAKE.format(ids=_marks(ids)), [lease, _now(lease_seconds), *ids])
-    rows = cursor.fetchall()
-    events = list({row[2] for row in rows})
-    cursor.execute(
-        f"SELECT id, payload FROM webhooks_event WHERE id IN ({_marks(events)})",
-        events,
-    )
-    payloads = {event_id: bytes(payload) for event_id, payload in cursor.fetchall()}
     order = {delivery_id: index for index, delivery_id in enumerate(ids)}
-    rows.sort(key=lambda row: order[row[0]])
-    lost = [row[0] for row in rows if row[2] not in payloads]
-    if lost:
+    rows = sorted(cursor.fetchall(), key=lambda row: order[row[0]])
+    events = list(dict.fromkeys(row[2] for row in rows))
+    read = "SELECT id, {column} FROM webhooks_event WHERE id IN ({ids})"
+    cursor.execute(read.format(column="length(payload)", ids=_marks(events)), events)
+    sizes = dict(cursor.fetchall())
+    chosen = list(sizes)
+    if sum(sizes.values()) > max_bytes:
+        chosen = affordable(((one, sizes[one]) for one in events if one in sizes), max_bytes)
+    cursor.execute(read.format(column="payload", ids=_marks(chosen)), chosen)
+    payloads = {event_id: bytes(payload) for event_id, payload in cursor.fetchall()}
+    if lost := [row[0] for row in rows if row[2] not in sizes]:
         cursor.execute(sql.CANCEL_LOST.format(ids=_marks(lost)), [_now(), *lost])
         logger.error("events_missing deliveries=%s", ",".join(lost))
+    if left := [row for row in rows if row[2] in sizes and row[2] not in payloads]:
+        due = _now()
+        cursor.executemany(sql.HAND_BACK, [(due, row[0], lease, row[3]) for row in left])
     return [Claimed._make([*row, payloads[row[2]]]) for row in rows if row[2] in payloads]
 
 
@@ -109,7 +142,13 @@ def _ids(cursor: Any, sql: str, parameters: Sequence[object]) -> list[str]:
     return [row[0] for row in cursor.fetchall()]
 
 
-def claim(quotas: Sequence[ClaimQuota], *, lease: str, lease_seconds: float) -> list[Claimed]:
+def claim(
+    quotas: Sequence[ClaimQuota],
+    *,
+    lease: str,
+    lease_seconds: float,
+    max_bytes: int = MAX_EVENT_BYTES,
+) -> list[Claimed]:
     """Take due rows of several webhooks, each up to its quota, oldest first."""
     with transaction.atomic(), connection.cursor() as cursor:
         now = _now()
@@ -118,11 +157,16 @@ def claim(quotas: Sequence[ClaimQuota], *, lease: str, lease_seconds: float) -> 
             for one in quotas
             for delivery_id in _ids(cursor, sql.DUE, [one.webhook_id, now, one.quota])
         ]
-        return _take(cursor, ids, lease, lease_seconds)
+        return _take(cursor, ids, lease, lease_seconds, max_bytes)
 
 
 def claim_tests(
-    webhook_ids: list[int], *, limit: int, lease: str, lease_seconds: float
+    webhook_ids: list[int],
+    *,
+    limit: int,
+    lease: str,
+    lease_seconds: float,
+    max_bytes: int = MAX_EVENT_BYTES,
 ) -> list[Claimed]:
     """Take test deliveries, which pass every limit."""
     if not webhook_ids:
@@ -130,54 +174,72 @@ def claim_tests(
     with transaction.atomic(), connection.cursor() as cursor:
         due = sql.DUE_TESTS.format(ids=_marks(webhook_ids))
         ids = _ids(cursor, due, [*webhook_ids, _now(), limit])
-        return _take(cursor, ids, lease, lease_seconds)
+        return _take(cursor, ids, lease, lease_seconds, max_bytes)
 
 
-def claim_quarantined(webhook_ids: list[int], *, lease: str, lease_seconds: float) -> list[Claimed]:
+def claim_quarantined(
+    webhook_ids: list[int], *, lease: str, lease_seconds: float, max_bytes: int = MAX_EVENT_BYTES
+) -> list[Claimed]:
     """Take one row that was in flight at several crashes."""
     if not webhook_ids:
         return []
     with transaction.atomic(), connection.cursor() as cursor:
         due = sql.DUE_QUARANTINED.format(ids=_marks(webhook_ids))
-        return _take(cursor, _ids(cursor, due, [*webhook_ids, _now()]), lease, lease_seconds)
+        ids = _ids(cursor, due, [*webhook_ids, _now()])
+        return _take(cursor, ids, lease, lease_seconds, max_bytes)
 
 
 def claim_paced(
-    webhook_id: int, *, quota: int, lease: str, lease_seconds: float, is_quarantine: bool = False
+    quotas: Sequence[ClaimQuota],
+    *,
+    lease: str,
+    lease_seconds: float,
+    max_bytes: int = MAX_EVENT_BYTES,
+    is_quarantine: bool = False,
 ) -> list[Claimed]:
-    """Take rows of a webhook with a limit or an order.
+    """Take rows of webhooks with a limit or an order.
 
     With `is_quarantine` it is one row that was in flight at several crashes; none in order, where
     nothing but the head may go.
     """
+    claimed: list[Claimed] = []
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(sql.PACING, [webhook_id])
-        rate, per_seconds, concurrency, is_ordered, next_send_at, sending = cursor.fetchone()
-        if is_quarantine and is_ordered:
-            return []
-        now = timezone.now()
-        if concurrency is not None:
-            quota = min(quota, concurrency - sending)
-        pace = Pace(rate, per_seconds, ((_aware(next_send_at) or now) - now).total_seconds())
-        quota = min(quota, pace.quota)
-        if quota <= 0:
-            return []
-        if is_quarantine:
-            due = sql.DUE_QUARANTINED.format(ids=_marks([webhook_id]))
-            ids = _ids(cursor, due, [webhook_id, _stored(now)])
-        else:
-            due = sql.DUE_HEAD if is_ordered else sql.DUE
-            ids = _ids(cursor, due, [webhook_id, _stored(now), quota])
-        claimed = _take(cursor, ids, lease, lease_seconds)
-        if rate and claimed:
-            upto = now + dt.timedelta(seconds=pace.after(len(claimed)))
-            cursor.execute(
-                "INSERT INTO webhooks_webhookstate (webhook_id, next_send_at, last_error) "
-                "VALUES (%s, %s, '') ON CONFLICT (webhook_id) "
-                "DO UPDATE SET next_send_at = excluded.next_send_at",
-                [webhook_id, _stored(upto)],
-            )
-        return claimed
+        for one in quotas:
+            if not (is_quarantine and claimed):
+                terms = (lease, lease_seconds, max_bytes)
+                claimed += _claim_paced(cursor, one, terms, is_quarantine)
+    return claimed
+
+
+def _claim_paced(
+    cursor: Any, one: ClaimQuota, terms: tuple[str, float, int], is_quarantine: bool
+) -> list[Claimed]:
+    webhook_id, quota = one
+    cursor.execute(sql.PACING, [webhook_id])
+    rate, per_seconds, concurrency, is_ordered, next_send_at, sending = cursor.fetchone()
+    now = timezone.now()
+    if concurrency is not None:
+        quota = min(quota, concurrency - sending)
+    pace = Pace(rate, per_seconds, _seconds_to(next_send_at, now) or 0.0)
+    quota = min(quota, pace.quota)
+    if quota <= 0 or (is_quarantine and is_ordered):
+        return []
+    if is_quarantine:
+        due = sql.DUE_QUARANTINED.format(ids=_marks([webhook_id]))
+        ids = _ids(cursor, due, [webhook_id, _stored(now)])
+    else:
+        due = sql.DUE_HEAD if is_ordered else sql.DUE
+        ids = _ids(cursor, due, [webhook_id, _stored(now), quota])
+    claimed = _take(cursor, ids, *terms)
+    if rate and claimed:
+        upto = now + dt.timedelta(seconds=pace.after(len(claimed)))
+        cursor.execute(
+            "INSERT INTO webhooks_webhookstate (webhook_id, next_send_at, last_error) "
+            "VALUES (%s, %s, '') ON CONFLICT (webhook_id) "
+            "DO UPDATE SET next_send_at = excluded.next_send_at",
+            [webhook_id, _stored(upto)],
+        )
+    return claimed
 
 
 def record(results: Sequence[AttemptResult], *, lease: str, is_repeat: bool = False) -> int:

@@ -16,11 +16,20 @@ SELECT w.id, {VERSION}, COALESCE(t.version, 0),
   w.rate_limit IS NOT NULL OR w.concurrency_limit IS NOT NULL OR w.is_ordered,
   EXISTS (SELECT 1 FROM webhooks_delivery WHERE status = 'pending' AND "trigger" = 'test'),
   EXISTS (SELECT 1 FROM webhooks_delivery
-          WHERE status = 'pending' AND unknown_count >= {QUARANTINE_FROM})
+          WHERE status = 'pending' AND unknown_count >= {QUARANTINE_FROM}),
+  w.rate_limit, w.rate_limit_seconds, s.next_send_at,
+  w.concurrency_limit - CASE WHEN w.concurrency_limit IS NOT NULL THEN
+    (SELECT count(*) FROM webhooks_delivery WHERE status = 'sending' AND webhook_id = w.id) END,
+  w.is_ordered,
+  CASE WHEN w.is_ordered THEN
+    (SELECT CASE WHEN status = 'pending' THEN next_attempt_at END FROM webhooks_delivery
+     WHERE id = (SELECT min(id) FROM webhooks_delivery
+                 WHERE status IN ('pending', 'sending', 'held') AND webhook_id = w.id)) END
 FROM waiting
 JOIN webhooks_webhook w ON w.id = waiting.webhook_id
 JOIN webhooks_credential c ON c.id = w.credential_id
 LEFT JOIN webhooks_oauthtoken t ON t.credential_id = w.credential_id
+LEFT JOIN webhooks_webhookstate s ON s.webhook_id = w.id
 WHERE EXISTS (SELECT 1 FROM webhooks_delivery d WHERE d.status = 'pending'
   AND d.webhook_id = w.id AND d.next_attempt_at <= %s)
 """
