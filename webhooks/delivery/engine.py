@@ -28,7 +28,7 @@ from webhooks.delivery.requests import (
     Request,
     RequestPlan,
     Response,
-    classify,
+    judge,
     next_step,
     no_response,
     prepare,
@@ -312,7 +312,7 @@ class Engine:
 
     def _handle(self, request: Request, response: Response) -> None:
         claim, plan = request.claim, request.plan
-        outcome = classify(response)
+        outcome, response, is_token_expired = judge(response, plan)
         step = wait = None
         if outcome is Outcome.SUCCEEDED:
             if plan.can_refresh_token:
@@ -321,7 +321,7 @@ class Engine:
             self._pending_pauses.add(request, response)
             return
         else:
-            if response.status_code in plan.expired_status_codes and plan.can_refresh_token:
+            if is_token_expired and plan.can_refresh_token:
                 step = self._after_refused_token(request)
             if response.status_code in (429, 503):
                 wait = retry_after_seconds(response.headers, self._session.wall())

@@ -90,6 +90,7 @@ class WebhookForm(WebhookFields):
         values = super().clean()
         if "held" in self.fields and values.get("is_active") and not values.get("held"):
             self.add_error("held", _("Say what happens to the deliveries that are held."))
+        self.check_rule(values)
         return values
 
     def _check_authorization(self, values: dict[str, Any]) -> None:

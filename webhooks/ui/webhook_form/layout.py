@@ -14,13 +14,14 @@ from django.utils.translation import gettext_lazy as _
 from webhooks.models import Webhook
 from webhooks.security.drafts import Draft
 from webhooks.ui.fields import EventTypesField
-from webhooks.ui.webhook_form import alerts, delivery
+from webhooks.ui.webhook_form import alerts, delivery, success
 from webhooks.ui.webhook_form.credential_form import CredentialForm, problems_of
 from webhooks.ui.webhook_form.credentials import CONNECTION, ConnectionChoice, connections
 from webhooks.ui.webhook_form.delivery import DeliveryFields
 from webhooks.ui.webhook_form.filter_section import FilterSection
 from webhooks.ui.webhook_form.headers import header_rows
 from webhooks.ui.webhook_form.mapping import MappingSection
+from webhooks.ui.webhook_form.success import SuccessFields
 
 # The sentence under each field, and that for an empty one.
 HELP = {
@@ -44,10 +45,13 @@ REQUIRED = {
 _FORMAT_DEFAULTS = {"date_format": "iso8601", "time_zone": "UTC", "uses_older_names": False}
 
 
-class WebhookFields(ConnectionChoice, DeliveryFields, CredentialForm):
+class WebhookFields(ConnectionChoice, DeliveryFields, SuccessFields, CredentialForm):
     """Everything of the form that the page shows."""
 
-    page_end = ("timeout_seconds", *delivery.FIELDS, *alerts.FIELDS, *alerts.THRESHOLDS)
+    page_end = (
+        *("timeout_seconds", *delivery.FIELDS, *success.FIELDS),
+        *(*alerts.FIELDS, *alerts.THRESHOLDS),
+    )
 
     # Compared with what was shown, so that a save does not resume what was paused since.
     is_active = forms.BooleanField(
@@ -97,6 +101,7 @@ class WebhookFields(ConnectionChoice, DeliveryFields, CredentialForm):
             "time_zone",
             "uses_older_names",
             *delivery.FIELDS,
+            *success.FIELDS,
             *alerts.FIELDS,
             *alerts.THRESHOLDS,
         ]
