@@ -54,7 +54,7 @@ SENTENCES: Mapping[str, Sentence] = {
     ),
     # Of a webhook that cannot be used as it is.
     "unreadable_settings": _("The webhook's settings could not be read."),
-    "body_too_large": _(
+    "rendered_too_large": _(
         "The body of this event would have more than the %(megabytes)s MB that are sent. "
         "Use its large variables fewer times."
     ),
@@ -77,7 +77,7 @@ def of_error(error: Exception) -> Message:
     if isinstance(error, network.NetworkError):
         return of_failure(error.failure)
     if isinstance(error, payloads.BodyTooLargeError):
-        return Message("body_too_large", {"megabytes": payloads.megabytes(error.limit_bytes)})
+        return Message("rendered_too_large", {"megabytes": payloads.megabytes(error.limit_bytes)})
     return Message("said", {"reason": str(error)})
 
 

@@ -54,14 +54,14 @@ def compare(
     found = [*_answers(before, after), *_times(before, after)]
     found += _headers(_("Request header %s"), before.request_headers, after.request_headers)
     found += _headers(_("Response header %s"), before.response_headers, after.response_headers)
-    sent = [sent_body(attempt, payload) for attempt in (before, after)]
+    sent = [_sent(attempt, payload) for attempt in (before, after)]
     found += _bodies(_("Request body"), sent[0], sent[1], with_bodies)
     got = [bytes(attempt.response_body) for attempt in (before, after)]
     found += _bodies(_("Response body"), got[0], got[1], with_bodies)
     return found
 
 
-def sent_body(attempt: Attempt, payload: bytes) -> bytes:
+def _sent(attempt: Attempt, payload: bytes) -> bytes:
     return payload if attempt.request_body is None else bytes(attempt.request_body)
 
 
