@@ -36,7 +36,8 @@ def said_in(language: str, stored: str) -> str:
     ),
 )
 def test_every_code_has_a_sentence_in_both_languages(code: str) -> None:
-    stored = outcomes.stored(Message(code, {"status": 503, "error": "KeyError"}))
+    params: dict[str, str | int] = {"status": 503, "error": "KeyError", "megabytes": "16"}
+    stored = outcomes.stored(Message(code, {**params, "reason": "NO_LEAD"}))
     english, ukrainian = said_in("en", stored), said_in("uk", stored)
     assert english.endswith(".")
     assert ukrainian.endswith(".")
