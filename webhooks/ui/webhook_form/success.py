@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -117,19 +116,20 @@ class SuccessFields(forms.Form):
 
     def check_rule(self, values: dict[str, Any]) -> None:
         """Add what is wrong with the rule as a whole to the field that has to change."""
-        for name in ("answer_variable", "answer_reason"):
+        variable, reason = values.get("answer_variable"), values.get("answer_reason")
+        if values.get("answer_rule"):
+            if not variable:
+                self.add_error("answer_variable", _("Enter a field of the answer, like “error”."))
+            if values.get("answer_operator") not in PRESENCE and not values.get("answer_value"):
+                self.add_error("answer_value", _("Give a value to compare with."))
+        if values.get("answer_expired") and not reason:
+            self.add_error("answer_reason", _("Enter where the answer names its reason."))
+        for name, path in (("answer_variable", variable), ("answer_reason", reason)):
             try:
-                if values.get(name):
-                    parse_path(values[name])
+                if path:
+                    parse_path(path)
             except ValueError as error:
                 self.add_error(name, str(error))
-        if values.get("answer_rule"):
-            if not values.get("answer_variable"):
-                self.add_error("answer_variable", _("Enter a field of the answer, like “error”."))
-            elif values.get("answer_operator") not in PRESENCE and not values.get("answer_value"):
-                self.add_error("answer_value", _("Give a value to compare with."))
-        if values.get("answer_expired") and not values.get("answer_reason"):
-            self.add_error("answer_reason", _("Enter where the answer names its reason."))
 
     @property
     def success_presets(self) -> list[tuple[str, str]]:
@@ -166,24 +166,26 @@ def fill_in(data: MutableMapping[str, Any]) -> None:
             data[name] = "\n".join(value) if isinstance(value, list) else value
 
 
-def trial(form: "WebhookForm", *, may_see: bool) -> dict[str, str]:
+def trial(form: "WebhookForm", *, may_see: bool) -> dict[str, Any]:
     """Return what the rule, as it is typed, makes of the newest answer that is stored."""
-    form.is_valid()
-    if any(form[name].errors for name in FIELDS):
+    rule = SuccessFields(form.data)
+    if rule.is_valid():
+        rule.check_rule(rule.cleaned_data)
+    if rule.errors:
         return {"kind": "warning", "sentence": _("Correct the rule to try it.")}
     if not may_see:
         sentence = _("You may not see payloads, and an answer may repeat one.")
         return {"kind": "warning", "sentence": sentence}
-    typed = Webhook(**{name: form.cleaned_data[name] for name in FIELDS})
+    typed = Webhook(**rule.cleaned_data)
     answered = Attempt.objects.filter(delivery__webhook=form.instance.pk, status_code__gt=0)
     last = answered.order_by("-pk").first() if form.instance.pk else None
     if last is None:
         sentence = _("There is no answer yet. Send a test, then try again.")
         return {"kind": "info", "sentence": sentence}
-    return {**_judged(typed, last), "when": timezone.localtime(last.started_at)}  # type: ignore[dict-item]
+    return {**_judged(typed, last), "when": last.started_at}
 
 
-def _judged(webhook: Webhook, last: Attempt) -> dict[str, str]:
+def _judged(webhook: Webhook, last: Attempt) -> dict[str, Any]:
     status = last.status_code or 0
     by_status = classify(
         no_response(Outcome.UNKNOWN, Message("said", {}))._replace(error=None, status_code=status)
