@@ -91,7 +91,7 @@ class SuccessFields(forms.Form):
         label=gettext_lazy("With the value"),
         max_length=500,
         required=False,
-        help_text=gettext_lazy("For example “true”. Of several, one a comma."),
+        help_text=gettext_lazy("For example “true”. Separate several values with commas."),
     )
     answer_reason = _path_field(
         gettext_lazy("Field of the reason"),
