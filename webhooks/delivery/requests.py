@@ -168,7 +168,7 @@ def make_plan(
         schedule_seconds=tuple(webhook.retry_schedule_seconds) or RETRY_SCHEDULE_SECONDS,
         can_refresh_token=token_version > 0,
         expired_status_codes=frozenset(webhook.credential.expired_status_codes or [401]),
-        success_rule=compile_rule(webhook),
+        success_rule=compile_rule(webhook) if webhook.has_success_rule else None,
         query=authorization.query(),
         logged_query=authorization.logged_query(),
     )

@@ -1,7 +1,7 @@
 """The success rule of a webhook: which status codes and which answers count as delivered.
 
 Many APIs answer 200 and say no in the JSON. The rule reads the part of the answer that is read
-anyway (64 KiB), once, in a time that grows with its length. Webhooks without a rule have None.
+anyway (64 KiB), once, in a time that grows with its length. Most webhooks have no rule.
 """
 
 import json
@@ -78,10 +78,8 @@ class SuccessRule:
         return as_text(found)[:_MAX_REASON]
 
 
-def compile_rule(webhook: Webhook) -> SuccessRule | None:
-    """Return a webhook's rule, None when every 2xx is a success; raise MappingError."""
-    if not webhook.success_codes and not webhook.answer_rule and not webhook.answer_expired:
-        return None
+def compile_rule(webhook: Webhook) -> SuccessRule:
+    """Return a webhook's rule; raise MappingError for one that cannot be read."""
     try:
         condition = compile_filter(condition_of(webhook)) if webhook.answer_rule else None
     except FilterError as error:

@@ -196,6 +196,11 @@ class Webhook(EditedRow):
         """
         return self.version + self.credential.version + (self.credential.pk or 0) * 2**32
 
+    @property
+    def has_success_rule(self) -> bool:
+        """Return whether more than the usual 2xx decides what counts as delivered."""
+        return bool(self.success_codes or self.answer_rule or self.answer_expired)
+
     def secret_binding(self) -> str:
         return self.uid
 

@@ -215,7 +215,7 @@ def _success_trial(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
     if request.POST.get("action") not in (success.USE_PRESET, success.TRY):
         return {}
     may_see = request.user.has_perm("webhooks.view_payload")
-    return {"success_trial": success.trial(form, may_see=may_see)}
+    return {"success_trial": success.trial(form.data, form.instance.pk, may_see=may_see)}
 
 
 def _preview(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:

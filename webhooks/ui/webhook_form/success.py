@@ -1,7 +1,7 @@
 """The form's Success section: which answers of the receiver count as delivered."""
 
-from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, MutableMapping
+from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -16,9 +16,6 @@ from webhooks.models import AnswerRule, Attempt, Outcome, Webhook
 from webhooks.models.messages import Message
 from webhooks.payloads import MappingError, parse_path
 from webhooks.ui.fields import StatusCodesField, WordsField
-
-if TYPE_CHECKING:
-    from webhooks.ui.webhook_form.forms import WebhookForm
 
 FIELDS = (
     "success_codes",
@@ -166,9 +163,9 @@ def fill_in(data: MutableMapping[str, Any]) -> None:
             data[name] = "\n".join(value) if isinstance(value, list) else value
 
 
-def trial(form: "WebhookForm", *, may_see: bool) -> dict[str, Any]:
+def trial(data: Mapping[str, Any], webhook_id: int | None, *, may_see: bool) -> dict[str, Any]:
     """Return what the rule, as it is typed, makes of the newest answer that is stored."""
-    rule = SuccessFields(form.data)
+    rule = SuccessFields(data)
     if rule.is_valid():
         rule.check_rule(rule.cleaned_data)
     if rule.errors:
@@ -177,8 +174,8 @@ def trial(form: "WebhookForm", *, may_see: bool) -> dict[str, Any]:
         sentence = _("You may not see payloads, and an answer may repeat one.")
         return {"kind": "warning", "sentence": sentence}
     typed = Webhook(**rule.cleaned_data)
-    answered = Attempt.objects.filter(delivery__webhook=form.instance.pk, status_code__gt=0)
-    last = answered.order_by("-pk").first() if form.instance.pk else None
+    answered = Attempt.objects.filter(delivery__webhook=webhook_id, status_code__gt=0)
+    last = answered.order_by("-pk").first() if webhook_id else None
     if last is None:
         sentence = _("There is no answer yet. Send a test, then try again.")
         return {"kind": "info", "sentence": sentence}
@@ -190,17 +187,16 @@ def _judged(webhook: Webhook, last: Attempt) -> dict[str, Any]:
     by_status = classify(
         no_response(Outcome.UNKNOWN, Message("said", {}))._replace(error=None, status_code=status)
     )
-    try:
-        rule = compile_rule(webhook)
-    except MappingError as error:
-        return {"kind": "warning", "sentence": str(error)}
-    message = None
-    outcome = by_status
-    if rule is not None:
+    outcome, message = by_status, None
+    if webhook.has_success_rule:
         body = bytes(last.response_body)
         if len(body) >= STORED_BODY_BYTES and last.response_size > len(body):
             sentence = _("Only the beginning of the last answer is stored, so it cannot be tried.")
             return {"kind": "warning", "sentence": sentence}
+        try:
+            rule = compile_rule(webhook)
+        except MappingError as error:
+            return {"kind": "warning", "sentence": str(error)}
         outcome, message, _is_expired = rule.judge(status, body, last.response_size, by_status)
     if outcome is Outcome.SUCCEEDED:
         sentence = _("The last answer, %d, counts as a success.") % status
