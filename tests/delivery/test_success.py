@@ -123,7 +123,7 @@ def test_a_preset_is_a_rule(preset: Any) -> None:
     [
         ("bitrix24", {"result": 7}, {"error": "QUERY_LIMIT_EXCEEDED"}, "QUERY_LIMIT_EXCEEDED"),
         ("slack", {"ok": True}, {"ok": False, "error": "invalid_auth"}, "invalid_auth"),
-        ("telegram", {"ok": True}, {"ok": False, "description": "chat not found"}, "chat not found"),
+        ("telegram", {"ok": True}, {"ok": False, "description": "no chat"}, "no chat"),
         ("zoho", {"data": [{"status": "success", "code": "SUCCESS"}]},
          {"data": [{"status": "error", "code": "MANDATORY_NOT_FOUND"}]}, "MANDATORY_NOT_FOUND"),
     ],
