@@ -28,6 +28,7 @@ from webhooks.delivery.requests import (
     Request,
     RequestPlan,
     Response,
+    classify,
     judge,
     next_step,
     no_response,
@@ -312,7 +313,9 @@ class Engine:
 
     def _handle(self, request: Request, response: Response) -> None:
         claim, plan = request.claim, request.plan
-        outcome, response, is_token_expired = judge(response, plan)
+        outcome, is_token_expired = classify(response), False
+        if plan.success_rule is not None:
+            outcome, response, is_token_expired = judge(plan.success_rule, response, outcome)
         step = wait = None
         if outcome is Outcome.SUCCEEDED:
             if plan.can_refresh_token:
@@ -321,6 +324,7 @@ class Engine:
             self._pending_pauses.add(request, response)
             return
         else:
+            is_token_expired |= response.status_code in plan.expired_status_codes
             if is_token_expired and plan.can_refresh_token:
                 step = self._after_refused_token(request)
             if response.status_code in (429, 503):

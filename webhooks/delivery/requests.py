@@ -279,19 +279,17 @@ def classify(response: Response) -> Outcome:
     return Outcome.PROTOCOL
 
 
-def judge(response: Response, plan: RequestPlan) -> tuple[Outcome, Response, bool]:
-    """Classify by the webhook's success rule; return also whether the access token has expired.
+def judge(
+    rule: SuccessRule, response: Response, by_status: Outcome
+) -> tuple[Outcome, Response, bool]:
+    """Judge a response by a success rule; return also whether it says that the token expired.
 
     The response that is returned carries the reason of an answer that says no.
     """
-    outcome, rule = classify(response), plan.success_rule
-    if rule is None or response.error is not None:
-        return outcome, response, response.status_code in plan.expired_status_codes
-    found = rule.judge(response.status_code, response.body, response.size, outcome)
-    is_expired = found.is_token_expired or (
-        found.outcome is not Outcome.SUCCEEDED and response.status_code in plan.expired_status_codes
-    )
-    return found.outcome, response._replace(message=found.message), is_expired
+    if response.error is not None:
+        return by_status, response, False
+    found = rule.judge(response.status_code, response.body, response.size, by_status)
+    return found.outcome, response._replace(message=found.message), found.is_token_expired
 
 
 def next_step(
