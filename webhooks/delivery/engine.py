@@ -30,6 +30,7 @@ from webhooks.delivery.requests import (
     RequestPlan,
     Response,
     classify,
+    judge,
     next_step,
     no_response,
     prepare,
@@ -387,7 +388,9 @@ class Engine:
 
     def _handle(self, request: Request, response: Response) -> None:
         claim, plan = request.claim, request.plan
-        outcome = classify(response)
+        outcome, is_token_expired = classify(response), False
+        if plan.success_rule is not None:
+            outcome, response, is_token_expired = judge(plan.success_rule, response, outcome)
         step = wait = None
         if outcome is Outcome.SUCCEEDED:
             if plan.can_refresh_token:
@@ -396,7 +399,8 @@ class Engine:
             self._pending_pauses.add(request, response)
             return
         else:
-            if response.status_code in plan.expired_status_codes and plan.can_refresh_token:
+            is_token_expired |= response.status_code in plan.expired_status_codes
+            if is_token_expired and plan.can_refresh_token:
                 step = self._after_refused_token(request)
             if response.status_code in _MAY_SAY_WHEN:
                 wait = retry_after_seconds(response.headers, self._session.wall())

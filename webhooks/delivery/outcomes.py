@@ -31,6 +31,21 @@ SENTENCES: Mapping[str, Sentence] = {
     ),
     "http_gone": _("The receiver is gone for good (410), so the webhook is paused."),
     "http_protocol": _("The receiver answered with the status %(status)s, which ends no request."),
+    # Of an answer that the success rule refuses.
+    "answer_says": _("The receiver answered %(status)s, but the answer says “%(reason)s”."),
+    "answer_refused": _(
+        "The receiver answered %(status)s, but the answer does not meet the success rule."
+    ),
+    "answer_unread": _(
+        "The receiver answered %(status)s, but the answer is too long for the success rule: only "
+        "its first 64 KiB are read."
+    ),
+    "answer_status": _(
+        "The receiver answered %(status)s, which the success rule does not count as a success."
+    ),
+    "answer_expired": _(
+        "The receiver answered %(status)s and says “%(reason)s”: the access token has expired."
+    ),
     # Of a request that got no response.
     "not_built": _("The request could not be built (%(error)s)."),
     "not_sent": _("The request could not be sent: %(error)s."),

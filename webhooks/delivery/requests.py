@@ -21,6 +21,7 @@ from webhooks import payloads
 from webhooks.delivery import outcomes
 from webhooks.delivery.auth import Authorization
 from webhooks.delivery.queue.rows import AttemptResult, Claimed
+from webhooks.delivery.success import SuccessRule, compile_rule
 from webhooks.models import HoldReason, Outcome, Status, Trigger, Webhook
 from webhooks.models.messages import Message
 from webhooks.network import Target, parse_url
@@ -51,6 +52,7 @@ _FULL_SCHEDULE = frozenset(
         Outcome.NETWORK,
         Outcome.TLS,
         Outcome.PROTOCOL,
+        Outcome.REJECTED,
     }
 )
 STORED_BODY_BYTES = 20_000
@@ -85,6 +87,8 @@ class RequestPlan(NamedTuple):
     schedule_seconds: tuple[int, ...]
     can_refresh_token: bool
     expired_status_codes: frozenset[int]
+    # None: every 2xx is a success.
+    success_rule: SuccessRule | None
     # Appended to the query of every address, and the same with the secret masked.
     query: str
     logged_query: str
@@ -164,6 +168,7 @@ def make_plan(
         schedule_seconds=tuple(webhook.retry_schedule_seconds) or RETRY_SCHEDULE_SECONDS,
         can_refresh_token=token_version > 0,
         expired_status_codes=frozenset(webhook.credential.expired_status_codes or [401]),
+        success_rule=compile_rule(webhook) if webhook.has_success_rule else None,
         query=authorization.query(),
         logged_query=authorization.logged_query(),
     )
@@ -274,6 +279,19 @@ def classify(response: Response) -> Outcome:
     return Outcome.PROTOCOL
 
 
+def judge(
+    rule: SuccessRule, response: Response, by_status: Outcome
+) -> tuple[Outcome, Response, bool]:
+    """Judge a response by a success rule; return also whether it says that the token expired.
+
+    The response that is returned carries the reason of an answer that says no.
+    """
+    if response.error is not None:
+        return by_status, response, False
+    found = rule.judge(response.status_code, response.body, response.size, by_status)
+    return found.outcome, response._replace(message=found.message), found.is_token_expired
+
+
 def next_step(
     outcome: Outcome, claim: Claimed, plan: RequestPlan, *, retry_after: float | None
 ) -> NextStep:
@@ -284,6 +302,9 @@ def next_step(
         return NextStep(Status.FAILED, None, "", True)
     if outcome is Outcome.GONE:
         return NextStep(Status.HELD, None, HoldReason.PAUSED, True)
+    is_final = plan.success_rule is not None and not plan.success_rule.is_retried
+    if outcome is Outcome.REJECTED and is_final:
+        return NextStep(Status.FAILED, None, "", True)
     schedule: Sequence[int] = plan.schedule_seconds
     if outcome not in _FULL_SCHEDULE:
         schedule = schedule[:SHORT_RETRY_LIMIT]

@@ -45,6 +45,7 @@ class ResultKind(models.TextChoices):
 KIND_OF: dict[str, ResultKind] = {
     Outcome.SUCCEEDED: ResultKind.SUCCEEDED,
     Outcome.REFUSED: ResultKind.REFUSED,
+    Outcome.REJECTED: ResultKind.REFUSED,
     Outcome.UNAUTHORIZED: ResultKind.REFUSED,
     Outcome.REDIRECT: ResultKind.REFUSED,
     Outcome.GONE: ResultKind.REFUSED,

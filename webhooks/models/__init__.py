@@ -38,6 +38,7 @@ from webhooks.models.oauth import (
 from webhooks.models.replays import Replay, ReplayScope, ReplayStatus
 from webhooks.models.webhook import (
     WEBHOOK_SECRETS,
+    AnswerRule,
     BodyFormat,
     DateFormat,
     Method,

@@ -80,6 +80,7 @@ class Outcome(models.TextChoices):
     PROTOCOL = "protocol", _("Broken answer")
     UNAUTHORIZED = "unauthorized", _("Authorization refused")
     REFUSED = "refused", _("Refused")
+    REJECTED = "rejected", _("The answer says no")
     REDIRECT = "redirect", _("Redirect, not followed")
     GONE = "gone", _("Gone")
     BLOCKED = "blocked", _("Blocked by the network guard")

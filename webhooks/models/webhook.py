@@ -44,6 +44,13 @@ class PauseReason(models.TextChoices):
     FAILING = "failing", _("No delivery succeeded for 5 days")
 
 
+class AnswerRule(models.TextChoices):
+    """What a condition on the answer of the receiver means; empty: the status alone counts."""
+
+    SUCCEEDS = "succeeds", _("succeeds when")
+    FAILS = "fails", _("fails when")
+
+
 class WebhookQuerySet(models.QuerySet["Webhook"]):
     def present(self) -> "WebhookQuerySet":
         """Leave out deleted webhooks, which stay only as names in the log."""
@@ -115,6 +122,27 @@ class Webhook(EditedRow):
     is_ordered = models.BooleanField(_("Ordered delivery"), default=False)
     # Delays in seconds before each retry; [] means the default schedule.
     retry_schedule_seconds = models.JSONField(_("Retry schedule"), default=list, blank=True)
+    # The success rule: `delivery.success`. [] means every 2xx.
+    success_codes = models.JSONField(_("Successful status codes"), default=list, blank=True)
+    answer_rule = models.CharField(
+        _("Condition on the answer"),
+        max_length=8,
+        choices=AnswerRule.choices,
+        blank=True,
+        default="",
+    )
+    # A condition of `webhooks.filters` on the JSON of the answer.
+    answer_variable = models.CharField(
+        _("Field of the answer"), max_length=200, blank=True, default=""
+    )
+    answer_operator = models.CharField(_("Compare"), max_length=16, blank=True, default="exists")
+    answer_value = models.CharField(_("With the value"), max_length=500, blank=True, default="")
+    # Where the answer names its reason, and the reasons that mean an expired access token.
+    answer_reason = models.CharField(
+        _("Field of the reason"), max_length=200, blank=True, default=""
+    )
+    answer_expired = models.JSONField(_("Reasons of an expired token"), default=list, blank=True)
+    retries_rejected = models.BooleanField(_("Retry when the answer says no"), default=True)
     signing_secret = SecretField(_("Signing secret"))
     previous_signing_secret = SecretField()
     previous_signing_secret_until = models.DateTimeField(null=True, blank=True)
@@ -167,6 +195,11 @@ class Webhook(EditedRow):
         The credential's key sets it apart from every other one.
         """
         return self.version + self.credential.version + (self.credential.pk or 0) * 2**32
+
+    @property
+    def has_success_rule(self) -> bool:
+        """Return whether more than the usual 2xx decides what counts as delivered."""
+        return bool(self.success_codes or self.answer_rule or self.answer_expired)
 
     def secret_binding(self) -> str:
         return self.uid

@@ -35,7 +35,7 @@ from webhooks.security.encryption import SecretUnreadableError
 from webhooks.ui import expired_session, status, trail
 from webhooks.ui.connections import lifecycle
 from webhooks.ui.connections.forms import ConnectionForm
-from webhooks.ui.webhook_form import oauth_fields, pasted_curl
+from webhooks.ui.webhook_form import oauth_fields, pasted_curl, success
 from webhooks.ui.webhook_form.credential_form import CredentialForm
 from webhooks.ui.webhook_form.filter import FilterSection
 from webhooks.ui.webhook_form.forms import WebhookForm
@@ -47,6 +47,7 @@ EditForm = WebhookForm | ConnectionForm
 # Submit buttons that only change what the form shows, or try a part of it.
 _RESHAPING = {
     *("change_type", "add_header", "test_mail", "use_preset", "find_endpoints", "preview"),
+    *(success.USE_PRESET, success.TRY),
     pasted_curl.ACTION,
 }
 _RESHAPING_PARTS = ("filter:", "parameter:")
@@ -193,6 +194,7 @@ def show_form(request: HttpRequest, form: EditForm, **more: Any) -> HttpResponse
         **signing_panel(request, subject),
         **_filter_preview(request, form),
         **_preview(request, form),
+        **_success_trial(request, form),
         # A command that was refused stays, to be corrected.
         "pasted": form.pasted,
         "curl": form.data.get("curl", ""),
@@ -207,6 +209,14 @@ def _filter_preview(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
         return {}
     form.conditions.show_mistakes()
     return filter_preview_context(request, form.conditions)
+
+
+def _success_trial(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
+    """Apply the success rule to the last answer when that was asked for."""
+    if request.POST.get("action") not in (success.USE_PRESET, success.TRY):
+        return {}
+    may_see = request.user.has_perm("webhooks.view_payload")
+    return {"success_trial": success.trial(form.data, form.instance.pk, may_see=may_see)}
 
 
 def _preview(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
@@ -348,6 +358,8 @@ def _posted(request: HttpRequest) -> tuple[QueryDict, Pasted | None]:
         pasted = pasted_curl.fill_in(data)
     if data.get("action") == "use_preset" or "fill" in data:
         oauth_fields.fill_in(data)
+    if data.get("action") == success.USE_PRESET:
+        success.fill_in(data)
     return data, pasted
 
 

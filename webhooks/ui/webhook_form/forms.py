@@ -28,7 +28,7 @@ from webhooks.payloads import Violation
 from webhooks.security.drafts import Draft
 from webhooks.ui.connections import lifecycle
 from webhooks.ui.fields import EventTypesField, refusal
-from webhooks.ui.webhook_form import authorization
+from webhooks.ui.webhook_form import authorization, success
 from webhooks.ui.webhook_form.credential_form import CredentialForm, problems_of
 from webhooks.ui.webhook_form.filter import FilterSection
 from webhooks.ui.webhook_form.headers import header_rows, headers_as_json
@@ -40,6 +40,7 @@ from webhooks.ui.webhook_form.sections import (
     DeliveryFields,
     default_schedule_help,
 )
+from webhooks.ui.webhook_form.success import SuccessFields
 
 if TYPE_CHECKING:
     _ModelChoiceField = forms.ModelChoiceField[Credential]
@@ -151,10 +152,13 @@ class ConnectionChoice(forms.Form):
         return found
 
 
-class WebhookForm(ConnectionChoice, DeliveryFields, CredentialForm):
+class WebhookForm(ConnectionChoice, DeliveryFields, SuccessFields, CredentialForm):
     """Create or edit a webhook."""
 
-    page_end = ("timeout_seconds", *DELIVERY_FIELDS, *ALERT_FIELDS, *ALERT_THRESHOLDS)
+    page_end = (
+        *("timeout_seconds", *DELIVERY_FIELDS, *success.FIELDS),
+        *(*ALERT_FIELDS, *ALERT_THRESHOLDS),
+    )
 
     # Compared with what was shown, so that a save does not resume what was paused since.
     is_active = forms.BooleanField(
@@ -204,6 +208,7 @@ class WebhookForm(ConnectionChoice, DeliveryFields, CredentialForm):
             "time_zone",
             "uses_older_names",
             *DELIVERY_FIELDS,
+            *success.FIELDS,
             *ALERT_FIELDS,
             *ALERT_THRESHOLDS,
         ]
@@ -325,6 +330,7 @@ class WebhookForm(ConnectionChoice, DeliveryFields, CredentialForm):
         values = super().clean()
         if "held" in self.fields and values.get("is_active") and not values.get("held"):
             self.add_error("held", _("Say what happens to the deliveries that are held."))
+        self.check_rule(values)
         return values
 
     def _check_authorization(self, values: dict[str, Any]) -> None:

@@ -1,0 +1,221 @@
+"""The success rule: which answers count as delivered, and what follows from the others."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from tests.delivery.test_engine_oauth import connect, oauth_webhook
+from tests.factories import make_delivery, make_webhook, run_engine
+from tests.sandbox import Provider, Receiver
+from tests.security.hostile import answering
+from webhooks.alerts import problems
+from webhooks.delivery import outcomes
+from webhooks.delivery.auth import NoAuthorization
+from webhooks.delivery.requests import classify, make_plan, no_response
+from webhooks.delivery.success import PRESETS, Judgement, SuccessRule, compile_rule
+from webhooks.models import Attempt, Delivery, OAuthToken, Outcome, Status, Webhook
+from webhooks.models.messages import Message
+from webhooks.payloads import MappingError
+
+BODY_BYTES = 65_536
+
+
+def rule_of(**fields: Any) -> SuccessRule:
+    webhook = Webhook(**fields)
+    assert webhook.has_success_rule
+    return compile_rule(webhook)
+
+
+def judged(rule: SuccessRule, answer: object, status: int = 200) -> Judgement:
+    body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+    response = no_response(Outcome.UNKNOWN, Message("said", {}))
+    by_status = classify(response._replace(error=None, status_code=status))
+    return rule.judge(status, body[:BODY_BYTES], len(body), by_status)
+
+
+FAILS = {"answer_rule": "fails", "answer_variable": "error", "answer_operator": "exists"}
+SUCCEEDS = {
+    "answer_rule": "succeeds",
+    "answer_variable": "ok",
+    "answer_operator": "equals",
+    "answer_value": "true",
+}
+
+
+@pytest.mark.parametrize(
+    ("fields", "answer", "status", "outcome"),
+    [
+        (FAILS, {"error": "INVALID_CREDENTIALS"}, 200, Outcome.REJECTED),
+        (FAILS, {"error": {"code": 7}}, 200, Outcome.REJECTED),
+        (FAILS, {"error": None}, 200, Outcome.SUCCEEDED),
+        (FAILS, {"result": 1}, 201, Outcome.SUCCEEDED),
+        (FAILS, b"OK", 200, Outcome.SUCCEEDED),
+        (FAILS, b"", 204, Outcome.SUCCEEDED),
+        (FAILS, {"error": "x"}, 500, Outcome.SERVER_ERROR),
+        (FAILS, {"result": 1}, 410, Outcome.GONE),
+        (SUCCEEDS, {"ok": True}, 200, Outcome.SUCCEEDED),
+        (SUCCEEDS, {"ok": "TRUE"}, 200, Outcome.SUCCEEDED),
+        (SUCCEEDS, {"ok": False}, 200, Outcome.REJECTED),
+        (SUCCEEDS, {}, 200, Outcome.REJECTED),
+        (SUCCEEDS, b"<html>", 200, Outcome.REJECTED),
+        (SUCCEEDS, b"[" * 60_000, 200, Outcome.REJECTED),
+        (SUCCEEDS, {"ok": True}, 401, Outcome.UNAUTHORIZED),
+        (SUCCEEDS | {"answer_variable": "data[0].status"}, {"data": [{"status": True}]}, 200,
+         Outcome.SUCCEEDED),
+        (SUCCEEDS | {"answer_operator": "one_of", "answer_value": "1, yes"}, {"ok": "Yes"}, 200,
+         Outcome.SUCCEEDED),
+        (SUCCEEDS | {"answer_variable": "answer", "answer_value": "ok"}, b"OK", 200,
+         Outcome.SUCCEEDED),
+        ({"success_codes": [200, 409]}, b"", 409, Outcome.SUCCEEDED),
+        ({"success_codes": [200, 409]}, b"", 202, Outcome.REJECTED),
+        ({"success_codes": [200, 409]}, b"", 404, Outcome.REFUSED),
+        ({"success_codes": [410]}, b"", 410, Outcome.SUCCEEDED),
+        (FAILS | {"success_codes": [409]}, {"error": "twice"}, 409, Outcome.REJECTED),
+    ],
+)  # fmt: skip
+def test_an_answer_has_one_outcome(
+    fields: dict[str, Any], answer: object, status: int, outcome: Outcome
+) -> None:
+    assert judged(rule_of(**fields), answer, status).outcome is outcome
+
+
+def said(found: Judgement) -> str:
+    assert found.message is not None
+    return outcomes.sentence(outcomes.stored(found.message))
+
+
+def test_the_reason_is_what_the_answer_says() -> None:
+    rule = rule_of(**FAILS, answer_reason="error.code")
+    answer = {"error": {"code": "INVALID_CREDENTIALS"}}
+    assert "200, but the answer says “INVALID_CREDENTIALS”" in said(judged(rule, answer))
+    assert "does not meet the success rule" in said(judged(rule, {"error": "x"}))
+    assert len(said(judged(rule, {"error": {"code": "x" * 5_000}}))) < 300
+
+
+def test_an_answer_that_was_cut_says_so() -> None:
+    long = json.dumps({"ok": True, "rows": "x" * 70_000}).encode()
+    assert "64 KiB" in said(judged(rule_of(**SUCCEEDS), long))
+    assert judged(rule_of(**FAILS), long).outcome is Outcome.SUCCEEDED
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_reason_may_mean_that_the_token_has_expired(status: int) -> None:
+    rule = rule_of(**FAILS, answer_reason="error", answer_expired=["token_expired"])
+    found = judged(rule, {"error": "TOKEN_EXPIRED"}, status)
+    assert (found.outcome, found.is_token_expired) == (Outcome.UNAUTHORIZED, True)
+    assert not judged(rule, {"error": "other"}, status).is_token_expired
+
+
+def test_a_rule_that_cannot_be_read_is_refused() -> None:
+    with pytest.raises(MappingError):
+        compile_rule(Webhook(**SUCCEEDS | {"answer_value": ""}))
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS.keys())
+def test_a_preset_is_a_rule(preset: Any) -> None:
+    assert judged(rule_of(**preset.fields), {}).outcome in (Outcome.SUCCEEDED, Outcome.REJECTED)
+
+
+@pytest.mark.parametrize(
+    ("key", "good", "bad", "reason"),
+    [
+        ("bitrix24", {"result": 7}, {"error": "QUERY_LIMIT_EXCEEDED"}, "QUERY_LIMIT_EXCEEDED"),
+        ("slack", {"ok": True}, {"ok": False, "error": "invalid_auth"}, "invalid_auth"),
+        ("telegram", {"ok": True}, {"ok": False, "description": "no chat"}, "no chat"),
+        ("zoho", {"data": [{"status": "success", "code": "SUCCESS"}]},
+         {"data": [{"status": "error", "code": "MANDATORY_NOT_FOUND"}]}, "MANDATORY_NOT_FOUND"),
+    ],
+)  # fmt: skip
+def test_a_preset_knows_the_answers_of_its_api(
+    key: str, good: object, bad: object, reason: str
+) -> None:
+    rule = rule_of(**PRESETS[key].fields)
+    assert judged(rule, good).outcome is Outcome.SUCCEEDED
+    assert reason in said(judged(rule, bad))
+
+
+@pytest.mark.security
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * BODY_BYTES,
+        b'{"a":' * (BODY_BYTES // 5),
+        ('{"error":"' + "а\u0301\u0316" * 10_000 + '"}').encode(),
+        b"[" + b"1" * 4_000 + (b"," + b"9" * 4_000) * 14 + b"]",
+        b'{"error":"' + b"\\u0301" * 10_000 + b'"}',
+    ],
+    ids=["lists", "objects", "marks", "numbers", "escapes"],
+)
+def test_the_worst_answer_is_judged_quickly(body: bytes, security_figure: Any) -> None:
+    fields = FAILS | {"answer_operator": "contains", "answer_value": "z" * 500}
+    rule = rule_of(**fields, answer_reason="error", answer_expired=["x"])
+    began = time.process_time()
+    judged(rule, body)
+    seconds = time.process_time() - began
+    security_figure("linear", right=int(seconds < 0.2), of=1)
+    assert seconds < 0.2
+
+
+# ---- In the engine ----------------------------------------------------------------------------
+
+
+def http(answer: object) -> bytes:
+    body = json.dumps(answer).encode()
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("is_retried", "status"), [(True, "pending"), (False, "failed")])
+def test_an_answer_that_says_no_is_no_delivery(is_retried: bool, status: str) -> None:
+    with answering({"/in": http({"error": "INVALID_CREDENTIALS"})}) as address:
+        webhook = make_webhook(
+            url=f"{address}/in", **FAILS, answer_reason="error", retries_rejected=is_retried
+        )
+        delivery = make_delivery(webhook)
+        run_engine(lambda: Attempt.objects.exists())
+    attempt = Attempt.objects.get()
+    assert (attempt.outcome, attempt.status_code) == (Outcome.REJECTED, 200)
+    assert "the answer says “INVALID_CREDENTIALS”" in outcomes.sentence(attempt.error)
+    assert Delivery.objects.get(pk=delivery.pk).status == status
+    webhook = Webhook.objects.get(pk=webhook.pk)
+    assert "INVALID_CREDENTIALS" in problems.sentence(webhook.state.last_error)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_answer_that_says_yes_is_delivered() -> None:
+    with answering({"/in": http({"result": {"id": 7}})}) as address:
+        delivery = make_delivery(make_webhook(url=f"{address}/in", **FAILS))
+        run_engine(lambda: Attempt.objects.exists())
+    assert Delivery.objects.get(pk=delivery.pk).status == Status.SUCCEEDED
+    assert Attempt.objects.get().error == ""
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_expired_token_is_refreshed_and_the_request_sent_once_more(
+    receiver: Receiver, provider: Provider
+) -> None:
+    with answering({"/in": http({"error": "token_expired"})}) as address:
+        webhook = oauth_webhook(
+            receiver,
+            provider,
+            url=f"{address}/in",
+            **FAILS,
+            answer_reason="error",
+            answer_expired=["token_expired"],
+        )
+        connect(webhook.credential)
+        before = OAuthToken.objects.get().access_token
+        delivery = make_delivery(webhook)
+        run_engine(lambda: Attempt.objects.count() == 2)
+    assert OAuthToken.objects.get().access_token != before
+    assert "the access token has expired" in outcomes.sentence(Attempt.objects.latest("pk").error)
+    # The first one is free, the second one is not.
+    assert Delivery.objects.get(pk=delivery.pk).failure_count == 1
+
+
+def test_a_plan_without_a_rule_has_none() -> None:
+    webhook = Webhook(url="https://crm.test/in")
+    webhook.set_secret("signing_secret", "whsec_" + "A" * 32)
+    assert make_plan(webhook, NoAuthorization()).success_rule is None

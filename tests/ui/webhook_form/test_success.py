@@ -1,0 +1,127 @@
+"""The form's Success section: a rule is saved, filled in for known APIs, and tried."""
+
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from tests.factories import make_delivery, make_webhook
+from tests.people import logged_in
+from tests.ui.webhook_form.test_forms import bound, error, posted, saved
+from webhooks.delivery.success import PRESETS
+from webhooks.models import Attempt, Outcome, Webhook
+
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
+
+RULE = {
+    "answer_rule": "fails",
+    "answer_variable": "error",
+    "answer_operator": "exists",
+    "answer_reason": "error",
+}
+
+
+@pytest.fixture
+def browser() -> Client:
+    return logged_in(is_superuser=True)
+
+
+def answered(webhook: Webhook, body: bytes, status: int = 200, **fields: Any) -> Attempt:
+    values: dict[str, Any] = {
+        "started_at": timezone.now(),
+        "status_code": status,
+        "response_body": body,
+        "response_size": len(body),
+        "outcome": Outcome.SUCCEEDED,
+        **fields,
+    }
+    return Attempt.objects.create(delivery=make_delivery(webhook), number=1, **values)
+
+
+def test_a_rule_is_saved_and_shown_again() -> None:
+    webhook = saved(
+        success_codes="200, 409 201",
+        **RULE,
+        answer_expired="token_expired\nexpired",
+        retries_rejected="on",
+    )
+    assert webhook.success_codes == [200, 409, 201]
+    assert webhook.answer_expired == ["token_expired", "expired"]
+    assert (webhook.answer_rule, webhook.retries_rejected) == ("fails", True)
+    form = bound(webhook, **RULE, success_codes="200, 409, 201", retries_rejected="on")
+    assert "success_codes" not in form.changed_data
+    assert form.success_summary == "200, 409, 201; fails when error has a value"
+
+
+def test_without_a_rule_the_status_counts() -> None:
+    webhook = saved()
+    assert (webhook.success_codes, webhook.answer_rule) == ([], "")
+    assert bound(webhook).success_summary == "every 2xx"
+    assert not bound(webhook).has_success_open
+
+
+@pytest.mark.parametrize(
+    ("field", "typed", "words"),
+    [
+        ("success_codes", {"success_codes": "ok"}, "200 to 599"),
+        ("success_codes", {"success_codes": "199"}, "200 to 599"),
+        ("success_codes", {"success_codes": " ".join(map(str, range(200, 221)))}, "200 to 599"),
+        ("answer_variable", {"answer_rule": "fails"}, "Enter a field of the answer"),
+        ("answer_variable", RULE | {"answer_variable": "a..b"}, "between two dots"),
+        ("answer_value", RULE | {"answer_operator": "equals"}, "Give a value"),
+        ("answer_reason", {"answer_expired": "expired"}, "where the answer names its reason"),
+        ("answer_rule", {"answer_rule": "sometimes"}, "Select a valid choice"),
+        ("answer_operator", RULE | {"answer_operator": "matches"}, "Select a valid choice"),
+    ],
+)
+def test_what_is_wrong_is_said_at_its_field(field: str, typed: dict[str, str], words: str) -> None:
+    assert words in error(field, **typed)
+
+
+@pytest.mark.parametrize("key", PRESETS)
+def test_a_known_api_fills_in_its_rule(browser: Client, key: str) -> None:
+    typed = posted(action="use_success_preset", success_preset=key, success_codes="200")
+    page = browser.post(reverse("webhooks:create"), typed)
+    form = page.context["form"]
+    preset = PRESETS[key].fields
+    assert {name: form[name].value() for name in preset if name != "answer_expired"} == {
+        name: value for name, value in preset.items() if name != "answer_expired"
+    }
+    assert form["success_codes"].value() == "200"
+    assert form["name"].value() == "CRM"
+    assert not Webhook.objects.exists()
+    assert saved(**{name: form[name].value() for name in preset}).answer_rule
+
+
+def tried(browser: Client, webhook: Webhook, **typed: str) -> dict[str, Any]:
+    data = posted(action="try_success_rule", **{**RULE, **typed})
+    page = browser.post(reverse("webhooks:edit", args=[webhook.pk]), data)
+    found: dict[str, Any] = page.context["success_trial"]
+    assert found["sentence"] in page.text
+    return found
+
+
+def test_a_rule_is_tried_on_the_last_answer(browser: Client) -> None:
+    webhook = make_webhook()
+    assert "no answer yet" in tried(browser, webhook)["sentence"]
+    answered(webhook, b'{"error": "INVALID_CREDENTIALS"}')
+    found = tried(browser, webhook)
+    assert (found["kind"], "says “INVALID_CREDENTIALS”" in found["sentence"]) == ("danger", True)
+    answered(webhook, b'{"result": 1}')
+    assert tried(browser, webhook)["kind"] == "success"
+    answered(webhook, b"", 500)
+    assert "failed with 500" in tried(browser, webhook)["sentence"]
+    answered(webhook, b"x" * 20_000, response_size=50_000)
+    assert "Only the beginning" in tried(browser, webhook)["sentence"]
+    assert "Correct the rule" in tried(browser, webhook, answer_variable="")["sentence"]
+    assert not Webhook.objects.get(pk=webhook.pk).answer_rule
+
+
+def test_an_answer_is_tried_by_who_may_see_payloads(browser: Client) -> None:
+    webhook = make_webhook()
+    answered(webhook, b'{"error": "SECRET"}')
+    found = tried(logged_in("view_webhook", "change_webhook", name="editor"), webhook)
+    assert "SECRET" not in found["sentence"]
+    assert "may not see payloads" in found["sentence"]

@@ -1,0 +1,190 @@
+"""The success rule of a webhook: which status codes and which answers count as delivered.
+
+Many APIs answer 200 and say no in the JSON. The rule reads the part of the answer that is read
+anyway (64 KiB), once, in a time that grows with its length. Most webhooks have no rule.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from webhooks.filters import LISTS, PRESENCE, Filter, FilterError, Operator, compile_filter
+from webhooks.models import AnswerRule, Outcome, Webhook
+from webhooks.models.messages import Message
+from webhooks.payloads import MappingError, Violation, as_text, finder
+
+# The name of an answer that is no JSON object: its text, or the list or value that it is.
+WHOLE_ANSWER = "answer"
+# How a condition may compare; the field's words are those of filters.
+OPERATORS = (
+    Operator.EQUALS,
+    Operator.NOT_EQUALS,
+    Operator.ONE_OF,
+    Operator.CONTAINS,
+    Operator.STARTS_WITH,
+    Operator.EXISTS,
+    Operator.NOT_EXISTS,
+)
+# Of a reason that is shown.
+_MAX_REASON = 200
+
+
+class Judgement(NamedTuple):
+    outcome: Outcome
+    # Why an answer that looks like a success is none.
+    message: Message | None = None
+    is_token_expired: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuccessRule:
+    """A compiled rule; safe to share between threads."""
+
+    # Empty: every 2xx.
+    codes: frozenset[int]
+    # None: every answer will do.
+    condition: Filter | None
+    # Whether a success has to meet the condition, or must not.
+    is_met_by_success: bool
+    find_reason: Callable[[Mapping[str, Any]], Any] | None
+    # Reasons, without regard to case, that mean an expired access token.
+    expired: frozenset[str]
+    is_retried: bool
+
+    def judge(self, status_code: int, body: bytes, size: int, by_status: Outcome) -> Judgement:
+        """Return what a whole response came to; `by_status` is what its status alone says."""
+        is_success = status_code in self.codes if self.codes else by_status is Outcome.SUCCEEDED
+        answer, is_read = _read(body, size)
+        reason = self._reason(answer)
+        if reason.casefold() in self.expired:
+            said = Message("answer_expired", {"status": status_code, "reason": reason})
+            return Judgement(Outcome.UNAUTHORIZED, said, True)
+        if not is_success:
+            if by_status is not Outcome.SUCCEEDED:
+                return Judgement(by_status)
+            return Judgement(Outcome.REJECTED, Message("answer_status", {"status": status_code}))
+        if self.condition is None or self.condition.matches(answer) is self.is_met_by_success:
+            return Judgement(Outcome.SUCCEEDED)
+        if not is_read:
+            return Judgement(Outcome.REJECTED, Message("answer_unread", {"status": status_code}))
+        if not reason:
+            return Judgement(Outcome.REJECTED, Message("answer_refused", {"status": status_code}))
+        said = Message("answer_says", {"status": status_code, "reason": reason})
+        return Judgement(Outcome.REJECTED, said)
+
+    def _reason(self, answer: Mapping[str, Any]) -> str:
+        found = self.find_reason(answer) if self.find_reason else None
+        return as_text(found)[:_MAX_REASON]
+
+
+def compile_rule(webhook: Webhook) -> SuccessRule:
+    """Return a webhook's rule; raise MappingError for one that cannot be read."""
+    try:
+        condition = compile_filter(condition_of(webhook)) if webhook.answer_rule else None
+    except FilterError as error:
+        raise MappingError(Violation(sentence=str(error))) from error
+    return SuccessRule(
+        codes=frozenset(webhook.success_codes),
+        condition=condition,
+        is_met_by_success=webhook.answer_rule == AnswerRule.SUCCEEDS,
+        find_reason=finder(webhook.answer_reason) if webhook.answer_reason else None,
+        expired=frozenset(word.casefold() for word in webhook.answer_expired),
+        is_retried=webhook.retries_rejected,
+    )
+
+
+def condition_of(webhook: Webhook) -> dict[str, Any]:
+    """Return the condition on the answer, as filters write it."""
+    operator, value = webhook.answer_operator, webhook.answer_value
+    condition: dict[str, Any] = {"variable": webhook.answer_variable, "operator": operator}
+    if operator in LISTS:
+        condition["value"] = [part.strip() for part in value.split(",") if part.strip()]
+    elif operator not in PRESENCE:
+        condition["value"] = value
+    return condition
+
+
+def _read(body: bytes, size: int) -> tuple[Mapping[str, Any], bool]:
+    """Return what conditions see of an answer, and whether all of it could be read."""
+    text = body.decode(errors="replace")
+    try:
+        answer = json.loads(text)
+    except (ValueError, RecursionError):
+        return {WHOLE_ANSWER: text}, len(body) >= size
+    return answer if isinstance(answer, dict) else {WHOLE_ANSWER: answer}, True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RulePreset:
+    """The rule of a known API, filled in by its name."""
+
+    key: str
+    label: str
+    fields: Mapping[str, Any]
+
+
+def _preset(
+    key: str, label: str, rule: AnswerRule, condition: tuple[str, Operator, str], **more: Any
+) -> RulePreset:
+    variable, operator, value = condition
+    fields = {
+        "answer_rule": rule.value,
+        "answer_variable": variable,
+        "answer_operator": operator.value,
+        "answer_value": value,
+        "answer_reason": "",
+        "answer_expired": [],
+        **more,
+    }
+    return RulePreset(key=key, label=label, fields=fields)
+
+
+_SUCCEEDS, _FAILS = AnswerRule.SUCCEEDS, AnswerRule.FAILS
+PRESETS: dict[str, RulePreset] = {
+    preset.key: preset
+    for preset in (
+        _preset("error", "error", _FAILS, ("error", Operator.EXISTS, ""), answer_reason="error"),
+        _preset(
+            "success",
+            "success: true",
+            _SUCCEEDS,
+            ("success", Operator.EQUALS, "true"),
+            answer_reason="message",
+        ),
+        # https://apidocs.bitrix24.com/error-codes.html
+        _preset(
+            "bitrix24",
+            "Bitrix24",
+            _FAILS,
+            ("error", Operator.EXISTS, ""),
+            answer_reason="error",
+            answer_expired=["expired_token"],
+        ),
+        # https://docs.slack.dev/apis/web-api/#responses
+        _preset(
+            "slack",
+            "Slack",
+            _SUCCEEDS,
+            ("ok", Operator.EQUALS, "true"),
+            answer_reason="error",
+            answer_expired=["token_expired"],
+        ),
+        # https://core.telegram.org/bots/api#making-requests
+        _preset(
+            "telegram",
+            "Telegram",
+            _SUCCEEDS,
+            ("ok", Operator.EQUALS, "true"),
+            answer_reason="description",
+        ),
+        # https://www.zoho.com/crm/developer/docs/api/v8/insert-records.html
+        _preset(
+            "zoho",
+            "Zoho CRM",
+            _SUCCEEDS,
+            ("data[0].status", Operator.EQUALS, "success"),
+            answer_reason="data[0].code",
+        ),
+    )
+}

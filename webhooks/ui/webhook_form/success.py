@@ -1,0 +1,205 @@
+"""The form's Success section: which answers of the receiver count as delivered."""
+
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from webhooks.delivery import outcomes
+from webhooks.delivery.requests import STORED_BODY_BYTES, classify, no_response
+from webhooks.delivery.success import OPERATORS, PRESETS, compile_rule
+from webhooks.filters import OPERATOR_LABELS, PRESENCE
+from webhooks.models import AnswerRule, Attempt, Outcome, Webhook
+from webhooks.models.messages import Message
+from webhooks.payloads import MappingError, parse_path
+from webhooks.ui.fields import StatusCodesField, WordsField
+
+FIELDS = (
+    "success_codes",
+    "answer_rule",
+    "answer_variable",
+    "answer_operator",
+    "answer_value",
+    "answer_reason",
+    "answer_expired",
+    "retries_rejected",
+)
+# Submit buttons that fill in a known API's rule, and apply the rule to the last answer.
+USE_PRESET, TRY = "use_success_preset", "try_success_rule"
+_MOST_CODES = 20
+
+
+class SuccessCodesField(StatusCodesField):
+    """Status codes of a success; [] for every 2xx."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.widget.attrs["placeholder"] = "200, 201, 204"
+
+    def to_python(self, value: Any) -> list[int]:
+        if isinstance(value, list | tuple):
+            return list(value)
+        typed = str(value or "").replace(",", " ").replace(";", " ").split()
+        codes = [int(part) for part in typed if part.isascii() and part.isdecimal()]
+        is_right = len(codes) == len(typed) and all(200 <= code <= 599 for code in codes)
+        if not is_right or len(codes) > _MOST_CODES:
+            raise ValidationError(
+                _("Status codes are numbers from 200 to 599 with commas between, like 200, 409."),
+                code="invalid",
+            )
+        return list(dict.fromkeys(codes))
+
+
+def _path_field(label: Any, help_text: Any) -> forms.CharField:
+    widget = forms.TextInput({"class": "mono", "autocomplete": "off", "spellcheck": "false"})
+    return forms.CharField(
+        label=label, max_length=200, required=False, widget=widget, help_text=help_text
+    )
+
+
+class SuccessFields(forms.Form):
+    """The fields, and what the folded section says about them."""
+
+    success_codes = SuccessCodesField(
+        label=gettext_lazy("Successful status codes"),
+        help_text=gettext_lazy("For example 200, 409. Empty: every status from 200 to 299."),
+    )
+    answer_rule = forms.ChoiceField(
+        label=gettext_lazy("Condition on the answer"),
+        required=False,
+        choices=[("", gettext_lazy("none: the status counts")), *AnswerRule.choices],
+    )
+    answer_variable = _path_field(
+        gettext_lazy("Field of the answer"),
+        gettext_lazy(
+            "A path in the JSON, like “error”, “result.ok” or “data[0].status”. “answer” is an "
+            "answer that is no JSON object."
+        ),
+    )
+    answer_operator = forms.ChoiceField(
+        label=gettext_lazy("Compare"),
+        required=False,
+        choices=[(one.value, OPERATOR_LABELS[one]) for one in OPERATORS],
+    )
+    answer_value = forms.CharField(
+        label=gettext_lazy("With the value"),
+        max_length=500,
+        required=False,
+        help_text=gettext_lazy("For example “true”. Separate several values with commas."),
+    )
+    answer_reason = _path_field(
+        gettext_lazy("Field of the reason"),
+        gettext_lazy("Where the answer names its error, like “error.code”. The log shows it."),
+    )
+    answer_expired = WordsField(
+        label=gettext_lazy("Reasons of an expired token"),
+        help_text=gettext_lazy(
+            "One a line, like “token_expired”. The token is refreshed and the request is sent once "
+            "more."
+        ),
+    )
+    retries_rejected = forms.BooleanField(
+        label=gettext_lazy("Retry when the answer says no"),
+        required=False,
+        initial=True,
+        help_text=gettext_lazy("By the retry schedule; without the tick it is given up at once."),
+    )
+
+    def clean_answer_operator(self) -> str:
+        return self.cleaned_data["answer_operator"] or OPERATORS[-2].value
+
+    def check_rule(self, values: dict[str, Any]) -> None:
+        """Add what is wrong with the rule as a whole to the field that has to change."""
+        variable, reason = values.get("answer_variable"), values.get("answer_reason")
+        if values.get("answer_rule"):
+            if not variable:
+                self.add_error("answer_variable", _("Enter a field of the answer, like “error”."))
+            if values.get("answer_operator") not in PRESENCE and not values.get("answer_value"):
+                self.add_error("answer_value", _("Give a value to compare with."))
+        if values.get("answer_expired") and not reason:
+            self.add_error("answer_reason", _("Enter where the answer names its reason."))
+        for name, path in (("answer_variable", variable), ("answer_reason", reason)):
+            try:
+                if path:
+                    parse_path(path)
+            except ValueError as error:
+                self.add_error(name, str(error))
+
+    @property
+    def success_presets(self) -> list[tuple[str, str]]:
+        return [(preset.key, preset.label) for preset in PRESETS.values()]
+
+    @property
+    def has_success_open(self) -> bool:
+        return any(self[field].errors for field in FIELDS)
+
+    @property
+    def success_summary(self) -> str:
+        """Return one line about what the fields hold now, typed or stored."""
+        codes = self["success_codes"].value()
+        typed = self.fields["success_codes"].prepare_value(codes) or _("every 2xx")
+        rule = str(self["answer_rule"].value() or "")
+        if not rule:
+            return typed
+        operator = str(self["answer_operator"].value() or "")
+        labels = {one.value: str(OPERATOR_LABELS[one]) for one in OPERATORS}
+        words = [
+            str(AnswerRule(rule).label) if rule in AnswerRule.values else rule,
+            str(self["answer_variable"].value() or ""),
+            labels.get(operator, operator),
+        ]
+        if operator not in PRESENCE:
+            words.append(str(self["answer_value"].value() or ""))
+        return f"{typed}; {' '.join(words)}"[:200]
+
+
+def fill_in(data: MutableMapping[str, Any]) -> None:
+    """Write the rule of the chosen API into posted data."""
+    if preset := PRESETS.get(data.get("success_preset", "")):
+        for name, value in preset.fields.items():
+            data[name] = "\n".join(value) if isinstance(value, list) else value
+
+
+def trial(data: Mapping[str, Any], webhook_id: int | None, *, may_see: bool) -> dict[str, Any]:
+    """Return what the rule, as it is typed, makes of the newest answer that is stored."""
+    rule = SuccessFields(data)
+    if rule.is_valid():
+        rule.check_rule(rule.cleaned_data)
+    if rule.errors:
+        return {"kind": "warning", "sentence": _("Correct the rule to try it.")}
+    if not may_see:
+        sentence = _("You may not see payloads, and an answer may repeat one.")
+        return {"kind": "warning", "sentence": sentence}
+    typed = Webhook(**rule.cleaned_data)
+    answered = Attempt.objects.filter(delivery__webhook=webhook_id, status_code__gt=0)
+    last = answered.order_by("-pk").first() if webhook_id else None
+    if last is None:
+        sentence = _("There is no answer yet. Send a test, then try again.")
+        return {"kind": "info", "sentence": sentence}
+    return {**_judged(typed, last), "when": last.started_at}
+
+
+def _judged(webhook: Webhook, last: Attempt) -> dict[str, Any]:
+    status = last.status_code or 0
+    by_status = classify(
+        no_response(Outcome.UNKNOWN, Message("said", {}))._replace(error=None, status_code=status)
+    )
+    outcome, message = by_status, None
+    if webhook.has_success_rule:
+        body = bytes(last.response_body)
+        if len(body) >= STORED_BODY_BYTES and last.response_size > len(body):
+            sentence = _("Only the beginning of the last answer is stored, so it cannot be tried.")
+            return {"kind": "warning", "sentence": sentence}
+        try:
+            rule = compile_rule(webhook)
+        except MappingError as error:
+            return {"kind": "warning", "sentence": str(error)}
+        outcome, message, _is_expired = rule.judge(status, body, last.response_size, by_status)
+    if outcome is Outcome.SUCCEEDED:
+        sentence = _("The last answer, %d, counts as a success.") % status
+        return {"kind": "success", "sentence": sentence}
+    stored = outcomes.stored(message) if message else outcomes.of_status(outcome.value, status)
+    return {"kind": "danger", "sentence": outcomes.sentence(stored)}
