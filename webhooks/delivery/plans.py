@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import Error as DatabaseError
 from django.db import connection
@@ -46,8 +46,6 @@ logger = logging.getLogger(__name__)
 _THREADS = 4
 # A wrong encryption key or a lost database is looked at again after so long.
 _RETRY_SECONDS = 10.0
-# A token that was refreshed because of a 401 and is refused again is not refreshed sooner.
-_REFUSED_SECONDS = 300.0
 
 
 class PlanEntry(NamedTuple):
@@ -55,6 +53,7 @@ class PlanEntry(NamedTuple):
 
     version: int
     token_version: int
+    refused_version: int
     plan: RequestPlan | None
     problem: str
     # Set when deliveries wait for a person and not for time.
@@ -77,10 +76,8 @@ class Plans:
     def __init__(self, on_ready: Callable[[], None]) -> None:
         self._entries: dict[int, PlanEntry] = {}
         self._in_progress: set[int] = set()
-        # Webhook id -> token version that the receiver refused.
+        # Webhook id -> token version that its receiver refused, until that is in the token's row.
         self._refused: dict[int, int] = {}
-        # Webhook id -> (when a refusal last led to a refresh, version it led to, proven).
-        self._forced_at: dict[int, float] = {}
         self._on_ready = on_ready
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="plans")
 
@@ -92,6 +89,7 @@ class Plans:
             entry is not None
             and entry.version == candidate.version
             and entry.token_version == candidate.token_version
+            and entry.refused_version == candidate.refused_version
             and time.monotonic() < entry.expires
         ):
             return entry
@@ -101,23 +99,18 @@ class Plans:
         return None
 
     def token_refused(self, plan: RequestPlan) -> bool:
-        """Note that the receiver refused a token; return whether a new one will be fetched."""
-        now = time.monotonic()
-        webhook_id = plan.webhook_id
-        if self._refused.get(webhook_id) == plan.token_version:
-            return True
-        entry = self._entries.get(webhook_id)
-        if entry is not None and entry.token_version > plan.token_version:
-            return True
-        if now - self._forced_at.get(webhook_id, float("-inf")) < _REFUSED_SECONDS:
-            return False
-        self._forced_at[webhook_id] = now
-        self._refused[webhook_id] = plan.token_version
-        self._entries.pop(webhook_id, None)
-        return True
+        """Note that the receiver refused a token; return whether it is sent once more for free.
 
-    def token_worked(self, webhook_id: int) -> None:
-        self._forced_at.pop(webhook_id, None)
+        False while the token is on trial: it came after a refused one and is refused as well, so
+        that the receiver has another reason.
+        """
+        if time.monotonic() < plan.trial_ends:
+            return False
+        entry = self._entries.get(plan.webhook_id)
+        if entry is None or entry.token_version <= plan.token_version:
+            self._refused[plan.webhook_id] = plan.token_version
+            self._entries.pop(plan.webhook_id, None)
+        return True
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -144,7 +137,7 @@ class Plans:
             # Also for a webhook without a secret: with a wrong key nothing is sent at all.
             key_check.require()
             authorization, token = self._authorization(webhook)
-            plan = make_plan(webhook, authorization, token_version=token.version if token else 0)
+            plan = make_plan(webhook, authorization, **_token_fields(webhook, token))
         except oauth.TokenUnavailableError as error:
             return _token_unavailable(candidate, error)
         except (SecretUnreadableError, UnsafeURLError, MappingError) as error:
@@ -154,8 +147,9 @@ class Plans:
                 note_unusable(webhook.pk, reason)
             return _unavailable(candidate, reason)
         token_version = token.version if token else candidate.token_version
+        refused_version = token.refused_version if token else candidate.refused_version
         expires = min(_token_expires(token), _secret_expires(webhook))
-        return PlanEntry(plan.version, token_version, plan, "", "", expires)
+        return PlanEntry(plan.version, token_version, refused_version, plan, "", "", expires)
 
     def _authorization(self, webhook: Webhook) -> tuple[Authorization, oauth.UsableToken | None]:
         credential = webhook.credential
@@ -168,12 +162,25 @@ class Plans:
         return NoAuthorization(), None
 
     def _token(self, webhook_id: int, credential: Credential) -> oauth.UsableToken:
-        refused = self._refused.get(webhook_id)
-        if refused is None:
-            return oauth.usable_token(credential.pk)
-        token = oauth.refresh(credential, dead_version=refused)
-        self._refused.pop(webhook_id, None)
-        return token
+        if refused := self._refused.get(webhook_id):
+            # The recorder may not have come to it yet.
+            oauth.refuse(credential.pk, refused, webhook_id=webhook_id)
+            self._refused.pop(webhook_id, None)
+        return oauth.usable_token(credential.pk)
+
+
+def _token_fields(webhook: Webhook, token: oauth.UsableToken | None) -> dict[str, Any]:
+    """Return what a plan keeps of a token beside the token itself."""
+    if token is None:
+        return {}
+    left = 0.0
+    if token.trial_ends_at is not None:
+        left = (token.trial_ends_at - timezone.now()).total_seconds()
+    return {
+        "token_version": token.version,
+        "trial_ends": time.monotonic() + left if left > 0 else 0.0,
+        "is_tried_here": left > 0 and token.tried_by == webhook.pk,
+    }
 
 
 def token_authorization(credential: Credential, access_token: str) -> Authorization:
@@ -216,6 +223,7 @@ def _unavailable(candidate: Candidate, problem: str) -> PlanEntry:
     return PlanEntry(
         candidate.version,
         candidate.token_version,
+        candidate.refused_version,
         None,
         problem,
         "",
@@ -230,6 +238,7 @@ def _token_unavailable(candidate: Candidate, error: oauth.TokenUnavailableError)
     return PlanEntry(
         candidate.version,
         candidate.token_version,
+        candidate.refused_version,
         None,
         outcomes.of_text(error.message),
         error.hold_reason or "",

@@ -81,7 +81,7 @@ def clock() -> float:
 def candidates() -> list[Candidate]:
     with connection.cursor() as cursor:
         cursor.execute(sql.CANDIDATES, [_now()])
-        return [Candidate(*row[:3], *map(bool, row[3:])) for row in cursor.fetchall()]
+        return [Candidate(*row[:4], *map(bool, row[4:])) for row in cursor.fetchall()]
 
 
 def _take(cursor: Any, ids: list[str], lease: str, lease_seconds: float) -> list[Claimed]:
