@@ -23,12 +23,14 @@ class Proxy:
         self.freeze_seconds = 0.0
         self.hold_seconds = 0.0
         self.drops_answer = False
+        self.cuts_answer = False
         # Requests that are with the provider or on their way.
         self.busy = 0
 
-    def take(self) -> tuple[float, float, bool]:
-        taken = (self.freeze_seconds, self.hold_seconds, self.drops_answer)
-        self.freeze_seconds, self.hold_seconds, self.drops_answer = 0.0, 0.0, False
+    def take(self) -> tuple[float, float, bool, bool]:
+        taken = (self.freeze_seconds, self.hold_seconds, self.drops_answer, self.cuts_answer)
+        self.freeze_seconds = self.hold_seconds = 0.0
+        self.drops_answer = self.cuts_answer = False
         return taken
 
     def forward(self, headers: dict[str, str], body: bytes) -> tuple[int, str, bytes]:
@@ -53,7 +55,7 @@ def proxy_to(provider: Provider) -> Iterator[Proxy]:
                 self.close_connection = True
 
         def _pass_on(self, body: bytes) -> None:
-            freeze_seconds, hold_seconds, drops_answer = proxy.take()
+            freeze_seconds, hold_seconds, drops_answer, cuts_answer = proxy.take()
             time.sleep(freeze_seconds)
             names = ("Authorization", "Content-Type", "Accept")
             kept = {name: value for name in names if (value := self.headers.get(name))}
@@ -61,6 +63,7 @@ def proxy_to(provider: Provider) -> Iterator[Proxy]:
             time.sleep(hold_seconds)
             if drops_answer:
                 return
+            answer = answer[: len(answer) // 2] if cuts_answer else answer
             try:
                 self.send_response(status)
                 self.send_header("Content-Type", content_type)

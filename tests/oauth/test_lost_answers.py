@@ -16,7 +16,7 @@ from tests.oauth_rows import SESSION, begin, make_credential, make_user, query_o
 from tests.sandbox import Provider, answer_consent
 from webhooks import oauth
 from webhooks.models import Credential, HoldReason, OAuthToken
-from webhooks.oauth import client, tokens
+from webhooks.oauth import client, token_requests, tokens
 
 pytestmark = pytest.mark.django_db(transaction=True)
 HOUR = timedelta(hours=1)
@@ -116,6 +116,35 @@ def test_refresh_token_is_not_sent_again_while_the_provider_does_not_answer(
     assert first != question
     assert stored().refresh_failures == 2
     wait_until_idle(proxy)
+
+
+def test_answer_that_a_dead_process_waited_for_is_lost_too(
+    credential: Credential, proxy: Proxy
+) -> None:
+    row = stored()
+    died_at = timezone.now() - timedelta(seconds=5)
+    OAuthToken.objects.update(refresh_lease="of-a-process-that-died", refresh_lease_until=died_at)
+    # What it sent, the provider has used.
+    used = token_requests.refresh_request(credential, row.refresh_token)
+    assert client.ask(used)[0].is_ok
+
+    with pytest.raises(oauth.TokenUnavailableError, match="counts the refresh token as used") as it:
+        oauth.usable_token(credential.pk, now=timezone.now() + HOUR)
+
+    assert f"{died_at:%H:%M:%S}" in str(it.value)
+    assert it.value.hold_reason == HoldReason.REAUTHORIZATION
+
+
+def test_answer_that_was_cut_off_is_not_asked_for_again_where_tokens_work_once(
+    credential: Credential, proxy: Proxy
+) -> None:
+    OAuthToken.objects.update(is_single_use=True)
+    proxy.cuts_answer = True
+
+    with pytest.raises(oauth.TokenUnavailableError, match="was lost"):
+        oauth.usable_token(credential.pk, now=timezone.now() + HOUR)
+
+    assert len(refreshes(proxy)) == 1
 
 
 def test_request_that_never_left_is_no_lost_answer(credential: Credential) -> None:

@@ -79,11 +79,11 @@ def ask(request: TokenRequest) -> tuple[TokenAnswer, list[Transcript]]:
 def wait_seconds(request: TokenRequest) -> float:
     """Return how long an answer is waited for.
 
-    A refresh token that works once is not sent again while its answer may be on its way, so that
-    one is waited for longer than anything else.
+    A refresh token that may work once is not sent again while its answer may be on its way, so
+    that one is waited for longer than anything else.
     """
-    is_patient = request.is_single_use and request.expected.grant is Grant.REFRESH
-    return float(settings.WEBHOOKS_REFRESH_SECONDS) if is_patient else TOTAL_SECONDS
+    is_hasty = request.is_single_use is False or request.expected.grant is not Grant.REFRESH
+    return TOTAL_SECONDS if is_hasty else float(settings.WEBHOOKS_REFRESH_SECONDS)
 
 
 def tell(request: TokenRequest, *, seconds: float) -> tuple[TokenAnswer, Transcript]:

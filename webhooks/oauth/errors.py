@@ -236,10 +236,6 @@ _MISCONFIGURED = {
         "The provider's identity token is meant for another client, so nothing was stored. Check "
         "Client ID, then press “Get new access token” again."
     ),
-    "unreadable_identity": _(
-        "The provider's identity token cannot be read, so nothing was stored. Report it to the "
-        "provider, or take “openid” out of Scope."
-    ),
     "code_and_error": _(
         "The provider's answer has a code and an error at once, so neither was used. Press “Get "
         "new access token” again."
@@ -317,7 +313,6 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "other_data_center": ("auth_url", "token_url"),
     "no_code": ("auth_url",),
     "other_audience": ("client_id",),
-    "unreadable_identity": ("scope",),
     "callback_elsewhere": ("callback_url",),
     "callback_no_tls": ("callback_url",),
     "token_expired": _REFRESHING,

@@ -27,8 +27,9 @@ class TokenRequest:
     pairs: parameters.Pairs = field(repr=False)
     body: bytes = field(repr=False)
     expected: Expected
-    # What it presents works once: it is not sent again before the first answer is known.
-    is_single_use: bool = False
+    # What it presents works once: it is not sent again before the first answer is known. None
+    # while that is not known of a refresh token.
+    is_single_use: bool | None = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +88,7 @@ def code_request(
 
 
 def refresh_request(
-    credential: Credential, refresh_token: str, *, is_single_use: bool = False
+    credential: Credential, refresh_token: str, *, is_single_use: bool | None = False
 ) -> TokenRequest:
     """Return the request of RFC 6749 section 6. Errors: MisconfiguredError."""
     proof = client_credentials(credential)

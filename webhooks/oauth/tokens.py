@@ -19,7 +19,7 @@ from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import Case, F, PositiveIntegerField, Q, When
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from webhooks import audit
@@ -346,29 +346,32 @@ def _exchange(
     meet it there. So the provider is asked with a refresh token that does not exist first: once
     it answers that, the real one is sent, once.
     """
-    if row.answer_lost_at:
+    lost_at = row.answer_lost_at if request.is_single_use is not False else None
+    if lost_at:
         question = token_requests.refresh_request(row.credential, random.token_urlsafe(32))
         reply, transcript = client.tell(question, seconds=client.TOTAL_SECONDS)
         transcript = replace(transcript, kind=ExchangeKind.CHECK)
         if reply.result is TokenResult.TRANSIENT:
             # Nothing was asked for that could be lost.
-            lost = stored("answer_lost", time=_clock(row.answer_lost_at))
-            message = joined(lost, reply.message)
+            message = joined(stored("answer_lost", time=_clock(lost_at)), reply.message)
             return replace(reply, is_lost=False, message=message), [transcript]
         exchange_log.record(
             row.credential, transcript, result=reply.result, message=stored("only_checked")
         )
     answer, transcripts = client.ask(request)
-    if not request.is_single_use:
+    if request.is_single_use is False:
         return replace(answer, is_lost=False), transcripts
+    if len(transcripts) > 1:
+        # The first answer was cut off.
+        lost_at = lost_at or client.answered_at(transcripts[:1])
     if answer.is_lost:
         lost = stored("answer_lost", time=_clock(client.answered_at(transcripts)))
         return replace(answer, message=joined(lost, answer.message)), transcripts
-    if row.answer_lost_at and answer.result is TokenResult.NEEDS_REAUTHORIZATION:
+    if lost_at and answer.result is TokenResult.NEEDS_REAUTHORIZATION:
         refusal = messages.load(answer.message)
         said = str(refusal.params.get("said", "")) if refusal else ""
-        code, time_lost = "answer_lost_and_used", _clock(row.answer_lost_at)
-        return replace(answer, message=stored(code, time=time_lost, said=said)), transcripts
+        message = stored("answer_lost_and_used", time=_clock(lost_at), said=said)
+        return replace(answer, message=message), transcripts
     return answer, transcripts
 
 
@@ -389,10 +392,7 @@ def _request(row: OAuthToken) -> tuple[token_requests.TokenRequest | None, Token
         if credential.grant_type == GrantType.CLIENT_CREDENTIALS:
             return token_requests.client_credentials_request(credential), None
         return token_requests.refresh_request(
-            # Until a refresh has shown that it works more often, it works once.
-            credential,
-            row.refresh_token,
-            is_single_use=row.is_single_use is not False,
+            credential, row.refresh_token, is_single_use=row.is_single_use
         ), None
     except MisconfiguredError as error:
         return None, TokenAnswer(
@@ -488,6 +488,11 @@ def take_lease(row: OAuthToken, *, is_forced: bool = False, now: datetime | None
     taken = rows.update(
         refresh_lease=lease,
         refresh_lease_until=Now() + timedelta(seconds=lease_seconds()),
+        # Who had the lease died over it, and the answer is lost.
+        answer_lost_at=Case(
+            When(refresh_lease="", then=F("answer_lost_at")),
+            default=Coalesce("answer_lost_at", "refresh_lease_until"),
+        ),
         state=TokenState.REFRESHING,
     )
     return lease if taken else ""
