@@ -313,6 +313,10 @@ WRONG_CLIENT = [
     (401, "unauthorized_client", "Unauthorized"),
     (401, "invalid_request", "Bad request"),
     (401, "made_up", "No"),
+    (401, "unauthorized_client", "Access was not granted"),
+    (400, "unauthorized_client", "Client authentication failed for this grant type"),
+    # Salesforce.
+    (400, "invalid_grant", "authentication failure - invalid client credentials"),
     (400, "invalid_request", "Client authentication failed"),
     (400, "unauthorized_client", "Wrong client secret"),
     (403, "unauthorized_client", "Bad client credentials"),
@@ -344,6 +348,12 @@ def test_refusal_of_the_client_is_not_called_one_of_the_grant(
          "unauthorized_client"),
         (400, "unauthorized_client", "May not use authorization grant 'client_credentials'",
          "unauthorized_client"),
+        (400, "unauthorized_client", "Client credentials grant is not allowed here",
+         "unauthorized_client"),
+        # Ory Hydra, of a refresh token that was used twice.
+        (401, "token_inactive", "Token is inactive because it is malformed.", "invalid_grant"),
+        (401, "made_up", "The token is no longer known: refresh token has expired",
+         "invalid_grant"),
         (401, "invalid_scope", "Unknown scope", "missing_scope"),
         (403, "made_up", "No", "provider_error"),
         # Atlassian, of an ended refresh token.

@@ -142,12 +142,14 @@ _WRONG_CLIENT = re.compile(
 )
 # The same behind the name of another error: Salesforce calls it an invalid grant.
 _WRONG_SECRET = re.compile(
-    r"\b(?:invalid|wrong|bad|incorrect|unknown) client\b|\bclient (?:credentials|secret)\b"
-    r"(?! (?:grant|flow))|\bclient authentication\b",
+    r"\b(?:invalid|wrong|bad|incorrect|unknown) client\b|\bclient[_ ]secret\b"
+    r"|\bclient authentication\b",
     re.IGNORECASE,
 )
 _ABOUT_GRANT = re.compile(
-    r"\bgrant|\bflow\b|service[ _]accounts?\b|response[ _]type|client_credentials", re.IGNORECASE
+    r"\bgrants?(?:[ _-]?types?)?\b|\bflow\b|service[ _]accounts?\b|response[ _]type"
+    r"|client_credentials",
+    re.IGNORECASE,
 )
 # Ways to authenticate that need a key of the client's and not its secret.
 _NEEDS_KEY = re.compile(
@@ -278,7 +280,7 @@ def error_code(
     uses_pkce: bool = False,
 ) -> str:
     """Return the code of the row that says what to change after a refusal of this class."""
-    name, words = normalized(refusal.code), refusal.description
+    name, words = normalized(refusal.code), refusal.description[:_MAX_JUDGED]
     known = PROVIDER_CODES.get(name, "provider_error")
     if result is TokenResult.TRANSIENT:
         return "temporarily_unavailable"
@@ -324,7 +326,7 @@ def _is_about_client(refusal: TokenRefusal, known: str, status: int) -> bool:
     numbers = [match[1] for match in _AADSTS.finditer(words)]
     if numbers:
         return numbers[0] in _AADSTS_CLIENT
-    if known == _NOT_ALLOWED and _ABOUT_GRANT.search(words):
+    if known == _NOT_ALLOWED and _ABOUT_GRANT.search(words) and not _WRONG_SECRET.search(words):
         return False
     return status == 401 or bool(_WRONG_CLIENT.search(words))
 
