@@ -1,10 +1,13 @@
 """Deliveries with OAuth: fresh tokens, refreshes, lost grants, and nothing lost meanwhile."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import parse_qs
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
+from django.db.models import Count, F, Q
 from django.utils import timezone
 
 from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
@@ -151,6 +154,39 @@ def test_each_token_that_dies_costs_no_delivery_a_retry(
     assert {d.failure_count for d in Delivery.objects.all()} == {0}
     grants = [request.grant_type for request in provider.token_requests()]
     assert grants.count("refresh_token") == 3
+
+
+@pytest.mark.database("postgres")
+def test_two_workers_use_up_no_retry_for_tokens_that_die(
+    receiver: Receiver, provider: Provider
+) -> None:
+    """The free retry of one worker's 401 is often claimed by the other."""
+    webhook = oauth_webhook(receiver, provider)
+    connect(webhook.credential)
+
+    def are_done() -> bool:
+        return not Delivery.objects.exclude(status=Status.SUCCEEDED).exists()
+
+    def work() -> None:
+        try:
+            run_engine(are_done, seconds=60)
+        finally:
+            connection.close()
+
+    for _ in range(4):
+        for _ in range(60):
+            make_delivery(webhook)
+        provider.expire_tokens()
+        with ThreadPoolExecutor(2) as pool:
+            for done in [pool.submit(work) for _ in range(2)]:
+                done.result()
+
+    # On a busy machine the receiver may fail for reasons of its own, and those count.
+    others = Q(attempts__outcome__in=[Outcome.SUCCEEDED, Outcome.UNAUTHORIZED])
+    counted = Delivery.objects.annotate(reasons=Count("attempts", filter=~others))
+    assert not counted.exclude(failure_count=F("reasons")).exists()
+    grants = [request.grant_type for request in provider.token_requests()]
+    assert grants.count("refresh_token") == 4
 
 
 def test_a_refused_token_is_in_its_row_before_the_retry_can_be_claimed(
