@@ -284,9 +284,11 @@ def error_code(
     known = PROVIDER_CODES.get(name, "provider_error")
     if result is TokenResult.TRANSIENT:
         return "temporarily_unavailable"
-    if result is TokenResult.MISCONFIGURED and missing_method(refusal):
+    is_mistake = result is TokenResult.MISCONFIGURED
+    if is_mistake and missing_method(refusal):
         return "client_key_needed"
-    if known == "invalid_client" or _denies_client(name, "\n".join(refusal.texts), status):
+    is_denied = is_mistake and _denies_client(name, "\n".join(refusal.texts), status)
+    if known == "invalid_client" or is_denied:
         return "invalid_client"
     if "redirect" in name or _ABOUT_REDIRECT.search(words):
         return "redirect_uri_mismatch"
@@ -295,7 +297,7 @@ def error_code(
             return "pkce_required"
         is_unwanted = known != "invalid_grant" and _PKCE_UNWANTED.search(words)
         return "pkce_refused" if is_unwanted else "pkce_mismatch"
-    if result is TokenResult.MISCONFIGURED and known in _MAY_BE_CLIENT:
+    if is_mistake and known in _MAY_BE_CLIENT:
         if _is_about_client(refusal, known, status):
             return "invalid_client"
         if known == _NOT_ALLOWED and status == 403 and not _ABOUT_GRANT.search(words):
