@@ -76,6 +76,9 @@ WEBHOOKS_DRAIN_SECONDS = env.float("WEBHOOKS_DRAIN_SECONDS", default=300.0)
 WEBHOOKS_POLL_SECONDS = env.float("WEBHOOKS_POLL_SECONDS", default=1.0)
 # How long a stopping worker waits for requests in flight.
 WEBHOOKS_GRACE_SECONDS = env.float("WEBHOOKS_GRACE_SECONDS", default=25.0)
+# How long a refresh waits where each refresh token works once: asking again while the answer is on
+# its way would end the grant.
+WEBHOOKS_REFRESH_SECONDS = env.float("WEBHOOKS_REFRESH_SECONDS", default=60.0)
 # A webhook without one success for so long is paused.
 WEBHOOKS_PAUSE_AFTER_DAYS = env.float("WEBHOOKS_PAUSE_AFTER_DAYS", default=5.0)
 # People told about every webhook, and how long one fails before anybody is told.

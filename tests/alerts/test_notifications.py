@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.core import mail
 from django.urls import reverse
 from django.utils import timezone
@@ -66,6 +67,71 @@ def test_a_lost_grant_becomes_an_operational_event_for_others() -> None:
     notifications.look(NOW)
     event = Event.objects.get(type="webhook.reauthorization_required")
     assert Delivery.objects.get(event=event).webhook == watcher
+
+
+def granted_by(person: Any, webhook: Webhook) -> Webhook:
+    OAuthToken.objects.filter(credential=webhook.credential).update(granted_by=person)
+    return webhook
+
+
+def test_grants_of_one_person_that_end_together_are_one_mail() -> None:
+    person = get_user_model().objects.create(username="anna")
+    ended = [granted_by(person, lost_grant(name=f"CRM {number}")) for number in range(3)]
+    assert notifications.look(NOW) == 1
+    [message] = mail.outbox
+    assert "3 grants need re-authorization" in message.subject
+    assert "anna granted all of them" in message.body
+    for webhook in ended:
+        assert f"“{webhook.name}”: " in message.body
+        assert f"/integrations/webhooks/{webhook.pk}/edit/#token" in message.body
+    # Each is an incident and an event of its own, and they are reminded of together.
+    assert Incident.objects.filter(notified_at=NOW).count() == 3
+    assert Event.objects.filter(type="webhook.reauthorization_required").count() == 3
+    assert notifications.look(NOW + dt.timedelta(minutes=1)) == 0
+    assert notifications.look(NOW + dt.timedelta(hours=25)) == 1
+    assert mail.outbox[1].subject.startswith("Still so: 3 grants")
+
+
+def test_grants_of_others_at_others_or_told_to_others_are_mails_of_their_own() -> None:
+    anna, petro = (get_user_model().objects.create(username=name) for name in ("anna", "petro"))
+    granted_by(anna, lost_grant(token_url="https://one.example/token"))
+    granted_by(petro, lost_grant(token_url="https://one.example/token"))
+    granted_by(anna, lost_grant(token_url="https://two.example/token"))
+    granted_by(
+        anna,
+        lost_grant(token_url="https://one.example/token", alert_recipients=["crm@example.com"]),
+    )
+    lost_grant(token_url="https://one.example/token")
+    assert notifications.look(NOW) == 5
+    assert not any("grants" in message.subject for message in mail.outbox)
+
+
+def test_a_mail_about_many_that_is_not_taken_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    person = get_user_model().objects.create(username="anna")
+    for _ in range(2):
+        granted_by(person, lost_grant())
+
+    def refuse(self: object) -> int:
+        raise OSError("The mail server is away.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("django.core.mail.EmailMessage.send", refuse)
+        assert notifications.look(NOW) == 0
+    assert Incident.objects.filter(notified_at=None).count() == 2
+    assert notifications.look(NOW + dt.timedelta(minutes=1)) == 1
+
+
+def test_an_end_that_each_refresh_moves_is_not_announced() -> None:
+    """Keycloak's session idle time."""
+    webhook = lost_grant()
+    OAuthToken.objects.filter(credential=webhook.credential).update(
+        state="valid",
+        refresh_token_expires_at=NOW + dt.timedelta(minutes=30),
+        refresh_end_moves=True,
+    )
+    assert notifications.look(NOW) == 0
 
 
 def test_a_reminder_comes_after_a_day() -> None:

@@ -1,10 +1,13 @@
 """Deliveries with OAuth: fresh tokens, refreshes, lost grants, and nothing lost meanwhile."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import parse_qs
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
+from django.db.models import Count, F, Q
 from django.utils import timezone
 
 from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
@@ -133,6 +136,119 @@ def test_a_receiver_that_always_says_401_does_not_make_a_refresh_storm(
     grants = [request.grant_type for request in provider.token_requests()]
     assert grants.count("refresh_token") == 1
     assert {d.failure_count for d in Delivery.objects.all()} == {1}
+
+
+def test_each_token_that_dies_costs_no_delivery_a_retry(
+    receiver: Receiver, provider: Provider
+) -> None:
+    """Every retry with a new token is free, however often tokens die."""
+    webhook = oauth_webhook(receiver, provider)
+    connect(webhook.credential)
+    for _ in range(3):
+        provider.expire_tokens()
+        for _ in range(5):
+            make_delivery(webhook)
+        deliver_all()
+
+    assert {d.status for d in Delivery.objects.all()} == {Status.SUCCEEDED}
+    assert {d.failure_count for d in Delivery.objects.all()} == {0}
+    grants = [request.grant_type for request in provider.token_requests()]
+    assert grants.count("refresh_token") == 3
+
+
+@pytest.mark.database("postgres")
+def test_two_workers_use_up_no_retry_for_tokens_that_die(
+    receiver: Receiver, provider: Provider
+) -> None:
+    """The free retry of one worker's 401 is often claimed by the other."""
+    webhook = oauth_webhook(receiver, provider)
+    connect(webhook.credential)
+
+    def are_done() -> bool:
+        return not Delivery.objects.exclude(status=Status.SUCCEEDED).exists()
+
+    def work() -> None:
+        try:
+            run_engine(are_done, seconds=60)
+        finally:
+            connection.close()
+
+    for _ in range(4):
+        for _ in range(60):
+            make_delivery(webhook)
+        provider.expire_tokens()
+        with ThreadPoolExecutor(2) as pool:
+            for done in [pool.submit(work) for _ in range(2)]:
+                done.result()
+
+    # On a busy machine the receiver may fail for reasons of its own, and those count.
+    others = Q(attempts__outcome__in=[Outcome.SUCCEEDED, Outcome.UNAUTHORIZED])
+    counted = Delivery.objects.annotate(reasons=Count("attempts", filter=~others))
+    assert not counted.exclude(failure_count=F("reasons")).exists()
+    grants = [request.grant_type for request in provider.token_requests()]
+    assert grants.count("refresh_token") == 4
+
+
+def test_a_refused_token_is_in_its_row_before_the_retry_can_be_claimed(
+    receiver: Receiver, provider: Provider
+) -> None:
+    """Another worker takes the retry: it must not send the dead token once more."""
+    webhook = oauth_webhook(receiver, provider, url=f"{receiver.url}/status/401")
+    connect(webhook.credential)
+    make_delivery(webhook)
+    seen: list[tuple[int, int]] = []
+
+    def is_released() -> bool:
+        pending = Delivery.objects.filter(status=Status.PENDING, attempt_count=1)
+        if pending.exists():
+            token = OAuthToken.objects.get()
+            seen.append((token.refused_version, token.version))
+        return Attempt.objects.exists()
+
+    run_engine(is_released, seconds=20)
+
+    token = OAuthToken.objects.get()
+    assert token.refused_version >= 1
+    assert token.refused_by == webhook.pk
+    assert all(refused >= 1 for refused, _ in seen)
+
+
+def test_a_worker_does_not_send_a_token_that_another_saw_refused(
+    receiver: Receiver, provider: Provider
+) -> None:
+    webhook = oauth_webhook(receiver, provider)
+    connect(webhook.credential)
+    make_delivery(webhook)
+    deliver_all()
+    dead = OAuthToken.objects.get().access_token
+    receiver.clear()
+    oauth.refuse(webhook.credential_id, 1, webhook_id=webhook.pk)
+    make_delivery(webhook)
+    deliver_all()
+
+    sent = [request.header("Authorization") for request in receiver.requests()]
+    assert sent == [f"Bearer {OAuthToken.objects.get().access_token}"]
+    assert f"Bearer {dead}" not in sent
+    # It got through, so that the next refusal is believed at once.
+    assert OAuthToken.objects.get().refused_version == 0
+
+
+def test_a_receiver_that_always_refuses_costs_the_others_of_a_connection_nothing(
+    receiver: Receiver, provider: Provider
+) -> None:
+    refusing = oauth_webhook(receiver, provider, url=f"{receiver.url}/status/401")
+    connect(refusing.credential)
+    good = make_webhook(url=f"{receiver.url}/bearer/hook")
+    Webhook.objects.filter(pk=good.pk).update(credential=refusing.credential)
+    for _ in range(5):
+        make_delivery(refusing)
+        make_delivery(good)
+        deliver_all()
+
+    assert {d.status for d in Delivery.objects.filter(webhook=good)} == {Status.SUCCEEDED}
+    assert {d.failure_count for d in Delivery.objects.filter(webhook=good)} == {0}
+    grants = [request.grant_type for request in provider.token_requests()]
+    assert grants.count("refresh_token") == 1
 
 
 def test_a_lost_grant_holds_everything_and_the_next_token_releases_it_in_order(

@@ -28,6 +28,7 @@ def prepare(directory: Path, *, database_url: str, redis_url: str, port: int) ->
         "WEBHOOKS_ALLOWED_NETWORKS": "127.0.0.0/8",
         "WEBHOOKS_LEASE_SECONDS": str(LEASE_SECONDS),
         "WEBHOOKS_GRACE_SECONDS": str(GRACE_SECONDS),
+        "WEBHOOKS_REFRESH_SECONDS": "10",
         "EMAIL_URL": "memorymail://",
         "LOG_LEVEL": "INFO",
     }

@@ -69,6 +69,18 @@ def test_document_is_found_where_the_standards_put_it(
     assert {asked.method for asked in fake.requests} == {"GET"}
 
 
+@pytest.mark.parametrize(("asked", "named"), [("", "/"), ("/", "")])
+def test_issuer_that_differs_by_a_slash_is_taken_and_said(
+    fake: FakeProvider, asked: str, named: str
+) -> None:
+    serve(fake, OPENID, issuer=fake.url + named)
+
+    found = oauth.discover(fake.url + asked)
+
+    assert found.fields["issuer"] == fake.url + named
+    assert f"calls itself “{fake.url}{named}”, which is taken as Issuer" in found.notes[0]
+
+
 @pytest.mark.parametrize("suffix", [OPENID, OAUTH])
 def test_address_of_the_document_is_taken_for_its_issuer(fake: FakeProvider, suffix: str) -> None:
     serve(fake, suffix)
@@ -78,7 +90,7 @@ def test_address_of_the_document_is_taken_for_its_issuer(fake: FakeProvider, suf
 
 @pytest.mark.parametrize(
     "named",
-    ["https://evil.example", "", None, 5, "{url}/", "{url}/other", "HTTP{rest}"],
+    ["https://evil.example", "", None, 5, "{url}//", "{url}/other", "HTTP{rest}"],
 )
 def test_document_of_another_issuer_is_not_believed(fake: FakeProvider, named: Any) -> None:
     if isinstance(named, str):

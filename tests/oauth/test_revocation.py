@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.oauth_fakes import FakeProvider, Reply, fake_provider
+from tests.oauth_fakes import FakeProvider, Reply, fake_provider, token
 from tests.oauth_rows import SESSION, begin, make_credential, make_token, make_user, query_of
 from tests.sandbox import Provider, answer_consent
 from webhooks import oauth
@@ -125,3 +125,82 @@ def test_real_provider_takes_the_token_back(provider: Provider) -> None:
 
     assert is_empty()
     assert [one.status for one in provider.revocation_requests()] == [200, 200]
+
+
+@pytest.mark.parametrize(
+    ("reply", "fields", "is_revoked"),
+    [
+        (Reply(status=200), {}, True),
+        (Reply(status=503), {}, False),
+        (Reply(status=400, body={"error": "unsupported_token_type"}), {}, False),
+        (Reply(raw=b""), {}, False),
+        (Reply(status=200), {"revocation_url": ""}, False),
+    ],
+)
+def test_clearing_says_whether_the_provider_did_it_too(
+    fake: FakeProvider, reply: Reply, fields: dict[str, str], is_revoked: bool
+) -> None:
+    credential = credential_at(fake, **fields)
+    make_token(credential)
+    fake.reply(reply)
+
+    assert oauth.clear_token(credential) is is_revoked
+    assert is_empty()
+
+
+def test_there_is_nothing_left_to_revoke_without_a_token(fake: FakeProvider) -> None:
+    credential = credential_at(fake, revocation_url="")
+
+    assert oauth.clear_token(credential) is True
+
+
+def replace_grant(fake: FakeProvider, credential: Credential, **fields: str) -> list[str]:
+    """Get a new token over the one that is there; return what was revoked."""
+    make_token(credential)
+    user = make_user()
+    _, sent = begin(credential, user)
+    fake.reply(token(**fields), Reply(status=200))
+    query = {"code": ["c"], "state": [sent["state"]]}
+    oauth.finish_authorization(query, user=user, session_key=SESSION)
+    return [asked.fields["token"] for asked in fake.requests if asked.path != "/token"]
+
+
+def test_new_grant_revokes_the_old_refresh_token(fake: FakeProvider) -> None:
+    revoked = replace_grant(fake, credential_at(fake), refresh_token="another")
+
+    assert revoked == ["a-refresh-token-0001"]
+    assert OAuthToken.objects.get().refresh_token == "another"
+
+
+def test_refresh_token_that_the_new_grant_has_too_is_kept(fake: FakeProvider) -> None:
+    revoked = replace_grant(fake, credential_at(fake), refresh_token="a-refresh-token-0001")
+
+    assert revoked == []
+
+
+def test_old_one_that_cannot_be_revoked_is_no_error(fake: FakeProvider) -> None:
+    credential = credential_at(fake, revocation_url="http://127.0.0.1:9/revoke")
+
+    assert replace_grant(fake, credential, refresh_token="another") == []
+    assert OAuthToken.objects.get().state == "valid"
+
+
+def test_old_one_stays_where_that_would_end_the_new_one_too(fake: FakeProvider) -> None:
+    """At Keycloak a revocation ends every session of this person with this client."""
+    path = "/realms/acme/protocol/openid-connect/revoke"
+    credential = credential_at(fake, revocation_url=f"{fake.url}{path}")
+
+    assert replace_grant(fake, credential, refresh_token="another") == []
+
+
+def test_real_provider_keeps_the_new_grant(provider: Provider) -> None:
+    credential, user = (
+        make_credential(provider, revocation_url=provider.revocation_url),
+        make_user(),
+    )
+    for _ in range(2):
+        callback = answer_consent(begin(credential, user)[0])
+        oauth.finish_authorization(query_of(callback), user=user, session_key=SESSION)
+
+    assert [one.status for one in provider.revocation_requests()] == [200]
+    assert oauth.refresh(credential).version == 3

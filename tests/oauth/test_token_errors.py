@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.oauth.test_token_response import FORM, JSON, ask, good
+from webhooks.oauth import sentence
 from webhooks.oauth.errors import Grant, TokenResult
 from webhooks.oauth.token_errors import normalized
 from webhooks.oauth.token_response import Expected
@@ -298,3 +299,122 @@ def test_long_text_is_judged_in_no_time(text: str) -> None:
         ask(body, 400, "text/plain")
 
     assert time.thread_time() - began < 1
+
+
+WRONG_CLIENT = [
+    # Keycloak 26, a wrong secret.
+    (401, "unauthorized_client", "Invalid client or Invalid client credentials"),
+    # Glewlwyd, Okta and others.
+    (401, "unauthorized_client", ""),
+    (401, "unauthorized_client", "The client is not authorized"),
+    # Auth0.
+    (401, "access_denied", "Unauthorized"),
+    # Google, of a secret of another client.
+    (401, "unauthorized_client", "Unauthorized"),
+    (401, "invalid_request", "Bad request"),
+    (401, "made_up", "No"),
+    (401, "unauthorized_client", "Access was not granted"),
+    (400, "unauthorized_client", "Client authentication failed for this grant type"),
+    # Salesforce.
+    (400, "invalid_grant", "authentication failure - invalid client credentials"),
+    (400, "invalid_request", "Client authentication failed"),
+    (400, "unauthorized_client", "Wrong client secret"),
+    (403, "unauthorized_client", "Bad client credentials"),
+    (200, "made_up", "The client_id or secret is wrong"),
+    (400, "unauthorized_client", "AADSTS700016: Application with identifier 'x' was not found"),
+    (401, "invalid_client", "AADSTS7000215: Invalid client secret provided."),
+]
+
+
+@pytest.mark.parametrize(("status", "error", "description"), WRONG_CLIENT)
+def test_refusal_of_the_client_is_not_called_one_of_the_grant(
+    status: int, error: str, description: str
+) -> None:
+    answer = ask({"error": error, "error_description": description}, status)
+
+    assert (answer.result, answer.code) == (WRONG, "invalid_client")
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "description", "code"),
+    [
+        (400, "unauthorized_client", "", "unauthorized_client"),
+        (403, "unauthorized_client", "", "client_or_grant"),
+        (403, "unauthorized_client", "Forbidden", "client_or_grant"),
+        (403, "unauthorized_client", "Grant type 'x' not allowed for the client.",
+         "unauthorized_client"),
+        # Keycloak says this with 401.
+        (401, "unauthorized_client", "Client not enabled to retrieve service account",
+         "unauthorized_client"),
+        (400, "unauthorized_client", "May not use authorization grant 'client_credentials'",
+         "unauthorized_client"),
+        (400, "unauthorized_client", "Client credentials grant is not allowed here",
+         "unauthorized_client"),
+        # Ory Hydra, of a refresh token that was used twice.
+        (401, "token_inactive", "Token is inactive because it is malformed.", "invalid_grant"),
+        (401, "made_up", "The token is no longer known: refresh token has expired",
+         "invalid_grant"),
+        (401, "invalid_scope", "Unknown scope", "missing_scope"),
+        (403, "made_up", "No", "provider_error"),
+        # Atlassian, of an ended refresh token.
+        (403, "unauthorized_client", "refresh_token is invalid", "invalid_grant"),
+    ],
+)  # fmt: skip
+def test_refusal_of_something_else_is_not_called_one_of_the_client(
+    status: int, error: str, description: str, code: str
+) -> None:
+    assert ask({"error": error, "error_description": description}, status).code == code
+
+
+@pytest.mark.parametrize(
+    ("error", "description", "method"),
+    [
+        ("invalid_client", "The OAuth 2.0 Client supports client authentication method "
+         "'private_key_jwt', but method 'client_secret_basic' was requested.", "private_key_jwt"),
+        ("invalid_client", "Parameter client_assertion_type is missing", "client_assertion"),
+        ("invalid_request", "client assertion required", "client_assertion"),
+        ("unauthorized_client", "This client uses client_secret_jwt", "client_secret_jwt"),
+        ("invalid_client", "Mutual TLS is required", "mutual_tls"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("status", [400, 401])
+def test_client_that_needs_a_key_is_named(
+    status: int, error: str, description: str, method: str
+) -> None:
+    answer = ask({"error": error, "error_description": description}, status)
+
+    assert answer.code == "client_key_needed"
+    assert f"“{method}”, which is not supported" in sentence(answer.message)
+
+
+def test_microsoft_that_takes_a_secret_too_asks_for_no_key() -> None:
+    words = "AADSTS7000218: The body must contain: 'client_assertion' or 'client_secret'."
+
+    answer = ask({"error": "invalid_client", "error_description": words}, 401)
+
+    assert answer.code == "invalid_client"
+
+
+@pytest.mark.parametrize(
+    ("error", "description", "uses_pkce", "code"),
+    [
+        ("invalid_request", "Missing code challenge", False, "pkce_required"),
+        ("invalid_request", "code  challenge is mandatory", False, "pkce_required"),
+        ("unauthorized_client", "Client must send a code-challenge", False, "pkce_required"),
+        ("invalid_grant", "PKCE verification failed: Code mismatch", True, "pkce_mismatch"),
+        ("invalid_grant", "code verifier does not match the code challenge", True,
+         "pkce_mismatch"),
+        ("invalid_request", "Invalid code verifier", True, "pkce_mismatch"),
+        ("invalid_request", "code challenge method not supported", True, "pkce_refused"),
+        ("invalid_request", "Unknown parameter code_challenge", True, "pkce_refused"),
+    ],
+)  # fmt: skip
+def test_pkce_is_turned_off_only_where_it_is_not_wanted(
+    error: str, description: str, uses_pkce: bool, code: str
+) -> None:
+    expected = Expected(grant=Grant.CODE, uses_pkce=uses_pkce)
+
+    answer = ask({"error": error, "error_description": description}, 400, expected=expected)
+
+    assert answer.code == code
+    assert ("off" in sentence(answer.message)) is (code == "pkce_refused")

@@ -1,6 +1,7 @@
 """Every answer of a token endpoint ends in exactly one class, and nothing unsafe is taken."""
 
 import ast
+import base64
 import csv
 import json
 import re
@@ -887,3 +888,32 @@ def test_repr_shows_no_token() -> None:
     answer = ask(good(access_token="visible-token", refresh_token="visible-refresh"))
 
     assert "visible" not in repr(answer)
+
+
+def jwt(**claims: Any) -> str:
+    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    return f"eyJhbGciOiJSUzI1NiJ9.{payload}.c2lnbmF0dXJl"
+
+
+@pytest.mark.parametrize(
+    ("fields", "seconds"),
+    [
+        ({"access_token": jwt(exp=NOW.timestamp() + 900)}, 900),
+        ({"access_token": jwt(exp=str(int(NOW.timestamp()) + 900))}, 900),
+        ({"access_token": jwt(exp=NOW.timestamp() - 900)}, -900),
+        # What the answer says counts.
+        ({"access_token": jwt(exp=NOW.timestamp() + 900), "expires_in": 60}, 60),
+        ({"access_token": jwt(sub="nobody")}, None),
+        ({"access_token": jwt(exp="never")}, None),
+        ({"access_token": "opaque"}, None),
+        ({"access_token": "a.b.c"}, None),
+        ({"access_token": "a." + "W" * 50_000 + ".c"}, None),
+    ],
+)
+def test_life_of_a_jwt_is_read_when_the_answer_does_not_tell(
+    fields: dict[str, Any], seconds: float | None
+) -> None:
+    answer = ask(fields)
+
+    assert answer.token is not None
+    assert answer.token.expires_in == seconds

@@ -239,7 +239,7 @@ class TestOutcomes:
         # The second call did not ask the provider again.
         assert len(fake.requests) == 1
 
-    def test_waits_grow_from_five_seconds_to_five_minutes(self, fake: FakeProvider) -> None:
+    def test_waits_grow_from_five_seconds_to_a_minute(self, fake: FakeProvider) -> None:
         credential = credential_at(fake)
         make_token(credential, now=NOW)
         fake.reply(Reply(status=503))
@@ -253,8 +253,8 @@ class TestOutcomes:
             now = failure.value.retry_at
 
         assert len(fake.requests) == 9
-        for wait, base in zip(waits, [5, 10, 20, 40, 80, 160, 300, 300, 300], strict=True):
-            assert base <= wait <= base * 1.1
+        for wait, base in zip(waits, [5, 10, 20, 40, 60, 60, 60, 60, 60], strict=True):
+            assert base <= wait <= min(base * 1.1, 60)
 
     def test_retry_after_is_honoured(self, fake: FakeProvider) -> None:
         credential = credential_at(fake)
@@ -265,6 +265,17 @@ class TestOutcomes:
             self.refresh(credential)
 
         assert failure.value.retry_at == NOW + HOUR + timedelta(seconds=120)
+
+    def test_retry_after_outlasts_a_person_who_asks_sooner(self, fake: FakeProvider) -> None:
+        credential = credential_at(fake)
+        make_token(credential, now=NOW)
+        fake.reply(Reply(status=429, headers={"Retry-After": "600"}), Reply(status=503))
+
+        for ask in (self.refresh, lambda one: oauth.refresh(one, now=NOW + HOUR)):
+            with pytest.raises(oauth.TokenUnavailableError):
+                ask(credential)
+
+        assert stored().retry_refresh_at == NOW + HOUR + timedelta(minutes=10)
 
     def test_token_that_still_lives_is_used_when_its_refresh_fails(
         self, fake: FakeProvider
@@ -386,6 +397,54 @@ class TestRefused:
 
         assert versions == [2] * 4
         assert len(fake.requests) == 1
+
+    def test_refused_version_is_used_by_no_process(self, fake: FakeProvider) -> None:
+        credential = credential_at(fake)
+        row = make_token(credential)
+        oauth.refuse(credential.pk, row.version, webhook_id=7)
+        oauth.refuse(credential.pk, row.version - 1, webhook_id=7)
+
+        assert oauth.token_at_hand(stored()) is None
+        usable = oauth.usable_token(credential.pk)
+
+        assert (usable.version, usable.refused_version, usable.tried_by) == (2, 1, 7)
+        assert usable.trial_ends_at is not None
+        assert oauth.usable_token(credential.pk).version == 2
+        assert len(fake.requests) == 1
+
+    def test_trial_ends_with_a_success_of_who_was_refused(self, fake: FakeProvider) -> None:
+        credential = credential_at(fake)
+        make_token(credential)
+        oauth.refuse(credential.pk, 1, webhook_id=7)
+        oauth.usable_token(credential.pk)
+
+        for webhook_id, version in ((8, 2), (7, 1)):
+            oauth.prove(credential.pk, version, webhook_id=webhook_id)
+            assert stored().refused_version == 1
+        oauth.prove(credential.pk, 2, webhook_id=7)
+
+        assert stored().refused_version == 0
+        assert oauth.usable_token(credential.pk).trial_ends_at is None
+
+    def test_refused_token_waits_when_its_refresh_fails(self, fake: FakeProvider) -> None:
+        credential = credential_at(fake)
+        make_token(credential)
+        oauth.refuse(credential.pk, 1)
+        fake.reply(Reply(status=503))
+
+        with pytest.raises(oauth.TokenUnavailableError) as failure:
+            oauth.usable_token(credential.pk)
+
+        assert failure.value.hold_reason is None
+
+    def test_corrected_settings_do_not_bring_a_refused_token_back(self, fake: FakeProvider) -> None:
+        credential = credential_at(fake)
+        make_token(credential, state="misconfigured", refused_version=1)
+
+        tokens.reopen(credential.pk)
+
+        assert oauth.token_at_hand(stored()) is None
+        assert oauth.usable_token(credential.pk).access_token == "fresh-token"
 
     def test_blocked_token_is_not_refreshed_by_a_worker_but_by_a_person(
         self, fake: FakeProvider
@@ -510,7 +569,20 @@ class TestLease:
     def test_wait_is_a_little_longer_than_an_exchange(self) -> None:
         from webhooks.oauth import client, tokens
 
-        assert client.TOTAL_SECONDS < tokens._WAIT_SECONDS < tokens.LEASE_SECONDS
+        assert client.TOTAL_SECONDS < tokens._WAIT_SECONDS < tokens.lease_seconds()
+
+    def test_failure_that_was_not_read_yet_keeps_the_lease(self, fake: FakeProvider) -> None:
+        """Two workers read the row; the second must not present the token 0.14 s after a 503."""
+        seen = make_token(credential_at(fake), now=NOW)
+        OAuthToken.objects.update(refresh_failures=1)
+
+        assert tokens.take_lease(seen) == ""
+
+    def test_lease_is_not_given_before_the_wait_is_over(self, fake: FakeProvider) -> None:
+        row = make_token(credential_at(fake), retry_refresh_at=timezone.now() + HOUR)
+
+        assert tokens.take_lease(row) == ""
+        assert tokens.take_lease(row, is_forced=True) != ""
 
     def test_lease_is_for_one_version(self, fake: FakeProvider) -> None:
         row = make_token(credential_at(fake))
@@ -551,6 +623,88 @@ class TestLease:
 def _later(seconds: float) -> Any:
     real = time.monotonic
     return lambda: real() + seconds
+
+
+@pytest.mark.django_db
+class TestEndOfTheGrant:
+    """An end that each refresh moves is none; one that stays is told."""
+
+    def refresh(self, credential: Credential, fake: FakeProvider, *, after: int, left: int) -> None:
+        fake.reply(token(refresh_token="next", expires_in=300, refresh_expires_in=left))
+        oauth.refresh(credential, now=NOW + timedelta(seconds=after))
+
+    @pytest.mark.parametrize(
+        ("lefts", "moves"),
+        [
+            ([1800, 1800, 1800], True),
+            # Keycloak names whole seconds.
+            ([1800, 1799, 1800], True),
+            ([36_000, 35_760, 35_520], False),
+            # The idle time moved until the end of the session came into sight.
+            ([1800, 1800, 1560], False),
+            ([10_000_000, 10_000_000, 10_000_000], True),
+        ],
+    )
+    def test_end_is_judged_by_whether_refreshes_move_it(
+        self, fake: FakeProvider, lefts: list[int], moves: bool
+    ) -> None:
+        credential = credential_at(fake)
+        make_token(
+            credential,
+            now=NOW,
+            expires_at=NOW + timedelta(minutes=5),
+            refresh_token_expires_at=NOW + timedelta(seconds=lefts[0]),
+        )
+
+        for number, left in enumerate(lefts[1:], start=1):
+            self.refresh(credential, fake, after=240 * number, left=left)
+
+        assert stored().refresh_end_moves is moves
+
+    def test_two_refreshes_at_once_show_nothing(self, fake: FakeProvider) -> None:
+        credential = credential_at(fake)
+        make_token(credential, now=NOW, refresh_token_expires_at=NOW + HOUR, refresh_end_moves=True)
+
+        self.refresh(credential, fake, after=1, left=3599)
+
+        assert stored().refresh_end_moves is True
+
+    @pytest.mark.parametrize(
+        ("fields", "moves"),
+        [
+            ({"expires_in": 300, "refresh_expires_in": 1800}, True),
+            # Nothing refreshes it before that end.
+            ({"expires_in": 3600, "refresh_expires_in": 1800}, False),
+            ({"refresh_expires_in": 1800}, False),
+            ({"expires_in": 300}, False),
+        ],
+    )
+    def test_end_of_a_new_grant_is_told_once_a_refresh_has_shown_it(
+        self, fake: FakeProvider, fields: dict[str, int], moves: bool
+    ) -> None:
+        credential, user = credential_at(fake), make_user()
+        fake.reply(token(refresh_token="r", **fields))
+        _, sent = begin(credential, user)
+        query = {"code": ["c"], "state": [sent["state"]]}
+        oauth.finish_authorization(query, user=user, session_key=SESSION)
+
+        assert stored().refresh_end_moves is moves
+
+    @pytest.mark.parametrize(
+        ("scope", "seconds", "is_said"),
+        [("openid", 1800, True), ("openid offline_access", 1800, False), ("openid", 10**7, False)],
+    )
+    def test_short_idle_time_is_said_with_what_makes_it_longer(
+        self, fake: FakeProvider, scope: str, seconds: int, is_said: bool
+    ) -> None:
+        credential = credential_at(fake, scope=scope)
+        make_token(credential, now=NOW, refresh_token_expires_at=NOW + timedelta(seconds=seconds))
+
+        self.refresh(credential, fake, after=240, left=seconds)
+
+        warning = oauth.sentence(stored().warning)
+        assert ("offline_access" in warning) is is_said
+        assert not is_said or "30 minutes" in warning
 
 
 @pytest.mark.django_db

@@ -437,12 +437,73 @@ def test_both_ways_are_tried(fake: FakeProvider, chosen: str, taken: str, words:
         (Reply(status=401, body={"error": "invalid_client"}), "in neither way"),
         (Reply(status=503), "cannot be told"),
         (Reply(body=b"<html>"), "cannot be told"),
+        # Keycloak, with a wrong secret.
+        (
+            Reply(status=401, body={"error": "unauthorized_client"}),
+            "in neither way",
+        ),
+        # Auth0.
+        (Reply(status=401, body={"error": "access_denied"}), "in neither way"),
+        # Glewlwyd, also for the wrong way of sending.
+        (
+            Reply(status=403, body={"error": "unauthorized_client"}),
+            "in neither way. Copy Client ID and Client secret again; a secret may have ended. If "
+            "both are right, allow this client the grant",
+        ),
+        (Reply(status=401), "in neither way"),
+        # No answer of these says that the client was believed.
+        (Reply(status=400, body={"error": "unsupported_grant_type"}), "cannot be told"),
+        (Reply(status=400, body={"error": "invalid_request"}), "cannot be told"),
+        (Reply(status=403, body={"error": "access_denied"}), "cannot be told"),
+        (Reply(status=400, body={"error": "made_up"}), "with “made_up”"),
+        (Reply(status=404), "cannot be told"),
+        (Reply(status=307, headers={"Location": "/elsewhere"}), "cannot be told"),
+        (Reply(body={"access_token": "T"}), "as they are sent now"),
+        (Reply(status=400, body={"error": "invalid_grant"}), "as they are sent now"),
+        (
+            Reply(
+                status=400,
+                body={"error": "invalid_request", "error_description": "Invalid refresh token"},
+            ),
+            "as they are sent now",
+        ),
     ],
 )
 def test_other_outcomes_are_said(fake: FakeProvider, reply: Reply, words: str) -> None:
     fake.reply(reply)
 
     assert words in oauth.try_authentication(credential_at(fake)).message
+
+
+def test_words_of_the_admin_do_not_make_the_client_known(fake: FakeProvider) -> None:
+    credential = credential_at(fake, reauthorization_words=["unauthorized"])
+    fake.reply(Reply(status=401, body={"error": "unauthorized_client"}))
+
+    assert "in neither way" in oauth.try_authentication(credential).message
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "can_try"),
+    [
+        (401, "unauthorized_client", True),
+        (403, "unauthorized_client", True),
+        (400, "unauthorized_client", False),
+        (400, "invalid_scope", False),
+    ],
+)
+def test_other_way_is_offered_where_it_may_help(
+    fake: FakeProvider, status: int, error: str, can_try: bool
+) -> None:
+    credential = credential_at(fake)
+    make_token(credential)
+    fake.reply(Reply(status=status, body={"error": error}))
+    with pytest.raises(oauth.TokenUnavailableError):
+        oauth.refresh(credential)
+
+    diagnosis = oauth.diagnose(credential)
+
+    assert diagnosis is not None
+    assert diagnosis.can_try_other_way is can_try
 
 
 def test_public_client_has_one_way(fake: FakeProvider) -> None:

@@ -8,6 +8,7 @@ who sends.
 import logging
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.mail import EmailMessage
@@ -48,6 +49,8 @@ _EVENT_TYPES = {
     IncidentKind.PAUSED: "webhook.disabled",
 }
 _RECOVERED = "webhook.recovered"
+# What ends with a person's access at a provider.
+_OF_GRANTS = (IncidentKind.REAUTHORIZATION, IncidentKind.TOKEN_ENDING)
 # What the catalogue says about failures, in the events that say it.
 _FACTS = {
     "webhook.failing": ("failing_since_at", "last_status_code"),
@@ -121,10 +124,16 @@ def look(now: datetime | None = None) -> int:
     )
     unnotified = Q(notified_at=None) | Q(notified_at__lte=now - _REMIND_AFTER)
     waiting = Incident.objects.filter(unnotified, closed_at=None)
-    for incident in waiting.select_related("webhook__state", "webhook__credential", "credential"):
-        problem = found.get(problems.key_of(incident))
-        sent += _tell(incident, now, message=problem.message if problem else incident.message)
-    return sent
+    groups: dict[tuple[object, ...], list[Incident]] = {}
+    for incident in waiting.select_related(
+        "webhook__state", "webhook__credential__token", "credential__token"
+    ):
+        if problem := found.get(problems.key_of(incident)):
+            # A reminder says how it is by now.
+            incident.message = problem.message
+        incident.message = _kept(incident.message)
+        groups.setdefault(_told_together(incident, now), []).append(incident)
+    return sent + sum(_tell(group, now) for group in groups.values())
 
 
 def send_test_mail(webhook: Webhook) -> bool:
@@ -140,25 +149,57 @@ def send_test_mail(webhook: Webhook) -> bool:
     return _post(webhook, webhook.alert_recipients, subject, body)
 
 
-def _tell(incident: Incident, now: datetime, *, message: str) -> int:
-    """Send the first message or a reminder; return 1 if this process did."""
-    before = incident.notified_at
-    subject = incident.subject
-    recipients = _recipients(subject, now)
-    claimed = Incident.objects.filter(pk=incident.pk, notified_at=before, closed_at=None)
-    # A reminder says how it is by now.
-    notified_at = now if recipients else _when_unmuted(subject, now)
-    incident.message = _kept(message)
-    if not claimed.update(notified_at=notified_at, message=incident.message):
+def _told_together(incident: Incident, now: datetime) -> tuple[object, ...]:
+    """Return what the incidents of one message have in common.
+
+    When a person leaves or changes a password, all that they granted at a provider ends at once:
+    those that go to the same people are one message. Any other incident is one of its own.
+    """
+    credential = _credential_of(incident.subject)
+    token = getattr(credential, "token", None)
+    if incident.kind not in _OF_GRANTS or token is None or token.granted_by_id is None:
+        return (incident.pk,)
+    server = urlsplit(credential.token_url).netloc
+    people = tuple(_recipients(incident.subject, now))
+    is_reminder = incident.notified_at is not None
+    return incident.kind, token.granted_by_id, server, people, is_reminder
+
+
+def _tell(group: list[Incident], now: datetime) -> int:
+    """Send the first message or a reminder about one or more; return 1 if this process did."""
+    claimed = [incident for incident in group if _claim(incident, now)]
+    if not claimed:
         return 0
-    if not _post(
-        subject, recipients, _headline(incident, is_reminder=before is not None), _text(incident)
-    ):
-        Incident.objects.filter(pk=incident.pk, notified_at=notified_at).update(notified_at=before)
+    first, is_reminder = claimed[0], group[0].notified_at is not None
+    headline = _headline(first, is_reminder=is_reminder)
+    text = _text(first)
+    if len(claimed) > 1:
+        headline, text = _headline_of_many(claimed, is_reminder=is_reminder), _text_of_many(claimed)
+    if not _post(first.subject, _recipients(first.subject, now), headline, text):
+        for incident in claimed:
+            _unclaim(incident, now)
         return 0
-    if before is None and (event_type := _EVENT_TYPES.get(IncidentKind(incident.kind))):
-        _publish(event_type, subject, problems.sentence(incident.message))
+    for incident in claimed:
+        event_type = _EVENT_TYPES.get(IncidentKind(incident.kind))
+        if event_type and incident.notified_at is None:
+            _publish(event_type, incident.subject, problems.sentence(incident.message))
     return 1
+
+
+def _claim(incident: Incident, now: datetime) -> bool:
+    """Take the message of an incident; the row that is changed counts."""
+    rows = Incident.objects.filter(pk=incident.pk, notified_at=incident.notified_at, closed_at=None)
+    notified_at = _notified_at(incident.subject, now)
+    return bool(rows.update(notified_at=notified_at, message=incident.message))
+
+
+def _unclaim(incident: Incident, now: datetime) -> None:
+    rows = Incident.objects.filter(pk=incident.pk, notified_at=_notified_at(incident.subject, now))
+    rows.update(notified_at=incident.notified_at)
+
+
+def _notified_at(subject: Subject, now: datetime) -> datetime:
+    return now if _recipients(subject, now) else _when_unmuted(subject, now)
 
 
 def _kept(message: str) -> str:
@@ -218,6 +259,36 @@ def _headline(incident: Incident, *, is_reminder: bool) -> str:
     return str(again if is_reminder else first) % {"name": incident.subject.name}
 
 
+def _headline_of_many(group: list[Incident], *, is_reminder: bool) -> str:
+    texts = {
+        (IncidentKind.REAUTHORIZATION, False): _("%(count)d grants need re-authorization"),
+        (IncidentKind.REAUTHORIZATION, True): _("Still so: %(count)d grants need re-authorization"),
+        (IncidentKind.TOKEN_ENDING, False): _("%(count)d grants need re-authorization soon"),
+        (IncidentKind.TOKEN_ENDING, True): _(
+            "Still so: %(count)d grants need re-authorization soon"
+        ),
+    }
+    return texts[IncidentKind(group[0].kind), is_reminder] % {"count": len(group)}
+
+
+def _text_of_many(group: list[Incident]) -> str:
+    """Write a mail about what one person granted at one provider, with a link for each."""
+    credential = _credential_of(group[0].subject)
+    about = {
+        "person": str(credential.token.granted_by),
+        "server": urlsplit(credential.token_url).netloc,
+    }
+    lines = [
+        f"{_headline_of_many(group, is_reminder=False)}.",
+        _("%(person)s granted all of them at %(server)s.") % about,
+        problems.sentence(group[0].message),
+        _("Open each of these and press Get new access token:"),
+        *(f"“{one.subject.name}”: {_link(one.subject)}" for one in group),
+        _("Saved as one connection that all of them use, it would take one press."),
+    ]
+    return "\n\n".join(line for line in lines if line) + "\n"
+
+
 def _text(incident: Incident) -> str:
     """Write a mail: what happened, what waits, what to do, and where."""
     *_headlines, advice = _TEXTS[IncidentKind(incident.kind)]
@@ -253,11 +324,15 @@ def _waiting(subject: Subject) -> str:
 
 def _link(subject: Subject) -> str:
     """Return the address that leads, after login, to the button that helps."""
-    credential = subject.private_credential if isinstance(subject, Webhook) else subject
+    credential = _credential_of(subject)
     is_oauth = credential.authorization_type == AuthorizationType.OAUTH2
     name = "connection_edit" if credential is subject else "edit" if is_oauth else "detail"
     place = "#token" if is_oauth else ""
     return f"{settings.PUBLIC_URL}{reverse(f'webhooks:{name}', args=[subject.pk])}{place}"
+
+
+def _credential_of(subject: Subject) -> Credential:
+    return subject.private_credential if isinstance(subject, Webhook) else subject
 
 
 def _recipients(subject: Subject, now: datetime) -> list[str]:

@@ -144,7 +144,10 @@ def _of_tokens(now: datetime) -> Iterator[Problem]:
         yield Problem(one.subject, IncidentKind.REAUTHORIZATION, one.token.last_error, now)
     for one in with_tokens.filter(token__state=TokenState.MISCONFIGURED):
         yield Problem(one.subject, IncidentKind.MISCONFIGURED, one.token.last_error, now)
-    ending = with_tokens.filter(token__refresh_token_expires_at__lte=now + TOKEN_ENDS_WITHIN)
+    # An end that each refresh moves is none.
+    ending = with_tokens.filter(
+        token__refresh_token_expires_at__lte=now + TOKEN_ENDS_WITHIN, token__refresh_end_moves=False
+    )
     for one in ending.exclude(token__state__in=(TokenState.NONE, *_BLOCKED)):
         yield Problem(one.subject, IncidentKind.TOKEN_ENDING, _ending(one.token), now)
 

@@ -393,8 +393,8 @@ class Engine:
             outcome, response, is_token_expired = judge(plan.success_rule, response, outcome)
         step = wait = None
         if outcome is Outcome.SUCCEEDED:
-            if plan.can_refresh_token:
-                self._plans.token_worked(claim.webhook_id)
+            if plan.is_tried_here:
+                self._recorder.token_worked(plan)
         elif outcome is Outcome.GONE:
             self._pending_pauses.add(request, response)
             return
@@ -414,10 +414,9 @@ class Engine:
 
     def _after_refused_token(self, request: Request) -> NextStep | None:
         """Send once more with a fresh token, without using up a retry."""
-        claim = request.claim
-        had_free_retry = claim.number - 1 > claim.failure_count
-        if had_free_retry or not self._plans.token_refused(request.plan):
+        if not self._plans.token_refused(request.plan):
             return None
+        self._recorder.token_refused(request.plan)
         return NextStep(Status.PENDING, 0.0, "", False)
 
     def _record(self, now: float) -> None:

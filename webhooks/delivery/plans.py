@@ -13,7 +13,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from django.db import Error as DatabaseError
@@ -61,8 +61,6 @@ _TOKEN_THREADS_PER_SERVER = 2
 _FAULT_SECONDS = 0.2
 # A wrong encryption key or a lost database is looked at again after so long.
 _RETRY_SECONDS = 10.0
-# A token that was refreshed because of a 401 and is refused again is not refreshed sooner.
-_REFUSED_SECONDS = 300.0
 
 
 class PlanEntry(NamedTuple):
@@ -70,6 +68,7 @@ class PlanEntry(NamedTuple):
 
     version: int
     token_version: int
+    refused_version: int
     plan: RequestPlan | None
     problem: str
     # Set when deliveries wait for a person and not for time.
@@ -134,10 +133,8 @@ class Plans:
         self._before: dict[int, PlanEntry] = {}
         self._in_progress: set[int] = set()
         self._wanted: deque[Candidate] = deque()
-        # Webhook id -> token version that the receiver refused.
+        # Webhook id -> token version that its receiver refused, until that is in the token's row.
         self._refused: dict[int, int] = {}
-        # Webhook id -> (when a refusal last led to a refresh, version it led to, proven).
-        self._forced_at: dict[int, float] = {}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="plans")
         self._tokens = _TokenPool(self._make_with_token)
 
@@ -149,6 +146,7 @@ class Plans:
             entry is not None
             and entry.version == candidate.version
             and entry.token_version == candidate.token_version
+            and entry.refused_version == candidate.refused_version
             and time.monotonic() < entry.expires
         ):
             self._entries[webhook_id] = entry
@@ -161,24 +159,20 @@ class Plans:
         return None
 
     def token_refused(self, plan: RequestPlan) -> bool:
-        """Note that the receiver refused a token; return whether a new one will be fetched."""
-        now = time.monotonic()
-        webhook_id = plan.webhook_id
-        if self._refused.get(webhook_id) == plan.token_version:
-            return True
-        entry = self._entries.get(webhook_id)
-        if entry is not None and entry.token_version > plan.token_version:
-            return True
-        if now - self._forced_at.get(webhook_id, float("-inf")) < _REFUSED_SECONDS:
-            return False
-        self._forced_at[webhook_id] = now
-        self._refused[webhook_id] = plan.token_version
-        self._entries.pop(webhook_id, None)
-        self._before.pop(webhook_id, None)
-        return True
+        """Note that the receiver refused a token; return whether it is sent once more for free.
 
-    def token_worked(self, webhook_id: int) -> None:
-        self._forced_at.pop(webhook_id, None)
+        False while the token is on trial: it came after a refused one and is refused as well, so
+        that the receiver has another reason.
+        """
+        if time.monotonic() < plan.trial_ends:
+            return False
+        webhook_id = plan.webhook_id
+        entry = self._entries.get(webhook_id)
+        if entry is None or entry.token_version <= plan.token_version:
+            self._refused[webhook_id] = plan.token_version
+            self._entries.pop(webhook_id, None)
+            self._before.pop(webhook_id, None)
+        return True
 
     def hand_over(self) -> None:
         """Begin a new drain, which uses what this one did."""
@@ -289,12 +283,11 @@ class Plans:
             return self._entry(webhook, {}, candidate)
         _check_host(credential, parse_url(webhook.url).host)
         key_check.require()
-        refused = self._refused.get(webhook.pk)
-        if refused is None:
-            return _entry_with(oauth.usable_token(credential.pk), candidate, webhook)
-        token = oauth.refresh(credential, dead_version=refused)
-        self._refused.pop(webhook.pk, None)
-        return _entry_with(token, candidate, webhook)
+        if refused := self._refused.get(webhook.pk):
+            # The recorder may not have come to it yet.
+            oauth.refuse(credential.pk, refused, webhook_id=webhook.pk)
+            self._refused.pop(webhook.pk, None)
+        return _entry_with(oauth.usable_token(credential.pk), candidate, webhook)
 
 
 def _entry_with(token: oauth.UsableToken, candidate: Candidate, webhook: Webhook) -> PlanEntry:
@@ -308,11 +301,26 @@ def _entry_of(
     authorization: Authorization,
     token: oauth.UsableToken | None = None,
 ) -> PlanEntry:
-    plan = make_plan(webhook, authorization, token_version=token.version if token else 0)
+    plan = make_plan(webhook, authorization, **_token_fields(webhook, token))
     token_version = token.version if token else candidate.token_version
+    refused_version = token.refused_version if token else candidate.refused_version
     expires = min(_token_expires(token), _secret_expires(webhook))
     failures = _failures(getattr(webhook, "state", None))
-    return PlanEntry(plan.version, token_version, plan, "", "", expires, failures)
+    return PlanEntry(plan.version, token_version, refused_version, plan, "", "", expires, failures)
+
+
+def _token_fields(webhook: Webhook, token: oauth.UsableToken | None) -> dict[str, Any]:
+    """Return what a plan keeps of a token beside the token itself."""
+    if token is None:
+        return {}
+    left = 0.0
+    if token.trial_ends_at is not None:
+        left = (token.trial_ends_at - timezone.now()).total_seconds()
+    return {
+        "token_version": token.version,
+        "trial_ends": time.monotonic() + left if left > 0 else 0.0,
+        "is_tried_here": left > 0 and token.tried_by == webhook.pk,
+    }
 
 
 def _failures(state: WebhookState | None) -> int | None:
@@ -362,6 +370,7 @@ def _unavailable(candidate: Candidate, problem: str) -> PlanEntry:
     return PlanEntry(
         candidate.version,
         candidate.token_version,
+        candidate.refused_version,
         None,
         problem,
         "",
@@ -376,6 +385,7 @@ def _token_unavailable(candidate: Candidate, error: oauth.TokenUnavailableError)
     return PlanEntry(
         candidate.version,
         candidate.token_version,
+        candidate.refused_version,
         None,
         outcomes.of_text(error.message),
         error.hold_reason or "",

@@ -23,10 +23,11 @@ from django.db import DataError, transaction
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from webhooks import audit
+from webhooks import audit, oauth
 from webhooks.delivery.db_session import DatabaseSession, SessionThread
 from webhooks.delivery.histogram import step_of
 from webhooks.delivery.queue.rows import ATTEMPT_COLUMNS, AttemptResult, HourCount, StateChange
+from webhooks.delivery.requests import RequestPlan
 from webhooks.models import (
     Action,
     Attempt,
@@ -71,6 +72,9 @@ class Recorder:
         self._lease = lease
         self.waiting: deque[AttemptResult] = deque()
         self._oldest_at = 0.0
+        # Credential id -> a token version that was refused, or that proved good, and by whom.
+        self._refused: dict[int, tuple[int, int]] = {}
+        self._proved: dict[int, tuple[int, int]] = {}
         # The batch whose commit may or may not have happened.
         self._tried: list[AttemptResult] = []
         self._states: dict[int, StateChange] = {}
@@ -110,6 +114,24 @@ class Recorder:
         hour = started_at.toordinal() * 24 + started_at.hour
         self._counts[result.webhook_id, hour, result.outcome, step_of(total_ms)] += 1
 
+    def token_refused(self, plan: RequestPlan) -> None:
+        """Write a refused token down before its delivery can be claimed again, here or elsewhere.
+
+        Called before `add`.
+        """
+        self._refused[plan.credential_id] = (plan.token_version, plan.webhook_id)
+
+    def token_worked(self, plan: RequestPlan) -> None:
+        """Write down that the token that came after a refused one is good."""
+        self._proved[plan.credential_id] = (plan.token_version, plan.webhook_id)
+
+    def _write_tokens(self) -> None:
+        for noted, write in ((self._refused, oauth.refuse), (self._proved, oauth.prove)):
+            for credential_id, (version, webhook_id) in list(noted.items()):
+                write(credential_id, version, webhook_id=webhook_id)
+                if noted[credential_id][0] == version:
+                    del noted[credential_id]
+
     def batch(self, now: float) -> list[AttemptResult]:
         """Return the results that are due to be written, at most RECORD_ROWS."""
         if self._tried:
@@ -120,6 +142,7 @@ class Recorder:
 
     def write(self, batch: Sequence[AttemptResult]) -> int:
         """Write a batch; return how many deliveries were still ours. Raises database errors."""
+        self._write_tokens()
         is_repeat = bool(self._tried)
         self._tried = list(batch)
         try:

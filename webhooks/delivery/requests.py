@@ -73,6 +73,11 @@ class RequestPlan(NamedTuple):
     webhook_id: int
     version: int
     token_version: int
+    credential_id: int
+    # Monotonic seconds until which a refused token leads to no further refresh; 0 when it always
+    # does. What ends it sooner is a success of the webhook that was refused last.
+    trial_ends: float
+    is_tried_here: bool
     target: Target
     method: str
     timeout_seconds: int
@@ -138,7 +143,12 @@ def read_headers(stored: str) -> list[tuple[str, str, bool]]:
 
 
 def make_plan(
-    webhook: Webhook, authorization: Authorization, *, token_version: int = 0
+    webhook: Webhook,
+    authorization: Authorization,
+    *,
+    token_version: int = 0,
+    trial_ends: float = 0.0,
+    is_tried_here: bool = False,
 ) -> RequestPlan:
     """Decrypt and precompute; raise SecretUnreadableError, UnsafeURLError or MappingError."""
     target = parse_url(webhook.url)
@@ -156,6 +166,9 @@ def make_plan(
         webhook_id=webhook.pk,
         version=webhook.version_sent,
         token_version=token_version,
+        credential_id=webhook.credential_id,
+        trial_ends=trial_ends,
+        is_tried_here=is_tried_here,
         target=target,
         method=webhook.method,
         timeout_seconds=webhook.timeout_seconds,

@@ -29,16 +29,22 @@ class OAuthToken(models.Model):
     access_token = SecretField()
     refresh_token = SecretField()
     token_type = models.CharField(max_length=32, blank=True, default="")
+    # None until a refresh has shown whether a refresh token works once.
+    is_single_use = models.BooleanField(null=True, blank=True)
     # Space-separated, as granted; may differ from what was asked for.
     granted_scope = models.CharField(max_length=4096, blank=True, default="")
     obtained_at = models.DateTimeField(null=True, blank=True)
     # None while the provider does not tell: then only a 401 leads to a refresh.
     expires_at = models.DateTimeField(null=True, blank=True)
     refresh_token_expires_at = models.DateTimeField(null=True, blank=True)
+    # Each refresh moves that end: it is the time the provider allows without one.
+    refresh_end_moves = models.BooleanField(default=False)
     refreshed_at = models.DateTimeField(null=True, blank=True)
     granted_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )
+    # Whose account it is, as the provider names it in an identity token.
+    account = models.CharField(max_length=255, blank=True, default="")
     # Counts up with each token stored or dropped; one refresh per version.
     version = models.PositiveIntegerField(default=0)
     refresh_lease = models.CharField(max_length=32, blank=True, default="")
@@ -46,6 +52,12 @@ class OAuthToken(models.Model):
     # A transient failure waits until then before the next try.
     retry_refresh_at = models.DateTimeField(null=True, blank=True)
     refresh_failures = models.PositiveIntegerField(default=0)
+    # A refresh whose answer never came: the provider may count the refresh token as used.
+    answer_lost_at = models.DateTimeField(null=True, blank=True)
+    # The version that a receiver refused last, and the webhook it is the receiver of; 0 once that
+    # webhook got through again.
+    refused_version = models.PositiveIntegerField(default=0)
+    refused_by = models.BigIntegerField(null=True, blank=True)
     # Plain words for the panel: what went wrong and what to change.
     last_error = models.CharField(max_length=1000, blank=True, default="")
     warning = models.CharField(max_length=1000, blank=True, default="")

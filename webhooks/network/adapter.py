@@ -84,7 +84,10 @@ class GuardedAdapter(BaseAdapter):
             handle.setopt(pycurl.TIMEOUT_MS, max(1, int((ends_at - time.monotonic()) * 1000)))
             handle.perform()
         except pycurl.error as error:
-            raise self._failure(error, handle, opener, buffer, target) from error
+            failure = self._failure(error, handle, opener, buffer, target)
+            if isinstance(failure, SendError):
+                failure.is_sent = handle.getinfo(pycurl.REQUEST_SIZE) > 0
+            raise failure from error
         else:
             return _response(request, handle.getinfo(pycurl.RESPONSE_CODE), buffer)
         finally:

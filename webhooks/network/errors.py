@@ -39,6 +39,9 @@ class UnsafeURLError(NetworkError, ValueError):
 class SendError(NetworkError, requests.RequestException):
     """An exchange failed; callers of requests catch it as one of theirs."""
 
+    # Whether the request had left this machine, so that the other side may have acted on it.
+    is_sent = False
+
 
 class NameNotResolvedError(SendError):
     """A name has no address now; it may have one later."""

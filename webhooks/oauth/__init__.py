@@ -9,6 +9,7 @@ from webhooks.oauth.authorize import (
     delete_expired_requests,
     finish_authorization,
 )
+from webhooks.oauth.callback import hashed, pending_credential
 from webhooks.oauth.discovery import Discovered, discover, fill
 from webhooks.oauth.endpoints import check_callback_url, default_callback_url, fingerprint
 from webhooks.oauth.errors import (
@@ -29,9 +30,11 @@ from webhooks.oauth.revocation import Given, clear_token, given_tokens, revoke
 from webhooks.oauth.tokens import (
     UsableToken,
     drop_if_changed,
+    prove,
     refresh,
     refresh_expiring,
     refresh_margin,
+    refuse,
     token_at_hand,
     usable_token,
 )
@@ -43,43 +46,3 @@ from webhooks.oauth.troubleshoot import (
     examine,
     try_authentication,
 )
-
-__all__ = [
-    "PRESETS",
-    "RESERVED_IN_AUTHORIZATION",
-    "RESERVED_IN_TOKEN_REQUEST",
-    "SENTENCES",
-    "AuthenticationCheck",
-    "AuthorizationError",
-    "Diagnosis",
-    "Discovered",
-    "Finding",
-    "Given",
-    "MisconfiguredError",
-    "OAuthError",
-    "ProviderPreset",
-    "TokenUnavailableError",
-    "UsableToken",
-    "begin_authorization",
-    "check_callback_url",
-    "check_parameters",
-    "clear_token",
-    "default_callback_url",
-    "delete_expired_requests",
-    "diagnose",
-    "discover",
-    "drop_if_changed",
-    "examine",
-    "fill",
-    "fingerprint",
-    "finish_authorization",
-    "given_tokens",
-    "refresh",
-    "refresh_expiring",
-    "refresh_margin",
-    "revoke",
-    "sentence",
-    "token_at_hand",
-    "try_authentication",
-    "usable_token",
-]

@@ -21,7 +21,9 @@ from webhooks.oauth import (
     client,
     endpoints,
     exchange_log,
+    granted_token,
     parameters,
+    revocation,
     token_requests,
     tokens,
 )
@@ -30,6 +32,7 @@ from webhooks.oauth.errors import (
     AuthorizationError,
     MisconfiguredError,
     TokenResult,
+    UnusableAnswerError,
     joined,
     stored,
 )
@@ -55,7 +58,9 @@ def begin_authorization(
     verifier = library.create_code_verifier(_VERIFIER_LENGTH) if credential.uses_pkce else ""
     redirect_uri = endpoints.callback_url(credential)
     try:
-        url = authorization_url(credential, library, state, verifier, redirect_uri)
+        url = authorization_url(
+            credential, library, state, verifier, redirect_uri, nonce=_nonce(credential, state)
+        )
     except MisconfiguredError as error:
         raise AuthorizationError(error.message, credential) from error
     except ValueError as error:
@@ -110,6 +115,8 @@ def authorization_url(
     state: str,
     verifier: str,
     redirect_uri: str,
+    *,
+    nonce: str = "",
 ) -> str:
     """Return the address of RFC 6749 section 4.1.1. Errors: MisconfiguredError, ValueError."""
     endpoints.check_callback_url(redirect_uri)
@@ -120,19 +127,29 @@ def authorization_url(
     parts = urlsplit(credential.auth_url)
     own = parse_qsl(parts.query, keep_blank_values=True)
     parameters.check_query(own, "auth_url")
-    query = urlencode([*own, *parameters.extra_for_authorization(credential)])
+    query = urlencode([*own, *parameters.extra_of(credential, "authorization")])
     # The library takes https only; http, which is checked to be loopback, is put back after it.
     address = parts._replace(scheme="https", query=query).geturl()
-    proof = {}
+    proof = {"nonce": nonce} if nonce and "nonce" not in credential.authorization_parameters else {}
     if verifier:
         challenge = library.create_code_challenge(verifier, "S256")
-        proof = {"code_challenge": challenge, "code_challenge_method": "S256"}
+        proof |= {"code_challenge": challenge, "code_challenge_method": "S256"}
     session = client.ProviderSession(
         library, redirect_uri=redirect_uri, scope=parameters.scope(credential) or None
     )
     built: str
     built, _state = session.authorization_url(address, state=state, **proof)
     return urlsplit(built)._replace(scheme=parts.scheme).geturl()
+
+
+def _nonce(credential: Credential, state: str) -> str:
+    """Return what the identity token has to repeat (OpenID Connect Core 1.0 section 3.1.2.1).
+
+    It is worked out of the state, which comes back too, so that nothing more has to be kept.
+    """
+    if "openid" not in credential.scope.replace(",", " ").split():
+        return ""
+    return str(credential.authorization_parameters.get("nonce") or hashed(f"nonce of {state}"))
 
 
 def _finish(
@@ -148,11 +165,12 @@ def _finish(
         _record(found, answer, moment, result=TokenResult.MISCONFIGURED, message=error.message)
         raise
     _record(found, answer, moment, result=TokenResult.OK)
-    _exchange_code(found, code, user, now)
+    nonce = _nonce(found.credential, answer["state"])
+    _exchange_code(found, code, user, now, nonce=nonce)
 
 
 def _exchange_code(
-    found: AuthorizationRequest, code: str, user: User, now: datetime | None
+    found: AuthorizationRequest, code: str, user: User, now: datetime | None, *, nonce: str
 ) -> None:
     credential = found.credential
     try:
@@ -165,9 +183,10 @@ def _exchange_code(
     except MisconfiguredError as error:
         raise AuthorizationError(error.message, credential) from error
     result, transcripts = client.ask(request)
-    result = _warned(result, credential)
+    result, account = _identified(_warned(result, credential), credential, nonce)
+    before = revocation.given_tokens(credential.pk)
     is_stored = result.token is not None and _store(
-        found, result, user, now or client.answered_at(transcripts)
+        found, result, user, now or client.answered_at(transcripts), account
     )
     for transcript in transcripts:
         exchange_log.record(credential, transcript, result=result.result, message=result.message)
@@ -175,6 +194,19 @@ def _exchange_code(
         raise AuthorizationError(result.message, credential)
     if not is_stored:
         raise AuthorizationError(stored("settings_changed"), credential)
+    revocation.revoke_replaced(credential, before)
+
+
+def _identified(answer: TokenAnswer, credential: Credential, nonce: str) -> tuple[TokenAnswer, str]:
+    """Return the answer and whose account it is; without its token when that is another's."""
+    if answer.token is None or not nonce:
+        return answer, ""
+    try:
+        id_token, client_id = answer.token.id_token, credential.client_id
+        return answer, granted_token.account_of(id_token, nonce=nonce, client_id=client_id)
+    except UnusableAnswerError as problem:
+        result, message = TokenResult.MISCONFIGURED, problem.message
+        return TokenAnswer(result=result, reason=problem.reason, message=message), ""
 
 
 def _warned(answer: TokenAnswer, credential: Credential) -> TokenAnswer:
@@ -187,7 +219,11 @@ def _warned(answer: TokenAnswer, credential: Credential) -> TokenAnswer:
 
 
 def _store(
-    found: AuthorizationRequest, answer: TokenAnswer, user: User, answered_at: datetime
+    found: AuthorizationRequest,
+    answer: TokenAnswer,
+    user: User,
+    answered_at: datetime,
+    account: str,
 ) -> bool:
     """Store the token unless the settings it belongs to were changed during the exchange."""
     assert answer.token is not None
@@ -205,6 +241,7 @@ def _store(
             answered_at=answered_at,
             requested_scope=credential.scope,
             user=user if isinstance(user, AbstractBaseUser) else None,
+            account=account,
         )
     return True
 

@@ -69,6 +69,13 @@ def take_request(
     return found
 
 
+def pending_credential(state: str) -> Credential | None:
+    """Return whose authorization a state began, without using the state up."""
+    pending = AuthorizationRequest.objects.filter(state_hash=hashed(state))
+    found = pending.select_related("credential").first()
+    return found.credential if found and found.credential.deleted_at is None else None
+
+
 def check_request(found: AuthorizationRequest) -> None:
     """Refuse an answer when what it was asked for is no longer there or no longer the same."""
     credential = found.credential
@@ -89,8 +96,8 @@ def check_issuer(parameters: Mapping[str, str], found: AuthorizationRequest) -> 
         is_right = hmac.compare_digest(issuer.encode(), found.issuer.encode())
     else:
         # No issuer was entered: at least it must be at home where the browser was sent to.
-        expected = endpoints.origin_of_issuer(found.credential.auth_url)
-        is_right = endpoints.origin_of_issuer(issuer) == expected
+        expected = endpoints.origin(found.credential.auth_url)
+        is_right = endpoints.origin(issuer) == expected
     if not is_right:
         _refuse("other_issuer", found.credential, issuer=_words(issuer, found, limit=200))
 
@@ -103,8 +110,8 @@ def check_data_center(parameters: Mapping[str, str], found: AuthorizationRequest
     server = parameters.get("accounts-server")
     if server is None:
         return
-    here = endpoints.origin_of_issuer(found.credential.token_url)
-    if endpoints.origin_of_issuer(server) != here:
+    here = endpoints.origin(found.credential.token_url)
+    if endpoints.origin(server) != here:
         _refuse("other_data_center", found.credential, server=_words(server, found, limit=100))
 
 

@@ -7,10 +7,12 @@ WARNING, and no exception of any library leaves `ask`.
 
 import logging
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import requests
+from django.conf import settings
 from django.utils import timezone
 from oauthlib.oauth2 import Client, WebApplicationClient
 from requests_oauthlib import OAuth2Session
@@ -61,16 +63,27 @@ class ProviderSession(network.GuardedSessionMixin, OAuth2Session):  # type: igno
 def ask(request: TokenRequest) -> tuple[TokenAnswer, list[Transcript]]:
     """Send a request and return the class of its answer, with the redacted transcripts.
 
-    An answer that is cut off is asked for once more, within the same 10 seconds, except for a
-    code: it works once. Raises nothing that a network or a provider can cause.
+    An answer that is cut off is asked for once more, within the same seconds, unless what is
+    presented works once. Raises nothing that a network or a provider can cause.
     """
-    ends_at = time.monotonic() + TOTAL_SECONDS
-    answer, transcript = _ask_once(request, seconds=TOTAL_SECONDS, is_last=False)
+    seconds = wait_seconds(request)
+    ends_at = time.monotonic() + seconds
+    answer, transcript = _ask_once(request, seconds=seconds, is_last=False)
     left = ends_at - time.monotonic()
-    if not answer.is_truncated or request.expected.grant is Grant.CODE or left < 1:
+    if not answer.is_truncated or request.is_single_use or left < 1:
         return answer, [transcript]
     second, again = _ask_once(request, seconds=left, is_last=True)
     return second, [transcript, again]
+
+
+def wait_seconds(request: TokenRequest) -> float:
+    """Return how long an answer is waited for.
+
+    A refresh token that may work once is not sent again while its answer may be on its way, so
+    that one is waited for longer than anything else.
+    """
+    is_hasty = request.is_single_use is False or request.expected.grant is not Grant.REFRESH
+    return TOTAL_SECONDS if is_hasty else float(settings.WEBHOOKS_REFRESH_SECONDS)
 
 
 def tell(request: TokenRequest, *, seconds: float) -> tuple[TokenAnswer, Transcript]:
@@ -128,6 +141,7 @@ def _send(
     except (requests.RequestException, ValueError) as error:
         reason = _reason(error)
         answer = _failed("no_answer", TokenResult.TRANSIENT, reason)
+        answer = replace(answer, is_lost=getattr(error, "is_sent", True))
         return RawAnswer(status=0), answer, render_reason(reason)
     finally:
         session.close()

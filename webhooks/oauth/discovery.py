@@ -6,7 +6,7 @@ Discovery 1.0.
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +16,7 @@ from webhooks import network
 from webhooks.models import ClientAuthentication
 from webhooks.oauth import exchange_log, token_response
 from webhooks.oauth.endpoints import checked_endpoint
-from webhooks.oauth.errors import MisconfiguredError
+from webhooks.oauth.errors import MisconfiguredError, UnusableAnswerError
 from webhooks.oauth.providers import PRESETS, Question
 
 _ANSWER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,200}[A-Za-z0-9])?")
@@ -65,12 +65,20 @@ def discover(issuer: str, *, total_seconds: float = 10.0) -> Discovered:
             problem = problem or reason
             continue
         named = document.get("issuer")
-        if named != issuer:
+        if not isinstance(named, str) or issuer not in (
+            named,
+            f"{named}/",
+            named.removesuffix("/"),
+        ):
             raise MisconfiguredError(
                 _("The provider calls itself “%(named)s”, not “%(issuer)s”. Enter exactly that.")
                 % {"named": exchange_log.clean(str(named), limit=200), "issuer": issuer}
             )
-        return _read(document, issuer)
+        found = _read(document, named)
+        if named == issuer:
+            return found
+        note = _("The provider calls itself “%s”, which is taken as Issuer: the slash counts.")
+        return replace(found, notes=(note % exchange_log.clean(named, limit=200), *found.notes))
     raise MisconfiguredError(
         _("No description of the provider was found: %s Fill in the addresses by hand.") % problem
     )
@@ -99,7 +107,7 @@ def _fetch(url: str, seconds: float) -> tuple[dict[str, Any] | None, str]:
         return None, _("%(url)s answered %(status)d.") % {"url": url, "status": answer.status_code}
     try:
         return token_response.read_body(answer.content, answer.headers.get("Content-Type", "")), ""
-    except token_response.MalformedBodyError:
+    except UnusableAnswerError:
         return None, _("%s holds no JSON document.") % url
 
 
@@ -157,7 +165,10 @@ def _authentication(document: dict[str, Any], fields: dict[str, Any]) -> list[st
         return []
     if "none" in offered:
         return []
-    return [_("The provider takes neither a Basic Auth header nor credentials in the body.")]
+    named = ", ".join(one for one in offered if isinstance(one, str))
+    sentence = _("The provider takes neither a Basic Auth header nor credentials in the body.")
+    wants = _("It wants %s, which is not supported here.")
+    return [f"{sentence} {wants % exchange_log.clean(named, limit=200)}" if named else sentence]
 
 
 def _pkce(document: dict[str, Any], fields: dict[str, Any]) -> list[str]:

@@ -72,12 +72,12 @@ def fingerprint(credential: Credential, receiver_url: str) -> str:
     tokens only the origins, so that adding one at the same provider keeps the token.
     """
     endpoints = (credential.token_url, credential.refresh_url, credential.revocation_url)
-    origins = {_origin(url) for url in endpoints if url}
+    origins = {origin(url) for url in endpoints if url}
     return _digest(
         credential.token_url,
         credential.client_id,
         credential.grant_type,
-        _origin(receiver_url),
+        origin(receiver_url),
         *sorted(origins),
     )
 
@@ -91,7 +91,7 @@ def client_fingerprint(credential: Credential) -> str:
         credential.issuer,
         callback_url(credential),
         credential.grant_type,
-        _origin(credential.receiver_url),
+        origin(credential.receiver_url),
     )
 
 
@@ -102,7 +102,8 @@ def uses_authorization_code(credential: Credential) -> bool:
     )
 
 
-def _origin(url: str) -> str:
+def origin(url: str) -> str:
+    """Return scheme, host and port of an address, to compare them."""
     try:
         return network.parse_url(url).origin
     except network.UnsafeURLError:
@@ -111,8 +112,3 @@ def _origin(url: str) -> str:
 
 def _digest(*parts: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def origin_of_issuer(url: str) -> str:
-    """Return scheme, host and port of an issuer or endpoint, to compare them."""
-    return _origin(url)

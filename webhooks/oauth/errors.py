@@ -68,6 +68,12 @@ _NEEDS_REAUTHORIZATION = {
         "The provider no longer accepts the authorization code or refresh token: it has expired, "
         "was used or was revoked. Press “Get new access token”."
     ),
+    "answer_lost_and_used": _(
+        "The answer of %(time)s was lost, and the provider counts the refresh token as used, so "
+        "the grant has ended. Press “Get new access token”. So that a lost answer costs no grant, "
+        "let the provider accept a refresh token again: Keycloak, Refresh Token Max Reuse; Ory "
+        "Hydra, rotation grace period; Auth0 and Okta, leeway or grace period."
+    ),
     "access_denied": _(
         "The access was not approved. Press “Get new access token” and approve it; if you did, "
         "an administrator at the provider has to allow this client."
@@ -93,6 +99,15 @@ _MISCONFIGURED = {
         "The provider does not accept the client ID or client secret. Check both, and “Send "
         "credentials as”."
     ),
+    "client_key_needed": _(
+        "The provider wants this client to authenticate with “%(method)s”, which is not supported "
+        "here. Choose a client secret (client_secret_basic or client_secret_post) for it there."
+    ),
+    "client_or_grant": _(
+        "The provider refuses this client without saying why. Either it does not accept the "
+        "client ID, the client secret or the way they are sent, or it does not allow this client "
+        "the grant “%(grant)s”. Press “Check”, then “Try the other way”, to see which."
+    ),
     "redirect_uri_mismatch": _(
         "The callback URL is not the one registered with the provider. Register exactly this one "
         "there: %(url)s"
@@ -114,6 +129,10 @@ _MISCONFIGURED = {
     "pkce_refused": _(
         "The provider refused PKCE. Press “Get new access token” again; if that does not help, "
         "turn “Use PKCE” off."
+    ),
+    "pkce_mismatch": _(
+        "The code verifier (PKCE) is not the one that this authorization began with. Press “Get "
+        "new access token” again and finish in the same tab."
     ),
     "pkce_required": _("The provider requires PKCE. Turn “Use PKCE” on."),
     "application_suspended": _("The provider has suspended the application."),
@@ -209,6 +228,14 @@ _MISCONFIGURED = {
         "The account lives at “%(server)s”. If that is right, choose that data center for Auth "
         "URL and Access token URL, then press “Get new access token” again."
     ),
+    "other_nonce": _(
+        "The provider's identity token belongs to another authorization (its nonce is not the one "
+        "that was sent), so nothing was stored. Press “Get new access token” again."
+    ),
+    "other_audience": _(
+        "The provider's identity token is meant for another client, so nothing was stored. Check "
+        "Client ID, then press “Get new access token” again."
+    ),
     "code_and_error": _(
         "The provider's answer has a code and an error at once, so neither was used. Press “Get "
         "new access token” again."
@@ -247,12 +274,22 @@ _WARNINGS = {
         "The provider says that its new tokens have expired already, so they are used until the "
         "receiver refuses them."
     ),
+    "answer_lost": _(
+        "The answer of %(time)s was lost, so the provider may count the refresh token as used. It "
+        "is sent once more as soon as the provider answers again."
+    ),
+    "short_idle_time": _(
+        "The provider ends this grant when it is not refreshed for %(minutes)s minutes. With the "
+        "scope “offline_access” most providers keep it longer."
+    ),
     "not_revoked": _("The token may still be valid at the provider."),
     "only_checked": _("A check, not a request for a token."),
 }
 # Our fields to look at; a code that is not here is mended at the provider.
 _FIELDS: dict[str, tuple[str, ...]] = {
     "invalid_client": _CLIENT,
+    "client_key_needed": ("client_authentication",),
+    "client_or_grant": _CLIENT,
     "redirect_uri_mismatch": ("callback_url",),
     "invalid_scope": ("scope",),
     "missing_scope": ("scope",),
@@ -275,6 +312,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "other_issuer": ("issuer",),
     "other_data_center": ("auth_url", "token_url"),
     "no_code": ("auth_url",),
+    "other_audience": ("client_id",),
     "callback_elsewhere": ("callback_url",),
     "callback_no_tls": ("callback_url",),
     "token_expired": _REFRESHING,
@@ -282,6 +320,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "no_refresh_token": _REFRESHING,
     "scope_missing": ("scope",),
     "scope_added": ("scope",),
+    "short_idle_time": ("scope",),
 }
 # Codes that providers use themselves, and what others call them.
 _VARIANTS = {
@@ -301,6 +340,7 @@ _VARIANTS = {
         refresh_token_revoked invalid_oauthtoken invalid_oauth_token invalid_code bad_code
         code_expired expired_code code_already_used bad_verification_code bad_auth_code
         authorization_code_expired expired_authentication account_inactive inactive_user
+        token_inactive
         user_disabled inactive_org app_uninstalled
     """,
     "access_denied": "consent_required",
@@ -452,3 +492,11 @@ class TokenUnavailableError(OAuthError):
 
 class MisconfiguredError(OAuthError, ValueError):
     """What was entered cannot be used for a request; nothing was sent."""
+
+
+class UnusableAnswerError(OAuthError):
+    """An answer holds no token that can be used; `reason` is a word for programs."""
+
+    def __init__(self, reason: str, message: str = "") -> None:
+        super().__init__(message or stored(reason if reason in ERRORS else "no_token_answer"))
+        self.reason = reason

@@ -3,6 +3,9 @@
 Pure. Source: RFC 6749 sections 3.3 and 5.1, RFC 6750 section 2.1.
 """
 
+import base64
+import hmac
+import json
 import math
 import re
 from collections.abc import Iterable, Iterator
@@ -10,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from webhooks.oauth.errors import stored
+from webhooks.oauth.errors import UnusableAnswerError, stored
 from webhooks.oauth.exchange_log import clean
 
 # Ten years: longer is a mistake or "never", and dates must stay within a database's range.
@@ -37,7 +40,9 @@ def expires_in(fields: dict[str, Any], now: datetime) -> float | None:
         moment = _moment(fields.get(name))
         if moment is not None:
             return _clamped(moment - now.timestamp() or -1.0)
-    return None
+    # RFC 9068 section 2.2: an access token that is a JWT says itself when it ends.
+    moment = _moment((claims_of(fields.get("access_token")) or {}).get("exp"))
+    return None if moment is None else _clamped(moment - now.timestamp() or -1.0)
 
 
 def refresh_expires_in(fields: dict[str, Any]) -> float | None:
@@ -120,36 +125,30 @@ class GrantedToken:
     # Seconds from the answer; negative: expired from the start; None: unknown.
     expires_in: float | None = None
     refresh_expires_in: float | None = None
-
-
-class NoTokenError(Exception):
-    """A good answer has no usable token: a word for programs and what is stored of it."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.message = message
+    # As it came: nothing in it is checked yet.
+    id_token: str = field(default="", repr=False)
 
 
 def read_grant(
     fields: dict[str, Any], *, path: str = "", token_types: Iterable[str] = (), now: datetime
 ) -> tuple[GrantedToken, str]:
-    """Return the token and a warning, if there is something to say. Errors: NoTokenError."""
+    """Return the token and a warning, if there is something to say. Errors: UnusableAnswerError."""
     token_fields, name = _at_path(fields, path)
     value = token_fields.get(name)
     if not isinstance(value, str) or not value:
         found_at = "" if path else next(_paths_to_token(fields), "")
-        raise NoTokenError("no_token", _missing(found_at=found_at, path=path))
+        raise UnusableAnswerError("no_token", _missing(found_at=found_at, path=path))
     if not _ACCESS_TOKEN.fullmatch(value):
-        raise NoTokenError("unsafe_token", stored("unsafe_token"))
+        raise UnusableAnswerError("unsafe_token")
     refresh_token, is_refused = _refresh_token(token_fields.get("refresh_token"))
     token = GrantedToken(
         access_token=value,
         refresh_token=refresh_token,
         token_type=_checked_type(token_fields.get("token_type"), token_types),
         scope=_scope(token_fields.get("scope")),
-        expires_in=expires_in(token_fields, now),
+        expires_in=expires_in({**token_fields, "access_token": value}, now),
         refresh_expires_in=refresh_expires_in(token_fields),
+        id_token=id_token if isinstance(id_token := token_fields.get("id_token"), str) else "",
     )
     if is_refused:
         return token, stored("bad_refresh_token")
@@ -224,7 +223,7 @@ def _checked_type(value: Any, token_types: Iterable[str]) -> str:
     accepted = {"bearer", *(one.strip().lower() for one in token_types)} - {""}
     if token_type is None or token_type.lower() not in accepted:
         code = "unsupported_token_type"
-        raise NoTokenError(code, stored(code, type=clean(str(value), limit=50)))
+        raise UnusableAnswerError(code, stored(code, type=clean(str(value), limit=50)))
     return token_type
 
 
@@ -269,3 +268,42 @@ def _paths_to_token(value: Any, prefix: str = "") -> Iterator[str]:
             yield clean(f"{prefix}access_token", limit=100)
         elif isinstance(inner, dict):
             yield from _paths_to_token(inner, f"{prefix}{key}.")
+
+
+# The claims that tell people best whose account it is.
+_NAMES = ("email", "preferred_username", "upn", "name", "sub")
+_MAX_CLAIMS = 16_384
+
+
+def account_of(id_token: str, *, nonce: str, client_id: str) -> str:
+    """Return whose account a grant is for, or "" when nothing tells. Errors: UnusableAnswerError.
+
+    `nonce` is the one that was sent: an answer to another authorization has another, or none. The
+    signature is not checked: OpenID Connect Core 1.0 section 3.1.3.7 takes TLS to the token
+    endpoint in place of it. What is no signed JWT, such as one encrypted for a key that the client
+    does not have, tells nothing.
+    """
+    claims = claims_of(id_token)
+    if claims is None:
+        return ""
+    if not hmac.compare_digest(str(claims.get("nonce", "")).encode(), nonce.encode()):
+        raise UnusableAnswerError("other_nonce")
+    audience = claims.get("aud")
+    if client_id not in (audience if isinstance(audience, list) else [audience]):
+        raise UnusableAnswerError("other_audience")
+    named = (claims.get(name) for name in _NAMES)
+    return clean(next((one for one in named if isinstance(one, str) and one), ""), limit=255)
+
+
+def claims_of(jwt: Any) -> dict[str, Any] | None:
+    """Return what a signed JWT says, unchecked; None for anything else (RFC 7519 section 7.2)."""
+    if not isinstance(jwt, str) or jwt.count(".") != 2:
+        return None
+    payload = jwt.split(".")[1]
+    if len(payload) > _MAX_CLAIMS:
+        return None
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (ValueError, RecursionError):
+        return None
+    return claims if isinstance(claims, dict) else None

@@ -43,24 +43,15 @@ def check_query(pairs: Iterable[tuple[str, str]], field: str) -> None:
             raise MisconfiguredError(stored("reserved_in_query", name=name, field=field))
 
 
-def extra_for_authorization(credential: Credential) -> Pairs:
+def extra_of(credential: Credential, step: str) -> Pairs:
+    """Return what is added to a request: `step` is "authorization", "token" or "refresh"."""
+    is_authorization = step == "authorization"
+    reserved = RESERVED_IN_AUTHORIZATION if is_authorization else RESERVED_IN_TOKEN_REQUEST
     return [
-        *_targets(credential),
-        *check_parameters(credential.authorization_parameters, RESERVED_IN_AUTHORIZATION),
-    ]
-
-
-def extra_for_token(credential: Credential) -> Pairs:
-    return [
-        *_targets(credential),
-        *check_parameters(credential.token_parameters, RESERVED_IN_TOKEN_REQUEST),
-    ]
-
-
-def extra_for_refresh(credential: Credential) -> Pairs:
-    return [
-        *_targets(credential),
-        *check_parameters(credential.refresh_parameters, RESERVED_IN_TOKEN_REQUEST),
+        # Both may name several, separated by spaces (RFC 8707 section 2: repeated).
+        *(("resource", one) for one in credential.resource.split()),
+        *(("audience", one) for one in credential.audience.split()),
+        *check_parameters(getattr(credential, f"{step}_parameters"), reserved),
     ]
 
 
@@ -69,14 +60,6 @@ def scope(credential: Credential) -> str:
     if credential.scope_separator == ",":
         return ",".join(credential.scope.replace(",", " ").split())
     return " ".join(credential.scope.split())
-
-
-def _targets(credential: Credential) -> Pairs:
-    # Both may name several, separated by spaces (RFC 8707 section 2: repeated).
-    return [
-        *(("resource", one) for one in credential.resource.split()),
-        *(("audience", one) for one in credential.audience.split()),
-    ]
 
 
 def _text(name: str, value: Any) -> str:

@@ -1,5 +1,6 @@
 """Gives tokens back to the provider (RFC 7009): best effort, refresh token first."""
 
+import re
 from typing import Any, Literal
 from urllib.parse import parse_qsl
 
@@ -20,14 +21,32 @@ Hint = Literal["access_token", "refresh_token"]
 Given = tuple[Hint, str]
 
 
-def clear_token(credential: Credential) -> None:
-    """Erase the token here, then revoke it at the provider if it can be.
+# Where one token's revocation ends all that the same person has granted to this client: Google's
+# documentation of token revocation; Keycloak's TokenRevocationEndpoint; Auth0 unless the tenant's
+# "Refresh Token Revocation Deletes Grant" is off.
+_ENDS_ALL = re.compile(
+    r"https://oauth2\.googleapis\.com/|https://accounts\.google\.com/"
+    r"|https?://[^?]*/protocol/openid-connect/revoke|https://[^/?]*\.auth0\.com/"
+)
+
+
+def clear_token(credential: Credential) -> bool:
+    """Erase the token here, then revoke it at the provider; return whether it did.
 
     Erased first: from then on nothing uses it, whatever the provider answers.
     """
-    given = given_tokens(credential.pk)
-    if tokens.drop(credential.pk):
-        revoke(credential, given)
+    row, given = tokens.read_row(credential.pk), given_tokens(credential.pk)
+    had_token = row is not None and (row.has_access_token() or row.has_refresh_token())
+    tokens.drop(credential.pk)
+    return not had_token or revoke(credential, given)
+
+
+def revoke_replaced(credential: Credential, before: list[Given]) -> None:
+    """Revoke the refresh token that a new grant has replaced, where that leaves the new one."""
+    after = {token for _hint, token in given_tokens(credential.pk)}
+    old = [(hint, token) for hint, token in before if hint == "refresh_token"]
+    if not _ENDS_ALL.match(credential.revocation_url):
+        revoke(credential, [one for one in old if one[1] not in after])
 
 
 def given_tokens(credential_id: int) -> list[Given]:

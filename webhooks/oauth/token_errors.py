@@ -25,6 +25,8 @@ class TokenRefusal:
 
 # Timeout, too early (RFC 8470), too many requests.
 TRANSIENT_STATUSES = frozenset({408, 425, 429})
+# Something between or behind failed after the request had arrived; 503 is said before.
+LOST_STATUSES = frozenset({500, 502, 504})
 # There is no token endpoint at this address, whatever the page says.
 WRONG_ADDRESS_STATUSES = frozenset({404, 405, 410, 411, 415})
 
@@ -55,8 +57,14 @@ _FACEBOOK_RESULTS = {
 }
 # HTTP statuses that some write into the body of another one.
 _TRANSIENT_NUMBERS = frozenset({"408", "425", "429", "500", "502", "503", "504"})
+# Of the client itself and its secret.
+_AADSTS_CLIENT = frozenset(
+    "700016 7000112 7000215 7000216 7000218 7000222 70002 90023 50012".split()  # noqa: SIM905
+)
 # Atlassian says this of an ended refresh token too.
 _NOT_ALLOWED = "unauthorized_client"
+# Codes that say little enough for the status or the description to be about the client.
+_MAY_BE_CLIENT = frozenset({_NOT_ALLOWED, "invalid_request", "access_denied", "provider_error"})
 _VAGUE_MISTAKES = frozenset({_NOT_ALLOWED, "invalid_request"})
 # Of these the description says more; Zoho refuses too many requests as "Access Denied".
 _GENERAL_ERRORS = frozenset({"invalid_request", "access_denied"})
@@ -91,7 +99,8 @@ _ENDED = re.compile(
     rf"|refresh[ _]?token\b{_NARROW_GAP}\b(invalid|unknown|not found|not valid|no longer valid)\b"
     r"(?! (client|grant|parameter))"
     r"|\b(expired|revoked|invalid|unknown|used) refresh[ _]?token\b(?! grant)"
-    r"|\btoken (has been|has|was|is) (already |now )?(expired|revoked)"
+    r"|\btoken (has been|has|was|is) (already |now )?(expired|revoked|inactive|not active|stale)"
+    r"|\bstale (refresh )?token\b"
     r"|\bauthorization code (has|was|is) (already |been )*(expired|used|revoked)"
     # X and Zoom.
     r"|\bvalue passed for the token was invalid"
@@ -113,7 +122,44 @@ _LIMITED = re.compile(
     re.IGNORECASE,
 )
 _ABOUT_REDIRECT = re.compile(r"redirect[_ ]ur[il]|callback url|aadsts50011", re.IGNORECASE)
-_ABOUT_PKCE = re.compile(r"pkce|code[_ ]?verifier|code[_ ]?challenge|verifier", re.IGNORECASE)
+_ABOUT_PKCE = re.compile(
+    r"\bpkce\b|\bcode[\s_-]*(?:verifier|challenge)|\bverifier\b", re.IGNORECASE
+)
+# PKCE itself is not wanted. Anything else is about this attempt's verifier or its method.
+_PKCE_UNWANTED = re.compile(
+    r"not (?:be )?(?:supported|allowed|enabled|permitted|implemented)|unsupported|unexpected"
+    r"|(?:unknown|unrecogni[sz]ed) (?:parameter|code|pkce)|disabled|does(?:n't| not) support"
+    r"|must not",
+    re.IGNORECASE,
+)
+# Who the client is was not believed: Keycloak, Auth0, Google, Hydra, Okta.
+_WRONG_CLIENT = re.compile(
+    r"\b(?:client )?credentials?\b(?! (?:grant|flow))|\bsecret\b|authenticat"
+    r"|(?:unknown|unregistered|unrecognized|invalid|disabled) (?:oauth )?(?:client|application)\b"
+    r"|\b(?:client|application)\b[^.;\n]{0,80}?"
+    r"(?:not found|not registered|unknown|does(?:n't| not) exist|disabled)",
+    re.IGNORECASE,
+)
+# The same behind the name of another error: Salesforce calls it an invalid grant.
+_WRONG_SECRET = re.compile(
+    r"\b(?:invalid|wrong|bad|incorrect|unknown) client\b|\bclient[_ ]secret\b"
+    r"|\bclient authentication\b",
+    re.IGNORECASE,
+)
+_ABOUT_GRANT = re.compile(
+    r"\bgrants?(?:[ _-]?types?)?\b|\bflow\b|service[ _]accounts?\b|response[ _]type"
+    r"|client_credentials",
+    re.IGNORECASE,
+)
+# Ways to authenticate that need a key of the client's and not its secret.
+_NEEDS_KEY = re.compile(
+    r"\b(private_key_jwt|client_secret_jwt|self_signed_tls_client_auth|tls_client_auth)\b"
+    r"|\b(client[ _-]assertion)(?:[ _]type)?\b|\b(signed jwt)\b"
+    r"|\b(client certificate|mutual tls|mtls)\b",
+    re.IGNORECASE,
+)
+# Microsoft asks for one or the other.
+_OR_SECRET = re.compile(r"or '?client_secret|client_secret'? or", re.IGNORECASE)
 
 
 def refusal_of(
@@ -157,6 +203,7 @@ def _vagueness(code: str) -> int:
 def judge(
     refusal: TokenRefusal,
     *,
+    status: int = 0,
     text: str = "",
     reauthorization_words: Iterable[str] = (),
     has_person: bool = True,
@@ -165,7 +212,7 @@ def judge(
 
     `text` is the whole answer: the admin's words are looked for in all of it.
     """
-    result = _judge(refusal)
+    result = _judge(refusal, status)
     if is_named(text or "\n".join((*refusal.codes, *refusal.texts)), reauthorization_words):
         result = TokenResult.NEEDS_REAUTHORIZATION
     if result is TokenResult.NEEDS_REAUTHORIZATION and not has_person:
@@ -179,7 +226,7 @@ def is_named(text: str, words: Iterable[str]) -> bool:
     return any(word.strip() and word.strip().casefold() in text for word in words)
 
 
-def _judge(refusal: TokenRefusal) -> TokenResult:
+def _judge(refusal: TokenRefusal, status: int) -> TokenResult:
     code, words = normalized(refusal.code), "\n".join(refusal.texts)[:_MAX_JUDGED]
     if numbered := _by_number(refusal, words):
         return numbered
@@ -193,6 +240,8 @@ def _judge(refusal: TokenRefusal) -> TokenResult:
     # A mistake that has a name is what is wrong, whatever the description adds.
     is_named_mistake = known is TokenResult.MISCONFIGURED and code not in _VAGUE_MISTAKES
     ended = _REFRESH_TOKEN_ENDED if code == _NOT_ALLOWED else _ENDED
+    if _denies_client(code, words, status):
+        return TokenResult.MISCONFIGURED
     if known is TokenResult.NEEDS_REAUTHORIZATION or (not is_named_mistake and ended.search(words)):
         return TokenResult.NEEDS_REAUTHORIZATION
     return TokenResult.MISCONFIGURED
@@ -223,19 +272,36 @@ def result_of(code: str) -> TokenResult | None:
 
 
 def error_code(
-    refusal: TokenRefusal, result: TokenResult, *, scope: str = "", uses_pkce: bool = False
+    refusal: TokenRefusal,
+    result: TokenResult,
+    *,
+    status: int = 0,
+    scope: str = "",
+    uses_pkce: bool = False,
 ) -> str:
     """Return the code of the row that says what to change after a refusal of this class."""
-    name, words = normalized(refusal.code), refusal.description
+    name, words = normalized(refusal.code), refusal.description[:_MAX_JUDGED]
     known = PROVIDER_CODES.get(name, "provider_error")
     if result is TokenResult.TRANSIENT:
         return "temporarily_unavailable"
-    if known == "invalid_client":
-        return known
+    is_mistake = result is TokenResult.MISCONFIGURED
+    if is_mistake and missing_method(refusal):
+        return "client_key_needed"
+    is_denied = is_mistake and _denies_client(name, "\n".join(refusal.texts), status)
+    if known == "invalid_client" or is_denied:
+        return "invalid_client"
     if "redirect" in name or _ABOUT_REDIRECT.search(words):
         return "redirect_uri_mismatch"
-    if known in ("invalid_request", "invalid_grant") and _ABOUT_PKCE.search(words):
-        return "pkce_refused" if uses_pkce else "pkce_required"
+    if known in ("invalid_grant", *_MAY_BE_CLIENT) and _ABOUT_PKCE.search(words):
+        if not uses_pkce:
+            return "pkce_required"
+        is_unwanted = known != "invalid_grant" and _PKCE_UNWANTED.search(words)
+        return "pkce_refused" if is_unwanted else "pkce_mismatch"
+    if is_mistake and known in _MAY_BE_CLIENT:
+        if _is_about_client(refusal, known, status):
+            return "invalid_client"
+        if known == _NOT_ALLOWED and status == 403 and not _ABOUT_GRANT.search(words):
+            return "client_or_grant"
     if known in ("access_denied", "interaction_required"):
         return known
     if result is TokenResult.NEEDS_REAUTHORIZATION:
@@ -243,3 +309,40 @@ def error_code(
     if known == "invalid_scope" and not scope:
         return "missing_scope"
     return known if result_of(known) is TokenResult.MISCONFIGURED else "provider_error"
+
+
+def _denies_client(code: str, words: str, status: int) -> bool:
+    """Return whether a code that is about the grant is about the client this time."""
+    if code == "access_denied":
+        # Auth0 means a wrong secret.
+        return status == 401
+    return code == "invalid_grant" and bool(_WRONG_SECRET.search(words[:_MAX_JUDGED]))
+
+
+def _is_about_client(refusal: TokenRefusal, known: str, status: int) -> bool:
+    """Return whether a refusal is about who the client is, and not about what it may do.
+
+    Source: RFC 6749 section 5.2 knows 401 for this alone, and RFC 9110 section 15.5.2.
+    """
+    words = "\n".join((refusal.code, *refusal.texts))[:_MAX_JUDGED]
+    numbers = [match[1] for match in _AADSTS.finditer(words)]
+    if numbers:
+        return numbers[0] in _AADSTS_CLIENT
+    if known == _NOT_ALLOWED and _ABOUT_GRANT.search(words) and not _WRONG_SECRET.search(words):
+        return False
+    return status == 401 or bool(_WRONG_CLIENT.search(words))
+
+
+def names_client(refusal: TokenRefusal) -> bool:
+    """Return whether an answer without a code speaks of the client's credentials."""
+    return _is_about_client(refusal, "provider_error", 0)
+
+
+def missing_method(refusal: TokenRefusal) -> str:
+    """Return the way to authenticate that a provider wants and that needs a key, or ""."""
+    words = "\n".join((refusal.code, *refusal.texts))[:_MAX_JUDGED]
+    found = _NEEDS_KEY.search(words)
+    if found is None or _OR_SECRET.search(words):
+        return ""
+    name: str = next(filter(None, found.groups()))
+    return re.sub(r"[ -]", "_", name.lower())

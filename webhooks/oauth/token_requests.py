@@ -27,6 +27,9 @@ class TokenRequest:
     pairs: parameters.Pairs = field(repr=False)
     body: bytes = field(repr=False)
     expected: Expected
+    # What it presents works once: it is not sent again before the first answer is known. None
+    # while that is not known of a refresh token.
+    is_single_use: bool | None = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +73,7 @@ def code_request(
     body = WebApplicationClient(credential.client_id).prepare_request_body(
         code=code,
         redirect_uri=redirect_uri,
-        body=urlencode(parameters.extra_for_token(credential)),
+        body=urlencode(parameters.extra_of(credential, "token")),
         code_verifier=code_verifier or None,
         **proof.fields,
     )
@@ -80,22 +83,25 @@ def code_request(
         uses_pkce=bool(code_verifier),
         secrets=(code, code_verifier),
     )
-    return _request(credential, credential.token_url, body, proof, expected)
+    request = _request(credential, credential.token_url, body, proof, expected)
+    return replace(request, is_single_use=True)
 
 
-def refresh_request(credential: Credential, refresh_token: str) -> TokenRequest:
+def refresh_request(
+    credential: Credential, refresh_token: str, *, is_single_use: bool | None = False
+) -> TokenRequest:
     """Return the request of RFC 6749 section 6. Errors: MisconfiguredError."""
     proof = client_credentials(credential)
     body = WebApplicationClient(credential.client_id).prepare_refresh_body(
         refresh_token=refresh_token,
         client_id=credential.client_id,
-        body=urlencode(parameters.extra_for_refresh(credential)),
+        body=urlencode(parameters.extra_of(credential, "refresh")),
         **proof.fields,
     )
     expected = Expected(grant=Grant.REFRESH, secrets=(refresh_token,))
-    return _request(
-        credential, credential.refresh_url or credential.token_url, body, proof, expected
-    )
+    url = credential.refresh_url or credential.token_url
+    request = _request(credential, url, body, proof, expected)
+    return replace(request, is_single_use=is_single_use)
 
 
 def client_credentials_request(credential: Credential) -> TokenRequest:
@@ -103,7 +109,7 @@ def client_credentials_request(credential: Credential) -> TokenRequest:
     proof = client_credentials(credential)
     body = BackendApplicationClient(credential.client_id).prepare_request_body(
         scope=parameters.scope(credential) or None,
-        body=urlencode(parameters.extra_for_token(credential)),
+        body=urlencode(parameters.extra_of(credential, "token")),
         **proof.fields,
     )
     expected = Expected(grant=Grant.CLIENT_CREDENTIALS)

@@ -15,11 +15,18 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
-from webhooks.oauth.errors import ERRORS, Grant, TokenResult, joined, stored
+from webhooks.models import messages
+from webhooks.oauth.errors import (
+    ERRORS,
+    Grant,
+    TokenResult,
+    UnusableAnswerError,
+    joined,
+    stored,
+)
 from webhooks.oauth.exchange_log import clean, mask_known
 from webhooks.oauth.granted_token import (
     GrantedToken,
-    NoTokenError,
     has_token,
     number,
     read_grant,
@@ -27,6 +34,7 @@ from webhooks.oauth.granted_token import (
 )
 from webhooks.oauth.token_errors import (
     FAILURES,
+    LOST_STATUSES,
     NO_ERRORS,
     TRANSIENT_STATUSES,
     WRONG_ADDRESS_STATUSES,
@@ -34,6 +42,8 @@ from webhooks.oauth.token_errors import (
     error_code,
     is_known,
     judge,
+    missing_method,
+    names_client,
     normalized,
     refusal_of,
     says_failure,
@@ -54,25 +64,17 @@ _CHARSETS = re.compile(
 _HTML = re.compile(r"\s*(<!doctype|<html|<head|<body|<!--|<title|<script)", re.IGNORECASE)
 
 
-class MalformedBodyError(ValueError):
-    """The body is no token answer; `reason` is a word for programs."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
 def read_body(body: bytes, content_type: str) -> dict[str, Any]:
     """Return the fields of a JSON object or of form data, each there once.
 
-    Errors: MalformedBodyError with the reason "empty", "html", "too_deep", "truncated",
+    Errors: UnusableAnswerError with the reason "empty", "html", "too_deep", "truncated",
     "duplicate_keys", "not_json" or "not_an_object".
     """
     text = decode(body, content_type).strip()
     if not text:
-        raise MalformedBodyError("empty")
+        raise UnusableAnswerError("empty")
     if is_html(text, content_type):
-        raise MalformedBodyError("html")
+        raise UnusableAnswerError("html")
     if _is_form(text, content_type):
         return _read_form(text)
     return _read_json(text)
@@ -115,25 +117,25 @@ def _read_form(text: str) -> dict[str, Any]:
     try:
         pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
     except ValueError as error:
-        raise MalformedBodyError("not_json") from error
+        raise UnusableAnswerError("not_json") from error
     return _unique(pairs)
 
 
 def _read_json(text: str) -> dict[str, Any]:
     depth, deepest = _measure(text)
     if deepest > _MAX_DEPTH:
-        raise MalformedBodyError("too_deep")
+        raise UnusableAnswerError("too_deep")
     try:
         document = json.loads(
             text, object_pairs_hook=_unique, parse_int=_integer, parse_constant=_constant
         )
-    except MalformedBodyError:
+    except UnusableAnswerError:
         raise
     except (ValueError, RecursionError) as error:
         is_cut = text.startswith("{") and depth > 0
-        raise MalformedBodyError("truncated" if is_cut else "not_json") from error
+        raise UnusableAnswerError("truncated" if is_cut else "not_json") from error
     if not isinstance(document, dict):
-        raise MalformedBodyError("not_an_object")
+        raise UnusableAnswerError("not_an_object")
     return document
 
 
@@ -153,7 +155,7 @@ def _measure(text: str) -> tuple[int, int]:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        raise MalformedBodyError("duplicate_keys")
+        raise UnusableAnswerError("duplicate_keys")
     return fields
 
 
@@ -226,7 +228,15 @@ class TokenAnswer:
     warning: str = ""
     token: GrantedToken | None = None
     is_truncated: bool = False
+    # The request arrived, and what the provider made of it is not known.
+    is_lost: bool = False
     retry_after_seconds: float | None = None
+
+    @property
+    def code(self) -> str:
+        """Return the row in the table of errors; "" for a good answer."""
+        message = messages.load(self.message)
+        return message.code if message else ""
 
     @property
     def is_ok(self) -> bool:
@@ -254,18 +264,18 @@ def classify(
         return _misconfigured("too_large", stored("too_large"))
     try:
         fields = read_body(raw.body, raw.content_type)
-    except MalformedBodyError as problem:
+    except UnusableAnswerError as problem:
         if problem.reason == "truncated" and not is_last:
             return TokenAnswer(
                 result=TokenResult.TRANSIENT,
                 reason="truncated",
                 message=stored("cut_off"),
                 is_truncated=True,
+                is_lost=True,
             )
         if raw.status >= 400:
             return _refused_in_words(raw, expected, now)
-        code = problem.reason if problem.reason in ERRORS else "no_token_answer"
-        return _misconfigured(problem.reason, stored(code))
+        return _misconfigured(problem.reason, problem.message)
     return _read(fields, raw, expected, now)
 
 
@@ -288,6 +298,7 @@ def _transient(raw: RawAnswer, expected: Expected, now: datetime) -> TokenAnswer
         result=TokenResult.TRANSIENT,
         reason=f"http_{raw.status}",
         message=stored(code, status=raw.status, said=words),
+        is_lost=raw.status in LOST_STATUSES or raw.status >= 520,
         retry_after_seconds=retry_after(raw.retry_after, now),
     )
 
@@ -314,20 +325,25 @@ def _refused(
     return TokenAnswer(
         result=result,
         reason=clean(refusal.code, secrets=expected.secrets, limit=100) or "provider_error",
-        message=stored_refusal(refusal, result, expected),
+        message=stored_refusal(refusal, result, expected, status=raw.status),
         retry_after_seconds=retry_after(raw.retry_after, now),
     )
 
 
-def stored_refusal(refusal: TokenRefusal, result: TokenResult, expected: Expected) -> str:
+def stored_refusal(
+    refusal: TokenRefusal, result: TokenResult, expected: Expected, *, status: int = 0
+) -> str:
     """Return what is stored of a provider's refusal, its own words among it."""
-    code = error_code(refusal, result, scope=expected.scope, uses_pkce=expected.uses_pkce)
+    code = error_code(
+        refusal, result, status=status, scope=expected.scope, uses_pkce=expected.uses_pkce
+    )
     words = refusal.description or " ".join(refusal.texts) or refusal.code
     params = {
         "error": clean(refusal.code, secrets=expected.secrets, limit=100),
         "grant": expected.grant.value,
         "scope": expected.scope,
         "url": expected.redirect_uri,
+        "method": missing_method(refusal),
     }
     named = {name: value for name, value in params.items() if ERRORS[code].names(name)}
     return stored(code, **named, said=clean(words, secrets=expected.secrets))
@@ -336,6 +352,7 @@ def stored_refusal(refusal: TokenRefusal, result: TokenResult, expected: Expecte
 def _judged(refusal: TokenRefusal, raw: RawAnswer, expected: Expected) -> TokenResult:
     return judge(
         refusal,
+        status=raw.status,
         text=decode(raw.body, raw.content_type),
         reauthorization_words=expected.reauthorization_words,
         has_person=expected.grant is not Grant.CLIENT_CREDENTIALS,
@@ -359,14 +376,15 @@ def _refused_in_words(
         return _refused(refusal, raw, expected, now)
     result = _judged(refusal, raw, expected)
     if result is not TokenResult.MISCONFIGURED:
-        message = stored_refusal(refusal, result, expected)
+        message = stored_refusal(refusal, result, expected, status=raw.status)
     elif is_page and raw.status not in WRONG_ADDRESS_STATUSES:
         # A page in between (a firewall, a login, an outage) and not the token endpoint itself.
         result, message = TokenResult.TRANSIENT, stored("web_page", status=raw.status)
     else:
         wrong = "no_endpoint" if raw.status in WRONG_ADDRESS_STATUSES else "refused_without_code"
         words = "" if is_page else _words(refusal.description or text, expected)
-        code = "invalid_client" if raw.status == 401 else wrong
+        is_client = raw.status == 401 or (raw.status == 403 and names_client(refusal))
+        code = "invalid_client" if is_client else wrong
         message = stored(code, status=raw.status, said=words)
     return TokenAnswer(
         result=result,
@@ -465,7 +483,7 @@ def _granted(
     types = (*expected.token_types, *_BEARER_TYPES)
     try:
         token, warning = read_grant(fields, path=path, token_types=types, now=now)
-    except NoTokenError as problem:
+    except UnusableAnswerError as problem:
         is_named_error = is_known(refusal.code) or (
             _judged(refusal, raw, expected) is not TokenResult.MISCONFIGURED
         )

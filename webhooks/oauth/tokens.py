@@ -1,27 +1,38 @@
 """The stored tokens: one usable token per credential, refreshed once per version.
 
 A refresh is owned by a lease on the database's clock. The process that gets it refreshes; the
-others wait for its token by looking at the row. No transaction is open during HTTP. What comes of
-it is written in one UPDATE that still asks for lease and version; a count of zero means that
-another process was faster, and nothing is lost. Concurrency: safe across threads, processes and
-machines.
+others wait for its token by looking at the row. A failure that time can heal makes the lease wait
+too, so that each failure is one step of the back-off. No transaction is open during HTTP. What
+comes of it is written in one UPDATE that still asks for lease and version; a count of zero means
+that another process was faster, and nothing is lost. The version that a receiver refused is in the
+row as well: no process sends it any more. Concurrency: safe across threads, processes and machines.
 """
 
 import logging
 import secrets as random
 import time
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import InterfaceError, OperationalError, connection, transaction
-from django.db.models import F, Q
-from django.db.models.functions import Now
+from django.db.models import Case, F, PositiveIntegerField, Q, When
+from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from webhooks import audit
-from webhooks.models import Action, Credential, GrantType, HoldReason, OAuthToken, TokenState
+from webhooks.models import (
+    Action,
+    Credential,
+    ExchangeKind,
+    GrantType,
+    HoldReason,
+    OAuthToken,
+    TokenState,
+    messages,
+)
 from webhooks.oauth import client, exchange_log, granted_token, token_requests
 from webhooks.oauth.endpoints import fingerprint
 from webhooks.oauth.errors import (
@@ -39,11 +50,15 @@ from webhooks.security.encryption import Sealed, SecretField, SecretUnreadableEr
 
 logger = logging.getLogger(__name__)
 
-# A little longer than an exchange may take.
+# A little longer than most exchanges may take.
 _WAIT_SECONDS = 12.0
 _FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.02, 0.25
 # Beat comes every 30 seconds.
 _BEAT_SECONDS = 25.0
+_SLOW_SECONDS = 5.0
+# A receiver that refuses the token that came after a refused one refuses it for another reason: for
+# so long this leads to no further refresh, unless that webhook got through with it.
+_TRIAL_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +70,11 @@ class UsableToken:
     expires_at: datetime | None
     # When it is refreshed in advance.
     refresh_at: datetime | None = None
+    # As in the row, to see whether this still holds.
+    refused_version: int = 0
+    # Until when a refusal leads to no further refresh, and the webhook whose success ends that.
+    trial_ends_at: datetime | None = None
+    tried_by: int | None = None
 
 
 def usable_token(credential_id: int, *, now: datetime | None = None) -> UsableToken:
@@ -78,9 +98,8 @@ def token_at_hand(row: OAuthToken, *, now: datetime | None = None) -> UsableToke
     Neither waits nor writes. Errors: TokenUnavailableError when it waits for a person.
     """
     _raise_if_blocked(row)
-    if row.has_access_token() and not is_due(row, now or timezone.now()):
-        return _usable(row)
-    return None
+    is_dead = not row.has_access_token() or is_refused(row)
+    return None if is_dead or is_due(row, now or timezone.now()) else _usable(row)
 
 
 def refresh(
@@ -91,21 +110,40 @@ def refresh(
     Without it a person asks: the token is refreshed now, also when it waits for that person.
     One refresh per version, however many ask. Errors: TokenUnavailableError.
     """
+    if dead_version is not None:
+        ensure_row(credential.pk)
+        refuse(credential.pk, dead_version)
+        return usable_token(credential.pk, now=now)
     row = ensure_row(credential.pk)
-    is_forced = dead_version is None
-    if not is_forced:
-        _raise_if_blocked(row)
-        if row.version != dead_version and row.has_access_token():
-            return usable_token(credential.pk, now=now)
     current = Credential.objects.get(pk=credential.pk)
-    if not can_refresh(row, current):
-        message = _no_refresh_token(current, was_refused=not is_forced)
-        if not is_forced:
-            store_ended(row, message)
-        if not row.has_access_token():
-            raise _no_token()
-        raise TokenUnavailableError(message, hold_reason=HoldReason.REAUTHORIZATION)
-    return _refreshed(row, now=now, is_forced=is_forced, may_use_old=False)
+    if can_refresh(row, current):
+        return _refreshed(row, now=now, is_forced=True, may_use_old=False)
+    if not row.has_access_token():
+        raise _no_token()
+    message = stored("token_expired", provider=current.provider)
+    raise TokenUnavailableError(message, hold_reason=HoldReason.REAUTHORIZATION)
+
+
+def refuse(credential_id: int, version: int, *, webhook_id: int | None = None) -> None:
+    """Note that a receiver refused a version: from now on no process sends it."""
+    OAuthToken.objects.filter(credential_id=credential_id, version=version).exclude(
+        refused_version=version
+    ).update(refused_version=version, refused_by=webhook_id)
+
+
+def prove(credential_id: int, version: int, *, webhook_id: int) -> None:
+    """Note that the webhook whose receiver refused the last version got through with this one."""
+    OAuthToken.objects.filter(
+        credential_id=credential_id,
+        version=version,
+        refused_version__gt=0,
+        refused_version__lt=version,
+        refused_by=webhook_id,
+    ).update(refused_version=0, refused_by=None)
+
+
+def is_refused(row: OAuthToken) -> bool:
+    return row.version > 0 and row.refused_version == row.version
 
 
 def refresh_margin(token: UsableToken) -> float:
@@ -133,17 +171,22 @@ def refresh_expiring(now: datetime | None = None) -> int:
     moment = now or timezone.now()
     ends_at = time.monotonic() + _BEAT_SECONDS
     refreshed = 0
+    # Token URLs that took long: one that hangs does not hold up the others.
+    slow: set[str] = set()
     expiring = (
         OAuthToken.objects.select_related("credential")
         .filter(credential__deleted_at=None, credential__authorization_type="oauth2")
         .filter(expires_at__lt=moment + timedelta(minutes=1))
         .exclude(state__in=BLOCKED)
         .exclude(retry_refresh_at__gt=moment)
-        .order_by("expires_at")
+        .order_by("refresh_failures", "expires_at")
     )
     for row in expiring:
-        if time.monotonic() > ends_at:
+        began_at = time.monotonic()
+        if began_at > ends_at:
             break
+        if row.credential.token_url in slow:
+            continue
         if not (row.has_access_token() and is_due(row, moment)):
             continue
         if not can_refresh(row, row.credential):
@@ -154,6 +197,8 @@ def refresh_expiring(now: datetime | None = None) -> int:
             logger.info(
                 "refresh_failed credential=%d hold=%s", row.credential_id, error.hold_reason
             )
+            if time.monotonic() - began_at > _SLOW_SECONDS:
+                slow.add(row.credential.token_url)
     return refreshed
 
 
@@ -175,7 +220,7 @@ def _refreshed(
             if _is_waiting(row, moment):
                 return _old_or_raise(row, moment, may_use_old=may_use_old)
         taken_at = time.monotonic()
-        if lease := take_lease(row, is_forced=is_forced):
+        if lease := take_lease(row, is_forced=is_forced, now=now):
             if renew(row.credential_id, version, lease, taken_at, now):
                 # Whatever came of it is in the row, and the same for everybody.
                 is_forced, may_wait = False, True
@@ -200,7 +245,7 @@ def _is_waiting(row: OAuthToken, now: datetime) -> bool:
 
 def _old_or_raise(row: OAuthToken, now: datetime, *, may_use_old: bool) -> UsableToken:
     """Return the token at hand while it lives; else say when to ask again."""
-    is_alive = row.expires_at is None or row.expires_at > now
+    is_alive = (row.expires_at is None or row.expires_at > now) and not is_refused(row)
     if may_use_old and is_alive and row.has_access_token():
         return _usable(row)
     message = row.last_error or stored("being_refreshed")
@@ -211,19 +256,18 @@ def _old_or_raise(row: OAuthToken, now: datetime, *, may_use_old: bool) -> Usabl
 def _without_refresh(row: OAuthToken, credential: Credential, now: datetime) -> UsableToken:
     if not row.has_access_token():
         raise _no_token()
-    if row.expires_at is None or row.expires_at > now:
+    was_refused = is_refused(row)
+    if not was_refused and (row.expires_at is None or row.expires_at > now):
         return _usable(row)
-    message = _no_refresh_token(credential)
+    message = stored(
+        "token_refused" if was_refused else "token_expired", provider=credential.provider
+    )
     store_ended(row, message)
     raise TokenUnavailableError(message, hold_reason=HoldReason.REAUTHORIZATION)
 
 
 def _no_token() -> TokenUnavailableError:
     return TokenUnavailableError(stored("no_token_yet"), hold_reason=HoldReason.NO_TOKEN)
-
-
-def _no_refresh_token(credential: Credential, *, was_refused: bool = False) -> str:
-    return stored("token_refused" if was_refused else "token_expired", provider=credential.provider)
 
 
 def _raise_if_blocked(row: OAuthToken) -> None:
@@ -238,16 +282,23 @@ def _usable(row: OAuthToken) -> UsableToken:
         access_token = row.access_token
     except SecretUnreadableError as error:
         raise _unreadable(error) from error
+    is_on_trial = 0 < row.refused_version < row.version
+    began_at = row.refreshed_at or row.obtained_at
     return UsableToken(
         access_token=access_token,
         version=row.version,
         expires_at=row.expires_at,
         refresh_at=refresh_at(row),
+        refused_version=row.refused_version,
+        trial_ends_at=began_at + timedelta(seconds=_TRIAL_SECONDS)
+        if is_on_trial and began_at
+        else None,
+        tried_by=row.refused_by,
     )
 
 
-# What a lease must have left when the request is sent: an exchange and its outcome's writing.
-_NEEDED_SECONDS = 15.0
+# What a lease must have left after an exchange: to write its outcome.
+_WRITE_SECONDS = 5.0
 # A wrong encryption key is looked at again after so long.
 _UNREADABLE_SECONDS = 30.0
 # Waits between the tries to write an outcome, within the rest of the lease.
@@ -267,11 +318,14 @@ def renew(
     except SecretUnreadableError as error:
         release_lease(row, lease)
         raise _unreadable(error) from error
-    if time.monotonic() - taken_at > LEASE_SECONDS - _NEEDED_SECONDS:
+    needed = (client.wait_seconds(request) if request else 0.0) + _WRITE_SECONDS
+    if row.answer_lost_at:
+        needed += client.TOTAL_SECONDS
+    if time.monotonic() - taken_at > lease_seconds() - needed:
         # This process slept; another may have the lease before the answer comes.
         release_lease(row, lease)
         return False
-    answer, transcripts = (problem, []) if request is None else client.ask(request)
+    answer, transcripts = (problem, []) if request is None else _exchange(row, request)
     assert answer is not None
     is_stored = _store(row, lease, answer, transcripts, now)
     for transcript in transcripts:
@@ -281,6 +335,48 @@ def renew(
     if not is_stored:
         logger.warning("refresh_outdated credential=%d result=%s", credential_id, answer.result)
     return is_stored
+
+
+def _exchange(
+    row: OAuthToken, request: token_requests.TokenRequest
+) -> tuple[TokenAnswer, list[Transcript]]:
+    """Ask for a token; what says that an answer was lost is in the message.
+
+    After a lost answer the provider may be at work on it still, and the same refresh token would
+    meet it there. So the provider is asked with a refresh token that does not exist first: once
+    it answers that, the real one is sent, once.
+    """
+    lost_at = row.answer_lost_at if request.is_single_use is not False else None
+    if lost_at:
+        question = token_requests.refresh_request(row.credential, random.token_urlsafe(32))
+        reply, transcript = client.tell(question, seconds=client.TOTAL_SECONDS)
+        transcript = replace(transcript, kind=ExchangeKind.CHECK)
+        if reply.result is TokenResult.TRANSIENT:
+            # Nothing was asked for that could be lost.
+            message = joined(stored("answer_lost", time=_clock(lost_at)), reply.message)
+            return replace(reply, is_lost=False, message=message), [transcript]
+        exchange_log.record(
+            row.credential, transcript, result=reply.result, message=stored("only_checked")
+        )
+    answer, transcripts = client.ask(request)
+    if request.is_single_use is False:
+        return replace(answer, is_lost=False), transcripts
+    if len(transcripts) > 1:
+        # The first answer was cut off.
+        lost_at = lost_at or client.answered_at(transcripts[:1])
+    if answer.is_lost:
+        lost = stored("answer_lost", time=_clock(client.answered_at(transcripts)))
+        return replace(answer, message=joined(lost, answer.message)), transcripts
+    if lost_at and answer.result is TokenResult.NEEDS_REAUTHORIZATION:
+        refusal = messages.load(answer.message)
+        said = str(refusal.params.get("said", "")) if refusal else ""
+        message = stored("answer_lost_and_used", time=_clock(lost_at), said=said)
+        return replace(answer, message=message), transcripts
+    return answer, transcripts
+
+
+def _clock(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _unreadable(error: SecretUnreadableError) -> TokenUnavailableError:
@@ -295,7 +391,9 @@ def _request(row: OAuthToken) -> tuple[token_requests.TokenRequest | None, Token
     try:
         if credential.grant_type == GrantType.CLIENT_CREDENTIALS:
             return token_requests.client_credentials_request(credential), None
-        return token_requests.refresh_request(credential, row.refresh_token), None
+        return token_requests.refresh_request(
+            credential, row.refresh_token, is_single_use=row.is_single_use
+        ), None
     except MisconfiguredError as error:
         return None, TokenAnswer(
             result=TokenResult.MISCONFIGURED, reason="settings", message=error.message
@@ -317,7 +415,9 @@ def _store(
     for wait in _STORE_WAITS_SECONDS:
         try:
             if answer.token is None:
-                return store_failure(row, lease, answer, now=now or timezone.now())
+                lost_at = client.answered_at(transcripts) if answer.is_lost else None
+                moment = now or timezone.now()
+                return store_failure(row, lease, answer, now=moment, lost_at=lost_at)
             return store_refreshed(
                 row,
                 lease,
@@ -334,10 +434,14 @@ def _store(
     return False
 
 
-# Longer than any exchange (10 s) by enough to write its outcome through a database's hiccup.
-LEASE_SECONDS = 30.0
-# After a failure that time can heal: 5 s, doubled each time, at most 5 minutes.
-_FIRST_RETRY_SECONDS, _MAX_RETRY_SECONDS = 5.0, 300.0
+# Longer than any exchange by enough to write its outcome through a database's hiccup.
+_LEASE_MARGIN_SECONDS = 10.0
+# After a failure that time can heal: 5 s, doubled each time, at most a minute, for deliveries wait.
+_FIRST_RETRY_SECONDS, _MAX_RETRY_SECONDS = 5.0, 60.0
+# A provider that ends a grant after so short a time without a refresh is worth a word.
+_SHORT_IDLE_SECONDS = 86_400.0
+# Two refreshes must be so far apart to show whether the refresh token's end moves.
+_LEAST_APART_SECONDS = 5.0
 
 BLOCKED = (TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED)
 
@@ -358,19 +462,37 @@ def refresh_at(row: OAuthToken) -> datetime | None:
     return granted_token.refresh_at(row.refreshed_at or row.obtained_at, row.expires_at)
 
 
-def take_lease(row: OAuthToken, *, is_forced: bool = False) -> str:
+def lease_seconds() -> float:
+    """Return how long a lease is: longer than the exchange with the most patience."""
+    longest = max(client.TOTAL_SECONDS, float(settings.WEBHOOKS_REFRESH_SECONDS))
+    return longest + client.TOTAL_SECONDS + _LEASE_MARGIN_SECONDS
+
+
+def take_lease(row: OAuthToken, *, is_forced: bool = False, now: datetime | None = None) -> str:
     """Return a lease for refreshing exactly this version of a token, or "" if it is not free.
 
-    A token that waits for a person is refreshed only when that person asks (`is_forced`).
+    It is not free after a failure that this process has not read yet, nor before the wait that
+    followed is over. A token that waits, for time or a person, is refreshed when a person asks
+    (`is_forced`).
     """
     lease = random.token_hex(16)
     free = Q(refresh_lease="") | Q(refresh_lease_until__lt=Now()) | Q(refresh_lease_until=None)
-    rows = OAuthToken.objects.filter(free, credential_id=row.credential_id, version=row.version)
+    rows = OAuthToken.objects.filter(
+        free,
+        credential_id=row.credential_id,
+        version=row.version,
+        refresh_failures=row.refresh_failures,
+    )
     if not is_forced:
-        rows = rows.exclude(state__in=BLOCKED)
+        rows = rows.exclude(state__in=BLOCKED).exclude(retry_refresh_at__gt=now or Now())
     taken = rows.update(
         refresh_lease=lease,
-        refresh_lease_until=Now() + timedelta(seconds=LEASE_SECONDS),
+        refresh_lease_until=Now() + timedelta(seconds=lease_seconds()),
+        # Who had the lease died over it, and the answer is lost.
+        answer_lost_at=Case(
+            When(refresh_lease="", then=F("answer_lost_at")),
+            default=Coalesce("answer_lost_at", "refresh_lease_until"),
+        ),
         state=TokenState.REFRESHING,
     )
     return lease if taken else ""
@@ -388,9 +510,14 @@ def store_refreshed(
 ) -> bool:
     """Write a refreshed token; False when the lease or version is no longer ours."""
     columns = _token_columns(row.credential_id, token, answered_at)
+    columns["is_single_use"] = token.refresh_token not in ("", row.refresh_token)
+    columns["refresh_end_moves"] = end_moves = _end_moves(row, token, answered_at)
     if not token.refresh_token:
         # RFC 6749 section 6: without a new refresh token the old one goes on.
-        del columns["refresh_token"], columns["refresh_token_expires_at"]
+        del columns["refresh_token"]
+        if token.refresh_expires_in is None:
+            del columns["refresh_token_expires_at"]
+    warning = joined(warning, _idle_warning(token, row.credential.scope, end_moves=end_moves))
     if token.scope is None:
         del columns["granted_scope"]
     was_over = granted_token.is_over(row.refreshed_at or row.obtained_at, row.expires_at)
@@ -412,6 +539,7 @@ def store_granted(
     answered_at: datetime,
     requested_scope: str,
     user: AbstractBaseUser | None,
+    account: str = "",
 ) -> None:
     """Write the token a person just got; it wins over whatever a worker is doing."""
     columns = _token_columns(credential_id, token, answered_at)
@@ -421,16 +549,55 @@ def store_granted(
     if not token.refresh_token and granted_token.is_over(answered_at, columns["expires_at"]):
         columns["expires_at"] = None
         warning = joined(warning, stored("always_expired"))
+    # The end of an unused refresh token: the first refresh shows whether it is that of the grant.
+    ends_at, expires_at = columns["refresh_token_expires_at"], columns["expires_at"]
+    end_moves = None not in (ends_at, expires_at) and ends_at > expires_at
     columns |= {
         "obtained_at": answered_at,
         "refreshed_at": None,
         "granted_by": user,
-        "warning": warning,
+        "account": account[:255],
+        "is_single_use": None,
+        "refresh_end_moves": end_moves,
+        "refused_version": 0,
+        "refused_by": None,
+        "warning": joined(warning, _idle_warning(token, requested_scope, end_moves=end_moves)),
     }
     OAuthToken.objects.filter(credential_id=credential_id).update(**columns)
 
 
-def store_failure(row: OAuthToken, lease: str, answer: TokenAnswer, *, now: datetime) -> bool:
+def _end_moves(row: OAuthToken, token: GrantedToken, answered_at: datetime) -> bool:
+    """Return whether the end of the refresh token is later by what has passed since the last one.
+
+    Such an end is the time that a provider allows without a refresh (Keycloak's SSO Session Idle).
+    """
+    before = row.refreshed_at or row.obtained_at
+    if token.refresh_expires_in is None or row.refresh_token_expires_at is None or before is None:
+        return row.refresh_end_moves
+    passed = (answered_at - before).total_seconds()
+    if passed < _LEAST_APART_SECONDS:
+        return row.refresh_end_moves
+    ends_at = answered_at + timedelta(seconds=token.refresh_expires_in)
+    return (ends_at - row.refresh_token_expires_at).total_seconds() > passed / 2
+
+
+def _idle_warning(token: GrantedToken, requested_scope: str, *, end_moves: bool) -> str:
+    """Return a hint when the grant is lost after a short time without a refresh."""
+    seconds = token.refresh_expires_in
+    asked = requested_scope.replace(",", " ").split()
+    if not end_moves or not seconds or seconds > _SHORT_IDLE_SECONDS or "offline_access" in asked:
+        return ""
+    return stored("short_idle_time", minutes=max(1, round(seconds / 60)))
+
+
+def store_failure(
+    row: OAuthToken,
+    lease: str,
+    answer: TokenAnswer,
+    *,
+    now: datetime,
+    lost_at: datetime | None = None,
+) -> bool:
     """Write why a refresh failed; False when lease or version are no longer ours. Tokens stay."""
     columns: dict[str, Any] = {
         "refresh_lease": "",
@@ -439,13 +606,17 @@ def store_failure(row: OAuthToken, lease: str, answer: TokenAnswer, *, now: date
         "last_error": answer.message,
         "retry_refresh_at": None,
     }
+    if lost_at is not None:
+        columns["answer_lost_at"] = lost_at
     if answer.result is TokenResult.NEEDS_REAUTHORIZATION:
         columns["state"] = TokenState.NEEDS_REAUTHORIZATION
     elif answer.result is TokenResult.MISCONFIGURED:
         columns["state"] = TokenState.MISCONFIGURED
     else:
         columns["state"] = _resting_state(row, failed=True)
-        columns["retry_refresh_at"] = now + _backoff(row.refresh_failures, answer)
+        retry_at = now + _backoff(row.refresh_failures, answer)
+        # A person may have asked before the time that the provider named.
+        columns["retry_refresh_at"] = max(retry_at, row.retry_refresh_at or retry_at)
     with transaction.atomic():
         is_stored = bool(_leased(row, lease).update(**columns))
         if is_stored and columns["state"] in BLOCKED:
@@ -492,6 +663,12 @@ def reopen(credential_id: int) -> bool:
         ).update(
             state=TokenState.VALID if row.has_access_token() else TokenState.NONE,
             version=F("version") + 1,
+            # It is the same token.
+            refused_version=Case(
+                When(refused_version=F("version"), then=F("version") + 1),
+                default=F("refused_version"),
+                output_field=PositiveIntegerField(),
+            ),
             last_error="",
             refresh_failures=0,
         )
@@ -506,12 +683,18 @@ _NOTHING: dict[str, Any] = {
     "obtained_at": None,
     "expires_at": None,
     "refresh_token_expires_at": None,
+    "refresh_end_moves": False,
+    "is_single_use": None,
+    "account": "",
     "refreshed_at": None,
     "granted_by": None,
     "refresh_lease": "",
     "refresh_lease_until": None,
     "retry_refresh_at": None,
     "refresh_failures": 0,
+    "answer_lost_at": None,
+    "refused_version": 0,
+    "refused_by": None,
     "warning": "",
 }
 
@@ -532,6 +715,7 @@ def _token_columns(
         "refresh_lease_until": None,
         "retry_refresh_at": None,
         "refresh_failures": 0,
+        "answer_lost_at": None,
         "last_error": "",
     }
 
@@ -563,7 +747,7 @@ def _resting_state(row: OAuthToken, *, failed: bool = False) -> TokenState:
 def _backoff(failures: int, answer: TokenAnswer) -> timedelta:
     seconds = min(_FIRST_RETRY_SECONDS * 2 ** min(failures, 10), _MAX_RETRY_SECONDS)
     # Up to a tenth longer, so that many webhooks do not come back at once.
-    seconds *= 1 + random.randbelow(100) / 1000
+    seconds = min(seconds * (1 + random.randbelow(100) / 1000), _MAX_RETRY_SECONDS)
     return timedelta(seconds=max(seconds, answer.retry_after_seconds or 0.0))
 
 

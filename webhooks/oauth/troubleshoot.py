@@ -8,8 +8,10 @@ import copy
 import dataclasses
 import re
 import secrets as random
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
 from django.utils.translation import gettext as _
@@ -45,7 +47,8 @@ _SECONDS = 5.0
 # What only something that is no token endpoint answers.
 _NO_ENDPOINT = frozenset({"html", "empty", "not_json", "not_an_object", "unsafe_url", "too_large"})
 _NO_PAGE = frozenset({404, 405, 410})
-_REFUSED = frozenset({"invalid_client", "incorrect_client_credentials", "http_401"})
+# Rows of the table of errors that the way the client's credentials are sent can be the cause of.
+_MAY_BE_SENT_OTHERWISE = frozenset({"invalid_client", "client_or_grant", "refused_without_code"})
 _ABOUT_REDIRECT = re.compile(r"redirect[_ -]?ur[il]|callback ur[il]", re.IGNORECASE)
 _ABOUT_CLIENT = re.compile(r"client[_ -]?id|unknown client|invalid[_ ]client", re.IGNORECASE)
 
@@ -66,7 +69,7 @@ class Diagnosis:
 
     @property
     def can_try_other_way(self) -> bool:
-        return self.code == "invalid_client"
+        return self.code in _MAY_BE_SENT_OTHERWISE
 
     @property
     def is_warning(self) -> bool:
@@ -106,7 +109,7 @@ class AuthenticationCheck:
     is_ok: bool = False
 
 
-class _DoubtError(ValueError):
+class _DoubtError(MisconfiguredError):
     """Something may be right although it does not look so."""
 
 
@@ -152,11 +155,11 @@ def _missing_refresh_token(credential: Credential, token: OAuthToken) -> Diagnos
 
 def examine(credential: Credential) -> list[Finding]:
     """Return what was found about callback, authorization and token endpoint."""
-    checks = [("token_url", _check_token_url)]
+    checks: list[tuple[str, Callable[[Credential], str]]] = [("token_url", _check_token_endpoint)]
     if endpoints.uses_authorization_code(credential):
         checks = [("callback_url", _check_callback), ("auth_url", _check_auth_url), *checks]
     if credential.refresh_url and endpoints.uses_authorization_code(credential):
-        checks.append(("refresh_url", _check_refresh_url))
+        checks.append(("refresh_url", partial(_check_token_endpoint, field="refresh_url")))
     if credential.revocation_url:
         checks.append(("revocation_url", _check_revocation_url))
     findings = []
@@ -176,46 +179,47 @@ def try_authentication(credential: Credential) -> AuthenticationCheck:
         return AuthenticationCheck(
             message=_("There is no client secret, so there is only one way to send the client ID.")
         )
-    labels = dict(ClientAuthentication.choices)
     try:
-        works = {way: _is_known(credential, way) for way in ClientAuthentication.values}
+        answers = {way: _ask_as(credential, way) for way in ClientAuthentication.values}
     except MisconfiguredError as problem:
         return AuthenticationCheck(message=str(problem))
-    good = [way for way, is_known in works.items() if is_known]
+    now = answers[credential.client_authentication]
+    # Only a token, or a refusal of the token alone, shows that the client was believed.
+    good = [way for way, one in answers.items() if one.is_ok or one.code == "invalid_grant"]
     if credential.client_authentication in good:
         return AuthenticationCheck(
             message=_("The provider accepts the credentials as they are sent now."), is_ok=True
         )
     if good:
         message = _("The provider accepts the credentials as “%(way)s”: choose that.")
-        return AuthenticationCheck(
-            message=message % {"way": labels[good[0]]}, better=good[0], is_ok=True
+        label = ClientAuthentication(good[0]).label
+        return AuthenticationCheck(message=message % {"way": label}, better=good[0], is_ok=True)
+    codes = {one.code for one in answers.values()}
+    if not codes <= {"invalid_client", "client_or_grant"}:
+        message = _(
+            "The provider did not answer clearly, so it cannot be told which way works. Its last "
+            "answer: %s"
         )
-    if None in works.values():
-        return AuthenticationCheck(
-            message=_("The provider did not answer clearly, so it cannot be told which way works.")
-        )
-    return AuthenticationCheck(
-        message=_(
-            "The provider accepts these credentials in neither way. Copy Client ID and Client "
-            "secret again; a secret may have ended."
-        )
+        return AuthenticationCheck(message=message % sentence(now.message))
+    message = _(
+        "The provider accepts these credentials in neither way. Copy Client ID and Client secret "
+        "again; a secret may have ended."
     )
+    if "client_or_grant" in codes:
+        message += " " + _("If both are right, allow this client the grant at the provider.")
+    return AuthenticationCheck(message=message)
 
 
-def _is_known(credential: Credential, way: str) -> bool | None:
-    """Return whether the provider knows the client when it says so in this way."""
+def _ask_as(credential: Credential, way: str) -> TokenAnswer:
+    """Return what the provider says to a client that sends its credentials in this way."""
     changed = copy.copy(credential)
     changed.client_authentication = way
+    # The admin's words may be in any refusal.
+    changed.reauthorization_words = []
     if credential.grant_type == GrantType.CLIENT_CREDENTIALS:
-        request = token_requests.client_credentials_request(changed)
-    else:
-        # No refresh token is like it, so nothing is used up: a known client hears invalid_grant.
-        request = token_requests.refresh_request(changed, random.token_urlsafe(32))
-    answer = _tell(credential, request)
-    if answer.result is TokenResult.TRANSIENT or answer.reason in _NO_ENDPOINT:
-        return None
-    return answer.reason.lower() not in _REFUSED
+        return _tell(credential, token_requests.client_credentials_request(changed))
+    # No refresh token is like it, so nothing is used up: a known client hears invalid_grant.
+    return _tell(credential, token_requests.refresh_request(changed, random.token_urlsafe(32)))
 
 
 def _check_callback(credential: Credential) -> str:
@@ -312,16 +316,8 @@ def _doubt_page(page: _Page, redirect_uri: str) -> None:
     )
 
 
-def _check_token_url(credential: Credential) -> str:
-    return _check_token_endpoint(credential, credential.token_url, "token_url")
-
-
-def _check_refresh_url(credential: Credential) -> str:
-    return _check_token_endpoint(credential, credential.refresh_url, "refresh_url")
-
-
-def _check_token_endpoint(credential: Credential, url: str, field: str) -> str:
-    target = endpoints.checked_endpoint(url, field)
+def _check_token_endpoint(credential: Credential, field: str = "token_url") -> str:
+    target = endpoints.checked_endpoint(getattr(credential, field), field)
     request = token_requests.TokenRequest(
         url=target.url,
         kind=ExchangeKind.CHECK,

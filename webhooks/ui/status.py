@@ -270,6 +270,8 @@ def _is_true(kind: IncidentKind, webhook: Webhook) -> bool:
         case IncidentKind.TOKEN_ENDING:
             is_usable = not needs_token(webhook.credential)
             ends_at = token.refresh_token_expires_at if token and is_usable else None
+            if token and token.refresh_end_moves:
+                return False
             return ends_at is not None and ends_at <= timezone.now() + TOKEN_ENDS_WITHIN
         case IncidentKind.FAILING:
             # A share of failures is judged by what opened the incident.
@@ -384,7 +386,7 @@ def token_facts(credential: Credential, token: OAuthToken | None) -> dict[str, A
 def _grant_ends_at(credential: Credential, token: OAuthToken | None) -> datetime | None:
     """Return when a person must come back, if that is known and soon."""
     is_machine = credential.grant_type == GrantType.CLIENT_CREDENTIALS
-    if not token or token.state in _BLOCKED or is_machine:
+    if not token or token.state in _BLOCKED or is_machine or token.refresh_end_moves:
         return None
     ends_at = token.refresh_token_expires_at if token.has_refresh_token() else token.expires_at
     is_soon = ends_at is not None and ends_at - timezone.now() < _GRANT_ENDS_WITHIN

@@ -1,5 +1,6 @@
 """Get, refresh and clear a token over HTTP, against the sandbox's provider."""
 
+from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -7,6 +8,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from tests.sandbox import AUTHORIZATION_CLIENT, Provider, answer_consent
 from tests.ui.webhook_form.test_forms import posted
@@ -185,15 +187,54 @@ def test_a_callback_without_a_known_state_ends_on_the_list(browser: Client) -> N
     assert "c0de" not in browser.get("/integrations/webhooks/").text
 
 
-def test_a_session_that_ended_leads_to_the_login_without_the_code(
+def test_a_session_that_ended_leads_to_the_login_without_the_code_and_back(
     browser: Client, provider: Provider
 ) -> None:
     url = answer_consent(begin(browser, provider))
+    form = edit_url(Webhook.objects.get())
     browser.logout()
     answer = come_back(browser, url)
-    assert (answer.status_code, answer["Location"]) == (303, "/login/")
+    login = urlsplit(answer["Location"])
+    assert (answer.status_code, login.path) == (303, "/login/")
+    assert parse_qs(login.query) == {"next": [f"{form}#token"]}
     assert "no-store" in answer["Cache-Control"]
-    assert "Your session ended" in browser.get("/login/").text
+    page = browser.get(answer["Location"])
+    assert "Your session ended" in page.text
+    assert f'value="{form}#token"' in page.text
+
+
+def test_a_session_that_ended_with_an_unknown_state_leads_to_the_login(browser: Client) -> None:
+    browser.logout()
+    answer = browser.get("/integrations/webhooks/oauth/callback/?code=c0de&state=unknown")
+    assert (answer.status_code, answer["Location"]) == (303, "/login/")
+
+
+def test_back_after_the_success_shows_the_token_and_no_error(
+    browser: Client, provider: Provider
+) -> None:
+    url = answer_consent(begin(browser, provider))
+    come_back(browser, url)
+    webhook = Webhook.objects.get()
+    browser.get(edit_url(webhook))
+    again = come_back(browser, url)
+    assert (again.status_code, again["Location"]) == (303, edit_url(webhook) + "#token")
+    page = browser.get(edit_url(webhook))
+    assert not page.context["token_failure"]
+    assert "The access token is stored already." in page.text
+    assert OAuthToken.objects.get().version == 1
+    # Who did not see it happen learns nothing.
+    browser.force_login(get_user_model().objects.create_superuser("other"))
+    assert come_back(browser, url)["Location"] == "/integrations/webhooks/"
+
+
+def test_back_after_the_token_was_cleared_is_no_success(
+    browser: Client, provider: Provider
+) -> None:
+    url = answer_consent(begin(browser, provider))
+    come_back(browser, url)
+    webhook = Webhook.objects.get()
+    browser.post(reverse("webhooks:clear_token", args=[webhook.credential_id]))
+    assert come_back(browser, url)["Location"] == "/integrations/webhooks/"
 
 
 def test_another_person_cannot_finish_it(browser: Client, provider: Provider) -> None:
@@ -249,6 +290,46 @@ def test_clear_forgets_the_token(browser: Client, provider: Provider) -> None:
     page = browser.get(edit_url(webhook)).text
     assert "The access token was cleared." in page
     assert "No token" in page
+    # There is no revocation URL here.
+    assert "The token may still be valid at the provider." in page
+
+
+def test_clear_says_nothing_of_the_provider_when_it_revoked_the_token(
+    browser: Client, provider: Provider
+) -> None:
+    webhook = authorized(browser, provider, revocation_url=provider.revocation_url)
+    browser.post(reverse("webhooks:clear_token", args=[webhook.credential_id]))
+    page = browser.get(edit_url(webhook)).text
+    assert "The access token was cleared." in page
+    assert "may still be valid" not in page
+
+
+def test_a_revocation_that_failed_is_said_on_the_page(browser: Client, provider: Provider) -> None:
+    webhook = authorized(browser, provider, revocation_url=provider.revocation_url)
+    provider.fault(status=503, endpoint="revocation_endpoint", times=None)
+    url = reverse("webhooks:clear_token", args=[webhook.credential_id])
+    panel = browser.post(url, headers=HTMX).text
+    provider.clear_fault()
+    assert "The access token was cleared." in panel
+    assert "The token may still be valid at the provider." in panel
+
+
+def test_the_account_that_was_connected_is_shown(browser: Client, provider: Provider) -> None:
+    webhook = authorized(browser, provider)
+    OAuthToken.objects.update(account="anna@example.com")
+    assert "anna@example.com" in browser.get(edit_url(webhook)).text
+    detail = reverse("webhooks:detail", args=[webhook.pk])
+    assert "anna@example.com" in browser.get(detail).text
+
+
+@pytest.mark.parametrize("moves", [True, False])
+def test_an_end_that_each_refresh_moves_is_no_warning(
+    browser: Client, provider: Provider, moves: bool
+) -> None:
+    webhook = authorized(browser, provider)
+    soon = timezone.now() + timedelta(minutes=30)
+    OAuthToken.objects.update(refresh_token_expires_at=soon, refresh_end_moves=moves, warning="")
+    assert ("The grant ends" in browser.get(edit_url(webhook)).text) is not moves
 
 
 def test_the_form_says_before_saving_what_drops_the_token(

@@ -97,7 +97,7 @@ def candidates() -> list[Candidate]:
 
 def _candidate(row: tuple[Any, ...]) -> Candidate:
     *facts, rate, per_seconds, ahead_seconds, room, head_seconds = row
-    if not row[4]:
+    if not row[5]:
         return Candidate._make([*facts, 0.0])
     pace = Pace(rate, per_seconds, ahead_seconds)
     return Candidate._make([*facts, paced_wait(pace, room=room, head_seconds=head_seconds)])

@@ -36,7 +36,7 @@ WITH RECURSIVE waiting(webhook_id, next_attempt_at) AS (
     WHERE d.status = 'pending' AND d.webhook_id > waiting.webhook_id
     ORDER BY d.webhook_id, d.next_attempt_at LIMIT 1) following
 )
-SELECT w.id, {VERSION}, COALESCE(t.version, 0),
+SELECT w.id, {VERSION}, COALESCE(t.version, 0), COALESCE(t.refused_version, 0),
   w.is_active AND w.deleted_at IS NULL, {IS_PACED},
   EXISTS (SELECT FROM webhooks_delivery WHERE status = 'pending' AND trigger = 'test'),
   EXISTS (SELECT FROM webhooks_delivery

@@ -138,6 +138,8 @@ class Candidate(NamedTuple):
     version: int
     # 0 while there is no token.
     token_version: int
+    # That a receiver refused; 0 when none did, or when the next one proved good.
+    refused_version: int
     is_active: bool
     # Has a rate limit, a concurrency limit or ordered delivery.
     is_paced: bool

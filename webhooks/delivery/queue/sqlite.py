@@ -89,10 +89,10 @@ def candidates() -> list[Candidate]:
 
 
 def _candidate(row: tuple[Any, ...], now: dt.datetime) -> Candidate:
-    facts = [*row[:3], *map(bool, row[3:7])]
-    if not row[4]:
+    facts = [*row[:4], *map(bool, row[4:8])]
+    if not row[5]:
         return Candidate._make([*facts, 0.0])
-    rate, per_seconds, next_send_at, room, is_ordered, head_due_at = row[7:]
+    rate, per_seconds, next_send_at, room, is_ordered, head_due_at = row[8:]
     pace = Pace(rate, per_seconds, _seconds_to(next_send_at, now) or 0.0)
     head_seconds = _seconds_to(head_due_at, now) if is_ordered else 0.0
     wait_seconds = paced_wait(pace, room=room, head_seconds=head_seconds)

@@ -26,6 +26,7 @@ from webhooks.models import (
     ClientAuthentication,
     Credential,
     Delivery,
+    OAuthToken,
     Status,
     Trigger,
     Webhook,
@@ -45,6 +46,8 @@ from webhooks.ui.webhook_form.sections import RecipientsField
 # A page asks for the result that long, then leaves it to the person.
 _PATIENCE = timedelta(seconds=15)
 _OPEN = {Status.PENDING, Status.SENDING}
+# The last answers of a provider that a session has used: their states, hashed, and credentials.
+_FINISHED_KEY, _FINISHED_KEPT = "webhook_authorizations_finished", 10
 _LABELS = {name: field.verbose_name for name, field in AUTHORIZATION_FIELDS.items()}
 
 
@@ -328,8 +331,11 @@ def refresh_token(request: HtmxRequest, pk: int) -> HttpResponse:
 @button("webhooks.authorize_webhook")
 def clear_token(request: HtmxRequest, pk: int) -> HttpResponse:
     credential = get_object_or_404(Credential.objects.present(), pk=pk)
-    oauth.clear_token(credential)
+    is_revoked = oauth.clear_token(credential)
     audit.record(Action.TOKEN_CLEARED, credential, user=request.user)
+    if not is_revoked:
+        sentence = _("The token may still be valid at the provider. Revoke it there.")
+        form_context.leave_failure(request, credential, sentence)
     return _answer(request, credential, success=_("The access token was cleared."))
 
 
@@ -345,10 +351,18 @@ def oauth_callback(request: HtmxRequest) -> HttpResponse:
             "Log in and press Get new access token again."
         )
         messages.warning(request, sentence)
-        return _see_other(redirect("login"))
+        began = oauth.pending_credential(request.GET.get("state", ""))
+        next_page = {"next": form_context.form_url(began) + "#token"} if began else None
+        return _see_other(HttpResponseRedirect(reverse("login", query=next_page)))
     if not request.user.has_perm("webhooks.authorize_webhook"):
         messages.error(request, _("You may no longer get access tokens, so none was stored."))
         return _see_other(redirect("webhooks:list"))
+    state = oauth.hashed(request.GET.get("state", ""))
+    if stored := _finished(request, state):
+        # Back leads here once more.
+        sentence = _("The access token is stored already.")
+        form_context.leave_success(request, stored, sentence)
+        return _see_other(HttpResponseRedirect(form_context.panel_url(request, stored)))
     try:
         credential = oauth.finish_authorization(
             dict(request.GET.lists()),
@@ -357,10 +371,22 @@ def oauth_callback(request: HtmxRequest) -> HttpResponse:
         )
     except oauth.AuthorizationError as error:
         return _see_other(_failed(request, error))
+    finished = request.session.get(_FINISHED_KEY, [])
+    request.session[_FINISHED_KEY] = [*finished, [state, credential.pk]][-_FINISHED_KEPT:]
     audit.record(Action.AUTHORIZED, credential, user=request.user)
     released = events.release_held(credential)
     form_context.leave_success(request, credential, token_stored(released))
     return _see_other(HttpResponseRedirect(form_context.panel_url(request, credential)))
+
+
+def _finished(request: HtmxRequest, state: str) -> Credential | None:
+    """Return the credential that an answer with this state has given a token in this session."""
+    finished = dict(request.session.get(_FINISHED_KEY, []))
+    if state not in finished:
+        return None
+    found = Credential.objects.present().filter(pk=finished[state]).first()
+    token = OAuthToken.objects.filter(credential=found).first() if found else None
+    return found if token and token.has_access_token() else None
 
 
 def _failed(request: HtmxRequest, error: oauth.AuthorizationError) -> HttpResponseRedirect:

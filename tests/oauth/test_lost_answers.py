@@ -1,0 +1,187 @@
+"""Refreshing where each refresh token works once and its second use ends the whole grant.
+
+A proxy stands before the real provider. Its seconds are short, as is the setting for the wait.
+"""
+
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from django.conf import LazySettings
+from django.utils import timezone
+
+from tests.oauth_proxy import Proxy, proxy_to
+from tests.oauth_rows import SESSION, begin, make_credential, make_user, query_of
+from tests.sandbox import Provider, answer_consent
+from webhooks import oauth
+from webhooks.models import Credential, HoldReason, OAuthToken
+from webhooks.oauth import client, token_requests, tokens
+
+pytestmark = pytest.mark.django_db(transaction=True)
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def proxy(provider: Provider) -> Iterator[Proxy]:
+    with proxy_to(provider) as running:
+        yield running
+
+
+@pytest.fixture
+def credential(provider: Provider, proxy: Proxy) -> Credential:
+    """Return one with a grant whose refreshes go through the proxy."""
+    credential, user = make_credential(provider, token_url=proxy.token_url), make_user()
+    callback = answer_consent(begin(credential, user)[0])
+    oauth.finish_authorization(query_of(callback), user=user, session_key=SESSION)
+    proxy.bodies.clear()
+    return credential
+
+
+def stored() -> OAuthToken:
+    return OAuthToken.objects.get()
+
+
+def refreshes(proxy: Proxy) -> list[bytes]:
+    return [body for body in proxy.bodies if b"grant_type=refresh_token" in body]
+
+
+def wait_until_idle(proxy: Proxy) -> None:
+    ends = time.monotonic() + 30
+    while proxy.busy and time.monotonic() < ends:
+        time.sleep(0.05)
+    assert not proxy.busy
+
+
+@pytest.mark.parametrize("where", ["hold_seconds", "freeze_seconds"])
+def test_slow_answer_is_waited_for_and_costs_no_grant(
+    credential: Credential,
+    proxy: Proxy,
+    settings: LazySettings,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+) -> None:
+    """Longer than any other exchange may take."""
+    monkeypatch.setattr(client, "TOTAL_SECONDS", 0.5)
+    settings.WEBHOOKS_REFRESH_SECONDS = 30
+    setattr(proxy, where, 1.5)
+
+    usable = oauth.usable_token(credential.pk, now=timezone.now() + HOUR)
+
+    assert usable.version == 2
+    assert len(refreshes(proxy)) == 1
+    assert oauth.usable_token(credential.pk, now=timezone.now() + 2 * HOUR).version == 3
+
+
+def test_dropped_answer_is_named_and_what_to_set_at_the_provider(
+    credential: Credential, proxy: Proxy, provider: Provider
+) -> None:
+    later = timezone.now() + HOUR
+    proxy.drops_answer = True
+
+    with pytest.raises(oauth.TokenUnavailableError, match="was lost") as lost:
+        oauth.usable_token(credential.pk, now=later)
+    lost_at = stored().answer_lost_at
+    with pytest.raises(oauth.TokenUnavailableError) as ended:
+        oauth.usable_token(credential.pk, now=later + timedelta(seconds=10))
+
+    assert lost_at is not None
+    assert lost.value.hold_reason is None
+    assert ended.value.hold_reason == HoldReason.REAUTHORIZATION
+    sentence = str(ended.value)
+    assert f"The answer of {lost_at:%Y-%m-%d %H:%M:%S} UTC was lost" in sentence
+    assert "counts the refresh token as used" in sentence
+    assert "Refresh Token Max Reuse" in sentence
+    # In between a token that does not exist showed that the provider answers.
+    first, question, second = refreshes(proxy)
+    assert first == second != question
+
+
+def test_refresh_token_is_not_sent_again_while_the_provider_does_not_answer(
+    credential: Credential, proxy: Proxy, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is sent again while the provider still has the first meets its late twin there."""
+    monkeypatch.setattr(client, "TOTAL_SECONDS", 0.5)
+    settings.WEBHOOKS_REFRESH_SECONDS = 0.5
+    later = timezone.now() + HOUR
+    proxy.freeze_seconds = 2.5
+
+    with pytest.raises(oauth.TokenUnavailableError, match="was lost"):
+        oauth.usable_token(credential.pk, now=later)
+    proxy.freeze_seconds = 1.5
+    with pytest.raises(oauth.TokenUnavailableError, match="was lost"):
+        oauth.usable_token(credential.pk, now=later + timedelta(seconds=10))
+
+    first, question = refreshes(proxy)
+    assert first != question
+    assert stored().refresh_failures == 2
+    wait_until_idle(proxy)
+
+
+def test_answer_that_a_dead_process_waited_for_is_lost_too(
+    credential: Credential, proxy: Proxy
+) -> None:
+    row = stored()
+    died_at = timezone.now() - timedelta(seconds=5)
+    OAuthToken.objects.update(refresh_lease="of-a-process-that-died", refresh_lease_until=died_at)
+    # What it sent, the provider has used.
+    used = token_requests.refresh_request(credential, row.refresh_token)
+    assert client.ask(used)[0].is_ok
+
+    with pytest.raises(oauth.TokenUnavailableError, match="counts the refresh token as used") as it:
+        oauth.usable_token(credential.pk, now=timezone.now() + HOUR)
+
+    assert f"{died_at:%H:%M:%S}" in str(it.value)
+    assert it.value.hold_reason == HoldReason.REAUTHORIZATION
+
+
+def test_answer_that_was_cut_off_is_not_asked_for_again_where_tokens_work_once(
+    credential: Credential, proxy: Proxy
+) -> None:
+    OAuthToken.objects.update(is_single_use=True)
+    proxy.cuts_answer = True
+
+    with pytest.raises(oauth.TokenUnavailableError, match="was lost"):
+        oauth.usable_token(credential.pk, now=timezone.now() + HOUR)
+
+    assert len(refreshes(proxy)) == 1
+
+
+def test_request_that_never_left_is_no_lost_answer(credential: Credential) -> None:
+    Credential.objects.filter(pk=credential.pk).update(token_url="http://127.0.0.1:9/token")
+
+    with pytest.raises(oauth.TokenUnavailableError, match="refused"):
+        oauth.usable_token(credential.pk, now=timezone.now() + HOUR)
+
+    assert stored().answer_lost_at is None
+
+
+def test_provider_whose_refresh_tokens_work_often_is_just_asked_again(
+    credential: Credential, proxy: Proxy
+) -> None:
+    OAuthToken.objects.update(is_single_use=False)
+    later = timezone.now() + HOUR
+    proxy.drops_answer = True
+
+    with pytest.raises(oauth.TokenUnavailableError) as failure:
+        oauth.usable_token(credential.pk, now=later)
+
+    assert "lost" not in str(failure.value)
+    assert stored().answer_lost_at is None
+
+
+def test_refresh_shows_whether_refresh_tokens_work_once(
+    credential: Credential, proxy: Proxy
+) -> None:
+    assert stored().is_single_use is None
+
+    oauth.usable_token(credential.pk, now=timezone.now() + HOUR)
+
+    assert stored().is_single_use is True
+
+
+def test_lease_outlasts_the_wait(settings: LazySettings) -> None:
+    for seconds in (1, 60, 600):
+        settings.WEBHOOKS_REFRESH_SECONDS = seconds
+        # The question before, the wait, and the writing.
+        assert tokens.lease_seconds() >= client.TOTAL_SECONDS + seconds + 5

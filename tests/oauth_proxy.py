@@ -1,0 +1,91 @@
+"""A proxy before an authorization server that holds, freezes or drops what passes."""
+
+import http.client
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+from tests.sandbox import Provider
+
+
+class Proxy:
+    """Forwards what is posted to the provider; what is set here is used by one request."""
+
+    def __init__(self, server: ThreadingHTTPServer, provider: Provider) -> None:
+        self.token_url = f"http://127.0.0.1:{server.server_address[1]}/token/"
+        self.provider = urlsplit(provider.url)
+        # The refresh tokens that came by, in order.
+        self.bodies: list[bytes] = []
+        # Before the provider gets the request, and before the client gets the answer.
+        self.freeze_seconds = 0.0
+        self.hold_seconds = 0.0
+        self.drops_answer = False
+        self.cuts_answer = False
+        # Requests that are with the provider or on their way.
+        self.busy = 0
+
+    def take(self) -> tuple[float, float, bool, bool]:
+        taken = (self.freeze_seconds, self.hold_seconds, self.drops_answer, self.cuts_answer)
+        self.freeze_seconds = self.hold_seconds = 0.0
+        self.drops_answer = self.cuts_answer = False
+        return taken
+
+    def forward(self, headers: dict[str, str], body: bytes) -> tuple[int, str, bytes]:
+        there = http.client.HTTPConnection(self.provider.hostname or "", self.provider.port)
+        with closing(there):
+            there.request("POST", "/token/", body, headers)
+            answer = there.getresponse()
+            return answer.status, answer.headers.get("Content-Type", ""), answer.read()
+
+
+@contextmanager
+def proxy_to(provider: Provider) -> Iterator[Proxy]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            proxy.bodies.append(body)
+            proxy.busy += 1
+            try:
+                self._pass_on(body)
+            finally:
+                proxy.busy -= 1
+                self.close_connection = True
+
+        def _pass_on(self, body: bytes) -> None:
+            freeze_seconds, hold_seconds, drops_answer, cuts_answer = proxy.take()
+            time.sleep(freeze_seconds)
+            names = ("Authorization", "Content-Type", "Accept")
+            kept = {name: value for name in names if (value := self.headers.get(name))}
+            status, content_type, answer = proxy.forward(kept, body)
+            time.sleep(hold_seconds)
+            if drops_answer:
+                return
+            answer = answer[: len(answer) // 2] if cuts_answer else answer
+            try:
+                self.send_response(status)
+                self.send_header("Content-Type", content_type)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+            except OSError:
+                # The client gave up.
+                return
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Stay quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    server.block_on_close = False
+    proxy = Proxy(server, provider)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield proxy
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
