@@ -38,6 +38,17 @@ def same_origin_resources(get_response: Handler) -> Handler:
     return respond
 
 
+def nothing_cached(get_response: Handler) -> Handler:
+    """Let no browser or proxy keep an answer that does not say how long it may be kept."""
+
+    def respond(request: HttpRequest) -> HttpResponseBase:
+        response = get_response(request)
+        response.headers.setdefault("Cache-Control", "no-store, private")
+        return response
+
+    return respond
+
+
 def escaped_invisibles(get_response: Handler) -> Handler:
     """Escape invisible characters in every page; a page without any costs one search.
 

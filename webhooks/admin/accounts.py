@@ -1,8 +1,9 @@
 """People and groups: Django's own pages, with permissions as boxes that a keyboard reaches.
 
 Django's two lists side by side are drawn by a script whose markup a screen reader cannot follow.
-Only superusers give permissions, or touch another superuser: whoever may edit accounts could
-otherwise make themselves anything.
+Only superusers give permissions, or touch another superuser. An account is changed, deleted or gets
+a new password only from somebody who has every right that it has: whoever may edit accounts could
+otherwise become anybody.
 """
 
 from collections.abc import Iterable
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth.admin import GroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangosUserAdmin
-from django.db.models import QuerySet
+from django.contrib.auth.models import Group, Permission
+from django.db.models import Q, QuerySet
 from django.forms import CheckboxSelectMultiple
 from django.http import HttpRequest
 
@@ -93,6 +95,13 @@ class TeamAdmin(_WrittenDown, GroupAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return () if _gives(request) else ("permissions",)
 
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return whether a group may go: only with rights that the one who deletes it has."""
+        may_delete = super().has_delete_permission(request, obj)
+        if obj is None or _gives(request):
+            return may_delete
+        return may_delete and _rights_of_team(obj) <= request.user.get_all_permissions()
+
     def formfield_for_manytomany(self, db_field: Any, request: Any = None, **kwargs: Any) -> Any:
         if db_field.name in _BOXES:
             kwargs["widget"] = CheckboxSelectMultiple()
@@ -104,4 +113,19 @@ def _gives(request: HttpRequest) -> bool:
 
 
 def _may_touch(request: HttpRequest, person: Any) -> bool:
-    return person is None or not person.is_superuser or _gives(request)
+    """Return whether an account has no right that the one who is logged in has not."""
+    if person is None or _gives(request):
+        return True
+    return not person.is_superuser and _rights_of(person) <= request.user.get_all_permissions()
+
+
+def _rights_of(person: Any) -> set[str]:
+    """Return the rights of an account, also while it is not active: it can be made active."""
+    given = Permission.objects.filter(Q(user=person) | Q(group__user=person))
+    names = given.values_list("content_type__app_label", "codename")
+    return {f"{app}.{name}" for app, name in names} | person.get_all_permissions()
+
+
+def _rights_of_team(team: Group) -> set[str]:
+    names = team.permissions.values_list("content_type__app_label", "codename")
+    return {f"{app}.{name}" for app, name in names}

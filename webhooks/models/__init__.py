@@ -18,10 +18,12 @@ from webhooks.models.credential import (
     TokenPlacement,
     may_be_sent_to,
 )
+from webhooks.models.edited import EditedRow
 from webhooks.models.incidents import Incident, IncidentKind
 from webhooks.models.log import Attempt, Delivery, Event, HoldReason, Outcome, Status, Trigger
 from webhooks.models.oauth import AuthorizationRequest, ExchangeKind, OAuthExchange, OAuthToken
 from webhooks.models.oauth import TokenState as TokenState
+from webhooks.models.origins import host_entry, host_origin, is_plain_http, origin_of
 from webhooks.models.replays import Replay, ReplayScope, ReplayStatus
 from webhooks.models.statistics import HourlyCount
 from webhooks.models.webhook import (
@@ -49,6 +51,7 @@ __all__ = [
     "Credential",
     "DateFormat",
     "Delivery",
+    "EditedRow",
     "EncryptionCanary",
     "Event",
     "ExchangeKind",
@@ -71,5 +74,9 @@ __all__ = [
     "Trigger",
     "Webhook",
     "WebhookState",
+    "host_entry",
+    "host_origin",
+    "is_plain_http",
     "may_be_sent_to",
+    "origin_of",
 ]

@@ -40,7 +40,7 @@ from webhooks.models import (
 )
 from webhooks.ui import figures
 from webhooks.ui.webhook_form import alerts, delivery
-from webhooks.ui.webhook_form.credentials import check_host
+from webhooks.ui.webhook_form.credentials import check_receiver
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
@@ -112,7 +112,7 @@ def _credentials_problem(webhook: Webhook) -> dict[str, Any] | None:
     is_oauth = credential.authorization_type == AuthorizationType.OAUTH2
     problem = _token_problem(credential) if is_oauth else None
     try:
-        check_host(credential, webhook.url)
+        check_receiver(credential, webhook.url)
     except ValidationError as error:
         return _status("danger", _("On hold"), " ".join(error.messages))
     if problem is None or not credential.is_shared:

@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from webhooks import events, network, oauth
-from webhooks.models import AuthorizationType, Credential, Webhook
+from webhooks.models import AuthorizationType, Credential, Webhook, host_entry
 
 __all__ = ["ConnectionInUseError", "delete", "hold", "save_as_connection", "users_of"]
 
@@ -63,12 +63,13 @@ def save_as_connection(webhook: Webhook, *, created_by_id: int | None) -> Creden
     if credential.is_shared or credential.authorization_type == AuthorizationType.NONE:
         raise ConnectionInUseError(_("This webhook has no credentials of its own."))
     try:
-        host = network.parse_url(webhook.url).host
+        origin = network.parse_url(webhook.url).origin
     except network.UnsafeURLError as error:
         raise ConnectionInUseError(error.reason) from error
     credential.webhook = None
     credential.name = _free_name(webhook.name)
-    credential.allowed_hosts = [host]
+    # A host alone means https.
+    credential.allowed_hosts = [host_entry(origin)]
     credential.created_by_id = created_by_id
     with transaction.atomic():
         credential.save(update_fields=["webhook", "name", "allowed_hosts", "created_by"])

@@ -12,10 +12,13 @@ from typing import Any
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from webhooks import catalogue
+from webhooks import catalogue, network
 from webhooks.models import Webhook
 from webhooks.ui.transfer.document import listed_secrets, missing_secrets, mistakes
-from webhooks.ui.transfer.forms import ImportForm, label_of, values_of
+from webhooks.ui.transfer.forms import ADDRESSES, ImportForm, label_of, values_of
+
+# A page waits for all names of a file together.
+_LOOKUP_SECONDS = 10.0
 
 
 class Change(StrEnum):
@@ -91,12 +94,20 @@ def make_plan(entries: Sequence[Any], *, may: Callable[[str], bool], is_paused: 
     """
     existing = _ExistingWebhooks()
     seen: set[int | str] = set()
-    return ImportPlan(
-        items=[
-            _planned(number, entry, existing, seen, may, is_paused=is_paused)
-            for number, entry in enumerate(entries)
-        ]
-    )
+    with network.looked_up(_addresses(entries), seconds=_LOOKUP_SECONDS):
+        return ImportPlan(
+            items=[
+                _planned(number, entry, existing, seen, may, is_paused=is_paused)
+                for number, entry in enumerate(entries)
+            ]
+        )
+
+
+def _addresses(entries: Sequence[Any]) -> list[str]:
+    """Return every address that the form of an entry asks the name server about."""
+    rows = [entry for entry in entries if isinstance(entry, dict)]
+    found = [row.get(name) for row in rows for name in ADDRESSES]
+    return [one for one in found if isinstance(one, str)]
 
 
 def carry_out(
@@ -172,6 +183,8 @@ def _judged(
     if errors:
         return _refused(number, entry["name"][:100], *errors)
     counts.update(form.gained_types(webhook.event_types))
+    # What would go to another address than it was entered for is missing too.
+    planned.secrets |= form.dropped
     planned.missing = missing_secrets(webhook, planned.secrets)
     if pk is not None:
         after = values_of(webhook)

@@ -70,6 +70,8 @@ _NOT_COPIED = {
     "previous_signing_secret",
     "previous_signing_secret_until",
     "secrets_changed_at",
+    # It goes along with each secret.
+    "secret_origins",
 }
 _View = Callable[[HtmxRequest, int], HttpResponse]
 

@@ -1,4 +1,4 @@
-"""Which credential a webhook sends: its own, or a connection bound to its host."""
+"""Which credential a webhook sends: its own, or a connection bound to its receiver."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from webhooks import network
-from webhooks.models import CREDENTIAL_SECRETS, Credential, may_be_sent_to
+from webhooks.models import (
+    CREDENTIAL_SECRETS,
+    Credential,
+    EditedRow,
+    may_be_sent_to,
+    origin_of,
+)
 
 if TYPE_CHECKING:
     _ModelChoiceField = forms.ModelChoiceField[Credential]
@@ -23,10 +29,10 @@ CONNECTION = "connection"
 _HOSTS_SHOWN = 2
 
 
-def host_of(url: object) -> str:
-    """Return the host of an address as connections spell it; empty while it is not one."""
+def known_origin(url: object) -> str:
+    """Return the origin of an address as connections spell it; empty while it is not one."""
     try:
-        return network.parse_url(str(url or "").strip()).host
+        return network.parse_url(str(url or "").strip()).origin
     except network.UnsafeURLError:
         return ""
 
@@ -38,16 +44,16 @@ def connections() -> QuerySet[Credential]:
 
 
 class ConnectionSelect(forms.Select):
-    """A select whose connections for other hosts cannot be chosen; the chosen one always can."""
+    """A select whose connections for other receivers cannot be chosen; the chosen one can."""
 
-    host = ""
+    origin = ""
 
     def create_option(self, name: str, value: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         option: dict[str, Any] = super().create_option(name, value, *args, **kwargs)
         connection = getattr(value, "instance", None)
         if connection is not None:
-            option["attrs"]["data-hosts"] = " ".join(connection.allowed_hosts)
-            is_allowed = not self.host or may_be_sent_to(connection, self.host)
+            option["attrs"]["data-origins"] = " ".join(connection.receiver_origins)
+            is_allowed = not self.origin or may_be_sent_to(connection, self.origin)
             if not is_allowed and not option["selected"]:
                 option["attrs"]["disabled"] = True
         return option
@@ -80,7 +86,7 @@ class ConnectionChoice(forms.Form):
         widget=ConnectionSelect({"data-connection": True}),
         help_text=gettext_lazy(
             "A connection is a login or an access token that several webhooks use. It can be "
-            "chosen when the host of the URL is one of its hosts."
+            "chosen when the URL leads to one of its hosts."
         ),
         error_messages={
             "invalid_choice": gettext_lazy(
@@ -92,7 +98,7 @@ class ConnectionChoice(forms.Form):
     def offer_connections(self, found: QuerySet[Credential]) -> None:
         field: Any = self.fields["connection"]
         field.queryset = found
-        field.widget.host = host_of(self["url"].value())
+        field.widget.origin = known_origin(self["url"].value())
         field.widget.attrs |= {
             "hx-get": reverse("webhooks:connection_panel"),
             "hx-target": "#connection-panel",
@@ -118,15 +124,30 @@ class ConnectionChoice(forms.Form):
         return found
 
 
-def check_host(credential: Credential, url: str) -> None:
+def check_receiver(credential: Credential, url: str) -> None:
     """Refuse a credential for an address it may not be sent to. Raises ValidationError."""
-    host = host_of(url)
-    if host and not may_be_sent_to(credential, host):
+    origin = known_origin(url)
+    if origin and not may_be_sent_to(credential, origin):
         raise ValidationError(
             _(
-                "“%(name)s” may not be sent to %(host)s. Add this host to the connection, or "
-                "choose another one."
+                "“%(name)s” may not be sent to %(origin)s. Add it to the hosts of the connection, "
+                "or choose another one."
             ),
             code="host",
-            params={"name": credential.name, "host": host},
+            params={"name": credential.name, "origin": origin},
         )
+
+
+def bound_elsewhere(owner: EditedRow, field: str, url: str) -> str:
+    """Return why a stored secret has to be entered again for an address; empty when it has not."""
+    if may_be_sent_to(owner, url, field):
+        return ""
+    known = owner.secret_origins.get(field, [])
+    if not known:
+        sentence = _("Enter it again: it was not entered for %(origin)s.")
+    else:
+        sentence = _(
+            "Enter it again to send it to %(origin)s: it was entered for %(known)s and goes "
+            "nowhere else."
+        )
+    return sentence % {"origin": origin_of(url), "known": ", ".join(known)}

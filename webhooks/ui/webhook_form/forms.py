@@ -9,7 +9,16 @@ from django.db import transaction
 from django.utils.translation import gettext_lazy as _
 
 from webhooks import catalogue, events, network
-from webhooks.models import Delivery, HoldReason, PauseReason, Status, Webhook
+from webhooks.models import (
+    Delivery,
+    HoldReason,
+    PauseReason,
+    Status,
+    Webhook,
+    is_plain_http,
+    may_be_sent_to,
+    origin_of,
+)
 from webhooks.payloads import Violation
 from webhooks.security.drafts import Draft
 from webhooks.ui.connections import lifecycle
@@ -30,10 +39,25 @@ class WebhookForm(WebhookFields):
         draft: Draft,
         is_checked: bool = True,
     ) -> None:
+        self._known_url = instance.url
         super().__init__(data, instance=instance, draft=draft, is_checked=is_checked)
         if not _holds_deliveries(instance):
             del self.fields["held"]
         self._used_id = instance.credential_id
+
+    @property
+    def sends_own_credential(self) -> bool:
+        return not self.cleaned_data.get("connection")
+
+    def sends_secrets(self) -> bool:
+        return super().sends_secrets() or self.has_secret_header()
+
+    def has_secret_header(self) -> bool:
+        return any(row["is_secret"].value() and row["name"].value() for row in self.headers.forms)
+
+    def plain_http_origins(self) -> list[str]:
+        url = str(self["url"].value() or "").strip()
+        return [origin_of(url)] if is_plain_http(url) else []
 
     def is_valid(self) -> bool:
         # Both, so that every error is shown at once.
@@ -65,6 +89,17 @@ class WebhookForm(WebhookFields):
             # A name server that is down for a moment does not stop other changes.
             if url != self._stored["url"]:
                 raise forms.ValidationError(error.reason, code=error.code) from error
+        if name := authorization.secret_in_url(url, was=self._known_url):
+            raise forms.ValidationError(
+                _(
+                    "The parameter “%(name)s” looks like a secret, and everybody who sees the "
+                    "webhook or a log sees its URL. Leave it out and send it as a secret header or "
+                    "with Basic authentication; a token from a provider belongs to OAuth 2.0, "
+                    "which can also send it as a query parameter."
+                ),
+                code="secret",
+                params={"name": name[:60]},
+            )
         return url
 
     def clean_event_types(self) -> list[str]:
@@ -99,7 +134,7 @@ class WebhookForm(WebhookFields):
             return
         self._forgive({name for names in authorization.FIELDS_OF.values() for name in names})
         try:
-            credentials.check_host(values["connection"], values.get("url", ""))
+            credentials.check_receiver(values["connection"], values.get("url", ""))
         except forms.ValidationError as error:
             self.add_error("connection", error)
 
@@ -148,7 +183,10 @@ class WebhookForm(WebhookFields):
     def _write_headers(self) -> set[str]:
         """Set the custom headers on the webhook; return the names of its columns."""
         headers = headers_as_json(self.headers.headers()) if self.headers.is_bound else ""
-        if not self.headers.is_bound or headers == self.instance.headers_json:
+        is_same = headers == self.instance.headers_json and may_be_sent_to(
+            self.instance, self.instance.url, "headers_json"
+        )
+        if not self.headers.is_bound or is_same:
             return set()
         self.instance.set_secret("headers_json", headers)
         return {"headers_json", "secrets_changed_at"}

@@ -89,6 +89,7 @@ class WebhookFields(ConnectionChoice, DeliveryFields, CredentialForm):
         fields = [
             "name",
             "url",
+            "accepts_plain_http",
             "method",
             "body_format",
             "event_types",
