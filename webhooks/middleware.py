@@ -23,8 +23,10 @@ _INVISIBLE = re.compile(
     rb"|\xe2\x81[\xa6-\xa9]"
 )
 # What is edited stays as it was typed. Values arrive here escaped, so a quote or a bracket in them
-# ends nothing.
-_EDITED = re.compile(rb"(<textarea[^>]*>.*?</textarea>|\svalue=\"[^\"]*\")", re.DOTALL)
+# ends nothing. What is not closed reaches to the end, so that nothing is read twice.
+_EDITED = re.compile(
+    rb"(<textarea[^>]*(?:>.*?(?:</textarea>|\Z)|\Z)|\svalue=\"[^\"]*(?:\"|\Z))", re.DOTALL
+)
 
 
 def same_origin_resources(get_response: Handler) -> Handler:

@@ -81,10 +81,15 @@ WORK: dict[str, Callable[[str], object]] = {
 }
 
 
+@pytest.mark.security
 @pytest.mark.parametrize("work", WORK)
 @pytest.mark.parametrize("piece", PIECES)
-def test_twice_the_text_takes_twice_the_time(work: str, piece: str) -> None:
-    assert ratio(WORK[work], PIECES[piece], MEBIBYTE // 4) < BOUND
+def test_twice_the_text_takes_twice_the_time(
+    work: str, piece: str, security_figure: Callable[..., None]
+) -> None:
+    found = ratio(WORK[work], PIECES[piece], MEBIBYTE // 4)
+    security_figure("linear", right=int(found < BOUND), of=1)
+    assert found < BOUND
 
 
 @pytest.mark.parametrize("work", WORK)

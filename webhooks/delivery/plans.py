@@ -159,7 +159,8 @@ class Plans:
 
     def _authorization(self, webhook: Webhook) -> tuple[Authorization, oauth.UsableToken | None]:
         credential = webhook.credential
-        _check_destination(webhook)
+        if problem := destination_problem(webhook):
+            raise oauth.TokenUnavailableError(problem, hold_reason=HoldReason.MISCONFIGURED)
         if credential.authorization_type == AuthorizationType.BASIC:
             return BasicAuthorization(credential.basic_login, credential.basic_password), None
         if credential.authorization_type == AuthorizationType.OAUTH2:
@@ -183,8 +184,8 @@ def token_authorization(credential: Credential, access_token: str) -> Authorizat
     return BearerAuthorization(access_token, credential.header_prefix)
 
 
-def _check_destination(webhook: Webhook) -> None:
-    """Refuse to send a secret where it may not go. Raises TokenUnavailableError, UnsafeURLError."""
+def destination_problem(webhook: Webhook) -> str:
+    """Return why a webhook's secrets may not go to its receiver, if so. Errors: UnsafeURLError."""
     credential, origin = webhook.credential, parse_url(webhook.url).origin
     if credential.is_shared and origin not in credential.receiver_origins:
         sentence = _(
@@ -202,11 +203,8 @@ def _check_destination(webhook: Webhook) -> None:
             "values again."
         )
     else:
-        return
-    raise oauth.TokenUnavailableError(
-        sentence % {"name": credential.name, "origin": origin},
-        hold_reason=HoldReason.MISCONFIGURED,
-    )
+        return ""
+    return sentence % {"name": credential.name, "origin": origin}
 
 
 def _has_secret_header(webhook: Webhook) -> bool:

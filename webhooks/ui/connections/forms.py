@@ -130,7 +130,10 @@ class ConnectionForm(CredentialForm):
         return _("only the recipients of its webhooks are told")
 
     def plain_http_origins(self) -> list[str]:
-        hosts = self.cleaned_data.get("allowed_hosts", self.instance.allowed_hosts)
+        try:
+            hosts = self.fields["allowed_hosts"].to_python(self["allowed_hosts"].value())
+        except ValidationError:
+            return []
         return list(filter(is_plain_http, map(host_origin, hosts)))
 
     @property
