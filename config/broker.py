@@ -8,20 +8,20 @@ from kombu.transport import TRANSPORT_ALIASES, redis
 logger = logging.getLogger(__name__)
 
 
-class Channel(redis.Channel):  # type: ignore[misc]
+class Channel(redis.Channel):
     def _brpop_read(self, **options: Any) -> Any:
         try:
-            return super()._brpop_read(**options)
+            return super()._brpop_read(**options)  # type: ignore[misc]
         except (ValueError, RecursionError) as error:
             # Taken out of the queue already: bytes that are no JSON.
             _log(error)
             return True
 
 
-class Transport(redis.Transport):  # type: ignore[misc]
+class Transport(redis.Transport):
     Channel = Channel
 
-    def _deliver(self, message: Any, queue: str) -> None:
+    def _deliver(self, message: Any, queue: str | None) -> None:
         try:
             super()._deliver(message, queue)
         except Exception as error:
@@ -36,8 +36,8 @@ class Transport(redis.Transport):  # type: ignore[misc]
         """Take a message that was read out of what is kept for another worker."""
         properties = message.get("properties") if isinstance(message, dict) else None
         tag = properties.get("delivery_tag") if isinstance(properties, dict) else None
-        for channel in self.channels:
-            if isinstance(tag, str) and tag in channel.qos._delivered:
+        for channel in self.channels or ():
+            if isinstance(tag, str) and tag in (channel.qos._delivered or ()):
                 channel.basic_reject(tag, requeue=False)
 
 

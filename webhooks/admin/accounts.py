@@ -123,7 +123,7 @@ def _rights_of(person: Any) -> set[str]:
     """Return the rights of an account, also while it is not active: it can be made active."""
     given = Permission.objects.filter(Q(user=person) | Q(group__user=person))
     names = given.values_list("content_type__app_label", "codename")
-    return {f"{app}.{name}" for app, name in names} | person.get_all_permissions()
+    return {f"{app}.{name}" for app, name in names} | set(person.get_all_permissions())
 
 
 def _rights_of_team(team: Group) -> set[str]:

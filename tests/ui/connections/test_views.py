@@ -43,7 +43,7 @@ def browser() -> Client:
 
 def fields(**overrides: Any) -> dict[str, Any]:
     """Return what a browser sends for a new connection with a login."""
-    data = {"name": "CRM login", "allowed_hosts": "127.0.0.1", "draft": "", **BASIC, **overrides}
+    data = {"name": "CRM login", "allowed_hosts": LOCAL, "draft": "", **BASIC, **overrides}
     return {name: value for name, value in data.items() if value is not None}
 
 

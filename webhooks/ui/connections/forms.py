@@ -131,10 +131,10 @@ class ConnectionForm(CredentialForm):
 
     def plain_http_origins(self) -> list[str]:
         try:
-            hosts = self.fields["allowed_hosts"].to_python(self["allowed_hosts"].value())
+            hosts = HostsField().to_python(self["allowed_hosts"].value())
         except ValidationError:
             return []
-        return list(filter(is_plain_http, map(host_origin, hosts)))
+        return [origin for host in hosts if is_plain_http(origin := host_origin(host))]
 
     @property
     def reaches_further(self) -> bool:
