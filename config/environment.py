@@ -76,7 +76,8 @@ def keep_private(database: str) -> None:
     somebody else, stays as it is.
     """
     path = Path(database)
-    if ":memory:" in database or not path.parent.is_dir():
+    is_file = not database.startswith((":memory:", "file:"))
+    if not is_file or not path.parent.is_dir():
         return
     with contextlib.suppress(OSError):
         path.touch(mode=0o600)

@@ -18,7 +18,7 @@ from webhooks.ui.transfer.document import listed_secrets, missing_secrets, mista
 from webhooks.ui.transfer.forms import ADDRESSES, ImportForm, label_of, values_of
 
 # A page waits for all names of a file together.
-_LOOKUP_SECONDS = 10.0
+LOOKUP_SECONDS = 10.0
 
 
 class Change(StrEnum):
@@ -94,7 +94,7 @@ def make_plan(entries: Sequence[Any], *, may: Callable[[str], bool], is_paused: 
     """
     existing = _ExistingWebhooks()
     seen: set[int | str] = set()
-    with network.looked_up(_addresses(entries), seconds=_LOOKUP_SECONDS):
+    with network.looked_up(_addresses(entries), seconds=LOOKUP_SECONDS):
         return ImportPlan(
             items=[
                 _planned(number, entry, existing, seen, may, is_paused=is_paused)
