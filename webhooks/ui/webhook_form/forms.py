@@ -90,7 +90,8 @@ class WebhookForm(WebhookFields):
             if url != self._stored["url"]:
                 raise forms.ValidationError(error.reason, code=error.code) from error
         if name := authorization.secret_in_url(url, was=self._known_url):
-            raise forms.ValidationError(
+            # Other fields are judged by the address all the same.
+            problem = forms.ValidationError(
                 _(
                     "The parameter “%(name)s” looks like a secret, and everybody who sees the "
                     "webhook or a log sees its URL. Leave it out and send it as a secret header or "
@@ -100,6 +101,7 @@ class WebhookForm(WebhookFields):
                 code="secret",
                 params={"name": name[:60]},
             )
+            self.add_error("url", problem)
         return url
 
     def clean_event_types(self) -> list[str]:
