@@ -166,6 +166,24 @@ def test_a_receiver_beside_cloud_metadata_is_not_warned_about(settings: Settings
     assert [message.id for message in checks.check_opened_networks()] == ["webhooks.I001"]
 
 
+@pytest.mark.parametrize(
+    ("url", "is_fine"),
+    [
+        ("", True),
+        ("redis://127.0.0.1:6379/0", True),
+        ("redis://:p4ss@redis:6379/0", True),
+        ("rediss://user:p4ss@redis.example.com/0", True),
+        ("redis://redis:6379/0", False),
+        ("rediss://user@redis.example.com/0", False),
+    ],
+)
+def test_a_redis_on_another_machine_has_a_password(
+    settings: Settings, url: str, is_fine: bool
+) -> None:
+    settings.REDIS_URL = url
+    assert ("webhooks.W002" not in ids(deploy=True)) is is_fine
+
+
 def test_insecure_oauth_transport_is_refused_in_production(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "0")
     assert "webhooks.E007" in ids(deploy=True)

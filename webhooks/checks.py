@@ -189,6 +189,23 @@ def _ports(ports: frozenset[int] | None) -> str:
 
 
 @register(deploy=True)
+def check_redis(**_: Any) -> list[CheckMessage]:
+    """W002: a Redis that other machines reach asks for a password."""
+    parts = urlsplit(settings.REDIS_URL)
+    if parts.scheme not in ("redis", "rediss") or parts.password:
+        return []
+    if parts.hostname in _LOOPBACK_HOSTS:
+        return []
+    return [
+        Warning(
+            "REDIS_URL has no password: whoever reaches that server can hold deliveries up.",
+            hint="Set requirepass there, and write redis://:password@host:6379/0.",
+            id="webhooks.W002",
+        )
+    ]
+
+
+@register(deploy=True)
 def check_oauth_transport(**_: Any) -> list[CheckMessage]:
     """E007: oauthlib's switch for development would let tokens go out unencrypted."""
     if "OAUTHLIB_INSECURE_TRANSPORT" not in os.environ:

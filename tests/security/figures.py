@@ -34,7 +34,7 @@ FIGURES: dict[str, tuple[str, ...]] = {
 # The rows of the shared table; the corpus and the places that were asked for.
 LEAST_URLS, LEAST_INJECTIONS, LEAST_SINKS = 203, 200, 14
 # Parsers of foreign text with their hardest texts, and ways to move a stored secret.
-LEAST_LINEAR, LEAST_EXFILTRATION = 60, 40
+LEAST_LINEAR, LEAST_EXFILTRATION = 200, 40
 FILE_VARIABLE = "SECURITY_FIGURES"
 
 
