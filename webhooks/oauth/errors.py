@@ -221,6 +221,9 @@ _MISCONFIGURED = {
     "missing_field": _("Fill in %(field)s."),
     "bad_url": _("%(field)s: %(reason)s."),
     "has_fragment": _("%(field)s cannot have a fragment (#)."),
+    "secret_elsewhere": _(
+        "The client secret was entered for another address than %(origin)s. Enter it again."
+    ),
     "no_tls": _("%(field)s must start with https://: secrets are sent to it."),
     "callback_elsewhere": _("The callback URL must lead back to this site: %(urls)s"),
     "callback_no_tls": _(
@@ -253,6 +256,7 @@ _WARNINGS = {
 # Our fields to look at; a code that is not here is mended at the provider.
 _FIELDS: dict[str, tuple[str, ...]] = {
     "invalid_client": _CLIENT,
+    "secret_elsewhere": ("client_secret",),
     "redirect_uri_mismatch": ("callback_url",),
     "invalid_scope": ("scope",),
     "missing_scope": ("scope",),
