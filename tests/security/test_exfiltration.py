@@ -216,6 +216,10 @@ def test_an_import_to_another_origin_drops_the_secret_and_says_so(
     assert words in " ".join(planned.missing), planned.errors
     bring_in(editor, preview, 0)
     figure(not Credential.objects.get().has_secret(secret))
+    moved_to = Webhook.objects.get().url
+    if stored is BASIC:
+        # Held until a person enters it, and not sent without.
+        assert not may_be_sent_to(Credential.objects.get(), moved_to)
 
 
 @pytest.mark.parametrize("listed", [True, False])

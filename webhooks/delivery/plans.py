@@ -345,8 +345,7 @@ def destination_problem(webhook: Webhook) -> str:
         )
     elif not may_be_sent_to(credential, origin):
         sentence = _(
-            "The password or client secret was entered for another address than %(origin)s. Enter "
-            "it again."
+            "There is no password or client secret that was entered for %(origin)s. Enter it again."
         )
     elif not may_be_sent_to(webhook, origin, "headers_json") and _has_secret_header(webhook):
         sentence = _(

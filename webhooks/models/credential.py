@@ -226,13 +226,13 @@ def may_be_sent_to(owner: EditedRow, url: str, secret: str = "") -> bool:
     assert isinstance(owner, Credential)
     if owner.is_shared and origin not in owner.receiver_origins:
         return False
-    used = ""
     if owner.authorization_type == AuthorizationType.BASIC:
-        used = "basic_password"
-    elif owner.authorization_type == AuthorizationType.OAUTH2:
-        is_fetched = owner.grant_type == GrantType.CLIENT_CREDENTIALS
-        used = "client_secret" if is_fetched else ""
-    return not used or owner.is_bound_to(used, origin)
+        # Without a password nothing is sent either: an import may have left it out.
+        return owner.is_entered("basic_password") and owner.is_bound_to("basic_password", origin)
+    is_oauth = owner.authorization_type == AuthorizationType.OAUTH2
+    if is_oauth and owner.grant_type == GrantType.CLIENT_CREDENTIALS:
+        return owner.is_bound_to("client_secret", origin)
+    return True
 
 
 # What is entered about an authorization, by column.

@@ -67,17 +67,24 @@ class EditedRow(models.Model):
     def bind_secrets(self, receiver_url: str = "") -> None:
         """Bind each secret that was set since the last save to where it would be sent now."""
         for field in self._secrets():
-            if self._is_entered(field.name) and field.name not in self.secret_origins:
+            if self._is_new(field.name) and field.name not in self.secret_origins:
                 found = sorted(set(self.secret_destinations(field.name, receiver_url)))
                 self.secret_origins = {**self.secret_origins, field.name: found}
 
     def is_bound_to(self, field: str, origin: str) -> bool:
-        """Return whether a secret was entered for an origin; one that was not saved yet is."""
+        """Return whether a secret was entered for an origin; one that was not saved yet is.
+
+        What is set without saying for which is not, where the row was read with its secrets.
+        """
         if (origins := self.secret_origins.get(field)) is not None:
             return origin in origins
-        return self._is_entered(field) or not self.has_secret(field)
+        return self._is_new(field) or not self.__dict__.get(field)
 
-    def _is_entered(self, field: str) -> bool:
+    def is_entered(self, field: str) -> bool:
+        """Return whether there is a secret, without asking the database for it."""
+        return field in self.secret_origins or self._is_new(field)
+
+    def _is_new(self, field: str) -> bool:
         """Return whether a secret is plain text that this process set, not what was stored."""
         value = self.__dict__.get(field)
         return bool(value) and not isinstance(value, Sealed)
