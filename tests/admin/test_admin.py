@@ -34,7 +34,6 @@ from webhooks.models import (
     Status,
     Trigger,
     Webhook,
-    ids,
 )
 from webhooks.templatetags import logtext
 
@@ -150,38 +149,6 @@ def test_the_log_is_the_one_of_integrations(browser: Client) -> None:
         assert texts[0] == texts[1]
 
 
-@pytest.mark.parametrize(
-    ("query", "found"),
-    [
-        ({"status": "failed"}, {"missing", "broken", "silent"}),
-        ({"status": "succeeded"}, {"ok"}),
-        ({"type": "recording.ready"}, {"sms"}),
-        ({"code": "404"}, {"missing"}),
-        ({"code": "5xx"}, {"broken"}),
-        ({"code": "4XX", "status": "failed"}, {"missing"}),
-        ({"code": "none"}, {"silent"}),
-        ({"trigger": "redelivery"}, {"broken"}),
-        ({"period": "hour"}, {"ok", "missing", "broken", "silent", "sms"}),
-        ({"since": "2020-01-01T10:00"}, {"ok", "missing", "broken", "silent", "sms"}),
-        ({"outcome": "failure"}, {"missing", "broken", "silent"}),
-        ({"until": "2020-01-01T10:00"}, set()),
-        ({"until": "2999-01-01T10:00"}, {"ok", "missing", "broken", "silent", "sms"}),
-        ({"status": "", "code": "", "q": ""}, {"ok", "missing", "broken", "silent", "sms"}),
-        ({"q": "call-b"}, {"missing", "broken"}),
-        ({"q": "shop.example"}, {"sms"}),
-        ({"q": "call-b", "code": "503"}, {"broken"}),
-        ({"q": "nothing"}, set()),
-    ],
-)
-def test_the_log_is_filtered_and_searched(
-    browser: Client, query: dict[str, str], found: set[str]
-) -> None:
-    log = mixed_log()
-    page = browser.get(LOG, query)
-    assert {name for name in log if log[name].pk in shown(page)} == found
-    assert len(shown(page)) == len(found)
-
-
 def test_the_log_is_filtered_by_webhook_even_by_a_deleted_one(browser: Client) -> None:
     log = mixed_log()
     shop = Webhook.objects.get(name="Shop")
@@ -194,49 +161,10 @@ def test_the_log_is_filtered_by_webhook_even_by_a_deleted_one(browser: Client) -
     assert f'<option value="{shop.pk}" selected' in page.text
 
 
-def test_the_log_finds_a_delivery_and_an_event_by_id(browser: Client) -> None:
-    log = mixed_log()
-    assert shown(browser.get(LOG, {"q": log["ok"].pk})) == [log["ok"].pk]
-    assert shown(browser.get(LOG, {"q": f" {log['sms'].event_id} "})) == [log["sms"].pk]
-
-
-def test_a_period_is_a_range_of_ids(browser: Client) -> None:
-    delivery = make_delivery(make_webhook())
-    old = ids.floor("dlv", (timezone.now() - dt.timedelta(hours=5)).timestamp())
-    Delivery.objects.filter(pk=delivery.pk).update(id=old)
-    assert shown(browser.get(LOG, {"period": "hour"})) == []
-    assert shown(browser.get(LOG, {"period": "day"})) == [old]
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        {"code": "abc"},
-        {"code": "xxx"},
-        {"webhook": "x"},
-        {"period": "year"},
-        {"until": "yesterday"},
-        {"until": "2020-13-40T10:00"},
-        {"type": "\0"},
-        {"q": "a\0"},
-    ],
-)
-def test_a_filter_that_means_nothing_says_so(browser: Client, query: dict[str, str]) -> None:
-    make_webhook()
-    answer = browser.get(LOG, query)
-    assert answer.status_code == 200
-    assert "This cannot be searched for" in answer.text
-
-
 @pytest.mark.parametrize("query", [{"nonsense": "1"}, {"before": "\0"}])
 def test_what_is_no_filter_shows_the_whole_log(browser: Client, query: dict[str, str]) -> None:
     delivery = make_delivery(make_webhook())
     assert shown(browser.get(LOG, query)) == [delivery.pk]
-
-
-def test_an_empty_log_says_so(browser: Client) -> None:
-    assert "Nothing was sent yet" in browser.get(LOG).text
-    assert "Nothing matches" in browser.get(LOG, {"status": "held"}).text
 
 
 # One delivery
@@ -322,24 +250,6 @@ def test_a_waiting_delivery_says_when_it_is_tried_again(browser: Client) -> None
     text = browser.get(page_of(delivery)).text
     assert "Waits for its next attempt." in text
     assert "in 30\xa0minutes" in text
-
-
-@pytest.mark.parametrize(
-    ("status", "fields", "sentence"),
-    [
-        (Status.SUCCEEDED, {"attempt_count": 1}, "Succeeded at the first attempt."),
-        (Status.SUCCEEDED, {"attempt_count": 3}, "Succeeded after 3 attempts."),
-        (Status.HELD, {"hold_reason": "no_token"}, "No access token was obtained yet"),
-        (Status.PARKED, {}, "press Send now"),
-        (Status.CANCELLED, {}, "Cancelled before it succeeded."),
-        (Status.FAILED, {"outcome": "gone"}, "Given up: Gone."),
-    ],
-)
-def test_a_sentence_says_what_became_of_a_delivery(
-    browser: Client, status: str, fields: dict[str, Any], sentence: str
-) -> None:
-    delivery = settle(make_delivery(make_webhook()), status, **fields)
-    assert sentence in browser.get(page_of(delivery)).text
 
 
 def test_an_unknown_delivery_is_not_found(browser: Client) -> None:

@@ -51,3 +51,11 @@ def test_machines_and_htmx_are_told_that_it_is_no_page() -> None:
     assert browser.get(pause, headers={**BROWSER, "HX-Request": "true"}).status_code == 405
     assert browser.put(pause, headers=BROWSER).status_code == 405
     assert Client().get("/api/v1/events", headers=BROWSER).status_code == 405
+
+
+@pytest.mark.parametrize("address", ["https://evil.example/", "//evil.example/", "detail", ""])
+def test_a_button_leads_back_to_a_page_of_this_site_only(address: str) -> None:
+    webhook = make_webhook()
+    pause = reverse("webhooks:pause", args=[webhook.pk])
+    answer = person().post(pause, {"next": address})
+    assert answer.headers["Location"] == f"{LIST}{webhook.pk}/"

@@ -102,7 +102,8 @@ def own_address(request: HttpRequest, address: str) -> str:
     is_own = url_has_allowed_host_and_scheme(
         address, allowed_hosts={request.get_host()}, require_https=request.is_secure()
     )
-    return address if is_own else ""
+    # A word without a slash would be taken for the name of a view.
+    return address if is_own and address.startswith("/") else ""
 
 
 def redirect_back(request: HttpRequest, default: str, *args: Any) -> HttpResponse:

@@ -174,6 +174,7 @@ EVERYTHING = {"ok", "missing", "broken", "silent", "sms"}
         ({"since": "2020-01-01T10:00:00+02:00", "until": "2999-01-01T10:00"}, EVERYTHING),
         ({"status": "", "code": "", "q": " "}, EVERYTHING),
         ({"q": "call-b"}, {"missing", "broken"}),
+        ({"q": "shop.example"}, {"sms"}),
         ({"q": "call-b", "code": "503"}, {"broken"}),
         ({"q": "nothing"}, set()),
     ],
@@ -238,8 +239,12 @@ def test_a_period_is_a_range_of_ids(browser: Client) -> None:
     ("query", "sentence"),
     [
         ({"code": "abc"}, "Write a code such as 404"),
+        ({"code": "xxx"}, "Write a code such as 404"),
         ({"until": "yesterday"}, "Write a time like"),
+        ({"until": "2020-13-40T10:00"}, "Write a time like"),
         ({"webhook": "x"}, "Select a valid choice"),
+        ({"period": "year"}, "Select a valid choice"),
+        ({"type": "\0"}, "Select a valid choice"),
         ({"q": "a\0"}, "Null characters are not allowed."),
     ],
 )
@@ -250,6 +255,7 @@ def test_a_filter_that_means_nothing_says_why_and_keeps_what_was_typed(
     page = browser.get(LOG, query)
     assert page.status_code == 200
     assert sentence in page.text
+    assert "This cannot be searched for" in page.text
     assert shown(page) == []
 
 
