@@ -43,7 +43,8 @@ def _count(webhook: Webhook, status: Status) -> int:
 def _change_under_load(world: World) -> None:
     """Pause and delete while hundreds of rows are claimed and wait for a slow receiver."""
     slow = [world.webhook("/slow-paused"), world.webhook("/slow-deleted")]
-    world.receiver.delays |= {"/slow-paused": 1.0, "/slow-deleted": 1.0}
+    # Within the second in which rows wait in memory for it.
+    world.receiver.delays |= {"/slow-paused": 0.8, "/slow-deleted": 0.8}
     world.publish(600)
     world.wait_for_flight(8)
     time.sleep(1)

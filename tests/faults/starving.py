@@ -16,7 +16,7 @@ from webhooks.events import NewEvent
 from webhooks.models import Attempt, Delivery, HoldReason, Status, Webhook
 
 # How long a healthy delivery may take from its publishing to its arrival, whatever others do.
-_LONGEST_SECONDS = 1.5
+_LONGEST_SECONDS = 2.0
 _HEALTHY = "/healthy"
 # A drain of a few seconds, so that each run has several hand-overs; few places for requests.
 _SHORT_DRAINS = {"WEBHOOKS_DRAIN_SECONDS": "4", "WEBHOOKS_MAX_IN_FLIGHT": "64"}
