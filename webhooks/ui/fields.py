@@ -247,6 +247,9 @@ class ListField(forms.Field):
 
     widget: forms.Widget = forms.Textarea({"rows": 2, "autocomplete": "off", "spellcheck": "false"})
     separators = r"[\s,;]+"
+    # How many there may be, and the sentence for more.
+    limit = 0
+    too_many: Any = ""
 
     def __init__(self, *, required: bool = False, **kwargs: Any) -> None:
         super().__init__(required=required, **kwargs)
@@ -261,7 +264,11 @@ class ListField(forms.Field):
         if isinstance(value, list | tuple):
             return list(value)
         parts = re.split(self.separators, str(value or ""))
-        return self.read([part.strip() for part in parts if part.strip()])
+        found = self.read([part.strip() for part in parts if part.strip()])
+        if self.limit and len(found) > self.limit:
+            counts = {"count": len(found), "limit": self.limit}
+            raise ValidationError(self.too_many, code="too_many", params=counts)
+        return found
 
     def read(self, typed: list[str]) -> list[Any]:
         """Return the list; raise ValidationError with what to change."""

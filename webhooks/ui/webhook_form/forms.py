@@ -106,54 +106,7 @@ class ConnectionField(_ModelChoiceField):
         }
 
 
-class ConnectionChoice(forms.Form):
-    """The choice, and what follows from it."""
-
-    connection = ConnectionField(
-        label=_("Credentials"),
-        queryset=Credential.objects.none(),
-        required=False,
-        empty_label=_("This webhook's own"),
-        widget=ConnectionSelect({"data-connection": True}),
-        help_text=_(
-            "A connection is a login or an access token that several webhooks use. It can be "
-            "chosen when the URL leads to one of its hosts."
-        ),
-        error_messages={
-            "invalid_choice": _("This connection does not exist any more. Choose another one.")
-        },
-    )
-
-    def offer_connections(self, found: QuerySet[Credential]) -> None:
-        field: Any = self.fields["connection"]
-        field.queryset = found
-        field.widget.origin = lifecycle.known_origin(self["url"].value())
-        field.widget.attrs |= {
-            "hx-get": reverse("webhooks:connection_panel"),
-            "hx-target": "#connection-panel",
-        }
-
-    def keep_connection(self) -> None:
-        """Offer only what is used already, to somebody who may not see the others."""
-        current: Any = self.initial.get("connection")
-        self.offer_connections(lifecycle.connections().filter(pk=current))
-
-    @property
-    def has_connections(self) -> bool:
-        """Return whether there is anything to choose; most sites never need a connection."""
-        field: Any = self.fields["connection"]
-        return len(field.choices) > 1
-
-    @property
-    def chosen_connection(self) -> Credential | None:
-        try:
-            found: Credential | None = self.fields["connection"].clean(self["connection"].value())
-        except ValidationError:
-            return None
-        return found
-
-
-class WebhookForm(ConnectionChoice, DeliveryFields, CredentialForm):
+class WebhookForm(DeliveryFields, CredentialForm):
     """Create or edit a webhook."""
 
     page_end = ("timeout_seconds", *DELIVERY_FIELDS, *ALERT_FIELDS, *ALERT_THRESHOLDS)
@@ -191,6 +144,21 @@ class WebhookForm(ConnectionChoice, DeliveryFields, CredentialForm):
         initial="UTC",
         required=False,
         help_text=_("The zone of dates in events, for example Europe/Kyiv."),
+    )
+
+    connection = ConnectionField(
+        label=_("Credentials"),
+        queryset=Credential.objects.none(),
+        required=False,
+        empty_label=_("This webhook's own"),
+        widget=ConnectionSelect({"data-connection": True}),
+        help_text=_(
+            "A connection is a login or an access token that several webhooks use. It can be "
+            "chosen when the URL leads to one of its hosts."
+        ),
+        error_messages={
+            "invalid_choice": _("This connection does not exist any more. Choose another one.")
+        },
     )
 
     class Meta:
@@ -248,6 +216,34 @@ class WebhookForm(ConnectionChoice, DeliveryFields, CredentialForm):
         if not _holds_deliveries(instance):
             del self.fields["held"]
         self._used_id = instance.credential_id
+
+    def offer_connections(self, found: QuerySet[Credential]) -> None:
+        field: Any = self.fields["connection"]
+        field.queryset = found
+        field.widget.origin = lifecycle.known_origin(self["url"].value())
+        field.widget.attrs |= {
+            "hx-get": reverse("webhooks:connection_panel"),
+            "hx-target": "#connection-panel",
+        }
+
+    def keep_connection(self) -> None:
+        """Offer only what is used already, to somebody who may not see the others."""
+        current: Any = self.initial.get("connection")
+        self.offer_connections(lifecycle.connections().filter(pk=current))
+
+    @property
+    def has_connections(self) -> bool:
+        """Return whether there is anything to choose; most sites never need a connection."""
+        field: Any = self.fields["connection"]
+        return len(field.choices) > 1
+
+    @property
+    def chosen_connection(self) -> Credential | None:
+        try:
+            found: Credential | None = self.fields["connection"].clean(self["connection"].value())
+        except ValidationError:
+            return None
+        return found
 
     @property
     def chosen_type(self) -> str:

@@ -64,19 +64,14 @@ class RetryScheduleField(ListField):
     """Waiting times typed as "5s, 5m, 2h"; cleans to seconds, and to [] for the default."""
 
     separators = r"[,;\n]+"
+    limit = MAX_STEPS
+    too_many = gettext_lazy("These are %(count)d waiting times; at most %(limit)d are allowed.")
 
     def write(self, values: Sequence[int]) -> str:
         return schedule_text(values)
 
     def read(self, typed: list[str]) -> list[int]:
-        steps = list(map(_seconds, typed))
-        if len(steps) > MAX_STEPS:
-            raise ValidationError(
-                _("These are %(count)d waiting times; at most %(limit)d are allowed."),
-                code="too_many",
-                params={"count": len(steps), "limit": MAX_STEPS},
-            )
-        return steps
+        return list(map(_seconds, typed))
 
 
 def _seconds(typed: str) -> int:
@@ -220,6 +215,8 @@ def rough_duration(seconds: int) -> str:
     return " ".join(parts[:2])
 
 
+# ---- Alerts -----------------------------------------------------------------------------------
+
 ALERT_FIELDS = ("alert_recipients", "alerts_are_muted", "alerts_muted_until")
 # Of webhooks alone: a connection sends nothing that could fail.
 ALERT_THRESHOLDS = ("alert_after_failures", "alert_failure_percent")
@@ -239,6 +236,12 @@ _MAX_ADDRESS = 254
 class RecipientsField(ListField):
     """E-mail addresses, one a line or with commas between; cleans to a list without repeats."""
 
+    limit = MAX_RECIPIENTS
+    too_many = gettext_lazy(
+        "These are %(count)d addresses; at most %(limit)d are allowed. A mailing list reaches more "
+        "people."
+    )
+
     def read(self, typed: list[str]) -> list[str]:
         # The first spelling of an address stays.
         addresses = list({part.lower(): part for part in reversed(typed)}.values())[::-1]
@@ -247,15 +250,6 @@ class RecipientsField(ListField):
                 _("“%(typed)s” is not an e-mail address. Write one a line, like ops@example.com."),
                 code="invalid",
                 params={"typed": bad[:80]},
-            )
-        if len(addresses) > MAX_RECIPIENTS:
-            raise ValidationError(
-                _(
-                    "These are %(count)d addresses; at most %(limit)d are allowed. A mailing list "
-                    "reaches more people."
-                ),
-                code="too_many",
-                params={"count": len(addresses), "limit": MAX_RECIPIENTS},
             )
         return addresses
 
