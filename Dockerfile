@@ -1,13 +1,13 @@
 # The product for production: gunicorn, Celery worker and beat are commands of this one image.
 # compose.yaml runs them; docs/operations.md says how.
 
-FROM python:3.13-slim AS build
+FROM python:3.13-slim@sha256:9d2e5553305c7c7b0097999bb17187c69b921ccd6bc9d40e4bb5ebe652c00285 AS build
 RUN python -m venv /venv
 COPY requirements.txt .
 # Wheels only: nothing is compiled, and every file has the hash that was locked.
 RUN /venv/bin/pip install --no-cache-dir --only-binary=:all: --require-hashes -r requirements.txt
 
-FROM python:3.13-slim
+FROM python:3.13-slim@sha256:9d2e5553305c7c7b0097999bb17187c69b921ccd6bc9d40e4bb5ebe652c00285
 ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -5,6 +5,7 @@ from the port. Must not import Django's models: the settings they need do not ex
 """
 
 import argparse
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -66,6 +67,23 @@ def make_keys(data_dir: Path) -> None:
         file.flush()
         os.fsync(file.fileno())
     unfinished.rename(path)
+
+
+def keep_private(database: str) -> None:
+    """Let only its owner read an SQLite database: made with that mode, or changed to it.
+
+    SQLite gives its mode to the files beside it. What cannot be changed here, such as a file of
+    somebody else, stays as it is.
+    """
+    path = Path(database)
+    is_file = not database.startswith((":memory:", "file:"))
+    if not is_file or not path.parent.is_dir():
+        return
+    with contextlib.suppress(OSError):
+        path.touch(mode=0o600)
+        for one in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+            if one.exists() and one.stat().st_mode & 0o077:
+                one.chmod(0o600)
 
 
 def _open_sandbox(*, receiver_port: int, provider_port: int) -> None:

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 import environ
 
+from config.environment import keep_private
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
 
@@ -110,6 +112,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_permissions_policy.PermissionsPolicyMiddleware",
     "webhooks.middleware.same_origin_resources",
+    "webhooks.middleware.nothing_cached",
     "csp.middleware.CSPMiddleware",
     "webhooks.middleware.escaped_invisibles",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -152,6 +155,7 @@ DATABASES = {
 }
 _database = DATABASES["default"]
 if _database["ENGINE"].endswith("sqlite3"):
+    keep_private(_database["NAME"])
     # One writer at a time, waiting for its turn; a commit is on disk when it returns.
     _database["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
@@ -178,6 +182,11 @@ CELERY_BROKER_URL = REDIS_URL or "memory://localhost"
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_RESULT_SERIALIZER = "json"
+CELERY_RESULT_ACCEPT_CONTENT = ["json"]
+CELERY_EVENT_SERIALIZER = "json"
+# Nobody commands the workers through the broker, so who gets into it cannot either.
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_TASK_ROUTES = {"webhooks.tasks.drain": {"queue": "deliveries"}}
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
@@ -207,7 +216,12 @@ if REDIS_URL:
             "BACKEND": "django.core.cache.backends.redis.RedisCache",
             "LOCATION": REDIS_URL,
             "KEY_PREFIX": "webhooks",
-            "OPTIONS": {"socket_connect_timeout": 1, "socket_timeout": 2},
+            "OPTIONS": {
+                # Django's own is pickle, which runs what it reads.
+                "serializer": "webhooks.security.json_serializer.JSONSerializer",
+                "socket_connect_timeout": 1,
+                "socket_timeout": 2,
+            },
         }
     }
 CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "celerybeat-schedule")
@@ -270,6 +284,7 @@ AUTH_PASSWORD_VALIDATORS = [
 SECOND_FACTOR_CHECK = env.str("SECOND_FACTOR_CHECK", default="")
 # The key in a browser's cookie is in no copy of the database.
 SESSION_ENGINE = "webhooks.security.browser_sessions"
+SESSION_SERIALIZER = "django.contrib.sessions.serializers.JSONSerializer"
 # Failed logins of one account from one address before that pair is locked, and for how long.
 LOGIN_FAILURE_LIMIT = env.int("LOGIN_FAILURE_LIMIT", default=5)
 LOGIN_LOCKOUT_SECONDS = env.int("LOGIN_LOCKOUT_SECONDS", default=900)
@@ -279,6 +294,8 @@ AXES_FAILURE_LIMIT = LOGIN_FAILURE_LIMIT
 AXES_COOLOFF_TIME = timedelta(seconds=LOGIN_LOCKOUT_SECONDS)
 # docs/decisions/0011-what-a-failed-login-locks.md
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+# Kept as a digest: people type passwords into this field.
+AXES_USERNAME_CALLABLE = "webhooks.ui.account.login.login_digest"
 AXES_CLIENT_IP_CALLABLE = "webhooks.ui.account.login.client_address"
 AXES_LOCKOUT_CALLABLE = "webhooks.ui.account.login.locked_out"
 AXES_RESET_ON_SUCCESS = True

@@ -140,12 +140,48 @@ def test_what_is_opened_is_shown_by_network_and_port(
     assert (message.id, message.msg) == ("webhooks.I001", f"WEBHOOKS_ALLOWED_NETWORKS {words}")
 
 
-@pytest.mark.parametrize("entry", ["0.0.0.0/0", "169.254.169.254:80", "::/0", "168.63.129.16"])
-def test_opening_cloud_metadata_is_warned_about(settings: Settings, entry: str) -> None:
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("0.0.0.0/0", "stays shut"),
+        ("::/0", "stays shut"),
+        ("fc00::/7", "stays shut"),
+        ("100.64.0.0/10", "stays shut"),
+        ("192.0.0.0/24", "stays shut"),
+        ("169.254.169.254:80", "credentials"),
+        ("168.63.129.16", "credentials"),
+        ("100.100.100.200", "credentials"),
+        ("[fd00:ec2::254]:80", "credentials"),
+    ],
+)
+def test_opening_cloud_metadata_is_warned_about(settings: Settings, entry: str, words: str) -> None:
     settings.WEBHOOKS_ALLOWED_NETWORKS = [entry, "nonsense"]
     (message,) = checks.check_opened_networks()
     assert message.id == "webhooks.W001"
-    assert "credentials" in message.msg
+    assert words in message.msg
+
+
+def test_a_receiver_beside_cloud_metadata_is_not_warned_about(settings: Settings) -> None:
+    settings.WEBHOOKS_ALLOWED_NETWORKS = ["100.64.0.9:8080"]
+    assert [message.id for message in checks.check_opened_networks()] == ["webhooks.I001"]
+
+
+@pytest.mark.parametrize(
+    ("url", "is_fine"),
+    [
+        ("", True),
+        ("redis://127.0.0.1:6379/0", True),
+        ("redis://:p4ss@redis:6379/0", True),
+        ("rediss://user:p4ss@redis.example.com/0", True),
+        ("redis://redis:6379/0", False),
+        ("rediss://user@redis.example.com/0", False),
+    ],
+)
+def test_a_redis_on_another_machine_has_a_password(
+    settings: Settings, url: str, is_fine: bool
+) -> None:
+    settings.REDIS_URL = url
+    assert ("webhooks.W002" not in ids(deploy=True)) is is_fine
 
 
 def test_insecure_oauth_transport_is_refused_in_production(monkeypatch: pytest.MonkeyPatch) -> None:

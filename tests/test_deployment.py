@@ -35,7 +35,7 @@ STOP_SECONDS = 45
 
 def test_every_variable_is_a_setting() -> None:
     text = (ROOT / "compose.yaml").read_text()
-    known = set(settings_read()) | {"POSTGRES_PASSWORD", "PORT"}
+    known = set(settings_read()) | {"POSTGRES_PASSWORD", "REDIS_PASSWORD", "PORT"}
     assert set(re.findall(r"\$\{([A-Z_]+)", text)) <= known
     for service in OWN.values():
         assert set(service["environment"]) <= known
@@ -75,10 +75,32 @@ def test_workers_get_more_time_to_stop_than_they_take() -> None:
 
 def test_images_are_pinned_and_nothing_but_the_web_is_published() -> None:
     for name, service in COMPOSE["services"].items():
-        assert re.fullmatch(r"[a-z]+:[\d.]+", service["image"]), name
+        pattern = r"webhooks:[\d.]+" if name in OWN else r"[a-z]+:[\d.]+@sha256:[0-9a-f]{64}"
+        assert re.fullmatch(pattern, service["image"]), name
+    assert re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
+    for base in re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE):
+        assert re.fullmatch(r"python:[\d.]+-slim@sha256:[0-9a-f]{64}", base)
     published = {name: one["ports"] for name, one in COMPOSE["services"].items() if "ports" in one}
     assert set(published) == {"web"}
     assert all(port.startswith("127.0.0.1:") for port in published["web"])
+
+
+def test_each_server_has_a_password_and_a_network_that_leads_nowhere() -> None:
+    services, networks = COMPOSE["services"], COMPOSE["networks"]
+    assert "requirepass" in str(services["redis"]["command"])
+    assert "POSTGRES_PASSWORD" in services["postgres"]["environment"]
+    url = COMPOSE["x-app"]["environment"]["REDIS_URL"]
+    assert url.startswith("redis://:${REDIS_PASSWORD")
+    assert services["redis"]["networks"] == ["broker"]
+    assert services["postgres"]["networks"] == ["database"]
+    assert networks["broker"] == networks["database"] == {"internal": True}
+
+
+def test_no_service_may_take_the_whole_machine_or_more_rights_than_it_needs() -> None:
+    for name, service in COMPOSE["services"].items():
+        assert {"mem_limit", "pids_limit", "logging"} <= service.keys(), name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
 
 
 def test_image_is_built_from_locked_wheels_and_existing_files() -> None:

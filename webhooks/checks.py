@@ -4,7 +4,6 @@ Each has an id. `manage.py check` runs them; those that need the database run wi
 `--database default` and before `migrate`, those for production with `--deploy`.
 """
 
-import ipaddress
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -16,17 +15,12 @@ from django.core.checks import CheckMessage, Error, Info, Tags, Warning, registe
 from django.utils.module_loading import import_string
 
 from webhooks.models.tables import older_tables
-from webhooks.network import parse_allowed_network
+from webhooks.network import METADATA, parse_allowed_network
 from webhooks.security import key_check
 
 # The form accepts timeouts up to 60 s; claiming, waiting for a slot and recording take their part.
 LONGEST_TIMEOUT_SECONDS = 60
 LEASE_MARGIN_SECONDS = 10
-# Where clouds answer with the machine's own credentials.
-_NEVER = tuple(
-    ipaddress.ip_network(text)
-    for text in ("169.254.0.0/16", "168.63.129.16/32", "fe80::/10", "fd00:ec2::/32")
-)
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 # Setting: lowest and highest value that makes sense.
@@ -176,17 +170,20 @@ def check_opened_networks(**_: Any) -> list[CheckMessage]:
             # E005 says so.
             continue
         where = f"WEBHOOKS_ALLOWED_NETWORKS opens {network}, {_ports(ports)}"
-        if any(network.version == never.version and network.overlaps(never) for never in _NEVER):
-            found.append(
-                Warning(
-                    f"{where}: cloud metadata, with the machine's credentials, is in it.",
-                    hint="Name the networks of your receivers, and nothing around them.",
-                    id="webhooks.W001",
-                )
-            )
+        if any(network.version == one.version and network.overlaps(one) for one in METADATA):
+            found.append(_metadata_warning(where, is_alone=network.num_addresses == 1))
         else:
             found.append(Info(f"{where}.", id="webhooks.I001"))
     return found
+
+
+def _metadata_warning(where: str, *, is_alone: bool) -> Warning:
+    text = "the machine's credentials are to be had there" if is_alone else "it stays shut"
+    return Warning(
+        f"{where}: cloud metadata is in it; {text}.",
+        hint="Name the networks of your receivers, and nothing around them.",
+        id="webhooks.W001",
+    )
 
 
 def _ports(ports: frozenset[int] | None) -> str:
@@ -194,6 +191,23 @@ def _ports(ports: frozenset[int] | None) -> str:
         return "every port"
     first, last = min(ports), max(ports)
     return f"port {first}" if first == last else f"ports {first} to {last}"
+
+
+@register(deploy=True)
+def check_redis(**_: Any) -> list[CheckMessage]:
+    """W002: a Redis that other machines reach asks for a password."""
+    parts = urlsplit(settings.REDIS_URL)
+    if parts.scheme not in ("redis", "rediss") or parts.password:
+        return []
+    if parts.hostname in _LOOPBACK_HOSTS:
+        return []
+    return [
+        Warning(
+            "REDIS_URL has no password: whoever reaches that server can hold deliveries up.",
+            hint="Set requirepass there, and write redis://:password@host:6379/0.",
+            id="webhooks.W002",
+        )
+    ]
 
 
 @register(deploy=True)

@@ -23,8 +23,10 @@ _INVISIBLE = re.compile(
     rb"|\xe2\x81[\xa6-\xa9]"
 )
 # What is edited stays as it was typed. Values arrive here escaped, so a quote or a bracket in them
-# ends nothing.
-_EDITED = re.compile(rb"(<textarea[^>]*>.*?</textarea>|\svalue=\"[^\"]*\")", re.DOTALL)
+# ends nothing. What is not closed reaches to the end, so that nothing is read twice.
+_EDITED = re.compile(
+    rb"(<textarea[^>]*(?:>.*?(?:</textarea>|\Z)|\Z)|\svalue=\"[^\"]*(?:\"|\Z))", re.DOTALL
+)
 
 
 def same_origin_resources(get_response: Handler) -> Handler:
@@ -33,6 +35,17 @@ def same_origin_resources(get_response: Handler) -> Handler:
     def respond(request: HttpRequest) -> HttpResponseBase:
         response = get_response(request)
         response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+        return response
+
+    return respond
+
+
+def nothing_cached(get_response: Handler) -> Handler:
+    """Let no browser or proxy keep an answer that does not say how long it may be kept."""
+
+    def respond(request: HttpRequest) -> HttpResponseBase:
+        response = get_response(request)
+        response.headers.setdefault("Cache-Control", "no-store, private")
         return response
 
     return respond

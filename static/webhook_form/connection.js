@@ -1,5 +1,5 @@
-// Lets only those connections be chosen that may be sent to the host in the URL field.
-//   option[data-hosts="a.example b.example"]  the hosts of one connection
+// Lets only those connections be chosen that may be sent to where the URL field leads.
+//   option[data-origins="https://a.example https://b.example:8443"]  the origins of one connection
 // The chosen one stays: a disabled choice would not be posted.
 "use strict";
 
@@ -10,10 +10,11 @@
 
   const show = () => {
     const text = url.value.trim();
-    const host = URL.canParse(text) ? new URL(text).hostname.replace(/^\[|\]$/g, "") : "";
+    const origin = URL.canParse(text) ? new URL(text).origin : "";
     for (const option of select.options) {
-      const hosts = option.dataset.hosts?.split(" ") ?? [];
-      option.disabled = Boolean(option.value && host && !option.selected && !hosts.includes(host));
+      const origins = option.dataset.origins?.split(" ") ?? [];
+      const isElsewhere = origin && !origins.includes(origin);
+      option.disabled = Boolean(option.value && isElsewhere && !option.selected);
     }
   };
 

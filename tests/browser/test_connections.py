@@ -18,7 +18,7 @@ def test_a_connection_is_created_and_used_by_a_webhook(page: Page) -> None:
     page.goto(LIST)
     page.get_by_role("link", name="Create a connection").click()
     steps.field(page, "Name").fill("CRM login")
-    steps.field(page, "Hosts").fill("127.0.0.1")
+    steps.field(page, "Hosts").fill("http://127.0.0.1:9")
     steps.fill_basic(page)
     steps.save(page)
     expect(page.get_by_text("The connection “CRM login” was created.")).to_be_visible()
@@ -26,7 +26,7 @@ def test_a_connection_is_created_and_used_by_a_webhook(page: Page) -> None:
     page.goto(f"{steps.LIST}{webhook.pk}/edit/")
     page.evaluate("window.isSamePage = true")
     steps.field(page, "Credentials").select_option(
-        label="CRM login (Basic authentication, only for 127.0.0.1)"
+        label="CRM login (Basic authentication, only for http://127.0.0.1:9)"
     )
     expect(page.get_by_role("group", name="Authorization type")).to_be_hidden()
     panel = page.get_by_role("region", name="Connection")
@@ -52,7 +52,7 @@ def test_only_connections_for_the_typed_host_can_be_chosen(page: Page) -> None:
 
 
 def test_without_javascript_a_button_shows_the_chosen_connection(plain_page: Page) -> None:
-    connection = make_oauth_connection(allowed_hosts=["127.0.0.1"])
+    connection = make_oauth_connection(allowed_hosts=["http://127.0.0.1:9"])
     plain_page.goto(f"{steps.LIST}{make_webhook().pk}/edit/")
     steps.field(plain_page, "Credentials").select_option(str(connection.pk))
     plain_page.get_by_role("button", name="Change credentials").click()

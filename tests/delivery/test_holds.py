@@ -118,7 +118,10 @@ def test_what_may_not_be_sent_to_its_host_goes_neither_to_nor_fro(kind: Any) -> 
     webhook = make_webhook(credential=connection)
     delivery = held(webhook, HoldReason.MISCONFIGURED)
     assert holds.release_overlooked() == 0
-    Credential.objects.filter(pk=connection.pk).update(allowed_hosts=["127.0.0.1"])
+    Credential.objects.filter(pk=connection.pk).update(
+        allowed_hosts=["http://127.0.0.1:9"],
+        secret_origins={"basic_password": ["http://127.0.0.1:9"]},
+    )
     assert holds.release_overlooked() == 1
     assert status_of(delivery) == Status.PENDING
 

@@ -197,7 +197,10 @@ def provider_trouble(world: World) -> None:
             check(row.refresh_token == "the-refresh-token", f"{webhook.name} lost its grant")
             check(row.state not in _BLOCKED, f"{webhook.name} is {row.state}")
         is_back = True
-        Credential.objects.filter(webhook__name="/down").update(token_url=f"{fake.url}/down")
+        # Another port is another origin, so a person enters the secret again too.
+        down = Credential.objects.get(webhook__name="/down")
+        secret = AUTHORIZATION_CLIENT.client_secret
+        change(down, token_url=f"{fake.url}/down", client_secret=secret)
         seconds = world.settle(90)
     world.notes.append(f"all delivered {seconds:.0f} s after it came back")
     world.verify()

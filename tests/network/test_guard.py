@@ -358,6 +358,70 @@ def test_metadata_names_stay_refused_whatever_is_allowed(names: Callable[..., li
     assert asked == []
 
 
+METADATA = [
+    "169.254.169.254",
+    "169.254.170.2",
+    "100.100.100.200",
+    "192.0.0.192",
+    "168.63.129.16",
+    "fd00:ec2::254",
+    "fd20:ce::254",
+    "fd00:c1::a9fe:a9fe",
+    "fe80::a9fe:a9fe",
+    "64:ff9b::a9fe:a9fe",
+    "64:ff9b:1::6464:64c8",
+    "::ffff:169.254.169.254",
+    "2002:a9fe:a9fe::1",
+]
+AROUND = [
+    "0.0.0.0/0", "::/0", "169.254.0.0/16", "169.254.169.254/31", "100.64.0.0/10", "192.0.0.0/24",
+    "168.63.0.0/16", "fc00::/7", "fe80::/10", "fd00:ec2::/32", "64:ff9b::/96", "2002::/16",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("address", METADATA)
+def test_cloud_metadata_stays_shut_whatever_network_around_it_is_opened(address: str) -> None:
+    for network_around in AROUND:
+        assert addresses.address_problem(address, 80, opening(network_around)), network_around
+
+
+@pytest.mark.parametrize("address", METADATA)
+def test_cloud_metadata_is_opened_by_its_address_alone_and_never_recommended(address: str) -> None:
+    spelled = str(ipaddress.ip_address(address))
+    alone = f"[{spelled}]/128:80" if ":" in spelled else f"{spelled}/32:80"
+    assert addresses.address_problem(spelled, 80, opening(alone)) is None
+    assert addresses.address_problem(spelled, 8080, opening(alone))
+    assert addresses.opened_by(spelled, 80) == ""
+
+
+def test_what_is_beside_metadata_is_opened_with_its_network() -> None:
+    assert addresses.address_problem("100.100.100.201", 8080, opening("100.64.0.0/10")) is None
+    assert addresses.address_problem("fd00:1::1", 8080, opening("fc00::/7")) is None
+
+
+def test_many_names_are_looked_up_side_by_side_with_one_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def slow(host: str, port: int, **_: object) -> list[Any]:
+        asked.append(host)
+        time.sleep(30 if host == "hangs.example.com" else 0.05)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (PUBLIC, port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    names = [f"a{number}.example.com" for number in range(64)]
+    everything = [*(f"https://{name}/x" for name in names), "https://hangs.example.com/", "no url"]
+    began = time.monotonic()
+    with network.looked_up(everything, seconds=3):
+        for name in names:
+            assert network.check_url(f"https://{name}/y").host == name
+        with pytest.raises(NameNotResolvedError, match="hangs"):
+            network.check_url("https://hangs.example.com/")
+    assert time.monotonic() - began < 10
+    assert sorted(asked) == sorted([*names, "hangs.example.com"])
+
+
 def test_the_policy_follows_the_settings(settings: object) -> None:
     settings.WEBHOOKS_ALLOWED_NETWORKS = ["10.0.0.0/8:8080"]  # type: ignore[attr-defined]
     assert Policy.from_settings() == opening("10.0.0.0/8:8080")

@@ -19,6 +19,7 @@ import pytest
 #   secrets                         found, sinks
 #   connects                        denied, seen
 #   fuzz                            cases, crashes
+#   exfiltration                    refused, of
 FIGURES: dict[str, tuple[str, ...]] = {
     "urls": ("right", "of"),
     "encryption": ("right", "of"),
@@ -28,9 +29,12 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "secrets": ("found", "sinks"),
     "connects": ("denied", "seen"),
     "fuzz": ("cases", "crashes"),
+    "exfiltration": ("refused", "of"),
 }
 # The rows of the shared table; the corpus and the places that were asked for.
 LEAST_URLS, LEAST_INJECTIONS, LEAST_SINKS = 203, 200, 14
+# Parsers of foreign text with their hardest texts, and ways to move a stored secret.
+LEAST_LINEAR, LEAST_EXFILTRATION = 200, 40
 FILE_VARIABLE = "SECURITY_FIGURES"
 
 
@@ -73,15 +77,22 @@ def as_line(sums: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
         "linear": count["linear"],
         "fuzz_cases": count["fuzz"]["cases"],
         "crashes": count["fuzz"]["crashes"],
+        "exfiltration": count["exfiltration"],
     }
 
 
 def problems(line: Mapping[str, Any], sums: Mapping[str, object], *, fuzz_cases: int) -> list[str]:
     """Return what is wrong with the line: a figure that is bad, too small, or was not counted."""
     found = [f"nothing reported the figure {name}" for name in FIGURES if name not in sums]
-    for name in ("urls", "encryption", "permissions", "linear"):
-        if line[name]["right"] != line[name]["of"]:
-            found.append(f"{name} has {line[name]['of'] - line[name]['right']} wrong")
+    for name, good in (
+        ("urls", "right"),
+        ("encryption", "right"),
+        ("permissions", "right"),
+        ("linear", "right"),
+        ("exfiltration", "refused"),
+    ):
+        if line[name][good] != line[name]["of"]:
+            found.append(f"{name} has {line[name]['of'] - line[name][good]} wrong")
     for name, number in (
         ("connects_to_denied", line["connects_to_denied"]),
         ("secrets_found", line["secrets_found"]),
@@ -97,7 +108,8 @@ def problems(line: Mapping[str, Any], sums: Mapping[str, object], *, fuzz_cases:
         ("sinks", line["sinks"], LEAST_SINKS),
         ("encryption", line["encryption"]["of"], 1),
         ("permissions", line["permissions"]["of"], 1),
-        ("linear", line["linear"]["of"], 1),
+        ("linear", line["linear"]["of"], LEAST_LINEAR),
+        ("exfiltration", line["exfiltration"]["of"], LEAST_EXFILTRATION),
     ):
         if number < least:
             found.append(f"{name} counts {number}, which is fewer than {least}")

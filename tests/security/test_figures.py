@@ -42,11 +42,12 @@ GOOD = {
     "urls": {"right": 203, "of": 203},
     "encryption": {"right": 9, "of": 9},
     "permissions": {"right": 500, "of": 500},
-    "linear": {"right": 10, "of": 10},
     "injection": {"executed": 0, "of": 200},
     "secrets": {"found": 0, "sinks": 14},
     "connects": {"denied": 0, "seen": 100},
     "fuzz": {"cases": 1_000_000, "crashes": 0},
+    "linear": {"right": 200, "of": 200},
+    "exfiltration": {"refused": 40, "of": 40},
 }
 
 
@@ -56,8 +57,8 @@ def test_the_line_has_the_figures_that_were_asked_for() -> None:
         '{"urls": {"right": 203, "of": 203}, "connects_to_denied": 0, "secrets_found": 0, '
         '"sinks": 14, "encryption": {"right": 9, "of": 9}, '
         '"injection": {"executed": 0, "of": 200}, "permissions": {"right": 500, "of": 500}, '
-        '"linear": {"right": 10, "of": 10}, '
-        '"fuzz_cases": 1000000, "crashes": 0}'
+        '"linear": {"right": 200, "of": 200}, '
+        '"fuzz_cases": 1000000, "crashes": 0, "exfiltration": {"refused": 40, "of": 40}}'
     )
     assert figures.problems(line, GOOD, fuzz_cases=1_000_000) == []
 
@@ -76,6 +77,10 @@ def test_the_line_has_the_figures_that_were_asked_for() -> None:
         ("connects", "denied", 1),
         ("fuzz", "cases", 999_999),
         ("fuzz", "crashes", 1),
+        ("linear", "right", 199),
+        ("linear", "of", 199),
+        ("exfiltration", "refused", 39),
+        ("exfiltration", "of", 39),
     ],
 )
 def test_a_figure_that_is_wrong_or_too_small_is_a_problem(

@@ -409,6 +409,48 @@ def test_who_edits_accounts_touches_no_superuser(site: Site, step: str) -> None:
     assert (root.username, root.check_password("p")) == ("root", True)
 
 
+@pytest.mark.parametrize("is_active", [True, False])
+@pytest.mark.parametrize("by_group", [True, False])
+@pytest.mark.parametrize("step", ["change", "password", "delete"])
+def test_who_edits_accounts_touches_nobody_with_rights_of_their_own(
+    site: Site, step: str, by_group: bool, is_active: bool
+) -> None:
+    browser = site.browser(Role(name="helpdesk", permissions=ACCOUNTS))
+    editor = User.objects.create_user("editor", password="p", is_active=is_active)
+    right = Permission.objects.get(codename="change_webhook")
+    if by_group:
+        site.world.group.permissions.add(right)
+        editor.groups.add(site.world.group)
+    else:
+        editor.user_permissions.add(right)
+    data = {"username": "taken", "password1": "another-1-2-3", "password2": "another-1-2-3",
+            "usable_password": "true", "post": "yes", "is_active": "on"}  # fmt: skip
+    assert browser.post(f"/admin/auth/user/{editor.pk}/{step}/", data).status_code == 403
+    after = User.objects.get(pk=editor.pk)
+    assert (after.username, after.is_active) == ("editor", is_active)
+    assert after.check_password("p")
+    chosen = {"action": "delete_selected", "_selected_action": [editor.pk], "post": "yes"}
+    browser.post("/admin/auth/user/", chosen)
+    assert User.objects.filter(pk=editor.pk).exists()
+
+
+def test_who_edits_accounts_helps_those_who_may_do_no_more(site: Site) -> None:
+    browser = site.browser(Role(name="helpdesk", permissions=ACCOUNTS | {"view_webhook"}))
+    reader = User.objects.create_user("reader", password="p")
+    reader.user_permissions.add(Permission.objects.get(codename="view_webhook"))
+    data = {"password1": "another-1-2-3", "password2": "another-1-2-3", "usable_password": "true"}
+    assert browser.post(f"/admin/auth/user/{reader.pk}/password/", data).status_code == 302
+    assert User.objects.get(pk=reader.pk).check_password("another-1-2-3")
+
+
+def test_who_edits_groups_deletes_none_with_other_rights(site: Site) -> None:
+    browser = site.browser(Role(name="helpdesk", permissions=ACCOUNTS | {"delete_group"}))
+    group = site.world.group
+    group.permissions.add(Permission.objects.get(codename="change_webhook"))
+    answer = browser.post(f"/admin/auth/group/{group.pk}/delete/", {"post": "yes"})
+    assert answer.status_code == 403
+
+
 def test_who_edits_accounts_deletes_no_superuser_among_others(site: Site) -> None:
     browser = site.browser(Role(name="helpdesk", permissions=ACCOUNTS))
     root = User.objects.create_superuser("root", password="p")

@@ -117,7 +117,7 @@ def test_a_made_up_mark_breaks_nothing(browser: Client, webhook: Webhook, seen: 
 def test_a_connection_tells_it_too(browser: Client, colleague: Client) -> None:
     fields = {
         "name": "Login",
-        "allowed_hosts": "127.0.0.1",
+        "allowed_hosts": "http://127.0.0.1:9",
         "authorization_type": "basic",
         "basic_login": "shared",
         "basic_password": "hush-hush",

@@ -54,6 +54,8 @@ def site() -> Site:
 def missing(answer: Any) -> dict[str, str | None]:
     """Return the headers of an answer that are not as they have to be."""
     wrong = {name: answer.get(name) for name, text in EXACT.items() if answer.get(name) != text}
+    if not answer.get("Cache-Control"):
+        wrong["Cache-Control"] = None
     if answer.get("Referrer-Policy") not in REFERRERS:
         wrong["Referrer-Policy"] = answer.get("Referrer-Policy")
     if not is_strict(answer.get("Content-Security-Policy", "")):

@@ -1,15 +1,16 @@
 """Users and groups: Django's own pages, with permissions as boxes that a keyboard reaches.
 
 Django's two lists side by side are drawn by a script whose markup a screen reader cannot follow.
-Only superusers give permissions, or change another superuser: an account that may edit accounts
-could otherwise give itself every permission.
+Only superusers give permissions, or change another superuser. Others change or delete an account,
+or set its password, only when they have all of its permissions: they could otherwise become it.
 """
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth import admin as auth_admin
-from django.db.models import QuerySet
+from django.contrib.auth.models import Group, Permission
+from django.db.models import Q, QuerySet
 from django.forms import CheckboxSelectMultiple
 from django.http import HttpRequest
 
@@ -91,10 +92,33 @@ class GroupAdmin(_AccountAdmin, auth_admin.GroupAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return () if _gives(request) else ("permissions",)
 
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        may_delete = super().has_delete_permission(request, obj)
+        return may_delete and (obj is None or _has_all(request, _permissions_of_group(obj)))
+
 
 def _gives(request: HttpRequest) -> bool:
     return bool(request.user.is_superuser)
 
 
+def _has_all(request: HttpRequest, permissions: set[str]) -> bool:
+    return _gives(request) or permissions <= request.user.get_all_permissions()
+
+
 def _may_touch(request: HttpRequest, user: Any) -> bool:
-    return user is None or not user.is_superuser or _gives(request)
+    """Return whether an account has no permission that the one who is logged in has not."""
+    if user is None or _gives(request):
+        return True
+    return not user.is_superuser and _has_all(request, _permissions_of(user))
+
+
+def _permissions_of(user: Any) -> set[str]:
+    """Return the permissions of an account, also of an inactive one: it can be made active."""
+    given = Permission.objects.filter(Q(user=user) | Q(group__user=user))
+    names = given.values_list("content_type__app_label", "codename")
+    return {f"{app}.{name}" for app, name in names} | set(user.get_all_permissions())
+
+
+def _permissions_of_group(group: Group) -> set[str]:
+    names = group.permissions.values_list("content_type__app_label", "codename")
+    return {f"{app}.{name}" for app, name in names}

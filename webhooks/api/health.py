@@ -1,12 +1,13 @@
 """`/healthz` says that the process answers; `/readyz` that what it stands on answers too.
 
 Open to everybody, so they name what fails and never why: no addresses, versions or error texts.
-How many networks the operator opened is said to everybody, which ones to staff only.
+Figures, and what the operator opened, are for staff only.
 """
 
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
 import redis
 from django.conf import settings
@@ -40,22 +41,31 @@ def readyz(request: HttpRequest) -> JsonResponse:
     found = {name: look() for name, look in _LOOKS.items()}
     is_ready = all(state == _OK for state in found.values())
     status = _OK if is_ready else "not ready"
-    return JsonResponse(
-        {"status": status, **found, **_opened(request), "queue": _queue()},
-        status=200 if is_ready else 503,
-    )
+    figures = _figures() if _is_staff(request) else {}
+    return JsonResponse({"status": status, **found, **figures}, status=200 if is_ready else 503)
 
 
-def _opened(request: HttpRequest) -> dict[str, int | list[str]]:
-    """Return what WEBHOOKS_ALLOWED_NETWORKS opens: a forgotten entry should be seen somewhere."""
-    networks: list[str] = settings.WEBHOOKS_ALLOWED_NETWORKS
-    found: dict[str, int | list[str]] = {"networks_opened": len(networks)}
+def _is_staff(request: HttpRequest) -> bool:
     try:
-        is_staff = request.user.is_active and getattr(request.user, "is_staff", False)
+        return request.user.is_active and getattr(request.user, "is_staff", False)
     except (DatabaseError, redis.RedisError, OSError):
         # Who asks cannot be told while the database or the session store does not answer.
-        is_staff = False
-    return {**found, "opened": networks} if is_staff else found
+        return False
+
+
+def _figures() -> dict[str, Any]:
+    """Return what is opened, since a forgotten entry should be seen somewhere, and the backlog."""
+    networks: list[str] = settings.WEBHOOKS_ALLOWED_NETWORKS
+    try:
+        swept = _sweep_seconds()
+    except (redis.RedisError, OSError):
+        swept = None
+    return {
+        "networks_opened": len(networks),
+        "opened": networks,
+        "sweep_seconds_ago": swept,
+        "queue": _queue(),
+    }
 
 
 def _queue() -> dict[str, float] | None:
@@ -109,13 +119,18 @@ def _broker() -> str:
 
 def _last_sweep() -> str:
     try:
-        swept_at = cache.get(backlog.LAST_SWEEP)
+        seconds = _sweep_seconds()
     except (redis.RedisError, OSError):
         return "unknown: the broker does not answer"
-    if swept_at is None:
+    if seconds is None:
         return "none yet: is a worker with beat running?"
-    seconds = time.time() - swept_at
-    return _OK if seconds <= SWEEP_LATE_SECONDS else f"{seconds:.0f} s ago"
+    return _OK if seconds <= SWEEP_LATE_SECONDS else "late: is a worker with beat running?"
+
+
+def _sweep_seconds() -> float | None:
+    """Return how long ago the last sweep was; None when there was none, or nothing that says so."""
+    swept_at = cache.get(backlog.LAST_SWEEP)
+    return round(time.time() - swept_at, 1) if isinstance(swept_at, float) else None
 
 
 def _machine() -> str:

@@ -38,7 +38,7 @@ Subject = Webhook | Credential | ApiKey | Delivery | Replay
 Person = AbstractBaseUser | AnonymousUser | None
 
 # What every save writes, and what is counted or sealed rather than chosen.
-_NOT_CHOSEN = {"id", "version", "created_at", "updated_at", "secrets_changed_at"}
+_NOT_CHOSEN = {"id", "version", "created_at", "updated_at", "secrets_changed_at", "secret_origins"}
 # The sizes of the columns.
 _MAX_NAME, _MAX_NOTE, _MAX_USERNAME = 100, 300, 150
 

@@ -152,8 +152,8 @@ def release_overlooked() -> int:
 def _sendable(webhook_ids: Iterable[int]) -> list[Webhook]:
     """Return those of the webhooks that are active and whose requests can be authorized."""
     active = Webhook.objects.active().filter(pk__in=webhook_ids).select_related("credential")
-    columns = ("webhook", "allowed_hosts", "authorization_type", "grant_type")
-    wanted = ("url", "filter", *(f"credential__{name}" for name in columns))
+    columns = ("webhook", "allowed_hosts", "authorization_type", "grant_type", "secret_origins")
+    wanted = ("url", "filter", "secret_origins", *(f"credential__{name}" for name in columns))
     webhooks = list(active.only(*wanted).order_by("pk"))
     used = {webhook.credential_id for webhook in webhooks}
     tokens = OAuthToken.objects.only("state", "access_token", "refresh_token").in_bulk(used)
@@ -166,13 +166,15 @@ def _sendable(webhook_ids: Iterable[int]) -> list[Webhook]:
 
 
 def _may_go(webhook: Webhook) -> bool:
-    """Return whether the webhook's credential may be sent to its host."""
+    """Return whether the webhook's secrets may be sent to its receiver."""
     try:
-        host = network.parse_url(webhook.url).host
+        origin = network.parse_url(webhook.url).origin
     except network.UnsafeURLError:
         # Refused as it is sent, with a reason at the webhook; a shared one is refused before.
         return not webhook.credential.is_shared
-    return may_be_sent_to(webhook.credential, host)
+    return may_be_sent_to(webhook.credential, origin) and may_be_sent_to(
+        webhook, origin, "headers_json"
+    )
 
 
 def _is_authorized(credential: Credential, token: OAuthToken | None) -> bool:

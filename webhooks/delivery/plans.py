@@ -32,7 +32,7 @@ from webhooks.delivery.auth import (
 )
 from webhooks.delivery.queue.rows import Candidate
 from webhooks.delivery.recorder import note_unusable
-from webhooks.delivery.requests import RequestPlan, make_plan
+from webhooks.delivery.requests import RequestPlan, make_plan, read_headers
 from webhooks.models import (
     AuthorizationType,
     Credential,
@@ -260,7 +260,7 @@ class Plans:
     ) -> PlanEntry | None:
         """Return the entry, or None when its token has to be fetched first."""
         credential = webhook.credential
-        _check_host(credential, parse_url(webhook.url).host)
+        _check_destination(webhook)
         # Also for a webhook without a secret: with a wrong key nothing is sent at all.
         key_check.require()
         if credential.authorization_type == AuthorizationType.BASIC:
@@ -281,7 +281,7 @@ class Plans:
         if credential.authorization_type != AuthorizationType.OAUTH2:
             # Changed a moment ago.
             return self._entry(webhook, {}, candidate)
-        _check_host(credential, parse_url(webhook.url).host)
+        _check_destination(webhook)
         key_check.require()
         if refused := self._refused.get(webhook.pk):
             # The recorder may not have come to it yet.
@@ -337,17 +337,36 @@ def token_authorization(credential: Credential, access_token: str) -> Authorizat
     return BearerAuthorization(access_token, credential.header_prefix)
 
 
-def _check_host(credential: Credential, host: str) -> None:
-    """Refuse to send a credential to a host it is not bound to. Raises TokenUnavailableError."""
-    if not may_be_sent_to(credential, host):
-        raise oauth.TokenUnavailableError(
-            _(
-                "The connection “%(name)s” may not be sent to %(host)s. Add this host to the "
-                "connection, or choose another one."
-            )
-            % {"name": credential.name, "host": host},
-            hold_reason=HoldReason.MISCONFIGURED,
+def _check_destination(webhook: Webhook) -> None:
+    """Raise TokenUnavailableError when a webhook's secrets may not go to its receiver."""
+    if problem := destination_problem(webhook):
+        raise oauth.TokenUnavailableError(problem, hold_reason=HoldReason.MISCONFIGURED)
+
+
+def destination_problem(webhook: Webhook) -> str:
+    """Return why a webhook's secrets may not go to its receiver, if so. Errors: UnsafeURLError."""
+    credential, origin = webhook.credential, parse_url(webhook.url).origin
+    if credential.is_shared and origin not in credential.receiver_origins:
+        sentence = _(
+            "The connection “%(name)s” may not be sent to %(origin)s. Add it to the hosts of the "
+            "connection, or choose another one."
         )
+    elif not may_be_sent_to(credential, origin):
+        sentence = _(
+            "There is no password or client secret that was entered for %(origin)s. Enter it again."
+        )
+    elif not may_be_sent_to(webhook, origin, "headers_json") and _has_secret_header(webhook):
+        sentence = _(
+            "The secret headers were entered for another address than %(origin)s. Enter their "
+            "values again."
+        )
+    else:
+        return ""
+    return sentence % {"name": credential.name, "origin": origin}
+
+
+def _has_secret_header(webhook: Webhook) -> bool:
+    return any(is_secret for _, _, is_secret in read_headers(webhook.headers_json))
 
 
 def _token_expires(token: oauth.UsableToken | None) -> float:

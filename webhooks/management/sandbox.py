@@ -151,8 +151,19 @@ def _replace_addresses(old: Mapping[str, str], new: Mapping[str, str]) -> None:
             value: str = getattr(row, field)
             if value.startswith(old[name]):
                 setattr(row, field, new[name] + value.removeprefix(old[name]))
-        credential.save(update_fields=moved.keys() & AUTHORIZATION_FIELDS.keys())
-        webhook.save(update_fields=["url"])
+        for row in (credential, webhook):
+            row.secret_origins = _moved_origins(row.secret_origins, old, new)
+        columns = moved.keys() & AUTHORIZATION_FIELDS.keys()
+        credential.save(update_fields={*columns, "secret_origins"})
+        webhook.save(update_fields=["url", "secret_origins"])
+
+
+def _moved_origins(
+    bound: Mapping[str, list[str]], old: Mapping[str, str], new: Mapping[str, str]
+) -> dict[str, list[str]]:
+    """Return where secrets may go: what was entered for the sandbox is meant for it still."""
+    moved = {old[name]: new[name] for name in ("receiver", "provider")}
+    return {field: [moved.get(one, one) for one in origins] for field, origins in bound.items()}
 
 
 def _send_secret(receiver_url: str, secret: str) -> None:

@@ -17,6 +17,7 @@ from webhooks.models.credential import (
     TokenPlacement,
     may_be_sent_to,
 )
+from webhooks.models.edited import EditedRow
 from webhooks.models.incidents import Incident, IncidentKind
 from webhooks.models.log import (
     Attempt,
@@ -35,6 +36,7 @@ from webhooks.models.oauth import (
     OAuthToken,
     TokenState,
 )
+from webhooks.models.origins import host_entry, host_origin, is_plain_http, origin_of
 from webhooks.models.replays import Replay, ReplayScope, ReplayStatus
 from webhooks.models.webhook import (
     WEBHOOK_SECRETS,

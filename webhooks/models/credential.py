@@ -5,12 +5,14 @@ docs/decisions/0005-credentials.md says why it is a row of its own.
 
 from typing import Any
 
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from webhooks.models import ids
 from webhooks.models.edited import EditedRow
+from webhooks.models.origins import host_origin, origin_of
 from webhooks.security.encryption import SecretField
 
 
@@ -63,7 +65,7 @@ class Credential(EditedRow):
     )
     # What webhooks choose a shared one by.
     name = models.CharField(_("Name"), max_length=100, blank=True, default="")
-    # Of a shared one: the host names it may be sent to.
+    # Of a shared one: what it may be sent to, a host name for https on 443 and else an origin.
     allowed_hosts = models.JSONField(_("Hosts"), default=list, blank=True)
 
     authorization_type = models.CharField(
@@ -176,19 +178,61 @@ class Credential(EditedRow):
 
     @property
     def receiver_url(self) -> str:
-        """Return the address that a private one is bound to; empty for a shared one."""
-        return self.webhook.url if self.webhook else ""
+        """Return where its webhook sends; empty when it is shared or its webhook not written."""
+        try:
+            return self.webhook.url if self.webhook else ""
+        except ObjectDoesNotExist:
+            return ""
+
+    @property
+    def receiver_origins(self) -> list[str]:
+        """Return where requests with it may go: its webhook's receiver, or what it is bound to."""
+        if self.is_shared:
+            return [host_origin(one) for one in self.allowed_hosts]
+        return [origin_of(self.receiver_url)] if self.receiver_url else []
+
+    @property
+    def endpoints(self) -> list[str]:
+        """Return the addresses of the provider that its settings name."""
+        urls = [self.token_url, self.revocation_url]
+        if self.grant_type == GrantType.AUTHORIZATION_CODE:
+            urls += [self.auth_url, self.refresh_url]
+        return [url for url in urls if url]
+
+    def secret_destinations(self, field: str, receiver_url: str = "") -> set[str]:
+        """Return the origins that get a secret, or what is fetched with nothing else."""
+        receivers = {origin_of(receiver_url)} if receiver_url else set(self.receiver_origins)
+        if field == "basic_password":
+            return receivers
+        endpoints = {origin_of(url) for url in self.endpoints}
+        # With client credentials the receiver gets a token that no person approved.
+        is_fetched = self.grant_type == GrantType.CLIENT_CREDENTIALS
+        return endpoints | receivers if is_fetched else endpoints
 
     def secret_binding(self) -> str:
         return self.uid
 
 
-def may_be_sent_to(credential: Credential, host: str) -> bool:
-    """Return whether requests to a host, spelled as `network.parse_url` does, may carry it.
+def may_be_sent_to(owner: EditedRow, url: str, secret: str = "") -> bool:
+    """Return whether requests to an address may carry a credential, or one secret of a row.
 
-    A private one follows its webhook; a shared one goes to the hosts it is bound to and no other.
+    Only the origin of the address counts: scheme, host and port. A secret goes to the origins it
+    was entered for and to no other, whatever the row says since; a shared credential besides only
+    to those it is bound to.
     """
-    return not credential.is_shared or host in credential.allowed_hosts
+    origin = origin_of(url)
+    if secret:
+        return owner.is_bound_to(secret, origin)
+    assert isinstance(owner, Credential)
+    if owner.is_shared and origin not in owner.receiver_origins:
+        return False
+    if owner.authorization_type == AuthorizationType.BASIC:
+        # Without a password nothing is sent either: an import may have left it out.
+        return owner.is_entered("basic_password") and owner.is_bound_to("basic_password", origin)
+    is_oauth = owner.authorization_type == AuthorizationType.OAUTH2
+    if is_oauth and owner.grant_type == GrantType.CLIENT_CREDENTIALS:
+        return owner.is_bound_to("client_secret", origin)
+    return True
 
 
 # What is entered about an authorization, by column.

@@ -10,7 +10,7 @@ from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from webhooks.security.encryption import SecretField
+from webhooks.security.encryption import Sealed, SecretField
 
 
 class EditedRow(models.Model):
@@ -23,6 +23,10 @@ class EditedRow(models.Model):
     alerts_muted_until = models.DateTimeField(_("Muted until"), null=True, blank=True)
     # {field name: ISO time} of the last change of each secret, for "set, changed on ...".
     secrets_changed_at = models.JSONField(default=dict, blank=True, editable=False)
+    # {field name: origins} each secret was entered for: it is sent to no other (`may_be_sent_to`).
+    secret_origins = models.JSONField(default=dict, blank=True, editable=False)
+    # Nobody needs it for https; without it no form saves what sends secrets over plain http.
+    accepts_plain_http = models.BooleanField(_("Send secrets over plain http"), default=False)
     # Counts up with each change; workers cache decrypted settings by it.
     version = models.PositiveIntegerField(default=0, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -39,8 +43,12 @@ class EditedRow(models.Model):
         if not self._state.adding:
             # Counted by the database: two saves at once never give the same number.
             self.version = F("version") + 1
+        self.bind_secrets()
         if (fields := kwargs.get("update_fields")) is not None:
-            kwargs["update_fields"] = {*fields, "version", "updated_at"}
+            written = {*fields, "version", "updated_at"}
+            if written & {field.name for field in self._secrets()}:
+                written.add("secret_origins")
+            kwargs["update_fields"] = written
         super().save(*args, **kwargs)
         self.refresh_from_db(fields=["version"])
 
@@ -49,9 +57,50 @@ class EditedRow(models.Model):
         until = self.alerts_muted_until
         return self.alerts_are_muted and (until is None or until > now)
 
+    def secret_destinations(self, field: str, receiver_url: str = "") -> Collection[str]:
+        """Return the origins a secret would be sent to as the row is now; none for one that stays.
+
+        `receiver_url` is that of a webhook whose row is not written yet.
+        """
+        raise NotImplementedError
+
+    def bind_secrets(self, receiver_url: str = "") -> None:
+        """Bind each secret that was set since the last save to where it would be sent now."""
+        for field in self._secrets():
+            if self._is_new(field.name) and field.name not in self.secret_origins:
+                found = sorted(set(self.secret_destinations(field.name, receiver_url)))
+                self.secret_origins = {**self.secret_origins, field.name: found}
+
+    def is_bound_to(self, field: str, origin: str) -> bool:
+        """Return whether a secret was entered for an origin; one that was not saved yet is.
+
+        What is set without saying for which is not, where the row was read with its secrets.
+        """
+        if (origins := self.secret_origins.get(field)) is not None:
+            return origin in origins
+        return self._is_new(field) or not self.__dict__.get(field)
+
+    def is_entered(self, field: str) -> bool:
+        """Return whether there is a secret, without asking the database for it."""
+        return field in self.secret_origins or self._is_new(field)
+
+    def _is_new(self, field: str) -> bool:
+        """Return whether a secret is plain text that this process set, not what was stored."""
+        value = self.__dict__.get(field)
+        return bool(value) and not isinstance(value, Sealed)
+
+    def _secrets(self) -> list[SecretField]:
+        return [field for field in self._meta.concrete_fields if isinstance(field, SecretField)]
+
     def set_secret(self, field: str, value: str) -> None:
-        """Set or, with an empty value, clear a secret and remember when."""
+        """Set or, with an empty value, clear a secret and remember when.
+
+        The next save binds it to where it is sent then.
+        """
         setattr(self, field, value)
+        self.secret_origins = {
+            name: of for name, of in self.secret_origins.items() if name != field
+        }
         changed = {**self.secrets_changed_at, field: timezone.now().isoformat()}
         if not value:
             del changed[field]
@@ -63,7 +112,10 @@ class EditedRow(models.Model):
         return secret.is_set(self)
 
     def copy_columns(self, source: "EditedRow", names: Collection[str]) -> None:
-        """Take columns of another row; secrets are opened there, to be sealed for this one."""
+        """Take columns of another row; secrets are opened there, to be sealed for this one.
+
+        They stay bound to the origins that they were entered for.
+        """
         for field in type(source)._meta.concrete_fields:
             if field.name not in names:
                 continue
@@ -72,3 +124,5 @@ class EditedRow(models.Model):
                 setattr(self, field.attname, value)
             elif value:
                 self.set_secret(field.name, value)
+                origins = source.secret_origins.get(field.name, [])
+                self.secret_origins = {**self.secret_origins, field.name: origins}

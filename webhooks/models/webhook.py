@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from webhooks.models import ids
 from webhooks.models.credential import Credential
 from webhooks.models.edited import EditedRow
+from webhooks.models.origins import origin_of
 from webhooks.security import signatures
 from webhooks.security.encryption import SecretField
 
@@ -204,6 +205,9 @@ class Webhook(EditedRow):
     def secret_binding(self) -> str:
         return self.uid
 
+    def secret_destinations(self, field: str, receiver_url: str = "") -> set[str]:
+        return {origin_of(self.url)} if field == "headers_json" else set()
+
     def save(self, *args: Any, **kwargs: Any) -> None:
         if not self._state.adding:
             super().save(*args, **kwargs)
@@ -215,6 +219,7 @@ class Webhook(EditedRow):
             if self.credential.is_shared:
                 Credential.objects.get_or_create(webhook_id=self.uid)
             elif self.credential._state.adding:
+                self.credential.bind_secrets(self.url)
                 self.credential.save()
             super().save(*args, **kwargs)
 

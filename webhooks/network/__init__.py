@@ -5,7 +5,7 @@ Start reading at `guard`.
 """
 
 from webhooks.network.adapter import GuardedSession, GuardedSessionMixin
-from webhooks.network.addresses import Policy, parse_allowed_network
+from webhooks.network.addresses import METADATA, Policy, parse_allowed_network
 from webhooks.network.errors import (
     DeadlineExceededError,
     NameNotResolvedError,
@@ -29,5 +29,6 @@ from webhooks.network.resolver import (
     Resolution,
     check_url,
     checked_addresses,
+    looked_up,
 )
 from webhooks.network.urls import Target, parse_url

@@ -187,14 +187,15 @@ def _response(
     response.url = request.url or ""
     status_line, *lines = buffer.header_lines
     response.reason = status_line.decode("latin-1").strip().partition(" ")[2].partition(" ")[2]
+    values: dict[str, tuple[str, list[str]]] = {}
     for line in lines:
         name, colon, value = line.decode("latin-1").partition(":")
         if not colon:
             # The end of the head; what follows are trailers.
             break
-        # RFC 9110 section 5.3.
-        before = response.headers.get(name)
-        response.headers[name] = f"{before}, {value.strip()}" if before else value.strip()
+        values.setdefault(name.lower(), (name, []))[1].append(value.strip())
+    # RFC 9110 section 5.3.
+    response.headers.update({name: ", ".join(filter(None, of)) for name, of in values.values()})
     response.encoding = get_encoding_from_headers(response.headers)
     # What requests itself sets when it reads a body.
     response._content = b"".join(buffer.body)

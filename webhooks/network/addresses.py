@@ -62,6 +62,23 @@ _OPENABLE = tuple(
         "127.0.0.0/8 10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 100.64.0.0/10 ::1 fc00::/7".split(),  # noqa: SIM905 - read as prose.
     )
 )
+# Where clouds and their containers answer with the machine's own credentials: AWS (also its
+# containers and EKS), Google, Azure, DigitalOcean and others; Alibaba; Oracle; Azure's WireServer;
+# Equinix; and the IPv6 addresses of AWS, Google, Oracle, Scaleway and OpenStack. An entry of
+# WEBHOOKS_ALLOWED_NETWORKS opens one of them only when it names that address and nothing else.
+METADATA = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            *("169.254.0.0/16", "100.100.100.200", "192.0.0.192", "168.63.129.16", "192.80.8.124"),
+            *("fe80::/10", "fd00:ec2::/32", "fd20:ce::/32", "fd00:c1::/32", "fd00:42::/32"),
+        ),
+    )
+)
+# What carries an IPv4 address in its last bits: mapped, translated (RFC 6052, RFC 8215).
+_CARRIERS = tuple(
+    map(ipaddress.IPv6Network, ("::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "::/96"))
+)
 # ISATAP (RFC 5214) hides an IPv4 address behind this interface id, in any prefix.
 ISATAP, ISATAP_MASK = 0x0000_5EFE, 0xFDFF_FFFF
 
@@ -94,8 +111,12 @@ class Policy:
         return cls(allowed_networks=allowed, egress_proxy=egress_proxy)
 
     def opens(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> bool:
+        """Return whether an entry opens an address; cloud metadata only one that names it alone."""
+        must_be_alone = is_metadata(address)
         return any(
-            (ports is None or port in ports) and address in network
+            (ports is None or port in ports)
+            and address in network
+            and (network.num_addresses == 1 or not must_be_alone)
             for network, ports in self.allowed_networks
         )
 
@@ -149,9 +170,24 @@ def opened_by(address: str, port: int) -> str:
     except ValueError:
         return ""
     is_own = address in own_addresses() or is_own_host(address)
-    if not is_own and not any(ip in network for network in _OPENABLE):
+    if is_metadata(ip) or not (is_own or any(ip in network for network in _OPENABLE)):
         return ""
     return f"[{ip}]/128:{port}" if ip.version == 6 else f"{ip}/32:{port}"
+
+
+def is_metadata(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Return whether clouds answer there with credentials; also where it is written inside IPv6."""
+    if isinstance(ip, ipaddress.IPv6Address):
+        carried = [ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)] if _carries(ip) else []
+        carried += [ip.sixtofour] if ip.sixtofour else []
+        if any(map(is_metadata, carried)):
+            return True
+    return any(ip in network for network in METADATA)
+
+
+def _carries(ip: ipaddress.IPv6Address) -> bool:
+    is_isatap = (int(ip) >> 32) & ISATAP_MASK == ISATAP
+    return is_isatap or any(ip in network for network in _CARRIERS)
 
 
 @lru_cache(maxsize=8192)

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.urls import reverse
 
 from webhooks import network
-from webhooks.models import AuthorizationType, Credential, GrantType
+from webhooks.models import AuthorizationType, Credential, GrantType, may_be_sent_to
 from webhooks.oauth.errors import MisconfiguredError, reason_of, stored
 
 
@@ -52,6 +52,12 @@ def checked_endpoint(url: str, field: str) -> network.Target:
     if not _is_safe(target):
         raise MisconfiguredError(stored("no_tls", field=field))
     return target
+
+
+def check_client_secret(credential: Credential, target: network.Target) -> None:
+    """Raise MisconfiguredError when the client secret was entered for another address."""
+    if not may_be_sent_to(credential, target.origin, "client_secret"):
+        raise MisconfiguredError(stored("secret_elsewhere", origin=target.origin))
 
 
 def _is_safe(target: network.Target) -> bool:

@@ -248,6 +248,9 @@ _MISCONFIGURED = {
     "missing_field": _("Fill in %(field)s."),
     "bad_url": _("%(field)s: %(reason)s."),
     "has_fragment": _("%(field)s cannot have a fragment (#)."),
+    "secret_elsewhere": _(
+        "The client secret was entered for another address than %(origin)s. Enter it again."
+    ),
     "no_tls": _("%(field)s must start with https://: secrets are sent to it."),
     "callback_elsewhere": _("The callback URL must lead back to this site: %(urls)s"),
     "callback_no_tls": _(
@@ -290,6 +293,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "invalid_client": _CLIENT,
     "client_key_needed": ("client_authentication",),
     "client_or_grant": _CLIENT,
+    "secret_elsewhere": ("client_secret",),
     "redirect_uri_mismatch": ("callback_url",),
     "invalid_scope": ("scope",),
     "missing_scope": ("scope",),

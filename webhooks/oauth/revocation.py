@@ -8,7 +8,7 @@ from oauthlib.oauth2 import WebApplicationClient
 
 from webhooks.models import Credential, ExchangeKind
 from webhooks.oauth import client, exchange_log, token_requests, tokens
-from webhooks.oauth.endpoints import checked_endpoint
+from webhooks.oauth.endpoints import check_client_secret, checked_endpoint
 from webhooks.oauth.errors import MisconfiguredError, TokenResult, stored
 from webhooks.oauth.token_response import Expected
 from webhooks.security.encryption import SecretUnreadableError
@@ -87,6 +87,7 @@ def _revoke(credential: Credential, hint: Hint, token: str) -> bool:
 
 def _request(credential: Credential, hint: Hint, token: str) -> token_requests.TokenRequest:
     target = checked_endpoint(credential.revocation_url, "revocation_url")
+    check_client_secret(credential, target)
     proof = token_requests.client_credentials(credential)
     fields: dict[str, Any] = dict(proof.fields)
     if fields.pop("include_client_id"):

@@ -10,7 +10,7 @@ from oauthlib.oauth2 import BackendApplicationClient, WebApplicationClient
 
 from webhooks.models import ClientAuthentication, Credential, ExchangeKind
 from webhooks.oauth import parameters, providers
-from webhooks.oauth.endpoints import callback_url, checked_endpoint
+from webhooks.oauth.endpoints import callback_url, check_client_secret, checked_endpoint
 from webhooks.oauth.errors import Grant
 from webhooks.oauth.token_response import Expected
 
@@ -120,6 +120,7 @@ def _request(
     credential: Credential, url: str, body: str, proof: ClientCredentials, expected: Expected
 ) -> TokenRequest:
     target = checked_endpoint(url, "token_url")
+    check_client_secret(credential, target)
     pairs = parse_qsl(body, keep_blank_values=True)
     is_json = credential.uses_json_token_request
     is_refresh = expected.grant is Grant.REFRESH

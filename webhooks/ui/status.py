@@ -4,11 +4,11 @@ Reads rows, bounded at any size of the log; writes nothing. Contexts of template
 """
 
 from collections import Counter
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.core.exceptions import ValidationError
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -18,6 +18,7 @@ from webhooks import oauth
 from webhooks.alerts import problems
 from webhooks.alerts.problems import TOKEN_ENDS_WITHIN
 from webhooks.delivery import outcomes
+from webhooks.delivery.plans import destination_problem
 from webhooks.models import (
     CREDENTIAL_SECRETS,
     WEBHOOK_SECRETS,
@@ -38,8 +39,8 @@ from webhooks.models import (
     WebhookState,
     ids,
 )
+from webhooks.network import UnsafeURLError
 from webhooks.ui import figures
-from webhooks.ui.connections.lifecycle import check_host
 from webhooks.ui.webhook_form import sections
 
 if TYPE_CHECKING:
@@ -111,10 +112,9 @@ def _credentials_problem(webhook: Webhook) -> dict[str, Any] | None:
     credential = webhook.credential
     is_oauth = credential.authorization_type == AuthorizationType.OAUTH2
     problem = _token_problem(credential) if is_oauth else None
-    try:
-        check_host(credential, webhook.url)
-    except ValidationError as error:
-        return _status("danger", _("On hold"), " ".join(error.messages))
+    with suppress(UnsafeURLError):
+        if elsewhere := destination_problem(webhook):
+            return _status("danger", _("On hold"), elsewhere)
     if problem is None or not credential.is_shared:
         return problem
     sentence = _("Connection “%(name)s”: %(sentence)s") % {"name": credential.name, **problem}

@@ -1,6 +1,8 @@
 """Webhooks as JSON: everything but secrets goes out, and comes back the same elsewhere."""
 
 import json
+import socket
+import time
 from typing import Any
 
 import pytest
@@ -424,3 +426,46 @@ def test_a_field_that_was_seen_in_an_event_is_a_variable_of_a_file() -> None:
     assert "no variable" in errors(
         {**entry, "name": "C", "parameters": [{"name": "x", "variable": "lead"}]}
     )
+
+
+# ---- Names are looked up together ---------------------------------------------------------------
+
+
+def test_a_file_asks_about_all_its_names_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """500 names of a slow name server took 42 minutes, one after the other."""
+    asked = []
+
+    def slow(host: str, port: int, **_: object) -> list[Any]:
+        asked.append(host)
+        time.sleep(0.2)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.215.14", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    entries = [
+        minimal(name=f"Webhook {number}", url=f"https://n{number}.example.com/")
+        for number in range(40)
+    ]
+    longest = max_gap(entries)
+    assert sorted(set(asked)) == sorted(f"n{number}.example.com" for number in range(40))
+    assert len(asked) == 40
+    assert longest < 4
+
+
+def max_gap(entries: list[dict[str, Any]]) -> float:
+    """Return how long the look-ups of a plan held it up: its time without what judging takes."""
+    began, spent = time.monotonic(), time.process_time()
+    plan = plans.make_plan(entries, may=lambda _: True, is_paused=True)
+    assert len(plan.of(Change.CREATE)) == len(entries)
+    return (time.monotonic() - began) - (time.process_time() - spent)
+
+
+def test_a_name_server_that_does_not_answer_holds_a_file_up_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(60))
+    monkeypatch.setattr(plans, "LOOKUP_SECONDS", 1.0)
+    entries = [minimal(name=f"W{one}", url=f"https://n{one}.example.com/") for one in range(8)]
+    began = time.monotonic()
+    plan = plans.make_plan(entries, may=lambda _: True, is_paused=True)
+    assert time.monotonic() - began < 20
+    assert len(plan.of(Change.CREATE)) == 8

@@ -510,7 +510,7 @@ def authorized() -> Webhook:
 @pytest.mark.parametrize(
     "change",
     [
-        {"token_url": "http://127.0.0.1:10/token"},
+        {"token_url": "http://127.0.0.1:10/token", "client_secret": "typed again"},
         {"client_id": "another"},
         {"url": "http://127.0.0.1:10/hook"},
     ],

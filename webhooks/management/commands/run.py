@@ -29,6 +29,8 @@ from webhooks.security import key_check
 _ADMIN = "admin"
 _WEB_THREADS = 8
 _SAME_SIGNAL_SECONDS = 1.0
+# gunicorn takes less; the longest address of a page has a few thousand characters.
+_MAX_HEADER_BYTES = 32_768
 # Pages and the event API take far less; more is refused before it is read.
 _MAX_BODY_BYTES = max(
     8 * settings.WEBHOOKS_MAX_PAYLOAD_BYTES, 2 * settings.WEBHOOKS_MAX_BATCH_BYTES
@@ -127,6 +129,7 @@ def _bind(host: str, port: int) -> BaseWSGIServer | MultiSocketServer:
             threads=_WEB_THREADS,
             ident=None,
             max_request_body_size=_MAX_BODY_BYTES,
+            max_request_header_size=_MAX_HEADER_BYTES,
             # select() cannot watch the descriptors that a busy drain pushes past 1,024.
             asyncore_use_poll=True,
             **proxy,

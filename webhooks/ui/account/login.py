@@ -15,6 +15,7 @@ from django.contrib.auth.forms import AuthenticationForm
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -52,12 +53,19 @@ def _network_of(text: str) -> str:
     return str(ipaddress.ip_network((address, _IPV6_PREFIX), strict=False).network_address)
 
 
+def login_digest(request: HttpRequest, credentials: dict[str, Any] | None) -> str:
+    """Return what failed logins are counted by: a keyed digest of what was typed as the name."""
+    typed = (credentials or request.POST).get("username")
+    return salted_hmac("webhooks.login", str(typed or ""), algorithm="sha256").hexdigest()
+
+
 def locked_out(
     request: HttpRequest, original_response: HttpResponse, credentials: dict[str, Any] | None
 ) -> HttpResponse:
     """Show the login again, with how long to wait; whether the account exists is not said."""
     username = str((credentials or {}).get("username") or "")
-    minutes = max(math.ceil(_wait(request, username) / timedelta(minutes=1)), 1)
+    digest = login_digest(request, credentials)
+    minutes = max(math.ceil(_wait(request, digest) / timedelta(minutes=1)), 1)
     sentence = ngettext(
         "Too many failed logins for this account from your address. Wait %d minute, then try "
         "again.",
@@ -78,9 +86,9 @@ def locked_out(
     return page
 
 
-def _wait(request: HttpRequest, username: str) -> timedelta:
+def _wait(request: HttpRequest, digest: str) -> timedelta:
     """Return the time until the newest failed login is forgotten."""
-    attempts = AccessAttempt.objects.filter(username=username, ip_address=client_address(request))
+    attempts = AccessAttempt.objects.filter(username=digest, ip_address=client_address(request))
     newest = attempts.order_by("-attempt_time").values_list("attempt_time", flat=True).first()
     lasts = timedelta(seconds=settings.LOGIN_LOCKOUT_SECONDS)
     return lasts - (timezone.now() - newest) if newest else lasts

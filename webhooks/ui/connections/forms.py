@@ -10,7 +10,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from webhooks import network
-from webhooks.models import AuthorizationType, Credential
+from webhooks.models import (
+    AuthorizationType,
+    Credential,
+    host_entry,
+    host_origin,
+    is_plain_http,
+)
 from webhooks.security.drafts import Draft
 from webhooks.ui.fields import ListField
 from webhooks.ui.webhook_form.credential_form import CREDENTIAL_FIELDS, CredentialForm
@@ -20,7 +26,7 @@ MAX_HOSTS = 50
 
 
 class HostsField(ListField):
-    """Host names, one a line; cleans to a list in the spelling of `network.parse_url`."""
+    """Hosts or origins, one a line; cleans to a list as `Credential.allowed_hosts` has it."""
 
     separators = r"[\s,]+"
     limit = MAX_HOSTS
@@ -31,24 +37,30 @@ class HostsField(ListField):
 
 
 def _host(typed: str) -> str:
-    """Return a host as it is compared with the host of a webhook's URL. Errors: ValidationError."""
+    """Return a line as it is compared with the origin of a URL. Errors: ValidationError.
+
+    A host alone means https on its usual port.
+    """
     text = f"[{typed}]" if typed.count(":") > 1 and "/" not in typed and "[" not in typed else typed
     is_url = "://" in text
     try:
         target = network.parse_url(text if is_url else f"https://{text}")
     except network.UnsafeURLError as error:
         raise ValidationError(
-            _("“%(typed)s” is not a host name. Write one a line, like crm.example.com."),
+            _(
+                "“%(typed)s” is not a host. Write one a line, like crm.example.com, or with scheme "
+                "and port, like http://crm.example.com:8080."
+            ),
             code="invalid",
             params={"typed": typed[:80]},
         ) from error
-    if is_url or target.url != f"{target.origin}/" or target.port != 443 or "/" in text:
+    if target.url != f"{target.origin}/" or "#" in text or text.endswith("/"):
         raise ValidationError(
-            _("“%(typed)s” is more than a host name. Write only %(host)s."),
+            _("“%(typed)s” is more than a host. Write only %(host)s."),
             code="not_alone",
-            params={"typed": typed[:80], "host": target.host},
+            params={"typed": typed[:80], "host": host_entry(target.origin)},
         )
-    return target.host
+    return host_entry(target.origin)
 
 
 class ConnectionForm(CredentialForm):
@@ -61,8 +73,9 @@ class ConnectionForm(CredentialForm):
             {"rows": 2, "class": "mono", "autocomplete": "off", "spellcheck": "false"}
         ),
         help_text=gettext_lazy(
-            "Host names, one a line, for example “crm.example.com”. The credentials are sent to no "
-            "other host, whatever a webhook's URL says."
+            "One a line, for example “crm.example.com”, which means https on the usual port; write "
+            "another scheme or port along, like “https://crm.example.com:8443”. The credentials "
+            "are sent nowhere else, whatever a webhook's URL says."
         ),
         error_messages={
             "required": gettext_lazy(
@@ -77,7 +90,7 @@ class ConnectionForm(CredentialForm):
 
     class Meta:
         model = Credential
-        fields = ["name", "allowed_hosts", *ALERT_FIELDS]
+        fields = ["name", "allowed_hosts", "accepts_plain_http", *ALERT_FIELDS]
 
     def __init__(
         self,
@@ -107,6 +120,17 @@ class ConnectionForm(CredentialForm):
         if self["alert_recipients"].value():
             return super().alerts_summary
         return _("only the recipients of its webhooks are told")
+
+    def plain_http_origins(self) -> list[str]:
+        try:
+            hosts = HostsField().to_python(self["allowed_hosts"].value())
+        except ValidationError:
+            return []
+        return [origin for host in hosts if is_plain_http(origin := host_origin(host))]
+
+    @property
+    def reaches_further(self) -> bool:
+        return bool({*self.instance.allowed_hosts} - {*self._stored["allowed_hosts"]})
 
     def clean_name(self) -> str:
         name: str = self.cleaned_data["name"]

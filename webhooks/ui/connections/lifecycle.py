@@ -15,8 +15,11 @@ from webhooks.models import (
     CREDENTIAL_SECRETS,
     AuthorizationType,
     Credential,
+    EditedRow,
     Webhook,
+    host_entry,
     may_be_sent_to,
+    origin_of,
 )
 
 _MAX_NAME = 100
@@ -26,10 +29,10 @@ class ConnectionInUseError(ValueError):
     """What was asked for cannot be done now; str() is the sentence that says why."""
 
 
-def host_of(url: object) -> str:
-    """Return the host of an address as connections spell it; empty while it is not one."""
+def known_origin(url: object) -> str:
+    """Return the origin of an address as connections spell it; empty while it is not one."""
     try:
-        return network.parse_url(str(url or "").strip()).host
+        return network.parse_url(str(url or "").strip()).origin
     except network.UnsafeURLError:
         return ""
 
@@ -40,18 +43,33 @@ def connections() -> QuerySet[Credential]:
     return found.defer(*CREDENTIAL_SECRETS, "token__access_token", "token__refresh_token")
 
 
-def check_host(credential: Credential, url: str) -> None:
+def check_receiver(credential: Credential, url: str) -> None:
     """Refuse a credential for an address it may not be sent to. Raises ValidationError."""
-    host = host_of(url)
-    if host and not may_be_sent_to(credential, host):
+    origin = known_origin(url)
+    if origin and not may_be_sent_to(credential, origin):
         raise ValidationError(
             _(
-                "“%(name)s” may not be sent to %(host)s. Add this host to the connection, or "
-                "choose another one."
+                "“%(name)s” may not be sent to %(origin)s. Add it to the hosts of the connection, "
+                "or choose another one."
             ),
             code="host",
-            params={"name": credential.name, "host": host},
+            params={"name": credential.name, "origin": origin},
         )
+
+
+def bound_elsewhere(row: EditedRow, field: str, url: str) -> str:
+    """Return why a stored secret has to be entered again for an address; empty when it has not."""
+    if may_be_sent_to(row, url, field):
+        return ""
+    known = row.secret_origins.get(field, [])
+    if not known:
+        sentence = _("Enter it again: it was not entered for %(origin)s.")
+    else:
+        sentence = _(
+            "Enter it again to send it to %(origin)s: it was entered for %(known)s and goes "
+            "nowhere else."
+        )
+    return sentence % {"origin": origin_of(url), "known": ", ".join(known)}
 
 
 def users_of(connection: Credential) -> QuerySet[Webhook]:
@@ -96,12 +114,13 @@ def save_as_connection(webhook: Webhook, *, created_by_id: int | None) -> Creden
     if credential.is_shared or credential.authorization_type == AuthorizationType.NONE:
         raise ConnectionInUseError(_("This webhook has no credentials of its own."))
     try:
-        host = network.parse_url(webhook.url).host
+        origin = network.parse_url(webhook.url).origin
     except network.UnsafeURLError as error:
         raise ConnectionInUseError(error.reason) from error
     credential.webhook = None
     credential.name = _free_name(webhook.name)
-    credential.allowed_hosts = [host]
+    # A host alone means https.
+    credential.allowed_hosts = [host_entry(origin)]
     credential.created_by_id = created_by_id
     with transaction.atomic():
         credential.save(update_fields=["webhook", "name", "allowed_hosts", "created_by"])

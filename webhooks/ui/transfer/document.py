@@ -19,7 +19,8 @@ NOT_PORTABLE = frozenset(
     {
         *("id", "uid", "version", "created_at", "created_by", "updated_at", "deleted_at"),
         *("credential", "pause_reason", "paused_at"),
-        *("previous_signing_secret_until", "secrets_changed_at", "alerts_muted_until"),
+        *("previous_signing_secret_until", "secrets_changed_at", "secret_origins"),
+        "alerts_muted_until",
     }
 )
 # New columns are portable by themselves.

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from django.conf import settings
@@ -11,7 +12,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from webhooks import catalogue, filters, payloads
-from webhooks.models import AUTHORIZATION_FIELDS, Credential, Webhook
+from webhooks.models import AUTHORIZATION_FIELDS, Credential, Webhook, may_be_sent_to
 from webhooks.security.drafts import Draft
 from webhooks.ui.transfer.document import FIELDS, portable_headers, settings_of
 from webhooks.ui.webhook_form import authorization
@@ -26,7 +27,7 @@ from webhooks.ui.webhook_form.headers import (
 from webhooks.ui.webhook_form.mapping import MappingSection
 
 _MAX_HEADERS = 50
-_ADDRESSES = ("url", "auth_url", "token_url", "refresh_url", "revocation_url")
+ADDRESSES = ("url", "auth_url", "token_url", "refresh_url", "revocation_url")
 
 
 class ImportForm(WebhookForm):
@@ -53,13 +54,15 @@ class ImportForm(WebhookForm):
         chosen_id = self._connection_id(entry, webhook)
         values = {**settings_of(webhook), **given}
         self._set_what_no_field_has(webhook, values)
-        headers = _headers(entry, webhook, self._errors_of_entry)
+        headers = _headers(entry, webhook, str(values["url"]), self._errors_of_entry)
         shown = {name: self._as_typed(name, value) for name, value in values.items()}
         shown["alerts_muted_until"] = webhook.alerts_muted_until or ""
         shown |= {"connection": chosen_id or "", "initial-is_active": values["is_active"]}
         super().__init__(shown, instance=webhook, draft=Draft({}))
+        # Secrets that the file would send elsewhere; they are entered again afterwards.
+        self.dropped: set[str] = set()
         # A name server that is down for a moment is no reason to refuse a file.
-        self._stored |= {name: values[name] for name in _ADDRESSES}
+        self._stored |= {name: values[name] for name in ADDRESSES}
         self._headers_json = headers
         self._given = given
 
@@ -71,6 +74,17 @@ class ImportForm(WebhookForm):
     def secret_is_set(self, field: str) -> bool:
         return True
 
+    def refuse_secret(self, field: str, sentence: str) -> None:
+        self.dropped.add(field)
+        self.credential.set_secret(field, "")
+
+    def write_secrets(self) -> set[str]:
+        dropped = {*self.dropped, "secrets_changed_at"} if self.dropped else set()
+        return super().write_secrets() | dropped
+
+    def has_secret_header(self) -> bool:
+        return '"secret": true' in self._headers_json
+
     def sentences(self) -> list[str]:
         """Return everything that is wrong, each with the setting it is about."""
         found = list(self._errors_of_entry)
@@ -81,7 +95,8 @@ class ImportForm(WebhookForm):
                 found += [str(one) for ones in self.errors.values() for one in ones]
         found += self._misread()
         found += _mapping_sentences(self.instance)
-        if self._headers_json != self.instance.headers_json and not found:
+        is_bound = may_be_sent_to(self.instance, self.instance.url, "headers_json")
+        if (self._headers_json != self.instance.headers_json or not is_bound) and not found:
             self.instance.set_secret("headers_json", self._headers_json)
         return found
 
@@ -193,11 +208,17 @@ def _as_json(value: Any) -> str:
     return json.dumps(text, ensure_ascii=False, default=str)
 
 
-def _headers(entry: Mapping[str, Any], webhook: Webhook, errors: list[str]) -> str:
-    """Return what `headers_json` will hold; a secret one keeps the value it has here."""
+def _headers(entry: Mapping[str, Any], webhook: Webhook, url: str, errors: list[str]) -> str:
+    """Return what `headers_json` will hold.
+
+    A secret one keeps the value it has here, unless it would go where it was not entered for.
+    """
+    here = stored_headers(webhook) if webhook.pk else []
+    if not may_be_sent_to(webhook, url, "headers_json"):
+        here = [replace(one, value="") if one.is_secret else one for one in here]
     if "headers" not in entry:
-        return webhook.headers_json if webhook.pk else ""
-    known = {row.name.lower(): row for row in stored_headers(webhook)} if webhook.pk else {}
+        return headers_as_json(here)
+    known = {row.name.lower(): row for row in here}
     rows: list[Header] = []
     for given in entry["headers"]:
         name, is_secret = given["name"].strip(), given.get("secret", False)

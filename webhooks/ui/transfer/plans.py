@@ -12,10 +12,13 @@ from typing import Any
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from webhooks import catalogue
+from webhooks import catalogue, network
 from webhooks.models import Webhook
 from webhooks.ui.transfer.document import listed_secrets, missing_secrets, mistakes
-from webhooks.ui.transfer.forms import ImportForm, label_of, values_of
+from webhooks.ui.transfer.forms import ADDRESSES, ImportForm, label_of, values_of
+
+# A page waits for all names of a file together.
+LOOKUP_SECONDS = 10.0
 
 
 class Change(StrEnum):
@@ -69,7 +72,16 @@ def make_plan(entries: Sequence[Any], *, may: Callable[[str], bool], is_paused: 
     new webhooks begin.
     """
     planner = _Planner(may=may, is_paused=is_paused)
-    return ImportPlan(items=[planner.plan(number, entry) for number, entry in enumerate(entries)])
+    with network.looked_up(_addresses(entries), seconds=LOOKUP_SECONDS):
+        items = [planner.plan(number, entry) for number, entry in enumerate(entries)]
+    return ImportPlan(items=items)
+
+
+def _addresses(entries: Sequence[Any]) -> list[str]:
+    """Return every address that the form of an entry asks the name server about."""
+    rows = [entry for entry in entries if isinstance(entry, dict)]
+    found = [row.get(name) for row in rows for name in ADDRESSES]
+    return [one for one in found if isinstance(one, str)]
 
 
 def carry_out(
@@ -157,7 +169,8 @@ class _Planner:
         self._counts.update(form.gained_types(webhook.event_types))
         after = values_of(webhook) if pk else before
         changes = [label_of(key) for key, value in after.items() if before[key] != value]
-        secrets = listed_secrets(entry)
+        # What would go to another address than it was entered for is missing too.
+        secrets = listed_secrets(entry) | form.dropped
         return PlannedEntry(
             number=number,
             name=webhook.name or entry["name"],

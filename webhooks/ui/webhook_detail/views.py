@@ -67,6 +67,8 @@ _NOT_COPIED = {
     "previous_signing_secret",
     "previous_signing_secret_until",
     "secrets_changed_at",
+    # It goes along with each secret.
+    "secret_origins",
 }
 
 

@@ -91,7 +91,39 @@ _PREFIX = re.compile(r"[\x21-\x7e]+( [\x21-\x7e]+)*")
 _PARAMETER = re.compile(r"[A-Za-z0-9._~-]+")
 _PATH = re.compile(r"[^.\s]+(\.[^.\s]+)*")
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21\x22\x24-\x7e]+")
+# Names of query parameters whose values are secrets: access_token, X-Api-Key, sig, userPassword.
+_SECRET_NAME = re.compile(
+    r"keys?|(?:.{0,40}[._-])?(?:"
+    r"(?:access|auth|api|app|client|private|secret|account|subscription|functions)[._-]?keys?|"
+    r"(?:access|auth|api|app|client|bearer|refresh|id|user|bot|private)?[._-]?"
+    r"(?:tokens?|secrets?|password|passwd|pwd|pass|auth|authorization|credentials?)|"
+    r"sig|signature|hmac|jwt|session_?id|sid)",
+    re.I,
+)
 _LOOPBACK = {"127.0.0.1", "localhost", "[::1]", "::1"}
+
+
+def secret_in_url(url: str, *, was: str = "") -> str:
+    """Return the name of a query parameter that looks like a secret; empty when none does.
+
+    Names that are in the earlier address `was` are left as they are.
+    """
+    known = {name for name, _value in _query_of(was)}
+    return next(
+        (
+            name
+            for name, value in _query_of(url)
+            if value and name not in known and _SECRET_NAME.fullmatch(name)
+        ),
+        "",
+    )
+
+
+def _query_of(url: str) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(urlsplit(url).query, keep_blank_values=True)
+    except ValueError:
+        return []
 
 
 def unchosen_fields(chosen: str, grant: str) -> set[str]:
@@ -184,11 +216,7 @@ def _query_error(name: str, url: str) -> Any:
     """Return why a token cannot be sent as this parameter of the receiver's address, or None."""
     if not _PARAMETER.fullmatch(name):
         return _("Enter the parameter's name: letters, digits, - . _ or ~, for example “auth”.")
-    try:
-        taken = {one for one, _value in parse_qsl(urlsplit(url).query, keep_blank_values=True)}
-    except ValueError:
-        taken = set()
-    if name in taken:
+    if name in {one for one, _value in _query_of(url)}:
         return _("The URL has a parameter of this name already. Remove it there.")
     older = {variable.older_name for variable in catalogue.VARIABLES.values()}
     if name in older or name in catalogue.VARIABLES:

@@ -21,6 +21,7 @@ from webhooks.models import (
     Webhook,
 )
 from webhooks.security.drafts import Draft
+from webhooks.ui.connections import lifecycle
 from webhooks.ui.fields import CLEAR, CopyInput, SecretFormField
 from webhooks.ui.webhook_form import authorization
 from webhooks.ui.webhook_form.oauth_fields import OAuthFields, choice_field, text_field
@@ -33,6 +34,7 @@ else:
     _ModelForm = forms.ModelForm
 
 SECRETS = ("basic_password", "client_secret")
+_SECRET_OF = {AuthorizationType.BASIC: "basic_password", AuthorizationType.OAUTH2: "client_secret"}
 # The columns of the credential that the page shows.
 CREDENTIAL_FIELDS = (
     *("authorization_type", "basic_login"),
@@ -41,7 +43,8 @@ CREDENTIAL_FIELDS = (
 # What the guard judges, as it was typed: a space around it is refused here as everywhere else.
 _ADDRESSES = ("url", "issuer", "auth_url", "token_url", "refresh_url", "revocation_url")
 _PAGE_ORDER = (
-    *("is_active", "held", "name", "allowed_hosts", "method", "url", "event_types", "body_format"),
+    *("is_active", "held", "name", "allowed_hosts", "method", "url"),
+    *("accepts_plain_http", "event_types", "body_format"),
     *("date_format", "time_zone", "uses_older_names", "connection"),
     "authorization_type",
     *authorization.BASIC_FIELDS,
@@ -139,6 +142,10 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
             **initial,
         }
         super().__init__(data, instance=instance, initial=shown)
+        self.fields["accepts_plain_http"].help_text = _(
+            "Everybody on the way to the receiver can read them. Tick it only for a network of "
+            "your own."
+        )
         for name in _ADDRESSES:
             if name in self.fields:
                 address: Any = self.fields[name]
@@ -192,6 +199,28 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
     def _post_clean(self) -> None:
         super()._post_clean()  # type: ignore[misc]
         construct_instance(self, self.credential, CREDENTIAL_FIELDS)
+        if self.sends_own_credential:
+            self._check_secret_origins()
+
+    @property
+    def sends_own_credential(self) -> bool:
+        """Return whether the credential of this form is what requests are authorized with."""
+        return True
+
+    def _check_secret_origins(self) -> None:
+        """Ask again for a stored secret that would go where it was not entered for."""
+        field = _SECRET_OF.get(AuthorizationType(self.credential.authorization_type))
+        if field is None or self.cleaned_data.get(field) or not self.credential.has_secret(field):
+            return
+        for origin in self.credential.secret_destinations(field, self.receiver_url):
+            if sentence := lifecycle.bound_elsewhere(self.credential, field, origin):
+                self.refuse_secret(field, sentence)
+                return
+
+    def refuse_secret(self, field: str, sentence: str) -> None:
+        """Do not send a stored secret where it was not entered for: a person enters it again."""
+        if field not in self.errors:
+            self.add_error(field, sentence)
 
     def clean_callback_url(self) -> str:
         url: str = self.cleaned_data["callback_url"] or oauth.default_callback_url()
@@ -211,6 +240,7 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         for field in ("authorization_type", "grant_type", "token_placement"):
             values[field] = values.get(field) or self._stored[field]
         self._check_authorization(values)
+        self._check_plain_http(values)
         return values
 
     def _check_authorization(self, values: dict[str, Any]) -> None:
@@ -229,6 +259,33 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         for field, sentence in errors.items():
             if field not in self.errors:
                 self.add_error(field, sentence)
+
+    @property
+    def asks_plain_http(self) -> bool:
+        """Return whether the tick for plain http is on the page."""
+        field = self["accepts_plain_http"]
+        return bool(field.errors or field.value() or self.plain_http_origins())
+
+    def plain_http_origins(self) -> list[str]:
+        """Return the receivers, as they are typed, that are reached over plain http."""
+        raise NotImplementedError
+
+    def sends_secrets(self) -> bool:
+        """Return whether requests carry something that only the receiver may read."""
+        return self.sends_own_credential and self.cleaned_data.get("authorization_type") in (
+            AuthorizationType.BASIC,
+            AuthorizationType.OAUTH2,
+        )
+
+    def _check_plain_http(self, values: dict[str, Any]) -> None:
+        if values.get("accepts_plain_http") or not self.sends_secrets():
+            return
+        if origins := self.plain_http_origins():
+            sentence = _(
+                "%(origin)s is not encrypted, and secrets would be sent to it. Use an address with "
+                "https://, or tick this box."
+            )
+            self.add_error("accepts_plain_http", sentence % {"origin": origins[0]})
 
     def secret_is_set(self, field: str) -> bool:
         """Return whether the credential will have this secret after saving."""
@@ -258,6 +315,8 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
     def save_credential(self) -> None:
         """Write a new credential, or what was changed of a stored one."""
         secrets = self.write_secrets()
+        # The webhook's row, which says where they go, is written after it.
+        self.credential.bind_secrets(self.receiver_url)
         changed = {name for name in CREDENTIAL_FIELDS if self.changes(name)}
         if self.credential.pk is None:
             self.credential.save()
@@ -274,9 +333,15 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
             credential=self.credential, state=TokenState.MISCONFIGURED
         )
         was_misconfigured = misconfigured.exists()
-        oauth.drop_if_changed(self._fingerprint, self.credential, self.receiver_url)
+        fingerprint = "" if self.reaches_further else self._fingerprint
+        oauth.drop_if_changed(fingerprint, self.credential, self.receiver_url)
         if was_misconfigured or is_awaited or self.changes(*CREDENTIAL_FIELDS):
             events.release_held(self.credential)
+
+    @property
+    def reaches_further(self) -> bool:
+        """Return whether a stored token would go to receivers that it was not granted for."""
+        return False
 
     def _clean_secret(self, field: str) -> Any:
         """Return what was typed now or, when nothing was, on an earlier showing of this form."""

@@ -22,7 +22,9 @@ from webhooks.models import (
     PauseReason,
     Status,
     Webhook,
+    is_plain_http,
     may_be_sent_to,
+    origin_of,
 )
 from webhooks.payloads import Violation
 from webhooks.security.drafts import Draft
@@ -74,16 +76,16 @@ _FORMAT_DEFAULTS = {"date_format": "iso8601", "time_zone": "UTC", "uses_older_na
 
 
 class ConnectionSelect(forms.Select):
-    """A select whose connections for other hosts cannot be chosen; the chosen one always can."""
+    """A select whose connections for other receivers cannot be chosen; the chosen one can."""
 
-    host = ""
+    origin = ""
 
     def create_option(self, name: str, value: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         option: dict[str, Any] = super().create_option(name, value, *args, **kwargs)
         connection = getattr(value, "instance", None)
         if connection is not None:
-            option["attrs"]["data-hosts"] = " ".join(connection.allowed_hosts)
-            is_allowed = not self.host or may_be_sent_to(connection, self.host)
+            option["attrs"]["data-origins"] = " ".join(connection.receiver_origins)
+            is_allowed = not self.origin or may_be_sent_to(connection, self.origin)
             if not is_allowed and not option["selected"]:
                 option["attrs"]["disabled"] = True
         return option
@@ -156,7 +158,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         widget=ConnectionSelect({"data-connection": True}),
         help_text=_(
             "A connection is a login or an access token that several webhooks use. It can be "
-            "chosen when the host of the URL is one of its hosts."
+            "chosen when the URL leads to one of its hosts."
         ),
         error_messages={
             "invalid_choice": _("This connection does not exist any more. Choose another one.")
@@ -168,6 +170,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         fields = [
             "name",
             "url",
+            "accepts_plain_http",
             "method",
             "body_format",
             "event_types",
@@ -193,6 +196,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         is_checked: bool = True,
     ) -> None:
         used = instance.credential
+        self._known_url = instance.url
         super().__init__(
             data,
             instance=instance,
@@ -221,7 +225,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
     def offer_connections(self, found: QuerySet[Credential]) -> None:
         field: Any = self.fields["connection"]
         field.queryset = found
-        field.widget.host = lifecycle.host_of(self["url"].value())
+        field.widget.origin = lifecycle.known_origin(self["url"].value())
         field.widget.attrs |= {
             "hx-get": reverse("webhooks:connection_panel"),
             "hx-target": "#connection-panel",
@@ -250,6 +254,20 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
     def chosen_type(self) -> str:
         """Return the authorization type whose fields are shown; a connection hides them all."""
         return CONNECTION if self.chosen_connection else super().chosen_type
+
+    @property
+    def sends_own_credential(self) -> bool:
+        return not self.cleaned_data.get("connection")
+
+    def sends_secrets(self) -> bool:
+        return super().sends_secrets() or self.has_secret_header()
+
+    def has_secret_header(self) -> bool:
+        return any(row["is_secret"].value() and row["name"].value() for row in self.headers.forms)
+
+    def plain_http_origins(self) -> list[str]:
+        url = str(self["url"].value() or "").strip()
+        return [origin_of(url)] if is_plain_http(url) else []
 
     @property
     def has_format_open(self) -> bool:
@@ -301,6 +319,19 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
             # A name server that is down for a moment does not stop other changes.
             if url != self._stored["url"]:
                 raise ValidationError(error.reason, code=error.code) from error
+        if name := authorization.secret_in_url(url, was=self._known_url):
+            # Other fields are judged by the address all the same.
+            problem = ValidationError(
+                _(
+                    "The parameter “%(name)s” looks like a secret, and everybody who sees the "
+                    "webhook or a log sees its URL. Leave it out and send it as a secret header or "
+                    "with Basic authentication; a token from a provider belongs to OAuth 2.0, "
+                    "which can also send it as a query parameter."
+                ),
+                code="secret",
+                params={"name": name[:60]},
+            )
+            self.add_error("url", problem)
         return url
 
     def clean_event_types(self) -> list[str]:
@@ -336,7 +367,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
             return
         self._forgive({name for names in authorization.FIELDS_OF.values() for name in names})
         try:
-            lifecycle.check_host(values["connection"], values.get("url", ""))
+            lifecycle.check_receiver(values["connection"], values.get("url", ""))
         except ValidationError as error:
             self.add_error("connection", error)
 
@@ -385,7 +416,10 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
     def _write_headers(self) -> set[str]:
         """Set the custom headers on the webhook; return the names of its columns."""
         headers = headers_as_json(self.headers.headers()) if self.headers.is_bound else ""
-        if not self.headers.is_bound or headers == self.instance.headers_json:
+        is_same = headers == self.instance.headers_json and may_be_sent_to(
+            self.instance, self.instance.url, "headers_json"
+        )
+        if not self.headers.is_bound or is_same:
             return set()
         self.instance.set_secret("headers_json", headers)
         return {"headers_json", "secrets_changed_at"}

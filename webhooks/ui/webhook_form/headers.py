@@ -17,6 +17,7 @@ from django.utils.translation import ngettext_lazy
 
 from webhooks.models import Webhook
 from webhooks.security.drafts import Draft
+from webhooks.ui.connections import lifecycle
 
 # RFC 9110 section 5.6.2.
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -135,10 +136,13 @@ class HeaderRow(forms.Form):
         *args: Any,
         draft: Draft,
         stored: Mapping[str, Header],
+        elsewhere: str = "",
         is_checked: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        # Why stored values are not sent where the URL leads; empty when they are.
+        self._elsewhere = elsewhere
         self._draft = draft
         self._stored = stored
         self._is_checked = is_checked
@@ -190,6 +194,9 @@ class HeaderRow(forms.Form):
     def _unseen_value(self) -> str:
         """Return the secret that was typed or stored before, or explain why there is none."""
         kept = self._kept()
+        if not kept and self._stored_value():
+            self.add_error("value", self._elsewhere)
+            return ""
         try:
             check_value(kept)
         except ValidationError as error:
@@ -205,6 +212,9 @@ class HeaderRow(forms.Form):
     def _kept(self) -> str:
         if typed := self._draft.get(str(self.prefix)):
             return typed
+        return "" if self._elsewhere else self._stored_value()
+
+    def _stored_value(self) -> str:
         stored = self._stored.get((self["stored_name"].value() or "").lower())
         return stored.value if stored and stored.is_secret else ""
 
@@ -269,6 +279,7 @@ def header_rows(
         for row in stored
     ]
     is_posted = bool(data) and "headers-TOTAL_FORMS" in data
+    url = lifecycle.known_origin(data.get("url") if is_posted else webhook.url)
     rows = _RowsFormSet(
         data if is_posted else None,
         prefix="headers",
@@ -276,6 +287,7 @@ def header_rows(
         form_kwargs={
             "draft": draft,
             "stored": {row.name.lower(): row for row in stored},
+            "elsewhere": lifecycle.bound_elsewhere(webhook, "headers_json", url) if url else "",
             "is_checked": is_checked,
         },
         error_messages={"too_many_forms": cast(str, _TOO_MANY)},

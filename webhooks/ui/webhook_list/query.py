@@ -25,7 +25,7 @@ from webhooks.models import (
     Webhook,
     may_be_sent_to,
 )
-from webhooks.ui.connections.lifecycle import host_of
+from webhooks.ui.connections.lifecycle import known_origin
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
@@ -141,16 +141,17 @@ def _needs_attention() -> Q:
 
 
 def _barred() -> list[int]:
-    """Return the webhooks whose connection may not be sent to their host.
+    """Return the webhooks whose connection may not be sent to their receiver.
 
-    The host is inside the URL, so each address is read; only of webhooks with a connection.
+    The origin is inside the URL, so each address is read; only of webhooks with a connection.
     """
-    shared = Credential.objects.shared().only("webhook", "allowed_hosts").in_bulk()
+    columns = ("webhook", "allowed_hosts", "authorization_type", "grant_type", "secret_origins")
+    shared = Credential.objects.shared().only(*columns).in_bulk()
     rows = Webhook.objects.active().filter(credential__in=shared)
     return [
         pk
         for pk, url, used in rows.values_list("pk", "url", "credential")
-        if (host := host_of(url)) and not may_be_sent_to(shared[used], host)
+        if (origin := known_origin(url)) and not may_be_sent_to(shared[used], origin)
     ]
 
 

@@ -1,0 +1,118 @@
+"""Secrets where everybody can read them: over plain http, and inside URLs."""
+
+from typing import Any
+
+import pytest
+
+from tests.factories import make_webhook
+from tests.people import logged_in
+from tests.ui.transfer.test_views import look
+from tests.ui.webhook_form.test_forms import BASIC, bound, error, header_fields, saved
+from webhooks import network
+from webhooks.models import Credential, Webhook
+from webhooks.security.drafts import Draft
+from webhooks.ui.connections.forms import ConnectionForm
+
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
+
+PLAIN = "http://crm.example.com/hook"
+HEADER = header_fields({"name": "X-Key", "value": "typed", "is_secret": "on"})
+
+
+@pytest.fixture(autouse=True)
+def _every_name_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "check_url", lambda url, **_: network.parse_url(url))
+
+
+@pytest.mark.parametrize("secret", [BASIC, HEADER])
+def test_secrets_over_plain_http_need_a_tick(secret: dict[str, Any]) -> None:
+    form = bound(url=PLAIN, **secret)
+    assert "not encrypted" in error("accepts_plain_http", url=PLAIN, **secret)
+    assert form.asks_plain_http
+    assert saved(url=PLAIN, accepts_plain_http="on", **secret).accepts_plain_http
+
+
+@pytest.mark.parametrize(
+    ("url", "secret"),
+    [
+        ("https://crm.example.com/hook", BASIC),
+        ("http://127.0.0.1:9/hook", BASIC),
+        ("http://localhost:9/hook", BASIC),
+        (PLAIN, {}),
+    ],
+)
+def test_nothing_is_asked_where_nobody_else_can_read_a_secret(
+    url: str, secret: dict[str, Any]
+) -> None:
+    assert not error("accepts_plain_http", url=url, **secret)
+
+
+def test_the_box_stays_ticked_and_goes_with_https() -> None:
+    webhook = saved(url=PLAIN, accepts_plain_http="on", **BASIC)
+    assert 'name="accepts_plain_http"' in page_of(webhook)
+    webhook = saved(webhook, **{**BASIC, "url": "https://crm.example.com/hook"})
+    assert not webhook.accepts_plain_http
+    assert 'name="accepts_plain_http"' not in page_of(webhook)
+
+
+def page_of(webhook: Webhook) -> str:
+    browser = logged_in(is_superuser=True, name=f"of {webhook.version}")
+    text: str = browser.get(f"/integrations/webhooks/{webhook.pk}/edit/").text
+    return text
+
+
+@pytest.mark.parametrize(
+    ("host", "is_asked"), [("http://crm.example.com", True), ("a.example", False)]
+)
+def test_a_connection_over_plain_http_needs_a_tick(host: str, is_asked: bool) -> None:
+    data = {"name": "CRM", "allowed_hosts": host, **BASIC}
+    for ticked in (False, True):
+        given = {**data, "accepts_plain_http": "on"} if ticked else data
+        form = ConnectionForm(given, instance=Credential(name="CRM"), draft=Draft({}))
+        form.is_valid()
+        assert bool(form.errors.get("accepts_plain_http")) is (is_asked and not ticked)
+
+
+def test_a_file_says_it_too() -> None:
+    entry = {"name": "CRM", "url": PLAIN, "event_types": ["form.submitted"],
+             "authorization_type": "basic", "basic_login": "crm"}  # fmt: skip
+    browser = logged_in(is_superuser=True)
+    (refused,) = look(browser, entry).context["plan"].items
+    assert "plain http" in " ".join(refused.errors)
+    (planned,) = look(browser, {**entry, "accepts_plain_http": True}).context["plan"].items
+    assert planned.errors == []
+
+
+# ---- Secrets inside URLs ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["access_token=a1b2", "x=1&token=a", "api_key=a", "X-Api-Key=a", "key=a", "userPassword=a",
+     "sig=a", "client_secret=a", "auth=a", "session_id=a", "hub.secret=a", "passwd=a", "jwt=a"],
+)  # fmt: skip
+def test_a_new_url_with_a_secret_in_it_is_refused_with_advice(query: str) -> None:
+    sentence = error("url", url=f"https://crm.example.com/hook?{query}")
+    assert "looks like a secret" in sentence
+    assert "secret header" in sentence
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["", "sort_key=a", "keyword=a", "author=me", "tokens_left=", "token=", "monkey=1", "id=5",
+     "project=crm&version=2", "authority=a", "passenger=2", "signal=x"],
+)  # fmt: skip
+def test_an_ordinary_query_is_not(query: str) -> None:
+    assert not error("url", url=f"https://crm.example.com/hook?{query}")
+
+
+def test_a_webhook_that_has_one_goes_on_working_and_can_be_edited() -> None:
+    url = "https://crm.example.com/hook?token=abc"
+    webhook = make_webhook(url=url)
+    assert saved(webhook, url=url, name="Renamed").name == "Renamed"
+    assert saved(webhook, url=url.replace("hook", "other")).url.endswith("token=abc")
+    assert "“secret”" in error("url", webhook, url=f"{url}&secret=x")
+
+
+def test_a_login_inside_a_url_is_refused() -> None:
+    assert error("url", url="https://crm:secret@crm.example.com/hook")
