@@ -455,10 +455,17 @@ def test_a_file_asks_about_all_its_names_at_once(monkeypatch: pytest.MonkeyPatch
 def test_a_name_server_that_does_not_answer_holds_a_file_up_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(60))
+    is_over = threading.Event()
+
+    def silent(*_: object, **__: object) -> None:
+        is_over.wait(60)
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
     monkeypatch.setattr(plans, "LOOKUP_SECONDS", 1.0)
     entries = [minimal(name=f"W{one}", url=f"https://n{one}.example.com/") for one in range(8)]
     began = time.monotonic()
     plan = plans.make_plan(entries, may=lambda _: True, is_paused=True)
+    is_over.set()
     assert time.monotonic() - began < 20
     assert len(plan.of(Change.CREATE)) == 8
