@@ -443,7 +443,7 @@ def test_a_key_is_in_no_log(send: Any, plain_key: str, caplog: pytest.LogCapture
     caplog.set_level("DEBUG")
     send()
     send(b"{")
-    with unreachable_database():
+    with unreachable_database(OperationalError("no connection")):
         send()
     assert plain_key not in caplog.text
 

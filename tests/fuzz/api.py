@@ -55,14 +55,16 @@ _LIMIT = 262_144
 def check(given: dict[str, Any]) -> bool:
     try:
         _accept(given)
-    except events.Refused as refusal:
+    except events.RequestError as refusal:
         assert 400 <= refusal.status < 500
         assert refusal.code
         _check_answer(refusal.response().content)
         return False
     except fan_out.InvalidEventError as error:
         assert error.code
-        _check_answer(events.Refused(422, error.code, error, field=error.field).response().content)
+        _check_answer(
+            events.RequestError(422, error.code, error, field=error.field).response().content
+        )
         return False
     return True
 
@@ -71,8 +73,8 @@ def _accept(given: dict[str, Any]) -> None:
     """The steps of the view between the key and the database."""
     headers = {"Idempotency-Key": given["key"]} if given["key"] else {}
     request = _requests.post("/api/events/", given["body"], "application/json", headers=headers)
-    events._check_content_type(request)
-    fields = events._parse(events._read_body(request, limit=_LIMIT))
+    events._check_content_type(request, "application/json")
+    fields = events._checked(events._parse(events._read_body(request, limit=_LIMIT)))
     item = fan_out.NewEvent(
         fields["type"],
         fields["payload"],

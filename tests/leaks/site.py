@@ -194,6 +194,8 @@ class Wire:
             "set": self._client.smembers,
             "hash": self._client.hgetall,
             "zset": lambda name: self._client.zrange(name, 0, -1, withscores=True),
+            # Gone since the keys were listed.
+            "none": lambda name: "",
         }
         return str(readers[kind](key))
 

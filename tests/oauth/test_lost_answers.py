@@ -148,7 +148,10 @@ def test_answer_that_was_cut_off_is_not_asked_for_again_where_tokens_work_once(
 
 
 def test_request_that_never_left_is_no_lost_answer(credential: Credential) -> None:
-    Credential.objects.filter(pk=credential.pk).update(token_url="http://127.0.0.1:9/token")
+    secret = credential.client_secret
+    credential.token_url = "http://127.0.0.1:9/token"
+    credential.set_secret("client_secret", secret)
+    credential.save()
 
     with pytest.raises(oauth.TokenUnavailableError, match="refused"):
         oauth.usable_token(credential.pk, now=timezone.now() + HOUR)

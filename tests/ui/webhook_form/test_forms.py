@@ -42,6 +42,7 @@ def posted(**overrides: Any) -> dict[str, Any]:
         "timeout_seconds": "15",
         "date_format": "iso8601",
         "time_zone": "UTC",
+        "retries_rejected": "on",
         "authorization_type": "none",
         "headers-TOTAL_FORMS": "0",
         "headers-INITIAL_FORMS": "0",
