@@ -108,9 +108,7 @@ def _replay(page: Page, photograph: Photograph) -> None:
 def _admin(page: Page, photograph: Photograph) -> None:
     page.goto("/admin/webhooks/delivery/")
     photograph("admin-log", docs=True)
-    page.get_by_role("row").filter(has_text="Old CRM").first.get_by_role("rowheader").get_by_role(
-        "link"
-    ).click()
+    _open(page, "Old CRM")
     photograph("admin-delivery", docs=True)
     page.goto("/admin/webhooks/delivery/?q=nothing")
     photograph("admin-log-nothing-found")
