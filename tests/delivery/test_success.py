@@ -14,7 +14,8 @@ from webhooks.alerts import problems
 from webhooks.delivery import outcomes
 from webhooks.delivery.auth import NoAuthorization
 from webhooks.delivery.requests import classify, make_plan, no_response
-from webhooks.delivery.success import PRESETS, Judgement, SuccessRule, compile_rule
+from webhooks.delivery.success import OPERATORS, PRESETS, Judged, SuccessRule, compile_rule
+from webhooks.filters import Operator
 from webhooks.models import Attempt, Delivery, OAuthToken, Outcome, Status, Webhook
 from webhooks.models.messages import Message
 from webhooks.payloads import MappingError
@@ -28,7 +29,7 @@ def rule_of(**fields: Any) -> SuccessRule:
     return compile_rule(webhook)
 
 
-def judged(rule: SuccessRule, answer: object, status: int = 200) -> Judgement:
+def judged(rule: SuccessRule, answer: object, status: int = 200) -> Judged:
     body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
     response = no_response(Outcome.UNKNOWN, Message("said", {}))
     by_status = classify(response._replace(error=None, status_code=status))
@@ -81,7 +82,7 @@ def test_an_answer_has_one_outcome(
     assert judged(rule_of(**fields), answer, status).outcome is outcome
 
 
-def said(found: Judgement) -> str:
+def said(found: Judged) -> str:
     assert found.message is not None
     return outcomes.sentence(outcomes.stored(found.message))
 
@@ -98,6 +99,34 @@ def test_an_answer_that_was_cut_says_so() -> None:
     long = json.dumps({"ok": True, "rows": "x" * 70_000}).encode()
     assert "64 KiB" in said(judged(rule_of(**SUCCEEDS), long))
     assert judged(rule_of(**FAILS), long).outcome is Outcome.SUCCEEDED
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize(
+    "error",
+    [
+        b"NaN",
+        b"-Infinity",
+        b"1e999",
+        b"9" * 5_000,
+        rb'"\ud800"',
+        rb'"\u0000"',
+        rb'{"\udfff": "\ud800"}',
+        b"[" * 500 + b"]" * 500,
+        b"[" * 5_000 + b"]" * 5_000,
+        b'{"a":' * 500 + b"1" + b"}" * 500,
+    ],
+    ids=lambda error: error[:12].decode(),
+)
+def test_an_answer_that_python_reads_and_json_forbids_ends_nothing(
+    error: bytes, operator: Operator
+) -> None:
+    rule = rule_of(**FAILS | {"answer_operator": operator, "answer_value": "a"},
+                   answer_reason="error", answer_expired=["gone"])  # fmt: skip
+    found = judged(rule, b'{"error":' + error + b"}")
+    assert found.outcome in (Outcome.SUCCEEDED, Outcome.REJECTED)
+    if found.message is not None:
+        assert outcomes.stored(found.message).encode()
 
 
 @pytest.mark.parametrize("status", [200, 400])

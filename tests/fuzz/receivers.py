@@ -11,6 +11,7 @@ from tests.fuzz.tokens import storable
 from webhooks.delivery import requests
 from webhooks.delivery.auth import BasicAuthorization
 from webhooks.delivery.queue.rows import Claimed
+from webhooks.delivery.success import compile_rule
 from webhooks.delivery_log import decoded_body
 from webhooks.models import Outcome, Status, Trigger, Webhook
 from webhooks.models.messages import Message
@@ -34,6 +35,7 @@ _BODIES = (
     b"<script>",
     b"\xe2\x80\xaeabc", b"\x1b[2J", b"\xed\xa0\x80", b"9" * 30_000, b"Bearer ", b"NaN",
     b'{"a":1e999}',
+    b'{"a":"', b'{"a":', b'"}', b"}", rb"\ud800", b"[" * 400, b"]" * 400,
 )  # fmt: skip
 _PIECE = st.one_of(st.sampled_from([*_BODIES, *_ECHOES]), st.binary(max_size=20))
 INPUTS = st.fixed_dictionaries(
@@ -54,6 +56,10 @@ _CLAIM = Claimed(
     trigger=Trigger.EVENT,
 )  # fmt: skip
 _PLAN = requests.make_plan(_webhook, _AUTHORIZATION)
+_RULE = compile_rule(
+    Webhook(answer_rule="fails", answer_variable="a", answer_operator="contains",
+            answer_value="x", answer_reason="a", answer_expired=["x"])
+)  # fmt: skip
 _REQUEST = requests.prepare(_CLAIM, _PLAN, 1_800_000_000.0)
 
 
@@ -65,6 +71,8 @@ def check(given: dict[str, Any]) -> bool:
         1.0, 1.0, 1.0, 1.0, 1.0,
     )  # fmt: skip
     outcome = requests.classify(answer)
+    if outcome is Outcome.SUCCEEDED:
+        outcome, answer, _is_expired = requests.judge(_RULE, answer, outcome)
     wait = requests.retry_after_seconds(answer.headers, 1_800_000_000.0)
     assert wait is None or wait >= 0
     step = requests.next_step(outcome, _CLAIM, _PLAN, retry_after=wait)

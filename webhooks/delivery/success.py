@@ -30,11 +30,20 @@ OPERATORS = (
 _MAX_REASON = 200
 
 
-class Judgement(NamedTuple):
+class Judged(NamedTuple):
     outcome: Outcome
     # Why an answer that looks like a success is none.
     message: Message | None = None
     is_token_expired: bool = False
+
+
+class _Seen(NamedTuple):
+    """What a rule sees of an answer."""
+
+    reason: str
+    is_as_wanted: bool
+    # Whether all of it could be read.
+    is_read: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,30 +61,46 @@ class SuccessRule:
     expired: frozenset[str]
     is_retried: bool
 
-    def judge(self, status_code: int, body: bytes, size: int, by_status: Outcome) -> Judgement:
+    def judge(self, status_code: int, body: bytes, size: int, by_status: Outcome) -> Judged:
         """Return what a whole response came to; `by_status` is what its status alone says."""
         is_success = status_code in self.codes if self.codes else by_status is Outcome.SUCCEEDED
-        answer, is_read = _read(body, size)
-        reason = self._reason(answer)
-        if reason.casefold() in self.expired:
-            said = Message("answer_expired", {"status": status_code, "reason": reason})
-            return Judgement(Outcome.UNAUTHORIZED, said, True)
+        seen = self._see(body, size)
+        if seen.reason.casefold() in self.expired:
+            said = Message("answer_expired", {"status": status_code, "reason": seen.reason})
+            return Judged(Outcome.UNAUTHORIZED, said, True)
         if not is_success:
             if by_status is not Outcome.SUCCEEDED:
-                return Judgement(by_status)
-            return Judgement(Outcome.REJECTED, Message("answer_status", {"status": status_code}))
-        if self.condition is None or self.condition.matches(answer) is self.is_met_by_success:
-            return Judgement(Outcome.SUCCEEDED)
-        if not is_read:
-            return Judgement(Outcome.REJECTED, Message("answer_unread", {"status": status_code}))
-        if not reason:
-            return Judgement(Outcome.REJECTED, Message("answer_refused", {"status": status_code}))
-        said = Message("answer_says", {"status": status_code, "reason": reason})
-        return Judgement(Outcome.REJECTED, said)
+                return Judged(by_status)
+            return Judged(Outcome.REJECTED, Message("answer_status", {"status": status_code}))
+        if seen.is_as_wanted:
+            return Judged(Outcome.SUCCEEDED)
+        if not seen.is_read:
+            return Judged(Outcome.REJECTED, Message("answer_unread", {"status": status_code}))
+        if not seen.reason:
+            return Judged(Outcome.REJECTED, Message("answer_refused", {"status": status_code}))
+        said = Message("answer_says", {"status": status_code, "reason": seen.reason})
+        return Judged(Outcome.REJECTED, said)
 
-    def _reason(self, answer: Mapping[str, Any]) -> str:
-        found = self.find_reason(answer) if self.find_reason else None
-        return as_text(found)[:_MAX_REASON]
+    def _see(self, body: bytes, size: int) -> _Seen:
+        """Look at an answer as JSON, or as text when it is none that can be read and compared.
+
+        Python's parser takes more than JSON: NaN, numbers without end, any depth of nesting.
+        """
+        text = body.decode(errors="replace")
+        try:
+            answer = json.loads(text)
+            return self._look(answer if isinstance(answer, dict) else {WHOLE_ANSWER: answer}, True)
+        except (ValueError, RecursionError):
+            return self._look({WHOLE_ANSWER: text}, len(body) >= size)
+
+    def _look(self, answer: Mapping[str, Any], is_read: bool) -> _Seen:
+        reason = as_text(self.find_reason(answer))[:_MAX_REASON] if self.find_reason else ""
+        # Half of a pair, which JSON can hold and no column.
+        reason = reason.encode(errors="replace").decode()
+        is_met = self.condition is None or (
+            self.condition.matches(answer) is self.is_met_by_success
+        )
+        return _Seen(reason, is_met, is_read)
 
 
 def compile_rule(webhook: Webhook) -> SuccessRule:
@@ -103,16 +128,6 @@ def condition_of(webhook: Webhook) -> dict[str, Any]:
     elif operator not in PRESENCE:
         condition["value"] = value
     return condition
-
-
-def _read(body: bytes, size: int) -> tuple[Mapping[str, Any], bool]:
-    """Return what conditions see of an answer, and whether all of it could be read."""
-    text = body.decode(errors="replace")
-    try:
-        answer = json.loads(text)
-    except (ValueError, RecursionError):
-        return {WHOLE_ANSWER: text}, len(body) >= size
-    return answer if isinstance(answer, dict) else {WHOLE_ANSWER: answer}, True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
