@@ -83,7 +83,7 @@ WEBHOOKS_GRACE_SECONDS = env.float("WEBHOOKS_GRACE_SECONDS", default=25.0)
 WEBHOOKS_REFRESH_SECONDS = env.float("WEBHOOKS_REFRESH_SECONDS", default=60.0)
 # A webhook without one success for so long is paused.
 WEBHOOKS_PAUSE_AFTER_DAYS = env.float("WEBHOOKS_PAUSE_AFTER_DAYS", default=5.0)
-# People told about every webhook, and how long one fails before anybody is told.
+# Who is notified about every webhook, and how long one fails before that.
 WEBHOOKS_ALERT_RECIPIENTS = env.list("WEBHOOKS_ALERT_RECIPIENTS", default=[])
 WEBHOOKS_ALERT_AFTER_MINUTES = env.float("WEBHOOKS_ALERT_AFTER_MINUTES", default=15.0)
 WEBHOOKS_RETENTION_DAYS = env.int("WEBHOOKS_RETENTION_DAYS", default=30)
@@ -185,7 +185,7 @@ CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_RESULT_SERIALIZER = "json"
 CELERY_RESULT_ACCEPT_CONTENT = ["json"]
 CELERY_EVENT_SERIALIZER = "json"
-# Nobody commands the workers through the broker, so who gets into it cannot either.
+# Workers take no commands through the broker, so an intruder there can give none.
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_TASK_ROUTES = {"webhooks.tasks.drain": {"queue": "deliveries"}}
@@ -299,7 +299,7 @@ AXES_USERNAME_CALLABLE = "webhooks.ui.account.login.login_digest"
 AXES_CLIENT_IP_CALLABLE = "webhooks.ui.account.login.client_address"
 AXES_LOCKOUT_CALLABLE = "webhooks.ui.account.login.locked_out"
 AXES_RESET_ON_SUCCESS = True
-# A lock ends when it said it would, whoever goes on trying.
+# A lock ends when it said it would, also while somebody goes on trying.
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 # A login page can be looked at; only sending it is counted.
 AXES_NEVER_LOCKOUT_GET = True
@@ -327,7 +327,7 @@ if BEHIND_TLS_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_CONTENT_TYPE_NOSNIFF = True
 # "no-referrer" makes browsers post `Origin: null`, which the CSRF check refuses; the OAuth
-# callback sets it by itself.
+# callback sets its own.
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"

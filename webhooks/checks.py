@@ -135,7 +135,7 @@ def check_tables(databases: Sequence[str] | None = None, **_: Any) -> list[Check
 
 @register()
 def check_networks(**_: Any) -> list[CheckMessage]:
-    """E005 and E006: what the network guard is told can be read."""
+    """E005 and E006: the settings of the network guard can be read."""
     found: list[CheckMessage] = []
     for text in settings.WEBHOOKS_ALLOWED_NETWORKS:
         try:
@@ -161,7 +161,7 @@ def _is_proxy(url: str) -> bool:
 
 @register(deploy=True)
 def check_opened_networks(**_: Any) -> list[CheckMessage]:
-    """I001 and W001: what the operator opened is shown, and what nobody should open is said."""
+    """I001 and W001: show the opened networks, and warn of those that should stay closed."""
     found: list[CheckMessage] = []
     for text in settings.WEBHOOKS_ALLOWED_NETWORKS:
         try:

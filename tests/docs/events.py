@@ -7,7 +7,7 @@ from itertools import groupby
 
 from django.utils.translation import override
 
-from tests.docs.page import ROOT, Page, table
+from tests.docs.page import ROOT, GeneratedPage, table
 from webhooks import catalogue
 from webhooks.catalogue import EVENT_TYPES, VARIABLES, EventType, Variable
 
@@ -101,4 +101,4 @@ def _row(variable: Variable) -> list[str]:
     ]
 
 
-PAGE = Page(ROOT / "docs" / "events.md", _generate)
+PAGE = GeneratedPage(ROOT / "docs" / "events.md", _generate)

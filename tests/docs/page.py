@@ -10,7 +10,7 @@ _END = "<!-- End of the generated part. -->\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class GeneratedPage:
     """A Markdown file; `generate` returns what stands between the comments."""
 
     path: Path

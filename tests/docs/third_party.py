@@ -4,7 +4,7 @@ import re
 from email.message import Message
 from importlib.metadata import PackageNotFoundError, metadata
 
-from tests.docs.page import ROOT, Page, table
+from tests.docs.page import ROOT, GeneratedPage, table
 
 REQUIREMENTS = ROOT / "requirements.txt"
 _REQUIREMENT = re.compile(r"^([a-z0-9][a-z0-9-]*)==", re.MULTILINE)
@@ -74,4 +74,4 @@ def _generate() -> str:
     return table(["package", "license"], rows)
 
 
-PAGE = Page(ROOT / "docs" / "third-party.md", _generate)
+PAGE = GeneratedPage(ROOT / "docs" / "third-party.md", _generate)

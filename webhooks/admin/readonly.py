@@ -114,7 +114,7 @@ class LogFilter(admin.SimpleListFilter):
 
 
 class ReadOnlyAdmin(ModelAdmin):
-    """Nobody adds, edits or deletes these rows by hand."""
+    """Rows that are read here and not added, edited or deleted."""
 
     list_per_page = 50
     show_full_result_count = False

@@ -106,7 +106,7 @@ class _Share(NamedTuple):
 
 
 def find(now: datetime, *, known: Collection[Key] = ()) -> dict[Key, Problem]:
-    """Return every problem there is; `known` are those that people were told about already."""
+    """Return every problem there is; `known` are those that people were notified of already."""
     found = [*_of_tokens(now), *_pauses(now), *_failures(now, known)]
     return {problem.key: problem for problem in found}
 

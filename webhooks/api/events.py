@@ -30,12 +30,12 @@ View = Callable[[HttpRequest], JsonResponse]
 
 MAX_BATCH_EVENTS = 1000
 _JSON = "application/json"
-# Nobody registered a name for it; these are the usual ones.
+# No name is registered for it; these are the usual ones.
 _NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 _FIELDS = frozenset({"type", "payload", "idempotency_key", "occurred_at"})
 # How exact "last used" is; a write for each request would be the API's slowest part.
 _LAST_USED_STEP = timedelta(minutes=1)
-# A client that the database could not serve tries again after so many seconds.
+# A client that the database could not serve tries again after these seconds.
 _RETRY_AFTER_SECONDS = 5
 # What an event keeps as its source.
 SENTENCES: Mapping[str, messages.Sentence] = {"api_key": gettext_lazy("API key %(prefix)s")}

@@ -49,7 +49,7 @@ def _is_staff(request: HttpRequest) -> bool:
     try:
         return request.user.is_active and getattr(request.user, "is_staff", False)
     except (DatabaseError, redis.RedisError, OSError):
-        # Who asks cannot be told while the database or the session store does not answer.
+        # Who asks is not known while the database or the session store does not answer.
         return False
 
 

@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
-from webhooks.catalogue.types import BUILT_IN, GROUP_LABELS, TEST, EventType, Group
+from webhooks.catalogue.types import BUILT_IN, GROUP_LABELS, TEST, EventGroup, EventType
 from webhooks.catalogue.variables import (
     ALWAYS,
     CURRENT_NAMES,
@@ -81,14 +81,14 @@ EVENT_TYPES: dict[str, EventType] = {
 }
 
 
-def groups() -> list[Group]:
+def groups() -> list[EventGroup]:
     """Return what can be subscribed to, group by group, in the order of the catalogue."""
     members: dict[str, list[EventType]] = {}
     for event_type in EVENT_TYPES.values():
         if event_type.is_subscribable:
             members.setdefault(event_type.group, []).append(event_type)
     return [
-        Group(key=key, label=GROUP_LABELS.get(key, key), types=tuple(types))
+        EventGroup(key=key, label=GROUP_LABELS.get(key, key), types=tuple(types))
         for key, types in members.items()
     ]
 

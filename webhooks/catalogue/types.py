@@ -50,7 +50,7 @@ class EventType:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class EventGroup:
     """Event types that share a prefix and one wildcard."""
 
     key: str

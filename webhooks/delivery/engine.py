@@ -79,7 +79,7 @@ class Learned:
 
 
 class Engine:
-    """Runs until told to stop; one per drain task, which gives it what earlier ones learned."""
+    """Runs until asked to stop; one per drain task, which gives it what earlier ones learned."""
 
     def __init__(
         self, wakeup: Wakeup, should_stop: Callable[[], bool], learned: Learned | None = None
@@ -365,7 +365,7 @@ class Engine:
     def _check(self, target: network.Target) -> network.Resolution | None:
         """Look an address up, literals too: behind an egress proxy the socket sees only that.
 
-        libcurl is told the addresses that were checked, when they changed.
+        libcurl is given the addresses that were checked, when they changed.
         """
         key = (target.host, target.port)
         found = self._resolver.lookup(*key)

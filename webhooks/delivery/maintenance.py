@@ -87,7 +87,7 @@ class Maintenance:
                     logger.warning("lack_not_reported error=%s", type(error).__name__)
 
     def _expire(self) -> None:
-        # Named before the call: it may wait itself, and what ends meanwhile is alive.
+        # Named before the call: it may wait itself, and what ends during it is alive.
         expire = partial(self._queue.expire, self._session.wall(), held=self._claims.held())
         if expired := self._session.run(expire):
             self._on_due()

@@ -34,7 +34,7 @@ _LONGEST_WAIT_SECONDS = 1.0
 # How long nothing new is begun after this machine lacked something for a request, and after which
 # time it may have twice as many in flight again.
 _LACK_SECONDS, _GROW_SECONDS = 1.0, 10.0
-# After so many failures in a row what waits for a receiver makes room in memory for others.
+# After how many failures in a row what waits for a receiver makes room in memory for others.
 _FAILURES_TO_GIVE_BACK = 2
 
 

@@ -3,7 +3,7 @@
 `Transfer` is one handle with the buffers of the request it is working on: how a request is set on
 it; `network.ResponseBuffer` limits what is read. `SocketWatch` is the epoll. libcurl stops watching
 a socket at the end of each request and asks again when the next one goes out on the same
-connection; the kernel is told only of what differs from what it watches already, which saves two
+connection; the kernel is given only what differs from what it watches already, which saves two
 system calls for each request. Every socket comes through the opener: names are pinned, so libcurl
 looks nothing up. Used by the sender's thread alone.
 """

@@ -68,7 +68,7 @@ class Conditions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
+class LogPage:
     """Newest first. A key says where the next page begins; empty when there is none."""
 
     rows: list[Delivery] = field(default_factory=list)
@@ -88,7 +88,7 @@ def get(delivery_id: str) -> Delivery | None:
 
 def page(
     conditions: Conditions, *, before: str = "", after: str = "", size: int = PAGE_ROWS
-) -> Page:
+) -> LogPage:
     """Return the rows older than `before`, or newer than `after`, or the newest."""
     look = _Look(conditions, is_upward=bool(after))
     rows = look.rows(after or before, size + 1, time.monotonic() + _PATIENCE_SECONDS)
@@ -100,7 +100,7 @@ def page(
         older, newer = (rows[-1].pk if rows else after), further
     else:
         older, newer = further, (rows[0].pk if rows and before else "")
-    return Page(
+    return LogPage(
         rows=rows,
         older_than=older,
         newer_than=newer,

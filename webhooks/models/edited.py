@@ -16,7 +16,7 @@ from webhooks.security.encryption import Sealed, SecretField
 class EditedRow(models.Model):
     """Mixin: a version, the dates of its secrets, recipients of alerts, and its history."""
 
-    # E-mail addresses told about failures; muting keeps them.
+    # E-mail addresses notified of failures; muting keeps them.
     alert_recipients = models.JSONField(_("Alert recipients"), default=list, blank=True)
     alerts_are_muted = models.BooleanField(_("Mute alerts"), default=False)
     # When muted: until then; None until a person unmutes.
@@ -25,7 +25,7 @@ class EditedRow(models.Model):
     secrets_changed_at = models.JSONField(default=dict, blank=True, editable=False)
     # {field name: origins} each secret was entered for: it is sent to no other (`may_be_sent_to`).
     secret_origins = models.JSONField(default=dict, blank=True, editable=False)
-    # Nobody needs it for https; without it no form saves what sends secrets over plain http.
+    # Not needed for https; without it no form saves what sends secrets over plain http.
     accepts_plain_http = models.BooleanField(_("Send secrets over plain http"), default=False)
     # Counts up with each change; workers cache decrypted settings by it.
     version = models.PositiveIntegerField(default=0, editable=False)
@@ -53,7 +53,7 @@ class EditedRow(models.Model):
         self.refresh_from_db(fields=["version"])
 
     def mutes_alerts(self, now: datetime) -> bool:
-        """Return whether the row's own recipients are not to be told."""
+        """Return whether the row's own recipients are not to be notified."""
         until = self.alerts_muted_until
         return self.alerts_are_muted and (until is None or until > now)
 

@@ -30,7 +30,7 @@ class Incident(models.Model):
     # Plain words: what happened and what to change.
     message = models.CharField(max_length=1000, blank=True, default="")
     opened_at = models.DateTimeField()
-    # When people were last told; None until the first message is out.
+    # When people were last notified; None until the first message is out.
     notified_at = models.DateTimeField(null=True, blank=True)
     closed_at = models.DateTimeField(null=True, blank=True)
 

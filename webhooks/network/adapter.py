@@ -99,7 +99,7 @@ class GuardedAdapter(BaseAdapter):
     def _look_up(self, target: Target, policy: Policy, ends_at: float) -> list[str]:
         """Return what libcurl is to use in place of its own look-up.
 
-        Behind a proxy, which looks names up by itself, what is refused here does not get to it.
+        Behind a proxy, which looks names up, what is refused here does not get to it.
         """
         try:
             addresses = checked_addresses(

@@ -45,7 +45,7 @@ DENIED_IPV4 = _networks(
         gettext_noop("is a reserved or broadcast address"): "240.0.0.0/4",
     }
 )
-# Only this part of IPv6 is global unicast (RFC 4291, IANA); the rest is refused unseen.
+# Only this part of IPv6 is global unicast (RFC 4291, IANA); the rest is refused.
 GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")
 DENIED_IPV6 = _networks(
     {

@@ -233,7 +233,7 @@ class ResponseBuffer:
             self.interim += 1
             self.header_lines.clear()
             if line[8:12] == b" 101":
-                # libcurl would wait for what never comes: nobody asked for another protocol.
+                # libcurl would wait for what never comes: no other protocol was asked for.
                 self.problem = Failure(PROTOCOL, "switched_protocol", {})
             elif self.interim > _MAX_INTERIM_ANSWERS:
                 self.problem = Failure(PROTOCOL, "interim_answers", {"limit": _MAX_INTERIM_ANSWERS})

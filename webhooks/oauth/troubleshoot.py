@@ -259,21 +259,21 @@ def _check_auth_url(credential: Credential) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Page:
+class _LoginPage:
     status: int
     location: str = ""
     text: str = ""
     is_data: bool = False
 
 
-def _get(url: str) -> _Page:
+def _get(url: str) -> _LoginPage:
     """Return what a browser would get. Errors: MisconfiguredError."""
     session = network.GuardedSession(total_seconds=_SECONDS, max_bytes=1_000_000)
     headers = {"Accept": "text/html,application/xhtml+xml"}
     try:
         answer = session.get(url, headers=headers, allow_redirects=False)
     except network.ResponseTooLargeError as error:
-        return _Page(status=error.status_code)
+        return _LoginPage(status=error.status_code)
     except network.TransferError as error:
         raise MisconfiguredError(_("Cannot be reached from this server.")) from error
     except network.NetworkError as error:
@@ -281,7 +281,7 @@ def _get(url: str) -> _Page:
     finally:
         session.close()
     content_type = answer.headers.get("Content-Type", "")
-    return _Page(
+    return _LoginPage(
         status=answer.status_code,
         location=answer.headers.get("Location", "") if 300 <= answer.status_code < 400 else "",
         text=decode(answer.content[:100_000], content_type),
@@ -299,7 +299,7 @@ def _judge_answer(credential: Credential, answer: dict[str, str], redirect_uri: 
     return _("Approves without asking anybody.")
 
 
-def _doubt_page(page: _Page, redirect_uri: str) -> None:
+def _doubt_page(page: _LoginPage, redirect_uri: str) -> None:
     """Raise what a page that refuses is about; a page can only be guessed at."""
     if page.status >= 400 and _ABOUT_REDIRECT.search(page.text):
         raise MisconfiguredError(stored("redirect_uri_mismatch", url=redirect_uri))

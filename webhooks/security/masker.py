@@ -20,9 +20,9 @@ from urllib.parse import quote_plus
 MASK = "********"
 # Shorter texts are in too many words; masking them would only hide the words.
 SHORTEST = 4
-# So many characters of a longer secret are masked also when the rest is missing.
+# How many characters of a longer secret are masked also when the rest is missing.
 _CUT = 12
-# So many bytes of a secret are searched before anything is compared.
+# How many bytes of a secret are searched before anything is compared.
 _SEED = 8
 # Base64 of a short text is as common as the text.
 _SHORTEST_BASE64 = 6

@@ -2,7 +2,7 @@
 
 Restartable at any moment: what is under the first key already is left alone, each batch is one
 transaction, and a secret is replaced only while its old ciphertext is still there, so that nothing
-that changed meanwhile is overwritten. What no key reads is named and stays as it is.
+that changed during the run is overwritten. What no key reads is named and stays as it is.
 """
 
 from collections.abc import Callable, Iterable, Iterator

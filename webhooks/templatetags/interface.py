@@ -56,7 +56,7 @@ _BADGES = {
     TokenState.MISCONFIGURED: "is-danger",
 }
 
-# So many characters of a long address are shown of its beginning and of its end.
+# How many characters of a long address are shown, of its beginning and of its end.
 _HEAD, _TAIL = 60, 30
 _ADDRESS_PART = re.compile(r"[^/?&]+[/?&]*|[/?&]+")
 

@@ -167,7 +167,7 @@ def _is_covered(pattern: str, patterns: list[str]) -> bool:
     return any(covered < set(catalogue.types_for([other])) for other in patterns)
 
 
-def _keys(group: catalogue.Group) -> set[str]:
+def _keys(group: catalogue.EventGroup) -> set[str]:
     return {group.wildcard, *(event.key for event in group.types)}
 
 

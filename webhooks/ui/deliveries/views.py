@@ -40,7 +40,7 @@ def log(request: HttpRequest) -> HttpResponse:
 def log_context(request: HttpRequest) -> dict[str, Any]:
     """Return what `webhooks/deliveries/_log.html` shows, in the product and in Django admin."""
     form = LogForm(request.GET)
-    found = log_query.Page()
+    found = log_query.LogPage()
     if form.is_valid():
         found = log_query.page(
             form.conditions(), before=_key(request, "before"), after=_key(request, "after")

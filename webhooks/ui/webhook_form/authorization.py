@@ -46,7 +46,7 @@ OAUTH_FIELDS = (
     "client_authentication",
     *ADVANCED_FIELDS,
 )
-# Only a person's approval needs these; client credentials have nobody to ask, nothing to refresh.
+# Only a person's approval needs these; client credentials ask no person and refresh nothing.
 CODE_FIELDS = frozenset(
     {
         "callback_url",

@@ -1,4 +1,4 @@
-"""What the forms of a webhook and of a connection share: the credential, and who is told.
+"""What the forms of a webhook and of a connection share: the credential, and who is notified.
 
 Typed secrets wait in a `Draft` while the form is shown again. Knows no request.
 """
