@@ -216,6 +216,10 @@ def test_an_import_to_another_origin_drops_the_secret_and_says_so(
     assert words in " ".join(planned.missing), planned.errors
     bring_in(editor, preview, 0)
     figure(not Credential.objects.get().has_secret(secret))
+    kept = Credential.objects.get()
+    assert {name: getattr(kept, name) for name in moved if name != "url"} == {
+        name: value for name, value in moved.items() if name != "url"
+    }
     moved_to = Webhook.objects.get().url
     if stored is BASIC:
         # Held until a person enters it, and not sent without.

@@ -11,7 +11,7 @@ from django.db import models
 
 from tests.factories import make_credential, make_webhook
 from webhooks import events, oauth
-from webhooks.models import AUTHORIZATION_FIELDS, Webhook
+from webhooks.models import AUTHORIZATION_FIELDS, Credential, Webhook
 from webhooks.security.encryption import SecretField
 from webhooks.ui.transfer import document, plans
 from webhooks.ui.transfer.document import FIELDS, NOT_PORTABLE, FileError, as_json
@@ -169,6 +169,17 @@ def test_a_change_says_what_becomes_different_and_keeps_secrets() -> None:
     assert changed.credential.basic_password == "pass-word-of-basic"
     assert stored_headers(changed)[0].value == "key-in-a-header"
     assert changed.signing_secret == webhook.signing_secret
+
+
+def test_a_changed_address_of_a_provider_is_written() -> None:
+    webhook = make_full()
+    moved = {
+        name: f"https://other.example/{name}"
+        for name in ("auth_url", "token_url", "refresh_url", "revocation_url")
+    }
+    [changed] = bring_in({**as_json(webhook), **moved, "authorization_type": "oauth2"})
+    stored = Credential.objects.get(pk=changed.credential_id)
+    assert {name: getattr(stored, name) for name in moved} == moved
 
 
 @pytest.mark.parametrize("name", ["filter", "parameters", "body_template", "headers"])

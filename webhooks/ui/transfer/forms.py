@@ -27,6 +27,7 @@ from webhooks.ui.webhook_form.headers import (
 from webhooks.ui.webhook_form.mapping import MappingSection
 
 _MAX_HEADERS = 50
+
 ADDRESSES = ("url", "auth_url", "token_url", "refresh_url", "revocation_url")
 
 
@@ -61,8 +62,7 @@ class ImportForm(WebhookForm):
         super().__init__(shown, instance=webhook, draft=Draft({}))
         # Secrets that the file would send elsewhere; they are entered again afterwards.
         self.dropped: set[str] = set()
-        # A name server that is down for a moment is no reason to refuse a file.
-        self._stored |= {name: values[name] for name in ADDRESSES}
+        self.trusted_addresses = {name: values[name] for name in ADDRESSES}
         self._headers_json = headers
         self._given = given
 

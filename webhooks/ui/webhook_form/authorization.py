@@ -151,7 +151,7 @@ def basic_errors(values: Mapping[str, Any], *, has_password: bool) -> dict[str, 
 
 
 def oauth_errors(
-    values: Mapping[str, Any], *, stored: Mapping[str, Any], has_secret: bool
+    values: Mapping[str, Any], *, trusted: Mapping[str, Any], has_secret: bool
 ) -> dict[str, Any]:
     """Return a sentence for each wrong field of OAuth 2.0.
 
@@ -162,7 +162,7 @@ def oauth_errors(
     errors: dict[str, Any] = {field: REQUIRED[field] for field in required if not values.get(field)}
     used = ("auth_url", "token_url", "refresh_url", "revocation_url")
     for field in used if is_code else ("token_url", "revocation_url"):
-        if values.get(field) and (reason := _endpoint_error(values[field], was=stored[field])):
+        if values.get(field) and (reason := _endpoint_error(values[field], was=trusted[field])):
             errors[field] = reason
     if is_code:
         try:

@@ -164,6 +164,8 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
             **{name: getattr(instance, name) for name in self._meta.fields or ()},
             **{name: getattr(credential, name) for name in CREDENTIAL_FIELDS},
         }
+        # Accepted also while no name server answers for them: it may be down for a moment.
+        self.trusted_addresses = {name: self._stored.get(name) for name in _ADDRESSES}
         for field in SECRETS:
             self._keep_typed(field)
 
@@ -254,7 +256,9 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
             )
         elif chosen == AuthorizationType.OAUTH2:
             errors = authorization.oauth_errors(
-                values, stored=self._stored, has_secret=self.secret_is_set("client_secret")
+                values,
+                trusted=self.trusted_addresses,
+                has_secret=self.secret_is_set("client_secret"),
             )
         for field, sentence in errors.items():
             if field not in self.errors:

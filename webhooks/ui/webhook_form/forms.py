@@ -316,8 +316,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         except network.UnsafeURLError as error:
             raise ValidationError(refusal(error), code=error.code) from error
         except network.NameNotResolvedError as error:
-            # A name server that is down for a moment does not stop other changes.
-            if url != self._stored["url"]:
+            if url != self.trusted_addresses["url"]:
                 raise ValidationError(error.reason, code=error.code) from error
         if name := authorization.secret_in_url(url, was=self._known_url):
             # Other fields are judged by the address all the same.
