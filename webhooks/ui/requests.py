@@ -41,20 +41,18 @@ class HtmxRequest(HttpRequest):
 def page(
     *permissions: str,
     has_form: bool = False,
-    may_be_kept: bool = False,
     guard: Callable[[View], View] | None = None,
 ) -> Callable[[View], View]:
     """Show a page to who has every permission; a form is posted to the page that shows it.
 
-    Browsers keep no copy unless it `may_be_kept`. `guard` decorates the check of permissions.
+    `guard` decorates the check of permissions. Browsers keep no copy.
     """
 
     def decorate(view: View) -> View:
         guarded = permission_required(permissions, raise_exception=True)(view)
         guarded = guard(guarded) if guard else guarded
-        guarded = guarded if may_be_kept else never_cache(guarded)
         methods = ["GET", "HEAD", "POST"] if has_form else ["GET", "HEAD"]
-        return require_http_methods(methods)(guarded)
+        return require_http_methods(methods)(never_cache(guarded))
 
     return decorate
 

@@ -26,7 +26,7 @@ from webhooks.ui.trail import audit_trail
 from webhooks.ui.webhook_form import context as form_context
 
 
-@page("webhooks.view_connection", may_be_kept=True)
+@page("webhooks.view_connection")
 def list_connections(request: HttpRequest) -> HttpResponse:
     is_used = Q(users__deleted_at=None)
     found = lifecycle.connections().annotate(used_by=Count("users", filter=is_used))

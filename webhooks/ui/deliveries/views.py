@@ -32,7 +32,7 @@ _MAX_SELECTED = 1000
 _MAX_DIGITS = 15
 
 
-@page("webhooks.view_delivery", may_be_kept=True)
+@page("webhooks.view_delivery")
 def log(request: HttpRequest) -> HttpResponse:
     return render(request, "webhooks/deliveries/list.html", log_context(request))
 

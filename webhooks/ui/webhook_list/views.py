@@ -40,7 +40,7 @@ _NAMES_SHOWN = 12
 _CHUNK = 100
 
 
-@page("webhooks.view_webhook", may_be_kept=True)
+@page("webhooks.view_webhook")
 def list_webhooks(request: HttpRequest) -> HttpResponse:
     """Show a page of what the address asks for. htmx takes its parts out of the same answer."""
     found = query.order(query.find(request.GET), query.wanted_sort(request.GET))
