@@ -95,6 +95,12 @@ def test_the_reason_is_what_the_answer_says() -> None:
     assert len(said(judged(rule, {"error": {"code": "x" * 5_000}}))) < 300
 
 
+@pytest.mark.parametrize("error", [{"echo": "+380671234567"}, ["+380671234567"]])
+def test_a_reason_is_no_object_and_no_list(error: object) -> None:
+    rule = rule_of(**FAILS, answer_reason="error")
+    assert "does not meet the success rule" in said(judged(rule, {"error": error}))
+
+
 def test_an_answer_that_was_cut_says_so() -> None:
     long = json.dumps({"ok": True, "rows": "x" * 70_000}).encode()
     assert "64 KiB" in said(judged(rule_of(**SUCCEEDS), long))

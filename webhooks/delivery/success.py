@@ -94,7 +94,9 @@ class SuccessRule:
             return self._look({WHOLE_ANSWER: text}, len(body) >= size)
 
     def _look(self, answer: Mapping[str, Any], is_read: bool) -> _Seen:
-        reason = as_text(self.find_reason(answer))[:_MAX_REASON] if self.find_reason else ""
+        found = self.find_reason(answer) if self.find_reason else None
+        # A list or an object is no reason, and may be all that was sent.
+        reason = "" if isinstance(found, list | dict) else as_text(found)[:_MAX_REASON]
         # Half of a pair, which JSON can hold and no column.
         reason = reason.encode(errors="replace").decode()
         is_met = self.condition is None or (
