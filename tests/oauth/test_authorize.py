@@ -141,6 +141,7 @@ class TestRedirect:
             ({"auth_url": "https://u:p@provider.example/a"}, "login or password"),
             ({"auth_url": "https://provider.example/a?client_id=x"}, "Remove “client_id”"),
             ({"auth_url": "https://provider.example/a?STATE=x"}, "Remove “STATE”"),
+            ({"auth_url": "https://provider.example/a?nonce=x"}, "Remove “nonce”"),
             ({"authorization_parameters": {"state": "x"}}, "“state” cannot be"),
             ({"authorization_parameters": {"redirect_uri": "x"}}, "“redirect_uri” cannot be"),
             ({"authorization_parameters": {"request_uri": "x"}}, "“request_uri” cannot be"),
@@ -415,6 +416,14 @@ def changed_token_url(credential: Credential, user: Any, query: Query) -> tuple[
     return query, user, SESSION
 
 
+def changed(**fields: Any) -> Attack:
+    def change(credential: Credential, user: Any, query: Query) -> tuple[Query, Any, str]:
+        Credential.objects.filter(pk=credential.pk).update(**fields)
+        return query, user, SESSION
+
+    return change
+
+
 def changed_receiver(credential: Credential, user: Any, query: Query) -> tuple[Query, Any, str]:
     Webhook.objects.filter(own_credential=credential).update(url="https://evil.example/hook")
     return query, user, SESSION
@@ -516,6 +525,16 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     "expired": (expired, "More than 10 minutes"),
     "client changed": (changed_client, "settings were changed"),
     "token URL changed": (changed_token_url, "settings were changed"),
+    "refresh URL changed": (changed(refresh_url="https://evil.example/"), "settings were changed"),
+    "revocation URL changed": (
+        changed(revocation_url="https://evil.example/"),
+        "settings were changed",
+    ),
+    "scope changed": (changed(scope="everything"), "settings were changed"),
+    "parameters changed": (
+        changed(authorization_parameters={"nonce": "x"}),
+        "settings were changed",
+    ),
     "receiver changed": (changed_receiver, "settings were changed"),
     "grant changed": (changed_grant, "settings were changed"),
     "webhook deleted": (deleted_webhook, "was deleted"),

@@ -102,6 +102,11 @@ def test_account_is_kept_as_the_provider_names_it(
         (lambda sent: jwt(nonce="another", aud=sent["client_id"]), "nonce is not the one"),
         (lambda sent: jwt(aud=sent["client_id"]), "nonce is not the one"),
         (lambda sent: jwt(nonce=None, aud=sent["client_id"]), "nonce is not the one"),
+        (lambda sent: jwt(nonce="\ud800", aud=sent["client_id"]), "nonce is not the one"),
+        (
+            lambda sent: jwt(nonce="another", aud=sent["client_id"], groups="g" * 40_000),
+            "nonce is not the one",
+        ),
         (lambda sent: jwt(nonce=["x"], aud=sent["client_id"]), "nonce is not the one"),
         (right(aud="another-client"), "another client"),
         (right(aud=["one", "two"]), "another client"),

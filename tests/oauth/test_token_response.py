@@ -134,6 +134,10 @@ def test_answer_of_the_shared_table_ends_in_its_class(row: list[str]) -> None:
         ("١٢٣", None),
         ("３６００", None),
         ("+60", 60),
+        ("60.", 60),
+        ("60.5", 60.5),
+        ("1" * 41, None),
+        ("1" * 60_000 + "x", None),
         (".5e2", 50),
     ],
 )

@@ -75,9 +75,18 @@ def token_answer(text: str) -> object:
     return token_response.classify(RawAnswer(status=400, body=text.encode(), content_type=""))
 
 
+def granted(text: str) -> object:
+    """Read an answer that grants a token, whose every value is the text."""
+    names = ("expires_in", "expires_at", "refresh_expires_in", "scope", "token_type", "id_token")
+    fields = dict.fromkeys(names, f"{text}x") | {"access_token": f"a.{text}x.c"}
+    return token_response.classify(RawAnswer(status=200, body=json.dumps(fields).encode()))
+
+
 def token_headers(text: str) -> object:
-    raw = RawAnswer(status=302, content_type=text, retry_after=text, location=text)
-    return token_response.classify(raw)
+    for status in (302, 429):
+        raw = RawAnswer(status=status, content_type=text, retry_after=f"{text}x", location=text)
+        token_response.classify(raw)
+    return None
 
 
 def transcript(text: str) -> object:
@@ -102,6 +111,7 @@ PARSERS: dict[str, tuple[Callable[[str], object], tuple[str, ...]]] = {
         token_answer,
         ('{"a":', "[", "a=", "&", '"\\', "<html ", "charset =", "a" * 30 + "1 ", "error "),
     ),
+    "granted tokens": (granted, ("1", "1.", "a ", "QQ", "-1", "2026-")),
     "headers of token endpoints": (token_headers, ("a%23", ";", ",", " ", "1", "Mon, ", "a=b;")),
     "transcripts": (transcript, ("token ", "a1/", "a" * 25 + "1=", "Bearer ", "\u202e", "[")),
     "Retry-After": (

@@ -45,7 +45,8 @@ def is_plain_http(url: str) -> bool:
 
 
 def _ascii(host: str) -> str:
-    lower = host.lower()
+    # Letter by letter, as the sender reads a host: in a word a capital sigma has two small forms.
+    lower = "".join(letter.lower() for letter in host)
     if lower.isascii():
         return lower
     try:

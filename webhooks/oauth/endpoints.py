@@ -3,6 +3,7 @@
 import hashlib
 import ipaddress
 import json
+from typing import Any
 
 from django.conf import settings
 from django.urls import reverse
@@ -93,11 +94,15 @@ def client_fingerprint(credential: Credential) -> str:
     return _digest(
         credential.auth_url,
         credential.token_url,
+        credential.refresh_url,
+        credential.revocation_url,
         credential.client_id,
         credential.issuer,
         callback_url(credential),
         credential.grant_type,
-        origin(credential.receiver_url),
+        credential.scope,
+        credential.authorization_parameters,
+        credential.receiver_origins,
     )
 
 
@@ -116,5 +121,5 @@ def origin(url: str) -> str:
         return url
 
 
-def _digest(*parts: str) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

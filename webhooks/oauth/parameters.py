@@ -39,7 +39,8 @@ def check_parameters(parameters: Any, reserved: Iterable[str]) -> Pairs:
 def check_query(pairs: Iterable[tuple[str, str]], field: str) -> None:
     """Refuse an endpoint whose query already says what is ours to say."""
     for name, _value in pairs:
-        if name.lower() in RESERVED_IN_AUTHORIZATION:
+        # A nonce of one's own is a parameter of the authorization: the identity token repeats it.
+        if name.lower() in RESERVED_IN_AUTHORIZATION or name.lower() == "nonce":
             raise MisconfiguredError(stored("reserved_in_query", name=name, field=field))
 
 
