@@ -19,7 +19,7 @@ from webhooks.delivery.engine import Engine
 from webhooks.delivery.limiter import Limiters
 from webhooks.delivery.queue.rows import Claimed
 from webhooks.delivery.wakeup import ProcessWakeup
-from webhooks.models import Delivery, Status, Webhook
+from webhooks.models import Credential, Delivery, Status, Webhook
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -58,7 +58,7 @@ def test_large_events_are_claimed_few_at_a_time(monkeypatch: pytest.MonkeyPatch)
     while taken := take(claims):
         assert len(taken) <= 10
     assert not claims.has_room
-    assert claims.count < 20
+    assert len(claims) < 20
     release(claims, first)
     assert claims.has_room
     assert take(claims)
@@ -217,7 +217,7 @@ def test_what_is_claimed_while_the_drain_ends_goes_back() -> None:
     engine._finish()
     after = Delivery.objects.get(pk=delivery.pk)
     assert (after.status, after.attempt_count, after.lease) == (Status.PENDING, 0, "")
-    assert engine._claims.count == 0
+    assert len(engine._claims) == 0
 
 
 def test_a_claim_that_fails_brings_nothing_and_the_next_one_does(
@@ -283,5 +283,28 @@ def test_a_hand_back_whose_answer_was_lost_takes_nothing_from_the_next_claim(
         engine._hand_back()
         time.sleep(0.2)
     assert Delivery.objects.get(pk=delivery.pk).status == Status.SENDING
-    assert engine._claims.count == 1
+    assert len(engine._claims) == 1
     engine._finish()
+
+
+def test_a_row_that_is_claimed_anew_while_it_is_held_counts_once() -> None:
+    webhook = make_webhook()
+    make_delivery(webhook)
+    claims = engines_claims()
+    [taken] = take(claims)
+    claims.add(taken._replace(number=taken.number + 1))
+    release(claims, [taken])
+    assert (len(claims), claims.slow_webhooks()) == (0, [])
+    release(claims, [taken])
+    assert len(claims) == 0
+
+
+def test_one_webhook_whose_settings_cannot_be_read_keeps_no_plan_from_others(
+    receiver: Receiver,
+) -> None:
+    odd = make_webhook(authorization_type="oauth2", client_id="x", token_url="https://a.example/")
+    Credential.objects.filter(pk=odd.credential_id).update(token_url="https://[x]/")
+    make_delivery(odd)
+    good = make_delivery(make_webhook(url=f"{receiver.url}/open/"))
+    run_engine(lambda: Delivery.objects.get(pk=good.pk).status == Status.SUCCEEDED)
+    assert Delivery.objects.filter(webhook=odd).exclude(status=Status.SUCCEEDED).exists()

@@ -99,17 +99,26 @@ def test_the_next_drain_knows_what_the_one_before_learned() -> None:
         limiters.get(1).note(Outcome.TIMEOUT, now=0.0, seconds=2.0)
     limiters.get(1).claimed = 5
     open_until = limiters.get(1).open_until
-    limiters.hand_over()
+    limiters = limiters.successor()
     limiters.begin(1, failures=0)
     again = limiters.get(1)
     assert (again.failures, again.open_until, again.claimed) == (9, open_until, 0)
 
 
+def test_what_waits_in_one_drain_is_not_the_next_ones() -> None:
+    before = Limiters(64)
+    before.get(1).claimed = 5
+    after = before.successor()
+    after.get(2).claimed = 1
+    assert [pk for pk, _ in before.in_use()] == [1]
+    assert [pk for pk, _ in after.in_use()] == [2]
+
+
 def test_what_a_whole_drain_did_not_use_is_forgotten() -> None:
     limiters = Limiters(64)
     limiters.get(1).note(Outcome.TIMEOUT, now=0.0, seconds=2.0)
-    limiters.hand_over()
-    limiters.hand_over()
+    limiters = limiters.successor()
+    limiters = limiters.successor()
     assert limiters.get(1).failures == 0
 
 

@@ -46,7 +46,6 @@ class Claims:
             "lease": lease,
             "lease_seconds": settings.WEBHOOKS_LEASE_SECONDS,
         }
-        self.count = 0
         # Whether only receivers that answer quickly get something, as the drain is about to end.
         self.is_ending = False
         # By delivery, what is held for it: the id of its event, and the size of its own body.
@@ -60,6 +59,9 @@ class Claims:
         # The one row in flight that was also in flight at crashes.
         self._quarantined = ""
 
+    def __len__(self) -> int:
+        return len(self._sizes)
+
     def has(self, delivery_id: str) -> bool:
         return delivery_id in self._sizes
 
@@ -69,7 +71,7 @@ class Claims:
 
     @property
     def has_room(self) -> bool:
-        return self.count < _CLAIMED_ROWS and self._bytes < _CLAIMED_BYTES
+        return len(self) < _CLAIMED_ROWS and self._bytes < _CLAIMED_BYTES
 
     def claim(self, ready: list[Candidate], claims: list[Claimed]) -> bool:
         """Claim tests, then a fair share of every webhook, those with limits last, then a suspect.
@@ -81,19 +83,29 @@ class Claims:
             if not ready:
                 return True
         all_ids = [candidate.webhook_id for candidate in ready]
+        self._terms["max_bytes"] = max(1, _CLAIMED_BYTES - self._bytes)
         if ready[0].has_tests:
             claims += self._queue.claim_tests(all_ids, limit=_TEST_ROWS, **self._terms)
         active = [candidate for candidate in ready if candidate.is_active]
         self._paced = {candidate.webhook_id for candidate in active if candidate.is_paced}
-        self._terms["max_bytes"] = max(1, _CLAIMED_BYTES - self._bytes)
         quotas = self._shares([one for one in active if one.wait_seconds == 0])
         if free := [one for one in quotas if one.webhook_id not in self._paced]:
+            self._leave_room(claims)
             claims += self._queue.claim(free, **self._terms)
         if paced := [one for one in quotas if one.webhook_id in self._paced]:
+            self._leave_room(claims)
             claims += self._queue.claim_paced(paced, **self._terms)
         if active and active[0].has_suspects:
+            self._leave_room(claims)
             claims += self._claim_suspect(active)
         return True
+
+    def _leave_room(self, claims: list[Claimed]) -> None:
+        """Let the next claim take what this one has left of the bytes."""
+        if claims:
+            events = {claim.event_id: len(claim.payload) for claim in claims}
+            left = _CLAIMED_BYTES - self._bytes - sum(events.values())
+            self._terms["max_bytes"] = max(1, left)
 
     def _claim_suspect(self, active: list[Candidate]) -> list[Claimed]:
         """Claim the one row that was in flight at several crashes, if none of them is here yet."""
@@ -115,7 +127,7 @@ class Claims:
         nothing is claimed ahead of what may be in flight: it would go out at once after a stall.
         """
         now = time.monotonic()
-        left = _CLAIMED_ROWS - self.count
+        left = _CLAIMED_ROWS - len(self)
         quick: dict[int, int] = {}
         slow: dict[int, int] = {}
         for candidate in candidates:
@@ -146,13 +158,15 @@ class Claims:
 
         With `has_own_body` its body is made from the event, and about as large.
         """
+        if claim.id in self._sizes:
+            # Its lease ended while this process stood still, or it was handed back: claimed anew.
+            self.release([(claim.id, claim.webhook_id)])
         payload, users = self._events.get(claim.event_id, (claim.payload, 0))
         if payload is not claim.payload:
             claim = claim._replace(payload=payload)
         self._events[claim.event_id] = payload, users + 1
         own = len(payload) if has_own_body else 0
         size = own if users else own + len(payload)
-        self.count += 1
         self._bytes += size
         self._sizes[claim.id] = claim.event_id, own
         self._mean_bytes += (size - self._mean_bytes) / _MEAN_OF
@@ -168,7 +182,6 @@ class Claims:
         for delivery_id, webhook_id in rows:
             if (held := self._sizes.pop(delivery_id, None)) is None:
                 continue
-            self.count -= 1
             self._forget(*held)
             self._limiters.get(webhook_id).claimed -= 1
             ends_wait = ends_wait or webhook_id in self._paced

@@ -69,7 +69,8 @@ class Learned:
         self.resolver = network.HostResolver(network.Policy.from_settings())
 
     def hand_over(self) -> None:
-        self.limiters.hand_over()
+        # A new one: a sender that takes long to end goes on with its own.
+        self.limiters = self.limiters.successor()
         self.plans.hand_over()
         self.resolver.wake = None
 
@@ -183,7 +184,7 @@ class Engine:
         if self._claims.is_ending:
             is_busy = bool(self._claims.slow_webhooks())
         else:
-            is_busy = bool(self._claims.count or self._claimer.is_busy)
+            is_busy = bool(len(self._claims) or self._claimer.is_busy)
         if is_busy:
             return False
         # Asked now: a broker that broke a moment ago was not noticed yet.
@@ -269,10 +270,8 @@ class Engine:
         """Count what was claimed, and say when to look for more."""
         if again := {claim.id for claim in batch.claims if self._claims.has(claim.id)}:
             # Handed back by a commit whose answer was lost: what is claimed now is another claim.
-            lost = [claim for claim in list(self._sender.unsent) if claim.id in again]
-            for claim in lost:
+            for claim in [claim for claim in list(self._sender.unsent) if claim.id in again]:
                 self._sender.unsent.remove(claim)
-            self._claims.release((claim.id, claim.webhook_id) for claim in lost)
         batch.claims[:] = [
             self._claims.add(claim, has_own_body=batch.plans[claim.webhook_id].render is not None)
             for claim in batch.claims

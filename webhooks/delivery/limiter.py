@@ -141,10 +141,11 @@ class Limiters:
     def in_use(self) -> list[tuple[int, Limiter]]:
         return list(self._used.items())
 
-    def hand_over(self) -> None:
-        """Begin a new drain; what is in hand stays with the one before."""
-        self._before = {pk: limiter.successor() for pk, limiter in self._used.items()}
-        self._used = {}
+    def successor(self) -> "Limiters":
+        """Return what the next drain begins with; what is in hand stays with this one."""
+        following = Limiters(self._most)
+        following._before = {pk: limiter.successor() for pk, limiter in self._used.items()}
+        return following
 
 
 def shares(quotas: Mapping[int, int], room: int) -> list[ClaimQuota]:

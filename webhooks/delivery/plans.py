@@ -133,7 +133,7 @@ class Plans:
         self._before: dict[int, PlanEntry] = {}
         self._in_progress: set[int] = set()
         self._wanted: deque[Candidate] = deque()
-        # Webhook id -> token version that its receiver refused, until that is in the token's row.
+        # Credential id -> token version that a receiver refused, until that is in the token's row.
         self._refused: dict[int, int] = {}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="plans")
         self._tokens = _TokenPool(self._make_with_token)
@@ -169,7 +169,8 @@ class Plans:
         webhook_id = plan.webhook_id
         entry = self._entries.get(webhook_id)
         if entry is None or entry.token_version <= plan.token_version:
-            self._refused[webhook_id] = plan.token_version
+            known = self._refused.get(plan.credential_id, 0)
+            self._refused[plan.credential_id] = max(known, plan.token_version)
             self._entries.pop(webhook_id, None)
             self._before.pop(webhook_id, None)
         return True
@@ -190,6 +191,11 @@ class Plans:
         while batch := [self._wanted.popleft() for _ in range(min(_BATCH, len(self._wanted)))]:
             try:
                 self._make(batch)
+            except Exception:
+                # A webhook that stays in progress never gets a plan.
+                logger.exception("plans_failed webhooks=%d", len(batch))
+                time.sleep(_FAULT_SECONDS)
+                self._done(batch)
             finally:
                 connection.close()
 
@@ -210,7 +216,7 @@ class Plans:
             if webhook is None or self._keep(candidate, partial(self._entry, webhook, tokens)):
                 ready.append(candidate)
             else:
-                self._tokens.submit(urlsplit(webhook.credential.token_url).netloc, candidate)
+                self._tokens.submit(_server_of(webhook.credential), candidate)
         self._done(ready)
 
     def _make_with_token(self, candidate: Candidate) -> None:
@@ -269,7 +275,7 @@ class Plans:
         if credential.authorization_type != AuthorizationType.OAUTH2:
             return _entry_of(candidate, webhook, NoAuthorization())
         row = tokens.get(credential.pk)
-        if row is None or webhook.pk in self._refused:
+        if row is None or credential.pk in self._refused:
             return None
         token = oauth.token_at_hand(row)
         return _entry_with(token, candidate, webhook) if token else None
@@ -283,11 +289,20 @@ class Plans:
             return self._entry(webhook, {}, candidate)
         _check_destination(webhook)
         key_check.require()
-        if refused := self._refused.get(webhook.pk):
+        if refused := self._refused.get(credential.pk):
             # The recorder may not have come to it yet.
             oauth.refuse(credential.pk, refused, webhook_id=webhook.pk)
-            self._refused.pop(webhook.pk, None)
+            if self._refused.get(credential.pk) == refused:
+                del self._refused[credential.pk]
         return _entry_with(oauth.usable_token(credential.pk), candidate, webhook)
+
+
+def _server_of(credential: Credential) -> str:
+    """Return the authorization server whose turn a token waits for; "" while it has no address."""
+    try:
+        return urlsplit(credential.token_url).netloc
+    except ValueError:
+        return ""
 
 
 def _entry_with(token: oauth.UsableToken, candidate: Candidate, webhook: Webhook) -> PlanEntry:
