@@ -219,6 +219,22 @@ def test_an_answer_that_says_no_is_no_delivery(is_retried: bool, status: str) ->
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("before", range(183, 200, 4))
+def test_a_reason_that_is_cut_in_a_secret_shows_nothing_of_it(before: int) -> None:
+    password = "secrettoken-123456"
+    with answering({"/in": http({"error": "x" * before + password})}) as address:
+        webhook = make_webhook(
+            url=f"{address}/in", **FAILS, answer_reason="error",
+            authorization_type="basic", basic_login="me", basic_password=password,
+        )  # fmt: skip
+        make_delivery(webhook)
+        run_engine(lambda: Attempt.objects.exists())
+    stored = Attempt.objects.get().error
+    assert "answer_says" in stored
+    assert "secre" not in stored
+
+
+@pytest.mark.django_db(transaction=True)
 def test_an_answer_that_says_yes_is_delivered() -> None:
     with answering({"/in": http({"result": {"id": 7}})}) as address:
         delivery = make_delivery(make_webhook(url=f"{address}/in", **FAILS))

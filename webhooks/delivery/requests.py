@@ -367,7 +367,10 @@ def result(request: Request, response: Response, outcome: Outcome, step: NextSte
     status_code, outcome_value = code or None, outcome.value
     error_text = ""
     if message is not None:
-        error_text = outcomes.stored(message, lambda text: printable(masker.mask(text)))
+        # What an answer says was cut, so that a secret may begin at the end.
+        error_text = outcomes.stored(
+            message, lambda text: printable(masker.mask(text, is_cut=True))
+        )
     elif outcome is not Outcome.SUCCEEDED:
         error_text = outcomes.of_status(outcome_value, code)
     attempt = (
