@@ -339,8 +339,11 @@ def expire(before: float, *, held: Sequence[str] = (), limit: int = 500) -> list
 
     `before` is Unix time by the database's clock; rows in `held` are alive in this process.
     """
+    parameters = {"before": before, "held": list(held), "limit": limit}
     with transaction.atomic(), _cursor() as cursor:
-        parameters = {"before": before, "held": list(held), "limit": limit}
+        # Nearly always none is: what is held need not be sent to find that out.
+        if not cursor.execute(sql.IS_LATE, parameters).fetchone():
+            return []
         expired = [Expired(*row) for row in cursor.execute(sql.EXPIRE, parameters)]
         if expired:
             cursor.execute(

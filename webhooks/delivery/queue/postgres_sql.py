@@ -174,6 +174,11 @@ WHERE d.id = r.id AND d.lease = r.lease AND d.attempt_count = r.number
 RETURNING d.id
 """
 
+IS_LATE = """
+SELECT 1 FROM webhooks_delivery
+WHERE status = 'sending' AND next_attempt_at <= LEAST(now(), to_timestamp(%(before)s)) LIMIT 1
+"""
+
 EXPIRE = f"""
 WITH late AS MATERIALIZED (
   SELECT d.ctid AS place FROM webhooks_delivery d
