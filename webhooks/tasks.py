@@ -30,8 +30,12 @@ def drain() -> int:
             learned = _learned.pop()
         except IndexError:
             learned = Learned()
-        engine = Engine(wakeup(), should_stop, learned)
-        engine.run(settings.WEBHOOKS_DRAIN_SECONDS)
+        try:
+            engine = Engine(wakeup(), should_stop, learned)
+            engine.run(settings.WEBHOOKS_DRAIN_SECONDS)
+        except BaseException:
+            learned.close()
+            raise
         _learned.append(learned)
     return engine.sent
 

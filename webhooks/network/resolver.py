@@ -377,7 +377,11 @@ class HostResolver:
             self._answered(key, _not_resolved("lookup_failed", key[0]))
 
     def _answered(self, key: tuple[str, int], answer: tuple[str, ...] | Failure) -> None:
-        resolution = self._answer(key, answer)
+        try:
+            resolution = self._answer(key, answer)
+        except Exception:
+            logger.exception("lookup_unreadable host=%s", key[0])
+            resolution = Resolution(failure=_not_resolved("lookup_failed", key[0]))
         with self._lock:
             self._pending.pop(key, None)
             self._keep(key, resolution, self._clock())
@@ -407,8 +411,9 @@ class HostResolver:
         if is_unanswered and known and old and old.addresses and now < known.stale_until:
             known.fresh_until = now + self._negative_ttl_seconds
             return old
-        if len(self._known) >= _MAX_KNOWN_NAMES:
-            self._known.clear()
+        if known is None and len(self._known) >= _MAX_KNOWN_NAMES:
+            # The one that was first asked for.
+            del self._known[next(iter(self._known))]
         if new.failure is not None and new.failure.code == NO_RESOURCES:
             # Neither an answer nor a failure of the name: it is asked again in a moment.
             self._known[key] = _Known(None, now + self._negative_ttl_seconds, now)
