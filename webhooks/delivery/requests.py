@@ -97,6 +97,8 @@ class RequestPlan(NamedTuple):
     # Appended to the query of every address, and the same with the secret masked.
     query: str
     logged_query: str
+    # Shown to a receiver that asks for one: PEM with its key.
+    certificate: str = ""
 
 
 class Request(NamedTuple):
@@ -184,6 +186,7 @@ def make_plan(
         success_rule=compile_rule(webhook) if webhook.has_success_rule else None,
         query=authorization.query(),
         logged_query=authorization.logged_query(),
+        certificate=webhook.credential.client_certificate,
     )
 
 

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.urls import reverse
 
 from webhooks import network
-from webhooks.models import AuthorizationType, Credential, GrantType, may_be_sent_to
+from webhooks.models import AuthorizationType, Credential, GrantType, may_be_sent_to, origin_of
 from webhooks.oauth.errors import MisconfiguredError, reason_of, stored
 
 
@@ -55,10 +55,11 @@ def checked_endpoint(url: str, field: str) -> network.Target:
     return target
 
 
-def check_client_secret(credential: Credential, target: network.Target) -> None:
-    """Raise MisconfiguredError when the client secret was entered for another address."""
-    if not may_be_sent_to(credential, target.origin, "client_secret"):
-        raise MisconfiguredError(stored("secret_elsewhere", origin=target.origin))
+def check_secrets(credential: Credential, url: str) -> None:
+    """Raise MisconfiguredError when a secret it uses was entered for another address."""
+    for field in credential.secrets_used:
+        if not may_be_sent_to(credential, url, field):
+            raise MisconfiguredError(stored("secret_elsewhere", field=field, origin=origin_of(url)))
 
 
 def _is_safe(target: network.Target) -> bool:

@@ -24,7 +24,6 @@ from webhooks.models import (
     Action,
     Credential,
     Delivery,
-    GrantType,
     OAuthToken,
     Status,
     TokenState,
@@ -324,7 +323,7 @@ def begin_authorization(request: HttpRequest, credential: Credential) -> HttpRes
 
     Client credentials need no browser: their token is fetched at once.
     """
-    if credential.grant_type == GrantType.CLIENT_CREDENTIALS:
+    if credential.is_machine:
         return _fetch_token(request, credential)
     try:
         url = oauth.begin_authorization(
