@@ -13,7 +13,12 @@ from webhooks.oauth.authorize import (
 from webhooks.oauth.callback import hashed, pending_credential
 from webhooks.oauth.device import begin_device_authorization, pending_device, poll_device
 from webhooks.oauth.discovery import Discovered, discover, fill
-from webhooks.oauth.endpoints import check_callback_url, default_callback_url, fingerprint
+from webhooks.oauth.endpoints import (
+    check_callback_url,
+    default_callback_url,
+    fingerprint,
+    public_keys_url,
+)
 from webhooks.oauth.errors import (
     SENTENCES,
     AuthorizationError,
@@ -23,8 +28,8 @@ from webhooks.oauth.errors import (
     sentence,
 )
 from webhooks.oauth.parameters import (
-    RESERVED_IN_AUTHORIZATION,
     RESERVED_CLAIMS,
+    RESERVED_IN_AUTHORIZATION,
     RESERVED_IN_TOKEN_REQUEST,
     check_headers,
     check_parameters,

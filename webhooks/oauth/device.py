@@ -6,6 +6,7 @@ the same row as that of the authorization code grant: bound to session, user and
 
 import secrets as random
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db.models import F
 from django.utils import timezone
@@ -39,7 +40,7 @@ _WAITING = frozenset({"authorization_pending", "slow_down"})
 
 
 def begin_device_authorization(
-    credential: Credential, *, user: User, session_key: str, now: datetime | None = None
+    credential: Credential, *, user: Any, session_key: str, now: datetime | None = None
 ) -> str:
     """Ask for a code that a person enters at the provider; return the state of the request.
 

@@ -36,6 +36,12 @@ def _callback_urls() -> list[str]:
     return [base + path for base in (settings.PUBLIC_URL, *settings.WEBHOOKS_PUBLIC_URLS)]
 
 
+def public_keys_url(credential: Credential) -> str:
+    """Return where a provider finds the keys that check this client's signatures."""
+    path = reverse("webhooks:public_key", args=[credential.uid, "json"])
+    return f"{settings.PUBLIC_URL}{path}"
+
+
 def checked_endpoint(url: str, field: str) -> network.Target:
     """Return the target of a provider's endpoint; MisconfiguredError when no secret may go there.
 

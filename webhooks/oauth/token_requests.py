@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote_plus, urlencode
 
 from oauthlib.oauth2 import BackendApplicationClient, WebApplicationClient
+from oauthlib.oauth2.rfc6749.parameters import prepare_token_request
 
 from webhooks.models import ClientAuthentication, Credential, ExchangeKind, GrantType
 from webhooks.oauth import assertions, parameters, providers
@@ -179,11 +180,8 @@ def _extension_request(
     named = {**proof.fields}
     if grant is Grant.JWT_BEARER and not proof.headers and len(named) == 1:
         named["include_client_id"] = False
-    body = BackendApplicationClient(credential.client_id).prepare_request_body(
-        body=urlencode([*parameters.extra_of(credential, "token"), *pairs]), **named
-    )
-    _own, _, rest = body.partition("&")
-    body = urlencode({"grant_type": grant.value}) + "&" + rest
+    extra = urlencode([*parameters.extra_of(credential, "token"), *pairs])
+    body = prepare_token_request(grant.value, body=extra, client_id=credential.client_id, **named)
     expected = Expected(grant=grant, secrets=secrets)
     return _request(credential, credential.token_url, body, proof, expected)
 

@@ -337,7 +337,7 @@ def stored_refusal(
     code = error_code(
         refusal, result, status=status, scope=expected.scope, uses_pkce=expected.uses_pkce
     )
-    if expected.grant is Grant.JWT_BEARER and code == "invalid_grant":
+    if expected.grant is Grant.JWT_BEARER and refusal.code == "invalid_grant":
         code = "assertion_refused"
     words = refusal.description or " ".join(refusal.texts) or refusal.code
     params = {

@@ -23,7 +23,6 @@ from webhooks.models import (
     ClientAuthentication,
     Credential,
     ExchangeKind,
-    GrantType,
     OAuthExchange,
     OAuthToken,
     messages,

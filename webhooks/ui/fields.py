@@ -109,12 +109,11 @@ class SecretFormField(forms.CharField):
 class SecretLinesField(SecretFormField):
     """A secret of several lines, which `check` judges; it raises what says why not."""
 
-    widget = SecretLines
     # A chain of certificates and a key of 4096 bits.
     _max_length = 20_000
 
     def __init__(self, *, check: Callable[[str], object], **kwargs: Any) -> None:
-        super().__init__(strip=True, **kwargs)
+        super().__init__(strip=True, widget=SecretLines, **kwargs)
         self._check = check
 
     def clean(self, value: Any) -> Any:

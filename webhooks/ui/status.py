@@ -25,7 +25,6 @@ from webhooks.models import (
     AuthorizationType,
     Credential,
     Delivery,
-    GrantType,
     HoldReason,
     Incident,
     IncidentKind,

@@ -34,7 +34,7 @@ ADVANCED_FIELDS = (
     "reauthorization_words",
 )
 # Secrets of several lines, which the page shows among them.
-ADVANCED_SECRETS = ("client_key", "token_headers", "client_certificate")
+ADVANCED_SECRETS = ("client_key", "token_headers")
 OAUTH_FIELDS = (
     "grant_type",
     "provider",
@@ -56,6 +56,8 @@ _REDIRECT_FIELDS = frozenset(
 )
 # And these a person's approval; what no person approves is not refreshed.
 _PERSON_FIELDS = frozenset({"auth_url", "refresh_parameters", "refresh_url"})
+# Whatever the type, it is shown to who asks for one.
+CERTIFICATE = "client_certificate"
 FIELDS_OF = {
     AuthorizationType.NONE: (),
     AuthorizationType.BASIC: BASIC_FIELDS,
@@ -66,9 +68,7 @@ REQUIRED = {
     "basic_login": _("Enter the login the receiver expects."),
     "basic_password": _("Enter the password that belongs to the login."),
     "client_certificate": _("Paste the certificate and its private key, both PEM."),
-    "client_secret": _(
-        "Enter the client secret: this client has nothing else to prove who asks."
-    ),
+    "client_secret": _("Enter the client secret: this client has nothing else to prove who asks."),
     "auth_url": _(
         "Enter the provider's authorization address, for example "
         "“https://provider.example/oauth/authorize”."

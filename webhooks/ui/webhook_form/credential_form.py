@@ -48,6 +48,7 @@ _PAGE_ORDER = (
     "authorization_type",
     *authorization.BASIC_FIELDS,
     *authorization.OAUTH_FIELDS,
+    authorization.CERTIFICATE,
 )
 
 
@@ -174,6 +175,10 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         return self.instance.url if isinstance(self.instance, Webhook) else ""
 
     @property
+    def public_keys_url(self) -> str:
+        return oauth.public_keys_url(self.credential)
+
+    @property
     def chosen_type(self) -> str:
         """Return the authorization type whose fields are shown."""
         value = str(self["authorization_type"].value())
@@ -236,7 +241,12 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
                 # What was typed on an earlier showing of this form, when nothing was now.
                 values[field] = values[field] or self.draft.get(field)
         # Radios that are left out keep what is stored.
-        for field in ("authorization_type", "grant_type", "client_authentication", "token_placement"):
+        for field in (
+            "authorization_type",
+            "grant_type",
+            "client_authentication",
+            "token_placement",
+        ):
             values[field] = values.get(field) or self._stored[field]
         self._check_authorization(values)
         self._check_plain_http(values)

@@ -34,6 +34,7 @@ from webhooks.ui.fields import (
 from webhooks.ui.webhook_form.authorization import (
     ADVANCED_FIELDS,
     ADVANCED_SECRETS,
+    CERTIFICATE,
     unused_fields,
 )
 
@@ -246,6 +247,21 @@ class OAuthFields(forms.Form):
         return value if value in GrantType.values else GrantType.AUTHORIZATION_CODE
 
     @property
+    def unused(self) -> frozenset[str]:
+        """Return the fields that the chosen grant has no use for."""
+        return unused_fields(self.chosen_grant)
+
+    @property
+    def has_certificate_open(self) -> bool:
+        return bool(self[CERTIFICATE].errors or self[CERTIFICATE].field.widget.is_set)
+
+    @property
+    def signs_with_key(self) -> bool:
+        return self.chosen_grant == GrantType.JWT_BEARER or (
+            self["client_authentication"].value() == ClientAuthentication.KEY_JWT
+        )
+
+    @property
     def sends_token_in_query(self) -> bool:
         return bool(self["token_placement"].value() == TokenPlacement.QUERY)
 
@@ -327,7 +343,7 @@ class OAuthFields(forms.Form):
             return False
         if field == "header_prefix":
             return not self.sends_token_in_query
-        return field not in unused_fields(self.chosen_grant)
+        return field not in self.unused
 
 
 _DIFFERENCES = {

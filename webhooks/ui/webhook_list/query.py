@@ -16,10 +16,10 @@ from django.utils.translation import gettext_lazy as _
 
 from webhooks import catalogue
 from webhooks.models import (
+    BY_PERSON,
     CREDENTIAL_SECRETS,
     AuthorizationType,
     Credential,
-    GrantType,
     PauseReason,
     TokenState,
     Webhook,
