@@ -7,7 +7,6 @@ webhook waits for an authorization server.
 """
 
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence

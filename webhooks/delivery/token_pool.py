@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 # An exchange that takes longer counts as one that hangs.
 _QUICK_SECONDS = 1.0
-# Exchanges at a time with servers that gave a token when they were asked last, and with one of them.
+# Exchanges at a time with servers that gave a token when asked last, and with one of them.
 _GOOD, _PER_GOOD_SERVER = 8, 2
 # With servers that gave none yet; with each of them one. Those that hung leave room for new ones.
 _UNKNOWN, _HANGING = 96, 32
