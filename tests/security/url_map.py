@@ -118,6 +118,7 @@ def address(route: str, world: World, *, pk: str = "", **instead: object) -> str
         "<str:delivery_id>": world.test.pk if "/tests/" in route else world.delivery.pk,
         "<int:attempt_id>": world.attempt.pk,
         "<str:part>": "request",
+        "<str:uid>.<str:form>": "crd_of_nobody.json",
         "<path:content_type_id>": ContentType.objects.get_for_model(Webhook).pk,
         "<path:object_id>": _admin_row(route, world),
         "<id>": world.person.pk,

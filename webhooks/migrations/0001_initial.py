@@ -45,7 +45,7 @@ class Migration(migrations.Migration):
                 ('client_id', models.CharField(blank=True, default='', max_length=1024, verbose_name='Client ID')),
                 ('client_secret', webhooks.security.encryption.SecretField(blank=True, default='', verbose_name='Client secret')),
                 ('scope', models.CharField(blank=True, default='', max_length=2048, verbose_name='Scope')),
-                ('client_authentication', models.CharField(choices=[('basic_header', 'Basic Auth header'), ('request_body', 'Client credentials in body'), ('raw_basic', 'Basic Auth header, not percent-encoded'), ('client_secret_jwt', 'JWT signed with the client secret'), ('private_key_jwt', 'JWT signed with a private key'), ('tls_client_auth', 'TLS client certificate')], default='basic_header', max_length=20, verbose_name='Send credentials as')),
+                ('client_authentication', models.CharField(choices=[('basic_header', 'Basic Auth header'), ('request_body', 'Client credentials in body'), ('raw_basic', 'Basic Auth header, raw'), ('client_secret_jwt', 'JWT signed with the client secret'), ('private_key_jwt', 'JWT signed with a private key'), ('tls_client_auth', 'TLS client certificate')], default='basic_header', max_length=20, verbose_name='Send credentials as')),
                 ('provider', models.CharField(blank=True, default='', max_length=32, verbose_name='Provider')),
                 ('issuer', models.CharField(blank=True, default='', max_length=2048, verbose_name='Issuer')),
                 ('requires_issuer', models.BooleanField(default=False, verbose_name='Answers name the issuer')),

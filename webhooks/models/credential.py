@@ -41,7 +41,7 @@ class ClientAuthentication(models.TextChoices):
 
     BASIC_HEADER = "basic_header", _("Basic Auth header")
     REQUEST_BODY = "request_body", _("Client credentials in body")
-    RAW_BASIC = "raw_basic", _("Basic Auth header, not percent-encoded")
+    RAW_BASIC = "raw_basic", _("Basic Auth header, raw")
     SECRET_JWT = "client_secret_jwt", _("JWT signed with the client secret")
     KEY_JWT = "private_key_jwt", _("JWT signed with a private key")
     CERTIFICATE = "tls_client_auth", _("TLS client certificate")
