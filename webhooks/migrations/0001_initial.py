@@ -272,6 +272,7 @@ class Migration(migrations.Migration):
                 ('failing_since_at', models.DateTimeField(blank=True, null=True)),
                 ('failures_in_a_row', models.PositiveIntegerField(db_default=0, default=0)),
                 ('last_error', models.CharField(blank=True, default='', max_length=500)),
+                ('drops_before', models.DateTimeField(blank=True, null=True)),
             ],
             options={
                 'verbose_name': 'webhook state',
