@@ -325,6 +325,9 @@ def renew(
         # This process slept; another may have the lease before the answer comes.
         release_lease(row, lease)
         return False
+    if connection.vendor == "postgresql" and not connection.in_atomic_block:
+        # Many wait for servers at once; none of them holds one of the database's connections.
+        connection.close()
     answer, transcripts = (problem, []) if request is None else _exchange(row, request)
     assert answer is not None
     is_stored = _store(row, lease, answer, transcripts, now)

@@ -211,6 +211,22 @@ def held_by_pause(webhook: Webhook) -> int:
     return _held(webhook)[HoldReason.PAUSED]
 
 
+def being_moved(webhook: Webhook) -> str:
+    """Return how much the sweep still has to do after a pause or a resume; "" for nothing."""
+    state = state_of(webhook)
+    held = held_by_pause(webhook) if webhook.is_active else 0
+    if held and state is not None and state.drops_before:
+        return _("Being cancelled: %(count)s held deliveries are left.") % {"count": counted(held)}
+    if held:
+        return _("Being released: %(count)s held deliveries are left.") % {"count": counted(held)}
+    waiting = Delivery.objects.filter(webhook=webhook, status=Status.PENDING)
+    waiting = waiting.exclude(trigger=Trigger.TEST)
+    left = 0 if webhook.is_active else waiting[: MAX_COUNTED + 1].count()
+    if left:
+        return _("Being held: %(count)s waiting deliveries are left.") % {"count": counted(left)}
+    return ""
+
+
 def _held(webhook: Webhook) -> Counter[str]:
     rows = Delivery.objects.filter(webhook=webhook, status=Status.HELD).order_by()
     return Counter(rows.values_list("hold_reason", flat=True)[: MAX_COUNTED + 1])
