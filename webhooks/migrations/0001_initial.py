@@ -250,13 +250,17 @@ class Migration(migrations.Migration):
                 ('fingerprint', models.CharField(blank=True, default='', max_length=64)),
                 ('source', models.CharField(blank=True, default='', max_length=100, verbose_name='Source')),
                 ('copy_of', models.CharField(blank=True, db_default='', default='', max_length=30)),
-                ('call_id', models.CharField(blank=True, default='', max_length=128, verbose_name='Call id')),
+                ('call_id', models.CharField(blank=True, max_length=128, null=True, verbose_name='Call id')),
+                ('caller_digits', models.CharField(blank=True, max_length=20, null=True)),
+                ('callee_digits', models.CharField(blank=True, max_length=20, null=True)),
+                ('client_digits', models.CharField(blank=True, max_length=20, null=True)),
+                ('company_digits', models.CharField(blank=True, max_length=20, null=True)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
             ],
             options={
                 'verbose_name': 'event',
                 'verbose_name_plural': 'events',
-                'indexes': [models.Index(condition=models.Q(('call_id', ''), _negated=True), fields=['call_id'], name='event_call_id'), models.Index(fields=['type', '-id'], name='event_by_type')],
+                'indexes': [models.Index(fields=['type', '-id'], name='event_by_type'), models.Index(condition=models.Q(('call_id__isnull', False)), fields=['call_id', '-id'], name='event_call_id'), models.Index(condition=models.Q(('caller_digits__isnull', False)), fields=['caller_digits', '-id'], name='event_caller_digits'), models.Index(condition=models.Q(('callee_digits__isnull', False)), fields=['callee_digits', '-id'], name='event_callee_digits'), models.Index(condition=models.Q(('client_digits__isnull', False)), fields=['client_digits', '-id'], name='event_client_digits'), models.Index(condition=models.Q(('company_digits__isnull', False)), fields=['company_digits', '-id'], name='event_company_digits')],
             },
         ),
         migrations.AddField(
@@ -303,6 +307,20 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'replay',
                 'ordering': ['-id'],
+            },
+        ),
+        migrations.CreateModel(
+            name='SavedView',
+            fields=[
+                ('id', models.BigAutoField(primary_key=True, serialize=False)),
+                ('name', models.CharField(max_length=40, verbose_name='Name')),
+                ('query', models.CharField(max_length=1000)),
+                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='saved_views', to=settings.AUTH_USER_MODEL)),
+            ],
+            options={
+                'verbose_name': 'saved view',
+                'ordering': ['name'],
+                'constraints': [models.UniqueConstraint(fields=('user', 'name'), name='saved_view_once', violation_error_message='You have a view of this name.')],
             },
         ),
         migrations.CreateModel(

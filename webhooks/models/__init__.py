@@ -23,10 +23,12 @@ from webhooks.models.incidents import Incident, IncidentKind
 from webhooks.models.log import (
     Attempt,
     Delivery,
+    DeliveryQuerySet,
     Event,
     HoldReason,
     HourlyCount,
     Outcome,
+    SavedView,
     Status,
     Trigger,
 )
