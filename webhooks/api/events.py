@@ -22,7 +22,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_variables
 
 from webhooks import events, payloads
-from webhooks.models import ApiKey, messages
+from webhooks.models import ApiKey, MissingScopeError, messages
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +79,8 @@ def _endpoint(publish: Callable[[HttpRequest], JsonResponse]) -> View:
             response = publish(request)
         except RequestError as refusal:
             response = refusal.response()
+        except MissingScopeError as missing:
+            response = _insufficient(missing).response()
         except (OperationalError, InternalError, InterfaceError) as error:
             # One line: each of the clients that try again would leave a traceback. PostgreSQL says
             # InternalError while it only reads, after a failover and in a standby.
@@ -200,6 +202,12 @@ def _authenticate(request: HttpRequest) -> ApiKey:
         raise RequestError(401, "unauthorized", message, headers={"WWW-Authenticate": challenge})
     _note_use(api_key)
     return api_key
+
+
+def _insufficient(missing: MissingScopeError) -> RequestError:
+    message = _("This API key may not do that: it lacks the scope “%s”.") % missing.scope
+    challenge = f'Bearer realm="webhooks", error="insufficient_scope", scope="{missing.scope}"'
+    return RequestError(403, "forbidden", message, headers={"WWW-Authenticate": challenge})
 
 
 def _note_use(api_key: ApiKey) -> None:
