@@ -39,6 +39,7 @@ from webhooks.delivery.requests import (
     utc,
 )
 from webhooks.delivery.sender import Sender
+from webhooks.delivery.shards import Shards
 from webhooks.delivery.wakeup import Wakeup
 from webhooks.models import HoldReason, Outcome, Status, ids
 from webhooks.models.messages import Message
@@ -106,6 +107,7 @@ class Engine:
             max_in_flight=settings.WEBHOOKS_MAX_IN_FLIGHT,
             on_response=self._on_response,
         )
+        self._shards = Shards(self._session)
         self._claims = Claims(self._queue, self._lease, self._limiters)
         self._claimer = Claimer(self._claims, self._queue, self._session, self._event.set)
         self._recorder = Recorder(self._queue, self._lease)
@@ -289,7 +291,9 @@ class Engine:
         """Return the webhooks that have due rows and can be sent to; None on a database fault."""
         if now < self._look_at:
             return self._candidates
-        found = self._session.run(self._queue.candidates)
+        self._shards.look(now)
+        mine = {"shards": self._shards.count, "numbers": self._shards.numbers}
+        found = self._session.run(lambda: self._queue.candidates(**mine))
         if found is None:
             return None
         self._ready = {}
@@ -471,6 +475,7 @@ class Engine:
             time.sleep(self._session.backoff_seconds)
         self._writer.finish(ends)
         self._session.run(self._recorder.write_rest)
+        self._shards.leave()
         self._learned.hand_over()
         if self._is_own_learned:
             self._learned.close()

@@ -22,6 +22,7 @@ from webhooks.models.incidents import Incident, IncidentKind
 from webhooks.models.log import (
     Attempt,
     Delivery,
+    Drain,
     Event,
     HoldReason,
     HourlyCount,

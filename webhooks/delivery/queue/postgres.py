@@ -90,9 +90,11 @@ def clock() -> float:
     return float(row[0])
 
 
-def candidates() -> list[Candidate]:
+def candidates(*, shards: int = 1, numbers: Sequence[int] = (0,)) -> list[Candidate]:
+    """Return the webhooks of these shards that have due rows."""
     with _cursor() as cursor:
-        return [_candidate(row) for row in cursor.execute(sql.CANDIDATES)]
+        parameters = {"shards": shards, "numbers": list(numbers)}
+        return [_candidate(row) for row in cursor.execute(sql.CANDIDATES, parameters)]
 
 
 def _candidate(row: tuple[Any, ...]) -> Candidate:

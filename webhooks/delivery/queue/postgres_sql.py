@@ -51,7 +51,7 @@ JOIN webhooks_webhook w ON w.id = waiting.webhook_id
 JOIN webhooks_credential c ON c.id = w.credential_id
 LEFT JOIN webhooks_oauthtoken t ON t.credential_id = w.credential_id
 LEFT JOIN webhooks_webhookstate s ON s.webhook_id = w.id
-WHERE waiting.next_attempt_at <= now()
+WHERE waiting.next_attempt_at <= now() AND w.id %% %(shards)s = ANY(%(numbers)s::int[])
 """
 
 # The lease counts from here on: by now() it could be over when a statement that waited ends.

@@ -81,10 +81,12 @@ def clock() -> float:
     return timezone.now().timestamp()
 
 
-def candidates() -> list[Candidate]:
+def candidates(*, shards: int = 1, numbers: Sequence[int] = (0,)) -> list[Candidate]:
+    """Return the webhooks of these shards that have due rows."""
     with connection.cursor() as cursor:
         now = timezone.now()
-        cursor.execute(sql.CANDIDATES, [_stored(now)])
+        statement = sql.CANDIDATES.format(numbers=_marks(numbers))
+        cursor.execute(statement, [_stored(now), shards, *numbers])
         return [_candidate(row, now) for row in cursor.fetchall()]
 
 
