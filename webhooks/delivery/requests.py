@@ -99,6 +99,8 @@ class RequestPlan(NamedTuple):
     logged_query: str
     # How much of a body that was rendered is stored.
     stored_body_bytes: int
+    # Shown to a receiver that asks for one: PEM with its key.
+    certificate: str = ""
 
 
 class Request(NamedTuple):
@@ -188,6 +190,7 @@ def make_plan(
         query=authorization.query(),
         logged_query=authorization.logged_query(),
         stored_body_bytes=settings.WEBHOOKS_STORED_BODY_BYTES,
+        certificate=webhook.credential.client_certificate,
     )
 
 

@@ -260,9 +260,11 @@ DO UPDATE SET count = h.count + EXCLUDED.count
 
 INSERT_EVENTS = """
 INSERT INTO webhooks_event (id, type, payload, occurred_at, filtered_count, idempotency_key,
-                            fingerprint, source, call_id, created_at)
+                            fingerprint, source, call_id, caller_digits, callee_digits,
+                            client_digits, company_digits, created_at)
 SELECT *, now() FROM unnest(%s::text[], %s::text[], %s::bytea[], %s::timestamptz[], %s::int[],
-                            %s::text[], %s::text[], %s::text[], %s::text[])
+                            %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
+                            %s::text[], %s::text[], %s::text[])
 """
 
 INSERT_DELIVERIES = """

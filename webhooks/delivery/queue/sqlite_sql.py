@@ -161,8 +161,9 @@ ON CONFLICT (webhook_id, hour, outcome, duration_step) DO UPDATE SET count = cou
 
 INSERT_EVENT = """
 INSERT INTO webhooks_event (id, type, payload, occurred_at, filtered_count, idempotency_key,
-                            fingerprint, source, call_id, created_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+                            fingerprint, source, call_id, caller_digits, callee_digits,
+                            client_digits, company_digits, created_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 """
 
 INSERT_DELIVERY = """
