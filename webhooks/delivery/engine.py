@@ -322,8 +322,8 @@ class Engine:
 
     def _until_due(self, seconds: float | None) -> float:
         """Return how long to wait when nothing is due for so long: at most until the next poll."""
-        seconds = math.inf if seconds is None else seconds
-        return min(settings.WEBHOOKS_POLL_SECONDS, max(_FIRST_SCAN_SECONDS, seconds))
+        poll: float = settings.WEBHOOKS_POLL_SECONDS
+        return poll if seconds is None else min(poll, max(_FIRST_SCAN_SECONDS, seconds))
 
     def _is_ready(self, candidate: Candidate) -> bool:
         """Return whether this webhook can be sent to; hold its rows if they wait for a person."""
