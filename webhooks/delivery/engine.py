@@ -264,7 +264,7 @@ class Engine:
 
     def _scan_when_due(self) -> None:
         """Wait for a wakeup, and for what becomes due by time; a lost wakeup is found soon."""
-        seconds = self._session.run(self._queue.next_due_seconds)
+        seconds = self._session.run(lambda: self._queue.next_due_seconds(**self._shards.own))
         self._look_at = 0.0
         self._scan_at = time.monotonic() + self._until_due(seconds)
 
@@ -307,8 +307,7 @@ class Engine:
         if now < self._look_at:
             return self._candidates
         self._shards.look(now)
-        mine = {"shards": self._shards.count, "numbers": self._shards.numbers}
-        found = self._session.run(lambda: self._queue.candidates(**mine))
+        found = self._session.run(lambda: self._queue.candidates(**self._shards.own))
         if found is None:
             return None
         self._ready = {}

@@ -8,6 +8,7 @@ fault: claims are exclusive, and order and limits are the database's. It only co
 
 import secrets
 from datetime import timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
@@ -31,6 +32,11 @@ class Shards:
         self.numbers = list(range(self.count))
         self._member = secrets.randbits(62)
         self._look_at = 0.0
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """Return what the queue is asked with."""
+        return {"shards": self.count, "numbers": self.numbers}
 
     def look(self, now: float) -> None:
         """Say that this drain is there, and learn which shards are its own; `now` is monotonic."""

@@ -100,10 +100,11 @@ def candidates(*, shards: int = 1, numbers: Sequence[int] = (0,)) -> list[Candid
         return [_candidate(row) for row in cursor.execute(sql.CANDIDATES, parameters)]
 
 
-def next_due_seconds() -> float | None:
-    """Return how long it is until the next waiting row is due; None when none waits."""
+def next_due_seconds(*, shards: int = 1, numbers: Sequence[int] = (0,)) -> float | None:
+    """Return how long it is until the next row of these shards is due; None when none waits."""
     with _cursor() as cursor:
-        row = cursor.execute(sql.NEXT_DUE).fetchone()
+        parameters = {"shards": shards, "numbers": list(numbers)}
+        row = cursor.execute(sql.NEXT_DUE, parameters).fetchone()
     assert row is not None
     return None if row[0] is None else float(row[0])
 

@@ -58,6 +58,7 @@ WHERE waiting.next_attempt_at <= now() AND w.id %% %(shards)s = ANY(%(numbers)s:
 # How long nothing becomes due that is not due yet, by the same probes.
 NEXT_DUE = f"""{_WAITING}
 SELECT EXTRACT(EPOCH FROM min(next_attempt_at) - now())::float8 FROM waiting
+WHERE webhook_id %% %(shards)s = ANY(%(numbers)s::int[])
 """
 
 # The lease counts from here on: by now() it could be over when a statement that waited ends.

@@ -90,10 +90,10 @@ def candidates(*, shards: int = 1, numbers: Sequence[int] = (0,)) -> list[Candid
         return [_candidate(row, now) for row in cursor.fetchall()]
 
 
-def next_due_seconds() -> float | None:
-    """Return how long it is until the next waiting row is due; None when none waits."""
+def next_due_seconds(*, shards: int = 1, numbers: Sequence[int] = (0,)) -> float | None:
+    """Return how long it is until the next row of these shards is due; None when none waits."""
     with connection.cursor() as cursor:
-        cursor.execute(sql.NEXT_DUE)
+        cursor.execute(sql.NEXT_DUE.format(numbers=_marks(numbers)), [shards, *numbers])
         return _seconds_to(cursor.fetchone()[0], timezone.now())
 
 

@@ -40,6 +40,7 @@ WHERE EXISTS (SELECT 1 FROM webhooks_delivery d WHERE d.status = 'pending'
 NEXT_DUE = f"""{_WAITING}
 SELECT min((SELECT min(next_attempt_at) FROM webhooks_delivery d
             WHERE d.status = 'pending' AND d.webhook_id = waiting.webhook_id)) FROM waiting
+WHERE webhook_id %% %s IN ({{numbers}})
 """
 
 DUE = f"""
