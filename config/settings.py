@@ -116,6 +116,8 @@ MIDDLEWARE = [
     "webhooks.middleware.same_origin_resources",
     "webhooks.middleware.nothing_cached",
     "csp.middleware.CSPMiddleware",
+    # Before what only pages need: a program that publishes waits for none of it.
+    "webhooks.middleware.event_api",
     "webhooks.middleware.escaped_invisibles",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 # One transaction writes at a time: a second connection would only wait for the first.
 WRITES_IN_PARALLEL = False
+# Its statements cost no round trips.
+ACCEPTS_AT_ONCE = False
 
 
 def _stored(moment: dt.datetime | None) -> Any:
