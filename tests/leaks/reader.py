@@ -42,7 +42,7 @@ def rows() -> dict[str, list[dict[str, Any]]]:
         "webhook": list(Webhook._base_manager.values("pk")),
         "public key": [
             {"uid": uid, "form": form}
-            for uid in Credential.objects.exclude(client_key="").values_list("uid", flat=True)
+            for uid in Credential.objects.values_list("uid", flat=True)
             for form in ("json", "pem")
         ],
         "connection": list(Credential.objects.shared().values("pk")),

@@ -342,6 +342,17 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='Drain',
+            fields=[
+                ('member', models.PositiveBigIntegerField(primary_key=True, serialize=False)),
+                ('shards', models.PositiveSmallIntegerField()),
+                ('seen_at', models.DateTimeField()),
+            ],
+            options={
+                'verbose_name': 'drain',
+            },
+        ),
+        migrations.CreateModel(
             name='HourlyCount',
             fields=[
                 ('id', models.BigAutoField(primary_key=True, serialize=False)),

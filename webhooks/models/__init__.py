@@ -24,6 +24,7 @@ from webhooks.models.log import (
     Attempt,
     Delivery,
     DeliveryQuerySet,
+    Drain,
     Event,
     HoldReason,
     HourlyCount,
