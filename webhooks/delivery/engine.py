@@ -40,6 +40,7 @@ from webhooks.delivery.requests import (
     utc,
 )
 from webhooks.delivery.sender import Sender
+from webhooks.delivery.shards import Shards
 from webhooks.delivery.wakeup import Wakeup
 from webhooks.models import HoldReason, Outcome, Status, ids
 from webhooks.models.messages import Message
@@ -109,6 +110,7 @@ class Engine:
             max_in_flight=settings.WEBHOOKS_MAX_IN_FLIGHT,
             on_response=self._on_response,
         )
+        self._shards = Shards(self._session)
         self._claims = Claims(self._queue, self._lease, self._limiters)
         self._claimer = Claimer(self._claims, self._queue, self._session, self._event.set)
         self._recorder = Recorder(self._queue, self._lease)
@@ -267,7 +269,7 @@ class Engine:
 
     def _scan_when_due(self) -> None:
         """Wait for a wakeup, and for what becomes due by time; a lost wakeup is found soon."""
-        seconds = self._session.run(self._queue.next_due_seconds)
+        seconds = self._session.run(lambda: self._queue.next_due_seconds(**self._shards.own))
         self._look_at = 0.0
         self._scan_at = time.monotonic() + self._until_due(seconds)
 
@@ -312,7 +314,8 @@ class Engine:
         """Return the webhooks that have due rows and can be sent to; None on a database fault."""
         if now < self._look_at:
             return self._candidates
-        found = self._session.run(self._queue.candidates)
+        self._shards.look(now)
+        found = self._session.run(lambda: self._queue.candidates(**self._shards.own))
         if found is None:
             return None
         self._ready = {}
@@ -509,6 +512,7 @@ class Engine:
             time.sleep(self._session.backoff_seconds)
         self._writer.finish(ends)
         self._session.run(self._recorder.write_rest)
+        self._shards.leave()
         self._learned.hand_over()
         if self._is_own_learned:
             self._learned.close()

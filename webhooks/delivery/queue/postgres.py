@@ -7,6 +7,7 @@ planned for each call, and sequential scans are switched off for the engine's se
 """
 
 import logging
+import select
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 # Two connections may write at a time, and each waits for the disk alone.
 WRITES_IN_PARALLEL = True
+# It has `enqueue_at_once` and a version of the subscriptions.
+ACCEPTS_AT_ONCE = True
 # So few results are written with one statement.
 _FEW_ROWS = 16
 # Rows are looked up one by one, through an index: while a table is small a hash or a merge of all
@@ -71,6 +74,48 @@ def enqueue(events: Sequence[NewEventRow], deliveries: Sequence[NewDelivery]) ->
             cursor.execute(sql.INSERT_DELIVERIES, of_deliveries)
 
 
+def subscriptions_version() -> int:
+    """Return what changes whenever a webhook's types, filter or state change."""
+    with _cursor() as cursor:
+        row = cursor.execute(sql.SUBSCRIPTIONS).fetchone()
+    return int(row[0]) if row else -1
+
+
+def enqueue_at_once(
+    events: Sequence[NewEventRow],
+    deliveries: Sequence[NewDelivery],
+    version: int,
+    *,
+    lock_timeout_ms: int = 0,
+) -> tuple[int, set[str]]:
+    """Insert with one statement, which is a transaction where the caller has none.
+
+    Returns the version of the subscriptions, and the events that were inserted with their
+    deliveries: none unless the version is `version`, and none whose idempotency key is in use.
+    """
+    # In the order of their keys, so that no two transactions wait for each other.
+    columns = zip(*sorted(events, key=_key_of), strict=True)
+    parameters = [str(lock_timeout_ms), *map(list, columns), version]
+    parameters += map(list, zip(*deliveries, strict=True)) if deliveries else [[]] * 6
+    _leave_closed_connection()
+    with _cursor() as cursor:
+        row = cursor.execute(sql.INSERT_AT_ONCE, parameters).fetchone()
+    return (row[0], set(row[1])) if row else (-1, set())
+
+
+def _leave_closed_connection() -> None:
+    """Connect again where the server has ended the connection: seen at once, without asking it."""
+    if connection.connection is not None and not connection.in_atomic_block:
+        poll = select.poll()
+        poll.register(connection.connection.fileno(), select.POLLIN)
+        if poll.poll(0):
+            connection.close()
+
+
+def _key_of(event: NewEventRow) -> str:
+    return event.idempotency_key or ""
+
+
 def prepare_session() -> None:
     """Pin the plans of this thread's connection; call it after each new connection."""
     with _cursor() as cursor:
@@ -93,15 +138,18 @@ def clock() -> float:
     return float(row[0])
 
 
-def candidates() -> list[Candidate]:
+def candidates(*, shards: int = 1, numbers: Sequence[int] = (0,)) -> list[Candidate]:
+    """Return the webhooks of these shards that have due rows."""
     with _cursor() as cursor:
-        return [_candidate(row) for row in cursor.execute(sql.CANDIDATES)]
+        parameters = {"shards": shards, "numbers": list(numbers)}
+        return [_candidate(row) for row in cursor.execute(sql.CANDIDATES, parameters)]
 
 
-def next_due_seconds() -> float | None:
-    """Return how long it is until the next waiting row is due; None when none waits."""
+def next_due_seconds(*, shards: int = 1, numbers: Sequence[int] = (0,)) -> float | None:
+    """Return how long it is until the next row of these shards is due; None when none waits."""
     with _cursor() as cursor:
-        row = cursor.execute(sql.NEXT_DUE).fetchone()
+        parameters = {"shards": shards, "numbers": list(numbers)}
+        row = cursor.execute(sql.NEXT_DUE, parameters).fetchone()
     assert row is not None
     return None if row[0] is None else float(row[0])
 
