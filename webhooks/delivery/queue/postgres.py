@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 
 from webhooks.delivery.queue import postgres_sql as sql
 from webhooks.delivery.queue.rows import (
@@ -163,24 +163,38 @@ def _candidate(row: tuple[Any, ...]) -> Candidate:
 
 
 def _take(statement: str, parameters: dict[str, Any], max_bytes: int) -> list[Claimed]:
+    """Return what was claimed; rows whose large events could not be read are without them."""
     # One statement is one transaction; a BEGIN and a COMMIT of their own would be two more waits.
     with _cursor() as cursor:
-        return _taken(cursor, statement, parameters, max_bytes)
+        rows = cursor.execute(statement, parameters, binary=True).fetchall()
+    try:
+        with _cursor() as cursor:
+            return _with_events(cursor, rows, parameters["lease"], max_bytes)
+    except DatabaseError as error:
+        logger.warning("events_not_read rows=%d error=%s", len(rows), error)
+        return [Claimed._make([*row[:6], row[6] or b""]) for row in rows]
 
 
 def _taken(
     cursor: "psycopg.Cursor[Any]", statement: str, parameters: dict[str, Any], max_bytes: int
 ) -> list[Claimed]:
-    """Return what was claimed, with events; what is more than `max_bytes` of them goes back.
+    """Return what was claimed in the caller's transaction."""
+    rows = cursor.execute(statement, parameters, binary=True).fetchall()
+    return _with_events(cursor, rows, parameters["lease"], max_bytes)
+
+
+def _with_events(
+    cursor: "psycopg.Cursor[Any]", rows: Iterable[tuple[Any, ...]], lease: str, max_bytes: int
+) -> list[Claimed]:
+    """Return claimed rows with their events; what is more than `max_bytes` of them goes back.
 
     A row whose event is missing is cancelled.
     """
-    cursor.execute(statement, parameters, binary=True)
     claims: list[Claimed] = []
     large: list[Claimed] = []
     sizes: dict[str, int] = {}
     lost: list[str] = []
-    for *values, size in cursor.fetchall():
+    for *values, size in rows:
         claim = Claimed._make(values)
         if claim.payload is not None:
             max_bytes -= size
@@ -190,7 +204,6 @@ def _taken(
             large.append(claim)
         else:
             lost.append(claim.id)
-    lease = parameters["lease"]
     if lost:
         cursor.execute(sql.CANCEL_LOST, [lost, lease])
         logger.error("events_missing deliveries=%s", ",".join(lost))
