@@ -38,7 +38,7 @@ class Migration(migrations.Migration):
                 ('authorization_type', models.CharField(choices=[('none', 'None'), ('basic', 'Basic authentication'), ('oauth2', 'OAuth 2.0')], default='none', max_length=16, verbose_name='Authorization type')),
                 ('basic_login', models.CharField(blank=True, default='', max_length=255, verbose_name='Login')),
                 ('basic_password', webhooks.security.encryption.SecretField(blank=True, default='', verbose_name='Password')),
-                ('grant_type', models.CharField(choices=[('authorization_code', 'Authorization code'), ('client_credentials', 'Client credentials')], default='authorization_code', max_length=24, verbose_name='Grant type')),
+                ('grant_type', models.CharField(choices=[('authorization_code', 'Authorization code'), ('client_credentials', 'Client credentials'), ('jwt_bearer', 'JWT bearer'), ('device_code', 'Device code')], default='authorization_code', max_length=24, verbose_name='Grant type')),
                 ('token_name', models.CharField(blank=True, default='', max_length=100, verbose_name='Token name')),
                 ('callback_url', models.CharField(blank=True, default='', max_length=2048, verbose_name='Callback URL')),
                 ('auth_url', models.CharField(blank=True, default='', max_length=2048, verbose_name='Auth URL')),
@@ -46,7 +46,7 @@ class Migration(migrations.Migration):
                 ('client_id', models.CharField(blank=True, default='', max_length=1024, verbose_name='Client ID')),
                 ('client_secret', webhooks.security.encryption.SecretField(blank=True, default='', verbose_name='Client secret')),
                 ('scope', models.CharField(blank=True, default='', max_length=2048, verbose_name='Scope')),
-                ('client_authentication', models.CharField(choices=[('basic_header', 'Basic Auth header'), ('request_body', 'Client credentials in body')], default='basic_header', max_length=16, verbose_name='Send credentials as')),
+                ('client_authentication', models.CharField(choices=[('basic_header', 'Basic Auth header'), ('request_body', 'Client credentials in body'), ('raw_basic', 'Basic Auth header, raw'), ('client_secret_jwt', 'JWT signed with the client secret'), ('private_key_jwt', 'JWT signed with a private key'), ('tls_client_auth', 'TLS client certificate')], default='basic_header', max_length=20, verbose_name='Send credentials as')),
                 ('provider', models.CharField(blank=True, default='', max_length=32, verbose_name='Provider')),
                 ('issuer', models.CharField(blank=True, default='', max_length=2048, verbose_name='Issuer')),
                 ('requires_issuer', models.BooleanField(default=False, verbose_name='Answers name the issuer')),
@@ -59,6 +59,10 @@ class Migration(migrations.Migration):
                 ('token_parameters', models.JSONField(blank=True, default=dict, verbose_name='Extra token parameters')),
                 ('refresh_parameters', models.JSONField(blank=True, default=dict, verbose_name='Extra refresh parameters')),
                 ('scope_separator', models.CharField(blank=True, choices=[(' ', 'Space'), (',', 'Comma')], default=' ', max_length=1, verbose_name='Scope separator')),
+                ('client_key', webhooks.security.encryption.SecretField(blank=True, default='', verbose_name='Private key')),
+                ('assertion_claims', models.JSONField(blank=True, default=dict, verbose_name='Claims of the JWT')),
+                ('token_headers', webhooks.security.encryption.SecretField(blank=True, default='', verbose_name='Headers of token requests')),
+                ('client_certificate', webhooks.security.encryption.SecretField(blank=True, default='', verbose_name='TLS client certificate')),
                 ('uses_json_token_request', models.BooleanField(default=False, verbose_name='JSON token request')),
                 ('header_prefix', models.CharField(blank=True, default='Bearer', max_length=64, verbose_name='Header prefix')),
                 ('token_placement', models.CharField(choices=[('header', 'Authorization header'), ('query', 'Query parameter')], default='header', max_length=8, verbose_name='Send the token in')),
@@ -175,6 +179,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('name', models.CharField(max_length=100, verbose_name='Name')),
                 ('prefix', models.CharField(editable=False, max_length=16, verbose_name='Starts with')),
+                ('scopes', models.JSONField(default=list, verbose_name='May')),
                 ('key_hash', models.CharField(editable=False, max_length=64, unique=True)),
                 ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='Created')),
                 ('last_used_at', models.DateTimeField(blank=True, editable=False, null=True, verbose_name='Last used')),
@@ -193,6 +198,9 @@ class Migration(migrations.Migration):
                 ('session_hash', models.CharField(max_length=64)),
                 ('code_verifier', webhooks.security.encryption.SecretField(blank=True, default='')),
                 ('redirect_uri', models.CharField(max_length=2048)),
+                ('user_code', models.CharField(blank=True, default='', max_length=64)),
+                ('poll_seconds', models.PositiveSmallIntegerField(default=5)),
+                ('poll_at', models.DateTimeField(blank=True, null=True)),
                 ('issuer', models.CharField(blank=True, default='', max_length=2048)),
                 ('requires_issuer', models.BooleanField(default=False)),
                 ('client_fingerprint', models.CharField(max_length=64)),
@@ -245,13 +253,17 @@ class Migration(migrations.Migration):
                 ('fingerprint', models.CharField(blank=True, default='', max_length=64)),
                 ('source', models.CharField(blank=True, default='', max_length=100, verbose_name='Source')),
                 ('copy_of', models.CharField(blank=True, db_default='', default='', max_length=30)),
-                ('call_id', models.CharField(blank=True, default='', max_length=128, verbose_name='Call id')),
+                ('call_id', models.CharField(blank=True, max_length=128, null=True, verbose_name='Call id')),
+                ('caller_digits', models.CharField(blank=True, max_length=20, null=True)),
+                ('callee_digits', models.CharField(blank=True, max_length=20, null=True)),
+                ('client_digits', models.CharField(blank=True, max_length=20, null=True)),
+                ('company_digits', models.CharField(blank=True, max_length=20, null=True)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
             ],
             options={
                 'verbose_name': 'event',
                 'verbose_name_plural': 'events',
-                'indexes': [models.Index(condition=models.Q(('call_id', ''), _negated=True), fields=['call_id'], name='event_call_id'), models.Index(fields=['type', '-id'], name='event_by_type')],
+                'indexes': [models.Index(fields=['type', '-id'], name='event_by_type'), models.Index(condition=models.Q(('call_id__isnull', False)), fields=['call_id', '-id'], name='event_call_id'), models.Index(condition=models.Q(('caller_digits__isnull', False)), fields=['caller_digits', '-id'], name='event_caller_digits'), models.Index(condition=models.Q(('callee_digits__isnull', False)), fields=['callee_digits', '-id'], name='event_callee_digits'), models.Index(condition=models.Q(('client_digits__isnull', False)), fields=['client_digits', '-id'], name='event_client_digits'), models.Index(condition=models.Q(('company_digits__isnull', False)), fields=['company_digits', '-id'], name='event_company_digits')],
             },
         ),
         migrations.AddField(
@@ -270,6 +282,7 @@ class Migration(migrations.Migration):
                 ('failing_since_at', models.DateTimeField(blank=True, null=True)),
                 ('failures_in_a_row', models.PositiveIntegerField(db_default=0, default=0)),
                 ('last_error', models.CharField(blank=True, default='', max_length=500)),
+                ('drops_before', models.DateTimeField(blank=True, null=True)),
             ],
             options={
                 'verbose_name': 'webhook state',
@@ -300,6 +313,20 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='SavedView',
+            fields=[
+                ('id', models.BigAutoField(primary_key=True, serialize=False)),
+                ('name', models.CharField(max_length=40, verbose_name='Name')),
+                ('query', models.CharField(max_length=1000)),
+                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='saved_views', to=settings.AUTH_USER_MODEL)),
+            ],
+            options={
+                'verbose_name': 'saved view',
+                'ordering': ['name'],
+                'constraints': [models.UniqueConstraint(fields=('user', 'name'), name='saved_view_once', violation_error_message='You have a view of this name.')],
+            },
+        ),
+        migrations.CreateModel(
             name='Incident',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
@@ -314,6 +341,17 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'incident',
                 'ordering': ['-id'],
+            },
+        ),
+        migrations.CreateModel(
+            name='Drain',
+            fields=[
+                ('member', models.PositiveBigIntegerField(primary_key=True, serialize=False)),
+                ('shards', models.PositiveSmallIntegerField()),
+                ('seen_at', models.DateTimeField()),
+            ],
+            options={
+                'verbose_name': 'drain',
             },
         ),
         migrations.CreateModel(
@@ -434,6 +472,7 @@ class Migration(migrations.Migration):
                 ('refused_by', models.BigIntegerField(blank=True, null=True)),
                 ('last_error', models.CharField(blank=True, default='', max_length=1000)),
                 ('warning', models.CharField(blank=True, default='', max_length=1000)),
+                ('receiver_origins', models.JSONField(blank=True, default=list)),
                 ('granted_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],
             options={

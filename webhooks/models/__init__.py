@@ -5,11 +5,12 @@ exchanges, which workers write. `log`: events, deliveries, attempts and their ho
 `replays`: past deliveries sent again. `access`: API keys and the key canary. `audit`: who did what.
 """
 
-from webhooks.models.access import ApiKey, EncryptionCanary
+from webhooks.models.access import ApiKey, ApiScope, EncryptionCanary, MissingScopeError
 from webhooks.models.alerts import AlertChannel, AlertMessage, ChannelKind
 from webhooks.models.audit import Action, AuditEntry, WebhookVersion
 from webhooks.models.credential import (
     AUTHORIZATION_FIELDS,
+    BY_PERSON,
     CREDENTIAL_SECRETS,
     AuthorizationType,
     ClientAuthentication,
@@ -23,10 +24,13 @@ from webhooks.models.incidents import Incident, IncidentKind
 from webhooks.models.log import (
     Attempt,
     Delivery,
+    DeliveryQuerySet,
+    Drain,
     Event,
     HoldReason,
     HourlyCount,
     Outcome,
+    SavedView,
     Status,
     Trigger,
 )

@@ -77,6 +77,7 @@ _TABS = {
     "webhooks:connection": "connections",
     "webhooks:alert": "alerts",
     "webhooks:deliver": "deliveries",
+    "webhooks:event": "deliveries",
     "webhooks:replay_create_for_all": "deliveries",
     "webhooks:replay_create": "webhooks",
     "webhooks:replay": "deliveries",

@@ -76,7 +76,11 @@ class NewEventRow(NamedTuple):
     idempotency_key: str | None
     fingerprint: str
     source: str
-    call_id: str
+    call_id: str | None
+    caller_digits: str | None
+    callee_digits: str | None
+    client_digits: str | None
+    company_digits: str | None
 
 
 class Pace(NamedTuple):
@@ -178,7 +182,7 @@ class Claimed(NamedTuple):
     number: int
     failure_count: int
     trigger: str
-    # The event document, frozen UTF-8 JSON.
+    # The event document, frozen UTF-8 JSON; empty when it could not be read: the row goes back.
     payload: bytes
 
 
