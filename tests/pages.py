@@ -75,6 +75,7 @@ _OWN = [
     Page("webhooks:time_zone"),
     Page("webhooks:connections"),
     Page("webhooks:connection_create"),
+    Page("webhooks:grants"),
     Page("webhooks:connection", ("connection",)),
     Page("webhooks:connection_edit", ("connection",)),
     Page("webhooks:connection_audit", ("connection",)),

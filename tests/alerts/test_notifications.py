@@ -82,6 +82,7 @@ def test_grants_of_one_person_that_end_together_are_one_mail() -> None:
     [message] = mail.outbox
     assert "3 grants need re-authorization" in message.subject
     assert "anna granted all of them" in message.body
+    assert "/integrations/webhooks/connections/grants/" in message.body
     for webhook in ended:
         assert f"“{webhook.name}”: " in message.body
         assert f"/integrations/webhooks/{webhook.pk}/edit/#token" in message.body

@@ -309,9 +309,12 @@ def _text_of_many(group: list[Incident]) -> str:
         f"{_headline_of_many(group, is_reminder=False)}.",
         _("%(person)s granted all of them at %(server)s.") % about,
         problems.sentence(group[0].message),
-        _("Open each of these and press Get new access token:"),
+        _(
+            "This page leads through all of them, one after another, or makes one connection of "
+            "them, for which it takes one approval:"
+        ),
+        settings.PUBLIC_URL + reverse("webhooks:grants"),
         *(f"“{one.subject.name}”: {_link(one.subject)}" for one in group),
-        _("Saved as one connection that all of them use, it would take one press."),
     ]
     return "\n\n".join(line for line in lines if line) + "\n"
 
