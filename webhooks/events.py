@@ -56,17 +56,17 @@ __all__ = [
     "publish",
     "publish_each",
     "publish_many",
-    "redeliver",
     "release_held",
+    "resend",
     "resend_edited",
     "resume",
     "rotate_signing_secret",
-    "send_now",
     "send_test",
 ]
 
 # How long a rotated signing secret still signs.
 _ROTATION_HOURS = 24
+ENDED = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
 _OPEN = (Status.PENDING, Status.HELD, Status.PARKED)
 
 
@@ -133,14 +133,20 @@ def send_test(webhook: Webhook, event_type: str | None = None) -> Delivery:
     return Delivery.objects.get(pk=delivery.id)
 
 
-def redeliver(deliveries: QuerySet[Delivery], *, trigger: Trigger = Trigger.REDELIVERY) -> int:
-    """Send the same events again to the same webhooks, as new deliveries; return how many."""
+def resend(deliveries: QuerySet[Delivery]) -> int:
+    """Send deliveries again, as new ones; those that wait or are stuck are due at once.
+
+    Return how many that is: what is on hold or being sent stays, and a deleted webhook gets none.
+    """
     with transaction.atomic():
-        rows = deliveries.filter(webhook__deleted_at=None).order_by("id")
-        pairs = list(rows.values_list("event_id", "webhook_id"))
-        made = deliver_again(pairs, trigger=trigger)
+        moved = deliveries.filter(status__in=(Status.PENDING, Status.PARKED)).update(
+            status=Status.PENDING, next_attempt_at=Now(), unknown_count=0
+        )
+        ended = deliveries.filter(status__in=ENDED, webhook__deleted_at=None).order_by("id")
+        pairs = list(ended.values_list("event_id", "webhook_id"))
+        made = deliver_again(pairs, trigger=Trigger.RESENT)
         transaction.on_commit(tasks.notify)
-    return made
+    return moved + made
 
 
 def resend_edited(delivery: Delivery, payload: Mapping[str, object]) -> Delivery:
@@ -164,16 +170,6 @@ def cancel(deliveries: QuerySet[Delivery]) -> int:
     return deliveries.filter(status__in=_OPEN).update(
         status=Status.CANCELLED, next_attempt_at=None, hold_reason="", finished_at=Now()
     )
-
-
-def send_now(deliveries: QuerySet[Delivery]) -> int:
-    """Make waiting and parked deliveries due at once."""
-    with transaction.atomic():
-        moved = deliveries.filter(status__in=(Status.PENDING, Status.PARKED)).update(
-            status=Status.PENDING, next_attempt_at=Now(), unknown_count=0
-        )
-        transaction.on_commit(tasks.notify)
-    return moved
 
 
 def pause(webhook: Webhook, reason: PauseReason = PauseReason.PERSON) -> None:

@@ -46,8 +46,9 @@ _MAX_CREDIT_SECONDS = 5.0
 _COUNTING_SECONDS = 60
 # The same selection, posted again so soon, is a double click.
 _DOUBLE_CLICK = dt.timedelta(minutes=1)
-# What waits or is held is sent anyway.
-_FINISHED = (Status.SUCCEEDED, Status.FAILED, Status.PARKED, Status.CANCELLED)
+# What waits or is on hold is sent anyway; of a selection what is stuck is sent as it is.
+_ENDED = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
+_FINISHED = (*_ENDED, Status.PARKED)
 
 
 class AlreadyRunningError(DeliveryError):
@@ -133,7 +134,7 @@ def stop(replay: Replay) -> bool:
 def results(replay: Replay) -> Counter[str]:
     """Count what became of the new deliveries by status, up to COUNT_LIMIT of them."""
     made = Delivery.objects.filter(
-        trigger=Trigger.REPLAY, pk__gte=_first_id(replay.created_at), webhook=replay.webhook_id
+        trigger=Trigger.BULK, pk__gte=_first_id(replay.created_at), webhook=replay.webhook_id
     )
     if replay.finished_at:
         made = made.filter(pk__lt=_first_id(replay.finished_at + dt.timedelta(seconds=1)))
@@ -184,7 +185,7 @@ def _step(pk: int) -> int | None:
             return None
         fresh = _newest_only(replay, rows)
         queued = deliver_again(
-            [(row.event_id, row.webhook_id) for row in fresh], trigger=Trigger.REPLAY
+            [(row.event_id, row.webhook_id) for row in fresh], trigger=Trigger.BULK
         )
         moved = Replay.objects.filter(
             pk=pk, status=ReplayStatus.RUNNING, cursor=replay.cursor
@@ -243,7 +244,7 @@ def _following(replay: Replay, limit: int) -> list[_DeliveryRow]:
     """Return the next rows of the log that the replay is about, oldest first."""
     rows = Delivery.objects.filter(webhook__deleted_at=None)
     if replay.scope == ReplayScope.SELECTION:
-        rows = rows.filter(pk__in=replay.delivery_ids, status__in=_FINISHED)
+        rows = rows.filter(pk__in=replay.delivery_ids, status__in=_ENDED)
     else:
         rows = rows.exclude(trigger=Trigger.TEST)
         if replay.webhook_id:
@@ -271,7 +272,7 @@ def _newest_only(replay: Replay, rows: list[_DeliveryRow]) -> list[_DeliveryRow]
         pk__gte=rows[0].id,
     )
     if replay.scope == ReplayScope.SELECTION:
-        same = same.filter(pk__in=replay.delivery_ids, status__in=_FINISHED)
+        same = same.filter(pk__in=replay.delivery_ids, status__in=_ENDED)
     elif replay.scope == ReplayScope.ALL and replay.until_at:
         same = same.filter(pk__lt=_first_id(replay.until_at))
     newest: dict[tuple[str, int], str] = {}

@@ -79,9 +79,9 @@ class Migration(migrations.Migration):
             name='Delivery',
             fields=[
                 ('id', models.CharField(default=webhooks.models.ids.delivery_id, editable=False, max_length=30, primary_key=True, serialize=False)),
-                ('status', models.CharField(choices=[('pending', 'Pending'), ('sending', 'Sending'), ('succeeded', 'Succeeded'), ('failed', 'Failed'), ('held', 'Held'), ('parked', 'Parked'), ('cancelled', 'Cancelled')], default='pending', max_length=10, verbose_name='Status')),
-                ('trigger', models.CharField(choices=[('event', 'Event'), ('test', 'Test'), ('redelivery', 'Redelivery'), ('replay', 'Replay'), ('edited', 'Edited and resent')], default='event', max_length=10, verbose_name='Trigger')),
-                ('hold_reason', models.CharField(blank=True, choices=[('paused', 'The webhook is paused'), ('reauthorization', 'The webhook needs re-authorization'), ('misconfigured', 'The OAuth client is misconfigured'), ('no_token', 'No access token was obtained yet')], default='', max_length=16)),
+                ('status', models.CharField(choices=[('pending', 'Waiting'), ('sending', 'Sending'), ('succeeded', 'Succeeded'), ('failed', 'Failed'), ('held', 'On hold'), ('parked', 'Stuck'), ('cancelled', 'Cancelled')], default='pending', max_length=10, verbose_name='Status')),
+                ('trigger', models.CharField(choices=[('event', 'Event'), ('test', 'Test'), ('resent', 'Resent'), ('bulk', 'Resent in bulk'), ('edited', 'Edited and resent')], default='event', max_length=10, verbose_name='Trigger')),
+                ('hold_reason', models.CharField(blank=True, choices=[('paused', 'Webhook paused'), ('reauthorization', 'Needs re-authorization'), ('misconfigured', 'OAuth misconfigured'), ('no_token', 'No access token yet')], default='', max_length=16)),
                 ('next_attempt_at', models.DateTimeField(blank=True, null=True, verbose_name='Next attempt')),
                 ('attempt_count', models.PositiveSmallIntegerField(default=0, verbose_name='Attempts')),
                 ('failure_count', models.PositiveSmallIntegerField(default=0)),
@@ -164,7 +164,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'webhook',
                 'verbose_name_plural': 'webhooks',
                 'ordering': ['name', 'pk'],
-                'permissions': [('view_payload', 'Can see payloads'), ('test_webhook', 'Can send tests and redeliver'), ('authorize_webhook', 'Can get, refresh and clear access tokens')],
+                'permissions': [('view_payload', 'Can see payloads'), ('test_webhook', 'Can send tests and resend'), ('authorize_webhook', 'Can get, refresh and clear access tokens')],
             },
         ),
         migrations.CreateModel(
@@ -363,7 +363,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(primary_key=True, serialize=False)),
                 ('at', models.DateTimeField(auto_now_add=True, verbose_name='Time')),
                 ('username', models.CharField(blank=True, default='', max_length=150, verbose_name='Person')),
-                ('action', models.CharField(choices=[('created', 'Created'), ('changed', 'Changed'), ('deleted', 'Deleted'), ('paused', 'Paused'), ('resumed', 'Resumed'), ('secret_rotated', 'Signing secret rotated'), ('authorized', 'Access token obtained'), ('token_refreshed', 'Access token refreshed'), ('token_cleared', 'Access token cleared'), ('authorization_lost', 'Authorization lost'), ('tested', 'Test sent'), ('redelivered', 'Redelivered'), ('edited_and_resent', 'Edited and resent'), ('cancelled', 'Deliveries cancelled'), ('sent_now', 'Deliveries sent now'), ('replay_started', 'Replay started'), ('replay_stopped', 'Replay stopped'), ('exported', 'Exported'), ('imported', 'Imported'), ('key_issued', 'API key issued'), ('key_revoked', 'API key revoked')], max_length=24, verbose_name='Action')),
+                ('action', models.CharField(choices=[('created', 'Created'), ('changed', 'Changed'), ('deleted', 'Deleted'), ('paused', 'Paused'), ('resumed', 'Resumed'), ('secret_rotated', 'Signing secret rotated'), ('authorized', 'Access token obtained'), ('token_refreshed', 'Access token refreshed'), ('token_cleared', 'Access token cleared'), ('authorization_lost', 'Authorization lost'), ('tested', 'Test sent'), ('resent', 'Resent'), ('edited_and_resent', 'Edited and resent'), ('cancelled', 'Deliveries cancelled'), ('replay_started', 'Resend started'), ('replay_stopped', 'Resend stopped'), ('exported', 'Exported'), ('imported', 'Imported'), ('key_issued', 'API key issued'), ('key_revoked', 'API key revoked')], max_length=24, verbose_name='Action')),
                 ('object_type', models.CharField(max_length=24, verbose_name='Kind')),
                 ('object_id', models.CharField(max_length=40)),
                 ('object_name', models.CharField(blank=True, default='', max_length=100, verbose_name='Name')),
@@ -497,7 +497,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='delivery',
-            index=models.Index(condition=models.Q(('trigger__in', ['test', 'redelivery', 'replay', 'edited'])), fields=['trigger', '-id'], name='delivery_by_trigger'),
+            index=models.Index(condition=models.Q(('trigger__in', ['test', 'resent', 'bulk', 'edited'])), fields=['trigger', '-id'], name='delivery_by_trigger'),
         ),
         migrations.AddConstraint(
             model_name='delivery',

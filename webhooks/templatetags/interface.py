@@ -148,6 +148,16 @@ def ago(moment: datetime | None) -> SafeString | str:
 
 
 @register.filter
+def clock(moment: datetime) -> SafeString:
+    """Show the time of a day, and the day when it is not today's."""
+    local = _local(moment)
+    is_today = local.date() == timezone.localdate()
+    words = f"{local:%H:%M:%S}" if is_today else date(local, "j M, H:i:s")
+    iso, exactly = _written(moment)
+    return format_html('<time class="num" datetime="{}" title="{}">{}</time>', iso, exactly, words)
+
+
+@register.filter
 def due(moment: datetime | None) -> SafeString | str:
     """Show when something that waits is to be done: what should be done by now is due."""
     if moment is None or moment > timezone.now():
@@ -255,9 +265,9 @@ def backlog_line(report: Report) -> dict[str, Any]:
     if found.sending:
         parts.append(_("%s being sent") % _capped(found.sending))
     if found.held:
-        parts.append(_("%s held") % _capped(found.held))
+        parts.append(_("%s on hold") % _capped(found.held))
     if found.parked:
-        parts.append(_("%s parked") % _capped(found.parked))
+        parts.append(_("%s stuck") % _capped(found.parked))
     if found.sent_per_second:
         parts.append(_("%s sent per second") % _rate(found.sent_per_second))
     elif found.due:

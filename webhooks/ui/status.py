@@ -260,10 +260,10 @@ def _waiting_groups(held: Counter[str], parked: int) -> list[dict[str, Any]]:
     if parked:
         groups.append(
             {
-                "label": _("The process died three times while it was sending"),
+                "label": _("Sending crashed three times"),
                 "status": Status.PARKED,
                 "count": counted(parked),
-                "release": _("Look at them in the log, then press Send now there."),
+                "release": _("Resend or cancel them in the log."),
             }
         )
     return groups

@@ -69,7 +69,7 @@ class LogForm(forms.Form):
     """The filters above the log, all optional; read from the address."""
 
     q = forms.CharField(
-        label=gettext_lazy("Event, delivery or call id, or part of the webhook's URL"),
+        label=gettext_lazy("Phone number, id, or part of the URL"),
         required=False,
         max_length=200,
     )
@@ -168,9 +168,7 @@ class RateForm(forms.Form):
         min_value=MIN_RATE,
         max_value=MAX_RATE,
         initial=10,
-        help_text=gettext_lazy(
-            "How fast they are put into the queue. The webhook's own limits hold as well."
-        ),
+        help_text=gettext_lazy("The webhook's own limits apply too."),
     )
 
 
@@ -178,7 +176,7 @@ class ReplayForm(RateForm):
     """What of a webhook is sent again, since when, and how fast."""
 
     scope = forms.ChoiceField(
-        label=gettext_lazy("What is sent again"),
+        label=gettext_lazy("What to resend"),
         choices=[
             (ReplayScope.FAILED.value, ReplayScope.FAILED.label),
             (ReplayScope.ALL.value, ReplayScope.ALL.label),
@@ -199,7 +197,7 @@ class ReplayForm(RateForm):
             words = timezone.localtime(incident_at).strftime("%Y-%m-%d %H:%M")
             label = _("The problem began (%s)") % words
             choices.insert(0, ("incident", label))
-        choices.append(("custom", _("A time of my own")))
+        choices.append(("custom", _("Custom")))
         since: Any = self.fields["since"]
         since.choices = choices
         if incident_at:
@@ -209,7 +207,7 @@ class ReplayForm(RateForm):
         cleaned = super().clean() or self.cleaned_data
         is_missing = cleaned.get("since") == "custom" and not cleaned.get("since_at")
         if is_missing and "since_at" not in self.errors:
-            self.add_error("since_at", _("Say since when."))
+            self.add_error("since_at", _("Choose a time."))
         return cleaned
 
     def begins_at(self) -> dt.datetime | None:

@@ -11,6 +11,7 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from webhooks import audit
 from webhooks.delivery import replays
@@ -18,6 +19,7 @@ from webhooks.delivery_log import query as log_query
 from webhooks.models import (
     WEBHOOK_SECRETS,
     Action,
+    Delivery,
     Incident,
     IncidentKind,
     Replay,
@@ -29,10 +31,13 @@ from webhooks.models import (
     ids,
 )
 from webhooks.ui.deliveries.forms import RateForm, ReplayForm
+from webhooks.ui.deliveries.views import act
 from webhooks.ui.requests import HtmxRequest, button, page
 from webhooks.ui.status import state_of
 
 _EARLIER_SHOWN = 5
+# Sent as they are and at once; what is on hold waits for what holds it.
+_WAITING = (Status.PENDING, Status.PARKED)
 # Longer than any id of ours; anything else was not sent by our page.
 _MAX_ID_LENGTH = 30
 # How far before a problem its first delivery is looked for, and how long that may take.
@@ -63,17 +68,29 @@ def _of_selection(request: HtmxRequest) -> HttpResponse:
     chosen = [key for key in data.getlist("delivery") if key.startswith("dlv_")]
     chosen = [key for key in chosen if len(key) <= _MAX_ID_LENGTH and "\0" not in key]
     if not chosen:
-        messages.warning(request, _("Select the deliveries to send again first."))
+        messages.warning(request, _("Select deliveries first."))
         return redirect("webhooks:deliveries")
     chosen = sorted(set(chosen))[: replays.MAX_SELECTED]
+    waiting = list(Delivery.objects.filter(pk__in=chosen, status__in=_WAITING))
     form = RateForm(request.POST if "confirm" in request.POST else None)
     replay = Replay(scope=ReplayScope.SELECTION, delivery_ids=chosen)
+    counted = _counted(replay)
     if form.is_bound and form.is_valid():
         replay.rate = form.cleaned_data["rate"]
-        return _start(request, replay)
-    counted = _counted(replay)
-    left_out = len(chosen) - counted["count"]
-    context = {"form": form, "chosen": chosen, "left_out": left_out, **counted}
+        at_once = act(request, Action.RESENT, waiting)
+        if counted["count"]:
+            return _start(request, replay)
+        text = ngettext("%d delivery is sent now.", "%d deliveries are sent now.", at_once)
+        messages.success(request, text % at_once)
+        return redirect("webhooks:deliveries")
+    total = counted["count"] + len(waiting)
+    context = {
+        **counted,
+        "form": form,
+        "chosen": chosen,
+        "total": total,
+        "left_out": len(chosen) - total,
+    }
     status = 422 if form.errors else 200
     return render(request, "webhooks/replays/selection.html", context, status=status)
 
@@ -155,7 +172,7 @@ def _start(request: HtmxRequest, replay: Replay) -> HttpResponse:
             replays.start(replay)
             audit.record(Action.REPLAY_STARTED, replay, user=request.user, note=_note(replay))
     except replays.AlreadyRunningError as other:
-        messages.info(request, _("This replay was started before; here it is."))
+        messages.info(request, _("This was started before; here it is."))
         return redirect("webhooks:replay", other.replay.pk)
     return redirect("webhooks:replay", replay.pk)
 
@@ -204,7 +221,7 @@ def _results(replay: Replay) -> list[tuple[str, str, int]]:
 
 def _log_query(replay: Replay) -> str:
     """Return the filters that show the new deliveries in the log."""
-    query: dict[str, Any] = {"trigger": "replay", "since": replay.created_at.isoformat()}
+    query: dict[str, Any] = {"trigger": Trigger.BULK.value, "since": replay.created_at.isoformat()}
     return urlencode(query | ({"webhook": replay.webhook_id} if replay.webhook_id else {}))
 
 
@@ -215,7 +232,7 @@ def stop(request: HtmxRequest, pk: int) -> HttpResponse:
         if stopped := replays.stop(replay):
             audit.record(Action.REPLAY_STOPPED, replay, user=request.user)
     if stopped:
-        messages.success(request, _("The replay is stopped. What it put in before is still sent."))
+        messages.success(request, _("Stopped. What was resent before that is still delivered."))
     else:
-        messages.info(request, _("The replay had ended already."))
+        messages.info(request, _("It had ended already."))
     return redirect("webhooks:replay", replay.pk)
