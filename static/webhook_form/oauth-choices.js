@@ -1,13 +1,13 @@
 // Shows the parts of the form that belong to a chosen radio, at once.
-//   [data-shown-when="name=value"]  hidden unless the radio of this name has this value
+//   [data-shown-when="name=value,other"]  hidden unless the radio of this name has one of these values
 "use strict";
 
 (() => {
   const show = () => {
     for (const part of document.querySelectorAll("[data-shown-when]")) {
-      const [name, value] = part.dataset.shownWhen.split("=");
+      const [name, values] = part.dataset.shownWhen.split("=");
       const chosen = document.querySelector(`[name="${name}"]:checked`);
-      if (chosen) part.hidden = chosen.value !== value;
+      if (chosen) part.hidden = !values.split(",").includes(chosen.value);
     }
   };
 

@@ -21,7 +21,6 @@ from webhooks.models import (
     AuthorizationType,
     Credential,
     Delivery,
-    GrantType,
     HoldReason,
     OAuthToken,
     Status,
@@ -208,6 +207,6 @@ def _is_authorized(credential: Credential, token: OAuthToken | None) -> bool:
         return True
     if token is not None and token.state in _BLOCKED:
         return False
-    if credential.grant_type == GrantType.CLIENT_CREDENTIALS:
+    if credential.is_machine:
         return True
     return token is not None and (token.has_access_token() or token.has_refresh_token())

@@ -9,6 +9,7 @@ from webhooks.models.access import ApiKey, EncryptionCanary
 from webhooks.models.audit import Action, AuditEntry
 from webhooks.models.credential import (
     AUTHORIZATION_FIELDS,
+    BY_PERSON,
     CREDENTIAL_SECRETS,
     AuthorizationType,
     ClientAuthentication,

@@ -25,7 +25,6 @@ from webhooks.models import (
     AuthorizationType,
     Credential,
     Delivery,
-    GrantType,
     HoldReason,
     Incident,
     IncidentKind,
@@ -124,7 +123,7 @@ def _credentials_problem(webhook: Webhook) -> dict[str, Any] | None:
 def _token_problem(credential: Credential) -> dict[str, Any] | None:
     token = token_of(credential)
     if token is None or token.state == TokenState.NONE:
-        if credential.grant_type == GrantType.CLIENT_CREDENTIALS:
+        if credential.is_machine:
             return None
         sentence = _("Deliveries are held until somebody presses Get new access token.")
         return _status("warning", _("On hold"), sentence)
@@ -145,8 +144,7 @@ def has_token_problem(credential: Credential) -> bool:
 
 def needs_token(credential: Credential) -> bool:
     """Return whether somebody has to press Get new access token before anything is sent."""
-    is_code = credential.grant_type == GrantType.AUTHORIZATION_CODE
-    return is_code and has_token_problem(credential)
+    return not credential.is_machine and has_token_problem(credential)
 
 
 def token_of(credential: Credential) -> OAuthToken | None:
@@ -395,13 +393,13 @@ def token_facts(credential: Credential, token: OAuthToken | None) -> dict[str, A
     return {
         "exchanges": found if credential.pk else [],
         "grant_ends_at": _grant_ends_at(credential, token),
-        "is_machine": credential.grant_type == GrantType.CLIENT_CREDENTIALS,
+        "is_machine": credential.is_machine,
     }
 
 
 def _grant_ends_at(credential: Credential, token: OAuthToken | None) -> datetime | None:
     """Return when a person must come back, if that is known and soon."""
-    is_machine = credential.grant_type == GrantType.CLIENT_CREDENTIALS
+    is_machine = credential.is_machine
     if not token or token.state in _BLOCKED or is_machine or token.refresh_end_moves:
         return None
     ends_at = token.refresh_token_expires_at if token.has_refresh_token() else token.expires_at
