@@ -44,7 +44,7 @@ SCREENS = {
     "account",
     "connections",
     "deliveries",
-    "replays",
+    "resends",
     "transfer",
     "webhook_detail",
     "webhook_form",

@@ -10,7 +10,7 @@ _SCREENS = (
     "account",
     "connections",
     "deliveries",
-    "replays",
+    "resends",
     "transfer",
     "webhook_detail",
     "webhook_form",

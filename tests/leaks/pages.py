@@ -13,7 +13,7 @@ _ABOUT = {
     ("delivery_id", "pk"): "test",
     ("attempt_id", "delivery_id", "part"): "attempt",
 }
-_ABOUT_PK = {"connections": "connection", "credentials": "credential", "replays": "replay"}
+_ABOUT_PK = {"connections": "connection", "credentials": "credential", "resends": "resend"}
 
 
 class Route(NamedTuple):

@@ -20,7 +20,7 @@ from django.contrib.sessions.models import Session  # noqa: E402
 from django.db import models  # noqa: E402
 from django.db.models import F  # noqa: E402
 
-from webhooks.models import Attempt, Credential, Delivery, OAuthToken, Replay, Webhook  # noqa: E402
+from webhooks.models import Attempt, Credential, Delivery, OAuthToken, Resend, Webhook  # noqa: E402
 from webhooks.security.encryption import SecretField  # noqa: E402
 from webhooks.security.rotation import secret_models  # noqa: E402
 
@@ -42,7 +42,7 @@ def rows() -> dict[str, list[dict[str, Any]]]:
         "webhook": list(Webhook._base_manager.values("pk")),
         "connection": list(Credential.objects.shared().values("pk")),
         "credential": list(Credential._base_manager.values("pk")),
-        "replay": list(Replay.objects.values("pk")),
+        "resend": list(Resend.objects.values("pk")),
         "delivery": list(Delivery.objects.values(delivery_id=F("pk"))),
         "test": list(Delivery.objects.values(pk=F("webhook_id"), delivery_id=F("pk"))),
         "attempt": [{**one, "part": part} for one in attempts for part in ("request", "response")],

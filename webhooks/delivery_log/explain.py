@@ -171,7 +171,7 @@ def last_changes(webhooks: Sequence[Webhook], since: dt.datetime) -> dict[int, d
 
 
 def _sent(deliveries: Sequence[Delivery]) -> Verdict:
-    # Of several, such as a replay after a failure, the newest has the status that counts.
+    # Of several, such as a resend after a failure, the newest has the status that counts.
     delivery = deliveries[0]
     kind, sentence = _status(delivery)
     made_later = all(one.trigger != Trigger.EVENT for one in deliveries)

@@ -286,7 +286,7 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
-            name='Replay',
+            name='Resend',
             fields=[
                 ('id', models.BigAutoField(primary_key=True, serialize=False)),
                 ('scope', models.CharField(choices=[('failed', 'What failed'), ('all', 'Everything'), ('selection', 'What was selected')], max_length=10, verbose_name='What')),
@@ -302,10 +302,10 @@ class Migration(migrations.Migration):
                 ('advanced_at', models.DateTimeField(blank=True, null=True)),
                 ('finished_at', models.DateTimeField(blank=True, null=True)),
                 ('created_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('webhook', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='replays', to='webhooks.webhook')),
+                ('webhook', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='resends', to='webhooks.webhook')),
             ],
             options={
-                'verbose_name': 'replay',
+                'verbose_name': 'resend',
                 'ordering': ['-id'],
             },
         ),
@@ -370,7 +370,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(primary_key=True, serialize=False)),
                 ('at', models.DateTimeField(auto_now_add=True, verbose_name='Time')),
                 ('username', models.CharField(blank=True, default='', max_length=150, verbose_name='Person')),
-                ('action', models.CharField(choices=[('created', 'Created'), ('changed', 'Changed'), ('deleted', 'Deleted'), ('paused', 'Paused'), ('resumed', 'Resumed'), ('secret_rotated', 'Signing secret rotated'), ('authorized', 'Access token obtained'), ('token_refreshed', 'Access token refreshed'), ('token_cleared', 'Access token cleared'), ('authorization_lost', 'Authorization lost'), ('tested', 'Test sent'), ('resent', 'Resent'), ('edited_and_resent', 'Edited and resent'), ('cancelled', 'Deliveries cancelled'), ('replay_started', 'Resend started'), ('replay_stopped', 'Resend stopped'), ('exported', 'Exported'), ('imported', 'Imported'), ('key_issued', 'API key issued'), ('key_revoked', 'API key revoked')], max_length=24, verbose_name='Action')),
+                ('action', models.CharField(choices=[('created', 'Created'), ('changed', 'Changed'), ('deleted', 'Deleted'), ('paused', 'Paused'), ('resumed', 'Resumed'), ('secret_rotated', 'Signing secret rotated'), ('authorized', 'Access token obtained'), ('token_refreshed', 'Access token refreshed'), ('token_cleared', 'Access token cleared'), ('authorization_lost', 'Authorization lost'), ('tested', 'Test sent'), ('resent', 'Resent'), ('edited_and_resent', 'Edited and resent'), ('cancelled', 'Deliveries cancelled'), ('resend_started', 'Resend started'), ('resend_stopped', 'Resend stopped'), ('exported', 'Exported'), ('imported', 'Imported'), ('key_issued', 'API key issued'), ('key_revoked', 'API key revoked')], max_length=24, verbose_name='Action')),
                 ('object_type', models.CharField(max_length=24, verbose_name='Kind')),
                 ('object_id', models.CharField(max_length=40)),
                 ('object_name', models.CharField(blank=True, default='', max_length=100, verbose_name='Name')),
@@ -448,8 +448,8 @@ class Migration(migrations.Migration):
             constraint=models.CheckConstraint(condition=models.Q(models.Q(('is_active', True), ('pause_reason', '')), models.Q(models.Q(('pause_reason', ''), _negated=True), ('is_active', False)), _connector='OR'), name='webhook_paused_has_reason', violation_error_message='A paused webhook has a reason and an active one none.'),
         ),
         migrations.AddIndex(
-            model_name='replay',
-            index=models.Index(condition=models.Q(('status', 'running')), fields=['id'], name='replay_running'),
+            model_name='resend',
+            index=models.Index(condition=models.Q(('status', 'running')), fields=['id'], name='resend_running'),
         ),
         migrations.AddConstraint(
             model_name='incident',

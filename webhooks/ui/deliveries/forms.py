@@ -1,4 +1,4 @@
-"""What is typed on the log's pages: its filters, a replay, a changed payload."""
+"""What is typed on the log's pages: its filters, a resend, a changed payload."""
 
 import datetime as dt
 import re
@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy
 
 from webhooks import catalogue, payloads
 from webhooks.delivery_log.query import Conditions
-from webhooks.models import Outcome, ReplayScope, Status, Trigger, Webhook
+from webhooks.models import Outcome, ResendScope, Status, Trigger, Webhook
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
@@ -172,16 +172,16 @@ class RateForm(forms.Form):
     )
 
 
-class ReplayForm(RateForm):
+class ResendForm(RateForm):
     """What of a webhook is sent again, since when, and how fast."""
 
     scope = forms.ChoiceField(
         label=gettext_lazy("What to resend"),
         choices=[
-            (ReplayScope.FAILED.value, ReplayScope.FAILED.label),
-            (ReplayScope.ALL.value, ReplayScope.ALL.label),
+            (ResendScope.FAILED.value, ResendScope.FAILED.label),
+            (ResendScope.ALL.value, ResendScope.ALL.label),
         ],
-        initial=ReplayScope.FAILED,
+        initial=ResendScope.FAILED,
         widget=forms.RadioSelect,
     )
     since = forms.ChoiceField(label=gettext_lazy("Since"), initial="day", widget=forms.RadioSelect)

@@ -9,7 +9,7 @@ from django.contrib import messages
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -22,8 +22,8 @@ from webhooks.models import (
     Action,
     Attempt,
     Delivery,
-    Replay,
-    ReplayStatus,
+    Resend,
+    ResendStatus,
     SavedView,
     Status,
     Trigger,
@@ -78,7 +78,8 @@ def log_context(request: HttpRequest) -> dict[str, Any]:
         ],
         "webhook_id": form.cleaned_data.get("webhook", "") if form.is_valid() else "",
         "running": _running() if rows["may_send"] else [],
-        "backlog": backlog.report(),
+        # Who looks for a call does not ask how far behind the engine is.
+        "backlog": None if request.GET.get("q") else backlog.report(),
     }
 
 
@@ -153,8 +154,8 @@ def _counted_by_chart(text: str) -> int:
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else 0
 
 
-def _running() -> list[Replay]:
-    running = Replay.objects.filter(status=ReplayStatus.RUNNING).order_by("-id")
+def _running() -> list[Resend]:
+    running = Resend.objects.filter(status=ResendStatus.RUNNING).order_by("-id")
     return list(
         running.select_related("webhook").only("id", "scope", "webhook__name")[:_RUNNING_SHOWN]
     )
@@ -344,7 +345,7 @@ def save_view(request: HttpRequest) -> HttpResponse:
 
 @button("webhooks.view_delivery")
 def delete_view(request: HttpRequest, pk: int) -> HttpResponse:
-    SavedView.objects.filter(pk=pk, user=request.user.pk).delete()
+    get_object_or_404(SavedView, pk=pk, user=request.user.pk).delete()
     return redirect_back(request, "webhooks:deliveries")
 
 
