@@ -205,7 +205,7 @@ def test_a_selection_is_sent_again_with_progress_that_survives_a_reload(page: Pa
     page.get_by_role("button", name="Resend", exact=True).click()
     expect(page.get_by_role("heading", name="Resend 2 deliveries?")).to_be_visible()
     page.get_by_label("Deliveries per second").fill("1")
-    page.get_by_role("button", name="Send 2 deliveries again").click()
+    page.get_by_role("button", name="Resend 2 deliveries").click()
     expect(page.get_by_text("0 of 2 resent")).to_be_visible()
     resends.advance_all()
     # It asks by itself.
@@ -227,7 +227,7 @@ def test_the_count_of_a_resend_follows_what_is_chosen(page: Page) -> None:
     expect(page.get_by_label("Since this time")).to_be_hidden()
     page.get_by_role("radio", name="Everything").check()
     expect(page.get_by_text("2 deliveries", exact=True)).to_be_visible()
-    page.get_by_role("radio", name="A time of my own").check()
+    page.get_by_role("radio", name="Custom").check()
     page.get_by_label("Since this time").fill("2099-01-01T00:00")
     expect(page.get_by_text("Nothing to resend")).to_be_visible()
     page.get_by_role("radio", name="Last hour").check()
