@@ -265,7 +265,7 @@ def test_the_log_shows_a_delivery_and_sends_it_again(
     page.goto(reverse("admin:webhooks_delivery_changelist"))
     page.get_by_label("Status", exact=True).select_option(label="Waiting")
     expect(page).to_have_url(re.compile("status=pending"))
-    page.get_by_label("Phone number, id").fill("call-503")
+    page.get_by_label("Phone number, id, or part").fill("call-503")
     page.get_by_role("button", name="Search").click()
     row = page.get_by_role("row").filter(has_text="call.incoming.after")
     expect(row).to_contain_text("503")

@@ -5,8 +5,9 @@ exchanges, which workers write. `log`: events, deliveries, attempts and their ho
 `resends`: past deliveries sent again. `access`: API keys and the key canary. `audit`: who did what.
 """
 
-from webhooks.models.access import ApiKey, EncryptionCanary
-from webhooks.models.audit import Action, AuditEntry
+from webhooks.models.access import ApiKey, ApiScope, EncryptionCanary, MissingScopeError
+from webhooks.models.alerts import AlertChannel, AlertMessage, ChannelKind
+from webhooks.models.audit import Action, AuditEntry, WebhookVersion
 from webhooks.models.credential import (
     AUTHORIZATION_FIELDS,
     BY_PERSON,
@@ -24,6 +25,7 @@ from webhooks.models.log import (
     Attempt,
     Delivery,
     DeliveryQuerySet,
+    Drain,
     Event,
     HoldReason,
     HourlyCount,
