@@ -8,7 +8,11 @@
   const form = document.getElementById("webhook-form");
   const panel = document.querySelector("[data-preview]");
   if (!form || !panel) return;
-  const isSecret = (name) => form.elements[name]?.type === "password" || name === "curl";
+  // A secret that is shown while it is typed is no password input any more.
+  const isSecret = (name) => {
+    const { type, autocomplete } = form.elements[name] ?? {};
+    return type === "password" || autocomplete === "new-password" || name === "curl";
+  };
   const snapshot = () => JSON.stringify([...new FormData(form)].filter(([name]) => !isSecret(name)));
   let asked = snapshot();
   let timer;

@@ -165,7 +165,8 @@ def test_refresh_and_clear_change_the_panel_without_a_reload(
     assert len(provider.revocation_requests()) >= 1
     expect(steps.field(page, "Name")).to_have_value("Typed and not saved")
     assert page.evaluate("window.isSamePage")
-    page.get_by_role("button", name="Send test").click()
+    page.get_by_role("button", name="Save", exact=True).first.click()
+    page.get_by_role("button", name="Send test").first.click()
     expect(page.get_by_text("No test was sent: there is no access token.")).to_be_visible()
     page.context.watch.expect("beforeunload")
 

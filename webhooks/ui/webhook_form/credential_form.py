@@ -62,65 +62,33 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
     use_required_attribute = False
 
     authorization_type = choice_field("authorization_type")
-    basic_login = text_field(
-        "basic_login",
-        _(
-            "Sent with the password in the Authorization header of every request, for example "
-            "“pbx”."
-        ),
-    )
+    basic_login = text_field("basic_login")
     basic_password = SecretFormField(label=_("Password"))
-    token_name = forms.CharField(
-        label=_("Token name"),
-        help_text=_("Your own word for this token, for example “CRM of the Kyiv office”."),
-        max_length=100,
-        required=False,
-    )
-    callback_url = forms.CharField(
-        label=_("Callback URL"),
-        help_text=_("It must match the one registered with the provider, letter by letter."),
-        max_length=2048,
-        required=False,
-        widget=CopyInput({"inputmode": "url", "spellcheck": "false"}),
-    )
-    auth_url = forms.CharField(
-        label=_("Auth URL"),
-        help_text=_(
-            "Where you log in and approve, for example “https://provider.example/oauth/authorize”."
+    token_name = text_field("token_name")
+    callback_url = text_field(
+        "callback_url",
+        _(
+            "Register this URL at the provider, letter by letter. After you approve, the provider "
+            "sends you back here and the code is taken from it."
         ),
-        max_length=2048,
-        required=False,
-        widget=forms.TextInput({"inputmode": "url", "spellcheck": "false"}),
+        widget=CopyInput,
+        inputmode="url",
     )
-    token_url = forms.CharField(
-        label=_("Access token URL"),
-        help_text=_(
-            "Where the approval becomes a token, for example “https://provider.example/oauth/token”."
-        ),
-        max_length=2048,
-        required=False,
-        widget=forms.TextInput({"inputmode": "url", "spellcheck": "false"}),
+    auth_url = text_field(
+        "auth_url", inputmode="url", placeholder="https://provider.example/oauth/authorize"
     )
-    client_id = text_field(
-        "client_id",
-        _("The provider showed it when you registered this site there, for example “crm-4f21”."),
+    token_url = text_field(
+        "token_url", inputmode="url", placeholder="https://provider.example/oauth/token"
     )
+    client_id = text_field("client_id")
     client_secret = SecretFormField(
         label=_("Client secret"),
         strip=True,
-        help_text=_("Leave it empty only when the provider registered a public client."),
+        help_text=_("The password of this app at the provider. Empty for a public client."),
     )
-    scope = forms.CharField(
-        label=_("Scope"),
-        help_text=_("What the token may do, with spaces between, for example “read write”."),
-        max_length=2048,
-        required=False,
-    )
+    scope = text_field("scope", placeholder="read write")
     # Left out, it is the model's default; radios are never empty on the page.
-    client_authentication = choice_field(
-        "client_authentication",
-        _("The provider's documentation says which one it expects."),
-    )
+    client_authentication = choice_field("client_authentication")
 
     # What follows the fields of `_PAGE_ORDER` on the page.
     page_end: tuple[str, ...] = ALERT_FIELDS
@@ -143,8 +111,7 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         }
         super().__init__(data, instance=instance, initial=shown)
         self.fields["accepts_plain_http"].help_text = _(
-            "Everybody on the way to the receiver can read them. Tick it only for a network of "
-            "your own."
+            "Everybody on the way can read them. Tick it only for a network of your own."
         )
         for name in _ADDRESSES:
             if name in self.fields:

@@ -62,17 +62,18 @@ def create(request: HttpRequest) -> HttpResponse:
         return form_context.show_form(request, form)
     webhook = form.instance
     form_context.reveal_signing_secret(request, webhook)
-    messages.success(request, _what_next(request, webhook, wants_token=wants_token))
+    wants_test = request.POST.get("action") == "test"
+    messages.success(request, _what_next(request, webhook, is_done=wants_token or wants_test))
     if wants_token:
         return form_context.begin_authorization(request, form.credential)
-    return redirect("webhooks:edit", webhook.pk)
+    return send_test(request, webhook.pk) if wants_test else redirect("webhooks:edit", webhook.pk)
 
 
-def _what_next(request: HttpRequest, webhook: Webhook, *, wants_token: bool) -> str:
+def _what_next(request: HttpRequest, webhook: Webhook, *, is_done: bool) -> str:
     """Return that the webhook was created, and what leads to its first event."""
-    if needs_token(webhook.credential) and not wants_token:
+    if needs_token(webhook.credential) and not is_done:
         sentence = _("“%(name)s” was created. Next, get an access token.")
-    elif request.user.has_perm("webhooks.test_webhook") and not wants_token:
+    elif request.user.has_perm("webhooks.test_webhook") and not is_done:
         sentence = _("“%(name)s” was created. Now send a test.")
     else:
         sentence = _("“%(name)s” was created.")
@@ -85,9 +86,20 @@ def edit(request: HttpRequest, pk: int) -> HttpResponse:
     found = Webhook.objects.present().select_related("credential")
     form = form_context.bind_form(request, get_object_or_404(found, pk=pk), seen=seen)
     if not form_context.save_if_valid(request, form):
-        return form_context.show_form(request, form)
+        return form_context.show_form(request, form, **_sent_test(request, pk))
+    if request.POST.get("action") == "test":
+        return send_test(request, pk)
     messages.success(request, _("The changes were saved."))
     return redirect("webhooks:edit", pk)
+
+
+def _sent_test(request: HttpRequest, pk: int) -> dict[str, object]:
+    """Return the test that was just sent from the form, which shows what comes of it."""
+    sent = Delivery.objects.select_related("event", "webhook").filter(
+        pk=request.GET.get("test", "").replace("\0", ""), webhook_id=pk, trigger=Trigger.TEST
+    )
+    delivery = sent.first() if "test" in request.GET else None
+    return _test_context(delivery) if delivery else {}
 
 
 @button("webhooks.change_webhook")
@@ -107,7 +119,8 @@ def rotate_secret(request: HtmxRequest, pk: int) -> HttpResponse:
     if not request.htmx:
         return redirect(reverse("webhooks:edit", args=[pk]) + "#signing")
     webhook.refresh_from_db()
-    context = {"webhook": webhook, **form_context.signing_panel(request, webhook)}
+    context = {"webhook": webhook, "is_rotated": True}
+    context |= form_context.signing_panel(request, webhook)
     return render(request, "webhooks/webhook_form/_signing.html", context)
 
 
@@ -221,6 +234,8 @@ def send_test(request: HtmxRequest, pk: int) -> HttpResponse:
         audit.record(Action.TESTED, delivery, user=request.user, note=event_type)
     if request.htmx:
         return _show_test(request, delivery)
+    if "shows_test" in request.POST:
+        return redirect(reverse("webhooks:edit", args=[pk], query={"test": delivery.pk}))
     return redirect("webhooks:test_result", pk, delivery.pk)
 
 
@@ -333,10 +348,13 @@ def clear_token(request: HtmxRequest, pk: int) -> HttpResponse:
     credential = get_object_or_404(Credential.objects.present(), pk=pk)
     is_revoked = oauth.clear_token(credential)
     audit.record(Action.TOKEN_CLEARED, credential, user=request.user)
-    if not is_revoked:
-        sentence = _("The token may still be valid at the provider. Revoke it there.")
-        form_context.leave_failure(request, credential, sentence)
-    return _answer(request, credential, success=_("The access token was cleared."))
+    if is_revoked:
+        return _answer(request, credential, success=_("The access token was cleared."))
+    sentence = _(
+        "The access token was cleared. It may still be valid at the provider: revoke it there."
+    )
+    form_context.leave_failure(request, credential, sentence)
+    return _answer(request, credential)
 
 
 @require_GET
