@@ -218,8 +218,8 @@ def test_a_wrong_callback_url_is_refused_here_or_at_the_provider(
     assert own == settings.PUBLIC_URL + reverse("webhooks:oauth_callback")
     steps.field(page, "Callback URL").fill("https://evil.example/callback/")
     steps.get_token(page)
-    alert = page.get_by_role("alert").filter(has_text="Nothing was saved yet")
-    expect(alert).to_contain_text("must lead back to this site")
+    expect(page.get_by_role("alert").filter(has_text="Not saved.")).to_contain_text("Callback URL")
+    expect(page.get_by_text("must lead back to this site")).to_be_visible()
     assert Webhook.objects.get().credential.callback_url == ""
 
     # Another name of this site, which the provider does not know.

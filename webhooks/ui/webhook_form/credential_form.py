@@ -84,7 +84,7 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
     client_secret = SecretFormField(
         label=_("Client secret"),
         strip=True,
-        help_text=_("The password of this app at the provider. Empty for a public client."),
+        help_text=_("The password of this app at the provider."),
     )
     scope = text_field("scope", placeholder="read write")
     # Left out, it is the model's default; radios are never empty on the page.
@@ -338,9 +338,6 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
             self.draft.keep(field, value)
         widget.is_typed = bool(self.draft.get(field))
         widget.is_set = self.credential.has_secret(field)
-        if widget.is_set or widget.is_typed:
-            # The advice about an empty field is for a secret that was never set.
-            self.fields[field].help_text = ""
         widget.changed_at = self.credential.secrets_changed_at.get(field, "")
 
 

@@ -723,9 +723,9 @@ class FilterSection:
         self.root = from_post(data)
         self.json_text = data.get("filter-json", "")[:_LONGEST_JSON]
         action = data.get("action", "")
-        self.is_edited = action.startswith(ACTION)
-        if not self.is_edited:
+        if not action.startswith(ACTION):
             return
+        self.is_edited = action != f"{ACTION}try"
         verb = action.removeprefix(ACTION)
         if verb == "json" and self.mode == "rows":
             self.json_text = _written(to_tree(self.root))
