@@ -162,7 +162,7 @@ def test_the_root_holds_the_packages_and_the_door() -> None:
 def test_the_screens_are_the_agreed_ones() -> None:
     assert _folders(ROOT / PACKAGE / "ui") == SCREENS
     for place in ("templates/webhooks", "static", "tests/ui"):
-        assert _folders(ROOT / place) - {"ui", "icons", "admin"} <= SCREENS, place
+        assert _folders(ROOT / place) - {"ui", "icons", "fonts", "admin"} <= SCREENS, place
 
 
 def _folders(place: Path) -> set[str]:

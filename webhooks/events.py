@@ -189,16 +189,20 @@ def pause(webhook: Webhook, reason: PauseReason = PauseReason.PERSON) -> None:
 def resume(webhook: Webhook, drop_held: bool = False) -> int:
     """Send again, oldest first; return how many held deliveries were released or dropped.
 
-    Of more than 2,000 the sweep releases the rest.
+    Of more than 2,000 the sweep releases or drops the rest.
     """
     webhook.resume()
     with transaction.atomic():
         webhook.save(update_fields=["is_active", "pause_reason", "paused_at"])
         _forget_failures(webhook)
+        if drop_held:
+            WebhookState.objects.update_or_create(webhook=webhook, defaults={"drops_before": Now()})
+    if drop_held:
+        return holds.drop_paused(webhook.pk)
     held = Delivery.objects.filter(
         webhook=webhook, status=Status.HELD, hold_reason=HoldReason.PAUSED
     )
-    return cancel(held) if drop_held else _release(held, at_most=holds.ROWS_AT_ONCE)
+    return _release(held, at_most=holds.ROWS_AT_ONCE)
 
 
 def _forget_failures(webhook: Webhook) -> None:

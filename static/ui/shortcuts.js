@@ -28,7 +28,6 @@
 
   const actions = {
     "?": () => dialog.showModal(),
-    "/": () => document.querySelector("main input[type=search], #searchbar")?.select(),
     j: () => step(1),
     k: () => step(-1),
   };

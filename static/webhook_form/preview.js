@@ -8,10 +8,10 @@
   const form = document.getElementById("webhook-form");
   const panel = document.querySelector("[data-preview]");
   if (!form || !panel) return;
-  // A secret that is shown while it is typed is no password input any more.
+  // A secret that is shown while it is typed, or that has lines, is no password input.
   const isSecret = (name) => {
-    const { type, autocomplete } = form.elements[name] ?? {};
-    return type === "password" || autocomplete === "new-password" || name === "curl";
+    const control = form.elements[name];
+    return name === "curl" || control?.type === "password" || Boolean(control?.closest?.("[data-secret]"));
   };
   const snapshot = () => JSON.stringify([...new FormData(form)].filter(([name]) => !isSecret(name)));
   let asked = snapshot();

@@ -11,8 +11,8 @@
   };
 
   document.addEventListener("input", (event) => {
-    const field = event.target.closest("[data-secret]");
-    if (!field || event.target.type === "checkbox") return;
+    const field = event.target.closest("[data-secret]:has([data-reveal])");
+    if (!field) return;
     field.querySelector("[data-reveal]").hidden = !event.target.value;
     if (!event.target.value) show(field, false);
   });
@@ -22,6 +22,6 @@
   });
   // Password managers offer to save, and browsers remember, what is sent as text.
   document.addEventListener("submit", () => {
-    for (const field of document.querySelectorAll("[data-secret]")) show(field, false);
+    for (const field of document.querySelectorAll("[data-secret]:has([data-reveal])")) show(field, false);
   }, true);
 })();

@@ -178,7 +178,7 @@ def test_why_an_event_was_not_sent_is_two_clicks_from_the_webhook(page: Page) ->
     publish(1, disposition="NO ANSWER", duration_seconds=120)
     page.goto(reverse("webhooks:detail", args=[webhook.pk]))
     page.get_by_role("link", name="Why not sent").click()
-    expect(page.get_by_text("Refused by the filter")).to_be_visible()
+    expect(page.get_by_text("Filtered out")).to_be_visible()
     page.get_by_role("table").get_by_role("link", name="call.incoming.after").click()
     expect(page.get_by_role("heading", name="1 condition was not met")).to_be_visible()
     conditions = page.get_by_role("region", name="Conditions")
@@ -197,7 +197,7 @@ def test_an_event_is_found_by_the_id_of_its_call(plain_page: Page) -> None:
     page.goto(reverse("webhooks:why_not_sent", args=[webhook.pk]))
     page.get_by_label("Event id, call id or delivery id").fill("call-77")
     page.get_by_role("button", name="Find").click()
-    expect(page.get_by_role("heading", name="does not ask for events of this type")).to_be_visible()
+    expect(page.get_by_role("heading", name="does not receive events of this type")).to_be_visible()
     expect(page.get_by_text(Event.objects.get().pk).first).to_be_visible()
 
 

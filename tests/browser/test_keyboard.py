@@ -19,7 +19,7 @@ def test_a_question_mark_lists_the_shortcuts(page: Page) -> None:
     page.keyboard.press("?")
     dialog = page.get_by_role("dialog", name="Keyboard shortcuts")
     expect(dialog).to_be_visible()
-    expect(dialog.get_by_text("Search on this page")).to_be_visible()
+    expect(dialog.get_by_text("Search everything")).to_be_visible()
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
 
@@ -46,11 +46,11 @@ def test_a_slash_goes_to_the_search_and_typing_stays_typing(page: Page) -> None:
     make_webhook()
     page.goto(steps.LIST)
     page.keyboard.press("/")
-    search = page.get_by_role("searchbox")
+    search = page.get_by_role("dialog", name="Search").get_by_role("searchbox")
     expect(search).to_be_focused()
     page.keyboard.type("nd?/j")
     expect(search).to_have_value("nd?/j")
-    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_hidden()
     assert page.url.split("?")[0].endswith(steps.LIST)
 
 

@@ -8,6 +8,7 @@ from django.urls import reverse
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
+from tests.browser import steps
 from tests.browser.steps import OpenPage, overflow
 from tests.factories import make_delivery, make_webhook
 from tests.sandbox import Receiver
@@ -271,3 +272,48 @@ def test_the_pages_fit_a_phone(open_page: OpenPage, scheme: str) -> None:
             if summary.is_visible():
                 summary.click()
         assert overflow(page) == 0, address
+
+
+def test_three_actions_lead_from_a_number_to_the_reason(page: Page) -> None:
+    only_sales = {"variable": "department", "operator": "equals", "value": "Sales"}
+    make_webhook(name="Sales CRM", filter=only_sales)
+    for department in ("Support", "Legal"):
+        payload = {"caller": "+380671234567", "department": department}
+        events.publish("call.incoming.after", payload)
+    page.goto(steps.LIST)
+    actions = 0
+
+    page.keyboard.press("/")
+    actions += 1
+    page.keyboard.type("067 123 45 67")
+    actions += 1
+    found = page.get_by_role("dialog", name="Search").get_by_role("link", name="call.incoming")
+    expect(found).to_have_count(2)
+    found.first.click()
+    actions += 1
+    expect(page.get_by_text("Filtered out")).to_be_visible()
+    expect(page.get_by_text("Legal", exact=True).first).to_be_visible()
+    assert actions == 3
+
+
+def test_the_palette_opens_by_keys_walks_by_arrows_and_works_in_admin(page: Page) -> None:
+    make_webhook(name="Warehouse")
+    page.goto("/admin/webhooks/delivery/")
+    page.keyboard.press("Control+k")
+    palette = page.get_by_role("dialog", name="Search")
+    page.keyboard.type("wareh")
+    expect(palette.get_by_role("link", name="Warehouse")).to_be_visible()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Warehouse")).to_be_visible()
+
+
+def test_the_search_works_without_scripts(open_page: OpenPage) -> None:
+    make_webhook(name="Warehouse")
+    page = open_page(java_script_enabled=False)
+    page.goto(steps.LIST)
+    page.get_by_role("link", name="Search").click()
+    page.get_by_role("searchbox").fill("wareh")
+    page.get_by_role("button", name="Search").click()
+    page.get_by_role("link", name="Warehouse").click()
+    expect(page.get_by_role("heading", name="Warehouse")).to_be_visible()

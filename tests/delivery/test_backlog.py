@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
 from webhooks.delivery import backlog
-from webhooks.models import Attempt, Delivery
+from webhooks.models import Attempt, Delivery, WebhookState
 
 pytestmark = pytest.mark.django_db
 
@@ -40,6 +40,18 @@ def test_the_oldest_due_delivery_is_found_behind_any_webhook() -> None:
     hour_ago = timezone.now() - dt.timedelta(hours=1)
     Delivery.objects.update(next_attempt_at=hour_ago)
     assert backlog.read().oldest_due_seconds > 3590
+
+
+def test_what_waits_for_a_receiver_that_is_down_is_not_late() -> None:
+    down = make_webhook()
+    make_delivery(down)
+    WebhookState.objects.create(webhook=down, failures_in_a_row=5)
+    Delivery.objects.update(next_attempt_at=timezone.now() - dt.timedelta(hours=1))
+    assert (backlog.read().oldest_due_seconds, backlog.read().due) == (0, 1)
+    assert not backlog.report().is_late
+    # One that answers with errors is not down.
+    WebhookState.objects.update(last_status_code=500)
+    assert backlog.report().is_late
 
 
 def test_the_send_rate_is_taken_over_recent_attempts_only() -> None:

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from django.db import connection as database
 from django.db import transaction
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 from django.utils import timezone
 
 from tests.bench import history
@@ -290,3 +292,23 @@ def test_a_resume_releases_the_first_rows_and_the_sweep_the_rest(
     assert held_of(webhook) == 5
     tasks.sweep()
     assert held_of(webhook) == 0
+
+
+def test_a_resume_drops_the_first_rows_and_the_sweep_the_rest(
+    monkeypatch: pytest.MonkeyPatch, admin_client: Client
+) -> None:
+    monkeypatch.setattr(holds, "ROWS_AT_ONCE", 3)
+    webhook = make_webhook()
+    events.pause(webhook)
+    for _ in range(8):
+        make_delivery(webhook)
+    assert events.resume(webhook, drop_held=True) == 3
+    page = admin_client.get(reverse("webhooks:detail", args=[webhook.pk])).content.decode()
+    assert "Being cancelled: 5 held deliveries are left." in page
+    tasks.sweep()
+    assert Delivery.objects.filter(status=Status.CANCELLED).count() == 8
+    # What a later pause holds is another matter.
+    events.pause(webhook)
+    late = held(webhook, HoldReason.PAUSED)
+    tasks.sweep()
+    assert status_of(late) == Status.HELD

@@ -13,6 +13,7 @@ from django.utils import timezone
 from tests.faults.catalogue import BOTH, fault
 from tests.faults.world import World, check, fresh_connection
 from tests.network.dns import name_server
+from tests.oauth_fakes import fake_provider, token
 from webhooks import events
 from webhooks.events import NewEvent
 from webhooks.models import Attempt, Delivery, Webhook
@@ -119,22 +120,32 @@ def silent_names(world: World) -> None:
         _check_healthy(world, _publish_steadily(world, 14, each=0.5), 10)
 
 
-@fault("F37", "60 authorization servers hang", databases=BOTH)
+@fault("F37", "60 authorization servers hang, another one gives short tokens", databases=BOTH)
 def hanging_authorization_servers(world: World) -> None:
-    with _ending(world):
+    with fake_provider() as provider, _ending(world):
+        provider.reply(token(expires_in=3))
         world.any_worker(_SHORT_DRAINS)
         _warm_up(world)
+        _healthy(world, 5)
+        for number in range(5, 10):
+            _with_token(world, f"{_HEALTHY}/{number}", provider.token_url)
+        world.publish(1)
+        world.wait_for_arrivals(11)
         for number in range(60):
-            world.webhook(
-                f"/token/{number}",
-                authorization_type="oauth2",
-                grant_type="client_credentials",
-                token_url=f"{silent_url(world)}/token",
-                client_id="client",
-                client_secret="secret",
-            )
-        _healthy(world, 10)
+            _with_token(world, f"/token/{number}", f"{silent_url(world)}/token")
         _check_healthy(world, _publish_steadily(world, 14, each=0.5), 10)
+        check(len(provider.requests) > 10, "the healthy webhooks needed no new tokens")
+
+
+def _with_token(world: World, path: str, token_url: str) -> None:
+    world.webhook(
+        path,
+        authorization_type="oauth2",
+        grant_type="client_credentials",
+        token_url=token_url,
+        client_id="client",
+        client_secret="secret",
+    )
 
 
 @fault("F38", "a drain ends while receivers take long", databases=BOTH)

@@ -75,6 +75,7 @@ OPEN = [
     line("language/", ANYONE, 302, 302),
     line("api/v1/events", ANYONE, 405, 401),
     line("api/v1/events/batch", ANYONE, 405, 401),
+    line(f"{P}oauth/keys/<str:uid>.<str:form>", ANYONE, 404, 405),
     # What it answers without a state is the same for everyone: test_views_authorization.
     line(f"{P}oauth/callback/", ANYONE, 303, 405),
     # Without htmx these lead to the page, which asks.
@@ -170,6 +171,9 @@ AUTHORIZING = [
     line(K, "view_webhook", 302, 405),
     line(f"{K}token/refresh/", "authorize_webhook", 405, 303),
     line(f"{K}token/clear/", "authorize_webhook", 405, 303, action=Action.TOKEN_CLEARED),
+    line(f"{K}token/paste/", "authorize_webhook", 405, 303),
+    # Without a code that waits it leads back to the panel.
+    line(f"{K}device/", "authorize_webhook", 303, 303),
     line(f"{K}token/check/", "authorize_webhook", 405, 200),
     line(f"{K}token/authentication/", "authorize_webhook", 405, 200),
     line(f"{K}token/authentication/switch/", "authorize_webhook+change_webhook", 405, 303,

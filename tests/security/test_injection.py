@@ -279,7 +279,7 @@ def test_a_filter_shows_the_values_that_it_refused(visit: Visit) -> None:
     Webhook.objects.filter(pk=webhook.pk).update(created_at="2020-01-01T00:00Z")
     why = reverse("webhooks:why_not_sent", args=[webhook.pk])
     looks = visit.look_at_all([f"{why}?event={event.pk}" for event in visit.site.events])
-    assert all("The filter refused it" in look.text for look in looks)
+    assert all("The filter did not match" in look.text for look in looks)
     visit.look(f"{why}?event={visit.site.events[0].pk}")
     visit.page.goto(reverse("webhooks:edit", args=[webhook.pk]))
     visit.page.get_by_role("radio", name="All", exact=True).check()

@@ -1,5 +1,7 @@
 """Every address of the site, walked from the URL map, and one of each to ask for."""
 
+import datetime as dt
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from webhooks.models import (
     AuditEntry,
     Credential,
     Delivery,
+    Event,
     ExchangeKind,
     OAuthExchange,
     PauseReason,
@@ -27,6 +30,11 @@ from webhooks.models import (
     ReplayScope,
     Webhook,
 )
+
+# What stands in each payload, request and answer of the world.
+CANARY = "canary-of-a-payload"
+# The paused webhook refuses the event by it, and a page says why.
+CONDITION = {"variable": "caller_name", "operator": "equals", "value": "somebody else"}
 
 
 def routes() -> list[str]:
@@ -69,21 +77,19 @@ def make_world() -> World:
     webhook = make_webhook(**OAUTH)
     token_for(webhook.credential)
     delivery = make_delivery(webhook)
-    attempt = Attempt.objects.create(
-        delivery=delivery,
-        number=1,
-        started_at=timezone.now(),
-        request_line="POST /hook HTTP/1.1",
-        request_body=b"{}",
-        outcome="server_error",
-    )
-    paused = make_webhook(name="Paused", event_types=["form.*"])
+    paused = make_webhook(name="Paused", event_types=["call.*"], filter=CONDITION)
     events.pause(paused, PauseReason.PERSON)
     deleted = make_webhook(name="Deleted", event_types=["form.*"])
     stray = events.send_test(deleted)
     Webhook.objects.filter(pk=deleted.pk).update(deleted_at=timezone.now())
     Credential.objects.filter(pk=deleted.credential_id).update(deleted_at=timezone.now())
     audit.record(Action.CREATED, webhook, user=None)
+    test = events.send_test(webhook)
+    document = json.loads(delivery.event.payload) | {"caller_name": CANARY}
+    Event.objects.update(payload=json.dumps(document).encode())
+    yesterday = timezone.now() - dt.timedelta(days=1)
+    Webhook.objects.filter(pk=paused.pk).update(created_at=yesterday)
+    attempts = [make_attempt(one, number) for one in (test, delivery) for number in (1, 2)]
     return World(
         webhook=webhook,
         paused=paused,
@@ -91,8 +97,8 @@ def make_world() -> World:
         deleted=deleted,
         delivery=delivery,
         stray=stray,
-        test=events.send_test(webhook),
-        attempt=attempt,
+        test=test,
+        attempt=attempts[-1],
         replay=Replay.objects.create(webhook=webhook, scope=ReplayScope.ALL),
         key=ApiKey.objects.issue("PBX")[0],
         exchange=OAuthExchange.objects.create(
@@ -107,6 +113,26 @@ def make_world() -> World:
     )
 
 
+def make_attempt(delivery: Delivery, number: int) -> Attempt:
+    return Attempt.objects.create(
+        delivery=delivery,
+        number=number,
+        started_at=timezone.now(),
+        outcome="server_error",
+        status_code=500,
+        request_line=f"GET http://127.0.0.1:9/hook?caller_name={CANARY}-{number} HTTP/1.1",
+        request_headers="webhook-id: x",
+        request_body=f'{{"caller_name": "{CANARY}-{number}"}}'.encode(),
+        response_headers="HTTP/1.1 500 Oops",
+        response_body=f"You sent {CANARY}-{number}".encode(),
+    )
+
+
+def text_of(answer: Any) -> str:
+    content = b"".join(answer.streaming_content) if answer.streaming else answer.content
+    return str(content.decode("utf-8", "replace"))
+
+
 def address(route: str, world: World, *, pk: str = "", **instead: object) -> str:
     """Return the address of a route with the world's rows in it.
 
@@ -118,6 +144,7 @@ def address(route: str, world: World, *, pk: str = "", **instead: object) -> str
         "<str:delivery_id>": world.test.pk if "/tests/" in route else world.delivery.pk,
         "<int:attempt_id>": world.attempt.pk,
         "<str:part>": "request",
+        "<str:uid>.<str:form>": "crd_of_nobody.json",
         "<path:content_type_id>": ContentType.objects.get_for_model(Webhook).pk,
         "<path:object_id>": _admin_row(route, world),
         "<id>": world.person.pk,

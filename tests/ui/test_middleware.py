@@ -1,4 +1,7 @@
-"""Security headers on every answer of the site: each address, each error, the admin, the API."""
+"""Security headers on errors, static files and without TLS.
+
+That every address sends them to every role is held by `tests/security/test_permissions.py`.
+"""
 
 from typing import Any
 
@@ -9,27 +12,9 @@ from django.test import Client
 from django.urls import include, path
 from pytest_django import Settings
 
-from tests.security.permission_table import LINES, Line
-from tests.security.test_permissions import Role, Site, taken_back
+from tests.security.answer_headers import as_in_production, is_strict, missing
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
-
-YEAR = 365 * 24 * 3600
-EXACT = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": (
-        "accelerometer=(), autoplay=(), camera=(), clipboard-write=(self), display-capture=(), "
-        "encrypted-media=(), fullscreen=(), geolocation=(), gyroscope=(), magnetometer=(), "
-        "microphone=(), midi=(), payment=(), picture-in-picture=(), publickey-credentials-get=(), "
-        "screen-wake-lock=(), usb=(), xr-spatial-tracking=()"
-    ),
-    "Strict-Transport-Security": f"max-age={YEAR}; includeSubDomains; preload",
-}
-# The callback's address holds a code: no other page learns it, not even one of ours.
-REFERRERS = {"same-origin", "no-referrer"}
 
 
 def fail(request: HttpRequest) -> HttpResponse:
@@ -42,37 +27,7 @@ urlpatterns = [path("fails/", fail), path("", include("config.urls"))]
 
 @pytest.fixture(autouse=True)
 def _as_in_production(settings: Settings) -> None:
-    settings.SECURE_HSTS_SECONDS = YEAR
-    settings.SECURE_HSTS_INCLUDE_SUBDOMAINS = settings.SECURE_HSTS_PRELOAD = True
-
-
-@pytest.fixture
-def site() -> Site:
-    return Site()
-
-
-def missing(answer: Any) -> dict[str, str | None]:
-    """Return the headers of an answer that are not as they have to be."""
-    wrong = {name: answer.get(name) for name, text in EXACT.items() if answer.get(name) != text}
-    if not answer.get("Cache-Control"):
-        wrong["Cache-Control"] = None
-    if answer.get("Referrer-Policy") not in REFERRERS:
-        wrong["Referrer-Policy"] = answer.get("Referrer-Policy")
-    if not is_strict(answer.get("Content-Security-Policy", "")):
-        wrong["Content-Security-Policy"] = answer.get("Content-Security-Policy")
-    return wrong
-
-
-def is_strict(policy: str) -> bool:
-    """Say whether a policy lets a page run and show nothing but this site's own files."""
-    rules = {words[0]: set(words[1:]) for one in policy.split(";") if (words := one.split())}
-    nothing, own = {"'none'"}, {"'self'"}
-    return (
-        all(rules.get(one) == nothing for one in ("default-src", "base-uri", "frame-ancestors"))
-        and all(rules.get(one) == own for one in ("script-src", "style-src", "connect-src"))
-        and "unsafe" not in policy
-        and "*" not in policy.replace("127.0.0.1:*", "").replace("localhost:*", "")
-    )
+    as_in_production(settings)
 
 
 @pytest.mark.parametrize(
@@ -88,24 +43,6 @@ def is_strict(policy: str) -> bool:
 )
 def test_a_loose_policy_would_be_noticed(policy: str) -> None:
     assert not is_strict(policy)
-
-
-@pytest.mark.parametrize("line", LINES, ids=str)
-def test_every_address_sends_them_whoever_asks(line: Line, site: Site) -> None:
-    roles = (
-        Role(name="not logged in", permissions=None),
-        Role(name="staff with nothing", permissions=frozenset()),
-        Role(name="olena", permissions=frozenset(), is_superuser=True),
-    )
-    wrong = {}
-    for role in roles:
-        browser = site.browser(role)
-        for method in ("get", "post"):
-            with taken_back():
-                answer = site.ask(browser, line, method, secure=True)
-            if found := missing(answer):
-                wrong[f"{role.name} {method} {answer.status_code}"] = found
-    assert wrong == {}
 
 
 ERRORS: list[tuple[int, str, str, dict[str, Any]]] = [

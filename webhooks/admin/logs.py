@@ -20,7 +20,8 @@ from django.utils.translation import gettext_lazy as _
 
 from webhooks import audit, catalogue, oauth
 from webhooks.admin.readonly import LogFilter, ReadOnlyAdmin, key_of
-from webhooks.delivery_log.detail import PAYLOAD_BYTES
+from webhooks.delivery_log import event_detail
+from webhooks.delivery_log import search as log_search
 from webhooks.models import (
     CREDENTIAL_SECRETS,
     WEBHOOK_SECRETS,
@@ -34,12 +35,9 @@ from webhooks.models import (
 from webhooks.templatetags import logtext
 from webhooks.templatetags.interface import ago, code_badge, exact, sentence
 from webhooks.templatetags.logtext import visible
-from webhooks.ui.deliveries import views
+from webhooks.ui.deliveries import search, views
 from webhooks.ui.deliveries.forms import webhook_choices
 from webhooks.ui.figures import milliseconds
-
-# An event sent to more webhooks than this is looked up in the delivery log.
-_MAX_DELIVERIES = 50
 
 
 class EventTypeFilter(LogFilter):
@@ -56,7 +54,7 @@ class EventAdmin(ReadOnlyAdmin):
     list_display_links = ("created",)
     list_filter = (EventTypeFilter,)
     search_fields = ("id",)
-    search_help_text = _("Event id, call id or idempotency key")
+    search_help_text = _("Phone number, event or call id, or idempotency key")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Event]:
         return super().get_queryset(request).defer("payload")
@@ -67,9 +65,8 @@ class EventAdmin(ReadOnlyAdmin):
         words = search_term.strip()
         if not words:
             return queryset, False
-        if words.startswith("evt_"):
-            return queryset.filter(pk=words), False
-        return queryset.filter(call_id=words) | queryset.filter(idempotency_key=words), False
+        by_key = queryset.filter(idempotency_key=words)
+        return queryset.filter(pk__in=log_search.find(words).events) | by_key, False
 
     @admin.display(description=_("Created"))
     def created(self, event: Event) -> SafeString | str:
@@ -94,19 +91,10 @@ class EventAdmin(ReadOnlyAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        event = Event.objects.filter(pk=key_of(object_id)).first()
+        event = event_detail.get(key_of(object_id))
         if event is None:
             raise Http404
-        newest = event.deliveries.select_related("webhook").only(
-            "id", "event_id", "status", "trigger", "status_code", "outcome", "hold_reason",
-            "attempt_count", "created_at", "webhook__name",
-        )  # fmt: skip
-        context = {
-            "event": event,
-            "deliveries": newest.order_by("-id")[:_MAX_DELIVERIES],
-            "payload_bytes": PAYLOAD_BYTES,
-            "may_see_payload": request.user.has_perm("webhooks.view_payload"),
-        }
+        context = search.event_context(request, event)
         template = "admin/webhooks/event/change_form.html"
         return self.show(request, template, _("Event"), context)
 

@@ -25,6 +25,10 @@ LATE_SECONDS = 60.0
 _RATE_ATTEMPTS = 1000
 _RATE_WINDOW = timedelta(minutes=1)
 
+# Receivers without an answer to so many requests in a row are known to be down, as in `limiter`:
+# what is due there waits for them, and not for the engine.
+_DOWN_FAILURES = 5
+
 # A loose index scan that steps from webhook to webhook and looks at the first row of each.
 _OLDEST_DUE = """
 WITH RECURSIVE waiting(webhook_id, due_at) AS (
@@ -36,7 +40,9 @@ WITH RECURSIVE waiting(webhook_id, due_at) AS (
     WHERE d.status = 'pending' AND d.webhook_id > waiting.webhook_id
     ORDER BY d.webhook_id, d.next_attempt_at LIMIT 1) AS next
 )
-SELECT min(due_at) FROM waiting
+SELECT min(due_at), min(due_at) FILTER (WHERE (
+    s.failures_in_a_row >= {down} AND s.last_status_code IS NULL) IS NOT TRUE)
+FROM waiting LEFT JOIN webhooks_webhookstate s USING (webhook_id)
 """
 
 
@@ -48,7 +54,7 @@ class Backlog:
     sending: int
     held: int
     parked: int
-    # How long the oldest due delivery has waited; 0 when none is due.
+    # How long the oldest due delivery has waited whose receiver is not down; 0 when none is due.
     oldest_due_seconds: float
     sent_per_second: float
 
@@ -69,9 +75,9 @@ class Report:
 def read(now: datetime | None = None) -> Backlog:
     now = now or timezone.now()
     due = Delivery.objects.filter(status=Status.PENDING, next_attempt_at__lte=now)
-    oldest = _oldest_due(now)
+    oldest_of_all, oldest = _oldest_due(now)
     return Backlog(
-        due=_count(due) if oldest else 0,
+        due=_count(due) if oldest_of_all else 0,
         sending=_count(Delivery.objects.filter(status=Status.SENDING)),
         held=_count(Delivery.objects.filter(status=Status.HELD)),
         parked=_count(Delivery.objects.filter(status=Status.PARKED)),
@@ -98,16 +104,21 @@ def _count(rows: QuerySet[Delivery]) -> int:
     return len(rows.order_by().values_list("pk")[:MAX_COUNT])
 
 
-def _oldest_due(now: datetime) -> datetime | None:
-    """Return the due time of the delivery that has been due longest."""
+def _oldest_due(now: datetime) -> tuple[datetime | None, datetime | None]:
+    """Return since when the first delivery is due, of all and where the receiver is not down."""
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
-            cursor.execute(_OLDEST_DUE)
-            oldest: datetime | None = cursor.fetchone()[0]
+            cursor.execute(_OLDEST_DUE.format(down=_DOWN_FAILURES))
+            found = cursor.fetchone()
     else:
         waiting = Delivery.objects.filter(status=Status.PENDING)
-        oldest = waiting.aggregate(oldest=Min("next_attempt_at"))["oldest"]
-    return oldest if oldest and oldest <= now else None
+        oldest = Min("next_attempt_at")
+        found = [
+            rows.aggregate(oldest=oldest)["oldest"]
+            for rows in (waiting, waiting.exclude(_is_down("webhook__")))
+        ]
+    first, of_up = [at if at and at <= now else None for at in found]
+    return first, of_up
 
 
 def _has_late_unblocked(now: datetime) -> bool:
@@ -116,7 +127,17 @@ def _has_late_unblocked(now: datetime) -> bool:
     late = pending.filter(next_attempt_at__lte=now - timedelta(seconds=LATE_SECONDS))
     retry = pending.filter(next_attempt_at__gt=now, failure_count__gt=0)
     blocked = Q(is_ordered=True) & Exists(retry)
-    return Webhook.objects.filter(Exists(late)).exclude(blocked).exists()
+    webhooks = Webhook.objects.filter(Exists(late)).exclude(blocked).exclude(_is_down())
+    return webhooks.exists()
+
+
+def _is_down(prefix: str = "") -> Q:
+    """Select the webhooks whose receiver is known to be down."""
+    state = f"{prefix}state__"
+    return Q(
+        (f"{state}failures_in_a_row__gte", _DOWN_FAILURES),
+        (f"{state}last_status_code__isnull", True),
+    )
 
 
 def _send_rate(now: datetime) -> float:

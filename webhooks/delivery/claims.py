@@ -6,7 +6,7 @@ rows are prepared. SQLite has one writer at a time, so there the engine thread c
 """
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -56,6 +56,8 @@ class Claims:
         self._mean_bytes = float(_FIRST_MEAN_BYTES)
         # The webhooks with a limit or an order among those of the last claim.
         self._paced: set[int] = set()
+        # Whether the last claim took everything that was due.
+        self.is_all = False
         # The one row in flight that was also in flight at crashes.
         self._quarantined = ""
 
@@ -78,6 +80,7 @@ class Claims:
 
         Each is a transaction: what was claimed before one fails is in `claims` and ours.
         """
+        self.is_all = False
         if self.is_ending:
             ready = [one for one in ready if self._limiters.get(one.webhook_id).is_quick]
             if not ready:
@@ -98,6 +101,10 @@ class Claims:
         if active and active[0].has_suspects:
             self._leave_room(claims)
             claims += self._claim_suspect(active)
+        elif not (self._paced or self.is_ending or ready[0].has_tests):
+            taken = Counter(claim.webhook_id for claim in claims)
+            is_less = all(taken[one.webhook_id] < one.quota for one in free)
+            self.is_all = is_less and len(free) == len(active) == len(ready)
         return True
 
     def _leave_room(self, claims: list[Claimed]) -> None:
@@ -158,19 +165,23 @@ class Claims:
 
         With `has_own_body` its body is made from the event, and about as large.
         """
-        if claim.id in self._sizes:
+        delivery_id, webhook_id, event_id, _, _, _, payload = claim
+        if delivery_id in self._sizes:
             # Its lease ended while this process stood still, or it was handed back: claimed anew.
-            self.release([(claim.id, claim.webhook_id)])
-        payload, users = self._events.get(claim.event_id, (claim.payload, 0))
-        if payload is not claim.payload:
-            claim = claim._replace(payload=payload)
-        self._events[claim.event_id] = payload, users + 1
-        own = len(payload) if has_own_body else 0
-        size = own if users else own + len(payload)
+            self.release([(delivery_id, webhook_id)])
+        length, users = len(payload), 0
+        own = size = length if has_own_body else 0
+        if (held := self._events.get(event_id)) is not None:
+            first, users = held
+            claim = claim._replace(payload=first)
+            self._events[event_id] = first, users + 1
+        else:
+            self._events[event_id] = payload, 1
+            size += length
         self._bytes += size
-        self._sizes[claim.id] = claim.event_id, own
+        self._sizes[delivery_id] = event_id, own
         self._mean_bytes += (size - self._mean_bytes) / _MEAN_OF
-        self._limiters.get(claim.webhook_id).claimed += 1
+        self._limiters.get(webhook_id).claimed += 1
         return claim
 
     def release(self, rows: Iterable[tuple[str, int]]) -> bool:
@@ -204,6 +215,8 @@ class ClaimBatch(NamedTuple):
     plans: Mapping[int, RequestPlan]
     # Monotonic seconds before the claim: the leases run from then on or later.
     asked_at: float
+    # Whether nothing else was due.
+    is_all: bool = False
 
     @property
     def is_full(self) -> bool:
@@ -269,8 +282,9 @@ class Claimer(SessionThread):
     def _claim(self) -> None:
         request = self._requested.popleft()
         claims: list[Claimed] = []
-        self._session.run(lambda: self._claims.claim(request.ready, claims))
-        self._batches.append(ClaimBatch(claims, request.plans, request.asked_at))
+        done = self._session.run(lambda: self._claims.claim(request.ready, claims))
+        is_all = bool(done) and self._claims.is_all
+        self._batches.append(ClaimBatch(claims, request.plans, request.asked_at, is_all))
         self._on_claimed()
 
     # The thread.

@@ -8,6 +8,7 @@ when it dies.
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -46,8 +47,8 @@ from webhooks.payloads import MappingError
 
 logger = logging.getLogger(__name__)
 
-# While claims come back full, who has due rows is asked only so often.
-_LOOK_SECONDS = 0.1
+# While claims come back full, who has due rows is asked only so often, sooner after a wakeup.
+_LOOK_SECONDS, _WOKEN_LOOK_SECONDS = 0.3, 0.1
 # And after this many times what asking took.
 _LOOK_PAUSES = 4
 # After work was found the queue is looked at again soon, then less and less often.
@@ -126,6 +127,8 @@ class Engine:
         self._is_hand_back_open = False
         self._ready: dict[int, RequestPlan] = {}
         self._candidates: list[Candidate] = []
+        # Whether any webhook has due rows, sent to or not.
+        self._has_due = False
         self._pending_pauses = PendingPauses()
         self._pinned: dict[tuple[str, int], int] = {}
         self._scan_at = self._look_at = self._looked_at = self._look_cost = 0.0
@@ -204,6 +207,8 @@ class Engine:
             self._maintenance.run_due(now)
             is_time = self._is_notified or now >= self._scan_at
             if is_time and self._may_claim:
+                if self._is_notified:
+                    self._look_at = min(self._look_at, self._look_again_at(is_woken=True))
                 self._is_notified = False
                 self._scan(now)
         if batch is not None and batch.is_full:
@@ -249,9 +254,17 @@ class Engine:
             return
         if self._claims.has_room and any(one.has_tests or one.wait_seconds == 0 for one in ready):
             self._claimer.request(ready, self._ready)
+        elif not self._has_due and not self._wakeup.is_broken:
+            self._scan_when_due()
         else:
             waits = [one.wait_seconds for one in ready if one.wait_seconds]
             self._scan_later(min([settings.WEBHOOKS_POLL_SECONDS, *waits]))
+
+    def _scan_when_due(self) -> None:
+        """Wait for a wakeup, and for what becomes due by time; a lost wakeup is found soon."""
+        seconds = self._session.run(self._queue.next_due_seconds)
+        self._look_at = 0.0
+        self._scan_at = time.monotonic() + self._until_due(seconds)
 
     def _scan_later(self, longest: float) -> None:
         """Look again soon, and later each time nothing was found."""
@@ -283,7 +296,9 @@ class Engine:
         self._scan_at = 0.0
         if not batch.is_full:
             self._look_soon()
-            self._scan_at = time.monotonic() + self._scan_seconds
+            is_all = batch.is_all and not self._wakeup.is_broken
+            wait = self._until_due(None) if is_all else self._scan_seconds
+            self._scan_at = time.monotonic() + wait
 
     def _look(self, now: float) -> list[Candidate] | None:
         """Return the webhooks that have due rows and can be sent to; None on a database fault."""
@@ -293,12 +308,22 @@ class Engine:
         if found is None:
             return None
         self._ready = {}
+        self._has_due = bool(found)
         self._candidates = [candidate for candidate in found if self._is_ready(candidate)]
         self._looked_at = time.monotonic()
-        # With many webhooks asking takes a part of the time, and not all of it.
         self._look_cost = self._looked_at - now
-        self._look_at = self._looked_at + max(_LOOK_SECONDS, _LOOK_PAUSES * self._look_cost)
+        self._look_at = self._look_again_at(is_woken=False)
         return self._candidates
+
+    def _look_again_at(self, *, is_woken: bool) -> float:
+        """Return when to ask again: with many webhooks that takes a part of the time, not all."""
+        least = _WOKEN_LOOK_SECONDS if is_woken else _LOOK_SECONDS
+        return self._looked_at + max(least, _LOOK_PAUSES * self._look_cost)
+
+    def _until_due(self, seconds: float | None) -> float:
+        """Return how long to wait when nothing is due for so long: at most until the next poll."""
+        poll: float = settings.WEBHOOKS_POLL_SECONDS
+        return poll if seconds is None else min(poll, max(_FIRST_SCAN_SECONDS, seconds))
 
     def _is_ready(self, candidate: Candidate) -> bool:
         """Return whether this webhook can be sent to; hold its rows if they wait for a person."""
@@ -426,7 +451,10 @@ class Engine:
         self._writer.write_due(now)
         written = self._writer.written
         while written:
-            self._release((row.delivery_id, row.webhook_id) for row in written.popleft())
+            rows = written.popleft()
+            self._release((row.delivery_id, row.webhook_id) for row in rows)
+            delays = [row.delay_seconds for row in rows if row.delay_seconds is not None]
+            self._scan_at = min(self._scan_at, time.monotonic() + min(delays, default=math.inf))
 
     def _release(self, rows: Iterable[tuple[str, int]]) -> None:
         if self._claims.release(rows):
@@ -450,6 +478,8 @@ class Engine:
             for _claim in claims:
                 unsent.popleft()
             self._release((claim.id, claim.webhook_id) for claim in claims)
+            self._look_soon()
+            self._scan_at = min(self._scan_at, time.monotonic() + _FIRST_SCAN_SECONDS)
 
     def _finish(self) -> None:
         """Finish what is in flight, hand the rest back, and write everything down."""

@@ -21,7 +21,7 @@ from django.utils.translation import gettext_lazy as _
 from webhooks import catalogue, filters, payloads
 from webhooks.delivery import queue
 from webhooks.delivery.queue.rows import NewDelivery, NewEventRow
-from webhooks.models import Delivery, Event, HoldReason, Status, Trigger, Webhook, ids
+from webhooks.models import Delivery, Event, HoldReason, Status, Trigger, Webhook, ids, phones
 
 logger = logging.getLogger(__name__)
 
@@ -305,6 +305,7 @@ def fan_out(
         fingerprint=fingerprint,
         source=item.source[:100],
         call_id=_call_id(item.payload),
+        **phones.numbers_of(item.payload)._asdict(),
     )
     return event, deliveries
 
@@ -330,9 +331,9 @@ def _refusal(error: payloads.DocumentError) -> InvalidEventError:
     return InvalidEventError(error, code=code, field="payload")
 
 
-def _call_id(payload: Mapping[str, object]) -> str:
+def _call_id(payload: Mapping[str, object]) -> str | None:
     value = payload.get("call_id") or payload.get("uniqueid") or ""
-    return str(value)[:128].replace("\0", "")
+    return str(value)[:128].replace("\0", "") or None
 
 
 def new_delivery(

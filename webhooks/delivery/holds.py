@@ -21,12 +21,12 @@ from webhooks.models import (
     AuthorizationType,
     Credential,
     Delivery,
-    GrantType,
     HoldReason,
     OAuthToken,
     Status,
     TokenState,
     Webhook,
+    WebhookState,
     may_be_sent_to,
 )
 
@@ -91,8 +91,27 @@ def cancel_held(webhook_id: int) -> int:
     )
 
 
+def drop_paused(webhook_id: int) -> int:
+    """Cancel what a pause held and a resume dropped; return how many, as `stop`."""
+    [before] = WebhookState.objects.filter(pk=webhook_id).values_list("drops_before", flat=True)
+    held = Delivery.objects.filter(
+        webhook=webhook_id,
+        status=Status.HELD,
+        hold_reason=HoldReason.PAUSED,
+        created_at__lt=before,
+    )
+    chosen = list(held.order_by("id").values_list("pk", flat=True)[:ROWS_AT_ONCE])
+    dropped = held.filter(pk__in=chosen).update(
+        status=Status.CANCELLED, hold_reason="", finished_at=Now()
+    )
+    if len(chosen) < ROWS_AT_ONCE:
+        states = WebhookState.objects.filter(pk=webhook_id, drops_before=before)
+        states.update(drops_before=None)
+    return dropped
+
+
 def stop_overlooked() -> int:
-    """Hold or cancel what a pause or a deletion left; return how many rows, about 20,000."""
+    """Hold or cancel what a person left to the sweep; return how many rows, about 20,000."""
     pending, held = _with_rows(Status.PENDING), _with_rows(Status.HELD)
     if not pending and not held:
         return 0
@@ -100,10 +119,14 @@ def stop_overlooked() -> int:
     work = [(stop, pk) for pk in inactive.filter(pk__in=pending).values_list("pk", flat=True)]
     deleted = Webhook.objects.filter(pk__in=held, deleted_at__isnull=False)
     work += [(cancel_held, pk) for pk in deleted.values_list("pk", flat=True)]
+    dropped = WebhookState.objects.filter(pk__in=held, drops_before__isnull=False)
+    work += [(drop_paused, pk) for pk in dropped.values_list("pk", flat=True)]
     stopped = 0
     for move, webhook_id in work:
         while stopped < _ROWS_AT_A_LOOK and (moved := move(webhook_id)):
             stopped += moved
+            if moved < ROWS_AT_ONCE:
+                break
     return stopped
 
 
@@ -151,7 +174,8 @@ def release_overlooked() -> int:
 
 def _sendable(webhook_ids: Iterable[int]) -> list[Webhook]:
     """Return those of the webhooks that are active and whose requests can be authorized."""
-    active = Webhook.objects.active().filter(pk__in=webhook_ids).select_related("credential")
+    active = Webhook.objects.active().filter(pk__in=webhook_ids, state__drops_before=None)
+    active = active.select_related("credential")
     columns = ("webhook", "allowed_hosts", "authorization_type", "grant_type", "secret_origins")
     wanted = ("url", "filter", "secret_origins", *(f"credential__{name}" for name in columns))
     webhooks = list(active.only(*wanted).order_by("pk"))
@@ -183,6 +207,6 @@ def _is_authorized(credential: Credential, token: OAuthToken | None) -> bool:
         return True
     if token is not None and token.state in _BLOCKED:
         return False
-    if credential.grant_type == GrantType.CLIENT_CREDENTIALS:
+    if credential.is_machine:
         return True
     return token is not None and (token.has_access_token() or token.has_refresh_token())

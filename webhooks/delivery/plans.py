@@ -2,14 +2,13 @@
 
 A plan needs the database and decryption; none of that may stop the engine, so a webhook whose plan
 is not ready is not claimed yet. One thread makes plans of hundreds of webhooks with two queries. A
-token that has to be fetched first needs the network: that waits in `_TokenPool`, so that no other
+token that has to be fetched first needs the network: that waits in a `TokenPool`, so that no other
 webhook waits for an authorization server.
 """
 
 import logging
-import threading
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -33,6 +32,7 @@ from webhooks.delivery.auth import (
 from webhooks.delivery.queue.rows import Candidate
 from webhooks.delivery.recorder import note_unusable
 from webhooks.delivery.requests import RequestPlan, make_plan, read_headers
+from webhooks.delivery.token_pool import TokenPool
 from webhooks.models import (
     AuthorizationType,
     Credential,
@@ -53,10 +53,6 @@ logger = logging.getLogger(__name__)
 
 # Webhooks whose plans are made with one query.
 _BATCH = 500
-# Threads that wait for tokens, each with a connection to the database: in all, and for one
-# authorization server.
-_TOKEN_THREADS = 16
-_TOKEN_THREADS_PER_SERVER = 2
 # The wait after a fault of the database.
 _FAULT_SECONDS = 0.2
 # A wrong encryption key or a lost database is looked at again after so long.
@@ -87,42 +83,6 @@ def present_versions(webhook_ids: Collection[int]) -> dict[int, int]:
     return {**dict.fromkeys(webhook_ids, -1), **present}
 
 
-class _TokenPool:
-    """Runs what waits for an authorization server, in turn, in threads that one cannot fill."""
-
-    def __init__(self, work: Callable[[Candidate], None]) -> None:
-        self._work = work
-        self._lock = threading.Lock()
-        self._waiting: defaultdict[str, deque[Candidate]] = defaultdict(deque)
-        self._busy: defaultdict[str, int] = defaultdict(int)
-        self._pool = ThreadPoolExecutor(_TOKEN_THREADS, thread_name_prefix="tokens")
-
-    def submit(self, server: str, candidate: Candidate) -> None:
-        with self._lock:
-            self._waiting[server].append(candidate)
-            self._begin(server)
-
-    def _begin(self, server: str) -> None:
-        if self._waiting[server] and self._busy[server] < _TOKEN_THREADS_PER_SERVER:
-            self._busy[server] += 1
-            self._pool.submit(self._run, server, self._waiting[server].popleft())
-        elif not self._busy[server]:
-            del self._waiting[server], self._busy[server]
-
-    def _run(self, server: str, candidate: Candidate) -> None:
-        try:
-            self._work(candidate)
-        finally:
-            with self._lock:
-                self._busy[server] -= 1
-                self._begin(server)
-
-    def close(self) -> None:
-        with self._lock:
-            self._waiting.clear()
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-
 class Plans:
     """A cache of entries by webhook. What two drains in a row did not use is forgotten."""
 
@@ -136,7 +96,7 @@ class Plans:
         # Credential id -> token version that a receiver refused, until that is in the token's row.
         self._refused: dict[int, int] = {}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="plans")
-        self._tokens = _TokenPool(self._make_with_token)
+        self._tokens = TokenPool(self._make_with_token)
 
     def get(self, candidate: Candidate) -> PlanEntry | None:
         """Return a fresh entry, or None while it is being made."""
@@ -216,13 +176,20 @@ class Plans:
             if webhook is None or self._keep(candidate, partial(self._entry, webhook, tokens)):
                 ready.append(candidate)
             else:
-                self._tokens.submit(_server_of(webhook.credential), candidate)
+                server = _server_of(webhook.credential)
+                is_good = _gave_token(tokens.get(webhook.credential_id))
+                self._tokens.submit(server, candidate, is_good=is_good)
         self._done(ready)
 
-    def _make_with_token(self, candidate: Candidate) -> None:
-        """Make the plan of a webhook whose token has to be fetched; waits for its server."""
+    def _make_with_token(self, candidate: Candidate) -> bool:
+        """Make the plan of a webhook whose token has to be fetched; waits for its server.
+
+        Return whether a new token came.
+        """
         try:
             self._keep(candidate, self._entry_with_token)
+            entry = self._entries.get(candidate.webhook_id)
+            return entry is not None and entry.token_version > candidate.token_version
         finally:
             connection.close()
             self._done([candidate])
@@ -303,6 +270,13 @@ def _server_of(credential: Credential) -> str:
         return urlsplit(credential.token_url).netloc
     except ValueError:
         return ""
+
+
+def _gave_token(row: OAuthToken | None) -> bool | None:
+    """Return whether the last exchange brought a token; None while there was none."""
+    if row is None or not (row.obtained_at or row.refresh_failures):
+        return None
+    return not row.refresh_failures
 
 
 def _entry_with(token: oauth.UsableToken, candidate: Candidate, webhook: Webhook) -> PlanEntry:

@@ -4,7 +4,7 @@ Judges by the webhook as it is now and says when that differs from what it was. 
 """
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -70,47 +70,53 @@ class Judge:
     filter: Filter | None
     changed_at: dt.datetime
 
-    def verdict(self, event: Event, deliveries: Sequence[Delivery]) -> Verdict:
-        """Return why the event was or was not sent; `deliveries` are its own, newest first."""
+    def verdict(
+        self, event: Event, deliveries: Sequence[Delivery], document: Any = None
+    ) -> Verdict:
+        """Return why the event was or was not sent; `deliveries` are its own, newest first.
+
+        `document` is its payload, when it was read before.
+        """
         if deliveries:
             return _sent(deliveries)
-        return self._not_made(event) or self._not_wanted(event)
+        return self._not_made(event) or self._not_wanted(event, document)
 
     def _not_made(self, event: Event) -> Verdict | None:
         """Return the reason that has nothing to do with the filter, if there is one."""
-        webhook = self.webhook
+        webhook, label = self.webhook, _("Not sent")
         if event.source == "test":
             sentence = _("It was a test of another webhook, and a test goes to that one only.")
         elif event.copy_of:
             sentence = _("It is an edited copy that was sent to another webhook only.")
         elif event.created_at < webhook.created_at:
+            label = _("Created later")
             sentence = _("The event happened before this webhook was created.")
         elif webhook.deleted_at and event.created_at >= webhook.deleted_at:
             sentence = _("The webhook was deleted before the event happened.")
         else:
             return None
-        return {"kind": "neutral", "label": _("Not sent"), "sentence": sentence}
+        return {"kind": "neutral", "label": label, "sentence": sentence}
 
-    def _not_wanted(self, event: Event) -> Verdict:
+    def _not_wanted(self, event: Event, document: Any) -> Verdict:
         since = self.changed_at if self.changed_at > event.created_at else None
         verdict: Verdict = {"kind": "warning", "label": _("Not sent"), "changed_since": since}
         if set(catalogue.patterns_for(event.type)).isdisjoint(self.webhook.event_types):
-            sentence = _("The webhook does not ask for events of this type.")
+            sentence = _("The webhook does not receive events of this type.")
             label = _("Type not chosen")
             more = {"kind": "neutral", "label": label, "is_type_unwanted": True}
             return {**verdict, **more, "sentence": sentence}
         if self.filter is None:
             sentence = _("The filter of the webhook cannot be read. Edit it and save it again.")
             return {**verdict, "sentence": sentence}
-        judgement = self.filter.judge(payloads.read_document(event.payload))
+        judgement = self.filter.judge(document or payloads.read_document(event.payload))
         verdict["judgement"] = judgement
         if judgement and (refusals := list(judgement.refusals())):
             sentence = ngettext(
-                "The filter refused it: %d condition was not met.",
-                "The filter refused it: %d conditions were not met.",
+                "The filter did not match: %d condition was not met.",
+                "The filter did not match: %d conditions were not met.",
                 len(refusals),
             ) % len(refusals)
-            label = _("Refused by the filter")
+            label = _("Filtered out")
             return {**verdict, "label": label, "sentence": sentence, "refusals": refusals}
         if since:
             sentence = _("It would be sent now: the webhook was different when the event happened.")
@@ -121,11 +127,13 @@ class Judge:
         return {**verdict, "kind": "info", "sentence": sentence}
 
 
-def judge_for(webhook: Webhook) -> Judge:
+def judge_for(webhook: Webhook, changes: Mapping[int, dt.datetime] | None = None) -> Judge:
+    """Return the judge of a webhook; `changes` are `last_changes` of many, read together."""
     compiled = None
     with suppress(FilterError):
         compiled = compile_filter(webhook.filter)
-    return Judge(webhook, compiled, last_change(webhook))
+    changed_at = last_change(webhook) if changes is None else changes[webhook.pk]
+    return Judge(webhook, compiled, changed_at)
 
 
 def last_change(webhook: Webhook) -> dt.datetime:
@@ -133,9 +141,33 @@ def last_change(webhook: Webhook) -> dt.datetime:
     trail = AuditEntry.objects.filter(object_type="webhook", object_id=str(webhook.pk))
     entries = trail.order_by("-id").values_list("action", "fields", "at")[:_MAX_ENTRIES]
     for action, fields, at in entries:
-        if action in (Action.CREATED, Action.IMPORTED) or _DECIDING & set(fields):
+        if _decides(action, fields):
             return at
     return webhook.updated_at
+
+
+def _decides(action: str, fields: Iterable[str]) -> bool:
+    return action in (Action.CREATED, Action.IMPORTED) or bool(_DECIDING & set(fields))
+
+
+def last_changes(webhooks: Sequence[Webhook], since: dt.datetime) -> dict[int, dt.datetime]:
+    """Return when what decides was last changed at each webhook, or a time before `since`."""
+    trail = AuditEntry.objects.filter(
+        object_type="webhook", object_id__in=[str(one.pk) for one in webhooks], at__gte=since
+    )
+    found: dict[int, dt.datetime] = {}
+    known = set()
+    for key, action, fields, at in trail.order_by("-id").values_list(
+        "object_id", "action", "fields", "at"
+    )[: _MAX_ENTRIES * 10]:
+        known.add(int(key))
+        if _decides(action, fields):
+            found.setdefault(int(key), at)
+    # What the trail does not know of was changed by other means, if at all.
+    return {
+        one.pk: found.get(one.pk) or (one.created_at if one.pk in known else one.updated_at)
+        for one in webhooks
+    }
 
 
 def _sent(deliveries: Sequence[Delivery]) -> Verdict:

@@ -11,17 +11,20 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from django.db.models import Q, QuerySet
+from django.db import connection
+from django.db.models import Value
+from django.db.models.functions import Coalesce
 
+from webhooks.delivery_log import search
+from webhooks.delivery_log.search import Found
 from webhooks.models import (
     CREDENTIAL_SECRETS,
     WEBHOOK_SECRETS,
     Delivery,
-    Event,
+    DeliveryQuerySet,
     Outcome,
     Status,
     Trigger,
-    Webhook,
     ids,
 )
 
@@ -31,10 +34,7 @@ _EXPORT_ROWS = 500
 # Rows of one look at an index: about ten milliseconds of work.
 _STRETCH = 20_000
 _PATIENCE_SECONDS = 0.15
-# How many events of one call, and how many waiting deliveries, are looked up one by one.
-_MAX_CALL_EVENTS = 200
-# How many webhooks a part of a URL finds.
-_MAX_WEBHOOKS = 200
+# How many waiting deliveries are looked up one by one.
 _MAX_OPEN = 2000
 _EXCEPTIONAL = (Status.FAILED, Status.HELD, Status.PARKED, Status.CANCELLED)
 _OPEN = (Status.PENDING, Status.SENDING)
@@ -90,8 +90,8 @@ def page(
     conditions: Conditions, *, before: str = "", after: str = "", size: int = PAGE_ROWS
 ) -> LogPage:
     """Return the rows older than `before`, or newer than `after`, or the newest."""
-    look = _Look(conditions, is_upward=bool(after))
-    rows = look.rows(after or before, size + 1, time.monotonic() + _PATIENCE_SECONDS)
+    look = _Look(conditions, after or before, is_upward=bool(after))
+    rows = look.rows(size + 1, time.monotonic() + _PATIENCE_SECONDS)
     has_more = len(rows) > size
     rows = rows[:size]
     further = rows[-1].pk if has_more else look.ended_at
@@ -121,29 +121,48 @@ def every(conditions: Conditions, *, limit: int, seconds: float) -> Iterator[Del
 
 
 class _Look:
-    """One look through the log in one direction."""
+    """One look through the log in one direction, from a key on."""
 
-    def __init__(self, conditions: Conditions, *, is_upward: bool) -> None:
+    def __init__(self, conditions: Conditions, start: str, *, is_upward: bool) -> None:
         self._wanted = conditions
+        self._start = start
         self._is_upward = is_upward
         # The key at which the look gave up; empty when it saw everything.
         self.ended_at = ""
-        self._drivers, self._is_answered = _drivers(conditions)
-        self._matching = _narrow(Delivery.objects.all(), conditions)
+        self._found = self._search()
+        self._drivers, self._is_answered = _drivers(conditions, self._found)
+        self._matching = _narrow(Delivery.objects.all(), conditions, self._found)
         if (keys := _few_open(conditions.status)) is not None:
             self._matching = self._matching.filter(pk__in=keys)
             self._is_answered = True
 
-    def rows(self, start: str, limit: int, deadline: float) -> list[Delivery]:
+    def _search(self) -> Found | None:
+        """Look up what was typed; of many events those that are the nearest.
+
+        A process makes the id of an event before those of its deliveries, so both order alike.
+        """
+        words, start = self._wanted.words, self._start
+        if not words:
+            return None
+        if not self._is_upward:
+            return search.find(words, before=start.replace("dlv_", "evt_"))
+        # Its event may have further deliveries; what is shorter comes before it.
+        last = Delivery.objects.filter(pk=start).values_list("event_id", flat=True).first()
+        return search.find(words, after=last[:-1] if last else start.replace("dlv_", "evt_"))
+
+    def rows(self, limit: int, deadline: float) -> list[Delivery]:
         matching = _in_range(self._matching, self._wanted)
         matching = matching.select_related("event", "webhook").defer(*LEFT_OUT)
         found: list[Delivery] = []
+        start = self._start
         while True:
             end = "" if self._is_answered else self._stretch(start)
             piece = self._beyond(matching, start)
             if end:
                 piece = piece.filter(pk__lte=end) if self._is_upward else piece.filter(pk__gte=end)
             found += piece[: limit - len(found)]
+            if len(found) < limit and not end and self._found and self._found.is_cut:
+                self.ended_at = self._found.events[-1].replace("evt_", "dlv_")
             if len(found) >= limit or not end:
                 return found
             if time.monotonic() > deadline:
@@ -161,13 +180,13 @@ class _Look:
             ends += end
         return max(ends) if self._is_upward else min(ends)
 
-    def _beyond(self, rows: QuerySet[Delivery], start: str) -> QuerySet[Delivery]:
+    def _beyond(self, rows: DeliveryQuerySet, start: str) -> DeliveryQuerySet:
         if self._is_upward:
             return rows.filter(pk__gt=start).order_by("pk")
         return (rows.filter(pk__lt=start) if start else rows).order_by("-pk")
 
 
-def _drivers(wanted: Conditions) -> tuple[list[QuerySet[Delivery]], bool]:
+def _drivers(wanted: Conditions, found: Found | None) -> tuple[list[DeliveryQuerySet], bool]:
     """Return the indexes to choose from, and whether one alone answers everything asked for."""
     every_row = Delivery.objects.all()
     conditions = [
@@ -177,32 +196,27 @@ def _drivers(wanted: Conditions) -> tuple[list[QuerySet[Delivery]], bool]:
     # The shortest first: one that ends within a stretch makes the others needless.
     drivers = []
     if wanted.status in _EXCEPTIONAL:
-        drivers.append(every_row.filter(status=wanted.status))
+        drivers.append(_with_status(every_row, wanted.status))
     if wanted.code.isdecimal() and not wanted.code.startswith("2"):
-        drivers.append(every_row.filter(status_code=int(wanted.code)))
+        drivers.append(_with_code(every_row, wanted.code))
     if wanted.trigger in _RARE:
-        drivers.append(every_row.filter(trigger=wanted.trigger))
+        drivers.append(_with_trigger(every_row, wanted.trigger))
     if wanted.webhook is not None:
         drivers.append(every_row.filter(webhook=wanted.webhook))
     asked = sum(map(bool, conditions))
-    if wanted.words:
-        if _is_id(wanted.words):
+    if found is not None:
+        if not found.webhooks:
             # A handful of rows whatever else is asked for.
             return [every_row], True
-        webhooks = _webhooks_by_url(wanted.words)
-        if len(webhooks) < 2:
-            return [every_row.filter(webhook__in=webhooks)], True
+        if len(found.webhooks) == 1:
+            return [every_row.filter(webhook__in=found.webhooks)], asked == 0
         # No index has the rows of several webhooks in the order of their ids.
         return drivers or [every_row], False
     is_answered = asked == len(drivers) <= 1
     return drivers or [every_row], is_answered
 
 
-def _is_id(words: str) -> bool:
-    return words.startswith(("dlv_", "evt_")) or bool(_events_of_call(words))
-
-
-def _in_range(rows: QuerySet[Delivery], wanted: Conditions) -> QuerySet[Delivery]:
+def _in_range(rows: DeliveryQuerySet, wanted: Conditions) -> DeliveryQuerySet:
     if wanted.since:
         rows = rows.filter(pk__gte=first_id(wanted.since))
     if wanted.until:
@@ -214,24 +228,46 @@ def first_id(moment: dt.datetime) -> str:
     return ids.floor("dlv", max(moment.timestamp(), 0))
 
 
-def _narrow(rows: QuerySet[Delivery], wanted: Conditions) -> QuerySet[Delivery]:
-    if wanted.words:
-        rows = _search(rows, wanted.words)
+def _narrow(rows: DeliveryQuerySet, wanted: Conditions, found: Found | None) -> DeliveryQuerySet:
+    if found is not None:
+        if found.delivery:
+            rows = rows.filter(pk=found.delivery)
+        elif found.webhooks:
+            rows = rows.filter(webhook__in=found.webhooks)
+        else:
+            rows = rows.filter(event__in=found.events)
     if wanted.webhook is not None:
         rows = rows.filter(webhook=wanted.webhook)
     if wanted.status:
-        rows = rows.filter(status=wanted.status)
+        rows = _with_status(rows, wanted.status)
     if wanted.outcome == "failure":
         rows = rows.exclude(outcome__in=("", Outcome.SUCCEEDED))
     elif wanted.outcome:
         rows = rows.filter(outcome=wanted.outcome)
     if wanted.code:
-        rows = rows.filter(_answered(wanted.code))
+        rows = _with_code(rows, wanted.code)
     if wanted.type:
-        rows = rows.filter(event__type=wanted.type)
+        rows = _with_type(rows, wanted.type)
     if wanted.trigger:
-        rows = rows.filter(trigger=wanted.trigger)
+        rows = _with_trigger(rows, wanted.trigger)
     return rows
+
+
+def _with_status(rows: DeliveryQuerySet, status: str) -> DeliveryQuerySet:
+    partial = rows.by_index("delivery_exceptional") if status in _EXCEPTIONAL else rows
+    return partial.filter(status=status)
+
+
+def _with_type(rows: DeliveryQuerySet, type: str) -> DeliveryQuerySet:
+    if connection.vendor != "sqlite":
+        return rows.filter(event__type=type)
+    # It would begin with every event of the type; a function has no index.
+    return rows.alias(kind=Coalesce("event__type", Value(""))).filter(kind=type)
+
+
+def _with_trigger(rows: DeliveryQuerySet, trigger: str) -> DeliveryQuerySet:
+    partial = rows.by_index("delivery_by_trigger") if trigger in _RARE else rows
+    return partial.filter(trigger=trigger)
 
 
 def _few_open(status: str) -> list[str] | None:
@@ -241,37 +277,17 @@ def _few_open(status: str) -> list[str] | None:
     """
     if status not in _OPEN:
         return None
-    waiting = Delivery.objects.filter(status=status).order_by().values_list("pk", flat=True)
-    keys = list(waiting[: _MAX_OPEN + 1])
+    index = "delivery_due" if status == Status.PENDING else "delivery_leased"
+    waiting = Delivery.objects.by_index(index).filter(status=status).order_by()
+    keys = list(waiting.values_list("pk", flat=True)[: _MAX_OPEN + 1])
     return keys if len(keys) <= _MAX_OPEN else None
 
 
-def _answered(code: str) -> Q:
+def _with_code(rows: DeliveryQuerySet, code: str) -> DeliveryQuerySet:
     if code == "none":
-        return Q(status_code=None, attempt_count__gt=0)
+        return rows.filter(status_code=None, attempt_count__gt=0)
     if code.endswith("xx"):
         first = int(code[0]) * 100
-        return Q(status_code__gte=first, status_code__lt=first + 100)
-    return Q(status_code=int(code))
-
-
-def _search(rows: QuerySet[Delivery], words: str) -> QuerySet[Delivery]:
-    """Find by whole id, of a delivery, an event or a call; else by a part of a webhook's URL."""
-    if words.startswith("dlv_"):
-        return rows.filter(pk=words)
-    if words.startswith("evt_"):
-        return rows.filter(event=words)
-    if events := _events_of_call(words):
-        return rows.filter(event__in=events)
-    return rows.filter(webhook__in=_webhooks_by_url(words))
-
-
-def _events_of_call(words: str) -> list[str]:
-    call = Event.objects.filter(call_id=words).order_by("-id").values_list("pk", flat=True)
-    return list(call[:_MAX_CALL_EVENTS])
-
-
-def _webhooks_by_url(words: str) -> list[int]:
-    """Return the webhooks, deleted ones too, whose URL holds the words."""
-    found = Webhook.objects.filter(url__icontains=words).order_by("-pk")
-    return list(found.values_list("pk", flat=True)[:_MAX_WEBHOOKS])
+        return rows.filter(status_code__gte=first, status_code__lt=first + 100)
+    partial = rows if code.startswith("2") else rows.by_index("delivery_by_bad_code")
+    return partial.filter(status_code=int(code))

@@ -9,6 +9,7 @@ from webhooks.models.access import ApiKey, EncryptionCanary
 from webhooks.models.audit import Action, AuditEntry
 from webhooks.models.credential import (
     AUTHORIZATION_FIELDS,
+    BY_PERSON,
     CREDENTIAL_SECRETS,
     AuthorizationType,
     ClientAuthentication,
@@ -22,10 +23,12 @@ from webhooks.models.incidents import Incident, IncidentKind
 from webhooks.models.log import (
     Attempt,
     Delivery,
+    DeliveryQuerySet,
     Event,
     HoldReason,
     HourlyCount,
     Outcome,
+    SavedView,
     Status,
     Trigger,
 )

@@ -4,11 +4,16 @@ Delivery rows are the queue (DESIGN.md): `delivery.queue` claims and finishes th
 Each row is updated twice per delivery, so indexes are few and partial.
 """
 
-from django.db import models
+from functools import cache
+
+from django.conf import settings
+from django.db import connections, models
 from django.db.models import Q
+from django.db.models.expressions import RawSQL
 from django.utils.translation import gettext_lazy as _
 
 from webhooks.models import ids
+from webhooks.models.phones import PhoneNumbers, written
 from webhooks.models.webhook import Webhook
 
 
@@ -27,20 +32,39 @@ class Event(models.Model):
     source = models.CharField(_("Source"), max_length=100, blank=True, default="")
     # The event this one is an edited copy of.
     copy_of = models.CharField(max_length=30, blank=True, default="", db_default="")
-    # Copied from the payload so that the log can be searched by call.
-    call_id = models.CharField(_("Call id"), max_length=128, blank=True, default="")
+    # Copied from the payload so that the log can be searched; None is in no index.
+    call_id = models.CharField(_("Call id"), max_length=128, null=True, blank=True)  # noqa: DJ001
+    # Digits from the last to the first (`models.phones`); a number that is there twice, once.
+    caller_digits = models.CharField(max_length=20, null=True, blank=True)  # noqa: DJ001
+    callee_digits = models.CharField(max_length=20, null=True, blank=True)  # noqa: DJ001
+    client_digits = models.CharField(max_length=20, null=True, blank=True)  # noqa: DJ001
+    company_digits = models.CharField(max_length=20, null=True, blank=True)  # noqa: DJ001
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         verbose_name = _("event")
         verbose_name_plural = _("events")
         indexes = [
-            models.Index(fields=["call_id"], name="event_call_id", condition=~Q(call_id="")),
             models.Index(fields=["type", "-id"], name="event_by_type"),
+            # A comparison implies `IS NOT NULL`, for SQLite too. The newest events are read.
+            *(
+                models.Index(
+                    fields=[column, "-id"],
+                    name=f"event_{column}",
+                    condition=Q((f"{column}__isnull", False)),
+                )
+                for column in ("call_id", *PhoneNumbers._fields)
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.type} {self.id}"
+
+    @property
+    def numbers(self) -> list[str]:
+        """Return the phone numbers for people, the caller's first."""
+        stored = (getattr(self, column) for column in PhoneNumbers._fields)
+        return [written(number) for number in stored if number]
 
 
 class Status(models.TextChoices):
@@ -87,6 +111,27 @@ class Outcome(models.TextChoices):
     UNKNOWN = "unknown", _("Unknown: the process died")
 
 
+class DeliveryQuerySet(models.QuerySet["Delivery"]):
+    def by_index(self, name: str) -> "DeliveryQuerySet":
+        """Say that these rows are all in a partial index, so that SQLite uses it.
+
+        Its planner compares texts: a parameter proves nothing to it.
+        """
+        if connections[self.db].vendor != "sqlite":
+            return self
+        # The text of our own index.
+        own = RawSQL(_condition_of(name), [], models.BooleanField())  # noqa: S611
+        return self.filter(own)
+
+
+@cache
+def _condition_of(name: str) -> str:
+    """Return the condition of an index as it stands in the database, values and all."""
+    index = next(one for one in Delivery._meta.indexes if one.name == name)
+    editor = connections["default"].schema_editor()
+    return index._get_condition_sql(Delivery, editor)  # type: ignore[no-any-return]
+
+
 class Delivery(models.Model):
     """One event for one webhook: a row of the queue and of the log."""
 
@@ -124,6 +169,8 @@ class Delivery(models.Model):
     status_code = models.PositiveSmallIntegerField(_("Response code"), null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     finished_at = models.DateTimeField(null=True, blank=True)
+
+    objects = DeliveryQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("delivery")
@@ -219,6 +266,32 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.delivery_id} #{self.number}"
+
+
+class SavedView(models.Model):
+    """Filters of the log that a person keeps under a name."""
+
+    id = models.BigAutoField(primary_key=True)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="saved_views"
+    )
+    name = models.CharField(_("Name"), max_length=40)
+    # The query of the log's address.
+    query = models.CharField(max_length=1000)
+
+    class Meta:
+        verbose_name = _("saved view")
+        ordering = ["name"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["user", "name"],
+                name="saved_view_once",
+                violation_error_message=_("You have a view of this name."),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class HourlyCount(models.Model):

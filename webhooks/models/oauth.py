@@ -61,6 +61,8 @@ class OAuthToken(models.Model):
     # Plain words for the panel: what went wrong and what to change.
     last_error = models.CharField(max_length=1000, blank=True, default="")
     warning = models.CharField(max_length=1000, blank=True, default="")
+    # Where it may be sent: the receivers that its credential had when it was granted.
+    receiver_origins = models.JSONField(default=list, blank=True)
 
     class Meta:
         verbose_name = _("access token")
@@ -83,14 +85,19 @@ class OAuthToken(models.Model):
 
 
 class AuthorizationRequest(models.Model):
-    """A pending authorization-code redirect: single use, bound to session, user and credential."""
+    """A pending authorization by a person: single use, bound to session, user and credential."""
 
     state_hash = models.CharField(primary_key=True, max_length=64)
     credential = models.ForeignKey(Credential, on_delete=models.CASCADE, related_name="+")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     session_hash = models.CharField(max_length=64)
     code_verifier = SecretField()
+    # With a device code, which the verifier's column then holds, the page to enter `user_code` at.
     redirect_uri = models.CharField(max_length=2048)
+    user_code = models.CharField(max_length=64, blank=True, default="")
+    # How often the provider may be asked for its token, and when next.
+    poll_seconds = models.PositiveSmallIntegerField(default=5)
+    poll_at = models.DateTimeField(null=True, blank=True)
     issuer = models.CharField(max_length=2048, blank=True, default="")
     # The server promised to name itself in its answer (RFC 9207): one without `iss` is refused.
     requires_issuer = models.BooleanField(default=False)

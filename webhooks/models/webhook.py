@@ -254,6 +254,8 @@ class WebhookState(models.Model):
     # Failed attempts since the last success, as far as they were written down.
     failures_in_a_row = models.PositiveIntegerField(default=0, db_default=0)
     last_error = models.CharField(max_length=500, blank=True, default="")
+    # A resume dropped what the pause held that was made before; set until the sweep is through.
+    drops_before = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         verbose_name = _("webhook state")

@@ -27,7 +27,6 @@ from webhooks.models import (
     Action,
     Credential,
     ExchangeKind,
-    GrantType,
     HoldReason,
     OAuthToken,
     TokenState,
@@ -124,6 +123,22 @@ def refresh(
     raise TokenUnavailableError(message, hold_reason=HoldReason.REAUTHORIZATION)
 
 
+def adopt(credential: Credential, refresh_token: str, *, user: AbstractBaseUser) -> UsableToken:
+    """Store a refresh token that a person got elsewhere, in place of what is there, and use it.
+
+    Errors: TokenUnavailableError; the refresh token is kept when time may heal it.
+    """
+    ensure_row(credential.pk)
+    with transaction.atomic():
+        drop(credential.pk)
+        OAuthToken.objects.filter(credential_id=credential.pk).update(
+            refresh_token=_sealed(credential.pk, "refresh_token", refresh_token),
+            granted_by=user,
+            receiver_origins=credential.receiver_origins,
+        )
+    return refresh(credential)
+
+
 def refuse(credential_id: int, version: int, *, webhook_id: int | None = None) -> None:
     """Note that a receiver refused a version: from now on no process sends it."""
     OAuthToken.objects.filter(credential_id=credential_id, version=version).exclude(
@@ -160,7 +175,7 @@ def is_due(row: OAuthToken, now: datetime) -> bool:
 
 
 def can_refresh(row: OAuthToken, credential: Credential) -> bool:
-    return credential.grant_type == GrantType.CLIENT_CREDENTIALS or row.has_refresh_token()
+    return credential.is_machine or row.has_refresh_token()
 
 
 def refresh_expiring(now: datetime | None = None) -> int:
@@ -325,6 +340,9 @@ def renew(
         # This process slept; another may have the lease before the answer comes.
         release_lease(row, lease)
         return False
+    if connection.vendor == "postgresql" and not connection.in_atomic_block:
+        # Many wait for servers at once; none of them holds one of the database's connections.
+        connection.close()
     answer, transcripts = (problem, []) if request is None else _exchange(row, request)
     assert answer is not None
     is_stored = _store(row, lease, answer, transcripts, now)
@@ -389,8 +407,8 @@ def _request(row: OAuthToken) -> tuple[token_requests.TokenRequest | None, Token
     """Return the request that renews a token, or why there can be none."""
     credential = row.credential
     try:
-        if credential.grant_type == GrantType.CLIENT_CREDENTIALS:
-            return token_requests.client_credentials_request(credential), None
+        if credential.is_machine:
+            return token_requests.machine_request(credential), None
         return token_requests.refresh_request(
             credential, row.refresh_token, is_single_use=row.is_single_use
         ), None
@@ -527,6 +545,8 @@ def store_refreshed(
         warning = joined(warning, stored("always_expired"))
     if row.obtained_at is None:
         columns["obtained_at"] = answered_at
+    if row.credential.is_machine:
+        columns["receiver_origins"] = row.credential.receiver_origins
     columns |= {"refreshed_at": answered_at, "warning": warning}
     return bool(_leased(row, lease).update(**columns))
 
@@ -539,6 +559,7 @@ def store_granted(
     answered_at: datetime,
     requested_scope: str,
     user: AbstractBaseUser | None,
+    receiver_origins: list[str],
     account: str = "",
 ) -> None:
     """Write the token a person just got; it wins over whatever a worker is doing."""
@@ -561,6 +582,7 @@ def store_granted(
         "refresh_end_moves": end_moves,
         "refused_version": 0,
         "refused_by": None,
+        "receiver_origins": receiver_origins,
         "warning": joined(warning, _idle_warning(token, requested_scope, end_moves=end_moves)),
     }
     OAuthToken.objects.filter(credential_id=credential_id).update(**columns)
@@ -696,6 +718,7 @@ _NOTHING: dict[str, Any] = {
     "refused_version": 0,
     "refused_by": None,
     "warning": "",
+    "receiver_origins": [],
 }
 
 

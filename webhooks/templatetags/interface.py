@@ -76,6 +76,7 @@ def icon(name: str, css_class: str = "") -> SafeString:
 _TABS = {
     "webhooks:connection": "connections",
     "webhooks:deliver": "deliveries",
+    "webhooks:event": "deliveries",
     "webhooks:replay_create_for_all": "deliveries",
     "webhooks:replay_create": "webhooks",
     "webhooks:replay": "deliveries",

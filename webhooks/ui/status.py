@@ -25,7 +25,6 @@ from webhooks.models import (
     AuthorizationType,
     Credential,
     Delivery,
-    GrantType,
     HoldReason,
     Incident,
     IncidentKind,
@@ -124,7 +123,7 @@ def _credentials_problem(webhook: Webhook) -> dict[str, Any] | None:
 def _token_problem(credential: Credential) -> dict[str, Any] | None:
     token = token_of(credential)
     if token is None or token.state == TokenState.NONE:
-        if credential.grant_type == GrantType.CLIENT_CREDENTIALS:
+        if credential.is_machine:
             return None
         sentence = _("Deliveries are held until somebody presses Get new access token.")
         return _status("warning", _("On hold"), sentence)
@@ -145,8 +144,7 @@ def has_token_problem(credential: Credential) -> bool:
 
 def needs_token(credential: Credential) -> bool:
     """Return whether somebody has to press Get new access token before anything is sent."""
-    is_code = credential.grant_type == GrantType.AUTHORIZATION_CODE
-    return is_code and has_token_problem(credential)
+    return not credential.is_machine and has_token_problem(credential)
 
 
 def token_of(credential: Credential) -> OAuthToken | None:
@@ -209,6 +207,22 @@ def count_open(webhook: Webhook, *statuses: Status) -> str:
 def held_by_pause(webhook: Webhook) -> int:
     """Count what a resume would release, up to one more than MAX_COUNTED."""
     return _held(webhook)[HoldReason.PAUSED]
+
+
+def being_moved(webhook: Webhook) -> str:
+    """Return how much the sweep still has to do after a pause or a resume; "" for nothing."""
+    state = state_of(webhook)
+    held = held_by_pause(webhook) if webhook.is_active else 0
+    if held and state is not None and state.drops_before:
+        return _("Being cancelled: %(count)s held deliveries are left.") % {"count": counted(held)}
+    if held:
+        return _("Being released: %(count)s held deliveries are left.") % {"count": counted(held)}
+    waiting = Delivery.objects.filter(webhook=webhook, status=Status.PENDING)
+    waiting = waiting.exclude(trigger=Trigger.TEST)
+    left = 0 if webhook.is_active else waiting[: MAX_COUNTED + 1].count()
+    if left:
+        return _("Being held: %(count)s waiting deliveries are left.") % {"count": counted(left)}
+    return ""
 
 
 def _held(webhook: Webhook) -> Counter[str]:
@@ -379,13 +393,13 @@ def token_facts(credential: Credential, token: OAuthToken | None) -> dict[str, A
     return {
         "exchanges": found if credential.pk else [],
         "grant_ends_at": _grant_ends_at(credential, token),
-        "is_machine": credential.grant_type == GrantType.CLIENT_CREDENTIALS,
+        "is_machine": credential.is_machine,
     }
 
 
 def _grant_ends_at(credential: Credential, token: OAuthToken | None) -> datetime | None:
     """Return when a person must come back, if that is known and soon."""
-    is_machine = credential.grant_type == GrantType.CLIENT_CREDENTIALS
+    is_machine = credential.is_machine
     if not token or token.state in _BLOCKED or is_machine or token.refresh_end_moves:
         return None
     ends_at = token.refresh_token_expires_at if token.has_refresh_token() else token.expires_at

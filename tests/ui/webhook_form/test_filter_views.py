@@ -278,7 +278,7 @@ def test_the_condition_that_refused_is_read_on_the_page(browser: Client) -> None
     webhook = make_webhook(name="CRM", filter=MISSED)
     [event] = publish(disposition="BUSY")
     page = why(webhook, browser, event=event.pk)
-    assert "The filter refused it: 1 condition was not met." in page.text
+    assert "The filter did not match: 1 condition was not met." in page.text
     assert "is NO ANSWER" in page.text
     assert "BUSY" in page.text
     assert "#filter" in page.text
@@ -372,7 +372,7 @@ def test_events_are_listed_with_their_verdicts_page_by_page(browser: Client) -> 
     publish(20, disposition="NO ANSWER")
     first = why(webhook, browser)
     assert [found["label"] for _event, found in first.context["rows"]] == (
-        ["Pending"] * 20 + ["Refused by the filter"] * 10
+        ["Pending"] * 20 + ["Filtered out"] * 10
     )
     second = why(webhook, browser, before=first.context["older"])
     assert len(second.context["rows"]) == 10

@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 # Two connections may write at a time, and each waits for the disk alone.
 WRITES_IN_PARALLEL = True
+# So few results are written with one statement.
+_FEW_ROWS = 16
 # Rows are looked up one by one, through an index: while a table is small a hash or a merge of all
 # of it looks cheaper, and costs four times as much.
 _PINNED = {
@@ -58,14 +60,15 @@ def _cursor() -> Iterator["psycopg.Cursor[Any]"]:
 
 def enqueue(events: Sequence[NewEventRow], deliveries: Sequence[NewDelivery]) -> None:
     """Insert events and their deliveries in the caller's transaction, due at once."""
+    of_events = [list(column) for column in zip(*events, strict=True)]
+    of_deliveries = [list(column) for column in zip(*deliveries, strict=True)]
     with _cursor() as cursor:
-        if events:
-            cursor.execute(
-                sql.INSERT_EVENTS, [list(column) for column in zip(*events, strict=True)]
-            )
-        if deliveries:
-            columns = [list(column) for column in zip(*deliveries, strict=True)]
-            cursor.execute(sql.INSERT_DELIVERIES, columns)
+        if events and deliveries:
+            cursor.execute(sql.INSERT_BOTH, [*of_events, *of_deliveries])
+        elif events:
+            cursor.execute(sql.INSERT_EVENTS, of_events)
+        elif deliveries:
+            cursor.execute(sql.INSERT_DELIVERIES, of_deliveries)
 
 
 def prepare_session() -> None:
@@ -93,6 +96,14 @@ def clock() -> float:
 def candidates() -> list[Candidate]:
     with _cursor() as cursor:
         return [_candidate(row) for row in cursor.execute(sql.CANDIDATES)]
+
+
+def next_due_seconds() -> float | None:
+    """Return how long it is until the next waiting row is due; None when none waits."""
+    with _cursor() as cursor:
+        row = cursor.execute(sql.NEXT_DUE).fetchone()
+    assert row is not None
+    return None if row[0] is None else float(row[0])
 
 
 def _candidate(row: tuple[Any, ...]) -> Candidate:
@@ -256,6 +267,8 @@ def record(results: Sequence[AttemptResult], *, lease: str, is_repeat: bool = Fa
     try may have been committed before the connection broke, so that only attempts of deliveries
     that are still ours are written.
     """
+    if len(results) <= _FEW_ROWS:
+        return _record_few(results, lease, is_repeat)
     with transaction.atomic(), _cursor() as cursor:
         ours = _finish(cursor, results, lease)
         rows: Iterable[AttemptResult] = results
@@ -266,6 +279,29 @@ def record(results: Sequence[AttemptResult], *, lease: str, is_repeat: bool = Fa
             for result in rows:
                 copy.write_row(result.attempt)
     return len(ours)
+
+
+def _record_few(results: Sequence[AttemptResult], lease: str, is_repeat: bool) -> int:
+    attempts = zip(*(result.attempt for result in results), strict=True)
+    with _cursor() as cursor:
+        columns = [*_columns(results), lease, *map(list, attempts), is_repeat]
+        row = cursor.execute(sql.RECORD_FEW, columns).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _columns(results: Sequence[AttemptResult]) -> list[list[Any]]:
+    """Return what the statement of any result takes."""
+    return [
+        [result.delivery_id for result in results],
+        [result.number for result in results],
+        [result.status_code for result in results],
+        [result.status for result in results],
+        [result.outcome for result in results],
+        [result.hold_reason for result in results],
+        [int(result.counts) for result in results],
+        [result.delay_seconds for result in results],
+    ]
 
 
 def _finish(
@@ -284,20 +320,7 @@ def _finish(
         cursor.execute(sql.SUCCEEDED, [ids, numbers, codes, lease])
         ours.update(row[0] for row in cursor.fetchall())
     if others:
-        cursor.execute(
-            sql.OTHERS,
-            [
-                [result.delivery_id for result in others],
-                [result.number for result in others],
-                [result.status_code for result in others],
-                [result.status for result in others],
-                [result.outcome for result in others],
-                [result.hold_reason for result in others],
-                [int(result.counts) for result in others],
-                [result.delay_seconds for result in others],
-                lease,
-            ],
-        )
+        cursor.execute(sql.OTHERS, [*_columns(others), lease])
         ours.update(row[0] for row in cursor.fetchall())
     return ours
 
@@ -311,7 +334,7 @@ def write_states(changes: Sequence[StateChange]) -> list[tuple[int, float | None
     """Note the health of webhooks; return (webhook id, seconds it has been failing or None)."""
     # Sorted, so that two workers lock the rows in the same order.
     ordered = sorted(changes)
-    with transaction.atomic(), _cursor() as cursor:
+    with _cursor() as cursor:
         cursor.execute(
             sql.STATE,
             [
@@ -330,7 +353,7 @@ def add_counts(counts: Sequence[HourCount]) -> None:
     """Add to the hourly roll-up; one statement."""
     # Sorted, so that two workers lock the rows in the same order.
     columns = [list(column) for column in zip(*sorted(counts), strict=True)]
-    with transaction.atomic(), _cursor() as cursor:
+    with _cursor() as cursor:
         cursor.execute(sql.ADD_COUNTS, columns)
 
 
@@ -340,10 +363,11 @@ def expire(before: float, *, held: Sequence[str] = (), limit: int = 500) -> list
     `before` is Unix time by the database's clock; rows in `held` are alive in this process.
     """
     parameters = {"before": before, "held": list(held), "limit": limit}
-    with transaction.atomic(), _cursor() as cursor:
+    with _cursor() as cursor:
         # Nearly always none is: what is held need not be sent to find that out.
         if not cursor.execute(sql.IS_LATE, parameters).fetchone():
             return []
+    with transaction.atomic(), _cursor() as cursor:
         expired = [Expired(*row) for row in cursor.execute(sql.EXPIRE, parameters)]
         if expired:
             cursor.execute(
@@ -365,13 +389,13 @@ def hold(webhook_id: int, reason: str, limit: int = 1000) -> int:
 
     Those of a deleted webhook are cancelled: nothing could release them.
     """
-    with transaction.atomic(), _cursor() as cursor:
+    with _cursor() as cursor:
         return cursor.execute(sql.HOLD, [webhook_id, limit, reason, reason]).rowcount
 
 
 def hand_back(claims: Sequence[Claimed], *, lease: str) -> int:
     """Return rows that were claimed and not sent, as if they had never been claimed; how many."""
-    with transaction.atomic(), _cursor() as cursor:
+    with _cursor() as cursor:
         cursor.execute(
             sql.HAND_BACK,
             [[row.id for row in claims], [row.number for row in claims], lease],

@@ -76,7 +76,11 @@ class NewEventRow(NamedTuple):
     idempotency_key: str | None
     fingerprint: str
     source: str
-    call_id: str
+    call_id: str | None
+    caller_digits: str | None
+    callee_digits: str | None
+    client_digits: str | None
+    company_digits: str | None
 
 
 class Pace(NamedTuple):

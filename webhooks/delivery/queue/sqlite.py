@@ -88,6 +88,13 @@ def candidates() -> list[Candidate]:
         return [_candidate(row, now) for row in cursor.fetchall()]
 
 
+def next_due_seconds() -> float | None:
+    """Return how long it is until the next waiting row is due; None when none waits."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql.NEXT_DUE)
+        return _seconds_to(cursor.fetchone()[0], timezone.now())
+
+
 def _candidate(row: tuple[Any, ...], now: dt.datetime) -> Candidate:
     facts = [*row[:4], *map(bool, row[4:8])]
     if not row[5]:

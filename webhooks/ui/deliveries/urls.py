@@ -2,9 +2,11 @@
 
 from django.urls import path
 
-from webhooks.ui.deliveries import export, views
+from webhooks.ui.deliveries import export, search, views
 
 urlpatterns = [
+    path("search/", search.search, name="search"),
+    path("events/<str:event_id>/", search.event, name="event"),
     path("deliveries/", views.log, name="deliveries"),
     path("deliveries/selected/", views.act_on_selected, name="deliveries_selected"),
     path("deliveries/export.csv", export.export, name="deliveries_export"),

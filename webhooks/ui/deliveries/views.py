@@ -159,6 +159,7 @@ def _links(request: HttpRequest, delivery: Delivery) -> dict[str, str]:
     own = page_url(request, delivery)
     links = {
         "log_url": reverse("webhooks:deliveries"),
+        "event_url": reverse("webhooks:event", args=[delivery.event_id]),
         "page_url": own,
         "redeliver_url": page_url(request, delivery, "redeliver") if may_send else "",
         "send_now_url": page_url(request, delivery, "send_now") if may_send else "",

@@ -36,6 +36,7 @@ from webhooks.ui.deliveries.views import act
 from webhooks.ui.requests import HtmxRequest, View, button, page, redirect_back
 from webhooks.ui.status import (
     TOKEN_SECRETS,
+    being_moved,
     count_open,
     held_by_pause,
     needs_token,
@@ -169,7 +170,8 @@ def _recent(request: HtmxRequest, webhook: Webhook, *, held: str, parked: str) -
     judged = status_of(webhook)
     waiting = count_open(webhook, Status.PENDING, Status.SENDING)
     state = [(row.pk, row.status, row.attempt_count, row.next_attempt_at) for row in found]
-    shown = (state, waiting, held, parked, judged["full_sentence"])
+    moving = being_moved(webhook)
+    shown = (state, waiting, held, parked, moving, judged["full_sentence"])
     _, _, newest_seen = request.GET.get("seen", "").partition("-")
     newest = found[0].pk if found else ""
     return {
@@ -180,6 +182,7 @@ def _recent(request: HtmxRequest, webhook: Webhook, *, held: str, parked: str) -
         "recent_seen": f"{zlib.crc32(repr(shown).encode()):08x}-{newest}",
         # Nothing changes while it is paused and nothing is on its way.
         "may_change": webhook.is_active or waiting != "0",
+        "moving": moving,
         "waiting": waiting,
         "held": held,
         "parked": parked,

@@ -54,6 +54,8 @@ _RESHAPING_PARTS = ("filter:", "parameter:")
 _REVEAL_KEY = "webhook_signing_secrets_to_show"
 _FAILURE_KEY = "webhook_authorization_failures"
 _SUCCESS_KEY = "webhook_authorization_successes"
+# The states of device codes that people were shown.
+_DEVICE_KEY = "webhook_device_states"
 # They change together, and the trail has actions of their own for it.
 _PAUSE_FIELDS = {"is_active", "pause_reason", "paused_at"}
 # How the events of the filter preview are listed; the first is how the page begins.
@@ -295,6 +297,11 @@ def reveal_signing_secret(request: HttpRequest, webhook: Webhook) -> None:
     _leave(request, _REVEAL_KEY, webhook, "yes")
 
 
+def device_state(request: HttpRequest, credential: Credential) -> str:
+    """Return the state of the device code that was shown in this session last, or ""."""
+    return str(request.session.get(_DEVICE_KEY, {}).get(str(credential.pk), ""))
+
+
 def leave_failure(request: HttpRequest, credential: Credential, sentence: str) -> None:
     """Let the next token panel of this session say why there is no token."""
     _leave(request, _FAILURE_KEY, credential, sentence)
@@ -324,12 +331,19 @@ def begin_authorization(request: HttpRequest, credential: Credential) -> HttpRes
 
     Client credentials need no browser: their token is fetched at once.
     """
-    if credential.grant_type == GrantType.CLIENT_CREDENTIALS:
+    if credential.is_machine:
         return _fetch_token(request, credential)
+    who: dict[str, Any] = {
+        "user": request.user,
+        "session_key": request.session.session_key or "",
+    }
     try:
-        url = oauth.begin_authorization(
-            credential, user=request.user, session_key=request.session.session_key or ""
-        )
+        if credential.grant_type == GrantType.DEVICE_CODE:
+            state = oauth.begin_device_authorization(credential, **who)
+            _leave(request, _DEVICE_KEY, credential, state)
+            url = reverse("webhooks:device", args=[credential.pk])
+        else:
+            url = oauth.begin_authorization(credential, **who)
     except oauth.AuthorizationError as error:
         leave_failure(request, credential, str(error))
         url = panel_url(request, credential)

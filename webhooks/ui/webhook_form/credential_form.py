@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from webhooks import events, oauth
 from webhooks.models import (
+    CREDENTIAL_SECRETS,
     AuditEntry,
     AuthorizationType,
     Credential,
@@ -33,12 +34,10 @@ if TYPE_CHECKING:
 else:
     _ModelForm = forms.ModelForm
 
-SECRETS = ("basic_password", "client_secret")
-_SECRET_OF = {AuthorizationType.BASIC: "basic_password", AuthorizationType.OAUTH2: "client_secret"}
 # The columns of the credential that the page shows.
 CREDENTIAL_FIELDS = (
     *("authorization_type", "basic_login"),
-    *(name for name in authorization.OAUTH_FIELDS if name not in SECRETS),
+    *(name for name in authorization.OAUTH_FIELDS if name not in CREDENTIAL_SECRETS),
 )
 # What the guard judges, as it was typed: a space around it is refused here as everywhere else.
 _ADDRESSES = ("url", "issuer", "auth_url", "token_url", "refresh_url", "revocation_url")
@@ -49,6 +48,7 @@ _PAGE_ORDER = (
     "authorization_type",
     *authorization.BASIC_FIELDS,
     *authorization.OAUTH_FIELDS,
+    authorization.CERTIFICATE,
 )
 
 
@@ -133,13 +133,17 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         }
         # Accepted also while no name server answers for them: it may be down for a moment.
         self.trusted_addresses = {name: self._stored.get(name) for name in _ADDRESSES}
-        for field in SECRETS:
+        for field in CREDENTIAL_SECRETS:
             self._keep_typed(field)
 
     @property
     def receiver_url(self) -> str:
         """Return where the webhook whose own credential this is sends; empty for a shared one."""
         return self.instance.url if isinstance(self.instance, Webhook) else ""
+
+    @property
+    def public_keys_url(self) -> str:
+        return oauth.public_keys_url(self.credential)
 
     @property
     def chosen_type(self) -> str:
@@ -178,13 +182,13 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
 
     def _check_secret_origins(self) -> None:
         """Ask again for a stored secret that would go where it was not entered for."""
-        field = _SECRET_OF.get(AuthorizationType(self.credential.authorization_type))
-        if field is None or self.cleaned_data.get(field) or not self.credential.has_secret(field):
-            return
-        for origin in self.credential.secret_destinations(field, self.receiver_url):
-            if sentence := lifecycle.bound_elsewhere(self.credential, field, origin):
-                self.refuse_secret(field, sentence)
-                return
+        for field in self.credential.secrets_used:
+            if self.cleaned_data.get(field) or not self.credential.has_secret(field):
+                continue
+            for origin in self.credential.secret_destinations(field, self.receiver_url):
+                if sentence := lifecycle.bound_elsewhere(self.credential, field, origin):
+                    self.refuse_secret(field, sentence)
+                    break
 
     def refuse_secret(self, field: str, sentence: str) -> None:
         """Do not send a stored secret where it was not entered for: a person enters it again."""
@@ -197,16 +201,19 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         was_empty = self.instance.pk and not self._stored["callback_url"]
         return "" if was_empty and url == oauth.default_callback_url() else url
 
-    def clean_basic_password(self) -> Any:
-        return self._clean_secret("basic_password")
-
-    def clean_client_secret(self) -> Any:
-        return self._clean_secret("client_secret")
-
     def clean(self) -> dict[str, Any]:
         values = super().clean() or self.cleaned_data
+        for field in CREDENTIAL_SECRETS:
+            if field in values:
+                # What was typed on an earlier showing of this form, when nothing was now.
+                values[field] = values[field] or self.draft.get(field)
         # Radios that are left out keep what is stored.
-        for field in ("authorization_type", "grant_type", "token_placement"):
+        for field in (
+            "authorization_type",
+            "grant_type",
+            "client_authentication",
+            "token_placement",
+        ):
             values[field] = values.get(field) or self._stored[field]
         self._check_authorization(values)
         self._check_plain_http(values)
@@ -225,7 +232,7 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
             errors = authorization.oauth_errors(
                 values,
                 trusted=self.trusted_addresses,
-                has_secret=self.secret_is_set("client_secret"),
+                secrets={name for name in CREDENTIAL_SECRETS if self.secret_is_set(name)},
             )
         for field, sentence in errors.items():
             if field not in self.errors:
@@ -276,11 +283,14 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
     def write_secrets(self) -> set[str]:
         """Set what was typed or cleared on the credential; return the names of its columns."""
         written = set()
-        for field in SECRETS:
+        for field in CREDENTIAL_SECRETS:
             typed = self.cleaned_data.get(field)
             if typed:
                 self.credential.set_secret(field, "" if typed is CLEAR else typed)
                 written |= {field, "secrets_changed_at"}
+        if self.credential.signs_with_key and not self.credential.has_secret("client_key"):
+            self.credential.set_secret("client_key", oauth.make_key())
+            written |= {"client_key", "secrets_changed_at"}
         return written
 
     def save_credential(self) -> None:
@@ -314,15 +324,11 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         """Return whether a stored token would go to receivers that it was not granted for."""
         return False
 
-    def _clean_secret(self, field: str) -> Any:
-        """Return what was typed now or, when nothing was, on an earlier showing of this form."""
-        return self.cleaned_data[field] or self.fields[field].clean(self.draft.get(field))
-
     def _forgive(self, fields: set[str]) -> None:
         """Drop the errors of types that were not chosen; what cannot be stored stays as it was."""
         for field in fields & self.errors.keys():
             del self.errors[field]
-            if field not in SECRETS:
+            if field not in CREDENTIAL_SECRETS:
                 self.cleaned_data[field] = self._stored[field]
 
     def _keep_typed(self, field: str) -> None:

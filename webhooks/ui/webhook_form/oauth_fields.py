@@ -23,8 +23,20 @@ from webhooks.models import (
     GrantType,
     TokenPlacement,
 )
-from webhooks.ui.fields import ParametersField, StatusCodesField, WordsField, parameters_text
-from webhooks.ui.webhook_form.authorization import ADVANCED_FIELDS, CODE_FIELDS
+from webhooks.security import pem
+from webhooks.ui.fields import (
+    ParametersField,
+    SecretLinesField,
+    StatusCodesField,
+    WordsField,
+    parameters_text,
+)
+from webhooks.ui.webhook_form.authorization import (
+    ADVANCED_FIELDS,
+    ADVANCED_SECRETS,
+    CERTIFICATE,
+    unused_fields,
+)
 
 _LABELS: dict[str, Any] = {name: one.verbose_name for name, one in AUTHORIZATION_FIELDS.items()}
 _YES, _NO = gettext_lazy("Yes"), gettext_lazy("No")
@@ -150,6 +162,36 @@ class OAuthFields(forms.Form):
             "Sent when a token is refreshed, one a line, for example “tenant=42”."
         ),
     )
+    client_key = SecretLinesField(
+        label=_LABELS["client_key"],
+        check=pem.private_key,
+        help_text=gettext_lazy(
+            "Signs the JWT; PEM, or the JSON file of a Google service account. Left empty, a key "
+            "is made when you save."
+        ),
+    )
+    assertion_claims = ParametersField(
+        label=_LABELS["assertion_claims"],
+        reserved=oauth.RESERVED_CLAIMS,
+        help_text=gettext_lazy(
+            "One a line, for example “sub=integration@example.com” or "
+            "“aud=https://login.salesforce.com”. The client ID is iss and sub, Access token URL "
+            "is aud. Also “kid”, “alg”, “x5t”."
+        ),
+    )
+    client_certificate = SecretLinesField(
+        label=_LABELS["client_certificate"],
+        check=pem.check_certificate,
+        help_text=gettext_lazy(
+            "The certificate and its private key, both PEM, for a provider or a receiver that "
+            "asks for one (mutual TLS)."
+        ),
+    )
+    token_headers = SecretLinesField(
+        label=_LABELS["token_headers"],
+        check=oauth.check_headers,
+        help_text=gettext_lazy("One a line, for example “X-Tenant: 42”."),
+    )
     uses_json_token_request = _switch(
         "uses_json_token_request",
         gettext_lazy("The standard is a form."),
@@ -208,6 +250,21 @@ class OAuthFields(forms.Form):
         return value if value in GrantType.values else GrantType.AUTHORIZATION_CODE
 
     @property
+    def unused(self) -> frozenset[str]:
+        """Return the fields that the chosen grant has no use for."""
+        return unused_fields(self.chosen_grant)
+
+    @property
+    def has_certificate_open(self) -> bool:
+        return bool(self[CERTIFICATE].errors or self[CERTIFICATE].field.widget.is_set)
+
+    @property
+    def signs_with_key(self) -> bool:
+        return self.chosen_grant == GrantType.JWT_BEARER or (
+            self["client_authentication"].value() == ClientAuthentication.KEY_JWT
+        )
+
+    @property
     def sends_token_in_query(self) -> bool:
         return bool(self["token_placement"].value() == TokenPlacement.QUERY)
 
@@ -216,6 +273,12 @@ class OAuthFields(forms.Form):
         """Return the chosen provider whose addresses are known."""
         preset = oauth.PRESETS.get(str(self["provider"].value() or ""))
         return preset.label if preset and "token_url" in preset.fields else ""
+
+    @property
+    def sent_as_label(self) -> str:
+        return str(
+            dict(ClientAuthentication.choices).get(self["client_authentication"].value(), "")
+        )
 
     @property
     def has_address_errors(self) -> bool:
@@ -263,7 +326,7 @@ class OAuthFields(forms.Form):
 
     @property
     def has_advanced_open(self) -> bool:
-        return any(self[field].errors for field in ADVANCED_FIELDS)
+        return any(self[field].errors for field in (*ADVANCED_FIELDS, *ADVANCED_SECRETS))
 
     @property
     def advanced_summary(self) -> str:
@@ -280,6 +343,8 @@ class OAuthFields(forms.Form):
             return ""
         if field == "header_prefix":
             return _("header prefix “%s”") % value[:30] if value else _("no header prefix")
+        if field == "assertion_claims":
+            return _("claims of the JWT") if value.strip() else ""
         if field.endswith("_parameters"):
             count = len([line for line in value.splitlines() if line.strip()])
             texts = {
@@ -299,7 +364,7 @@ class OAuthFields(forms.Form):
             return False
         if field == "header_prefix":
             return not self.sends_token_in_query
-        return field not in CODE_FIELDS or self.chosen_grant != "client_credentials"
+        return field not in self.unused
 
 
 _DIFFERENCES = {

@@ -8,13 +8,21 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, HttpResponseRedirect
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBadRequest,
+    HttpResponseRedirect,
+    JsonResponse,
+)
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
+from django_htmx.http import HttpResponseClientRedirect
 
 from webhooks import audit, catalogue, events, oauth
 from webhooks.alerts import notifications
@@ -48,6 +56,8 @@ _PATIENCE = timedelta(seconds=15)
 _OPEN = {Status.PENDING, Status.SENDING}
 # The last answers of a provider that a session has used: their states, hashed, and credentials.
 _FINISHED_KEY, _FINISHED_KEPT = "webhook_authorizations_finished", 10
+# Longer ones no provider gives.
+_MAX_TOKEN = 8192
 _LABELS = {name: field.verbose_name for name, field in AUTHORIZATION_FIELDS.items()}
 
 
@@ -328,6 +338,68 @@ def authorize(request: HtmxRequest, pk: int) -> HttpResponse:
         form_context.leave_failure(request, credential, sentence)
         return HttpResponseRedirect(form_context.panel_url(request, credential), status=303)
     return form_context.begin_authorization(request, credential)
+
+
+@page("webhooks.authorize_webhook", has_form=True)
+def device(request: HtmxRequest, pk: int) -> HttpResponse:
+    """Show the code to enter at the provider; a POST asks whether that was done."""
+    credential = _credential(pk)
+    state = form_context.device_state(request, credential)
+    who: dict[str, Any] = {"user": request.user, "session_key": request.session.session_key or ""}
+    try:
+        if request.method == "POST" and oauth.poll_device(state, **who):
+            audit.record(Action.AUTHORIZED, credential, user=request.user)
+            stored = token_stored(events.release_held(credential))
+            form_context.leave_success(request, credential, stored)
+            return _to_panel(request, credential)
+        pending = oauth.pending_device(state, **who)
+    except oauth.AuthorizationError as error:
+        form_context.leave_failure(request, credential, str(error))
+        return _to_panel(request, credential)
+    context = {"credential": credential, "pending": pending, "name": credential.subject.name}
+    context["form_url"] = form_context.form_url(credential)
+    name = "_device.html" if request.htmx else "device.html"
+    return render(request, f"webhooks/webhook_form/{name}", context)
+
+
+def _to_panel(request: HtmxRequest, credential: Credential) -> HttpResponse:
+    url = form_context.panel_url(request, credential)
+    if request.htmx:
+        return HttpResponseClientRedirect(url)
+    return HttpResponseRedirect(url, status=303)
+
+
+@button("webhooks.authorize_webhook")
+def paste_token(request: HtmxRequest, pk: int) -> HttpResponse:
+    """Store a refresh token that was got elsewhere, and refresh with it."""
+    credential = _credential(pk)
+    typed = request.POST.get("refresh_token", "").strip()
+    if credential.is_machine or not typed or len(typed) > _MAX_TOKEN or not typed.isprintable():
+        sentence = _("That is no refresh token. Paste the whole token and nothing else.")
+        form_context.leave_failure(request, credential, sentence)
+        return _answer(request, credential)
+    try:
+        assert request.user.is_authenticated
+        oauth.adopt(credential, typed, user=request.user)
+    except oauth.TokenUnavailableError as error:
+        form_context.leave_failure(request, credential, str(error))
+        return _answer(request, credential)
+    audit.record(Action.AUTHORIZED, credential, user=request.user)
+    released = events.release_held(credential)
+    return _answer(request, credential, success=token_stored(released))
+
+
+@require_GET
+@login_not_required
+def public_key(request: HttpRequest, uid: str, form: str) -> HttpResponse:
+    """Show the public half of a credential's key to its provider, which has no login here."""
+    present = Credential.objects.present().filter(authorization_type=AuthorizationType.OAUTH2)
+    credential = get_object_or_404(present, uid=uid.replace("\0", ""))
+    if not credential.client_key or form not in ("json", "pem"):
+        raise Http404
+    if form == "pem":
+        return HttpResponse(oauth.public_pem(credential), content_type="application/x-pem-file")
+    return JsonResponse(oauth.public_keys(credential), content_type="application/jwk-set+json")
 
 
 @button("webhooks.authorize_webhook")

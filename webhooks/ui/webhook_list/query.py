@@ -16,10 +16,10 @@ from django.utils.translation import gettext_lazy as _
 
 from webhooks import catalogue
 from webhooks.models import (
+    BY_PERSON,
     CREDENTIAL_SECRETS,
     AuthorizationType,
     Credential,
-    GrantType,
     PauseReason,
     TokenState,
     Webhook,
@@ -145,8 +145,7 @@ def _barred() -> list[int]:
 
     The origin is inside the URL, so each address is read; only of webhooks with a connection.
     """
-    columns = ("webhook", "allowed_hosts", "authorization_type", "grant_type", "secret_origins")
-    shared = Credential.objects.shared().only(*columns).in_bulk()
+    shared = Credential.objects.shared().defer(*CREDENTIAL_SECRETS).in_bulk()
     rows = Webhook.objects.active().filter(credential__in=shared)
     return [
         pk
@@ -159,6 +158,6 @@ def _is_unauthorized() -> Q:
     """Match webhooks whose credential waits for a person."""
     has_no_token = Q(credential__token=None) | Q(credential__token__state=TokenState.NONE)
     broken = [TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED]
-    waits = has_no_token & Q(credential__grant_type=GrantType.AUTHORIZATION_CODE)
+    waits = has_no_token & Q(credential__grant_type__in=BY_PERSON)
     is_broken = Q(credential__token__state__in=broken)
     return Q(credential__authorization_type=AuthorizationType.OAUTH2) & (waits | is_broken)

@@ -1,0 +1,129 @@
+"""One search box: ids, calls, numbers in every spelling and parts of a URL, each by an index."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from tests.factories import make_delivery, make_webhook
+from webhooks import events
+from webhooks.delivery_log import query as log_query
+from webhooks.delivery_log import search
+from webhooks.delivery_log.query import Conditions
+
+pytestmark = pytest.mark.django_db
+
+CLIENT = "+380 67 123-45-67"
+
+
+def found_by(words: str) -> list[str]:
+    return [row.pk for row in log_query.page(Conditions(words=words)).rows]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "+380671234567", "380671234567", "+380 67 123-45-67", "(067) 123 45 67", "0671234567",
+        "00380671234567", "8 067 123 45 67", "671234567", "123-45-67", "34567", "tel:+380671234567",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("stored", [CLIENT, "0671234567", "380671234567", 380671234567])
+def test_a_number_is_found_in_every_spelling(stored: Any, words: str) -> None:
+    webhook = make_webhook()
+    wanted = make_delivery(webhook, caller=stored, dst="+380441112233")
+    make_delivery(webhook, caller="+380671234568", dst="+380441112233")
+    assert found_by(words) == [wanted.pk]
+
+
+@pytest.mark.parametrize("role", ["caller", "dst", "client_number", "company_number", "phone"])
+def test_each_party_of_a_call_is_found(role: str) -> None:
+    webhook = make_webhook()
+    others = {"caller": "101", "dst": "+442071838750", "company_number": "+15550100"}
+    wanted = make_delivery(webhook, **{**others, role: CLIENT})
+    make_delivery(webhook, **others)
+    assert found_by("0671234567") == [wanted.pk]
+
+
+@pytest.mark.parametrize("words", ["1234", "99999999999999999999", "0000000", "a 67 1234567 b"])
+def test_what_is_no_number_that_was_seen_finds_nothing(words: str) -> None:
+    make_delivery(make_webhook(), caller=CLIENT)
+    assert found_by(words) == []
+
+
+def test_a_busy_number_is_read_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "MAX_EVENTS", 3)
+    webhook = make_webhook()
+    made = [make_delivery(webhook, dst=CLIENT, call_id=f"c{one}").pk for one in range(7)][::-1]
+    assert list(walk("before", "older_than")) == made
+    upward = list(walk("after", "newer_than", made[-1]))
+    assert sorted(upward, reverse=True) == made[:-1]
+
+
+def walk(name: str, link: str, key: str = "") -> Iterator[str]:
+    """Yield what all the pages of a number show, from link to link."""
+    while True:
+        found = log_query.page(Conditions(words="0671234567"), **{name: key})
+        yield from (row.pk for row in found.rows)
+        if not (key := getattr(found, link)):
+            return
+
+
+def test_the_event_that_no_webhook_wanted_is_found() -> None:
+    published = events.publish("call.incoming.after", {"caller": CLIENT, "call_id": "call-9"})
+    assert search.find("067 123 45 67").events == search.find("call-9").events
+    assert search.find("call-9").events == [published.event_id]
+
+
+PLANS: dict[str, tuple[Conditions, str]] = {
+    "a call": (Conditions(words="call-1"), "event_call_id"),
+    "a number": (Conditions(words="0671234567"), "event_caller_digits"),
+    "failed": (Conditions(status="failed"), "delivery_exceptional"),
+    "held": (Conditions(status="held"), "delivery_exceptional"),
+    "waiting": (Conditions(status="pending"), "delivery_due"),
+    "being sent": (Conditions(status="sending"), "delivery_leased"),
+    "succeeded of a webhook": (Conditions(status="succeeded", webhook=1), "delivery_by_webhook"),
+    "a webhook": (Conditions(webhook=1), "delivery_by_webhook"),
+    "a code": (Conditions(code="503"), "delivery_by_bad_code"),
+    "a class of codes": (Conditions(code="5xx"), ""),
+    "a trigger": (Conditions(trigger="test"), "delivery_by_trigger"),
+    "an outcome": (Conditions(outcome="timeout"), ""),
+    "a type": (Conditions(type="deal.created"), ""),
+    "a delivery": (Conditions(words="dlv_1"), ""),
+    "an event": (Conditions(words="evt_1"), ""),
+    "everything": (Conditions(), ""),
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_no_filter_reads_a_table_without_an_index(name: str) -> None:
+    """What PostgreSQL does at size is in `test_query`: an empty table it reads at once."""
+    conditions, index = PLANS[name]
+    with CaptureQueriesContext(connection) as queries:
+        log_query.page(conditions)
+    asked = [one["sql"] for one in queries if "webhooks_" in one["sql"]]
+    prefix = "EXPLAIN"
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            prefix = "EXPLAIN QUERY PLAN"
+        else:
+            cursor.execute("SET LOCAL enable_seqscan = off")
+        plans = [_plan(cursor, f"{prefix} {sql}") for sql in asked]
+    for plan in plans:
+        # "SCAN webhooks_delivery USING INDEX" walks in the order of an index.
+        assert "SCAN webhooks_event\n" not in plan, plan
+        assert "SCAN webhooks_delivery\n" not in plan, plan
+        assert "Seq Scan on webhooks_event" not in plan, plan
+        assert "Seq Scan on webhooks_delivery" not in plan, plan
+        # But for the handful of deliveries of some events.
+        is_handful = "(event_id=?)" in plan and conditions.words
+        sorted_rows = re.search(r"webhooks_.*\nUSE TEMP B-TREE", plan)
+        assert sorted_rows is None or is_handful, plan
+    assert index in "\n".join(plans)
+
+
+def _plan(cursor: Any, sql: str) -> str:
+    cursor.execute(sql)
+    return "".join(f"{row[-1]}\n" for row in cursor.fetchall())

@@ -1,0 +1,101 @@
+"""From a number to the reason: the search page, and the page of one event."""
+
+import re
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+from django.utils import timezone
+
+from tests.factories import make_delivery, make_webhook
+from webhooks import audit, events
+from webhooks.models import Action, Webhook
+
+pytestmark = pytest.mark.django_db
+
+ROOT = "/integrations/webhooks/"
+FILTER = {"variable": "department", "operator": "equals", "value": "Sales"}
+
+
+@pytest.fixture
+def browser() -> Client:
+    client = Client()
+    client.force_login(User.objects.create_superuser("admin", password="p"))
+    return client
+
+
+def text_of(page: bytes) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page.decode()))
+
+
+def test_a_number_leads_to_the_one_event_and_its_reasons(browser: Client) -> None:
+    make_webhook(name="Sales CRM", filter=FILTER)
+    make_webhook(name="Deals only", event_types=["deal.created"])
+    paused = make_webhook(name="On holiday")
+    events.pause(paused)
+    make_webhook(name="Takes all")
+    deleted = make_webhook(name="Was deleted")
+    deleted.deleted_at = timezone.now()
+    deleted.save()
+    payload = {"caller": "+380 67 123 45 67", "department": "Support"}
+    published = events.publish("call.incoming.after", payload)
+    make_webhook(name="Came later")
+
+    answer = browser.get(f"{ROOT}search/", {"q": "(067) 123-45-67"})
+    assert answer.headers["Location"] == f"{ROOT}events/{published.event_id}/"
+    page = text_of(browser.get(answer.headers["Location"]).content)
+    assert "+380671234567" in page
+    assert re.search(r"Sales CRM Filtered out The filter did not match", page)
+    assert re.search(r"Deals only Type not chosen", page)
+    assert re.search(r"On holiday \w+( \w+)? It is held because the webhook is paused", page)
+    assert re.search(r"Takes all \w+ It waits for its first attempt", page)
+    assert re.search(r"Came later Created later", page)
+    assert "Was deleted" not in page
+    assert "Judged by today" not in page
+
+
+def test_a_changed_filter_is_said_to_be_todays(browser: Client) -> None:
+    webhook = make_webhook(filter=FILTER)
+    published = events.publish("call.incoming.after", {"department": "Support"})
+    audit.record(Action.CHANGED, webhook, user=None, fields=["filter"])
+    page = text_of(browser.get(f"{ROOT}events/{published.event_id}/").content)
+    assert "Judged by today's settings" in page.replace("&#x27;", "'")
+
+
+def test_an_event_that_nobody_wanted_is_found_among_others(browser: Client) -> None:
+    for call in ("call-1", "call-2"):
+        events.publish("call.incoming.after", {"caller": "0671234567", "call_id": call})
+    page = text_of(browser.get(f"{ROOT}search/", {"q": "0671234567"}).content)
+    assert page.count("Not sent") == 2
+
+
+def test_the_search_finds_webhooks_by_url_and_pages_by_name(browser: Client) -> None:
+    make_webhook(name="CRM", url="https://crm.example.com/hooks/7")
+    page = text_of(browser.get(f"{ROOT}search/", {"q": "crm.example"}).content)
+    assert "https://crm.example.com/hooks/7" in page
+    assert "Audit trail" in text_of(browser.get(f"{ROOT}search/", {"q": "audit"}).content)
+
+
+def test_the_search_shows_what_a_person_may_open_and_nothing_else() -> None:
+    delivery = make_delivery(make_webhook(name="Secret CRM"), caller="0671234567")
+    person = User.objects.create_user("reader")
+    client = Client()
+    client.force_login(person)
+    for words in ("Secret", "0671234567", delivery.pk, delivery.event_id):
+        page = text_of(client.get(f"{ROOT}search/", {"q": words}).content)
+        assert "Nothing found" in page
+    assert client.get(f"{ROOT}events/{delivery.event_id}/").status_code == 403
+    person.user_permissions.add(Permission.objects.get(codename="view_delivery"))
+    page = text_of(client.get(f"{ROOT}events/{delivery.event_id}/").content)
+    assert "You may not see payloads" in page
+
+
+def test_a_page_of_an_event_takes_no_query_for_each_webhook(
+    browser: Client, django_assert_max_num_queries: object
+) -> None:
+    for number in range(30):
+        make_webhook(name=f"CRM {number}", filter=FILTER if number % 2 else {})
+    published = events.publish("call.incoming.after", {"department": "Support"})
+    with django_assert_max_num_queries(12):  # type: ignore[operator]
+        browser.get(f"{ROOT}events/{published.event_id}/")
+    assert Webhook.objects.count() == 30

@@ -1,0 +1,124 @@
+"""The threads in which plans wait for tokens, shared so that no authorization server fills them."""
+
+import logging
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from webhooks.delivery.queue.rows import Candidate
+
+logger = logging.getLogger(__name__)
+
+# An exchange that takes longer counts as one that hangs.
+_QUICK_SECONDS = 1.0
+# Exchanges at a time with servers that gave a token when asked last, and with one of them.
+_GOOD, _PER_GOOD_SERVER = 8, 2
+# With servers that gave none yet; with each of them one. Those that hung leave room for new ones.
+_UNKNOWN, _HANGING = 96, 32
+_THREADS = _GOOD + _UNKNOWN + _GOOD
+# Of these begin so many in so long: each costs 15 ms of Python before it waits, which the engine
+# needs as well. So often it is looked, while something waits, also whether a good server hangs.
+_AT_ONCE, _LOOK_SECONDS = 4, 0.1
+
+
+class TokenPool:
+    """Runs what waits for an authorization server, in turn.
+
+    `work` returns whether a new token came. What servers are like is learned from that, and at
+    first from what their tokens' rows say. Threads are made as they are needed.
+    """
+
+    def __init__(self, work: Callable[[Candidate], bool]) -> None:
+        self._work = work
+        self._changed = threading.Condition()
+        self._is_closed = False
+        self._waiting: dict[str, deque[Candidate]] = {}
+        # When the exchanges under way began, on the monotonic clock.
+        self._began: defaultdict[str, list[float]] = defaultdict(list)
+        # Whether a server gave a token when it was asked last; a quick refusal changes nothing.
+        self._gave_token: dict[str, bool] = {}
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="tokens")
+        self._dispatcher = threading.Thread(target=self._dispatch, name="tokens", daemon=True)
+
+    def submit(self, server: str, candidate: Candidate, *, is_good: bool | None = None) -> None:
+        """Fetch a token in turn; `is_good` is what is stored of the last exchange."""
+        with self._changed:
+            if is_good is not None:
+                self._gave_token.setdefault(server, is_good)
+            self._waiting.setdefault(server, deque()).append(candidate)
+            if not self._dispatcher.ident:
+                self._dispatcher.start()
+            self._changed.notify()
+
+    def close(self) -> None:
+        with self._changed:
+            self._is_closed = True
+            self._waiting.clear()
+            self._changed.notify()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    # In other threads.
+
+    def _dispatch(self) -> None:
+        with self._changed:
+            while not self._is_closed:
+                while chosen := self._may_begin(time.monotonic()):
+                    for server in chosen:
+                        self._begin(server)
+                self._changed.wait(_LOOK_SECONDS if self._waiting else None)
+
+    def _may_begin(self, now: float) -> list[str]:
+        """Return the servers of which one more exchange may begin."""
+        good = others = starting = 0
+        for server, began in self._began.items():
+            if self._is_good(server, now):
+                good += len(began)
+            else:
+                others += len(began)
+                starting += sum(now - at < _LOOK_SECONDS for at in began)
+        chosen = []
+        for server in self._waiting:
+            under_way = len(self._began[server]) if server in self._began else 0
+            if self._is_good(server, now):
+                if good < _GOOD and under_way < _PER_GOOD_SERVER:
+                    good += 1
+                    chosen.append(server)
+            elif not under_way and starting < _AT_ONCE and others < self._most(server):
+                others, starting = others + 1, starting + 1
+                chosen.append(server)
+        return chosen
+
+    def _most(self, server: str) -> int:
+        return _HANGING if server in self._gave_token else _UNKNOWN
+
+    def _is_good(self, server: str, now: float) -> bool:
+        began = self._began.get(server)
+        is_late = bool(began) and now - min(began or [now]) > _QUICK_SECONDS
+        return self._gave_token.get(server, False) and not is_late
+
+    def _begin(self, server: str) -> None:
+        waiting = self._waiting.pop(server)
+        candidate = waiting.popleft()
+        if waiting:
+            # Behind the others.
+            self._waiting[server] = waiting
+        began = time.monotonic()
+        self._began[server].append(began)
+        self._pool.submit(self._run, server, candidate, began)
+
+    def _run(self, server: str, candidate: Candidate, began: float) -> None:
+        has_token = False
+        try:
+            has_token = self._work(candidate)
+        except Exception:
+            logger.exception("token_failed webhook=%d", candidate.webhook_id)
+        finally:
+            with self._changed:
+                if has_token or time.monotonic() - began > _QUICK_SECONDS:
+                    self._gave_token[server] = has_token
+                self._began[server].remove(began)
+                if not self._began[server]:
+                    del self._began[server]
+                self._changed.notify()

@@ -1,0 +1,60 @@
+"""What became of an event at each webhook: sent, filtered out, type not chosen, created later.
+
+Reads rows, a bounded number of statements however many webhooks there are; writes nothing.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from django.db.models import Q
+
+from webhooks import payloads
+from webhooks.delivery_log import explain
+from webhooks.models import WEBHOOK_SECRETS, Delivery, Event, Webhook
+
+# A page with more lines is no page; those with a delivery come first.
+MAX_WEBHOOKS = 500
+_MAX_DELIVERIES = 200
+# A test or an edited copy is made for one webhook.
+_FOR_ONE = ("test", "edited")
+_ORDER = {"neutral": 2, "warning": 1, "info": 1}
+
+
+def get(event_id: str) -> Event | None:
+    # PostgreSQL takes no NUL in a text.
+    return Event.objects.filter(pk=event_id.replace("\0", "")).first()
+
+
+def lines_of(event: Event) -> list[dict[str, Any]]:
+    """Return a webhook and its verdict a line: what was sent first, then what was refused."""
+    sent: dict[int, list[Delivery]] = defaultdict(list)
+    newest = Delivery.objects.filter(event=event).order_by("-id")
+    for delivery in newest[:_MAX_DELIVERIES]:
+        sent[delivery.webhook_id].append(delivery)
+    concerned = Q(pk__in=sent)
+    if event.source not in _FOR_ONE:
+        concerned |= Q(deleted_at=None)
+    webhooks = list(Webhook.objects.filter(concerned).defer(*WEBHOOK_SECRETS)[:MAX_WEBHOOKS])
+    changes = explain.last_changes(webhooks, event.created_at)
+    document = payloads.read_document(event.payload)
+    lines = []
+    for one in webhooks:
+        verdict = explain.judge_for(one, changes).verdict(event, sent[one.pk], document)
+        lines.append({"webhook": one, "verdict": verdict})
+    return sorted(lines, key=_rank)
+
+
+def _rank(line: dict[str, Any]) -> int:
+    verdict = line["verdict"]
+    return 0 if "deliveries" in verdict else _ORDER[verdict["kind"]]
+
+
+def outcomes(event_ids: Sequence[str]) -> list[tuple[Event, list[Delivery]]]:
+    """Return events with the newest delivery to each webhook, in the order of the ids."""
+    events = Event.objects.defer("payload").in_bulk(event_ids)
+    found: dict[str, dict[int, Delivery]] = defaultdict(dict)
+    rows = Delivery.objects.filter(event__in=events).select_related("webhook").order_by("id")
+    for row in rows.defer(*(f"webhook__{name}" for name in WEBHOOK_SECRETS)):
+        found[row.event_id][row.webhook_id] = row
+    return [(events[one], list(found[one].values())) for one in event_ids if one in events]

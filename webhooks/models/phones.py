@@ -1,0 +1,104 @@
+"""Phone numbers of an event as columns that can be searched: digits, from the last to the first.
+
+People know a number with or without its country code, with the trunk prefix or without, or only
+its end. Backwards, what they know is the beginning, which an index finds.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+# Longer texts are no numbers; E.164 has 15 digits.
+_MAX_LENGTH = 40
+_MAX_DIGITS = 20
+_NUMBER = re.compile(r"(?:tel:)?[+\d\s().\-/\u00a0\u2010-\u2013]{3,40}", re.ASCII | re.IGNORECASE)
+_NOT_DIGITS = re.compile(r"[^0-9]+")
+# An extension has three digits.
+_MIN_DIGITS = 3
+# Fewer digits are the end of too many numbers.
+MIN_SEARCHED = 5
+# So much of a national number stands for the whole of it.
+_MIN_NATIONAL = 7
+# The longest country code.
+_COUNTRY_DIGITS = 3
+# Eleven digits after this trunk prefix are a national number in a dozen countries.
+_TRUNK, _TRUNK_LENGTH = "8", 11
+# The names of a payload that hold each number, the best first.
+_CALLER = ("caller_e164", "E164", "caller_number", "caller")
+_CALLEE = ("dst",)
+_CLIENT = ("client_number", "phone", "contact_phone")
+_COMPANY = ("company_number", "outbound_number")
+
+
+class PhoneNumbers(NamedTuple):
+    """The numbers of one event, in the order of their columns; each is there once."""
+
+    caller_digits: str | None
+    callee_digits: str | None
+    client_digits: str | None
+    company_digits: str | None
+
+
+def numbers_of(payload: Mapping[str, object]) -> PhoneNumbers:
+    found: list[str | None] = []
+    for names in (_CALLER, _CALLEE, _CLIENT, _COMPANY):
+        number = _first(payload, names)
+        found.append(None if number in found else number)
+    return PhoneNumbers._make(found)
+
+
+def _first(payload: Mapping[str, object], names: tuple[str, ...]) -> str | None:
+    for name in names:
+        if number := _backwards(payload.get(name)):
+            return number
+    return None
+
+
+def _backwards(value: object) -> str | None:
+    if isinstance(value, int) and 0 < value < 10**_MAX_DIGITS:
+        value = str(value)
+    digits = _digits(value) if isinstance(value, str) else ""
+    return digits[::-1] if _MIN_DIGITS <= len(digits) <= _MAX_DIGITS else None
+
+
+def _digits(text: str) -> str:
+    """Return the digits of a number as people write it; empty for any other text."""
+    if len(text) > _MAX_LENGTH:
+        return ""
+    if text.isascii() and text.isdecimal():
+        return text
+    return _NOT_DIGITS.sub("", text) if _NUMBER.fullmatch(text.strip()) else ""
+
+
+def written(backwards: str) -> str:
+    """Return a number as a column holds it for people."""
+    digits = backwards[::-1]
+    return f"+{digits}" if len(digits) >= _TRUNK_LENGTH and digits[0] not in "08" else digits
+
+
+class Wanted(NamedTuple):
+    """What finds a number: columns in [begin, end), or one of `shorter`."""
+
+    begin: str
+    end: str
+    shorter: list[str]
+
+
+def search(words: str) -> Wanted | None:
+    """Return what finds the columns of this number in every spelling; None if it is no number."""
+    digits = _digits(words).lstrip("0")[:_MAX_DIGITS]
+    if len(digits) == _TRUNK_LENGTH and digits.startswith(_TRUNK):
+        digits = digits[1:].lstrip("0")
+    if len(digits) < MIN_SEARCHED:
+        return None
+    begin = digits[::-1]
+    # The next text that does not begin so; letters come after digits.
+    head = begin.rstrip("9")
+    end = f"{head[:-1]}{int(head[-1]) + 1}" if head else "a"
+    # Stored without the country code, perhaps with a trunk prefix.
+    shorter = [
+        begin[:length] + trunk
+        for length in range(max(len(begin) - _COUNTRY_DIGITS, _MIN_NATIONAL), len(begin))
+        for trunk in ("", "0", _TRUNK)
+    ]
+    return Wanted(begin, end, shorter)
