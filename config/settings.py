@@ -70,6 +70,8 @@ WEBHOOKS_MAX_IN_FLIGHT = env.int("WEBHOOKS_MAX_IN_FLIGHT", default=256)
 WEBHOOKS_MAX_IN_FLIGHT_PER_WEBHOOK = env.int("WEBHOOKS_MAX_IN_FLIGHT_PER_WEBHOOK", default=64)
 # Drains one worker process group runs; 0 means one for each pool slot.
 WEBHOOKS_DRAINS_PER_WORKER = env.int("WEBHOOKS_DRAINS_PER_WORKER", default=0)
+# How many parts the webhooks are divided into among the drains; 1 lets each drain serve all.
+WEBHOOKS_SHARDS = env.int("WEBHOOKS_SHARDS", default=1)
 # How long a claimed row belongs to its worker; longer than any request's deadline.
 WEBHOOKS_LEASE_SECONDS = env.float("WEBHOOKS_LEASE_SECONDS", default=90.0)
 # How long one drain task runs before it hands over to the next.
@@ -114,6 +116,8 @@ MIDDLEWARE = [
     "webhooks.middleware.same_origin_resources",
     "webhooks.middleware.nothing_cached",
     "csp.middleware.CSPMiddleware",
+    # Before what only pages need: a program that publishes waits for none of it.
+    "webhooks.middleware.event_api",
     "webhooks.middleware.escaped_invisibles",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -5,9 +5,10 @@ Rows are written in the caller's transaction and the engine is notified after th
 
 import copy
 import datetime as dt
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 
-from django.db import transaction
+from django.db import DatabaseError, connection, transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -19,6 +20,7 @@ from webhooks.delivery.fan_out import (
     NewEvent,
     Published,
     accept,
+    accept_at_once,
     accept_each,
     check,
     deliver_again,
@@ -27,6 +29,7 @@ from webhooks.delivery.fan_out import (
     present_webhooks,
     sample_payload,
 )
+from webhooks.delivery.group_commit import GroupCommit
 from webhooks.models import (
     CREDENTIAL_SECRETS,
     WEBHOOK_SECRETS,
@@ -46,6 +49,8 @@ from webhooks.models import (
 )
 from webhooks.security import signatures
 
+logger = logging.getLogger(__name__)
+
 __all__ = [
     "InvalidEventError",
     "NewEvent",
@@ -56,6 +61,7 @@ __all__ = [
     "publish",
     "publish_each",
     "publish_many",
+    "publish_together",
     "redeliver",
     "release_held",
     "resend_edited",
@@ -67,6 +73,8 @@ __all__ = [
 
 # How long a rotated signing secret still signs.
 _ROTATION_HOURS = 24
+# How long a group waits for another transaction with one of its idempotency keys.
+_LOCK_TIMEOUT_MS = 500
 _OPEN = (Status.PENDING, Status.HELD, Status.PARKED)
 
 
@@ -97,12 +105,61 @@ def publish_many(items: Iterable[NewEvent]) -> list[Published]:
 
 
 def publish_each(items: Sequence[NewEvent]) -> list[Published | InvalidEventError]:
-    """Accept those of many events that can be; the others have their error as their result."""
+    """Accept those of many events that can be; the others have their error as their result.
+
+    All in one transaction: the caller's, if there is one.
+    """
     errors = [_error_of(item) for item in items]
-    accepted = accept_each([item for item, error in zip(items, errors, strict=True) if not error])
+    wanted = [item for item, error in zip(items, errors, strict=True) if not error]
+    if connection.in_atomic_block or not queue.backend().ACCEPTS_AT_ONCE:
+        accepted = accept_each(wanted)
+    else:
+        accepted = _accept_new(wanted)
     _notify_of(one for one in accepted if isinstance(one, Published))
     results = iter(accepted)
     return [error or next(results) for error in errors]
+
+
+@transaction.atomic
+def _accept_new(items: Sequence[NewEvent]) -> list[Published | InvalidEventError]:
+    accepted = accept_at_once(items)
+    left = [item for item, result in zip(items, accepted, strict=True) if result is None]
+    others = iter(accept_each(left) if left else ())
+    return [result or next(others) for result in accepted]
+
+
+def publish_together(item: NewEvent) -> Published:
+    """Accept one event as `publish` does, in one transaction with those of other threads.
+
+    What cannot be written with the others is published alone: neither fails because of the other.
+    """
+    check(item)
+    result = None if connection.in_atomic_block else _together.submit(item)
+    if isinstance(result, InvalidEventError):
+        raise result
+    return result or publish_many([item])[0]
+
+
+def _publish_group(items: Sequence[NewEvent]) -> Sequence[Published | InvalidEventError | None]:
+    accepted: Sequence[Published | InvalidEventError | None]
+    try:
+        if queue.backend().ACCEPTS_AT_ONCE:
+            accepted = accept_at_once(items, lock_timeout_ms=_LOCK_TIMEOUT_MS)
+        else:
+            accepted = accept_each(items)
+    except DatabaseError as error:
+        if not connection.is_usable():
+            # What was committed is not known.
+            raise
+        logger.warning("group_failed events=%d error=%s", len(items), error)
+        return [None] * len(items)
+    if any(isinstance(one, Published) and one.deliveries for one in accepted):
+        tasks.notify()
+    return accepted
+
+
+# Requests of one process whose events share a commit, at most: each may have a megabyte.
+_together = GroupCommit(_publish_group, at_most=32)
 
 
 def _notify_of(published: Iterable[Published]) -> None:

@@ -443,7 +443,7 @@ def test_a_key_is_shown_once_and_stored_as_a_hash(
     browser: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    answer = browser.post(KEYS + "add/", {"name": "Billing"})
+    answer = browser.post(KEYS + "add/", {"name": "Billing", "scopes": ["events:write"]})
     key = ApiKey.objects.get()
     assert answer.status_code == 200
     assert "no-store" in answer["Cache-Control"]
@@ -462,7 +462,7 @@ def test_a_key_is_shown_once_and_stored_as_a_hash(
 
 
 def test_the_page_of_a_new_key_has_a_command_that_publishes(browser: Client, settings: Any) -> None:
-    page = browser.post(KEYS + "add/", {"name": "PBX"})
+    page = browser.post(KEYS + "add/", {"name": "PBX", "scopes": ["events:write"]})
     words = shlex.split(page.context["command"])
     assert words[:2] == ["curl", f"{settings.PUBLIC_URL}/api/v1/events"]
     assert escape(page.context["command"]) in page.text
@@ -475,8 +475,9 @@ def test_the_page_of_a_new_key_has_a_command_that_publishes(browser: Client, set
     assert answer.status_code == 202
 
 
-def test_a_key_without_a_name_is_not_made(browser: Client) -> None:
-    answer = browser.post(KEYS + "add/", {"name": ""})
+def test_a_key_without_a_name_or_scope_is_not_made(browser: Client) -> None:
+    assert "Choose what the key may do." in browser.post(KEYS + "add/", {"name": "A"}).text
+    answer = browser.post(KEYS + "add/", {"name": "", "scopes": ["events:write"]})
     assert "This field is required." in answer.text
     assert not ApiKey.objects.exists()
 

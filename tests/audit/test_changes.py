@@ -198,7 +198,9 @@ def test_what_concerned_no_delivery_leaves_nothing(browser: Client) -> None:
 
 
 def test_keys_are_written_down_without_the_key(browser: Client) -> None:
-    plain = browser.post(KEYS + "add/", {"name": "PBX"}).context["plain"]
+    plain = browser.post(KEYS + "add/", {"name": "PBX", "scopes": ["events:write"]}).context[
+        "plain"
+    ]
     browser.post(f"{KEYS}{ApiKey.objects.get().pk}/revoke/")
     browser.post(f"{KEYS}{ApiKey.objects.get().pk}/revoke/")
     assert [entry.action for entry in entries()] == ["key_issued", "key_revoked"]

@@ -12,7 +12,16 @@ from pathlib import Path
 from pprint import pprint
 from typing import TypeVar
 
-from tests.bench import embedded, growth, isolation, machine, publishing, report, throughput
+from tests.bench import (
+    embedded,
+    front_door,
+    growth,
+    isolation,
+    machine,
+    publishing,
+    report,
+    throughput,
+)
 from tests.bench.scale import Scale, chosen
 from tests.bench.stage import Stage
 
@@ -25,6 +34,7 @@ _PARTS: dict[str, Callable[[Stage, Scale], object]] = {
     "isolation": isolation.measure_rates,
     "latency": lambda stage, scale: isolation.measure_latency(stage, scale, _ASSUMED_RATE),
     "publish": publishing.measure,
+    "http": front_door.measure,
     "sqlite": embedded.measure,
     "growth": growth.measure,
 }

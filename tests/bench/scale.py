@@ -24,6 +24,7 @@ class Scale:
     history_rows: tuple[int, ...]
     growth_batches: int
     publish_events: int
+    posts: int
     sqlite_rows: int
 
 
@@ -41,6 +42,7 @@ FULL = Scale(
     history_rows=(10_000, 1_000_000, 10_000_000),
     growth_batches=40,
     publish_events=20_000,
+    posts=6_000,
     sqlite_rows=10_000,
 )
 QUICK = Scale(
@@ -57,6 +59,7 @@ QUICK = Scale(
     history_rows=(10_000, 1_000_000),
     growth_batches=20,
     publish_events=5_000,
+    posts=3_000,
     sqlite_rows=3_000,
 )
 SMOKE = Scale(
@@ -73,6 +76,7 @@ SMOKE = Scale(
     history_rows=(100, 1_000),
     growth_batches=2,
     publish_events=500,
+    posts=80,
     sqlite_rows=300,
 )
 

@@ -11,6 +11,7 @@ Rows = dict[str, list[dict[str, Any]]]
 _ABOUT = {
     ("delivery_id",): "delivery",
     ("delivery_id", "pk"): "test",
+    ("form", "uid"): "public key",
     ("attempt_id", "delivery_id", "part"): "attempt",
 }
 _ABOUT_PK = {"connections": "connection", "credentials": "credential", "replays": "replay"}

@@ -40,6 +40,11 @@ def rows() -> dict[str, list[dict[str, Any]]]:
     attempts = Attempt.objects.values("delivery_id", attempt_id=F("pk"))
     return {
         "webhook": list(Webhook._base_manager.values("pk")),
+        "public key": [
+            {"uid": uid, "form": form}
+            for uid in Credential.objects.values_list("uid", flat=True)
+            for form in ("json", "pem")
+        ],
         "connection": list(Credential.objects.shared().values("pk")),
         "credential": list(Credential._base_manager.values("pk")),
         "replay": list(Replay.objects.values("pk")),

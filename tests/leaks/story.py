@@ -98,7 +98,8 @@ class Story:
     def issue_api_key(self) -> None:
         self.person.get("/admin/webhooks/apikey/add/")
         # By design: the one answer that shows it.
-        page = self.person.post("/admin/webhooks/apikey/add/", {"name": "PBX"}, shown="API key")
+        asked = {"name": "PBX", "scopes": ["events:write"]}
+        page = self.person.post("/admin/webhooks/apikey/add/", asked, shown="API key")
         self.api_key = re.findall(r"whapi_[\w-]{20,}", page.text)[0]
         self.secrets.add("API key", self.api_key)
 

@@ -247,7 +247,7 @@ ADMIN = [
     _step("cancel", "change_webhook", Action.CANCELLED),
     *(one for one in _read_only("apikey") if "add/" not in one.route),
     line(f"{A}webhooks/apikey/add/", "add_apikey", 200, 200, action=Action.KEY_ISSUED,
-         data=lambda _: {"name": "Another"}),
+         data=lambda _: {"name": "Another", "scopes": ["events:write"]}),
     line(f"{A}webhooks/apikey/<int:pk>/revoke/", "change_apikey", 405, 302,
          action=Action.KEY_REVOKED),
 ]  # fmt: skip

@@ -48,6 +48,10 @@ class Claims:
         }
         # Whether only receivers that answer quickly get something, as the drain is about to end.
         self.is_ending = False
+        # Whether nothing is claimed any more.
+        self.is_closed = False
+        # The webhooks of which rows are ours.
+        self._webhooks: set[int] = set()
         # By delivery, what is held for it: the id of its event, and the size of its own body.
         self._sizes: dict[str, tuple[str, int]] = {}
         # An event is held once for all its rows: by its id, itself and how many rows it has.
@@ -82,7 +86,7 @@ class Claims:
         """
         self.is_all = False
         if self.is_ending:
-            ready = [one for one in ready if self._limiters.get(one.webhook_id).is_quick]
+            ready = [] if self.is_closed else [one for one in ready if self._is_quick(one)]
             if not ready:
                 return True
         all_ids = [candidate.webhook_id for candidate in ready]
@@ -106,6 +110,9 @@ class Claims:
             is_less = all(taken[one.webhook_id] < one.quota for one in free)
             self.is_all = is_less and len(free) == len(active) == len(ready)
         return True
+
+    def _is_quick(self, candidate: Candidate) -> bool:
+        return self._limiters.get(candidate.webhook_id).is_quick
 
     def _leave_room(self, claims: list[Claimed]) -> None:
         """Let the next claim take what this one has left of the bytes."""
@@ -158,7 +165,7 @@ class Claims:
 
     def slow_webhooks(self) -> list[int]:
         """Return the webhooks of slow receivers of which rows are ours."""
-        return [pk for pk, one in self._limiters.in_use() if one.claimed and not one.is_quick]
+        return [pk for pk in list(self._webhooks) if not self._limiters.get(pk).is_quick]
 
     def add(self, claim: Claimed, *, has_own_body: bool = False) -> Claimed:
         """Count a row and return it with the one copy of its event.
@@ -181,7 +188,10 @@ class Claims:
         self._bytes += size
         self._sizes[delivery_id] = event_id, own
         self._mean_bytes += (size - self._mean_bytes) / _MEAN_OF
-        self._limiters.get(webhook_id).claimed += 1
+        limiter = self._limiters.get(webhook_id)
+        limiter.claimed += 1
+        if limiter.claimed == 1:
+            self._webhooks.add(webhook_id)
         return claim
 
     def release(self, rows: Iterable[tuple[str, int]]) -> bool:
@@ -194,7 +204,10 @@ class Claims:
             if (held := self._sizes.pop(delivery_id, None)) is None:
                 continue
             self._forget(*held)
-            self._limiters.get(webhook_id).claimed -= 1
+            limiter = self._limiters.get(webhook_id)
+            limiter.claimed -= 1
+            if not limiter.claimed:
+                self._webhooks.discard(webhook_id)
             ends_wait = ends_wait or webhook_id in self._paced
             if delivery_id == self._quarantined:
                 self._quarantined = ""

@@ -40,6 +40,7 @@ from webhooks.delivery.requests import (
     utc,
 )
 from webhooks.delivery.sender import Sender
+from webhooks.delivery.shards import Shards
 from webhooks.delivery.wakeup import Wakeup
 from webhooks.models import HoldReason, Outcome, Status, ids
 from webhooks.models.messages import Message
@@ -57,6 +58,8 @@ _FIRST_SCAN_SECONDS = 0.01
 _BLOCKED_SCAN_SECONDS = 0.1
 # The statuses whose Retry-After is kept to.
 _MAY_SAY_WHEN = frozenset({408, 425, 429, 503})
+# How long a drain that is to end goes on with receivers that answer quickly.
+_ENDING_SECONDS = 60.0
 # How long the end of a drain waits for a database that does not answer.
 _FINISH_SECONDS = 10.0
 
@@ -107,6 +110,7 @@ class Engine:
             max_in_flight=settings.WEBHOOKS_MAX_IN_FLIGHT,
             on_response=self._on_response,
         )
+        self._shards = Shards(self._session)
         self._claims = Claims(self._queue, self._lease, self._limiters)
         self._claimer = Claimer(self._claims, self._queue, self._session, self._event.set)
         self._recorder = Recorder(self._queue, self._lease)
@@ -166,25 +170,28 @@ class Engine:
                         raise RuntimeError(f"The thread of {type(part).__name__} ended.")
                 if not listener.is_alive():
                     raise RuntimeError("The thread that listens for wakeups ended.")
-                self._note_end(time.monotonic() > ends + seconds)
+                self._note_end(time.monotonic() - ends - seconds)
                 self._turn()
         finally:
             self._finish()
 
-    def _note_end(self, is_overdue: bool) -> None:
+    def _note_end(self, overdue_seconds: float) -> None:
         """Go on only with receivers that answer quickly, so that ending takes no time.
 
         A busy drain never gets quiet, and the slowest receiver must not keep the others waiting.
+        After a minute of that with none: one that is quick and slow in turn keeps no drain alive.
         """
-        is_ending = is_overdue and not self._wakeup.is_broken
-        if is_ending and not self._claims.is_ending:
+        is_ending = overdue_seconds > 0 and not self._wakeup.is_broken
+        if is_ending:
             for webhook_id in self._claims.slow_webhooks():
-                self._sender.recall(webhook_id, -1)
+                if self._limiters.get(webhook_id).waiting:
+                    self._sender.recall(webhook_id, -1)
         self._claims.is_ending = is_ending
+        self._claims.is_closed = is_ending and overdue_seconds > _ENDING_SECONDS
 
     def _may_end(self) -> bool:
         """Return whether nothing slow is in hand and a broker can bring the next drain."""
-        if self._claims.is_ending:
+        if self._claims.is_ending and not self._claims.is_closed:
             is_busy = bool(self._claims.slow_webhooks())
         else:
             is_busy = bool(len(self._claims) or self._claimer.is_busy)
@@ -262,7 +269,7 @@ class Engine:
 
     def _scan_when_due(self) -> None:
         """Wait for a wakeup, and for what becomes due by time; a lost wakeup is found soon."""
-        seconds = self._session.run(self._queue.next_due_seconds)
+        seconds = self._session.run(lambda: self._queue.next_due_seconds(**self._shards.own))
         self._look_at = 0.0
         self._scan_at = time.monotonic() + self._until_due(seconds)
 
@@ -285,6 +292,9 @@ class Engine:
             # Handed back by a commit whose answer was lost: what is claimed now is another claim.
             for claim in [claim for claim in list(self._sender.unsent) if claim.id in again]:
                 self._sender.unsent.remove(claim)
+        if unread := [claim for claim in batch.claims if not claim.payload]:
+            self._sender.unsent.extend(unread)
+            batch.claims[:] = [claim for claim in batch.claims if claim.payload]
         batch.claims[:] = [
             self._claims.add(claim, has_own_body=batch.plans[claim.webhook_id].render is not None)
             for claim in batch.claims
@@ -304,7 +314,8 @@ class Engine:
         """Return the webhooks that have due rows and can be sent to; None on a database fault."""
         if now < self._look_at:
             return self._candidates
-        found = self._session.run(self._queue.candidates)
+        self._shards.look(now)
+        found = self._session.run(lambda: self._queue.candidates(**self._shards.own))
         if found is None:
             return None
         self._ready = {}
@@ -501,6 +512,7 @@ class Engine:
             time.sleep(self._session.backoff_seconds)
         self._writer.finish(ends)
         self._session.run(self._recorder.write_rest)
+        self._shards.leave()
         self._learned.hand_over()
         if self._is_own_learned:
             self._learned.close()

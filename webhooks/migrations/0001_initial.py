@@ -177,6 +177,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('name', models.CharField(max_length=100, verbose_name='Name')),
                 ('prefix', models.CharField(editable=False, max_length=16, verbose_name='Starts with')),
+                ('scopes', models.JSONField(default=list, verbose_name='May')),
                 ('key_hash', models.CharField(editable=False, max_length=64, unique=True)),
                 ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='Created')),
                 ('last_used_at', models.DateTimeField(blank=True, editable=False, null=True, verbose_name='Last used')),
@@ -338,6 +339,17 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'incident',
                 'ordering': ['-id'],
+            },
+        ),
+        migrations.CreateModel(
+            name='Drain',
+            fields=[
+                ('member', models.PositiveBigIntegerField(primary_key=True, serialize=False)),
+                ('shards', models.PositiveSmallIntegerField()),
+                ('seen_at', models.DateTimeField()),
+            ],
+            options={
+                'verbose_name': 'drain',
             },
         ),
         migrations.CreateModel(

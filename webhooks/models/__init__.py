@@ -5,7 +5,7 @@ exchanges, which workers write. `log`: events, deliveries, attempts and their ho
 `replays`: past deliveries sent again. `access`: API keys and the key canary. `audit`: who did what.
 """
 
-from webhooks.models.access import ApiKey, EncryptionCanary
+from webhooks.models.access import ApiKey, ApiScope, EncryptionCanary, MissingScopeError
 from webhooks.models.audit import Action, AuditEntry
 from webhooks.models.credential import (
     AUTHORIZATION_FIELDS,
@@ -24,6 +24,7 @@ from webhooks.models.log import (
     Attempt,
     Delivery,
     DeliveryQuerySet,
+    Drain,
     Event,
     HoldReason,
     HourlyCount,

@@ -329,3 +329,19 @@ class HourlyCount(models.Model):
 
     def __str__(self) -> str:
         return f"{self.webhook_id} {self.hour:%Y-%m-%d %H} {self.outcome}"
+
+
+class Drain(models.Model):
+    """A running drain, while there are shards to divide: see `webhooks.delivery.shards`."""
+
+    # Drawn by the drain.
+    member = models.PositiveBigIntegerField(primary_key=True)
+    # With how many shards it works.
+    shards = models.PositiveSmallIntegerField()
+    seen_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = _("drain")
+
+    def __str__(self) -> str:
+        return f"{self.member} of {self.shards} shards"

@@ -7,13 +7,14 @@ planned for each call, and sequential scans are switched off for the engine's se
 """
 
 import logging
+import select
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 
 from webhooks.delivery.queue import postgres_sql as sql
 from webhooks.delivery.queue.rows import (
@@ -37,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 # Two connections may write at a time, and each waits for the disk alone.
 WRITES_IN_PARALLEL = True
+# It has `enqueue_at_once` and a version of the subscriptions.
+ACCEPTS_AT_ONCE = True
 # So few results are written with one statement.
 _FEW_ROWS = 16
 # Rows are looked up one by one, through an index: while a table is small a hash or a merge of all
@@ -71,6 +74,48 @@ def enqueue(events: Sequence[NewEventRow], deliveries: Sequence[NewDelivery]) ->
             cursor.execute(sql.INSERT_DELIVERIES, of_deliveries)
 
 
+def subscriptions_version() -> int:
+    """Return what changes whenever a webhook's types, filter or state change."""
+    with _cursor() as cursor:
+        row = cursor.execute(sql.SUBSCRIPTIONS).fetchone()
+    return int(row[0]) if row else -1
+
+
+def enqueue_at_once(
+    events: Sequence[NewEventRow],
+    deliveries: Sequence[NewDelivery],
+    version: int,
+    *,
+    lock_timeout_ms: int = 0,
+) -> tuple[int, set[str]]:
+    """Insert with one statement, which is a transaction where the caller has none.
+
+    Returns the version of the subscriptions, and the events that were inserted with their
+    deliveries: none unless the version is `version`, and none whose idempotency key is in use.
+    """
+    # In the order of their keys, so that no two transactions wait for each other.
+    columns = zip(*sorted(events, key=_key_of), strict=True)
+    parameters = [str(lock_timeout_ms), *map(list, columns), version]
+    parameters += map(list, zip(*deliveries, strict=True)) if deliveries else [[]] * 6
+    _leave_closed_connection()
+    with _cursor() as cursor:
+        row = cursor.execute(sql.INSERT_AT_ONCE, parameters).fetchone()
+    return (row[0], set(row[1])) if row else (-1, set())
+
+
+def _leave_closed_connection() -> None:
+    """Connect again where the server has ended the connection: seen at once, without asking it."""
+    if connection.connection is not None and not connection.in_atomic_block:
+        poll = select.poll()
+        poll.register(connection.connection.fileno(), select.POLLIN)
+        if poll.poll(0):
+            connection.close()
+
+
+def _key_of(event: NewEventRow) -> str:
+    return event.idempotency_key or ""
+
+
 def prepare_session() -> None:
     """Pin the plans of this thread's connection; call it after each new connection."""
     with _cursor() as cursor:
@@ -93,15 +138,18 @@ def clock() -> float:
     return float(row[0])
 
 
-def candidates() -> list[Candidate]:
+def candidates(*, shards: int = 1, numbers: Sequence[int] = (0,)) -> list[Candidate]:
+    """Return the webhooks of these shards that have due rows."""
     with _cursor() as cursor:
-        return [_candidate(row) for row in cursor.execute(sql.CANDIDATES)]
+        parameters = {"shards": shards, "numbers": list(numbers)}
+        return [_candidate(row) for row in cursor.execute(sql.CANDIDATES, parameters)]
 
 
-def next_due_seconds() -> float | None:
-    """Return how long it is until the next waiting row is due; None when none waits."""
+def next_due_seconds(*, shards: int = 1, numbers: Sequence[int] = (0,)) -> float | None:
+    """Return how long it is until the next row of these shards is due; None when none waits."""
     with _cursor() as cursor:
-        row = cursor.execute(sql.NEXT_DUE).fetchone()
+        parameters = {"shards": shards, "numbers": list(numbers)}
+        row = cursor.execute(sql.NEXT_DUE, parameters).fetchone()
     assert row is not None
     return None if row[0] is None else float(row[0])
 
@@ -115,24 +163,38 @@ def _candidate(row: tuple[Any, ...]) -> Candidate:
 
 
 def _take(statement: str, parameters: dict[str, Any], max_bytes: int) -> list[Claimed]:
+    """Return what was claimed; rows whose large events could not be read are without them."""
     # One statement is one transaction; a BEGIN and a COMMIT of their own would be two more waits.
     with _cursor() as cursor:
-        return _taken(cursor, statement, parameters, max_bytes)
+        rows = cursor.execute(statement, parameters, binary=True).fetchall()
+    try:
+        with _cursor() as cursor:
+            return _with_events(cursor, rows, parameters["lease"], max_bytes)
+    except DatabaseError as error:
+        logger.warning("events_not_read rows=%d error=%s", len(rows), error)
+        return [Claimed._make([*row[:6], row[6] or b""]) for row in rows]
 
 
 def _taken(
     cursor: "psycopg.Cursor[Any]", statement: str, parameters: dict[str, Any], max_bytes: int
 ) -> list[Claimed]:
-    """Return what was claimed, with events; what is more than `max_bytes` of them goes back.
+    """Return what was claimed in the caller's transaction."""
+    rows = cursor.execute(statement, parameters, binary=True).fetchall()
+    return _with_events(cursor, rows, parameters["lease"], max_bytes)
+
+
+def _with_events(
+    cursor: "psycopg.Cursor[Any]", rows: Iterable[tuple[Any, ...]], lease: str, max_bytes: int
+) -> list[Claimed]:
+    """Return claimed rows with their events; what is more than `max_bytes` of them goes back.
 
     A row whose event is missing is cancelled.
     """
-    cursor.execute(statement, parameters, binary=True)
     claims: list[Claimed] = []
     large: list[Claimed] = []
     sizes: dict[str, int] = {}
     lost: list[str] = []
-    for *values, size in cursor.fetchall():
+    for *values, size in rows:
         claim = Claimed._make(values)
         if claim.payload is not None:
             max_bytes -= size
@@ -142,7 +204,6 @@ def _taken(
             large.append(claim)
         else:
             lost.append(claim.id)
-    lease = parameters["lease"]
     if lost:
         cursor.execute(sql.CANCEL_LOST, [lost, lease])
         logger.error("events_missing deliveries=%s", ",".join(lost))

@@ -52,12 +52,13 @@ JOIN webhooks_webhook w ON w.id = waiting.webhook_id
 JOIN webhooks_credential c ON c.id = w.credential_id
 LEFT JOIN webhooks_oauthtoken t ON t.credential_id = w.credential_id
 LEFT JOIN webhooks_webhookstate s ON s.webhook_id = w.id
-WHERE waiting.next_attempt_at <= now()
+WHERE waiting.next_attempt_at <= now() AND w.id %% %(shards)s = ANY(%(numbers)s::int[])
 """
 
 # How long nothing becomes due that is not due yet, by the same probes.
 NEXT_DUE = f"""{_WAITING}
 SELECT EXTRACT(EPOCH FROM min(next_attempt_at) - now())::float8 FROM waiting
+WHERE webhook_id %% %(shards)s = ANY(%(numbers)s::int[])
 """
 
 # The lease counts from here on: by now() it could be over when a statement that waited ends.
@@ -258,22 +259,39 @@ ON CONFLICT (webhook_id, hour, outcome, duration_step)
 DO UPDATE SET count = h.count + EXCLUDED.count
 """
 
-INSERT_EVENTS = """
-INSERT INTO webhooks_event (id, type, payload, occurred_at, filtered_count, idempotency_key,
-                            fingerprint, source, call_id, caller_digits, callee_digits,
-                            client_digits, company_digits, created_at)
-SELECT *, now() FROM unnest(%s::text[], %s::text[], %s::bytea[], %s::timestamptz[], %s::int[],
-                            %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
-                            %s::text[], %s::text[], %s::text[])
+_EVENT_COLUMNS = """id, type, payload, occurred_at, filtered_count, idempotency_key, fingerprint,
+    source, call_id, caller_digits, callee_digits, client_digits, company_digits"""
+_EVENT_ARRAYS = """unnest(%s::text[], %s::text[], %s::bytea[], %s::timestamptz[], %s::int[],
+    %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
+    %s::text[])"""
+INSERT_EVENTS = f"""
+INSERT INTO webhooks_event ({_EVENT_COLUMNS}, created_at)
+SELECT *, now() FROM {_EVENT_ARRAYS}
 """
 
 INSERT_DELIVERIES = """
 INSERT INTO webhooks_delivery (id, event_id, webhook_id, status, trigger, hold_reason,
     next_attempt_at, attempt_count, failure_count, unknown_count, lease, outcome, created_at)
-SELECT *, CASE WHEN status = 'pending' THEN now() END, 0, 0, 0, '', '', now()
+SELECT r.*, CASE WHEN status = 'pending' THEN now() END, 0, 0, 0, '', '', now()
 FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::text[], %s::text[], %s::text[])
      AS r(id, event_id, webhook_id, status, trigger, hold_reason)
 """
 
 # Both in one round trip.
 INSERT_BOTH = f"WITH events AS ({INSERT_EVENTS}) {INSERT_DELIVERIES}"
+
+SUBSCRIPTIONS = "SELECT version FROM webhooks_subscriptions"
+
+# Nothing is inserted once webhooks have changed, and nothing of an event whose key another one has.
+# Who has it and was not committed yet is waited for, but not for long: others wait as well.
+INSERT_AT_ONCE = f"""
+WITH known AS MATERIALIZED (
+  SELECT version, set_config('lock_timeout', %s, true) FROM webhooks_subscriptions
+), e AS (
+  INSERT INTO webhooks_event ({_EVENT_COLUMNS}, created_at)
+  SELECT *, now() FROM {_EVENT_ARRAYS} WHERE (SELECT version FROM known) = %s
+  ON CONFLICT (idempotency_key) DO NOTHING RETURNING id
+), d AS ({INSERT_DELIVERIES}  WHERE EXISTS (SELECT FROM e WHERE e.id = r.event_id)
+)
+SELECT version, ARRAY(SELECT id FROM e) FROM known
+"""

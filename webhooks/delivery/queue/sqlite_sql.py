@@ -33,12 +33,14 @@ LEFT JOIN webhooks_oauthtoken t ON t.credential_id = w.credential_id
 LEFT JOIN webhooks_webhookstate s ON s.webhook_id = w.id
 WHERE EXISTS (SELECT 1 FROM webhooks_delivery d WHERE d.status = 'pending'
   AND d.webhook_id = w.id AND d.next_attempt_at <= %s)
+  AND w.id %% %s IN ({{numbers}})
 """
 
 # How long nothing becomes due that is not due yet, by the same probes.
 NEXT_DUE = f"""{_WAITING}
 SELECT min((SELECT min(next_attempt_at) FROM webhooks_delivery d
             WHERE d.status = 'pending' AND d.webhook_id = waiting.webhook_id)) FROM waiting
+WHERE webhook_id %% %s IN ({{numbers}})
 """
 
 DUE = f"""
