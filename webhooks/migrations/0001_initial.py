@@ -404,6 +404,7 @@ class Migration(migrations.Migration):
                 ('state', models.CharField(choices=[('none', 'No token'), ('valid', 'Valid'), ('expiring', 'Expiring'), ('refreshing', 'Refreshing'), ('needs_reauthorization', 'Needs re-authorization'), ('misconfigured', 'Misconfigured')], default='none', max_length=24)),
                 ('access_token', webhooks.security.encryption.SecretField(blank=True, default='')),
                 ('refresh_token', webhooks.security.encryption.SecretField(blank=True, default='')),
+                ('replaced_secret', webhooks.security.encryption.SecretField(blank=True, default='')),
                 ('token_type', models.CharField(blank=True, default='', max_length=32)),
                 ('is_single_use', models.BooleanField(blank=True, null=True)),
                 ('granted_scope', models.CharField(blank=True, default='', max_length=4096)),

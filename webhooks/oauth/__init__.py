@@ -40,11 +40,13 @@ from webhooks.oauth.tokens import (
     UsableToken,
     adopt,
     drop_if_changed,
+    keep_replaced_secret,
     prove,
     refresh,
     refresh_expiring,
     refresh_margin,
     refuse,
+    restore_secret,
     token_at_hand,
     usable_token,
 )

@@ -123,6 +123,8 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         # The newest entry of the audit trail that the values include, and what came after it.
         self.seen = ""
         self.conflicts: list[AuditEntry] = []
+        # The stored client secret that this save replaces.
+        self._replaced_secret = ""
         # What a pasted cURL command filled in, when one was.
         self.pasted: Pasted | None = None
         # As they were: validation writes into the instances.
@@ -150,6 +152,15 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         """Return the authorization type whose fields are shown."""
         value = str(self["authorization_type"].value())
         return value if value in AuthorizationType.values else AuthorizationType.NONE
+
+    def mark(self, fields: Iterable[str]) -> None:
+        """Mark the fields that a refusal of the provider is about; the token panel says it."""
+        for field in fields:
+            if field in self.fields and not self.is_bound:
+                self.fields[field].widget.attrs |= {
+                    "aria-invalid": "true",
+                    "aria-describedby": "token-error",
+                }
 
     def problems(self) -> list[dict[str, Any]]:
         """Return every error with its field's label and id, in the order of the page."""
@@ -283,6 +294,8 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
     def write_secrets(self) -> set[str]:
         """Set what was typed or cleared on the credential; return the names of its columns."""
         written = set()
+        if self.cleaned_data.get("client_secret") and self.credential.has_secret("client_secret"):
+            self._replaced_secret = self.credential.client_secret
         for field in CREDENTIAL_SECRETS:
             typed = self.cleaned_data.get(field)
             if typed:
@@ -316,6 +329,12 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         was_misconfigured = misconfigured.exists()
         fingerprint = "" if self.reaches_further else self._fingerprint
         oauth.drop_if_changed(fingerprint, self.credential, self.receiver_url)
+        if self._replaced_secret:
+            oauth.keep_replaced_secret(
+                self.credential.pk,
+                old=self._replaced_secret,
+                new=self.credential.client_secret,
+            )
         if was_misconfigured or is_awaited or self.changes(*CREDENTIAL_FIELDS):
             events.release_held(self.credential)
 

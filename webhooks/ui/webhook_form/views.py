@@ -62,7 +62,7 @@ _LABELS = {name: field.verbose_name for name, field in AUTHORIZATION_FIELDS.item
 
 
 @page("webhooks.add_webhook", has_form=True, guard=keeps_typed)
-def create(request: HttpRequest) -> HttpResponse:
+def create(request: HtmxRequest) -> HttpResponse:
     """Show the empty form; save it, and go on to the provider when a token was asked for."""
     wants_token = request.POST.get("action") == "authorize"
     if wants_token and not request.user.has_perm("webhooks.authorize_webhook"):
@@ -76,7 +76,7 @@ def create(request: HttpRequest) -> HttpResponse:
     messages.success(request, _what_next(request, webhook, is_done=wants_token or wants_test))
     if wants_token:
         return form_context.begin_authorization(request, form.credential)
-    return send_test(request, webhook.pk) if wants_test else redirect("webhooks:edit", webhook.pk)
+    return _send_test(request, webhook) if wants_test else redirect("webhooks:edit", webhook.pk)
 
 
 def _what_next(request: HttpRequest, webhook: Webhook, *, is_done: bool) -> str:
@@ -91,14 +91,14 @@ def _what_next(request: HttpRequest, webhook: Webhook, *, is_done: bool) -> str:
 
 
 @page("webhooks.change_webhook", has_form=True, guard=keeps_typed)
-def edit(request: HttpRequest, pk: int) -> HttpResponse:
+def edit(request: HtmxRequest, pk: int) -> HttpResponse:
     seen = trail.newest_entry(Webhook, pk)
     found = Webhook.objects.present().select_related("credential")
     form = form_context.bind_form(request, get_object_or_404(found, pk=pk), seen=seen)
     if not form_context.save_if_valid(request, form):
         return form_context.show_form(request, form, **_sent_test(request, pk))
     if request.POST.get("action") == "test":
-        return send_test(request, pk)
+        return _send_test(request, form.instance)
     messages.success(request, _("The changes were saved."))
     return redirect("webhooks:edit", pk)
 
@@ -233,7 +233,13 @@ def _check_editor(request: HttpRequest, *any_of: str) -> None:
 
 @button("webhooks.test_webhook")
 def send_test(request: HtmxRequest, pk: int) -> HttpResponse:
-    webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
+    return _send_test(request, get_object_or_404(Webhook.objects.present(), pk=pk))
+
+
+def _send_test(request: HtmxRequest, webhook: Webhook) -> HttpResponse:
+    """Send a test of what is saved, and show what comes of it where it was asked for."""
+    if not request.user.has_perm("webhooks.test_webhook"):
+        raise PermissionDenied
     event_type = request.POST.get("test_event_type") or catalogue.first_type(webhook.event_types)
     if not catalogue.is_known(event_type):
         return HttpResponseBadRequest(_("There is no such event type."))
@@ -245,8 +251,8 @@ def send_test(request: HtmxRequest, pk: int) -> HttpResponse:
     if request.htmx:
         return _show_test(request, delivery)
     if "shows_test" in request.POST:
-        return redirect(reverse("webhooks:edit", args=[pk], query={"test": delivery.pk}))
-    return redirect("webhooks:test_result", pk, delivery.pk)
+        return redirect(reverse("webhooks:edit", args=[webhook.pk], query={"test": delivery.pk}))
+    return redirect("webhooks:test_result", webhook.pk, delivery.pk)
 
 
 @page("webhooks.test_webhook")
@@ -559,6 +565,21 @@ def switch_authentication(request: HtmxRequest, pk: int) -> HttpResponse:
         credential,
         _("The credentials are now sent as “%s”.") % ClientAuthentication(way).label,
     )
+    return HttpResponseRedirect(form_context.panel_url(request, credential), status=303)
+
+
+@button("webhooks.authorize_webhook")
+def restore_secret(request: HtmxRequest, pk: int) -> HttpResponse:
+    """Save the client secret again that the stored token was obtained with."""
+    credential = _credential(pk)
+    form_context.check_may_change(request, credential)
+    subject = credential.subject
+    before = audit.snapshot(subject)
+    if oauth.restore_secret(credential):
+        form_context.record_changes(request, subject, before)
+        events.release_held(credential)
+        sentence = _("The last working client secret is back.")
+        form_context.leave_success(request, credential, sentence)
     return HttpResponseRedirect(form_context.panel_url(request, credential), status=303)
 
 
