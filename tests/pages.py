@@ -26,6 +26,8 @@ class Scene:
     replay: int
     exchange: int
     entry: int
+    version: int
+    channel: int
     key: int
     user: int
     group: int
@@ -46,7 +48,7 @@ class Page:
         return "-".join(filter(None, [self.name, *self.keys, self.query]))
 
     def address(self, scene: Scene) -> str:
-        path = reverse(self.name, args=[getattr(scene, key) for key in self.keys])
+        path = reverse(self.name, args=[getattr(scene, key, key) for key in self.keys])
         known = {field.name: getattr(scene, field.name) for field in fields(scene)}
         return f"{path}?{self.query.format(**known)}" if self.query else path
 
@@ -65,9 +67,15 @@ _OWN = [
     Page("webhooks:list", query="status=attention&sort=-sent&q=c"),
     Page("webhooks:create"),
     Page("webhooks:import"),
+    Page("webhooks:alerts"),
+    *(Page("webhooks:alert_add", (kind,)) for kind in ("email", "telegram", "slack")),
+    Page("webhooks:alert_edit", ("channel",)),
+    Page("webhooks:trash"),
+    Page("webhooks:revert", ("webhook", "version")),
     Page("webhooks:time_zone"),
     Page("webhooks:connections"),
     Page("webhooks:connection_create"),
+    Page("webhooks:grants"),
     Page("webhooks:connection", ("connection",)),
     Page("webhooks:connection_edit", ("connection",)),
     Page("webhooks:connection_audit", ("connection",)),

@@ -13,6 +13,7 @@ from webhooks.delivery.histogram import step_of
 from webhooks.delivery_log import charts
 from webhooks.models import (
     Action,
+    AlertChannel,
     ApiKey,
     Attempt,
     AuditEntry,
@@ -25,6 +26,7 @@ from webhooks.models import (
     ReplayScope,
     Webhook,
     WebhookState,
+    WebhookVersion,
 )
 
 _ATTEMPT: dict[str, Any] = {
@@ -73,6 +75,10 @@ def scene(webhook: int | None = None) -> Scene:
         replay=_replay(busy, user).pk,
         exchange=_exchange(oauth).pk,
         entry=AuditEntry.objects.latest("pk").pk,
+        version=WebhookVersion.objects.latest("pk").pk,
+        channel=AlertChannel.objects.create(
+            kind="slack", name="Ops", secret="https://a.example/", recipient="https://a.example"
+        ).pk,
         key=key.pk,
         user=user.pk,
         group=Group.objects.get_or_create(name="Telephony")[0].pk,

@@ -250,11 +250,13 @@ def test_nothing_is_redelivered_to_a_deleted_webhook() -> None:
     assert events.redeliver(Delivery.objects.filter(pk=delivery.pk)) == 0
 
 
-def test_deleting_erases_secrets_and_token_and_keeps_the_log() -> None:
+def test_purging_erases_secrets_and_token_and_keeps_the_log() -> None:
     webhook = make_webhook(authorization_type="basic", basic_login="u", basic_password="hush")
     OAuthToken.objects.create(credential=webhook.credential)
     delivery = make_delivery(webhook)
     events.delete(webhook)
+    assert Webhook.objects.get(pk=webhook.pk).has_secret("signing_secret")
+    events.purge(webhook)
     gone = Webhook.objects.get(pk=webhook.pk)
     assert not gone.credential.has_secret("basic_password")
     assert not gone.has_secret("signing_secret")

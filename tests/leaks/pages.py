@@ -12,6 +12,7 @@ _ABOUT = {
     ("delivery_id",): "delivery",
     ("delivery_id", "pk"): "test",
     ("form", "uid"): "public key",
+    ("event_id",): "event",
     ("attempt_id", "delivery_id", "part"): "attempt",
 }
 _ABOUT_PK = {"connections": "connection", "credentials": "credential", "replays": "replay"}

@@ -131,6 +131,17 @@ EDITING = [
          action=Action.RESUMED, data=lambda world: _bulk(world, "resume", held="send")),
     line(f"{P}bulk/", "view_webhook+delete_webhook", 405, 302, label="delete",
          action=Action.DELETED, data=lambda world: _bulk(world, "delete")),
+    line(f"{P}alerts/", "view_webhook", 200, 405),
+    line(f"{P}alerts/add/<str:kind>/", "view_webhook+change_webhook", 200, 302,
+         action=Action.CREATED, data=lambda _: {"recipient": "ops@example.com"}),
+    line(f"{P}alerts/<int:pk>/", "view_webhook+change_webhook", 200, 302, action=Action.CHANGED,
+         data=lambda _: {"recipient": "all@example.com"}),
+    line(f"{P}alerts/<int:pk>/test/", "change_webhook", 405, 302, action=Action.TESTED),
+    line(f"{P}alerts/<int:pk>/delete/", "change_webhook", 405, 302, action=Action.DELETED),
+    line(f"{P}trash/", "view_webhook", 200, 405),
+    line(f"{P}trash/<int:pk>/restore/", "delete_webhook", 405, 302, action=Action.RESTORED),
+    line(f"{P}trash/<int:pk>/purge/", "delete_webhook", 405, 302, action=Action.PURGED),
+    line(f"{W}versions/<int:entry>/", "view_webhook+change_webhook", 200, 200),
     line(f"{P}export/", "view_webhook+change_webhook", 405, 200, action=Action.EXPORTED,
          data=lambda world: {"webhook": world.webhook.pk}),
     # The import itself follows from its preview: test_the_import_is_written_down.
@@ -184,6 +195,9 @@ AUTHORIZING = [
 
 CONNECTIONS = [
     line(f"{P}connections/", "view_connection", 200, 405),
+    line(f"{P}connections/grants/", "authorize_webhook", 200, 405),
+    line(f"{P}connections/grants/unite/", "change_webhook+add_connection+authorize_webhook",
+         405, 302),
     line(f"{P}connections/panel/", "view_connection", 200, 405),
     line(f"{P}connections/new/", "add_connection", 200, 302, action=Action.CREATED,
          data=lambda _: fields(name="Another")),

@@ -159,7 +159,7 @@ def test_an_admin_action_is_done_for_those_who_may_alone(
 # ---- Ids that somebody guessed ----------------------------------------------------------------
 
 # It explains why an event is not sent any more, too.
-OF_DELETED = ("why-not-sent/",)
+OF_DELETED = ("why-not-sent/", "/restore/", "/purge/")
 UNKNOWN = ("0", "999999", str(2**62))
 NO_DELIVERIES = ("dlv_00000000000000000000000000", "x", "dlv_%00", "%00", "9" * 300)
 BY_ID = [
@@ -209,7 +209,7 @@ def test_an_address_knows_no_row_of_another_kind_none_deleted_and_none_unknown(
         guesses += [str(one.credential_id) for one in (site.world.webhook, site.world.deleted)]
     elif "credentials/" in line.route:
         guesses += [str(site.world.deleted.credential_id)]
-    elif "replays/<int:pk>" not in line.route:
+    elif "replays/<int:pk>" not in line.route and "alerts/<int:pk>" not in line.route:
         guesses += [] if line.route.endswith(OF_DELETED) else ["deleted"]
     assert not [one for pk in guesses for one in not_found(site, superuser, line, pk=pk)]
 

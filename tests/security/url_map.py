@@ -17,6 +17,7 @@ from tests.ui.connections.test_views import OAUTH, make_connection, token_for
 from webhooks import audit, events
 from webhooks.models import (
     Action,
+    AlertChannel,
     ApiKey,
     Attempt,
     AuditEntry,
@@ -66,6 +67,7 @@ class World:
     stray: Delivery
     attempt: Attempt
     replay: Replay
+    channel: AlertChannel
     key: ApiKey
     exchange: OAuthExchange
     entry: AuditEntry
@@ -99,6 +101,9 @@ def make_world() -> World:
         stray=stray,
         test=test,
         attempt=attempts[-1],
+        channel=AlertChannel.objects.create(
+            kind="email", name="ops@example.com", recipient="ops@example.com"
+        ),
         replay=Replay.objects.create(webhook=webhook, scope=ReplayScope.ALL),
         key=ApiKey.objects.issue("PBX")[0],
         exchange=OAuthExchange.objects.create(
@@ -143,6 +148,8 @@ def address(route: str, world: World, *, pk: str = "", **instead: object) -> str
         "<int:pk>": _owner(route, world, pk),
         "<str:delivery_id>": world.test.pk if "/tests/" in route else world.delivery.pk,
         "<int:attempt_id>": world.attempt.pk,
+        "<int:entry>": world.entry.pk,
+        "<str:kind>": "email",
         "<str:part>": "request",
         "<str:uid>.<str:form>": "crd_of_nobody.json",
         "<path:content_type_id>": ContentType.objects.get_for_model(Webhook).pk,
@@ -163,6 +170,10 @@ def address(route: str, world: World, *, pk: str = "", **instead: object) -> str
 def _owner(route: str, world: World, pk: str) -> int:
     if pk:
         return int(pk) if pk.isdecimal() else int(getattr(world, pk).pk)
+    if "alerts/<int:pk>" in route:
+        return world.channel.pk
+    if "trash/<int:pk>" in route:
+        return world.deleted.pk
     if "connections/<int:pk>" in route:
         return world.connection.pk
     if "credentials/<int:pk>" in route:

@@ -16,6 +16,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext_lazy
 
+from webhooks.audit import versions
 from webhooks.models import (
     AUTHORIZATION_FIELDS,
     Action,
@@ -39,6 +40,8 @@ Person = AbstractBaseUser | AnonymousUser | None
 
 # What every save writes, and what is counted or sealed rather than chosen.
 _NOT_CHOSEN = {"id", "version", "created_at", "updated_at", "secrets_changed_at", "secret_origins"}
+# After these a webhook has other settings: its version is kept.
+_KEPT = (Action.CREATED, Action.CHANGED, Action.IMPORTED, Action.REVERTED)
 # The sizes of the columns.
 _MAX_NAME, _MAX_NOTE, _MAX_USERNAME = 100, 300, 150
 
@@ -107,6 +110,8 @@ def record(
     entry.object_id = object_id or entry.object_id
     entry.object_name = (object_name or entry.object_name)[:_MAX_NAME]
     entry.save(force_insert=True)
+    if action in _KEPT and isinstance(obj, Webhook):
+        versions.keep([entry], [obj])
     _log(entry)
 
 
@@ -119,9 +124,11 @@ def record_many(
     note: str = "",
 ) -> None:
     """Add the same entry for each of many, in one statement."""
-    names = sorted(set(fields))
-    entries = [_entry(action, obj, user=user, fields=names, note=note) for obj in subjects]
+    names, found = sorted(set(fields)), list(subjects)
+    entries = [_entry(action, obj, user=user, fields=names, note=note) for obj in found]
     AuditEntry.objects.bulk_create(entries, batch_size=500)
+    if action in _KEPT:
+        versions.keep(entries, [obj for obj in found if isinstance(obj, Webhook)])
     for entry in entries:
         _log(entry)
 

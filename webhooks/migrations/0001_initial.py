@@ -2,6 +2,7 @@
 
 import django.core.validators
 import django.db.models.deletion
+import django.utils.timezone
 import webhooks.models.ids
 import webhooks.security.encryption
 from django.conf import settings
@@ -161,6 +162,7 @@ class Migration(migrations.Migration):
                 ('signing_secret', webhooks.security.encryption.SecretField(blank=True, default='', verbose_name='Signing secret')),
                 ('previous_signing_secret', webhooks.security.encryption.SecretField(blank=True, default='')),
                 ('previous_signing_secret_until', models.DateTimeField(blank=True, null=True)),
+                ('purged_at', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('created_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('credential', models.ForeignKey(on_delete=django.db.models.deletion.RESTRICT, related_name='users', to='webhooks.credential', verbose_name='Connection')),
             ],
@@ -382,7 +384,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(primary_key=True, serialize=False)),
                 ('at', models.DateTimeField(auto_now_add=True, verbose_name='Time')),
                 ('username', models.CharField(blank=True, default='', max_length=150, verbose_name='Person')),
-                ('action', models.CharField(choices=[('created', 'Created'), ('changed', 'Changed'), ('deleted', 'Deleted'), ('paused', 'Paused'), ('resumed', 'Resumed'), ('secret_rotated', 'Signing secret rotated'), ('authorized', 'Access token obtained'), ('token_refreshed', 'Access token refreshed'), ('token_cleared', 'Access token cleared'), ('authorization_lost', 'Authorization lost'), ('tested', 'Test sent'), ('redelivered', 'Redelivered'), ('edited_and_resent', 'Edited and resent'), ('cancelled', 'Deliveries cancelled'), ('sent_now', 'Deliveries sent now'), ('replay_started', 'Replay started'), ('replay_stopped', 'Replay stopped'), ('exported', 'Exported'), ('imported', 'Imported'), ('key_issued', 'API key issued'), ('key_revoked', 'API key revoked')], max_length=24, verbose_name='Action')),
+                ('action', models.CharField(choices=[('created', 'Created'), ('changed', 'Changed'), ('deleted', 'Deleted'), ('restored', 'Restored'), ('purged', 'Deleted for good'), ('reverted', 'Reverted'), ('paused', 'Paused'), ('resumed', 'Resumed'), ('secret_rotated', 'Signing secret rotated'), ('secret_revealed', 'Signing secret revealed'), ('authorized', 'Access token obtained'), ('token_refreshed', 'Access token refreshed'), ('token_cleared', 'Access token cleared'), ('authorization_lost', 'Authorization lost'), ('tested', 'Test sent'), ('redelivered', 'Redelivered'), ('edited_and_resent', 'Edited and resent'), ('cancelled', 'Deliveries cancelled'), ('sent_now', 'Deliveries sent now'), ('replay_started', 'Replay started'), ('replay_stopped', 'Replay stopped'), ('exported', 'Exported'), ('imported', 'Imported'), ('key_issued', 'API key issued'), ('key_revoked', 'API key revoked')], max_length=24, verbose_name='Action')),
                 ('object_type', models.CharField(max_length=24, verbose_name='Kind')),
                 ('object_id', models.CharField(max_length=40)),
                 ('object_name', models.CharField(blank=True, default='', max_length=100, verbose_name='Name')),
@@ -395,6 +397,53 @@ class Migration(migrations.Migration):
                 'verbose_name': 'audit entry',
                 'verbose_name_plural': 'audit trail',
                 'ordering': ['-id'],
+            },
+        ),
+        migrations.CreateModel(
+            name='AlertChannel',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('uid', models.CharField(default=webhooks.models.ids.channel_uid, editable=False, max_length=30, unique=True)),
+                ('kind', models.CharField(choices=[('email', 'E-mail'), ('slack', 'Slack'), ('teams', 'Microsoft Teams'), ('telegram', 'Telegram'), ('webhook', 'Webhook URL')], max_length=8, verbose_name='Kind')),
+                ('name', models.CharField(max_length=100, verbose_name='Name')),
+                ('recipient', models.CharField(blank=True, default='', max_length=254, verbose_name='Address')),
+                ('secret', webhooks.security.encryption.SecretField(blank=True, default='', verbose_name='URL')),
+                ('created_at', models.DateTimeField(auto_now_add=True)),
+                ('sent_at', models.DateTimeField(blank=True, editable=False, null=True)),
+                ('last_error', models.CharField(blank=True, default='', editable=False, max_length=500)),
+                ('created_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('webhooks', models.ManyToManyField(blank=True, related_name='alert_channels', to='webhooks.webhook', verbose_name='Webhooks')),
+            ],
+            options={
+                'verbose_name': 'alert channel',
+                'ordering': ['name', 'pk'],
+                'default_permissions': (),
+            },
+        ),
+        migrations.CreateModel(
+            name='AlertMessage',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('content', models.JSONField()),
+                ('attempt_count', models.PositiveSmallIntegerField(default=0)),
+                ('next_attempt_at', models.DateTimeField(db_index=True, default=django.utils.timezone.now)),
+                ('channel', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='messages', to='webhooks.alertchannel')),
+            ],
+            options={
+                'verbose_name': 'alert message',
+                'default_permissions': (),
+            },
+        ),
+        migrations.CreateModel(
+            name='WebhookVersion',
+            fields=[
+                ('entry', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, primary_key=True, related_name='version', serialize=False, to='webhooks.auditentry')),
+                ('settings', webhooks.security.encryption.SecretField(blank=True, default='')),
+                ('webhook', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='versions', to='webhooks.webhook')),
+            ],
+            options={
+                'verbose_name': 'webhook version',
+                'default_permissions': (),
             },
         ),
         migrations.CreateModel(

@@ -6,7 +6,8 @@ exchanges, which workers write. `log`: events, deliveries, attempts and their ho
 """
 
 from webhooks.models.access import ApiKey, ApiScope, EncryptionCanary, MissingScopeError
-from webhooks.models.audit import Action, AuditEntry
+from webhooks.models.alerts import AlertChannel, AlertMessage, ChannelKind
+from webhooks.models.audit import Action, AuditEntry, WebhookVersion
 from webhooks.models.credential import (
     AUTHORIZATION_FIELDS,
     BY_PERSON,

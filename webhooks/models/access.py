@@ -17,7 +17,7 @@ class ApiScope(models.TextChoices):
     """What an API key may do; one that may do something else is refused (RFC 6750 section 3.1)."""
 
     EVENTS_WRITE = "events:write", _("Send events")
-    HEALTH_READ = "health:read", _("Read the figures of /readyz")
+    HEALTH_READ = "health:read", _("Read figures of /readyz")
 
 
 class MissingScopeError(Exception):

@@ -11,15 +11,20 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from webhooks.models.webhook import Webhook
+from webhooks.security.encryption import SecretField
 
 
 class Action(models.TextChoices):
     CREATED = "created", _("Created")
     CHANGED = "changed", _("Changed")
     DELETED = "deleted", _("Deleted")
+    RESTORED = "restored", _("Restored")
+    PURGED = "purged", _("Deleted for good")
+    REVERTED = "reverted", _("Reverted")
     PAUSED = "paused", _("Paused")
     RESUMED = "resumed", _("Resumed")
     SECRET_ROTATED = "secret_rotated", _("Signing secret rotated")
+    SECRET_REVEALED = "secret_revealed", _("Signing secret revealed")
     AUTHORIZED = "authorized", _("Access token obtained")
     TOKEN_REFRESHED = "token_refreshed", _("Access token refreshed")
     TOKEN_CLEARED = "token_cleared", _("Access token cleared")
@@ -107,3 +112,24 @@ class AuditEntry(models.Model):
 
     def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise AppendOnlyError("Entries of the audit trail are never deleted.")
+
+
+class WebhookVersion(models.Model):
+    """What a webhook was like after one entry of its trail, to go back to; it holds no secret."""
+
+    entry = models.OneToOneField(
+        AuditEntry, primary_key=True, on_delete=models.PROTECT, related_name="version"
+    )
+    webhook = models.ForeignKey(Webhook, on_delete=models.CASCADE, related_name="versions")
+    # A JSON object by column. Encrypted, as addresses and values are often keys.
+    settings = SecretField()
+
+    class Meta:
+        verbose_name = _("webhook version")
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"Webhook {self.webhook_id} after entry {self.entry_id}"
+
+    def secret_binding(self) -> str:
+        return str(self.entry_id)

@@ -75,6 +75,7 @@ def icon(name: str, css_class: str = "") -> SafeString:
 # The beginnings of the names of views -> the tab of the header that they belong to.
 _TABS = {
     "webhooks:connection": "connections",
+    "webhooks:alert": "alerts",
     "webhooks:deliver": "deliveries",
     "webhooks:event": "deliveries",
     "webhooks:replay_create_for_all": "deliveries",

@@ -104,6 +104,12 @@ def own_address(request: HttpRequest, address: str) -> str:
     return address if is_own and address.startswith("/") else ""
 
 
+def offer_undo(request: HttpRequest, sentence: str, action: str, ids: list[int]) -> None:
+    """Say what was done, with a button that does one of the bulk actions to take it back."""
+    # `ui/_messages.html` posts it to the list as it is.
+    messages.success(request, sentence, extra_tags=f"{action}:{','.join(map(str, ids))}")
+
+
 def redirect_back(request: HttpRequest, default: str, *args: Any) -> HttpResponse:
     """Return to the page the button was on, or to the one whose name is given."""
     address = own_address(request, request.POST.get("next", ""))

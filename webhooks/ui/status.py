@@ -8,14 +8,13 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from webhooks import oauth
-from webhooks.alerts import problems
+from webhooks.alerts import channels, problems
 from webhooks.alerts.problems import TOKEN_ENDS_WITHIN
 from webhooks.delivery import outcomes
 from webhooks.delivery.plans import destination_problem
@@ -186,7 +185,9 @@ def problems_of(webhook: Webhook) -> dict[str, Any]:
     return {
         "notices": [one for one in notices if one["action"] != "resume"],
         "pause_notice": next((one for one in notices if one["action"] == "resume"), None),
-        "has_no_recipients": not (webhook.alert_recipients or settings.WEBHOOKS_ALERT_RECIPIENTS),
+        "has_no_recipients": not (
+            webhook.alert_recipients or channels.covering([webhook.pk]).exists()
+        ),
         "is_muted": webhook.mutes_alerts(timezone.now()),
     }
 

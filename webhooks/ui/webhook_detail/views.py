@@ -16,6 +16,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from webhooks import audit, events
+from webhooks.delivery import trash
 from webhooks.delivery_log import charts, explain
 from webhooks.delivery_log.charts import Period
 from webhooks.models import (
@@ -33,7 +34,7 @@ from webhooks.models import (
 from webhooks.security.encryption import SecretUnreadableError
 from webhooks.ui.connections import lifecycle as connections
 from webhooks.ui.deliveries.views import act
-from webhooks.ui.requests import HtmxRequest, View, button, page, redirect_back
+from webhooks.ui.requests import HtmxRequest, View, button, offer_undo, page, redirect_back
 from webhooks.ui.status import (
     TOKEN_SECRETS,
     being_moved,
@@ -284,16 +285,16 @@ def delete(request: HttpRequest, pk: int) -> HttpResponse:
     found = Webhook.objects.present().select_related("credential__token")
     webhook = get_object_or_404(found, pk=pk)
     if request.method == "POST":
-        name = webhook.name
-        events.delete(webhook)
-        audit.record(Action.DELETED, webhook, user=request.user)
-        messages.success(request, _("“%s” is deleted.") % name)
+        with transaction.atomic():
+            events.delete(webhook)
+            audit.record(Action.DELETED, webhook, user=request.user)
+        offer_undo(request, _("“%s” is deleted.") % webhook, "restore", [pk])
         return redirect("webhooks:list")
     context = {
         "webhook": webhook,
-        "token": token_of(webhook.private_credential),
         "open_count": count_open(webhook, *_OPEN),
         "retention_days": settings.WEBHOOKS_RETENTION_DAYS,
+        "kept_days": trash.KEPT_DAYS,
     }
     return render(request, "webhooks/webhook_detail/confirm_delete.html", context)
 

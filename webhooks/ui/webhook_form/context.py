@@ -55,6 +55,8 @@ _REVEAL_KEY = "webhook_signing_secrets_to_show"
 _FAILURE_KEY = "webhook_authorization_failures"
 _SUCCESS_KEY = "webhook_authorization_successes"
 # The states of device codes that people were shown.
+# The credential that is authorized as one of several, after which the list of them comes.
+_SERIES_KEY = "webhook_grants_series"
 _DEVICE_KEY = "webhook_device_states"
 # They change together, and the trail has actions of their own for it.
 _PAUSE_FIELDS = {"is_active", "pause_reason", "paused_at"}
@@ -305,6 +307,20 @@ def signing_panel(request: HttpRequest, webhook: Webhook) -> dict[str, Any]:
 def reveal_signing_secret(request: HttpRequest, webhook: Webhook) -> None:
     """Let the next page of this session show the secret; the session never holds it."""
     _leave(request, _REVEAL_KEY, webhook, "yes")
+
+
+def begin_series(request: HttpRequest, credential: Credential) -> None:
+    """Remember whether a token is asked for on the page of several grants."""
+    request.session[_SERIES_KEY] = credential.pk if "series" in request.POST else None
+
+
+def after_grant(request: HttpRequest, credential: Credential) -> str:
+    """Return where to go with a new token: on to the other grants, or to its panel."""
+    if request.session.pop(_SERIES_KEY, None) == credential.pk:
+        sentence = _("“%s” is authorized.") % credential.subject.name
+        messages.success(request, sentence)
+        return reverse("webhooks:grants")
+    return panel_url(request, credential)
 
 
 def device_state(request: HttpRequest, credential: Credential) -> str:

@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from webhooks.delivery.requests import RETRY_SCHEDULE_SECONDS
+from webhooks.models import AlertChannel
 from webhooks.models.edited import EditedRow
 from webhooks.ui.fields import ListField, limit_field
 
@@ -370,8 +371,8 @@ class AlertFields(forms.Form):
 
     @property
     def everywhere_count(self) -> int:
-        """Count the people who are notified of every webhook."""
-        return len(settings.WEBHOOKS_ALERT_RECIPIENTS)
+        """Count the channels that are notified of every webhook."""
+        return AlertChannel.objects.filter(webhooks=None).count()
 
 
 def mute_shown(row: EditedRow) -> dict[str, Any]:

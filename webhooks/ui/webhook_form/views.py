@@ -333,6 +333,7 @@ def credential_page(request: HtmxRequest, pk: int) -> HttpResponse:
 def authorize(request: HtmxRequest, pk: int) -> HttpResponse:
     """Save the form that was posted, if one was, and send the browser to the provider."""
     credential = get_object_or_404(Credential.objects.present(), pk=pk)
+    form_context.begin_series(request, credential)
     if "draft" in request.POST:
         form_context.check_may_change(request, credential)
         form = form_context.bind_form(request, credential.subject)
@@ -472,7 +473,7 @@ def oauth_callback(request: HtmxRequest) -> HttpResponse:
     audit.record(Action.AUTHORIZED, credential, user=request.user)
     released = events.release_held(credential)
     form_context.leave_success(request, credential, token_stored(released))
-    return _see_other(HttpResponseRedirect(form_context.panel_url(request, credential)))
+    return _see_other(HttpResponseRedirect(form_context.after_grant(request, credential)))
 
 
 def _finished(request: HtmxRequest, state: str) -> Credential | None:
