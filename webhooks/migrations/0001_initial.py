@@ -473,7 +473,7 @@ class Migration(migrations.Migration):
                 ('refused_by', models.BigIntegerField(blank=True, null=True)),
                 ('last_error', models.CharField(blank=True, default='', max_length=1000)),
                 ('warning', models.CharField(blank=True, default='', max_length=1000)),
-                ('receiver_origins', models.JSONField(blank=True, default=list)),
+                ('bound_origins', models.JSONField(blank=True, default=list)),
                 ('granted_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],
             options={

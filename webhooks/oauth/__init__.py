@@ -39,6 +39,7 @@ from webhooks.oauth.revocation import Given, clear_token, given_tokens, revoke
 from webhooks.oauth.tokens import (
     UsableToken,
     adopt,
+    check_receiver,
     drop_if_changed,
     keep_replaced_secret,
     prove,
