@@ -453,6 +453,7 @@ class Migration(migrations.Migration):
                 ('state', models.CharField(choices=[('none', 'No token'), ('valid', 'Valid'), ('expiring', 'Expiring'), ('refreshing', 'Refreshing'), ('needs_reauthorization', 'Needs re-authorization'), ('misconfigured', 'Misconfigured')], default='none', max_length=24)),
                 ('access_token', webhooks.security.encryption.SecretField(blank=True, default='')),
                 ('refresh_token', webhooks.security.encryption.SecretField(blank=True, default='')),
+                ('replaced_secret', webhooks.security.encryption.SecretField(blank=True, default='')),
                 ('token_type', models.CharField(blank=True, default='', max_length=32)),
                 ('is_single_use', models.BooleanField(blank=True, null=True)),
                 ('granted_scope', models.CharField(blank=True, default='', max_length=4096)),
@@ -472,7 +473,7 @@ class Migration(migrations.Migration):
                 ('refused_by', models.BigIntegerField(blank=True, null=True)),
                 ('last_error', models.CharField(blank=True, default='', max_length=1000)),
                 ('warning', models.CharField(blank=True, default='', max_length=1000)),
-                ('receiver_origins', models.JSONField(blank=True, default=list)),
+                ('bound_origins', models.JSONField(blank=True, default=list)),
                 ('granted_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],
             options={

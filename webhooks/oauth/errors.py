@@ -85,6 +85,10 @@ _NEEDS_REAUTHORIZATION = {
         "again."
     ),
     "no_token_yet": _("There is no access token yet. Press “Get new access token”."),
+    "granted_elsewhere": _(
+        "The token was granted for other addresses than %(origin)s, so it does not go there. Press "
+        "“Get new access token”."
+    ),
     "token_expired": _(
         "The access token has expired, and there is no refresh token. Press “Get new access "
         "token”. %(hint)s"
