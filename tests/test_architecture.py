@@ -45,7 +45,7 @@ SCREENS = {
     "alerts",
     "connections",
     "deliveries",
-    "replays",
+    "resends",
     "transfer",
     "trash",
     "webhook_detail",

@@ -11,7 +11,7 @@ _SCREENS = (
     "alerts",
     "connections",
     "deliveries",
-    "replays",
+    "resends",
     "transfer",
     "trash",
     "webhook_detail",

@@ -282,8 +282,8 @@ class Story:
         self.person.follow(connected)
         self.person.post(f"{PAGES}{pk}/alerts/test/", {"alert_recipients": "owner@example.com"})
         again = {"scope": "all", "since": "day", "rate": "10"}
-        page = self.person.follow(self.person.post(f"{PAGES}{pk}/replays/new/", again))
-        assert "/replays/" in page.url
+        page = self.person.follow(self.person.post(f"{PAGES}{pk}/resends/new/", again))
+        assert "/resends/" in page.url
         for action in ("pause", "resume"):
             self.person.follow(self.person.post(f"{PAGES}{pk}/{action}/"))
         self.person.post(f"{PAGES}oauth/endpoints/", self.oauth_fields(issuer=self.provider.issuer))

@@ -28,6 +28,8 @@ class OAuthToken(models.Model):
     state = models.CharField(max_length=24, choices=TokenState.choices, default=TokenState.NONE)
     access_token = SecretField()
     refresh_token = SecretField()
+    # The client secret that the token was obtained with, since another one was saved.
+    replaced_secret = SecretField()
     token_type = models.CharField(max_length=32, blank=True, default="")
     # None until a refresh has shown whether a refresh token works once.
     is_single_use = models.BooleanField(null=True, blank=True)
@@ -84,6 +86,9 @@ class OAuthToken(models.Model):
 
     def has_refresh_token(self) -> bool:
         return self._is_set("refresh_token")
+
+    def has_replaced_secret(self) -> bool:
+        return self._is_set("replaced_secret")
 
     def _is_set(self, field: str) -> bool:
         secret: Any = self._meta.get_field(field)

@@ -41,11 +41,13 @@ from webhooks.oauth.tokens import (
     adopt,
     check_receiver,
     drop_if_changed,
+    keep_replaced_secret,
     prove,
     refresh,
     refresh_expiring,
     refresh_margin,
     refuse,
+    restore_secret,
     token_at_hand,
     usable_token,
 )

@@ -735,6 +735,7 @@ _NOTHING: dict[str, Any] = {
     "refused_by": None,
     "warning": "",
     "bound_origins": [],
+    "replaced_secret": "",
 }
 
 
@@ -756,7 +757,37 @@ def _token_columns(
         "refresh_failures": 0,
         "answer_lost_at": None,
         "last_error": "",
+        "replaced_secret": "",
     }
+
+
+def keep_replaced_secret(credential_id: int, *, old: str, new: str) -> None:
+    """Keep the client secret that a token was obtained with, now that another one is saved.
+
+    The first one stays: what was saved since has obtained nothing. The next token forgets it.
+    """
+    row = read_row(credential_id)
+    if row is None or not row.has_access_token() or old == new:
+        return
+    kept = row.replaced_secret if row.has_replaced_secret() else old
+    sealed = _sealed(credential_id, "replaced_secret", kept) if kept and kept != new else ""
+    OAuthToken.objects.filter(pk=row.pk, version=row.version).update(replaced_secret=sealed)
+
+
+def restore_secret(credential: Credential) -> bool:
+    """Save the client secret that the token was obtained with again; False when there is none.
+
+    A token that failed with the other one is tried again.
+    """
+    row = read_row(credential.pk)
+    if row is None or not row.has_replaced_secret():
+        return False
+    with transaction.atomic():
+        credential.set_secret("client_secret", row.replaced_secret)
+        credential.save(update_fields=["client_secret", "secrets_changed_at"])
+        OAuthToken.objects.filter(pk=row.pk).update(replaced_secret="")
+    reopen(credential.pk)
+    return True
 
 
 def _sealed(credential_id: int, name: str, value: str) -> Sealed:
