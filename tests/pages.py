@@ -23,7 +23,7 @@ class Scene:
     delivery: str
     test: str
     event: str
-    replay: int
+    resend: int
     exchange: int
     entry: int
     version: int
@@ -107,9 +107,9 @@ _OWN = [
     Page("webhooks:deliveries", query="q=380671234567"),
     Page("webhooks:delivery", ("delivery",)),
     Page("webhooks:delivery_edit", ("delivery",)),
-    Page("webhooks:replay_create", ("webhook",)),
-    Page("webhooks:replay_create_for_all"),
-    Page("webhooks:replay", ("replay",)),
+    Page("webhooks:resend_create", ("webhook",)),
+    Page("webhooks:resend_create_for_all"),
+    Page("webhooks:resend", ("resend",)),
     part("webhooks:charts", "webhook", query="period=30d"),
     part("webhooks:search", query="q=380671234567"),
     part("webhooks:recent", "webhook"),

@@ -47,7 +47,7 @@ SCREENS = {
     "deliveries",
     "help",
     "project_status",
-    "replays",
+    "resends",
     "transfer",
     "trash",
     "webhook_detail",

@@ -13,7 +13,7 @@ _SCREENS = (
     "deliveries",
     "help",
     "project_status",
-    "replays",
+    "resends",
     "transfer",
     "trash",
     "webhook_detail",

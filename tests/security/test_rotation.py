@@ -65,7 +65,8 @@ def make_everything() -> list[tuple[Any, str]]:
         client_fingerprint="2" * 64,
         expires_at=timezone.now(),
     )
-    rows = [webhook, webhook.credential, shared, make_token(webhook.credential), pending]
+    token = make_token(webhook.credential, replaced_secret="an earlier secret")
+    rows = [webhook, webhook.credential, shared, token, pending]
     rows.append(EncryptionCanary.objects.get())
     rows.append(AlertChannel.objects.create(kind="slack", name="Ops", secret="https://a.example/"))
     audit.record(Action.CHANGED, webhook, user=None)

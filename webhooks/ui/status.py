@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
 
 # Encrypted columns of related rows, which no list or page of a webhook decrypts.
-TOKEN_SECRETS = ("token__access_token", "token__refresh_token")
+TOKEN_SECRETS = ("token__access_token", "token__refresh_token", "token__replaced_secret")
 # Of a webhook with the credential it uses and that one's token.
 SECRETS_OF_WEBHOOK = (
     *WEBHOOK_SECRETS,
@@ -259,10 +259,10 @@ def _waiting_groups(held: Counter[str], parked: int) -> list[dict[str, Any]]:
     if parked:
         groups.append(
             {
-                "label": _("The process died three times while it was sending"),
+                "label": _("Sending crashed three times"),
                 "status": Status.PARKED,
                 "count": counted(parked),
-                "release": _("Look at them in the log, then press Send now there."),
+                "release": _("Resend or cancel them in the log."),
             }
         )
     return groups

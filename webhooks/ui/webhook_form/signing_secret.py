@@ -46,4 +46,4 @@ def reveal(request: HttpRequest, pk: int) -> HttpResponse:
         return render(request, "webhooks/webhook_form/reveal_secret.html", shown, status=status)
     audit.record(Action.SECRET_REVEALED, webhook, user=request.user, fields=["signing_secret"])
     form_context.reveal_signing_secret(request, webhook)
-    return redirect(reverse("webhooks:edit", args=[pk]) + "#signing")
+    return redirect(reverse("webhooks:edit", args=[pk]) + "#signing-shown")

@@ -1,4 +1,4 @@
-"""Replay: sending many past deliveries again, at a chosen rate, until done or stopped."""
+"""Resend: sending many past deliveries again, at a chosen rate, until done or stopped."""
 
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
@@ -9,27 +9,27 @@ from django.utils.translation import gettext_lazy as _
 from webhooks.models.webhook import Webhook
 
 
-class ReplayScope(models.TextChoices):
+class ResendScope(models.TextChoices):
     FAILED = "failed", _("What failed")
     ALL = "all", _("Everything")
     SELECTION = "selection", _("What was selected")
 
 
-class ReplayStatus(models.TextChoices):
+class ResendStatus(models.TextChoices):
     RUNNING = "running", _("Running")
     FINISHED = "finished", _("Finished")
     STOPPED = "stopped", _("Stopped")
 
 
-class Replay(models.Model):
-    """One replay and how far it came; workers advance it, people stop it."""
+class Resend(models.Model):
+    """One resend and how far it came; workers advance it, people stop it."""
 
     id = models.BigAutoField(primary_key=True)
     # None: deliveries of every webhook (a selection in the log).
     webhook = models.ForeignKey(
-        Webhook, null=True, blank=True, on_delete=models.CASCADE, related_name="replays"
+        Webhook, null=True, blank=True, on_delete=models.CASCADE, related_name="resends"
     )
-    scope = models.CharField(_("What"), max_length=10, choices=ReplayScope.choices)
+    scope = models.CharField(_("What"), max_length=10, choices=ResendScope.choices)
     # Deliveries created in [since_at, until_at); empty for a selection.
     since_at = models.DateTimeField(_("Since"), null=True, blank=True)
     until_at = models.DateTimeField(_("Until"), null=True, blank=True)
@@ -42,9 +42,9 @@ class Replay(models.Model):
         validators=[MinValueValidator(1), MaxValueValidator(10_000)],
     )
     status = models.CharField(
-        max_length=10, choices=ReplayStatus.choices, default=ReplayStatus.RUNNING
+        max_length=10, choices=ResendStatus.choices, default=ResendStatus.RUNNING
     )
-    # Counted when it began; what is added later is not replayed.
+    # Counted when it began; what is added later is not resent.
     total = models.PositiveIntegerField(default=0)
     done = models.PositiveIntegerField(default=0)
     # The last delivery that was put into the queue again; ids sort by time.
@@ -57,11 +57,11 @@ class Replay(models.Model):
     finished_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        verbose_name = _("replay")
+        verbose_name = _("resend")
         ordering = ["-id"]
         indexes = [
-            models.Index(fields=["id"], name="replay_running", condition=Q(status="running"))
+            models.Index(fields=["id"], name="resend_running", condition=Q(status="running"))
         ]
 
     def __str__(self) -> str:
-        return f"Replay {self.pk}"
+        return f"Resend {self.pk}"

@@ -1,4 +1,4 @@
-"""Replays: say what is sent again, see how many it is, watch it, stop it."""
+"""Resends: say what is sent again, see how many it is, watch it, stop it."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,28 +11,33 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from webhooks import audit
-from webhooks.delivery import replays
+from webhooks.delivery import resends
 from webhooks.delivery_log import query as log_query
 from webhooks.models import (
     WEBHOOK_SECRETS,
     Action,
+    Delivery,
     Incident,
     IncidentKind,
-    Replay,
-    ReplayScope,
-    ReplayStatus,
+    Resend,
+    ResendScope,
+    ResendStatus,
     Status,
     Trigger,
     Webhook,
     ids,
 )
-from webhooks.ui.deliveries.forms import RateForm, ReplayForm
+from webhooks.ui.deliveries.forms import RateForm, ResendForm
+from webhooks.ui.deliveries.views import act
 from webhooks.ui.requests import HtmxRequest, button, page
 from webhooks.ui.status import state_of
 
 _EARLIER_SHOWN = 5
+# Sent as they are and at once; what is on hold waits for what holds it.
+_WAITING = (Status.PENDING, Status.PARKED)
 # Longer than any id of ours; anything else was not sent by our page.
 _MAX_ID_LENGTH = 30
 # How far before a problem its first delivery is looked for, and how long that may take.
@@ -63,46 +68,58 @@ def _of_selection(request: HtmxRequest) -> HttpResponse:
     chosen = [key for key in data.getlist("delivery") if key.startswith("dlv_")]
     chosen = [key for key in chosen if len(key) <= _MAX_ID_LENGTH and "\0" not in key]
     if not chosen:
-        messages.warning(request, _("Select the deliveries to send again first."))
+        messages.warning(request, _("Select deliveries first."))
         return redirect("webhooks:deliveries")
-    chosen = sorted(set(chosen))[: replays.MAX_SELECTED]
+    chosen = sorted(set(chosen))[: resends.MAX_SELECTED]
+    waiting = list(Delivery.objects.filter(pk__in=chosen, status__in=_WAITING))
     form = RateForm(request.POST if "confirm" in request.POST else None)
-    replay = Replay(scope=ReplayScope.SELECTION, delivery_ids=chosen)
+    resend = Resend(scope=ResendScope.SELECTION, delivery_ids=chosen)
+    counted = _counted(resend)
     if form.is_bound and form.is_valid():
-        replay.rate = form.cleaned_data["rate"]
-        return _start(request, replay)
-    counted = _counted(replay)
-    left_out = len(chosen) - counted["count"]
-    context = {"form": form, "chosen": chosen, "left_out": left_out, **counted}
+        resend.rate = form.cleaned_data["rate"]
+        at_once = act(request, Action.RESENT, waiting)
+        if counted["count"]:
+            return _start(request, resend)
+        text = ngettext("%d delivery is sent now.", "%d deliveries are sent now.", at_once)
+        messages.success(request, text % at_once)
+        return redirect("webhooks:deliveries")
+    total = counted["count"] + len(waiting)
+    context = {
+        **counted,
+        "form": form,
+        "chosen": chosen,
+        "total": total,
+        "left_out": len(chosen) - total,
+    }
     status = 422 if form.errors else 200
-    return render(request, "webhooks/replays/selection.html", context, status=status)
+    return render(request, "webhooks/resends/selection.html", context, status=status)
 
 
 def _since(request: HtmxRequest, webhook: Webhook | None) -> HttpResponse:
     data: Any = request.POST if request.method == "POST" else request.GET
     incident_at = _incident_at(webhook) if webhook else None
-    form = ReplayForm(data if "scope" in data else None, incident_at=incident_at)
-    replay = Replay(webhook=webhook, scope=ReplayScope.FAILED)
+    form = ResendForm(data if "scope" in data else None, incident_at=incident_at)
+    resend = Resend(webhook=webhook, scope=ResendScope.FAILED)
     is_valid = not form.is_bound or form.is_valid()
     if form.is_bound and is_valid:
-        replay.scope = form.cleaned_data["scope"]
-        replay.since_at = form.begins_at()
-        replay.rate = form.cleaned_data["rate"]
+        resend.scope = form.cleaned_data["scope"]
+        resend.since_at = form.begins_at()
+        resend.rate = form.cleaned_data["rate"]
         if request.method == "POST" and "recount" not in request.POST:
-            return _start(request, replay)
+            return _start(request, resend)
     elif not form.is_bound:
-        replay.since_at = incident_at or timezone.now() - timedelta(days=1)
+        resend.since_at = incident_at or timezone.now() - timedelta(days=1)
     context = {
         "webhook": webhook,
         "form": form,
-        **(_counted(replay) if is_valid else {}),
-        "earlier": Replay.objects.filter(webhook=webhook)[:_EARLIER_SHOWN],
+        **(_counted(resend) if is_valid else {}),
+        "earlier": Resend.objects.filter(webhook=webhook)[:_EARLIER_SHOWN],
         "is_live": bool(request.htmx),
     }
     if context["is_live"]:
-        return render(request, "webhooks/replays/_count.html", context)
+        return render(request, "webhooks/resends/_count.html", context)
     status = 422 if form.errors else 200
-    return render(request, "webhooks/replays/form.html", context, status=status)
+    return render(request, "webhooks/resends/form.html", context, status=status)
 
 
 def _incident_at(webhook: Webhook) -> datetime | None:
@@ -136,86 +153,86 @@ def _first_made(webhook: Webhook, began_at: datetime) -> datetime:
     return ids.moment(min(made)) if made else began_at
 
 
-def _counted(replay: Replay) -> dict[str, Any]:
-    count = replays.count(replay)
+def _counted(resend: Resend) -> dict[str, Any]:
+    count = resends.count(resend)
     return {
-        "replay": replay,
+        "resend": resend,
         "count": count,
-        "is_more": count > replays.COUNT_LIMIT,
-        "limit": replays.COUNT_LIMIT,
-        "seconds": count / replay.rate,
+        "is_more": count > resends.COUNT_LIMIT,
+        "limit": resends.COUNT_LIMIT,
+        "seconds": count / resend.rate,
     }
 
 
-def _start(request: HtmxRequest, replay: Replay) -> HttpResponse:
+def _start(request: HtmxRequest, resend: Resend) -> HttpResponse:
     # A login is required, so there is a row.
-    replay.created_by_id = request.user.pk
+    resend.created_by_id = request.user.pk
     try:
         with transaction.atomic():
-            replays.start(replay)
-            audit.record(Action.REPLAY_STARTED, replay, user=request.user, note=_note(replay))
-    except replays.AlreadyRunningError as other:
-        messages.info(request, _("This replay was started before; here it is."))
-        return redirect("webhooks:replay", other.replay.pk)
-    return redirect("webhooks:replay", replay.pk)
+            resends.start(resend)
+            audit.record(Action.RESEND_STARTED, resend, user=request.user, note=_note(resend))
+    except resends.AlreadyRunningError as other:
+        messages.info(request, _("This was started before; here it is."))
+        return redirect("webhooks:resend", other.resend.pk)
+    return redirect("webhooks:resend", resend.pk)
 
 
-def _note(replay: Replay) -> str:
-    if replay.total:
-        return audit.note("deliveries", count=replay.total)
-    return audit.note("replay_scope", value=replay.scope)
+def _note(resend: Resend) -> str:
+    if resend.total:
+        return audit.note("deliveries", count=resend.total)
+    return audit.note("resend_scope", value=resend.scope)
 
 
 @page("webhooks.view_delivery")
 def detail(request: HtmxRequest, pk: int) -> HttpResponse:
-    """Show how far a replay is; the page asks again while it runs."""
-    replay = get_object_or_404(_replays(), pk=pk)
-    is_running = replay.status == ReplayStatus.RUNNING
-    left = max(replay.total - replay.done, 0)
+    """Show how far a resend is; the page asks again while it runs."""
+    resend = get_object_or_404(_resends(), pk=pk)
+    is_running = resend.status == ResendStatus.RUNNING
+    left = max(resend.total - resend.done, 0)
     context = {
-        "replay": replay,
-        "webhook": replay.webhook,
+        "resend": resend,
+        "webhook": resend.webhook,
         "is_running": is_running,
-        "is_counting": is_running and not replay.total,
+        "is_counting": is_running and not resend.total,
         "left": left,
-        "left_seconds": left / replay.rate,
-        "skipped": left if replay.status == ReplayStatus.FINISHED else 0,
-        "results": _results(replay),
-        "log_query": _log_query(replay),
+        "left_seconds": left / resend.rate,
+        "skipped": left if resend.status == ResendStatus.FINISHED else 0,
+        "results": _results(resend),
+        "log_query": _log_query(resend),
     }
     is_part = bool(request.htmx)
-    name = "webhooks/replays/_progress.html" if is_part else "webhooks/replays/detail.html"
+    name = "webhooks/resends/_progress.html" if is_part else "webhooks/resends/detail.html"
     return render(request, name, context)
 
 
-def _replays() -> QuerySet[Replay]:
-    """Return replays with their webhooks, without secrets."""
+def _resends() -> QuerySet[Resend]:
+    """Return resends with their webhooks, without secrets."""
     secrets = [f"webhook__{name}" for name in WEBHOOK_SECRETS]
-    return Replay.objects.select_related("webhook", "created_by").defer(*secrets)
+    return Resend.objects.select_related("webhook", "created_by").defer(*secrets)
 
 
-def _results(replay: Replay) -> list[tuple[str, str, int]]:
-    """Return status, label and number of the new deliveries of a webhook's replay."""
-    if not replay.webhook_id or replay.scope == ReplayScope.SELECTION:
+def _results(resend: Resend) -> list[tuple[str, str, int]]:
+    """Return status, label and number of the new deliveries of a webhook's resend."""
+    if not resend.webhook_id or resend.scope == ResendScope.SELECTION:
         return []
-    counts = replays.results(replay)
+    counts = resends.results(resend)
     return [(one.value, str(one.label), counts[one]) for one in Status if counts[one]]
 
 
-def _log_query(replay: Replay) -> str:
+def _log_query(resend: Resend) -> str:
     """Return the filters that show the new deliveries in the log."""
-    query: dict[str, Any] = {"trigger": "replay", "since": replay.created_at.isoformat()}
-    return urlencode(query | ({"webhook": replay.webhook_id} if replay.webhook_id else {}))
+    query: dict[str, Any] = {"trigger": Trigger.BULK.value, "since": resend.created_at.isoformat()}
+    return urlencode(query | ({"webhook": resend.webhook_id} if resend.webhook_id else {}))
 
 
 @button("webhooks.view_delivery", "webhooks.test_webhook")
 def stop(request: HtmxRequest, pk: int) -> HttpResponse:
-    replay = get_object_or_404(_replays(), pk=pk)
+    resend = get_object_or_404(_resends(), pk=pk)
     with transaction.atomic():
-        if stopped := replays.stop(replay):
-            audit.record(Action.REPLAY_STOPPED, replay, user=request.user)
+        if stopped := resends.stop(resend):
+            audit.record(Action.RESEND_STOPPED, resend, user=request.user)
     if stopped:
-        messages.success(request, _("The replay is stopped. What it put in before is still sent."))
+        messages.success(request, _("Stopped. What was resent before that is still delivered."))
     else:
-        messages.info(request, _("The replay had ended already."))
-    return redirect("webhooks:replay", replay.pk)
+        messages.info(request, _("It had ended already."))
+    return redirect("webhooks:resend", resend.pk)
