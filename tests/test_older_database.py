@@ -24,9 +24,10 @@ def make_old_tables(database: BaseDatabaseWrapper) -> None:
 
 def make_old_history(database: BaseDatabaseWrapper) -> None:
     """Its tables were dropped by hand, which the check of the history tells."""
-    recorder = MigrationRecorder(database)
-    recorder.ensure_schema()
-    recorder.record_applied("webhooks", "0003_connections")
+    MigrationRecorder(database).ensure_schema()
+    applied = "('webhooks', '0003_connections', CURRENT_TIMESTAMP)"
+    with database.cursor() as cursor:
+        cursor.execute(f"INSERT INTO django_migrations (app, name, applied) VALUES {applied}")
 
 
 def manage(database_url: str, *arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -8,9 +8,10 @@ from django.core.exceptions import MiddlewareNotUsed
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import reverse
-from django.utils import timezone
+from django.utils import timezone, translation
 from django.utils.module_loading import import_string
 
+from webhooks.api import events
 from webhooks.ui.account import time_zone
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
@@ -27,6 +28,28 @@ _INVISIBLE = re.compile(
 _EDITED = re.compile(
     rb"(<textarea[^>]*(?:>.*?(?:</textarea>|\Z)|\Z)|\svalue=\"[^\"]*(?:\"|\Z))", re.DOTALL
 )
+
+
+def event_api(get_response: Handler) -> Handler:
+    """Answer the event API: it needs no session, person, page or form of those that follow."""
+
+    def respond(request: HttpRequest) -> HttpResponseBase:
+        view = events.ENDPOINTS.get(request.path_info)
+        if view is None:
+            return get_response(request)
+        # As CommonMiddleware: a host that is not ours is refused.
+        request.get_host()
+        # As LocaleMiddleware, for the sentence of a refusal.
+        language = settings.LANGUAGE_CODE
+        if "HTTP_ACCEPT_LANGUAGE" in request.META or "HTTP_COOKIE" in request.META:
+            language = translation.get_language_from_request(request)
+        translation.activate(language)
+        response = view(request)
+        response["Content-Language"] = language
+        response["Content-Length"] = str(len(response.content))
+        return response
+
+    return respond
 
 
 def same_origin_resources(get_response: Handler) -> Handler:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -176,9 +177,20 @@ def test_an_unknown_key_is_refused(send: Any, key: str) -> None:
     assert not Event.objects.exists()
 
 
-def test_a_revoked_key_is_refused(send: Any) -> None:
+def test_a_key_for_something_else_is_told_which_scope_it_lacks(send: Any) -> None:
+    _key, plain = ApiKey.objects.issue("Monitor", scopes=["health:read"])
+
+    response = send(HTTP_AUTHORIZATION=f"Bearer {plain}")
+
+    assert error_of(response, 403)["code"] == "forbidden"
+    assert 'error="insufficient_scope", scope="events:write"' in response["WWW-Authenticate"]
+    assert not Event.objects.exists()
+
+
+def test_a_revoked_key_is_refused_a_second_later(send: Any) -> None:
     assert send().status_code == 202
     ApiKey.objects.update(revoked_at=timezone.now())
+    time.sleep(1)
     error_of(send(), 401)
 
 
@@ -193,6 +205,8 @@ def test_the_time_of_the_last_use_is_kept_to_the_minute(send: Any) -> None:
     send()
     assert ApiKey.objects.get().last_used_at == first
     ApiKey.objects.update(last_used_at=first - timedelta(seconds=61))
+    # A key is remembered for so long.
+    time.sleep(1)
     send()
     assert ApiKey.objects.get().last_used_at >= first  # type: ignore[operator]
 

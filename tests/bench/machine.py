@@ -70,6 +70,18 @@ def memory_mib(pid: int) -> float:
     return 0.0
 
 
+def pss_mib(pid: int) -> float:
+    """Return the memory of a process tree; what processes share counts once, in parts."""
+    kilobytes = 0
+    for one in tree(pid):
+        try:
+            text = Path(f"/proc/{one}/smaps_rollup").read_text()
+        except OSError:
+            continue
+        kilobytes += int(text.partition("\nPss:")[2].split()[0])
+    return kilobytes / 1024
+
+
 def allow_many_files() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

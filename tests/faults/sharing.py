@@ -1,6 +1,7 @@
 """F20-F24, F27, F28: several workers, clocks and beats; a poison row; recycled processes."""
 
 import time
+from itertools import pairwise
 
 from tests.faults.catalogue import BOTH, fault
 from tests.faults.environment import LEASE_SECONDS, ROOT
@@ -97,6 +98,53 @@ def wrong_clock(world: World) -> None:
         most = max(Delivery.objects.values_list("attempt_count", flat=True))
         check(most <= 9, f"a storm: {most} attempts of one delivery")
     world.verify()
+
+
+@fault("F42", "the number of shards changes under load", databases=BOTH)
+def changed_shards(world: World) -> None:
+    """Workers with 3 shards are replaced by some with 2, one after another; one is killed."""
+    for number in range(6):
+        world.webhook(f"/{number}")
+    for number in range(3):
+        world.webhook(f"/limited/{number}", concurrency_limit=1)
+        world.webhook(f"/ordered/{number}", is_ordered=True)
+    world.receiver.delays[""] = 0.05
+    workers = [world.worker(concurrency=1, environment=_SHARDS | {"WEBHOOKS_SHARDS": "3"})]
+    workers += [world.worker(concurrency=1, environment=_SHARDS | {"WEBHOOKS_SHARDS": "3"})]
+    for step in range(12):
+        world.publish(10)
+        time.sleep(0.1 if step == 7 else 1)
+        if step == 3:
+            # Each group serves everything meanwhile.
+            workers += [world.worker(concurrency=1, environment=_SHARDS | {"WEBHOOKS_SHARDS": "2"})]
+        elif step == 5:
+            workers[0].terminate()
+        elif step == 7:
+            workers += [world.worker(concurrency=1, environment=_SHARDS | {"WEBHOOKS_SHARDS": "2"})]
+            world.kill(workers[1])
+    world.settle()
+    world.verify()
+    _check_limits(world)
+
+
+# Longer than a drain has to be calm before it takes leases back.
+_SHARDS = {"WEBHOOKS_DRAIN_SECONDS": "12"}
+
+
+def _check_limits(world: World) -> None:
+    """Hold that order and concurrency were kept, whoever sent."""
+    for name in ("/limited", "/ordered"):
+        for number in range(3):
+            seen = [one for one in world.receiver.arrivals if one.path == f"{name}/{number}"]
+            at_once = sum(
+                after.started_at < before.ended_at
+                for before, after in pairwise(seen)
+                if before.ended_at is not None
+            )
+            check(at_once == 0, f"{at_once} requests to {name}/{number} at once")
+            firsts = list(dict.fromkeys(one.event_id for one in seen))
+            in_order = name == "/limited" or firsts == sorted(firsts)
+            check(in_order, f"{name}/{number} was sent out of order")
 
 
 @fault("F27", "poison row that kills the process each time", databases=BOTH)

@@ -5,6 +5,8 @@ Every step is one that people or workers take; what they are shown is kept by th
 
 import json
 import re
+import tempfile
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -14,9 +16,11 @@ from tests.leaks.browser import Browser
 from tests.leaks.pages import routes
 from tests.leaks.sinks import Secrets, Sink
 from tests.leaks.site import ENCRYPTION_KEY, PASSWORD, SERVER_PASSWORD, SIGNING_KEY, Site
+from tests.network.test_sockets import write_certificate
 from tests.sandbox import ODD_CLIENT, Provider, answer_consent
 from tests.ui.webhook_form.test_forms import header_fields, posted
 from tests.waiting import eventually
+from webhooks import oauth
 
 PAGES = "/integrations/webhooks/"
 # Canaries a person types, with everything in them that some spelling changes.
@@ -28,14 +32,24 @@ PATIENCE_SECONDS = 90.0
 KINDS = {
     "basic_password": "password",
     "client_secret": "client secret",
+    "client_key": "private key",
+    "client_certificate": "private key",
     "access_token": "access token",
     "refresh_token": "refresh token",
     "code_verifier": "verifier",
     "signing_secret": "signing secret",
     "previous_signing_secret": "signing secret",
+    "secret": "alert channel",
 }
 # A list of headers, of which the value is known, and what every site has.
-NO_CANARIES = {"headers_json", "canary"}
+NO_CANARIES = {"headers_json", "token_headers", "canary"}
+
+
+def _certificate() -> str:
+    """Return a certificate with its key."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_certificate(Path(folder), "client", host="client.example.com", days=1)
+        return (Path(folder) / "client.pem").read_text()
 
 
 class Story:
@@ -85,7 +99,8 @@ class Story:
     def issue_api_key(self) -> None:
         self.person.get("/admin/webhooks/apikey/add/")
         # By design: the one answer that shows it.
-        page = self.person.post("/admin/webhooks/apikey/add/", {"name": "PBX"}, shown="API key")
+        asked = {"name": "PBX", "scopes": ["events:write"]}
+        page = self.person.post("/admin/webhooks/apikey/add/", asked, shown="API key")
         self.api_key = re.findall(r"whapi_[\w-]{20,}", page.text)[0]
         self.secrets.add("API key", self.api_key)
 
@@ -129,7 +144,13 @@ class Story:
         self.create("Nobody", path="", **{**basic, "url": "http://127.0.0.1:9/hook"})
         self.create("OAuth", path="/oauth/200", **self.oauth_fields())
         self.create("Refused", path="/refused/401", **self.oauth_fields())
-        in_query = {"token_placement": "query", "token_query_parameter": "access_token"}
+        in_query = {
+            "token_placement": "query",
+            "token_query_parameter": "access_token",
+            "client_key": oauth.make_key(),
+            "client_certificate": _certificate(),
+            "token_headers": f"X-Api-Key: {SECRET_HEADER}",
+        }
         self.create("In the query", path="/placed/200", **self.oauth_fields(**in_query))
 
     def oauth_fields(self, **overrides: Any) -> dict[str, Any]:
@@ -261,8 +282,8 @@ class Story:
         self.person.follow(connected)
         self.person.post(f"{PAGES}{pk}/alerts/test/", {"alert_recipients": "owner@example.com"})
         again = {"scope": "all", "since": "day", "rate": "10"}
-        page = self.person.follow(self.person.post(f"{PAGES}{pk}/replays/new/", again))
-        assert "/replays/" in page.url
+        page = self.person.follow(self.person.post(f"{PAGES}{pk}/resends/new/", again))
+        assert "/resends/" in page.url
         for action in ("pause", "resume"):
             self.person.follow(self.person.post(f"{PAGES}{pk}/{action}/"))
         self.person.post(f"{PAGES}oauth/endpoints/", self.oauth_fields(issuer=self.provider.issuer))

@@ -775,7 +775,7 @@ class Certificates:
         return context
 
 
-def _write_certificate(
+def write_certificate(
     folder: Path, name: str, *, host: str, days: int, signer: Any = None, is_ca: bool = False
 ) -> Any:
     key = ec.generate_private_key(ec.SECP256R1())
@@ -815,12 +815,12 @@ def _write_certificate(
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     folder = tmp_path_factory.mktemp("certificates")
-    ca = _write_certificate(folder, "ca", host="ca.example.com", days=10, is_ca=True)
-    _write_certificate(folder, "good", host=HOST, days=10, signer=ca)
-    _write_certificate(folder, "proxy", host="proxy.example.com", days=10, signer=ca)
-    _write_certificate(folder, "expired", host=HOST, days=-1, signer=ca)
-    _write_certificate(folder, "other", host="other.example.com", days=10, signer=ca)
-    _write_certificate(folder, "self", host=HOST, days=10)
+    ca = write_certificate(folder, "ca", host="ca.example.com", days=10, is_ca=True)
+    write_certificate(folder, "good", host=HOST, days=10, signer=ca)
+    write_certificate(folder, "proxy", host="proxy.example.com", days=10, signer=ca)
+    write_certificate(folder, "expired", host=HOST, days=-1, signer=ca)
+    write_certificate(folder, "other", host="other.example.com", days=10, signer=ca)
+    write_certificate(folder, "self", host=HOST, days=10)
     return Certificates(folder)
 
 

@@ -4,15 +4,17 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 from django.conf import settings
+from django.utils import timezone
 
 from tests.oauth_rows import SESSION, begin, make_credential, make_user, query_of
 from tests.oidc import CLIENT, Unavailable, running_strict_provider
-from tests.sandbox import answer_consent
+from tests.sandbox import answer_consent, enter_device_code
 from webhooks import oauth
 from webhooks.models import ClientAuthentication, Credential, HoldReason, OAuthExchange, OAuthToken
 from webhooks.oauth.token_requests import basic_authorization
@@ -26,12 +28,16 @@ pytestmark = [
 ]
 
 
+_KEY = oauth.make_key()
+_KEYS = oauth.public_keys(Credential(client_key=_KEY))
+
+
 @pytest.fixture(scope="session")
 def issuer() -> Iterator[str]:
     """The strict provider's issuer; the tests are skipped where it cannot run."""
     callback_url = f"{settings.PUBLIC_URL}/integrations/webhooks/oauth/callback/"
     try:
-        with running_strict_provider(callback_url) as running:
+        with running_strict_provider(callback_url, json.dumps(_KEYS)) as running:
             yield running
     except Unavailable as error:
         pytest.skip(str(error))
@@ -209,3 +215,50 @@ def test_a_grant_revoked_by_the_person_is_regained_with_the_next_approval(issuer
 
     assert regained.state == "valid"
     assert is_active(credential, oauth.usable_token(credential.pk).access_token)
+
+
+@pytest.mark.parametrize(
+    "client",
+    [
+        {
+            "client_id": "signing-client",
+            "client_authentication": "private_key_jwt",
+            "client_secret": "",
+            "client_key": _KEY,
+        },
+        {
+            "client_id": "hmac-client",
+            "client_authentication": "client_secret_jwt",
+            "client_secret": "a-secret-that-is-long-enough-for-hs256",
+        },
+    ],
+    ids=lambda client: client["client_authentication"],
+)
+def test_a_client_that_signs_gets_a_token(issuer: str, client: dict[str, Any]) -> None:
+    credential = credential_at(issuer, grant_type="client_credentials", scope="", **client)
+
+    assert is_active(credential, oauth.usable_token(credential.pk).access_token)
+
+
+def test_a_person_approves_a_device_code(issuer: str) -> None:
+    found = oauth.discover(issuer).fields
+    credential = credential_at(
+        issuer,
+        grant_type="device_code",
+        auth_url=f"{issuer}/device/auth",
+        token_url=found["token_url"],
+        client_id="device-client",
+    )
+    user = make_user()
+    who: dict[str, Any] = {"user": user, "session_key": SESSION}
+    state = oauth.begin_device_authorization(credential, **who)
+    shown = oauth.pending_device(state, **who)
+    assert oauth.poll_device(state, **who) is None
+
+    enter_device_code(shown.redirect_uri)
+    later = timezone.now() + timedelta(seconds=shown.poll_seconds)
+
+    assert oauth.poll_device(state, **who, now=later) == credential
+    token = OAuthToken.objects.get(credential=credential)
+    assert is_active(credential, token.access_token)
+    assert token.has_refresh_token()

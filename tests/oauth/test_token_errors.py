@@ -384,7 +384,7 @@ def test_client_that_needs_a_key_is_named(
     answer = ask({"error": error, "error_description": description}, status)
 
     assert answer.code == "client_key_needed"
-    assert f"“{method}”, which is not supported" in sentence(answer.message)
+    assert f"authenticate with “{method}”. Choose that" in sentence(answer.message)
 
 
 def test_microsoft_that_takes_a_secret_too_asks_for_no_key() -> None:

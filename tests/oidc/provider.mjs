@@ -1,10 +1,11 @@
 // A strict OpenID provider on a free port of loopback, whose only person approves everything.
-// Run by tests/oidc/running.py: `node provider.mjs CALLBACK_URL`. Ends with its standard input.
+// Run by tests/oidc/running.py: `node provider.mjs CALLBACK_URL JWK_SET`, the latter of the client
+// that signs with a private key. Ends with its standard input.
 
 import { createServer } from 'node:http';
 import { Provider } from 'oidc-provider';
 
-const [callbackUrl] = process.argv.slice(2);
+const [callbackUrl, keys] = process.argv.slice(2);
 const PERSON = 'demo';
 const INTERACTION = '/interaction';
 
@@ -17,10 +18,35 @@ const configuration = {
       grant_types: ['authorization_code', 'refresh_token'],
       response_types: ['code'],
     },
+    {
+      client_id: 'signing-client',
+      token_endpoint_auth_method: 'private_key_jwt',
+      jwks: JSON.parse(keys),
+      redirect_uris: [callbackUrl],
+      grant_types: ['authorization_code', 'refresh_token', 'client_credentials'],
+      response_types: ['code'],
+    },
+    {
+      client_id: 'hmac-client',
+      client_secret: 'a-secret-that-is-long-enough-for-hs256',
+      token_endpoint_auth_method: 'client_secret_jwt',
+      redirect_uris: [],
+      grant_types: ['client_credentials'],
+      response_types: [],
+    },
+    {
+      client_id: 'device-client',
+      client_secret: 'strict-secret',
+      redirect_uris: [],
+      grant_types: ['urn:ietf:params:oauth:grant-type:device_code', 'refresh_token'],
+      response_types: [],
+    },
   ],
   cookies: { keys: ['only-for-tests'] },
   features: {
     devInteractions: { enabled: false },
+    clientCredentials: { enabled: true },
+    deviceFlow: { enabled: true },
     introspection: { enabled: true },
     revocation: { enabled: true },
   },

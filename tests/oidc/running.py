@@ -22,14 +22,14 @@ class Unavailable(Exception):
 
 
 @contextmanager
-def running_strict_provider(callback_url: str) -> Iterator[str]:
-    """Yield the issuer of a running provider. Errors: Unavailable."""
+def running_strict_provider(callback_url: str, keys: str) -> Iterator[str]:
+    """Yield the issuer of a provider that runs; `keys`: a client's JWK set. Errors: Unavailable."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         raise Unavailable("There is no Node.js with npm on this machine.")
     script = _installed(npm)
     process = subprocess.Popen(
-        [node, "--no-warnings", str(script), callback_url],
+        [node, "--no-warnings", str(script), callback_url, keys],
         cwd=_CACHE,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

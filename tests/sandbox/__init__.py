@@ -10,7 +10,7 @@ from tests.sandbox.clients import (
     OTHER_CLIENT,
     PUBLIC_CLIENT,
 )
-from tests.sandbox.consent import answer_consent
+from tests.sandbox.consent import answer_consent, enter_device_code
 from tests.sandbox.provider.client import Provider, TokenRequest
 from tests.sandbox.receiver.client import Received, Receiver
 from tests.sandbox.running import running_provider, running_receiver
@@ -26,6 +26,7 @@ __all__ = [
     "Receiver",
     "TokenRequest",
     "answer_consent",
+    "enter_device_code",
     "running_provider",
     "running_receiver",
 ]

@@ -29,6 +29,15 @@ def answer_consent(
     return browser.url
 
 
+def enter_device_code(verification_url: str) -> None:
+    """Approve at the page of a device code, whose address has the code in it (RFC 8628)."""
+    browser = _Browser()
+    page = browser.open(verification_url)
+    browser.url = verification_url.partition("?")[0]
+    for _step in ("enter", "confirm"):
+        page = browser.submit(browser.form_fields(page, everywhere=True))
+
+
 class _Browser:
     """Follows redirects within the provider and stops at the first that leads away from it."""
 
@@ -61,9 +70,9 @@ class _Browser:
         return urlsplit(self.url).netloc == urlsplit(url).netloc
 
     @staticmethod
-    def form_fields(page: str) -> dict[str, str]:
-        """Return name and value of the inputs in the page's main part."""
-        parser = _Inputs()
+    def form_fields(page: str, *, everywhere: bool = False) -> dict[str, str]:
+        """Return name and value of the inputs in the page's main part, or in the whole page."""
+        parser = _Inputs(is_in_main=everywhere)
         parser.feed(page)
         return parser.fields
 
@@ -82,10 +91,10 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 class _Inputs(HTMLParser):
-    def __init__(self) -> None:
+    def __init__(self, *, is_in_main: bool) -> None:
         super().__init__()
         self.fields: dict[str, str] = {}
-        self._is_in_main = False
+        self._is_in_main = is_in_main
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = dict(attrs)

@@ -6,7 +6,9 @@ JSON `{"error": {"code", "message", "field"}}`. What an event is, and everything
 """
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import Any
@@ -22,7 +24,8 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_variables
 
 from webhooks import events, payloads
-from webhooks.models import ApiKey, messages
+from webhooks.models import ApiKey, MissingScopeError, messages
+from webhooks.models.access import hash_key
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +38,9 @@ _NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 _FIELDS = frozenset({"type", "payload", "idempotency_key", "occurred_at"})
 # How exact "last used" is; a write for each request would be the API's slowest part.
 _LAST_USED_STEP = timedelta(minutes=1)
+# How long a key is good that was revoked meanwhile, and how many are remembered.
+_KEY_SECONDS = 1.0
+_MAX_KEYS = 1000
 # A client that the database could not serve tries again after these seconds.
 _RETRY_AFTER_SECONDS = 5
 # What an event keeps as its source.
@@ -66,6 +72,16 @@ class RequestError(Exception):
         return JsonResponse(self.as_json(), status=self.status, headers=self.headers)
 
 
+@dataclass(slots=True)
+class _Caller:
+    """A good key, remembered for a second."""
+
+    prefix: str
+    pk: int
+    looked_at: float
+    last_used_at: datetime | None
+
+
 def _endpoint(publish: Callable[[HttpRequest], JsonResponse]) -> View:
     """Make a view that answers what `publish` raises, to POST alone."""
 
@@ -79,6 +95,8 @@ def _endpoint(publish: Callable[[HttpRequest], JsonResponse]) -> View:
             response = publish(request)
         except RequestError as refusal:
             response = refusal.response()
+        except MissingScopeError as missing:
+            response = _insufficient(missing).response()
         except (OperationalError, InternalError, InterfaceError) as error:
             # One line: each of the clients that try again would leave a traceback. PostgreSQL says
             # InternalError while it only reads, after a failover and in a standby.
@@ -95,12 +113,12 @@ def _endpoint(publish: Callable[[HttpRequest], JsonResponse]) -> View:
 @_endpoint
 def publish_event(request: HttpRequest) -> JsonResponse:
     """Accept one event; answer 202 with its id and the number of its deliveries."""
-    api_key = _authenticate(request)
+    caller = _authenticate(request)
     _check_content_type(request, _JSON)
     fields = _checked(_parse(_read_body(request, limit=settings.WEBHOOKS_MAX_PAYLOAD_BYTES)))
     fields["idempotency_key"] = _idempotency_key(request, fields)
     try:
-        published = events.publish(**_event(fields, api_key)._asdict())
+        published = events.publish_together(_event(fields, caller))
     except events.InvalidEventError as error:
         raise _refusal(error) from error
     return JsonResponse(_accepted(published), status=202)
@@ -113,13 +131,13 @@ def publish_batch(request: HttpRequest) -> JsonResponse:
     The body is a JSON array, an object with the array as `events`, or NDJSON. 202: all were
     accepted; 207: some were; 422: none was. What was refused has its error as its result.
     """
-    api_key = _authenticate(request)
+    caller = _authenticate(request)
     media_type = _check_content_type(request, _JSON, *_NDJSON)
     if "Idempotency-Key" in request.headers:
         message = _("Each event of a batch has its own idempotency key, inside.")
         raise RequestError(422, "invalid_key", message, field="idempotency_key")
     body = _read_body(request, limit=settings.WEBHOOKS_MAX_BATCH_BYTES)
-    wanted = [_wanted(part, api_key) for part in _parts(body, media_type)]
+    wanted = [_wanted(part, caller) for part in _parts(body, media_type)]
     published = iter(
         events.publish_each([one for one in wanted if isinstance(one, events.NewEvent)])
     )
@@ -147,20 +165,20 @@ def _parts(body: bytes, media_type: str) -> Sequence[bytes | object]:
     return parts
 
 
-def _wanted(part: bytes | object, api_key: ApiKey) -> events.NewEvent | RequestError:
+def _wanted(part: bytes | object, caller: _Caller) -> events.NewEvent | RequestError:
     try:
-        return _event(_checked(_parse(part) if isinstance(part, bytes) else part), api_key)
+        return _event(_checked(_parse(part) if isinstance(part, bytes) else part), caller)
     except RequestError as error:
         return error
 
 
-def _event(fields: Mapping[str, Any], api_key: ApiKey) -> events.NewEvent:
+def _event(fields: Mapping[str, Any], caller: _Caller) -> events.NewEvent:
     return events.NewEvent(
         fields["type"],
         fields["payload"],
         idempotency_key=fields.get("idempotency_key"),
         occurred_at=_occurred_at(fields),
-        source=messages.dump("api_key", prefix=api_key.prefix),
+        source=messages.dump("api_key", prefix=caller.prefix),
     )
 
 
@@ -185,28 +203,57 @@ def _result(
     return (result if isinstance(result, RequestError) else _refusal(result)).as_json()
 
 
+# By the digest of the key, the newest last.
+_callers: dict[str, _Caller] = {}
+
+
 @sensitive_variables()
-def _authenticate(request: HttpRequest) -> ApiKey:
+def _authenticate(request: HttpRequest) -> _Caller:
     """Return the caller's key (RFC 6750 section 2.1); the challenge is that of section 3."""
-    scheme, _space, plain = request.headers.get("Authorization", "").partition(" ")
+    scheme, _space, plain = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
     if scheme.lower() != "bearer" or not plain.strip():
         message = _("Send an API key: “Authorization: Bearer whapi_…”.")
         challenge = 'Bearer realm="webhooks"'
         raise RequestError(401, "unauthorized", message, headers={"WWW-Authenticate": challenge})
-    api_key = ApiKey.objects.verify(plain.strip())
-    if api_key is None:
+    caller = _caller_of(plain.strip())
+    if caller is None:
         message = _("This API key is not known or was revoked.")
         challenge = 'Bearer realm="webhooks", error="invalid_token"'
         raise RequestError(401, "unauthorized", message, headers={"WWW-Authenticate": challenge})
-    _note_use(api_key)
-    return api_key
+    _note_use(caller)
+    return caller
 
 
-def _note_use(api_key: ApiKey) -> None:
+def _insufficient(missing: MissingScopeError) -> RequestError:
+    message = _("This API key may not do that: it lacks the scope “%s”.") % missing.scope
+    challenge = f'Bearer realm="webhooks", error="insufficient_scope", scope="{missing.scope}"'
+    return RequestError(403, "forbidden", message, headers={"WWW-Authenticate": challenge})
+
+
+@sensitive_variables()
+def _caller_of(plain: str) -> _Caller | None:
+    """Return who has a key; one that is revoked is still good for _KEY_SECONDS at most."""
+    digest = hash_key(plain)
+    now = time.monotonic()
+    caller = _callers.get(digest)
+    if caller is None or now - caller.looked_at >= _KEY_SECONDS:
+        _callers.pop(digest, None)
+        api_key = ApiKey.objects.verify(plain)
+        if api_key is None:
+            return None
+        if len(_callers) >= _MAX_KEYS:
+            _callers.clear()
+        caller = _Caller(api_key.prefix, api_key.pk, now, api_key.last_used_at)
+        _callers[digest] = caller
+    return caller
+
+
+def _note_use(caller: _Caller) -> None:
     now = timezone.now()
-    if api_key.last_used_at is None or api_key.last_used_at <= now - _LAST_USED_STEP:
+    if caller.last_used_at is None or caller.last_used_at <= now - _LAST_USED_STEP:
         unused = Q(last_used_at=None) | Q(last_used_at__lte=now - _LAST_USED_STEP)
-        ApiKey.objects.filter(unused, pk=api_key.pk).update(last_used_at=now)
+        ApiKey.objects.filter(unused, pk=caller.pk).update(last_used_at=now)
+        caller.last_used_at = now
 
 
 def _check_content_type(request: HttpRequest, *media_types: str) -> str:
@@ -292,3 +339,10 @@ def _occurred_at(fields: Mapping[str, Any]) -> datetime | None:
         pass
     message = _("Write the time with its offset, for example “2026-05-14T09:28:49Z”.")
     raise RequestError(422, "invalid_time", message, field="occurred_at")
+
+
+# Every address of the event API; `middleware.event_api` answers them ahead of what pages need.
+ENDPOINTS: Mapping[str, View] = {
+    "/api/v1/events": publish_event,
+    "/api/v1/events/batch": publish_batch,
+}

@@ -6,7 +6,7 @@ rows are prepared. SQLite has one writer at a time, so there the engine thread c
 """
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -48,6 +48,10 @@ class Claims:
         }
         # Whether only receivers that answer quickly get something, as the drain is about to end.
         self.is_ending = False
+        # Whether nothing is claimed any more.
+        self.is_closed = False
+        # The webhooks of which rows are ours.
+        self._webhooks: set[int] = set()
         # By delivery, what is held for it: the id of its event, and the size of its own body.
         self._sizes: dict[str, tuple[str, int]] = {}
         # An event is held once for all its rows: by its id, itself and how many rows it has.
@@ -56,6 +60,8 @@ class Claims:
         self._mean_bytes = float(_FIRST_MEAN_BYTES)
         # The webhooks with a limit or an order among those of the last claim.
         self._paced: set[int] = set()
+        # Whether the last claim took everything that was due.
+        self.is_all = False
         # The one row in flight that was also in flight at crashes.
         self._quarantined = ""
 
@@ -78,8 +84,9 @@ class Claims:
 
         Each is a transaction: what was claimed before one fails is in `claims` and ours.
         """
+        self.is_all = False
         if self.is_ending:
-            ready = [one for one in ready if self._limiters.get(one.webhook_id).is_quick]
+            ready = [] if self.is_closed else [one for one in ready if self._is_quick(one)]
             if not ready:
                 return True
         all_ids = [candidate.webhook_id for candidate in ready]
@@ -98,7 +105,14 @@ class Claims:
         if active and active[0].has_suspects:
             self._leave_room(claims)
             claims += self._claim_suspect(active)
+        elif not (self._paced or self.is_ending or ready[0].has_tests):
+            taken = Counter(claim.webhook_id for claim in claims)
+            is_less = all(taken[one.webhook_id] < one.quota for one in free)
+            self.is_all = is_less and len(free) == len(active) == len(ready)
         return True
+
+    def _is_quick(self, candidate: Candidate) -> bool:
+        return self._limiters.get(candidate.webhook_id).is_quick
 
     def _leave_room(self, claims: list[Claimed]) -> None:
         """Let the next claim take what this one has left of the bytes."""
@@ -151,26 +165,33 @@ class Claims:
 
     def slow_webhooks(self) -> list[int]:
         """Return the webhooks of slow receivers of which rows are ours."""
-        return [pk for pk, one in self._limiters.in_use() if one.claimed and not one.is_quick]
+        return [pk for pk in list(self._webhooks) if not self._limiters.get(pk).is_quick]
 
     def add(self, claim: Claimed, *, has_own_body: bool = False) -> Claimed:
         """Count a row and return it with the one copy of its event.
 
         With `has_own_body` its body is made from the event, and about as large.
         """
-        if claim.id in self._sizes:
+        delivery_id, webhook_id, event_id, _, _, _, payload = claim
+        if delivery_id in self._sizes:
             # Its lease ended while this process stood still, or it was handed back: claimed anew.
-            self.release([(claim.id, claim.webhook_id)])
-        payload, users = self._events.get(claim.event_id, (claim.payload, 0))
-        if payload is not claim.payload:
-            claim = claim._replace(payload=payload)
-        self._events[claim.event_id] = payload, users + 1
-        own = len(payload) if has_own_body else 0
-        size = own if users else own + len(payload)
+            self.release([(delivery_id, webhook_id)])
+        length, users = len(payload), 0
+        own = size = length if has_own_body else 0
+        if (held := self._events.get(event_id)) is not None:
+            first, users = held
+            claim = claim._replace(payload=first)
+            self._events[event_id] = first, users + 1
+        else:
+            self._events[event_id] = payload, 1
+            size += length
         self._bytes += size
-        self._sizes[claim.id] = claim.event_id, own
+        self._sizes[delivery_id] = event_id, own
         self._mean_bytes += (size - self._mean_bytes) / _MEAN_OF
-        self._limiters.get(claim.webhook_id).claimed += 1
+        limiter = self._limiters.get(webhook_id)
+        limiter.claimed += 1
+        if limiter.claimed == 1:
+            self._webhooks.add(webhook_id)
         return claim
 
     def release(self, rows: Iterable[tuple[str, int]]) -> bool:
@@ -183,7 +204,10 @@ class Claims:
             if (held := self._sizes.pop(delivery_id, None)) is None:
                 continue
             self._forget(*held)
-            self._limiters.get(webhook_id).claimed -= 1
+            limiter = self._limiters.get(webhook_id)
+            limiter.claimed -= 1
+            if not limiter.claimed:
+                self._webhooks.discard(webhook_id)
             ends_wait = ends_wait or webhook_id in self._paced
             if delivery_id == self._quarantined:
                 self._quarantined = ""
@@ -204,6 +228,8 @@ class ClaimBatch(NamedTuple):
     plans: Mapping[int, RequestPlan]
     # Monotonic seconds before the claim: the leases run from then on or later.
     asked_at: float
+    # Whether nothing else was due.
+    is_all: bool = False
 
     @property
     def is_full(self) -> bool:
@@ -269,8 +295,9 @@ class Claimer(SessionThread):
     def _claim(self) -> None:
         request = self._requested.popleft()
         claims: list[Claimed] = []
-        self._session.run(lambda: self._claims.claim(request.ready, claims))
-        self._batches.append(ClaimBatch(claims, request.plans, request.asked_at))
+        done = self._session.run(lambda: self._claims.claim(request.ready, claims))
+        is_all = bool(done) and self._claims.is_all
+        self._batches.append(ClaimBatch(claims, request.plans, request.asked_at, is_all))
         self._on_claimed()
 
     # The thread.

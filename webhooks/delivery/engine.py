@@ -8,6 +8,7 @@ when it dies.
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -39,6 +40,7 @@ from webhooks.delivery.requests import (
     utc,
 )
 from webhooks.delivery.sender import Sender
+from webhooks.delivery.shards import Shards
 from webhooks.delivery.wakeup import Wakeup
 from webhooks.models import HoldReason, Outcome, Status, ids
 from webhooks.models.messages import Message
@@ -46,8 +48,8 @@ from webhooks.payloads import MappingError
 
 logger = logging.getLogger(__name__)
 
-# While claims come back full, who has due rows is asked only so often.
-_LOOK_SECONDS = 0.1
+# While claims come back full, who has due rows is asked only so often, sooner after a wakeup.
+_LOOK_SECONDS, _WOKEN_LOOK_SECONDS = 0.3, 0.1
 # And after this many times what asking took.
 _LOOK_PAUSES = 4
 # After work was found the queue is looked at again soon, then less and less often.
@@ -56,6 +58,8 @@ _FIRST_SCAN_SECONDS = 0.01
 _BLOCKED_SCAN_SECONDS = 0.1
 # The statuses whose Retry-After is kept to.
 _MAY_SAY_WHEN = frozenset({408, 425, 429, 503})
+# How long a drain that is to end goes on with receivers that answer quickly.
+_ENDING_SECONDS = 60.0
 # How long the end of a drain waits for a database that does not answer.
 _FINISH_SECONDS = 10.0
 
@@ -106,6 +110,7 @@ class Engine:
             max_in_flight=settings.WEBHOOKS_MAX_IN_FLIGHT,
             on_response=self._on_response,
         )
+        self._shards = Shards(self._session)
         self._claims = Claims(self._queue, self._lease, self._limiters)
         self._claimer = Claimer(self._claims, self._queue, self._session, self._event.set)
         self._recorder = Recorder(self._queue, self._lease)
@@ -126,6 +131,8 @@ class Engine:
         self._is_hand_back_open = False
         self._ready: dict[int, RequestPlan] = {}
         self._candidates: list[Candidate] = []
+        # Whether any webhook has due rows, sent to or not.
+        self._has_due = False
         self._pending_pauses = PendingPauses()
         self._pinned: dict[tuple[str, int], int] = {}
         self._scan_at = self._look_at = self._looked_at = self._look_cost = 0.0
@@ -163,25 +170,28 @@ class Engine:
                         raise RuntimeError(f"The thread of {type(part).__name__} ended.")
                 if not listener.is_alive():
                     raise RuntimeError("The thread that listens for wakeups ended.")
-                self._note_end(time.monotonic() > ends + seconds)
+                self._note_end(time.monotonic() - ends - seconds)
                 self._turn()
         finally:
             self._finish()
 
-    def _note_end(self, is_overdue: bool) -> None:
+    def _note_end(self, overdue_seconds: float) -> None:
         """Go on only with receivers that answer quickly, so that ending takes no time.
 
         A busy drain never gets quiet, and the slowest receiver must not keep the others waiting.
+        After a minute of that with none: one that is quick and slow in turn keeps no drain alive.
         """
-        is_ending = is_overdue and not self._wakeup.is_broken
-        if is_ending and not self._claims.is_ending:
+        is_ending = overdue_seconds > 0 and not self._wakeup.is_broken
+        if is_ending:
             for webhook_id in self._claims.slow_webhooks():
-                self._sender.recall(webhook_id, -1)
+                if self._limiters.get(webhook_id).waiting:
+                    self._sender.recall(webhook_id, -1)
         self._claims.is_ending = is_ending
+        self._claims.is_closed = is_ending and overdue_seconds > _ENDING_SECONDS
 
     def _may_end(self) -> bool:
         """Return whether nothing slow is in hand and a broker can bring the next drain."""
-        if self._claims.is_ending:
+        if self._claims.is_ending and not self._claims.is_closed:
             is_busy = bool(self._claims.slow_webhooks())
         else:
             is_busy = bool(len(self._claims) or self._claimer.is_busy)
@@ -204,6 +214,8 @@ class Engine:
             self._maintenance.run_due(now)
             is_time = self._is_notified or now >= self._scan_at
             if is_time and self._may_claim:
+                if self._is_notified:
+                    self._look_at = min(self._look_at, self._look_again_at(is_woken=True))
                 self._is_notified = False
                 self._scan(now)
         if batch is not None and batch.is_full:
@@ -249,9 +261,17 @@ class Engine:
             return
         if self._claims.has_room and any(one.has_tests or one.wait_seconds == 0 for one in ready):
             self._claimer.request(ready, self._ready)
+        elif not self._has_due and not self._wakeup.is_broken:
+            self._scan_when_due()
         else:
             waits = [one.wait_seconds for one in ready if one.wait_seconds]
             self._scan_later(min([settings.WEBHOOKS_POLL_SECONDS, *waits]))
+
+    def _scan_when_due(self) -> None:
+        """Wait for a wakeup, and for what becomes due by time; a lost wakeup is found soon."""
+        seconds = self._session.run(lambda: self._queue.next_due_seconds(**self._shards.own))
+        self._look_at = 0.0
+        self._scan_at = time.monotonic() + self._until_due(seconds)
 
     def _scan_later(self, longest: float) -> None:
         """Look again soon, and later each time nothing was found."""
@@ -272,6 +292,9 @@ class Engine:
             # Handed back by a commit whose answer was lost: what is claimed now is another claim.
             for claim in [claim for claim in list(self._sender.unsent) if claim.id in again]:
                 self._sender.unsent.remove(claim)
+        if unread := [claim for claim in batch.claims if not claim.payload]:
+            self._sender.unsent.extend(unread)
+            batch.claims[:] = [claim for claim in batch.claims if claim.payload]
         batch.claims[:] = [
             self._claims.add(claim, has_own_body=batch.plans[claim.webhook_id].render is not None)
             for claim in batch.claims
@@ -283,22 +306,35 @@ class Engine:
         self._scan_at = 0.0
         if not batch.is_full:
             self._look_soon()
-            self._scan_at = time.monotonic() + self._scan_seconds
+            is_all = batch.is_all and not self._wakeup.is_broken
+            wait = self._until_due(None) if is_all else self._scan_seconds
+            self._scan_at = time.monotonic() + wait
 
     def _look(self, now: float) -> list[Candidate] | None:
         """Return the webhooks that have due rows and can be sent to; None on a database fault."""
         if now < self._look_at:
             return self._candidates
-        found = self._session.run(self._queue.candidates)
+        self._shards.look(now)
+        found = self._session.run(lambda: self._queue.candidates(**self._shards.own))
         if found is None:
             return None
         self._ready = {}
+        self._has_due = bool(found)
         self._candidates = [candidate for candidate in found if self._is_ready(candidate)]
         self._looked_at = time.monotonic()
-        # With many webhooks asking takes a part of the time, and not all of it.
         self._look_cost = self._looked_at - now
-        self._look_at = self._looked_at + max(_LOOK_SECONDS, _LOOK_PAUSES * self._look_cost)
+        self._look_at = self._look_again_at(is_woken=False)
         return self._candidates
+
+    def _look_again_at(self, *, is_woken: bool) -> float:
+        """Return when to ask again: with many webhooks that takes a part of the time, not all."""
+        least = _WOKEN_LOOK_SECONDS if is_woken else _LOOK_SECONDS
+        return self._looked_at + max(least, _LOOK_PAUSES * self._look_cost)
+
+    def _until_due(self, seconds: float | None) -> float:
+        """Return how long to wait when nothing is due for so long: at most until the next poll."""
+        poll: float = settings.WEBHOOKS_POLL_SECONDS
+        return poll if seconds is None else min(poll, max(_FIRST_SCAN_SECONDS, seconds))
 
     def _is_ready(self, candidate: Candidate) -> bool:
         """Return whether this webhook can be sent to; hold its rows if they wait for a person."""
@@ -426,7 +462,10 @@ class Engine:
         self._writer.write_due(now)
         written = self._writer.written
         while written:
-            self._release((row.delivery_id, row.webhook_id) for row in written.popleft())
+            rows = written.popleft()
+            self._release((row.delivery_id, row.webhook_id) for row in rows)
+            delays = [row.delay_seconds for row in rows if row.delay_seconds is not None]
+            self._scan_at = min(self._scan_at, time.monotonic() + min(delays, default=math.inf))
 
     def _release(self, rows: Iterable[tuple[str, int]]) -> None:
         if self._claims.release(rows):
@@ -450,6 +489,8 @@ class Engine:
             for _claim in claims:
                 unsent.popleft()
             self._release((claim.id, claim.webhook_id) for claim in claims)
+            self._look_soon()
+            self._scan_at = min(self._scan_at, time.monotonic() + _FIRST_SCAN_SECONDS)
 
     def _finish(self) -> None:
         """Finish what is in flight, hand the rest back, and write everything down."""
@@ -471,6 +512,7 @@ class Engine:
             time.sleep(self._session.backoff_seconds)
         self._writer.finish(ends)
         self._session.run(self._recorder.write_rest)
+        self._shards.leave()
         self._learned.hand_over()
         if self._is_own_learned:
             self._learned.close()

@@ -7,13 +7,15 @@ import datetime as dt
 import json
 import logging
 import operator
-from collections.abc import Callable, Collection, Mapping, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from functools import cached_property, lru_cache, reduce
 from typing import Any, NamedTuple, TypeVar
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Q, TextField
+from django.db.models import Count, Q, TextField
 from django.db.models.functions import Cast
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -21,7 +23,7 @@ from django.utils.translation import gettext_lazy as _
 from webhooks import catalogue, filters, payloads
 from webhooks.delivery import queue
 from webhooks.delivery.queue.rows import NewDelivery, NewEventRow
-from webhooks.models import Delivery, Event, HoldReason, Status, Trigger, Webhook, ids, phones
+from webhooks.models import Event, HoldReason, Status, Trigger, Webhook, ids, phones
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,8 @@ _MAX_PATTERNS = 12
 _BATCH = 2000
 # Some 10 MB, whatever a thousand events are to a thousand webhooks.
 _MAX_ROWS_IN_MEMORY = 20_000
+# After a failover to a database that lacks the last commits a version may come a second time.
+_REMEMBERED_SECONDS = 60.0
 
 
 class DeliveryError(Exception):
@@ -121,6 +125,88 @@ def accept(items: Sequence[NewEvent]) -> list[Published]:
 def accept_each(items: Sequence[NewEvent]) -> list[Published | InvalidEventError]:
     """Insert as `accept` does; an event that cannot be accepted has its error as its result."""
     return _inserted(items, lambda batch: [batch.result_of(item) for item in items])
+
+
+def accept_at_once(
+    items: Sequence[NewEvent], *, lock_timeout_ms: int = 0
+) -> list[Published | InvalidEventError | None]:
+    """Insert events with one statement; the result is None for each that has to be accepted alone.
+
+    That is one whose idempotency key is in use, or one too many for the memory. Not inside of a
+    transaction that may have changed webhooks. Only where `queue.backend().ACCEPTS_AT_ONCE`.
+    """
+    types = {item.type for item in items}
+    for _attempt in range(2):
+        known = _subscriptions_of(types)
+        results: list[Published | InvalidEventError | None] = []
+        events: list[NewEventRow] = []
+        deliveries: list[NewDelivery] = []
+        for item in items:
+            try:
+                result = _fanned_out(item, known, events, deliveries)
+            except InvalidEventError as error:
+                results.append(error)
+            else:
+                results.append(result)
+        if not events:
+            return results
+        version, written = queue.backend().enqueue_at_once(
+            events, deliveries, known.version, lock_timeout_ms=lock_timeout_ms
+        )
+        if version == known.version:
+            return [
+                None if isinstance(one, Published) and one.event_id not in written else one
+                for one in results
+            ]
+        _known.clear()
+    return [None] * len(items)
+
+
+def _fanned_out(
+    item: NewEvent,
+    known: "_Subscriptions",
+    events: list[NewEventRow],
+    deliveries: list[NewDelivery],
+) -> Published | None:
+    if len(deliveries) > _MAX_ROWS_IN_MEMORY:
+        return None
+    fingerprint = _fingerprint(item) if item.idempotency_key else ""
+    event, rows = fan_out(item, fingerprint, known.by_type[item.type])
+    events.append(event)
+    deliveries += rows
+    return Published(event.id, len(rows), event.filtered_count, False)
+
+
+class _Subscriptions(NamedTuple):
+    """Who wants which type, as of one version of the table of webhooks."""
+
+    version: int
+    # Monotonic seconds.
+    read_at: float
+    by_type: dict[str, list[_Subscriber]]
+
+
+# The newest one, or nothing.
+_known: deque[_Subscriptions] = deque(maxlen=1)
+
+
+def _subscriptions_of(types: Set[str]) -> _Subscriptions:
+    """Return what is remembered of these types; whether it still holds is seen by its version."""
+    now = time.monotonic()
+    known = next(iter(_known.copy()), None)
+    if known is None or now - known.read_at > _REMEMBERED_SECONDS:
+        known = _Subscriptions(queue.backend().subscriptions_version(), now, {})
+    elif types <= known.by_type.keys():
+        return known
+    elif (version := queue.backend().subscriptions_version()) != known.version:
+        known = _Subscriptions(version, now, {})
+    # Read after its version: what changes in between is in it and read once more later.
+    missing = types - known.by_type.keys()
+    subscribers = _subscribers(missing)
+    for type in missing:
+        known.by_type[type] = _wanting(subscribers, type)
+    _known.append(known)
+    return known
 
 
 def _inserted(items: Sequence[NewEvent], insert: Callable[["_Batch"], list[_T]]) -> list[_T]:
@@ -211,9 +297,10 @@ def _repeated(before: _KnownEvent, fingerprint: str, made: Published | None) -> 
         )
     if made is not None:
         return made._replace(is_duplicate=True)
-    sent = Delivery.objects.filter(event_id=before.event_id, trigger=Trigger.EVENT).count()
-    filtered = Event.objects.values_list("filtered_count", flat=True).filter(pk=before.event_id)
-    return Published(before.event_id, sent, next(iter(filtered), 0), True)
+    sent = Q(deliveries__trigger=Trigger.EVENT)
+    counted = Event.objects.filter(pk=before.event_id).annotate(sent=Count("deliveries", sent))
+    found = counted.values_list("sent", "filtered_count").first() or (0, 0)
+    return Published(before.event_id, *found, True)
 
 
 def _fingerprint(item: NewEvent) -> str:

@@ -25,6 +25,8 @@ from webhooks.network import HostResolver
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
+# How often it is looked whose health is to be written: one statement for many webhooks.
+_STATE_SECONDS = 0.5
 # How long it is shown what the machine lacked.
 _LACK_SHOWN_SECONDS = 60
 
@@ -54,6 +56,7 @@ class Maintenance:
         self._on_due = on_due
         # Monotonic seconds; `run_due` has to be called by then.
         self.look_at = 0.0
+        self._state_at = 0.0
 
     def run_due(self, now: float) -> None:
         """Do what is due at `now`, in monotonic seconds."""
@@ -64,7 +67,8 @@ class Maintenance:
             self._report_lack(now)
             if all(user.is_calm(now) for user in self._users):
                 self._expire()
-        if states := self._recorder.due_states(now):
+        if now >= self._state_at and (states := self._recorder.due_states(now)):
+            self._state_at = now + _STATE_SECONDS
             self._session.run(lambda: self._recorder.write_states(states))
         if self._recorder.has_due_counts(now):
             self._session.run(self._recorder.write_counts)

@@ -78,6 +78,8 @@ class Recorder:
         # The batch whose commit may or may not have happened.
         self._tried: list[AttemptResult] = []
         self._states: dict[int, StateChange] = {}
+        # Those of them where a success says nothing new, nearly always: with its status code.
+        self._noted: dict[int, int | None] = {}
         # Webhook id -> (last written state was a success, when to write again).
         self._written: dict[int, tuple[bool, float]] = {}
         # (webhook id, hours since the year 1, outcome, duration step) -> attempts.
@@ -88,16 +90,19 @@ class Recorder:
         if not self.waiting:
             self._oldest_at = time.monotonic()
         self.waiting.append(result)
-        self._note(result)
-        self._count(result)
+        _id, webhook_id, _, _, _, _, outcome, status_code, _, attempt = result
+        started_at: Any = attempt[_STARTED_AT]
+        total_ms: Any = attempt[_TOTAL_MS]
+        # A number is quicker to make and to look up than a datetime.
+        hour = started_at.toordinal() * 24 + started_at.hour
+        self._counts[webhook_id, hour, outcome, step_of(total_ms)] += 1
+        if outcome != _SUCCEEDED or self._noted.get(webhook_id) != status_code:
+            self._note(result)
 
     def _note(self, result: AttemptResult) -> None:
         """Keep what the result says about its webhook's health."""
         before = self._states.get(result.webhook_id)
         succeeded = result.outcome == _SUCCEEDED
-        if succeeded and before and before.succeeded and before.status_code == result.status_code:
-            # Nearly always: it says what is noted already.
-            return
         self._states[result.webhook_id] = StateChange(
             result.webhook_id,
             succeeded,
@@ -106,13 +111,9 @@ class Recorder:
             0 if succeeded else (before.failures if before else 0) + 1,
             succeeded or bool(before and before.had_success),
         )
-
-    def _count(self, result: AttemptResult) -> None:
-        started_at: Any = result.attempt[_STARTED_AT]
-        total_ms: Any = result.attempt[_TOTAL_MS]
-        # A number is quicker to make and to look up than a datetime.
-        hour = started_at.toordinal() * 24 + started_at.hour
-        self._counts[result.webhook_id, hour, result.outcome, step_of(total_ms)] += 1
+        self._noted.pop(result.webhook_id, None)
+        if succeeded:
+            self._noted[result.webhook_id] = result.status_code
 
     def token_refused(self, plan: RequestPlan) -> None:
         """Write a refused token down before its delivery can be claimed again, here or elsewhere.
@@ -190,6 +191,7 @@ class Recorder:
         again_at = time.monotonic() + _STATE_SECONDS
         for change in changes:
             self._states.pop(change.webhook_id, None)
+            self._noted.pop(change.webhook_id, None)
             self._written[change.webhook_id] = (change.succeeded, again_at)
 
     def has_due_counts(self, now: float) -> bool:

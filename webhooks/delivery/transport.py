@@ -52,6 +52,8 @@ class Transfer(network.ResponseBuffer):
             curl.setopt(pycurl.TIMEOUT_MS, plan.timeout_seconds * 1000)
         if before is None or before.url != request.url:
             curl.setopt(pycurl.URL, request.url)
+        if (before.plan.certificate if before else "") != plan.certificate:
+            network.set_certificate(curl, plan.certificate)
         curl.setopt(pycurl.HTTPHEADER, request.headers)
         if plan.method != "GET":
             curl.setopt(pycurl.POSTFIELDS, request.body)

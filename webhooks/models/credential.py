@@ -25,13 +25,26 @@ class AuthorizationType(models.TextChoices):
 class GrantType(models.TextChoices):
     AUTHORIZATION_CODE = "authorization_code", _("Authorization code")
     CLIENT_CREDENTIALS = "client_credentials", _("Client credentials")
+    JWT_BEARER = "jwt_bearer", _("JWT bearer")
+    DEVICE_CODE = "device_code", _("Device code")
+
+
+# A person approves these; the others are fetched by this site alone.
+BY_PERSON = (GrantType.AUTHORIZATION_CODE, GrantType.DEVICE_CODE)
 
 
 class ClientAuthentication(models.TextChoices):
-    """Where the client credentials go in a token request (RFC 6749 section 2.3.1)."""
+    """How the client says who it is in a token request.
+
+    Source: RFC 6749 section 2.3.1, RFC 7523 section 2.2, RFC 8705 section 2.
+    """
 
     BASIC_HEADER = "basic_header", _("Basic Auth header")
     REQUEST_BODY = "request_body", _("Client credentials in body")
+    RAW_BASIC = "raw_basic", _("Basic Auth header, raw")
+    SECRET_JWT = "client_secret_jwt", _("JWT signed with the client secret")
+    KEY_JWT = "private_key_jwt", _("JWT signed with a private key")
+    CERTIFICATE = "tls_client_auth", _("TLS client certificate")
 
 
 class TokenPlacement(models.TextChoices):
@@ -92,7 +105,7 @@ class Credential(EditedRow):
     scope = models.CharField(_("Scope"), max_length=2048, blank=True, default="")
     client_authentication = models.CharField(
         _("Send credentials as"),
-        max_length=16,
+        max_length=20,
         choices=ClientAuthentication.choices,
         default=ClientAuthentication.BASIC_HEADER,
     )
@@ -119,6 +132,14 @@ class Credential(EditedRow):
         blank=True,
         choices=[(" ", _("Space")), (",", _("Comma"))],
     )
+    # A private key in PEM, which signs JWTs; its public half is at `oauth/keys/`.
+    client_key = SecretField(_("Private key"))
+    # Claims of those JWTs, and header parameters by their names (RFC 7519, RFC 7515).
+    assertion_claims = models.JSONField(_("Claims of the JWT"), default=dict, blank=True)
+    # Lines of "Name: value" beside our own, for token requests.
+    token_headers = SecretField(_("Headers of token requests"))
+    # A certificate and its key in PEM, for the token endpoint and for receivers.
+    client_certificate = SecretField(_("TLS client certificate"))
     uses_json_token_request = models.BooleanField(_("JSON token request"), default=False)
     header_prefix = models.CharField(
         _("Header prefix"), max_length=64, blank=True, default="Bearer"
@@ -195,19 +216,56 @@ class Credential(EditedRow):
     def endpoints(self) -> list[str]:
         """Return the addresses of the provider that its settings name."""
         urls = [self.token_url, self.revocation_url]
-        if self.grant_type == GrantType.AUTHORIZATION_CODE:
+        if not self.is_machine:
             urls += [self.auth_url, self.refresh_url]
         return [url for url in urls if url]
+
+    @property
+    def token_origins(self) -> list[str]:
+        """Return where a token that is granted now may go: to receivers, and back to be renewed."""
+        return sorted({*self.receiver_origins, *map(origin_of, self.endpoints)})
+
+    @property
+    def is_machine(self) -> bool:
+        """Return whether its token is fetched without a person."""
+        return self.grant_type not in BY_PERSON
+
+    @property
+    def signs_with_key(self) -> bool:
+        is_oauth = self.authorization_type == AuthorizationType.OAUTH2
+        return is_oauth and (
+            self.grant_type == GrantType.JWT_BEARER
+            or self.client_authentication == ClientAuthentication.KEY_JWT
+        )
+
+    @property
+    def secrets_used(self) -> list[str]:
+        """Return the columns of the secrets that it sends, or signs with, as it is now."""
+        if self.authorization_type == AuthorizationType.BASIC:
+            return ["basic_password", "client_certificate"]
+        if self.authorization_type != AuthorizationType.OAUTH2:
+            return ["client_certificate"]
+        by_secret = self.client_authentication not in (
+            ClientAuthentication.KEY_JWT,
+            ClientAuthentication.CERTIFICATE,
+        )
+        return [
+            *(["client_secret"] if by_secret else []),
+            *(["client_key"] if self.signs_with_key else []),
+            *("token_headers", "client_certificate"),
+        ]
 
     def secret_destinations(self, field: str, receiver_url: str = "") -> set[str]:
         """Return the origins that get a secret, or what is fetched with nothing else."""
         receivers = {origin_of(receiver_url)} if receiver_url else set(self.receiver_origins)
         if field == "basic_password":
             return receivers
+        is_oauth = self.authorization_type == AuthorizationType.OAUTH2
         endpoints = {origin_of(url) for url in self.endpoints}
-        # With client credentials the receiver gets a token that no person approved.
-        is_fetched = self.grant_type == GrantType.CLIENT_CREDENTIALS
-        return endpoints | receivers if is_fetched else endpoints
+        if field == "client_certificate":
+            return endpoints | receivers if is_oauth else receivers
+        # What no person approves reaches the receiver by these alone.
+        return endpoints | receivers if self.is_machine else endpoints
 
     def secret_binding(self) -> str:
         return self.uid
@@ -226,13 +284,16 @@ def may_be_sent_to(owner: EditedRow, url: str, secret: str = "") -> bool:
     assert isinstance(owner, Credential)
     if owner.is_shared and origin not in owner.receiver_origins:
         return False
-    if owner.authorization_type == AuthorizationType.BASIC:
+    if owner.authorization_type == AuthorizationType.BASIC and not owner.is_entered(
+        "basic_password"
+    ):
         # Without a password nothing is sent either: an import may have left it out.
-        return owner.is_entered("basic_password") and owner.is_bound_to("basic_password", origin)
-    is_oauth = owner.authorization_type == AuthorizationType.OAUTH2
-    if is_oauth and owner.grant_type == GrantType.CLIENT_CREDENTIALS:
-        return owner.is_bound_to("client_secret", origin)
-    return True
+        return False
+    return all(
+        owner.is_bound_to(field, origin)
+        for field in owner.secrets_used
+        if origin in owner.secret_destinations(field, origin)
+    )
 
 
 # What is entered about an authorization, by column.

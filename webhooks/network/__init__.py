@@ -22,6 +22,7 @@ from webhooks.network.guard import (
     SocketOpener,
     affordable_connections,
     configure_curl,
+    set_certificate,
 )
 from webhooks.network.resolver import (
     LOOKUP_SECONDS,

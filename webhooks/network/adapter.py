@@ -29,7 +29,12 @@ from webhooks.network.errors import (
     UnsafeURLError,
 )
 from webhooks.network.failures import PROTOCOL, TIMEOUT, TLS, Failure, Params
-from webhooks.network.guard import ResponseBuffer, SocketOpener, configure_curl
+from webhooks.network.guard import (
+    ResponseBuffer,
+    SocketOpener,
+    configure_curl,
+    set_certificate,
+)
 from webhooks.network.resolver import checked_addresses, curl_resolve_entries
 from webhooks.network.urls import Target, parse_url
 
@@ -80,6 +85,8 @@ class GuardedAdapter(BaseAdapter):
             handle.setopt(pycurl.RESOLVE, pins)
             if isinstance(verify, str):
                 handle.setopt(pycurl.CAINFO, verify)
+            if cert:
+                set_certificate(handle, cert)
             _load(handle, request, target)
             handle.setopt(pycurl.TIMEOUT_MS, max(1, int((ends_at - time.monotonic()) * 1000)))
             handle.perform()

@@ -194,6 +194,20 @@ def configure_curl(handle: Any, opener: SocketOpener) -> None:
         handle.setopt(option, value)
 
 
+def set_certificate(handle: Any, pem: str) -> None:
+    """Show a client certificate, whose key stands in the same text, to servers that ask for one.
+
+    "" shows none. libcurl reuses a connection only for the same certificate; a TLS session, which
+    carries it along, is not resumed.
+    """
+    handle.setopt(pycurl.SSL_SESSIONID_CACHE, 0 if pem else 1)
+    for option in (pycurl.SSLCERT_BLOB, pycurl.SSLKEY_BLOB):
+        if pem:
+            handle.setopt(option, pem.encode())
+        else:
+            handle.unsetopt(option)
+
+
 class ResponseBuffer:
     """Collect the answer to one request, and end the transfer where it is out of bounds.
 

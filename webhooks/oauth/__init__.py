@@ -4,14 +4,21 @@ Other packages use the names below: `begin_authorization` and `finish_authorizat
 `usable_token` and `refresh` for deliveries, `sentence` for a stored error. Start at `tokens`.
 """
 
+from webhooks.oauth.assertions import make_key, public_keys, public_pem
 from webhooks.oauth.authorize import (
     begin_authorization,
     delete_expired_requests,
     finish_authorization,
 )
 from webhooks.oauth.callback import hashed, pending_credential
+from webhooks.oauth.device import begin_device_authorization, pending_device, poll_device
 from webhooks.oauth.discovery import Discovered, discover, fill
-from webhooks.oauth.endpoints import check_callback_url, default_callback_url, fingerprint
+from webhooks.oauth.endpoints import (
+    check_callback_url,
+    default_callback_url,
+    fingerprint,
+    public_keys_url,
+)
 from webhooks.oauth.errors import (
     SENTENCES,
     AuthorizationError,
@@ -21,20 +28,26 @@ from webhooks.oauth.errors import (
     sentence,
 )
 from webhooks.oauth.parameters import (
+    RESERVED_CLAIMS,
     RESERVED_IN_AUTHORIZATION,
     RESERVED_IN_TOKEN_REQUEST,
+    check_headers,
     check_parameters,
 )
 from webhooks.oauth.providers import PRESETS, ProviderPreset
 from webhooks.oauth.revocation import Given, clear_token, given_tokens, revoke
 from webhooks.oauth.tokens import (
     UsableToken,
+    adopt,
+    check_receiver,
     drop_if_changed,
+    keep_replaced_secret,
     prove,
     refresh,
     refresh_expiring,
     refresh_margin,
     refuse,
+    restore_secret,
     token_at_hand,
     usable_token,
 )

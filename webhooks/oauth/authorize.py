@@ -157,7 +157,7 @@ def _finish(
 ) -> None:
     moment = now or timezone.now()
     try:
-        callback.check_request(found)
+        callback.check_request(found, now=moment)
         callback.check_issuer(answer, found)
         callback.check_data_center(answer, found)
         code = callback.code_of(answer, found)
@@ -183,7 +183,21 @@ def _exchange_code(
     except MisconfiguredError as error:
         raise AuthorizationError(error.message, credential) from error
     result, transcripts = client.ask(request)
-    result, account = _identified(_warned(result, credential), credential, nonce)
+    settle(found, result, transcripts, user, now, nonce=nonce)
+
+
+def settle(
+    found: AuthorizationRequest,
+    answer: TokenAnswer,
+    transcripts: list[Transcript],
+    user: User,
+    now: datetime | None,
+    *,
+    nonce: str = "",
+) -> None:
+    """Store the token that a person was granted, or raise what was answered instead."""
+    credential = found.credential
+    result, account = _identified(_warned(answer, credential), credential, nonce)
     before = revocation.given_tokens(credential.pk)
     is_stored = result.token is not None and _store(
         found, result, user, now or client.answered_at(transcripts), account
@@ -241,6 +255,7 @@ def _store(
             answered_at=answered_at,
             requested_scope=credential.scope,
             user=user if isinstance(user, AbstractBaseUser) else None,
+            bound_origins=credential.token_origins,
             account=account,
         )
     return True

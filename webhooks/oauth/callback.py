@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 
-from webhooks.models import AuthorizationRequest, Credential
+from webhooks.models import AuthorizationRequest, Credential, origin_of
 from webhooks.oauth import endpoints
 from webhooks.oauth.errors import AuthorizationError, Grant, TokenResult, stored
 from webhooks.oauth.exchange_log import MAX_TEXT, clean
@@ -53,6 +53,17 @@ def take_request(
 
     A state of another session or user is refused and stays: who began it can still finish.
     """
+    found = find_request(state, user=user, session_key=session_key)
+    deleted, _rows = AuthorizationRequest.objects.filter(pk=found.pk).delete()
+    if deleted != 1:
+        _refuse("unknown_state")
+    if found.expires_at <= now:
+        _refuse("state_expired", found.credential)
+    return found
+
+
+def find_request(state: str, *, user: User, session_key: str) -> AuthorizationRequest:
+    """Return the pending request that this person began in this session."""
     pending = AuthorizationRequest.objects.filter(state_hash=hashed(state))
     found = pending.select_related("credential").first()
     if found is None:
@@ -61,11 +72,6 @@ def take_request(
         _refuse("other_user")
     if not session_key or not hmac.compare_digest(found.session_hash, hashed(session_key)):
         _refuse("other_browser")
-    deleted, _rows = pending.delete()
-    if deleted != 1:
-        _refuse("unknown_state")
-    if found.expires_at <= now:
-        _refuse("state_expired", found.credential)
     return found
 
 
@@ -76,9 +82,11 @@ def pending_credential(state: str) -> Credential | None:
     return found.credential if found and found.credential.deleted_at is None else None
 
 
-def check_request(found: AuthorizationRequest) -> None:
-    """Refuse an answer when what it was asked for is no longer there or no longer the same."""
+def check_request(found: AuthorizationRequest, *, now: datetime) -> None:
+    """Refuse an answer that is late, or whose settings are no longer there or the same."""
     credential = found.credential
+    if found.expires_at <= now:
+        _refuse("state_expired", credential)
     if credential.deleted_at is not None:
         _refuse("deleted")
     if endpoints.client_fingerprint(credential) != found.client_fingerprint:
@@ -96,8 +104,8 @@ def check_issuer(parameters: Mapping[str, str], found: AuthorizationRequest) -> 
         is_right = hmac.compare_digest(issuer.encode(), found.issuer.encode())
     else:
         # No issuer was entered: at least it must be at home where the browser was sent to.
-        expected = endpoints.origin(found.credential.auth_url)
-        is_right = endpoints.origin(issuer) == expected
+        expected = origin_of(found.credential.auth_url)
+        is_right = origin_of(issuer) == expected
     if not is_right:
         _refuse("other_issuer", found.credential, issuer=_words(issuer, found, limit=200))
 
@@ -110,8 +118,8 @@ def check_data_center(parameters: Mapping[str, str], found: AuthorizationRequest
     server = parameters.get("accounts-server")
     if server is None:
         return
-    here = endpoints.origin(found.credential.token_url)
-    if endpoints.origin(server) != here:
+    here = origin_of(found.credential.token_url)
+    if origin_of(server) != here:
         _refuse("other_data_center", found.credential, server=_words(server, found, limit=100))
 
 

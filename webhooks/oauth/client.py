@@ -68,11 +68,11 @@ def ask(request: TokenRequest) -> tuple[TokenAnswer, list[Transcript]]:
     """
     seconds = wait_seconds(request)
     ends_at = time.monotonic() + seconds
-    answer, transcript = _ask_once(request, seconds=seconds, is_last=False)
+    answer, transcript, _raw = _ask_once(request, seconds=seconds, is_last=False)
     left = ends_at - time.monotonic()
     if not answer.is_truncated or request.is_single_use or left < 1:
         return answer, [transcript]
-    second, again = _ask_once(request, seconds=left, is_last=True)
+    second, again, _raw = _ask_once(request, seconds=left, is_last=True)
     return second, [transcript, again]
 
 
@@ -88,12 +88,17 @@ def wait_seconds(request: TokenRequest) -> float:
 
 def tell(request: TokenRequest, *, seconds: float) -> tuple[TokenAnswer, Transcript]:
     """Send a request whose answer holds no token, once."""
-    return _ask_once(request, seconds=seconds, is_last=True)
+    return _ask_once(request, seconds=seconds, is_last=True)[:2]
+
+
+def ask_raw(request: TokenRequest) -> tuple[TokenAnswer, Transcript, RawAnswer]:
+    """Send a request whose answer is no token, once, and return it as it came as well."""
+    return _ask_once(request, seconds=TOTAL_SECONDS, is_last=True)
 
 
 def _ask_once(
     request: TokenRequest, *, seconds: float, is_last: bool
-) -> tuple[TokenAnswer, Transcript]:
+) -> tuple[TokenAnswer, Transcript, RawAnswer]:
     started_at, started = timezone.now(), time.perf_counter()
     raw, failure, heard = _send(request, seconds)
     answer = failure or classify(raw, request.expected, is_last=is_last)
@@ -119,7 +124,7 @@ def _ask_once(
             may_grant=200 <= raw.status < 300,
         ),
     )
-    return answer, transcript
+    return answer, transcript, raw
 
 
 def _send(
@@ -127,6 +132,7 @@ def _send(
 ) -> tuple[RawAnswer, TokenAnswer | None, requests.Response | str]:
     """Return the answer as it came, or a failure in its place with a word about it."""
     session = ProviderSession(WebApplicationClient(""), total_seconds=seconds)
+    session.cert = request.certificate
     try:
         response = session.post(request.url, data=request.body, headers=request.headers)
     except network.ResponseTooLargeError as error:

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.urls import reverse
 
 from webhooks import network
-from webhooks.models import AuthorizationType, Credential, GrantType, may_be_sent_to
+from webhooks.models import AuthorizationType, Credential, GrantType, may_be_sent_to, origin_of
 from webhooks.oauth.errors import MisconfiguredError, reason_of, stored
 
 
@@ -36,6 +36,12 @@ def _callback_urls() -> list[str]:
     return [base + path for base in (settings.PUBLIC_URL, *settings.WEBHOOKS_PUBLIC_URLS)]
 
 
+def public_keys_url(credential: Credential) -> str:
+    """Return where a provider finds the keys that check this client's signatures."""
+    path = reverse("webhooks:public_key", args=[credential.uid, "json"])
+    return f"{settings.PUBLIC_URL}{path}"
+
+
 def checked_endpoint(url: str, field: str) -> network.Target:
     """Return the target of a provider's endpoint; MisconfiguredError when no secret may go there.
 
@@ -55,10 +61,11 @@ def checked_endpoint(url: str, field: str) -> network.Target:
     return target
 
 
-def check_client_secret(credential: Credential, target: network.Target) -> None:
-    """Raise MisconfiguredError when the client secret was entered for another address."""
-    if not may_be_sent_to(credential, target.origin, "client_secret"):
-        raise MisconfiguredError(stored("secret_elsewhere", origin=target.origin))
+def check_secrets(credential: Credential, url: str) -> None:
+    """Raise MisconfiguredError when a secret it uses was entered for another address."""
+    for field in credential.secrets_used:
+        if not may_be_sent_to(credential, url, field):
+            raise MisconfiguredError(stored("secret_elsewhere", field=field, origin=origin_of(url)))
 
 
 def _is_safe(target: network.Target) -> bool:
@@ -79,12 +86,12 @@ def fingerprint(credential: Credential, receiver_url: str) -> str:
     tokens only the origins, so that adding one at the same provider keeps the token.
     """
     endpoints = (credential.token_url, credential.refresh_url, credential.revocation_url)
-    origins = {origin(url) for url in endpoints if url}
+    origins = {origin_of(url) for url in endpoints if url}
     return _digest(
         credential.token_url,
         credential.client_id,
         credential.grant_type,
-        origin(receiver_url),
+        origin_of(receiver_url),
         *sorted(origins),
     )
 
@@ -111,14 +118,6 @@ def uses_authorization_code(credential: Credential) -> bool:
         credential.authorization_type == AuthorizationType.OAUTH2
         and credential.grant_type == GrantType.AUTHORIZATION_CODE
     )
-
-
-def origin(url: str) -> str:
-    """Return scheme, host and port of an address, to compare them."""
-    try:
-        return network.parse_url(url).origin
-    except network.UnsafeURLError:
-        return url
 
 
 def _digest(*parts: Any) -> str:

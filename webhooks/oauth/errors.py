@@ -35,6 +35,8 @@ class Grant(StrEnum):
     CODE = "authorization_code"
     REFRESH = "refresh_token"
     CLIENT_CREDENTIALS = "client_credentials"
+    JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+    DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,10 @@ _NEEDS_REAUTHORIZATION = {
         "again."
     ),
     "no_token_yet": _("There is no access token yet. Press “Get new access token”."),
+    "granted_elsewhere": _(
+        "The token was granted for other addresses than %(origin)s, so it does not go there. Press "
+        "“Get new access token”."
+    ),
     "token_expired": _(
         "The access token has expired, and there is no refresh token. Press “Get new access "
         "token”. %(hint)s"
@@ -100,8 +106,8 @@ _MISCONFIGURED = {
         "credentials as”."
     ),
     "client_key_needed": _(
-        "The provider wants this client to authenticate with “%(method)s”, which is not supported "
-        "here. Choose a client secret (client_secret_basic or client_secret_post) for it there."
+        "The provider wants this client to authenticate with “%(method)s”. Choose that as “Send "
+        "credentials as”, or a client secret (client_secret_basic or client_secret_post) there."
     ),
     "client_or_grant": _(
         "The provider refuses this client without saying why. Either it does not accept the "
@@ -249,8 +255,22 @@ _MISCONFIGURED = {
     "bad_url": _("%(field)s: %(reason)s."),
     "has_fragment": _("%(field)s cannot have a fragment (#)."),
     "secret_elsewhere": _(
-        "The client secret was entered for another address than %(origin)s. Enter it again."
+        "%(field)s: it was entered for another address than %(origin)s. Enter it again."
     ),
+    "no_device_code": _(
+        "Auth URL gave no device code. For this grant it is the provider's device authorization "
+        "endpoint: copy that from its documentation."
+    ),
+    "assertion_refused": _(
+        "The provider does not accept the JWT. Check that it knows the public key, Client ID, the "
+        "claims “sub” and “aud”, and the clock of this machine."
+    ),
+    "not_signed": _(
+        "The JWT could not be signed. Check Private key and Claims of the JWT: “alg” has to fit "
+        "the key."
+    ),
+    "no_header_line": _("“%(line)s” is not a header. Write one a line, like X-Tenant: 42."),
+    "reserved_header": _("“%(name)s” cannot be an extra header: it is set from the other fields."),
     "no_tls": _("%(field)s must start with https://: secrets are sent to it."),
     "callback_elsewhere": _("The callback URL must lead back to this site: %(urls)s"),
     "callback_no_tls": _(
@@ -294,6 +314,9 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "client_key_needed": ("client_authentication",),
     "client_or_grant": _CLIENT,
     "secret_elsewhere": ("client_secret",),
+    "not_signed": ("client_key", "assertion_claims"),
+    "assertion_refused": ("client_key", "client_id", "assertion_claims"),
+    "no_device_code": ("auth_url",),
     "redirect_uri_mismatch": ("callback_url",),
     "invalid_scope": ("scope",),
     "missing_scope": ("scope",),
@@ -334,7 +357,7 @@ _VARIANTS = {
     """,
     "redirect_uri_mismatch": "bad_redirect_uri invalid_redirect_uri",
     "unauthorized_client": "unsupported_grant_type unsupported_response_type",
-    "invalid_scope": "",
+    "invalid_scope": "insufficient_scope",
     "invalid_target": "",
     "invalid_request": "",
     "application_suspended": "",
@@ -374,10 +397,14 @@ PROVIDER_CODES = {
 # The field names of parameters, as the form shows them.
 _LABELS = {
     "auth_url": _("Auth URL"),
+    "client_certificate": _("TLS client certificate"),
     "client_id": _("Client ID"),
+    "client_key": _("Private key"),
+    "client_secret": _("Client secret"),
     "issuer": _("Issuer"),
     "refresh_url": _("Refresh URL"),
     "revocation_url": _("Revocation URL"),
+    "token_headers": _("Headers of token requests"),
     "token_url": _("Access token URL"),
 }
 # Why there is no answer: what `reason` holds is a code of these.

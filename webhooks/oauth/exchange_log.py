@@ -169,6 +169,8 @@ def _hides(name: str, value: Any, *, may_grant: bool) -> bool:
 
 logger = logging.getLogger(__name__)
 
+# Header fields of a request whose values are ours.
+_SHOWN = ("Accept", "Content-Type")
 # Header fields of an answer that tell something; cookies and the rest are not kept.
 _TOLD = ("content-type", "location", "retry-after", "www-authenticate", "date", "x-request-id")
 
@@ -230,7 +232,9 @@ def describe_request(
     lines = [f"{method} {without_query(url)}"]
     for name, value in (headers or {}).items():
         scheme, _, _credentials = value.partition(" ")
-        lines.append(f"{name}: {scheme} …" if name == "Authorization" else f"{name}: {value}")
+        # What people add may hold a key.
+        shown = value if name in _SHOWN else mask(value)
+        lines.append(f"{name}: {scheme} …" if name == "Authorization" else f"{name}: {shown}")
     body = redact_pairs(pairs, secrets=secrets)
     return visible("\n".join([*lines, "", body]).rstrip())
 

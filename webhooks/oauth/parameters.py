@@ -1,5 +1,6 @@
 """The parameters of each request: extra ones from the admin, and those that are not theirs."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,8 +17,20 @@ RESERVED_IN_AUTHORIZATION = _CLIENT | {
     "response_type", "state", "code_challenge", "code_challenge_method", "response_mode",
     "request", "request_uri", "code", "scope",
 }  # fmt: skip
-RESERVED_IN_TOKEN_REQUEST = _CLIENT | {"grant_type", "code", "code_verifier", "refresh_token"}
+RESERVED_IN_TOKEN_REQUEST = _CLIENT | {
+    "grant_type", "code", "code_verifier", "refresh_token", "assertion", "device_code",
+}  # fmt: skip
+# Of a JWT these are ours: each is made for one request.
+RESERVED_CLAIMS = frozenset({"iat", "exp", "jti", "nbf"})
 _MAX_LENGTH = 4096
+# RFC 9110 sections 5.1 and 5.5, and what only we may say.
+_HEADER = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,100})[ \t]*:[ \t]*([\x20-\x7e]*)")
+_OWN_HEADERS = frozenset(
+    {
+        *("accept", "accept-encoding", "authorization", "connection", "content-length"),
+        *("content-type", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade"),
+    }
+)
 
 
 def check_parameters(parameters: Any, reserved: Iterable[str]) -> Pairs:
@@ -33,6 +46,20 @@ def check_parameters(parameters: Any, reserved: Iterable[str]) -> Pairs:
             raise MisconfiguredError(stored("reserved_parameter", name=name))
         for one in value if isinstance(value, list) else [value]:
             pairs.append((name, _text(name, one)))
+    return pairs
+
+
+def check_headers(text: str) -> Pairs:
+    """Return the extra headers of lines of "Name: value". Errors: MisconfiguredError."""
+    pairs = []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        found = _HEADER.fullmatch(line)
+        if found is None or len(line) > _MAX_LENGTH:
+            # The value may be a secret.
+            raise MisconfiguredError(stored("no_header_line", line=line.partition(":")[0][:60]))
+        if found[1].lower() in _OWN_HEADERS:
+            raise MisconfiguredError(stored("reserved_header", name=found[1]))
+        pairs.append((found[1], found[2].rstrip()))
     return pairs
 
 

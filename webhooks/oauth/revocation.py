@@ -1,16 +1,12 @@
 """Gives tokens back to the provider (RFC 7009): best effort, refresh token first."""
 
 import re
-from typing import Any, Literal
-from urllib.parse import parse_qsl
+from dataclasses import replace
+from typing import Literal
 
-from oauthlib.oauth2 import WebApplicationClient
-
-from webhooks.models import Credential, ExchangeKind
+from webhooks.models import Credential, ExchangeKind, origin_of
 from webhooks.oauth import client, exchange_log, token_requests, tokens
-from webhooks.oauth.endpoints import check_client_secret, checked_endpoint
 from webhooks.oauth.errors import MisconfiguredError, TokenResult, stored
-from webhooks.oauth.token_response import Expected
 from webhooks.security.encryption import SecretUnreadableError
 
 # A person waits for it, and nothing depends on the answer.
@@ -50,9 +46,9 @@ def revoke_replaced(credential: Credential, before: list[Given]) -> None:
 
 
 def given_tokens(credential_id: int) -> list[Given]:
-    """Return what there is to revoke; nothing when it cannot be read."""
+    """Return what there is to revoke; nothing when it cannot be read or may not go there."""
     row = tokens.read_row(credential_id)
-    if row is None:
+    if row is None or origin_of(row.credential.revocation_url) not in row.bound_origins:
         return []
     try:
         return [("refresh_token", row.refresh_token), ("access_token", row.access_token)]
@@ -86,22 +82,12 @@ def _revoke(credential: Credential, hint: Hint, token: str) -> bool:
 
 
 def _request(credential: Credential, hint: Hint, token: str) -> token_requests.TokenRequest:
-    target = checked_endpoint(credential.revocation_url, "revocation_url")
-    check_client_secret(credential, target)
-    proof = token_requests.client_credentials(credential)
-    fields: dict[str, Any] = dict(proof.fields)
-    if fields.pop("include_client_id"):
-        fields["client_id"] = credential.client_id
-    # The library refuses http, which is allowed for loopback; only the body is taken from it.
-    _url, headers, body = WebApplicationClient(
-        credential.client_id
-    ).prepare_token_revocation_request("https://provider.invalid/", token, hint, **fields)
-    secrets = (*proof.secrets, token)
-    return token_requests.TokenRequest(
-        url=target.url,
-        kind=ExchangeKind.REVOCATION,
-        headers={"Accept": "application/json", **headers, **proof.headers},
-        pairs=parse_qsl(body, keep_blank_values=True),
-        body=body.encode(),
-        expected=Expected(secrets=secrets),
+    request = token_requests.plain_request(
+        credential,
+        credential.revocation_url,
+        "revocation_url",
+        ExchangeKind.REVOCATION,
+        [("token", token), ("token_type_hint", hint)],
     )
+    secrets = (*request.expected.secrets, token)
+    return replace(request, expected=replace(request.expected, secrets=secrets))

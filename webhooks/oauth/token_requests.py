@@ -7,10 +7,11 @@ from typing import Any
 from urllib.parse import parse_qsl, quote_plus, urlencode
 
 from oauthlib.oauth2 import BackendApplicationClient, WebApplicationClient
+from oauthlib.oauth2.rfc6749.parameters import prepare_token_request
 
-from webhooks.models import ClientAuthentication, Credential, ExchangeKind
-from webhooks.oauth import parameters, providers
-from webhooks.oauth.endpoints import callback_url, check_client_secret, checked_endpoint
+from webhooks.models import ClientAuthentication, Credential, ExchangeKind, GrantType
+from webhooks.oauth import assertions, parameters, providers
+from webhooks.oauth.endpoints import callback_url, check_secrets, checked_endpoint
 from webhooks.oauth.errors import Grant
 from webhooks.oauth.token_response import Expected
 
@@ -27,6 +28,7 @@ class TokenRequest:
     pairs: parameters.Pairs = field(repr=False)
     body: bytes = field(repr=False)
     expected: Expected
+    certificate: str = field(repr=False, default="")
     # What it presents works once: it is not sent again before the first answer is known. None
     # while that is not known of a refresh token.
     is_single_use: bool | None = False
@@ -41,17 +43,45 @@ class ClientCredentials:
     fields: dict[str, Any] = field(repr=False)
     # What must not be seen of them, as it is sent.
     secrets: tuple[str, ...] = field(repr=False, default=())
+    # Shown to a server that asks for one, whatever the rest is (RFC 8705): PEM with its key.
+    certificate: str = field(repr=False, default="")
 
 
-def client_credentials(credential: Credential) -> ClientCredentials:
-    """Return the client's credentials as the settings say to send them."""
-    secret = credential.client_secret
-    if not secret:
+def client_credentials(credential: Credential, url: str) -> ClientCredentials:
+    """Return the client's credentials as the settings say to send them to a URL.
+
+    Errors: MisconfiguredError, also for a secret that was entered for another address.
+    """
+    if url:
+        check_secrets(credential, url)
+    more = dict(parameters.check_headers(credential.token_headers))
+    proof = _proof(credential)
+    return replace(
+        proof,
+        headers={**more, **proof.headers},
+        secrets=tuple(filter(None, (*proof.secrets, *more.values()))),
+        certificate=credential.client_certificate,
+    )
+
+
+def _proof(credential: Credential) -> ClientCredentials:
+    way, secret = credential.client_authentication, credential.client_secret
+    is_signed = way in (ClientAuthentication.KEY_JWT, ClientAuthentication.SECRET_JWT)
+    if is_signed and (secret or way == ClientAuthentication.KEY_JWT):
+        assertion = assertions.client_assertion(credential, credential.token_url)
+        fields = {
+            "include_client_id": True,
+            "client_assertion_type": assertions.CLIENT_ASSERTION,
+            "client_assertion": assertion,
+        }
+        return ClientCredentials(headers={}, fields=fields, secrets=(secret, assertion))
+    if not secret or way == ClientAuthentication.CERTIFICATE:
         return ClientCredentials(headers={}, fields={"include_client_id": True})
-    if credential.client_authentication == ClientAuthentication.REQUEST_BODY:
+    if way == ClientAuthentication.REQUEST_BODY:
         fields = {"include_client_id": True, "client_secret": secret}
         return ClientCredentials(headers={}, fields=fields, secrets=(secret,))
-    value = basic_authorization(credential.client_id, secret)
+    is_raw = way == ClientAuthentication.RAW_BASIC
+    value = basic_authorization(credential.client_id, secret, is_raw=is_raw)
     return ClientCredentials(
         headers={"Authorization": value},
         fields={"include_client_id": False},
@@ -59,9 +89,13 @@ def client_credentials(credential: Credential) -> ClientCredentials:
     )
 
 
-def basic_authorization(client_id: str, client_secret: str) -> str:
-    """Return the header's value; both halves are form-urlencoded (RFC 6749 section 2.3.1)."""
-    pair = f"{quote_plus(client_id)}:{quote_plus(client_secret)}"
+def basic_authorization(client_id: str, client_secret: str, *, is_raw: bool = False) -> str:
+    """Return the header's value; both halves are form-urlencoded (RFC 6749 section 2.3.1).
+
+    Not those for providers that take them as they come (`is_raw`).
+    """
+    halves = (client_id, client_secret)
+    pair = ":".join(halves if is_raw else map(quote_plus, halves))
     return f"Basic {base64.b64encode(pair.encode()).decode()}"
 
 
@@ -69,7 +103,7 @@ def code_request(
     credential: Credential, *, code: str, code_verifier: str, redirect_uri: str
 ) -> TokenRequest:
     """Return the request that exchanges a code. Errors: MisconfiguredError."""
-    proof = client_credentials(credential)
+    proof = client_credentials(credential, credential.token_url)
     body = WebApplicationClient(credential.client_id).prepare_request_body(
         code=code,
         redirect_uri=redirect_uri,
@@ -91,7 +125,8 @@ def refresh_request(
     credential: Credential, refresh_token: str, *, is_single_use: bool | None = False
 ) -> TokenRequest:
     """Return the request of RFC 6749 section 6. Errors: MisconfiguredError."""
-    proof = client_credentials(credential)
+    url = credential.refresh_url or credential.token_url
+    proof = client_credentials(credential, url)
     body = WebApplicationClient(credential.client_id).prepare_refresh_body(
         refresh_token=refresh_token,
         client_id=credential.client_id,
@@ -99,14 +134,13 @@ def refresh_request(
         **proof.fields,
     )
     expected = Expected(grant=Grant.REFRESH, secrets=(refresh_token,))
-    url = credential.refresh_url or credential.token_url
     request = _request(credential, url, body, proof, expected)
     return replace(request, is_single_use=is_single_use)
 
 
 def client_credentials_request(credential: Credential) -> TokenRequest:
     """Return the request of RFC 6749 section 4.4. Errors: MisconfiguredError."""
-    proof = client_credentials(credential)
+    proof = client_credentials(credential, credential.token_url)
     body = BackendApplicationClient(credential.client_id).prepare_request_body(
         scope=parameters.scope(credential) or None,
         body=urlencode(parameters.extra_of(credential, "token")),
@@ -116,11 +150,70 @@ def client_credentials_request(credential: Credential) -> TokenRequest:
     return _request(credential, credential.token_url, body, proof, expected)
 
 
+def machine_request(credential: Credential) -> TokenRequest:
+    """Return the request for a token that no person approves. Errors: MisconfiguredError."""
+    if credential.grant_type == GrantType.JWT_BEARER:
+        return jwt_bearer_request(credential)
+    return client_credentials_request(credential)
+
+
+def jwt_bearer_request(credential: Credential) -> TokenRequest:
+    """Return the request of RFC 7523 section 2.1. Errors: MisconfiguredError."""
+    scope = parameters.scope(credential)
+    assertion = assertions.grant_assertion(credential, credential.token_url, scope)
+    pairs = [("assertion", assertion), *([("scope", scope)] if scope else [])]
+    return _extension_request(credential, Grant.JWT_BEARER, pairs, secrets=(assertion,))
+
+
+def device_code_request(credential: Credential, device_code: str) -> TokenRequest:
+    """Return the request of RFC 8628 section 3.4. Errors: MisconfiguredError."""
+    pairs = [("device_code", device_code)]
+    return _extension_request(credential, Grant.DEVICE_CODE, pairs, secrets=(device_code,))
+
+
+def _extension_request(
+    credential: Credential, grant: Grant, pairs: parameters.Pairs, *, secrets: tuple[str, ...]
+) -> TokenRequest:
+    """Return the request of an extension grant (RFC 6749 section 4.5)."""
+    proof = client_credentials(credential, credential.token_url)
+    # Without a secret the JWT alone says who asks, and its issuer is the client.
+    named = {**proof.fields}
+    if grant is Grant.JWT_BEARER and not proof.headers and len(named) == 1:
+        named["include_client_id"] = False
+    extra = urlencode([*parameters.extra_of(credential, "token"), *pairs])
+    body = prepare_token_request(grant.value, body=extra, client_id=credential.client_id, **named)
+    expected = Expected(grant=grant, secrets=secrets)
+    return _request(credential, credential.token_url, body, proof, expected)
+
+
+def plain_request(
+    credential: Credential, url: str, field: str, kind: ExchangeKind, pairs: parameters.Pairs
+) -> TokenRequest:
+    """Return a request that asks for no token, with the client's credentials.
+
+    Errors: MisconfiguredError.
+    """
+    target = checked_endpoint(url, field)
+    proof = client_credentials(credential, target.url)
+    fields = dict(proof.fields)
+    if fields.pop("include_client_id"):
+        fields["client_id"] = credential.client_id
+    pairs = [*pairs, *fields.items()]
+    return TokenRequest(
+        url=target.url,
+        kind=kind,
+        headers={**proof.headers, "Accept": "application/json", "Content-Type": _FORM},
+        pairs=pairs,
+        body=urlencode(pairs).encode(),
+        expected=Expected(secrets=proof.secrets),
+        certificate=proof.certificate,
+    )
+
+
 def _request(
     credential: Credential, url: str, body: str, proof: ClientCredentials, expected: Expected
 ) -> TokenRequest:
     target = checked_endpoint(url, "token_url")
-    check_client_secret(credential, target)
     pairs = parse_qsl(body, keep_blank_values=True)
     is_json = credential.uses_json_token_request
     is_refresh = expected.grant is Grant.REFRESH
@@ -128,10 +221,11 @@ def _request(
         url=target.url,
         kind=ExchangeKind.REFRESH if is_refresh else ExchangeKind.TOKEN,
         headers={
+            **proof.headers,
             "Accept": "application/json",
             "Content-Type": "application/json" if is_json else _FORM,
-            **proof.headers,
         },
+        certificate=proof.certificate,
         pairs=pairs,
         body=_json(pairs) if is_json else body.encode(),
         expected=replace(

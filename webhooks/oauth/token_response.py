@@ -337,6 +337,8 @@ def stored_refusal(
     code = error_code(
         refusal, result, status=status, scope=expected.scope, uses_pkce=expected.uses_pkce
     )
+    if expected.grant is Grant.JWT_BEARER and refusal.code == "invalid_grant":
+        code = "assertion_refused"
     words = refusal.description or " ".join(refusal.texts) or refusal.code
     params = {
         "error": clean(refusal.code, secrets=expected.secrets, limit=100),
@@ -355,7 +357,7 @@ def _judged(refusal: TokenRefusal, raw: RawAnswer, expected: Expected) -> TokenR
         status=raw.status,
         text=decode(raw.body, raw.content_type),
         reauthorization_words=expected.reauthorization_words,
-        has_person=expected.grant is not Grant.CLIENT_CREDENTIALS,
+        has_person=expected.grant not in (Grant.CLIENT_CREDENTIALS, Grant.JWT_BEARER),
     )
 
 

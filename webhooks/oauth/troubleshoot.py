@@ -23,7 +23,6 @@ from webhooks.models import (
     ClientAuthentication,
     Credential,
     ExchangeKind,
-    GrantType,
     OAuthExchange,
     OAuthToken,
     messages,
@@ -139,7 +138,7 @@ def _of_exchange(exchange: OAuthExchange) -> Diagnosis:
 def _missing_refresh_token(credential: Credential, token: OAuthToken) -> Diagnosis | None:
     """Return how to ask for a refresh token when a token that ends came without one."""
     if (
-        credential.grant_type != GrantType.AUTHORIZATION_CODE
+        credential.is_machine
         or not token.has_access_token()
         or token.has_refresh_token()
         or token.expires_at is None
@@ -158,7 +157,7 @@ def examine(credential: Credential) -> list[Finding]:
     checks: list[tuple[str, Callable[[Credential], str]]] = [("token_url", _check_token_endpoint)]
     if endpoints.uses_authorization_code(credential):
         checks = [("callback_url", _check_callback), ("auth_url", _check_auth_url), *checks]
-    if credential.refresh_url and endpoints.uses_authorization_code(credential):
+    if credential.refresh_url and not credential.is_machine:
         checks.append(("refresh_url", partial(_check_token_endpoint, field="refresh_url")))
     if credential.revocation_url:
         checks.append(("revocation_url", _check_revocation_url))
@@ -180,7 +179,7 @@ def try_authentication(credential: Credential) -> AuthenticationCheck:
             message=_("There is no client secret, so there is only one way to send the client ID.")
         )
     try:
-        answers = {way: _ask_as(credential, way) for way in ClientAuthentication.values}
+        answers = {way: _ask_as(credential, way) for way in _ways(credential)}
     except MisconfiguredError as problem:
         return AuthenticationCheck(message=str(problem))
     now = answers[credential.client_authentication]
@@ -210,14 +209,20 @@ def try_authentication(credential: Credential) -> AuthenticationCheck:
     return AuthenticationCheck(message=message)
 
 
+def _ways(credential: Credential) -> list[str]:
+    """Return the present way to send the secret, and the two that most providers take."""
+    usual = (ClientAuthentication.BASIC_HEADER.value, ClientAuthentication.REQUEST_BODY.value)
+    return list(dict.fromkeys((credential.client_authentication, *usual)))
+
+
 def _ask_as(credential: Credential, way: str) -> TokenAnswer:
     """Return what the provider says to a client that sends its credentials in this way."""
     changed = copy.copy(credential)
     changed.client_authentication = way
     # The admin's words may be in any refusal.
     changed.reauthorization_words = []
-    if credential.grant_type == GrantType.CLIENT_CREDENTIALS:
-        return _tell(credential, token_requests.client_credentials_request(changed))
+    if credential.is_machine:
+        return _tell(credential, token_requests.machine_request(changed))
     # No refresh token is like it, so nothing is used up: a known client hears invalid_grant.
     return _tell(credential, token_requests.refresh_request(changed, random.token_urlsafe(32)))
 

@@ -6,7 +6,7 @@ Source: the Standard Webhooks specification, standard-webhooks/spec.
 
 import base64
 import binascii
-import hmac
+import hashlib
 import secrets
 from collections.abc import Sequence
 from functools import lru_cache
@@ -14,6 +14,9 @@ from functools import lru_cache
 from django.utils.translation import gettext as _
 
 SECRET_PREFIX = "whsec_"  # noqa: S105
+# RFC 2104 section 2: what a block of SHA-256 holds, and what each byte of the key is mixed with.
+_BLOCK_BYTES = 64
+_INNER, _OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
 # The specification asks for 24 to 64 bytes.
 _SECRET_BYTES = 32
 
@@ -42,13 +45,21 @@ def signature(keys: Sequence[bytes], message_id: str, timestamp: int, body: byte
     signed = b"%b.%d.%b" % (message_id.encode(), timestamp, body)
     signatures = []
     for key in keys:
-        mac = _keyed(key).copy()
-        mac.update(signed)
-        signatures.append("v1," + binascii.b2a_base64(mac.digest(), newline=False).decode())
+        inner, outer = _keyed(key)
+        inner, outer = inner.copy(), outer.copy()
+        inner.update(signed)
+        outer.update(inner.digest())
+        signatures.append("v1," + binascii.b2a_base64(outer.digest(), newline=False).decode())
     return " ".join(signatures)
 
 
 @lru_cache(maxsize=1024)
-def _keyed(key: bytes) -> hmac.HMAC:
-    """Return the MAC before any message: copying it is quicker than making it again."""
-    return hmac.new(key, digestmod="sha256")
+def _keyed(key: bytes) -> "tuple[hashlib._Hash, hashlib._Hash]":
+    """Return the two hashes of HMAC after the key, worked out once (RFC 2104 section 4).
+
+    Copying them takes less than half the time of copying a MAC of Python's own.
+    """
+    block = (hashlib.sha256(key).digest() if len(key) > _BLOCK_BYTES else key).ljust(
+        _BLOCK_BYTES, b"\0"
+    )
+    return hashlib.sha256(block.translate(_INNER)), hashlib.sha256(block.translate(_OUTER))

@@ -1,7 +1,7 @@
 """Form fields of our own: the write-only secret, the grouped event types, and lists as text."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from django import forms
@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from webhooks import catalogue, oauth
 from webhooks.network import UnsafeURLError
+from webhooks.security import pem
 
 # What the Clear checkbox turns a secret into, apart from text that was typed.
 CLEAR = object()
@@ -37,6 +38,7 @@ class SecretInput(forms.PasswordInput):
     """A password input that never holds a value, with what is stored and a Clear checkbox."""
 
     template_name = "webhooks/ui/_field_secret.html"
+    input_template = "django/forms/widgets/input.html"
     is_set = False
     is_typed = False
     is_cleared = False
@@ -49,6 +51,7 @@ class SecretInput(forms.PasswordInput):
     def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
         context = super().get_context(name, None, attrs)
         context["widget"].update(
+            input_template=self.input_template,
             is_set=self.is_set,
             is_typed=self.is_typed,
             is_cleared=self.is_cleared,
@@ -70,6 +73,15 @@ class SecretInput(forms.PasswordInput):
         self, data: Mapping[str, Any], files: MultiValueDict[str, Any], name: str
     ) -> bool:
         return name not in data and f"{name}-clear" not in data
+
+
+class SecretLines(SecretInput):
+    """The same for a secret of several lines, such as a key in PEM."""
+
+    input_template = "django/forms/widgets/textarea.html"
+
+    def __init__(self) -> None:
+        super().__init__({"rows": 3, "class": "mono", "autocomplete": "off"})
 
 
 class SecretFormField(forms.CharField):
@@ -94,6 +106,42 @@ class SecretFormField(forms.CharField):
         return super().clean(value)
 
 
+class SecretLinesField(SecretFormField):
+    """A secret of several lines, which `check` judges; it raises what says why not."""
+
+    # A chain of certificates and a key of 4096 bits.
+    _max_length = 20_000
+
+    def __init__(self, *, check: Callable[[str], object], **kwargs: Any) -> None:
+        super().__init__(strip=True, widget=SecretLines, **kwargs)
+        self._check = check
+
+    def clean(self, value: Any) -> Any:
+        typed = super().clean(value)
+        if isinstance(typed, str) and typed:
+            try:
+                self._check(typed)
+            except pem.PEMError as error:
+                raise ValidationError(_PEM_SENTENCES[error.code], code=error.code) from error
+            except oauth.MisconfiguredError as error:
+                raise ValidationError(str(error), code="invalid") from error
+        return typed
+
+
+_PEM_SENTENCES = {
+    "no_key": _(
+        "There is no RSA or EC private key in it. Paste the whole PEM, from “-----BEGIN” to the "
+        "last “-----”."
+    ),
+    "encrypted_key": _(
+        "A password protects this key. Take it off, for example with “openssl pkey -in key.pem”."
+    ),
+    "short_key": _("An RSA key needs 2048 bits or more. Make a new one."),
+    "no_certificate": _("There is no certificate in it. Paste it and its private key, both PEM."),
+    "other_key": _("The certificate and the private key do not belong together."),
+}
+
+
 def limit_field(label: Any, most: int, sentence: Any, help_text: Any) -> forms.IntegerField:
     """Make the field of a limit from 1 to `most`, or none; `sentence` says both when refused."""
     return forms.IntegerField(
@@ -107,29 +155,52 @@ def limit_field(label: Any, most: int, sentence: Any, help_text: Any) -> forms.I
 
 
 class EventTypesInput(forms.CheckboxSelectMultiple):
-    """Checkboxes by group, each group with its wildcard first."""
+    """A picker: checkboxes by group, each group with its wildcard first; closed, what is chosen."""
 
     template_name = "webhooks/webhook_form/_field_events.html"
 
     def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
         context = super().get_context(name, value, attrs)
+        widget = context["widget"]
         chosen = set(value or ())
-        prefix = context["widget"]["attrs"].get("id", f"id_{name}")
-        context["widget"]["groups"] = [
-            {
-                "label": group.label,
-                "wildcard": _box(group.wildcard, chosen, prefix),
-                "types": [
-                    {**_box(event.key, chosen, prefix), "event": event} for event in group.types
-                ],
-            }
-            for group in catalogue.groups()
-        ]
-        known = {key for group in catalogue.groups() for key in _keys(group)}
-        context["widget"]["others"] = [
-            _box(pattern, chosen, prefix) for pattern in sorted(chosen - known)
-        ]
+        prefix = widget["attrs"].setdefault("id", f"id_{name}")
+        groups = catalogue.groups()
+        known = {key for group in groups for key in _keys(group)}
+        others = sorted(chosen - known)
+        widget |= {
+            "groups": [
+                {
+                    "label": group.label,
+                    "wildcard": _box(group.wildcard, chosen, prefix),
+                    "types": [
+                        {
+                            **_box(event.key, chosen, prefix),
+                            "event": event,
+                            "short": _short_label(event),
+                        }
+                        for event in group.types
+                    ],
+                }
+                for group in groups
+            ],
+            "others": [_box(pattern, chosen, prefix) for pattern in others],
+            "chosen": "; ".join([*filter(None, (_chosen(one, chosen) for one in groups)), *others]),
+            "count": len(catalogue.types_for(chosen)),
+        }
         return context
+
+
+def _chosen(group: catalogue.EventGroup, chosen: set[str]) -> str:
+    """Return what is chosen of a group in a few words: “Incoming calls: all”."""
+    words = [_short_label(event) for event in group.types if event.key in chosen]
+    if group.wildcard in chosen:
+        words = [gettext("all")]
+    return f"{group.label}: {', '.join(words)}" if words else ""
+
+
+def _short_label(event: catalogue.EventType) -> str:
+    """Return a type's label without the words that its group has already."""
+    return str(event.label).rpartition(": ")[2]
 
 
 class EventTypesField(forms.Field):

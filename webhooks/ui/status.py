@@ -8,14 +8,13 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from webhooks import oauth
-from webhooks.alerts import problems
+from webhooks.alerts import channels, problems
 from webhooks.alerts.problems import TOKEN_ENDS_WITHIN
 from webhooks.delivery import outcomes
 from webhooks.delivery.plans import destination_problem
@@ -25,7 +24,6 @@ from webhooks.models import (
     AuthorizationType,
     Credential,
     Delivery,
-    GrantType,
     HoldReason,
     Incident,
     IncidentKind,
@@ -47,7 +45,7 @@ if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
 
 # Encrypted columns of related rows, which no list or page of a webhook decrypts.
-TOKEN_SECRETS = ("token__access_token", "token__refresh_token")
+TOKEN_SECRETS = ("token__access_token", "token__refresh_token", "token__replaced_secret")
 # Of a webhook with the credential it uses and that one's token.
 SECRETS_OF_WEBHOOK = (
     *WEBHOOK_SECRETS,
@@ -124,7 +122,7 @@ def _credentials_problem(webhook: Webhook) -> dict[str, Any] | None:
 def _token_problem(credential: Credential) -> dict[str, Any] | None:
     token = token_of(credential)
     if token is None or token.state == TokenState.NONE:
-        if credential.grant_type == GrantType.CLIENT_CREDENTIALS:
+        if credential.is_machine:
             return None
         sentence = _("Deliveries are held until somebody presses Get new access token.")
         return _status("warning", _("On hold"), sentence)
@@ -145,8 +143,7 @@ def has_token_problem(credential: Credential) -> bool:
 
 def needs_token(credential: Credential) -> bool:
     """Return whether somebody has to press Get new access token before anything is sent."""
-    is_code = credential.grant_type == GrantType.AUTHORIZATION_CODE
-    return is_code and has_token_problem(credential)
+    return not credential.is_machine and has_token_problem(credential)
 
 
 def token_of(credential: Credential) -> OAuthToken | None:
@@ -188,7 +185,9 @@ def problems_of(webhook: Webhook) -> dict[str, Any]:
     return {
         "notices": [one for one in notices if one["action"] != "resume"],
         "pause_notice": next((one for one in notices if one["action"] == "resume"), None),
-        "has_no_recipients": not (webhook.alert_recipients or settings.WEBHOOKS_ALERT_RECIPIENTS),
+        "has_no_recipients": not (
+            webhook.alert_recipients or channels.covering([webhook.pk]).exists()
+        ),
         "is_muted": webhook.mutes_alerts(timezone.now()),
     }
 
@@ -260,10 +259,10 @@ def _waiting_groups(held: Counter[str], parked: int) -> list[dict[str, Any]]:
     if parked:
         groups.append(
             {
-                "label": _("The process died three times while it was sending"),
+                "label": _("Sending crashed three times"),
                 "status": Status.PARKED,
                 "count": counted(parked),
-                "release": _("Look at them in the log, then press Send now there."),
+                "release": _("Resend or cancel them in the log."),
             }
         )
     return groups
@@ -395,13 +394,13 @@ def token_facts(credential: Credential, token: OAuthToken | None) -> dict[str, A
     return {
         "exchanges": found if credential.pk else [],
         "grant_ends_at": _grant_ends_at(credential, token),
-        "is_machine": credential.grant_type == GrantType.CLIENT_CREDENTIALS,
+        "is_machine": credential.is_machine,
     }
 
 
 def _grant_ends_at(credential: Credential, token: OAuthToken | None) -> datetime | None:
     """Return when a person must come back, if that is known and soon."""
-    is_machine = credential.grant_type == GrantType.CLIENT_CREDENTIALS
+    is_machine = credential.is_machine
     if not token or token.state in _BLOCKED or is_machine or token.refresh_end_moves:
         return None
     ends_at = token.refresh_token_expires_at if token.has_refresh_token() else token.expires_at

@@ -7,13 +7,14 @@ planned for each call, and sequential scans are switched off for the engine's se
 """
 
 import logging
+import select
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 
 from webhooks.delivery.queue import postgres_sql as sql
 from webhooks.delivery.queue.rows import (
@@ -37,6 +38,10 @@ logger = logging.getLogger(__name__)
 
 # Two connections may write at a time, and each waits for the disk alone.
 WRITES_IN_PARALLEL = True
+# It has `enqueue_at_once` and a version of the subscriptions.
+ACCEPTS_AT_ONCE = True
+# So few results are written with one statement.
+_FEW_ROWS = 16
 # Rows are looked up one by one, through an index: while a table is small a hash or a merge of all
 # of it looks cheaper, and costs four times as much.
 _PINNED = {
@@ -58,14 +63,57 @@ def _cursor() -> Iterator["psycopg.Cursor[Any]"]:
 
 def enqueue(events: Sequence[NewEventRow], deliveries: Sequence[NewDelivery]) -> None:
     """Insert events and their deliveries in the caller's transaction, due at once."""
+    of_events = [list(column) for column in zip(*events, strict=True)]
+    of_deliveries = [list(column) for column in zip(*deliveries, strict=True)]
     with _cursor() as cursor:
-        if events:
-            cursor.execute(
-                sql.INSERT_EVENTS, [list(column) for column in zip(*events, strict=True)]
-            )
-        if deliveries:
-            columns = [list(column) for column in zip(*deliveries, strict=True)]
-            cursor.execute(sql.INSERT_DELIVERIES, columns)
+        if events and deliveries:
+            cursor.execute(sql.INSERT_BOTH, [*of_events, *of_deliveries])
+        elif events:
+            cursor.execute(sql.INSERT_EVENTS, of_events)
+        elif deliveries:
+            cursor.execute(sql.INSERT_DELIVERIES, of_deliveries)
+
+
+def subscriptions_version() -> int:
+    """Return what changes whenever a webhook's types, filter or state change."""
+    with _cursor() as cursor:
+        row = cursor.execute(sql.SUBSCRIPTIONS).fetchone()
+    return int(row[0]) if row else -1
+
+
+def enqueue_at_once(
+    events: Sequence[NewEventRow],
+    deliveries: Sequence[NewDelivery],
+    version: int,
+    *,
+    lock_timeout_ms: int = 0,
+) -> tuple[int, set[str]]:
+    """Insert with one statement, which is a transaction where the caller has none.
+
+    Returns the version of the subscriptions, and the events that were inserted with their
+    deliveries: none unless the version is `version`, and none whose idempotency key is in use.
+    """
+    # In the order of their keys, so that no two transactions wait for each other.
+    columns = zip(*sorted(events, key=_key_of), strict=True)
+    parameters = [str(lock_timeout_ms), *map(list, columns), version]
+    parameters += map(list, zip(*deliveries, strict=True)) if deliveries else [[]] * 6
+    _leave_closed_connection()
+    with _cursor() as cursor:
+        row = cursor.execute(sql.INSERT_AT_ONCE, parameters).fetchone()
+    return (row[0], set(row[1])) if row else (-1, set())
+
+
+def _leave_closed_connection() -> None:
+    """Connect again where the server has ended the connection: seen at once, without asking it."""
+    if connection.connection is not None and not connection.in_atomic_block:
+        poll = select.poll()
+        poll.register(connection.connection.fileno(), select.POLLIN)
+        if poll.poll(0):
+            connection.close()
+
+
+def _key_of(event: NewEventRow) -> str:
+    return event.idempotency_key or ""
 
 
 def prepare_session() -> None:
@@ -90,9 +138,20 @@ def clock() -> float:
     return float(row[0])
 
 
-def candidates() -> list[Candidate]:
+def candidates(*, shards: int = 1, numbers: Sequence[int] = (0,)) -> list[Candidate]:
+    """Return the webhooks of these shards that have due rows."""
     with _cursor() as cursor:
-        return [_candidate(row) for row in cursor.execute(sql.CANDIDATES)]
+        parameters = {"shards": shards, "numbers": list(numbers)}
+        return [_candidate(row) for row in cursor.execute(sql.CANDIDATES, parameters)]
+
+
+def next_due_seconds(*, shards: int = 1, numbers: Sequence[int] = (0,)) -> float | None:
+    """Return how long it is until the next row of these shards is due; None when none waits."""
+    with _cursor() as cursor:
+        parameters = {"shards": shards, "numbers": list(numbers)}
+        row = cursor.execute(sql.NEXT_DUE, parameters).fetchone()
+    assert row is not None
+    return None if row[0] is None else float(row[0])
 
 
 def _candidate(row: tuple[Any, ...]) -> Candidate:
@@ -104,24 +163,38 @@ def _candidate(row: tuple[Any, ...]) -> Candidate:
 
 
 def _take(statement: str, parameters: dict[str, Any], max_bytes: int) -> list[Claimed]:
+    """Return what was claimed; rows whose large events could not be read are without them."""
     # One statement is one transaction; a BEGIN and a COMMIT of their own would be two more waits.
     with _cursor() as cursor:
-        return _taken(cursor, statement, parameters, max_bytes)
+        rows = cursor.execute(statement, parameters, binary=True).fetchall()
+    try:
+        with _cursor() as cursor:
+            return _with_events(cursor, rows, parameters["lease"], max_bytes)
+    except DatabaseError as error:
+        logger.warning("events_not_read rows=%d error=%s", len(rows), error)
+        return [Claimed._make([*row[:6], row[6] or b""]) for row in rows]
 
 
 def _taken(
     cursor: "psycopg.Cursor[Any]", statement: str, parameters: dict[str, Any], max_bytes: int
 ) -> list[Claimed]:
-    """Return what was claimed, with events; what is more than `max_bytes` of them goes back.
+    """Return what was claimed in the caller's transaction."""
+    rows = cursor.execute(statement, parameters, binary=True).fetchall()
+    return _with_events(cursor, rows, parameters["lease"], max_bytes)
+
+
+def _with_events(
+    cursor: "psycopg.Cursor[Any]", rows: Iterable[tuple[Any, ...]], lease: str, max_bytes: int
+) -> list[Claimed]:
+    """Return claimed rows with their events; what is more than `max_bytes` of them goes back.
 
     A row whose event is missing is cancelled.
     """
-    cursor.execute(statement, parameters, binary=True)
     claims: list[Claimed] = []
     large: list[Claimed] = []
     sizes: dict[str, int] = {}
     lost: list[str] = []
-    for *values, size in cursor.fetchall():
+    for *values, size in rows:
         claim = Claimed._make(values)
         if claim.payload is not None:
             max_bytes -= size
@@ -131,7 +204,6 @@ def _taken(
             large.append(claim)
         else:
             lost.append(claim.id)
-    lease = parameters["lease"]
     if lost:
         cursor.execute(sql.CANCEL_LOST, [lost, lease])
         logger.error("events_missing deliveries=%s", ",".join(lost))
@@ -256,6 +328,8 @@ def record(results: Sequence[AttemptResult], *, lease: str, is_repeat: bool = Fa
     try may have been committed before the connection broke, so that only attempts of deliveries
     that are still ours are written.
     """
+    if len(results) <= _FEW_ROWS:
+        return _record_few(results, lease, is_repeat)
     with transaction.atomic(), _cursor() as cursor:
         ours = _finish(cursor, results, lease)
         rows: Iterable[AttemptResult] = results
@@ -266,6 +340,29 @@ def record(results: Sequence[AttemptResult], *, lease: str, is_repeat: bool = Fa
             for result in rows:
                 copy.write_row(result.attempt)
     return len(ours)
+
+
+def _record_few(results: Sequence[AttemptResult], lease: str, is_repeat: bool) -> int:
+    attempts = zip(*(result.attempt for result in results), strict=True)
+    with _cursor() as cursor:
+        columns = [*_columns(results), lease, *map(list, attempts), is_repeat]
+        row = cursor.execute(sql.RECORD_FEW, columns).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _columns(results: Sequence[AttemptResult]) -> list[list[Any]]:
+    """Return what the statement of any result takes."""
+    return [
+        [result.delivery_id for result in results],
+        [result.number for result in results],
+        [result.status_code for result in results],
+        [result.status for result in results],
+        [result.outcome for result in results],
+        [result.hold_reason for result in results],
+        [int(result.counts) for result in results],
+        [result.delay_seconds for result in results],
+    ]
 
 
 def _finish(
@@ -284,20 +381,7 @@ def _finish(
         cursor.execute(sql.SUCCEEDED, [ids, numbers, codes, lease])
         ours.update(row[0] for row in cursor.fetchall())
     if others:
-        cursor.execute(
-            sql.OTHERS,
-            [
-                [result.delivery_id for result in others],
-                [result.number for result in others],
-                [result.status_code for result in others],
-                [result.status for result in others],
-                [result.outcome for result in others],
-                [result.hold_reason for result in others],
-                [int(result.counts) for result in others],
-                [result.delay_seconds for result in others],
-                lease,
-            ],
-        )
+        cursor.execute(sql.OTHERS, [*_columns(others), lease])
         ours.update(row[0] for row in cursor.fetchall())
     return ours
 
@@ -311,7 +395,7 @@ def write_states(changes: Sequence[StateChange]) -> list[tuple[int, float | None
     """Note the health of webhooks; return (webhook id, seconds it has been failing or None)."""
     # Sorted, so that two workers lock the rows in the same order.
     ordered = sorted(changes)
-    with transaction.atomic(), _cursor() as cursor:
+    with _cursor() as cursor:
         cursor.execute(
             sql.STATE,
             [
@@ -330,7 +414,7 @@ def add_counts(counts: Sequence[HourCount]) -> None:
     """Add to the hourly roll-up; one statement."""
     # Sorted, so that two workers lock the rows in the same order.
     columns = [list(column) for column in zip(*sorted(counts), strict=True)]
-    with transaction.atomic(), _cursor() as cursor:
+    with _cursor() as cursor:
         cursor.execute(sql.ADD_COUNTS, columns)
 
 
@@ -340,10 +424,11 @@ def expire(before: float, *, held: Sequence[str] = (), limit: int = 500) -> list
     `before` is Unix time by the database's clock; rows in `held` are alive in this process.
     """
     parameters = {"before": before, "held": list(held), "limit": limit}
-    with transaction.atomic(), _cursor() as cursor:
+    with _cursor() as cursor:
         # Nearly always none is: what is held need not be sent to find that out.
         if not cursor.execute(sql.IS_LATE, parameters).fetchone():
             return []
+    with transaction.atomic(), _cursor() as cursor:
         expired = [Expired(*row) for row in cursor.execute(sql.EXPIRE, parameters)]
         if expired:
             cursor.execute(
@@ -365,13 +450,13 @@ def hold(webhook_id: int, reason: str, limit: int = 1000) -> int:
 
     Those of a deleted webhook are cancelled: nothing could release them.
     """
-    with transaction.atomic(), _cursor() as cursor:
+    with _cursor() as cursor:
         return cursor.execute(sql.HOLD, [webhook_id, limit, reason, reason]).rowcount
 
 
 def hand_back(claims: Sequence[Claimed], *, lease: str) -> int:
     """Return rows that were claimed and not sent, as if they had never been claimed; how many."""
-    with transaction.atomic(), _cursor() as cursor:
+    with _cursor() as cursor:
         cursor.execute(
             sql.HAND_BACK,
             [[row.id for row in claims], [row.number for row in claims], lease],

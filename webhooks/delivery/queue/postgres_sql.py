@@ -26,7 +26,7 @@ HEAD_SECONDS = """CASE WHEN d.status = 'pending'
     THEN EXTRACT(EPOCH FROM d.next_attempt_at - now())::float8 END"""
 
 # A loose index scan: one probe per webhook that has pending rows, however many rows it has.
-CANDIDATES = f"""
+_WAITING = """
 WITH RECURSIVE waiting(webhook_id, next_attempt_at) AS (
   (SELECT webhook_id, next_attempt_at FROM webhooks_delivery WHERE status = 'pending'
    ORDER BY webhook_id, next_attempt_at LIMIT 1)
@@ -35,7 +35,8 @@ WITH RECURSIVE waiting(webhook_id, next_attempt_at) AS (
     SELECT d.webhook_id, d.next_attempt_at FROM webhooks_delivery d
     WHERE d.status = 'pending' AND d.webhook_id > waiting.webhook_id
     ORDER BY d.webhook_id, d.next_attempt_at LIMIT 1) following
-)
+)"""
+CANDIDATES = f"""{_WAITING}
 SELECT w.id, {VERSION}, COALESCE(t.version, 0), COALESCE(t.refused_version, 0),
   w.is_active AND w.deleted_at IS NULL, {IS_PACED},
   EXISTS (SELECT FROM webhooks_delivery WHERE status = 'pending' AND trigger = 'test'),
@@ -51,7 +52,13 @@ JOIN webhooks_webhook w ON w.id = waiting.webhook_id
 JOIN webhooks_credential c ON c.id = w.credential_id
 LEFT JOIN webhooks_oauthtoken t ON t.credential_id = w.credential_id
 LEFT JOIN webhooks_webhookstate s ON s.webhook_id = w.id
-WHERE waiting.next_attempt_at <= now()
+WHERE waiting.next_attempt_at <= now() AND w.id %% %(shards)s = ANY(%(numbers)s::int[])
+"""
+
+# How long nothing becomes due that is not due yet, by the same probes.
+NEXT_DUE = f"""{_WAITING}
+SELECT EXTRACT(EPOCH FROM min(next_attempt_at) - now())::float8 FROM waiting
+WHERE webhook_id %% %(shards)s = ANY(%(numbers)s::int[])
 """
 
 # The lease counts from here on: by now() it could be over when a statement that waited ends.
@@ -142,8 +149,8 @@ UPDATE webhooks_webhookstate s SET next_send_at = now() + r.seconds * interval '
 FROM unnest(%s::bigint[], %s::float8[]) AS r(id, seconds) WHERE s.webhook_id = r.id
 """
 
-TIMINGS = ["float8"] * 5
-ATTEMPT_TYPES = ["varchar", "int2", "timestamptz", *TIMINGS, "varchar", "varchar", "text"]
+_TIMINGS = ["float8"] * 5
+ATTEMPT_TYPES = ["varchar", "int2", "timestamptz", *_TIMINGS, "varchar", "varchar", "text"]
 ATTEMPT_TYPES += ["bytea", "int2", "text", "bytea", "int8", "varchar", "varchar"]
 COPY = f"COPY webhooks_attempt ({', '.join(ATTEMPT_COLUMNS)}) FROM STDIN (FORMAT BINARY)"
 
@@ -172,6 +179,16 @@ FROM (SELECT * FROM unnest(%s::text[], %s::int2[], %s::int2[], %s::text[], %s::t
       (SELECT %s::text AS lease) l OFFSET 0) r
 WHERE d.id = r.id AND d.lease = r.lease AND d.attempt_count = r.number
 RETURNING d.id
+"""
+
+# Few results in one round trip; many are quicker apart, with their attempts in a binary COPY.
+RECORD_FEW = f"""
+WITH done AS ({OTHERS}), logged AS (
+  INSERT INTO webhooks_attempt ({", ".join(ATTEMPT_COLUMNS)})
+  SELECT * FROM unnest({", ".join(f"%s::{type}[]" for type in ATTEMPT_TYPES)}) AS a(delivery_id)
+  WHERE NOT %s OR delivery_id IN (SELECT id FROM done)
+)
+SELECT count(*) FROM done
 """
 
 IS_LATE = """
@@ -242,19 +259,39 @@ ON CONFLICT (webhook_id, hour, outcome, duration_step)
 DO UPDATE SET count = h.count + EXCLUDED.count
 """
 
-INSERT_EVENTS = """
-INSERT INTO webhooks_event (id, type, payload, occurred_at, filtered_count, idempotency_key,
-                            fingerprint, source, call_id, caller_digits, callee_digits,
-                            client_digits, company_digits, created_at)
-SELECT *, now() FROM unnest(%s::text[], %s::text[], %s::bytea[], %s::timestamptz[], %s::int[],
-                            %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
-                            %s::text[], %s::text[], %s::text[])
+_EVENT_COLUMNS = """id, type, payload, occurred_at, filtered_count, idempotency_key, fingerprint,
+    source, call_id, caller_digits, callee_digits, client_digits, company_digits"""
+_EVENT_ARRAYS = """unnest(%s::text[], %s::text[], %s::bytea[], %s::timestamptz[], %s::int[],
+    %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
+    %s::text[])"""
+INSERT_EVENTS = f"""
+INSERT INTO webhooks_event ({_EVENT_COLUMNS}, created_at)
+SELECT *, now() FROM {_EVENT_ARRAYS}
 """
 
 INSERT_DELIVERIES = """
 INSERT INTO webhooks_delivery (id, event_id, webhook_id, status, trigger, hold_reason,
     next_attempt_at, attempt_count, failure_count, unknown_count, lease, outcome, created_at)
-SELECT *, CASE WHEN status = 'pending' THEN now() END, 0, 0, 0, '', '', now()
+SELECT r.*, CASE WHEN status = 'pending' THEN now() END, 0, 0, 0, '', '', now()
 FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::text[], %s::text[], %s::text[])
      AS r(id, event_id, webhook_id, status, trigger, hold_reason)
+"""
+
+# Both in one round trip.
+INSERT_BOTH = f"WITH events AS ({INSERT_EVENTS}) {INSERT_DELIVERIES}"
+
+SUBSCRIPTIONS = "SELECT version FROM webhooks_subscriptions"
+
+# Nothing is inserted once webhooks have changed, and nothing of an event whose key another one has.
+# Who has it and was not committed yet is waited for, but not for long: others wait as well.
+INSERT_AT_ONCE = f"""
+WITH known AS MATERIALIZED (
+  SELECT version, set_config('lock_timeout', %s, true) FROM webhooks_subscriptions
+), e AS (
+  INSERT INTO webhooks_event ({_EVENT_COLUMNS}, created_at)
+  SELECT *, now() FROM {_EVENT_ARRAYS} WHERE (SELECT version FROM known) = %s
+  ON CONFLICT (idempotency_key) DO NOTHING RETURNING id
+), d AS ({INSERT_DELIVERIES}  WHERE EXISTS (SELECT FROM e WHERE e.id = r.event_id)
+)
+SELECT version, ARRAY(SELECT id FROM e) FROM known
 """

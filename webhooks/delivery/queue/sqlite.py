@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 # One transaction writes at a time: a second connection would only wait for the first.
 WRITES_IN_PARALLEL = False
+# Its statements cost no round trips.
+ACCEPTS_AT_ONCE = False
 
 
 def _stored(moment: dt.datetime | None) -> Any:
@@ -81,11 +83,20 @@ def clock() -> float:
     return timezone.now().timestamp()
 
 
-def candidates() -> list[Candidate]:
+def candidates(*, shards: int = 1, numbers: Sequence[int] = (0,)) -> list[Candidate]:
+    """Return the webhooks of these shards that have due rows."""
     with connection.cursor() as cursor:
         now = timezone.now()
-        cursor.execute(sql.CANDIDATES, [_stored(now)])
+        statement = sql.CANDIDATES.format(numbers=_marks(numbers))
+        cursor.execute(statement, [_stored(now), shards, *numbers])
         return [_candidate(row, now) for row in cursor.fetchall()]
+
+
+def next_due_seconds(*, shards: int = 1, numbers: Sequence[int] = (0,)) -> float | None:
+    """Return how long it is until the next row of these shards is due; None when none waits."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql.NEXT_DUE.format(numbers=_marks(numbers)), [shards, *numbers])
+        return _seconds_to(cursor.fetchone()[0], timezone.now())
 
 
 def _candidate(row: tuple[Any, ...], now: dt.datetime) -> Candidate:

@@ -3,14 +3,15 @@
 from webhooks.delivery.queue.rows import ATTEMPT_COLUMNS, MAX_UNKNOWN, QUARANTINE_FROM, VERSION
 
 # A loose index scan: one probe per webhook that has pending rows, however many rows it has.
-CANDIDATES = f"""
+_WAITING = """
 WITH RECURSIVE waiting(webhook_id) AS (
   SELECT min(webhook_id) FROM webhooks_delivery WHERE status = 'pending'
   UNION ALL
   SELECT (SELECT min(d.webhook_id) FROM webhooks_delivery d
           WHERE d.status = 'pending' AND d.webhook_id > waiting.webhook_id)
   FROM waiting WHERE waiting.webhook_id IS NOT NULL
-)
+)"""
+CANDIDATES = f"""{_WAITING}
 SELECT w.id, {VERSION}, COALESCE(t.version, 0), COALESCE(t.refused_version, 0),
   w.is_active AND w.deleted_at IS NULL,
   w.rate_limit IS NOT NULL OR w.concurrency_limit IS NOT NULL OR w.is_ordered,
@@ -32,6 +33,14 @@ LEFT JOIN webhooks_oauthtoken t ON t.credential_id = w.credential_id
 LEFT JOIN webhooks_webhookstate s ON s.webhook_id = w.id
 WHERE EXISTS (SELECT 1 FROM webhooks_delivery d WHERE d.status = 'pending'
   AND d.webhook_id = w.id AND d.next_attempt_at <= %s)
+  AND w.id %% %s IN ({{numbers}})
+"""
+
+# How long nothing becomes due that is not due yet, by the same probes.
+NEXT_DUE = f"""{_WAITING}
+SELECT min((SELECT min(next_attempt_at) FROM webhooks_delivery d
+            WHERE d.status = 'pending' AND d.webhook_id = waiting.webhook_id)) FROM waiting
+WHERE webhook_id %% %s IN ({{numbers}})
 """
 
 DUE = f"""

@@ -7,9 +7,10 @@ from typing import Any
 
 from django.db import models
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from webhooks import oauth
-from webhooks.models import AUTHORIZATION_FIELDS, AuthorizationType, GrantType, Webhook
+from webhooks.models import AUTHORIZATION_FIELDS, CREDENTIAL_SECRETS, GrantType, Webhook
 from webhooks.security.encryption import SecretField, SecretUnreadableError
 from webhooks.ui.webhook_form.headers import Header, stored_headers
 
@@ -29,7 +30,13 @@ FIELDS: dict[str, "models.Field[Any, Any]"] = {
     for field in (*AUTHORIZATION_FIELDS.values(), *Webhook._meta.concrete_fields)
     if field.name not in NOT_PORTABLE and not isinstance(field, SecretField)
 }
-_SECRETS = ("basic_password", "client_secret")
+_MISSING = {
+    "basic_password": gettext_lazy("the password"),
+    "client_secret": gettext_lazy("the client secret"),
+    "client_key": gettext_lazy("the private key"),
+    "token_headers": gettext_lazy("the headers of token requests"),
+    "client_certificate": gettext_lazy("the TLS client certificate"),
+}
 MAX_BYTES = 2 * 1024 * 1024
 # A plan checks each address; more would keep a page waiting.
 MAX_WEBHOOKS = 500
@@ -38,7 +45,7 @@ _UNSTORABLE = re.compile(r"[\0\ud800-\udfff]")
 # Written into a file to say what has to be entered; it sets nothing.
 _IGNORED = {"secrets"}
 _SECRET_KEYS = {
-    *("basic_password", "client_secret", "signing_secret", "previous_signing_secret"),
+    *(*CREDENTIAL_SECRETS, "signing_secret", "previous_signing_secret"),
     *("headers_json", "access_token", "refresh_token", "password", "token"),
 }
 
@@ -52,7 +59,7 @@ def as_json(webhook: Webhook) -> dict[str, Any]:
     """Return one webhook; `secrets` names what has to be entered where it is imported."""
     headers, secrets = _headers(webhook)
     used, own = webhook.credential, webhook.private_credential
-    set_here = [name for name in _SECRETS if own.has_secret(name)]
+    set_here = [name for name in CREDENTIAL_SECRETS if own.has_secret(name)]
     return {
         "uid": webhook.uid,
         **settings_of(webhook),
@@ -99,17 +106,17 @@ def missing_secrets(webhook: Webhook, listed: Collection[str] = ()) -> list[str]
     `listed` are those that the file names: a client of the authorization code grant may have none,
     so only the file knows that this one had.
     """
-    missing = []
+    missing: list[str] = []
     credential = webhook.credential
     if not credential.is_shared:
-        kind, grant = credential.authorization_type, credential.grant_type
-        if kind == AuthorizationType.BASIC and not credential.has_secret("basic_password"):
-            missing.append(_("the password"))
-        needs_client = kind == AuthorizationType.OAUTH2 and (
-            grant == GrantType.CLIENT_CREDENTIALS or "client_secret" in listed
-        )
-        if needs_client and not credential.has_secret("client_secret"):
-            missing.append(_("the client secret"))
+        needed = {*listed, "basic_password"}
+        if credential.grant_type == GrantType.CLIENT_CREDENTIALS:
+            needed.add("client_secret")
+        missing = [
+            str(_MISSING[field])
+            for field in credential.secrets_used
+            if field in needed and not credential.has_secret(field)
+        ]
     try:
         headers = stored_headers(webhook)
     except SecretUnreadableError:

@@ -1,14 +1,14 @@
 """The rules of each authorization type's fields. Only the chosen type's fields are checked."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from django.utils.translation import gettext_lazy as _
 
 from webhooks import catalogue, network, oauth
-from webhooks.models import AuthorizationType, GrantType, TokenPlacement
+from webhooks.models import AuthorizationType, ClientAuthentication, GrantType, TokenPlacement
 from webhooks.ui.fields import refusal
 
 BASIC_FIELDS = ("basic_login", "basic_password")
@@ -22,6 +22,7 @@ ADVANCED_FIELDS = (
     "authorization_parameters",
     "token_parameters",
     "refresh_parameters",
+    "assertion_claims",
     "uses_json_token_request",
     "refresh_url",
     "revocation_url",
@@ -32,6 +33,8 @@ ADVANCED_FIELDS = (
     "expired_status_codes",
     "reauthorization_words",
 )
+# Secrets of several lines, which the page shows among them.
+ADVANCED_SECRETS = ("client_key", "token_headers")
 OAUTH_FIELDS = (
     "grant_type",
     "provider",
@@ -45,19 +48,16 @@ OAUTH_FIELDS = (
     "scope",
     "client_authentication",
     *ADVANCED_FIELDS,
+    *ADVANCED_SECRETS,
 )
-# Only a person's approval needs these; client credentials ask no person and refresh nothing.
-CODE_FIELDS = frozenset(
-    {
-        "callback_url",
-        "auth_url",
-        "uses_pkce",
-        "requires_issuer",
-        "authorization_parameters",
-        "refresh_parameters",
-        "refresh_url",
-    }
+# Only a redirect of the browser needs these.
+_REDIRECT_FIELDS = frozenset(
+    {"callback_url", "uses_pkce", "requires_issuer", "authorization_parameters"}
 )
+# And these a person's approval; what no person approves is not refreshed.
+_PERSON_FIELDS = frozenset({"auth_url", "refresh_parameters", "refresh_url"})
+# Whatever the type, it is shown to who asks for one.
+CERTIFICATE = "client_certificate"
 FIELDS_OF = {
     AuthorizationType.NONE: (),
     AuthorizationType.BASIC: BASIC_FIELDS,
@@ -67,9 +67,8 @@ FIELDS_OF = {
 REQUIRED = {
     "basic_login": _("Enter the login the receiver expects."),
     "basic_password": _("Enter the password that belongs to the login."),
-    "client_secret": _(
-        "Enter the client secret: client credentials have nothing else to prove who asks."
-    ),
+    "client_certificate": _("Paste the certificate and its private key, both PEM."),
+    "client_secret": _("Enter the client secret: this client has nothing else to prove who asks."),
     "auth_url": _(
         "Enter the provider's authorization address, for example "
         "“https://provider.example/oauth/authorize”."
@@ -129,7 +128,14 @@ def _query_of(url: str) -> list[tuple[str, str]]:
 def unchosen_fields(chosen: str, grant: str) -> set[str]:
     """Return the fields of the types and grants that were not chosen."""
     others = {field for kind, fields in FIELDS_OF.items() if kind != chosen for field in fields}
-    return others | CODE_FIELDS if grant == GrantType.CLIENT_CREDENTIALS else others
+    return others | unused_fields(grant)
+
+
+def unused_fields(grant: str) -> frozenset[str]:
+    """Return the fields that a grant type has no use for."""
+    if grant == GrantType.AUTHORIZATION_CODE:
+        return frozenset()
+    return _REDIRECT_FIELDS if grant == GrantType.DEVICE_CODE else _REDIRECT_FIELDS | _PERSON_FIELDS
 
 
 def basic_errors(values: Mapping[str, Any], *, has_password: bool) -> dict[str, Any]:
@@ -151,26 +157,39 @@ def basic_errors(values: Mapping[str, Any], *, has_password: bool) -> dict[str, 
 
 
 def oauth_errors(
-    values: Mapping[str, Any], *, trusted: Mapping[str, Any], has_secret: bool
+    values: Mapping[str, Any], *, trusted: Mapping[str, Any], secrets: Collection[str]
 ) -> dict[str, Any]:
-    """Return a sentence for each wrong field of OAuth 2.0.
+    """Return a sentence for each wrong field of OAuth 2.0; `secrets` are those that are set.
 
     A client secret may be absent, but not with client credentials: they are nothing without it.
     """
-    is_code = values["grant_type"] != GrantType.CLIENT_CREDENTIALS
-    required = ("auth_url", "token_url", "client_id") if is_code else ("token_url", "client_id")
-    errors: dict[str, Any] = {field: REQUIRED[field] for field in required if not values.get(field)}
-    used = ("auth_url", "token_url", "refresh_url", "revocation_url")
-    for field in used if is_code else ("token_url", "revocation_url"):
-        if values.get(field) and (reason := _endpoint_error(values[field], was=trusted[field])):
+    grant, way = values["grant_type"], values["client_authentication"]
+    unused = unused_fields(grant)
+    errors: dict[str, Any] = {
+        field: REQUIRED[field]
+        for field in ("auth_url", "token_url", "client_id")
+        if field not in unused and not values.get(field)
+    }
+    for field in ("auth_url", "token_url", "refresh_url", "revocation_url"):
+        value = "" if field in unused else values.get(field)
+        if value and (reason := _endpoint_error(value, was=trusted[field])):
             errors[field] = reason
-    if is_code:
+    if "callback_url" not in unused:
         try:
             oauth.check_callback_url(values.get("callback_url", ""))
         except ValueError as error:
             errors["callback_url"] = str(error)
-    elif not has_secret:
-        errors["client_secret"] = REQUIRED["client_secret"]
+    # A private key is made when it is missing.
+    if way == ClientAuthentication.CERTIFICATE:
+        needed = "client_certificate"
+    elif way == ClientAuthentication.KEY_JWT:
+        needed = ""
+    elif grant == GrantType.CLIENT_CREDENTIALS or way == ClientAuthentication.SECRET_JWT:
+        needed = "client_secret"
+    else:
+        needed = ""
+    if needed and needed not in secrets:
+        errors[needed] = REQUIRED[needed]
     return {**_advanced_errors(values), **_client_errors(values), **errors}
 
 

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from webhooks import events, oauth
 from webhooks.models import (
+    CREDENTIAL_SECRETS,
     AuditEntry,
     AuthorizationType,
     Credential,
@@ -33,12 +34,10 @@ if TYPE_CHECKING:
 else:
     _ModelForm = forms.ModelForm
 
-SECRETS = ("basic_password", "client_secret")
-_SECRET_OF = {AuthorizationType.BASIC: "basic_password", AuthorizationType.OAUTH2: "client_secret"}
 # The columns of the credential that the page shows.
 CREDENTIAL_FIELDS = (
     *("authorization_type", "basic_login"),
-    *(name for name in authorization.OAUTH_FIELDS if name not in SECRETS),
+    *(name for name in authorization.OAUTH_FIELDS if name not in CREDENTIAL_SECRETS),
 )
 # What the guard judges, as it was typed: a space around it is refused here as everywhere else.
 _ADDRESSES = ("url", "issuer", "auth_url", "token_url", "refresh_url", "revocation_url")
@@ -49,6 +48,7 @@ _PAGE_ORDER = (
     "authorization_type",
     *authorization.BASIC_FIELDS,
     *authorization.OAUTH_FIELDS,
+    authorization.CERTIFICATE,
 )
 
 
@@ -62,65 +62,33 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
     use_required_attribute = False
 
     authorization_type = choice_field("authorization_type")
-    basic_login = text_field(
-        "basic_login",
-        _(
-            "Sent with the password in the Authorization header of every request, for example "
-            "“pbx”."
-        ),
-    )
+    basic_login = text_field("basic_login")
     basic_password = SecretFormField(label=_("Password"))
-    token_name = forms.CharField(
-        label=_("Token name"),
-        help_text=_("Your own word for this token, for example “CRM of the Kyiv office”."),
-        max_length=100,
-        required=False,
-    )
-    callback_url = forms.CharField(
-        label=_("Callback URL"),
-        help_text=_("It must match the one registered with the provider, letter by letter."),
-        max_length=2048,
-        required=False,
-        widget=CopyInput({"inputmode": "url", "spellcheck": "false"}),
-    )
-    auth_url = forms.CharField(
-        label=_("Auth URL"),
-        help_text=_(
-            "Where you log in and approve, for example “https://provider.example/oauth/authorize”."
+    token_name = text_field("token_name")
+    callback_url = text_field(
+        "callback_url",
+        _(
+            "Register this URL at the provider, letter by letter. After you approve, the provider "
+            "sends you back here and the code is taken from it."
         ),
-        max_length=2048,
-        required=False,
-        widget=forms.TextInput({"inputmode": "url", "spellcheck": "false"}),
+        widget=CopyInput,
+        inputmode="url",
     )
-    token_url = forms.CharField(
-        label=_("Access token URL"),
-        help_text=_(
-            "Where the approval becomes a token, for example “https://provider.example/oauth/token”."
-        ),
-        max_length=2048,
-        required=False,
-        widget=forms.TextInput({"inputmode": "url", "spellcheck": "false"}),
+    auth_url = text_field(
+        "auth_url", inputmode="url", placeholder="https://provider.example/oauth/authorize"
     )
-    client_id = text_field(
-        "client_id",
-        _("The provider showed it when you registered this site there, for example “crm-4f21”."),
+    token_url = text_field(
+        "token_url", inputmode="url", placeholder="https://provider.example/oauth/token"
     )
+    client_id = text_field("client_id")
     client_secret = SecretFormField(
         label=_("Client secret"),
         strip=True,
-        help_text=_("Leave it empty only when the provider registered a public client."),
+        help_text=_("The password of this app at the provider."),
     )
-    scope = forms.CharField(
-        label=_("Scope"),
-        help_text=_("What the token may do, with spaces between, for example “read write”."),
-        max_length=2048,
-        required=False,
-    )
+    scope = text_field("scope", placeholder="read write")
     # Left out, it is the model's default; radios are never empty on the page.
-    client_authentication = choice_field(
-        "client_authentication",
-        _("The provider's documentation says which one it expects."),
-    )
+    client_authentication = choice_field("client_authentication")
 
     # What follows the fields of `_PAGE_ORDER` on the page.
     page_end: tuple[str, ...] = ALERT_FIELDS
@@ -143,8 +111,7 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         }
         super().__init__(data, instance=instance, initial=shown)
         self.fields["accepts_plain_http"].help_text = _(
-            "Everybody on the way to the receiver can read them. Tick it only for a network of "
-            "your own."
+            "Everybody on the way can read them. Tick it only for a network of your own."
         )
         for name in _ADDRESSES:
             if name in self.fields:
@@ -156,6 +123,8 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         # The newest entry of the audit trail that the values include, and what came after it.
         self.seen = ""
         self.conflicts: list[AuditEntry] = []
+        # The stored client secret that this save replaces.
+        self._replaced_secret = ""
         # What a pasted cURL command filled in, when one was.
         self.pasted: Pasted | None = None
         # As they were: validation writes into the instances.
@@ -166,7 +135,7 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         }
         # Accepted also while no name server answers for them: it may be down for a moment.
         self.trusted_addresses = {name: self._stored.get(name) for name in _ADDRESSES}
-        for field in SECRETS:
+        for field in CREDENTIAL_SECRETS:
             self._keep_typed(field)
 
     @property
@@ -175,10 +144,23 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         return self.instance.url if isinstance(self.instance, Webhook) else ""
 
     @property
+    def public_keys_url(self) -> str:
+        return oauth.public_keys_url(self.credential)
+
+    @property
     def chosen_type(self) -> str:
         """Return the authorization type whose fields are shown."""
         value = str(self["authorization_type"].value())
         return value if value in AuthorizationType.values else AuthorizationType.NONE
+
+    def mark(self, fields: Iterable[str]) -> None:
+        """Mark the fields that a refusal of the provider is about; the token panel says it."""
+        for field in fields:
+            if field in self.fields and not self.is_bound:
+                self.fields[field].widget.attrs |= {
+                    "aria-invalid": "true",
+                    "aria-describedby": "token-error",
+                }
 
     def problems(self) -> list[dict[str, Any]]:
         """Return every error with its field's label and id, in the order of the page."""
@@ -211,13 +193,13 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
 
     def _check_secret_origins(self) -> None:
         """Ask again for a stored secret that would go where it was not entered for."""
-        field = _SECRET_OF.get(AuthorizationType(self.credential.authorization_type))
-        if field is None or self.cleaned_data.get(field) or not self.credential.has_secret(field):
-            return
-        for origin in self.credential.secret_destinations(field, self.receiver_url):
-            if sentence := lifecycle.bound_elsewhere(self.credential, field, origin):
-                self.refuse_secret(field, sentence)
-                return
+        for field in self.credential.secrets_used:
+            if self.cleaned_data.get(field) or not self.credential.has_secret(field):
+                continue
+            for origin in self.credential.secret_destinations(field, self.receiver_url):
+                if sentence := lifecycle.bound_elsewhere(self.credential, field, origin):
+                    self.refuse_secret(field, sentence)
+                    break
 
     def refuse_secret(self, field: str, sentence: str) -> None:
         """Do not send a stored secret where it was not entered for: a person enters it again."""
@@ -230,16 +212,19 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         was_empty = self.instance.pk and not self._stored["callback_url"]
         return "" if was_empty and url == oauth.default_callback_url() else url
 
-    def clean_basic_password(self) -> Any:
-        return self._clean_secret("basic_password")
-
-    def clean_client_secret(self) -> Any:
-        return self._clean_secret("client_secret")
-
     def clean(self) -> dict[str, Any]:
         values = super().clean() or self.cleaned_data
+        for field in CREDENTIAL_SECRETS:
+            if field in values:
+                # What was typed on an earlier showing of this form, when nothing was now.
+                values[field] = values[field] or self.draft.get(field)
         # Radios that are left out keep what is stored.
-        for field in ("authorization_type", "grant_type", "token_placement"):
+        for field in (
+            "authorization_type",
+            "grant_type",
+            "client_authentication",
+            "token_placement",
+        ):
             values[field] = values.get(field) or self._stored[field]
         self._check_authorization(values)
         self._check_plain_http(values)
@@ -258,7 +243,7 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
             errors = authorization.oauth_errors(
                 values,
                 trusted=self.trusted_addresses,
-                has_secret=self.secret_is_set("client_secret"),
+                secrets={name for name in CREDENTIAL_SECRETS if self.secret_is_set(name)},
             )
         for field, sentence in errors.items():
             if field not in self.errors:
@@ -309,11 +294,16 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
     def write_secrets(self) -> set[str]:
         """Set what was typed or cleared on the credential; return the names of its columns."""
         written = set()
-        for field in SECRETS:
+        if self.cleaned_data.get("client_secret") and self.credential.has_secret("client_secret"):
+            self._replaced_secret = self.credential.client_secret
+        for field in CREDENTIAL_SECRETS:
             typed = self.cleaned_data.get(field)
             if typed:
                 self.credential.set_secret(field, "" if typed is CLEAR else typed)
                 written |= {field, "secrets_changed_at"}
+        if self.credential.signs_with_key and not self.credential.has_secret("client_key"):
+            self.credential.set_secret("client_key", oauth.make_key())
+            written |= {"client_key", "secrets_changed_at"}
         return written
 
     def save_credential(self) -> None:
@@ -339,6 +329,12 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         was_misconfigured = misconfigured.exists()
         fingerprint = "" if self.reaches_further else self._fingerprint
         oauth.drop_if_changed(fingerprint, self.credential, self.receiver_url)
+        if self._replaced_secret:
+            oauth.keep_replaced_secret(
+                self.credential.pk,
+                old=self._replaced_secret,
+                new=self.credential.client_secret,
+            )
         if was_misconfigured or is_awaited or self.changes(*CREDENTIAL_FIELDS):
             events.release_held(self.credential)
 
@@ -347,15 +343,11 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         """Return whether a stored token would go to receivers that it was not granted for."""
         return False
 
-    def _clean_secret(self, field: str) -> Any:
-        """Return what was typed now or, when nothing was, on an earlier showing of this form."""
-        return self.cleaned_data[field] or self.fields[field].clean(self.draft.get(field))
-
     def _forgive(self, fields: set[str]) -> None:
         """Drop the errors of types that were not chosen; what cannot be stored stays as it was."""
         for field in fields & self.errors.keys():
             del self.errors[field]
-            if field not in SECRETS:
+            if field not in CREDENTIAL_SECRETS:
                 self.cleaned_data[field] = self._stored[field]
 
     def _keep_typed(self, field: str) -> None:
@@ -371,9 +363,6 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
             self.draft.keep(field, value)
         widget.is_typed = bool(self.draft.get(field))
         widget.is_set = self.credential.has_secret(field)
-        if widget.is_set or widget.is_typed:
-            # The advice about an empty field is for a secret that was never set.
-            self.fields[field].help_text = ""
         widget.changed_at = self.credential.secrets_changed_at.get(field, "")
 
 

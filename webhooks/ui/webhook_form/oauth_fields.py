@@ -23,8 +23,20 @@ from webhooks.models import (
     GrantType,
     TokenPlacement,
 )
-from webhooks.ui.fields import ParametersField, StatusCodesField, WordsField, parameters_text
-from webhooks.ui.webhook_form.authorization import ADVANCED_FIELDS, CODE_FIELDS
+from webhooks.security import pem
+from webhooks.ui.fields import (
+    ParametersField,
+    SecretLinesField,
+    StatusCodesField,
+    WordsField,
+    parameters_text,
+)
+from webhooks.ui.webhook_form.authorization import (
+    ADVANCED_FIELDS,
+    ADVANCED_SECRETS,
+    CERTIFICATE,
+    unused_fields,
+)
 
 _LABELS: dict[str, Any] = {name: one.verbose_name for name, one in AUTHORIZATION_FIELDS.items()}
 _YES, _NO = gettext_lazy("Yes"), gettext_lazy("No")
@@ -33,7 +45,12 @@ _SCOPES_SHOWN = 30
 
 
 def text_field(
-    name: str, help_text: Any, *, label: Any = None, **attributes: str
+    name: str,
+    help_text: Any = "",
+    *,
+    label: Any = None,
+    widget: type[forms.TextInput] = forms.TextInput,
+    **attributes: str,
 ) -> forms.CharField:
     """Return the input of a column of the credential."""
     column: Any = AUTHORIZATION_FIELDS[name]
@@ -42,7 +59,7 @@ def text_field(
         help_text=help_text,
         max_length=column.max_length,
         required=False,
-        widget=forms.TextInput({"autocomplete": "off", "spellcheck": "false", **attributes}),
+        widget=widget({"autocomplete": "off", "spellcheck": "false", **attributes}),
     )
 
 
@@ -83,7 +100,7 @@ def _switch(
 
 def _provider_choices() -> list[tuple[str, Any]]:
     named = [(preset.key, preset.label) for preset in oauth.PRESETS.values()]
-    return [("", _("Another provider")), *named]
+    return [("", _("None")), *named]
 
 
 class OAuthFields(forms.Form):
@@ -91,17 +108,15 @@ class OAuthFields(forms.Form):
 
     grant_type = choice_field("grant_type")
     provider = forms.ChoiceField(
-        label=_LABELS["provider"],
+        label=gettext_lazy("Provider preset"),
         choices=_provider_choices,
         required=False,
         widget=forms.Select({"data-provider": True}),
-        help_text=gettext_lazy("Choosing one fills in what is the same for everybody."),
     )
     issuer = text_field(
         "issuer",
         gettext_lazy(
-            "The provider's own name, for example “https://accounts.google.com”. It finds the "
-            "addresses, and answers of any other issuer are refused."
+            "For example “https://accounts.google.com”. Answers of any other issuer are refused."
         ),
         inputmode="url",
     )
@@ -146,6 +161,36 @@ class OAuthFields(forms.Form):
         help_text=gettext_lazy(
             "Sent when a token is refreshed, one a line, for example “tenant=42”."
         ),
+    )
+    client_key = SecretLinesField(
+        label=_LABELS["client_key"],
+        check=pem.private_key,
+        help_text=gettext_lazy(
+            "Signs the JWT; PEM, or the JSON file of a Google service account. Left empty, a key "
+            "is made when you save."
+        ),
+    )
+    assertion_claims = ParametersField(
+        label=_LABELS["assertion_claims"],
+        reserved=oauth.RESERVED_CLAIMS,
+        help_text=gettext_lazy(
+            "One a line, for example “sub=integration@example.com” or "
+            "“aud=https://login.salesforce.com”. The client ID is iss and sub, Access token URL "
+            "is aud. Also “kid”, “alg”, “x5t”."
+        ),
+    )
+    client_certificate = SecretLinesField(
+        label=_LABELS["client_certificate"],
+        check=pem.check_certificate,
+        help_text=gettext_lazy(
+            "The certificate and its private key, both PEM, for a provider or a receiver that "
+            "asks for one (mutual TLS)."
+        ),
+    )
+    token_headers = SecretLinesField(
+        label=_LABELS["token_headers"],
+        check=oauth.check_headers,
+        help_text=gettext_lazy("One a line, for example “X-Tenant: 42”."),
     )
     uses_json_token_request = _switch(
         "uses_json_token_request",
@@ -205,8 +250,41 @@ class OAuthFields(forms.Form):
         return value if value in GrantType.values else GrantType.AUTHORIZATION_CODE
 
     @property
+    def unused(self) -> frozenset[str]:
+        """Return the fields that the chosen grant has no use for."""
+        return unused_fields(self.chosen_grant)
+
+    @property
+    def has_certificate_open(self) -> bool:
+        return bool(self[CERTIFICATE].errors or self[CERTIFICATE].field.widget.is_set)
+
+    @property
+    def signs_with_key(self) -> bool:
+        return self.chosen_grant == GrantType.JWT_BEARER or (
+            self["client_authentication"].value() == ClientAuthentication.KEY_JWT
+        )
+
+    @property
     def sends_token_in_query(self) -> bool:
         return bool(self["token_placement"].value() == TokenPlacement.QUERY)
+
+    @property
+    def preset_label(self) -> str:
+        """Return the chosen provider whose addresses are known."""
+        preset = oauth.PRESETS.get(str(self["provider"].value() or ""))
+        return preset.label if preset and "token_url" in preset.fields else ""
+
+    @property
+    def sent_as_label(self) -> str:
+        return str(
+            dict(ClientAuthentication.choices).get(self["client_authentication"].value(), "")
+        )
+
+    @property
+    def has_address_errors(self) -> bool:
+        return any(
+            self[name].errors for name in ("token_name", "callback_url", "auth_url", "token_url")
+        )
 
     @property
     def callback_to_register(self) -> str:
@@ -248,7 +326,7 @@ class OAuthFields(forms.Form):
 
     @property
     def has_advanced_open(self) -> bool:
-        return any(self[field].errors for field in ADVANCED_FIELDS)
+        return any(self[field].errors for field in (*ADVANCED_FIELDS, *ADVANCED_SECRETS))
 
     @property
     def advanced_summary(self) -> str:
@@ -265,6 +343,8 @@ class OAuthFields(forms.Form):
             return ""
         if field == "header_prefix":
             return _("header prefix “%s”") % value[:30] if value else _("no header prefix")
+        if field == "assertion_claims":
+            return _("claims of the JWT") if value.strip() else ""
         if field.endswith("_parameters"):
             count = len([line for line in value.splitlines() if line.strip()])
             texts = {
@@ -284,7 +364,7 @@ class OAuthFields(forms.Form):
             return False
         if field == "header_prefix":
             return not self.sends_token_in_query
-        return field not in CODE_FIELDS or self.chosen_grant != "client_credentials"
+        return field not in self.unused
 
 
 _DIFFERENCES = {
@@ -420,7 +500,7 @@ def find_endpoints(data: Mapping[str, Any]) -> dict[str, Any]:
     """Ask the issuer that was posted; `problem` says why there is no answer. Takes up to 10 s."""
     issuer = str(data.get("issuer", "")).strip()
     if not issuer:
-        return {"problem": _("Enter the issuer first, for example “https://accounts.google.com”.")}
+        return {"problem": _("Enter the issuer, for example “https://accounts.google.com”.")}
     try:
         discovered = oauth.discover(issuer)
     except oauth.MisconfiguredError as error:

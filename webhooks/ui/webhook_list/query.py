@@ -9,17 +9,17 @@ import re
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import F, OrderBy, Q, QuerySet, TextField
+from django.db.models import Case, F, OrderBy, Q, QuerySet, TextField, When
 from django.db.models.functions import Cast, Lower
 from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
 from webhooks import catalogue
 from webhooks.models import (
+    BY_PERSON,
     CREDENTIAL_SECRETS,
     AuthorizationType,
     Credential,
-    GrantType,
     PauseReason,
     TokenState,
     Webhook,
@@ -38,6 +38,7 @@ STATUS_CHOICES: dict[str, "StrOrPromise"] = {
     "attention": _("Needs attention"),
 }
 SORT_CHOICES: dict[str, "StrOrPromise"] = {
+    "attention": _("Needs attention first"),
     "name": _("Name, A to Z"),
     "-name": _("Name, Z to A"),
     "-created": _("Newest first"),
@@ -45,7 +46,7 @@ SORT_CHOICES: dict[str, "StrOrPromise"] = {
     "-sent": _("Sent last"),
     "-failures": _("Most failures in a row"),
 }
-DEFAULT_SORT = "name"
+DEFAULT_SORT = "attention"
 _ORDERS: dict[str, F | Lower] = {
     "name": Lower("name"),
     "created": F("created_at"),
@@ -80,6 +81,9 @@ def find(query: QueryDict) -> QuerySet[Webhook]:
 
 def order(found: QuerySet[Webhook], sort: str) -> QuerySet[Webhook]:
     """Put webhooks in one of the orders of `SORT_CHOICES`; ties by name, then by age."""
+    if sort == DEFAULT_SORT:
+        needs_none = Case(When(_needs_attention(), then=0), default=1)
+        return found.order_by(needs_none, Lower("name"), "pk")
     column = _ORDERS[sort.lstrip("-")]
     first = OrderBy(column, descending=sort.startswith("-"), nulls_last=True)
     return found.order_by(first, Lower("name"), "pk")
@@ -145,8 +149,7 @@ def _barred() -> list[int]:
 
     The origin is inside the URL, so each address is read; only of webhooks with a connection.
     """
-    columns = ("webhook", "allowed_hosts", "authorization_type", "grant_type", "secret_origins")
-    shared = Credential.objects.shared().only(*columns).in_bulk()
+    shared = Credential.objects.shared().defer(*CREDENTIAL_SECRETS).in_bulk()
     rows = Webhook.objects.active().filter(credential__in=shared)
     return [
         pk
@@ -159,6 +162,6 @@ def _is_unauthorized() -> Q:
     """Match webhooks whose credential waits for a person."""
     has_no_token = Q(credential__token=None) | Q(credential__token__state=TokenState.NONE)
     broken = [TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED]
-    waits = has_no_token & Q(credential__grant_type=GrantType.AUTHORIZATION_CODE)
+    waits = has_no_token & Q(credential__grant_type__in=BY_PERSON)
     is_broken = Q(credential__token__state__in=broken)
     return Q(credential__authorization_type=AuthorizationType.OAUTH2) & (waits | is_broken)

@@ -1,0 +1,197 @@
+"""Events of requests that come together share a transaction, and neither's failure is another's."""
+
+import json
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import connection, connections
+from django.test import Client
+
+from tests.waiting import eventually
+from webhooks import events
+from webhooks.models import ApiKey, Delivery, Event, Webhook
+
+# A trigger that waits, fails or ends its connection stands for a disk, a bug or a failover.
+_TRIGGER = """
+CREATE FUNCTION disturb() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF NEW.call_id = 'waits' THEN PERFORM pg_advisory_xact_lock(1); END IF;
+  IF NEW.call_id = 'poison' THEN RAISE EXCEPTION 'poisoned'; END IF;
+  IF NEW.call_id = 'lost' THEN PERFORM pg_terminate_backend(pg_backend_pid()), pg_sleep(5); END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER disturb BEFORE INSERT ON webhooks_event
+FOR EACH ROW EXECUTE FUNCTION disturb()
+"""
+_WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+Post = Callable[..., "Future[Any]"]
+
+
+@pytest.fixture
+def post() -> Iterator[Post]:
+    """Post an event from a thread of its own."""
+    key = ApiKey.objects.issue("CRM")[1]
+
+    def send(call_id: str, idempotency_key: str | None) -> Any:
+        body = {"type": "form.submitted", "payload": {"call_id": call_id}}
+        try:
+            return Client(raise_request_exception=False).post(
+                "/api/v1/events",
+                json.dumps(body | {"idempotency_key": idempotency_key}),
+                content_type="application/json",
+                headers={"Authorization": f"Bearer {key}"},
+            )
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(16) as threads:
+        yield lambda call_id, key=None: threads.submit(send, call_id, key)
+
+
+@pytest.fixture
+def other() -> Iterator["psycopg.Connection[Any]"]:
+    """Another process's connection, and the trigger."""
+    with psycopg.connect(**connection.get_connection_params()) as opened:
+        opened.autocommit = True
+        opened.execute(_TRIGGER)
+        yield opened
+        opened.execute("DROP FUNCTION disturb() CASCADE")
+
+
+@contextmanager
+def grouped(other: "psycopg.Connection[Any]", post: Post) -> Iterator[None]:
+    """Keep a first event in its commit, so that what is posted inside is the next group."""
+    other.execute("SELECT pg_advisory_lock(1)")
+    try:
+        first = post("waits")
+        eventually(lambda: other.execute(_WAITING).fetchone() == (1,))
+        yield
+    finally:
+        other.execute("SELECT pg_advisory_unlock(1)")
+    assert first.result().status_code == 202
+
+
+def queued(count: int) -> None:
+    """Wait until so many threads wait for the first event's commit."""
+    name = events.publish_together.__name__
+
+    def waiting() -> bool:
+        calls = [traceback.extract_stack(frame) for frame in sys._current_frames().values()]
+        return sum(any(line.name == name for line in lines) for lines in calls) > count
+
+    eventually(waiting)
+
+
+def groups() -> int:
+    """Return how many transactions wrote the events."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(DISTINCT xmin::text) FROM webhooks_event")
+        return int(cursor.fetchone()[0])
+
+
+def make_webhook() -> Webhook:
+    return Webhook.objects.create(name="A", url="https://a.example/", event_types=["form.*"])
+
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database("postgres")]
+
+
+def test_requests_that_come_together_share_a_transaction(other: Any, post: Post) -> None:
+    make_webhook()
+    with grouped(other, post):
+        sent = [post("a", f"key-{number}" if number % 2 else None) for number in range(6)]
+        queued(6)
+    assert {one.result().status_code for one in sent} == {202}
+    assert {one.result().json()["deliveries"] for one in sent} == {1}
+    assert (Event.objects.count(), Delivery.objects.count(), groups()) == (7, 7, 2)
+
+
+def test_a_poisoned_event_fails_alone(other: Any, post: Post) -> None:
+    with grouped(other, post):
+        poisoned = post("poison")
+        queued(1)
+        sent = [post("a") for _ in range(4)]
+        queued(5)
+    assert poisoned.result().status_code >= 500
+    assert {one.result().status_code for one in sent} == {202}
+    assert not Event.objects.filter(call_id="poison").exists()
+    assert Event.objects.count() == 5
+
+
+def test_a_key_that_another_transaction_writes_holds_up_no_other_event(
+    other: Any, post: Post
+) -> None:
+    with grouped(other, post):
+        taken = post("a", "taken")
+        queued(1)
+        sent = [post("a", f"key-{number}") for number in range(3)]
+        queued(4)
+        other.execute("BEGIN")
+        other.execute(
+            "INSERT INTO webhooks_event (id, type, payload, occurred_at, filtered_count, "
+            "idempotency_key, fingerprint, source, call_id, created_at) "
+            "VALUES ('evt_1', 'form.submitted', '{}', now(), 0, 'taken', '', '', '', now())"
+        )
+    try:
+        assert {one.result().status_code for one in sent} == {202}
+        assert not taken.done()
+    finally:
+        other.execute("COMMIT")
+    # Its content is another one.
+    assert taken.result().json()["error"]["code"] == "key_reused"
+
+
+def test_a_database_lost_amid_a_group_is_a_503_and_leaves_nothing(other: Any, post: Post) -> None:
+    make_webhook()
+    with grouped(other, post):
+        sent = [post("lost" if number == 1 else "a") for number in range(3)]
+        queued(3)
+    for one in sent:
+        assert one.result().status_code == 503
+        assert one.result()["Retry-After"]
+    assert (Event.objects.count(), Delivery.objects.count()) == (1, 1)
+    # The connection that was lost is not used again.
+    assert post("a").result().status_code == 202
+
+
+def test_the_same_key_at_once_is_one_event(other: Any, post: Post) -> None:
+    with grouped(other, post):
+        sent = [post("a", "same") for _ in range(4)]
+        queued(4)
+    answers = [one.result().json() for one in sent]
+    assert len({answer["event_id"] for answer in answers}) == 1
+    assert sorted(answer["duplicate"] for answer in answers) == [False, True, True, True]
+    assert Event.objects.count() == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "deliveries"),
+    [
+        ("UPDATE webhooks_webhook SET event_types = '[\"deal.created\"]'", 0),
+        ("UPDATE webhooks_webhook SET deleted_at = now()", 0),
+        ('UPDATE webhooks_webhook SET filter = \'{"variable":"name","operator":"exists"}\'', 0),
+        ("UPDATE webhooks_webhook SET is_active = false, pause_reason = 'person'", 1),
+    ],
+)
+def test_what_another_process_changes_is_seen_by_the_next_event(
+    other: Any, post: Post, change: str, deliveries: int
+) -> None:
+    make_webhook()
+    assert post("a").result().json()["deliveries"] == 1
+    other.execute(change)
+    assert post("a").result().json()["deliveries"] == deliveries
+    last = Delivery.objects.order_by("-id").first()
+    assert last is not None
+    assert last.status == ("held" if "is_active" in change else "pending")
+
+
+def test_a_webhook_that_is_made_is_seen_by_the_next_event(post: Post) -> None:
+    assert post("a").result().json()["deliveries"] == 0
+    make_webhook()
+    assert post("a").result().json()["deliveries"] == 1

@@ -1,0 +1,336 @@
+"""Ways to authenticate beyond the client secret, and the grants that need no browser here.
+
+The provider of these tests checks each JWT with the library, as the RFCs say.
+"""
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+from joserfc import jwk, jwt
+
+from tests.network.test_sockets import Certificates, certificates  # noqa: F401
+from tests.oauth_fakes import FakeProvider, Reply, fake_provider, token
+from tests.oauth_rows import SESSION, make_credential, make_token, make_user
+from webhooks import oauth
+from webhooks.models import AuthorizationRequest, Credential, OAuthExchange, OAuthToken
+from webhooks.oauth import client, token_requests
+from webhooks.security import pem
+
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
+KEY = oauth.make_key()
+EC_KEY = jwk.ECKey.generate_key("P-256").as_pem(private=True).decode()
+SECRET = "a-client-secret-of-32-characters"
+ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeProvider]:
+    with fake_provider() as running:
+        running.reply(token())
+        yield running
+
+
+def credential_at(fake: FakeProvider, **fields: Any) -> Credential:
+    values = {"token_url": fake.token_url, "client_id": "me", "client_secret": SECRET, **fields}
+    return make_credential(grant_type=values.pop("grant_type", "client_credentials"), **values)
+
+
+def fetched(credential: Credential) -> str:
+    return oauth.usable_token(credential.pk).access_token
+
+
+def claims_of(text: str, keys: Any, algorithm: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the header and the claims of a JWT; it is valid now and was made for one request."""
+    read = jwt.decode(text, keys, algorithms=[algorithm])
+    jwt.JWTClaimsRegistry(
+        iss={"essential": True}, aud={"essential": True}, exp={"essential": True},
+        iat={"essential": True}, jti={"essential": True},
+    ).validate(read.claims)  # fmt: skip
+    assert read.claims["exp"] - time.time() <= 300
+    return read.header, read.claims
+
+
+@pytest.mark.parametrize(("key", "algorithm"), [(KEY, "RS256"), (EC_KEY, "ES256")])
+def test_a_private_key_signs_and_its_public_half_checks(
+    fake: FakeProvider, key: str, algorithm: str
+) -> None:
+    credential = credential_at(fake, client_authentication="private_key_jwt", client_key=key)
+
+    assert fetched(credential) == "fresh-token"
+
+    asked = fake.requests[0].fields
+    assert "authorization" not in fake.requests[0].headers
+    assert "client_secret" not in asked
+    assert (asked["client_assertion_type"], asked["client_id"]) == (ASSERTION, "me")
+    published = oauth.public_keys(credential)
+    header, claims = claims_of(
+        asked["client_assertion"], jwk.KeySet.import_key_set(published), algorithm
+    )
+    assert header["kid"] == published["keys"][0]["kid"]
+    assert (claims["iss"], claims["sub"], claims["aud"]) == ("me", "me", fake.token_url)
+    # Nothing private is published, and no two requests carry the same JWT.
+    assert not {"d", "p", "q", "k"} & published["keys"][0].keys()
+    oauth.refresh(credential, dead_version=1)
+    assert fake.requests[1].fields["client_assertion"] != asked["client_assertion"]
+
+
+def test_a_client_secret_signs(fake: FakeProvider) -> None:
+    credential = credential_at(fake, client_authentication="client_secret_jwt")
+
+    assert fetched(credential) == "fresh-token"
+
+    asked = fake.requests[0]
+    key = jwk.OctKey.import_key(SECRET)
+    _header, claims = claims_of(asked.fields["client_assertion"], key, "HS256")
+    assert claims["aud"] == fake.token_url
+    assert SECRET.encode() not in asked.body
+
+
+def test_raw_basic_sends_both_halves_as_they_are(fake: FakeProvider) -> None:
+    odd = "s3cret+with/and=%20"
+    credential = credential_at(fake, client_authentication="raw_basic", client_secret=odd)
+
+    fetched(credential)
+
+    sent = fake.requests[0].headers["authorization"].removeprefix("Basic ")
+    assert base64.b64decode(sent).decode() == f"me:{odd}"
+
+
+def test_token_requests_carry_extra_headers_whose_values_no_log_shows(fake: FakeProvider) -> None:
+    secret = "subscription-key-0123456789"
+    credential = credential_at(fake, token_headers=f"X-Tenant: 42\nX-Api-Key: {secret}")
+
+    fetched(credential)
+
+    headers = fake.requests[0].headers
+    assert (headers["x-tenant"], headers["x-api-key"]) == ("42", secret)
+    assert "authorization" in headers
+    assert secret not in OAuthExchange.objects.get().request
+
+
+@pytest.mark.parametrize(
+    "line", ["no header", "Authorization: Basic x", "Host: example.com", "X-Y: ж", ": x"]
+)
+def test_a_line_that_is_no_extra_header_is_refused(line: str) -> None:
+    with pytest.raises(oauth.MisconfiguredError):
+        oauth.check_headers(line)
+
+
+def test_a_service_account_gets_a_token_for_its_own_jwt(fake: FakeProvider) -> None:
+    credential = credential_at(
+        fake,
+        grant_type="jwt_bearer",
+        client_id="robot@project.iam.gserviceaccount.com",
+        client_secret="",
+        client_key=KEY,
+        scope="read write",
+        assertion_claims={"sub": "person@example.com", "aud": "https://other", "kid": "k-1"},
+    )
+
+    assert fetched(credential) == "fresh-token"
+
+    asked = fake.requests[0].fields
+    assert asked["grant_type"] == "urn:ietf:params:oauth:grant-type:jwt-bearer"
+    keys = jwk.RSAKey.import_key(oauth.public_pem(credential))
+    header, claims = claims_of(asked["assertion"], keys, "RS256")
+    assert header["kid"] == "k-1"
+    assert claims["iss"] == "robot@project.iam.gserviceaccount.com"
+    assert (claims["sub"], claims["aud"]) == ("person@example.com", "https://other")
+    assert claims["scope"] == asked["scope"] == "read write"
+    assert "client_assertion" not in asked
+
+
+def test_a_jwt_that_is_refused_says_what_to_look_at(fake: FakeProvider) -> None:
+    fake.reply(Reply(status=400, body={"error": "invalid_grant"}))
+    credential = credential_at(fake, grant_type="jwt_bearer", client_secret="", client_key=KEY)
+
+    with pytest.raises(oauth.TokenUnavailableError, match="the claims “sub” and “aud”"):
+        oauth.usable_token(credential.pk)
+
+
+def test_a_key_is_read_from_google_json_and_certificates_are_named(
+    fake: FakeProvider,
+    certificates: Certificates,  # noqa: F811
+) -> None:
+    both = (certificates.folder / "good.pem").read_text()
+    credential = credential_at(fake, client_authentication="private_key_jwt", client_key=both)
+    fetched(credential)
+    header = jwt.decode(
+        fake.requests[0].fields["client_assertion"],
+        jwk.ECKey.import_key(oauth.public_pem(credential)),
+        algorithms=["ES256"],
+    ).header
+
+    assert header["x5t"]
+    assert header["x5t#S256"]
+    assert pem.private_key(json.dumps({"type": "service_account", "private_key": KEY}))
+    for text, code in (("x", "no_key"), ("{}", "no_key"), ("{", "no_key"), (KEY[:200], "no_key")):
+        with pytest.raises(pem.PEMError, match=code):
+            pem.private_key(text)
+    with pytest.raises(pem.PEMError, match="other_key"):
+        pem.check_certificate(EC_KEY + both[both.index("-----BEGIN CERT") :])
+
+
+def test_secrets_of_every_kind_stay_with_the_origin_they_were_entered_for(
+    fake: FakeProvider,
+) -> None:
+    elsewhere = "http://127.0.0.1:9/token"
+    for fields in (
+        {"client_authentication": "client_secret_jwt"},
+        {"client_authentication": "private_key_jwt", "client_key": KEY},
+        {"grant_type": "jwt_bearer", "client_secret": "", "client_key": KEY},
+        {"client_secret": "", "token_headers": "X-Api-Key: secret"},
+        {"client_authentication": "raw_basic"},
+    ):
+        credential = credential_at(fake, **fields)
+        Credential.objects.filter(pk=credential.pk).update(token_url=elsewhere)
+
+        with pytest.raises(oauth.TokenUnavailableError, match="entered for another address"):
+            oauth.usable_token(credential.pk)
+    assert not fake.requests
+
+
+class TestDeviceCode:
+    CODES = {
+        "device_code": "the-device-code-0123456789abcdef",
+        "user_code": "WDJB-MJHT",
+        "verification_uri": "https://provider.example/device",
+        "expires_in": 600,
+        "interval": 5,
+    }
+
+    def begun(self, fake: FakeProvider, **fields: Any) -> tuple[Credential, Any, str]:
+        fake.reply(Reply(body={**self.CODES, **fields}))
+        credential = credential_at(
+            fake, grant_type="device_code", auth_url=f"{fake.url}/device", scope="read"
+        )
+        user = make_user()
+        state = oauth.begin_device_authorization(credential, user=user, session_key=SESSION)
+        return credential, user, state
+
+    def test_a_person_approves_and_the_token_is_stored(self, fake: FakeProvider) -> None:
+        credential, user, state = self.begun(fake)
+        pending = Reply(status=400, body={"error": "authorization_pending"})
+        slow = Reply(status=400, body={"error": "slow_down"})
+        fake.reply(pending, slow, token(refresh_token="r", expires_in=60))
+        who = {"user": user, "session_key": SESSION}
+        shown = oauth.pending_device(state, **who)
+        assert (shown.user_code, shown.redirect_uri) == (
+            "WDJB-MJHT",
+            self.CODES["verification_uri"],
+        )
+
+        start = timezone.now()
+        # Between its times the provider is not asked, and after slow_down five seconds later.
+        asked_at = [0, 1, 6, 11, 17]
+        answers = [
+            oauth.poll_device(state, **who, now=start + timedelta(seconds=second))
+            for second in asked_at
+        ]
+
+        assert answers == [None, None, None, None, credential]
+        first, *polls = fake.requests
+        assert (first.path, first.fields["scope"]) == ("/device", "read")
+        assert len(polls) == 3
+        grant = "urn:ietf:params:oauth:grant-type:device_code"
+        assert {one.fields["grant_type"] for one in polls} == {grant}
+        assert polls[0].fields["device_code"] == self.CODES["device_code"]
+        row = OAuthToken.objects.get(credential=credential)
+        assert (row.access_token, row.refresh_token) == ("fresh-token", "r")
+        assert row.granted_by == user
+        assert not AuthorizationRequest.objects.exists()
+        logged = "".join(f"{one.request}{one.response}" for one in OAuthExchange.objects.all())
+        assert self.CODES["device_code"] not in logged
+
+    @pytest.mark.parametrize("error", ["access_denied", "expired_token"])
+    def test_a_refusal_ends_it(self, fake: FakeProvider, error: str) -> None:
+        _credential, user, state = self.begun(fake)
+        fake.reply(Reply(status=400, body={"error": error}))
+
+        with pytest.raises(oauth.AuthorizationError):
+            oauth.poll_device(state, user=user, session_key=SESSION)
+        with pytest.raises(oauth.AuthorizationError, match="used already"):
+            oauth.poll_device(state, user=user, session_key=SESSION)
+
+    def test_it_is_bound_to_person_session_and_settings(self, fake: FakeProvider) -> None:
+        credential, user, state = self.begun(fake)
+        fake.reply(token())
+
+        with pytest.raises(oauth.AuthorizationError, match="another user"):
+            oauth.poll_device(state, user=make_user(), session_key=SESSION)
+        with pytest.raises(oauth.AuthorizationError, match="another browser"):
+            oauth.poll_device(state, user=user, session_key="another")
+        Credential.objects.filter(pk=credential.pk).update(client_id="other")
+        with pytest.raises(oauth.AuthorizationError, match="settings were changed"):
+            oauth.poll_device(state, user=user, session_key=SESSION)
+        assert len(fake.requests) == 1
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [{"device_code": None}, {"user_code": 5}, {"verification_uri": "javascript:alert(1)"}],
+    )
+    def test_an_answer_without_a_code_says_which_address_to_look_at(
+        self, fake: FakeProvider, wrong: dict[str, Any]
+    ) -> None:
+        with pytest.raises(oauth.AuthorizationError, match="Auth URL"):
+            self.begun(fake, **wrong)
+
+
+class TestPastedRefreshToken:
+    def test_it_is_used_at_once_in_place_of_what_was_there(self, fake: FakeProvider) -> None:
+        fake.reply(token(refresh_token="next", expires_in=60))
+        credential, user = credential_at(fake, grant_type="authorization_code"), make_user()
+        make_token(credential)
+
+        oauth.adopt(credential, "pasted-token", user=user)
+
+        assert fake.requests[0].fields["refresh_token"] == "pasted-token"
+        row = OAuthToken.objects.get()
+        assert (row.access_token, row.refresh_token) == ("fresh-token", "next")
+        assert (row.granted_by, row.state) == (user, "valid")
+
+    def test_one_that_is_refused_waits_for_a_person(self, fake: FakeProvider) -> None:
+        fake.reply(Reply(status=400, body={"error": "invalid_grant"}))
+        credential = credential_at(fake, grant_type="authorization_code")
+
+        with pytest.raises(oauth.TokenUnavailableError):
+            oauth.adopt(credential, "dead", user=make_user())
+
+        assert OAuthToken.objects.get().state == "needs_reauthorization"
+
+
+def test_revocation_authenticates_in_the_same_way(fake: FakeProvider) -> None:
+    credential = credential_at(
+        fake,
+        grant_type="authorization_code",
+        revocation_url=f"{fake.url}/revoke",
+        client_authentication="private_key_jwt",
+        client_key=KEY,
+        token_headers="X-Tenant: 42",
+    )
+    make_token(credential, access_token="")
+
+    assert oauth.clear_token(credential)
+
+    (asked,) = fake.requests
+    assert asked.headers["x-tenant"] == "42"
+    assert asked.fields["client_assertion_type"] == ASSERTION
+
+
+def test_a_request_knows_its_certificate(fake: FakeProvider) -> None:
+    credential = credential_at(
+        fake, client_authentication="tls_client_auth", client_certificate="P"
+    )
+
+    request = token_requests.machine_request(credential)
+
+    assert request.certificate == "P"
+    assert "Authorization" not in request.headers
+    assert dict(request.pairs)["client_id"] == "me"
+    assert client.wait_seconds(request) == client.TOTAL_SECONDS

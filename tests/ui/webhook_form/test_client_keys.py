@@ -1,0 +1,194 @@
+"""Keys, certificates and headers of a client on the form, its public key, and the device's page."""
+
+import json
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.test import Client
+from django.urls import reverse
+
+from tests.network.test_sockets import Certificates, certificates  # noqa: F401
+from tests.oauth_fakes import FakeProvider, Reply, fake_provider, token
+from tests.oauth_rows import make_token
+from tests.ui.webhook_form.test_forms import OAUTH, bound, error, posted, saved
+from tests.ui.webhook_form.test_oauth_fields import MACHINE
+from tests.ui.webhook_form.test_views import CREATE, edit_url, logged_in
+from webhooks import oauth
+from webhooks.models import OAuthToken, Webhook
+
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
+SIGNING = {**MACHINE, "client_secret": "", "client_authentication": "private_key_jwt"}
+HTMX = {"HX-Request": "true"}
+
+
+@pytest.fixture
+def browser() -> Client:
+    return logged_in(is_superuser=True)
+
+
+def test_a_key_is_made_once_and_its_public_half_is_for_everybody(browser: Client) -> None:
+    webhook = saved(**SIGNING)
+    key = webhook.credential.client_key
+    webhook = saved(webhook, **SIGNING, name="Renamed")
+    assert webhook.credential.client_key == key
+
+    page = browser.get(edit_url(webhook)).content.decode()
+    anybody, uid = Client(), webhook.credential.uid
+    address = reverse("webhooks:public_key", args=[uid, "json"])
+    answer = anybody.get(address)
+
+    assert address in page
+    assert "PRIVATE" not in page
+    assert answer.json() == oauth.public_keys(webhook.credential)
+    assert answer["Content-Type"] == "application/jwk-set+json"
+    pem = anybody.get(reverse("webhooks:public_key", args=[uid, "pem"])).content.decode()
+    assert pem.startswith("-----BEGIN PUBLIC KEY-----")
+    for wrong in ([uid, "txt"], ["crd_x", "json"], [saved(**MACHINE).credential.uid, "json"]):
+        assert anybody.get(reverse("webhooks:public_key", args=wrong)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "sentence"),
+    [
+        ({**SIGNING, "client_key": "a key"}, "client_key", "no RSA or EC private key"),
+        ({**OAUTH, "token_headers": "Host: x"}, "token_headers", "cannot be an extra header"),
+        ({**OAUTH, "client_certificate": "x"}, "client_certificate", "no certificate"),
+        ({**SIGNING, "assertion_claims": "exp=1"}, "assertion_claims", "set from the other"),
+        ({**SIGNING, "client_authentication": "tls_client_auth"}, "client_certificate", "Paste"),
+        ({**SIGNING, "client_authentication": "client_secret_jwt"}, "client_secret", "Enter the"),
+        ({**OAUTH, "grant_type": "device_code", "auth_url": ""}, "auth_url", "Enter the"),
+    ],
+)
+def test_what_is_wrong_is_said_at_its_field(
+    fields: dict[str, Any], field: str, sentence: str
+) -> None:
+    assert sentence in error(field, **fields)
+
+
+def test_secrets_of_several_lines_are_kept_cleared_and_never_shown(
+    browser: Client,
+    certificates: Certificates,  # noqa: F811
+) -> None:
+    text = (certificates.folder / "good.pem").read_text()
+    fields = {**SIGNING, "client_key": text, "client_certificate": text, "token_headers": "X-A: b"}
+    webhook = saved(**fields)
+    assert webhook.credential.client_key.strip() == text.strip()
+    # Typed, shown again because of a mistake, and kept.
+    again = browser.post(CREATE, posted(**{**fields, "name": ""}))
+    assert "BEGIN" not in again.content.decode()
+    draft = again.context["form"].draft.id
+    later = {**SIGNING, "draft": draft, "name": "Second"}
+    assert browser.post(CREATE, posted(**later)).status_code == 302
+    second = Webhook.objects.latest("pk").credential
+    assert second.client_certificate.strip() == text.strip()
+    assert second.token_headers == "X-A: b"
+
+    webhook = saved(webhook, **SIGNING, **{"token_headers-clear": "on"})
+
+    assert webhook.credential.token_headers == ""
+    assert webhook.credential.client_certificate
+
+
+@pytest.mark.parametrize("kind", ["oauth2", "none", "basic"])
+def test_a_stored_certificate_or_key_is_asked_for_again_at_another_origin(
+    kind: str,
+    certificates: Certificates,  # noqa: F811
+) -> None:
+    text = (certificates.folder / "good.pem").read_text()
+    basic = {"basic_login": "l", "basic_password": "p"} if kind == "basic" else {}
+    fields = {**SIGNING, "authorization_type": kind, "client_key": text, **basic}
+    webhook = saved(**fields, client_certificate=text)
+    stored = {name: one for name, one in fields.items() if name not in ("client_key",)}
+
+    moved = bound(webhook, **{**stored, "url": "http://127.0.0.1:8/hook"})
+    assert "Enter it again" in str(moved.errors["client_certificate"])
+    if kind == "oauth2":
+        endpoint = bound(webhook, **{**stored, "token_url": "http://127.0.0.1:8/token"})
+        assert "Enter it again" in str(endpoint.errors["client_key"])
+
+
+class TestTokens:
+    @pytest.fixture
+    def fake(self) -> Any:
+        with fake_provider() as running:
+            yield running
+
+    def webhook_at(self, fake: FakeProvider, **fields: Any) -> Webhook:
+        values = {**OAUTH, "token_url": fake.token_url, "auth_url": f"{fake.url}/device", **fields}
+        return saved(**values)
+
+    def test_a_device_code_is_shown_and_its_token_ends_on_the_panel(
+        self, browser: Client, fake: FakeProvider
+    ) -> None:
+        codes = {
+            "device_code": "d" * 40,
+            "user_code": "WDJB-MJHT",
+            "verification_uri": "https://provider.example/device",
+            "interval": 1,
+        }
+        fake.reply(
+            Reply(body=codes), Reply(status=400, body={"error": "authorization_pending"}), token()
+        )
+        webhook = self.webhook_at(fake, grant_type="device_code")
+        pk = webhook.credential_id
+        begun = browser.post(reverse("webhooks:authorize", args=[pk]))
+        address = reverse("webhooks:device", args=[pk])
+        assert begun["Location"] == address
+
+        page = browser.get(address).content.decode()
+        assert "WDJB-MJHT" in page
+        assert 'href="https://provider.example/device"' in page
+        assert "every 1s" in page
+        waiting = browser.post(address, headers=HTMX).content.decode()
+        assert waiting.lstrip().startswith("<section")
+        rows = oauth.pending_device(
+            browser.session["webhook_device_states"][str(pk)],
+            user=get_user_model().objects.get(pk=browser.session["_auth_user_id"]),
+            session_key=browser.session.session_key or "",
+        )
+        rows.poll_at = rows.created_at
+        rows.save(update_fields=["poll_at"])
+
+        done = browser.post(address, headers=HTMX)
+
+        assert done["HX-Redirect"].endswith("#token")
+        assert "The access token was stored." in browser.get(edit_url(webhook)).content.decode()
+        assert OAuthToken.objects.get(pk=pk).access_token == "fresh-token"
+        # The code is used up: the page leads back.
+        assert browser.get(address).status_code == 303
+
+    def test_a_pasted_refresh_token_is_used_and_never_shown(
+        self, browser: Client, fake: FakeProvider
+    ) -> None:
+        webhook = self.webhook_at(fake)
+        address = reverse("webhooks:paste_token", args=[webhook.credential_id])
+        fake.reply(Reply(status=400, body={"error": "invalid_grant"}), token(refresh_token="n"))
+
+        refused = browser.post(address, {"refresh_token": "a-pasted-token"}, headers=HTMX)
+        assert "no longer accepts" in refused.content.decode()
+        assert "a-pasted-token" not in refused.content.decode()
+        stored = browser.post(address, {"refresh_token": " a-pasted-token "}, headers=HTMX)
+
+        assert "The access token was stored." in stored.content.decode()
+        assert fake.requests[-1].fields["refresh_token"] == "a-pasted-token"
+        for wrong in ("", "two\nlines", "x" * 9000):
+            answer = browser.post(address, {"refresh_token": wrong}, headers=HTMX)
+            assert "no refresh token" in answer.content.decode()
+        assert len(fake.requests) == 2
+
+
+def test_a_file_names_the_new_secrets_and_holds_none(
+    browser: Client,
+    certificates: Certificates,  # noqa: F811
+) -> None:
+    text = (certificates.folder / "good.pem").read_text()
+    webhook = saved(**SIGNING, client_key=text, client_certificate=text, token_headers="X-A: b")
+    make_token(webhook.credential)
+
+    exported = browser.post(reverse("webhooks:export"), {"is_all": "1"}).content.decode()
+
+    (entry,) = json.loads(exported)["webhooks"]
+    assert entry["secrets"] == ["client_key", "token_headers", "client_certificate"]
+    assert "BEGIN" not in exported
+    assert entry["client_authentication"] == "private_key_jwt"

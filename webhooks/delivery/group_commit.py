@@ -1,0 +1,80 @@
+"""Group commit: what several threads write in the same moment goes into one transaction.
+
+Nobody waits for company: the first thread writes at once, and what comes meanwhile is the next
+group, which the first of its threads writes for all. Each returns after the commit of its own.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class _Waiting(Generic[Item, Result]):
+    """One item; its thread sleeps until `turn` is free: written, failed, or first of a group."""
+
+    __slots__ = ("error", "item", "result", "turn")
+
+    def __init__(self, item: Item) -> None:
+        self.item = item
+        self.turn = threading.Lock()
+        self.result: list[Result] = []
+        self.error: Exception | None = None
+
+
+class GroupCommit(Generic[Item, Result]):
+    """Calls `write` with the items of one group, which returns a result for each.
+
+    What it raises is raised to each of the group. `at_most` bounds a group.
+    """
+
+    def __init__(self, write: Callable[[Sequence[Item]], Sequence[Result]], at_most: int) -> None:
+        self._write = write
+        self._at_most = at_most
+        self._lock = threading.Lock()
+        self._waiting: deque[_Waiting[Item, Result]] = deque()
+        self._is_led = False
+
+    def submit(self, item: Item) -> Result:
+        """Write an item with those of other threads; return its result after the commit."""
+        mine: _Waiting[Item, Result] = _Waiting(item)
+        with self._lock:
+            self._waiting.append(mine)
+            if leads := not self._is_led:
+                self._is_led = True
+            else:
+                mine.turn.acquire()
+        if not leads:
+            mine.turn.acquire()
+        if not mine.result and mine.error is None:
+            self._lead()
+        if mine.error is not None:
+            raise mine.error
+        return mine.result[0]
+
+    def _lead(self) -> None:
+        """Write what waits, then wake its threads and the first of the next group."""
+        with self._lock:
+            size = min(len(self._waiting), self._at_most)
+            group = [self._waiting.popleft() for _ in range(size)]
+        try:
+            results = self._write([one.item for one in group])
+            for one, result in zip(group, results, strict=True):
+                one.result.append(result)
+        except Exception as error:
+            for one in group:
+                one.error = error
+        except BaseException:
+            for one in group[1:]:
+                one.error = RuntimeError("The thread that wrote for this one was ended.")
+            raise
+        finally:
+            with self._lock:
+                following = self._waiting[0] if self._waiting else None
+                self._is_led = following is not None
+            woken = [*group[1:], following] if following else group[1:]
+            for one in woken:
+                one.turn.release()

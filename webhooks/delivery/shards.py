@@ -1,0 +1,65 @@
+"""Which webhooks a drain serves: those of its shards, `webhook_id % WEBHOOKS_SHARDS`.
+
+Drains say in the database that they are there, and divide the shards by their order among those
+that work with the same number of shards. So each shard has a drain whatever comes, goes or stands
+still, and while the number changes each group serves everything. Two drains on one webhook are no
+fault: claims are exclusive, and order and limits are the database's. It only costs time.
+"""
+
+import secrets
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models.functions import Now
+
+from webhooks.delivery.db_session import DatabaseSession
+from webhooks.models import Drain
+
+# How often a drain says that it is there, and after which silence others take its shards.
+_SEEN_SECONDS, _GONE_SECONDS = 1.0, 5.0
+# A process that died leaves a row.
+_FORGOTTEN = timedelta(hours=1)
+
+
+class Shards:
+    """The shards of one drain. Used by the engine thread alone."""
+
+    def __init__(self, session: DatabaseSession) -> None:
+        self._session = session
+        self.count: int = settings.WEBHOOKS_SHARDS
+        self.numbers = list(range(self.count))
+        self._member = secrets.randbits(62)
+        self._look_at = 0.0
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """Return what the queue is asked with."""
+        return {"shards": self.count, "numbers": self.numbers}
+
+    def look(self, now: float) -> None:
+        """Say that this drain is there, and learn which shards are its own; `now` is monotonic."""
+        if self.count == 1 or now < self._look_at:
+            return
+        self._look_at = now + _SEEN_SECONDS
+        members = self._session.run(self._members)
+        if members and self._member in members:
+            index = members.index(self._member) % self.count
+            self.numbers = list(range(self.count))[index :: len(members)]
+
+    def _members(self) -> list[int]:
+        with transaction.atomic():
+            seen = {"shards": self.count, "seen_at": Now()}
+            if not Drain.objects.filter(pk=self._member).update(**seen):
+                Drain.objects.filter(seen_at__lt=Now() - _FORGOTTEN).delete()
+                Drain.objects.create(pk=self._member, **seen)
+        present = Drain.objects.filter(
+            shards=self.count, seen_at__gt=Now() - timedelta(seconds=_GONE_SECONDS)
+        )
+        return list(present.order_by("pk").values_list("pk", flat=True))
+
+    def leave(self) -> None:
+        """Let the others take over at once."""
+        if self.count > 1:
+            self._session.run(lambda: Drain.objects.filter(pk=self._member).delete())

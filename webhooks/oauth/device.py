@@ -1,0 +1,134 @@
+"""The device code grant: a person approves on any device, and the token is asked for meanwhile.
+
+Source: RFC 8628. For providers that can send no browser back to this site. The pending request is
+the same row as that of the authorization code grant: bound to session, user and credential.
+"""
+
+import secrets as random
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import F
+from django.utils import timezone
+
+from webhooks.models import AuthorizationRequest, Credential, ExchangeKind, GrantType
+from webhooks.oauth import (
+    authorize,
+    callback,
+    client,
+    endpoints,
+    exchange_log,
+    parameters,
+    token_requests,
+)
+from webhooks.oauth.callback import User, hashed
+from webhooks.oauth.errors import (
+    AuthorizationError,
+    MisconfiguredError,
+    TokenResult,
+    UnusableAnswerError,
+    stored,
+)
+from webhooks.oauth.granted_token import number
+from webhooks.oauth.token_response import read_body
+
+# RFC 8628 sections 3.2 and 3.5.
+_POLL_SECONDS, _SLOWER_SECONDS = 5, 5
+_LONGEST_POLL_SECONDS = 60
+_MAX_LIFE_SECONDS = 1800.0
+_WAITING = frozenset({"authorization_pending", "slow_down"})
+
+
+def begin_device_authorization(
+    credential: Credential, *, user: Any, session_key: str, now: datetime | None = None
+) -> str:
+    """Ask for a code that a person enters at the provider; return the state of the request.
+
+    Errors: AuthorizationError.
+    """
+    if credential.grant_type != GrantType.DEVICE_CODE or not session_key:
+        raise AuthorizationError(stored("no_session"), credential)
+    scope = parameters.scope(credential)
+    try:
+        request = token_requests.plain_request(
+            credential,
+            credential.auth_url,
+            "auth_url",
+            ExchangeKind.AUTHORIZATION,
+            [("client_id", credential.client_id), *([("scope", scope)] if scope else [])],
+        )
+    except MisconfiguredError as error:
+        raise AuthorizationError(error.message, credential) from error
+    answer, transcript, raw = client.ask_raw(request)
+    try:
+        if not 200 <= raw.status < 300:
+            raise UnusableAnswerError(answer.reason, answer.message)
+        fields = read_body(raw.body, raw.content_type)
+        code, user_code = fields["device_code"], fields["user_code"]
+        page = fields.get("verification_uri_complete") or fields["verification_uri"]
+        if not all(isinstance(one, str) and one for one in (code, user_code, page)):
+            raise UnusableAnswerError("no_device_code")
+        endpoints.checked_endpoint(page, "auth_url")
+    except (UnusableAnswerError, MisconfiguredError, KeyError) as problem:
+        message = stored("no_device_code") if isinstance(problem, KeyError) else problem.message
+        result = answer.result if answer.result is not TokenResult.OK else TokenResult.MISCONFIGURED
+        exchange_log.record(credential, transcript, result=result, message=message)
+        raise AuthorizationError(message, credential) from problem
+    exchange_log.record(credential, transcript, result=TokenResult.OK)
+    state, moment = random.token_urlsafe(32), now or timezone.now()
+    life = number(fields.get("expires_in")) or _MAX_LIFE_SECONDS
+    seconds = number(fields.get("interval")) or _POLL_SECONDS
+    AuthorizationRequest.objects.create(
+        state_hash=hashed(state),
+        credential=credential,
+        user_id=user.pk,
+        session_hash=hashed(session_key),
+        code_verifier=code,
+        redirect_uri=page,
+        user_code=exchange_log.clean(user_code, limit=64),
+        poll_seconds=min(max(int(seconds), 1), _LONGEST_POLL_SECONDS),
+        poll_at=moment,
+        client_fingerprint=endpoints.client_fingerprint(credential),
+        expires_at=moment + timedelta(seconds=min(max(life, 0.0), _MAX_LIFE_SECONDS)),
+    )
+    return state
+
+
+def pending_device(
+    state: str, *, user: User, session_key: str, now: datetime | None = None
+) -> AuthorizationRequest:
+    """Return what a person is asked to approve. Errors: AuthorizationError."""
+    found = callback.find_request(state, user=user, session_key=session_key)
+    callback.check_request(found, now=now or timezone.now())
+    return found
+
+
+def poll_device(
+    state: str, *, user: User, session_key: str, now: datetime | None = None
+) -> Credential | None:
+    """Ask once whether the person has approved; None while that is open.
+
+    The provider says how often it may be asked: between times nothing is sent. Errors:
+    AuthorizationError.
+    """
+    found = pending_device(state, user=user, session_key=session_key, now=now)
+    moment, rows = now or timezone.now(), AuthorizationRequest.objects.filter(pk=found.pk)
+    later = moment + timedelta(seconds=found.poll_seconds)
+    is_due = found.poll_at is not None and found.poll_at <= moment
+    if not is_due or not rows.filter(poll_at=found.poll_at).update(poll_at=later):
+        return None
+    try:
+        request = token_requests.device_code_request(found.credential, found.code_verifier)
+    except MisconfiguredError as error:
+        raise AuthorizationError(error.message, found.credential) from error
+    answer, transcripts = client.ask(request)
+    if answer.reason == "slow_down":
+        rows.update(
+            poll_seconds=F("poll_seconds") + _SLOWER_SECONDS,
+            poll_at=later + timedelta(seconds=_SLOWER_SECONDS),
+        )
+    if answer.reason in _WAITING or answer.result is TokenResult.TRANSIENT:
+        return None
+    rows.delete()
+    authorize.settle(found, answer, transcripts, user, now)
+    return found.credential

@@ -1,0 +1,63 @@
+"""Private keys and certificates as people paste them: PEM, both in one text in any order."""
+
+import json
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey
+# RFC 7518 section 3.3.
+_LEAST_RSA_BITS = 2048
+
+
+class PEMError(ValueError):
+    """A text holds no key or certificate that can be used; `code` says which."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def private_key(text: str) -> PrivateKey:
+    """Return the private key of a PEM, or of Google's JSON of a service account.
+
+    Errors: PEMError, "no_key", or "encrypted_key" for one that a password protects.
+    """
+    try:
+        key = serialization.load_pem_private_key(_pem_of(text).encode(), None)
+    except TypeError as error:
+        raise PEMError("encrypted_key") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise PEMError("no_key") from error
+    if not isinstance(key, PrivateKey):
+        raise PEMError("no_key")
+    if isinstance(key, RSAPrivateKey) and key.key_size < _LEAST_RSA_BITS:
+        raise PEMError("short_key")
+    return key
+
+
+def certificate(text: str) -> x509.Certificate | None:
+    """Return the first certificate of a PEM, or None."""
+    try:
+        return x509.load_pem_x509_certificates(text.encode())[0]
+    except ValueError:
+        return None
+
+
+def check_certificate(text: str) -> None:
+    """Raise PEMError unless a text holds a certificate and the private key that belongs to it."""
+    found = certificate(text)
+    if found is None:
+        raise PEMError("no_certificate")
+    if found.public_key() != private_key(text).public_key():
+        raise PEMError("other_key")
+
+
+def _pem_of(text: str) -> str:
+    if not text.lstrip().startswith("{"):
+        return text
+    document = json.loads(text)
+    return str(document.get("private_key", "")) if isinstance(document, dict) else ""
