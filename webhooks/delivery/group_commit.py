@@ -5,6 +5,7 @@ group, which the first of its threads writes for all. Each returns after the com
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
@@ -78,3 +79,29 @@ class GroupCommit(Generic[Item, Result]):
             woken = [*group[1:], following] if following else group[1:]
             for one in woken:
                 one.turn.release()
+
+
+class RareCalls:
+    """Calls a function at once, or as soon as `every_seconds` have passed since the last time."""
+
+    def __init__(self, function: Callable[[], object], *, every_seconds: float) -> None:
+        self._function = function
+        self._every_seconds = every_seconds
+        self._lock = threading.Lock()
+        # Monotonic seconds of the last call, or of the one that is to come.
+        self._at = float("-inf")
+
+    def call(self) -> None:
+        with self._lock:
+            now = time.monotonic()
+            wait = self._at + self._every_seconds - now
+            if wait > self._every_seconds:
+                # One is to come.
+                return
+            self._at = now + max(0.0, wait)
+        if wait <= 0:
+            self._function()
+            return
+        timer = threading.Timer(wait, self._function)
+        timer.daemon = True
+        timer.start()
