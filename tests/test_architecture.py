@@ -42,10 +42,12 @@ SAME_ROW = {
 }
 SCREENS = {
     "account",
+    "alerts",
     "connections",
     "deliveries",
-    "replays",
+    "resends",
     "transfer",
+    "trash",
     "webhook_detail",
     "webhook_form",
     "webhook_list",

@@ -8,10 +8,12 @@ from webhooks.api import events as api
 app_name = "webhooks"
 _SCREENS = (
     "account",
+    "alerts",
     "connections",
     "deliveries",
-    "replays",
+    "resends",
     "transfer",
+    "trash",
     "webhook_detail",
     "webhook_form",
     "webhook_list",

@@ -14,6 +14,7 @@ from tests.factories import make_delivery, make_webhook
 from webhooks import events
 from webhooks.alerts import notifications
 from webhooks.models import (
+    AlertChannel,
     Delivery,
     Event,
     HourlyCount,
@@ -190,8 +191,8 @@ def test_an_ending_refresh_token_is_announced_days_before() -> None:
     assert notifications.look(NOW + dt.timedelta(days=2)) == 1
 
 
-def test_muted_alerts_go_only_to_the_recipients_of_every_webhook(settings) -> None:
-    settings.WEBHOOKS_ALERT_RECIPIENTS = ["all@example.com"]
+def test_muted_alerts_go_only_to_the_recipients_of_every_webhook() -> None:
+    AlertChannel.objects.create(kind="email", name="All", recipient="all@example.com")
     lost_grant(alerts_are_muted=True)
     notifications.look(NOW)
     assert mail.outbox[0].to == ["all@example.com"]

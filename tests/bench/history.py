@@ -44,7 +44,7 @@ WITH r AS MATERIALIZED (
   SELECT 'dlv_' || id, 'evt_' || id, webhook,
     CASE WHEN kind < 10 THEN 'failed' WHEN kind < 14 THEN 'held' WHEN kind < 16 THEN 'cancelled'
       WHEN kind < 17 THEN 'parked' WHEN kind < 18 THEN 'pending' ELSE 'succeeded' END,
-    CASE WHEN kind < 2 THEN 'redelivery' WHEN kind = 500 THEN 'test' ELSE 'event' END,
+    CASE WHEN kind < 2 THEN 'resent' WHEN kind = 500 THEN 'test' ELSE 'event' END,
     CASE WHEN kind BETWEEN 10 AND 13 THEN 'paused' ELSE '' END,
     CASE WHEN kind = 17 THEN now() + interval '1 day' END,
     CASE WHEN kind < 10 THEN 5 WHEN kind < 17 THEN 0 ELSE 1 END,

@@ -476,5 +476,5 @@ def test_a_row_that_was_in_flight_at_three_crashes_is_parked() -> None:
         status="sending", lease="dead", next_attempt_at=past, attempt_count=3, unknown_count=2
     )
     run_engine(lambda: reload(delivery).status == Status.PARKED)
-    assert events.send_now(Delivery.objects.all()) == 1
+    assert events.resend(Delivery.objects.all()) == 1
     assert reload(delivery).unknown_count == 0

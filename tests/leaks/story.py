@@ -39,6 +39,7 @@ KINDS = {
     "code_verifier": "verifier",
     "signing_secret": "signing secret",
     "previous_signing_secret": "signing secret",
+    "secret": "alert channel",
 }
 # A list of headers, of which the value is known, and what every site has.
 NO_CANARIES = {"headers_json", "token_headers", "canary"}
@@ -281,8 +282,8 @@ class Story:
         self.person.follow(connected)
         self.person.post(f"{PAGES}{pk}/alerts/test/", {"alert_recipients": "owner@example.com"})
         again = {"scope": "all", "since": "day", "rate": "10"}
-        page = self.person.follow(self.person.post(f"{PAGES}{pk}/replays/new/", again))
-        assert "/replays/" in page.url
+        page = self.person.follow(self.person.post(f"{PAGES}{pk}/resends/new/", again))
+        assert "/resends/" in page.url
         for action in ("pause", "resume"):
             self.person.follow(self.person.post(f"{PAGES}{pk}/{action}/"))
         self.person.post(f"{PAGES}oauth/endpoints/", self.oauth_fields(issuer=self.provider.issuer))

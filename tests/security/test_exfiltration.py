@@ -373,6 +373,43 @@ def test_a_client_secret_never_arrives_at_another_token_endpoint(
     figure(SECRET not in arrived(receiver))
 
 
+def test_a_token_never_arrives_where_it_was_not_granted_for(
+    receiver: Receiver, figure: Callable[[bool], None]
+) -> None:
+    webhook = owned(**CLIENT, client_secret=SECRET)
+    OAuthToken.objects.create(credential=webhook.credential, state="valid", access_token=SECRET)
+    Webhook.objects.filter(pk=webhook.pk).update(url=f"{receiver.url}/open/x")
+    send(webhook)
+    assert Delivery.objects.get().hold_reason == "no_token"
+    assert not OAuthToken.objects.get().has_access_token()
+    figure(receiver.requests() == [])
+
+
+def test_a_token_of_a_connection_never_arrives_at_a_host_that_was_added_behind_its_back(
+    receiver: Receiver, figure: Callable[[bool], None]
+) -> None:
+    connection = connection_of(**CLIENT, client_secret=SECRET)
+    OAuthToken.objects.create(credential=connection, state="valid", access_token=SECRET)
+    webhook = owned(credential=connection)
+    Webhook.objects.filter(pk=webhook.pk).update(url=f"{receiver.url}/open/x")
+    Credential.objects.filter(pk=connection.pk).update(allowed_hosts=[receiver.url])
+    send(webhook)
+    figure(receiver.requests() == [])
+
+
+def test_a_refresh_token_goes_to_no_other_endpoint(
+    receiver: Receiver, figure: Callable[[bool], None]
+) -> None:
+    webhook = owned(**CLIENT)
+    OAuthToken.objects.create(credential=webhook.credential, state="valid", refresh_token=SECRET)
+    moved = f"{receiver.url}/open/token"
+    Credential.objects.update(token_url=moved, revocation_url=moved)
+    with pytest.raises(oauth.TokenUnavailableError, match="granted for other addresses"):
+        oauth.refresh(Credential.objects.get())
+    oauth.clear_token(Credential.objects.get())
+    figure(receiver.requests() == [])
+
+
 def test_what_was_entered_arrives_again_after_it_was_entered_again(receiver: Receiver) -> None:
     webhook = owned(**BASIC, basic_password=SECRET)
     Webhook.objects.filter(pk=webhook.pk).update(url=f"{receiver.url}/open/x")

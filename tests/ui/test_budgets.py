@@ -74,7 +74,7 @@ def test_a_long_choice_wraps_on_a_phone(open_page: OpenPage) -> None:
     now = timezone.now()
     Incident.objects.create(webhook_id=webhook, kind=IncidentKind.FAILING, opened_at=now)
     page = open_page(locale="uk-UA", viewport={"width": 360, "height": 900})
-    page.goto(reverse("webhooks:replay_create", args=[webhook]))
+    page.goto(reverse("webhooks:resend_create", args=[webhook]))
     expect(page.locator("[name=since][value=incident]")).to_be_checked()
     assert overflow(page) == 0
 

@@ -68,27 +68,28 @@ class Event(models.Model):
 
 
 class Status(models.TextChoices):
-    PENDING = "pending", _("Pending")
+    PENDING = "pending", _("Waiting")
     SENDING = "sending", _("Sending")
     SUCCEEDED = "succeeded", _("Succeeded")
     FAILED = "failed", _("Failed")
-    HELD = "held", _("Held")
-    PARKED = "parked", _("Parked")
+    HELD = "held", _("On hold")
+    PARKED = "parked", _("Stuck")
     CANCELLED = "cancelled", _("Cancelled")
 
 
 class HoldReason(models.TextChoices):
-    PAUSED = "paused", _("The webhook is paused")
-    REAUTHORIZATION = "reauthorization", _("The webhook needs re-authorization")
-    MISCONFIGURED = "misconfigured", _("The OAuth client is misconfigured")
-    NO_TOKEN = "no_token", _("No access token was obtained yet")
+    PAUSED = "paused", _("Webhook paused")
+    REAUTHORIZATION = "reauthorization", _("Needs re-authorization")
+    MISCONFIGURED = "misconfigured", _("OAuth misconfigured")
+    NO_TOKEN = "no_token", _("No access token yet")
 
 
 class Trigger(models.TextChoices):
     EVENT = "event", _("Event")
     TEST = "test", _("Test")
-    REDELIVERY = "redelivery", _("Redelivery")
-    REPLAY = "replay", _("Replay")
+    # One or a few by hand, and many at a rate.
+    RESENT = "resent", _("Resent")
+    BULK = "bulk", _("Resent in bulk")
     EDITED = "edited", _("Edited and resent")
 
 
@@ -216,7 +217,7 @@ class Delivery(models.Model):
             models.Index(
                 fields=["trigger", "-id"],
                 name="delivery_by_trigger",
-                condition=Q(trigger__in=["test", "redelivery", "replay", "edited"]),
+                condition=Q(trigger__in=["test", "resent", "bulk", "edited"]),
             ),
         ]
         constraints = [

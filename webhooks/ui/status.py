@@ -8,14 +8,13 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from webhooks import oauth
-from webhooks.alerts import problems
+from webhooks.alerts import channels, problems
 from webhooks.alerts.problems import TOKEN_ENDS_WITHIN
 from webhooks.delivery import outcomes
 from webhooks.delivery.plans import destination_problem
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
 
 # Encrypted columns of related rows, which no list or page of a webhook decrypts.
-TOKEN_SECRETS = ("token__access_token", "token__refresh_token")
+TOKEN_SECRETS = ("token__access_token", "token__refresh_token", "token__replaced_secret")
 # Of a webhook with the credential it uses and that one's token.
 SECRETS_OF_WEBHOOK = (
     *WEBHOOK_SECRETS,
@@ -186,7 +185,9 @@ def problems_of(webhook: Webhook) -> dict[str, Any]:
     return {
         "notices": [one for one in notices if one["action"] != "resume"],
         "pause_notice": next((one for one in notices if one["action"] == "resume"), None),
-        "has_no_recipients": not (webhook.alert_recipients or settings.WEBHOOKS_ALERT_RECIPIENTS),
+        "has_no_recipients": not (
+            webhook.alert_recipients or channels.covering([webhook.pk]).exists()
+        ),
         "is_muted": webhook.mutes_alerts(timezone.now()),
     }
 
@@ -258,10 +259,10 @@ def _waiting_groups(held: Counter[str], parked: int) -> list[dict[str, Any]]:
     if parked:
         groups.append(
             {
-                "label": _("The process died three times while it was sending"),
+                "label": _("Sending crashed three times"),
                 "status": Status.PARKED,
                 "count": counted(parked),
-                "release": _("Look at them in the log, then press Send now there."),
+                "release": _("Resend or cancel them in the log."),
             }
         )
     return groups

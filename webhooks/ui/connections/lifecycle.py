@@ -35,11 +35,13 @@ class ConnectionInUseError(ValueError):
 
 
 def known_origin(url: object) -> str:
-    """Return the origin of an address as connections spell it; empty while it is not one."""
+    """Return the origin of an address; empty while the guard would not take it for one."""
+    text = str(url or "").strip()
     try:
-        return network.parse_url(str(url or "").strip()).origin
+        network.parse_url(text)
     except network.UnsafeURLError:
         return ""
+    return origin_of(text)
 
 
 def connections() -> QuerySet[Credential]:

@@ -179,6 +179,7 @@ def show_form(request: HttpRequest, form: EditForm, **more: Any) -> HttpResponse
         "opened_by": expired_session.opened_by(request),
         **token_panel(request, form.credential, is_oauth=form.chosen_type == "oauth2"),
     }
+    form.mark(_fields_of_failure(context))
     # The address is not the request's own: that may be that of Get new access token.
     if isinstance(form, ConnectionForm):
         context |= {
@@ -205,6 +206,14 @@ def show_form(request: HttpRequest, form: EditForm, **more: Any) -> HttpResponse
         **more,
     }
     return render(request, "webhooks/webhook_form/form.html", context)
+
+
+def _fields_of_failure(panel: dict[str, Any]) -> tuple[str, ...]:
+    """Return the fields that the failure in the token panel is about."""
+    token, credential = panel["token"], panel["credential"]
+    has_failed = panel["token_failure"] or (token and token.last_error)
+    diagnosis = oauth.diagnose(credential) if has_failed and credential.pk else None
+    return tuple(diagnosis.fields) if diagnosis and diagnosis.exchange else ()
 
 
 def _filter_preview(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
@@ -280,6 +289,7 @@ def token_panel(
         "held_count": held.count() if is_saved else 0,
         "is_oauth": is_oauth,
         "drops_token": is_usable,
+        "has_replaced_secret": token is not None and token.has_replaced_secret(),
         "now": timezone.now(),
         **status.token_facts(credential, token),
     }

@@ -23,6 +23,7 @@ urlpatterns = [
     path("credentials/<int:pk>/token/paste/", views.paste_token, name="paste_token"),
     path("credentials/<int:pk>/token/refresh/", views.refresh_token, name="refresh_token"),
     path("credentials/<int:pk>/token/clear/", views.clear_token, name="clear_token"),
+    path("credentials/<int:pk>/secret/restore/", views.restore_secret, name="restore_secret"),
     path("credentials/<int:pk>/token/check/", views.check, name="check_token"),
     path(
         "credentials/<int:pk>/token/authentication/",

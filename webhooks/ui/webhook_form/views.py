@@ -62,7 +62,7 @@ _LABELS = {name: field.verbose_name for name, field in AUTHORIZATION_FIELDS.item
 
 
 @page("webhooks.add_webhook", has_form=True, guard=keeps_typed)
-def create(request: HttpRequest) -> HttpResponse:
+def create(request: HtmxRequest) -> HttpResponse:
     """Show the empty form; save it, and go on to the provider when a token was asked for."""
     wants_token = request.POST.get("action") == "authorize"
     if wants_token and not request.user.has_perm("webhooks.authorize_webhook"):
@@ -72,17 +72,18 @@ def create(request: HttpRequest) -> HttpResponse:
         return form_context.show_form(request, form)
     webhook = form.instance
     form_context.reveal_signing_secret(request, webhook)
-    messages.success(request, _what_next(request, webhook, wants_token=wants_token))
+    wants_test = request.POST.get("action") == "test"
+    messages.success(request, _what_next(request, webhook, is_done=wants_token or wants_test))
     if wants_token:
         return form_context.begin_authorization(request, form.credential)
-    return redirect("webhooks:edit", webhook.pk)
+    return _send_test(request, webhook) if wants_test else redirect("webhooks:edit", webhook.pk)
 
 
-def _what_next(request: HttpRequest, webhook: Webhook, *, wants_token: bool) -> str:
+def _what_next(request: HttpRequest, webhook: Webhook, *, is_done: bool) -> str:
     """Return that the webhook was created, and what leads to its first event."""
-    if needs_token(webhook.credential) and not wants_token:
+    if needs_token(webhook.credential) and not is_done:
         sentence = _("“%(name)s” was created. Next, get an access token.")
-    elif request.user.has_perm("webhooks.test_webhook") and not wants_token:
+    elif request.user.has_perm("webhooks.test_webhook") and not is_done:
         sentence = _("“%(name)s” was created. Now send a test.")
     else:
         sentence = _("“%(name)s” was created.")
@@ -90,14 +91,25 @@ def _what_next(request: HttpRequest, webhook: Webhook, *, wants_token: bool) -> 
 
 
 @page("webhooks.change_webhook", has_form=True, guard=keeps_typed)
-def edit(request: HttpRequest, pk: int) -> HttpResponse:
+def edit(request: HtmxRequest, pk: int) -> HttpResponse:
     seen = trail.newest_entry(Webhook, pk)
     found = Webhook.objects.present().select_related("credential")
     form = form_context.bind_form(request, get_object_or_404(found, pk=pk), seen=seen)
     if not form_context.save_if_valid(request, form):
-        return form_context.show_form(request, form)
+        return form_context.show_form(request, form, **_sent_test(request, pk))
+    if request.POST.get("action") == "test":
+        return _send_test(request, form.instance)
     messages.success(request, _("The changes were saved."))
     return redirect("webhooks:edit", pk)
+
+
+def _sent_test(request: HttpRequest, pk: int) -> dict[str, object]:
+    """Return the test that was just sent from the form, which shows what comes of it."""
+    sent = Delivery.objects.select_related("event", "webhook").filter(
+        pk=request.GET.get("test", "").replace("\0", ""), webhook_id=pk, trigger=Trigger.TEST
+    )
+    delivery = sent.first() if "test" in request.GET else None
+    return _test_context(delivery) if delivery else {}
 
 
 @button("webhooks.change_webhook")
@@ -117,7 +129,8 @@ def rotate_secret(request: HtmxRequest, pk: int) -> HttpResponse:
     if not request.htmx:
         return redirect(reverse("webhooks:edit", args=[pk]) + "#signing")
     webhook.refresh_from_db()
-    context = {"webhook": webhook, **form_context.signing_panel(request, webhook)}
+    context = {"webhook": webhook, "is_rotated": True}
+    context |= form_context.signing_panel(request, webhook)
     return render(request, "webhooks/webhook_form/_signing.html", context)
 
 
@@ -220,7 +233,13 @@ def _check_editor(request: HttpRequest, *any_of: str) -> None:
 
 @button("webhooks.test_webhook")
 def send_test(request: HtmxRequest, pk: int) -> HttpResponse:
-    webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
+    return _send_test(request, get_object_or_404(Webhook.objects.present(), pk=pk))
+
+
+def _send_test(request: HtmxRequest, webhook: Webhook) -> HttpResponse:
+    """Send a test of what is saved, and show what comes of it where it was asked for."""
+    if not request.user.has_perm("webhooks.test_webhook"):
+        raise PermissionDenied
     event_type = request.POST.get("test_event_type") or catalogue.first_type(webhook.event_types)
     if not catalogue.is_known(event_type):
         return HttpResponseBadRequest(_("There is no such event type."))
@@ -231,7 +250,9 @@ def send_test(request: HtmxRequest, pk: int) -> HttpResponse:
         audit.record(Action.TESTED, delivery, user=request.user, note=event_type)
     if request.htmx:
         return _show_test(request, delivery)
-    return redirect("webhooks:test_result", pk, delivery.pk)
+    if "shows_test" in request.POST:
+        return redirect(reverse("webhooks:edit", args=[webhook.pk], query={"test": delivery.pk}))
+    return redirect("webhooks:test_result", webhook.pk, delivery.pk)
 
 
 @page("webhooks.test_webhook")
@@ -406,10 +427,13 @@ def clear_token(request: HtmxRequest, pk: int) -> HttpResponse:
     credential = get_object_or_404(Credential.objects.present(), pk=pk)
     is_revoked = oauth.clear_token(credential)
     audit.record(Action.TOKEN_CLEARED, credential, user=request.user)
-    if not is_revoked:
-        sentence = _("The token may still be valid at the provider. Revoke it there.")
-        form_context.leave_failure(request, credential, sentence)
-    return _answer(request, credential, success=_("The access token was cleared."))
+    if is_revoked:
+        return _answer(request, credential, success=_("The access token was cleared."))
+    sentence = _(
+        "The access token was cleared. It may still be valid at the provider: revoke it there."
+    )
+    form_context.leave_failure(request, credential, sentence)
+    return _answer(request, credential)
 
 
 @require_GET
@@ -542,6 +566,21 @@ def switch_authentication(request: HtmxRequest, pk: int) -> HttpResponse:
         credential,
         _("The credentials are now sent as “%s”.") % ClientAuthentication(way).label,
     )
+    return HttpResponseRedirect(form_context.panel_url(request, credential), status=303)
+
+
+@button("webhooks.authorize_webhook")
+def restore_secret(request: HtmxRequest, pk: int) -> HttpResponse:
+    """Save the client secret again that the stored token was obtained with."""
+    credential = _credential(pk)
+    form_context.check_may_change(request, credential)
+    subject = credential.subject
+    before = audit.snapshot(subject)
+    if oauth.restore_secret(credential):
+        form_context.record_changes(request, subject, before)
+        events.release_held(credential)
+        sentence = _("The last working client secret is back.")
+        form_context.leave_success(request, credential, sentence)
     return HttpResponseRedirect(form_context.panel_url(request, credential), status=303)
 
 
