@@ -82,26 +82,32 @@ class GroupCommit(Generic[Item, Result]):
 
 
 class RareCalls:
-    """Calls a function at once, or as soon as `every_seconds` have passed since the last time."""
+    """Calls a function at once, unless that was often lately: then every so many seconds."""
 
-    def __init__(self, function: Callable[[], object], *, every_seconds: float) -> None:
+    def __init__(self, function: Callable[[], object], *, every_seconds: float, burst: int) -> None:
         self._function = function
         self._every_seconds = every_seconds
+        self._burst_seconds = burst * every_seconds
         self._lock = threading.Lock()
-        # Monotonic seconds of the last call, or of the one that is to come.
-        self._at = float("-inf")
+        # GCRA: the monotonic time of the next call on schedule.
+        self._next_at = float("-inf")
+        self._is_to_come = False
 
     def call(self) -> None:
         with self._lock:
-            now = time.monotonic()
-            wait = self._at + self._every_seconds - now
-            if wait > self._every_seconds:
-                # One is to come.
+            if self._is_to_come:
                 return
-            self._at = now + max(0.0, wait)
+            now = time.monotonic()
+            self._next_at = max(self._next_at, now) + self._every_seconds
+            wait = self._next_at - self._burst_seconds - now
+            self._is_to_come = wait > 0
         if wait <= 0:
             self._function()
             return
-        timer = threading.Timer(wait, self._function)
+        timer = threading.Timer(wait, self._late)
         timer.daemon = True
         timer.start()
+
+    def _late(self) -> None:
+        self._is_to_come = False
+        self._function()
