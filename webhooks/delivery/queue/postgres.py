@@ -94,7 +94,8 @@ def enqueue_at_once(
     deliveries: none unless the version is `version`, and none whose idempotency key is in use.
     """
     # In the order of their keys, so that no two transactions wait for each other.
-    columns = _arrays(sorted(events, key=_key_of))
+    ordered = sorted(events, key=_key_of)
+    columns = _arrays(ordered)
     parameters = [str(lock_timeout_ms), *columns, version]
     parameters += _arrays(deliveries) if deliveries else ["{}"] * len(NewDelivery._fields)
     _leave_closed_connection()
