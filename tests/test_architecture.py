@@ -45,6 +45,8 @@ SCREENS = {
     "alerts",
     "connections",
     "deliveries",
+    "help",
+    "project_status",
     "resends",
     "transfer",
     "trash",

@@ -11,6 +11,8 @@ _SCREENS = (
     "alerts",
     "connections",
     "deliveries",
+    "help",
+    "project_status",
     "resends",
     "transfer",
     "trash",

@@ -39,6 +39,7 @@ KINDS = {
     "code_verifier": "verifier",
     "signing_secret": "signing secret",
     "previous_signing_secret": "signing secret",
+    "secret": "alert channel",
 }
 # A list of headers, of which the value is known, and what every site has.
 NO_CANARIES = {"headers_json", "token_headers", "canary"}

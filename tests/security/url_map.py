@@ -151,6 +151,7 @@ def address(route: str, world: World, *, pk: str = "", **instead: object) -> str
         "<int:attempt_id>": world.attempt.pk,
         "<int:entry>": world.entry.pk,
         "<str:kind>": "email",
+        "<str:event_type>": "call.incoming.after",
         "<str:part>": "request",
         "<str:uid>.<str:form>": "crd_of_nobody.json",
         "<path:content_type_id>": ContentType.objects.get_for_model(Webhook).pk,

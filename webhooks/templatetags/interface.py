@@ -76,6 +76,8 @@ def icon(name: str, css_class: str = "") -> SafeString:
 _TABS = {
     "webhooks:connection": "connections",
     "webhooks:alert": "alerts",
+    "webhooks:help": "",
+    "webhooks:status": "",
     "webhooks:deliver": "deliveries",
     "webhooks:event": "deliveries",
     "webhooks:resend_create_for_all": "deliveries",

@@ -57,7 +57,6 @@ def list_webhooks(request: HttpRequest) -> HttpResponse:
         "may_choose": any(map(request.user.has_perm, PERMISSIONS.values())),
         **query.choices(request.GET),
         "first_steps": _first_steps(request, rows, page.paginator.count),
-        "has_trash": Webhook.objects.trashed().exists(),
         "sandbox_url": settings.WEBHOOKS_SANDBOX_URL,
         "backlog": backlog.report() if has_any else None,
     }
