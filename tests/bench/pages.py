@@ -160,9 +160,8 @@ def _print(answers: list[Answer]) -> None:
         numbers = "".join(f"{number:11.1f}" for number in times)
         print(f"{one.page:62}{numbers}{one.queries:11}{one.size:11,}")
     over = [one.page for one in answers if one.cpu_ms > BUDGET_MS]
-    print(
-        f"{len(answers)} pages, {len(over)} over {BUDGET_MS:.0f} ms of CPU: {', '.join(over) or 'none'}"
-    )
+    named = ", ".join(over) or "none"
+    print(f"{len(answers)} pages, {len(over)} over {BUDGET_MS:.0f} ms of CPU: {named}")
 
 
 if __name__ == "__main__":

@@ -277,7 +277,7 @@ def note_unusable(webhook_id: int, reason: str) -> None:
     unless nothing but tests waits.
     """
     fail_tests(webhook_id, reason, outcome=Outcome.REFUSED)
-    waiting = Delivery.objects.by_index("delivery_due").filter(status=Status.PENDING)
+    waiting = Delivery.objects.in_status(Status.PENDING)
     if not waiting.filter(webhook=webhook_id).exists():
         return
     WebhookState.objects.get_or_create(webhook_id=webhook_id)
