@@ -41,8 +41,8 @@ KINDS = {
     "previous_signing_secret": "signing secret",
     "secret": "alert channel",
 }
-# A list of headers, of which the value is known, and what every site has.
-NO_CANARIES = {"headers_json", "token_headers", "canary"}
+# Documents, whose secrets are known from where they were typed, and what every site has.
+NO_CANARIES = {"headers_json", "token_headers", "settings", "canary"}
 
 
 def _certificate() -> str:
