@@ -23,7 +23,7 @@ class Scene:
     delivery: str
     test: str
     event: str
-    replay: int
+    resend: int
     exchange: int
     entry: int
     version: int
@@ -70,6 +70,11 @@ _OWN = [
     Page("webhooks:alerts"),
     *(Page("webhooks:alert_add", (kind,)) for kind in ("email", "telegram", "slack")),
     Page("webhooks:alert_edit", ("channel",)),
+    Page("webhooks:help_events", query="q=caller"),
+    Page("webhooks:help_event", ("call.incoming.after",)),
+    Page("webhooks:help_receivers"),
+    Page("webhooks:status"),
+    Page("webhooks:reveal_secret", ("webhook",)),
     Page("webhooks:trash"),
     Page("webhooks:revert", ("webhook", "version")),
     Page("webhooks:time_zone"),
@@ -102,9 +107,9 @@ _OWN = [
     Page("webhooks:deliveries", query="q=380671234567"),
     Page("webhooks:delivery", ("delivery",)),
     Page("webhooks:delivery_edit", ("delivery",)),
-    Page("webhooks:replay_create", ("webhook",)),
-    Page("webhooks:replay_create_for_all"),
-    Page("webhooks:replay", ("replay",)),
+    Page("webhooks:resend_create", ("webhook",)),
+    Page("webhooks:resend_create_for_all"),
+    Page("webhooks:resend", ("resend",)),
     part("webhooks:charts", "webhook", query="period=30d"),
     part("webhooks:search", query="q=380671234567"),
     part("webhooks:recent", "webhook"),

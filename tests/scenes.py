@@ -22,8 +22,8 @@ from webhooks.models import (
     HourlyCount,
     OAuthExchange,
     OAuthToken,
-    Replay,
-    ReplayScope,
+    Resend,
+    ResendScope,
     Webhook,
     WebhookState,
     WebhookVersion,
@@ -72,7 +72,7 @@ def scene(webhook: int | None = None) -> Scene:
         delivery=failed.pk,
         test=test.pk,
         event=failed.event_id,
-        replay=_replay(busy, user).pk,
+        resend=_resend(busy, user).pk,
         exchange=_exchange(oauth).pk,
         entry=AuditEntry.objects.latest("pk").pk,
         version=WebhookVersion.objects.latest("pk").pk,
@@ -157,9 +157,9 @@ def _exchange(oauth: Webhook) -> OAuthExchange:
     )  # fmt: skip
 
 
-def _replay(webhook: Webhook, user: User) -> Replay:
+def _resend(webhook: Webhook, user: User) -> Resend:
     now = timezone.now()
-    return Replay.objects.create(
-        webhook=webhook, scope=ReplayScope.FAILED, since_at=now - dt.timedelta(days=1),
+    return Resend.objects.create(
+        webhook=webhook, scope=ResendScope.FAILED, since_at=now - dt.timedelta(days=1),
         until_at=now, total=40, done=12, created_by=user,
     )  # fmt: skip

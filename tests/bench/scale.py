@@ -19,6 +19,8 @@ class Scale:
     dead_timeout_seconds: int
     idle_publishes: int
     paced_seconds: float
+    # Without an event.
+    idle_seconds: float
     # Finished deliveries (and as many attempts) behind the due ones; the last is compared with
     # the first.
     history_rows: tuple[int, ...]
@@ -39,6 +41,7 @@ FULL = Scale(
     dead_timeout_seconds=5,
     idle_publishes=300,
     paced_seconds=18.0,
+    idle_seconds=30.0,
     history_rows=(10_000, 1_000_000, 10_000_000),
     growth_batches=40,
     publish_events=20_000,
@@ -56,6 +59,7 @@ QUICK = Scale(
     dead_timeout_seconds=1,
     idle_publishes=60,
     paced_seconds=4.0,
+    idle_seconds=10.0,
     history_rows=(10_000, 1_000_000),
     growth_batches=20,
     publish_events=5_000,
@@ -73,6 +77,7 @@ SMOKE = Scale(
     dead_timeout_seconds=1,
     idle_publishes=5,
     paced_seconds=0.5,
+    idle_seconds=1.0,
     history_rows=(100, 1_000),
     growth_batches=2,
     publish_events=500,

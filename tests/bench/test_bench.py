@@ -11,6 +11,7 @@ import pytest
 from tests.bench import report, simulation
 from tests.bench.growth import Cost, Growth
 from tests.bench.isolation import Isolation, Latency
+from tests.bench.lone import Lone
 from tests.bench.pacing import Times
 from tests.bench.publishing import Publishing
 from tests.bench.throughput import Pairs, Rates
@@ -28,6 +29,8 @@ KEYS = [
     "isolation_p99_ratio",
     "latency_idle_ms",
     "latency_half_ms",
+    "statements_per_event",
+    "idle_cpu_percent",
     "growth",
     "publish_per_core",
     "sqlite_per_s",
@@ -51,6 +54,7 @@ def some_findings() -> report.Findings:
         pairs=Pairs(one_rate=[9e3], two_rate=[12e3], one_us=[100.0], two_us=[110.0]),
         isolation=Isolation(alone=[10e3], beside=[9.5e3], seconds=[20.0]),
         latency=Latency(idle=[times], half=[times], half_beside=[times]),
+        lone=Lone(statements_per_event=7.0, idle_cpu_percent=0.5),
         growth=Growth(costs=[Cost(10_000, 8.0, 9.0), Cost(10_000_000, 9.0, 9.0)]),
         publishing=Publishing(per_second=[6000.0], statements=5, wide_ms=20.0),
         sqlite=[2000.0],

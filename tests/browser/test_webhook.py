@@ -19,7 +19,7 @@ from tests.browser.steps import OpenPage, overflow
 from tests.factories import make_delivery, make_webhook
 from tests.sandbox import Received, Receiver
 from tests.waiting import eventually
-from webhooks.delivery import replays
+from webhooks.delivery import resends
 from webhooks.models import ApiKey, Delivery, Status, Webhook
 
 pytest_plugins = ["tests.browser.fixtures"]
@@ -269,27 +269,27 @@ def test_the_log_shows_a_delivery_and_sends_it_again(
     delivery = make_delivery(webhook, call_id="call-503")
     eventually(lambda: delivery.attempts.exists())
     page.goto(reverse("admin:webhooks_delivery_changelist"))
-    page.get_by_label("Status", exact=True).select_option(label="Pending")
+    page.get_by_label("Status", exact=True).select_option(label="Waiting")
     expect(page).to_have_url(re.compile("status=pending"))
-    page.get_by_label("Event, delivery or call id").fill("call-503")
+    page.get_by_label("Phone number, id, or part").fill("call-503")
     page.get_by_role("button", name="Search").click()
     row = page.get_by_role("row").filter(has_text="call.incoming.after")
     expect(row).to_contain_text("503")
     row.get_by_role("link", name="call.incoming.after").click()
     expect(page.get_by_role("heading", name="call.incoming.after")).to_be_visible()
     expect(page.get_by_text("<script>alert(1)</script>")).to_be_visible()
-    expect(page.get_by_text("Waits for its next attempt.")).to_be_visible()
+    expect(page.get_by_text("Waiting for its next attempt.")).to_be_visible()
     assert "demo-password" not in page.content()
     assert BASIC_HEADER not in page.content()
 
-    page.get_by_role("button", name="Send now").click()
+    page.get_by_role("button", name="Resend", exact=True).click()
     expect(page.get_by_text("The next attempt starts now.")).to_be_visible()
     receiver.wait_for(2, path_prefix="/basic/")
     eventually(lambda: Delivery.objects.get().status == Status.SUCCEEDED)
     page.reload()
     expect(page.get_by_text("Succeeded after 2 attempts.")).to_be_visible()
-    page.get_by_role("button", name="Redeliver").click()
-    expect(page.get_by_text("The event is sent again")).to_be_visible()
+    page.get_by_role("button", name="Resend", exact=True).click()
+    expect(page.get_by_text("Resent. This is the new delivery.")).to_be_visible()
     received = receiver.wait_for(3, path_prefix="/basic/")
     assert [one.status for one in received] == [503, 200, 200]
     assert {one.body for one in received} == {bytes(delivery.event.payload)}
@@ -305,11 +305,11 @@ def test_many_deliveries_are_sent_again_from_the_log(
         make_delivery(webhook, call_id=f"call-{number}")
     receiver.wait_for(3, path_prefix="/basic/")
     page.goto(reverse("admin:webhooks_delivery_changelist"))
-    page.get_by_label("Select deliveries to send them again").check()
+    page.get_by_label("Select deliveries to resend").check()
     expect(page.get_by_text("Selected: 3")).to_be_visible()
-    page.get_by_role("button", name="Send selected again").click()
-    page.get_by_role("button", name="Send 3 deliveries again").click()
-    replays.advance_all()
+    page.get_by_role("button", name="Resend", exact=True).click()
+    page.get_by_role("button", name="Resend 3 deliveries").click()
+    resends.advance_all()
     received = receiver.wait_for(6, path_prefix="/basic/")
     assert len({one.header("webhook-id") for one in received}) == 3
 

@@ -15,7 +15,7 @@ _ABOUT = {
     ("event_id",): "event",
     ("attempt_id", "delivery_id", "part"): "attempt",
 }
-_ABOUT_PK = {"connections": "connection", "credentials": "credential", "replays": "replay"}
+_ABOUT_PK = {"connections": "connection", "credentials": "credential", "resends": "resend"}
 
 
 class Route(NamedTuple):

@@ -26,7 +26,7 @@ from webhooks.models import (  # noqa: E402
     Delivery,
     Event,
     OAuthToken,
-    Replay,
+    Resend,
     Webhook,
 )
 from webhooks.security.encryption import SecretField  # noqa: E402
@@ -55,7 +55,7 @@ def rows() -> dict[str, list[dict[str, Any]]]:
         ],
         "connection": list(Credential.objects.shared().values("pk")),
         "credential": list(Credential._base_manager.values("pk")),
-        "replay": list(Replay.objects.values("pk")),
+        "resend": list(Resend.objects.values("pk")),
         "event": list(Event.objects.values(event_id=F("pk"))),
         "delivery": list(Delivery.objects.values(delivery_id=F("pk"))),
         "test": list(Delivery.objects.values(pk=F("webhook_id"), delivery_id=F("pk"))),

@@ -27,8 +27,8 @@ from webhooks.models import (
     ExchangeKind,
     OAuthExchange,
     PauseReason,
-    Replay,
-    ReplayScope,
+    Resend,
+    ResendScope,
     Webhook,
 )
 
@@ -66,7 +66,7 @@ class World:
     # Of the deleted webhook.
     stray: Delivery
     attempt: Attempt
-    replay: Replay
+    resend: Resend
     channel: AlertChannel
     key: ApiKey
     exchange: OAuthExchange
@@ -104,7 +104,7 @@ def make_world() -> World:
         channel=AlertChannel.objects.create(
             kind="email", name="ops@example.com", recipient="ops@example.com"
         ),
-        replay=Replay.objects.create(webhook=webhook, scope=ReplayScope.ALL),
+        resend=Resend.objects.create(webhook=webhook, scope=ResendScope.ALL),
         key=ApiKey.objects.issue("PBX")[0],
         exchange=OAuthExchange.objects.create(
             credential=webhook.credential,
@@ -147,9 +147,11 @@ def address(route: str, world: World, *, pk: str = "", **instead: object) -> str
     values: dict[str, object] = {
         "<int:pk>": _owner(route, world, pk),
         "<str:delivery_id>": world.test.pk if "/tests/" in route else world.delivery.pk,
+        "<str:event_id>": world.delivery.event_id,
         "<int:attempt_id>": world.attempt.pk,
         "<int:entry>": world.entry.pk,
         "<str:kind>": "email",
+        "<str:event_type>": "call.incoming.after",
         "<str:part>": "request",
         "<str:uid>.<str:form>": "crd_of_nobody.json",
         "<path:content_type_id>": ContentType.objects.get_for_model(Webhook).pk,
@@ -178,8 +180,8 @@ def _owner(route: str, world: World, pk: str) -> int:
         return world.connection.pk
     if "credentials/<int:pk>" in route:
         return world.webhook.credential_id
-    if "replays/<int:pk>" in route:
-        return int(world.replay.pk)
+    if "resends/<int:pk>" in route:
+        return int(world.resend.pk)
     return int(world.key.pk if "apikey" in route else world.webhook.pk)
 
 

@@ -25,8 +25,8 @@ from webhooks.models import (
     Credential,
     Delivery,
     PauseReason,
-    Replay,
-    ReplayScope,
+    Resend,
+    ResendScope,
     TokenState,
     Webhook,
     messages,
@@ -35,7 +35,7 @@ from webhooks.security.encryption import Sealed, SecretField
 
 logger = logging.getLogger(__name__)
 
-Subject = Webhook | Credential | ApiKey | Delivery | Replay
+Subject = Webhook | Credential | ApiKey | Delivery | Resend
 Person = AbstractBaseUser | AnonymousUser | None
 
 # What every save writes, and what is counted or sealed rather than chosen.
@@ -52,7 +52,7 @@ def _label(choices: type[models.TextChoices]) -> Callable[..., str]:
 
 SENTENCES: Mapping[str, messages.Sentence] = {
     "deliveries": ngettext_lazy("%(count)d delivery", "%(count)d deliveries", "count"),
-    "replay_scope": _label(ReplayScope),
+    "resend_scope": _label(ResendScope),
     # Why the product paused a webhook, and what became of its token.
     "pause_reason": _label(PauseReason),
     "token_state": _label(TokenState),
@@ -102,7 +102,7 @@ def record(
 ) -> None:
     """Add one entry, in the transaction that is open. Without a user the product did it.
 
-    An entry about a delivery, a replay or a webhook's own credential belongs to the trail of the
+    An entry about a delivery, a resend or a webhook's own credential belongs to the trail of the
     webhook. The three `object_…` texts replace what is read from `obj`, or stand for it.
     """
     entry = _entry(action, obj, user=user, fields=fields, note=note)
@@ -191,7 +191,7 @@ def _entry(
     if isinstance(obj, Credential):
         obj = obj.subject
     # Whose name the entry has, and on whose page it is shown.
-    about = obj.webhook if isinstance(obj, Delivery | Replay) else obj
+    about = obj.webhook if isinstance(obj, Delivery | Resend) else obj
     kind = "" if obj is None else str(obj._meta.model_name)
     person = user if isinstance(user, AbstractBaseUser) and user.pk is not None else None
     return AuditEntry(

@@ -30,12 +30,11 @@ class Action(models.TextChoices):
     TOKEN_CLEARED = "token_cleared", _("Access token cleared")
     AUTHORIZATION_LOST = "authorization_lost", _("Authorization lost")
     TESTED = "tested", _("Test sent")
-    REDELIVERED = "redelivered", _("Redelivered")
+    RESENT = "resent", _("Resent")
     EDITED_AND_RESENT = "edited_and_resent", _("Edited and resent")
     CANCELLED = "cancelled", _("Deliveries cancelled")
-    SENT_NOW = "sent_now", _("Deliveries sent now")
-    REPLAY_STARTED = "replay_started", _("Replay started")
-    REPLAY_STOPPED = "replay_stopped", _("Replay stopped")
+    RESEND_STARTED = "resend_started", _("Resend started")
+    RESEND_STOPPED = "resend_stopped", _("Resend stopped")
     EXPORTED = "exported", _("Exported")
     IMPORTED = "imported", _("Imported")
     KEY_ISSUED = "key_issued", _("API key issued")
@@ -71,11 +70,11 @@ class AuditEntry(models.Model):
     # Empty: the product itself, such as the engine that paused a webhook.
     username = models.CharField(_("Person"), max_length=150, blank=True, default="")
     action = models.CharField(_("Action"), max_length=24, choices=Action.choices)
-    # A model's name in lower case: webhook, connection, apikey, delivery, replay.
+    # A model's name in lower case: webhook, connection, apikey, delivery, resend.
     object_type = models.CharField(_("Kind"), max_length=24)
     object_id = models.CharField(max_length=40)
     object_name = models.CharField(_("Name"), max_length=100, blank=True, default="")
-    # The webhook on whose page the entry is shown, also of a delivery or replay.
+    # The webhook on whose page the entry is shown, also of a delivery or resend.
     webhook = models.ForeignKey(
         Webhook,
         null=True,

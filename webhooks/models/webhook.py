@@ -162,7 +162,7 @@ class Webhook(EditedRow):
         ordering = ["name", "pk"]
         permissions = [
             ("view_payload", _("Can see payloads")),
-            ("test_webhook", _("Can send tests and redeliver")),
+            ("test_webhook", _("Can send tests and resend")),
             ("authorize_webhook", _("Can get, refresh and clear access tokens")),
         ]
         constraints = [

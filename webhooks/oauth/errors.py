@@ -357,7 +357,7 @@ _VARIANTS = {
     """,
     "redirect_uri_mismatch": "bad_redirect_uri invalid_redirect_uri",
     "unauthorized_client": "unsupported_grant_type unsupported_response_type",
-    "invalid_scope": "",
+    "invalid_scope": "insufficient_scope",
     "invalid_target": "",
     "invalid_request": "",
     "application_suspended": "",

@@ -24,7 +24,7 @@ _PAGES = {
     "detail",
     "delivery",
     "deliveries",
-    "replay",
+    "resend",
     "connection",
     "connections",
     "credential",

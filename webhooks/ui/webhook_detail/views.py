@@ -304,7 +304,7 @@ def delete(request: HttpRequest, pk: int) -> HttpResponse:
 
 @button("webhooks.test_webhook")
 def send_blocking(request: HttpRequest, pk: int, delivery_id: str) -> HttpResponse:
-    return _unblock(request, pk, delivery_id, Action.SENT_NOW)
+    return _unblock(request, pk, delivery_id, Action.RESENT)
 
 
 @button("webhooks.change_webhook")
@@ -315,9 +315,10 @@ def cancel_blocking(request: HttpRequest, pk: int, delivery_id: str) -> HttpResp
 def _unblock(request: HttpRequest, pk: int, delivery_id: str, action: Action) -> HttpResponse:
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
     found = get_object_or_404(Delivery, pk=delivery_id.replace("\0", ""), webhook=webhook)
-    if not act(request, action, [found]):
+    # What ended meanwhile is not sent as a new one.
+    if found.status in events.ENDED or not act(request, action, [found]):
         messages.warning(request, _("%s no longer waits: look at it in the log.") % delivery_id)
-    elif action == Action.SENT_NOW:
+    elif action == Action.RESENT:
         messages.success(request, _("The next attempt of %s starts now.") % delivery_id)
     else:
         sentence = _("%s is cancelled. What waited behind it is sent now.")

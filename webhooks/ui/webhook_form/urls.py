@@ -2,10 +2,11 @@
 
 from django.urls import path
 
-from webhooks.ui.webhook_form import views
+from webhooks.ui.webhook_form import signing_secret, views
 
 urlpatterns = [
     path("new/", views.create, name="create"),
+    path("<int:pk>/signing-secret/", signing_secret.reveal, name="reveal_secret"),
     path("<int:pk>/edit/", views.edit, name="edit"),
     path("preview/", views.preview, name="preview"),
     path("parameters/", views.edit_parameters, name="edit_parameters"),

@@ -57,7 +57,6 @@ def list_webhooks(request: HttpRequest) -> HttpResponse:
         "may_choose": any(map(request.user.has_perm, PERMISSIONS.values())),
         **query.choices(request.GET),
         "first_steps": _first_steps(request, rows, page.paginator.count),
-        "has_trash": Webhook.objects.trashed().exists(),
         "sandbox_url": settings.WEBHOOKS_SANDBOX_URL,
         "backlog": backlog.report() if has_any else None,
     }
@@ -115,8 +114,8 @@ def chosen_ids(data: QueryDict) -> list[int]:
 
 
 def _count_held(ids: list[int]) -> int:
-    held = Delivery.objects.filter(
-        webhook__in=ids, status=Status.HELD, hold_reason=HoldReason.PAUSED
+    held = Delivery.objects.in_status(Status.HELD).filter(
+        webhook__in=ids, hold_reason=HoldReason.PAUSED
     )
     return held.order_by().values_list("pk")[: MAX_COUNTED + 1].count()
 
