@@ -72,6 +72,7 @@ def _measure(stage: Stage, scale: Scale) -> report.Findings:
     latency = _timed("latency", lambda: isolation.measure_latency(stage, scale, full))
     alone = _timed("lone", lambda: lone.measure(stage, scale))
     published = _timed("publish", lambda: publishing.measure(stage, scale))
+    http = _timed("http", lambda: front_door.measure(stage, scale))
     sqlite = _timed("sqlite", lambda: embedded.measure(stage, scale))
     # Last: it leaves a large database behind.
     grown = _timed("growth", lambda: growth.measure(stage, scale))
@@ -83,6 +84,7 @@ def _measure(stage: Stage, scale: Scale) -> report.Findings:
         lone=alone,
         growth=grown,
         publishing=published,
+        http=http,
         sqlite=sqlite,
     )
 
