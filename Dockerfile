@@ -30,4 +30,4 @@ RUN SECRET_KEY=build FIELD_ENCRYPTION_KEY=YnVpbGQtYnVpbGQtYnVpbGQtYnVpbGQtYnVpbG
 USER webhooks
 VOLUME /data
 EXPOSE 8000
-CMD ["gunicorn", "config.wsgi", "--bind=0.0.0.0:8000", "--workers=2", "--threads=8", "--worker-tmp-dir=/dev/shm", "--no-control-socket"]
+CMD ["gunicorn", "config.wsgi", "--config=config/gunicorn.py", "--bind=0.0.0.0:8000"]

@@ -107,16 +107,20 @@ INSTALLED_APPS = [
     "axes",
     "webhooks",
 ]
-MIDDLEWARE = [
-    # Around everything: static files and refused requests get the same headers as pages.
-    "django.middleware.security.SecurityMiddleware",
+# What puts the same headers onto every answer, around everything: static files and refused requests
+# get the same ones as pages.
+HEADER_MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_permissions_policy.PermissionsPolicyMiddleware",
     "webhooks.middleware.same_origin_resources",
     "webhooks.middleware.nothing_cached",
     "csp.middleware.CSPMiddleware",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
     # Before what only pages need: a program that publishes waits for none of it.
     "webhooks.middleware.event_api",
+    *HEADER_MIDDLEWARE,
     "webhooks.middleware.escaped_invisibles",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

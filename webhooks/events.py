@@ -28,7 +28,7 @@ from webhooks.delivery.fan_out import (
     present_webhooks,
     sample_payload,
 )
-from webhooks.delivery.group_commit import GroupCommit
+from webhooks.delivery.group_commit import GroupCommit, RareCalls
 from webhooks.delivery.trash import cancel, delete, erase, purge, restore
 from webhooks.models import (
     Credential,
@@ -152,10 +152,12 @@ def _publish_group(items: Sequence[NewEvent]) -> Sequence[Published | InvalidEve
         logger.warning("group_failed events=%d error=%s", len(items), error)
         return [None] * len(items)
     if any(isinstance(one, Published) and one.deliveries for one in accepted):
-        tasks.notify()
+        _soon.call()
     return accepted
 
 
+# Beyond 20 groups a second a drain is woken for several at once: each costs half as much then.
+_soon = RareCalls(tasks.notify, every_seconds=0.05, burst=10)
 # Requests of one process whose events share a commit, at most: each may have a megabyte.
 _together = GroupCommit(_publish_group, at_most=32)
 

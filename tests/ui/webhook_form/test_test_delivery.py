@@ -142,7 +142,7 @@ def test_without_javascript_the_page_reloads_itself_until_the_result(
     page = browser.get(result_url(delivery)).text
     assert "http-equiv" not in page
     assert "POST http://127.0.0.1:9/hook" in page
-    assert "Authorization: Basic ********" in page
+    assert "<i>Authorization:</i> Basic ********" in page
     assert "webhook.test" in page
     assert "HTTP/1.1 200 OK" in page
 

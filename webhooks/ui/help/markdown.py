@@ -92,7 +92,12 @@ class _Reader:
 
     def _table(self, lines: list[str]) -> SafeString:
         rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-        head = format_html_join("", '<th scope="col">{}</th>', ((self._line(c),) for c in rows[0]))
+        head = _joined(
+            format_html('<th scope="col">{}</th>', self._line(cell))
+            if cell
+            else SafeString("<td></td>")
+            for cell in rows[0]
+        )
         body = format_html_join(
             "",
             "<tr>{}</tr>",

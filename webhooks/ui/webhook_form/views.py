@@ -26,6 +26,7 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from webhooks import audit, catalogue, events, oauth
 from webhooks.alerts import notifications
+from webhooks.delivery_log import detail
 from webhooks.models import (
     AUTHORIZATION_FIELDS,
     Action,
@@ -109,7 +110,7 @@ def _sent_test(request: HttpRequest, pk: int) -> dict[str, object]:
         pk=request.GET.get("test", "").replace("\0", ""), webhook_id=pk, trigger=Trigger.TEST
     )
     delivery = sent.first() if "test" in request.GET else None
-    return _test_context(delivery) if delivery else {}
+    return _test_context(request, delivery) if delivery else {}
 
 
 @button("webhooks.change_webhook")
@@ -267,7 +268,8 @@ def test_result(request: HtmxRequest, pk: int, delivery_id: str) -> HttpResponse
     )
     if request.htmx:
         return _show_test(request, delivery)
-    return render(request, "webhooks/webhook_form/form_test_result.html", _test_context(delivery))
+    context = _test_context(request, delivery)
+    return render(request, "webhooks/webhook_form/form_test_result.html", context)
 
 
 def _refuse_test(request: HtmxRequest, webhook: Webhook) -> HttpResponse:
@@ -281,21 +283,28 @@ def _refuse_test(request: HtmxRequest, webhook: Webhook) -> HttpResponse:
 
 
 def _show_test(request: HttpRequest, delivery: Delivery) -> HttpResponse:
-    context = _test_context(delivery)
+    context = _test_context(request, delivery)
     if request.method == "GET" and context["is_asking"]:
         # Nothing new: htmx changes nothing and asks again.
         return HttpResponse(status=204)
     return render(request, "webhooks/webhook_form/_test_result.html", context)
 
 
-def _test_context(delivery: Delivery) -> dict[str, object]:
+def _test_context(request: HttpRequest, delivery: Delivery) -> dict[str, object]:
     is_open = delivery.status in _OPEN
-    attempt = delivery.attempts.last()
+    may_see = request.user.has_perm("webhooks.view_payload")
+    shown = detail.context_of(delivery, may_see_payload=may_see)
+    attempt = shown["attempts"][0] if shown["attempts"] else None
+    row = attempt["row"] if attempt else None
     return {
         "delivery": delivery,
         "webhook": delivery.webhook,
+        "event": delivery.event,
         "attempt": attempt,
-        "request_body": _request_body(delivery, attempt),
+        "row": row,
+        "request_body": _request_body(delivery, row),
+        "shown_bytes": shown["shown_bytes"],
+        "may_see_payload": may_see,
         "is_open": is_open,
         "is_asking": is_open and timezone.now() - delivery.created_at < _PATIENCE,
         "receiver_url": _receiver_url(delivery.webhook),
