@@ -42,7 +42,9 @@ def _without_tags(source: str) -> str:
         word = _first_word(token)
         if inside:
             inside = "" if word == f"end{inside}" else inside
-        elif (token.token_type == TokenType.BLOCK and word in _BLOCKS) or (word == "block" and token.split_contents()[1] in _ATTRIBUTE_BLOCKS):
+        elif word in _BLOCKS or (
+            word == "block" and token.split_contents()[1] in _ATTRIBUTE_BLOCKS
+        ):
             inside = word
         else:
             pieces.append(token.contents if token.token_type == TokenType.TEXT else " ")
