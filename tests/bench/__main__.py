@@ -18,6 +18,7 @@ from tests.bench import (
     growth,
     isolation,
     machine,
+    many,
     publishing,
     report,
     throughput,
@@ -36,6 +37,7 @@ _PARTS: dict[str, Callable[[Stage, Scale], object]] = {
     "publish": publishing.measure,
     "http": front_door.measure,
     "sqlite": embedded.measure,
+    "many": many.measure,
     "growth": growth.measure,
 }
 

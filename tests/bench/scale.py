@@ -23,6 +23,10 @@ class Scale:
     # the first.
     history_rows: tuple[int, ...]
     growth_batches: int
+    # How many webhooks have due rows, or wait, beside others; and get one event.
+    many_webhooks: tuple[int, ...]
+    many_rows: int
+    wide_webhooks: int
     publish_events: int
     posts: int
     sqlite_rows: int
@@ -41,6 +45,9 @@ FULL = Scale(
     paced_seconds=18.0,
     history_rows=(10_000, 1_000_000, 10_000_000),
     growth_batches=40,
+    many_webhooks=(10_000, 100_000),
+    many_rows=60_000,
+    wide_webhooks=20_000,
     publish_events=20_000,
     posts=6_000,
     sqlite_rows=10_000,
@@ -58,6 +65,9 @@ QUICK = Scale(
     paced_seconds=4.0,
     history_rows=(10_000, 1_000_000),
     growth_batches=20,
+    many_webhooks=(10_000,),
+    many_rows=20_000,
+    wide_webhooks=5_000,
     publish_events=5_000,
     posts=3_000,
     sqlite_rows=3_000,
@@ -75,6 +85,9 @@ SMOKE = Scale(
     paced_seconds=0.5,
     history_rows=(100, 1_000),
     growth_batches=2,
+    many_webhooks=(2_000,),
+    many_rows=2_000,
+    wide_webhooks=500,
     publish_events=500,
     posts=80,
     sqlite_rows=300,
