@@ -72,6 +72,7 @@ def _measure(stage: Stage, scale: Scale) -> report.Findings:
     latency = _timed("latency", lambda: isolation.measure_latency(stage, scale, full))
     published = _timed("publish", lambda: publishing.measure(stage, scale))
     sqlite = _timed("sqlite", lambda: embedded.measure(stage, scale))
+    many_found = _timed("many webhooks", lambda: many.measure(stage, scale))
     # Last: it leaves a large database behind.
     grown = _timed("growth", lambda: growth.measure(stage, scale))
     return report.Findings(
@@ -80,6 +81,7 @@ def _measure(stage: Stage, scale: Scale) -> report.Findings:
         isolation=isolated,
         latency=latency,
         growth=grown,
+        many=many_found,
         publishing=published,
         sqlite=sqlite,
     )

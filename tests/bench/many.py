@@ -1,8 +1,8 @@
 """What a delivery costs, and how long a healthy one takes, beside very many other webhooks.
 
-First 100 webhooks have due rows, then thousands; at last thousands only wait, in four ways. Rows are
-made by SQL, so that only the engine is measured. What a webhook's first delivery costs (its plan,
-its receiver's limit) is paid before.
+First 100 webhooks have due rows, then thousands; at last thousands only wait, in four ways. Rows
+are made by SQL, so that only the engine is measured. What a webhook's first delivery costs (its
+plan, its receiver's limit) is paid before.
 """
 
 import statistics
@@ -33,7 +33,8 @@ SELECT 'dlv_' || row, 'evt_' || row, id, CASE kind WHEN 1 THEN 'held' ELSE 'pend
 """
 # By kind: retries, held, limited with the next turn far away, ordered with a head that waits.
 _LIMITED = """
-UPDATE webhooks_webhook SET concurrency_limit = CASE n %% 4 WHEN 2 THEN 1 END, is_ordered = n %% 4 = 3
+UPDATE webhooks_webhook
+SET concurrency_limit = CASE n %% 4 WHEN 2 THEN 1 END, is_ordered = n %% 4 = 3
 FROM (SELECT id, row_number() OVER (ORDER BY id) AS n FROM webhooks_webhook
       WHERE id = ANY(%(webhooks)s)) w WHERE w.id = webhooks_webhook.id
 """
@@ -41,9 +42,16 @@ FROM (SELECT id, row_number() OVER (ORDER BY id) AS n FROM webhooks_webhook
 _IN_FLIGHT = """
 UPDATE webhooks_delivery SET status = 'sending', lease = 'bench',
   next_attempt_at = now() + interval '1 hour'
-WHERE id IN (SELECT min(d.id) FROM webhooks_delivery d JOIN webhooks_webhook w ON w.id = d.webhook_id
-             WHERE w.concurrency_limit = 1 AND d.webhook_id = ANY(%(webhooks)s) GROUP BY webhook_id)
+WHERE id IN (
+  SELECT min(d.id) FROM webhooks_delivery d JOIN webhooks_webhook w ON w.id = d.webhook_id
+  WHERE w.concurrency_limit = 1 AND d.webhook_id = ANY(%(webhooks)s) GROUP BY webhook_id)
 """
+
+
+_UNLIMITED = b"UPDATE webhooks_webhook SET is_ordered = false, concurrency_limit = null"
+_IS_PENDING = (
+    "SELECT EXISTS (SELECT FROM webhooks_delivery WHERE status = 'pending' AND webhook_id = %s)"
+)
 
 
 @dataclass(slots=True)
@@ -102,8 +110,8 @@ def measure(stage: Stage, scale: Scale) -> Many:
 
 def _make(stage: Stage, count: int) -> list[int]:
     from tests.factories import make_many_webhooks
-    from webhooks.security import signatures
     from webhooks.models import Webhook
+    from webhooks.security import signatures
 
     url = stage.receiver.url
     made = make_many_webhooks(
@@ -144,7 +152,7 @@ def _beside_waiting(
     stage.timing_receiver.arrivals()
     cost, rate = _drain(stage, worker, few, scale.many_rows)
     times = _singly(stage, healthy, [], count=scale.idle_publishes)
-    stage.database.execute("UPDATE webhooks_webhook SET is_ordered = false, concurrency_limit = null")
+    stage.database.execute(_UNLIMITED)
     return Load(cost, times, rate)
 
 
@@ -183,5 +191,4 @@ def _singly(stage: Stage, healthy: int, others: list[int], *, count: int = 0) ->
 
 
 def _is_open(stage: Stage, webhooks: list[int]) -> bool:
-    open_rows = "SELECT EXISTS (SELECT FROM webhooks_delivery WHERE status = 'pending' AND webhook_id = %s)"
-    return bool(stage.query(open_rows, [webhooks[-1]])[0][0])
+    return bool(stage.query(_IS_PENDING, [webhooks[-1]])[0][0])

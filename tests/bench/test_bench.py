@@ -11,6 +11,7 @@ import pytest
 from tests.bench import report, simulation
 from tests.bench.growth import Cost, Growth
 from tests.bench.isolation import Isolation, Latency
+from tests.bench.many import Load, Many
 from tests.bench.pacing import Times
 from tests.bench.publishing import Publishing
 from tests.bench.throughput import Pairs, Rates
@@ -29,6 +30,9 @@ KEYS = [
     "latency_idle_ms",
     "latency_half_ms",
     "growth",
+    "growth_webhooks",
+    "growth_webhooks_p99",
+    "wide_event_slower",
     "publish_per_core",
     "sqlite_per_s",
     "worker_rss_mib",
@@ -51,6 +55,11 @@ def some_findings() -> report.Findings:
         pairs=Pairs(one_rate=[9e3], two_rate=[12e3], one_us=[100.0], two_us=[110.0]),
         isolation=Isolation(alone=[10e3], beside=[9.5e3], seconds=[20.0]),
         latency=Latency(idle=[times], half=[times], half_beside=[times]),
+        many=Many(
+            due={100: Load(100.0, 50.0, 1e4), 10_000: Load(120.0, 60.0, 9e3)},
+            waiting={100: Load(100.0, 20.0, 1e4), 100_000: Load(130.0, 30.0, 9e3)},
+            wide={20_000: 8e3},
+        ),
         growth=Growth(costs=[Cost(10_000, 8.0, 9.0), Cost(10_000_000, 9.0, 9.0)]),
         publishing=Publishing(per_second=[6000.0], statements=5, wide_ms=20.0),
         sqlite=[2000.0],
@@ -63,6 +72,8 @@ def test_the_last_line_has_exactly_the_agreed_keys() -> None:
     assert line["ratio"] == 120.0
     assert line["of_bare_client"] == 0.5
     assert line["latency_idle_ms"] == {"p50": 51.0, "p99": 100.0}
+    assert line["growth_webhooks"] == {"due_10k": 1.2, "waiting_100k": 1.3}
+    assert line["wide_event_slower"] == 1.25
     assert line["growth"] == {"claim_10m_over_10k": 1.12, "record_10m_over_10k": 1.0}
 
 

@@ -34,7 +34,7 @@ def engines_claims() -> Claims:
 
 def take(claims: Claims) -> list[Claimed]:
     taken: list[Claimed] = []
-    if (ready := queue.backend().candidates()) and claims.has_room:
+    if (ready := queue.backend().page().candidates) and claims.has_room:
         claims.claim(ready, taken)
     return [claims.add(claim) for claim in taken]
 

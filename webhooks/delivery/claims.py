@@ -7,21 +7,22 @@ rows are prepared. SQLite has one writer at a time, so there the engine thread c
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from django.conf import settings
 
 from webhooks.delivery.db_session import DatabaseSession, SessionThread
-from webhooks.delivery.limiter import Limiters, shares
+from webhooks.delivery.limiter import Limiter, Limiters, shares
 from webhooks.delivery.queue.rows import MAX_EVENT_BYTES, Candidate, Claimed, ClaimQuota
 from webhooks.delivery.requests import RequestPlan
 
 # Rows claimed at once: enough that the wait for the commit is a small part of sending them.
 CLAIM_ROWS = 1000
-# Rows held in memory in all, and bytes of their events.
-_CLAIMED_ROWS = 4000
+# Rows held in memory in all, and bytes of their events. One that comes waits behind about as many
+# rows as webhooks have some here, so it is less with very many webhooks.
+_CLAIMED_ROWS, ROWS_OF_MANY, _FULL_PART = 4000, 1000, 0.75
 _CLAIMED_BYTES = MAX_EVENT_BYTES
 # Of the places for requests in flight, those that only receivers get which answer quickly.
 _QUICK_PLACES = 0.25
@@ -46,6 +47,8 @@ class Claims:
             "lease": lease,
             "lease_seconds": settings.WEBHOOKS_LEASE_SECONDS,
         }
+        # How many rows may be held.
+        self.most_rows = _CLAIMED_ROWS
         # Whether only receivers that answer quickly get something, as the drain is about to end.
         self.is_ending = False
         # By delivery, what is held for it: the id of its event, and the size of its own body.
@@ -56,8 +59,13 @@ class Claims:
         self._mean_bytes = float(_FIRST_MEAN_BYTES)
         # The webhooks with a limit or an order among those of the last claim.
         self._paced: set[int] = set()
-        # Whether the last claim took everything that was due.
+        # Whether the last claim took everything that was due; webhooks without a limit of which
+        # it did, and those that got no share.
         self.is_all = False
+        self.exhausted: list[int] = []
+        self.left_out: list[int] = []
+        # The limiters of the webhooks whose rows these are.
+        self._in_hand: dict[int, Limiter] = {}
         # The one row in flight that was also in flight at crashes.
         self._quarantined = ""
 
@@ -73,7 +81,8 @@ class Claims:
 
     @property
     def has_room(self) -> bool:
-        return len(self) < _CLAIMED_ROWS and self._bytes < _CLAIMED_BYTES
+        # Enough that a claim is worth its commit.
+        return len(self) < self.most_rows * _FULL_PART and self._bytes < _CLAIMED_BYTES
 
     def claim(self, ready: list[Candidate], claims: list[Claimed]) -> bool:
         """Claim tests, then a fair share of every webhook, those with limits last, then a suspect.
@@ -81,6 +90,7 @@ class Claims:
         Each is a transaction: what was claimed before one fails is in `claims` and ours.
         """
         self.is_all = False
+        self.exhausted, self.left_out = [], []
         if self.is_ending:
             ready = [one for one in ready if self._limiters.get(one.webhook_id).is_quick]
             if not ready:
@@ -92,9 +102,13 @@ class Claims:
         active = [candidate for candidate in ready if candidate.is_active]
         self._paced = {candidate.webhook_id for candidate in active if candidate.is_paced}
         quotas = self._shares([one for one in active if one.wait_seconds == 0])
+        served = {one.webhook_id for one in quotas}
+        self.left_out = [one.webhook_id for one in active if one.webhook_id not in served]
         if free := [one for one in quotas if one.webhook_id not in self._paced]:
             self._leave_room(claims)
             claims += self._queue.claim(free, **self._terms)
+            taken = Counter(claim.webhook_id for claim in claims)
+            self.exhausted = [pk for pk, quota in free if taken[pk] < quota]
         if paced := [one for one in quotas if one.webhook_id in self._paced]:
             self._leave_room(claims)
             claims += self._queue.claim_paced(paced, **self._terms)
@@ -102,9 +116,7 @@ class Claims:
             self._leave_room(claims)
             claims += self._claim_suspect(active)
         elif not (self._paced or self.is_ending or ready[0].has_tests):
-            taken = Counter(claim.webhook_id for claim in claims)
-            is_less = all(taken[one.webhook_id] < one.quota for one in free)
-            self.is_all = is_less and len(free) == len(active) == len(ready)
+            self.is_all = len(self.exhausted) == len(free) == len(active) == len(ready)
         return True
 
     def _leave_room(self, claims: list[Claimed]) -> None:
@@ -134,7 +146,7 @@ class Claims:
         nothing is claimed ahead of what may be in flight: it would go out at once after a stall.
         """
         now = time.monotonic()
-        left = _CLAIMED_ROWS - len(self)
+        left = self.most_rows - len(self)
         quick: dict[int, int] = {}
         slow: dict[int, int] = {}
         for candidate in candidates:
@@ -153,12 +165,12 @@ class Claims:
     def _slow_room(self) -> int:
         """Return how many more rows of slow receivers may be claimed."""
         places: int = settings.WEBHOOKS_MAX_IN_FLIGHT
-        held = sum(self._limiters.get(webhook_id).claimed for webhook_id in self.slow_webhooks())
+        held = sum(one.claimed for one in list(self._in_hand.values()) if not one.is_quick)
         return max(1, places - int(places * _QUICK_PLACES)) - held
 
     def slow_webhooks(self) -> list[int]:
         """Return the webhooks of slow receivers of which rows are ours."""
-        return [pk for pk, one in self._limiters.in_use() if one.claimed and not one.is_quick]
+        return [pk for pk, one in list(self._in_hand.items()) if not one.is_quick]
 
     def add(self, claim: Claimed, *, has_own_body: bool = False) -> Claimed:
         """Count a row and return it with the one copy of its event.
@@ -181,7 +193,9 @@ class Claims:
         self._bytes += size
         self._sizes[delivery_id] = event_id, own
         self._mean_bytes += (size - self._mean_bytes) / _MEAN_OF
-        self._limiters.get(webhook_id).claimed += 1
+        limiter = self._limiters.get(webhook_id)
+        limiter.claimed += 1
+        self._in_hand[webhook_id] = limiter
         return claim
 
     def release(self, rows: Iterable[tuple[str, int]]) -> bool:
@@ -194,7 +208,10 @@ class Claims:
             if (held := self._sizes.pop(delivery_id, None)) is None:
                 continue
             self._forget(*held)
-            self._limiters.get(webhook_id).claimed -= 1
+            limiter = self._in_hand[webhook_id]
+            limiter.claimed -= 1
+            if not limiter.claimed:
+                del self._in_hand[webhook_id]
             ends_wait = ends_wait or webhook_id in self._paced
             if delivery_id == self._quarantined:
                 self._quarantined = ""
@@ -215,8 +232,10 @@ class ClaimBatch(NamedTuple):
     plans: Mapping[int, RequestPlan]
     # Monotonic seconds before the claim: the leases run from then on or later.
     asked_at: float
-    # Whether nothing else was due.
+    # Whether nothing else was due; and see `Claims`.
     is_all: bool = False
+    exhausted: Sequence[int] = ()
+    left_out: Sequence[int] = ()
 
     @property
     def is_full(self) -> bool:
@@ -283,8 +302,15 @@ class Claimer(SessionThread):
         request = self._requested.popleft()
         claims: list[Claimed] = []
         done = self._session.run(lambda: self._claims.claim(request.ready, claims))
-        is_all = bool(done) and self._claims.is_all
-        self._batches.append(ClaimBatch(claims, request.plans, request.asked_at, is_all))
+        batch = ClaimBatch(claims, request.plans, request.asked_at)
+        if done:
+            # A claim that failed says nothing of what is left.
+            batch = batch._replace(
+                is_all=self._claims.is_all,
+                exhausted=self._claims.exhausted,
+                left_out=self._claims.left_out,
+            )
+        self._batches.append(batch)
         self._on_claimed()
 
     # The thread.
