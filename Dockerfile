@@ -22,10 +22,12 @@ COPY config config
 COPY webhooks webhooks
 COPY templates templates
 COPY static static
+# A page of the product.
+COPY docs/receivers.md docs/
 # The keys are needed to load the settings and are used for nothing.
 RUN SECRET_KEY=build FIELD_ENCRYPTION_KEY=YnVpbGQtYnVpbGQtYnVpbGQtYnVpbGQtYnVpbGQtMzI= \
     python manage.py collectstatic --noinput --verbosity=0
 USER webhooks
 VOLUME /data
 EXPOSE 8000
-CMD ["gunicorn", "config.wsgi", "--bind=0.0.0.0:8000", "--workers=2", "--threads=8", "--worker-tmp-dir=/dev/shm", "--no-control-socket"]
+CMD ["gunicorn", "config.wsgi", "--config=config/gunicorn.py", "--bind=0.0.0.0:8000"]

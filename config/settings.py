@@ -85,8 +85,7 @@ WEBHOOKS_GRACE_SECONDS = env.float("WEBHOOKS_GRACE_SECONDS", default=25.0)
 WEBHOOKS_REFRESH_SECONDS = env.float("WEBHOOKS_REFRESH_SECONDS", default=60.0)
 # A webhook without one success for so long is paused.
 WEBHOOKS_PAUSE_AFTER_DAYS = env.float("WEBHOOKS_PAUSE_AFTER_DAYS", default=5.0)
-# Who is notified about every webhook, and how long one fails before that.
-WEBHOOKS_ALERT_RECIPIENTS = env.list("WEBHOOKS_ALERT_RECIPIENTS", default=[])
+# How long a webhook fails before anybody is notified.
 WEBHOOKS_ALERT_AFTER_MINUTES = env.float("WEBHOOKS_ALERT_AFTER_MINUTES", default=15.0)
 WEBHOOKS_RETENTION_DAYS = env.int("WEBHOOKS_RETENTION_DAYS", default=30)
 WEBHOOKS_RETENTION_ROWS = env.int("WEBHOOKS_RETENTION_ROWS", default=10_000_000)
@@ -108,16 +107,20 @@ INSTALLED_APPS = [
     "axes",
     "webhooks",
 ]
-MIDDLEWARE = [
-    # Around everything: static files and refused requests get the same headers as pages.
-    "django.middleware.security.SecurityMiddleware",
+# What puts the same headers onto every answer, around everything: static files and refused requests
+# get the same ones as pages.
+HEADER_MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_permissions_policy.PermissionsPolicyMiddleware",
     "webhooks.middleware.same_origin_resources",
     "webhooks.middleware.nothing_cached",
     "csp.middleware.CSPMiddleware",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
     # Before what only pages need: a program that publishes waits for none of it.
     "webhooks.middleware.event_api",
+    *HEADER_MIDDLEWARE,
     "webhooks.middleware.escaped_invisibles",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -235,7 +238,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "alerts": {"task": "webhooks.tasks.send_alerts", "schedule": 15.0},
     "retention": {"task": "webhooks.tasks.delete_old_rows", "schedule": 300.0},
     # One indexed look while none runs; a late turn is made up for by the next.
-    "replays": {"task": "webhooks.tasks.advance_replays", "schedule": 2.0},
+    "resends": {"task": "webhooks.tasks.advance_resends", "schedule": 2.0},
 }
 for _entry in CELERY_BEAT_SCHEDULE.values():
     # What no worker took until a few turns later is done by the next turn; it would pile up.

@@ -31,6 +31,6 @@ def mixed_log() -> dict[str, Delivery]:
     settle(log["ok"], Status.SUCCEEDED, status_code=200, attempt_count=1, outcome="succeeded")
     settle(log["missing"], status_code=404, attempt_count=1, outcome="refused")
     broken = {"status_code": 503, "attempt_count": 1, "outcome": "server_error"}
-    settle(log["broken"], trigger=Trigger.REDELIVERY, **broken)
+    settle(log["broken"], trigger=Trigger.RESENT, **broken)
     settle(log["silent"], attempt_count=1, outcome="timeout")
     return log

@@ -23,9 +23,11 @@ class Scene:
     delivery: str
     test: str
     event: str
-    replay: int
+    resend: int
     exchange: int
     entry: int
+    version: int
+    channel: int
     key: int
     user: int
     group: int
@@ -46,7 +48,7 @@ class Page:
         return "-".join(filter(None, [self.name, *self.keys, self.query]))
 
     def address(self, scene: Scene) -> str:
-        path = reverse(self.name, args=[getattr(scene, key) for key in self.keys])
+        path = reverse(self.name, args=[getattr(scene, key, key) for key in self.keys])
         known = {field.name: getattr(scene, field.name) for field in fields(scene)}
         return f"{path}?{self.query.format(**known)}" if self.query else path
 
@@ -65,9 +67,20 @@ _OWN = [
     Page("webhooks:list", query="status=attention&sort=-sent&q=c"),
     Page("webhooks:create"),
     Page("webhooks:import"),
+    Page("webhooks:alerts"),
+    *(Page("webhooks:alert_add", (kind,)) for kind in ("email", "telegram", "slack")),
+    Page("webhooks:alert_edit", ("channel",)),
+    Page("webhooks:help_events", query="q=caller"),
+    Page("webhooks:help_event", ("call.incoming.after",)),
+    Page("webhooks:help_receivers"),
+    Page("webhooks:status"),
+    Page("webhooks:reveal_secret", ("webhook",)),
+    Page("webhooks:trash"),
+    Page("webhooks:revert", ("webhook", "version")),
     Page("webhooks:time_zone"),
     Page("webhooks:connections"),
     Page("webhooks:connection_create"),
+    Page("webhooks:grants"),
     Page("webhooks:connection", ("connection",)),
     Page("webhooks:connection_edit", ("connection",)),
     Page("webhooks:connection_audit", ("connection",)),
@@ -94,9 +107,9 @@ _OWN = [
     Page("webhooks:deliveries", query="q=380671234567"),
     Page("webhooks:delivery", ("delivery",)),
     Page("webhooks:delivery_edit", ("delivery",)),
-    Page("webhooks:replay_create", ("webhook",)),
-    Page("webhooks:replay_create_for_all"),
-    Page("webhooks:replay", ("replay",)),
+    Page("webhooks:resend_create", ("webhook",)),
+    Page("webhooks:resend_create_for_all"),
+    Page("webhooks:resend", ("resend",)),
     part("webhooks:charts", "webhook", query="period=30d"),
     part("webhooks:search", query="q=380671234567"),
     part("webhooks:recent", "webhook"),

@@ -13,6 +13,7 @@ from webhooks.delivery.histogram import step_of
 from webhooks.delivery_log import charts
 from webhooks.models import (
     Action,
+    AlertChannel,
     ApiKey,
     Attempt,
     AuditEntry,
@@ -21,10 +22,11 @@ from webhooks.models import (
     HourlyCount,
     OAuthExchange,
     OAuthToken,
-    Replay,
-    ReplayScope,
+    Resend,
+    ResendScope,
     Webhook,
     WebhookState,
+    WebhookVersion,
 )
 
 _ATTEMPT: dict[str, Any] = {
@@ -70,9 +72,13 @@ def scene(webhook: int | None = None) -> Scene:
         delivery=failed.pk,
         test=test.pk,
         event=failed.event_id,
-        replay=_replay(busy, user).pk,
+        resend=_resend(busy, user).pk,
         exchange=_exchange(oauth).pk,
         entry=AuditEntry.objects.latest("pk").pk,
+        version=WebhookVersion.objects.latest("pk").pk,
+        channel=AlertChannel.objects.create(
+            kind="slack", name="Ops", secret="https://a.example/", recipient="https://a.example"
+        ).pk,
         key=key.pk,
         user=user.pk,
         group=Group.objects.get_or_create(name="Telephony")[0].pk,
@@ -151,9 +157,9 @@ def _exchange(oauth: Webhook) -> OAuthExchange:
     )  # fmt: skip
 
 
-def _replay(webhook: Webhook, user: User) -> Replay:
+def _resend(webhook: Webhook, user: User) -> Resend:
     now = timezone.now()
-    return Replay.objects.create(
-        webhook=webhook, scope=ReplayScope.FAILED, since_at=now - dt.timedelta(days=1),
+    return Resend.objects.create(
+        webhook=webhook, scope=ResendScope.FAILED, since_at=now - dt.timedelta(days=1),
         until_at=now, total=40, done=12, created_by=user,
     )  # fmt: skip

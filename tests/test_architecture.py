@@ -42,10 +42,14 @@ SAME_ROW = {
 }
 SCREENS = {
     "account",
+    "alerts",
     "connections",
     "deliveries",
-    "replays",
+    "help",
+    "project_status",
+    "resends",
     "transfer",
+    "trash",
     "webhook_detail",
     "webhook_form",
     "webhook_list",

@@ -3,7 +3,6 @@
 Rows are written in the caller's transaction and the engine is notified after the commit.
 """
 
-import copy
 import datetime as dt
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +12,7 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from webhooks import catalogue, oauth, tasks
+from webhooks import catalogue, tasks
 from webhooks.delivery import holds, queue
 from webhooks.delivery.fan_out import (
     InvalidEventError,
@@ -29,18 +28,15 @@ from webhooks.delivery.fan_out import (
     present_webhooks,
     sample_payload,
 )
-from webhooks.delivery.group_commit import GroupCommit
+from webhooks.delivery.group_commit import GroupCommit, RareCalls
+from webhooks.delivery.trash import cancel, delete, erase, purge, restore
 from webhooks.models import (
-    CREDENTIAL_SECRETS,
-    WEBHOOK_SECRETS,
-    AuthorizationType,
     Credential,
     Delivery,
     Event,
     HoldReason,
     Incident,
     IncidentKind,
-    OAuthToken,
     PauseReason,
     Status,
     Trigger,
@@ -57,25 +53,27 @@ __all__ = [
     "Published",
     "cancel",
     "delete",
+    "erase",
     "pause",
     "publish",
     "publish_each",
     "publish_many",
     "publish_together",
-    "redeliver",
+    "purge",
     "release_held",
+    "resend",
     "resend_edited",
+    "restore",
     "resume",
     "rotate_signing_secret",
-    "send_now",
     "send_test",
 ]
 
 # How long a rotated signing secret still signs.
 _ROTATION_HOURS = 24
+ENDED = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
 # How long a group waits for another transaction with one of its idempotency keys.
 _LOCK_TIMEOUT_MS = 500
-_OPEN = (Status.PENDING, Status.HELD, Status.PARKED)
 
 
 def publish(
@@ -154,10 +152,12 @@ def _publish_group(items: Sequence[NewEvent]) -> Sequence[Published | InvalidEve
         logger.warning("group_failed events=%d error=%s", len(items), error)
         return [None] * len(items)
     if any(isinstance(one, Published) and one.deliveries for one in accepted):
-        tasks.notify()
+        _soon.call()
     return accepted
 
 
+# Beyond 20 groups a second a drain is woken for several at once: each costs half as much then.
+_soon = RareCalls(tasks.notify, every_seconds=0.05, burst=10)
 # Requests of one process whose events share a commit, at most: each may have a megabyte.
 _together = GroupCommit(_publish_group, at_most=32)
 
@@ -190,14 +190,20 @@ def send_test(webhook: Webhook, event_type: str | None = None) -> Delivery:
     return Delivery.objects.get(pk=delivery.id)
 
 
-def redeliver(deliveries: QuerySet[Delivery], *, trigger: Trigger = Trigger.REDELIVERY) -> int:
-    """Send the same events again to the same webhooks, as new deliveries; return how many."""
+def resend(deliveries: QuerySet[Delivery]) -> int:
+    """Send deliveries again, as new ones; those that wait or are stuck are due at once.
+
+    Return how many that is: what is on hold or being sent stays, and a deleted webhook gets none.
+    """
     with transaction.atomic():
-        rows = deliveries.filter(webhook__deleted_at=None).order_by("id")
-        pairs = list(rows.values_list("event_id", "webhook_id"))
-        made = deliver_again(pairs, trigger=trigger)
+        moved = deliveries.filter(status__in=(Status.PENDING, Status.PARKED)).update(
+            status=Status.PENDING, next_attempt_at=Now(), unknown_count=0
+        )
+        ended = deliveries.filter(status__in=ENDED, webhook__deleted_at=None).order_by("id")
+        pairs = list(ended.values_list("event_id", "webhook_id"))
+        made = deliver_again(pairs, trigger=Trigger.RESENT)
         transaction.on_commit(tasks.notify)
-    return made
+    return moved + made
 
 
 def resend_edited(delivery: Delivery, payload: Mapping[str, object]) -> Delivery:
@@ -214,23 +220,6 @@ def resend_edited(delivery: Delivery, payload: Mapping[str, object]) -> Delivery
         Event.objects.filter(pk=event.id).update(copy_of=old.pk)
         transaction.on_commit(tasks.notify)
     return Delivery.objects.get(pk=copy.id)
-
-
-def cancel(deliveries: QuerySet[Delivery]) -> int:
-    """Give up deliveries that wait; one that is being sent is not stopped."""
-    return deliveries.filter(status__in=_OPEN).update(
-        status=Status.CANCELLED, next_attempt_at=None, hold_reason="", finished_at=Now()
-    )
-
-
-def send_now(deliveries: QuerySet[Delivery]) -> int:
-    """Make waiting and parked deliveries due at once."""
-    with transaction.atomic():
-        moved = deliveries.filter(status__in=(Status.PENDING, Status.PARKED)).update(
-            status=Status.PENDING, next_attempt_at=Now(), unknown_count=0
-        )
-        transaction.on_commit(tasks.notify)
-    return moved
 
 
 def pause(webhook: Webhook, reason: PauseReason = PauseReason.PERSON) -> None:
@@ -281,42 +270,6 @@ def _release(held: QuerySet[Delivery], *, at_most: int | None = None) -> int:
     released = holds.release(held, at_most=at_most)
     transaction.on_commit(tasks.notify)
     return released
-
-
-def delete(webhook: Webhook) -> None:
-    """Delete a webhook: cancel what waits, erase its secrets, revoke its token, keep its log."""
-    own = webhook.private_credential
-    before = copy.copy(own)
-    with transaction.atomic():
-        tokens = erase(own)
-        webhook.deleted_at = timezone.now()
-        webhook.pause(PauseReason.PERSON)
-        for field in WEBHOOK_SECRETS:
-            setattr(webhook, field, "")
-        webhook.secrets_changed_at = {}
-        webhook.save()
-        # The first rows; the sweep cancels the rest, and the engine sends none of them.
-        holds.stop(webhook.pk)
-        holds.cancel_held(webhook.pk)
-        cancel(Delivery.objects.filter(webhook=webhook, status=Status.PARKED))
-        cancel(Delivery.objects.filter(webhook=webhook, trigger=Trigger.TEST))
-    # Best effort and over the network: whatever fails there, nothing secret is left here.
-    oauth.revoke(before, tokens)
-
-
-def erase(credential: Credential) -> list[oauth.Given]:
-    """Mark a credential as deleted and forget its secrets, in the caller's transaction.
-
-    Return its tokens, for the provider to revoke.
-    """
-    is_oauth = credential.authorization_type == AuthorizationType.OAUTH2
-    tokens = oauth.given_tokens(credential.pk) if is_oauth else []
-    credential.deleted_at = timezone.now()
-    for field in CREDENTIAL_SECRETS:
-        credential.set_secret(field, "")
-    credential.save()
-    OAuthToken.objects.filter(credential=credential).delete()
-    return tokens
 
 
 def rotate_signing_secret(webhook: Webhook) -> str:

@@ -32,6 +32,11 @@ _EDITED = re.compile(
 
 def event_api(get_response: Handler) -> Handler:
     """Answer the event API: it needs no session, person, page or form of those that follow."""
+    empty: Handler = lambda request: HttpResponse(content_type="application/json")  # noqa: E731
+    for name in settings.HEADER_MIDDLEWARE:
+        empty = import_string(name)(empty)
+    # They are the same for every answer, so they are made once.
+    headers = dict(empty(HttpRequest()).headers)
 
     def respond(request: HttpRequest) -> HttpResponseBase:
         view = events.ENDPOINTS.get(request.path_info)
@@ -45,8 +50,10 @@ def event_api(get_response: Handler) -> Handler:
             language = translation.get_language_from_request(request)
         translation.activate(language)
         response = view(request)
-        response["Content-Language"] = language
-        response["Content-Length"] = str(len(response.content))
+        response.headers["Content-Language"] = language
+        response.headers["Content-Length"] = str(len(response.content))
+        for name, value in headers.items():
+            response.headers.setdefault(name, value)
         return response
 
     return respond

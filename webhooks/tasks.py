@@ -9,7 +9,7 @@ from django.core.cache import cache
 
 from webhooks import oauth
 from webhooks.alerts import notifications
-from webhooks.delivery import backlog, drains, holds, replays, retention
+from webhooks.delivery import backlog, drains, holds, resends, retention
 from webhooks.delivery.engine import Engine, Learned
 from webhooks.delivery.wakeup import wakeup
 
@@ -69,9 +69,9 @@ def delete_old_rows() -> int:
 
 
 @shared_task
-def advance_replays() -> int:
-    """Move the running replays on; return how many deliveries were put into the queue."""
-    queued = replays.advance_all()
+def advance_resends() -> int:
+    """Move the running resends on; return how many deliveries were put into the queue."""
+    queued = resends.advance_all()
     if queued:
         notify()
     return queued

@@ -8,10 +8,14 @@ from webhooks.api import events as api
 app_name = "webhooks"
 _SCREENS = (
     "account",
+    "alerts",
     "connections",
     "deliveries",
-    "replays",
+    "help",
+    "project_status",
+    "resends",
     "transfer",
+    "trash",
     "webhook_detail",
     "webhook_form",
     "webhook_list",

@@ -1,8 +1,9 @@
 // Keeps parts of a page fresh while somebody looks at it.
 //   data-refreshes="4"     sends "refresh" to the part after so many seconds; htmx asks for it anew.
 //                          The wait grows while nothing changes, and starts over when the tab returns.
+//   data-stops="#part"      a button that stops this and starts it again; aria-pressed says which
 //   data-announces="text"  said politely when a fresh part says something else than the one before
-// A hidden tab asks nothing, and a part in use stays as it is: keyboard focus or open details inside.
+// A hidden tab asks nothing, and a part in use stays as it is: keyboard focus, open details or chosen rows inside.
 "use strict";
 
 (() => {
@@ -10,7 +11,9 @@
   const GROWTH = 1.25;
   let clocks = new WeakMap();
 
-  const isInUse = (part) => part.querySelector(":focus-visible, details[open]") !== null;
+  const isInUse = (part) => part.querySelector(":focus-visible, details[open], input:checked") !== null;
+
+  const isStopped = (part) => document.querySelector(`[data-stops="#${part.id}"][aria-pressed="false"]`) !== null;
 
   const look = () => {
     if (document.hidden) return;
@@ -19,7 +22,7 @@
       const first = Number(part.dataset.refreshes);
       const clock = clocks.get(part) ?? { wait: first, at: now + first * 1000 };
       clocks.set(part, clock);
-      if (now < clock.at || isInUse(part)) continue;
+      if (now < clock.at || isInUse(part) || isStopped(part)) continue;
       clock.wait = Math.max(first, Math.min(clock.wait * GROWTH, LONGEST_SECONDS));
       clock.at = now + clock.wait * 1000;
       htmx.trigger(part, "refresh");
@@ -37,6 +40,13 @@
       said.set(part.id, text);
     }
   };
+
+  for (const button of document.querySelectorAll("[data-stops]")) {
+    button.hidden = false;
+    button.addEventListener("click", () => {
+      button.setAttribute("aria-pressed", String(button.getAttribute("aria-pressed") === "false"));
+    });
+  }
 
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) return;

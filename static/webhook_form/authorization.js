@@ -1,13 +1,17 @@
-// Shows the fields of the chosen authorization type at once, and hides those of the others.
-//   [data-authorization-for="basic"]  a part of the page that belongs to one type
+// Shows the parts of the form that belong to what is chosen, at once, and hides the others.
+//   [data-authorization-for="basic"]  a part that belongs to one authorization type
 //   [data-authorization-own]          what is there unless a connection is chosen
+//   [data-shown-when="name=value,other"]  hidden unless the radio of this name has one of these values
+//   [data-sent-as]                    says how the client's credentials are sent
 //   select[data-connection]           a chosen connection stands for the type "connection"
 //   [data-authorization-change]       submit buttons that do the same without JavaScript
 "use strict";
 
 (() => {
+  const checked = (name) => document.querySelector(`[name="${name}"]:checked`)?.value;
+
   const show = () => {
-    const own = document.querySelector("[name=authorization_type]:checked")?.value ?? "none";
+    const own = checked("authorization_type") ?? "none";
     const chosen = document.querySelector("[data-connection]")?.value ? "connection" : own;
     for (const part of document.querySelectorAll("[data-authorization-own]")) {
       part.hidden = chosen === "connection";
@@ -15,13 +19,19 @@
     for (const part of document.querySelectorAll("[data-authorization-for]")) {
       part.hidden = part.dataset.authorizationFor !== chosen;
     }
+    for (const part of document.querySelectorAll("[data-shown-when]")) {
+      const [name, values] = part.dataset.shownWhen.split("=");
+      if (checked(name)) part.hidden = !values.split(",").includes(checked(name));
+    }
+    const sentAs = document.querySelector("[name=client_authentication]:checked");
+    if (sentAs) document.querySelector("[data-sent-as]").textContent = sentAs.closest("label").textContent;
   };
 
   for (const button of document.querySelectorAll("[data-authorization-change]")) {
     button.hidden = true;
   }
   document.addEventListener("change", (event) => {
-    if (event.target.matches("[name=authorization_type], [data-connection]")) show();
+    if (event.target.matches("[type=radio], [data-connection]")) show();
   });
   // A browser may bring back the choice of an earlier visit.
   addEventListener("pageshow", show);

@@ -14,7 +14,13 @@
     for (const name of Object.keys(parameters)) if (!belongs(name)) delete parameters[name];
   });
 
+  let wasOpen = false;
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    if (event.detail.target === section()) wasOpen = section().open;
+  });
+
   document.addEventListener("htmx:afterSettle", (event) => {
+    if (event.target === section() && wasOpen) section().open = true;
     document.getElementById("webhook-form")?.dispatchEvent(new Event("input"));
     // Of a replaced section only: the answer to typing replaces what is said below it.
     if (event.target !== section()) return;

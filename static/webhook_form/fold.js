@@ -1,4 +1,5 @@
-// Keeps the line of a folded section true: after a change it says so instead of what was saved.
+// Keeps the line of a closed section true: after a change it says so instead of what was saved.
+// What a link leads to is opened.
 //   details[data-fold] > summary > [data-fold-summary data-changed="words"]
 "use strict";
 
@@ -6,15 +7,33 @@
   const values = (section) =>
     JSON.stringify([...section.querySelectorAll("input, select, textarea")].map((control) =>
       ["checkbox", "radio"].includes(control.type) ? control.checked : control.value));
+  const line = (section) => section.querySelector("[data-fold-summary]");
+  const saved = new Map();
 
   for (const section of document.querySelectorAll("details[data-fold]")) {
-    const line = section.querySelector("[data-fold-summary]");
-    const saved = { values: values(section), words: line.textContent };
-    const show = () => {
-      const isChanged = values(section) !== saved.values;
-      line.textContent = isChanged ? line.dataset.changed : saved.words;
-    };
-    section.addEventListener("input", show);
-    section.addEventListener("toggle", show);
+    saved.set(section.id, { values: values(section), words: line(section).textContent });
   }
+
+  const show = (section) => {
+    const before = saved.get(section?.id);
+    if (!before) return;
+    const isChanged = values(section) !== before.values;
+    line(section).textContent = isChanged ? line(section).dataset.changed : before.words;
+  };
+  for (const type of ["input", "toggle"]) {
+    document.addEventListener(type, (event) => show(event.target.closest?.("details[data-fold]")), true);
+  }
+
+  const open = () => {
+    const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (!target) return;
+    for (let part = target; part; part = part.parentElement) if (part.matches("details")) part.open = true;
+    target.scrollIntoView();
+  };
+  addEventListener("hashchange", open);
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest('a[href^="#"]');
+    if (link && link.hash === location.hash) open();
+  });
+  open();
 })();

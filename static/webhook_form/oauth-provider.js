@@ -3,6 +3,8 @@
 //   [data-guide="key"]            what belongs to it, with data-values='{"name": "{question}"}'
 //   [data-question="name"]        an answer within a guide
 //   [data-issuer]                 the details that open for a provider known by its issuer
+//   [data-preset-fold]            the details that close when a preset fills them in
+//   [data-preset-name]            says which
 "use strict";
 
 (() => {
@@ -14,6 +16,15 @@
   const show = () => {
     for (const guide of guides) guide.hidden = guide !== chosen();
     if (provider.value === "openid") document.querySelector("[data-issuer]").open = true;
+    const guide = chosen();
+    const isFilled = Boolean(guide && "token_url" in JSON.parse(guide.dataset.values));
+    for (const fold of document.querySelectorAll("[data-preset-fold]")) {
+      const summary = fold.querySelector("summary");
+      if (summary.hidden !== isFilled) continue;
+      summary.hidden = !isFilled;
+      fold.open = !isFilled;
+    }
+    if (isFilled) document.querySelector("[data-preset-name]").textContent = guide.dataset.label;
   };
 
   // People paste whole addresses where a host is asked for.

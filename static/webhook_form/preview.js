@@ -8,7 +8,11 @@
   const form = document.getElementById("webhook-form");
   const panel = document.querySelector("[data-preview]");
   if (!form || !panel) return;
-  const isSecret = (name) => form.elements[name]?.type === "password" || name === "curl";
+  // A secret that is shown while it is typed, or that has lines, is no password input.
+  const isSecret = (name) => {
+    const control = form.elements[name];
+    return name === "curl" || control?.type === "password" || Boolean(control?.closest?.("[data-secret]"));
+  };
   const snapshot = () => JSON.stringify([...new FormData(form)].filter(([name]) => !isSecret(name)));
   let asked = snapshot();
   let timer;

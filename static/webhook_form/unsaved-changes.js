@@ -1,5 +1,5 @@
 // Says when the form differs from what is saved, warns before it is left, and saves once.
-//   form[data-dirty="true|false"]  whether it already differs when the page comes
+//   form[data-dirty="true|false"]  whether it already differs when the page comes; data-is-dirty now
 //   [data-dirty-note]              shown while it differs
 //   [data-drops-note]              shown while saving would drop the access token
 "use strict";
@@ -8,7 +8,7 @@
   const form = document.querySelector("form[data-dirty]");
   if (!form) return;
   // How tried events are listed and which one is previewed are no settings; a token is none either.
-  const counts = ([name, value]) => value && !/^(filter-shown|preview_event|parameters_older|curl|csrfmiddlewaretoken)$/.test(name);
+  const counts = ([name, value]) => value && !/^(filter-shown|preview_event|test_event_type|shows_test|parameters_older|curl|csrfmiddlewaretoken)$/.test(name);
   const snapshot = () => JSON.stringify([...new FormData(form)].filter(counts));
   const origin = (text) => (URL.canParse(text) ? new URL(text).origin : text);
   // The values a token is bound to; see webhooks.oauth.fingerprint.
@@ -30,6 +30,7 @@
 
   const show = () => {
     isDirty = form.dataset.dirty === "true" || snapshot() !== saved.form;
+    form.dataset.isDirty = isDirty;
     for (const note of document.querySelectorAll("[data-dirty-note]")) note.hidden = !isDirty;
     const drops = document.querySelector("[data-drops-note]");
     if (drops) drops.hidden = binding() === saved.binding;

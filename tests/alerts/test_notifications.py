@@ -14,6 +14,7 @@ from tests.factories import make_delivery, make_webhook
 from webhooks import events
 from webhooks.alerts import notifications
 from webhooks.models import (
+    AlertChannel,
     Delivery,
     Event,
     HourlyCount,
@@ -81,6 +82,7 @@ def test_grants_of_one_person_that_end_together_are_one_mail() -> None:
     [message] = mail.outbox
     assert "3 grants need re-authorization" in message.subject
     assert "anna granted all of them" in message.body
+    assert "/integrations/webhooks/connections/grants/" in message.body
     for webhook in ended:
         assert f"“{webhook.name}”: " in message.body
         assert f"/integrations/webhooks/{webhook.pk}/edit/#token" in message.body
@@ -189,8 +191,8 @@ def test_an_ending_refresh_token_is_announced_days_before() -> None:
     assert notifications.look(NOW + dt.timedelta(days=2)) == 1
 
 
-def test_muted_alerts_go_only_to_the_recipients_of_every_webhook(settings) -> None:
-    settings.WEBHOOKS_ALERT_RECIPIENTS = ["all@example.com"]
+def test_muted_alerts_go_only_to_the_recipients_of_every_webhook() -> None:
+    AlertChannel.objects.create(kind="email", name="All", recipient="all@example.com")
     lost_grant(alerts_are_muted=True)
     notifications.look(NOW)
     assert mail.outbox[0].to == ["all@example.com"]

@@ -177,6 +177,16 @@ def test_an_unknown_key_is_refused(send: Any, key: str) -> None:
     assert not Event.objects.exists()
 
 
+def test_a_key_for_something_else_is_told_which_scope_it_lacks(send: Any) -> None:
+    _key, plain = ApiKey.objects.issue("Monitor", scopes=["health:read"])
+
+    response = send(HTTP_AUTHORIZATION=f"Bearer {plain}")
+
+    assert error_of(response, 403)["code"] == "forbidden"
+    assert 'error="insufficient_scope", scope="events:write"' in response["WWW-Authenticate"]
+    assert not Event.objects.exists()
+
+
 def test_a_revoked_key_is_refused_a_second_later(send: Any) -> None:
     assert send().status_code == 202
     ApiKey.objects.update(revoked_at=timezone.now())

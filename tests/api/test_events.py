@@ -233,28 +233,30 @@ def test_a_test_event_is_about_the_webhook_it_is_sent_to() -> None:
     assert document["webhook_id"] == webhook.uid
 
 
-def test_redelivery_is_a_new_delivery_of_the_same_event() -> None:
+def test_a_resend_is_a_new_delivery_of_the_same_event() -> None:
     webhook = make_webhook()
     delivery = make_delivery(webhook)
     Delivery.objects.update(status="failed", next_attempt_at=None)
-    assert events.redeliver(Delivery.objects.filter(pk=delivery.pk)) == 1
+    assert events.resend(Delivery.objects.filter(pk=delivery.pk)) == 1
     copy = Delivery.objects.exclude(pk=delivery.pk).get()
-    assert (copy.event_id, copy.trigger) == (delivery.event_id, Trigger.REDELIVERY)
+    assert (copy.event_id, copy.trigger) == (delivery.event_id, Trigger.RESENT)
     assert copy.status == Status.PENDING
 
 
-def test_nothing_is_redelivered_to_a_deleted_webhook() -> None:
+def test_nothing_is_resent_to_a_deleted_webhook() -> None:
     webhook = make_webhook()
     delivery = make_delivery(webhook)
     events.delete(webhook)
-    assert events.redeliver(Delivery.objects.filter(pk=delivery.pk)) == 0
+    assert events.resend(Delivery.objects.filter(pk=delivery.pk)) == 0
 
 
-def test_deleting_erases_secrets_and_token_and_keeps_the_log() -> None:
+def test_purging_erases_secrets_and_token_and_keeps_the_log() -> None:
     webhook = make_webhook(authorization_type="basic", basic_login="u", basic_password="hush")
     OAuthToken.objects.create(credential=webhook.credential)
     delivery = make_delivery(webhook)
     events.delete(webhook)
+    assert Webhook.objects.get(pk=webhook.pk).has_secret("signing_secret")
+    events.purge(webhook)
     gone = Webhook.objects.get(pk=webhook.pk)
     assert not gone.credential.has_secret("basic_password")
     assert not gone.has_secret("signing_secret")

@@ -13,7 +13,7 @@ from pytest_django import Settings
 from tests.services import RedisServer
 from webhooks.api.health import SWEEP_LATE_SECONDS
 from webhooks.delivery.backlog import LAST_SWEEP, MACHINE_LACKS
-from webhooks.models import EncryptionCanary
+from webhooks.models import ApiKey, EncryptionCanary
 from webhooks.security import key_check
 
 
@@ -47,6 +47,16 @@ def test_readyz_is_ok_when_everything_works(admin_client: Client, settings: Sett
     }
     assert found.pop("networks_opened") == len(settings.WEBHOOKS_ALLOWED_NETWORKS)
     assert set(found.values()) == {"ok"}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("scope", "is_shown"), [("health:read", True), ("events:write", False)])
+def test_readyz_has_figures_for_a_key_with_that_scope(
+    client: Client, scope: str, is_shown: bool
+) -> None:
+    _key, plain = ApiKey.objects.issue("Monitor", scopes=[scope])
+    found = client.get("/readyz", headers={"Authorization": f"Bearer {plain}"}).json()
+    assert ("queue" in found) is is_shown
 
 
 @pytest.mark.django_db

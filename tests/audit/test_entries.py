@@ -9,7 +9,7 @@ from django.db import IntegrityError, connection, transaction
 
 from tests.factories import make_credential, make_delivery, make_webhook
 from webhooks import audit
-from webhooks.models import Action, ApiKey, AuditEntry, Credential, Replay, ReplayScope, Webhook
+from webhooks.models import Action, ApiKey, AuditEntry, Credential, Resend, ResendScope, Webhook
 from webhooks.models.audit import AppendOnlyError
 
 pytestmark = pytest.mark.django_db
@@ -58,17 +58,17 @@ def test_an_entry_about_a_webhook_s_own_credential_is_about_the_webhook() -> Non
 def test_an_entry_about_a_delivery_belongs_to_its_webhook_too() -> None:
     webhook = make_webhook(name="CRM")
     delivery = make_delivery(webhook)
-    audit.record(Action.REDELIVERED, delivery, user=None)
+    audit.record(Action.RESENT, delivery, user=None)
     entry = only_entry()
     assert (entry.object_type, entry.object_id) == ("delivery", delivery.pk)
     assert (entry.webhook_id, entry.object_name) == (webhook.pk, "CRM")
 
 
-def test_an_entry_about_a_replay_of_every_webhook_belongs_to_none() -> None:
-    replay = Replay.objects.create(scope=ReplayScope.SELECTION)
-    audit.record(Action.REPLAY_STARTED, replay, user=None, note="3 deliveries")
+def test_an_entry_about_a_resend_of_every_webhook_belongs_to_none() -> None:
+    resend = Resend.objects.create(scope=ResendScope.SELECTION)
+    audit.record(Action.RESEND_STARTED, resend, user=None, note="3 deliveries")
     entry = only_entry()
-    assert (entry.object_type, entry.object_id) == ("replay", str(replay.pk))
+    assert (entry.object_type, entry.object_id) == ("resend", str(resend.pk))
     assert (entry.webhook_id, entry.note) == (None, "3 deliveries")
 
 

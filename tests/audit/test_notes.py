@@ -9,7 +9,7 @@ from tests.admin.test_admin import staff
 from tests.factories import make_webhook
 from tests.ui.test_trail import url_of
 from webhooks import audit
-from webhooks.models import Action, AuditEntry, PauseReason, ReplayScope, TokenState
+from webhooks.models import Action, AuditEntry, PauseReason, ResendScope, TokenState
 
 TRAIL = "/admin/webhooks/auditentry/"
 # A code, its parameters, and what they say in English and in Ukrainian.
@@ -17,7 +17,7 @@ NOTES: list[tuple[str, dict[str, str | int], str, str]] = [
     ("deliveries", {"count": 1}, "1 delivery", "1 доставка"),
     ("deliveries", {"count": 22}, "22 deliveries", "22 доставки"),
     ("deliveries", {"count": 29}, "29 deliveries", "29 доставок"),
-    ("replay_scope", {"value": ReplayScope.FAILED}, "What failed", "Усе невдале"),
+    ("resend_scope", {"value": ResendScope.FAILED}, "What failed", "Усе невдале"),
     ("pause_reason", {"value": PauseReason.GONE}, "The receiver answered 410 Gone", ""),
     ("token_state", {"value": TokenState.NEEDS_REAUTHORIZATION}, "", ""),
     ("resumed", {"name": "CRM"}, "“CRM” is active again.", "«CRM» знову активний."),
@@ -54,9 +54,9 @@ def test_every_code_is_tried() -> None:
     assert {code for code, *_ in NOTES} | NAMES == set(audit.SENTENCES)
 
 
-@pytest.mark.parametrize("value", [PauseReason, TokenState, ReplayScope])
+@pytest.mark.parametrize("value", [PauseReason, TokenState, ResendScope])
 def test_a_choice_of_an_earlier_version_is_shown_as_its_code(value: type) -> None:
-    code = {PauseReason: "pause_reason", TokenState: "token_state", ReplayScope: "replay_scope"}
+    code = {PauseReason: "pause_reason", TokenState: "token_state", ResendScope: "resend_scope"}
     assert audit.sentence(audit.note(code[value], value="of_an_earlier_version")) == code[value]
 
 

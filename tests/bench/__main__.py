@@ -17,6 +17,7 @@ from tests.bench import (
     front_door,
     growth,
     isolation,
+    lone,
     machine,
     many,
     publishing,
@@ -34,6 +35,7 @@ _PARTS: dict[str, Callable[[Stage, Scale], object]] = {
     "workers": throughput.compare_workers,
     "isolation": isolation.measure_rates,
     "latency": lambda stage, scale: isolation.measure_latency(stage, scale, _ASSUMED_RATE),
+    "lone": lone.measure,
     "publish": publishing.measure,
     "http": front_door.measure,
     "sqlite": embedded.measure,
@@ -70,6 +72,7 @@ def _measure(stage: Stage, scale: Scale) -> report.Findings:
     isolated = _timed("isolation", lambda: isolation.measure_rates(stage, scale))
     full = sorted(rates.engine)[len(rates.engine) // 2]
     latency = _timed("latency", lambda: isolation.measure_latency(stage, scale, full))
+    alone = _timed("lone", lambda: lone.measure(stage, scale))
     published = _timed("publish", lambda: publishing.measure(stage, scale))
     sqlite = _timed("sqlite", lambda: embedded.measure(stage, scale))
     many_found = _timed("many webhooks", lambda: many.measure(stage, scale))
@@ -80,6 +83,7 @@ def _measure(stage: Stage, scale: Scale) -> report.Findings:
         pairs=pairs,
         isolation=isolated,
         latency=latency,
+        lone=alone,
         growth=grown,
         many=many_found,
         publishing=published,

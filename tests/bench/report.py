@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tests.bench.growth import Growth
 from tests.bench.isolation import Isolation, Latency
+from tests.bench.lone import Lone
 from tests.bench.many import Many
 from tests.bench.pacing import Times
 from tests.bench.publishing import Publishing
@@ -21,6 +22,7 @@ class Findings:
     pairs: Pairs
     isolation: Isolation
     latency: Latency
+    lone: Lone
     growth: Growth
     many: Many
     publishing: Publishing
@@ -75,6 +77,8 @@ def json_line(found: Findings) -> str:
             "isolation_p99_ratio": round(found.isolation_p99_ratio(), 2),
             "latency_idle_ms": latency["idle"],
             "latency_half_ms": latency["half"],
+            "statements_per_event": round(found.lone.statements_per_event, 1),
+            "idle_cpu_percent": round(found.lone.idle_cpu_percent, 2),
             "growth": {
                 "claim_10m_over_10k": round(found.growth.claim_ratio, 2),
                 "record_10m_over_10k": round(found.growth.record_ratio, 2),
@@ -176,7 +180,14 @@ def _growth_rows(found: Findings) -> list[Row]:
 def _other_rows(found: Findings) -> list[Row]:
     publishing = found.publishing
     wide = f"{publishing.wide_ms:.1f} ms"
+    statements = f"{found.lone.statements_per_event:.1f}"
     return [
+        ("statements for one event to one webhook", statements, "at most 7"),
+        (
+            "worker, PostgreSQL and Redis without work (% of a core)",
+            f"{found.lone.idle_cpu_percent:.2f}",
+            "under 1",
+        ),
         _row("publish_many, one core (events/s)", publishing.per_second),
         ("statements for an event to 1,000 webhooks", str(publishing.statements), wide),
         _row("SQLite, one process (/s)", found.sqlite),

@@ -19,6 +19,8 @@ class Scale:
     dead_timeout_seconds: int
     idle_publishes: int
     paced_seconds: float
+    # Without an event.
+    idle_seconds: float
     # Finished deliveries (and as many attempts) behind the due ones; the last is compared with
     # the first.
     history_rows: tuple[int, ...]
@@ -43,6 +45,7 @@ FULL = Scale(
     dead_timeout_seconds=5,
     idle_publishes=300,
     paced_seconds=18.0,
+    idle_seconds=30.0,
     history_rows=(10_000, 1_000_000, 10_000_000),
     growth_batches=40,
     many_webhooks=(10_000, 100_000),
@@ -63,6 +66,7 @@ QUICK = Scale(
     dead_timeout_seconds=1,
     idle_publishes=60,
     paced_seconds=4.0,
+    idle_seconds=10.0,
     history_rows=(10_000, 1_000_000),
     growth_batches=20,
     many_webhooks=(10_000,),
@@ -83,6 +87,7 @@ SMOKE = Scale(
     dead_timeout_seconds=1,
     idle_publishes=5,
     paced_seconds=0.5,
+    idle_seconds=1.0,
     history_rows=(100, 1_000),
     growth_batches=2,
     many_webhooks=(2_000,),

@@ -11,6 +11,7 @@ import pytest
 from tests.bench import report, simulation
 from tests.bench.growth import Cost, Growth
 from tests.bench.isolation import Isolation, Latency
+from tests.bench.lone import Lone
 from tests.bench.many import Load, Many
 from tests.bench.pacing import Times
 from tests.bench.publishing import Publishing
@@ -29,6 +30,8 @@ KEYS = [
     "isolation_p99_ratio",
     "latency_idle_ms",
     "latency_half_ms",
+    "statements_per_event",
+    "idle_cpu_percent",
     "growth",
     "growth_webhooks",
     "growth_webhooks_p99",
@@ -55,6 +58,7 @@ def some_findings() -> report.Findings:
         pairs=Pairs(one_rate=[9e3], two_rate=[12e3], one_us=[100.0], two_us=[110.0]),
         isolation=Isolation(alone=[10e3], beside=[9.5e3], seconds=[20.0]),
         latency=Latency(idle=[times], half=[times], half_beside=[times]),
+        lone=Lone(statements_per_event=7.0, idle_cpu_percent=0.5),
         many=Many(
             due={100: Load(100.0, 50.0, 1e4), 10_000: Load(120.0, 60.0, 9e3)},
             waiting={100: Load(100.0, 20.0, 1e4), 100_000: Load(130.0, 30.0, 9e3)},

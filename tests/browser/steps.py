@@ -29,12 +29,24 @@ def field(page: Page, label: str) -> Locator:
 def fill_request(page: Page, *, name: str, url: str) -> None:
     field(page, "Name").fill(name)
     field(page, "URL").fill(url)
-    page.get_by_role("checkbox", name=AFTER_A_CALL).check()
+    choose_events(page, AFTER_A_CALL)
 
 
-def unfold(page: Page, section_id: str) -> None:
-    """Open a folded section of the form."""
-    page.locator(f"#{section_id}:not([open]) > summary").click()
+def choose_events(page: Page, *labels: str) -> None:
+    """Tick events in the picker, and close it."""
+    picker = page.locator("#id_event_types_picker")
+    picker.click()
+    for label in labels:
+        page.get_by_role("checkbox", name=label).check()
+    picker.click()
+
+
+def unfold(page: Page, section_id: str) -> Locator:
+    """Open a section of the form that is closed, and return it."""
+    section = page.locator(f"#{section_id}")
+    if section.get_attribute("open") is None:
+        section.locator("> summary").click()
+    return section
 
 
 def choose_authorization(page: Page, label: str) -> None:
@@ -68,7 +80,8 @@ def fill_oauth(
 
 
 def save(page: Page) -> None:
-    page.get_by_role("button", name="Save", exact=True).click()
+    # In the page's head, and in the bar below.
+    page.get_by_role("button", name="Save", exact=True).first.click()
 
 
 def read_signing_secret(page: Page) -> str:
@@ -79,7 +92,6 @@ def read_signing_secret(page: Page) -> str:
 def send_test(page: Page) -> Locator:
     """Press Send test and return the panel with its result, once there is one."""
     panel = page.get_by_role("region", name="Test")
-    # With a new token there is a second one beside the news of it.
     panel.get_by_role("button", name="Send test").click()
     expect(panel.get_by_text("Request", exact=True)).to_be_visible()
     return panel

@@ -28,7 +28,7 @@ def test_limits_are_set_in_a_folded_section_that_says_what_is_set(page: Page) ->
     section = page.locator("#delivery")
     expect(section.get_by_text("no limits, default retries")).to_be_visible()
     expect(steps.field(page, "Rate limit")).to_be_hidden()
-    section.locator("summary").click()
+    steps.unfold(page, "delivery")
     steps.field(page, "Rate limit").fill("30")
     steps.field(page, "In each").select_option("minute")
     steps.field(page, "Retry schedule").fill("5s, 5")
@@ -128,8 +128,7 @@ def test_the_new_parts_fit_a_phone(open_page: OpenPage, scheme: str) -> None:
 def test_alerts_are_set_and_muted_for_a_while(page: Page) -> None:
     webhook = make_webhook(name="CRM", alert_recipients=["ops@example.com"])
     page.goto(edit(webhook) + "#alerts")
-    card = page.locator("details#alerts")
-    card.locator("summary").click()
+    card = steps.unfold(page, "alerts")
     card.get_by_label("Failures in a row").fill("0")
     steps.save(page)
     expect(card.get_by_text("a whole number from 1 to 10,000")).to_be_visible()
@@ -138,7 +137,7 @@ def test_alerts_are_set_and_muted_for_a_while(page: Page) -> None:
     card.get_by_label("Muted for").select_option("8 hours")
     steps.save(page)
     expect(page.get_by_text("The changes were saved.")).to_be_visible()
-    expect(card.locator("summary")).to_contain_text("muted until")
+    expect(card.locator("summary")).to_contain_text("Muted until")
     webhook.refresh_from_db()
     assert webhook.alert_after_failures == 5
     assert webhook.alerts_muted_until is not None

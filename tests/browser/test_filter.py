@@ -35,7 +35,7 @@ def test_a_filter_is_built_by_clicks_and_says_at_once_what_it_matches(page: Page
     publish(2, disposition="BUSY")
     publish(4, disposition="ANSWERED", duration_seconds=200)
     webhook = edit(page)
-    part = page.get_by_role("region", name="Filter")
+    part = steps.unfold(page, "filter")
     expect(part.get_by_text("Matches 9 of the last 9 events")).to_be_visible()
     part.get_by_role("button", name="Missed calls").click()
     expect(part.get_by_text("Matches 3 of the last 9 events")).to_be_visible()
@@ -65,7 +65,7 @@ def test_a_filter_is_built_by_clicks_and_says_at_once_what_it_matches(page: Page
 @pytest.mark.once
 def test_a_condition_is_written_and_moved_with_the_keyboard(page: Page) -> None:
     edit(page, filter={"all": [LONG]})
-    part = page.get_by_role("region", name="Filter")
+    part = steps.unfold(page, "filter")
     part.get_by_role("button", name="Add condition").press("Enter")
     variable = part.get_by_label("What to look at, condition 2")
     expect(variable).to_be_focused()
@@ -85,7 +85,7 @@ def test_a_condition_is_written_and_moved_with_the_keyboard(page: Page) -> None:
 @pytest.mark.once
 def test_what_is_typed_while_an_answer_is_on_its_way_stays(page: Page) -> None:
     edit(page, filter={"all": [{"variable": "department", "operator": "equals", "value": "A"}]})
-    part = page.get_by_role("region", name="Filter")
+    part = steps.unfold(page, "filter")
     expect(part.get_by_text("Of 1 sample")).to_be_visible()
     held: list[Route] = []
     page.route("**/integrations/webhooks/filter/", lambda route: held.append(route), times=1)
@@ -100,7 +100,7 @@ def test_what_is_typed_while_an_answer_is_on_its_way_stays(page: Page) -> None:
 @pytest.mark.once
 def test_the_builder_asks_with_its_own_fields_only(page: Page) -> None:
     edit(page)
-    part = page.get_by_role("region", name="Filter")
+    part = steps.unfold(page, "filter")
     with page.expect_request("**/integrations/webhooks/filter/") as asked:
         part.get_by_role("button", name="Missed calls").click()
     names = {pair.partition("=")[0] for pair in (asked.value.post_data or "").split("&")}
@@ -114,7 +114,7 @@ def test_a_changed_filter_is_an_unsaved_change(page: Page) -> None:
     edit(page)
     note = page.locator("[data-dirty-note]").first
     expect(note).to_be_hidden()
-    page.get_by_role("region", name="Filter").get_by_role("button", name="Busy").click()
+    steps.unfold(page, "filter").get_by_role("button", name="Busy").click()
     expect(note).to_be_visible()
     page.on("dialog", lambda dialog: dialog.accept())
 
@@ -122,7 +122,7 @@ def test_a_changed_filter_is_an_unsaved_change(page: Page) -> None:
 @pytest.mark.once
 def test_json_is_edited_and_its_mistake_shown_where_it_is(page: Page) -> None:
     edit(page, filter=BUSY)
-    part = page.get_by_role("region", name="Filter")
+    part = steps.unfold(page, "filter")
     part.get_by_role("button", name="Edit as JSON").click()
     text = part.get_by_label("Filter as JSON")
     expect(text).to_be_focused()
@@ -138,7 +138,7 @@ def test_json_is_edited_and_its_mistake_shown_where_it_is(page: Page) -> None:
 @pytest.mark.once
 def test_a_click_right_after_typing_counts_also_when_its_answer_is_slow(page: Page) -> None:
     edit(page, filter=BUSY)
-    part = page.get_by_role("region", name="Filter")
+    part = steps.unfold(page, "filter")
     part.get_by_role("button", name="Edit as JSON").click()
     text = part.get_by_label("Filter as JSON")
     expect(text).to_be_focused()
@@ -157,7 +157,7 @@ def test_without_javascript_a_filter_is_built_tried_and_saved(plain_page: Page) 
     publish(1, disposition="BUSY")
     publish(2, disposition="ANSWERED", department="Sales")
     webhook = edit(page)
-    part = page.get_by_role("region", name="Filter")
+    part = steps.unfold(page, "filter")
     part.get_by_role("button", name="Busy").click()
     expect(part.get_by_text("Matches 1 of the last 3 events")).to_be_visible()
     part.get_by_role("radio", name="any is met").first.check()
@@ -230,7 +230,8 @@ def test_a_quick_start_right_after_an_event_type_was_chosen_is_not_lost(page: Pa
             route.continue_()
 
     page.route("**/integrations/webhooks/filter/", hold)
-    page.get_by_role("checkbox", name=steps.AFTER_A_CALL).check()
+    steps.choose_events(page, steps.AFTER_A_CALL)
+    steps.unfold(page, "filter")
     page.get_by_role("button", name="Missed calls", exact=True).click()
     # The question about the new event types comes 200 ms after the choice.
     page.wait_for_timeout(500)

@@ -1,4 +1,4 @@
-"""The delivery log, a delivery's page and replays in real Chromium."""
+"""The delivery log, a delivery's page and resends in real Chromium."""
 
 import datetime as dt
 from typing import Any
@@ -13,8 +13,8 @@ from tests.browser.steps import OpenPage, overflow
 from tests.factories import make_delivery, make_webhook
 from tests.sandbox import Receiver
 from webhooks import events
-from webhooks.delivery import replays
-from webhooks.models import Attempt, Delivery, Outcome, Replay, ReplayStatus, Status, Trigger
+from webhooks.delivery import resends
+from webhooks.models import Attempt, Delivery, Outcome, Resend, ResendStatus, Status, Trigger
 
 pytest_plugins = ["tests.browser.fixtures"]
 pytestmark = pytest.mark.once
@@ -139,7 +139,7 @@ def test_two_attempts_are_compared(page: Page) -> None:
     expect(page.locator("#attempt-3").get_by_text("no answer")).to_be_visible()
 
 
-def test_send_now_delivers_and_the_page_says_so_by_itself(
+def test_resend_delivers_and_the_page_says_so_by_itself(
     page: Page, engine: None, receiver: Receiver
 ) -> None:
     webhook = make_webhook(url=f"{receiver.url}/open/")
@@ -152,8 +152,8 @@ def test_send_now_delivers_and_the_page_says_so_by_itself(
     )
     events.resume(webhook)
     page.goto(page_of(delivery))
-    expect(page.get_by_text("Waits for its first attempt.")).to_be_visible()
-    page.get_by_role("button", name="Send now").click()
+    expect(page.get_by_text("Waiting for its first attempt.")).to_be_visible()
+    page.get_by_role("button", name="Resend", exact=True).click()
     expect(page.get_by_text("Succeeded at the first attempt.", exact=True)).to_be_visible()
     expect(page.locator("pre[data-json]")).to_have_count(0)
     assert len(receiver.requests("/open/")) == 1
@@ -202,51 +202,51 @@ def test_a_selection_is_sent_again_with_progress_that_survives_a_reload(page: Pa
     page.get_by_role("checkbox", name=f"Select {rows[0].pk}").check()
     page.get_by_role("checkbox", name=f"Select {rows[2].pk}").check()
     expect(page.get_by_text("Selected: 2")).to_be_visible()
-    page.get_by_role("button", name="Send selected again").click()
-    expect(page.get_by_role("heading", name="Send 2 deliveries again?")).to_be_visible()
+    page.get_by_role("button", name="Resend", exact=True).click()
+    expect(page.get_by_role("heading", name="Resend 2 deliveries?")).to_be_visible()
     page.get_by_label("Deliveries per second").fill("1")
-    page.get_by_role("button", name="Send 2 deliveries again").click()
-    expect(page.get_by_text("0 of 2 put into the queue")).to_be_visible()
-    replays.advance_all()
+    page.get_by_role("button", name="Resend 2 deliveries").click()
+    expect(page.get_by_text("0 of 2 resent")).to_be_visible()
+    resends.advance_all()
     # It asks by itself.
-    expect(page.get_by_text("1 of 2 put into the queue")).to_be_visible()
+    expect(page.get_by_text("1 of 2 resent")).to_be_visible()
     page.reload()
-    expect(page.get_by_text("1 of 2 put into the queue")).to_be_visible()
+    expect(page.get_by_text("1 of 2 resent")).to_be_visible()
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_text("Stopped", exact=True).first).to_be_visible()
-    assert Replay.objects.get().status == ReplayStatus.STOPPED
-    assert Delivery.objects.filter(trigger=Trigger.REPLAY).count() == 1
+    assert Resend.objects.get().status == ResendStatus.STOPPED
+    assert Delivery.objects.filter(trigger=Trigger.BULK).count() == 1
 
 
-def test_the_count_of_a_replay_follows_what_is_chosen(page: Page) -> None:
+def test_the_count_of_a_resend_follows_what_is_chosen(page: Page) -> None:
     webhook = make_webhook(name="CRM")
     settle(make_delivery(webhook))
     settle(make_delivery(webhook), Status.SUCCEEDED)
-    page.goto(reverse("webhooks:replay_create", args=[webhook.pk]))
+    page.goto(reverse("webhooks:resend_create", args=[webhook.pk]))
     expect(page.get_by_text("1 delivery", exact=True)).to_be_visible()
     expect(page.get_by_label("Since this time")).to_be_hidden()
     page.get_by_role("radio", name="Everything").check()
     expect(page.get_by_text("2 deliveries", exact=True)).to_be_visible()
-    page.get_by_role("radio", name="A time of my own").check()
+    page.get_by_role("radio", name="Custom").check()
     page.get_by_label("Since this time").fill("2099-01-01T00:00")
-    expect(page.get_by_text("Nothing to send again")).to_be_visible()
+    expect(page.get_by_text("Nothing to resend")).to_be_visible()
     page.get_by_role("radio", name="Last hour").check()
     expect(page.get_by_text("2 deliveries", exact=True)).to_be_visible()
-    page.get_by_role("button", name="Send again").click()
-    expect(page.get_by_text("0 of 2 put into the queue")).to_be_visible()
+    page.get_by_role("button", name="Resend", exact=True).click()
+    expect(page.get_by_text("0 of 2 resent")).to_be_visible()
 
 
-def test_a_replay_works_without_javascript(plain_page: Page) -> None:
+def test_a_resend_works_without_javascript(plain_page: Page) -> None:
     webhook = make_webhook(name="CRM")
     settle(make_delivery(webhook))
     settle(make_delivery(webhook), Status.SUCCEEDED)
-    plain_page.goto(reverse("webhooks:replay_create", args=[webhook.pk]))
+    plain_page.goto(reverse("webhooks:resend_create", args=[webhook.pk]))
     plain_page.get_by_role("radio", name="Everything").check()
     plain_page.get_by_role("button", name="Count again").click()
     expect(plain_page.get_by_text("2 deliveries", exact=True)).to_be_visible()
     expect(plain_page.get_by_role("radio", name="Everything")).to_be_checked()
-    plain_page.get_by_role("button", name="Send again").click()
-    expect(plain_page.get_by_text("0 of 2 put into the queue")).to_be_visible()
+    plain_page.get_by_role("button", name="Resend", exact=True).click()
+    expect(plain_page.get_by_text("0 of 2 resent")).to_be_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -255,16 +255,16 @@ def test_the_pages_fit_a_phone(open_page: OpenPage, scheme: str) -> None:
     delivery = settle(make_delivery(webhook, call_id="c" * 64), attempt_count=3)
     for number in (1, 2, 3):
         attempt_of(delivery, number, response_body=b"b" * 3000, response_headers="X: " + "h" * 900)
-    replay = Replay.objects.create(webhook=webhook, scope="all", rate=1, total=9, done=2)
+    resend = Resend.objects.create(webhook=webhook, scope="all", rate=1, total=9, done=2)
     page = open_page(viewport={"width": 360, "height": 780}, color_scheme=scheme)
     for address in (
         LOG,
         page_of(delivery),
         f"{page_of(delivery)}?attempt=3&against=1",
         reverse("webhooks:delivery_edit", args=[delivery.pk]),
-        reverse("webhooks:replay_create", args=[webhook.pk]),
-        f"{reverse('webhooks:replay_create')}?delivery={delivery.pk}",
-        reverse("webhooks:replay", args=[replay.pk]),
+        reverse("webhooks:resend_create", args=[webhook.pk]),
+        f"{reverse('webhooks:resend_create')}?delivery={delivery.pk}",
+        reverse("webhooks:resend", args=[resend.pk]),
         reverse("admin:webhooks_delivery_change", args=[delivery.pk]),
     ):
         page.goto(address)

@@ -23,8 +23,7 @@ def test_after_the_first_save_the_test_is_seen_and_leads_on(
     expect(page.get_by_text("“CRM” was created. Now send a test.")).to_be_in_viewport()
     secret = page.get_by_role("region", name="Signing secret").locator("code").first
     expect(secret).to_be_in_viewport()
-    button = page.get_by_role("button", name="Send test")
-    expect(button).to_be_in_viewport(ratio=1)
+    expect(page.get_by_role("button", name="Send test").first).to_be_in_viewport(ratio=1)
     expect(page.get_by_role("link", name="Done: open the webhook")).to_have_count(0)
     steps.send_test(page)
     page.get_by_role("link", name="Done: open the webhook").click()
@@ -47,4 +46,4 @@ def test_with_oauth_the_token_is_what_comes_next(
     steps.fill_oauth(page, provider)
     steps.save(page)
     expect(page.get_by_text("“CRM” was created. Next, get an access token.")).to_be_in_viewport()
-    expect(page.get_by_role("button", name="Get new access token")).to_be_in_viewport(ratio=1)
+    expect(page.get_by_role("button", name="Get new access token").first).to_be_in_viewport(ratio=1)

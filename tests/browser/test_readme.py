@@ -85,8 +85,8 @@ class Walk:
     def sees_request_and_answer(self, status: str, *, line: str = "POST http://") -> None:
         result = self.page.locator(".test-result")
         expect(result.get_by_text("Succeeded")).to_be_in_viewport()
-        expect(result.locator("pre").first).to_contain_text(line)
-        expect(result.locator("pre").last).to_contain_text(f"HTTP/1.1 {status}")
+        expect(result.locator("pre.is-head").first).to_contain_text(line)
+        expect(result.locator("pre.is-head").last).to_contain_text(f"HTTP/1.1 {status}")
 
     def sees_header_and_answer(self, line: str, status: str) -> None:
         self.sees_request_and_answer(status, line=line)

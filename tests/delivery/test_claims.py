@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection
 
 from tests.factories import make_delivery, make_webhook, run_engine
 from tests.sandbox import Receiver
@@ -17,6 +17,7 @@ from webhooks.delivery import queue
 from webhooks.delivery.claims import ClaimBatch, Claims
 from webhooks.delivery.engine import Engine
 from webhooks.delivery.limiter import Limiters
+from webhooks.delivery.queue import postgres_sql
 from webhooks.delivery.queue.rows import Claimed
 from webhooks.delivery.wakeup import ProcessWakeup
 from webhooks.models import Credential, Delivery, Status, Webhook
@@ -218,6 +219,72 @@ def test_what_is_claimed_while_the_drain_ends_goes_back() -> None:
     after = Delivery.objects.get(pk=delivery.pk)
     assert (after.status, after.attempt_count, after.lease) == (Status.PENDING, 0, "")
     assert len(engine._claims) == 0
+
+
+def test_rows_whose_events_cannot_be_read_go_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite claims and reads in one transaction.")
+    webhook = make_webhook()
+    small, large = make_delivery(webhook), make_delivery(webhook, note="x" * 20_000)
+    engine = Engine(ProcessWakeup(), lambda: False)
+    # Both at a time.
+    engine._limiters.begin(webhook.pk, failures=0)
+    until_ready(engine)
+    for part in (engine._sender, engine._claimer, engine._writer):
+        part.start()
+    monkeypatch.setattr(postgres_sql, "EVENTS", "SELECT 1 / 0, %s::text[]")
+    engine._claimer.request(engine._candidates, engine._ready)
+    batch = eventually(engine._claimer.batch)
+    assert batch is not None
+    engine._note_claimed(batch)
+    assert [claim.id for claim in batch.claims] == [small.pk]
+    engine._hand_back()
+    after = Delivery.objects.get(pk=large.pk)
+    assert (after.status, after.attempt_count, after.lease) == (Status.PENDING, 0, "")
+    engine._finish()
+
+
+def test_what_becomes_slow_while_a_drain_ends_goes_back_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    webhook = make_webhook()
+    fill(webhook, 3)
+    engine = Engine(ProcessWakeup(), lambda: False)
+    engine._limiters.begin(webhook.pk, failures=0)
+    until_ready(engine)
+    for part in (engine._sender, engine._claimer, engine._writer):
+        part.start()
+    limiter = engine._limiters.get(webhook.pk)
+    engine._claimer.request(engine._candidates, engine._ready)
+    batch = eventually(engine._claimer.batch)
+    assert batch is not None
+    engine._note_claimed(batch)
+    limiter.limit = 0
+    engine._submit(batch)
+    eventually(lambda: len(limiter.waiting) == 3)
+    recalled: list[int] = []
+    monkeypatch.setattr(engine._sender, "recall", lambda pk, _version: recalled.append(pk))
+    engine._note_end(1.0)
+    assert recalled == []
+    limiter.mean_seconds = 5.0
+    engine._note_end(1.1)
+    assert recalled == [webhook.pk]
+    engine._finish()
+
+
+def test_a_drain_that_ends_claims_at_last_nothing_even_for_quick_receivers() -> None:
+    make_delivery(make_webhook())
+    engine = Engine(ProcessWakeup(), lambda: False)
+    claims = engine._claims = engines_claims()
+    ready = queue.backend().page().candidates
+    engine._note_end(3600.0)
+    taken: list[Claimed] = []
+    claims.claim(ready, taken)
+    assert taken == []
+    assert engine._may_end()
+    engine._note_end(1.0)
+    claims.claim(ready, taken)
+    assert len(taken) == 1
 
 
 def test_a_claim_that_fails_brings_nothing_and_the_next_one_does(

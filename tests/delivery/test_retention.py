@@ -11,8 +11,8 @@ from django.utils import timezone
 from tests.factories import make_delivery, make_webhook
 from tests.ui.connections.test_race import in_thread
 from webhooks import events
-from webhooks.delivery import replays, retention
-from webhooks.models import Delivery, Event, Replay, Status, Trigger, Webhook, ids
+from webhooks.delivery import resends, retention
+from webhooks.models import Delivery, Event, Resend, Status, Trigger, Webhook, ids
 
 pytestmark = pytest.mark.django_db
 
@@ -111,7 +111,7 @@ def test_an_event_that_is_sent_again_outlives_its_first_delivery() -> None:
 
     def send_again() -> None:
         with transaction.atomic():
-            assert events.redeliver(Delivery.objects.filter(event=event_id)) == 1
+            assert events.resend(Delivery.objects.filter(event=event_id)) == 1
             is_made.set()
             assert may_commit.wait(10)
 
@@ -121,7 +121,7 @@ def test_an_event_that_is_sent_again_outlives_its_first_delivery() -> None:
     assert retention.delete_old_rows() == 1
     may_commit.set()
     thread.join()
-    assert Delivery.objects.get().trigger == Trigger.REDELIVERY
+    assert Delivery.objects.get().trigger == Trigger.RESENT
     assert Event.objects.filter(pk=event_id).exists()
     assert retention.delete_old_rows() == 0
 
@@ -131,8 +131,8 @@ def test_what_retention_took_meanwhile_is_not_sent_again() -> None:
     webhook = make_webhook()
     gone, kept = make_delivery(webhook), make_delivery(webhook)
     Delivery.objects.update(status=Status.FAILED, next_attempt_at=None)
-    replay = replays.start(
-        Replay(
+    resend = resends.start(
+        Resend(
             webhook=webhook,
             scope="failed",
             since_at=timezone.now() - dt.timedelta(hours=1),
@@ -142,36 +142,36 @@ def test_what_retention_took_meanwhile_is_not_sent_again() -> None:
     )
     lost = Event.objects.filter(pk=gone.event_id)
     lost._raw_delete(lost.db)
-    assert events.redeliver(Delivery.objects.all()) == 1
-    Delivery.objects.filter(trigger=Trigger.REDELIVERY).delete()
-    assert replays.advance(replay.pk) == 1
-    replay.refresh_from_db()
-    assert replay.done == 1
-    again = Delivery.objects.get(trigger=Trigger.REPLAY)
+    assert events.resend(Delivery.objects.all()) == 1
+    Delivery.objects.filter(trigger=Trigger.RESENT).delete()
+    assert resends.advance(resend.pk) == 1
+    resend.refresh_from_db()
+    assert resend.done == 1
+    again = Delivery.objects.get(trigger=Trigger.BULK)
     assert again.event_id == kept.event_id
 
 
 # On SQLite the resume comes before the transaction or after it.
 @pytest.mark.database("postgres")
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("how", ["redelivered", "edited", "replayed"])
+@pytest.mark.parametrize("how", ["resent", "edited", "bulk"])
 def test_a_resume_waits_for_what_is_being_sent_again_and_releases_it(how: str) -> None:
     webhook = make_webhook()
     delivery = make_delivery(webhook)
     Delivery.objects.update(status=Status.FAILED, next_attempt_at=None)
     events.pause(webhook)
     since = timezone.now() - dt.timedelta(hours=1)
-    replay = replays.start(Replay(webhook=webhook, scope="failed", since_at=since, rate=10))
+    resend = resends.start(Resend(webhook=webhook, scope="failed", since_at=since, rate=10))
     is_made, is_over = threading.Event(), threading.Event()
 
     def send_again() -> None:
         with transaction.atomic():
-            if how == "redelivered":
-                events.redeliver(Delivery.objects.filter(pk=delivery.pk))
+            if how == "resent":
+                events.resend(Delivery.objects.filter(pk=delivery.pk))
             elif how == "edited":
                 events.resend_edited(Delivery.objects.get(pk=delivery.pk), {"call_id": "2"})
             else:
-                assert replays.advance(replay.pk) == 1
+                assert resends.advance(resend.pk) == 1
             is_made.set()
             is_over.wait(0.5)
 

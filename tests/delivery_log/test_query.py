@@ -62,7 +62,7 @@ def test_each_filter_is_answered_by_an_index_and_soon(large_log: list[Webhook]) 
         "an outcome": Conditions(outcome="server_error"),
         "any failure": Conditions(outcome="failure", webhook=busiest),
         "a type": Conditions(type="call.outgoing.after", webhook=busiest),
-        "a trigger": Conditions(trigger="redelivery", status="failed"),
+        "a trigger": Conditions(trigger="resent", status="failed"),
         "a time": Conditions(since=hour),
         "a range": Conditions(since=hour, until=timezone.now(), status="succeeded"),
         "a delivery": Conditions(words=some.pk),

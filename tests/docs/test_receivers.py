@@ -2,6 +2,8 @@
 
 import base64
 import re
+import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from tests.docs.page import ROOT
 from tests.docs.runtimes import RUNTIMES, Runtime
+from tests.sandbox import Receiver
 from webhooks.delivery.auth import NoAuthorization
 from webhooks.delivery.queue.rows import Claimed
 from webhooks.delivery.requests import (
@@ -99,6 +102,23 @@ def test_a_function_accepts_what_we_sign_and_nothing_else(runtime: Runtime, tmp_
     printed = runtime.run(snippet(runtime), "".join(lines), tmp_path).split()
     expected = {name: "yes" if is_genuine else "no" for name, (is_genuine, *_) in named.items()}
     assert dict(zip(named, printed, strict=True)) == expected
+
+
+@pytest.mark.process
+def test_the_request_of_curl_is_signed_as_ours_are(receiver: Receiver, tmp_path: Path) -> None:
+    if missing := [one for one in ("curl", "openssl", "od") if shutil.which(one) is None]:
+        pytest.skip(f"no {', '.join(missing)}")
+    [script] = re.findall(r"^### curl\n.+?^```bash\n(.+?)^```$", TEXT, re.M | re.S)
+    script = script.replace("http://localhost:3000/hooks/calls", f"{receiver.url}/status/200")
+    script = re.sub("^secret=.*$", f"secret='{SECRET}'", script, flags=re.M)
+    subprocess.run(["bash", "-ec", script], check=True, capture_output=True, timeout=60)
+    [request] = receiver.requests()
+    sent = {name.lower(): value for name, value in request.headers}
+    key = signatures.secret_key(SECRET)
+    expected = signatures.signature(
+        [key], sent["webhook-id"], int(sent["webhook-timestamp"]), request.body
+    )
+    assert sent["webhook-signature"] == expected
 
 
 CONSTANT_TIME = (

@@ -11,9 +11,11 @@ Rows = dict[str, list[dict[str, Any]]]
 _ABOUT = {
     ("delivery_id",): "delivery",
     ("delivery_id", "pk"): "test",
+    ("form", "uid"): "public key",
+    ("event_id",): "event",
     ("attempt_id", "delivery_id", "part"): "attempt",
 }
-_ABOUT_PK = {"connections": "connection", "credentials": "credential", "replays": "replay"}
+_ABOUT_PK = {"connections": "connection", "credentials": "credential", "resends": "resend"}
 
 
 class Route(NamedTuple):

@@ -20,7 +20,15 @@ from django.contrib.sessions.models import Session  # noqa: E402
 from django.db import models  # noqa: E402
 from django.db.models import F  # noqa: E402
 
-from webhooks.models import Attempt, Credential, Delivery, OAuthToken, Replay, Webhook  # noqa: E402
+from webhooks.models import (  # noqa: E402
+    Attempt,
+    Credential,
+    Delivery,
+    Event,
+    OAuthToken,
+    Resend,
+    Webhook,
+)
 from webhooks.security.encryption import SecretField  # noqa: E402
 from webhooks.security.rotation import secret_models  # noqa: E402
 
@@ -40,9 +48,15 @@ def rows() -> dict[str, list[dict[str, Any]]]:
     attempts = Attempt.objects.values("delivery_id", attempt_id=F("pk"))
     return {
         "webhook": list(Webhook._base_manager.values("pk")),
+        "public key": [
+            {"uid": uid, "form": form}
+            for uid in Credential.objects.values_list("uid", flat=True)
+            for form in ("json", "pem")
+        ],
         "connection": list(Credential.objects.shared().values("pk")),
         "credential": list(Credential._base_manager.values("pk")),
-        "replay": list(Replay.objects.values("pk")),
+        "resend": list(Resend.objects.values("pk")),
+        "event": list(Event.objects.values(event_id=F("pk"))),
         "delivery": list(Delivery.objects.values(delivery_id=F("pk"))),
         "test": list(Delivery.objects.values(pk=F("webhook_id"), delivery_id=F("pk"))),
         "attempt": [{**one, "part": part} for one in attempts for part in ("request", "response")],

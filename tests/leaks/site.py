@@ -59,7 +59,6 @@ class Site:
             "WEBHOOKS_ALLOWED_NETWORKS": "127.0.0.1/32",
             "WEBHOOKS_DRAINS_PER_WORKER": "1",
             "WEBHOOKS_ALERT_AFTER_MINUTES": "0",
-            "WEBHOOKS_ALERT_RECIPIENTS": "operator@example.com",
             "LOG_LEVEL": "DEBUG",
         }
 

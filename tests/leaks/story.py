@@ -39,9 +39,10 @@ KINDS = {
     "code_verifier": "verifier",
     "signing_secret": "signing secret",
     "previous_signing_secret": "signing secret",
+    "secret": "alert channel",
 }
-# A list of headers, of which the value is known, and what every site has.
-NO_CANARIES = {"headers_json", "token_headers", "canary"}
+# Documents, whose secrets are known from where they were typed, and what every site has.
+NO_CANARIES = {"headers_json", "token_headers", "settings", "canary"}
 
 
 def _certificate() -> str:
@@ -98,14 +99,15 @@ class Story:
     def issue_api_key(self) -> None:
         self.person.get("/admin/webhooks/apikey/add/")
         # By design: the one answer that shows it.
-        page = self.person.post("/admin/webhooks/apikey/add/", {"name": "PBX"}, shown="API key")
+        asked = {"name": "PBX", "scopes": ["events:write"]}
+        page = self.person.post("/admin/webhooks/apikey/add/", asked, shown="API key")
         self.api_key = re.findall(r"whapi_[\w-]{20,}", page.text)[0]
         self.secrets.add("API key", self.api_key)
 
     # Webhooks
 
     def create(self, name: str, *, path: str, **fields: Any) -> int:
-        """Fill in the form as a person does who forgets the name first."""
+        """Fill in the form as a person does who forgets the address first."""
         header = header_fields({"name": "X-Api-Key", "value": SECRET_HEADER, "is_secret": "on"})
         data = posted(
             **{
@@ -117,7 +119,7 @@ class Story:
                 **fields,
             }
         )
-        for wrong in ({"name": ""}, {"action": "change_type"}, {"action": "add_header"}):
+        for wrong in ({"url": ""}, {"action": "change_type"}, {"action": "add_header"}):
             page = self.person.post(f"{PAGES}new/", {**data, **wrong})
             assert page.status_code == 200
         answer = self.person.post(f"{PAGES}new/", data)
@@ -280,8 +282,8 @@ class Story:
         self.person.follow(connected)
         self.person.post(f"{PAGES}{pk}/alerts/test/", {"alert_recipients": "owner@example.com"})
         again = {"scope": "all", "since": "day", "rate": "10"}
-        page = self.person.follow(self.person.post(f"{PAGES}{pk}/replays/new/", again))
-        assert "/replays/" in page.url
+        page = self.person.follow(self.person.post(f"{PAGES}{pk}/resends/new/", again))
+        assert "/resends/" in page.url
         for action in ("pause", "resume"):
             self.person.follow(self.person.post(f"{PAGES}{pk}/{action}/"))
         self.person.post(f"{PAGES}oauth/endpoints/", self.oauth_fields(issuer=self.provider.issuer))

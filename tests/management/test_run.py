@@ -155,8 +155,8 @@ def published(product: Product) -> None:
     assert "deliveries: 2" in printed
 
 
-def test_first_start_shows_the_way_to_a_delivery(
-    start: Start, data_dir: Path, session: requests.Session
+def test_first_start_shows_the_way_to_a_delivery_and_the_second_keeps_the_data(
+    start: Start, data_dir: Path, session: requests.Session, redis_url: str
 ) -> None:
     product = start("--sandbox").ready()
     receiver = Receiver(f"http://127.0.0.1:{product.port + 1}")
@@ -167,6 +167,11 @@ def test_first_start_shows_the_way_to_a_delivery(
     assert page.url == f"{product.url}/integrations/webhooks/"
     assert "Sandbox: Basic authentication" in page.text
     assert "Sandbox: OAuth 2.0" in page.text
+    files = re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text)
+    assert files
+    for path in files:
+        # Nobody collected them.
+        assert session.get(product.url + path, timeout=10).status_code == 200, path
     published(product)
     (received,) = receiver.wait_for(1, timeout=20)
     credentials = base64.b64encode(b"demo-login:demo-password").decode()
@@ -176,61 +181,41 @@ def test_first_start_shows_the_way_to_a_delivery(
     assert received.json()["caller_number"] == "380441234567"
     assert set(product.readiness().values()) == {"ok"}
     assert stat.S_IMODE((data_dir / "keys.env").stat().st_mode) == 0o600
-    assert product.stop() == 0
+    assert product.stop(signal.SIGINT) == 0
     assert "ERROR" not in product.output
     assert "Traceback" not in product.output
 
-
-def test_second_start_keeps_the_data_and_says_so(start: Start, session: requests.Session) -> None:
-    first = start("--sandbox").ready()
-    password = first.password
-    assert first.stop(signal.SIGINT) == 0
-
-    # On other ports: the prepared webhooks move with the sandbox.
-    second = start("--sandbox").ready()
+    # On other ports: the prepared webhooks move with the sandbox. And with a Redis of its own.
+    second = start("--sandbox", REDIS_URL=redis_url.removesuffix("/0") + "/7").ready()
 
     assert second.password == ""
     assert "The data of the last start is kept" in second.output
-    page = second.log_in(session, password)
+    session.cookies.clear()
+    page = second.log_in(session, product.password)
     assert page.url == f"{second.url}/integrations/webhooks/"
     assert f"127.0.0.1:{second.port + 1}/basic/" in page.text
     published(second)
     assert Receiver(f"http://127.0.0.1:{second.port + 1}").wait_for(1, timeout=20)
+    assert set(second.readiness().values()) == {"ok"}
+    assert second.stop() == 0
+    assert "Traceback" not in second.output
 
 
 @pytest.mark.once
-def test_static_files_are_there_without_collecting_them(start: Start) -> None:
-    product = start().ready()
-    login = requests.get(f"{product.url}/login/", timeout=10)
-    files = re.findall(r'(?:href|src)="(/static/[^"]+)"', login.text)
-    assert files
-    for path in files:
-        assert requests.get(product.url + path, timeout=10).status_code == 200, path
+def test_without_sandbox_nothing_of_it_runs_and_two_signals_in_one_moment_are_one(
+    start: Start,
+) -> None:
+    product = start("--no-sandbox", WEBHOOKS_ALLOWED_NETWORKS="").ready()
 
-
-@pytest.mark.once
-def test_two_signals_in_the_same_moment_are_one(start: Start) -> None:
-    product = start("--no-sandbox").ready()
+    assert psutil.Process(product.process.pid).children() == []
+    assert "Sandbox" not in product.output
+    count = "from webhooks.models import Webhook as W; print(len(W.objects.all()))"
+    assert product.manage("shell", "--verbosity=0", "-c", count).strip() == "0"
     for _ in range(3):
         product.process.send_signal(signal.SIGTERM)
         time.sleep(0.05)
     assert product.wait() == 0
     assert "Stopped. What waits is sent after the next start." in product.output
-
-
-@pytest.mark.once
-def test_without_sandbox_nothing_of_it_runs_or_is_opened(start: Start) -> None:
-    product = start("--no-sandbox", WEBHOOKS_ALLOWED_NETWORKS="").ready()
-
-    assert psutil.Process(product.process.pid).children() == []
-    assert "Sandbox" not in product.output
-    printed = product.manage(
-        "shell",
-        "--verbosity=0",
-        "-c",
-        "from webhooks.models import Webhook as W; print(len(W.objects.all()))",
-    )
-    assert printed.strip() == "0"
 
 
 @pytest.mark.once
@@ -273,6 +258,7 @@ def test_second_instance_on_the_same_data_is_refused(start: Start) -> None:
     assert "Traceback" not in second.output
 
 
+@pytest.mark.once
 def test_wrong_encryption_key_stops_the_start(start: Start, data_dir: Path) -> None:
     assert start().ready().stop() == 0
     keys = (data_dir / "keys.env").read_text()
@@ -293,16 +279,4 @@ def test_lost_database_is_said_in_one_sentence(start: Start) -> None:
 
     assert product.wait() == 1
     assert "The database cannot be used" in product.output
-    assert "Traceback" not in product.output
-
-
-def test_redis_given_by_url_is_used(start: Start, redis_url: str) -> None:
-    product = start("--sandbox", REDIS_URL=redis_url.removesuffix("/0") + "/7").ready()
-    receiver = Receiver(f"http://127.0.0.1:{product.port + 1}")
-
-    published(product)
-
-    assert receiver.wait_for(1, timeout=20)[0].path == "/basic/"
-    assert set(product.readiness().values()) == {"ok"}
-    assert product.stop() == 0
     assert "Traceback" not in product.output

@@ -1,7 +1,10 @@
 """Origins are read as the sender reads addresses."""
 
+import contextlib
+
 import pytest
 
+from tests.network.test_guard import url_rows
 from webhooks import network
 from webhooks.models import origin_of
 
@@ -23,6 +26,12 @@ def test_an_origin_is_that_of_the_request(url: str) -> None:
     except network.UnsafeURLError:
         expected = url
     assert origin_of(url) == expected
+
+
+def test_every_address_of_the_table_has_the_origin_that_the_guard_reads() -> None:
+    for row in url_rows():
+        with contextlib.suppress(network.UnsafeURLError):
+            assert network.parse_url(row.url).origin == origin_of(row.url)
 
 
 def test_names_that_are_sent_to_different_hosts_have_different_origins() -> None:

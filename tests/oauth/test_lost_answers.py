@@ -152,6 +152,7 @@ def test_request_that_never_left_is_no_lost_answer(credential: Credential) -> No
     credential.token_url = "http://127.0.0.1:9/token"
     credential.set_secret("client_secret", secret)
     credential.save()
+    OAuthToken.objects.update(bound_origins=credential.token_origins)
 
     with pytest.raises(oauth.TokenUnavailableError, match="refused"):
         oauth.usable_token(credential.pk, now=timezone.now() + HOUR)

@@ -29,17 +29,19 @@ def error(code: str, description: str = "") -> dict[str, Any]:
 
 
 KEYCLOAK = "https://github.com/keycloak/keycloak/issues/16923"
-ENTRA = "https://learn.microsoft.com/entra/identity-platform/reference-error-codes"
 GITHUB = (
     "https://docs.github.com/apps/oauth-apps/maintaining-oauth-apps/"
     "troubleshooting-oauth-app-access-token-request-errors"
 )
-GOOGLE = "https://developers.google.com/identity/protocols/oauth2/web-server"
 SALESFORCE = "https://salesforcedictionary.com/errors/invalid-oauth-grant"
 HUBSPOT = "https://www.nango.dev/blog/hubspot-oauth-bad-refresh-token"
 ZOHO = "https://help.zoho.com/portal/en/community/topic/kaizen-4-troubleshooting-oauth2-0"
-BITRIX24 = "https://apidocs.bitrix24.com/settings/oauth/index.html"
+BITRIX24 = "https://github.com/bitrix24/b24restdocs/blob/main/api-reference/oauth/error-codes.md"
 KOMMO = "https://developers.kommo.com/reference/get-token"
+GLEWLWYD = (
+    "https://github.com/babelouest/glewlwyd/blob/0219fa08044c1594d8b014903165e53754291605/"
+    "src/plugin/protocol_oidc.c"
+)
 HYDRA = "https://github.com/ory/hydra/issues/3004"
 FIELDVIEW = "https://dev.fieldview.com/api-details"
 
@@ -82,35 +84,51 @@ PUBLISHED = [
               "code_challenge when performing the authorize code flow, but it is missing."),
               "pkce_required", HYDRA, uses_pkce=False),
     Published("Glewlwyd", "wrong secret", 403, error("unauthorized_client"), "client_or_grant",
-              "https://github.com/babelouest/glewlwyd"),
+              GLEWLWYD),
     Published("Auth0", "wrong secret", 401, error("access_denied", "Unauthorized"),
-              "invalid_client", "https://auth0.com/docs/api/authentication"),
+              "invalid_client", "https://github.com/auth0-samples/auth0-angular-samples/issues/201"),
     Published("Auth0", "grant not allowed", 403, error("unauthorized_client", "Grant type "
               "'client_credentials' not allowed for the client."), "unauthorized_client",
-              "https://auth0.com/docs/get-started/applications/application-grant-types"),
-    Published("Entra", "wrong secret", 401, error("invalid_client",
-              "AADSTS7000215: Invalid client secret provided."), "invalid_client", ENTRA),
+              "https://github.com/auth0/ruby-auth0/issues/190"),
+    Published("Entra", "wrong secret", 401, error("invalid_client", "AADSTS7000215: Invalid client "
+              "secret provided. Ensure the secret being sent in the request is the client secret "
+              "value, not the client secret ID, for a secret added to app 'x'."), "invalid_client",
+              "https://github.com/OfficeDev/microsoft-365-agents-toolkit/issues/8621"),
     Published("Entra", "ended secret", 401, error("invalid_client", "AADSTS7000222: The provided "
-              "client secret keys for app are expired."), "invalid_client", ENTRA),
+              "client secret keys are expired."), "invalid_client",
+              "https://github.com/microsoft/botframework-sdk/issues/6221"),
     Published("Entra", "unknown client", 400, error("unauthorized_client", "AADSTS700016: "
-              "Application with identifier 'x' was not found in the directory."),
-              "invalid_client", ENTRA),
+              "Application with identifier 'x' was not found in the directory 'y'. This can happen "
+              "if the application has not been installed by the administrator of the tenant or "
+              "consented to by any user in the tenant. You may have sent your authentication "
+              "request to the wrong tenant."), "invalid_client",
+              "https://github.com/vippsas/vipps-ecom-api/issues/183"),
     Published("Entra", "dead refresh token", 400, error("invalid_grant", "AADSTS700082: The "
-              "refresh token has expired due to inactivity."), "invalid_grant", ENTRA),
-    Published("Entra", "wrong scope", 400, error("invalid_scope", "AADSTS70011: The provided value "
-              "for the input parameter 'scope' is not valid."), "invalid_scope", ENTRA),
-    Published("Entra", "wrong redirect", 400, error("invalid_request", "AADSTS50011: The redirect "
-              "URI specified in the request does not match."), "redirect_uri_mismatch", ENTRA),
+              "refresh token has expired due to inactivity. The token was issued on 2020-02-26 and "
+              "was inactive for 90.00:00:00."), "invalid_grant",
+              "https://github.com/Azure/azure-cli/issues/14244"),
+    Published("Entra", "wrong scope", 400, error("invalid_scope", "AADSTS70011: The provided "
+              "request must include a 'scope' input parameter. The provided value for the input "
+              "parameter 'scope' is not valid. The scope x is not valid."), "invalid_scope",
+              "https://github.com/jonascrevecoeur/terraform-provider-azuresql/pull/56"),
+    Published("Entra", "wrong redirect", 401, error("invalid_client", "AADSTS50011: The reply URL "
+              "specified in the request does not match the reply URLs configured for the "
+              "application: 'x'."), "redirect_uri_mismatch",
+              "https://github.com/MicrosoftDocs/azure-docs/issues/86043"),
     Published("Google", "wrong secret", 401, error("invalid_client", "Unauthorized"),
-              "invalid_client", GOOGLE),
+              "invalid_client", "https://github.com/hybridauth/hybridauth/issues/973"),
     Published("Google", "unknown client", 401, error("invalid_client",
-              "The OAuth client was not found."), "invalid_client", GOOGLE),
+              "The OAuth client was not found."), "invalid_client",
+              "https://github.com/Edujugon/laravel-google-ads/issues/17"),
     Published("Google", "refresh token of another client", 401, error("unauthorized_client",
-              "Unauthorized"), "invalid_client", GOOGLE),
+              "Unauthorized"), "invalid_client",
+              "https://github.com/googleapis/google-api-dotnet-client/issues/2802"),
     Published("Google", "dead refresh token", 400, error("invalid_grant",
-              "Token has been expired or revoked."), "invalid_grant", GOOGLE),
+              "Token has been expired or revoked."), "invalid_grant",
+              "https://github.com/apache/opendal/issues/3901"),
     Published("Google", "wrong redirect", 400, error("redirect_uri_mismatch", "Bad Request"),
-              "redirect_uri_mismatch", GOOGLE),
+              "redirect_uri_mismatch",
+              "https://github.com/googleapis/google-auth-library-python-oauthlib/issues/64"),
     Published("GitHub", "wrong secret", 200, error("incorrect_client_credentials", "The client_id "
               "and/or client_secret passed are incorrect."), "invalid_client", GITHUB),
     Published("GitHub", "wrong redirect", 200, error("redirect_uri_mismatch", "The redirect_uri "
@@ -140,10 +158,13 @@ PUBLISHED = [
     Published("Zoho", "dead code", 200, error("invalid_code"), "invalid_grant", ZOHO),
     Published("Zoho", "wrong redirect", 200, error("invalid_redirect_uri"),
               "redirect_uri_mismatch", ZOHO),
-    Published("Bitrix24", "dead refresh token", 400, error("invalid_grant",
-              "Invalid refresh token"), "invalid_grant", BITRIX24),
-    Published("Bitrix24", "wrong secret", 400, error("invalid_client", "Invalid client secret"),
-              "invalid_client", BITRIX24),
+    Published("Bitrix24", "dead refresh token", 400, error("invalid_grant"), "invalid_grant",
+              BITRIX24),
+    Published("Bitrix24", "dead code", 400, {"error": "invalid_grant", "domain": "x.bitrix24.com"},
+              "invalid_grant", "https://github.com/yarbshk/pybitrix24/issues/17"),
+    Published("Bitrix24", "wrong secret", 400, error("invalid_client"), "invalid_client", BITRIX24),
+    Published("Bitrix24", "wrong scope", 400, error("insufficient_scope"), "invalid_scope",
+              BITRIX24),
     Published("Kommo", "dead refresh token", 401, {"title": "Unauthorized", "status": 401,
               "detail": "Incorrect request", "hint": "Token has been revoked"}, "invalid_grant",
               KOMMO),

@@ -1,4 +1,4 @@
-"""Scenes of what was sent: the webhook's page, the log, one delivery, replays, and Django admin."""
+"""Scenes of what was sent: the webhook's page, the log, one delivery, resends, and Django admin."""
 
 import re
 from typing import Any
@@ -39,7 +39,7 @@ def tour(page: Page, product: Product, photograph: Photograph, key: str) -> None
     photograph("token-lost", part=steps.token_panel(page), docs=True)
     _webhook_pages(page, photograph)
     _log(page, photograph)
-    _replay(page, photograph)
+    _resend(page, photograph)
     _admin(page, photograph)
 
 
@@ -93,16 +93,16 @@ def _open(page: Page, webhook: str) -> None:
     expect(page.get_by_role("heading", name="Attempts")).to_be_visible()
 
 
-def _replay(page: Page, photograph: Photograph) -> None:
+def _resend(page: Page, photograph: Photograph) -> None:
     page.goto(steps.LIST)
     page.get_by_role("link", name="CRM: every call", exact=True).click()
-    page.get_by_role("link", name="Send again since…").click()
+    page.get_by_role("link", name="Resend since…").click()
     page.get_by_role("radio", name="Everything").check()
     page.wait_for_load_state("networkidle")
-    photograph("replay-new", docs=True)
-    page.get_by_role("button", name="Send again").click()
+    photograph("resend-new", docs=True)
+    page.get_by_role("button", name="Resend", exact=True).click()
     expect(page.get_by_role("heading", name=re.compile("^Sending again"))).to_be_visible()
-    photograph("replay", docs=True)
+    photograph("resend", docs=True)
 
 
 def _admin(page: Page, photograph: Photograph) -> None:
@@ -138,7 +138,7 @@ def _reload_until_quiet(page: Page) -> None:
     for _ in range(50):
         cells = page.get_by_role("cell")
         is_lost = cells.filter(has_text="Needs re-authorization").count()
-        waiting = cells.filter(has_text=re.compile("Pending|Sending")).count()
+        waiting = cells.filter(has_text=re.compile("Waiting|Sending")).count()
         if is_lost and waiting <= 1:
             return
         page.wait_for_timeout(200)

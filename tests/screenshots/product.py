@@ -41,7 +41,6 @@ def running_product() -> Iterator[Product]:
             "PATH": os.environ["PATH"],
             "ENV_FILE": os.devnull,
             "DATA_DIR": directory,
-            "WEBHOOKS_ALERT_RECIPIENTS": "ops@example.com",
         }
         with (Path(directory) / "errors").open("wb") as errors:
             process = subprocess.Popen(

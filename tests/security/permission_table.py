@@ -21,7 +21,7 @@ from webhooks.models import Action
 ANYONE, NOBODY = "anyone", "nobody"
 # Pages of the product, and of a webhook or connection there.
 P = "integrations/webhooks/"
-W, C, D, R = f"{P}<int:pk>/", f"{P}connections/<int:pk>/", f"{P}deliveries/", f"{P}replays/"
+W, C, D, R = f"{P}<int:pk>/", f"{P}connections/<int:pk>/", f"{P}deliveries/", f"{P}resends/"
 # A credential, private or shared.
 K = f"{P}credentials/<int:pk>/"
 DELIVERY = f"{D}<str:delivery_id>/"
@@ -95,6 +95,11 @@ LOOKING = [
     line(f"{W}changes/", "view_webhook", 200, 405),
     line(f"{W}why-not-sent/", "view_webhook", 200, 405),
     line(D, "view_delivery", 200, 405),
+    line(f"{P}search/", "", 200, 405),
+    line(f"{P}events/<str:event_id>/", "view_delivery", 200, 405),
+    line(f"{D}views/", "view_delivery", 405, 302,
+         data=lambda _: {"name": "Mine", "query": "status=failed"}),
+    line(f"{D}views/<int:pk>/delete/", "view_delivery", 405, 404),
     line(f"{D}export.csv", "view_delivery", 200, 405, get_action=Action.EXPORTED),
     line(DELIVERY, "view_delivery", 200, 405),
     line(f"{DELIVERY}attempts/<int:attempt_id>/<str:part>.bin", "view_delivery+view_payload",
@@ -131,6 +136,22 @@ EDITING = [
          action=Action.RESUMED, data=lambda world: _bulk(world, "resume", held="send")),
     line(f"{P}bulk/", "view_webhook+delete_webhook", 405, 302, label="delete",
          action=Action.DELETED, data=lambda world: _bulk(world, "delete")),
+    line(f"{P}help/events/", "", 200, 405),
+    line(f"{P}help/events/<str:event_type>/", "", 200, 405),
+    line(f"{P}help/receivers/", "", 200, 405),
+    line(f"{P}status/", "view_webhook", 200, 405),
+    line(f"{W}signing-secret/", "change_webhook", 200, 422),
+    line(f"{P}alerts/", "view_webhook", 200, 405),
+    line(f"{P}alerts/add/<str:kind>/", "view_webhook+change_webhook", 200, 302,
+         action=Action.CREATED, data=lambda _: {"recipient": "ops@example.com"}),
+    line(f"{P}alerts/<int:pk>/", "view_webhook+change_webhook", 200, 302, action=Action.CHANGED,
+         data=lambda _: {"recipient": "all@example.com"}),
+    line(f"{P}alerts/<int:pk>/test/", "change_webhook", 405, 302, action=Action.TESTED),
+    line(f"{P}alerts/<int:pk>/delete/", "change_webhook", 405, 302, action=Action.DELETED),
+    line(f"{P}trash/", "view_webhook", 200, 405),
+    line(f"{P}trash/<int:pk>/restore/", "delete_webhook", 405, 302, action=Action.RESTORED),
+    line(f"{P}trash/<int:pk>/purge/", "delete_webhook", 405, 302, action=Action.PURGED),
+    line(f"{W}versions/<int:entry>/", "view_webhook+change_webhook", 200, 200),
     line(f"{P}export/", "view_webhook+change_webhook", 405, 200, action=Action.EXPORTED,
          data=lambda world: {"webhook": world.webhook.pk}),
     # The import itself follows from its preview: test_the_import_is_written_down.
@@ -140,23 +161,20 @@ EDITING = [
 SENDING = [
     line(f"{W}tests/", "test_webhook", 405, 302, action=Action.TESTED),
     line(f"{W}tests/<str:delivery_id>/", "test_webhook", 200, 405),
-    line(f"{W}blocking/<str:delivery_id>/send/", "test_webhook", 405, 302, action=Action.SENT_NOW),
-    line(f"{DELIVERY}send-now/", SEND, 405, 302, action=Action.SENT_NOW),
-    line(f"{D}selected/", SEND, 405, 302, action=Action.SENT_NOW, label="send now",
-         data=lambda world: {"action": "send_now", "delivery": world.delivery.pk}),
-    line(f"{D}selected/", "view_delivery+change_webhook", 405, 302, action=Action.CANCELLED,
-         label="cancel", data=lambda world: {"action": "cancel", "delivery": world.delivery.pk}),
+    line(f"{W}blocking/<str:delivery_id>/send/", "test_webhook", 405, 302, action=Action.RESENT),
+    line(f"{D}cancel/", "view_delivery+change_webhook", 405, 302, action=Action.CANCELLED,
+         data=lambda world: {"delivery": world.delivery.pk}),
     line(f"{DELIVERY}cancel/", "view_delivery+change_webhook", 405, 302, action=Action.CANCELLED),
-    line(f"{DELIVERY}redeliver/", SEND, 405, 302, action=Action.REDELIVERED),
+    line(f"{DELIVERY}resend/", SEND, 405, 302, action=Action.RESENT),
     line(f"{DELIVERY}edit/", f"{SEND}+view_payload", 200, 302, action=Action.EDITED_AND_RESENT,
          data=lambda _: {"payload": '{"call_id": "another"}'}),
-    line(f"{W}replays/new/", SEND, 200, 302, action=Action.REPLAY_STARTED, pk="paused",
+    line(f"{W}resends/new/", SEND, 200, 302, action=Action.RESEND_STARTED, pk="paused",
          data=lambda _: {"scope": "all", "since": "day", "rate": "5"}),
-    line(f"{R}new/all/", SEND, 200, 302, action=Action.REPLAY_STARTED,
+    line(f"{R}new/all/", SEND, 200, 302, action=Action.RESEND_STARTED,
          data=lambda _: {"scope": "all", "since": "day", "rate": "5"}),
-    line(f"{R}new/", SEND, 302, 302, action=Action.REPLAY_STARTED,
+    line(f"{R}new/", SEND, 302, 302, action=Action.RESENT,
          data=lambda world: {"delivery": world.delivery.pk, "confirm": "1", "rate": "5"}),
-    line(f"{R}<int:pk>/stop/", SEND, 405, 302, action=Action.REPLAY_STOPPED),
+    line(f"{R}<int:pk>/stop/", SEND, 405, 302, action=Action.RESEND_STOPPED),
 ]  # fmt: skip
 
 AUTHORIZING = [
@@ -184,6 +202,9 @@ AUTHORIZING = [
 
 CONNECTIONS = [
     line(f"{P}connections/", "view_connection", 200, 405),
+    line(f"{P}connections/grants/", "authorize_webhook", 200, 405),
+    line(f"{P}connections/grants/unite/", "change_webhook+add_connection+authorize_webhook",
+         405, 302),
     line(f"{P}connections/panel/", "view_connection", 200, 405),
     line(f"{P}connections/new/", "add_connection", 200, 302, action=Action.CREATED,
          data=lambda _: fields(name="Another")),
@@ -242,12 +263,11 @@ ADMIN = [
     *_read_only("delivery", change=200),
     *_read_only("event", change=200),
     *_read_only("webhook", change=302),
-    _step("redeliver", "test_webhook", Action.REDELIVERED),
-    _step("send-now", "test_webhook", Action.SENT_NOW),
+    _step("resend", "test_webhook", Action.RESENT),
     _step("cancel", "change_webhook", Action.CANCELLED),
     *(one for one in _read_only("apikey") if "add/" not in one.route),
     line(f"{A}webhooks/apikey/add/", "add_apikey", 200, 200, action=Action.KEY_ISSUED,
-         data=lambda _: {"name": "Another"}),
+         data=lambda _: {"name": "Another", "scopes": ["events:write"]}),
     line(f"{A}webhooks/apikey/<int:pk>/revoke/", "change_apikey", 405, 302,
          action=Action.KEY_REVOKED),
 ]  # fmt: skip

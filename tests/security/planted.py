@@ -28,8 +28,8 @@ from webhooks.models import (
     IncidentKind,
     OAuthExchange,
     OAuthToken,
-    Replay,
-    ReplayScope,
+    Resend,
+    ResendScope,
     Webhook,
     WebhookState,
 )
@@ -55,7 +55,7 @@ class Site:
     connections: list[Webhook] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
-    replay: Replay | None = None
+    resend: Resend | None = None
 
 
 def plant(person: User) -> Site:
@@ -77,8 +77,8 @@ def plant(person: User) -> Site:
         ApiKey.objects.issue(name, created_by=person)
     _trail(person, site)
     _health(site)
-    site.replay = Replay.objects.create(
-        webhook=site.webhooks[0], scope=ReplayScope.values[0], created_by=person, rate=1
+    site.resend = Resend.objects.create(
+        webhook=site.webhooks[0], scope=ResendScope.values[0], created_by=person, rate=1
     )
     return site
 

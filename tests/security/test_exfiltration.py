@@ -122,6 +122,21 @@ def test_a_secret_header_is_asked_for_again(
     figure(Webhook.objects.get().url == webhook.url)
 
 
+def test_a_client_secret_that_is_restored_stays_with_the_origins_it_was_entered_for(
+    editor: Client, figure: Callable[[bool], None], receiver: Receiver
+) -> None:
+    webhook = owned(**CLIENT, client_secret=SECRET)
+    OAuthToken.objects.create(credential=webhook.credential, state="valid", access_token="a-1")
+    elsewhere = {"auth_url": f"{receiver.url}/authorize", "client_secret": "mine"}
+    saved = save(editor, webhook, **{**CLIENT, **elsewhere}, url=f"{OWN}/hook")
+    assert saved.status_code == 302, saved.context["form"].errors
+    editor.post(reverse("webhooks:restore_secret", args=[webhook.credential_id]))
+    credential = Credential.objects.get()
+    assert credential.client_secret == SECRET
+    figure(not may_be_sent_to(credential, receiver.url, "client_secret"))
+    figure(may_be_sent_to(credential, CLIENT["token_url"], "client_secret"))
+
+
 def test_another_path_of_the_same_origin_needs_nothing(editor: Client) -> None:
     webhook = owned(**BASIC, basic_password=SECRET, headers_json=HEADERS)
     assert save(editor, webhook, **BASIC, url=f"{OWN}/other?x=1", **KEPT).status_code == 302
@@ -371,6 +386,43 @@ def test_a_client_secret_never_arrives_at_another_token_endpoint(
     with pytest.raises(oauth.TokenUnavailableError, match="entered for another address"):
         oauth.refresh(Credential.objects.get())
     figure(SECRET not in arrived(receiver))
+
+
+def test_a_token_never_arrives_where_it_was_not_granted_for(
+    receiver: Receiver, figure: Callable[[bool], None]
+) -> None:
+    webhook = owned(**CLIENT, client_secret=SECRET)
+    OAuthToken.objects.create(credential=webhook.credential, state="valid", access_token=SECRET)
+    Webhook.objects.filter(pk=webhook.pk).update(url=f"{receiver.url}/open/x")
+    send(webhook)
+    assert Delivery.objects.get().hold_reason == "no_token"
+    assert not OAuthToken.objects.get().has_access_token()
+    figure(receiver.requests() == [])
+
+
+def test_a_token_of_a_connection_never_arrives_at_a_host_that_was_added_behind_its_back(
+    receiver: Receiver, figure: Callable[[bool], None]
+) -> None:
+    connection = connection_of(**CLIENT, client_secret=SECRET)
+    OAuthToken.objects.create(credential=connection, state="valid", access_token=SECRET)
+    webhook = owned(credential=connection)
+    Webhook.objects.filter(pk=webhook.pk).update(url=f"{receiver.url}/open/x")
+    Credential.objects.filter(pk=connection.pk).update(allowed_hosts=[receiver.url])
+    send(webhook)
+    figure(receiver.requests() == [])
+
+
+def test_a_refresh_token_goes_to_no_other_endpoint(
+    receiver: Receiver, figure: Callable[[bool], None]
+) -> None:
+    webhook = owned(**CLIENT)
+    OAuthToken.objects.create(credential=webhook.credential, state="valid", refresh_token=SECRET)
+    moved = f"{receiver.url}/open/token"
+    Credential.objects.update(token_url=moved, revocation_url=moved)
+    with pytest.raises(oauth.TokenUnavailableError, match="granted for other addresses"):
+        oauth.refresh(Credential.objects.get())
+    oauth.clear_token(Credential.objects.get())
+    figure(receiver.requests() == [])
 
 
 def test_what_was_entered_arrives_again_after_it_was_entered_again(receiver: Receiver) -> None:

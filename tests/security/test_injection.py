@@ -167,8 +167,8 @@ def arguments(name: str, names: tuple[str, ...], site: planted.Site) -> list[dic
     if names == ("pk",):
         if name.startswith("webhooks:connection"):
             rows: list[Any] = site.connections
-        elif name in ("webhooks:replay", "webhooks:replay_stop"):
-            rows = [site.replay]
+        elif name in ("webhooks:resend", "webhooks:resend_stop"):
+            rows = [site.resend]
         else:
             rows = [*site.webhooks, site.sending[0], site.sending[1]]
         return [{"pk": row.pk} for row in rows]

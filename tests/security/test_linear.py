@@ -28,7 +28,9 @@ from webhooks.delivery import requests as delivery
 from webhooks.delivery_log import decoded_body
 from webhooks.models import origin_of
 from webhooks.oauth import exchange_log, token_response
+from webhooks.oauth.parameters import check_headers
 from webhooks.oauth.token_response import RawAnswer
+from webhooks.security import pem
 from webhooks.security.json_serializer import JSONSerializer
 from webhooks.security.log_redaction import LineFormatter
 from webhooks.security.masker import Masker
@@ -111,6 +113,9 @@ PARSERS: dict[str, tuple[Callable[[str], object], tuple[str, ...]]] = {
         token_answer,
         ('{"a":', "[", "a=", "&", '"\\', "<html ", "charset =", "a" * 30 + "1 ", "error "),
     ),
+    "headers of token requests": (quietly(check_headers), ("A: b\n", "A", ": ", " ", "\n", "{")),
+    "keys": (quietly(pem.private_key), ("-----BEGIN ", "{", "A", "-----END A-----\n", '{"a":')),
+    "certificates": (quietly(pem.check_certificate), ("-----BEGIN CERTIFICATE-----\n", "A=", "-")),
     "granted tokens": (granted, ("1", "1.", "a ", "QQ", "-1", "2026-")),
     "headers of token endpoints": (token_headers, ("a%23", ";", ",", " ", "1", "Mon, ", "a=b;")),
     "transcripts": (transcript, ("token ", "a1/", "a" * 25 + "1=", "Bearer ", "\u202e", "[")),

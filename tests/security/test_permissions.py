@@ -21,8 +21,8 @@ from tests.security.roles import SUPERUSER, Role, Site, roles_for, taken_back
 from tests.security.url_map import CANARY, routes, text_of
 from tests.ui.webhook_form.test_forms import posted
 from webhooks import events
-from webhooks.delivery import replays
-from webhooks.models import Action, AuditEntry, Delivery, Replay
+from webhooks.delivery import resends
+from webhooks.models import Action, AuditEntry, Delivery, Resend
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once, pytest.mark.security]
 
@@ -159,7 +159,7 @@ def test_an_admin_action_is_done_for_those_who_may_alone(
 # ---- Ids that somebody guessed ----------------------------------------------------------------
 
 # It explains why an event is not sent any more, too.
-OF_DELETED = ("why-not-sent/",)
+OF_DELETED = ("why-not-sent/", "/restore/", "/purge/")
 UNKNOWN = ("0", "999999", str(2**62))
 NO_DELIVERIES = ("dlv_00000000000000000000000000", "x", "dlv_%00", "%00", "9" * 300)
 BY_ID = [
@@ -209,7 +209,7 @@ def test_an_address_knows_no_row_of_another_kind_none_deleted_and_none_unknown(
         guesses += [str(one.credential_id) for one in (site.world.webhook, site.world.deleted)]
     elif "credentials/" in line.route:
         guesses += [str(site.world.deleted.credential_id)]
-    elif "replays/<int:pk>" not in line.route:
+    elif "resends/<int:pk>" not in line.route and "alerts/<int:pk>" not in line.route:
         guesses += [] if line.route.endswith(OF_DELETED) else ["deleted"]
     assert not [one for pk in guesses for one in not_found(site, superuser, line, pk=pk)]
 
@@ -252,13 +252,13 @@ def test_many_at_once_leave_out_what_is_deleted(site: Site, superuser: Client) -
     assert not AuditEntry.objects.filter(username="olena").exists()
 
 
-def test_a_replay_of_guessed_deliveries_leaves_out_deleted_webhooks(
+def test_a_resend_of_guessed_deliveries_leaves_out_deleted_webhooks(
     site: Site, superuser: Client
 ) -> None:
     data = {"delivery": [site.world.stray.pk, "dlv_x"], "confirm": "1", "rate": "5"}
-    superuser.post("/integrations/webhooks/replays/new/", data)
-    for replay in Replay.objects.filter(scope="selection"):
-        replays.advance(replay.pk)
+    superuser.post("/integrations/webhooks/resends/new/", data)
+    for resend in Resend.objects.filter(scope="selection"):
+        resends.advance(resend.pk)
     assert Delivery.objects.filter(webhook=site.world.deleted).count() == 1
 
 

@@ -21,12 +21,16 @@ from tests import keys
 from tests.factories import make_credential
 from tests.keys import FIRST_KEY, SECOND_KEY, THIRD_KEY, Keys, replant, store, stored
 from tests.oauth_rows import make_token, make_user, make_webhook
+from webhooks import audit
 from webhooks.models import (
+    Action,
+    AlertChannel,
     AuthorizationRequest,
     Credential,
     EncryptionCanary,
     OAuthToken,
     Webhook,
+    WebhookVersion,
 )
 from webhooks.security import key_check
 from webhooks.security.browser_sessions import SessionStore
@@ -61,8 +65,12 @@ def make_everything() -> list[tuple[Any, str]]:
         client_fingerprint="2" * 64,
         expires_at=timezone.now(),
     )
-    rows = [webhook, webhook.credential, shared, make_token(webhook.credential), pending]
+    token = make_token(webhook.credential, replaced_secret="an earlier secret")
+    rows = [webhook, webhook.credential, shared, token, pending]
     rows.append(EncryptionCanary.objects.get())
+    rows.append(AlertChannel.objects.create(kind="slack", name="Ops", secret="https://a.example/"))
+    audit.record(Action.CHANGED, webhook, user=None)
+    rows.append(WebhookVersion.objects.get())
     return [
         (row, field.name)
         for row in rows

@@ -17,6 +17,7 @@ from tests.ui.connections.test_views import OAUTH, make_connection, token_for
 from webhooks import audit, events
 from webhooks.models import (
     Action,
+    AlertChannel,
     ApiKey,
     Attempt,
     AuditEntry,
@@ -26,8 +27,8 @@ from webhooks.models import (
     ExchangeKind,
     OAuthExchange,
     PauseReason,
-    Replay,
-    ReplayScope,
+    Resend,
+    ResendScope,
     Webhook,
 )
 
@@ -65,7 +66,8 @@ class World:
     # Of the deleted webhook.
     stray: Delivery
     attempt: Attempt
-    replay: Replay
+    resend: Resend
+    channel: AlertChannel
     key: ApiKey
     exchange: OAuthExchange
     entry: AuditEntry
@@ -99,7 +101,10 @@ def make_world() -> World:
         stray=stray,
         test=test,
         attempt=attempts[-1],
-        replay=Replay.objects.create(webhook=webhook, scope=ReplayScope.ALL),
+        channel=AlertChannel.objects.create(
+            kind="email", name="ops@example.com", recipient="ops@example.com"
+        ),
+        resend=Resend.objects.create(webhook=webhook, scope=ResendScope.ALL),
         key=ApiKey.objects.issue("PBX")[0],
         exchange=OAuthExchange.objects.create(
             credential=webhook.credential,
@@ -142,7 +147,11 @@ def address(route: str, world: World, *, pk: str = "", **instead: object) -> str
     values: dict[str, object] = {
         "<int:pk>": _owner(route, world, pk),
         "<str:delivery_id>": world.test.pk if "/tests/" in route else world.delivery.pk,
+        "<str:event_id>": world.delivery.event_id,
         "<int:attempt_id>": world.attempt.pk,
+        "<int:entry>": world.entry.pk,
+        "<str:kind>": "email",
+        "<str:event_type>": "call.incoming.after",
         "<str:part>": "request",
         "<str:uid>.<str:form>": "crd_of_nobody.json",
         "<path:content_type_id>": ContentType.objects.get_for_model(Webhook).pk,
@@ -163,12 +172,16 @@ def address(route: str, world: World, *, pk: str = "", **instead: object) -> str
 def _owner(route: str, world: World, pk: str) -> int:
     if pk:
         return int(pk) if pk.isdecimal() else int(getattr(world, pk).pk)
+    if "alerts/<int:pk>" in route:
+        return world.channel.pk
+    if "trash/<int:pk>" in route:
+        return world.deleted.pk
     if "connections/<int:pk>" in route:
         return world.connection.pk
     if "credentials/<int:pk>" in route:
         return world.webhook.credential_id
-    if "replays/<int:pk>" in route:
-        return int(world.replay.pk)
+    if "resends/<int:pk>" in route:
+        return int(world.resend.pk)
     return int(world.key.pk if "apikey" in route else world.webhook.pk)
 
 

@@ -1,28 +1,18 @@
 """What a page may weigh, and that it fits every screen from a phone to a wall."""
 
-import re
-from pathlib import Path
-
 import pytest
-from django.conf import settings
-from django.contrib.auth.models import User
-from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 from playwright.sync_api import expect
 
 from tests.browser import steps
 from tests.browser.steps import OpenPage, overflow
-from tests.pages import PAGES, Page
 from tests.scenes import scene as make_scene
 from webhooks.models import Incident, IncidentKind
 
 pytest_plugins = ["tests.browser.fixtures"]
 pytestmark = [pytest.mark.once, pytest.mark.django_db]
 
-BUDGET_BYTES = 100_000
-SCREENS = [page for page in PAGES if not page.is_part]
-_OWN = [Path(folder) for folder in settings.STATICFILES_DIRS]
 _LONGEST_MOTION = """
 [...document.querySelectorAll("*")]
   .flatMap((one) => [null, "::before", "::after"].map((part) => getComputedStyle(one, part)))
@@ -30,43 +20,6 @@ _LONGEST_MOTION = """
                            parseFloat(style.transitionDuration) || 0))
   .reduce((longest, one) => Math.max(longest, one), 0)
 """
-_UNFOLD = "document.querySelectorAll('main details').forEach(one => { one.open = true; })"
-
-
-def own_files(html: str) -> dict[str, int]:
-    """Return our own style sheets and scripts of a page with their sizes."""
-    linked = re.findall(r'<(?:link|script)\b[^>]*\b(?:href|src)="([^"]+\.(?:css|js))"', html)
-    names = {address.removeprefix("/" + settings.STATIC_URL.strip("/") + "/") for address in linked}
-    found = {name: folder / name for name in names for folder in _OWN if (folder / name).exists()}
-    return {name: path.stat().st_size for name, path in found.items()}
-
-
-@pytest.mark.parametrize("screen", SCREENS, ids=str)
-def test_a_page_loads_less_than_100_kb_of_our_css_and_scripts(screen: Page) -> None:
-    browser = Client()
-    if screen.name != "login":
-        browser.force_login(User.objects.create_superuser("admin", password="p"))
-    files = own_files(browser.get(screen.address(make_scene())).text)
-    assert "ui/tokens.css" in files
-    assert sum(files.values()) < BUDGET_BYTES, sorted(files.items(), key=lambda one: -one[1])
-
-
-@pytest.mark.parametrize("screen", SCREENS, ids=str)
-def test_a_page_scrolls_sideways_on_no_screen(screen: Page, open_page: OpenPage) -> None:
-    options = {"user": None} if screen.name == "login" else {}
-    # In Ukrainian, whose words are longer than the English ones.
-    page = open_page(locale="uk-UA", **options)
-    page.goto(screen.address(make_scene()))
-    page.evaluate(_UNFOLD)
-    for width in (360, 768, 1280, 3840):
-        page.set_viewport_size({"width": width, "height": 900})
-        assert overflow(page) == 0, f"{width} px"
-    # On a wall, a line of text is no longer than a person can follow.
-    paragraphs = page.locator("main p:visible").evaluate_all(
-        "all => all.map(one => one.getBoundingClientRect().width / "
-        "parseFloat(getComputedStyle(one).fontSize))"
-    )
-    assert max(paragraphs, default=0) < 130
 
 
 def test_a_long_choice_wraps_on_a_phone(open_page: OpenPage) -> None:
@@ -74,7 +27,7 @@ def test_a_long_choice_wraps_on_a_phone(open_page: OpenPage) -> None:
     now = timezone.now()
     Incident.objects.create(webhook_id=webhook, kind=IncidentKind.FAILING, opened_at=now)
     page = open_page(locale="uk-UA", viewport={"width": 360, "height": 900})
-    page.goto(reverse("webhooks:replay_create", args=[webhook]))
+    page.goto(reverse("webhooks:resend_create", args=[webhook]))
     expect(page.locator("[name=since][value=incident]")).to_be_checked()
     assert overflow(page) == 0
 

@@ -1,6 +1,10 @@
-"""What holds for every page of the site: it answers, with few queries."""
+"""What holds for every page of the site: it answers, with few queries, and weighs little."""
+
+import re
+from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
@@ -13,7 +17,9 @@ from tests.scenes import scene as make_scene
 
 pytestmark = pytest.mark.django_db
 
-MAX_QUERIES = 15
+MAX_QUERIES = {"webhooks:status": 20}
+BUDGET_BYTES = 100_000
+_OWN = [Path(folder) for folder in settings.STATICFILES_DIRS]
 
 
 @pytest.fixture
@@ -52,20 +58,45 @@ def _reversals(name: str) -> list[tuple[str, list[str]]]:
     return list(first[0])
 
 
-@pytest.mark.parametrize("page", PAGES, ids=str)
 def test_every_page_answers_with_few_queries_however_many_rows_it_shows(
-    page: Page, browser: Client, scene: Scene
+    browser: Client, scene: Scene
 ) -> None:
-    client = Client() if page.name == "login" else browser
-
-    def queries() -> int:
+    def queries(page: Page) -> int:
+        client = Client() if page.name == "login" else browser
         with CaptureQueriesContext(connection) as made:
             answer = client.get(page.address(scene), headers=page.headers)
-        assert answer.status_code == 200, answer.headers.get("Location")
+        assert answer.status_code == 200, (page, answer.headers.get("Location"))
         return len(made)
 
-    queries()  # The first one fills caches of the process.
-    few_rows = queries()
+    for page in PAGES:
+        queries(page)  # The first one fills caches of the process.
+    few = {page: queries(page) for page in PAGES}
     for _ in range(3):
         more_of(scene)
-    assert queries() <= few_rows <= MAX_QUERIES
+    many = {page: queries(page) for page in PAGES}
+    wrong = [
+        f"{page}: {few[page]}, then {many[page]}"
+        for page in PAGES
+        if not many[page] <= few[page] <= MAX_QUERIES.get(page.name, 15)
+    ]
+    assert wrong == []
+
+
+def test_a_page_loads_less_than_100_kb_of_our_css_and_scripts(
+    browser: Client, scene: Scene
+) -> None:
+    for page in PAGES:
+        if page.is_part:
+            continue
+        client = Client() if page.name == "login" else browser
+        files = own_files(client.get(page.address(scene)).text)
+        assert "ui/tokens.css" in files, page
+        assert sum(files.values()) < BUDGET_BYTES, (page, files)
+
+
+def own_files(html: str) -> dict[str, int]:
+    """Return our own style sheets and scripts of a page with their sizes."""
+    linked = re.findall(r'<(?:link|script)\b[^>]*\b(?:href|src)="([^"]+\.(?:css|js))"', html)
+    names = {address.removeprefix("/" + settings.STATIC_URL.strip("/") + "/") for address in linked}
+    found = {name: folder / name for name in names for folder in _OWN if (folder / name).exists()}
+    return {name: path.stat().st_size for name, path in found.items()}

@@ -31,12 +31,12 @@ def test_a_button_pressed_without_a_session_leads_back_to_its_page_after_the_log
         ("refresh_token", "{webhook}/"),
         ("switch_authentication", "{webhook}/"),
         ("bulk", ""),
-        ("delivery_send_now", "deliveries/{delivery}/"),
+        ("delivery_resend", "deliveries/{delivery}/"),
     ],
 )
 def test_the_nearest_page_above_is_shown(name: str, above: str) -> None:
     delivery = make_delivery(make_webhook())
-    keys = {"bulk": [], "delivery_send_now": [delivery.pk]}.get(
+    keys = {"bulk": [], "delivery_resend": [delivery.pk]}.get(
         name, [delivery.webhook.credential_id]
     )
     answer = person().get(reverse(f"webhooks:{name}", args=keys), headers=BROWSER, follow=True)

@@ -43,7 +43,7 @@ def test_the_page_names_the_system_where_no_person_acted(browser: Client) -> Non
 def test_the_page_holds_what_was_done_to_the_webhook_s_deliveries(browser: Client) -> None:
     webhook = make_webhook()
     delivery = make_delivery(webhook)
-    audit.record(Action.REDELIVERED, delivery, user=None)
+    audit.record(Action.RESENT, delivery, user=None)
     assert delivery.pk in browser.get(url_of(webhook)).text
 
 

@@ -4,6 +4,7 @@ import json
 import shlex
 from typing import Any
 
+from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
@@ -24,21 +25,32 @@ from django.views.decorators.http import require_POST
 
 from webhooks import audit
 from webhooks.admin.readonly import ModelAdmin
-from webhooks.models import Action, ApiKey
+from webhooks.models import Action, ApiKey, ApiScope
 from webhooks.templatetags.interface import ago
 
 
+class _IssueForm(forms.ModelForm):  # type: ignore[type-arg]
+    scopes = forms.MultipleChoiceField(
+        label=gettext_lazy("May"),
+        choices=ApiScope.choices,
+        initial=[ApiScope.EVENTS_WRITE],
+        widget=forms.CheckboxSelectMultiple,
+        error_messages={"required": gettext_lazy("Choose what the key may do.")},
+    )
+
+
 class ApiKeyAdmin(ModelAdmin):
-    list_display = ("name", "begins", "state", "created", "creator", "last_used")
+    form = _IssueForm
+    list_display = ("name", "begins", "may", "state", "created", "creator", "last_used")
     list_select_related = ("created_by",)
     search_fields = ("name", "prefix")
     actions = ("revoke_chosen",)
     show_facets = admin.ShowFacets.NEVER
-    fields = ("name", "begins", "state", "created", "creator", "last_used")
-    readonly_fields = ("begins", "state", "created", "creator", "last_used")
+    fields = ("name", "begins", "may", "state", "created", "creator", "last_used")
+    readonly_fields = ("begins", "may", "state", "created", "creator", "last_used")
 
     def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> Any:
-        return ("name",) if obj is None else super().get_fields(request, obj)
+        return ("name", "scopes") if obj is None else super().get_fields(request, obj)
 
     def has_change_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
         return False
@@ -53,6 +65,11 @@ class ApiKeyAdmin(ModelAdmin):
     @admin.display(description=gettext_lazy("Starts with"))
     def begins(self, key: ApiKey) -> SafeString:
         return format_html('<span class="mono small">{}…</span>', key.prefix)
+
+    @admin.display(description=gettext_lazy("May"), empty_value="–")
+    def may(self, key: ApiKey) -> str:
+        labels = {value: str(label) for value, label in ApiScope.choices}
+        return ", ".join(labels.get(scope, scope) for scope in key.scopes)
 
     @admin.display(description=gettext_lazy("Status"))
     def state(self, key: ApiKey) -> SafeString:
@@ -81,7 +98,9 @@ class ApiKeyAdmin(ModelAdmin):
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         if change:
             raise PermissionDenied
-        issued, plain = ApiKey.objects.issue(obj.name, created_by=_person(request))
+        issued, plain = ApiKey.objects.issue(
+            obj.name, created_by=_person(request), scopes=form.cleaned_data["scopes"]
+        )
         audit.record(Action.KEY_ISSUED, issued, user=request.user)
         obj.__dict__.update(issued.__dict__)
         # Only for the page that answers this request.

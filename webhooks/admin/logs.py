@@ -99,7 +99,7 @@ class EventAdmin(ReadOnlyAdmin):
         return self.show(request, template, _("Event"), context)
 
 
-_STEPS = {"redeliver": views.redeliver, "send-now": views.send_now, "cancel": views.cancel}
+_STEPS = {"resend": views.resend, "cancel": views.cancel}
 
 
 class DeliveryAdmin(ReadOnlyAdmin):
@@ -108,7 +108,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
             path(
                 f"<str:delivery_id>/{step}/",
                 self.admin_site.admin_view(view),
-                name=f"webhooks_delivery_{step.replace('-', '_')}",
+                name=f"webhooks_delivery_{step}",
             )
             for step, view in _STEPS.items()
         ]
@@ -118,6 +118,8 @@ class DeliveryAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         template = "admin/webhooks/delivery/change_list.html"
+        if self.has_view_permission(request) and (part := views.show_log(request)):
+            return part
         return self.show(request, template, _("Delivery log"), views.log_context(request))
 
     def change_view(

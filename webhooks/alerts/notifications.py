@@ -1,4 +1,4 @@
-"""Tells people what is wrong with their webhooks: by e-mail and by operational events.
+"""Tells people what is wrong with their webhooks: by e-mail, channels and operational events.
 
 Keeps an `Incident` for each problem that `problems` finds, and sends one message when it begins, a
 reminder a day, and one when it is over. Safe with any number of beats: a conditional UPDATE decides
@@ -13,17 +13,21 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core.mail import EmailMessage
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from webhooks.alerts import problems
+from webhooks import catalogue
+from webhooks.alerts import channels, problems
+from webhooks.delivery import outcomes
 from webhooks.delivery.fan_out import NewEvent, accept
 from webhooks.delivery_log import decoded_body
 from webhooks.models import (
+    AlertChannel,
     AuthorizationType,
+    ChannelKind,
     Credential,
     Delivery,
     Incident,
@@ -40,6 +44,8 @@ Subject = Webhook | Credential
 _REMIND_AFTER = timedelta(days=1)
 # Counting stops here: a webhook may hold millions, and a mail needs no more.
 _MAX_COUNTED = 1000
+# How far back a failed one is looked for.
+_DELIVERIES_LOOKED_AT = 50
 # The size of the column.
 _MAX_STORED = 1000
 _EVENT_TYPES = {
@@ -133,7 +139,9 @@ def look(now: datetime | None = None) -> int:
             incident.message = problem.message
         incident.message = _kept(incident.message)
         groups.setdefault(_told_together(incident, now), []).append(incident)
-    return sent + sum(_tell(group, now) for group in groups.values())
+    sent += sum(_tell(group, now) for group in groups.values())
+    channels.send_due(now)
+    return sent
 
 
 def send_test_mail(webhook: Webhook) -> bool:
@@ -146,7 +154,22 @@ def send_test_mail(webhook: Webhook) -> bool:
     subject = _("Test: alerts of “%(name)s” arrive") % {"name": webhook.name}
     text = _("This is a test. When the webhook “%(name)s” has a problem, you are told here.")
     body = f"{text % {'name': webhook.name}}\n\n{_link(webhook)}\n"
-    return _post(webhook, webhook.alert_recipients, subject, body)
+    return _mail(webhook.uid, webhook.alert_recipients, subject, body)
+
+
+def send_test(channel: AlertChannel, now: datetime) -> bool:
+    """Send a test to one channel now; return whether it was taken."""
+    headline = _("Test: alerts arrive here")
+    text = _("This is a test. When a webhook has a problem, you are told here.")
+    link = f"{settings.PUBLIC_URL}{reverse('webhooks:alerts')}"
+    if channel.kind == ChannelKind.EMAIL:
+        if not _mail(channel.uid, [channel.recipient], headline, f"{text}\n\n{link}\n"):
+            return False
+        AlertChannel.objects.filter(pk=channel.pk).update(sent_at=now)
+        return True
+    content = {"title": headline, "text": text, "link": link, "problem": "test", "is_over": False}
+    channels.deliver(channel, content, now)
+    return not channel.last_error
 
 
 def _told_together(incident: Incident, now: datetime) -> tuple[object, ...]:
@@ -175,10 +198,12 @@ def _tell(group: list[Incident], now: datetime) -> int:
     text = _text(first)
     if len(claimed) > 1:
         headline, text = _headline_of_many(claimed, is_reminder=is_reminder), _text_of_many(claimed)
-    if not _post(first.subject, _recipients(first.subject, now), headline, text):
+    if not _mail(first.subject.uid, _recipients(first.subject, now), headline, text):
         for incident in claimed:
             _unclaim(incident, now)
         return 0
+    covering = channels.covering([pk for one in claimed for pk in _webhook_ids(one.subject)])
+    channels.queue(covering, _content(first, headline, text), now)
     for incident in claimed:
         event_type = _EVENT_TYPES.get(IncidentKind(incident.kind))
         if event_type and incident.notified_at is None:
@@ -199,7 +224,8 @@ def _unclaim(incident: Incident, now: datetime) -> None:
 
 
 def _notified_at(subject: Subject, now: datetime) -> datetime:
-    return now if _recipients(subject, now) else _when_unmuted(subject, now)
+    is_reached = _recipients(subject, now) or _channels(subject).exists()
+    return now if is_reached else _when_unmuted(subject, now)
 
 
 def _kept(message: str) -> str:
@@ -233,7 +259,8 @@ def _close(incident: Incident, now: datetime, *, is_well: bool) -> int:
     if incident.kind in _EVENT_TYPES:
         _publish(_RECOVERED, subject, f"{headline}.")
     text = f"{headline}.\n\n{_link(subject)}\n"
-    return int(_post(subject, _recipients(subject, now), headline, text))
+    channels.queue(_channels(subject), _content(incident, headline, text), now)
+    return int(_mail(subject.uid, _recipients(subject, now), headline, text))
 
 
 def _publish(event_type: str, subject: Subject, message: str) -> None:
@@ -282,9 +309,12 @@ def _text_of_many(group: list[Incident]) -> str:
         f"{_headline_of_many(group, is_reminder=False)}.",
         _("%(person)s granted all of them at %(server)s.") % about,
         problems.sentence(group[0].message),
-        _("Open each of these and press Get new access token:"),
+        _(
+            "This page leads through all of them, one after another, or makes one connection of "
+            "them, for which it takes one approval:"
+        ),
+        settings.PUBLIC_URL + reverse("webhooks:grants"),
         *(f"“{one.subject.name}”: {_link(one.subject)}" for one in group),
-        _("Saved as one connection that all of them use, it would take one press."),
     ]
     return "\n\n".join(line for line in lines if line) + "\n"
 
@@ -295,6 +325,7 @@ def _text(incident: Incident) -> str:
     lines = [
         f"{_headline(incident, is_reminder=False)}.",
         problems.sentence(incident.message),
+        "\n".join(f"{label}: {value}" for label, value in _facts(incident).values()),
         _waiting(incident.subject),
         str(advice),
         _link(incident.subject),
@@ -302,8 +333,51 @@ def _text(incident: Incident) -> str:
     return "\n\n".join(line for line in lines if line) + "\n"
 
 
+def _facts(incident: Incident) -> dict[str, tuple[str, str]]:
+    """Return a label and a value for each fact of an incident, by its name for programs."""
+    subject = incident.subject
+    found = {
+        "name": (_("Webhook") if isinstance(subject, Webhook) else _("Connection"), subject.name),
+        "since": (_("Since"), f"{incident.opened_at:%Y-%m-%d %H:%M} UTC"),
+    }
+    delivery = _failed_delivery(subject)
+    if delivery is None:
+        return found
+    event_type = delivery.event.type
+    attempt = delivery.attempts.order_by("-number").only("error").first()
+    answer = str(delivery.status_code or "") or outcomes.sentence(attempt.error if attempt else "")
+    address = reverse("webhooks:delivery", args=[delivery.pk])
+    found["event_type"] = (_("Event"), f"{catalogue.label_of(event_type)} ({event_type})")
+    found["last_answer"] = (_("Last answer"), answer or _("none"))
+    found["delivery"] = (_("Delivery"), f"{settings.PUBLIC_URL}{address}")
+    return found
+
+
+def _failed_delivery(subject: Subject) -> Delivery | None:
+    """Return the newest attempted delivery that has not succeeded, of a webhook's last ones."""
+    if not isinstance(subject, Webhook):
+        return None
+    newest = Delivery.objects.filter(webhook=subject).order_by("-id").select_related("event")
+    found = newest.defer("event__payload")[:_DELIVERIES_LOOKED_AT]
+    return next((one for one in found if one.attempt_count and one.status != "succeeded"), None)
+
+
+def _content(incident: Incident, headline: str, text: str) -> dict[str, Any]:
+    """Return what a channel is sent: texts for people, the facts for programs."""
+    link = _link(incident.subject)
+    *lines, _same_link = text.strip().split("\n\n")
+    return {
+        "title": headline,
+        "text": "\n\n".join(lines[1:]),
+        "link": link,
+        "problem": incident.kind,
+        "is_over": incident.closed_at is not None,
+        **{name: value for name, (_label, value) in _facts(incident).items()},
+    }
+
+
 def _waiting(subject: Subject) -> str:
-    rows = Delivery.objects.filter(status=Status.HELD).order_by()
+    rows = Delivery.objects.in_status(Status.HELD).order_by()
     if isinstance(subject, Webhook):
         rows = rows.filter(webhook=subject)
     else:
@@ -344,10 +418,21 @@ def _recipients(subject: Subject, now: datetime) -> list[str]:
     if isinstance(subject, Credential):
         concerned += subject.users.filter(deleted_at=None)
     people = [who for one in concerned if not one.mutes_alerts(now) for who in one.alert_recipients]
-    return sorted({*people, *settings.WEBHOOKS_ALERT_RECIPIENTS})
+    mails = _channels(subject).filter(kind=ChannelKind.EMAIL)
+    return sorted({*people, *mails.values_list("recipient", flat=True)})
 
 
-def _post(about: Subject, recipients: list[str], subject: str, text: str) -> bool:
+def _channels(subject: Subject) -> QuerySet[AlertChannel]:
+    return channels.covering(_webhook_ids(subject))
+
+
+def _webhook_ids(subject: Subject) -> list[int]:
+    if isinstance(subject, Webhook):
+        return [subject.pk]
+    return list(subject.users.filter(deleted_at=None).values_list("pk", flat=True))
+
+
+def _mail(about: str, recipients: list[str], subject: str, text: str) -> bool:
     """Give one message to the mail server; True when it was accepted or has no recipient."""
     if not recipients:
         return True
@@ -357,6 +442,6 @@ def _post(about: Subject, recipients: list[str], subject: str, text: str) -> boo
     try:
         message.send()
     except OSError as error:
-        logger.warning("alert_not_sent about=%s error=%s", about.uid, type(error).__name__)
+        logger.warning("alert_not_sent about=%s error=%s", about, type(error).__name__)
         return False
     return True

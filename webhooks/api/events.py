@@ -24,7 +24,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_variables
 
 from webhooks import events, payloads
-from webhooks.models import ApiKey, messages
+from webhooks.models import ApiKey, MissingScopeError, messages
 from webhooks.models.access import hash_key
 
 logger = logging.getLogger(__name__)
@@ -95,6 +95,8 @@ def _endpoint(publish: Callable[[HttpRequest], JsonResponse]) -> View:
             response = publish(request)
         except RequestError as refusal:
             response = refusal.response()
+        except MissingScopeError as missing:
+            response = _insufficient(missing).response()
         except (OperationalError, InternalError, InterfaceError) as error:
             # One line: each of the clients that try again would leave a traceback. PostgreSQL says
             # InternalError while it only reads, after a failover and in a standby.
@@ -220,6 +222,12 @@ def _authenticate(request: HttpRequest) -> _Caller:
         raise RequestError(401, "unauthorized", message, headers={"WWW-Authenticate": challenge})
     _note_use(caller)
     return caller
+
+
+def _insufficient(missing: MissingScopeError) -> RequestError:
+    message = _("This API key may not do that: it lacks the scope “%s”.") % missing.scope
+    challenge = f'Bearer realm="webhooks", error="insufficient_scope", scope="{missing.scope}"'
+    return RequestError(403, "forbidden", message, headers={"WWW-Authenticate": challenge})
 
 
 @sensitive_variables()

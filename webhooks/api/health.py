@@ -1,7 +1,7 @@
 """`/healthz` says that the process answers; `/readyz` that what it stands on answers too.
 
 Open to everybody, so they name what fails and never why: no addresses, versions or error texts.
-Figures, and what the operator opened, are for staff only.
+Figures, and what the operator opened, are for staff and for API keys with `health:read`.
 """
 
 import time
@@ -19,6 +19,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from webhooks.delivery import backlog
+from webhooks.models import ApiKey, ApiScope, MissingScopeError
 from webhooks.network import Policy
 from webhooks.security import key_check
 
@@ -45,7 +46,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
     failing = [name for name, state in found.items() if state != _OK]
     is_ready = not set(failing) - _DEGRADING
     status = "not ready" if not is_ready else "degraded" if failing else _OK
-    figures = _figures() if _is_staff(request) else {}
+    figures = _figures() if _is_staff(request) or _has_key(request) else {}
     return JsonResponse({"status": status, **found, **figures}, status=200 if is_ready else 503)
 
 
@@ -54,6 +55,17 @@ def _is_staff(request: HttpRequest) -> bool:
         return request.user.is_active and getattr(request.user, "is_staff", False)
     except (DatabaseError, redis.RedisError, OSError):
         # Who asks is not known while the database or the session store does not answer.
+        return False
+
+
+def _has_key(request: HttpRequest) -> bool:
+    """Return whether a monitor asks with an API key for these figures."""
+    scheme, _space, plain = request.headers.get("Authorization", "").partition(" ")
+    try:
+        return scheme.lower() == "bearer" and bool(
+            ApiKey.objects.verify(plain.strip(), ApiScope.HEALTH_READ)
+        )
+    except (MissingScopeError, DatabaseError):
         return False
 
 

@@ -11,3 +11,4 @@ from webhooks.audit.entries import (
     snapshot,
     trail_of,
 )
+from webhooks.audit.versions import settings_of

@@ -16,6 +16,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext_lazy
 
+from webhooks.audit import versions
 from webhooks.models import (
     AUTHORIZATION_FIELDS,
     Action,
@@ -24,8 +25,8 @@ from webhooks.models import (
     Credential,
     Delivery,
     PauseReason,
-    Replay,
-    ReplayScope,
+    Resend,
+    ResendScope,
     TokenState,
     Webhook,
     messages,
@@ -34,11 +35,13 @@ from webhooks.security.encryption import Sealed, SecretField
 
 logger = logging.getLogger(__name__)
 
-Subject = Webhook | Credential | ApiKey | Delivery | Replay
+Subject = Webhook | Credential | ApiKey | Delivery | Resend
 Person = AbstractBaseUser | AnonymousUser | None
 
 # What every save writes, and what is counted or sealed rather than chosen.
 _NOT_CHOSEN = {"id", "version", "created_at", "updated_at", "secrets_changed_at", "secret_origins"}
+# After these a webhook has other settings: its version is kept.
+_KEPT = (Action.CREATED, Action.CHANGED, Action.IMPORTED, Action.REVERTED)
 # The sizes of the columns.
 _MAX_NAME, _MAX_NOTE, _MAX_USERNAME = 100, 300, 150
 
@@ -49,7 +52,7 @@ def _label(choices: type[models.TextChoices]) -> Callable[..., str]:
 
 SENTENCES: Mapping[str, messages.Sentence] = {
     "deliveries": ngettext_lazy("%(count)d delivery", "%(count)d deliveries", "count"),
-    "replay_scope": _label(ReplayScope),
+    "resend_scope": _label(ResendScope),
     # Why the product paused a webhook, and what became of its token.
     "pause_reason": _label(PauseReason),
     "token_state": _label(TokenState),
@@ -99,7 +102,7 @@ def record(
 ) -> None:
     """Add one entry, in the transaction that is open. Without a user the product did it.
 
-    An entry about a delivery, a replay or a webhook's own credential belongs to the trail of the
+    An entry about a delivery, a resend or a webhook's own credential belongs to the trail of the
     webhook. The three `object_…` texts replace what is read from `obj`, or stand for it.
     """
     entry = _entry(action, obj, user=user, fields=fields, note=note)
@@ -107,6 +110,8 @@ def record(
     entry.object_id = object_id or entry.object_id
     entry.object_name = (object_name or entry.object_name)[:_MAX_NAME]
     entry.save(force_insert=True)
+    if action in _KEPT and isinstance(obj, Webhook):
+        versions.keep([entry], [obj])
     _log(entry)
 
 
@@ -119,9 +124,11 @@ def record_many(
     note: str = "",
 ) -> None:
     """Add the same entry for each of many, in one statement."""
-    names = sorted(set(fields))
-    entries = [_entry(action, obj, user=user, fields=names, note=note) for obj in subjects]
+    names, found = sorted(set(fields)), list(subjects)
+    entries = [_entry(action, obj, user=user, fields=names, note=note) for obj in found]
     AuditEntry.objects.bulk_create(entries, batch_size=500)
+    if action in _KEPT:
+        versions.keep(entries, [obj for obj in found if isinstance(obj, Webhook)])
     for entry in entries:
         _log(entry)
 
@@ -184,7 +191,7 @@ def _entry(
     if isinstance(obj, Credential):
         obj = obj.subject
     # Whose name the entry has, and on whose page it is shown.
-    about = obj.webhook if isinstance(obj, Delivery | Replay) else obj
+    about = obj.webhook if isinstance(obj, Delivery | Resend) else obj
     kind = "" if obj is None else str(obj._meta.model_name)
     person = user if isinstance(user, AbstractBaseUser) and user.pk is not None else None
     return AuditEntry(

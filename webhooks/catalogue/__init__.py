@@ -152,6 +152,40 @@ def variables_for(event_type: str) -> tuple[Variable, ...]:
     )
 
 
+# Of JSON Schema: how a variable of each type is written.
+_SCHEMAS: dict[VariableType, dict[str, str]] = {
+    VariableType.STRING: {"type": "string"},
+    VariableType.INTEGER: {"type": "integer"},
+    VariableType.NUMBER: {"type": "number"},
+    VariableType.BOOLEAN: {"type": "boolean"},
+    VariableType.DATETIME: {"type": "string", "format": "date-time"},
+    VariableType.URL: {"type": "string", "format": "uri"},
+    VariableType.CHOICE: {"type": "string"},
+    VariableType.OBJECT: {"type": "object"},
+}
+
+
+def schema(event_type: str) -> dict[str, Any]:
+    """Return the JSON Schema of the document of a known type; only what each has is required."""
+    properties = {}
+    for variable in variables_for(event_type):
+        if variable.name == "attempt":
+            # No part of the document.
+            continue
+        found: dict[str, Any] = {**_SCHEMAS[variable.type], "description": str(variable.label)}
+        if variable.choices:
+            found["enum"] = list(variable.choices)
+        properties[variable.name] = found
+    properties["event"] = {"const": event_type}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": event_type,
+        "type": "object",
+        "properties": properties,
+        "required": [name for name in ALWAYS if name in properties],
+    }
+
+
 def sample_event(event_type: str) -> dict[str, object]:
     """Return a whole event document of a known type, as a receiver gets it."""
     # The number of the attempt is no part of the document: its bytes never change.

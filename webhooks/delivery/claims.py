@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from django.conf import settings
 
 from webhooks.delivery.db_session import DatabaseSession, SessionThread
-from webhooks.delivery.limiter import Limiter, Limiters, shares
+from webhooks.delivery.limiter import Limiters, shares
 from webhooks.delivery.queue.rows import MAX_EVENT_BYTES, Candidate, Claimed, ClaimQuota
 from webhooks.delivery.requests import RequestPlan
 
@@ -22,7 +22,7 @@ from webhooks.delivery.requests import RequestPlan
 CLAIM_ROWS = 1000
 # Rows held in memory in all, and bytes of their events. One that comes waits behind about as many
 # rows as webhooks have some here, so it is less with very many webhooks.
-_CLAIMED_ROWS, ROWS_OF_MANY, _FULL_PART = 4000, 1000, 0.75
+ROWS, ROWS_OF_MANY, _FULL_PART = 4000, 1000, 0.75
 _CLAIMED_BYTES = MAX_EVENT_BYTES
 # Of the places for requests in flight, those that only receivers get which answer quickly.
 _QUICK_PLACES = 0.25
@@ -48,9 +48,13 @@ class Claims:
             "lease_seconds": settings.WEBHOOKS_LEASE_SECONDS,
         }
         # How many rows may be held.
-        self.most_rows = _CLAIMED_ROWS
+        self.most_rows = ROWS
         # Whether only receivers that answer quickly get something, as the drain is about to end.
         self.is_ending = False
+        # Whether nothing is claimed any more.
+        self.is_closed = False
+        # The webhooks of which rows are ours.
+        self._webhooks: set[int] = set()
         # By delivery, what is held for it: the id of its event, and the size of its own body.
         self._sizes: dict[str, tuple[str, int]] = {}
         # An event is held once for all its rows: by its id, itself and how many rows it has.
@@ -64,8 +68,6 @@ class Claims:
         self.is_all = False
         self.exhausted: list[int] = []
         self.left_out: list[int] = []
-        # The limiters of the webhooks whose rows these are.
-        self._in_hand: dict[int, Limiter] = {}
         # The one row in flight that was also in flight at crashes.
         self._quarantined = ""
 
@@ -92,7 +94,7 @@ class Claims:
         self.is_all = False
         self.exhausted, self.left_out = [], []
         if self.is_ending:
-            ready = [one for one in ready if self._limiters.get(one.webhook_id).is_quick]
+            ready = [] if self.is_closed else [one for one in ready if self._is_quick(one)]
             if not ready:
                 return True
         all_ids = [candidate.webhook_id for candidate in ready]
@@ -118,6 +120,9 @@ class Claims:
         elif not (self._paced or self.is_ending or ready[0].has_tests):
             self.is_all = len(self.exhausted) == len(free) == len(active) == len(ready)
         return True
+
+    def _is_quick(self, candidate: Candidate) -> bool:
+        return self._limiters.get(candidate.webhook_id).is_quick
 
     def _leave_room(self, claims: list[Claimed]) -> None:
         """Let the next claim take what this one has left of the bytes."""
@@ -165,12 +170,12 @@ class Claims:
     def _slow_room(self) -> int:
         """Return how many more rows of slow receivers may be claimed."""
         places: int = settings.WEBHOOKS_MAX_IN_FLIGHT
-        held = sum(one.claimed for one in list(self._in_hand.values()) if not one.is_quick)
+        held = sum(self._limiters.get(webhook_id).claimed for webhook_id in self.slow_webhooks())
         return max(1, places - int(places * _QUICK_PLACES)) - held
 
     def slow_webhooks(self) -> list[int]:
         """Return the webhooks of slow receivers of which rows are ours."""
-        return [pk for pk, one in list(self._in_hand.items()) if not one.is_quick]
+        return [pk for pk in list(self._webhooks) if not self._limiters.get(pk).is_quick]
 
     def add(self, claim: Claimed, *, has_own_body: bool = False) -> Claimed:
         """Count a row and return it with the one copy of its event.
@@ -195,7 +200,8 @@ class Claims:
         self._mean_bytes += (size - self._mean_bytes) / _MEAN_OF
         limiter = self._limiters.get(webhook_id)
         limiter.claimed += 1
-        self._in_hand[webhook_id] = limiter
+        if limiter.claimed == 1:
+            self._webhooks.add(webhook_id)
         return claim
 
     def release(self, rows: Iterable[tuple[str, int]]) -> bool:
@@ -208,10 +214,10 @@ class Claims:
             if (held := self._sizes.pop(delivery_id, None)) is None:
                 continue
             self._forget(*held)
-            limiter = self._in_hand[webhook_id]
+            limiter = self._limiters.get(webhook_id)
             limiter.claimed -= 1
             if not limiter.claimed:
-                del self._in_hand[webhook_id]
+                self._webhooks.discard(webhook_id)
             ends_wait = ends_wait or webhook_id in self._paced
             if delivery_id == self._quarantined:
                 self._quarantined = ""

@@ -18,7 +18,7 @@ from django.conf import settings
 
 from webhooks import network
 from webhooks.delivery import outcomes, queue
-from webhooks.delivery.claims import CLAIM_ROWS, ROWS_OF_MANY, ClaimBatch, Claimer, Claims
+from webhooks.delivery.claims import CLAIM_ROWS, ROWS, ROWS_OF_MANY, ClaimBatch, Claimer, Claims
 from webhooks.delivery.db_session import DatabaseSession
 from webhooks.delivery.due import DueWebhooks
 from webhooks.delivery.limiter import Limiters
@@ -43,7 +43,7 @@ from webhooks.delivery.requests import (
 from webhooks.delivery.sender import Sender
 from webhooks.delivery.shards import Shards
 from webhooks.delivery.wakeup import Wakeup
-from webhooks.models import HoldReason, Outcome, Status, ids
+from webhooks.models import HoldReason, Outcome, Status, Trigger, ids
 from webhooks.models.messages import Message
 from webhooks.payloads import MappingError
 
@@ -59,6 +59,8 @@ _FIRST_SCAN_SECONDS = 0.01
 _BLOCKED_SCAN_SECONDS = 0.1
 # The statuses whose Retry-After is kept to.
 _MAY_SAY_WHEN = frozenset({408, 425, 429, 503})
+# How long a drain that is to end goes on with receivers that answer quickly.
+_ENDING_SECONDS = 60.0
 # How long the end of a drain waits for a database that does not answer.
 _FINISH_SECONDS = 10.0
 
@@ -170,25 +172,28 @@ class Engine:
                         raise RuntimeError(f"The thread of {type(part).__name__} ended.")
                 if not listener.is_alive():
                     raise RuntimeError("The thread that listens for wakeups ended.")
-                self._note_end(time.monotonic() > ends + seconds)
+                self._note_end(time.monotonic() - ends - seconds)
                 self._turn()
         finally:
             self._finish()
 
-    def _note_end(self, is_overdue: bool) -> None:
+    def _note_end(self, overdue_seconds: float) -> None:
         """Go on only with receivers that answer quickly, so that ending takes no time.
 
         A busy drain never gets quiet, and the slowest receiver must not keep the others waiting.
+        After a minute of that with none: one that is quick and slow in turn keeps no drain alive.
         """
-        is_ending = is_overdue and not self._wakeup.is_broken
-        if is_ending and not self._claims.is_ending:
+        is_ending = overdue_seconds > 0 and not self._wakeup.is_broken
+        if is_ending:
             for webhook_id in self._claims.slow_webhooks():
-                self._sender.recall(webhook_id, -1)
+                if self._limiters.get(webhook_id).waiting:
+                    self._sender.recall(webhook_id, -1)
         self._claims.is_ending = is_ending
+        self._claims.is_closed = is_ending and overdue_seconds > _ENDING_SECONDS
 
     def _may_end(self) -> bool:
         """Return whether nothing slow is in hand and a broker can bring the next drain."""
-        if self._claims.is_ending:
+        if self._claims.is_ending and not self._claims.is_closed:
             is_busy = bool(self._claims.slow_webhooks())
         else:
             is_busy = bool(len(self._claims) or self._claimer.is_busy)
@@ -290,6 +295,9 @@ class Engine:
             # Handed back by a commit whose answer was lost: what is claimed now is another claim.
             for claim in [claim for claim in list(self._sender.unsent) if claim.id in again]:
                 self._sender.unsent.remove(claim)
+        if unread := [claim for claim in batch.claims if not claim.payload]:
+            self._sender.unsent.extend(unread)
+            batch.claims[:] = [claim for claim in batch.claims if claim.payload]
         batch.claims[:] = [
             self._claims.add(claim, has_own_body=batch.plans[claim.webhook_id].render is not None)
             for claim in batch.claims
@@ -318,8 +326,8 @@ class Engine:
         self._ready = {}
         self._has_due = bool(found)
         self._candidates = [candidate for candidate in found if self._is_ready(candidate)]
+        self._claims.most_rows = ROWS_OF_MANY if self._due.are_many else ROWS
         if self._due.are_many:
-            self._claims.most_rows = ROWS_OF_MANY
             self._leave_out(found, now)
         self._looked_at = time.monotonic()
         self._look_cost = self._looked_at - now
@@ -446,7 +454,7 @@ class Engine:
         if outcome is Outcome.SUCCEEDED:
             if plan.is_tried_here:
                 self._recorder.token_worked(plan)
-        elif outcome is Outcome.GONE:
+        elif outcome is Outcome.GONE and claim.trigger != Trigger.TEST:
             self._pending_pauses.add(request, response)
             return
         else:
@@ -461,7 +469,8 @@ class Engine:
 
     def _note(self, request: Request, response: Response, outcome: Outcome, step: NextStep) -> None:
         self.sent += 1
-        self._recorder.add(result(request, response, outcome, step))
+        is_test = request.claim.trigger == Trigger.TEST
+        self._recorder.add(result(request, response, outcome, step), is_test=is_test)
 
     def _after_refused_token(self, request: Request) -> NextStep | None:
         """Send once more with a fresh token, without using up a retry."""
@@ -484,8 +493,9 @@ class Engine:
             self._scan_at = min(self._scan_at, time.monotonic() + min(delays, default=math.inf))
 
     def _release(self, rows: Iterable[tuple[str, int]]) -> None:
-        rows = list(rows)
-        self._due.came_back(row[1] for row in rows)
+        if self._due.are_many:
+            rows = list(rows)
+            self._due.came_back(row[1] for row in rows)
         if self._claims.release(rows):
             # Whose turn is next is known only by asking.
             self._look_soon()

@@ -5,6 +5,7 @@ group, which the first of its threads writes for all. Each returns after the com
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
@@ -78,3 +79,35 @@ class GroupCommit(Generic[Item, Result]):
             woken = [*group[1:], following] if following else group[1:]
             for one in woken:
                 one.turn.release()
+
+
+class RareCalls:
+    """Calls a function at once, unless that was often lately: then every so many seconds."""
+
+    def __init__(self, function: Callable[[], object], *, every_seconds: float, burst: int) -> None:
+        self._function = function
+        self._every_seconds = every_seconds
+        self._burst_seconds = burst * every_seconds
+        self._lock = threading.Lock()
+        # GCRA: the monotonic time of the next call on schedule.
+        self._next_at = float("-inf")
+        self._is_to_come = False
+
+    def call(self) -> None:
+        with self._lock:
+            if self._is_to_come:
+                return
+            now = time.monotonic()
+            self._next_at = max(self._next_at, now) + self._every_seconds
+            wait = self._next_at - self._burst_seconds - now
+            self._is_to_come = wait > 0
+        if wait <= 0:
+            self._function()
+            return
+        timer = threading.Timer(wait, self._late)
+        timer.daemon = True
+        timer.start()
+
+    def _late(self) -> None:
+        self._is_to_come = False
+        self._function()

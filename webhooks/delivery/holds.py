@@ -84,7 +84,7 @@ def stop(webhook_id: int) -> int:
 
 def cancel_held(webhook_id: int) -> int:
     """Cancel what is held for a webhook that was deleted; return how many, as `stop`."""
-    held = Delivery.objects.filter(webhook=webhook_id, status=Status.HELD)
+    held = Delivery.objects.in_status(Status.HELD).filter(webhook=webhook_id)
     chosen = list(held.order_by("id").values_list("pk", flat=True)[:ROWS_AT_ONCE])
     return Delivery.objects.filter(pk__in=chosen, status=Status.HELD).update(
         status=Status.CANCELLED, hold_reason="", finished_at=Now()
@@ -112,7 +112,7 @@ def drop_paused(webhook_id: int) -> int:
 
 def stop_overlooked() -> int:
     """Hold or cancel what a person left to the sweep; return how many rows, about 20,000."""
-    pending, held = _with_rows(Status.PENDING), _with_rows(Status.HELD)
+    pending, held = webhooks_with(Status.PENDING), webhooks_with(Status.HELD)
     if not pending and not held:
         return 0
     inactive = Webhook.objects.filter(Q(is_active=False) | Q(deleted_at__isnull=False))
@@ -130,7 +130,7 @@ def stop_overlooked() -> int:
     return stopped
 
 
-def _with_rows(status: Status) -> list[int]:
+def webhooks_with(status: Status) -> list[int]:
     """Return the webhooks that have rows of a status."""
     with connection.cursor() as cursor:
         cursor.execute(_WITH_ROWS.format(status=status.value))
@@ -157,10 +157,10 @@ def release_overlooked() -> int:
 
     What the engine would only hold again stays: nothing goes to and fro.
     """
-    holding = _with_rows(Status.HELD)
+    holding = webhooks_with(Status.HELD)
     released = 0
     for webhook in _sendable(holding) if holding else ():
-        held = Delivery.objects.filter(webhook=webhook, status=Status.HELD)
+        held = Delivery.objects.in_status(Status.HELD).filter(webhook=webhook)
         if not is_readable(webhook.filter):
             # Only what is among the oldest: behind them may be millions that wait for the filter.
             oldest = held.order_by("id").values_list("pk", "hold_reason")[:_BATCH]

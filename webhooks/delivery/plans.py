@@ -280,6 +280,7 @@ def _gave_token(row: OAuthToken | None) -> bool | None:
 
 
 def _entry_with(token: oauth.UsableToken, candidate: Candidate, webhook: Webhook) -> PlanEntry:
+    oauth.check_receiver(webhook.credential, token, webhook.url)
     authorization = token_authorization(webhook.credential, token.access_token)
     return _entry_of(candidate, webhook, authorization, token)
 

@@ -14,6 +14,7 @@ from django.db import connection, transaction
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
+from webhooks.delivery import trash
 from webhooks.models import (
     Attempt,
     AuthorizationRequest,
@@ -40,6 +41,7 @@ def delete_old_rows(now: dt.datetime | None = None) -> int:
     """Delete finished deliveries past the limits; return how many."""
     now = now or timezone.now()
     close_deliveries_of_deleted_webhooks(now)
+    trash.purge_old(now)
     cutoff = now - dt.timedelta(days=settings.WEBHOOKS_RETENTION_DAYS)
     deleted = _delete_finished(before=cutoff, at_most=_BATCH * _BATCHES)
     deleted += _delete_finished(before=now, at_most=min(_surplus(), _BATCH * _BATCHES))

@@ -74,7 +74,7 @@ def context_of(
         "shown_bytes": SHOWN_BYTES,
         "payload_bytes": PAYLOAD_BYTES,
         "may_see_payload": may_see_payload,
-        "is_due_later": delivery.status in (Status.PENDING, Status.PARKED),
+        "may_resend": delivery.status not in (Status.SENDING, Status.HELD),
         "is_open": delivery.status in (Status.PENDING, Status.HELD, Status.PARKED),
     }
 
@@ -132,10 +132,10 @@ def next_step(delivery: Delivery) -> str:
     match delivery.status:
         case Status.PENDING:
             if delivery.attempt_count:
-                return _("Waits for its next attempt.")
-            return _("Waits for its first attempt.")
+                return _("Waiting for its next attempt.")
+            return _("Waiting for its first attempt.")
         case Status.SENDING:
-            return _("Is being sent right now.")
+            return _("Being sent right now.")
         case Status.SUCCEEDED:
             if delivery.attempt_count == 1:
                 return _("Succeeded at the first attempt.")
@@ -146,9 +146,9 @@ def next_step(delivery: Delivery) -> str:
             )
             return text % delivery.attempt_count
         case Status.HELD:
-            return _("Held: %s.") % delivery.get_hold_reason_display()
+            return _("On hold: %s.") % delivery.get_hold_reason_display()
         case Status.PARKED:
-            return _("Parked: its process died three times. Look at it, then press Send now.")
+            return _("Stuck: sending it crashed three times. Resend it or cancel it.")
         case Status.CANCELLED:
             return _("Cancelled before it succeeded.")
     if delivery.outcome:

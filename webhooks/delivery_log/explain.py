@@ -39,17 +39,17 @@ _SENTENCES: dict[str, tuple[str, "StrOrPromise"]] = {
     Status.FAILED: ("danger", gettext_lazy("It was sent, but the receiver never took it.")),
     Status.PARKED: (
         "warning",
-        gettext_lazy("It is parked and waits for a person: open it, then send or cancel it."),
+        gettext_lazy("Sending it crashed three times. Resend it or cancel it."),
     ),
     Status.CANCELLED: ("neutral", gettext_lazy("It was waiting and was cancelled by a person.")),
 }
 _HELD = {
-    HoldReason.PAUSED: gettext_lazy("It is held because the webhook is paused."),
+    HoldReason.PAUSED: gettext_lazy("It is on hold because the webhook is paused."),
     HoldReason.REAUTHORIZATION: gettext_lazy(
-        "It is held because the webhook needs to be authorized again."
+        "It is on hold because the webhook needs to be authorized again."
     ),
-    HoldReason.MISCONFIGURED: gettext_lazy("It is held because the OAuth settings are wrong."),
-    HoldReason.NO_TOKEN: gettext_lazy("It is held because there is no access token yet."),
+    HoldReason.MISCONFIGURED: gettext_lazy("It is on hold because the OAuth settings are wrong."),
+    HoldReason.NO_TOKEN: gettext_lazy("It is on hold because there is no access token yet."),
 }
 
 
@@ -171,7 +171,7 @@ def last_changes(webhooks: Sequence[Webhook], since: dt.datetime) -> dict[int, d
 
 
 def _sent(deliveries: Sequence[Delivery]) -> Verdict:
-    # Of several, such as a replay after a failure, the newest has the status that counts.
+    # Of several, such as a resend after a failure, the newest has the status that counts.
     delivery = deliveries[0]
     kind, sentence = _status(delivery)
     made_later = all(one.trigger != Trigger.EVENT for one in deliveries)
@@ -183,10 +183,10 @@ def _sent(deliveries: Sequence[Delivery]) -> Verdict:
 
 def _status(delivery: Delivery) -> tuple[str, Any]:
     if delivery.status == Status.HELD:
-        return "held", _HELD.get(HoldReason(delivery.hold_reason), _("It is held."))
+        return "held", _HELD.get(HoldReason(delivery.hold_reason), _("It is on hold."))
     if delivery.status == Status.PENDING:
         if not delivery.attempt_count:
-            return "info", _("It waits for its first attempt.")
+            return "info", _("It is waiting for its first attempt.")
         sentence = ngettext(
             "%d attempt failed; it is tried again.",
             "%d attempts failed; it is tried again.",

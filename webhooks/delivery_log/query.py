@@ -8,11 +8,11 @@ range of time is a range of keys.
 
 import datetime as dt
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from django.db import connection
-from django.db.models import Value
+from django.db.models import F, Value
 from django.db.models.functions import Coalesce
 
 from webhooks.delivery_log import search
@@ -20,6 +20,7 @@ from webhooks.delivery_log.search import Found
 from webhooks.models import (
     CREDENTIAL_SECRETS,
     WEBHOOK_SECRETS,
+    Attempt,
     Delivery,
     DeliveryQuerySet,
     Outcome,
@@ -38,7 +39,7 @@ _PATIENCE_SECONDS = 0.15
 _MAX_OPEN = 2000
 _EXCEPTIONAL = (Status.FAILED, Status.HELD, Status.PARKED, Status.CANCELLED)
 _OPEN = (Status.PENDING, Status.SENDING)
-_RARE = (Trigger.TEST, Trigger.REDELIVERY, Trigger.REPLAY, Trigger.EDITED)
+_RARE = (Trigger.TEST, Trigger.RESENT, Trigger.BULK, Trigger.EDITED)
 # No payload and no ciphertext travels for a list.
 _SECRETS = [f"webhook__{name}" for name in WEBHOOK_SECRETS]
 _CREDENTIAL_SECRETS = [f"webhook__credential__{name}" for name in CREDENTIAL_SECRETS]
@@ -106,6 +107,12 @@ def page(
         newer_than=newer,
         looked_to=ids.moment(look.ended_at) if look.ended_at and not has_more else None,
     )
+
+
+def durations(rows: Iterable[Delivery]) -> dict[str, float | None]:
+    """Return how long the last attempt of each delivery took, in milliseconds."""
+    last = Attempt.objects.filter(delivery__in=rows, number=F("delivery__attempt_count"))
+    return dict(last.order_by("id").values_list("delivery_id", "total_ms"))
 
 
 def every(conditions: Conditions, *, limit: int, seconds: float) -> Iterator[Delivery]:

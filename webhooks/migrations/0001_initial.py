@@ -2,6 +2,7 @@
 
 import django.core.validators
 import django.db.models.deletion
+import django.utils.timezone
 import webhooks.models.ids
 import webhooks.security.encryption
 from django.conf import settings
@@ -83,9 +84,9 @@ class Migration(migrations.Migration):
             name='Delivery',
             fields=[
                 ('id', models.CharField(default=webhooks.models.ids.delivery_id, editable=False, max_length=30, primary_key=True, serialize=False)),
-                ('status', models.CharField(choices=[('pending', 'Pending'), ('sending', 'Sending'), ('succeeded', 'Succeeded'), ('failed', 'Failed'), ('held', 'Held'), ('parked', 'Parked'), ('cancelled', 'Cancelled')], default='pending', max_length=10, verbose_name='Status')),
-                ('trigger', models.CharField(choices=[('event', 'Event'), ('test', 'Test'), ('redelivery', 'Redelivery'), ('replay', 'Replay'), ('edited', 'Edited and resent')], default='event', max_length=10, verbose_name='Trigger')),
-                ('hold_reason', models.CharField(blank=True, choices=[('paused', 'The webhook is paused'), ('reauthorization', 'The webhook needs re-authorization'), ('misconfigured', 'The OAuth client is misconfigured'), ('no_token', 'No access token was obtained yet')], default='', max_length=16)),
+                ('status', models.CharField(choices=[('pending', 'Waiting'), ('sending', 'Sending'), ('succeeded', 'Succeeded'), ('failed', 'Failed'), ('held', 'On hold'), ('parked', 'Stuck'), ('cancelled', 'Cancelled')], default='pending', max_length=10, verbose_name='Status')),
+                ('trigger', models.CharField(choices=[('event', 'Event'), ('test', 'Test'), ('resent', 'Resent'), ('bulk', 'Resent in bulk'), ('edited', 'Edited and resent')], default='event', max_length=10, verbose_name='Trigger')),
+                ('hold_reason', models.CharField(blank=True, choices=[('paused', 'Webhook paused'), ('reauthorization', 'Needs re-authorization'), ('misconfigured', 'OAuth misconfigured'), ('no_token', 'No access token yet')], default='', max_length=16)),
                 ('next_attempt_at', models.DateTimeField(blank=True, null=True, verbose_name='Next attempt')),
                 ('attempt_count', models.PositiveSmallIntegerField(default=0, verbose_name='Attempts')),
                 ('failure_count', models.PositiveSmallIntegerField(default=0)),
@@ -161,6 +162,7 @@ class Migration(migrations.Migration):
                 ('signing_secret', webhooks.security.encryption.SecretField(blank=True, default='', verbose_name='Signing secret')),
                 ('previous_signing_secret', webhooks.security.encryption.SecretField(blank=True, default='')),
                 ('previous_signing_secret_until', models.DateTimeField(blank=True, null=True)),
+                ('purged_at', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('created_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('credential', models.ForeignKey(on_delete=django.db.models.deletion.RESTRICT, related_name='users', to='webhooks.credential', verbose_name='Connection')),
             ],
@@ -168,7 +170,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'webhook',
                 'verbose_name_plural': 'webhooks',
                 'ordering': ['name', 'pk'],
-                'permissions': [('view_payload', 'Can see payloads'), ('test_webhook', 'Can send tests and redeliver'), ('authorize_webhook', 'Can get, refresh and clear access tokens')],
+                'permissions': [('view_payload', 'Can see payloads'), ('test_webhook', 'Can send tests and resend'), ('authorize_webhook', 'Can get, refresh and clear access tokens')],
             },
         ),
         migrations.CreateModel(
@@ -177,6 +179,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('name', models.CharField(max_length=100, verbose_name='Name')),
                 ('prefix', models.CharField(editable=False, max_length=16, verbose_name='Starts with')),
+                ('scopes', models.JSONField(default=list, verbose_name='May')),
                 ('key_hash', models.CharField(editable=False, max_length=64, unique=True)),
                 ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='Created')),
                 ('last_used_at', models.DateTimeField(blank=True, editable=False, null=True, verbose_name='Last used')),
@@ -286,7 +289,7 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
-            name='Replay',
+            name='Resend',
             fields=[
                 ('id', models.BigAutoField(primary_key=True, serialize=False)),
                 ('scope', models.CharField(choices=[('failed', 'What failed'), ('all', 'Everything'), ('selection', 'What was selected')], max_length=10, verbose_name='What')),
@@ -302,10 +305,10 @@ class Migration(migrations.Migration):
                 ('advanced_at', models.DateTimeField(blank=True, null=True)),
                 ('finished_at', models.DateTimeField(blank=True, null=True)),
                 ('created_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('webhook', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='replays', to='webhooks.webhook')),
+                ('webhook', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='resends', to='webhooks.webhook')),
             ],
             options={
-                'verbose_name': 'replay',
+                'verbose_name': 'resend',
                 'ordering': ['-id'],
             },
         ),
@@ -381,7 +384,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(primary_key=True, serialize=False)),
                 ('at', models.DateTimeField(auto_now_add=True, verbose_name='Time')),
                 ('username', models.CharField(blank=True, default='', max_length=150, verbose_name='Person')),
-                ('action', models.CharField(choices=[('created', 'Created'), ('changed', 'Changed'), ('deleted', 'Deleted'), ('paused', 'Paused'), ('resumed', 'Resumed'), ('secret_rotated', 'Signing secret rotated'), ('authorized', 'Access token obtained'), ('token_refreshed', 'Access token refreshed'), ('token_cleared', 'Access token cleared'), ('authorization_lost', 'Authorization lost'), ('tested', 'Test sent'), ('redelivered', 'Redelivered'), ('edited_and_resent', 'Edited and resent'), ('cancelled', 'Deliveries cancelled'), ('sent_now', 'Deliveries sent now'), ('replay_started', 'Replay started'), ('replay_stopped', 'Replay stopped'), ('exported', 'Exported'), ('imported', 'Imported'), ('key_issued', 'API key issued'), ('key_revoked', 'API key revoked')], max_length=24, verbose_name='Action')),
+                ('action', models.CharField(choices=[('created', 'Created'), ('changed', 'Changed'), ('deleted', 'Deleted'), ('restored', 'Restored'), ('purged', 'Deleted for good'), ('reverted', 'Reverted'), ('paused', 'Paused'), ('resumed', 'Resumed'), ('secret_rotated', 'Signing secret rotated'), ('secret_revealed', 'Signing secret revealed'), ('authorized', 'Access token obtained'), ('token_refreshed', 'Access token refreshed'), ('token_cleared', 'Access token cleared'), ('authorization_lost', 'Authorization lost'), ('tested', 'Test sent'), ('resent', 'Resent'), ('edited_and_resent', 'Edited and resent'), ('cancelled', 'Deliveries cancelled'), ('resend_started', 'Resend started'), ('resend_stopped', 'Resend stopped'), ('exported', 'Exported'), ('imported', 'Imported'), ('key_issued', 'API key issued'), ('key_revoked', 'API key revoked')], max_length=24, verbose_name='Action')),
                 ('object_type', models.CharField(max_length=24, verbose_name='Kind')),
                 ('object_id', models.CharField(max_length=40)),
                 ('object_name', models.CharField(blank=True, default='', max_length=100, verbose_name='Name')),
@@ -397,12 +400,61 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='AlertChannel',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('uid', models.CharField(default=webhooks.models.ids.channel_uid, editable=False, max_length=30, unique=True)),
+                ('kind', models.CharField(choices=[('email', 'E-mail'), ('slack', 'Slack'), ('teams', 'Microsoft Teams'), ('telegram', 'Telegram'), ('webhook', 'Webhook URL')], max_length=8, verbose_name='Kind')),
+                ('name', models.CharField(max_length=100, verbose_name='Name')),
+                ('recipient', models.CharField(blank=True, default='', max_length=254, verbose_name='Address')),
+                ('secret', webhooks.security.encryption.SecretField(blank=True, default='', verbose_name='URL')),
+                ('created_at', models.DateTimeField(auto_now_add=True)),
+                ('sent_at', models.DateTimeField(blank=True, editable=False, null=True)),
+                ('last_error', models.CharField(blank=True, default='', editable=False, max_length=500)),
+                ('created_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('webhooks', models.ManyToManyField(blank=True, related_name='alert_channels', to='webhooks.webhook', verbose_name='Webhooks')),
+            ],
+            options={
+                'verbose_name': 'alert channel',
+                'ordering': ['name', 'pk'],
+                'default_permissions': (),
+            },
+        ),
+        migrations.CreateModel(
+            name='AlertMessage',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('content', models.JSONField()),
+                ('attempt_count', models.PositiveSmallIntegerField(default=0)),
+                ('next_attempt_at', models.DateTimeField(db_index=True, default=django.utils.timezone.now)),
+                ('channel', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='messages', to='webhooks.alertchannel')),
+            ],
+            options={
+                'verbose_name': 'alert message',
+                'default_permissions': (),
+            },
+        ),
+        migrations.CreateModel(
+            name='WebhookVersion',
+            fields=[
+                ('entry', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, primary_key=True, related_name='version', serialize=False, to='webhooks.auditentry')),
+                ('settings', webhooks.security.encryption.SecretField(blank=True, default='')),
+                ('webhook', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='versions', to='webhooks.webhook')),
+            ],
+            options={
+                'verbose_name': 'webhook version',
+                'default_permissions': (),
+            },
+        ),
+        migrations.CreateModel(
             name='OAuthToken',
             fields=[
                 ('credential', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='token', serialize=False, to='webhooks.credential')),
                 ('state', models.CharField(choices=[('none', 'No token'), ('valid', 'Valid'), ('expiring', 'Expiring'), ('refreshing', 'Refreshing'), ('needs_reauthorization', 'Needs re-authorization'), ('misconfigured', 'Misconfigured')], default='none', max_length=24)),
                 ('access_token', webhooks.security.encryption.SecretField(blank=True, default='')),
                 ('refresh_token', webhooks.security.encryption.SecretField(blank=True, default='')),
+                ('replaced_secret', webhooks.security.encryption.SecretField(blank=True, default='')),
+                ('replaced_secret_origins', models.JSONField(blank=True, default=list)),
                 ('token_type', models.CharField(blank=True, default='', max_length=32)),
                 ('is_single_use', models.BooleanField(blank=True, null=True)),
                 ('granted_scope', models.CharField(blank=True, default='', max_length=4096)),
@@ -422,7 +474,7 @@ class Migration(migrations.Migration):
                 ('refused_by', models.BigIntegerField(blank=True, null=True)),
                 ('last_error', models.CharField(blank=True, default='', max_length=1000)),
                 ('warning', models.CharField(blank=True, default='', max_length=1000)),
-                ('receiver_origins', models.JSONField(blank=True, default=list)),
+                ('bound_origins', models.JSONField(blank=True, default=list)),
                 ('granted_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],
             options={
@@ -459,8 +511,8 @@ class Migration(migrations.Migration):
             constraint=models.CheckConstraint(condition=models.Q(models.Q(('is_active', True), ('pause_reason', '')), models.Q(models.Q(('pause_reason', ''), _negated=True), ('is_active', False)), _connector='OR'), name='webhook_paused_has_reason', violation_error_message='A paused webhook has a reason and an active one none.'),
         ),
         migrations.AddIndex(
-            model_name='replay',
-            index=models.Index(condition=models.Q(('status', 'running')), fields=['id'], name='replay_running'),
+            model_name='resend',
+            index=models.Index(condition=models.Q(('status', 'running')), fields=['id'], name='resend_running'),
         ),
         migrations.AddConstraint(
             model_name='incident',
@@ -520,7 +572,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='delivery',
-            index=models.Index(condition=models.Q(('trigger__in', ['test', 'redelivery', 'replay', 'edited'])), fields=['trigger', '-id'], name='delivery_by_trigger'),
+            index=models.Index(condition=models.Q(('trigger__in', ['test', 'resent', 'bulk', 'edited'])), fields=['trigger', '-id'], name='delivery_by_trigger'),
         ),
         migrations.AddConstraint(
             model_name='delivery',

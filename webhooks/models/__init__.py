@@ -2,11 +2,12 @@
 
 `webhook` and `credential`: what people edit. `oauth`: tokens, pending authorizations and their
 exchanges, which workers write. `log`: events, deliveries, attempts and their hourly counts.
-`replays`: past deliveries sent again. `access`: API keys and the key canary. `audit`: who did what.
+`resends`: past deliveries sent again. `access`: API keys and the key canary. `audit`: who did what.
 """
 
-from webhooks.models.access import ApiKey, EncryptionCanary
-from webhooks.models.audit import Action, AuditEntry
+from webhooks.models.access import ApiKey, ApiScope, EncryptionCanary, MissingScopeError
+from webhooks.models.alerts import AlertChannel, AlertMessage, ChannelKind
+from webhooks.models.audit import Action, AuditEntry, WebhookVersion
 from webhooks.models.credential import (
     AUTHORIZATION_FIELDS,
     BY_PERSON,
@@ -41,7 +42,7 @@ from webhooks.models.oauth import (
     TokenState,
 )
 from webhooks.models.origins import host_entry, host_origin, is_plain_http, origin_of
-from webhooks.models.replays import Replay, ReplayScope, ReplayStatus
+from webhooks.models.resends import Resend, ResendScope, ResendStatus
 from webhooks.models.webhook import (
     WEBHOOK_SECRETS,
     AnswerRule,

@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+from collections.abc import Collection
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -12,24 +13,54 @@ from django.utils.translation import gettext_lazy as _
 from webhooks.security.encryption import SecretField
 
 
+class ApiScope(models.TextChoices):
+    """What an API key may do; one that may do something else is refused (RFC 6750 section 3.1)."""
+
+    EVENTS_WRITE = "events:write", _("Send events")
+    HEALTH_READ = "health:read", _("Read figures of /readyz")
+
+
+class MissingScopeError(Exception):
+    """A key is good for something else."""
+
+    def __init__(self, scope: ApiScope) -> None:
+        super().__init__(scope.value)
+        self.scope = scope
+
+
 class ApiKeyManager(models.Manager["ApiKey"]):
-    def issue(self, name: str, created_by: User | None = None) -> tuple["ApiKey", str]:
+    def issue(
+        self,
+        name: str,
+        created_by: User | None = None,
+        *,
+        scopes: Collection[str] = (ApiScope.EVENTS_WRITE,),
+    ) -> tuple["ApiKey", str]:
         """Make a key and return it with its plain text, which is shown once and not stored."""
         plain = "whapi_" + secrets.token_urlsafe(32)
         key = self.create(
-            name=name, prefix=plain[:12], key_hash=hash_key(plain), created_by=created_by
+            name=name,
+            prefix=plain[:12],
+            key_hash=hash_key(plain),
+            created_by=created_by,
+            scopes=sorted(scopes),
         )
         return key, plain
 
-    def verify(self, plain: str) -> "ApiKey | None":
-        return self.filter(key_hash=hash_key(plain), revoked_at=None).first()
+    def verify(self, plain: str, scope: ApiScope = ApiScope.EVENTS_WRITE) -> "ApiKey | None":
+        """Return the key; None for one unknown or revoked. Errors: MissingScopeError."""
+        key = self.filter(key_hash=hash_key(plain), revoked_at=None).first()
+        if key is not None and scope not in key.scopes:
+            raise MissingScopeError(scope)
+        return key
 
 
 class ApiKey(models.Model):
-    """A bearer key of the event API. Only its SHA-256 is kept: the key has 256 random bits."""
+    """A bearer key of the API. Only its SHA-256 is kept: the key has 256 random bits."""
 
     name = models.CharField(_("Name"), max_length=100)
     prefix = models.CharField(_("Starts with"), max_length=16, editable=False)
+    scopes = models.JSONField(_("May"), default=list)
     key_hash = models.CharField(max_length=64, unique=True, editable=False)
     created_at = models.DateTimeField(_("Created"), auto_now_add=True)
     created_by = models.ForeignKey(

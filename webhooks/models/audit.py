@@ -11,26 +11,30 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from webhooks.models.webhook import Webhook
+from webhooks.security.encryption import SecretField
 
 
 class Action(models.TextChoices):
     CREATED = "created", _("Created")
     CHANGED = "changed", _("Changed")
     DELETED = "deleted", _("Deleted")
+    RESTORED = "restored", _("Restored")
+    PURGED = "purged", _("Deleted for good")
+    REVERTED = "reverted", _("Reverted")
     PAUSED = "paused", _("Paused")
     RESUMED = "resumed", _("Resumed")
     SECRET_ROTATED = "secret_rotated", _("Signing secret rotated")
+    SECRET_REVEALED = "secret_revealed", _("Signing secret revealed")
     AUTHORIZED = "authorized", _("Access token obtained")
     TOKEN_REFRESHED = "token_refreshed", _("Access token refreshed")
     TOKEN_CLEARED = "token_cleared", _("Access token cleared")
     AUTHORIZATION_LOST = "authorization_lost", _("Authorization lost")
     TESTED = "tested", _("Test sent")
-    REDELIVERED = "redelivered", _("Redelivered")
+    RESENT = "resent", _("Resent")
     EDITED_AND_RESENT = "edited_and_resent", _("Edited and resent")
     CANCELLED = "cancelled", _("Deliveries cancelled")
-    SENT_NOW = "sent_now", _("Deliveries sent now")
-    REPLAY_STARTED = "replay_started", _("Replay started")
-    REPLAY_STOPPED = "replay_stopped", _("Replay stopped")
+    RESEND_STARTED = "resend_started", _("Resend started")
+    RESEND_STOPPED = "resend_stopped", _("Resend stopped")
     EXPORTED = "exported", _("Exported")
     IMPORTED = "imported", _("Imported")
     KEY_ISSUED = "key_issued", _("API key issued")
@@ -66,11 +70,11 @@ class AuditEntry(models.Model):
     # Empty: the product itself, such as the engine that paused a webhook.
     username = models.CharField(_("Person"), max_length=150, blank=True, default="")
     action = models.CharField(_("Action"), max_length=24, choices=Action.choices)
-    # A model's name in lower case: webhook, connection, apikey, delivery, replay.
+    # A model's name in lower case: webhook, connection, apikey, delivery, resend.
     object_type = models.CharField(_("Kind"), max_length=24)
     object_id = models.CharField(max_length=40)
     object_name = models.CharField(_("Name"), max_length=100, blank=True, default="")
-    # The webhook on whose page the entry is shown, also of a delivery or replay.
+    # The webhook on whose page the entry is shown, also of a delivery or resend.
     webhook = models.ForeignKey(
         Webhook,
         null=True,
@@ -107,3 +111,24 @@ class AuditEntry(models.Model):
 
     def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise AppendOnlyError("Entries of the audit trail are never deleted.")
+
+
+class WebhookVersion(models.Model):
+    """What a webhook was like after one entry of its trail, to go back to; it holds no secret."""
+
+    entry = models.OneToOneField(
+        AuditEntry, primary_key=True, on_delete=models.PROTECT, related_name="version"
+    )
+    webhook = models.ForeignKey(Webhook, on_delete=models.CASCADE, related_name="versions")
+    # A JSON object by column. Encrypted, as addresses and values are often keys.
+    settings = SecretField()
+
+    class Meta:
+        verbose_name = _("webhook version")
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"Webhook {self.webhook_id} after entry {self.entry_id}"
+
+    def secret_binding(self) -> str:
+        return str(self.entry_id)

@@ -221,6 +221,11 @@ class Credential(EditedRow):
         return [url for url in urls if url]
 
     @property
+    def token_origins(self) -> list[str]:
+        """Return where a token that is granted now may go: to receivers, and back to be renewed."""
+        return sorted({*self.receiver_origins, *map(origin_of, self.endpoints)})
+
+    @property
     def is_machine(self) -> bool:
         """Return whether its token is fetched without a person."""
         return self.grant_type not in BY_PERSON

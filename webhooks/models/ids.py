@@ -67,3 +67,7 @@ def webhook_uid() -> str:
 
 def credential_uid() -> str:
     return new_id("crd")
+
+
+def channel_uid() -> str:
+    return new_id("chn")

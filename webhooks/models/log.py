@@ -68,27 +68,28 @@ class Event(models.Model):
 
 
 class Status(models.TextChoices):
-    PENDING = "pending", _("Pending")
+    PENDING = "pending", _("Waiting")
     SENDING = "sending", _("Sending")
     SUCCEEDED = "succeeded", _("Succeeded")
     FAILED = "failed", _("Failed")
-    HELD = "held", _("Held")
-    PARKED = "parked", _("Parked")
+    HELD = "held", _("On hold")
+    PARKED = "parked", _("Stuck")
     CANCELLED = "cancelled", _("Cancelled")
 
 
 class HoldReason(models.TextChoices):
-    PAUSED = "paused", _("The webhook is paused")
-    REAUTHORIZATION = "reauthorization", _("The webhook needs re-authorization")
-    MISCONFIGURED = "misconfigured", _("The OAuth client is misconfigured")
-    NO_TOKEN = "no_token", _("No access token was obtained yet")
+    PAUSED = "paused", _("Webhook paused")
+    REAUTHORIZATION = "reauthorization", _("Needs re-authorization")
+    MISCONFIGURED = "misconfigured", _("OAuth misconfigured")
+    NO_TOKEN = "no_token", _("No access token yet")
 
 
 class Trigger(models.TextChoices):
     EVENT = "event", _("Event")
     TEST = "test", _("Test")
-    REDELIVERY = "redelivery", _("Redelivery")
-    REPLAY = "replay", _("Replay")
+    # One or a few by hand, and many at a rate.
+    RESENT = "resent", _("Resent")
+    BULK = "bulk", _("Resent in bulk")
     EDITED = "edited", _("Edited and resent")
 
 
@@ -122,6 +123,23 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
         # The text of our own index.
         own = RawSQL(_condition_of(name), [], models.BooleanField())  # noqa: S611
         return self.filter(own)
+
+    def in_status(self, status: str) -> "DeliveryQuerySet":
+        """Return the rows of a status, by the partial indexes that have it."""
+        rows = self
+        for name in _INDEXES_OF.get(status, ()):
+            rows = rows.by_index(name)
+        return rows.filter(status=status)
+
+
+_INDEXES_OF: dict[str, tuple[str, ...]] = {
+    Status.PENDING: ("delivery_due",),
+    Status.SENDING: ("delivery_leased",),
+    Status.HELD: ("delivery_held", "delivery_exceptional"),
+    Status.FAILED: ("delivery_exceptional",),
+    Status.PARKED: ("delivery_exceptional",),
+    Status.CANCELLED: ("delivery_exceptional",),
+}
 
 
 @cache
@@ -222,7 +240,7 @@ class Delivery(models.Model):
             models.Index(
                 fields=["trigger", "-id"],
                 name="delivery_by_trigger",
-                condition=Q(trigger__in=["test", "redelivery", "replay", "edited"]),
+                condition=Q(trigger__in=["test", "resent", "bulk", "edited"]),
             ),
         ]
         constraints = [

@@ -28,6 +28,10 @@ class OAuthToken(models.Model):
     state = models.CharField(max_length=24, choices=TokenState.choices, default=TokenState.NONE)
     access_token = SecretField()
     refresh_token = SecretField()
+    # The client secret that the token was obtained with, since another one was saved.
+    replaced_secret = SecretField()
+    # What that one was entered for: restored, it goes nowhere else.
+    replaced_secret_origins = models.JSONField(default=list, blank=True)
     token_type = models.CharField(max_length=32, blank=True, default="")
     # None until a refresh has shown whether a refresh token works once.
     is_single_use = models.BooleanField(null=True, blank=True)
@@ -61,14 +65,20 @@ class OAuthToken(models.Model):
     # Plain words for the panel: what went wrong and what to change.
     last_error = models.CharField(max_length=1000, blank=True, default="")
     warning = models.CharField(max_length=1000, blank=True, default="")
-    # Where it may be sent: the receivers that its credential had when it was granted.
-    receiver_origins = models.JSONField(default=list, blank=True)
+    # Where it and its refresh token may be sent: the receivers and endpoints that its credential
+    # had when it was granted. Whatever is changed since, by whatever way, it goes to no other.
+    bound_origins = models.JSONField(default=list, blank=True)
 
     class Meta:
         verbose_name = _("access token")
 
     def __str__(self) -> str:
         return f"Token of credential {self.credential_id}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if self._state.adding and not self.bound_origins:
+            self.bound_origins = self.credential.token_origins
+        super().save(*args, **kwargs)
 
     def secret_binding(self) -> str:
         return str(self.credential_id)
@@ -78,6 +88,9 @@ class OAuthToken(models.Model):
 
     def has_refresh_token(self) -> bool:
         return self._is_set("refresh_token")
+
+    def has_replaced_secret(self) -> bool:
+        return self._is_set("replaced_secret")
 
     def _is_set(self, field: str) -> bool:
         secret: Any = self._meta.get_field(field)

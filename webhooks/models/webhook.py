@@ -57,6 +57,10 @@ class WebhookQuerySet(models.QuerySet["Webhook"]):
         """Leave out deleted webhooks, which stay only as names in the log."""
         return self.filter(deleted_at=None)
 
+    def trashed(self) -> "WebhookQuerySet":
+        """Keep deleted webhooks that can be restored: their secrets are still there."""
+        return self.filter(deleted_at__isnull=False, purged_at=None)
+
     def active(self) -> "WebhookQuerySet":
         return self.present().filter(is_active=True)
 
@@ -147,6 +151,8 @@ class Webhook(EditedRow):
     signing_secret = SecretField(_("Signing secret"))
     previous_signing_secret = SecretField()
     previous_signing_secret_until = models.DateTimeField(null=True, blank=True)
+    # When the secrets of a deleted webhook were erased: from then on it is a name in the log.
+    purged_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects = WebhookQuerySet.as_manager()
 
@@ -156,7 +162,7 @@ class Webhook(EditedRow):
         ordering = ["name", "pk"]
         permissions = [
             ("view_payload", _("Can see payloads")),
-            ("test_webhook", _("Can send tests and redeliver")),
+            ("test_webhook", _("Can send tests and resend")),
             ("authorize_webhook", _("Can get, refresh and clear access tokens")),
         ]
         constraints = [

@@ -39,12 +39,15 @@ from webhooks.oauth.revocation import Given, clear_token, given_tokens, revoke
 from webhooks.oauth.tokens import (
     UsableToken,
     adopt,
+    check_receiver,
     drop_if_changed,
+    keep_replaced_secret,
     prove,
     refresh,
     refresh_expiring,
     refresh_margin,
     refuse,
+    restore_secret,
     token_at_hand,
     usable_token,
 )

@@ -255,7 +255,7 @@ def _store(
             answered_at=answered_at,
             requested_scope=credential.scope,
             user=user if isinstance(user, AbstractBaseUser) else None,
-            receiver_origins=credential.receiver_origins,
+            bound_origins=credential.token_origins,
             account=account,
         )
     return True

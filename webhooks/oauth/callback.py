@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 
-from webhooks.models import AuthorizationRequest, Credential
+from webhooks.models import AuthorizationRequest, Credential, origin_of
 from webhooks.oauth import endpoints
 from webhooks.oauth.errors import AuthorizationError, Grant, TokenResult, stored
 from webhooks.oauth.exchange_log import MAX_TEXT, clean
@@ -104,8 +104,8 @@ def check_issuer(parameters: Mapping[str, str], found: AuthorizationRequest) -> 
         is_right = hmac.compare_digest(issuer.encode(), found.issuer.encode())
     else:
         # No issuer was entered: at least it must be at home where the browser was sent to.
-        expected = endpoints.origin(found.credential.auth_url)
-        is_right = endpoints.origin(issuer) == expected
+        expected = origin_of(found.credential.auth_url)
+        is_right = origin_of(issuer) == expected
     if not is_right:
         _refuse("other_issuer", found.credential, issuer=_words(issuer, found, limit=200))
 
@@ -118,8 +118,8 @@ def check_data_center(parameters: Mapping[str, str], found: AuthorizationRequest
     server = parameters.get("accounts-server")
     if server is None:
         return
-    here = endpoints.origin(found.credential.token_url)
-    if endpoints.origin(server) != here:
+    here = origin_of(found.credential.token_url)
+    if origin_of(server) != here:
         _refuse("other_data_center", found.credential, server=_words(server, found, limit=100))
 
 

@@ -86,12 +86,12 @@ def fingerprint(credential: Credential, receiver_url: str) -> str:
     tokens only the origins, so that adding one at the same provider keeps the token.
     """
     endpoints = (credential.token_url, credential.refresh_url, credential.revocation_url)
-    origins = {origin(url) for url in endpoints if url}
+    origins = {origin_of(url) for url in endpoints if url}
     return _digest(
         credential.token_url,
         credential.client_id,
         credential.grant_type,
-        origin(receiver_url),
+        origin_of(receiver_url),
         *sorted(origins),
     )
 
@@ -118,14 +118,6 @@ def uses_authorization_code(credential: Credential) -> bool:
         credential.authorization_type == AuthorizationType.OAUTH2
         and credential.grant_type == GrantType.AUTHORIZATION_CODE
     )
-
-
-def origin(url: str) -> str:
-    """Return scheme, host and port of an address, to compare them."""
-    try:
-        return network.parse_url(url).origin
-    except network.UnsafeURLError:
-        return url
 
 
 def _digest(*parts: Any) -> str:

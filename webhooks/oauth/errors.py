@@ -85,6 +85,10 @@ _NEEDS_REAUTHORIZATION = {
         "again."
     ),
     "no_token_yet": _("There is no access token yet. Press “Get new access token”."),
+    "granted_elsewhere": _(
+        "The token was granted for other addresses than %(origin)s, so it does not go there. Press "
+        "“Get new access token”."
+    ),
     "token_expired": _(
         "The access token has expired, and there is no refresh token. Press “Get new access "
         "token”. %(hint)s"
@@ -353,7 +357,7 @@ _VARIANTS = {
     """,
     "redirect_uri_mismatch": "bad_redirect_uri invalid_redirect_uri",
     "unauthorized_client": "unsupported_grant_type unsupported_response_type",
-    "invalid_scope": "",
+    "invalid_scope": "insufficient_scope",
     "invalid_target": "",
     "invalid_request": "",
     "application_suspended": "",

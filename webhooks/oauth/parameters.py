@@ -24,7 +24,8 @@ RESERVED_IN_TOKEN_REQUEST = _CLIENT | {
 RESERVED_CLAIMS = frozenset({"iat", "exp", "jti", "nbf"})
 _MAX_LENGTH = 4096
 # RFC 9110 sections 5.1 and 5.5, and what only we may say.
-_HEADER = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,100})[ \t]*:[ \t]*([\x20-\x7e]*)")
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,100}")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 _OWN_HEADERS = frozenset(
     {
         *("accept", "accept-encoding", "authorization", "connection", "content-length"),
@@ -53,13 +54,14 @@ def check_headers(text: str) -> Pairs:
     """Return the extra headers of lines of "Name: value". Errors: MisconfiguredError."""
     pairs = []
     for line in filter(None, map(str.strip, text.splitlines())):
-        found = _HEADER.fullmatch(line)
-        if found is None or len(line) > _MAX_LENGTH:
+        name, colon, value = (part.strip() for part in line.partition(":"))
+        is_header = _HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)
+        if not colon or not is_header or len(line) > _MAX_LENGTH:
             # The value may be a secret.
-            raise MisconfiguredError(stored("no_header_line", line=line.partition(":")[0][:60]))
-        if found[1].lower() in _OWN_HEADERS:
-            raise MisconfiguredError(stored("reserved_header", name=found[1]))
-        pairs.append((found[1], found[2].rstrip()))
+            raise MisconfiguredError(stored("no_header_line", line=name[:60]))
+        if name.lower() in _OWN_HEADERS:
+            raise MisconfiguredError(stored("reserved_header", name=name))
+        pairs.append((name, value))
     return pairs
 
 

@@ -38,6 +38,8 @@ class ProviderPreset:
     # Names of our fields; texts may hold `{question}`.
     fields: dict[str, Any]
     questions: tuple[Question, ...] = ()
+    # The page of the provider where one does that.
+    console_url: str = ""
     # How to get a refresh token from it, for when none came.
     refresh_hint: Text = ""
     # Token types besides bearer that it gives and that are sent as bearer tokens all the same.
@@ -54,6 +56,7 @@ PROVIDERS = (
             "Google Cloud console, APIs & Services, Credentials: create an OAuth client ID of the "
             "type “Web application” and add the callback URL to the authorized redirect URIs."
         ),
+        console_url="https://console.cloud.google.com/apis/credentials",
         fields={
             "issuer": "https://accounts.google.com",
             "auth_url": "https://accounts.google.com/o/oauth2/v2/auth",
@@ -86,6 +89,7 @@ PROVIDERS = (
                 example="contoso.onmicrosoft.com",
             ),
         ),
+        console_url="https://entra.microsoft.com/#view/Microsoft_AAD_RegisteredApps/ApplicationsListBlade",
         fields={
             "auth_url": "https://login.microsoftonline.com/{tenant}/oauth2/v2.0/authorize",
             "token_url": "https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token",
@@ -102,6 +106,7 @@ PROVIDERS = (
             "GitHub, Settings, Developer settings, OAuth Apps: register an application and enter "
             "the callback URL as the authorization callback URL."
         ),
+        console_url="https://github.com/settings/developers",
         fields={
             "auth_url": "https://github.com/login/oauth/authorize",
             "token_url": "https://github.com/login/oauth/access_token",
@@ -119,6 +124,7 @@ PROVIDERS = (
             "api.slack.com, Your Apps, OAuth & Permissions: add the callback URL to the redirect "
             "URLs and the scopes to the bot token scopes."
         ),
+        console_url="https://api.slack.com/apps",
         fields={
             "auth_url": "https://slack.com/oauth/v2/authorize",
             "token_url": "https://slack.com/api/oauth.v2.access",
@@ -155,6 +161,7 @@ PROVIDERS = (
                 example="acme.my.salesforce.com",
             ),
         ),
+        console_url="https://login.salesforce.com/",
         fields={
             "auth_url": "https://{host}/services/oauth2/authorize",
             "token_url": "https://{host}/services/oauth2/token",
@@ -178,6 +185,7 @@ PROVIDERS = (
             "HubSpot developer account, Apps, Auth: add the callback URL to the redirect URLs and "
             "select the scopes you enter here."
         ),
+        console_url="https://app.hubspot.com/developer",
         fields={
             "auth_url": "https://app.hubspot.com/oauth/authorize",
             "token_url": "https://api.hubapi.com/oauth/v1/token",
@@ -212,6 +220,7 @@ PROVIDERS = (
                 ),
             ),
         ),
+        console_url="https://api-console.zoho.com/",
         fields={
             "auth_url": "https://accounts.{domain}/oauth/v2/auth",
             "token_url": "https://accounts.{domain}/oauth/v2/token",
@@ -268,6 +277,7 @@ PROVIDERS = (
                 choices=("www.kommo.com", "www.amocrm.ru"),
             ),
         ),
+        console_url="https://www.kommo.com/",
         fields={
             "auth_url": "https://{site}/oauth",
             "token_url": "https://{account}/oauth2/access_token",

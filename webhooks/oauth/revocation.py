@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 from typing import Literal
 
-from webhooks.models import Credential, ExchangeKind
+from webhooks.models import Credential, ExchangeKind, origin_of
 from webhooks.oauth import client, exchange_log, token_requests, tokens
 from webhooks.oauth.errors import MisconfiguredError, TokenResult, stored
 from webhooks.security.encryption import SecretUnreadableError
@@ -46,9 +46,9 @@ def revoke_replaced(credential: Credential, before: list[Given]) -> None:
 
 
 def given_tokens(credential_id: int) -> list[Given]:
-    """Return what there is to revoke; nothing when it cannot be read."""
+    """Return what there is to revoke; nothing when it cannot be read or may not go there."""
     row = tokens.read_row(credential_id)
-    if row is None:
+    if row is None or origin_of(row.credential.revocation_url) not in row.bound_origins:
         return []
     try:
         return [("refresh_token", row.refresh_token), ("access_token", row.access_token)]

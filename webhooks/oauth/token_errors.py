@@ -33,6 +33,8 @@ WRONG_ADDRESS_STATUSES = frozenset({404, 405, 410, 411, 415})
 # Microsoft says what happened by a number in the description, and often a general error beside it.
 # https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 _AADSTS = re.compile(r"AADSTS(\d{5,8})")
+# The callback URL is not registered, or not that of the authorization request.
+_AADSTS_REDIRECT = re.compile(r"AADSTS(50011|500112)\b")
 _AADSTS_NUMBERS = {
     TokenResult.NEEDS_REAUTHORIZATION: """
         70000 70008 70043 700081 700082 700084 50089 50132 50133 50173 54005 501481 65001 65004
@@ -121,7 +123,7 @@ _LIMITED = re.compile(
     r"|service (is )?(currently )?unavailable|(request|gateway|upstream|server) timed? ?out",
     re.IGNORECASE,
 )
-_ABOUT_REDIRECT = re.compile(r"redirect[_ ]ur[il]|callback url|aadsts50011", re.IGNORECASE)
+_ABOUT_REDIRECT = re.compile(r"redirect[_ ]ur[il]|callback url", re.IGNORECASE)
 _ABOUT_PKCE = re.compile(
     r"\bpkce\b|\bcode[\s_-]*(?:verifier|challenge)|\bverifier\b", re.IGNORECASE
 )
@@ -287,6 +289,9 @@ def error_code(
     is_mistake = result is TokenResult.MISCONFIGURED
     if is_mistake and missing_method(refusal):
         return "client_key_needed"
+    if _AADSTS_REDIRECT.search(words):
+        # Entra ID calls it invalid_client.
+        return "redirect_uri_mismatch"
     is_denied = is_mistake and _denies_client(name, "\n".join(refusal.texts), status)
     if known == "invalid_client" or is_denied:
         return "invalid_client"

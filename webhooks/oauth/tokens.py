@@ -31,6 +31,7 @@ from webhooks.models import (
     OAuthToken,
     TokenState,
     messages,
+    origin_of,
 )
 from webhooks.oauth import client, exchange_log, granted_token, token_requests
 from webhooks.oauth.endpoints import fingerprint
@@ -74,6 +75,7 @@ class UsableToken:
     # Until when a refusal leads to no further refresh, and the webhook whose success ends that.
     trial_ends_at: datetime | None = None
     tried_by: int | None = None
+    bound_origins: tuple[str, ...] = ()
 
 
 def usable_token(credential_id: int, *, now: datetime | None = None) -> UsableToken:
@@ -134,7 +136,7 @@ def adopt(credential: Credential, refresh_token: str, *, user: AbstractBaseUser)
         OAuthToken.objects.filter(credential_id=credential.pk).update(
             refresh_token=_sealed(credential.pk, "refresh_token", refresh_token),
             granted_by=user,
-            receiver_origins=credential.receiver_origins,
+            bound_origins=credential.token_origins,
         )
     return refresh(credential)
 
@@ -155,6 +157,16 @@ def prove(credential_id: int, version: int, *, webhook_id: int) -> None:
         refused_version__lt=version,
         refused_by=webhook_id,
     ).update(refused_version=0, refused_by=None)
+
+
+def check_receiver(credential: Credential, token: UsableToken, url: str) -> None:
+    """Erase a token that was not granted for a receiver. Errors: TokenUnavailableError then."""
+    if (origin := origin_of(url)) in token.bound_origins:
+        return
+    message = stored("granted_elsewhere", origin=origin)
+    drop(credential.pk, message=message)
+    hold_reason = None if credential.is_machine else HoldReason.NO_TOKEN
+    raise TokenUnavailableError(message, hold_reason=hold_reason)
 
 
 def is_refused(row: OAuthToken) -> bool:
@@ -309,6 +321,7 @@ def _usable(row: OAuthToken) -> UsableToken:
         if is_on_trial and began_at
         else None,
         tried_by=row.refused_by,
+        bound_origins=tuple(row.bound_origins),
     )
 
 
@@ -409,9 +422,12 @@ def _request(row: OAuthToken) -> tuple[token_requests.TokenRequest | None, Token
     try:
         if credential.is_machine:
             return token_requests.machine_request(credential), None
-        return token_requests.refresh_request(
+        request = token_requests.refresh_request(
             credential, row.refresh_token, is_single_use=row.is_single_use
-        ), None
+        )
+        if (origin := origin_of(request.url)) not in row.bound_origins:
+            raise MisconfiguredError(stored("granted_elsewhere", origin=origin))
+        return request, None
     except MisconfiguredError as error:
         return None, TokenAnswer(
             result=TokenResult.MISCONFIGURED, reason="settings", message=error.message
@@ -546,7 +562,7 @@ def store_refreshed(
     if row.obtained_at is None:
         columns["obtained_at"] = answered_at
     if row.credential.is_machine:
-        columns["receiver_origins"] = row.credential.receiver_origins
+        columns["bound_origins"] = row.credential.token_origins
     columns |= {"refreshed_at": answered_at, "warning": warning}
     return bool(_leased(row, lease).update(**columns))
 
@@ -559,7 +575,7 @@ def store_granted(
     answered_at: datetime,
     requested_scope: str,
     user: AbstractBaseUser | None,
-    receiver_origins: list[str],
+    bound_origins: list[str],
     account: str = "",
 ) -> None:
     """Write the token a person just got; it wins over whatever a worker is doing."""
@@ -582,7 +598,7 @@ def store_granted(
         "refresh_end_moves": end_moves,
         "refused_version": 0,
         "refused_by": None,
-        "receiver_origins": receiver_origins,
+        "bound_origins": bound_origins,
         "warning": joined(warning, _idle_warning(token, requested_scope, end_moves=end_moves)),
     }
     OAuthToken.objects.filter(credential_id=credential_id).update(**columns)
@@ -718,7 +734,8 @@ _NOTHING: dict[str, Any] = {
     "refused_version": 0,
     "refused_by": None,
     "warning": "",
-    "receiver_origins": [],
+    "bound_origins": [],
+    "replaced_secret": "",
 }
 
 
@@ -740,7 +757,43 @@ def _token_columns(
         "refresh_failures": 0,
         "answer_lost_at": None,
         "last_error": "",
+        "replaced_secret": "",
     }
+
+
+def keep_replaced_secret(credential_id: int, *, old: str, origins: list[str], new: str) -> None:
+    """Keep the client secret that a token was obtained with, now that another one is saved.
+
+    The first one stays: what was saved since has obtained nothing. The next token forgets it.
+    """
+    row = read_row(credential_id)
+    if row is None or not row.has_access_token() or old == new:
+        return
+    kept = row.replaced_secret if row.has_replaced_secret() else old
+    origins = row.replaced_secret_origins if row.has_replaced_secret() else origins
+    sealed = _sealed(credential_id, "replaced_secret", kept) if kept and kept != new else ""
+    OAuthToken.objects.filter(pk=row.pk, version=row.version).update(
+        replaced_secret=sealed, replaced_secret_origins=origins
+    )
+
+
+def restore_secret(credential: Credential) -> bool:
+    """Save the client secret that the token was obtained with again; False when there is none.
+
+    It stays bound to the origins that it was entered for, whatever the addresses are by now.
+    A token that failed with the other one is tried again.
+    """
+    row = read_row(credential.pk)
+    if row is None or not row.has_replaced_secret():
+        return False
+    with transaction.atomic():
+        credential.set_secret("client_secret", row.replaced_secret)
+        bound = {"client_secret": row.replaced_secret_origins}
+        credential.secret_origins = {**credential.secret_origins, **bound}
+        credential.save(update_fields=["client_secret", "secrets_changed_at"])
+        OAuthToken.objects.filter(pk=row.pk).update(replaced_secret="")
+    reopen(credential.pk)
+    return True
 
 
 def _sealed(credential_id: int, name: str, value: str) -> Sealed:

@@ -75,11 +75,14 @@ def icon(name: str, css_class: str = "") -> SafeString:
 # The beginnings of the names of views -> the tab of the header that they belong to.
 _TABS = {
     "webhooks:connection": "connections",
+    "webhooks:alert": "alerts",
+    "webhooks:help": "",
+    "webhooks:status": "",
     "webhooks:deliver": "deliveries",
     "webhooks:event": "deliveries",
-    "webhooks:replay_create_for_all": "deliveries",
-    "webhooks:replay_create": "webhooks",
-    "webhooks:replay": "deliveries",
+    "webhooks:resend_create_for_all": "deliveries",
+    "webhooks:resend_create": "webhooks",
+    "webhooks:resend": "deliveries",
     "webhooks:": "webhooks",
     "admin:webhooks_delivery": "deliveries",
     "admin:webhooks_apikey": "keys",
@@ -145,6 +148,16 @@ def ago(moment: datetime | None) -> SafeString | str:
     return format_html(
         '<time datetime="{}" title="{}" data-ago>{}</time>', *_written(moment), words
     )
+
+
+@register.filter
+def clock(moment: datetime) -> SafeString:
+    """Show the time of a day, and the day when it is not today's."""
+    local = _local(moment)
+    is_today = local.date() == timezone.localdate()
+    words = f"{local:%H:%M:%S}" if is_today else date(local, "j M, H:i:s")
+    iso, exactly = _written(moment)
+    return format_html('<time class="num" datetime="{}" title="{}">{}</time>', iso, exactly, words)
 
 
 @register.filter
@@ -255,9 +268,9 @@ def backlog_line(report: Report) -> dict[str, Any]:
     if found.sending:
         parts.append(_("%s being sent") % _capped(found.sending))
     if found.held:
-        parts.append(_("%s held") % _capped(found.held))
+        parts.append(_("%s on hold") % _capped(found.held))
     if found.parked:
-        parts.append(_("%s parked") % _capped(found.parked))
+        parts.append(_("%s stuck") % _capped(found.parked))
     if found.sent_per_second:
         parts.append(_("%s sent per second") % _rate(found.sent_per_second))
     elif found.due:

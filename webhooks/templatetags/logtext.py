@@ -140,7 +140,7 @@ KINDS = {
     "connection": gettext_lazy("Connection"),
     "apikey": gettext_lazy("API key"),
     "delivery": gettext_lazy("Delivery"),
-    "replay": gettext_lazy("Replay"),
+    "resend": gettext_lazy("Resend"),
     "user": gettext_lazy("Account"),
     "group": gettext_lazy("Group"),
 }

@@ -155,29 +155,52 @@ def limit_field(label: Any, most: int, sentence: Any, help_text: Any) -> forms.I
 
 
 class EventTypesInput(forms.CheckboxSelectMultiple):
-    """Checkboxes by group, each group with its wildcard first."""
+    """A picker: checkboxes by group, each group with its wildcard first; closed, what is chosen."""
 
     template_name = "webhooks/webhook_form/_field_events.html"
 
     def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
         context = super().get_context(name, value, attrs)
+        widget = context["widget"]
         chosen = set(value or ())
-        prefix = context["widget"]["attrs"].get("id", f"id_{name}")
-        context["widget"]["groups"] = [
-            {
-                "label": group.label,
-                "wildcard": _box(group.wildcard, chosen, prefix),
-                "types": [
-                    {**_box(event.key, chosen, prefix), "event": event} for event in group.types
-                ],
-            }
-            for group in catalogue.groups()
-        ]
-        known = {key for group in catalogue.groups() for key in _keys(group)}
-        context["widget"]["others"] = [
-            _box(pattern, chosen, prefix) for pattern in sorted(chosen - known)
-        ]
+        prefix = widget["attrs"].setdefault("id", f"id_{name}")
+        groups = catalogue.groups()
+        known = {key for group in groups for key in _keys(group)}
+        others = sorted(chosen - known)
+        widget |= {
+            "groups": [
+                {
+                    "label": group.label,
+                    "wildcard": _box(group.wildcard, chosen, prefix),
+                    "types": [
+                        {
+                            **_box(event.key, chosen, prefix),
+                            "event": event,
+                            "short": _short_label(event),
+                        }
+                        for event in group.types
+                    ],
+                }
+                for group in groups
+            ],
+            "others": [_box(pattern, chosen, prefix) for pattern in others],
+            "chosen": "; ".join([*filter(None, (_chosen(one, chosen) for one in groups)), *others]),
+            "count": len(catalogue.types_for(chosen)),
+        }
         return context
+
+
+def _chosen(group: catalogue.EventGroup, chosen: set[str]) -> str:
+    """Return what is chosen of a group in a few words: “Incoming calls: all”."""
+    words = [_short_label(event) for event in group.types if event.key in chosen]
+    if group.wildcard in chosen:
+        words = [gettext("all")]
+    return f"{group.label}: {', '.join(words)}" if words else ""
+
+
+def _short_label(event: catalogue.EventType) -> str:
+    """Return a type's label without the words that its group has already."""
+    return str(event.label).rpartition(": ")[2]
 
 
 class EventTypesField(forms.Field):

@@ -24,7 +24,7 @@ _PAGES = {
     "detail",
     "delivery",
     "deliveries",
-    "replay",
+    "resend",
     "connection",
     "connections",
     "credential",
@@ -102,6 +102,12 @@ def own_address(request: HttpRequest, address: str) -> str:
     )
     # A word without a slash would be taken for the name of a view.
     return address if is_own and address.startswith("/") else ""
+
+
+def offer_undo(request: HttpRequest, sentence: str, action: str, ids: list[int]) -> None:
+    """Say what was done, with a button that does one of the bulk actions to take it back."""
+    # `ui/_messages.html` posts it to the list as it is.
+    messages.success(request, sentence, extra_tags=f"{action}:{','.join(map(str, ids))}")
 
 
 def redirect_back(request: HttpRequest, default: str, *args: Any) -> HttpResponse:

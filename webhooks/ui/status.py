@@ -8,14 +8,13 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from webhooks import oauth
-from webhooks.alerts import problems
+from webhooks.alerts import channels, problems
 from webhooks.alerts.problems import TOKEN_ENDS_WITHIN
 from webhooks.delivery import outcomes
 from webhooks.delivery.plans import destination_problem
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
 
 # Encrypted columns of related rows, which no list or page of a webhook decrypts.
-TOKEN_SECRETS = ("token__access_token", "token__refresh_token")
+TOKEN_SECRETS = ("token__access_token", "token__refresh_token", "token__replaced_secret")
 # Of a webhook with the credential it uses and that one's token.
 SECRETS_OF_WEBHOOK = (
     *WEBHOOK_SECRETS,
@@ -186,7 +185,9 @@ def problems_of(webhook: Webhook) -> dict[str, Any]:
     return {
         "notices": [one for one in notices if one["action"] != "resume"],
         "pause_notice": next((one for one in notices if one["action"] == "resume"), None),
-        "has_no_recipients": not (webhook.alert_recipients or settings.WEBHOOKS_ALERT_RECIPIENTS),
+        "has_no_recipients": not (
+            webhook.alert_recipients or channels.covering([webhook.pk]).exists()
+        ),
         "is_muted": webhook.mutes_alerts(timezone.now()),
     }
 
@@ -200,7 +201,7 @@ def count_open(webhook: Webhook, *statuses: Status) -> str:
 
     Asks for each status alone, because each has a partial index of its own.
     """
-    rows = [Delivery.objects.filter(webhook=webhook, status=status) for status in statuses]
+    rows = [Delivery.objects.in_status(status).filter(webhook=webhook) for status in statuses]
     return counted(sum(found[: MAX_COUNTED + 1].count() for found in rows))
 
 
@@ -217,7 +218,7 @@ def being_moved(webhook: Webhook) -> str:
         return _("Being cancelled: %(count)s held deliveries are left.") % {"count": counted(held)}
     if held:
         return _("Being released: %(count)s held deliveries are left.") % {"count": counted(held)}
-    waiting = Delivery.objects.filter(webhook=webhook, status=Status.PENDING)
+    waiting = Delivery.objects.in_status(Status.PENDING).filter(webhook=webhook)
     waiting = waiting.exclude(trigger=Trigger.TEST)
     left = 0 if webhook.is_active else waiting[: MAX_COUNTED + 1].count()
     if left:
@@ -226,12 +227,12 @@ def being_moved(webhook: Webhook) -> str:
 
 
 def _held(webhook: Webhook) -> Counter[str]:
-    rows = Delivery.objects.filter(webhook=webhook, status=Status.HELD).order_by()
+    rows = Delivery.objects.in_status(Status.HELD).filter(webhook=webhook).order_by()
     return Counter(rows.values_list("hold_reason", flat=True)[: MAX_COUNTED + 1])
 
 
 def _parked(webhook: Webhook) -> int:
-    rows = Delivery.objects.filter(webhook=webhook, status=Status.PARKED).order_by()
+    rows = Delivery.objects.in_status(Status.PARKED).filter(webhook=webhook).order_by()
     return len(rows.values_list("pk")[: MAX_COUNTED + 1])
 
 
@@ -258,10 +259,10 @@ def _waiting_groups(held: Counter[str], parked: int) -> list[dict[str, Any]]:
     if parked:
         groups.append(
             {
-                "label": _("The process died three times while it was sending"),
+                "label": _("Sending crashed three times"),
                 "status": Status.PARKED,
                 "count": counted(parked),
-                "release": _("Look at them in the log, then press Send now there."),
+                "release": _("Resend or cancel them in the log."),
             }
         )
     return groups
@@ -356,10 +357,12 @@ def _blocking(webhook: Webhook) -> dict[str, Any] | None:
     """Find the failing first delivery of an ordered webhook; None when nothing waits behind it."""
     if not webhook.is_ordered or not webhook.is_active:
         return None
-    pending = Delivery.objects.filter(webhook=webhook, status=Status.PENDING)
+    pending = Delivery.objects.in_status(Status.PENDING).filter(webhook=webhook)
     # A retry is due last, so the failing delivery is at the far end of the index of due rows.
     last_due = list(pending.order_by("-next_attempt_at")[:_MAX_FAILING])
-    sending = list(Delivery.objects.filter(webhook=webhook, status=Status.SENDING)[:_MAX_FAILING])
+    sending = list(
+        Delivery.objects.in_status(Status.SENDING).filter(webhook=webhook)[:_MAX_FAILING]
+    )
     failing = [one for one in (*last_due, *sending) if one.failure_count]
     if not failing:
         return None

@@ -18,7 +18,7 @@ from webhooks.ui.requests import page
 SHOWN = 20
 ENTRIES_PER_PAGE = 50
 # Pausing has its own guard, initial-is_active; the rest changes nothing that the form writes.
-_OVERWRITTEN = (Action.CHANGED, Action.IMPORTED)
+_OVERWRITTEN = (Action.CHANGED, Action.IMPORTED, Action.REVERTED)
 _MAX_CONFLICTS = 10
 
 
@@ -47,6 +47,7 @@ def of_connection(request: HttpRequest, pk: int) -> HttpResponse:
 def _show(request: HttpRequest, subject: Webhook | Credential) -> HttpResponse:
     """Show a page of entries, newest first; the next one begins below the last id shown."""
     entries = audit.trail_of(type(subject), subject.pk)
+    entries = entries.select_related("version").defer("version__settings")
     before = request.GET.get("before", "")
     if re.fullmatch("[0-9]{1,18}", before):
         entries = entries.filter(pk__lt=before)
@@ -56,6 +57,10 @@ def _show(request: HttpRequest, subject: Webhook | Credential) -> HttpResponse:
         "subject": subject,
         "is_connection": isinstance(subject, Credential),
         "entries": shown,
+        # The newest is how the webhook is now.
+        "newest_version": max((one.pk for one in shown if hasattr(one, "version")), default=0)
+        if not before
+        else 0,
         "is_first_page": not before,
         "older_than": shown[-1].pk if len(found) > len(shown) else None,
     }

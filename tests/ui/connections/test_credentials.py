@@ -119,7 +119,7 @@ def test_who_dies_while_a_token_is_revoked_leaves_no_secret_behind(
 
     monkeypatch.setattr("webhooks.oauth.revoke", die)
     with pytest.raises(SystemExit):
-        (lifecycle if is_connection else events).delete(found)
+        (lifecycle.delete if is_connection else events.purge)(found)
     left = Credential.objects.get(pk=webhook.credential_id)
     assert left.deleted_at is not None
     assert not any(left.has_secret(field) for field in ("client_secret", "basic_password"))

@@ -78,7 +78,8 @@ def test_everything_that_waits_is_in_the_line(browser: Client, address: str) -> 
     sent(rows[0], 2)
     # A slow machine adds a second.
     expected = (
-        r": 2 due, the oldest for 1\d s · 1 being sent · 1 held · 1 parked · 0\.\d sent per second"
+        r": 2 due, the oldest for 1\d s · 1 being sent · 1 on hold · 1 stuck · "
+        r"0\.\d sent per second"
     )
     assert re.fullmatch(expected, line(browser, address))
 
@@ -131,9 +132,9 @@ def test_a_deep_queue_is_not_counted_to_its_end(browser: Client, monkeypatch: An
 def test_an_action_on_the_log_still_shows_a_page(browser: Client) -> None:
     delivery = make_delivery(make_webhook())
     Delivery.objects.filter(pk=delivery.pk).update(status=Status.PARKED, next_attempt_at=None)
-    data = {"action": "send_now", "delivery": [delivery.pk], "next": LOG}
-    page = browser.post(reverse("webhooks:deliveries_selected"), data, follow=True)
-    assert "1 delivery is sent now." in page.text
+    data = {"delivery": [delivery.pk], "next": LOG}
+    page = browser.post(reverse("webhooks:deliveries_cancel"), data, follow=True)
+    assert "1 delivery is cancelled." in page.text
 
 
 @pytest.mark.parametrize("address", [LIST, LOG])

@@ -1,6 +1,7 @@
 """From a number to the reason: the search page, and the page of one event."""
 
 import re
+from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -9,7 +10,7 @@ from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
 from webhooks import audit, events
-from webhooks.models import Action, Webhook
+from webhooks.models import Action, Attempt, Delivery, SavedView, Webhook
 
 pytestmark = pytest.mark.django_db
 
@@ -47,8 +48,8 @@ def test_a_number_leads_to_the_one_event_and_its_reasons(browser: Client) -> Non
     assert "+380671234567" in page
     assert re.search(r"Sales CRM Filtered out The filter did not match", page)
     assert re.search(r"Deals only Type not chosen", page)
-    assert re.search(r"On holiday \w+( \w+)? It is held because the webhook is paused", page)
-    assert re.search(r"Takes all \w+ It waits for its first attempt", page)
+    assert re.search(r"On holiday \w+( \w+)? It is on hold because the webhook is paused", page)
+    assert re.search(r"Takes all \w+ It is waiting for its first attempt", page)
     assert re.search(r"Came later Created later", page)
     assert "Was deleted" not in page
     assert "Judged by today" not in page
@@ -99,3 +100,51 @@ def test_a_page_of_an_event_takes_no_query_for_each_webhook(
     with django_assert_max_num_queries(12):  # type: ignore[operator]
         browser.get(f"{ROOT}events/{published.event_id}/")
     assert Webhook.objects.count() == 30
+
+
+LOG = f"{ROOT}deliveries/"
+
+
+def test_filters_are_kept_as_a_view_of_ones_own_and_deleted(browser: Client) -> None:
+    browser.post(f"{LOG}views/", {"name": "CRM errors", "query": "code=5xx&status=failed&x=1"})
+    browser.post(f"{LOG}views/", {"name": "Nothing", "query": "x=1"})
+    address = f"{LOG}?status=failed&amp;code=5xx"
+    page = browser.get(address.replace("&amp;", "&")).content.decode()
+    assert re.search(rf'<a\s+href="{re.escape(address)}"\s+aria-current="page"\s*>CRM errors', page)
+    other = Client()
+    other.force_login(User.objects.create_superuser("other"))
+    assert "CRM errors" not in other.get(LOG).content.decode()
+    [kept] = SavedView.objects.all()
+    other.post(f"{LOG}views/{kept.pk}/delete/")
+    assert SavedView.objects.exists()
+    browser.post(f"{LOG}views/{kept.pk}/delete/")
+    assert not SavedView.objects.exists()
+
+
+@pytest.mark.parametrize("log", [LOG, "/admin/webhooks/delivery/"])
+def test_a_watched_log_gets_rows_only_when_there_is_something_new(
+    browser: Client, log: str
+) -> None:
+    webhook = make_webhook()
+    make_delivery(webhook, call_id="first-call")
+    page = browser.get(log).content.decode()
+    [address] = re.findall(r'hx-get="([^"]*)"\s+hx-trigger="refresh"', page)
+    address = address.replace("&amp;", "&")
+    assert browser.get(address, headers={"HX-Request": "true"}).status_code == 204
+    make_delivery(webhook, call_id="second-call")
+    part = browser.get(address, headers={"HX-Request": "true"}).content.decode()
+    assert part.lstrip().startswith("<div")
+    assert "second-call" in part
+    assert part.count("is-new") == 1
+
+
+def test_a_row_says_who_called_how_long_it_took_and_what_is_next(browser: Client) -> None:
+    row = make_delivery(make_webhook(), caller="+380671234567")
+    Attempt.objects.create(
+        delivery=row, number=1, started_at=timezone.now(), total_ms=412, outcome="server_error"
+    )
+    Delivery.objects.update(
+        attempt_count=1, status_code=503, next_attempt_at=timezone.now() + timedelta(minutes=5)
+    )
+    page = text_of(browser.get(LOG).content)
+    assert re.search(r"\+380671234567 call-1 CRM Waiting 503 412 ms 1 next in \d+ minutes", page)

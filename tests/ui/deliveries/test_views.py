@@ -90,7 +90,7 @@ def test_the_log_lists_deliveries_of_every_webhook_newest_first(browser: Client)
     newer = Delivery.objects.get(event_id=event.event_id, webhook=shop)
     page = browser.get(LOG)
     assert shown(page) == [newer.pk, older.pk]
-    for text in ("CRM", "Shop", "recording.ready", "call-7", "Pending", page_of(older)):
+    for text in ("CRM", "Shop", "recording.ready", "call-7", "Waiting", page_of(older)):
         assert text in page.text
 
 
@@ -121,7 +121,7 @@ def test_a_page_of_the_log_costs_few_queries_and_counts_nothing(
         make_delivery(webhook)
     query = {"webhook": webhook.pk, "status": "pending", "type": "call.incoming.after"}
     for filters in ({}, query):
-        with django_assert_max_num_queries(15) as queries:
+        with django_assert_max_num_queries(17) as queries:
             browser.get(LOG, filters)
         for one in queries:
             assert "COUNT(" not in one["sql"]
@@ -166,8 +166,8 @@ EVERYTHING = {"ok", "missing", "broken", "silent", "sms"}
         ({"code": "5XX"}, {"broken"}),
         ({"code": "4xx", "status": "failed"}, {"missing"}),
         ({"code": "none"}, {"silent"}),
-        ({"trigger": "redelivery"}, {"broken"}),
-        ({"trigger": "redelivery", "status": "succeeded"}, set()),
+        ({"trigger": "resent"}, {"broken"}),
+        ({"trigger": "resent", "status": "succeeded"}, set()),
         ({"period": "hour"}, EVERYTHING),
         ({"until": "2020-01-01T10:00"}, set()),
         ({"since": "2999-01-01T10:00"}, set()),
@@ -308,7 +308,7 @@ def test_an_empty_log_says_what_to_do(browser: Client) -> None:
 def test_the_head_of_the_log_says_how_far_behind_the_engine_is(browser: Client) -> None:
     webhook = make_webhook()
     settle(make_delivery(webhook), Status.PARKED)
-    assert "1 parked" in browser.get(LOG).text
+    assert "1 stuck" in browser.get(LOG).text
 
 
 # One delivery
@@ -398,8 +398,8 @@ def test_a_body_is_only_ever_downloaded(browser: Client) -> None:
     [
         (Status.SUCCEEDED, {"attempt_count": 1}, "Succeeded at the first attempt."),
         (Status.SUCCEEDED, {"attempt_count": 3}, "Succeeded after 3 attempts."),
-        (Status.HELD, {"hold_reason": "no_token"}, "No access token was obtained yet"),
-        (Status.PARKED, {}, "press Send now"),
+        (Status.HELD, {"hold_reason": "no_token"}, "No access token yet"),
+        (Status.PARKED, {}, "Resend it or cancel it"),
         (Status.CANCELLED, {"finished_at": dt.datetime.now(dt.UTC)}, "Cancelled before it"),
         (Status.FAILED, {"outcome": "gone"}, "Given up: Gone."),
     ],
@@ -452,7 +452,7 @@ def test_whatever_stands_in_a_deliverys_address_it_answers(browser: Client) -> N
     huge = "9" * 30
     for address in (
         f"{page_of(delivery)}attempts/{huge}/request.bin",
-        f"{LOG[:-11]}replays/{huge}/",
+        f"{LOG[:-11]}resends/{huge}/",
     ):
         assert browser.get(address).status_code == 404, address
 
@@ -473,24 +473,13 @@ def test_a_page_that_saw_the_newest_state_gets_nothing_new(browser: Client) -> N
 # What is done with one
 
 
-def test_redeliver_makes_a_new_delivery_and_shows_it(browser: Client) -> None:
+def test_resend_makes_a_new_delivery_and_shows_it(browser: Client) -> None:
     delivery = settle(make_delivery(make_webhook()))
-    answer = browser.post(page_of(delivery, "delivery_redeliver"), follow=True)
+    answer = browser.post(page_of(delivery, "delivery_resend"), follow=True)
     new = Delivery.objects.exclude(pk=delivery.pk).get()
-    assert (new.event_id, new.trigger) == (delivery.event_id, Trigger.REDELIVERY)
+    assert (new.event_id, new.trigger) == (delivery.event_id, Trigger.RESENT)
     assert answer.redirect_chain[-1][0] == page_of(new)
-    assert entries() == [(Action.REDELIVERED, delivery.pk, "ann")]
-
-
-def test_what_still_waits_is_sent_now_and_not_delivered_twice(browser: Client) -> None:
-    delivery = make_delivery(make_webhook())
-    later = timezone.now() + dt.timedelta(hours=9)
-    Delivery.objects.filter(pk=delivery.pk).update(next_attempt_at=later)
-    page = browser.get(page_of(delivery)).text
-    assert ('id="send-now"' in page, 'id="redeliver"' in page) == (True, False)
-    settle(delivery)
-    page = browser.get(page_of(delivery)).text
-    assert ('id="send-now"' in page, 'id="redeliver"' in page) == (False, True)
+    assert entries() == [(Action.RESENT, delivery.pk, "ann")]
 
 
 @pytest.mark.parametrize(("minutes", "words"), [(-1, "due now"), (9, "next")])
@@ -499,34 +488,34 @@ def test_a_retry_whose_time_has_come_is_due(browser: Client, minutes: int, words
     delivery = make_delivery(make_webhook())
     Delivery.objects.update(attempt_count=1, next_attempt_at=at)
     log = browser.get(reverse("webhooks:deliveries")).text
-    row = log.partition('<td class="log-when')[2].partition("</td>")[0]
+    row = log.partition('<td class="small log-attempts')[2].partition("</td>")[0]
     assert [word for word in ("due now", "next") if word in row] == [words]
     assert ("due now" in browser.get(page_of(delivery)).text) == (minutes < 0)
 
 
-def test_send_now_and_cancel_move_a_waiting_delivery(browser: Client) -> None:
+def test_resend_and_cancel_move_a_waiting_delivery(browser: Client) -> None:
     delivery = make_delivery(make_webhook())
     later = timezone.now() + dt.timedelta(hours=9)
     Delivery.objects.filter(pk=delivery.pk).update(next_attempt_at=later)
-    browser.post(page_of(delivery, "delivery_send_now"))
+    browser.post(page_of(delivery, "delivery_resend"))
     delivery.refresh_from_db()
     assert delivery.next_attempt_at is not None
     assert delivery.next_attempt_at < later - dt.timedelta(hours=8)
     browser.post(page_of(delivery, "delivery_cancel"))
     delivery.refresh_from_db()
     assert delivery.status == Status.CANCELLED
-    assert [action for action, *_ in entries()] == [Action.SENT_NOW, Action.CANCELLED]
-    for step in ("delivery_send_now", "delivery_cancel"):
-        answer = browser.post(page_of(delivery, step), follow=True)
-        assert "This delivery no longer waits." in answer.text
+    assert [action for action, *_ in entries()] == [Action.RESENT, Action.CANCELLED]
+    # It was not sent twice.
+    assert Delivery.objects.count() == 1
+    answer = browser.post(page_of(delivery, "delivery_cancel"), follow=True)
+    assert "This delivery no longer waits." in answer.text
     assert len(entries()) == 2
 
 
 @pytest.mark.parametrize(
     ("name", "permission"),
     [
-        ("delivery_redeliver", "test_webhook"),
-        ("delivery_send_now", "test_webhook"),
+        ("delivery_resend", "test_webhook"),
         ("delivery_cancel", "change_webhook"),
     ],
 )
@@ -546,10 +535,10 @@ def test_nothing_is_sent_to_a_deleted_webhook(browser: Client) -> None:
     delivery = settle(make_delivery(webhook))
     events.delete(webhook)
     page = browser.get(page_of(delivery))
-    for name in ("delivery_redeliver", "delivery_edit"):
+    for name in ("delivery_resend", "delivery_edit"):
         assert page_of(delivery, name) not in page.text
-    answer = browser.post(page_of(delivery, "delivery_redeliver"), follow=True)
-    assert "The webhook was deleted" in answer.text
+    answer = browser.post(page_of(delivery, "delivery_resend"), follow=True)
+    assert "its webhook was deleted" in answer.text
     answer = browser.get(page_of(delivery, "delivery_edit"), follow=True)
     assert "The webhook was deleted" in answer.text
     assert Delivery.objects.count() == 1

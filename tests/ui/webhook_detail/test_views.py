@@ -291,8 +291,8 @@ def test_held_deliveries_are_counted_by_reason_with_what_releases_them(browser: 
     page = page_of(webhook, browser)
     groups = {str(group["label"]): group["count"] for group in page.context["waiting_groups"]}
     assert groups == {
-        "The webhook needs re-authorization": "1",
-        "No access token was obtained yet": "2",
+        "Needs re-authorization": "1",
+        "No access token yet": "2",
     }
     assert page.context["held"] == "3"
     assert "by the first Get new access token" in page.text
@@ -310,7 +310,7 @@ def test_parked_deliveries_lead_to_the_log(browser: Client) -> None:
     assert [one.pk for one in found.context["page"].rows] == [row.pk]
 
 
-def test_the_admin_shows_parked_deliveries_to_staff_with_send_now() -> None:
+def test_the_admin_shows_parked_deliveries_to_staff_with_resend() -> None:
     staff = logged_in(is_superuser=True)
     user = staff.get(reverse("webhooks:list")).context["user"]
     user.is_staff = True
@@ -319,7 +319,7 @@ def test_the_admin_shows_parked_deliveries_to_staff_with_send_now() -> None:
     row = make_delivery(webhook)
     Delivery.objects.filter(pk=row.pk).update(status=Status.PARKED, next_attempt_at=None)
     page = staff.get(reverse("admin:webhooks_delivery_change", args=[row.pk]))
-    assert reverse("admin:webhooks_delivery_send_now", args=[row.pk]) in page.text
+    assert reverse("admin:webhooks_delivery_resend", args=[row.pk]) in page.text
 
 
 # ---- Pause and resume ------------------------------------------------------------------------

@@ -153,7 +153,7 @@ def test_alerts_are_muted_for_some_hours_and_the_form_says_until_when(browser: C
     assert timedelta(hours=7.9) < until - timezone.now() < timedelta(hours=8.1)
     page = browser.get(reverse("webhooks:edit", args=[webhook.pk]))
     assert f'<option value="{until.isoformat()}" selected>' in page.text
-    assert f"muted until {timezone.localtime(until):%Y-%m-%d %H:%M}" in page.text
+    assert f"Muted until {timezone.localtime(until):%Y-%m-%d %H:%M}" in page.text
     save(browser, webhook, alerts_are_muted="on", alerts_muted_until=until.isoformat())
     assert webhook.alerts_muted_until == until
 

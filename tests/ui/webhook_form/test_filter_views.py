@@ -372,7 +372,7 @@ def test_events_are_listed_with_their_verdicts_page_by_page(browser: Client) -> 
     publish(20, disposition="NO ANSWER")
     first = why(webhook, browser)
     assert [found["label"] for _event, found in first.context["rows"]] == (
-        ["Pending"] * 20 + ["Filtered out"] * 10
+        ["Waiting"] * 20 + ["Filtered out"] * 10
     )
     second = why(webhook, browser, before=first.context["older"])
     assert len(second.context["rows"]) == 10

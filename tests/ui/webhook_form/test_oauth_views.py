@@ -110,7 +110,7 @@ def test_what_is_there_already_needs_no_button(browser: Client, provider: Provid
 @pytest.mark.parametrize(
     ("issuer", "words"),
     [
-        ("", "Enter the issuer first"),
+        ("", "Enter the issuer"),
         ("http://provider.example", "https://"),
         ("https://10.0.0.1", "10.0.0.1"),
         ("no address", "Issuer"),
@@ -194,7 +194,7 @@ def test_client_credentials_get_their_token_without_leaving(
     assert webhook.credential.token.state == TokenState.VALID
     page = browser.get(edit_url(webhook)).text
     assert "The access token was stored." in page
-    assert "and is fetched anew by itself" in page
+    assert "fetched again automatically" in page
 
 
 def test_client_credentials_that_are_refused_say_what_to_change(
@@ -406,11 +406,11 @@ def test_a_grant_that_ends_soon_is_announced(
     ends_at = None if days is None else timezone.now() + timedelta(days=days, minutes=1)
     make_token(webhook.credential, refresh_token_expires_at=ends_at)
     page = browser.get(edit_url(webhook)).text
-    assert ("Press “Get new access token”" in page and "grant" in page) is is_warned
+    assert ("Get a new access token" in page or "The grant ends" in page) is is_warned
 
 
 def test_a_new_webhook_has_nothing_to_check_yet(browser: Client, provider: Provider) -> None:
     page = browser.post(CREATE, {**oauth_fields(provider), "action": "change_type"})
-    assert "Looks at the saved addresses" not in page.text
+    assert "Checks the saved addresses" not in page.text
     begin(browser, provider)
-    assert "Looks at the saved addresses" in browser.get(edit_url(Webhook.objects.get())).text
+    assert "Checks the saved addresses" in browser.get(edit_url(Webhook.objects.get())).text

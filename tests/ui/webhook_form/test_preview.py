@@ -80,7 +80,7 @@ def test_a_mistake_is_said_at_its_row_and_the_rest_is_shown(browser: Client) -> 
     answer = preview(browser, **rows)
     assert answer.context["preview"].body == b'{"a":"+38 (067) 123-45-67"}'
     assert "1 parameter has a mistake and is left out." in answer.text
-    assert "Nothing was saved yet" not in answer.text
+    assert "Not saved." not in answer.text
     assert (
         'id="parameter-1-errors" hx-swap-oob="true" data-errors="parameter-1-name "' in answer.text
     )
@@ -226,9 +226,9 @@ def test_what_became_wrong_meanwhile_is_said_and_no_save_is_blamed(browser: Clie
     webhook = make_webhook(body_template='{"a": }')
     page = browser.get(edit_url(webhook)).text
     assert "Line 1, column 7" in page
-    assert "Nothing was saved yet" not in page
+    assert "Not saved." not in page
     page = browser.post(edit_url(webhook), posted(**fields(**TEMPLATE, body_template="{"))).text
-    assert "Nothing was saved yet" in page
+    assert "Not saved." in page
 
 
 # ---- Without a script --------------------------------------------------------------------------

@@ -14,7 +14,15 @@ from tests.sandbox import AUTHORIZATION_CLIENT, Provider, answer_consent
 from tests.ui.webhook_form.test_forms import posted
 from tests.ui.webhook_form.test_views import CREATE, draft_of, edit_url, logged_in
 from webhooks import events
-from webhooks.models import Delivery, HoldReason, OAuthToken, Status, TokenState, Webhook
+from webhooks.models import (
+    AuditEntry,
+    Delivery,
+    HoldReason,
+    OAuthToken,
+    Status,
+    TokenState,
+    Webhook,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -291,7 +299,7 @@ def test_clear_forgets_the_token(browser: Client, provider: Provider) -> None:
     assert "The access token was cleared." in page
     assert "No token" in page
     # There is no revocation URL here.
-    assert "The token may still be valid at the provider." in page
+    assert "It may still be valid at the provider" in page
 
 
 def test_clear_says_nothing_of_the_provider_when_it_revoked_the_token(
@@ -311,7 +319,7 @@ def test_a_revocation_that_failed_is_said_on_the_page(browser: Client, provider:
     panel = browser.post(url, headers=HTMX).text
     provider.clear_fault()
     assert "The access token was cleared." in panel
-    assert "The token may still be valid at the provider." in panel
+    assert "It may still be valid at the provider" in panel
 
 
 def test_the_account_that_was_connected_is_shown(browser: Client, provider: Provider) -> None:
@@ -336,9 +344,9 @@ def test_the_form_says_before_saving_what_drops_the_token(
     browser: Client, provider: Provider
 ) -> None:
     webhook = authorized(browser, provider)
-    assert "drops the stored access token when you save" in browser.get(edit_url(webhook)).text
+    assert "Saving drops the access token" in browser.get(edit_url(webhook)).text
     browser.post(edit_url(webhook), oauth_fields(provider, client_id="other-client", action="save"))
-    assert "drops the stored access token" not in browser.get(edit_url(webhook)).text
+    assert "Saving drops the access token" not in browser.get(edit_url(webhook)).text
 
 
 def test_a_new_token_comes_with_the_test_beside_it_once(
@@ -346,11 +354,60 @@ def test_a_new_token_comes_with_the_test_beside_it_once(
 ) -> None:
     come_back(browser, answer_consent(begin(browser, provider)))
     webhook = Webhook.objects.get()
-    beside_the_news = 'form="test-form"'
-    assert beside_the_news in browser.get(edit_url(webhook)).text
-    assert beside_the_news not in browser.get(edit_url(webhook)).text
+    # In the page's head, in the bar and in the panel; and beside the news.
+    assert browser.get(edit_url(webhook)).text.count("data-test>") == 4
+    assert browser.get(edit_url(webhook)).text.count("data-test>") == 3
     cleared = browser.post(
         reverse("webhooks:clear_token", args=[webhook.credential_id]), follow=True
     )
     assert "The access token was cleared." in cleared.text
-    assert beside_the_news not in cleared.text
+    assert cleared.text.count("data-test>") == 3
+
+
+# ---- Another client secret ---------------------------------------------------------------------
+
+
+def test_a_wrong_secret_replaces_the_working_one_only_until_it_is_restored(
+    browser: Client, provider: Provider
+) -> None:
+    webhook = authorized(browser, provider)
+    working = webhook.credential.client_secret
+    for wrong in ("wrong", "wrong too"):
+        browser.post(edit_url(webhook), oauth_fields(provider, client_secret=wrong, action="save"))
+    page = browser.get(edit_url(webhook)).text
+    assert "made with another client secret" in page
+    assert working not in page
+    assert browser.post(
+        reverse("webhooks:refresh_token", args=[webhook.credential_id]), headers=HTMX
+    )
+    assert OAuthToken.objects.get().state == TokenState.MISCONFIGURED
+    restore = reverse("webhooks:restore_secret", args=[webhook.credential_id])
+    page = browser.post(restore, follow=True).content.decode()
+    assert "The last working client secret is back." in page
+    assert "made with another client secret" not in page
+    assert Webhook.objects.get().credential.client_secret == working
+    assert OAuthToken.objects.get().state == TokenState.VALID
+    trail = AuditEntry.objects.filter(action="changed").first()
+    assert trail is not None
+    assert trail.fields == ["client_secret"]
+    assert "made with another" not in browser.get(edit_url(webhook)).text
+
+
+def test_a_secret_that_gets_a_token_is_the_working_one(browser: Client, provider: Provider) -> None:
+    webhook = authorized(browser, provider)
+    working = webhook.credential.client_secret
+    browser.post(edit_url(webhook), oauth_fields(provider, client_secret="wrong", action="save"))
+    assert OAuthToken.objects.get().replaced_secret == working
+    browser.post(edit_url(webhook), oauth_fields(provider, client_secret=working, action="save"))
+    assert not OAuthToken.objects.get().has_replaced_secret()
+    browser.post(edit_url(webhook), oauth_fields(provider, client_secret="wrong", action="save"))
+    browser.post(reverse("webhooks:clear_token", args=[webhook.credential_id]))
+    assert not OAuthToken.objects.get().has_replaced_secret()
+
+
+def test_a_refusal_marks_the_fields_it_is_about(browser: Client, provider: Provider) -> None:
+    come_back(browser, answer_consent(begin(browser, provider, client_secret="wrong")))
+    form = browser.get(edit_url(Webhook.objects.get())).context["form"]
+    marked = {name for name, one in form.fields.items() if "aria-invalid" in one.widget.attrs}
+    assert {"client_id", "client_secret"} <= marked
+    assert not marked & {"auth_url", "scope", "callback_url"}

@@ -190,7 +190,7 @@ class Claimed(NamedTuple):
     number: int
     failure_count: int
     trigger: str
-    # The event document, frozen UTF-8 JSON.
+    # The event document, frozen UTF-8 JSON; empty when it could not be read: the row goes back.
     payload: bytes
 
 

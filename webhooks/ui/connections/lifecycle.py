@@ -4,18 +4,23 @@ A connection is a credential under a name: docs/decisions/0005-credentials.md. K
 """
 
 import copy
+from datetime import datetime
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils.translation import gettext as _
 
 from webhooks import events, network, oauth
+from webhooks.alerts import problems
 from webhooks.models import (
     CREDENTIAL_SECRETS,
     AuthorizationType,
     Credential,
     EditedRow,
+    GrantType,
+    OAuthToken,
+    TokenState,
     Webhook,
     host_entry,
     may_be_sent_to,
@@ -30,11 +35,13 @@ class ConnectionInUseError(ValueError):
 
 
 def known_origin(url: object) -> str:
-    """Return the origin of an address as connections spell it; empty while it is not one."""
+    """Return the origin of an address; empty while the guard would not take it for one."""
+    text = str(url or "").strip()
     try:
-        return network.parse_url(str(url or "").strip()).origin
+        network.parse_url(text)
     except network.UnsafeURLError:
         return ""
+    return origin_of(text)
 
 
 def connections() -> QuerySet[Credential]:
@@ -126,6 +133,58 @@ def save_as_connection(webhook: Webhook, *, created_by_id: int | None) -> Creden
         credential.save(update_fields=["webhook", "name", "allowed_hosts", "created_by"])
         Credential(webhook_id=webhook.uid).save()
     return credential
+
+
+def unite(webhooks: list[Webhook], *, created_by_id: int | None) -> Credential:
+    """Make one connection of the same client that several webhooks have, and let all use it.
+
+    It asks for the scopes of all, may be sent to the receivers of all, and waits for a token, since
+    none was granted for all of them. Raises ConnectionInUseError.
+    """
+    clients = {client_of(webhook.credential) for webhook in webhooks}
+    if len(webhooks) < 2 or len(clients) != 1:
+        raise ConnectionInUseError(_("These webhooks do not have the same client at one provider."))
+    first, *others = webhooks
+    credentials = [webhook.credential for webhook in webhooks]
+    origins = [origin_of(webhook.url) for webhook in webhooks]
+    with transaction.atomic():
+        connection = save_as_connection(first, created_by_id=created_by_id)
+        connection.allowed_hosts = list(dict.fromkeys(map(host_entry, origins)))
+        scopes = " ".join(one.scope for one in credentials).split()
+        connection.scope = " ".join(dict.fromkeys(scopes))
+        connection.accepts_plain_http = any(one.accepts_plain_http for one in webhooks)
+        connection.save(update_fields=["allowed_hosts", "scope", "accepts_plain_http"])
+        for webhook in others:
+            webhook.credential = connection
+            webhook.save(update_fields=["credential"])
+        oauth.drop_if_changed("", connection, "")
+    return connection
+
+
+def client_of(credential: Credential) -> tuple[str, ...]:
+    """Return what two private credentials have in common that ask for the same grant."""
+    if credential.is_shared or credential.grant_type != GrantType.AUTHORIZATION_CODE:
+        return (credential.uid,)
+    return (credential.auth_url, credential.token_url, credential.client_id)
+
+
+def ended_grants(now: datetime) -> list[list[Credential]]:
+    """Return the credentials that wait for a person, by who granted them and at which provider."""
+    tokens = OAuthToken.objects.filter(
+        credential__authorization_type=AuthorizationType.OAUTH2, credential__deleted_at=None
+    ).filter(
+        Q(state=TokenState.NEEDS_REAUTHORIZATION)
+        | Q(refresh_end_moves=False, refresh_token_expires_at__lt=now + problems.TOKEN_ENDS_WITHIN)
+    )
+    used = Webhook.objects.present().filter(credential=OuterRef("credential"))
+    groups: dict[tuple[object, ...], list[Credential]] = {}
+    found = tokens.filter(Exists(used)).defer("access_token", "refresh_token")
+    for token in found.select_related("credential__webhook", "granted_by").order_by("pk"):
+        credential = token.credential
+        if not credential.is_machine:
+            key = (token.granted_by_id, origin_of(credential.token_url))
+            groups.setdefault(key, []).append(credential)
+    return list(groups.values())
 
 
 def _free_name(name: str) -> str:

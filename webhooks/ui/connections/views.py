@@ -6,6 +6,7 @@ from django.db import transaction
 from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from webhooks import audit
@@ -16,6 +17,7 @@ from webhooks.models import (
     AuthorizationType,
     Credential,
     Webhook,
+    origin_of,
 )
 from webhooks.ui import trail
 from webhooks.ui.connections import lifecycle
@@ -119,6 +121,42 @@ def panel(request: HttpRequest) -> HttpResponse:
     wanted = request.GET.get("connection", "")
     found = lifecycle.connections().filter(pk=int(wanted) if wanted.isdecimal() else 0).first()
     return render(request, "webhooks/connections/_panel.html", {"connection": found})
+
+
+@page("webhooks.authorize_webhook")
+def grants(request: HttpRequest) -> HttpResponse:
+    """List the grants that ended or end soon: each with its button, one person's as one."""
+    groups = [
+        {
+            "rows": found,
+            "token": found[0].token,
+            "server": origin_of(found[0].token_url).partition("://")[2],
+            "can_unite": len(found) > 1 and len({lifecycle.client_of(one) for one in found}) == 1,
+        }
+        for found in lifecycle.ended_grants(timezone.now())
+    ]
+    return render(request, "webhooks/connections/grants.html", {"groups": groups})
+
+
+@button("webhooks.change_webhook", "webhooks.add_connection", "webhooks.authorize_webhook")
+def unite_grants(request: HttpRequest) -> HttpResponse:
+    """Make one connection of several webhooks' credentials, and ask for its token."""
+    asked = {pk for pk in request.POST.getlist("credential") if pk.isdecimal()}
+    ended = {one.pk for found in lifecycle.ended_grants(timezone.now()) for one in found}
+    present = Webhook.objects.present().select_related("credential").order_by("pk")
+    try:
+        with transaction.atomic():
+            webhooks = list(present.filter(credential__in={int(pk) for pk in asked} & ended))
+            before = [audit.snapshot(Webhook.objects.get(pk=one.pk)) for one in webhooks]
+            connection = lifecycle.unite(webhooks, created_by_id=request.user.pk)
+            note = audit.note("from_credentials_of", name=webhooks[0].name)
+            audit.record(Action.CREATED, connection, user=request.user, note=note)
+            for webhook, earlier in zip(webhooks, before, strict=True):
+                form_context.record_changes(request, webhook, earlier)
+    except lifecycle.ConnectionInUseError as error:
+        messages.error(request, str(error))
+        return redirect("webhooks:grants")
+    return form_context.begin_authorization(request, connection)
 
 
 @button("webhooks.change_webhook", "webhooks.add_connection")

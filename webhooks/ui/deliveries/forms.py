@@ -1,4 +1,4 @@
-"""What is typed on the log's pages: its filters, a replay, a changed payload."""
+"""What is typed on the log's pages: its filters, a resend, a changed payload."""
 
 import datetime as dt
 import re
@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy
 
 from webhooks import catalogue, payloads
 from webhooks.delivery_log.query import Conditions
-from webhooks.models import Outcome, ReplayScope, Status, Trigger, Webhook
+from webhooks.models import Outcome, ResendScope, Status, Trigger, Webhook
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
@@ -69,7 +69,7 @@ class LogForm(forms.Form):
     """The filters above the log, all optional; read from the address."""
 
     q = forms.CharField(
-        label=gettext_lazy("Event, delivery or call id, or part of the webhook's URL"),
+        label=gettext_lazy("Phone number, id, or part of the URL"),
         required=False,
         max_length=200,
     )
@@ -168,22 +168,20 @@ class RateForm(forms.Form):
         min_value=MIN_RATE,
         max_value=MAX_RATE,
         initial=10,
-        help_text=gettext_lazy(
-            "How fast they are put into the queue. The webhook's own limits hold as well."
-        ),
+        help_text=gettext_lazy("The webhook's own limits apply too."),
     )
 
 
-class ReplayForm(RateForm):
+class ResendForm(RateForm):
     """What of a webhook is sent again, since when, and how fast."""
 
     scope = forms.ChoiceField(
-        label=gettext_lazy("What is sent again"),
+        label=gettext_lazy("What to resend"),
         choices=[
-            (ReplayScope.FAILED.value, ReplayScope.FAILED.label),
-            (ReplayScope.ALL.value, ReplayScope.ALL.label),
+            (ResendScope.FAILED.value, ResendScope.FAILED.label),
+            (ResendScope.ALL.value, ResendScope.ALL.label),
         ],
-        initial=ReplayScope.FAILED,
+        initial=ResendScope.FAILED,
         widget=forms.RadioSelect,
     )
     since = forms.ChoiceField(label=gettext_lazy("Since"), initial="day", widget=forms.RadioSelect)
@@ -199,7 +197,7 @@ class ReplayForm(RateForm):
             words = timezone.localtime(incident_at).strftime("%Y-%m-%d %H:%M")
             label = _("The problem began (%s)") % words
             choices.insert(0, ("incident", label))
-        choices.append(("custom", _("A time of my own")))
+        choices.append(("custom", _("Custom")))
         since: Any = self.fields["since"]
         since.choices = choices
         if incident_at:
@@ -209,7 +207,7 @@ class ReplayForm(RateForm):
         cleaned = super().clean() or self.cleaned_data
         is_missing = cleaned.get("since") == "custom" and not cleaned.get("since_at")
         if is_missing and "since_at" not in self.errors:
-            self.add_error("since_at", _("Say since when."))
+            self.add_error("since_at", _("Choose a time."))
         return cleaned
 
     def begins_at(self) -> dt.datetime | None:

@@ -68,7 +68,7 @@ def _pages(words: str, user: AbstractBaseUser | AnonymousUser) -> list[tuple[str
         (_("New connection"), "webhooks:connection_create", "webhooks.add_connection"),
         (_("Delivery log"), "webhooks:deliveries", "webhooks.view_delivery"),
         (_("Failed deliveries"), "webhooks:deliveries?status=failed", "webhooks.view_delivery"),
-        (_("Resend deliveries"), "webhooks:replay_create_for_all", "webhooks.test_webhook"),
+        (_("Resend deliveries"), "webhooks:resend_create_for_all", "webhooks.test_webhook"),
         (_("Time zone"), "webhooks:time_zone", ""),
         (_("API keys"), "admin:webhooks_apikey_changelist", "webhooks.view_apikey"),
         (_("Audit trail"), "admin:webhooks_auditentry_changelist", "webhooks.view_auditentry"),

@@ -1,15 +1,15 @@
 """The delivery log in the product, the page of one delivery, and what is done with it."""
 
+import zlib
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict
+from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -18,7 +18,16 @@ from webhooks import audit, events
 from webhooks.delivery import backlog
 from webhooks.delivery_log import detail as detail_
 from webhooks.delivery_log import query as log_query
-from webhooks.models import Action, Attempt, Delivery, Replay, ReplayStatus, Status, Trigger
+from webhooks.models import (
+    Action,
+    Attempt,
+    Delivery,
+    Resend,
+    ResendStatus,
+    SavedView,
+    Status,
+    Trigger,
+)
 from webhooks.ui.deliveries.forms import EditedPayloadForm, LogForm
 from webhooks.ui.figures import number
 from webhooks.ui.requests import HtmxRequest, button, page, redirect_back
@@ -30,15 +39,64 @@ _RUNNING_SHOWN = 3
 # More than a page cannot be selected; a forged request cannot select the whole log.
 _MAX_SELECTED = 1000
 _MAX_DIGITS = 15
+_MAX_VIEWS, _MAX_VIEW_NAME, _MAX_VIEW_QUERY = 20, 40, 1000
+# A log that is watched asks that often for new rows.
+_LIVE_SECONDS = 3
 
 
 @page("webhooks.view_delivery")
-def log(request: HttpRequest) -> HttpResponse:
-    return render(request, "webhooks/deliveries/list.html", log_context(request))
+def log(request: HtmxRequest) -> HttpResponse:
+    return show_log(request) or render(
+        request, "webhooks/deliveries/list.html", log_context(request)
+    )
+
+
+def show_log(request: HttpRequest) -> HttpResponse | None:
+    """Answer htmx, which watches for new rows; None to anything else."""
+    if "HX-Request" not in request.headers:
+        return None
+    found = _rows(request)
+    if request.GET.get("seen") == found["seen"]:
+        return HttpResponse(status=204)
+    return render(request, "webhooks/deliveries/_log_results.html", found)
 
 
 def log_context(request: HttpRequest) -> dict[str, Any]:
     """Return what `webhooks/deliveries/_log.html` shows, in the product and in Django admin."""
+    counted = _counted_by_chart(request.GET.get("counted", ""))
+    query = urlencode(_filters(request.GET))
+    rows = _rows(request)
+    form = rows["form"]
+    return {
+        **rows,
+        "counted": counted,
+        "counted_text": number(counted),
+        "export_query": query,
+        "views": [
+            {"label": label, "query": one, "pk": pk, "is_current": one == query}
+            for label, one, pk in _views(request)
+        ],
+        "webhook_id": form.cleaned_data.get("webhook", "") if form.is_valid() else "",
+        "running": _running() if rows["may_send"] else [],
+        # Who looks for a call does not ask how far behind the engine is.
+        "backlog": None if request.GET.get("q") else backlog.report(),
+    }
+
+
+def _views(request: HttpRequest) -> list[tuple[str, str, int | None]]:
+    """Return label, query and key of the views of everybody, then of those a person saved."""
+    own = SavedView.objects.filter(user=request.user.pk).values_list("name", "query", "pk")
+    return [
+        (_("All"), "", None),
+        (str(Status.FAILED.label), "status=failed", None),
+        (str(Status.PENDING.label), "status=pending", None),
+        (str(Status.HELD.label), "status=held", None),
+        *own,
+    ]
+
+
+def _rows(request: HttpRequest) -> dict[str, Any]:
+    """Return what `webhooks/deliveries/_log_results.html` shows: a page of rows."""
     form = LogForm(request.GET)
     found = log_query.LogPage()
     if form.is_valid():
@@ -47,26 +105,33 @@ def log_context(request: HttpRequest) -> dict[str, Any]:
         )
     may_send = request.user.has_perm("webhooks.test_webhook")
     may_cancel = request.user.has_perm("webhooks.change_webhook")
-    counted = _counted_by_chart(request.GET.get("counted", ""))
+    state = [(row.pk, row.status, row.attempt_count, row.next_attempt_at) for row in found.rows]
+    newest = found.rows[0].pk if found.rows else ""
+    newest_seen = request.GET.get("seen", "").partition("-")[2]
+    durations = log_query.durations(found.rows)
     return {
         "form": form,
         "log_url": request.path,
+        "address": f"{request.path}?{urlencode(_filters(request.GET))}",
         "page": found,
         "rows": [
-            {"delivery": delivery, "url": page_url(request, delivery)} for delivery in found.rows
+            {
+                "delivery": row,
+                "url": page_url(request, row),
+                "duration_ms": durations.get(row.pk),
+                "is_new": newest_seen and row.pk > newest_seen,
+            }
+            for row in found.rows
         ],
         "older_link": _link(request, before=found.older_than),
         "newer_link": _link(request, after=found.newer_than),
         "newest_link": _link(request, newest="1") if _is_deep(request) else "",
-        "counted": counted,
-        "counted_text": number(counted),
-        "export_query": urlencode(_filters(request)),
-        "webhook_id": form.cleaned_data.get("webhook", "") if form.is_valid() else "",
+        "seen": f"{zlib.crc32(repr(state).encode()):08x}-{newest}",
+        "live_seconds": 0 if _is_deep(request) or form.errors else _LIVE_SECONDS,
         "may_send": may_send,
         "may_cancel": may_cancel,
         "may_select": may_send or may_cancel,
-        "running": _running() if may_send else [],
-        "backlog": backlog.report(),
+        "may_see_payload": request.user.has_perm("webhooks.view_payload"),
     }
 
 
@@ -89,8 +154,8 @@ def _counted_by_chart(text: str) -> int:
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else 0
 
 
-def _running() -> list[Replay]:
-    running = Replay.objects.filter(status=ReplayStatus.RUNNING).order_by("-id")
+def _running() -> list[Resend]:
+    running = Resend.objects.filter(status=ResendStatus.RUNNING).order_by("-id")
     return list(
         running.select_related("webhook").only("id", "scope", "webhook__name")[:_RUNNING_SHOWN]
     )
@@ -104,8 +169,8 @@ def _is_deep(request: HttpRequest) -> bool:
     return bool(_key(request, "before") or _key(request, "after"))
 
 
-def _filters(request: HttpRequest) -> dict[str, str]:
-    return {name: request.GET[name] for name in LogForm.base_fields if request.GET.get(name)}
+def _filters(query: QueryDict) -> dict[str, str]:
+    return {name: str(query[name]) for name in LogForm.base_fields if query.get(name)}
 
 
 def _link(request: HttpRequest, **position: str) -> str:
@@ -113,7 +178,7 @@ def _link(request: HttpRequest, **position: str) -> str:
     (name, key), *_rest = position.items()
     if not key:
         return ""
-    query = _filters(request) if name == "newest" else {**_filters(request), name: key}
+    query = _filters(request.GET) if name == "newest" else {**_filters(request.GET), name: key}
     return "?" + urlencode(query)
 
 
@@ -161,8 +226,7 @@ def _links(request: HttpRequest, delivery: Delivery) -> dict[str, str]:
         "log_url": reverse("webhooks:deliveries"),
         "event_url": reverse("webhooks:event", args=[delivery.event_id]),
         "page_url": own,
-        "redeliver_url": page_url(request, delivery, "redeliver") if may_send else "",
-        "send_now_url": page_url(request, delivery, "send_now") if may_send else "",
+        "resend_url": page_url(request, delivery, "resend") if may_send else "",
         "edit_url": "",
         "cancel_url": page_url(request, delivery, "cancel") if may_cancel else "",
         "bodies_url": reverse("webhooks:delivery", args=[delivery.pk]) if may_see else "",
@@ -207,64 +271,47 @@ def body(request: HttpRequest, delivery_id: str, attempt_id: int, part: str) -> 
 
 
 @button("webhooks.view_delivery", "webhooks.test_webhook")
-def redeliver(request: HttpRequest, delivery_id: str) -> HttpResponse:
+def resend(request: HttpRequest, delivery_id: str) -> HttpResponse:
+    """Send a delivery that ended as a new one, or start the next attempt of one that waits."""
     delivery = get_delivery(delivery_id)
-    if act(request, Action.REDELIVERED, [delivery]):
+    if not act(request, Action.RESENT, [delivery]):
+        messages.warning(
+            request, _("Nothing was resent: it is on hold, being sent, or its webhook was deleted.")
+        )
+    elif delivery.status in events.ENDED:
         same = Delivery.objects.filter(event=delivery.event_id, webhook=delivery.webhook_id)
-        delivery = same.filter(trigger=Trigger.REDELIVERY).latest("pk")
-        messages.success(request, _("The event is sent again; this is the new delivery."))
+        delivery = same.filter(trigger=Trigger.RESENT).latest("pk")
+        messages.success(request, _("Resent. This is the new delivery."))
     else:
-        messages.error(request, _("The webhook was deleted, so nothing can be sent to it."))
+        messages.success(request, _("The next attempt starts now."))
     return redirect(page_url(request, delivery))
-
-
-@button("webhooks.view_delivery", "webhooks.test_webhook")
-def send_now(request: HttpRequest, delivery_id: str) -> HttpResponse:
-    return _end_wait(request, delivery_id, Action.SENT_NOW, _("The next attempt starts now."))
 
 
 @button("webhooks.view_delivery", "webhooks.change_webhook")
 def cancel(request: HttpRequest, delivery_id: str) -> HttpResponse:
-    return _end_wait(request, delivery_id, Action.CANCELLED, _("The delivery is cancelled."))
-
-
-def _end_wait(
-    request: HttpRequest, delivery_id: str, action: Action, sentence: str
-) -> HttpResponse:
     delivery = get_delivery(delivery_id)
-    if act(request, action, [delivery]):
-        messages.success(request, sentence)
+    if act(request, Action.CANCELLED, [delivery]):
+        messages.success(request, _("The delivery is cancelled."))
     else:
         messages.warning(request, _("This delivery no longer waits."))
     return redirect(page_url(request, delivery))
 
 
-@button("webhooks.view_delivery")
-def act_on_selected(request: HttpRequest) -> HttpResponse:
-    """Send the selected rows of the log now, or cancel them; return to where they were selected."""
-    chosen = request.POST.get("action", "")
-    action = {"send_now": Action.SENT_NOW, "cancel": Action.CANCELLED}.get(chosen)
-    permission = "webhooks.change_webhook" if chosen == "cancel" else "webhooks.test_webhook"
-    if action is None:
-        raise Http404
-    if not request.user.has_perm(permission):
-        raise PermissionDenied
+@button("webhooks.view_delivery", "webhooks.change_webhook")
+def cancel_selected(request: HttpRequest) -> HttpResponse:
+    """Cancel the selected rows of the log; return to where they were selected."""
     keys = [key for key in request.POST.getlist("delivery") if "\0" not in key][:_MAX_SELECTED]
-    count = act(request, action, list(Delivery.objects.filter(pk__in=keys)))
-    if action == Action.SENT_NOW:
-        text = ngettext("%d delivery is sent now.", "%d deliveries are sent now.", count)
-    else:
-        text = ngettext("%d delivery is cancelled.", "%d deliveries are cancelled.", count)
+    count = act(request, Action.CANCELLED, list(Delivery.objects.filter(pk__in=keys)))
     if not keys:
         messages.warning(request, _("Select deliveries first."))
     else:
+        text = ngettext("%d delivery is cancelled.", "%d deliveries are cancelled.", count)
         messages.success(request, text % count)
     return redirect_back(request, "webhooks:deliveries")
 
 
 _DOORS: dict[Action, Callable[[QuerySet[Delivery]], int]] = {
-    Action.REDELIVERED: events.redeliver,
-    Action.SENT_NOW: events.send_now,
+    Action.RESENT: events.resend,
     Action.CANCELLED: events.cancel,
 }
 
@@ -276,6 +323,30 @@ def act(request: HttpRequest, action: Action, deliveries: list[Delivery]) -> int
         if count:
             audit.record_deliveries(action, deliveries, user=request.user)
     return count
+
+
+@button("webhooks.view_delivery")
+def save_view(request: HttpRequest) -> HttpResponse:
+    """Keep the filters of an address under a name; the same name takes the new filters."""
+    name = request.POST.get("name", "").replace("\0", "").strip()[:_MAX_VIEW_NAME]
+    filters = _filters(QueryDict(request.POST.get("query", "")[:_MAX_VIEW_QUERY]))
+    # A login is required, so there is a row.
+    user_id = request.user.pk or 0
+    kept = SavedView.objects.filter(user=user_id)
+    if not name or not filters:
+        messages.warning(request, _("Choose filters and write a name first."))
+    elif kept.exclude(name=name).count() >= _MAX_VIEWS:
+        messages.warning(request, _("Delete a view first: %d is the most.") % _MAX_VIEWS)
+    else:
+        kept.update_or_create(user_id=user_id, name=name, defaults={"query": urlencode(filters)})
+        messages.success(request, _("“%s” is saved.") % name)
+    return redirect_back(request, "webhooks:deliveries")
+
+
+@button("webhooks.view_delivery")
+def delete_view(request: HttpRequest, pk: int) -> HttpResponse:
+    get_object_or_404(SavedView, pk=pk, user=request.user.pk).delete()
+    return redirect_back(request, "webhooks:deliveries")
 
 
 @page("webhooks.view_delivery", "webhooks.view_payload", "webhooks.test_webhook", has_form=True)

@@ -1,20 +1,23 @@
-"""Export webhooks to a JSON file, and import such a file after a look at what it would do."""
+"""Export webhooks to a JSON file, import such a file, go back to an earlier version of one webhook.
+
+Both ways in show first what they would do, and go through the form that people use.
+"""
 
 from typing import Any
 
 from django.contrib import messages
 from django.core import signing
 from django.core.exceptions import PermissionDenied
-from django.db import DatabaseError
+from django.db import DatabaseError, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from webhooks import audit
-from webhooks.models import Action, Webhook
+from webhooks.models import Action, Webhook, WebhookVersion
 from webhooks.security.encryption import Sealed, SecretUnreadableError, seal
 from webhooks.ui.connections.lifecycle import ConnectionInUseError
 from webhooks.ui.requests import button, page, redirect_back
@@ -167,3 +170,35 @@ def _facts(item: PlannedEntry) -> dict[str, Any]:
         "missing": item.missing,
         "is_active": item.webhook.is_active,
     }
+
+
+# ---- Going back to an earlier version ----------------------------------------------------------
+
+
+@page("webhooks.view_webhook", "webhooks.change_webhook", has_form=True)
+def revert(request: HttpRequest, pk: int, entry: int) -> HttpResponse:
+    """Show what an earlier version would change, then change it; secrets stay as they are."""
+    versions = WebhookVersion.objects.select_related("webhook__credential", "entry")
+    version = get_object_or_404(versions, pk=entry, webhook=pk, webhook__deleted_at=None)
+    webhook = version.webhook
+    try:
+        [item] = _plan(request, [audit.settings_of(version)], is_paused=False).items
+    except SecretUnreadableError:
+        messages.error(request, form_context.wrong_key())
+        return redirect("webhooks:audit", pk)
+    if request.method != "POST" or item.kind != Change.CHANGE:
+        context = {"webhook": webhook, "entry": version.entry, "item": item}
+        return render(request, "webhooks/transfer/revert.html", context)
+    before = audit.snapshot(webhook)
+    note = f"{version.entry.at:%Y-%m-%d %H:%M} UTC"
+    try:
+        with transaction.atomic():
+            plans.carry_out(ImportPlan(items=[item]), [item.number], created_by_id=None)
+            after = Webhook.objects.get(pk=pk)
+            fields = audit.changed_fields(before, after)
+            audit.record(Action.REVERTED, after, user=request.user, fields=fields, note=note)
+    except ConnectionInUseError as error:
+        messages.error(request, str(error))
+        return redirect("webhooks:audit", pk)
+    messages.success(request, _("“%s” has its earlier settings again.") % after)
+    return redirect("webhooks:detail", pk)

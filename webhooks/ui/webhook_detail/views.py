@@ -16,6 +16,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from webhooks import audit, events
+from webhooks.delivery import trash
 from webhooks.delivery_log import charts, explain
 from webhooks.delivery_log.charts import Period
 from webhooks.models import (
@@ -33,7 +34,7 @@ from webhooks.models import (
 from webhooks.security.encryption import SecretUnreadableError
 from webhooks.ui.connections import lifecycle as connections
 from webhooks.ui.deliveries.views import act
-from webhooks.ui.requests import HtmxRequest, View, button, page, redirect_back
+from webhooks.ui.requests import HtmxRequest, View, button, offer_undo, page, redirect_back
 from webhooks.ui.status import (
     TOKEN_SECRETS,
     being_moved,
@@ -284,16 +285,16 @@ def delete(request: HttpRequest, pk: int) -> HttpResponse:
     found = Webhook.objects.present().select_related("credential__token")
     webhook = get_object_or_404(found, pk=pk)
     if request.method == "POST":
-        name = webhook.name
-        events.delete(webhook)
-        audit.record(Action.DELETED, webhook, user=request.user)
-        messages.success(request, _("“%s” is deleted.") % name)
+        with transaction.atomic():
+            events.delete(webhook)
+            audit.record(Action.DELETED, webhook, user=request.user)
+        offer_undo(request, _("“%s” is deleted.") % webhook, "restore", [pk])
         return redirect("webhooks:list")
     context = {
         "webhook": webhook,
-        "token": token_of(webhook.private_credential),
         "open_count": count_open(webhook, *_OPEN),
         "retention_days": settings.WEBHOOKS_RETENTION_DAYS,
+        "kept_days": trash.KEPT_DAYS,
     }
     return render(request, "webhooks/webhook_detail/confirm_delete.html", context)
 
@@ -303,7 +304,7 @@ def delete(request: HttpRequest, pk: int) -> HttpResponse:
 
 @button("webhooks.test_webhook")
 def send_blocking(request: HttpRequest, pk: int, delivery_id: str) -> HttpResponse:
-    return _unblock(request, pk, delivery_id, Action.SENT_NOW)
+    return _unblock(request, pk, delivery_id, Action.RESENT)
 
 
 @button("webhooks.change_webhook")
@@ -314,9 +315,10 @@ def cancel_blocking(request: HttpRequest, pk: int, delivery_id: str) -> HttpResp
 def _unblock(request: HttpRequest, pk: int, delivery_id: str, action: Action) -> HttpResponse:
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
     found = get_object_or_404(Delivery, pk=delivery_id.replace("\0", ""), webhook=webhook)
-    if not act(request, action, [found]):
+    # What ended meanwhile is not sent as a new one.
+    if found.status in events.ENDED or not act(request, action, [found]):
         messages.warning(request, _("%s no longer waits: look at it in the log.") % delivery_id)
-    elif action == Action.SENT_NOW:
+    elif action == Action.RESENT:
         messages.success(request, _("The next attempt of %s starts now.") % delivery_id)
     else:
         sentence = _("%s is cancelled. What waited behind it is sent now.")

@@ -55,6 +55,8 @@ _REVEAL_KEY = "webhook_signing_secrets_to_show"
 _FAILURE_KEY = "webhook_authorization_failures"
 _SUCCESS_KEY = "webhook_authorization_successes"
 # The states of device codes that people were shown.
+# The credential that is authorized as one of several, after which the list of them comes.
+_SERIES_KEY = "webhook_grants_series"
 _DEVICE_KEY = "webhook_device_states"
 # They change together, and the trail has actions of their own for it.
 _PAUSE_FIELDS = {"is_active", "pause_reason", "paused_at"}
@@ -177,6 +179,7 @@ def show_form(request: HttpRequest, form: EditForm, **more: Any) -> HttpResponse
         "opened_by": expired_session.opened_by(request),
         **token_panel(request, form.credential, is_oauth=form.chosen_type == "oauth2"),
     }
+    form.mark(_fields_of_failure(context))
     # The address is not the request's own: that may be that of Get new access token.
     if isinstance(form, ConnectionForm):
         context |= {
@@ -203,6 +206,14 @@ def show_form(request: HttpRequest, form: EditForm, **more: Any) -> HttpResponse
         **more,
     }
     return render(request, "webhooks/webhook_form/form.html", context)
+
+
+def _fields_of_failure(panel: dict[str, Any]) -> tuple[str, ...]:
+    """Return the fields that the failure in the token panel is about."""
+    token, credential = panel["token"], panel["credential"]
+    has_failed = panel["token_failure"] or (token and token.last_error)
+    diagnosis = oauth.diagnose(credential) if has_failed and credential.pk else None
+    return tuple(diagnosis.fields) if diagnosis and diagnosis.exchange else ()
 
 
 def _filter_preview(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
@@ -278,6 +289,7 @@ def token_panel(
         "held_count": held.count() if is_saved else 0,
         "is_oauth": is_oauth,
         "drops_token": is_usable,
+        "has_replaced_secret": token is not None and token.has_replaced_secret(),
         "now": timezone.now(),
         **status.token_facts(credential, token),
     }
@@ -295,6 +307,20 @@ def signing_panel(request: HttpRequest, webhook: Webhook) -> dict[str, Any]:
 def reveal_signing_secret(request: HttpRequest, webhook: Webhook) -> None:
     """Let the next page of this session show the secret; the session never holds it."""
     _leave(request, _REVEAL_KEY, webhook, "yes")
+
+
+def begin_series(request: HttpRequest, credential: Credential) -> None:
+    """Remember whether a token is asked for on the page of several grants."""
+    request.session[_SERIES_KEY] = credential.pk if "series" in request.POST else None
+
+
+def after_grant(request: HttpRequest, credential: Credential) -> str:
+    """Return where to go with a new token: on to the other grants, or to its panel."""
+    if request.session.pop(_SERIES_KEY, None) == credential.pk:
+        sentence = _("“%s” is authorized.") % credential.subject.name
+        messages.success(request, sentence)
+        return reverse("webhooks:grants")
+    return panel_url(request, credential)
 
 
 def device_state(request: HttpRequest, credential: Credential) -> str:

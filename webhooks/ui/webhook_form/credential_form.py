@@ -62,65 +62,33 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
     use_required_attribute = False
 
     authorization_type = choice_field("authorization_type")
-    basic_login = text_field(
-        "basic_login",
-        _(
-            "Sent with the password in the Authorization header of every request, for example "
-            "“pbx”."
-        ),
-    )
+    basic_login = text_field("basic_login")
     basic_password = SecretFormField(label=_("Password"))
-    token_name = forms.CharField(
-        label=_("Token name"),
-        help_text=_("Your own word for this token, for example “CRM of the Kyiv office”."),
-        max_length=100,
-        required=False,
-    )
-    callback_url = forms.CharField(
-        label=_("Callback URL"),
-        help_text=_("It must match the one registered with the provider, letter by letter."),
-        max_length=2048,
-        required=False,
-        widget=CopyInput({"inputmode": "url", "spellcheck": "false"}),
-    )
-    auth_url = forms.CharField(
-        label=_("Auth URL"),
-        help_text=_(
-            "Where you log in and approve, for example “https://provider.example/oauth/authorize”."
+    token_name = text_field("token_name")
+    callback_url = text_field(
+        "callback_url",
+        _(
+            "Register this URL at the provider, letter by letter. After you approve, the provider "
+            "sends you back here and the code is taken from it."
         ),
-        max_length=2048,
-        required=False,
-        widget=forms.TextInput({"inputmode": "url", "spellcheck": "false"}),
+        widget=CopyInput,
+        inputmode="url",
     )
-    token_url = forms.CharField(
-        label=_("Access token URL"),
-        help_text=_(
-            "Where the approval becomes a token, for example “https://provider.example/oauth/token”."
-        ),
-        max_length=2048,
-        required=False,
-        widget=forms.TextInput({"inputmode": "url", "spellcheck": "false"}),
+    auth_url = text_field(
+        "auth_url", inputmode="url", placeholder="https://provider.example/oauth/authorize"
     )
-    client_id = text_field(
-        "client_id",
-        _("The provider showed it when you registered this site there, for example “crm-4f21”."),
+    token_url = text_field(
+        "token_url", inputmode="url", placeholder="https://provider.example/oauth/token"
     )
+    client_id = text_field("client_id")
     client_secret = SecretFormField(
         label=_("Client secret"),
         strip=True,
-        help_text=_("Leave it empty only when the provider registered a public client."),
+        help_text=_("The password of this app at the provider."),
     )
-    scope = forms.CharField(
-        label=_("Scope"),
-        help_text=_("What the token may do, with spaces between, for example “read write”."),
-        max_length=2048,
-        required=False,
-    )
+    scope = text_field("scope", placeholder="read write")
     # Left out, it is the model's default; radios are never empty on the page.
-    client_authentication = choice_field(
-        "client_authentication",
-        _("The provider's documentation says which one it expects."),
-    )
+    client_authentication = choice_field("client_authentication")
 
     # What follows the fields of `_PAGE_ORDER` on the page.
     page_end: tuple[str, ...] = ALERT_FIELDS
@@ -143,8 +111,7 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         }
         super().__init__(data, instance=instance, initial=shown)
         self.fields["accepts_plain_http"].help_text = _(
-            "Everybody on the way to the receiver can read them. Tick it only for a network of "
-            "your own."
+            "Everybody on the way can read them. Tick it only for a network of your own."
         )
         for name in _ADDRESSES:
             if name in self.fields:
@@ -156,6 +123,9 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         # The newest entry of the audit trail that the values include, and what came after it.
         self.seen = ""
         self.conflicts: list[AuditEntry] = []
+        # The stored client secret that this save replaces.
+        self._replaced_secret = ""
+        self._replaced_origins: list[str] = []
         # What a pasted cURL command filled in, when one was.
         self.pasted: Pasted | None = None
         # As they were: validation writes into the instances.
@@ -183,6 +153,15 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         """Return the authorization type whose fields are shown."""
         value = str(self["authorization_type"].value())
         return value if value in AuthorizationType.values else AuthorizationType.NONE
+
+    def mark(self, fields: Iterable[str]) -> None:
+        """Mark the fields that a refusal of the provider is about; the token panel says it."""
+        for field in fields:
+            if field in self.fields and not self.is_bound:
+                self.fields[field].widget.attrs |= {
+                    "aria-invalid": "true",
+                    "aria-describedby": "token-error",
+                }
 
     def problems(self) -> list[dict[str, Any]]:
         """Return every error with its field's label and id, in the order of the page."""
@@ -316,6 +295,9 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
     def write_secrets(self) -> set[str]:
         """Set what was typed or cleared on the credential; return the names of its columns."""
         written = set()
+        if self.cleaned_data.get("client_secret") and self.credential.has_secret("client_secret"):
+            self._replaced_secret = self.credential.client_secret
+            self._replaced_origins = self.credential.secret_origins.get("client_secret", [])
         for field in CREDENTIAL_SECRETS:
             typed = self.cleaned_data.get(field)
             if typed:
@@ -349,6 +331,13 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         was_misconfigured = misconfigured.exists()
         fingerprint = "" if self.reaches_further else self._fingerprint
         oauth.drop_if_changed(fingerprint, self.credential, self.receiver_url)
+        if self._replaced_secret:
+            oauth.keep_replaced_secret(
+                self.credential.pk,
+                old=self._replaced_secret,
+                origins=self._replaced_origins,
+                new=self.credential.client_secret,
+            )
         if was_misconfigured or is_awaited or self.changes(*CREDENTIAL_FIELDS):
             events.release_held(self.credential)
 
@@ -377,9 +366,6 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
             self.draft.keep(field, value)
         widget.is_typed = bool(self.draft.get(field))
         widget.is_set = self.credential.has_secret(field)
-        if widget.is_set or widget.is_typed:
-            # The advice about an empty field is for a secret that was never set.
-            self.fields[field].help_text = ""
         widget.changed_at = self.credential.secrets_changed_at.get(field, "")
 
 

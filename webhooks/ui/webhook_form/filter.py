@@ -605,6 +605,8 @@ class FilterSection:
         self.json_error = ""
         self.error = ""
         self.focus = ""
+        # Whether one of its buttons was pressed.
+        self.is_edited = False
         self._stored = dict(stored)
         # A filter that does not compile can only have been written by hand; it is shown as such.
         is_readable = _problem(stored) == ""
@@ -669,6 +671,16 @@ class FilterSection:
             return ""
         return filters.sentence(tree)
 
+    @property
+    def is_open(self) -> bool:
+        """Return whether something is set or wrong, or somebody is at it."""
+        return self.is_edited or self.mode == "json" or bool(self.root.children)
+
+    @property
+    def state(self) -> str:
+        """Return one line for the closed section."""
+        return self.sentence or _("Not complete")
+
     def show_mistakes(self) -> None:
         """Put sentences at what is wrong, but not at what is only not typed yet."""
         for row in self.root.rows():
@@ -713,6 +725,7 @@ class FilterSection:
         action = data.get("action", "")
         if not action.startswith(ACTION):
             return
+        self.is_edited = action != f"{ACTION}try"
         verb = action.removeprefix(ACTION)
         if verb == "json" and self.mode == "rows":
             self.json_text = _written(to_tree(self.root))

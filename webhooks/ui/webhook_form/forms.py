@@ -34,7 +34,7 @@ from webhooks.ui.webhook_form import authorization, success
 from webhooks.ui.webhook_form.credential_form import CredentialForm, problems_of
 from webhooks.ui.webhook_form.filter import FilterSection
 from webhooks.ui.webhook_form.headers import header_rows, headers_as_json
-from webhooks.ui.webhook_form.mapping import MappingSection
+from webhooks.ui.webhook_form.mapping import EVERYTHING, MappingSection
 from webhooks.ui.webhook_form.sections import (
     ALERT_FIELDS,
     ALERT_THRESHOLDS,
@@ -49,18 +49,10 @@ if TYPE_CHECKING:
 else:
     _ModelChoiceField = forms.ModelChoiceField
 
-# The sentence under each field, and that for an empty one.
+# Sentences where somebody would err, and those for an empty field.
 HELP = {
-    "name": _("Shown in the list and in the log, for example “CRM: missed calls”."),
-    "url": _("Where the events are sent, for example “https://example.com/hooks/calls”."),
-    "body_format": _("GET has no body: with GET everything goes into the query string."),
-    "date_format": _(
-        "How dates are written in every event, for example “2026-03-02T09:14:05Z” in ISO 8601."
-    ),
-    "uses_older_names": _(
-        "For receivers built for the previous platform, which expect “billsec” instead of "
-        "“talk_seconds”."
-    ),
+    "body_format": _("With GET everything goes into the query string."),
+    "uses_older_names": _("For receivers that expect “billsec” instead of “talk_seconds”."),
 }
 REQUIRED = {
     "name": _("Enter a name, for example “CRM: missed calls”."),
@@ -121,7 +113,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         required=False,
         initial=True,
         show_hidden_initial=True,
-        help_text=_("A paused webhook keeps its events and sends them when it is resumed."),
+        help_text=_("Paused: events are kept and sent when it is resumed."),
     )
     # Asked for when a paused webhook holds deliveries, and is made active here.
     held = forms.ChoiceField(
@@ -129,15 +121,13 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         required=False,
         choices=[("send", _("Send them, in order")), ("drop", _("Drop them"))],
         widget=forms.RadioSelect,
-        help_text=_("What is dropped stays in the log, and the receiver never hears of it."),
     )
-    event_types = EventTypesField(label=_("Event types"))
+    event_types = EventTypesField(label=_("Events"))
     timeout_seconds = forms.IntegerField(
         label=_("Timeout (seconds)"),
         min_value=1,
         max_value=60,
         initial=15,
-        help_text=_("How long one request may take, from 1 to 60 seconds; for example 15."),
         error_messages={
             key: _("The timeout is a whole number from 1 to 60 seconds.")
             for key in ("required", "invalid", "min_value", "max_value")
@@ -147,7 +137,6 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         label=_("Time zone"),
         initial="UTC",
         required=False,
-        help_text=_("The zone of dates in events, for example Europe/Kyiv."),
     )
 
     connection = ConnectionField(
@@ -156,10 +145,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         required=False,
         empty_label=_("This webhook's own"),
         widget=ConnectionSelect({"data-connection": True}),
-        help_text=_(
-            "A connection is a login or an access token that several webhooks use. It can be "
-            "chosen when the URL leads to one of its hosts."
-        ),
+        help_text=_("A connection can be chosen when the URL leads to one of its hosts."),
         error_messages={
             "invalid_choice": _("This connection does not exist any more. Choose another one.")
         },
@@ -183,7 +169,16 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
             *ALERT_FIELDS,
             *ALERT_THRESHOLDS,
         ]
-        widgets = {"url": forms.TextInput({"inputmode": "url", "spellcheck": "false"})}
+        widgets = {
+            "name": forms.TextInput({"placeholder": _("CRM: missed calls")}),
+            "url": forms.TextInput(
+                {
+                    "inputmode": "url",
+                    "spellcheck": "false",
+                    "placeholder": "https://example.com/hooks/calls",
+                }
+            ),
+        }
         error_messages = {name: {"required": REQUIRED[name]} for name in ("name", "url")}
         help_texts = HELP
 
@@ -268,6 +263,25 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
     def plain_http_origins(self) -> list[str]:
         url = str(self["url"].value() or "").strip()
         return [origin_of(url)] if is_plain_http(url) else []
+
+    @property
+    def has_content_open(self) -> bool:
+        """Return whether something is set or wrong, or somebody is at it."""
+        is_set = self.mapping.mode != EVERYTHING or self.mapping.is_edited
+        return is_set or self.has_format_open or bool(self["body_format"].errors)
+
+    @property
+    def content_state(self) -> str:
+        """Return one line for the closed section."""
+        formats: Any = self.fields["body_format"]
+        body_format = str(self["body_format"].value())
+        return f"{self.mapping.state}, {dict(formats.choices).get(body_format, body_format)}"
+
+    @property
+    def delivery_state(self) -> str:
+        """Return one line for the closed section."""
+        rule = self.success_summary if self.has_success_open else ""
+        return ", ".join(filter(None, (self.delivery_summary, rule)))
 
     @property
     def has_format_open(self) -> bool:

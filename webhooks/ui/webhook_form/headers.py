@@ -249,7 +249,7 @@ class HeaderRows(_HeaderFormSet):
     def summary(self) -> str:
         """Return one line with the headers that are set."""
         names = self._named
-        return ", ".join(names[:_MAX_NAMES]) + ("…" if names[_MAX_NAMES:] else "") or str(_("none"))
+        return ", ".join(names[:_MAX_NAMES]) + ("…" if names[_MAX_NAMES:] else "") or str(_("None"))
 
     @property
     def _named(self) -> list[str]:

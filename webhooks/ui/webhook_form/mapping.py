@@ -13,7 +13,7 @@ from django import forms
 from django.http import QueryDict
 from django.utils.text import Truncator
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from webhooks import catalogue, payloads
 from webhooks.catalogue import VariableType
@@ -213,6 +213,8 @@ class MappingSection:
         self.focus = ""
         self.uses_older = False
         self.is_refused = False
+        # Whether one of its buttons was pressed.
+        self.is_edited = False
         self.event_types: Iterable[str] = (
             data.getlist("event_types") if isinstance(data, QueryDict) else webhook.event_types
         )
@@ -232,6 +234,7 @@ class MappingSection:
         self.uses_older = bool(data.get("parameters_older"))
         self.rows = from_post(data)
         if (action := data.get("action", "")).startswith(ACTION):
+            self.is_edited = True
             self._edit(action.removeprefix(ACTION))
 
     def _edit(self, action: str) -> None:
@@ -250,6 +253,13 @@ class MappingSection:
                 self.rows, verb, argument, offered=self.offered, older=names
             )
             self.mode = ROWS
+
+    @property
+    def state(self) -> str:
+        """Return one line for the closed section."""
+        if self.mode == ROWS and (count := len(self.stored_rows())):
+            return ngettext("%d parameter", "%d parameters", count) % count
+        return str(dict(self.modes)[self.mode])
 
     @property
     def shown_rows(self) -> list[ParameterRow]:

@@ -45,7 +45,12 @@ _SCOPES_SHOWN = 30
 
 
 def text_field(
-    name: str, help_text: Any, *, label: Any = None, **attributes: str
+    name: str,
+    help_text: Any = "",
+    *,
+    label: Any = None,
+    widget: type[forms.TextInput] = forms.TextInput,
+    **attributes: str,
 ) -> forms.CharField:
     """Return the input of a column of the credential."""
     column: Any = AUTHORIZATION_FIELDS[name]
@@ -54,7 +59,7 @@ def text_field(
         help_text=help_text,
         max_length=column.max_length,
         required=False,
-        widget=forms.TextInput({"autocomplete": "off", "spellcheck": "false", **attributes}),
+        widget=widget({"autocomplete": "off", "spellcheck": "false", **attributes}),
     )
 
 
@@ -95,7 +100,7 @@ def _switch(
 
 def _provider_choices() -> list[tuple[str, Any]]:
     named = [(preset.key, preset.label) for preset in oauth.PRESETS.values()]
-    return [("", _("Another provider")), *named]
+    return [("", _("None")), *named]
 
 
 class OAuthFields(forms.Form):
@@ -103,17 +108,15 @@ class OAuthFields(forms.Form):
 
     grant_type = choice_field("grant_type")
     provider = forms.ChoiceField(
-        label=_LABELS["provider"],
+        label=gettext_lazy("Provider preset"),
         choices=_provider_choices,
         required=False,
         widget=forms.Select({"data-provider": True}),
-        help_text=gettext_lazy("Choosing one fills in what is the same for everybody."),
     )
     issuer = text_field(
         "issuer",
         gettext_lazy(
-            "The provider's own name, for example “https://accounts.google.com”. It finds the "
-            "addresses, and answers of any other issuer are refused."
+            "For example “https://accounts.google.com”. Answers of any other issuer are refused."
         ),
         inputmode="url",
     )
@@ -264,6 +267,24 @@ class OAuthFields(forms.Form):
     @property
     def sends_token_in_query(self) -> bool:
         return bool(self["token_placement"].value() == TokenPlacement.QUERY)
+
+    @property
+    def preset_label(self) -> str:
+        """Return the chosen provider whose addresses are known."""
+        preset = oauth.PRESETS.get(str(self["provider"].value() or ""))
+        return preset.label if preset and "token_url" in preset.fields else ""
+
+    @property
+    def sent_as_label(self) -> str:
+        return str(
+            dict(ClientAuthentication.choices).get(self["client_authentication"].value(), "")
+        )
+
+    @property
+    def has_address_errors(self) -> bool:
+        return any(
+            self[name].errors for name in ("token_name", "callback_url", "auth_url", "token_url")
+        )
 
     @property
     def callback_to_register(self) -> str:
@@ -479,7 +500,7 @@ def find_endpoints(data: Mapping[str, Any]) -> dict[str, Any]:
     """Ask the issuer that was posted; `problem` says why there is no answer. Takes up to 10 s."""
     issuer = str(data.get("issuer", "")).strip()
     if not issuer:
-        return {"problem": _("Enter the issuer first, for example “https://accounts.google.com”.")}
+        return {"problem": _("Enter the issuer, for example “https://accounts.google.com”.")}
     try:
         discovered = oauth.discover(issuer)
     except oauth.MisconfiguredError as error:

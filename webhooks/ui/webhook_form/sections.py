@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from webhooks.delivery.requests import RETRY_SCHEDULE_SECONDS
+from webhooks.models import AlertChannel
 from webhooks.models.edited import EditedRow
 from webhooks.ui.fields import ListField, limit_field
 
@@ -28,6 +29,8 @@ DELIVERY_FIELDS = (
     "is_ordered",
     "retry_schedule_seconds",
 )
+# Of a value that is set elsewhere.
+_UNITS_OF = ("rate_limit_seconds",)
 MAX_STEPS = 15
 # A week: longer waits outlive the retention of the log.
 MAX_STEP_SECONDS = 7 * 86400
@@ -138,8 +141,7 @@ class DeliveryFields(forms.Form):
         label=gettext_lazy("Ordered delivery"),
         required=False,
         help_text=gettext_lazy(
-            "Strictly one at a time, in the order of the events. While one fails, all behind it "
-            "wait until it succeeds, is given up, or is cancelled by you. Tests do not wait."
+            "One at a time, in the order of the events. While one fails, the others wait for it."
         ),
     )
     retry_schedule_seconds = RetryScheduleField(
@@ -156,7 +158,10 @@ class DeliveryFields(forms.Form):
 
     @property
     def has_delivery_open(self) -> bool:
-        return any(self[field].errors for field in ("timeout_seconds", *DELIVERY_FIELDS))
+        """Return whether something is set or wrong."""
+        values = {name: _usable(self, name) for name in DELIVERY_FIELDS}
+        is_wrong = any(self[field].errors for field in ("timeout_seconds", *DELIVERY_FIELDS))
+        return is_wrong or any(values[name] for name in DELIVERY_FIELDS if name not in _UNITS_OF)
 
     @property
     def delivery_summary(self) -> str:
@@ -189,14 +194,13 @@ def delivery_summary(values: Mapping[str, Any]) -> str:
             "%(count)d retry within %(time)s", "%(count)d retries within %(time)s", len(steps)
         )
         parts.append(text % {"count": len(steps), "time": rough_duration(sum(steps))})
-    return ", ".join(parts) or _("no limits, default retries")
+    return ", ".join(parts) or _("No limits, default retries")
 
 
 def default_schedule_help() -> str:
     """Tell the default schedule where an own one is typed."""
     text = _(
-        "How long to wait after each failure, with s, m, h or d; up to %(limit)d times. Then the "
-        "delivery is given up. Empty: the default, “%(schedule)s”, about %(total)s in all."
+        "Waiting times after each failure, up to %(limit)d. Empty: “%(schedule)s”, about %(total)s."
     )
     return text % {
         "limit": MAX_STEPS,
@@ -321,31 +325,27 @@ class AlertFields(forms.Form):
             {"rows": 3, "autocomplete": "off", "spellcheck": "false", "inputmode": "email"}
         ),
         help_text=gettext_lazy(
-            "E-mail addresses, one a line. They are told once when deliveries keep failing, the "
-            "webhook is paused or needs a new access token, reminded once a day, and told when it "
-            "works again."
+            "One e-mail address a line. They hear when deliveries keep failing, the webhook is "
+            "paused or needs a new access token, and when it works again."
         ),
     )
     alerts_are_muted = forms.BooleanField(
         label=gettext_lazy("Mute alerts"),
         required=False,
-        help_text=gettext_lazy("The addresses stay, and nobody of them is told."),
+        help_text=gettext_lazy("Keeps the addresses, sends nothing."),
     )
     alerts_muted_until = MutedUntilField(label=gettext_lazy("Muted for"))
     alert_after_failures = limit_field(
         gettext_lazy("Failures in a row"),
         _MOST_FAILURES,
         gettext_lazy("This is a whole number from 1 to 10,000, or empty."),
-        gettext_lazy("For example 5: tell after five failed attempts without a success between."),
+        gettext_lazy("For example 5: five failed attempts without a success in between."),
     )
     alert_failure_percent = limit_field(
         gettext_lazy("Share of failures (%)"),
         100,
         gettext_lazy("This is a whole number from 1 to 100, or empty."),
-        gettext_lazy(
-            "For example 20: tell when a fifth of the attempts of the last hour failed. Ten "
-            "attempts at least are looked at."
-        ),
+        gettext_lazy("For example 20: a fifth of the last hour's attempts, at least ten of them."),
     )
 
     def clean_alerts_muted_until(self) -> datetime | None:
@@ -360,8 +360,9 @@ class AlertFields(forms.Form):
 
     @property
     def has_alerts_open(self) -> bool:
+        """Return whether something is set or wrong."""
         names = {*ALERT_FIELDS, *ALERT_THRESHOLDS} & self.fields.keys()
-        return any(self[field].errors for field in names)
+        return any(self[field].errors or _usable(self, field) for field in names)
 
     @property
     def alerts_summary(self) -> str:
@@ -370,8 +371,8 @@ class AlertFields(forms.Form):
 
     @property
     def everywhere_count(self) -> int:
-        """Count the people who are notified of every webhook."""
-        return len(settings.WEBHOOKS_ALERT_RECIPIENTS)
+        """Count the channels that are notified of every webhook."""
+        return AlertChannel.objects.filter(webhooks=None).count()
 
 
 def mute_shown(row: EditedRow) -> dict[str, Any]:
@@ -386,9 +387,9 @@ def alerts_summary(values: Mapping[str, Any]) -> str:
     count = len(values["alert_recipients"] or ())
     until = values["alerts_muted_until"]
     if not count:
-        return _("nobody of this webhook is told")
+        return _("No alerts")
     if values["alerts_are_muted"] and until is None:
-        return _("muted")
+        return _("Muted")
     if values["alerts_are_muted"] and until > timezone.now():
-        return _("muted until %(time)s") % {"time": _minute(until)}
+        return _("Muted until %(time)s") % {"time": _minute(until)}
     return ngettext("%d recipient", "%d recipients", count) % count

@@ -27,6 +27,8 @@ FIELDS = (
     "answer_expired",
     "retries_rejected",
 )
+# Mean nothing on their own.
+_HAVE_DEFAULTS = ("answer_operator", "retries_rejected")
 # Submit buttons that fill in a known API's rule, and apply the rule to the last answer.
 USE_PRESET, TRY = "use_success_preset", "try_success_rule"
 _MOST_CODES = 20
@@ -134,7 +136,9 @@ class SuccessFields(forms.Form):
 
     @property
     def has_success_open(self) -> bool:
-        return any(self[field].errors for field in FIELDS)
+        """Return whether something is set or wrong."""
+        is_set = any(self[field].value() for field in FIELDS if field not in _HAVE_DEFAULTS)
+        return is_set or any(self[field].errors for field in FIELDS)
 
     @property
     def success_summary(self) -> str:

@@ -2,10 +2,11 @@
 
 from django.urls import path
 
-from webhooks.ui.webhook_form import views
+from webhooks.ui.webhook_form import signing_secret, views
 
 urlpatterns = [
     path("new/", views.create, name="create"),
+    path("<int:pk>/signing-secret/", signing_secret.reveal, name="reveal_secret"),
     path("<int:pk>/edit/", views.edit, name="edit"),
     path("preview/", views.preview, name="preview"),
     path("parameters/", views.edit_parameters, name="edit_parameters"),
@@ -23,6 +24,7 @@ urlpatterns = [
     path("credentials/<int:pk>/token/paste/", views.paste_token, name="paste_token"),
     path("credentials/<int:pk>/token/refresh/", views.refresh_token, name="refresh_token"),
     path("credentials/<int:pk>/token/clear/", views.clear_token, name="clear_token"),
+    path("credentials/<int:pk>/secret/restore/", views.restore_secret, name="restore_secret"),
     path("credentials/<int:pk>/token/check/", views.check, name="check_token"),
     path(
         "credentials/<int:pk>/token/authentication/",

@@ -26,6 +26,7 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from webhooks import audit, catalogue, events, oauth
 from webhooks.alerts import notifications
+from webhooks.delivery_log import detail
 from webhooks.models import (
     AUTHORIZATION_FIELDS,
     Action,
@@ -62,7 +63,7 @@ _LABELS = {name: field.verbose_name for name, field in AUTHORIZATION_FIELDS.item
 
 
 @page("webhooks.add_webhook", has_form=True, guard=keeps_typed)
-def create(request: HttpRequest) -> HttpResponse:
+def create(request: HtmxRequest) -> HttpResponse:
     """Show the empty form; save it, and go on to the provider when a token was asked for."""
     wants_token = request.POST.get("action") == "authorize"
     if wants_token and not request.user.has_perm("webhooks.authorize_webhook"):
@@ -72,17 +73,18 @@ def create(request: HttpRequest) -> HttpResponse:
         return form_context.show_form(request, form)
     webhook = form.instance
     form_context.reveal_signing_secret(request, webhook)
-    messages.success(request, _what_next(request, webhook, wants_token=wants_token))
+    wants_test = request.POST.get("action") == "test"
+    messages.success(request, _what_next(request, webhook, is_done=wants_token or wants_test))
     if wants_token:
         return form_context.begin_authorization(request, form.credential)
-    return redirect("webhooks:edit", webhook.pk)
+    return _send_test(request, webhook) if wants_test else redirect("webhooks:edit", webhook.pk)
 
 
-def _what_next(request: HttpRequest, webhook: Webhook, *, wants_token: bool) -> str:
+def _what_next(request: HttpRequest, webhook: Webhook, *, is_done: bool) -> str:
     """Return that the webhook was created, and what leads to its first event."""
-    if needs_token(webhook.credential) and not wants_token:
+    if needs_token(webhook.credential) and not is_done:
         sentence = _("“%(name)s” was created. Next, get an access token.")
-    elif request.user.has_perm("webhooks.test_webhook") and not wants_token:
+    elif request.user.has_perm("webhooks.test_webhook") and not is_done:
         sentence = _("“%(name)s” was created. Now send a test.")
     else:
         sentence = _("“%(name)s” was created.")
@@ -90,14 +92,25 @@ def _what_next(request: HttpRequest, webhook: Webhook, *, wants_token: bool) -> 
 
 
 @page("webhooks.change_webhook", has_form=True, guard=keeps_typed)
-def edit(request: HttpRequest, pk: int) -> HttpResponse:
+def edit(request: HtmxRequest, pk: int) -> HttpResponse:
     seen = trail.newest_entry(Webhook, pk)
     found = Webhook.objects.present().select_related("credential")
     form = form_context.bind_form(request, get_object_or_404(found, pk=pk), seen=seen)
     if not form_context.save_if_valid(request, form):
-        return form_context.show_form(request, form)
+        return form_context.show_form(request, form, **_sent_test(request, pk))
+    if request.POST.get("action") == "test":
+        return _send_test(request, form.instance)
     messages.success(request, _("The changes were saved."))
     return redirect("webhooks:edit", pk)
+
+
+def _sent_test(request: HttpRequest, pk: int) -> dict[str, object]:
+    """Return the test that was just sent from the form, which shows what comes of it."""
+    sent = Delivery.objects.select_related("event", "webhook").filter(
+        pk=request.GET.get("test", "").replace("\0", ""), webhook_id=pk, trigger=Trigger.TEST
+    )
+    delivery = sent.first() if "test" in request.GET else None
+    return _test_context(request, delivery) if delivery else {}
 
 
 @button("webhooks.change_webhook")
@@ -117,7 +130,8 @@ def rotate_secret(request: HtmxRequest, pk: int) -> HttpResponse:
     if not request.htmx:
         return redirect(reverse("webhooks:edit", args=[pk]) + "#signing")
     webhook.refresh_from_db()
-    context = {"webhook": webhook, **form_context.signing_panel(request, webhook)}
+    context = {"webhook": webhook, "is_rotated": True}
+    context |= form_context.signing_panel(request, webhook)
     return render(request, "webhooks/webhook_form/_signing.html", context)
 
 
@@ -220,7 +234,13 @@ def _check_editor(request: HttpRequest, *any_of: str) -> None:
 
 @button("webhooks.test_webhook")
 def send_test(request: HtmxRequest, pk: int) -> HttpResponse:
-    webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
+    return _send_test(request, get_object_or_404(Webhook.objects.present(), pk=pk))
+
+
+def _send_test(request: HtmxRequest, webhook: Webhook) -> HttpResponse:
+    """Send a test of what is saved, and show what comes of it where it was asked for."""
+    if not request.user.has_perm("webhooks.test_webhook"):
+        raise PermissionDenied
     event_type = request.POST.get("test_event_type") or catalogue.first_type(webhook.event_types)
     if not catalogue.is_known(event_type):
         return HttpResponseBadRequest(_("There is no such event type."))
@@ -231,7 +251,9 @@ def send_test(request: HtmxRequest, pk: int) -> HttpResponse:
         audit.record(Action.TESTED, delivery, user=request.user, note=event_type)
     if request.htmx:
         return _show_test(request, delivery)
-    return redirect("webhooks:test_result", pk, delivery.pk)
+    if "shows_test" in request.POST:
+        return redirect(reverse("webhooks:edit", args=[webhook.pk], query={"test": delivery.pk}))
+    return redirect("webhooks:test_result", webhook.pk, delivery.pk)
 
 
 @page("webhooks.test_webhook")
@@ -246,7 +268,8 @@ def test_result(request: HtmxRequest, pk: int, delivery_id: str) -> HttpResponse
     )
     if request.htmx:
         return _show_test(request, delivery)
-    return render(request, "webhooks/webhook_form/form_test_result.html", _test_context(delivery))
+    context = _test_context(request, delivery)
+    return render(request, "webhooks/webhook_form/form_test_result.html", context)
 
 
 def _refuse_test(request: HtmxRequest, webhook: Webhook) -> HttpResponse:
@@ -260,21 +283,28 @@ def _refuse_test(request: HtmxRequest, webhook: Webhook) -> HttpResponse:
 
 
 def _show_test(request: HttpRequest, delivery: Delivery) -> HttpResponse:
-    context = _test_context(delivery)
+    context = _test_context(request, delivery)
     if request.method == "GET" and context["is_asking"]:
         # Nothing new: htmx changes nothing and asks again.
         return HttpResponse(status=204)
     return render(request, "webhooks/webhook_form/_test_result.html", context)
 
 
-def _test_context(delivery: Delivery) -> dict[str, object]:
+def _test_context(request: HttpRequest, delivery: Delivery) -> dict[str, object]:
     is_open = delivery.status in _OPEN
-    attempt = delivery.attempts.last()
+    may_see = request.user.has_perm("webhooks.view_payload")
+    shown = detail.context_of(delivery, may_see_payload=may_see)
+    attempt = shown["attempts"][0] if shown["attempts"] else None
+    row = attempt["row"] if attempt else None
     return {
         "delivery": delivery,
         "webhook": delivery.webhook,
+        "event": delivery.event,
         "attempt": attempt,
-        "request_body": _request_body(delivery, attempt),
+        "row": row,
+        "request_body": _request_body(delivery, row),
+        "shown_bytes": shown["shown_bytes"],
+        "may_see_payload": may_see,
         "is_open": is_open,
         "is_asking": is_open and timezone.now() - delivery.created_at < _PATIENCE,
         "receiver_url": _receiver_url(delivery.webhook),
@@ -312,6 +342,7 @@ def credential_page(request: HtmxRequest, pk: int) -> HttpResponse:
 def authorize(request: HtmxRequest, pk: int) -> HttpResponse:
     """Save the form that was posted, if one was, and send the browser to the provider."""
     credential = get_object_or_404(Credential.objects.present(), pk=pk)
+    form_context.begin_series(request, credential)
     if "draft" in request.POST:
         form_context.check_may_change(request, credential)
         form = form_context.bind_form(request, credential.subject)
@@ -405,10 +436,13 @@ def clear_token(request: HtmxRequest, pk: int) -> HttpResponse:
     credential = get_object_or_404(Credential.objects.present(), pk=pk)
     is_revoked = oauth.clear_token(credential)
     audit.record(Action.TOKEN_CLEARED, credential, user=request.user)
-    if not is_revoked:
-        sentence = _("The token may still be valid at the provider. Revoke it there.")
-        form_context.leave_failure(request, credential, sentence)
-    return _answer(request, credential, success=_("The access token was cleared."))
+    if is_revoked:
+        return _answer(request, credential, success=_("The access token was cleared."))
+    sentence = _(
+        "The access token was cleared. It may still be valid at the provider: revoke it there."
+    )
+    form_context.leave_failure(request, credential, sentence)
+    return _answer(request, credential)
 
 
 @require_GET
@@ -448,7 +482,7 @@ def oauth_callback(request: HtmxRequest) -> HttpResponse:
     audit.record(Action.AUTHORIZED, credential, user=request.user)
     released = events.release_held(credential)
     form_context.leave_success(request, credential, token_stored(released))
-    return _see_other(HttpResponseRedirect(form_context.panel_url(request, credential)))
+    return _see_other(HttpResponseRedirect(form_context.after_grant(request, credential)))
 
 
 def _finished(request: HtmxRequest, state: str) -> Credential | None:
@@ -541,6 +575,21 @@ def switch_authentication(request: HtmxRequest, pk: int) -> HttpResponse:
         credential,
         _("The credentials are now sent as “%s”.") % ClientAuthentication(way).label,
     )
+    return HttpResponseRedirect(form_context.panel_url(request, credential), status=303)
+
+
+@button("webhooks.authorize_webhook")
+def restore_secret(request: HtmxRequest, pk: int) -> HttpResponse:
+    """Save the client secret again that the stored token was obtained with."""
+    credential = _credential(pk)
+    form_context.check_may_change(request, credential)
+    subject = credential.subject
+    before = audit.snapshot(subject)
+    if oauth.restore_secret(credential):
+        form_context.record_changes(request, subject, before)
+        events.release_held(credential)
+        sentence = _("The last working client secret is back.")
+        form_context.leave_success(request, credential, sentence)
     return HttpResponseRedirect(form_context.panel_url(request, credential), status=303)
 
 

@@ -9,7 +9,7 @@ import re
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import F, OrderBy, Q, QuerySet, TextField
+from django.db.models import Case, F, OrderBy, Q, QuerySet, TextField, When
 from django.db.models.functions import Cast, Lower
 from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
@@ -38,6 +38,7 @@ STATUS_CHOICES: dict[str, "StrOrPromise"] = {
     "attention": _("Needs attention"),
 }
 SORT_CHOICES: dict[str, "StrOrPromise"] = {
+    "attention": _("Needs attention first"),
     "name": _("Name, A to Z"),
     "-name": _("Name, Z to A"),
     "-created": _("Newest first"),
@@ -45,7 +46,7 @@ SORT_CHOICES: dict[str, "StrOrPromise"] = {
     "-sent": _("Sent last"),
     "-failures": _("Most failures in a row"),
 }
-DEFAULT_SORT = "name"
+DEFAULT_SORT = "attention"
 _ORDERS: dict[str, F | Lower] = {
     "name": Lower("name"),
     "created": F("created_at"),
@@ -80,6 +81,9 @@ def find(query: QueryDict) -> QuerySet[Webhook]:
 
 def order(found: QuerySet[Webhook], sort: str) -> QuerySet[Webhook]:
     """Put webhooks in one of the orders of `SORT_CHOICES`; ties by name, then by age."""
+    if sort == DEFAULT_SORT:
+        needs_none = Case(When(_needs_attention(), then=0), default=1)
+        return found.order_by(needs_none, Lower("name"), "pk")
     column = _ORDERS[sort.lstrip("-")]
     first = OrderBy(column, descending=sort.startswith("-"), nulls_last=True)
     return found.order_by(first, Lower("name"), "pk")

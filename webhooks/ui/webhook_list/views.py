@@ -6,7 +6,6 @@ confirmation carries the ids that were counted: only webhooks that were shown ar
 
 import re
 import time
-from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
@@ -20,10 +19,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from webhooks import audit, events
-from webhooks.delivery import backlog
+from webhooks.delivery import backlog, trash
 from webhooks.models import Action, Delivery, HoldReason, Status, Webhook
-from webhooks.ui.requests import button, page, redirect_back
+from webhooks.ui.requests import button, offer_undo, page, redirect_back
 from webhooks.ui.status import MAX_COUNTED, counted
+from webhooks.ui.trash.views import restored
 from webhooks.ui.webhook_list import context, query
 
 WEBHOOKS_PER_PAGE = 50
@@ -31,13 +31,14 @@ PERMISSIONS = {
     "pause": "webhooks.change_webhook",
     "resume": "webhooks.change_webhook",
     "delete": "webhooks.delete_webhook",
+    "restore": "webhooks.delete_webhook",
 }
+# What takes an action back.
+_UNDO = {"pause": "resume", "resume": "pause", "delete": "restore"}
 _OPEN = (Status.PENDING, Status.SENDING, Status.HELD, Status.PARKED)
-# Tokens are revoked over the network; a page that takes longer looks broken. What is left is asked
-# for again.
+# A page that takes longer looks broken. What is left is asked for again.
 _MAX_SECONDS = 10.0
 _NAMES_SHOWN = 12
-_CHUNK = 100
 
 
 @page("webhooks.view_webhook")
@@ -78,21 +79,26 @@ def _first_steps(
 
 @button("webhooks.view_webhook")
 def bulk_action(request: HttpRequest) -> HttpResponse:
-    action = request.POST.get("action", "")
+    undone, _colon, undone_ids = request.POST.get("undo", "").partition(":")
+    action = undone or request.POST.get("action", "")
     if action not in PERMISSIONS:
         raise BadRequest("Unknown action.")
     if not request.user.has_perm(PERMISSIONS[action]):
         raise PermissionDenied
-    ids = chosen_ids(request.POST)
+    ids = chosen_ids(QueryDict(f"webhooks={undone_ids}") if undone else request.POST)
     if not ids:
         messages.info(request, _("Tick the webhooks first, then say what happens to them."))
         return redirect_back(request, "webhooks:list")
     # A person decides first: before a loss, and about what is held.
     asks = action == "delete" or (action == "resume" and _count_held(ids) > 0)
-    if asks and not request.POST.get("is_confirmed"):
+    if asks and not undone and not request.POST.get("is_confirmed"):
         return _confirm(request, action, ids)
     done, left = _carry_out(request, action, ids)
-    messages.success(request, _done_sentence(action, done))
+    sentence = _done_sentence(action, len(done))
+    if done and not undone and action in _UNDO:
+        offer_undo(request, sentence, _UNDO[action], done)
+    else:
+        messages.success(request, sentence)
     if left:
         return _confirm(request, action, left, is_rest=True)
     return redirect_back(request, "webhooks:list")
@@ -108,8 +114,8 @@ def chosen_ids(data: QueryDict) -> list[int]:
 
 
 def _count_held(ids: list[int]) -> int:
-    held = Delivery.objects.filter(
-        webhook__in=ids, status=Status.HELD, hold_reason=HoldReason.PAUSED
+    held = Delivery.objects.in_status(Status.HELD).filter(
+        webhook__in=ids, hold_reason=HoldReason.PAUSED
     )
     return held.order_by().values_list("pk")[: MAX_COUNTED + 1].count()
 
@@ -134,47 +140,43 @@ def _confirm(
         "is_rest": is_rest,
         "next": request.POST.get("next", ""),
         "retention_days": settings.WEBHOOKS_RETENTION_DAYS,
+        "kept_days": trash.KEPT_DAYS,
     }
     return render(request, "webhooks/webhook_list/bulk_confirm.html", context)
 
 
-def _carry_out(request: HttpRequest, action: str, ids: list[int]) -> tuple[int, list[int]]:
-    """Do it webhook by webhook for a while; return how many changed, and what is left."""
+def _carry_out(request: HttpRequest, action: str, ids: list[int]) -> tuple[list[int], list[int]]:
+    """Do it webhook by webhook for a while; return those that changed, and what is left."""
     ends = time.monotonic() + _MAX_SECONDS
-    done = 0
-    for number, webhook in enumerate(_present(ids)):
-        if webhook is not None:
-            done += _apply(request, action, webhook)
+    done = []
+    for number, pk in enumerate(ids):
+        if action == "restore":
+            is_done = restored(request, pk) is not None
+        else:
+            webhook = Webhook.objects.present().filter(pk=pk).first()
+            is_done = webhook is not None and _apply(request, action, webhook)
+        if is_done:
+            done.append(pk)
         if time.monotonic() > ends:
             return done, ids[number + 1 :]
     return done, []
 
 
-def _present(ids: list[int]) -> Iterator[Webhook | None]:
-    """Yield each webhook in turn; None for one that was deleted."""
-    for start in range(0, len(ids), _CHUNK):
-        chunk = ids[start : start + _CHUNK]
-        found = Webhook.objects.present().in_bulk(chunk)
-        yield from (found.get(pk) for pk in chunk)
-
-
-def _apply(request: HttpRequest, action: str, webhook: Webhook) -> int:
-    """Change one webhook and note who did; return 0 for one that is so already."""
-    if action == "delete":
-        # No transaction of ours: a token is revoked over the network first.
-        events.delete(webhook)
-        audit.record(Action.DELETED, webhook, user=request.user)
-        return 1
-    if webhook.is_active == (action == "resume"):
-        return 0
+def _apply(request: HttpRequest, action: str, webhook: Webhook) -> bool:
+    """Change one webhook and note who did; return whether it was not so already."""
+    if webhook.is_active == (action == "resume") and action != "delete":
+        return False
     with transaction.atomic():
-        if action == "pause":
+        if action == "delete":
+            events.delete(webhook)
+            audit.record(Action.DELETED, webhook, user=request.user)
+        elif action == "pause":
             events.pause(webhook)
             audit.record(Action.PAUSED, webhook, user=request.user)
         else:
             events.resume(webhook, drop_held=request.POST.get("held") == "drop")
             audit.record(Action.RESUMED, webhook, user=request.user)
-    return 1
+    return True
 
 
 def _done_sentence(action: str, done: int) -> str:
@@ -186,12 +188,14 @@ def _done_sentence(action: str, done: int) -> str:
         ),
         "resume": ngettext("%d webhook is active again.", "%d webhooks are active again.", done),
         "delete": ngettext("%d webhook was deleted.", "%d webhooks were deleted.", done),
+        "restore": ngettext("%d webhook was restored.", "%d webhooks were restored.", done),
     }
     if not done:
         already = {
             "pause": _("Nothing changed: they are all paused already."),
             "resume": _("Nothing changed: they are all active already."),
             "delete": _("Nothing changed: they are gone already."),
+            "restore": _("Nothing changed: they are not in the trash any more."),
         }
         return already[action]
     return texts[action] % done

@@ -1,0 +1,90 @@
+"""Channels: what each kind is sent, through the guard, and what happens when it is not taken."""
+
+import datetime as dt
+import json
+from typing import Any
+
+import pytest
+from django.core import mail
+from django.utils import timezone
+
+from tests.alerts.test_notifications import failing, lost_grant
+from tests.factories import make_delivery, make_webhook
+from tests.sandbox import Receiver
+from webhooks.alerts import channels, notifications
+from webhooks.models import AlertChannel, AlertMessage, Delivery, Webhook
+
+pytestmark = pytest.mark.django_db
+NOW = timezone.now()
+
+
+def make_channel(receiver: Receiver, kind: str, path: str = "", **fields: Any) -> AlertChannel:
+    secret = "123456789:AAEabcdefghijklmnopqrstu" if kind == "telegram" else receiver.url + path
+    return AlertChannel.objects.create(kind=kind, name="Ops", secret=secret, **fields)
+
+
+def ill(**fields: Any) -> Webhook:
+    webhook = failing(alert_after_failures=2, name="CRM <1>", alert_recipients=[], **fields)
+    delivery = make_delivery(webhook)
+    Delivery.objects.filter(pk=delivery.pk).update(attempt_count=2, status_code=503)
+    return webhook
+
+
+@pytest.mark.parametrize("kind", ["slack", "teams", "telegram", "webhook"])
+def test_each_kind_names_webhook_event_answer_time_and_delivery(
+    kind: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channels, "TELEGRAM_API", receiver.url)
+    make_channel(receiver, kind, "/status/200", recipient="-100123")
+    webhook = ill()
+    notifications.look(NOW)
+    notifications.look(NOW + dt.timedelta(minutes=1))
+    [request] = receiver.requests()
+    body = json.dumps(json.loads(request.body), ensure_ascii=False)
+    delivery = Delivery.objects.get()
+    name = "CRM &lt;1&gt;" if kind == "slack" else "CRM <1>"
+    for part in (name, "is failing", delivery.event.type, "503", delivery.pk, "UTC"):
+        assert part in body
+    assert f"/integrations/webhooks/{webhook.pk}/" in body
+    if kind == "telegram":
+        assert request.path.endswith("/bot123456789:AAEabcdefghijklmnopqrstu/sendMessage")
+        assert '"chat_id": "-100123"' in body
+    else:
+        assert AlertChannel.objects.get().sent_at is not None
+    assert not AlertMessage.objects.exists()
+
+
+def test_what_is_not_taken_is_sent_again_later_and_a_refusal_is_not(receiver: Receiver) -> None:
+    away = make_channel(receiver, "webhook", "/status/503")
+    refused = make_channel(receiver, "slack", "/status/404")
+    ill()
+    notifications.look(NOW)
+    assert [row.channel for row in AlertMessage.objects.all()] == [away]
+    notifications.look(NOW + dt.timedelta(seconds=30))
+    assert len(receiver.requests()) == 2
+    notifications.look(NOW + dt.timedelta(minutes=2))
+    assert len(receiver.requests()) == 3
+    refused.refresh_from_db()
+    assert "404" in refused.last_error
+    AlertMessage.objects.update(attempt_count=100)
+    notifications.look(NOW + dt.timedelta(hours=2))
+    assert not AlertMessage.objects.exists()
+
+
+def test_a_denied_address_is_never_connected_to(receiver: Receiver) -> None:
+    AlertChannel.objects.create(kind="webhook", name="Meta", secret="http://169.254.169.254/x")
+    ill()
+    notifications.look(NOW)
+    assert not AlertMessage.objects.exists()
+    assert AlertChannel.objects.get().last_error
+
+
+def test_a_channel_of_some_webhooks_hears_of_no_other(receiver: Receiver) -> None:
+    other = make_webhook(name="Other")
+    for kind, recipient in (("webhook", ""), ("email", "ops@example.com")):
+        channel = make_channel(receiver, kind, recipient=recipient)
+        channel.webhooks.add(other)
+    lost_grant(alert_recipients=[])
+    notifications.look(NOW)
+    assert receiver.requests() == []
+    assert mail.outbox == []

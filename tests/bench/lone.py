@@ -1,0 +1,66 @@
+"""What one event alone costs: statements from accept to stored; and what nothing to do costs.
+
+PostgreSQL logs each statement that it is asked for, of the publisher and of the worker.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tests.bench import machine, pacing
+from tests.bench.scale import Scale
+from tests.bench.stage import PAYLOAD, Stage, make_webhooks
+
+# One event at a time: each is stored before the next one.
+_PAUSE_SECONDS = 0.1
+_REST_SECONDS = 3.0
+_STATEMENTS = ("  statement: ", "  execute ")
+
+
+@dataclass(slots=True)
+class Lone:
+    # For one event to one webhook, BEGIN and COMMIT counted.
+    statements_per_event: float = 0.0
+    # Of a core: worker, PostgreSQL and Redis together.
+    idle_cpu_percent: float = 0.0
+
+
+def measure(stage: Stage, scale: Scale) -> Lone:
+    from webhooks import events
+
+    webhooks = make_webhooks(1, stage.receiver.url, event_types=[pacing.lone_type()])
+    found = Lone()
+    stage.empty()
+    with stage.worker() as worker:
+        # The first makes the plan, opens the connection and teaches the limiter.
+        events.publish(pacing.lone_type(), PAYLOAD)
+        stage.wait(webhooks, 60)
+        time.sleep(_REST_SECONDS)
+        with _logged(stage):
+            before = stage.postgres.log
+            for _ in range(scale.idle_publishes):
+                events.publish(pacing.lone_type(), PAYLOAD)
+                time.sleep(_PAUSE_SECONDS)
+            lines = stage.postgres.log[len(before) :]
+        stage.wait(webhooks, 60)
+        made = sum(lines.count(one) for one in _STATEMENTS)
+        found.statements_per_event = made / scale.idle_publishes
+        time.sleep(_REST_SECONDS)
+        pids = [worker.pid, stage.postgres.pid, stage.redis.pid]
+        used, began = machine.cpu_seconds(pids), time.monotonic()
+        time.sleep(scale.idle_seconds)
+        used, seconds = machine.cpu_seconds(pids) - used, time.monotonic() - began
+        found.idle_cpu_percent = 100 * used / seconds
+    return found
+
+
+@contextmanager
+def _logged(stage: Stage) -> Iterator[None]:
+    for value in ("all", "none"):
+        stage.database.execute(f"ALTER SYSTEM SET log_statement = '{value}'".encode())
+        stage.query("SELECT pg_reload_conf()")
+        # The processes read it when they are asked for something next.
+        time.sleep(_REST_SECONDS)
+        if value == "all":
+            yield

@@ -1,0 +1,69 @@
+"""The status page: what waits and since when, slow receivers, tokens that end; bounded queries."""
+
+import datetime as dt
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from tests.factories import make_delivery, make_webhook
+from tests.people import logged_in
+from webhooks.delivery.histogram import step_of
+from webhooks.models import Delivery, HourlyCount, OAuthToken, Outcome
+
+pytestmark = pytest.mark.django_db
+
+STATUS = reverse("webhooks:status")
+
+
+@pytest.fixture
+def browser() -> Client:
+    return logged_in(is_superuser=True)
+
+
+def test_a_quiet_site_says_so(browser: Client) -> None:
+    page = browser.get(STATUS).text
+    for sentence in ("No webhook needs attention.", "Nothing is waiting.", "None within 30 days."):
+        assert sentence in page
+
+
+def test_it_names_what_waits_who_is_slow_and_which_token_ends(browser: Client) -> None:
+    held = make_webhook(name="Held one")
+    make_delivery(held)
+    Delivery.objects.update(status="held", next_attempt_at=None, hold_reason="paused")
+    slow, fast = make_webhook(name="Slow one"), make_webhook(name="Fast one")
+    hour = timezone.now().replace(minute=0, second=0, microsecond=0)
+    for webhook, milliseconds in ((slow, 4000), (fast, 40)):
+        HourlyCount.objects.create(
+            webhook=webhook,
+            hour=hour,
+            outcome=Outcome.SUCCEEDED,
+            duration_step=step_of(milliseconds),
+            count=10,
+        )
+    ending = make_webhook(name="Ending one", authorization_type="oauth2")
+    OAuthToken.objects.create(
+        credential=ending.credential,
+        state="valid",
+        refresh_token_expires_at=timezone.now() + dt.timedelta(days=3),
+    )
+    page = browser.get(STATUS)
+    assert [row["name"] for row in page.context["waiting"]] == ["Held one"]
+    assert [row["webhook"].name for row in page.context["slow"]] == ["Slow one"]
+    assert [row["subject"].name for row in page.context["tokens"]] == ["Ending one"]
+    for name in ("Held one", "Slow one", "Ending one"):
+        assert name in page.text
+
+
+def test_its_queries_do_not_grow_with_the_log(
+    browser: Client, django_assert_max_num_queries: Any
+) -> None:
+    for number in range(15):
+        webhook = make_webhook(name=f"Hook {number}")
+        for _ in range(3):
+            make_delivery(webhook)
+    Delivery.objects.update(status="held", next_attempt_at=None, hold_reason="paused")
+    with django_assert_max_num_queries(20):
+        assert len(browser.get(STATUS).context["waiting"]) == 10

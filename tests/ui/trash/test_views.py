@@ -1,0 +1,84 @@
+"""The trash: what comes back out of it, and what is gone after a month."""
+
+import datetime as dt
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from tests.factories import make_credential, make_webhook
+from tests.people import logged_in
+from webhooks import events
+from webhooks.delivery.retention import delete_old_rows
+from webhooks.models import Action, AuditEntry, OAuthToken, Webhook
+
+pytestmark = pytest.mark.django_db
+
+TRASH = reverse("webhooks:trash")
+
+
+@pytest.fixture
+def browser() -> Client:
+    return logged_in(is_superuser=True)
+
+
+def deleted(**fields: object) -> Webhook:
+    webhook = make_webhook(name="CRM", **fields)
+    events.delete(webhook)
+    return webhook
+
+
+def test_a_deleted_webhook_comes_back_active_with_its_secrets_and_its_token(
+    browser: Client,
+) -> None:
+    webhook = deleted(authorization_type="oauth2", client_secret="hush")
+    OAuthToken.objects.create(credential=webhook.credential, access_token="token", state="valid")
+    assert "CRM" in browser.get(TRASH).text
+    answer = browser.post(reverse("webhooks:restore", args=[webhook.pk]), follow=True)
+    assert "“CRM” is restored and active." in answer.text
+    back = Webhook.objects.active().get(pk=webhook.pk)
+    assert back.credential.client_secret == "hush"
+    assert back.credential.deleted_at is None
+    assert back.credential.token.access_token == "token"
+    assert AuditEntry.objects.filter(action=Action.RESTORED, webhook=back).exists()
+    assert "The trash is empty" in browser.get(TRASH).text
+
+
+def test_what_was_paused_comes_back_paused(browser: Client) -> None:
+    webhook = make_webhook()
+    events.pause(webhook)
+    events.delete(webhook)
+    browser.post(reverse("webhooks:restore", args=[webhook.pk]))
+    assert not Webhook.objects.present().get(pk=webhook.pk).is_active
+
+
+def test_a_connection_that_was_deleted_since_is_not_used_again(browser: Client) -> None:
+    connection = make_credential(authorization_type="basic", basic_password="hush")
+    webhook = make_webhook(credential=connection)
+    events.delete(webhook)
+    events.erase(connection)
+    browser.post(reverse("webhooks:restore", args=[webhook.pk]))
+    back = Webhook.objects.present().get(pk=webhook.pk)
+    assert not back.credential.is_shared
+    assert not back.is_active
+
+
+def test_deleting_for_good_leaves_nothing_to_restore(browser: Client) -> None:
+    webhook = deleted(authorization_type="basic", basic_password="hush")
+    browser.post(reverse("webhooks:purge", args=[webhook.pk]))
+    gone = Webhook.objects.get(pk=webhook.pk)
+    assert not gone.credential.has_secret("basic_password")
+    assert not gone.has_secret("signing_secret")
+    assert browser.post(reverse("webhooks:restore", args=[webhook.pk])).status_code == 404
+    assert not Webhook.objects.present().exists()
+
+
+def test_the_secrets_of_what_lies_there_for_a_month_are_erased() -> None:
+    old, new = deleted(), deleted()
+    month_ago = timezone.now() - dt.timedelta(days=31)
+    Webhook.objects.filter(pk=old.pk).update(deleted_at=month_ago)
+    delete_old_rows()
+    assert list(Webhook.objects.trashed()) == [new]
+    assert not Webhook.objects.get(pk=old.pk).has_secret("signing_secret")
+    assert Webhook.objects.get(pk=new.pk).has_secret("signing_secret")

@@ -1,0 +1,127 @@
+"""Alerts to Slack, Microsoft Teams, Telegram and any webhook URL: who, in which shape, and retries.
+
+E-mail is sent by `notifications`. What a channel has not taken is a row that the next run of the
+same task sends again.
+"""
+
+import logging
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import F, Q, QuerySet
+from django.utils.translation import gettext as _
+
+from webhooks import network
+from webhooks.models import AlertChannel, AlertMessage, ChannelKind, messages
+from webhooks.security.encryption import SecretUnreadableError
+
+logger = logging.getLogger(__name__)
+
+TELEGRAM_API = "https://api.telegram.org"
+_SECONDS = 8.0
+# The next run goes on with the rest.
+_SENT_AT_ONCE = 20
+# 1, 2, 4 ... 60 minutes: about a day, by which the incident is reminded of anyway.
+_MAX_ATTEMPTS = 28
+_MAX_DELAY = timedelta(hours=1)
+# What another try may help with, besides 5xx.
+_TRANSIENT = (408, 425, 429)
+
+
+def covering(webhook_ids: Collection[int]) -> QuerySet[AlertChannel]:
+    """Return the channels that are notified of these webhooks, e-mail included."""
+    return AlertChannel.objects.filter(Q(webhooks=None) | Q(webhooks__in=webhook_ids)).distinct()
+
+
+def queue(channels: QuerySet[AlertChannel], content: Mapping[str, Any], now: datetime) -> None:
+    """Keep a message for each channel that is no e-mail address; `send_due` sends it."""
+    others = channels.exclude(kind=ChannelKind.EMAIL)
+    AlertMessage.objects.bulk_create(
+        AlertMessage(channel=channel, content=dict(content), next_attempt_at=now)
+        for channel in others
+    )
+
+
+def send_due(now: datetime) -> int:
+    """Send what is due; return how many messages were taken. Safe with any number of callers."""
+    due = AlertMessage.objects.filter(next_attempt_at__lte=now).select_related("channel")
+    return sum(_send(row, now) for row in due.order_by("next_attempt_at")[:_SENT_AT_ONCE])
+
+
+def _send(row: AlertMessage, now: datetime) -> bool:
+    delay = min(timedelta(minutes=2 ** min(row.attempt_count, 6)), _MAX_DELAY)
+    mine = AlertMessage.objects.filter(pk=row.pk, next_attempt_at=row.next_attempt_at)
+    claimed = mine.update(next_attempt_at=now + delay, attempt_count=F("attempt_count") + 1)
+    if not claimed:
+        return False
+    is_final = deliver(row.channel, row.content, now)
+    if is_final or row.attempt_count + 1 >= _MAX_ATTEMPTS:
+        AlertMessage.objects.filter(pk=row.pk).delete()
+    return is_final and not row.channel.last_error
+
+
+def deliver(channel: AlertChannel, content: Mapping[str, Any], now: datetime) -> bool:
+    """Send one message now; return whether another try is of no use: it was taken, or refused.
+
+    The channel keeps why it was not taken, as a code of `outcomes.SENTENCES`.
+    """
+    error, is_final = _post(channel, content)
+    channel.last_error = messages.cut(error, 500)
+    if not error:
+        channel.sent_at = now
+    rows = AlertChannel.objects.filter(pk=channel.pk)
+    rows.update(last_error=channel.last_error, sent_at=channel.sent_at)
+    return is_final
+
+
+def _post(channel: AlertChannel, content: Mapping[str, Any]) -> tuple[str, bool]:
+    try:
+        url, body = _request(channel, content)
+        session = network.GuardedSession(total_seconds=_SECONDS)
+        status = session.post(url, json=body).status_code
+    except SecretUnreadableError:
+        return messages.dump("not_built", error="SecretUnreadableError"), True
+    except network.NetworkError as error:
+        logger.warning("alert_not_sent channel=%s error=%s", channel.uid, error.code)
+        failure = error.failure
+        return messages.dump(failure.code, **failure.params), error.permanent
+    if 200 <= status < 300:
+        return "", True
+    logger.warning("alert_not_sent channel=%s status=%s", channel.uid, status)
+    is_final = status < 500 and status not in _TRANSIENT
+    code = "http_refused" if is_final else "http_server_error"
+    return messages.dump(code, status=status), is_final
+
+
+def _request(channel: AlertChannel, content: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return where a message goes, and its body in the words of the service."""
+    title, text, link = content["title"], content["text"], content["link"]
+    whole = f"{title}\n\n{text}\n\n{link}"
+    match ChannelKind(channel.kind):
+        case ChannelKind.SLACK:
+            # https://docs.slack.dev/messaging/formatting-message-text: these three are escaped.
+            for sign, escaped in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
+                whole = whole.replace(sign, escaped)
+            return channel.secret, {"text": whole}
+        case ChannelKind.TEAMS:
+            return channel.secret, _adaptive_card(title, text, link)
+        case ChannelKind.TELEGRAM:
+            url = f"{TELEGRAM_API}/bot{channel.secret}/sendMessage"
+            # The service takes 4,096 characters.
+            return url, {"chat_id": channel.recipient, "text": whole[:4000]}
+    return channel.secret, dict(content)
+
+
+def _adaptive_card(title: str, text: str, link: str) -> dict[str, Any]:
+    card = {
+        "type": "AdaptiveCard",
+        "version": "1.4",
+        "body": [
+            {"type": "TextBlock", "text": title, "weight": "bolder", "wrap": True},
+            *({"type": "TextBlock", "text": line, "wrap": True} for line in text.split("\n\n")),
+        ],
+        "actions": [{"type": "Action.OpenUrl", "title": _("Open"), "url": link}],
+    }
+    kind = "application/vnd.microsoft.card.adaptive"
+    return {"type": "message", "attachments": [{"contentType": kind, "content": card}]}

@@ -1,0 +1,290 @@
+"""Resends: past deliveries put into the queue again, at a chosen rate, until done or stopped.
+
+A task moves each running resend on by what its rate allows, in small transactions that insert new
+deliveries and move the cursor together: after a crash the next one goes on where the last commit
+was, and nothing is put in twice. Any number of workers may try; the row decides. Rates are paced
+by the database's clock.
+"""
+
+import datetime as dt
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from django.contrib.auth import get_user_model
+from django.db import transaction
+from django.db.models import F, Q, QuerySet
+from django.utils import timezone
+
+from webhooks.delivery import queue
+from webhooks.delivery.fan_out import DeliveryError, deliver_again
+from webhooks.models import (
+    Delivery,
+    Resend,
+    ResendScope,
+    ResendStatus,
+    Status,
+    Trigger,
+    Webhook,
+    ids,
+)
+
+logger = logging.getLogger(__name__)
+
+# A page counts no further; the exact number is found when the resend begins.
+COUNT_LIMIT = 10_000
+# A longer selection is no selection.
+MAX_SELECTED = 1000
+# What is put in with one commit, and how many commits one run of the task makes for a resend.
+_BATCH = 1000
+_BATCHES = 40
+_COUNT_CHUNK = 5000
+# After a pause of the workers at most so much of the rate is caught up on.
+_MAX_CREDIT_SECONDS = 5.0
+# A worker that counts says so at least this often, or another one may begin.
+_COUNTING_SECONDS = 60
+# The same selection, posted again so soon, is a double click.
+_DOUBLE_CLICK = dt.timedelta(minutes=1)
+# What waits or is on hold is sent anyway; of a selection what is stuck is sent as it is.
+_ENDED = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
+_FINISHED = (*_ENDED, Status.PARKED)
+
+
+class AlreadyRunningError(DeliveryError):
+    """The same resend is under way: `resend` is it."""
+
+    def __init__(self, resend: Resend) -> None:
+        super().__init__(str(resend))
+        self.resend = resend
+
+
+class _OvertakenError(DeliveryError):
+    """The resend was stopped or moved on by another, so this step is undone."""
+
+
+class _DeliveryRow(NamedTuple):
+    id: str
+    event_id: str
+    webhook_id: int
+
+
+def count(resend: Resend) -> int:
+    """Count what a resend would send, saved or not, up to one more than COUNT_LIMIT."""
+    counted = 0
+    for rows in _chunks(resend):
+        counted += len(rows)
+        if counted > COUNT_LIMIT:
+            return COUNT_LIMIT + 1
+    return counted
+
+
+def start(resend: Resend) -> Resend:
+    """Save a resend as running; raise AlreadyRunningError for one that is under way.
+
+    `created_by` is set. What is added after this moment is not resent.
+    """
+    resend.until_at = resend.until_at or timezone.now()
+    resend.delivery_ids = sorted(set(resend.delivery_ids))[:MAX_SELECTED]
+    counted = count(resend)
+    # 0: to be counted by a worker.
+    resend.total = counted if counted <= COUNT_LIMIT else 0
+    if not counted:
+        resend.status, resend.finished_at = ResendStatus.FINISHED, timezone.now()
+    with transaction.atomic():
+        _lock(resend)
+        if twin := _twin(resend):
+            raise AlreadyRunningError(twin)
+        resend.save(force_insert=True)
+    return resend
+
+
+def _lock(resend: Resend) -> None:
+    """Let two who start the same resend at once come one after the other."""
+    rows: QuerySet[Any]
+    if resend.webhook_id:
+        rows = Webhook.objects.filter(pk=resend.webhook_id)
+    elif resend.scope != ResendScope.SELECTION:
+        # Of every webhook: the oldest stands for them.
+        rows = Webhook.objects.filter(pk__in=Webhook.objects.order_by("pk").values("pk")[:1])
+    else:
+        # What the product starts has no creator.
+        rows = get_user_model().objects.filter(pk=resend.created_by_id or 0)
+    list(rows.select_for_update().values_list("pk"))
+
+
+def _twin(resend: Resend) -> Resend | None:
+    if resend.scope == ResendScope.SELECTION:
+        recent = Resend.objects.filter(
+            scope=resend.scope,
+            created_by=resend.created_by_id,
+            created_at__gt=timezone.now() - _DOUBLE_CLICK,
+        )
+        return next((one for one in recent if one.delivery_ids == resend.delivery_ids), None)
+    running = Resend.objects.filter(status=ResendStatus.RUNNING, webhook=resend.webhook_id)
+    return running.exclude(scope=ResendScope.SELECTION).first()
+
+
+def stop(resend: Resend) -> bool:
+    """End a resend where it is; return whether it was still running."""
+    running = Resend.objects.filter(pk=resend.pk, status=ResendStatus.RUNNING)
+    return bool(running.update(status=ResendStatus.STOPPED, finished_at=_now()))
+
+
+def results(resend: Resend) -> Counter[str]:
+    """Count what became of the new deliveries by status, up to COUNT_LIMIT of them."""
+    made = Delivery.objects.filter(
+        trigger=Trigger.BULK, pk__gte=_first_id(resend.created_at), webhook=resend.webhook_id
+    )
+    if resend.finished_at:
+        made = made.filter(pk__lt=_first_id(resend.finished_at + dt.timedelta(seconds=1)))
+    return Counter(made.order_by("-id").values_list("status", flat=True)[:COUNT_LIMIT])
+
+
+def advance_all() -> int:
+    """Move every running resend on; return how many deliveries were put into the queue."""
+    running = Resend.objects.filter(status=ResendStatus.RUNNING).order_by("id")
+    return sum(advance(pk) for pk in running.values_list("pk", flat=True))
+
+
+def advance(pk: int) -> int:
+    """Move one resend on by what its rate allows now; return how many deliveries were put in."""
+    _count_once(pk)
+    queued = 0
+    for _ in range(_BATCHES):
+        try:
+            made = _step(pk)
+        except _OvertakenError:
+            break
+        if made is None:
+            break
+        queued += made
+    return queued
+
+
+def _step(pk: int) -> int | None:
+    """Put in one batch; None when there is nothing to do now."""
+    with transaction.atomic():
+        running = Resend.objects.select_for_update(skip_locked=True).filter(
+            pk=pk, status=ResendStatus.RUNNING, total__gt=0
+        )
+        resend = running.first()
+        if resend is None:
+            return None
+        now = _now()
+        # At the first step a second's worth goes out at once.
+        paid_until = resend.advanced_at if resend.cursor else now - dt.timedelta(seconds=1)
+        earliest = now - dt.timedelta(seconds=_MAX_CREDIT_SECONDS)
+        paid_until = max(paid_until or earliest, earliest)
+        allowed = int(resend.rate * (now - paid_until).total_seconds() + 1e-6)
+        if allowed < 1:
+            return None
+        rows = _following(resend, min(allowed, _BATCH))
+        if not rows:
+            _finish(resend, now)
+            return None
+        fresh = _newest_only(resend, rows)
+        queued = deliver_again(
+            [(row.event_id, row.webhook_id) for row in fresh], trigger=Trigger.BULK
+        )
+        moved = Resend.objects.filter(
+            pk=pk, status=ResendStatus.RUNNING, cursor=resend.cursor
+        ).update(
+            cursor=rows[-1].id,
+            done=F("done") + queued,
+            advanced_at=paid_until + dt.timedelta(seconds=queued / resend.rate),
+        )
+        if not moved:
+            raise _OvertakenError
+        return queued
+
+
+def _finish(resend: Resend, now: dt.datetime) -> None:
+    Resend.objects.filter(pk=resend.pk, status=ResendStatus.RUNNING).update(
+        status=ResendStatus.FINISHED, finished_at=now
+    )
+    logger.info("resend_finished id=%d done=%d total=%d", resend.pk, resend.done, resend.total)
+
+
+def _count_once(pk: int) -> None:
+    """Find the total of a resend that was too long for a page; one worker does."""
+    counting = Resend.objects.filter(pk=pk, status=ResendStatus.RUNNING, total=0)
+    idle = Q(advanced_at=None) | Q(advanced_at__lt=_now() - dt.timedelta(seconds=_COUNTING_SECONDS))
+    if not counting.filter(idle).update(advanced_at=_now()):
+        return
+    resend = Resend.objects.get(pk=pk)
+    counted = 0
+    for rows in _chunks(resend):
+        counted += len(rows)
+        if not counting.update(advanced_at=_now()):
+            # Stopped by now.
+            return
+    if counted:
+        counting.update(total=counted)
+    else:
+        _finish(resend, _now())
+
+
+def _chunks(resend: Resend) -> Iterator[list[_DeliveryRow]]:
+    """Yield everything that is left of a resend, chunk by chunk; each reads one range of ids."""
+    place = Resend(
+        webhook_id=resend.webhook_id,
+        scope=resend.scope,
+        since_at=resend.since_at,
+        until_at=resend.until_at,
+        delivery_ids=resend.delivery_ids,
+        cursor=resend.cursor,
+    )
+    while rows := _following(place, _COUNT_CHUNK):
+        yield _newest_only(place, rows)
+        place.cursor = rows[-1].id
+
+
+def _following(resend: Resend, limit: int) -> list[_DeliveryRow]:
+    """Return the next rows of the log that the resend is about, oldest first."""
+    rows = Delivery.objects.filter(webhook__deleted_at=None)
+    if resend.scope == ResendScope.SELECTION:
+        rows = rows.filter(pk__in=resend.delivery_ids, status__in=_ENDED)
+    else:
+        rows = rows.exclude(trigger=Trigger.TEST)
+        if resend.webhook_id:
+            rows = rows.filter(webhook=resend.webhook_id)
+        if resend.scope == ResendScope.FAILED:
+            rows = rows.filter(status=Status.FAILED)
+        else:
+            rows = rows.filter(status__in=_FINISHED)
+        rows = rows.filter(pk__gte=_first_id(resend.since_at))
+        if resend.until_at:
+            rows = rows.filter(pk__lt=_first_id(resend.until_at))
+    columns = ("id", "event_id", "webhook_id")
+    following = rows.filter(pk__gt=resend.cursor).order_by("id").values_list(*columns)
+    return [_DeliveryRow._make(row) for row in following[:limit]]
+
+
+def _newest_only(resend: Resend, rows: list[_DeliveryRow]) -> list[_DeliveryRow]:
+    """Leave out what was sent again later: each event goes to each webhook once.
+
+    What failed and has a newer delivery, by whatever trigger, is judged by that one.
+    """
+    same = Delivery.objects.filter(
+        event__in={row.event_id for row in rows},
+        webhook__in={row.webhook_id for row in rows},
+        pk__gte=rows[0].id,
+    )
+    if resend.scope == ResendScope.SELECTION:
+        same = same.filter(pk__in=resend.delivery_ids, status__in=_ENDED)
+    elif resend.scope == ResendScope.ALL and resend.until_at:
+        same = same.filter(pk__lt=_first_id(resend.until_at))
+    newest: dict[tuple[str, int], str] = {}
+    for key, event_id, webhook_id in same.values_list("pk", "event_id", "webhook_id"):
+        newest[event_id, webhook_id] = max(key, newest.get((event_id, webhook_id), ""))
+    return [row for row in rows if newest.get((row.event_id, row.webhook_id)) == row.id]
+
+
+def _first_id(moment: dt.datetime | None) -> str:
+    return ids.floor("dlv", max(moment.timestamp(), 0)) if moment else ""
+
+
+def _now() -> dt.datetime:
+    """Return the database's time: workers' clocks differ."""
+    return dt.datetime.fromtimestamp(queue.backend().clock(), dt.UTC)

@@ -1,0 +1,123 @@
+"""Deleted webhooks: they send nothing, can be restored for 30 days, and lose their secrets then."""
+
+import copy
+import datetime as dt
+
+from django.db import transaction
+from django.db.models import QuerySet
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from webhooks import audit, oauth
+from webhooks.delivery import holds
+from webhooks.models import (
+    CREDENTIAL_SECRETS,
+    WEBHOOK_SECRETS,
+    Action,
+    AuthorizationType,
+    Credential,
+    Delivery,
+    OAuthToken,
+    PauseReason,
+    Status,
+    Trigger,
+    Webhook,
+    WebhookVersion,
+)
+
+# As long as people look for what they miss.
+KEPT_DAYS = 30
+# A revocation may take some seconds; the next run goes on.
+_PURGED_AT_ONCE = 20
+_OPEN = (Status.PENDING, Status.HELD, Status.PARKED)
+
+
+def cancel(deliveries: QuerySet[Delivery]) -> int:
+    """Give up deliveries that wait; one that is being sent is not stopped."""
+    return deliveries.filter(status__in=_OPEN).update(
+        status=Status.CANCELLED, next_attempt_at=None, hold_reason="", finished_at=Now()
+    )
+
+
+def delete(webhook: Webhook) -> None:
+    """Move a webhook to the trash: cancel what waits, keep its secrets sealed and its log."""
+    own = webhook.private_credential
+    with transaction.atomic():
+        webhook.deleted_at = timezone.now()
+        if webhook.is_active:
+            webhook.pause(PauseReason.PERSON)
+            # The same moment in both tells `restore` that it was active.
+            webhook.paused_at = webhook.deleted_at
+        webhook.save(update_fields=["deleted_at", "is_active", "pause_reason", "paused_at"])
+        # Nothing refreshes its token meanwhile.
+        own.deleted_at = webhook.deleted_at
+        own.save(update_fields=["deleted_at"])
+        # The first rows; the sweep cancels the rest, and the engine sends none of them.
+        holds.stop(webhook.pk)
+        holds.cancel_held(webhook.pk)
+        cancel(Delivery.objects.in_status(Status.PARKED).filter(webhook=webhook))
+        cancel(Delivery.objects.filter(webhook=webhook, trigger=Trigger.TEST))
+
+
+def restore(pk: int) -> Webhook | None:
+    """Take a webhook out of the trash as it was; return None when it is not there (any more).
+
+    It stays paused when the connection it used was deleted since, and uses its own credentials.
+    """
+    with transaction.atomic():
+        found = Webhook.objects.trashed().select_for_update(of=("self",))
+        webhook = found.select_related("credential").filter(pk=pk).first()
+        if webhook is None:
+            return None
+        own = webhook.private_credential
+        own.deleted_at = None
+        own.save(update_fields=["deleted_at"])
+        was_active = webhook.paused_at == webhook.deleted_at
+        webhook.deleted_at = None
+        if webhook.credential.is_shared and webhook.credential.deleted_at:
+            webhook.credential = own
+        elif was_active:
+            webhook.resume()
+        webhook.save(
+            update_fields=["deleted_at", "credential", "is_active", "pause_reason", "paused_at"]
+        )
+    return webhook
+
+
+def purge(webhook: Webhook) -> None:
+    """Erase the secrets of a webhook in the trash and revoke its token; its log stays."""
+    own = webhook.private_credential
+    before = copy.copy(own)
+    with transaction.atomic():
+        tokens = erase(own)
+        for field in WEBHOOK_SECRETS:
+            setattr(webhook, field, "")
+        webhook.secrets_changed_at = {}
+        webhook.purged_at = timezone.now()
+        webhook.save()
+        WebhookVersion.objects.filter(webhook=webhook).delete()
+    # Best effort and over the network: whatever fails there, nothing secret is left here.
+    oauth.revoke(before, tokens)
+
+
+def purge_old(now: dt.datetime) -> None:
+    """Purge what has been in the trash for too long."""
+    ends_at = now - dt.timedelta(days=KEPT_DAYS)
+    for webhook in Webhook.objects.trashed().filter(deleted_at__lte=ends_at)[:_PURGED_AT_ONCE]:
+        purge(webhook)
+        audit.record(Action.PURGED, webhook, user=None)
+
+
+def erase(credential: Credential) -> list[oauth.Given]:
+    """Mark a credential as deleted and forget its secrets, in the caller's transaction.
+
+    Return its tokens, for the provider to revoke.
+    """
+    is_oauth = credential.authorization_type == AuthorizationType.OAUTH2
+    tokens = oauth.given_tokens(credential.pk) if is_oauth else []
+    credential.deleted_at = credential.deleted_at or timezone.now()
+    for field in CREDENTIAL_SECRETS:
+        credential.set_secret(field, "")
+    credential.save()
+    OAuthToken.objects.filter(credential=credential).delete()
+    return tokens

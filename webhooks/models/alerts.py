@@ -1,0 +1,70 @@
+"""Who hears of every webhook's problems besides its own people, and what waits to be told."""
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from webhooks.models import ids
+from webhooks.models.webhook import Webhook
+from webhooks.security.encryption import SecretField
+
+
+class ChannelKind(models.TextChoices):
+    EMAIL = "email", _("E-mail")
+    SLACK = "slack", "Slack"
+    TEAMS = "teams", "Microsoft Teams"
+    TELEGRAM = "telegram", "Telegram"
+    WEBHOOK = "webhook", _("Webhook URL")
+
+
+class AlertChannel(models.Model):
+    """One place that alerts go to, of every webhook or of some."""
+
+    uid = models.CharField(max_length=30, unique=True, default=ids.channel_uid, editable=False)
+    kind = models.CharField(_("Kind"), max_length=8, choices=ChannelKind.choices)
+    name = models.CharField(_("Name"), max_length=100)
+    # An e-mail address or the id of a Telegram chat.
+    recipient = models.CharField(_("Address"), max_length=254, blank=True, default="")
+    # A URL, or the token of a Telegram bot: whoever knows it can post there.
+    secret = SecretField(_("URL"))
+    # Empty: every webhook.
+    webhooks = models.ManyToManyField(
+        Webhook, blank=True, related_name="alert_channels", verbose_name=_("Webhooks")
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    # Of the last message: when it went out, and why it did not, as a code.
+    sent_at = models.DateTimeField(null=True, blank=True, editable=False)
+    last_error = models.CharField(max_length=500, blank=True, default="", editable=False)
+
+    class Meta:
+        verbose_name = _("alert channel")
+        ordering = ["name", "pk"]
+        # Who may change webhooks may change where their alerts go.
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.name
+
+    def secret_binding(self) -> str:
+        return self.uid
+
+
+class AlertMessage(models.Model):
+    """A message that a channel has not taken yet. E-mail waits on its incident instead."""
+
+    channel = models.ForeignKey(AlertChannel, on_delete=models.CASCADE, related_name="messages")
+    # What `alerts.channels.Message` has.
+    content = models.JSONField()
+    attempt_count = models.PositiveSmallIntegerField(default=0)
+    next_attempt_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    class Meta:
+        verbose_name = _("alert message")
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"Alert for {self.channel_id}"

@@ -1,0 +1,102 @@
+"""The form of an alert channel: the fields of its kind. A stored URL or token is not shown."""
+
+import re
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext_lazy as _
+
+from webhooks import network
+from webhooks.models import AlertChannel, ChannelKind, Webhook, origin_of
+
+_BOT_TOKEN = re.compile(r"[0-9]{5,20}:[A-Za-z0-9_-]{20,100}")
+_CHAT_ID = re.compile(r"-?[0-9]{1,20}|@[A-Za-z0-9_]{3,64}")
+_HINTS = {
+    ChannelKind.SLACK: _(
+        "The URL of an incoming webhook of your workspace: https://hooks.slack.com/services/…"
+    ),
+    ChannelKind.TEAMS: _(
+        "The URL that the workflow “Post to a channel when a webhook request is received” shows."
+    ),
+    ChannelKind.WEBHOOK: _("Gets a POST with JSON: title, text, link, name, since, last_answer …"),
+}
+
+
+class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
+    """Edit a channel, new or stored; an empty secret keeps the stored one."""
+
+    secret = forms.CharField(required=False, max_length=2048, strip=True)
+
+    field_order = ("name", "secret", "recipient", "webhooks")
+
+    class Meta:
+        model = AlertChannel
+        fields = ("name", "recipient", "webhooks")
+        widgets = {"webhooks": forms.SelectMultiple(attrs={"size": 6})}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        kind = ChannelKind(self.instance.kind)
+        secret, recipient = self.fields["secret"], self.fields["recipient"]
+        if kind == ChannelKind.EMAIL:
+            del self.fields["name"], self.fields["secret"]
+            self.fields["recipient"] = forms.EmailField(label=_("E-mail address"), max_length=100)
+        elif kind == ChannelKind.TELEGRAM:
+            secret.label, recipient.label = _("Bot token"), _("Chat ID")
+            secret.help_text = _("BotFather gives it to you: 123456789:AAE…")
+            recipient.help_text = _(
+                "A number such as -1001234567890, or @channel. Add the bot there."
+            )
+            recipient.required = True
+        else:
+            del self.fields["recipient"]
+            secret.label, secret.help_text = _("URL"), _HINTS[kind]
+        if "secret" in self.fields:
+            is_set = bool(self.instance.pk)
+            secret.required = not is_set
+            secret.widget = forms.PasswordInput(
+                attrs={"autocomplete": "off", "spellcheck": "false"}
+            )
+            if is_set:
+                secret.widget.attrs["placeholder"] = _("Stored. Type a new one to replace it.")
+        chosen = self.fields["webhooks"]
+        assert isinstance(chosen, forms.ModelMultipleChoiceField)
+        chosen.queryset = Webhook.objects.present().only("name").order_by("name", "pk")
+        chosen.label = _("Only these webhooks")
+        chosen.help_text = _("None chosen: every webhook.")
+
+    def clean_recipient(self) -> str:
+        recipient: str = self.cleaned_data["recipient"]
+        if self.instance.kind == ChannelKind.TELEGRAM and not _CHAT_ID.fullmatch(recipient):
+            raise ValidationError(
+                _("This is neither the number of a chat nor a name like @channel.")
+            )
+        return recipient
+
+    def clean_secret(self) -> str:
+        """Return the URL or token that was typed; empty keeps the stored one."""
+        typed: str = self.cleaned_data["secret"]
+        if not typed:
+            return ""
+        if self.instance.kind == ChannelKind.TELEGRAM:
+            if not _BOT_TOKEN.fullmatch(typed):
+                raise ValidationError(_("A bot token looks like 123456789:AAE…"))
+            return typed
+        try:
+            return network.check_url(typed).url
+        except network.NetworkError as error:
+            raise ValidationError(error.reason) from error
+
+    def save(self, commit: bool = True) -> AlertChannel:
+        channel: AlertChannel = self.instance
+        if typed := self.cleaned_data.get("secret"):
+            channel.secret = typed
+            channel.last_error = ""
+            if channel.kind != ChannelKind.TELEGRAM:
+                # Where it goes, for people; the rest of the URL is the secret.
+                channel.recipient = origin_of(typed)[:254]
+        if channel.kind == ChannelKind.EMAIL:
+            channel.name = channel.recipient
+        saved: AlertChannel = super().save(commit)
+        return saved

@@ -1,0 +1,83 @@
+"""Who is told about webhooks: a list of channels, each with a test, and the form of one."""
+
+from django.contrib import messages
+from django.db.models import Count
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from webhooks import audit
+from webhooks.alerts import notifications, problems
+from webhooks.models import Action, AlertChannel, ChannelKind
+from webhooks.ui.alerts.forms import ChannelForm
+from webhooks.ui.requests import button, page
+
+
+@page("webhooks.view_webhook")
+def list_channels(request: HttpRequest) -> HttpResponse:
+    found = AlertChannel.objects.defer("secret").annotate(webhook_count=Count("webhooks"))
+    context = {"channels": found, "kinds": ChannelKind.choices}
+    return render(request, "webhooks/alerts/list.html", context)
+
+
+@page("webhooks.view_webhook", "webhooks.change_webhook", has_form=True)
+def add(request: HttpRequest, kind: str) -> HttpResponse:
+    if kind not in ChannelKind.values:
+        raise Http404
+    channel = AlertChannel(kind=kind, created_by_id=request.user.pk)
+    if kind == ChannelKind.EMAIL and request.method != "POST" and request.GET.get("mine"):
+        channel.recipient = getattr(request.user, "email", "")
+    return _edit(request, channel, Action.CREATED)
+
+
+@page("webhooks.view_webhook", "webhooks.change_webhook", has_form=True)
+def edit(request: HttpRequest, pk: int) -> HttpResponse:
+    return _edit(request, get_object_or_404(AlertChannel, pk=pk), Action.CHANGED)
+
+
+def _edit(request: HttpRequest, channel: AlertChannel, action: Action) -> HttpResponse:
+    is_posted = request.method == "POST"
+    form = ChannelForm(request.POST if is_posted else None, instance=channel)
+    if not is_posted or not form.is_valid():
+        context = {"form": form, "channel": channel}
+        status = 422 if is_posted else 200
+        return render(request, "webhooks/alerts/form.html", context, status=status)
+    form.save()
+    _record(request, action, channel)
+    messages.success(request, _("Saved. Send a test to see that it arrives."))
+    return redirect("webhooks:alerts")
+
+
+@button("webhooks.change_webhook")
+def test(request: HttpRequest, pk: int) -> HttpResponse:
+    channel = get_object_or_404(AlertChannel, pk=pk)
+    is_sent = notifications.send_test(channel, timezone.now())
+    _record(request, Action.TESTED, channel)
+    if is_sent:
+        messages.success(request, _("The test for “%s” was accepted.") % channel)
+    else:
+        reason = problems.sentence(channel.last_error) or _("The mail server did not take it.")
+        text = _("The test for “%(name)s” was not accepted. %(reason)s")
+        messages.error(request, text % {"name": channel, "reason": reason})
+    return redirect("webhooks:alerts")
+
+
+@button("webhooks.change_webhook")
+def delete(request: HttpRequest, pk: int) -> HttpResponse:
+    channel = get_object_or_404(AlertChannel, pk=pk)
+    _record(request, Action.DELETED, channel)
+    channel.delete()
+    messages.success(request, _("“%s” gets no more alerts.") % channel)
+    return redirect("webhooks:alerts")
+
+
+def _record(request: HttpRequest, action: Action, channel: AlertChannel) -> None:
+    audit.record(
+        action,
+        None,
+        user=request.user,
+        object_type="alertchannel",
+        object_id=str(channel.pk),
+        object_name=channel.name,
+    )

@@ -1,0 +1,1 @@
+"""Help inside the product: the event catalogue and the guide for receivers."""

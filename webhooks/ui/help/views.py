@@ -1,0 +1,70 @@
+"""The event catalogue, searchable, and the receiver's guide, which is docs/receivers.md itself."""
+
+import json
+from functools import cache
+from typing import Any
+
+from django.conf import settings
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+
+from webhooks import catalogue
+from webhooks.catalogue import EVENT_TYPES, EventType
+from webhooks.ui.help import markdown
+from webhooks.ui.requests import page
+
+_GUIDE = "docs/receivers.md"
+
+
+@page()
+def events(request: HttpRequest) -> HttpResponse:
+    """List the event types that the words match: by name, meaning, or a variable they carry."""
+    words = request.GET.get("q", "").strip()[:100].lower()
+    groups: list[tuple[Any, list[dict[str, Any]]]] = []
+    for group in catalogue.groups():
+        found = [_match(one, words) for one in group.types]
+        if kept := [one for one in found if one]:
+            groups.append((group, kept))
+    return render(request, "webhooks/help/events.html", {"groups": groups, "words": words})
+
+
+def _match(event_type: EventType, words: str) -> dict[str, Any]:
+    """Return a type with the variables that were looked for; empty when nothing matches."""
+    own = f"{event_type.key} {event_type.label} {event_type.description}".lower()
+    if words in own:
+        return {"type": event_type, "variables": []}
+    variables = [
+        one.name
+        for one in catalogue.variables_for(event_type.key)
+        if words in f"{one.name} {one.label} {one.older_name or ''}".lower()
+    ]
+    return {"type": event_type, "variables": variables} if variables else {}
+
+
+@page()
+def event(request: HttpRequest, event_type: str) -> HttpResponse:
+    if event_type not in EVENT_TYPES:
+        raise Http404
+    context = {
+        "type": EVENT_TYPES[event_type],
+        "variables": catalogue.variables_for(event_type),
+        "sample": _json(catalogue.sample_event(event_type)),
+        "schema": _json(catalogue.schema(event_type)),
+    }
+    return render(request, "webhooks/help/event.html", context)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2)
+
+
+@page()
+def receivers(request: HttpRequest) -> HttpResponse:
+    return render(request, "webhooks/help/receivers.html", {"guide": _guide()})
+
+
+@cache
+def _guide() -> markdown.Document:
+    text = (settings.BASE_DIR / _GUIDE).read_text(encoding="utf-8")
+    return markdown.read(text, pages={"events.md": reverse("webhooks:help_events")})

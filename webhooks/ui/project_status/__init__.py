@@ -1,0 +1,1 @@
+"""How everything is doing now: what waits, slow receivers, tokens that end."""

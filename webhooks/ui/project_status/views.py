@@ -1,0 +1,113 @@
+"""The status page for people: what waits and since when, slow receivers, tokens that end.
+
+Every query is a step into an index or bounded, however long the log is.
+"""
+
+from collections import defaultdict
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import OuterRef, Q, Subquery, Sum
+from django.http import HttpRequest, HttpResponse, QueryDict
+from django.shortcuts import render
+from django.utils import timezone
+
+from webhooks.delivery import backlog, holds
+from webhooks.delivery.histogram import percentile_ms
+from webhooks.models import (
+    WEBHOOK_SECRETS,
+    Delivery,
+    HourlyCount,
+    OAuthToken,
+    Status,
+    TokenState,
+    Webhook,
+    ids,
+)
+from webhooks.ui.requests import page
+from webhooks.ui.webhook_list import query
+
+_SHOWN = 10
+# So many webhooks, or deliveries that wait for a person, are compared at most.
+_LOOKED_AT = 200
+_SLOW_MS = 1000
+_LEAST_ATTEMPTS = 5
+_ENDS_WITHIN = timedelta(days=30)
+_LOST = (TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED)
+
+
+@page("webhooks.view_webhook")
+def status(request: HttpRequest) -> HttpResponse:
+    now = timezone.now()
+    ill = query.find(QueryDict("status=attention")).order_by()
+    context = {
+        "backlog": backlog.report(now),
+        "ill": len(ill.values_list("pk")[: backlog.MAX_COUNT]),
+        "waiting": _waiting(now),
+        "slow": _slow(now),
+        "tokens": _tokens(now),
+    }
+    return render(request, "webhooks/project_status/status.html", context)
+
+
+def _waiting(now: datetime) -> list[dict[str, Any]]:
+    """Return the webhooks whose deliveries wait longest, by what they wait for."""
+    mine = Delivery.objects.filter(webhook=OuterRef("pk"))
+    due = mine.filter(status=Status.PENDING, next_attempt_at__lte=now).order_by("next_attempt_at")
+    oldest = {
+        Status.PENDING: due,
+        Status.HELD: mine.filter(status=Status.HELD).order_by("id"),
+    }
+    found: dict[tuple[int, str], tuple[str, Status]] = {}
+    for kind, rows in oldest.items():
+        webhooks = Webhook.objects.present().filter(pk__in=holds.webhooks_with(kind)[:_LOOKED_AT])
+        first = webhooks.annotate(first=Subquery(rows.values("pk")[:1])).exclude(first=None)
+        for pk, name, delivery_id in first.order_by().values_list("pk", "name", "first"):
+            found[pk, name] = min(found.get((pk, name), (delivery_id, kind)), (delivery_id, kind))
+    parked = Delivery.objects.filter(status=Status.PARKED, webhook__deleted_at=None).order_by("id")
+    for pk, name, delivery_id in parked.values_list("webhook", "webhook__name", "pk")[:_LOOKED_AT]:
+        found.setdefault((pk, name), (delivery_id, Status.PARKED))
+    longest = sorted(found.items(), key=lambda item: item[1])[:_SHOWN]
+    return [
+        {"pk": pk, "name": name, "status": kind, "since": ids.moment(delivery_id)}
+        for (pk, name), (delivery_id, kind) in longest
+    ]
+
+
+def _slow(now: datetime) -> list[dict[str, Any]]:
+    """Return the receivers with the longest p95 since the last full hour."""
+    since = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
+    counts: dict[int, dict[int, int]] = defaultdict(dict)
+    rows = HourlyCount.objects.filter(hour__gte=since).order_by()
+    for pk, step, count in rows.values_list("webhook", "duration_step").annotate(Sum("count")):
+        counts[pk][step] = count
+    found = [
+        (percentile_ms(steps, 0.95) or 0.0, pk)
+        for pk, steps in counts.items()
+        if sum(steps.values()) >= _LEAST_ATTEMPTS
+    ]
+    slowest = sorted((one for one in found if one[0] >= _SLOW_MS), reverse=True)[:_SHOWN]
+    webhooks = _webhooks({pk for _p95, pk in slowest})
+    return [
+        {"webhook": webhooks[pk], "p95": p95, "p50": percentile_ms(counts[pk], 0.5)}
+        for p95, pk in slowest
+        if pk in webhooks
+    ]
+
+
+def _webhooks(pks: set[int]) -> dict[int, Webhook]:
+    return Webhook.objects.present().defer(*WEBHOOK_SECRETS).in_bulk(pks)
+
+
+def _tokens(now: datetime) -> list[dict[str, Any]]:
+    """Return the grants that are lost, and those that end within a month and no refresh moves."""
+    tokens = OAuthToken.objects.filter(
+        credential__deleted_at=None, credential__authorization_type="oauth2"
+    )
+    tokens = tokens.select_related("credential__webhook").defer("access_token", "refresh_token")
+    ends = Q(refresh_token_expires_at__lte=now + _ENDS_WITHIN, refresh_end_moves=False)
+    found = tokens.filter(Q(state__in=_LOST) | ends & ~Q(state=TokenState.NONE))
+    return [
+        {"token": one, "subject": one.credential.subject}
+        for one in found.order_by("refresh_token_expires_at")[:_SHOWN]
+    ]

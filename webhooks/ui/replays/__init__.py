@@ -1,1 +1,0 @@
-"""Replays: past deliveries sent again."""

@@ -1,0 +1,1 @@
+"""Resends: past deliveries sent again."""

@@ -1,0 +1,238 @@
+"""Resends: say what is sent again, see how many it is, watch it, stop it."""
+
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib import messages
+from django.db import transaction
+from django.db.models import Q, QuerySet
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from webhooks import audit
+from webhooks.delivery import resends
+from webhooks.delivery_log import query as log_query
+from webhooks.models import (
+    WEBHOOK_SECRETS,
+    Action,
+    Delivery,
+    Incident,
+    IncidentKind,
+    Resend,
+    ResendScope,
+    ResendStatus,
+    Status,
+    Trigger,
+    Webhook,
+    ids,
+)
+from webhooks.ui.deliveries.forms import RateForm, ResendForm
+from webhooks.ui.deliveries.views import act
+from webhooks.ui.requests import HtmxRequest, button, page
+from webhooks.ui.status import state_of
+
+_EARLIER_SHOWN = 5
+# Sent as they are and at once; what is on hold waits for what holds it.
+_WAITING = (Status.PENDING, Status.PARKED)
+# Longer than any id of ours; anything else was not sent by our page.
+_MAX_ID_LENGTH = 30
+# How far before a problem its first delivery is looked for, and how long that may take.
+_MADE_WITHIN = timedelta(days=30)
+_MAX_EARLIER = 2000
+_PATIENCE_SECONDS = 0.3
+# A failure and that the webhook fails are written down a moment apart.
+_WRITTEN_WITHIN = timedelta(seconds=10)
+
+
+@page("webhooks.view_delivery", "webhooks.test_webhook", has_form=True)
+def create(request: HtmxRequest, pk: int | None = None) -> HttpResponse:
+    """Show how many would be sent again, then start; of a webhook, or of what was selected."""
+    if pk is None:
+        return _of_selection(request)
+    present = Webhook.objects.present().select_related("state").defer(*WEBHOOK_SECRETS)
+    return _since(request, get_object_or_404(present, pk=pk))
+
+
+@page("webhooks.view_delivery", "webhooks.test_webhook", has_form=True)
+def create_for_all(request: HtmxRequest) -> HttpResponse:
+    """Show how many of every webhook would be sent again, then start."""
+    return _since(request, None)
+
+
+def _of_selection(request: HtmxRequest) -> HttpResponse:
+    data = request.POST if request.method == "POST" else request.GET
+    chosen = [key for key in data.getlist("delivery") if key.startswith("dlv_")]
+    chosen = [key for key in chosen if len(key) <= _MAX_ID_LENGTH and "\0" not in key]
+    if not chosen:
+        messages.warning(request, _("Select deliveries first."))
+        return redirect("webhooks:deliveries")
+    chosen = sorted(set(chosen))[: resends.MAX_SELECTED]
+    waiting = list(Delivery.objects.filter(pk__in=chosen, status__in=_WAITING))
+    form = RateForm(request.POST if "confirm" in request.POST else None)
+    resend = Resend(scope=ResendScope.SELECTION, delivery_ids=chosen)
+    counted = _counted(resend)
+    if form.is_bound and form.is_valid():
+        resend.rate = form.cleaned_data["rate"]
+        at_once = act(request, Action.RESENT, waiting)
+        if counted["count"]:
+            return _start(request, resend)
+        text = ngettext("%d delivery is sent now.", "%d deliveries are sent now.", at_once)
+        messages.success(request, text % at_once)
+        return redirect("webhooks:deliveries")
+    total = counted["count"] + len(waiting)
+    context = {
+        **counted,
+        "form": form,
+        "chosen": chosen,
+        "total": total,
+        "left_out": len(chosen) - total,
+    }
+    status = 422 if form.errors else 200
+    return render(request, "webhooks/resends/selection.html", context, status=status)
+
+
+def _since(request: HtmxRequest, webhook: Webhook | None) -> HttpResponse:
+    data: Any = request.POST if request.method == "POST" else request.GET
+    incident_at = _incident_at(webhook) if webhook else None
+    form = ResendForm(data if "scope" in data else None, incident_at=incident_at)
+    resend = Resend(webhook=webhook, scope=ResendScope.FAILED)
+    is_valid = not form.is_bound or form.is_valid()
+    if form.is_bound and is_valid:
+        resend.scope = form.cleaned_data["scope"]
+        resend.since_at = form.begins_at()
+        resend.rate = form.cleaned_data["rate"]
+        if request.method == "POST" and "recount" not in request.POST:
+            return _start(request, resend)
+    elif not form.is_bound:
+        resend.since_at = incident_at or timezone.now() - timedelta(days=1)
+    context = {
+        "webhook": webhook,
+        "form": form,
+        **(_counted(resend) if is_valid else {}),
+        "earlier": Resend.objects.filter(webhook=webhook)[:_EARLIER_SHOWN],
+        "is_live": bool(request.htmx),
+    }
+    if context["is_live"]:
+        return render(request, "webhooks/resends/_count.html", context)
+    status = 422 if form.errors else 200
+    return render(request, "webhooks/resends/form.html", context, status=status)
+
+
+def _incident_at(webhook: Webhook) -> datetime | None:
+    """Return since when there is an open problem, here or of its connection; None without one."""
+    concerned = Q(webhook=webhook) | Q(credential=webhook.credential_id)
+    # A token that ends soon made nothing fail.
+    opened = Incident.objects.filter(concerned, closed_at=None).exclude(
+        kind=IncidentKind.TOKEN_ENDING
+    )
+    opened_at = opened.order_by("opened_at").values_list("opened_at", flat=True).first()
+    if opened_at is None:
+        return None
+    state = state_of(webhook)
+    failing_since_at = state.failing_since_at if state else None
+    return _first_made(webhook, min(opened_at, failing_since_at or opened_at))
+
+
+def _first_made(webhook: Webhook, began_at: datetime) -> datetime:
+    """Return when the first delivery was made that failed in a problem: before the problem."""
+    conditions = log_query.Conditions(
+        webhook=webhook.pk, status=Status.FAILED, since=began_at - _MADE_WITHIN, until=began_at
+    )
+    failed = log_query.every(conditions, limit=_MAX_EARLIER, seconds=_PATIENCE_SECONDS)
+    made = [
+        row.pk
+        for row in failed
+        if row.trigger != Trigger.TEST
+        and row.finished_at
+        and row.finished_at >= began_at - _WRITTEN_WITHIN
+    ]
+    return ids.moment(min(made)) if made else began_at
+
+
+def _counted(resend: Resend) -> dict[str, Any]:
+    count = resends.count(resend)
+    return {
+        "resend": resend,
+        "count": count,
+        "is_more": count > resends.COUNT_LIMIT,
+        "limit": resends.COUNT_LIMIT,
+        "seconds": count / resend.rate,
+    }
+
+
+def _start(request: HtmxRequest, resend: Resend) -> HttpResponse:
+    # A login is required, so there is a row.
+    resend.created_by_id = request.user.pk
+    try:
+        with transaction.atomic():
+            resends.start(resend)
+            audit.record(Action.RESEND_STARTED, resend, user=request.user, note=_note(resend))
+    except resends.AlreadyRunningError as other:
+        messages.info(request, _("This was started before; here it is."))
+        return redirect("webhooks:resend", other.resend.pk)
+    return redirect("webhooks:resend", resend.pk)
+
+
+def _note(resend: Resend) -> str:
+    if resend.total:
+        return audit.note("deliveries", count=resend.total)
+    return audit.note("resend_scope", value=resend.scope)
+
+
+@page("webhooks.view_delivery")
+def detail(request: HtmxRequest, pk: int) -> HttpResponse:
+    """Show how far a resend is; the page asks again while it runs."""
+    resend = get_object_or_404(_resends(), pk=pk)
+    is_running = resend.status == ResendStatus.RUNNING
+    left = max(resend.total - resend.done, 0)
+    context = {
+        "resend": resend,
+        "webhook": resend.webhook,
+        "is_running": is_running,
+        "is_counting": is_running and not resend.total,
+        "left": left,
+        "left_seconds": left / resend.rate,
+        "skipped": left if resend.status == ResendStatus.FINISHED else 0,
+        "results": _results(resend),
+        "log_query": _log_query(resend),
+    }
+    is_part = bool(request.htmx)
+    name = "webhooks/resends/_progress.html" if is_part else "webhooks/resends/detail.html"
+    return render(request, name, context)
+
+
+def _resends() -> QuerySet[Resend]:
+    """Return resends with their webhooks, without secrets."""
+    secrets = [f"webhook__{name}" for name in WEBHOOK_SECRETS]
+    return Resend.objects.select_related("webhook", "created_by").defer(*secrets)
+
+
+def _results(resend: Resend) -> list[tuple[str, str, int]]:
+    """Return status, label and number of the new deliveries of a webhook's resend."""
+    if not resend.webhook_id or resend.scope == ResendScope.SELECTION:
+        return []
+    counts = resends.results(resend)
+    return [(one.value, str(one.label), counts[one]) for one in Status if counts[one]]
+
+
+def _log_query(resend: Resend) -> str:
+    """Return the filters that show the new deliveries in the log."""
+    query: dict[str, Any] = {"trigger": Trigger.BULK.value, "since": resend.created_at.isoformat()}
+    return urlencode(query | ({"webhook": resend.webhook_id} if resend.webhook_id else {}))
+
+
+@button("webhooks.view_delivery", "webhooks.test_webhook")
+def stop(request: HtmxRequest, pk: int) -> HttpResponse:
+    resend = get_object_or_404(_resends(), pk=pk)
+    with transaction.atomic():
+        if stopped := resends.stop(resend):
+            audit.record(Action.RESEND_STOPPED, resend, user=request.user)
+    if stopped:
+        messages.success(request, _("Stopped. What was resent before that is still delivered."))
+    else:
+        messages.info(request, _("It had ended already."))
+    return redirect("webhooks:resend", resend.pk)

@@ -1,0 +1,1 @@
+"""Deleted webhooks: restore them or delete them for good."""

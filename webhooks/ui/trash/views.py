@@ -1,0 +1,53 @@
+"""The trash: what was deleted within the last days, until its secrets are erased."""
+
+from datetime import timedelta
+
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+
+from webhooks import audit, events
+from webhooks.delivery import trash
+from webhooks.models import WEBHOOK_SECRETS, Action, Webhook
+from webhooks.ui.requests import button, page
+
+_PER_PAGE = 50
+
+
+@page("webhooks.view_webhook")
+def list_trash(request: HttpRequest) -> HttpResponse:
+    found = Webhook.objects.trashed().defer(*WEBHOOK_SECRETS).order_by("-deleted_at", "pk")
+    shown = Paginator(found, _PER_PAGE).get_page(request.GET.get("page"))
+    rows = [(one, one.deleted_at + timedelta(days=trash.KEPT_DAYS)) for one in shown]  # type: ignore[operator]
+    context = {"rows": rows, "page": shown, "kept_days": trash.KEPT_DAYS}
+    return render(request, "webhooks/trash/list.html", context)
+
+
+@button("webhooks.delete_webhook")
+def restore(request: HttpRequest, pk: int) -> HttpResponse:
+    webhook = restored(request, pk)
+    if webhook is None:
+        raise Http404
+    if webhook.is_active:
+        messages.success(request, _("“%s” is restored and active.") % webhook)
+    else:
+        messages.success(request, _("“%s” is restored. It is paused.") % webhook)
+    return redirect("webhooks:detail", pk)
+
+
+def restored(request: HttpRequest, pk: int) -> Webhook | None:
+    webhook = events.restore(pk)
+    if webhook is not None:
+        audit.record(Action.RESTORED, webhook, user=request.user)
+    return webhook
+
+
+@button("webhooks.delete_webhook")
+def purge(request: HttpRequest, pk: int) -> HttpResponse:
+    webhook = get_object_or_404(Webhook.objects.trashed(), pk=pk)
+    events.purge(webhook)
+    audit.record(Action.PURGED, webhook, user=request.user)
+    messages.success(request, _("“%s” is deleted for good.") % webhook)
+    return redirect("webhooks:trash")
