@@ -1,9 +1,13 @@
 """A log as it looks after a month: deliveries of many webhooks, most of them fine, made by SQL.
 
 Ids are made as `webhooks.models.ids` makes them, so that time and key agree as in a real log. Knows
-nothing of Django, only the tables.
+nothing of Django, only the tables. `fill` is for PostgreSQL, `fill_file` for SQLite.
 """
 
+import datetime as dt
+import json
+import random
+import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,11 +36,13 @@ WITH r AS MATERIALIZED (
   ) s
 ), e AS (
   INSERT INTO webhooks_event (id, type, payload, occurred_at, filtered_count, fingerprint, source,
-                              call_id, created_at)
+                              call_id, caller_digits, callee_digits, created_at)
   SELECT 'evt_' || id,
     CASE WHEN i %% 5 = 0 THEN 'call.outgoing.after' ELSE 'call.incoming.after' END,
     convert_to('{{"id": "evt_' || id || '", "data": {{"call_id": "call-' || i || '", "note": "'
-      || repeat('x', 300) || '"}}}}', 'UTF8'), moment, 0, '', 'bench', 'call-' || i, moment FROM r
+      || repeat('x', 300) || '"}}}}', 'UTF8'), moment, 0, '', 'bench', 'call-' || i,
+    reverse((380670000000 + i * 7919 %% 300000)::text), reverse((380440000000 + i %% 50)::text),
+    moment FROM r
 ), d AS (
   INSERT INTO webhooks_delivery (id, event_id, webhook_id, status, trigger, hold_reason,
       next_attempt_at, attempt_count, failure_count, unknown_count, lease, outcome, status_code,
@@ -128,3 +134,86 @@ def settle(database: psycopg.Connection[Any]) -> None:
     database.execute(f"VACUUM (ANALYZE) {_TABLES}".encode())
     database.execute("ANALYZE")
     database.execute("CHECKPOINT")
+
+
+_EVENT = """
+INSERT INTO webhooks_event (id, type, payload, occurred_at, filtered_count, fingerprint, source,
+    copy_of, call_id, caller_digits, callee_digits, created_at)
+VALUES (?, ?, ?, ?, 0, '', 'bench', '', ?, ?, ?, ?)
+"""
+_DELIVERY = """
+INSERT INTO webhooks_delivery (id, event_id, webhook_id, status, "trigger", hold_reason,
+    next_attempt_at, attempt_count, failure_count, unknown_count, lease, outcome, status_code,
+    created_at, finished_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, '', ?, ?, ?, ?)
+"""
+_ATTEMPT = """
+INSERT INTO webhooks_attempt (delivery_id, number, started_at, first_byte_ms, total_ms,
+    remote_address, request_line, request_headers, status_code, response_headers, response_body,
+    response_size, outcome, error)
+VALUES (?, 1, ?, 20, 30, '127.0.0.1', 'POST http://127.0.0.1/hook HTTP/1.1', ?, ?, ?, '', 0, ?, '')
+"""
+_HOUR = """
+INSERT INTO webhooks_hourlycount (webhook_id, hour, outcome, duration_step, count)
+VALUES (?, ?, ?, ?, 7)
+"""
+# The share of a thousand that has each status, with its outcome and code.
+_KINDS = [
+    (10, "failed", "timeout", None), (14, "held", "", None), (16, "cancelled", "", None),
+    (17, "parked", "", None), (18, "pending", "server_error", 503),
+    (1000, "succeeded", "succeeded", 200),
+]  # fmt: skip
+
+
+def _time_key(moment: dt.datetime) -> str:
+    milliseconds = int(moment.timestamp() * 1000)
+    letters = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+    return "".join(letters[milliseconds >> shift & 31] for shift in range(45, -1, -5))
+
+
+def fill_file(database: sqlite3.Connection, webhooks: list[int], rows: int) -> Iterator[int]:
+    """Write the same into SQLite's file; one attempt each."""
+    chance = random.Random(1)
+    now = dt.datetime.now(dt.UTC).replace(tzinfo=None)
+    step = dt.timedelta(days=DAYS) / rows
+    database.execute("PRAGMA synchronous = OFF")
+    for first in range(0, rows, _CHUNK // 10):
+        events, deliveries, attempts = [], [], []
+        for number in range(first, min(first + _CHUNK // 10, rows)):
+            moment = now - step * (rows - number)
+            at = str(moment)
+            key = f"_{_time_key(moment.replace(tzinfo=dt.UTC))}{number:016d}"
+            kind = chance.randrange(1000)
+            _, status, outcome, code = next(one for one in _KINDS if kind < one[0])
+            webhook = webhooks[int(len(webhooks) * chance.random() ** 3)]
+            caller, callee = 380670000000 + number * 7919 % 300000, 380440000000 + number % 50
+            type = "call.outgoing.after" if number % 5 == 0 else "call.incoming.after"
+            payload = json.dumps({"event": type, "call_id": f"call-{number}", "note": "x" * 300})
+            events.append(
+                (f"evt{key}", type, payload.encode(), at, f"call-{number}", str(caller)[::-1],
+                 str(callee)[::-1], at)
+            )  # fmt: skip
+            trigger = "resent" if kind < 2 else "test" if kind == 500 else "event"
+            due_at = str(now + dt.timedelta(days=1)) if status == "pending" else None
+            reason = "paused" if status == "held" else ""
+            deliveries.append(
+                (f"dlv{key}", f"evt{key}", webhook, status, trigger, reason, due_at,
+                 int(bool(outcome)), outcome, code, at, at)
+            )  # fmt: skip
+            if outcome:
+                attempts.append((f"dlv{key}", at, "x" * 300, code, "y" * 120, outcome))
+        database.executemany(_EVENT, events)
+        database.executemany(_DELIVERY, deliveries)
+        database.executemany(_ATTEMPT, attempts)
+        yield number + 1
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    outcomes = [("succeeded", 16), ("succeeded", 18), ("server_error", 19), ("timeout", 42)]
+    database.executemany(
+        _HOUR,
+        [
+            (webhook, str(hour - dt.timedelta(hours=back)), outcome, step_)
+            for webhook in webhooks
+            for back in range(24 * DAYS)
+            for outcome, step_ in outcomes
+        ],
+    )

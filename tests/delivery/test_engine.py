@@ -29,6 +29,7 @@ from webhooks.models import (
     Attempt,
     Delivery,
     HoldReason,
+    HourlyCount,
     Outcome,
     PauseReason,
     Status,
@@ -334,6 +335,26 @@ def test_a_test_goes_out_while_the_webhook_is_paused_and_is_tried_once(
     deliver_all()
     assert reload(delivery).status == Status.FAILED
     assert len(receiver.requests()) == 1
+
+
+@pytest.mark.parametrize("path", ["/status/500", "/status/410"])
+def test_a_failed_test_says_nothing_about_its_webhook(receiver: Receiver, path: str) -> None:
+    webhook = make_webhook(url=f"{receiver.url}{path}", alert_failure_percent=1)
+    test = events.send_test(webhook)
+    deliver_all()
+    assert reload(test).status == Status.FAILED
+    assert Webhook.objects.get(pk=webhook.pk).is_active
+    assert not WebhookState.objects.filter(webhook=webhook).exists()
+    assert not HourlyCount.objects.exists()
+
+
+def test_a_test_that_cannot_be_made_says_nothing_about_its_webhook() -> None:
+    webhook = make_webhook(url="http://192.0.2.1/never")
+    Webhook.objects.filter(pk=webhook.pk).update(url="ftp://wrong/")
+    test = events.send_test(webhook)
+    deliver_all()
+    assert reload(test).status == Status.FAILED
+    assert not WebhookState.objects.exists()
 
 
 def test_a_failing_head_blocks_an_ordered_webhook(receiver: Receiver) -> None:

@@ -272,10 +272,11 @@ def test_a_drain_leaves_its_counts_behind(receiver: Receiver) -> None:
     webhook = make_webhook(url=f"{receiver.url}/open/hook")
     for _ in range(3):
         make_delivery(webhook)
+    # In no count: it would make the chart look worse, or better.
     events.send_test(webhook, "webhook.test")
     deliver_all()
     counted = HourlyCount.objects.filter(webhook=webhook, outcome=Outcome.SUCCEEDED)
-    assert sum(row.count for row in counted) == 4
+    assert sum(row.count for row in counted) == 3
     assert all(row.duration_step != NO_DURATION for row in counted)
 
 

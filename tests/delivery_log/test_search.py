@@ -13,6 +13,7 @@ from webhooks import events
 from webhooks.delivery_log import query as log_query
 from webhooks.delivery_log import search
 from webhooks.delivery_log.query import Conditions
+from webhooks.models import Delivery, Status
 
 pytestmark = pytest.mark.django_db
 
@@ -122,6 +123,18 @@ def test_no_filter_reads_a_table_without_an_index(name: str) -> None:
         sorted_rows = re.search(r"webhooks_.*\nUSE TEMP B-TREE", plan)
         assert sorted_rows is None or is_handful, plan
     assert index in "\n".join(plans)
+
+
+@pytest.mark.parametrize("status", [one for one in Status if one != Status.SUCCEEDED])
+def test_each_status_but_success_has_an_index(status: Status) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        list(Delivery.objects.in_status(status).order_by().values_list("pk")[:1])
+    prefix = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
+    with connection.cursor() as cursor:
+        if connection.vendor != "sqlite":
+            cursor.execute("SET LOCAL enable_seqscan = off")
+        plan = _plan(cursor, f"{prefix} {queries[0]['sql']}")
+    assert "delivery_" in plan, plan
 
 
 def _plan(cursor: Any, sql: str) -> str:

@@ -107,7 +107,7 @@ class Story:
     # Webhooks
 
     def create(self, name: str, *, path: str, **fields: Any) -> int:
-        """Fill in the form as a person does who forgets the name first."""
+        """Fill in the form as a person does who forgets the address first."""
         header = header_fields({"name": "X-Api-Key", "value": SECRET_HEADER, "is_secret": "on"})
         data = posted(
             **{
@@ -119,7 +119,7 @@ class Story:
                 **fields,
             }
         )
-        for wrong in ({"name": ""}, {"action": "change_type"}, {"action": "add_header"}):
+        for wrong in ({"url": ""}, {"action": "change_type"}, {"action": "add_header"}):
             page = self.person.post(f"{PAGES}new/", {**data, **wrong})
             assert page.status_code == 200
         answer = self.person.post(f"{PAGES}new/", data)

@@ -9,7 +9,7 @@ from django.utils import translation
 from tests.network.test_guard import answer_with
 from webhooks import network
 from webhooks.models import Outcome, messages
-from webhooks.network import curl_errors, failures
+from webhooks.network import failures
 
 # CURLE_TOO_LARGE has no name in pycurl.
 TOO_LARGE = 100
@@ -41,7 +41,7 @@ TOO_LARGE = 100
 def test_an_error_of_libcurl_has_an_outcome_and_a_sentence(
     number: int, message: str, is_connected: bool, expected: tuple[Outcome, str]
 ) -> None:
-    failure = curl_errors.classify(
+    failure = failures.classify(
         number, message, host="crm.example.com", timeout_seconds=7, is_connected=is_connected
     )
     assert (Outcome(failure.kind), failure.sentence()) == expected

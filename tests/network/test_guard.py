@@ -25,7 +25,7 @@ from webhooks.network import (
     Policy,
     UnsafeURLError,
     addresses,
-    local_addresses,
+    hosts,
     urls,
 )
 from webhooks.network.resolver import resolve
@@ -471,23 +471,23 @@ OWN_IPV6 = "2606:2800:220:1:248:1893:1b2c:3d4e"
 @pytest.fixture
 def own_interface(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give this machine public addresses, as a rented server has them."""
-    found = local_addresses.parse_interfaces(FIB_TRIE, IF_INET6)
+    found = hosts.parse_interfaces(FIB_TRIE, IF_INET6)
     monkeypatch.setattr(addresses, "own_addresses", lambda: found)
 
 
 def test_the_interfaces_of_this_machine_are_read() -> None:
-    assert local_addresses.parse_interfaces(FIB_TRIE, IF_INET6) == {PUBLIC, OWN_IPV6, "::1"}
-    assert "127.0.0.1" in local_addresses.own_addresses()
+    assert hosts.parse_interfaces(FIB_TRIE, IF_INET6) == {PUBLIC, OWN_IPV6, "::1"}
+    assert "127.0.0.1" in hosts.own_addresses()
 
 
 def test_a_machine_without_these_tables_is_asked_by_its_name(
     monkeypatch: pytest.MonkeyPatch, names: Callable[..., list[str]], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(local_addresses, "_IPV4", tmp_path / "none")
+    monkeypatch.setattr(hosts, "_IPV4", tmp_path / "none")
     names(PUBLIC)
-    assert local_addresses._own_addresses_at.__wrapped__(0) == {PUBLIC}
+    assert hosts._own_addresses_at.__wrapped__(0) == {PUBLIC}
     names()
-    assert local_addresses._own_addresses_at.__wrapped__(0) == frozenset()
+    assert hosts._own_addresses_at.__wrapped__(0) == frozenset()
 
 
 @pytest.mark.parametrize("address", [PUBLIC, OWN_IPV6])

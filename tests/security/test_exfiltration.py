@@ -122,6 +122,21 @@ def test_a_secret_header_is_asked_for_again(
     figure(Webhook.objects.get().url == webhook.url)
 
 
+def test_a_client_secret_that_is_restored_stays_with_the_origins_it_was_entered_for(
+    editor: Client, figure: Callable[[bool], None], receiver: Receiver
+) -> None:
+    webhook = owned(**CLIENT, client_secret=SECRET)
+    OAuthToken.objects.create(credential=webhook.credential, state="valid", access_token="a-1")
+    elsewhere = {"auth_url": f"{receiver.url}/authorize", "client_secret": "mine"}
+    saved = save(editor, webhook, **{**CLIENT, **elsewhere}, url=f"{OWN}/hook")
+    assert saved.status_code == 302, saved.context["form"].errors
+    editor.post(reverse("webhooks:restore_secret", args=[webhook.credential_id]))
+    credential = Credential.objects.get()
+    assert credential.client_secret == SECRET
+    figure(not may_be_sent_to(credential, receiver.url, "client_secret"))
+    figure(may_be_sent_to(credential, CLIENT["token_url"], "client_secret"))
+
+
 def test_another_path_of_the_same_origin_needs_nothing(editor: Client) -> None:
     webhook = owned(**BASIC, basic_password=SECRET, headers_json=HEADERS)
     assert save(editor, webhook, **BASIC, url=f"{OWN}/other?x=1", **KEPT).status_code == 302

@@ -377,7 +377,7 @@ def _content(incident: Incident, headline: str, text: str) -> dict[str, Any]:
 
 
 def _waiting(subject: Subject) -> str:
-    rows = Delivery.objects.filter(status=Status.HELD).order_by()
+    rows = Delivery.objects.in_status(Status.HELD).order_by()
     if isinstance(subject, Webhook):
         rows = rows.filter(webhook=subject)
     else:

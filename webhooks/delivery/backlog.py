@@ -74,13 +74,13 @@ class Report:
 
 def read(now: datetime | None = None) -> Backlog:
     now = now or timezone.now()
-    due = Delivery.objects.filter(status=Status.PENDING, next_attempt_at__lte=now)
+    due = Delivery.objects.in_status(Status.PENDING).filter(next_attempt_at__lte=now)
     oldest_of_all, oldest = _oldest_due(now)
     return Backlog(
         due=_count(due) if oldest_of_all else 0,
-        sending=_count(Delivery.objects.filter(status=Status.SENDING)),
-        held=_count(Delivery.objects.filter(status=Status.HELD)),
-        parked=_count(Delivery.objects.filter(status=Status.PARKED)),
+        sending=_count(Delivery.objects.in_status(Status.SENDING)),
+        held=_count(Delivery.objects.in_status(Status.HELD)),
+        parked=_count(Delivery.objects.in_status(Status.PARKED)),
         oldest_due_seconds=(now - oldest).total_seconds() if oldest else 0.0,
         sent_per_second=_send_rate(now),
     )
@@ -111,7 +111,7 @@ def _oldest_due(now: datetime) -> tuple[datetime | None, datetime | None]:
             cursor.execute(_OLDEST_DUE.format(down=_DOWN_FAILURES))
             found = cursor.fetchone()
     else:
-        waiting = Delivery.objects.filter(status=Status.PENDING)
+        waiting = Delivery.objects.in_status(Status.PENDING)
         oldest = Min("next_attempt_at")
         found = [
             rows.aggregate(oldest=oldest)["oldest"]
@@ -123,7 +123,7 @@ def _oldest_due(now: datetime) -> tuple[datetime | None, datetime | None]:
 
 def _has_late_unblocked(now: datetime) -> bool:
     """Return whether something is due for long in a webhook that no retry blocks."""
-    pending = Delivery.objects.filter(webhook=OuterRef("pk"), status=Status.PENDING)
+    pending = Delivery.objects.in_status(Status.PENDING).filter(webhook=OuterRef("pk"))
     late = pending.filter(next_attempt_at__lte=now - timedelta(seconds=LATE_SECONDS))
     retry = pending.filter(next_attempt_at__gt=now, failure_count__gt=0)
     blocked = Q(is_ordered=True) & Exists(retry)

@@ -42,7 +42,7 @@ from webhooks.delivery.requests import (
 from webhooks.delivery.sender import Sender
 from webhooks.delivery.shards import Shards
 from webhooks.delivery.wakeup import Wakeup
-from webhooks.models import HoldReason, Outcome, Status, ids
+from webhooks.models import HoldReason, Outcome, Status, Trigger, ids
 from webhooks.models.messages import Message
 from webhooks.payloads import MappingError
 
@@ -430,7 +430,7 @@ class Engine:
         if outcome is Outcome.SUCCEEDED:
             if plan.is_tried_here:
                 self._recorder.token_worked(plan)
-        elif outcome is Outcome.GONE:
+        elif outcome is Outcome.GONE and claim.trigger != Trigger.TEST:
             self._pending_pauses.add(request, response)
             return
         else:
@@ -445,7 +445,8 @@ class Engine:
 
     def _note(self, request: Request, response: Response, outcome: Outcome, step: NextStep) -> None:
         self.sent += 1
-        self._recorder.add(result(request, response, outcome, step))
+        is_test = request.claim.trigger == Trigger.TEST
+        self._recorder.add(result(request, response, outcome, step), is_test=is_test)
 
     def _after_refused_token(self, request: Request) -> NextStep | None:
         """Send once more with a fresh token, without using up a retry."""

@@ -84,7 +84,7 @@ def stop(webhook_id: int) -> int:
 
 def cancel_held(webhook_id: int) -> int:
     """Cancel what is held for a webhook that was deleted; return how many, as `stop`."""
-    held = Delivery.objects.filter(webhook=webhook_id, status=Status.HELD)
+    held = Delivery.objects.in_status(Status.HELD).filter(webhook=webhook_id)
     chosen = list(held.order_by("id").values_list("pk", flat=True)[:ROWS_AT_ONCE])
     return Delivery.objects.filter(pk__in=chosen, status=Status.HELD).update(
         status=Status.CANCELLED, hold_reason="", finished_at=Now()
@@ -160,7 +160,7 @@ def release_overlooked() -> int:
     holding = webhooks_with(Status.HELD)
     released = 0
     for webhook in _sendable(holding) if holding else ():
-        held = Delivery.objects.filter(webhook=webhook, status=Status.HELD)
+        held = Delivery.objects.in_status(Status.HELD).filter(webhook=webhook)
         if not is_readable(webhook.filter):
             # Only what is among the oldest: behind them may be millions that wait for the filter.
             oldest = held.order_by("id").values_list("pk", "hold_reason")[:_BATCH]

@@ -86,10 +86,13 @@ class Recorder:
         self._counts: Counter[tuple[int, int, str, int]] = Counter()
         self._count_at = 0.0
 
-    def add(self, result: AttemptResult) -> None:
+    def add(self, result: AttemptResult, *, is_test: bool = False) -> None:
+        """Take a result to write; a test says nothing about health and is in no count."""
         if not self.waiting:
             self._oldest_at = time.monotonic()
         self.waiting.append(result)
+        if is_test:
+            return
         _id, webhook_id, _, _, _, _, outcome, status_code, _, attempt = result
         started_at: Any = attempt[_STARTED_AT]
         total_ms: Any = attempt[_TOTAL_MS]
@@ -270,13 +273,17 @@ def fail_tests(webhook_id: int, reason: str, *, outcome: Outcome = Outcome.UNAUT
 def note_unusable(webhook_id: int, reason: str) -> None:
     """Show on a webhook's page and in its alerts why nothing can be sent, and end its tests.
 
-    Its other deliveries wait: the settings may be corrected. From now on it counts as failing.
+    Its other deliveries wait: the settings may be corrected. From now on it counts as failing,
+    unless nothing but tests waits.
     """
+    fail_tests(webhook_id, reason, outcome=Outcome.REFUSED)
+    waiting = Delivery.objects.in_status(Status.PENDING)
+    if not waiting.filter(webhook=webhook_id).exists():
+        return
     WebhookState.objects.get_or_create(webhook_id=webhook_id)
     since = Coalesce("failing_since_at", timezone.now())
     state = WebhookState.objects.filter(webhook=webhook_id)
     state.update(failing_since_at=since, last_error=reason)
-    fail_tests(webhook_id, reason, outcome=Outcome.REFUSED)
 
 
 _LONGEST_WAIT_SECONDS = 1.0

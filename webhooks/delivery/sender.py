@@ -24,7 +24,6 @@ from webhooks.delivery.requests import Request, Response, no_response
 from webhooks.delivery.transport import SocketWatch, Transfer
 from webhooks.models import Outcome
 from webhooks.models.messages import Message
-from webhooks.network import curl_errors
 
 logger = logging.getLogger(__name__)
 
@@ -347,7 +346,7 @@ class Sender:
         failure = (
             refusal
             or transfer.problem
-            or curl_errors.classify(
+            or network.classify(
                 code,
                 text,
                 host=request.plan.target.host,

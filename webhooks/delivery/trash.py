@@ -55,7 +55,7 @@ def delete(webhook: Webhook) -> None:
         # The first rows; the sweep cancels the rest, and the engine sends none of them.
         holds.stop(webhook.pk)
         holds.cancel_held(webhook.pk)
-        cancel(Delivery.objects.filter(webhook=webhook, status=Status.PARKED))
+        cancel(Delivery.objects.in_status(Status.PARKED).filter(webhook=webhook))
         cancel(Delivery.objects.filter(webhook=webhook, trigger=Trigger.TEST))
 
 

@@ -454,6 +454,7 @@ class Migration(migrations.Migration):
                 ('access_token', webhooks.security.encryption.SecretField(blank=True, default='')),
                 ('refresh_token', webhooks.security.encryption.SecretField(blank=True, default='')),
                 ('replaced_secret', webhooks.security.encryption.SecretField(blank=True, default='')),
+                ('replaced_secret_origins', models.JSONField(blank=True, default=list)),
                 ('token_type', models.CharField(blank=True, default='', max_length=32)),
                 ('is_single_use', models.BooleanField(blank=True, null=True)),
                 ('granted_scope', models.CharField(blank=True, default='', max_length=4096)),

@@ -124,6 +124,23 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
         own = RawSQL(_condition_of(name), [], models.BooleanField())  # noqa: S611
         return self.filter(own)
 
+    def in_status(self, status: str) -> "DeliveryQuerySet":
+        """Return the rows of a status, by the partial indexes that have it."""
+        rows = self
+        for name in _INDEXES_OF.get(status, ()):
+            rows = rows.by_index(name)
+        return rows.filter(status=status)
+
+
+_INDEXES_OF: dict[str, tuple[str, ...]] = {
+    Status.PENDING: ("delivery_due",),
+    Status.SENDING: ("delivery_leased",),
+    Status.HELD: ("delivery_held", "delivery_exceptional"),
+    Status.FAILED: ("delivery_exceptional",),
+    Status.PARKED: ("delivery_exceptional",),
+    Status.CANCELLED: ("delivery_exceptional",),
+}
+
 
 @cache
 def _condition_of(name: str) -> str:

@@ -30,6 +30,8 @@ class OAuthToken(models.Model):
     refresh_token = SecretField()
     # The client secret that the token was obtained with, since another one was saved.
     replaced_secret = SecretField()
+    # What that one was entered for: restored, it goes nowhere else.
+    replaced_secret_origins = models.JSONField(default=list, blank=True)
     token_type = models.CharField(max_length=32, blank=True, default="")
     # None until a refresh has shown whether a refresh token works once.
     is_single_use = models.BooleanField(null=True, blank=True)

@@ -6,8 +6,10 @@ Start reading at `guard`.
 
 from webhooks.network.adapter import GuardedSession, GuardedSessionMixin
 from webhooks.network.addresses import METADATA, Policy, parse_allowed_network
-from webhooks.network.errors import (
+from webhooks.network.failures import (
+    SENTENCES,
     DeadlineExceededError,
+    Failure,
     NameNotResolvedError,
     NetworkError,
     ResponseTooLargeError,
@@ -15,8 +17,8 @@ from webhooks.network.errors import (
     TLSError,
     TransferError,
     UnsafeURLError,
+    classify,
 )
-from webhooks.network.failures import SENTENCES, Failure
 from webhooks.network.guard import (
     ResponseBuffer,
     SocketOpener,

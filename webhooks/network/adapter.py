@@ -17,18 +17,22 @@ from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers
 
-from webhooks.network import curl_errors
 from webhooks.network.addresses import Policy
-from webhooks.network.errors import (
+from webhooks.network.failures import (
+    PROTOCOL,
+    TIMEOUT,
+    TLS,
     DeadlineExceededError,
+    Failure,
     NameNotResolvedError,
+    Params,
     ResponseTooLargeError,
     SendError,
     TLSError,
     TransferError,
     UnsafeURLError,
+    classify,
 )
-from webhooks.network.failures import PROTOCOL, TIMEOUT, TLS, Failure, Params
 from webhooks.network.guard import (
     ResponseBuffer,
     SocketOpener,
@@ -142,7 +146,7 @@ class GuardedAdapter(BaseAdapter):
                 Failure(PROTOCOL, "body_too_large", {"limit": self.max_bytes}),
                 status_code=handle.getinfo(pycurl.RESPONSE_CODE),
             )
-        failure = buffer.problem or curl_errors.classify(
+        failure = buffer.problem or classify(
             number, message, host=target.host, timeout_seconds=0, is_connected=False
         )
         if failure.kind == TLS:

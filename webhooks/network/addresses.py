@@ -10,7 +10,7 @@ from django.conf import settings
 from django.utils.translation import gettext_noop
 
 from webhooks.network.failures import Failure, blocked
-from webhooks.network.local_addresses import is_own_host, own_addresses
+from webhooks.network.hosts import is_own_host, own_addresses
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 AllowedNetwork = tuple[Network, frozenset[int] | None]

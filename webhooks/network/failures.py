@@ -1,11 +1,14 @@
 """Why a request was not sent or got no answer: a kind, a code with parameters, and its sentence.
 
-What is stored is the code and the parameters; SENTENCES makes the sentence when it is shown.
+What is stored is the code and the parameters; SENTENCES makes the sentence when it is shown. Each
+error says in `permanent` whether another try can help.
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
+import pycurl
+import requests
 from django.utils import translation
 from django.utils.functional import Promise
 from django.utils.translation import gettext
@@ -113,3 +116,119 @@ SENTENCES: Mapping[str, str | Promise | Callable[..., str]] = {
     "deadline": _("The exchange took longer than %(seconds)s s."),
     "body_too_large": _("The answer is longer than %(limit)d bytes."),
 }
+
+# libcurl-errors(3): the number decides, the message is only quoted.
+_TLS_ERRORS = frozenset(
+    {
+        pycurl.E_SSL_CONNECT_ERROR,
+        pycurl.E_PEER_FAILED_VERIFICATION,
+        pycurl.E_SSL_CERTPROBLEM,
+        pycurl.E_SSL_CIPHER,
+        pycurl.E_SSL_ISSUER_ERROR,
+        pycurl.E_SSL_CACERT_BADFILE,
+        pycurl.E_SSL_INVALIDCERTSTATUS,
+    }
+)
+# CURLE_TOO_LARGE has no name in pycurl.
+_TOO_LARGE = 100
+_PROTOCOL_ERRORS = frozenset(
+    {
+        pycurl.E_UNSUPPORTED_PROTOCOL,
+        # libcurl's CURLE_WEIRD_SERVER_REPLY, under its older name.
+        pycurl.E_FTP_WEIRD_SERVER_REPLY,
+        pycurl.E_PARTIAL_FILE,
+        _TOO_LARGE,
+        pycurl.E_BAD_CONTENT_ENCODING,
+    }
+)
+
+
+def classify(
+    number: int, message: str, *, host: str, timeout_seconds: int, is_connected: bool
+) -> Failure:
+    """Return why a transfer failed; `number` and `message` are libcurl's."""
+    if number == pycurl.E_OPERATION_TIMEDOUT:
+        if is_connected:
+            return Failure(TIMEOUT, "answer_timeout", {"seconds": timeout_seconds})
+        return Failure(TIMEOUT, "connect_timeout", {"host": host})
+    if number == _TOO_LARGE and not message:
+        # The only error that libcurl does not describe.
+        return Failure(PROTOCOL, "header_too_long", {})
+    if number in _PROTOCOL_ERRORS:
+        return Failure(PROTOCOL, "broken_answer", {"reason": message})
+    params: Params = {"host": host, "reason": message}
+    if number in _TLS_ERRORS:
+        return Failure(TLS, "tls", params)
+    if number == pycurl.E_COULDNT_CONNECT:
+        return Failure(NETWORK, "not_connected", params)
+    return Failure(NETWORK, "connection_broke", params)
+
+
+class NetworkError(Exception):
+    """Base of every error here; `reason` is one sentence for people, `code` is its code."""
+
+    permanent: ClassVar[bool] = False
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+        self.reason = failure.sentence()
+        super().__init__(self.reason)
+
+    @property
+    def code(self) -> str:
+        return self.failure.code
+
+
+class UnsafeURLError(NetworkError, ValueError):
+    """Nothing may be sent to a URL or an address.
+
+    `opened_by` is the entry of WEBHOOKS_ALLOWED_NETWORKS that would open it, or empty where
+    nothing would or should.
+    """
+
+    permanent: ClassVar[bool] = True
+
+    def __init__(self, failure: Failure, *, opened_by: str = "") -> None:
+        super().__init__(failure)
+        self.opened_by = opened_by
+
+
+class SendError(NetworkError, requests.RequestException):
+    """An exchange failed; callers of requests catch it as one of theirs."""
+
+    # Whether the request had left this machine, so that the other side may have acted on it.
+    is_sent = False
+
+
+class NameNotResolvedError(SendError):
+    """A name has no address now; it may have one later."""
+
+
+class DeadlineExceededError(SendError):
+    """An exchange took longer in total than it may."""
+
+
+class ResponseTooLargeError(SendError):
+    """A response has more bytes than the caller reads; its status was `status_code`."""
+
+    def __init__(self, failure: Failure, *, status_code: int) -> None:
+        super().__init__(failure)
+        self.status_code = status_code
+
+
+class TransferError(SendError, requests.ConnectionError):
+    """The connection failed, or its answer is no HTTP.
+
+    `is_refused` and `is_closed` say what the other side did, where that is known.
+    """
+
+    def __init__(
+        self, failure: Failure, *, is_refused: bool = False, is_closed: bool = False
+    ) -> None:
+        super().__init__(failure)
+        self.is_refused = is_refused
+        self.is_closed = is_closed
+
+
+class TLSError(TransferError, requests.exceptions.SSLError):
+    """The certificate is not valid for the host, or the handshake failed."""

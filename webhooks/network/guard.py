@@ -17,8 +17,14 @@ import certifi
 import pycurl
 
 from webhooks.network.addresses import Policy, address_problem
-from webhooks.network.errors import NameNotResolvedError
-from webhooks.network.failures import NETWORK, NO_RESOURCES, PROTOCOL, Failure, blocked
+from webhooks.network.failures import (
+    NETWORK,
+    NO_RESOURCES,
+    PROTOCOL,
+    Failure,
+    NameNotResolvedError,
+    blocked,
+)
 from webhooks.network.resolver import proxy_addresses
 
 # Where distributions keep the CA bundle that their administrators edit. The pycurl wheel knows

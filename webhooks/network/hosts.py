@@ -1,15 +1,35 @@
-"""Host names and IP addresses in their one spelling: ASCII, lower case, no trailing dot."""
+"""Host names and IP addresses in their one spelling, and which of them are this machine's own.
+
+A host is ASCII, lower case and without a trailing dot. A request to a host that people reach this
+site by, or to an address of an interface here, would come from inside, past the firewall in front.
+"""
 
 import ipaddress
 import re
+import socket
+import time
+import unicodedata
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import idna
+from django.conf import settings
 
-from webhooks.network.errors import UnsafeURLError
-from webhooks.network.failures import blocked
+from webhooks.network.failures import UnsafeURLError, blocked
 
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+# Linux tells its addresses here; in a container they are the container's own.
+_IPV4, _IPV6 = Path("/proc/net/fib_trie"), Path("/proc/net/if_inet6")
+_LOCAL_IPV4 = re.compile(r"\|-- ([0-9.]+)\s+/32 host LOCAL")
+_LOCAL_IPV6 = re.compile(r"^([0-9a-f]{32}) ", re.MULTILINE)
+# ALLOWED_HOSTS may hold these: every name, or every name below one.
+_WILDCARDS = ("*", ".")
+# Always in ALLOWED_HOSTS. The address policy refuses them, and says better what they are.
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+# Addresses come and go seldom: a failover address, a renewed lease.
+_KNOWN_SECONDS = 60
 
 
 def ascii_host(text: str) -> tuple[str, bool]:
@@ -63,3 +83,70 @@ def is_ip_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_own_host(host: str) -> bool:
+    """Return whether a host is one that people reach this site by, on any port.
+
+    `host` is spelled as the guard spells it; the settings may spell theirs in any way.
+    """
+    urls = (settings.PUBLIC_URL, *getattr(settings, "WEBHOOKS_PUBLIC_URLS", ()))
+    return host in _own_hosts(urls, tuple(settings.ALLOWED_HOSTS))
+
+
+@lru_cache(maxsize=8)
+def _own_hosts(urls: tuple[str, ...], names: tuple[str, ...]) -> frozenset[str]:
+    hosts = {_spelled(urlsplit(url).hostname or "") for url in urls}
+    further = {_spelled(name) for name in names if not name.startswith(_WILDCARDS)}
+    return frozenset(hosts | (further - _LOOPBACK)) - {""}
+
+
+def _spelled(host: str) -> str:
+    """Return a host of the settings in the guard's spelling; empty for what no URL can name."""
+    # More lenient than the parser is to a URL: browsers find this site by these spellings too.
+    bare = unicodedata.normalize("NFKC", host).lower().strip("[]").removesuffix(".")
+    try:
+        return str(ipaddress.ip_address(bare))
+    except ValueError:
+        pass
+    try:
+        return ascii_host(bare)[0]
+    except ValueError:
+        return ""
+
+
+def own_addresses() -> frozenset[str]:
+    """Return the addresses of this machine's interfaces, read again after a minute."""
+    return _own_addresses_at(int(time.monotonic() // _KNOWN_SECONDS))
+
+
+@lru_cache(maxsize=2)
+def _own_addresses_at(_minute: int) -> frozenset[str]:
+    try:
+        return parse_interfaces(_IPV4.read_text(), _read(_IPV6))
+    except OSError:
+        return _by_host_name()
+
+
+def parse_interfaces(fib_trie: str, if_inet6: str) -> frozenset[str]:
+    """Read the addresses out of the two tables of Linux, spelled as the guard spells them."""
+    four = _LOCAL_IPV4.findall(fib_trie)
+    six = [ipaddress.IPv6Address(int(digits, 16)) for digits in _LOCAL_IPV6.findall(if_inet6)]
+    return frozenset([*four, *map(str, six)])
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        # IPv6 may be off.
+        return ""
+
+
+def _by_host_name() -> frozenset[str]:
+    """Return what other systems say of themselves; it may be less than all."""
+    try:
+        answers = socket.getaddrinfo(socket.gethostname(), None)
+    except OSError:
+        return frozenset()
+    return frozenset(str(answer[4][0]) for answer in answers)

@@ -17,8 +17,14 @@ from urllib.parse import urlsplit
 import pycares
 
 from webhooks.network.addresses import Policy, address_problem, opened_by
-from webhooks.network.errors import NameNotResolvedError, UnsafeURLError
-from webhooks.network.failures import NETWORK, NO_RESOURCES, Failure, blocked
+from webhooks.network.failures import (
+    NETWORK,
+    NO_RESOURCES,
+    Failure,
+    NameNotResolvedError,
+    UnsafeURLError,
+    blocked,
+)
 from webhooks.network.hosts import is_ip_address
 from webhooks.network.urls import Target, check_name, is_private_name, needs_opening, parse_url
 

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from webhooks.network.addresses import Policy, is_public_port
-from webhooks.network.errors import UnsafeURLError
-from webhooks.network.failures import blocked
-from webhooks.network.hosts import ascii_host
-from webhooks.network.local_addresses import is_own_host
+from webhooks.network.failures import UnsafeURLError, blocked
+from webhooks.network.hosts import ascii_host, is_own_host
 
 # Longer URLs are cut or refused by some proxies and servers.
 MAX_URL_LENGTH = 2048

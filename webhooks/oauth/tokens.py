@@ -761,7 +761,7 @@ def _token_columns(
     }
 
 
-def keep_replaced_secret(credential_id: int, *, old: str, new: str) -> None:
+def keep_replaced_secret(credential_id: int, *, old: str, origins: list[str], new: str) -> None:
     """Keep the client secret that a token was obtained with, now that another one is saved.
 
     The first one stays: what was saved since has obtained nothing. The next token forgets it.
@@ -770,13 +770,17 @@ def keep_replaced_secret(credential_id: int, *, old: str, new: str) -> None:
     if row is None or not row.has_access_token() or old == new:
         return
     kept = row.replaced_secret if row.has_replaced_secret() else old
+    origins = row.replaced_secret_origins if row.has_replaced_secret() else origins
     sealed = _sealed(credential_id, "replaced_secret", kept) if kept and kept != new else ""
-    OAuthToken.objects.filter(pk=row.pk, version=row.version).update(replaced_secret=sealed)
+    OAuthToken.objects.filter(pk=row.pk, version=row.version).update(
+        replaced_secret=sealed, replaced_secret_origins=origins
+    )
 
 
 def restore_secret(credential: Credential) -> bool:
     """Save the client secret that the token was obtained with again; False when there is none.
 
+    It stays bound to the origins that it was entered for, whatever the addresses are by now.
     A token that failed with the other one is tried again.
     """
     row = read_row(credential.pk)
@@ -784,6 +788,8 @@ def restore_secret(credential: Credential) -> bool:
         return False
     with transaction.atomic():
         credential.set_secret("client_secret", row.replaced_secret)
+        bound = {"client_secret": row.replaced_secret_origins}
+        credential.secret_origins = {**credential.secret_origins, **bound}
         credential.save(update_fields=["client_secret", "secrets_changed_at"])
         OAuthToken.objects.filter(pk=row.pk).update(replaced_secret="")
     reopen(credential.pk)

@@ -201,7 +201,7 @@ def count_open(webhook: Webhook, *statuses: Status) -> str:
 
     Asks for each status alone, because each has a partial index of its own.
     """
-    rows = [Delivery.objects.filter(webhook=webhook, status=status) for status in statuses]
+    rows = [Delivery.objects.in_status(status).filter(webhook=webhook) for status in statuses]
     return counted(sum(found[: MAX_COUNTED + 1].count() for found in rows))
 
 
@@ -218,7 +218,7 @@ def being_moved(webhook: Webhook) -> str:
         return _("Being cancelled: %(count)s held deliveries are left.") % {"count": counted(held)}
     if held:
         return _("Being released: %(count)s held deliveries are left.") % {"count": counted(held)}
-    waiting = Delivery.objects.filter(webhook=webhook, status=Status.PENDING)
+    waiting = Delivery.objects.in_status(Status.PENDING).filter(webhook=webhook)
     waiting = waiting.exclude(trigger=Trigger.TEST)
     left = 0 if webhook.is_active else waiting[: MAX_COUNTED + 1].count()
     if left:
@@ -227,12 +227,12 @@ def being_moved(webhook: Webhook) -> str:
 
 
 def _held(webhook: Webhook) -> Counter[str]:
-    rows = Delivery.objects.filter(webhook=webhook, status=Status.HELD).order_by()
+    rows = Delivery.objects.in_status(Status.HELD).filter(webhook=webhook).order_by()
     return Counter(rows.values_list("hold_reason", flat=True)[: MAX_COUNTED + 1])
 
 
 def _parked(webhook: Webhook) -> int:
-    rows = Delivery.objects.filter(webhook=webhook, status=Status.PARKED).order_by()
+    rows = Delivery.objects.in_status(Status.PARKED).filter(webhook=webhook).order_by()
     return len(rows.values_list("pk")[: MAX_COUNTED + 1])
 
 
@@ -357,10 +357,12 @@ def _blocking(webhook: Webhook) -> dict[str, Any] | None:
     """Find the failing first delivery of an ordered webhook; None when nothing waits behind it."""
     if not webhook.is_ordered or not webhook.is_active:
         return None
-    pending = Delivery.objects.filter(webhook=webhook, status=Status.PENDING)
+    pending = Delivery.objects.in_status(Status.PENDING).filter(webhook=webhook)
     # A retry is due last, so the failing delivery is at the far end of the index of due rows.
     last_due = list(pending.order_by("-next_attempt_at")[:_MAX_FAILING])
-    sending = list(Delivery.objects.filter(webhook=webhook, status=Status.SENDING)[:_MAX_FAILING])
+    sending = list(
+        Delivery.objects.in_status(Status.SENDING).filter(webhook=webhook)[:_MAX_FAILING]
+    )
     failing = [one for one in (*last_due, *sending) if one.failure_count]
     if not failing:
         return None

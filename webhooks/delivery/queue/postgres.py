@@ -143,14 +143,19 @@ def _key_of(event: NewEventRow) -> str:
 
 
 def prepare_session() -> None:
-    """Pin the plans of this thread's connection; call it after each new connection."""
+    """Pin the plans of this thread's connection; call it after each new connection.
+
+    From then on each statement is parsed once, and one without parameters planned once.
+    """
     with _cursor() as cursor:
+        connection.connection.prepare_threshold = 0
         for name, value in _PINNED.items():
             cursor.execute(f"SET {name} = {value}".encode())
 
 
 def reset_session() -> None:
     with _cursor() as cursor:
+        connection.connection.prepare_threshold = None
         # Not RESET ALL, which would take Django's time zone with it.
         for name in _PINNED:
             cursor.execute(f"RESET {name}".encode())
@@ -167,17 +172,21 @@ def clock() -> float:
 def candidates(*, shards: int = 1, numbers: Sequence[int] = (0,)) -> list[Candidate]:
     """Return the webhooks of these shards that have due rows."""
     with _cursor() as cursor:
-        parameters = {"shards": shards, "numbers": list(numbers)}
-        return [_candidate(row) for row in cursor.execute(sql.CANDIDATES, parameters)]
+        return [_candidate(row) for row in cursor.execute(_of(sql.CANDIDATES, shards, numbers))]
 
 
 def next_due_seconds(*, shards: int = 1, numbers: Sequence[int] = (0,)) -> float | None:
     """Return how long it is until the next row of these shards is due; None when none waits."""
     with _cursor() as cursor:
-        parameters = {"shards": shards, "numbers": list(numbers)}
-        row = cursor.execute(sql.NEXT_DUE, parameters).fetchone()
+        row = cursor.execute(_of(sql.NEXT_DUE, shards, numbers)).fetchone()
     assert row is not None
     return None if row[0] is None else float(row[0])
+
+
+def _of(statement: str, shards: int, numbers: Sequence[int]) -> bytes:
+    """Write the shards into a statement: without parameters it is planned once for a session."""
+    listed = f"'{{{','.join(map(str, numbers))}}}'"
+    return (statement % {"shards": shards, "numbers": listed}).encode()
 
 
 def _candidate(row: tuple[Any, ...]) -> Candidate:

@@ -125,6 +125,7 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         self.conflicts: list[AuditEntry] = []
         # The stored client secret that this save replaces.
         self._replaced_secret = ""
+        self._replaced_origins: list[str] = []
         # What a pasted cURL command filled in, when one was.
         self.pasted: Pasted | None = None
         # As they were: validation writes into the instances.
@@ -296,6 +297,7 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         written = set()
         if self.cleaned_data.get("client_secret") and self.credential.has_secret("client_secret"):
             self._replaced_secret = self.credential.client_secret
+            self._replaced_origins = self.credential.secret_origins.get("client_secret", [])
         for field in CREDENTIAL_SECRETS:
             typed = self.cleaned_data.get(field)
             if typed:
@@ -333,6 +335,7 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
             oauth.keep_replaced_secret(
                 self.credential.pk,
                 old=self._replaced_secret,
+                origins=self._replaced_origins,
                 new=self.credential.client_secret,
             )
         if was_misconfigured or is_awaited or self.changes(*CREDENTIAL_FIELDS):

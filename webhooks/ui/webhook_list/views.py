@@ -114,8 +114,8 @@ def chosen_ids(data: QueryDict) -> list[int]:
 
 
 def _count_held(ids: list[int]) -> int:
-    held = Delivery.objects.filter(
-        webhook__in=ids, status=Status.HELD, hold_reason=HoldReason.PAUSED
+    held = Delivery.objects.in_status(Status.HELD).filter(
+        webhook__in=ids, hold_reason=HoldReason.PAUSED
     )
     return held.order_by().values_list("pk")[: MAX_COUNTED + 1].count()
 
