@@ -332,7 +332,7 @@ class OAuthFields(forms.Form):
     def advanced_summary(self) -> str:
         """Return one line about what differs from the standard."""
         differing = [words for words in map(self._difference, ADVANCED_FIELDS) if words]
-        return ", ".join(differing) or _("as the standard says")
+        return ", ".join(differing) or _("grant type, PKCE, parameters, keys")
 
     def _difference(self, field: str) -> str:
         """Return a few words about a field that is not as it normally is."""
