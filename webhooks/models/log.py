@@ -200,6 +200,12 @@ class Delivery(models.Model):
                 name="delivery_due",
                 condition=Q(status="pending"),
             ),
+            # What became due of late, whatever the webhook.
+            models.Index(
+                fields=["next_attempt_at"],
+                name="delivery_due_by_time",
+                condition=Q(status="pending"),
+            ),
             models.Index(
                 fields=["webhook", "next_attempt_at"],
                 name="delivery_leased",

@@ -30,6 +30,9 @@ LIST = "/integrations/webhooks/"
 SECRETS = {
     "basic_password": "pass-word-of-basic",
     "client_secret": "secret-of-the-client",
+    "client_key": "key-of-the-client",
+    "client_certificate": "certificate-of-the-client",
+    "token_headers": "X-Key: of-the-token-requests",
     "headers_json": '[{"name": "X-Api-Key", "value": "key-in-a-header", "secret": true}]',
 }
 
