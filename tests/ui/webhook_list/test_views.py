@@ -297,7 +297,7 @@ def test_a_copy_has_the_settings_and_secrets_but_no_token(browser: Client) -> No
     assert (copy.url, copy.credential.scope, copy.event_types) == (webhook.url, "a b", ["call.*"])
     assert copy.headers_json == SECRETS["headers_json"]
     for name in CREDENTIAL_SECRETS:
-        assert getattr(copy.credential, name) == SECRETS[name]
+        assert getattr(copy.credential, name) == SECRETS.get(name, "")
     assert copy.signing_secret
     assert copy.signing_secret != webhook.signing_secret
     assert not copy.is_active

@@ -71,6 +71,7 @@ def _pages(words: str, user: AbstractBaseUser | AnonymousUser) -> list[tuple[str
         (_("Resend deliveries"), "webhooks:resend_create_for_all", "webhooks.test_webhook"),
         (_("Alerts"), "webhooks:alerts", "webhooks.view_webhook"),
         (_("Event types"), "webhooks:help_events", ""),
+        (_("Receiver's guide"), "webhooks:help_receivers", ""),
         (_("Status"), "webhooks:status", "webhooks.view_webhook"),
         (_("Trash"), "webhooks:trash", "webhooks.view_webhook"),
         (_("Time zone"), "webhooks:time_zone", ""),
