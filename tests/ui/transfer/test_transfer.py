@@ -318,11 +318,12 @@ def test_an_entry_that_is_no_object_is_refused(entry: Any) -> None:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"", "This is not JSON: look at line 1, column 1."),
-        (b'{"version": 1,\n "webhooks": [}', "line 2, column 15"),
-        (b"\xff\xfe\x00", "not text in UTF-8"),
-        (b"[" * 100_000, "not JSON that can be read"),
-        (b'{"version": 1, "webhooks": [NaN]}', "not JSON that can be read"),
+        (b"", "The text ends here, but a value is missing"),
+        (b'{"version": 1,\n "webhooks": [}', "Line 2, column 15"),
+        (b"\xff\xfe\x00", "not UTF-8"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"version": 1, "webhooks": [NaN]}', "NaN is not JSON"),
+        (b'{"version": 1, "version": 1, "webhooks": [{}]}', "“version” occurs twice"),
         (b"[]", "an object with a list"),
         (b'{"version": 2, "webhooks": [{}]}', "reads version 1"),
         (b'{"version": 1, "webhooks": []}', "no webhook in the file"),
