@@ -50,8 +50,8 @@ logger = logging.getLogger(__name__)
 
 # While claims come back full, who has due rows is asked only so often, sooner after a wakeup.
 _LOOK_SECONDS, _WOKEN_LOOK_SECONDS = 0.3, 0.1
-# And after this many times what asking took.
-_LOOK_PAUSES = 4
+# And after this many times what asking took; a machine that stood still meanwhile is no reason.
+_LOOK_PAUSES, _LONGEST_LOOK_SECONDS = 4, 1.0
 # After work was found the queue is looked at again soon, then less and less often.
 _FIRST_SCAN_SECONDS = 0.01
 # So rarely while what is due may not be sent: a limit, an order or a breaker is in the way.
@@ -315,6 +315,7 @@ class Engine:
         if now < self._look_at:
             return self._candidates
         self._shards.look(now)
+        began_at = time.monotonic()
         found = self._session.run(lambda: self._queue.candidates(**self._shards.own))
         if found is None:
             return None
@@ -322,7 +323,7 @@ class Engine:
         self._has_due = bool(found)
         self._candidates = [candidate for candidate in found if self._is_ready(candidate)]
         self._looked_at = time.monotonic()
-        self._look_cost = self._looked_at - now
+        self._look_cost = min(self._looked_at - began_at, _LONGEST_LOOK_SECONDS)
         self._look_at = self._look_again_at(is_woken=False)
         return self._candidates
 
