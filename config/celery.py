@@ -1,8 +1,10 @@
-"""The Celery application."""
+"""The Celery application, and the clock that a worker keeps with --clock."""
 
 import os
+from typing import Any
 
-from celery import Celery
+import click
+from celery import Celery, beat, bootsteps
 
 from config import broker
 
@@ -11,3 +13,26 @@ broker.register()
 app = Celery("webhooks")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+
+
+class Clock(bootsteps.StartStopStep):
+    """Beat as a thread: --beat forks a process, which takes as much memory as the worker.
+
+    Its schedule stays in memory, so each entry runs within its period after a start.
+    """
+
+    def __init__(self, worker: Any, clock: bool = False, **options: Any) -> None:
+        super().__init__(worker, **options)
+        self.enabled = clock
+
+    def create(self, worker: Any) -> Any:
+        # It looks once a second whether it shall stop.
+        return beat.EmbeddedService(
+            worker.app, max_interval=1, thread=True, scheduler_cls=beat.Scheduler
+        )
+
+
+app.user_options["worker"].add(
+    click.Option(["--clock"], is_flag=True, help="Run the schedule beside the tasks.")
+)
+app.steps["worker"].add(Clock)

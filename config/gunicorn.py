@@ -1,13 +1,14 @@
 """How gunicorn serves the site. More processes for more cores: WEB_CONCURRENCY=2."""
 
 import gc
+import os
 
 # Most of a request is waiting for the database, and threads share commits: docs/performance.md.
 threads = 16
 worker_tmp_dir = "/dev/shm"  # noqa: S108 - a heartbeat that waits for no disk.
 control_socket_disable = True
-# The processes share what was loaded before they were forked.
-preload_app = True
+# Several processes share what was loaded before they were forked; for one that would cost more.
+preload_app = int(os.environ.get("WEB_CONCURRENCY", "1")) > 1
 
 
 def when_ready(server: object) -> None:

@@ -251,7 +251,7 @@ def deployment(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[De
     deployed = Deployment(tmp_path, database_url=database_url, redis_url=own, port=free_port())
     deployed.run(*deployed.command("migrate"))
     with ExitStack() as stack:
-        for name in ("web", "deliveries", "tasks", "beat"):
+        for name in ("web", "deliveries", "tasks"):
             deployed.start(stack, name)
         yield deployed
 

@@ -19,6 +19,7 @@ from tests.bench import (
     isolation,
     lone,
     machine,
+    many,
     publishing,
     report,
     throughput,
@@ -38,6 +39,7 @@ _PARTS: dict[str, Callable[[Stage, Scale], object]] = {
     "publish": publishing.measure,
     "http": front_door.measure,
     "sqlite": embedded.measure,
+    "many": many.measure,
     "growth": growth.measure,
 }
 
@@ -73,6 +75,7 @@ def _measure(stage: Stage, scale: Scale) -> report.Findings:
     alone = _timed("lone", lambda: lone.measure(stage, scale))
     published = _timed("publish", lambda: publishing.measure(stage, scale))
     sqlite = _timed("sqlite", lambda: embedded.measure(stage, scale))
+    many_found = _timed("many webhooks", lambda: many.measure(stage, scale))
     # Last: it leaves a large database behind.
     grown = _timed("growth", lambda: growth.measure(stage, scale))
     return report.Findings(
@@ -82,6 +85,7 @@ def _measure(stage: Stage, scale: Scale) -> report.Findings:
         latency=latency,
         lone=alone,
         growth=grown,
+        many=many_found,
         publishing=published,
         sqlite=sqlite,
     )

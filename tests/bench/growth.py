@@ -161,7 +161,7 @@ def _plans(stage: Stage, webhooks: list[int]) -> dict[str, str]:
     quotas = {"ids": webhooks, "quotas": [5] * len(webhooks), **_LEASE}
     found = [[claim.id for claim in claims], [1] * len(claims), [204] * len(claims), "bench"]
     statements = {
-        "candidates": (sql.CANDIDATES, None),
+        "candidates": (sql.PAGE, {"after": 0, "limit": 1000, "shards": 1, "numbers": [0]}),
         "claim": (sql.CLAIM, quotas),
         "record": (sql.SUCCEEDED, found),
     }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tests.bench.growth import Growth
 from tests.bench.isolation import Isolation, Latency
 from tests.bench.lone import Lone
+from tests.bench.many import Many
 from tests.bench.pacing import Times
 from tests.bench.publishing import Publishing
 from tests.bench.throughput import Pairs, Rates, growth_mib
@@ -23,6 +24,7 @@ class Findings:
     latency: Latency
     lone: Lone
     growth: Growth
+    many: Many
     publishing: Publishing
     sqlite: list[float]
 
@@ -81,6 +83,9 @@ def json_line(found: Findings) -> str:
                 "claim_10m_over_10k": round(found.growth.claim_ratio, 2),
                 "record_10m_over_10k": round(found.growth.record_ratio, 2),
             },
+            "growth_webhooks": found.many.growth("cost_us"),
+            "growth_webhooks_p99": found.many.growth("p99_ms"),
+            "wide_event_slower": round(found.many.wide_ratio, 2),
             "publish_per_core": round(_median(found.publishing.per_second)),
             "sqlite_per_s": round(_median(found.sqlite)),
             "worker_rss_mib": round(_median(found.rates.memory), 1),
@@ -159,6 +164,14 @@ def _growth_rows(found: Findings) -> list[Row]:
         rows.append((f"500 rows behind {cost.history:,} finished", "", shown))
     ratios = f"claim {found.growth.claim_ratio:.2f}, record {found.growth.record_ratio:.2f}"
     rows.append(("  last over first", "", f"{ratios}  (at most 1.3)"))
+    for name, loads in (("due", found.many.due), ("waiting", found.many.waiting)):
+        for count, load in loads.items():
+            shown = f"{load.cost_us:.0f} us, {load.rate:,.0f}/s, healthy p99 {load.p99_ms:.0f} ms"
+            rows.append((f"{count:,} webhooks {name}", "", shown))
+    rows.append(("  cost over 100 webhooks", "", f"{found.many.growth('cost_us')}  (at most 1.3)"))
+    rows.append(("  p99 over 100 webhooks", "", f"{found.many.growth('p99_ms')}  (at most 2)"))
+    slower = f"{found.many.wide_ratio:.2f}  (at most 1.3)"
+    rows.append(("  engine over one event to many webhooks", "", slower))
     flipped = ", ".join(found.growth.flipped) or "none"
     rows.append(("  plans that flipped after ANALYZE of nothing due", "", flipped))
     return rows

@@ -25,6 +25,10 @@ class Scale:
     # the first.
     history_rows: tuple[int, ...]
     growth_batches: int
+    # How many webhooks have due rows, or wait, beside others; and get one event.
+    many_webhooks: tuple[int, ...]
+    many_rows: int
+    wide_webhooks: int
     publish_events: int
     posts: int
     sqlite_rows: int
@@ -44,6 +48,9 @@ FULL = Scale(
     idle_seconds=30.0,
     history_rows=(10_000, 1_000_000, 10_000_000),
     growth_batches=40,
+    many_webhooks=(10_000, 100_000),
+    many_rows=60_000,
+    wide_webhooks=20_000,
     publish_events=20_000,
     posts=6_000,
     sqlite_rows=10_000,
@@ -62,6 +69,9 @@ QUICK = Scale(
     idle_seconds=10.0,
     history_rows=(10_000, 1_000_000),
     growth_batches=20,
+    many_webhooks=(10_000,),
+    many_rows=20_000,
+    wide_webhooks=5_000,
     publish_events=5_000,
     posts=3_000,
     sqlite_rows=3_000,
@@ -80,6 +90,9 @@ SMOKE = Scale(
     idle_seconds=1.0,
     history_rows=(100, 1_000),
     growth_batches=2,
+    many_webhooks=(2_000,),
+    many_rows=2_000,
+    wide_webhooks=500,
     publish_events=500,
     posts=80,
     sqlite_rows=300,

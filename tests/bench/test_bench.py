@@ -12,6 +12,7 @@ from tests.bench import report, simulation
 from tests.bench.growth import Cost, Growth
 from tests.bench.isolation import Isolation, Latency
 from tests.bench.lone import Lone
+from tests.bench.many import Load, Many
 from tests.bench.pacing import Times
 from tests.bench.publishing import Publishing
 from tests.bench.throughput import Pairs, Rates
@@ -32,6 +33,9 @@ KEYS = [
     "statements_per_event",
     "idle_cpu_percent",
     "growth",
+    "growth_webhooks",
+    "growth_webhooks_p99",
+    "wide_event_slower",
     "publish_per_core",
     "sqlite_per_s",
     "worker_rss_mib",
@@ -55,6 +59,11 @@ def some_findings() -> report.Findings:
         isolation=Isolation(alone=[10e3], beside=[9.5e3], seconds=[20.0]),
         latency=Latency(idle=[times], half=[times], half_beside=[times]),
         lone=Lone(statements_per_event=7.0, idle_cpu_percent=0.5),
+        many=Many(
+            due={100: Load(100.0, 50.0, 1e4), 10_000: Load(120.0, 60.0, 9e3)},
+            waiting={100: Load(100.0, 20.0, 1e4), 100_000: Load(130.0, 30.0, 9e3)},
+            wide={20_000: 8e3},
+        ),
         growth=Growth(costs=[Cost(10_000, 8.0, 9.0), Cost(10_000_000, 9.0, 9.0)]),
         publishing=Publishing(per_second=[6000.0], statements=5, wide_ms=20.0),
         sqlite=[2000.0],
@@ -67,6 +76,8 @@ def test_the_last_line_has_exactly_the_agreed_keys() -> None:
     assert line["ratio"] == 120.0
     assert line["of_bare_client"] == 0.5
     assert line["latency_idle_ms"] == {"p50": 51.0, "p99": 100.0}
+    assert line["growth_webhooks"] == {"due_10k": 1.2, "waiting_100k": 1.3}
+    assert line["wide_event_slower"] == 1.25
     assert line["growth"] == {"claim_10m_over_10k": 1.12, "record_10m_over_10k": 1.0}
 
 

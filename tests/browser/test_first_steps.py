@@ -55,6 +55,106 @@ def test_an_empty_list_leads_to_a_delivery_that_arrived(
     eventually(lambda: Delivery.objects.filter(status=Status.SUCCEEDED).count() == 2)
 
 
+# What one can press or fill in; the links that lead elsewhere on the page or away are none of it.
+_CONTROLS = """
+[...document.querySelectorAll("main :is(input, select, textarea, button, summary, a[href])")]
+  .filter((one) => !one.closest("nav") && one.checkVisibility({visibilityProperty: true}))
+  .filter((one) => one.offsetWidth > 1).length
+"""
+_WORDS = "document.querySelector('main').innerText.split(/\\s+/).filter(Boolean).length"
+_OAUTH = (
+    *("Token name", "Callback URL", "Auth URL", "Access token URL"),
+    *("Client ID", "Client secret", "Scope"),
+)
+
+
+def bottom(locator: Locator) -> float:
+    box = locator.bounding_box()
+    assert box is not None
+    return box["y"] + box["height"]
+
+
+def test_a_new_form_is_small_and_shows_the_authorization_at_first_sight(
+    open_page: OpenPage,
+) -> None:
+    page = open_page(viewport={"width": 1440, "height": 900})
+    page.goto(steps.NEW)
+    assert page.evaluate(_CONTROLS) <= 25
+    assert page.evaluate(_WORDS) <= 200
+    kind = page.get_by_role("group", name="Authorization type")
+    expect(kind).to_be_in_viewport(ratio=1)
+    for name in ("Filter", "Content", "Headers", "Delivery", "Signing", "Alerts"):
+        section = page.locator("details.fold").filter(has=page.get_by_role("heading", name=name))
+        assert section.get_attribute("open") is None
+        assert section.locator("summary p").inner_text().strip()
+    steps.choose_authorization(page, "OAuth 2.0")
+    part = page.get_by_role("group", name="OAuth 2.0")
+    places = [bottom(steps.field(part, label)) for label in _OAUTH]
+    places.append(bottom(part.get_by_role("group", name="Send credentials as")))
+    # In this order; Client ID and Client secret stand in one line.
+    assert places == sorted(places)
+    assert places[-1] - bottom(kind) < 900
+    button = page.get_by_role("button", name="Get new access token")
+    assert 0 < bottom(button) - places[-1] < 150
+
+
+def test_on_a_phone_the_token_button_is_below_the_fields_and_nothing_is_wider(
+    open_page: OpenPage,
+) -> None:
+    page = open_page(viewport={"width": 360, "height": 740})
+    page.goto(steps.NEW)
+    steps.choose_authorization(page, "OAuth 2.0")
+    fields = page.get_by_role("group", name="OAuth 2.0")
+    button = page.get_by_role("button", name="Get new access token")
+    last = bottom(fields.get_by_role("group", name="Send credentials as"))
+    assert 0 < bottom(button) - last < 150
+    assert steps.overflow(page) == 0
+    expect(page.get_by_role("button", name="Save", exact=True).last).to_be_in_viewport()
+    expect(page.get_by_role("button", name="Send test").last).to_be_in_viewport()
+
+
+def test_an_empty_save_says_each_mistake_once_and_an_untouched_form_none(page: Page) -> None:
+    page.goto(steps.NEW)
+    expect(page.locator("main .alert:visible, main .field-errors:visible")).to_have_count(0)
+    steps.save(page)
+    summary = page.get_by_role("alert").first
+    expect(summary.get_by_role("link")).to_have_text(["Name", "URL", "Events"])
+    expect(page.locator("main .field-errors li")).to_have_count(3)
+    summary.get_by_role("link", name="Events").click()
+    expect(page.locator("#id_event_types")).to_be_in_viewport()
+
+
+def test_a_preset_leaves_what_is_ones_own(page: Page) -> None:
+    page.goto(steps.NEW)
+    steps.choose_authorization(page, "OAuth 2.0")
+    steps.field(page, "Provider preset").select_option("google")
+    for label in ("Client ID", "Client secret", "Scope"):
+        expect(steps.field(page, label)).to_be_visible()
+    for label in ("Token name", "Callback URL", "Auth URL", "Access token URL"):
+        expect(steps.field(page, label)).to_be_hidden()
+    expect(page.get_by_role("link", name="Open it")).to_have_attribute(
+        "href", re.compile("console.cloud.google.com")
+    )
+    page.get_by_text("filled in for Google").click()
+    expect(steps.field(page, "Auth URL")).to_have_value(re.compile("accounts.google.com"))
+    steps.field(page, "Client secret").fill("seen while it is typed")
+    page.get_by_role("button", name="Show").click()
+    expect(steps.field(page, "Client secret")).to_have_attribute("type", "text")
+    page.context.watch.expect("beforeunload")  # type: ignore[attr-defined]
+
+
+def test_send_test_saves_what_was_changed_and_shows_the_answer_on_the_form(
+    page: Page, engine: None, receiver: Receiver
+) -> None:
+    webhook = make_webhook(name="CRM", url=f"{receiver.url}/open/")
+    page.goto(f"{steps.LIST}{webhook.pk}/edit/")
+    steps.field(page, "Method").select_option("PUT")
+    page.get_by_role("button", name="Send test").first.click()
+    expect(panel(page, "Test").get_by_text("Succeeded")).to_be_visible()
+    expect(panel(page, "Test").get_by_text(f"PUT {receiver.url}/open/")).to_be_visible()
+    expect(steps.field(page, "Method")).to_have_value("PUT")
+
+
 def test_a_webhook_without_its_token_leads_to_the_button(
     page: Page, engine: None, receiver: Receiver, provider: Provider
 ) -> None:

@@ -157,7 +157,7 @@ def test_an_export_is_imported_again_after_a_look(page: Page, tmp_path: Path) ->
     page.goto(steps.LIST)
     page.get_by_role("link", name="Import").click()
     page.get_by_label("File", exact=True).set_input_files(file)
-    page.get_by_role("button", name="See what it would do").click()
+    page.get_by_role("button", name="Preview import").click()
     expect(page.get_by_text("Nothing is written yet.")).to_be_visible()
     page.get_by_label("Beta").uncheck()
     page.get_by_role("button", name="Import the ticked webhooks").click()
@@ -180,6 +180,6 @@ def test_nothing_is_wider_than_the_window(open_page: OpenPage, width: int) -> No
     page.locator("summary", has_text="Or paste").click()
     entries = [{"name": "N" * 100}, {"name": "CRM", "x" * 200: 1}]
     page.get_by_label("JSON").fill(json.dumps({"version": 1, "webhooks": entries}))
-    page.get_by_role("button", name="See what it would do").click()
+    page.get_by_role("button", name="Preview import").click()
     expect(page.get_by_text("Nothing is written yet.")).to_be_visible()
     assert overflow(page) == 0

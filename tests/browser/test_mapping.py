@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.browser import steps
 from tests.browser.steps import OpenPage, overflow
@@ -22,6 +22,11 @@ def edit(webhook: Webhook) -> str:
     return f"{steps.LIST}{webhook.pk}/edit/"
 
 
+def value(page: Page, number: int) -> Locator:
+    """Return the choice of what a parameter sends."""
+    return steps.field(page, f"Value, parameter {number}")
+
+
 def preview(page: Page) -> str:
     return page.get_by_label("Body", exact=True).inner_text()
 
@@ -35,13 +40,13 @@ def test_parameters_are_picked_renamed_moved_and_arrive_as_previewed(
     page.goto(edit(webhook))
     steps.unfold(page, "parameters")
     page.get_by_role("radio", name="Chosen parameters").check()
-    page.locator(".variables > summary").click()
-    page.get_by_label("Search the variables").fill("talk")
-    page.get_by_role("button", name="talk_seconds").click()
+    value(page, 1).select_option(label="Talk time · 121")
+    # Its own name stands below, and names the parameter.
     expect(page.get_by_label("Name, parameter 1")).to_have_value("talk_seconds")
-    page.get_by_label("Search the variables").fill("client's")
-    page.get_by_role("button", name="client_number").click()
+    expect(page.locator(".parameter-path").first).to_have_text("talk_seconds")
+    page.get_by_role("button", name="Add parameter").click()
     page.get_by_label("Name, parameter 2").fill("client.phone")
+    value(page, 2).select_option(label="Client's number · 380671234567")
     page.get_by_role("button", name="Move up: parameter 2").click()
     expect(page.get_by_label("Name, parameter 1")).to_have_value("client.phone")
     expect(page.get_by_label("Body", exact=True)).to_contain_text('"phone": "380671234567"')
@@ -91,10 +96,8 @@ def test_a_filtered_mapped_protected_webhook_from_nothing_to_its_first_delivery(
     expect(page.get_by_text("The filter refuses this event")).to_be_visible()
     steps.unfold(page, "parameters")
     page.get_by_role("radio", name="Chosen parameters").check()
-    page.locator(".variables > summary").click()
-    page.get_by_role("button", name="client_number").click()
-    expect(page.get_by_label("Name, parameter 1")).to_have_value("client_number")
     page.get_by_label("Name, parameter 1").fill("lead.phone")
+    value(page, 1).select_option("=client_number")
     steps.fill_basic(page)
     expect(page.get_by_label("Body", exact=True)).to_contain_text('"lead"')
     steps.save(page)
@@ -106,18 +109,18 @@ def test_a_filtered_mapped_protected_webhook_from_nothing_to_its_first_delivery(
     assert received.status == 200
 
 
-def test_what_is_typed_while_a_variable_is_added_stays(page: Page) -> None:
+def test_what_is_typed_while_a_row_is_added_stays(page: Page) -> None:
     webhook = make_webhook(event_types=["call.incoming.after"])
     webhook.parameters = [{"name": "a", "variable": "caller"}]
     webhook.save(update_fields=["parameters"])
     page.goto(edit(webhook))
-    page.locator(".variables > summary").click()
     held: list[Route] = []
     page.route("**/integrations/webhooks/parameters/", lambda route: held.append(route), times=1)
-    page.get_by_role("button", name="client_number").click()
+    with page.expect_request("**/integrations/webhooks/parameters/"):
+        page.get_by_role("button", name="Add parameter").click()
     page.get_by_label("Name, parameter 1").fill("lead.phone")
     held[0].continue_()
-    expect(page.get_by_label("Name, parameter 2")).to_have_value("client_number")
+    expect(page.get_by_label("Name, parameter 2")).to_have_value("")
     expect(page.get_by_label("Name, parameter 1")).to_have_value("lead.phone")
     expect(page.get_by_label("Body", exact=True)).to_contain_text('"lead"')
 
@@ -153,15 +156,16 @@ def test_a_preview_that_was_lost_on_its_way_is_asked_for_again(page: Page) -> No
 def test_a_mistake_appears_at_its_row_while_typing_and_goes_again(page: Page) -> None:
     webhook = make_webhook(parameters=[{"name": "a", "variable": "caller"}])
     page.goto(edit(webhook))
-    value = steps.field(page, "Value, parameter 1")
-    value.fill("client_numbr")
+    value(page, 1).select_option(label="A field by its name…")
+    typed = steps.field(page, "Typed value, parameter 1")
+    typed.fill("client_numbr")
     expect(page.get_by_text("Did you mean “client_number”")).to_be_visible()
-    expect(value).to_have_attribute("aria-invalid", "true")
+    expect(typed).to_have_attribute("aria-invalid", "true")
     expect(page.get_by_text("Every parameter has a mistake")).to_be_visible()
-    value.fill("client_number")
+    typed.fill("client_number")
     expect(page.get_by_text("Did you mean")).to_be_hidden()
-    expect(value).not_to_have_attribute("aria-invalid", "true")
-    expect(value).to_be_focused()
+    expect(typed).not_to_have_attribute("aria-invalid", "true")
+    expect(typed).to_be_focused()
 
 
 def test_choosing_another_way_says_what_saving_would_remove(page: Page) -> None:
@@ -170,17 +174,17 @@ def test_choosing_another_way_says_what_saving_would_remove(page: Page) -> None:
     expect(page.get_by_text("Saving keeps what is chosen here")).to_be_visible()
     page.get_by_role("radio", name="Chosen parameters").check()
     expect(page.get_by_text("Saving keeps what is chosen here")).to_be_hidden()
-    expect(steps.field(page, "Value, parameter 1")).to_have_value("caller")
+    expect(value(page, 1)).to_have_value("=caller")
 
 
 def test_a_variable_goes_where_the_cursor_is_in_the_json_body(page: Page) -> None:
     webhook = make_webhook(body_template='{"a": }', event_types=["call.incoming.after"])
     page.goto(edit(webhook))
     expect(page.get_by_text("Line 1, column 7")).to_be_visible()
-    page.locator(".variables > summary").click()
     page.get_by_label("JSON body", exact=True).and_(page.locator("textarea")).focus()
     page.evaluate("document.getElementById('id_body_template').setSelectionRange(6, 6)")
-    page.get_by_role("button", name="talk_seconds").click()
+    page.get_by_label("Variable to insert").select_option("talk_seconds")
+    page.get_by_role("button", name="Insert variable").click()
     expect(page.locator("#id_body_template")).to_have_value('{"a": "{{ talk_seconds }}"}')
     expect(page.get_by_label("Body", exact=True)).to_contain_text('"a": 121')
     expect(page.get_by_text("Line 1, column 7")).to_be_hidden()
@@ -218,7 +222,7 @@ def test_a_pasted_command_becomes_a_saved_webhook(
     expect(page.get_by_text("Filled in from the command: method, URL")).to_be_visible()
     expect(page.get_by_text("What follows the command was left out: | jq")).to_be_visible()
     expect(steps.field(page, "Name")).to_have_value("From the docs")
-    expect(steps.field(page, "Value, parameter 2")).to_have_value("dst")
+    expect(value(page, 2)).to_have_value("=dst")
     page.get_by_role("button", name="Remove: parameter 1").click()
     expect(page.get_by_label("Name, parameter 1")).to_have_value("dst")
     expect(page.get_by_label("Body", exact=True)).to_have_text('{ "dst": "380443339912" }')
@@ -242,8 +246,7 @@ def test_the_builder_fits(open_page: OpenPage, scheme: str, width: int) -> None:
     page = open_page(viewport={"width": width, "height": 780}, color_scheme=scheme)
     page.goto(edit(webhook))
     assert overflow(page) == 0
-    for summary in page.locator("#parameters summary, #preview-card summary").all():
-        summary.click()
+    page.evaluate("document.querySelectorAll('main details').forEach(one => { one.open = true; })")
     assert overflow(page) == 0
 
 

@@ -35,7 +35,7 @@ def engines_claims() -> Claims:
 
 def take(claims: Claims) -> list[Claimed]:
     taken: list[Claimed] = []
-    if (ready := queue.backend().candidates()) and claims.has_room:
+    if (ready := queue.backend().page().candidates) and claims.has_room:
         claims.claim(ready, taken)
     return [claims.add(claim) for claim in taken]
 
@@ -276,7 +276,7 @@ def test_a_drain_that_ends_claims_at_last_nothing_even_for_quick_receivers() -> 
     make_delivery(make_webhook())
     engine = Engine(ProcessWakeup(), lambda: False)
     claims = engine._claims = engines_claims()
-    ready = queue.backend().candidates()
+    ready = queue.backend().page().candidates
     engine._note_end(3600.0)
     taken: list[Claimed] = []
     claims.claim(ready, taken)

@@ -22,7 +22,7 @@ from tests.oauth_fakes import Asked, Reply, fake_provider
 from tests.sandbox import Receiver
 from tests.security.hostile import answering, asked
 from webhooks import events, network
-from webhooks.delivery import backlog, outcomes
+from webhooks.delivery import backlog, due, outcomes
 from webhooks.delivery.engine import Engine
 from webhooks.delivery.wakeup import ProcessWakeup
 from webhooks.models import (
@@ -499,3 +499,27 @@ def test_a_row_that_was_in_flight_at_three_crashes_is_parked() -> None:
     run_engine(lambda: reload(delivery).status == Status.PARKED)
     assert events.resend(Delivery.objects.all()) == 1
     assert reload(delivery).unknown_count == 0
+
+
+@pytest.mark.database("postgres")
+def test_very_many_webhooks_are_served_in_turn_and_those_that_must_wait_do(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(due, "PAGE", 3)
+    monkeypatch.setattr(due, "WINDOW", 4)
+    monkeypatch.setattr(due, "WAITED", 1)
+    webhooks = [make_webhook(url=f"{receiver.url}/open/{number}") for number in range(9)]
+    ordered = make_webhook(url=f"{receiver.url}/open/ordered", is_ordered=True)
+    for _ in range(4):
+        make_delivery(webhooks[0])
+    blocked = Delivery.objects.filter(webhook=ordered).order_by("id")
+    head = blocked[0].pk
+    blocked.filter(pk=head).update(next_attempt_at=timezone.now() + dt.timedelta(hours=1))
+    left = Delivery.objects.exclude(status=Status.SUCCEEDED)
+    run_engine(lambda: not left.exclude(webhook=ordered).exists())
+    assert left.count() == 4
+    blocked.filter(pk=head).update(next_attempt_at=timezone.now())
+    run_engine(lambda: not left.exists())
+    sent = Attempt.objects.filter(delivery__webhook=ordered).order_by("id")
+    in_order = sorted(blocked.values_list("pk", flat=True))
+    assert list(sent.values_list("delivery", flat=True)) == in_order

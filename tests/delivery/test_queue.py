@@ -55,7 +55,7 @@ def test_a_row_that_is_due_later_is_left() -> None:
     make_delivery(webhook)
     Delivery.objects.update(next_attempt_at=timezone.now() + dt.timedelta(seconds=30))
     assert claim(webhook.pk) == []
-    assert queue.backend().candidates() == []
+    assert queue.backend().page().candidates == []
 
 
 def test_candidates_are_the_webhooks_with_due_rows_whatever_their_number() -> None:
@@ -64,7 +64,7 @@ def test_candidates_are_the_webhooks_with_due_rows_whatever_their_number() -> No
     for _ in range(20):
         make_delivery(busy)
     make_row(quiet.pk)
-    found = {candidate.webhook_id: candidate for candidate in queue.backend().candidates()}
+    found = {candidate.webhook_id: candidate for candidate in queue.backend().page().candidates}
     assert set(found) == {busy.pk, quiet.pk}
     assert (found[busy.pk].is_paced, found[quiet.pk].is_paced) == (False, True)
     assert found[busy.pk].version == busy.version_sent
@@ -243,7 +243,7 @@ def test_another_connection_of_the_same_age_is_another_version() -> None:
     versions = set()
     for credential in (one, two, webhook.own_credential):
         Webhook.objects.filter(pk=webhook.pk).update(credential=credential)
-        [candidate] = queue.backend().candidates()
+        [candidate] = queue.backend().page().candidates
         present = Webhook.objects.select_related("credential").get(pk=webhook.pk)
         assert candidate.version == present.version_sent
         assert present_versions([webhook.pk]) == {webhook.pk: candidate.version}
@@ -306,7 +306,9 @@ def test_a_lease_counts_from_the_end_of_a_claim_that_waited() -> None:
 
 
 def wait_of(webhook: Webhook) -> float | None:
-    return {one.webhook_id: one.wait_seconds for one in queue.backend().candidates()}[webhook.pk]
+    return {one.webhook_id: one.wait_seconds for one in queue.backend().page().candidates}[
+        webhook.pk
+    ]
 
 
 def test_an_ordered_webhook_waits_until_its_head_is_due() -> None:

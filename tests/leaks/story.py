@@ -32,6 +32,7 @@ PATIENCE_SECONDS = 90.0
 KINDS = {
     "basic_password": "password",
     "client_secret": "client secret",
+    "replaced_secret": "client secret",
     "client_key": "private key",
     "client_certificate": "private key",
     "access_token": "access token",

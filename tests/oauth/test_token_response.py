@@ -330,7 +330,6 @@ def test_change_of_scope_is_a_warning(requested: str, granted: str | None, words
     assert sentence(answer.warning) == words
 
 
-@pytest.mark.parametrize("status", [500, 501, 502, 503, 504, 520, 529, 599, 429, 408, 425])
 @pytest.mark.parametrize(
     "body",
     [
@@ -344,10 +343,11 @@ def test_change_of_scope_is_a_warning(requested: str, granted: str | None, words
     ],
     ids=["token", "invalid_grant", "invalid_client", "html", "empty", "deep", "garbage"],
 )
-def test_status_of_a_broken_provider_is_believed_before_its_body(status: int, body: Any) -> None:
-    answer = ask(body, status)
+def test_status_of_a_broken_provider_is_believed_before_its_body(body: Any) -> None:
+    for status in [500, 501, 502, 503, 504, 520, 529, 599, 429, 408, 425]:
+        answer = ask(body, status)
 
-    assert (answer.result, answer.token) == (TokenResult.TRANSIENT, None)
+        assert (answer.result, answer.token) == (TokenResult.TRANSIENT, None), status
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308, 300, 304, 399, 100, 199])
@@ -402,12 +402,11 @@ def test_other_success_is_a_success(status: int) -> None:
         ("internal_error", TokenResult.TRANSIENT),
     ],
 )
-@pytest.mark.parametrize("status", [200, 400, 401, 403])
-def test_error_decides_whatever_the_status(error: str, result: TokenResult, status: int) -> None:
-    answer = ask({"error": error}, status)
+def test_error_decides_whatever_the_status(error: str, result: TokenResult) -> None:
+    for status in (200, 400, 401, 403):
+        answer = ask({"error": error}, status)
 
-    assert (answer.result, answer.reason) == (result, error)
-    assert answer.token is None
+        assert (answer.result, answer.reason, answer.token) == (result, error, None), status
 
 
 @pytest.mark.parametrize(
@@ -875,14 +874,14 @@ class TestSentences:
         with translation.override("en"):
             assert "The provider" in told(refused)
 
-    @pytest.mark.parametrize("code", ERRORS)
-    def test_every_row_is_a_sentence_whatever_is_known(self, code: str) -> None:
-        names = re.findall(r"%\((\w+)\)", str(ERRORS[code].text))
-        kept = stored(code, **dict.fromkeys(names, "x" * 3000), said='"' * 3000)
+    def test_every_row_is_a_sentence_whatever_is_known(self) -> None:
+        for code, row in ERRORS.items():
+            names = re.findall(r"%\((\w+)\)", str(row.text))
+            kept = stored(code, **dict.fromkeys(names, "x" * 3000), said='"' * 3000)
 
-        assert len(kept) <= MAX_STORED
-        assert sentence(kept) != code
-        assert "%(" not in sentence(kept)
+            assert len(kept) <= MAX_STORED, code
+            assert sentence(kept) != code
+            assert "%(" not in sentence(kept), code
 
     def test_text_from_before_codes_stays_as_it_is(self) -> None:
         assert sentence("The grant was revoked.") == "The grant was revoked."

@@ -192,6 +192,7 @@ AUTHORIZING = [
     line(f"{K}token/paste/", "authorize_webhook", 405, 303),
     # Without a code that waits it leads back to the panel.
     line(f"{K}device/", "authorize_webhook", 303, 303),
+    line(f"{K}secret/restore/", "authorize_webhook+change_webhook", 405, 303),
     line(f"{K}token/check/", "authorize_webhook", 405, 200),
     line(f"{K}token/authentication/", "authorize_webhook", 405, 200),
     line(f"{K}token/authentication/switch/", "authorize_webhook+change_webhook", 405, 303,

@@ -177,11 +177,9 @@ def test_a_hostile_header_adds_no_other_on_the_wire() -> None:
 # ---- CSV -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", CORPUS)
-def test_a_cell_is_text_to_every_spreadsheet(text: str) -> None:
-    made = cell(text)
-    assert not made.startswith(FORMULA)
-    assert made.isprintable()
+def test_a_cell_is_text_to_every_spreadsheet() -> None:
+    made = [cell(text) for text in CORPUS]
+    assert [one for one in made if one.startswith(FORMULA) or not one.isprintable()] == []
 
 
 @pytest.mark.slow
@@ -212,11 +210,11 @@ def test_an_export_keeps_its_rows_and_columns() -> None:
 # ---- Log lines, mails, commands --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", CORPUS)
-def test_a_log_record_stays_one_line(text: str) -> None:
-    record = logging.LogRecord("webhooks", logging.INFO, "", 0, "event name=%s", (text,), None)
-    line = LineFormatter("%(levelname)s %(message)s").format(record)
-    assert not SEES_NOTHING.search(line)
+def test_a_log_record_stays_one_line() -> None:
+    for text in CORPUS:
+        record = logging.LogRecord("webhooks", logging.INFO, "", 0, "event name=%s", (text,), None)
+        line = LineFormatter("%(levelname)s %(message)s").format(record)
+        assert not SEES_NOTHING.search(line), text
 
 
 @pytest.mark.slow

@@ -23,21 +23,19 @@ SECRETS = {
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 
 
-@pytest.mark.parametrize(
-    ("secret", "form"), [(secret, form) for secret in SECRETS.values() for form in forms(secret)]
-)
+@pytest.mark.parametrize("secret", SECRETS.values())
 @pytest.mark.parametrize("is_wire", [False, True])
-def test_every_spelling_is_masked(secret: str, form: str, is_wire: bool) -> None:
-    spelled = forms(secret)[form]
-    text = f'{{"you sent": "{spelled}"}} and {spelled}'
-    if is_wire:
-        text, spelled = (one.encode().decode("latin-1") for one in (text, spelled))
-        masked = Masker([secret]).mask_bytes(text.encode("latin-1")).decode("latin-1")
-    else:
-        masked = Masker([secret]).mask(text)
-    assert spelled not in masked
-    assert masked.startswith('{"you sent": "')
-    assert MASK in masked
+def test_every_spelling_is_masked(secret: str, is_wire: bool) -> None:
+    for form, spelled in forms(secret).items():
+        text = f'{{"you sent": "{spelled}"}} and {spelled}'
+        if is_wire:
+            text, spelled = (one.encode().decode("latin-1") for one in (text, spelled))
+            masked = Masker([secret]).mask_bytes(text.encode("latin-1")).decode("latin-1")
+        else:
+            masked = Masker([secret]).mask(text)
+        assert spelled not in masked, form
+        assert masked.startswith('{"you sent": "'), form
+        assert MASK in masked, form
 
 
 BASE64, ODD = "k+Zq9+a/B7xY2wQ", "p!a/b=c&d$longer"

@@ -53,7 +53,10 @@ def rotate(**options: Any) -> str:
 
 def make_everything() -> list[tuple[Any, str]]:
     """Save a row of every model with every secret; return (row, column) of each secret."""
-    webhook = make_webhook(basic_password=PASSWORD, headers_json="[]", previous_signing_secret="p")
+    webhook = make_webhook(
+        basic_password=PASSWORD, headers_json="[]", previous_signing_secret="p",
+        client_key="key", client_certificate="certificate", token_headers="X-Key: k",
+    )  # fmt: skip
     shared = make_credential(name="Shared", basic_password=PASSWORD)
     pending = AuthorizationRequest.objects.create(
         state_hash="0" * 64,

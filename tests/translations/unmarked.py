@@ -9,6 +9,8 @@ from pathlib import Path
 from django.template.base import DebugLexer, Token, TokenType
 
 _BLOCKS = ("blocktranslate", "blocktrans", "comment")
+# What they hold stands inside of a tag of the template that is extended.
+_ATTRIBUTE_BLOCKS = ("id", "attributes", "open", "page_class")
 _ATTRIBUTES = {"alt", "aria-label", "aria-description", "placeholder", "title", "label"}
 _SPOKEN_DATA = ("data-label", "data-copied", "data-announces", "data-text", "data-confirm")
 _WORD = re.compile(r"[^\W\d_]{2,}")
@@ -40,7 +42,9 @@ def _without_tags(source: str) -> str:
         word = _first_word(token)
         if inside:
             inside = "" if word == f"end{inside}" else inside
-        elif token.token_type == TokenType.BLOCK and word in _BLOCKS:
+        elif word in _BLOCKS or (
+            word == "block" and token.split_contents()[1] in _ATTRIBUTE_BLOCKS
+        ):
             inside = word
         else:
             pieces.append(token.contents if token.token_type == TokenType.TEXT else " ")

@@ -7,7 +7,7 @@ rows are prepared. SQLite has one writer at a time, so there the engine thread c
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -20,8 +20,9 @@ from webhooks.delivery.requests import RequestPlan
 
 # Rows claimed at once: enough that the wait for the commit is a small part of sending them.
 CLAIM_ROWS = 1000
-# Rows held in memory in all, and bytes of their events.
-_CLAIMED_ROWS = 4000
+# Rows held in memory in all, and bytes of their events. One that comes waits behind about as many
+# rows as webhooks have some here, so it is less with very many webhooks.
+ROWS, ROWS_OF_MANY, _FULL_PART = 4000, 1000, 0.75
 _CLAIMED_BYTES = MAX_EVENT_BYTES
 # Of the places for requests in flight, those that only receivers get which answer quickly.
 _QUICK_PLACES = 0.25
@@ -46,6 +47,8 @@ class Claims:
             "lease": lease,
             "lease_seconds": settings.WEBHOOKS_LEASE_SECONDS,
         }
+        # How many rows may be held.
+        self.most_rows = ROWS
         # Whether only receivers that answer quickly get something, as the drain is about to end.
         self.is_ending = False
         # Whether nothing is claimed any more.
@@ -60,8 +63,11 @@ class Claims:
         self._mean_bytes = float(_FIRST_MEAN_BYTES)
         # The webhooks with a limit or an order among those of the last claim.
         self._paced: set[int] = set()
-        # Whether the last claim took everything that was due.
+        # Whether the last claim took everything that was due; webhooks without a limit of which
+        # it did, and those that got no share.
         self.is_all = False
+        self.exhausted: list[int] = []
+        self.left_out: list[int] = []
         # The one row in flight that was also in flight at crashes.
         self._quarantined = ""
 
@@ -77,7 +83,8 @@ class Claims:
 
     @property
     def has_room(self) -> bool:
-        return len(self) < _CLAIMED_ROWS and self._bytes < _CLAIMED_BYTES
+        # Enough that a claim is worth its commit.
+        return len(self) < self.most_rows * _FULL_PART and self._bytes < _CLAIMED_BYTES
 
     def claim(self, ready: list[Candidate], claims: list[Claimed]) -> bool:
         """Claim tests, then a fair share of every webhook, those with limits last, then a suspect.
@@ -85,6 +92,7 @@ class Claims:
         Each is a transaction: what was claimed before one fails is in `claims` and ours.
         """
         self.is_all = False
+        self.exhausted, self.left_out = [], []
         if self.is_ending:
             ready = [] if self.is_closed else [one for one in ready if self._is_quick(one)]
             if not ready:
@@ -96,9 +104,13 @@ class Claims:
         active = [candidate for candidate in ready if candidate.is_active]
         self._paced = {candidate.webhook_id for candidate in active if candidate.is_paced}
         quotas = self._shares([one for one in active if one.wait_seconds == 0])
+        served = {one.webhook_id for one in quotas}
+        self.left_out = [one.webhook_id for one in active if one.webhook_id not in served]
         if free := [one for one in quotas if one.webhook_id not in self._paced]:
             self._leave_room(claims)
             claims += self._queue.claim(free, **self._terms)
+            taken = Counter(claim.webhook_id for claim in claims)
+            self.exhausted = [pk for pk, quota in free if taken[pk] < quota]
         if paced := [one for one in quotas if one.webhook_id in self._paced]:
             self._leave_room(claims)
             claims += self._queue.claim_paced(paced, **self._terms)
@@ -106,9 +118,7 @@ class Claims:
             self._leave_room(claims)
             claims += self._claim_suspect(active)
         elif not (self._paced or self.is_ending or ready[0].has_tests):
-            taken = Counter(claim.webhook_id for claim in claims)
-            is_less = all(taken[one.webhook_id] < one.quota for one in free)
-            self.is_all = is_less and len(free) == len(active) == len(ready)
+            self.is_all = len(self.exhausted) == len(free) == len(active) == len(ready)
         return True
 
     def _is_quick(self, candidate: Candidate) -> bool:
@@ -141,7 +151,7 @@ class Claims:
         nothing is claimed ahead of what may be in flight: it would go out at once after a stall.
         """
         now = time.monotonic()
-        left = _CLAIMED_ROWS - len(self)
+        left = self.most_rows - len(self)
         quick: dict[int, int] = {}
         slow: dict[int, int] = {}
         for candidate in candidates:
@@ -228,8 +238,10 @@ class ClaimBatch(NamedTuple):
     plans: Mapping[int, RequestPlan]
     # Monotonic seconds before the claim: the leases run from then on or later.
     asked_at: float
-    # Whether nothing else was due.
+    # Whether nothing else was due; and see `Claims`.
     is_all: bool = False
+    exhausted: Sequence[int] = ()
+    left_out: Sequence[int] = ()
 
     @property
     def is_full(self) -> bool:
@@ -296,8 +308,15 @@ class Claimer(SessionThread):
         request = self._requested.popleft()
         claims: list[Claimed] = []
         done = self._session.run(lambda: self._claims.claim(request.ready, claims))
-        is_all = bool(done) and self._claims.is_all
-        self._batches.append(ClaimBatch(claims, request.plans, request.asked_at, is_all))
+        batch = ClaimBatch(claims, request.plans, request.asked_at)
+        if done:
+            # A claim that failed says nothing of what is left.
+            batch = batch._replace(
+                is_all=self._claims.is_all,
+                exhausted=self._claims.exhausted,
+                left_out=self._claims.left_out,
+            )
+        self._batches.append(batch)
         self._on_claimed()
 
     # The thread.

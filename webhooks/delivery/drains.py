@@ -61,24 +61,31 @@ def watch_for_stop() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def rare_collections() -> Iterator[None]:
-    """Let the garbage collector look rarely, and never at what was there before the drain.
+    """Let the garbage collector look rarely, and never at what was loaded before the first drain.
 
     A drain makes and drops thousands of tuples and no cycles; looking through all of Django for
     each of them costs 6 % of its time, and each full look 50 ms at once.
     """
     before = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
+    _keep_loaded()
     gc.set_threshold(_COLLECT_AFTER, *before[1:])
     try:
         yield
     finally:
         gc.set_threshold(*before)
-        gc.unfreeze()
+
+
+def _keep_loaded() -> None:
+    """Take what is loaded away from the collector, once: pages it never writes to stay shared."""
+    if not gc.get_freeze_count():
+        gc.collect()
+        gc.freeze()
 
 
 @signals.worker_init.connect
 def _begin(**_: object) -> None:
+    # Before a pool forks its processes.
+    _keep_loaded()
     _stopping[0] = 0
     _ended.clear()
 

@@ -18,8 +18,9 @@ from django.conf import settings
 
 from webhooks import network
 from webhooks.delivery import outcomes, queue
-from webhooks.delivery.claims import CLAIM_ROWS, ClaimBatch, Claimer, Claims
+from webhooks.delivery.claims import CLAIM_ROWS, ROWS, ROWS_OF_MANY, ClaimBatch, Claimer, Claims
 from webhooks.delivery.db_session import DatabaseSession
+from webhooks.delivery.due import DueWebhooks
 from webhooks.delivery.limiter import Limiters
 from webhooks.delivery.maintenance import Maintenance, PendingPauses
 from webhooks.delivery.plans import Plans
@@ -111,6 +112,7 @@ class Engine:
             on_response=self._on_response,
         )
         self._shards = Shards(self._session)
+        self._due = DueWebhooks(self._session, self._queue, self._shards)
         self._claims = Claims(self._queue, self._lease, self._limiters)
         self._claimer = Claimer(self._claims, self._queue, self._session, self._event.set)
         self._recorder = Recorder(self._queue, self._lease)
@@ -212,6 +214,7 @@ class Engine:
                 self._submit(batch)
         if now >= self._session.resume_at:
             self._maintenance.run_due(now)
+            self._shards.look(now)
             is_time = self._is_notified or now >= self._scan_at
             if is_time and self._may_claim:
                 if self._is_notified:
@@ -299,9 +302,12 @@ class Engine:
             self._claims.add(claim, has_own_body=batch.plans[claim.webhook_id].render is not None)
             for claim in batch.claims
         ]
+        self._due.note_claimed(batch.exhausted, batch.left_out, len(batch.claims))
         if not batch.claims:
             self._scan_later(_BLOCKED_SCAN_SECONDS)
             return
+        if self._due.are_many:
+            self._look_at = 0.0
         self._scan_seconds = _FIRST_SCAN_SECONDS
         self._scan_at = 0.0
         if not batch.is_full:
@@ -314,27 +320,45 @@ class Engine:
         """Return the webhooks that have due rows and can be sent to; None on a database fault."""
         if now < self._look_at:
             return self._candidates
-        self._shards.look(now)
         began_at = time.monotonic()
-        found = self._session.run(lambda: self._queue.candidates(**self._shards.own))
+        found = self._due.look()
         if found is None:
             return None
         self._ready = {}
         self._has_due = bool(found)
         self._candidates = [candidate for candidate in found if self._is_ready(candidate)]
+        self._claims.most_rows = ROWS_OF_MANY if self._due.are_many else ROWS
+        if self._due.are_many:
+            self._leave_out(found, now)
         self._looked_at = time.monotonic()
         self._look_cost = min(self._looked_at - began_at, _LONGEST_LOOK_SECONDS)
         self._look_at = self._look_again_at(is_woken=False)
         return self._candidates
 
+    def _leave_out(self, found: list[Candidate], now: float) -> None:
+        """Say of which webhooks nothing can be claimed now, and for how long."""
+        for candidate in found:
+            webhook_id, wait = candidate.webhook_id, candidate.wait_seconds
+            if webhook_id not in self._ready:
+                self._due.wait(webhook_id, _BLOCKED_SCAN_SECONDS)
+            elif wait == 0 and not (wait := self._limiters.get(webhook_id).wait_seconds(now)):
+                self._due.go(webhook_id)
+            else:
+                self._due.wait(webhook_id, wait)
+
     def _look_again_at(self, *, is_woken: bool) -> float:
         """Return when to ask again: with many webhooks that takes a part of the time, not all."""
+        if self._due.are_many and is_woken:
+            return self._looked_at + max(_FIRST_SCAN_SECONDS, self._look_cost)
         least = _WOKEN_LOOK_SECONDS if is_woken else _LOOK_SECONDS
         return self._looked_at + max(least, _LOOK_PAUSES * self._look_cost)
 
     def _until_due(self, seconds: float | None) -> float:
         """Return how long to wait when nothing is due for so long: at most until the next poll."""
         poll: float = settings.WEBHOOKS_POLL_SECONDS
+        if self._due.are_many:
+            # Who waited, and the next page.
+            return min(poll, _BLOCKED_SCAN_SECONDS)
         return poll if seconds is None else min(poll, max(_FIRST_SCAN_SECONDS, seconds))
 
     def _is_ready(self, candidate: Candidate) -> bool:
@@ -470,6 +494,9 @@ class Engine:
             self._scan_at = min(self._scan_at, time.monotonic() + min(delays, default=math.inf))
 
     def _release(self, rows: Iterable[tuple[str, int]]) -> None:
+        if self._due.are_many:
+            rows = list(rows)
+            self._due.came_back(row[1] for row in rows)
         if self._claims.release(rows):
             # Whose turn is next is known only by asking.
             self._look_soon()

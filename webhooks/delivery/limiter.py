@@ -76,6 +76,12 @@ class Limiter:
         ahead = depth * self.limit if self.is_quick else self.limit
         return max(0, ahead - self.claimed)
 
+    def wait_seconds(self, now: float) -> float | None:
+        """Return how long nothing can be claimed; None until something comes back."""
+        if self.quota(now) > 0:
+            return 0.0
+        return None if self.claimed else max(0.1, self.open_until - now)
+
     def note(self, outcome: Outcome | None, now: float, seconds: float) -> None:
         """Learn from a request that took so long and came to an answer, or to an error."""
         if outcome not in _UNREACHABLE:

@@ -540,6 +540,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='delivery',
+            index=models.Index(condition=models.Q(('status', 'pending')), fields=['next_attempt_at'], name='delivery_due_by_time'),
+        ),
+        migrations.AddIndex(
+            model_name='delivery',
             index=models.Index(condition=models.Q(('status', 'sending')), fields=['webhook', 'next_attempt_at'], name='delivery_leased'),
         ),
         migrations.AddIndex(

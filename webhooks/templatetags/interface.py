@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from django import template
@@ -12,7 +13,7 @@ from django.templatetags.static import static
 from django.urls import ResolverMatch
 from django.utils import timezone
 from django.utils.formats import number_format
-from django.utils.html import format_html, format_html_join
+from django.utils.html import conditional_escape, format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince, timeuntil
 from django.utils.translation import gettext as _
@@ -62,6 +63,7 @@ _ADDRESS_PART = re.compile(r"[^/?&]+[/?&]*|[/?&]+")
 
 
 @register.simple_tag
+@cache
 def icon(name: str, css_class: str = "") -> SafeString:
     """Draw a symbol of `static/icons/icons.svg`; decoration only, so the text beside it speaks."""
     return format_html(
@@ -129,7 +131,7 @@ def _local(moment: datetime) -> datetime:
 def _written(moment: datetime) -> tuple[str, str]:
     """Return a time for machines, and exactly for people."""
     local = _local(moment)
-    return local.isoformat(), date(local, "Y-m-d H:i:s T")
+    return local.isoformat(), f"{local:%Y-%m-%d %H:%M:%S %Z}"
 
 
 @register.filter
@@ -317,8 +319,12 @@ def options(widget: dict[str, Any]) -> SafeString:
 
 
 def _drawn(choices: list[dict[str, Any]]) -> SafeString:
-    return format_html_join(
-        "",
-        '<option value="{}"{}>{}</option>',
-        ((one["value"], flatatt(one["attrs"]), one["label"]) for one in choices),
+    # Each part is escaped here: `format_html` costs three times as much.
+    return SafeString(
+        "".join(
+            f'<option value="{conditional_escape(one["value"])}"'
+            f"{flatatt(one['attrs']) if one['attrs'] else ''}>"
+            f"{conditional_escape(one['label'])}</option>"
+            for one in choices
+        )
     )

@@ -201,7 +201,7 @@ def count_open(webhook: Webhook, *statuses: Status) -> str:
 
     Asks for each status alone, because each has a partial index of its own.
     """
-    rows = [Delivery.objects.in_status(status).filter(webhook=webhook) for status in statuses]
+    rows = [Delivery.objects.in_status(status, webhook=webhook.pk) for status in statuses]
     return counted(sum(found[: MAX_COUNTED + 1].count() for found in rows))
 
 
@@ -232,7 +232,7 @@ def _held(webhook: Webhook) -> Counter[str]:
 
 
 def _parked(webhook: Webhook) -> int:
-    rows = Delivery.objects.in_status(Status.PARKED).filter(webhook=webhook).order_by()
+    rows = Delivery.objects.in_status(Status.PARKED, webhook=webhook.pk).order_by()
     return len(rows.values_list("pk")[: MAX_COUNTED + 1])
 
 

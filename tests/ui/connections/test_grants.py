@@ -39,6 +39,7 @@ def test_each_is_authorized_and_leads_back_until_nothing_waits(
     browser: Client, provider: Provider
 ) -> None:
     webhooks = ended(provider, me(browser), 2)
+    assert f'href="{PAGE}"' in browser.get(reverse("webhooks:connections")).content.decode()
     # What is valid, is nobody's to approve, or is used by nothing is not listed.
     valid = make_webhook(provider, name="Valid")
     make_token(valid.credential)
@@ -55,6 +56,7 @@ def test_each_is_authorized_and_leads_back_until_nothing_waits(
 
     assert "“CRM 1” is authorized." in page
     assert "Nothing waits for you" in page
+    assert f'href="{PAGE}"' not in browser.get(reverse("webhooks:connections")).content.decode()
     # Pressed elsewhere, the button leads to the panel again.
     OAuthToken.objects.update(state=TokenState.NEEDS_REAUTHORIZATION)
     begun = browser.post(reverse("webhooks:authorize", args=[webhooks[0].credential_id]))

@@ -179,8 +179,8 @@ def test_a_changed_plan_is_refused(browser: Client) -> None:
     [
         ({}, "Choose a file, or paste its content."),
         ({"text": "  "}, "Choose a file, or paste its content."),
-        ({"text": '{"version": 1,\n "webhooks": ['}, "look at line 2"),
-        ({"file": SimpleUploadedFile("x.json", b"\x89PNG\xff")}, "not text in UTF-8"),
+        ({"text": '{"version": 1,\n "webhooks": ['}, "The text is not JSON. Line 2, column 15"),
+        ({"file": SimpleUploadedFile("x.json", b"\x89PNG\xff")}, "not UTF-8"),
         ({"file": SimpleUploadedFile("x.json", b" " * 2_100_000)}, "larger than 2 MB"),
     ],
 )

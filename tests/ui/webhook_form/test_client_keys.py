@@ -39,6 +39,7 @@ def test_a_key_is_made_once_and_its_public_half_is_for_everybody(browser: Client
     answer = anybody.get(address)
 
     assert address in page
+    assert "private key" in page
     assert "PRIVATE" not in page
     assert answer.json() == oauth.public_keys(webhook.credential)
     assert answer["Content-Type"] == "application/jwk-set+json"

@@ -172,7 +172,6 @@ def test_a_form_without_the_section_keeps_what_is_stored() -> None:
         ("down:1", ["client.phone", "source"], "parameter-1-down"),
         ("remove:0", ["source"], "parameter-add"),
         ("remove:7", ["client.phone", "source"], ""),
-        ("pick:talk_seconds", ["client.phone", "source", "talk_seconds"], "id_parameter-2-name"),
     ],
 )
 def test_the_buttons_change_the_rows(action: str, expected: list[str], focus: str) -> None:
@@ -181,8 +180,8 @@ def test_the_buttons_change_the_rows(action: str, expected: list[str], focus: st
 
 
 def test_older_names_are_given_on_request() -> None:
-    picked = section(None, action="parameter:pick:talk_seconds", parameters_older="on")
-    assert picked.stored_rows() == [{"name": "billsec", "variable": "talk_seconds"}]
+    every = section(None, action="parameter:every", parameters_older="on")
+    assert {"name": "billsec", "variable": "talk_seconds"} in every.stored_rows()
 
 
 def test_every_variable_of_the_chosen_events_is_added_once() -> None:
@@ -205,9 +204,10 @@ def test_rows_become_a_json_body_with_the_same_meaning() -> None:
 
 
 def test_a_picked_variable_is_added_to_the_json_body() -> None:
-    picked = section(None, mode="template", body_template='{"a": 1}', action="parameter:pick:dst")
+    pick = {"mode": "template", "action": "parameter:pick", "parameter_variable": "dst"}
+    picked = section(None, **pick, body_template='{"a": 1}')
     assert picked.template == '{\n  "a": 1,\n  "dst": "{{ dst }}"\n}'
-    broken = section(None, mode="template", body_template="{", action="parameter:pick:dst")
+    broken = section(None, **pick, body_template="{")
     assert broken.template == "{"
 
 
@@ -226,3 +226,23 @@ def test_a_row_says_what_its_folded_options_are() -> None:
     ]
     (row,) = section(None, {**SOURCE, **set_}).rows
     assert row.options == ["left out when empty"]
+
+
+def test_a_variable_is_chosen_by_its_label_with_a_sample_beside_it() -> None:
+    chosen = {"name": "phone", "source": "=client_number", "content": "typed before"}
+    mapping = section(None, chosen, {"name": "city", "content": "fields.city"})
+    assert mapping.stored_rows() == [
+        {"name": "phone", "variable": "client_number"},
+        {"name": "city", "variable": "fields.city"},
+    ]
+    labelled, typed = mapping.shown_rows
+    assert (labelled.chosen, labelled.text, labelled.path) == (
+        "=client_number",
+        "",
+        "client_number",
+    )
+    assert (typed.chosen, typed.text) == ("variable", "fields.city")
+    assert '=client_number" selected>Client&#x27;s number · 380671234567<' in labelled.options_html
+    (empty,) = section(None).shown_rows
+    assert empty.chosen == ""
+    assert "selected" not in empty.options_html

@@ -142,12 +142,12 @@ def test_a_variable_that_the_event_does_not_have_is_noted(
     assert words in answer.text
 
 
-def test_an_address_that_is_missing_or_refused_is_said_and_the_body_is_shown(
-    browser: Client,
-) -> None:
-    for url, words in (("", "Enter the address"), ("ftp://crm.test/", "http")):
+def test_an_address_that_is_refused_is_said_one_that_is_missing_is_not(browser: Client) -> None:
+    for url, words in (("", ""), ("ftp://crm.test/", "http")):
         answer = preview(browser, url=url)
-        assert words in " ".join(answer.context["preview_problems"])
+        problems = " ".join(answer.context["preview_problems"])
+        assert words in problems
+        assert bool(problems) is bool(words)
         assert answer.context["preview"].body.startswith(b'{"event":')
 
 
@@ -235,12 +235,22 @@ def test_what_became_wrong_meanwhile_is_said_and_no_save_is_blamed(browser: Clie
 
 
 def test_a_button_changes_the_rows_and_judges_nothing_else(browser: Client) -> None:
-    typed = fields({"name": "a", "content": "caller"}, action="parameter:pick:dst")
+    typed = fields({"name": "a", "content": "caller"}, action="parameter:add")
     page = browser.post(CREATE, posted(name="", **typed))
-    assert [row["name"].value() for row in page.context["form"].mapping.rows] == ["a", "dst"]
+    assert [row["name"].value() for row in page.context["form"].mapping.rows] == ["a", None]
     assert "Enter a name" not in page.text
-    assert page.context["preview"].body == b'{"a":"+38 (067) 123-45-67","dst":"380443339912"}'
+    assert page.context["preview"].body == b'{"a":"+38 (067) 123-45-67"}'
     assert not Webhook.objects.exists()
+
+
+def test_a_success_rule_that_is_not_complete_is_named_and_the_request_is_shown(
+    browser: Client,
+) -> None:
+    answer = preview(browser, answer_rule="fails", answer_operator="equals", answer_value="true")
+    assert answer.context["preview_problems"] == [
+        "Success rule: Enter a field of the answer, like “error”."
+    ]
+    assert answer.context["preview"].body.startswith(b'{"event":')
 
 
 def test_the_preview_has_a_button_of_its_own(browser: Client) -> None:

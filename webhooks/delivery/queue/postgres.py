@@ -30,6 +30,7 @@ from webhooks.delivery.queue.rows import (
     NewDelivery,
     NewEventRow,
     Pace,
+    Page,
     StateChange,
     affordable,
     paced_wait,
@@ -169,24 +170,50 @@ def clock() -> float:
     return float(row[0])
 
 
-def candidates(*, shards: int = 1, numbers: Sequence[int] = (0,)) -> list[Candidate]:
-    """Return the webhooks of these shards that have due rows."""
+def page(
+    *, after: int = 0, limit: int = 1000, shards: int = 1, numbers: Sequence[int] = (0,)
+) -> Page:
+    """Return the next webhooks with waiting rows: those of these shards that have due ones."""
     with _cursor() as cursor:
-        return [_candidate(row) for row in cursor.execute(_of(sql.CANDIDATES, shards, numbers))]
+        rows = cursor.execute(_of(sql.PAGE, shards, numbers, after=after, limit=limit)).fetchall()
+    last, looked_at = rows[0][:2]
+    found = [_candidate(row[2:]) for row in rows if row[2] is not None]
+    return Page(found, last if looked_at == limit else None)
+
+
+def candidates(
+    webhook_ids: Sequence[int], *, shards: int = 1, numbers: Sequence[int] = (0,)
+) -> list[Candidate]:
+    """Return those of the webhooks that have due rows."""
+    parameters = {"ids": list(webhook_ids), "shards": shards, "numbers": list(numbers)}
+    with _cursor() as cursor:
+        return [_candidate(row) for row in cursor.execute(sql.CANDIDATES, parameters)]
+
+
+def became_due(
+    since: float, *, limit: int = 5000, shards: int = 1, numbers: Sequence[int] = (0,)
+) -> dict[int, float]:
+    """Return the webhooks with rows that are due since a Unix time, with that of their newest."""
+    parameters = {"since": since, "limit": limit, "shards": shards, "numbers": list(numbers)}
+    with _cursor() as cursor:
+        rows = cursor.execute(sql.BECAME_DUE, parameters).fetchall()
+    newest: dict[int, float] = {}
+    for webhook_id, due_at in rows:
+        newest.setdefault(webhook_id, due_at)
+    return newest
 
 
 def next_due_seconds(*, shards: int = 1, numbers: Sequence[int] = (0,)) -> float | None:
     """Return how long it is until the next row of these shards is due; None when none waits."""
     with _cursor() as cursor:
         row = cursor.execute(_of(sql.NEXT_DUE, shards, numbers)).fetchone()
-    assert row is not None
-    return None if row[0] is None else float(row[0])
+    return float(row[0]) if row else None
 
 
-def _of(statement: str, shards: int, numbers: Sequence[int]) -> bytes:
+def _of(statement: str, shards: int, numbers: Sequence[int], **others: int) -> bytes:
     """Write the shards into a statement: without parameters it is planned once for a session."""
     listed = f"'{{{','.join(map(str, numbers))}}}'"
-    return (statement % {"shards": shards, "numbers": listed}).encode()
+    return (statement % {"shards": shards, "numbers": listed, **others}).encode()
 
 
 def _candidate(row: tuple[Any, ...]) -> Candidate:

@@ -25,18 +25,7 @@ HEAD = """SELECT {columns} FROM webhooks_delivery d WHERE d.id = (SELECT min(x.i
 HEAD_SECONDS = """CASE WHEN d.status = 'pending'
     THEN EXTRACT(EPOCH FROM d.next_attempt_at - now())::float8 END"""
 
-# A loose index scan: one probe per webhook that has pending rows, however many rows it has.
-_WAITING = """
-WITH RECURSIVE waiting(webhook_id, next_attempt_at) AS (
-  (SELECT webhook_id, next_attempt_at FROM webhooks_delivery WHERE status = 'pending'
-   ORDER BY webhook_id, next_attempt_at LIMIT 1)
-  UNION ALL
-  SELECT following.* FROM waiting CROSS JOIN LATERAL (
-    SELECT d.webhook_id, d.next_attempt_at FROM webhooks_delivery d
-    WHERE d.status = 'pending' AND d.webhook_id > waiting.webhook_id
-    ORDER BY d.webhook_id, d.next_attempt_at LIMIT 1) following
-)"""
-CANDIDATES = f"""{_WAITING}
+_FACTS = f"""
 SELECT w.id, {VERSION}, COALESCE(t.version, 0), COALESCE(t.refused_version, 0),
   w.is_active AND w.deleted_at IS NULL, {IS_PACED},
   EXISTS (SELECT FROM webhooks_delivery WHERE status = 'pending' AND trigger = 'test'),
@@ -47,7 +36,7 @@ SELECT w.id, {VERSION}, COALESCE(t.version, 0), COALESCE(t.refused_version, 0),
   w.concurrency_limit - CASE WHEN w.concurrency_limit IS NOT NULL THEN
     (SELECT count(*) FROM webhooks_delivery WHERE status = 'sending' AND webhook_id = w.id) END,
   CASE WHEN w.is_ordered THEN ({HEAD.format(columns=HEAD_SECONDS)}) ELSE 0 END
-FROM waiting
+FROM {{waiting}} waiting
 JOIN webhooks_webhook w ON w.id = waiting.webhook_id
 JOIN webhooks_credential c ON c.id = w.credential_id
 LEFT JOIN webhooks_oauthtoken t ON t.credential_id = w.credential_id
@@ -55,10 +44,46 @@ LEFT JOIN webhooks_webhookstate s ON s.webhook_id = w.id
 WHERE waiting.next_attempt_at <= now() AND w.id %% %(shards)s = ANY(%(numbers)s::int[])
 """
 
-# How long nothing becomes due that is not due yet, by the same probes.
-NEXT_DUE = f"""{_WAITING}
-SELECT EXTRACT(EPOCH FROM min(next_attempt_at) - now())::float8 FROM waiting
-WHERE webhook_id %% %(shards)s = ANY(%(numbers)s::int[])
+# A loose index scan: one probe per webhook that has pending rows, however many rows it has, for so
+# many webhooks. Always a row: with the last webhook, and how many were looked at.
+PAGE = f"""
+WITH RECURSIVE waiting(webhook_id, next_attempt_at, number) AS (
+  (SELECT webhook_id, next_attempt_at, 1 FROM webhooks_delivery
+   WHERE status = 'pending' AND webhook_id > %(after)s
+   ORDER BY webhook_id, next_attempt_at LIMIT 1)
+  UNION ALL
+  SELECT following.*, waiting.number + 1 FROM waiting CROSS JOIN LATERAL (
+    SELECT d.webhook_id, d.next_attempt_at FROM webhooks_delivery d
+    WHERE d.status = 'pending' AND d.webhook_id > waiting.webhook_id
+    ORDER BY d.webhook_id, d.next_attempt_at LIMIT 1) following
+  WHERE waiting.number < %(limit)s
+)
+SELECT looked.*, facts.* FROM (SELECT max(webhook_id), max(number) FROM waiting) looked
+LEFT JOIN ({_FACTS.format(waiting="")}) facts ON true
+"""
+
+# The same of some webhooks: those that still have due rows.
+CANDIDATES = _FACTS.format(
+    waiting="""(
+  SELECT u.id AS webhook_id, first.next_attempt_at FROM unnest(%(ids)s::bigint[]) AS u(id)
+  CROSS JOIN LATERAL (SELECT next_attempt_at FROM webhooks_delivery
+    WHERE status = 'pending' AND webhook_id = u.id ORDER BY next_attempt_at LIMIT 1) first)"""
+)
+
+# The newest first, so that no backlog hides what came just now.
+BECAME_DUE = """
+SELECT webhook_id, EXTRACT(EPOCH FROM next_attempt_at)::float8 FROM webhooks_delivery
+WHERE status = 'pending' AND next_attempt_at > to_timestamp(%(since)s) AND next_attempt_at <= now()
+  AND webhook_id %% %(shards)s = ANY(%(numbers)s::int[])
+ORDER BY next_attempt_at DESC LIMIT %(limit)s
+"""
+
+# How long it is until something is due.
+NEXT_DUE = """
+SELECT EXTRACT(EPOCH FROM next_attempt_at - now())::float8 FROM webhooks_delivery
+WHERE status = 'pending'
+  AND webhook_id %% %(shards)s = ANY(%(numbers)s::int[])
+ORDER BY next_attempt_at LIMIT 1
 """
 
 # The lease counts from here on: by now() it could be over when a statement that waited ends.

@@ -154,6 +154,14 @@ class Candidate(NamedTuple):
     wait_seconds: float | None = 0.0
 
 
+class Page(NamedTuple):
+    """Some of the webhooks with waiting rows, in the order of their ids: those with due ones."""
+
+    candidates: list[Candidate]
+    # The last webhook that was looked at; None when no others have waiting rows.
+    last: int | None
+
+
 def paced_wait(pace: Pace, *, room: int | None, head_seconds: float | None) -> float | None:
     """Return `Candidate.wait_seconds` of a webhook with a limit or an order.
 

@@ -26,6 +26,7 @@ from webhooks.delivery.queue.rows import (
     NewDelivery,
     NewEventRow,
     Pace,
+    Page,
     StateChange,
     affordable,
     paced_wait,
@@ -83,13 +84,13 @@ def clock() -> float:
     return timezone.now().timestamp()
 
 
-def candidates(*, shards: int = 1, numbers: Sequence[int] = (0,)) -> list[Candidate]:
-    """Return the webhooks of these shards that have due rows."""
+def page(*, shards: int = 1, numbers: Sequence[int] = (0,), **_: int) -> Page:
+    """Return the webhooks of these shards that have due rows: here all of them."""
     with connection.cursor() as cursor:
         now = timezone.now()
         statement = sql.CANDIDATES.format(numbers=_marks(numbers))
         cursor.execute(statement, [_stored(now), shards, *numbers])
-        return [_candidate(row, now) for row in cursor.fetchall()]
+        return Page([_candidate(row, now) for row in cursor.fetchall()], None)
 
 
 def next_due_seconds(*, shards: int = 1, numbers: Sequence[int] = (0,)) -> float | None:

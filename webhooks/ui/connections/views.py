@@ -34,7 +34,10 @@ def list_connections(request: HttpRequest) -> HttpResponse:
     found = lifecycle.connections().annotate(used_by=Count("users", filter=is_used))
     found = found.order_by("name", "pk")
     rows = [{"connection": connection, "token": token_of(connection)} for connection in found]
-    return render(request, "webhooks/connections/list.html", {"rows": rows})
+    may_authorize = request.user.has_perm("webhooks.authorize_webhook")
+    has_ended = may_authorize and bool(lifecycle.ended_grants(timezone.now()))
+    context = {"rows": rows, "has_ended": has_ended}
+    return render(request, "webhooks/connections/list.html", context)
 
 
 @page("webhooks.view_connection")

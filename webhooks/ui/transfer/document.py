@@ -1,6 +1,5 @@
 """A file of webhooks: every setting by the name of its column, no secret, connections by name."""
 
-import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
@@ -9,7 +8,7 @@ from django.db import models
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from webhooks import oauth
+from webhooks import oauth, payloads
 from webhooks.models import AUTHORIZATION_FIELDS, CREDENTIAL_SECRETS, GrantType, Webhook
 from webhooks.security.encryption import SecretField, SecretUnreadableError
 from webhooks.ui.webhook_form.headers import Header, stored_headers
@@ -140,17 +139,9 @@ def read(content: bytes | str) -> list[Any]:
     if size > MAX_BYTES:
         raise FileError(_("The file is larger than %d MB.") % (MAX_BYTES // 1024**2))
     try:
-        text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
-        found = json.loads(text, parse_constant=_refuse_constant)
-    except UnicodeDecodeError:
-        raise FileError(_("The file is not text in UTF-8.")) from None
-    except json.JSONDecodeError as error:
-        position = {"line": error.lineno, "column": error.colno}
-        raise FileError(
-            _("This is not JSON: look at line %(line)d, column %(column)d.") % position
-        ) from None
-    except (ValueError, RecursionError):
-        raise FileError(_("This is not JSON that can be read.")) from None
+        found = payloads.load_json(content if isinstance(content, bytes) else content.encode())
+    except payloads.DocumentError as error:
+        raise FileError(str(error)) from None
     return _entries(found)
 
 
@@ -186,10 +177,6 @@ def _texts(value: Any) -> Iterator[str]:
             waiting += [*one.keys(), *one.values()]
         elif isinstance(one, list):
             waiting += one
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(name)
 
 
 def listed_secrets(entry: Mapping[str, Any]) -> frozenset[str]:

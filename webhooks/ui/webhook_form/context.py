@@ -112,7 +112,11 @@ def save_if_valid(request: HttpRequest, form: CredentialForm) -> bool:
     if request.method != "POST" or is_reshaping(request) or not form.is_valid():
         return False
     try:
-        return _save(request, form)
+        is_saved = _save(request, form)
+        if is_saved and getattr(form, "is_name_unknown", False):
+            sentence = _("Saved as paused: DNS does not know the host of the URL yet.")
+            messages.warning(request, sentence)
+        return is_saved
     except lifecycle.ConnectionInUseError as error:
         # Deleted since the form was judged.
         form.add_error("connection", str(error))
@@ -196,7 +200,8 @@ def show_form(request: HttpRequest, form: EditForm, **more: Any) -> HttpResponse
         if subject.pk
         else reverse("webhooks:create"),
         "test_types": [(group.label, group.types) for group in catalogue.groups()],
-        **signing_panel(request, subject),
+        # A failure leads: what is shown once waits for a page without one.
+        **({} if context["token_failure"] else signing_panel(request, subject)),
         **_filter_preview(request, form),
         **_preview(request, form),
         **_success_trial(request, form),
@@ -349,7 +354,8 @@ def panel_url(request: HttpRequest, credential: Credential) -> str:
     url = form_url(credential)
     webhook = credential.webhook
     is_revealing = webhook and str(webhook.pk) in request.session.get(_REVEAL_KEY, {})
-    return url if is_revealing else url + "#token"
+    has_failed = str(credential.pk) in request.session.get(_FAILURE_KEY, {})
+    return url if is_revealing and not has_failed else url + "#token"
 
 
 def begin_authorization(request: HttpRequest, credential: Credential) -> HttpResponse:

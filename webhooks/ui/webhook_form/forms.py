@@ -217,6 +217,9 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
             del self.fields["held"]
         self._used_id = instance.credential_id
 
+    # Whether DNS does not know the host of the URL, which a paused webhook may have.
+    is_name_unknown = False
+
     def offer_connections(self, found: QuerySet[Credential]) -> None:
         field: Any = self.fields["connection"]
         field.queryset = found
@@ -330,8 +333,12 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         except network.UnsafeURLError as error:
             raise ValidationError(refusal(error), code=error.code) from error
         except network.NameNotResolvedError as error:
-            if url != self.trusted_addresses["url"]:
-                raise ValidationError(error.reason, code=error.code) from error
+            self.is_name_unknown = url != self.trusted_addresses["url"]
+            if self.is_name_unknown and self["is_active"].value():
+                sentence = _("%(reason)s To save it now, untick Active: it is saved as paused.")
+                raise ValidationError(
+                    sentence, code=error.code, params={"reason": error.reason}
+                ) from error
         if name := authorization.secret_in_url(url, was=self._known_url):
             # Other fields are judged by the address all the same.
             problem = ValidationError(

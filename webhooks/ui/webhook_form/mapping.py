@@ -5,12 +5,14 @@ the keys is the order of the rows, so moving one is moving a part of the page.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from django import forms
 from django.http import QueryDict
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -44,8 +46,9 @@ KEY = "parameter"
 VARIABLE = "variable"
 # As `webhooks.payloads` judges it.
 _MAX_NAME_LENGTH = 200
-_SOURCES = [
-    (VARIABLE, gettext_lazy("Variable")),
+# Before the name of a variable that is chosen by its label; VARIABLE alone is one that is typed.
+_PICKED = "="
+_FIXED = [
     ("text", gettext_lazy("Text")),
     ("number", gettext_lazy("Number")),
     ("boolean", gettext_lazy("True or false")),
@@ -65,7 +68,7 @@ class ParameterRow(forms.Form):
     """The controls of one row; what is wrong is judged by `webhooks.payloads` for all at once."""
 
     name = forms.CharField()
-    source = forms.ChoiceField(choices=_SOURCES, initial=VARIABLE)
+    source = forms.CharField()
     content = forms.CharField()
     format = forms.ChoiceField(choices=_FORMATS)
     time_zone = forms.CharField()
@@ -78,10 +81,35 @@ class ParameterRow(forms.Form):
         self.number = 0
         self.problems: list[Violation] = []
         self.note = ""
+        # The variables that are chosen by their labels, and every option of the value as HTML.
+        self.labelled: Collection[str] = ()
+        self.options_html = SafeString()
 
     def value(self, field: str) -> str:
         """Return what a field holds as text, without what no database keeps."""
+        picked = str(self["source"].value() or "")
+        if picked.startswith(_PICKED) and field in ("source", "content"):
+            return VARIABLE if field == "source" else picked.removeprefix(_PICKED).strip("\0")
         return str(self[field].value() or "").replace("\0", "")
+
+    @property
+    def path(self) -> str:
+        """Return the variable's own name; nothing for a fixed value."""
+        return self.value("content").strip() if self.is_variable else ""
+
+    @property
+    def chosen(self) -> str:
+        """Return the option that is chosen: a variable by its label, or how the value is typed."""
+        if not self.is_variable:
+            return self.value("source")
+        if self.path in self.labelled:
+            return _PICKED + self.path
+        return VARIABLE if self.path or self["source"].value() == VARIABLE else ""
+
+    @property
+    def text(self) -> str:
+        """Return what is typed: a fixed value, or the name of a variable that has no label."""
+        return "" if self.chosen.startswith(_PICKED) else self.value("content")
 
     @property
     def is_blank(self) -> bool:
@@ -232,6 +260,7 @@ class MappingSection:
         self.mode = mode if mode in (EVERYTHING, ROWS, TEMPLATE) else EVERYTHING
         self.template = data.get("body_template", "").replace("\r\n", "\n")
         self.uses_older = bool(data.get("parameters_older"))
+        self._picked = data.get("parameter_variable", "")
         self.rows = from_post(data)
         if (action := data.get("action", "")).startswith(ACTION):
             self.is_edited = True
@@ -245,9 +274,9 @@ class MappingSection:
             if not self.template.strip():
                 self.template = as_body(self.stored_rows(), self.offered)
             self.mode, self.focus = TEMPLATE, "id_body_template"
-        elif verb == "pick" and self.mode == TEMPLATE:
-            self.template = with_placeholder(self.template, argument, names)
-            self.focus = "id_body_template"
+        elif verb == "pick":
+            self.template = with_placeholder(self.template, self._picked, names)
+            self.mode, self.focus = TEMPLATE, "id_body_template"
         else:
             self.rows, self.focus = edit_rows(
                 self.rows, verb, argument, offered=self.offered, older=names
@@ -261,14 +290,39 @@ class MappingSection:
             return ngettext("%d parameter", "%d parameters", count) % count
         return str(dict(self.modes)[self.mode])
 
+    @cached_property
+    def _options_html(self) -> SafeString:
+        """Draw what a value can be, once for all rows: variables by their labels, then the rest."""
+        offered = [_option(one) for one in self.variables if one["is_offered"]]
+        others = [_option(one) for one in self.variables if not one["is_offered"]]
+        every = (_PICKED + payloads.WHOLE_EVENT, _("All other variables, under their own names"))
+        groups: list[tuple[str, list[tuple[str, Any]]]] = [
+            (_("Variables of the chosen events"), [*offered, every]),
+            (_("Other variables"), [*others, (VARIABLE, _("A field by its name…"))]),
+            (_("The same in every request"), _FIXED),
+        ]
+        return format_html_join(
+            "",
+            '<optgroup label="{}">{}</optgroup>',
+            (
+                (label, format_html_join("", '<option value="{}">{}</option>', choices))
+                for label, choices in groups
+            ),
+        )
+
     @property
     def shown_rows(self) -> list[ParameterRow]:
         """Return the rows of the page: never none, so that there is one to fill in."""
-        if self.rows:
-            return self.rows
-        first = blank(0)
-        first.number = 1
-        return [first]
+        rows = self.rows or [blank(0)]
+        labelled = {payloads.WHOLE_EVENT, *(one["name"] for one in self.variables)}
+        for number, row in enumerate(rows, start=1):
+            row.number, row.labelled = number, labelled
+            chosen = format_html('value="{}"', row.chosen)
+            # Our own markup, in which each value is escaped.
+            row.options_html = SafeString(
+                self._options_html.replace(f"{chosen}>", f"{chosen} selected>")
+            )
+        return rows
 
     @property
     def focus_button(self) -> str:
@@ -430,8 +484,6 @@ def edit_rows(
     """Return the rows after a button, and the id of the control to go on with."""
     if verb == "add":
         return _added(rows, blank(_next_key(rows)))
-    if verb == "pick":
-        return _added(_filled(rows), _mapped(rows, argument, older))
     if verb == "every":
         return _with_every(_filled(rows), offered, older)
     index = next((i for i, row in enumerate(rows) if str(row.key) == argument), None)
@@ -479,8 +531,8 @@ def _filled(rows: Sequence[ParameterRow]) -> list[ParameterRow]:
 
 
 def _mapped(rows: Sequence[ParameterRow], variable: str, older: Mapping[str, str]) -> ParameterRow:
-    name = "" if variable == payloads.WHOLE_EVENT else older.get(variable) or variable
-    return blank(_next_key(rows), name=name, source="variable", content=variable)
+    name = older.get(variable) or variable
+    return blank(_next_key(rows), name=name, source=VARIABLE, content=variable)
 
 
 def _added(rows: Sequence[ParameterRow], row: ParameterRow) -> tuple[list[ParameterRow], str]:
@@ -498,7 +550,7 @@ def _with_every(
     return rows, "parameter-add"
 
 
-# ---- The variables to pick from: what each means, a sample, and which events have it ----------
+# ---- The variables to choose from: what each means, a sample, and which events have it ----------
 
 
 def variable_entries(patterns: Iterable[str]) -> list[dict[str, Any]]:
@@ -524,3 +576,8 @@ def variable_entries(patterns: Iterable[str]) -> list[dict[str, Any]]:
         }
         for one in ordered
     ]
+
+
+def _option(one: Mapping[str, Any]) -> tuple[str, str]:
+    label = f"{one['label']} · {one['sample']}" if one["sample"] else str(one["label"])
+    return _PICKED + one["name"], label

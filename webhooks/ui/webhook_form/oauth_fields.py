@@ -332,6 +332,8 @@ class OAuthFields(forms.Form):
     def advanced_summary(self) -> str:
         """Return one line about what differs from the standard."""
         differing = [words for words in map(self._difference, ADVANCED_FIELDS) if words]
+        stored = (self[name] for name in ADVANCED_SECRETS if self[name].field.widget.is_set)
+        differing += [str(field.label).lower() for field in stored]
         return ", ".join(differing) or _("as the standard says")
 
     def _difference(self, field: str) -> str:

@@ -23,7 +23,8 @@ from webhooks.models import Webhook
 from webhooks.security.drafts import Draft
 from webhooks.security.masker import MASK
 from webhooks.ui.fields import refusal
-from webhooks.ui.webhook_form.forms import REQUIRED, WebhookForm
+from webhooks.ui.webhook_form import success
+from webhooks.ui.webhook_form.forms import WebhookForm
 from webhooks.ui.webhook_form.headers import check_name, check_value
 from webhooks.ui.webhook_form.mapping import ROWS, TEMPLATE, MappingSection
 
@@ -90,13 +91,24 @@ def read(form: WebhookForm) -> tuple[Webhook, list[str]]:
     webhook.parameters = mapping.usable_rows() if mapping.mode == ROWS else []
     webhook.body_template = mapping.template if mapping.mode == TEMPLATE else ""
     webhook.headers_json = json.dumps(headers) if headers else ""
-    return webhook, [*wrong_urls, *map(str, connection), *_mapping_problems(form), *refused]
+    if wrong_rule := _rule_problems(form):
+        # It changes no request.
+        webhook.answer_rule, webhook.answer_expired = "", []
+    problems = [*wrong_urls, *map(str, connection), *_mapping_problems(form), *refused, *wrong_rule]
+    return webhook, problems
 
 
 def _url_problems(form: WebhookForm) -> list[str]:
-    if form.is_bound:
-        return [str(sentence) for sentence in form.errors.get("url", [])]
-    return [] if form.instance.url else [str(REQUIRED["url"])]
+    """Return what is wrong with the URL; that none is typed yet is no mistake."""
+    if not form.is_bound or not form["url"].value():
+        return []
+    return [str(sentence) for sentence in form.errors.get("url", [])]
+
+
+def _rule_problems(form: WebhookForm) -> list[str]:
+    errors = form.errors if form.is_bound else {}
+    wrong = [sentence for name in success.FIELDS for sentence in errors.get(name, ())]
+    return [_("Success rule: %s") % sentence for sentence in wrong]
 
 
 def _mapping_problems(form: WebhookForm) -> list[str]:

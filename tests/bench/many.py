@@ -1,0 +1,194 @@
+"""What a delivery costs, and how long a healthy one takes, beside very many other webhooks.
+
+First 100 webhooks have due rows, then thousands; at last thousands only wait, in four ways. Rows
+are made by SQL, so that only the engine is measured. What a webhook's first delivery costs (its
+plan, its receiver's limit) is paid before.
+"""
+
+import statistics
+import time
+from dataclasses import dataclass, field
+
+from tests.bench import machine
+from tests.bench.scale import Scale
+from tests.bench.stage import WEBHOOKS, Stage, Worker, make_webhooks, notify
+
+_PATIENCE_SECONDS = 900.0
+_PAUSE_SECONDS = 0.15
+
+_WAITING = """
+WITH w AS (
+  SELECT id, row_number() OVER (ORDER BY id) AS n FROM webhooks_webhook WHERE id = ANY(%(webhooks)s)
+), r AS (
+  SELECT w.id, w.n %% 4 AS kind, lpad((w.n * 2 + behind)::text, 26, '0') AS row, behind
+  FROM w, generate_series(0, 1) AS behind
+)
+INSERT INTO webhooks_delivery (id, event_id, webhook_id, status, trigger, hold_reason,
+    next_attempt_at, attempt_count, failure_count, unknown_count, lease, outcome, created_at)
+SELECT 'dlv_' || row, 'evt_' || row, id, CASE kind WHEN 1 THEN 'held' ELSE 'pending' END, 'event',
+  CASE kind WHEN 1 THEN 'no_token' ELSE '' END,
+  CASE WHEN kind = 1 THEN NULL
+       WHEN kind = 2 OR (kind = 3 AND behind = 1) THEN now() ELSE now() + interval '1 hour' END,
+  1, 1, 0, '', '', now() FROM r
+"""
+# By kind: retries, held, limited with the next turn far away, ordered with a head that waits.
+_LIMITED = """
+UPDATE webhooks_webhook
+SET concurrency_limit = CASE n %% 4 WHEN 2 THEN 1 END, is_ordered = n %% 4 = 3
+FROM (SELECT id, row_number() OVER (ORDER BY id) AS n FROM webhooks_webhook
+      WHERE id = ANY(%(webhooks)s)) w WHERE w.id = webhooks_webhook.id
+"""
+# The one request that a limited webhook may have in flight is another worker's, for an hour.
+_IN_FLIGHT = """
+UPDATE webhooks_delivery SET status = 'sending', lease = 'bench',
+  next_attempt_at = now() + interval '1 hour'
+WHERE id IN (
+  SELECT min(d.id) FROM webhooks_delivery d JOIN webhooks_webhook w ON w.id = d.webhook_id
+  WHERE w.concurrency_limit = 1 AND d.webhook_id = ANY(%(webhooks)s) GROUP BY webhook_id)
+"""
+
+
+_UNLIMITED = b"UPDATE webhooks_webhook SET is_ordered = false, concurrency_limit = null"
+_IS_PENDING = (
+    "SELECT EXISTS (SELECT FROM webhooks_delivery WHERE status = 'pending' AND webhook_id = %s)"
+)
+
+
+@dataclass(slots=True)
+class Load:
+    """CPU microseconds of worker and PostgreSQL per delivery, and milliseconds of healthy ones."""
+
+    cost_us: float
+    p99_ms: float
+    rate: float
+
+
+@dataclass(slots=True)
+class Many:
+    # By how many webhooks have due rows.
+    due: dict[int, Load] = field(default_factory=dict)
+    # Beside so many that only wait.
+    waiting: dict[int, Load] = field(default_factory=dict)
+    # One event to so many webhooks, deliveries a second.
+    wide: dict[int, float] = field(default_factory=dict)
+
+    def growth(self, of: str) -> dict[str, float]:
+        """Return each load over that of 100 webhooks: `cost_us` or `p99_ms`."""
+        found = {}
+        for name, loads in (("due", self.due), ("waiting", self.waiting)):
+            (_, least), *more = loads.items()
+            base = getattr(least, of)
+            found |= {f"{name}_{n // 1000}k": round(getattr(x, of) / base, 2) for n, x in more}
+        return found
+
+    @property
+    def wide_ratio(self) -> float:
+        """Return by how much the engine is quicker than at one event to many webhooks."""
+        return max((self.due[WEBHOOKS].rate / rate for rate in self.wide.values()), default=0.0)
+
+
+def measure(stage: Stage, scale: Scale) -> Many:
+    found = Many()
+    (healthy,) = make_webhooks(1, stage.timing_receiver.url)
+    base = make_webhooks(WEBHOOKS, stage.receiver.url)
+    with stage.worker() as worker:
+        found.due[WEBHOOKS] = _due(stage, worker, base, scale.many_rows, healthy)
+        others = base
+        for count in scale.many_webhooks:
+            others = others + _make(stage, count - len(others))
+            found.due[count] = _due(stage, worker, others, max(scale.many_rows, 2 * count), healthy)
+        wide = others[: scale.wide_webhooks]
+        stage.empty()
+        _drain(stage, worker, wide, len(wide))
+        found.wide[len(wide)] = _drain(stage, worker, wide, len(wide), one_event=True)[1]
+        few, many = (base[: WEBHOOKS // 2], others[WEBHOOKS // 2 :])
+        for waiting in (base[WEBHOOKS // 2 :], many):
+            load = _beside_waiting(stage, worker, few, waiting, scale, healthy)
+            found.waiting[round(len(waiting), -3) or WEBHOOKS] = load
+    return found
+
+
+def _make(stage: Stage, count: int) -> list[int]:
+    from tests.factories import make_many_webhooks
+    from webhooks.models import Webhook
+    from webhooks.security import signatures
+
+    url = stage.receiver.url
+    made = make_many_webhooks(
+        Webhook(
+            name=f"Many {n}",
+            url=f"{url}/hook/{n}",
+            event_types=["deal.*"],
+            signing_secret=signatures.new_secret(),
+        )
+        for n in range(count)
+    )
+    return [webhook.pk for webhook in made]
+
+
+def _due(stage: Stage, worker: Worker, webhooks: list[int], rows: int, healthy: int) -> Load:
+    stage.empty()
+    # Known to the worker from here on.
+    _drain(stage, worker, [*webhooks, healthy], len(webhooks) + 1)
+    stage.timing_receiver.arrivals()
+    cost, rate = _drain(stage, worker, webhooks, rows)
+    # Once more, for how long others take meanwhile.
+    stage.fill(rows, webhooks)
+    notify()
+    times = _singly(stage, healthy, webhooks)
+    stage.wait([*webhooks, healthy], _PATIENCE_SECONDS)
+    return Load(cost, times, rate)
+
+
+def _beside_waiting(
+    stage: Stage, worker: Worker, few: list[int], waiting: list[int], scale: Scale, healthy: int
+) -> Load:
+    stage.empty()
+    stage.database.execute(_LIMITED.encode(), {"webhooks": waiting})
+    stage.database.execute(_WAITING.encode(), {"webhooks": waiting})
+    stage.database.execute(_IN_FLIGHT.encode(), {"webhooks": waiting})
+    stage.database.execute("VACUUM (ANALYZE) webhooks_delivery, webhooks_webhook")
+    _drain(stage, worker, [*few, healthy], len(few) + 1)
+    stage.timing_receiver.arrivals()
+    cost, rate = _drain(stage, worker, few, scale.many_rows)
+    times = _singly(stage, healthy, [], count=scale.idle_publishes)
+    stage.database.execute(_UNLIMITED)
+    return Load(cost, times, rate)
+
+
+def _drain(
+    stage: Stage, worker: Worker, webhooks: list[int], rows: int, *, one_event: bool = False
+) -> tuple[float, float]:
+    """Deliver so many rows; return CPU microseconds for each, and how many that were a second."""
+    with stage.asleep([worker]):
+        stage.fill(rows, webhooks)
+        if one_event:
+            stage.database.execute(
+                "UPDATE webhooks_delivery SET event_id = (SELECT min(id) FROM webhooks_event)"
+            )
+        before = machine.cpu_seconds([worker.pid, stage.postgres.pid])
+        began = stage.query("SELECT clock_timestamp()")[0][0]
+    notify()
+    stage.wait(webhooks, _PATIENCE_SECONDS)
+    spent = machine.cpu_seconds([worker.pid, stage.postgres.pid]) - before
+    last = "SELECT EXTRACT(EPOCH FROM max(finished_at) - %s)::float8 FROM webhooks_delivery"
+    seconds = stage.query(last, [began])[0][0]
+    return spent / rows * 1e6, rows / seconds
+
+
+def _singly(stage: Stage, healthy: int, others: list[int], *, count: int = 0) -> float:
+    """Return the p99 of single deliveries, `count` of them or until the others are done."""
+    times: list[float] = []
+    while len(times) < count or (others and (len(times) < 20 or _is_open(stage, others))):
+        stage.fill(1, [healthy])
+        began = time.time()
+        notify()
+        while not (arrived := stage.timing_receiver.arrivals()):
+            time.sleep(0.002)
+        times.append((arrived[0].moment - began) * 1000)
+        time.sleep(_PAUSE_SECONDS)
+    return statistics.quantiles(times, n=100)[98]
+
+
+def _is_open(stage: Stage, webhooks: list[int]) -> bool:
+    return bool(stage.query(_IS_PENDING, [webhooks[-1]])[0][0])

@@ -1,0 +1,156 @@
+"""Which webhooks have due rows: asked for while they are few, remembered once they are many.
+
+One question lists the webhooks of a page. When all webhooks with waiting rows fit on it, that is
+the answer. When they do not, nothing asks for all of them any more: `DueWebhooks` asks who became
+due since the last time, walks on by a page now and then for what was missed, and looks closely only
+at the few hundred whose turn it is. Those that became due just now come before the others; those
+that have to wait are left out until they may go. So work grows with what is sent, and not with how
+many webhooks have due rows or wait. Used by the engine thread alone.
+"""
+
+import heapq
+import time
+from collections.abc import Collection, Iterable
+from functools import partial
+from itertools import islice
+from types import ModuleType
+
+from webhooks.delivery.db_session import DatabaseSession
+from webhooks.delivery.queue.rows import Candidate, Page
+from webhooks.delivery.shards import Shards
+
+# Webhooks on a page, and how much of the time walking on may take.
+PAGE, _WALK_PART = 1000, 0.1
+# Webhooks that are looked at closely at a time, and how many of these waited for their turn.
+WINDOW, WAITED = 500, 100
+# A transaction that takes longer than this to commit is found by walking on.
+_OVERLAP_SECONDS = 2.0
+# How long one that has to wait for something else is left out, at first and at most.
+_WAIT_SECONDS = (0.1, 10.0)
+
+
+class DueWebhooks:
+    def __init__(self, session: DatabaseSession, queue: ModuleType, shards: Shards) -> None:
+        self._session = session
+        self._queue = queue
+        self._shards = shards
+        self._begin()
+
+    def _begin(self) -> None:
+        # Whether they did not fit on a page.
+        self.are_many = False
+        self._after = self._walked = 0
+        self._walk_at = 0.0
+        # The database's Unix time up to which it was asked who became due.
+        self._since = 0.0
+        self._window = WINDOW
+        # In turn: those that became due of late, and the others.
+        self._new: dict[int, None] = {}
+        self._known: dict[int, None] = {}
+        # When those that have to wait are looked at again, and how long they wait.
+        self._later: list[tuple[float, int]] = []
+        self._waits: dict[int, float] = {}
+
+    def look(self) -> list[Candidate] | None:
+        """Return webhooks with due rows, those whose turn it is; None on a database fault."""
+        if not self.are_many:
+            ask_page = partial(self._queue.page, limit=PAGE, **self._shards.own)
+            page: Page | None = self._session.run(ask_page)
+            if page is None:
+                return None
+            if page.last is None:
+                return page.candidates
+            self.are_many, self._after = True, page.last
+            self._known = dict.fromkeys(one.webhook_id for one in page.candidates)
+            self._walked = 1
+            self._since = self._session.wall()
+        now = time.monotonic()
+        if not self._ask_changes() or (now >= self._walk_at and not self._walk(now)):
+            return None
+        chosen = self._choose(now)
+        ask = partial(self._queue.candidates, chosen, **self._shards.own)
+        found: list[Candidate] | None = self._session.run(ask)
+        if found is None:
+            self._known |= dict.fromkeys(chosen)
+            return None
+        # Behind the others; `note_claimed` says which have nothing left.
+        self._known |= dict.fromkeys(one.webhook_id for one in found)
+        return found
+
+    def _ask_changes(self) -> bool:
+        asked_at = self._session.wall()
+        ask = partial(self._queue.became_due, self._since - _OVERLAP_SECONDS, **self._shards.own)
+        changed: dict[int, float] | None = self._session.run(ask)
+        if changed is None:
+            return False
+        for webhook_id, due_at in reversed(changed.items()):
+            # What was there before waits for its turn, or for something else.
+            is_seen = webhook_id in self._known or webhook_id in self._waits
+            if due_at > self._since or not is_seen:
+                self._new[webhook_id] = None
+        self._since = asked_at
+        return True
+
+    def _walk(self, now: float) -> bool:
+        """Look at the next page, and begin again after the last one."""
+        ask = partial(self._queue.page, after=self._after, limit=PAGE, **self._shards.own)
+        if (page := self._session.run(ask)) is None:
+            return False
+        for one in page.candidates:
+            if one.webhook_id not in self._waits:
+                self._known.setdefault(one.webhook_id)
+        self._walked += 1
+        self._after = page.last or 0
+        if page.last is None:
+            if self._walked == 1:
+                self._begin()
+            self._walked = 0
+        ended = time.monotonic()
+        self._walk_at = ended + (ended - now) / _WALK_PART
+        return True
+
+    def _choose(self, now: float) -> list[int]:
+        chosen: list[int] = []
+        while self._later and self._later[0][0] <= now and len(chosen) < WAITED:
+            _, webhook_id = heapq.heappop(self._later)
+            chosen.append(webhook_id)
+        # The newest first: thousands that became due at once keep no single one waiting. And a
+        # part for each of the others, so that no stream of new ones does.
+        parts = ((reversed(self._new), 2), (iter(self._new), 4), (iter(self._known), 1))
+        for turn, part in parts:
+            chosen += islice(turn, max(0, self._window - len(chosen)) // part)
+        for webhook_id in chosen:
+            self._new.pop(webhook_id, None)
+            self._known.pop(webhook_id, None)
+        return list(dict.fromkeys(chosen))
+
+    def wait(self, webhook_id: int, seconds: float | None) -> None:
+        """Leave a webhook out for so long; None for as long as it takes, more each time."""
+        if not self.are_many:
+            return
+        shortest, longest = _WAIT_SECONDS
+        if seconds is None:
+            seconds = 2 * self._waits.get(webhook_id, shortest / 2)
+        self._waits[webhook_id] = seconds = min(longest, max(shortest, seconds))
+        self._known.pop(webhook_id, None)
+        heapq.heappush(self._later, (time.monotonic() + seconds, webhook_id))
+
+    def go(self, webhook_id: int) -> None:
+        """Note that a webhook need not wait."""
+        self._waits.pop(webhook_id, None)
+
+    def note_claimed(self, exhausted: Iterable[int], left_out: Collection[int], count: int) -> None:
+        """Note of which webhooks all due rows were claimed, and which got no turn after all."""
+        if self.are_many:
+            for webhook_id in exhausted:
+                self._known.pop(webhook_id, None)
+            for webhook_id in left_out:
+                if self._known.pop(webhook_id, 1) is None:
+                    self._new[webhook_id] = None
+            self._window = max(WAITED, min(WINDOW, count * 2)) if left_out else WINDOW
+
+    def came_back(self, webhook_ids: Iterable[int]) -> None:
+        """Look at webhooks again: what they waited for may be over."""
+        for webhook_id in self._waits.keys() & set(webhook_ids) if self._waits else ():
+            del self._waits[webhook_id]
+            self._new[webhook_id] = None
