@@ -74,6 +74,7 @@ def _measure(stage: Stage, scale: Scale) -> report.Findings:
     latency = _timed("latency", lambda: isolation.measure_latency(stage, scale, full))
     alone = _timed("lone", lambda: lone.measure(stage, scale))
     published = _timed("publish", lambda: publishing.measure(stage, scale))
+    http = _timed("http", lambda: front_door.measure(stage, scale))
     sqlite = _timed("sqlite", lambda: embedded.measure(stage, scale))
     many_found = _timed("many webhooks", lambda: many.measure(stage, scale))
     # Last: it leaves a large database behind.
@@ -87,6 +88,7 @@ def _measure(stage: Stage, scale: Scale) -> report.Findings:
         growth=grown,
         many=many_found,
         publishing=published,
+        http=http,
         sqlite=sqlite,
     )
 

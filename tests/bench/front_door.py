@@ -49,6 +49,9 @@ class FrontDoor:
     # Microseconds of CPU for each event of the last round, by process.
     single_us: dict[str, float] = field(default_factory=dict)
 
+    def idle_percentile(self, percent: int) -> float:
+        return statistics.quantiles(self.idle_ms, n=100, method="inclusive")[percent - 1]
+
 
 def measure(stage: Stage, scale: Scale) -> FrontDoor:
     from webhooks.models import ApiKey
@@ -240,7 +243,3 @@ class _Connection:
             raise RuntimeError(f"The answer was {self._answer[:500]!r}")
         length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
         return len(body) >= int(length)
-
-
-def idle_percentile(found: FrontDoor, percent: int) -> float:
-    return statistics.quantiles(found.idle_ms, n=100)[percent - 1]

@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tests.bench.front_door import FrontDoor
 from tests.bench.growth import Growth
 from tests.bench.isolation import Isolation, Latency
 from tests.bench.lone import Lone
@@ -26,6 +27,7 @@ class Findings:
     growth: Growth
     many: Many
     publishing: Publishing
+    http: FrontDoor
     sqlite: list[float]
 
     def ratio(self) -> float:
@@ -87,6 +89,13 @@ def json_line(found: Findings) -> str:
             "growth_webhooks_p99": found.many.growth("p99_ms"),
             "wide_event_slower": round(found.many.wide_ratio, 2),
             "publish_per_core": round(_median(found.publishing.per_second)),
+            "http_publish_per_cpu_s": round(_median(found.http.single)),
+            "http_batch_per_cpu_s": round(_median(found.http.batch)),
+            "http_publish_ms": {
+                f"p{percent}": round(found.http.idle_percentile(percent), 1) for percent in (50, 99)
+            },
+            "end_to_end_per_cpu_s": round(_median(found.http.end_to_end)),
+            "set_pss_mib": round(found.http.pss_mib),
             "sqlite_per_s": round(_median(found.sqlite)),
             "worker_rss_mib": round(_median(found.rates.memory), 1),
         }
@@ -190,5 +199,23 @@ def _other_rows(found: Findings) -> list[Row]:
         ),
         _row("publish_many, one core (events/s)", publishing.per_second),
         ("statements for an event to 1,000 webhooks", str(publishing.statements), wide),
+        *_http_rows(found.http),
         _row("SQLite, one process (/s)", found.sqlite),
+    ]
+
+
+def _http_rows(http: FrontDoor) -> list[Row]:
+    parts = ", ".join(f"{name} {used:.0f}" for name, used in http.single_us.items())
+    bars = ("under 3", "under 8")
+    return [
+        _row("events for each CPU second, POST to result", http.single),
+        ("  CPU of each event (us)", f"{sum(http.single_us.values()):.0f}", parts),
+        _row("  POSTs a second, 8 clients", http.single_rate),
+        _row("events for each CPU second, in batches of 500", http.batch),
+        _row("deliveries for each CPU second, fan-out 100", http.end_to_end),
+        *(
+            (f"idle POST, p{percent} (ms)", f"{http.idle_percentile(percent):.1f}", bar)
+            for percent, bar in zip((50, 99), bars, strict=True)
+        ),
+        ("memory of the set, PSS under load (MiB)", f"{http.pss_mib:.0f}", "at most 350"),
     ]

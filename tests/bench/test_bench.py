@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import report, simulation
+from tests.bench.front_door import FrontDoor
 from tests.bench.growth import Cost, Growth
 from tests.bench.isolation import Isolation, Latency
 from tests.bench.lone import Lone
@@ -37,6 +38,11 @@ KEYS = [
     "growth_webhooks_p99",
     "wide_event_slower",
     "publish_per_core",
+    "http_publish_per_cpu_s",
+    "http_batch_per_cpu_s",
+    "http_publish_ms",
+    "end_to_end_per_cpu_s",
+    "set_pss_mib",
     "sqlite_per_s",
     "worker_rss_mib",
 ]
@@ -66,6 +72,15 @@ def some_findings() -> report.Findings:
         ),
         growth=Growth(costs=[Cost(10_000, 8.0, 9.0), Cost(10_000_000, 9.0, 9.0)]),
         publishing=Publishing(per_second=[6000.0], statements=5, wide_ms=20.0),
+        http=FrontDoor(
+            single=[800.0],
+            single_rate=[500.0],
+            batch=[5e3],
+            idle_ms=values,
+            end_to_end=[6e3],
+            pss_mib=350.0,
+            single_us={"web": 700.0, "postgres": 400.0},
+        ),
         sqlite=[2000.0],
     )
 

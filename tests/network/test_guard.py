@@ -956,3 +956,20 @@ def test_the_command_blocks_a_name_that_does_not_resolve(names: Callable[..., li
     names()
     code, lines = run_check_url("https://nx.example.com/")
     assert (code, lines[0].split("\t")[0]) == (1, "block")
+
+
+def test_a_name_that_is_looked_up_again_wakes_nobody_who_has_an_answer(clock: Clock) -> None:
+    answers: list[Callable[[tuple[str, ...]], None]] = []
+    woken: list[bool] = []
+    resolver = HostResolver(
+        CLOSED,
+        ask=lambda _host, _port, done: answers.append(done),
+        wake=lambda: woken.append(True),
+        clock=clock,
+    )
+    assert resolver.lookup("example.com", 443) is None
+    answers[0]((PUBLIC,))
+    clock.now += 31
+    assert resolver.lookup("example.com", 443) is not None
+    answers[1]((PUBLIC,))
+    assert woken == [True]

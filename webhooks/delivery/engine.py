@@ -53,6 +53,8 @@ logger = logging.getLogger(__name__)
 _LOOK_SECONDS, _WOKEN_LOOK_SECONDS = 0.3, 0.1
 # And after this many times what asking took; a machine that stood still meanwhile is no reason.
 _LOOK_PAUSES, _LONGEST_LOOK_SECONDS = 4, 1.0
+# Plans and names that come within so long are one reason to look.
+_READY_SECONDS = 0.01
 # After work was found the queue is looked at again soon, then less and less often.
 _FIRST_SCAN_SECONDS = 0.01
 # So rarely while what is due may not be sent: a limit, an order or a breaker is in the way.
@@ -99,11 +101,12 @@ class Engine:
         self._event = threading.Event()
         self._is_resting = False
         self._is_notified = True
+        self._is_more_ready = False
         self._is_closing = False
         self._learned = learned or Learned()
         self._is_own_learned = learned is None
         self._plans, self._resolver = self._learned.plans, self._learned.resolver
-        self._plans.on_ready = self._resolver.wake = self._notify
+        self._plans.on_ready = self._resolver.wake = self._note_ready
         self._limiters = self._learned.limiters
         self._sender = Sender(
             policy=network.Policy.from_settings(),
@@ -145,6 +148,12 @@ class Engine:
     def _notify(self) -> None:
         self._is_notified = True
         self._event.set()
+
+    def _note_ready(self) -> None:
+        """Look again for a plan or a name that came: once for all that come in a few ms."""
+        if not self._is_more_ready:
+            self._is_more_ready = True
+            self._event.set()
 
     def _on_response(self) -> None:
         if self._is_resting:
@@ -215,6 +224,8 @@ class Engine:
         if now >= self._session.resume_at:
             self._maintenance.run_due(now)
             self._shards.look(now)
+            if self._is_more_ready and now >= self._look_ready_at:
+                self._is_more_ready, self._is_notified = False, True
             is_time = self._is_notified or now >= self._scan_at
             if is_time and self._may_claim:
                 if self._is_notified:
@@ -242,6 +253,8 @@ class Engine:
         self._event.clear()
         has_responses = self._sender.responses or self._writer.written
         if not has_responses and not self._has_news(is_away) and wait > 0:
+            if self._is_more_ready and self._may_claim:
+                wait = min(wait, max(0.001, self._look_ready_at - now))
             self._event.wait(min(wait, 1.0))
         self._is_resting = False
 
@@ -264,7 +277,7 @@ class Engine:
             return
         if self._claims.has_room and any(one.has_tests or one.wait_seconds == 0 for one in ready):
             self._claimer.request(ready, self._ready)
-        elif not self._has_due and not self._wakeup.is_broken:
+        elif not (self._has_due or self._wakeup.is_broken or self._due.are_many):
             self._scan_when_due()
         else:
             waits = [one.wait_seconds for one in ready if one.wait_seconds]
@@ -312,7 +325,8 @@ class Engine:
         self._scan_at = 0.0
         if not batch.is_full:
             self._look_soon()
-            is_all = batch.is_all and not self._wakeup.is_broken
+            is_alone = not (self._wakeup.is_broken or self._due.are_many)
+            is_all = batch.is_all and is_alone
             wait = self._until_due(None) if is_all else self._scan_seconds
             self._scan_at = time.monotonic() + wait
 
@@ -345,6 +359,10 @@ class Engine:
                 self._due.go(webhook_id)
             else:
                 self._due.wait(webhook_id, wait)
+
+    @property
+    def _look_ready_at(self) -> float:
+        return self._looked_at + max(_READY_SECONDS, self._look_cost)
 
     def _look_again_at(self, *, is_woken: bool) -> float:
         """Return when to ask again: with many webhooks that takes a part of the time, not all."""

@@ -301,7 +301,8 @@ class HostResolver:
     Each name has a deadline of its own, and no number of names whose servers do not answer keeps
     another one waiting. A good answer is used for `ttl_seconds`, then for three times as long while
     a new one is looked up or cannot be had; a refusal or failure for `negative_ttl_seconds`. `wake`
-    is called from another thread after each answer. Concurrency: safe from every thread.
+    is called from another thread after an answer that `lookup` did not have. Concurrency: safe from
+    every thread.
     """
 
     def __init__(
@@ -324,6 +325,8 @@ class HostResolver:
         self._lock = threading.Lock()
         self._known: dict[tuple[str, int], _Known] = {}
         self._pending: dict[tuple[str, int], float] = {}
+        # The names that somebody waits for.
+        self._waited: set[tuple[str, int]] = set()
         self._generation = 0
         # What this machine lacked for a look-up, and when, on the monotonic clock.
         self.lack: tuple[float, str] | None = None
@@ -340,6 +343,8 @@ class HostResolver:
             since = self._pending.get(key)
             if since is None:
                 self._pending[key] = now
+            if known is None or now >= known.stale_until:
+                self._waited.add(key)
         if since is None:
             self._ask(key)
         if known is not None and now < known.stale_until:
@@ -390,10 +395,12 @@ class HostResolver:
             resolution = Resolution(failure=_not_resolved("lookup_failed", key[0]))
         with self._lock:
             self._pending.pop(key, None)
+            is_waited = key in self._waited
+            self._waited.discard(key)
             self._keep(key, resolution, self._clock())
         if isinstance(answer, Failure) and answer.code == NO_RESOURCES:
             self.lack = time.monotonic(), str(answer.params["reason"])
-        if wake := self.wake:
+        if is_waited and (wake := self.wake):
             wake()
 
     def _answer(self, key: tuple[str, int], answer: tuple[str, ...] | Failure) -> Resolution:

@@ -267,8 +267,8 @@ def test_oauth_fields_are_saved_as_typed() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ("auth_url", "", "authorization address"),
-        ("token_url", "", "token address"),
+        ("auth_url", "", "auth URL"),
+        ("token_url", "", "access token URL"),
         ("client_id", "", "client ID"),
         ("client_id", "клієнт", "ASCII"),
         ("client_secret", "a\x00b", "ull characters"),

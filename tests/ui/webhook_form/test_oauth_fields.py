@@ -75,7 +75,7 @@ def test_client_credentials_are_nothing_without_a_secret() -> None:
 
 
 def test_an_approval_needs_its_auth_url() -> None:
-    assert "authorization address" in error("auth_url", **{**OAUTH, "auth_url": ""})
+    assert "auth URL" in error("auth_url", **{**OAUTH, "auth_url": ""})
 
 
 def test_a_form_without_the_new_fields_keeps_what_is_stored() -> None:
@@ -209,7 +209,7 @@ def test_an_empty_header_prefix_sends_the_token_alone() -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({}, "as the standard says"),
+        ({}, "grant type, PKCE, parameters, keys"),
         ({"uses_pkce": "False", "audience": "crm"}, "no PKCE, audience"),
         ({"requires_issuer": "True"}, "answers name the issuer"),
         ({"header_prefix": ""}, "no header prefix"),
@@ -218,8 +218,11 @@ def test_an_empty_header_prefix_sends_the_token_alone() -> None:
         ({"authorization_parameters": "a=b\n\nc=d"}, "2 authorization parameters"),
         ({"refresh_parameters": "a=b"}, "1 refresh parameter"),
         ({"expired_status_codes": "403"}, "expired at 403"),
-        ({"expired_status_codes": "401"}, "as the standard says"),
-        ({"grant_type": "client_credentials", "uses_pkce": "False"}, "as the standard says"),
+        ({"expired_status_codes": "401"}, "grant type, PKCE, parameters, keys"),
+        (
+            {"grant_type": "client_credentials", "uses_pkce": "False"},
+            "grant type, PKCE, parameters, keys",
+        ),
     ],
 )
 def test_the_folded_section_says_what_differs(fields: dict[str, str], words: str) -> None:

@@ -65,18 +65,13 @@ FIELDS_OF = {
 }
 # What is said of an empty field.
 REQUIRED = {
-    "basic_login": _("Enter the login the receiver expects."),
-    "basic_password": _("Enter the password that belongs to the login."),
+    "basic_login": _("Enter the login."),
+    "basic_password": _("Enter the password."),
     "client_certificate": _("Paste the certificate and its private key, both PEM."),
     "client_secret": _("Enter the client secret: this client has nothing else to prove who asks."),
-    "auth_url": _(
-        "Enter the provider's authorization address, for example "
-        "“https://provider.example/oauth/authorize”."
-    ),
-    "token_url": _(
-        "Enter the provider's token address, for example “https://provider.example/oauth/token”."
-    ),
-    "client_id": _("Enter the client ID the provider showed when you registered this site there."),
+    "auth_url": _("Enter the provider's auth URL."),
+    "token_url": _("Enter the provider's access token URL."),
+    "client_id": _("Enter the client ID of this app at the provider."),
 }
 # RFC 7617 section 2.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")

@@ -334,7 +334,7 @@ class OAuthFields(forms.Form):
         differing = [words for words in map(self._difference, ADVANCED_FIELDS) if words]
         stored = (self[name] for name in ADVANCED_SECRETS if self[name].field.widget.is_set)
         differing += [str(field.label).lower() for field in stored]
-        return ", ".join(differing) or _("as the standard says")
+        return ", ".join(differing) or _("grant type, PKCE, parameters, keys")
 
     def _difference(self, field: str) -> str:
         """Return a few words about a field that is not as it normally is."""
