@@ -462,6 +462,7 @@ def test_a_key_is_in_no_log(send: Any, plain_key: str, caplog: pytest.LogCapture
     assert plain_key not in caplog.text
 
 
+@pytest.mark.slow
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     st.binary(max_size=80)

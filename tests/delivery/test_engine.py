@@ -185,6 +185,7 @@ def test_settings_that_cannot_be_used_are_said_and_what_waits_goes_out_when_corr
     assert status_of(Webhook.objects.get(pk=webhook.pk))["kind"] == "success"
 
 
+@pytest.mark.slow
 def test_a_receiver_that_closes_without_saying_so_costs_no_attempt() -> None:
     ok = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
     with answering({"/hook": ok}) as address:

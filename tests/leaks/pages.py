@@ -13,6 +13,9 @@ _ABOUT = {
     ("delivery_id", "pk"): "test",
     ("form", "uid"): "public key",
     ("event_id",): "event",
+    ("event_type",): "event type",
+    ("kind",): "channel kind",
+    ("entry", "pk"): "version",
     ("attempt_id", "delivery_id", "part"): "attempt",
 }
 _ABOUT_PK = {"connections": "connection", "credentials": "credential", "resends": "resend"}

@@ -22,12 +22,14 @@ from django.db.models import F  # noqa: E402
 
 from webhooks.models import (  # noqa: E402
     Attempt,
+    ChannelKind,
     Credential,
     Delivery,
     Event,
     OAuthToken,
     Resend,
     Webhook,
+    WebhookVersion,
 )
 from webhooks.security.encryption import SecretField  # noqa: E402
 from webhooks.security.rotation import secret_models  # noqa: E402
@@ -56,6 +58,9 @@ def rows() -> dict[str, list[dict[str, Any]]]:
         "connection": list(Credential.objects.shared().values("pk")),
         "credential": list(Credential._base_manager.values("pk")),
         "resend": list(Resend.objects.values("pk")),
+        "event type": [{"event_type": "call.incoming.after"}],
+        "channel kind": [{"kind": kind} for kind in ChannelKind.values],
+        "version": list(WebhookVersion.objects.values("entry", pk=F("webhook_id"))[:20]),
         "event": list(Event.objects.values(event_id=F("pk"))),
         "delivery": list(Delivery.objects.values(delivery_id=F("pk"))),
         "test": list(Delivery.objects.values(pk=F("webhook_id"), delivery_id=F("pk"))),

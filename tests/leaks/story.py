@@ -145,6 +145,9 @@ class Story:
         self.create("Nobody", path="", **{**basic, "url": "http://127.0.0.1:9/hook"})
         self.create("OAuth", path="/oauth/200", **self.oauth_fields())
         self.create("Refused", path="/refused/401", **self.oauth_fields())
+        channel = {"name": "Ops", "secret": f"{self.echo_url}/channel/200/T0KEN-of-the+channel"}
+        added = self.person.post(f"{PAGES}alerts/add/slack/", channel)
+        assert added.is_redirect, _problems(added.text)
         in_query = {
             "token_placement": "query",
             "token_query_parameter": "access_token",

@@ -108,6 +108,7 @@ MAPPINGS: dict[str, tuple[dict[str, Any], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MAPPINGS)
 def test_the_worst_mapping_is_quick(name: str, security_figure: Callable[..., None]) -> None:
     changes, value = MAPPINGS[name]

@@ -147,6 +147,7 @@ def test_what_was_answered_is_stored_byte_for_byte(attempts: dict[str, Attempt])
     assert stored["every byte"] == bytes(range(256)) * 10
 
 
+@pytest.mark.slow
 def test_every_stored_answer_can_be_looked_at(attempts: dict[str, Attempt]) -> None:
     browser = logged_in(is_superuser=True)
     User.objects.update(is_staff=True)

@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.security, pytest.mark.timeout(600)]
 KINDS = {
     "password", "client secret", "access token", "refresh token", "code", "state", "verifier",
     "signing secret", "API key", "secret header", "session key", "encryption key",
+    "private key", "alert channel",
     # More than were asked for.
     "signing key of the site", "server password",
 }  # fmt: skip

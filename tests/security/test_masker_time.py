@@ -96,6 +96,7 @@ def test_twice_the_text_takes_twice_the_time(
     assert found < BOUND
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", WORK)
 def test_a_mebibyte_of_everything_takes_twice_the_time_of_half(work: str) -> None:
     everything = "".join((piece * 2_000)[:2_000] for piece in PIECES.values())

@@ -58,6 +58,7 @@ def _reversals(name: str) -> list[tuple[str, list[str]]]:
     return list(first[0])
 
 
+@pytest.mark.slow
 def test_every_page_answers_with_few_queries_however_many_rows_it_shows(
     browser: Client, scene: Scene
 ) -> None:
@@ -82,6 +83,7 @@ def test_every_page_answers_with_few_queries_however_many_rows_it_shows(
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_a_page_loads_less_than_110_kb_of_our_css_and_scripts(
     browser: Client, scene: Scene
 ) -> None:

@@ -93,6 +93,7 @@ def untranslated(html: str) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_every_sentence_of_every_page_is_marked(browser: Client) -> None:
     scene, found = make_scene(), {}
     for page in _PAGES:

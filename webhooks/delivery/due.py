@@ -74,7 +74,11 @@ class DueWebhooks:
             self._known |= dict.fromkeys(chosen)
             return None
         # Behind the others; `note_claimed` says which have nothing left.
-        self._known |= dict.fromkeys(one.webhook_id for one in found)
+        due = dict.fromkeys(one.webhook_id for one in found)
+        self._known |= due
+        for webhook_id in chosen:
+            if webhook_id not in due:
+                self._waits.pop(webhook_id, None)
         return found
 
     def _ask_changes(self) -> bool:

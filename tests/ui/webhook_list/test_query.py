@@ -153,6 +153,7 @@ def test_bars_stay_inside_their_picture() -> None:
         assert float(bar["top"]) + float(bar["bad_height"]) <= float(bar["good_top"]) + 0.1
 
 
+@pytest.mark.slow
 def test_a_thousand_webhooks_cost_at_most_twenty_queries(
     browser: Client, django_assert_max_num_queries: Any
 ) -> None:

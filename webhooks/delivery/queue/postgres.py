@@ -191,7 +191,7 @@ def candidates(
 
 
 def became_due(
-    since: float, *, limit: int = 5000, shards: int = 1, numbers: Sequence[int] = (0,)
+    since: float, *, limit: int = 20_000, shards: int = 1, numbers: Sequence[int] = (0,)
 ) -> dict[int, float]:
     """Return the webhooks with rows that are due since a Unix time, with that of their newest."""
     parameters = {"since": since, "limit": limit, "shards": shards, "numbers": list(numbers)}
