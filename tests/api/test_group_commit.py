@@ -195,3 +195,11 @@ def test_a_webhook_that_is_made_is_seen_by_the_next_event(post: Post) -> None:
     assert post("a").result().json()["deliveries"] == 0
     make_webhook()
     assert post("a").result().json()["deliveries"] == 1
+
+
+@pytest.mark.parametrize("text", ['a"b', "a\\b", "{a,b}", "NULL", "ї’🙂", " a ", "\\x41", "'; --"])
+def test_any_text_is_stored_as_it_is(post: Post, text: str) -> None:
+    assert post(text, text).result().status_code == 202
+    event = Event.objects.get()
+    assert (event.call_id, event.idempotency_key) == (text, text)
+    assert json.loads(bytes(event.payload))["call_id"] == text

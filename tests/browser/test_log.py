@@ -317,3 +317,19 @@ def test_the_search_works_without_scripts(open_page: OpenPage) -> None:
     page.get_by_role("button", name="Search").click()
     page.get_by_role("link", name="Warehouse").click()
     expect(page.get_by_role("heading", name="Warehouse")).to_be_visible()
+
+
+def test_new_rows_arrive_until_they_are_stopped(page: Page) -> None:
+    webhook = make_webhook()
+    make_delivery(webhook, call_id="first-call")
+    page.goto(LOG)
+    rows = page.locator(".log-row")
+    expect(rows).to_have_count(1)
+    make_delivery(webhook, call_id="second-call")
+    expect(rows).to_have_count(2)
+    live = page.get_by_role("button", name="Live")
+    live.click()
+    expect(live).to_have_attribute("aria-pressed", "false")
+    # The whole row opens, wherever it is clicked.
+    rows.first.locator(".log-webhook").click(force=True)
+    expect(page.get_by_role("heading", name="call.incoming.after")).to_be_visible()

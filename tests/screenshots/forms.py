@@ -21,7 +21,7 @@ def tour(page: Page, product: Product, photograph: Photograph) -> None:
     ):
         page.goto(steps.NEW)
         steps.fill_request(page, name=name, url=f"{product.receiver.url}/{path}")
-        page.get_by_role("checkbox", name="Outgoing calls", exact=False).first.check()
+        steps.choose_events(page, "Outgoing calls all, also those added later")
         steps.fill_basic(page)
         if path == "basic/crm":
             photograph("form-basic")
@@ -58,24 +58,23 @@ def _beginning(page: Page, photograph: Photograph) -> None:
 
 def _sections(page: Page, photograph: Photograph) -> None:
     """Photograph each card of the form as it looks in use."""
-    conditions = page.get_by_role("region", name="Filter")
+    conditions = steps.unfold(page, "filter")
     conditions.get_by_role("button", name="Missed calls").click()
     expect(conditions.get_by_label("Value, condition 1")).to_be_visible()
     conditions.get_by_role("button", name="Longer than …").click()
     expect(conditions.get_by_label("Value, condition 2")).to_be_visible()
     page.wait_for_load_state("networkidle")
     photograph("filter", part=conditions, docs=True)
-    content = page.get_by_role("region", name="Content", exact=True)
+    content = steps.unfold(page, "parameters")
     content.get_by_role("radio", name="Chosen parameters").check()
     photograph("form-parameters", part=content)
     content.get_by_role("radio", name="JSON body").check()
     page.get_by_label("JSON body").last.fill('{"phone": "{{ caller_e164 }}", "team": "sales"}')
     page.wait_for_load_state("networkidle")
     photograph("content", part=content, docs=True)
-    photograph("preview", part=page.get_by_role("region", name="Preview"), docs=True)
+    photograph("preview", part=page.locator("#preview-card"), docs=True)
     for place, picture in (("delivery", "form-delivery"), ("alerts", "alerts")):
-        part = page.locator(f"details.card#{place}")
-        part.locator("summary").first.click()
+        part = steps.unfold(page, place)
         photograph(picture, part=part, docs=True)
     page.get_by_label("Recipients").fill("ops@example.com")
     page.get_by_role("button", name="Send test mail").click()
@@ -87,7 +86,7 @@ def _sections(page: Page, photograph: Photograph) -> None:
 def token(page: Page, product: Product, photograph: Photograph) -> None:
     page.goto(steps.NEW)
     steps.choose_authorization(page, "OAuth 2.0")
-    page.get_by_label("Provider").select_option(index=2)
+    steps.field(page, "Provider preset").select_option(index=2)
     page.wait_for_load_state("networkidle")
     photograph("form-oauth-preset")
     page.goto(steps.LIST)
