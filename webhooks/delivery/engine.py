@@ -51,10 +51,10 @@ logger = logging.getLogger(__name__)
 
 # While claims come back full, who has due rows is asked only so often, sooner after a wakeup.
 _LOOK_SECONDS, _WOKEN_LOOK_SECONDS = 0.3, 0.1
+# And after this many times what asking took; a machine that stood still meanwhile is no reason.
+_LOOK_PAUSES, _LONGEST_LOOK_SECONDS = 4, 1.0
 # Plans and names that come within so long are one reason to look.
 _READY_SECONDS = 0.01
-# And after this many times what asking took.
-_LOOK_PAUSES = 4
 # After work was found the queue is looked at again soon, then less and less often.
 _FIRST_SCAN_SECONDS = 0.01
 # So rarely while what is due may not be sent: a limit, an order or a breaker is in the way.
@@ -333,6 +333,7 @@ class Engine:
         """Return the webhooks that have due rows and can be sent to; None on a database fault."""
         if now < self._look_at:
             return self._candidates
+        began_at = time.monotonic()
         found = self._due.look()
         if found is None:
             return None
@@ -343,7 +344,7 @@ class Engine:
         if self._due.are_many:
             self._leave_out(found, now)
         self._looked_at = time.monotonic()
-        self._look_cost = self._looked_at - now
+        self._look_cost = min(self._looked_at - began_at, _LONGEST_LOOK_SECONDS)
         self._look_at = self._look_again_at(is_woken=False)
         return self._candidates
 
