@@ -14,6 +14,7 @@ def test_a_request_that_a_later_one_replaces_is_no_problem(page: Page) -> None:
     page.on("console", lambda message: seen.append(message.text))
     page.goto(steps.NEW)
     steps.unfold(page, "filter")
+    steps.unfold(page, "preview-card")
     page.route("**/filter/**", lambda route: None, times=1)
     with page.expect_request("**/filter/**"):
         page.get_by_role("button", name="Missed calls", exact=True).click()
