@@ -68,16 +68,24 @@ class _Reader(HTMLParser):
         super().__init__()
         self.said: list[str] = []
         self._silent = 0
+        # A part that says that it is English, as the receiver's guide: its tag, and how deep it is.
+        self._english, self._depth = "", 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self._silent += tag in _SILENT
+        if self._depth:
+            self._depth += tag == self._english
+        elif ("lang", "en") in attrs:
+            self._english, self._depth = tag, 1
         self.said += [value for name, value in attrs if name in _SPOKEN and value]
 
     def handle_endtag(self, tag: str) -> None:
         self._silent -= tag in _SILENT
+        if self._depth:
+            self._depth -= tag == self._english
 
     def handle_data(self, data: str) -> None:
-        if not self._silent:
+        if not self._silent and not self._depth:
             self.said.append(data)
 
 
