@@ -19,7 +19,7 @@ from webhooks.models import ApiKey, Delivery, Event, Webhook
 
 # A trigger that waits, fails or ends its connection stands for a disk, a bug or a failover.
 _TRIGGER = """
-CREATE FUNCTION disturb() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION disturb() RETURNS trigger LANGUAGE plpgsql SET lock_timeout = 0 AS $$
 BEGIN
   IF NEW.call_id = 'waits' THEN PERFORM pg_advisory_xact_lock(1); END IF;
   IF NEW.call_id = 'poison' THEN RAISE EXCEPTION 'poisoned'; END IF;

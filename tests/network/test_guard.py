@@ -705,7 +705,7 @@ def resolver(clock: Clock) -> Iterator[HostResolver]:
 
 def looked_up(resolver: HostResolver, host: str, port: int = 443) -> network.Resolution:
     """Wait for the answer of a look-up in progress."""
-    found = eventually(lambda: resolver.lookup(host, port), every=0.002)
+    found = eventually(lambda: resolver.lookup(host, port), saw=lambda: resolver.lack, every=0.002)
     assert found is not None
     return found
 
