@@ -122,7 +122,9 @@ def test_no_filter_reads_a_table_without_an_index(name: str) -> None:
         is_handful = "(event_id=?)" in plan and conditions.words
         sorted_rows = re.search(r"webhooks_.*\nUSE TEMP B-TREE", plan)
         assert sorted_rows is None or is_handful, plan
-    assert index in "\n".join(plans)
+    if connection.vendor == "sqlite":
+        # Of several indexes PostgreSQL chooses by what else is in the tables.
+        assert index in "\n".join(plans)
 
 
 @pytest.mark.parametrize("status", [one for one in Status if one != Status.SUCCEEDED])

@@ -13,6 +13,7 @@
     `href src action formaction xlink:href data poster background srcset ping manifest
     hx-get hx-post hx-put hx-delete data-hx-get data-hx-post`.split(/\s+/),
   );
+  const links = new Set(LINKS);
   const problems = [], tricks = [], text = [];
   const isParsed = document !== window.document;
   // Django's admin writes some of plain words.
@@ -26,7 +27,7 @@
       const isForeign = /^(on|hx-on|data-hx-on|srcdoc$)/.test(name) || (isParsed && name === "style");
       if (isForeign)
         problems.push(`attribute: ${name}=${value.slice(0, 120)}`);
-      if (!addresses.has(name) || !value) continue;
+      if (!addresses.has(name) || !value || links.has(value)) continue;
       // Of a parsed document, addresses are relative to the page that parsed it.
       const url = URL.canParse(value, location.href) ? new URL(value, location.href) : null;
       if (url?.origin !== location.origin && url?.protocol !== "mailto:")

@@ -4,17 +4,23 @@ Four witnesses: a script that ran, a violation of the content security policy, a
 page of ours makes, and what the document holds that no template of ours writes.
 """
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from playwright.sync_api import BrowserContext, ConsoleMessage, Dialog, Page, Request
 
+from webhooks.oauth.providers import PRESETS
+
 _HERE = Path(__file__).parent
 # Runs before every document's own scripts, in frames too.
 _HOOKS = (_HERE / "hooks.js").read_text()
 # Reads a document, shown or only parsed.
-_AUDIT = (_HERE / "audit.js").read_text()
+# Where links of ours lead: the consoles of providers, and the standard in the receiver's guide.
+_CONSOLES = [one.console_url for one in PRESETS.values()]
+_LINKS = json.dumps([*_CONSOLES, "https://www.standardwebhooks.com/"])
+_AUDIT = (_HERE / "audit.js").read_text().replace("LINKS", _LINKS)
 _AUDIT_SHOWN = f"() => ({_AUDIT})(document)"
 # Pages that are fetched and parsed, not shown: quicker, and nothing of them can run.
 _AUDIT_FETCHED = f"""async (paths) => {{

@@ -19,6 +19,7 @@ from tests.security.injections import CORPUS, STORABLE, chunks, packed
 from webhooks import audit, events
 from webhooks.models import (
     Action,
+    AlertChannel,
     ApiKey,
     Attempt,
     Credential,
@@ -30,6 +31,7 @@ from webhooks.models import (
     OAuthToken,
     Resend,
     ResendScope,
+    SavedView,
     Webhook,
     WebhookState,
 )
@@ -56,6 +58,7 @@ class Site:
     events: list[Event] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
     resend: Resend | None = None
+    channels: list[AlertChannel] = field(default_factory=list)
 
 
 def plant(person: User) -> Site:
@@ -75,6 +78,14 @@ def plant(person: User) -> Site:
     site.deliveries = list(Delivery.objects.filter(event__in=site.events).order_by("-id")[:8])
     for name in packed(100):
         ApiKey.objects.issue(name, created_by=person)
+    for name, text in zip(packed(100), itertools.cycle(STORABLE), strict=False):
+        channel = AlertChannel(kind="slack", name=name, secret="https://a.example/")
+        channel.recipient, channel.last_error = text[:254], text[:500]
+        channel.save()
+        site.channels.append(channel)
+    for number, text in enumerate(STORABLE[:20]):
+        name = f"{number}{text}"[:40]
+        SavedView.objects.create(user=person, name=name, query="status=failed")
     _trail(person, site)
     _health(site)
     site.resend = Resend.objects.create(

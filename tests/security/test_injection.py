@@ -18,6 +18,7 @@ from django.urls import NoReverseMatch, URLPattern, URLResolver, get_resolver, r
 from playwright.sync_api import Page
 from pytest_django.live_server_helper import LiveServer
 
+from tests.browser import steps
 from tests.browser.steps import OpenPage
 from tests.factories import deliver_all, make_webhook
 from tests.security import figures, planted
@@ -25,7 +26,8 @@ from tests.security.hostile import answering
 from tests.security.injections import CORPUS, STORABLE, chunks, find, packed
 from tests.security.looking import Look, Witness
 from tests.waiting import PATIENCE_SECONDS
-from webhooks.models import Attempt, OAuthExchange, Webhook
+from webhooks.models import Attempt, OAuthExchange, Webhook, WebhookVersion
+from webhooks.models.alerts import ChannelKind
 from webhooks.templatetags import logtext
 
 pytest_plugins = ["tests.browser.fixtures"]
@@ -169,11 +171,24 @@ def arguments(name: str, names: tuple[str, ...], site: planted.Site) -> list[dic
             rows: list[Any] = site.connections
         elif name in ("webhooks:resend", "webhooks:resend_stop"):
             rows = [site.resend]
+        elif name.startswith("webhooks:alert_"):
+            rows = site.channels
         else:
             rows = [*site.webhooks, site.sending[0], site.sending[1]]
         return [{"pk": row.pk} for row in rows]
     if names == ("delivery_id",):
         return [{"delivery_id": row.pk} for row in site.deliveries]
+    if names == ("event_id",):
+        return [{"event_id": row.pk} for row in site.events]
+    if names == ("event_type",):
+        return [{"event_type": "call.incoming.after"}]
+    if names == ("kind",):
+        return [{"kind": kind} for kind in ChannelKind.values]
+    if names == ("pk", "entry"):
+        versions = WebhookVersion.objects.order_by("-pk")[:3]
+        return [{"pk": one.webhook_id, "entry": one.pk} for one in versions]
+    if names == ("uid", "form"):
+        return [{"uid": site.webhooks[0].credential.uid, "form": "json"}]
     if names == ("pk", "delivery_id"):
         return [{"pk": row.webhook_id, "delivery_id": row.pk} for row in site.deliveries[:2]]
     if names == ("delivery_id", "attempt_id", "part"):
@@ -296,7 +311,7 @@ def test_a_form_with_mistakes_shows_again_what_was_typed(typing: Visit) -> None:
         page.goto(NEW if number % 3 else f"{LIST}connections/new/")
         page.evaluate(_FILL, texts)
         with page.expect_navigation():
-            page.get_by_role("button", name="Save", exact=True).click()
+            page.get_by_role("button", name="Save", exact=True).last.click()
         typing.look()
     assert not Webhook.objects.exists()
     assert len({number for _path, number in typing.found}) > 0.5 * len(STORABLE)
@@ -306,7 +321,8 @@ def test_a_form_with_mistakes_shows_again_what_was_typed(typing: Visit) -> None:
 def test_the_preview_of_a_hostile_request_is_only_text(typing: Visit) -> None:
     page = typing.page
     page.goto(NEW)
-    page.get_by_role("checkbox", name="Incoming call: after the call Everything").check()
+    steps.choose_events(page, steps.AFTER_A_CALL)
+    steps.unfold(page, "preview-card")
     # Those with places are mistakes in a JSON body, and are shown as such.
     plain, places = [
         [text for text in STORABLE if ("{{" in text) is has_place] for has_place in (False, True)

@@ -36,7 +36,7 @@ def test_a_long_reason_leaves_room_for_the_event_on_a_phone(open_page: OpenPage)
     make_scene()
     page = open_page(locale="uk-UA", viewport={"width": 360, "height": 900})
     page.goto(reverse("webhooks:deliveries"))
-    expect(page.get_by_text("Вебхук потребує повторної авторизації")).to_be_visible()
+    expect(page.get_by_role("table").get_by_text("Потребує повторної авторизації")).to_be_visible()
     widths = page.locator(".log-event").evaluate_all("all => all.map(one => one.offsetWidth)")
     assert min(widths) > 120
 

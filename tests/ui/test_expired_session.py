@@ -75,10 +75,10 @@ def test_a_connection_comes_back(browser: Client) -> None:
 def test_another_person_gets_nothing_of_it(browser: Client) -> None:
     get_user_model().objects.create_superuser("olena", password="p")
     mark = opened(browser, CREATE)
-    browser.post(CREATE, posted(name="Typed", opened_by=mark))
+    browser.post(CREATE, posted(name="Of another", opened_by=mark))
     page = log_in(browser, CREATE, username="olena")
     assert page.status_code == 200
-    assert "Typed" not in page.text
+    assert "Of another" not in page.text
 
 
 @pytest.mark.parametrize("mark", ["", "1", "1:made:up"])

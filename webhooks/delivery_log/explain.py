@@ -152,9 +152,9 @@ def _decides(action: str, fields: Iterable[str]) -> bool:
 
 def last_changes(webhooks: Sequence[Webhook], since: dt.datetime) -> dict[int, dt.datetime]:
     """Return when what decides was last changed at each webhook, or a time before `since`."""
-    trail = AuditEntry.objects.filter(
-        object_type="webhook", object_id__in=[str(one.pk) for one in webhooks], at__gte=since
-    )
+    # The trail of those that were saved since; of the others nothing changed.
+    saved = [str(one.pk) for one in webhooks if one.updated_at >= since]
+    trail = AuditEntry.objects.filter(object_type="webhook", object_id__in=saved, at__gte=since)
     found: dict[int, dt.datetime] = {}
     known = set()
     for key, action, fields, at in trail.order_by("-id").values_list(

@@ -58,6 +58,7 @@ def test_a_number_leads_to_the_one_event_and_its_reasons(browser: Client) -> Non
 def test_a_changed_filter_is_said_to_be_todays(browser: Client) -> None:
     webhook = make_webhook(filter=FILTER)
     published = events.publish("call.incoming.after", {"department": "Support"})
+    webhook.save()
     audit.record(Action.CHANGED, webhook, user=None, fields=["filter"])
     page = text_of(browser.get(f"{ROOT}events/{published.event_id}/").content)
     assert "Judged by today's settings" in page.replace("&#x27;", "'")

@@ -291,13 +291,13 @@ _EVENT_ARRAYS = """unnest(%s::text[], %s::text[], %s::bytea[], %s::timestamptz[]
     %s::text[])"""
 INSERT_EVENTS = f"""
 INSERT INTO webhooks_event ({_EVENT_COLUMNS}, created_at)
-SELECT *, now() FROM {_EVENT_ARRAYS}
+SELECT *, statement_timestamp() FROM {_EVENT_ARRAYS}
 """
 
 INSERT_DELIVERIES = """
 INSERT INTO webhooks_delivery (id, event_id, webhook_id, status, trigger, hold_reason,
     next_attempt_at, attempt_count, failure_count, unknown_count, lease, outcome, created_at)
-SELECT r.*, CASE WHEN status = 'pending' THEN now() END, 0, 0, 0, '', '', now()
+SELECT r.*, CASE WHEN status = 'pending' THEN now() END, 0, 0, 0, '', '', statement_timestamp()
 FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::text[], %s::text[], %s::text[])
      AS r(id, event_id, webhook_id, status, trigger, hold_reason)
 """
@@ -314,7 +314,7 @@ WITH known AS MATERIALIZED (
   SELECT version, set_config('lock_timeout', %s, true) FROM webhooks_subscriptions
 ), e AS (
   INSERT INTO webhooks_event ({_EVENT_COLUMNS}, created_at)
-  SELECT *, now() FROM {_EVENT_ARRAYS} WHERE (SELECT version FROM known) = %s
+  SELECT *, statement_timestamp() FROM {_EVENT_ARRAYS} WHERE (SELECT version FROM known) = %s
   ON CONFLICT (idempotency_key) DO NOTHING RETURNING id
 ), d AS ({INSERT_DELIVERIES}  WHERE EXISTS (SELECT FROM e WHERE e.id = r.event_id)
 )
