@@ -14,6 +14,7 @@ from django.urls import get_resolver, reverse
 from tests.pages import NO_PAGES, PAGES, Page, Scene, url_names
 from tests.scenes import more_of
 from tests.scenes import scene as make_scene
+from webhooks.models import Webhook
 
 pytestmark = pytest.mark.django_db
 
@@ -69,6 +70,8 @@ def test_every_page_answers_with_few_queries_however_many_rows_it_shows(
         assert answer.status_code == 200, (page, answer.headers.get("Location"))
         return len(made)
 
+    # As after an edit: the trail is read only for what was saved since an event.
+    Webhook.objects.get(pk=scene.webhook).save()
     for page in PAGES:
         queries(page)  # The first one fills caches of the process.
     few = {page: queries(page) for page in PAGES}
