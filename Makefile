@@ -16,8 +16,6 @@ NO_KEYS := SECRET_KEY=lint FIELD_ENCRYPTION_KEY=bGludC1saW50LWxpbnQtbGludC1saW50
 unexport PYTHONDONTWRITEBYTECODE
 # Two for each database: many tests wait for a browser, a worker or a fault.
 TEST_WORKERS := 4
-# What needs several threads at once in one commit fails beside three other workers: a process alone.
-ALONE := tests/api/test_group_commit.py
 # More arguments for pytest: make test ARGS="-k oauth".
 ARGS ?=
 
@@ -38,9 +36,7 @@ quick: $(VENV)/.dev ## Run what needs no browser and no process, on SQLite, in a
 test: $(VENV)/.dev ## Run every test, on SQLite and on PostgreSQL (ARGS="-k oauth")
 	@$(PYTHON) -m tests.services
 	@$(PYTHON) -m tests.chromium
-	@$(if $(ARGS),,TEST_DATABASES=postgres $(PYTHON) -m pytest -q $(ALONE))
-	@TEST_DATABASES=sqlite,postgres exec $(PYTHON) -m pytest -n $(TEST_WORKERS) --dist each \
-	  $(if $(ARGS),$(ARGS),--ignore=$(ALONE))
+	@TEST_DATABASES=sqlite,postgres exec $(PYTHON) -m pytest -n $(TEST_WORKERS) --dist each $(ARGS)
 
 lint: $(VENV)/.dev ## Check style, format and types
 	@$(PYTHON) -m ruff check .

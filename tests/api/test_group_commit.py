@@ -14,7 +14,7 @@ from django.db import connection, connections
 from django.test import Client
 
 from tests.waiting import eventually
-from webhooks import events
+from webhooks.delivery.group_commit import GroupCommit
 from webhooks.models import ApiKey, Delivery, Event, Webhook
 
 # A trigger that waits, fails or ends its connection stands for a disk, a bug or a failover.
@@ -79,11 +79,11 @@ def grouped(other: "psycopg.Connection[Any]", post: Post) -> Iterator[None]:
 
 def queued(count: int) -> None:
     """Wait until so many threads wait for the first event's commit."""
-    name = events.publish_together.__name__
+    code = GroupCommit.submit.__code__
 
     def waiting() -> bool:
-        calls = [traceback.extract_stack(frame) for frame in sys._current_frames().values()]
-        return sum(any(line.name == name for line in lines) for lines in calls) > count
+        stacks = [traceback.walk_stack(frame) for frame in sys._current_frames().values()]
+        return sum(any(frame.f_code is code for frame, _ in stack) for stack in stacks) > count
 
     eventually(waiting)
 
@@ -110,6 +110,17 @@ def test_requests_that_come_together_share_a_transaction(other: Any, post: Post)
     assert {one.result().status_code for one in sent} == {202}
     assert {one.result().json()["deliveries"] for one in sent} == {1}
     assert (Event.objects.count(), Delivery.objects.count(), groups()) == (7, 7, 2)
+
+
+def test_a_version_that_was_lost_is_back_after_the_next_change(other: Any, post: Post) -> None:
+    other.execute("DELETE FROM webhooks_subscriptions")
+    assert post("a").result().status_code == 202
+    make_webhook()
+    with grouped(other, post):
+        sent = [post("a") for _ in range(3)]
+        queued(3)
+    assert {one.result().json()["deliveries"] for one in sent} == {1}
+    assert (Event.objects.count(), groups()) == (5, 3)
 
 
 def test_a_poisoned_event_fails_alone(other: Any, post: Post) -> None:

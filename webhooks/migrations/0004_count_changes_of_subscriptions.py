@@ -1,20 +1,26 @@
 """Give what publishing remembers of webhooks a version that every change of them moves.
 
 The row is written when a transaction commits, so that it is locked last and for a moment only: two
-transactions that each change several webhooks never wait for each other. Does nothing on SQLite,
-where every group of events reads the webhooks.
+transactions that each change several webhooks never wait for each other. A row that was lost, as by
+a restore of some tables, comes back with the next change. Does nothing on SQLite, where every group
+of events reads the webhooks.
 """
 
 from django.db import migrations
 
 FORWARD = [
-    "CREATE TABLE webhooks_subscriptions (version bigint NOT NULL)",
-    "INSERT INTO webhooks_subscriptions VALUES (0)",
+    """
+    CREATE TABLE webhooks_subscriptions (
+      is_only_row boolean PRIMARY KEY DEFAULT true CHECK (is_only_row), version bigint NOT NULL)
+    """,
+    "INSERT INTO webhooks_subscriptions (version) VALUES (0)",
     """
     CREATE FUNCTION webhooks_subscriptions_changed() RETURNS trigger LANGUAGE plpgsql AS $$
-    DECLARE mine bigint := pg_current_xact_id()::text::bigint;
     BEGIN
-      UPDATE webhooks_subscriptions SET version = mine WHERE version <> mine;
+      INSERT INTO webhooks_subscriptions AS s (version)
+      VALUES (pg_current_xact_id()::text::bigint)
+      ON CONFLICT (is_only_row) DO UPDATE SET version = EXCLUDED.version
+      WHERE s.version <> EXCLUDED.version;
       RETURN NULL;
     END $$
     """,
