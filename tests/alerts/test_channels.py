@@ -71,6 +71,21 @@ def test_what_is_not_taken_is_sent_again_later_and_a_refusal_is_not(receiver: Re
     assert not AlertMessage.objects.exists()
 
 
+def test_a_channel_that_fails_gets_one_message_a_run_and_takes_no_turn_of_others(
+    receiver: Receiver,
+) -> None:
+    make_channel(receiver, "webhook", "/status/503")
+    content = {"title": "CRM", "text": "is failing", "link": "https://a.example/"}
+    for minutes in range(25):
+        channels.queue(
+            AlertChannel.objects.all(), content, NOW - dt.timedelta(minutes=30 - minutes)
+        )
+    working = make_channel(receiver, "slack", "/status/200")
+    channels.queue(AlertChannel.objects.filter(pk=working.pk), content, NOW)
+    assert channels.send_due(NOW) == 1
+    assert [one.path for one in receiver.requests()] == ["/status/503", "/status/200"]
+
+
 def test_a_denied_address_is_never_connected_to(receiver: Receiver) -> None:
     AlertChannel.objects.create(kind="webhook", name="Meta", secret="http://169.254.169.254/x")
     ill()

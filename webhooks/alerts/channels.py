@@ -44,9 +44,23 @@ def queue(channels: QuerySet[AlertChannel], content: Mapping[str, Any], now: dat
 
 
 def send_due(now: datetime) -> int:
-    """Send what is due; return how many messages were taken. Safe with any number of callers."""
+    """Send what is due; return how many messages were accepted. Safe with any number of callers.
+
+    After one that was not accepted a channel waits for the next run: one that hangs takes the time
+    of one message, however many it has.
+    """
     due = AlertMessage.objects.filter(next_attempt_at__lte=now).select_related("channel")
-    return sum(_send(row, now) for row in due.order_by("next_attempt_at")[:_SENT_AT_ONCE])
+    failing: set[int] = set()
+    accepted = 0
+    for _turn in range(_SENT_AT_ONCE):
+        row = due.exclude(channel__in=failing).order_by("next_attempt_at", "pk").first()
+        if row is None:
+            break
+        if _send(row, now):
+            accepted += 1
+        else:
+            failing.add(row.channel_id)
+    return accepted
 
 
 def _send(row: AlertMessage, now: datetime) -> bool:
