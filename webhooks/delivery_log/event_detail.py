@@ -11,6 +11,7 @@ from django.db.models import Q
 
 from webhooks import payloads
 from webhooks.delivery_log import explain
+from webhooks.filters import Folded
 from webhooks.models import WEBHOOK_SECRETS, Delivery, Event, Webhook
 
 # A page with more lines is no page; those with a delivery come first.
@@ -37,10 +38,10 @@ def lines_of(event: Event) -> list[dict[str, Any]]:
         concerned |= Q(deleted_at=None)
     webhooks = list(Webhook.objects.filter(concerned).defer(*WEBHOOK_SECRETS)[:MAX_WEBHOOKS])
     changes = explain.last_changes(webhooks, event.created_at)
-    document = payloads.read_document(event.payload)
+    folded = Folded(payloads.read_document(event.payload))
     lines = []
     for one in webhooks:
-        verdict = explain.judge_for(one, changes).verdict(event, sent[one.pk], document)
+        verdict = explain.judge_for(one, changes).verdict(event, sent[one.pk], folded)
         lines.append({"webhook": one, "verdict": verdict})
     return sorted(lines, key=_rank)
 

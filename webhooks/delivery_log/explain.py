@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from webhooks import catalogue, payloads
-from webhooks.filters import Filter, FilterError, compile_filter
+from webhooks.filters import Filter, FilterError, Folded, compile_filter
 from webhooks.models import (
     Action,
     AuditEntry,
@@ -71,15 +71,15 @@ class Judge:
     changed_at: dt.datetime
 
     def verdict(
-        self, event: Event, deliveries: Sequence[Delivery], document: Any = None
+        self, event: Event, deliveries: Sequence[Delivery], folded: Folded | None = None
     ) -> Verdict:
         """Return why the event was or was not sent; `deliveries` are its own, newest first.
 
-        `document` is its payload, when it was read before.
+        `folded` is its payload, where several filters share the work.
         """
         if deliveries:
             return _sent(deliveries)
-        return self._not_made(event) or self._not_wanted(event, document)
+        return self._not_made(event) or self._not_wanted(event, folded)
 
     def _not_made(self, event: Event) -> Verdict | None:
         """Return the reason that has nothing to do with the filter, if there is one."""
@@ -97,7 +97,7 @@ class Judge:
             return None
         return {"kind": "neutral", "label": label, "sentence": sentence}
 
-    def _not_wanted(self, event: Event, document: Any) -> Verdict:
+    def _not_wanted(self, event: Event, folded: Folded | None) -> Verdict:
         since = self.changed_at if self.changed_at > event.created_at else None
         verdict: Verdict = {"kind": "warning", "label": _("Not sent"), "changed_since": since}
         if set(catalogue.patterns_for(event.type)).isdisjoint(self.webhook.event_types):
@@ -108,7 +108,7 @@ class Judge:
         if self.filter is None:
             sentence = _("The filter of the webhook cannot be read. Edit it and save it again.")
             return {**verdict, "sentence": sentence}
-        judgement = self.filter.judge(document or payloads.read_document(event.payload))
+        judgement = self.filter.judge(folded or payloads.read_document(event.payload))
         verdict["judgement"] = judgement
         if judgement and (refusals := list(judgement.refusals())):
             sentence = ngettext(

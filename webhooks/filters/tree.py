@@ -116,9 +116,9 @@ class Filter:
         judged = self.judge(document)
         return list(judged.refusals()) if judged else []
 
-    def judge(self, document: Document) -> Judgement | None:
+    def judge(self, event: Document | Folded) -> Judgement | None:
         """Return what every condition made of the event; None when there are none."""
-        return None if self._root is None else self._root.judge(Folded(document))
+        return None if self._root is None else self._root.judge(_folded(event))
 
 
 def _folded(event: Document | Folded) -> Folded:
