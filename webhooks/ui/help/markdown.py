@@ -1,18 +1,20 @@
-"""The part of Markdown that docs/receivers.md is written in, made into HTML.
+"""A document of docs/ as a part of a page: headings to link to, languages to fold, code to copy."""
 
-Headings, paragraphs, lists, tables, code, `code`, **bold** and links. Every text is escaped.
-"""
-
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from django.utils.html import conditional_escape, format_html, format_html_join
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import slugify
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
-_INLINE = re.compile(r"`([^`]+)`|\*\*([^*]+)\*\*|\[([^\]]+)\]\(([^)]+)\)")
-_ITEM = re.compile(r"(?:-|\d+\.) +")
+_FOLD = '<details class="disclosure help-language" name="language"><summary><h3>{}</h3></summary>'
+_CODE = (
+    '<div class="help-code"><pre class="code" id="{id}" tabindex="0">{text}</pre>'
+    '<button type="button" class="btn is-small" data-copy-from="#{id}">Copy</button></div>'
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,139 +27,64 @@ class Document:
 
 
 def read(text: str, *, pages: Mapping[str, str]) -> Document:
-    """Return a document; `pages` are the addresses of other documents that it links to."""
-    reader = _Reader(pages)
-    title, *lines = text.split("\n")
-    body = _joined(reader.blocks(lines))
-    return Document(title=title.removeprefix("# "), body=body, sections=tuple(reader.sections))
+    """Return a document; `pages` are the addresses of other documents that it links to.
+
+    HTML in it is text.
+    """
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    for rule in ("fence", "code_block"):
+        parser.add_render_rule(rule, _code)
+    [_, title, _, *tokens] = parser.parse(text)
+    sections: list[tuple[str, str]] = []
+    shown: list[Token] = []
+    is_folded = False
+    following = iter(tokens)
+    for token in following:
+        if token.type == "heading_open":
+            heading = next(following)
+            shown += [_html("</details>")] if is_folded else []
+            if is_folded := token.tag == "h3":
+                # One of several of which one is read.
+                shown.append(_html(format_html(_FOLD, heading.content)))
+                next(following)
+                continue
+            sections.append((slugify(heading.content), heading.content))
+            token.attrSet("id", sections[-1][0])
+            shown += [token, heading]
+            continue
+        for link in token.children or ():
+            if link.type == "link_open":
+                address = str(link.attrGet("href"))
+                link.attrSet("href", pages.get(address, address))
+        shown.append(token)
+    shown += [_html("</details>")] if is_folded else []
+    body = parser.renderer.render(_tables(shown), parser.options, {})
+    return Document(title=title.content, body=SafeString(body), sections=tuple(sections))
 
 
-class _Reader:
-    def __init__(self, pages: Mapping[str, str]) -> None:
-        self.pages = pages
-        self.sections: list[tuple[str, str]] = []
-        self._code_count = 0
-
-    def blocks(self, lines: list[str]) -> Iterator[SafeString]:
-        rest = list(lines)
-        while rest:
-            line = rest[0]
-            if line.startswith("```"):
-                end = rest.index("```", 1)
-                yield self._code("\n".join(rest[1:end]))
-                rest = rest[end + 1 :]
-            elif line.startswith("## "):
-                text = line.removeprefix("## ")
-                self.sections.append((slugify(text), text))
-                yield format_html('<h2 id="{}">{}</h2>', slugify(text), text)
-                rest = rest[1:]
-            elif line.startswith("### "):
-                yield self._foldable(line.removeprefix("### "), rest[1 : (end := _end(rest))])
-                rest = rest[end:]
-            elif line.startswith("    "):
-                taken = _while(rest, lambda one: one.startswith("    "))
-                yield self._code("\n".join(one[4:] for one in taken))
-                rest = rest[len(taken) :]
-            elif line.startswith("|"):
-                taken = _while(rest, lambda one: one.startswith("|"))
-                yield self._table(taken)
-                rest = rest[len(taken) :]
-            elif line.strip():
-                taken = _while(rest, lambda one: bool(one.strip()))
-                yield self._list(taken) if _ITEM.match(line) else self._paragraph(taken)
-                rest = rest[len(taken) :]
+def _tables(tokens: list[Token]) -> list[Token]:
+    """Let tables scroll by themselves, and make no heading of a cell that says nothing."""
+    shown: list[Token] = []
+    for number, token in enumerate(tokens):
+        if token.type == "table_open":
+            token.attrSet("class", "table is-compact")
+            shown.append(_html('<div class="table-wrap" tabindex="0">'))
+        elif token.type == "th_open":
+            if tokens[number + 1].content:
+                token.attrSet("scope", "col")
             else:
-                rest = rest[1:]
-
-    def _foldable(self, heading: str, lines: list[str]) -> SafeString:
-        """Return a section of the third level, one of several of which one is read."""
-        return format_html(
-            '<details class="disclosure help-language" name="language">'
-            "<summary><h3>{}</h3></summary>{}</details>",
-            heading,
-            _joined(self.blocks(lines)),
-        )
-
-    def _code(self, text: str) -> SafeString:
-        self._code_count += 1
-        name = f"code-{self._code_count}"
-        return format_html(
-            '<div class="help-code"><pre class="code" id="{}" tabindex="0">{}</pre>'
-            '<button type="button" class="btn is-small" data-copy-from="#{}">{}</button></div>',
-            name,
-            text,
-            name,
-            "Copy",
-        )
-
-    def _table(self, lines: list[str]) -> SafeString:
-        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-        head = _joined(
-            format_html('<th scope="col">{}</th>', self._line(cell))
-            if cell
-            else SafeString("<td></td>")
-            for cell in rows[0]
-        )
-        body = format_html_join(
-            "",
-            "<tr>{}</tr>",
-            (
-                (format_html_join("", "<td>{}</td>", ((self._line(cell),) for cell in row)),)
-                for row in rows[2:]
-            ),
-        )
-        return format_html(
-            '<div class="table-wrap" tabindex="0"><table class="table is-compact">'
-            "<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>",
-            head,
-            body,
-        )
-
-    def _list(self, lines: list[str]) -> SafeString:
-        items: list[str] = []
-        for line in lines:
-            if _ITEM.match(line):
-                items.append(_ITEM.sub("", line, count=1))
-            else:
-                items[-1] += f" {line.strip()}"
-        tag = SafeString("ul" if lines[0].startswith("-") else "ol")
-        made = format_html_join("", "<li>{}</li>", ((self._line(item),) for item in items))
-        return format_html("<{}>{}</{}>", tag, made, tag)
-
-    def _paragraph(self, lines: list[str]) -> SafeString:
-        return format_html("<p>{}</p>", self._line(" ".join(lines)))
-
-    def _line(self, text: str) -> SafeString:
-        parts, start = [], 0
-        for found in _INLINE.finditer(text):
-            code, bold, label, address = found.groups()
-            parts.append(conditional_escape(text[start : found.start()]))
-            if code:
-                parts.append(format_html("<code>{}</code>", code))
-            elif bold:
-                parts.append(format_html("<strong>{}</strong>", bold))
-            else:
-                address = self.pages.get(address, address)
-                parts.append(format_html('<a href="{}">{}</a>', address, label))
-            start = found.end()
-        parts.append(conditional_escape(text[start:]))
-        return _joined(parts)
+                token.tag = tokens[number + 2].tag = "td"
+        shown.append(token)
+        if token.type == "table_close":
+            shown.append(_html("</div>"))
+    return shown
 
 
-def _end(lines: list[str]) -> int:
-    """Return where the section that begins with the first line ends; code holds no heading."""
-    is_code = False
-    for number, line in enumerate(lines):
-        is_code ^= line.startswith("```")
-        if number and not is_code and line.startswith(("## ", "### ")):
-            return number
-    return len(lines)
+def _html(content: str) -> Token:
+    return Token("html_block", "", 0, content=content)
 
 
-def _while(lines: list[str], holds: Callable[[str], bool]) -> list[str]:
-    number = next((number for number, line in enumerate(lines) if not holds(line)), len(lines))
-    return lines[:number]
-
-
-def _joined(parts: Iterable[SafeString]) -> SafeString:
-    return format_html_join("", "{}", ((part,) for part in parts))
+def _code(_renderer: object, tokens: list[Token], index: int, _options: Any, env: Any) -> str:
+    env["code"] = env.get("code", 0) + 1
+    text = tokens[index].content.removesuffix("\n")
+    return format_html(_CODE, id=f"code-{env['code']}", text=text)
