@@ -1,6 +1,6 @@
 """Alerts to Slack, Microsoft Teams, Telegram and any webhook URL: who, in which shape, and retries.
 
-E-mail is sent by `notifications`. What a channel has not taken is a row that the next run of the
+E-mail is sent by `notifications`. What a channel has not accepted is a row that the next run of the
 same task sends again.
 """
 
@@ -76,9 +76,9 @@ def _send(row: AlertMessage, now: datetime) -> bool:
 
 
 def deliver(channel: AlertChannel, content: Mapping[str, Any], now: datetime) -> bool:
-    """Send one message now; return whether another try is of no use: it was taken, or refused.
+    """Send one message now; return whether it is final: accepted, or refused for good.
 
-    The channel keeps why it was not taken, as a code of `outcomes.SENTENCES`.
+    The channel keeps why it was not accepted, as a code of `outcomes.SENTENCES`.
     """
     error, is_final = _post(channel, content)
     channel.last_error = messages.cut(error, 500)

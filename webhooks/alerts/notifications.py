@@ -152,15 +152,15 @@ def send_test_mail(webhook: Webhook) -> bool:
     if not webhook.alert_recipients:
         return False
     subject = _("Test: alerts of “%(name)s” arrive") % {"name": webhook.name}
-    text = _("This is a test. When the webhook “%(name)s” has a problem, you are told here.")
+    text = _("This is a test. Alerts about the webhook “%(name)s” arrive here.")
     body = f"{text % {'name': webhook.name}}\n\n{_link(webhook)}\n"
     return _mail(webhook.uid, webhook.alert_recipients, subject, body)
 
 
 def send_test(channel: AlertChannel, now: datetime) -> bool:
-    """Send a test to one channel now; return whether it was taken."""
+    """Send a test to one channel now; return whether it was accepted."""
     headline = _("Test: alerts arrive here")
-    text = _("This is a test. When a webhook has a problem, you are told here.")
+    text = _("This is a test. Alerts about webhooks arrive here.")
     link = f"{settings.PUBLIC_URL}{reverse('webhooks:alerts')}"
     if channel.kind == ChannelKind.EMAIL:
         if not _mail(channel.uid, [channel.recipient], headline, f"{text}\n\n{link}\n"):

@@ -82,7 +82,7 @@ class GroupCommit(Generic[Item, Result]):
 
 
 class RareCalls:
-    """Calls a function at once, unless that was often lately: then every so many seconds."""
+    """Calls a function at once, up to a burst, then at most every `every_seconds`."""
 
     def __init__(self, function: Callable[[], object], *, every_seconds: float, burst: int) -> None:
         self._function = function

@@ -1,4 +1,4 @@
-"""Who hears of every webhook's problems besides its own people, and what waits to be told."""
+"""Alert channels for every webhook, and the messages that wait for them."""
 
 from django.conf import settings
 from django.db import models
@@ -54,7 +54,7 @@ class AlertChannel(models.Model):
 
 
 class AlertMessage(models.Model):
-    """A message that a channel has not taken yet. E-mail waits on its incident instead."""
+    """A message that a channel has not accepted yet. E-mail waits on its incident instead."""
 
     channel = models.ForeignKey(AlertChannel, on_delete=models.CASCADE, related_name="messages")
     # What `alerts.channels.Message` has.

@@ -1,4 +1,4 @@
-"""The device code grant: a person approves on any device, and the token is asked for meanwhile.
+"""The device code grant: a person approves on any device while the token is polled for.
 
 Source: RFC 8628. For providers that can send no browser back to this site. The pending request is
 the same row as that of the authorization code grant: bound to session, user and credential.

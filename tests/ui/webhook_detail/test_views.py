@@ -89,7 +89,7 @@ def test_a_lost_grant_is_told_in_plain_words_with_its_button(browser: Client) ->
     assert (notice["kind"], notice["action"]) == ("danger", "authorize")
     assert "It needs re-authorization" in page.text
     assert "The grant was revoked." in page.text
-    assert "Its recipients were told" in page.text
+    assert "Recipients were notified" in page.text
     assert f'action="{reverse("webhooks:authorize", args=[webhook.credential_id])}"' in page.text
 
 

@@ -1,1 +1,1 @@
-"""Alert channels: who is told about webhooks besides the people named on them."""
+"""Alert channels: the recipients of alerts of every webhook."""

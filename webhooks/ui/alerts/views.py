@@ -1,4 +1,4 @@
-"""Who is told about webhooks: a list of channels, each with a test, and the form of one."""
+"""The list of alert channels, each with a test button, and the form of one."""
 
 from django.contrib import messages
 from django.db.models import Count

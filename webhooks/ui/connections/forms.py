@@ -104,9 +104,9 @@ class ConnectionForm(CredentialForm):
             data, instance=instance, credential=instance, draft=draft, is_checked=is_checked
         )
         self.fields["alert_recipients"].help_text = _(
-            "E-mail addresses, one a line. They and the recipients of every webhook that uses the "
-            "connection are told once when its access token is lost, reminded once a day, and told "
-            "when it works again."
+            "One e-mail address a line. They and the recipients of every webhook that uses the "
+            "connection are notified when its access token is lost, once a day until it is "
+            "replaced, and when it works again."
         )
         self.fields["name"].required = True
         self.fields["name"].help_text = _("What webhooks choose it by, for example “CRM login”.")
@@ -119,7 +119,7 @@ class ConnectionForm(CredentialForm):
     def alerts_summary(self) -> str:
         if self["alert_recipients"].value():
             return super().alerts_summary
-        return _("only the recipients of its webhooks are told")
+        return _("only the recipients of its webhooks")
 
     def plain_http_origins(self) -> list[str]:
         try:
