@@ -34,7 +34,7 @@ _DECIDING = {"filter", "event_types"}
 _MAX_ENTRIES = 200
 
 _SENTENCES: dict[str, tuple[str, "StrOrPromise"]] = {
-    Status.SUCCEEDED: ("success", gettext_lazy("It was sent, and the receiver took it.")),
+    Status.SUCCEEDED: ("success", gettext_lazy("Sent and accepted by the receiver.")),
     Status.SENDING: ("info", gettext_lazy("It is being sent right now.")),
     Status.FAILED: ("danger", gettext_lazy("It was sent, but the receiver never took it.")),
     Status.PARKED: (

@@ -124,13 +124,13 @@ def _token_problem(credential: Credential) -> dict[str, Any] | None:
     if token is None or token.state == TokenState.NONE:
         if credential.is_machine:
             return None
-        sentence = _("Deliveries are held until somebody presses Get new access token.")
+        sentence = _("Deliveries are on hold until you get a new access token.")
         return _status("warning", _("On hold"), sentence)
     if token.state == TokenState.NEEDS_REAUTHORIZATION:
-        sentence = _("Deliveries are held until the webhook is authorized again.")
+        sentence = _("Deliveries are on hold until the webhook is authorized again.")
         return _status("danger", _("On hold"), sentence, oauth.sentence(token.last_error))
     if token.state == TokenState.MISCONFIGURED:
-        sentence = _("Deliveries are held until the OAuth settings are corrected.")
+        sentence = _("Deliveries are on hold until the OAuth settings are corrected.")
         return _status("danger", _("On hold"), sentence, oauth.sentence(token.last_error))
     return None
 
@@ -302,14 +302,14 @@ _WORDS: dict[str, tuple[str, "StrOrPromise", "StrOrPromise", str]] = {
     IncidentKind.REAUTHORIZATION: (
         "danger",
         gettext_lazy("It needs re-authorization"),
-        gettext_lazy("Deliveries are held and go out in order after the next access token."),
+        gettext_lazy("Deliveries are on hold and go out in order after the next access token."),
         "authorize",
     ),
     IncidentKind.MISCONFIGURED: (
         "danger",
         gettext_lazy("Its OAuth client is misconfigured"),
         gettext_lazy(
-            "Deliveries are held until the settings are corrected and a token is obtained."
+            "Deliveries are on hold until the settings are corrected and a token is obtained."
         ),
         "settings",
     ),

@@ -55,7 +55,7 @@ def test_each_is_authorized_and_leads_back_until_nothing_waits(
     page = browser.get(PAGE).content.decode()
 
     assert "“CRM 1” is authorized." in page
-    assert "Nothing waits for you" in page
+    assert "Nothing to authorize" in page
     assert f'href="{PAGE}"' not in browser.get(reverse("webhooks:connections")).content.decode()
     # Pressed elsewhere, the button leads to the panel again.
     OAuthToken.objects.update(state=TokenState.NEEDS_REAUTHORIZATION)
@@ -96,7 +96,7 @@ def test_one_connection_of_them_takes_one_approval(
         or len(connection.receiver_origins) == 2
     )
     assert OAuthToken.objects.get(credential=connection).state == "valid"
-    assert "Nothing waits for you" in browser.get(PAGE).content.decode()
+    assert "Nothing to authorize" in browser.get(PAGE).content.decode()
     deliver_all()
     delivery.refresh_from_db()
     assert delivery.status == "succeeded"

@@ -214,7 +214,7 @@ def test_counting_stops_at_a_thousand(browser: Client) -> None:
         ({"is_active": False, "pause_reason": "person"}, "Nothing is sent."),
         ({"is_active": False, "pause_reason": "gone"}, "410 Gone"),
         ({"is_active": False, "pause_reason": "failing"}, "no delivery succeeded"),
-        ({"authorization_type": "oauth2"}, "presses Get new access token"),
+        ({"authorization_type": "oauth2"}, "until you get a new access token"),
         ({"authorization_type": "oauth2", "grant_type": "client_credentials"}, "as they happen"),
     ],
 )

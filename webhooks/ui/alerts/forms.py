@@ -22,6 +22,12 @@ _HINTS = {
     ChannelKind.WEBHOOK: _("Gets a POST with JSON: title, text, link, name, since, last_answer …"),
 }
 
+_MISSING = {
+    "name": _("Enter a name."),
+    "secret": _("Enter it: without it no alert can be sent."),
+    "recipient": _("Enter where alerts are sent."),
+}
+
 
 class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
     """Edit a channel, new or stored; an empty secret keeps the stored one."""
@@ -60,6 +66,9 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
             )
             if is_set:
                 secret.widget.attrs["placeholder"] = _("Stored. Type a new one to replace it.")
+        for name, missing in _MISSING.items():
+            if name in self.fields:
+                self.fields[name].error_messages["required"] = missing
         chosen = self.fields["webhooks"]
         assert isinstance(chosen, forms.ModelMultipleChoiceField)
         chosen.queryset = Webhook.objects.present().only("name").order_by("name", "pk")
