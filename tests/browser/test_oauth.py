@@ -91,7 +91,9 @@ def test_a_token_is_got_used_lost_and_regained_and_nothing_is_lost(
     page.goto(steps.LIST)
     expect(page.get_by_text("Needs re-authorization", exact=True)).to_be_visible()
     page.get_by_role("link", name="CRM", exact=True).click()
-    expect(page.get_by_text("Deliveries are on hold until the webhook is authorized")).to_be_visible()
+    expect(
+        page.get_by_text("Deliveries are on hold until the webhook is authorized")
+    ).to_be_visible()
     expect(
         page.get_by_text(
             "The provider no longer accepts the authorization code or refresh token"
