@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.core import mail
 from django.core.mail import EmailMessage
 from django.test import Client
@@ -109,6 +110,35 @@ def test_who_may_only_look_sends_no_mail() -> None:
 
 def test_a_webhook_that_is_not_saved_yet_has_no_button(browser: Client) -> None:
     assert "Send test mail" not in browser.get(reverse("webhooks:create")).text
+
+
+@pytest.mark.parametrize(
+    ("typed", "there"),
+    [
+        ("", "me@example.com"),
+        ("ops@example.com", "ops@example.com\nme@example.com"),
+        ("me@example.com", "me@example.com"),
+    ],
+)
+def test_one_button_puts_in_the_address_of_who_edits_and_saves_nothing(
+    browser: Client, typed: str, there: str
+) -> None:
+    get_user_model().objects.update(email="me@example.com")
+    webhook = make_webhook(name="CRM")
+    url = reverse("webhooks:edit", args=[webhook.pk])
+    assert 'data-own-address="me@example.com"' in browser.get(url).text
+
+    page = browser.post(url, posted(alert_recipients=typed, action="use_my_address"))
+
+    assert page.context["form"]["alert_recipients"].value() == there
+    assert page.context["form"].has_alerts_open
+    webhook.refresh_from_db()
+    assert webhook.alert_recipients == []
+
+
+def test_who_has_no_address_has_no_button_for_it(browser: Client) -> None:
+    get_user_model().objects.update(email="")
+    assert "data-own-address" not in browser.get(reverse("webhooks:create")).text
 
 
 def save(browser: Client, webhook: Webhook, **fields: Any) -> Any:

@@ -154,6 +154,15 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         value = str(self["authorization_type"].value())
         return value if value in AuthorizationType.values else AuthorizationType.NONE
 
+    @property
+    def advanced_summary(self) -> str:
+        """Return one line about what the folded settings hold."""
+        certificate: Any = self.fields[authorization.CERTIFICATE]
+        parts = self.differences if self.chosen_type == AuthorizationType.OAUTH2 else []
+        if certificate.widget.is_set:
+            parts = [*parts, str(certificate.label)]
+        return ", ".join(parts) or str(_("standard, no TLS client certificate"))
+
     def mark(self, fields: Iterable[str]) -> None:
         """Mark the fields that a refusal of the provider is about; the token panel says it."""
         for field in fields:

@@ -255,10 +255,6 @@ class OAuthFields(forms.Form):
         return unused_fields(self.chosen_grant)
 
     @property
-    def has_certificate_open(self) -> bool:
-        return bool(self[CERTIFICATE].errors or self[CERTIFICATE].field.widget.is_set)
-
-    @property
     def signs_with_key(self) -> bool:
         return self.chosen_grant == GrantType.JWT_BEARER or (
             self["client_authentication"].value() == ClientAuthentication.KEY_JWT
@@ -326,15 +322,15 @@ class OAuthFields(forms.Form):
 
     @property
     def has_advanced_open(self) -> bool:
-        return any(self[field].errors for field in (*ADVANCED_FIELDS, *ADVANCED_SECRETS))
+        names = (*ADVANCED_FIELDS, *ADVANCED_SECRETS, CERTIFICATE)
+        return any(self[field].errors for field in names)
 
     @property
-    def advanced_summary(self) -> str:
-        """Return one line about what differs from the standard."""
+    def differences(self) -> list[str]:
+        """Return a few words about each setting that is not the standard's."""
         differing = [words for words in map(self._difference, ADVANCED_FIELDS) if words]
         stored = (self[name] for name in ADVANCED_SECRETS if self[name].field.widget.is_set)
-        differing += [str(field.label).lower() for field in stored]
-        return ", ".join(differing) or _("grant type, PKCE, parameters, keys")
+        return [*differing, *(str(field.label).lower() for field in stored)]
 
     def _difference(self, field: str) -> str:
         """Return a few words about a field that is not as it normally is."""

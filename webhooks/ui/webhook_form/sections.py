@@ -12,6 +12,7 @@ from django import forms
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
+from django.http import QueryDict
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
@@ -221,6 +222,8 @@ def rough_duration(seconds: int) -> str:
 
 # ---- Alerts -----------------------------------------------------------------------------------
 
+# The button that puts in the address of the person who edits.
+USE_MY_ADDRESS = "use_my_address"
 ALERT_FIELDS = ("alert_recipients", "alerts_are_muted", "alerts_muted_until")
 # Of webhooks alone: a connection sends nothing that could fail.
 ALERT_THRESHOLDS = ("alert_after_failures", "alert_failure_percent")
@@ -373,6 +376,13 @@ class AlertFields(forms.Form):
     def everywhere_count(self) -> int:
         """Count the channels that are notified of every webhook."""
         return AlertChannel.objects.filter(webhooks=None).count()
+
+
+def add_recipient(data: QueryDict, address: str) -> None:
+    """Put an address below the recipients that were posted, unless it is there."""
+    typed = data.get("alert_recipients", "").split()
+    if address and address not in typed:
+        data["alert_recipients"] = "\n".join([*typed, address])
 
 
 def mute_shown(row: EditedRow) -> dict[str, Any]:
