@@ -182,7 +182,7 @@ def test_a_failed_test_says_so_and_offers_the_test_again(
     delivery = make_delivery(webhook)
     eventually(lambda: delivery.attempts.exists())
     page.goto(steps.LIST)
-    expect(next_step(page)).to_contain_text("did not take the last event")
+    expect(next_step(page)).to_contain_text("did not accept the last event")
     expect(next_step(page).get_by_role("link", name="Send a test")).to_be_visible()
 
 

@@ -111,9 +111,9 @@ def test_the_live_count_names_the_field_that_is_wrong(
 ) -> None:
     part = browser.get(FOR_ALL, {**FAILED_DAY, **wrong}, headers={"HX-Request": "true"})
     assert told in part.text
-    assert "Correct what is marked" not in part.text
+    assert "Fix the marked fields" not in part.text
     page = browser.get(FOR_ALL, {**FAILED_DAY, **wrong})
-    assert "Correct what is marked" in page.text
+    assert "Fix the marked fields" in page.text
     assert told not in page.text
 
 
@@ -148,7 +148,7 @@ def test_a_resend_starts_at_the_chosen_rate_and_is_written_down(browser: Client)
         ({"rate": "0"}, "greater than or equal to 1"),
         ({"rate": "x"}, "Enter a whole number."),
         ({"since": "custom"}, "Choose a time."),
-        ({"since": "custom", "since_at": "soon"}, "Write a time like"),
+        ({"since": "custom", "since_at": "soon"}, "Enter a time like"),
         ({"scope": "selection"}, "Select a valid choice"),
     ],
 )
@@ -230,7 +230,7 @@ def test_the_same_resend_twice_leads_to_the_one_under_way(browser: Client) -> No
     failed(webhook)
     browser.post(form_of(webhook), FAILED_DAY)
     answer = browser.post(form_of(webhook), FAILED_DAY, follow=True)
-    assert "This was started before" in answer.text
+    assert "This resend was already started" in answer.text
     assert Resend.objects.count() == 1
 
 

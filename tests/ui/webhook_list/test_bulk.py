@@ -163,7 +163,7 @@ def test_the_bar_carries_the_filters_of_the_list(browser: Client) -> None:
 
 def test_nothing_ticked_changes_nothing_and_says_so(browser: Client) -> None:
     make_three()
-    assert "Tick the webhooks first" in act(browser, "pause").text
+    assert "Select webhooks first" in act(browser, "pause").text
     assert len(active()) == 3
 
 
@@ -195,7 +195,7 @@ def test_what_takes_too_long_stops_and_asks_for_the_rest(
     one, two, three = make_three()
     monkeypatch.setattr(list_views, "_MAX_SECONDS", 0.0)
     page = act(browser, "pause", one, two, three)
-    assert "It took long, so it stopped here." in page.text
+    assert "This took too long and stopped." in page.text
     assert page.context["count"] == 2
     assert len(active()) == 2
     data = {"action": "pause", "webhooks": page.context["ids"], "is_confirmed": "1"}

@@ -369,7 +369,7 @@ def test_forged_posts_are_refused_with_a_page_that_says_what_to_do() -> None:
     client.force_login(get_user_model().objects.create_superuser("root", password="p"))
     answer = client.post(url("pause", webhook))
     assert answer.status_code == 403
-    assert "The form was too old" in answer.text
+    assert "The form has expired" in answer.text
     webhook.refresh_from_db()
     assert webhook.is_active
 

@@ -32,8 +32,8 @@ class Document:
 def read(text: str, *, pages: Mapping[str, str], ids: Sequence[str] = ()) -> Document:
     """Return a document; `pages` are the addresses of other documents that it links to.
 
-    `ids` are those of the headings of the document that this one is a translation of, so that a link
-    to a heading leads to it in every language. HTML in it is text.
+    `ids` are those of the headings of the document that this one translates, so that a link to
+    a heading leads to it in every language. HTML in it is text.
     """
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     for rule in ("fence", "code_block"):

@@ -1,4 +1,4 @@
-"""The event catalogue, searchable, and the receiver's guide: docs/receivers.md in one's language."""
+"""The event catalogue, searchable, and the receiver's guide, which is docs/receivers.md."""
 
 import json
 from functools import cache

@@ -68,8 +68,8 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
     callback_url = text_field(
         "callback_url",
         _(
-            "Register this URL at the provider, letter by letter. After you approve, the provider "
-            "sends you back here and the code is taken from it."
+            "Register exactly this URL at the provider. After you approve, you are sent "
+            "back here and the code is taken from it."
         ),
         widget=CopyInput,
         inputmode="url",
@@ -84,7 +84,7 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
     client_secret = SecretFormField(
         label=_("Client secret"),
         strip=True,
-        help_text=_("The password of this app at the provider."),
+        help_text=_("This app's password at the provider."),
     )
     scope = text_field("scope", placeholder="read write")
     # Left out, it is the model's default; radios are never empty on the page.
@@ -111,7 +111,7 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         }
         super().__init__(data, instance=instance, initial=shown)
         self.fields["accepts_plain_http"].help_text = _(
-            "Everybody on the way can read them. Tick it only for a network of your own."
+            "Anyone on the network can read them. Only for networks you control."
         )
         for name in _ADDRESSES:
             if name in self.fields:
@@ -281,8 +281,8 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
             return
         if origins := self.plain_http_origins():
             sentence = _(
-                "%(origin)s is not encrypted, and secrets would be sent to it. Use an address with "
-                "https://, or tick this box."
+                "%(origin)s is not encrypted, and secrets would be sent to it. Use an "
+                "https:// address, or tick this box."
             )
             self.add_error("accepts_plain_http", sentence % {"origin": origins[0]})
 
