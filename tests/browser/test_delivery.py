@@ -48,9 +48,7 @@ def test_a_test_mail_is_sent_without_leaving_or_saving_the_form(page: Page) -> N
     steps.field(page, "Name").fill("Changed")
     steps.field(page, "Recipients").fill("ops@example.com")
     page.get_by_role("button", name="Send test mail").click()
-    expect(
-        page.get_by_text("A test mail was sent to ops@example.com.")
-    ).to_be_visible()
+    expect(page.get_by_text("A test mail was sent to ops@example.com.")).to_be_visible()
     expect(steps.field(page, "Name")).to_have_value("Changed")
     assert [message.to for message in mail.outbox] == [["ops@example.com"]]
     webhook.refresh_from_db()
