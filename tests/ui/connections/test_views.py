@@ -224,11 +224,11 @@ def test_hosts_are_spelled_as_the_urls_of_webhooks_are(typed: str, hosts: list[s
 @pytest.mark.parametrize(
     ("typed", "words"),
     [
-        ("https://crm.example.com/hooks", "Write only crm.example.com"),
-        ("http://crm.example.com:8080/", "Write only http://crm.example.com:8080"),
-        ("crm.example.com/hooks", "Write only crm.example.com"),
-        ("crm.example.com/", "Write only crm.example.com"),
-        ("crm.example.com?x", "Write only crm.example.com"),
+        ("https://crm.example.com/hooks", "Enter only crm.example.com"),
+        ("http://crm.example.com:8080/", "Enter only http://crm.example.com:8080"),
+        ("crm.example.com/hooks", "Enter only crm.example.com"),
+        ("crm.example.com/", "Enter only crm.example.com"),
+        ("crm.example.com?x", "Enter only crm.example.com"),
         ("me@crm.example.com", "not a host"),
         ("*.example.com", "not a host"),
         ("crm_..com", "not a host"),
@@ -243,7 +243,7 @@ def test_what_is_no_host_name_alone_is_refused(typed: str, words: str) -> None:
 
 def test_more_hosts_than_the_limit_are_refused() -> None:
     many = "\n".join(f"h{number}.example.com" for number in range(MAX_HOSTS + 1))
-    with pytest.raises(ValidationError, match="at most 50"):
+    with pytest.raises(ValidationError, match="the limit is 50"):
         HostsField().clean(many)
 
 

@@ -508,7 +508,7 @@ def test_resend_and_cancel_move_a_waiting_delivery(browser: Client) -> None:
     # It was not sent twice.
     assert Delivery.objects.count() == 1
     answer = browser.post(page_of(delivery, "delivery_cancel"), follow=True)
-    assert "This delivery no longer waiting." in answer.text
+    assert "This delivery no longer waits." in answer.text
     assert len(entries()) == 2
 
 
@@ -612,4 +612,4 @@ def test_a_request_that_was_kept_in_part_says_how_long_it_was(browser: Client) -
     headers = "Host: crm.example\nContent-Length: 3000000"
     attempt_of(delivery, request_headers=headers, request_body=b"n=" + b"a" * 2000)
     page = browser.get(page_of(delivery))
-    assert "The first 2,002 bytes of 2.9\xa0MB." in " ".join(page.text.split(" "))
+    assert "First 2,002 bytes of 2.9\xa0MB." in " ".join(page.text.split(" "))

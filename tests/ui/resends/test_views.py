@@ -280,7 +280,7 @@ def test_a_selection_is_confirmed_then_sent_again(browser: Client) -> None:
     )
     page = browser.post(SELECTION, {"delivery": [*chosen, waiting.pk, held.pk]})
     assert "Resend 3 deliveries?" in page.text
-    assert "1 selected delivery is left out" in page.text
+    assert "1 selected delivery is skipped" in page.text
     assert not Resend.objects.exists()
     data = {"delivery": page.context["chosen"], "rate": "1000", "confirm": "1"}
     browser.post(SELECTION, data)
@@ -325,7 +325,7 @@ def test_progress_is_on_a_page_of_its_own_and_asks_again_while_it_runs(browser: 
     assert f'hx-get="{page_of(resend)}"' in page.text
     Resend.objects.update(status=ResendStatus.FINISHED, done=199, finished_at=timezone.now())
     part = browser.get(page_of(resend), headers={"HX-Request": "true"})
-    assert "1 was left out" in part.text
+    assert "1 was skipped" in part.text
     assert "hx-get" not in part.text
     assert "<html" not in part.text
 

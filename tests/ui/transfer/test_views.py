@@ -94,7 +94,7 @@ def test_a_look_shows_what_would_happen_and_writes_nothing(browser: Client) -> N
     assert [dict(page.context["counts"])[kind] for kind in ("create", "change", "refused")] == [
         *(1, 2, 1)
     ]
-    for text in ("Becomes different: Timeout (seconds).", "Nothing is saved yet", "Error"):
+    for text in ("Changes: Timeout (seconds).", "Nothing is saved yet", "Error"):
         assert text in page.text
     assert Webhook.objects.present().count() == 2
     old.refresh_from_db()
@@ -130,7 +130,7 @@ def test_without_the_tick_new_webhooks_start_as_the_file_says(browser: Client) -
 def test_the_page_after_says_which_secrets_to_enter_and_says_it_once(browser: Client) -> None:
     entry = minimal(authorization_type="basic", basic_login="demo")
     preview = look(browser, entry)
-    assert "Afterwards, enter the password." in preview.text
+    assert "After the import, enter the password." in preview.text
     done = bring_in(browser, preview, 0)
     assert "Enter the password: secrets are not in the file." in done.text
     edit = reverse("webhooks:edit", args=[Webhook.objects.get().pk])

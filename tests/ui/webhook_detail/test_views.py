@@ -341,9 +341,9 @@ def test_resuming_asks_what_happens_to_what_is_held(browser: Client) -> None:
     webhook = paused()
     page = page_of(webhook, browser)
     text = words(page)
-    assert "2 deliveries are held because of the pause." in text
+    assert "2 deliveries are on hold because of the pause." in text
     assert "Resume and send the 2 in order" in text
-    assert "Drop the 2 and resume" in text
+    assert "Cancel the 2 and resume" in text
     # Only where it asks: no second Resume at the head of the page.
     assert text.count(f'action="{url("resume", webhook)}"') == 2
 
@@ -360,14 +360,14 @@ def test_a_resume_that_does_not_say_what_is_sent_back_to_the_question(browser: C
 def test_held_deliveries_are_sent_on_resume(browser: Client) -> None:
     webhook = paused()
     page = browser.post(url("resume", webhook), {"held": "send"}, follow=True)
-    assert "2 held deliveries are sent now" in page.text
+    assert "2 deliveries on hold are sent now" in page.text
     assert statuses() == {"pending"}
 
 
 def test_held_deliveries_are_dropped_on_resume(browser: Client) -> None:
     webhook = paused()
     page = browser.post(url("resume", webhook), {"held": "drop"}, follow=True)
-    assert "2 held deliveries were dropped" in page.text
+    assert "2 deliveries on hold were cancelled" in page.text
     assert statuses() == {"cancelled"}
     webhook.refresh_from_db()
     assert webhook.is_active

@@ -200,7 +200,7 @@ class TestTokens:
         assert fake.requests[-1].fields["refresh_token"] == "a-pasted-token"
         for wrong in ("", "two\nlines", "x" * 9000):
             answer = browser.post(address, {"refresh_token": wrong}, headers=HTMX)
-            assert "no refresh token" in answer.content.decode()
+            assert "not a refresh token" in answer.content.decode()
         assert len(fake.requests) == 2
 
 

@@ -115,7 +115,7 @@ def _times() -> dict[str, Any]:
 
 
 def test_before_any_event_the_samples_are_tried(browser: Client) -> None:
-    assert "No such event has happened yet. Of 1 sample, 0 passes." in words(tried(browser))
+    assert "No such event yet. 0 of 1 sample matches." in words(tried(browser))
 
 
 def test_without_chosen_events_it_asks_for_them(browser: Client) -> None:
@@ -176,7 +176,7 @@ def test_a_mistake_is_told_while_typing(browser: Client) -> None:
         },
     )
     assert "“soon” is not a time" in page.text
-    assert "1 condition is not complete" in page.text
+    assert "1 incomplete condition" in page.text
 
 
 @pytest.mark.parametrize(

@@ -222,10 +222,10 @@ def test_a_row_says_what_its_folded_options_are() -> None:
         "Date as YYYY-MM-DD HH:MM:SS",
         "Europe/Kyiv",
         "or “x”",
-        "omitted when empty",
+        "left out when empty",
     ]
     (row,) = section(None, {**SOURCE, **set_}).rows
-    assert row.options == ["omitted when empty"]
+    assert row.options == ["left out when empty"]
 
 
 def test_a_variable_is_chosen_by_its_label_with_a_sample_beside_it() -> None:

@@ -182,7 +182,7 @@ def test_the_last_real_event_is_the_newest_of_the_chosen_types(browser: Client) 
     answer = preview(browser, webhook, **typed)
     assert answer.context["preview"].body == b'{"a":"380000000001"}'
     none = preview(browser, webhook, event_types=["dialog.opened"], preview_event="real")
-    assert "No such event yet" in none.text
+    assert "No such event has happened yet" in none.text
 
 
 def test_a_form_with_as_much_as_it_may_hold_is_not_too_much(browser: Client) -> None:

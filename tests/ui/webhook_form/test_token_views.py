@@ -162,7 +162,7 @@ def test_what_waited_for_the_token_is_released(browser: Client, provider: Provid
     Delivery.objects.update(
         status=Status.HELD, hold_reason=HoldReason.NO_TOKEN, next_attempt_at=None
     )
-    assert "1</span> delivery waits" in browser.get(edit_url(webhook)).text
+    assert "1</span> delivery is on hold" in browser.get(edit_url(webhook)).text
     come_back(browser, answer_consent(url))
     assert Delivery.objects.get().status == Status.PENDING
     assert "1 delivery that waited for it is being sent." in browser.get(edit_url(webhook)).text

@@ -46,7 +46,7 @@ def test_the_ticked_are_paused_and_no_others(browser: Client) -> None:
     one, two, _three = make_three()
     delivery = make_delivery(one)
     page = act(browser, "pause", one, two)
-    assert "2 webhooks were paused. Their events wait until they are resumed." in page.text
+    assert "2 webhooks were paused. Their deliveries are on hold until they are resumed." in page.text
     assert active() == {"Three"}
     delivery.refresh_from_db()
     assert delivery.status == Status.HELD
@@ -79,7 +79,7 @@ def test_resuming_asks_what_becomes_of_the_held(browser: Client, held: str, stat
     events.pause(one)
     events.pause(two)
     page = act(browser, "resume", one, two)
-    assert "Deliveries that were held meanwhile: 2" in page.text
+    assert "Deliveries on hold: 2" in page.text
     assert active() == {"Three"}
     page = browser.post(
         BULK,
@@ -95,7 +95,7 @@ def test_deleting_asks_first_and_says_what_is_lost(browser: Client) -> None:
     make_delivery(one)
     page = act(browser, "delete", one, two)
     assert "Delete 2 webhooks?" in page.text
-    assert "Deliveries that wait or are held: 2." in page.text
+    assert "Deliveries waiting or on hold: 2." in page.text
     assert Webhook.objects.present().count() == 3
     assert not AuditEntry.objects.exists()
 
