@@ -104,8 +104,8 @@ def test_a_webhook_that_was_gone_is_tested_then_resumed(
     page.goto(f"{steps.LIST}{webhook.pk}/")
     expect(page.get_by_text("The receiver accepted a test")).to_be_visible()
     page.get_by_text("Cancel them instead…").click()
-    page.get_by_role("button", name="Drop the 2 and resume").click()
-    expect(page.get_by_text("2 held deliveries were dropped").first).to_be_visible()
+    page.get_by_role("button", name="Cancel the 2 and resume").click()
+    expect(page.get_by_text("2 deliveries on hold were cancelled").first).to_be_visible()
     assert len(receiver.requests("/open/")) == 1
 
 

@@ -99,7 +99,7 @@ def test_a_webhook_is_edited_paused_resumed_duplicated_and_deleted(
     page.get_by_role("link", name="CRM", exact=True).click()
     expect(page.get_by_text("Nothing is sent. Deliveries are on hold")).to_be_visible()
     page.get_by_role("button", name="Resume").click()
-    said = page.get_by_text("“CRM” is active again; 1 held delivery is sent now.").first
+    said = page.get_by_text("“CRM” is active again. 1 delivery on hold is sent now.").first
     expect(said).to_be_visible()
     [received] = receiver.wait_for(1, path_prefix="/basic/")
     assert received.header("webhook-id") == delivery.event_id

@@ -68,8 +68,9 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
     callback_url = text_field(
         "callback_url",
         _(
-            "Register exactly this URL at the provider. After you approve, you are sent "
-            "back here and the code is taken from it."
+            
+"Register exactly this URL at the provider. After you approve, it sends you "
+"back here with a code."
         ),
         widget=CopyInput,
         inputmode="url",
