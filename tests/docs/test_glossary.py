@@ -1,4 +1,4 @@
-"""docs/glossary.md: it has the words of every status, and the screens use no word that it rejects."""
+"""docs/glossary.md: it has the words of every status, and the screens use none that it rejects."""
 
 import re
 
@@ -10,7 +10,9 @@ from webhooks.models import Status, TokenState
 
 TEXT = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
 # Each has a word that is said instead.
-REJECTED = re.compile(r"\b(held|parked|pending|queued|redeliver\w*|replay\w*|send again|drop)\b", re.I)
+REJECTED = re.compile(
+    r"\b(held|parked|pending|queued|redeliver\w*|replay\w*|send again|drop)\b", re.I
+)
 
 
 def section(heading: str) -> str:

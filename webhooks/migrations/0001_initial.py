@@ -410,6 +410,7 @@ class Migration(migrations.Migration):
                 ('name', models.CharField(max_length=100, verbose_name='Name')),
                 ('recipient', models.CharField(blank=True, default='', max_length=254, verbose_name='Address')),
                 ('secret', webhooks.security.encryption.SecretField(blank=True, default='', verbose_name='URL')),
+                ('accepts_plain_http', models.BooleanField(default=False, verbose_name='Send secrets over plain http')),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('sent_at', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('last_error', models.CharField(blank=True, default='', editable=False, max_length=500)),

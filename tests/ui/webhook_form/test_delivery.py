@@ -187,7 +187,10 @@ def test_recipients_are_read_a_line_or_a_comma_each(typed: str, addresses: list[
         ("Ops <ops@example.com>", "“Ops” is not an e-mail address."),
         ("a@example.com\0", "is not an e-mail address."),
         ("a" * 65 + "@example.com" * 20, "is not an e-mail address."),
-        ("\n".join(f"p{n}@example.com" for n in range(21)), "21 addresses are too many; the limit is 20"),
+        (
+            "\n".join(f"p{n}@example.com" for n in range(21)),
+            "21 addresses are too many; the limit is 20",
+        ),
     ],
 )
 def test_wrong_recipients_say_which_one_is_wrong(typed: str, words: str) -> None:

@@ -46,7 +46,9 @@ def test_the_ticked_are_paused_and_no_others(browser: Client) -> None:
     one, two, _three = make_three()
     delivery = make_delivery(one)
     page = act(browser, "pause", one, two)
-    assert "2 webhooks were paused. Their deliveries are on hold until they are resumed." in page.text
+    assert (
+        "2 webhooks were paused. Their deliveries are on hold until they are resumed." in page.text
+    )
     assert active() == {"Three"}
     delivery.refresh_from_db()
     assert delivery.status == Status.HELD

@@ -349,9 +349,7 @@ class AlertFields(forms.Form):
         gettext_lazy("Share of failures (%)"),
         100,
         gettext_lazy("Enter a whole number from 1 to 100, or leave it empty."),
-        gettext_lazy(
-            "For example 20: 20% of the last hour's attempts, out of at least ten."
-        ),
+        gettext_lazy("For example 20: 20% of the last hour's attempts, out of at least ten."),
     )
 
     def clean_alerts_muted_until(self) -> datetime | None:
