@@ -84,6 +84,18 @@ class SecretLines(SecretInput):
         super().__init__({"rows": 3, "class": "mono", "autocomplete": "off"})
 
 
+# Of the tick without which no secret goes over plain http.
+PLAIN_HTTP_HELP = _("Everybody on the way can read them. Tick it only for a network of your own.")
+
+
+def plain_http_refusal(origin: str) -> str:
+    """Return why an address is not saved without that tick."""
+    return gettext(
+        "%(origin)s is not encrypted, and secrets would be sent to it. Use an address with "
+        "https://, or tick this box."
+    ) % {"origin": origin}
+
+
 class SecretFormField(forms.CharField):
     """Clean to the typed text, `CLEAR`, or an empty string that keeps what is stored."""
 

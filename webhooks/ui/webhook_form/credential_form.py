@@ -23,7 +23,13 @@ from webhooks.models import (
 )
 from webhooks.security.drafts import Draft
 from webhooks.ui.connections import lifecycle
-from webhooks.ui.fields import CLEAR, CopyInput, SecretFormField
+from webhooks.ui.fields import (
+    CLEAR,
+    PLAIN_HTTP_HELP,
+    CopyInput,
+    SecretFormField,
+    plain_http_refusal,
+)
 from webhooks.ui.webhook_form import authorization
 from webhooks.ui.webhook_form.oauth_fields import OAuthFields, choice_field, text_field
 from webhooks.ui.webhook_form.pasted_curl import Pasted
@@ -110,9 +116,7 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
             **initial,
         }
         super().__init__(data, instance=instance, initial=shown)
-        self.fields["accepts_plain_http"].help_text = _(
-            "Everybody on the way can read them. Tick it only for a network of your own."
-        )
+        self.fields["accepts_plain_http"].help_text = PLAIN_HTTP_HELP
         for name in _ADDRESSES:
             if name in self.fields:
                 address: Any = self.fields[name]
@@ -271,11 +275,7 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         if values.get("accepts_plain_http") or not self.sends_secrets():
             return
         if origins := self.plain_http_origins():
-            sentence = _(
-                "%(origin)s is not encrypted, and secrets would be sent to it. Use an address with "
-                "https://, or tick this box."
-            )
-            self.add_error("accepts_plain_http", sentence % {"origin": origins[0]})
+            self.add_error("accepts_plain_http", plain_http_refusal(origins[0]))
 
     def secret_is_set(self, field: str) -> bool:
         """Return whether the credential will have this secret after saving."""

@@ -295,7 +295,7 @@ class OAuthFields(forms.Form):
         """Return what to register at each provider, and what its preset asks and fills in."""
         chosen = self["provider"].value() or ""
         data: Mapping[str, Any] = self.data if self.is_bound else {}
-        addresses = {name: self[name].value() or "" for name in ("auth_url", "token_url")}
+        addresses = {name: self[name].value() or "" for name in _ADDRESSED}
         return [
             {
                 "preset": preset,
@@ -317,7 +317,7 @@ class OAuthFields(forms.Form):
 
     @property
     def compared_fields(self) -> str:
-        return ",".join(("issuer", *_FOUND))
+        return ",".join(("issuer", "grant_type", *_FOUND))
 
     @property
     def has_issuer_open(self) -> bool:
@@ -400,8 +400,10 @@ def _text(value: Any) -> str:
 # The standard's values; a preset starts from them, whatever was there before.
 _STANDARD = {name: _text(AUTHORIZATION_FIELDS[name].get_default()) for name in ADVANCED_FIELDS}
 _RESET = {**_STANDARD, "issuer": "", "client_authentication": "basic_header"}
+# What the answers to a preset's questions may be read back from.
+_ADDRESSED = ("auth_url", "token_url", "assertion_claims")
 # What a button may fill in; never a secret, and nothing outside of this section.
-FILLABLE = frozenset({*_RESET, "provider", "auth_url", "token_url", "scope"})
+FILLABLE = frozenset({*_RESET, "provider", "grant_type", "auth_url", "token_url", "scope"})
 
 
 def as_text(fields: Mapping[str, Any]) -> dict[str, str]:
@@ -416,11 +418,22 @@ def fill_in(data: QueryDict) -> None:
             preset = as_text(oauth.fill(data.get("provider", ""), _answers(data)))
         except oauth.MisconfiguredError:
             return
-        values = _RESET | preset | _scope(preset, str(data.get("scope", "")).strip())
+        values = (
+            _RESET
+            | _grant(str(data.get("grant_type", "")))
+            | preset
+            | _scope(preset, str(data.get("scope", "")).strip())
+        )
     else:
         values = _given(data.get("fill", ""))
     for name, value in values.items():
         data[name] = value
+
+
+def _grant(chosen: str) -> dict[str, str]:
+    """Return the grant that most presets leave as it is; the one of a preset goes with it."""
+    of_presets = {one.fields.get("grant_type") for one in oauth.PRESETS.values()}
+    return {"grant_type": GrantType.AUTHORIZATION_CODE.value} if chosen in of_presets else {}
 
 
 def _scope(preset: Mapping[str, str], typed: str) -> dict[str, str]:
@@ -481,10 +494,14 @@ def _input_name(preset: oauth.ProviderPreset, question: str) -> str:
 
 def _read_back(preset: oauth.ProviderPreset, question: str, addresses: Mapping[str, str]) -> str:
     """Return the answer that led to the addresses that are there now, or nothing."""
+    others = [f"{{{one.name}}}" for one in preset.questions if one.name != question]
     for field, address in addresses.items():
-        template = re.escape(str(preset.fields.get(field, "")))
+        template = re.escape(_text(preset.fields.get(field, "")))
         pattern = template.replace(re.escape(f"{{{question}}}"), "([A-Za-z0-9.-]+)", 1)
-        if pattern != template and (found := re.fullmatch(pattern, address)):
+        is_asked = pattern != template
+        for other in others:
+            pattern = pattern.replace(re.escape(other), "[A-Za-z0-9.-]+")
+        if is_asked and (found := re.fullmatch(pattern, "\n".join(address.splitlines()))):
             return found[1]
     return ""
 
@@ -503,8 +520,13 @@ def find_endpoints(data: Mapping[str, Any]) -> dict[str, Any]:
     issuer = str(data.get("issuer", "")).strip()
     if not issuer:
         return {"problem": _("Enter the issuer, for example “https://accounts.google.com”.")}
+    grant = str(data.get("grant_type", ""))
     try:
-        discovered = oauth.discover(issuer)
+        discovered = oauth.discover(
+            issuer,
+            grant=GrantType(grant) if grant in GrantType.values else GrantType.AUTHORIZATION_CODE,
+            authentication=str(data.get("client_authentication", "")),
+        )
     except oauth.MisconfiguredError as error:
         return {"problem": str(error)}
     values = as_text(discovered.fields)

@@ -201,7 +201,10 @@ def _judged(webhook: Webhook, last: Attempt) -> dict[str, Any]:
             rule = compile_rule(webhook)
         except MappingError as error:
             return {"kind": "warning", "sentence": str(error)}
-        outcome, message, _is_expired = rule.judge(status, body, last.response_size, by_status)
+        headers = last.response_headers.encode("latin-1", "replace")
+        outcome, message, _is_expired = rule.judge(
+            status, body, last.response_size, by_status, headers=headers
+        )
     if outcome is Outcome.SUCCEEDED:
         sentence = _("The last answer, %d, counts as a success.") % status
         return {"kind": "success", "sentence": sentence}
