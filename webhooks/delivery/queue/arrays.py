@@ -9,7 +9,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import psycopg
 from psycopg.adapt import Dumper
@@ -35,7 +35,7 @@ class _Array:
     element_oid: ClassVar[int]
 
     @classmethod
-    def of(cls, count: int, elements: Sequence[bytes]) -> Any:
+    def of(cls, count: int, elements: Sequence[bytes]) -> Self:
         if not count:
             return cls(_empty(0, 0, cls.element_oid))
         return cls(_header(1, 0, cls.element_oid, count, 1) + b"".join(elements))

@@ -43,9 +43,11 @@ WRITES_IN_PARALLEL = True
 # It has `enqueue_at_once` and a version of the subscriptions.
 ACCEPTS_AT_ONCE = True
 # What the columns of a new event and of a new delivery hold, in their order.
-_OF_EVENT = (arrays.texts, arrays.texts, arrays.binaries, arrays.moments, arrays.numbers)
-_OF_EVENT += (arrays.texts,) * 8
-_OF_DELIVERY = (arrays.texts, arrays.texts, arrays.numbers) + (arrays.texts,) * 3
+_Kind = Callable[[Sequence[Any]], Any]
+_SOME_TEXTS: list[_Kind] = [arrays.texts] * 8
+_OF_EVENT: list[_Kind] = [arrays.texts, arrays.texts, arrays.binaries, arrays.moments]
+_OF_EVENT += [arrays.numbers, *_SOME_TEXTS]
+_OF_DELIVERY: list[_Kind] = [arrays.texts, arrays.texts, arrays.numbers, *_SOME_TEXTS[:3]]
 # So few results are written with one statement.
 _FEW_ROWS = 16
 # Rows are looked up one by one, through an index: while a table is small a hash or a merge of all
@@ -123,9 +125,7 @@ def _prepared() -> Iterator[None]:
         opened.prepare_threshold = before
 
 
-def _columns_of(
-    kinds: Sequence[Callable[[Sequence[Any]], Any]], rows: Sequence[tuple[Any, ...]]
-) -> list[Any]:
+def _columns_of(kinds: Sequence[_Kind], rows: Sequence[tuple[Any, ...]]) -> list[Any]:
     """Return an array for each column."""
     columns = zip(*rows, strict=True) if rows else [()] * len(kinds)
     return [kind(column) for kind, column in zip(kinds, columns, strict=True)]
