@@ -291,7 +291,7 @@ DO UPDATE SET count = h.count + EXCLUDED.count
 
 _EVENT_COLUMNS = """id, type, payload, occurred_at, filtered_count, idempotency_key, fingerprint,
     source, call_id, caller_digits, callee_digits, client_digits, company_digits"""
-_EVENT_ARRAYS = """unnest(%s::text[], %s::text[], %s::bytea[], %s::timestamptz[], %s::int[],
+_EVENT_ARRAYS = """unnest(%s::text[], %s::text[], %s::bytea[], %s::timestamptz[], %s::bigint[],
     %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
     %s::text[])"""
 INSERT_EVENTS = f"""
