@@ -22,6 +22,7 @@ from webhooks.models.credential import (
 from webhooks.models.edited import EditedRow
 from webhooks.models.incidents import Incident, IncidentKind
 from webhooks.models.log import (
+    LONG_AGO,
     Attempt,
     Delivery,
     DeliveryQuerySet,

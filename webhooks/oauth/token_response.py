@@ -4,7 +4,6 @@ Pure: bytes in, a frozen value out, no exception leaves `classify`. The status i
 body. Source: RFC 6749 sections 5.1 and 5.2, RFC 6750 section 2.1, and what providers do instead.
 """
 
-import codecs
 import email.utils
 import json
 import math
@@ -15,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
+from webhooks import network
 from webhooks.models import messages
 from webhooks.oauth.errors import (
     ERRORS,
@@ -39,6 +39,7 @@ from webhooks.oauth.token_errors import (
     TRANSIENT_STATUSES,
     WRONG_ADDRESS_STATUSES,
     TokenRefusal,
+    assertion_code,
     error_code,
     is_known,
     judge,
@@ -47,20 +48,16 @@ from webhooks.oauth.token_errors import (
     normalized,
     refusal_of,
     says_failure,
+    wants_certificate,
 )
 
 # Real answers have three levels; more only costs the parser's recursion.
 _MAX_DEPTH = 20
 _MAX_FIELDS = 200
 _TOKENS = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
-_CHARSET = re.compile(r"charset\s*=\s*[\"']?([A-Za-z0-9_.:-]+)", re.IGNORECASE)
 _FORM = re.compile(r"[A-Za-z_][\w.-]*=[^\s<>{}]*")
 # What says that it is a form may be written carelessly: spaces as they are, a leading "&".
 _DECLARED_FORM = re.compile(r"&*[A-Za-z_][\w.-]*=")
-# Other codecs of Python are no charsets of the web, or cost time ("punycode", "idna").
-_CHARSETS = re.compile(
-    r"utf-?(8|16|32)([-_]?[lb]e)?|iso-?8859-\d+|latin-?1|windows-125\d|cp125\d|koi8-[ru]"
-)
 _HTML = re.compile(r"\s*(<!doctype|<html|<head|<body|<!--|<title|<script)", re.IGNORECASE)
 
 
@@ -70,7 +67,7 @@ def read_body(body: bytes, content_type: str) -> dict[str, Any]:
     Errors: UnusableAnswerError with the reason "empty", "html", "too_deep", "truncated",
     "duplicate_keys", "not_json" or "not_an_object".
     """
-    text = decode(body, content_type).strip()
+    text = network.decode(body, content_type).strip()
     if not text:
         raise UnusableAnswerError("empty")
     if is_html(text, content_type):
@@ -78,21 +75,6 @@ def read_body(body: bytes, content_type: str) -> dict[str, Any]:
     if _is_form(text, content_type):
         return _read_form(text)
     return _read_json(text)
-
-
-def decode(body: bytes, content_type: str = "") -> str:
-    """Return the body as text without a byte order mark; it never fails."""
-    if body.startswith(codecs.BOM_UTF8):
-        return body.decode("utf-8-sig", errors="replace")
-    declared = _CHARSET.search(content_type)
-    for charset in ("utf-8" if b"\0" not in body else "", declared[1] if declared else ""):
-        if charset and _CHARSETS.fullmatch(charset.lower()):
-            try:
-                return body.decode(charset).removeprefix("\ufeff")
-            except (UnicodeError, LookupError):
-                continue
-    detected = json.detect_encoding(body)
-    return body.decode(detected, errors="replace").removeprefix("\ufeff")
 
 
 def is_html(text: str, content_type: str) -> bool:
@@ -291,7 +273,7 @@ def _read(fields: dict[str, Any], raw: RawAnswer, expected: Expected, now: datet
 
 
 def _transient(raw: RawAnswer, expected: Expected, now: datetime) -> TokenAnswer:
-    text = decode(raw.body, raw.content_type)
+    text = network.decode(raw.body, raw.content_type)
     words = "" if is_html(text.strip(), raw.content_type) else _words(text, expected)
     code = "rate_limited" if raw.status == 429 else "unavailable"
     return TokenAnswer(
@@ -337,10 +319,13 @@ def stored_refusal(
     code = error_code(
         refusal, result, status=status, scope=expected.scope, uses_pkce=expected.uses_pkce
     )
-    if expected.grant is Grant.JWT_BEARER and refusal.code == "invalid_grant":
-        code = "assertion_refused"
+    if expected.grant is Grant.JWT_BEARER and result is TokenResult.MISCONFIGURED:
+        code = assertion_code(refusal, code)
+    if code == "provider_error" and status in WRONG_ADDRESS_STATUSES:
+        code = "no_endpoint"
     words = refusal.description or " ".join(refusal.texts) or refusal.code
-    params = {
+    params: dict[str, str | int] = {
+        "status": status,
         "error": clean(refusal.code, secrets=expected.secrets, limit=100),
         "grant": expected.grant.value,
         "scope": expected.scope,
@@ -355,7 +340,7 @@ def _judged(refusal: TokenRefusal, raw: RawAnswer, expected: Expected) -> TokenR
     return judge(
         refusal,
         status=raw.status,
-        text=decode(raw.body, raw.content_type),
+        text=network.decode(raw.body, raw.content_type),
         reauthorization_words=expected.reauthorization_words,
         has_person=expected.grant not in (Grant.CLIENT_CREDENTIALS, Grant.JWT_BEARER),
     )
@@ -365,7 +350,7 @@ def _refused_in_words(
     raw: RawAnswer, expected: Expected, now: datetime, refusal: TokenRefusal | None = None
 ) -> TokenAnswer:
     """Return the class of a 4xx without an error code, or whose body cannot be read."""
-    text = decode(raw.body, raw.content_type).strip()
+    text = network.decode(raw.body, raw.content_type).strip()
     is_page = is_html(text, raw.content_type)
     if refusal:
         # Text by text: words of two fields are no sentence.
@@ -379,14 +364,15 @@ def _refused_in_words(
     result = _judged(refusal, raw, expected)
     if result is not TokenResult.MISCONFIGURED:
         message = stored_refusal(refusal, result, expected, status=raw.status)
+    elif is_page and wants_certificate(text):
+        message = stored("client_key_needed", method="tls_client_auth")
     elif is_page and raw.status not in WRONG_ADDRESS_STATUSES:
         # A page in between (a firewall, a login, an outage) and not the token endpoint itself.
         result, message = TokenResult.TRANSIENT, stored("web_page", status=raw.status)
     else:
         wrong = "no_endpoint" if raw.status in WRONG_ADDRESS_STATUSES else "refused_without_code"
         words = "" if is_page else _words(refusal.description or text, expected)
-        is_client = raw.status == 401 or (raw.status == 403 and names_client(refusal))
-        code = "invalid_client" if is_client else wrong
+        code = "invalid_client" if names_client(refusal, raw.status) else wrong
         message = stored(code, status=raw.status, said=words)
     return TokenAnswer(
         result=result,
@@ -447,6 +433,11 @@ def _implied_words(fields: dict[str, Any]) -> Iterator[str]:
             yield f"AADSTS{one}"
         if holder.get("is_transient") is True:
             yield "temporarily unavailable"
+    errors = fields.get("errors")
+    for one in errors if isinstance(errors, list) else ():
+        # Strava: {"field": "refresh_token", "code": "invalid"}.
+        if isinstance(one, dict) and isinstance(one.get("field"), str):
+            yield f"{one['field']} {one.get('code')}"
 
 
 def _says_error(fields: dict[str, Any]) -> bool:
@@ -489,8 +480,11 @@ def _granted(
         is_named_error = is_known(refusal.code) or (
             _judged(refusal, raw, expected) is not TokenResult.MISCONFIGURED
         )
-        if problem.reason == "no_token" and is_named_error:
-            # An error with a name of its own, such as {"status": "BAD_REFRESH_TOKEN"}.
+        is_numbered = messages.load(problem.message) == ("no_token_answer", {}) and _has_number(
+            refusal
+        )
+        if problem.reason == "no_token" and (is_named_error or is_numbered):
+            # An error with a name of its own, such as {"status": "BAD_REFRESH_TOKEN"}, or a number.
             return _refused(refusal, raw, expected, now)
         message = mask_known(problem.message, expected.secrets)
         return _misconfigured(problem.reason, message)
@@ -498,6 +492,13 @@ def _granted(
     warning = mask_known(joined(warning, change), expected.secrets)
     result = TokenResult.OK_WITH_WARNING if warning else TokenResult.OK
     return TokenAnswer(result=result, token=token, warning=warning)
+
+
+def _has_number(refusal: TokenRefusal) -> bool:
+    """Return whether an answer has a number that is no success, and says something to it."""
+    numbers = [one.removeprefix("-") for one in refusal.codes]
+    is_said = normalized(refusal.description) not in NO_ERRORS
+    return is_said and any(one.isdecimal() and one.strip("0") and one != "200" for one in numbers)
 
 
 def _misconfigured(reason: str, message: str) -> TokenAnswer:

@@ -43,7 +43,7 @@ def export(request: HttpRequest) -> HttpResponse:
     found = Webhook.objects.present().filter(pk__in=ids).select_related("credential")
     webhooks = list(found.order_by("name", "pk"))
     if not webhooks:
-        messages.info(request, _("Tick the webhooks first, then export them."))
+        messages.info(request, _("Select webhooks first, then export them."))
         return redirect_back(request, "webhooks:list")
     audit.record_many(Action.EXPORTED, webhooks, user=request.user)
     answer = JsonResponse(
@@ -83,7 +83,7 @@ def _content(request: HttpRequest) -> bytes | str:
         return content
     text = request.POST.get("text", "")
     if not text.strip():
-        raise FileError(_("Choose a file, or paste its content."))
+        raise FileError(_("Choose a file or paste its content."))
     return text
 
 
@@ -111,16 +111,16 @@ def _import(request: HttpRequest) -> HttpResponse:
         opened = Sealed(request.POST["plan"]).open(_PLACE)
         held = signing.loads(opened, salt=_SALT, max_age=_SECONDS)
     except (signing.BadSignature, SecretUnreadableError):
-        sentence = _("The look at this file is too long ago. Choose the file again.")
+        sentence = _("This preview has expired. Choose the file again.")
         return render(request, "webhooks/transfer/import.html", {"error": sentence}, status=422)
     numbers = {int(one) for one in request.POST.getlist("entry") if one.isdecimal()}
     plan = _plan(request, held["entries"], is_paused=held["is_paused"])
     refused = numbers - {item.number for item in plan.doable}
     if refused or not numbers:
         sentence = (
-            _("Something changed since you looked. Nothing was imported; look again.")
+            _("Something changed in the meantime. Nothing was imported. Review the import again.")
             if refused
-            else _("Tick at least one webhook. Nothing was imported.")
+            else _("Nothing was imported. Select at least one webhook.")
         )
         messages.error(request, sentence)
         return _preview(request, held["entries"], is_paused=held["is_paused"], status=409)
@@ -130,7 +130,7 @@ def _import(request: HttpRequest) -> HttpResponse:
         messages.error(request, str(error))
         return _preview(request, held["entries"], is_paused=held["is_paused"], status=409)
     except DatabaseError:
-        messages.error(request, _("The database refused it, so nothing was imported. Try again."))
+        messages.error(request, _("The database refused the import. Nothing was saved. Try again."))
         return _preview(request, held["entries"], is_paused=held["is_paused"], status=409)
     messages.success(request, _sentence(done))
     request.session[_RESULT_KEY] = [_facts(item) for item in done]
