@@ -97,9 +97,18 @@ def publish_many(items: Iterable[NewEvent]) -> list[Published]:
     wanted = list(items)
     for item in wanted:
         check(item)
-    published = accept(wanted)
+    is_alone = len(wanted) == 1 and queue.backend().ACCEPTS_AT_ONCE and connection.get_autocommit()
+    published = _accept_alone(wanted[0]) if is_alone else accept(wanted)
     _notify_of(published)
     return published
+
+
+def _accept_alone(item: NewEvent) -> list[Published]:
+    """Accept with one statement that is its own transaction: without BEGIN and COMMIT around."""
+    [result] = accept_at_once([item])
+    if isinstance(result, InvalidEventError):
+        raise result
+    return [result] if result else accept([item])
 
 
 def publish_each(items: Sequence[NewEvent]) -> list[Published | InvalidEventError]:

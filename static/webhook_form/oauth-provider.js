@@ -36,6 +36,11 @@
     const scopes = guides.map((one) => JSON.parse(one.dataset.values).scope ?? "");
     if (scopes.includes(provider.form.elements.scope.value.trim())) values.scope ??= "";
     else delete values.scope;
+    // So does a grant that a preset chose.
+    const grants = guides.map((one) => JSON.parse(one.dataset.values).grant_type);
+    if (!("grant_type" in values) && grants.includes(provider.form.elements.grant_type.value)) {
+      values.grant_type = "authorization_code";
+    }
     return values;
   };
 

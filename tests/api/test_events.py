@@ -130,6 +130,30 @@ def test_a_key_used_for_other_content_is_refused() -> None:
     assert refused.value.code == "key_reused"
 
 
+@pytest.mark.django_db(transaction=True)
+def test_an_event_published_in_no_transaction_keeps_to_the_same_rules() -> None:
+    assert events.publish("call.incoming.after", {"call_id": "0"}).deliveries == 0
+    # What was remembered of the webhooks a moment ago is not used any more.
+    webhook = make_webhook(name='Quoted, "braced" {and} \\ more')
+    first = events.publish(
+        "call.incoming.after", {"call_id": '"1", {2}', "caller": "+380441234567"},
+        idempotency_key="k",
+    )  # fmt: skip
+    assert Delivery.objects.get().webhook == webhook
+    event = Event.objects.get(pk=first.event_id)
+    assert (event.call_id, event.callee_digits) == ('"1", {2}', None)
+    assert abs(event.occurred_at - timezone.now()) < dt.timedelta(minutes=1)
+    again = {"call_id": '"1", {2}', "caller": "+380441234567"}
+    repeated = events.publish("call.incoming.after", again, idempotency_key="k")
+    assert (repeated.event_id, repeated.is_duplicate) == (first.event_id, True)
+    with pytest.raises(events.InvalidEventError) as refused:
+        events.publish("call.incoming.after", {"call_id": "2"}, idempotency_key="k")
+    assert refused.value.code == "key_reused"
+    with pytest.raises(events.InvalidEventError):
+        events.publish("call.incoming.after", {"call_id": "2", "bad": float("nan")})
+    assert Event.objects.count() == 2
+
+
 def test_a_batch_with_a_repeated_key_makes_one_event() -> None:
     item = events.NewEvent("call.incoming.after", {"call_id": "1"}, "k")
     make_webhook()

@@ -60,6 +60,29 @@ def test_a_batch_is_due_when_it_is_full_or_old_enough() -> None:
     assert len(recorder.batch(now)) == RECORD_ROWS
 
 
+def test_a_batch_waits_for_more_while_more_are_on_their_way() -> None:
+    in_hand = 100
+    recorder = Recorder(queue.backend(), "here", lambda: in_hand)
+    [result] = results(1)
+    recorder.add(result)
+    now = time.monotonic()
+    assert recorder.batch(now + 0.02) == []
+    assert recorder.batch(now + 0.1) == [result]
+    in_hand = 1
+    assert recorder.batch(now + 0.02) == [result]
+
+
+def test_a_batch_that_a_webhook_waits_for_is_not_held_up() -> None:
+    recorder = Recorder(queue.backend(), "here", lambda: 100)
+    first, second = results(2)
+    recorder.add(first, is_awaited=True)
+    batch = recorder.batch(time.monotonic() + 0.02)
+    assert batch == [first]
+    recorder.write(batch)
+    recorder.add(second)
+    assert recorder.batch(time.monotonic() + 0.02) == []
+
+
 def test_a_written_batch_is_forgotten_and_an_unwritten_one_is_kept() -> None:
     recorder = a_recorder()
     for result in results(3):

@@ -29,11 +29,12 @@ def rule_of(**fields: Any) -> SuccessRule:
     return compile_rule(webhook)
 
 
-def judged(rule: SuccessRule, answer: object, status: int = 200) -> Judged:
+def judged(rule: SuccessRule, answer: object, status: int = 200, content_type: str = "") -> Judged:
     body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
     response = no_response(Outcome.UNKNOWN, Message("said", {}))
     by_status = classify(response._replace(error=None, status_code=status))
-    return rule.judge(status, body[:BODY_BYTES], len(body), by_status)
+    headers = f"Date: now\r\ncontent-type: {content_type}\r\n".encode()
+    return rule.judge(status, body[:BODY_BYTES], len(body), by_status, headers=headers)
 
 
 FAILS = {"answer_rule": "fails", "answer_variable": "error", "answer_operator": "exists"}
@@ -51,6 +52,16 @@ SUCCEEDS = {
         (FAILS, {"error": "INVALID_CREDENTIALS"}, 200, Outcome.REJECTED),
         (FAILS, {"error": {"code": 7}}, 200, Outcome.REJECTED),
         (FAILS, {"error": None}, 200, Outcome.SUCCEEDED),
+        *((FAILS, {"error": none}, 200, Outcome.SUCCEEDED) for none in (False, 0, "", [], {})),
+        *((FAILS, {"error": some}, 200, Outcome.REJECTED) for some in (True, 7, "0", [0])),
+        (FAILS | {"answer_variable": "answer[0].error"}, [{"error": "x"}], 200, Outcome.REJECTED),
+        (FAILS | {"answer_variable": "answer[1][0].error"}, [[], [{"error": "x"}]], 200,
+         Outcome.REJECTED),
+        (FAILS | {"answer_variable": "errors[0]"}, {"errors": [{"code": 1}]}, 200,
+         Outcome.REJECTED),
+        (FAILS | {"answer_variable": "errors[0]"}, {"errors": []}, 200, Outcome.SUCCEEDED),
+        (FAILS | {"answer_variable": "data.errors"}, {"data": [{"errors": 1}]}, 200,
+         Outcome.SUCCEEDED),
         (FAILS, {"result": 1}, 201, Outcome.SUCCEEDED),
         (FAILS, b"OK", 200, Outcome.SUCCEEDED),
         (FAILS, b"", 204, Outcome.SUCCEEDED),
@@ -90,7 +101,7 @@ def said(found: Judged) -> str:
 def test_the_reason_is_what_the_answer_says() -> None:
     rule = rule_of(**FAILS, answer_reason="error.code")
     answer = {"error": {"code": "INVALID_CREDENTIALS"}}
-    assert "200, but the answer says “INVALID_CREDENTIALS”" in said(judged(rule, answer))
+    assert "200, but the response says “INVALID_CREDENTIALS”" in said(judged(rule, answer))
     assert "does not meet the success rule" in said(judged(rule, {"error": "x"}))
     assert len(said(judged(rule, {"error": {"code": "x" * 5_000}}))) < 300
 
@@ -101,10 +112,86 @@ def test_a_reason_is_no_object_and_no_list(error: object) -> None:
     assert "does not meet the success rule" in said(judged(rule, {"error": error}))
 
 
-def test_an_answer_that_was_cut_says_so() -> None:
-    long = json.dumps({"ok": True, "rows": "x" * 70_000}).encode()
-    assert "64 KiB" in said(judged(rule_of(**SUCCEEDS), long))
-    assert judged(rule_of(**FAILS), long).outcome is Outcome.SUCCEEDED
+NO = '{"error":"INVALID_CREDENTIALS","text":"Невірний пароль"}'
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (NO.encode("utf-8-sig"), ""),
+        (NO.encode("utf-16"), ""),
+        (NO.encode("utf-16-le"), "application/json"),
+        (NO.encode("utf-32-be"), ""),
+        (NO.encode("cp1251"), "application/json; charset=windows-1251"),
+        (NO.encode("cp1251"), 'text/html;charset="cp1251"'),
+        (NO.encode("cp1251"), ""),
+        (NO.encode("koi8-u"), "application/json; charset=no-such"),
+        (NO.encode(), "application/json; charset=utf-7"),
+        (f"\r\n {NO}\n".encode(), "text/plain"),
+    ],
+)
+def test_an_answer_is_read_in_any_charset(body: bytes, content_type: str) -> None:
+    found = judged(rule_of(**FAILS, answer_reason="error"), body, 200, content_type)
+    assert "the response says “INVALID_CREDENTIALS”" in said(found)
+
+
+def test_a_reason_is_read_in_the_charset_of_the_answer() -> None:
+    rule = rule_of(**FAILS, answer_reason="text")
+    found = judged(rule, NO.encode("cp1251"), 200, "application/json; charset=windows-1251")
+    assert "Невірний пароль" in said(found)
+
+
+LONG = "x" * 70_000
+ESCAPES = "\\u0451" * 6_000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f'{{"error": "INVALID", "trace": "{LONG}"}}',
+        f'{{"error": "INVALID", "trace": {{"text": ["{LONG}"]}}}}',
+        f'{{"error": "INVALID", "rows": [{"[1, 2], " * 10_000}[]]}}',
+        f'{{"error": "INVALID", "rows": [{"true, " * 12_000}true]}}',
+        f'{{"error": "INVALID", "rows": {json.dumps(dict.fromkeys(map(str, range(9_000)), 1))}}}',
+        f'{{"error": "INVALID", "number": {"9" * 70_000}}}',
+        f'{{"error": "INVALID", "a": "{ESCAPES}", "b": "{ESCAPES}"}}',
+        f'{{"error": "INVALID", "a": "{LONG[:65_500]}\\u0041\\u0042{LONG}"}}',
+        f'{{"error": "INVALID", "{LONG}": 1}}',
+        f'{{"error": "INVALID {LONG}"}}',
+    ],
+)
+def test_what_was_read_of_a_long_answer_counts(body: str) -> None:
+    rule = rule_of(**FAILS, answer_reason="error")
+    for cut in range(8):
+        # Wherever in the text it is cut.
+        assert "the response says “INVALID" in said(judged(rule, (" " * cut + body).encode()))
+
+
+@pytest.mark.parametrize(
+    ("fields", "answer", "outcome"),
+    [
+        (SUCCEEDS, {"ok": True, "rows": LONG}, Outcome.SUCCEEDED),
+        (SUCCEEDS, {"ok": False, "rows": LONG}, Outcome.REJECTED),
+        (SUCCEEDS, {"rows": LONG, "ok": True}, Outcome.REJECTED),
+        (FAILS, {"rows": LONG, "error": "x"}, Outcome.SUCCEEDED),
+        (FAILS, {"ok": True, "rows": LONG}, Outcome.SUCCEEDED),
+        # What was cut off may be the error.
+        (SUCCEEDS | {"answer_variable": "error", "answer_operator": "not_exists"},
+         {"ok": True, "rows": LONG}, Outcome.REJECTED),
+        (FAILS | {"answer_variable": "ok", "answer_operator": "not_exists"},
+         {"rows": LONG, "ok": True}, Outcome.SUCCEEDED),
+        (FAILS | {"answer_variable": "ok", "answer_operator": "not_equals", "answer_value": "true"},
+         {"ok": False, "rows": LONG}, Outcome.REJECTED),
+    ],
+)  # fmt: skip
+def test_what_was_not_read_decides_nothing(
+    fields: dict[str, Any], answer: object, outcome: Outcome
+) -> None:
+    assert judged(rule_of(**fields), answer).outcome is outcome
+
+
+def test_an_answer_whose_end_was_needed_says_so() -> None:
+    assert "64 KiB" in said(judged(rule_of(**SUCCEEDS), {"rows": LONG, "ok": True}))
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
@@ -212,7 +299,7 @@ def test_an_answer_that_says_no_is_no_delivery(is_retried: bool, status: str) ->
         run_engine(lambda: Attempt.objects.exists())
     attempt = Attempt.objects.get()
     assert (attempt.outcome, attempt.status_code) == (Outcome.REJECTED, 200)
-    assert "the answer says “INVALID_CREDENTIALS”" in outcomes.sentence(attempt.error)
+    assert "the response says “INVALID_CREDENTIALS”" in outcomes.sentence(attempt.error)
     assert Delivery.objects.get(pk=delivery.pk).status == status
     webhook = Webhook.objects.get(pk=webhook.pk)
     assert "INVALID_CREDENTIALS" in problems.sentence(webhook.state.last_error)

@@ -372,10 +372,31 @@ METADATA = [
     "64:ff9b:1::6464:64c8",
     "::ffff:169.254.169.254",
     "2002:a9fe:a9fe::1",
+    "192.80.8.124",
+    "fd00:ec2::23",
+    "fd00:42::42",
+    "fd00:a9fe:a9fe::1",
+    # Mapped, compatible and translated, by well-known and by own prefixes of each length.
+    "::ffff:100.100.100.200",
+    "::a9fe:a9fe",
+    "::ffff:0:a9fe:a9fe",
+    "64:ff9b::a83f:8110",
+    "64:ff9b:1:a9fe:a9:fe00::",
+    "64:ff9b:1:a9:fe:a9fe::",
+    "64:ff9b:1:0:a9:fea9:fe00:0",
+    "fd64:ff9b::a9fe:a9fe",
+    "fd12:3456:789a:1::6464:64c8",
+    # Teredo's server and its client, ISATAP with either bit.
+    "2001:0:a9fe:a9fe::1",
+    "2001:0:102:304::5601:5601",
+    "fd00::5efe:a9fe:a9fe",
+    "fd00::200:5efe:a9fe:a9fe",
+    "2001:db8::5efe:a9fe:aa02",
 ]
 AROUND = [
     "0.0.0.0/0", "::/0", "169.254.0.0/16", "169.254.169.254/31", "100.64.0.0/10", "192.0.0.0/24",
     "168.63.0.0/16", "fc00::/7", "fe80::/10", "fd00:ec2::/32", "64:ff9b::/96", "2002::/16",
+    "192.80.8.0/24", "64:ff9b:1::/48", "::ffff:0:0/96", "::/8", "2000::/3", "2001::/23",
 ]  # fmt: skip
 
 
@@ -397,6 +418,9 @@ def test_cloud_metadata_is_opened_by_its_address_alone_and_never_recommended(add
 def test_what_is_beside_metadata_is_opened_with_its_network() -> None:
     assert addresses.address_problem("100.100.100.201", 8080, opening("100.64.0.0/10")) is None
     assert addresses.address_problem("fd00:1::1", 8080, opening("fc00::/7")) is None
+    assert addresses.address_problem("64:ff9b:1::808:808", 80, opening("64:ff9b:1::/48")) is None
+    assert addresses.address_problem("64:ff9b::a01:203", 80, opening("64:ff9b::/96")) is None
+    assert addresses.address_problem("2002:808:808::1", 80, opening("2002::/16")) is None
 
 
 def test_many_names_are_looked_up_side_by_side_with_one_deadline(

@@ -9,6 +9,7 @@ from django.conf import LazySettings
 from tests.oauth_fakes import Asked, FakeProvider, Reply, fake_provider
 from tests.sandbox import Provider
 from webhooks import oauth
+from webhooks.models import GrantType
 
 
 @pytest.fixture
@@ -179,9 +180,16 @@ def test_guard_is_asked(fake: FakeProvider, settings: LazySettings) -> None:
         ),
         (
             {"token_endpoint_auth_methods_supported": ["private_key_jwt"]},
-            {},
-            1,
+            {"client_authentication": "private_key_jwt"},
+            0,
         ),
+        (
+            {"token_endpoint_auth_methods_supported": ["self_signed_tls_client_auth"]},
+            {"client_authentication": "tls_client_auth"},
+            0,
+        ),
+        ({"token_endpoint_auth_methods_supported": ["client_secret_oob"]}, {}, 1),
+        ({"token_endpoint_auth_methods_supported": "client_secret_post"}, {}, 0),
         ({"token_endpoint_auth_methods_supported": ["none"]}, {}, 0),
         ({"code_challenge_methods_supported": ["plain"]}, {"uses_pkce": False}, 1),
         ({"code_challenge_methods_supported": ["S256"]}, {"uses_pkce": True}, 0),
@@ -210,6 +218,121 @@ def test_what_the_provider_offers_is_chosen_and_what_it_lacks_is_said(
 
     assert fields.items() <= found.fields.items()
     assert len(found.notes) == notes
+
+
+ALL_METHODS = ["client_secret_post", "client_secret_basic", "tls_client_auth", "private_key_jwt"]
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen", "kept"),
+    [
+        (ALL_METHODS, "basic_header", "basic_header"),
+        (ALL_METHODS, "raw_basic", "raw_basic"),
+        (ALL_METHODS, "request_body", "request_body"),
+        (ALL_METHODS, "tls_client_auth", "tls_client_auth"),
+        (ALL_METHODS, "client_secret_jwt", "basic_header"),
+        (["client_secret_post"], "raw_basic", "request_body"),
+        (["client_secret_post"], "nonsense", "request_body"),
+        (None, "request_body", "basic_header"),
+    ],
+)
+def test_a_chosen_way_to_authenticate_is_kept_where_it_is_offered(
+    fake: FakeProvider, offered: list[str] | None, chosen: str, kept: str
+) -> None:
+    serve(fake, OPENID, token_endpoint_auth_methods_supported=offered)
+
+    found = oauth.discover(fake.url, authentication=chosen)
+
+    assert found.fields["client_authentication"] == kept
+
+
+@pytest.mark.parametrize(
+    ("chosen", "way", "token_path", "revocation_path"),
+    [
+        ("tls_client_auth", "tls_client_auth", "/mtls/token", "/mtls/revoke"),
+        ("basic_header", "basic_header", "/token", "/revoke"),
+    ],
+)
+def test_a_client_with_a_certificate_gets_the_endpoints_that_ask_for_one(
+    fake: FakeProvider, chosen: str, way: str, token_path: str, revocation_path: str
+) -> None:
+    serve(
+        fake,
+        OPENID,
+        revocation_endpoint=f"{fake.url}/revoke",
+        mtls_endpoint_aliases={
+            "token_endpoint": f"{fake.url}/mtls/token",
+            "revocation_endpoint": f"{fake.url}/mtls/revoke",
+        },
+    )
+
+    found = oauth.discover(fake.url, authentication=chosen).fields
+
+    assert found["client_authentication"] == way
+    assert found["token_url"] == fake.url + token_path
+    assert found["revocation_url"] == fake.url + revocation_path
+    # A browser has no certificate: there is no other page to log in at.
+    assert found["auth_url"] == f"{fake.url}/authorize"
+
+
+@pytest.mark.parametrize("aliases", [None, [], "x", {"token_endpoint": None}])
+def test_what_has_no_other_endpoint_for_certificates_keeps_the_usual_one(
+    fake: FakeProvider, aliases: Any
+) -> None:
+    serve(
+        fake,
+        OPENID,
+        token_endpoint_auth_methods_supported=["tls_client_auth"],
+        mtls_endpoint_aliases=aliases,
+    )
+
+    found = oauth.discover(fake.url, authentication="tls_client_auth").fields
+
+    assert found["token_url"] == f"{fake.url}/token"
+
+
+def test_an_endpoint_for_certificates_that_leads_elsewhere_is_refused(fake: FakeProvider) -> None:
+    aliases = {"token_endpoint": "http://10.0.0.1/token"}
+    serve(fake, OPENID, mtls_endpoint_aliases=aliases)
+
+    with pytest.raises(oauth.MisconfiguredError, match="token_endpoint"):
+        oauth.discover(fake.url, authentication="tls_client_auth")
+
+
+@pytest.mark.parametrize(
+    ("grant", "auth_path", "notes"),
+    [
+        ("authorization_code", "/authorize", 1),
+        ("device_code", "/device", 0),
+        ("client_credentials", "", 0),
+        ("jwt_bearer", "", 1),
+    ],
+)
+def test_the_endpoints_are_those_of_the_grant(
+    fake: FakeProvider, grant: str, auth_path: str, notes: int
+) -> None:
+    serve(
+        fake,
+        OPENID,
+        device_authorization_endpoint=f"{fake.url}/device",
+        grant_types_supported=[
+            "client_credentials",
+            "urn:ietf:params:oauth:grant-type:device_code",
+        ],
+    )
+
+    found = oauth.discover(fake.url, grant=GrantType(grant))
+
+    assert found.fields.get("auth_url", fake.url) == fake.url + auth_path
+    assert len(found.notes) == notes
+
+
+def test_a_server_without_pages_is_enough_for_a_machine(fake: FakeProvider) -> None:
+    serve(fake, OAUTH, authorization_endpoint=None)
+
+    assert oauth.discover(fake.url, grant=GrantType.CLIENT_CREDENTIALS).fields["token_url"]
+    with pytest.raises(oauth.MisconfiguredError, match="names no device_authorization_endpoint"):
+        oauth.discover(fake.url, grant=GrantType.DEVICE_CODE)
 
 
 def test_scopes_are_offered(fake: FakeProvider) -> None:

@@ -1,6 +1,6 @@
 """Each preset against a small fake of its provider: get a token, refresh it, lose it, regain it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -8,6 +8,8 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 from django.utils import timezone
+from joserfc import jwk, jwt
+from joserfc.errors import JoseError
 
 from tests.oauth_fakes import Asked, FakeProvider, Reply, fake_provider
 from tests.oauth_rows import SESSION, begin, make_credential, make_user
@@ -441,6 +443,118 @@ class TestProviders:
         assert fields["auth_url"] == "https://acme.bitrix24.com/oauth/authorize/"
 
 
+USER = "4799e5e9-0000-4000-8000-00805f9b34fb"
+SIGNED = {
+    "google_service_account": ({}, {"aud": "https://oauth2.googleapis.com/token"}),
+    "docusign": (
+        {"host": "account-d.docusign.com", "user": USER},
+        {"aud": "account-d.docusign.com", "sub": USER, "scope": "signature impersonation"},
+    ),
+}
+
+
+@dataclass
+class Signed:
+    """A token endpoint that exchanges JWTs of one key."""
+
+    key: jwk.RSAKey
+    audience: str
+    claims: list[dict[str, Any]] = field(default_factory=list)
+    fields: list[dict[str, str]] = field(default_factory=list)
+
+    def __call__(self, asked: Asked) -> Reply:
+        self.fields.append(asked.fields)
+        if asked.fields.get("grant_type") != "urn:ietf:params:oauth:grant-type:jwt-bearer":
+            return refuse("unsupported_grant_type")
+        try:
+            decoded = jwt.decode(asked.fields["assertion"], self.key, algorithms=["RS256"])
+        except JoseError:
+            return refuse("invalid_grant", error_description="no_valid_keys_or_signatures")
+        self.claims.append(decoded.claims)
+        if decoded.header["typ"] != "JWT" or decoded.claims["aud"] != self.audience:
+            return refuse("invalid_grant", error_description="Invalid JWT: wrong audience.")
+        body = {"access_token": "T", "token_type": "Bearer", "expires_in": 3600}
+        return Reply(body=body)
+
+
+def signing(key: str, fake: FakeProvider, private_key: str) -> Credential:
+    """Return a credential with a preset's fields, its token endpoint moved to the fake."""
+    filled = oauth.fill(key, SIGNED[key][0])
+    assert filled["token_url"].startswith("https://")
+    claims = {"aud": filled["token_url"], **filled.get("assertion_claims", {})}
+    moved = {"token_url": fake.token_url, "assertion_claims": claims}
+    return make_credential(
+        **{"scope": "a", **filled, **moved}, client_secret="", client_key=private_key, auth_url=""
+    )
+
+
+@pytest.mark.parametrize("key", SIGNED)
+class TestSigned:
+    def test_token_is_fetched_with_a_jwt_as_the_provider_wants_it(
+        self, fake: FakeProvider, key: str
+    ) -> None:
+        private_key, wanted = oauth.make_key(), SIGNED[key][1]
+        credential = signing(key, fake, private_key)
+        provider = Signed(jwk.RSAKey.import_key(private_key), wanted["aud"])
+        fake.reply(provider)
+
+        assert oauth.usable_token(credential.pk).access_token == "T"
+
+        [claims], [sent] = provider.claims, provider.fields
+        assert wanted.items() <= claims.items()
+        assert (claims["iss"], claims["scope"]) == (credential.client_id, credential.scope)
+        assert 0 < claims["exp"] - claims["iat"] <= 3600
+        assert not {"client_id", "client_secret"} & sent.keys()
+
+    def test_another_key_is_a_mistake_of_the_settings(self, fake: FakeProvider, key: str) -> None:
+        credential = signing(key, fake, oauth.make_key())
+        fake.reply(Signed(jwk.RSAKey.import_key(oauth.make_key()), SIGNED[key][1]["aud"]))
+
+        with pytest.raises(oauth.TokenUnavailableError, match="does not accept the JWT") as failure:
+            oauth.usable_token(credential.pk)
+
+        assert failure.value.hold_reason == HoldReason.MISCONFIGURED
+
+    @pytest.mark.parametrize(
+        ("code", "words"),
+        [
+            ("consent_required", ""),
+            ("invalid_grant", "user hasn't approved this consumer"),
+            ("invalid_grant", "consent_required"),
+        ],
+    )
+    def test_who_has_not_agreed_yet_is_named(
+        self, fake: FakeProvider, key: str, code: str, words: str
+    ) -> None:
+        credential = signing(key, fake, oauth.make_key())
+        fake.reply(refuse(code, error_description=words))
+
+        with pytest.raises(oauth.TokenUnavailableError, match="has not agreed to it yet"):
+            oauth.usable_token(credential.pk)
+
+    def test_a_client_without_the_right_is_no_bad_jwt(self, fake: FakeProvider, key: str) -> None:
+        credential = signing(key, fake, oauth.make_key())
+        words = (
+            "Client is unauthorized to retrieve access tokens using this method, or client not "
+            "authorized for any of the scopes requested."
+        )
+        fake.reply(refuse("unauthorized_client", 401, error_description=words))
+
+        with pytest.raises(oauth.TokenUnavailableError) as failure:
+            oauth.usable_token(credential.pk)
+
+        assert failure.value.hold_reason == HoldReason.MISCONFIGURED
+
+
+def _texts(values: Iterable[Any]) -> Iterator[Any]:
+    """Return the values, and those within lists and mappings."""
+    for value in values:
+        if isinstance(value, dict):
+            yield from _texts(value.values())
+        else:
+            yield value
+
+
 class TestFill:
     def test_every_preset_fills_real_fields_and_says_where_to_register(self) -> None:
         names = {column.name for column in Credential._meta.get_fields()}
@@ -449,12 +563,13 @@ class TestFill:
             fields = oauth.fill(key, examples)
             assert fields.keys() <= names
             assert fields["provider"] == key
-            assert "{" not in repr([value for value in fields.values() if isinstance(value, str)])
+            assert "{" not in "".join(map(str, _texts(fields.values())))
             assert len(str(preset.instructions)) > 40
 
-    def test_all_ten_are_there(self) -> None:
+    def test_all_are_there(self) -> None:
         assert list(oauth.PRESETS) == [
             "google",
+            "google_service_account",
             "microsoft",
             "github",
             "slack",
@@ -463,6 +578,7 @@ class TestFill:
             "zoho",
             "bitrix24",
             "kommo",
+            "docusign",
             "openid",
         ]
 

@@ -57,16 +57,16 @@ SENTENCES: Mapping[str, messages.Sentence] = {
     # How a webhook was resumed, and what became of what was held.
     "resumed": _("“%(name)s” is active again."),
     "resumed_and_sent": ngettext_lazy(
-        "“%(name)s” is active again; %(count)d held delivery is sent now.",
-        "“%(name)s” is active again; %(count)d held deliveries are sent now.",
+        "“%(name)s” is active again. %(count)d delivery on hold is sent now.",
+        "“%(name)s” is active again. %(count)d deliveries on hold are sent now.",
         "count",
     ),
     "resumed_and_dropped": ngettext_lazy(
-        "“%(name)s” is active again; %(count)d held delivery was dropped.",
-        "“%(name)s” is active again; %(count)d held deliveries were dropped.",
+        "“%(name)s” is active again. %(count)d delivery on hold was cancelled.",
+        "“%(name)s” is active again. %(count)d deliveries on hold were cancelled.",
         "count",
     ),
-    "held_dropped": _("What was held is dropped."),
+    "held_dropped": _("Deliveries on hold were cancelled."),
     # Where a new row comes from.
     "copy_of": _("Copy of “%(name)s”"),
     "from_credentials_of": _("From the credentials of “%(name)s”"),

@@ -11,7 +11,7 @@ from django.db import connection
 from django.db.models import Exists, Min, OuterRef, Q, QuerySet
 from django.utils import timezone
 
-from webhooks.models import Attempt, Delivery, Status, Webhook
+from webhooks.models import LONG_AGO, Attempt, Delivery, Status, Webhook
 
 # Where the cache keeps the Unix time of the last sweep.
 LAST_SWEEP = "webhooks:last_sweep"
@@ -74,7 +74,9 @@ class Report:
 
 def read(now: datetime | None = None) -> Backlog:
     now = now or timezone.now()
-    due = Delivery.objects.in_status(Status.PENDING).filter(next_attempt_at__lte=now)
+    due = Delivery.objects.in_status(Status.PENDING).filter(
+        next_attempt_at__gt=LONG_AGO, next_attempt_at__lte=now
+    )
     oldest_of_all, oldest = _oldest_due(now)
     return Backlog(
         due=_count(due) if oldest_of_all else 0,

@@ -77,6 +77,10 @@ class Claims:
     def has(self, delivery_id: str) -> bool:
         return delivery_id in self._sizes
 
+    def is_paced(self, webhook_id: int) -> bool:
+        """Return whether a webhook had a limit or an order at the last claim."""
+        return webhook_id in self._paced
+
     def held(self) -> list[str]:
         """Return the ids of the rows that are ours."""
         return list(self._sizes)

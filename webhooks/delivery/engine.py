@@ -59,6 +59,8 @@ _READY_SECONDS = 0.01
 _FIRST_SCAN_SECONDS = 0.01
 # So rarely while what is due may not be sent: a limit, an order or a breaker is in the way.
 _BLOCKED_SCAN_SECONDS = 0.1
+# A plain text: a member of a TextChoices takes longer to compare.
+_TEST = Trigger.TEST.value
 # The statuses whose Retry-After is kept to.
 _MAY_SAY_WHEN = frozenset({408, 425, 429, 503})
 # How long a drain that is to end goes on with receivers that answer quickly.
@@ -118,7 +120,7 @@ class Engine:
         self._due = DueWebhooks(self._session, self._queue, self._shards)
         self._claims = Claims(self._queue, self._lease, self._limiters)
         self._claimer = Claimer(self._claims, self._queue, self._session, self._event.set)
-        self._recorder = Recorder(self._queue, self._lease)
+        self._recorder = Recorder(self._queue, self._lease, self._claims.__len__)
         self._writer = Writer(self._recorder, self._queue, self._session, self._on_response)
         self._maintenance = Maintenance(
             self._session,
@@ -487,8 +489,12 @@ class Engine:
 
     def _note(self, request: Request, response: Response, outcome: Outcome, step: NextStep) -> None:
         self.sent += 1
-        is_test = request.claim.trigger == Trigger.TEST
-        self._recorder.add(result(request, response, outcome, step), is_test=is_test)
+        claim = request.claim
+        self._recorder.add(
+            result(request, response, outcome, step),
+            is_test=claim.trigger == _TEST,
+            is_awaited=self._claims.is_paced(claim.webhook_id),
+        )
 
     def _after_refused_token(self, request: Request) -> NextStep | None:
         """Send once more with a fresh token, without using up a retry."""

@@ -37,6 +37,7 @@ _MAX_PATTERNS = 12
 _BATCH = 2000
 # Some 10 MB, whatever a thousand events are to a thousand webhooks.
 _MAX_ROWS_IN_MEMORY = 20_000
+_EVENT = Trigger.EVENT.value
 # After a failover to a database that lacks the last commits a version may come a second time.
 _REMEMBERED_SECONDS = 60.0
 
@@ -75,11 +76,14 @@ class Published(NamedTuple):
 
 
 class _Subscriber(NamedTuple):
+    """A webhook and how its deliveries begin."""
+
     id: int
     patterns: frozenset[str]
-    # None: it cannot be read, so what it lets through is unknown.
+    # None: it lets everything through, or it cannot be read, so that its deliveries are held.
     filter: filters.Filter | None
-    is_active: bool
+    status: str
+    hold_reason: str
 
 
 def check(item: NewEvent) -> None:
@@ -323,9 +327,22 @@ def _subscribers(types: Collection[str]) -> list[_Subscriber]:
         webhooks = webhooks.filter(reduce(operator.or_, named))
     rows = webhooks.values_list("pk", "listed", "conditions", "is_active")
     return [
-        _Subscriber(pk, _patterns(listed), _filter_of(pk, conditions), is_active)
+        _subscriber(pk, _patterns(listed), _filter_of(pk, conditions), is_active)
         for pk, listed, conditions, is_active in rows
     ]
+
+
+def _subscriber(
+    webhook_id: int, patterns: frozenset[str], filter: filters.Filter | None, is_active: bool
+) -> _Subscriber:
+    held = Status.HELD.value
+    if filter is None:
+        # Until somebody has corrected the filter.
+        return _Subscriber(webhook_id, patterns, None, held, HoldReason.MISCONFIGURED.value)
+    wanted = None if filter.is_empty else filter
+    if not is_active:
+        return _Subscriber(webhook_id, patterns, wanted, held, HoldReason.PAUSED.value)
+    return _Subscriber(webhook_id, patterns, wanted, Status.PENDING.value, "")
 
 
 @lru_cache(maxsize=4096)
@@ -372,16 +389,17 @@ def fan_out(
     occurred_at = item.occurred_at or timezone.now()
     document = _document(item, event_id, occurred_at)
     values: filters.Folded | None = None
-    deliveries: list[NewDelivery] = []
+    chosen: list[_Subscriber] = []
     for subscriber in wanting:
-        if subscriber.filter is None:
-            deliveries.append(_held_for_filter(event_id, subscriber.id))
-            continue
-        if not subscriber.filter.is_empty:
+        if subscriber.filter is not None:
             values = values or filters.Folded(json.loads(document))
             if not subscriber.filter.matches(values):
                 continue
-        deliveries.append(new_delivery(event_id, subscriber.id, is_active=subscriber.is_active))
+        chosen.append(subscriber)
+    deliveries = [
+        NewDelivery(delivery_id, event_id, one.id, one.status, _EVENT, one.hold_reason)
+        for delivery_id, one in zip(ids.delivery_ids(len(chosen)), chosen, strict=True)
+    ]
     event = NewEventRow(
         id=event_id,
         type=item.type,
@@ -424,7 +442,7 @@ def _call_id(payload: Mapping[str, object]) -> str | None:
 
 
 def new_delivery(
-    event_id: str, webhook_id: int, *, is_active: bool, trigger: Trigger = Trigger.EVENT
+    event_id: str, webhook_id: int, *, is_active: bool, trigger: Trigger
 ) -> NewDelivery:
     return NewDelivery(
         ids.delivery_id(),
@@ -434,12 +452,6 @@ def new_delivery(
         trigger.value,
         "" if is_active else HoldReason.PAUSED.value,
     )
-
-
-def _held_for_filter(event_id: str, webhook_id: int) -> NewDelivery:
-    """Make a delivery that waits until somebody has corrected the webhook's filter."""
-    row = new_delivery(event_id, webhook_id, is_active=False)
-    return row._replace(hold_reason=HoldReason.MISCONFIGURED.value)
 
 
 def deliver_again(pairs: Sequence[tuple[str, int]], *, trigger: Trigger) -> int:

@@ -47,6 +47,8 @@ logger = logging.getLogger(__name__)
 # send one such batch and what was in flight twice.
 RECORD_ROWS = 500
 RECORD_SECONDS = 0.01
+# While more are on their way than wait: each write costs as much as some 30 rows.
+_ENOUGH_ROWS, _BUSY_RECORD_SECONDS = 250, 0.04
 # How often the health of one webhook is written while it does not change.
 _STATE_SECONDS = 2.0
 # How often the hourly counts are written.
@@ -67,10 +69,17 @@ class Recorder:
     engine thread.
     """
 
-    def __init__(self, queue: ModuleType, lease: str) -> None:
+    def __init__(
+        self, queue: ModuleType, lease: str, rows_in_hand: Callable[[], int] = lambda: 0
+    ) -> None:
+        """Take how many rows there are that were claimed and not yet recorded."""
         self._queue = queue
         self._lease = lease
+        self._rows_in_hand = rows_in_hand
         self.waiting: deque[AttemptResult] = deque()
+        # How many came and how many were written so far; and which of them was the last that a
+        # webhook with a limit or an order waits for.
+        self._added = self._done = self._awaited = 0
         self._oldest_at = 0.0
         # Credential id -> a token version that was refused, or that proved good, and by whom.
         self._refused: dict[int, tuple[int, int]] = {}
@@ -86,11 +95,16 @@ class Recorder:
         self._counts: Counter[tuple[int, int, str, int]] = Counter()
         self._count_at = 0.0
 
-    def add(self, result: AttemptResult, *, is_test: bool = False) -> None:
+    def add(
+        self, result: AttemptResult, *, is_test: bool = False, is_awaited: bool = False
+    ) -> None:
         """Take a result to write; a test says nothing about health and is in no count."""
         if not self.waiting:
             self._oldest_at = time.monotonic()
         self.waiting.append(result)
+        self._added += 1
+        if is_awaited:
+            self._awaited = self._added
         if is_test:
             return
         _id, webhook_id, _, _, _, _, outcome, status_code, _, attempt = result
@@ -140,9 +154,13 @@ class Recorder:
         """Return the results that are due to be written, at most RECORD_ROWS."""
         if self._tried:
             return self._tried
-        if len(self.waiting) < RECORD_ROWS and now - self._oldest_at < RECORD_SECONDS:
+        count, waited = len(self.waiting), now - self._oldest_at
+        if count < _ENOUGH_ROWS and waited < RECORD_SECONDS:
             return []
-        return [self.waiting[index] for index in range(min(len(self.waiting), RECORD_ROWS))]
+        is_busy = self._awaited <= self._done and self._rows_in_hand() > 2 * count
+        if count < _ENOUGH_ROWS and is_busy and waited < _BUSY_RECORD_SECONDS:
+            return []
+        return [self.waiting[index] for index in range(min(count, RECORD_ROWS))]
 
     def write(self, batch: Sequence[AttemptResult]) -> int:
         """Write a batch; return how many deliveries were still ours. Raises database errors."""
@@ -156,6 +174,7 @@ class Recorder:
         self._tried = []
         for _ in batch:
             self.waiting.popleft()
+        self._done += len(batch)
         self._oldest_at = time.monotonic()
         if ours < len(batch):
             logger.warning("leases_lost rows=%d", len(batch) - ours)

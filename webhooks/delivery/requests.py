@@ -309,7 +309,9 @@ def judge(
     """
     if response.error is not None:
         return by_status, response, False
-    found = rule.judge(response.status_code, response.body, response.size, by_status)
+    found = rule.judge(
+        response.status_code, response.body, response.size, by_status, headers=response.headers
+    )
     return found.outcome, response._replace(message=found.message), found.is_token_expired
 
 

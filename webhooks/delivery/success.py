@@ -1,15 +1,17 @@
 """The success rule of a webhook: which status codes and which answers count as delivered.
 
 Many APIs answer 200 and say no in the JSON. The rule reads the part of the answer that is read
-anyway (64 KiB), once, in a time that grows with its length. Most webhooks have no rule.
+anyway (64 KiB), in a time that grows with its length. Most webhooks have no rule.
 """
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from webhooks.filters import LISTS, PRESENCE, Filter, FilterError, Operator, compile_filter
+from webhooks import network
+from webhooks.filters import LISTS, PRESENCE, FilterError, Operator, compile_filter
 from webhooks.models import AnswerRule, Outcome, Webhook
 from webhooks.models.messages import Message
 from webhooks.payloads import MappingError, Violation, as_text, finder
@@ -28,6 +30,11 @@ OPERATORS = (
 )
 # Of a reason that is shown.
 _MAX_REASON = 200
+_CONTENT_TYPE = re.compile(rb"^content-type:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
+# What ends or begins something in JSON; a string may be cut, also in an escape.
+_PIECE = re.compile(r'"(?:[^"\\]|\\.)*+("?)|[\[\]{},]', re.DOTALL)
+_PARTIAL_ESCAPE = re.compile(r"\\u[0-9A-Fa-f]{0,3}\Z")
+_CLOSING = {"[": "]", "{": "}"}
 
 
 class Judged(NamedTuple):
@@ -42,7 +49,7 @@ class _Seen(NamedTuple):
 
     reason: str
     is_as_wanted: bool
-    # Whether all of it could be read.
+    # Whether what the rule asks for could be read.
     is_read: bool
 
 
@@ -53,7 +60,8 @@ class SuccessRule:
     # Empty: every 2xx.
     codes: frozenset[int]
     # None: every answer will do.
-    condition: Filter | None
+    condition: Callable[[Mapping[str, Any]], bool] | None
+    find: Callable[[Mapping[str, Any]], Any]
     # Whether a success has to meet the condition, or must not.
     is_met_by_success: bool
     find_reason: Callable[[Mapping[str, Any]], Any] | None
@@ -61,10 +69,14 @@ class SuccessRule:
     expired: frozenset[str]
     is_retried: bool
 
-    def judge(self, status_code: int, body: bytes, size: int, by_status: Outcome) -> Judged:
+    def judge(
+        self, status_code: int, body: bytes, size: int, by_status: Outcome, *, headers: bytes = b""
+    ) -> Judged:
         """Return what a whole response came to; `by_status` is what its status alone says."""
         is_success = status_code in self.codes if self.codes else by_status is Outcome.SUCCEEDED
-        seen = self._see(body, size)
+        found = _CONTENT_TYPE.search(headers)
+        text = network.decode(body, found[1].decode("latin-1") if found else "")
+        seen = self._see(text, is_whole=len(body) >= size)
         if seen.reason.casefold() in self.expired:
             said = Message("answer_expired", {"status": status_code, "reason": seen.reason})
             return Judged(Outcome.UNAUTHORIZED, said, True)
@@ -81,17 +93,19 @@ class SuccessRule:
         said = Message("answer_says", {"status": status_code, "reason": seen.reason})
         return Judged(Outcome.REJECTED, said)
 
-    def _see(self, body: bytes, size: int) -> _Seen:
+    def _see(self, text: str, *, is_whole: bool) -> _Seen:
         """Look at an answer as JSON, or as text when it is none that can be read and compared.
 
         Python's parser takes more than JSON: NaN, numbers without end, any depth of nesting.
         """
-        text = body.decode(errors="replace")
-        try:
-            answer = json.loads(text)
-            return self._look(answer if isinstance(answer, dict) else {WHOLE_ANSWER: answer}, True)
-        except (ValueError, RecursionError):
-            return self._look({WHOLE_ANSWER: text}, len(body) >= size)
+        for candidate in (text,) if is_whole else (text, *_closed(text)):
+            try:
+                answer = json.loads(candidate)
+                document = answer if isinstance(answer, dict) else {WHOLE_ANSWER: answer}
+                return self._look(document, is_whole or candidate is text)
+            except (ValueError, RecursionError):
+                continue
+        return self._look({WHOLE_ANSWER: text}, is_whole)
 
     def _look(self, answer: Mapping[str, Any], is_read: bool) -> _Seen:
         found = self.find_reason(answer) if self.find_reason else None
@@ -99,26 +113,82 @@ class SuccessRule:
         reason = "" if isinstance(found, list | dict) else as_text(found)[:_MAX_REASON]
         # Half of a pair, which JSON can hold and no column.
         reason = reason.encode(errors="replace").decode()
-        is_met = self.condition is None or (
-            self.condition.matches(answer) is self.is_met_by_success
-        )
-        return _Seen(reason, is_met, is_read)
+        if self.condition is None:
+            return _Seen(reason, True, is_read)
+        is_met = self.condition(answer)
+        is_there = self.find(answer) is not None
+        if is_read or (is_there and (is_met or WHOLE_ANSWER not in answer)):
+            return _Seen(reason, is_met is self.is_met_by_success, True)
+        # What is asked for may be in the rest.
+        return _Seen(reason, not self.is_met_by_success, False)
 
 
 def compile_rule(webhook: Webhook) -> SuccessRule:
     """Return a webhook's rule; raise MappingError for one that cannot be read."""
     try:
-        condition = compile_filter(condition_of(webhook)) if webhook.answer_rule else None
+        condition = _condition(webhook) if webhook.answer_rule else None
     except FilterError as error:
         raise MappingError(Violation(sentence=str(error))) from error
     return SuccessRule(
         codes=frozenset(webhook.success_codes),
         condition=condition,
+        find=finder(webhook.answer_variable),
         is_met_by_success=webhook.answer_rule == AnswerRule.SUCCEEDS,
         find_reason=finder(webhook.answer_reason) if webhook.answer_reason else None,
         expired=frozenset(word.casefold() for word in webhook.answer_expired),
         is_retried=webhook.retries_rejected,
     )
+
+
+def _condition(webhook: Webhook) -> Callable[[Mapping[str, Any]], bool]:
+    compiled = compile_filter(condition_of(webhook))
+    if webhook.answer_operator not in PRESENCE:
+        return compiled.matches
+    find, is_wanted = finder(webhook.answer_variable), webhook.answer_operator == Operator.EXISTS
+    # {"error": false}, 0 and an empty text or list are how many APIs say that there is none.
+    return lambda answer: bool(find(answer)) is is_wanted
+
+
+def _closed(text: str) -> Iterator[str]:
+    """Give what JSON may be that was cut: closed where it ends, then after its last whole member.
+
+    Where it ends in a number or a word, no one knows whether that is all of it.
+    """
+    found = _scan(text)
+    if found.is_in_string:
+        yield _PARTIAL_ESCAPE.sub("", text[: found.end]) + '"' + found.closing
+    elif found.end == len(text.rstrip()):
+        yield text + found.closing
+    if found.comma >= 0:
+        whole = text[: found.comma]
+        yield whole + _scan(whole).closing
+
+
+class _Scanned(NamedTuple):
+    """Where a JSON text is at its end."""
+
+    # The brackets that are open, closed.
+    closing: str
+    # The last comma between members; -1 for none.
+    comma: int
+    # After the last bracket, comma or string; in one that is not closed.
+    end: int
+    is_in_string: bool
+
+
+def _scan(text: str) -> _Scanned:
+    closing: list[str] = []
+    comma, end, is_in_string = -1, 0, False
+    for match in _PIECE.finditer(text):
+        piece, end = match[0], match.end()
+        is_in_string = match[1] == ""
+        if piece in _CLOSING:
+            closing.append(_CLOSING[piece])
+        elif piece in ("]", "}") and closing:
+            closing.pop()
+        elif piece == ",":
+            comma = match.start()
+    return _Scanned("".join(reversed(closing)), comma, end, is_in_string)
 
 
 def condition_of(webhook: Webhook) -> dict[str, Any]:

@@ -67,8 +67,8 @@ def _answers(before: Attempt, after: Attempt) -> Iterator[Difference]:
     if before.status_code != after.status_code:
         yield Difference(
             label=_("Response code"),
-            before=str(before.status_code or _("no answer")),
-            after=str(after.status_code or _("no answer")),
+            before=str(before.status_code or _("no response")),
+            after=str(after.status_code or _("no response")),
         )
     if before.error != after.error:
         yield Difference(

@@ -27,6 +27,7 @@ from webhooks.models.credential import (
 )
 from webhooks.models.edited import EditedRow
 from webhooks.models.log import (
+    LONG_AGO,
     Attempt,
     Delivery,
     DeliveryQuerySet,

@@ -30,6 +30,8 @@ class AlertChannel(models.Model):
     recipient = models.CharField(_("Address"), max_length=254, blank=True, default="")
     # A URL, or the token of a Telegram bot: whoever knows it can post there.
     secret = SecretField(_("URL"))
+    # Without it the form saves no URL over plain http: everybody on the way could post there.
+    accepts_plain_http = models.BooleanField(_("Send secrets over plain http"), default=False)
     # Empty: every webhook.
     webhooks = models.ManyToManyField(
         Webhook, blank=True, related_name="alert_channels", verbose_name=_("Webhooks")

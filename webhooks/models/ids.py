@@ -8,41 +8,66 @@ import datetime as dt
 import secrets
 import threading
 import time
+from itertools import accumulate
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
 _RANDOM_BITS = 80
+# An id made in the same millisecond is a random step further.
+_STEP_BITS = 40
 # A clock that was further ahead than this was wrong: ids do not stay there until it is that late.
 _MOST_AHEAD = 60_000 << _RANDOM_BITS
 _lock = threading.Lock()
 _last = 0
 
 
-def _next_number() -> int:
-    """Return a 128-bit number greater than every one this process returned before.
+def _next_numbers(count: int) -> list[int]:
+    """Return 128-bit numbers greater than every one this process returned before, in order.
 
     But for those made by a clock that was a minute or more ahead.
     """
     global _last
-    fresh = time.time_ns() // 1_000_000 << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
+    size = _STEP_BITS // 8
+    random = secrets.token_bytes(_RANDOM_BITS // 8 + count * size)
+    starts = range(_RANDOM_BITS // 8, len(random), size)
+    # Random steps keep ids of one millisecond in order and hard to guess.
+    steps = [1 + int.from_bytes(random[start : start + size]) for start in starts]
+    fresh = time.time_ns() // 1_000_000 << _RANDOM_BITS
+    fresh |= int.from_bytes(random[: _RANDOM_BITS // 8])
     with _lock:
-        # A random step keeps ids of one millisecond in order and hard to guess.
         is_fresh = fresh > _last or _last - fresh > _MOST_AHEAD
-        _last = fresh if is_fresh else _last + 1 + secrets.randbits(40)
-        return _last
+        numbers = list(accumulate(steps, initial=fresh if is_fresh else _last))[1:]
+        _last = numbers[-1]
+    return numbers
 
 
 def new_id(prefix: str) -> str:
     """Return a new id such as `evt_01K9XJ5Q0T3M7V8W2B4C6D8E9F`."""
-    number = _next_number()
+    return new_ids(prefix, 1)[0]
+
+
+def new_ids(prefix: str, count: int) -> list[str]:
+    """Return new ids in their order; each costs a fraction of one alone."""
+    made: list[str] = []
+    head, of_head = "", -1
+    for number in _next_numbers(count) if count else ():
+        # What those of one millisecond share, nearly always.
+        if number >> _STEP_BITS != of_head:
+            of_head = number >> _STEP_BITS
+            head = _text(prefix, of_head << _STEP_BITS)[: -_STEP_BITS // 5]
+        end = (number >> 30 & 1023, number >> 20 & 1023, number >> 10 & 1023, number & 1023)
+        made.append(head + _PAIRS[end[0]] + _PAIRS[end[1]] + _PAIRS[end[2]] + _PAIRS[end[3]])
+    return made
+
+
+def _text(prefix: str, number: int) -> str:
     pairs = [_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)]
     return f"{prefix}_{''.join(pairs)}"
 
 
 def floor(prefix: str, unix_seconds: float) -> str:
     """Return the smallest id that could be made at a moment; older ids sort before it."""
-    number = int(unix_seconds * 1000) << _RANDOM_BITS
-    return f"{prefix}_{''.join(_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10))}"
+    return _text(prefix, int(unix_seconds * 1000) << _RANDOM_BITS)
 
 
 def moment(id: str) -> dt.datetime:
@@ -59,6 +84,10 @@ def event_id() -> str:
 
 def delivery_id() -> str:
     return new_id("dlv")
+
+
+def delivery_ids(count: int) -> list[str]:
+    return new_ids("dlv", count)
 
 
 def webhook_uid() -> str:

@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
@@ -64,21 +65,20 @@ _OPENABLE = tuple(
 )
 # Where clouds and their containers answer with the machine's own credentials: AWS (also its
 # containers and EKS), Google, Azure, DigitalOcean and others; Alibaba; Oracle; Azure's WireServer;
-# Equinix; and the IPv6 addresses of AWS, Google, Oracle, Scaleway and OpenStack. An entry of
-# WEBHOOKS_ALLOWED_NETWORKS opens one of them only when it names that address and nothing else.
+# Equinix; and the IPv6 addresses of AWS, Google, Oracle, Scaleway, Akamai and OpenStack. An entry
+# of WEBHOOKS_ALLOWED_NETWORKS opens one of them only when it names that address and nothing else.
 METADATA = tuple(
     map(
         ipaddress.ip_network,
         (
             *("169.254.0.0/16", "100.100.100.200", "192.0.0.192", "168.63.129.16", "192.80.8.124"),
             *("fe80::/10", "fd00:ec2::/32", "fd20:ce::/32", "fd00:c1::/32", "fd00:42::/32"),
+            "fd00:a9fe:a9fe::/48",
         ),
     )
 )
-# What carries an IPv4 address in its last bits: mapped, translated (RFC 6052, RFC 8215).
-_CARRIERS = tuple(
-    map(ipaddress.IPv6Network, ("::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "::/96"))
-)
+# Where a translator of this machine's network may put an IPv4 address into the middle (RFC 8215).
+_LOCAL_TRANSLATION = ipaddress.IPv6Network("64:ff9b:1::/48")
 # ISATAP (RFC 5214) hides an IPv4 address behind this interface id, in any prefix.
 ISATAP, ISATAP_MASK = 0x0000_5EFE, 0xFDFF_FFFF
 
@@ -177,17 +177,27 @@ def opened_by(address: str, port: int) -> str:
 
 def is_metadata(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     """Return whether clouds answer there with credentials; also where it is written inside IPv6."""
-    if isinstance(ip, ipaddress.IPv6Address):
-        carried = [ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)] if _carries(ip) else []
-        carried += [ip.sixtofour] if ip.sixtofour else []
-        if any(map(is_metadata, carried)):
-            return True
+    if isinstance(ip, ipaddress.IPv6Address) and any(map(is_metadata, _carried(ip))):
+        return True
     return any(ip in network for network in METADATA)
 
 
-def _carries(ip: ipaddress.IPv6Address) -> bool:
-    is_isatap = (int(ip) >> 32) & ISATAP_MASK == ISATAP
-    return is_isatap or any(ip in network for network in _CARRIERS)
+def _carried(ip: ipaddress.IPv6Address) -> Iterator[ipaddress.IPv4Address]:
+    """Give each IPv4 address that an IPv6 address may stand for.
+
+    Outside of the global range any prefix may be that of a translator (RFC 6052), besides mapped,
+    compatible and translated addresses. Source: RFC 4291, RFC 3056, RFC 4380, RFC 5214.
+    """
+    if ip not in GLOBAL_IPV6 or (int(ip) >> 32) & ISATAP_MASK == ISATAP:
+        yield ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)
+    if ip in _LOCAL_TRANSLATION:
+        # RFC 6052 section 2.2: around the ninth byte, which is none of it.
+        data = ip.packed[:8] + ip.packed[9:]
+        yield from (ipaddress.IPv4Address(data[start : start + 4]) for start in (6, 7, 8))
+    if ip.sixtofour:
+        yield ip.sixtofour
+    if ip.teredo:
+        yield from ip.teredo
 
 
 @lru_cache(maxsize=8192)

@@ -23,7 +23,7 @@ from webhooks.oauth import exchange_log
 from webhooks.oauth.errors import Grant, TokenResult, reason_of, render_reason, stored
 from webhooks.oauth.exchange_log import Transcript
 from webhooks.oauth.token_requests import TokenRequest
-from webhooks.oauth.token_response import RawAnswer, TokenAnswer, classify, decode
+from webhooks.oauth.token_response import RawAnswer, TokenAnswer, classify
 
 TOTAL_SECONDS = 10.0
 MAX_BYTES = 65_536
@@ -119,7 +119,7 @@ def _ask_once(
         else exchange_log.describe_response(
             raw.status,
             heard.headers,
-            decode(raw.body, raw.content_type),
+            network.decode(raw.body, raw.content_type),
             secrets=secrets,
             may_grant=200 <= raw.status < 300,
         ),

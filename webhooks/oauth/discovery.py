@@ -13,20 +13,34 @@ from urllib.parse import urlsplit
 from django.utils.translation import gettext as _
 
 from webhooks import network
-from webhooks.models import ClientAuthentication
+from webhooks.models import ClientAuthentication, GrantType
 from webhooks.oauth import exchange_log, token_response
 from webhooks.oauth.endpoints import checked_endpoint
-from webhooks.oauth.errors import MisconfiguredError, UnusableAnswerError
+from webhooks.oauth.errors import Grant, MisconfiguredError, UnusableAnswerError
 from webhooks.oauth.providers import PRESETS, Question
 
 _ANSWER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,200}[A-Za-z0-9])?")
 _OPENID = "/.well-known/openid-configuration"
 _OAUTH = "/.well-known/oauth-authorization-server"
-_FIELDS = {
-    "auth_url": ("authorization_endpoint", True),
-    "token_url": ("token_endpoint", True),
-    "revocation_url": ("revocation_endpoint", False),
+# The ways to authenticate that providers name, the first that is offered is chosen.
+# Source: RFC 8414 section 2, RFC 8705 section 2, OpenID Connect Core 1.0 section 9.
+_METHODS = {
+    "client_secret_basic": ClientAuthentication.BASIC_HEADER.value,
+    "client_secret_post": ClientAuthentication.REQUEST_BODY.value,
+    "private_key_jwt": ClientAuthentication.KEY_JWT.value,
+    "client_secret_jwt": ClientAuthentication.SECRET_JWT.value,
+    "tls_client_auth": ClientAuthentication.CERTIFICATE.value,
+    "self_signed_tls_client_auth": ClientAuthentication.CERTIFICATE.value,
 }
+# What a grant is called there, and what has the place of its Auth URL (RFC 8628 section 4).
+_GRANTS = {
+    GrantType.AUTHORIZATION_CODE: (Grant.CODE, "authorization_endpoint"),
+    GrantType.DEVICE_CODE: (Grant.DEVICE_CODE, "device_authorization_endpoint"),
+    GrantType.CLIENT_CREDENTIALS: (Grant.CLIENT_CREDENTIALS, ""),
+    GrantType.JWT_BEARER: (Grant.JWT_BEARER, ""),
+}
+# Endpoints that ask for a certificate and stand beside those that do not (RFC 8705 section 5).
+_ALIASES = "mtls_endpoint_aliases"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +63,18 @@ def fill(key: str, answers: dict[str, str]) -> dict[str, Any]:
     return {**filled, "provider": key}
 
 
-def discover(issuer: str, *, total_seconds: float = 10.0) -> Discovered:
-    """Return the endpoints of an issuer. Errors: MisconfiguredError, with what to change."""
+def discover(
+    issuer: str,
+    *,
+    grant: GrantType = GrantType.AUTHORIZATION_CODE,
+    authentication: str = "",
+    total_seconds: float = 10.0,
+) -> Discovered:
+    """Return the endpoints of an issuer. Errors: MisconfiguredError, with what to change.
+
+    They are those of the `grant`, and for a client that says who it is in the way that it has
+    chosen for its `authentication`, as long as the provider takes it.
+    """
     issuer = issuer.strip()
     for suffix in (_OPENID, _OAUTH):
         # People paste the address of the document itself.
@@ -74,7 +98,7 @@ def discover(issuer: str, *, total_seconds: float = 10.0) -> Discovered:
                 _("The provider calls itself “%(named)s”, not “%(issuer)s”. Enter exactly that.")
                 % {"named": exchange_log.clean(str(named), limit=200), "issuer": issuer}
             )
-        found = _read(document, named)
+        found = _read(document, named, grant, authentication)
         if named == issuer:
             return found
         note = _("The provider calls itself “%s”, which is taken as Issuer: the slash counts.")
@@ -111,27 +135,32 @@ def _fetch(url: str, seconds: float) -> tuple[dict[str, Any] | None, str]:
         return None, _("%s holds no JSON document.") % url
 
 
-def _read(document: dict[str, Any], issuer: str) -> Discovered:
+def _read(
+    document: dict[str, Any], issuer: str, grant: GrantType, authentication: str
+) -> Discovered:
     fields: dict[str, Any] = {"issuer": issuer}
-    for name, (key, is_required) in _FIELDS.items():
-        value = document.get(key)
+    notes = [*_authentication(document, fields, authentication), *_pkce(document, fields)]
+    addresses, aliases = document, document.get(_ALIASES)
+    by_certificate = fields.get("client_authentication") == ClientAuthentication.CERTIFICATE
+    if by_certificate and isinstance(aliases, dict):
+        addresses = {**document, **{key: one for key, one in aliases.items() if one is not None}}
+    grant_name, auth_endpoint = _GRANTS[grant]
+    for name, key, is_required in (
+        *([("auth_url", auth_endpoint, True)] if auth_endpoint else []),
+        ("token_url", "token_endpoint", True),
+        ("revocation_url", "revocation_endpoint", False),
+    ):
+        value = addresses.get(key)
         if value is None and not is_required:
             continue
         if not isinstance(value, str):
             raise MisconfiguredError(_("The provider's description names no %s.") % key)
         fields[name] = _outward(value, key)
-    notes = [*_authentication(document, fields), *_pkce(document, fields)]
-    for name, wanted, sentence in (
-        ("response_types_supported", "code", _("The provider does not offer the code flow.")),
-        (
-            "grant_types_supported",
-            "authorization_code",
-            _("The provider does not offer the authorization code grant."),
-        ),
-    ):
-        offered = document.get(name)
-        if isinstance(offered, list) and wanted not in offered:
-            notes.append(sentence)
+    flows, grants = (document.get(f"{one}_types_supported") for one in ("response", "grant"))
+    if grant == GrantType.AUTHORIZATION_CODE and isinstance(flows, list) and "code" not in flows:
+        notes.append(_("The provider does not offer the code flow."))
+    if isinstance(grants, list) and grant_name not in grants:
+        notes.append(_("The provider does not offer the grant “%s”.") % grant.label)
     # RFC 9207 section 3.
     fields["requires_issuer"] = (
         document.get("authorization_response_iss_parameter_supported") is True
@@ -154,21 +183,23 @@ def _outward(url: str, key: str) -> str:
     return target.url
 
 
-def _authentication(document: dict[str, Any], fields: dict[str, Any]) -> list[str]:
-    """Choose how the client authenticates; Basic by default (RFC 8414 section 2)."""
-    offered = document.get("token_endpoint_auth_methods_supported")
-    if not isinstance(offered, list) or "client_secret_basic" in offered:
-        fields["client_authentication"] = ClientAuthentication.BASIC_HEADER.value
-        return []
-    if "client_secret_post" in offered:
-        fields["client_authentication"] = ClientAuthentication.REQUEST_BODY.value
+def _authentication(document: dict[str, Any], fields: dict[str, Any], chosen: str) -> list[str]:
+    """Keep how the client authenticates where that is offered; Basic by default (RFC 8414)."""
+    named = document.get("token_endpoint_auth_methods_supported")
+    offered = named if isinstance(named, list) else ["client_secret_basic"]
+    if isinstance(document.get(_ALIASES), dict):
+        offered = [*offered, "tls_client_auth"]
+    ways = [way for method, way in _METHODS.items() if method in offered]
+    is_raw = chosen == ClientAuthentication.RAW_BASIC and "client_secret_basic" in offered
+    if ways:
+        fields["client_authentication"] = chosen if is_raw or chosen in ways else ways[0]
         return []
     if "none" in offered:
         return []
-    named = ", ".join(one for one in offered if isinstance(one, str))
+    names = ", ".join(one for one in offered if isinstance(one, str))
     sentence = _("The provider takes neither a Basic Auth header nor credentials in the body.")
     wants = _("It wants %s, which is not supported here.")
-    return [f"{sentence} {wants % exchange_log.clean(named, limit=200)}" if named else sentence]
+    return [f"{sentence} {wants % exchange_log.clean(names, limit=200)}" if names else sentence]
 
 
 def _pkce(document: dict[str, Any], fields: dict[str, Any]) -> list[str]:
@@ -194,5 +225,7 @@ def _answer(question: Question, answers: dict[str, str]) -> str:
 def _filled(value: Any, answers: dict[str, str]) -> Any:
     if isinstance(value, str):
         return value.format(**answers)
-    # Lists and mappings are the form's to change, the preset's are not.
-    return value.copy() if isinstance(value, list | dict) else value
+    if isinstance(value, dict):
+        return {name: _filled(one, answers) for name, one in value.items()}
+    # A list is the form's to change, the preset's is not.
+    return value.copy() if isinstance(value, list) else value

@@ -265,6 +265,10 @@ _MISCONFIGURED = {
         "The provider does not accept the JWT. Check that it knows the public key, Client ID, the "
         "claims “sub” and “aud”, and the clock of this machine."
     ),
+    "consent_missing": _(
+        "The person that the JWT acts for (“sub”) has not agreed to it yet. Let them, or an "
+        "administrator, approve this client at the provider once, then press “Refresh”."
+    ),
     "not_signed": _(
         "The JWT could not be signed. Check Private key and Claims of the JWT: “alg” has to fit "
         "the key."
@@ -316,6 +320,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "secret_elsewhere": ("client_secret",),
     "not_signed": ("client_key", "assertion_claims"),
     "assertion_refused": ("client_key", "client_id", "assertion_claims"),
+    "consent_missing": ("assertion_claims",),
     "no_device_code": ("auth_url",),
     "redirect_uri_mismatch": ("callback_url",),
     "invalid_scope": ("scope",),

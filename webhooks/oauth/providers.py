@@ -10,10 +10,12 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from webhooks.models import ClientAuthentication
+from webhooks.models import ClientAuthentication, GrantType
 
 Text = str | Promise
 _BODY = ClientAuthentication.REQUEST_BODY.value
+_JWT_BEARER = GrantType.JWT_BEARER.value
+_ID_AND_SECRET = _("Copy the client ID and the client secret into the fields below.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,8 @@ class ProviderPreset:
     refresh_hint: Text = ""
     # Token types besides bearer that it gives and that are sent as bearer tokens all the same.
     token_types: tuple[str, ...] = ()
+    # What to copy from there.
+    copied: Text = _ID_AND_SECRET
     # What an admin must know that no field can say.
     notes: tuple[Text, ...] = field(default_factory=tuple)
 
@@ -72,6 +76,31 @@ PROVIDERS = (
         notes=(
             _("While the consent screen is in testing, Google ends every grant after 7 days."),
             _("People can grant a part of the scopes only; the panel then shows a warning."),
+        ),
+    ),
+    # https://developers.google.com/identity/protocols/oauth2/service-account
+    ProviderPreset(
+        key="google_service_account",
+        label="Google service account",
+        instructions=_(
+            "Google Cloud console, IAM & Admin, Service accounts: open the account, then Keys, Add "
+            "key, and let Google make a key of the type JSON."
+        ),
+        copied=_(
+            "Paste the whole JSON file as Private key, and copy its “client_email” as Client ID. "
+            "Fill in Scope."
+        ),
+        console_url="https://console.cloud.google.com/iam-admin/serviceaccounts",
+        fields={
+            "grant_type": _JWT_BEARER,
+            "token_url": "https://oauth2.googleapis.com/token",
+        },
+        notes=(
+            _(
+                "To act for a person of your domain let an administrator of Google Workspace allow "
+                "it (domain-wide delegation), and add “sub=person@example.com” to Claims of the "
+                "JWT."
+            ),
         ),
     ),
     ProviderPreset(
@@ -292,6 +321,44 @@ PROVIDERS = (
             ],
         },
         notes=(_("Kommo's refresh tokens work once and end after three months without use."),),
+    ),
+    # https://developers.docusign.com/platform/auth/jwt-get-token/
+    ProviderPreset(
+        key="docusign",
+        label="DocuSign",
+        instructions=_(
+            "DocuSign Admin, Apps and Keys: add an app. When you have saved this form, paste the "
+            "public key that it then shows there, under RSA Keypairs."
+        ),
+        copied=_(
+            "Copy the integration key as Client ID. Leave Private key empty: a key is made when "
+            "you save."
+        ),
+        questions=(
+            Question(
+                name="host",
+                label=_("Environment"),
+                default="account.docusign.com",
+                choices=("account.docusign.com", "account-d.docusign.com"),
+            ),
+            Question(
+                name="user", label=_("User ID"), example="4799e5e9-0000-0000-0000-000000000000"
+            ),
+        ),
+        console_url="https://apps.docusign.com/admin/apps-and-keys",
+        fields={
+            "grant_type": _JWT_BEARER,
+            "token_url": "https://{host}/oauth/token",
+            "scope": "signature impersonation",
+            "assertion_claims": {"aud": "{host}", "sub": "{user}"},
+        },
+        notes=(
+            _(
+                "The user has to agree once that this app acts for them, or an administrator for "
+                "everybody: “consent_required” means that this is missing."
+            ),
+            _("account-d.docusign.com is the environment of developers."),
+        ),
     ),
     ProviderPreset(
         key="openid",

@@ -153,6 +153,12 @@ _ABOUT_GRANT = re.compile(
     r"|client_credentials",
     re.IGNORECASE,
 )
+# DocuSign, Salesforce, Zoom.
+_CONSENT_MISSING = re.compile(
+    r"consent[_ ](?:is )?required|(?:has ?n.t|has not|have not|not) (?:yet )?"
+    r"(?:been )?(?:approved|authori[sz]ed|consented|granted consent)",
+    re.IGNORECASE,
+)
 # Ways to authenticate that need a key of the client's and not its secret.
 _NEEDS_KEY = re.compile(
     r"\b(private_key_jwt|client_secret_jwt|self_signed_tls_client_auth|tls_client_auth)\b"
@@ -314,6 +320,17 @@ def error_code(
     if known == "invalid_scope" and not scope:
         return "missing_scope"
     return known if result_of(known) is TokenResult.MISCONFIGURED else "provider_error"
+
+
+def assertion_code(refusal: TokenRefusal, code: str) -> str:
+    """Return the row of a refused JWT (RFC 7523 section 3.1), or `code` for anything else."""
+    known = PROVIDER_CODES.get(normalized(refusal.code))
+    words = "\n".join((refusal.code, *refusal.texts))[:_MAX_JUDGED]
+    if known in ("invalid_grant", "access_denied", "interaction_required") and (
+        _CONSENT_MISSING.search(words)
+    ):
+        return "consent_missing"
+    return "assertion_refused" if known == "invalid_grant" and code != "invalid_client" else code
 
 
 def _denies_client(code: str, words: str, status: int) -> bool:

@@ -4,7 +4,6 @@ Pure: bytes in, a frozen value out, no exception leaves `classify`. The status i
 body. Source: RFC 6749 sections 5.1 and 5.2, RFC 6750 section 2.1, and what providers do instead.
 """
 
-import codecs
 import email.utils
 import json
 import math
@@ -15,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
+from webhooks import network
 from webhooks.models import messages
 from webhooks.oauth.errors import (
     ERRORS,
@@ -39,6 +39,7 @@ from webhooks.oauth.token_errors import (
     TRANSIENT_STATUSES,
     WRONG_ADDRESS_STATUSES,
     TokenRefusal,
+    assertion_code,
     error_code,
     is_known,
     judge,
@@ -53,14 +54,9 @@ from webhooks.oauth.token_errors import (
 _MAX_DEPTH = 20
 _MAX_FIELDS = 200
 _TOKENS = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
-_CHARSET = re.compile(r"charset\s*=\s*[\"']?([A-Za-z0-9_.:-]+)", re.IGNORECASE)
 _FORM = re.compile(r"[A-Za-z_][\w.-]*=[^\s<>{}]*")
 # What says that it is a form may be written carelessly: spaces as they are, a leading "&".
 _DECLARED_FORM = re.compile(r"&*[A-Za-z_][\w.-]*=")
-# Other codecs of Python are no charsets of the web, or cost time ("punycode", "idna").
-_CHARSETS = re.compile(
-    r"utf-?(8|16|32)([-_]?[lb]e)?|iso-?8859-\d+|latin-?1|windows-125\d|cp125\d|koi8-[ru]"
-)
 _HTML = re.compile(r"\s*(<!doctype|<html|<head|<body|<!--|<title|<script)", re.IGNORECASE)
 
 
@@ -70,7 +66,7 @@ def read_body(body: bytes, content_type: str) -> dict[str, Any]:
     Errors: UnusableAnswerError with the reason "empty", "html", "too_deep", "truncated",
     "duplicate_keys", "not_json" or "not_an_object".
     """
-    text = decode(body, content_type).strip()
+    text = network.decode(body, content_type).strip()
     if not text:
         raise UnusableAnswerError("empty")
     if is_html(text, content_type):
@@ -78,21 +74,6 @@ def read_body(body: bytes, content_type: str) -> dict[str, Any]:
     if _is_form(text, content_type):
         return _read_form(text)
     return _read_json(text)
-
-
-def decode(body: bytes, content_type: str = "") -> str:
-    """Return the body as text without a byte order mark; it never fails."""
-    if body.startswith(codecs.BOM_UTF8):
-        return body.decode("utf-8-sig", errors="replace")
-    declared = _CHARSET.search(content_type)
-    for charset in ("utf-8" if b"\0" not in body else "", declared[1] if declared else ""):
-        if charset and _CHARSETS.fullmatch(charset.lower()):
-            try:
-                return body.decode(charset).removeprefix("\ufeff")
-            except (UnicodeError, LookupError):
-                continue
-    detected = json.detect_encoding(body)
-    return body.decode(detected, errors="replace").removeprefix("\ufeff")
 
 
 def is_html(text: str, content_type: str) -> bool:
@@ -291,7 +272,7 @@ def _read(fields: dict[str, Any], raw: RawAnswer, expected: Expected, now: datet
 
 
 def _transient(raw: RawAnswer, expected: Expected, now: datetime) -> TokenAnswer:
-    text = decode(raw.body, raw.content_type)
+    text = network.decode(raw.body, raw.content_type)
     words = "" if is_html(text.strip(), raw.content_type) else _words(text, expected)
     code = "rate_limited" if raw.status == 429 else "unavailable"
     return TokenAnswer(
@@ -337,8 +318,8 @@ def stored_refusal(
     code = error_code(
         refusal, result, status=status, scope=expected.scope, uses_pkce=expected.uses_pkce
     )
-    if expected.grant is Grant.JWT_BEARER and refusal.code == "invalid_grant":
-        code = "assertion_refused"
+    if expected.grant is Grant.JWT_BEARER and result is TokenResult.MISCONFIGURED:
+        code = assertion_code(refusal, code)
     words = refusal.description or " ".join(refusal.texts) or refusal.code
     params = {
         "error": clean(refusal.code, secrets=expected.secrets, limit=100),
@@ -355,7 +336,7 @@ def _judged(refusal: TokenRefusal, raw: RawAnswer, expected: Expected) -> TokenR
     return judge(
         refusal,
         status=raw.status,
-        text=decode(raw.body, raw.content_type),
+        text=network.decode(raw.body, raw.content_type),
         reauthorization_words=expected.reauthorization_words,
         has_person=expected.grant not in (Grant.CLIENT_CREDENTIALS, Grant.JWT_BEARER),
     )
@@ -365,7 +346,7 @@ def _refused_in_words(
     raw: RawAnswer, expected: Expected, now: datetime, refusal: TokenRefusal | None = None
 ) -> TokenAnswer:
     """Return the class of a 4xx without an error code, or whose body cannot be read."""
-    text = decode(raw.body, raw.content_type).strip()
+    text = network.decode(raw.body, raw.content_type).strip()
     is_page = is_html(text, raw.content_type)
     if refusal:
         # Text by text: words of two fields are no sentence.

@@ -37,7 +37,7 @@ from webhooks.oauth.errors import (
     sentence,
     stored,
 )
-from webhooks.oauth.token_response import Expected, TokenAnswer, decode, media_type
+from webhooks.oauth.token_response import Expected, TokenAnswer, media_type
 
 _REAL = (ExchangeKind.AUTHORIZATION, ExchangeKind.TOKEN, ExchangeKind.REFRESH)
 _GOOD = (TokenResult.OK, TokenResult.OK_WITH_WARNING)
@@ -289,7 +289,7 @@ def _get(url: str) -> _LoginPage:
     return _LoginPage(
         status=answer.status_code,
         location=answer.headers.get("Location", "") if 300 <= answer.status_code < 400 else "",
-        text=decode(answer.content[:100_000], content_type),
+        text=network.decode(answer.content[:100_000], content_type),
         is_data=bool(answer.content) and media_type(content_type) == "application/json",
     )
 

@@ -95,12 +95,12 @@ def _paused(webhook: Webhook) -> dict[str, Any]:
             "Paused because the receiver answered 410 Gone. Correct the URL, then resume."
         ),
         PauseReason.FAILING: _(
-            "Paused because no delivery succeeded for days. Repair the receiver, then resume."
+            "Paused because no delivery succeeded for days. Fix the receiver, then resume."
         ),
     }
     if sentence := sentences.get(PauseReason(webhook.pause_reason)):
         return _status("danger", _("Paused"), sentence)
-    sentence = _("Nothing is sent. Deliveries that were waiting are held until it is resumed.")
+    sentence = _("Nothing is sent. Deliveries are on hold until it is resumed.")
     return _status("neutral", _("Paused"), sentence)
 
 
@@ -214,14 +214,14 @@ def being_moved(webhook: Webhook) -> str:
     state = state_of(webhook)
     held = held_by_pause(webhook) if webhook.is_active else 0
     if held and state is not None and state.drops_before:
-        return _("Being cancelled: %(count)s held deliveries are left.") % {"count": counted(held)}
+        return _("Cancelling deliveries: %(count)s left.") % {"count": counted(held)}
     if held:
-        return _("Being released: %(count)s held deliveries are left.") % {"count": counted(held)}
+        return _("Releasing deliveries: %(count)s left.") % {"count": counted(held)}
     waiting = Delivery.objects.in_status(Status.PENDING).filter(webhook=webhook)
     waiting = waiting.exclude(trigger=Trigger.TEST).order_by()
     left = 0 if webhook.is_active else waiting[: MAX_COUNTED + 1].count()
     if left:
-        return _("Being held: %(count)s waiting deliveries are left.") % {"count": counted(left)}
+        return _("Putting deliveries on hold: %(count)s left.") % {"count": counted(left)}
     return ""
 
 
@@ -300,7 +300,7 @@ _WORDS: dict[str, tuple[str, str | Promise, str | Promise, str]] = {
     IncidentKind.REAUTHORIZATION: (
         "danger",
         gettext_lazy("It needs re-authorization"),
-        gettext_lazy("Deliveries are on hold and go out in order after the next access token."),
+        gettext_lazy("Deliveries are on hold and are sent in order after the next access token."),
         "authorize",
     ),
     IncidentKind.MISCONFIGURED: (
@@ -314,19 +314,19 @@ _WORDS: dict[str, tuple[str, str | Promise, str | Promise, str]] = {
     IncidentKind.FAILING: (
         "danger",
         gettext_lazy("It is failing"),
-        gettext_lazy("Deliveries are tried again by the retry schedule."),
+        gettext_lazy("Deliveries are retried on the retry schedule."),
         "",
     ),
     IncidentKind.PAUSED: (
         "danger",
-        gettext_lazy("It was paused because the receiver does not take deliveries"),
+        gettext_lazy("It was paused because the receiver does not accept deliveries"),
         "",
         "resume",
     ),
     IncidentKind.TOKEN_ENDING: (
         "warning",
         gettext_lazy("It needs re-authorization soon"),
-        gettext_lazy("Get a new access token before that, and nothing is held."),
+        gettext_lazy("Get a new access token before that, and nothing goes on hold."),
         "authorize",
     ),
 }

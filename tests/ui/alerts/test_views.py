@@ -7,6 +7,7 @@ from django.urls import reverse
 
 from tests.people import logged_in
 from tests.sandbox import Receiver
+from webhooks import network
 from webhooks.models import AlertChannel, AuditEntry
 
 pytestmark = pytest.mark.django_db
@@ -72,6 +73,34 @@ def test_what_can_reach_nobody_is_refused(
     answer = browser.post(reverse("webhooks:alert_add", args=[kind]), fields)
     assert answer.status_code == 422
     assert not AlertChannel.objects.exists()
+
+
+PLAIN = "http://chat.example.com/hooks/T0KEN"
+
+
+@pytest.mark.parametrize("kind", ["slack", "teams", "webhook"])
+def test_a_url_over_plain_http_needs_a_tick(
+    browser: Client, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "check_url", lambda url, **_: network.parse_url(url))
+    form = {"name": "Ops", "secret": PLAIN}
+    address = reverse("webhooks:alert_add", args=[kind])
+    assert "accepts_plain_http" not in browser.get(address).text
+    answer = browser.post(address, form)
+    [sentence] = answer.context["form"].errors["accepts_plain_http"]
+    assert sentence.startswith("http://chat.example.com is not encrypted")
+    assert not AlertChannel.objects.exists()
+
+    channel = add(browser, kind, **form, accepts_plain_http="on")
+
+    assert channel.accepts_plain_http
+    edit = reverse("webhooks:alert_edit", args=[channel.pk])
+    assert "accepts_plain_http" in browser.get(edit).text
+    assert browser.post(edit, {"name": "Night shift", "secret": ""}).status_code == 422
+    browser.post(edit, {"name": "Night shift", "secret": PLAIN.replace("http", "https", 1)})
+    channel.refresh_from_db()
+    assert not channel.accepts_plain_http
+    assert "accepts_plain_http" not in browser.get(edit).text
 
 
 def test_my_own_address_is_filled_in(browser: Client) -> None:

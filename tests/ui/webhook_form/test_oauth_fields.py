@@ -209,7 +209,7 @@ def test_an_empty_header_prefix_sends_the_token_alone() -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({}, "grant type, PKCE, parameters, keys"),
+        ({}, "standard, no TLS client certificate"),
         ({"uses_pkce": "False", "audience": "crm"}, "no PKCE, audience"),
         ({"requires_issuer": "True"}, "answers name the issuer"),
         ({"header_prefix": ""}, "no header prefix"),
@@ -218,10 +218,10 @@ def test_an_empty_header_prefix_sends_the_token_alone() -> None:
         ({"authorization_parameters": "a=b\n\nc=d"}, "2 authorization parameters"),
         ({"refresh_parameters": "a=b"}, "1 refresh parameter"),
         ({"expired_status_codes": "403"}, "expired at 403"),
-        ({"expired_status_codes": "401"}, "grant type, PKCE, parameters, keys"),
+        ({"expired_status_codes": "401"}, "standard, no TLS client certificate"),
         (
             {"grant_type": "client_credentials", "uses_pkce": "False"},
-            "grant type, PKCE, parameters, keys",
+            "standard, no TLS client certificate",
         ),
     ],
 )
@@ -301,13 +301,14 @@ def filled(**posted: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("key", oauth.PRESETS)
 def test_every_preset_fills_in_a_form_that_can_be_saved(key: str) -> None:
-    answers = {"preset-bitrix24-portal": "acme.bitrix24.com", "preset-kommo-account": "a.kommo.com"}
-    values = filled(action="use_preset", provider=key, **answers)
+    answers = {"portal": "acme.bitrix24.com", "account": "a.kommo.com", "user": "4799e5e9-0"}
+    posted = {f"preset-{key}-{name}": answer for name, answer in answers.items()}
+    values = filled(action="use_preset", provider=key, **posted)
     # What a test may not look up by name.
     for field in ("auth_url", "token_url", "revocation_url"):
         values[field] = values[field] and "http://127.0.0.1:9/"
     webhook = saved(**{**values, "issuer": "", "action": "save"})
-    fields = {**oauth.PRESETS[key].fields, "provider": key}
+    fields = oauth.fill(key, answers)
     for field in fields.keys() - {"auth_url", "token_url", "revocation_url", "issuer", "scope"}:
         assert getattr(webhook.credential, field) == fields[field], field
 
@@ -318,6 +319,14 @@ def test_a_preset_takes_the_place_of_the_one_before() -> None:
     assert zoho["header_prefix"] == "Zoho-oauthtoken"
     assert google["header_prefix"] == "Bearer"
     assert (google["uses_pkce"], google["scope_separator"]) == ("True", " ")
+
+
+def test_the_grant_of_a_preset_goes_with_it() -> None:
+    account = filled(action="use_preset", provider="google_service_account")
+    assert account["grant_type"] == "jwt_bearer"
+    assert filled(**{**account, "provider": "github"})["grant_type"] == "authorization_code"
+    machine = {**OAUTH, "grant_type": "client_credentials", "action": "use_preset"}
+    assert filled(**machine, provider="microsoft")["grant_type"] == "client_credentials"
 
 
 def test_a_typed_scope_is_kept_and_one_of_a_provider_goes_with_it() -> None:
@@ -352,6 +361,17 @@ def test_an_answer_is_read_back_from_the_saved_address() -> None:
     shown = type(form)(None, instance=webhook, draft=form.draft)
     [guide] = [guide for guide in shown.guides if guide["is_chosen"]]
     assert [ask["value"] for ask in guide["asks"]] == ["contoso.com"]
+
+
+def test_answers_within_claims_are_read_back() -> None:
+    webhook = Webhook()
+    claims = {"aud": "account-d.docusign.com", "sub": "4799e5e9-0"}
+    url = "https://account-d.docusign.com/oauth/token"
+    fill(webhook.credential, provider="docusign", token_url=url, assertion_claims=claims)
+    form = bound()
+    shown = type(form)(None, instance=webhook, draft=form.draft)
+    [guide] = [guide for guide in shown.guides if guide["is_chosen"]]
+    assert [ask["value"] for ask in guide["asks"]] == ["account-d.docusign.com", "4799e5e9-0"]
 
 
 def test_a_button_fills_in_what_belongs_to_this_section_only() -> None:

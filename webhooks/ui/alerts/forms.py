@@ -8,7 +8,8 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
 from webhooks import network
-from webhooks.models import AlertChannel, ChannelKind, Webhook, origin_of
+from webhooks.models import AlertChannel, ChannelKind, Webhook, is_plain_http, origin_of
+from webhooks.ui.fields import PLAIN_HTTP_HELP, plain_http_refusal
 
 _BOT_TOKEN = re.compile(r"[0-9]{5,20}:[A-Za-z0-9_-]{20,100}")
 _CHAT_ID = re.compile(r"-?[0-9]{1,20}|@[A-Za-z0-9_]{3,64}")
@@ -24,7 +25,7 @@ _HINTS = {
 
 _MISSING = {
     "name": _("Enter a name."),
-    "secret": _("Enter it: without it no alert can be sent."),
+    "secret": _("Enter it. Alerts cannot be sent without it."),
     "recipient": _("Enter where alerts are sent."),
 }
 
@@ -34,11 +35,11 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
 
     secret = forms.CharField(required=False, max_length=2048, strip=True)
 
-    field_order = ("name", "secret", "recipient", "webhooks")
+    field_order = ("name", "secret", "accepts_plain_http", "recipient", "webhooks")
 
     class Meta:
         model = AlertChannel
-        fields = ("name", "recipient", "webhooks")
+        fields = ("name", "accepts_plain_http", "recipient", "webhooks")
         widgets = {"webhooks": forms.SelectMultiple(attrs={"size": 6})}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -50,9 +51,9 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
             self.fields["recipient"] = forms.EmailField(label=_("E-mail address"), max_length=100)
         elif kind == ChannelKind.TELEGRAM:
             secret.label, recipient.label = _("Bot token"), _("Chat ID")
-            secret.help_text = _("BotFather gives it to you: 123456789:AAE…")
+            secret.help_text = _("From BotFather: 123456789:AAE…")
             recipient.help_text = _(
-                "A number such as -1001234567890, or @channel. Add the bot there."
+                "A number such as -1001234567890, or @channel. Add the bot to the chat."
             )
             recipient.required = True
         else:
@@ -66,6 +67,10 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
             )
             if is_set:
                 secret.widget.attrs["placeholder"] = _("Stored. Type a new one to replace it.")
+        if self._plain_origin():
+            self.fields["accepts_plain_http"].help_text = PLAIN_HTTP_HELP
+        else:
+            del self.fields["accepts_plain_http"]
         for name, missing in _MISSING.items():
             if name in self.fields:
                 self.fields[name].error_messages["required"] = missing
@@ -73,14 +78,29 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
         assert isinstance(chosen, forms.ModelMultipleChoiceField)
         chosen.queryset = Webhook.objects.present().only("name").order_by("name", "pk")
         chosen.label = _("Only these webhooks")
-        chosen.help_text = _("None chosen: every webhook.")
+        chosen.help_text = _("Leave empty for every webhook.")
+
+    def _plain_origin(self) -> str:
+        """Return where the URL, typed or stored, leads to over plain http; "" when it does not.
+
+        Whoever reads it on the way can post there too.
+        """
+        if self.instance.kind in (ChannelKind.EMAIL, ChannelKind.TELEGRAM):
+            return ""
+        typed = str(self.data.get(self.add_prefix("secret"), "")).strip()
+        url = typed or self.instance.recipient
+        return origin_of(url) if is_plain_http(url) else ""
+
+    def clean_accepts_plain_http(self) -> bool:
+        is_accepted: bool = self.cleaned_data["accepts_plain_http"]
+        if not is_accepted:
+            raise ValidationError(plain_http_refusal(self._plain_origin()))
+        return is_accepted
 
     def clean_recipient(self) -> str:
         recipient: str = self.cleaned_data["recipient"]
         if self.instance.kind == ChannelKind.TELEGRAM and not _CHAT_ID.fullmatch(recipient):
-            raise ValidationError(
-                _("This is neither the number of a chat nor a name like @channel.")
-            )
+            raise ValidationError(_("Enter a chat number or a name like @channel."))
         return recipient
 
     def clean_secret(self) -> str:
@@ -105,6 +125,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
             if channel.kind != ChannelKind.TELEGRAM:
                 # Where it goes, for people; the rest of the URL is the secret.
                 channel.recipient = origin_of(typed)[:254]
+        channel.accepts_plain_http = "accepts_plain_http" in self.fields
         if channel.kind == ChannelKind.EMAIL:
             channel.name = channel.recipient
         saved: AlertChannel = super().save(commit)

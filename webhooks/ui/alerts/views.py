@@ -57,7 +57,7 @@ def test(request: HttpRequest, pk: int) -> HttpResponse:
     if is_sent:
         messages.success(request, _("The test for “%s” was accepted.") % channel)
     else:
-        reason = problems.sentence(channel.last_error) or _("The mail server did not take it.")
+        reason = problems.sentence(channel.last_error) or _("The mail server did not accept it.")
         text = _("The test for “%(name)s” was not accepted. %(reason)s")
         messages.error(request, text % {"name": channel, "reason": reason})
     return redirect("webhooks:alerts")

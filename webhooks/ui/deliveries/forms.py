@@ -58,7 +58,7 @@ class MomentField(forms.CharField):
                 raise ValueError
         except (ValueError, OverflowError) as error:
             raise ValidationError(
-                _("Write a time like 2026-05-14T09:30:00."), code="invalid"
+                _("Enter a time like 2026-05-14T09:30:00."), code="invalid"
             ) from error
         return moment
 
@@ -114,7 +114,7 @@ class LogForm(forms.Form):
         code: str = self.cleaned_data["code"].strip().lower()
         if code and not re.fullmatch("[1-9][0-9]{2}|[1-9]xx|none", code):
             raise ValidationError(
-                _("Write a code such as 404, a class such as 5xx, or none."), code="invalid"
+                _("Enter a code such as 404, a class such as 5xx, or none."), code="invalid"
             )
         return code
 
@@ -227,7 +227,7 @@ class EditedPayloadForm(forms.Form):
         strip=False,
         widget=forms.Textarea(attrs={"class": "mono", "rows": 18, "spellcheck": "false"}),
         help_text=gettext_lazy(
-            "One JSON object. The type, the time and the project of the event stay as they are."
+            "One JSON object. The event's type, time and project do not change."
         ),
     )
 

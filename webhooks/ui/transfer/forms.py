@@ -109,7 +109,7 @@ class ImportForm(WebhookForm):
                 return list(map(str, value))
             return "" if field is None or value is None else field.prepare_value(value)
         except (TypeError, ValueError, AttributeError, StopIteration):
-            self._errors_of_entry.append(_("“%s” has a value of another kind.") % name)
+            self._errors_of_entry.append(_("“%s” has a value of the wrong type.") % name)
             return ""
 
     def _misread(self) -> list[str]:
@@ -120,7 +120,7 @@ class ImportForm(WebhookForm):
         chosen = self.cleaned_data.get("authorization_type", "")
         unused = authorization.unchosen_fields(chosen, self.cleaned_data.get("grant_type", ""))
         return [
-            _("“%(key)s” has to be written as %(value)s.") % {"key": name, "value": read[:200]}
+            _("“%(key)s” must be written as %(value)s.") % {"key": name, "value": read[:200]}
             for name, value in self._given.items()
             # An empty value is the form's default, and a part of the types goes with a wildcard.
             if value and name in self.cleaned_data and name not in {*unused, "event_types"}
@@ -148,7 +148,7 @@ class ImportForm(WebhookForm):
         if not name or (webhook.credential.is_shared and name == webhook.credential.name):
             return connection_id(webhook) if name else None
         if not self._may_connect:
-            self._errors_of_entry.append(_("You may not use connections."))
+            self._errors_of_entry.append(_("You have no permission to use connections."))
             return None
         found = list(Credential.objects.shared().filter(name__iexact=name)[:2])
         if len(found) == 1:
@@ -168,7 +168,7 @@ class ImportForm(WebhookForm):
             if is_right and all(isinstance(row, dict) for row in rows):
                 setattr(webhook, name, values[name])
             else:
-                self._errors_of_entry.append(_("“%s” has a value of another kind.") % name)
+                self._errors_of_entry.append(_("“%s” has a value of the wrong type.") % name)
 
     def _without_field(self) -> list[str]:
         """Return the settings that the page has in other shapes."""
@@ -230,7 +230,7 @@ def _headers(entry: Mapping[str, Any], webhook: Webhook, url: str, errors: list[
         if not row.is_secret and not row.value:
             errors.append(_("The header %s has no value.") % row.name[:60])
     if len({row.name.lower() for row in rows}) < len(rows):
-        errors.append(_("A header is there twice. Keep one of them."))
+        errors.append(_("A header appears twice. Keep one of them."))
     if len(rows) > _MAX_HEADERS:
         errors.append(_("There are more than %d headers.") % _MAX_HEADERS)
     return headers_as_json(rows)

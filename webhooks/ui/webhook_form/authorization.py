@@ -68,7 +68,7 @@ REQUIRED = {
     "basic_login": _("Enter the login."),
     "basic_password": _("Enter the password."),
     "client_certificate": _("Paste the certificate and its private key, both PEM."),
-    "client_secret": _("Enter the client secret: this client has nothing else to prove who asks."),
+    "client_secret": _("Enter the client secret."),
     "auth_url": _("Enter the provider's auth URL."),
     "token_url": _("Enter the provider's access token URL."),
     "client_id": _("Enter the client ID of this app at the provider."),

@@ -35,7 +35,7 @@ from webhooks.security.encryption import SecretUnreadableError
 from webhooks.ui import expired_session, status, trail
 from webhooks.ui.connections import lifecycle
 from webhooks.ui.connections.forms import ConnectionForm
-from webhooks.ui.webhook_form import oauth_fields, pasted_curl, success
+from webhooks.ui.webhook_form import oauth_fields, pasted_curl, sections, success
 from webhooks.ui.webhook_form.credential_form import CredentialForm
 from webhooks.ui.webhook_form.filter import FilterSection
 from webhooks.ui.webhook_form.forms import WebhookForm
@@ -48,6 +48,7 @@ EditForm = WebhookForm | ConnectionForm
 _RESHAPING = {
     *("change_type", "add_header", "test_mail", "use_preset", "find_endpoints", "preview"),
     *(success.USE_PRESET, success.TRY),
+    sections.USE_MY_ADDRESS,
     pasted_curl.ACTION,
 }
 _RESHAPING_PARTS = ("filter:", "parameter:")
@@ -423,6 +424,8 @@ def _posted(request: HttpRequest) -> tuple[QueryDict, Pasted | None]:
         oauth_fields.fill_in(data)
     if data.get("action") == success.USE_PRESET:
         success.fill_in(data)
+    if data.get("action") == sections.USE_MY_ADDRESS:
+        sections.add_recipient(data, getattr(request.user, "email", ""))
     return data, pasted
 
 

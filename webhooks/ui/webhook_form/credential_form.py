@@ -23,7 +23,13 @@ from webhooks.models import (
 )
 from webhooks.security.drafts import Draft
 from webhooks.ui.connections import lifecycle
-from webhooks.ui.fields import CLEAR, CopyInput, SecretFormField
+from webhooks.ui.fields import (
+    CLEAR,
+    PLAIN_HTTP_HELP,
+    CopyInput,
+    SecretFormField,
+    plain_http_refusal,
+)
 from webhooks.ui.webhook_form import authorization
 from webhooks.ui.webhook_form.oauth_fields import OAuthFields, choice_field, text_field
 from webhooks.ui.webhook_form.pasted_curl import Pasted
@@ -63,8 +69,8 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
     callback_url = text_field(
         "callback_url",
         _(
-            "Register this URL at the provider, letter by letter. After you approve, the provider "
-            "sends you back here and the code is taken from it."
+            "Register exactly this URL at the provider. After you approve, it sends you "
+            "back here with a code."
         ),
         widget=CopyInput,
         inputmode="url",
@@ -79,7 +85,7 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
     client_secret = SecretFormField(
         label=_("Client secret"),
         strip=True,
-        help_text=_("The password of this app at the provider."),
+        help_text=_("This app's password at the provider."),
     )
     scope = text_field("scope", placeholder="read write")
     # Left out, it is the model's default; radios are never empty on the page.
@@ -105,9 +111,7 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
             **initial,
         }
         super().__init__(data, instance=instance, initial=shown)
-        self.fields["accepts_plain_http"].help_text = _(
-            "Everybody on the way can read them. Tick it only for a network of your own."
-        )
+        self.fields["accepts_plain_http"].help_text = PLAIN_HTTP_HELP
         for name in _ADDRESSES:
             if name in self.fields:
                 address: Any = self.fields[name]
@@ -148,6 +152,15 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
         """Return the authorization type whose fields are shown."""
         value = str(self["authorization_type"].value())
         return value if value in AuthorizationType.values else AuthorizationType.NONE
+
+    @property
+    def advanced_summary(self) -> str:
+        """Return one line about what the folded settings hold."""
+        certificate: Any = self.fields[authorization.CERTIFICATE]
+        parts = self.differences if self.chosen_type == AuthorizationType.OAUTH2 else []
+        if certificate.widget.is_set:
+            parts = [*parts, str(certificate.label)]
+        return ", ".join(parts) or str(_("standard, no TLS client certificate"))
 
     def mark(self, fields: Iterable[str]) -> None:
         """Mark the fields that a refusal of the provider is about; the token panel says it."""
@@ -266,11 +279,7 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
         if values.get("accepts_plain_http") or not self.sends_secrets():
             return
         if origins := self.plain_http_origins():
-            sentence = _(
-                "%(origin)s is not encrypted, and secrets would be sent to it. Use an address with "
-                "https://, or tick this box."
-            )
-            self.add_error("accepts_plain_http", sentence % {"origin": origins[0]})
+            self.add_error("accepts_plain_http", plain_http_refusal(origins[0]))
 
     def secret_is_set(self, field: str) -> bool:
         """Return whether the credential will have this secret after saving."""

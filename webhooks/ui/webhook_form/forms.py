@@ -46,13 +46,13 @@ from webhooks.ui.webhook_form.success import SuccessFields
 
 # Sentences where somebody would err, and those for an empty field.
 HELP = {
-    "body_format": _("With GET everything goes into the query string."),
+    "body_format": _("GET sends everything in the query string."),
     "uses_older_names": _("For receivers that expect “billsec” instead of “talk_seconds”."),
 }
 REQUIRED = {
     "name": _("Enter a name, for example “CRM: missed calls”."),
     "url": _(
-        "Enter the address that receives the events, for example “https://example.com/hooks/calls”."
+        "Enter the URL that receives the events, for example “https://example.com/hooks/calls”."
     ),
 }
 # What the form shows in place of an authorization type while a connection is chosen.
@@ -108,13 +108,13 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         required=False,
         initial=True,
         show_hidden_initial=True,
-        help_text=_("Paused: events are kept and sent when it is resumed."),
+        help_text=_("Events are kept and sent when it is resumed."),
     )
     # Asked for when a paused webhook holds deliveries, and is made active here.
     held = forms.ChoiceField(
-        label=_("Held deliveries, when it becomes active"),
+        label=_("Deliveries on hold, when it becomes active"),
         required=False,
-        choices=[("send", _("Send them, in order")), ("drop", _("Drop them"))],
+        choices=[("send", _("Send them, in order")), ("drop", _("Cancel them"))],
         widget=forms.RadioSelect,
     )
     event_types = EventTypesField(label=_("Events"))
@@ -124,7 +124,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         max_value=60,
         initial=15,
         error_messages={
-            key: _("The timeout is a whole number from 1 to 60 seconds.")
+            key: _("Enter a whole number from 1 to 60.")
             for key in ("required", "invalid", "min_value", "max_value")
         },
     )
@@ -140,9 +140,9 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         required=False,
         empty_label=_("This webhook's own"),
         widget=ConnectionSelect({"data-connection": True}),
-        help_text=_("A connection can be chosen when the URL leads to one of its hosts."),
+        help_text=_("Connections that may be sent to the URL's host can be chosen."),
         error_messages={
-            "invalid_choice": _("This connection does not exist any more. Choose another one.")
+            "invalid_choice": _("This connection no longer exists. Choose another one.")
         },
     )
 
@@ -338,10 +338,10 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
             # Other fields are judged by the address all the same.
             problem = ValidationError(
                 _(
-                    "The parameter “%(name)s” looks like a secret, and everybody who sees the "
-                    "webhook or a log sees its URL. Leave it out and send it as a secret header or "
-                    "with Basic authentication; a token from a provider belongs to OAuth 2.0, "
-                    "which can also send it as a query parameter."
+                    "The parameter “%(name)s” looks like a secret, and everyone who sees "
+                    "the webhook or a log sees its URL. Send it as a secret header or "
+                    "with Basic authentication. For a token from a provider use OAuth "
+                    "2.0, which can also send it as a query parameter."
                 ),
                 code="secret",
                 params={"name": name[:60]},
@@ -354,8 +354,8 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         if full := self._full_types(patterns):
             raise ValidationError(
                 _(
-                    "%(types)s already has %(limit)d webhooks, the most allowed for one event "
-                    "type. Delete one of them or choose another event type."
+                    "%(types)s already has %(limit)d webhooks, the limit for one event "
+                    "type. Delete one or choose another event type."
                 ),
                 code="too_many",
                 params={
@@ -371,7 +371,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
     def clean(self) -> dict[str, Any]:
         values = super().clean()
         if "held" in self.fields and values.get("is_active") and not values.get("held"):
-            self.add_error("held", _("Say what happens to the deliveries that are held."))
+            self.add_error("held", _("Choose what happens to the deliveries on hold."))
         self.check_rule(values)
         return values
 

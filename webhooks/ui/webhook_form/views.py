@@ -195,18 +195,18 @@ def _mail_result(webhook: Webhook, typed: str) -> dict[str, Any]:
         return {"is_sent": False, "kind": "danger", "sentence": " ".join(error.messages)}
     addresses = ", ".join(webhook.alert_recipients)
     if not addresses:
-        sentence = _("No mail was sent: enter the address of a recipient first.")
+        sentence = _("No mail was sent. Enter a recipient first.")
         return {"is_sent": False, "kind": "warning", "sentence": sentence}
     if not notifications.send_test_mail(webhook):
-        sentence = _("The mail server did not take the mail. The log of this site says why.")
+        sentence = _("The mail server did not accept the mail. This site's log says why.")
         return {"is_sent": False, "kind": "danger", "sentence": sentence}
     if settings.EMAIL_BACKEND.endswith("console.EmailBackend"):
         sentence = _(
-            "No mail server is set up, so the mail was written to the log of this site. Set "
-            "EMAIL_URL to send it."
+            "No mail server is set up, so the mail was written to this site's log. Set "
+            "EMAIL_URL to send mail."
         )
         return {"is_sent": True, "kind": "warning", "sentence": sentence}
-    sentence = _("The mail server took a test mail for %s.") % addresses
+    sentence = _("A test mail was sent to %s.") % addresses
     return {"is_sent": True, "kind": "success", "sentence": sentence}
 
 
@@ -414,7 +414,7 @@ def paste_token(request: HtmxRequest, pk: int) -> HttpResponse:
     credential = _credential(pk)
     typed = request.POST.get("refresh_token", "").strip()
     if credential.is_machine or not typed or len(typed) > _MAX_TOKEN or not typed.isprintable():
-        sentence = _("That is no refresh token. Paste the whole token and nothing else.")
+        sentence = _("This is not a refresh token. Paste the whole token and nothing else.")
         return _answer(request, credential, failure=sentence)
     try:
         assert request.user.is_authenticated
@@ -470,15 +470,17 @@ def oauth_callback(request: HtmxRequest) -> HttpResponse:
     if not request.user.is_authenticated:
         # Required here: the middleware would carry the code along in the login page's address.
         sentence = _(
-            "Your session ended while you were at the provider, so no access token was stored. "
-            "Log in and press Get new access token again."
+            "Your session ended while you were at the provider. No access token was "
+            "stored. Press Get new access token again."
         )
         messages.warning(request, sentence)
         began = oauth.pending_credential(request.GET.get("state", ""))
         next_page = {"next": form_context.form_url(began) + "#token"} if began else None
         return _see_other(HttpResponseRedirect(reverse("login", query=next_page)))
     if not request.user.has_perm("webhooks.authorize_webhook"):
-        messages.error(request, _("You may no longer get access tokens, so none was stored."))
+        messages.error(
+            request, _("You no longer have permission to get access tokens. None was stored.")
+        )
         return _see_other(redirect("webhooks:list"))
     state = oauth.hashed(request.GET.get("state", ""))
     if stored := _finished(request, state):
@@ -592,7 +594,7 @@ def restore_secret(request: HtmxRequest, pk: int) -> HttpResponse:
         form_context.record_changes(request, subject, before)
         events.release_held(credential)
         form_context.leave(
-            request, credential, success=_("The last working client secret is back.")
+            request, credential, success=_("The last working client secret is restored.")
         )
     return form_context.to_panel(request, credential)
 

@@ -1,0 +1,92 @@
+"""The statements of the queue on PostgreSQL, planned with statistics of another hour.
+
+Statistics are read between backlogs: what they say of waiting rows is wrong most of the time, and
+no plan may depend on it.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from tests.bench import history
+from tests.factories import make_webhook
+from webhooks.delivery.queue import postgres
+from webhooks.delivery.queue import postgres_sql as sql
+from webhooks.models import Delivery
+
+pytestmark = [pytest.mark.database("postgres"), pytest.mark.django_db, pytest.mark.together]
+
+WEBHOOKS, ROWS = 40, 12_000
+_LEASE = {"lease": "plans", "lease_seconds": 60}
+_SHARDS = {"shards": 1, "numbers": [0]}
+_OPEN = {
+    "succeeded": "next_attempt_at = NULL, finished_at = now()",
+    "pending": "next_attempt_at = now() - interval '1 minute', finished_at = NULL",
+    "held": "next_attempt_at = NULL, finished_at = NULL",
+}
+
+
+@pytest.fixture
+def webhooks() -> Iterator[list[int]]:
+    made = [
+        make_webhook(name=f"Webhook {number}", is_ordered=True).pk for number in range(WEBHOOKS)
+    ]
+    with connection.cursor() as cursor:
+        for _ in history.fill(cursor.connection, made, ROWS):
+            pass
+    postgres.prepare_session()
+    yield made
+    postgres.reset_session()
+
+
+@pytest.mark.parametrize("now", ["pending", "held"])
+@pytest.mark.parametrize("before", ["succeeded", "pending", "held"])
+def test_a_look_at_a_webhook_reads_its_own_first_rows(
+    before: str, now: str, webhooks: list[int]
+) -> None:
+    with connection.cursor() as cursor:
+        _become(cursor, before)
+        cursor.execute("ANALYZE webhooks_delivery")
+        _become(cursor, now)
+        statements: dict[str, tuple[str, dict[str, Any]]] = {
+            "page": (sql.PAGE, {"after": 0, "limit": 1000, **_SHARDS}),
+            "candidates": (sql.CANDIDATES, {"ids": webhooks, **_SHARDS}),
+            "became due": (sql.BECAME_DUE, {"since": time.time(), "limit": 100, **_SHARDS}),
+            "next due": (sql.NEXT_DUE, _SHARDS),
+            "heads": (sql.CLAIM_HEADS, {"ids": webhooks, **_LEASE}),
+            "claim": (sql.CLAIM, {"ids": webhooks, "quotas": [5] * WEBHOOKS, **_LEASE}),
+        }
+        read = {name: _rows_read(cursor, *statement) for name, statement in statements.items()}
+    # The head of an ordered webhook is looked for among what waits of it, and nothing else.
+    allowed = dict.fromkeys(statements, 10 * WEBHOOKS) | {"heads": ROWS + 10 * WEBHOOKS}
+    for name in ("page", "candidates"):
+        allowed[name] += ROWS
+    assert {name: rows for name, rows in read.items() if rows > allowed[name]} == {}
+
+
+def _become(cursor: Any, status: str) -> None:
+    cursor.execute(
+        f"UPDATE webhooks_delivery SET status = %s, lease = '', unknown_count = 0,"
+        f" hold_reason = %s, {_OPEN[status]}",
+        [status, "paused" if status == "held" else ""],
+    )
+    assert Delivery.objects.filter(status=status).count() >= ROWS
+
+
+def _rows_read(cursor: Any, statement: str, parameters: dict[str, Any]) -> int:
+    """Return how many deliveries a statement touched, kept or not."""
+    cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters)
+    found = cursor.fetchone()[0]
+    return _touched((json.loads(found) if isinstance(found, str) else found)[0]["Plan"])
+
+
+def _touched(node: dict[str, Any]) -> int:
+    own = 0
+    if node.get("Relation Name") == "webhooks_delivery" and "Scan" in node["Node Type"]:
+        kept = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+        own = round(kept * node["Actual Loops"])
+    return own + sum(_touched(child) for child in node.get("Plans", []))

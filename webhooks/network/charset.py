@@ -1,0 +1,26 @@
+"""The text of an answer's body, in whatever charset it is or says that it is."""
+
+import codecs
+import json
+import re
+
+_CHARSET = re.compile(r"charset\s*=\s*[\"']?([A-Za-z0-9_.:-]+)", re.IGNORECASE)
+# Other codecs of Python are no charsets of the web, or cost time ("punycode", "idna").
+_CHARSETS = re.compile(
+    r"utf-?(8|16|32)([-_]?[lb]e)?|iso-?8859-\d+|latin-?1|windows-125\d|cp125\d|koi8-[ru]"
+)
+
+
+def decode(body: bytes, content_type: str = "") -> str:
+    """Return the body as text without a byte order mark; it never fails."""
+    if body.startswith(codecs.BOM_UTF8):
+        return body.decode("utf-8-sig", errors="replace")
+    declared = _CHARSET.search(content_type)
+    for charset in ("utf-8" if b"\0" not in body else "", declared[1] if declared else ""):
+        if charset and _CHARSETS.fullmatch(charset.lower()):
+            try:
+                return body.decode(charset).removeprefix("\ufeff")
+            except (UnicodeError, LookupError):
+                continue
+    detected = json.detect_encoding(body)
+    return body.decode(detected, errors="replace").removeprefix("\ufeff")
