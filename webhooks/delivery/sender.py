@@ -318,15 +318,15 @@ class Sender:
             dns_ms, connect_ms = names * 1000, (connected - names) * 1000
             tls_ms = (secured - connected) * 1000 if secured else None
         body = transfer.body[0] if len(transfer.body) == 1 else b"".join(transfer.body)
-        if len(body) > KEPT_BODY_BYTES and not self._is_judged(transfer):
-            # Thousands may wait for a database that does not answer.
-            body = body[:KEPT_BODY_BYTES]
+        # Thousands may wait for a database that does not answer.
+        kept = transfer.max_bytes if self._is_judged(transfer) else KEPT_BODY_BYTES
         return Response(
             error,
             problem,
             getinfo(pycurl.RESPONSE_CODE),
             b"".join(transfer.header_lines),
-            body,
+            # Shorter than `body_size` when there was more.
+            body[:kept],
             transfer.body_size,
             getinfo(pycurl.PRIMARY_IP),
             dns_ms,
