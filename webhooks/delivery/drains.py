@@ -128,5 +128,5 @@ def _slots(controller: Any) -> int:
     One that serves other queues as well keeps a slot for them: a drain takes minutes.
     """
     has_others = len(controller.app.amqp.queues.consume_from) > 1
-    most = controller.concurrency - 1 if has_others else controller.concurrency
+    most: int = controller.concurrency - 1 if has_others else controller.concurrency
     return max(1, min(settings.WEBHOOKS_DRAINS_PER_WORKER or most, most))
