@@ -257,16 +257,20 @@ def _with_events(
     large: list[Claimed] = []
     sizes: dict[str, int] = {}
     lost: list[str] = []
-    for *values, size in rows:
-        claim = Claimed._make(values)
-        if claim.payload is not None:
+    small: dict[str, bytes] = {}
+    for pk, webhook_id, event_id, number, failures, trigger, payload, size in rows:
+        if payload is not None:
             max_bytes -= size
+            # Of an event for many webhooks one copy.
+            payload = small.setdefault(event_id, payload)
+        claim = Claimed(pk, webhook_id, event_id, number, failures, trigger, payload)
+        if payload is not None:
             claims.append(claim)
         elif size is not None:
-            sizes[claim.event_id] = size
+            sizes[event_id] = size
             large.append(claim)
         else:
-            lost.append(claim.id)
+            lost.append(pk)
     if lost:
         cursor.execute(sql.CANCEL_LOST, [lost, lease])
         logger.error("events_missing deliveries=%s", ",".join(lost))
