@@ -23,7 +23,7 @@ COPY webhooks webhooks
 COPY templates templates
 COPY static static
 # A page of the product.
-COPY docs/receivers.md docs/
+COPY docs/receivers.md docs/receivers.uk.md docs/
 # The keys are needed to load the settings and are used for nothing.
 RUN SECRET_KEY=build FIELD_ENCRYPTION_KEY=YnVpbGQtYnVpbGQtYnVpbGQtYnVpbGQtYnVpbGQtMzI= \
     python manage.py collectstatic --noinput --verbosity=0

@@ -59,7 +59,7 @@ def test_the_message_says_how_many_deliveries_wait() -> None:
     make_delivery(webhook)
     Delivery.objects.update(status="held", next_attempt_at=None)
     notifications.look(NOW)
-    assert "1 delivery waits" in mail.outbox[0].body
+    assert "1 delivery is on hold" in mail.outbox[0].body
 
 
 def test_a_lost_grant_becomes_an_operational_event_for_others() -> None:

@@ -111,7 +111,7 @@ def test_resuming_says_what_became_of_the_held_deliveries(browser: Client) -> No
     make_delivery(webhook)
     browser.post(reverse("webhooks:pause", args=[webhook.pk]))
     browser.post(reverse("webhooks:resume", args=[webhook.pk]), {"held": "drop"})
-    assert "1 held delivery was dropped" in audit.sentence(only(Action.RESUMED).note)
+    assert "1 delivery on hold was cancelled" in audit.sentence(only(Action.RESUMED).note)
 
 
 def test_a_second_press_of_pause_leaves_no_second_entry(browser: Client) -> None:

@@ -21,9 +21,9 @@ NOTES: list[tuple[str, dict[str, str | int], str, str]] = [
     ("pause_reason", {"value": PauseReason.GONE}, "The receiver answered 410 Gone", ""),
     ("token_state", {"value": TokenState.NEEDS_REAUTHORIZATION}, "", ""),
     ("resumed", {"name": "CRM"}, "“CRM” is active again.", "«CRM» знову активний."),
-    ("resumed_and_sent", {"name": "CRM", "count": 2}, "2 held deliveries are sent now.", ""),
-    ("resumed_and_dropped", {"name": "CRM", "count": 1}, "1 held delivery was dropped.", ""),
-    ("held_dropped", {}, "What was held is dropped.", "Затримане скасовано."),
+    ("resumed_and_sent", {"name": "CRM", "count": 2}, "2 deliveries on hold are sent now.", ""),
+    ("resumed_and_dropped", {"name": "CRM", "count": 1}, "1 delivery on hold was cancelled.", ""),
+    ("held_dropped", {}, "Deliveries on hold were cancelled.", "Затримане скасовано."),
     ("copy_of", {"name": "Active"}, "Copy of “Active”", "Копія «Active»"),
     ("from_credentials_of", {"name": "CRM"}, "From the credentials of “CRM”", ""),
     ("test_mail", {}, "Test mail to recipients", "Тестовий лист отримувачам"),
@@ -73,7 +73,7 @@ def test_a_note_that_is_too_long_for_its_column_is_still_a_sentence() -> None:
     audit.record(Action.RESUMED, make_webhook(), user=None, note=note)
     kept = AuditEntry.objects.get().note
     assert 200 < len(kept) <= 300
-    assert audit.sentence(kept).endswith("” is active again; 3 held deliveries are sent now.")
+    assert audit.sentence(kept).endswith("” is active again. 3 deliveries on hold are sent now.")
 
 
 @pytest.fixture

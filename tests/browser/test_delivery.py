@@ -30,7 +30,7 @@ def test_limits_are_set_in_a_folded_section_that_says_what_is_set(page: Page) ->
     expect(steps.field(page, "Rate limit")).to_be_hidden()
     steps.unfold(page, "delivery")
     steps.field(page, "Rate limit").fill("30")
-    steps.field(page, "In each").select_option("minute")
+    steps.field(page, "Per").select_option("minute")
     steps.field(page, "Retry schedule").fill("5s, 5")
     expect(section.get_by_text("changed, not saved yet")).to_be_visible()
     steps.save(page)
@@ -48,9 +48,7 @@ def test_a_test_mail_is_sent_without_leaving_or_saving_the_form(page: Page) -> N
     steps.field(page, "Name").fill("Changed")
     steps.field(page, "Recipients").fill("ops@example.com")
     page.get_by_role("button", name="Send test mail").click()
-    expect(
-        page.get_by_text("The mail server took a test mail for ops@example.com.")
-    ).to_be_visible()
+    expect(page.get_by_text("A test mail was sent to ops@example.com.")).to_be_visible()
     expect(steps.field(page, "Name")).to_have_value("Changed")
     assert [message.to for message in mail.outbox] == [["ops@example.com"]]
     webhook.refresh_from_db()
@@ -63,7 +61,7 @@ def test_a_test_mail_without_javascript_keeps_everything_typed(plain_page: Page)
     plain_page.locator("#alerts > summary").click()
     steps.field(plain_page, "Recipients").fill("ops@example.com")
     plain_page.get_by_role("button", name="Send test mail").click()
-    expect(plain_page.get_by_text("The mail server took a test mail for")).to_be_visible()
+    expect(plain_page.get_by_text("A test mail was sent to")).to_be_visible()
     expect(steps.field(plain_page, "Name")).to_have_value("Changed")
 
 
@@ -88,7 +86,7 @@ def test_a_blocking_head_is_cancelled_and_the_rest_arrives_in_order(
     expect(page.get_by_text(f"Delivery {rows[0].pk} blocks the 2 behind it.")).to_be_visible()
     assert receiver.requests("/open/") == []
     page.get_by_role("button", name="Cancel it").click()
-    expect(page.get_by_text("What waited behind it is sent now.")).to_be_visible()
+    expect(page.get_by_text("The deliveries behind it are sent now.")).to_be_visible()
     received = receiver.wait_for(2, path_prefix="/open/")
     assert [request.json()["number"] for request in received] == [1, 2]
 
@@ -104,10 +102,10 @@ def test_a_webhook_that_was_gone_is_tested_then_resumed(
     page.get_by_role("button", name="Send test").click()
     expect(page.get_by_text("Succeeded", exact=True)).to_be_visible()
     page.goto(f"{steps.LIST}{webhook.pk}/")
-    expect(page.get_by_text("The receiver took a test")).to_be_visible()
-    page.get_by_text("Drop them instead…").click()
-    page.get_by_role("button", name="Drop the 2 and resume").click()
-    expect(page.get_by_text("2 held deliveries were dropped").first).to_be_visible()
+    expect(page.get_by_text("The receiver accepted a test")).to_be_visible()
+    page.get_by_text("Cancel them instead…").click()
+    page.get_by_role("button", name="Cancel the 2 and resume").click()
+    expect(page.get_by_text("2 deliveries on hold were cancelled").first).to_be_visible()
     assert len(receiver.requests("/open/")) == 1
 
 

@@ -6,6 +6,7 @@ Each step is found by what the panel offers, as a person who has read nothing wo
 import re
 
 import pytest
+from django.contrib.auth.models import User
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser import steps
@@ -113,6 +114,38 @@ def test_on_a_phone_the_token_button_is_below_the_fields_and_nothing_is_wider(
     expect(page.get_by_role("button", name="Send test").last).to_be_in_viewport()
 
 
+def test_the_certificate_waits_under_advanced_whatever_the_authorization(page: Page) -> None:
+    page.goto(steps.NEW)
+    certificate = steps.field(page, "TLS client certificate")
+    expect(certificate).to_be_hidden()
+    expect(page.locator("#advanced > summary")).to_contain_text("no TLS client certificate")
+    steps.unfold(page, "advanced")
+    for kind in ("None", "Basic authentication", "OAuth 2.0"):
+        steps.choose_authorization(page, kind)
+        expect(certificate).to_be_visible()
+        expect(page.get_by_role("group", name="Grant type")).to_be_visible(
+            visible=kind == "OAuth 2.0"
+        )
+
+
+@pytest.mark.parametrize("has_javascript", [True, False])
+def test_ones_own_address_is_put_in_by_a_click(
+    open_page: OpenPage, admin: User, has_javascript: bool
+) -> None:
+    User.objects.filter(pk=admin.pk).update(email="admin@example.com")
+    page = open_page(java_script_enabled=has_javascript)
+    page.goto(steps.NEW)
+    steps.field(page, "Name").fill("CRM")
+    steps.unfold(page, "alerts")
+    recipients = steps.field(page, "Recipients")
+    recipients.fill("ops@example.com")
+    for _ in range(2):
+        page.get_by_role("button", name="Use my address").click()
+        expect(recipients).to_have_value("ops@example.com\nadmin@example.com")
+    expect(steps.field(page, "Name")).to_have_value("CRM")
+    page.context.watch.expect("beforeunload")  # type: ignore[attr-defined]
+
+
 def test_an_empty_save_says_each_mistake_once_and_an_untouched_form_none(page: Page) -> None:
     page.goto(steps.NEW)
     expect(page.locator("main .alert:visible, main .field-errors:visible")).to_have_count(0)
@@ -182,7 +215,7 @@ def test_a_failed_test_says_so_and_offers_the_test_again(
     delivery = make_delivery(webhook)
     eventually(lambda: delivery.attempts.exists())
     page.goto(steps.LIST)
-    expect(next_step(page)).to_contain_text("did not take the last event")
+    expect(next_step(page)).to_contain_text("did not accept the last event")
     expect(next_step(page).get_by_role("link", name="Send a test")).to_be_visible()
 
 

@@ -118,7 +118,7 @@ def test_everything_that_matches_is_resumed_or_dropped_after_a_question(page: Pa
     bar(page).get_by_role("button", name="Resume").click()
     expect(page.get_by_role("heading", name="Resume 52 webhooks?")).to_be_visible()
     expect(page.get_by_text("Deliveries that were held meanwhile: 1")).to_be_visible()
-    page.get_by_role("radio", name="Drop them").check()
+    page.get_by_role("radio", name="Cancel them").check()
     page.get_by_role("button", name="Resume 52 webhooks").click()
     expect(page.get_by_text("52 webhooks are active again.")).to_be_visible()
     assert Delivery.objects.get().status == Status.CANCELLED
@@ -158,9 +158,9 @@ def test_an_export_is_imported_again_after_a_look(page: Page, tmp_path: Path) ->
     page.get_by_role("link", name="Import").click()
     page.get_by_label("File", exact=True).set_input_files(file)
     page.get_by_role("button", name="Preview import").click()
-    expect(page.get_by_text("Nothing is written yet.")).to_be_visible()
+    expect(page.get_by_text("Nothing is saved yet.")).to_be_visible()
     page.get_by_label("Beta").uncheck()
-    page.get_by_role("button", name="Import the ticked webhooks").click()
+    page.get_by_role("button", name="Import selected webhooks").click()
     expect(page.get_by_role("status").get_by_text("1 webhook was created.")).to_be_visible()
     page.get_by_role("link", name="Go to the list").click()
     expect(rows(page)).to_have_count(1)
@@ -181,5 +181,5 @@ def test_nothing_is_wider_than_the_window(open_page: OpenPage, width: int) -> No
     entries = [{"name": "N" * 100}, {"name": "CRM", "x" * 200: 1}]
     page.get_by_label("JSON").fill(json.dumps({"version": 1, "webhooks": entries}))
     page.get_by_role("button", name="Preview import").click()
-    expect(page.get_by_text("Nothing is written yet.")).to_be_visible()
+    expect(page.get_by_text("Nothing is saved yet.")).to_be_visible()
     assert overflow(page) == 0

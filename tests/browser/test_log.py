@@ -136,7 +136,7 @@ def test_two_attempts_are_compared(page: Page) -> None:
     expect(compared.locator(".diff-removed")).to_contain_text('"ok": false')
     expect(compared.locator(".diff-added")).to_contain_text('"ok": true')
     page.get_by_text("What changed since attempt 2").click()
-    expect(page.locator("#attempt-3").get_by_text("no answer")).to_be_visible()
+    expect(page.locator("#attempt-3").get_by_text("no response")).to_be_visible()
 
 
 def test_resend_delivers_and_the_page_says_so_by_itself(
@@ -171,7 +171,7 @@ def test_an_edited_copy_loses_nothing_typed_and_is_marked(page: Page) -> None:
     expect(payload).to_have_value('{"call_id": "call-1", "caller": "1"')
     payload.fill('{"call_id": "call-1", "caller": "1"}')
     page.get_by_role("button", name="Send the copy").click()
-    expect(page.get_by_text("This is a copy that a person changed and sent.")).to_be_visible()
+    expect(page.get_by_text("An edited copy, sent by a person.")).to_be_visible()
     expect(page.get_by_role("link", name=delivery.event_id)).to_be_visible()
 
 

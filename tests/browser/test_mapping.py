@@ -93,7 +93,7 @@ def test_a_filtered_mapped_protected_webhook_from_nothing_to_its_first_delivery(
     steps.unfold(page, "filter")
     page.get_by_role("button", name="Missed calls", exact=True).click()
     steps.unfold(page, "preview-card")
-    expect(page.get_by_text("The filter refuses this event")).to_be_visible()
+    expect(page.get_by_text("The filter excludes this event")).to_be_visible()
     steps.unfold(page, "parameters")
     page.get_by_role("radio", name="Chosen parameters").check()
     page.get_by_label("Name, parameter 1").fill("lead.phone")
@@ -156,7 +156,7 @@ def test_a_preview_that_was_lost_on_its_way_is_asked_for_again(page: Page) -> No
 def test_a_mistake_appears_at_its_row_while_typing_and_goes_again(page: Page) -> None:
     webhook = make_webhook(parameters=[{"name": "a", "variable": "caller"}])
     page.goto(edit(webhook))
-    value(page, 1).select_option(label="A field by its name…")
+    value(page, 1).select_option(label="Another field…")
     typed = steps.field(page, "Typed value, parameter 1")
     typed.fill("client_numbr")
     expect(page.get_by_text("Did you mean “client_number”")).to_be_visible()

@@ -24,9 +24,9 @@ def test_after_the_first_save_the_test_is_seen_and_leads_on(
     secret = page.get_by_role("region", name="Signing secret").locator("code").first
     expect(secret).to_be_in_viewport()
     expect(page.get_by_role("button", name="Send test").first).to_be_in_viewport(ratio=1)
-    expect(page.get_by_role("link", name="Done: open the webhook")).to_have_count(0)
+    expect(page.get_by_role("link", name="Open the webhook")).to_have_count(0)
     steps.send_test(page)
-    page.get_by_role("link", name="Done: open the webhook").click()
+    page.get_by_role("link", name="Open the webhook").click()
     expect(page).to_have_url(re.compile(f"/webhooks/{Webhook.objects.get().pk}/$"))
 
 
@@ -35,7 +35,7 @@ def test_a_test_that_failed_does_not_say_done(page: Page, engine: None, receiver
     steps.fill_request(page, name="CRM", url=f"{receiver.url}/status/404")
     steps.save(page)
     steps.send_test(page)
-    expect(page.get_by_text("Done: open the webhook")).to_have_count(0)
+    expect(page.get_by_text("Open the webhook")).to_have_count(0)
 
 
 def test_with_oauth_the_token_is_what_comes_next(

@@ -100,7 +100,7 @@ def test_a_token_is_got_used_lost_and_regained_and_nothing_is_lost(
         ).first
     ).to_be_visible()
     page.get_by_role("link", name="Manage authorization").click()
-    expect(steps.token_panel(page)).to_contain_text("deliveries wait")
+    expect(steps.token_panel(page)).to_contain_text("deliveries are on hold")
     page.go_back()
     before = len(receiver.requests("/bearer/"))
     steps.get_token(page)

@@ -82,14 +82,14 @@ class Walk:
         self.page = self.first_tab
         self.page.bring_to_front()
 
-    def sees_request_and_answer(self, status: str, *, line: str = "POST http://") -> None:
+    def sees_request_and_response(self, status: str, *, line: str = "POST http://") -> None:
         result = self.page.locator(".test-result")
         expect(result.get_by_text("Succeeded")).to_be_in_viewport()
         expect(result.locator("pre.is-head").first).to_contain_text(line)
         expect(result.locator("pre.is-head").last).to_contain_text(f"HTTP/1.1 {status}")
 
-    def sees_header_and_answer(self, line: str, status: str) -> None:
-        self.sees_request_and_answer(status, line=line)
+    def sees_header_and_response(self, line: str, status: str) -> None:
+        self.sees_request_and_response(status, line=line)
 
     def sees_at_the_receiver(self, header: str, scheme: str) -> None:
         assert self.page is not self.first_tab
@@ -126,7 +126,7 @@ _ACTS: list[tuple[str, Callable[..., None]]] = [
     (r"[Oo]pen \*([^*]+)\* and", Walk.open),
     (r"[Pp]ress \*\*([^*]+)\*\* beside “([^”]+)”", Walk.press_beside),
     (r"(?:and )?[Pp]ress \*\*([^*]+)\*\*(?: above the request)?", Walk.press),
-    (r"The page shows the request and the answer, (\d+)", Walk.sees_request_and_answer),
+    (r"The page shows the request and the response, (\d+)", Walk.sees_request_and_response),
     (
         r"In a new tab there is the same request with its `(\w+): (\w+)` header and a valid "
         r"signature",
@@ -137,7 +137,7 @@ _ACTS: list[tuple[str, Callable[..., None]]] = [
     (r"log in as `(\w+)` with the password `(\w+)`", Walk.log_in_at_provider),
     ("You are on the webhook's form", Walk.is_on_the_form),
     ("The token panel shows the token's scopes and when it expires", Walk.sees_the_token),
-    (r"The request carries `([^`]+)`, and the answer is (\d+)", Walk.sees_header_and_answer),
+    (r"The request carries `([^`]+)`, and the response is (\d+)", Walk.sees_header_and_response),
 ]
 
 

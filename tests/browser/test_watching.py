@@ -19,7 +19,7 @@ def test_a_request_that_a_later_one_replaces_is_no_problem(page: Page) -> None:
     with page.expect_request("**/filter/**"):
         page.get_by_role("button", name="Missed calls", exact=True).click()
     page.get_by_role("button", name="Missed calls", exact=True).click()
-    expect(page.get_by_text("The filter refuses this event")).to_be_visible()
+    expect(page.get_by_text("The filter excludes this event")).to_be_visible()
     assert [text for text in seen if text.startswith("htmx:sendAbort")]
     assert page.context.watch.problems() == []  # type: ignore[attr-defined]
 

@@ -97,9 +97,9 @@ def test_a_webhook_is_edited_paused_resumed_duplicated_and_deleted(
     expect(page.get_by_text("“CRM” is paused.")).to_be_visible()
     delivery = make_delivery(webhook)
     page.get_by_role("link", name="CRM", exact=True).click()
-    expect(page.get_by_text("Nothing is sent. Deliveries that were waiting")).to_be_visible()
+    expect(page.get_by_text("Nothing is sent. Deliveries are on hold")).to_be_visible()
     page.get_by_role("button", name="Resume").click()
-    said = page.get_by_text("“CRM” is active again; 1 held delivery is sent now.").first
+    said = page.get_by_text("“CRM” is active again. 1 delivery on hold is sent now.").first
     expect(said).to_be_visible()
     [received] = receiver.wait_for(1, path_prefix="/basic/")
     assert received.header("webhook-id") == delivery.event_id
@@ -142,7 +142,7 @@ def test_mistakes_are_named_and_nothing_typed_is_lost(
     summary = page.get_by_role("alert")
     for label in ("URL", "Events", "Login"):
         expect(summary.get_by_role("link", name=label, exact=True)).to_be_visible()
-    expect(page.get_by_text("Typed, not saved yet")).to_be_visible()
+    expect(page.get_by_text("Entered, not saved yet")).to_be_visible()
     summary.get_by_role("link", name="Login", exact=True).click()
     steps.field(page, "Login").fill("demo-login")
     steps.field(page, "URL").fill(f"{receiver.url}/basic/")
@@ -335,7 +335,7 @@ def test_an_api_key_is_shown_once_used_and_revoked(
     assert received.header("webhook-id") == answer.json()["event_id"]
     verify(received, webhook.signing_secret)
 
-    page.get_by_role("link", name="I have copied it").click()
+    page.get_by_role("link", name="Done").click()
     assert key not in page.content()
     page.get_by_role("link", name="Telephony").click()
     assert key not in page.content()

@@ -304,7 +304,7 @@ def test_a_resume_drops_the_first_rows_and_the_sweep_the_rest(
         make_delivery(webhook)
     assert events.resume(webhook, drop_held=True) == 3
     page = admin_client.get(reverse("webhooks:detail", args=[webhook.pk])).content.decode()
-    assert "Being cancelled: 5 held deliveries are left." in page
+    assert "Cancelling deliveries: 5 left." in page
     tasks.sweep()
     assert Delivery.objects.filter(status=Status.CANCELLED).count() == 8
     # What a later pause holds is another matter.

@@ -101,7 +101,7 @@ def said(found: Judged) -> str:
 def test_the_reason_is_what_the_answer_says() -> None:
     rule = rule_of(**FAILS, answer_reason="error.code")
     answer = {"error": {"code": "INVALID_CREDENTIALS"}}
-    assert "200, but the answer says “INVALID_CREDENTIALS”" in said(judged(rule, answer))
+    assert "200, but the response says “INVALID_CREDENTIALS”" in said(judged(rule, answer))
     assert "does not meet the success rule" in said(judged(rule, {"error": "x"}))
     assert len(said(judged(rule, {"error": {"code": "x" * 5_000}}))) < 300
 
@@ -132,7 +132,7 @@ NO = '{"error":"INVALID_CREDENTIALS","text":"Невірний пароль"}'
 )
 def test_an_answer_is_read_in_any_charset(body: bytes, content_type: str) -> None:
     found = judged(rule_of(**FAILS, answer_reason="error"), body, 200, content_type)
-    assert "the answer says “INVALID_CREDENTIALS”" in said(found)
+    assert "the response says “INVALID_CREDENTIALS”" in said(found)
 
 
 def test_a_reason_is_read_in_the_charset_of_the_answer() -> None:
@@ -164,7 +164,7 @@ def test_what_was_read_of_a_long_answer_counts(body: str) -> None:
     rule = rule_of(**FAILS, answer_reason="error")
     for cut in range(8):
         # Wherever in the text it is cut.
-        assert "the answer says “INVALID" in said(judged(rule, (" " * cut + body).encode()))
+        assert "the response says “INVALID" in said(judged(rule, (" " * cut + body).encode()))
 
 
 @pytest.mark.parametrize(
@@ -299,10 +299,41 @@ def test_an_answer_that_says_no_is_no_delivery(is_retried: bool, status: str) ->
         run_engine(lambda: Attempt.objects.exists())
     attempt = Attempt.objects.get()
     assert (attempt.outcome, attempt.status_code) == (Outcome.REJECTED, 200)
-    assert "the answer says “INVALID_CREDENTIALS”" in outcomes.sentence(attempt.error)
+    assert "the response says “INVALID_CREDENTIALS”" in outcomes.sentence(attempt.error)
     assert Delivery.objects.get(pk=delivery.pk).status == status
     webhook = Webhook.objects.get(pk=webhook.pk)
     assert "INVALID_CREDENTIALS" in problems.sentence(webhook.state.last_error)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("fields", "answer", "sentence"),
+    [
+        (FAILS, {"error": "INVALID", "trace": LONG}, "the response says “INVALID”"),
+        (FAILS, {"error": "INVALID", "trace": LONG * 20}, "the response says “INVALID”"),
+        (FAILS, {"trace": LONG * 20}, ""),
+        (SUCCEEDS, {"ok": True, "trace": LONG}, ""),
+        (SUCCEEDS, {"trace": LONG, "ok": True}, "64 KiB"),
+    ],
+)
+def test_a_long_answer_is_judged_by_its_beginning(
+    fields: dict[str, Any], answer: object, sentence: str
+) -> None:
+    with answering({"/in": http(answer)}) as address:
+        make_delivery(make_webhook(url=f"{address}/in", **fields, answer_reason="error"))
+        run_engine(lambda: Attempt.objects.exists())
+    error = Attempt.objects.get().error
+    assert sentence in outcomes.sentence(error) if sentence else error == ""
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_answer_of_another_charset_says_no_too() -> None:
+    body = NO.encode("cp1251")
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=windows-1251\r\n"
+    with answering({"/in": head + b"Content-Length: %d\r\n\r\n%s" % (len(body), body)}) as address:
+        make_delivery(make_webhook(url=f"{address}/in", **FAILS, answer_reason="text"))
+        run_engine(lambda: Attempt.objects.exists())
+    assert "Невірний пароль" in outcomes.sentence(Attempt.objects.get().error)
 
 
 @pytest.mark.django_db(transaction=True)

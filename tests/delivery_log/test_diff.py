@@ -53,7 +53,7 @@ def test_another_answer_is_told_in_words() -> None:
 def test_no_answer_is_said_so() -> None:
     silent = attempt(status_code=None, remote_address="", response_headers="", response_body=b"")
     found = said(differences(attempt(), silent))
-    assert found["Response code"] == ("503", "no answer")
+    assert found["Response code"] == ("503", "no response")
     assert found["Address"] == ("203.0.113.7", "not connected")
     assert found["Response header retry-after"] == ("30", "absent")
     assert found["Response body"] == ("8 bytes", "empty")

@@ -58,7 +58,7 @@ def test_each_filter_is_answered_by_an_index_and_soon(large_log: list[Webhook]) 
         "pending of a webhook": Conditions(status="pending", webhook=busiest),
         "a code": Conditions(code="503"),
         "a class of codes": Conditions(code="5xx", webhook=busiest),
-        "no answer": Conditions(code="none"),
+        "no response": Conditions(code="none"),
         "an outcome": Conditions(outcome="server_error"),
         "any failure": Conditions(outcome="failure", webhook=busiest),
         "a type": Conditions(type="call.outgoing.after", webhook=busiest),

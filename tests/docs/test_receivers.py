@@ -215,3 +215,19 @@ def test_the_schedule_is_the_one_that_is_used() -> None:
     assert tuple(said) == RETRY_SCHEDULE_SECONDS
     assert f"{len(said) + 1} attempts in a little over {sum(said) // 86400} days" in TEXT
     assert f"first three steps, {sum(said[:3]) // 60} minutes" in TEXT
+
+
+TRANSLATIONS = sorted((ROOT / "docs").glob("receivers.*.md"))
+
+
+def skeleton(text: str) -> list[str]:
+    """Return what is the same in every language: code, marks of headings and lists, table rows."""
+    fence = re.compile(r"^```\w+\n.+?^```$", re.M | re.S)
+    code, rest = fence.findall(text), fence.sub("", text)
+    marks = re.findall(r"^(#+|\d\.|-|\|)(?= )", rest, re.M)
+    return [*code, *marks]
+
+
+@pytest.mark.parametrize("page", TRANSLATIONS, ids=lambda page: page.name)
+def test_a_translation_has_the_same_code_headings_and_tables(page: Path) -> None:
+    assert skeleton(page.read_text(encoding="utf-8")) == skeleton(TEXT)

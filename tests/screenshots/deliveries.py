@@ -101,7 +101,7 @@ def _resend(page: Page, photograph: Photograph) -> None:
     page.wait_for_load_state("networkidle")
     photograph("resend-new", docs=True)
     page.get_by_role("button", name="Resend", exact=True).click()
-    expect(page.get_by_role("heading", name=re.compile("^Sending again"))).to_be_visible()
+    expect(page.get_by_role("heading", name=re.compile("^Resending"))).to_be_visible()
     photograph("resend", docs=True)
 
 

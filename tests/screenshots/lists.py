@@ -50,9 +50,9 @@ def _import(page: Page, photograph: Photograph) -> None:
     photograph("import-mistake")
     page.get_by_label("JSON").fill(json.dumps(FILE))
     page.get_by_role("button", name="Preview import").click()
-    expect(page.get_by_text("Nothing is written yet.")).to_be_visible()
+    expect(page.get_by_text("Nothing is saved yet.")).to_be_visible()
     photograph("import-preview", docs=True)
-    page.get_by_role("button", name="Import the ticked webhooks").click()
+    page.get_by_role("button", name="Import selected webhooks").click()
     expect(page.get_by_role("heading", name="Imported")).to_be_visible()
     photograph("import-done")
 

@@ -43,7 +43,7 @@ def _api_key(page: Page, photograph: Photograph) -> str:
     page.get_by_role("button", name="Save", exact=True).click()
     key = page.get_by_label("API key", exact=True).input_value()
     photograph("api-key", docs=True)
-    page.get_by_role("link", name="I have copied it").click()
+    page.get_by_role("link", name="Done").click()
     photograph("api-keys")
     return key
 

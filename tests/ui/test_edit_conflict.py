@@ -47,7 +47,7 @@ def test_the_second_save_is_told_who_changed_what_and_saves_nothing(
     assert [(one.username, "url" in one.fields) for one in page.context["form"].conflicts] == [
         ("olena", True)
     ]
-    assert "this was changed while you had it open" in page.text
+    assert "this changed while you were editing" in page.text
     assert "<strong>olena</strong>" in page.text
     webhook.refresh_from_db()
     assert (webhook.name, webhook.url) == ("CRM", "http://127.0.0.1:9/theirs")

@@ -44,7 +44,7 @@ def test_a_new_webhook_comes_back_after_the_login_and_is_saved(browser: Client) 
     assert answer["Location"] == f"/login/?next={CREATE}"
     page = log_in(browser, CREATE)
     assert 'value="Typed"' in page.text
-    assert "Nothing was saved" in page.text
+    assert "Not saved" in page.text
     assert BASIC["basic_password"] not in page.text
     assert not Webhook.objects.exists()
     again = {**typed, "basic_password": "", "draft": draft_of(page)}

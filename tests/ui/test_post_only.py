@@ -22,7 +22,7 @@ def test_a_button_pressed_without_a_session_leads_back_to_its_page_after_the_log
     assert login.endswith(pause)
     answer = person().get(pause, headers=BROWSER, follow=True)
     assert answer.redirect_chain == [(f"{LIST}{webhook.pk}/", 302)]
-    assert "Nothing was done yet: press the button again." in answer.content.decode()
+    assert "Nothing was done. Press the button again." in answer.content.decode()
 
 
 @pytest.mark.parametrize(

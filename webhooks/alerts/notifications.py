@@ -90,13 +90,13 @@ _TEXTS = {
         gettext_lazy("“%(name)s” was paused"),
         gettext_lazy("Still so: “%(name)s” is paused"),
         gettext_lazy("“%(name)s” is active again"),
-        gettext_lazy("Repair the receiver, send a test, then resume the webhook."),
+        gettext_lazy("Fix the receiver, send a test, then resume the webhook."),
     ),
     IncidentKind.TOKEN_ENDING: (
         gettext_lazy("“%(name)s” needs re-authorization soon"),
         gettext_lazy("Still so: “%(name)s” needs re-authorization soon"),
         gettext_lazy("“%(name)s” has a new token"),
-        gettext_lazy("Press Get new access token before that, and nothing is held."),
+        gettext_lazy("Press Get new access token before that, and nothing goes on hold."),
     ),
 }
 
@@ -348,7 +348,7 @@ def _facts(incident: Incident) -> dict[str, tuple[str, str]]:
     answer = str(delivery.status_code or "") or outcomes.sentence(attempt.error if attempt else "")
     address = reverse("webhooks:delivery", args=[delivery.pk])
     found["event_type"] = (_("Event"), f"{catalogue.label_of(event_type)} ({event_type})")
-    found["last_answer"] = (_("Last answer"), answer or _("none"))
+    found["last_answer"] = (_("Last response"), answer or _("none"))
     found["delivery"] = (_("Delivery"), f"{settings.PUBLIC_URL}{address}")
     return found
 
@@ -389,8 +389,8 @@ def _waiting(subject: Subject) -> str:
         text = _("More than %(count)d deliveries wait and go out once it works again.")
         return text % {"count": _MAX_COUNTED}
     text = ngettext(
-        "%(count)d delivery waits and goes out once it works again.",
-        "%(count)d deliveries wait and go out once it works again.",
+        "%(count)d delivery is on hold and is sent once it works again.",
+        "%(count)d deliveries are on hold and are sent once it works again.",
         held,
     )
     return text % {"count": held}

@@ -32,13 +32,13 @@ SENTENCES: Mapping[str, Sentence] = {
     "http_gone": _("The receiver is gone for good (410), so the webhook is paused."),
     "http_protocol": _("The receiver answered with the status %(status)s, which ends no request."),
     # Of an answer that the success rule refuses.
-    "answer_says": _("The receiver answered %(status)s, but the answer says “%(reason)s”."),
+    "answer_says": _("The receiver answered %(status)s, but the response says “%(reason)s”."),
     "answer_refused": _(
-        "The receiver answered %(status)s, but the answer does not meet the success rule."
+        "The receiver answered %(status)s, but the response does not meet the success rule."
     ),
     "answer_unread": _(
-        "The receiver answered %(status)s, but the answer is too long for the success rule: only "
-        "its first 64 KiB are read."
+        "The receiver answered %(status)s, but the response is too long for the success "
+        "rule: only its first 64 KiB are read."
     ),
     "answer_status": _(
         "The receiver answered %(status)s, which the success rule does not count as a success."

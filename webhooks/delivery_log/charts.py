@@ -39,7 +39,7 @@ class ResultKind(models.TextChoices):
     SUCCEEDED = "succeeded", _("Succeeded")
     REFUSED = "refused", _("Refused")
     FAILED = "failed", _("Receiver failed")
-    UNANSWERED = "unanswered", _("No answer")
+    UNANSWERED = "unanswered", _("No response")
 
 
 KIND_OF: dict[str, ResultKind] = {

@@ -4,11 +4,12 @@ Judges by the webhook as it is now and says when that differs from what it was. 
 """
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
@@ -25,28 +26,25 @@ from webhooks.models import (
     Webhook,
 )
 
-if TYPE_CHECKING:
-    from django_stubs_ext import StrOrPromise
-
 # What decides whether an event is wanted.
 _DECIDING = {"filter", "event_types"}
 # A webhook that was changed more often since is judged by the oldest of these.
-_MAX_ENTRIES = 200
+_MAX_ENTRIES = 2000
 
-_SENTENCES: dict[str, tuple[str, "StrOrPromise"]] = {
+_SENTENCES: dict[str, tuple[str, str | Promise]] = {
     Status.SUCCEEDED: ("success", gettext_lazy("Sent and accepted by the receiver.")),
     Status.SENDING: ("info", gettext_lazy("It is being sent right now.")),
-    Status.FAILED: ("danger", gettext_lazy("It was sent, but the receiver never took it.")),
+    Status.FAILED: ("danger", gettext_lazy("It was sent, but the receiver never accepted it.")),
     Status.PARKED: (
         "warning",
-        gettext_lazy("Sending it crashed three times. Resend it or cancel it."),
+        gettext_lazy("Sending crashed three times. Resend it or cancel it."),
     ),
     Status.CANCELLED: ("neutral", gettext_lazy("It was waiting and was cancelled by a person.")),
 }
 _HELD = {
     HoldReason.PAUSED: gettext_lazy("It is on hold because the webhook is paused."),
     HoldReason.REAUTHORIZATION: gettext_lazy(
-        "It is on hold because the webhook needs to be authorized again."
+        "It is on hold because the webhook needs authorization."
     ),
     HoldReason.MISCONFIGURED: gettext_lazy("It is on hold because the OAuth settings are wrong."),
     HoldReason.NO_TOKEN: gettext_lazy("It is on hold because there is no access token yet."),
@@ -85,9 +83,9 @@ class Judge:
         """Return the reason that has nothing to do with the filter, if there is one."""
         webhook, label = self.webhook, _("Not sent")
         if event.source == "test":
-            sentence = _("It was a test of another webhook, and a test goes to that one only.")
+            sentence = _("It was a test of another webhook.")
         elif event.copy_of:
-            sentence = _("It is an edited copy that was sent to another webhook only.")
+            sentence = _("It is an edited copy, sent to another webhook only.")
         elif event.created_at < webhook.created_at:
             label = _("Created later")
             sentence = _("The event happened before this webhook was created.")
@@ -106,7 +104,7 @@ class Judge:
             more = {"kind": "neutral", "label": label, "is_type_unwanted": True}
             return {**verdict, **more, "sentence": sentence}
         if self.filter is None:
-            sentence = _("The filter of the webhook cannot be read. Edit it and save it again.")
+            sentence = _("The webhook's filter cannot be read. Edit it and save it again.")
             return {**verdict, "sentence": sentence}
         judgement = self.filter.judge(folded or payloads.read_document(event.payload))
         verdict["judgement"] = judgement
@@ -119,11 +117,9 @@ class Judge:
             label = _("Filtered out")
             return {**verdict, "label": label, "sentence": sentence, "refusals": refusals}
         if since:
-            sentence = _("It would be sent now: the webhook was different when the event happened.")
+            sentence = _("It would be sent now. The webhook was different when the event happened.")
         else:
-            sentence = _(
-                "Nothing refuses it, but it has no delivery. Its delivery may have been deleted."
-            )
+            sentence = _("It matches, but has no delivery. The delivery may have been deleted.")
         return {**verdict, "kind": "info", "sentence": sentence}
 
 
@@ -132,22 +128,8 @@ def judge_for(webhook: Webhook, changes: Mapping[int, dt.datetime] | None = None
     compiled = None
     with suppress(FilterError):
         compiled = compile_filter(webhook.filter)
-    changed_at = last_change(webhook) if changes is None else changes[webhook.pk]
+    changed_at = (changes or last_changes([webhook], webhook.created_at))[webhook.pk]
     return Judge(webhook, compiled, changed_at)
-
-
-def last_change(webhook: Webhook) -> dt.datetime:
-    """Return when what decides was last changed, by the audit trail or else by the row itself."""
-    trail = AuditEntry.objects.filter(object_type="webhook", object_id=str(webhook.pk))
-    entries = trail.order_by("-id").values_list("action", "fields", "at")[:_MAX_ENTRIES]
-    for action, fields, at in entries:
-        if _decides(action, fields):
-            return at
-    return webhook.updated_at
-
-
-def _decides(action: str, fields: Iterable[str]) -> bool:
-    return action in (Action.CREATED, Action.IMPORTED) or bool(_DECIDING & set(fields))
 
 
 def last_changes(webhooks: Sequence[Webhook], since: dt.datetime) -> dict[int, dt.datetime]:
@@ -159,9 +141,9 @@ def last_changes(webhooks: Sequence[Webhook], since: dt.datetime) -> dict[int, d
     known = set()
     for key, action, fields, at in trail.order_by("-id").values_list(
         "object_id", "action", "fields", "at"
-    )[: _MAX_ENTRIES * 10]:
+    )[:_MAX_ENTRIES]:
         known.add(int(key))
-        if _decides(action, fields):
+        if action in (Action.CREATED, Action.IMPORTED) or _DECIDING & set(fields):
             found.setdefault(int(key), at)
     # What the trail does not know of was changed by other means, if at all.
     return {
@@ -176,7 +158,7 @@ def _sent(deliveries: Sequence[Delivery]) -> Verdict:
     kind, sentence = _status(delivery)
     made_later = all(one.trigger != Trigger.EVENT for one in deliveries)
     if made_later and delivery.trigger != Trigger.TEST:
-        sentence = _("%s Not at once: it was resent later by a person.") % sentence
+        sentence = _("%s Not at once: a person resent it later.") % sentence
     label = delivery.get_status_display()
     return {"kind": kind, "label": label, "sentence": sentence, "deliveries": deliveries}
 
@@ -188,8 +170,8 @@ def _status(delivery: Delivery) -> tuple[str, Any]:
         if not delivery.attempt_count:
             return "info", _("It is waiting for its first attempt.")
         sentence = ngettext(
-            "%d attempt failed; it is tried again.",
-            "%d attempts failed; it is tried again.",
+            "%d attempt failed. It will be retried.",
+            "%d attempts failed. It will be retried.",
             delivery.attempt_count,
         )
         return "warning", sentence % delivery.attempt_count

@@ -103,10 +103,10 @@ class Outcome(models.TextChoices):
     TIMEOUT = "timeout", _("Timed out")
     NETWORK = "network", _("Network error")
     TLS = "tls", _("TLS error")
-    PROTOCOL = "protocol", _("Broken answer")
+    PROTOCOL = "protocol", _("Invalid response")
     UNAUTHORIZED = "unauthorized", _("Authorization refused")
     REFUSED = "refused", _("Refused")
-    REJECTED = "rejected", _("The answer says no")
+    REJECTED = "rejected", _("Rejected by the success rule")
     REDIRECT = "redirect", _("Redirect, not followed")
     GONE = "gone", _("Gone")
     BLOCKED = "blocked", _("Blocked by the network guard")
@@ -305,6 +305,10 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.delivery_id} #{self.number}"
+
+    def body_sent(self, payload: bytes | memoryview) -> bytes:
+        """Return the body of the request; `payload` is the event's, which may be all of it."""
+        return bytes(payload if self.request_body is None else self.request_body)
 
 
 class SavedView(models.Model):

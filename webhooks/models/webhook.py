@@ -130,24 +130,20 @@ class Webhook(EditedRow):
     # The success rule: `delivery.success`. [] means every 2xx.
     success_codes = models.JSONField(_("Successful status codes"), default=list, blank=True)
     answer_rule = models.CharField(
-        _("Condition on the answer"),
+        _("Response condition"),
         max_length=8,
         choices=AnswerRule.choices,
         blank=True,
         default="",
     )
     # A condition of `webhooks.filters` on the JSON of the answer.
-    answer_variable = models.CharField(
-        _("Field of the answer"), max_length=200, blank=True, default=""
-    )
+    answer_variable = models.CharField(_("Response field"), max_length=200, blank=True, default="")
     answer_operator = models.CharField(_("Compare"), max_length=16, blank=True, default="exists")
-    answer_value = models.CharField(_("With the value"), max_length=500, blank=True, default="")
+    answer_value = models.CharField(_("Value"), max_length=500, blank=True, default="")
     # Where the answer names its reason, and the reasons that mean an expired access token.
-    answer_reason = models.CharField(
-        _("Field of the reason"), max_length=200, blank=True, default=""
-    )
-    answer_expired = models.JSONField(_("Reasons of an expired token"), default=list, blank=True)
-    retries_rejected = models.BooleanField(_("Retry when the answer says no"), default=True)
+    answer_reason = models.CharField(_("Error field"), max_length=200, blank=True, default="")
+    answer_expired = models.JSONField(_("Expired-token errors"), default=list, blank=True)
+    retries_rejected = models.BooleanField(_("Retry rejected responses"), default=True)
     signing_secret = SecretField(_("Signing secret"))
     previous_signing_secret = SecretField()
     previous_signing_secret_until = models.DateTimeField(null=True, blank=True)

@@ -15,7 +15,7 @@ from webhooks.models import ClientAuthentication, GrantType
 Text = str | Promise
 _BODY = ClientAuthentication.REQUEST_BODY.value
 _JWT_BEARER = GrantType.JWT_BEARER.value
-_ID_AND_SECRET = _("Copy the client ID and the client secret from there into the fields below.")
+_ID_AND_SECRET = _("Copy the client ID and the client secret into the fields below.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

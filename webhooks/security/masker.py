@@ -30,8 +30,9 @@ _SHORTEST_BASE64 = 6
 _CHUNK = 32
 # How much of a text is read beyond a limit: a secret that begins before it is recognized.
 _LOOKAHEAD = 64
-# Answers that are always the same are looked at once.
-_REMEMBERED, _REMEMBERED_BYTES = 64, 1024
+# Answers that are always the same are looked at once. So many are remembered for all maskers: there
+# may be one for each of thousands of webhooks.
+_REMEMBERED, _REMEMBERED_BYTES = 4096, 1024
 # Base64 for addresses (RFC 4648 section 5) and spaces of forms become the usual ones.
 _FOLDED = bytes.maketrans(b" -_", b"++/")
 
@@ -55,10 +56,14 @@ class _Span(NamedTuple):
     shown: bytes
 
 
+# By needles, text and whether it is cut: what was left of it. While it is here, an id is in use.
+_seen: dict[tuple[int, bytes, bool], tuple[bytes, tuple[tuple[bytes, _Needle], ...]]] = {}
+
+
 class Masker:
     """Some secrets in every form, worked out once for many texts."""
 
-    __slots__ = ("_needles", "_seen")
+    __slots__ = ("_needles",)
 
     def __init__(
         self, secrets: Iterable[str], *, shown: Callable[[str], str] = lambda _: MASK
@@ -69,7 +74,6 @@ class Masker:
             for whole, least in _forms(secret):
                 found.setdefault(whole, _Needle(whole, least, shown(secret).encode()))
         self._needles = tuple((one.seed, one) for one in found.values())
-        self._seen: dict[tuple[bytes, bool], bytes] = {}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Masker) and other._needles == self._needles
@@ -94,11 +98,12 @@ class Masker:
     def _masked(self, data: bytes, is_cut: bool) -> bytes:
         if len(data) > _REMEMBERED_BYTES:
             return _without(data, self._spans(data, is_cut))
-        if (masked := self._seen.get((data, is_cut))) is None:
-            if len(self._seen) >= _REMEMBERED:
-                self._seen.clear()
-            masked = self._seen[data, is_cut] = _without(data, self._spans(data, is_cut))
-        return masked
+        key = id(self._needles), data, is_cut
+        if (seen := _seen.get(key)) is None:
+            if len(_seen) >= _REMEMBERED:
+                _seen.clear()
+            seen = _seen[key] = _without(data, self._spans(data, is_cut)), self._needles
+        return seen[0]
 
     def _spans(self, data: bytes, is_cut: bool) -> Iterator[_Span]:
         if not self._needles:
@@ -369,10 +374,14 @@ def _without(data: bytes, spans: Iterable[_Span]) -> bytes:
 # ---- Names -------------------------------------------------------------------------------------
 
 # How the names of secrets end, one or several.
-_ENDINGS = r"(?:token|secret|password|passwd|pwd|assertion|api[_-]?key)s?"
-_NAMES = ("code[_-]verifier", "authorization", "cookie", "sessionid")
+_ENDINGS = (
+    r"(?:token|secret|password|passwd|pwd|assertion|(?:api|private|secret|client|access)[_-]?key)s?"
+)
+_NAMES = ("code[_-]verifier", "device[_-]code", "authorization", "bearer", "cookie", "sessionid")
 # Also behind a backslash or as a reference, where JSON stands in a text or a page.
-_QUOTE = r"""(?:\\{0,8}["']|&(?:quot|apos|\#[0-9]{1,7}|\#x[0-9a-f]{1,6});)?"""
+_QUOTE = r"""(?:\\{0,8}["']|&(?:quot|apos|\#[0-9]{1,7}|\#x[0-9a-f]{1,6});|%2[27])?"""
+# Between a name and its value, also escaped as in an address or in JSON.
+_SEPARATOR = r"(?:[:=]>?|->|%3[ad]|\\{1,8}u003[ad])"
 # What follows a scheme looks like a value: not a word of a sentence nor the next `key=value`.
 _SCHEME = re.compile(
     r"\b(?P<name>(?:Basic|Bearer|Digest|Token)\s+)(?![a-z_]+=\w)"
@@ -394,10 +403,17 @@ class NameMasker:
             rf"[a-z0-9_.-]*{_ENDINGS}|{own}|proxy-authorization|set-cookie", re.IGNORECASE
         )
         self._field = re.compile(
-            rf"""(?P<name>\b(?:[a-z0-9_]*{_ENDINGS}|{own}){_QUOTE}\s*[:=]\s*(?:\[\s*)?b?{_QUOTE})
+            rf"""(?P<name>\b(?:[a-z0-9_]*{_ENDINGS}|{own}){_QUOTE}\s*{_SEPARATOR}\s*
+            (?:\[\s*)?b?{_QUOTE})
             (?!(?:None|True|False|null)\b)
             (?P<value>(?<=[^\\]")(?:[^"\\]++|\\[\s\S])++|(?<=[^\\]')(?:[^'\\]++|\\[\s\S])++
             |[^\s"'&<>,;{{}}()\[\]]{{{SHORTEST},}})""",
+            re.IGNORECASE | re.VERBOSE,
+        )
+        # ("X-Api-Key", "value"), as Python writes headers.
+        self._pair = re.compile(
+            rf"""(?P<name>(?<=\()["'](?:[a-z0-9_.-]*{_ENDINGS}|{own})["'],\s*b?["'])
+            (?P<value>[^"'\\\s][^"']*+)(?=["']\s*\)|\Z)""",
             re.IGNORECASE | re.VERBOSE,
         )
         # The text of an element, also of a page that shows one.
@@ -413,7 +429,7 @@ class NameMasker:
 
     def mask(self, text: str) -> str:
         # First what follows a scheme: to the other rules the scheme itself looks like the value.
-        for pattern in (_SCHEME, self._element, self._field):
+        for pattern in (_SCHEME, self._pair, self._element, self._field):
             text = pattern.sub(self._masked, text)
         return text
 

@@ -56,8 +56,8 @@ def keeps_typed(view: View) -> View:
             messages.warning(
                 request,
                 _(
-                    "Nothing was saved: you had been logged out. What you typed is back. Check it, "
-                    "also the secrets, then save again."
+                    "Not saved: you had been logged out. Your changes are back. Check "
+                    "them, secrets too, then save again."
                 ),
             )
         return view(request, *args, **kwargs)

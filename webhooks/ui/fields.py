@@ -85,14 +85,14 @@ class SecretLines(SecretInput):
 
 
 # Of the tick without which no secret goes over plain http.
-PLAIN_HTTP_HELP = _("Everybody on the way can read them. Tick it only for a network of your own.")
+PLAIN_HTTP_HELP = _("Anyone on the network can read them. Only for networks you control.")
 
 
 def plain_http_refusal(origin: str) -> str:
     """Return why an address is not saved without that tick."""
     return gettext(
-        "%(origin)s is not encrypted, and secrets would be sent to it. Use an address with "
-        "https://, or tick this box."
+        "%(origin)s is not encrypted, and secrets would be sent to it. Use an https:// "
+        "address, or tick this box."
     ) % {"origin": origin}
 
 
@@ -113,7 +113,7 @@ class SecretFormField(forms.CharField):
             return CLEAR
         if isinstance(value, tuple):
             raise ValidationError(
-                _("Either type a new value or tick Clear, not both."), code="contradiction"
+                _("Enter a new value or tick Clear, not both."), code="contradiction"
             )
         return super().clean(value)
 
@@ -146,7 +146,7 @@ _PEM_SENTENCES = {
         "last “-----”."
     ),
     "encrypted_key": _(
-        "A password protects this key. Take it off, for example with “openssl pkey -in key.pem”."
+        "This key has a password. Remove it, for example with “openssl pkey -in key.pem”."
     ),
     "short_key": _("An RSA key needs 2048 bits or more. Make a new one."),
     "no_certificate": _("There is no certificate in it. Paste it and its private key, both PEM."),
@@ -318,7 +318,7 @@ def _pair(line: str) -> tuple[str, str]:
     name, value = name.strip(), value.strip()
     if not equals or not _NAME.fullmatch(name) or _CONTROL.search(value):
         raise ValidationError(
-            gettext("“%(line)s” is not a parameter. Write one a line, like access_type=offline."),
+            gettext("“%(line)s” is not a parameter. Enter one per line, like access_type=offline."),
             code="invalid",
             params={"line": line[:60]},
         )
@@ -364,19 +364,16 @@ class StatusCodesField(ListField):
     widget = forms.TextInput(
         {"class": "mono", "autocomplete": "off", "inputmode": "numeric", "placeholder": "401"}
     )
+    pattern = "[45][0-9]{2}"
+    mistake = _("Enter status codes from 400 to 599, separated by commas, like 401, 403.")
 
     def write(self, values: Sequence[int]) -> str:
         return ", ".join(map(str, values))
 
     def read(self, typed: list[str]) -> list[int]:
-        wrong = next((part for part in typed if not re.fullmatch(r"[45][0-9]{2}", part)), None)
-        if wrong is not None or len(typed) > _MAX_CODES:
-            raise ValidationError(
-                gettext(
-                    "Status codes are numbers from 400 to 599 with commas between, like 401, 403."
-                ),
-                code="invalid",
-            )
+        is_right = all(re.fullmatch(self.pattern, part) for part in typed)
+        if not is_right or len(typed) > _MAX_CODES:
+            raise ValidationError(self.mistake, code="invalid")
         return list(dict.fromkeys(map(int, typed)))
 
 
@@ -394,9 +391,7 @@ class WordsField(ListField):
             )
         if wrong := next((word for word in words if len(word) < 3), None):
             raise ValidationError(
-                gettext(
-                    "“%(word)s” is too short: it would be found in answers that mean other things."
-                ),
+                gettext("“%(word)s” is too short: it would match other answers."),
                 code="too_short",
                 params={"word": wrong},
             )
@@ -409,15 +404,11 @@ class WordsField(ListField):
 def refusal(error: UnsafeURLError) -> str:
     """Return the guard's reason, and the setting an operator has for an address of their own."""
     if error.opened_by:
-        advice = gettext(
-            "If it is meant to be reached, an operator can open it: "
-            "WEBHOOKS_ALLOWED_NETWORKS=%(entry)s"
-        ) % {"entry": error.opened_by}
+        advice = gettext("An operator can allow it: WEBHOOKS_ALLOWED_NETWORKS=%(entry)s") % {
+            "entry": error.opened_by
+        }
     elif error.code in ("private_name", "own_name"):
-        advice = gettext(
-            "If it is meant to be reached, an operator can open the network it leads to with "
-            "WEBHOOKS_ALLOWED_NETWORKS."
-        )
+        advice = gettext("An operator can allow its network with WEBHOOKS_ALLOWED_NETWORKS.")
     else:
         return error.reason
     return f"{error.reason} {advice}"

@@ -74,7 +74,7 @@ def button(*permissions: str) -> Callable[[View], View]:
             is_page = "text/html" in request.headers.get("Accept", "") and not request.htmx
             if request.method != "GET" or not is_page:
                 return HttpResponseNotAllowed(["POST"])
-            messages.info(request, _("Nothing was done yet: press the button again."))
+            messages.info(request, _("Nothing was done. Press the button again."))
             return redirect(_page_above(request.path))
 
         return guarded

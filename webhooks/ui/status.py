@@ -6,12 +6,13 @@ Reads rows, bounded at any size of the log; writes nothing. Contexts of template
 from collections import Counter
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.functional import Promise
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy
 
 from webhooks import oauth
 from webhooks.alerts import channels, problems
@@ -40,9 +41,6 @@ from webhooks.models import (
 from webhooks.network import UnsafeURLError
 from webhooks.ui import figures
 from webhooks.ui.webhook_form import sections
-
-if TYPE_CHECKING:
-    from django_stubs_ext import StrOrPromise
 
 # Encrypted columns of related rows, which no list or page of a webhook decrypts.
 TOKEN_SECRETS = ("token__access_token", "token__refresh_token", "token__replaced_secret")
@@ -97,12 +95,12 @@ def _paused(webhook: Webhook) -> dict[str, Any]:
             "Paused because the receiver answered 410 Gone. Correct the URL, then resume."
         ),
         PauseReason.FAILING: _(
-            "Paused because no delivery succeeded for days. Repair the receiver, then resume."
+            "Paused because no delivery succeeded for days. Fix the receiver, then resume."
         ),
     }
     if sentence := sentences.get(PauseReason(webhook.pause_reason)):
         return _status("danger", _("Paused"), sentence)
-    sentence = _("Nothing is sent. Deliveries that were waiting are held until it is resumed.")
+    sentence = _("Nothing is sent. Deliveries are on hold until it is resumed.")
     return _status("neutral", _("Paused"), sentence)
 
 
@@ -216,14 +214,14 @@ def being_moved(webhook: Webhook) -> str:
     state = state_of(webhook)
     held = held_by_pause(webhook) if webhook.is_active else 0
     if held and state is not None and state.drops_before:
-        return _("Being cancelled: %(count)s held deliveries are left.") % {"count": counted(held)}
+        return _("Cancelling deliveries: %(count)s left.") % {"count": counted(held)}
     if held:
-        return _("Being released: %(count)s held deliveries are left.") % {"count": counted(held)}
+        return _("Releasing deliveries: %(count)s left.") % {"count": counted(held)}
     waiting = Delivery.objects.in_status(Status.PENDING).filter(webhook=webhook)
     waiting = waiting.exclude(trigger=Trigger.TEST).order_by()
     left = 0 if webhook.is_active else waiting[: MAX_COUNTED + 1].count()
     if left:
-        return _("Being held: %(count)s waiting deliveries are left.") % {"count": counted(left)}
+        return _("Putting deliveries on hold: %(count)s left.") % {"count": counted(left)}
     return ""
 
 
@@ -298,11 +296,11 @@ def _is_true(kind: IncidentKind, webhook: Webhook) -> bool:
 
 
 # Of each kind of incident: its colour, headline, advice, and the action that ends it.
-_WORDS: dict[str, tuple[str, "StrOrPromise", "StrOrPromise", str]] = {
+_WORDS: dict[str, tuple[str, str | Promise, str | Promise, str]] = {
     IncidentKind.REAUTHORIZATION: (
         "danger",
         gettext_lazy("It needs re-authorization"),
-        gettext_lazy("Deliveries are on hold and go out in order after the next access token."),
+        gettext_lazy("Deliveries are on hold and are sent in order after the next access token."),
         "authorize",
     ),
     IncidentKind.MISCONFIGURED: (
@@ -316,19 +314,19 @@ _WORDS: dict[str, tuple[str, "StrOrPromise", "StrOrPromise", str]] = {
     IncidentKind.FAILING: (
         "danger",
         gettext_lazy("It is failing"),
-        gettext_lazy("Deliveries are tried again by the retry schedule."),
+        gettext_lazy("Deliveries are retried on the retry schedule."),
         "",
     ),
     IncidentKind.PAUSED: (
         "danger",
-        gettext_lazy("It was paused because the receiver does not take deliveries"),
+        gettext_lazy("It was paused because the receiver does not accept deliveries"),
         "",
         "resume",
     ),
     IncidentKind.TOKEN_ENDING: (
         "warning",
         gettext_lazy("It needs re-authorization soon"),
-        gettext_lazy("Get a new access token before that, and nothing is held."),
+        gettext_lazy("Get a new access token before that, and nothing goes on hold."),
         "authorize",
     ),
 }
@@ -409,16 +407,3 @@ def _grant_ends_at(credential: Credential, token: OAuthToken | None) -> datetime
     ends_at = token.refresh_token_expires_at if token.has_refresh_token() else token.expires_at
     is_soon = ends_at is not None and ends_at - timezone.now() < _GRANT_ENDS_WITHIN
     return ends_at if is_soon else None
-
-
-def token_stored(released: int) -> str:
-    """Return the sentence that there is a token, and what goes out with it."""
-    sentence = _("The access token was stored.")
-    if not released:
-        return sentence
-    sending = ngettext(
-        "%(count)d delivery that waited for it is being sent.",
-        "%(count)d deliveries that waited for it are being sent.",
-        released,
-    )
-    return f"{sentence} {sending % {'count': released}}"

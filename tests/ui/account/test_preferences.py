@@ -95,9 +95,9 @@ def test_a_chosen_zone_is_kept_and_can_be_given_back(browser: Client) -> None:
     assert answer["Location"] == "/integrations/webhooks/"
     cookie = answer.cookies[time_zone.CHOSEN_COOKIE]
     assert (cookie.value, cookie["httponly"], cookie["samesite"]) == ("Asia/Tokyo", True, "Lax")
-    assert "Times are shown in Asia/Tokyo now." in browser.get(PAGE).text
+    assert "Times are shown in Asia/Tokyo." in browser.get(PAGE).text
     browser.post(PAGE, {"time_zone": ""})
-    assert "Times are shown in UTC now." in browser.get(PAGE).text
+    assert "Times are shown in UTC." in browser.get(PAGE).text
 
 
 def test_the_page_names_the_browsers_zone(browser: Client) -> None:

@@ -103,7 +103,7 @@ def test_what_waits_behind_a_failing_head_asks_for_no_worker(browser: Client) ->
     late_ordered()
     found = backlog.report()
     assert (found.is_late, found.waits_for_order, found.seems_stopped) == (True, True, False)
-    assert "all behind failing heads of ordered webhooks" in line(browser)
+    assert "all behind failed deliveries of ordered webhooks" in line(browser)
 
 
 def test_an_ordered_webhook_whose_head_is_due_excuses_nothing() -> None:

@@ -52,7 +52,7 @@ def test_a_number_leads_to_the_one_event_and_its_reasons(browser: Client) -> Non
     assert re.search(r"Takes all \w+ It is waiting for its first attempt", page)
     assert re.search(r"Came later Created later", page)
     assert "Was deleted" not in page
-    assert "Judged by today" not in page
+    assert "Based on today" not in page
 
 
 def test_a_changed_filter_is_said_to_be_todays(browser: Client) -> None:
@@ -61,7 +61,7 @@ def test_a_changed_filter_is_said_to_be_todays(browser: Client) -> None:
     webhook.save()
     audit.record(Action.CHANGED, webhook, user=None, fields=["filter"])
     page = text_of(browser.get(f"{ROOT}events/{published.event_id}/").content)
-    assert "Judged by today's settings" in page.replace("&#x27;", "'")
+    assert "Based on today's settings" in page.replace("&#x27;", "'")
 
 
 def test_an_event_that_nobody_wanted_is_found_among_others(browser: Client) -> None:
@@ -85,11 +85,11 @@ def test_the_search_shows_what_a_person_may_open_and_nothing_else() -> None:
     client.force_login(person)
     for words in ("Secret", "0671234567", delivery.pk, delivery.event_id):
         page = text_of(client.get(f"{ROOT}search/", {"q": words}).content)
-        assert "Nothing found" in page
+        assert "No results" in page
     assert client.get(f"{ROOT}events/{delivery.event_id}/").status_code == 403
     person.user_permissions.add(Permission.objects.get(codename="view_delivery"))
     page = text_of(client.get(f"{ROOT}events/{delivery.event_id}/").content)
-    assert "You may not see payloads" in page
+    assert "You have no permission to see payloads" in page
 
 
 def test_a_page_of_an_event_takes_no_query_for_each_webhook(

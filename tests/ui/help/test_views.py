@@ -52,15 +52,23 @@ def test_a_sample_has_what_its_schema_says(browser: Client, event_type: str) -> 
     json.dumps(schema)
 
 
-def test_the_guide_is_the_document(browser: Client) -> None:
-    text = (ROOT / "docs" / "receivers.md").read_text(encoding="utf-8")
-    page = browser.get(reverse("webhooks:help_receivers")).text
+@pytest.mark.parametrize(("language", "name"), [("en", "receivers.md"), ("uk", "receivers.uk.md")])
+def test_the_guide_is_the_document_in_the_language_of_its_reader(
+    browser: Client, language: str, name: str
+) -> None:
+    text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    url = reverse("webhooks:help_receivers")
+    page = browser.get(url, headers={"Accept-Language": language}).text
+    assert f'<article class="card card-body help-text" lang="{language}">' in page
     for heading in re.findall("^##+ (.+)$", text, re.M):
         assert heading.replace("'", "&#x27;") in page
-    for language in ("Python", "JavaScript", "PHP", "Go", "Ruby", "Java", "C#", "curl"):
-        assert f"<summary><h3>{language}</h3></summary>" in page
+    for runtime in ("Python", "JavaScript", "PHP", "Go", "Ruby", "Java", "C#", "curl"):
+        assert f"<summary><h3>{runtime}</h3></summary>" in page
     assert page.count('<pre class="code"') == text.count("```") / 2 + 2
     assert f'href="{reverse("webhooks:help_events")}"' in page
+    # Links to a part of the guide lead there in each language.
+    assert 'id="check-the-signature"' in page
+    assert page.count('href="#check-the-signature"') == 2
 
 
 def test_what_a_document_says_is_escaped() -> None:

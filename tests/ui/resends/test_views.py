@@ -111,9 +111,9 @@ def test_the_live_count_names_the_field_that_is_wrong(
 ) -> None:
     part = browser.get(FOR_ALL, {**FAILED_DAY, **wrong}, headers={"HX-Request": "true"})
     assert told in part.text
-    assert "Correct what is marked" not in part.text
+    assert "Fix the marked fields" not in part.text
     page = browser.get(FOR_ALL, {**FAILED_DAY, **wrong})
-    assert "Correct what is marked" in page.text
+    assert "Fix the marked fields" in page.text
     assert told not in page.text
 
 
@@ -148,7 +148,7 @@ def test_a_resend_starts_at_the_chosen_rate_and_is_written_down(browser: Client)
         ({"rate": "0"}, "greater than or equal to 1"),
         ({"rate": "x"}, "Enter a whole number."),
         ({"since": "custom"}, "Choose a time."),
-        ({"since": "custom", "since_at": "soon"}, "Write a time like"),
+        ({"since": "custom", "since_at": "soon"}, "Enter a time like"),
         ({"scope": "selection"}, "Select a valid choice"),
     ],
 )
@@ -230,7 +230,7 @@ def test_the_same_resend_twice_leads_to_the_one_under_way(browser: Client) -> No
     failed(webhook)
     browser.post(form_of(webhook), FAILED_DAY)
     answer = browser.post(form_of(webhook), FAILED_DAY, follow=True)
-    assert "This was started before" in answer.text
+    assert "This resend was already started" in answer.text
     assert Resend.objects.count() == 1
 
 
@@ -280,7 +280,7 @@ def test_a_selection_is_confirmed_then_sent_again(browser: Client) -> None:
     )
     page = browser.post(SELECTION, {"delivery": [*chosen, waiting.pk, held.pk]})
     assert "Resend 3 deliveries?" in page.text
-    assert "1 selected delivery is left out" in page.text
+    assert "1 selected delivery is skipped" in page.text
     assert not Resend.objects.exists()
     data = {"delivery": page.context["chosen"], "rate": "1000", "confirm": "1"}
     browser.post(SELECTION, data)
@@ -325,7 +325,7 @@ def test_progress_is_on_a_page_of_its_own_and_asks_again_while_it_runs(browser: 
     assert f'hx-get="{page_of(resend)}"' in page.text
     Resend.objects.update(status=ResendStatus.FINISHED, done=199, finished_at=timezone.now())
     part = browser.get(page_of(resend), headers={"HX-Request": "true"})
-    assert "1 was left out" in part.text
+    assert "1 was skipped" in part.text
     assert "hx-get" not in part.text
     assert "<html" not in part.text
 

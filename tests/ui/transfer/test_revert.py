@@ -56,7 +56,7 @@ def test_a_webhook_gets_its_earlier_settings_and_keeps_its_secrets(browser: Clie
     assert json.loads(now.headers_json) == json.loads(HEADERS) or "hush" in now.headers_json
     entry = AuditEntry.objects.get(action=Action.REVERTED)
     assert {"url", "timeout_seconds", "name"} <= set(entry.fields)
-    assert "has these settings already" in browser.get(address).text
+    assert "already has these settings" in browser.get(address).text
 
 
 def test_a_secret_goes_to_no_origin_it_was_not_entered_for(browser: Client) -> None:

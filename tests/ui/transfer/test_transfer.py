@@ -11,10 +11,11 @@ from django.db import models
 
 from tests.factories import make_credential, make_webhook
 from webhooks import events, oauth
+from webhooks.audit.versions import FIELDS, NOT_PORTABLE
 from webhooks.models import AUTHORIZATION_FIELDS, Credential, Webhook
 from webhooks.security.encryption import SecretField
 from webhooks.ui.transfer import document, plans
-from webhooks.ui.transfer.document import FIELDS, NOT_PORTABLE, FileError, as_json
+from webhooks.ui.transfer.document import FileError, as_json
 from webhooks.ui.transfer.plans import Change, ImportPlan
 from webhooks.ui.webhook_form.headers import stored_headers
 
@@ -240,7 +241,7 @@ def test_a_connection_is_found_by_its_name() -> None:
     refuse = errors(
         {**entry, "name": "New", "uid": "whk_1"}, may=lambda permission: "add" in permission
     )
-    assert "You may not use connections." in refuse
+    assert "You have no permission to use connections." in refuse
 
 
 def test_an_entry_above_that_is_the_same_webhook_is_refused() -> None:
@@ -252,7 +253,7 @@ def test_permissions_are_asked_entry_by_entry() -> None:
     make_webhook(name="Old")
     items = plan(minimal(), minimal(name="Old"), may=lambda one: one == "webhooks.add_webhook")
     assert [item.kind for item in items.items] == [Change.CREATE, Change.REFUSED]
-    assert items.items[1].errors == ["You may not change it."]
+    assert items.items[1].errors == ["You have no permission to change it."]
 
 
 def test_the_limit_of_an_event_type_counts_the_entries_above(settings: Any) -> None:
@@ -274,30 +275,30 @@ def test_the_limit_of_an_event_type_counts_the_entries_above(settings: Any) -> N
         ({"signing_secret": "s"}, "secrets are not imported"),
         ({"uid": "../etc"}, "“uid” is not one of a webhook"),
         ({"url": 5}, "URL:"),
-        ({"alert_recipients": "a@example.com"}, "“alert_recipients” has to be written as ["),
+        ({"alert_recipients": "a@example.com"}, "“alert_recipients” must be written as ["),
         ({"url": "ftp://example.com/"}, "URL:"),
         ({"url": "http://169.254.169.254/"}, "URL:"),
         ({"method": "BREW"}, "Method:"),
         ({"timeout_seconds": 1000}, "Timeout (seconds):"),
         ({"timeout_seconds": True}, "a whole number"),
         ({"timeout_seconds": None}, "a whole number"),
-        ({"timeout_seconds": "15"}, "“timeout_seconds” has to be written as 15."),
-        ({"is_ordered": "yes"}, "“is_ordered” has to be written as true."),
+        ({"timeout_seconds": "15"}, "“timeout_seconds” must be written as 15."),
+        ({"is_ordered": "yes"}, "“is_ordered” must be written as true."),
         ({"event_types": "call.*"}, "Events:"),
-        ({"event_types": 5}, "“event_types” has a value of another kind."),
+        ({"event_types": 5}, "“event_types” has a value of the wrong type."),
         (
             {"retry_schedule_seconds": ["5s"]},
-            "“retry_schedule_seconds” has a value of another kind.",
+            "“retry_schedule_seconds” has a value of the wrong type.",
         ),
         ({"event_types": ["no.such"]}, "Events:"),
         ({"event_types": []}, "Events:"),
         ({"time_zone": "Mars/Olympus"}, "Time zone"),
         ({"filter": {"nonsense": 1}}, "Filter:"),
-        ({"filter": []}, "“filter” has a value of another kind."),
+        ({"filter": []}, "“filter” has a value of the wrong type."),
         ({"parameters": [{"name": "a", "variable": "no_such"}]}, "Parameters:"),
         ({"body_template": "{"}, "JSON body:"),
         ({"alert_recipients": ["nobody"]}, "is not an e-mail address"),
-        ({"headers": [{"name": "Host", "value": "x"}]}, "is set by the request itself"),
+        ({"headers": [{"name": "Host", "value": "x"}]}, "is set automatically"),
         ({"headers": [{"name": "X-A"}]}, "has no value"),
         ({"headers": [{"name": "X-A", "value": "1\r\nX-B: 2"}]}, "X-A:"),
         ({"headers": [{"name": "X-A", "value": "1"}, {"name": "x-a", "value": "2"}]}, "twice"),
@@ -391,7 +392,7 @@ NOT_JSON = "Only a JSON request can have a JSON body."
             {"body_template": PLACES, "parameters": [{"name": "id", "variable": "call_id"}]},
             "either parameters or a JSON body",
         ),
-        ({"alert_recipients": ["a@example.com\u2028b@example.com"]}, "has to be written as ["),
+        ({"alert_recipients": ["a@example.com\u2028b@example.com"]}, "must be written as ["),
     ],
 )
 def test_what_a_page_refuses_is_refused_in_a_file(more: dict[str, Any], sentence: str) -> None:
@@ -411,7 +412,7 @@ def test_a_text_that_a_page_takes_for_two_is_refused_in_a_file(more: dict[str, A
     oauth2 = {
         key: FULL[key] for key in ("authorization_type", "auth_url", "token_url", "client_id")
     }
-    assert "has to be written as" in errors(minimal(**oauth2, **more))
+    assert "must be written as" in errors(minimal(**oauth2, **more))
 
 
 @pytest.mark.parametrize(

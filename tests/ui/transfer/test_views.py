@@ -69,7 +69,7 @@ def test_everything_that_matches_is_exported(browser: Client) -> None:
 def test_without_a_choice_nothing_is_exported(browser: Client) -> None:
     make_webhook()
     page = browser.post(EXPORT, follow=True)
-    assert "Tick the webhooks first" in page.text
+    assert "Select webhooks first" in page.text
     assert browser.get(EXPORT).status_code == 405
 
 
@@ -94,7 +94,7 @@ def test_a_look_shows_what_would_happen_and_writes_nothing(browser: Client) -> N
     assert [dict(page.context["counts"])[kind] for kind in ("create", "change", "refused")] == [
         *(1, 2, 1)
     ]
-    for text in ("Becomes different: Timeout (seconds).", "Nothing is written yet", "Mistake"):
+    for text in ("Changes: Timeout (seconds).", "Nothing is saved yet", "Error"):
         assert text in page.text
     assert Webhook.objects.present().count() == 2
     old.refresh_from_db()
@@ -105,9 +105,9 @@ def test_a_look_shows_what_would_happen_and_writes_nothing(browser: Client) -> N
 def test_a_file_that_changes_nothing_is_not_to_be_corrected(browser: Client) -> None:
     same = {"name": "Old", "uid": make_webhook(name="Old").uid}
     page = look(browser, same).text
-    assert "Correct the file" not in page
+    assert "Fix the file" not in page
     assert "Choose another file" in page
-    assert "Correct the file" in look(browser, minimal(name="Bad", url="ftp://a.test/")).text
+    assert "Fix the file" in look(browser, minimal(name="Bad", url="ftp://a.test/")).text
 
 
 def test_the_ticked_are_imported_and_written_down(browser: Client) -> None:
@@ -117,7 +117,7 @@ def test_the_ticked_are_imported_and_written_down(browser: Client) -> None:
     assert (webhook.name, webhook.is_active) == ("Two", False)
     assert webhook.created_by == get_user_model().objects.get()
     assert "1 webhook was created." in done.text
-    assert "Paused. Look it over" in done.text
+    assert "Paused. Review it" in done.text
     entry = AuditEntry.objects.get(action=Action.IMPORTED)
     assert (entry.object_name, entry.webhook_id) == ("Two", webhook.pk)
 
@@ -130,7 +130,7 @@ def test_without_the_tick_new_webhooks_start_as_the_file_says(browser: Client) -
 def test_the_page_after_says_which_secrets_to_enter_and_says_it_once(browser: Client) -> None:
     entry = minimal(authorization_type="basic", basic_login="demo")
     preview = look(browser, entry)
-    assert "Afterwards, enter the password." in preview.text
+    assert "After the import, enter the password." in preview.text
     done = bring_in(browser, preview, 0)
     assert "Enter the password: secrets are not in the file." in done.text
     edit = reverse("webhooks:edit", args=[Webhook.objects.get().pk])
@@ -155,14 +155,14 @@ def test_all_or_nothing_is_written(browser: Client) -> None:
     make_webhook(name="Two")
     answer = bring_in(browser, page, 0, 1)
     assert answer.status_code == 409
-    assert "Something changed since you looked." in answer.text
+    assert "Something changed in the meantime." in answer.text
     assert not Webhook.objects.filter(name="One").exists()
 
 
 def test_nothing_ticked_imports_nothing(browser: Client) -> None:
     answer = bring_in(browser, look(browser, minimal()))
     assert answer.status_code == 409
-    assert "Tick at least one webhook." in answer.text
+    assert "Select at least one webhook." in answer.text
 
 
 def test_a_changed_plan_is_refused(browser: Client) -> None:
@@ -177,8 +177,8 @@ def test_a_changed_plan_is_refused(browser: Client) -> None:
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        ({}, "Choose a file, or paste its content."),
-        ({"text": "  "}, "Choose a file, or paste its content."),
+        ({}, "Choose a file or paste its content."),
+        ({"text": "  "}, "Choose a file or paste its content."),
         ({"text": '{"version": 1,\n "webhooks": ['}, "The text is not JSON. Line 2, column 15"),
         ({"file": SimpleUploadedFile("x.json", b"\x89PNG\xff")}, "not UTF-8"),
         ({"file": SimpleUploadedFile("x.json", b" " * 2_100_000)}, "larger than 2 MB"),

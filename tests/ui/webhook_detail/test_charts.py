@@ -82,7 +82,7 @@ def test_the_table_says_what_the_charts_show(browser: Client) -> None:
     count(webhook, 7, outcome="server_error", duration_step=step_of(4000.0))
     count(webhook, 3, hours_ago=5, outcome="network", duration_step=0)
     head, newest, older = table_of(page_of(webhook, browser))
-    assert head == ["Time", "Succeeded", "Receiver failed", "No answer", "All", "p50", "p95"]
+    assert head == ["Time", "Succeeded", "Receiver failed", "No response", "All", "p50", "p95"]
     assert newest[1:5] == ["90", "7", "0", "97"]
     assert newest[6].endswith(" s")
     assert older[1:] == ["0", "0", "3", "3", "–", "–"]
@@ -130,7 +130,7 @@ def test_no_bar_is_higher_than_its_chart(browser: Client) -> None:
 
 def test_an_empty_period_says_so_without_a_chart(browser: Client) -> None:
     page = page_of(make_webhook(), browser)
-    assert "Nothing was sent in this time." in page.text
+    assert "Nothing was sent in this period." in page.text
     assert "chart-table" not in page.text
 
 
@@ -263,9 +263,9 @@ def test_a_part_is_for_who_may_look(name: str) -> None:
 def test_a_paused_webhook_with_nothing_on_its_way_does_not_ask_again(browser: Client) -> None:
     webhook = make_webhook()
     events.pause(webhook)
-    assert "Refreshes by itself" not in page_of(webhook, browser).text
+    assert "Updates automatically" not in page_of(webhook, browser).text
     events.resume(webhook)
-    assert "Refreshes by itself" in page_of(webhook, browser).text
+    assert "Updates automatically" in page_of(webhook, browser).text
 
 
 def test_parts_cost_few_queries(browser: Client, django_assert_max_num_queries: Any) -> None:

@@ -229,7 +229,7 @@ def test_a_head_that_is_being_tried_offers_no_button(browser: Client) -> None:
     webhook, head = blocked()
     Delivery.objects.filter(pk=head.pk).update(status=Status.SENDING, lease="l")
     text = words(page_of(webhook, browser))
-    assert "It is being tried right now." in text
+    assert "It is being sent right now." in text
     assert url("send_blocking", webhook, head.pk) not in text
 
 
@@ -263,7 +263,7 @@ def test_the_head_is_cancelled_and_the_next_is_free(browser: Client) -> None:
     assert head.status == Status.CANCELLED
     assert page.context["blocking"] is None
     again = browser.post(url("cancel_blocking", webhook, head.pk), follow=True)
-    assert "no longer waits" in again.text
+    assert "no longer waiting" in again.text
 
 
 def test_a_head_is_reached_only_through_its_own_webhook(browser: Client) -> None:
@@ -341,9 +341,9 @@ def test_resuming_asks_what_happens_to_what_is_held(browser: Client) -> None:
     webhook = paused()
     page = page_of(webhook, browser)
     text = words(page)
-    assert "2 deliveries are held because of the pause." in text
+    assert "2 deliveries are on hold because of the pause." in text
     assert "Resume and send the 2 in order" in text
-    assert "Drop the 2 and resume" in text
+    assert "Cancel the 2 and resume" in text
     # Only where it asks: no second Resume at the head of the page.
     assert text.count(f'action="{url("resume", webhook)}"') == 2
 
@@ -360,14 +360,14 @@ def test_a_resume_that_does_not_say_what_is_sent_back_to_the_question(browser: C
 def test_held_deliveries_are_sent_on_resume(browser: Client) -> None:
     webhook = paused()
     page = browser.post(url("resume", webhook), {"held": "send"}, follow=True)
-    assert "2 held deliveries are sent now" in page.text
+    assert "2 deliveries on hold are sent now" in page.text
     assert statuses() == {"pending"}
 
 
 def test_held_deliveries_are_dropped_on_resume(browser: Client) -> None:
     webhook = paused()
     page = browser.post(url("resume", webhook), {"held": "drop"}, follow=True)
-    assert "2 held deliveries were dropped" in page.text
+    assert "2 deliveries on hold were cancelled" in page.text
     assert statuses() == {"cancelled"}
     webhook.refresh_from_db()
     assert webhook.is_active
@@ -397,7 +397,7 @@ def test_after_a_pause_by_the_engine_a_test_comes_first(
     page = page_of(webhook, browser)
     text = words(page)
     assert "Test, then resume" in text
-    assert "A test goes out although the webhook is paused." in text
+    assert "Tests are sent while the webhook is paused." in text
     assert text.count(f'action="{url("send_test", webhook)}"') == 1
     assert 'class="btn is-primary" type="submit" name="held"' not in text
     # Its incident is told there, not in a second banner.
@@ -412,10 +412,10 @@ def test_a_test_that_succeeded_leads_to_resume(browser: Client) -> None:
     finished = {"next_attempt_at": None, "finished_at": timezone.now()}
     row = Delivery.objects.filter(pk=probe.pk, trigger=Trigger.TEST)
     row.update(status="failed", outcome="gone", status_code=410, **finished)
-    assert "The receiver did not take a test" in words(page_of(webhook, browser))
+    assert "The receiver did not accept a test" in words(page_of(webhook, browser))
     row.update(status="succeeded", outcome="succeeded", status_code=200)
     text = words(page_of(webhook, browser))
-    assert "The receiver took a test" in text
+    assert "The receiver accepted a test" in text
     assert 'class="btn is-primary" type="submit" name="held"' in text
 
 

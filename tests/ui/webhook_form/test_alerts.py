@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.core import mail
 from django.core.mail import EmailMessage
 from django.test import Client
@@ -41,7 +42,7 @@ def test_a_test_mail_goes_to_the_typed_recipients_and_saves_nothing(browser: Cli
     assert message.to == ["a@example.com", "b@example.com"]
     assert "“CRM”" in message.subject
     assert reverse("webhooks:detail", args=[webhook.pk]) in message.body
-    assert "The mail server took a test mail for a@example.com, b@example.com." in text
+    assert "A test mail was sent to a@example.com, b@example.com." in text
     webhook.refresh_from_db()
     assert webhook.alert_recipients == ["old@example.com"]
 
@@ -54,7 +55,7 @@ def test_a_test_mail_is_sent_although_alerts_are_muted() -> None:
 
 def test_without_recipients_nothing_is_sent(browser: Client) -> None:
     webhook = make_webhook()
-    assert "enter the address of a recipient first" in send(browser, webhook, "")
+    assert "Enter a recipient first" in send(browser, webhook, "")
     assert not notifications.send_test_mail(webhook)
     assert mail.outbox == []
 
@@ -73,7 +74,7 @@ def test_a_mail_server_that_refuses_is_told(
 
     monkeypatch.setattr(EmailMessage, "send", refuse)
     text = send(browser, make_webhook(), "ops@example.com")
-    assert "The mail server did not take the mail." in text
+    assert "The mail server did not accept the mail." in text
 
 
 def test_without_a_mail_server_the_page_says_where_the_mail_went(
@@ -88,7 +89,7 @@ def test_without_javascript_the_form_comes_back_with_everything_typed(browser: C
     url = reverse("webhooks:send_test_mail", args=[webhook.pk])
     data = posted(name="CRM, changed", alert_recipients="ops@example.com", action="test_mail")
     page = browser.post(url, {**data, "draft": ""})
-    assert "The mail server took a test mail for ops@example.com." in page.text
+    assert "A test mail was sent to ops@example.com." in page.text
     assert 'value="CRM, changed"' in page.text
     assert page.context["form"].errors == {}
     webhook.refresh_from_db()
@@ -109,6 +110,35 @@ def test_who_may_only_look_sends_no_mail() -> None:
 
 def test_a_webhook_that_is_not_saved_yet_has_no_button(browser: Client) -> None:
     assert "Send test mail" not in browser.get(reverse("webhooks:create")).text
+
+
+@pytest.mark.parametrize(
+    ("typed", "there"),
+    [
+        ("", "me@example.com"),
+        ("ops@example.com", "ops@example.com\nme@example.com"),
+        ("me@example.com", "me@example.com"),
+    ],
+)
+def test_one_button_puts_in_the_address_of_who_edits_and_saves_nothing(
+    browser: Client, typed: str, there: str
+) -> None:
+    get_user_model().objects.update(email="me@example.com")
+    webhook = make_webhook(name="CRM")
+    url = reverse("webhooks:edit", args=[webhook.pk])
+    assert 'data-own-address="me@example.com"' in browser.get(url).text
+
+    page = browser.post(url, posted(alert_recipients=typed, action="use_my_address"))
+
+    assert page.context["form"]["alert_recipients"].value() == there
+    assert page.context["form"].has_alerts_open
+    webhook.refresh_from_db()
+    assert webhook.alert_recipients == []
+
+
+def test_who_has_no_address_has_no_button_for_it(browser: Client) -> None:
+    get_user_model().objects.update(email="")
+    assert "data-own-address" not in browser.get(reverse("webhooks:create")).text
 
 
 def save(browser: Client, webhook: Webhook, **fields: Any) -> Any:

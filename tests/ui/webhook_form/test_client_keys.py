@@ -91,6 +91,31 @@ def test_secrets_of_several_lines_are_kept_cleared_and_never_shown(
     assert webhook.credential.client_certificate
 
 
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("oauth2", "private key, TLS client certificate"),
+        ("none", "TLS client certificate"),
+        ("basic", "TLS client certificate"),
+    ],
+)
+def test_the_closed_settings_say_what_they_hold(
+    kind: str,
+    said: str,
+    browser: Client,
+    certificates: Certificates,  # noqa: F811
+) -> None:
+    text = (certificates.folder / "good.pem").read_text()
+    basic = {"basic_login": "l", "basic_password": "p"} if kind == "basic" else {}
+    fields = {**SIGNING, "authorization_type": kind, "client_key": text, **basic}
+    webhook = saved(**fields, client_certificate=text)
+
+    page = browser.get(reverse("webhooks:edit", args=[webhook.pk]))
+
+    assert page.context["form"].advanced_summary == said
+    assert not page.context["form"].has_advanced_open
+
+
 @pytest.mark.parametrize("kind", ["oauth2", "none", "basic"])
 def test_a_stored_certificate_or_key_is_asked_for_again_at_another_origin(
     kind: str,
@@ -175,7 +200,7 @@ class TestTokens:
         assert fake.requests[-1].fields["refresh_token"] == "a-pasted-token"
         for wrong in ("", "two\nlines", "x" * 9000):
             answer = browser.post(address, {"refresh_token": wrong}, headers=HTMX)
-            assert "no refresh token" in answer.content.decode()
+            assert "not a refresh token" in answer.content.decode()
         assert len(fake.requests) == 2
 
 

@@ -88,7 +88,7 @@ def test_a_retry_schedule_is_read(typed: str, seconds: list[int]) -> None:
 @pytest.mark.parametrize(
     ("typed", "words"),
     [
-        ("5", "“5” has no unit: write 5s, 5m, 5h or 5d."),
+        ("5", "“5” has no unit. Enter 5s, 5m, 5h or 5d."),
         ("5s, soon", "“soon” is not a waiting time."),
         ("5s 5m", "“5s 5m” is not a waiting time."),
         ("-5s", "“-5s” is not a waiting time."),
@@ -97,7 +97,7 @@ def test_a_retry_schedule_is_read(typed: str, seconds: list[int]) -> None:
         ("8d", "“8d” is out of range"),
         ("999999999d", "out of range"),
         ("5s\0", "is not a waiting time."),
-        (", ".join(["1m"] * (MAX_STEPS + 1)), "16 waiting times; at most 15"),
+        (", ".join(["1m"] * (MAX_STEPS + 1)), "16 waiting times are too many; the limit is 15"),
     ],
 )
 def test_a_wrong_retry_schedule_says_which_part_is_wrong(typed: str, words: str) -> None:
@@ -187,7 +187,10 @@ def test_recipients_are_read_a_line_or_a_comma_each(typed: str, addresses: list[
         ("Ops <ops@example.com>", "“Ops” is not an e-mail address."),
         ("a@example.com\0", "is not an e-mail address."),
         ("a" * 65 + "@example.com" * 20, "is not an e-mail address."),
-        ("\n".join(f"p{n}@example.com" for n in range(21)), "21 addresses; at most 20"),
+        (
+            "\n".join(f"p{n}@example.com" for n in range(21)),
+            "21 addresses are too many; the limit is 20",
+        ),
     ],
 )
 def test_wrong_recipients_say_which_one_is_wrong(typed: str, words: str) -> None:

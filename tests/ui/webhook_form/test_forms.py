@@ -121,7 +121,7 @@ def test_a_webhook_is_saved_with_everything_that_was_entered() -> None:
     ("field", "value", "words"),
     [
         ("name", "", "Enter a name"),
-        ("url", "", "Enter the address"),
+        ("url", "", "Enter the URL"),
         ("timeout_seconds", "0", "from 1 to 60"),
         ("timeout_seconds", "61", "from 1 to 60"),
         ("timeout_seconds", "soon", "from 1 to 60"),
@@ -151,8 +151,8 @@ def test_an_address_the_guard_refuses_gets_the_guards_reason(url: str) -> None:
         ("http://10.0.0.1/", "WEBHOOKS_ALLOWED_NETWORKS=10.0.0.1/32:80"),
         ("https://192.168.7.7:8443/", "WEBHOOKS_ALLOWED_NETWORKS=192.168.7.7/32:8443"),
         ("http://[fd00::7]:8080/", "WEBHOOKS_ALLOWED_NETWORKS=[fd00::7]/128:8080"),
-        ("http://crm.internal/", "the network it leads to with WEBHOOKS_ALLOWED_NETWORKS"),
-        ("https://hooks.example.com/", "the network it leads to with WEBHOOKS_ALLOWED_NETWORKS"),
+        ("http://crm.internal/", "its network with WEBHOOKS_ALLOWED_NETWORKS"),
+        ("https://hooks.example.com/", "its network with WEBHOOKS_ALLOWED_NETWORKS"),
     ],
 )
 def test_a_private_address_is_refused_with_the_setting_that_opens_it(
@@ -335,7 +335,7 @@ def test_a_typed_secret_survives_an_error_without_going_into_the_page() -> None:
     form = bound(session=session, **{**BASIC, "name": ""})
     assert not form.is_valid()
     page = str(form["basic_password"])
-    assert "Typed, not saved yet" in page
+    assert "Entered, not saved yet" in page
     assert "pass word" not in page + json.dumps(session)
     draft = Draft(session, draft_id=form.draft.id)
     webhook = saved(draft=draft, **{**BASIC, "basic_password": ""})
@@ -397,10 +397,10 @@ def test_headers_are_stored_encrypted_in_their_order() -> None:
         ("X:", "letters, digits and hyphens"),
         ("X\r\nY", "letters, digits and hyphens"),
         ("X\r\n", "letters, digits and hyphens"),
-        ("Host", "set by the request itself"),
-        ("content-LENGTH", "set by the request itself"),
-        ("Transfer-Encoding", "set by the request itself"),
-        ("Connection", "set by the request itself"),
+        ("Host", "set automatically"),
+        ("content-LENGTH", "set automatically"),
+        ("Transfer-Encoding", "set automatically"),
+        ("Connection", "set automatically"),
         ("Authorization", "authorization type"),
         ("Content-Type", "body format"),
         ("Cookie", "authorization type"),
@@ -457,7 +457,7 @@ def test_a_secret_header_does_not_become_visible_without_its_value() -> None:
     row = {"name": "X-Key", "value": "", "stored_name": "X-Key"}
     form = bound(secret_header(), **header_fields(row))
     assert not form.is_valid()
-    assert "Type the value again" in str(form.headers.errors[0]["value"])
+    assert "Enter the value again" in str(form.headers.errors[0]["value"])
 
 
 def test_a_typed_secret_header_survives_an_error() -> None:

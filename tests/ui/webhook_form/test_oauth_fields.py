@@ -209,7 +209,7 @@ def test_an_empty_header_prefix_sends_the_token_alone() -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({}, "grant type, PKCE, parameters, keys"),
+        ({}, "standard, no TLS client certificate"),
         ({"uses_pkce": "False", "audience": "crm"}, "no PKCE, audience"),
         ({"requires_issuer": "True"}, "answers name the issuer"),
         ({"header_prefix": ""}, "no header prefix"),
@@ -218,10 +218,10 @@ def test_an_empty_header_prefix_sends_the_token_alone() -> None:
         ({"authorization_parameters": "a=b\n\nc=d"}, "2 authorization parameters"),
         ({"refresh_parameters": "a=b"}, "1 refresh parameter"),
         ({"expired_status_codes": "403"}, "expired at 403"),
-        ({"expired_status_codes": "401"}, "grant type, PKCE, parameters, keys"),
+        ({"expired_status_codes": "401"}, "standard, no TLS client certificate"),
         (
             {"grant_type": "client_credentials", "uses_pkce": "False"},
-            "grant type, PKCE, parameters, keys",
+            "standard, no TLS client certificate",
         ),
     ],
 )

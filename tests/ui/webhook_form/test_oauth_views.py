@@ -103,7 +103,7 @@ def test_what_is_there_already_needs_no_button(browser: Client, provider: Provid
         "requires_issuer": "True",
     }
     answer = browser.post(FIND, data, headers=HTMX)
-    assert "Everything here is as it is now." in answer.text
+    assert "No changes." in answer.text
     assert "Use these" not in answer.text
 
 
@@ -406,7 +406,7 @@ def test_a_grant_that_ends_soon_is_announced(
     ends_at = None if days is None else timezone.now() + timedelta(days=days, minutes=1)
     make_token(webhook.credential, refresh_token_expires_at=ends_at)
     page = browser.get(edit_url(webhook)).text
-    assert ("Get a new access token" in page or "The grant ends" in page) is is_warned
+    assert ("Get a new access token" in page or "The authorization ends" in page) is is_warned
 
 
 def test_a_new_webhook_has_nothing_to_check_yet(browser: Client, provider: Provider) -> None:

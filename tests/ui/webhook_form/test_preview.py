@@ -153,14 +153,14 @@ def test_an_address_that_is_refused_is_said_one_that_is_missing_is_not(browser: 
 
 def test_a_header_that_cannot_be_sent_is_left_out_and_named(browser: Client) -> None:
     answer = preview(browser, **header_fields({"name": "Host", "value": "a"}))
-    assert "Host is set by the request itself" in answer.text
+    assert "Host is set automatically" in answer.text
     assert len([name for name, _v in answer.context["preview"].headers if name == "Host"]) == 1
 
 
 def test_a_query_that_is_too_long_is_warned_about(browser: Client) -> None:
     row = {"name": "a", "source": "text", "content": "x" * 8100}
     answer = preview(browser, method="GET", **fields(row))
-    assert "many servers refuse more than" in answer.text
+    assert "many servers reject more than" in answer.text
 
 
 def test_the_last_real_event_is_shown_to_who_may_see_payloads() -> None:
@@ -200,8 +200,8 @@ def test_a_filter_that_refuses_the_event_is_noted(browser: Client) -> None:
         "filter-mode": "json",
         "filter-json": '{"variable": "disposition", "operator": "equals", "value": "BUSY"}',
     }
-    assert "The filter refuses this event" in preview(browser, **condition).text
-    assert "The filter refuses this event" not in preview(browser).text
+    assert "The filter excludes this event" in preview(browser, **condition).text
+    assert "The filter excludes this event" not in preview(browser).text
 
 
 def test_a_preview_needs_the_permission_to_edit() -> None:
@@ -248,7 +248,7 @@ def test_a_success_rule_that_is_not_complete_is_named_and_the_request_is_shown(
 ) -> None:
     answer = preview(browser, answer_rule="fails", answer_operator="equals", answer_value="true")
     assert answer.context["preview_problems"] == [
-        "Success rule: Enter a field of the answer, like “error”."
+        "Success rule: Enter a response field, like “error”."
     ]
     assert answer.context["preview"].body.startswith(b'{"event":')
 

@@ -32,7 +32,7 @@ def webhook_of(delivery: Delivery) -> Webhook:
 def test_it_asks_before_it_becomes_active(held: Delivery) -> None:
     form = bound(webhook_of(held), **TICKED)
     assert not form.is_valid()
-    assert form.errors["held"] == ["Say what happens to the deliveries that are held."]
+    assert form.errors["held"] == ["Choose what happens to the deliveries on hold."]
     assert [one["target"] for one in form.problems()] == ["id_held"]
 
 
@@ -66,7 +66,7 @@ def test_the_page_asks_and_the_trail_says_what_was_dropped(held: Delivery) -> No
     browser: Client = logged_in(is_superuser=True)
     url = reverse("webhooks:edit", args=[held.webhook_id])
     assert 'name="held" value="drop"' in browser.get(url).text
-    assert "Say what happens to the deliveries" in browser.post(url, posted(**TICKED)).text
+    assert "Choose what happens to the deliveries" in browser.post(url, posted(**TICKED)).text
     browser.post(url, posted(held="drop", event_types=["call.*"], **TICKED))
     entry = AuditEntry.objects.get(action=Action.RESUMED)
-    assert audit.sentence(entry.note) == "What was held is dropped."
+    assert audit.sentence(entry.note) == "Deliveries on hold were cancelled."

@@ -68,10 +68,10 @@ def test_without_a_rule_the_status_counts() -> None:
         ("success_codes", {"success_codes": "ok"}, "200 to 599"),
         ("success_codes", {"success_codes": "199"}, "200 to 599"),
         ("success_codes", {"success_codes": " ".join(map(str, range(200, 221)))}, "200 to 599"),
-        ("answer_variable", {"answer_rule": "fails"}, "Enter a field of the answer"),
+        ("answer_variable", {"answer_rule": "fails"}, "Enter a response field"),
         ("answer_variable", RULE | {"answer_variable": "a..b"}, "between two dots"),
         ("answer_value", RULE | {"answer_operator": "equals"}, "Give a value"),
-        ("answer_reason", {"answer_expired": "expired"}, "where the answer names its reason"),
+        ("answer_reason", {"answer_expired": "expired"}, "the field of the error"),
         ("answer_rule", {"answer_rule": "sometimes"}, "Select a valid choice"),
         ("answer_operator", RULE | {"answer_operator": "matches"}, "Select a valid choice"),
     ],
@@ -105,7 +105,7 @@ def tried(browser: Client, webhook: Webhook, **typed: str) -> dict[str, Any]:
 
 def test_a_rule_is_tried_on_the_last_answer(browser: Client) -> None:
     webhook = make_webhook()
-    assert "no answer yet" in tried(browser, webhook)["sentence"]
+    assert "No response yet" in tried(browser, webhook)["sentence"]
     answered(webhook, b'{"error": "INVALID_CREDENTIALS"}')
     found = tried(browser, webhook)
     assert (found["kind"], "says “INVALID_CREDENTIALS”" in found["sentence"]) == ("danger", True)
@@ -115,7 +115,7 @@ def test_a_rule_is_tried_on_the_last_answer(browser: Client) -> None:
     assert "failed with 500" in tried(browser, webhook)["sentence"]
     answered(webhook, b"x" * 20_000, response_size=50_000)
     assert "Only the beginning" in tried(browser, webhook)["sentence"]
-    assert "Correct the rule" in tried(browser, webhook, answer_variable="")["sentence"]
+    assert "Fix the rule" in tried(browser, webhook, answer_variable="")["sentence"]
     assert not Webhook.objects.get(pk=webhook.pk).answer_rule
 
 
@@ -124,4 +124,4 @@ def test_an_answer_is_tried_by_who_may_see_payloads(browser: Client) -> None:
     answered(webhook, b'{"error": "SECRET"}')
     found = tried(logged_in("view_webhook", "change_webhook", name="editor"), webhook)
     assert "SECRET" not in found["sentence"]
-    assert "may not see payloads" in found["sentence"]
+    assert "no permission to see payloads" in found["sentence"]

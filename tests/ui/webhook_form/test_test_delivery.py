@@ -130,7 +130,7 @@ def test_after_fifteen_seconds_the_panel_stops_asking(browser: Client, webhook: 
     Delivery.objects.update(created_at=timezone.now() - timedelta(seconds=16))
     panel = browser.get(result_url(delivery), headers={"HX-Request": "true"})
     assert "hx-get" not in panel.text
-    assert "Look again" in panel.text
+    assert "Check again" in panel.text
 
 
 def test_without_javascript_the_page_reloads_itself_until_the_result(
@@ -172,7 +172,7 @@ def test_payloads_are_for_those_who_may_see_them(webhook: Webhook) -> None:
     page = browser.get(result_url(delivery)).text
     assert "HTTP/1.1 200 OK" in page
     assert "&quot;ok&quot;" not in page
-    assert "You may not see payloads." in page
+    assert "You have no permission to see payloads." in page
 
 
 def test_a_webhook_without_a_token_says_so_instead_of_waiting(

@@ -162,7 +162,7 @@ def test_what_waited_for_the_token_is_released(browser: Client, provider: Provid
     Delivery.objects.update(
         status=Status.HELD, hold_reason=HoldReason.NO_TOKEN, next_attempt_at=None
     )
-    assert "1</span> delivery waits" in browser.get(edit_url(webhook)).text
+    assert "1</span> delivery is on hold" in browser.get(edit_url(webhook)).text
     come_back(browser, answer_consent(url))
     assert Delivery.objects.get().status == Status.PENDING
     assert "1 delivery that waited for it is being sent." in browser.get(edit_url(webhook)).text
@@ -337,16 +337,16 @@ def test_an_end_that_each_refresh_moves_is_no_warning(
     webhook = authorized(browser, provider)
     soon = timezone.now() + timedelta(minutes=30)
     OAuthToken.objects.update(refresh_token_expires_at=soon, refresh_end_moves=moves, warning="")
-    assert ("The grant ends" in browser.get(edit_url(webhook)).text) is not moves
+    assert ("The authorization ends" in browser.get(edit_url(webhook)).text) is not moves
 
 
 def test_the_form_says_before_saving_what_drops_the_token(
     browser: Client, provider: Provider
 ) -> None:
     webhook = authorized(browser, provider)
-    assert "Saving drops the access token" in browser.get(edit_url(webhook)).text
+    assert "Saving deletes the access token" in browser.get(edit_url(webhook)).text
     browser.post(edit_url(webhook), oauth_fields(provider, client_id="other-client", action="save"))
-    assert "Saving drops the access token" not in browser.get(edit_url(webhook)).text
+    assert "Saving deletes the access token" not in browser.get(edit_url(webhook)).text
 
 
 def test_a_new_token_comes_with_the_test_beside_it_once(
@@ -375,7 +375,7 @@ def test_a_wrong_secret_replaces_the_working_one_only_until_it_is_restored(
     for wrong in ("wrong", "wrong too"):
         browser.post(edit_url(webhook), oauth_fields(provider, client_secret=wrong, action="save"))
     page = browser.get(edit_url(webhook)).text
-    assert "made with another client secret" in page
+    assert "made with other credentials" in page
     assert working not in page
     assert browser.post(
         reverse("webhooks:refresh_token", args=[webhook.credential_id]), headers=HTMX
@@ -383,14 +383,14 @@ def test_a_wrong_secret_replaces_the_working_one_only_until_it_is_restored(
     assert OAuthToken.objects.get().state == TokenState.MISCONFIGURED
     restore = reverse("webhooks:restore_secret", args=[webhook.credential_id])
     page = browser.post(restore, follow=True).content.decode()
-    assert "The last working client secret is back." in page
-    assert "made with another client secret" not in page
+    assert "The last working client secret is restored." in page
+    assert "made with other credentials" not in page
     assert Webhook.objects.get().credential.client_secret == working
     assert OAuthToken.objects.get().state == TokenState.VALID
     trail = AuditEntry.objects.filter(action="changed").first()
     assert trail is not None
     assert trail.fields == ["client_secret"]
-    assert "made with another" not in browser.get(edit_url(webhook)).text
+    assert "made with other" not in browser.get(edit_url(webhook)).text
 
 
 def test_a_secret_that_gets_a_token_is_the_working_one(browser: Client, provider: Provider) -> None:

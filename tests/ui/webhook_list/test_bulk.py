@@ -46,7 +46,9 @@ def test_the_ticked_are_paused_and_no_others(browser: Client) -> None:
     one, two, _three = make_three()
     delivery = make_delivery(one)
     page = act(browser, "pause", one, two)
-    assert "2 webhooks were paused. Their events wait until they are resumed." in page.text
+    assert (
+        "2 webhooks were paused. Their deliveries are on hold until they are resumed." in page.text
+    )
     assert active() == {"Three"}
     delivery.refresh_from_db()
     assert delivery.status == Status.HELD
@@ -79,7 +81,7 @@ def test_resuming_asks_what_becomes_of_the_held(browser: Client, held: str, stat
     events.pause(one)
     events.pause(two)
     page = act(browser, "resume", one, two)
-    assert "Deliveries that were held meanwhile: 2" in page.text
+    assert "Deliveries on hold: 2" in page.text
     assert active() == {"Three"}
     page = browser.post(
         BULK,
@@ -95,7 +97,7 @@ def test_deleting_asks_first_and_says_what_is_lost(browser: Client) -> None:
     make_delivery(one)
     page = act(browser, "delete", one, two)
     assert "Delete 2 webhooks?" in page.text
-    assert "Deliveries that wait or are held: 2." in page.text
+    assert "Deliveries waiting or on hold: 2." in page.text
     assert Webhook.objects.present().count() == 3
     assert not AuditEntry.objects.exists()
 
@@ -163,7 +165,7 @@ def test_the_bar_carries_the_filters_of_the_list(browser: Client) -> None:
 
 def test_nothing_ticked_changes_nothing_and_says_so(browser: Client) -> None:
     make_three()
-    assert "Tick the webhooks first" in act(browser, "pause").text
+    assert "Select webhooks first" in act(browser, "pause").text
     assert len(active()) == 3
 
 
@@ -195,7 +197,7 @@ def test_what_takes_too_long_stops_and_asks_for_the_rest(
     one, two, three = make_three()
     monkeypatch.setattr(list_views, "_MAX_SECONDS", 0.0)
     page = act(browser, "pause", one, two, three)
-    assert "It took long, so it stopped here." in page.text
+    assert "This took too long and stopped." in page.text
     assert page.context["count"] == 2
     assert len(active()) == 2
     data = {"action": "pause", "webhooks": page.context["ids"], "is_confirmed": "1"}

@@ -272,7 +272,7 @@ def test_pausing_holds_and_resuming_releases(browser: Client) -> None:
     webhook.refresh_from_db()
     delivery.refresh_from_db()
     assert (webhook.is_active, delivery.status) == (True, Status.PENDING)
-    assert "1 held delivery is sent now" in answer.text
+    assert "1 delivery on hold is sent now" in answer.text
 
 
 def test_an_action_returns_to_its_own_page_and_to_no_other_site(browser: Client) -> None:
@@ -321,7 +321,7 @@ def test_deleting_says_what_is_lost_and_loses_it(browser: Client) -> None:
     make_delivery(webhook)
     make_delivery(webhook)
     page = browser.get(url("delete", webhook))
-    assert "2 deliveries that wait or are held are cancelled" in page.text
+    assert "2 deliveries that are waiting or on hold will be cancelled" in page.text
     assert "access token" in page.text
     assert "30 days" in page.text
     answer = browser.post(url("delete", webhook), follow=True)
@@ -369,7 +369,7 @@ def test_forged_posts_are_refused_with_a_page_that_says_what_to_do() -> None:
     client.force_login(get_user_model().objects.create_superuser("root", password="p"))
     answer = client.post(url("pause", webhook))
     assert answer.status_code == 403
-    assert "The form was too old" in answer.text
+    assert "The form has expired" in answer.text
     webhook.refresh_from_db()
     assert webhook.is_active
 

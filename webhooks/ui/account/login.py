@@ -67,10 +67,8 @@ def locked_out(
     digest = login_digest(request, credentials)
     minutes = max(math.ceil(_wait(request, digest) / timedelta(minutes=1)), 1)
     sentence = ngettext(
-        "Too many failed logins for this account from your address. Wait %d minute, then try "
-        "again.",
-        "Too many failed logins for this account from your address. Wait %d minutes, then try "
-        "again.",
+        "Too many failed logins. Wait %d minute, then try again.",
+        "Too many failed logins. Wait %d minutes, then try again.",
         minutes,
     )
     form = AuthenticationForm(request, initial={"username": username})

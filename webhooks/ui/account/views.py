@@ -23,8 +23,8 @@ class TimeZoneForm(forms.Form):
         label=gettext_lazy("Time zone"),
         required=False,
         help_text=gettext_lazy(
-            "Every time on the screens is shown in this zone, for example Europe/Kyiv. What is "
-            "sent to receivers follows the settings of each webhook."
+            "Times on screens use this zone, for example Europe/Kyiv. Requests use the "
+            "settings of each webhook."
         ),
     )
 

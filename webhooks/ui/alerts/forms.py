@@ -25,7 +25,7 @@ _HINTS = {
 
 _MISSING = {
     "name": _("Enter a name."),
-    "secret": _("Enter it: without it no alert can be sent."),
+    "secret": _("Enter it. Alerts cannot be sent without it."),
     "recipient": _("Enter where alerts are sent."),
 }
 
@@ -51,9 +51,9 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
             self.fields["recipient"] = forms.EmailField(label=_("E-mail address"), max_length=100)
         elif kind == ChannelKind.TELEGRAM:
             secret.label, recipient.label = _("Bot token"), _("Chat ID")
-            secret.help_text = _("BotFather gives it to you: 123456789:AAE…")
+            secret.help_text = _("From BotFather: 123456789:AAE…")
             recipient.help_text = _(
-                "A number such as -1001234567890, or @channel. Add the bot there."
+                "A number such as -1001234567890, or @channel. Add the bot to the chat."
             )
             recipient.required = True
         else:
@@ -78,7 +78,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
         assert isinstance(chosen, forms.ModelMultipleChoiceField)
         chosen.queryset = Webhook.objects.present().only("name").order_by("name", "pk")
         chosen.label = _("Only these webhooks")
-        chosen.help_text = _("None chosen: every webhook.")
+        chosen.help_text = _("Leave empty for every webhook.")
 
     def _plain_origin(self) -> str:
         """Return where the URL, typed or stored, leads to over plain http; "" when it does not.
@@ -100,9 +100,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean_recipient(self) -> str:
         recipient: str = self.cleaned_data["recipient"]
         if self.instance.kind == ChannelKind.TELEGRAM and not _CHAT_ID.fullmatch(recipient):
-            raise ValidationError(
-                _("This is neither the number of a chat nor a name like @channel.")
-            )
+            raise ValidationError(_("Enter a chat number or a name like @channel."))
         return recipient
 
     def clean_secret(self) -> str:

@@ -30,7 +30,7 @@ class HostsField(ListField):
 
     separators = r"[\s,]+"
     limit = MAX_HOSTS
-    too_many = gettext_lazy("These are %(count)d hosts; at most %(limit)d are allowed.")
+    too_many = gettext_lazy("%(count)d hosts are too many; the limit is %(limit)d.")
 
     def read(self, typed: list[str]) -> list[str]:
         return list(dict.fromkeys(map(_host, typed)))
@@ -48,15 +48,15 @@ def _host(typed: str) -> str:
     except network.UnsafeURLError as error:
         raise ValidationError(
             _(
-                "“%(typed)s” is not a host. Write one a line, like crm.example.com, or with scheme "
-                "and port, like http://crm.example.com:8080."
+                "“%(typed)s” is not a host. Enter one per line, like crm.example.com or "
+                "http://crm.example.com:8080."
             ),
             code="invalid",
             params={"typed": typed[:80]},
         ) from error
     if target.url != f"{target.origin}/" or "#" in text or text.endswith("/"):
         raise ValidationError(
-            _("“%(typed)s” is more than a host. Write only %(host)s."),
+            _("“%(typed)s” is more than a host. Enter only %(host)s."),
             code="not_alone",
             params={"typed": typed[:80], "host": host_entry(target.origin)},
         )
@@ -73,15 +73,11 @@ class ConnectionForm(CredentialForm):
             {"rows": 2, "class": "mono", "autocomplete": "off", "spellcheck": "false"}
         ),
         help_text=gettext_lazy(
-            "One a line, for example “crm.example.com”, which means https on the usual port; write "
-            "another scheme or port along, like “https://crm.example.com:8443”. The credentials "
-            "are sent nowhere else, whatever a webhook's URL says."
+            "One per line, for example “crm.example.com” for https on port 443, or "
+            "“https://crm.example.com:8443”. The credentials are sent nowhere else."
         ),
         error_messages={
-            "required": gettext_lazy(
-                "Enter at least one host these credentials may be sent to, for example "
-                "“crm.example.com”."
-            )
+            "required": gettext_lazy("Enter at least one host, for example “crm.example.com”.")
         },
     )
     # Nothing is sent by a connection that could fail.
@@ -104,12 +100,12 @@ class ConnectionForm(CredentialForm):
             data, instance=instance, credential=instance, draft=draft, is_checked=is_checked
         )
         self.fields["alert_recipients"].help_text = _(
-            "One e-mail address a line. They and the recipients of every webhook that uses the "
-            "connection are notified when its access token is lost, once a day until it is "
-            "replaced, and when it works again."
+            "One e-mail address per line. They and the recipients of its webhooks are "
+            "notified when the access token is lost, daily until it is replaced, and when "
+            "it works again."
         )
         self.fields["name"].required = True
-        self.fields["name"].help_text = _("What webhooks choose it by, for example “CRM login”.")
+        self.fields["name"].help_text = _("For example “CRM login”.")
         self.fields["name"].error_messages["required"] = _("Enter a name, for example “CRM login”.")
         kind: Any = self.fields["authorization_type"]
         kind.choices = [choice for choice in kind.choices if choice[0] != AuthorizationType.NONE]
@@ -137,7 +133,7 @@ class ConnectionForm(CredentialForm):
         others = Credential.objects.shared().exclude(pk=self.instance.pk)
         if others.filter(name__iexact=name).exists():
             raise ValidationError(
-                _("Another connection has this name. Webhooks choose it by its name."),
+                _("Another connection has this name."),
                 code="taken",
             )
         return name

@@ -105,7 +105,7 @@ def delete(connection: Credential) -> None:
         list(locked.values_list("pk"))
         if users_of(connection).exists():
             raise ConnectionInUseError(
-                _("“%s” is used by webhooks: choose other credentials for them first.") % connection
+                _("“%s” is used by webhooks. Choose other credentials for them first.") % connection
             )
         tokens = events.erase(connection)
     # Over the network, so after the transaction.

@@ -177,8 +177,8 @@ def save_as_connection(request: HttpRequest, pk: int) -> HttpResponse:
         messages.error(request, str(error))
         return redirect("webhooks:edit", pk)
     sentence = _(
-        "The credentials of “%(webhook)s” are now the connection “%(connection)s”, which it uses. "
-        "Other webhooks for its hosts can use it too."
+        "The credentials of “%(webhook)s” are now the connection “%(connection)s”. Other "
+        "webhooks for the same hosts can use it too."
     )
     messages.success(request, sentence % {"webhook": webhook, "connection": connection})
     if not request.user.has_perm("webhooks.change_connection"):

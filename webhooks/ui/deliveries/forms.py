@@ -2,12 +2,13 @@
 
 import datetime as dt
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
+from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -15,13 +16,10 @@ from webhooks import catalogue, payloads
 from webhooks.delivery_log.query import Conditions
 from webhooks.models import Outcome, ResendScope, Status, Trigger, Webhook
 
-if TYPE_CHECKING:
-    from django_stubs_ext import StrOrPromise
-
 # A longer list is no longer a menu.
 _MAX_WEBHOOKS = 500
 _ANY = ("", gettext_lazy("Any"))
-PERIODS: dict[str, tuple["StrOrPromise", dt.timedelta]] = {
+PERIODS: dict[str, tuple[str | Promise, dt.timedelta]] = {
     "hour": (gettext_lazy("Last hour"), dt.timedelta(hours=1)),
     "day": (gettext_lazy("Last 24 hours"), dt.timedelta(days=1)),
     "week": (gettext_lazy("Last 7 days"), dt.timedelta(days=7)),
@@ -60,7 +58,7 @@ class MomentField(forms.CharField):
                 raise ValueError
         except (ValueError, OverflowError) as error:
             raise ValidationError(
-                _("Write a time like 2026-05-14T09:30:00."), code="invalid"
+                _("Enter a time like 2026-05-14T09:30:00."), code="invalid"
             ) from error
         return moment
 
@@ -116,7 +114,7 @@ class LogForm(forms.Form):
         code: str = self.cleaned_data["code"].strip().lower()
         if code and not re.fullmatch("[1-9][0-9]{2}|[1-9]xx|none", code):
             raise ValidationError(
-                _("Write a code such as 404, a class such as 5xx, or none."), code="invalid"
+                _("Enter a code such as 404, a class such as 5xx, or none."), code="invalid"
             )
         return code
 
@@ -229,7 +227,7 @@ class EditedPayloadForm(forms.Form):
         strip=False,
         widget=forms.Textarea(attrs={"class": "mono", "rows": 18, "spellcheck": "false"}),
         help_text=gettext_lazy(
-            "One JSON object. The type, the time and the project of the event stay as they are."
+            "One JSON object. The event's type, time and project do not change."
         ),
     )
 

@@ -276,7 +276,7 @@ def resend(request: HttpRequest, delivery_id: str) -> HttpResponse:
     delivery = get_delivery(delivery_id)
     if not act(request, Action.RESENT, [delivery]):
         messages.warning(
-            request, _("Nothing was resent: it is on hold, being sent, or its webhook was deleted.")
+            request, _("Nothing was resent. It is on hold, being sent, or its webhook was deleted.")
         )
     elif delivery.status in events.ENDED:
         same = Delivery.objects.filter(event=delivery.event_id, webhook=delivery.webhook_id)
@@ -334,9 +334,9 @@ def save_view(request: HttpRequest) -> HttpResponse:
     user_id = request.user.pk or 0
     kept = SavedView.objects.filter(user=user_id)
     if not name or not filters:
-        messages.warning(request, _("Choose filters and write a name first."))
+        messages.warning(request, _("Choose filters and enter a name first."))
     elif kept.exclude(name=name).count() >= _MAX_VIEWS:
-        messages.warning(request, _("Delete a view first: %d is the most.") % _MAX_VIEWS)
+        messages.warning(request, _("Delete a view first. The limit is %d.") % _MAX_VIEWS)
     else:
         kept.update_or_create(user_id=user_id, name=name, defaults={"query": urlencode(filters)})
         messages.success(request, _("“%s” is saved.") % name)
@@ -354,7 +354,7 @@ def edit(request: HttpRequest, delivery_id: str) -> HttpResponse:
     """Change a copy of an event's payload and send that to this webhook alone."""
     delivery = get_delivery(delivery_id)
     if delivery.webhook.deleted_at:
-        messages.error(request, _("The webhook was deleted, so nothing can be sent to it."))
+        messages.error(request, _("The webhook was deleted. Nothing can be sent to it."))
         return redirect("webhooks:delivery", delivery.pk)
     initial = {"payload": detail_.editable_payload(delivery.event)}
     form = EditedPayloadForm(request.POST or None, initial=initial)

@@ -1,19 +1,22 @@
 """A document of docs/ as a part of a page: headings to link to, languages to fold, code to copy."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
+from urllib.parse import unquote
 
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import slugify
+from django.utils.translation import gettext
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 _FOLD = '<details class="disclosure help-language" name="language"><summary><h3>{}</h3></summary>'
 _CODE = (
     '<div class="help-code"><pre class="code" id="{id}" tabindex="0">{text}</pre>'
-    '<button type="button" class="btn is-small" data-copy-from="#{id}">Copy</button></div>'
+    '<button type="button" class="btn is-small" data-copy-from="#{id}">{copy}</button></div>'
 )
 
 
@@ -26,16 +29,26 @@ class Document:
     sections: tuple[tuple[str, str], ...]
 
 
-def read(text: str, *, pages: Mapping[str, str]) -> Document:
+def read(text: str, *, pages: Mapping[str, str], ids: Sequence[str] = ()) -> Document:
     """Return a document; `pages` are the addresses of other documents that it links to.
 
-    HTML in it is text.
+    `ids` are those of the headings of the document that this one translates, so that a link to
+    a heading leads to it in every language. HTML in it is text.
     """
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     for rule in ("fence", "code_block"):
         parser.add_render_rule(rule, _code)
     [_, title, _, *tokens] = parser.parse(text)
-    sections: list[tuple[str, str]] = []
+    titles = [
+        inline.content
+        for token, inline in pairwise(tokens)
+        if (token.type, token.tag) == ("heading_open", "h2")
+    ]
+    own = [slugify(title, allow_unicode=True) for title in titles]
+    sections = tuple(zip(ids or own, titles, strict=True))
+    moved = {f"#{one}": f"#{id_}" for one, (id_, _) in zip(own, sections, strict=True)}
+    addresses = {**moved, **pages}
+    left = iter(sections)
     shown: list[Token] = []
     is_folded = False
     following = iter(tokens)
@@ -48,18 +61,17 @@ def read(text: str, *, pages: Mapping[str, str]) -> Document:
                 shown.append(_html(format_html(_FOLD, heading.content)))
                 next(following)
                 continue
-            sections.append((slugify(heading.content), heading.content))
-            token.attrSet("id", sections[-1][0])
+            token.attrSet("id", next(left)[0])
             shown += [token, heading]
             continue
         for link in token.children or ():
             if link.type == "link_open":
                 address = str(link.attrGet("href"))
-                link.attrSet("href", pages.get(address, address))
+                link.attrSet("href", addresses.get(unquote(address), address))
         shown.append(token)
     shown += [_html("</details>")] if is_folded else []
     body = parser.renderer.render(_tables(shown), parser.options, {})
-    return Document(title=title.content, body=SafeString(body), sections=tuple(sections))
+    return Document(title=title.content, body=SafeString(body), sections=sections)
 
 
 def _tables(tokens: list[Token]) -> list[Token]:
@@ -87,4 +99,4 @@ def _html(content: str) -> Token:
 def _code(_renderer: object, tokens: list[Token], index: int, _options: Any, env: Any) -> str:
     env["code"] = env.get("code", 0) + 1
     text = tokens[index].content.removesuffix("\n")
-    return format_html(_CODE, id=f"code-{env['code']}", text=text)
+    return format_html(_CODE, id=f"code-{env['code']}", text=text, copy=gettext("Copy"))

@@ -1,20 +1,22 @@
-"""The event catalogue, searchable, and the receiver's guide, which is docs/receivers.md itself."""
+"""The event catalogue, searchable, and the receiver's guide, which is docs/receivers.md."""
 
 import json
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils.translation import get_language
 
 from webhooks import catalogue
 from webhooks.catalogue import EVENT_TYPES, EventType
 from webhooks.ui.help import markdown
 from webhooks.ui.requests import page
 
-_GUIDE = "docs/receivers.md"
+_GUIDE = settings.BASE_DIR / "docs" / "receivers.md"
 
 
 @page()
@@ -61,10 +63,22 @@ def _json(value: object) -> str:
 
 @page()
 def receivers(request: HttpRequest) -> HttpResponse:
-    return render(request, "webhooks/help/receivers.html", {"guide": _guide()})
+    language = get_language() or "en"
+    context = {"guide": _guide(language), "language": language if _translation(language) else "en"}
+    return render(request, "webhooks/help/receivers.html", context)
 
 
 @cache
-def _guide() -> markdown.Document:
-    text = (settings.BASE_DIR / _GUIDE).read_text(encoding="utf-8")
-    return markdown.read(text, pages={"events.md": reverse("webhooks:help_events")})
+def _guide(language: str) -> markdown.Document:
+    """Return the guide as it is shown in a language; in English where it has no translation."""
+    pages = {"events.md": reverse("webhooks:help_events")}
+    original = markdown.read(_GUIDE.read_text(encoding="utf-8"), pages=pages)
+    if (path := _translation(language)) is None:
+        return original
+    ids = [id_ for id_, _ in original.sections]
+    return markdown.read(path.read_text(encoding="utf-8"), pages=pages, ids=ids)
+
+
+def _translation(language: str) -> Path | None:
+    path = _GUIDE.with_suffix(f".{language}.md")
+    return path if path.exists() else None

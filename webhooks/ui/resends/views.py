@@ -172,7 +172,7 @@ def _start(request: HtmxRequest, resend: Resend) -> HttpResponse:
             resends.start(resend)
             audit.record(Action.RESEND_STARTED, resend, user=request.user, note=_note(resend))
     except resends.AlreadyRunningError as other:
-        messages.info(request, _("This was started before; here it is."))
+        messages.info(request, _("This resend was already started."))
         return redirect("webhooks:resend", other.resend.pk)
     return redirect("webhooks:resend", resend.pk)
 
@@ -232,7 +232,7 @@ def stop(request: HtmxRequest, pk: int) -> HttpResponse:
         if stopped := resends.stop(resend):
             audit.record(Action.RESEND_STOPPED, resend, user=request.user)
     if stopped:
-        messages.success(request, _("Stopped. What was resent before that is still delivered."))
+        messages.success(request, _("Stopped. Deliveries resent before that still go out."))
     else:
         messages.info(request, _("It had ended already."))
     return redirect("webhooks:resend", resend.pk)

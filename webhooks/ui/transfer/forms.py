@@ -1,7 +1,7 @@
 """The webhook form, filled from a file instead of a page, and what a page has in other shapes."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,10 +11,11 @@ from django.db import transaction
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
-from webhooks import catalogue, filters, payloads
+from webhooks import filters, payloads
+from webhooks.audit.versions import FIELDS, portable_headers
 from webhooks.models import AUTHORIZATION_FIELDS, Credential, Webhook, may_be_sent_to
 from webhooks.security.drafts import Draft
-from webhooks.ui.transfer.document import FIELDS, portable_headers, settings_of
+from webhooks.ui.transfer.document import settings_of
 from webhooks.ui.webhook_form import authorization
 from webhooks.ui.webhook_form.forms import WebhookForm
 from webhooks.ui.webhook_form.headers import (
@@ -108,7 +109,7 @@ class ImportForm(WebhookForm):
                 return list(map(str, value))
             return "" if field is None or value is None else field.prepare_value(value)
         except (TypeError, ValueError, AttributeError, StopIteration):
-            self._errors_of_entry.append(_("“%s” has a value of another kind.") % name)
+            self._errors_of_entry.append(_("“%s” has a value of the wrong type.") % name)
             return ""
 
     def _misread(self) -> list[str]:
@@ -119,7 +120,7 @@ class ImportForm(WebhookForm):
         chosen = self.cleaned_data.get("authorization_type", "")
         unused = authorization.unchosen_fields(chosen, self.cleaned_data.get("grant_type", ""))
         return [
-            _("“%(key)s” has to be written as %(value)s.") % {"key": name, "value": read[:200]}
+            _("“%(key)s” must be written as %(value)s.") % {"key": name, "value": read[:200]}
             for name, value in self._given.items()
             # An empty value is the form's default, and a part of the types goes with a wildcard.
             if value and name in self.cleaned_data and name not in {*unused, "event_types"}
@@ -135,11 +136,6 @@ class ImportForm(WebhookForm):
                 webhook.save(update_fields={*others, "headers_json", "secrets_changed_at"})
         return webhook
 
-    def gained_types(self, patterns: Iterable[str]) -> set[str]:
-        """Return the event types that the webhook did not have before."""
-        before = self._stored["event_types"] if self.instance.pk else []
-        return set(catalogue.types_for(patterns)) - set(catalogue.types_for(before))
-
     def _full_types(self, patterns: list[str]) -> list[str]:
         limit = settings.WEBHOOKS_MAX_PER_EVENT_TYPE
         return sorted(key for key in self.gained_types(patterns) if self._counts[key] >= limit)
@@ -152,7 +148,7 @@ class ImportForm(WebhookForm):
         if not name or (webhook.credential.is_shared and name == webhook.credential.name):
             return connection_id(webhook) if name else None
         if not self._may_connect:
-            self._errors_of_entry.append(_("You may not use connections."))
+            self._errors_of_entry.append(_("You have no permission to use connections."))
             return None
         found = list(Credential.objects.shared().filter(name__iexact=name)[:2])
         if len(found) == 1:
@@ -172,7 +168,7 @@ class ImportForm(WebhookForm):
             if is_right and all(isinstance(row, dict) for row in rows):
                 setattr(webhook, name, values[name])
             else:
-                self._errors_of_entry.append(_("“%s” has a value of another kind.") % name)
+                self._errors_of_entry.append(_("“%s” has a value of the wrong type.") % name)
 
     def _without_field(self) -> list[str]:
         """Return the settings that the page has in other shapes."""
@@ -184,7 +180,7 @@ def values_of(webhook: Webhook) -> dict[str, Any]:
     """Return what can be compared before and after: settings, headers, and the connection."""
     return {
         **settings_of(webhook),
-        "headers": portable_headers(stored_headers(webhook)),
+        "headers": portable_headers(webhook),
         "connection": connection_id(webhook),
     }
 
@@ -234,7 +230,7 @@ def _headers(entry: Mapping[str, Any], webhook: Webhook, url: str, errors: list[
         if not row.is_secret and not row.value:
             errors.append(_("The header %s has no value.") % row.name[:60])
     if len({row.name.lower() for row in rows}) < len(rows):
-        errors.append(_("A header is there twice. Keep one of them."))
+        errors.append(_("A header appears twice. Keep one of them."))
     if len(rows) > _MAX_HEADERS:
         errors.append(_("There are more than %d headers.") % _MAX_HEADERS)
     return headers_as_json(rows)

@@ -131,7 +131,7 @@ class _Planner:
     def _row(self, entry: Any) -> int | None:
         """Return the row that an entry changes, None for a new one. Raises _EntryError."""
         if not isinstance(entry, dict):
-            raise _EntryError(_("This is not a webhook but a single value."))
+            raise _EntryError(_("This is a single value, not a webhook."))
         if errors := mistakes(entry):
             raise _EntryError(*errors)
         pk = self._find(entry)
@@ -140,9 +140,9 @@ class _Planner:
             raise _EntryError(_("An entry above is the same webhook. Keep one of them."))
         self._seen.add(key)
         if pk is None and not self._may("webhooks.add_webhook"):
-            raise _EntryError(_("You may not create webhooks."))
+            raise _EntryError(_("You have no permission to create webhooks."))
         if pk is not None and not self._may("webhooks.change_webhook"):
-            raise _EntryError(_("You may not change it."))
+            raise _EntryError(_("You have no permission to change it."))
         return pk
 
     def _find(self, entry: Mapping[str, Any]) -> int | None:
@@ -152,7 +152,7 @@ class _Planner:
         named = self._by_name.get(entry["name"].strip().lower(), [])
         if len(named) > 1:
             raise _EntryError(
-                _("%d webhooks have this name here. Say which one by its “uid”.") % len(named)
+                _("%d webhooks have this name here. Add the “uid” of the right one.") % len(named)
             )
         return named[0] if named else None
 

@@ -16,6 +16,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from webhooks import audit, events
+from webhooks.audit.versions import FIELDS
 from webhooks.delivery import trash
 from webhooks.delivery_log import charts, explain
 from webhooks.delivery_log.charts import Period
@@ -54,24 +55,6 @@ RECENT_DELIVERIES = 15
 EVENTS_PER_PAGE = 30
 _MAX_FOUND = 50
 _OPEN = (Status.PENDING, Status.SENDING, Status.HELD, Status.PARKED)
-# What belongs to one webhook alone: its identity, its signing secrets, its history.
-_NOT_COPIED = {
-    "id",
-    "uid",
-    "credential",
-    "version",
-    "created_at",
-    "created_by",
-    "updated_at",
-    "deleted_at",
-    "paused_at",
-    "signing_secret",
-    "previous_signing_secret",
-    "previous_signing_secret_until",
-    "secrets_changed_at",
-    # It goes along with each secret.
-    "secret_origins",
-}
 
 
 @page("webhooks.view_webhook")
@@ -222,7 +205,7 @@ def resume(request: HttpRequest, pk: int) -> HttpResponse:
     choice = request.POST.get("held", "")
     if not webhook.is_active:
         if choice not in ("send", "drop") and held_by_pause(webhook):
-            messages.info(request, _("Say below what happens to the deliveries that are held."))
+            messages.info(request, _("Choose below what happens to the deliveries on hold."))
             return redirect(reverse("webhooks:detail", args=[webhook.pk]) + "#resume")
         with transaction.atomic():
             count = events.resume(webhook, drop_held=choice == "drop")
@@ -258,8 +241,8 @@ def duplicate(request: HttpRequest, pk: int) -> HttpResponse:
         messages.error(request, str(error))
         return redirect_back(request, "webhooks:detail", webhook.pk)
     text = _(
-        "This is a copy of “%s” with its settings and credentials. It has a signing secret of its "
-        "own and no access token, and it is paused: look it over, then resume it."
+        "This is a copy of “%s” with its settings and credentials. It is paused, and has "
+        "its own signing secret and no access token. Review it, then resume it."
     )
     messages.success(request, text % webhook)
     if not request.user.has_perm("webhooks.change_webhook"):
@@ -271,8 +254,7 @@ def duplicate(request: HttpRequest, pk: int) -> HttpResponse:
 def _copy_of(webhook: Webhook) -> Webhook:
     """Return an unsaved, paused copy. Secrets are opened here and sealed again for the new row."""
     copy = Webhook()
-    copied = {field.name for field in Webhook._meta.concrete_fields} - _NOT_COPIED
-    copy.copy_columns(webhook, copied)
+    copy.copy_columns(webhook, {*FIELDS, "headers_json", "alerts_muted_until"})
     copy.credential.copy_columns(webhook.private_credential, AUTHORIZATION_FIELDS)
     longest = 100 - len(_("%s (copy)") % "")
     copy.name = _("%s (copy)") % webhook.name[:longest]
@@ -317,11 +299,11 @@ def _unblock(request: HttpRequest, pk: int, delivery_id: str, action: Action) ->
     found = get_object_or_404(Delivery, pk=delivery_id.replace("\0", ""), webhook=webhook)
     # What ended meanwhile is not sent as a new one.
     if found.status in events.ENDED or not act(request, action, [found]):
-        messages.warning(request, _("%s no longer waits: look at it in the log.") % delivery_id)
+        messages.warning(request, _("%s is no longer waiting. View it in the log.") % delivery_id)
     elif action == Action.RESENT:
         messages.success(request, _("The next attempt of %s starts now.") % delivery_id)
     else:
-        sentence = _("%s is cancelled. What waited behind it is sent now.")
+        sentence = _("%s is cancelled. The deliveries behind it are sent now.")
         messages.success(request, sentence % delivery_id)
     return redirect("webhooks:detail", pk)
 

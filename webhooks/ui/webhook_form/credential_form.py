@@ -4,7 +4,7 @@ Typed secrets wait in a `Draft` while the form is shown again. Knows no request.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django import forms
 from django.forms.models import construct_instance, model_to_dict
@@ -35,11 +35,6 @@ from webhooks.ui.webhook_form.oauth_fields import OAuthFields, choice_field, tex
 from webhooks.ui.webhook_form.pasted_curl import Pasted
 from webhooks.ui.webhook_form.sections import ALERT_FIELDS, AlertFields, mute_shown
 
-if TYPE_CHECKING:
-    _ModelForm = forms.ModelForm[Any]
-else:
-    _ModelForm = forms.ModelForm
-
 # The columns of the credential that the page shows.
 CREDENTIAL_FIELDS = (
     *("authorization_type", "basic_login"),
@@ -58,7 +53,7 @@ _PAGE_ORDER = (
 )
 
 
-class CredentialForm(OAuthFields, AlertFields, _ModelForm):
+class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore[type-arg]
     """The authorization of a webhook or a connection, checked, and written beside the instance.
 
     `is_checked=False` shows what was posted again without judging it: the person asked for another
@@ -74,8 +69,8 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
     callback_url = text_field(
         "callback_url",
         _(
-            "Register this URL at the provider, letter by letter. After you approve, the provider "
-            "sends you back here and the code is taken from it."
+            "Register exactly this URL at the provider. After you approve, it sends you "
+            "back here with a code."
         ),
         widget=CopyInput,
         inputmode="url",
@@ -90,7 +85,7 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
     client_secret = SecretFormField(
         label=_("Client secret"),
         strip=True,
-        help_text=_("The password of this app at the provider."),
+        help_text=_("This app's password at the provider."),
     )
     scope = text_field("scope", placeholder="read write")
     # Left out, it is the model's default; radios are never empty on the page.
@@ -157,6 +152,15 @@ class CredentialForm(OAuthFields, AlertFields, _ModelForm):
         """Return the authorization type whose fields are shown."""
         value = str(self["authorization_type"].value())
         return value if value in AuthorizationType.values else AuthorizationType.NONE
+
+    @property
+    def advanced_summary(self) -> str:
+        """Return one line about what the folded settings hold."""
+        certificate: Any = self.fields[authorization.CERTIFICATE]
+        parts = self.differences if self.chosen_type == AuthorizationType.OAUTH2 else []
+        if certificate.widget.is_set:
+            parts = [*parts, str(certificate.label)]
+        return ", ".join(parts) or str(_("standard, no TLS client certificate"))
 
     def mark(self, fields: Iterable[str]) -> None:
         """Mark the fields that a refusal of the provider is about; the token panel says it."""

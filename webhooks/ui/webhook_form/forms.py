@@ -1,8 +1,8 @@
 """The webhook form: what people edit, checked and written in one step. Knows no request."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zoneinfo import available_timezones
 
 from django import forms
@@ -44,20 +44,15 @@ from webhooks.ui.webhook_form.sections import (
 )
 from webhooks.ui.webhook_form.success import SuccessFields
 
-if TYPE_CHECKING:
-    _ModelChoiceField = forms.ModelChoiceField[Credential]
-else:
-    _ModelChoiceField = forms.ModelChoiceField
-
 # Sentences where somebody would err, and those for an empty field.
 HELP = {
-    "body_format": _("With GET everything goes into the query string."),
+    "body_format": _("GET sends everything in the query string."),
     "uses_older_names": _("For receivers that expect “billsec” instead of “talk_seconds”."),
 }
 REQUIRED = {
     "name": _("Enter a name, for example “CRM: missed calls”."),
     "url": _(
-        "Enter the address that receives the events, for example “https://example.com/hooks/calls”."
+        "Enter the URL that receives the events, for example “https://example.com/hooks/calls”."
     ),
 }
 # What the form shows in place of an authorization type while a connection is chosen.
@@ -83,7 +78,7 @@ class ConnectionSelect(forms.Select):
         return option
 
 
-class ConnectionField(_ModelChoiceField):
+class ConnectionField(forms.ModelChoiceField):  # type: ignore[type-arg]
     """One of the connections, or none for the webhook's own credentials."""
 
     widget = ConnectionSelect
@@ -113,13 +108,13 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         required=False,
         initial=True,
         show_hidden_initial=True,
-        help_text=_("Paused: events are kept and sent when it is resumed."),
+        help_text=_("Events are kept and sent when it is resumed."),
     )
     # Asked for when a paused webhook holds deliveries, and is made active here.
     held = forms.ChoiceField(
-        label=_("Held deliveries, when it becomes active"),
+        label=_("Deliveries on hold, when it becomes active"),
         required=False,
-        choices=[("send", _("Send them, in order")), ("drop", _("Drop them"))],
+        choices=[("send", _("Send them, in order")), ("drop", _("Cancel them"))],
         widget=forms.RadioSelect,
     )
     event_types = EventTypesField(label=_("Events"))
@@ -129,7 +124,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         max_value=60,
         initial=15,
         error_messages={
-            key: _("The timeout is a whole number from 1 to 60 seconds.")
+            key: _("Enter a whole number from 1 to 60.")
             for key in ("required", "invalid", "min_value", "max_value")
         },
     )
@@ -145,9 +140,9 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         required=False,
         empty_label=_("This webhook's own"),
         widget=ConnectionSelect({"data-connection": True}),
-        help_text=_("A connection can be chosen when the URL leads to one of its hosts."),
+        help_text=_("Connections that may be sent to the URL's host can be chosen."),
         error_messages={
-            "invalid_choice": _("This connection does not exist any more. Choose another one.")
+            "invalid_choice": _("This connection no longer exists. Choose another one.")
         },
     )
 
@@ -343,10 +338,10 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
             # Other fields are judged by the address all the same.
             problem = ValidationError(
                 _(
-                    "The parameter “%(name)s” looks like a secret, and everybody who sees the "
-                    "webhook or a log sees its URL. Leave it out and send it as a secret header or "
-                    "with Basic authentication; a token from a provider belongs to OAuth 2.0, "
-                    "which can also send it as a query parameter."
+                    "The parameter “%(name)s” looks like a secret, and everyone who sees "
+                    "the webhook or a log sees its URL. Send it as a secret header or "
+                    "with Basic authentication. For a token from a provider use OAuth "
+                    "2.0, which can also send it as a query parameter."
                 ),
                 code="secret",
                 params={"name": name[:60]},
@@ -359,8 +354,8 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         if full := self._full_types(patterns):
             raise ValidationError(
                 _(
-                    "%(types)s already has %(limit)d webhooks, the most allowed for one event "
-                    "type. Delete one of them or choose another event type."
+                    "%(types)s already has %(limit)d webhooks, the limit for one event "
+                    "type. Delete one or choose another event type."
                 ),
                 code="too_many",
                 params={
@@ -376,7 +371,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
     def clean(self) -> dict[str, Any]:
         values = super().clean()
         if "held" in self.fields and values.get("is_active") and not values.get("held"):
-            self.add_error("held", _("Say what happens to the deliveries that are held."))
+            self.add_error("held", _("Choose what happens to the deliveries on hold."))
         self.check_rule(values)
         return values
 
@@ -444,10 +439,14 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         self.instance.set_secret("headers_json", headers)
         return {"headers_json", "secrets_changed_at"}
 
+    def gained_types(self, patterns: Iterable[str]) -> set[str]:
+        """Return the event types that the webhook did not have before."""
+        before = self._stored["event_types"] if self.instance.pk else []
+        return set(catalogue.types_for(patterns)) - set(catalogue.types_for(before))
+
     def _full_types(self, patterns: list[str]) -> list[str]:
         """Return the newly chosen types that have as many webhooks as are allowed."""
-        before = self._stored["event_types"] if self.instance.pk else []
-        wanted = set(catalogue.types_for(patterns)) - set(catalogue.types_for(before))
+        wanted = self.gained_types(patterns)
         counts = dict.fromkeys(wanted, 0)
         others = Webhook.objects.present().exclude(pk=self.instance.pk)
         for chosen in others.values_list("event_types", flat=True):

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -31,8 +31,8 @@ _MAX_NAMES = 3
 _TOO_MANY = ngettext_lazy(
     "At most %(num)d header can be set.", "At most %(num)d headers can be set.", "num"
 )
-_BY_THE_REQUEST = _("%(name)s is set by the request itself and cannot be a custom header.")
-_BY_SIGNING = _("%(name)s belongs to the signature and is set for every request by itself.")
+_BY_THE_REQUEST = _("%(name)s is set automatically and cannot be a custom header.")
+_BY_SIGNING = _("%(name)s is part of the signature and is set automatically.")
 # Names refused, each with the sentence that says what to do instead.
 RESERVED = {
     **dict.fromkeys(
@@ -54,21 +54,15 @@ RESERVED = {
     **dict.fromkeys(
         ("webhook-id", "webhook-timestamp", "webhook-signature", "webhook-attempt"), _BY_SIGNING
     ),
-    "content-type": _("Content-Type follows from the body format. Choose the format above."),
+    "content-type": _("Content-Type is set by the body format."),
     "authorization": _(
-        "Authorization cannot be a custom header. Choose an authorization type below."
+        "Authorization cannot be a custom header. Choose an authorization type instead."
     ),
     "cookie": _(
-        "Cookie cannot be a custom header: a browser's session ends and nobody renews it. "
-        "Choose an authorization type or send a key in a header of its own."
+        "Cookie cannot be a custom header: sessions expire. Choose an authorization type, "
+        "or send a key in another header."
     ),
 }
-
-
-if TYPE_CHECKING:
-    _HeaderFormSet = forms.BaseFormSet["HeaderRow"]
-else:
-    _HeaderFormSet = forms.BaseFormSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,11 +196,9 @@ class HeaderRow(forms.Form):
         except ValidationError as error:
             self.add_error("value", error)
         if not kept:
-            self.add_error("value", _("Enter a value, or empty the name to leave the header out."))
+            self.add_error("value", _("Enter a value, or clear the name to remove the header."))
         elif not self.cleaned_data["is_secret"]:
-            self.add_error(
-                "value", _("Type the value again: a secret is not shown once it is set.")
-            )
+            self.add_error("value", _("Enter the value again: a stored secret is not shown."))
         return kept
 
     def _kept(self) -> str:
@@ -220,11 +212,11 @@ class HeaderRow(forms.Form):
 
     def _secret_state(self) -> str:
         if self._draft.get(str(self.prefix)):
-            return str(_("typed, not yet saved"))
-        return str(_("set; empty keeps it")) if self._kept() else ""
+            return str(_("entered, not saved yet"))
+        return str(_("set; leave empty to keep")) if self._kept() else ""
 
 
-class HeaderRows(_HeaderFormSet):
+class HeaderRows(forms.BaseFormSet):  # type: ignore[type-arg]
     """All rows; names are unique, whatever their case."""
 
     def clean(self) -> None:
@@ -234,7 +226,7 @@ class HeaderRows(_HeaderFormSet):
             if header is None:
                 continue
             if header.name.lower() in seen:
-                row.add_error("name", _("This header is there twice. Keep one of them."))
+                row.add_error("name", _("This header appears twice. Keep one of them."))
             seen.add(header.name.lower())
 
     @property

@@ -116,85 +116,84 @@ class OAuthFields(forms.Form):
     issuer = text_field(
         "issuer",
         gettext_lazy(
-            "For example “https://accounts.google.com”. Answers of any other issuer are refused."
+            "For example “https://accounts.google.com”. Answers from any other issuer are rejected."
         ),
         inputmode="url",
     )
-    uses_pkce = _switch("uses_pkce", gettext_lazy("Off only for a provider that refuses it."))
+    uses_pkce = _switch("uses_pkce", gettext_lazy("Turn off only if the provider rejects it."))
     requires_issuer = _switch(
         "requires_issuer",
         gettext_lazy(
-            "Yes when the provider promises it (RFC 9207); an answer without it is then refused."
+            "Yes if the provider supports it (RFC 9207). Answers without it are then rejected."
         ),
     )
     scope_separator = choice_field("scope_separator")
     audience = text_field(
         "audience",
         gettext_lazy(
-            "Sent as “audience”, for example “https://api.example.com”; several with spaces "
-            "between. Auth0 asks for it."
+            "Sent as “audience”, for example “https://api.example.com”. Separate several "
+            "with spaces. Auth0 requires it."
         ),
     )
     resource = text_field(
         "resource",
         gettext_lazy(
-            "Sent as “resource” (RFC 8707): addresses with spaces between, for example "
-            "“https://api.example.com”."
+            "Sent as “resource” (RFC 8707), for example “https://api.example.com”. "
+            "Separate several with spaces."
         ),
         inputmode="url",
     )
     authorization_parameters = ParametersField(
         label=_LABELS["authorization_parameters"],
         reserved=oauth.RESERVED_IN_AUTHORIZATION,
-        help_text=gettext_lazy("One a line, for example “prompt=consent”."),
+        help_text=gettext_lazy("One per line, for example “prompt=consent”."),
     )
     token_parameters = ParametersField(
         label=_LABELS["token_parameters"],
         reserved=oauth.RESERVED_IN_TOKEN_REQUEST,
         help_text=gettext_lazy(
-            "Sent when an approval becomes a token, one a line, for example “tenant=42”."
+            "Sent when the code is exchanged for a token. One per line, for example “tenant=42”."
         ),
     )
     refresh_parameters = ParametersField(
         label=_LABELS["refresh_parameters"],
         reserved=oauth.RESERVED_IN_TOKEN_REQUEST,
         help_text=gettext_lazy(
-            "Sent when a token is refreshed, one a line, for example “tenant=42”."
+            "Sent when a token is refreshed. One per line, for example “tenant=42”."
         ),
     )
     client_key = SecretLinesField(
         label=_LABELS["client_key"],
         check=pem.private_key,
         help_text=gettext_lazy(
-            "Signs the JWT; PEM, or the JSON file of a Google service account. Left empty, a key "
-            "is made when you save."
+            "Signs the JWT: PEM, or the JSON file of a Google service account. Leave "
+            "empty to create a key when you save."
         ),
     )
     assertion_claims = ParametersField(
         label=_LABELS["assertion_claims"],
         reserved=oauth.RESERVED_CLAIMS,
         help_text=gettext_lazy(
-            "One a line, for example “sub=integration@example.com” or "
-            "“aud=https://login.salesforce.com”. The client ID is iss and sub, Access token URL "
-            "is aud. Also “kid”, “alg”, “x5t”."
+            "One per line, for example “sub=integration@example.com”. Defaults: iss and "
+            "sub are the client ID, aud is Access token URL. Also “kid”, “alg”, “x5t”."
         ),
     )
     client_certificate = SecretLinesField(
         label=_LABELS["client_certificate"],
         check=pem.check_certificate,
         help_text=gettext_lazy(
-            "The certificate and its private key, both PEM, for a provider or a receiver that "
-            "asks for one (mutual TLS)."
+            "The certificate and its private key as PEM, for a provider or receiver that "
+            "requires mutual TLS."
         ),
     )
     token_headers = SecretLinesField(
         label=_LABELS["token_headers"],
         check=oauth.check_headers,
-        help_text=gettext_lazy("One a line, for example “X-Tenant: 42”."),
+        help_text=gettext_lazy("One per line, for example “X-Tenant: 42”."),
     )
     uses_json_token_request = _switch(
         "uses_json_token_request",
-        gettext_lazy("The standard is a form."),
+        gettext_lazy("Form is the standard."),
         yes=gettext_lazy("JSON"),
         no=gettext_lazy("Form"),
         label=gettext_lazy("Token request as"),
@@ -202,7 +201,7 @@ class OAuthFields(forms.Form):
     refresh_url = text_field(
         "refresh_url",
         gettext_lazy(
-            "Only when refreshing has an address of its own, for example "
+            "Only if refreshing has its own URL, for example "
             "“https://provider.example/oauth/refresh”."
         ),
         inputmode="url",
@@ -210,37 +209,39 @@ class OAuthFields(forms.Form):
     revocation_url = text_field(
         "revocation_url",
         gettext_lazy(
-            "Told when a token is cleared or the webhook is deleted, for example "
+            "Called when a token is cleared or the webhook is deleted, for example "
             "“https://provider.example/oauth/revoke”."
         ),
         inputmode="url",
     )
     token_path = text_field(
         "token_path",
-        gettext_lazy("For example “authed_user.access_token”. Empty: “access_token”."),
+        gettext_lazy("For example “authed_user.access_token”. Default: “access_token”."),
     )
     token_placement = choice_field("token_placement")
     header_prefix = text_field(
         "header_prefix",
-        gettext_lazy("The word before the token, normally “Bearer”. Empty: the token alone."),
+        gettext_lazy(
+            "The word before the token, usually “Bearer”. Leave empty to send the token alone."
+        ),
         list="header-prefixes",
     )
     token_query_parameter = text_field(
         "token_query_parameter",
-        gettext_lazy("What stands before the token in the address, for example “auth”."),
-        label=gettext_lazy("Name of the parameter"),
+        gettext_lazy("For example “auth”."),
+        label=gettext_lazy("Parameter name"),
     )
     expired_status_codes = StatusCodesField(
         label=_LABELS["expired_status_codes"],
         help_text=gettext_lazy(
-            "The token is then refreshed, once. For example “401, 419”; empty: 401."
+            "The token is then refreshed once. For example “401, 419”. Default: 401."
         ),
     )
     reauthorization_words = WordsField(
         label=_LABELS["reauthorization_words"],
         help_text=gettext_lazy(
-            "One a line, for example “token expired”. A refusal of the token endpoint with one of "
-            "them ends the grant."
+            "One per line, for example “token expired”. If the token endpoint answers "
+            "with one of them, a person has to authorize again."
         ),
     )
 
@@ -253,10 +254,6 @@ class OAuthFields(forms.Form):
     def unused(self) -> frozenset[str]:
         """Return the fields that the chosen grant has no use for."""
         return unused_fields(self.chosen_grant)
-
-    @property
-    def has_certificate_open(self) -> bool:
-        return bool(self[CERTIFICATE].errors or self[CERTIFICATE].field.widget.is_set)
 
     @property
     def signs_with_key(self) -> bool:
@@ -326,15 +323,15 @@ class OAuthFields(forms.Form):
 
     @property
     def has_advanced_open(self) -> bool:
-        return any(self[field].errors for field in (*ADVANCED_FIELDS, *ADVANCED_SECRETS))
+        names = (*ADVANCED_FIELDS, *ADVANCED_SECRETS, CERTIFICATE)
+        return any(self[field].errors for field in names)
 
     @property
-    def advanced_summary(self) -> str:
-        """Return one line about what differs from the standard."""
+    def differences(self) -> list[str]:
+        """Return a few words about each setting that is not the standard's."""
         differing = [words for words in map(self._difference, ADVANCED_FIELDS) if words]
         stored = (self[name] for name in ADVANCED_SECRETS if self[name].field.widget.is_set)
-        differing += [str(field.label).lower() for field in stored]
-        return ", ".join(differing) or _("grant type, PKCE, parameters, keys")
+        return [*differing, *(str(field.label).lower() for field in stored)]
 
     def _difference(self, field: str) -> str:
         """Return a few words about a field that is not as it normally is."""
@@ -381,7 +378,7 @@ _DIFFERENCES = {
     "token_path": gettext_lazy("token at “%(value)s”"),
     "token_placement": gettext_lazy("token in the address"),
     "expired_status_codes": gettext_lazy("expired at %(value)s"),
-    "reauthorization_words": gettext_lazy("words that end the grant"),
+    "reauthorization_words": gettext_lazy("words that mean re-authorize"),
 }
 
 

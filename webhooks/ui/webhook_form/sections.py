@@ -12,6 +12,7 @@ from django import forms
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
+from django.http import QueryDict
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
@@ -68,7 +69,7 @@ class RetryScheduleField(ListField):
 
     separators = r"[,;\n]+"
     limit = MAX_STEPS
-    too_many = gettext_lazy("These are %(count)d waiting times; at most %(limit)d are allowed.")
+    too_many = gettext_lazy("%(count)d waiting times are too many; the limit is %(limit)d.")
 
     def write(self, values: Sequence[int]) -> str:
         return schedule_text(values)
@@ -83,20 +84,20 @@ def _seconds(typed: str) -> int:
     size = _UNIT_NAMES.get(step[2]) if step else None
     if step and not step[2]:
         raise ValidationError(
-            _("“%(typed)s” has no unit: write %(typed)ss, %(typed)sm, %(typed)sh or %(typed)sd."),
+            _("“%(typed)s” has no unit. Enter %(typed)ss, %(typed)sm, %(typed)sh or %(typed)sd."),
             code="no_unit",
             params={"typed": typed[:20]},
         )
     if step is None or size is None:
         raise ValidationError(
-            _("“%(typed)s” is not a waiting time. Write for example “5s, 5m, 2h”, with commas."),
+            _("“%(typed)s” is not a waiting time. Enter for example “5s, 5m, 2h”."),
             code="invalid",
             params={"typed": typed[:20]},
         )
     seconds = int(step[1]) * size
     if not 1 <= seconds <= MAX_STEP_SECONDS:
         raise ValidationError(
-            _("“%(typed)s” is out of range: each waiting time is from 1 second to 7 days."),
+            _("“%(typed)s” is out of range. Each waiting time is from 1 second to 7 days."),
             code="out_of_range",
             params={"typed": typed[:20]},
         )
@@ -120,28 +121,25 @@ class DeliveryFields(forms.Form):
     rate_limit = limit_field(
         gettext_lazy("Rate limit"),
         _MAX_RATE,
-        gettext_lazy("The rate limit is a whole number from 1 to 100,000, or empty for none."),
-        gettext_lazy("Requests. Empty: no limit."),
+        gettext_lazy("Enter a whole number from 1 to 100,000, or leave it empty."),
+        gettext_lazy("Leave empty for no limit."),
     )
     rate_limit_seconds = PerField(
-        label=gettext_lazy("In each"), initial=1, error_messages={
+        label=gettext_lazy("Per"), initial=1, error_messages={
             "invalid_choice": gettext_lazy("Choose second or minute.")
         }
     )  # fmt: skip
     concurrency_limit = limit_field(
         gettext_lazy("Requests at the same time"),
         _MAX_CONCURRENCY,
-        gettext_lazy(
-            "The number of requests at the same time is a whole number from 1 to 1,000, or empty "
-            "for no limit of its own."
-        ),
-        gettext_lazy("For example 2. Empty: as many as the receiver answers well."),
+        gettext_lazy("Enter a whole number from 1 to 1,000, or leave it empty."),
+        gettext_lazy("For example 2. Leave empty to adapt to the receiver."),
     )
     is_ordered = forms.BooleanField(
         label=gettext_lazy("Ordered delivery"),
         required=False,
         help_text=gettext_lazy(
-            "One at a time, in the order of the events. While one fails, the others wait for it."
+            "One at a time, in the order of the events. If one fails, the others wait."
         ),
     )
     retry_schedule_seconds = RetryScheduleField(
@@ -200,7 +198,8 @@ def delivery_summary(values: Mapping[str, Any]) -> str:
 def default_schedule_help() -> str:
     """Tell the default schedule where an own one is typed."""
     text = _(
-        "Waiting times after each failure, up to %(limit)d. Empty: “%(schedule)s”, about %(total)s."
+        "The wait after each failure, up to %(limit)d times. Default: “%(schedule)s”, "
+        "about %(total)s."
     )
     return text % {
         "limit": MAX_STEPS,
@@ -221,11 +220,13 @@ def rough_duration(seconds: int) -> str:
 
 # ---- Alerts -----------------------------------------------------------------------------------
 
+# The button that puts in the address of the person who edits.
+USE_MY_ADDRESS = "use_my_address"
 ALERT_FIELDS = ("alert_recipients", "alerts_are_muted", "alerts_muted_until")
 # Of webhooks alone: a connection sends nothing that could fail.
 ALERT_THRESHOLDS = ("alert_after_failures", "alert_failure_percent")
 _MUTE_HOURS: list[tuple[str, Any]] = [
-    ("", gettext_lazy("until it is unticked")),
+    ("", gettext_lazy("until you turn it off")),
     ("1", gettext_lazy("1 hour")),
     ("8", gettext_lazy("8 hours")),
     ("24", gettext_lazy("1 day")),
@@ -242,8 +243,8 @@ class RecipientsField(ListField):
 
     limit = MAX_RECIPIENTS
     too_many = gettext_lazy(
-        "These are %(count)d addresses; at most %(limit)d are allowed. A mailing list reaches more "
-        "people."
+        "%(count)d addresses are too many; the limit is %(limit)d. Use a mailing list for "
+        "more people."
     )
 
     def read(self, typed: list[str]) -> list[str]:
@@ -251,7 +252,10 @@ class RecipientsField(ListField):
         addresses = list({part.lower(): part for part in reversed(typed)}.values())[::-1]
         if bad := next((part for part in addresses if not _is_address(part)), None):
             raise ValidationError(
-                _("“%(typed)s” is not an e-mail address. Write one a line, like ops@example.com."),
+                _(
+                    "“%(typed)s” is not an e-mail address. Enter one per line, like "
+                    "ops@example.com."
+                ),
                 code="invalid",
                 params={"typed": bad[:80]},
             )
@@ -325,27 +329,27 @@ class AlertFields(forms.Form):
             {"rows": 3, "autocomplete": "off", "spellcheck": "false", "inputmode": "email"}
         ),
         help_text=gettext_lazy(
-            "One e-mail address a line. They hear when deliveries keep failing, the webhook is "
+            "One e-mail address per line. They are notified when the webhook is failing, "
             "paused or needs a new access token, and when it works again."
         ),
     )
     alerts_are_muted = forms.BooleanField(
         label=gettext_lazy("Mute alerts"),
         required=False,
-        help_text=gettext_lazy("Keeps the addresses, sends nothing."),
+        help_text=gettext_lazy("Keeps the recipients, sends nothing."),
     )
     alerts_muted_until = MutedUntilField(label=gettext_lazy("Muted for"))
     alert_after_failures = limit_field(
         gettext_lazy("Failures in a row"),
         _MOST_FAILURES,
-        gettext_lazy("This is a whole number from 1 to 10,000, or empty."),
-        gettext_lazy("For example 5: five failed attempts without a success in between."),
+        gettext_lazy("Enter a whole number from 1 to 10,000, or leave it empty."),
+        gettext_lazy("For example 5: five failed attempts in a row."),
     )
     alert_failure_percent = limit_field(
         gettext_lazy("Share of failures (%)"),
         100,
-        gettext_lazy("This is a whole number from 1 to 100, or empty."),
-        gettext_lazy("For example 20: a fifth of the last hour's attempts, at least ten of them."),
+        gettext_lazy("Enter a whole number from 1 to 100, or leave it empty."),
+        gettext_lazy("For example 20: 20% of the last hour's attempts, out of at least ten."),
     )
 
     def clean_alerts_muted_until(self) -> datetime | None:
@@ -373,6 +377,13 @@ class AlertFields(forms.Form):
     def everywhere_count(self) -> int:
         """Count the channels that are notified of every webhook."""
         return AlertChannel.objects.filter(webhooks=None).count()
+
+
+def add_recipient(data: QueryDict, address: str) -> None:
+    """Put an address below the recipients that were posted, unless it is there."""
+    typed = data.get("alert_recipients", "").split()
+    if address and address not in typed:
+        data["alert_recipients"] = "\n".join([*typed, address])
 
 
 def mute_shown(row: EditedRow) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from django import forms
-from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -31,28 +30,19 @@ FIELDS = (
 _HAVE_DEFAULTS = ("answer_operator", "retries_rejected")
 # Submit buttons that fill in a known API's rule, and apply the rule to the last answer.
 USE_PRESET, TRY = "use_success_preset", "try_success_rule"
-_MOST_CODES = 20
 
 
 class SuccessCodesField(StatusCodesField):
     """Status codes of a success; [] for every 2xx."""
 
+    pattern = "[2-5][0-9]{2}"
+    mistake = gettext_lazy(
+        "Enter status codes from 200 to 599, separated by commas, like 200, 409."
+    )
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.widget.attrs["placeholder"] = "200, 201, 204"
-
-    def to_python(self, value: Any) -> list[int]:
-        if isinstance(value, list | tuple):
-            return list(value)
-        typed = str(value or "").replace(",", " ").replace(";", " ").split()
-        codes = [int(part) for part in typed if part.isascii() and part.isdecimal()]
-        is_right = len(codes) == len(typed) and all(200 <= code <= 599 for code in codes)
-        if not is_right or len(codes) > _MOST_CODES:
-            raise ValidationError(
-                _("Status codes are numbers from 200 to 599 with commas between, like 200, 409."),
-                code="invalid",
-            )
-        return list(dict.fromkeys(codes))
 
 
 def _path_field(label: Any, help_text: Any) -> forms.CharField:
@@ -67,18 +57,18 @@ class SuccessFields(forms.Form):
 
     success_codes = SuccessCodesField(
         label=gettext_lazy("Successful status codes"),
-        help_text=gettext_lazy("For example 200, 409. Empty: every status from 200 to 299."),
+        help_text=gettext_lazy("For example 200, 409. Leave empty for 200 to 299."),
     )
     answer_rule = forms.ChoiceField(
-        label=gettext_lazy("Condition on the answer"),
+        label=gettext_lazy("Response condition"),
         required=False,
-        choices=[("", gettext_lazy("none: the status counts")), *AnswerRule.choices],
+        choices=[("", gettext_lazy("None, only the status counts")), *AnswerRule.choices],
     )
     answer_variable = _path_field(
-        gettext_lazy("Field of the answer"),
+        gettext_lazy("Response field"),
         gettext_lazy(
-            "A path in the JSON, like “error”, “result.ok” or “data[0].status”. “answer” is an "
-            "answer that is no JSON object."
+            "A path in the JSON, like “error”, “result.ok” or “data[0].status”. For a "
+            "response that is not a JSON object: “answer”."
         ),
     )
     answer_operator = forms.ChoiceField(
@@ -87,27 +77,27 @@ class SuccessFields(forms.Form):
         choices=[(one.value, OPERATOR_LABELS[one]) for one in OPERATORS],
     )
     answer_value = forms.CharField(
-        label=gettext_lazy("With the value"),
+        label=gettext_lazy("Value"),
         max_length=500,
         required=False,
         help_text=gettext_lazy("For example “true”. Separate several values with commas."),
     )
     answer_reason = _path_field(
-        gettext_lazy("Field of the reason"),
-        gettext_lazy("Where the answer names its error, like “error.code”. The log shows it."),
+        gettext_lazy("Error field"),
+        gettext_lazy("Where the response names its error, like “error.code”. The log shows it."),
     )
     answer_expired = WordsField(
-        label=gettext_lazy("Reasons of an expired token"),
+        label=gettext_lazy("Expired-token errors"),
         help_text=gettext_lazy(
-            "One a line, like “token_expired”. The token is refreshed and the request is sent once "
-            "more."
+            "One per line, like “token_expired”. The token is refreshed and the request "
+            "is sent again."
         ),
     )
     retries_rejected = forms.BooleanField(
-        label=gettext_lazy("Retry when the answer says no"),
+        label=gettext_lazy("Retry rejected responses"),
         required=False,
         initial=True,
-        help_text=gettext_lazy("By the retry schedule; without the tick it is given up at once."),
+        help_text=gettext_lazy("On the retry schedule. Otherwise the delivery fails at once."),
     )
 
     def clean_answer_operator(self) -> str:
@@ -118,11 +108,11 @@ class SuccessFields(forms.Form):
         variable, reason = values.get("answer_variable"), values.get("answer_reason")
         if values.get("answer_rule"):
             if not variable:
-                self.add_error("answer_variable", _("Enter a field of the answer, like “error”."))
+                self.add_error("answer_variable", _("Enter a response field, like “error”."))
             if values.get("answer_operator") not in PRESENCE and not values.get("answer_value"):
                 self.add_error("answer_value", _("Give a value to compare with."))
         if values.get("answer_expired") and not reason:
-            self.add_error("answer_reason", _("Enter where the answer names its reason."))
+            self.add_error("answer_reason", _("Enter the field of the error."))
         for name, path in (("answer_variable", variable), ("answer_reason", reason)):
             try:
                 if path:
@@ -173,15 +163,15 @@ def trial(data: Mapping[str, Any], webhook_id: int | None, *, may_see: bool) -> 
     if rule.is_valid():
         rule.check_rule(rule.cleaned_data)
     if rule.errors:
-        return {"kind": "warning", "sentence": _("Correct the rule to try it.")}
+        return {"kind": "warning", "sentence": _("Fix the rule to try it.")}
     if not may_see:
-        sentence = _("You may not see payloads, and an answer may repeat one.")
+        sentence = _("You have no permission to see payloads, and a response may repeat one.")
         return {"kind": "warning", "sentence": sentence}
     typed = Webhook(**rule.cleaned_data)
     answered = Attempt.objects.filter(delivery__webhook=webhook_id, status_code__gt=0)
     last = answered.order_by("-pk").first() if webhook_id else None
     if last is None:
-        sentence = _("There is no answer yet. Send a test, then try again.")
+        sentence = _("No response yet. Send a test, then try again.")
         return {"kind": "info", "sentence": sentence}
     return {**_judged(typed, last), "when": last.started_at}
 
@@ -195,7 +185,10 @@ def _judged(webhook: Webhook, last: Attempt) -> dict[str, Any]:
     if webhook.has_success_rule:
         body = bytes(last.response_body)
         if len(body) >= STORED_BODY_BYTES and last.response_size > len(body):
-            sentence = _("Only the beginning of the last answer is stored, so it cannot be tried.")
+            sentence = _(
+                "Only the beginning of the last response is stored, so the rule cannot be "
+                "tried on it."
+            )
             return {"kind": "warning", "sentence": sentence}
         try:
             rule = compile_rule(webhook)
@@ -206,7 +199,7 @@ def _judged(webhook: Webhook, last: Attempt) -> dict[str, Any]:
             status, body, last.response_size, by_status, headers=headers
         )
     if outcome is Outcome.SUCCEEDED:
-        sentence = _("The last answer, %d, counts as a success.") % status
+        sentence = _("The last response, %d, counts as a success.") % status
         return {"kind": "success", "sentence": sentence}
     stored = outcomes.stored(message) if message else outcomes.of_status(outcome.value, status)
     return {"kind": "danger", "sentence": outcomes.sentence(stored)}

@@ -124,8 +124,8 @@ def _address(webhook: Webhook | None) -> dict[str, Any]:
         "sentence": webhook.url
         if webhook
         else _(
-            "The URL of your system, for example https://example.com/hooks/calls, and what it "
-            "wants to hear about."
+            "The URL of your system, for example https://example.com/hooks/calls, and the "
+            "events to send."
         ),
         "is_done": webhook is not None,
         "url": reverse("webhooks:create"),
@@ -137,9 +137,9 @@ def _address(webhook: Webhook | None) -> dict[str, Any]:
 def _authorization(webhook: Webhook | None) -> dict[str, Any]:
     credential = webhook.credential if webhook else None
     if webhook is None or credential is None:
-        sentence = _("A login and a password, OAuth 2.0, or nothing: as your system expects.")
+        sentence = _("A login and password, OAuth 2.0, or nothing, as your system expects.")
     elif needs_token(credential):
-        sentence = _("The provider has to approve once. Nothing is sent before.")
+        sentence = _("The provider has to approve once. Nothing is sent before that.")
     elif credential.authorization_type == AuthorizationType.NONE:
         sentence = _("Requests are sent without authorization.")
     else:
@@ -161,11 +161,11 @@ def _test(webhook: Webhook | None, last: Delivery | None) -> dict[str, Any]:
     is_done = bool(state and state.last_success_at) or bool(
         last and last.status == Status.SUCCEEDED
     )
-    sentence = _("A sample event goes to your system, and you see its answer.")
+    sentence = _("A sample event goes to your system, and you see its response.")
     if is_done:
-        sentence = _("Your system took an event.")
+        sentence = _("Your system accepted an event.")
     elif last and last.attempt_count:
-        sentence = _("Your system did not take the last event. Look at its answer and try again.")
+        sentence = _("Your system did not accept the last event. Check its response and try again.")
     return {
         "title": _("Test"),
         "sentence": sentence,

@@ -87,7 +87,7 @@ def bulk_action(request: HttpRequest) -> HttpResponse:
         raise PermissionDenied
     ids = chosen_ids(QueryDict(f"webhooks={undone_ids}") if undone else request.POST)
     if not ids:
-        messages.info(request, _("Tick the webhooks first, then say what happens to them."))
+        messages.info(request, _("Select webhooks first, then choose what to do with them."))
         return redirect_back(request, "webhooks:list")
     # A person decides first: before a loss, and about what is held.
     asks = action == "delete" or (action == "resume" and _count_held(ids) > 0)
@@ -182,8 +182,8 @@ def _apply(request: HttpRequest, action: str, webhook: Webhook) -> bool:
 def _done_sentence(action: str, done: int) -> str:
     texts = {
         "pause": ngettext(
-            "%d webhook was paused. Its events wait until it is resumed.",
-            "%d webhooks were paused. Their events wait until they are resumed.",
+            "%d webhook was paused. Its deliveries are on hold until it is resumed.",
+            "%d webhooks were paused. Their deliveries are on hold until they are resumed.",
             done,
         ),
         "resume": ngettext("%d webhook is active again.", "%d webhooks are active again.", done),
