@@ -112,8 +112,7 @@ INSTALLED_APPS = [
 HEADER_MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_permissions_policy.PermissionsPolicyMiddleware",
-    "webhooks.middleware.same_origin_resources",
-    "webhooks.middleware.nothing_cached",
+    "webhooks.middleware.own_headers",
     "csp.middleware.CSPMiddleware",
 ]
 MIDDLEWARE = [

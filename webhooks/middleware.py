@@ -59,22 +59,13 @@ def event_api(get_response: Handler) -> Handler:
     return respond
 
 
-def same_origin_resources(get_response: Handler) -> Handler:
-    """Add Cross-Origin-Resource-Policy, which no middleware of Django's sends."""
+def own_headers(get_response: Handler) -> Handler:
+    """Let no other site use an answer, and no browser or proxy keep one that says nothing of it."""
 
     def respond(request: HttpRequest) -> HttpResponseBase:
         response = get_response(request)
+        # Sent by no middleware of Django's.
         response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
-        return response
-
-    return respond
-
-
-def nothing_cached(get_response: Handler) -> Handler:
-    """Let no browser or proxy keep an answer that does not say how long it may be kept."""
-
-    def respond(request: HttpRequest) -> HttpResponseBase:
-        response = get_response(request)
         response.headers.setdefault("Cache-Control", "no-store, private")
         return response
 

@@ -80,14 +80,15 @@ def test_an_entry_about_a_key_holds_its_name_alone() -> None:
     assert plain not in str(entry.__dict__)
 
 
-def test_without_an_object_the_texts_say_what_it_is_about() -> None:
-    audit.record(Action.EXPORTED, None, user=None, object_type="webhook", object_name="All")
-    assert (only_entry().object_type, only_entry().object_name) == ("webhook", "All")
+def test_without_an_object_a_text_says_what_it_is_about() -> None:
+    audit.record(Action.EXPORTED, None, user=None, object_type="webhook")
+    assert (only_entry().object_type, only_entry().object_name) == ("webhook", "")
 
 
 def test_texts_longer_than_their_columns_are_cut() -> None:
     webhook = make_webhook()
-    audit.record(Action.CHANGED, webhook, user=None, note="n" * 999, object_name="o" * 999)
+    webhook.name = "o" * 999
+    audit.record(Action.CHANGED, webhook, user=None, note="n" * 999)
     assert (len(only_entry().note), len(only_entry().object_name)) == (300, 100)
 
 

@@ -15,6 +15,7 @@ from tests.oauth_fakes import FakeProvider, Reply, fake_provider, token
 from tests.oauth_rows import SESSION, begin, make_credential, make_token, make_user, query_of
 from tests.sandbox import ODD_CLIENT, PUBLIC_CLIENT, Provider, answer_consent
 from webhooks import oauth
+from webhooks.delivery.retention import delete_old_rows
 from webhooks.models import AuthorizationRequest, Credential, OAuthExchange, OAuthToken, Webhook
 
 pytestmark = pytest.mark.django_db
@@ -714,7 +715,7 @@ class TestAttacks:
         begin(credential, user, now=now - timedelta(minutes=11))
         begin(credential, user, now=now)
 
-        assert oauth.delete_expired_requests(now) == 1
+        delete_old_rows(now)
         assert AuthorizationRequest.objects.count() == 1
 
 

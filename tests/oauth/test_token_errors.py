@@ -1,11 +1,13 @@
 """What providers write when they refuse, in their own words and places, and what it means."""
 
+import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.oauth.test_token_response import FORM, JSON, ask, good
+from tests.oauth.test_token_response import FORM, JSON, ask, good, told
 from webhooks.oauth import sentence
 from webhooks.oauth.errors import Grant, TokenResult
 from webhooks.oauth.token_errors import normalized
@@ -418,3 +420,37 @@ def test_pkce_is_turned_off_only_where_it_is_not_wanted(
 
     assert answer.code == code
     assert ("off" in sentence(answer.message)) is (code == "pkce_refused")
+
+
+# Words of many providers that the tables do not name one by one.
+REFUSALS = [
+    line.split("\t")
+    for line in (Path(__file__).parents[1] / "data" / "token_refusals.tsv").read_text().splitlines()
+    if not line.startswith("#")
+]
+
+
+@pytest.mark.parametrize(("status", "result", "code", "body"), REFUSALS)
+def test_refusal_in_words_of_its_own_is_understood(
+    status: str, result: str, code: str, body: str
+) -> None:
+    answer = ask(body, int(status))
+
+    assert (answer.result, answer.token) == (result, None)
+    assert code in ("-", answer.code)
+    assert told(answer)
+
+
+def test_words_are_judged_in_time() -> None:
+    for piece in (
+        "bad_",
+        "invalid_client_",
+        "token_",
+        "account ",
+        "user revoke ",
+        "authorization ",
+    ):
+        body = json.dumps({"error": piece * 12_000, "error_description": piece * 4_000})
+        began = time.process_time()
+        ask(body, 400)
+        assert time.process_time() - began < 0.5

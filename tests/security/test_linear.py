@@ -106,7 +106,13 @@ def filtered(text: str) -> object:
 
 
 PARSERS: dict[str, tuple[Callable[[str], object], tuple[str, ...]]] = {
-    "lines of the log": (log_line, ("a%23", "a#", "?a", "://a@", "token=", "\\n", '"token": "')),
+    "lines of the log": (
+        log_line,
+        (
+            *("a%23", "a#", "?a", "://a@", "token=", "\\n", '"token": "', "%3Fa", "?a=", "whsec_"),
+            *("PRIVATE KEY-----a", "('token','", "token->", "token\\u003d", "('a_token', "),
+        ),
+    ),
     "errors in the log": (log_error, ("a%23", "token=", "&amp;", "\n")),
     "an answer cut off in a secret": (cut_off, ("a", TOKEN[:13], TOKEN[:-1], "%41")),
     "answers of token endpoints": (
@@ -118,7 +124,13 @@ PARSERS: dict[str, tuple[Callable[[str], object], tuple[str, ...]]] = {
     "certificates": (quietly(pem.check_certificate), ("-----BEGIN CERTIFICATE-----\n", "A=", "-")),
     "granted tokens": (granted, ("1", "1.", "a ", "QQ", "-1", "2026-")),
     "headers of token endpoints": (token_headers, ("a%23", ";", ",", " ", "1", "Mon, ", "a=b;")),
-    "transcripts": (transcript, ("token ", "a1/", "a" * 25 + "1=", "Bearer ", "\u202e", "[")),
+    "transcripts": (
+        transcript,
+        (
+            *("token ", "a1/", "a" * 25 + "1=", "Bearer ", "\u202e", "[", "('token', '", "token->"),
+            *("-----BEGIN PRIVATE KEY-----", "token%22%3A"),
+        ),
+    ),
     "Retry-After": (
         lambda text: delivery.retry_after_seconds(f"Retry-After: {text}".encode(), 0.0),
         ("1", " ", "Mon, ", ":", "(", "-"),

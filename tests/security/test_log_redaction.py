@@ -31,6 +31,21 @@ SENTENCES = [
     "client_assertion={}",
     "{{'password': 'two words and {}'}}",
     'password="a \\" and {}"',
+    "?code={}&state=1",
+    "next=%2Fcb%3Fcode%3D{}",
+    "https%3A%2F%2Fa.example%2F%3Faccess_token%3D{}",
+    "body access_token%22%3A%22{}%22",
+    "access_token\\u003d{}",
+    "{{'access_token' => '{}'}}",
+    "device_code={}",
+    "private_key: {}",
+    "secret_key={}",
+    "bearer={}",
+    "signed with whsec_{}",
+    "[('X-Api-Key', '{}'), ('Accept', '*/*')]",
+    '("client_secret", b"{}")',
+    "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----",
+    "-----BEGIN EC PRIVATE KEY-----\\n{}",
 ]
 
 
@@ -51,6 +66,10 @@ def test_a_credential_is_left_out(sentence: str) -> None:
         "token=None code_verifier=None",
         "What is a token? Nobody knows. Basic rules; Bearer tokens",
         "drain_ended sent=12 seconds=3.0 in /srv/app/#1",
+        "Is it there? Ask again, a=1",
+        "missing fields ('password', 'scope', 'state')",
+        "-----END PRIVATE KEY----- was not found",
+        "-----BEGIN CERTIFICATE----- is missing",
     ],
 )
 def test_a_line_without_credentials_stays_as_it_is(line: str) -> None:

@@ -5,8 +5,7 @@ Only superusers give permissions, or change another superuser. Others change or 
 or set its password, only when they have all of its permissions: they could otherwise become it.
 """
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.contrib.auth import admin as auth_admin
 from django.contrib.auth.models import Group, Permission
@@ -17,12 +16,6 @@ from django.http import HttpRequest
 from webhooks import audit
 from webhooks.admin.readonly import ModelAdmin
 from webhooks.models import Action
-
-if TYPE_CHECKING:
-    _UserAdmin = auth_admin.UserAdmin[Any]
-else:
-    # Django's class takes no type argument when it runs.
-    _UserAdmin = auth_admin.UserAdmin
 
 _BOXES = ("permissions", "user_permissions", "groups")
 # What makes somebody more than they are.
@@ -42,40 +35,27 @@ class _AccountAdmin(ModelAdmin):
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
         if not change:
-            self._record(request, Action.CREATED, form.instance)
+            audit.record(Action.CREATED, form.instance, user=request.user)
         elif form.changed_data:
-            self._record(request, Action.CHANGED, form.instance, form.changed_data)
+            fields = form.changed_data
+            audit.record(Action.CHANGED, form.instance, user=request.user, fields=fields)
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        self._record(request, Action.DELETED, obj)
+        audit.record(Action.DELETED, obj, user=request.user)
         super().delete_model(request, obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        for obj in queryset:
-            self._record(request, Action.DELETED, obj)
+        audit.record_many(Action.DELETED, queryset, user=request.user)
         super().delete_queryset(request, queryset)
 
-    def _record(
-        self, request: HttpRequest, action: Action, obj: Any, fields: Iterable[str] = ()
-    ) -> None:
-        audit.record(
-            action,
-            None,
-            user=request.user,
-            fields=fields,
-            object_type=str(obj._meta.model_name),
-            object_id=str(obj.pk),
-            object_name=str(obj),
-        )
 
-
-class UserAdmin(_AccountAdmin, _UserAdmin):
+class UserAdmin(_AccountAdmin, auth_admin.UserAdmin):  # type: ignore[type-arg]
     # The product writes them.
     readonly_fields = ("last_login", "date_joined")
 
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         if request.resolver_match and "password" in request.resolver_match.route:
-            self._record(request, Action.CHANGED, obj, ["password"])
+            audit.record(Action.CHANGED, obj, user=request.user, fields=["password"])
         return super().log_change(request, obj, message)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:

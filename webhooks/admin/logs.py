@@ -85,11 +85,7 @@ class EventAdmin(ReadOnlyAdmin):
         return format_html('<span class="mono small">{}</span>', event.pk)
 
     def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
+        self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any
     ) -> HttpResponse:
         event = event_detail.get(key_of(object_id))
         if event is None:
@@ -123,11 +119,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
         return self.show(request, template, _("Delivery log"), views.log_context(request))
 
     def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
+        self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any
     ) -> HttpResponse:
         context = views.detail_context(request, views.get_delivery(key_of(object_id)))
         template = "admin/webhooks/delivery/change_form.html"
@@ -165,11 +157,7 @@ class WebhookAdmin(ReadOnlyAdmin):
         return format_html('<span class="badge has-dot {}">{}</span>', css_class, label)
 
     def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
+        self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any
     ) -> HttpResponse:
         if not self.has_view_permission(request):
             raise PermissionDenied

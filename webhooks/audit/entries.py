@@ -20,7 +20,6 @@ from webhooks.audit import versions
 from webhooks.models import (
     AUTHORIZATION_FIELDS,
     Action,
-    ApiKey,
     AuditEntry,
     Credential,
     Delivery,
@@ -35,7 +34,6 @@ from webhooks.security.encryption import Sealed, SecretField
 
 logger = logging.getLogger(__name__)
 
-Subject = Webhook | Credential | ApiKey | Delivery | Resend
 Person = AbstractBaseUser | AnonymousUser | None
 
 # What every save writes, and what is counted or sealed rather than chosen.
@@ -91,24 +89,20 @@ def sentence(note: str) -> str:
 
 def record(
     action: Action,
-    obj: Subject | None,
+    obj: models.Model | None,
     *,
     user: Person,
     fields: Iterable[str] = (),
     note: str = "",
     object_type: str = "",
-    object_id: str = "",
-    object_name: str = "",
 ) -> None:
     """Add one entry, in the transaction that is open. Without a user the product did it.
 
     An entry about a delivery, a resend or a webhook's own credential belongs to the trail of the
-    webhook. The three `object_…` texts replace what is read from `obj`, or stand for it.
+    webhook. `object_type` says what an entry about no single row is about.
     """
     entry = _entry(action, obj, user=user, fields=fields, note=note)
     entry.object_type = object_type or entry.object_type
-    entry.object_id = object_id or entry.object_id
-    entry.object_name = (object_name or entry.object_name)[:_MAX_NAME]
     entry.save(force_insert=True)
     if action in _KEPT and isinstance(obj, Webhook):
         versions.keep([entry], [obj])
@@ -117,7 +111,7 @@ def record(
 
 def record_many(
     action: Action,
-    subjects: Iterable[Subject],
+    subjects: Iterable[models.Model],
     *,
     user: Person,
     fields: Iterable[str] = (),
@@ -186,7 +180,7 @@ def changed_fields(before: dict[str, Any], row: models.Model) -> list[str]:
 
 
 def _entry(
-    action: Action, obj: Subject | None, *, user: Person, fields: Iterable[str], note: str
+    action: Action, obj: models.Model | None, *, user: Person, fields: Iterable[str], note: str
 ) -> AuditEntry:
     if isinstance(obj, Credential):
         obj = obj.subject
@@ -200,7 +194,7 @@ def _entry(
         action=action,
         object_type="connection" if isinstance(obj, Credential) else kind,
         object_id=str(obj.pk) if obj is not None else "",
-        object_name=about.name[:_MAX_NAME] if about is not None else "",
+        object_name=str(about or "")[:_MAX_NAME],
         webhook_id=about.pk if isinstance(about, Webhook) else None,
         fields=sorted(set(fields)),
         note=messages.cut(note, _MAX_NOTE),

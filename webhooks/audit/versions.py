@@ -1,4 +1,4 @@
-"""Earlier versions of a webhook: what it was like after a change. Never a secret."""
+"""The settings of a webhook by the names of its columns, never a secret: as versions and files."""
 
 import json
 from collections.abc import Iterable
@@ -9,46 +9,61 @@ from django.db import models
 from webhooks.models import AUTHORIZATION_FIELDS, AuditEntry, Webhook, WebhookVersion
 from webhooks.security.encryption import SecretField, SecretUnreadableError
 
-# How many a webhook keeps.
+# How many versions a webhook keeps.
 _KEPT = 50
-_COLUMNS: dict[str, "models.Field[Any, Any]"] = {
+# What belongs to one row alone: its identity, its history, its secrets' dates.
+NOT_PORTABLE = frozenset(
+    {
+        *("id", "uid", "version", "created_at", "created_by", "updated_at", "deleted_at"),
+        *("purged_at", "credential", "pause_reason", "paused_at"),
+        *("previous_signing_secret_until", "secrets_changed_at", "secret_origins"),
+        "alerts_muted_until",
+    }
+)
+# New columns are portable by themselves.
+FIELDS: dict[str, "models.Field[Any, Any]"] = {
     field.name: field
     for field in (*AUTHORIZATION_FIELDS.values(), *Webhook._meta.concrete_fields)
-    # What an import reads, by the same names; state and identity are not settings.
-    if not isinstance(field, SecretField | models.DateTimeField | models.ForeignKey)
-    and field.editable
-    and field.name not in {"id", "is_active", "pause_reason"}
+    if field.name not in NOT_PORTABLE and not isinstance(field, SecretField)
 }
+
+
+def as_settings(webhook: Webhook) -> dict[str, Any]:
+    """Return the value of every portable column."""
+    own = webhook.private_credential
+    return {
+        name: getattr(own if name in AUTHORIZATION_FIELDS else webhook, name) for name in FIELDS
+    }
+
+
+def portable_headers(webhook: Webhook) -> list[dict[str, Any]]:
+    """Return the custom headers, a secret one without its value. Errors: SecretUnreadableError."""
+    return [
+        {"name": one["name"], "secret": True}
+        if one.get("secret")
+        else {"name": one["name"], "value": one["value"]}
+        for one in json.loads(webhook.headers_json or "[]")
+    ]
+
+
+def connection_of(webhook: Webhook) -> str | None:
+    """Return the name of the connection that a webhook uses; None for its own credential."""
+    return webhook.credential.name if webhook.credential.is_shared else None
 
 
 def keep(entries: Iterable[AuditEntry], webhooks: Iterable[Webhook]) -> None:
     """Keep what each webhook is like now as the version of its entry."""
     for entry, webhook in zip(entries, webhooks, strict=True):
         try:
-            content = _settings(webhook)
+            headers = portable_headers(webhook)
         except SecretUnreadableError:
             # Sealed under another key: there is nothing whole to go back to.
             continue
+        content = {**as_settings(webhook), "headers": headers, "connection": connection_of(webhook)}
         WebhookVersion.objects.create(entry=entry, webhook=webhook, settings=json.dumps(content))
         kept = WebhookVersion.objects.filter(webhook=webhook).order_by("-pk")
         if oldest := kept.values_list("pk", flat=True)[_KEPT - 1 : _KEPT].first():
             kept.filter(pk__lt=oldest).delete()
-
-
-def _settings(webhook: Webhook) -> dict[str, Any]:
-    own = webhook.private_credential
-    found = {
-        name: getattr(own if name in AUTHORIZATION_FIELDS else webhook, name) for name in _COLUMNS
-    }
-    headers = json.loads(webhook.headers_json or "[]")
-    found["headers"] = [
-        {"name": one["name"], "secret": True}
-        if one.get("secret")
-        else {"name": one["name"], "value": one["value"]}
-        for one in headers
-    ]
-    found["connection"] = webhook.credential.name if webhook.credential.is_shared else None
-    return found
 
 
 def settings_of(version: WebhookVersion) -> dict[str, Any]:

@@ -7,10 +7,11 @@ setting `WEBHOOKS_EVENT_TYPES`.
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.functional import Promise
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
@@ -25,9 +26,6 @@ from webhooks.catalogue.variables import (
     VariableType,
     infer,
 )
-
-if TYPE_CHECKING:
-    from django_stubs_ext import StrOrPromise
 
 _KEY = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)+")
 # The width of Event.type.
@@ -97,7 +95,7 @@ def is_known(event_type: str) -> bool:
     return event_type in EVENT_TYPES
 
 
-def label_of(event_type: str) -> "StrOrPromise":
+def label_of(event_type: str) -> str | Promise:
     """Return the label of a type; of one that is no longer known, its key."""
     known = EVENT_TYPES.get(event_type)
     return known.label if known else event_type

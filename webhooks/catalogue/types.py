@@ -6,14 +6,11 @@ Data only; how patterns match and what a host project adds is `webhooks.catalogu
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from webhooks.catalogue.variables import VARIABLES
-
-if TYPE_CHECKING:
-    from django_stubs_ext import StrOrPromise
 
 TEST = "webhook.test"
 
@@ -23,8 +20,8 @@ class EventType:
     """One kind of event. `variables` are the names its payload carries."""
 
     key: str
-    label: "StrOrPromise"
-    description: "StrOrPromise" = ""
+    label: str | Promise
+    description: str | Promise = ""
     variables: tuple[str, ...] = ()
     # Sample values that differ from the variables' own.
     sample_values: Mapping[str, object] = field(default_factory=dict)
@@ -54,7 +51,7 @@ class EventGroup:
     """Event types that share a prefix and one wildcard."""
 
     key: str
-    label: "StrOrPromise"
+    label: str | Promise
     types: tuple[EventType, ...]
 
     @property
@@ -62,7 +59,7 @@ class EventGroup:
         return f"{self.key}.*"
 
 
-GROUP_LABELS: dict[str, "StrOrPromise"] = {
+GROUP_LABELS: dict[str, str | Promise] = {
     "call.incoming": _("Incoming calls"),
     "call.outgoing": _("Outgoing calls"),
     "form": _("Website forms"),

@@ -7,12 +7,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
+from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
-
-if TYPE_CHECKING:
-    from django_stubs_ext import StrOrPromise
 
 
 class VariableType(StrEnum):
@@ -32,8 +29,8 @@ class Variable:
 
     name: str
     type: VariableType
-    label: "StrOrPromise"
-    description: "StrOrPromise" = ""
+    label: str | Promise
+    description: str | Promise = ""
     older_name: str | None = None
     sample: object = ""
     choices: tuple[str, ...] = ()
@@ -42,7 +39,7 @@ class Variable:
 # How every instant is written into an event document: ISO 8601 in UTC.
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z", re.ASCII)
 
-_Row = tuple[str, VariableType, "StrOrPromise", object]
+_Row = tuple[str, VariableType, str | Promise, object]
 
 STRING, INTEGER, NUMBER = VariableType.STRING, VariableType.INTEGER, VariableType.NUMBER
 BOOLEAN, DATETIME, URL = VariableType.BOOLEAN, VariableType.DATETIME, VariableType.URL
@@ -71,7 +68,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "disposition": ("ANSWERED", "NO ANSWER", "BUSY", "FAILED", "VOICEMAIL", "PROPER"),
 }
 
-DESCRIPTIONS: Mapping[str, "StrOrPromise"] = {
+DESCRIPTIONS: Mapping[str, str | Promise] = {
     "event": _("The key of the event type, for example call.incoming.after."),
     "event_id": _("The same on every attempt: use it to recognise a repeated delivery."),
     "attempt": _("1 for the first request of a delivery, then counting up."),

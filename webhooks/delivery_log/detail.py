@@ -98,7 +98,7 @@ def _command(row: Attempt, payload: bytes, login: str) -> dict[str, Any]:
     """Return the cURL command to copy, or why there is none."""
     try:
         headers = header_lines(row.request_headers)
-        body = payload if row.request_body is None else bytes(row.request_body)
+        body = row.body_sent(payload)
         return {"curl": writer.build(row.request_line, headers, body, login=login)}
     except CurlError as refused:
         return {"curl_refusal": str(refused)}

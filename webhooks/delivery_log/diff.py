@@ -7,7 +7,6 @@ that they differ. Texts are foreign: the page shows them through `logtext.visibl
 import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from django.template.defaultfilters import filesizeformat
 from django.utils.formats import number_format
@@ -16,9 +15,6 @@ from django.utils.translation import gettext as _
 from webhooks.delivery import outcomes
 from webhooks.delivery_log import decoded_body
 from webhooks.models import Attempt
-
-if TYPE_CHECKING:
-    from django_stubs_ext import StrOrPromise
 
 # A diff for reading: more lines are said to be there. The comparison itself is quadratic.
 _MAX_COMPARED_LINES = 300
@@ -37,7 +33,7 @@ class Difference:
     A line has a `kind` (added, removed, same, or gap for what was left out), a `sign` and a `text`.
     """
 
-    label: "StrOrPromise"
+    label: str
     before: str = ""
     after: str = ""
     lines: tuple[dict[str, str], ...] = ()
@@ -54,15 +50,11 @@ def compare(
     found = [*_answers(before, after), *_times(before, after)]
     found += _headers(_("Request header %s"), before.request_headers, after.request_headers)
     found += _headers(_("Response header %s"), before.response_headers, after.response_headers)
-    sent = [_sent(attempt, payload) for attempt in (before, after)]
+    sent = [attempt.body_sent(payload) for attempt in (before, after)]
     found += _bodies(_("Request body"), sent[0], sent[1], with_bodies)
     got = [bytes(attempt.response_body) for attempt in (before, after)]
     found += _bodies(_("Response body"), got[0], got[1], with_bodies)
     return found
-
-
-def _sent(attempt: Attempt, payload: bytes) -> bytes:
-    return payload if attempt.request_body is None else bytes(attempt.request_body)
 
 
 def _answers(before: Attempt, after: Attempt) -> Iterator[Difference]:
@@ -140,9 +132,7 @@ def _values(headers: str) -> dict[str, str]:
     return values
 
 
-def _bodies(
-    label: "StrOrPromise", before: bytes, after: bytes, with_bodies: bool
-) -> Iterator[Difference]:
+def _bodies(label: str, before: bytes, after: bytes, with_bodies: bool) -> Iterator[Difference]:
     if before == after:
         return
     lines: tuple[dict[str, str], ...] = ()

@@ -4,11 +4,12 @@ Judges by the webhook as it is now and says when that differs from what it was. 
 """
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
@@ -25,15 +26,12 @@ from webhooks.models import (
     Webhook,
 )
 
-if TYPE_CHECKING:
-    from django_stubs_ext import StrOrPromise
-
 # What decides whether an event is wanted.
 _DECIDING = {"filter", "event_types"}
 # A webhook that was changed more often since is judged by the oldest of these.
-_MAX_ENTRIES = 200
+_MAX_ENTRIES = 2000
 
-_SENTENCES: dict[str, tuple[str, "StrOrPromise"]] = {
+_SENTENCES: dict[str, tuple[str, str | Promise]] = {
     Status.SUCCEEDED: ("success", gettext_lazy("Sent and accepted by the receiver.")),
     Status.SENDING: ("info", gettext_lazy("It is being sent right now.")),
     Status.FAILED: ("danger", gettext_lazy("It was sent, but the receiver never accepted it.")),
@@ -130,22 +128,8 @@ def judge_for(webhook: Webhook, changes: Mapping[int, dt.datetime] | None = None
     compiled = None
     with suppress(FilterError):
         compiled = compile_filter(webhook.filter)
-    changed_at = last_change(webhook) if changes is None else changes[webhook.pk]
+    changed_at = (changes or last_changes([webhook], webhook.created_at))[webhook.pk]
     return Judge(webhook, compiled, changed_at)
-
-
-def last_change(webhook: Webhook) -> dt.datetime:
-    """Return when what decides was last changed, by the audit trail or else by the row itself."""
-    trail = AuditEntry.objects.filter(object_type="webhook", object_id=str(webhook.pk))
-    entries = trail.order_by("-id").values_list("action", "fields", "at")[:_MAX_ENTRIES]
-    for action, fields, at in entries:
-        if _decides(action, fields):
-            return at
-    return webhook.updated_at
-
-
-def _decides(action: str, fields: Iterable[str]) -> bool:
-    return action in (Action.CREATED, Action.IMPORTED) or bool(_DECIDING & set(fields))
 
 
 def last_changes(webhooks: Sequence[Webhook], since: dt.datetime) -> dict[int, dt.datetime]:
@@ -157,9 +141,9 @@ def last_changes(webhooks: Sequence[Webhook], since: dt.datetime) -> dict[int, d
     known = set()
     for key, action, fields, at in trail.order_by("-id").values_list(
         "object_id", "action", "fields", "at"
-    )[: _MAX_ENTRIES * 10]:
+    )[:_MAX_ENTRIES]:
         known.add(int(key))
-        if _decides(action, fields):
+        if action in (Action.CREATED, Action.IMPORTED) or _DECIDING & set(fields):
             found.setdefault(int(key), at)
     # What the trail does not know of was changed by other means, if at all.
     return {

@@ -63,10 +63,6 @@ class Conditions:
     since: dt.datetime | None = None
     until: dt.datetime | None = None
 
-    @property
-    def is_empty(self) -> bool:
-        return self == Conditions()
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogPage:

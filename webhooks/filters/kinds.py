@@ -4,16 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy
 
 from webhooks import catalogue
 from webhooks.catalogue import Variable, VariableType
 from webhooks.filters.operators import EQUALITY, LISTS, NUMERIC, PRESENCE, Operator
-
-if TYPE_CHECKING:
-    from django_stubs_ext import StrOrPromise
 
 
 class Kind(StrEnum):
@@ -63,7 +61,7 @@ def known(name: str) -> Variable | None:
     return _all().get(catalogue.CURRENT_NAMES.get(name, name))
 
 
-def label_of(name: str) -> "StrOrPromise":
+def label_of(name: str) -> str | Promise:
     """Return a variable's label; that of a duration without its unit, which the value has."""
     variable = known(name)
     if variable is None:
@@ -83,26 +81,21 @@ def _all() -> dict[str, Variable]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """A filter that is chosen by one click, for the event types it makes sense for."""
+    """A filter that is chosen by one click."""
 
     key: str
-    label: "StrOrPromise"
-    event_types: tuple[str, ...]
+    label: str | Promise
     tree: Mapping[str, Any]
     # The value is a suggestion that most people change.
     asks_value: bool = False
 
 
-_AFTER = ("call.incoming.after", "call.outgoing.after")
-
-
 def _preset(
-    key: str, label: "StrOrPromise", variable: str, value: object, operator: str = "equals"
+    key: str, label: str | Promise, variable: str, value: object, operator: str = "equals"
 ) -> Preset:
     return Preset(
         key=key,
         label=label,
-        event_types=_AFTER[:1] if variable == "insertion_type" else _AFTER,
         tree={"all": [{"variable": variable, "operator": operator, "value": value}]},
         asks_value=operator != "equals",
     )

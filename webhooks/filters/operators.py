@@ -11,13 +11,11 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-
-if TYPE_CHECKING:
-    from django_stubs_ext import StrOrPromise
 
 # Of a compared text and a variable's name.
 MAX_LENGTH = 1000
@@ -48,7 +46,7 @@ class Operator(StrEnum):
     NOT_EXISTS = "not_exists"
 
 
-OPERATOR_LABELS: dict[Operator, "StrOrPromise"] = {
+OPERATOR_LABELS: dict[Operator, str | Promise] = {
     Operator.EQUALS: gettext_lazy("equals"),
     Operator.NOT_EQUALS: gettext_lazy("does not equal"),
     Operator.ONE_OF: gettext_lazy("is one of"),

@@ -8,7 +8,6 @@ import logging
 import threading
 
 from celery import signals
-from celery.beat import Scheduler, Service
 from django.conf import settings
 
 from config.celery import app
@@ -35,28 +34,23 @@ class Background:
             queues=[settings.CELERY_TASK_DEFAULT_QUEUE, QUEUE],
             # What `celery worker` sends too; the bare controller leaves it out.
             ready_callback=lambda consumer: signals.worker_ready.send(sender=consumer),
+            # The step of `config.celery`.
+            clock=True,
             # They speak to other workers, of which this one has no need to know.
             without_gossip=True,
             without_mingle=True,
             without_heartbeat=True,
         )
         self._worker_thread = threading.Thread(target=self._worker.start, name="worker")
-        # Kept in memory: each entry runs within its period after a start. It looks once a second
-        # whether it shall stop.
-        self._clock = Service(app, max_interval=1, scheduler_cls=Scheduler)
-        self._clock_thread = threading.Thread(target=self._clock.start, name="clock")
 
     def __enter__(self) -> "Background":
         self._worker_thread.start()
-        self._clock_thread.start()
         # Not only after the first period: what waited for this start goes out now.
         sweep.delay()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stop as `celery worker` does on SIGTERM: tasks in hand finish or hand back their rows."""
-        self._clock.stop()
-        self._clock_thread.join()
         signals.worker_shutting_down.send(sender=_NAME, sig="SIGTERM", how="Warm", exitcode=0)
         self._worker.stop()
         self._worker_thread.join()

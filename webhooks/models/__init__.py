@@ -6,7 +6,13 @@ exchanges, which workers write. `log`: events, deliveries, attempts and their ho
 """
 
 from webhooks.models.access import ApiKey, ApiScope, EncryptionCanary, MissingScopeError
-from webhooks.models.alerts import AlertChannel, AlertMessage, ChannelKind
+from webhooks.models.alerts import (
+    AlertChannel,
+    AlertMessage,
+    ChannelKind,
+    Incident,
+    IncidentKind,
+)
 from webhooks.models.audit import Action, AuditEntry, WebhookVersion
 from webhooks.models.credential import (
     AUTHORIZATION_FIELDS,
@@ -20,7 +26,6 @@ from webhooks.models.credential import (
     may_be_sent_to,
 )
 from webhooks.models.edited import EditedRow
-from webhooks.models.incidents import Incident, IncidentKind
 from webhooks.models.log import (
     LONG_AGO,
     Attempt,

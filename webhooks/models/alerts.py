@@ -1,11 +1,13 @@
-"""Alert channels for every webhook, and the messages that wait for them."""
+"""Incidents, the channels that are notified of them, and the messages that wait for a channel."""
 
 from django.conf import settings
 from django.db import models
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from webhooks.models import ids
+from webhooks.models.credential import Credential
 from webhooks.models.webhook import Webhook
 from webhooks.security.encryption import SecretField
 
@@ -70,3 +72,63 @@ class AlertMessage(models.Model):
 
     def __str__(self) -> str:
         return f"Alert for {self.channel_id}"
+
+
+class IncidentKind(models.TextChoices):
+    REAUTHORIZATION = "reauthorization", _("needs re-authorization")
+    MISCONFIGURED = "misconfigured", _("has a misconfigured OAuth client")
+    FAILING = "failing", _("is failing")
+    PAUSED = "paused", _("was paused")
+    TOKEN_ENDING = "token_ending", _("needs re-authorization soon")
+
+
+class Incident(models.Model):
+    """One spell of one problem. People get one message, a reminder a day, and an all-clear."""
+
+    # Exactly one of the two; what is wrong with a webhook's own credential is its webhook's.
+    webhook = models.ForeignKey(
+        Webhook, null=True, blank=True, on_delete=models.CASCADE, related_name="incidents"
+    )
+    credential = models.ForeignKey(
+        Credential, null=True, blank=True, on_delete=models.CASCADE, related_name="incidents"
+    )
+    kind = models.CharField(max_length=16, choices=IncidentKind.choices)
+    # Plain words: what happened and what to change.
+    message = models.CharField(max_length=1000, blank=True, default="")
+    opened_at = models.DateTimeField()
+    # When people were last notified; None until the first message is out.
+    notified_at = models.DateTimeField(null=True, blank=True)
+    closed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("incident")
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["webhook", "kind"],
+                condition=Q(closed_at=None),
+                name="incident_open_once",
+                violation_error_message=_("This webhook has an open incident of this kind."),
+            ),
+            models.UniqueConstraint(
+                fields=["credential", "kind"],
+                condition=Q(closed_at=None),
+                name="incident_of_credential_open_once",
+                violation_error_message=_("This connection has an open incident of this kind."),
+            ),
+            models.CheckConstraint(
+                condition=Q(webhook=None, credential__isnull=False)
+                | Q(webhook__isnull=False, credential=None),
+                name="incident_of_one",
+                violation_error_message=_("An incident is about a webhook or a connection."),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} of {self.subject}"
+
+    @property
+    def subject(self) -> Webhook | Credential:
+        subject = self.webhook or self.credential
+        assert subject is not None
+        return subject

@@ -317,6 +317,10 @@ class Attempt(models.Model):
     def __str__(self) -> str:
         return f"{self.delivery_id} #{self.number}"
 
+    def body_sent(self, payload: bytes | memoryview) -> bytes:
+        """Return the body of the request; `payload` is the event's, which may be all of it."""
+        return bytes(payload if self.request_body is None else self.request_body)
+
 
 class SavedView(models.Model):
     """Filters of the log that a person keeps under a name."""

@@ -7,7 +7,6 @@ Other packages use the names below: `begin_authorization` and `finish_authorizat
 from webhooks.oauth.assertions import make_key, public_keys, public_pem
 from webhooks.oauth.authorize import (
     begin_authorization,
-    delete_expired_requests,
     finish_authorization,
 )
 from webhooks.oauth.callback import hashed, pending_credential

@@ -103,12 +103,6 @@ def finish_authorization(
     return found.credential
 
 
-def delete_expired_requests(now: datetime | None = None) -> int:
-    """Delete the requests that expired unanswered; return how many."""
-    expired = AuthorizationRequest.objects.filter(expires_at__lte=now or timezone.now())
-    return expired.delete()[0]
-
-
 def authorization_url(
     credential: Credential,
     library: WebApplicationClient,

@@ -7,6 +7,7 @@ have their own. What none of them knows is a mistake in the settings.
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from webhooks.oauth.errors import ERRORS, PROVIDER_CODES, TokenResult
 
@@ -70,6 +71,28 @@ _MAY_BE_CLIENT = frozenset({_NOT_ALLOWED, "invalid_request", "access_denied", "p
 _VAGUE_MISTAKES = frozenset({_NOT_ALLOWED, "invalid_request"})
 # Of these the description says more; Zoho refuses too many requests as "Access Denied".
 _GENERAL_ERRORS = frozenset({"invalid_request", "access_denied"})
+# Codes of no table that say the same in other words: bad_authorization_code, wrong_client.
+_WRONG = r"(?:bad|invalid|incorrect|wrong|unknown|unrecogni[sz]ed|unregistered|deleted|disabled)"
+_OVER = r"(?:expired|revoked|invalid(?:ated)?|not_found|inactive|evicted|(?:already_)?used)"
+_GRANTED = r"(?:refresh_?token|(?:oauth|user)_?token|(?:auth|authorization|verification)_?code)"
+_CODES_BY_FORM = (
+    (
+        "invalid_client",
+        rf"{_WRONG}_(?:client|(?:client|application|app|consumer)_?"
+        r"(?:id|key|secret|credentials?|identifier|authentication))"
+        rf"|(?:client|(?:client|app|application)_(?:id|key|secret))_{_OVER}"
+        r"|client_authentication_failed|bad_client_credentials",
+    ),
+    (
+        "invalid_grant",
+        rf"(?:{_WRONG}|expired|revoked|used|stale)_(?:{_GRANTED}|token|code|grant)"
+        rf"|(?:{_GRANTED}|token|code|grant)_(?:is_|has_|was_)?(?:been_)?{_OVER}"
+        r"|(?:authorization|grant|consent|access|session|token_\w+)_(?:expired|revoked|withdrawn)"
+        r"|(?:expired|revoked)_(?:authorization|consent|session)",
+    ),
+    ("temporarily_unavailable", r"(?:\w+_)?maintenance(?:_mode)?|(?:system|server|service)_busy"),
+)
+_FORMS = [(row, re.compile(pattern)) for row, pattern in _CODES_BY_FORM]
 # The names of HTTP statuses and kinds: any other code says more.
 _GENERAL_WORDS = frozenset(
     """
@@ -83,6 +106,7 @@ FAILURES = frozenset({"error", "errors", "fail", "failed", "failure"})
 NO_ERRORS = frozenset({"", "none", "null", "false", "no_error", "ok", "success", "succeeded"})
 # How little a code says: nothing beside an HTTP status, and below that something.
 _NOTHING = 4
+_LONGEST_CODE = 80
 # Longer answers are pages and logs; what is said is said at the beginning.
 _MAX_JUDGED = 4_000
 _LIMIT_CODE = re.compile(
@@ -103,7 +127,10 @@ _ENDED = re.compile(
     r"|\b(expired|revoked|invalid|unknown|used) refresh[ _]?token\b(?! grant)"
     r"|\btoken (has been|has|was|is) (already |now )?(expired|revoked|inactive|not active|stale)"
     r"|\bstale (refresh )?token\b"
-    r"|\bauthorization code (has|was|is) (already |been )*(expired|used|revoked)"
+    r"|\b(authorization|auth) code (has|was|is|does) (already |been |not )*"
+    r"(expired|used|revoked|invalid|found|exist)\b"
+    r"|\b(authorization code|(?<!csrf )token) not found(?! in)"
+    r"|\b(user|customer|owner|account)\b[^.;\n]{0,40}\brevoked\b"
     # X and Zoom.
     r"|\bvalue passed for the token was invalid"
     r"|(^|[.;:] ?)invalid token\s*([!.,;]|$)",
@@ -114,12 +141,17 @@ _REFRESH_TOKEN_ENDED = re.compile(
     r"|\b(expired|revoked|invalid|unknown) refresh[ _]?token\b(?! grant)",
     re.IGNORECASE,
 )
-_LIMITED = re.compile(
+_RATE = (
     r"too many (\w+ ){0,3}(requests|calls|attempts|tries|retries|queries|logins|times|connections)"
-    r"|(rate|requests?|query|api|call|usage|daily|hourly|secondly|rolling)[ _-]?limit"
-    r"|rate exceeded|quota (has been |was )?exceeded|throttl"
+    r"|\b(rate|requests?|query|api|call|usage|daily|hourly|secondly|rolling)[ _-]?limit"
+    r"|rate exceeded|\bquota\b|throttl"
+)
+_RATE_EXCEEDED = re.compile(_RATE, re.IGNORECASE)
+_LIMITED = re.compile(
+    rf"{_RATE}|\b(system|server|service) (is )?(too )?busy|(under|down for|scheduled) maintenance"
+    r"|already in progress"
     r"|try again (later|shortly|soon|after|in \w+)|retry (later|after|(your|the|this) request)"
-    r"|temporarily|temporary (error|failure|problem|issue|outage)|overloaded|server is busy"
+    r"|temporarily|temporary (error|failure|problem|issue|outage)|overloaded"
     r"|service (is )?(currently )?unavailable|(request|gateway|upstream|server) timed? ?out",
     re.IGNORECASE,
 )
@@ -136,7 +168,8 @@ _PKCE_UNWANTED = re.compile(
 )
 # Who the client is was not believed: Keycloak, Auth0, Google, Hydra, Okta.
 _WRONG_CLIENT = re.compile(
-    r"\b(?:client )?credentials?\b(?! (?:grant|flow))|\bsecret\b|authenticat"
+    r"\b(?:client )?credentials?\b(?! (?:grant|flow))"
+    r"|\b(?:(?:app|client)[ _]?)?secret\b|authenticat"
     r"|(?:unknown|unregistered|unrecognized|invalid|disabled) (?:oauth )?(?:client|application)\b"
     r"|\b(?:client|application)\b[^.;\n]{0,80}?"
     r"(?:not found|not registered|unknown|does(?:n't| not) exist|disabled)",
@@ -148,6 +181,7 @@ _WRONG_SECRET = re.compile(
     r"|\bclient authentication\b",
     re.IGNORECASE,
 )
+_DENIED = re.compile(r"access[ _]denied|unauthori[sz]ed|credential", re.IGNORECASE)
 _ABOUT_GRANT = re.compile(
     r"\bgrants?(?:[ _-]?types?)?\b|\bflow\b|service[ _]accounts?\b|response[ _]type"
     r"|client_credentials",
@@ -164,6 +198,12 @@ _NEEDS_KEY = re.compile(
     r"\b(private_key_jwt|client_secret_jwt|self_signed_tls_client_auth|tls_client_auth)\b"
     r"|\b(client[ _-]assertion)(?:[ _]type)?\b|\b(signed jwt)\b"
     r"|\b(client certificate|mutual tls|mtls)\b",
+    re.IGNORECASE,
+)
+# The page of nginx, and what other servers in front say.
+_CERTIFICATE_WANTED = re.compile(
+    r"no required ssl certificate|ssl certificate error"
+    r"|client certificate (is )?(required|missing)",
     re.IGNORECASE,
 )
 # Microsoft asks for one or the other.
@@ -201,11 +241,19 @@ def _vagueness(code: str) -> int:
     name = normalized(code)
     if name in _GENERAL_ERRORS:
         return 1
-    if name in PROVIDER_CODES or _LIMIT_CODE.search(name):
+    if _row(name) or _LIMIT_CODE.search(name):
         return 0
     if name.isdecimal() or name in FAILURES or name == "true" or ":" in name:
         return _NOTHING
     return 3 if name in _GENERAL_WORDS else 2
+
+
+@lru_cache(maxsize=1024)
+def _row(name: str) -> str:
+    """Return the row of a code, known or of a known form; "" for any other."""
+    if name in PROVIDER_CODES or len(name) > _LONGEST_CODE:
+        return PROVIDER_CODES.get(name, "")
+    return next((row for row, form in _FORMS if form.fullmatch(name)), "")
 
 
 def judge(
@@ -239,19 +287,22 @@ def _judge(refusal: TokenRefusal, status: int) -> TokenResult:
     if numbered := _by_number(refusal, words):
         return numbered
     known = result_of(code)
+    if _denies_client(code, words, status):
+        return TokenResult.MISCONFIGURED
     if known is TokenResult.TRANSIENT or _LIMIT_CODE.search(code):
         return TokenResult.TRANSIENT
-    if not is_known(code) and (
-        _LIMITED.search(words) or _TRANSIENT_NUMBERS.intersection(refusal.codes)
-    ):
+    # Salesforce calls it an invalid grant.
+    limited = _RATE_EXCEEDED if is_known(code) else _LIMITED
+    may_be_limited = known is not TokenResult.MISCONFIGURED or code in _VAGUE_MISTAKES
+    if may_be_limited and limited.search(words):
         return TokenResult.TRANSIENT
     # A mistake that has a name is what is wrong, whatever the description adds.
     is_named_mistake = known is TokenResult.MISCONFIGURED and code not in _VAGUE_MISTAKES
     ended = _REFRESH_TOKEN_ENDED if code == _NOT_ALLOWED else _ENDED
-    if _denies_client(code, words, status):
-        return TokenResult.MISCONFIGURED
     if known is TokenResult.NEEDS_REAUTHORIZATION or (not is_named_mistake and ended.search(words)):
         return TokenResult.NEEDS_REAUTHORIZATION
+    if not is_known(code) and _TRANSIENT_NUMBERS.intersection(refusal.codes):
+        return TokenResult.TRANSIENT
     return TokenResult.MISCONFIGURED
 
 
@@ -275,7 +326,7 @@ def normalized(error: str) -> str:
 
 def result_of(code: str) -> TokenResult | None:
     """Return the class of a code in any spelling, or None when it is in no row."""
-    row = PROVIDER_CODES.get(normalized(code))
+    row = _row(normalized(code))
     return ERRORS[row].result if row else None
 
 
@@ -289,7 +340,7 @@ def error_code(
 ) -> str:
     """Return the code of the row that says what to change after a refusal of this class."""
     name, words = normalized(refusal.code), refusal.description[:_MAX_JUDGED]
-    known = PROVIDER_CODES.get(name, "provider_error")
+    known = _row(name) or "provider_error"
     if result is TokenResult.TRANSIENT:
         return "temporarily_unavailable"
     is_mistake = result is TokenResult.MISCONFIGURED
@@ -324,7 +375,7 @@ def error_code(
 
 def assertion_code(refusal: TokenRefusal, code: str) -> str:
     """Return the row of a refused JWT (RFC 7523 section 3.1), or `code` for anything else."""
-    known = PROVIDER_CODES.get(normalized(refusal.code))
+    known = _row(normalized(refusal.code))
     words = "\n".join((refusal.code, *refusal.texts))[:_MAX_JUDGED]
     if known in ("invalid_grant", "access_denied", "interaction_required") and (
         _CONSENT_MISSING.search(words)
@@ -338,6 +389,9 @@ def _denies_client(code: str, words: str, status: int) -> bool:
     if code == "access_denied":
         # Auth0 means a wrong secret.
         return status == 401
+    if code == "server_error":
+        # ServiceNow too.
+        return status == 401 and bool(_DENIED.search(words[:_MAX_JUDGED]))
     return code == "invalid_grant" and bool(_WRONG_SECRET.search(words[:_MAX_JUDGED]))
 
 
@@ -355,9 +409,17 @@ def _is_about_client(refusal: TokenRefusal, known: str, status: int) -> bool:
     return status == 401 or bool(_WRONG_CLIENT.search(words))
 
 
-def names_client(refusal: TokenRefusal) -> bool:
-    """Return whether an answer without a code speaks of the client's credentials."""
-    return _is_about_client(refusal, "provider_error", 0)
+def names_client(refusal: TokenRefusal, status: int) -> bool:
+    """Return whether an answer without a code is about the client's credentials."""
+    if status in (401, 403):
+        return _is_about_client(refusal, "provider_error", status)
+    words = "\n".join((refusal.code, *refusal.texts))[:_MAX_JUDGED]
+    return status == 400 and bool(_WRONG_SECRET.search(words))
+
+
+def wants_certificate(page: str) -> bool:
+    """Return whether a page says that the client showed no TLS certificate."""
+    return _CERTIFICATE_WANTED.search(page[:_MAX_JUDGED]) is not None
 
 
 def missing_method(refusal: TokenRefusal) -> str:

@@ -48,6 +48,7 @@ from webhooks.oauth.token_errors import (
     normalized,
     refusal_of,
     says_failure,
+    wants_certificate,
 )
 
 # Real answers have three levels; more only costs the parser's recursion.
@@ -320,8 +321,11 @@ def stored_refusal(
     )
     if expected.grant is Grant.JWT_BEARER and result is TokenResult.MISCONFIGURED:
         code = assertion_code(refusal, code)
+    if code == "provider_error" and status in WRONG_ADDRESS_STATUSES:
+        code = "no_endpoint"
     words = refusal.description or " ".join(refusal.texts) or refusal.code
-    params = {
+    params: dict[str, str | int] = {
+        "status": status,
         "error": clean(refusal.code, secrets=expected.secrets, limit=100),
         "grant": expected.grant.value,
         "scope": expected.scope,
@@ -360,14 +364,15 @@ def _refused_in_words(
     result = _judged(refusal, raw, expected)
     if result is not TokenResult.MISCONFIGURED:
         message = stored_refusal(refusal, result, expected, status=raw.status)
+    elif is_page and wants_certificate(text):
+        message = stored("client_key_needed", method="tls_client_auth")
     elif is_page and raw.status not in WRONG_ADDRESS_STATUSES:
         # A page in between (a firewall, a login, an outage) and not the token endpoint itself.
         result, message = TokenResult.TRANSIENT, stored("web_page", status=raw.status)
     else:
         wrong = "no_endpoint" if raw.status in WRONG_ADDRESS_STATUSES else "refused_without_code"
         words = "" if is_page else _words(refusal.description or text, expected)
-        is_client = raw.status == 401 or (raw.status == 403 and names_client(refusal))
-        code = "invalid_client" if is_client else wrong
+        code = "invalid_client" if names_client(refusal, raw.status) else wrong
         message = stored(code, status=raw.status, said=words)
     return TokenAnswer(
         result=result,
@@ -428,6 +433,11 @@ def _implied_words(fields: dict[str, Any]) -> Iterator[str]:
             yield f"AADSTS{one}"
         if holder.get("is_transient") is True:
             yield "temporarily unavailable"
+    errors = fields.get("errors")
+    for one in errors if isinstance(errors, list) else ():
+        # Strava: {"field": "refresh_token", "code": "invalid"}.
+        if isinstance(one, dict) and isinstance(one.get("field"), str):
+            yield f"{one['field']} {one.get('code')}"
 
 
 def _says_error(fields: dict[str, Any]) -> bool:
@@ -470,8 +480,11 @@ def _granted(
         is_named_error = is_known(refusal.code) or (
             _judged(refusal, raw, expected) is not TokenResult.MISCONFIGURED
         )
-        if problem.reason == "no_token" and is_named_error:
-            # An error with a name of its own, such as {"status": "BAD_REFRESH_TOKEN"}.
+        is_numbered = messages.load(problem.message) == ("no_token_answer", {}) and _has_number(
+            refusal
+        )
+        if problem.reason == "no_token" and (is_named_error or is_numbered):
+            # An error with a name of its own, such as {"status": "BAD_REFRESH_TOKEN"}, or a number.
             return _refused(refusal, raw, expected, now)
         message = mask_known(problem.message, expected.secrets)
         return _misconfigured(problem.reason, message)
@@ -479,6 +492,13 @@ def _granted(
     warning = mask_known(joined(warning, change), expected.secrets)
     result = TokenResult.OK_WITH_WARNING if warning else TokenResult.OK
     return TokenAnswer(result=result, token=token, warning=warning)
+
+
+def _has_number(refusal: TokenRefusal) -> bool:
+    """Return whether an answer has a number that is no success, and says something to it."""
+    numbers = [one.removeprefix("-") for one in refusal.codes]
+    is_said = normalized(refusal.description) not in NO_ERRORS
+    return is_said and any(one.isdecimal() and one.strip("0") and one != "200" for one in numbers)
 
 
 def _misconfigured(reason: str, message: str) -> TokenAnswer:

@@ -23,7 +23,12 @@ _TALKATIVE = {
 }
 # A sentence of ours has a few hundred characters, a traceback some thousand.
 _MAX_LINE, _MAX_RECORD = 4_096, 65_536
-_QUERY = re.compile(r"(?<=[\w/.:%~\])-])\?[^\s\"'<>]+")
+# In an address, alone, and within another query.
+_QUERY = re.compile(r"(?:(?<=[\w/.:%~\])-])\?|\?(?=[\w.-]+=)|%3[Ff](?=[\w.-]+%3[Dd]))[^\s\"'<>]+")
+_SIGNING_SECRET = re.compile(r"\bwhsec_[\w+/=-]{4,}", re.ASCII)
+_PRIVATE_KEY = re.compile(
+    r"(-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----)(?:[^-]++|-(?!----))++(?=-----END |\Z)"
+)
 _FRAGMENT = re.compile(r"(?<=[\w/.:%~-])#[^\s\"'<>]+")
 _USERINFO = re.compile(r"(?<=://)[^\s/@\"'<>]+@")
 # Shorter values of a request are ordinary words of a text.
@@ -60,6 +65,7 @@ def without_secrets(text: str) -> str:
     text = _QUERY.sub("?…", text)
     text = _FRAGMENT.sub(_without_values, text)
     text = _USERINFO.sub("…@", text)
+    text = _PRIVATE_KEY.sub(r"\1…", _SIGNING_SECRET.sub("…", text))
     return _NAMES.mask(text)
 
 

@@ -369,10 +369,14 @@ def _without(data: bytes, spans: Iterable[_Span]) -> bytes:
 # ---- Names -------------------------------------------------------------------------------------
 
 # How the names of secrets end, one or several.
-_ENDINGS = r"(?:token|secret|password|passwd|pwd|assertion|api[_-]?key)s?"
-_NAMES = ("code[_-]verifier", "authorization", "cookie", "sessionid")
+_ENDINGS = (
+    r"(?:token|secret|password|passwd|pwd|assertion|(?:api|private|secret|client|access)[_-]?key)s?"
+)
+_NAMES = ("code[_-]verifier", "device[_-]code", "authorization", "bearer", "cookie", "sessionid")
 # Also behind a backslash or as a reference, where JSON stands in a text or a page.
-_QUOTE = r"""(?:\\{0,8}["']|&(?:quot|apos|\#[0-9]{1,7}|\#x[0-9a-f]{1,6});)?"""
+_QUOTE = r"""(?:\\{0,8}["']|&(?:quot|apos|\#[0-9]{1,7}|\#x[0-9a-f]{1,6});|%2[27])?"""
+# Between a name and its value, also escaped as in an address or in JSON.
+_SEPARATOR = r"(?:[:=]>?|->|%3[ad]|\\{1,8}u003[ad])"
 # What follows a scheme looks like a value: not a word of a sentence nor the next `key=value`.
 _SCHEME = re.compile(
     r"\b(?P<name>(?:Basic|Bearer|Digest|Token)\s+)(?![a-z_]+=\w)"
@@ -394,10 +398,17 @@ class NameMasker:
             rf"[a-z0-9_.-]*{_ENDINGS}|{own}|proxy-authorization|set-cookie", re.IGNORECASE
         )
         self._field = re.compile(
-            rf"""(?P<name>\b(?:[a-z0-9_]*{_ENDINGS}|{own}){_QUOTE}\s*[:=]\s*(?:\[\s*)?b?{_QUOTE})
+            rf"""(?P<name>\b(?:[a-z0-9_]*{_ENDINGS}|{own}){_QUOTE}\s*{_SEPARATOR}\s*
+            (?:\[\s*)?b?{_QUOTE})
             (?!(?:None|True|False|null)\b)
             (?P<value>(?<=[^\\]")(?:[^"\\]++|\\[\s\S])++|(?<=[^\\]')(?:[^'\\]++|\\[\s\S])++
             |[^\s"'&<>,;{{}}()\[\]]{{{SHORTEST},}})""",
+            re.IGNORECASE | re.VERBOSE,
+        )
+        # ("X-Api-Key", "value"), as Python writes headers.
+        self._pair = re.compile(
+            rf"""(?P<name>(?<=\()["'](?:[a-z0-9_.-]*{_ENDINGS}|{own})["'],\s*b?["'])
+            (?P<value>[^"'\\\s][^"']*+)(?=["']\s*\)|\Z)""",
             re.IGNORECASE | re.VERBOSE,
         )
         # The text of an element, also of a page that shows one.
@@ -413,7 +424,7 @@ class NameMasker:
 
     def mask(self, text: str) -> str:
         # First what follows a scheme: to the other rules the scheme itself looks like the value.
-        for pattern in (_SCHEME, self._element, self._field):
+        for pattern in (_SCHEME, self._pair, self._element, self._field):
             text = pattern.sub(self._masked, text)
         return text
 

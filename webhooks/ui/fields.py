@@ -364,17 +364,16 @@ class StatusCodesField(ListField):
     widget = forms.TextInput(
         {"class": "mono", "autocomplete": "off", "inputmode": "numeric", "placeholder": "401"}
     )
+    pattern = "[45][0-9]{2}"
+    mistake = _("Enter status codes from 400 to 599, separated by commas, like 401, 403.")
 
     def write(self, values: Sequence[int]) -> str:
         return ", ".join(map(str, values))
 
     def read(self, typed: list[str]) -> list[int]:
-        wrong = next((part for part in typed if not re.fullmatch(r"[45][0-9]{2}", part)), None)
-        if wrong is not None or len(typed) > _MAX_CODES:
-            raise ValidationError(
-                gettext("Enter status codes from 400 to 599, separated by commas, like 401, 403."),
-                code="invalid",
-            )
+        is_right = all(re.fullmatch(self.pattern, part) for part in typed)
+        if not is_right or len(typed) > _MAX_CODES:
+            raise ValidationError(self.mistake, code="invalid")
         return list(dict.fromkeys(map(int, typed)))
 
 

@@ -6,12 +6,13 @@ Reads rows, bounded at any size of the log; writes nothing. Contexts of template
 from collections import Counter
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.functional import Promise
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy
 
 from webhooks import oauth
 from webhooks.alerts import channels, problems
@@ -40,9 +41,6 @@ from webhooks.models import (
 from webhooks.network import UnsafeURLError
 from webhooks.ui import figures
 from webhooks.ui.webhook_form import sections
-
-if TYPE_CHECKING:
-    from django_stubs_ext import StrOrPromise
 
 # Encrypted columns of related rows, which no list or page of a webhook decrypts.
 TOKEN_SECRETS = ("token__access_token", "token__refresh_token", "token__replaced_secret")
@@ -298,7 +296,7 @@ def _is_true(kind: IncidentKind, webhook: Webhook) -> bool:
 
 
 # Of each kind of incident: its colour, headline, advice, and the action that ends it.
-_WORDS: dict[str, tuple[str, "StrOrPromise", "StrOrPromise", str]] = {
+_WORDS: dict[str, tuple[str, str | Promise, str | Promise, str]] = {
     IncidentKind.REAUTHORIZATION: (
         "danger",
         gettext_lazy("It needs re-authorization"),
@@ -409,16 +407,3 @@ def _grant_ends_at(credential: Credential, token: OAuthToken | None) -> datetime
     ends_at = token.refresh_token_expires_at if token.has_refresh_token() else token.expires_at
     is_soon = ends_at is not None and ends_at - timezone.now() < _GRANT_ENDS_WITHIN
     return ends_at if is_soon else None
-
-
-def token_stored(released: int) -> str:
-    """Return the sentence that there is a token, and what goes out with it."""
-    sentence = _("The access token was stored.")
-    if not released:
-        return sentence
-    sending = ngettext(
-        "%(count)d delivery that waited for it is being sent.",
-        "%(count)d deliveries that waited for it are being sent.",
-        released,
-    )
-    return f"{sentence} {sending % {'count': released}}"

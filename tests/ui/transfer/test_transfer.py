@@ -11,10 +11,11 @@ from django.db import models
 
 from tests.factories import make_credential, make_webhook
 from webhooks import events, oauth
+from webhooks.audit.versions import FIELDS, NOT_PORTABLE
 from webhooks.models import AUTHORIZATION_FIELDS, Credential, Webhook
 from webhooks.security.encryption import SecretField
 from webhooks.ui.transfer import document, plans
-from webhooks.ui.transfer.document import FIELDS, NOT_PORTABLE, FileError, as_json
+from webhooks.ui.transfer.document import FileError, as_json
 from webhooks.ui.transfer.plans import Change, ImportPlan
 from webhooks.ui.webhook_form.headers import stored_headers
 

@@ -89,7 +89,11 @@ def test_a_file_says_it_too() -> None:
 @pytest.mark.parametrize(
     "query",
     ["access_token=a1b2", "x=1&token=a", "api_key=a", "X-Api-Key=a", "key=a", "userPassword=a",
-     "sig=a", "client_secret=a", "auth=a", "session_id=a", "hub.secret=a", "passwd=a", "jwt=a"],
+     "sig=a", "client_secret=a", "auth=a", "session_id=a", "hub.secret=a", "passwd=a", "jwt=a",
+     "hapikey=a", "zapikey=a", "XApiKey=a", "sharedAccessKey=a", "user_key=a", "webhookToken=a",
+     "verificationtoken=a", "passphrase=a", "PHPSESSID=a", "jsessionid=a", "bearer=a", "pw=a",
+     "hmac_sha256=a", "license_key=a", "X-Amz-Signature=a", "X-Amz-Security-Token=a", "httpauth=a",
+     "code=" + "aZ0_" * 14],
 )  # fmt: skip
 def test_a_new_url_with_a_secret_in_it_is_refused_with_advice(query: str) -> None:
     sentence = error("url", url=f"https://crm.example.com/hook?{query}")
@@ -100,7 +104,10 @@ def test_a_new_url_with_a_secret_in_it_is_refused_with_advice(query: str) -> Non
 @pytest.mark.parametrize(
     "query",
     ["", "sort_key=a", "keyword=a", "author=me", "tokens_left=", "token=", "monkey=1", "id=5",
-     "project=crm&version=2", "authority=a", "passenger=2", "signal=x"],
+     "project=crm&version=2", "authority=a", "passenger=2", "signal=x", "primary_key=a",
+     "partitionKey=a", "public_key=a", "idempotency_key=a", "turkey=a", "compass=a", "assign=a",
+     "bypass=a", "code=UA-2026", "sessions=3", "signature_version=2", "secretary=a", "pin=1",
+     "order_key=a", "nextPageToken=a", "sync_token=a"],
 )  # fmt: skip
 def test_an_ordinary_query_is_not(query: str) -> None:
     assert not error("url", url=f"https://crm.example.com/hook?{query}")

@@ -44,7 +44,7 @@ def _edit(request: HttpRequest, channel: AlertChannel, action: Action) -> HttpRe
         status = 422 if is_posted else 200
         return render(request, "webhooks/alerts/form.html", context, status=status)
     form.save()
-    _record(request, action, channel)
+    audit.record(action, channel, user=request.user)
     messages.success(request, _("Saved. Send a test to see that it arrives."))
     return redirect("webhooks:alerts")
 
@@ -53,7 +53,7 @@ def _edit(request: HttpRequest, channel: AlertChannel, action: Action) -> HttpRe
 def test(request: HttpRequest, pk: int) -> HttpResponse:
     channel = get_object_or_404(AlertChannel, pk=pk)
     is_sent = notifications.send_test(channel, timezone.now())
-    _record(request, Action.TESTED, channel)
+    audit.record(Action.TESTED, channel, user=request.user)
     if is_sent:
         messages.success(request, _("The test for “%s” was accepted.") % channel)
     else:
@@ -66,18 +66,7 @@ def test(request: HttpRequest, pk: int) -> HttpResponse:
 @button("webhooks.change_webhook")
 def delete(request: HttpRequest, pk: int) -> HttpResponse:
     channel = get_object_or_404(AlertChannel, pk=pk)
-    _record(request, Action.DELETED, channel)
+    audit.record(Action.DELETED, channel, user=request.user)
     channel.delete()
     messages.success(request, _("“%s” gets no more alerts.") % channel)
     return redirect("webhooks:alerts")
-
-
-def _record(request: HttpRequest, action: Action, channel: AlertChannel) -> None:
-    audit.record(
-        action,
-        None,
-        user=request.user,
-        object_type="alertchannel",
-        object_id=str(channel.pk),
-        object_name=channel.name,
-    )

@@ -2,12 +2,13 @@
 
 import datetime as dt
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
+from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -15,13 +16,10 @@ from webhooks import catalogue, payloads
 from webhooks.delivery_log.query import Conditions
 from webhooks.models import Outcome, ResendScope, Status, Trigger, Webhook
 
-if TYPE_CHECKING:
-    from django_stubs_ext import StrOrPromise
-
 # A longer list is no longer a menu.
 _MAX_WEBHOOKS = 500
 _ANY = ("", gettext_lazy("Any"))
-PERIODS: dict[str, tuple["StrOrPromise", dt.timedelta]] = {
+PERIODS: dict[str, tuple[str | Promise, dt.timedelta]] = {
     "hour": (gettext_lazy("Last hour"), dt.timedelta(hours=1)),
     "day": (gettext_lazy("Last 24 hours"), dt.timedelta(days=1)),
     "week": (gettext_lazy("Last 7 days"), dt.timedelta(days=7)),

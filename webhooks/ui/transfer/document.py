@@ -4,31 +4,16 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from django.db import models
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from webhooks import oauth, payloads
-from webhooks.models import AUTHORIZATION_FIELDS, CREDENTIAL_SECRETS, GrantType, Webhook
-from webhooks.security.encryption import SecretField, SecretUnreadableError
-from webhooks.ui.webhook_form.headers import Header, stored_headers
+from webhooks.audit.versions import FIELDS, as_settings, connection_of, portable_headers
+from webhooks.models import CREDENTIAL_SECRETS, GrantType, Webhook
+from webhooks.security.encryption import SecretUnreadableError
+from webhooks.ui.webhook_form.headers import stored_headers
 
 VERSION = 1
-# What belongs to this site's row alone: its identity, its history, its secrets' dates.
-NOT_PORTABLE = frozenset(
-    {
-        *("id", "uid", "version", "created_at", "created_by", "updated_at", "deleted_at"),
-        *("credential", "pause_reason", "paused_at"),
-        *("previous_signing_secret_until", "secrets_changed_at", "secret_origins"),
-        "alerts_muted_until",
-    }
-)
-# New columns are portable by themselves.
-FIELDS: dict[str, "models.Field[Any, Any]"] = {
-    field.name: field
-    for field in (*AUTHORIZATION_FIELDS.values(), *Webhook._meta.concrete_fields)
-    if field.name not in NOT_PORTABLE and not isinstance(field, SecretField)
-}
 _MISSING = {
     "basic_password": gettext_lazy("the password"),
     "client_secret": gettext_lazy("the client secret"),
@@ -56,47 +41,31 @@ def document(webhooks: Iterable[Webhook]) -> dict[str, Any]:
 
 def as_json(webhook: Webhook) -> dict[str, Any]:
     """Return one webhook; `secrets` names what has to be entered where it is imported."""
-    headers, secrets = _headers(webhook)
-    used, own = webhook.credential, webhook.private_credential
-    set_here = [name for name in CREDENTIAL_SECRETS if own.has_secret(name)]
+    own = webhook.private_credential
+    secrets = [name for name in CREDENTIAL_SECRETS if own.has_secret(name)]
+    try:
+        headers = portable_headers(webhook)
+        secrets += [f"headers.{one['name']}" for one in headers if "secret" in one]
+    except SecretUnreadableError:
+        # Sealed under another key: the other settings are still worth having.
+        headers = []
+        secrets.append("headers")
     return {
         "uid": webhook.uid,
         **settings_of(webhook),
         "headers": headers,
-        "connection": used.name if used.is_shared else None,
-        "secrets": [*set_here, *secrets],
+        "connection": connection_of(webhook),
+        "secrets": secrets,
     }
 
 
 def settings_of(webhook: Webhook) -> dict[str, Any]:
     """Return the value of every portable column."""
-    own = webhook.private_credential
-    found = {
-        name: getattr(own if name in AUTHORIZATION_FIELDS else webhook, name) for name in FIELDS
-    }
+    found = as_settings(webhook)
     # The default is an address of this site; elsewhere it is another one.
     if found["callback_url"] == oauth.default_callback_url():
         found["callback_url"] = ""
     return found
-
-
-def portable_headers(headers: Iterable[Header]) -> list[dict[str, Any]]:
-    """Return headers as they are in a file: a secret one without its value."""
-    return [
-        {"name": header.name, "secret": True}
-        if header.is_secret
-        else {"name": header.name, "value": header.value}
-        for header in headers
-    ]
-
-
-def _headers(webhook: Webhook) -> tuple[list[dict[str, Any]], list[str]]:
-    try:
-        headers = stored_headers(webhook)
-    except SecretUnreadableError:
-        # Sealed under another key: the other settings are still worth having.
-        return [], ["headers"]
-    return portable_headers(headers), [f"headers.{one.name}" for one in headers if one.is_secret]
 
 
 def missing_secrets(webhook: Webhook, listed: Collection[str] = ()) -> list[str]:

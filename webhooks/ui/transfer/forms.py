@@ -1,7 +1,7 @@
 """The webhook form, filled from a file instead of a page, and what a page has in other shapes."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,10 +11,11 @@ from django.db import transaction
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
-from webhooks import catalogue, filters, payloads
+from webhooks import filters, payloads
+from webhooks.audit.versions import FIELDS, portable_headers
 from webhooks.models import AUTHORIZATION_FIELDS, Credential, Webhook, may_be_sent_to
 from webhooks.security.drafts import Draft
-from webhooks.ui.transfer.document import FIELDS, portable_headers, settings_of
+from webhooks.ui.transfer.document import settings_of
 from webhooks.ui.webhook_form import authorization
 from webhooks.ui.webhook_form.forms import WebhookForm
 from webhooks.ui.webhook_form.headers import (
@@ -135,11 +136,6 @@ class ImportForm(WebhookForm):
                 webhook.save(update_fields={*others, "headers_json", "secrets_changed_at"})
         return webhook
 
-    def gained_types(self, patterns: Iterable[str]) -> set[str]:
-        """Return the event types that the webhook did not have before."""
-        before = self._stored["event_types"] if self.instance.pk else []
-        return set(catalogue.types_for(patterns)) - set(catalogue.types_for(before))
-
     def _full_types(self, patterns: list[str]) -> list[str]:
         limit = settings.WEBHOOKS_MAX_PER_EVENT_TYPE
         return sorted(key for key in self.gained_types(patterns) if self._counts[key] >= limit)
@@ -184,7 +180,7 @@ def values_of(webhook: Webhook) -> dict[str, Any]:
     """Return what can be compared before and after: settings, headers, and the connection."""
     return {
         **settings_of(webhook),
-        "headers": portable_headers(stored_headers(webhook)),
+        "headers": portable_headers(webhook),
         "connection": connection_id(webhook),
     }
 

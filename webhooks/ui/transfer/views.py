@@ -115,33 +115,30 @@ def _import(request: HttpRequest) -> HttpResponse:
         return render(request, "webhooks/transfer/import.html", {"error": sentence}, status=422)
     numbers = {int(one) for one in request.POST.getlist("entry") if one.isdecimal()}
     plan = _plan(request, held["entries"], is_paused=held["is_paused"])
-    refused = numbers - {item.number for item in plan.doable}
-    if refused or not numbers:
-        sentence = (
-            _("Something changed in the meantime. Nothing was imported. Review the import again.")
-            if refused
-            else _("Nothing was imported. Select at least one webhook.")
-        )
-        messages.error(request, sentence)
-        return _preview(request, held["entries"], is_paused=held["is_paused"], status=409)
     try:
         done = _carry_out(request, plan, numbers)
-    except ConnectionInUseError as error:
-        messages.error(request, str(error))
-        return _preview(request, held["entries"], is_paused=held["is_paused"], status=409)
     except DatabaseError:
-        messages.error(request, _("The database refused the import. Nothing was saved. Try again."))
-        return _preview(request, held["entries"], is_paused=held["is_paused"], status=409)
-    messages.success(request, _sentence(done))
-    request.session[_RESULT_KEY] = [_facts(item) for item in done]
-    return redirect("webhooks:import")
+        sentence = _("The database refused the import. Nothing was saved. Try again.")
+    except (FileError, ConnectionInUseError) as error:
+        sentence = str(error)
+    else:
+        messages.success(request, _sentence(done))
+        request.session[_RESULT_KEY] = [_facts(item) for item in done]
+        return redirect("webhooks:import")
+    messages.error(request, sentence)
+    return _preview(request, held["entries"], is_paused=held["is_paused"], status=409)
 
 
 def _carry_out(request: HttpRequest, plan: ImportPlan, numbers: set[int]) -> list[PlannedEntry]:
+    if numbers - {item.number for item in plan.doable}:
+        raise FileError(
+            _("Something changed in the meantime. Nothing was imported. Review the import again.")
+        )
+    if not numbers:
+        raise FileError(_("Nothing was imported. Select at least one webhook."))
     done = plans.carry_out(plan, numbers, created_by_id=request.user.pk)
-    audit.record_many(
-        Action.IMPORTED, [item.webhook for item in done if item.webhook], user=request.user
-    )
+    webhooks = [item.webhook for item in done if item.webhook]
+    audit.record_many(Action.IMPORTED, webhooks, user=request.user)
     return done
 
 

@@ -16,6 +16,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from webhooks import audit, events
+from webhooks.audit.versions import FIELDS
 from webhooks.delivery import trash
 from webhooks.delivery_log import charts, explain
 from webhooks.delivery_log.charts import Period
@@ -54,24 +55,6 @@ RECENT_DELIVERIES = 15
 EVENTS_PER_PAGE = 30
 _MAX_FOUND = 50
 _OPEN = (Status.PENDING, Status.SENDING, Status.HELD, Status.PARKED)
-# What belongs to one webhook alone: its identity, its signing secrets, its history.
-_NOT_COPIED = {
-    "id",
-    "uid",
-    "credential",
-    "version",
-    "created_at",
-    "created_by",
-    "updated_at",
-    "deleted_at",
-    "paused_at",
-    "signing_secret",
-    "previous_signing_secret",
-    "previous_signing_secret_until",
-    "secrets_changed_at",
-    # It goes along with each secret.
-    "secret_origins",
-}
 
 
 @page("webhooks.view_webhook")
@@ -271,8 +254,7 @@ def duplicate(request: HttpRequest, pk: int) -> HttpResponse:
 def _copy_of(webhook: Webhook) -> Webhook:
     """Return an unsaved, paused copy. Secrets are opened here and sealed again for the new row."""
     copy = Webhook()
-    copied = {field.name for field in Webhook._meta.concrete_fields} - _NOT_COPIED
-    copy.copy_columns(webhook, copied)
+    copy.copy_columns(webhook, {*FIELDS, "headers_json", "alerts_muted_until"})
     copy.credential.copy_columns(webhook.private_credential, AUTHORIZATION_FIELDS)
     longest = 100 - len(_("%s (copy)") % "")
     copy.name = _("%s (copy)") % webhook.name[:longest]

@@ -87,13 +87,22 @@ _PATH = re.compile(r"[^.\s]+(\.[^.\s]+)*")
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21\x22\x24-\x7e]+")
 # Names of query parameters whose values are secrets: access_token, X-Api-Key, sig, userPassword.
 _SECRET_NAME = re.compile(
-    r"keys?|(?:.{0,40}[._-])?(?:"
-    r"(?:access|auth|api|app|client|private|secret|account|subscription|functions)[._-]?keys?|"
-    r"(?:access|auth|api|app|client|bearer|refresh|id|user|bot|private)?[._-]?"
-    r"(?:tokens?|secrets?|password|passwd|pwd|pass|auth|authorization|credentials?)|"
-    r"sig|signature|hmac|jwt|session_?id|sid)",
+    # What is a secret behind any other word, also without a sign between.
+    r".{0,40}(?:tokens?|secrets?|password|passwd|passphrase|"
+    r"(?:access|auth|api|app|client|private|secret|account|subscription|functions|license|"
+    r"developer|master|storage|encryption)[._-]?keys?)"
+    # And what is one alone, or behind a sign.
+    r"|keys?|(?:.{0,40}[._-])?(?:pwd?|pass|passcode|bearer|otp|jwt|sid|sig|signature|"
+    r"hmac(?:[._-]?\w{1,10})?|(?:basic|http)?[._-]?auth|authorization|credentials?|"
+    r"(?:php|j)?sess(?:ion)?[._-]?id|(?:user|write|integration|dev|ws)[._-]?key)",
     re.I,
 )
+# Words that end like those and are none.
+_NO_SECRET_NAME = re.compile(
+    r"(?:page|next|sync|continuation|csrf)[._-]?(?:page)?[._-]?tokens?", re.I
+)
+# Azure Functions call their key a code; one of people is shorter.
+_SHORTEST_CODE = 40
 _LOOPBACK = {"127.0.0.1", "localhost", "[::1]", "::1"}
 
 
@@ -107,10 +116,17 @@ def secret_in_url(url: str, *, was: str = "") -> str:
         (
             name
             for name, value in _query_of(url)
-            if value and name not in known and _SECRET_NAME.fullmatch(name)
+            if value and name not in known and _is_secret(name, value)
         ),
         "",
     )
+
+
+def _is_secret(name: str, value: str) -> bool:
+    if _NO_SECRET_NAME.fullmatch(name):
+        return False
+    is_key = name.lower() == "code" and len(value) >= _SHORTEST_CODE
+    return is_key or _SECRET_NAME.fullmatch(name) is not None
 
 
 def _query_of(url: str) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from webhooks import audit, catalogue, events, oauth
 from webhooks.delivery_log import filter_preview
@@ -55,9 +55,9 @@ _RESHAPING_PARTS = ("filter:", "parameter:")
 _REVEAL_KEY = "webhook_signing_secrets_to_show"
 _FAILURE_KEY = "webhook_authorization_failures"
 _SUCCESS_KEY = "webhook_authorization_successes"
-# The states of device codes that people were shown.
 # The credential that is authorized as one of several, after which the list of them comes.
 _SERIES_KEY = "webhook_grants_series"
+# The states of device codes that people were shown.
 _DEVICE_KEY = "webhook_device_states"
 # They change together, and the trail has actions of their own for it.
 _PAUSE_FIELDS = {"is_active", "pause_reason", "paused_at"}
@@ -334,14 +334,20 @@ def device_state(request: HttpRequest, credential: Credential) -> str:
     return str(request.session.get(_DEVICE_KEY, {}).get(str(credential.pk), ""))
 
 
-def leave_failure(request: HttpRequest, credential: Credential, sentence: str) -> None:
-    """Let the next token panel of this session say why there is no token."""
-    _leave(request, _FAILURE_KEY, credential, sentence)
+def leave(
+    request: HttpRequest, credential: Credential, *, success: str = "", failure: str = ""
+) -> None:
+    """Let the next token panel of this session say what was done, or why there is no token."""
+    for key, sentence in ((_SUCCESS_KEY, success), (_FAILURE_KEY, failure)):
+        if sentence:
+            _leave(request, key, credential, sentence)
 
 
-def leave_success(request: HttpRequest, credential: Credential, sentence: str) -> None:
-    """Let the next token panel of this session say what was done."""
-    _leave(request, _SUCCESS_KEY, credential, sentence)
+def to_panel(
+    request: HttpRequest, credential: Credential, *, success: str = "", failure: str = ""
+) -> HttpResponseRedirect:
+    leave(request, credential, success=success, failure=failure)
+    return HttpResponseRedirect(panel_url(request, credential), status=303)
 
 
 def form_url(credential: Credential) -> str:
@@ -366,32 +372,43 @@ def begin_authorization(request: HttpRequest, credential: Credential) -> HttpRes
     """
     if credential.is_machine:
         return _fetch_token(request, credential)
-    who: dict[str, Any] = {
-        "user": request.user,
-        "session_key": request.session.session_key or "",
-    }
     try:
         if credential.grant_type == GrantType.DEVICE_CODE:
-            state = oauth.begin_device_authorization(credential, **who)
+            state = oauth.begin_device_authorization(credential, **who(request))
             _leave(request, _DEVICE_KEY, credential, state)
             url = reverse("webhooks:device", args=[credential.pk])
         else:
-            url = oauth.begin_authorization(credential, **who)
+            url = oauth.begin_authorization(credential, **who(request))
     except oauth.AuthorizationError as error:
-        leave_failure(request, credential, str(error))
-        url = panel_url(request, credential)
+        return to_panel(request, credential, failure=str(error))
     return HttpResponseRedirect(url, status=303)
+
+
+def who(request: HttpRequest) -> dict[str, Any]:
+    """Return what an authorization is bound to."""
+    return {"user": request.user, "session_key": request.session.session_key or ""}
+
+
+def authorized(request: HttpRequest, credential: Credential) -> str:
+    """Record who got a token, release what waited for it, and return a sentence about both."""
+    audit.record(Action.AUTHORIZED, credential, user=request.user)
+    sentence = _("The access token was stored.")
+    if not (released := events.release_held(credential)):
+        return sentence
+    sending = ngettext(
+        "%(count)d delivery that waited for it is being sent.",
+        "%(count)d deliveries that waited for it are being sent.",
+        released,
+    )
+    return f"{sentence} {sending % {'count': released}}"
 
 
 def _fetch_token(request: HttpRequest, credential: Credential) -> HttpResponse:
     try:
         oauth.refresh(credential)
     except oauth.TokenUnavailableError as error:
-        leave_failure(request, credential, str(error))
-    else:
-        audit.record(Action.AUTHORIZED, credential, user=request.user)
-        leave_success(request, credential, status.token_stored(events.release_held(credential)))
-    return HttpResponseRedirect(panel_url(request, credential), status=303)
+        return to_panel(request, credential, failure=str(error))
+    return to_panel(request, credential, success=authorized(request, credential))
 
 
 def _posted(request: HttpRequest) -> tuple[QueryDict, Pasted | None]:

@@ -4,7 +4,7 @@ Typed secrets wait in a `Draft` while the form is shown again. Knows no request.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django import forms
 from django.forms.models import construct_instance, model_to_dict
@@ -35,11 +35,6 @@ from webhooks.ui.webhook_form.oauth_fields import OAuthFields, choice_field, tex
 from webhooks.ui.webhook_form.pasted_curl import Pasted
 from webhooks.ui.webhook_form.sections import ALERT_FIELDS, AlertFields, mute_shown
 
-if TYPE_CHECKING:
-    _ModelForm = forms.ModelForm[Any]
-else:
-    _ModelForm = forms.ModelForm
-
 # The columns of the credential that the page shows.
 CREDENTIAL_FIELDS = (
     *("authorization_type", "basic_login"),
@@ -58,7 +53,7 @@ _PAGE_ORDER = (
 )
 
 
-class CredentialForm(OAuthFields, AlertFields, _ModelForm):
+class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore[type-arg]
     """The authorization of a webhook or a connection, checked, and written beside the instance.
 
     `is_checked=False` shows what was posted again without judging it: the person asked for another

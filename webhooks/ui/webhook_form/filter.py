@@ -9,9 +9,10 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.http import QueryDict
+from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 
 from webhooks import catalogue, filters
@@ -35,9 +36,6 @@ from webhooks.filters import (
     value_words,
 )
 from webhooks.ui.fields import MOVES
-
-if TYPE_CHECKING:
-    from django_stubs_ext import StrOrPromise
 
 # What filters of calls are mostly about, in this order, above the long list.
 _COMMON = (
@@ -133,7 +131,7 @@ class ConditionRow:
         return f"{variable.label} ({self.chosen})" if variable else ""
 
     @property
-    def operators(self) -> list[tuple[str, "StrOrPromise"]]:
+    def operators(self) -> list[tuple[str, str | Promise]]:
         """Return what fits the variable, and what was stored by hand or through the API."""
         offered = dict.fromkeys([*FITTING[self.kind], self.wanted_operator])
         return [(one.value, OPERATOR_LABELS[one]) for one in offered]
@@ -272,7 +270,6 @@ class ConditionGroup:
     id: int
     kind: str = "all"
     children: list["ConditionRow | ConditionGroup"] = field(default_factory=list)
-    error: str = ""
     depth: int = 0
 
     is_group = True
@@ -281,59 +278,33 @@ class ConditionGroup:
     def add_id(self) -> str:
         return f"filter-{self.id}-add"
 
-    def rows(self) -> Iterator[ConditionRow]:
+    def parts(self) -> Iterator["ConditionRow | ConditionGroup"]:
+        """Yield everything inside, in the order of the page."""
         for child in self.children:
+            yield child
             if isinstance(child, ConditionGroup):
-                yield from child.rows()
-            else:
-                yield child
+                yield from child.parts()
+
+    def rows(self) -> Iterator[ConditionRow]:
+        return (part for part in self.parts() if isinstance(part, ConditionRow))
 
     def groups(self) -> Iterator["ConditionGroup"]:
         yield self
+        yield from (part for part in self.parts() if isinstance(part, ConditionGroup))
+
+    def count(self, depth: int = 0) -> None:
+        """Number the conditions, and say of each group how deep it is."""
+        self.depth = depth
         for child in self.children:
             if isinstance(child, ConditionGroup):
-                yield from child.groups()
-
-
-# "open" and a group, "row" and a row, or "close" and a group, in the order of the page.
-Token = tuple[str, "ConditionRow | ConditionGroup"]
-
-
-def flatten(group: ConditionGroup) -> Iterator[Token]:
-    """Yield the parts inside a group in the order of the page."""
-    for child in group.children:
-        if isinstance(child, ConditionGroup):
-            yield "open", child
-            yield from flatten(child)
-            yield "close", child
-        else:
-            yield "row", child
-
-
-def rebuild(root: ConditionGroup, tokens: list[Token]) -> None:
-    """Put the parts into the root as their order says, and number the conditions."""
-    for _word, part in tokens:
-        if isinstance(part, ConditionGroup):
-            part.children = []
-    root.children, stack = [], [root]
-    for word, part in tokens:
-        if word == "close":
-            if len(stack) > 1:
-                stack.pop()
-            continue
-        stack[-1].children.append(part)
-        if isinstance(part, ConditionGroup):
-            part.depth = len(stack)
-            stack.append(part)
-    for number, row in enumerate(root.rows(), 1):
-        row.number = number
+                child.count(depth + 1)
+        for number, row in enumerate(self.rows(), 1):
+            row.number = number
 
 
 def from_post(data: QueryDict) -> ConditionGroup:
     root = _posted_group(data, 0)
-    tokens: list[Token] = []
-    seen = {0}
-    depth = flattened = 0
+    stack, seen, flattened = [root], {0}, 0
     for text in data.getlist("filter-node")[:_MAX_TOKENS]:
         found = _TOKEN.fullmatch(text)
         if found is None:
@@ -342,23 +313,22 @@ def from_post(data: QueryDict) -> ConditionGroup:
             # Which group it closes follows from the order.
             if flattened:
                 flattened -= 1
-            else:
-                depth -= 1
-                tokens.append(("close", root))
+            elif len(stack) > 1:
+                stack.pop()
             continue
         part_id = int(found[2])
         if part_id in seen:
             continue
         seen.add(part_id)
-        if found[1] == "open":
-            if depth >= _MAX_NESTED:
-                flattened += 1
-                continue
-            depth += 1
-            tokens.append(("open", _posted_group(data, part_id)))
+        if found[1] == "row":
+            stack[-1].children.append(_posted_row(data, part_id))
+        elif len(stack) > _MAX_NESTED:
+            flattened += 1
         else:
-            tokens.append(("row", _posted_row(data, part_id)))
-    rebuild(root, tokens)
+            group = _posted_group(data, part_id)
+            stack[-1].children.append(group)
+            stack.append(group)
+    root.count()
     return root
 
 
@@ -368,7 +338,7 @@ def from_tree(tree: Mapping[str, Any]) -> ConditionGroup:
         return ConditionGroup(id=0)
     wrapped = tree if "all" in tree or "any" in tree else {"all": [tree]}
     root = _group(wrapped, iter(range(1, _MAX_TOKENS)), part_id=0)
-    rebuild(root, list(flatten(root)))
+    root.count()
     return root
 
 
@@ -494,12 +464,9 @@ def edit_rows(root: ConditionGroup, action: str) -> str:
         focus = _add_preset(root, argument)
     elif verb in ("add", "group") and argument.isdecimal():
         focus = _add(root, int(argument), is_group=verb == "group")
-    elif verb == "remove" and argument.isdecimal():
-        focus = _remove(root, int(argument))
-    elif verb in ("up", "down") and argument.isdecimal():
-        _move(root, int(argument), step=-1 if verb == "up" else 1)
-        focus = f"filter-{argument}-{verb}"
-    rebuild(root, list(flatten(root)))
+    elif verb in ("up", "down", "remove") and argument.isdecimal():
+        focus = _edit_part(root, int(argument), verb)
+    root.count()
     return focus
 
 
@@ -510,38 +477,51 @@ def _add(root: ConditionGroup, group_id: int, *, is_group: bool) -> str:
     row = ConditionRow(id=_free_id(root))
     if is_group:
         kind = "any" if group.kind == "all" else "all"
-        inner = ConditionGroup(id=row.id + 1, kind=kind, children=[row])
-        group.children.append(inner)
+        group.children.append(ConditionGroup(id=row.id + 1, kind=kind, children=[row]))
     else:
         group.children.append(row)
     return f"filter-{row.id}-variable"
 
 
-def _remove(root: ConditionGroup, part_id: int) -> str:
+def _edit_part(root: ConditionGroup, part_id: int, verb: str) -> str:
+    if (place := _place_of(root, part_id)) is None:
+        return ""
+    group, index = place
+    part = group.children.pop(index)
+    if verb == "remove":
+        return group.add_id
+    target, at = _beside(root, group, index, is_down=verb == "down")
+    target.children.insert(at, part)
+    root.count()
+    if max(group.depth for group in root.groups()) >= MAX_DEPTH:
+        del target.children[at]
+        group.children.insert(index, part)
+    return f"filter-{part_id}-{verb}"
+
+
+def _place_of(root: ConditionGroup, part_id: int) -> tuple[ConditionGroup, int] | None:
+    """Return the group that a part is in, and its index there."""
     for group in root.groups():
         for index, child in enumerate(group.children):
             if child.id == part_id:
-                del group.children[index]
-                return f"filter-{group.id}-add"
-    return ""
+                return group, index
+    return None
 
 
-def _move(root: ConditionGroup, part_id: int, *, step: int) -> None:
-    """Move a part by one step; at the edge of a group, out of it or into the next one."""
-    tokens = list(flatten(root))
-    positions = [index for index, (_word, part) in enumerate(tokens) if part.id == part_id]
-    if not positions:
-        return
-    first, last = positions[0], positions[-1]
-    block, rest = tokens[first : last + 1], tokens[:first] + tokens[last + 1 :]
-    target = first + step
-    if not 0 <= target <= len(rest):
-        return
-    moved = [*rest[:target], *block, *rest[target:]]
-    before = list(flatten(root))
-    rebuild(root, moved)
-    if max(group.depth for group in root.groups()) >= MAX_DEPTH:
-        rebuild(root, before)
+def _beside(
+    root: ConditionGroup, group: ConditionGroup, index: int, *, is_down: bool
+) -> tuple[ConditionGroup, int]:
+    """Return where a part goes that was taken from a group: one step on, into a group or out."""
+    rest = group.children
+    passed = index if is_down else index - 1
+    if 0 <= passed < len(rest):
+        other = rest[passed]
+        if isinstance(other, ConditionGroup):
+            return other, 0 if is_down else len(other.children)
+        return group, index + 1 if is_down else index - 1
+    if (outer := _place_of(root, group.id)) is None:
+        return group, index
+    return outer[0], outer[1] + is_down
 
 
 def _add_preset(root: ConditionGroup, key: str) -> str:
@@ -581,8 +561,7 @@ def _merged(root: ConditionGroup, wanted: ConditionRow, preset: Preset) -> Condi
 
 
 def _free_id(root: ConditionGroup) -> int:
-    ids = {part.id for _word, part in flatten(root)}
-    return max(ids, default=0) + 1
+    return max((part.id for part in root.parts()), default=0) + 1
 
 
 class FilterSection:
@@ -687,7 +666,7 @@ class FilterSection:
             row.errors = {} if row.is_incomplete else problem_of(row)
 
     @cached_property
-    def variable_groups(self) -> list[tuple[str, list[tuple[str, "StrOrPromise"]]]]:
+    def variable_groups(self) -> list[tuple[str, list[tuple[str, str | Promise]]]]:
         """Return the variables to choose from: common ones, those of the chosen events, others."""
         carried = _carried(self.types or catalogue.EVENT_TYPES)
         common = [name for name in _COMMON if name in carried]
@@ -782,12 +761,12 @@ def _carried(types: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def _by_label(names: Iterable[str]) -> list[tuple[str, "StrOrPromise"]]:
+def _by_label(names: Iterable[str]) -> list[tuple[str, str | Promise]]:
     choices = [(name, _label(name)) for name in names]
     return sorted(choices, key=lambda choice: str(choice[1]).casefold())
 
 
-def _label(name: str) -> "StrOrPromise":
+def _label(name: str) -> str | Promise:
     variable = known(name)
     return variable.label if variable else name
 

@@ -1,8 +1,8 @@
 """The webhook form: what people edit, checked and written in one step. Knows no request."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zoneinfo import available_timezones
 
 from django import forms
@@ -44,11 +44,6 @@ from webhooks.ui.webhook_form.sections import (
 )
 from webhooks.ui.webhook_form.success import SuccessFields
 
-if TYPE_CHECKING:
-    _ModelChoiceField = forms.ModelChoiceField[Credential]
-else:
-    _ModelChoiceField = forms.ModelChoiceField
-
 # Sentences where somebody would err, and those for an empty field.
 HELP = {
     "body_format": _("GET sends everything in the query string."),
@@ -83,7 +78,7 @@ class ConnectionSelect(forms.Select):
         return option
 
 
-class ConnectionField(_ModelChoiceField):
+class ConnectionField(forms.ModelChoiceField):  # type: ignore[type-arg]
     """One of the connections, or none for the webhook's own credentials."""
 
     widget = ConnectionSelect
@@ -444,10 +439,14 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         self.instance.set_secret("headers_json", headers)
         return {"headers_json", "secrets_changed_at"}
 
+    def gained_types(self, patterns: Iterable[str]) -> set[str]:
+        """Return the event types that the webhook did not have before."""
+        before = self._stored["event_types"] if self.instance.pk else []
+        return set(catalogue.types_for(patterns)) - set(catalogue.types_for(before))
+
     def _full_types(self, patterns: list[str]) -> list[str]:
         """Return the newly chosen types that have as many webhooks as are allowed."""
-        before = self._stored["event_types"] if self.instance.pk else []
-        wanted = set(catalogue.types_for(patterns)) - set(catalogue.types_for(before))
+        wanted = self.gained_types(patterns)
         counts = dict.fromkeys(wanted, 0)
         others = Webhook.objects.present().exclude(pk=self.instance.pk)
         for chosen in others.values_list("event_types", flat=True):

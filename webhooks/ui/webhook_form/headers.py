@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -63,12 +63,6 @@ RESERVED = {
         "or send a key in another header."
     ),
 }
-
-
-if TYPE_CHECKING:
-    _HeaderFormSet = forms.BaseFormSet["HeaderRow"]
-else:
-    _HeaderFormSet = forms.BaseFormSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +216,7 @@ class HeaderRow(forms.Form):
         return str(_("set; leave empty to keep")) if self._kept() else ""
 
 
-class HeaderRows(_HeaderFormSet):
+class HeaderRows(forms.BaseFormSet):  # type: ignore[type-arg]
     """All rows; names are unique, whatever their case."""
 
     def clean(self) -> None:

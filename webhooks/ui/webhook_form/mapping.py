@@ -5,8 +5,8 @@ the keys is the order of the rows, so moving one is moving a part of the page.
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property, lru_cache
 from typing import Any
 
 from django import forms
@@ -18,7 +18,6 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from webhooks import catalogue, payloads
-from webhooks.catalogue import VariableType
 from webhooks.models import BodyFormat, Event, Webhook
 from webhooks.payloads import Violation
 from webhooks.payloads.variables import as_text
@@ -31,16 +30,6 @@ _TYPES_LOOKED_AT = 5
 ACTION = "parameter:"
 _DIRECTIONS = {"up": -1, "down": 1}
 _SAMPLE_LENGTH = 60
-_TYPE_LABELS = {
-    VariableType.STRING: gettext_lazy("text"),
-    VariableType.INTEGER: gettext_lazy("number"),
-    VariableType.NUMBER: gettext_lazy("number"),
-    VariableType.BOOLEAN: gettext_lazy("true or false"),
-    VariableType.DATETIME: gettext_lazy("date"),
-    VariableType.URL: gettext_lazy("address"),
-    VariableType.CHOICE: gettext_lazy("choice"),
-    VariableType.OBJECT: gettext_lazy("object"),
-}
 
 KEY = "parameter"
 VARIABLE = "variable"
@@ -78,11 +67,10 @@ class ParameterRow(forms.Form):
     def __init__(self, key: int | str, data: Any = None, initial: Any = None) -> None:
         super().__init__(data, initial=initial, prefix=f"{KEY}-{key}")
         self.key = key
-        self.number = 0
+        self.number = 1
         self.problems: list[Violation] = []
         self.note = ""
-        # The variables that are chosen by their labels, and every option of the value as HTML.
-        self.labelled: Collection[str] = ()
+        # Every option of the value as HTML.
         self.options_html = SafeString()
 
     def value(self, field: str) -> str:
@@ -102,7 +90,7 @@ class ParameterRow(forms.Form):
         """Return the option that is chosen: a variable by its label, or how the value is typed."""
         if not self.is_variable:
             return self.value("source")
-        if self.path in self.labelled:
+        if self.path == payloads.WHOLE_EVENT or self.path in _catalogued():
             return _PICKED + self.path
         return VARIABLE if self.path or self["source"].value() == VARIABLE else ""
 
@@ -269,19 +257,46 @@ class MappingSection:
     def _edit(self, action: str) -> None:
         """Do what a button of the section asks for."""
         verb, _colon, argument = action.partition(":")
-        names = {one["name"]: one["older_name"] for one in self.variables if self.uses_older}
-        if verb == "body":
-            if not self.template.strip():
+        if verb in ("body", "pick"):
+            self.mode, self.focus = TEMPLATE, "id_body_template"
+            if verb == "pick":
+                name = self._name_of(self._picked)
+                self.template = with_placeholder(self.template, self._picked, name)
+            elif not self.template.strip():
                 self.template = as_body(self.stored_rows(), self.offered)
-            self.mode, self.focus = TEMPLATE, "id_body_template"
-        elif verb == "pick":
-            self.template = with_placeholder(self.template, self._picked, names)
-            self.mode, self.focus = TEMPLATE, "id_body_template"
+            return
+        self.mode = ROWS
+        if verb == "add":
+            self.focus = self._add()["name"].auto_id or ""
+        elif verb == "every":
+            self.rows = [row for row in self.rows if not row.is_blank]
+            mapped = {row.path for row in self.rows}
+            for name in self.offered:
+                if name not in mapped:
+                    self._add(name=self._name_of(name), source=VARIABLE, content=name)
+            self.focus = "parameter-add"
         else:
-            self.rows, self.focus = edit_rows(
-                self.rows, verb, argument, offered=self.offered, older=names
-            )
-            self.mode = ROWS
+            self._move(argument, verb)
+
+    def _add(self, **initial: str) -> ParameterRow:
+        key = max((int(row.key) for row in self.rows), default=-1) + 1
+        self.rows.append(blank(key, **initial))
+        return self.rows[-1]
+
+    def _move(self, key: str, verb: str) -> None:
+        index = next((i for i, row in enumerate(self.rows) if str(row.key) == key), None)
+        if index is None:
+            return
+        row = self.rows.pop(index)
+        self.focus = "parameter-add"
+        if verb != "remove":
+            self.rows.insert(max(index + _DIRECTIONS.get(verb, 0), 0), row)
+            self.focus = f"{KEY}-{key}-{verb}"
+
+    def _name_of(self, variable: str) -> str:
+        """Return the name that a variable is sent under, an older one when that was asked for."""
+        one = _catalogued().get(variable) if self.uses_older else None
+        return (one.older_name if one else None) or variable
 
     @property
     def state(self) -> str:
@@ -314,9 +329,7 @@ class MappingSection:
     def shown_rows(self) -> list[ParameterRow]:
         """Return the rows of the page: never none, so that there is one to fill in."""
         rows = self.rows or [blank(0)]
-        labelled = {payloads.WHOLE_EVENT, *(one["name"] for one in self.variables)}
-        for number, row in enumerate(rows, start=1):
-            row.number, row.labelled = number, labelled
+        for row in rows:
             chosen = format_html('value="{}"', row.chosen)
             # Our own markup, in which each value is escaped.
             row.options_html = SafeString(
@@ -470,30 +483,7 @@ def _no_json() -> str:
     )
 
 
-# ---- What the buttons do to the rows or the JSON body -----------------------------------------
-
-
-def edit_rows(
-    rows: list[ParameterRow],
-    verb: str,
-    argument: str,
-    *,
-    offered: Sequence[str],
-    older: Mapping[str, str],
-) -> tuple[list[ParameterRow], str]:
-    """Return the rows after a button, and the id of the control to go on with."""
-    if verb == "add":
-        return _added(rows, blank(_next_key(rows)))
-    if verb == "every":
-        return _with_every(_filled(rows), offered, older)
-    index = next((i for i, row in enumerate(rows) if str(row.key) == argument), None)
-    if index is None:
-        return rows, ""
-    row = rows.pop(index)
-    if verb == "remove":
-        return rows, "parameter-add"
-    rows.insert(max(index + _DIRECTIONS.get(verb, 0), 0), row)
-    return rows, f"{KEY}-{row.key}-{verb}"
+# ---- The JSON body that a button writes or adds to ---------------------------------------------
 
 
 def as_body(rows: Sequence[Mapping[str, Any]], offered: Sequence[str]) -> str:
@@ -506,7 +496,7 @@ def as_body(rows: Sequence[Mapping[str, Any]], offered: Sequence[str]) -> str:
     return _written(document or {name: f"{{{{ {name} }}}}" for name in offered})
 
 
-def with_placeholder(template: str, variable: str, older: Mapping[str, str]) -> str:
+def with_placeholder(template: str, variable: str, name: str) -> str:
     """Add a variable at the end of a JSON body; one that is no object stays as it is."""
     try:
         document = payloads.load_json(template.encode()) if template.strip() else {}
@@ -514,7 +504,6 @@ def with_placeholder(template: str, variable: str, older: Mapping[str, str]) -> 
         return template
     if not isinstance(document, dict):
         return template
-    name = older.get(variable) or variable
     return _written({**document, name: f"{{{{ {variable} }}}}"})
 
 
@@ -522,59 +511,33 @@ def _written(document: Mapping[str, Any]) -> str:
     return json.dumps(document, ensure_ascii=False, indent=2)
 
 
-def _next_key(rows: Sequence[ParameterRow]) -> int:
-    return max((int(row.key) for row in rows), default=-1) + 1
+# ---- The variables to choose from: each with a sample, and whether a chosen event has it -------
 
 
-def _filled(rows: Sequence[ParameterRow]) -> list[ParameterRow]:
-    return [row for row in rows if not row.is_blank]
-
-
-def _mapped(rows: Sequence[ParameterRow], variable: str, older: Mapping[str, str]) -> ParameterRow:
-    name = older.get(variable) or variable
-    return blank(_next_key(rows), name=name, source=VARIABLE, content=variable)
-
-
-def _added(rows: Sequence[ParameterRow], row: ParameterRow) -> tuple[list[ParameterRow], str]:
-    return [*rows, row], row["name"].auto_id or ""
-
-
-def _with_every(
-    rows: list[ParameterRow], offered: Sequence[str], older: Mapping[str, str]
-) -> tuple[list[ParameterRow], str]:
-    """Add a row for each variable of the chosen events that has none."""
-    mapped = {row.value("content") for row in rows if row.is_variable}
-    for name in offered:
-        if name not in mapped:
-            rows.append(_mapped(rows, name, older))
-    return rows, "parameter-add"
-
-
-# ---- The variables to choose from: what each means, a sample, and which events have it ----------
+@lru_cache(maxsize=1)
+def _catalogued() -> dict[str, catalogue.Variable]:
+    """Return every variable by its name, those that all events have last."""
+    found: dict[str, catalogue.Variable] = {}
+    for kind in catalogue.EVENT_TYPES.values():
+        for one in catalogue.variables_for(kind.key) if kind.is_subscribable else ():
+            found.setdefault(one.name, one)
+    # What only some events have is what people look for.
+    return dict(sorted(found.items(), key=lambda item: item[0] in catalogue.ALWAYS))
 
 
 def variable_entries(patterns: Iterable[str]) -> list[dict[str, Any]]:
     """Return every variable; those of no chosen event are there and not offered."""
-    found: dict[str, catalogue.Variable] = {}
-    for kind in catalogue.EVENT_TYPES.values():
-        if kind.is_subscribable:
-            for one in catalogue.variables_for(kind.key):
-                found.setdefault(one.name, one)
     chosen = catalogue.types_for(patterns)
     offered = {one.name for key in chosen for one in catalogue.variables_for(key)}
-    # What only some events have is what people look for; what all have comes last.
-    ordered = sorted(found.values(), key=lambda one: one.name in catalogue.ALWAYS)
     return [
         {
-            "name": one.name,
+            "name": name,
             "older_name": one.older_name or "",
             "label": one.label,
-            "description": one.description or ", ".join(one.choices),
-            "type": _TYPE_LABELS[one.type],
             "sample": Truncator(as_text(one.sample)).chars(_SAMPLE_LENGTH),
-            "is_offered": not chosen or one.name in offered,
+            "is_offered": not chosen or name in offered,
         }
-        for one in ordered
+        for name, one in _catalogued().items()
     ]
 
 

@@ -3,8 +3,10 @@
 from datetime import timedelta
 from typing import Any
 
+from django import forms
 from django.conf import settings
 from django.contrib import messages
+from django.contrib.auth import authenticate
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
@@ -20,6 +22,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 from django_htmx.http import HttpResponseClientRedirect
@@ -30,7 +33,6 @@ from webhooks.delivery_log import detail
 from webhooks.models import (
     AUTHORIZATION_FIELDS,
     Action,
-    Attempt,
     AuthorizationType,
     ClientAuthentication,
     Credential,
@@ -44,7 +46,7 @@ from webhooks.security.encryption import SecretUnreadableError
 from webhooks.ui import trail
 from webhooks.ui.expired_session import keeps_typed
 from webhooks.ui.requests import HtmxRequest, button, page
-from webhooks.ui.status import has_token_problem, needs_token, token_stored
+from webhooks.ui.status import has_token_problem, needs_token
 from webhooks.ui.webhook_form import context as form_context
 from webhooks.ui.webhook_form import oauth_fields
 from webhooks.ui.webhook_form.filter import ACTION, FilterSection
@@ -133,6 +135,42 @@ def rotate_secret(request: HtmxRequest, pk: int) -> HttpResponse:
     context = {"webhook": webhook, "is_rotated": True}
     context |= form_context.signing_panel(request, webhook)
     return render(request, "webhooks/webhook_form/_signing.html", context)
+
+
+class PasswordConfirmation(forms.Form):
+    """Ask for the password of who is logged in. A wrong one counts as a failed login."""
+
+    password = forms.CharField(
+        label=gettext_lazy("Your password"),
+        strip=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
+    )
+
+    def __init__(self, request: HttpRequest) -> None:
+        super().__init__(request.POST if request.method == "POST" else None)
+        self._request = request
+
+    def clean_password(self) -> str:
+        password: str = self.cleaned_data["password"]
+        name = self._request.user.get_username()
+        found = authenticate(request=self._request, username=name, password=password)
+        if found is None or found.pk != self._request.user.pk:
+            raise ValidationError(_("The password is wrong."))
+        return password
+
+
+@page("webhooks.change_webhook", has_form=True)
+def reveal_secret(request: HttpRequest, pk: int) -> HttpResponse:
+    """Show the signing secret again, after the password; the trail says who saw it."""
+    webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
+    form = PasswordConfirmation(request)
+    if not form.is_valid():
+        shown = {"webhook": webhook, "form": form}
+        status = 422 if form.is_bound else 200
+        return render(request, "webhooks/webhook_form/reveal_secret.html", shown, status=status)
+    audit.record(Action.SECRET_REVEALED, webhook, user=request.user, fields=["signing_secret"])
+    form_context.reveal_signing_secret(request, webhook)
+    return redirect(reverse("webhooks:edit", args=[pk]) + "#signing-shown")
 
 
 @button("webhooks.change_webhook")
@@ -302,7 +340,7 @@ def _test_context(request: HttpRequest, delivery: Delivery) -> dict[str, object]
         "event": delivery.event,
         "attempt": attempt,
         "row": row,
-        "request_body": _request_body(delivery, row),
+        "request_body": row.body_sent(delivery.event.payload) if row else b"",
         "shown_bytes": shown["shown_bytes"],
         "may_see_payload": may_see,
         "is_open": is_open,
@@ -315,15 +353,6 @@ def _receiver_url(webhook: Webhook) -> str:
     """Return the page of the sandbox's receiver, or an empty string if it is not sent to."""
     url = settings.WEBHOOKS_SANDBOX_URL
     return url if url and webhook.url.startswith(f"{url}/") else ""
-
-
-def _request_body(delivery: Delivery, attempt: Attempt | None) -> bytes:
-    """Return what was sent: the attempt's own body, or else the event's bytes unchanged."""
-    if attempt is None:
-        return b""
-    if attempt.request_body is None:
-        return bytes(delivery.event.payload)
-    return bytes(attempt.request_body)
 
 
 # ---- The token: get, refresh, clear and check it; the provider's answer -----------------------
@@ -351,8 +380,7 @@ def authorize(request: HtmxRequest, pk: int) -> HttpResponse:
         credential = form.credential
     if credential.authorization_type != AuthorizationType.OAUTH2:
         sentence = _("Choose OAuth 2.0 as the authorization type to get an access token.")
-        form_context.leave_failure(request, credential, sentence)
-        return HttpResponseRedirect(form_context.panel_url(request, credential), status=303)
+        return form_context.to_panel(request, credential, failure=sentence)
     return form_context.begin_authorization(request, credential)
 
 
@@ -360,29 +388,24 @@ def authorize(request: HtmxRequest, pk: int) -> HttpResponse:
 def device(request: HtmxRequest, pk: int) -> HttpResponse:
     """Show the code to enter at the provider; a POST asks whether that was done."""
     credential = _credential(pk)
-    state = form_context.device_state(request, credential)
-    who: dict[str, Any] = {"user": request.user, "session_key": request.session.session_key or ""}
+    state, who = form_context.device_state(request, credential), form_context.who(request)
     try:
         if request.method == "POST" and oauth.poll_device(state, **who):
-            audit.record(Action.AUTHORIZED, credential, user=request.user)
-            stored = token_stored(events.release_held(credential))
-            form_context.leave_success(request, credential, stored)
-            return _to_panel(request, credential)
+            return _to_panel(
+                request, credential, success=form_context.authorized(request, credential)
+            )
         pending = oauth.pending_device(state, **who)
     except oauth.AuthorizationError as error:
-        form_context.leave_failure(request, credential, str(error))
-        return _to_panel(request, credential)
+        return _to_panel(request, credential, failure=str(error))
     context = {"credential": credential, "pending": pending, "name": credential.subject.name}
     context["form_url"] = form_context.form_url(credential)
     name = "_device.html" if request.htmx else "device.html"
     return render(request, f"webhooks/webhook_form/{name}", context)
 
 
-def _to_panel(request: HtmxRequest, credential: Credential) -> HttpResponse:
-    url = form_context.panel_url(request, credential)
-    if request.htmx:
-        return HttpResponseClientRedirect(url)
-    return HttpResponseRedirect(url, status=303)
+def _to_panel(request: HtmxRequest, credential: Credential, **said: str) -> HttpResponse:
+    answer = form_context.to_panel(request, credential, **said)
+    return HttpResponseClientRedirect(answer.url) if request.htmx else answer
 
 
 @button("webhooks.authorize_webhook")
@@ -392,17 +415,13 @@ def paste_token(request: HtmxRequest, pk: int) -> HttpResponse:
     typed = request.POST.get("refresh_token", "").strip()
     if credential.is_machine or not typed or len(typed) > _MAX_TOKEN or not typed.isprintable():
         sentence = _("This is not a refresh token. Paste the whole token and nothing else.")
-        form_context.leave_failure(request, credential, sentence)
-        return _answer(request, credential)
+        return _answer(request, credential, failure=sentence)
     try:
         assert request.user.is_authenticated
         oauth.adopt(credential, typed, user=request.user)
     except oauth.TokenUnavailableError as error:
-        form_context.leave_failure(request, credential, str(error))
-        return _answer(request, credential)
-    audit.record(Action.AUTHORIZED, credential, user=request.user)
-    released = events.release_held(credential)
-    return _answer(request, credential, success=token_stored(released))
+        return _answer(request, credential, failure=str(error))
+    return _answer(request, credential, success=form_context.authorized(request, credential))
 
 
 @require_GET
@@ -424,8 +443,7 @@ def refresh_token(request: HtmxRequest, pk: int) -> HttpResponse:
     try:
         oauth.refresh(credential)
     except oauth.TokenUnavailableError as error:
-        form_context.leave_failure(request, credential, str(error))
-        return _answer(request, credential)
+        return _answer(request, credential, failure=str(error))
     audit.record(Action.TOKEN_REFRESHED, credential, user=request.user)
     events.release_held(credential)
     return _answer(request, credential, success=_("The access token was refreshed."))
@@ -441,8 +459,7 @@ def clear_token(request: HtmxRequest, pk: int) -> HttpResponse:
     sentence = _(
         "The access token was cleared. It may still be valid at the provider: revoke it there."
     )
-    form_context.leave_failure(request, credential, sentence)
-    return _answer(request, credential)
+    return _answer(request, credential, failure=sentence)
 
 
 @require_GET
@@ -469,21 +486,20 @@ def oauth_callback(request: HtmxRequest) -> HttpResponse:
     if stored := _finished(request, state):
         # Back leads here once more.
         sentence = _("The access token is stored already.")
-        form_context.leave_success(request, stored, sentence)
-        return _see_other(HttpResponseRedirect(form_context.panel_url(request, stored)))
+        return _see_other(form_context.to_panel(request, stored, success=sentence))
     try:
         credential = oauth.finish_authorization(
-            dict(request.GET.lists()),
-            user=request.user,
-            session_key=request.session.session_key or "",
+            dict(request.GET.lists()), **form_context.who(request)
         )
     except oauth.AuthorizationError as error:
-        return _see_other(_failed(request, error))
+        if error.credential is None:
+            messages.error(request, str(error))
+            return _see_other(redirect("webhooks:list"))
+        return _see_other(form_context.to_panel(request, error.credential, failure=str(error)))
     finished = request.session.get(_FINISHED_KEY, [])
     request.session[_FINISHED_KEY] = [*finished, [state, credential.pk]][-_FINISHED_KEPT:]
-    audit.record(Action.AUTHORIZED, credential, user=request.user)
-    released = events.release_held(credential)
-    form_context.leave_success(request, credential, token_stored(released))
+    stored_now = form_context.authorized(request, credential)
+    form_context.leave(request, credential, success=stored_now)
     return _see_other(HttpResponseRedirect(form_context.after_grant(request, credential)))
 
 
@@ -497,14 +513,6 @@ def _finished(request: HtmxRequest, state: str) -> Credential | None:
     return found if token and token.has_access_token() else None
 
 
-def _failed(request: HtmxRequest, error: oauth.AuthorizationError) -> HttpResponseRedirect:
-    if error.credential is None:
-        messages.error(request, str(error))
-        return redirect("webhooks:list")
-    form_context.leave_failure(request, error.credential, str(error))
-    return HttpResponseRedirect(form_context.panel_url(request, error.credential))
-
-
 def _see_other(response: HttpResponseRedirect) -> HttpResponse:
     """Answer 303, with headers that keep the address with the code to this browser."""
     response.status_code = 303
@@ -513,12 +521,11 @@ def _see_other(response: HttpResponseRedirect) -> HttpResponse:
     return response
 
 
-def _answer(request: HtmxRequest, credential: Credential, *, success: str = "") -> HttpResponse:
+def _answer(request: HtmxRequest, credential: Credential, **said: str) -> HttpResponse:
     """Show the panel alone to htmx, and the whole page to everything else."""
-    if success:
-        form_context.leave_success(request, credential, success)
     if not request.htmx:
-        return HttpResponseRedirect(form_context.panel_url(request, credential), status=303)
+        return form_context.to_panel(request, credential, **said)
+    form_context.leave(request, credential, **said)
     context = form_context.token_panel(request, credential)
     return render(request, "webhooks/webhook_form/_token_panel.html", context)
 
@@ -539,7 +546,7 @@ def check(request: HtmxRequest, pk: int) -> HttpResponse:
     """Ask the provider's endpoints as they are saved, and explain the last failure."""
     credential = _credential(pk)
     diagnosis = oauth.diagnose(credential)
-    context: dict[str, Any] = {
+    context = {
         "findings": [(one, _LABELS[one.field]) for one in oauth.examine(credential)],
         "diagnosis": diagnosis,
         "fields": [(name, _LABELS[name]) for name in diagnosis.fields] if diagnosis else [],
@@ -572,12 +579,8 @@ def switch_authentication(request: HtmxRequest, pk: int) -> HttpResponse:
     url = credential.receiver_url
     oauth.drop_if_changed(oauth.fingerprint(credential, url), credential, url)
     events.release_held(credential)
-    form_context.leave_success(
-        request,
-        credential,
-        _("The credentials are now sent as “%s”.") % ClientAuthentication(way).label,
-    )
-    return HttpResponseRedirect(form_context.panel_url(request, credential), status=303)
+    sentence = _("The credentials are now sent as “%s”.") % ClientAuthentication(way).label
+    return form_context.to_panel(request, credential, success=sentence)
 
 
 @button("webhooks.authorize_webhook")
@@ -590,9 +593,10 @@ def restore_secret(request: HtmxRequest, pk: int) -> HttpResponse:
     if oauth.restore_secret(credential):
         form_context.record_changes(request, subject, before)
         events.release_held(credential)
-        sentence = _("The last working client secret is restored.")
-        form_context.leave_success(request, credential, sentence)
-    return HttpResponseRedirect(form_context.panel_url(request, credential), status=303)
+        form_context.leave(
+            request, credential, success=_("The last working client secret is restored.")
+        )
+    return form_context.to_panel(request, credential)
 
 
 def _credential(pk: int) -> Credential:
@@ -610,10 +614,5 @@ def _show_check(
         "form_url": form_context.form_url(credential),
         **context,
     }
-    is_htmx = bool(request.htmx)
-    name = (
-        "webhooks/webhook_form/_token_check.html"
-        if is_htmx
-        else "webhooks/webhook_form/token_check.html"
-    )
-    return render(request, name, context)
+    name = "_token_check.html" if request.htmx else "token_check.html"
+    return render(request, f"webhooks/webhook_form/{name}", context)

@@ -7,11 +7,12 @@ import json
 import operator
 import re
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.db.models import Case, F, OrderBy, Q, QuerySet, TextField, When
 from django.db.models.functions import Cast, Lower
 from django.http import QueryDict
+from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from webhooks import catalogue
@@ -27,17 +28,14 @@ from webhooks.models import (
 )
 from webhooks.ui.connections.lifecycle import known_origin
 
-if TYPE_CHECKING:
-    from django_stubs_ext import StrOrPromise
-
 # What narrows the list. Also carried along by the forms that act on everything that matches.
 FILTERS = ("q", "status", "authorization", "event", "connection")
-STATUS_CHOICES: dict[str, "StrOrPromise"] = {
+STATUS_CHOICES: dict[str, str | Promise] = {
     "active": _("Active"),
     "paused": _("Paused"),
     "attention": _("Needs attention"),
 }
-SORT_CHOICES: dict[str, "StrOrPromise"] = {
+SORT_CHOICES: dict[str, str | Promise] = {
     "attention": _("Needs attention first"),
     "name": _("Name, A to Z"),
     "-name": _("Name, Z to A"),

@@ -7,9 +7,9 @@ import pytest
 from tests.factories import deliver_all, make_delivery, make_webhook
 from tests.sandbox import Receiver
 from tests.sandbox.receiver.client import Received
-from webhooks.delivery_log import request_preview
 from webhooks.models import Event, Webhook
 from webhooks.security.masker import MASK
+from webhooks.ui.webhook_form import preview as request_preview
 
 pytestmark = pytest.mark.django_db
 
