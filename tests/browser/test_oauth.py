@@ -203,6 +203,11 @@ def test_a_wrong_client_secret_is_named_and_its_correction_works(
     alert = steps.token_panel(page).get_by_role("alert")
     expect(alert).to_contain_text("does not accept the client ID or client secret")
     expect(alert).to_contain_text("“Send credentials as”")
+    # The fields that it is about are marked, in the color of the message.
+    color = alert.locator(".icon").first.evaluate("icon => getComputedStyle(icon).color")
+    for label in ("Client ID", "Client secret"):
+        expect(steps.field(page, label)).to_have_css("border-top-color", color)
+    expect(steps.field(page, "Auth URL")).not_to_have_css("border-top-color", color)
     expect(steps.field(page, "Token name")).to_have_value("Sandbox token")
     steps.field(page, "Client secret").fill(AUTHORIZATION_CLIENT.client_secret)
     steps.get_token(page)
