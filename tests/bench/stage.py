@@ -5,6 +5,7 @@ after `Stage.start()`.
 """
 
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -48,9 +49,7 @@ SELECT 'dlv_' || id, 'evt_' || id, (%(webhooks)s::bigint[])[1 + i %% %(count)s],
   'event', '', now() + %(after)s * interval '1 second', 0, 0, 0, '', '', now() FROM r
 """
 
-_OPEN = """
-SELECT EXISTS (SELECT FROM webhooks_delivery WHERE status = %s AND webhook_id = ANY(%s))
-"""
+_OPEN = "SELECT EXISTS (SELECT FROM webhooks_delivery WHERE status = %s{})"
 _BUSY = """
 SELECT count(*) FROM pg_stat_activity
 WHERE backend_type = 'client backend' AND state <> 'idle' AND pid <> pg_backend_pid()
@@ -163,12 +162,12 @@ class Stage:
             "call.incoming.after", "EVENT_ID", now, "default", PAYLOAD
         ).decode()
 
-    def wait(self, webhooks: Sequence[int], seconds: float) -> None:
-        """Wait until nothing of these webhooks is due or in flight."""
+    def wait(self, webhooks: Sequence[int] | None, seconds: float) -> None:
+        """Wait until nothing of these webhooks, or of any, is due or in flight."""
         deadline = time.monotonic() + seconds
-        while any(
-            self.query(_OPEN, [status, list(webhooks)])[0][0] for status in ("pending", "sending")
-        ):
+        asked = _OPEN.format(" AND webhook_id = ANY(%s)" if webhooks else "")
+        named = [list(webhooks)] if webhooks else []
+        while any(self.query(asked, [status, *named])[0][0] for status in ("pending", "sending")):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"Deliveries were still open after {seconds:.0f} s.")
             # Seldom: PostgreSQL reads through what is done to answer.
@@ -232,10 +231,13 @@ class Worker:
         """Stop its processes where they are, but not amid a transaction that others wait for."""
         while True:
             self._signal(signal.SIGSTOP)
-            if not stage.query(_BUSY)[0][0]:
-                return
+            # A statement ends without its client, a transaction does not.
+            for _ in range(20):
+                if not stage.query(_BUSY)[0][0]:
+                    return
+                time.sleep(0.005)
             self.go_on()
-            time.sleep(0.01)
+            time.sleep(random.uniform(0.01, 0.05))
 
     def go_on(self) -> None:
         self._signal(signal.SIGCONT)

@@ -508,7 +508,7 @@ def test_very_many_webhooks_are_served_in_turn_and_those_that_must_wait_do(
 ) -> None:
     monkeypatch.setattr(due, "PAGE", 3)
     monkeypatch.setattr(due, "WINDOW", 4)
-    monkeypatch.setattr(due, "WAITED", 1)
+    monkeypatch.setattr(due, "LEAST", 2)
     webhooks = [make_webhook(url=f"{receiver.url}/open/{number}") for number in range(9)]
     ordered = make_webhook(url=f"{receiver.url}/open/ordered", is_ordered=True)
     for _ in range(4):

@@ -264,15 +264,15 @@ def test_an_answer_ends_the_count_of_crashes() -> None:
 def test_nothing_is_held_for_a_pause_that_is_over() -> None:
     webhook = make_webhook()
     make_delivery(webhook)
-    assert queue.backend().hold(webhook.pk, "paused") == 0
-    assert queue.backend().hold(webhook.pk, "no_token") == 1
+    assert queue.backend().hold([webhook.pk], "paused") == 0
+    assert queue.backend().hold([webhook.pk], "no_token") == 1
 
 
 def test_holding_leaves_tests_alone() -> None:
     webhook = make_webhook()
     rows = [make_delivery(webhook).pk for _ in range(3)]
     Delivery.objects.filter(pk=rows[0]).update(trigger="test")
-    assert queue.backend().hold(webhook.pk, "no_token") == 2
+    assert queue.backend().hold([webhook.pk], "no_token") == 2
     assert Delivery.objects.get(pk=rows[0]).status == Status.PENDING
 
 

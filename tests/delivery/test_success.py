@@ -306,6 +306,37 @@ def test_an_answer_that_says_no_is_no_delivery(is_retried: bool, status: str) ->
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("fields", "answer", "sentence"),
+    [
+        (FAILS, {"error": "INVALID", "trace": LONG}, "the response says “INVALID”"),
+        (FAILS, {"error": "INVALID", "trace": LONG * 20}, "the response says “INVALID”"),
+        (FAILS, {"trace": LONG * 20}, ""),
+        (SUCCEEDS, {"ok": True, "trace": LONG}, ""),
+        (SUCCEEDS, {"trace": LONG, "ok": True}, "64 KiB"),
+    ],
+)
+def test_a_long_answer_is_judged_by_its_beginning(
+    fields: dict[str, Any], answer: object, sentence: str
+) -> None:
+    with answering({"/in": http(answer)}) as address:
+        make_delivery(make_webhook(url=f"{address}/in", **fields, answer_reason="error"))
+        run_engine(lambda: Attempt.objects.exists())
+    error = Attempt.objects.get().error
+    assert sentence in outcomes.sentence(error) if sentence else error == ""
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_answer_of_another_charset_says_no_too() -> None:
+    body = NO.encode("cp1251")
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=windows-1251\r\n"
+    with answering({"/in": head + b"Content-Length: %d\r\n\r\n%s" % (len(body), body)}) as address:
+        make_delivery(make_webhook(url=f"{address}/in", **FAILS, answer_reason="text"))
+        run_engine(lambda: Attempt.objects.exists())
+    assert "Невірний пароль" in outcomes.sentence(Attempt.objects.get().error)
+
+
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("before", range(183, 200, 4))
 def test_a_reason_that_is_cut_in_a_secret_shows_nothing_of_it(before: int) -> None:
     password = "secrettoken-123456"

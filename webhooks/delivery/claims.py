@@ -7,7 +7,7 @@ rows are prepared. SQLite has one writer at a time, so there the engine thread c
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -64,9 +64,10 @@ class Claims:
         # The webhooks with a limit or an order among those of the last claim.
         self._paced: set[int] = set()
         # Whether the last claim took everything that was due; webhooks without a limit of which
-        # it did, and those that got no share.
+        # it did, those that got a share and those that got none.
         self.is_all = False
         self.exhausted: list[int] = []
+        self.served: set[int] = set()
         self.left_out: list[int] = []
         # The one row in flight that was also in flight at crashes.
         self._quarantined = ""
@@ -86,6 +87,11 @@ class Claims:
         return list(self._sizes)
 
     @property
+    def room(self) -> int:
+        """Return how many more rows may be held."""
+        return self.most_rows - len(self)
+
+    @property
     def has_room(self) -> bool:
         # Enough that a claim is worth its commit.
         return len(self) < self.most_rows * _FULL_PART and self._bytes < _CLAIMED_BYTES
@@ -96,7 +102,7 @@ class Claims:
         Each is a transaction: what was claimed before one fails is in `claims` and ours.
         """
         self.is_all = False
-        self.exhausted, self.left_out = [], []
+        self.exhausted, self.served, self.left_out = [], set(), []
         if self.is_ending:
             ready = [] if self.is_closed else [one for one in ready if self._is_quick(one)]
             if not ready:
@@ -108,8 +114,8 @@ class Claims:
         active = [candidate for candidate in ready if candidate.is_active]
         self._paced = {candidate.webhook_id for candidate in active if candidate.is_paced}
         quotas = self._shares([one for one in active if one.wait_seconds == 0])
-        served = {one.webhook_id for one in quotas}
-        self.left_out = [one.webhook_id for one in active if one.webhook_id not in served]
+        self.served = {one.webhook_id for one in quotas}
+        self.left_out = [one.webhook_id for one in active if one.webhook_id not in self.served]
         if free := [one for one in quotas if one.webhook_id not in self._paced]:
             self._leave_room(claims)
             claims += self._queue.claim(free, **self._terms)
@@ -155,7 +161,7 @@ class Claims:
         nothing is claimed ahead of what may be in flight: it would go out at once after a stall.
         """
         now = time.monotonic()
-        left = self.most_rows - len(self)
+        left = self.room
         quick: dict[int, int] = {}
         slow: dict[int, int] = {}
         for candidate in candidates:
@@ -245,6 +251,7 @@ class ClaimBatch(NamedTuple):
     # Whether nothing else was due; and see `Claims`.
     is_all: bool = False
     exhausted: Sequence[int] = ()
+    served: Collection[int] = ()
     left_out: Sequence[int] = ()
 
     @property
@@ -318,6 +325,7 @@ class Claimer(SessionThread):
             batch = batch._replace(
                 is_all=self._claims.is_all,
                 exhausted=self._claims.exhausted,
+                served=self._claims.served,
                 left_out=self._claims.left_out,
             )
         self._batches.append(batch)

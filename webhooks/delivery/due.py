@@ -10,7 +10,7 @@ many webhooks have due rows or wait. Used by the engine thread alone.
 
 import heapq
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sized
 from functools import partial
 from itertools import islice
 from types import ModuleType
@@ -21,10 +21,14 @@ from webhooks.delivery.shards import Shards
 
 # Webhooks on a page, and how much of the time walking on may take.
 PAGE, _WALK_PART = 1000, 0.1
-# Webhooks that are looked at closely at a time, and how many of these waited for their turn.
-WINDOW, WAITED = 500, 100
-# A transaction that takes longer than this to commit is found by walking on.
-_OVERLAP_SECONDS = 2.0
+# Webhooks that are looked at closely at a time, at most and at least.
+WINDOW, LEAST = 500, 100
+# Rows that a webhook gets at a time while it has more: to look at it costs as much as a row.
+_DEPTH = 4
+# A transaction that takes longer to commit than the first is found by asking again, in so much of
+# the time; one that takes longer than the second by walking on.
+_OVERLAP_SECONDS, _LONG_OVERLAP_SECONDS, _OVERLAP_PART = 0.1, 2.0, 0.05
+_ASK_AGAIN_SECONDS = 0.2
 # How long one that has to wait for something else is left out, at first and at most.
 _WAIT_SECONDS = (0.1, 10.0)
 
@@ -43,16 +47,27 @@ class DueWebhooks:
         self._walk_at = 0.0
         # The database's Unix time up to which it was asked who became due.
         self._since = 0.0
-        self._window = WINDOW
+        self._ask_again_at = 0.0
+        # Rows that a webhook gets at a time.
+        self._depth = 1.0
         # In turn: those that became due of late, and the others.
         self._new: dict[int, None] = {}
         self._known: dict[int, None] = {}
-        # When those that have to wait are looked at again, and how long they wait.
-        self._later: list[tuple[float, int]] = []
-        self._waits: dict[int, float] = {}
+        # When those that have to wait are looked at again: those that said when, and the others.
+        self._timed: list[tuple[float, int]] = []
+        self._untimed: list[tuple[float, int]] = []
+        # For how long each waits, and until when.
+        self._waits: dict[int, tuple[float, float]] = {}
+        # Of the others so many are looked at; those that were, and how many of them need not wait.
+        self._retries = LEAST
+        self._retried: set[int] = set()
+        self._went = 0
 
-    def look(self) -> list[Candidate] | None:
-        """Return webhooks with due rows, those whose turn it is; None on a database fault."""
+    def look(self, room: int = WINDOW) -> list[Candidate] | None:
+        """Return webhooks with due rows, those whose turn it is; None on a database fault.
+
+        `room` is how many rows can be claimed.
+        """
         if not self.are_many:
             ask_page = partial(self._queue.page, limit=PAGE, **self._shards.own)
             page: Page | None = self._session.run(ask_page)
@@ -65,9 +80,9 @@ class DueWebhooks:
             self._walked = 1
             self._since = self._session.wall()
         now = time.monotonic()
-        if not self._ask_changes() or (now >= self._walk_at and not self._walk(now)):
+        if not self._ask_changes(now) or (now >= self._walk_at and not self._walk(now)):
             return None
-        chosen = self._choose(now)
+        chosen = self._choose(now, max(LEAST, min(WINDOW, int(room / self._depth))))
         ask = partial(self._queue.candidates, chosen, **self._shards.own)
         found: list[Candidate] | None = self._session.run(ask)
         if found is None:
@@ -81,12 +96,17 @@ class DueWebhooks:
                 self._waits.pop(webhook_id, None)
         return found
 
-    def _ask_changes(self) -> bool:
+    def _ask_changes(self, now: float) -> bool:
         asked_at = self._session.wall()
-        ask = partial(self._queue.became_due, self._since - _OVERLAP_SECONDS, **self._shards.own)
+        is_again = now >= self._ask_again_at
+        overlap = _LONG_OVERLAP_SECONDS if is_again else _OVERLAP_SECONDS
+        ask = partial(self._queue.became_due, self._since - overlap, **self._shards.own)
         changed: dict[int, float] | None = self._session.run(ask)
         if changed is None:
             return False
+        if is_again:
+            ended = time.monotonic()
+            self._ask_again_at = ended + max(_ASK_AGAIN_SECONDS, (ended - now) / _OVERLAP_PART)
         for webhook_id, due_at in reversed(changed.items()):
             # What was there before waits for its turn, or for something else.
             is_seen = webhook_id in self._known or webhook_id in self._waits
@@ -113,45 +133,71 @@ class DueWebhooks:
         self._walk_at = ended + (ended - now) / _WALK_PART
         return True
 
-    def _choose(self, now: float) -> list[int]:
-        chosen: list[int] = []
-        while self._later and self._later[0][0] <= now and len(chosen) < WAITED:
-            _, webhook_id = heapq.heappop(self._later)
-            chosen.append(webhook_id)
+    def _choose(self, now: float, window: int) -> list[int]:
+        chosen = self._waited(self._timed, now, window // 2)
+        if self._retried:
+            # As many as need not wait any more, so that those that never may take no others' turn.
+            is_worth = 2 * self._went > len(self._retried)
+            changed = 2 * self._retries if is_worth else self._retries // 2
+            self._retries = max(LEAST // 2, min(WINDOW // 2, changed))
+        retried = self._waited(self._untimed, now, min(self._retries, window - len(chosen)))
+        self._retried, self._went = set(retried), 0
+        chosen += retried
         # The newest first: thousands that became due at once keep no single one waiting. And a
         # part for each of the others, so that no stream of new ones does.
         parts = ((reversed(self._new), 2), (iter(self._new), 4), (iter(self._known), 1))
         for turn, part in parts:
-            chosen += islice(turn, max(0, self._window - len(chosen)) // part)
+            chosen += islice(turn, max(0, window - len(chosen)) // part)
         for webhook_id in chosen:
             self._new.pop(webhook_id, None)
             self._known.pop(webhook_id, None)
         return list(dict.fromkeys(chosen))
+
+    def _waited(self, queue: list[tuple[float, int]], now: float, most: int) -> list[int]:
+        """Take out those whose wait is over, the longest first."""
+        found: list[int] = []
+        while queue and queue[0][0] <= now and len(found) < most:
+            ends, webhook_id = heapq.heappop(queue)
+            # Not one that was looked at meanwhile: it waits for another time, or not at all.
+            if self._waits.get(webhook_id, (0.0, 0.0))[1] == ends:
+                found.append(webhook_id)
+        return found
 
     def wait(self, webhook_id: int, seconds: float | None) -> None:
         """Leave a webhook out for so long; None for as long as it takes, more each time."""
         if not self.are_many:
             return
         shortest, longest = _WAIT_SECONDS
+        queue = self._untimed if seconds is None or seconds > longest else self._timed
         if seconds is None:
-            seconds = 2 * self._waits.get(webhook_id, shortest / 2)
-        self._waits[webhook_id] = seconds = min(longest, max(shortest, seconds))
+            seconds = 2 * self._waits.get(webhook_id, (shortest / 2, 0.0))[0]
+        seconds = min(longest, max(shortest, seconds))
+        ends = time.monotonic() + seconds
+        self._waits[webhook_id] = seconds, ends
         self._known.pop(webhook_id, None)
-        heapq.heappush(self._later, (time.monotonic() + seconds, webhook_id))
+        heapq.heappush(queue, (ends, webhook_id))
 
     def go(self, webhook_id: int) -> None:
         """Note that a webhook need not wait."""
         self._waits.pop(webhook_id, None)
+        self._went += webhook_id in self._retried
 
-    def note_claimed(self, exhausted: Iterable[int], left_out: Collection[int], count: int) -> None:
-        """Note of which webhooks all due rows were claimed, and which got no turn after all."""
-        if self.are_many:
-            for webhook_id in exhausted:
-                self._known.pop(webhook_id, None)
-            for webhook_id in left_out:
-                if self._known.pop(webhook_id, 1) is None:
-                    self._new[webhook_id] = None
-            self._window = max(WAITED, min(WINDOW, count * 2)) if left_out else WINDOW
+    def note_claimed(
+        self, served: Sized, exhausted: Collection[int], left_out: Iterable[int], count: int
+    ) -> None:
+        """Note who got rows, of whom all due ones were claimed, and who got no turn after all."""
+        if not self.are_many:
+            return
+        for webhook_id in exhausted:
+            self._known.pop(webhook_id, None)
+        for webhook_id in left_out:
+            if self._known.pop(webhook_id, 1) is None:
+                self._new[webhook_id] = None
+        if served:
+            # While most have more, fewer get more each.
+            have_more = 2 * len(exhausted) < len(served)
+            depth = 2 * self._depth if have_more else count / len(served)
+            self._depth = max(1.0, min(_DEPTH, depth))
 
     def came_back(self, webhook_ids: Iterable[int]) -> None:
         """Look at webhooks again: what they waited for may be over."""

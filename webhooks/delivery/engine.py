@@ -140,6 +140,10 @@ class Engine:
         self._candidates: list[Candidate] = []
         # Whether any webhook has due rows, sent to or not.
         self._has_due = False
+        # Webhooks found at a look whose rows wait for a person, by why; and, as what and why, those
+        # whose tests cannot be sent.
+        self._blocked: dict[HoldReason, list[int]] = {}
+        self._untestable: dict[Outcome, dict[int, str]] = {}
         self._pending_pauses = PendingPauses()
         self._pinned: dict[tuple[str, int], int] = {}
         self._scan_at = self._look_at = self._looked_at = self._look_cost = 0.0
@@ -273,6 +277,10 @@ class Engine:
     # Claiming.
 
     def _scan(self, now: float) -> None:
+        if not self._claims.has_room:
+            # Nothing could be claimed.
+            self._scan_at = now + _FIRST_SCAN_SECONDS
+            return
         ready = self._look(now)
         if ready is None:
             self._is_notified = True
@@ -317,7 +325,7 @@ class Engine:
             self._claims.add(claim, has_own_body=batch.plans[claim.webhook_id].render is not None)
             for claim in batch.claims
         ]
-        self._due.note_claimed(batch.exhausted, batch.left_out, len(batch.claims))
+        self._due.note_claimed(batch.served, batch.exhausted, batch.left_out, len(batch.claims))
         if not batch.claims:
             self._scan_later(_BLOCKED_SCAN_SECONDS)
             return
@@ -336,12 +344,13 @@ class Engine:
         if now < self._look_at:
             return self._candidates
         began_at = time.monotonic()
-        found = self._due.look()
+        found = self._due.look(self._claims.room)
         if found is None:
             return None
         self._ready = {}
         self._has_due = bool(found)
         self._candidates = [candidate for candidate in found if self._is_ready(candidate)]
+        self._hold_blocked()
         self._claims.most_rows = ROWS_OF_MANY if self._due.are_many else ROWS
         if self._due.are_many:
             self._leave_out(found, now)
@@ -355,7 +364,8 @@ class Engine:
         for candidate in found:
             webhook_id, wait = candidate.webhook_id, candidate.wait_seconds
             if webhook_id not in self._ready:
-                self._due.wait(webhook_id, _BLOCKED_SCAN_SECONDS)
+                # Its plan, its name, a person.
+                self._due.wait(webhook_id, None)
             elif wait == 0 and not (wait := self._limiters.get(webhook_id).wait_seconds(now)):
                 self._due.go(webhook_id)
             else:
@@ -381,16 +391,20 @@ class Engine:
         return poll if seconds is None else min(poll, max(_FIRST_SCAN_SECONDS, seconds))
 
     def _is_ready(self, candidate: Candidate) -> bool:
-        """Return whether this webhook can be sent to; hold its rows if they wait for a person."""
+        """Return whether this webhook can be sent to; note it if its rows wait for a person."""
         if not candidate.is_active:
-            self._hold(candidate, HoldReason.PAUSED)
+            self._blocked.setdefault(HoldReason.PAUSED, []).append(candidate.webhook_id)
         entry = self._plans.get(candidate)
         if entry is None:
             return False
         if entry.plan is None:
             if entry.hold_reason:
-                self._hold(candidate, HoldReason(entry.hold_reason))
-                self._session.run(partial(fail_tests, candidate.webhook_id, entry.problem))
+                reason = HoldReason(entry.hold_reason)
+                self._blocked.setdefault(reason, []).append(candidate.webhook_id)
+            if candidate.has_tests and (entry.hold_reason or entry.retry_seconds):
+                outcome = Outcome.UNAUTHORIZED if entry.hold_reason else Outcome.REFUSED
+                problems = self._untestable.setdefault(outcome, {})
+                problems[candidate.webhook_id] = entry.problem
             return False
         self._limiters.begin(candidate.webhook_id, entry.failures)
         target = entry.plan.target
@@ -399,10 +413,18 @@ class Engine:
         self._ready[candidate.webhook_id] = entry.plan
         return True
 
-    def _hold(self, candidate: Candidate, reason: HoldReason) -> None:
-        held = self._session.run(lambda: self._queue.hold(candidate.webhook_id, reason.value))
-        if held:
-            logger.info("held webhook=%d rows=%d reason=%s", candidate.webhook_id, held, reason)
+    def _hold_blocked(self) -> None:
+        """Hold what waits for a person, with one statement for hundreds of webhooks."""
+        for reason, webhook_ids in self._blocked.items():
+            held = self._session.run(partial(self._queue.hold, webhook_ids, reason.value))
+            if held:
+                first, count = webhook_ids[0], len(webhook_ids)
+                logger.info(
+                    "held webhooks=%d first=%d rows=%d reason=%s", count, first, held, reason
+                )
+        for outcome, problems in self._untestable.items():
+            self._session.run(partial(fail_tests, problems, outcome=outcome))
+        self._blocked, self._untestable = {}, {}
 
     def _submit(self, batch: ClaimBatch) -> None:
         lease_ends = batch.asked_at + settings.WEBHOOKS_LEASE_SECONDS

@@ -78,7 +78,7 @@ def stop(webhook_id: int) -> int:
 
     Return how many rows; with ROWS_AT_ONCE of them there may be more.
     """
-    stopped: int = queue.backend().hold(webhook_id, HoldReason.PAUSED.value, ROWS_AT_ONCE)
+    stopped: int = queue.backend().hold([webhook_id], HoldReason.PAUSED.value, ROWS_AT_ONCE)
     return stopped
 
 

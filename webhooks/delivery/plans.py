@@ -55,8 +55,9 @@ logger = logging.getLogger(__name__)
 _BATCH = 500
 # The wait after a fault of the database.
 _FAULT_SECONDS = 0.2
-# A wrong encryption key or a lost database is looked at again after so long.
-_RETRY_SECONDS = 10.0
+# A wrong encryption key or a lost database is looked at again after so long; settings that cannot
+# be used as they are after this at most: a change of them is seen at once.
+_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 10.0, 300.0
 
 
 class PlanEntry(NamedTuple):
@@ -73,6 +74,8 @@ class PlanEntry(NamedTuple):
     expires: float
     # Requests in a row without a response, as last written; None while none was sent.
     failures: int | None = None
+    # How long settings that cannot be used are left alone.
+    retry_seconds: float = 0.0
 
 
 def present_versions(webhook_ids: Collection[int]) -> dict[int, int]:
@@ -171,14 +174,18 @@ class Plans:
             self._done(batch)
             return
         ready = []
+        unusable: dict[int, str] = {}
         for candidate in batch:
             webhook = webhooks.get(candidate.webhook_id)
-            if webhook is None or self._keep(candidate, partial(self._entry, webhook, tokens)):
+            if webhook is None or self._keep(
+                candidate, partial(self._entry, webhook, tokens), unusable
+            ):
                 ready.append(candidate)
             else:
                 server = _server_of(webhook.credential)
                 is_good = _gave_token(tokens.get(webhook.credential_id))
                 self._tokens.submit(server, candidate, is_good=is_good)
+        _note_unusable(unusable)
         self._done(ready)
 
     def _make_with_token(self, candidate: Candidate) -> bool:
@@ -187,41 +194,70 @@ class Plans:
         Return whether a new token came.
         """
         try:
-            self._keep(candidate, self._entry_with_token)
+            unusable: dict[int, str] = {}
+            self._keep(candidate, self._entry_with_token, unusable)
+            _note_unusable(unusable)
             entry = self._entries.get(candidate.webhook_id)
             return entry is not None and entry.token_version > candidate.token_version
         finally:
             connection.close()
             self._done([candidate])
 
-    def _keep(self, candidate: Candidate, make: Callable[[Candidate], PlanEntry | None]) -> bool:
-        """Keep the entry that is made, or that of a fault; False when a token has to come first."""
+    def _keep(
+        self,
+        candidate: Candidate,
+        make: Callable[[Candidate], PlanEntry | None],
+        unusable: dict[int, str],
+    ) -> bool:
+        """Keep the entry that is made, or that of a fault; False when a token has to come first.
+
+        What cannot be used as it is comes into `unusable`, with why.
+        """
         try:
-            entry = self._made(candidate, make)
+            entry = self._made(candidate, make, unusable)
         except DatabaseError as error:
             logger.warning("plan_delayed webhook=%d error=%s", candidate.webhook_id, error)
             time.sleep(_FAULT_SECONDS)
             return True
         except Exception:
             logger.exception("plan_failed webhook=%d", candidate.webhook_id)
-            entry = _unavailable(candidate, outcomes.stored(Message("unreadable_settings", {})))
+            reason = outcomes.stored(Message("unreadable_settings", {}))
+            entry = self._unavailable(candidate, reason)
         if entry is not None:
             self._entries[candidate.webhook_id] = entry
         return entry is not None
 
     def _made(
-        self, candidate: Candidate, make: Callable[[Candidate], PlanEntry | None]
+        self,
+        candidate: Candidate,
+        make: Callable[[Candidate], PlanEntry | None],
+        unusable: dict[int, str],
     ) -> PlanEntry | None:
         try:
             return make(candidate)
         except oauth.TokenUnavailableError as error:
             return _token_unavailable(candidate, error)
         except (SecretUnreadableError, UnsafeURLError, MappingError) as error:
-            logger.error("plan_unavailable webhook=%d reason=%s", candidate.webhook_id, error)
             reason = outcomes.stored(outcomes.of_error(error))
-            if not key_check.problem():
-                note_unusable(candidate.webhook_id, reason)
-            return _unavailable(candidate, reason)
+            unusable[candidate.webhook_id] = reason
+            return self._unavailable(candidate, reason)
+
+    def _unavailable(self, candidate: Candidate, problem: str) -> PlanEntry:
+        """Return the entry of settings that cannot be used; the wait doubles each time."""
+        webhook_id, retry = candidate.webhook_id, _RETRY_SECONDS
+        before = self._entries.get(webhook_id) or self._before.get(webhook_id)
+        if before is not None and before.version == candidate.version and key_check.is_proven():
+            retry = min(_LONGEST_RETRY_SECONDS, max(retry, 2 * before.retry_seconds))
+        return PlanEntry(
+            candidate.version,
+            candidate.token_version,
+            candidate.refused_version,
+            None,
+            problem,
+            "",
+            time.monotonic() + retry,
+            retry_seconds=retry,
+        )
 
     def _done(self, candidates: Sequence[Candidate]) -> None:
         self._in_progress.difference_update(candidate.webhook_id for candidate in candidates)
@@ -375,16 +411,18 @@ def _secret_expires(webhook: Webhook) -> float:
     return time.monotonic() + left if left > 0 else float("inf")
 
 
-def _unavailable(candidate: Candidate, problem: str) -> PlanEntry:
-    return PlanEntry(
-        candidate.version,
-        candidate.token_version,
-        candidate.refused_version,
-        None,
-        problem,
-        "",
-        time.monotonic() + _RETRY_SECONDS,
-    )
+def _note_unusable(reasons: Mapping[int, str]) -> None:
+    """Note why nothing can be sent; not while it is the encryption key that is wrong."""
+    if not reasons:
+        return
+    (first, reason), *_ = reasons.items()
+    logger.error("plans_unavailable webhooks=%d first=%d reason=%s", len(reasons), first, reason)
+    try:
+        if not key_check.problem():
+            note_unusable(reasons)
+    except DatabaseError as error:
+        # It is noted when they are looked at again.
+        logger.warning("unusable_not_noted webhooks=%d error=%s", len(reasons), error)
 
 
 def _token_unavailable(candidate: Candidate, error: oauth.TokenUnavailableError) -> PlanEntry:

@@ -5,21 +5,23 @@ connection of its own, so that claims and writes wait for the disk together. SQL
 writer at a time, so there the engine thread writes on its own connection.
 
 Hourly counts feed charts and are the one thing here that is not exact. They are written every two
-seconds, apart from the attempts they count: a killed process loses at most those two seconds, and
-a connection that breaks during its commit can count them twice. Tests are counted like everything
-else that was sent; an attempt whose process died is not.
+seconds, a thousand at a time, apart from the attempts they count: a killed process loses those that
+were not written, and a connection that breaks during its commit can count some twice. Tests are
+counted like everything else that was sent; an attempt whose process died is not.
 """
 
 import datetime as dt
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from types import ModuleType
 from typing import Any
 
 from django.conf import settings
 from django.db import DataError, transaction
+from django.db.models import Exists, OuterRef
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
@@ -49,10 +51,11 @@ RECORD_ROWS = 500
 RECORD_SECONDS = 0.01
 # While more are on their way than wait: each write costs as much as some 30 rows.
 _ENOUGH_ROWS, _BUSY_RECORD_SECONDS = 250, 0.04
-# How often the health of one webhook is written while it does not change.
-_STATE_SECONDS = 2.0
-# How often the hourly counts are written.
-_COUNT_SECONDS = 2.0
+# How often the health of one webhook is written while it does not change. Of thousands of webhooks
+# so many at a time: each is a row to write beside those of its deliveries.
+_STATE_SECONDS, _STATES_AT_ONCE = 2.0, 250
+# How often the hourly counts are written, and how many of them at a time.
+_COUNT_SECONDS, _COUNTS_AT_ONCE = 2.0, 1000
 # A plain text: a member of a TextChoices takes longer to compare.
 _SUCCEEDED = Outcome.SUCCEEDED.value
 _ERROR = ATTEMPT_COLUMNS.index("error")
@@ -87,6 +90,8 @@ class Recorder:
         # The batch whose commit may or may not have happened.
         self._tried: list[AttemptResult] = []
         self._states: dict[int, StateChange] = {}
+        # Those of them that are not what was last written.
+        self._changed: set[int] = set()
         # Those of them where a success says nothing new, nearly always: with its status code.
         self._noted: dict[int, int | None] = {}
         # Webhook id -> (last written state was a success, when to write again).
@@ -120,6 +125,8 @@ class Recorder:
         """Keep what the result says about its webhook's health."""
         before = self._states.get(result.webhook_id)
         succeeded = result.outcome == _SUCCEEDED
+        if self._written.get(result.webhook_id, (None, 0.0))[0] is not succeeded:
+            self._changed.add(result.webhook_id)
         self._states[result.webhook_id] = StateChange(
             result.webhook_id,
             succeeded,
@@ -194,11 +201,12 @@ class Recorder:
         return ours
 
     def due_states(self, now: float) -> list[StateChange]:
-        """Return the webhooks whose health changed or was not written for a while."""
-        due = []
-        for webhook_id, change in self._states.items():
-            succeeded, again_at = self._written.get(webhook_id, (not change.succeeded, 0.0))
-            if now >= again_at or succeeded != change.succeeded:
+        """Return the webhooks whose health changed, and some of which it was not written lately."""
+        due = [self._states[webhook_id] for webhook_id in self._changed]
+        is_end = now == float("inf")
+        for change in islice(self._states.values(), None if is_end else _STATES_AT_ONCE):
+            webhook_id = change.webhook_id
+            if webhook_id not in self._changed and now >= self._written[webhook_id][1]:
                 due.append(change)
         return due
 
@@ -213,6 +221,7 @@ class Recorder:
         again_at = time.monotonic() + _STATE_SECONDS
         for change in changes:
             self._states.pop(change.webhook_id, None)
+            self._changed.discard(change.webhook_id)
             self._noted.pop(change.webhook_id, None)
             self._written[change.webhook_id] = (change.succeeded, again_at)
 
@@ -222,20 +231,24 @@ class Recorder:
     def write_counts(self) -> None:
         """Add to the hourly roll-up; what a fault keeps out is added with the next try."""
         self._count_at = time.monotonic() + _COUNT_SECONDS
-        if not self._counts:
+        # The oldest first.
+        chosen = list(islice(self._counts.items(), _COUNTS_AT_ONCE))
+        if not chosen:
             return
         self._queue.add_counts(
             [
                 HourCount(webhook_id, _hour(hour), outcome, step, count)
-                for (webhook_id, hour, outcome, step), count in self._counts.items()
+                for (webhook_id, hour, outcome, step), count in chosen
             ]
         )
-        self._counts.clear()
+        for key, _count in chosen:
+            del self._counts[key]
 
     def write_rest(self) -> None:
         """Write what is known of health and counts, at the end of a drain."""
         self.write_states(self.due_states(float("inf")))
-        self.write_counts()
+        while self._counts:
+            self.write_counts()
 
 
 def _hour(number: int) -> dt.datetime:
@@ -261,10 +274,13 @@ def pause(webhook_ids: Sequence[int], reason: PauseReason) -> int:
     return paused
 
 
-def fail_tests(webhook_id: int, reason: str, *, outcome: Outcome = Outcome.UNAUTHORIZED) -> int:
-    """End tests that cannot be sent, by default for want of a token; attempts keep the reason."""
+def fail_tests(reasons: Mapping[int, str], *, outcome: Outcome = Outcome.UNAUTHORIZED) -> int:
+    """End tests of webhooks that cannot be sent, by default for want of a token.
+
+    `reasons` are by webhook; the attempts keep them.
+    """
     waiting = Delivery.objects.filter(
-        webhook=webhook_id, status=Status.PENDING, trigger=Trigger.TEST
+        webhook__in=list(reasons), status=Status.PENDING, trigger=Trigger.TEST
     )
     now = timezone.now()
     with transaction.atomic():
@@ -282,27 +298,33 @@ def fail_tests(webhook_id: int, reason: str, *, outcome: Outcome = Outcome.UNAUT
                 started_at=now,
                 request_line="",
                 outcome=outcome,
-                error=reason,
+                error=reasons[test.webhook_id],
             )
             for test in tests
         )
     return len(tests)
 
 
-def note_unusable(webhook_id: int, reason: str) -> None:
-    """Show on a webhook's page and in its alerts why nothing can be sent, and end its tests.
+def note_unusable(reasons: Mapping[int, str]) -> None:
+    """Show on pages of webhooks and in their alerts why nothing can be sent, and end their tests.
 
-    Its other deliveries wait: the settings may be corrected. From now on it counts as failing,
-    unless nothing but tests waits.
+    Their other deliveries wait: the settings may be corrected. From now on such a webhook counts as
+    failing, unless nothing but tests waits. `reasons` are by webhook.
     """
-    fail_tests(webhook_id, reason, outcome=Outcome.REFUSED)
-    waiting = Delivery.objects.in_status(Status.PENDING)
-    if not waiting.filter(webhook=webhook_id).exists():
-        return
-    WebhookState.objects.get_or_create(webhook_id=webhook_id)
+    fail_tests(reasons, outcome=Outcome.REFUSED)
+    rows = Delivery.objects.in_status(Status.PENDING).filter(webhook=OuterRef("pk"))
+    waiting = Webhook.objects.filter(Exists(rows), pk__in=list(reasons)).values_list(
+        "pk", flat=True
+    )
+    by_reason: dict[str, list[int]] = {}
+    for webhook_id in waiting:
+        by_reason.setdefault(reasons[webhook_id], []).append(webhook_id)
     since = Coalesce("failing_since_at", timezone.now())
-    state = WebhookState.objects.filter(webhook=webhook_id)
-    state.update(failing_since_at=since, last_error=reason)
+    for reason, webhook_ids in by_reason.items():
+        states = [WebhookState(webhook_id=webhook_id) for webhook_id in webhook_ids]
+        WebhookState.objects.bulk_create(states, ignore_conflicts=True)
+        found = WebhookState.objects.filter(pk__in=webhook_ids)
+        found.update(failing_since_at=since, last_error=reason)
 
 
 _LONGEST_WAIT_SECONDS = 1.0

@@ -317,12 +317,14 @@ class Sender:
             names, secured = getinfo(pycurl.NAMELOOKUP_TIME), getinfo(pycurl.APPCONNECT_TIME)
             dns_ms, connect_ms = names * 1000, (connected - names) * 1000
             tls_ms = (secured - connected) * 1000 if secured else None
+        body = transfer.body[0] if len(transfer.body) == 1 else b"".join(transfer.body)
         return Response(
             error,
             problem,
             getinfo(pycurl.RESPONSE_CODE),
             b"".join(transfer.header_lines),
-            transfer.body[0] if len(transfer.body) == 1 else b"".join(transfer.body),
+            # Shorter than `body_size` when there was more.
+            body[: transfer.max_bytes],
             transfer.body_size,
             getinfo(pycurl.PRIMARY_IP),
             dns_ms,

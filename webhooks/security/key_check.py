@@ -43,10 +43,15 @@ def problem(using: str = DEFAULT_DB_ALIAS) -> str:
     return "" if is_right else "The encryption canary was changed."
 
 
+def is_proven() -> bool:
+    """Return whether this process has read the canary with the present key."""
+    return _proven is library.CRYPTER
+
+
 def require() -> None:
     """Raise SecretUnreadableError when the key is not the one of the stored secrets."""
     global _proven
-    if _proven is library.CRYPTER:
+    if is_proven():
         return
     if sentence := problem():
         raise SecretUnreadableError(sentence)

@@ -30,8 +30,9 @@ _SHORTEST_BASE64 = 6
 _CHUNK = 32
 # How much of a text is read beyond a limit: a secret that begins before it is recognized.
 _LOOKAHEAD = 64
-# Answers that are always the same are looked at once.
-_REMEMBERED, _REMEMBERED_BYTES = 64, 1024
+# Answers that are always the same are looked at once. So many are remembered for all maskers: there
+# may be one for each of thousands of webhooks.
+_REMEMBERED, _REMEMBERED_BYTES = 4096, 1024
 # Base64 for addresses (RFC 4648 section 5) and spaces of forms become the usual ones.
 _FOLDED = bytes.maketrans(b" -_", b"++/")
 
@@ -55,10 +56,14 @@ class _Span(NamedTuple):
     shown: bytes
 
 
+# By needles, text and whether it is cut: what was left of it. While it is here, an id is in use.
+_seen: dict[tuple[int, bytes, bool], tuple[bytes, tuple[tuple[bytes, _Needle], ...]]] = {}
+
+
 class Masker:
     """Some secrets in every form, worked out once for many texts."""
 
-    __slots__ = ("_needles", "_seen")
+    __slots__ = ("_needles",)
 
     def __init__(
         self, secrets: Iterable[str], *, shown: Callable[[str], str] = lambda _: MASK
@@ -69,7 +74,6 @@ class Masker:
             for whole, least in _forms(secret):
                 found.setdefault(whole, _Needle(whole, least, shown(secret).encode()))
         self._needles = tuple((one.seed, one) for one in found.values())
-        self._seen: dict[tuple[bytes, bool], bytes] = {}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Masker) and other._needles == self._needles
@@ -94,11 +98,12 @@ class Masker:
     def _masked(self, data: bytes, is_cut: bool) -> bytes:
         if len(data) > _REMEMBERED_BYTES:
             return _without(data, self._spans(data, is_cut))
-        if (masked := self._seen.get((data, is_cut))) is None:
-            if len(self._seen) >= _REMEMBERED:
-                self._seen.clear()
-            masked = self._seen[data, is_cut] = _without(data, self._spans(data, is_cut))
-        return masked
+        key = id(self._needles), data, is_cut
+        if (seen := _seen.get(key)) is None:
+            if len(_seen) >= _REMEMBERED:
+                _seen.clear()
+            seen = _seen[key] = _without(data, self._spans(data, is_cut)), self._needles
+        return seen[0]
 
     def _spans(self, data: bytes, is_cut: bool) -> Iterator[_Span]:
         if not self._needles:

@@ -508,13 +508,14 @@ def expire(before: float, *, held: Sequence[str] = (), limit: int = 500) -> list
         return expired
 
 
-def hold(webhook_id: int, reason: str, limit: int = 1000) -> int:
-    """Hold waiting deliveries of a webhook, except tests; return how many (at most `limit`).
+def hold(webhook_ids: Sequence[int], reason: str, limit: int = 1000) -> int:
+    """Hold waiting deliveries of webhooks, except tests; return how many (at most `limit`).
 
     Those of a deleted webhook are cancelled: nothing could release them.
     """
+    parameters = [list(webhook_ids), limit, limit, reason, reason]
     with _cursor() as cursor:
-        return cursor.execute(sql.HOLD, [webhook_id, limit, reason, reason]).rowcount
+        return cursor.execute(sql.HOLD, parameters).rowcount
 
 
 def hand_back(claims: Sequence[Claimed], *, lease: str) -> int:

@@ -27,6 +27,8 @@ HEAD = """SELECT {columns} FROM webhooks_delivery d WHERE d.id = (SELECT min(x.i
 HEAD_SECONDS = """CASE WHEN d.status = 'pending'
     THEN EXTRACT(EPOCH FROM d.next_attempt_at - now())::float8 END"""
 
+# Each table is behind OFFSET 0: joined openly, all webhooks were read once for each that waits, as
+# the condition on the shards promises the planner few, and a table that was empty as well.
 _FACTS = f"""
 SELECT w.id, {VERSION}, COALESCE(t.version, 0), COALESCE(t.refused_version, 0),
   w.is_active AND w.deleted_at IS NULL, {IS_PACED},
@@ -39,11 +41,19 @@ SELECT w.id, {VERSION}, COALESCE(t.version, 0), COALESCE(t.refused_version, 0),
     (SELECT count(*) FROM webhooks_delivery WHERE status = 'sending' AND webhook_id = w.id) END,
   CASE WHEN w.is_ordered THEN ({HEAD.format(columns=HEAD_SECONDS)}) ELSE 0 END
 FROM {{waiting}} waiting
-JOIN webhooks_webhook w ON w.id = waiting.webhook_id
-JOIN webhooks_credential c ON c.id = w.credential_id
-LEFT JOIN webhooks_oauthtoken t ON t.credential_id = w.credential_id
-LEFT JOIN webhooks_webhookstate s ON s.webhook_id = w.id
-WHERE waiting.next_attempt_at <= now() AND w.id %% %(shards)s = ANY(%(numbers)s::int[])
+CROSS JOIN LATERAL (
+  SELECT id, version, credential_id, is_active, deleted_at, rate_limit, rate_limit_seconds,
+    concurrency_limit, is_ordered
+  FROM webhooks_webhook WHERE id = waiting.webhook_id OFFSET 0) w
+CROSS JOIN LATERAL (
+  SELECT id, version FROM webhooks_credential WHERE id = w.credential_id OFFSET 0) c
+LEFT JOIN LATERAL (
+  SELECT version, refused_version FROM webhooks_oauthtoken
+  WHERE credential_id = w.credential_id OFFSET 0) t ON true
+LEFT JOIN LATERAL (
+  SELECT next_send_at FROM webhooks_webhookstate WHERE webhook_id = w.id OFFSET 0) s ON true
+WHERE waiting.next_attempt_at <= now()
+  AND waiting.webhook_id %% %(shards)s = ANY(%(numbers)s::int[])
 """
 
 # A loose index scan: one probe per webhook that has pending rows, however many rows it has, for so
@@ -242,9 +252,11 @@ RETURNING d.id, d.webhook_id, d.attempt_count, d.status
 
 HOLD = """
 WITH waiting AS MATERIALIZED (
-  SELECT d.ctid AS place FROM webhooks_delivery d
-  WHERE d.status = 'pending' AND d.webhook_id = %s AND d.trigger <> 'test'
-  ORDER BY d.next_attempt_at LIMIT %s FOR UPDATE SKIP LOCKED)
+  SELECT oldest.place FROM unnest(%s::bigint[]) AS w(id) CROSS JOIN LATERAL (
+    SELECT d.ctid AS place FROM webhooks_delivery d
+    WHERE d.status = 'pending' AND d.webhook_id = w.id AND d.trigger <> 'test'
+    ORDER BY d.next_attempt_at LIMIT %s FOR UPDATE SKIP LOCKED) oldest
+  LIMIT %s)
 UPDATE webhooks_delivery d
 SET status = CASE WHEN w.deleted_at IS NULL THEN 'held' ELSE 'cancelled' END,
     hold_reason = CASE WHEN w.deleted_at IS NULL THEN %s ELSE '' END, next_attempt_at = NULL,

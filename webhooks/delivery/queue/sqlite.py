@@ -340,14 +340,17 @@ def expire(before: float, *, held: Sequence[str] = (), limit: int = 500) -> list
         return expired
 
 
-def hold(webhook_id: int, reason: str, limit: int = 1000) -> int:
-    """Hold waiting deliveries of a webhook, except tests; return how many (at most `limit`).
+def hold(webhook_ids: Sequence[int], reason: str, limit: int = 1000) -> int:
+    """Hold waiting deliveries of webhooks, except tests; return how many (at most `limit`).
 
     Those of a deleted webhook are cancelled: nothing could release them.
     """
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(sql.HOLD, [reason, _now(), reason, webhook_id, limit])
-        return int(cursor.rowcount)
+        held = 0
+        for webhook_id in webhook_ids:
+            cursor.execute(sql.HOLD, [reason, _now(), reason, webhook_id, limit - held])
+            held += cursor.rowcount
+        return held
 
 
 def hand_back(claims: Sequence[Claimed], *, lease: str) -> int:

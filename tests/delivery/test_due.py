@@ -1,0 +1,193 @@
+"""Which webhooks are looked at when there are very many: each in turn, whatever others do."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from tests.factories import make_delivery, make_many_webhooks
+from webhooks.delivery import due as module
+from webhooks.delivery import queue
+from webhooks.delivery.due import LEAST, WINDOW, DueWebhooks
+from webhooks.delivery.queue import postgres, postgres_sql
+from webhooks.delivery.queue.rows import Candidate, Page
+from webhooks.models import Webhook, WebhookState
+
+
+class Database:
+    """What `DueWebhooks` asks: webhooks that have due rows, all of which were there before."""
+
+    def __init__(self, webhooks: Sequence[int]) -> None:
+        self.due = list(webhooks)
+        self.now = 1000.0
+        self.changes: dict[int, float] = {}
+        self.asked_since: list[float] = []
+        self.looked_at: Counter[int] = Counter()
+        self.own: dict[str, Any] = {}
+
+    def run(self, work: Callable[[], Any]) -> Any:
+        return work()
+
+    def wall(self) -> float:
+        return self.now
+
+    def page(self, *, after: int = 0, limit: int) -> Page:
+        found = [pk for pk in self.due if pk > after][:limit]
+        last = found[-1] if len(found) == limit else None
+        return Page([_candidate(pk) for pk in found], last)
+
+    def became_due(self, since: float) -> dict[int, float]:
+        self.asked_since.append(since)
+        return {pk: at for pk, at in self.changes.items() if at > since}
+
+    def candidates(self, webhook_ids: Sequence[int]) -> list[Candidate]:
+        self.looked_at.update(webhook_ids)
+        known = set(self.due)
+        return [_candidate(pk) for pk in webhook_ids if pk in known]
+
+
+def _candidate(webhook_id: int) -> Candidate:
+    return Candidate(webhook_id, 1, 0, 0, True, False, False, False)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [5000.0]
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+def _due(database: Database) -> DueWebhooks:
+    due = DueWebhooks(database, database, database)  # type: ignore[arg-type]
+    due.look()
+    assert due.are_many
+    return due
+
+
+def test_one_that_comes_back_often_is_looked_at_once_for_each_time(clock: list[float]) -> None:
+    database = Database(range(1, 3001))
+    due = _due(database)
+    for _ in range(50):
+        due.wait(1, None)
+        due.came_back([1])
+        due.look()
+        clock[0] += 0.01
+    due.wait(1, 0.5)
+    database.looked_at.clear()
+    for _ in range(20):
+        due.look()
+        clock[0] += 0.01
+    assert database.looked_at[1] == 0
+    clock[0] += 1.0
+    due.look()
+    assert database.looked_at[1] == 1
+
+
+def test_thousands_that_wait_for_something_keep_none_that_said_when(clock: list[float]) -> None:
+    database = Database(range(1, 6001))
+    due = _due(database)
+    for webhook_id in range(1, 6000):
+        due.wait(webhook_id, None)
+    due.wait(6000, 0.2)
+    clock[0] += 0.25
+    database.looked_at.clear()
+    due.look()
+    assert database.looked_at[6000] == 1
+    assert database.looked_at.total() <= WINDOW
+
+
+def test_those_that_never_may_take_few_turns_of_others(clock: list[float]) -> None:
+    database = Database(range(1, 6001))
+    due = _due(database)
+    others = 0
+    for webhook_id in range(1, 3001):
+        due.wait(webhook_id, None)
+    for _ in range(20):
+        clock[0] += 0.3
+        for candidate in due.look() or []:
+            if candidate.webhook_id <= 3000:
+                due.wait(candidate.webhook_id, None)
+            else:
+                others += 1
+    assert others > 20 * (WINDOW - LEAST)
+
+
+def test_those_that_may_go_after_a_wait_come_by_the_hundred(clock: list[float]) -> None:
+    """A plan, a name: thousands of new webhooks each wait for them once."""
+    database = Database(range(1, 6001))
+    due = _due(database)
+    for webhook_id in range(1, 3001):
+        due.wait(webhook_id, None)
+    clock[0] += 1.0
+    went = looks = 0
+    while went < 3000:
+        looks += 1
+        for candidate in due.look() or []:
+            due.go(candidate.webhook_id)
+            went += candidate.webhook_id <= 3000
+    assert looks < 16
+
+
+def test_a_large_backlog_is_not_read_again_at_each_look(clock: list[float]) -> None:
+    database = Database(range(1, 3001))
+    due = _due(database)
+    database.asked_since.clear()
+    for _ in range(10):
+        clock[0] += 0.01
+        database.now += 0.01
+        due.look()
+    long = [since for since in database.asked_since if since < database.now - 1.0]
+    assert len(long) <= 1
+    # What a long transaction committed late is found all the same.
+    database.changes[9000] = database.now - 1.5
+    database.due.append(9000)
+    clock[0] += module._ASK_AGAIN_SECONDS
+    due.look()
+    assert database.looked_at[9000] == 1
+
+
+def test_while_rows_are_many_few_webhooks_get_more_each(clock: list[float]) -> None:
+    database = Database(range(1, 3001))
+    due = _due(database)
+    for _ in range(4):
+        found = due.look(400) or []
+        served = [one.webhook_id for one in found]
+        due.note_claimed(served, [], [], 4 * len(served))
+    database.looked_at.clear()
+    due.look(400)
+    assert database.looked_at.total() == LEAST
+    # They have no more.
+    due.note_claimed(served, served, [], len(served))
+    database.looked_at.clear()
+    due.look(400)
+    assert database.looked_at.total() == 400
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.database("postgres")
+def test_no_table_is_read_in_whole_for_each_webhook() -> None:
+    """The planner's choice after ANALYZE, and where a table was empty then."""
+    made = make_many_webhooks(
+        Webhook(name=f"Many {n}", url="http://127.0.0.1:9/", event_types=["call.*"])
+        for n in range(300)
+    )
+    make_delivery(made[0])
+    webhook_ids = [webhook.pk for webhook in made]
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    WebhookState.objects.bulk_create(WebhookState(webhook=webhook) for webhook in made)
+    postgres.prepare_session()
+    terms = {"shards": 1, "numbers": [0]}
+    for statement, parameters in (
+        (postgres_sql.CANDIDATES, {"ids": webhook_ids, **terms}),
+        (postgres_sql.PAGE, {"after": 0, "limit": 1000, **terms}),
+    ):
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN {statement}", parameters)
+            plan = "\n".join(row[0] for row in cursor.fetchall())
+        assert "Join Filter" not in plan
+        assert "Materialize" not in plan
+    assert len(queue.backend().candidates(webhook_ids)) == 300
