@@ -109,7 +109,7 @@ def test_on_a_phone_the_token_button_is_below_the_fields_and_nothing_is_wider(
 
 def test_the_certificate_waits_under_advanced_whatever_the_authorization(page: Page) -> None:
     page.goto(steps.NEW)
-    certificate = steps.field(page, "TLS client certificate")
+    certificate = page.locator("#id_client_certificate")
     expect(certificate).to_be_hidden()
     expect(page.locator("#advanced > summary")).to_contain_text("no TLS client certificate")
     steps.unfold(page, "advanced")

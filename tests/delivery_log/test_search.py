@@ -86,6 +86,7 @@ PLANS: dict[str, tuple[Conditions, str]] = {
     "waiting": (Conditions(status="pending"), "delivery_due"),
     "being sent": (Conditions(status="sending"), "delivery_leased"),
     "succeeded of a webhook": (Conditions(status="succeeded", webhook=1), "delivery_by_webhook"),
+    "failed of a webhook": (Conditions(status="failed", webhook=1), "delivery_exceptional"),
     "a webhook": (Conditions(webhook=1), "delivery_by_webhook"),
     "a code": (Conditions(code="503"), "delivery_by_bad_code"),
     "a class of codes": (Conditions(code="5xx"), ""),
