@@ -138,7 +138,7 @@ def test_credentials_are_sent_as_chosen_also_without_javascript(
     [request] = provider.token_requests()
     assert (request.client_authentication, request.status) == (authentication, 200)
 
-    page.get_by_role("button", name="Refresh").click()
+    page.get_by_role("button", name="Refresh", exact=True).click()
     expect(page.get_by_text("The access token was refreshed.")).to_be_visible()
     assert provider.token_requests()[-1].grant_type == "refresh_token"
     page.get_by_role("button", name="Send test").first.click()
