@@ -168,6 +168,7 @@ def test_refresh_and_clear_change_the_panel_without_a_reload(
     expect(steps.field(page, "Name")).to_have_value("Typed and not saved")
     assert page.evaluate("window.isSamePage")
     page.get_by_role("button", name="Save", exact=True).first.click()
+    expect(page.get_by_text("The changes were saved.")).to_be_visible()
     page.get_by_role("button", name="Send test").first.click()
     expect(page.get_by_text("No test was sent: there is no access token.")).to_be_visible()
     page.context.watch.expect("beforeunload")
