@@ -463,11 +463,13 @@ class Engine:
         try:
             return prepare(claim, plan, wall)
         except Exception as error:
-            logger.exception("request_not_made delivery=%s", claim.id)
             empty = Request(claim, plan, plan.target.url, [], b"", utc(wall), "")
-            message = Message("not_built", {"error": type(error).__name__})
             if isinstance(error, MappingError):
+                # The attempt says it; a line of the log for each would be thousands a second.
                 message = outcomes.of_error(error)
+            else:
+                logger.exception("request_not_made delivery=%s", claim.id)
+                message = Message("not_built", {"error": type(error).__name__})
             self._handle(empty, no_response(Outcome.REFUSED, message))
             return None
 
