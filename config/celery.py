@@ -9,6 +9,8 @@ from celery import Celery, beat, bootsteps
 from config import broker
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+# A worker throws their answer away; they would load every page and take 4 MiB.
+os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
 broker.register()
 app = Celery("webhooks")
 app.config_from_object("django.conf:settings", namespace="CELERY")

@@ -46,8 +46,10 @@ class FrontDoor:
     idle_ms: list[float] = field(default_factory=list)
     end_to_end: list[float] = field(default_factory=list)
     pss_mib: float = 0.0
-    # Microseconds of CPU for each event of the last round, by process.
+    # Microseconds of CPU for each event (or delivery) of the last round, by process.
     single_us: dict[str, float] = field(default_factory=dict)
+    batch_us: dict[str, float] = field(default_factory=dict)
+    end_to_end_us: dict[str, float] = field(default_factory=dict)
 
     def idle_percentile(self, percent: int) -> float:
         return statistics.quantiles(self.idle_ms, n=100, method="inclusive")[percent - 1]
@@ -72,20 +74,26 @@ def measure(stage: Stage, scale: Scale) -> FrontDoor:
             began = time.monotonic()
             count, spent = _spent(stage, compose, hooks, lambda: client.send(scale.posts, _TYPE))
             found.single.append(count / sum(spent.values()))
-            found.single_us = {name: used / count * 1e6 for name, used in spent.items()}
+            found.single_us = _each(spent, count)
             found.single_rate.append(count / (client.ended_at - began))
             stage.empty()
             batches = partial(client.send, scale.publish_events // _BATCH, _TYPE, batch=_BATCH)
             count, spent = _spent(stage, compose, hooks, batches)
             found.batch.append(count / sum(spent.values()))
+            found.batch_us = _each(spent, count)
             stage.empty()
             count, spent = _spent(
                 stage, compose, hooks, lambda: client.send(scale.posts // 10, _WIDE_TYPE)
             )
             found.end_to_end.append(count * _FAN_OUT / sum(spent.values()))
+            found.end_to_end_us = _each(spent, count * _FAN_OUT)
             found.pss_mib = max(found.pss_mib, compose.pss_mib())
     stage.forget(hooks)
     return found
+
+
+def _each(spent: dict[str, float], count: int) -> dict[str, float]:
+    return {name: used / count * 1e6 for name, used in spent.items()}
 
 
 def _spent(
@@ -118,10 +126,16 @@ class Compose:
         words = [word.replace("@%h", f"-{name}@%h") for word in words]
         found = Path(sys.executable).parent / program
         command = [str(found) if program != "python" else sys.executable, *words]
+        # What is not chosen by who installs it.
+        fixed = {
+            key: value
+            for key, value in service.get("environment", {}).items()
+            if "$" not in str(value)
+        }
         with (self._directory / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True,
+                command, cwd=ROOT, env=os.environ | fixed, stdin=subprocess.DEVNULL, stdout=log,
+                stderr=log, start_new_session=True,
             )  # fmt: skip
 
     def wait_until_ready(self) -> None:

@@ -61,6 +61,8 @@ _FIRST_SCAN_SECONDS = 0.01
 _BLOCKED_SCAN_SECONDS = 0.1
 # A plain text: a member of a TextChoices takes longer to compare.
 _TEST = Trigger.TEST.value
+# So few rows in hand are looked at twice as often as more.
+_FEW_ROWS = 100
 # The statuses whose Retry-After is kept to.
 _MAY_SAY_WHEN = frozenset({408, 425, 429, 503})
 # How long a drain that is to end goes on with receivers that answer quickly.
@@ -253,7 +255,7 @@ class Engine:
         if (self._recorder.waiting or self._sender.responses) and not is_away:
             self._event.clear()
             if not self._has_news(is_away) and wait > 0:
-                self._event.wait(min(wait, RECORD_SECONDS / 2))
+                self._event.wait(min(wait, RECORD_SECONDS / 2 if self._is_calm else RECORD_SECONDS))
             return
         self._is_resting = True
         self._event.clear()
@@ -263,6 +265,11 @@ class Engine:
                 wait = min(wait, max(0.001, self._look_ready_at - now))
             self._event.wait(min(wait, 1.0))
         self._is_resting = False
+
+    @property
+    def _is_calm(self) -> bool:
+        """Return whether few rows are in hand, so that none of them is sent behind others."""
+        return len(self._claims) < _FEW_ROWS
 
     def _has_news(self, is_away: bool) -> bool:
         """Return whether rows came, or a wakeup while the database can be asked."""
@@ -314,15 +321,16 @@ class Engine:
 
     def _note_claimed(self, batch: ClaimBatch) -> None:
         """Count what was claimed, and say when to look for more."""
-        if again := {claim.id for claim in batch.claims if self._claims.has(claim.id)}:
+        if again := self._claims.again(batch.claims):
             # Handed back by a commit whose answer was lost: what is claimed now is another claim.
             for claim in [claim for claim in list(self._sender.unsent) if claim.id in again]:
                 self._sender.unsent.remove(claim)
         if unread := [claim for claim in batch.claims if not claim.payload]:
             self._sender.unsent.extend(unread)
             batch.claims[:] = [claim for claim in batch.claims if claim.payload]
+        rendered = {pk for pk, plan in batch.plans.items() if plan.render is not None}
         batch.claims[:] = [
-            self._claims.add(claim, has_own_body=batch.plans[claim.webhook_id].render is not None)
+            self._claims.add(claim, has_own_body=claim.webhook_id in rendered)
             for claim in batch.claims
         ]
         self._due.note_claimed(batch.served, batch.exhausted, batch.left_out, len(batch.claims))
@@ -455,11 +463,13 @@ class Engine:
         try:
             return prepare(claim, plan, wall)
         except Exception as error:
-            logger.exception("request_not_made delivery=%s", claim.id)
             empty = Request(claim, plan, plan.target.url, [], b"", utc(wall), "")
-            message = Message("not_built", {"error": type(error).__name__})
             if isinstance(error, MappingError):
+                # The attempt says it; a line of the log for each would be thousands a second.
                 message = outcomes.of_error(error)
+            else:
+                logger.exception("request_not_made delivery=%s", claim.id)
+                message = Message("not_built", {"error": type(error).__name__})
             self._handle(empty, no_response(Outcome.REFUSED, message))
             return None
 

@@ -97,6 +97,8 @@ class Recorder:
         # Webhook id -> (last written state was a success, when to write again).
         self._written: dict[int, tuple[bool, float]] = {}
         # (webhook id, hours since the year 1, outcome, duration step) -> attempts.
+        # Of the last result: all that were claimed together have one and the same beginning.
+        self._hour: tuple[dt.datetime | None, int] = None, 0
         self._counts: Counter[tuple[int, int, str, int]] = Counter()
         self._count_at = 0.0
 
@@ -115,9 +117,10 @@ class Recorder:
         _id, webhook_id, _, _, _, _, outcome, status_code, _, attempt = result
         started_at: Any = attempt[_STARTED_AT]
         total_ms: Any = attempt[_TOTAL_MS]
-        # A number is quicker to make and to look up than a datetime.
-        hour = started_at.toordinal() * 24 + started_at.hour
-        self._counts[webhook_id, hour, outcome, step_of(total_ms)] += 1
+        if started_at is not self._hour[0]:
+            # A number is quicker to look up than a datetime.
+            self._hour = started_at, started_at.toordinal() * 24 + started_at.hour
+        self._counts[webhook_id, self._hour[1], outcome, step_of(total_ms)] += 1
         if outcome != _SUCCEEDED or self._noted.get(webhook_id) != status_code:
             self._note(result)
 

@@ -55,7 +55,8 @@ _FULL_SCHEDULE = frozenset(
         Outcome.REJECTED,
     }
 )
-STORED_BODY_BYTES = 20_000
+# Of an answer so much is stored; so much is kept until then, as a secret may begin before the end.
+STORED_BODY_BYTES, KEPT_BODY_BYTES = 20_000, 21_000
 _MAX_HEADERS_STORED, _REMEMBERED_BYTES = 16_384, 1024
 # RFC 9110 section 5.6.2, and what ends a value.
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -345,6 +346,8 @@ def next_step(
 
 
 _DONE = NextStep(Status.SUCCEEDED, None, "", False)
+# The value of that status and of its outcome.
+_SUCCEEDED = "succeeded"
 _RETRY_AFTER = re.compile(rb"^retry-after:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
 
 
@@ -373,7 +376,9 @@ def result(request: Request, response: Response, outcome: Outcome, step: NextSte
     body = masker.mask_bytes(body, limit=STORED_BODY_BYTES, is_cut=is_cut)
     masked = masker.mask_bytes(headers, limit=_MAX_HEADERS_STORED, is_cut=is_cut)
     delivery_id, webhook_id, _, number, _, _, _ = claim
-    status_code, outcome_value = code or None, outcome.value
+    status_code = code or None
+    # Nearly always; `value` of an Enum is a call.
+    outcome_value = _SUCCEEDED if step is _DONE else outcome.value
     error_text = ""
     if message is not None:
         # What an answer says was cut, so that a secret may begin at the end.
@@ -402,7 +407,7 @@ def result(request: Request, response: Response, outcome: Outcome, step: NextSte
         delivery_id,
         webhook_id,
         number,
-        step.status.value,
+        _SUCCEEDED if step is _DONE else step.status.value,
         step.delay_seconds,
         step.hold_reason,
         outcome_value,

@@ -18,8 +18,10 @@ logger = logging.getLogger(__name__)
 
 _LIST = "webhooks:wakeup"
 _LISTENING = "webhooks:listening"
-# A listener renews its sign every second; three missed ones mean it has ended.
+# A listener renews its sign about every second; three missed ones mean it has ended.
 _LISTENING_SECONDS = 3
+# So that a listener that is woken often does not renew it each time.
+_SIGN_SECONDS = 0.5
 # One string per drain is enough; more than this are dropped.
 _MAX_WAITING = 16
 # How long Redis is left alone after a failure, so that publishing stays quick without it.
@@ -76,6 +78,8 @@ class RedisWakeup:
             url, socket_connect_timeout=1, socket_timeout=5, retry=None
         )
         self._silent_until = 0.0
+        # When the sign of a listener is due again, on the monotonic clock.
+        self._sign_at = 0.0
         self.failures = 0
         self.is_broken = False
 
@@ -96,7 +100,9 @@ class RedisWakeup:
 
     def wait(self, timeout_seconds: float) -> bool:
         try:
-            self._listener.set(_LISTENING, 1, ex=_LISTENING_SECONDS)
+            if time.monotonic() >= self._sign_at:
+                self._listener.set(_LISTENING, 1, ex=_LISTENING_SECONDS)
+                self._sign_at = time.monotonic() + _SIGN_SECONDS
             is_woken = self._listener.blpop([_LIST], timeout=max(timeout_seconds, 0.05)) is not None
             self.is_broken = False
             return is_woken
@@ -106,6 +112,7 @@ class RedisWakeup:
             return False
 
     def _failed(self, what: str, error: Exception) -> None:
+        self._sign_at = 0.0
         self.failures += 1
         self.is_broken = True
         self._silent_until = time.monotonic() + _PAUSE_SECONDS

@@ -8,6 +8,7 @@ import datetime as dt
 import secrets
 import threading
 import time
+from functools import lru_cache
 from itertools import accumulate
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -16,7 +17,7 @@ _RANDOM_BITS = 80
 # An id made in the same millisecond is a random step further.
 _STEP_BITS = 40
 # A clock that was further ahead than this was wrong: ids do not stay there until it is that late.
-_MOST_AHEAD = 60_000 << _RANDOM_BITS
+_MOST_AHEAD_MS = 60_000
 _lock = threading.Lock()
 _last = 0
 
@@ -28,15 +29,16 @@ def _next_numbers(count: int) -> list[int]:
     """
     global _last
     size = _STEP_BITS // 8
-    random = secrets.token_bytes(_RANDOM_BITS // 8 + count * size)
-    starts = range(_RANDOM_BITS // 8, len(random), size)
+    random = secrets.token_bytes(count * size)
     # Random steps keep ids of one millisecond in order and hard to guess.
-    steps = [1 + int.from_bytes(random[start : start + size]) for start in starts]
-    fresh = time.time_ns() // 1_000_000 << _RANDOM_BITS
-    fresh |= int.from_bytes(random[: _RANDOM_BITS // 8])
+    steps = [1 + int.from_bytes(random[at : at + size]) for at in range(0, len(random), size)]
+    now = time.time_ns() // 1_000_000
     with _lock:
-        is_fresh = fresh > _last or _last - fresh > _MOST_AHEAD
-        numbers = list(accumulate(steps, initial=fresh if is_fresh else _last))[1:]
+        milliseconds = _last >> _RANDOM_BITS
+        if now > milliseconds or milliseconds - now > _MOST_AHEAD_MS:
+            _last = now << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
+        steps[0] += _last
+        numbers = steps if count == 1 else list(accumulate(steps))
         _last = numbers[-1]
     return numbers
 
@@ -48,16 +50,17 @@ def new_id(prefix: str) -> str:
 
 def new_ids(prefix: str, count: int) -> list[str]:
     """Return new ids in their order; each costs a fraction of one alone."""
-    made: list[str] = []
-    head, of_head = "", -1
-    for number in _next_numbers(count) if count else ():
-        # What those of one millisecond share, nearly always.
-        if number >> _STEP_BITS != of_head:
-            of_head = number >> _STEP_BITS
-            head = _text(prefix, of_head << _STEP_BITS)[: -_STEP_BITS // 5]
-        end = (number >> 30 & 1023, number >> 20 & 1023, number >> 10 & 1023, number & 1023)
-        made.append(head + _PAIRS[end[0]] + _PAIRS[end[1]] + _PAIRS[end[2]] + _PAIRS[end[3]])
-    return made
+    return [
+        f"{_head(prefix, number >> 50)}{_PAIRS[number >> 40 & 1023]}{_PAIRS[number >> 30 & 1023]}"
+        f"{_PAIRS[number >> 20 & 1023]}{_PAIRS[number >> 10 & 1023]}{_PAIRS[number & 1023]}"
+        for number in (_next_numbers(count) if count else ())
+    ]
+
+
+@lru_cache(maxsize=16)
+def _head(prefix: str, number: int) -> str:
+    """Return what ids of one millisecond begin with, nearly always."""
+    return _text(prefix, number << 50)[:-10]
 
 
 def _text(prefix: str, number: int) -> str:

@@ -28,6 +28,8 @@ _CALLER = ("caller_e164", "E164", "caller_number", "caller")
 _CALLEE = ("dst",)
 _CLIENT = ("client_number", "phone", "contact_phone")
 _COMPANY = ("company_number", "outbound_number")
+_GROUPS = (_CALLER, _CALLEE, _CLIENT, _COMPANY)
+_NAMES = frozenset(name for names in _GROUPS for name in names)
 
 
 class PhoneNumbers(NamedTuple):
@@ -39,19 +41,21 @@ class PhoneNumbers(NamedTuple):
     company_digits: str | None
 
 
+_NONE = PhoneNumbers(None, None, None, None)
+
+
 def numbers_of(payload: Mapping[str, object]) -> PhoneNumbers:
-    found: list[str | None] = []
-    for names in (_CALLER, _CALLEE, _CLIENT, _COMPANY):
-        number = _first(payload, names)
-        found.append(None if number in found else number)
+    backwards = {name: _backwards(payload[name]) for name in _NAMES & payload.keys()}
+    if not backwards:
+        return _NONE
+    found: list[str | None] = [None] * len(_GROUPS)
+    for place, names in enumerate(_GROUPS):
+        for name in names:
+            if number := backwards.get(name):
+                if number not in found:
+                    found[place] = number
+                break
     return PhoneNumbers._make(found)
-
-
-def _first(payload: Mapping[str, object], names: tuple[str, ...]) -> str | None:
-    for name in names:
-        if number := _backwards(payload.get(name)):
-            return number
-    return None
 
 
 def _backwards(value: object) -> str | None:

@@ -219,19 +219,14 @@ class GuardedSessionMixin(requests.Session):
 
     _policy: Policy | None = None
 
-    def guard(
-        self,
-        *,
-        policy: Policy | None = None,
-        total_seconds: float = 10.0,
-        max_bytes: int = 65_536,
-    ) -> None:
+    def guard(self, *, policy: Policy | None = None, **limits: Any) -> None:
+        """Send under a policy; `limits` are the adapter's."""
         self._policy = policy
         # No proxies, CA bundles or netrc from the environment.
         self.trust_env = False
         self.max_redirects = 0
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
-        adapter = GuardedAdapter(policy=policy, total_seconds=total_seconds, max_bytes=max_bytes)
+        adapter = GuardedAdapter(policy=policy, **limits)
         self.adapters.clear()
         self.mount("https://", adapter)
         self.mount("http://", adapter)
@@ -252,12 +247,6 @@ class GuardedSessionMixin(requests.Session):
 class GuardedSession(GuardedSessionMixin):
     """A session whose every request is guarded; its responses are already read."""
 
-    def __init__(
-        self,
-        *,
-        policy: Policy | None = None,
-        total_seconds: float = 10.0,
-        max_bytes: int = 65_536,
-    ) -> None:
+    def __init__(self, *, policy: Policy | None = None, **limits: Any) -> None:
         super().__init__()
-        self.guard(policy=policy, total_seconds=total_seconds, max_bytes=max_bytes)
+        self.guard(policy=policy, **limits)

@@ -7,12 +7,11 @@ Source: `array_recv` in PostgreSQL's arrayfuncs.c.
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import psycopg
-from psycopg.adapt import Dumper
+from psycopg.adapt import Dumper, PyFormat
 from psycopg.pq import Format
 
 # Dimensions, flags, type of an element, and of the one dimension its length and first index.
@@ -20,25 +19,23 @@ _header = struct.Struct("!iiIii").pack
 _empty = struct.Struct("!iiI").pack
 _length = struct.Struct("!i").pack
 _eight_bytes = struct.Struct("!iq").pack
-_NULL = _length(-1)
 # From which the server counts moments.
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-@dataclass(frozen=True, slots=True)
 class _Array:
     """An array as it goes to the server, a class for each type."""
 
-    data: bytes
+    __slots__ = ("data",)
     oid: ClassVar[int]
     element_oid: ClassVar[int]
 
-    @classmethod
-    def of(cls, count: int, elements: Sequence[bytes]) -> Self:
-        if not count:
-            return cls(_empty(0, 0, cls.element_oid))
-        return cls(_header(1, 0, cls.element_oid, count, 1) + b"".join(elements))
+    def __init__(self, elements: Sequence[bytes], count: int) -> None:
+        if count:
+            self.data = _header(1, 0, self.element_oid, count, 1) + b"".join(elements)
+        else:
+            self.data = _empty(0, 0, self.element_oid)
 
 
 class _Texts(_Array):
@@ -57,34 +54,33 @@ class _Numbers(_Array):
     oid, element_oid = 1016, 20
 
 
-class _Known(dict[str | None, bytes]):
-    """Texts as elements, each worked out once: a column often says the same in every row."""
-
-    def __missing__(self, text: str) -> bytes:
-        data = text.encode()
-        made = self[text] = _length(len(data)) + data
-        return made
+# What columns say in many rows.
+_KNOWN: dict[str | None, bytes] = {
+    text: _length(len(text)) + text.encode() for text in ("", "pending", "held", "event")
+}
+_KNOWN[None] = _length(-1)
 
 
 def texts(values: Sequence[str | None]) -> _Array:
-    known = _Known({None: _NULL})
-    return _Texts.of(len(values), [known[value] for value in values])
+    elements = [
+        _KNOWN.get(value) or _length(len(data := str(value).encode())) + data for value in values
+    ]
+    return _Texts(elements, len(values))
 
 
 def binaries(values: Sequence[bytes]) -> _Array:
     parts = [part for value in values for part in (_length(len(value)), value)]
-    return _Bytes.of(len(values), parts)
+    return _Bytes(parts, len(values))
 
 
 def moments(values: Sequence[datetime]) -> _Array:
-    return _Moments.of(
-        len(values), [_eight_bytes(8, (value - _EPOCH) // _MICROSECOND) for value in values]
-    )
+    elements = [_eight_bytes(8, (value - _EPOCH) // _MICROSECOND) for value in values]
+    return _Moments(elements, len(values))
 
 
 def numbers(values: Sequence[int]) -> _Array:
     """Make an array of bigint."""
-    return _Numbers.of(len(values), [_eight_bytes(8, value) for value in values])
+    return _Numbers([_eight_bytes(8, value) for value in values], len(values))
 
 
 class _ArrayDumper(Dumper):
@@ -100,7 +96,10 @@ _DUMPERS = [
 ]
 
 
-def register(cursor: "psycopg.Cursor[Any]") -> None:
-    """Let a cursor take these arrays as parameters."""
-    for kind, dumper in _DUMPERS:
-        cursor.adapters.register_dumper(kind, dumper)
+def register(connection: "psycopg.Connection[Any]") -> None:
+    """Let the cursors that a connection makes from now on take these arrays as parameters."""
+    try:
+        connection.adapters.get_dumper(_Texts, PyFormat.BINARY)
+    except psycopg.ProgrammingError:
+        for kind, dumper in _DUMPERS:
+            connection.adapters.register_dumper(kind, dumper)

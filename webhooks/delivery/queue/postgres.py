@@ -64,9 +64,11 @@ _PINNED = {
 
 
 @contextmanager
-def _cursor() -> Iterator["psycopg.Cursor[Any]"]:
+def _cursor(*, has_arrays: bool = False) -> Iterator["psycopg.Cursor[Any]"]:
     """Open a cursor that binds on the server: Django's own would quote every value into the SQL."""
     connection.ensure_connection()
+    if has_arrays:
+        arrays.register(connection.connection)
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
         yield cursor
 
@@ -74,8 +76,7 @@ def _cursor() -> Iterator["psycopg.Cursor[Any]"]:
 def enqueue(events: Sequence[NewEventRow], deliveries: Sequence[NewDelivery]) -> None:
     """Insert events and their deliveries in the caller's transaction, due at once."""
     of_events, of_deliveries = _columns_of(_OF_EVENT, events), _columns_of(_OF_DELIVERY, deliveries)
-    with _cursor() as cursor:
-        arrays.register(cursor)
+    with _cursor(has_arrays=True) as cursor:
         if events and deliveries:
             cursor.execute(sql.INSERT_BOTH, [*of_events, *of_deliveries])
         elif events:
@@ -108,8 +109,7 @@ def enqueue_at_once(
     parameters = [str(lock_timeout_ms), *_columns_of(_OF_EVENT, ordered), version]
     parameters += _columns_of(_OF_DELIVERY, deliveries)
     _leave_closed_connection()
-    with _cursor() as cursor, _prepared():
-        arrays.register(cursor)
+    with _cursor(has_arrays=True) as cursor, _prepared():
         row = cursor.execute(sql.INSERT_AT_ONCE, parameters, prepare=True).fetchone()
     return (row[0], set(row[1])) if row else (-1, set())
 
@@ -257,16 +257,20 @@ def _with_events(
     large: list[Claimed] = []
     sizes: dict[str, int] = {}
     lost: list[str] = []
-    for *values, size in rows:
-        claim = Claimed._make(values)
-        if claim.payload is not None:
+    small: dict[str, bytes] = {}
+    for pk, webhook_id, event_id, number, failures, trigger, payload, size in rows:
+        if payload is not None:
             max_bytes -= size
+            # Of an event for many webhooks one copy.
+            payload = small.setdefault(event_id, payload)
+        claim = Claimed(pk, webhook_id, event_id, number, failures, trigger, payload)
+        if payload is not None:
             claims.append(claim)
         elif size is not None:
-            sizes[claim.event_id] = size
+            sizes[event_id] = size
             large.append(claim)
         else:
-            lost.append(claim.id)
+            lost.append(pk)
     if lost:
         cursor.execute(sql.CANCEL_LOST, [lost, lease])
         logger.error("events_missing deliveries=%s", ",".join(lost))
