@@ -14,6 +14,14 @@ NEW = "/integrations/webhooks/new/"
 LIST = "/integrations/webhooks/"
 AFTER_A_CALL = "Incoming call: after the call Everything"
 
+# What one can press or fill in; the links that lead elsewhere on the page or away are none of it.
+CONTROLS = """
+[...document.querySelectorAll("main :is(input, select, textarea, button, summary, a[href])")]
+  .filter((one) => !one.closest("nav") && one.checkVisibility({visibilityProperty: true}))
+  .filter((one) => one.offsetWidth > 1).length
+"""
+WORDS = "document.querySelector('main').innerText.split(/\\s+/).filter(Boolean).length"
+
 
 def log_in(page: Page, login: str, password: str) -> None:
     page.get_by_label("Login").fill(login)

@@ -56,13 +56,6 @@ def test_an_empty_list_leads_to_a_delivery_that_arrived(
     eventually(lambda: Delivery.objects.filter(status=Status.SUCCEEDED).count() == 2)
 
 
-# What one can press or fill in; the links that lead elsewhere on the page or away are none of it.
-_CONTROLS = """
-[...document.querySelectorAll("main :is(input, select, textarea, button, summary, a[href])")]
-  .filter((one) => !one.closest("nav") && one.checkVisibility({visibilityProperty: true}))
-  .filter((one) => one.offsetWidth > 1).length
-"""
-_WORDS = "document.querySelector('main').innerText.split(/\\s+/).filter(Boolean).length"
 _OAUTH = (
     *("Token name", "Callback URL", "Auth URL", "Access token URL"),
     *("Client ID", "Client secret", "Scope"),
@@ -80,8 +73,8 @@ def test_a_new_form_is_small_and_shows_the_authorization_at_first_sight(
 ) -> None:
     page = open_page(viewport={"width": 1440, "height": 900})
     page.goto(steps.NEW)
-    assert page.evaluate(_CONTROLS) <= 25
-    assert page.evaluate(_WORDS) <= 200
+    assert page.evaluate(steps.CONTROLS) <= 25
+    assert page.evaluate(steps.WORDS) <= 200
     kind = page.get_by_role("group", name="Authorization type")
     expect(kind).to_be_in_viewport(ratio=1)
     for name in ("Filter", "Content", "Headers", "Delivery", "Signing", "Alerts"):
@@ -116,7 +109,7 @@ def test_on_a_phone_the_token_button_is_below_the_fields_and_nothing_is_wider(
 
 def test_the_certificate_waits_under_advanced_whatever_the_authorization(page: Page) -> None:
     page.goto(steps.NEW)
-    certificate = steps.field(page, "TLS client certificate")
+    certificate = page.locator("#id_client_certificate")
     expect(certificate).to_be_hidden()
     expect(page.locator("#advanced > summary")).to_contain_text("no TLS client certificate")
     steps.unfold(page, "advanced")

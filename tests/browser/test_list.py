@@ -117,7 +117,7 @@ def test_everything_that_matches_is_resumed_or_dropped_after_a_question(page: Pa
     page.get_by_label("All 52 that match").check()
     bar(page).get_by_role("button", name="Resume").click()
     expect(page.get_by_role("heading", name="Resume 52 webhooks?")).to_be_visible()
-    expect(page.get_by_text("Deliveries that were held meanwhile: 1")).to_be_visible()
+    expect(page.get_by_text("Deliveries on hold: 1")).to_be_visible()
     page.get_by_role("radio", name="Cancel them").check()
     page.get_by_role("button", name="Resume 52 webhooks").click()
     expect(page.get_by_text("52 webhooks are active again.")).to_be_visible()

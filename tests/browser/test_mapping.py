@@ -161,7 +161,7 @@ def test_a_mistake_appears_at_its_row_while_typing_and_goes_again(page: Page) ->
     typed.fill("client_numbr")
     expect(page.get_by_text("Did you mean “client_number”")).to_be_visible()
     expect(typed).to_have_attribute("aria-invalid", "true")
-    expect(page.get_by_text("Every parameter has a mistake")).to_be_visible()
+    expect(page.get_by_text("Every parameter has an error")).to_be_visible()
     typed.fill("client_number")
     expect(page.get_by_text("Did you mean")).to_be_hidden()
     expect(typed).not_to_have_attribute("aria-invalid", "true")

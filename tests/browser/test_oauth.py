@@ -138,7 +138,7 @@ def test_credentials_are_sent_as_chosen_also_without_javascript(
     [request] = provider.token_requests()
     assert (request.client_authentication, request.status) == (authentication, 200)
 
-    page.get_by_role("button", name="Refresh").click()
+    page.get_by_role("button", name="Refresh", exact=True).click()
     expect(page.get_by_text("The access token was refreshed.")).to_be_visible()
     assert provider.token_requests()[-1].grant_type == "refresh_token"
     page.get_by_role("button", name="Send test").first.click()
@@ -168,6 +168,7 @@ def test_refresh_and_clear_change_the_panel_without_a_reload(
     expect(steps.field(page, "Name")).to_have_value("Typed and not saved")
     assert page.evaluate("window.isSamePage")
     page.get_by_role("button", name="Save", exact=True).first.click()
+    expect(page.get_by_text("The changes were saved.")).to_be_visible()
     page.get_by_role("button", name="Send test").first.click()
     expect(page.get_by_text("No test was sent: there is no access token.")).to_be_visible()
     page.context.watch.expect("beforeunload")
@@ -203,6 +204,11 @@ def test_a_wrong_client_secret_is_named_and_its_correction_works(
     alert = steps.token_panel(page).get_by_role("alert")
     expect(alert).to_contain_text("does not accept the client ID or client secret")
     expect(alert).to_contain_text("“Send credentials as”")
+    # The fields that it is about are marked, in the color of the message.
+    color = alert.locator(".icon").first.evaluate("icon => getComputedStyle(icon).color")
+    for label in ("Client ID", "Client secret"):
+        expect(steps.field(page, label)).to_have_css("border-top-color", color)
+    expect(steps.field(page, "Auth URL")).not_to_have_css("border-top-color", color)
     expect(steps.field(page, "Token name")).to_have_value("Sandbox token")
     steps.field(page, "Client secret").fill(AUTHORIZATION_CLIENT.client_secret)
     steps.get_token(page)

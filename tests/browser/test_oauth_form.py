@@ -5,13 +5,40 @@ from django.urls import reverse
 from playwright.sync_api import Page, expect
 
 from tests.browser import steps
-from tests.browser.steps import field, overflow
+from tests.browser.steps import CONTROLS, WORDS, field, overflow
 from tests.browser.test_oauth import make_oauth, open_form
-from tests.sandbox import MACHINE_CLIENT, Provider, Receiver
+from tests.sandbox import AUTHORIZATION_CLIENT, MACHINE_CLIENT, Provider, Receiver
 from webhooks.models import Webhook
 
 pytest_plugins = ["tests.browser.fixtures"]
 pytestmark = pytest.mark.once
+
+
+def test_a_marketing_admin_needs_what_the_provider_gave_and_three_presses(
+    page: Page, provider: Provider, receiver: Receiver
+) -> None:
+    page.goto(steps.NEW)
+    steps.fill_request(page, name="CRM", url=f"{receiver.url}/bearer/")
+    steps.choose_authorization(page, "OAuth 2.0")
+    given = {
+        "Auth URL": provider.auth_url,
+        "Access token URL": provider.token_url,
+        "Client ID": AUTHORIZATION_CLIENT.client_id,
+        "Client secret": AUTHORIZATION_CLIENT.client_secret,
+        "Scope": "events:write offline_access",
+    }
+    for label, text in given.items():
+        field(page, label).fill(text)
+    page.get_by_role("button", name="Get new access token").click()
+    steps.log_in_at_provider(page)
+    page.get_by_role("button", name="Approve").click()
+    expect(page.get_by_text("The access token was stored.")).to_be_visible()
+    # The page that was left, and what comes next at its head: the secret is shown there once.
+    expect(page.get_by_role("region", name="Signing secret")).to_be_in_viewport()
+    expect(page.get_by_role("button", name="Send test").first).to_be_in_viewport()
+    page.goto(page.url.partition("#")[0])
+    assert page.evaluate(CONTROLS) <= 55
+    assert page.evaluate(WORDS) <= 450
 
 
 def test_a_chosen_provider_fills_in_at_once_and_can_be_taken_back(
@@ -44,6 +71,28 @@ def test_a_chosen_provider_fills_in_at_once_and_can_be_taken_back(
     assert before == provider.auth_url
     expect(page.get_by_text("Not saved yet").first).to_be_visible()
     assert overflow(page) == 0
+    page.context.watch.expect("beforeunload")  # type: ignore[attr-defined]
+
+
+def test_a_preset_brings_its_grant_and_takes_it_away(
+    page: Page, provider: Provider, receiver: Receiver
+) -> None:
+    open_form(page, make_oauth(provider, receiver))
+    field(page, "Provider preset").select_option("docusign")
+    expect(field(page, "Access token URL")).to_have_value(
+        "https://account.docusign.com/oauth/token"
+    )
+    steps.unfold(page, "advanced")
+    expect(page.get_by_role("radio", name="JWT bearer", exact=True)).to_be_checked()
+    # They wait for the answer.
+    expect(field(page, "Claims of the JWT")).to_have_value("")
+    field(page, "User ID").fill("4799e5e9-0")
+    field(page, "User ID").blur()
+    expect(field(page, "Claims of the JWT")).to_have_value(
+        "aud=account.docusign.com\nsub=4799e5e9-0"
+    )
+    field(page, "Provider preset").select_option("github")
+    expect(page.get_by_role("radio", name="Authorization code", exact=True)).to_be_checked()
     page.context.watch.expect("beforeunload")  # type: ignore[attr-defined]
 
 

@@ -24,6 +24,7 @@ from tests.security.hostile import answering, asked
 from webhooks import events, network
 from webhooks.delivery import backlog, due, outcomes
 from webhooks.delivery.engine import Engine
+from webhooks.delivery.requests import KEPT_BODY_BYTES, Request, Response
 from webhooks.delivery.wakeup import ProcessWakeup
 from webhooks.models import (
     Attempt,
@@ -135,7 +136,9 @@ def test_redirects_are_not_followed(receiver: Receiver) -> None:
     assert Attempt.objects.get(delivery=delivery).outcome == Outcome.REDIRECT
 
 
-def test_a_request_that_cannot_be_made_says_why_and_stops_nobody(receiver: Receiver) -> None:
+def test_a_request_that_cannot_be_made_says_why_and_stops_nobody(
+    receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
     url = f"{receiver.url}/open/x"
     query = make_webhook(url=url, body_format="query")
     body = make_delivery(make_webhook(url=url), note="x" * 70_000)
@@ -145,6 +148,31 @@ def test_a_request_that_cannot_be_made_says_why_and_stops_nobody(receiver: Recei
     assert "address" in outcomes.sentence(attempt.error)
     assert "MappingError" not in attempt.error
     assert reload(body).status == Status.SUCCEEDED
+    # The attempt says it: a line for each could be thousands a second.
+    assert "Traceback" not in caplog.text
+
+
+def test_of_a_long_answer_little_more_than_what_is_stored_waits_for_the_database(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept: list[int] = []
+    handle = Engine._handle
+
+    def watched(engine: Engine, request: Request, response: Response) -> None:
+        kept.append(len(response.body))
+        handle(engine, request, response)
+
+    monkeypatch.setattr(Engine, "_handle", watched)
+    long = b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n" + b"x" * 60_000
+    with answering({"/plain": long, "/judged": long}) as url:
+        make_webhook(url=f"{url}/plain")
+        judged = make_webhook(url=f"{url}/judged", success_codes=[200])
+        delivery = make_delivery(judged)
+        run_engine(lambda: Attempt.objects.count() == 2)
+    assert sorted(kept) == [KEPT_BODY_BYTES, 60_000]
+    for attempt in Attempt.objects.all():
+        assert (len(attempt.response_body), attempt.response_size) == (20_000, 60_000)
+    assert reload(delivery).status == Status.SUCCEEDED
 
 
 def test_an_event_that_makes_too_large_a_body_is_refused_alone(

@@ -38,6 +38,7 @@ def faults() -> list[Fault]:
     from tests.faults import (  # noqa: F401
         broker,
         changing,
+        crowds,
         front_door,
         killing,
         sharing,

@@ -24,14 +24,14 @@ def kill_web(world: World) -> None:
     world.webhook()
     world.worker()
     port, key = free_port(), ApiKey.objects.issue("faults")[1]
-    web = _web(world, port)
+    web = start_web(world, port)
     clients = [_Client(port, key, range(first, _EVENTS, _CLIENTS)) for first in range(_CLIENTS)]
     for client in clients:
         client.start()
     for share in (0.2, 0.4, 0.6, 0.8):
         world.wait(lambda share=share: _accepted(clients) > share * _EVENTS, 60, "accepting")  # type: ignore[misc]
         web.kill()
-        web = _web(world, port)
+        web = start_web(world, port)
     for client in clients:
         client.join(_PATIENCE_SECONDS)
     check(_accepted(clients) == _EVENTS, f"{_accepted(clients)} of {_EVENTS} were accepted")
@@ -44,7 +44,7 @@ def kill_web(world: World) -> None:
     world.verify()
 
 
-def _web(world: World, port: int) -> Process:
+def start_web(world: World, port: int) -> Process:
     command = ["-m", "gunicorn", "config.wsgi", "--config=config/gunicorn.py"]
     log = world.directory / f"web-{len(world.processes)}.log"
     return world.own(Process([*command, f"--bind={HOST}:{port}"], log))

@@ -1,6 +1,7 @@
 """F35 on: what some webhooks do, with many requests, names, tokens or limits, to all the others."""
 
 import asyncio
+import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,8 @@ from webhooks import events
 from webhooks.events import NewEvent
 from webhooks.models import Attempt, Delivery, Webhook
 
-# How long a healthy delivery may take from its publishing to its arrival, whatever others do.
+# How long a healthy delivery may take from its publishing to its arrival, whatever others do, on a
+# machine with at most twice as much to run as it has cores; with more it takes longer.
 _LONGEST_SECONDS = 2.0
 _HEALTHY = "/healthy"
 # A drain of a few seconds, so that each run has several hand-overs; few places for requests.
@@ -35,14 +37,19 @@ def silent_url(world: World) -> str:
     return f"http://127.0.0.1:{world.loop.serve(say_nothing)}"
 
 
-def _healthy(world: World, count: int, *, urls: Iterable[str] = ()) -> None:
+def healthy(world: World, count: int, *, urls: Iterable[str] = ()) -> None:
     given = iter(urls)
     for number in range(count):
         path = f"{_HEALTHY}/{number}"
         world.webhook(path, url=next(given, world.receiver.url(path)))
 
 
-def _publish_steadily(world: World, seconds: float, *, each: float = 0.25) -> dict[str, float]:
+def longest_seconds() -> float:
+    """Return how long a healthy delivery may take on this machine as it is now."""
+    return _LONGEST_SECONDS * max(1.0, os.getloadavg()[0] / 2 / len(os.sched_getaffinity(0)))
+
+
+def publish_steadily(world: World, seconds: float, *, each: float = 0.25) -> dict[str, float]:
     """Publish events at a steady pace; return when each was published."""
     published: dict[str, float] = {}
     ends = time.monotonic() + seconds
@@ -53,7 +60,7 @@ def _publish_steadily(world: World, seconds: float, *, each: float = 0.25) -> di
     return published
 
 
-def _check_healthy(world: World, published: dict[str, float], count: int) -> None:
+def check_healthy(world: World, published: dict[str, float], count: int) -> None:
     """Hold that every healthy webhook got every event, once and soon."""
 
     def arrived() -> list[float]:
@@ -68,17 +75,17 @@ def _check_healthy(world: World, published: dict[str, float], count: int) -> Non
     slowest = max(range(len(arrived())), key=arrived().__getitem__)
     waits = sorted(arrived())
     note = f"healthy p50 {waits[len(waits) // 2]:.2f} s, slowest {waits[-1]:.2f} s"
-    note += f" (number {slowest} of {len(waits)})"
+    note += f" (number {slowest} of {len(waits)}), load {os.getloadavg()[0]:.0f}"
     world.notes.append(note)
     check(len(waits) == wanted, f"{len(waits)} arrivals instead of {wanted}")
-    check(waits[-1] < _LONGEST_SECONDS, note)
+    check(waits[-1] < longest_seconds(), note)
     with fresh_connection():
         failed = Attempt.objects.filter(delivery__webhook__name__startswith=_HEALTHY)
         count = failed.exclude(outcome="succeeded").count()
     check(count == 0, f"{count} healthy attempts failed")
 
 
-def _warm_up(world: World) -> None:
+def warm_up(world: World) -> None:
     """Wait until the worker delivers: what follows is not its start."""
     world.webhook("/first", event_types=["form.submitted"])
     world.accept(lambda: [events.publish("form.submitted", {"form_id": "f", "page_url": "p"})])
@@ -86,7 +93,7 @@ def _warm_up(world: World) -> None:
 
 
 @contextmanager
-def _ending(world: World) -> Iterator[None]:
+def ending(world: World) -> Iterator[None]:
     """Delete the webhooks that no delivery reaches, so that nothing is left to be sent."""
     try:
         yield
@@ -98,42 +105,42 @@ def _ending(world: World) -> Iterator[None]:
 
 @fault("F35", "40 receivers hang, over several drains", databases=BOTH)
 def hanging_receivers(world: World) -> None:
-    with _ending(world):
+    with ending(world):
         world.any_worker(_SHORT_DRAINS)
-        _warm_up(world)
+        warm_up(world)
         url = silent_url(world)
         for number in range(40):
             world.webhook(f"/silent/{number}", url=f"{url}/{number}", timeout_seconds=3)
-        _healthy(world, 6)
-        _check_healthy(world, _publish_steadily(world, 14), 6)
+        healthy(world, 6)
+        check_healthy(world, publish_steadily(world, 14), 6)
 
 
 @fault("F36", "100 names whose server does not answer", databases=BOTH)
 def silent_names(world: World) -> None:
-    with name_server("127.0.0.1") as port, _ending(world):
+    with name_server("127.0.0.1") as port, ending(world):
         world.any_worker({"FAULT_DNS_PORT": str(port), **_SHORT_DRAINS})
-        _warm_up(world)
+        warm_up(world)
         for number in range(100):
             world.webhook(f"/dead/{number}", url=f"http://dead{number}.example.com:8080/")
         there = f"example.com:{world.receiver.port}{_HEALTHY}"
-        _healthy(world, 10, urls=(f"http://live{number}.{there}/{number}" for number in range(10)))
-        _check_healthy(world, _publish_steadily(world, 14, each=0.5), 10)
+        healthy(world, 10, urls=(f"http://live{number}.{there}/{number}" for number in range(10)))
+        check_healthy(world, publish_steadily(world, 14, each=0.5), 10)
 
 
 @fault("F37", "60 authorization servers hang, another one gives short tokens", databases=BOTH)
 def hanging_authorization_servers(world: World) -> None:
-    with fake_provider() as provider, _ending(world):
+    with fake_provider() as provider, ending(world):
         provider.reply(token(expires_in=3))
         world.any_worker(_SHORT_DRAINS)
-        _warm_up(world)
-        _healthy(world, 5)
+        warm_up(world)
+        healthy(world, 5)
         for number in range(5, 10):
             _with_token(world, f"{_HEALTHY}/{number}", provider.token_url)
         world.publish(1)
         world.wait_for_arrivals(11)
         for number in range(60):
             _with_token(world, f"/token/{number}", f"{silent_url(world)}/token")
-        _check_healthy(world, _publish_steadily(world, 14, each=0.5), 10)
+        check_healthy(world, publish_steadily(world, 14, each=0.5), 10)
         check(len(provider.requests) > 10, "the healthy webhooks needed no new tokens")
 
 
@@ -150,16 +157,16 @@ def _with_token(world: World, path: str, token_url: str) -> None:
 
 @fault("F38", "a drain ends while receivers take long", databases=BOTH)
 def slow_receivers_at_the_end(world: World) -> None:
-    with _ending(world):
+    with ending(world):
         environment = {**_SHORT_DRAINS, "WEBHOOKS_LEASE_SECONDS": "20"}
         world.any_worker({**environment, "WEBHOOKS_DRAIN_SECONDS": "3"})
-        _warm_up(world)
+        warm_up(world)
         for number in range(4):
             path = f"/slow/{number}"
             world.receiver.delays[path] = 8.0
             world.webhook(path, timeout_seconds=12)
-        _healthy(world, 6)
-        _check_healthy(world, _publish_steadily(world, 25), 6)
+        healthy(world, 6)
+        check_healthy(world, publish_steadily(world, 25), 6)
         with fresh_connection():
             slow = Attempt.objects.filter(delivery__webhook__name__startswith="/slow")
             check(slow.filter(outcome="succeeded").exists(), "no slow receiver got anything")
@@ -169,7 +176,7 @@ def slow_receivers_at_the_end(world: World) -> None:
 @fault("F40", "a worker may open few files", databases=BOTH)
 def few_files(world: World) -> None:
     worker = world.any_worker({"FAULT_FILES": "80"})
-    _warm_up(world)
+    warm_up(world)
     world.receiver.delays[""] = 0.05
     for number in range(20):
         world.webhook(f"{_HEALTHY}/{number}")
@@ -184,9 +191,9 @@ def few_files(world: World) -> None:
 
 @fault("F41", "300 ordered webhooks whose heads wait for a retry", databases=BOTH)
 def blocked_orders(world: World) -> None:
-    with _ending(world):
+    with ending(world):
         world.any_worker(_SHORT_DRAINS)
-        _warm_up(world)
+        warm_up(world)
         for number in range(300):
             world.webhook(f"/ordered/{number}", is_ordered=True, event_types=["form.submitted"])
         form = {"form_id": "f", "page_url": "p"}
@@ -196,10 +203,10 @@ def blocked_orders(world: World) -> None:
             firsts = heads.annotate(head=Min("id")).values_list("head", flat=True)
             later = timezone.now() + timedelta(hours=1)
             Delivery.objects.filter(pk__in=list(firsts)).update(next_attempt_at=later)
-        _healthy(world, 6)
+        healthy(world, 6)
         before = _transactions(world)
-        published = _publish_steadily(world, 10)
-        _check_healthy(world, published, 6)
+        published = publish_steadily(world, 10)
+        check_healthy(world, published, 6)
         world.notes.append(f"{(_transactions(world) - before) / 10:.0f} transactions a second")
         arrived = sum(one.path.startswith("/ordered") for one in world.receiver.arrivals)
         check(arrived == 0, f"{arrived} deliveries passed the head of their webhook")

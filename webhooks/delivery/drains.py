@@ -107,7 +107,7 @@ def _look(controller: Any) -> None:
     wait: Callable[[float], bool] = _ended.wait
     while True:
         try:
-            if _has_free_slot(controller) and not is_stopping():
+            if has_free_slot(controller) and not is_stopping():
                 task.apply_async(expires=_EXPIRES_SECONDS)
         except Exception as error:
             # Without a broker the drains that run go on; the next look tries again.
@@ -116,9 +116,17 @@ def _look(controller: Any) -> None:
             return
 
 
-def _has_free_slot(controller: Any) -> bool:
+def has_free_slot(controller: Any) -> bool:
     """Return whether a slot of this worker serves no drain and none waits for it."""
     own = [r for r in state.reserved_requests | state.active_requests if r.name == DRAIN]
-    slots = max(1, settings.WEBHOOKS_DRAINS_PER_WORKER or controller.concurrency)
-    busy: bool = len(set(own)) >= min(slots, controller.concurrency)
-    return not busy
+    return len(set(own)) < _slots(controller)
+
+
+def _slots(controller: Any) -> int:
+    """Return how many drains a worker may run.
+
+    One that serves other queues as well keeps a slot for them: a drain takes minutes.
+    """
+    has_others = len(controller.app.amqp.queues.consume_from) > 1
+    most: int = controller.concurrency - 1 if has_others else controller.concurrency
+    return max(1, min(settings.WEBHOOKS_DRAINS_PER_WORKER or most, most))

@@ -58,6 +58,8 @@ _FAULT_SECONDS = 0.2
 # A wrong encryption key or a lost database is looked at again after so long; settings that cannot
 # be used as they are after this at most: a change of them is seen at once.
 _RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 10.0, 300.0
+# How long no plan failed before the next failure is logged in full.
+_LOG_SECONDS = 1.0
 
 
 class PlanEntry(NamedTuple):
@@ -90,14 +92,15 @@ class Plans:
     """A cache of entries by webhook. What two drains in a row did not use is forgotten."""
 
     def __init__(self) -> None:
-        # Called by other threads when a plan is there.
-        self.on_ready: Callable[[], None] = lambda: None
+        # Called by other threads when plans are there, with their webhooks.
+        self.on_ready: Callable[[Collection[int]], None] = lambda _: None
         self._entries: dict[int, PlanEntry] = {}
         self._before: dict[int, PlanEntry] = {}
         self._in_progress: set[int] = set()
         self._wanted: deque[Candidate] = deque()
         # Credential id -> token version that a receiver refused, until that is in the token's row.
         self._refused: dict[int, int] = {}
+        self._logged_at = float("-inf")
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="plans")
         self._tokens = TokenPool(self._make_with_token)
 
@@ -140,7 +143,7 @@ class Plans:
 
     def hand_over(self) -> None:
         """Begin a new drain, which uses what this one did."""
-        self.on_ready = lambda: None
+        self.on_ready = lambda _: None
         self._before, self._entries = self._entries, {}
 
     def close(self) -> None:
@@ -219,13 +222,20 @@ class Plans:
             logger.warning("plan_delayed webhook=%d error=%s", candidate.webhook_id, error)
             time.sleep(_FAULT_SECONDS)
             return True
-        except Exception:
-            logger.exception("plan_failed webhook=%d", candidate.webhook_id)
+        except Exception as error:
+            self._log_failure(candidate.webhook_id, error)
             reason = outcomes.stored(Message("unreadable_settings", {}))
             entry = self._unavailable(candidate, reason)
         if entry is not None:
             self._entries[candidate.webhook_id] = entry
         return entry is not None
+
+    def _log_failure(self, webhook_id: int, error: Exception) -> None:
+        """Log what nobody expected, in full now and then: thousands may fail in the same way."""
+        now = time.monotonic()
+        is_full, self._logged_at = now - self._logged_at > _LOG_SECONDS, now
+        name = type(error).__name__
+        logger.error("plan_failed webhook=%d error=%s", webhook_id, name, exc_info=is_full)
 
     def _made(
         self,
@@ -262,7 +272,9 @@ class Plans:
     def _done(self, candidates: Sequence[Candidate]) -> None:
         self._in_progress.difference_update(candidate.webhook_id for candidate in candidates)
         if candidates:
-            self.on_ready()
+            ids = [candidate.webhook_id for candidate in candidates]
+            known = self._entries
+            self.on_ready([pk for pk in ids if (entry := known.get(pk)) and entry.plan])
 
     def _entry(
         self, webhook: Webhook, tokens: Mapping[int, OAuthToken], candidate: Candidate

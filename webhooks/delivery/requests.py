@@ -55,7 +55,8 @@ _FULL_SCHEDULE = frozenset(
         Outcome.REJECTED,
     }
 )
-STORED_BODY_BYTES = 20_000
+# Of an answer so much is stored; so much is kept until then, as a secret may begin before the end.
+STORED_BODY_BYTES, KEPT_BODY_BYTES = 20_000, 21_000
 _MAX_HEADERS_STORED, _REMEMBERED_BYTES = 16_384, 1024
 # RFC 9110 section 5.6.2, and what ends a value.
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")

@@ -20,7 +20,7 @@ from webhooks import network
 from webhooks.delivery import outcomes
 from webhooks.delivery.limiter import Limiter, Limiters
 from webhooks.delivery.queue.rows import Claimed
-from webhooks.delivery.requests import Request, Response, no_response
+from webhooks.delivery.requests import KEPT_BODY_BYTES, Request, Response, no_response
 from webhooks.delivery.transport import SocketWatch, Transfer
 from webhooks.models import Outcome
 from webhooks.models.messages import Message
@@ -318,13 +318,15 @@ class Sender:
             dns_ms, connect_ms = names * 1000, (connected - names) * 1000
             tls_ms = (secured - connected) * 1000 if secured else None
         body = transfer.body[0] if len(transfer.body) == 1 else b"".join(transfer.body)
+        # Thousands may wait for a database that does not answer.
+        kept = transfer.max_bytes if self._is_judged(transfer) else KEPT_BODY_BYTES
         return Response(
             error,
             problem,
             getinfo(pycurl.RESPONSE_CODE),
             b"".join(transfer.header_lines),
             # Shorter than `body_size` when there was more.
-            body[: transfer.max_bytes],
+            body[:kept],
             transfer.body_size,
             getinfo(pycurl.PRIMARY_IP),
             dns_ms,
@@ -333,6 +335,11 @@ class Sender:
             first_byte_ms=getinfo(pycurl.STARTTRANSFER_TIME) * 1000,
             total_ms=getinfo(pycurl.TOTAL_TIME) * 1000,
         )
+
+    @staticmethod
+    def _is_judged(transfer: Transfer) -> bool:
+        """Return whether all of the answer is needed: a success rule looks at it."""
+        return transfer.request is not None and transfer.request.plan.success_rule is not None
 
     def _explain(
         self, transfer: Transfer, code: int, text: str

@@ -239,7 +239,9 @@ def _narrow(rows: DeliveryQuerySet, wanted: Conditions, found: Found | None) -> 
             rows = rows.filter(webhook__in=found.webhooks)
         else:
             rows = rows.filter(event__in=found.events)
-    if wanted.webhook is not None:
+    if wanted.webhook is not None and wanted.status in _EXCEPTIONAL:
+        rows = rows.of_webhook(wanted.webhook)
+    elif wanted.webhook is not None:
         rows = rows.filter(webhook=wanted.webhook)
     if wanted.status:
         rows = _with_status(rows, wanted.status)

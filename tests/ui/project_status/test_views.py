@@ -4,7 +4,9 @@ import datetime as dt
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
@@ -55,6 +57,21 @@ def test_it_names_what_waits_who_is_slow_and_which_token_ends(browser: Client) -
     assert [row["subject"].name for row in page.context["tokens"]] == ["Ending one"]
     for name in ("Held one", "Slow one", "Ending one"):
         assert name in page.text
+
+
+@pytest.mark.database("sqlite")
+def test_sqlite_reads_neither_the_log_nor_the_counts_from_end_to_end(browser: Client) -> None:
+    make_delivery(make_webhook())
+    with CaptureQueriesContext(connection) as queries:
+        browser.get(STATUS)
+    with connection.cursor() as cursor:
+        for query in queries:
+            cursor.execute(f"EXPLAIN QUERY PLAN {query['sql']}")
+            plan = [str(row[-1]) for row in cursor.fetchall()]
+            grown = ("SCAN webhooks_delivery", "SCAN webhooks_hourlycount", "SCAN webhooks_event")
+            # A partial index has few rows.
+            read = [step for step in plan if step.startswith(grown)]
+            assert not [step for step in read if " USING INDEX delivery_" not in step], plan
 
 
 def test_its_queries_do_not_grow_with_the_log(

@@ -379,7 +379,7 @@ def test_a_list_of_secrets_that_is_none_says_nothing(listed: Any) -> None:
 
 
 PLACES = '{"id": "{{ call_id }}"}'
-NOT_JSON = "Only a JSON request can have a JSON body."
+NOT_JSON = "A JSON body needs the body format JSON and a method other than GET."
 
 
 @pytest.mark.parametrize(

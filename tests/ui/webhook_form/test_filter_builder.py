@@ -135,12 +135,12 @@ def test_a_value_is_stored_as_its_variable_is_compared(
 @pytest.mark.parametrize(
     ("variable", "operator", "value", "part", "words"),
     [
-        ("", "equals", "x", "variable", "Choose what this condition looks at"),
+        ("", "equals", "x", "variable", "Choose a variable"),
         ("caller", "equals", "", "value", "Enter a value"),
-        ("caller", "one_of", " \n ", "value", "each on a line"),
+        ("caller", "one_of", " \n ", "value", "Enter at least one value"),
         ("disposition", "equals", "", "value", "Choose a value"),
         ("disposition", "one_of", [], "value", "Tick at least one"),
-        ("duration_seconds", "less_than", "soon", "value", "“soon” is not a time"),
+        ("duration_seconds", "less_than", "soon", "value", "“soon” is not a duration"),
         ("call_counter", "less_than", "many", "value", "“many” is not a number"),
         ("call_counter", "less_than", "nan", "value", "number"),
         ("caller", "equals", "x" * 1001, "value", "at most 1000"),
@@ -273,14 +273,14 @@ def test_choices_are_picked_ticked_or_typed_by_operator() -> None:
 def test_a_list_says_how_its_values_are_parted() -> None:
     tree = {"variable": "caller", "operator": "one_of", "value": ["Sales"]}
     (row,) = FilterSection(tree).root.rows()
-    assert row.hint.startswith("One value a line, or with commas between")
+    assert row.hint.startswith("One value per line, or separated by commas")
 
 
 def test_a_variable_that_no_chosen_event_has_is_pointed_out() -> None:
     section = FilterSection({"all": [MISSED]}, patterns=["form.submitted"])
     [row] = section.root.rows()
     assert row.is_foreign
-    assert "None of the chosen events has it. It is in “" in row.hint
+    assert "Not in the chosen events. It is in “" in row.hint
     section = FilterSection({"all": [MISSED]}, patterns=["call.*"])
     [row] = section.root.rows()
     assert not row.is_foreign

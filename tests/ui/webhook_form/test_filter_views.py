@@ -175,7 +175,7 @@ def test_a_mistake_is_told_while_typing(browser: Client) -> None:
             "filter-1-value": "soon",
         },
     )
-    assert "“soon” is not a time" in page.text
+    assert "“soon” is not a duration" in page.text
     assert "1 incomplete condition" in page.text
 
 

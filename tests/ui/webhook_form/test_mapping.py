@@ -101,7 +101,7 @@ def test_a_mistake_is_at_its_row_and_in_the_summary_and_nothing_is_lost() -> Non
         ([{"name": "a", "content": "caller", "time_zone": "Kyiv"}], "Europe/Kyiv"),
         ([{"name": "", "content": "caller"}], "Give this row a name"),
         ([{"name": "a", "content": ""}], "Choose a variable"),
-        ([], "Add at least one row"),
+        ([], "Add a parameter"),
         ([{"name": f"n{n}", "content": "caller"} for n in range(101)], "at most 100 rows"),
     ],
 )
@@ -128,7 +128,7 @@ def test_a_json_body_needs_a_json_request() -> None:
     body = {"mode": "template", "body_template": "{}"}
     form = bound(**fields(**body), method="GET")
     assert not form.is_valid()
-    assert "Only a JSON request can have a JSON body" in form.problems()[0]["sentence"]
+    assert "A JSON body needs the body format JSON" in form.problems()[0]["sentence"]
     assert saved(**fields(**body)).body_template == "{}"
 
 
@@ -142,7 +142,7 @@ def test_what_an_event_of_the_host_carries_is_a_variable_too() -> None:
 def test_choosing_every_variable_again_removes_the_rows_and_says_so_before() -> None:
     webhook = make_webhook(parameters=[{"name": "a", "variable": "caller"}])
     shown = section(webhook, PHONE, mode="all")
-    assert "removes the other way" in shown.drops
+    assert "removes the rest" in shown.drops
     assert saved(webhook, **fields(PHONE, mode="all")).parameters == []
 
 
@@ -222,10 +222,10 @@ def test_a_row_says_what_its_folded_options_are() -> None:
         "Date as YYYY-MM-DD HH:MM:SS",
         "Europe/Kyiv",
         "or “x”",
-        "left out when empty",
+        "omitted when empty",
     ]
     (row,) = section(None, {**SOURCE, **set_}).rows
-    assert row.options == ["left out when empty"]
+    assert row.options == ["omitted when empty"]
 
 
 def test_a_variable_is_chosen_by_its_label_with_a_sample_beside_it() -> None:

@@ -159,7 +159,7 @@ def test_headers_fill_rows_and_secrets_are_marked() -> None:
     assert (data["headers-1-name"], data["headers-1-value"]) == ("X-Api-Key", "k")
     assert "headers-0-is_secret" not in data
     assert data["headers-1-is_secret"] == "on"
-    assert any("sets these headers itself: Host" in note for note in pasted.notes)
+    assert any("so left out: Host" in note for note in pasted.notes)
     assert any("Cookies end" in note for note in pasted.notes)
 
 
@@ -174,7 +174,7 @@ def test_headers_fill_rows_and_secrets_are_marked() -> None:
         ("-m 600", "The timeout is from 1 to 60 seconds"),
         ("-m nan", "nan is no number of seconds"),
         ("-m 1e999", "1e999 is no number of seconds"),
-        ("-d a=b", "Replace the values"),
+        ("-d a=b", "Replace values"),
     ],
 )
 def test_what_is_left_out_is_named(options: str, words: str) -> None:

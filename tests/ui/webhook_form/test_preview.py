@@ -79,7 +79,7 @@ def test_a_mistake_is_said_at_its_row_and_the_rest_is_shown(browser: Client) -> 
     rows = fields({"name": "a", "content": "caller"}, {"name": "a.b", "content": "dst"})
     answer = preview(browser, **rows)
     assert answer.context["preview"].body == b'{"a":"+38 (067) 123-45-67"}'
-    assert "1 parameter has a mistake and is left out." in answer.text
+    assert "1 parameter has an error and is left out." in answer.text
     assert "Not saved." not in answer.text
     assert (
         'id="parameter-1-errors" hx-swap-oob="true" data-errors="parameter-1-name "' in answer.text
@@ -99,8 +99,8 @@ def test_a_mistake_in_the_json_body_is_said_below_it(browser: Client) -> None:
 @pytest.mark.parametrize(
     ("typed", "words"),
     [
-        (fields({"name": "a", "content": "no_such"}), "Every parameter has a mistake"),
-        ({"method": "GET", **fields(mode="template", body_template="{}")}, "Only a JSON request"),
+        (fields({"name": "a", "content": "no_such"}), "Every parameter has an error"),
+        ({"method": "GET", **fields(mode="template", body_template="{}")}, "A JSON body needs"),
     ],
     ids=["one broken row", "a JSON body of a GET"],
 )
@@ -113,7 +113,9 @@ def test_what_could_not_be_sent_is_not_shown_and_the_reason_is(
     assert words in problem
 
 
-@pytest.mark.parametrize(("mode", "words"), [("rows", "Fill in the first"), ("template", "Write")])
+@pytest.mark.parametrize(
+    ("mode", "words"), [("rows", "Fill in the first"), ("template", "Enter the JSON")]
+)
 def test_another_way_that_was_just_chosen_is_no_mistake_yet(
     browser: Client, mode: str, words: str
 ) -> None:
@@ -128,17 +130,17 @@ def test_another_way_that_was_just_chosen_is_no_mistake_yet(
 @pytest.mark.parametrize(
     ("method", "row", "words"),
     [
-        ("POST", {}, "so null is sent"),
-        ("GET", {}, "so an empty text is sent"),
-        ("POST", {"is_omitted": "on"}, "so this is left out"),
-        ("POST", {"default": "x"}, "the value set under Options is sent"),
+        ("POST", {}, "Null is sent"),
+        ("GET", {}, "An empty text is sent"),
+        ("POST", {"is_omitted": "on"}, "It is left out"),
+        ("POST", {"default": "x"}, "The value set under Options is sent"),
     ],
 )
 def test_a_variable_that_the_event_does_not_have_is_noted(
     browser: Client, method: str, row: dict[str, str], words: str
 ) -> None:
     answer = preview(browser, method=method, **fields({"name": "a", "content": "deal_id", **row}))
-    assert "The event shown has no “deal_id”" in answer.text
+    assert "This event has no “deal_id”" in answer.text
     assert words in answer.text
 
 
@@ -182,7 +184,7 @@ def test_the_last_real_event_is_the_newest_of_the_chosen_types(browser: Client) 
     answer = preview(browser, webhook, **typed)
     assert answer.context["preview"].body == b'{"a":"380000000001"}'
     none = preview(browser, webhook, event_types=["dialog.opened"], preview_event="real")
-    assert "No such event has happened yet" in none.text
+    assert "No such event yet" in none.text
 
 
 def test_a_form_with_as_much_as_it_may_hold_is_not_too_much(browser: Client) -> None:

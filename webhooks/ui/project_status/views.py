@@ -52,11 +52,13 @@ def status(request: HttpRequest) -> HttpResponse:
 
 def _waiting(now: datetime) -> list[dict[str, Any]]:
     """Return the webhooks whose deliveries wait longest, by what they wait for."""
-    mine = Delivery.objects.filter(webhook=OuterRef("pk"))
-    due = mine.filter(status=Status.PENDING, next_attempt_at__lte=now).order_by("next_attempt_at")
+    pending, held = (
+        Delivery.objects.in_status(one).filter(webhook=OuterRef("pk"))
+        for one in (Status.PENDING, Status.HELD)
+    )
     oldest = {
-        Status.PENDING: due,
-        Status.HELD: mine.filter(status=Status.HELD).order_by("id"),
+        Status.PENDING: pending.filter(next_attempt_at__lte=now).order_by("next_attempt_at"),
+        Status.HELD: held.order_by("id"),
     }
     found: dict[tuple[int, str], tuple[str, Status]] = {}
     for kind, rows in oldest.items():
@@ -64,7 +66,8 @@ def _waiting(now: datetime) -> list[dict[str, Any]]:
         first = webhooks.annotate(first=Subquery(rows.values("pk")[:1])).exclude(first=None)
         for pk, name, delivery_id in first.order_by().values_list("pk", "name", "first"):
             found[pk, name] = min(found.get((pk, name), (delivery_id, kind)), (delivery_id, kind))
-    parked = Delivery.objects.filter(status=Status.PARKED, webhook__deleted_at=None).order_by("id")
+    parked = Delivery.objects.in_status(Status.PARKED).filter(webhook__deleted_at=None)
+    parked = parked.order_by("id")
     for pk, name, delivery_id in parked.values_list("webhook", "webhook__name", "pk")[:_LOOKED_AT]:
         found.setdefault((pk, name), (delivery_id, Status.PARKED))
     longest = sorted(found.items(), key=lambda item: item[1])[:_SHOWN]
@@ -76,9 +79,10 @@ def _waiting(now: datetime) -> list[dict[str, Any]]:
 
 def _slow(now: datetime) -> list[dict[str, Any]]:
     """Return the receivers with the longest p95 since the last full hour."""
-    since = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
+    hour = now.replace(minute=0, second=0, microsecond=0)
     counts: dict[int, dict[int, int]] = defaultdict(dict)
-    rows = HourlyCount.objects.filter(hour__gte=since).order_by()
+    # Named one by one: for a range SQLite reads the counts of all times.
+    rows = HourlyCount.objects.filter(hour__in=(hour - timedelta(hours=1), hour)).order_by()
     for pk, step, count in rows.values_list("webhook", "duration_step").annotate(Sum("count")):
         counts[pk][step] = count
     found = [

@@ -361,6 +361,6 @@ def _deliveries_of(webhook: Webhook, events: list[Event]) -> dict[str, list[Deli
     """Return this webhook's deliveries of each event, newest first."""
     found: dict[str, list[Delivery]] = defaultdict(list)
     ids = [event.pk for event in events]
-    for delivery in Delivery.objects.filter(event_id__in=ids, webhook=webhook).order_by("-id"):
+    for delivery in Delivery.objects.of_events(ids, webhook=webhook.pk):
         found[delivery.event_id].append(delivery)
     return found

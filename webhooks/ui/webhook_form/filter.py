@@ -115,13 +115,13 @@ class ConditionRow:
         """Return what to know about the row's variable."""
         variable = known(self.variable) if self.variable else None
         if self.chosen == PATH:
-            return _("The field's name in the event, with dots for inner ones: fields.city.")
+            return _("The field's name in the event. Use dots for nested fields: fields.city.")
         if variable is None:
             return ""
         if self.is_foreign:
             return _not_carried(variable.name)
         if self.control == "lines" and self.is_split_by_commas:
-            return _("One value a line, or with commas between; in quotes a comma is kept.")
+            return _("One value per line, or separated by commas. Quotes keep a comma.")
         return str(variable.description)
 
     @property
@@ -176,7 +176,7 @@ class ConditionRow:
     def condition(self) -> dict[str, Any]:
         """Return the condition; raise FilterError with the part that is wrong."""
         if not self.variable:
-            raise FilterError(_("Choose what this condition looks at."), ("variable",))
+            raise FilterError(_("Choose a variable."), ("variable",))
         operator = self.wanted_operator
         made: dict[str, Any] = {"variable": self.variable, "operator": operator.value}
         if operator not in PRESENCE:
@@ -248,7 +248,7 @@ class ConditionRow:
         if is_list:
             if self.choices:
                 return _("Tick at least one value.")
-            return _("Enter at least one value, each on a line of its own.")
+            return _("Enter at least one value.")
         if self.choices:
             return _("Choose a value.")
         return _("Enter a value to compare with.")
@@ -436,7 +436,7 @@ def _duration(text: str, kind: Kind) -> int | float:
         return seconds
     if kind is Kind.DURATION:
         raise FilterError(
-            _("“%s” is not a time. Write it like 90, 1:30 or 1m 30s.") % text[:40], ("value",)
+            _("“%s” is not a duration. Enter it like 90, 1:30 or 1m 30s.") % text[:40], ("value",)
         )
     return _number(text)
 
@@ -449,7 +449,7 @@ def _number(text: str) -> int | float:
     try:
         return float(text.replace(",", "."))
     except ValueError:
-        message = _("“%s” is not a number. Write it like 3 or 2.5.") % text[:40]
+        message = _("“%s” is not a number. Enter it like 3 or 2.5.") % text[:40]
         raise FilterError(message, ("value",)) from None
 
 
@@ -658,7 +658,7 @@ class FilterSection:
     @property
     def state(self) -> str:
         """Return one line for the closed section."""
-        return self.sentence or _("Not complete")
+        return self.sentence or _("Incomplete")
 
     def show_mistakes(self) -> None:
         """Put sentences at what is wrong, but not at what is only not typed yet."""
@@ -746,8 +746,8 @@ def _not_carried(name: str) -> str:
     keys = [key for key in catalogue.EVENT_TYPES if name in _carried([key])]
     labels = ", ".join(f"“{catalogue.EVENT_TYPES[key].label}”" for key in keys[:3])
     if not labels:
-        return _("None of the chosen events has it.")
-    return _("None of the chosen events has it. It is in %s.") % labels
+        return _("Not in the chosen events.")
+    return _("Not in the chosen events. It is in %s.") % labels
 
 
 def _carried(types: Iterable[str]) -> dict[str, Any]:
@@ -788,7 +788,7 @@ def _parsed(text: str) -> object:
 
 def _problem(tree: object) -> str:
     if tree is None:
-        return _("This is not JSON. A filter looks like the example below.")
+        return _("This is not JSON. See the example below.")
     try:
         compile_filter(tree)
     except FilterError as error:

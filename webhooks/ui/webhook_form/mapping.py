@@ -45,7 +45,7 @@ _FIXED = [
     ("json", gettext_lazy("JSON")),
 ]
 _FORMATS = [
-    ("", gettext_lazy("As the event has it")),
+    ("", gettext_lazy("As is")),
     ("iso8601", gettext_lazy("Date as ISO 8601")),
     ("sql", gettext_lazy("Date as YYYY-MM-DD HH:MM:SS")),
     ("unix", gettext_lazy("Date as Unix seconds")),
@@ -136,7 +136,7 @@ class ParameterRow(forms.Form):
             if default := self.value("default"):
                 words.append(_("or “%s”") % default[:40])
         if self["is_omitted"].value():
-            words.append(_("left out when empty"))
+            words.append(_("omitted when empty"))
         return [word for word in words if word]
 
     @property
@@ -313,8 +313,8 @@ class MappingSection:
         every = (_PICKED + payloads.WHOLE_EVENT, _("All other variables, under their own names"))
         groups: list[tuple[str, list[tuple[str, Any]]]] = [
             (_("Variables of the chosen events"), [*offered, every]),
-            (_("Other variables"), [*others, (VARIABLE, _("A field by its name…"))]),
-            (_("The same in every request"), _FIXED),
+            (_("Other variables"), [*others, (VARIABLE, _("Another field…"))]),
+            (_("Same in every request"), _FIXED),
         ]
         return format_html_join(
             "",
@@ -397,7 +397,7 @@ class MappingSection:
             return []
         stored = self.stored_rows()
         if not stored:
-            sentence = _("Add at least one row, or choose All variables.")
+            sentence = _("Add a parameter, or choose All variables.")
             return [Violation(sentence=sentence, field="mode")]
         return payloads.rows_problems(stored, body_format=kind, known=known)
 
@@ -441,7 +441,7 @@ class MappingSection:
         """Return what saving removes, because another way was chosen."""
         unused = self.mode != ROWS and self.stored_rows()
         if unused or (self.mode != TEMPLATE and self.template.strip()):
-            return _("Saving keeps what is chosen here and removes the other way.")
+            return _("Saving keeps what is chosen here and removes the rest.")
         return ""
 
     @cached_property
@@ -477,10 +477,7 @@ def mode_of(webhook: Webhook) -> str:
 
 
 def _no_json() -> str:
-    return _(
-        "Only a JSON request can have a JSON body. Choose JSON as the body format and another "
-        "method than GET."
-    )
+    return _("A JSON body needs the body format JSON and a method other than GET.")
 
 
 # ---- The JSON body that a button writes or adds to ---------------------------------------------

@@ -181,7 +181,7 @@ class _Filling:
             )
         if len(mapped) + with_placeholder < len(rows):
             self._request.notes.append(
-                _("Replace the values that should come from the event by variables.")
+                _("Replace values that should come from the event with variables.")
             )
 
     def _tell_of_braces(self, name: str, text: str) -> None:
@@ -239,7 +239,7 @@ class _Filling:
             by_itself.append("Content-Type")
         if by_itself:
             self._request.notes.append(
-                _("Each request sets these headers itself: %s.") % ", ".join(by_itself)[:300]
+                _("Set automatically, so left out: %s.") % ", ".join(by_itself)[:300]
             )
         if by_name:
             self._filled.append(_("headers (%d)") % len(by_name))

@@ -129,16 +129,16 @@ def _rule_problems(form: WebhookForm) -> list[str]:
 def _mapping_problems(form: WebhookForm) -> list[str]:
     mapping = form.mapping
     if mapping.template_problems:
-        return [_("The JSON body has a mistake, so there is no request to show.")]
+        return [_("The JSON body has an error, so there is no request to show.")]
     wrong = sum(bool(row.problems) for row in mapping.rows)
     if not wrong:
         return [problem.sentence for problem in mapping.own_problems]
     if not mapping.usable_rows():
-        return [_("Every parameter has a mistake, so there is no request to show.")]
+        return [_("Every parameter has an error, so there is no request to show.")]
     return [
         ngettext(
-            "%d parameter has a mistake and is left out.",
-            "%d parameters have mistakes and are left out.",
+            "%d parameter has an error and is left out.",
+            "%d parameters have errors and are left out.",
             wrong,
         )
         % wrong
@@ -157,8 +157,8 @@ def _hint(mapping: MappingSection) -> str:
     if not mapping.is_untouched or mapping.problems:
         return ""
     if mapping.mode == ROWS:
-        return _("Fill in the first parameter, or pick a variable from the list.")
-    return _("Write the JSON, or start with “Write it from the parameters”.")
+        return _("Fill in the first parameter, or choose a variable.")
+    return _("Enter the JSON, or press “Start from the parameters”.")
 
 
 def _headers(form: WebhookForm) -> tuple[list[dict[str, Any]], list[str]]:
@@ -352,7 +352,7 @@ def _source(
     if wanted == _REAL and may_see:
         if found := newest(types):
             return found, ""
-        note = _("No such event has happened yet, so this is a sample.")
+        note = _("No such event yet. This is a sample.")
         return sample(webhook, types[0]), note
     return sample(webhook, wanted if wanted in types else types[0]), ""
 
@@ -368,13 +368,13 @@ def _note_absent(form: WebhookForm, source: Source) -> None:
         if payloads.finder(name)(fields) is not None:
             continue
         if row.value("default"):
-            sentence = _("The event shown has no “%s”; the value set under Options is sent.")
+            sentence = _("This event has no “%s”. The value set under Options is sent.")
         elif row["is_omitted"].value():
-            sentence = _("The event shown has no “%s”, so this is left out.")
+            sentence = _("This event has no “%s”. It is left out.")
         elif is_json:
-            sentence = _("The event shown has no “%s”, so null is sent.")
+            sentence = _("This event has no “%s”. Null is sent.")
         else:
-            sentence = _("The event shown has no “%s”, so an empty text is sent.")
+            sentence = _("This event has no “%s”. An empty text is sent.")
         row.note = sentence % name[:100]
 
 

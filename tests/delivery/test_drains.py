@@ -1,0 +1,71 @@
+"""How many drains a worker runs, and what is left for its other tasks."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery.worker import state
+from pytest_django import Settings
+
+from webhooks import tasks
+from webhooks.delivery import drains
+from webhooks.delivery.wakeup import ProcessWakeup
+
+
+def may_begin(*, slots: int, queues: tuple[str, ...]) -> bool:
+    amqp: Any = SimpleNamespace(queues=SimpleNamespace(consume_from=dict.fromkeys(queues)))
+    controller = SimpleNamespace(app=SimpleNamespace(amqp=amqp), concurrency=slots)
+    return drains.has_free_slot(controller)
+
+
+@pytest.fixture
+def running(monkeypatch: pytest.MonkeyPatch) -> set[Any]:
+    requests: set[Any] = set()
+    monkeypatch.setattr(state, "active_requests", requests)
+    monkeypatch.setattr(state, "reserved_requests", set())
+    return requests
+
+
+class Request:
+    name = drains.DRAIN
+
+
+def most_drains(running: set[Any], slots: int, *queues: str) -> int:
+    count = 0
+    while may_begin(slots=slots, queues=queues):
+        running.add(Request())
+        count += 1
+    return count
+
+
+@pytest.mark.parametrize(
+    ("slots", "queues", "drains_at_once"),
+    [
+        (4, ("deliveries",), 4),
+        (4, ("deliveries", "default"), 3),
+        (1, ("deliveries", "default"), 1),
+    ],
+)
+def test_a_worker_of_other_queues_keeps_a_slot_for_them(
+    running: set[Any], slots: int, queues: tuple[str, ...], drains_at_once: int
+) -> None:
+    assert most_drains(running, slots, *queues) == drains_at_once
+
+
+def test_a_worker_runs_no_more_drains_than_it_is_allowed(
+    running: set[Any], settings: Settings
+) -> None:
+    settings.WEBHOOKS_DRAINS_PER_WORKER = 2
+    assert most_drains(running, 8, "deliveries") == 2
+
+
+def test_a_publisher_asks_for_a_short_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long one could take the slot that a worker keeps for its other tasks."""
+    asked: list[Any] = []
+    monkeypatch.setattr(tasks.drain, "apply_async", lambda **terms: asked.append(terms))
+    monkeypatch.setattr(tasks, "wakeup", ProcessWakeup)
+    monkeypatch.setattr(tasks, "_asked_at", float("-inf"))
+    tasks.notify()
+    tasks.notify()
+    [terms] = asked
+    assert terms["kwargs"]["seconds"] < 5

@@ -1,0 +1,210 @@
+"""F43 on: thousands of webhooks, many waiting rows, a database that only reads."""
+
+import http.client
+import json
+import time
+from collections.abc import Callable
+
+import psycopg
+from django.db import connection
+from django.utils import timezone
+
+from tests.factories import make_many_webhooks
+from tests.faults.catalogue import BOTH, fault
+from tests.faults.front_door import start_web
+from tests.faults.starving import (
+    check_healthy,
+    healthy,
+    longest_seconds,
+    publish_steadily,
+    warm_up,
+)
+from tests.faults.world import EVENT, World, check, fresh_connection
+from tests.services import HOST, free_port
+from webhooks import events
+from webhooks.models import ApiKey, Delivery, Status, Trigger, Webhook, ids
+from webhooks.security import signatures
+
+_FORM = {"form_id": "f", "page_url": "p"}
+# How long a request of a person may take, whatever waits.
+_LONGEST_SECONDS = 3.0
+
+
+def _crowd(world: World, count: int) -> list[Webhook]:
+    """Make webhooks that want forms only, and were never sent to."""
+    return make_many_webhooks(
+        Webhook(
+            name=f"/crowd/{number}",
+            url=world.receiver.url(f"/crowd/{number}"),
+            event_types=["form.submitted"],
+            timeout_seconds=2,
+            retry_schedule_seconds=[2] * 8,
+            signing_secret=signatures.new_secret(),
+        )
+        for number in range(count)
+    )
+
+
+def _publish_form(world: World) -> None:
+    world.accept(lambda: [events.publish("form.submitted", _FORM)])
+
+
+@fault("F43", "one event to 2,000 webhooks that were never sent to", databases=BOTH)
+def cold_start(world: World) -> None:
+    world.any_worker()
+    warm_up(world)
+    healthy(world, 6)
+    _crowd(world, 2000)
+    _publish_form(world)
+    began = time.monotonic()
+    check_healthy(world, publish_steadily(world, 8), 6)
+    world.settle()
+    last = max(one.started_at for one in world.receiver.arrivals if one.path.startswith("/crowd"))
+    world.notes.append(f"the last of them after {last - began:.1f} s")
+    world.verify()
+
+
+@fault("F44", "a webhook with 50,000 waiting rows is paused, resumed and deleted", databases=BOTH)
+def many_waiting_rows(world: World) -> None:
+    if world.database == "postgres":
+        world.beat()
+    world.any_worker()
+    warm_up(world)
+    healthy(world, 6)
+    webhook = world.webhook("/waiting", event_types=["form.submitted"])
+    world.receiver.delays["/waiting"] = 0.2
+    _fill(webhook, 50_000)
+    # All are of one event: the receiver sees it again and again.
+    world.allowed += 50_000
+    published: dict[str, float] = {}
+    longest = 0.0
+    for change in (events.pause, events.resume, events.pause, events.delete):
+        longest = max(longest, _seconds(lambda change=change: change(webhook)))  # type: ignore[misc]
+        published |= publish_steadily(world, 2)
+        if change is not events.resume:
+            before = _arrived(world, "/waiting")
+            published |= publish_steadily(world, 2)
+            count = _arrived(world, "/waiting") - before
+            check(count == 0, f"{count} went out after {change.__name__}")
+    world.notes.append(f"the longest change took {longest:.1f} s")
+    check(longest < _LONGEST_SECONDS, f"a change took {longest:.1f} s")
+    check_healthy(world, published, 6)
+
+    def left() -> int:
+        with fresh_connection():
+            open_rows = Delivery.objects.filter(webhook=webhook)
+            return open_rows.filter(status__in=(Status.PENDING, Status.HELD)).count()
+
+    world.wait(lambda: left() == 0, 90, "Cancelling what waited")
+
+
+def _fill(webhook: Webhook, rows: int) -> None:
+    """Let deliveries of one event wait that is due."""
+    published = events.publish("form.submitted", _FORM)
+    now = timezone.now()
+    made = (
+        Delivery(
+            pk=ids.new_id("dlv"),
+            event_id=published.event_id,
+            webhook=webhook,
+            status=Status.PENDING,
+            trigger=Trigger.EVENT,
+            next_attempt_at=now,
+        )
+        for _ in range(rows)
+    )
+    Delivery.objects.bulk_create(made, batch_size=2000)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
+
+
+def _arrived(world: World, path: str) -> int:
+    return sum(one.path == path for one in world.receiver.arrivals)
+
+
+@fault("F45", "PostgreSQL takes no writes, as in a failover")
+def read_only(world: World) -> None:
+    """The API asks its callers to come again, in a line of its log each; then all goes on."""
+    world.webhook()
+    world.worker()
+    port, key = free_port(), ApiKey.objects.issue("faults")[1]
+    web = start_web(world, port)
+    world.wait(lambda: _post(port, key, "first")[0] == 202, 30, "The first event")
+    _let_write(world, False)
+    lines = len(web.log.splitlines())
+    for number in range(20):
+        status, retry_after = _post(port, key, f"refused-{number}")
+        check(status == 503 and retry_after > 0, f"answered {status}, Retry-After {retry_after}")
+    lines = len(web.log.splitlines()) - lines
+    check(lines <= 60, f"{lines} lines of log for 20 requests")
+    world.notes.append(f"{lines} lines of log for 20 requests")
+    _let_write(world, True)
+    world.wait(lambda: _post(port, key, "last")[0] == 202, 30, "The last event")
+    world.accepted += 2
+    world.settle()
+    world.verify()
+
+
+def _let_write(world: World, may: bool) -> None:
+    """Change what new sessions of everybody may do, and end those there are."""
+    assert world.postgres is not None
+    with psycopg.connect(world.postgres.url, autocommit=True) as session:
+        session.execute("SET default_transaction_read_only = off")
+        name = session.execute("SELECT current_database()").fetchone()
+        assert name is not None
+        state = "off" if may else "on"
+        session.execute(
+            f'ALTER DATABASE "{name[0]}" SET default_transaction_read_only = {state}'.encode()
+        )
+        session.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+    connection.close()
+
+
+def _post(port: int, key: str, name: str) -> tuple[int, int]:
+    """Publish an event over HTTP; return the status and the seconds to wait. 0 without a web."""
+    body = {"type": EVENT, "payload": {"n": 1}, "idempotency_key": name}
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    client = http.client.HTTPConnection(HOST, port, timeout=20)
+    try:
+        client.request("POST", "/api/v1/events", json.dumps(body), headers)
+        response = client.getresponse()
+        response.read()
+    except (OSError, http.client.HTTPException):
+        return 0, 0
+    finally:
+        client.close()
+    return response.status, int(response.headers.get("Retry-After", 0))
+
+
+@fault("F46", "1,500 webhooks whose settings cannot be used", databases=BOTH)
+def unusable_settings(world: World) -> None:
+    world.any_worker()
+    warm_up(world)
+    crowd = _crowd(world, 1500)
+    # As a template or a policy makes them that another version reads otherwise.
+    Webhook.objects.filter(pk__in=[one.pk for one in crowd]).update(url="https://[x]/")
+    _publish_form(world)
+    published: dict[str, float] = {}
+    for number in range(10):
+        # Each is new, and so are its plan and its turn.
+        world.webhook(f"/healthy/{number}", event_types=[EVENT])
+        for event_id in world.publish(1):
+            published[event_id] = time.monotonic()
+        time.sleep(1)
+
+    def waits() -> list[float]:
+        arrived = [one for one in world.receiver.arrivals if one.path.startswith("/healthy")]
+        return sorted(one.started_at - published[one.event_id] for one in arrived)
+
+    # The first got ten events, the second nine.
+    world.wait(lambda: len(waits()) == 55, 30, "55 healthy arrivals")
+    note = f"healthy p50 {waits()[27]:.2f} s, slowest {waits()[-1]:.2f} s"
+    world.notes.append(note)
+    check(waits()[-1] < longest_seconds(), note)
