@@ -11,6 +11,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import QuerySet
 from django.urls import reverse
+from django.utils.functional import cached_property
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -235,7 +236,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         field: Any = self.fields["connection"]
         return len(field.choices) > 1
 
-    @property
+    @cached_property
     def chosen_connection(self) -> Credential | None:
         try:
             found: Credential | None = self.fields["connection"].clean(self["connection"].value())
