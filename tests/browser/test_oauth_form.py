@@ -74,6 +74,28 @@ def test_a_chosen_provider_fills_in_at_once_and_can_be_taken_back(
     page.context.watch.expect("beforeunload")  # type: ignore[attr-defined]
 
 
+def test_a_preset_brings_its_grant_and_takes_it_away(
+    page: Page, provider: Provider, receiver: Receiver
+) -> None:
+    open_form(page, make_oauth(provider, receiver))
+    field(page, "Provider preset").select_option("docusign")
+    expect(field(page, "Access token URL")).to_have_value(
+        "https://account.docusign.com/oauth/token"
+    )
+    steps.unfold(page, "advanced")
+    expect(page.get_by_role("radio", name="JWT bearer", exact=True)).to_be_checked()
+    # They wait for the answer.
+    expect(field(page, "Claims of the JWT")).to_have_value("")
+    field(page, "User ID").fill("4799e5e9-0")
+    field(page, "User ID").blur()
+    expect(field(page, "Claims of the JWT")).to_have_value(
+        "aud=account.docusign.com\nsub=4799e5e9-0"
+    )
+    field(page, "Provider preset").select_option("github")
+    expect(page.get_by_role("radio", name="Authorization code", exact=True)).to_be_checked()
+    page.context.watch.expect("beforeunload")  # type: ignore[attr-defined]
+
+
 def test_found_endpoints_are_shown_first_and_used_by_a_button(
     page: Page, provider: Provider, receiver: Receiver
 ) -> None:

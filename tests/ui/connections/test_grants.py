@@ -111,7 +111,7 @@ def test_what_is_not_the_same_client_is_not_made_one(browser: Client, provider: 
     assert reverse("webhooks:unite_grants") not in browser.get(PAGE).content.decode()
 
     for asked in ([first, second], [first], []):
-        data = {"credential": [str(one.credential_id) for one in asked] + ["x", "999"]}
+        data = {"credential": [str(one.credential_id) for one in asked] + ["x", "999", "9" * 5000]}
         assert browser.post(reverse("webhooks:unite_grants"), data)["Location"] == PAGE
 
     assert not any(one.credential.is_shared for one in Webhook.objects.all())

@@ -144,12 +144,12 @@ def grants(request: HttpRequest) -> HttpResponse:
 @button("webhooks.change_webhook", "webhooks.add_connection", "webhooks.authorize_webhook")
 def unite_grants(request: HttpRequest) -> HttpResponse:
     """Make one connection of several webhooks' credentials, and ask for its token."""
-    asked = {pk for pk in request.POST.getlist("credential") if pk.isdecimal()}
+    asked = set(request.POST.getlist("credential"))
     ended = {one.pk for found in lifecycle.ended_grants(timezone.now()) for one in found}
     present = Webhook.objects.present().select_related("credential").order_by("pk")
     try:
         with transaction.atomic():
-            webhooks = list(present.filter(credential__in={int(pk) for pk in asked} & ended))
+            webhooks = list(present.filter(credential__in=[pk for pk in ended if str(pk) in asked]))
             before = [audit.snapshot(Webhook.objects.get(pk=one.pk)) for one in webhooks]
             connection = lifecycle.unite(webhooks, created_by_id=request.user.pk)
             note = audit.note("from_credentials_of", name=webhooks[0].name)
