@@ -367,7 +367,9 @@ class Engine:
             return None
         self._ready = {}
         self._has_due = bool(found)
-        self._candidates = [candidate for candidate in found if self._is_ready(candidate)]
+        self._candidates = [
+            one for one in found if not self._only_waits(one) and self._is_ready(one)
+        ]
         self._hold_blocked()
         self._claims.most_rows = ROWS_OF_MANY if self._due.are_many else ROWS
         if self._due.are_many:
@@ -377,11 +379,16 @@ class Engine:
         self._look_at = self._look_again_at(is_woken=False)
         return self._candidates
 
+    def _only_waits(self, candidate: Candidate) -> bool:
+        """Return whether a webhook needs no plan yet: thousands that wait would fill the memory."""
+        may_go = candidate.wait_seconds == 0 or candidate.has_tests
+        return self._due.are_many and candidate.is_active and not may_go
+
     def _leave_out(self, found: list[Candidate], now: float) -> None:
         """Say of which webhooks nothing can be claimed now, and for how long."""
         for candidate in found:
             webhook_id, wait = candidate.webhook_id, candidate.wait_seconds
-            if webhook_id not in self._ready:
+            if wait == 0 and webhook_id not in self._ready:
                 # Its plan, its name, a person.
                 self._due.wait(webhook_id, None)
             elif wait == 0 and not (wait := self._limiters.get(webhook_id).wait_seconds(now)):
