@@ -89,6 +89,8 @@ WEBHOOKS_PAUSE_AFTER_DAYS = env.float("WEBHOOKS_PAUSE_AFTER_DAYS", default=5.0)
 WEBHOOKS_ALERT_AFTER_MINUTES = env.float("WEBHOOKS_ALERT_AFTER_MINUTES", default=15.0)
 WEBHOOKS_RETENTION_DAYS = env.int("WEBHOOKS_RETENTION_DAYS", default=30)
 WEBHOOKS_RETENTION_ROWS = env.int("WEBHOOKS_RETENTION_ROWS", default=10_000_000)
+# PostgreSQL: the span of time that is one partition of the log.
+WEBHOOKS_PARTITION_HOURS = env.int("WEBHOOKS_PARTITION_HOURS", default=168)
 WEBHOOKS_OAUTH_RETENTION_DAYS = env.int("WEBHOOKS_OAUTH_RETENTION_DAYS", default=90)
 # The sandbox of `make run`: its addresses, shown on the first page. Empty: no sandbox.
 WEBHOOKS_SANDBOX_URL = env.str("WEBHOOKS_SANDBOX_URL", default="")

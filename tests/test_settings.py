@@ -16,7 +16,7 @@ from config.environment import make_keys, prepare
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / ".env.example"
 # A setting counts something when its default is a number; then its name or its line says what.
-UNIT = re.compile(r"_(SECONDS|MINUTES|DAYS|BYTES|ROWS)$")
+UNIT = re.compile(r"_(SECONDS|MINUTES|HOURS|DAYS|BYTES|ROWS)$")
 COUNTS = {
     "WEBHOOKS_MAX_PER_EVENT_TYPE",
     "WEBHOOKS_MAX_IN_FLIGHT",

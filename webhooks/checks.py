@@ -44,6 +44,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "WEBHOOKS_ALERT_AFTER_MINUTES": (0, 30 * 24 * 60),
     "WEBHOOKS_RETENTION_DAYS": (1, 3650),
     "WEBHOOKS_RETENTION_ROWS": (1000, 10_000_000_000),
+    # Each partition that is kept costs every claim a look-up.
+    "WEBHOOKS_PARTITION_HOURS": (1, 24 * 366),
     "WEBHOOKS_OAUTH_RETENTION_DAYS": (1, 3650),
     # What locks a login locks guessers, and no account for good.
     "LOGIN_FAILURE_LIMIT": (1, 100),

@@ -17,13 +17,15 @@ logger = logging.getLogger(__name__)
 
 # A publisher asks Celery for a drain at most so often; a wakeup itself is cheap.
 _ASK_SECONDS = 1.0
+# And for a short one: each worker begins long ones itself, in no more slots than it has for them.
+_ASKED_SECONDS = 1.0
 _asked_at = float("-inf")
 # What the drains of this process that ended have learned. In a pool of threads several run at once.
 _learned: list[Learned] = []
 
 
 @shared_task
-def drain() -> int:
+def drain(seconds: float | None = None) -> int:
     """Deliver what is due for a while; return how many requests were sent."""
     with drains.watch_for_stop() as should_stop, drains.rare_collections():
         try:
@@ -32,7 +34,7 @@ def drain() -> int:
             learned = Learned()
         try:
             engine = Engine(wakeup(), should_stop, learned)
-            engine.run(settings.WEBHOOKS_DRAIN_SECONDS)
+            engine.run(settings.WEBHOOKS_DRAIN_SECONDS if seconds is None else seconds)
         except BaseException:
             learned.close()
             raise
@@ -87,7 +89,7 @@ def notify() -> None:
         return
     _asked_at = time.monotonic()
     try:
-        drain.apply_async(expires=60)
+        drain.apply_async(kwargs={"seconds": _ASKED_SECONDS}, expires=60)
     except Exception as error:
         # Rows are safe in the database, where every worker looks anyway.
         logger.warning("notify_failed error=%s", type(error).__name__)

@@ -149,6 +149,7 @@ def test_a_key_that_another_transaction_writes_holds_up_no_other_event(
             "idempotency_key, fingerprint, source, call_id, created_at) "
             "VALUES ('evt_1', 'form.submitted', '{}', now(), 0, 'taken', '', '', '', now())"
         )
+        other.execute("INSERT INTO webhooks_idempotencykey VALUES ('taken', 'evt_1')")
     try:
         assert {one.result().status_code for one in sent} == {202}
         assert not taken.done()

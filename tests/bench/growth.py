@@ -1,18 +1,20 @@
 """What a claim and a record cost behind ten thousand, a million and ten million finished rows.
 
-The history is made by SQL in one shape: deliveries that succeeded, one attempt each. Then batches
-of 500 due rows are claimed and recorded through `webhooks.delivery.queue`, as the engine does.
+The history is made by SQL in one shape: a month of deliveries that succeeded, one attempt each.
+Then batches of 500 due rows are claimed and recorded through `webhooks.delivery.queue`, as the
+engine does. At last retention lets all of it go.
 """
 
-import re
+import datetime as dt
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from tests.bench.history import DAYS, TIME_KEY, divide, has_scan
 from tests.bench.scale import Scale
 from tests.bench.stage import LOGIN, PASSWORD, WEBHOOKS, Stage, make_webhooks
 
@@ -21,13 +23,13 @@ if TYPE_CHECKING:
 
 _BATCH = 500
 _CHUNK = 500_000
-# The tables that grow; a sequential scan of the webhooks is fine.
-_SCANNED = re.compile("Seq Scan on webhooks_(delivery|attempt|event)")
 _LEASE = {"lease": "bench", "lease_seconds": 90.0}
 
-_HISTORY = """
+_HISTORY = f"""
 WITH r AS MATERIALIZED (
-  SELECT i, lpad(i::text, 26, '0') AS id FROM generate_series(%(first)s::int, %(last)s::int) i
+  SELECT i, {TIME_KEY} || lpad(i::text, 16, '0') AS id FROM (
+    SELECT i, (%(begins)s + i * %(step)s)::bigint AS ms
+    FROM generate_series(%(first)s::bigint, %(last)s::bigint) i) s
 ), d AS (
   INSERT INTO webhooks_delivery (id, event_id, webhook_id, status, trigger, hold_reason,
       attempt_count, failure_count, unknown_count, lease, outcome, status_code, created_at,
@@ -58,6 +60,8 @@ class Growth:
     plans: dict[str, str] = field(default_factory=dict, repr=False)
     # Statements whose plan scanned a whole table when statistics said that nothing is due.
     flipped: list[str] = field(default_factory=list)
+    # How long it takes to forget all of them, attempts too.
+    retention_seconds: float = 0.0
 
     @property
     def claim_ratio(self) -> float:
@@ -69,15 +73,25 @@ class Growth:
 
 
 def measure(stage: Stage, scale: Scale) -> Growth:
+    from django.utils import timezone
+
     from webhooks.delivery import queue
 
     webhooks = make_webhooks(WEBHOOKS, stage.receiver.url)
     growth = Growth()
     stage.empty()
+    begins = timezone.now() - dt.timedelta(days=DAYS)
+    divide()
+    terms = {
+        "begins": begins.timestamp() * 1000,
+        "step": DAYS * 86_400_000 / scale.history_rows[-1],
+        "webhooks": webhooks,
+        "count": len(webhooks),
+    }
     made = 0
     for rows in scale.history_rows:
         for first in range(made, rows, _CHUNK):
-            _add_history(stage, webhooks, first, min(first + _CHUNK, rows) - 1)
+            _add_history(stage, {**terms, "first": first, "last": min(first + _CHUNK, rows) - 1})
         made = rows
         # Statistics of an empty due set: what autovacuum sees on a quiet night.
         stage.database.execute("VACUUM (ANALYZE) webhooks_delivery, webhooks_attempt")
@@ -85,18 +99,35 @@ def measure(stage: Stage, scale: Scale) -> Growth:
         queue.backend().prepare_session()
         growth.costs.append(_cost(stage, scale, webhooks, rows))
     growth.plans = _plans(stage, webhooks)
-    growth.flipped = [name for name, plan in growth.plans.items() if _SCANNED.search(plan)]
+    growth.flipped = [name for name, plan in growth.plans.items() if has_scan(plan)]
+    growth.retention_seconds = _retention_seconds(stage)
     return growth
 
 
-def _add_history(stage: Stage, webhooks: list[int], first: int, last: int) -> None:
+def _add_history(stage: Stage, terms: dict[str, Any]) -> None:
     with stage.database.transaction():
         # History needs no durability of its own.
         stage.database.execute("SET LOCAL synchronous_commit = off")
-        stage.database.execute(
-            _HISTORY.encode(),
-            {"first": first, "last": last, "webhooks": webhooks, "count": len(webhooks)},
-        )
+        stage.database.execute(_HISTORY.encode(), terms)
+
+
+def _retention_seconds(stage: Stage) -> float:
+    """Return how long retention takes when everything is finished and too old."""
+    from django.utils import timezone
+
+    from webhooks.delivery.queue import partitions
+
+    stage.database.execute(
+        "UPDATE webhooks_delivery SET status = 'succeeded', next_attempt_at = NULL "
+        "WHERE status IN ('pending', 'sending')"
+    )
+    began = time.perf_counter()
+    partitions.drop_deliveries(timezone.now() + dt.timedelta(days=DAYS))
+    seconds = time.perf_counter() - began
+    if stage.query("SELECT EXISTS (SELECT FROM webhooks_delivery)")[0][0]:
+        raise RuntimeError("Retention left deliveries behind.")
+    partitions.make_ahead(timezone.now())
+    return seconds
 
 
 def _cost(stage: Stage, scale: Scale, webhooks: list[int], rows: int) -> Cost:
@@ -167,8 +198,18 @@ def _plans(stage: Stage, webhooks: list[int]) -> dict[str, str]:
     }
     plans = {}
     for name, (statement, parameters) in statements.items():
-        with transaction.atomic(), psycopg.Cursor(connection.connection) as cursor:
-            cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS) {statement}".encode(), parameters)
+        with transaction.atomic(), psycopg.ClientCursor(connection.connection) as cursor:
+            # As the engine runs it: planned once, without the values.
+            places = [f"${place}" for place in range(1, len(parameters) + 1)]
+            if isinstance(parameters, dict):
+                places, values = dict(zip(parameters, places, strict=True)), parameters.values()
+            else:
+                places, values = tuple(places), parameters
+            cursor.execute(f"PREPARE {name} AS {statement % places}".encode())
+            listed = ", ".join(["%s"] * len(parameters))
+            cursor.execute(
+                f"EXPLAIN (ANALYZE, BUFFERS) EXECUTE {name} ({listed})".encode(), [*values]
+            )
             plans[name] = "\n".join(row[0] for row in cursor.fetchall())
             transaction.set_rollback(True)
     return plans

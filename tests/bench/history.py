@@ -1,12 +1,13 @@
 """A log as it looks after a month: deliveries of many webhooks, most of them fine, made by SQL.
 
-Ids are made as `webhooks.models.ids` makes them, so that time and key agree as in a real log. Knows
-nothing of Django, only the tables. `fill` is for PostgreSQL, `fill_file` for SQLite.
+Ids are made as `webhooks.models.ids` makes them, so that time and key agree as in a real log.
+`fill` is for PostgreSQL, after `divide`, and `fill_file` for SQLite; both know only the tables.
 """
 
 import datetime as dt
 import json
 import random
+import re
 import sqlite3
 from collections.abc import Iterator
 from typing import Any
@@ -17,15 +18,15 @@ DAYS = 30
 WEBHOOKS = 200
 _CHUNK = 250_000
 
-# Ten characters of the time and sixteen of the number, in Crockford's base 32.
-_ID = "||".join(
+# The ten characters of an id that are the time `ms`, in Crockford's base 32.
+TIME_KEY = "||".join(
     f"substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', (ms >> {shift} & 31)::int + 1, 1)"
     for shift in range(45, -1, -5)
 )
 # One event and one delivery a row; one in a hundred failed after five attempts.
 _CHUNK_SQL = f"""
 WITH r AS MATERIALIZED (
-  SELECT i, to_timestamp(ms / 1000.0) AS moment, {_ID} || lpad(i::text, 16, '0') AS id,
+  SELECT i, to_timestamp(ms / 1000.0) AS moment, {TIME_KEY} || lpad(i::text, 16, '0') AS id,
     webhook, kind
   FROM (
     SELECT i, (%(begins)s + i * %(step)s)::bigint AS ms,
@@ -95,7 +96,20 @@ SELECT indexname, indexdef FROM pg_indexes
 WHERE tablename IN ('webhooks_event', 'webhooks_delivery', 'webhooks_attempt')
   AND indexname NOT IN (SELECT conname FROM pg_constraint)
 """
+# Of a partition that was found empty nothing is read.
+_SCAN = re.compile(
+    r"Seq Scan on webhooks_(?:delivery|attempt|event|hourlycount|auditentry|oauthexchange)"
+    r"(?:_\w+)?\b[^(]*\(cost=(?!0\.\d\d\.\.0\.\d)"
+)
 _TABLES = "webhooks_event, webhooks_delivery, webhooks_attempt, webhooks_hourlycount"
+
+
+def divide() -> None:
+    """Make the partitions that a log of a month has."""
+    from webhooks.delivery.queue import partitions
+
+    now = dt.datetime.now(dt.UTC)
+    partitions.make(now - dt.timedelta(days=DAYS), now)
 
 
 def fill(database: psycopg.Connection[Any], webhooks: list[int], rows: int) -> Iterator[int]:
@@ -126,7 +140,13 @@ def _drop_indexes(database: psycopg.Connection[Any]) -> list[str]:
     found = database.execute(_INDEXES).fetchall()
     for name, _definition in found:
         database.execute(f'DROP INDEX "{name}"'.encode())
-    return [definition for _name, definition in found]
+    # On the partitions too.
+    return [definition.replace(" ON ONLY ", " ON ") for _name, definition in found]
+
+
+def has_scan(plan: str) -> bool:
+    """Return whether PostgreSQL's plan reads a table that grows from its beginning."""
+    return _SCAN.search(plan) is not None
 
 
 def settle(database: psycopg.Connection[Any]) -> None:

@@ -178,9 +178,9 @@ def _beside_waiting(
     stage: Stage, worker: Worker, few: list[int], waiting: list[int], scale: Scale, healthy: int
 ) -> Load:
     stage.empty()
-    stage.database.execute(_LIMITED.encode(), {"webhooks": waiting})
-    stage.database.execute(_WAITING.encode(), {"webhooks": waiting})
-    stage.database.execute(_IN_FLIGHT.encode(), {"webhooks": waiting})
+    with stage.database.transaction():
+        for statement in (_LIMITED, _WAITING, _IN_FLIGHT):
+            stage.database.execute(statement.encode(), {"webhooks": waiting})
     stage.database.execute("VACUUM (ANALYZE) webhooks_delivery, webhooks_webhook")
     _drain(stage, worker, [*few, healthy], len(few) + 1)
     stage.timing_receiver.arrivals()

@@ -113,6 +113,7 @@ def _fill(url: str, rows: int) -> tuple["Client", "Scene"]:
     from tests.factories import make_webhook
     from tests.scenes import scene
 
+    history.divide()
     webhooks = [make_webhook(name=f"Webhook {number}").pk for number in range(history.WEBHOOKS)]
     # The busiest webhook is the one whose page is opened, and the newest rows are the scene's.
     if connection.vendor == "sqlite":

@@ -181,6 +181,8 @@ def _growth_rows(found: Findings) -> list[Row]:
     rows.append(("  p99 over 100 webhooks", "", f"{found.many.growth('p99_ms')}  (at most 2)"))
     slower = f"{found.many.wide_ratio:.2f}  (at most 1.3)"
     rows.append(("  engine over one event to many webhooks", "", slower))
+    forgotten = f"{found.growth.retention_seconds:.1f} s"
+    rows.append(("  retention of all finished deliveries", "", forgotten))
     flipped = ", ".join(found.growth.flipped) or "none"
     rows.append(("  plans that flipped after ANALYZE of nothing due", "", flipped))
     return rows

@@ -20,6 +20,7 @@ from typing import Any, Self
 import psycopg
 
 from tests.bench import machine
+from tests.bench.history import TIME_KEY
 from tests.bench.receivers import OwnReceiver, fast_receiver
 from tests.services import PostgresServer, RedisServer
 
@@ -32,10 +33,11 @@ PAYLOAD = {"call_id": "1700000000.1", "caller": "+380441234567", "note": "x" * 8
 _POSTGRES = {"shared_buffers": "512MB", "max_wal_size": "8GB", "min_wal_size": "2GB"}
 _START_SECONDS = 60.0
 
-_DUE = """
+_DUE = f"""
 WITH r AS MATERIALIZED (
-  SELECT i, lpad((EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint::text, 14, '0')
-    || lpad(i::text, 12, '0') AS id FROM generate_series(0, %(rows)s - 1) i
+  SELECT i, {TIME_KEY} || lpad(i::text, 16, '0') AS id FROM (
+    SELECT i, (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint AS ms
+    FROM generate_series(0, %(rows)s - 1) i) s
 ), e AS (
   INSERT INTO webhooks_event (id, type, payload, occurred_at, filtered_count, fingerprint, source,
                               call_id, created_at)

@@ -7,7 +7,9 @@ import pytest
 from celery.worker import state
 from pytest_django import Settings
 
+from webhooks import tasks
 from webhooks.delivery import drains
+from webhooks.delivery.wakeup import ProcessWakeup
 
 
 def may_begin(*, slots: int, queues: tuple[str, ...]) -> bool:
@@ -55,3 +57,15 @@ def test_a_worker_runs_no_more_drains_than_it_is_allowed(
 ) -> None:
     settings.WEBHOOKS_DRAINS_PER_WORKER = 2
     assert most_drains(running, 8, "deliveries") == 2
+
+
+def test_a_publisher_asks_for_a_short_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long one could take the slot that a worker keeps for its other tasks."""
+    asked: list[Any] = []
+    monkeypatch.setattr(tasks.drain, "apply_async", lambda **terms: asked.append(terms))
+    monkeypatch.setattr(tasks, "wakeup", ProcessWakeup)
+    monkeypatch.setattr(tasks, "_asked_at", float("-inf"))
+    tasks.notify()
+    tasks.notify()
+    [terms] = asked
+    assert terms["kwargs"]["seconds"] < 5

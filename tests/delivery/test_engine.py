@@ -545,8 +545,10 @@ def test_very_many_webhooks_are_served_in_turn_and_those_that_must_wait_do(
     head = blocked[0].pk
     blocked.filter(pk=head).update(next_attempt_at=timezone.now() + dt.timedelta(hours=1))
     left = Delivery.objects.exclude(status=Status.SUCCEEDED)
-    run_engine(lambda: not left.exclude(webhook=ordered).exists())
+    engine = run_engine(lambda: not left.exclude(webhook=ordered).exists())
     assert left.count() == 4
+    # Nothing is made ready for one that waits.
+    assert not {ordered.pk} & {*engine._plans._before, *engine._plans._entries}
     blocked.filter(pk=head).update(next_attempt_at=timezone.now())
     run_engine(lambda: not left.exists())
     sent = Attempt.objects.filter(delivery__webhook=ordered).order_by("id")

@@ -74,6 +74,8 @@ def many_waiting_rows(world: World) -> None:
     webhook = world.webhook("/waiting", event_types=["form.submitted"])
     world.receiver.delays["/waiting"] = 0.2
     _fill(webhook, 50_000)
+    # All are of one event: the receiver sees it again and again.
+    world.allowed += 50_000
     published: dict[str, float] = {}
     longest = 0.0
     for change in (events.pause, events.resume, events.pause, events.delete):

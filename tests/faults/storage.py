@@ -1,5 +1,6 @@
-"""F14-F19, F25, F26: the database stopped, crashed, cut off, locked; disks that are full."""
+"""F14-F19, F25, F26, F51: the database stopped, cut off, locked, divided; disks that are full."""
 
+import datetime as dt
 import sqlite3
 import threading
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 import psycopg
 from django.conf import settings
 from django.db import DatabaseError, connection
+from django.utils import timezone
 
 from tests.faults.catalogue import BOTH, POSTGRES, SQLITE, fault
 from tests.faults.environment import LEASE_SECONDS
@@ -17,6 +19,9 @@ from tests.faults.killing import busy
 from tests.faults.processes import Process
 from tests.faults.world import Skip, World, check, fresh_connection
 from tests.services import PostgresServer
+from webhooks.delivery import retention
+from webhooks.delivery.queue import partitions
+from webhooks.models import Delivery, Webhook, ids
 
 
 def _server(world: World) -> PostgresServer:
@@ -265,3 +270,45 @@ def fill_log_disk(world: World) -> None:
         world.settle()
         check(log.stat().st_size - before < 4096, "the log grew: the disk was not full")
     _recovers(world, worker)
+
+
+@fault("F51", "retention drops partitions whose last rows are being sent")
+def drop_partitions(world: World) -> None:
+    old = world.webhook("/old")
+    world.webhook("/new")
+    world.receiver.delays[""] = 0.1
+    world.publish(400)
+    weeks = [timezone.now() - dt.timedelta(weeks=30 - week) for week in range(10)]
+    with fresh_connection():
+        check(partitions.make(weeks[0], weeks[-1]) == 20, "there were old partitions")
+        aged = _age(old, weeks)
+    worker = world.worker()
+    world.wait_for_flight(4)
+    world.wait(lambda: _drop(world, weeks[-1]), 60, "Dropping all partitions")
+    world.settle()
+    with fresh_connection():
+        retention.delete_old_rows()
+        left = Delivery.objects.filter(id__lt=ids.floor("dlv", weeks[-1].timestamp() + 1)).count()
+    check(left == 0, f"{left} finished rows outlived their partition")
+    arrived = sum(path == "/old" and event in aged for path, event in world.receiver.counts())
+    check(arrived == len(aged), f"{arrived} of {len(aged)} old deliveries arrived")
+    # Finished and too old, so these rows are gone.
+    world.accepted -= len(aged)
+    _recovers(world, worker)
+
+
+def _age(webhook: Webhook, weeks: list[dt.datetime]) -> set[str]:
+    """Let a webhook's deliveries be of some past weeks, in turn; return their events."""
+    rows = list(Delivery.objects.filter(webhook=webhook).values_list("id", "event_id"))
+    for number, (key, _event) in enumerate(rows):
+        first = ids.floor("dlv", weeks[number % len(weeks)].timestamp())
+        Delivery.objects.filter(id=key).update(id=first[:14] + key[14:])
+    return {event for _key, event in rows}
+
+
+def _drop(world: World, newest: dt.datetime) -> bool:
+    """Drop what can be dropped while more is published; return whether nothing old is left."""
+    world.publish(10)
+    with fresh_connection():
+        retention.delete_old_rows()
+        return partitions.partitions(partitions.DELIVERY)[0].begins_at > newest

@@ -29,6 +29,7 @@ from webhooks.models import (
     AuditEntry,
     Credential,
     Event,
+    IdempotencyKey,
     OAuthExchange,
     Webhook,
 )
@@ -65,8 +66,9 @@ class EventAdmin(ReadOnlyAdmin):
         words = search_term.strip()
         if not words:
             return queryset, False
-        by_key = queryset.filter(idempotency_key=words)
-        return queryset.filter(pk__in=log_search.find(words).events) | by_key, False
+        found = [*log_search.find(words).events]
+        found += IdempotencyKey.objects.filter(pk=words).values_list("event", flat=True)
+        return queryset.filter(pk__in=found), False
 
     @admin.display(description=_("Created"))
     def created(self, event: Event) -> SafeString | str:

@@ -11,7 +11,8 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 
 from django.conf import settings
@@ -110,7 +111,10 @@ class Engine:
         self._learned = learned or Learned()
         self._is_own_learned = learned is None
         self._plans, self._resolver = self._learned.plans, self._learned.resolver
-        self._plans.on_ready = self._resolver.wake = self._note_ready
+        # Webhooks whose plans came.
+        self._planned: deque[int] = deque()
+        self._plans.on_ready = self._note_planned
+        self._resolver.wake = self._note_ready
         self._limiters = self._learned.limiters
         self._sender = Sender(
             policy=network.Policy.from_settings(),
@@ -156,6 +160,10 @@ class Engine:
     def _notify(self) -> None:
         self._is_notified = True
         self._event.set()
+
+    def _note_planned(self, webhook_ids: Collection[int]) -> None:
+        self._planned.extend(webhook_ids)
+        self._note_ready()
 
     def _note_ready(self) -> None:
         """Look again for a plan or a name that came: once for all that come in a few ms."""
@@ -234,6 +242,8 @@ class Engine:
             self._shards.look(now)
             if self._is_more_ready and now >= self._look_ready_at:
                 self._is_more_ready, self._is_notified = False, True
+                planned = [self._planned.popleft() for _ in range(len(self._planned))]
+                self._due.came_back(planned)
             is_time = self._is_notified or now >= self._scan_at
             if is_time and self._may_claim:
                 if self._is_notified:
@@ -357,7 +367,9 @@ class Engine:
             return None
         self._ready = {}
         self._has_due = bool(found)
-        self._candidates = [candidate for candidate in found if self._is_ready(candidate)]
+        self._candidates = [
+            one for one in found if not self._only_waits(one) and self._is_ready(one)
+        ]
         self._hold_blocked()
         self._claims.most_rows = ROWS_OF_MANY if self._due.are_many else ROWS
         if self._due.are_many:
@@ -367,11 +379,16 @@ class Engine:
         self._look_at = self._look_again_at(is_woken=False)
         return self._candidates
 
+    def _only_waits(self, candidate: Candidate) -> bool:
+        """Return whether a webhook needs no plan yet: thousands that wait would fill the memory."""
+        may_go = candidate.wait_seconds == 0 or candidate.has_tests
+        return self._due.are_many and candidate.is_active and not may_go
+
     def _leave_out(self, found: list[Candidate], now: float) -> None:
         """Say of which webhooks nothing can be claimed now, and for how long."""
         for candidate in found:
             webhook_id, wait = candidate.webhook_id, candidate.wait_seconds
-            if webhook_id not in self._ready:
+            if wait == 0 and webhook_id not in self._ready:
                 # Its plan, its name, a person.
                 self._due.wait(webhook_id, None)
             elif wait == 0 and not (wait := self._limiters.get(webhook_id).wait_seconds(now)):

@@ -23,7 +23,7 @@ from django.utils.translation import gettext_lazy as _
 from webhooks import catalogue, filters, payloads
 from webhooks.delivery import queue
 from webhooks.delivery.queue.rows import NewDelivery, NewEventRow
-from webhooks.models import Event, HoldReason, Status, Trigger, Webhook, ids, phones
+from webhooks.models import Event, HoldReason, IdempotencyKey, Status, Trigger, Webhook, ids, phones
 
 logger = logging.getLogger(__name__)
 
@@ -241,10 +241,10 @@ def _known_events(items: Sequence[NewEvent]) -> dict[str, _KnownEvent]:
     keys = {item.idempotency_key for item in items if item.idempotency_key}
     if not keys:
         return {}
-    rows = Event.objects.filter(idempotency_key__in=keys)
+    rows = IdempotencyKey.objects.filter(key__in=keys)
     return {
         str(key): _KnownEvent(event_id, fingerprint)
-        for key, event_id, fingerprint in rows.values_list("idempotency_key", "id", "fingerprint")
+        for key, event_id, fingerprint in rows.values_list("key", "event", "event__fingerprint")
     }
 
 

@@ -92,8 +92,8 @@ class Plans:
     """A cache of entries by webhook. What two drains in a row did not use is forgotten."""
 
     def __init__(self) -> None:
-        # Called by other threads when a plan is there.
-        self.on_ready: Callable[[], None] = lambda: None
+        # Called by other threads when plans are there, with their webhooks.
+        self.on_ready: Callable[[Collection[int]], None] = lambda _: None
         self._entries: dict[int, PlanEntry] = {}
         self._before: dict[int, PlanEntry] = {}
         self._in_progress: set[int] = set()
@@ -143,7 +143,7 @@ class Plans:
 
     def hand_over(self) -> None:
         """Begin a new drain, which uses what this one did."""
-        self.on_ready = lambda: None
+        self.on_ready = lambda _: None
         self._before, self._entries = self._entries, {}
 
     def close(self) -> None:
@@ -272,7 +272,9 @@ class Plans:
     def _done(self, candidates: Sequence[Candidate]) -> None:
         self._in_progress.difference_update(candidate.webhook_id for candidate in candidates)
         if candidates:
-            self.on_ready()
+            ids = [candidate.webhook_id for candidate in candidates]
+            known = self._entries
+            self.on_ready([pk for pk in ids if (entry := known.get(pk)) and entry.plan])
 
     def _entry(
         self, webhook: Webhook, tokens: Mapping[int, OAuthToken], candidate: Candidate

@@ -86,7 +86,7 @@ def _attempts(delivery: Delivery, wanted: str, against: str) -> list[Attempt]:
     asked = {wanted, against, _before(wanted)}
     keys = [row.pk for row in rows[:FULL_ATTEMPTS]]
     keys += [row.pk for row in rows[FULL_ATTEMPTS:] if str(row.number) in asked]
-    full = Attempt.objects.in_bulk(keys)
+    full = Attempt.objects.filter(delivery=delivery).in_bulk(keys)
     return [full.get(row.pk, row) for row in rows]
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from django.db import connection
-from django.db.models import F, Value
+from django.db.models import Value
 from django.db.models.functions import Coalesce
 
 from webhooks.delivery_log import search
@@ -107,8 +107,10 @@ def page(
 
 def durations(rows: Iterable[Delivery]) -> dict[str, float | None]:
     """Return how long the last attempt of each delivery took, in milliseconds."""
-    last = Attempt.objects.filter(delivery__in=rows, number=F("delivery__attempt_count"))
-    return dict(last.order_by("id").values_list("delivery_id", "total_ms"))
+    last = {row.pk: row.attempt_count for row in rows}
+    attempts = Attempt.objects.filter(delivery__in=list(last), number__in=set(last.values()))
+    found = attempts.order_by("id").values_list("delivery_id", "number", "total_ms")
+    return {key: total_ms for key, number, total_ms in found if number == last[key]}
 
 
 def every(conditions: Conditions, *, limit: int, seconds: float) -> Iterator[Delivery]:

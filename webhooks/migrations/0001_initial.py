@@ -251,7 +251,7 @@ class Migration(migrations.Migration):
                 ('payload', models.BinaryField(verbose_name='Payload')),
                 ('occurred_at', models.DateTimeField(verbose_name='Occurred at')),
                 ('filtered_count', models.PositiveIntegerField(default=0)),
-                ('idempotency_key', models.CharField(blank=True, max_length=255, null=True, unique=True)),
+                ('idempotency_key', models.CharField(blank=True, max_length=255, null=True)),
                 ('fingerprint', models.CharField(blank=True, default='', max_length=64)),
                 ('source', models.CharField(blank=True, default='', max_length=100, verbose_name='Source')),
                 ('copy_of', models.CharField(blank=True, db_default='', default='', max_length=30)),
@@ -266,6 +266,16 @@ class Migration(migrations.Migration):
                 'verbose_name': 'event',
                 'verbose_name_plural': 'events',
                 'indexes': [models.Index(fields=['type', '-id'], name='event_by_type'), models.Index(condition=models.Q(('call_id__isnull', False)), fields=['call_id', '-id'], name='event_call_id'), models.Index(condition=models.Q(('caller_digits__isnull', False)), fields=['caller_digits', '-id'], name='event_caller_digits'), models.Index(condition=models.Q(('callee_digits__isnull', False)), fields=['callee_digits', '-id'], name='event_callee_digits'), models.Index(condition=models.Q(('client_digits__isnull', False)), fields=['client_digits', '-id'], name='event_client_digits'), models.Index(condition=models.Q(('company_digits__isnull', False)), fields=['company_digits', '-id'], name='event_company_digits')],
+            },
+        ),
+        migrations.CreateModel(
+            name='IdempotencyKey',
+            fields=[
+                ('key', models.CharField(max_length=255, primary_key=True, serialize=False)),
+                ('event', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='webhooks.event')),
+            ],
+            options={
+                'verbose_name': 'idempotency key',
             },
         ),
         migrations.AddField(

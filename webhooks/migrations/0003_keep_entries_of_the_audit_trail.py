@@ -45,5 +45,5 @@ def _run(statements):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("webhooks", "0002_tune_queue_on_postgresql")]
+    dependencies = [("webhooks", "0002_partition_log_on_postgresql")]
     operations = [migrations.RunPython(_run(FORWARD), _run(BACKWARD))]

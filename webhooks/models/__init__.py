@@ -35,6 +35,7 @@ from webhooks.models.log import (
     Event,
     HoldReason,
     HourlyCount,
+    IdempotencyKey,
     Outcome,
     SavedView,
     Status,

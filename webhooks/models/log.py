@@ -28,7 +28,8 @@ class Event(models.Model):
     occurred_at = models.DateTimeField(_("Occurred at"))
     # How many webhooks wanted the type but refused the event by their filter.
     filtered_count = models.PositiveIntegerField(default=0)
-    idempotency_key = models.CharField(max_length=255, null=True, blank=True, unique=True)
+    # As the publisher gave it; `IdempotencyKey` sees that it is used once.
+    idempotency_key = models.CharField(max_length=255, null=True, blank=True)  # noqa: DJ001
     # sha256 of type and payload, to tell a repeated call from a reused key.
     fingerprint = models.CharField(max_length=64, blank=True, default="")
     source = models.CharField(_("Source"), max_length=100, blank=True, default="")
@@ -67,6 +68,21 @@ class Event(models.Model):
         """Return the phone numbers for people, the caller's first."""
         stored = (getattr(self, column) for column in PhoneNumbers._fields)
         return [written(number) for number in stored if number]
+
+
+class IdempotencyKey(models.Model):
+    """Which event a key is of. A table of its own: no index is unique over partitions of events."""
+
+    key = models.CharField(primary_key=True, max_length=255)
+    event = models.ForeignKey(
+        Event, on_delete=models.CASCADE, related_name="+", db_constraint=False
+    )
+
+    class Meta:
+        verbose_name = _("idempotency key")
+
+    def __str__(self) -> str:
+        return self.key
 
 
 class Status(models.TextChoices):

@@ -101,13 +101,14 @@ WHERE {_BY_TIME}
 ORDER BY next_attempt_at LIMIT 1
 """
 
-# The lease counts from here on: by now() it could be over when a statement that waited ends.
+# A place is one in each partition, so the id chooses which. The lease counts from here on: by now()
+# it could be over when a statement that waited ends.
 TAKE = f"""
 ), claimed AS MATERIALIZED (
   UPDATE webhooks_delivery d
   SET status = 'sending', lease = %(lease)s, attempt_count = attempt_count + 1,
       next_attempt_at = clock_timestamp() + %(lease_seconds)s * interval '1 second'
-  WHERE d.ctid = ANY(ARRAY(SELECT place FROM wanted))
+  FROM wanted WHERE d.id = wanted.id AND d.ctid = wanted.place
   RETURNING d.id, d.webhook_id, d.event_id, d.attempt_count, d.failure_count, d.trigger
 )
 SELECT c.id, c.webhook_id, c.event_id, c.attempt_count, c.failure_count, c.trigger,
@@ -127,10 +128,10 @@ WHERE id = ANY(%s) AND lease = %s
 
 CLAIM = f"""
 WITH wanted AS MATERIALIZED (
-  SELECT due.ctid AS place
+  SELECT due.id, due.ctid AS place
   FROM unnest(%(ids)s::bigint[], %(quotas)s::int[]) AS w(id, quota)
   CROSS JOIN LATERAL (
-    SELECT d.ctid FROM webhooks_delivery d
+    SELECT d.id, d.ctid FROM webhooks_delivery d
     WHERE d.status = 'pending' AND d.webhook_id = w.id AND d.next_attempt_at <= now()
       AND d.unknown_count < {QUARANTINE_FROM}
     ORDER BY d.next_attempt_at, d.id LIMIT w.quota FOR UPDATE SKIP LOCKED) due
@@ -138,7 +139,7 @@ WITH wanted AS MATERIALIZED (
 
 CLAIM_TESTS = f"""
 WITH wanted AS MATERIALIZED (
-  SELECT d.ctid AS place FROM webhooks_delivery d
+  SELECT d.id, d.ctid AS place FROM webhooks_delivery d
   WHERE d.status = 'pending' AND d.trigger = 'test' AND d.next_attempt_at <= now()
     AND d.webhook_id = ANY(%(ids)s::bigint[])
   ORDER BY d.next_attempt_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
@@ -146,9 +147,9 @@ WITH wanted AS MATERIALIZED (
 
 CLAIM_QUARANTINED = f"""
 WITH wanted AS MATERIALIZED (
-  SELECT due.ctid AS place FROM unnest(%(ids)s::bigint[]) AS w(id)
+  SELECT due.id, due.ctid AS place FROM unnest(%(ids)s::bigint[]) AS w(id)
   CROSS JOIN LATERAL (
-    SELECT d.ctid FROM webhooks_delivery d
+    SELECT d.id, d.ctid FROM webhooks_delivery d
     WHERE d.status = 'pending' AND d.webhook_id = w.id AND d.next_attempt_at <= now()
       AND d.unknown_count >= {QUARANTINE_FROM}
     ORDER BY d.next_attempt_at, d.id LIMIT 1 FOR UPDATE SKIP LOCKED) due LIMIT 1
@@ -157,9 +158,9 @@ WITH wanted AS MATERIALIZED (
 CLAIM_HEADS = f"""
 WITH heads AS MATERIALIZED (
   SELECT head.* FROM unnest(%(ids)s::bigint[]) AS w(id) CROSS JOIN LATERAL (
-    {HEAD.format(columns="d.ctid AS place, d.status, d.next_attempt_at <= now() AS is_due")}) head
+    {HEAD.format(columns="d.id, d.ctid AS place, d.status, d.next_attempt_at AS due_at")}) head
 ), wanted AS MATERIALIZED (
-  SELECT place FROM heads WHERE status = 'pending' AND is_due
+  SELECT id, place FROM heads WHERE status = 'pending' AND due_at <= now()
 {TAKE}"""
 
 ADD_STATES = """
@@ -238,7 +239,7 @@ WHERE status = 'sending' AND next_attempt_at <= LEAST(now(), to_timestamp(%(befo
 
 EXPIRE = f"""
 WITH late AS MATERIALIZED (
-  SELECT d.ctid AS place FROM webhooks_delivery d
+  SELECT d.id, d.ctid AS place FROM webhooks_delivery d
   WHERE d.status = 'sending' AND d.next_attempt_at <= LEAST(now(), to_timestamp(%(before)s))
     AND d.id <> ALL(%(held)s::text[])
   ORDER BY d.next_attempt_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
@@ -246,14 +247,14 @@ UPDATE webhooks_delivery d
 SET unknown_count = d.unknown_count + 1, lease = '', outcome = 'unknown', status_code = NULL,
     status = CASE WHEN d.unknown_count + 1 >= {MAX_UNKNOWN} THEN 'parked' ELSE 'pending' END,
     next_attempt_at = CASE WHEN d.unknown_count + 1 < {MAX_UNKNOWN} THEN now() END
-WHERE d.ctid = ANY(ARRAY(SELECT place FROM late))
+FROM late WHERE d.id = late.id AND d.ctid = late.place
 RETURNING d.id, d.webhook_id, d.attempt_count, d.status
 """
 
 HOLD = """
 WITH waiting AS MATERIALIZED (
-  SELECT oldest.place FROM unnest(%s::bigint[]) AS w(id) CROSS JOIN LATERAL (
-    SELECT d.ctid AS place FROM webhooks_delivery d
+  SELECT oldest.id, oldest.place FROM unnest(%s::bigint[]) AS w(id) CROSS JOIN LATERAL (
+    SELECT d.id, d.ctid AS place FROM webhooks_delivery d
     WHERE d.status = 'pending' AND d.webhook_id = w.id AND d.trigger <> 'test'
     ORDER BY d.next_attempt_at LIMIT %s FOR UPDATE SKIP LOCKED) oldest
   LIMIT %s)
@@ -261,8 +262,8 @@ UPDATE webhooks_delivery d
 SET status = CASE WHEN w.deleted_at IS NULL THEN 'held' ELSE 'cancelled' END,
     hold_reason = CASE WHEN w.deleted_at IS NULL THEN %s ELSE '' END, next_attempt_at = NULL,
     finished_at = CASE WHEN w.deleted_at IS NOT NULL THEN now() END
-FROM webhooks_webhook w
-WHERE w.id = d.webhook_id AND d.ctid = ANY(ARRAY(SELECT place FROM waiting))
+FROM waiting, webhooks_webhook w
+WHERE w.id = d.webhook_id AND d.id = waiting.id AND d.ctid = waiting.place
   AND (%s <> 'paused' OR NOT w.is_active OR w.deleted_at IS NOT NULL)
 """
 
@@ -306,10 +307,15 @@ _EVENT_COLUMNS = """id, type, payload, occurred_at, filtered_count, idempotency_
 _EVENT_ARRAYS = """unnest(%s::text[], %s::text[], %s::bytea[], %s::timestamptz[], %s::bigint[],
     %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
     %s::text[])"""
-INSERT_EVENTS = f"""
-INSERT INTO webhooks_event ({_EVENT_COLUMNS}, created_at)
-SELECT *, statement_timestamp() FROM {_EVENT_ARRAYS}
+_INSERT_EVENTS = f"""e AS (
+  INSERT INTO webhooks_event ({_EVENT_COLUMNS}, created_at)
+  SELECT *, statement_timestamp() FROM {_EVENT_ARRAYS} RETURNING id, idempotency_key
+)"""
+_INSERT_KEYS = """
+INSERT INTO webhooks_idempotencykey (key, event_id)
+SELECT idempotency_key, id FROM {rows} WHERE idempotency_key IS NOT NULL
 """
+INSERT_EVENTS = f"WITH {_INSERT_EVENTS} {_INSERT_KEYS.format(rows='e')}"
 
 INSERT_DELIVERIES = """
 INSERT INTO webhooks_delivery (id, event_id, webhook_id, status, trigger, hold_reason,
@@ -320,7 +326,9 @@ FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::text[], %s::text[], %s::te
 """
 
 # Both in one round trip.
-INSERT_BOTH = f"WITH events AS ({INSERT_EVENTS}) {INSERT_DELIVERIES}"
+INSERT_BOTH = f"""
+WITH {_INSERT_EVENTS}, k AS ({_INSERT_KEYS.format(rows="e")}) {INSERT_DELIVERIES}
+"""
 
 SUBSCRIPTIONS = "SELECT version FROM webhooks_subscriptions"
 
@@ -329,10 +337,13 @@ SUBSCRIPTIONS = "SELECT version FROM webhooks_subscriptions"
 INSERT_AT_ONCE = f"""
 WITH known AS MATERIALIZED (
   SELECT version, set_config('lock_timeout', %s, true) FROM webhooks_subscriptions
+), given AS MATERIALIZED (
+  SELECT * FROM {_EVENT_ARRAYS} AS given({_EVENT_COLUMNS}) WHERE (SELECT version FROM known) = %s
+), k AS ({_INSERT_KEYS.format(rows="given")} ON CONFLICT DO NOTHING RETURNING event_id
 ), e AS (
   INSERT INTO webhooks_event ({_EVENT_COLUMNS}, created_at)
-  SELECT *, statement_timestamp() FROM {_EVENT_ARRAYS} WHERE (SELECT version FROM known) = %s
-  ON CONFLICT (idempotency_key) DO NOTHING RETURNING id
+  SELECT *, statement_timestamp() FROM given
+  WHERE idempotency_key IS NULL OR id IN (SELECT event_id FROM k) RETURNING id
 ), d AS ({INSERT_DELIVERIES}  WHERE EXISTS (SELECT FROM e WHERE e.id = r.event_id)
 )
 SELECT version, ARRAY(SELECT id FROM e) FROM known

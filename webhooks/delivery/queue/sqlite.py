@@ -65,6 +65,8 @@ def enqueue(events: Sequence[NewEventRow], deliveries: Sequence[NewDelivery]) ->
             sql.INSERT_EVENT,
             [[*row._replace(occurred_at=_stored(row.occurred_at)), now] for row in events],
         )
+        keys = [(row.idempotency_key, row.id) for row in events if row.idempotency_key]
+        cursor.executemany(sql.INSERT_KEY, keys)
         cursor.executemany(
             sql.INSERT_DELIVERY,
             [[*row, None if row.status == "held" else now, now] for row in deliveries],

@@ -168,6 +168,8 @@ INSERT INTO webhooks_event (id, type, payload, occurred_at, filtered_count, idem
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 """
 
+INSERT_KEY = "INSERT INTO webhooks_idempotencykey (key, event_id) VALUES (%s, %s)"
+
 INSERT_DELIVERY = """
 INSERT INTO webhooks_delivery (id, event_id, webhook_id, status, "trigger", hold_reason,
     next_attempt_at, attempt_count, failure_count, unknown_count, lease, outcome, created_at)

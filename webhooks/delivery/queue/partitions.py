@@ -1,0 +1,260 @@
+"""The partitions of the log on PostgreSQL: made ahead, dropped once all that is in them is old.
+
+Events, deliveries and attempts are divided by ranges of their ids, which begin with the time;
+attempts by those of their deliveries. A row that fits no range is in the default partition, so that
+none is ever refused. SQLite has whole tables. Why: docs/decisions/0027-partitions.md.
+
+Each change locks its tables for milliseconds and waits for them no longer than that: others wait
+behind it. What did not get its turn is done by a later run.
+"""
+
+import datetime as dt
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from django.conf import settings
+from django.db import DatabaseError, connection, transaction
+from django.db.backends.utils import CursorWrapper
+
+from webhooks.models import ids
+
+logger = logging.getLogger(__name__)
+
+EVENT, DELIVERY, ATTEMPT = "webhooks_event", "webhooks_delivery", "webhooks_attempt"
+_PREFIX = {EVENT: "evt", DELIVERY: "dlv", ATTEMPT: "dlv"}
+# Every delivery is updated twice within a second, so pages keep free room and dead rows are
+# vacuumed early. A partitioned table has no storage of its own.
+STORAGE = {
+    EVENT: "",
+    DELIVERY: "WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, "
+    "autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 1)",
+    ATTEMPT: "WITH (autovacuum_vacuum_insert_scale_factor = 0.2)",
+}
+# Each change of them is one transaction.
+_TOGETHER = ((DELIVERY, ATTEMPT), (EVENT,))
+# How many partitions there are beyond the present one.
+_AHEAD = 1
+# How long a change waits for its locks. Shorter than PostgreSQL's search for deadlocks, so that of
+# two that wait for each other it is this one that gives up.
+_LOCK_TIMEOUT_MS = 500
+# So many rows that stay are moved out of a partition that is dropped; with more it stays.
+_MOVED_ROWS = 500
+_HOUR_SECONDS = 3600
+_BOUNDS = re.compile(r"FROM \('(\w+)'\) TO \('(\w+)'\)")
+
+_PARTITIONS = """
+SELECT c.relname, pg_get_expr(c.relpartbound, c.oid),
+  GREATEST(c.reltuples, pg_stat_get_live_tuples(c.oid))::bigint
+FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+WHERE i.inhparent = %s::regclass
+"""
+# Each by its partial index.
+_OPEN = " UNION ALL ".join(
+    f"(SELECT id FROM {{table}} WHERE status = '{status}' LIMIT {_MOVED_ROWS + 1})"
+    for status in ("pending", "sending", "held", "parked")
+)
+_IN_USE = f"""
+SELECT DISTINCT event_id FROM webhooks_delivery WHERE event_id >= %s AND event_id < %s
+LIMIT {_MOVED_ROWS + 1}
+"""
+# Those of events that some delivery still has stay.
+_DROP_KEYS = """
+DELETE FROM webhooks_idempotencykey WHERE key IN (
+  SELECT key FROM webhooks_idempotencykey k WHERE event_id >= %s AND event_id < %s
+    AND NOT EXISTS (SELECT FROM webhooks_delivery WHERE event_id = k.event_id)
+  ORDER BY event_id LIMIT 5000)
+"""
+
+
+class Partition(NamedTuple):
+    table: str
+    name: str
+    # Its first id, and the first one after it.
+    first_id: str
+    end_id: str
+    # About.
+    rows: int
+
+    @property
+    def begins_at(self) -> dt.datetime:
+        return ids.moment(self.first_id)
+
+    @property
+    def ends_at(self) -> dt.datetime:
+        return ids.moment(self.end_id)
+
+
+def partitions(table: str) -> list[Partition]:
+    """Return the partitions of a table from the oldest to the newest, without the default one."""
+    if connection.vendor != "postgresql":
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(_PARTITIONS, [table])
+        found = cursor.fetchall()
+    ranges = ((name, _BOUNDS.search(bounds), rows) for name, bounds, rows in found)
+    named = [Partition(table, name, at[1], at[2], rows) for name, at, rows in ranges if at]
+    return sorted(named, key=lambda one: one.first_id)
+
+
+def make_ahead(now: dt.datetime) -> int:
+    """Make the partitions of the present and of what comes; return how many were missing."""
+    ends_at = now + dt.timedelta(hours=_AHEAD * settings.WEBHOOKS_PARTITION_HOURS)
+    return make(now, ends_at)
+
+
+def make(begins_at: dt.datetime, ends_at: dt.datetime) -> int:
+    """Make the partitions that are missing in a span of time; return how many."""
+    if connection.vendor != "postgresql":
+        return 0
+    made = 0
+    for tables in _TOGETHER:
+        there = partitions(tables[0])
+        for begin, end in _missing(there, begins_at.timestamp(), ends_at.timestamp()):
+            with _or_later("partition_not_made", tables[0]), transaction.atomic():
+                made += _make(tables, begin, end)
+    return made
+
+
+def _missing(
+    there: Sequence[Partition], begins: float, ends: float
+) -> Iterator[tuple[float, float]]:
+    """Return the ranges without a partition, in Unix seconds.
+
+    They begin and end at multiples of WEBHOOKS_PARTITION_HOURS, or where another partition does.
+    """
+    length = settings.WEBHOOKS_PARTITION_HOURS * _HOUR_SECONDS
+    taken = [(one.begins_at.timestamp(), one.ends_at.timestamp()) for one in there]
+    # From where another ends if that is later.
+    at = max([begins // length * length, *(end for _, end in taken if end <= begins)])
+    while at <= ends:
+        following = [end for begin, end in taken if begin <= at < end]
+        if following:
+            at = following[0]
+            continue
+        end = min([at // length * length + length, *(begin for begin, _ in taken if begin > at)])
+        yield at, end
+        at = end
+
+
+def _make(tables: Sequence[str], begin: float, end: float) -> int:
+    """Make a partition of each table; none where the default one has rows of the range."""
+    with connection.cursor() as cursor:
+        _wait_briefly(cursor)
+        for table in tables:
+            column = "delivery_id" if table == ATTEMPT else "id"
+            bounds = [ids.floor(_PREFIX[table], at) for at in (begin, end)]
+            cursor.execute(
+                f"SELECT EXISTS (SELECT FROM {table}_default "
+                f"WHERE {column} >= %s AND {column} < %s)",
+                bounds,
+            )
+            if cursor.fetchone()[0]:
+                transaction.set_rollback(True)
+                return 0
+            cursor.execute(
+                f"CREATE TABLE {table}_{dt.datetime.fromtimestamp(begin, dt.UTC):%Y%m%d_%H} "
+                f"PARTITION OF {table} FOR VALUES FROM (%s) TO (%s) {STORAGE[table]}",
+                bounds,
+            )
+    return 1
+
+
+def drop_deliveries(before: dt.datetime, *, at_most: int | None = None) -> int:
+    """Drop partitions of deliveries, with their attempts, that end before a time.
+
+    What is open stays: a few rows move to the default partition, with more of them the partition
+    is kept. Returns about how many rows went; no partition is dropped that would make it more than
+    `at_most`.
+    """
+    dropped = 0
+    for partition in partitions(DELIVERY):
+        if partition.ends_at > before:
+            break
+        if at_most is not None and dropped + partition.rows > at_most:
+            break
+        with _or_later("partition_not_dropped", partition.name):
+            if _drop_deliveries(partition):
+                dropped += partition.rows
+                logger.info("partition_dropped name=%s rows=%d", partition.name, partition.rows)
+    return dropped
+
+
+def _drop_deliveries(partition: Partition) -> bool:
+    open_rows = _OPEN.format(table=partition.name)
+    bounds = [partition.first_id, partition.end_id]
+    with transaction.atomic(), connection.cursor() as cursor:
+        # Asked before anything is locked.
+        cursor.execute(open_rows)
+        if len(cursor.fetchall()) > _MOVED_ROWS:
+            return False
+        _wait_briefly(cursor)
+        _detach(cursor, DELIVERY, partition.name)
+        cursor.execute(open_rows)
+        kept = [row[0] for row in cursor.fetchall()]
+        cursor.execute(
+            f"INSERT INTO webhooks_delivery SELECT * FROM {partition.name} WHERE id = ANY(%s)",
+            [kept],
+        )
+        for attempts in partitions(ATTEMPT):
+            if [attempts.first_id, attempts.end_id] == bounds:
+                _detach(cursor, ATTEMPT, attempts.name)
+                cursor.execute(
+                    f"INSERT INTO webhooks_attempt SELECT * FROM {attempts.name} "
+                    "WHERE delivery_id = ANY(%s)",
+                    [kept],
+                )
+                cursor.execute(f"DROP TABLE {attempts.name}")
+        cursor.execute(f"DROP TABLE {partition.name}")
+    return True
+
+
+def drop_events(before: dt.datetime) -> None:
+    """Drop partitions of events that end before a time, but for events that deliveries have."""
+    for partition in partitions(EVENT):
+        if partition.ends_at > before:
+            return
+        with _or_later("partition_not_dropped", partition.name):
+            if _drop_events(partition):
+                logger.info("partition_dropped name=%s rows=%d", partition.name, partition.rows)
+
+
+def _drop_events(partition: Partition) -> bool:
+    bounds = [partition.first_id, partition.end_id]
+    with connection.cursor() as cursor:
+        cursor.execute(_IN_USE, bounds)
+        if len(cursor.fetchall()) > _MOVED_ROWS:
+            return False
+        cursor.execute(_DROP_KEYS, bounds)
+        while cursor.rowcount:
+            cursor.execute(_DROP_KEYS, bounds)
+    with transaction.atomic(), connection.cursor() as cursor:
+        _wait_briefly(cursor)
+        # Waits for who sends one of them again, and has it locked.
+        _detach(cursor, EVENT, partition.name)
+        cursor.execute(_IN_USE, bounds)
+        kept = [row[0] for row in cursor.fetchall()]
+        cursor.execute(
+            f"INSERT INTO webhooks_event SELECT * FROM {partition.name} WHERE id = ANY(%s)", [kept]
+        )
+        cursor.execute(f"DROP TABLE {partition.name}")
+    return True
+
+
+def _wait_briefly(cursor: CursorWrapper) -> None:
+    cursor.execute(f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}")
+
+
+def _detach(cursor: CursorWrapper, table: str, name: str) -> None:
+    cursor.execute(f"ALTER TABLE {table} DETACH PARTITION {name}")
+
+
+@contextmanager
+def _or_later(event: str, name: str) -> Iterator[None]:
+    """Leave a change that the database refuses now to a later run; nothing depends on it."""
+    try:
+        yield
+    except DatabaseError as error:
+        logger.warning("%s name=%s error=%s", event, name, str(error).partition("\n")[0])
