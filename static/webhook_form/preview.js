@@ -25,10 +25,7 @@
   let shown = shows();
 
   const refresh = () => {
-    const now = snapshot();
-    if (now === asked) return;
-    asked = now;
-    htmx.trigger(panel, "refresh");
+    if (snapshot() !== asked) htmx.trigger(panel, "refresh");
   };
   const later = () => {
     clearTimeout(timer);
@@ -56,6 +53,8 @@
   });
   panel.addEventListener("htmx:configRequest", (event) => {
     sent = picker()?.value;
+    // Not when it was wished for: it waits for the last answer, which may draw the event anew.
+    asked = snapshot();
     const parameters = event.detail.parameters;
     for (const name of Object.keys(parameters)) if (isSecret(name)) delete parameters[name];
   });
