@@ -34,7 +34,7 @@ class ProviderPreset:
     """One provider."""
 
     key: str
-    label: str
+    label: Text
     # Where to register this site, and what to enter there besides the callback URL.
     instructions: Text
     # Names of our fields; texts may hold `{question}`.
@@ -81,7 +81,7 @@ PROVIDERS = (
     # https://developers.google.com/identity/protocols/oauth2/service-account
     ProviderPreset(
         key="google_service_account",
-        label="Google service account",
+        label=_("Google service account"),
         instructions=_(
             "Google Cloud console, IAM & Admin, Service accounts: open the account, then Keys, Add "
             "key, and let Google make a key of the type JSON."

@@ -54,7 +54,7 @@ from webhooks.oauth.token_errors import (
 # Real answers have three levels; more only costs the parser's recursion.
 _MAX_DEPTH = 20
 _MAX_FIELDS = 200
-_TOKENS = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+_TOKENS = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 _FORM = re.compile(r"[A-Za-z_][\w.-]*=[^\s<>{}]*")
 # What says that it is a form may be written carelessly: spaces as they are, a leading "&".
 _DECLARED_FORM = re.compile(r"&*[A-Za-z_][\w.-]*=")

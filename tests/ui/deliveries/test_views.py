@@ -508,7 +508,7 @@ def test_resend_and_cancel_move_a_waiting_delivery(browser: Client) -> None:
     # It was not sent twice.
     assert Delivery.objects.count() == 1
     answer = browser.post(page_of(delivery, "delivery_cancel"), follow=True)
-    assert "This delivery no longer waits." in answer.text
+    assert "This delivery is no longer waiting." in answer.text
     assert len(entries()) == 2
 
 

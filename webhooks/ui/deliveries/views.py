@@ -293,7 +293,7 @@ def cancel(request: HttpRequest, delivery_id: str) -> HttpResponse:
     if act(request, Action.CANCELLED, [delivery]):
         messages.success(request, _("The delivery is cancelled."))
     else:
-        messages.warning(request, _("This delivery no longer waits."))
+        messages.warning(request, _("This delivery is no longer waiting."))
     return redirect(page_url(request, delivery))
 
 

@@ -269,7 +269,7 @@ class OAuthFields(forms.Form):
     def preset_label(self) -> str:
         """Return the chosen provider whose addresses are known."""
         preset = oauth.PRESETS.get(str(self["provider"].value() or ""))
-        return preset.label if preset and "token_url" in preset.fields else ""
+        return str(preset.label) if preset and "token_url" in preset.fields else ""
 
     @property
     def sent_as_label(self) -> str:
