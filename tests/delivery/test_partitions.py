@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 from django.db import connection
+from django.db.backends.utils import CursorWrapper
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -174,6 +175,27 @@ def test_many_open_rows_keep_their_partition(monkeypatch: pytest.MonkeyPatch) ->
     assert old_ones() == list(TABLES)
     assert set(Delivery.objects.values_list("pk", flat=True)) == waiting
     assert {place_of(partitions.DELIVERY, key) for key in waiting} != {"webhooks_delivery_default"}
+
+
+@pytest.mark.usefixtures("old_partitions")
+def test_rows_that_are_opened_before_the_lock_keep_their_partition(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    webhook = make_webhook()
+    rows = [aged(webhook) for _ in range(3)]
+    wait_briefly = partitions._wait_briefly
+
+    def open_all_first(cursor: CursorWrapper) -> None:
+        Delivery.objects.filter(pk__in=rows).update(
+            status=Status.PENDING, next_attempt_at=timezone.now()
+        )
+        wait_briefly(cursor)
+
+    monkeypatch.setattr(partitions, "_MOVED_ROWS", 1)
+    monkeypatch.setattr(partitions, "_wait_briefly", open_all_first)
+    assert partitions.drop_deliveries(timezone.now() - WEEK) == 0
+    assert Delivery.objects.filter(pk__in=rows).count() == 3
+    assert Attempt.objects.filter(delivery_id__in=rows).count() == 3
 
 
 @pytest.mark.usefixtures("old_partitions")

@@ -53,12 +53,11 @@ WHERE i.inhparent = %s::regclass
 """
 # Each by its partial index.
 _OPEN = " UNION ALL ".join(
-    f"(SELECT id FROM {{table}} WHERE status = '{status}' LIMIT {_MOVED_ROWS + 1})"
+    f"(SELECT id FROM {{table}} WHERE status = '{status}' LIMIT {{most}})"
     for status in ("pending", "sending", "held", "parked")
 )
-_IN_USE = f"""
-SELECT DISTINCT event_id FROM webhooks_delivery WHERE event_id >= %s AND event_id < %s
-LIMIT {_MOVED_ROWS + 1}
+_IN_USE = """
+SELECT DISTINCT event_id FROM webhooks_delivery WHERE event_id >= %s AND event_id < %s LIMIT %s
 """
 # Those of events that some delivery still has stay.
 _DROP_KEYS = """
@@ -183,7 +182,7 @@ def drop_deliveries(before: dt.datetime, *, at_most: int | None = None) -> int:
 
 
 def _drop_deliveries(partition: Partition) -> bool:
-    open_rows = _OPEN.format(table=partition.name)
+    open_rows = _OPEN.format(table=partition.name, most=_MOVED_ROWS + 1)
     bounds = [partition.first_id, partition.end_id]
     with transaction.atomic(), connection.cursor() as cursor:
         # Asked before anything is locked.
@@ -192,8 +191,12 @@ def _drop_deliveries(partition: Partition) -> bool:
             return False
         _wait_briefly(cursor)
         _detach(cursor, DELIVERY, partition.name)
+        # Again: more may have been opened before the lock.
         cursor.execute(open_rows)
         kept = [row[0] for row in cursor.fetchall()]
+        if len(kept) > _MOVED_ROWS:
+            transaction.set_rollback(True)
+            return False
         cursor.execute(
             f"INSERT INTO webhooks_delivery SELECT * FROM {partition.name} WHERE id = ANY(%s)",
             [kept],
@@ -224,7 +227,7 @@ def drop_events(before: dt.datetime) -> None:
 def _drop_events(partition: Partition) -> bool:
     bounds = [partition.first_id, partition.end_id]
     with connection.cursor() as cursor:
-        cursor.execute(_IN_USE, bounds)
+        cursor.execute(_IN_USE, [*bounds, _MOVED_ROWS + 1])
         if len(cursor.fetchall()) > _MOVED_ROWS:
             return False
         cursor.execute(_DROP_KEYS, bounds)
@@ -234,8 +237,11 @@ def _drop_events(partition: Partition) -> bool:
         _wait_briefly(cursor)
         # Waits for who sends one of them again, and has it locked.
         _detach(cursor, EVENT, partition.name)
-        cursor.execute(_IN_USE, bounds)
+        cursor.execute(_IN_USE, [*bounds, _MOVED_ROWS + 1])
         kept = [row[0] for row in cursor.fetchall()]
+        if len(kept) > _MOVED_ROWS:
+            transaction.set_rollback(True)
+            return False
         cursor.execute(
             f"INSERT INTO webhooks_event SELECT * FROM {partition.name} WHERE id = ANY(%s)", [kept]
         )
