@@ -292,7 +292,7 @@ def test_resend_and_cancel_move_a_waiting_delivery(browser: Client) -> None:
     browser.post(step_url(delivery, "cancel"))
     delivery.refresh_from_db()
     assert delivery.status == Status.CANCELLED
-    assert "no longer waits" in browser.post(step_url(delivery, "cancel"), follow=True).text
+    assert "no longer waiting" in browser.post(step_url(delivery, "cancel"), follow=True).text
 
 
 @pytest.mark.parametrize("log", ["webhooks:deliveries", "admin:webhooks_delivery_changelist"])

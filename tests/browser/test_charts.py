@@ -64,7 +64,7 @@ def test_each_chart_has_a_name_a_description_and_a_table(page: Page) -> None:
     volume = page.get_by_role("img", name=re.compile("^Requests by outcome, 24 hours"))
     expect(volume).to_be_visible()
     assert "Succeeded: 40. Receiver failed: 3." in (volume.locator("desc").text_content() or "")
-    expect(page.get_by_role("img", name=re.compile("^Time until the answer"))).to_be_visible()
+    expect(page.get_by_role("img", name=re.compile("^Response time"))).to_be_visible()
     page.get_by_text("Show as a table").click()
     table = page.get_by_role("table", name=re.compile("^Requests by outcome and time"))
     expect(table.get_by_role("row")).to_have_count(2)

@@ -24,7 +24,7 @@ def test_the_second_of_two_people_is_told_and_overwrites_by_saving_again(
     expect(first.get_by_text("The changes were saved.")).to_be_visible()
     steps.field(second, "URL").fill("http://127.0.0.1:9/mine")
     steps.save(second)
-    told = second.get_by_role("alert").filter(has_text="changed while you had it open")
+    told = second.get_by_role("alert").filter(has_text="changed while you were editing")
     expect(told).to_contain_text("Name")
     expect(steps.field(second, "URL")).to_have_value("http://127.0.0.1:9/mine")
     steps.save(second)

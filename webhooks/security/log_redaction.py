@@ -26,9 +26,7 @@ _MAX_LINE, _MAX_RECORD = 4_096, 65_536
 # In an address, alone, and within another query.
 _QUERY = re.compile(r"(?:(?<=[\w/.:%~\])-])\?|\?(?=[\w.-]+=)|%3[Ff](?=[\w.-]+%3[Dd]))[^\s\"'<>]+")
 _SIGNING_SECRET = re.compile(r"\bwhsec_[\w+/=-]{4,}", re.ASCII)
-_PRIVATE_KEY = re.compile(
-    r"(-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----)(?:[^-]++|-(?!----))++(?=-----END |\Z)"
-)
+_PRIVATE_KEY = re.compile(r"(-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----)[^-]*(?:-(?!----)[^-]*)*")
 _FRAGMENT = re.compile(r"(?<=[\w/.:%~-])#[^\s\"'<>]+")
 _USERINFO = re.compile(r"(?<=://)[^\s/@\"'<>]+@")
 # Shorter values of a request are ordinary words of a text.
