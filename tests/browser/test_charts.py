@@ -66,7 +66,7 @@ def test_each_chart_has_a_name_a_description_and_a_table(page: Page) -> None:
     assert "Succeeded: 40. Receiver failed: 3." in (volume.locator("desc").text_content() or "")
     expect(page.get_by_role("img", name=re.compile("^Response time"))).to_be_visible()
     page.get_by_text("Show as a table").click()
-    table = page.get_by_role("table", name=re.compile("^Requests by outcome and time"))
+    table = page.get_by_role("table", name=re.compile("^Requests by outcome and response time"))
     expect(table.get_by_role("row")).to_have_count(2)
     expect(table.get_by_role("link", name="43")).to_be_visible()
 
