@@ -39,6 +39,7 @@ from webhooks.templatetags.logtext import visible
 from webhooks.ui.deliveries import search, views
 from webhooks.ui.deliveries.forms import webhook_choices
 from webhooks.ui.figures import milliseconds
+from webhooks.ui.requests import whole_number
 
 
 class EventTypeFilter(LogFilter):
@@ -163,7 +164,7 @@ class WebhookAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         if not self.has_view_permission(request):
             raise PermissionDenied
-        pk = int(object_id) if object_id.isdecimal() else 0
+        pk = whole_number(object_id)
         webhook = get_object_or_404(self.get_queryset(request), pk=pk)
         return redirect("webhooks:detail", webhook.pk)
 

@@ -32,6 +32,15 @@ _PAGES = {
 }
 
 
+# Python refuses to read numbers of thousands of digits, and no row has one of so many.
+_MAX_DIGITS = 15
+
+
+def whole_number(text: str) -> int:
+    """Return a number that came with a request; 0 for everything else."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else 0
+
+
 class HtmxRequest(HttpRequest):
     """A request as `HtmxMiddleware` hands it on; `htmx` is true for one that htmx sent."""
 

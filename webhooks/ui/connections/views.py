@@ -22,7 +22,7 @@ from webhooks.models import (
 from webhooks.ui import trail
 from webhooks.ui.connections import lifecycle
 from webhooks.ui.expired_session import keeps_typed
-from webhooks.ui.requests import button, page
+from webhooks.ui.requests import button, page, whole_number
 from webhooks.ui.status import TOKEN_SECRETS, needs_token, token_of
 from webhooks.ui.trail import audit_trail
 from webhooks.ui.webhook_form import context as form_context
@@ -122,7 +122,7 @@ def _confirm_delete(
 def panel(request: HttpRequest) -> HttpResponse:
     """Show the state of the connection that was just chosen on a webhook's form."""
     wanted = request.GET.get("connection", "")
-    found = lifecycle.connections().filter(pk=int(wanted) if wanted.isdecimal() else 0).first()
+    found = lifecycle.connections().filter(pk=whole_number(wanted)).first()
     return render(request, "webhooks/connections/_panel.html", {"connection": found})
 
 

@@ -30,7 +30,7 @@ from webhooks.models import (
 )
 from webhooks.ui.deliveries.forms import EditedPayloadForm, LogForm
 from webhooks.ui.figures import number
-from webhooks.ui.requests import HtmxRequest, button, page, redirect_back
+from webhooks.ui.requests import HtmxRequest, button, page, redirect_back, whole_number
 
 _PARTS = ("request", "response")
 # A page of a delivery that moves soon asks that often whether it did.
@@ -38,7 +38,6 @@ _SOON_SECONDS = 60
 _RUNNING_SHOWN = 3
 # More than a page cannot be selected; a forged request cannot select the whole log.
 _MAX_SELECTED = 1000
-_MAX_DIGITS = 15
 _MAX_VIEWS, _MAX_VIEW_NAME, _MAX_VIEW_QUERY = 20, 40, 1000
 # A log that is watched asks that often for new rows.
 _LIVE_SECONDS = 3
@@ -63,7 +62,7 @@ def show_log(request: HttpRequest) -> HttpResponse | None:
 
 def log_context(request: HttpRequest) -> dict[str, Any]:
     """Return what `webhooks/deliveries/_log.html` shows, in the product and in Django admin."""
-    counted = _counted_by_chart(request.GET.get("counted", ""))
+    counted = whole_number(request.GET.get("counted", ""))
     query = urlencode(_filters(request.GET))
     rows = _rows(request)
     form = rows["form"]
@@ -147,11 +146,6 @@ def page_url(request: HttpRequest, delivery: Delivery, step: str = "") -> str:
 
 def _is_admin(request: HttpRequest) -> bool:
     return request.resolver_match is not None and request.resolver_match.app_name == "admin"
-
-
-def _counted_by_chart(text: str) -> int:
-    """Return how many requests a chart counted whose number was followed here; 0 for none."""
-    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else 0
 
 
 def _running() -> list[Resend]:

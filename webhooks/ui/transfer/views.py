@@ -113,7 +113,8 @@ def _import(request: HttpRequest) -> HttpResponse:
     except (signing.BadSignature, SecretUnreadableError):
         sentence = _("This preview has expired. Choose the file again.")
         return render(request, "webhooks/transfer/import.html", {"error": sentence}, status=422)
-    numbers = {int(one) for one in request.POST.getlist("entry") if one.isdecimal()}
+    ticked = set(request.POST.getlist("entry"))
+    numbers = {one for one in range(len(held["entries"])) if str(one) in ticked}
     plan = _plan(request, held["entries"], is_paused=held["is_paused"])
     try:
         done = _carry_out(request, plan, numbers)

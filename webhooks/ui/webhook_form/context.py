@@ -35,6 +35,7 @@ from webhooks.security.encryption import SecretUnreadableError
 from webhooks.ui import expired_session, status, trail
 from webhooks.ui.connections import lifecycle
 from webhooks.ui.connections.forms import ConnectionForm
+from webhooks.ui.requests import whole_number
 from webhooks.ui.webhook_form import oauth_fields, pasted_curl, sections, success
 from webhooks.ui.webhook_form.credential_form import CredentialForm
 from webhooks.ui.webhook_form.filter import FilterSection
@@ -417,7 +418,7 @@ def _posted(request: HttpRequest) -> tuple[QueryDict, Pasted | None]:
     pasted = None
     rows = data.get("headers-TOTAL_FORMS", "")
     if data.get("action") == "add_header" and rows.isdecimal():
-        data["headers-TOTAL_FORMS"] = str(int(rows) + 1)
+        data["headers-TOTAL_FORMS"] = str(whole_number(rows) + 1)
     if data.get("action") == pasted_curl.ACTION:
         pasted = pasted_curl.fill_in(data)
     if data.get("action") == "use_preset" or "fill" in data:

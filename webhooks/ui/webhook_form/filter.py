@@ -36,6 +36,7 @@ from webhooks.filters import (
     value_words,
 )
 from webhooks.ui.fields import MOVES
+from webhooks.ui.requests import whole_number
 
 # What filters of calls are mostly about, in this order, above the long list.
 _COMMON = (
@@ -463,9 +464,9 @@ def edit_rows(root: ConditionGroup, action: str) -> str:
     if verb == "preset":
         focus = _add_preset(root, argument)
     elif verb in ("add", "group") and argument.isdecimal():
-        focus = _add(root, int(argument), is_group=verb == "group")
+        focus = _add(root, whole_number(argument), is_group=verb == "group")
     elif verb in ("up", "down", "remove") and argument.isdecimal():
-        focus = _edit_part(root, int(argument), verb)
+        focus = _edit_part(root, whole_number(argument), verb)
     root.count()
     return focus
 

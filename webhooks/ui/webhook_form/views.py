@@ -45,7 +45,7 @@ from webhooks.models import (
 from webhooks.security.encryption import SecretUnreadableError
 from webhooks.ui import trail
 from webhooks.ui.expired_session import keeps_typed
-from webhooks.ui.requests import HtmxRequest, button, page
+from webhooks.ui.requests import HtmxRequest, button, page, whole_number
 from webhooks.ui.status import has_token_problem, needs_token
 from webhooks.ui.webhook_form import context as form_context
 from webhooks.ui.webhook_form import oauth_fields
@@ -258,7 +258,8 @@ def _webhook(request: HttpRequest) -> Webhook:
     _check_editor(request, "change_webhook" if pk else "add_webhook")
     if not pk.isdecimal():
         return Webhook()
-    return get_object_or_404(Webhook.objects.present().select_related("credential"), pk=pk)
+    present = Webhook.objects.present().select_related("credential")
+    return get_object_or_404(present, pk=whole_number(pk))
 
 
 def _check_editor(request: HttpRequest, *any_of: str) -> None:

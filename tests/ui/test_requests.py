@@ -1,0 +1,31 @@
+"""Numbers that come with a request, of any length."""
+
+import pytest
+from django.urls import reverse
+
+from tests.factories import make_webhook
+from tests.people import Browser, logged_in
+
+LONG = "9" * 5000
+
+
+@pytest.fixture
+def browser() -> Browser:
+    return logged_in(name="ann", is_superuser=True, is_staff=True)
+
+
+@pytest.mark.django_db
+def test_a_number_of_thousands_of_digits_is_no_fault(browser: Browser) -> None:
+    make_webhook()
+    asked = {
+        f"{reverse('webhooks:connection_panel')}?connection={LONG}": 200,
+        f"{reverse('webhooks:deliveries')}?counted={LONG}": 200,
+        f"/admin/webhooks/webhook/{LONG}/change/": 404,
+    }
+    for address, status in asked.items():
+        assert browser.get(address).status_code == status, address[:60]
+    posted = {"webhook": LONG, "filter_action": f"add:{LONG}"}
+    assert browser.post(reverse("webhooks:preview"), posted).status_code == 404
+    more_headers = {"action": "add_header", "headers-TOTAL_FORMS": LONG}
+    more_headers |= {"headers-INITIAL_FORMS": "0"}
+    assert browser.post(reverse("webhooks:create"), more_headers).status_code < 500
