@@ -85,7 +85,7 @@ def token(**fields: Any) -> Reply:
 
 
 @contextmanager
-def fake_provider() -> Iterator[FakeProvider]:
+def fake_provider(port: int = 0) -> Iterator[FakeProvider]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
@@ -103,7 +103,7 @@ def fake_provider() -> Iterator[FakeProvider]:
         def log_message(self, format: str, *args: object) -> None:
             """Stay quiet."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
     # A client that gave up must not hold up the test.
     server.block_on_close = False

@@ -24,7 +24,6 @@ from tests.sandbox import (
 from tests.services import HOST, free_port
 from webhooks import events, oauth
 from webhooks.models import (
-    Credential,
     Delivery,
     HoldReason,
     OAuthToken,
@@ -177,10 +176,12 @@ def provider_trouble(world: World) -> None:
     def answer(asked: Asked) -> Reply:
         return token(expires_in=3600) if is_back else _TROUBLES[asked.path]
 
-    with fake_provider() as fake:
+    port_of_down = free_port()
+    with ExitStack() as servers:
+        fake = servers.enter_context(fake_provider())
         fake.reply(answer)
         urls = {path: f"{fake.url}{path}" for path in _TROUBLES}
-        urls["/down"] = f"http://{HOST}:{free_port()}/token"
+        urls["/down"] = f"http://{HOST}:{port_of_down}/token"
         webhooks = [_webhook(world, None, path, token_url=url) for path, url in urls.items()]
         for webhook in webhooks:
             _store_expired(webhook)
@@ -197,10 +198,7 @@ def provider_trouble(world: World) -> None:
             check(row.refresh_token == "the-refresh-token", f"{webhook.name} lost its grant")
             check(row.state not in _BLOCKED, f"{webhook.name} is {row.state}")
         is_back = True
-        # Another port is another origin, so a person enters the secret again too.
-        down = Credential.objects.get(webhook__name="/down")
-        secret = AUTHORIZATION_CLIENT.client_secret
-        change(down, token_url=f"{fake.url}/down", client_secret=secret)
+        servers.enter_context(fake_provider(port_of_down)).reply(answer)
         seconds = world.settle(90)
     world.notes.append(f"all delivered {seconds:.0f} s after it came back")
     world.verify()
