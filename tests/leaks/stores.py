@@ -42,7 +42,7 @@ def _postgres(url: str) -> Iterator[Sink]:
         ).fetchall()
         for (table,) in tables:
             name = sql.Identifier(table)
-            command = sql.SQL("COPY {} TO STDOUT").format(name)
+            command = sql.SQL("COPY (SELECT * FROM {}) TO STDOUT").format(name)
             with connection.cursor().copy(command) as copy:
                 copied = b"".join(bytes(part) for part in copy)
             yield Sink("database", f"COPY of {table}", copied.decode())
