@@ -237,6 +237,19 @@ def test_the_limit_of_rows_drops_a_partition_that_is_too_many(
     assert old_ones() == [partitions.EVENT]
 
 
+@pytest.mark.usefixtures("old_partitions")
+def test_the_limit_of_rows_drops_no_partition_of_unknown_size(
+    settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.WEBHOOKS_RETENTION_DAYS = 365
+    settings.WEBHOOKS_RETENTION_ROWS = 2
+    monkeypatch.setattr(retention, "_estimated_deliveries", Delivery.objects.count)
+    webhook = make_webhook()
+    rows = [aged(webhook) for _ in range(3)]
+    assert retention.delete_old_rows() == 1
+    assert Delivery.objects.filter(pk__in=rows).count() == 2
+
+
 @pytest.fixture
 def other() -> Iterator[psycopg.Connection]:
     parameters = connection.get_connection_params()

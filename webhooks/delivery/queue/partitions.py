@@ -174,6 +174,9 @@ def drop_deliveries(before: dt.datetime, *, at_most: int | None = None) -> int:
             break
         if at_most is not None and dropped + partition.rows > at_most:
             break
+        if at_most is not None and partition.rows <= 0:
+            # Not analyzed yet: how many it has is not known.
+            continue
         with _or_later("partition_not_dropped", partition.name):
             if _drop_deliveries(partition):
                 dropped += partition.rows
