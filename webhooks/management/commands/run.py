@@ -1,10 +1,12 @@
 """`manage.py run`: the whole product in one process. See `config.environment` for its start."""
 
 import fcntl
+import logging
 import os
 import secrets
 import signal
 import socket
+import threading
 import time
 from argparse import ArgumentParser
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any
 
+from celery import signals
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
@@ -20,14 +23,19 @@ from django.core.wsgi import get_wsgi_application
 from django.db import DatabaseError, connection
 from waitress.server import BaseWSGIServer, MultiSocketServer, create_server
 
+from config.celery import app
 from config.environment import add_arguments
+from webhooks.delivery.drains import QUEUE
 from webhooks.management import sandbox
-from webhooks.management.background import Background
 from webhooks.models.tables import older_tables
 from webhooks.security import key_check
+from webhooks.tasks import sweep
 
 _ADMIN = "admin"
 _WEB_THREADS = 8
+# One thread drains; the others sweep, refresh tokens and delete old rows.
+_WORKER_THREADS = 4
+_WORKER_NAME = "webhooks@run"
 _SAME_SIGNAL_SECONDS = 1.0
 # gunicorn takes less; the longest address of a page has a few thousand characters.
 _MAX_HEADER_BYTES = 32_768
@@ -75,7 +83,7 @@ class Command(BaseCommand):
             addresses = stack.enter_context(sandbox.running(port + 1))
             if sandbox.prepare_webhooks(addresses):
                 lines += _sandbox_lines(addresses)
-        stack.enter_context(Background())
+        stack.enter_context(_Background())
         return web, lines
 
     def _say(self, text: str) -> None:
@@ -201,3 +209,46 @@ def _sandbox_lines(addresses: sandbox.Addresses) -> list[str]:
         "     as demo with the password demo, approve, then press Send test.",
         f"  What they send arrives at {addresses.receiver}/",
     ]
+
+
+class _Background:
+    """A context manager: the Celery worker and the clock run as threads inside its block.
+
+    Nothing here touches signal handlers: they belong to the main thread. The queue is rows, so what
+    these threads had in hand when they ended is found again by the next start.
+    """
+
+    def __init__(self) -> None:
+        # One line a task would bury what people should read here.
+        level = logging.DEBUG if settings.LOG_LEVEL == "DEBUG" else logging.WARNING
+        logging.getLogger("celery").setLevel(level)
+        self._worker = app.WorkController(
+            app=app,
+            hostname=_WORKER_NAME,
+            pool="threads",
+            concurrency=_WORKER_THREADS,
+            queues=[settings.CELERY_TASK_DEFAULT_QUEUE, QUEUE],
+            # What `celery worker` sends too; the bare controller leaves it out.
+            ready_callback=lambda consumer: signals.worker_ready.send(sender=consumer),
+            # The step of `config.celery`.
+            clock=True,
+            # They speak to other workers, of which this one has no need to know.
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+        )
+        self._worker_thread = threading.Thread(target=self._worker.start, name="worker")
+
+    def __enter__(self) -> "_Background":
+        self._worker_thread.start()
+        # Not only after the first period: what waited for this start goes out now.
+        sweep.delay()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop as `celery worker` does on SIGTERM: tasks in hand finish or hand back their rows."""
+        signals.worker_shutting_down.send(
+            sender=_WORKER_NAME, sig="SIGTERM", how="Warm", exitcode=0
+        )
+        self._worker.stop()
+        self._worker_thread.join()
