@@ -24,7 +24,7 @@ _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-class _Array:
+class _ColumnArray:
     """An array as it goes to the server, a class for each type."""
 
     __slots__ = ("data",)
@@ -38,19 +38,19 @@ class _Array:
             self.data = _empty(0, 0, self.element_oid)
 
 
-class _Texts(_Array):
+class _Texts(_ColumnArray):
     oid, element_oid = 1009, 25
 
 
-class _Bytes(_Array):
+class _Bytes(_ColumnArray):
     oid, element_oid = 1001, 17
 
 
-class _Moments(_Array):
+class _Moments(_ColumnArray):
     oid, element_oid = 1185, 1184
 
 
-class _Numbers(_Array):
+class _Numbers(_ColumnArray):
     oid, element_oid = 1016, 20
 
 
@@ -61,37 +61,37 @@ _KNOWN: dict[str | None, bytes] = {
 _KNOWN[None] = _length(-1)
 
 
-def texts(values: Sequence[str | None]) -> _Array:
+def texts(values: Sequence[str | None]) -> _ColumnArray:
     elements = [
         _KNOWN.get(value) or _length(len(data := str(value).encode())) + data for value in values
     ]
     return _Texts(elements, len(values))
 
 
-def binaries(values: Sequence[bytes]) -> _Array:
+def binaries(values: Sequence[bytes]) -> _ColumnArray:
     parts = [part for value in values for part in (_length(len(value)), value)]
     return _Bytes(parts, len(values))
 
 
-def moments(values: Sequence[datetime]) -> _Array:
+def moments(values: Sequence[datetime]) -> _ColumnArray:
     elements = [_eight_bytes(8, (value - _EPOCH) // _MICROSECOND) for value in values]
     return _Moments(elements, len(values))
 
 
-def numbers(values: Sequence[int]) -> _Array:
+def numbers(values: Sequence[int]) -> _ColumnArray:
     """Make an array of bigint."""
     return _Numbers([_eight_bytes(8, value) for value in values], len(values))
 
 
-class _ArrayDumper(Dumper):
+class _ColumnDumper(Dumper):
     format = Format.BINARY
 
-    def dump(self, obj: _Array) -> bytes:
+    def dump(self, obj: _ColumnArray) -> bytes:
         return obj.data
 
 
 _DUMPERS = [
-    (kind, type("_ArrayDumper", (_ArrayDumper,), {"oid": kind.oid}))
+    (kind, type("_ColumnDumper", (_ColumnDumper,), {"oid": kind.oid}))
     for kind in (_Texts, _Bytes, _Moments, _Numbers)
 ]
 
