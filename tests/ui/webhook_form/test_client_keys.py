@@ -91,6 +91,13 @@ def test_secrets_of_several_lines_are_kept_cleared_and_never_shown(
     assert webhook.credential.client_certificate
 
 
+def saved_with_certificate(kind: str, text: str) -> tuple[Webhook, dict[str, str]]:
+    """Return a webhook with a client certificate and key, and its other fields as posted."""
+    basic = {"basic_login": "l", "basic_password": "p"} if kind == "basic" else {}
+    fields = {**SIGNING, "authorization_type": kind, "client_key": text, **basic}
+    return saved(**fields, client_certificate=text), fields
+
+
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
@@ -105,10 +112,7 @@ def test_the_closed_settings_say_what_they_hold(
     browser: Client,
     certificates: Certificates,  # noqa: F811
 ) -> None:
-    text = (certificates.folder / "good.pem").read_text()
-    basic = {"basic_login": "l", "basic_password": "p"} if kind == "basic" else {}
-    fields = {**SIGNING, "authorization_type": kind, "client_key": text, **basic}
-    webhook = saved(**fields, client_certificate=text)
+    webhook, _ = saved_with_certificate(kind, (certificates.folder / "good.pem").read_text())
 
     page = browser.get(reverse("webhooks:edit", args=[webhook.pk]))
 
@@ -122,9 +126,7 @@ def test_a_stored_certificate_or_key_is_asked_for_again_at_another_origin(
     certificates: Certificates,  # noqa: F811
 ) -> None:
     text = (certificates.folder / "good.pem").read_text()
-    basic = {"basic_login": "l", "basic_password": "p"} if kind == "basic" else {}
-    fields = {**SIGNING, "authorization_type": kind, "client_key": text, **basic}
-    webhook = saved(**fields, client_certificate=text)
+    webhook, fields = saved_with_certificate(kind, text)
     stored = {name: one for name, one in fields.items() if name not in ("client_key",)}
 
     moved = bound(webhook, **{**stored, "url": "http://127.0.0.1:8/hook"})
