@@ -106,7 +106,8 @@ def event(request: HttpRequest, event_id: str) -> HttpResponse:
 
 def event_context(request: HttpRequest, event: Event) -> dict[str, Any]:
     """Return what `webhooks/deliveries/_event.html` shows, in the product and in Django admin."""
-    lines, unconcerned = [], []
+    lines: list[dict[str, Any]] = []
+    unconcerned: list[dict[str, Any]] = []
     for one in event_detail.lines_of(event):
         sent = one["verdict"].get("deliveries", [])
         one["deliveries"] = [(delivery, page_url(request, delivery)) for delivery in sent]
