@@ -79,8 +79,9 @@ class _Caller:
     """A good key, remembered for a second."""
 
     key_hash: str
-    prefix: str
     pk: int
+    # What its events keep as their source.
+    source: str
     looked_at: float
     last_used_at: datetime | None
     # Whether some request looks it up again.
@@ -198,7 +199,7 @@ def _event(fields: Mapping[str, Any], caller: _Caller) -> events.NewEvent:
         fields["payload"],
         idempotency_key=fields.get("idempotency_key"),
         occurred_at=_occurred_at(fields),
-        source=messages.dump("api_key", prefix=caller.prefix),
+        source=caller.source,
     )
 
 
@@ -268,7 +269,13 @@ def _look_up(key_hash: str) -> _Caller | None:
         return None
     if len(_callers) >= _MAX_KEYS:
         _callers.clear()
-    caller = _Caller(key_hash, api_key.prefix, api_key.pk, now, api_key.last_used_at)
+    caller = _Caller(
+        key_hash,
+        api_key.pk,
+        messages.dump("api_key", prefix=api_key.prefix),
+        now,
+        api_key.last_used_at,
+    )
     _callers[key_hash] = caller
     return caller
 
@@ -342,8 +349,8 @@ def _parse(body: bytes) -> Any:
 def _checked(fields: Any) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise RequestError(400, "not_object", _("The body is a JSON object."))
-    for name in sorted(fields.keys() - _FIELDS):
-        shown = payloads.shown(name)
+    if not fields.keys() <= _FIELDS:
+        shown = payloads.shown(min(fields.keys() - _FIELDS))
         raise RequestError(422, "unknown_field", _("There is no field “%s”.") % shown, field=shown)
     if not isinstance(fields.get("type"), str):
         message = _("Name the event type, for example “call.incoming.after”.")
