@@ -89,9 +89,9 @@ class Load:
 class Many:
     # By how many webhooks have due rows.
     due: dict[int, Load] = field(default_factory=dict)
-    # Beside so many that only wait.
+    # Beside that many that only wait.
     waiting: dict[int, Load] = field(default_factory=dict)
-    # One event to so many webhooks, deliveries a second.
+    # One event to that many webhooks, deliveries a second.
     wide: dict[int, float] = field(default_factory=dict)
 
     def growth(self, of: str) -> dict[str, float]:
@@ -168,7 +168,7 @@ def _due(stage: Stage, worker: Worker, webhooks: list[int], rows: int, healthy: 
     _drain(stage, worker, [*webhooks, healthy], len(webhooks) + 1)
     stage.timing_receiver.arrivals()
     cost, rate = _drain(stage, worker, webhooks, rows)
-    # Once more, for how long others take meanwhile.
+    # Once more, for how long others take during that.
     stage.fill(rows, webhooks)
     notify()
     times = _singly(stage, healthy, webhooks)
@@ -195,7 +195,7 @@ def _beside_waiting(
 def _drain(
     stage: Stage, worker: Worker, webhooks: list[int], rows: int, *, one_event: bool = False
 ) -> tuple[float, float]:
-    """Deliver so many rows; return CPU microseconds for each, and how many that were a second."""
+    """Deliver that many rows; return CPU microseconds for each, and how many that were a second."""
     with stage.asleep([worker]):
         stage.fill(rows, webhooks)
         if one_event:
