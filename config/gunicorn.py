@@ -5,6 +5,7 @@ import os
 
 # Most of a request is waiting for the database, and threads share commits: docs/performance.md.
 threads = 16
+worker_class = "config.web_worker.StayingWorker"
 worker_tmp_dir = "/dev/shm"  # noqa: S108 - a heartbeat that waits for no disk.
 control_socket_disable = True
 # Several processes share what was loaded before they were forked; for one that would cost more.

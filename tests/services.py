@@ -144,7 +144,7 @@ class Server(ABC):
 
     @abstractmethod
     def _answers(self) -> bool:
-        """Say whether the server takes a connection and a command."""
+        """Return whether the server takes a connection and a command."""
 
     def kill(self) -> None:
         """End the process with SIGKILL, as a crash of the machine would."""

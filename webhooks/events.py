@@ -67,6 +67,7 @@ __all__ = [
     "resume",
     "rotate_signing_secret",
     "send_test",
+    "wake_drains",
 ]
 
 # How long a rotated signing secret still signs.
@@ -139,6 +140,8 @@ def publish_together(item: NewEvent) -> Published:
     """Accept one event as `publish` does, in one transaction with those of other threads.
 
     What cannot be written with the others is published alone: neither fails because of the other.
+    The caller calls `wake_drains` after it: once its client has the answer, which waits for nothing
+    more then.
     """
     check(item)
     result = None if connection.in_atomic_block else _together.submit(item)
@@ -160,13 +163,18 @@ def _publish_group(items: Sequence[NewEvent]) -> Sequence[Published | InvalidEve
             raise
         logger.warning("group_failed events=%d error=%s", len(items), error)
         return [None] * len(items)
-    if any(isinstance(one, Published) and one.deliveries for one in accepted):
-        _soon.call()
     return accepted
 
 
-# Beyond 20 groups a second a drain is woken for several at once: each costs half as much then.
-_soon = RareCalls(tasks.notify, every_seconds=0.05, burst=10)
+# Beyond 20 events a second a drain is woken for several at once: each costs half as much then.
+_soon = RareCalls(lambda: tasks.notify(), every_seconds=0.05, burst=10)
+
+
+def wake_drains() -> None:
+    """Tell the drains of what was committed, at once or within 50 ms. Never raises."""
+    _soon.call()
+
+
 # Requests of one process whose events share a commit, at most: each may have a megabyte.
 _together = GroupCommit(_publish_group, at_most=32)
 

@@ -80,7 +80,7 @@ def test_grants_of_one_person_that_end_together_are_one_mail() -> None:
     ended = [granted_by(person, lost_grant(name=f"CRM {number}")) for number in range(3)]
     assert notifications.look(NOW) == 1
     [message] = mail.outbox
-    assert "3 grants need re-authorization" in message.subject
+    assert "3 access tokens need re-authorization" in message.subject
     assert "anna granted all of them" in message.body
     assert "/integrations/webhooks/connections/grants/" in message.body
     for webhook in ended:
@@ -91,7 +91,7 @@ def test_grants_of_one_person_that_end_together_are_one_mail() -> None:
     assert Event.objects.filter(type="webhook.reauthorization_required").count() == 3
     assert notifications.look(NOW + dt.timedelta(minutes=1)) == 0
     assert notifications.look(NOW + dt.timedelta(hours=25)) == 1
-    assert mail.outbox[1].subject.startswith("Still so: 3 grants")
+    assert mail.outbox[1].subject.startswith("Still so: 3 access tokens")
 
 
 def test_grants_of_others_at_others_or_told_to_others_are_mails_of_their_own() -> None:

@@ -6,18 +6,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.db import InterfaceError, InternalError, OperationalError, connection
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from tests.waiting import eventually
+from webhooks import tasks
 from webhooks.api import events
 from webhooks.models import ApiKey, Delivery, Event, Webhook
 from webhooks.templatetags.interface import sentence
@@ -192,6 +196,47 @@ def test_a_revoked_key_is_refused_a_second_later(send: Any) -> None:
     ApiKey.objects.update(revoked_at=timezone.now())
     time.sleep(1)
     error_of(send(), 401)
+
+
+def test_a_key_in_use_is_looked_up_once_the_client_has_its_answer(
+    send: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(events, "time", SimpleNamespace(monotonic=lambda: now))
+    asked: list[bool] = []
+    for now in (0.0, 0.4, 0.6, 1.2, 1.5, 2.4, 2.5):
+        with CaptureQueriesContext(connection) as queries:
+            assert send().status_code == 202
+        looked_up = ['FROM "webhooks_apikey"' in query["sql"] for query in queries]
+        asked.append(looked_up[0])
+        assert any(looked_up[1:]) == (now in (0.6, 1.2))
+    # At first, and after a second without a request.
+    assert asked == [True, False, False, False, False, True, False]
+
+
+def test_a_key_that_was_revoked_is_not_renewed(send: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(events, "time", SimpleNamespace(monotonic=lambda: now))
+    assert send().status_code == 202
+    ApiKey.objects.update(revoked_at=timezone.now())
+    now = 0.6
+    assert send().status_code == 202
+    error_of(send(), 401)
+
+
+def test_drains_are_woken_once_the_client_has_its_answer(
+    plain_key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+    monkeypatch.setattr(tasks, "notify", lambda: heard.append("notify"))
+    make_webhook()
+    request = RequestFactory().post(
+        URL, json.dumps(BODY), "application/json", headers={"Authorization": f"Bearer {plain_key}"}
+    )
+    response = events.publish_event(request)
+    assert (response.status_code, heard) == (202, [])
+    response.close()
+    eventually(lambda: heard == ["notify"])
 
 
 def test_nothing_is_read_before_the_key_is_known(send: Any) -> None:

@@ -47,7 +47,7 @@ SELECT 'dlv_' || id, 1, now(), 1, 1, '127.0.0.1', 'POST http://127.0.0.1/hook',
 
 @dataclass(slots=True)
 class Cost:
-    """Median milliseconds for a batch of 500 behind so many finished rows."""
+    """Median milliseconds for a batch of 500 behind that many finished rows."""
 
     history: int
     claim_ms: float

@@ -54,7 +54,7 @@ def _options() -> argparse.Namespace:
 
 
 def _run(command: list[str], rows: list[Row]) -> bool:
-    """Run one database's faults, show each row as it comes, and say whether all ended well."""
+    """Run one database's faults, show each row as it comes, and return whether all ended well."""
     with subprocess.Popen(
         [sys.executable, "-m", "tests.faults.one", *command],
         cwd=ROOT,

@@ -44,7 +44,7 @@ def _die() -> None:
 
 
 def _strikes() -> bool:
-    """Say whether this is the first time, over all processes of the run."""
+    """Return whether this is the first time, over all processes of the run."""
     try:
         Path(os.environ["FAULT_MARKER"]).touch(exist_ok=False)
     except FileExistsError:

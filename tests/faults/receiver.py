@@ -131,7 +131,7 @@ class CountingReceiver:
         )
 
     def has_equal_bytes(self) -> bool:
-        """Say whether each webhook-id came with the same body every time."""
+        """Return whether each webhook-id came with the same body every time."""
         digests: dict[str, set[str]] = defaultdict(set)
         for arrival in self.arrivals:
             digests[arrival.event_id].add(arrival.digest)

@@ -71,7 +71,7 @@ def check(given: tuple[str, bool]) -> bool:
 
 
 def _is_home(issuer: str) -> bool:
-    """Say whether this is the origin, also in other letters or with its port."""
+    """Return whether this is the origin, also in other letters or with its port."""
     parts = urlsplit(issuer)
     host = (parts.hostname or "").rstrip(".")
     return (parts.scheme, host, parts.port or 443) == ("https", "provider.example.com", 443)

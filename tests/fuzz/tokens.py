@@ -102,7 +102,7 @@ def check(given: dict[str, Any]) -> bool:
 
 
 def storable(text: str) -> bool:
-    """Say whether every database takes a text: UTF-8, without NUL."""
+    """Return whether every database takes a text: UTF-8, without NUL."""
     text.encode()
     return "\0" not in text
 

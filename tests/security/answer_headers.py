@@ -40,7 +40,7 @@ def missing(answer: Any) -> dict[str, str | None]:
 
 
 def is_strict(policy: str) -> bool:
-    """Say whether a policy lets a page run and show nothing but this site's own files."""
+    """Return whether a policy lets a page run and show nothing but this site's own files."""
     rules = {words[0]: set(words[1:]) for one in policy.split(";") if (words := one.split())}
     nothing, own = {"'none'"}, {"'self'"}
     return (

@@ -53,7 +53,7 @@ def is_public(address: str) -> bool:
 def is_denied(
     address: str, *, allowed: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network] = LOOPBACK
 ) -> bool:
-    """Say whether nothing may be connected to an address, outside of the named networks."""
+    """Return whether nothing may be connected to an address, outside of the named networks."""
     if "%" in address:
         return True
     ip = ipaddress.ip_address(address)

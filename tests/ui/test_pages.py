@@ -43,7 +43,7 @@ def test_every_address_is_a_page_or_none_for_a_reason(browser: Client, scene: Sc
 
 
 def refuses_get(name: str, browser: Client) -> bool:
-    """Say whether an address takes POST only."""
+    """Return whether an address takes POST only."""
     [(_template, names), *_] = _reversals(name)
     values = {"pk": "1", "delivery_id": "dlv_1", "object_id": "1", "id": "1"}
     address = reverse(name, kwargs={key: values[key] for key in names})

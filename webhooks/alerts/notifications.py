@@ -288,11 +288,13 @@ def _headline(incident: Incident, *, is_reminder: bool) -> str:
 
 def _headline_of_many(group: list[Incident], *, is_reminder: bool) -> str:
     texts = {
-        (IncidentKind.REAUTHORIZATION, False): _("%(count)d grants need re-authorization"),
-        (IncidentKind.REAUTHORIZATION, True): _("Still so: %(count)d grants need re-authorization"),
-        (IncidentKind.TOKEN_ENDING, False): _("%(count)d grants need re-authorization soon"),
+        (IncidentKind.REAUTHORIZATION, False): _("%(count)d access tokens need re-authorization"),
+        (IncidentKind.REAUTHORIZATION, True): _(
+            "Still so: %(count)d access tokens need re-authorization"
+        ),
+        (IncidentKind.TOKEN_ENDING, False): _("%(count)d access tokens need re-authorization soon"),
         (IncidentKind.TOKEN_ENDING, True): _(
-            "Still so: %(count)d grants need re-authorization soon"
+            "Still so: %(count)d access tokens need re-authorization soon"
         ),
     }
     return texts[IncidentKind(group[0].kind), is_reminder] % {"count": len(group)}

@@ -14,6 +14,7 @@ from functools import wraps
 from typing import Any
 
 from django.conf import settings
+from django.db import Error as DatabaseError
 from django.db import InterfaceError, InternalError, OperationalError
 from django.db.models import Q
 from django.http import HttpRequest, JsonResponse
@@ -38,7 +39,8 @@ _NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 _FIELDS = frozenset({"type", "payload", "idempotency_key", "occurred_at"})
 # How exact "last used" is; a write for each request would be the API's slowest part.
 _LAST_USED_STEP = timedelta(minutes=1)
-# How long a key is good that was revoked meanwhile, and how many are remembered.
+# How long a key is good that was revoked meanwhile, and how many are remembered. One in use is
+# looked up again after half the time, when nobody waits for it.
 _KEY_SECONDS = 1.0
 _MAX_KEYS = 1000
 # A client that the database could not serve tries again after these seconds.
@@ -76,10 +78,14 @@ class RequestError(Exception):
 class _Caller:
     """A good key, remembered for a second."""
 
-    prefix: str
+    key_hash: str
     pk: int
+    # What its events keep as their source.
+    source: str
     looked_at: float
     last_used_at: datetime | None
+    # Whether some request looks it up again.
+    is_renewed: bool = False
 
 
 def _endpoint(publish: Callable[[HttpRequest], JsonResponse]) -> View:
@@ -121,7 +127,22 @@ def publish_event(request: HttpRequest) -> JsonResponse:
         published = events.publish_together(_event(fields, caller))
     except events.InvalidEventError as error:
         raise _refusal(error) from error
-    return JsonResponse(_accepted(published), status=202)
+    return _Accepted(published, caller)
+
+
+class _Accepted(JsonResponse):
+    """The answer to one event. What can wait is done once the client has it."""
+
+    def __init__(self, published: events.Published, caller: "_Caller") -> None:
+        super().__init__(_accepted(published), status=202)
+        self._is_new = not published.is_duplicate
+        self._caller = caller
+
+    def close(self) -> None:
+        super().close()
+        if self._is_new:
+            events.wake_drains()
+        _renew(self._caller)
 
 
 @_endpoint
@@ -178,7 +199,7 @@ def _event(fields: Mapping[str, Any], caller: _Caller) -> events.NewEvent:
         fields["payload"],
         idempotency_key=fields.get("idempotency_key"),
         occurred_at=_occurred_at(fields),
-        source=messages.dump("api_key", prefix=caller.prefix),
+        source=caller.source,
     )
 
 
@@ -233,19 +254,42 @@ def _insufficient(missing: MissingScopeError) -> RequestError:
 @sensitive_variables()
 def _caller_of(plain: str) -> _Caller | None:
     """Return who has a key; one that is revoked is still good for _KEY_SECONDS at most."""
-    digest = hash_key(plain)
-    now = time.monotonic()
-    caller = _callers.get(digest)
-    if caller is None or now - caller.looked_at >= _KEY_SECONDS:
-        _callers.pop(digest, None)
-        api_key = ApiKey.objects.verify(plain)
-        if api_key is None:
-            return None
-        if len(_callers) >= _MAX_KEYS:
-            _callers.clear()
-        caller = _Caller(api_key.prefix, api_key.pk, now, api_key.last_used_at)
-        _callers[digest] = caller
+    key_hash = hash_key(plain)
+    caller = _callers.get(key_hash)
+    if caller is None or time.monotonic() - caller.looked_at >= _KEY_SECONDS:
+        caller = _look_up(key_hash)
     return caller
+
+
+def _look_up(key_hash: str) -> _Caller | None:
+    now = time.monotonic()
+    api_key = ApiKey.objects.verify_hash(key_hash)
+    if api_key is None:
+        _callers.pop(key_hash, None)
+        return None
+    if len(_callers) >= _MAX_KEYS:
+        _callers.clear()
+    caller = _Caller(
+        key_hash,
+        api_key.pk,
+        messages.dump("api_key", prefix=api_key.prefix),
+        now,
+        api_key.last_used_at,
+    )
+    _callers[key_hash] = caller
+    return caller
+
+
+def _renew(caller: _Caller) -> None:
+    """Look a key up again before it has to be, so that a client that goes on waits for none."""
+    if caller.is_renewed or time.monotonic() - caller.looked_at < _KEY_SECONDS / 2:
+        return
+    caller.is_renewed = True
+    try:
+        _look_up(caller.key_hash)
+    except (MissingScopeError, DatabaseError) as error:
+        # The next request asks again, and answers.
+        logger.info("key_not_renewed error=%s", type(error).__name__)
 
 
 def _note_use(caller: _Caller) -> None:
@@ -305,8 +349,8 @@ def _parse(body: bytes) -> Any:
 def _checked(fields: Any) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise RequestError(400, "not_object", _("The body is a JSON object."))
-    for name in sorted(fields.keys() - _FIELDS):
-        shown = payloads.shown(name)
+    if not fields.keys() <= _FIELDS:
+        shown = payloads.shown(min(fields.keys() - _FIELDS))
         raise RequestError(422, "unknown_field", _("There is no field “%s”.") % shown, field=shown)
     if not isinstance(fields.get("type"), str):
         message = _("Name the event type, for example “call.incoming.after”.")

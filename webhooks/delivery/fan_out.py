@@ -142,16 +142,7 @@ def accept_at_once(
     types = {item.type for item in items}
     for _attempt in range(2):
         known = _subscriptions_of(types)
-        results: list[Published | InvalidEventError | None] = []
-        events: list[NewEventRow] = []
-        deliveries: list[NewDelivery] = []
-        for item in items:
-            try:
-                result = _fanned_out(item, known, events, deliveries)
-            except InvalidEventError as error:
-                results.append(error)
-            else:
-                results.append(result)
+        results, events, deliveries = _fanned_out(items, known.by_type)
         if not events:
             return results
         version, written = queue.backend().enqueue_at_once(
@@ -167,18 +158,27 @@ def accept_at_once(
 
 
 def _fanned_out(
-    item: NewEvent,
-    known: "_Subscriptions",
-    events: list[NewEventRow],
-    deliveries: list[NewDelivery],
-) -> Published | None:
-    if len(deliveries) > _MAX_ROWS_IN_MEMORY:
-        return None
-    fingerprint = _fingerprint(item) if item.idempotency_key else ""
-    event, rows = fan_out(item, fingerprint, known.by_type[item.type])
-    events.append(event)
-    deliveries += rows
-    return Published(event.id, len(rows), event.filtered_count, False)
+    items: Sequence[NewEvent], wanting: Mapping[str, Sequence["_Subscriber"]]
+) -> tuple[list[Published | InvalidEventError | None], list[NewEventRow], list[NewDelivery]]:
+    """Return what comes of each event if it is new, and the rows; None for one too many."""
+    results: list[Published | InvalidEventError | None] = []
+    events: list[NewEventRow] = []
+    receivers: list[tuple[str, _Subscriber]] = []
+    now = timezone.now()
+    for item, event_id in zip(items, ids.event_ids(len(items)), strict=True):
+        if len(receivers) > _MAX_ROWS_IN_MEMORY:
+            results.append(None)
+            continue
+        try:
+            fingerprint = _fingerprint(item) if item.idempotency_key else ""
+            event, chosen = _judged(item, fingerprint, wanting[item.type], event_id, now)
+        except InvalidEventError as error:
+            results.append(error)
+            continue
+        events.append(event)
+        receivers += [(event_id, one) for one in chosen]
+        results.append(Published(event_id, len(chosen), event.filtered_count, False))
+    return results, events, _deliveries(receivers)
 
 
 class _Subscriptions(NamedTuple):
@@ -385,8 +385,19 @@ def _wanting(subscribers: Sequence[_Subscriber], type: str) -> list[_Subscriber]
 def fan_out(
     item: NewEvent, fingerprint: str, wanting: Sequence[_Subscriber]
 ) -> tuple[NewEventRow, list[NewDelivery]]:
-    event_id = ids.event_id()
-    occurred_at = item.occurred_at or timezone.now()
+    event, chosen = _judged(item, fingerprint, wanting, ids.event_id(), timezone.now())
+    return event, _deliveries([(event.id, one) for one in chosen])
+
+
+def _judged(
+    item: NewEvent,
+    fingerprint: str,
+    wanting: Sequence[_Subscriber],
+    event_id: str,
+    now: dt.datetime,
+) -> tuple[NewEventRow, Sequence[_Subscriber]]:
+    """Make the row of an event; return it and whose filters let it through."""
+    occurred_at = item.occurred_at or now
     document = _document(item, event_id, occurred_at)
     values: filters.Folded | None = None
     chosen: list[_Subscriber] = []
@@ -396,23 +407,29 @@ def fan_out(
             if not subscriber.filter.matches(values):
                 continue
         chosen.append(subscriber)
-    deliveries = [
-        NewDelivery(delivery_id, event_id, one.id, one.status, _EVENT, one.hold_reason)
-        for delivery_id, one in zip(ids.delivery_ids(len(chosen)), chosen, strict=True)
-    ]
     event = NewEventRow(
-        id=event_id,
-        type=item.type,
-        payload=document,
-        occurred_at=occurred_at,
-        filtered_count=len(wanting) - len(deliveries),
-        idempotency_key=item.idempotency_key,
-        fingerprint=fingerprint,
-        source=item.source[:100],
-        call_id=_call_id(item.payload),
-        **phones.numbers_of(item.payload)._asdict(),
+        event_id,
+        item.type,
+        document,
+        occurred_at,
+        len(wanting) - len(chosen),
+        item.idempotency_key,
+        fingerprint,
+        item.source[:100],
+        _call_id(item.payload),
+        *phones.numbers_of(item.payload),
     )
-    return event, deliveries
+    return event, chosen
+
+
+def _deliveries(receivers: Sequence[tuple[str, _Subscriber]]) -> list[NewDelivery]:
+    """Make the rows of events, given by their ids, for their webhooks."""
+    return [
+        NewDelivery(delivery_id, event_id, one.id, one.status, _EVENT, one.hold_reason)
+        for delivery_id, (event_id, one) in zip(
+            ids.delivery_ids(len(receivers)), receivers, strict=True
+        )
+    ]
 
 
 def sample_payload(webhook: Webhook, event_type: str) -> dict[str, Any]:

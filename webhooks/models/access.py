@@ -49,7 +49,12 @@ class ApiKeyManager(models.Manager["ApiKey"]):
 
     def verify(self, plain: str, scope: ApiScope = ApiScope.EVENTS_WRITE) -> "ApiKey | None":
         """Return the key; None for one unknown or revoked. Errors: MissingScopeError."""
-        key = self.filter(key_hash=hash_key(plain), revoked_at=None).first()
+        return self.verify_hash(hash_key(plain), scope)
+
+    def verify_hash(
+        self, key_hash: str, scope: ApiScope = ApiScope.EVENTS_WRITE
+    ) -> "ApiKey | None":
+        key = self.filter(key_hash=key_hash, revoked_at=None).first()
         if key is not None and scope not in key.scopes:
             raise MissingScopeError(scope)
         return key

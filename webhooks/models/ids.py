@@ -5,6 +5,7 @@ Owns the format `prefix_` + 26 characters of Crockford base 32: 48 bits of Unix 
 """
 
 import datetime as dt
+import os
 import secrets
 import threading
 import time
@@ -29,7 +30,7 @@ def _next_numbers(count: int) -> list[int]:
     """
     global _last
     size = _STEP_BITS // 8
-    random = secrets.token_bytes(count * size)
+    random = os.urandom(count * size)
     # Random steps keep ids of one millisecond in order and hard to guess.
     steps = [1 + int.from_bytes(random[at : at + size]) for at in range(0, len(random), size)]
     now = time.time_ns() // 1_000_000
@@ -83,6 +84,10 @@ def moment(id: str) -> dt.datetime:
 
 def event_id() -> str:
     return new_id("evt")
+
+
+def event_ids(count: int) -> list[str]:
+    return new_ids("evt", count)
 
 
 def delivery_id() -> str:

@@ -29,7 +29,9 @@ _CALLEE = ("dst",)
 _CLIENT = ("client_number", "phone", "contact_phone")
 _COMPANY = ("company_number", "outbound_number")
 _GROUPS = (_CALLER, _CALLEE, _CLIENT, _COMPANY)
-_NAMES = frozenset(name for names in _GROUPS for name in names)
+# The column of each, in the order of preference.
+_COLUMNS = {name: column for column, names in enumerate(_GROUPS) for name in names}
+_ORDER = {name: order for order, name in enumerate(_COLUMNS)}.__getitem__
 
 
 class PhoneNumbers(NamedTuple):
@@ -45,16 +47,17 @@ _NONE = PhoneNumbers(None, None, None, None)
 
 
 def numbers_of(payload: Mapping[str, object]) -> PhoneNumbers:
-    backwards = {name: _backwards(payload[name]) for name in _NAMES & payload.keys()}
-    if not backwards:
+    names = _COLUMNS.keys() & payload.keys()
+    if not names:
         return _NONE
     found: list[str | None] = [None] * len(_GROUPS)
-    for place, names in enumerate(_GROUPS):
-        for name in names:
-            if number := backwards.get(name):
-                if number not in found:
-                    found[place] = number
-                break
+    decided: set[int] = set()
+    for name in sorted(names, key=_ORDER):
+        column = _COLUMNS[name]
+        if column not in decided and (number := _backwards(payload[name])):
+            decided.add(column)
+            if number not in found:
+                found[column] = number
     return PhoneNumbers._make(found)
 
 
@@ -69,8 +72,9 @@ def _digits(text: str) -> str:
     """Return the digits of a number as people write it; empty for any other text."""
     if len(text) > _MAX_LENGTH:
         return ""
-    if text.isascii() and text.isdecimal():
-        return text
+    digits = text.removeprefix("+")
+    if digits.isascii() and digits.isdecimal():
+        return digits
     return _NOT_DIGITS.sub("", text) if _NUMBER.fullmatch(text.strip()) else ""
 
 

@@ -13,18 +13,19 @@ from django.utils.timezone import get_default_timezone
 from django.utils.translation import gettext as _
 
 from webhooks import catalogue
-from webhooks.catalogue import INSTANT, OLDER_NAMES, VARIABLES, VariableType
+from webhooks.catalogue import INSTANT, OLDER_NAMES, VARIABLES, EventType, VariableType
 from webhooks.payloads.errors import DocumentError
 
 # Receivers' parsers often stop at 100 levels or fewer; no event needs a third of that.
 MAX_DEPTH = 32
 _PLAIN_TYPES = frozenset({str, int, float, bool, type(None)})
-_DATETIME_NAMES = tuple(
+_DATETIME_NAMES = frozenset(
     name
     for current, variable in VARIABLES.items()
     if variable.type is VariableType.DATETIME
     for name in (current, OLDER_NAMES.get(current))
-    if name is not None
+    # Which `build_document` writes itself.
+    if name is not None and name != "occurred_at"
 )
 # The shortest text taken for a moment: "2026-05-14T09:26". A bare date has no time zone.
 _MIN_DATETIME_LENGTH = 16
@@ -63,8 +64,8 @@ def build_document(
     }
     document = {**head, **payload, **head}
     document.pop("attempt", None)
-    for name in (*_DATETIME_NAMES, *_own_datetime_names(event_type)):
-        if isinstance(moment := document.get(name), str):
+    for name in _datetime_names(event_type) & document.keys():
+        if isinstance(moment := document[name], str):
             document[name] = _instant_of_text(moment)
     try:
         frozen = ENCODER.encode(document).encode()
@@ -92,18 +93,30 @@ def instant(moment: datetime) -> str:
     """Write a moment as ISO 8601 in UTC; one without an offset is in TIME_ZONE."""
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=get_default_timezone())
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat().removesuffix("+00:00") + "Z"
 
 
-def _own_datetime_names(event_type: str) -> list[str]:
-    """Return the names that a host project's type has for moments, as its sample shows."""
+# For each type what it was made of, and the names.
+_remembered: dict[str, tuple[EventType | None, frozenset[str]]] = {}
+
+
+def _datetime_names(event_type: str) -> frozenset[str]:
+    """Return the names of moments: the catalogue's own, and those that a host project's type has.
+
+    A sample shows which they are.
+    """
     known = catalogue.EVENT_TYPES.get(event_type)
-    samples = known.sample_values if known else {}
-    return [
-        name
-        for name, sample in samples.items()
-        if isinstance(sample, str) and name not in VARIABLES and INSTANT.fullmatch(sample)
-    ]
+    of_type, names = _remembered.get(event_type, (None, _DATETIME_NAMES))
+    if of_type is not known and known is not None:
+        names = _DATETIME_NAMES | {
+            name
+            for name, sample in known.sample_values.items()
+            if isinstance(sample, str) and name not in VARIABLES and INSTANT.fullmatch(sample)
+        }
+        _remembered[event_type] = (known, names)
+    return names
 
 
 def _instant_of_text(text: str) -> str:
@@ -133,9 +146,14 @@ _SORTED_ENCODER = _make_encoder(sort_keys=True)
 
 
 def _check_payload(payload: object, limit: int) -> None:
-    if not isinstance(payload, Mapping):
+    if not _is_mapping(payload):
         raise DocumentError(_("The payload is not a JSON object."), code="not_object")
     _check_container(payload, (), [limit])
+
+
+def _is_mapping(value: object) -> bool:
+    # Nearly always a dictionary, which is seen at once.
+    return type(value) is dict or isinstance(value, Mapping)
 
 
 def _check_container(container: Any, path: Path, nodes_left: list[int]) -> None:
@@ -147,7 +165,7 @@ def _check_container(container: Any, path: Path, nodes_left: list[int]) -> None:
     nodes_left[0] -= len(container)
     if nodes_left[0] < 0:
         raise _too_large(settings.WEBHOOKS_MAX_PAYLOAD_BYTES)
-    if isinstance(container, Mapping):
+    if _is_mapping(container):
         for key, value in container.items():
             if not isinstance(key, str):
                 message = _("The key %(key)s %(where)s is not text.") % {

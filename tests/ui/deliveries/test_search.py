@@ -55,6 +55,19 @@ def test_a_number_leads_to_the_one_event_and_its_reasons(browser: Client) -> Non
     assert "Based on today" not in page
 
 
+def test_a_cancelled_delivery_is_a_line_of_its_own(browser: Client) -> None:
+    make_webhook(name="Takes all")
+    make_webhook(name="Deals only", event_types=["deal.created"])
+    published = events.publish("call.incoming.after", {"caller": "0671234567"})
+    events.cancel(Delivery.objects.all())
+    page = text_of(browser.get(f"{ROOT}events/{published.event_id}/").content)
+    sent, fold, others = page.partition(" 1 webhook that was created later")
+    assert fold
+    assert "Takes all Cancelled" in sent
+    assert "Takes all" not in others
+    assert "Deals only" in others
+
+
 def test_a_changed_filter_is_said_to_be_todays(browser: Client) -> None:
     webhook = make_webhook(filter=FILTER)
     published = events.publish("call.incoming.after", {"department": "Support"})

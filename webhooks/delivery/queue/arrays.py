@@ -6,7 +6,7 @@ Source: `array_recv` in PostgreSQL's arrayfuncs.c.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
@@ -31,7 +31,7 @@ class _ColumnArray:
     oid: ClassVar[int]
     element_oid: ClassVar[int]
 
-    def __init__(self, elements: Sequence[bytes], count: int) -> None:
+    def __init__(self, elements: Iterable[bytes], count: int) -> None:
         if count:
             self.data = _header(1, 0, self.element_oid, count, 1) + b"".join(elements)
         else:
@@ -62,10 +62,18 @@ _KNOWN[None] = _length(-1)
 
 
 def texts(values: Sequence[str | None]) -> _ColumnArray:
-    elements = [
-        _KNOWN.get(value) or _length(len(data := str(value).encode())) + data for value in values
-    ]
+    if _is_constant(values):
+        elements = [_text(values[0])] * len(values)
+    else:
+        elements = [_KNOWN.get(value) or _text(value) for value in values]
     return _Texts(elements, len(values))
+
+
+def _text(value: str | None) -> bytes:
+    if value is None:
+        return _KNOWN[None]
+    data = value.encode()
+    return _length(len(data)) + data
 
 
 def binaries(values: Sequence[bytes]) -> _ColumnArray:
@@ -74,13 +82,25 @@ def binaries(values: Sequence[bytes]) -> _ColumnArray:
 
 
 def moments(values: Sequence[datetime]) -> _ColumnArray:
-    elements = [_eight_bytes(8, (value - _EPOCH) // _MICROSECOND) for value in values]
-    return _Moments(elements, len(values))
+    return _Moments(
+        _of_eight_bytes([(value - _EPOCH) // _MICROSECOND for value in values]), len(values)
+    )
 
 
 def numbers(values: Sequence[int]) -> _ColumnArray:
     """Make an array of bigint."""
-    return _Numbers([_eight_bytes(8, value) for value in values], len(values))
+    return _Numbers(_of_eight_bytes(values), len(values))
+
+
+def _of_eight_bytes(values: Sequence[int]) -> Sequence[bytes]:
+    if _is_constant(values):
+        return [_eight_bytes(8, values[0])] * len(values)
+    return [_eight_bytes(8, value) for value in values]
+
+
+def _is_constant(values: Sequence[object]) -> bool:
+    """Return whether a column says the same in every row, as many do in a batch."""
+    return len(values) > 1 and values[0] == values[-1] and values.count(values[0]) == len(values)
 
 
 class _ColumnDumper(Dumper):

@@ -30,6 +30,12 @@ _MISSING = {
 }
 
 
+class WebhooksInput(forms.CheckboxSelectMultiple):
+    """Checkboxes, drawn without a template for each."""
+
+    template_name = "webhooks/alerts/_webhooks.html"
+
+
 class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
     """Edit a channel, new or stored; an empty secret keeps the stored one."""
 
@@ -40,7 +46,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = AlertChannel
         fields = ("name", "accepts_plain_http", "recipient", "webhooks")
-        widgets = {"webhooks": forms.SelectMultiple(attrs={"size": 6})}
+        widgets = {"webhooks": WebhooksInput}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -77,7 +83,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
         chosen = self.fields["webhooks"]
         assert isinstance(chosen, forms.ModelMultipleChoiceField)
         chosen.queryset = Webhook.objects.present().only("name").order_by("name", "pk")
-        chosen.label = _("Only these webhooks")
+        chosen.label = _("Webhooks")
         chosen.help_text = _("Leave empty for every webhook.")
 
     def _plain_origin(self) -> str:

@@ -15,7 +15,7 @@ from webhooks.delivery_log import query as log_query
 from webhooks.delivery_log import search as log_search
 from webhooks.delivery_log.detail import PAYLOAD_BYTES
 from webhooks.models import Event, Webhook
-from webhooks.ui.deliveries.views import page_url
+from webhooks.ui.deliveries.views import is_admin, page_url
 from webhooks.ui.requests import HtmxRequest, page
 
 _MAX_WORDS = 200
@@ -106,14 +106,17 @@ def event(request: HttpRequest, event_id: str) -> HttpResponse:
 
 def event_context(request: HttpRequest, event: Event) -> dict[str, Any]:
     """Return what `webhooks/deliveries/_event.html` shows, in the product and in Django admin."""
-    lines = event_detail.lines_of(event)
-    for one in lines:
+    lines: list[dict[str, Any]] = []
+    unconcerned: list[dict[str, Any]] = []
+    for one in event_detail.lines_of(event):
         sent = one["verdict"].get("deliveries", [])
         one["deliveries"] = [(delivery, page_url(request, delivery)) for delivery in sent]
+        (lines if sent or one["verdict"]["kind"] != "neutral" else unconcerned).append(one)
     return {
         "event": event,
-        "lines": [one for one in lines if one["verdict"]["kind"] != "neutral"],
-        "unconcerned": [one for one in lines if one["verdict"]["kind"] == "neutral"],
+        "lines": lines,
+        "unconcerned": unconcerned,
+        "is_admin": is_admin(request),
         "payload_bytes": PAYLOAD_BYTES,
         "may_see_payload": request.user.has_perm("webhooks.view_payload"),
     }

@@ -139,12 +139,12 @@ def page_url(request: HttpRequest, delivery: Delivery, step: str = "") -> str:
 
     Django admin shows the same pages under its own addresses.
     """
-    if _is_admin(request):
+    if is_admin(request):
         return reverse(f"admin:webhooks_delivery_{step or 'change'}", args=[delivery.pk])
     return reverse(f"webhooks:delivery_{step}" if step else "webhooks:delivery", args=[delivery.pk])
 
 
-def _is_admin(request: HttpRequest) -> bool:
+def is_admin(request: HttpRequest) -> bool:
     return request.resolver_match is not None and request.resolver_match.app_name == "admin"
 
 
@@ -198,7 +198,8 @@ def detail_context(request: HttpRequest, delivery: Delivery) -> dict[str, Any]:
         ),
         **_links(request, delivery),
         "seen": _seen(delivery),
-        "is_moving": _is_moving(delivery) and not _is_admin(request),
+        "is_moving": _is_moving(delivery) and not is_admin(request),
+        "is_admin": is_admin(request),
     }
 
 
@@ -227,7 +228,7 @@ def _links(request: HttpRequest, delivery: Delivery) -> dict[str, str]:
     }
     if may_send and may_see:
         links["edit_url"] = reverse("webhooks:delivery_edit", args=[delivery.pk])
-    if _is_admin(request):
+    if is_admin(request):
         links["log_url"] = reverse("admin:webhooks_delivery_changelist")
         if request.user.has_perm("webhooks.view_event"):
             links["event_url"] = reverse("admin:webhooks_event_change", args=[delivery.event_id])

@@ -50,7 +50,10 @@ def event(request: HttpRequest, event_type: str) -> HttpResponse:
         raise Http404
     context = {
         "type": EVENT_TYPES[event_type],
-        "variables": catalogue.variables_for(event_type),
+        "variables": [
+            (one, one.sample if isinstance(one.sample, str) else _json(one.sample))
+            for one in catalogue.variables_for(event_type)
+        ],
         "sample": _json(catalogue.sample_event(event_type)),
         "schema": _json(catalogue.schema(event_type)),
     }
