@@ -86,6 +86,7 @@ def test_every_page_answers_with_few_queries_however_many_rows_it_shows(
     assert wrong == []
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_a_page_loads_less_than_110_kb_of_our_css_and_scripts(
     browser: Client, scene: Scene
