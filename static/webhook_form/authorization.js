@@ -1,7 +1,8 @@
 // Shows the parts of the form that belong to what is chosen, at once, and hides the others.
 //   [data-authorization-for="basic"]  a part that belongs to one authorization type
 //   [data-authorization-own]          what is there unless a connection is chosen
-//   [data-shown-when="name=value,other"]  hidden unless the radio of this name has one of these values
+//   [data-shown-when="name=value,other"]  hidden unless the radio of this name has one of these values;
+//                                         of several such words any one is enough, and a mistake stays
 //   [data-sent-as]                    says how the client's credentials are sent
 //   select[data-connection]           a chosen connection stands for the type "connection"
 //   [data-authorization-change]       submit buttons that do the same without JavaScript
@@ -20,8 +21,9 @@
       part.hidden = part.dataset.authorizationFor !== chosen;
     }
     for (const part of document.querySelectorAll("[data-shown-when]")) {
-      const [name, values] = part.dataset.shownWhen.split("=");
-      if (checked(name)) part.hidden = !values.split(",").includes(checked(name));
+      const rules = part.dataset.shownWhen.split(" ").map((rule) => rule.split("="));
+      if (!rules.some(([name]) => checked(name)) || part.querySelector("[aria-invalid=true]")) continue;
+      part.hidden = !rules.some(([name, values]) => values.split(",").includes(checked(name)));
     }
     const sentAs = document.querySelector("[name=client_authentication]:checked");
     if (sentAs) document.querySelector("[data-sent-as]").textContent = sentAs.closest("label").textContent;

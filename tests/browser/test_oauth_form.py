@@ -75,6 +75,22 @@ def test_a_chosen_provider_fills_in_at_once_and_can_be_taken_back(
     page.context.watch.expect("beforeunload")  # type: ignore[attr-defined]
 
 
+def test_a_preset_that_signs_with_a_key_asks_for_it(page: Page) -> None:
+    page.goto(steps.NEW)
+    steps.choose_authorization(page, "OAuth 2.0")
+    preset, key = steps.field(page, "Provider preset"), steps.field(page, "Private key")
+    expect(key).to_be_hidden()
+    preset.select_option("google_service_account")
+    expect(key).to_be_visible()
+    assert page.locator("#advanced").get_attribute("open") is None
+    preset.select_option("google")
+    expect(key).to_be_hidden()
+    steps.unfold(page, "advanced")
+    page.get_by_role("radio", name="JWT signed with a private key").check()
+    expect(key).to_be_visible()
+    page.context.watch.expect("beforeunload")  # type: ignore[attr-defined]
+
+
 def test_a_preset_brings_its_grant_and_takes_it_away(
     page: Page, provider: Provider, receiver: Receiver
 ) -> None:

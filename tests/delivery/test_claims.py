@@ -4,6 +4,7 @@ Rows are claimed while the last ones are prepared, and what comes too late goes 
 """
 
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -270,6 +271,23 @@ def test_what_becomes_slow_while_a_drain_ends_goes_back_too(
     engine._note_end(1.1)
     assert recalled == [webhook.pk]
     engine._finish()
+
+
+def test_only_webhooks_with_rows_here_are_asked_each_second_whether_something_waits() -> None:
+    """A drain knows a limiter for each of a hundred thousand webhooks."""
+    webhook = make_webhook()
+    fill(webhook, 2)
+    for number in range(20):
+        make_webhook(name=str(number))
+    claims = engines_claims()
+    taken = take(claims)
+    assert claims.waiting_webhooks() == []
+    request: Any = SimpleNamespace(claim=taken[0])
+    for limiter in claims._limiters.in_use():
+        limiter.add(request, 100.0)
+    assert claims.waiting_webhooks() == [webhook.pk]
+    release(claims, taken)
+    assert claims.waiting_webhooks() == []
 
 
 def test_a_drain_that_ends_claims_at_last_nothing_even_for_quick_receivers() -> None:

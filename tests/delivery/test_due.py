@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from tests.factories import make_delivery, make_many_webhooks
 from webhooks.delivery import due as module
@@ -14,7 +16,7 @@ from webhooks.delivery import queue
 from webhooks.delivery.due import LEAST, WINDOW, DueWebhooks
 from webhooks.delivery.queue import postgres, postgres_sql
 from webhooks.delivery.queue.rows import Candidate, Page
-from webhooks.models import Webhook, WebhookState
+from webhooks.models import Delivery, Webhook, WebhookState
 
 
 class Database:
@@ -38,6 +40,10 @@ class Database:
         found = [pk for pk in self.due if pk > after][:limit]
         last = found[-1] if len(found) == limit else None
         return Page([_candidate(pk) for pk in found], last)
+
+    def walk(self, *, after: int, limit: int) -> tuple[list[int], int | None]:
+        found, last = self.page(after=after, limit=limit)
+        return [one.webhook_id for one in found], last
 
     def became_due(self, since: float) -> dict[int, float]:
         self.asked_since.append(since)
@@ -164,6 +170,27 @@ def test_while_rows_are_many_few_webhooks_get_more_each(clock: list[float]) -> N
     database.looked_at.clear()
     due.look(400)
     assert database.looked_at.total() == 400
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.database("postgres")
+def test_a_walk_names_those_with_due_rows_and_where_it_ended() -> None:
+    made = make_many_webhooks(
+        Webhook(name=f"Many {n}", url="http://127.0.0.1:9/", event_types=["call.*"])
+        for n in range(5)
+    )
+    # Everyone gets both.
+    for _ in range(2):
+        make_delivery(made[0])
+    Delivery.objects.filter(webhook=made[4]).delete()
+    ids = [webhook.pk for webhook in made]
+    later = timezone.now() + timedelta(hours=1)
+    Delivery.objects.filter(webhook=ids[1]).update(next_attempt_at=later)
+    assert postgres.walk(after=0, limit=3) == ([ids[0], ids[2]], ids[2])
+    assert postgres.walk(after=ids[2], limit=3) == ([ids[3]], None)
+    assert postgres.walk(after=ids[3], limit=3) == ([], None)
+    own = [pk for pk in (ids[0], ids[2], ids[3]) if pk % 3 == 1]
+    assert postgres.walk(after=0, limit=9, shards=3, numbers=[1]) == (own, None)
 
 
 @pytest.mark.django_db(transaction=True)

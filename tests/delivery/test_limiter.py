@@ -110,8 +110,8 @@ def test_what_waits_in_one_drain_is_not_the_next_ones() -> None:
     before.get(1).claimed = 5
     after = before.successor()
     after.get(2).claimed = 1
-    assert [pk for pk, _ in before.in_use()] == [1]
-    assert [pk for pk, _ in after.in_use()] == [2]
+    assert [limiter.claimed for limiter in before.in_use()] == [5]
+    assert [limiter.claimed for limiter in after.in_use()] == [1]
 
 
 def test_what_a_whole_drain_did_not_use_is_forgotten() -> None:
@@ -147,7 +147,8 @@ def waiting(version: int) -> Any:
 def test_what_waits_for_another_version_or_for_too_long_is_given_back() -> None:
     limiter = Limiter(most=64)
     changed, late, kept = waiting(1), waiting(2), waiting(2)
-    limiter.waiting.extend([(changed, 100.0), (late, 59.0), (kept, 100.0)])
+    for request, lease_ends in ((changed, 100.0), (late, 59.0), (kept, 100.0)):
+        limiter.add(request, lease_ends)
     assert limiter.take_stale(2, now=50.0) == [changed, late]
     assert list(limiter.waiting) == [(kept, 100.0)]
     assert limiter.take_stale(2, now=50.0) == []

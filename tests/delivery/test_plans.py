@@ -54,6 +54,7 @@ def test_a_look_at_a_webhook_reads_its_own_first_rows(
         _become(cursor, now)
         statements: dict[str, tuple[str, dict[str, Any]]] = {
             "page": (sql.PAGE, {"after": 0, "limit": 1000, **_SHARDS}),
+            "walk": (sql.WALK, {"after": 0, "limit": 1000, **_SHARDS}),
             "candidates": (sql.CANDIDATES, {"ids": webhooks, **_SHARDS}),
             "became due": (sql.BECAME_DUE, {"since": time.time(), "limit": 100, **_SHARDS}),
             "next due": (sql.NEXT_DUE, _SHARDS),

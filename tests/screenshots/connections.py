@@ -14,7 +14,7 @@ def tour(page: Page, product: Product, photograph: Photograph) -> None:
     photograph("connections-empty")
     page.get_by_role("link", name="Create a connection").click()
     photograph("connection-new", docs=True)
-    steps.field(page, "Hosts").fill("not a host")
+    steps.field(page, "Hosts").fill("https://crm.example.com/hooks")
     steps.save(page)
     expect(page.get_by_role("alert").first).to_be_visible()
     photograph("connection-mistakes")

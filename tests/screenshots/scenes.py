@@ -22,6 +22,8 @@ def tour(page: Page, product: Product, photograph: Photograph) -> None:
     connections.tour(page, product, photograph)
     deliveries.tour(page, product, photograph, key)
     lists.tour(page, photograph)
+    _alert_channels(page, product, photograph)
+    _help(page, photograph)
     _around(page, photograph)
     lists.nothing_left(page, photograph)
 
@@ -46,6 +48,26 @@ def _api_key(page: Page, photograph: Photograph) -> str:
     page.get_by_role("link", name="Done").click()
     photograph("api-keys")
     return key
+
+
+def _alert_channels(page: Page, product: Product, photograph: Photograph) -> None:
+    page.goto(f"{steps.LIST}alerts/")
+    photograph("alert-channels-none")
+    page.goto(f"{steps.LIST}alerts/add/webhook/")
+    steps.field(page, "Name").fill("On call")
+    steps.field(page, "URL").fill(f"{product.receiver.url}/open/")
+    page.get_by_text("Only some webhooks").click()
+    photograph("alert-channel-new")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Send test: On call").click()
+    expect(page.get_by_text("was accepted.")).to_be_visible()
+    photograph("alert-channels")
+
+
+def _help(page: Page, photograph: Photograph) -> None:
+    for name in ("events", "events/call.incoming.after", "receivers"):
+        page.goto(f"{steps.LIST}help/{name}/")
+        photograph(f"help-{name.replace('/', '-')}")
 
 
 def _around(page: Page, photograph: Photograph) -> None:

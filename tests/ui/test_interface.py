@@ -1,8 +1,10 @@
 """Parts of pages: what cannot be written in the reader's way is written in another."""
 
 import datetime as dt
+import re
 
 import pytest
+from django.template.loader import render_to_string
 from django.utils import timezone, translation
 
 from webhooks.templatetags import interface
@@ -27,3 +29,10 @@ def test_a_time_that_the_zone_cannot_hold_is_shown_in_utc(
 def test_times_have_the_decimal_mark_of_the_reader(value: float, words: str) -> None:
     with translation.override("uk"):
         assert milliseconds(value) == words
+
+
+@pytest.mark.parametrize(("language", "fonts"), [("en", ["latin"]), ("uk", ["latin", "cyrillic"])])
+def test_the_typeface_of_a_language_is_loaded_at_once(language: str, fonts: list[str]) -> None:
+    with translation.override(language):
+        head = render_to_string("webhooks/ui/_head.html")
+    assert re.findall(r'rel="preload"\s+href="[^"]*inter-(\w+)[.\w]*\.woff2"', head) == fonts

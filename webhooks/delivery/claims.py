@@ -194,6 +194,10 @@ class Claims:
         held = sum(self._limiters.get(webhook_id).claimed for webhook_id in self.slow_webhooks())
         return max(1, places - int(places * _QUICK_PLACES)) - held
 
+    def waiting_webhooks(self) -> list[int]:
+        """Return the webhooks of which a request waits for its turn: among those with rows here."""
+        return [pk for pk in self._webhooks if self._limiters.get(pk).waiting]
+
     def slow_webhooks(self) -> list[int]:
         """Return the webhooks of slow receivers of which rows are ours."""
         return [pk for pk in list(self._webhooks) if not self._limiters.get(pk).is_quick]

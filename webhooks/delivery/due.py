@@ -20,7 +20,7 @@ from webhooks.delivery.queue.rows import Candidate, Page
 from webhooks.delivery.shards import Shards
 
 # Webhooks on a page, and how much of the time walking on may take.
-PAGE, _WALK_PART = 1000, 0.1
+PAGE, _WALK_PART = 1000, 0.03
 # Webhooks that are looked at closely at a time, at most and at least.
 WINDOW, LEAST = 500, 100
 # Rows that a webhook gets at a time while it has more: to look at it costs as much as a row.
@@ -117,15 +117,17 @@ class DueWebhooks:
 
     def _walk(self, now: float) -> bool:
         """Look at the next page, and begin again after the last one."""
-        ask = partial(self._queue.page, after=self._after, limit=PAGE, **self._shards.own)
-        if (page := self._session.run(ask)) is None:
+        ask = partial(self._queue.walk, after=self._after, limit=PAGE, **self._shards.own)
+        found: tuple[list[int], int | None] | None = self._session.run(ask)
+        if found is None:
             return False
-        for one in page.candidates:
-            if one.webhook_id not in self._waits:
-                self._known.setdefault(one.webhook_id)
+        due, last = found
+        for webhook_id in due:
+            if webhook_id not in self._waits:
+                self._known.setdefault(webhook_id)
         self._walked += 1
-        self._after = page.last or 0
-        if page.last is None:
+        self._after = last or 0
+        if last is None:
             if self._walked == 1:
                 self._begin()
             self._walked = 0

@@ -48,7 +48,9 @@ class Limiter:
         # Of a response; None while there was none.
         self.mean_seconds = 0.0 if failures == 0 else None
         self.open_until = 0.0
-        self.waiting: deque[tuple[Request, float]] = deque()
+        # Requests and when their leases end. An empty deque for each would be a sixth of the memory
+        # of a hundred thousand webhooks.
+        self.waiting: deque[tuple[Request, float]] | tuple[()] = ()
         self.is_queued = False
         # Rows of this webhook that are claimed and not yet recorded.
         self.claimed = 0
@@ -97,10 +99,24 @@ class Limiter:
             doubled = shortest * 2.0 ** min(self.failures - _BREAKER_FAILURES, 10)
             self.open_until = now + min(longest, doubled)
 
+    def add(self, request: Request, lease_ends: float) -> None:
+        """Let a request wait here."""
+        if isinstance(self.waiting, tuple):
+            self.waiting = deque()
+        self.waiting.append((request, lease_ends))
+
+    def take_first(self) -> tuple[Request, float]:
+        """Take out what waits longest; there has to be something."""
+        assert isinstance(self.waiting, deque)
+        first = self.waiting.popleft()
+        if not self.waiting:
+            self.waiting = ()
+        return first
+
     def take_all(self) -> list[Request]:
         """Take out everything that waits here."""
         requests = [request for request, _ in self.waiting]
-        self.waiting.clear()
+        self.waiting = ()
         return requests
 
     def take_stale(self, version: int, now: float) -> list[Request]:
@@ -117,7 +133,7 @@ class Limiter:
             else:
                 kept.append((request, lease_ends))
         if stale:
-            self.waiting = kept
+            self.waiting = kept or ()
         return stale
 
 
@@ -135,7 +151,8 @@ class Limiters:
     def get(self, webhook_id: int) -> Limiter:
         limiter = self._used.get(webhook_id)
         if limiter is None:
-            limiter = self._before.pop(webhook_id, None) or Limiter(self._most)
+            before = self._before.pop(webhook_id, None)
+            limiter = before.successor() if before else Limiter(self._most)
             self._used[webhook_id] = limiter
         return limiter
 
@@ -144,13 +161,13 @@ class Limiters:
         if webhook_id not in self._used and webhook_id not in self._before:
             self._used[webhook_id] = Limiter(self._most, failures=failures)
 
-    def in_use(self) -> list[tuple[int, Limiter]]:
-        return list(self._used.items())
+    def in_use(self) -> list[Limiter]:
+        return list(self._used.values())
 
     def successor(self) -> "Limiters":
         """Return what the next drain begins with; what is in hand stays with this one."""
         following = Limiters(self._most)
-        following._before = {pk: limiter.successor() for pk, limiter in self._used.items()}
+        following._before = dict(self._used)
         return following
 
 

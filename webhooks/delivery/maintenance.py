@@ -75,7 +75,7 @@ class Maintenance:
 
     def _recall_changed(self) -> None:
         """Take back what waits for webhooks that were paused, deleted or edited since."""
-        if waiting := self._sender.waiting_webhooks():
+        if waiting := self._claims.waiting_webhooks():
             versions = self._session.run(lambda: present_versions(waiting)) or {}
             for webhook_id, version in versions.items():
                 self._sender.recall(webhook_id, version)

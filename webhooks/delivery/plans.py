@@ -21,7 +21,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from webhooks import oauth
-from webhooks.delivery import outcomes
+from webhooks.delivery import outcomes, queue
 from webhooks.delivery.auth import (
     Authorization,
     BasicAuthorization,
@@ -29,6 +29,7 @@ from webhooks.delivery.auth import (
     NoAuthorization,
     QueryAuthorization,
 )
+from webhooks.delivery.db_session import DatabaseSession
 from webhooks.delivery.queue.rows import Candidate
 from webhooks.delivery.recorder import note_unusable
 from webhooks.delivery.requests import RequestPlan, make_plan, read_headers
@@ -44,7 +45,8 @@ from webhooks.models import (
     may_be_sent_to,
 )
 from webhooks.models.messages import Message
-from webhooks.network import UnsafeURLError, parse_url
+from webhooks.models.webhook import sent_version
+from webhooks.network import Target, UnsafeURLError, parse_url
 from webhooks.payloads import MappingError
 from webhooks.security import key_check
 from webhooks.security.encryption import SecretUnreadableError
@@ -53,6 +55,17 @@ logger = logging.getLogger(__name__)
 
 # Webhooks whose plans are made with one query.
 _BATCH = 500
+# What no plan holds and takes time to read.
+_UNUSED = (
+    "event_types",
+    "filter",
+    "alert_recipients",
+    "credential__authorization_parameters",
+    "credential__token_parameters",
+    "credential__refresh_parameters",
+    "credential__assertion_claims",
+    "credential__reauthorization_words",
+)
 # The wait after a fault of the database.
 _FAULT_SECONDS = 0.2
 # A wrong encryption key or a lost database is looked at again after so long; settings that cannot
@@ -82,9 +95,11 @@ class PlanEntry(NamedTuple):
 
 def present_versions(webhook_ids: Collection[int]) -> dict[int, int]:
     """Return the version of each webhook as it is now; -1 for one that is no more."""
-    columns = ("version", "credential__version")
-    rows = Webhook.objects.filter(pk__in=webhook_ids).select_related("credential").only(*columns)
-    present = {webhook.pk: webhook.version_sent for webhook in rows}
+    # No rows of models: it is asked each second for all that wait.
+    rows = Webhook.objects.filter(pk__in=webhook_ids).values_list(
+        "pk", "version", "credential__version", "credential_id"
+    )
+    present = {pk: sent_version(*versions) for pk, *versions in rows}
     return {**dict.fromkeys(webhook_ids, -1), **present}
 
 
@@ -92,6 +107,8 @@ class Plans:
     """A cache of entries by webhook. What two drains in a row did not use is forgotten."""
 
     def __init__(self) -> None:
+        # Of the thread that makes plans, while it does.
+        self._session = DatabaseSession(queue.backend())
         # Called by other threads when plans are there, with their webhooks.
         self.on_ready: Callable[[Collection[int]], None] = lambda _: None
         self._entries: dict[int, PlanEntry] = {}
@@ -154,28 +171,26 @@ class Plans:
 
     def _make_wanted(self) -> None:
         """Make all plans that are wanted by now."""
-        while batch := [self._wanted.popleft() for _ in range(min(_BATCH, len(self._wanted)))]:
-            try:
-                self._make(batch)
-            except Exception:
-                # A webhook that stays in progress never gets a plan.
-                logger.exception("plans_failed webhooks=%d", len(batch))
-                time.sleep(_FAULT_SECONDS)
-                self._done(batch)
-            finally:
-                connection.close()
+        try:
+            while batch := [self._wanted.popleft() for _ in range(min(_BATCH, len(self._wanted)))]:
+                try:
+                    self._make(batch)
+                except Exception:
+                    # A webhook that stays in progress never gets a plan.
+                    logger.exception("plans_failed webhooks=%d", len(batch))
+                    time.sleep(_FAULT_SECONDS)
+                    self._done(batch)
+        finally:
+            self._session.close()
 
     def _make(self, batch: Sequence[Candidate]) -> None:
-        try:
-            ids = [candidate.webhook_id for candidate in batch]
-            webhooks = Webhook.objects.select_related("credential", "state").in_bulk(ids)
-            users = {webhook.credential_id for webhook in webhooks.values()}
-            tokens = OAuthToken.objects.in_bulk(users)
-        except DatabaseError as error:
-            logger.warning("plans_delayed webhooks=%d error=%s", len(batch), error)
+        found = self._session.run(lambda: _rows_of([one.webhook_id for one in batch]))
+        if found is None:
+            logger.warning("plans_delayed webhooks=%d", len(batch))
             time.sleep(_FAULT_SECONDS)
             self._done(batch)
             return
+        webhooks, tokens = found
         ready = []
         unusable: dict[int, str] = {}
         for candidate in batch:
@@ -220,6 +235,7 @@ class Plans:
             entry = self._made(candidate, make, unusable)
         except DatabaseError as error:
             logger.warning("plan_delayed webhook=%d error=%s", candidate.webhook_id, error)
+            connection.close()
             time.sleep(_FAULT_SECONDS)
             return True
         except Exception as error:
@@ -280,20 +296,20 @@ class Plans:
         self, webhook: Webhook, tokens: Mapping[int, OAuthToken], candidate: Candidate
     ) -> PlanEntry | None:
         """Return the entry, or None when its token has to be fetched first."""
-        credential = webhook.credential
-        _check_destination(webhook)
+        credential, target = webhook.credential, parse_url(webhook.url)
+        _check_destination(webhook, target)
         # Also for a webhook without a secret: with a wrong key nothing is sent at all.
         key_check.require()
         if credential.authorization_type == AuthorizationType.BASIC:
             basic = BasicAuthorization(credential.basic_login, credential.basic_password)
-            return _entry_of(candidate, webhook, basic)
+            return _entry_of(candidate, webhook, target, basic)
         if credential.authorization_type != AuthorizationType.OAUTH2:
-            return _entry_of(candidate, webhook, NoAuthorization())
+            return _entry_of(candidate, webhook, target, NoAuthorization())
         row = tokens.get(credential.pk)
         if row is None or credential.pk in self._refused:
             return None
         token = oauth.token_at_hand(row)
-        return _entry_with(token, candidate, webhook) if token else None
+        return _entry_with(token, candidate, webhook, target) if token else None
 
     def _entry_with_token(self, candidate: Candidate) -> PlanEntry | None:
         """Return the entry of a webhook whose token is fetched now."""
@@ -302,14 +318,24 @@ class Plans:
         if credential.authorization_type != AuthorizationType.OAUTH2:
             # Changed a moment ago.
             return self._entry(webhook, {}, candidate)
-        _check_destination(webhook)
+        target = parse_url(webhook.url)
+        _check_destination(webhook, target)
         key_check.require()
         if refused := self._refused.get(credential.pk):
             # The recorder may not have come to it yet.
             oauth.refuse(credential.pk, refused, webhook_id=webhook.pk)
             if self._refused.get(credential.pk) == refused:
                 del self._refused[credential.pk]
-        return _entry_with(oauth.usable_token(credential.pk), candidate, webhook)
+        return _entry_with(oauth.usable_token(credential.pk), candidate, webhook, target)
+
+
+def _rows_of(webhook_ids: list[int]) -> tuple[dict[int, Webhook], dict[int, OAuthToken]]:
+    """Read webhooks and, by their credentials, the tokens of those that use one."""
+    rows = Webhook.objects.select_related("credential", "state").defer(*_UNUSED)
+    webhooks = rows.in_bulk(webhook_ids)
+    credentials = (webhook.credential for webhook in webhooks.values())
+    users = {one.pk for one in credentials if one.authorization_type == AuthorizationType.OAUTH2}
+    return webhooks, OAuthToken.objects.in_bulk(users)
 
 
 def _server_of(credential: Credential) -> str:
@@ -327,19 +353,22 @@ def _gave_token(row: OAuthToken | None) -> bool | None:
     return not row.refresh_failures
 
 
-def _entry_with(token: oauth.UsableToken, candidate: Candidate, webhook: Webhook) -> PlanEntry:
+def _entry_with(
+    token: oauth.UsableToken, candidate: Candidate, webhook: Webhook, target: Target
+) -> PlanEntry:
     oauth.check_receiver(webhook.credential, token, webhook.url)
     authorization = token_authorization(webhook.credential, token.access_token)
-    return _entry_of(candidate, webhook, authorization, token)
+    return _entry_of(candidate, webhook, target, authorization, token)
 
 
 def _entry_of(
     candidate: Candidate,
     webhook: Webhook,
+    target: Target,
     authorization: Authorization,
     token: oauth.UsableToken | None = None,
 ) -> PlanEntry:
-    plan = make_plan(webhook, authorization, **_token_fields(webhook, token))
+    plan = make_plan(webhook, authorization, target=target, **_token_fields(webhook, token))
     token_version = token.version if token else candidate.token_version
     refused_version = token.refused_version if token else candidate.refused_version
     expires = min(_token_expires(token), _secret_expires(webhook))
@@ -375,15 +404,15 @@ def token_authorization(credential: Credential, access_token: str) -> Authorizat
     return BearerAuthorization(access_token, credential.header_prefix)
 
 
-def _check_destination(webhook: Webhook) -> None:
+def _check_destination(webhook: Webhook, target: Target) -> None:
     """Raise TokenUnavailableError when a webhook's secrets may not go to its receiver."""
-    if problem := destination_problem(webhook):
+    if problem := destination_problem(webhook, target.origin):
         raise oauth.TokenUnavailableError(problem, hold_reason=HoldReason.MISCONFIGURED)
 
 
-def destination_problem(webhook: Webhook) -> str:
-    """Return why a webhook's secrets may not go to its receiver, if so. Errors: UnsafeURLError."""
-    credential, origin = webhook.credential, parse_url(webhook.url).origin
+def destination_problem(webhook: Webhook, origin: str) -> str:
+    """Return why a webhook's secrets may not go to the origin of its receiver, if so."""
+    credential = webhook.credential
     if credential.is_shared and origin not in credential.receiver_origins:
         sentence = _(
             "The connection “%(name)s” may not be sent to %(origin)s. Add it to the hosts of the "

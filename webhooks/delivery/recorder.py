@@ -15,6 +15,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 from types import ModuleType
 from typing import Any
@@ -254,6 +255,8 @@ class Recorder:
             self.write_counts()
 
 
+# Nearly always one or two of them.
+@lru_cache(maxsize=8)
 def _hour(number: int) -> dt.datetime:
     """Return the beginning of an hour that is counted since the year 1."""
     return dt.datetime.fromordinal(number // 24).replace(hour=number % 24, tzinfo=dt.UTC)

@@ -152,12 +152,16 @@ def make_plan(
     webhook: Webhook,
     authorization: Authorization,
     *,
+    target: Target | None = None,
     token_version: int = 0,
     trial_ends: float = 0.0,
     is_tried_here: bool = False,
 ) -> RequestPlan:
-    """Decrypt and precompute; raise SecretUnreadableError, UnsafeURLError or MappingError."""
-    target = parse_url(webhook.url)
+    """Decrypt and precompute; raise SecretUnreadableError, UnsafeURLError or MappingError.
+
+    `target` is the address when it was parsed before.
+    """
+    target = target or parse_url(webhook.url)
     custom = read_headers(webhook.headers_json)
     lines, logged = _headers(target, custom, authorization)
     render = payloads.compile_request(webhook, target.url)
@@ -165,8 +169,8 @@ def make_plan(
         lines.append("Content-Type: application/json")
         logged.append("Content-Type: application/json")
     hidden = [*authorization.secrets(), *(value for _, value, is_secret in custom if is_secret)]
-    # Never sent, but the receiver knows them too.
-    signing_secrets = (webhook.signing_secret, webhook.previous_signing_secret)
+    # Never sent, but the receiver knows them too. Read once, as each time decrypts them.
+    signing_secrets = webhook.signing_secret, webhook.previous_signing_secret
     hidden += [secret.removeprefix(signatures.SECRET_PREFIX) for secret in signing_secrets]
     return RequestPlan(
         webhook_id=webhook.pk,
@@ -181,7 +185,7 @@ def make_plan(
         # libcurl's binding takes ASCII text; anything else goes out as UTF-8.
         headers=tuple(line if line.isascii() else line.encode() for line in lines),
         logged_headers="\n".join(logged),
-        signing_keys=_signing_keys(webhook),
+        signing_keys=_signing_keys(*signing_secrets, webhook.previous_signing_secret_until),
         masker=Masker(hidden),
         render=render,
         schedule_seconds=tuple(webhook.retry_schedule_seconds) or RETRY_SCHEDULE_SECONDS,
@@ -229,11 +233,11 @@ def host_header(target: Target) -> str:
     return target.origin.partition("://")[2]
 
 
-def _signing_keys(webhook: Webhook) -> tuple[bytes, ...]:
-    keys = [signatures.secret_key(webhook.signing_secret)]
-    until = webhook.previous_signing_secret_until
-    if until and until > dt.datetime.now(dt.UTC) and webhook.previous_signing_secret:
-        keys.append(signatures.secret_key(webhook.previous_signing_secret))
+def _signing_keys(secret: str, previous: str, until: dt.datetime | None) -> tuple[bytes, ...]:
+    """Return the key of a secret, and of the one before until its time is over."""
+    keys = [signatures.secret_key(secret)]
+    if until and until > dt.datetime.now(dt.UTC) and previous:
+        keys.append(signatures.secret_key(previous))
     return tuple(keys)
 
 

@@ -67,7 +67,7 @@ class Sender:
         self._queued: deque[Limiter] = deque()
         self._idle: list[Transfer] = []
         self._in_flight = 0
-        self._is_stopping = False
+        self._is_stopping = self._has_given_back = False
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._is_asleep = False
         # What libcurl asked for last, not yet in `_wake_at`; negative for no timer.
@@ -93,10 +93,6 @@ class Sender:
         """Tell libcurl the checked addresses of a host, before its next connection."""
         self._pins.append(entries)
         self._wake()
-
-    def waiting_webhooks(self) -> list[int]:
-        """Return the webhooks that have requests here which are not on the wire yet."""
-        return [webhook_id for webhook_id, limiter in self._limiters.in_use() if limiter.waiting]
 
     def recall(self, webhook_id: int, version: int) -> None:
         """Give back, as unsent, what waits for a webhook and is of another version, or too old."""
@@ -170,10 +166,10 @@ class Sender:
         self._timer_ms = timeout_ms
 
     def _take_recalls(self) -> None:
-        if self._is_stopping:
+        if self._is_stopping and not self._has_given_back:
             # At once: what is in flight may take longer than the worker may take to end.
-            for _webhook_id, limiter in self._limiters.in_use():
-                self._give_back(limiter.take_all())
+            self._has_given_back = True
+            self._give_back_waiting()
         while self._recalls:
             webhook_id, version = self._recalls.popleft()
             self._give_back(self._limiters.get(webhook_id).take_stale(version, time.monotonic()))
@@ -183,20 +179,24 @@ class Sender:
             self.unsent.extend(request.claim for request in requests)
             self._on_response()
 
+    def _give_back_waiting(self) -> None:
+        for limiter in self._limiters.in_use():
+            self._give_back(limiter.take_all())
+
     def _take_arrived(self) -> None:
         while self._arrived:
             item = self._arrived.popleft()
             limiter = self._limiters.get(item[0].plan.webhook_id)
-            if not limiter.waiting and self._may_begin(limiter):
+            if self._is_stopping or (not limiter.waiting and self._may_begin(limiter)):
                 self._begin(*item, limiter)
             else:
-                limiter.waiting.append(item)
+                limiter.add(*item)
                 self._queue(limiter)
         while self._queued and self._in_flight < self._places:
             limiter = self._queued.popleft()
             limiter.is_queued = False
             if limiter.waiting and self._may_begin(limiter):
-                self._begin(*limiter.waiting.popleft(), limiter)
+                self._begin(*limiter.take_first(), limiter)
                 self._queue(limiter)
 
     def _may_begin(self, limiter: Limiter) -> bool:
@@ -367,8 +367,7 @@ class Sender:
 
     def _close(self) -> None:
         self._give_back([request for request, _ in self._arrived])
-        for _webhook_id, limiter in self._limiters.in_use():
-            self._give_back(limiter.take_all())
+        self._give_back_waiting()
         for transfer in self._idle:
             transfer.curl.close()
         self._multi.close()

@@ -193,11 +193,8 @@ class Webhook(EditedRow):
 
     @property
     def version_sent(self) -> int:
-        """Return what changes whenever a request would: this row's version and its credential's.
-
-        The credential's key sets it apart from every other one.
-        """
-        return self.version + self.credential.version + (self.credential.pk or 0) * 2**32
+        """Return what changes whenever a request would: this row's version and its credential's."""
+        return sent_version(self.version, self.credential.version, self.credential.pk)
 
     @property
     def has_success_rule(self) -> bool:
@@ -264,6 +261,11 @@ class WebhookState(models.Model):
 
     def __str__(self) -> str:
         return f"State of webhook {self.webhook_id}"
+
+
+def sent_version(version: int, credential_version: int, credential_id: int | None) -> int:
+    """Return `Webhook.version_sent`; the credential's key sets it apart from every other one."""
+    return version + credential_version + (credential_id or 0) * 2**32
 
 
 def bump_version() -> dict[str, Any]:

@@ -55,7 +55,7 @@ def _canonical_literal(text: str) -> str:
 
 
 def _ascii_label(label: str) -> str:
-    folded = "".join(map(_lower, label))
+    folded = label.lower() if label.isascii() else "".join(map(_lower, label))
     if folded.isascii() and not folded.startswith("xn--"):
         return folded
     try:

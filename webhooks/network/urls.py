@@ -89,7 +89,8 @@ def _check_characters(url: str) -> None:
         raise UnsafeURLError(blocked("url_empty"))
     if len(url) > MAX_URL_LENGTH:
         raise UnsafeURLError(blocked("url_too_long", limit=MAX_URL_LENGTH))
-    if any(unicodedata.category(character) in _INVISIBLE for character in url):
+    is_plain = url.isascii() and url.isprintable() and " " not in url
+    if not is_plain and any(unicodedata.category(one) in _INVISIBLE for one in url):
         raise UnsafeURLError(blocked("invisible_character"))
     bad = next((character for character in url if character in '\\<>"^`{}'), None)
     if bad is not None:

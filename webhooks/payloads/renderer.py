@@ -1,7 +1,7 @@
 """The request a document becomes: URL, body and content type in the webhook's format.
 
 `compile_request` does once what does not depend on the event; what it returns is called for each
-request of the engine, of a test, of a redelivery and of the form's preview.
+request of the engine, of a test, of a resend and of the form's preview.
 """
 
 import json

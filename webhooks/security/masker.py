@@ -12,6 +12,7 @@ import html
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from itertools import accumulate
 from typing import AnyStr, NamedTuple
 from urllib.parse import quote_plus
@@ -43,10 +44,8 @@ class _Needle(NamedTuple):
     whole: bytes
     least: int
     shown: bytes
-
-    @property
-    def seed(self) -> bytes:
-        return self.whole[: min(_SEED, self.least)]
+    # Its beginning.
+    seed: bytes
 
 
 class _Span(NamedTuple):
@@ -57,7 +56,7 @@ class _Span(NamedTuple):
 
 
 # By needles, text and whether it is cut: what was left of it. While it is here, an id is in use.
-_seen: dict[tuple[int, bytes, bool], tuple[bytes, tuple[tuple[bytes, _Needle], ...]]] = {}
+_seen: dict[tuple[int, bytes, bool], tuple[bytes, tuple[_Needle, ...]]] = {}
 
 
 class Masker:
@@ -71,9 +70,11 @@ class Masker:
         """Take the secrets and what to show for one of them."""
         found: dict[bytes, _Needle] = {}
         for secret in secrets:
+            mask = shown(secret).encode()
             for whole, least in _forms(secret):
-                found.setdefault(whole, _Needle(whole, least, shown(secret).encode()))
-        self._needles = tuple((one.seed, one) for one in found.values())
+                seed = whole[: min(_SEED, least)]
+                found.setdefault(whole, _Needle(whole, least, mask, seed))
+        self._needles = tuple(found.values())
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Masker) and other._needles == self._needles
@@ -96,6 +97,8 @@ class Masker:
         return self._masked(data, is_cut)[:limit]
 
     def _masked(self, data: bytes, is_cut: bool) -> bytes:
+        if len(data) < SHORTEST:
+            return data
         if len(data) > _REMEMBERED_BYTES:
             return _without(data, self._spans(data, is_cut))
         key = id(self._needles), data, is_cut
@@ -108,11 +111,11 @@ class Masker:
     def _spans(self, data: bytes, is_cut: bool) -> Iterator[_Span]:
         if not self._needles:
             return
-        for layer in _layers(data):
-            text = layer.text.translate(_FOLDED)
+        layers = _layers if len(data) > _REMEMBERED_BYTES else _remembered_layers
+        for layer, text in layers(data):
             cut_at = _cut_at(text) if is_cut else len(text) + 1
-            for seed, needle in self._needles:
-                if is_cut or seed in text:
+            for needle in self._needles:
+                if is_cut or needle.seed in text:
                     yield from layer.spans(text, needle, cut_at=cut_at)
 
 
@@ -286,8 +289,11 @@ def _cut_at(text: bytes) -> int:
     return found.start() if found else len(text)
 
 
-def _layers(data: bytes) -> Iterable[_Layer]:
-    """Return the text, and what is left of it when what is escaped once or twice is unescaped."""
+def _layers(data: bytes) -> list[tuple[_Layer, bytes]]:
+    """Return the text, and what is left of it when what is escaped once or twice is unescaped.
+
+    Each comes with itself folded.
+    """
     original = _Layer(data)
     layers = {data: original}
     for one in _ESCAPES:
@@ -297,7 +303,11 @@ def _layers(data: bytes) -> Iterable[_Layer]:
                 if (twice := once.unescaped(other)) is not None:
                     # Two kinds in a text give the same in either order.
                     layers.setdefault(twice.text, twice)
-    return layers.values()
+    return [(layer, text.translate(_FOLDED)) for text, layer in layers.items()]
+
+
+# Within a second thousands of receivers answer alike, and each has secrets of its own.
+_remembered_layers = lru_cache(maxsize=64)(_layers)
 
 
 # ---- The search --------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ from webhooks.models import (
     WebhookState,
     ids,
 )
-from webhooks.network import UnsafeURLError
+from webhooks.network import UnsafeURLError, parse_url
 from webhooks.ui import figures
 from webhooks.ui.webhook_form import sections
 
@@ -109,7 +109,7 @@ def _credentials_problem(webhook: Webhook) -> dict[str, Any] | None:
     is_oauth = credential.authorization_type == AuthorizationType.OAUTH2
     problem = _token_problem(credential) if is_oauth else None
     with suppress(UnsafeURLError):
-        if elsewhere := destination_problem(webhook):
+        if elsewhere := destination_problem(webhook, parse_url(webhook.url).origin):
             return _status("danger", _("On hold"), elsewhere)
     if problem is None or not credential.is_shared:
         return problem

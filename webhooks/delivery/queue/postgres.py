@@ -44,11 +44,13 @@ logger = logging.getLogger(__name__)
 WRITES_IN_PARALLEL = True
 # It has `enqueue_at_once` and a version of the subscriptions.
 ACCEPTS_AT_ONCE = True
-# What the columns of a new event and of a new delivery hold, in their order.
+# What the columns of a new event, of an hourly count and of a new delivery hold, in their order.
 _Kind = Callable[[Sequence[Any]], Any]
 _SOME_TEXTS: list[_Kind] = [arrays.texts] * 8
 _OF_EVENT: list[_Kind] = [arrays.texts, arrays.texts, arrays.binaries, arrays.moments]
 _OF_EVENT += [arrays.numbers, *_SOME_TEXTS]
+_OF_COUNT: list[_Kind] = [arrays.numbers, arrays.moments, arrays.texts, arrays.numbers]
+_OF_COUNT += [arrays.numbers]
 _OF_DELIVERY: list[_Kind] = [arrays.texts, arrays.texts, arrays.numbers, *_SOME_TEXTS[:3]]
 # So few results are written with one statement.
 _FEW_ROWS = 16
@@ -181,6 +183,19 @@ def page(
     last, looked_at = rows[0][:2]
     found = [_candidate(row[2:]) for row in rows if row[2] is not None]
     return Page(found, last if looked_at == limit else None)
+
+
+def walk(
+    *, after: int, limit: int, shards: int = 1, numbers: Sequence[int] = (0,)
+) -> tuple[list[int], int | None]:
+    """Return those of the next webhooks with waiting rows that have due ones, and the last of all.
+
+    That is None when no others have waiting rows.
+    """
+    with _cursor() as cursor:
+        rows = cursor.execute(_of(sql.WALK, shards, numbers, after=after, limit=limit)).fetchall()
+    due = [webhook_id for webhook_id, is_due in rows if is_due]
+    return due, max(rows)[0] if len(rows) == limit else None
 
 
 def candidates(
@@ -481,9 +496,8 @@ def write_states(changes: Sequence[StateChange]) -> list[tuple[int, float | None
 def add_counts(counts: Sequence[HourCount]) -> None:
     """Add to the hourly roll-up; one statement."""
     # Sorted, so that two workers lock the rows in the same order.
-    columns = [list(column) for column in zip(*sorted(counts), strict=True)]
-    with _cursor() as cursor:
-        cursor.execute(sql.ADD_COUNTS, columns)
+    with _cursor(has_arrays=True) as cursor:
+        cursor.execute(sql.ADD_COUNTS, _columns_of(_OF_COUNT, sorted(counts)))
 
 
 def expire(before: float, *, held: Sequence[str] = (), limit: int = 500) -> list[Expired]:

@@ -57,8 +57,8 @@ WHERE waiting.next_attempt_at <= now()
 """
 
 # A loose index scan: one probe per webhook that has pending rows, however many rows it has, for so
-# many webhooks. Always a row: with the last webhook, and how many were looked at.
-PAGE = f"""
+# many webhooks.
+_WAITING = """
 WITH RECURSIVE waiting(webhook_id, next_attempt_at, number) AS (
   (SELECT webhook_id, next_attempt_at, 1 FROM webhooks_delivery
    WHERE status = 'pending' AND webhook_id > %(after)s
@@ -70,6 +70,15 @@ WITH RECURSIVE waiting(webhook_id, next_attempt_at, number) AS (
     ORDER BY d.webhook_id, d.next_attempt_at LIMIT 1) following
   WHERE waiting.number < %(limit)s
 )
+"""
+# Which of them have due rows.
+WALK = f"""{_WAITING}
+SELECT webhook_id,
+  next_attempt_at <= now() AND webhook_id %% %(shards)s = ANY(%(numbers)s::int[])
+FROM waiting
+"""
+# What is known of those. Always a row: with the last webhook, and how many were looked at.
+PAGE = f"""{_WAITING}
 SELECT looked.*, facts.* FROM (SELECT max(webhook_id), max(number) FROM waiting) looked
 LEFT JOIN ({_FACTS.format(waiting="")}) facts ON true
 """
@@ -297,7 +306,9 @@ RETURNING s.webhook_id, EXTRACT(EPOCH FROM now() - s.failing_since_at)::float8
 
 ADD_COUNTS = """
 INSERT INTO webhooks_hourlycount AS h (webhook_id, hour, outcome, duration_step, count)
-SELECT * FROM unnest(%s::bigint[], %s::timestamptz[], %s::text[], %s::int2[], %s::int8[])
+SELECT webhook_id, hour, outcome, step::int2, count
+FROM unnest(%s::bigint[], %s::timestamptz[], %s::text[], %s::bigint[], %s::bigint[])
+     AS r(webhook_id, hour, outcome, step, count)
 ON CONFLICT (webhook_id, hour, outcome, duration_step)
 DO UPDATE SET count = h.count + EXCLUDED.count
 """
