@@ -1,9 +1,8 @@
-"""The Celery application, and the clock that a worker keeps with --clock."""
+"""The Celery application, and the clock that `manage.py worker` and `run` keep."""
 
 import os
 from typing import Any
 
-import click
 from celery import Celery, beat, bootsteps
 
 from config import broker
@@ -34,7 +33,4 @@ class Clock(bootsteps.StartStopStep):
         )
 
 
-app.user_options["worker"].add(
-    click.Option(["--clock"], is_flag=True, help="Run the schedule beside the tasks.")
-)
 app.steps["worker"].add(Clock)

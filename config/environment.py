@@ -38,8 +38,6 @@ def prepare(arguments: list[str]) -> None:
     if file.is_file():
         environ.Env.read_env(file)
     make_keys(Path(os.environ.get("DATA_DIR", BASE_DIR / ".data")))
-    # The other threads of the one worker are for everything that is not a drain.
-    os.environ.setdefault("WEBHOOKS_DRAINS_PER_WORKER", "1")
     os.environ.setdefault("PUBLIC_URL", f"http://{LOOPBACK}:{options.port}")
     if options.sandbox:
         _open_sandbox(receiver_port=options.port + 1, provider_port=options.port + 2)

@@ -68,7 +68,8 @@ WEBHOOKS_MAX_PER_EVENT_TYPE = env.int("WEBHOOKS_MAX_PER_EVENT_TYPE", default=40)
 # Requests one drain keeps in flight, and how many of them one webhook may take.
 WEBHOOKS_MAX_IN_FLIGHT = env.int("WEBHOOKS_MAX_IN_FLIGHT", default=256)
 WEBHOOKS_MAX_IN_FLIGHT_PER_WEBHOOK = env.int("WEBHOOKS_MAX_IN_FLIGHT_PER_WEBHOOK", default=64)
-# Drains one worker process group runs; 0 means one for each pool slot.
+# Drains one worker process group runs; 0 means one for each pool process, or one for a
+# pool of threads.
 WEBHOOKS_DRAINS_PER_WORKER = env.int("WEBHOOKS_DRAINS_PER_WORKER", default=0)
 # How many parts the webhooks are divided into among the drains; 1 lets each drain serve all.
 WEBHOOKS_SHARDS = env.int("WEBHOOKS_SHARDS", default=1)

@@ -147,7 +147,7 @@ def test_keys_of_the_environment_are_kept_out_of_the_file(tmp_path: Path) -> Non
 def test_addresses_follow_the_port_unless_a_person_set_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("PUBLIC_URL", "WEBHOOKS_SANDBOX_URL", "WEBHOOKS_DRAINS_PER_WORKER"):
+    for name in ("PUBLIC_URL", "WEBHOOKS_SANDBOX_URL"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setenv("WEBHOOKS_ALLOWED_NETWORKS", "10.0.0.0/8:8080")

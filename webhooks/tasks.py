@@ -27,6 +27,13 @@ _learned: list[Learned] = []
 @shared_task
 def drain(seconds: float | None = None) -> int:
     """Deliver what is due for a while; return how many requests were sent."""
+    if seconds is not None:
+        return _drain(seconds)
+    with drains.turn() as is_wanted:
+        return _drain(settings.WEBHOOKS_DRAIN_SECONDS) if is_wanted else 0
+
+
+def _drain(seconds: float) -> int:
     with drains.watch_for_stop() as should_stop, drains.rare_collections():
         try:
             learned = _learned.pop()
@@ -34,7 +41,7 @@ def drain(seconds: float | None = None) -> int:
             learned = Learned()
         try:
             engine = Engine(wakeup(), should_stop, learned)
-            engine.run(settings.WEBHOOKS_DRAIN_SECONDS if seconds is None else seconds)
+            engine.run(seconds)
         except BaseException:
             learned.close()
             raise

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery.concurrency import prefork, thread
 from celery.worker import state
 from pytest_django import Settings
 
@@ -12,9 +13,11 @@ from webhooks.delivery import drains
 from webhooks.delivery.wakeup import ProcessWakeup
 
 
-def may_begin(*, slots: int, queues: tuple[str, ...]) -> bool:
+def may_begin(*, slots: int, queues: tuple[str, ...], pool: type[Any]) -> bool:
     amqp: Any = SimpleNamespace(queues=SimpleNamespace(consume_from=dict.fromkeys(queues)))
-    controller = SimpleNamespace(app=SimpleNamespace(amqp=amqp), concurrency=slots)
+    controller = SimpleNamespace(
+        app=SimpleNamespace(amqp=amqp), concurrency=slots, pool=pool(slots)
+    )
     return drains.has_free_slot(controller)
 
 
@@ -30,9 +33,11 @@ class Request:
     name = drains.DRAIN
 
 
-def most_drains(running: set[Any], slots: int, *queues: str) -> int:
+def most_drains(
+    running: set[Any], slots: int, *queues: str, pool: type[Any] = prefork.TaskPool
+) -> int:
     count = 0
-    while may_begin(slots=slots, queues=queues):
+    while may_begin(slots=slots, queues=queues, pool=pool):
         running.add(Request())
         count += 1
     return count
@@ -57,6 +62,30 @@ def test_a_worker_runs_no_more_drains_than_it_is_allowed(
 ) -> None:
     settings.WEBHOOKS_DRAINS_PER_WORKER = 2
     assert most_drains(running, 8, "deliveries") == 2
+
+
+def test_threads_share_one_drain(running: set[Any], settings: Settings) -> None:
+    """They share one interpreter: a second one would need memory and send nothing more."""
+    queues = ("deliveries", "default")
+    assert most_drains(running, 4, *queues, pool=thread.TaskPool) == 1
+    running.clear()
+    settings.WEBHOOKS_DRAINS_PER_WORKER = 2
+    assert most_drains(running, 4, *queues, pool=thread.TaskPool) == 2
+
+
+def test_threads_take_no_drain_that_another_worker_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They share the queue; a second long one would take a thread of sweeps and tokens."""
+    monkeypatch.setattr(drains, "_wanted", 1)
+    began: list[float] = []
+    monkeypatch.setattr(tasks, "_drain", lambda seconds: began.append(seconds) or 1)
+    with drains.turn() as is_wanted:
+        assert is_wanted
+        assert tasks.drain() == 0
+        assert tasks.drain(seconds=1.0) == 1
+    assert tasks.drain() == 1
+    assert len(began) == 2
 
 
 def test_a_publisher_asks_for_a_short_drain(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ def many_claimers(world: World) -> None:
     for number in range(5):
         world.webhook(f"/{number}")
     world.publish(100)
-    world.worker(concurrency=8)
+    world.worker(concurrency=8, environment={"WEBHOOKS_DRAINS_PER_WORKER": "7"})
     world.settle()
     world.verify()
 

@@ -131,9 +131,14 @@ class World:
     def any_worker(
         self, environment: Mapping[str, str] | None = None, *, log: Path | None = None
     ) -> Process:
-        """Start the usual worker of this database: prefork, or the one process on SQLite."""
+        """Start a usual worker of this database: on SQLite everything in one process, else by turns
+        that of compose.yaml, in threads and with a clock, and Celery's own with pool processes.
+        """
         if self.database == "sqlite":
             return self.one_process(environment, log=log)
+        if self.pool == "threads":
+            log = log or self.directory / f"worker-{len(self.processes)}.log"
+            return self.own(Process(["manage.py", "worker"], log, environment))
         return self.worker(environment=environment, log=log)
 
     def own(self, process: Process) -> Process:

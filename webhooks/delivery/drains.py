@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from celery import signals
+from celery.concurrency import thread
 from celery.worker import state
 from django.conf import settings
 
@@ -31,6 +32,10 @@ _COLLECT_AFTER = 50_000
 # One shared byte, inherited by forked pool processes: 1 means the worker is stopping.
 _stopping = mmap.mmap(-1, 1)
 _ended = threading.Event()
+_turns_lock = threading.Lock()
+# Long drains that run in this process, and how many its worker wants; None where no worker is.
+_running = 0
+_wanted: int | None = None
 
 
 def is_stopping() -> bool:
@@ -57,6 +62,23 @@ def watch_for_stop() -> Iterator[Callable[[], bool]]:
         yield lambda: is_stopping() or terminated.is_set()
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def turn() -> Iterator[bool]:
+    """Say whether this process wants one more long drain; count it inside the block.
+
+    Workers share a queue: what one asked for reaches another, whose threads are for tasks too.
+    """
+    global _running
+    with _turns_lock:
+        is_wanted = _wanted is None or _running < _wanted
+        _running += 1
+    try:
+        yield is_wanted
+    finally:
+        with _turns_lock:
+            _running -= 1
 
 
 @contextmanager
@@ -92,8 +114,10 @@ def _begin(**_: object) -> None:
 
 @signals.worker_ready.connect
 def _keep_drains(sender: Any, **_: object) -> None:
+    global _wanted
     queues = sender.controller.app.amqp.queues.consume_from
     if QUEUE in queues:
+        _wanted = _slots(sender.controller)
         threading.Thread(target=_look, args=(sender.controller,), daemon=True).start()
 
 
@@ -125,8 +149,10 @@ def has_free_slot(controller: Any) -> bool:
 def _slots(controller: Any) -> int:
     """Return how many drains a worker may run.
 
-    One that serves other queues as well keeps a slot for them: a drain takes minutes.
+    One that serves other queues as well keeps a slot for them: a drain takes minutes. Threads share
+    one interpreter, which a single drain keeps busy.
     """
     has_others = len(controller.app.amqp.queues.consume_from) > 1
     most: int = controller.concurrency - 1 if has_others else controller.concurrency
-    return max(1, min(settings.WEBHOOKS_DRAINS_PER_WORKER or most, most))
+    usual = 1 if isinstance(controller.pool, thread.TaskPool) else most
+    return max(1, min(settings.WEBHOOKS_DRAINS_PER_WORKER or usual, most))

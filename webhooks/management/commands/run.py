@@ -25,16 +25,14 @@ from waitress.server import BaseWSGIServer, MultiSocketServer, create_server
 
 from config.celery import app
 from config.environment import add_arguments
-from webhooks.delivery.drains import QUEUE
 from webhooks.management import sandbox
+from webhooks.management.threads import worker_options
 from webhooks.models.tables import older_tables
 from webhooks.security import key_check
 from webhooks.tasks import sweep
 
 _ADMIN = "admin"
 _WEB_THREADS = 8
-# One thread drains; the others sweep, refresh tokens and delete old rows.
-_WORKER_THREADS = 4
 _WORKER_NAME = "webhooks@run"
 _SAME_SIGNAL_SECONDS = 1.0
 # gunicorn takes less; the longest address of a page has a few thousand characters.
@@ -225,17 +223,10 @@ class _Background:
         self._worker = app.WorkController(
             app=app,
             hostname=_WORKER_NAME,
-            pool="threads",
-            concurrency=_WORKER_THREADS,
-            queues=[settings.CELERY_TASK_DEFAULT_QUEUE, QUEUE],
             # What `celery worker` sends too; the bare controller leaves it out.
             ready_callback=lambda consumer: signals.worker_ready.send(sender=consumer),
-            # The step of `config.celery`.
-            clock=True,
-            # They speak to other workers, of which this one has no need to know.
-            without_gossip=True,
-            without_mingle=True,
             without_heartbeat=True,
+            **worker_options(),
         )
         self._worker_thread = threading.Thread(target=self._worker.start, name="worker")
 

@@ -1,0 +1,37 @@
+"""What `manage.py worker` does not load. tests/test_deployment.py starts it and lets it deliver."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+# Prints what is loaded at the moment of the start.
+LOADED = """
+import runpy, sys
+from celery.apps.worker import Worker
+Worker.start = lambda self: print(*sys.modules)
+sys.argv = ["manage.py", "worker"]
+runpy.run_path("manage.py", run_name="__main__")
+"""
+# Megabytes that a worker has no use for: Celery's command line with its shell, other kinds of
+# pools, what serves pages, and the addresses that load every screen.
+UNUSED = {
+    "celery.bin.celery", "prompt_toolkit", "pygments", "celery.concurrency.prefork", "gunicorn",
+    "waitress", "markdown_it", "config.urls", "webhooks.urls", "webhooks.ui.webhook_form.forms",
+}  # fmt: skip
+
+
+def test_a_worker_loads_no_shell_and_no_addresses() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LOADED],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    loaded = set(done.stdout.split())
+    assert "webhooks.delivery.engine" in loaded, done.stderr
+    assert loaded & UNUSED == set()
