@@ -59,6 +59,8 @@ atexit.register(shutil.rmtree, DATA_DIR, ignore_errors=True)
 # database cost less.
 _QUICK_DATABASE_ROWS = 3
 _QUICK_ROWS = 24
+# Names of tests go from process to process, three times each.
+_NAME_CHARACTERS = 1000
 _USES_DATABASE = {"db", "transactional_db", "live_server", "database_url"}
 
 # The port of the live server, held until that starts: everybody else looks for free ports too.
@@ -182,6 +184,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     Tests in a browser come last: starting one takes longer than most of them, and they share it.
     """
+    if long := [item.nodeid[:200] for item in items if len(item.nodeid) > _NAME_CHARACTERS]:
+        raise pytest.UsageError(f"These need shorter ids: {long}")
     items.sort(key=lambda item: "chromium" in getattr(item, "fixturenames", ()))
     for item in items:
         if starts_a_process(item):

@@ -381,7 +381,9 @@ def test_an_exchange_is_shown_as_text(browser: Client) -> None:
         result="ok", status_code=200, duration_ms=12.5, request="grant_type=…",
         response="<script>alert(1)</script>\x1b",
     )  # fmt: skip
-    assert "CRM" in browser.get("/admin/webhooks/oauthexchange/", {"q": "cr"}).text
+    found = browser.get("/admin/webhooks/oauthexchange/", {"q": "cr"}).text
+    assert "CRM" in found
+    assert 'is-success">Good</span>' in found
     text = browser.get(f"/admin/webhooks/oauthexchange/{exchange.pk}/change/").text
     assert "&lt;script&gt;alert(1)" in text
     assert "<script>alert" not in text

@@ -127,7 +127,7 @@ def test_a_key_for_the_whole_batch_is_refused(send: Send) -> None:
         ([event()] * 1001, "application/json", 413, "too_many"),
         (b" " * (8 * 1024 * 1024 + 1), NDJSON, 413, "too_large"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:40],
 )
 def test_what_is_no_batch_is_refused(
     send: Send, body: object, content_type: str, status: int, code: str

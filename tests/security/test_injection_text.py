@@ -102,6 +102,7 @@ def test_a_rendered_address_is_printable_and_says_the_same(texts: list[str]) -> 
     assert [value for name, value in pairs if name != "own"] == texts
 
 
+@pytest.mark.once
 @pytest.mark.slow
 @pytest.mark.django_db
 @pytest.mark.parametrize("part", ["name", "value"])
@@ -121,6 +122,7 @@ def can_be_sent(name: str, value: str) -> bool:
     return bool(NAME.fullmatch(name)) and not re.search("[\r\n\0]", value)
 
 
+@pytest.mark.once
 @pytest.mark.django_db
 @pytest.mark.parametrize("part", ["name", "value"])
 def test_a_header_of_two_lines_makes_no_request_even_past_the_form(part: str) -> None:
@@ -217,6 +219,7 @@ def test_a_log_record_stays_one_line() -> None:
         assert not SEES_NOTHING.search(line), text
 
 
+@pytest.mark.once
 @pytest.mark.slow
 @pytest.mark.django_db
 def test_a_mail_about_a_hostile_webhook_is_one_mail_with_its_own_headers() -> None:

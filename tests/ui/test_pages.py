@@ -86,6 +86,7 @@ def test_every_page_answers_with_few_queries_however_many_rows_it_shows(
     assert wrong == []
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_a_page_loads_less_than_110_kb_of_our_css_and_scripts(
     browser: Client, scene: Scene
@@ -97,6 +98,35 @@ def test_a_page_loads_less_than_110_kb_of_our_css_and_scripts(
         files = own_files(client.get(page.address(scene)).text)
         assert "ui/tokens.css" in files, page
         assert sum(files.values()) < BUDGET_BYTES, (page, files)
+
+
+@pytest.mark.slow
+def test_a_page_links_the_style_sheets_that_its_classes_need(browser: Client, scene: Scene) -> None:
+    everything = {
+        name for folder in _OWN for path in folder.rglob("*.css") for name in styled(path)
+    }
+    missing = {}
+    for page in PAGES:
+        if page.is_part:
+            continue
+        client = Client() if page.name == "login" else browser
+        html = client.get(page.address(scene), headers=page.headers).text
+        linked = {folder / name for name in own_files(html) for folder in _OWN}
+        there = {name for path in linked if path.suffix == ".css" for name in styled(path)}
+        used = {name for names in re.findall(r'class="([^"]*)"', html) for name in names.split()}
+        # A state, such as `is-head`, has looks with some blocks only.
+        if lost := {name for name in used & everything - there if not name.startswith("is-")}:
+            missing[str(page)] = sorted(lost)
+    assert missing == {}
+
+
+def styled(path: Path) -> set[str]:
+    """Return the classes that a style sheet names, with those it imports."""
+    if not path.exists():
+        return set()
+    text = path.read_text()
+    imported = [path.parent / name for name in re.findall(r'@import url\("([^"]+)"\)', text)]
+    return set(re.findall(r"\.([a-z][\w-]*)", text)).union(*map(styled, imported))
 
 
 def own_files(html: str) -> dict[str, int]:

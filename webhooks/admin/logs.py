@@ -52,7 +52,7 @@ class EventTypeFilter(LogFilter):
 
 
 class EventAdmin(ReadOnlyAdmin):
-    list_display = ("created", "event_type", "event_id", "call_id", "origin", "filtered_count")
+    list_display = ("created", "event_type", "event_id", "call_id", "origin", "filtered_out")
     list_display_links = ("created",)
     list_filter = (EventTypeFilter,)
     search_fields = ("id",)
@@ -82,6 +82,10 @@ class EventAdmin(ReadOnlyAdmin):
     @admin.display(description=_("Source"), empty_value="–")
     def origin(self, event: Event) -> str:
         return sentence(event.source)
+
+    @admin.display(description=_("Filtered out"))
+    def filtered_out(self, event: Event) -> int:
+        return event.filtered_count
 
     @admin.display(description=_("Event id"))
     def event_id(self, event: Event) -> SafeString:
@@ -172,13 +176,13 @@ class WebhookAdmin(ReadOnlyAdmin):
 class OAuthExchangeAdmin(ReadOnlyAdmin):
     """Every exchange with an authorization server, redacted when it was written."""
 
-    list_display = ("started", "webhook_name", "kind", "result", "response_code", "took", "said")
+    list_display = ("started", "webhook_name", "kind", "outcome", "response_code", "took", "said")
     list_display_links = ("started",)
     list_select_related = ("credential__webhook",)
     search_fields = ("id",)
     search_help_text = _("Part of the webhook's name")
     fields = (
-        "webhook_name", "kind", "started", "took", "result", "said", "url", "response_code",
+        "webhook_name", "kind", "started", "took", "outcome", "said", "url", "response_code",
         "request_text", "response_text",
     )  # fmt: skip
 
@@ -211,6 +215,10 @@ class OAuthExchangeAdmin(ReadOnlyAdmin):
     @admin.display(description=_("Response"), empty_value="–")
     def response_code(self, exchange: OAuthExchange) -> SafeString | str:
         return code_badge(exchange.status_code)
+
+    @admin.display(description=_("Result"), empty_value="–")
+    def outcome(self, exchange: OAuthExchange) -> SafeString | str:
+        return logtext.result_badge(exchange)
 
     @admin.display(description=_("Duration"))
     def took(self, exchange: OAuthExchange) -> str:

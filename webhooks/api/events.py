@@ -305,20 +305,20 @@ def _check_content_type(request: HttpRequest, *media_types: str) -> str:
     if request.content_type not in media_types or charset not in {"utf-8", "utf8"}:
         message = _("Send JSON in UTF-8: “Content-Type: %s”.") % media_types[0]
         raise RequestError(415, "unsupported_media_type", message)
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+    if request.META.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         raise RequestError(415, "unsupported_media_type", _("Send the body without compression."))
     return request.content_type or ""
 
 
 def _read_body(request: HttpRequest, *, limit: int) -> bytes:
     """Read at most `limit` bytes, whether or not the request says how many it has."""
-    declared = request.headers.get("Content-Length", "")
+    declared = request.META.get("CONTENT_LENGTH", "")
     # Digits beyond any real length would be slow to read as a number.
     if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
         raise _too_large(limit)
     stream: Any = request
     environ = getattr(request, "environ", {})
-    if "chunked" in request.headers.get("Transfer-Encoding", "").lower() and environ:
+    if "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", "").lower() and environ:
         if not environ.get("wsgi.input_terminated"):
             message = _("This server needs a Content-Length.")
             raise RequestError(411, "length_required", message)
@@ -362,7 +362,7 @@ def _checked(fields: Any) -> dict[str, Any]:
 
 
 def _idempotency_key(request: HttpRequest, fields: Mapping[str, Any]) -> str | None:
-    header = request.headers.get("Idempotency-Key")
+    header = request.META.get("HTTP_IDEMPOTENCY_KEY")
     key = fields.get("idempotency_key")
     if key is not None and header is not None and key != header:
         message = _("The header and the body name different idempotency keys.")

@@ -61,7 +61,13 @@ _KNOWN: dict[str | None, bytes] = {
 _KNOWN[None] = _length(-1)
 
 
+# Columns of one row that say one of these.
+_ALONE = {text: _Texts([data], 1) for text, data in _KNOWN.items()}
+
+
 def texts(values: Sequence[str | None]) -> _ColumnArray:
+    if len(values) == 1 and (known := _ALONE.get(values[0])):
+        return known
     if _is_constant(values):
         elements = [_text(values[0])] * len(values)
     else:

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from django.db import DatabaseError, connection, transaction
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from webhooks.delivery.queue import arrays
 from webhooks.delivery.queue import postgres_sql as sql
@@ -108,24 +109,23 @@ def enqueue_at_once(
     deliveries: none unless the version is `version`, and none whose idempotency key is in use.
     """
     # In the order of their keys, so that no two transactions wait for each other.
-    ordered = sorted(events, key=_key_of)
+    ordered = sorted(events, key=_key_of) if len(events) > 1 else events
     parameters = [str(lock_timeout_ms), *_columns_of(_OF_EVENT, ordered), version]
     parameters += _columns_of(_OF_DELIVERY, deliveries)
-    _leave_closed_connection()
-    with _cursor(has_arrays=True) as cursor, _prepared():
-        row = cursor.execute(sql.INSERT_AT_ONCE, parameters, prepare=True).fetchone()
-    return (row[0], set(row[1])) if row else (-1, set())
-
-
-@contextmanager
-def _prepared() -> Iterator[None]:
-    """Let a statement be planned once for each connection: half of what a small one costs."""
-    opened = connection.connection
+    # Of this thread; `connection` looks it up with each use.
+    own = connections[DEFAULT_DB_ALIAS]
+    _leave_closed_connection(own)
+    own.ensure_connection()
+    opened = own.connection
+    arrays.register(opened)
+    # Planned once for each connection: half of what a small one costs.
     before, opened.prepare_threshold = opened.prepare_threshold, 0
     try:
-        yield
+        with own.wrap_database_errors, psycopg.Cursor(opened) as cursor:
+            row = cursor.execute(sql.INSERT_AT_ONCE, parameters, prepare=True).fetchone()
     finally:
         opened.prepare_threshold = before
+    return (row[0], set(row[1])) if row else (-1, set())
 
 
 def _columns_of(kinds: Sequence[_Kind], rows: Sequence[tuple[Any, ...]]) -> list[Any]:
@@ -134,13 +134,13 @@ def _columns_of(kinds: Sequence[_Kind], rows: Sequence[tuple[Any, ...]]) -> list
     return [kind(column) for kind, column in zip(kinds, columns, strict=True)]
 
 
-def _leave_closed_connection() -> None:
+def _leave_closed_connection(own: BaseDatabaseWrapper) -> None:
     """Connect again where the server has ended the connection: seen at once, without asking it."""
-    if connection.connection is not None and not connection.in_atomic_block:
+    if own.connection is not None and not own.in_atomic_block:
         poll = select.poll()
-        poll.register(connection.connection.fileno(), select.POLLIN)
+        poll.register(own.connection.fileno(), select.POLLIN)
         if poll.poll(0):
-            connection.close()
+            own.close()
 
 
 def _key_of(event: NewEventRow) -> str:

@@ -106,7 +106,7 @@ class ConnectionForm(CredentialForm):
         )
         self.fields["name"].required = True
         self.fields["name"].help_text = _("For example “CRM login”.")
-        self.fields["name"].error_messages["required"] = _("Enter a name, for example “CRM login”.")
+        self.fields["name"].error_messages["required"] = _("Enter a name.")
         kind: Any = self.fields["authorization_type"]
         kind.choices = [choice for choice in kind.choices if choice[0] != AuthorizationType.NONE]
         kind.required = True
