@@ -172,6 +172,31 @@ def test_while_rows_are_many_few_webhooks_get_more_each(clock: list[float]) -> N
     assert database.looked_at.total() == 400
 
 
+def test_walking_on_takes_more_of_the_time_while_it_finds_many(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(range(1, 20_001))
+    due = _due(database)
+    pages = [0]
+
+    def walk(*, after: int, limit: int) -> tuple[list[int], int | None]:
+        clock[0] += 0.02
+        pages[0] += 1
+        return Database.walk(database, after=after, limit=limit)
+
+    monkeypatch.setattr(database, "walk", walk)
+    walked = []
+    for _ in range(2):
+        pages[0], ends = 0, clock[0] + 2.0
+        while clock[0] < ends:
+            due.look()
+            clock[0] += 0.01
+        walked.append(pages[0])
+    # The first time all of them once, then now and then.
+    assert walked[0] >= 18
+    assert walked[1] <= 4
+
+
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.database("postgres")
 def test_a_walk_names_those_with_due_rows_and_where_it_ended() -> None:

@@ -4,6 +4,7 @@ import datetime as dt
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 from django.db import connection, transaction
@@ -350,3 +351,48 @@ def test_heads_of_many_webhooks_are_claimed_at_once() -> None:
     quotas = [ClaimQuota(webhook.pk, 1) for webhook in webhooks]
     taken = queue.backend().claim_paced(quotas, **TERMS)
     assert {row.id for row in taken} == heads
+
+
+@pytest.mark.database("sqlite")
+def test_a_head_is_found_without_reading_what_waits_behind_it_or_was_sent() -> None:
+    """PostgreSQL: `test_plans`."""
+    webhook = make_webhook(is_ordered=True)
+    head = make_delivery(webhook)
+    quotas = [ClaimQuota(webhook.pk, 1)]
+
+    def steps(work: Callable[[], object]) -> int:
+        counted = [0]
+
+        def count() -> None:
+            counted[0] += 1
+
+        connection.connection.set_progress_handler(count, 10)
+        try:
+            work()
+        finally:
+            connection.connection.set_progress_handler(None, 0)
+        return counted[0]
+
+    few = steps(queue.backend().page)
+    done, waiting = (
+        {"status": "succeeded"},
+        {"status": "pending", "next_attempt_at": timezone.now()},
+    )
+    for order, fields in (("0", done), ("z", waiting)):
+        Delivery.objects.bulk_create(
+            Delivery(
+                pk=f"dlv_{order}{number:025}", event_id=head.event_id, webhook=webhook, **fields
+            )
+            for number in range(3000)
+        )
+    assert steps(queue.backend().page) < 2 * few
+    taken: list[Claimed] = []
+    assert steps(lambda: taken.extend(queue.backend().claim_paced(quotas, **TERMS))) < 3 * few
+    assert [row.id for row in taken] == [head.pk]
+    # It is sent now, and then held: the others wait.
+    assert queue.backend().claim_paced(quotas, **TERMS) == []
+    Delivery.objects.filter(pk=head.pk).update(status="held", lease="", next_attempt_at=None)
+    assert queue.backend().claim_paced(quotas, **TERMS) == []
+    Delivery.objects.filter(pk=head.pk).update(status="succeeded")
+    [second] = queue.backend().claim_paced(quotas, **TERMS)
+    assert second.id == f"dlv_z{0:025}"

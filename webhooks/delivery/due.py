@@ -19,10 +19,11 @@ from webhooks.delivery.db_session import DatabaseSession
 from webhooks.delivery.queue.rows import Candidate, Page
 from webhooks.delivery.shards import Shards
 
-# Webhooks on a page, and how much of the time walking on may take.
-PAGE, _WALK_PART = 1000, 0.03
 # Webhooks that are looked at closely at a time, at most and at least.
 WINDOW, LEAST = 500, 100
+# Webhooks on a page, and how much of the time walking on may take; while it finds many with due
+# rows that were not known, as after a start, others wait for it.
+PAGE, _WALK_PART, _FINDING_PART = 1000, 0.03, 0.3
 # Rows that a webhook gets at a time while it has more: to look at it costs as much as a row.
 _DEPTH = 4
 # A transaction that takes longer to commit than the first is found by asking again, in so much of
@@ -122,6 +123,7 @@ class DueWebhooks:
         if found is None:
             return False
         due, last = found
+        known = len(self._known)
         for webhook_id in due:
             if webhook_id not in self._waits:
                 self._known.setdefault(webhook_id)
@@ -131,8 +133,9 @@ class DueWebhooks:
             if self._walked == 1:
                 self._begin()
             self._walked = 0
+        is_finding = len(self._known) - known >= LEAST
         ended = time.monotonic()
-        self._walk_at = ended + (ended - now) / _WALK_PART
+        self._walk_at = ended + (ended - now) / (_FINDING_PART if is_finding else _WALK_PART)
         return True
 
     def _choose(self, now: float, window: int) -> list[int]:

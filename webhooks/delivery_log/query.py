@@ -280,11 +280,11 @@ def _with_trigger(rows: DeliveryQuerySet, trigger: str) -> DeliveryQuerySet:
 def _few_open(status: str) -> list[str] | None:
     """Return the keys of what waits or is sent, if they are few, as at most times.
 
-    Their index is in the order of due times, which no page by key can follow.
+    No index of all of them is in the order of their keys.
     """
     if status not in _OPEN:
         return None
-    index = "delivery_due" if status == Status.PENDING else "delivery_leased"
+    index = "delivery_in_order" if status == Status.PENDING else "delivery_leased"
     waiting = Delivery.objects.by_index(index).filter(status=status).order_by()
     keys = list(waiting.values_list("pk", flat=True)[: _MAX_OPEN + 1])
     return keys if len(keys) <= _MAX_OPEN else None

@@ -236,9 +236,13 @@ class Delivery(models.Model):
         ordering = ["-id"]
         indexes = [
             models.Index(
-                fields=["webhook", "next_attempt_at", "id"],
+                fields=["webhook", "next_attempt_at"],
                 name="delivery_due",
                 condition=Q(status="pending"),
+            ),
+            # The head of an ordered webhook, however many wait behind it.
+            models.Index(
+                fields=["webhook", "id"], name="delivery_in_order", condition=Q(status="pending")
             ),
             # What became due of late, whatever the webhook. Only a query that names this time may
             # use it: while nothing is due, statistics make it look as good to a planner as

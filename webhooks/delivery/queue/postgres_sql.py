@@ -14,10 +14,12 @@ EVENTS = "SELECT id, payload FROM webhooks_event WHERE id = ANY(%s::text[])"
 
 # The oldest open row of webhook w is the head; one that is sent, held or waits for a retry blocks
 # the rest. Statistics that know of no open row make other indexes look as good as the partial ones,
-# such as that of all rows in their order: OFFSET 0 keeps the order out of the choice, and only
-# `delivery_held` has the order by both columns.
+# such as that of all rows in their order: only `delivery_in_order` and `delivery_held` have the
+# order by both columns.
 HEAD = """SELECT {columns} FROM webhooks_delivery d WHERE d.id = (SELECT min(x.id) FROM (
-      (SELECT id FROM webhooks_delivery WHERE status = 'pending' AND webhook_id = w.id OFFSET 0)
+      (SELECT id FROM webhooks_delivery
+       WHERE status = 'pending' AND webhook_id >= w.id AND webhook_id <= w.id
+       ORDER BY webhook_id, id LIMIT 1)
       UNION ALL
       (SELECT id FROM webhooks_delivery WHERE status = 'sending' AND webhook_id = w.id)
       UNION ALL
@@ -143,7 +145,7 @@ WITH wanted AS MATERIALIZED (
     SELECT d.id, d.ctid FROM webhooks_delivery d
     WHERE d.status = 'pending' AND d.webhook_id = w.id AND d.next_attempt_at <= now()
       AND d.unknown_count < {QUARANTINE_FROM}
-    ORDER BY d.next_attempt_at, d.id LIMIT w.quota FOR UPDATE SKIP LOCKED) due
+    ORDER BY d.next_attempt_at LIMIT w.quota FOR UPDATE SKIP LOCKED) due
 {TAKE}"""
 
 CLAIM_TESTS = f"""
@@ -161,7 +163,7 @@ WITH wanted AS MATERIALIZED (
     SELECT d.id, d.ctid FROM webhooks_delivery d
     WHERE d.status = 'pending' AND d.webhook_id = w.id AND d.next_attempt_at <= now()
       AND d.unknown_count >= {QUARANTINE_FROM}
-    ORDER BY d.next_attempt_at, d.id LIMIT 1 FOR UPDATE SKIP LOCKED) due LIMIT 1
+    ORDER BY d.next_attempt_at LIMIT 1 FOR UPDATE SKIP LOCKED) due LIMIT 1
 {TAKE}"""
 
 CLAIM_HEADS = f"""

@@ -2,6 +2,17 @@
 
 from webhooks.delivery.queue.rows import ATTEMPT_COLUMNS, MAX_UNKNOWN, QUARANTINE_FROM, VERSION
 
+# The oldest open row of a webhook is the head; one that is sent, held or waits for a retry blocks
+# the rest. Each status has an index, which has to be named: that of all rows has the same order.
+# The least of several values is null when one of them is, and no id is as great as a tilde.
+_HEAD = """nullif(min(
+  coalesce((SELECT id FROM webhooks_delivery INDEXED BY delivery_in_order
+    WHERE status = 'pending' AND webhook_id = {webhook} ORDER BY id LIMIT 1), '~'),
+  coalesce((SELECT min(id) FROM webhooks_delivery INDEXED BY delivery_leased
+    WHERE status = 'sending' AND webhook_id = {webhook}), '~'),
+  coalesce((SELECT id FROM webhooks_delivery INDEXED BY delivery_held
+    WHERE status = 'held' AND webhook_id = {webhook} ORDER BY id LIMIT 1), '~')), '~')"""
+
 # A loose index scan: one probe per webhook that has pending rows, however many rows it has.
 _WAITING = """
 WITH RECURSIVE waiting(webhook_id) AS (
@@ -24,8 +35,7 @@ SELECT w.id, {VERSION}, COALESCE(t.version, 0), COALESCE(t.refused_version, 0),
   w.is_ordered,
   CASE WHEN w.is_ordered THEN
     (SELECT CASE WHEN status = 'pending' THEN next_attempt_at END FROM webhooks_delivery
-     WHERE id = (SELECT min(id) FROM webhooks_delivery
-                 WHERE status IN ('pending', 'sending', 'held') AND webhook_id = w.id)) END
+     WHERE id = {_HEAD.format(webhook="w.id")}) END
 FROM waiting
 JOIN webhooks_webhook w ON w.id = waiting.webhook_id
 JOIN webhooks_credential c ON c.id = w.credential_id
@@ -47,7 +57,7 @@ DUE = f"""
 SELECT id FROM webhooks_delivery
 WHERE status = 'pending' AND webhook_id = %s AND next_attempt_at <= %s
   AND unknown_count < {QUARANTINE_FROM}
-ORDER BY next_attempt_at, id LIMIT %s
+ORDER BY next_attempt_at LIMIT %s
 """
 
 DUE_TESTS = """
@@ -60,15 +70,13 @@ DUE_QUARANTINED = f"""
 SELECT id FROM webhooks_delivery
 WHERE status = 'pending' AND webhook_id IN ({{ids}}) AND next_attempt_at <= %s
   AND unknown_count >= {QUARANTINE_FROM}
-ORDER BY next_attempt_at, id LIMIT 1
+ORDER BY next_attempt_at LIMIT 1
 """
 
-# The oldest open row is the head; one that is sent, held or waits for a retry blocks the rest.
-DUE_HEAD = """
-SELECT id FROM webhooks_delivery
-WHERE id = (SELECT min(id) FROM webhooks_delivery
-            WHERE status IN ('pending', 'sending', 'held') AND webhook_id = %s)
-  AND status = 'pending' AND next_attempt_at <= %s
+DUE_HEAD = f"""
+SELECT d.id FROM (SELECT %s AS id) w JOIN webhooks_delivery d
+ON d.id = {_HEAD.format(webhook="w.id")}
+WHERE d.status = 'pending' AND d.next_attempt_at <= %s
 LIMIT %s
 """
 
