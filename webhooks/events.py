@@ -167,7 +167,7 @@ def _publish_group(items: Sequence[NewEvent]) -> Sequence[Published | InvalidEve
 
 
 # Beyond 20 events a second a drain is woken for several at once: each costs half as much then.
-_soon = RareCalls(lambda: tasks.notify(), every_seconds=0.05, burst=10)
+_soon = RareCalls(tasks.notify, every_seconds=0.05, burst=10)
 
 
 def wake_drains() -> None:

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from tests.waiting import eventually
 from webhooks import tasks
 from webhooks.api import events
+from webhooks.delivery.wakeup import ProcessWakeup
 from webhooks.models import ApiKey, Delivery, Event, Webhook
 from webhooks.templatetags.interface import sentence
 
@@ -227,16 +228,18 @@ def test_a_key_that_was_revoked_is_not_renewed(send: Any, monkeypatch: pytest.Mo
 def test_drains_are_woken_once_the_client_has_its_answer(
     plain_key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard: list[str] = []
-    monkeypatch.setattr(tasks, "notify", lambda: heard.append("notify"))
+    wakeup = ProcessWakeup()
+    monkeypatch.setattr(tasks, "wakeup", lambda: wakeup)
+    assert not wakeup.wait(0)
     make_webhook()
     request = RequestFactory().post(
         URL, json.dumps(BODY), "application/json", headers={"Authorization": f"Bearer {plain_key}"}
     )
     response = events.publish_event(request)
-    assert (response.status_code, heard) == (202, [])
+    assert response.status_code == 202
+    assert not wakeup.wait(0)
     response.close()
-    eventually(lambda: heard == ["notify"])
+    eventually(lambda: wakeup.wait(0))
 
 
 def test_nothing_is_read_before_the_key_is_known(send: Any) -> None:

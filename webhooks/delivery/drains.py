@@ -66,7 +66,7 @@ def watch_for_stop() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def turn() -> Iterator[bool]:
-    """Say whether this process wants one more long drain; count it inside the block.
+    """Yield whether this process wants one more long drain, and count it inside the block.
 
     Workers share a queue: what one asked for reaches another, whose threads are for tasks too.
     """
