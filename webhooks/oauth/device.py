@@ -71,8 +71,8 @@ def begin_device_authorization(
         if not 200 <= raw.status < 300:
             raise UnusableAnswerError(answer.reason, answer.message)
         fields = read_body(raw.body, raw.content_type)
-        code, user_code = fields.get("device_code"), fields.get("user_code")
-        page = next((fields[name] for name in _PAGES if fields.get(name)), None)
+        code, user_code = fields.get("device_code", ""), fields.get("user_code", "")
+        page = next((fields[name] for name in _PAGES if fields.get(name)), "")
         if not all(isinstance(one, str) and one for one in (code, user_code, page)):
             raise UnusableAnswerError("no_device_code")
         endpoints.checked_endpoint(page, "auth_url")
