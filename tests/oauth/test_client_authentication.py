@@ -170,8 +170,8 @@ def test_a_key_is_read_from_google_json_and_certificates_are_named(
     assert header["x5t"]
     assert header["x5t#S256"]
     assert pem.private_key(json.dumps({"type": "service_account", "private_key": KEY}))
-    for text, code in (("x", "no_key"), ("{}", "no_key"), ("{", "no_key"), (KEY[:200], "no_key")):
-        with pytest.raises(pem.PEMError, match=code):
+    for text in ("x", "{}", "{", '{"a":' * 5000, KEY[:200]):
+        with pytest.raises(pem.PEMError, match="no_key"):
             pem.private_key(text)
     with pytest.raises(pem.PEMError, match="other_key"):
         pem.check_certificate(EC_KEY + both[both.index("-----BEGIN CERT") :])
