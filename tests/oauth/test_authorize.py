@@ -689,6 +689,8 @@ class TestAttacks:
         ("error", "words"),
         [
             ("access_denied", "was not approved"),
+            ("user_cancelled_login", "was not approved"),
+            ("admin_policy_enforced", "an administrator at the provider"),
             ("invalid_scope", "“events:write”"),
             ("unauthorized_client", "does not allow this client"),
             ("unsupported_response_type", "the grant “authorization_code”"),
@@ -709,6 +711,13 @@ class TestAttacks:
             finish({"error": [error], "state": query["state"]}, user)
 
         assert failure.value.credential == credential
+
+    def test_error_beside_an_empty_code_is_told(self, fake: FakeProvider) -> None:
+        _, user, query = started(fake)
+        denied = {"code": [""], "error": ["access_denied"], "state": query["state"]}
+
+        with pytest.raises(oauth.AuthorizationError, match="was not approved"):
+            finish(denied, user)
 
     def test_forgotten_requests_are_deleted(self) -> None:
         credential, user, now = make_credential(), make_user(), timezone.now()

@@ -1,10 +1,12 @@
 """What goes over the wire to a token endpoint, and what happens to whatever comes back."""
 
 import base64
+import gzip
 import io
 import json
 import logging
 import time
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -260,6 +262,28 @@ class TestAnswer:
 
         assert answer.is_ok is (size <= 65_536)
         assert answer.is_ok or answer.reason == "too_large"
+
+    @pytest.mark.parametrize(
+        ("body", "coding", "reason"),
+        [
+            (gzip.compress(b'{"access_token":"T"}'), "gzip", ""),
+            (zlib.compress(b'{"access_token":"T"}'), "Deflate", ""),
+            (gzip.compress(b'{"access_token":"T"}'), "x-gzip", ""),
+            (gzip.compress(b" " * 20_000_000), "gzip", "too_large"),
+            (gzip.compress(b'{"access_token":"T"}')[:-12], "gzip", "truncated"),
+            (gzip.compress(b'{"access_token":"T"}'), "br", "not_json"),
+            (b"garbage", "gzip", "not_json"),
+        ],
+        ids=["gzip", "deflate", "x-gzip", "bomb", "short", "other", "garbage"],
+    )
+    def test_packed_answer_is_unpacked_within_64_kib(
+        self, fake: FakeProvider, body: bytes, coding: str, reason: str
+    ) -> None:
+        fake.reply(Reply(body=body, headers={"Content-Encoding": coding}))
+
+        answer = refresh(credential_at(fake))
+
+        assert (answer.is_ok, answer.reason) == (not reason, reason)
 
     def test_too_much_from_a_broken_provider_is_transient(self, fake: FakeProvider) -> None:
         fake.reply(Reply(status=502, body=b"x" * 100_000))

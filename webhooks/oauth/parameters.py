@@ -77,11 +77,15 @@ def extra_of(credential: Credential, step: str) -> Pairs:
     """Return what is added to a request: `step` is "authorization", "token" or "refresh"."""
     is_authorization = step == "authorization"
     reserved = RESERVED_IN_AUTHORIZATION if is_authorization else RESERVED_IN_TOKEN_REQUEST
+    own = check_parameters(getattr(credential, f"{step}_parameters"), reserved)
+    return [*targets(credential), *own]
+
+
+def targets(credential: Credential) -> Pairs:
+    """Return what a token is for; both may name several (RFC 8707 section 2: repeated)."""
     return [
-        # Both may name several, separated by spaces (RFC 8707 section 2: repeated).
         *(("resource", one) for one in credential.resource.split()),
         *(("audience", one) for one in credential.audience.split()),
-        *check_parameters(getattr(credential, f"{step}_parameters"), reserved),
     ]
 
 

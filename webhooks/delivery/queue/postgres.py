@@ -263,7 +263,7 @@ def _taken(
 
 
 def _with_events(
-    cursor: "psycopg.Cursor[Any]", rows: Iterable[tuple[Any, ...]], lease: str, max_bytes: int
+    cursor: "psycopg.Cursor[Any]", rows: Sequence[tuple[Any, ...]], lease: str, max_bytes: int
 ) -> list[Claimed]:
     """Return claimed rows with their events; what is more than `max_bytes` of them goes back.
 
@@ -271,19 +271,22 @@ def _with_events(
     """
     claims: list[Claimed] = []
     large: list[Claimed] = []
-    sizes: dict[str, int] = {}
     lost: list[str] = []
+    # One row of each event says how large it is, and has what it holds unless that is large.
     small: dict[str, bytes] = {}
-    for pk, webhook_id, event_id, number, failures, trigger, payload, size in rows:
+    sizes: dict[str, int] = {}
+    for _, _, event_id, _, _, _, payload, size in rows:
         if payload is not None:
+            small[event_id] = payload
             max_bytes -= size
-            # Of an event for many webhooks one copy.
-            payload = small.setdefault(event_id, payload)
-        claim = Claimed(pk, webhook_id, event_id, number, failures, trigger, payload)
-        if payload is not None:
-            claims.append(claim)
         elif size is not None:
             sizes[event_id] = size
+    for pk, webhook_id, event_id, number, failures, trigger, _payload, _size in rows:
+        payload = small.get(event_id, b"")
+        claim = Claimed(pk, webhook_id, event_id, number, failures, trigger, payload)
+        if payload:
+            claims.append(claim)
+        elif event_id in sizes:
             large.append(claim)
         else:
             lost.append(pk)

@@ -113,7 +113,8 @@ ORDER BY next_attempt_at LIMIT 1
 """
 
 # A place is one in each partition, so the id chooses which. The lease counts from here on: by now()
-# it could be over when a statement that waited ends.
+# it could be over when a statement that waited ends. An event comes
+# once, with one of its rows.
 TAKE = f"""
 ), claimed AS MATERIALIZED (
   UPDATE webhooks_delivery d
@@ -121,13 +122,15 @@ TAKE = f"""
       next_attempt_at = clock_timestamp() + %(lease_seconds)s * interval '1 second'
   FROM wanted WHERE d.id = wanted.id AND d.ctid = wanted.place
   RETURNING d.id, d.webhook_id, d.event_id, d.attempt_count, d.failure_count, d.trigger
+), numbered AS (
+  SELECT *, row_number() OVER (PARTITION BY event_id) AS number FROM claimed
 )
 SELECT c.id, c.webhook_id, c.event_id, c.attempt_count, c.failure_count, c.trigger,
   CASE WHEN octet_length(e.payload) <= {LARGE_EVENT_BYTES} THEN e.payload END,
   octet_length(e.payload)
-FROM claimed c
+FROM numbered c
 LEFT JOIN LATERAL (
-  SELECT payload FROM webhooks_event e WHERE e.id = c.event_id OFFSET 0) e ON true
+  SELECT payload FROM webhooks_event e WHERE c.number = 1 AND e.id = c.event_id OFFSET 0) e ON true
 """
 
 # Rows that were claimed and whose event is gone: there is nothing to send.
