@@ -24,7 +24,7 @@ class StayingWorker(ThreadWorker):  # type: ignore[misc]
         # Readable while there are more of them than threads.
         self._needed, self._note = os.pipe()
         # gunicorn looks its settings up by name, twenty times a request; they change no more.
-        vars(self.cfg).update((name, one.get()) for name, one in self.cfg.settings.items())
+        self.cfg.__dict__.update({name: one.get() for name, one in self.cfg.settings.items()})
         super().init_process()
 
     def enqueue_req(self, conn: TConn) -> None:
