@@ -18,6 +18,7 @@ from tests.oauth_rows import make_credential
 from webhooks.models import Credential
 from webhooks.oauth import client, sentence, token_requests
 from webhooks.oauth.errors import MisconfiguredError, TokenResult
+from webhooks.oauth.parameters import check_parameters
 from webhooks.oauth.token_response import TokenAnswer
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
@@ -415,3 +416,20 @@ class TestLog:
             "a-refresh-token",
         ):
             assert secret not in written
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"a": "\ud800"},
+        {"\udfff": "a"},
+        {"a": ["b", "\0"]},
+        {"a": float("inf")},
+        {"a": float("nan")},
+        {"a": 10**5000},
+    ],
+    ids=["surrogate", "name", "nul", "infinite", "nan", "digits"],
+)
+def test_parameter_that_no_request_can_hold_is_refused(parameters: dict[str, Any]) -> None:
+    with pytest.raises(MisconfiguredError, match="must be text"):
+        check_parameters(parameters, ())

@@ -177,6 +177,7 @@ def test_impossible_number_in_json_never_fails(number: str) -> None:
         ({"expires": 5184000}, 5184000),
         ({"expires_in": 3600000, "expires_in_sec": 3600}, 3600),
         ({"expire_in": 7200}, 7200),
+        ({"expire": 7200}, 7200),
         ({"expiresIn": 7200}, 7200),
         ({"expires_in": "2026-01-01T00:01:00Z"}, 60),
         ({"expires_in": NOW.timestamp() + 60}, 60),
@@ -217,6 +218,35 @@ def test_other_token_type_is_refused(value: object) -> None:
     answer = ask(good(token_type=value))
 
     assert (answer.result, answer.reason) == (TokenResult.MISCONFIGURED, "unsupported_token_type")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"token_type": "User Access Token"},
+        {"token_type": "Application Access Token"},
+        {"token_type": "bot", "ok": True},
+        {"token_type": "user", "ok": True},
+    ],
+    ids=str,
+)
+def test_bearer_is_understood_under_the_names_of_providers(fields: dict[str, Any]) -> None:
+    assert ask(good(**fields)).is_ok
+
+
+@pytest.mark.parametrize("fields", [{"token_type": "bot"}, {"token_type": "DPoP", "ok": True}])
+def test_name_of_one_provider_is_no_bearer_of_another(fields: dict[str, Any]) -> None:
+    assert ask(good(**fields)).reason == "unsupported_token_type"
+
+
+@pytest.mark.parametrize(
+    "body", [{"message": "No such account"}, {"result": "no", "detail": "No such account"}]
+)
+def test_answer_without_a_token_shows_what_it_says(body: dict[str, Any]) -> None:
+    answer = ask(body)
+
+    assert (answer.result, answer.code) == (TokenResult.MISCONFIGURED, "no_token_answer")
+    assert told(answer).endswith("The provider says: “No such account”")
 
 
 def test_own_header_prefix_is_a_token_type() -> None:
@@ -750,6 +780,8 @@ def test_refreshed_token_may_be_at_the_top() -> None:
         ({"code": 0, "data": {"access_token": "T"}}, "data.access_token"),
         ({"accessToken": "T", "expiresIn": 60}, "accessToken"),
         ({"data": {"accessToken": "T"}}, "data.accessToken"),
+        # Instagram.
+        ({"data": [{"access_token": "T", "user_id": "1"}]}, "data.0.access_token"),
     ],
 )
 def test_nested_token_that_was_not_looked_for_is_named(body: dict[str, Any], path: str) -> None:

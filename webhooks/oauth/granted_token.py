@@ -25,8 +25,8 @@ _MILLISECONDS_FROM = 1e11
 # A smaller number is no moment of this century but a duration.
 _UNIX_FROM = 1e9
 # Zoho's older answers have milliseconds in "expires_in" and seconds in "expires_in_sec"; Shopee and
-# DingTalk write "expire_in".
-_LIVES = ("expires_in_sec", "expires_in", "expire_in")
+# DingTalk write "expire_in", Lark "expire".
+_LIVES = ("expires_in_sec", "expires_in", "expire_in", "expire")
 # float() reads more: "1_000", and the digits of every script.
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 _MAX_NUMBER_LENGTH = 40
@@ -285,6 +285,8 @@ def _snake_case(name: str) -> str:
 
 
 def _paths_to_token(value: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(value, list):
+        value = {str(index): inner for index, inner in enumerate(value)}
     if not isinstance(value, dict):
         return
     for key, inner in value.items():
@@ -292,8 +294,8 @@ def _paths_to_token(value: Any, prefix: str = "") -> Iterator[str]:
         is_token = _snake_case(key) == "access_token" and path != "access_token"
         if is_token and isinstance(inner, str) and inner:
             yield clean(path, limit=100)
-        elif isinstance(inner, dict):
-            yield from _paths_to_token(inner, f"{prefix}{key}.")
+        else:
+            yield from _paths_to_token(inner, f"{path}.")
 
 
 # The claims that tell people best whose account it is.

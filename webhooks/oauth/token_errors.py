@@ -105,7 +105,7 @@ _GENERAL_WORDS = frozenset(
 )
 # Words that only repeat that there is an error, or that there is none.
 FAILURES = frozenset({"error", "errors", "fail", "failed", "failure"})
-NO_ERRORS = frozenset({"", "none", "null", "false", "no_error", "ok", "success", "succeeded"})
+NO_ERRORS = frozenset({"", "0", "none", "null", "false", "no_error", "ok", "success", "succeeded"})
 # How little a code says: nothing beside an HTTP status, and below that something.
 _NOTHING = 4
 _LONGEST_CODE = 80

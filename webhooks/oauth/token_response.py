@@ -166,8 +166,9 @@ _TEXTS = (
 # Objects within which only what is called an error is one.
 _HOLDERS = ("data", "response", "result", "detail", "details")
 _HELD = frozenset({*_ERRORS, "code", "reason", *_TEXTS})
-# What Intuit's and Apigee's answers call a bearer token.
-_BEARER_TYPES = ("BearerToken", "Bearer Token")
+# What the answers of Intuit, Apigee and eBay call a bearer token; Slack's, which have "ok", too.
+_BEARER_TYPES = ("BearerToken", "Bearer Token", "User Access Token", "Application Access Token")
+_SLACK_TYPES = ("bot", "user")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -467,7 +468,9 @@ def _says_error(fields: dict[str, Any]) -> bool:
     return (
         _is_error(named.get("error"))
         or _is_error(named.get("errors"))
-        or any(_is_no(named.get(name)) for name in ("ok", "success"))
+        or any(_is_no(named.get(name)) for name in ("ok", "success", "succeeded", "issuccess"))
+        # A status of 0 is one of success to some.
+        or named.get("status") is False
         or str(named.get("status")).lower() in FAILURES
     )
 
@@ -495,19 +498,22 @@ def _granted(
         # Slack nests the token of a grant, but not the one of a refresh.
         path = ""
     types = (*expected.token_types, *_BEARER_TYPES)
+    if fields.get("ok") is True:
+        types += _SLACK_TYPES
     try:
         token, warning = read_grant(fields, path=path, token_types=types, now=now)
     except UnusableAnswerError as problem:
         is_named_error = is_known(refusal.code) or (
             _judged(refusal, raw, expected) is not TokenResult.MISCONFIGURED
         )
-        is_numbered = messages.load(problem.message) == ("no_token_answer", {}) and _has_number(
-            refusal
-        )
+        is_no_answer = messages.load(problem.message) == ("no_token_answer", {})
+        is_numbered = is_no_answer and _has_number(refusal)
         if problem.reason == "no_token" and (is_named_error or is_numbered):
             # An error with a name of its own, such as {"status": "BAD_REFRESH_TOKEN"}, or a number.
             return _refused(refusal, raw, expected, now)
         message = mask_known(problem.message, expected.secrets)
+        if is_no_answer and problem.reason == "no_token":
+            message = stored("no_token_answer", said=_words(refusal.description, expected))
         return _misconfigured(problem.reason, message)
     change = scope_change(token.scope, expected.scope)
     warning = mask_known(joined(warning, change), expected.secrets)
