@@ -155,6 +155,16 @@ def pytest_testnodedown(node: Any) -> None:
         pytest.exit(reason, returncode=pytest.ExitCode.TESTS_FAILED)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Collect no garbage meanwhile: nearly all that is made stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
 def pytest_collection_finish() -> None:
     # Ten thousand tests, and all that they import, stay: no garbage collection looks at them again.
     gc.collect()
