@@ -350,7 +350,7 @@ SUBSCRIPTIONS = "SELECT version FROM webhooks_subscriptions"
 
 # Nothing is inserted once webhooks have changed, and nothing of an event whose key another one has.
 # Who has it and was not committed yet is waited for, but not for long: others wait as well.
-INSERT_AT_ONCE = f"""
+_AT_ONCE = f"""
 WITH known AS MATERIALIZED (
   SELECT version, set_config('lock_timeout', %s, true) FROM webhooks_subscriptions
 ), given AS MATERIALIZED (
@@ -362,5 +362,7 @@ WITH known AS MATERIALIZED (
   WHERE idempotency_key IS NULL OR id IN (SELECT event_id FROM k) RETURNING id
 ), d AS ({INSERT_DELIVERIES}  WHERE EXISTS (SELECT FROM e WHERE e.id = r.event_id)
 )
-SELECT version, ARRAY(SELECT id FROM e) FROM known
+SELECT version, array_to_string(ARRAY(SELECT id FROM e), ' ') FROM known
 """
+# As libpq takes it: with numbered parameters.
+INSERT_AT_ONCE = _AT_ONCE.replace("%s", "$%d") % tuple(range(1, _AT_ONCE.count("%s") + 1))
