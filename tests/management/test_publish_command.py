@@ -64,6 +64,7 @@ def test_the_same_key_twice_is_one_event(payload_file: Path) -> None:
     assert (Event.objects.count(), Delivery.objects.count()) == (1, 1)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("event_type", "data", "sentence"),
     [

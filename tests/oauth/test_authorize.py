@@ -129,6 +129,7 @@ class TestRedirect:
         assert query["audience"] == ["the-api"]
         assert query["resource"] == ["https://a.example", "https://b.example"]
 
+    @pytest.mark.once
     @pytest.mark.parametrize(
         ("fields", "words"),
         [
@@ -195,6 +196,7 @@ class TestCallbackUrl:
 
         oauth.check_callback_url("https://second.example/integrations/webhooks/oauth/callback/")
 
+    @pytest.mark.once
     @pytest.mark.parametrize(
         "url",
         [

@@ -105,6 +105,7 @@ def test_secrets_that_the_provider_repeats_are_masked(fake: FakeProvider) -> Non
     assert "a-very-long-id-token" not in everything()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "body",
     [
@@ -134,6 +135,7 @@ def test_tokens_are_masked_in_every_format(body: str) -> None:
 GRANTED = "gho_16C7e42F292c6912E7710c838347Ae178B4a"
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "body",
     [
@@ -150,6 +152,7 @@ def test_what_looks_like_a_token_in_a_grant_is_masked_in_every_format(body: str)
     assert GRANTED[:-4] not in exchange_log.redact_body(body, may_grant=True)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ["tokens", "client-secret", "passwd", "pwd", "user_password"])
 def test_a_short_secret_is_masked_by_its_name(name: str) -> None:
     secret = "k3Yq0xZ81mPq7TaB"
@@ -220,6 +223,7 @@ def test_short_secret_shows_nothing_of_itself(secret: str, shown: str) -> None:
     assert exchange_log.mask(secret) == shown
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("name", "is_secret"),
     [

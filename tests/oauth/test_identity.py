@@ -12,7 +12,7 @@ from tests.oauth_rows import SESSION, begin, make_credential, make_user
 from webhooks import oauth
 from webhooks.models import Credential, OAuthExchange, OAuthToken
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from tests.sandbox import Provider, answer_consent
 from webhooks import oauth
 from webhooks.models import Credential, OAuthExchange, OAuthToken
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 
 @pytest.fixture

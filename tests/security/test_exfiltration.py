@@ -100,6 +100,7 @@ ELSEWHERE = [
 ]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("url", ELSEWHERE)
 def test_a_password_is_asked_for_again_where_another_origin_would_get_it(
     editor: Client, figure: Callable[[bool], None], url: str
@@ -112,6 +113,7 @@ def test_a_password_is_asked_for_again_where_another_origin_would_get_it(
     figure(Webhook.objects.get().url == webhook.url)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("url", ELSEWHERE)
 def test_a_secret_header_is_asked_for_again(
     editor: Client, figure: Callable[[bool], None], url: str
@@ -176,6 +178,7 @@ def test_the_way_over_no_authorization_is_closed(
     figure("Enter it again" in sentence(answer, "basic_password"))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("field", ["token_url", "auth_url", "refresh_url", "revocation_url"])
 def test_a_client_secret_is_asked_for_again(
     editor: Client, figure: Callable[[bool], None], field: str
@@ -290,6 +293,7 @@ def save_connection(editor: Client, connection: Credential, **fields: Any) -> An
     return editor.post(reverse("webhooks:connection_edit", args=[connection.pk]), data)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("host", ["evil.example.com", "http://127.0.0.1:10", "127.0.0.1"])
 def test_a_further_host_of_a_connection_needs_the_password(
     editor: Client, figure: Callable[[bool], None], host: str
@@ -323,6 +327,7 @@ def test_the_client_secret_of_a_connection_is_asked_for_again(
     figure("Enter it again" in sentence(answer, "client_secret"))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("bound_to", "url", "is_allowed"),
     [

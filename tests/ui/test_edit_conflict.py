@@ -12,7 +12,7 @@ from tests.ui.webhook_form.test_forms import OAUTH, posted
 from tests.ui.webhook_form.test_views import draft_of, edit_url, logged_in
 from webhooks.models import AuditEntry, Credential, Webhook
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 
 @pytest.fixture

@@ -169,6 +169,7 @@ def test_a_typed_secret_outlives_another_error(browser: Client) -> None:
     assert Credential.objects.shared().get().basic_password == "hush-hush"
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
@@ -199,6 +200,7 @@ def test_two_connections_cannot_have_one_name(browser: Client) -> None:
     assert "Another connection has this name" in page.text
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("typed", "hosts"),
     [
@@ -221,6 +223,7 @@ def test_hosts_are_spelled_as_the_urls_of_webhooks_are(typed: str, hosts: list[s
     assert HostsField().clean(typed) == hosts
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("typed", "words"),
     [
@@ -590,6 +593,7 @@ def test_only_own_credentials_become_a_connection(browser: Client) -> None:
 # ---- Permissions ------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("method", "name", "permissions"),
     [

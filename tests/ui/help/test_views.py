@@ -12,7 +12,7 @@ from tests.people import logged_in
 from webhooks import catalogue
 from webhooks.ui.help import markdown
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 
 @pytest.fixture

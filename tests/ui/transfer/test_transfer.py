@@ -265,6 +265,7 @@ def test_the_limit_of_an_event_type_counts_the_entries_above(settings: Any) -> N
     assert kinds == [Change.CREATE, Change.CREATE, Change.REFUSED, Change.CHANGE]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
@@ -311,11 +312,13 @@ def test_a_mistake_is_refused_with_a_sentence(more: dict[str, Any], sentence: st
     assert not Webhook.objects.exists()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("entry", [1, "text", None, []])
 def test_an_entry_that_is_no_object_is_refused(entry: Any) -> None:
     assert errors(entry)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
@@ -373,6 +376,7 @@ def test_headers_that_the_other_site_could_not_read_are_named() -> None:
     assert missing.startswith("the headers")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("listed", [None, "client_secret", {"client_secret": 1}, [["x"], 5]])
 def test_a_list_of_secrets_that_is_none_says_nothing(listed: Any) -> None:
     assert plan(minimal(secrets=listed)).items[0].missing == []
@@ -382,6 +386,7 @@ PLACES = '{"id": "{{ call_id }}"}'
 NOT_JSON = "A JSON body needs the body format JSON and a method other than GET."
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
@@ -399,6 +404,7 @@ def test_what_a_page_refuses_is_refused_in_a_file(more: dict[str, Any], sentence
     assert sentence in errors(minimal(**more))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "more",
     [

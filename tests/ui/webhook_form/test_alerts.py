@@ -17,7 +17,7 @@ from tests.ui.webhook_form.test_views import logged_in
 from webhooks.alerts import notifications
 from webhooks.models import Webhook
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 HTMX = {"HX-Request": "true"}
 

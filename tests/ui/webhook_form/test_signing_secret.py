@@ -9,7 +9,7 @@ from tests.factories import make_webhook
 from tests.people import logged_in
 from webhooks.models import Action, AuditEntry
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tests.factories import change
 from tests.ui.webhook_form.test_views import logged_in
 from webhooks.models import Attempt, Delivery, Outcome, Status, Trigger, Webhook
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tests.ui.connections.test_views import OAUTH, make_oauth_connection, token_
 from tests.ui.webhook_form.test_views import logged_in
 from webhooks.models import Credential, Incident, IncidentKind, TokenState, Webhook
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 LOST = "The provider says that the approval was taken back."
 

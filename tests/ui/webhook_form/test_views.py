@@ -11,7 +11,7 @@ from tests.people import logged_in
 from tests.ui.webhook_form.test_forms import BASIC, OAUTH, header_fields, posted
 from webhooks.models import Webhook
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 CREATE = "/integrations/webhooks/new/"
 
