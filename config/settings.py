@@ -113,14 +113,15 @@ INSTALLED_APPS = [
 # What puts the same headers onto every answer, around everything: static files and refused requests
 # get the same ones as pages.
 HEADER_MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_permissions_policy.PermissionsPolicyMiddleware",
     "webhooks.middleware.own_headers",
     "csp.middleware.CSPMiddleware",
 ]
 MIDDLEWARE = [
-    "django.middleware.security.SecurityMiddleware",
-    # Before what only pages need: a program that publishes waits for none of it.
+    # Before what only pages need: a program that publishes waits for none of it. While it is the
+    # first, config/wsgi.py answers the event API without Django's handler.
     "webhooks.middleware.event_api",
     *HEADER_MIDDLEWARE,
     "webhooks.middleware.escaped_invisibles",

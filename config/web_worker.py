@@ -23,6 +23,8 @@ class StayingWorker(ThreadWorker):  # type: ignore[misc]
         self._with_threads = 0
         # Readable while there are more of them than threads.
         self._needed, self._note = os.pipe()
+        # gunicorn looks its settings up by name, twenty times a request; they change no more.
+        self.cfg.__dict__.update({name: one.get() for name, one in self.cfg.settings.items()})
         super().init_process()
 
     def enqueue_req(self, conn: TConn) -> None:

@@ -5,4 +5,9 @@ import os
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-application = get_wsgi_application()
+_site = get_wsgi_application()
+
+# After that, which loads the settings.
+from webhooks.api.wsgi import events_first  # noqa: E402
+
+application = events_first(_site)

@@ -71,7 +71,7 @@ atexit.register(_site_port.close)
 # One PostgreSQL for all workers, which inherit its address: each has a database of its own there.
 _postgres: PostgresServer | None = None
 if "postgres" in _DATABASES and "TEST_DATABASE_URL" not in os.environ:
-    _postgres = PostgresServer(settings=FAST_POSTGRES)
+    _postgres = PostgresServer(settings=FAST_POSTGRES, in_memory=True)
     os.environ["TEST_DATABASE_URL"] = _postgres.url
     atexit.register(_postgres.close)
 

@@ -70,6 +70,7 @@ _OWN = [
     Page("webhooks:alerts"),
     *(Page("webhooks:alert_add", (kind,)) for kind in ("email", "telegram", "slack")),
     Page("webhooks:alert_edit", ("channel",)),
+    Page("webhooks:alert_delete", ("channel",)),
     Page("webhooks:help_events", query="q=caller"),
     Page("webhooks:help_event", ("call.incoming.after",)),
     Page("webhooks:help_receivers"),

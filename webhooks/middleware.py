@@ -8,10 +8,11 @@ from django.core.exceptions import MiddlewareNotUsed
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import reverse
-from django.utils import timezone, translation
+from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from webhooks.api import events
+from webhooks.api.events import AnswerResponse
+from webhooks.api.wsgi import EventApi
 from webhooks.ui.account import time_zone
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
@@ -32,29 +33,11 @@ _EDITED = re.compile(
 
 def event_api(get_response: Handler) -> Handler:
     """Answer the event API: it needs no session, person, page or form of those that follow."""
-    empty: Handler = lambda request: HttpResponse(content_type="application/json")  # noqa: E731
-    for name in settings.HEADER_MIDDLEWARE:
-        empty = import_string(name)(empty)
-    # They are the same for every answer, so they are made once.
-    headers = dict(empty(HttpRequest()).headers)
+    api = EventApi()
 
     def respond(request: HttpRequest) -> HttpResponseBase:
-        view = events.ENDPOINTS.get(request.path_info)
-        if view is None:
-            return get_response(request)
-        # As CommonMiddleware: a host that is not ours is refused.
-        request.get_host()
-        # As LocaleMiddleware, for the sentence of a refusal.
-        language = settings.LANGUAGE_CODE
-        if "HTTP_ACCEPT_LANGUAGE" in request.META or "HTTP_COOKIE" in request.META:
-            language = translation.get_language_from_request(request)
-        translation.activate(language)
-        response = view(request)
-        response.headers["Content-Language"] = language
-        response.headers["Content-Length"] = str(len(response.content))
-        for name, value in headers.items():
-            response.headers.setdefault(name, value)
-        return response
+        answer = api.answer(request)
+        return get_response(request) if answer is None else AnswerResponse(answer)
 
     return respond
 

@@ -133,7 +133,11 @@ _screens = [
     path("bulk/", webhook_list.bulk_action, name="bulk"),
 ]
 urlpatterns = [
-    path("api/v1/events", login_not_required(api.publish_event), name="api_events"),
-    path("api/v1/events/batch", login_not_required(api.publish_batch), name="api_events_batch"),
+    path("api/v1/events", login_not_required(api.as_view(api.publish_event)), name="api_events"),
+    path(
+        "api/v1/events/batch",
+        login_not_required(api.as_view(api.publish_batch)),
+        name="api_events_batch",
+    ),
     path("integrations/webhooks/", include(_screens)),
 ]

@@ -34,7 +34,7 @@ MESSAGES = [
     ),
     (
         dump("share_failed", percent=80, failed=8, all=10),
-        "80 % of the attempts since the last full hour failed: 8 of 10.",
+        "80% of the attempts since the last full hour failed: 8 of 10.",
         "Від початку останньої повної години невдалі 80 % спроб: 8 із 10.",
     ),
     (

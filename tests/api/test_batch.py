@@ -9,6 +9,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from tests.api.clients import CLIENTS
 from tests.factories import make_webhook
 from webhooks.models import ApiKey, Delivery, Event
 
@@ -23,14 +24,15 @@ def event(number: int = 1, **fields: object) -> dict[str, object]:
     return {"type": "form.submitted", "payload": {"n": number}, **fields}
 
 
-@pytest.fixture
-def send() -> Send:
+@pytest.fixture(params=CLIENTS)
+def send(request: pytest.FixtureRequest) -> Send:
     plain = ApiKey.objects.issue("CRM")[1]
+    client = request.param(enforce_csrf_checks=True)
 
     def send(body: Any, content_type: str = "application/json", **headers: str) -> Any:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         authorization = {"HTTP_AUTHORIZATION": f"Bearer {plain}", **headers}
-        return Client(enforce_csrf_checks=True).post(URL, data, content_type, **authorization)
+        return client.post(URL, data, content_type, **authorization)
 
     return send
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 from django.test import Client
 
 from tests.waiting import eventually
+from webhooks.delivery import fan_out
 from webhooks.delivery.group_commit import GroupCommit
 from webhooks.models import ApiKey, Delivery, Event, Webhook
 
@@ -170,6 +171,14 @@ def test_a_database_lost_amid_a_group_is_a_503_and_leaves_nothing(other: Any, po
     assert (Event.objects.count(), Delivery.objects.count()) == (1, 1)
     # The connection that was lost is not used again.
     assert post("a").result().status_code == 202
+
+
+def test_what_is_inserted_at_once_ends_with_the_transaction_around_it() -> None:
+    with transaction.atomic():
+        [published] = fan_out.accept_at_once([fan_out.NewEvent("form.submitted", {})])
+        assert Event.objects.get().id == published.event_id  # type: ignore[union-attr]
+        transaction.set_rollback(True)
+    assert not Event.objects.exists()
 
 
 def test_the_same_key_at_once_is_one_event(other: Any, post: Post) -> None:

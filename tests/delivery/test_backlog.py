@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
 from webhooks.delivery import backlog
-from webhooks.models import Attempt, Delivery, WebhookState
+from webhooks.models import Attempt, Delivery, WebhookState, ids
 
 pytestmark = pytest.mark.django_db
 
@@ -52,6 +52,27 @@ def test_what_waits_for_a_receiver_that_is_down_is_not_late() -> None:
     # One that answers with errors is not down.
     WebhookState.objects.update(last_status_code=500)
     assert backlog.report().is_late
+
+
+def test_a_late_delivery_is_found_behind_very_many_of_a_receiver_that_is_down() -> None:
+    down, up = make_webhook(event_types=["call.incoming.after"]), make_webhook()
+    WebhookState.objects.create(webhook=down, failures_in_a_row=5)
+    event_id = make_delivery(down).event_id
+    now = timezone.now()
+    Delivery.objects.filter(webhook=up).update(next_attempt_at=now - dt.timedelta(minutes=10))
+    Delivery.objects.bulk_create(
+        Delivery(
+            id=ids.delivery_id(),
+            event_id=event_id,
+            webhook=down,
+            status="pending",
+            trigger="event",
+            next_attempt_at=now - dt.timedelta(hours=1),
+        )
+        for _ in range(1500)
+    )
+    found = backlog.read(now)
+    assert (found.due, found.oldest_due_seconds) == (1502, 600)
 
 
 def test_the_send_rate_is_taken_over_recent_attempts_only() -> None:

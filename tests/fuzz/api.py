@@ -58,12 +58,12 @@ def check(given: dict[str, Any]) -> bool:
     except events.RequestError as refusal:
         assert 400 <= refusal.status < 500
         assert refusal.code
-        _check_answer(refusal.response().content)
+        _check_answer(refusal.answer().content)
         return False
     except fan_out.InvalidEventError as error:
         assert error.code
         _check_answer(
-            events.RequestError(422, error.code, error, field=error.field).response().content
+            events.RequestError(422, error.code, error, field=error.field).answer().content
         )
         return False
     return True

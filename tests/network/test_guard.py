@@ -182,6 +182,12 @@ def test_what_is_percent_encoded_already_stays_as_it_is() -> None:
         ("https://exa\u0301mple.com/", "host_part"),
         ("https://example.com\uff0fevil.com/", "host_part"),
         ("https://[2001:4860:4860:0:0:0:0:8888]/", "literal_spelling"),
+        ("https://[fe80::1%eth0]/", "interface"),
+        ("https://[fe80::1%25eth0]:8443/", "interface"),
+        ("https://[2001:4860:4860::8888%]/", "interface"),
+        ("https://exa%6dple.com/", "authority"),
+        ("https://%/", "authority"),
+        ("https://127.1./", "literal"),
         ("https://" + "a." * 130 + "com/", "host_name"),
         ("https://example.com/" + "ä" * 1000, "url_too_long"),
         ("http:///example.com/", "authority"),
@@ -192,8 +198,18 @@ def test_a_url_that_parsers_read_differently_is_refused(url: str, code: str) -> 
     assert refusal(url).code == code
 
 
-def test_the_refusal_of_another_spelling_names_the_right_one() -> None:
-    assert refusal("http://[0:0:0:0:0:0:0:1]/").reason == "Write the IP address as [::1]."
+@pytest.mark.parametrize(
+    ("host", "right"),
+    [
+        ("[0:0:0:0:0:0:0:1]", "[::1]"),
+        ("2001:4860:4860::8888", "[2001:4860:4860::8888]"),
+        ("2001:4860:4860:0::8888", "[2001:4860:4860::8888]"),
+        ("93.184.215.14.", "93.184.215.14"),
+        ("[93.184.215.14]", "93.184.215.14"),
+    ],
+)
+def test_the_refusal_of_another_spelling_names_the_right_one(host: str, right: str) -> None:
+    assert refusal(f"http://{host}/").reason == f"Write the IP address as {right}."
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,10 @@ class TestRedirect:
             ({"authorization_parameters": {"redirect_uri": "x"}}, "“redirect_uri” cannot be"),
             ({"authorization_parameters": {"request_uri": "x"}}, "“request_uri” cannot be"),
             ({"authorization_parameters": {"a": {}}}, "must be text"),
+            ({"authorization_parameters": {"a": "b\nc"}}, "must be text"),
+            ({"authorization_parameters": {"a\tb": "c"}}, "“a b” must be text"),
+            ({"authorization_parameters": {"a": 10**40}}, "must be text"),
+            ({"authorization_parameters": {"a": "b" * 4096}}, "too long"),
             ({"authorization_parameters": ["a"]}, "names with values"),
             ({"callback_url": "https://elsewhere.example/callback/"}, "lead back to this site"),
             ({"grant_type": "client_credentials"}, "needs no approval"),
@@ -689,6 +693,8 @@ class TestAttacks:
         ("error", "words"),
         [
             ("access_denied", "was not approved"),
+            ("user_cancelled_login", "was not approved"),
+            ("admin_policy_enforced", "an administrator at the provider"),
             ("invalid_scope", "“events:write”"),
             ("unauthorized_client", "does not allow this client"),
             ("unsupported_response_type", "the grant “authorization_code”"),
@@ -709,6 +715,13 @@ class TestAttacks:
             finish({"error": [error], "state": query["state"]}, user)
 
         assert failure.value.credential == credential
+
+    def test_error_beside_an_empty_code_is_told(self, fake: FakeProvider) -> None:
+        _, user, query = started(fake)
+        denied = {"code": [""], "error": ["access_denied"], "state": query["state"]}
+
+        with pytest.raises(oauth.AuthorizationError, match="was not approved"):
+            finish(denied, user)
 
     def test_forgotten_requests_are_deleted(self) -> None:
         credential, user, now = make_credential(), make_user(), timezone.now()

@@ -1,10 +1,12 @@
 """What goes over the wire to a token endpoint, and what happens to whatever comes back."""
 
 import base64
+import gzip
 import io
 import json
 import logging
 import time
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +18,7 @@ from tests.oauth_rows import make_credential
 from webhooks.models import Credential
 from webhooks.oauth import client, sentence, token_requests
 from webhooks.oauth.errors import MisconfiguredError, TokenResult
+from webhooks.oauth.parameters import check_parameters
 from webhooks.oauth.token_response import TokenAnswer
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
@@ -261,6 +264,28 @@ class TestAnswer:
         assert answer.is_ok is (size <= 65_536)
         assert answer.is_ok or answer.reason == "too_large"
 
+    @pytest.mark.parametrize(
+        ("body", "coding", "reason"),
+        [
+            (gzip.compress(b'{"access_token":"T"}'), "gzip", ""),
+            (zlib.compress(b'{"access_token":"T"}'), "Deflate", ""),
+            (gzip.compress(b'{"access_token":"T"}'), "x-gzip", ""),
+            (gzip.compress(b" " * 20_000_000), "gzip", "too_large"),
+            (gzip.compress(b'{"access_token":"T"}')[:-12], "gzip", "truncated"),
+            (gzip.compress(b'{"access_token":"T"}'), "br", "not_json"),
+            (b"garbage", "gzip", "not_json"),
+        ],
+        ids=["gzip", "deflate", "x-gzip", "bomb", "short", "other", "garbage"],
+    )
+    def test_packed_answer_is_unpacked_within_64_kib(
+        self, fake: FakeProvider, body: bytes, coding: str, reason: str
+    ) -> None:
+        fake.reply(Reply(body=body, headers={"Content-Encoding": coding}))
+
+        answer = refresh(credential_at(fake))
+
+        assert (answer.is_ok, answer.reason) == (not reason, reason)
+
     def test_too_much_from_a_broken_provider_is_transient(self, fake: FakeProvider) -> None:
         fake.reply(Reply(status=502, body=b"x" * 100_000))
 
@@ -391,3 +416,20 @@ class TestLog:
             "a-refresh-token",
         ):
             assert secret not in written
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"a": "\ud800"},
+        {"\udfff": "a"},
+        {"a": ["b", "\0"]},
+        {"a": float("inf")},
+        {"a": float("nan")},
+        {"a": 10**5000},
+    ],
+    ids=["surrogate", "name", "nul", "infinite", "nan", "digits"],
+)
+def test_parameter_that_no_request_can_hold_is_refused(parameters: dict[str, Any]) -> None:
+    with pytest.raises(MisconfiguredError, match="must be text"):
+        check_parameters(parameters, ())

@@ -170,8 +170,8 @@ def test_a_key_is_read_from_google_json_and_certificates_are_named(
     assert header["x5t"]
     assert header["x5t#S256"]
     assert pem.private_key(json.dumps({"type": "service_account", "private_key": KEY}))
-    for text, code in (("x", "no_key"), ("{}", "no_key"), ("{", "no_key"), (KEY[:200], "no_key")):
-        with pytest.raises(pem.PEMError, match=code):
+    for text in ("x", "{}", "{", '{"a":' * 5000, KEY[:200]):
+        with pytest.raises(pem.PEMError, match="no_key"):
             pem.private_key(text)
     with pytest.raises(pem.PEMError, match="other_key"):
         pem.check_certificate(EC_KEY + both[both.index("-----BEGIN CERT") :])
@@ -247,6 +247,48 @@ class TestDeviceCode:
         assert not AuthorizationRequest.objects.exists()
         logged = "".join(f"{one.request}{one.response}" for one in OAuthExchange.objects.all())
         assert self.CODES["device_code"] not in logged
+
+    def test_each_parameter_is_sent_once_with_what_the_token_is_for(
+        self, fake: FakeProvider
+    ) -> None:
+        fake.reply(Reply(body=self.CODES))
+        credential = credential_at(
+            fake,
+            grant_type="device_code",
+            auth_url=f"{fake.url}/device",
+            client_secret="",
+            scope="",
+            audience="the-api",
+        )
+
+        oauth.begin_device_authorization(credential, user=make_user(), session_key=SESSION)
+
+        assert sorted(fake.requests[0].form) == [("audience", "the-api"), ("client_id", "me")]
+
+    def test_page_may_have_googles_name(self, fake: FakeProvider) -> None:
+        page = "https://www.google.com/device"
+
+        self.begun(fake, verification_uri=None, verification_url=page)
+
+        assert AuthorizationRequest.objects.get().redirect_uri == page
+
+    @pytest.mark.parametrize(
+        "reply",
+        [
+            Reply(body=b"<html>Log in</html>"),
+            Reply(body=b"[]"),
+            Reply(status=404),
+            Reply(status=302, headers={"Location": "https://provider.example/login"}),
+            Reply(),
+        ],
+        ids=["page", "list", "missing", "redirect", "empty"],
+    )
+    def test_wrong_answer_is_one_of_auth_url(self, fake: FakeProvider, reply: Reply) -> None:
+        fake.reply(reply)
+        credential = credential_at(fake, grant_type="device_code", auth_url=f"{fake.url}/device")
+
+        with pytest.raises(oauth.AuthorizationError, match=r"^Auth URL gave no device code"):
+            oauth.begin_device_authorization(credential, user=make_user(), session_key=SESSION)
 
     @pytest.mark.parametrize("error", ["access_denied", "expired_token"])
     def test_a_refusal_ends_it(self, fake: FakeProvider, error: str) -> None:

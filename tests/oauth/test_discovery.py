@@ -1,5 +1,6 @@
 """Discovery of a provider's endpoints: whose word is believed, and what is made of it."""
 
+import gzip
 from collections.abc import Iterator
 from typing import Any
 
@@ -89,9 +90,39 @@ def test_address_of_the_document_is_taken_for_its_issuer(fake: FakeProvider, suf
     assert oauth.discover(f" {fake.url}{suffix} ").fields["issuer"] == fake.url
 
 
+@pytest.mark.parametrize("suffix", [OPENID, OAUTH])
+def test_issuers_path_may_follow_in_the_address_of_the_document(
+    fake: FakeProvider, suffix: str
+) -> None:
+    issuer = f"{fake.url}/tenant"
+    serve(fake, f"{suffix}/tenant", issuer=issuer)
+
+    assert oauth.discover(f"{fake.url}{suffix}/tenant").fields["issuer"] == issuer
+
+
+def test_issuer_of_all_tenants_is_taken(fake: FakeProvider) -> None:
+    issuer = f"{fake.url}/common/v2.0"
+    serve(fake, f"/common/v2.0{OPENID}", issuer=f"{fake.url}/{{tenantid}}/v2.0")
+
+    assert oauth.discover(issuer).fields["issuer"] == issuer
+
+
+def test_document_may_come_packed(fake: FakeProvider) -> None:
+    serve(fake, OPENID)
+    body = gzip.compress(
+        fake.answer(Asked(method="GET", path=OPENID, headers={}, body=b"")).payload()
+    )
+    fake.reply(Reply(body=body, headers={"Content-Encoding": "gzip"}))
+
+    assert oauth.discover(fake.url).fields["issuer"] == fake.url
+
+
 @pytest.mark.parametrize(
     "named",
-    ["https://evil.example", "", None, 5, "{url}//", "{url}/other", "HTTP{rest}"],
+    [
+        *("https://evil.example", "", None, 5, "{url}//", "{url}/other", "HTTP{rest}"),
+        *("{url}/{{tenantid}}", "{{tenantid}}", "https://{{tenantid}}/"),
+    ],
 )
 def test_document_of_another_issuer_is_not_believed(fake: FakeProvider, named: Any) -> None:
     if isinstance(named, str):

@@ -184,6 +184,18 @@ def test_every_text_is_judged_and_the_first_is_shown() -> None:
         ("Invalid Token!", DEAD),
         ("This authorization code has been used.", DEAD),
         ("Invalid token endpoint authentication method", WRONG),
+        ("Cannot decrypt the refresh token", DEAD),
+        ("Cannot validate the provided authorization code", DEAD),
+        ("Token is not linked to client", DEAD),
+        ("Authorization code was not issued to this client", DEAD),
+        ("Matching code was not found or was already used", DEAD),
+        ("Invalid authorization code", DEAD),
+        ("invalid code, rid: 6", DEAD),
+        ("token invalid", DEAD),
+        ("Invalid code challenge method", WRONG),
+        ("The country code is invalid", WRONG),
+        ("Cannot decrypt the client assertion", WRONG),
+        ("token is invalid JSON", WRONG),
     ],
 )
 def test_sentence_says_whether_it_is_the_token_that_ended(
@@ -197,6 +209,13 @@ def test_sentence_says_whether_it_is_the_token_that_ended(
 @pytest.mark.parametrize(
     ("body", "result"),
     [
+        ({"errors": {"refresh_token": ["The refresh token is invalid."]}}, DEAD),
+        ({"errors": {"refresh_token": "The refresh token has expired"}}, DEAD),
+        ({"errors": {"grant_type": ["The grant type field is required."]}}, WRONG),
+        ({"code": "REVOKED_ACCESS_TOKEN", "message": "revoked by the user"}, DEAD),
+        ({"code": "EXPIRED_ACCESS_TOKEN"}, DEAD),
+        ({"error": "access_token_expired"}, DEAD),
+        ({"error": "user_cancelled_login"}, DEAD),
         ({"error": "invalid_grant", "error_codes": [7000222]}, WRONG),
         ({"error": "invalid_client", "error_codes": [700082]}, DEAD),
         ({"error": "invalid_request", "error_codes": [90033]}, LATER),
@@ -229,6 +248,9 @@ def test_dialects_of_providers_are_understood(body: dict[str, Any], result: Toke
         {"ok": "false"},
         {"ok": 0},
         {"success": "False"},
+        {"succeeded": False},
+        {"isSuccess": False},
+        {"status": False},
         {"status": "error"},
         {"Error": "invalid_grant"},
         {"errors": ["invalid_scope"]},
@@ -250,6 +272,8 @@ def test_token_beside_a_failure_is_not_taken(fields: dict[str, Any]) -> None:
         {"errors": []},
         {"errors": None},
         {"error": "none"},
+        {"error": "0"},
+        {"status": 0},
         {"error": {"code": 0, "message": ""}},
         {"error": {"code": "ok", "message": "", "log_id": "2026"}},
         {"token_type": "BearerToken"},
@@ -266,6 +290,16 @@ def test_client_credentials_have_no_grant_to_end_in_other_words_either() -> None
     for body, status in (({"code": "invalid_grant"}, 200), ({"errors": ["invalid_grant"]}, 400)):
         answer = ask(body, status, expected=expected)
         assert (answer.result, answer.reason) == (WRONG, "invalid_grant")
+
+
+@pytest.mark.parametrize("error", ["access_denied", "consent_required", "interaction_required"])
+def test_client_on_its_own_is_not_told_to_approve(error: str) -> None:
+    expected = Expected(grant=Grant.CLIENT_CREDENTIALS)
+
+    answer = ask({"error": error, "error_description": "Service not found"}, 403, expected=expected)
+
+    assert (answer.result, answer.code) == (WRONG, "provider_error")
+    assert f"“{error}”" in told(answer)
 
 
 @pytest.mark.parametrize(

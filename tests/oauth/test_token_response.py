@@ -173,6 +173,15 @@ def test_impossible_number_in_json_never_fails(number: str) -> None:
         ({"expires_at": "2025-12-31T23:59:00Z"}, -60),
         ({"expires_on": str(int(NOW.timestamp()) + 60)}, 60),
         ({"expires": int(NOW.timestamp()) + 60}, 60),
+        # Facebook, Zoho, Shopee and DingTalk, and a moment in the place of a duration.
+        ({"expires": 5184000}, 5184000),
+        ({"expires_in": 3600000, "expires_in_sec": 3600}, 3600),
+        ({"expire_in": 7200}, 7200),
+        ({"expire": 7200}, 7200),
+        ({"expiresIn": 7200}, 7200),
+        ({"expires_in": "2026-01-01T00:01:00Z"}, 60),
+        ({"expires_in": NOW.timestamp() + 60}, 60),
+        ({"expires_in": 2**31 - 1}, 10 * YEAR),
         ({"expires_in": 30, "expires_at": "2026-01-01T00:01:00Z"}, 30),
         ({"expires_in": {}, "expires_at": "2026-01-01T00:01:00Z"}, 60),
         ({"expires_in": 0, "expires_at": "2026-01-01T00:01:00Z"}, 60),
@@ -209,6 +218,35 @@ def test_other_token_type_is_refused(value: object) -> None:
     answer = ask(good(token_type=value))
 
     assert (answer.result, answer.reason) == (TokenResult.MISCONFIGURED, "unsupported_token_type")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"token_type": "User Access Token"},
+        {"token_type": "Application Access Token"},
+        {"token_type": "bot", "ok": True},
+        {"token_type": "user", "ok": True},
+    ],
+    ids=str,
+)
+def test_bearer_is_understood_under_the_names_of_providers(fields: dict[str, Any]) -> None:
+    assert ask(good(**fields)).is_ok
+
+
+@pytest.mark.parametrize("fields", [{"token_type": "bot"}, {"token_type": "DPoP", "ok": True}])
+def test_name_of_one_provider_is_no_bearer_of_another(fields: dict[str, Any]) -> None:
+    assert ask(good(**fields)).reason == "unsupported_token_type"
+
+
+@pytest.mark.parametrize(
+    "body", [{"message": "No such account"}, {"result": "no", "detail": "No such account"}]
+)
+def test_answer_without_a_token_shows_what_it_says(body: dict[str, Any]) -> None:
+    answer = ask(body)
+
+    assert (answer.result, answer.code) == (TokenResult.MISCONFIGURED, "no_token_answer")
+    assert told(answer).endswith("The provider says: “No such account”")
 
 
 def test_own_header_prefix_is_a_token_type() -> None:
@@ -313,6 +351,10 @@ def test_scope_is_cut_at_a_whole_word() -> None:
         ("a,b", "b a", ""),
         ("a b", None, ""),
         ("", "a b", ""),
+        # GitHub and Shopify name only the wider one.
+        ("user user:email gist", "user,gist", ""),
+        ("read_orders,write_orders", "write_orders", ""),
+        ("user:email", "gist", "Not granted of the scopes asked for: user:email."),
         ("openid offline_access a", "a", ""),
         ("offline_access", "a", ""),
         ("email", "https://www.googleapis.com/auth/userinfo.email openid", ""),
@@ -732,10 +774,44 @@ def test_refreshed_token_may_be_at_the_top() -> None:
     assert nested.access_token == "U"
 
 
-def test_nested_token_that_was_not_looked_for_is_named() -> None:
-    answer = ask({"code": 0, "data": {"access_token": "T"}})
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        ({"code": 0, "data": {"access_token": "T"}}, "data.access_token"),
+        ({"accessToken": "T", "expiresIn": 60}, "accessToken"),
+        ({"data": {"accessToken": "T"}}, "data.accessToken"),
+        # Instagram.
+        ({"data": [{"access_token": "T", "user_id": "1"}]}, "data.0.access_token"),
+    ],
+)
+def test_nested_token_that_was_not_looked_for_is_named(body: dict[str, Any], path: str) -> None:
+    answer = ask(body)
 
-    assert "“data.access_token”" in told(answer)
+    assert f"“{path}”" in told(answer)
+    assert ask(body, expected=Expected(token_path=path)).is_ok
+
+
+def test_what_stands_beside_a_token_in_camel_case_is_read() -> None:
+    body = {
+        "accessToken": "T",
+        "tokenType": "Bearer",
+        "refreshToken": "R",
+        "expiresIn": 60,
+        "refreshTokenExpiresIn": 120,
+        "expires_in": 30,
+    }
+
+    token = ask(body, expected=Expected(token_path="accessToken")).token
+
+    assert token is not None
+    assert (token.access_token, token.refresh_token) == ("T", "R")
+    assert (token.expires_in, token.refresh_expires_in) == (30, 120)
+
+
+def test_type_in_camel_case_is_checked_too() -> None:
+    answer = ask({"access_token": "T", "tokenType": "DPoP"})
+
+    assert answer.reason == "unsupported_token_type"
 
 
 @pytest.mark.parametrize(
@@ -754,6 +830,40 @@ def test_nested_token_that_was_not_looked_for_is_named() -> None:
 )
 def test_retry_after_is_honoured_within_bounds(value: str, seconds: float | None) -> None:
     assert ask("", 429, retry_after=value).retry_after_seconds == seconds
+
+
+@pytest.mark.parametrize("body", [{"message": "Account is being migrated"}, "", "Locked"])
+@pytest.mark.parametrize("status", [413, 423, 477])
+def test_refusal_that_says_when_to_come_back_is_for_now(status: int, body: Any) -> None:
+    answer = ask(body, status, retry_after="120")
+
+    assert (answer.result, answer.retry_after_seconds) == (TokenResult.TRANSIENT, 120)
+    assert ask(body, status).result == TokenResult.MISCONFIGURED
+
+
+@pytest.mark.parametrize("error", ["invalid_client", "invalid_grant", "invalid_scope"])
+def test_refusal_with_a_name_is_no_matter_of_time(error: str) -> None:
+    answer = ask({"error": error}, 400, retry_after="120")
+
+    assert answer.result != TokenResult.TRANSIENT
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"error": "too_many_requests", "error_description": "Slow down"}, "“Slow down”"),
+        ({"error": "too_many_requests"}, "“too_many_requests”"),
+        ({"fault": {"faultstring": "Quota violation"}}, "“Quota violation”"),
+        ({"errorCode": "E0000047", "errorSummary": "API call exceeded"}, "“API call exceeded”"),
+        ("Slow down", "“Slow down”"),
+        ("<html><title>Slow down</title></html>", ""),
+    ],
+)
+@pytest.mark.parametrize("status", [429, 503])
+def test_what_a_busy_provider_says_is_shown_without_its_brackets(
+    body: Any, said: str, status: int
+) -> None:
+    assert told(ask(body, status)).partition("The provider says: ")[2] == said
 
 
 @pytest.mark.parametrize(

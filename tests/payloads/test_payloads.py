@@ -394,6 +394,23 @@ def test_dates_follow_the_format_and_the_time_zone(
     assert fields["occurred_at"] != "2026-05-14T09:28:49Z" or date_format == "iso8601"
 
 
+@pytest.mark.parametrize(
+    ("time_zone", "moment", "written"),
+    [
+        # Zones had seconds in their offsets before the railways, Monrovia until 1972.
+        ("Europe/Kyiv", "1900-01-01T00:00:00Z", "1900-01-01T02:02:00+02:02"),
+        ("Africa/Monrovia", "1970-01-01T12:00:00Z", "1970-01-01T11:16:00-00:44"),
+        ("Asia/Kathmandu", "2026-01-01T00:00:00Z", "2026-01-01T05:45:00+05:45"),
+    ],
+)
+def test_an_offset_has_no_seconds_and_the_moment_stays(
+    time_zone: str, moment: str, written: str
+) -> None:
+    fields = json.loads(render(build({"title": moment}), time_zone=time_zone).body)
+    assert fields["title"] == written
+    assert datetime.fromisoformat(written) == datetime.fromisoformat(moment)
+
+
 @pytest.mark.parametrize("text", ["2026-13-45T99:00:00Z", "9999-12-31T23:59:59Z", "Z"])
 def test_a_date_that_cannot_be_shifted_stays(text: str) -> None:
     document = build({"title": text})

@@ -97,6 +97,12 @@ def test_numbers_keys_and_their_order_stay_as_typed() -> None:
     assert written(template) == '{"z":1.10,"a":[1e2,-0,true,null,{}],"za":"\\n"}'
 
 
+def test_a_number_may_have_many_digits() -> None:
+    template = '{"a":0.' + "1" * 900 + "}"
+    assert problems(template) == []
+    assert written(template) == template
+
+
 def test_the_whole_event_can_be_a_value() -> None:
     assert value_of("{{ * }}", uses_older_names=True)["duration"] == 138
 
@@ -167,6 +173,7 @@ def test_a_document_without_places_is_sent_as_it_is(value: Any) -> None:
         ('{"a": "{{ call_started_at|rfc }}"}', 1, 8, "no filter"),
         ('{"a": "{{ event|zone:\'Kyiv\' }}"}', 1, 8, "no time zone"),
         ('{"a": "{{ event|default:none }}"}', 1, 8, "single quotes"),
+        ('{"a": "{{ event|default:' + "[" * 9000 + '}}"}', 1, 8, "single quotes"),
         ('{"a": "{{ call_started_at|sql|unix }}"}', 1, 8, "sets again"),
         ('{"a": "{{ }}"}', 1, 8, "Choose a variable"),
         ('{"a": "{{ \'x\'|text }}"}', 1, 8, "stands alone"),

@@ -190,12 +190,47 @@ def test_a_value_of_its_own_has_the_chosen_type(row: dict[str, Any], value: obje
         ("json", '{"a": 1, "a": 2}', "twice"),
         ("json", "1e999", "not JSON"),
         ("json", '"\\ud800"', "not JSON"),
+        ("json", "[" * 33 + "]" * 33, "32 levels deep"),
+        ("json", "[" * 8000, "too deeply"),
+        ("number", "[" * 8000, "Write a number"),
         ("colour", "red", "one of"),
         ("text", "x" * 8193, "at most 8192"),
     ],
 )
 def test_a_value_that_is_not_of_its_type_is_refused(kind: str, text: str, words: str) -> None:
     assert words in problem({"name": "a", "value": text, "type": kind}).sentence
+
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (nested(33), "32 levels deep"),
+        (nested(5000), "32 levels deep"),
+        ({"a": nested(32)}, "32 levels deep"),
+        (float("inf"), "This is not JSON."),
+        (["\ud800"], "half a character"),
+    ],
+    ids=["33", "5000", "object", "inf", "surrogate"],
+)
+def test_a_value_from_a_file_that_no_request_can_hold_is_refused(value: Any, words: str) -> None:
+    assert words in problem({"name": "a", "value": value}).sentence
+    found = problem({"name": "a", "variable": "event", "default": value})
+    assert words in found.sentence
+    assert found.field == "default"
+    assert problems({"name": "a", "value": nested(32)}) == []
+
+
+def test_a_default_that_is_nested_without_end_is_text() -> None:
+    row = {"variable": "call_counter", "default": "[" * 8000}
+    assert problems({"name": "a", **row}) == []
+    assert value_of(row) == "[" * 8000
 
 
 # ---- Names -----------------------------------------------------------------------------------

@@ -62,6 +62,8 @@ def _alert_channels(page: Page, product: Product, photograph: Photograph) -> Non
     page.get_by_role("button", name="Send test: On call").click()
     expect(page.get_by_text("was accepted.")).to_be_visible()
     photograph("alert-channels")
+    page.get_by_role("link", name="Delete On call").click()
+    photograph("alert-channel-delete")
 
 
 def _help(page: Page, photograph: Photograph) -> None:

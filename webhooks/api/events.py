@@ -5,19 +5,21 @@ JSON `{"error": {"code", "message", "field"}}`. What an event is, and everything
 `webhooks.events`. Why it is a plain view: docs/decisions/0010-plain-view-for-the-event-api.md.
 """
 
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import wraps
-from typing import Any
+from functools import partial, wraps
+from http import HTTPStatus
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, InternalError, OperationalError
 from django.db.models import Q
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -29,8 +31,6 @@ from webhooks.models import ApiKey, MissingScopeError, messages
 from webhooks.models.access import hash_key
 
 logger = logging.getLogger(__name__)
-
-View = Callable[[HttpRequest], JsonResponse]
 
 MAX_BATCH_EVENTS = 1000
 _JSON = "application/json"
@@ -47,6 +47,43 @@ _MAX_KEYS = 1000
 _RETRY_AFTER_SECONDS = 5
 # What an event keeps as its source.
 SENTENCES: Mapping[str, messages.Sentence] = {"api_key": gettext_lazy("API key %(prefix)s")}
+
+
+def _nothing() -> None:
+    """Do nothing more."""
+
+
+class Answer(NamedTuple):
+    """An answer in JSON; `webhooks.api.wsgi` adds the headers that every answer has."""
+
+    status: int
+    content: bytes
+    headers: Mapping[str, str]
+    # What can wait until the client has it.
+    then: Callable[[], None] = _nothing
+
+
+class AnswerResponse(HttpResponse):
+    """An answer as Django's response."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.content, status=answer.status, headers=answer.headers)
+        self._then = answer.then
+        # An error of ours is logged where it is caught; Django logs every other refusal.
+        self._has_been_logged = answer.status == HTTPStatus.INTERNAL_SERVER_ERROR
+
+    def close(self) -> None:
+        super().close()
+        self._then()
+
+
+Endpoint = Callable[[HttpRequest], Answer]
+# Nothing between keeps an answer.
+_HEADERS = {"Content-Type": _JSON, "Cache-Control": "no-store"}
+
+
+def _answer(status: int, values: object, then: Callable[[], None] = _nothing) -> Answer:
+    return Answer(status, json.dumps(values).encode(), _HEADERS, then)
 
 
 class RequestError(Exception):
@@ -70,8 +107,9 @@ class RequestError(Exception):
     def as_json(self) -> dict[str, Any]:
         return {"error": {"code": self.code, "message": str(self), "field": self.field}}
 
-    def response(self) -> JsonResponse:
-        return JsonResponse(self.as_json(), status=self.status, headers=self.headers)
+    def answer(self) -> Answer:
+        answer = _answer(self.status, self.as_json())
+        return answer._replace(headers={**_HEADERS, **self.headers}) if self.headers else answer
 
 
 @dataclass(slots=True)
@@ -88,36 +126,37 @@ class _Caller:
     is_renewed: bool = False
 
 
-def _endpoint(publish: Callable[[HttpRequest], JsonResponse]) -> View:
-    """Make a view that answers what `publish` raises, to POST alone."""
+def _endpoint(publish: Endpoint) -> Endpoint:
+    """Answer what `publish` raises as well, and POST alone."""
 
-    @csrf_exempt
     @wraps(publish)
-    def respond(request: HttpRequest) -> JsonResponse:
+    def respond(request: HttpRequest) -> Answer:
         try:
             if request.method != "POST":
                 message = _("Events are sent by POST.")
                 raise RequestError(405, "method_not_allowed", message, headers={"Allow": "POST"})
-            response = publish(request)
+            return publish(request)
         except RequestError as refusal:
-            response = refusal.response()
+            return refusal.answer()
         except MissingScopeError as missing:
-            response = _insufficient(missing).response()
+            return _insufficient(missing).answer()
         except (OperationalError, InternalError, InterfaceError) as error:
             # One line: each of the clients that try again would leave a traceback. PostgreSQL says
             # InternalError while it only reads, after a failover and in a standby.
             logger.error("api_unavailable error=%s", " ".join(str(error).split()))
             message = _("The database does not answer. Send the event again.")
             headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)}
-            response = RequestError(503, "unavailable", message, headers=headers).response()
-        response["Cache-Control"] = "no-store"
-        return response
+            return RequestError(503, "unavailable", message, headers=headers).answer()
 
     return respond
 
 
+def as_view(endpoint: Endpoint) -> Callable[[HttpRequest], AnswerResponse]:
+    return csrf_exempt(lambda request: AnswerResponse(endpoint(request)))
+
+
 @_endpoint
-def publish_event(request: HttpRequest) -> JsonResponse:
+def publish_event(request: HttpRequest) -> Answer:
     """Accept one event; answer 202 with its id and the number of its deliveries."""
     caller = _authenticate(request)
     _check_content_type(request, _JSON)
@@ -127,26 +166,19 @@ def publish_event(request: HttpRequest) -> JsonResponse:
         published = events.publish_together(_event(fields, caller))
     except events.InvalidEventError as error:
         raise _refusal(error) from error
-    return _Accepted(published, caller)
+    is_new = not published.is_duplicate
+    return _answer(202, _accepted(published), partial(_follow_up, caller, is_new=is_new))
 
 
-class _Accepted(JsonResponse):
-    """The answer to one event. What can wait is done once the client has it."""
-
-    def __init__(self, published: events.Published, caller: "_Caller") -> None:
-        super().__init__(_accepted(published), status=202)
-        self._is_new = not published.is_duplicate
-        self._caller = caller
-
-    def close(self) -> None:
-        super().close()
-        if self._is_new:
-            events.wake_drains()
-        _renew(self._caller)
+def _follow_up(caller: "_Caller", *, is_new: bool) -> None:
+    """Do what the client did not have to wait for."""
+    if is_new:
+        events.wake_drains()
+    _renew(caller)
 
 
 @_endpoint
-def publish_batch(request: HttpRequest) -> JsonResponse:
+def publish_batch(request: HttpRequest) -> Answer:
     """Accept up to 1,000 events in one transaction, and answer with a result for each, in order.
 
     The body is a JSON array, an object with the array as `events`, or NDJSON. 202: all were
@@ -165,7 +197,7 @@ def publish_batch(request: HttpRequest) -> JsonResponse:
     results = [one if isinstance(one, RequestError) else next(published) for one in wanted]
     refused = sum(not isinstance(one, events.Published) for one in results)
     status = 202 if not refused else 422 if refused == len(results) else 207
-    return JsonResponse({"results": [_result(one) for one in results]}, status=status)
+    return _answer(status, {"results": [_result(one) for one in results]})
 
 
 def _parts(body: bytes, media_type: str) -> Sequence[bytes | object]:
@@ -385,8 +417,8 @@ def _occurred_at(fields: Mapping[str, Any]) -> datetime | None:
     raise RequestError(422, "invalid_time", message, field="occurred_at")
 
 
-# Every address of the event API; `middleware.event_api` answers them ahead of what pages need.
-ENDPOINTS: Mapping[str, View] = {
+# Every address of the event API; `webhooks.api.wsgi` answers them ahead of what pages need.
+ENDPOINTS: Mapping[str, Endpoint] = {
     "/api/v1/events": publish_event,
     "/api/v1/events/batch": publish_batch,
 }

@@ -1,8 +1,9 @@
-"""The text of an answer's body, in whatever charset it is or says that it is."""
+"""The text of an answer's body, in whatever coding and charset it is or says that it is."""
 
 import codecs
 import json
 import re
+import zlib
 
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([A-Za-z0-9_.:-]+)", re.IGNORECASE)
 # Other codecs of Python are no charsets of the web, or cost time ("punycode", "idna").
@@ -24,3 +25,18 @@ def decode(body: bytes, content_type: str = "") -> str:
                 continue
     detected = json.detect_encoding(body)
     return body.decode(detected, errors="replace").removeprefix("\ufeff")
+
+
+def unpack(body: bytes, coding: str, *, max_bytes: int) -> bytes:
+    """Return a body without its Content-Encoding, and at most one byte more than `max_bytes`.
+
+    Some servers pack what was asked for as it is. What is packed in another way, or is broken,
+    stays.
+    """
+    if coding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
+        return body
+    try:
+        # Both the gzip and the zlib format (RFC 9110 section 8.4.1).
+        return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(body, max_bytes + 1)
+    except zlib.error:
+        return body

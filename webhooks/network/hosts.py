@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import idna
 from django.conf import settings
 
-from webhooks.network.failures import UnsafeURLError, blocked
+from webhooks.network.failures import Failure, UnsafeURLError, blocked
 
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
@@ -43,11 +43,20 @@ def ascii_host(text: str) -> tuple[str, bool]:
     return host, False
 
 
+def bare_address(text: str) -> Failure | None:
+    """Return how to write what is an address but for its brackets or a dot at its end."""
+    try:
+        ip = ipaddress.ip_address(text.removesuffix("."))
+    except ValueError:
+        return None
+    return blocked("literal_spelling", address=f"[{ip}]" if ip.version == 6 else str(ip))
+
+
 def _canonical_literal(text: str) -> str:
     try:
         ip = ipaddress.ip_address(text.strip("[]"))
     except ValueError:
-        raise UnsafeURLError(blocked("literal", address=text)) from None
+        raise UnsafeURLError(bare_address(text) or blocked("literal", address=text)) from None
     canonical = f"[{ip}]" if ip.version == 6 else str(ip)
     if text.lower() != canonical:
         raise UnsafeURLError(blocked("literal_spelling", address=canonical))

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from webhooks.network.addresses import Policy, is_public_port
 from webhooks.network.failures import UnsafeURLError, blocked
-from webhooks.network.hosts import ascii_host, is_own_host
+from webhooks.network.hosts import ascii_host, bare_address, is_own_host
 
 # Longer URLs are cut or refused by some proxies and servers.
 MAX_URL_LENGTH = 2048
@@ -70,8 +70,11 @@ def parse_url(url: str, *, policy: Policy | None = None) -> Target:
     origin = f"{scheme}://[{host}]" if ":" in host else f"{scheme}://{host}"
     if port != _DEFAULT_PORTS[scheme]:
         origin += f":{port}"
+    typed = (match[3] or "/") + (match[4] or "")
+    if re.search(r"%(?![0-9A-Fa-f]{2})", typed):
+        raise UnsafeURLError(blocked("percent"))
     # What RFC 3986 has no place for is encoded, what is encoded already stays as it is.
-    rest = quote((match[3] or "/") + (match[4] or ""), safe="%/?:@!$&'()*+,;=~")
+    rest = quote(typed, safe="%/?:@!$&'()*+,;=~")
     if len(origin) + len(rest) > MAX_URL_LENGTH:
         raise UnsafeURLError(blocked("url_too_long", limit=MAX_URL_LENGTH))
     return Target(
@@ -95,16 +98,16 @@ def _check_characters(url: str) -> None:
     bad = next((character for character in url if character in '\\<>"^`{}'), None)
     if bad is not None:
         raise UnsafeURLError(blocked("character", character=bad))
-    if re.search(r"%(?![0-9A-Fa-f]{2})", url.partition("#")[0]):
-        raise UnsafeURLError(blocked("percent"))
 
 
 def _split_authority(authority: str, scheme: str) -> tuple[str, int]:
     if "@" in authority:
         raise UnsafeURLError(blocked("userinfo"))
+    if authority.startswith("[") and "%" in authority:
+        raise UnsafeURLError(blocked("interface", address=authority))
     match = _AUTHORITY.fullmatch(authority)
     if match is None or "%" in authority:
-        raise UnsafeURLError(blocked("authority"))
+        raise UnsafeURLError(bare_address(authority) or blocked("authority"))
     text = match[2] or str(_DEFAULT_PORTS[scheme])
     if text.startswith("0") or len(text) > 5 or int(text) > 65535:
         raise UnsafeURLError(blocked("port_number"))

@@ -126,9 +126,10 @@ def check_data_center(parameters: Mapping[str, str], found: AuthorizationRequest
 def code_of(parameters: Mapping[str, str], found: AuthorizationRequest) -> str:
     """Return the authorization code, or refuse with what the provider's error means."""
     code, error = parameters.get("code"), parameters.get("error")
-    if code is not None and error is not None:
+    # A code without a value is none (RFC 6749 section 3.1); an error, even empty, spoils one.
+    if code and error is not None:
         _refuse("code_and_error", found.credential)
-    if error is not None:
+    if error:
         description = parameters.get("error_description", "")
         raise AuthorizationError(_refusal(error, description, found), found.credential)
     if not code or not _CODE.fullmatch(code):

@@ -152,10 +152,14 @@ def _send(
     finally:
         session.close()
     headers = response.headers
+    body = network.unpack(
+        response.content, headers.get("Content-Encoding", ""), max_bytes=MAX_BYTES
+    )
     raw = RawAnswer(
         status=response.status_code,
         content_type=headers.get("Content-Type", ""),
-        body=response.content,
+        body=body,
+        is_too_large=len(body) > MAX_BYTES,
         retry_after=headers.get("Retry-After", ""),
         location=headers.get("Location", ""),
     )

@@ -11,7 +11,7 @@ from typing import Any
 from django.db.models import F
 from django.utils import timezone
 
-from webhooks.models import AuthorizationRequest, Credential, ExchangeKind, GrantType
+from webhooks.models import AuthorizationRequest, Credential, ExchangeKind, GrantType, messages
 from webhooks.oauth import (
     authorize,
     callback,
@@ -23,6 +23,7 @@ from webhooks.oauth import (
 )
 from webhooks.oauth.callback import User, hashed
 from webhooks.oauth.errors import (
+    ERRORS,
     AuthorizationError,
     MisconfiguredError,
     TokenResult,
@@ -36,6 +37,8 @@ from webhooks.oauth.token_response import read_body
 _POLL_SECONDS, _SLOWER_SECONDS = 5, 5
 _LONGEST_POLL_SECONDS = 60
 _MAX_LIFE_SECONDS = 1800.0
+# The last one is Google's, of an older draft.
+_PAGES = ("verification_uri_complete", "verification_uri", "verification_url")
 _WAITING = frozenset({"authorization_pending", "slow_down"})
 
 
@@ -55,7 +58,11 @@ def begin_device_authorization(
             credential.auth_url,
             "auth_url",
             ExchangeKind.AUTHORIZATION,
-            [("client_id", credential.client_id), *([("scope", scope)] if scope else [])],
+            [
+                ("client_id", credential.client_id),
+                *([("scope", scope)] if scope else []),
+                *parameters.targets(credential),
+            ],
         )
     except MisconfiguredError as error:
         raise AuthorizationError(error.message, credential) from error
@@ -64,14 +71,14 @@ def begin_device_authorization(
         if not 200 <= raw.status < 300:
             raise UnusableAnswerError(answer.reason, answer.message)
         fields = read_body(raw.body, raw.content_type)
-        code, user_code = fields["device_code"], fields["user_code"]
-        page = fields.get("verification_uri_complete") or fields["verification_uri"]
+        code, user_code = fields.get("device_code", ""), fields.get("user_code", "")
+        page = next((fields[name] for name in _PAGES if fields.get(name)), "")
         if not all(isinstance(one, str) and one for one in (code, user_code, page)):
             raise UnusableAnswerError("no_device_code")
         endpoints.checked_endpoint(page, "auth_url")
-    except (UnusableAnswerError, MisconfiguredError, KeyError) as problem:
-        message = stored("no_device_code") if isinstance(problem, KeyError) else problem.message
+    except (UnusableAnswerError, MisconfiguredError) as problem:
         result = answer.result if answer.result is not TokenResult.OK else TokenResult.MISCONFIGURED
+        message = _of_auth_url(problem.message)
         exchange_log.record(credential, transcript, result=result, message=message)
         raise AuthorizationError(message, credential) from problem
     exchange_log.record(credential, transcript, result=TokenResult.OK)
@@ -92,6 +99,13 @@ def begin_device_authorization(
         expires_at=moment + timedelta(seconds=min(max(life, 0.0), _MAX_LIFE_SECONDS)),
     )
     return state
+
+
+def _of_auth_url(message: str) -> str:
+    """Return what is wrong with an answer of Auth URL, where it would be Access token URL's."""
+    found = messages.load(message)
+    is_other = found is not None and ERRORS[found.code].fields[:1] == ("token_url",)
+    return stored("no_device_code") if is_other else message
 
 
 def pending_device(

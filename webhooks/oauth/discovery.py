@@ -22,6 +22,8 @@ from webhooks.oauth.providers import PRESETS, Question
 _ANSWER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,200}[A-Za-z0-9])?")
 _OPENID = "/.well-known/openid-configuration"
 _OAUTH = "/.well-known/oauth-authorization-server"
+_WELL_KNOWN = re.compile(rf"(?:{re.escape(_OPENID)}|{re.escape(_OAUTH)})(?=/|$)")
+_MAX_BYTES = 65_536
 # The ways to authenticate that providers name, the first that is offered is chosen.
 # Source: RFC 8414 section 2, RFC 8705 section 2, OpenID Connect Core 1.0 section 9.
 _METHODS = {
@@ -75,10 +77,8 @@ def discover(
     They are those of the `grant`, and for a client that says who it is in the way that it has
     chosen for its `authentication`, as long as the provider takes it.
     """
-    issuer = issuer.strip()
-    for suffix in (_OPENID, _OAUTH):
-        # People paste the address of the document itself.
-        issuer = issuer.removesuffix(suffix)
+    # People paste the address of the document itself, which may have the issuer's path at its end.
+    issuer = _WELL_KNOWN.sub("", issuer.strip(), count=1)
     target = checked_endpoint(issuer, "issuer")
     if urlsplit(target.url).query:
         raise MisconfiguredError(_("An issuer has no query (?)."))
@@ -89,6 +89,8 @@ def discover(
             problem = problem or reason
             continue
         named = document.get("issuer")
+        if isinstance(named, str) and _is_any_tenant(named, issuer):
+            named = issuer
         if not isinstance(named, str) or issuer not in (
             named,
             f"{named}/",
@@ -108,6 +110,16 @@ def discover(
     )
 
 
+def _is_any_tenant(named: str, issuer: str) -> bool:
+    """Return whether an issuer is one of all tenants, such as Microsoft's "common".
+
+    There the document has a placeholder in the place of the tenant.
+    """
+    before, placeholder, after = named.partition("{tenantid}")
+    tenant = issuer.removeprefix(before).removesuffix(after)
+    return bool(placeholder) and f"{before}{tenant}{after}" == issuer and tenant.isalnum()
+
+
 def _addresses(issuer: str) -> list[str]:
     """Return where the document may be: RFC 8414 section 3.1 and its section 5, OpenID's 4.1."""
     parts = urlsplit(issuer)
@@ -118,7 +130,7 @@ def _addresses(issuer: str) -> list[str]:
 
 def _fetch(url: str, seconds: float) -> tuple[dict[str, Any] | None, str]:
     """Return the document, or why there is none."""
-    session = network.GuardedSession(total_seconds=seconds)
+    session = network.GuardedSession(total_seconds=seconds, max_bytes=_MAX_BYTES)
     try:
         answer = session.get(url, headers={"Accept": "application/json"}, allow_redirects=False)
     except network.TransferError:
@@ -129,8 +141,10 @@ def _fetch(url: str, seconds: float) -> tuple[dict[str, Any] | None, str]:
         session.close()
     if answer.status_code != 200:
         return None, _("%(url)s answered %(status)d.") % {"url": url, "status": answer.status_code}
+    coding, kind = (answer.headers.get(f"Content-{name}", "") for name in ("Encoding", "Type"))
+    body = network.unpack(answer.content, coding, max_bytes=_MAX_BYTES)
     try:
-        return token_response.read_body(answer.content, answer.headers.get("Content-Type", "")), ""
+        return token_response.read_body(body, kind), ""
     except UnusableAnswerError:
         return None, _("%s holds no JSON document.") % url
 

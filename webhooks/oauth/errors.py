@@ -375,7 +375,10 @@ _VARIANTS = {
         token_inactive
         user_disabled inactive_org app_uninstalled
     """,
-    "access_denied": "consent_required",
+    "access_denied": """
+        consent_required admin_policy_enforced authorization_denied login_cancelled
+        user_cancelled user_cancelled_authorize user_cancelled_login user_denied
+    """,
     "interaction_required": "login_required account_selection_required mfa_required",
     "temporarily_unavailable": """
         server_error slow_down too_many_requests rate_limit_exceeded rate_limited ratelimited

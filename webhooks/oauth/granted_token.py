@@ -24,6 +24,9 @@ _MARGIN_SHARE, _MAX_MARGIN_SECONDS = 0.1, 60.0
 _MILLISECONDS_FROM = 1e11
 # A smaller number is no moment of this century but a duration.
 _UNIX_FROM = 1e9
+# Zoho's older answers have milliseconds in "expires_in" and seconds in "expires_in_sec"; Shopee and
+# DingTalk write "expire_in", Lark "expire".
+_LIVES = ("expires_in_sec", "expires_in", "expire_in", "expire")
 # float() reads more: "1_000", and the digits of every script.
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 _MAX_NUMBER_LENGTH = 40
@@ -34,10 +37,12 @@ def expires_in(fields: dict[str, Any], now: datetime) -> float | None:
 
     Source: RFC 6749 section 5.1; zero is what some providers say for "never".
     """
-    seconds = number(fields.get("expires_in"))
-    if seconds:
-        return _clamped(seconds)
-    for name in ("expires_at", "expires_on", "expires"):
+    # Facebook's older answers have seconds in "expires", others the moment.
+    for name, limit in (*((one, now.timestamp()) for one in _LIVES), ("expires", _UNIX_FROM)):
+        seconds = number(fields.get(name))
+        if seconds and seconds < limit:
+            return _clamped(seconds)
+    for name in (*_LIVES, "expires_at", "expires_on", "expires"):
         moment = _moment(fields.get(name))
         if moment is not None:
             return _clamped(moment - now.timestamp() or -1.0)
@@ -138,6 +143,8 @@ def read_grant(
     """Return the token and a warning, if there is something to say. Errors: UnusableAnswerError."""
     token_fields, name = _at_path(fields, path)
     value = token_fields.get(name)
+    # What stands beside an "accessToken" is an "expiresIn" and a "refreshToken".
+    token_fields = {_snake_case(name): one for name, one in token_fields.items()} | token_fields
     if not isinstance(value, str) or not value:
         found_at = "" if path else next(_paths_to_token(fields), "")
         raise UnusableAnswerError("no_token", _missing(found_at=found_at, path=path))
@@ -187,7 +194,17 @@ def scope_change(granted: str | None, requested: str) -> str:
 def _without(scopes: set[str], others: set[str]) -> list[str]:
     """Return the scopes whose last part is not among that of the others."""
     known = {_short(one) for one in others}
-    return sorted(one for one in scopes if _short(one) not in known)
+    return sorted(one for one in scopes if known.isdisjoint(_wider(_short(one))))
+
+
+def _wider(scope: str) -> Iterator[str]:
+    """Yield a scope and those that imply it, which some providers name alone."""
+    yield scope
+    # GitHub grants "user" for "user user:email", Shopify "write_orders" for both of orders.
+    if ":" in scope:
+        yield scope.partition(":")[0]
+    if scope.startswith("read_"):
+        yield f"write_{scope.removeprefix('read_')}"
 
 
 def _short(scope: str) -> str:
@@ -263,14 +280,22 @@ def _step_into(value: Any, part: str) -> Any:
     return None
 
 
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
 def _paths_to_token(value: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(value, list):
+        value = {str(index): inner for index, inner in enumerate(value)}
     if not isinstance(value, dict):
         return
     for key, inner in value.items():
-        if key == "access_token" and isinstance(inner, str) and inner and prefix:
-            yield clean(f"{prefix}access_token", limit=100)
-        elif isinstance(inner, dict):
-            yield from _paths_to_token(inner, f"{prefix}{key}.")
+        path = f"{prefix}{key}"
+        is_token = _snake_case(key) == "access_token" and path != "access_token"
+        if is_token and isinstance(inner, str) and inner:
+            yield clean(path, limit=100)
+        else:
+            yield from _paths_to_token(inner, f"{path}.")
 
 
 # The claims that tell people best whose account it is.

@@ -6,6 +6,7 @@ from typing import Any
 
 from webhooks.models import Credential
 from webhooks.oauth.errors import MisconfiguredError, stored
+from webhooks.oauth.exchange_log import clean
 
 Pairs = list[tuple[str, str]]
 
@@ -23,6 +24,8 @@ RESERVED_IN_TOKEN_REQUEST = _CLIENT | {
 # Of a JWT these are ours: each is made for one request.
 RESERVED_CLAIMS = frozenset({"iat", "exp", "jti", "nbf"})
 _MAX_LENGTH = 4096
+# What no form field holds, and half of a surrogate pair, which no request does.
+_NO_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 # RFC 9110 sections 5.1 and 5.5, and what only we may say.
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,100}")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
@@ -77,11 +80,15 @@ def extra_of(credential: Credential, step: str) -> Pairs:
     """Return what is added to a request: `step` is "authorization", "token" or "refresh"."""
     is_authorization = step == "authorization"
     reserved = RESERVED_IN_AUTHORIZATION if is_authorization else RESERVED_IN_TOKEN_REQUEST
+    own = check_parameters(getattr(credential, f"{step}_parameters"), reserved)
+    return [*targets(credential), *own]
+
+
+def targets(credential: Credential) -> Pairs:
+    """Return what a token is for; both may name several (RFC 8707 section 2: repeated)."""
     return [
-        # Both may name several, separated by spaces (RFC 8707 section 2: repeated).
         *(("resource", one) for one in credential.resource.split()),
         *(("audience", one) for one in credential.audience.split()),
-        *check_parameters(getattr(credential, f"{step}_parameters"), reserved),
     ]
 
 
@@ -95,8 +102,13 @@ def scope(credential: Credential) -> str:
 def _text(name: str, value: Any) -> str:
     if isinstance(value, bool):
         value = str(value).lower()
-    if not isinstance(value, str | int | float):
-        raise MisconfiguredError(stored("parameter_no_text", name=name))
-    if not name or len(text := str(value)) > _MAX_LENGTH:
-        raise MisconfiguredError(stored("parameter_length", name=name))
+    # More digits than any number has that a person means.
+    is_absurd = isinstance(value, int | float) and not abs(value) < 10**40
+    if not isinstance(value, str | int | float) or is_absurd:
+        raise MisconfiguredError(stored("parameter_no_text", name=clean(name)))
+    text = str(value)
+    if not name or len(name) + len(text) > _MAX_LENGTH:
+        raise MisconfiguredError(stored("parameter_length", name=clean(name)))
+    if _NO_TEXT.search(name + text):
+        raise MisconfiguredError(stored("parameter_no_text", name=clean(name)))
     return text

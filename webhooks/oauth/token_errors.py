@@ -87,8 +87,10 @@ _CODES_BY_FORM = (
         "invalid_grant",
         rf"(?:{_WRONG}|expired|revoked|used|stale)_(?:{_GRANTED}|token|code|grant)"
         rf"|(?:{_GRANTED}|token|code|grant)_(?:is_|has_|was_)?(?:been_)?{_OVER}"
-        r"|(?:authorization|grant|consent|access|session|token_\w+)_(?:expired|revoked|withdrawn)"
-        r"|(?:expired|revoked)_(?:authorization|consent|session)",
+        r"|(?:authorization|grant|consent|access(?:_token)?|session|token_\w+)"
+        r"_(?:expired|revoked|withdrawn)"
+        # LinkedIn calls the refresh token so too.
+        r"|(?:expired|revoked)_(?:authorization|consent|session|access_token)",
     ),
     ("temporarily_unavailable", r"(?:\w+_)?maintenance(?:_mode)?|(?:system|server|service)_busy"),
 )
@@ -103,7 +105,7 @@ _GENERAL_WORDS = frozenset(
 )
 # Words that only repeat that there is an error, or that there is none.
 FAILURES = frozenset({"error", "errors", "fail", "failed", "failure"})
-NO_ERRORS = frozenset({"", "none", "null", "false", "no_error", "ok", "success", "succeeded"})
+NO_ERRORS = frozenset({"", "0", "none", "null", "false", "no_error", "ok", "success", "succeeded"})
 # How little a code says: nothing beside an HTTP status, and below that something.
 _NOTHING = 4
 _LONGEST_CODE = 80
@@ -127,13 +129,18 @@ _ENDED = re.compile(
     r"|\b(expired|revoked|invalid|unknown|used) refresh[ _]?token\b(?! grant)"
     r"|\btoken (has been|has|was|is) (already |now )?(expired|revoked|inactive|not active|stale)"
     r"|\bstale (refresh )?token\b"
-    r"|\b(authorization|auth) code (has|was|is|does) (already |been |not )*"
+    # Instagram says "Matching code".
+    r"|\b(authorization|auth|matching) code (has|was|is|does) (already |been |not )*"
     r"(expired|used|revoked|invalid|found|exist)\b"
+    r"|\b(expired|revoked|invalid|unknown|used) (authorization|auth|verification) code\b"
+    # What league/oauth2-server hints at: Kommo, Laravel Passport.
+    r"|\bcannot (decrypt|validate) the (provided )?(refresh token|authorization code)\b"
+    r"|\b(token is not linked|authorization code was not issued) to (this )?client\b"
     r"|\b(authorization code|(?<!csrf )token) not found(?! in)"
     r"|\b(user|customer|owner|account)\b[^.;\n]{0,40}\brevoked\b"
     # X and Zoom.
     r"|\bvalue passed for the token was invalid"
-    r"|(^|[.;:] ?)invalid token\s*([!.,;]|$)",
+    r"|(^|[.;:] ?)(invalid (token|code)|token (is )?(invalid|expired))\s*([!.,;]|$)",
     re.IGNORECASE | re.MULTILINE,
 )
 _REFRESH_TOKEN_ENDED = re.compile(
@@ -364,7 +371,8 @@ def error_code(
             return "invalid_client"
         if known == _NOT_ALLOWED and status == 403 and not _ABOUT_GRANT.search(words):
             return "client_or_grant"
-    if known in ("access_denied", "interaction_required"):
+    # Of a client on its own, which no person approves, neither is true.
+    if not is_mistake and known in ("access_denied", "interaction_required"):
         return known
     if result is TokenResult.NEEDS_REAUTHORIZATION:
         return "invalid_grant"

@@ -198,7 +198,8 @@ def plain_request(
     fields = dict(proof.fields)
     if fields.pop("include_client_id"):
         fields["client_id"] = credential.client_id
-    pairs = [*pairs, *fields.items()]
+    # No parameter is sent twice (RFC 6749 section 3.2).
+    pairs = [*((name, value) for name, value in pairs if name not in fields), *fields.items()]
     return TokenRequest(
         url=target.url,
         kind=kind,

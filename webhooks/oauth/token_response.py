@@ -161,13 +161,14 @@ _CODES = (
 )  # fmt: skip
 _TEXTS = (
     "errordescription", "errormessage", "message", "detail", "hint", "title", "errorreason",
-    "errormsg", "errmsg", "msg", "faultstring",
+    "errormsg", "errmsg", "msg", "faultstring", "errorsummary", "description",
 )  # fmt: skip
 # Objects within which only what is called an error is one.
 _HOLDERS = ("data", "response", "result", "detail", "details")
 _HELD = frozenset({*_ERRORS, "code", "reason", *_TEXTS})
-# What Intuit's and Apigee's answers call a bearer token.
-_BEARER_TYPES = ("BearerToken", "Bearer Token")
+# What the answers of Intuit, Apigee and eBay call a bearer token; Slack's, which have "ok", too.
+_BEARER_TYPES = ("BearerToken", "Bearer Token", "User Access Token", "Application Access Token")
+_SLACK_TYPES = ("bot", "user")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,8 +274,7 @@ def _read(fields: dict[str, Any], raw: RawAnswer, expected: Expected, now: datet
 
 
 def _transient(raw: RawAnswer, expected: Expected, now: datetime) -> TokenAnswer:
-    text = network.decode(raw.body, raw.content_type)
-    words = "" if is_html(text.strip(), raw.content_type) else _words(text, expected)
+    words = _words(_said(raw), expected)
     code = "rate_limited" if raw.status == 429 else "unavailable"
     return TokenAnswer(
         result=TokenResult.TRANSIENT,
@@ -283,6 +283,16 @@ def _transient(raw: RawAnswer, expected: Expected, now: datetime) -> TokenAnswer
         is_lost=raw.status in LOST_STATUSES or raw.status >= 520,
         retry_after_seconds=retry_after(raw.retry_after, now),
     )
+
+
+def _said(raw: RawAnswer) -> str:
+    """Return what a body says in words; of a web page nothing."""
+    try:
+        refusal = _refusal_in(read_body(raw.body, raw.content_type))
+    except UnusableAnswerError as problem:
+        is_page = problem.reason == "html"
+        return "" if is_page else network.decode(raw.body, raw.content_type)
+    return refusal.description or refusal.code
 
 
 def retry_after(value: str, now: datetime) -> float | None:
@@ -337,13 +347,18 @@ def stored_refusal(
 
 
 def _judged(refusal: TokenRefusal, raw: RawAnswer, expected: Expected) -> TokenResult:
-    return judge(
+    result = judge(
         refusal,
         status=raw.status,
         text=network.decode(raw.body, raw.content_type),
         reauthorization_words=expected.reauthorization_words,
         has_person=expected.grant not in (Grant.CLIENT_CREDENTIALS, Grant.JWT_BEARER),
     )
+    # Who says when to come back, such as HubSpot while it moves an account, refuses for now only.
+    is_for_now = raw.retry_after and raw.status >= 400 and not is_known(refusal.code)
+    if result is TokenResult.MISCONFIGURED and is_for_now:
+        return TokenResult.TRANSIENT
+    return result
 
 
 def _refused_in_words(
@@ -404,14 +419,17 @@ def _collect(value: Any, codes: list[str], texts: list[str]) -> None:
         for name in _CODES:
             _collect(named.get(name), codes, texts)
         for name in _HOLDERS:
-            held = named.get(name)
-            for one in held if isinstance(held, list) else [held]:
+            for one in _listed(named.get(name)):
                 if isinstance(one, dict):
                     inner = _by_name(one)
                     _collect({key: inner[key] for key in _HELD & inner.keys()}, codes, texts)
         texts += [text for name in _TEXTS if isinstance(text := named.get(name), str) and text]
     elif value and isinstance(value, str | int | float):
         codes.append(str(value))
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _by_name(fields: dict[str, Any]) -> dict[str, Any]:
@@ -434,6 +452,10 @@ def _implied_words(fields: dict[str, Any]) -> Iterator[str]:
         if holder.get("is_transient") is True:
             yield "temporarily unavailable"
     errors = fields.get("errors")
+    if isinstance(errors, dict):
+        # Laravel: {"refresh_token": ["The refresh token is invalid."]}.
+        for named in errors.values():
+            yield from (one for one in _listed(named) if isinstance(one, str))
     for one in errors if isinstance(errors, list) else ():
         # Strava: {"field": "refresh_token", "code": "invalid"}.
         if isinstance(one, dict) and isinstance(one.get("field"), str):
@@ -446,7 +468,9 @@ def _says_error(fields: dict[str, Any]) -> bool:
     return (
         _is_error(named.get("error"))
         or _is_error(named.get("errors"))
-        or any(_is_no(named.get(name)) for name in ("ok", "success"))
+        or any(_is_no(named.get(name)) for name in ("ok", "success", "succeeded", "issuccess"))
+        # A status of 0 is one of success to some.
+        or named.get("status") is False
         or str(named.get("status")).lower() in FAILURES
     )
 
@@ -474,19 +498,22 @@ def _granted(
         # Slack nests the token of a grant, but not the one of a refresh.
         path = ""
     types = (*expected.token_types, *_BEARER_TYPES)
+    if fields.get("ok") is True:
+        types += _SLACK_TYPES
     try:
         token, warning = read_grant(fields, path=path, token_types=types, now=now)
     except UnusableAnswerError as problem:
         is_named_error = is_known(refusal.code) or (
             _judged(refusal, raw, expected) is not TokenResult.MISCONFIGURED
         )
-        is_numbered = messages.load(problem.message) == ("no_token_answer", {}) and _has_number(
-            refusal
-        )
+        is_no_answer = messages.load(problem.message) == ("no_token_answer", {})
+        is_numbered = is_no_answer and _has_number(refusal)
         if problem.reason == "no_token" and (is_named_error or is_numbered):
             # An error with a name of its own, such as {"status": "BAD_REFRESH_TOKEN"}, or a number.
             return _refused(refusal, raw, expected, now)
         message = mask_known(problem.message, expected.secrets)
+        if is_no_answer and problem.reason == "no_token":
+            message = stored("no_token_answer", said=_words(refusal.description, expected))
         return _misconfigured(problem.reason, message)
     change = scope_change(token.scope, expected.scope)
     warning = mask_known(joined(warning, change), expected.secrets)

@@ -20,7 +20,7 @@ from webhooks.payloads.errors import DocumentError, MappingError, Violation
 _SPACE = re.compile(r"[ \t\r\n]*")
 # RFC 8259 sections 3 and 6.
 _PLAIN = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null")
-_WORD = re.compile(r"[^\s,\]}:]{1,40}")
+_WORD = re.compile(r"[^\s,\]}:]{1,1000}")
 # The search for the mistake is slower than the parser; a longer text was not typed by a person.
 _MAX_EXPLAINED = 65_536
 
@@ -40,6 +40,30 @@ def load_json(data: bytes) -> Any:
         raise DocumentError(_("The JSON is nested too deeply."), code="not_json") from error
     except ValueError as error:
         raise DocumentError(_("A number has too many digits."), code="not_json") from error
+
+
+def load_typed(text: str) -> Any:
+    """Return the JSON value of what a person typed into a field; raise ValueError."""
+    try:
+        value = json.loads(text)
+    except RecursionError as error:
+        raise _too_deep() from error
+    check_depth(value)
+    return value
+
+
+def check_depth(value: Any, levels: int = MAX_DEPTH) -> None:
+    """Raise DocumentError for a value that is nested deeper than an event may be."""
+    if isinstance(value, dict | list):
+        if levels == 0:
+            raise _too_deep()
+        for one in value.values() if isinstance(value, dict) else value:
+            check_depth(one, levels - 1)
+
+
+def _too_deep() -> DocumentError:
+    message = _("The JSON is nested more than %d levels deep.") % MAX_DEPTH
+    return DocumentError(message, code="too_deep")
 
 
 def _explain(text: str, error: json.JSONDecodeError) -> str:
@@ -135,7 +159,7 @@ class _Reader:
 
     def value(self, position: int, depth: int) -> tuple[Node, int]:
         if depth > MAX_DEPTH:
-            self.fail(position, _("The JSON is nested more than %d levels deep.") % MAX_DEPTH)
+            self.fail(position, str(_too_deep()))
         if self._has_places and self._text.startswith("{{", position):
             self._fail_at_bare_place(position)
         first = self._text[position : position + 1]

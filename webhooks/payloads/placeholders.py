@@ -7,7 +7,6 @@ After the name, filters with | between: `iso8601`, `sql`, `unix` (dates), `zone:
 Nothing is evaluated: a place is looked up, and every value is encoded as JSON.
 """
 
-import json
 import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -18,7 +17,16 @@ from django.utils.translation import gettext as _
 
 from webhooks.payloads.document import ENCODER, shown
 from webhooks.payloads.errors import BodyTooLargeError, MappingError, Violation
-from webhooks.payloads.json_reader import Array, Node, Object, Plain, Text, parse, problem_at
+from webhooks.payloads.json_reader import (
+    Array,
+    Node,
+    Object,
+    Plain,
+    Text,
+    load_typed,
+    parse,
+    problem_at,
+)
 from webhooks.payloads.variables import (
     AS_THE_WEBHOOK,
     TEXT_WEIGHT,
@@ -182,7 +190,7 @@ def _argument(text: str) -> Any:
     if len(text) >= 2 and text[0] in "'\"" and text[-1] == text[0]:
         return text[1:-1]
     try:
-        value = json.loads(text)
+        value = load_typed(text)
         ENCODER.encode(value)
     except ValueError:
         raise ValueError(_("Put the text after the colon into single quotes.")) from None

@@ -5,7 +5,6 @@ A stored row is `{"name", "variable"}` or `{"name", "value"}`, with any of `form
 In JSON a name is a path (`webhooks.payloads.paths`); in a form or a query it is sent as it is.
 """
 
-import json
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from django.utils.translation import gettext as _
 
 from webhooks.payloads.document import ENCODER, shown
 from webhooks.payloads.errors import DocumentError, MappingError, Violation
-from webhooks.payloads.json_reader import load_json
+from webhooks.payloads.json_reader import check_depth, load_json, load_typed
 from webhooks.payloads.paths import MAX_NAME_LENGTH, Shape, parse_path
 from webhooks.payloads.variables import (
     AS_TEXT,
@@ -79,6 +78,7 @@ def typed_value(kind: str, text: str) -> Any:
         return _number(text)
     try:
         value = load_json(text.encode(errors="surrogatepass"))
+        check_depth(value)
         ENCODER.encode(value).encode()
     except (ValueError, OverflowError) as error:
         sentence = str(error) if isinstance(error, DocumentError) else _("This is not JSON.")
@@ -223,13 +223,9 @@ def _value_problem(kind: Any, value: Any) -> Violation | None:
     try:
         if isinstance(value, str):
             typed_value(kind, value)
-        else:
-            ENCODER.encode(value)
         _check_encodable(value)
     except ValueError as error:
         return Violation(sentence=str(error), field="content")
-    except TypeError:
-        return Violation(sentence=_("This is not JSON."), field="content")
     return None
 
 
@@ -242,27 +238,30 @@ def _style_problem(stored: Mapping[str, Any]) -> Violation | None:
         return Violation(sentence=sentence, field="format")
     if (zone := stored.get("time_zone")) and (sentence := zone_problem(str(zone))):
         return Violation(sentence=sentence, field="time_zone")
-    if len(str(stored.get("default") or "")) > MAX_VALUE_LENGTH:
+    try:
+        _check_encodable(default := stored.get("default"))
+    except ValueError as error:
+        return Violation(sentence=str(error), field="default")
+    if len(str(default or "")) > MAX_VALUE_LENGTH:
         sentence = _("A value has at most %d characters.") % MAX_VALUE_LENGTH
         return Violation(sentence=sentence, field="default")
-    try:
-        _check_encodable(stored.get("default"))
-    except (ValueError, TypeError) as error:
-        return Violation(sentence=str(error), field="default")
     return None
 
 
 def _check_encodable(value: Any) -> None:
-    """Raise ValueError, with a sentence, for half of a surrogate pair: no request can hold it."""
+    """Raise ValueError, with a sentence, for what no request can hold."""
+    check_depth(value)
     try:
         ENCODER.encode(value).encode()
     except UnicodeEncodeError:
         raise ValueError(_("There is half a character in this text. Type it again.")) from None
+    except (ValueError, TypeError):
+        raise ValueError(_("This is not JSON.")) from None
 
 
 def _number(text: str) -> Any:
     try:
-        value = json.loads(text)
+        value = load_typed(text)
         if type(value) in (int, float) and math.isfinite(value):
             return value
     except (ValueError, OverflowError):

@@ -1,11 +1,10 @@
 """Variables of an event: found by current name, older name or path, and read in a style."""
 
 import difflib
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -17,6 +16,7 @@ from webhooks import catalogue
 from webhooks.catalogue import ALWAYS, CURRENT_NAMES, INSTANT, OLDER_NAMES, VARIABLES, VariableType
 from webhooks.payloads.document import ENCODER, instant, shown
 from webhooks.payloads.errors import MappingError, Violation, megabytes
+from webhooks.payloads.json_reader import load_typed
 from webhooks.payloads.paths import Steps, parse_path
 
 # The most bytes that one of a value becomes: in the JSON of a text a quote or a backslash gets a
@@ -163,7 +163,7 @@ def typed_default(variable: str, text: str) -> Any:
     if known is None or known.type not in kinds:
         return text
     try:
-        value = json.loads(text)
+        value = load_typed(text)
     except ValueError:
         return text
     return value if type(value) in kinds[known.type] else text
@@ -235,7 +235,20 @@ def date_writer(date_format: str, time_zone: str) -> Write:
         )
     if time_zone == "UTC":
         return instant
-    return lambda moment: moment.astimezone(zone).isoformat()
+    return lambda moment: _local(moment.astimezone(zone)).isoformat()
+
+
+def _local(moment: datetime) -> datetime:
+    """Return a moment whose offset has no seconds, as ISO 8601 wants it.
+
+    The local mean times that zones had before the railways have them.
+    """
+    offset = (moment.utcoffset() or timedelta()).total_seconds()
+    return moment if offset % 60 == 0 else moment.astimezone(timezone(_minutes(offset)))
+
+
+def _minutes(seconds: float) -> timedelta:
+    return timedelta(minutes=round(seconds / 60))
 
 
 def rewrite_dates(value: Any, write: Write) -> Any:

@@ -59,5 +59,8 @@ def check_certificate(text: str) -> None:
 def _pem_of(text: str) -> str:
     if not text.lstrip().startswith("{"):
         return text
-    document = json.loads(text)
+    try:
+        document = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
     return str(document.get("private_key", "")) if isinstance(document, dict) else ""

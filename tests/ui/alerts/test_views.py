@@ -31,8 +31,13 @@ def test_an_address_is_added_tested_and_removed(browser: Client) -> None:
     answer = browser.post(reverse("webhooks:alert_test", args=[channel.pk]), follow=True)
     assert "The test for “ops@example.com” was accepted." in answer.text
     assert mail.outbox[0].to == ["ops@example.com"]
-    browser.post(reverse("webhooks:alert_delete", args=[channel.pk]))
-    assert "No alerts yet" in browser.get(ALERTS).text
+    delete = reverse("webhooks:alert_delete", args=[channel.pk])
+    assert f'href="{delete}"' in browser.get(ALERTS).text
+    assert "Delete “ops@example.com”?" in browser.get(delete).text
+    assert AlertChannel.objects.filter(pk=channel.pk).exists()
+    answer = browser.post(delete, follow=True)
+    assert "“ops@example.com” gets no more alerts." in answer.text
+    assert "No alerts yet" in answer.text
     actions = AuditEntry.objects.filter(object_type="alertchannel").order_by("pk")
     assert list(actions.values_list("action", flat=True)) == ["created", "tested", "deleted"]
 

@@ -94,7 +94,7 @@ def test_the_figures_add_up_the_period(browser: Client) -> None:
     count(webhook, 1, outcome="timeout")
     count(webhook, 5000, hours_ago=30)
     drawing = page_of(webhook, browser).context["chart"]
-    assert (drawing["total"], drawing["success_rate"]) == ("1,000", "99.9 %")
+    assert (drawing["total"], drawing["success_rate"]) == ("1,000", "99.9%")
     week = page_of(webhook, browser, period="7d").context["chart"]
     assert week["total"] == "6,000"
 

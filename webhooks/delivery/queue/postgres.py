@@ -13,10 +13,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakSet
 
 import psycopg
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg.pq import ConnStatus, ExecStatus, Format, TransactionStatus
+from psycopg.pq.abc import PGconn, PGresult
 
 from webhooks.delivery.queue import arrays
 from webhooks.delivery.queue import postgres_sql as sql
@@ -52,6 +55,11 @@ _OF_EVENT += [arrays.numbers, *_SOME_TEXTS]
 _OF_COUNT: list[_Kind] = [arrays.numbers, arrays.moments, arrays.texts, arrays.numbers]
 _OF_COUNT += [arrays.numbers]
 _OF_DELIVERY: list[_Kind] = [arrays.texts, arrays.texts, arrays.numbers, *_SOME_TEXTS[:3]]
+# The name of the statement that inserts at once, and the connections that know it.
+_INSERT_AT_ONCE = b"insert_at_once"
+_prepared_on: "WeakSet[psycopg.Connection[Any]]" = WeakSet()
+# Its parameters: a timeout, a version, and the columns of both kinds of rows.
+_BINARY = [Format.BINARY] * (2 + len(_OF_EVENT) + len(_OF_DELIVERY))
 # So few results are written with one statement.
 _FEW_ROWS = 16
 # Rows are looked up one by one, through an index: while a table is small a hash or a merge of all
@@ -110,28 +118,53 @@ def enqueue_at_once(
     """
     # In the order of their keys, so that no two transactions wait for each other.
     ordered = sorted(events, key=_key_of) if len(events) > 1 else events
-    parameters = [str(lock_timeout_ms), *_columns_of(_OF_EVENT, ordered), version]
-    parameters += _columns_of(_OF_DELIVERY, deliveries)
+    parameters = [b"%d" % lock_timeout_ms, *_data_of(_OF_EVENT, ordered)]
+    parameters += [version.to_bytes(8, signed=True), *_data_of(_OF_DELIVERY, deliveries)]
     # Of this thread; `connection` looks it up with each use.
     own = connections[DEFAULT_DB_ALIAS]
     _leave_closed_connection(own)
     own.ensure_connection()
-    opened = own.connection
-    arrays.register(opened)
-    # Planned once for each connection: half of what a small one costs.
-    before, opened.prepare_threshold = opened.prepare_threshold, 0
-    try:
-        with own.wrap_database_errors, psycopg.Cursor(opened) as cursor:
-            row = cursor.execute(sql.INSERT_AT_ONCE, parameters, prepare=True).fetchone()
-    finally:
-        opened.prepare_threshold = before
-    return (row[0], set(row[1])) if row else (-1, set())
+    with own.wrap_database_errors:
+        result = _insert_at_once(own.connection, parameters)
+    if not result.ntuples:
+        return -1, set()
+    found, written = result.get_value(0, 0), result.get_value(0, 1)
+    return int(found or b""), set((written or b"").decode().split())
+
+
+def _insert_at_once(opened: "psycopg.Connection[Any]", parameters: list[bytes]) -> PGresult:
+    """Execute the statement by libpq itself, with what psycopg does around one left out.
+
+    It is planned once for each connection, which is half of what a small one costs.
+    """
+    if not opened.autocommit and opened.pgconn.transaction_status == TransactionStatus.IDLE:
+        # Lets psycopg begin the transaction.
+        opened.execute(b"")
+    libpq = opened.pgconn
+    if opened not in _prepared_on:
+        _check(libpq, libpq.prepare(_INSERT_AT_ONCE, sql.INSERT_AT_ONCE.encode()))
+        _prepared_on.add(opened)
+    result = libpq.exec_prepared(_INSERT_AT_ONCE, parameters, _BINARY)
+    _check(libpq, result)
+    return result
+
+
+def _check(libpq: PGconn, result: PGresult) -> None:
+    """Raise what psycopg would for a result that is an error."""
+    if libpq.status == ConnStatus.BAD:
+        raise psycopg.OperationalError(result.get_error_message())
+    if result.status not in (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK):
+        raise psycopg.errors.error_from_result(result)
 
 
 def _columns_of(kinds: Sequence[_Kind], rows: Sequence[tuple[Any, ...]]) -> list[Any]:
     """Return an array for each column."""
     columns = zip(*rows, strict=True) if rows else [()] * len(kinds)
     return [kind(column) for kind, column in zip(kinds, columns, strict=True)]
+
+
+def _data_of(kinds: Sequence[_Kind], rows: Sequence[tuple[Any, ...]]) -> list[bytes]:
+    return [column.data for column in _columns_of(kinds, rows)]
 
 
 def _leave_closed_connection(own: BaseDatabaseWrapper) -> None:
@@ -264,7 +297,7 @@ def _taken(
 
 
 def _with_events(
-    cursor: "psycopg.Cursor[Any]", rows: Iterable[tuple[Any, ...]], lease: str, max_bytes: int
+    cursor: "psycopg.Cursor[Any]", rows: Sequence[tuple[Any, ...]], lease: str, max_bytes: int
 ) -> list[Claimed]:
     """Return claimed rows with their events; what is more than `max_bytes` of them goes back.
 
@@ -272,19 +305,22 @@ def _with_events(
     """
     claims: list[Claimed] = []
     large: list[Claimed] = []
-    sizes: dict[str, int] = {}
     lost: list[str] = []
+    # One row of each event says how large it is, and has what it holds unless that is large.
     small: dict[str, bytes] = {}
-    for pk, webhook_id, event_id, number, failures, trigger, payload, size in rows:
+    sizes: dict[str, int] = {}
+    for _, _, event_id, _, _, _, payload, size in rows:
         if payload is not None:
+            small[event_id] = payload
             max_bytes -= size
-            # Of an event for many webhooks one copy.
-            payload = small.setdefault(event_id, payload)
-        claim = Claimed(pk, webhook_id, event_id, number, failures, trigger, payload)
-        if payload is not None:
-            claims.append(claim)
         elif size is not None:
             sizes[event_id] = size
+    for pk, webhook_id, event_id, number, failures, trigger, _payload, _size in rows:
+        payload = small.get(event_id, b"")
+        claim = Claimed(pk, webhook_id, event_id, number, failures, trigger, payload)
+        if payload:
+            claims.append(claim)
+        elif event_id in sizes:
             large.append(claim)
         else:
             lost.append(pk)

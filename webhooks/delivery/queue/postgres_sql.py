@@ -115,7 +115,8 @@ ORDER BY next_attempt_at LIMIT 1
 """
 
 # A place is one in each partition, so the id chooses which. The lease counts from here on: by now()
-# it could be over when a statement that waited ends.
+# it could be over when a statement that waited ends. An event comes
+# once, with one of its rows.
 TAKE = f"""
 ), claimed AS MATERIALIZED (
   UPDATE webhooks_delivery d
@@ -123,13 +124,15 @@ TAKE = f"""
       next_attempt_at = clock_timestamp() + %(lease_seconds)s * interval '1 second'
   FROM wanted WHERE d.id = wanted.id AND d.ctid = wanted.place
   RETURNING d.id, d.webhook_id, d.event_id, d.attempt_count, d.failure_count, d.trigger
+), numbered AS (
+  SELECT *, row_number() OVER (PARTITION BY event_id) AS number FROM claimed
 )
 SELECT c.id, c.webhook_id, c.event_id, c.attempt_count, c.failure_count, c.trigger,
   CASE WHEN octet_length(e.payload) <= {LARGE_EVENT_BYTES} THEN e.payload END,
   octet_length(e.payload)
-FROM claimed c
+FROM numbered c
 LEFT JOIN LATERAL (
-  SELECT payload FROM webhooks_event e WHERE e.id = c.event_id OFFSET 0) e ON true
+  SELECT payload FROM webhooks_event e WHERE c.number = 1 AND e.id = c.event_id OFFSET 0) e ON true
 """
 
 # Rows that were claimed and whose event is gone: there is nothing to send.
@@ -352,7 +355,7 @@ SUBSCRIPTIONS = "SELECT version FROM webhooks_subscriptions"
 
 # Nothing is inserted once webhooks have changed, and nothing of an event whose key another one has.
 # Who has it and was not committed yet is waited for, but not for long: others wait as well.
-INSERT_AT_ONCE = f"""
+_AT_ONCE = f"""
 WITH known AS MATERIALIZED (
   SELECT version, set_config('lock_timeout', %s, true) FROM webhooks_subscriptions
 ), given AS MATERIALIZED (
@@ -364,5 +367,7 @@ WITH known AS MATERIALIZED (
   WHERE idempotency_key IS NULL OR id IN (SELECT event_id FROM k) RETURNING id
 ), d AS ({INSERT_DELIVERIES}  WHERE EXISTS (SELECT FROM e WHERE e.id = r.event_id)
 )
-SELECT version, ARRAY(SELECT id FROM e) FROM known
+SELECT version, array_to_string(ARRAY(SELECT id FROM e), ' ') FROM known
 """
+# As libpq takes it: with numbered parameters.
+INSERT_AT_ONCE = _AT_ONCE.replace("%s", "$%d") % tuple(range(1, _AT_ONCE.count("%s") + 1))

@@ -63,9 +63,12 @@ def test(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("webhooks:alerts")
 
 
-@button("webhooks.change_webhook")
+@page("webhooks.view_webhook", "webhooks.change_webhook", has_form=True)
 def delete(request: HttpRequest, pk: int) -> HttpResponse:
+    """Ask first: a secret that is erased cannot be brought back."""
     channel = get_object_or_404(AlertChannel, pk=pk)
+    if request.method != "POST":
+        return render(request, "webhooks/alerts/confirm_delete.html", {"channel": channel})
     audit.record(Action.DELETED, channel, user=request.user)
     channel.delete()
     messages.success(request, _("“%s” gets no more alerts.") % channel)

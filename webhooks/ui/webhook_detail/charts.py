@@ -259,7 +259,7 @@ def _percent(part: int, whole: int) -> str:
         return ""
     tenths = 1000 * part // whole
     number = number_format(tenths / 10, decimal_pos=1 if tenths % 10 else 0)
-    return _("%s %%") % number
+    return _("%s%%") % number
 
 
 def _axis_duration(duration_ms: float) -> str:

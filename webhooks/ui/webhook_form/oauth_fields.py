@@ -442,7 +442,7 @@ def _scope(preset: Mapping[str, str], typed: str) -> dict[str, str]:
 def _given(text: str) -> dict[str, str]:
     try:
         values = json.loads(text[:_LONGEST_FILL])
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     if not isinstance(values, dict):
         return {}

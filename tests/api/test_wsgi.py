@@ -1,0 +1,166 @@
+"""The event API ahead of Django's handler: the same answers, and nothing else answered."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.handlers.wsgi import WSGIHandler
+from django.db import connection
+from django.test import Client, RequestFactory
+
+from tests.api.clients import CLIENTS, WsgiClient, call
+from webhooks import events as public
+from webhooks.api import wsgi
+from webhooks.models import ApiKey, Event
+
+pytestmark = pytest.mark.django_db
+
+URL = "/api/v1/events"
+BODY = {"type": "form.submitted", "payload": {"n": 1}}
+
+
+@pytest.fixture
+def key() -> dict[str, str]:
+    return {"Authorization": f"Bearer {ApiKey.objects.issue('CRM')[1]}"}
+
+
+class _Refusing:
+    """Stands for Django, which is not to be asked."""
+
+    def __call__(self, environ: Any, start_response: Any) -> list[bytes]:
+        raise AssertionError(f"Django was asked for {environ['PATH_INFO']}.")
+
+
+def test_django_is_not_asked_for_an_event(key: dict[str, str]) -> None:
+    client = WsgiClient(wsgi.events_first(_Refusing()))
+    answer = client.post(URL, BODY, "application/json", headers=key)
+    assert answer.status_code == 202
+    assert Event.objects.get().id == answer.json()["event_id"]
+    assert client.get(URL).status_code == 405
+    assert client.post(f"{URL}/batch", [BODY], "application/json", headers=key).status_code == 202
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("language", ["en", "uk", "xx"])
+def test_both_ways_give_the_same_answers(
+    key: dict[str, str],
+    scheme: str,
+    language: str,
+    settings: Any,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings.SECURE_HSTS_SECONDS = 60
+    requests: list[tuple[str, str, dict[str, str]]] = [
+        ("POST", json.dumps(BODY | {"idempotency_key": "a"}), key),
+        ("POST", "{", key),
+        ("POST", json.dumps(BODY), {}),
+        ("PUT", "", key),
+    ]
+    for method, body, headers in requests:
+        # The first of them is an event, the others repeat it.
+        for _ in range(2):
+            answers = [
+                client().generic(
+                    method,
+                    URL,
+                    body,
+                    "application/json",
+                    secure=scheme == "https",
+                    headers=headers | {"Accept-Language": language},
+                )
+                for client in CLIENTS
+            ]
+        by_django, ahead = answers
+        assert ahead.content == by_django.content
+        assert ahead.status_code == by_django.status_code
+        assert dict(ahead.headers) == dict(by_django.headers)
+        assert ("Strict-Transport-Security" in ahead.headers) == (scheme == "https")
+    said = [record.getMessage() for record in caplog.records if record.name == "django.request"]
+    assert len(said) == 12
+    assert said[::2] == said[1::2]
+
+
+def test_another_address_is_left_to_django() -> None:
+    client = WsgiClient()
+    assert client.get("/healthz").status_code == 200
+    assert client.post(f"{URL}/", b"", "application/json").status_code in {302, 404}
+    assert client.post("/api/v1", b"", "application/json").status_code in {302, 404}
+
+
+@pytest.mark.parametrize("client_class", CLIENTS)
+def test_a_host_that_is_not_ours_is_refused(client_class: type[Client], key: Any) -> None:
+    answer = client_class().post(URL, BODY, "application/json", headers=key | {"Host": "evil.test"})
+    assert answer.status_code == 400
+    assert answer["X-Content-Type-Options"] == "nosniff"
+    assert not Event.objects.exists()
+
+
+@pytest.mark.parametrize("client_class", CLIENTS)
+def test_what_was_not_sent_by_https_is_redirected(
+    client_class: type[Client], key: Any, settings: Any
+) -> None:
+    settings.SECURE_SSL_REDIRECT = True
+    client = client_class()
+    for _ in range(2):
+        answer = client.post(URL, BODY, "application/json", headers=key)
+        assert (answer.status_code, answer["Location"]) == (301, f"https://testserver{URL}")
+    assert not Event.objects.exists()
+    assert client.post(URL, BODY, "application/json", headers=key, secure=True).status_code == 202
+
+
+@pytest.mark.parametrize("client_class", CLIENTS)
+def test_an_error_of_ours_is_logged_and_shown_without_its_values(
+    client_class: type[Client],
+    key: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(item: public.NewEvent) -> public.Published:
+        raise ZeroDivisionError("of ours")
+
+    monkeypatch.setattr(public, "publish_together", fail)
+    client = client_class(raise_request_exception=False)
+    answer = client.post(URL, BODY, "application/json", headers=key)
+    assert answer.status_code == 500
+    assert answer["Content-Type"].startswith("text/html")
+    assert answer["X-Content-Type-Options"] == "nosniff"
+    assert "of ours" not in answer.content.decode()
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [f"Internal Server Error: {URL}"]
+    assert key["Authorization"].split()[1] not in caplog.text
+
+
+def test_a_middleware_that_stands_before_it_is_asked(settings: Any) -> None:
+    settings.MIDDLEWARE = ["tests.api.test_wsgi.forbid", *settings.MIDDLEWARE]
+    assert WsgiClient().post(URL, BODY, "application/json").status_code == 418
+
+
+def forbid(get_response: Any) -> Any:
+    from django.http import HttpResponse
+
+    return lambda request: HttpResponse(status=418)
+
+
+@pytest.fixture
+def aged(settings: Any) -> Iterator[None]:
+    """Let connections end at once."""
+    connection.close()
+    before = connection.settings_dict["CONN_MAX_AGE"]
+    connection.settings_dict["CONN_MAX_AGE"] = 0
+    yield
+    connection.settings_dict["CONN_MAX_AGE"] = before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_connection_that_is_too_old_is_closed_once_the_client_has_its_answer(
+    key: dict[str, str], aged: None
+) -> None:
+    request = RequestFactory().post(URL, BODY, "application/json", headers=key)
+    application = wsgi.events_first(WSGIHandler())
+    body: Any = application(request.environ, lambda status, headers: None)
+    assert connection.connection is not None
+    assert json.loads(b"".join(body))["deliveries"] == 0
+    body.close()
+    assert connection.connection is None
+    assert call(application, RequestFactory().get(URL).environ)[0] == "405 Method Not Allowed"
