@@ -117,7 +117,7 @@ def present_versions(webhook_ids: Collection[int]) -> dict[int, int]:
 
 
 class Plans:
-    """A cache of entries by webhook. What two drains in a row did not use is forgotten."""
+    """A cache of entries by webhook; `hand_over` forgets those that are not used any more."""
 
     def __init__(self) -> None:
         # Of the thread that makes plans, while it does.
@@ -171,10 +171,11 @@ class Plans:
             self._before.pop(webhook_id, None)
         return True
 
-    def hand_over(self) -> None:
-        """Begin a new drain, which uses what this one did."""
+    def hand_over(self, *, forgets: bool) -> None:
+        """Begin a new drain with what is known, or with what was used since it last forgot."""
         self.on_ready = lambda _: None
-        self._before, self._entries = self._entries, {}
+        if forgets:
+            self._before, self._entries = self._entries, {}
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
