@@ -155,6 +155,16 @@ def pytest_testnodedown(node: Any) -> None:
         pytest.exit(reason, returncode=pytest.ExitCode.TESTS_FAILED)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Collect no garbage meanwhile: nearly all that is made stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
 def pytest_collection_finish() -> None:
     # Ten thousand tests, and all that they import, stay: no garbage collection looks at them again.
     gc.collect()
@@ -224,13 +234,16 @@ def _quick_ones(items: list[pytest.Item]) -> set[pytest.Item]:
 def _share(items: list[pytest.Item]) -> set[pytest.Item]:
     """Return what this worker runs: tests are dealt out in turn, so that each file is shared.
 
-    The tests of one file take about as long as each other.
+    The tests of one file take about as long as each other. What runs once and commits runs on
+    SQLite, which is emptied in a tenth of the time; those in a browser take longer than that.
     """
     turns: defaultdict[str, Iterator[int]] = defaultdict(itertools.count)
     mine: set[pytest.Item] = set()
     for item in sorted(items, key=lambda item: item.nodeid):
         wanted = _wanted_database(item)
         is_once = item.get_closest_marker("once") is not None or not _touches_database(item)
+        if is_once and _commits(item) and "sqlite" in _DATABASES:
+            wanted = wanted or "sqlite"
         kind = wanted or ("once" if is_once else "each")
         if item.get_closest_marker("together"):
             number = zlib.crc32(item.path.name.encode())
@@ -257,6 +270,11 @@ def _touches_database(item: pytest.Item) -> bool:
         item.get_closest_marker("django_db")
         or _USES_DATABASE.intersection(getattr(item, "fixturenames", ()))
     )
+
+
+def _commits(item: pytest.Item) -> bool:
+    marker = item.get_closest_marker("django_db")
+    return marker is not None and marker.kwargs.get("transaction") is True
 
 
 @pytest.fixture(autouse=True)

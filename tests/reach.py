@@ -20,17 +20,22 @@ def starts_a_process(item: pytest.Item) -> bool:
     return any(_reaches_a_starter(one) for one in (item.function, *fixtures))  # type: ignore[attr-defined]
 
 
+# What reaches no starter, nor does anything on its way: by their ids, which stay theirs.
+_harmless: dict[int, Any] = {}
+
+
 @cache
 def _reaches_a_starter(function: FunctionType) -> bool:
     waiting: list[Any] = [function]
-    seen: set[int] = set()
+    seen: dict[int, Any] = {}
     while waiting:
         thing = waiting.pop()
         if _is_starter(thing):
             return True
-        if id(thing) not in seen:
-            seen.add(id(thing))
+        if id(thing) not in seen and id(thing) not in _harmless:
+            seen[id(thing)] = thing
             waiting += _used_by(thing)
+    _harmless.update(seen)
     return False
 
 

@@ -26,7 +26,9 @@ from webhooks.models import (
     may_be_sent_to,
 )
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.security]
+pytestmark = [pytest.mark.django_db, pytest.mark.security]
+# The engine's threads see what is committed.
+sends = pytest.mark.django_db(transaction=True)
 
 SECRET = "typed-by-the-owner-7Q"
 OWN = "http://127.0.0.1:9"
@@ -346,6 +348,7 @@ def test_a_connection_is_bound_to_scheme_host_and_port(
 # ---- Whatever the rows say ----------------------------------------------------------------------
 
 
+@sends
 def test_a_password_never_arrives_where_it_was_not_entered_for(
     receiver: Receiver, figure: Callable[[bool], None]
 ) -> None:
@@ -356,6 +359,7 @@ def test_a_password_never_arrives_where_it_was_not_entered_for(
     figure(receiver.requests() == [])
 
 
+@sends
 def test_a_secret_header_never_arrives_where_it_was_not_entered_for(
     receiver: Receiver, figure: Callable[[bool], None]
 ) -> None:
@@ -365,6 +369,7 @@ def test_a_secret_header_never_arrives_where_it_was_not_entered_for(
     figure(receiver.requests() == [])
 
 
+@sends
 def test_a_connection_never_arrives_where_its_password_was_not_entered_for(
     receiver: Receiver, figure: Callable[[bool], None]
 ) -> None:
@@ -388,6 +393,7 @@ def test_a_client_secret_never_arrives_at_another_token_endpoint(
     figure(SECRET not in arrived(receiver))
 
 
+@sends
 def test_a_token_never_arrives_where_it_was_not_granted_for(
     receiver: Receiver, figure: Callable[[bool], None]
 ) -> None:
@@ -400,6 +406,7 @@ def test_a_token_never_arrives_where_it_was_not_granted_for(
     figure(receiver.requests() == [])
 
 
+@sends
 def test_a_token_of_a_connection_never_arrives_at_a_host_that_was_added_behind_its_back(
     receiver: Receiver, figure: Callable[[bool], None]
 ) -> None:
@@ -425,6 +432,7 @@ def test_a_refresh_token_goes_to_no_other_endpoint(
     figure(receiver.requests() == [])
 
 
+@sends
 def test_what_was_entered_arrives_again_after_it_was_entered_again(receiver: Receiver) -> None:
     webhook = owned(**BASIC, basic_password=SECRET)
     Webhook.objects.filter(pk=webhook.pk).update(url=f"{receiver.url}/open/x")

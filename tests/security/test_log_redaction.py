@@ -56,9 +56,17 @@ def test_a_credential_is_left_out(sentence: str) -> None:
     assert "…" in line
 
 
+@pytest.mark.parametrize("scheme", ["Basic", "basic", "Bearer"])
+def test_a_credential_after_its_scheme_may_be_letters_alone(scheme: str) -> None:
+    # "user:pass" has neither a digit nor a sign in Base64.
+    assert without_secrets(f"sent {scheme} dXNlcjpwYXNz") == f"sent {scheme} …"
+
+
 @pytest.mark.parametrize(
     "line",
     [
+        'WWW-Authenticate: Bearer realm="crm", error="invalid_token"',
+        'answered Basic realm="CRM 2"',
         "oauth_exchange webhook=1 kind=token status=200 result=ok duration_ms=12",
         "plan_unavailable webhook=7 reason=The secret in webhooks_webhook.basic_password cannot "
         "be decrypted with FIELD_ENCRYPTION_KEY. Restore the key it was encrypted with.",

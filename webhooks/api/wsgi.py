@@ -97,7 +97,6 @@ class EventsFirst:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         if environ.get("PATH_INFO") not in events.ENDPOINTS:
             return self._others(environ, start_response)
-        close_old_connections()
         request = WSGIRequest(environ)
         answer = self._api.answer(request)
         if answer is None:

@@ -4,6 +4,7 @@ Pure. Source: RFC 6749 sections 3.3 and 5.1, RFC 6750 section 2.1.
 """
 
 import base64
+import email.utils
 import hmac
 import json
 import math
@@ -94,7 +95,7 @@ def _clamped(seconds: float) -> float | None:
 
 
 def _moment(value: Any) -> float | None:
-    """Return Unix seconds from Unix seconds, milliseconds or an ISO 8601 time with an offset."""
+    """Return Unix seconds from Unix seconds, milliseconds, an ISO 8601 time or an HTTP date."""
     unix = number(value)
     if unix is not None:
         unix = unix / 1000 if unix >= _MILLISECONDS_FROM else unix
@@ -104,6 +105,15 @@ def _moment(value: Any) -> float | None:
     try:
         moment = datetime.fromisoformat(value.strip())
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return http_date(value)
+
+
+def http_date(text: str) -> float | None:
+    """Return the Unix seconds of a date as in a header (RFC 9110 section 5.6.7), or None."""
+    try:
+        parsed = email.utils.parsedate_tz(text)
+        return email.utils.mktime_tz(parsed) if parsed else None
     except (ValueError, OverflowError):
         return None
 

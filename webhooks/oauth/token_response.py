@@ -4,7 +4,6 @@ Pure: bytes in, a frozen value out, no exception leaves `classify`. The status i
 body. Source: RFC 6749 sections 5.1 and 5.2, RFC 6750 section 2.1, and what providers do instead.
 """
 
-import email.utils
 import json
 import math
 import re
@@ -28,6 +27,7 @@ from webhooks.oauth.exchange_log import clean, mask_known
 from webhooks.oauth.granted_token import (
     GrantedToken,
     has_token,
+    http_date,
     number,
     read_grant,
     scope_change,
@@ -155,7 +155,7 @@ def _constant(text: str) -> float:
 _MAX_RETRY_AFTER_SECONDS = 3600.0
 # Where providers write codes and texts, the first that is there counts; "errorCode", "ErrorCode"
 # and "error_code" are one name.
-_ERRORS = ("error", "errors", "errorcode", "errcode", "suberror", "fault")
+_ERRORS = ("error", "errors", "err", "errorcode", "errcode", "errorresponse", "suberror", "fault")
 _CODES = (
     *_ERRORS, "code", "reason", "status", "type", "errortype", "category", "title", "faultstring",
 )  # fmt: skip
@@ -298,12 +298,8 @@ def _said(raw: RawAnswer) -> str:
 def retry_after(value: str, now: datetime) -> float | None:
     """Return the seconds of a Retry-After header (RFC 9110 section 10.2.3), bounded."""
     seconds = number(value)
-    if seconds is None:
-        parsed = email.utils.parsedate_tz(value) if value else None
-        try:
-            seconds = email.utils.mktime_tz(parsed) - now.timestamp() if parsed else None
-        except (ValueError, OverflowError):
-            seconds = None
+    if seconds is None and (moment := http_date(value)) is not None:
+        seconds = moment - now.timestamp()
     if seconds is None or seconds <= 0:
         return None
     return min(seconds, _MAX_RETRY_AFTER_SECONDS)

@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, cast
 
 from django.conf import settings
@@ -95,6 +95,12 @@ def instant(moment: datetime) -> str:
         moment = moment.replace(tzinfo=get_default_timezone())
     if moment.tzinfo is not UTC:
         moment = moment.astimezone(UTC)
+    return _text_of(moment)
+
+
+# The events of a batch mostly happened at one moment: that of the batch.
+@lru_cache(maxsize=1)
+def _text_of(moment: datetime) -> str:
     return moment.isoformat().removesuffix("+00:00") + "Z"
 
 

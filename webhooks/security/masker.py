@@ -407,8 +407,8 @@ _QUOTE = r"""(?:\\{0,8}["']|&(?:quot|apos|\#[0-9]{1,7}|\#x[0-9a-f]{1,6});|%2[27]
 _SEPARATOR = r"(?:[:=]>?|->|%3[ad]|\\{1,8}u003[ad])"
 # What follows a scheme looks like a value: not a word of a sentence nor the next `key=value`.
 _SCHEME = re.compile(
-    r"\b(?P<name>(?:Basic|Bearer|Digest|Token)\s+)(?![a-z_]+=\w)"
-    r"(?P<value>(?=[\w+/=.~-]*[0-9+/=._~-])[^\s,;\"'&<>]{6,})",
+    r"\b(?P<name>(?:Basic|Bearer|Digest|Token)\s+)(?![a-z_]+=\"?\w)"
+    r"(?P<value>(?=[\w+/=.~-]*(?:[0-9+/=._~-]|(?-i:[a-z][A-Z])))[^\s,;\"'&<>]{6,})",
     re.IGNORECASE | re.ASCII,
 )
 

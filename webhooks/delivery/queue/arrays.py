@@ -66,8 +66,8 @@ _ALONE = {text: _Texts([data], 1) for text, data in _KNOWN.items()}
 
 
 def texts(values: Sequence[str | None]) -> _ColumnArray:
-    if len(values) == 1 and (known := _ALONE.get(values[0])):
-        return known
+    if len(values) == 1:
+        return _ALONE.get(values[0]) or _Texts((_text(values[0]),), 1)
     if _is_constant(values):
         elements = [_text(values[0])] * len(values)
     else:
