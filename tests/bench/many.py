@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 _PATIENCE_SECONDS = 900.0
 _PAUSE_SECONDS = 0.15
-# After so long without a request nothing more comes.
-_STILL_SECONDS = 3.0
+# After so long without a request nothing more comes; on a busy machine it takes seconds until one
+# drain follows the other.
+_STILL_SECONDS = 10.0
 
 _WAITING = """
 WITH w AS (

@@ -172,6 +172,21 @@ def test_while_rows_are_many_few_webhooks_get_more_each(clock: list[float]) -> N
     assert database.looked_at.total() == 400
 
 
+def test_fewer_are_looked_at_while_most_of_them_get_no_place(clock: list[float]) -> None:
+    """Receivers that did not answer yet share a part of the places."""
+    database = Database(range(1, 3001))
+    due = _due(database)
+    found = [one.webhook_id for one in due.look() or []]
+    assert len(found) == WINDOW
+    due.note_claimed(found[:80], found[:80], found[80:], 80)
+    database.looked_at.clear()
+    again = [one.webhook_id for one in due.look() or []]
+    assert len(again) == 160
+    assert set(again) & set(found[80:]), "they come before the others"
+    due.note_claimed(again, again, [], len(again))
+    assert len(due.look() or []) == WINDOW
+
+
 def test_walking_on_takes_more_of_the_time_while_it_finds_many(
     clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,7 +99,7 @@ def test_the_next_drain_knows_what_the_one_before_learned() -> None:
         limiters.get(1).note(Outcome.TIMEOUT, now=0.0, seconds=2.0)
     limiters.get(1).claimed = 5
     open_until = limiters.get(1).open_until
-    limiters = limiters.successor()
+    limiters = limiters.successor(forgets=True)
     limiters.begin(1, failures=0)
     again = limiters.get(1)
     assert (again.failures, again.open_until, again.claimed) == (9, open_until, 0)
@@ -108,7 +108,7 @@ def test_the_next_drain_knows_what_the_one_before_learned() -> None:
 def test_what_waits_in_one_drain_is_not_the_next_ones() -> None:
     before = Limiters(64)
     before.get(1).claimed = 5
-    after = before.successor()
+    after = before.successor(forgets=True)
     after.get(2).claimed = 1
     assert [limiter.claimed for limiter in before.in_use()] == [5]
     assert [limiter.claimed for limiter in after.in_use()] == [1]
@@ -117,9 +117,18 @@ def test_what_waits_in_one_drain_is_not_the_next_ones() -> None:
 def test_what_a_whole_drain_did_not_use_is_forgotten() -> None:
     limiters = Limiters(64)
     limiters.get(1).note(Outcome.TIMEOUT, now=0.0, seconds=2.0)
-    limiters = limiters.successor()
-    limiters = limiters.successor()
+    limiters = limiters.successor(forgets=True)
+    limiters = limiters.successor(forgets=True)
     assert limiters.get(1).failures == 0
+
+
+def test_a_short_drain_between_two_makes_nothing_forgotten() -> None:
+    limiters = Limiters(64)
+    limiters.get(1).note(Outcome.TIMEOUT, now=0.0, seconds=2.0)
+    for _ in range(3):
+        limiters = limiters.successor(forgets=False)
+        limiters.get(2).note(Outcome.TIMEOUT, now=0.0, seconds=2.0)
+    assert (limiters.get(1).failures, limiters.get(2).failures) == (1, 3)
 
 
 def test_room_for_too_few_webhooks_is_given_to_others_each_time() -> None:

@@ -14,7 +14,7 @@ from django.utils import timezone
 from tests.factories import make_credential, make_delivery, make_webhook
 from webhooks.delivery import queue
 from webhooks.delivery.plans import present_versions
-from webhooks.delivery.queue.rows import AttemptResult, Claimed, ClaimQuota
+from webhooks.delivery.queue.rows import AttemptResult, Claimed, ClaimQuota, StateChange
 from webhooks.models import Attempt, Delivery, Event, Status, Webhook, WebhookState
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -250,6 +250,30 @@ def test_another_connection_of_the_same_age_is_another_version() -> None:
         assert present_versions([webhook.pk]) == {webhook.pk: candidate.version}
         versions.add(candidate.version)
     assert len(versions) == 3
+
+
+def test_health_is_written_for_all_and_those_that_fail_are_named() -> None:
+    well, timed_out, refused = (make_webhook().pk for _ in range(3))
+    since = timezone.now() - dt.timedelta(minutes=2)
+    WebhookState.objects.create(webhook_id=refused, failing_since_at=since, failures_in_a_row=3)
+    error = '{"code":"http_client_error","status":400,"text":"a, b\\\\ and \'ї\'"}'
+    failing = dict(
+        queue.backend().write_states(
+            [
+                StateChange(refused, False, 400, error, 2, False),
+                StateChange(well, True, 204, "", 0, True),
+                StateChange(timed_out, False, None, "", 1, True),
+            ]
+        )
+    )
+    assert failing.keys() == {timed_out, refused}
+    assert failing[timed_out] < 60 <= failing[refused]
+    states = WebhookState.objects.in_bulk()
+    assert [states[pk].last_status_code for pk in (well, timed_out, refused)] == [204, None, 400]
+    assert [states[pk].failures_in_a_row for pk in (well, timed_out, refused)] == [0, 1, 5]
+    assert states[refused].last_error == error
+    assert states[refused].last_success_at is None
+    assert None not in (states[well].last_success_at, states[timed_out].last_success_at)
 
 
 def test_an_answer_ends_the_count_of_crashes() -> None:

@@ -7,6 +7,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from tests.factories import make_webhook
+from webhooks.delivery import plans
+from webhooks.delivery.engine import Learned
 from webhooks.delivery.plans import PlanEntry, Plans
 from webhooks.delivery.queue.rows import Candidate
 from webhooks.models import OAuthToken, TokenState, Webhook
@@ -40,12 +42,12 @@ def some_of_each_kind(count: int) -> list[Webhook]:
 
 
 def plans_of(webhooks: Sequence[Webhook]) -> list[PlanEntry]:
-    plans = Plans()
-    plans._make(
+    made = Plans()
+    made._make(
         [Candidate(one.pk, one.version_sent, 1, 0, True, False, False, False) for one in webhooks]
     )
-    found = [plans._entries[one.pk] for one in webhooks]
-    plans.close()
+    found = [made._entries[one.pk] for one in webhooks]
+    made.close()
     return found
 
 
@@ -78,3 +80,43 @@ def test_each_secret_of_a_webhook_is_decrypted_once(monkeypatch: pytest.MonkeyPa
     [entry] = plans_of([webhook])
     assert entry.plan is not None
     assert len(opened) == len(set(opened)) == 1
+
+
+def test_no_secret_and_no_origin_of_one_is_left_out_of_what_plans_are_made_from() -> None:
+    """A secret that is not there counts as bound to every receiver."""
+    webhook = some_of_each_kind(1)[0]
+    [read] = plans._rows_of([webhook.pk])[0].values()
+    for row, whole in ((read, webhook), (read.credential, webhook.credential)):
+        names = {field.attname for field in whole._secrets()} | {"secret_origins"}
+        assert names <= row.__dict__.keys()
+        for name in names:
+            assert getattr(row, name) == getattr(whole, name)
+
+
+def test_a_plan_of_many_is_that_of_the_whole_row() -> None:
+    key_check.require()
+    made = some_of_each_kind(1)
+    rows, _tokens = plans._rows_of([one.pk for one in made])
+    for whole in Webhook.objects.select_related("credential").filter(pk__in=rows):
+        read = rows[whole.pk]
+        assert read == whole
+        assert read.credential == whole.credential
+        for row, other in ((read, whole), (read.credential, whole.credential)):
+            assert not row._state.adding
+            known = {name: other.__dict__[name] for name in row.__dict__ if name[0] != "_"}
+            assert {name: row.__dict__[name] for name in known} == known
+
+
+def test_plans_outlast_short_drains_and_are_forgotten_when_not_used() -> None:
+    key_check.require()
+    webhook = some_of_each_kind(1)[0]
+    candidate = Candidate(webhook.pk, webhook.version_sent, 0, 0, True, False, False, False)
+    learned = Learned()
+    learned.plans._make([candidate])
+    for _ in range(3):
+        learned.hand_over()
+    assert learned.plans.get(candidate) is not None
+    for known in (True, True, False):
+        assert bool(learned.plans._entries or learned.plans._before) is known
+        learned.plans.hand_over(forgets=True)
+    learned.close()

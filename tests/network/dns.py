@@ -41,8 +41,12 @@ def engine_asks_getaddrinfo(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def name_server(address: str, *, silent: str = "dead") -> Iterator[int]:
-    """Answer every name with an address, and say nothing to those that begin with `silent`."""
+def name_server(address: str, *, silent: str = "dead", below: str = "") -> Iterator[int]:
+    """Answer every name with an address, and say nothing to those that begin with `silent`.
+
+    With `below`, a domain, all other names are not there.
+    """
+    ending = b"".join(bytes([len(label)]) + label.encode() for label in below.split(".") if label)
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * 1024 * 1024)
     server.bind(("127.0.0.1", 0))
@@ -56,7 +60,7 @@ def name_server(address: str, *, silent: str = "dead") -> Iterator[int]:
             except TimeoutError:
                 continue
             if len(query) > 12 and not query[13:].startswith(silent.encode()):
-                server.sendto(_answer(query, address), client)
+                server.sendto(_answer(query, address, ending), client)
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
@@ -68,12 +72,17 @@ def name_server(address: str, *, silent: str = "dead") -> Iterator[int]:
         server.close()
 
 
-def _answer(query: bytes, address: str) -> bytes:
+def _answer(query: bytes, address: str, ending: bytes) -> bytes:
     """Return the answer to a query (RFC 1035 section 4.1): an A record, and no other kind."""
     end = query.index(b"\0", 12) + 5
     (kind,) = struct.unpack("!H", query[end - 4 : end - 2])
-    is_known = kind == 1
-    head = query[:2] + b"\x81\x80" + struct.pack("!HHHH", 1, is_known, 0, 0)
+    is_there = query[12 : end - 5].endswith(ending)
+    is_known = kind == 1 and is_there
+    head = (
+        query[:2]
+        + (b"\x81\x80" if is_there else b"\x81\x83")
+        + struct.pack("!HHHH", 1, is_known, 0, 0)
+    )
     record = b"\xc0\x0c" + struct.pack("!HHIH", 1, 1, 60, 4) + socket.inet_aton(address)
     return head + query[12:end] + (record if is_known else b"")
 

@@ -910,6 +910,30 @@ def test_a_name_server_leads_nowhere_that_the_policy_refuses() -> None:
     assert kind(found) == "blocked"
 
 
+@pytest.mark.parametrize(
+    ("policy", "host", "found"),
+    [
+        (CLOSED, "crm.example.com", False),
+        (CLOSED, "crm.corp.example.net", True),
+        # A service of a cluster is known below its domain only.
+        (opening("10.0.0.0/8"), "receiver", True),
+        (opening("10.0.0.0/8"), "receiver.production", True),
+    ],
+)
+def test_a_name_is_looked_for_below_a_search_domain_only_where_it_may_be_private(
+    policy: Policy, host: str, found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = PUBLIC if policy is CLOSED else "10.0.0.1"
+    with name_server(address, below="corp.example.net") as port:
+        options = {"servers": ["127.0.0.1"], "udp_port": port, "domains": ["corp.example.net"]}
+        monkeypatch.setattr("webhooks.network.resolver.DNS_OPTIONS", options)
+        resolver = HostResolver(policy)
+        resolution = looked_up(resolver, host)
+        resolver.close()
+    assert resolution.addresses == ((address,) if found else ())
+    assert found or kind(resolution) == "network"
+
+
 def test_without_a_server_to_ask_a_name_is_not_looked_up_yet_and_asked_again(
     names: Callable[..., list[str]], clock: Clock
 ) -> None:

@@ -93,10 +93,14 @@ _EXPLAINED = {
     "location": gettext_lazy("Redirects are not followed, so --location was left out."),
     "proxy": gettext_lazy("Proxies are set for the whole site, so --proxy was left out."),
     "cookie": COOKIES,
-    "cert": gettext_lazy("Client certificates cannot be sent, so --cert was left out."),
+    "cert": gettext_lazy(
+        "The command names its client certificate by a file, so --cert was left out. Paste the "
+        "certificate with its key under Advanced."
+    ),
     "digest": gettext_lazy("Digest authentication is not known; Basic is taken instead."),
 }
 _EXPLAINED["location-trusted"] = _EXPLAINED["location"]
+_EXPLAINED["key"] = _EXPLAINED["cert"]
 _REFUSED = {
     "form": gettext_lazy(
         "The command sends a multipart form (-F). A webhook sends JSON or a plain form: write its "
@@ -233,7 +237,8 @@ def _take(
     if name in _ACTIONS:
         _ACTIONS[name](request, value)
     elif name in _EXPLAINED:
-        request.notes.append(str(_EXPLAINED[name]))
+        if (note := str(_EXPLAINED[name])) not in request.notes:
+            request.notes.append(note)
     elif name not in _MEANINGLESS:
         unknown.append(shown)
 

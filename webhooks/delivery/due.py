@@ -49,8 +49,9 @@ class DueWebhooks:
         # The database's Unix time up to which it was asked who became due.
         self._since = 0.0
         self._ask_again_at = 0.0
-        # Rows that a webhook gets at a time.
+        # Rows that a webhook gets at a time, and how many webhooks are looked at.
         self._depth = 1.0
+        self._window = WINDOW
         # In turn: those that became due of late, and the others.
         self._new: dict[int, None] = {}
         self._known: dict[int, None] = {}
@@ -83,7 +84,7 @@ class DueWebhooks:
         now = time.monotonic()
         if not self._ask_changes(now) or (now >= self._walk_at and not self._walk(now)):
             return None
-        chosen = self._choose(now, max(LEAST, min(WINDOW, int(room / self._depth))))
+        chosen = self._choose(now, max(LEAST, min(self._window, int(room / self._depth))))
         ask = partial(self._queue.candidates, chosen, **self._shards.own)
         found: list[Candidate] | None = self._session.run(ask)
         if found is None:
@@ -195,9 +196,13 @@ class DueWebhooks:
             return
         for webhook_id in exhausted:
             self._known.pop(webhook_id, None)
-        for webhook_id in left_out:
-            if self._known.pop(webhook_id, 1) is None:
-                self._new[webhook_id] = None
+        kept = [webhook_id for webhook_id in left_out if webhook_id in self._known]
+        for webhook_id in kept:
+            del self._known[webhook_id]
+            self._new[webhook_id] = None
+        # Receivers that did not answer yet get few places: those without one are looked at again.
+        is_too_many = len(kept) > len(served)
+        self._window = max(LEAST, 2 * len(served)) if is_too_many else WINDOW
         if served:
             # While most have more, fewer get more each.
             have_more = 2 * len(exhausted) < len(served)

@@ -68,6 +68,8 @@ _FEW_ROWS = 100
 _MAY_SAY_WHEN = frozenset({408, 425, 429, 503})
 # How long a drain that is to end goes on with receivers that answer quickly.
 _ENDING_SECONDS = 60.0
+# What no drain used for so long or twice that is forgotten.
+_FORGET_SECONDS = 120.0
 # How long the end of a drain waits for a database that does not answer.
 _FINISH_SECONDS = 10.0
 
@@ -79,11 +81,20 @@ class Learned:
         self.limiters = Limiters(settings.WEBHOOKS_MAX_IN_FLIGHT_PER_WEBHOOK)
         self.plans = Plans()
         self.resolver = network.HostResolver(network.Policy.from_settings())
+        self._forgot_at = time.monotonic()
 
     def hand_over(self) -> None:
+        """End a drain. What was not used since a while ago is forgotten, not after each short one.
+
+        Publishers ask for drains of a second, which use next to nothing of what is known.
+        """
+        now = time.monotonic()
+        forgets = now - self._forgot_at > _FORGET_SECONDS
+        if forgets:
+            self._forgot_at = now
         # A new one: a sender that takes long to end goes on with its own.
-        self.limiters = self.limiters.successor()
-        self.plans.hand_over()
+        self.limiters = self.limiters.successor(forgets=forgets)
+        self.plans.hand_over(forgets=forgets)
         self.resolver.wake = None
 
     def close(self) -> None:

@@ -140,7 +140,7 @@ class Limiter:
 class Limiters:
     """The limiters of a process, by webhook: a drain begins with what the one before learned.
 
-    What a whole drain did not use is forgotten. Concurrency: of one drain at a time.
+    Concurrency: of one drain at a time.
     """
 
     def __init__(self, most: int) -> None:
@@ -164,10 +164,13 @@ class Limiters:
     def in_use(self) -> list[Limiter]:
         return list(self._used.values())
 
-    def successor(self) -> "Limiters":
-        """Return what the next drain begins with; what is in hand stays with this one."""
+    def successor(self, *, forgets: bool) -> "Limiters":
+        """Return what the next drain begins with; what is in hand stays with this one.
+
+        With `forgets` it is only what this drain used.
+        """
         following = Limiters(self._most)
-        following._before = dict(self._used)
+        following._before = dict(self._used) if forgets else {**self._before, **self._used}
         return following
 
 

@@ -9,14 +9,16 @@ webhook waits for an authorization server.
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from django.db import Error as DatabaseError
 from django.db import connection
+from django.db.models import Model
+from django.db.models.base import ModelState
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -55,16 +57,27 @@ logger = logging.getLogger(__name__)
 
 # Webhooks whose plans are made with one query.
 _BATCH = 500
-# What no plan holds and takes time to read.
-_UNUSED = (
-    "event_types",
-    "filter",
-    "alert_recipients",
-    "credential__authorization_parameters",
-    "credential__token_parameters",
-    "credential__refresh_parameters",
-    "credential__assertion_claims",
-    "credential__reauthorization_words",
+# What no plan holds and takes time to read. Secrets and their origins are always read: one that is
+# not there counts as bound to every receiver.
+_UNUSED = frozenset(
+    """
+    alert_recipients alerts_are_muted alerts_muted_until alert_after_failures alert_failure_percent
+    secrets_changed_at created_at created_by updated_at deleted_at pause_reason paused_at purged_at
+    event_types filter authorization_parameters token_parameters refresh_parameters assertion_claims
+    reauthorization_words next_send_at last_success_at failing_since_at last_error drops_before
+    """.split()  # noqa: SIM905 - read as prose.
+)
+
+
+def _used(model: type[Model]) -> list[str]:
+    return [field.attname for field in model._meta.concrete_fields if field.name not in _UNUSED]
+
+
+_OF_WEBHOOK, _OF_CREDENTIAL, _OF_STATE = map(_used, (Webhook, Credential, WebhookState))
+_COLUMNS = (
+    *_OF_WEBHOOK,
+    *(f"credential__{name}" for name in _OF_CREDENTIAL),
+    *(f"state__{name}" for name in _OF_STATE),
 )
 # The wait after a fault of the database.
 _FAULT_SECONDS = 0.2
@@ -104,7 +117,7 @@ def present_versions(webhook_ids: Collection[int]) -> dict[int, int]:
 
 
 class Plans:
-    """A cache of entries by webhook. What two drains in a row did not use is forgotten."""
+    """A cache of entries by webhook; `hand_over` forgets those that are not used any more."""
 
     def __init__(self) -> None:
         # Of the thread that makes plans, while it does.
@@ -158,10 +171,11 @@ class Plans:
             self._before.pop(webhook_id, None)
         return True
 
-    def hand_over(self) -> None:
-        """Begin a new drain, which uses what this one did."""
+    def hand_over(self, *, forgets: bool) -> None:
+        """Begin a new drain with what is known, or with what was used since it last forgot."""
         self.on_ready = lambda _: None
-        self._before, self._entries = self._entries, {}
+        if forgets:
+            self._before, self._entries = self._entries, {}
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -331,11 +345,37 @@ class Plans:
 
 def _rows_of(webhook_ids: list[int]) -> tuple[dict[int, Webhook], dict[int, OAuthToken]]:
     """Read webhooks and, by their credentials, the tokens of those that use one."""
-    rows = Webhook.objects.select_related("credential", "state").defer(*_UNUSED)
-    webhooks = rows.in_bulk(webhook_ids)
+    rows = Webhook.objects.filter(pk__in=webhook_ids).values_list(*_COLUMNS)
+    webhooks = {webhook.pk: webhook for webhook in map(_webhook_of, rows)}
     credentials = (webhook.credential for webhook in webhooks.values())
     users = {one.pk for one in credentials if one.authorization_type == AuthorizationType.OAUTH2}
     return webhooks, OAuthToken.objects.in_bulk(users)
+
+
+def _webhook_of(row: tuple[Any, ...]) -> Webhook:
+    """Make a webhook with its credential and state from the values of `_COLUMNS`."""
+    values = iter(row)
+    webhook = _partial(Webhook, _OF_WEBHOOK, values)
+    webhook.credential = _partial(Credential, _OF_CREDENTIAL, values)
+    state = _partial(WebhookState, _OF_STATE, values)
+    related: Any = WebhookState._meta.get_field("webhook")
+    related.remote_field.set_cached_value(webhook, state if state.webhook_id else None)
+    return webhook
+
+
+_Row = TypeVar("_Row", Webhook, Credential, WebhookState)
+
+
+def _partial(model: type[_Row], names: Sequence[str], values: Iterator[Any]) -> _Row:
+    """Make a row with these columns alone, as `only()` does, without a look at all the others.
+
+    What is not among them is read from the database when it is asked for.
+    """
+    row = model.__new__(model)
+    row._state = ModelState()
+    row._state.adding, row._state.db = False, connection.alias
+    row.__dict__.update(zip(names, values, strict=False))
+    return row
 
 
 def _server_of(credential: Credential) -> str:

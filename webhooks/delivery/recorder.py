@@ -55,6 +55,7 @@ _ENOUGH_ROWS, _BUSY_RECORD_SECONDS = 250, 0.04
 # How often the health of one webhook is written while it does not change. Of thousands of webhooks
 # so many at a time: each is a row to write beside those of its deliveries.
 _STATE_SECONDS, _STATES_AT_ONCE = 2.0, 250
+_REST_AT_ONCE = 2000
 # How often the hourly counts are written, and how many of them at a time.
 _COUNT_SECONDS, _COUNTS_AT_ONCE = 2.0, 1000
 # A plain text: a member of a TextChoices takes longer to compare.
@@ -220,7 +221,7 @@ class Recorder:
             return
         failing = self._queue.write_states(changes)
         limit = settings.WEBHOOKS_PAUSE_AFTER_DAYS * 86400
-        if dead := [webhook for webhook, seconds in failing if seconds and seconds >= limit]:
+        if dead := [webhook for webhook, seconds in failing if seconds >= limit]:
             pause(dead, PauseReason.FAILING)
         again_at = time.monotonic() + _STATE_SECONDS
         for change in changes:
@@ -250,7 +251,10 @@ class Recorder:
 
     def write_rest(self) -> None:
         """Write what is known of health and counts, at the end of a drain."""
-        self.write_states(self.due_states(float("inf")))
+        changes = self.due_states(float("inf"))
+        # Thousands of them would be locked until the last one is written.
+        for first in range(0, len(changes), _REST_AT_ONCE):
+            self.write_states(changes[first : first + _REST_AT_ONCE])
         while self._counts:
             self.write_counts()
 

@@ -37,6 +37,9 @@ LOOKUP_SECONDS = 5.0
 _DNS_SECONDS, _DNS_TRIES = 1.0, 5
 # A name without an answer by then has failed.
 _DEADLINE_SECONDS = 10.0
+# Without the search domains of /etc/resolv.conf: below them a name that is not there, or is typed
+# wrong, may be somebody else's. EDNS is what c-ares takes by itself.
+_NO_SEARCH = pycares.ARES_FLAG_NOSEARCH | pycares.ARES_FLAG_EDNS
 # More options of c-ares; a seam for other name servers.
 DNS_OPTIONS: dict[str, Any] = {}
 _DNS_CODES = {
@@ -377,7 +380,9 @@ class HostResolver:
         try:
             check_name(*key, policy=self._policy)
             if self._ask_servers is None:
-                self._channel = DnsChannel()
+                # Only a name of an opened network may be a short one, as in Kubernetes.
+                flags = {} if self._policy.allowed_networks else {"flags": _NO_SEARCH}
+                self._channel = DnsChannel(**flags)
                 self._ask_servers = self._channel.ask
             self._ask_servers(*key, lambda answer: self._answered(key, answer))
         except UnsafeURLError as error:

@@ -379,7 +379,7 @@ _VARIANTS = {
         consent_required admin_policy_enforced authorization_denied login_cancelled
         user_cancelled user_cancelled_authorize user_cancelled_login user_denied
     """,
-    "interaction_required": "login_required account_selection_required mfa_required",
+    "interaction_required": "login_required need_login account_selection_required mfa_required",
     "temporarily_unavailable": """
         server_error slow_down too_many_requests rate_limit_exceeded rate_limited ratelimited
         throttled internal_error internal_server_error service_unavailable fatal_error

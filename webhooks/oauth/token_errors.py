@@ -72,7 +72,9 @@ _VAGUE_MISTAKES = frozenset({_NOT_ALLOWED, "invalid_request"})
 # Of these the description says more; Zoho refuses too many requests as "Access Denied".
 _GENERAL_ERRORS = frozenset({"invalid_request", "access_denied"})
 # Codes of no table that say the same in other words: bad_authorization_code, wrong_client.
-_WRONG = r"(?:bad|invalid|incorrect|wrong|unknown|unrecogni[sz]ed|unregistered|deleted|disabled)"
+_WRONG = (
+    r"(?:bad|invalid|illegal|incorrect|wrong|unknown|unrecogni[sz]ed|unregistered|deleted|disabled)"
+)
 _OVER = r"(?:expired|revoked|invalid(?:ated)?|not_found|inactive|evicted|(?:already_)?used)"
 _GRANTED = r"(?:refresh_?token|(?:oauth|user)_?token|(?:auth|authorization|verification)_?code)"
 _CODES_BY_FORM = (
@@ -140,7 +142,9 @@ _ENDED = re.compile(
     r"|\b(user|customer|owner|account)\b[^.;\n]{0,40}\brevoked\b"
     # X and Zoom.
     r"|\bvalue passed for the token was invalid"
-    r"|(^|[.;:] ?)(invalid (token|code)|token (is )?(invalid|expired))\s*([!.,;]|$)",
+    # Strava names the field, "code", and what is wrong with it.
+    r"|(^|[.;:] ?)(invalid (token|code)|(token|code) ((is|was|has|been|already) ){0,3}"
+    r"(invalid|expired|used|revoked))\s*([!.,;]|$)",
     re.IGNORECASE | re.MULTILINE,
 )
 _REFRESH_TOKEN_ENDED = re.compile(
@@ -159,6 +163,7 @@ _LIMITED = re.compile(
     r"|already in progress"
     r"|try again (later|shortly|soon|after|in \w+)|retry (later|after|(your|the|this) request)"
     r"|temporarily|temporary (error|failure|problem|issue|outage)|overloaded"
+    r"|(internal|internal server|unexpected) error"
     r"|service (is )?(currently )?unavailable|(request|gateway|upstream|server) timed? ?out",
     re.IGNORECASE,
 )
@@ -176,7 +181,7 @@ _PKCE_UNWANTED = re.compile(
 # Who the client is was not believed: Keycloak, Auth0, Google, Hydra, Okta.
 _WRONG_CLIENT = re.compile(
     r"\b(?:client )?credentials?\b(?! (?:grant|flow))"
-    r"|\b(?:(?:app|client)[ _]?)?secret\b|authenticat"
+    r"|\b(?:(?:app|client)[ _]?)?secret\b|(?<!re)authenticat"
     r"|(?:unknown|unregistered|unrecognized|invalid|disabled) (?:oauth )?(?:client|application)\b"
     r"|\b(?:client|application)\b[^.;\n]{0,80}?"
     r"(?:not found|not registered|unknown|does(?:n't| not) exist|disabled)",
@@ -258,6 +263,7 @@ def _vagueness(code: str) -> int:
 @lru_cache(maxsize=1024)
 def _row(name: str) -> str:
     """Return the row of a code, known or of a known form; "" for any other."""
+    name = name.removeprefix("oauth_")
     if name in PROVIDER_CODES or len(name) > _LONGEST_CODE:
         return PROVIDER_CODES.get(name, "")
     return next((row for row, form in _FORMS if form.fullmatch(name)), "")
@@ -346,7 +352,9 @@ def error_code(
     uses_pkce: bool = False,
 ) -> str:
     """Return the code of the row that says what to change after a refusal of this class."""
-    name, words = normalized(refusal.code), refusal.description[:_MAX_JUDGED]
+    name = normalized(refusal.code)
+    # A sentence may stand in the place of the code.
+    words = (refusal.description or refusal.code)[:_MAX_JUDGED]
     known = _row(name) or "provider_error"
     if result is TokenResult.TRANSIENT:
         return "temporarily_unavailable"

@@ -155,7 +155,7 @@ def _constant(text: str) -> float:
 _MAX_RETRY_AFTER_SECONDS = 3600.0
 # Where providers write codes and texts, the first that is there counts; "errorCode", "ErrorCode"
 # and "error_code" are one name.
-_ERRORS = ("error", "errors", "errorcode", "errcode", "suberror", "fault")
+_ERRORS = ("error", "errors", "err", "errorcode", "errcode", "errorresponse", "suberror", "fault")
 _CODES = (
     *_ERRORS, "code", "reason", "status", "type", "errortype", "category", "title", "faultstring",
 )  # fmt: skip

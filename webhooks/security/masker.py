@@ -105,8 +105,21 @@ class Masker:
         if (seen := _seen.get(key)) is None:
             if len(_seen) >= _REMEMBERED:
                 _seen.clear()
-            seen = _seen[key] = _without(data, self._spans(data, is_cut)), self._needles
+            may_be = is_cut or self._has_beginning(data)
+            plain = _without(data, self._spans(data, is_cut)) if may_be else data
+            seen = _seen[key] = plain, self._needles
         return seen[0]
+
+    def _has_beginning(self, data: bytes) -> bool:
+        """Return whether a short text may hold a secret: nearly always it does not, seen at once.
+
+        With thousands of maskers few texts are remembered.
+        """
+        for _layer, text in _remembered_layers(data):
+            for needle in self._needles:
+                if needle.seed in text:
+                    return True
+        return False
 
     def _spans(self, data: bytes, is_cut: bool) -> Iterator[_Span]:
         if not self._needles:

@@ -88,9 +88,13 @@ def binaries(values: Sequence[bytes]) -> _ColumnArray:
 
 
 def moments(values: Sequence[datetime]) -> _ColumnArray:
-    return _Moments(
-        _of_eight_bytes([(value - _EPOCH) // _MICROSECOND for value in values]), len(values)
-    )
+    if _is_constant(values):
+        return _Moments(_of_eight_bytes([_microseconds(values[0])]) * len(values), len(values))
+    return _Moments(_of_eight_bytes([*map(_microseconds, values)]), len(values))
+
+
+def _microseconds(value: datetime) -> int:
+    return (value - _EPOCH) // _MICROSECOND
 
 
 def numbers(values: Sequence[int]) -> _ColumnArray:
@@ -98,7 +102,7 @@ def numbers(values: Sequence[int]) -> _ColumnArray:
     return _Numbers(_of_eight_bytes(values), len(values))
 
 
-def _of_eight_bytes(values: Sequence[int]) -> Sequence[bytes]:
+def _of_eight_bytes(values: Sequence[int]) -> list[bytes]:
     if _is_constant(values):
         return [_eight_bytes(8, values[0])] * len(values)
     return [_eight_bytes(8, value) for value in values]

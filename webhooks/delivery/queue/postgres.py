@@ -235,8 +235,9 @@ def candidates(
     webhook_ids: Sequence[int], *, shards: int = 1, numbers: Sequence[int] = (0,)
 ) -> list[Candidate]:
     """Return those of the webhooks that have due rows."""
-    parameters = {"ids": list(webhook_ids), "shards": shards, "numbers": list(numbers)}
-    with _cursor() as cursor:
+    ids = arrays.numbers(webhook_ids)
+    parameters = {"ids": ids, "shards": shards, "numbers": list(numbers)}
+    with _cursor(has_arrays=True) as cursor:
         return [_candidate(row) for row in cursor.execute(sql.CANDIDATES, parameters)]
 
 
@@ -267,9 +268,9 @@ def _of(statement: str, shards: int, numbers: Sequence[int], **others: int) -> b
 
 
 def _candidate(row: tuple[Any, ...]) -> Candidate:
-    *facts, rate, per_seconds, ahead_seconds, room, head_seconds = row
     if not row[5]:
-        return Candidate._make([*facts, 0.0])
+        return Candidate._make((*row[:8], 0.0))
+    *facts, rate, per_seconds, ahead_seconds, room, head_seconds = row
     pace = Pace(rate, per_seconds, ahead_seconds)
     return Candidate._make([*facts, paced_wait(pace, room=room, head_seconds=head_seconds)])
 
@@ -277,7 +278,7 @@ def _candidate(row: tuple[Any, ...]) -> Candidate:
 def _take(statement: str, parameters: dict[str, Any], max_bytes: int) -> list[Claimed]:
     """Return what was claimed; rows whose large events could not be read are without them."""
     # One statement is one transaction; a BEGIN and a COMMIT of their own would be two more waits.
-    with _cursor() as cursor:
+    with _cursor(has_arrays=True) as cursor:
         rows = cursor.execute(statement, parameters, binary=True).fetchall()
     try:
         with _cursor() as cursor:
@@ -361,8 +362,8 @@ def claim(
     return _take(
         sql.CLAIM,
         {
-            "ids": [one.webhook_id for one in quotas],
-            "quotas": [one.quota for one in quotas],
+            "ids": arrays.numbers([one.webhook_id for one in quotas]),
+            "quotas": arrays.numbers([one.quota for one in quotas]),
             "lease": lease,
             "lease_seconds": lease_seconds,
         },
@@ -510,23 +511,23 @@ def _array(values: Iterable[str]) -> str:
     return f"{{{','.join(values)}}}"
 
 
-def write_states(changes: Sequence[StateChange]) -> list[tuple[int, float | None]]:
-    """Note the health of webhooks; return (webhook id, seconds it has been failing or None)."""
+def write_states(changes: Sequence[StateChange]) -> list[tuple[int, float]]:
+    """Note the health of webhooks; return those that fail, each with for how many seconds.
+
+    There may be thousands, and nearly all are well.
+    """
     # Sorted, so that two workers lock the rows in the same order.
-    ordered = sorted(changes)
-    with _cursor() as cursor:
-        cursor.execute(
-            sql.STATE,
-            [
-                [change.webhook_id for change in ordered],
-                [change.succeeded for change in ordered],
-                [change.status_code for change in ordered],
-                [change.error for change in ordered],
-                [change.failures for change in ordered],
-                [change.had_success for change in ordered],
-            ],
-        )
-        return [(row[0], row[1]) for row in cursor.fetchall()]
+    ids, succeeded, codes, errors, failures, had_success = zip(*sorted(changes), strict=True)
+    columns = [
+        _array(map(str, ids)),
+        _array("t" if one else "f" for one in succeeded),
+        _array("NULL" if code is None else str(code) for code in codes),
+        arrays.texts(errors),
+        _array(map(str, failures)),
+        _array("t" if one else "f" for one in had_success),
+    ]
+    with _cursor(has_arrays=True) as cursor:
+        return cursor.execute(sql.STATE, columns).fetchall()
 
 
 def add_counts(counts: Sequence[HourCount]) -> None:

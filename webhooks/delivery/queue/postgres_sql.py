@@ -48,12 +48,14 @@ CROSS JOIN LATERAL (
     concurrency_limit, is_ordered
   FROM webhooks_webhook WHERE id = waiting.webhook_id OFFSET 0) w
 CROSS JOIN LATERAL (
-  SELECT id, version FROM webhooks_credential WHERE id = w.credential_id OFFSET 0) c
+  SELECT id, version, authorization_type FROM webhooks_credential
+  WHERE id = w.credential_id OFFSET 0) c
 LEFT JOIN LATERAL (
   SELECT version, refused_version FROM webhooks_oauthtoken
-  WHERE credential_id = w.credential_id OFFSET 0) t ON true
+  WHERE credential_id = w.credential_id AND c.authorization_type = 'oauth2' OFFSET 0) t ON true
 LEFT JOIN LATERAL (
-  SELECT next_send_at FROM webhooks_webhookstate WHERE webhook_id = w.id OFFSET 0) s ON true
+  SELECT next_send_at FROM webhooks_webhookstate
+  WHERE webhook_id = w.id AND w.rate_limit IS NOT NULL OFFSET 0) s ON true
 WHERE waiting.next_attempt_at <= now()
   AND waiting.webhook_id %% %(shards)s = ANY(%(numbers)s::int[])
 """
@@ -290,6 +292,7 @@ WHERE d.id = r.id AND d.lease = r.lease AND d.attempt_count = r.number
 """
 
 STATE = """
+WITH written AS (
 INSERT INTO webhooks_webhookstate AS s
   (webhook_id, last_attempt_at, last_success_at, failing_since_at, last_status_code, last_error,
    failures_in_a_row)
@@ -306,7 +309,9 @@ ON CONFLICT (webhook_id) DO UPDATE SET
     THEN s.failures_in_a_row ELSE 0 END,
   last_status_code = EXCLUDED.last_status_code,
   last_error = EXCLUDED.last_error
-RETURNING s.webhook_id, EXTRACT(EPOCH FROM now() - s.failing_since_at)::float8
+RETURNING s.webhook_id, s.failing_since_at)
+SELECT webhook_id, EXTRACT(EPOCH FROM now() - failing_since_at)::float8 FROM written
+WHERE failing_since_at IS NOT NULL
 """
 
 ADD_COUNTS = """

@@ -293,9 +293,9 @@ def _attempt(values: tuple[object, ...]) -> list[Any]:
     return [_stored(value) if isinstance(value, dt.datetime) else value for value in values]
 
 
-def write_states(changes: Sequence[StateChange]) -> list[tuple[int, float | None]]:
-    """Note the health of webhooks; return (webhook id, seconds it has been failing or None)."""
-    failing: list[tuple[int, float | None]] = []
+def write_states(changes: Sequence[StateChange]) -> list[tuple[int, float]]:
+    """Note the health of webhooks; return those that fail, each with for how many seconds."""
+    failing: list[tuple[int, float]] = []
     with transaction.atomic(), connection.cursor() as cursor:
         now = timezone.now()
         for change in changes:
@@ -313,8 +313,8 @@ def write_states(changes: Sequence[StateChange]) -> list[tuple[int, float | None
                 ],
             )
             webhook_id, since = cursor.fetchone()
-            began = _aware(since)
-            failing.append((webhook_id, (now - began).total_seconds() if began else None))
+            if began := _aware(since):
+                failing.append((webhook_id, (now - began).total_seconds()))
     return failing
 
 
