@@ -4,6 +4,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from django.utils.translation.template import templatize
@@ -31,11 +32,12 @@ class Text:
     place: str
 
 
-def every_text() -> list[Text]:
+@cache
+def every_text() -> tuple[Text, ...]:
     found = [text for path in python_files() for text in _of_python(path)]
     found += [text for path in template_files() for text in _of_template(path)]
     found += [Text(f"%(num)d {span}", f"%(num)d {span}s", "django/utils") for span in _SPANS]
-    return sorted(found, key=lambda text: (text.place, text.text))
+    return tuple(sorted(found, key=lambda text: (text.place, text.text)))
 
 
 def python_files() -> list[Path]:
