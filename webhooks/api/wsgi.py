@@ -43,13 +43,10 @@ class EventApi:
         self._headers: dict[str | None, Mapping[str, str] | None] = {}
 
     def answer(self, request: HttpRequest) -> Answer | None:
-        """Return the answer; None when Django gives it: another address, a wrong host, a redirect.
+        """Return the answer of an endpoint; None when Django gives it: a wrong host, a redirect.
 
         Of the request nothing but its head was read then.
         """
-        endpoint = events.ENDPOINTS.get(request.path_info)
-        if endpoint is None:
-            return None
         try:
             request.get_host()
         except DisallowedHost:
@@ -63,7 +60,7 @@ class EventApi:
             language = translation.get_language_from_request(request)
         translation.activate(language)
         try:
-            answer = endpoint(request)
+            answer = events.ENDPOINTS[request.path_info](request)
         except Exception as error:
             # As Django's own handler: one line in the log, and the page of its status.
             failed = response_for_exception(request, error)
