@@ -65,7 +65,9 @@ def roles_for(*needs: str) -> list[Role]:
     ]
     ways = {way for one in needs if one not in (ANYONE, NOBODY) for way in _ways(one)}
     roles += [Role(name="+".join(sorted(way)), permissions=way) for way in ways if way]
-    roles += [Role(name=f"all but {one}", permissions=every - {one}) for one in sorted(mine)]
+    # All but the only one is everything else.
+    if len(mine) > 1:
+        roles += [Role(name=f"all but {one}", permissions=every - {one}) for one in sorted(mine)]
     if figures.FILE_VARIABLE in os.environ:
         singles = {one for one in NEEDED if frozenset({one}) not in ways}
         roles += [Role(name=one, permissions=frozenset({one})) for one in sorted(singles)]
