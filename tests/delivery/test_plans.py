@@ -9,19 +9,23 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import connection
 
 from tests.bench import history
 from tests.factories import make_webhook
+from webhooks import events
 from webhooks.delivery.queue import postgres
 from webhooks.delivery.queue import postgres_sql as sql
+from webhooks.delivery.queue.rows import ClaimQuota
 from webhooks.models import Delivery
 
 pytestmark = [pytest.mark.database("postgres"), pytest.mark.django_db, pytest.mark.together]
 
 WEBHOOKS, ROWS = 40, 12_000
 _LEASE = {"lease": "plans", "lease_seconds": 60}
+_TERMS = ("ids", "quotas", "lease", "lease_seconds")
 _SHARDS = {"shards": 1, "numbers": [0]}
 _OPEN = {
     "succeeded": "next_attempt_at = NULL, finished_at = now()",
@@ -63,7 +67,66 @@ def test_a_look_at_a_webhook_reads_its_own_first_rows(
         }
         read = {name: _rows_read(cursor, *statement) for name, statement in statements.items()}
     # Nor does the head of an ordered webhook cost more the more wait behind it.
-    assert {name: rows for name, rows in read.items() if rows > 10 * WEBHOOKS} == {}
+    # A claim finds five rows of each and changes them.
+    assert {name: rows for name, rows in read.items() if rows > 15 * WEBHOOKS} == {}
+    assert (read["claim"] >= 5 * WEBHOOKS) is (now == "pending")
+
+
+@pytest.mark.parametrize("before", [0, 1, 25])
+def test_a_plan_made_over_few_rows_holds_while_they_become_many(before: int) -> None:
+    made = [make_webhook(name=f"Webhook {number}").pk for number in range(WEBHOOKS)]
+    row = [["dlv_0"], [1], [204], ["succeeded"], [""], [""], [0], [None], "plans"]
+    quotas: list[Any] = [made, [5] * WEBHOOKS, "plans", 60]
+    statements: dict[str, tuple[str, list[Any]]] = {
+        "claim": (sql.CLAIM % dict(zip(_TERMS, ("$1", "$2", "$3", "$4"), strict=True)), quotas),
+        "record": (sql.SUCCEEDED, [*row[:3], "plans"]),
+        "failed": (sql.OTHERS, row),
+        "back": (sql.HAND_BACK, [*row[:2], "plans"]),
+    }
+    postgres.prepare_session()
+    with connection.cursor() as cursor:
+        # Without the pages that rows of other tests left.
+        cursor.execute("TRUNCATE webhooks_delivery")
+        _publish(before)
+        cursor.execute("ANALYZE webhooks_delivery")
+        for name, (statement, values) in statements.items():
+            _prepare(cursor, name, statement, len(values))
+        _publish(100)
+        found = postgres.claim([ClaimQuota(pk, 5) for pk in made], **_LEASE)
+        size = len(found)
+        columns = [[one.id for one in found], [1] * size, [204] * size, ["failed"] * size]
+        columns += [[""] * size, [""] * size, [0] * size, [None] * size]
+        values = {
+            "claim": quotas,
+            "record": [*columns[:3], "plans"],
+            "failed": [*columns, "plans"],
+            "back": [*columns[:2], "plans"],
+        }
+        read = {name: _rows_read_by(cursor, name, values[name]) for name in statements}
+    postgres.reset_session()
+    # Each of the 200 rows, found and then changed.
+    assert {name: rows for name, rows in read.items() if not 200 <= rows <= 600} == {}
+
+
+def _publish(count: int) -> None:
+    one = events.NewEvent("call.incoming.after", {"call_id": "call-1"})
+    events.publish_many([one] * count)
+
+
+def _prepare(cursor: Any, name: str, statement: str, count: int) -> None:
+    places = tuple(f"${place}" for place in range(1, count + 1))
+    text = statement % places if "%s" in statement else statement
+    cursor.connection.execute(f"PREPARE {name} AS {text}".encode())
+
+
+def _rows_read_by(cursor: Any, name: str, values: list[Any]) -> int:
+    """Return how many deliveries a prepared statement touches, kept or not."""
+    listed = ", ".join(["%s"] * len(values))
+    with psycopg.ClientCursor(cursor.connection) as own:
+        own.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE {name} ({listed})".encode(), values)
+        found = own.fetchone()[0]
+    plan = (json.loads(found) if isinstance(found, str) else found)[0]["Plan"]
+    return _touched(plan)
 
 
 def _become(cursor: Any, status: str) -> None:
@@ -84,7 +147,10 @@ def _rows_read(cursor: Any, statement: str, parameters: dict[str, Any]) -> int:
 
 def _touched(node: dict[str, Any]) -> int:
     own = 0
-    if node.get("Relation Name") == "webhooks_delivery" and "Scan" in node["Node Type"]:
+    if (
+        str(node.get("Relation Name")).startswith("webhooks_delivery")
+        and "Scan" in node["Node Type"]
+    ):
         kept = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
         own = round(kept * node["Actual Loops"])
     return own + sum(_touched(child) for child in node.get("Plans", []))
