@@ -4,16 +4,18 @@ Plans are pinned by shape, not by statistics: a table that was empty at the last
 planner choose a scan or a nested loop that costs a hundred times more under load. So each read
 goes through one partial index inside a LATERAL or by id and ctid, and sequential scans are switched
 off for the engine's session. Such a statement has one plan, so each is planned once for a session:
-with many partitions that would cost as much as a small claim.
+with many partitions that would cost as much as a small claim. A plan that was made while the log or
+a partition of it was empty would read all of it later, so each session plans again as it goes on.
 """
 
 import logging
 import select
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 import psycopg
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection, connections, transaction
@@ -73,6 +75,33 @@ _PINNED = {
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",
 }
+# A session plans again after so many rows, then after twice as many each time, and after so long.
+_PLANNED_ROWS, _PLANNED_SECONDS = 64, 10.0
+
+
+class _Planning:
+    """How many rows a session was to claim or record, and when it plans its statements again."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.enough_rows = _PLANNED_ROWS
+        self.ends_at = time.monotonic() + _PLANNED_SECONDS
+
+
+_plannings: "WeakKeyDictionary[psycopg.Connection[Any], _Planning]" = WeakKeyDictionary()
+
+
+def _plan_again(rows: int) -> None:
+    """Let this thread's session plan its statements again if it is time, before so many rows."""
+    connection.ensure_connection()
+    planning = _plannings.setdefault(connection.connection, _Planning())
+    now = time.monotonic()
+    if planning.rows >= planning.enough_rows or now >= planning.ends_at:
+        with _cursor() as cursor:
+            cursor.execute("DISCARD PLANS")
+        planning.enough_rows = max(_PLANNED_ROWS, 2 * planning.rows)
+        planning.ends_at = now + _PLANNED_SECONDS
+    planning.rows += rows
 
 
 @contextmanager
@@ -359,6 +388,7 @@ def claim(
     max_bytes: int = MAX_EVENT_BYTES,
 ) -> list[Claimed]:
     """Take due rows of several webhooks, each up to its quota, oldest first."""
+    _plan_again(sum(one.quota for one in quotas))
     return _take(
         sql.CLAIM,
         {
@@ -409,6 +439,7 @@ def claim_paced(
     nothing but the head may go. What another worker claims from right now is left to it.
     """
     wanted = {one.webhook_id: one.quota for one in sorted(quotas)}
+    _plan_again(sum(wanted.values()))
     with transaction.atomic(), _cursor() as cursor:
         cursor.execute(sql.ADD_STATES, [list(wanted)])
         locked = [row[0] for row in cursor.execute(sql.LOCK_STATES, [list(wanted)])]
@@ -448,6 +479,7 @@ def record(results: Sequence[AttemptResult], *, lease: str, is_repeat: bool = Fa
     try may have been committed before the connection broke, so that only attempts of deliveries
     that are still ours are written.
     """
+    _plan_again(len(results))
     if len(results) <= _FEW_ROWS:
         return _record_few(results, lease, is_repeat)
     with transaction.atomic(), _cursor() as cursor:
