@@ -104,12 +104,14 @@ def test_raw_basic_sends_both_halves_as_they_are(fake: FakeProvider) -> None:
 
 def test_token_requests_carry_extra_headers_whose_values_no_log_shows(fake: FakeProvider) -> None:
     secret = "subscription-key-0123456789"
-    credential = credential_at(fake, token_headers=f"X-Tenant: 42\nX-Api-Key: {secret}")
+    credential = credential_at(
+        fake, token_headers=f"X-Tenant: 42\nX-Api-Key: {secret}\nx-tenant: 43"
+    )
 
     fetched(credential)
 
     headers = fake.requests[0].headers
-    assert (headers["x-tenant"], headers["x-api-key"]) == ("42", secret)
+    assert (headers["x-tenant"], headers["x-api-key"]) == ("42, 43", secret)
     assert "authorization" in headers
     assert secret not in OAuthExchange.objects.get().request
 

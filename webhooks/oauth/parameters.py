@@ -54,8 +54,11 @@ def check_parameters(parameters: Any, reserved: Iterable[str]) -> Pairs:
 
 
 def check_headers(text: str) -> Pairs:
-    """Return the extra headers of lines of "Name: value". Errors: MisconfiguredError."""
-    pairs = []
+    """Return the extra headers of lines of "Name: value". Errors: MisconfiguredError.
+
+    Lines of one name are one list (RFC 9110 section 5.3).
+    """
+    found: dict[str, tuple[str, list[str]]] = {}
     for line in filter(None, map(str.strip, text.splitlines())):
         name, colon, value = (part.strip() for part in line.partition(":"))
         is_header = _HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)
@@ -64,8 +67,8 @@ def check_headers(text: str) -> Pairs:
             raise MisconfiguredError(stored("no_header_line", line=name[:60]))
         if name.lower() in _OWN_HEADERS:
             raise MisconfiguredError(stored("reserved_header", name=name))
-        pairs.append((name, value))
-    return pairs
+        found.setdefault(name.lower(), (name, []))[1].append(value)
+    return [(name, ", ".join(values)) for name, values in found.values()]
 
 
 def check_query(pairs: Iterable[tuple[str, str]], field: str) -> None:
