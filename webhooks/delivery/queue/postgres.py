@@ -80,7 +80,7 @@ _PLANNED_ROWS, _PLANNED_SECONDS = 64, 10.0
 
 
 class _Planning:
-    """How many rows a session was to claim or record, and when it plans its statements again."""
+    """How many rows a session was to change, and when it plans its statements again."""
 
     def __init__(self) -> None:
         self.rows = 0
@@ -579,6 +579,7 @@ def expire(before: float, *, held: Sequence[str] = (), limit: int = 500) -> list
         # Nearly always none is: what is held need not be sent to find that out.
         if not cursor.execute(sql.IS_LATE, parameters).fetchone():
             return []
+    _plan_again(limit)
     with transaction.atomic(), _cursor() as cursor:
         expired = [Expired(*row) for row in cursor.execute(sql.EXPIRE, parameters)]
         if expired:
@@ -602,12 +603,14 @@ def hold(webhook_ids: Sequence[int], reason: str, limit: int = 1000) -> int:
     Those of a deleted webhook are cancelled: nothing could release them.
     """
     parameters = [list(webhook_ids), limit, limit, reason, reason]
+    _plan_again(limit)
     with _cursor() as cursor:
         return cursor.execute(sql.HOLD, parameters).rowcount
 
 
 def hand_back(claims: Sequence[Claimed], *, lease: str) -> int:
     """Return rows that were claimed and not sent, as if they had never been claimed; how many."""
+    _plan_again(len(claims))
     with _cursor() as cursor:
         cursor.execute(
             sql.HAND_BACK,

@@ -115,8 +115,7 @@ ORDER BY next_attempt_at LIMIT 1
 """
 
 # A place is one in each partition, so the id chooses which. The lease counts from here on: by now()
-# it could be over when a statement that waited ends. An event comes
-# once, with one of its rows.
+# it could be over when a statement that waited ends. An event comes once, with one of its rows.
 TAKE = f"""
 ), claimed AS MATERIALIZED (
   UPDATE webhooks_delivery d
