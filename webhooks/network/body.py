@@ -1,4 +1,4 @@
-"""The text of an answer's body, in whatever coding and charset it is or says that it is."""
+"""The body of an answer: without its coding, and as text in whatever charset it is."""
 
 import codecs
 import json
