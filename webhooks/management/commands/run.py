@@ -19,7 +19,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
-from django.core.wsgi import get_wsgi_application
+from django.core.servers.basehttp import get_internal_wsgi_application
 from django.db import DatabaseError, connection
 from waitress.server import BaseWSGIServer, MultiSocketServer, create_server
 
@@ -129,7 +129,7 @@ def _bind(host: str, port: int) -> BaseWSGIServer | MultiSocketServer:
         proxy = {"trusted_proxy": "*", "trusted_proxy_headers": {"x-forwarded-proto"}}
     try:
         return create_server(
-            get_wsgi_application(),
+            get_internal_wsgi_application(),
             host=host,
             port=port,
             threads=_WEB_THREADS,
