@@ -290,7 +290,12 @@ def test_what_has_no_meaning_here_is_named_and_curls_own_work_is_not() -> None:
     said = notes("-k -L --proxy p:1 -b a=b --teapot --digest -E c.pem:pw --key k.pem")
     for words in ("always checked", "Redirects", "Proxies", "Cookies", "--teapot", "Digest"):
         assert words in said
-    assert said.count("Paste the certificate with its key") == 1
+    assert (
+        said.count(
+            "client certificate from a file, so it was left out. Paste it with its private key"
+        )
+        == 1
+    )
     assert "--key" not in said
     assert "c.pem" not in said
     assert notes("-s -S -v -i -f -o out.txt --compressed --http1.1 --globoff") == ""

@@ -94,8 +94,8 @@ _EXPLAINED = {
     "proxy": gettext_lazy("Proxies are set for the whole site, so --proxy was left out."),
     "cookie": COOKIES,
     "cert": gettext_lazy(
-        "The command names its client certificate by a file, so --cert was left out. Paste the "
-        "certificate with its key under Advanced."
+        "The command reads its client certificate from a file, so it was left out. Paste it with "
+        "its private key under Advanced."
     ),
     "digest": gettext_lazy("Digest authentication is not known; Basic is taken instead."),
 }
