@@ -437,6 +437,22 @@ class TestRefused:
 
         assert failure.value.hold_reason is None
 
+    def test_a_row_says_by_itself_that_its_provider_is_not_asked_again_yet(
+        self, fake: FakeProvider
+    ) -> None:
+        row = make_token(credential_at(fake), now=NOW, retry_refresh_at=NOW + HOUR)
+        ended = row.expires_at
+        assert ended is not None
+        while_alive = ended - timedelta(seconds=1)
+        assert oauth.token_at_hand(row, now=while_alive) is not None
+
+        row.retry_refresh_at = ended + HOUR
+        with pytest.raises(oauth.TokenUnavailableError) as failure:
+            oauth.token_at_hand(row, now=ended + timedelta(seconds=1))
+        assert (failure.value.hold_reason, failure.value.retry_at) == (None, ended + HOUR)
+        assert oauth.token_at_hand(row, now=ended + 2 * HOUR) is None
+        assert fake.requests == []
+
     def test_corrected_settings_do_not_bring_a_refused_token_back(self, fake: FakeProvider) -> None:
         credential = credential_at(fake)
         make_token(credential, state="misconfigured", refused_version=1)

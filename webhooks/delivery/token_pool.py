@@ -20,7 +20,7 @@ _UNKNOWN, _HANGING = 96, 32
 _THREADS = _GOOD + _UNKNOWN + _GOOD
 # Of these begin so many in so long: each costs 15 ms of Python before it waits, which the engine
 # needs as well. So often it is looked, while something waits, also whether a good server hangs.
-_AT_ONCE, _LOOK_SECONDS = 4, 0.1
+_AT_ONCE, _LOOK_SECONDS = 2, 0.1
 
 
 class TokenPool:

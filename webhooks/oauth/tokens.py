@@ -50,9 +50,10 @@ from webhooks.security.encryption import Sealed, SecretField, SecretUnreadableEr
 
 logger = logging.getLogger(__name__)
 
-# A little longer than most exchanges may take.
+# A little longer than most exchanges may take. What another process asks for mostly comes within a
+# second; the longer a server hangs, the more rarely is looked.
 _WAIT_SECONDS = 12.0
-_FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.02, 0.25
+_FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.02, 1.0
 # Beat comes every 30 seconds.
 _BEAT_SECONDS = 25.0
 _SLOW_SECONDS = 5.0
@@ -96,11 +97,15 @@ def usable_token(credential_id: int, *, now: datetime | None = None) -> UsableTo
 def token_at_hand(row: OAuthToken, *, now: datetime | None = None) -> UsableToken | None:
     """Return the token of a row, or None when it is missing or has to be refreshed.
 
-    Neither waits nor writes. Errors: TokenUnavailableError when it waits for a person.
+    Neither waits nor writes. Errors: TokenUnavailableError when it waits for a person, or for the
+    next try after its provider failed.
     """
     _raise_if_blocked(row)
+    moment = now or timezone.now()
     is_dead = not row.has_access_token() or is_refused(row)
-    return None if is_dead or is_due(row, now or timezone.now()) else _usable(row)
+    if not is_dead and not is_due(row, moment):
+        return _usable(row)
+    return _old_or_raise(row, moment, may_use_old=True) if _is_waiting(row, moment) else None
 
 
 def refresh(
