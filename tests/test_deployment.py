@@ -22,6 +22,7 @@ import yaml
 from django.core.management import call_command, get_commands
 from pytest_django import Settings
 
+from tests.bench.stage import POSTGRES
 from tests.sandbox import Receiver
 from tests.services import free_port
 from tests.test_settings import settings_read
@@ -93,6 +94,11 @@ def test_each_server_has_a_password_and_a_network_that_leads_nowhere() -> None:
     assert services["redis"]["networks"] == ["broker"]
     assert services["postgres"]["networks"] == ["database"]
     assert networks["broker"] == networks["database"] == {"internal": True}
+
+
+def test_postgresql_is_set_up_as_it_is_measured() -> None:
+    given = [f"--{name}={value}" for name, value in POSTGRES.items()]
+    assert COMPOSE["services"]["postgres"]["command"] == ["postgres", *given]
 
 
 def test_no_service_may_take_the_whole_machine_or_more_rights_than_it_needs() -> None:

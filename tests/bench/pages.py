@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from tests.bench import history
+from tests.bench.stage import POSTGRES
 from tests.services import PostgresServer
 
 if TYPE_CHECKING:
@@ -32,9 +33,7 @@ if TYPE_CHECKING:
 
 BUDGET_MS = 150.0
 _AGAIN = 9
-# As a small production server has them.
-_POSTGRES = {
-    "shared_buffers": "512MB", "max_wal_size": "8GB", "min_wal_size": "2GB",
+_POSTGRES = POSTGRES | {
     "maintenance_work_mem": "512MB",
     # Filled once and only read: nothing here has to survive a power cut.
     "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off",

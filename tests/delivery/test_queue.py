@@ -12,6 +12,7 @@ from django.db.models import Min
 from django.utils import timezone
 
 from tests.factories import make_credential, make_delivery, make_webhook
+from webhooks import events
 from webhooks.delivery import queue
 from webhooks.delivery.plans import present_versions
 from webhooks.delivery.queue.rows import AttemptResult, Claimed, ClaimQuota, StateChange
@@ -299,6 +300,22 @@ def test_holding_leaves_tests_alone() -> None:
     Delivery.objects.filter(pk=rows[0]).update(trigger="test")
     assert queue.backend().hold([webhook.pk], "no_token") == 2
     assert Delivery.objects.get(pk=rows[0]).status == Status.PENDING
+
+
+def test_a_thread_whose_drain_ended_publishes_after_a_rollback() -> None:
+    """Tasks run in such threads: notices of incidents are events too."""
+    webhook = make_webhook()
+    events.publish("call.incoming.after", {"call_id": "1"})
+    queue.backend().prepare_session()
+    assert len(claim(webhook.pk)) == 1
+    queue.backend().reset_session()
+    with transaction.atomic():
+        make_webhook()
+        transaction.set_rollback(True)
+    assert events.publish("call.incoming.after", {"call_id": "2"}).deliveries == 1
+    several = [events.NewEvent("call.incoming.after", {"call_id": number}) for number in "345"]
+    assert [one.deliveries for one in events.publish_each(several)] == [1, 1, 1]
+    assert len(claim(webhook.pk)) == 4
 
 
 def test_the_clock_is_the_databases() -> None:

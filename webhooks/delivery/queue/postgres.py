@@ -60,6 +60,8 @@ _OF_DELIVERY: list[_Kind] = [arrays.texts, arrays.texts, arrays.numbers, *_SOME_
 # The name of the statement that inserts at once, and the connections that know it.
 _INSERT_AT_ONCE = b"insert_at_once"
 _prepared_on: "WeakSet[psycopg.Connection[Any]]" = WeakSet()
+# The connections that are or were a session of the engine.
+_sessions: "WeakSet[psycopg.Connection[Any]]" = WeakSet()
 # Its parameters: a timeout, a version, and the columns of both kinds of rows.
 _BINARY = [Format.BINARY] * (2 + len(_OF_EVENT) + len(_OF_DELIVERY))
 # So few results are written with one statement.
@@ -170,6 +172,11 @@ def _insert_at_once(opened: "psycopg.Connection[Any]", parameters: list[bytes]) 
         # Lets psycopg begin the transaction.
         opened.execute(b"")
     libpq = opened.pgconn
+    if opened in _sessions:
+        # Where psycopg prepared statements, it lets the server forget all of them at a rollback.
+        result = libpq.exec_params(sql.INSERT_AT_ONCE.encode(), parameters, None, _BINARY)
+        _check(libpq, result)
+        return result
     if opened not in _prepared_on:
         _check(libpq, libpq.prepare(_INSERT_AT_ONCE, sql.INSERT_AT_ONCE.encode()))
         _prepared_on.add(opened)
@@ -215,6 +222,7 @@ def prepare_session() -> None:
     From then on each statement is parsed once, and one without parameters planned once.
     """
     with _cursor() as cursor:
+        _sessions.add(connection.connection)
         connection.connection.prepare_threshold = 0
         for name, value in _PINNED.items():
             cursor.execute(f"SET {name} = {value}".encode())
