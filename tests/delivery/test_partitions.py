@@ -33,6 +33,13 @@ LONG_AGO = timezone.now() - dt.timedelta(days=60)
 TABLES = (partitions.EVENT, partitions.DELIVERY, partitions.ATTEMPT)
 
 
+@pytest.fixture(autouse=True)
+def _vacuum_gives_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for locks so long that an autovacuum which has one gives it up, after a second."""
+    if "other" not in request.fixturenames:
+        monkeypatch.setattr(partitions, "_LOCK_TIMEOUT_MS", 30_000)
+
+
 @pytest.fixture
 def old_partitions() -> None:
     """Have partitions of a time that is past every limit."""
