@@ -64,6 +64,11 @@ def test_a_line_is_an_event(send: Send, name: str) -> None:
     assert len(answer.json()["results"]) == Event.objects.count() == 2
 
 
+def test_a_carriage_return_within_a_line_is_a_space(send: Send) -> None:
+    answer = send(json.dumps(event()).encode().replace(b", ", b",\r"), NDJSON)
+    assert (answer.status_code, len(answer.json()["results"])) == (202, 1)
+
+
 WRONG = [
     ({**event(), "type": "no.such"}, "unknown_type"),
     ({**event(), "type": "webhook.failing"}, "reserved_type"),

@@ -2,6 +2,7 @@
 
 import io
 import json
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
+from gunicorn.http.errors import InvalidChunkSize, InvalidHeader
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -23,6 +25,7 @@ from tests.api.clients import CLIENTS
 from tests.waiting import eventually
 from webhooks import tasks
 from webhooks.api import events
+from webhooks.delivery.group_commit import RareCalls
 from webhooks.delivery.wakeup import ProcessWakeup
 from webhooks.events import wake_drains
 from webhooks.models import ApiKey, Delivery, Event, Webhook
@@ -132,6 +135,16 @@ def test_the_same_idempotency_key_twice_is_one_event(send: Any, place: str) -> N
     assert second.json() == {**first.json(), "duplicate": True}
     assert first.json()["deliveries"] == 1
     assert (Event.objects.count(), Delivery.objects.count()) == (1, 1)
+
+
+def test_a_key_is_the_same_in_the_header_and_in_the_body(send: Any) -> None:
+    # A server hands on the bytes of a header as Latin-1.
+    header = "замовлення-1".encode().decode("latin-1")
+    first = send({**BODY, "idempotency_key": "замовлення-1"})
+    second = send(HTTP_IDEMPOTENCY_KEY=header)
+    assert second.json() == {**first.json(), "duplicate": True}
+    assert send({**BODY, "idempotency_key": "é"}).status_code == 202
+    assert send(HTTP_IDEMPOTENCY_KEY="é").json()["duplicate"]
 
 
 def test_a_reused_key_with_other_content_is_refused(send: Any) -> None:
@@ -247,6 +260,20 @@ def test_drains_are_woken_once_the_client_has_its_answer(
     assert not wakeup.wait(0)
     answer.then()
     eventually(lambda: wakeup.wait(0))
+
+
+def test_drains_are_woken_also_while_no_thread_can_be_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(timer: threading.Timer) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Timer, "start", fail)
+    calls: list[int] = []
+    rare = RareCalls(lambda: calls.append(1), every_seconds=60, burst=1)
+    for _ in range(3):
+        rare.call()
+    assert len(calls) == 3
 
 
 def test_nothing_is_read_before_the_key_is_known(send: Any) -> None:
@@ -365,15 +392,17 @@ class Counting(io.BytesIO):
         return chunk
 
 
-def call(plain_key: str, **environ: Any) -> events.Answer:
-    """Call the view with an environment as a server makes it, without Content-Length by default."""
+def call(
+    plain_key: str, endpoint: events.Endpoint = events.publish_event, **environ: Any
+) -> events.Answer:
+    """Call an endpoint as a server does, without Content-Length by default."""
     request = RequestFactory().generic("POST", URL)
     usual = {
         "HTTP_AUTHORIZATION": f"Bearer {plain_key}",
         "CONTENT_TYPE": "application/json",
         "CONTENT_LENGTH": "",
     }
-    return events.publish_event(type(request)(request.environ | usual | environ))
+    return endpoint(type(request)(request.environ | usual | environ))
 
 
 @pytest.mark.parametrize("length", [str(LIMIT + 1), "9" * 5000])
@@ -402,20 +431,44 @@ def test_a_server_that_cannot_read_chunks_asks_for_a_length(plain_key: str) -> N
 
 
 class Broken(io.BytesIO):
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
     def read(self, size: int | None = -1) -> bytes:
-        raise ConnectionResetError
+        raise self._error
 
 
 def test_a_client_that_goes_away_is_no_error_of_ours(plain_key: str) -> None:
-    assert chunked(plain_key, Broken()).status == 400
-    response = call(plain_key, CONTENT_LENGTH="100", **{"wsgi.input": Broken()})
+    assert chunked(plain_key, Broken(ConnectionResetError())).status == 400
+    stream = Broken(ConnectionResetError())
+    response = call(plain_key, CONTENT_LENGTH="100", **{"wsgi.input": stream})
     assert response.status == 400
+
+
+@pytest.mark.parametrize("error", [InvalidChunkSize(b"zz"), InvalidHeader("a b")])
+def test_chunks_that_are_none_are_no_error_of_ours(plain_key: str, error: Exception) -> None:
+    answer = chunked(plain_key, Broken(error))
+    assert json.loads(answer.content)["error"]["code"] == "incomplete"
 
 
 def test_a_body_that_is_cut_short_is_refused(plain_key: str) -> None:
     body = json.dumps(BODY).encode()
     cut = {"CONTENT_LENGTH": str(len(body)), "wsgi.input": io.BytesIO(body[:-1])}
     assert call(plain_key, **cut).status == 400
+    assert not Event.objects.exists()
+
+
+@pytest.mark.parametrize("missing", [1, 40])
+def test_lines_of_a_batch_that_is_cut_short_are_no_events(plain_key: str, missing: int) -> None:
+    body = json.dumps(BODY).encode() + b"\n"
+    cut = {
+        "CONTENT_TYPE": "application/x-ndjson",
+        "CONTENT_LENGTH": str(2 * len(body)),
+        "wsgi.input": io.BytesIO((2 * body)[:-missing]),
+    }
+    answer = call(plain_key, events.publish_batch, **cut)
+    assert (answer.status, json.loads(answer.content)["error"]["code"]) == (400, "incomplete")
     assert not Event.objects.exists()
 
 

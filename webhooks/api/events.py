@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial, wraps
@@ -204,7 +205,8 @@ def _parts(body: bytes, media_type: str) -> Sequence[bytes | object]:
     """Return the events of a batch: parsed ones, or lines of NDJSON, each to be parsed alone."""
     parts: Any
     if media_type in _NDJSON:
-        parts = [line for line in body.splitlines() if line.strip()]
+        # Not `splitlines`, which ends a line at a carriage return, too: that is a space in JSON.
+        parts = [line for line in body.split(b"\n") if line.strip()]
     else:
         parts = _parse(body)
         if isinstance(parts, dict) and parts.keys() == {"events"}:
@@ -360,11 +362,19 @@ def _read_body(request: HttpRequest, *, limit: int) -> bytes:
     try:
         while len(body) <= limit and (chunk := stream.read(limit + 1 - len(body))):
             body += chunk
-    except OSError as error:
-        raise RequestError(400, "incomplete", _("The body ended too early.")) from error
+    # Each server has its own errors for chunks that are none; gunicorn's are no OSError.
+    except Exception as error:
+        raise _incomplete() from error
     if len(body) > limit:
         raise _too_large(limit)
+    if declared.isdecimal() and len(body) < int(declared):
+        # A server gives what came when the client went away: some lines of NDJSON are events.
+        raise _incomplete()
     return body
+
+
+def _incomplete() -> RequestError:
+    return RequestError(400, "incomplete", _("The body ended too early."))
 
 
 def _too_large(limit: int) -> RequestError:
@@ -395,6 +405,10 @@ def _checked(fields: Any) -> dict[str, Any]:
 
 def _idempotency_key(request: HttpRequest, fields: Mapping[str, Any]) -> str | None:
     header = request.META.get("HTTP_IDEMPOTENCY_KEY")
+    if header is not None and not header.isascii():
+        # A server gives bytes as Latin-1 (PEP 3333): the same key as inside of the body.
+        with suppress(UnicodeError):
+            header = header.encode("latin-1").decode()
     key = fields.get("idempotency_key")
     if key is not None and header is not None and key != header:
         message = _("The header and the body name different idempotency keys.")

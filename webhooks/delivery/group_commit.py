@@ -106,7 +106,11 @@ class RareCalls:
             return
         timer = threading.Timer(wait, self._late)
         timer.daemon = True
-        timer.start()
+        try:
+            timer.start()
+        except RuntimeError:
+            # The machine has no thread left: at once, or no call would ever follow.
+            self._late()
 
     def _late(self) -> None:
         self._is_to_come = False
