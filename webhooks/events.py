@@ -7,7 +7,8 @@ import datetime as dt
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 
-from django.db import DatabaseError, connection, transaction
+from django.db import Error as DatabaseError
+from django.db import connection, transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -139,31 +140,36 @@ def _accept_new(items: Sequence[NewEvent]) -> list[Published | InvalidEventError
 def publish_together(item: NewEvent) -> Published:
     """Accept one event as `publish` does, in one transaction with those of other threads.
 
-    What cannot be written with the others is published alone: neither fails because of the other.
+    What cannot be written with the others is published alone: neither fails because of the other,
+    and a refusal is in the language of its own thread.
     The caller calls `wake_drains` after it: once its client has the answer, which waits for nothing
     more then.
     """
     check(item)
-    result = None if connection.in_atomic_block else _together.submit(item)
-    if isinstance(result, InvalidEventError):
-        raise result
-    return result or publish_many([item])[0]
+    published = None if connection.in_atomic_block else _together.submit(item)
+    return published or publish_many([item])[0]
 
 
-def _publish_group(items: Sequence[NewEvent]) -> Sequence[Published | InvalidEventError | None]:
+def _publish_group(items: Sequence[NewEvent]) -> list[Published | None]:
+    """Return None for each that is to be published alone."""
     accepted: Sequence[Published | InvalidEventError | None]
     try:
         if queue.backend().ACCEPTS_AT_ONCE:
             accepted = accept_at_once(items, lock_timeout_ms=_LOCK_TIMEOUT_MS)
         else:
             accepted = accept_each(items)
-    except DatabaseError as error:
-        if not connection.is_usable():
+    except Exception as error:
+        if isinstance(error, DatabaseError) and not connection.is_usable():
             # What was committed is not known.
             raise
-        logger.warning("group_failed events=%d error=%s", len(items), error)
+        # Not its text: that of PostgreSQL goes on with what was to be written.
+        logger.warning("group_failed events=%d error=%s", len(items), _kind(error))
         return [None] * len(items)
-    return accepted
+    return [one if isinstance(one, Published) else None for one in accepted]
+
+
+def _kind(error: Exception) -> str:
+    return type(error.__cause__ or error).__name__
 
 
 # Beyond 20 events a second a drain is woken for several at once: each costs half as much then.

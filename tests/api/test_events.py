@@ -6,6 +6,7 @@ import json
 import pytest
 from django.db import transaction
 from django.utils import timezone
+from pytest_django import Settings
 
 from tests.factories import make_delivery, make_webhook
 from webhooks import events, tasks
@@ -367,3 +368,12 @@ def test_an_event_of_another_age_is_refused(year: int) -> None:
 def test_an_event_may_be_as_old_or_new_as_every_zone_can_show(year: int) -> None:
     moment = dt.datetime(year, 6, 1, tzinfo=dt.UTC)
     assert events.publish("call.incoming.after", {}, occurred_at=moment).event_id
+
+
+def test_a_moment_without_an_offset_is_of_the_sites_time_zone(settings: Settings) -> None:
+    settings.TIME_ZONE = "Europe/Kyiv"
+    moment = dt.datetime(2026, 5, 14, 12, 28, 49)
+    published = events.publish("call.incoming.after", {}, occurred_at=moment)
+    event = Event.objects.get(pk=published.event_id)
+    assert event.occurred_at == dt.datetime(2026, 5, 14, 9, 28, 49, tzinfo=dt.UTC)
+    assert json.loads(bytes(event.payload))["occurred_at"] == "2026-05-14T09:28:49Z"

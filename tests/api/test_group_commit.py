@@ -3,20 +3,21 @@
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 import pytest
-from django.db import connection, connections, transaction
+from django.db import OperationalError, connection, connections, transaction
 from django.test import Client
 
 from tests.waiting import eventually
-from webhooks.delivery import fan_out
+from webhooks import events as public
+from webhooks.delivery import fan_out, queue
 from webhooks.delivery.group_commit import GroupCommit
-from webhooks.models import ApiKey, Delivery, Event, Webhook
+from webhooks.models import ApiKey, Delivery, Event, Webhook, phones
 
 # A trigger that waits, fails or ends its connection stands for a disk, a bug or a failover.
 _TRIGGER = """
@@ -39,20 +40,20 @@ def post() -> Iterator[Post]:
     """Post an event from a thread of its own."""
     key = ApiKey.objects.issue("CRM")[1]
 
-    def send(call_id: str, idempotency_key: str | None) -> Any:
+    def send(call_id: str, idempotency_key: str | None, language: str) -> Any:
         body = {"type": "form.submitted", "payload": {"call_id": call_id}}
         try:
             return Client(raise_request_exception=False).post(
                 "/api/v1/events",
                 json.dumps(body | {"idempotency_key": idempotency_key}),
                 content_type="application/json",
-                headers={"Authorization": f"Bearer {key}"},
+                headers={"Authorization": f"Bearer {key}", "Accept-Language": language},
             )
         finally:
             connections.close_all()
 
     with ThreadPoolExecutor(16) as threads:
-        yield lambda call_id, key=None: threads.submit(send, call_id, key)
+        yield lambda call_id, key=None, language="en": threads.submit(send, call_id, key, language)
 
 
 @pytest.fixture
@@ -136,6 +137,34 @@ def test_a_poisoned_event_fails_alone(other: Any, post: Post) -> None:
     assert Event.objects.count() == 5
 
 
+def test_an_error_of_ours_fails_its_event_alone(
+    other: Any, post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers_of = phones.numbers_of
+
+    def fail(payload: Mapping[str, object]) -> phones.PhoneNumbers:
+        return numbers_of({"dst": 1 // (payload["call_id"] != "odd")})
+
+    monkeypatch.setattr(phones, "numbers_of", fail)
+    with grouped(other, post):
+        sent = [post("a" if number else "odd") for number in range(4)]
+        queued(4)
+    assert [one.result().status_code for one in sent] == [500, 202, 202, 202]
+    assert Event.objects.count() == 4
+
+
+def test_a_refusal_is_in_the_language_of_its_client(other: Any, post: Post) -> None:
+    alone = post("\ud800", language="uk").result()
+    assert alone.status_code == 422
+    with grouped(other, post):
+        accepted = post("a")
+        queued(1)
+        refused = post("\ud800", language="uk")
+        queued(2)
+    assert refused.result().json() == alone.json()
+    assert accepted.result().status_code == 202
+
+
 def test_a_key_that_another_transaction_writes_holds_up_no_other_event(
     other: Any, post: Post
 ) -> None:
@@ -171,6 +200,57 @@ def test_a_database_lost_amid_a_group_is_a_503_and_leaves_nothing(other: Any, po
     assert (Event.objects.count(), Delivery.objects.count()) == (1, 1)
     # The connection that was lost is not used again.
     assert post("a").result().status_code == 202
+
+
+def ended(other: "psycopg.Connection[Any]") -> None:
+    """End this thread's connection, as a restart of the server does."""
+    connection.ensure_connection()
+    pid = connection.connection.info.backend_pid
+    other.execute("SELECT pg_terminate_backend(%s)", [pid])
+    gone = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
+    eventually(lambda: other.execute(gone, [pid]).fetchone() == (0,))
+
+
+def test_a_connection_that_the_server_ended_is_not_asked_for_anything(other: Any) -> None:
+    public.publish("form.submitted", {})
+    ended(other)
+    # Of a type that was not asked for yet.
+    public.publish("deal.created", {})
+    assert Event.objects.count() == 2
+
+
+def test_a_connection_that_was_found_broken_is_replaced(other: Any) -> None:
+    public.publish("form.submitted", {})
+    ended(other)
+    with pytest.raises(OperationalError):
+        Event.objects.count()
+    public.publish("form.submitted", {})
+    assert Event.objects.count() == 2
+
+
+def test_a_rollback_ends_no_statement_of_ours_where_psycopg_prepares_its_own() -> None:
+    connection.close()
+    connection.ensure_connection()
+    # OPTIONS of DATABASES may say so.
+    connection.connection.prepare_threshold = 0
+    try:
+        assert queue.backend().subscriptions_version() >= 0
+        public.publish("form.submitted", {})
+        with transaction.atomic():
+            assert Event.objects.count() == 1
+            transaction.set_rollback(True)
+        public.publish("form.submitted", {})
+        assert Event.objects.count() == 2
+    finally:
+        connection.close()
+
+
+def test_the_lock_timeout_of_a_transaction_stays() -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL lock_timeout = '1234ms'")
+        fan_out.accept_at_once([fan_out.NewEvent("form.submitted", {})])
+        cursor.execute("SHOW lock_timeout")
+        assert cursor.fetchone() == ("1234ms",)
 
 
 def test_what_is_inserted_at_once_ends_with_the_transaction_around_it() -> None:

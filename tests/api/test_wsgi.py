@@ -1,6 +1,7 @@
 """The event API ahead of Django's handler: the same answers, and nothing else answered."""
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -164,3 +165,15 @@ def test_a_connection_that_is_too_old_is_closed_once_the_client_has_its_answer(
     body.close()
     assert connection.connection is None
     assert call(application, RequestFactory().get(URL).environ)[0] == "405 Method Not Allowed"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_connection_that_became_too_old_meanwhile_is_not_used(key: dict[str, str]) -> None:
+    connection.ensure_connection()
+    before = connection.connection
+    connection.close_at = time.monotonic()
+    request = RequestFactory().post(URL, BODY, "application/json", headers=key)
+    body: Any = wsgi.events_first(WSGIHandler())(request.environ, lambda status, headers: None)
+    assert json.loads(b"".join(body))["deliveries"] == 0
+    assert connection.connection is not before
+    body.close()

@@ -94,6 +94,8 @@ class EventsFirst:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         if environ.get("PATH_INFO") not in events.ENDPOINTS:
             return self._others(environ, start_response)
+        # One that is too old, as after a night: a failover leaves it at a server that only reads.
+        close_old_connections()
         request = WSGIRequest(environ)
         answer = self._api.answer(request)
         if answer is None:

@@ -398,6 +398,9 @@ def _judged(
 ) -> tuple[NewEventRow, Sequence[_Subscriber]]:
     """Make the row of an event; return it and whose filters let it through."""
     occurred_at = item.occurred_at or now
+    if occurred_at.tzinfo is None:
+        # As its document says.
+        occurred_at = timezone.make_aware(occurred_at, timezone.get_default_timezone())
     document = _document(item, event_id, occurred_at)
     values: filters.Folded | None = None
     chosen: list[_Subscriber] = []

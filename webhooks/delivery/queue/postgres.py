@@ -130,6 +130,7 @@ def enqueue(events: Sequence[NewEventRow], deliveries: Sequence[NewDelivery]) ->
 
 def subscriptions_version() -> int:
     """Return what changes whenever a webhook's types, filter or state change."""
+    _leave_closed_connection(connections[DEFAULT_DB_ALIAS])
     with _cursor() as cursor:
         row = cursor.execute(sql.SUBSCRIPTIONS).fetchone()
     return int(row[0]) if row else -1
@@ -172,7 +173,7 @@ def _insert_at_once(opened: "psycopg.Connection[Any]", parameters: list[bytes]) 
         # Lets psycopg begin the transaction.
         opened.execute(b"")
     libpq = opened.pgconn
-    if opened in _sessions:
+    if opened.prepare_threshold is not None or opened in _sessions:
         # Where psycopg prepared statements, it lets the server forget all of them at a rollback.
         result = libpq.exec_params(sql.INSERT_AT_ONCE.encode(), parameters, None, _BINARY)
         _check(libpq, result)
@@ -205,11 +206,14 @@ def _data_of(kinds: Sequence[_Kind], rows: Sequence[tuple[Any, ...]]) -> list[by
 
 def _leave_closed_connection(own: BaseDatabaseWrapper) -> None:
     """Connect again where the server has ended the connection: seen at once, without asking it."""
-    if own.connection is not None and not own.in_atomic_block:
+    if own.connection is None or own.in_atomic_block:
+        return
+    if not own.connection.closed:
         poll = select.poll()
         poll.register(own.connection.fileno(), select.POLLIN)
-        if poll.poll(0):
-            own.close()
+        if not poll.poll(0):
+            return
+    own.close()
 
 
 def _key_of(event: NewEventRow) -> str:

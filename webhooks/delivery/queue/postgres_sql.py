@@ -356,7 +356,9 @@ SUBSCRIPTIONS = "SELECT version FROM webhooks_subscriptions"
 # Who has it and was not committed yet is waited for, but not for long: others wait as well.
 _AT_ONCE = f"""
 WITH known AS MATERIALIZED (
-  SELECT version, set_config('lock_timeout', %s, true) FROM webhooks_subscriptions
+  SELECT version, set_config(
+    'lock_timeout', COALESCE(NULLIF(%s, '0'), current_setting('lock_timeout')), true)
+  FROM webhooks_subscriptions
 ), given AS MATERIALIZED (
   SELECT * FROM {_EVENT_ARRAYS} AS given({_EVENT_COLUMNS}) WHERE (SELECT version FROM known) = %s
 ), k AS ({_INSERT_KEYS.format(rows="given")} ON CONFLICT DO NOTHING RETURNING event_id
