@@ -1,4 +1,4 @@
-"""A token in the query: sent to receivers that read no header, masked wherever it is kept."""
+"""A token in the query or in a header of its own: sent so, and masked wherever it is kept."""
 
 import json
 
@@ -8,7 +8,7 @@ from tests.delivery.test_engine_oauth import connect, oauth_webhook
 from tests.delivery.test_requests import NOW, a_claim, a_webhook, an_answer
 from tests.factories import deliver_all, make_delivery
 from tests.sandbox import Provider, Receiver
-from webhooks.delivery.auth import QueryAuthorization
+from webhooks.delivery.auth import BearerAuthorization, QueryAuthorization
 from webhooks.delivery.queue.rows import ATTEMPT_COLUMNS
 from webhooks.delivery.requests import RequestPlan, classify, make_plan, next_step, prepare, result
 from webhooks.models import Attempt, Delivery, OAuthToken, Status
@@ -47,6 +47,40 @@ def test_the_log_keeps_the_token_neither_in_the_address_nor_in_an_echo() -> None
     attempt = dict(zip(ATTEMPT_COLUMNS, row, strict=True))
     assert "POST https://crm.example.com/hook?auth=********" in attempt.values()
     assert "secret" not in str(row)
+
+
+def test_a_header_of_the_token_comes_once_whatever_a_webhook_sharing_it_has() -> None:
+    rows = [{"name": name, "value": "mine", "secret": False} for name in ("x-token", "X-Other")]
+    authorization = BearerAuthorization(TOKEN, "", name="X-Token")
+    plan = make_plan(a_webhook(headers_json=json.dumps(rows)), authorization, token_version=1)
+    own = [line for line in plan.headers if str(line).lower().startswith("x-")]
+    assert own == ["X-Other: mine", f"X-Token: {TOKEN}"]
+    assert not any(str(line).startswith("Authorization") for line in plan.headers)
+    assert "X-Token: ********" in plan.logged_headers.splitlines()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_token_in_a_header_of_its_own_arrives_and_is_refreshed_when_it_is_refused(
+    receiver: Receiver, provider: Provider
+) -> None:
+    webhook = oauth_webhook(
+        receiver,
+        provider,
+        url=f"{receiver.url}/status/401",
+        token_header="X-Auth-Token",
+        header_prefix="",
+    )
+    connect(webhook.credential)
+    make_delivery(webhook)
+    first = OAuthToken.objects.get().access_token
+    deliver_all()
+    token = OAuthToken.objects.get().access_token
+    sent = receiver.requests("/status/401")
+    assert [one.header("X-Auth-Token") for one in sent[:2]] == [first, token]
+    assert all(one.header("Authorization") is None for one in sent)
+    lines = [json.dumps(row, default=str) for row in Attempt.objects.values()]
+    assert all("X-Auth-Token: ********" in line for line in lines)
+    assert not any(first in line or token in line for line in lines)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -6,6 +6,7 @@ import logging.config
 
 import pytest
 from django.conf import settings
+from django.test import Client
 
 from webhooks.security.log_redaction import without_secrets
 
@@ -145,6 +146,20 @@ def test_a_traceback_is_kept_without_the_secrets_in_it(
     assert "plan_failed webhook=3\nTraceback (most recent call last):\n" in text
     assert "ValueError: refused: Authorization" in text
     assert "s3cr3t" not in text
+
+
+def test_what_strangers_can_cause_at_will_is_one_line(
+    logger: logging.Logger, written: io.StringIO
+) -> None:
+    django = logging.getLogger("django.security")
+    django.addHandler(logger.handlers[0])
+    try:
+        response = Client().get("/", headers={"host": "scanner.example"})
+    finally:
+        django.removeHandler(logger.handlers[0])
+    assert response.status_code == 400
+    [line] = written.getvalue().splitlines()
+    assert "ERROR django.security.DisallowedHost Invalid HTTP_HOST header: 'scanner.ex" in line
 
 
 @pytest.mark.parametrize(

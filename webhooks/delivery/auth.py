@@ -14,8 +14,11 @@ from webhooks.security.masker import MASK
 class Authorization(Protocol):
     """Edits a request so that the receiver accepts it; the one seam for every kind."""
 
+    name: str
+    """Of the header that `header` is the value of."""
+
     def header(self) -> str | None:
-        """Return the value of the Authorization header."""
+        """Return the value of the header; None for none."""
 
     def logged_header(self) -> str | None:
         """Return the same value with the secret masked."""
@@ -32,6 +35,8 @@ class Authorization(Protocol):
 
 class _InHeader:
     """What goes into a header adds nothing to the address."""
+
+    name = "Authorization"
 
     def query(self) -> str:
         return ""
@@ -69,9 +74,10 @@ class BasicAuthorization(_InHeader):
 
 
 class BearerAuthorization(_InHeader):
-    """RFC 6750, with the prefix a provider asks for; an empty prefix sends the bare token."""
+    """RFC 6750, or the header and prefix a receiver asks for; without a prefix the bare token."""
 
-    def __init__(self, token: str, prefix: str = "Bearer") -> None:
+    def __init__(self, token: str, prefix: str = "Bearer", *, name: str = "Authorization") -> None:
+        self.name = name
         self._token = token
         self._prefix = f"{prefix} " if prefix else ""
 
@@ -87,6 +93,8 @@ class BearerAuthorization(_InHeader):
 
 class QueryAuthorization:
     """RFC 6750 section 2.3: the token as a query parameter, for receivers that read no header."""
+
+    name = "Authorization"
 
     def __init__(self, token: str, parameter: str) -> None:
         self._parameter = parameter

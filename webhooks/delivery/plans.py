@@ -441,7 +441,9 @@ def token_authorization(credential: Credential, access_token: str) -> Authorizat
     """Return how a credential sends its access token."""
     if credential.token_placement == TokenPlacement.QUERY:
         return QueryAuthorization(access_token, credential.token_query_parameter or "access_token")
-    return BearerAuthorization(access_token, credential.header_prefix)
+    return BearerAuthorization(
+        access_token, credential.header_prefix, name=credential.token_header or "Authorization"
+    )
 
 
 def _check_destination(webhook: Webhook, target: Target) -> None:

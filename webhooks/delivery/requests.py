@@ -203,16 +203,20 @@ def _headers(
     target: Target, custom: Sequence[tuple[str, str, bool]], authorization: Authorization
 ) -> tuple[list[str], list[str]]:
     """Return the lines that libcurl is given, and all of them as the log shows them."""
-    chosen = {name.lower() for name, _, _ in custom}
+    header = authorization.header()
+    # Whoever shares a connection may have a header of the token's name: the token's is sent.
+    taken = "" if header is None else authorization.name.lower()
+    custom = [row for row in custom if row[0].lower() != taken]
+    chosen = {taken, *(name.lower() for name, _, _ in custom)}
     own = [line for line in _OWN_HEADERS if line.partition(":")[0].lower() not in chosen]
     lines: list[str] = []
     logged = [f"Host: {host_header(target)}", *own]
     for name, value, is_secret in custom:
         lines.append(_line(name, value))
         logged.append(f"{name}: {MASK if is_secret else value}")
-    if (header := authorization.header()) is not None:
-        lines.append(_line("Authorization", header))
-        logged.append(f"Authorization: {authorization.logged_header()}")
+    if header is not None:
+        lines.append(_line(authorization.name, header))
+        logged.append(f"{authorization.name}: {authorization.logged_header()}")
     return lines, logged
 
 

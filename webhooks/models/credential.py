@@ -48,7 +48,7 @@ class ClientAuthentication(models.TextChoices):
 
 
 class TokenPlacement(models.TextChoices):
-    HEADER = "header", _("Authorization header")
+    HEADER = "header", _("Header")
     QUERY = "query", _("Query parameter")
 
 
@@ -149,6 +149,9 @@ class Credential(EditedRow):
         max_length=8,
         choices=TokenPlacement.choices,
         default=TokenPlacement.HEADER,
+    )
+    token_header = models.CharField(
+        _("Header name"), max_length=64, blank=True, default="Authorization"
     )
     token_query_parameter = models.CharField(
         _("Query parameter"), max_length=64, blank=True, default="access_token"

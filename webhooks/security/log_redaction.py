@@ -21,6 +21,9 @@ _TALKATIVE = {
     # All that a page was given, for each missing name in a template.
     "django.template": logging.INFO,
 }
+# What a request with a wrong host or too many fields is logged by. Whoever finds the site can send
+# those, and the message says all that a traceback would.
+_OF_STRANGERS = "django.security"
 # A sentence of ours has a few hundred characters, a traceback some thousand.
 _MAX_LINE, _MAX_RECORD = 4_096, 65_536
 # In an address, alone, and within another query.
@@ -42,6 +45,8 @@ class LineFormatter(logging.Formatter):
         return _CONTROL.sub(_escape, _cut(super().formatMessage(record), _MAX_LINE))
 
     def format(self, record: logging.LogRecord) -> str:
+        if record.exc_info and _is_of(record, _OF_STRANGERS):
+            record = logging.makeLogRecord(vars(record) | {"exc_info": None, "exc_text": None})
         text = super().format(record)
         # Django adds the request to what it logs about one; an error's text may quote its values.
         if (request := getattr(record, "request", None)) is not None and record.exc_info:

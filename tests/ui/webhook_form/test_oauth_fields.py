@@ -195,6 +195,21 @@ def test_a_token_in_the_address_has_a_parameter_of_its_own() -> None:
     assert "Events have a variable" in error(field, **query, token_query_parameter="billsec")
 
 
+def test_a_token_in_a_header_of_its_own() -> None:
+    named = saved(**OAUTH, token_header="X-Shopify-Access-Token", header_prefix="")
+    assert (named.credential.token_header, named.credential.header_prefix) == (
+        "X-Shopify-Access-Token",
+        "",
+    )
+    assert "letters, digits and hyphens" in error("token_header", **OAUTH, token_header="X Token")
+    assert "set automatically" in error("token_header", **OAUTH, token_header="Host")
+    assert "signature" in error("token_header", **OAUTH, token_header="Webhook-Signature")
+    for standard in ("Authorization", "authorization", ""):
+        assert error("token_header", **OAUTH, token_header=standard) == ""
+    query = {**OAUTH, "token_placement": "query", "token_query_parameter": "auth"}
+    assert error("token_header", **query, token_header="X Token") == ""
+
+
 def test_a_parameter_that_is_not_used_is_not_judged() -> None:
     assert error("token_query_parameter", **OAUTH, token_query_parameter="a&b") == ""
 
@@ -214,6 +229,8 @@ def test_an_empty_header_prefix_sends_the_token_alone() -> None:
         ({"requires_issuer": "True"}, "answers name the issuer"),
         ({"header_prefix": ""}, "no header prefix"),
         ({"header_prefix": "token"}, "header prefix “token”"),
+        ({"token_header": "X-Auth-Token"}, "token in the header “X-Auth-Token”"),
+        ({"token_header": "authorization"}, "standard, no TLS client certificate"),
         ({"token_placement": "query", "header_prefix": "token"}, "token in the address"),
         ({"authorization_parameters": "a=b\n\nc=d"}, "2 authorization parameters"),
         ({"refresh_parameters": "a=b"}, "1 refresh parameter"),

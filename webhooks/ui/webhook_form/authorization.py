@@ -5,11 +5,13 @@ from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
 from webhooks import catalogue, network, oauth
 from webhooks.models import AuthorizationType, ClientAuthentication, GrantType, TokenPlacement
 from webhooks.ui.fields import refusal
+from webhooks.ui.webhook_form.headers import check_name
 
 BASIC_FIELDS = ("basic_login", "basic_password")
 # In the order of the page, which is also that of the provider's steps.
@@ -28,6 +30,7 @@ ADVANCED_FIELDS = (
     "revocation_url",
     "token_path",
     "token_placement",
+    "token_header",
     "header_prefix",
     "token_query_parameter",
     "expired_status_codes",
@@ -235,11 +238,25 @@ def _advanced_errors(values: Mapping[str, Any]) -> dict[str, Any]:
         )
     if values["token_placement"] == TokenPlacement.QUERY:
         errors["token_query_parameter"] = _query_error(text["token_query_parameter"], text["url"])
-    elif text["header_prefix"] and not _PREFIX.fullmatch(text["header_prefix"]):
-        errors["header_prefix"] = _(
-            "A header prefix is a word of ASCII letters, digits and signs, for example “Bearer”."
-        )
+    else:
+        errors["token_header"] = _header_error(text["token_header"])
+        if text["header_prefix"] and not _PREFIX.fullmatch(text["header_prefix"]):
+            errors["header_prefix"] = _(
+                "A header prefix is a word of ASCII letters, digits and signs, for example "
+                "“Bearer”."
+            )
     return {field: sentence for field, sentence in errors.items() if sentence}
+
+
+def _header_error(name: str) -> Any:
+    """Return why a token cannot be sent in this header, or None."""
+    if not name or name.lower() == "authorization":
+        return None
+    try:
+        check_name(name)
+    except ValidationError as error:
+        return " ".join(error.messages)
+    return None
 
 
 def _query_error(name: str, url: str) -> Any:

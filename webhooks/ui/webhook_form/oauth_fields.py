@@ -219,6 +219,10 @@ class OAuthFields(forms.Form):
         gettext_lazy("For example “authed_user.access_token”. Default: “access_token”."),
     )
     token_placement = choice_field("token_placement")
+    token_header = text_field(
+        "token_header",
+        gettext_lazy("“Authorization” is the standard. Some ask for one of their own."),
+    )
     header_prefix = text_field(
         "header_prefix",
         gettext_lazy(
@@ -336,9 +340,13 @@ class OAuthFields(forms.Form):
     def _difference(self, field: str) -> str:
         """Return a few words about a field that is not as it normally is."""
         value = str(self[field].value() if self[field].value() is not None else "")
-        # An empty list of status codes means 401.
-        is_default = field == "expired_status_codes" and value.strip() == "401"
-        if is_default or value == _STANDARD[field] or not self._is_used(field):
+        # The ways to say the standard's: an empty list of status codes means 401.
+        standards = {"expired_status_codes": ["401"], "token_header": ["", "authorization"]}
+        if (
+            value.strip().lower() in standards.get(field, [])
+            or value == _STANDARD[field]
+            or not self._is_used(field)
+        ):
             return ""
         if field == "header_prefix":
             return _("header prefix “%s”") % value[:30] if value else _("no header prefix")
@@ -361,7 +369,7 @@ class OAuthFields(forms.Form):
     def _is_used(self, field: str) -> bool:
         if field == "token_query_parameter":
             return False
-        if field == "header_prefix":
+        if field in ("token_header", "header_prefix"):
             return not self.sends_token_in_query
         return field not in self.unused
 
@@ -377,6 +385,7 @@ _DIFFERENCES = {
     "revocation_url": gettext_lazy("revocation URL"),
     "token_path": gettext_lazy("token at “%(value)s”"),
     "token_placement": gettext_lazy("token in the address"),
+    "token_header": gettext_lazy("token in the header “%(value)s”"),
     "expired_status_codes": gettext_lazy("expired at %(value)s"),
     "reauthorization_words": gettext_lazy("words that mean re-authorize"),
 }
