@@ -240,8 +240,8 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "refresh-tokens": {"task": "webhooks.tasks.refresh_expiring_tokens", "schedule": 30.0},
     "alerts": {"task": "webhooks.tasks.send_alerts", "schedule": 15.0},
     "retention": {"task": "webhooks.tasks.delete_old_rows", "schedule": 300.0},
-    # One indexed look while none runs; a late turn is made up for by the next.
-    "resends": {"task": "webhooks.tasks.advance_resends", "schedule": 2.0},
+    # Each that runs asks for its own turns; this is for one whose broker lost the next.
+    "resends": {"task": "webhooks.tasks.advance_resends", "schedule": 10.0},
 }
 for _entry in CELERY_BEAT_SCHEDULE.values():
     # What no worker took until a few turns later is done by the next turn; it would pile up.

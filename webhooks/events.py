@@ -6,6 +6,7 @@ Rows are written in the caller's transaction and the engine is notified after th
 import datetime as dt
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 from django.db import Error as DatabaseError
 from django.db import connection, transaction
@@ -14,7 +15,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from webhooks import catalogue, tasks
-from webhooks.delivery import holds, queue
+from webhooks.delivery import holds, queue, resends
 from webhooks.delivery.fan_out import (
     InvalidEventError,
     NewEvent,
@@ -39,6 +40,7 @@ from webhooks.models import (
     Incident,
     IncidentKind,
     PauseReason,
+    Resend,
     Status,
     Trigger,
     Webhook,
@@ -68,6 +70,7 @@ __all__ = [
     "resume",
     "rotate_signing_secret",
     "send_test",
+    "start_resend",
     "wake_drains",
 ]
 
@@ -227,6 +230,16 @@ def resend(deliveries: QuerySet[Delivery]) -> int:
         made = deliver_again(pairs, trigger=Trigger.RESENT)
         transaction.on_commit(tasks.notify)
     return moved + made
+
+
+def start_resend(resend: Resend) -> Resend:
+    """Save a resend as running and begin it after the commit.
+
+    Raises AlreadyRunningError for one that is under way.
+    """
+    resends.start(resend)
+    transaction.on_commit(partial(tasks.advance_soon, resend.pk))
+    return resend
 
 
 def resend_edited(delivery: Delivery, payload: Mapping[str, object]) -> Delivery:

@@ -20,6 +20,8 @@ _ASK_SECONDS = 1.0
 # And for a short one: each worker begins long ones itself, in no more slots than it has for them.
 _ASKED_SECONDS = 1.0
 _asked_at = float("-inf")
+# A resend that runs is moved on so often.
+_TURN_SECONDS = 2.0
 # What the drains of this process that ended have learned. In a pool of threads several run at once.
 _learned: list[Learned] = []
 
@@ -84,6 +86,27 @@ def advance_resends() -> int:
     if queued:
         notify()
     return queued
+
+
+@shared_task
+def advance_resend(pk: int) -> int:
+    """Move one resend on, and ask for its next turn while it runs."""
+    queued = resends.advance(pk)
+    if queued:
+        notify()
+    if resends.is_running(pk):
+        advance_soon(pk, seconds=_TURN_SECONDS)
+    return queued
+
+
+def advance_soon(pk: int, *, seconds: float = 0.0) -> None:
+    """Ask for a turn of a resend. Never raises: the schedule moves it on as well."""
+    if wakeup().is_broken:
+        return
+    try:
+        advance_resend.apply_async(args=(pk,), countdown=seconds, expires=seconds + 60)
+    except Exception as error:
+        logger.warning("resend_request_failed resend=%d error=%s", pk, type(error).__name__)
 
 
 def notify() -> None:

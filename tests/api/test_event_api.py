@@ -472,6 +472,28 @@ def test_lines_of_a_batch_that_is_cut_short_are_no_events(plain_key: str, missin
     assert not Event.objects.exists()
 
 
+class Slow(io.BytesIO):
+    """A body that takes a minute, in which its key is revoked."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        for caller in events._callers.values():
+            caller.looked_at -= 60
+        ApiKey.objects.update(revoked_at=timezone.now())
+        return super().read(size)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body"), [(events.publish_event, BODY), (events.publish_batch, [BODY])]
+)
+def test_a_key_that_is_revoked_while_its_body_comes_in_is_refused(
+    plain_key: str, endpoint: events.Endpoint, body: object
+) -> None:
+    sent = json.dumps(body).encode()
+    environ = {"CONTENT_LENGTH": str(len(sent)), "wsgi.input": Slow(sent)}
+    assert call(plain_key, endpoint, **environ).status == 401
+    assert not Event.objects.exists()
+
+
 # What it says
 
 

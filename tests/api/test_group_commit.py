@@ -253,6 +253,15 @@ def test_the_lock_timeout_of_a_transaction_stays() -> None:
         assert cursor.fetchone() == ("1234ms",)
 
 
+def test_a_batch_without_a_right_event_is_answered_by_a_process_that_knows_nothing_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fan_out, "_REMEMBERED_SECONDS", 0.0)
+    [error] = public.publish_each([public.NewEvent("no.such", {})])
+    assert isinstance(error, public.InvalidEventError)
+    assert error.code == "unknown_type"
+
+
 def test_what_is_inserted_at_once_ends_with_the_transaction_around_it() -> None:
     with transaction.atomic():
         [published] = fan_out.accept_at_once([fan_out.NewEvent("form.submitted", {})])

@@ -161,7 +161,9 @@ def publish_event(request: HttpRequest) -> Answer:
     """Accept one event; answer 202 with its id and the number of its deliveries."""
     caller = _authenticate(request)
     _check_content_type(request, _JSON)
-    fields = _checked(_parse(_read_body(request, limit=settings.WEBHOOKS_MAX_PAYLOAD_BYTES)))
+    body = _read_body(request, limit=settings.WEBHOOKS_MAX_PAYLOAD_BYTES)
+    _authenticate_again(caller)
+    fields = _checked(_parse(body))
     fields["idempotency_key"] = _idempotency_key(request, fields)
     try:
         published = events.publish_together(_event(fields, caller))
@@ -191,6 +193,7 @@ def publish_batch(request: HttpRequest) -> Answer:
         message = _("Each event of a batch has its own idempotency key, inside.")
         raise RequestError(422, "invalid_key", message, field="idempotency_key")
     body = _read_body(request, limit=settings.WEBHOOKS_MAX_BATCH_BYTES)
+    _authenticate_again(caller)
     wanted = [_wanted(part, caller) for part in _parts(body, media_type)]
     published = iter(
         events.publish_each([one for one in wanted if isinstance(one, events.NewEvent)])
@@ -272,11 +275,25 @@ def _authenticate(request: HttpRequest) -> _Caller:
         raise RequestError(401, "unauthorized", message, headers={"WWW-Authenticate": challenge})
     caller = _caller_of(plain.strip())
     if caller is None:
-        message = _("This API key is not known or was revoked.")
-        challenge = 'Bearer realm="webhooks", error="invalid_token"'
-        raise RequestError(401, "unauthorized", message, headers={"WWW-Authenticate": challenge})
+        raise _unknown_key()
     _note_use(caller)
     return caller
+
+
+def _unknown_key() -> RequestError:
+    message = _("This API key is not known or was revoked.")
+    challenge = 'Bearer realm="webhooks", error="invalid_token"'
+    return RequestError(401, "unauthorized", message, headers={"WWW-Authenticate": challenge})
+
+
+def _authenticate_again(caller: _Caller) -> None:
+    """Refuse a key that was revoked while its body came in: that may take minutes."""
+    if _is_old(caller) and _look_up(caller.key_hash) is None:
+        raise _unknown_key()
+
+
+def _is_old(caller: _Caller) -> bool:
+    return time.monotonic() - caller.looked_at >= _KEY_SECONDS
 
 
 def _insufficient(missing: MissingScopeError) -> RequestError:
@@ -290,7 +307,7 @@ def _caller_of(plain: str) -> _Caller | None:
     """Return who has a key; one that is revoked is still good for _KEY_SECONDS at most."""
     key_hash = hash_key(plain)
     caller = _callers.get(key_hash)
-    if caller is None or time.monotonic() - caller.looked_at >= _KEY_SECONDS:
+    if caller is None or _is_old(caller):
         caller = _look_up(key_hash)
     return caller
 

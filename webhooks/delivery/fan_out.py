@@ -206,7 +206,8 @@ def _subscriptions_of(types: Set[str]) -> _Subscriptions:
         known = _Subscriptions(version, now, {})
     # Read after its version: what changes in between is in it and read once more later.
     missing = types - known.by_type.keys()
-    subscribers = _subscribers(missing)
+    # None are, where no event was left to accept, or another thread has just read them.
+    subscribers = _subscribers(missing) if missing else []
     for type in missing:
         known.by_type[type] = _wanting(subscribers, type)
     _known.append(known)

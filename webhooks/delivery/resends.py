@@ -40,8 +40,9 @@ MAX_SELECTED = 1000
 _BATCH = 1000
 _BATCHES = 40
 _COUNT_CHUNK = 5000
-# After a pause of the workers at most so much of the rate is caught up on.
-_MAX_CREDIT_SECONDS = 5.0
+# After a pause of the workers at most so much of the rate is caught up on: more than from one turn
+# of the schedule to the next.
+_MAX_CREDIT_SECONDS = 12.0
 # A worker that counts says so at least this often, or another one may begin.
 _COUNTING_SECONDS = 60
 # The same selection, posted again so soon, is a double click.
@@ -123,6 +124,10 @@ def _twin(resend: Resend) -> Resend | None:
         return next((one for one in recent if one.delivery_ids == resend.delivery_ids), None)
     running = Resend.objects.filter(status=ResendStatus.RUNNING, webhook=resend.webhook_id)
     return running.exclude(scope=ResendScope.SELECTION).first()
+
+
+def is_running(pk: int) -> bool:
+    return Resend.objects.filter(pk=pk, status=ResendStatus.RUNNING).exists()
 
 
 def stop(resend: Resend) -> bool:

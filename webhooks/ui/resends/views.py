@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from webhooks import audit
+from webhooks import audit, events
 from webhooks.delivery import resends
 from webhooks.delivery_log import query as log_query
 from webhooks.models import (
@@ -169,7 +169,7 @@ def _start(request: HtmxRequest, resend: Resend) -> HttpResponse:
     resend.created_by_id = request.user.pk
     try:
         with transaction.atomic():
-            resends.start(resend)
+            events.start_resend(resend)
             audit.record(Action.RESEND_STARTED, resend, user=request.user, note=_note(resend))
     except resends.AlreadyRunningError as other:
         messages.info(request, _("This resend was already started."))
