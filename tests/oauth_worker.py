@@ -1,10 +1,13 @@
-"""One worker process of the refresh race: `python -m tests.oauth_worker`, a JSON line a command.
+"""The worker processes of the refresh race: `python -m tests.oauth_worker 8`.
 
-Started by tests.oauth.test_processes against a database of its own.
+Started by tests.oauth.test_processes against a database of its own. Each connection to the printed
+port is a process of its own, which takes a JSON line a command: forked, because the imports take
+longer than the race.
 """
 
 import json
 import os
+import socket
 import sys
 from datetime import timedelta
 from typing import Any
@@ -17,6 +20,8 @@ django.setup()
 
 # Models can be imported only now.
 from django.contrib.auth import get_user_model  # noqa: E402
+from django.core.management import call_command  # noqa: E402
+from django.db import connections  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
 from webhooks import oauth  # noqa: E402
@@ -74,13 +79,31 @@ COMMANDS = {"begin": begin, "finish": finish, "expire": expire, "use": use, "cou
 
 
 def main() -> None:
-    for line in sys.stdin:
-        command = json.loads(line)
-        try:
-            answer = COMMANDS[command.pop("do")](**command)
-        except Exception as error:
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(answer), flush=True)
+    call_command("migrate", verbosity=0)
+    connections.close_all()
+    count = int(sys.argv[1])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        print(server.getsockname()[1], flush=True)
+        for _ in range(count):
+            connection, _address = server.accept()
+            with connection:
+                if os.fork() == 0:
+                    server.close()
+                    obey(connection)
+                    os._exit(0)
+    for _ in range(count):
+        os.wait()
+
+
+def obey(connection: socket.socket) -> None:
+    with connection.makefile("rw") as lines:
+        for line in lines:
+            command = json.loads(line)
+            try:
+                answer = COMMANDS[command.pop("do")](**command)
+            except Exception as error:
+                answer = {"error": f"{type(error).__name__}: {error}"}
+            print(json.dumps(answer), file=lines, flush=True)
 
 
 if __name__ == "__main__":

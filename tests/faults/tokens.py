@@ -92,15 +92,13 @@ def _check_untouched(world: World) -> None:
 
 @fault("F29", "401 storm and a refresh race", databases=BOTH)
 def race(world: World) -> None:
-    from tests.oauth.test_processes import Worker
+    from tests.oauth.test_processes import running_workers
 
     get_user_model().objects.all().delete()
     with ExitStack() as stack:
         provider = stack.enter_context(running_provider([oauth.default_callback_url()]))
         receiver = stack.enter_context(running_receiver(provider=provider))
-        workers = [Worker(dict(os.environ)) for _ in range(_PROCESSES)]
-        for worker in workers:
-            stack.callback(worker.close)
+        workers = stack.enter_context(running_workers(os.environ, _PROCESSES))
         url = f"{receiver.url}/bearer/"
         fields = {
             "url": url,

@@ -5,10 +5,12 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,24 +27,16 @@ ROUNDS = int(os.environ.get("OAUTH_ROUNDS", "20"))
 class Worker:
     """A process that does what it is told, line by line."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.oauth_worker"],
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+    def __init__(self, port: int) -> None:
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            self._lines = connection.makefile("rw")
 
     def tell(self, do: str, **arguments: Any) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
-        self._process.stdin.flush()
+        self._lines.write(json.dumps({"do": do, **arguments}) + "\n")
+        self._lines.flush()
 
     def hear(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        answer: dict[str, Any] = json.loads(self._lines.readline())
         assert "error" not in answer, answer
         return answer
 
@@ -51,20 +45,28 @@ class Worker:
         return self.hear()
 
     def close(self) -> None:
-        with self._process as process:
-            assert process.stdin is not None
-            process.stdin.close()
+        self._lines.close()
+
+
+@contextmanager
+def running_workers(environment: Mapping[str, str], count: int) -> Iterator[list[Worker]]:
+    """Run worker processes on the database of that environment, whose tables they make."""
+    command = [sys.executable, "-m", "tests.oauth_worker", str(count)]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+    ) as started:
+        assert started.stdout is not None
+        port = int(started.stdout.readline())
+        workers = [Worker(port) for _ in range(count)]
+        yield workers
+        for worker in workers:
+            worker.close()
 
 
 @pytest.fixture
 def workers(database_url: str) -> Iterator[list[Worker]]:
-    environment = {**os.environ, "DATABASE_URL": database_url}
-    command = [sys.executable, "manage.py", "migrate", "--verbosity=0"]
-    subprocess.run(command, cwd=ROOT, env=environment, check=True)
-    started = [Worker(environment) for _ in range(PROCESSES)]
-    yield started
-    for worker in started:
-        worker.close()
+    with running_workers({**os.environ, "DATABASE_URL": database_url}, PROCESSES) as started:
+        yield started
 
 
 @pytest.mark.timeout(120 + 5 * ROUNDS)

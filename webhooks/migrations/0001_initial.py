@@ -84,29 +84,6 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
-            name='Delivery',
-            fields=[
-                ('id', models.CharField(default=webhooks.models.ids.delivery_id, editable=False, max_length=30, primary_key=True, serialize=False)),
-                ('status', models.CharField(choices=[('pending', 'Waiting'), ('sending', 'Sending'), ('succeeded', 'Succeeded'), ('failed', 'Failed'), ('held', 'On hold'), ('parked', 'Stuck'), ('cancelled', 'Cancelled')], default='pending', max_length=10, verbose_name='Status')),
-                ('trigger', models.CharField(choices=[('event', 'Event'), ('test', 'Test'), ('resent', 'Resent'), ('bulk', 'Resent in bulk'), ('edited', 'Edited and resent')], default='event', max_length=10, verbose_name='Trigger')),
-                ('hold_reason', models.CharField(blank=True, choices=[('paused', 'Webhook paused'), ('reauthorization', 'Needs re-authorization'), ('misconfigured', 'OAuth misconfigured'), ('no_token', 'No access token yet')], default='', max_length=16)),
-                ('next_attempt_at', models.DateTimeField(blank=True, null=True, verbose_name='Next attempt')),
-                ('attempt_count', models.PositiveSmallIntegerField(default=0, verbose_name='Attempts')),
-                ('failure_count', models.PositiveSmallIntegerField(default=0)),
-                ('unknown_count', models.PositiveSmallIntegerField(default=0)),
-                ('lease', models.CharField(blank=True, default='', max_length=32)),
-                ('outcome', models.CharField(blank=True, choices=[('succeeded', 'Succeeded'), ('server_error', 'Server error'), ('throttled', 'Asked to slow down'), ('timeout', 'Timed out'), ('network', 'Network error'), ('tls', 'TLS error'), ('protocol', 'Invalid response'), ('unauthorized', 'Authorization refused'), ('refused', 'Refused'), ('rejected', 'Rejected by the success rule'), ('redirect', 'Redirect, not followed'), ('gone', 'Gone'), ('blocked', 'Blocked by the network guard'), ('unknown', 'Unknown: the process died')], default='', max_length=16)),
-                ('status_code', models.PositiveSmallIntegerField(blank=True, null=True, verbose_name='Response code')),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('finished_at', models.DateTimeField(blank=True, null=True)),
-            ],
-            options={
-                'verbose_name': 'delivery',
-                'verbose_name_plural': 'delivery log',
-                'ordering': ['-id'],
-            },
-        ),
-        migrations.CreateModel(
             name='EncryptionCanary',
             fields=[
                 ('id', models.PositiveSmallIntegerField(default=1, primary_key=True, serialize=False)),
@@ -174,7 +151,20 @@ class Migration(migrations.Migration):
                 'verbose_name_plural': 'webhooks',
                 'ordering': ['name', 'pk'],
                 'permissions': [('view_payload', 'Can see payloads'), ('test_webhook', 'Can send tests and resend'), ('authorize_webhook', 'Can get, refresh and clear access tokens')],
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('timeout_seconds__gte', 1), ('timeout_seconds__lte', 60)), name='webhook_timeout_range', violation_error_message='The timeout is between 1 and 60 seconds.'),
+                    models.CheckConstraint(condition=models.Q(models.Q(('is_active', True), ('pause_reason', '')), models.Q(models.Q(('pause_reason', ''), _negated=True), ('is_active', False)), _connector='OR'), name='webhook_paused_has_reason', violation_error_message='A paused webhook has a reason and an active one none.'),
+                ],
             },
+        ),
+        migrations.AddField(
+            model_name='credential',
+            name='webhook',
+            field=models.OneToOneField(blank=True, editable=False, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='own_credential', to='webhooks.webhook', to_field='uid'),
+        ),
+        migrations.AddConstraint(
+            model_name='credential',
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('name', ''), ('webhook__isnull', False)), models.Q(('webhook', None), models.Q(('name', ''), _negated=True)), _connector='OR'), name='credential_own_or_named', violation_error_message='Enter a name.'),
         ),
         migrations.CreateModel(
             name='ApiKey',
@@ -217,6 +207,72 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='Event',
+            fields=[
+                ('id', models.CharField(default=webhooks.models.ids.event_id, editable=False, max_length=30, primary_key=True, serialize=False)),
+                ('type', models.CharField(max_length=100, verbose_name='Type')),
+                ('payload', models.BinaryField(verbose_name='Payload')),
+                ('occurred_at', models.DateTimeField(verbose_name='Occurred at')),
+                ('filtered_count', models.PositiveIntegerField(default=0)),
+                ('idempotency_key', models.CharField(blank=True, max_length=255, null=True)),
+                ('fingerprint', models.CharField(blank=True, default='', max_length=64)),
+                ('source', models.CharField(blank=True, default='', max_length=100, verbose_name='Source')),
+                ('copy_of', models.CharField(blank=True, db_default='', default='', max_length=30)),
+                ('call_id', models.CharField(blank=True, max_length=128, null=True, verbose_name='Call id')),
+                ('caller_digits', models.CharField(blank=True, max_length=20, null=True)),
+                ('callee_digits', models.CharField(blank=True, max_length=20, null=True)),
+                ('client_digits', models.CharField(blank=True, max_length=20, null=True)),
+                ('company_digits', models.CharField(blank=True, max_length=20, null=True)),
+                ('created_at', models.DateTimeField(auto_now_add=True)),
+            ],
+            options={
+                'verbose_name': 'event',
+                'verbose_name_plural': 'events',
+                'indexes': [models.Index(fields=['type', '-id'], name='event_by_type'), models.Index(condition=models.Q(('call_id__isnull', False)), fields=['call_id', '-id'], name='event_call_id'), models.Index(condition=models.Q(('caller_digits__isnull', False)), fields=['caller_digits', '-id'], name='event_caller_digits'), models.Index(condition=models.Q(('callee_digits__isnull', False)), fields=['callee_digits', '-id'], name='event_callee_digits'), models.Index(condition=models.Q(('client_digits__isnull', False)), fields=['client_digits', '-id'], name='event_client_digits'), models.Index(condition=models.Q(('company_digits__isnull', False)), fields=['company_digits', '-id'], name='event_company_digits')],
+            },
+        ),
+        migrations.CreateModel(
+            name='Delivery',
+            fields=[
+                ('id', models.CharField(default=webhooks.models.ids.delivery_id, editable=False, max_length=30, primary_key=True, serialize=False)),
+                ('status', models.CharField(choices=[('pending', 'Waiting'), ('sending', 'Sending'), ('succeeded', 'Succeeded'), ('failed', 'Failed'), ('held', 'On hold'), ('parked', 'Stuck'), ('cancelled', 'Cancelled')], default='pending', max_length=10, verbose_name='Status')),
+                ('trigger', models.CharField(choices=[('event', 'Event'), ('test', 'Test'), ('resent', 'Resent'), ('bulk', 'Resent in bulk'), ('edited', 'Edited and resent')], default='event', max_length=10, verbose_name='Trigger')),
+                ('hold_reason', models.CharField(blank=True, choices=[('paused', 'Webhook paused'), ('reauthorization', 'Needs re-authorization'), ('misconfigured', 'OAuth misconfigured'), ('no_token', 'No access token yet')], default='', max_length=16)),
+                ('next_attempt_at', models.DateTimeField(blank=True, null=True, verbose_name='Next attempt')),
+                ('attempt_count', models.PositiveSmallIntegerField(default=0, verbose_name='Attempts')),
+                ('failure_count', models.PositiveSmallIntegerField(default=0)),
+                ('unknown_count', models.PositiveSmallIntegerField(default=0)),
+                ('lease', models.CharField(blank=True, default='', max_length=32)),
+                ('outcome', models.CharField(blank=True, choices=[('succeeded', 'Succeeded'), ('server_error', 'Server error'), ('throttled', 'Asked to slow down'), ('timeout', 'Timed out'), ('network', 'Network error'), ('tls', 'TLS error'), ('protocol', 'Invalid response'), ('unauthorized', 'Authorization refused'), ('refused', 'Refused'), ('rejected', 'Rejected by the success rule'), ('redirect', 'Redirect, not followed'), ('gone', 'Gone'), ('blocked', 'Blocked by the network guard'), ('unknown', 'Unknown: the process died')], default='', max_length=16)),
+                ('status_code', models.PositiveSmallIntegerField(blank=True, null=True, verbose_name='Response code')),
+                ('created_at', models.DateTimeField(auto_now_add=True)),
+                ('finished_at', models.DateTimeField(blank=True, null=True)),
+                ('event', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, related_name='deliveries', to='webhooks.event')),
+                ('webhook', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='deliveries', to='webhooks.webhook')),
+            ],
+            options={
+                'verbose_name': 'delivery',
+                'verbose_name_plural': 'delivery log',
+                'ordering': ['-id'],
+                'indexes': [
+                    models.Index(condition=models.Q(('status', 'pending')), fields=['webhook', 'next_attempt_at'], name='delivery_due'),
+                    models.Index(condition=models.Q(('status', 'pending')), fields=['webhook', 'id'], name='delivery_in_order'),
+                    models.Index(condition=models.Q(('next_attempt_at__gt', datetime.datetime(2000, 1, 1, 0, 0, tzinfo=datetime.timezone.utc)), ('status', 'pending')), fields=['next_attempt_at'], name='delivery_due_by_time'),
+                    models.Index(condition=models.Q(('status', 'sending')), fields=['webhook', 'next_attempt_at'], name='delivery_leased'),
+                    models.Index(condition=models.Q(('status', 'held')), fields=['webhook', 'id'], name='delivery_held'),
+                    models.Index(condition=models.Q(('status', 'pending'), ('trigger', 'test')), fields=['next_attempt_at'], name='delivery_tests'),
+                    models.Index(condition=models.Q(('status', 'pending'), ('unknown_count__gte', 2)), fields=['webhook', 'next_attempt_at'], name='delivery_quarantined'),
+                    models.Index(condition=models.Q(('status__in', ['failed', 'held', 'parked', 'cancelled'])), fields=['status', '-id'], name='delivery_exceptional'),
+                    models.Index(fields=['webhook', '-id'], name='delivery_by_webhook'),
+                    models.Index(condition=models.Q(('status_code__lt', 200), ('status_code__gte', 300), _connector='OR'), fields=['status_code', '-id'], name='delivery_by_bad_code'),
+                    models.Index(condition=models.Q(('trigger__in', ['test', 'resent', 'bulk', 'edited'])), fields=['trigger', '-id'], name='delivery_by_trigger'),
+                ],
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(models.Q(('next_attempt_at__isnull', False), ('status__in', ['pending', 'sending'])), models.Q(models.Q(('status__in', ['pending', 'sending']), _negated=True), ('next_attempt_at__isnull', True)), _connector='OR'), name='delivery_due_when_open', violation_error_message='Only a delivery that waits or is sent has a due time.'),
+                ],
+            },
+        ),
+        migrations.CreateModel(
             name='Attempt',
             fields=[
                 ('id', models.BigAutoField(primary_key=True, serialize=False)),
@@ -245,31 +301,6 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
-            name='Event',
-            fields=[
-                ('id', models.CharField(default=webhooks.models.ids.event_id, editable=False, max_length=30, primary_key=True, serialize=False)),
-                ('type', models.CharField(max_length=100, verbose_name='Type')),
-                ('payload', models.BinaryField(verbose_name='Payload')),
-                ('occurred_at', models.DateTimeField(verbose_name='Occurred at')),
-                ('filtered_count', models.PositiveIntegerField(default=0)),
-                ('idempotency_key', models.CharField(blank=True, max_length=255, null=True)),
-                ('fingerprint', models.CharField(blank=True, default='', max_length=64)),
-                ('source', models.CharField(blank=True, default='', max_length=100, verbose_name='Source')),
-                ('copy_of', models.CharField(blank=True, db_default='', default='', max_length=30)),
-                ('call_id', models.CharField(blank=True, max_length=128, null=True, verbose_name='Call id')),
-                ('caller_digits', models.CharField(blank=True, max_length=20, null=True)),
-                ('callee_digits', models.CharField(blank=True, max_length=20, null=True)),
-                ('client_digits', models.CharField(blank=True, max_length=20, null=True)),
-                ('company_digits', models.CharField(blank=True, max_length=20, null=True)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-            ],
-            options={
-                'verbose_name': 'event',
-                'verbose_name_plural': 'events',
-                'indexes': [models.Index(fields=['type', '-id'], name='event_by_type'), models.Index(condition=models.Q(('call_id__isnull', False)), fields=['call_id', '-id'], name='event_call_id'), models.Index(condition=models.Q(('caller_digits__isnull', False)), fields=['caller_digits', '-id'], name='event_caller_digits'), models.Index(condition=models.Q(('callee_digits__isnull', False)), fields=['callee_digits', '-id'], name='event_callee_digits'), models.Index(condition=models.Q(('client_digits__isnull', False)), fields=['client_digits', '-id'], name='event_client_digits'), models.Index(condition=models.Q(('company_digits__isnull', False)), fields=['company_digits', '-id'], name='event_company_digits')],
-            },
-        ),
-        migrations.CreateModel(
             name='IdempotencyKey',
             fields=[
                 ('key', models.CharField(max_length=255, primary_key=True, serialize=False)),
@@ -278,11 +309,6 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'idempotency key',
             },
-        ),
-        migrations.AddField(
-            model_name='delivery',
-            name='event',
-            field=models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, related_name='deliveries', to='webhooks.event'),
         ),
         migrations.CreateModel(
             name='WebhookState',
@@ -323,6 +349,9 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'resend',
                 'ordering': ['-id'],
+                'indexes': [
+                    models.Index(condition=models.Q(('status', 'running')), fields=['id'], name='resend_running'),
+                ],
             },
         ),
         migrations.CreateModel(
@@ -354,6 +383,11 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'incident',
                 'ordering': ['-id'],
+                'constraints': [
+                    models.UniqueConstraint(condition=models.Q(('closed_at', None)), fields=('webhook', 'kind'), name='incident_open_once', violation_error_message='This webhook has an open incident of this kind.'),
+                    models.UniqueConstraint(condition=models.Q(('closed_at', None)), fields=('credential', 'kind'), name='incident_of_credential_open_once', violation_error_message='This connection has an open incident of this kind.'),
+                    models.CheckConstraint(condition=models.Q(models.Q(('credential__isnull', False), ('webhook', None)), models.Q(('credential', None), ('webhook__isnull', False)), _connector='OR'), name='incident_of_one', violation_error_message='An incident is about a webhook or a connection.'),
+                ],
             },
         ),
         migrations.CreateModel(
@@ -379,17 +413,13 @@ class Migration(migrations.Migration):
             ],
             options={
                 'verbose_name': 'hourly count',
+                'indexes': [
+                    models.Index(fields=['hour'], name='hourly_count_by_hour'),
+                ],
+                'constraints': [
+                    models.UniqueConstraint(fields=('webhook', 'hour', 'outcome', 'duration_step'), name='hourly_count_once', violation_error_message='This hour is counted already.'),
+                ],
             },
-        ),
-        migrations.AddField(
-            model_name='delivery',
-            name='webhook',
-            field=models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='deliveries', to='webhooks.webhook'),
-        ),
-        migrations.AddField(
-            model_name='credential',
-            name='webhook',
-            field=models.OneToOneField(blank=True, editable=False, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='own_credential', to='webhooks.webhook', to_field='uid'),
         ),
         migrations.CreateModel(
             name='AuditEntry',
@@ -410,6 +440,10 @@ class Migration(migrations.Migration):
                 'verbose_name': 'audit entry',
                 'verbose_name_plural': 'audit trail',
                 'ordering': ['-id'],
+                'indexes': [
+                    models.Index(fields=['object_type', 'object_id', '-id'], name='audit_by_object'),
+                    models.Index(fields=['webhook', '-id'], name='audit_by_webhook'),
+                ],
             },
         ),
         migrations.CreateModel(
@@ -515,97 +549,5 @@ class Migration(migrations.Migration):
                 'ordering': ['-pk'],
                 'indexes': [models.Index(fields=['credential', '-id'], name='exchange_by_credential')],
             },
-        ),
-        migrations.AddConstraint(
-            model_name='webhook',
-            constraint=models.CheckConstraint(condition=models.Q(('timeout_seconds__gte', 1), ('timeout_seconds__lte', 60)), name='webhook_timeout_range', violation_error_message='The timeout is between 1 and 60 seconds.'),
-        ),
-        migrations.AddConstraint(
-            model_name='webhook',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('is_active', True), ('pause_reason', '')), models.Q(models.Q(('pause_reason', ''), _negated=True), ('is_active', False)), _connector='OR'), name='webhook_paused_has_reason', violation_error_message='A paused webhook has a reason and an active one none.'),
-        ),
-        migrations.AddIndex(
-            model_name='resend',
-            index=models.Index(condition=models.Q(('status', 'running')), fields=['id'], name='resend_running'),
-        ),
-        migrations.AddConstraint(
-            model_name='incident',
-            constraint=models.UniqueConstraint(condition=models.Q(('closed_at', None)), fields=('webhook', 'kind'), name='incident_open_once', violation_error_message='This webhook has an open incident of this kind.'),
-        ),
-        migrations.AddConstraint(
-            model_name='incident',
-            constraint=models.UniqueConstraint(condition=models.Q(('closed_at', None)), fields=('credential', 'kind'), name='incident_of_credential_open_once', violation_error_message='This connection has an open incident of this kind.'),
-        ),
-        migrations.AddConstraint(
-            model_name='incident',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('credential__isnull', False), ('webhook', None)), models.Q(('credential', None), ('webhook__isnull', False)), _connector='OR'), name='incident_of_one', violation_error_message='An incident is about a webhook or a connection.'),
-        ),
-        migrations.AddIndex(
-            model_name='hourlycount',
-            index=models.Index(fields=['hour'], name='hourly_count_by_hour'),
-        ),
-        migrations.AddConstraint(
-            model_name='hourlycount',
-            constraint=models.UniqueConstraint(fields=('webhook', 'hour', 'outcome', 'duration_step'), name='hourly_count_once', violation_error_message='This hour is counted already.'),
-        ),
-        migrations.AddIndex(
-            model_name='delivery',
-            index=models.Index(condition=models.Q(('status', 'pending')), fields=['webhook', 'next_attempt_at'], name='delivery_due'),
-        ),
-        migrations.AddIndex(
-            model_name='delivery',
-            index=models.Index(condition=models.Q(('status', 'pending')), fields=['webhook', 'id'], name='delivery_in_order'),
-        ),
-        migrations.AddIndex(
-            model_name='delivery',
-            index=models.Index(condition=models.Q(('next_attempt_at__gt', datetime.datetime(2000, 1, 1, 0, 0, tzinfo=datetime.timezone.utc)), ('status', 'pending')), fields=['next_attempt_at'], name='delivery_due_by_time'),
-        ),
-        migrations.AddIndex(
-            model_name='delivery',
-            index=models.Index(condition=models.Q(('status', 'sending')), fields=['webhook', 'next_attempt_at'], name='delivery_leased'),
-        ),
-        migrations.AddIndex(
-            model_name='delivery',
-            index=models.Index(condition=models.Q(('status', 'held')), fields=['webhook', 'id'], name='delivery_held'),
-        ),
-        migrations.AddIndex(
-            model_name='delivery',
-            index=models.Index(condition=models.Q(('status', 'pending'), ('trigger', 'test')), fields=['next_attempt_at'], name='delivery_tests'),
-        ),
-        migrations.AddIndex(
-            model_name='delivery',
-            index=models.Index(condition=models.Q(('status', 'pending'), ('unknown_count__gte', 2)), fields=['webhook', 'next_attempt_at'], name='delivery_quarantined'),
-        ),
-        migrations.AddIndex(
-            model_name='delivery',
-            index=models.Index(condition=models.Q(('status__in', ['failed', 'held', 'parked', 'cancelled'])), fields=['status', '-id'], name='delivery_exceptional'),
-        ),
-        migrations.AddIndex(
-            model_name='delivery',
-            index=models.Index(fields=['webhook', '-id'], name='delivery_by_webhook'),
-        ),
-        migrations.AddIndex(
-            model_name='delivery',
-            index=models.Index(condition=models.Q(('status_code__lt', 200), ('status_code__gte', 300), _connector='OR'), fields=['status_code', '-id'], name='delivery_by_bad_code'),
-        ),
-        migrations.AddIndex(
-            model_name='delivery',
-            index=models.Index(condition=models.Q(('trigger__in', ['test', 'resent', 'bulk', 'edited'])), fields=['trigger', '-id'], name='delivery_by_trigger'),
-        ),
-        migrations.AddConstraint(
-            model_name='delivery',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('next_attempt_at__isnull', False), ('status__in', ['pending', 'sending'])), models.Q(models.Q(('status__in', ['pending', 'sending']), _negated=True), ('next_attempt_at__isnull', True)), _connector='OR'), name='delivery_due_when_open', violation_error_message='Only a delivery that waits or is sent has a due time.'),
-        ),
-        migrations.AddConstraint(
-            model_name='credential',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('name', ''), ('webhook__isnull', False)), models.Q(('webhook', None), models.Q(('name', ''), _negated=True)), _connector='OR'), name='credential_own_or_named', violation_error_message='Enter a name.'),
-        ),
-        migrations.AddIndex(
-            model_name='auditentry',
-            index=models.Index(fields=['object_type', 'object_id', '-id'], name='audit_by_object'),
-        ),
-        migrations.AddIndex(
-            model_name='auditentry',
-            index=models.Index(fields=['webhook', '-id'], name='audit_by_webhook'),
         ),
     ]
