@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from django.db import Error as DatabaseError
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -77,8 +77,10 @@ __all__ = [
 # How long a rotated signing secret still signs.
 _ROTATION_HOURS = 24
 ENDED = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
-# How long a group waits for another transaction with one of its idempotency keys.
+# How long a group waits for another transaction with one of its idempotency keys, and then one
+# event alone or a batch: whoever sends it again waits in one more thread of the web server.
 _LOCK_TIMEOUT_MS = 500
+_LOCK_TIMEOUT_ALONE_MS = 10_000
 
 
 def publish(
@@ -102,18 +104,19 @@ def publish_many(items: Iterable[NewEvent]) -> list[Published]:
     wanted = list(items)
     for item in wanted:
         check(item)
-    is_alone = len(wanted) == 1 and queue.backend().ACCEPTS_AT_ONCE and connection.get_autocommit()
-    published = _accept_alone(wanted[0]) if is_alone else accept(wanted)
+    published = [_accept_alone(wanted[0])] if len(wanted) == 1 else accept(wanted)
     _notify_of(published)
     return published
 
 
-def _accept_alone(item: NewEvent) -> list[Published]:
+def _accept_alone(item: NewEvent, *, lock_timeout_ms: int = 0) -> Published:
     """Accept with one statement that is its own transaction: without BEGIN and COMMIT around."""
-    [result] = accept_at_once([item])
+    result: Published | InvalidEventError | None = None
+    if queue.backend().ACCEPTS_AT_ONCE and connection.get_autocommit():
+        [result] = accept_at_once([item], lock_timeout_ms=lock_timeout_ms)
     if isinstance(result, InvalidEventError):
         raise result
-    return [result] if result else accept([item])
+    return result or accept([item])[0]
 
 
 def publish_each(items: Sequence[NewEvent]) -> list[Published | InvalidEventError]:
@@ -134,7 +137,7 @@ def publish_each(items: Sequence[NewEvent]) -> list[Published | InvalidEventErro
 
 @transaction.atomic
 def _accept_new(items: Sequence[NewEvent]) -> list[Published | InvalidEventError]:
-    accepted = accept_at_once(items)
+    accepted = accept_at_once(items, lock_timeout_ms=_LOCK_TIMEOUT_ALONE_MS)
     left = [item for item, result in zip(items, accepted, strict=True) if result is None]
     others = iter(accept_each(left) if left else ())
     return [result or next(others) for result in accepted]
@@ -150,7 +153,10 @@ def publish_together(item: NewEvent) -> Published:
     """
     check(item)
     published = None if connection.in_atomic_block else _together.submit(item)
-    return published or publish_many([item])[0]
+    if published is None:
+        published = _accept_alone(item, lock_timeout_ms=_LOCK_TIMEOUT_ALONE_MS)
+        _notify_of([published])
+    return published
 
 
 def _publish_group(items: Sequence[NewEvent]) -> list[Published | None]:
@@ -164,6 +170,9 @@ def _publish_group(items: Sequence[NewEvent]) -> list[Published | None]:
     except Exception as error:
         if isinstance(error, DatabaseError) and not connection.is_usable():
             # What was committed is not known.
+            raise
+        if isinstance(error, OperationalError) and not queue.backend().WRITES_IN_PARALLEL:
+            # SQLite's file is locked or full for every event, and each alone would wait once more.
             raise
         # Not its text: that of PostgreSQL goes on with what was to be written.
         logger.warning("group_failed events=%d error=%s", len(items), _kind(error))

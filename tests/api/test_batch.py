@@ -98,6 +98,16 @@ def test_a_line_that_is_no_json_fails_alone(send: Send) -> None:
     assert codes == [None, "not_json", "duplicate_key"]
 
 
+def test_only_the_first_of_many_long_lines_that_are_no_json_are_explained(send: Send) -> None:
+    # A comma after each event.
+    line = json.dumps({"type": "form.submitted", "payload": {"n": [1] * 5000}}).encode() + b","
+    answer = send(lines(*[line] * 10, event()), NDJSON)
+    said = [one["error"]["message"] for one in answer.json()["results"][:-1]]
+    assert len(set(said[:4])) == len(set(said[5:])) == 1
+    assert said[0] != said[9] == f"The text is not JSON: look at line 1, column {len(line)}."
+    assert answer.json()["results"][-1]["event_id"]
+
+
 def test_where_all_are_wrong_nothing_is_accepted(send: Send) -> None:
     answer = send([{}, {"type": "no.such", "payload": {}}])
     assert answer.status_code == 422

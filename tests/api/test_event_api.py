@@ -2,9 +2,10 @@
 
 import io
 import json
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ from hypothesis import strategies as st
 
 from tests.api.clients import CLIENTS
 from tests.waiting import eventually
+from webhooks import events as public
 from webhooks import tasks
 from webhooks.api import events
 from webhooks.delivery.group_commit import RareCalls
@@ -585,6 +587,28 @@ def test_a_database_that_does_not_answer_makes_a_clear_503(
     assert response["Retry-After"] == "5"
     assert "api_unavailable" in caplog.text
     assert "Traceback" not in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.database("sqlite")
+def test_a_file_that_is_locked_is_waited_for_once() -> None:
+    begun: list[str] = []
+
+    def note(execute: Any, statement: str, *arguments: Any) -> Any:
+        if statement.startswith("BEGIN"):
+            begun.append(statement)
+        return execute(statement, *arguments)
+
+    item = public.NewEvent("form.submitted", {})
+    with closing(sqlite3.connect(connection.settings_dict["NAME"])) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA busy_timeout = 1")
+        with connection.execute_wrapper(note), pytest.raises(OperationalError):
+            public.publish_together(item)
+    connection.close()
+    assert begun == ["BEGIN IMMEDIATE"]
+    assert public.publish_together(item).event_id
 
 
 def test_a_key_is_in_no_log(send: Any, plain_key: str, caplog: pytest.LogCaptureFixture) -> None:

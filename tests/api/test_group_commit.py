@@ -262,6 +262,57 @@ def test_a_batch_without_a_right_event_is_answered_by_a_process_that_knows_nothi
     assert error.code == "unknown_type"
 
 
+KEY = "INSERT INTO webhooks_idempotencykey VALUES (%s, %s)"
+_BLOCKED = "SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted"
+
+
+def test_events_take_their_keys_in_one_order_so_that_no_two_publishers_wait_for_each_other(
+    other: Any,
+) -> None:
+    other.execute("BEGIN")
+    other.execute(KEY, ["a", "evt_1"])
+    given = [public.NewEvent("form.submitted", {}, idempotency_key=key) for key in "ba"]
+
+    def publish() -> None:
+        try:
+            public.publish_many(given)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as threads:
+        try:
+            published = threads.submit(publish)
+            eventually(lambda: other.execute(_BLOCKED).fetchone() == (1,))
+            other.execute("SET LOCAL lock_timeout = '1s'")
+            # Which it would have, had it begun with the first of its events.
+            other.execute(KEY, ["b", "evt_1"])
+        finally:
+            other.execute("ROLLBACK")
+        published.result()
+    assert Event.objects.count() == 2
+
+
+@pytest.mark.parametrize("is_batch", [False, True])
+def test_a_key_that_is_held_for_long_makes_a_503(
+    other: Any, monkeypatch: pytest.MonkeyPatch, is_batch: bool
+) -> None:
+    monkeypatch.setattr(public, "_LOCK_TIMEOUT_ALONE_MS", 100)
+    other.execute("BEGIN")
+    other.execute(KEY, ["taken", "evt_1"])
+    plain = ApiKey.objects.issue("CRM")[1]
+    body = {"type": "form.submitted", "payload": {}, "idempotency_key": "taken"}
+    try:
+        answer = Client().post(
+            "/api/v1/events/batch" if is_batch else "/api/v1/events",
+            json.dumps([body] if is_batch else body),
+            content_type="application/json",
+            headers={"Authorization": f"Bearer {plain}"},
+        )
+    finally:
+        other.execute("ROLLBACK")
+    assert (answer.status_code, answer["Retry-After"]) == (503, "5")
+
+
 def test_what_is_inserted_at_once_ends_with_the_transaction_around_it() -> None:
     with transaction.atomic():
         [published] = fan_out.accept_at_once([fan_out.NewEvent("form.submitted", {})])

@@ -89,6 +89,16 @@ def test_another_address_is_left_to_django() -> None:
     assert client.post("/api/v1", b"", "application/json").status_code in {302, 404}
 
 
+@pytest.mark.parametrize("charset", ["none''utf-8", "none''utf%2D8"])
+def test_a_content_type_that_django_cannot_read_is_refused(
+    key: dict[str, str], charset: str
+) -> None:
+    body, media_type = json.dumps(BODY), f"application/json; charset*={charset}"
+    answer = WsgiClient().generic("POST", URL, body, media_type, headers=key)
+    assert answer.status_code == 415
+    assert answer.json()["error"]["code"] == "unsupported_media_type"
+
+
 @pytest.mark.parametrize("client_class", CLIENTS)
 def test_a_host_that_is_not_ours_is_refused(client_class: type[Client], key: Any) -> None:
     answer = client_class().post(URL, BODY, "application/json", headers=key | {"Host": "evil.test"})

@@ -96,7 +96,7 @@ class EventsFirst:
             return self._others(environ, start_response)
         # One that is too old, as after a night: a failover leaves it at a server that only reads.
         close_old_connections()
-        request = WSGIRequest(environ)
+        request = _request(environ)
         answer = self._api.answer(request)
         if answer is None:
             return self._others(environ, start_response)
@@ -108,6 +108,15 @@ class EventsFirst:
         status = f"{answer.status} {HTTPStatus(answer.status).phrase}"
         start_response(status, list(answer.headers.items()))
         return _Body(answer)
+
+
+def _request(environ: Environ) -> WSGIRequest:
+    try:
+        return WSGIRequest(environ)
+    except (LookupError, ValueError):
+        # Django reads no Content-Type whose parameter has an encoding that there is not (RFC 2231).
+        environ["CONTENT_TYPE"] = ""
+        return WSGIRequest(environ)
 
 
 class _Body:

@@ -25,8 +25,12 @@ _WORD = re.compile(r"[^\s,\]}:]{1,1000}")
 _MAX_EXPLAINED = 65_536
 
 
-def load_json(data: bytes) -> Any:
-    """Parse JSON strictly; raise DocumentError for repeated keys, NaN and everything else."""
+def load_json(data: bytes, *, is_explained: bool = True) -> Any:
+    """Parse JSON strictly; raise DocumentError for repeated keys, NaN and everything else.
+
+    Without `is_explained` an error has its place only: the search for more is far slower than the
+    parser.
+    """
     try:
         text = data.decode("utf-8-sig")
         return json.loads(text, object_pairs_hook=_unique_pairs, parse_constant=_refuse_constant)
@@ -35,7 +39,8 @@ def load_json(data: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise DocumentError(_("The text is not UTF-8."), code="not_json") from error
     except json.JSONDecodeError as error:
-        raise DocumentError(_explain(text, error), code="not_json") from error
+        sentence = _explain(text, error) if is_explained else _place_of(error)
+        raise DocumentError(sentence, code="not_json") from error
     except RecursionError as error:
         raise DocumentError(_("The JSON is nested too deeply."), code="not_json") from error
     except ValueError as error:
@@ -73,6 +78,10 @@ def _explain(text: str, error: json.JSONDecodeError) -> str:
             parse(text, has_places=False)
         except MappingError as found:
             return _("The text is not JSON. %(problem)s") % {"problem": found.problems[0].sentence}
+    return _place_of(error)
+
+
+def _place_of(error: json.JSONDecodeError) -> str:
     place = {"line": error.lineno, "column": error.colno}
     return _("The text is not JSON: look at line %(line)d, column %(column)d.") % place
 

@@ -118,7 +118,8 @@ def _cursor(*, has_arrays: bool = False) -> Iterator["psycopg.Cursor[Any]"]:
 
 def enqueue(events: Sequence[NewEventRow], deliveries: Sequence[NewDelivery]) -> None:
     """Insert events and their deliveries in the caller's transaction, due at once."""
-    of_events, of_deliveries = _columns_of(_OF_EVENT, events), _columns_of(_OF_DELIVERY, deliveries)
+    of_events = _columns_of(_OF_EVENT, _in_order(events))
+    of_deliveries = _columns_of(_OF_DELIVERY, deliveries)
     with _cursor(has_arrays=True) as cursor:
         if events and deliveries:
             cursor.execute(sql.INSERT_BOTH, [*of_events, *of_deliveries])
@@ -148,9 +149,7 @@ def enqueue_at_once(
     Returns the version of the subscriptions, and the events that were inserted with their
     deliveries: none unless the version is `version`, and none whose idempotency key is in use.
     """
-    # In the order of their keys, so that no two transactions wait for each other.
-    ordered = sorted(events, key=_key_of) if len(events) > 1 else events
-    parameters = [b"%d" % lock_timeout_ms, *_data_of(_OF_EVENT, ordered)]
+    parameters = [b"%d" % lock_timeout_ms, *_data_of(_OF_EVENT, _in_order(events))]
     parameters += [version.to_bytes(8, signed=True), *_data_of(_OF_DELIVERY, deliveries)]
     # Of this thread; `connection` looks it up with each use.
     own = connections[DEFAULT_DB_ALIAS]
@@ -214,6 +213,11 @@ def _leave_closed_connection(own: BaseDatabaseWrapper) -> None:
         if not poll.poll(0):
             return
     own.close()
+
+
+def _in_order(events: Sequence[NewEventRow]) -> Sequence[NewEventRow]:
+    """Return events in the order of their keys, so that no two transactions wait for each other."""
+    return sorted(events, key=_key_of) if len(events) > 1 else events
 
 
 def _key_of(event: NewEventRow) -> str:
