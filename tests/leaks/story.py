@@ -267,7 +267,7 @@ class Story:
         self.note_stored()
 
     def _attempts(self) -> int:
-        return len(self.site.read()["rows"]["attempt"]) // 2
+        return int(self.site.read()["attempts"])
 
     # Changes
 
