@@ -4,7 +4,7 @@ import datetime as dt
 import json
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -153,6 +153,17 @@ def test_an_event_published_in_no_transaction_keeps_to_the_same_rules() -> None:
     with pytest.raises(events.InvalidEventError):
         events.publish("call.incoming.after", {"call_id": "2", "bad": float("nan")})
     assert Event.objects.count() == 2
+
+
+def test_a_key_whose_event_was_deleted_by_hand_is_free() -> None:
+    before = events.publish("call.incoming.after", {}, idempotency_key="k")
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM webhooks_event")
+    items = [events.NewEvent("call.incoming.after", {"n": key}, key) for key in "ak"]
+    published = events.publish_many(items)
+    assert [one.is_duplicate for one in published] == [False, False]
+    assert published[1].event_id != before.event_id
+    assert events.publish_many(items)[1] == published[1]._replace(is_duplicate=True)
 
 
 def test_a_batch_with_a_repeated_key_makes_one_event() -> None:

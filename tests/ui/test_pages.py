@@ -111,6 +111,7 @@ def test_a_page_loads_less_than_110_kb_of_our_css_and_scripts(
         assert sum(files.values()) < BUDGET_BYTES, (page, files)
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_a_page_links_the_style_sheets_that_its_classes_need(browser: Client, scene: Scene) -> None:
     everything = {

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Count, Q, TextField
+from django.db.models import Count, Exists, OuterRef, Q, TextField
 from django.db.models.functions import Cast
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -219,11 +219,18 @@ def _inserted(items: Sequence[NewEvent], insert: Callable[["_Batch"], list[_T]])
     try:
         return _write(_Batch(items, known), insert)
     except IntegrityError:
-        # Another process used the same idempotency key a moment ago.
+        # Another process used the same idempotency key a moment ago, or its event is gone.
         again = _known_events(items)
-        if again == known:
+        if again == known and not _free_keys(items):
             raise
         return _write(_Batch(items, again), insert)
+
+
+def _free_keys(items: Sequence[NewEvent]) -> bool:
+    """Delete keys whose events were deleted without them, as by hand; return whether there were."""
+    event = Event.objects.filter(pk=OuterRef("event_id"))
+    used = IdempotencyKey.objects.filter(key__in=_keys_of(items))
+    return used.exclude(Exists(event)).delete()[0] > 0
 
 
 @transaction.atomic
@@ -239,7 +246,7 @@ class _KnownEvent(NamedTuple):
 
 
 def _known_events(items: Sequence[NewEvent]) -> dict[str, _KnownEvent]:
-    keys = {item.idempotency_key for item in items if item.idempotency_key}
+    keys = _keys_of(items)
     if not keys:
         return {}
     rows = IdempotencyKey.objects.filter(key__in=keys)
@@ -247,6 +254,10 @@ def _known_events(items: Sequence[NewEvent]) -> dict[str, _KnownEvent]:
         str(key): _KnownEvent(event_id, fingerprint)
         for key, event_id, fingerprint in rows.values_list("key", "event", "event__fingerprint")
     }
+
+
+def _keys_of(items: Sequence[NewEvent]) -> set[str]:
+    return {item.idempotency_key for item in items if item.idempotency_key}
 
 
 class _Batch:
