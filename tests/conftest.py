@@ -7,6 +7,7 @@ every other test runs once, on one worker or another. Plain `pytest` runs on SQL
 
 import atexit
 import gc
+import importlib
 import itertools
 import os
 import shutil
@@ -15,7 +16,7 @@ import tempfile
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -156,13 +157,31 @@ def pytest_testnodedown(node: Any) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Iterator[None]:
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
     """Collect no garbage meanwhile: nearly all that is made stays."""
     gc.disable()
     try:
+        if _WORKER and session.config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+            _import_tests(is_quick=session.config.option.quick)
         return (yield)
     finally:
         gc.enable()
+
+
+def _import_tests(*, is_quick: bool) -> None:
+    """Import all tests, each worker from another one on.
+
+    In a new clone each then compiles its share of them, and finds those of the others compiled.
+    """
+    files = sorted(Path(__file__).parent.rglob("test_*.py"))
+    begin = len(files) * _NUMBER // _WORKERS
+    for file in files[begin:] + files[:begin]:
+        if is_quick and BROWSER in file.parents:
+            continue
+        name = ".".join(file.relative_to(BROWSER.parents[1]).with_suffix("").parts)
+        # The collection says what is wrong with a file.
+        with suppress(Exception):
+            importlib.import_module(name)
 
 
 def pytest_collection_finish() -> None:

@@ -148,6 +148,7 @@ def test_a_token_of_two_lines_makes_no_request(token: str) -> None:
         make_plan(make_webhook(), BearerAuthorization(token, "Bearer"))
 
 
+@pytest.mark.once
 @pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_a_hostile_header_adds_no_other_on_the_wire() -> None:
@@ -184,6 +185,7 @@ def test_a_cell_is_text_to_every_spreadsheet() -> None:
     assert [one for one in made if one.startswith(FORMULA) or not one.isprintable()] == []
 
 
+@pytest.mark.once
 @pytest.mark.slow
 @pytest.mark.django_db
 def test_an_export_keeps_its_rows_and_columns() -> None:
