@@ -284,7 +284,7 @@ def test_services_of_compose_deliver_together_and_stop_cleanly(
 
     deployment.run(*manage, "publish", "form.submitted", "--payload", "-", given='{"name": "A"}')
 
-    assert receiver.wait_for(1, timeout=20)[0].json()["name"] == "A"
+    assert receiver.wait_for(1, timeout=60)[0].json()["name"] == "A"
     for name, process in deployment.processes.items():
         process.send_signal(signal.SIGTERM)
         assert process.wait(STOP_SECONDS) == 0, f"{name}: {deployment.log(name)}"

@@ -37,7 +37,7 @@ def manage(database_url: str, *arguments: str) -> "subprocess.CompletedProcess[s
         env={**os.environ, "DATABASE_URL": database_url},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
 
 

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+from typing import Any
 
 import pytest
 from django.db import connection, transaction
@@ -153,6 +154,25 @@ def test_an_event_published_in_no_transaction_keeps_to_the_same_rules() -> None:
     with pytest.raises(events.InvalidEventError):
         events.publish("call.incoming.after", {"call_id": "2", "bad": float("nan")})
     assert Event.objects.count() == 2
+
+
+def test_others_may_use_one_key_after_another_while_a_batch_is_written() -> None:
+    others = ["a", "b"]
+    is_other = False
+
+    def publish_another(execute: Any, statement: str, *arguments: Any) -> Any:
+        nonlocal is_other
+        if statement.startswith("SAVEPOINT") and others and not is_other:
+            is_other = True
+            events.publish("call.incoming.after", {}, idempotency_key=others.pop())
+            is_other = False
+        return execute(statement, *arguments)
+
+    items = [events.NewEvent("call.incoming.after", {}, key) for key in "abc"]
+    with connection.execute_wrapper(publish_another):
+        published = events.publish_many(items)
+    assert [one.is_duplicate for one in published] == [True, True, False]
+    assert Event.objects.count() == 3
 
 
 def test_a_key_whose_event_was_deleted_by_hand_is_free() -> None:

@@ -20,7 +20,7 @@ from tests.sandbox import Receiver
 from tests.services import free_port, free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 60
+START_SECONDS = 180
 
 
 class Product:
@@ -78,8 +78,8 @@ class Product:
 
     def wait(self) -> int:
         """Wait until it ends by itself and return its exit code."""
-        code = self.process.wait(timeout=60)
-        self._reader.join(timeout=10)
+        code = self.process.wait(timeout=180)
+        self._reader.join(timeout=60)
         assert self.process.stdout is not None
         self.process.stdout.close()
         return code
@@ -99,17 +99,17 @@ class Product:
 
     def log_in(self, session: requests.Session, password: str) -> requests.Response:
         """Log in through the form, as a person does; return the page that follows."""
-        page = session.get(f"{self.url}/", timeout=10)
+        page = session.get(f"{self.url}/", timeout=60)
         token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.text)
         assert token, page.text
         form = {"username": "admin", "password": password, "csrfmiddlewaretoken": token[1]}
-        return session.post(page.url, form, headers={"Origin": self.url}, timeout=10)
+        return session.post(page.url, form, headers={"Origin": self.url}, timeout=60)
 
     def readiness(self) -> dict[str, str]:
         """Return what `/readyz` says once the first sweep has run."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while True:
-            answer = requests.get(f"{self.url}/readyz", timeout=10)
+            answer = requests.get(f"{self.url}/readyz", timeout=60)
             if answer.status_code == 200 or time.monotonic() > deadline:
                 found = answer.json()
                 return {key: found[key] for key in found if key not in _NO_STATES}
@@ -171,9 +171,9 @@ def test_first_start_shows_the_way_to_a_delivery_and_the_second_keeps_the_data(
     assert files
     for path in files:
         # Nobody collected them.
-        assert session.get(product.url + path, timeout=10).status_code == 200, path
+        assert session.get(product.url + path, timeout=60).status_code == 200, path
     published(product)
-    (received,) = receiver.wait_for(1, timeout=20)
+    (received,) = receiver.wait_for(1, timeout=60)
     credentials = base64.b64encode(b"demo-login:demo-password").decode()
     assert (received.path, received.status) == ("/basic/", 200)
     assert received.header("Authorization") == f"Basic {credentials}"
@@ -195,7 +195,7 @@ def test_first_start_shows_the_way_to_a_delivery_and_the_second_keeps_the_data(
     assert page.url == f"{second.url}/integrations/webhooks/"
     assert f"127.0.0.1:{second.port + 1}/basic/" in page.text
     published(second)
-    assert Receiver(f"http://127.0.0.1:{second.port + 1}").wait_for(1, timeout=20)
+    assert Receiver(f"http://127.0.0.1:{second.port + 1}").wait_for(1, timeout=60)
     assert set(second.readiness().values()) == {"ok"}
     assert second.stop() == 0
     assert "Traceback" not in second.output
@@ -229,7 +229,7 @@ def test_sandbox_ends_with_the_product_however_it_ends(
 
     product.stop(number)
 
-    gone, alive = psutil.wait_procs(children, timeout=10)
+    gone, alive = psutil.wait_procs(children, timeout=60)
     assert (len(gone), alive) == (2, [])
 
 

@@ -1,6 +1,7 @@
 """What holds for every page of the site: it answers, with few queries, and weighs little."""
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,15 +11,18 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import get_resolver, reverse
+from django.utils import timezone
 
 from tests.pages import NO_PAGES, PAGES, Page, Scene, url_names
 from tests.scenes import more_of
 from tests.scenes import scene as make_scene
-from webhooks.models import Webhook
+from webhooks.models import Delivery, Status, Webhook
 
 pytestmark = pytest.mark.django_db
 
-MAX_QUERIES = {"webhooks:status": 20}
+# 15, and one more that is asked while deliveries are late: whether an order keeps them.
+MAX_QUERIES = 16
+_OF_STATUS = 21
 BUDGET_BYTES = 110_000
 _OWN = [Path(folder) for folder in settings.STATICFILES_DIRS]
 
@@ -59,6 +63,10 @@ def _reversals(name: str) -> list[tuple[str, list[str]]]:
     return list(first[0])
 
 
+def _most(page: Page) -> int:
+    return _OF_STATUS if page.name == "webhooks:status" else MAX_QUERIES
+
+
 @pytest.mark.slow
 def test_every_page_answers_with_few_queries_however_many_rows_it_shows(
     browser: Client, scene: Scene
@@ -70,6 +78,9 @@ def test_every_page_answers_with_few_queries_however_many_rows_it_shows(
         assert answer.status_code == 200, (page, answer.headers.get("Location"))
         return len(made)
 
+    # On a slow machine they would be late at the second look only.
+    late = Delivery.objects.filter(status=Status.PENDING)
+    late.update(next_attempt_at=timezone.now() - timedelta(hours=1))
     # As after an edit: the trail is read only for what was saved since an event.
     Webhook.objects.get(pk=scene.webhook).save()
     for page in PAGES:
@@ -81,7 +92,7 @@ def test_every_page_answers_with_few_queries_however_many_rows_it_shows(
     wrong = [
         f"{page}: {few[page]}, then {many[page]}"
         for page in PAGES
-        if not many[page] <= few[page] <= MAX_QUERIES.get(page.name, 15)
+        if not many[page] <= few[page] <= _most(page)
     ]
     assert wrong == []
 

@@ -401,6 +401,11 @@ def _read_body(request: HttpRequest, *, limit: int) -> bytes:
     return body
 
 
+def internal_error() -> Answer:
+    message = _("Something went wrong here and is logged. Send the event again later.")
+    return RequestError(500, "internal", message).answer()
+
+
 def _incomplete() -> RequestError:
     return RequestError(400, "incomplete", _("The body ended too early."))
 

@@ -62,9 +62,11 @@ class EventApi:
         try:
             answer = events.ENDPOINTS[request.path_info](request)
         except Exception as error:
-            # As Django's own handler: one line in the log, and the page of its status.
+            # As Django's own handler: a line and a traceback in the log, and signals.
             failed = response_for_exception(request, error)
             answer = Answer(failed.status_code, failed.content, failed.headers)
+            if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                answer = events.internal_error()
         return answer._replace(
             headers={
                 **headers,

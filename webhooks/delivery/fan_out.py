@@ -216,14 +216,14 @@ def _subscriptions_of(types: Set[str]) -> _Subscriptions:
 
 def _inserted(items: Sequence[NewEvent], insert: Callable[["_Batch"], list[_T]]) -> list[_T]:
     known = _known_events(items)
-    try:
-        return _write(_Batch(items, known), insert)
-    except IntegrityError:
-        # Another process used the same idempotency key a moment ago, or its event is gone.
-        again = _known_events(items)
-        if again == known and not _free_keys(items):
-            raise
-        return _write(_Batch(items, again), insert)
+    while True:
+        try:
+            return _write(_Batch(items, known), insert)
+        except IntegrityError:
+            # Another process used one of the keys a moment ago, or the event of one is gone.
+            before, known = known, _known_events(items)
+            if known == before and not _free_keys(items):
+                raise
 
 
 def _free_keys(items: Sequence[NewEvent]) -> bool:
