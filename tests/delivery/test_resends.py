@@ -311,6 +311,7 @@ def worker() -> Iterator[Callable[[], Any]]:
     signals.task_postrun.disconnect(close)
 
 
+@pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_a_resend_goes_on_turn_by_turn_without_the_schedule(
     monkeypatch: Any, worker: Callable[[], Any]

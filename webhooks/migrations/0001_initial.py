@@ -68,7 +68,7 @@ class Migration(migrations.Migration):
                 ('uses_json_token_request', models.BooleanField(default=False, verbose_name='JSON token request')),
                 ('header_prefix', models.CharField(blank=True, default='Bearer', max_length=64, verbose_name='Header prefix')),
                 ('token_placement', models.CharField(choices=[('header', 'Header'), ('query', 'Query parameter')], default='header', max_length=8, verbose_name='Send the token in')),
-                ('token_header', models.CharField(blank=True, default='Authorization', max_length=64, verbose_name='Header name')),
+                ('token_header', models.CharField(blank=True, default='Authorization', max_length=64, verbose_name='Token header')),
                 ('token_query_parameter', models.CharField(blank=True, default='access_token', max_length=64, verbose_name='Query parameter')),
                 ('token_path', models.CharField(blank=True, default='', max_length=200, verbose_name='Path of the token in the answer')),
                 ('expired_status_codes', models.JSONField(blank=True, default=list, verbose_name='Status codes that mean the token expired')),

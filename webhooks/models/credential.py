@@ -151,7 +151,7 @@ class Credential(EditedRow):
         default=TokenPlacement.HEADER,
     )
     token_header = models.CharField(
-        _("Header name"), max_length=64, blank=True, default="Authorization"
+        _("Token header"), max_length=64, blank=True, default="Authorization"
     )
     token_query_parameter = models.CharField(
         _("Query parameter"), max_length=64, blank=True, default="access_token"
