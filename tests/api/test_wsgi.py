@@ -9,6 +9,7 @@ import pytest
 from django.core.handlers.wsgi import WSGIHandler
 from django.db import connection
 from django.test import Client, RequestFactory
+from django.urls import reverse
 
 from tests.api.clients import CLIENTS, WsgiClient, call
 from webhooks import events as public
@@ -97,6 +98,9 @@ def test_a_content_type_that_django_cannot_read_is_refused(
     answer = WsgiClient().generic("POST", URL, body, media_type, headers=key)
     assert answer.status_code == 415
     assert answer.json()["error"]["code"] == "unsupported_media_type"
+    page = WsgiClient().generic("POST", reverse("login"), "username=a", media_type)
+    # Without a CSRF token, as Django says.
+    assert page.status_code == 403
 
 
 @pytest.mark.parametrize("client_class", CLIENTS)

@@ -17,6 +17,7 @@ from django.db import close_old_connections
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils import translation
+from django.utils.http import parse_header_parameters
 from django.utils.log import log_response
 from django.utils.module_loading import import_string
 
@@ -94,11 +95,12 @@ class EventsFirst:
         self._api = EventApi()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        _leave_out_unreadable_type(environ)
         if environ.get("PATH_INFO") not in events.ENDPOINTS:
             return self._others(environ, start_response)
         # One that is too old, as after a night: a failover leaves it at a server that only reads.
         close_old_connections()
-        request = _request(environ)
+        request = WSGIRequest(environ)
         answer = self._api.answer(request)
         if answer is None:
             return self._others(environ, start_response)
@@ -112,13 +114,17 @@ class EventsFirst:
         return _Body(answer)
 
 
-def _request(environ: Environ) -> WSGIRequest:
-    try:
-        return WSGIRequest(environ)
-    except (LookupError, ValueError):
-        # Django reads no Content-Type whose parameter has an encoding that there is not (RFC 2231).
-        environ["CONTENT_TYPE"] = ""
-        return WSGIRequest(environ)
+def _leave_out_unreadable_type(environ: Environ) -> None:
+    """Take out a Content-Type that Django ends at, on whatever page.
+
+    That is one whose parameter has an encoding that there is not (RFC 2231).
+    """
+    media_type = environ.get("CONTENT_TYPE", "")
+    if "*" in media_type:
+        try:
+            parse_header_parameters(media_type)
+        except (LookupError, ValueError):
+            environ["CONTENT_TYPE"] = ""
 
 
 class _Body:
