@@ -3,23 +3,20 @@
 import datetime as dt
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import pytest
 from celery import signals
-from celery.contrib.testing.worker import start_worker
-from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.db import connections, transaction
+from django.db import connections
 from django.utils import timezone
 
-from config.celery import app
 from tests.factories import make_delivery, make_webhook
-from tests.waiting import eventually
 from webhooks import events, tasks
 from webhooks.delivery import queue, resends
+from webhooks.delivery.wakeup import ProcessWakeup
 from webhooks.models import (
     Delivery,
     HoldReason,
@@ -299,33 +296,44 @@ def test_a_big_batch_is_put_in_with_small_commits(monkeypatch: Any) -> None:
 
 
 @pytest.fixture
-def worker() -> Iterator[Callable[[], Any]]:
-    """Return what starts a Celery worker in a thread, which leaves no connection behind."""
+def asked(monkeypatch: Any) -> Iterator[list[tuple[int, bool]]]:
+    """Return the turns that the broker was asked for: whose it is, and whether it is for later."""
+    found: list[tuple[int, bool]] = []
 
-    def close(**_: Any) -> None:
-        connections.close_all()
+    def note(body: Any, headers: Any, **_: Any) -> None:
+        found.append((body[0][0], headers["eta"] is not None))
 
-    signals.task_postrun.connect(close)
-    queues = [settings.CELERY_TASK_DEFAULT_QUEUE]
-    yield partial(start_worker, app, pool="solo", queues=queues, perform_ping_check=False)
-    signals.task_postrun.disconnect(close)
+    monkeypatch.setattr(tasks, "wakeup", cache(ProcessWakeup))
+    signals.before_task_publish.connect(note, sender=tasks.advance_resend.name)
+    yield found
+    signals.before_task_publish.disconnect(note, sender=tasks.advance_resend.name)
 
 
-@pytest.mark.slow
-@pytest.mark.django_db(transaction=True)
-def test_a_resend_goes_on_turn_by_turn_without_the_schedule(
-    monkeypatch: Any, worker: Callable[[], Any]
+@pytest.mark.usefixtures("still_clock")
+def test_a_resend_asks_for_its_turns_until_it_ends(
+    asked: list[tuple[int, bool]], django_capture_on_commit_callbacks: Any
 ) -> None:
-    monkeypatch.setattr(tasks, "_TURN_SECONDS", 0.1)
     webhook = make_webhook()
-    for _ in range(4):
+    for _ in range(3):
         finished(webhook)
-    with transaction.atomic():
+    with django_capture_on_commit_callbacks(execute=True):
         resend = events.start_resend(resend_of(webhook, rate=2))
-    with worker():
-        eventually(lambda: Resend.objects.get().status == ResendStatus.FINISHED, saw=sent_again)
-    assert len(sent_again()) == 4
-    assert tasks.advance_resend(resend.pk) == 0
+        assert asked == []
+    assert asked == [(resend.pk, False)]
+    assert tasks.advance_resend(resend.pk) == 2
+    assert asked[1:] == [(resend.pk, True)]
+    let_pass(resend, 5)
+    assert tasks.advance_resend(resend.pk) == 1
+    assert Resend.objects.get().status == ResendStatus.FINISHED
+    assert len(asked) == 2
+
+
+def test_a_resend_waits_for_no_broker_that_is_away(
+    asked: list[tuple[int, bool]], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(ProcessWakeup, "is_broken", True)
+    tasks.advance_soon(1)
+    assert asked == []
 
 
 def test_nothing_to_send_is_finished_at_once() -> None:
