@@ -86,6 +86,10 @@ def test_a_session_plans_again_as_the_log_fills(before: int) -> None:
         ),
         "back": (sql.HAND_BACK, [["dlv_0"], [1], "plans"]),
     }
+    # As after a drain on the same connection, which had claimed a great deal.
+    postgres.prepare_session()
+    for _ in range(3):
+        postgres.claim([ClaimQuota(made[0], 10_000)], **_LEASE)
     postgres.prepare_session()
     with connection.cursor() as cursor:
         # With the pages that rows of other tests left, a table is not empty.

@@ -231,6 +231,8 @@ def prepare_session() -> None:
     """
     with _cursor() as cursor:
         _sessions.add(connection.connection)
+        # What an earlier drain had on this connection says nothing of this one.
+        _plannings[connection.connection] = _Planning()
         connection.connection.prepare_threshold = 0
         for name, value in _PINNED.items():
             cursor.execute(f"SET {name} = {value}".encode())
