@@ -101,6 +101,8 @@ def advance_resend(pk: int) -> int:
 
 def advance_soon(pk: int, *, seconds: float = 0.0) -> None:
     """Ask for a turn of a resend. Never raises: the schedule moves it on as well."""
+    # Asked now, as it gives up soon: Celery, and a page, would wait longer for the same Redis.
+    wakeup().notify()
     if wakeup().is_broken:
         return
     try:

@@ -4,7 +4,7 @@ import datetime as dt
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -14,9 +14,10 @@ from django.db import connections
 from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
+from tests.services import free_port
 from webhooks import events, tasks
 from webhooks.delivery import queue, resends
-from webhooks.delivery.wakeup import ProcessWakeup
+from webhooks.delivery.wakeup import ProcessWakeup, RedisWakeup
 from webhooks.models import (
     Delivery,
     HoldReason,
@@ -331,7 +332,8 @@ def test_a_resend_asks_for_its_turns_until_it_ends(
 def test_a_resend_waits_for_no_broker_that_is_away(
     asked: list[tuple[int, bool]], monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(ProcessWakeup, "is_broken", True)
+    away = f"redis://127.0.0.1:{free_port()}/0"
+    monkeypatch.setattr(tasks, "wakeup", cache(partial(RedisWakeup, away)))
     tasks.advance_soon(1)
     assert asked == []
 

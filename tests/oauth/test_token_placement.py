@@ -1,6 +1,8 @@
 """A token in the query or in a header of its own: sent so, and masked wherever it is kept."""
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -60,49 +62,39 @@ def test_a_header_of_the_token_comes_once_whatever_a_webhook_sharing_it_has() ->
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_token_in_a_header_of_its_own_arrives_and_is_refreshed_when_it_is_refused(
-    receiver: Receiver, provider: Provider
+@pytest.mark.parametrize(
+    ("placement", "sent", "form"),
+    [
+        (
+            {"token_header": "X-Auth-Token", "header_prefix": ""},
+            lambda request: f"X-Auth-Token: {request.header('X-Auth-Token')}",
+            "X-Auth-Token: {}",
+        ),
+        (
+            {"token_placement": "query", "token_query_parameter": "auth"},
+            lambda request: request.query,
+            "auth={}",
+        ),
+    ],
+    ids=["header", "query"],
+)
+def test_it_arrives_there_and_is_refreshed_when_it_is_refused(
+    receiver: Receiver,
+    provider: Provider,
+    placement: dict[str, str],
+    sent: Callable[[Any], str],
+    form: str,
 ) -> None:
-    webhook = oauth_webhook(
-        receiver,
-        provider,
-        url=f"{receiver.url}/status/401",
-        token_header="X-Auth-Token",
-        header_prefix="",
-    )
-    connect(webhook.credential)
-    make_delivery(webhook)
-    first = OAuthToken.objects.get().access_token
-    deliver_all()
-    token = OAuthToken.objects.get().access_token
-    sent = receiver.requests("/status/401")
-    assert [one.header("X-Auth-Token") for one in sent[:2]] == [first, token]
-    assert all(one.header("Authorization") is None for one in sent)
-    lines = [json.dumps(row, default=str) for row in Attempt.objects.values()]
-    assert all("X-Auth-Token: ********" in line for line in lines)
-    assert not any(first in line or token in line for line in lines)
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_token_in_the_query_arrives_and_is_refreshed_when_it_is_refused(
-    receiver: Receiver, provider: Provider
-) -> None:
-    webhook = oauth_webhook(
-        receiver,
-        provider,
-        url=f"{receiver.url}/status/401",
-        token_placement="query",
-        token_query_parameter="auth",
-    )
+    webhook = oauth_webhook(receiver, provider, url=f"{receiver.url}/status/401", **placement)
     connect(webhook.credential)
     delivery = make_delivery(webhook)
     first = OAuthToken.objects.get().access_token
     deliver_all()
     token = OAuthToken.objects.get().access_token
-    queries = [one.query for one in receiver.requests("/status/401")]
-    assert queries[:2] == [f"auth={first}", f"auth={token}"]
+    arrived = [sent(one) for one in receiver.requests("/status/401")]
+    assert arrived[:2] == [form.format(first), form.format(token)]
     assert all(one.header("Authorization") is None for one in receiver.requests())
     assert Delivery.objects.get(pk=delivery.pk).status == Status.PENDING
     lines = [json.dumps(row, default=str) for row in Attempt.objects.values()]
-    assert all("auth=********" in line for line in lines)
+    assert all(form.format("********") in line for line in lines)
     assert not any(first in line or token in line for line in lines)

@@ -402,7 +402,7 @@ def _read_body(request: HttpRequest, *, limit: int) -> bytes:
 
 
 def internal_error() -> Answer:
-    message = _("Something went wrong here and is logged. Send the event again later.")
+    message = _("An internal error was logged. Send the event again later.")
     return RequestError(500, "internal", message).answer()
 
 

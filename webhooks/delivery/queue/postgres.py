@@ -175,12 +175,11 @@ def _insert_at_once(opened: "psycopg.Connection[Any]", parameters: list[bytes]) 
     if opened.prepare_threshold is not None or opened in _sessions:
         # Where psycopg prepared statements, it lets the server forget all of them at a rollback.
         result = libpq.exec_params(sql.INSERT_AT_ONCE.encode(), parameters, None, _BINARY)
-        _check(libpq, result)
-        return result
-    if opened not in _prepared_on:
-        _check(libpq, libpq.prepare(_INSERT_AT_ONCE, sql.INSERT_AT_ONCE.encode()))
-        _prepared_on.add(opened)
-    result = libpq.exec_prepared(_INSERT_AT_ONCE, parameters, _BINARY)
+    else:
+        if opened not in _prepared_on:
+            _check(libpq, libpq.prepare(_INSERT_AT_ONCE, sql.INSERT_AT_ONCE.encode()))
+            _prepared_on.add(opened)
+        result = libpq.exec_prepared(_INSERT_AT_ONCE, parameters, _BINARY)
     _check(libpq, result)
     return result
 

@@ -221,7 +221,7 @@ class OAuthFields(forms.Form):
     token_placement = choice_field("token_placement")
     token_header = text_field(
         "token_header",
-        gettext_lazy("“Authorization” is the standard. Some ask for one of their own."),
+        gettext_lazy("“Authorization” is the standard. Some receivers ask for another one."),
     )
     header_prefix = text_field(
         "header_prefix",
