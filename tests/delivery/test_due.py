@@ -187,6 +187,40 @@ def test_fewer_are_looked_at_while_most_of_them_get_no_place(clock: list[float])
     assert len(due.look() or []) == WINDOW
 
 
+def test_one_that_has_more_is_not_behind_thousands_that_may_have_to_wait(
+    clock: list[float],
+) -> None:
+    database = Database(range(1, 6001))
+    due = _due(database)
+    due.note_claimed([1, 2, 3], [3], [], 100)
+    for _ in range(5):
+        database.looked_at.clear()
+        served = [one.webhook_id for one in due.look() or [] if one.webhook_id <= 2]
+        due.note_claimed(served, [], [], 100)
+        assert served == [1, 2]
+        assert database.looked_at.total() >= LEAST, "the others have their turns as well"
+
+
+def test_when_all_have_more_each_has_its_turn(clock: list[float]) -> None:
+    database = Database(range(1, 3001))
+    due = _due(database)
+
+    def turns(count: int) -> None:
+        for _ in range(count):
+            found = [one.webhook_id for one in due.look() or []]
+            due.note_claimed(found, [], [], len(found))
+            clock[0] += 0.1
+
+    turns(60)
+    assert len(database.looked_at) == 3000
+    assert not due.has_others
+    database.looked_at.clear()
+    turns(60)
+    assert len(database.looked_at) == 3000
+    counted = database.looked_at.values()
+    assert max(counted) - min(counted) <= 1
+
+
 def test_walking_on_takes_more_of_the_time_while_it_finds_many(
     clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:

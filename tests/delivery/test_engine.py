@@ -558,3 +558,30 @@ def test_very_many_webhooks_are_served_in_turn_and_those_that_must_wait_do(
     sent = Attempt.objects.filter(delivery__webhook=ordered).order_by("id")
     in_order = sorted(blocked.values_list("pk", flat=True))
     assert list(sent.values_list("delivery", flat=True)) == in_order
+
+
+@pytest.mark.database("postgres")
+def test_thousands_that_have_to_wait_are_gone_through_without_a_pause(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    """As after a start: who may be sent to is known when each was looked at."""
+    monkeypatch.setattr(due, "PAGE", 5)
+    monkeypatch.setattr(due, "WINDOW", 4)
+    monkeypatch.setattr(due, "LEAST", 2)
+    # Longer than the test waits.
+    settings.WEBHOOKS_POLL_SECONDS = 3600.0
+    full = [make_webhook(concurrency_limit=1) for _ in range(40)]
+    for webhook in full:
+        make_delivery(webhook)
+    in_an_hour = timezone.now() + dt.timedelta(hours=1)
+    Delivery.objects.update(
+        status="sending", lease="of another worker", next_attempt_at=in_an_hour, attempt_count=1
+    )
+    for webhook in full:
+        make_delivery(webhook)
+    last = make_delivery(make_webhook(url=f"{receiver.url}/open/last"))
+    # Not one that became due just now, which would come first.
+    waiting = Delivery.objects.filter(status=Status.PENDING)
+    waiting.update(next_attempt_at=timezone.now() - dt.timedelta(hours=1))
+    run_engine(lambda: reload(last).status == Status.SUCCEEDED)
+    assert not Attempt.objects.exclude(delivery=last).exists()

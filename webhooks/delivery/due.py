@@ -10,7 +10,7 @@ many webhooks have due rows or wait. Used by the engine thread alone.
 
 import heapq
 import time
-from collections.abc import Collection, Iterable, Sized
+from collections.abc import Collection, Iterable
 from functools import partial
 from itertools import islice
 from types import ModuleType
@@ -52,8 +52,10 @@ class DueWebhooks:
         # Rows that a webhook gets at a time, and how many webhooks are looked at.
         self._depth = 1.0
         self._window = WINDOW
-        # In turn: those that became due of late, and the others.
+        # In turn: those that became due of late, those of which rows were claimed and that have
+        # more, and the others, which may have to wait.
         self._new: dict[int, None] = {}
+        self._served: dict[int, None] = {}
         self._known: dict[int, None] = {}
         # When those that have to wait are looked at again: those that said when, and the others.
         self._timed: list[tuple[float, int]] = []
@@ -64,6 +66,11 @@ class DueWebhooks:
         self._retries = LEAST
         self._retried: set[int] = set()
         self._went = 0
+
+    @property
+    def has_others(self) -> bool:
+        """Return whether some have due rows of which nothing says yet that they have to wait."""
+        return bool(self._known)
 
     def look(self, room: int = WINDOW) -> list[Candidate] | None:
         """Return webhooks with due rows, those whose turn it is; None on a database fault.
@@ -111,7 +118,7 @@ class DueWebhooks:
             self._ask_again_at = ended + max(_ASK_AGAIN_SECONDS, (ended - now) / _OVERLAP_PART)
         for webhook_id, due_at in reversed(changed.items()):
             # What was there before waits for its turn, or for something else.
-            is_seen = webhook_id in self._known or webhook_id in self._waits
+            is_seen = any(webhook_id in x for x in (self._known, self._served, self._waits))
             if due_at > self._since or not is_seen:
                 self._new[webhook_id] = None
         self._since = asked_at
@@ -126,7 +133,7 @@ class DueWebhooks:
         due, last = found
         known = len(self._known)
         for webhook_id in due:
-            if webhook_id not in self._waits:
+            if webhook_id not in self._waits and webhook_id not in self._served:
                 self._known.setdefault(webhook_id)
         self._walked += 1
         self._after = last or 0
@@ -150,13 +157,15 @@ class DueWebhooks:
         self._retried, self._went = set(retried), 0
         chosen += retried
         # The newest first: thousands that became due at once keep no single one waiting. And a
-        # part for each of the others, so that no stream of new ones does.
-        parts = ((reversed(self._new), 2), (iter(self._new), 4), (iter(self._known), 1))
-        for turn, part in parts:
+        # part for each of the others, so that no stream of new ones does; those that can be sent to
+        # do not go behind thousands that may have to wait.
+        served, known = iter(self._served), iter(self._known)
+        parts = ((reversed(self._new), 2), (iter(self._new), 4), (served, 2), (known, 1))
+        for turn, part in (*parts, (served, 1)):
             chosen += islice(turn, max(0, window - len(chosen)) // part)
         for webhook_id in chosen:
-            self._new.pop(webhook_id, None)
-            self._known.pop(webhook_id, None)
+            for among in (self._new, self._served, self._known):
+                among.pop(webhook_id, None)
         return list(dict.fromkeys(chosen))
 
     def _waited(self, queue: list[tuple[float, int]], now: float, most: int) -> list[int]:
@@ -189,13 +198,17 @@ class DueWebhooks:
         self._went += webhook_id in self._retried
 
     def note_claimed(
-        self, served: Sized, exhausted: Collection[int], left_out: Iterable[int], count: int
+        self, served: Collection[int], exhausted: Collection[int], left_out: Iterable[int], count: int
     ) -> None:
         """Note who got rows, of whom all due ones were claimed, and who got no turn after all."""
         if not self.are_many:
             return
         for webhook_id in exhausted:
             self._known.pop(webhook_id, None)
+        for webhook_id in served:
+            if webhook_id in self._known:
+                del self._known[webhook_id]
+                self._served[webhook_id] = None
         kept = [webhook_id for webhook_id in left_out if webhook_id in self._known]
         for webhook_id in kept:
             del self._known[webhook_id]

@@ -329,6 +329,10 @@ class Engine:
 
     def _scan_later(self, longest: float) -> None:
         """Look again soon, and later each time nothing was found."""
+        if self._due.are_many:
+            # The next page, unless others are known that may be sent to: each is looked at once.
+            longest = min(longest, _BLOCKED_SCAN_SECONDS)
+            longest = min(longest, self._look_cost) if self._due.has_others else longest
         if self._claims.has_room:
             self._scan_seconds = max(_FIRST_SCAN_SECONDS, min(longest, self._scan_seconds * 2))
         else:
