@@ -198,7 +198,11 @@ class DueWebhooks:
         self._went += webhook_id in self._retried
 
     def note_claimed(
-        self, served: Collection[int], exhausted: Collection[int], left_out: Iterable[int], count: int
+        self,
+        served: Collection[int],
+        exhausted: Collection[int],
+        left_out: Iterable[int],
+        count: int,
     ) -> None:
         """Note who got rows, of whom all due ones were claimed, and who got no turn after all."""
         if not self.are_many:
