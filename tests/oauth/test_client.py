@@ -231,6 +231,15 @@ class TestAnswer:
         assert answer.result == TokenResult.MISCONFIGURED
         assert [asked.path for asked in fake.requests] == ["/token"]
 
+    def test_refusal_in_the_challenge_alone_is_understood(self, fake: FakeProvider) -> None:
+        challenge = 'Basic realm="oauth", error="invalid_client", error_description="No such app"'
+        fake.reply(Reply(status=401, headers={"WWW-Authenticate": challenge}))
+
+        answer = refresh(credential_at(fake))
+
+        assert (answer.result, answer.code) == (TokenResult.MISCONFIGURED, "invalid_client")
+        assert sentence(answer.message).endswith("The provider says: “No such app”")
+
     def test_cut_off_answer_is_asked_for_once_more(self, fake: FakeProvider) -> None:
         fake.reply(Reply(body=b'{"access_token":"T","token'), token())
 

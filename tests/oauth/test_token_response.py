@@ -404,6 +404,52 @@ def test_redirect_is_never_an_answer(status: int) -> None:
     assert "secret-code" not in answer.message
 
 
+@pytest.mark.parametrize(
+    ("challenge", "code", "words"),
+    [
+        ('Basic realm="x", error="invalid_client", error_description="No \\"me\\""',
+         "invalid_client", 'No "me"'),
+        ("Basic realm=x, error=invalid_client", "invalid_client", "invalid_client"),
+        ('Bearer error="invalid_token", error_description="Refresh token expired"',
+         "invalid_grant", "Refresh token expired"),
+        ('Bearer Error = "invalid_grant"', "invalid_grant", "invalid_grant"),
+        ('Basic realm="a", Bearer error="app_is_locked"', "invalid_client", "app_is_locked"),
+        ('Bearer error="invalid_scope", scope="write"', "missing_scope", "invalid_scope"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [("", JSON), ("<html>No</html>", "text/html"), ("{}", JSON), ('{"status": 401}', JSON)],
+)
+def test_error_is_found_in_the_challenge_alone(
+    challenge: str, code: str, words: str, body: str, content_type: str
+) -> None:
+    answer = ask(body, 401, content_type, www_authenticate=challenge)
+
+    assert answer.code == code
+    assert told(answer).endswith(f"The provider says: “{words}”")
+
+
+@pytest.mark.parametrize(
+    "challenge",
+    [
+        "",
+        "Basic",
+        'Basic realm="error=invalid_grant"',
+        'Basic realm="x", error=""',
+        'Basic error="',
+    ],
+)
+def test_challenge_without_an_error_changes_nothing(challenge: str) -> None:
+    assert ask("", 401, www_authenticate=challenge) == ask("", 401)
+
+
+def test_error_of_the_body_comes_before_that_of_the_challenge() -> None:
+    answer = ask({"error": "invalid_grant"}, 401, www_authenticate="Basic error=invalid_client")
+
+    assert answer.code == "invalid_grant"
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 418, 451])
 def test_token_in_a_refusal_is_not_taken(status: int) -> None:
     answer = ask(good(), status)

@@ -162,6 +162,7 @@ def _send(
         is_too_large=len(body) > MAX_BYTES,
         retry_after=headers.get("Retry-After", ""),
         location=headers.get("Location", ""),
+        www_authenticate=headers.get("WWW-Authenticate", ""),
     )
     return raw, None, response
 

@@ -42,9 +42,7 @@ def public_keys_url(credential: Credential) -> str:
     return f"{settings.PUBLIC_URL}{path}"
 
 
-def checked_endpoint(
-    url: str, field: str, *, may_have_fragment: bool = False
-) -> network.Target:
+def checked_endpoint(url: str, field: str, *, may_have_fragment: bool = False) -> network.Target:
     """Return the target of a provider's endpoint; MisconfiguredError when no secret may go there.
 
     Source: RFC 6749 sections 3.1 and 3.2: no fragment, TLS. Loopback needs none (RFC 8252).

@@ -151,6 +151,9 @@ def _constant(text: str) -> float:
     return math.nan
 
 
+# RFC 6750 section 3: what a challenge says beside its realm.
+_CHALLENGE = re.compile(r'(?<![\w-])([\w-]++)\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s",]++))')
+_MAX_CHALLENGE = 4_000
 # Longer waits are a provider's mistake; the token may be needed sooner.
 _MAX_RETRY_AFTER_SECONDS = 3600.0
 # Where providers write codes and texts, the first that is there counts; "errorCode", "ErrorCode"
@@ -180,6 +183,7 @@ class RawAnswer:
     body: bytes = field(default=b"", repr=False)
     retry_after: str = ""
     location: str = ""
+    www_authenticate: str = ""
     is_too_large: bool = False
 
 
@@ -372,6 +376,9 @@ def _refused_in_words(
         refusal = refusal_of((), () if is_page else (text,))
     if is_known(refusal.code):
         return _refused(refusal, raw, expected, now)
+    challenge = _challenged(raw)
+    if says_failure(challenge.code):
+        return _refused(challenge, raw, expected, now)
     result = _judged(refusal, raw, expected)
     if result is not TokenResult.MISCONFIGURED:
         message = stored_refusal(refusal, result, expected, status=raw.status)
@@ -391,6 +398,16 @@ def _refused_in_words(
         message=message,
         retry_after_seconds=retry_after(raw.retry_after, now),
     )
+
+
+def _challenged(raw: RawAnswer) -> TokenRefusal:
+    """Return what an answer says in WWW-Authenticate alone."""
+    said = {
+        match[1].lower(): re.sub(r"\\(.)", r"\1", match[2] or "") or match[3] or ""
+        for match in _CHALLENGE.finditer(raw.www_authenticate[:_MAX_CHALLENGE])
+    }
+    description = said.get("error_description", "")
+    return refusal_of([said.get("error", "")], [description], description=description)
 
 
 def _words(text: str, expected: Expected) -> str:
