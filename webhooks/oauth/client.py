@@ -136,11 +136,7 @@ def _send(
     try:
         response = session.post(request.url, data=request.body, headers=request.headers)
     except network.ResponseTooLargeError as error:
-        return (
-            RawAnswer(status=error.status_code, is_too_large=True),
-            None,
-            f"HTTP {error.status_code}",
-        )
+        return _raw(error.head), None, f"HTTP {error.status_code}"
     except network.UnsafeURLError as error:
         answer = _failed("unsafe_url", TokenResult.MISCONFIGURED, reason_of(error))
         return RawAnswer(status=0), answer, error.reason
@@ -151,20 +147,23 @@ def _send(
         return RawAnswer(status=0), answer, render_reason(reason)
     finally:
         session.close()
+    return _raw(response), None, response
+
+
+def _raw(response: requests.Response) -> RawAnswer:
     headers = response.headers
     body = network.unpack(
         response.content, headers.get("Content-Encoding", ""), max_bytes=MAX_BYTES
     )
-    raw = RawAnswer(
+    return RawAnswer(
         status=response.status_code,
         content_type=headers.get("Content-Type", ""),
         body=body,
-        is_too_large=len(body) > MAX_BYTES,
+        is_too_large=max(len(body), len(response.content)) > MAX_BYTES,
         retry_after=headers.get("Retry-After", ""),
         location=headers.get("Location", ""),
         www_authenticate=headers.get("WWW-Authenticate", ""),
     )
-    return raw, None, response
 
 
 def _failed(code: str, result: TokenResult, reason: str) -> TokenAnswer:

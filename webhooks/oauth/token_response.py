@@ -176,7 +176,7 @@ _SLACK_TYPES = ("bot", "user")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawAnswer:
-    """An answer as it came; `is_too_large` when it was cut off unread."""
+    """An answer as it came; `is_too_large` when the rest of it was not read."""
 
     status: int
     content_type: str = ""
@@ -247,6 +247,9 @@ def classify(
     if not 200 <= raw.status < 300 and raw.status < 400:
         location = _words(raw.location.partition("?")[0], expected)
         return _misconfigured(f"http_{raw.status}", stored("redirected", location=location))
+    if raw.is_too_large and raw.status >= 400:
+        # A page, or what else is no answer of a token endpoint.
+        return _refused_in_words(raw, expected, now)
     if raw.is_too_large:
         return _misconfigured("too_large", stored("too_large"))
     try:
