@@ -232,6 +232,25 @@ class TestAnswer:
         assert answer.result == TokenResult.MISCONFIGURED
         assert [asked.path for asked in fake.requests] == ["/token"]
 
+    @pytest.mark.parametrize(
+        ("location", "shown"),
+        [
+            ("/v2/token?key=secret", "/v2/token"),
+            ("../login#form", "/login#form"),
+            ("//elsewhere.example/token", "http://elsewhere.example/token"),
+            ("http://[::1", "http://[::1"),
+        ],
+    )
+    def test_redirect_is_named_as_it_can_be_entered(
+        self, fake: FakeProvider, location: str, shown: str
+    ) -> None:
+        fake.reply(Reply(status=308, headers={"Location": location}))
+
+        answer = refresh(credential_at(fake))
+
+        whole = shown if shown.startswith("http") else fake.url + shown
+        assert f"“{whole}”" in sentence(answer.message)
+
     def test_refusal_in_the_challenge_alone_is_understood(self, fake: FakeProvider) -> None:
         challenge = 'Basic realm="oauth", error="invalid_client", error_description="No such app"'
         fake.reply(Reply(status=401, headers={"WWW-Authenticate": challenge}))

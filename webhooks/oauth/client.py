@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urljoin
 
 import requests
 from django.conf import settings
@@ -161,9 +162,17 @@ def _raw(response: requests.Response) -> RawAnswer:
         body=body,
         is_too_large=max(len(body), len(response.content)) > MAX_BYTES,
         retry_after=headers.get("Retry-After", ""),
-        location=headers.get("Location", ""),
+        location=_absolute(response.url, headers.get("Location", "")),
         www_authenticate=headers.get("WWW-Authenticate", ""),
     )
+
+
+def _absolute(url: str, location: str) -> str:
+    """Return where a redirect leads, as it can be entered (RFC 9110 section 10.2.2)."""
+    try:
+        return urljoin(url, location) if location else ""
+    except ValueError:
+        return location
 
 
 def _failed(code: str, result: TokenResult, reason: str) -> TokenAnswer:

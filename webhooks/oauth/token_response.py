@@ -47,6 +47,7 @@ from webhooks.oauth.token_errors import (
     names_client,
     normalized,
     refusal_of,
+    result_of,
     says_failure,
     wants_certificate,
 )
@@ -246,7 +247,9 @@ def classify(
         return _transient(raw, expected, now)
     if not 200 <= raw.status < 300 and raw.status < 400:
         location = _words(raw.location.partition("?")[0], expected)
-        return _misconfigured(f"http_{raw.status}", stored("redirected", location=location))
+        moved = stored("redirected", location=location)
+        nowhere = stored("no_endpoint", status=raw.status)
+        return _misconfigured(f"http_{raw.status}", moved if location else nowhere)
     if raw.is_too_large and raw.status >= 400:
         # A page, or what else is no answer of a token endpoint.
         return _refused_in_words(raw, expected, now)
@@ -265,6 +268,10 @@ def classify(
             )
         if raw.status >= 400:
             return _refused_in_words(raw, expected, now)
+        refusal = refusal_of((), (network.decode(raw.body, raw.content_type),))
+        if problem.reason == "not_json" and result_of(refusal.code):
+            # XML, or a form that is called JSON. It may hold a token, so only the code is shown.
+            return _refused(replace(refusal, description=refusal.code), raw, expected, now)
         return _misconfigured(problem.reason, problem.message)
     return _read(fields, raw, expected, now)
 
