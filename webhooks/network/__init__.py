@@ -21,6 +21,7 @@ from webhooks.network.failures import (
     classify,
 )
 from webhooks.network.guard import (
+    CUT_HEAD,
     ResponseBuffer,
     SocketOpener,
     affordable_connections,
