@@ -98,3 +98,34 @@ def test_broken_chunks_are_no_fault_of_the_connection(loop: Loop, chunk: bytes) 
     attempt = attempt_at(loop, CHUNKED + chunk)
     assert attempt.outcome == Outcome.PROTOCOL
     assert "The receiver's answer is broken" in outcomes.sentence(attempt.error)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "more",
+    [SECOND, SECOND.replace(b"200 OK", b"408 Request Timeout"), b"\r\n", b"HTTP/1.1 2"],
+    ids=["answer", "timeout", "empty line", "part of an answer"],
+)
+def test_what_a_receiver_says_unasked_answers_no_later_delivery(loop: Loop, more: bytes) -> None:
+    connections = 0
+
+    async def talks_on(reader: StreamReader, writer: StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while True:
+            await read_request(reader)
+            writer.write(NOTHING)
+            await writer.drain()
+            # In a packet of its own: what comes with the answer libcurl sees.
+            await asyncio.sleep(0.02)
+            writer.write(more)
+            await writer.drain()
+
+    # A second from one to the other, in which the connection waits.
+    webhook = receiver(loop, talks_on, rate_limit=1, rate_limit_seconds=1)
+    for number in range(2):
+        make_delivery(webhook, number=number)
+    deliver_all()
+    attempts = Attempt.objects.values_list("number", "outcome", "error", "response_size")
+    assert list(attempts) == [(1, Outcome.SUCCEEDED, "", 0)] * 2
+    assert Delivery.objects.count() == connections == 2
