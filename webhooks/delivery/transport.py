@@ -10,8 +10,6 @@ looks nothing up. Used by the sender's thread alone.
 
 import os
 import select
-import socket
-from contextlib import suppress
 
 import pycurl
 
@@ -128,7 +126,7 @@ class SocketWatch:
                 # An idle connection that its other end closed, or that has more to say than it was
                 # asked for: what it says is not to be taken for the answer to a later request.
                 self._forget(fd)
-                _shut(fd)
+                network.end_connection(fd)
             elif fd == self._wake:
                 os.read(fd, 4096)
             else:
@@ -142,13 +140,3 @@ class SocketWatch:
 
     def close(self) -> None:
         self._epoll.close()
-
-
-def _shut(fd: int) -> None:
-    """End a connection of libcurl, which closes it when it would use it again."""
-    connection = socket.socket(fileno=fd)
-    try:
-        with suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)
-    finally:
-        connection.detach()

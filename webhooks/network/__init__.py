@@ -26,6 +26,7 @@ from webhooks.network.guard import (
     SocketOpener,
     affordable_connections,
     configure_curl,
+    end_connection,
     set_certificate,
 )
 from webhooks.network.resolver import (

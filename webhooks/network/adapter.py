@@ -96,7 +96,7 @@ class GuardedAdapter(BaseAdapter):
             handle.setopt(pycurl.TIMEOUT_MS, max(1, int((ends_at - time.monotonic()) * 1000)))
             handle.perform()
         except pycurl.error as error:
-            failure = self._failure(error, handle, opener, buffer, target)
+            failure = self._failure(error, handle, opener, buffer, request, target)
             if isinstance(failure, SendError):
                 failure.is_sent = handle.getinfo(pycurl.REQUEST_SIZE) > 0
             raise failure from error
@@ -138,6 +138,7 @@ class GuardedAdapter(BaseAdapter):
         handle: Any,
         opener: SocketOpener,
         buffer: ResponseBuffer,
+        request: requests.PreparedRequest,
         target: Target,
     ) -> SendError | UnsafeURLError:
         """Return a libcurl error in the caller's terms."""
@@ -149,7 +150,7 @@ class GuardedAdapter(BaseAdapter):
         if number == pycurl.E_WRITE_ERROR and buffer.problem is None:
             return ResponseTooLargeError(
                 Failure(PROTOCOL, "body_too_large", {"limit": self.max_bytes}),
-                status_code=handle.getinfo(pycurl.RESPONSE_CODE),
+                head=_response(request, handle.getinfo(pycurl.RESPONSE_CODE), buffer),
             )
         failure = buffer.problem or classify(
             number,

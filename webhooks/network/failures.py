@@ -222,11 +222,12 @@ class DeadlineExceededError(SendError):
 
 
 class ResponseTooLargeError(SendError):
-    """A response has more bytes than the caller reads; its status was `status_code`."""
+    """A response has more bytes than the caller reads; `head` is that response as far as read."""
 
-    def __init__(self, failure: Failure, *, status_code: int) -> None:
+    def __init__(self, failure: Failure, *, head: requests.Response) -> None:
         super().__init__(failure)
-        self.status_code = status_code
+        self.head = head
+        self.status_code = head.status_code
 
 
 class TransferError(SendError, requests.ConnectionError):

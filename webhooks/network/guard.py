@@ -11,6 +11,7 @@ import re
 import resource
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -164,6 +165,14 @@ def affordable_connections(wanted: int) -> int:
     if soft == resource.RLIM_INFINITY:
         return wanted
     return max(2, min(wanted, soft - used - _OTHER_FILES))
+
+
+def end_connection(descriptor: int) -> None:
+    """End a connection of libcurl, which then fails to send on it and closes it."""
+    connection = socket.socket(fileno=descriptor)
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+    connection.detach()
 
 
 def _address_and_port(where: Any) -> tuple[str, int]:

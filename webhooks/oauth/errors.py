@@ -376,7 +376,8 @@ _VARIANTS = {
         user_disabled inactive_org app_uninstalled
     """,
     "access_denied": """
-        consent_required admin_policy_enforced authorization_denied login_cancelled
+        consent_required admin_policy_enforced authorization_denied authorization_declined
+        login_cancelled
         user_cancelled user_cancelled_authorize user_cancelled_login user_denied
     """,
     "interaction_required": "login_required need_login account_selection_required mfa_required",
