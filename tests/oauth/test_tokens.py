@@ -245,6 +245,7 @@ class TestOutcomes:
         Reply(status=302, headers={"Location": "https://status.example/"}),
         Reply(status=404, body=b"<html>nginx", headers={"Content-Type": "text/html"}),
         Reply(status=404, body={"message": "no Route matched with those values"}),
+        Reply(status=404, body={"status": 404, "error": "Not Found", "path": "/token"}),
         Reply(status=204),
         Reply(body=b"x" * 70_000),
         Reply(body=b"[]"),
@@ -274,7 +275,7 @@ class TestOutcomes:
     @pytest.mark.parametrize("reply", IN_FRONT)
     def test_page_that_stays_is_a_wrong_address(self, fake: FakeProvider, reply: Reply) -> None:
         credential = credential_at(fake)
-        make_token(credential, now=NOW, is_single_use=False, refresh_failures=60)
+        make_token(credential, now=NOW, is_single_use=False, refresh_failures=1440)
         fake.reply(reply)
 
         with pytest.raises(oauth.TokenUnavailableError) as failure:
@@ -294,7 +295,12 @@ class TestOutcomes:
             assert failure.value.hold_reason == HoldReason.MISCONFIGURED
 
     @pytest.mark.parametrize(
-        "reply", [Reply(status=400, body={"error": "made_up"}), Reply(body={"message": "no"})]
+        "reply",
+        [
+            Reply(status=400, body={"error": "made_up"}),
+            Reply(status=404, body={"error": "app_gone"}),
+            Reply(body={"message": "no"}),
+        ],
     )
     def test_refusal_of_the_endpoint_is_no_outage(self, fake: FakeProvider, reply: Reply) -> None:
         credential = credential_at(fake)
