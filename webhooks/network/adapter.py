@@ -34,6 +34,7 @@ from webhooks.network.failures import (
     classify,
 )
 from webhooks.network.guard import (
+    CUT_HEAD,
     ResponseBuffer,
     SocketOpener,
     configure_curl,
@@ -100,6 +101,10 @@ class GuardedAdapter(BaseAdapter):
                 failure.is_sent = handle.getinfo(pycurl.REQUEST_SIZE) > 0
             raise failure from error
         else:
+            if not buffer.has_head:
+                cut = TransferError(CUT_HEAD)
+                cut.is_sent = True
+                raise cut
             return _response(request, handle.getinfo(pycurl.RESPONSE_CODE), buffer)
         finally:
             handle.close()
@@ -148,7 +153,12 @@ class GuardedAdapter(BaseAdapter):
                 head=_response(request, handle.getinfo(pycurl.RESPONSE_CODE), buffer),
             )
         failure = buffer.problem or classify(
-            number, message, host=target.host, timeout_seconds=0, is_connected=False
+            number,
+            message,
+            host=target.host,
+            timeout_seconds=0,
+            is_connected=False,
+            is_read=buffer.is_read(handle),
         )
         if failure.kind == TLS:
             return TLSError(failure)
