@@ -121,6 +121,72 @@ def test_those_that_never_may_take_few_turns_of_others(clock: list[float]) -> No
     assert others > 20 * (WINDOW - LEAST)
 
 
+def test_those_whose_wait_is_over_leave_turns_for_others(clock: list[float]) -> None:
+    """Also while few are looked at, as most of them get no place."""
+    database = Database(range(1, 6001))
+    due = _due(database)
+    found = [one.webhook_id for one in due.look() or []]
+    due.note_claimed(found[:1], found[:1], found[1:], 1)
+    for webhook_id in range(1, 2001):
+        due.wait(webhook_id, 0.2)
+    for webhook_id in range(2001, 6000):
+        due.wait(webhook_id, None)
+    clock[0] += 1.0
+    database.changes[9000] = database.now
+    database.due.append(9000)
+    database.looked_at.clear()
+    due.look()
+    assert database.looked_at[9000] == 1
+    assert database.looked_at.total() <= LEAST
+
+
+def test_one_that_said_when_is_not_behind_those_that_did_not(clock: list[float]) -> None:
+    """A minute, as by a rate; so long a wait is looked at before as well."""
+    database = Database(range(1, 6001))
+    due = _due(database)
+    for webhook_id in range(1, 6000):
+        due.wait(webhook_id, None)
+    due.wait(6000, 50.0)
+    for _ in range(49):
+        clock[0] += 1.0
+        for candidate in due.look() or []:
+            due.wait(candidate.webhook_id, None if candidate.webhook_id < 6000 else 1.0)
+    clock[0] += 1.5
+    database.looked_at.clear()
+    due.look()
+    assert database.looked_at[6000] == 1
+
+
+def test_a_long_wait_is_looked_at_before_its_end(clock: list[float]) -> None:
+    """A setting may have changed."""
+    database = Database(range(1, 3001))
+    due = _due(database)
+    due.wait(1, 50.0)
+    due.wait(2, 500.0)
+    clock[0] += 10.5
+    database.looked_at.clear()
+    due.look()
+    assert database.looked_at[1] == database.looked_at[2] == 1
+
+
+def test_new_rows_of_those_that_wait_keep_no_others_waiting(clock: list[float]) -> None:
+    """One event for thousands that are blocked."""
+    database = Database(range(1, 6001))
+    due = _due(database)
+    for webhook_id in range(1, 6001):
+        due.wait(webhook_id, 60.0)
+    database.due.append(9000)
+    database.now += 1.0
+    # The newest come first, in whatever order those of one time.
+    order = [*range(1, 3001), 9000, *range(3001, 6001)]
+    database.changes = dict.fromkeys(order, database.now)
+    database.looked_at.clear()
+    due.look()
+    assert database.looked_at[9000] == 1
+    # A test or a freed head may be among them.
+    assert database.looked_at.total() > LEAST
+
+
 def test_those_that_may_go_after_a_wait_come_by_the_hundred(clock: list[float]) -> None:
     """A plan, a name: thousands of new webhooks each wait for them once."""
     database = Database(range(1, 6001))

@@ -30,8 +30,10 @@ _DEPTH = 4
 # the time; one that takes longer than the second by walking on.
 _OVERLAP_SECONDS, _LONG_OVERLAP_SECONDS, _OVERLAP_PART = 0.1, 2.0, 0.05
 _ASK_AGAIN_SECONDS = 0.2
-# How long one that has to wait for something else is left out, at first and at most.
+# How long one that has to wait for something else is left out, at first and at most; one that says
+# for how long, up to this, is also looked at then.
 _WAIT_SECONDS = (0.1, 10.0)
+_LONGEST_TIMED_SECONDS = 60.0
 
 
 class DueWebhooks:
@@ -57,11 +59,14 @@ class DueWebhooks:
         self._new: dict[int, None] = {}
         self._served: dict[int, None] = {}
         self._known: dict[int, None] = {}
+        # Of those that have to wait, the ones with new rows: a test among them does not wait, nor
+        # does a head that was set free.
+        self._stirred: dict[int, None] = {}
         # When those that have to wait are looked at again: those that said when, and the others.
         self._timed: list[tuple[float, int]] = []
         self._untimed: list[tuple[float, int]] = []
-        # For how long each waits, and until when.
-        self._waits: dict[int, tuple[float, float]] = {}
+        # For how long each waits, until when, and when it is looked at before that.
+        self._waits: dict[int, tuple[float, float, float]] = {}
         # Of the others so many are looked at; those that were, and how many of them need not wait.
         self._retries = LEAST
         self._retried: set[int] = set()
@@ -118,8 +123,11 @@ class DueWebhooks:
             self._ask_again_at = ended + max(_ASK_AGAIN_SECONDS, (ended - now) / _OVERLAP_PART)
         for webhook_id, due_at in reversed(changed.items()):
             # What was there before waits for its turn, or for something else.
-            is_seen = any(webhook_id in x for x in (self._known, self._served, self._waits))
-            if due_at > self._since or not is_seen:
+            is_new = due_at > self._since
+            if webhook_id in self._waits:
+                if is_new:
+                    self._stirred[webhook_id] = None
+            elif is_new or not (webhook_id in self._known or webhook_id in self._served):
                 self._new[webhook_id] = None
         self._since = asked_at
         return True
@@ -153,18 +161,21 @@ class DueWebhooks:
             is_worth = 2 * self._went > len(self._retried)
             changed = 2 * self._retries if is_worth else self._retries // 2
             self._retries = max(LEAST // 2, min(WINDOW // 2, changed))
-        retried = self._waited(self._untimed, now, min(self._retries, window - len(chosen)))
+        # Half of what is left at most, however few are looked at: of those whose wait is over there
+        # may be more than have turns, for as long as they are there.
+        retried = self._waited(self._untimed, now, min(self._retries, (window - len(chosen)) // 2))
         self._retried, self._went = set(retried), 0
         chosen += retried
         # The newest first: thousands that became due at once keep no single one waiting. And a
         # part for each of the others, so that no stream of new ones does; those that can be sent to
         # do not go behind thousands that may have to wait.
         served, known = iter(self._served), iter(self._known)
-        parts = ((reversed(self._new), 2), (iter(self._new), 4), (served, 2), (known, 1))
-        for turn, part in (*parts, (served, 1)):
+        parts = ((reversed(self._new), 2), (iter(self._new), 4), (reversed(self._stirred), 4))
+        others = ((served, 2), (known, 1), (served, 1), (iter(self._stirred), 1))
+        for turn, part in (*parts, *others):
             chosen += islice(turn, max(0, window - len(chosen)) // part)
         for webhook_id in chosen:
-            for among in (self._new, self._served, self._known):
+            for among in (self._new, self._stirred, self._served, self._known):
                 among.pop(webhook_id, None)
         return list(dict.fromkeys(chosen))
 
@@ -174,7 +185,7 @@ class DueWebhooks:
         while queue and queue[0][0] <= now and len(found) < most:
             ends, webhook_id = heapq.heappop(queue)
             # Not one that was looked at meanwhile: it waits for another time, or not at all.
-            if self._waits.get(webhook_id, (0.0, 0.0))[1] == ends:
+            if ends in self._waits.get(webhook_id, ())[1:]:
                 found.append(webhook_id)
         return found
 
@@ -183,14 +194,18 @@ class DueWebhooks:
         if not self.are_many:
             return
         shortest, longest = _WAIT_SECONDS
-        queue = self._untimed if seconds is None or seconds > longest else self._timed
+        is_timed = seconds is not None and seconds <= _LONGEST_TIMED_SECONDS
         if seconds is None:
-            seconds = 2 * self._waits.get(webhook_id, (shortest / 2, 0.0))[0]
-        seconds = min(longest, max(shortest, seconds))
-        ends = time.monotonic() + seconds
-        self._waits[webhook_id] = seconds, ends
+            seconds = 2 * self._waits[webhook_id][0] if webhook_id in self._waits else shortest
+        seconds = max(shortest, seconds)
+        now, before = time.monotonic(), min(longest, seconds)
+        ends = now + (seconds if is_timed else before)
+        self._waits[webhook_id] = before, ends, now + before
         self._known.pop(webhook_id, None)
-        heapq.heappush(queue, (ends, webhook_id))
+        if is_timed:
+            heapq.heappush(self._timed, (ends, webhook_id))
+        if not is_timed or seconds > longest:
+            heapq.heappush(self._untimed, (now + before, webhook_id))
 
     def go(self, webhook_id: int) -> None:
         """Note that a webhook need not wait."""
