@@ -585,3 +585,21 @@ def test_thousands_that_have_to_wait_are_gone_through_without_a_pause(
     waiting.update(next_attempt_at=timezone.now() - dt.timedelta(hours=1))
     run_engine(lambda: reload(last).status == Status.SUCCEEDED)
     assert not Attempt.objects.exclude(delivery=last).exists()
+
+
+@pytest.mark.database("postgres")
+def test_one_of_very_many_webhooks_goes_as_soon_as_its_name_is_known(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long those are not looked at of which nobody knows for how long they wait."""
+    monkeypatch.setattr(due, "PAGE", 3)
+    monkeypatch.setattr(due, "_WAIT_SECONDS", (3600.0, 3600.0))
+    later = timezone.now() + dt.timedelta(hours=1)
+    for _ in range(4):
+        Delivery.objects.filter(pk=make_delivery(make_webhook()).pk).update(next_attempt_at=later)
+    port = urlsplit(receiver.url).port
+    delivery = make_delivery(make_webhook(url=f"http://crm.example.com:{port}/open/hook"))
+    with name_server("127.0.0.1") as dns_port:
+        options = {"servers": ["127.0.0.1"], "udp_port": dns_port}
+        monkeypatch.setattr("webhooks.network.resolver.DNS_OPTIONS", options)
+        run_engine(lambda: reload(delivery).status == Status.SUCCEEDED)

@@ -125,7 +125,10 @@ class Engine:
         # Webhooks whose plans came.
         self._planned: deque[int] = deque()
         self._plans.on_ready = self._note_planned
-        self._resolver.wake = self._note_ready
+        # Webhooks that wait for a name, by it; and the names that came.
+        self._unnamed: dict[tuple[str, int], set[int]] = {}
+        self._named: deque[tuple[str, int]] = deque()
+        self._resolver.wake = self._note_named
         self._limiters = self._learned.limiters
         self._sender = Sender(
             policy=network.Policy.from_settings(),
@@ -174,6 +177,10 @@ class Engine:
 
     def _note_planned(self, webhook_ids: Collection[int]) -> None:
         self._planned.extend(webhook_ids)
+        self._note_ready()
+
+    def _note_named(self, host: str, port: int) -> None:
+        self._named.append((host, port))
         self._note_ready()
 
     def _note_ready(self) -> None:
@@ -253,8 +260,9 @@ class Engine:
             self._shards.look(now)
             if self._is_more_ready and now >= self._look_ready_at:
                 self._is_more_ready, self._is_notified = False, True
-                planned = [self._planned.popleft() for _ in range(len(self._planned))]
-                self._due.came_back(planned)
+                self._due.came_back([self._planned.popleft() for _ in range(len(self._planned))])
+                for _ in range(len(self._named)):
+                    self._due.came_back(self._unnamed.pop(self._named.popleft(), ()))
             is_time = self._is_notified or now >= self._scan_at
             if is_time and self._may_claim:
                 if self._is_notified:
@@ -448,7 +456,9 @@ class Engine:
             return False
         self._limiters.begin(candidate.webhook_id, entry.failures)
         target = entry.plan.target
-        if not target.is_literal and self._resolver.lookup(target.host, target.port) is None:
+        name = target.host, target.port
+        if not target.is_literal and self._resolver.lookup(*name) is None:
+            self._unnamed.setdefault(name, set()).add(candidate.webhook_id)
             return False
         self._ready[candidate.webhook_id] = entry.plan
         return True
