@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import time
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,8 +24,9 @@ from tests.oauth_fakes import Asked, Reply, fake_provider
 from tests.sandbox import Receiver
 from tests.security.hostile import answering, asked
 from webhooks import events, network
-from webhooks.delivery import backlog, due, outcomes
+from webhooks.delivery import backlog, due, outcomes, queue
 from webhooks.delivery.engine import Engine
+from webhooks.delivery.queue.rows import Candidate
 from webhooks.delivery.requests import KEPT_BODY_BYTES, Request, Response
 from webhooks.delivery.wakeup import ProcessWakeup
 from webhooks.models import (
@@ -603,3 +606,31 @@ def test_one_of_very_many_webhooks_goes_as_soon_as_its_name_is_known(
         options = {"servers": ["127.0.0.1"], "udp_port": dns_port}
         monkeypatch.setattr("webhooks.network.resolver.DNS_OPTIONS", options)
         run_engine(lambda: reload(delivery).status == Status.SUCCEEDED)
+
+
+@pytest.mark.database("postgres")
+def test_one_with_all_it_may_have_is_looked_at_when_something_of_it_came_back(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    """Thousands that hang and have more take no turns of those that may be sent to."""
+    monkeypatch.setattr(due, "PAGE", 3)
+    monkeypatch.setattr(due, "_WAIT_SECONDS", (3600.0, 3600.0))
+    # What is in flight to them is not waited for at the end.
+    settings.WEBHOOKS_GRACE_SECONDS = 0
+    hanging = [make_webhook(url=f"{receiver.url}/slow/20") for _ in range(6)]
+    healthy = [make_webhook(url=f"{receiver.url}/open/{number}") for number in range(2)]
+    for _ in range(120):
+        events.publish("call.incoming.after", {"call_id": "1"})
+    looked_at: Counter[int] = Counter()
+    backend = queue.backend()
+    candidates = backend.candidates
+
+    def counted(webhook_ids: Sequence[int], **terms: Any) -> list[Candidate]:
+        looked_at.update(webhook_ids)
+        return candidates(webhook_ids, **terms)
+
+    monkeypatch.setattr(backend, "candidates", counted)
+    left = Delivery.objects.filter(webhook__in=healthy).exclude(status=Status.SUCCEEDED)
+    run_engine(lambda: not left.exists())
+    # For their plan, for a row, and when that was on its way.
+    assert max(looked_at[webhook.pk] for webhook in hanging) <= 4

@@ -168,8 +168,7 @@ class Claims:
         """Return what each webhook gets: never more than there is room left for the others.
 
         Receivers that are slow, or did not answer yet, get no more rows than may wait for them:
-        in memory and in flight the rest is for those that answer. Of a webhook with a limit
-        nothing is claimed ahead of what may be in flight: it would go out at once after a stall.
+        in memory and in flight the rest is for those that answer.
         """
         now = time.monotonic()
         left = self.room
@@ -177,7 +176,7 @@ class Claims:
         slow: dict[int, int] = {}
         for candidate in candidates:
             limiter = self._limiters.get(candidate.webhook_id)
-            quota = limiter.quota(now, depth=1) if candidate.is_paced else limiter.quota(now)
+            quota = limiter.quota(now, is_paced=candidate.is_paced)
             quota = min(quota, left - limiter.claimed)
             if quota > 0:
                 (quick if limiter.is_quick else slow)[candidate.webhook_id] = quota

@@ -411,10 +411,13 @@ class Engine:
         """Say of which webhooks nothing can be claimed now, and for how long."""
         for candidate in found:
             webhook_id, wait = candidate.webhook_id, candidate.wait_seconds
-            if wait == 0 and webhook_id not in self._ready:
-                # Its plan, its name, a person.
-                self._due.wait(webhook_id, None)
-            elif wait == 0 and not (wait := self._limiters.get(webhook_id).wait_seconds(now)):
+            if wait == 0 and webhook_id in self._ready:
+                limiter = self._limiters.get(webhook_id)
+                wait = limiter.wait_seconds(now, is_paced=candidate.is_paced)
+            elif wait == 0:
+                # For its plan, its name, a person.
+                wait = None
+            if wait == 0:
                 self._due.go(webhook_id)
             else:
                 self._due.wait(webhook_id, wait)
