@@ -36,20 +36,20 @@ class Database:
     def wall(self) -> float:
         return self.now
 
-    def page(self, *, after: int = 0, limit: int) -> Page:
+    def page(self, *, after: int = 0, limit: int, **_own: Any) -> Page:
         found = [pk for pk in self.due if pk > after][:limit]
         last = found[-1] if len(found) == limit else None
         return Page([_candidate(pk) for pk in found], last)
 
-    def walk(self, *, after: int, limit: int) -> tuple[list[int], int | None]:
+    def walk(self, *, after: int, limit: int, **_own: Any) -> tuple[list[int], int | None]:
         found, last = self.page(after=after, limit=limit)
         return [one.webhook_id for one in found], last
 
-    def became_due(self, since: float) -> dict[int, float]:
+    def became_due(self, since: float, **_own: Any) -> dict[int, float]:
         self.asked_since.append(since)
         return {pk: at for pk, at in self.changes.items() if at > since}
 
-    def candidates(self, webhook_ids: Sequence[int]) -> list[Candidate]:
+    def candidates(self, webhook_ids: Sequence[int], **_own: Any) -> list[Candidate]:
         self.looked_at.update(webhook_ids)
         known = set(self.due)
         return [_candidate(pk) for pk in webhook_ids if pk in known]
@@ -310,6 +310,36 @@ def test_walking_on_takes_more_of_the_time_while_it_finds_many(
     # The first time all of them once, then now and then.
     assert walked[0] >= 18
     assert walked[1] <= 4
+
+
+def test_what_was_due_before_a_start_is_found_soon_among_thousands_that_wait_for_time(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what another drain had, whose shards came to this one."""
+    database = Database(range(1, 20_001))
+    due = _due(database)
+    have_due = [19_999]
+
+    def walk(*, after: int, limit: int, **_own: Any) -> tuple[list[int], int | None]:
+        clock[0] += 0.02
+        found, last = Database.walk(database, after=after, limit=limit)
+        return [pk for pk in found if pk in have_due], last
+
+    def look_for(seconds: float) -> int:
+        database.looked_at.clear()
+        ends = clock[0] + seconds
+        while clock[0] < ends:
+            for candidate in due.look() or []:
+                due.note_claimed([candidate.webhook_id], [candidate.webhook_id], [], 1)
+            clock[0] += 0.01
+        return database.looked_at[have_due[0]]
+
+    monkeypatch.setattr(database, "walk", walk)
+    assert look_for(2.0)
+    have_due[0] = 19_998
+    assert not look_for(2.0)
+    database.own = {"shards": 2, "numbers": [0, 1]}
+    assert look_for(2.0)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -25,7 +25,7 @@ from tests.sandbox import Receiver
 from tests.security.hostile import answering, asked
 from webhooks import events, network
 from webhooks.delivery import backlog, due, outcomes, queue
-from webhooks.delivery.engine import Engine
+from webhooks.delivery.engine import Engine, Learned
 from webhooks.delivery.queue.rows import Candidate
 from webhooks.delivery.requests import KEPT_BODY_BYTES, Request, Response
 from webhooks.delivery.wakeup import ProcessWakeup
@@ -634,3 +634,30 @@ def test_one_with_all_it_may_have_is_looked_at_when_something_of_it_came_back(
     run_engine(lambda: not left.exists())
     # For their plan, for a row, and when that was on its way.
     assert max(looked_at[webhook.pk] for webhook in hanging) <= 4
+
+
+@pytest.mark.database("postgres")
+def test_very_many_webhooks_that_may_be_sent_to_are_gone_through_without_a_pause(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    """All rows of those that were looked at are claimed, and there are others."""
+    learned = Learned()
+    later = [make_webhook() for _ in range(4)]
+    events.publish("call.incoming.after", {"call_id": "1"})
+    in_an_hour = timezone.now() + dt.timedelta(hours=1)
+    Delivery.objects.update(next_attempt_at=in_an_hour)
+    for number in range(20):
+        make_webhook(url=f"{receiver.url}/open/{number}")
+    left = Delivery.objects.exclude(status=Status.SUCCEEDED).exclude(webhook__in=later)
+    for is_first in (True, False):
+        if not is_first:
+            monkeypatch.setattr(due, "PAGE", 3)
+            monkeypatch.setattr(due, "WINDOW", 4)
+            monkeypatch.setattr(due, "LEAST", 2)
+            # Longer than the test waits.
+            monkeypatch.setattr("webhooks.delivery.engine._BLOCKED_SCAN_SECONDS", 3600.0)
+            settings.WEBHOOKS_POLL_SECONDS = 3600.0
+        events.publish("call.incoming.after", {"call_id": "1"})
+        Delivery.objects.filter(webhook__in=later).update(next_attempt_at=in_an_hour)
+        run_engine(lambda: not left.exists(), learned=learned)
+    learned.close()

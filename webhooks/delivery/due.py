@@ -21,8 +21,8 @@ from webhooks.delivery.shards import Shards
 
 # Webhooks that are looked at closely at a time, at most and at least.
 WINDOW, LEAST = 500, 100
-# Webhooks on a page, and how much of the time walking on may take; while it finds many with due
-# rows that were not known, as after a start, others wait for it.
+# Webhooks on a page, and how much of the time walking on may take; the first time, and while it
+# finds many with due rows that were not known, others wait for it.
 PAGE, _WALK_PART, _FINDING_PART = 1000, 0.03, 0.3
 # Rows that a webhook gets at a time while it has more: to look at it costs as much as a row.
 _DEPTH = 4
@@ -48,6 +48,9 @@ class DueWebhooks:
         self.are_many = False
         self._after = self._walked = 0
         self._walk_at = 0.0
+        # Whether nobody walked by all of them yet, and for which shards somebody did or does.
+        self._is_first_walk = True
+        self._own = self._shards.own
         # The database's Unix time up to which it was asked who became due.
         self._since = 0.0
         self._ask_again_at = 0.0
@@ -74,8 +77,13 @@ class DueWebhooks:
 
     @property
     def has_others(self) -> bool:
-        """Return whether some have due rows of which nothing says yet that they have to wait."""
-        return bool(self._known)
+        """Return whether some may have due rows of which nothing is known yet."""
+        return bool(self._known) or (self.are_many and self._is_first_walk)
+
+    @property
+    def has_more(self) -> bool:
+        """Return whether some have due rows that were not looked at, or not all claimed."""
+        return self.has_others or bool(self._new or self._served)
 
     def look(self, room: int = WINDOW) -> list[Candidate] | None:
         """Return webhooks with due rows, those whose turn it is; None on a database fault.
@@ -93,6 +101,10 @@ class DueWebhooks:
             self._known = dict.fromkeys(one.webhook_id for one in page.candidates)
             self._walked = 1
             self._since = self._session.wall()
+        if self._own != self._shards.own:
+            # What the others of them have was due before.
+            self._own, self._is_first_walk = self._shards.own, True
+            self._after, self._walked, self._walk_at = 0, 0, 0.0
         now = time.monotonic()
         if not self._ask_changes(now) or (now >= self._walk_at and not self._walk(now)):
             return None
@@ -148,8 +160,8 @@ class DueWebhooks:
         if last is None:
             if self._walked == 1:
                 self._begin()
-            self._walked = 0
-        is_finding = len(self._known) - known >= LEAST
+            self._walked, self._is_first_walk = 0, False
+        is_finding = self._is_first_walk or len(self._known) - known >= LEAST
         ended = time.monotonic()
         self._walk_at = ended + (ended - now) / (_FINDING_PART if is_finding else _WALK_PART)
         return True

@@ -323,7 +323,7 @@ class Engine:
             return
         if self._claims.has_room and any(one.has_tests or one.wait_seconds == 0 for one in ready):
             self._claimer.request(ready, self._ready)
-        elif not self._has_due and not self._wakeup.is_broken:
+        elif not (self._has_due or self._due.are_many or self._wakeup.is_broken):
             self._scan_when_due()
         else:
             waits = [one.wait_seconds for one in ready if one.wait_seconds]
@@ -376,7 +376,7 @@ class Engine:
         self._scan_at = 0.0
         if not batch.is_full:
             self._look_soon()
-            is_all = batch.is_all and not self._wakeup.is_broken
+            is_all = batch.is_all and not (self._due.has_more or self._wakeup.is_broken)
             wait = self._until_due(None) if is_all else self._scan_seconds
             self._scan_at = time.monotonic() + wait
 
