@@ -661,3 +661,24 @@ def test_very_many_webhooks_that_may_be_sent_to_are_gone_through_without_a_pause
         Delivery.objects.filter(webhook__in=later).update(next_attempt_at=in_an_hour)
         run_engine(lambda: not left.exists(), learned=learned)
     learned.close()
+
+
+@pytest.mark.database("postgres")
+def test_suspects_of_very_many_webhooks_go_one_after_another(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that were in flight at crashes are there for longer than one look."""
+    monkeypatch.setattr(due, "PAGE", 3)
+    # The second walk comes after the test.
+    monkeypatch.setattr(due, "_WALK_PART", 1e-6)
+    later = [make_webhook() for _ in range(4)]
+    for number in range(3):
+        make_webhook(url=f"{receiver.url}/open/{number}")
+    for _ in range(3):
+        events.publish("call.incoming.after", {"call_id": "1"})
+    in_an_hour = timezone.now() + dt.timedelta(hours=1)
+    Delivery.objects.filter(webhook__in=later).update(next_attempt_at=in_an_hour)
+    left = Delivery.objects.exclude(status=Status.SUCCEEDED).exclude(webhook__in=later)
+    # Not ones that became due just now.
+    left.update(unknown_count=2, next_attempt_at=timezone.now() - dt.timedelta(hours=1))
+    run_engine(lambda: not left.exists())

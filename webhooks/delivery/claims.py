@@ -131,7 +131,9 @@ class Claims:
             self._leave_room(claims)
             claims += self._queue.claim(free, **self._terms)
             taken = Counter(claim.webhook_id for claim in claims)
-            self.exhausted = [pk for pk, quota in free if taken[pk] < quota]
+            # What it has may be suspects, which take turns.
+            least = 1 if active[0].has_suspects else 0
+            self.exhausted = [pk for pk, quota in free if least <= taken[pk] < quota]
         if paced := [one for one in quotas if one.webhook_id in self._paced]:
             self._leave_room(claims)
             claims += self._queue.claim_paced(paced, **self._terms)
