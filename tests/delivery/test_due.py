@@ -29,6 +29,8 @@ class Database:
         self.asked_since: list[float] = []
         self.looked_at: Counter[int] = Counter()
         self.own: dict[str, Any] = {}
+        # Whether it breaks down while candidates are asked for.
+        self.is_faulty = False
 
     def run(self, work: Callable[[], Any]) -> Any:
         return work()
@@ -49,7 +51,9 @@ class Database:
         self.asked_since.append(since)
         return {pk: at for pk, at in self.changes.items() if at > since}
 
-    def candidates(self, webhook_ids: Sequence[int], **_own: Any) -> list[Candidate]:
+    def candidates(self, webhook_ids: Sequence[int], **_own: Any) -> list[Candidate] | None:
+        if self.is_faulty:
+            return None
         self.looked_at.update(webhook_ids)
         known = set(self.due)
         return [_candidate(pk) for pk in webhook_ids if pk in known]
@@ -167,6 +171,20 @@ def test_a_long_wait_is_looked_at_before_its_end(clock: list[float]) -> None:
     database.looked_at.clear()
     due.look()
     assert database.looked_at[1] == database.looked_at[2] == 1
+
+
+def test_those_whose_turn_a_fault_took_are_not_behind_thousands(clock: list[float]) -> None:
+    database = Database(range(1, 6001))
+    due = _due(database)
+    database.due.append(9000)
+    database.changes[9000] = database.now
+    database.is_faulty = True
+    assert due.look() is None
+    database.is_faulty = False
+    del database.changes[9000]
+    database.looked_at.clear()
+    due.look()
+    assert database.looked_at[9000] == 1
 
 
 def test_new_rows_of_those_that_wait_keep_no_others_waiting(clock: list[float]) -> None:

@@ -112,7 +112,8 @@ class DueWebhooks:
         ask = partial(self._queue.candidates, chosen, **self._shards.own)
         found: list[Candidate] | None = self._session.run(ask)
         if found is None:
-            self._known |= dict.fromkeys(chosen)
+            # Not behind thousands of which nothing is known.
+            self._new |= dict.fromkeys(reversed(chosen))
             return None
         # Behind the others; `note_claimed` says which have nothing left.
         due = dict.fromkeys(one.webhook_id for one in found)
