@@ -136,12 +136,29 @@ def test_those_whose_wait_is_over_leave_turns_for_others(clock: list[float]) -> 
     for webhook_id in range(2001, 6000):
         due.wait(webhook_id, None)
     clock[0] += 1.0
-    database.changes[9000] = database.now
-    database.due.append(9000)
+    new = range(9000, 9020)
+    database.changes = dict.fromkeys(new, database.now)
+    database.due += new
     database.looked_at.clear()
     due.look()
-    assert database.looked_at[9000] == 1
+    assert [database.looked_at[webhook_id] for webhook_id in new] == [1] * len(new)
     assert database.looked_at.total() <= LEAST
+
+
+def test_those_without_a_place_are_not_known_anew_at_each_walk(clock: list[float]) -> None:
+    """There is nothing to look for in a hurry while no place is free."""
+    database = Database(range(1, 3001))
+    due = _due(database)
+    for _ in range(100):
+        found = [one.webhook_id for one in due.look() or []]
+        due.note_claimed([], [], found, 0)
+        clock[0] += 0.1
+    assert not due.has_others
+    # They have their turns all the same.
+    assert set(database.looked_at) == set(database.due)
+    before = database.looked_at.total()
+    due.look()
+    assert database.looked_at.total() - before == LEAST
 
 
 def test_one_that_said_when_is_not_behind_those_that_did_not(clock: list[float]) -> None:

@@ -62,9 +62,9 @@ class DueWebhooks:
         self._new: dict[int, None] = {}
         self._served: dict[int, None] = {}
         self._known: dict[int, None] = {}
-        # Of those that have to wait, the ones with new rows: a test among them does not wait, nor
-        # does a head that was set free.
-        self._stirred: dict[int, None] = {}
+        # Those that got no place; and of those that have to wait the ones with new rows: a test
+        # among them does not wait, nor does a head that was set free.
+        self._doubtful: dict[int, None] = {}
         # When those that have to wait are looked at again: those that said when, and the others.
         self._timed: list[tuple[float, int]] = []
         self._untimed: list[tuple[float, int]] = []
@@ -137,13 +137,18 @@ class DueWebhooks:
         for webhook_id, due_at in reversed(changed.items()):
             # What was there before waits for its turn, or for something else.
             is_new = due_at > self._since
-            if webhook_id in self._waits:
-                if is_new:
-                    self._stirred[webhook_id] = None
-            elif is_new or not (webhook_id in self._known or webhook_id in self._served):
+            if is_new and webhook_id in self._waits:
+                self._doubtful[webhook_id] = None
+            elif is_new or not self._is_listed(webhook_id):
+                self._new.pop(webhook_id, None)
                 self._new[webhook_id] = None
         self._since = asked_at
         return True
+
+    def _is_listed(self, webhook_id: int) -> bool:
+        """Return whether a webhook has or waits for its turn."""
+        lists = (self._waits, self._known, self._served, self._new, self._doubtful)
+        return any(webhook_id in one for one in lists)
 
     def _walk(self, now: float) -> bool:
         """Look at the next page, and begin again after the last one."""
@@ -154,8 +159,8 @@ class DueWebhooks:
         due, last = found
         known = len(self._known)
         for webhook_id in due:
-            if webhook_id not in self._waits and webhook_id not in self._served:
-                self._known.setdefault(webhook_id)
+            if not self._is_listed(webhook_id):
+                self._known[webhook_id] = None
         self._walked += 1
         self._after = last or 0
         if last is None:
@@ -168,27 +173,27 @@ class DueWebhooks:
         return True
 
     def _choose(self, now: float, window: int) -> list[int]:
-        chosen = self._waited(self._timed, now, window // 2)
+        # A part for each, so that none of them takes the turns of the others, however many there
+        # are. First the newest: thousands that became due at once keep no single one waiting.
+        chosen = list(islice(reversed(self._new), window // 4))
+        chosen += self._waited(self._timed, now, window // 4)
         if self._retried:
             # As many as need not wait any more, so that those that never may take no others' turn.
             is_worth = 2 * self._went > len(self._retried)
             changed = 2 * self._retries if is_worth else self._retries // 2
             self._retries = max(LEAST // 2, min(WINDOW // 2, changed))
-        # Half of what is left at most, however few are looked at: of those whose wait is over there
-        # may be more than have turns, for as long as they are there.
         retried = self._waited(self._untimed, now, min(self._retries, (window - len(chosen)) // 2))
         self._retried, self._went = set(retried), 0
         chosen += retried
-        # The newest first: thousands that became due at once keep no single one waiting. And a
-        # part for each of the others, so that no stream of new ones does; those that can be sent to
-        # do not go behind thousands that may have to wait.
-        served, known = iter(self._served), iter(self._known)
-        parts = ((reversed(self._new), 2), (iter(self._new), 4), (reversed(self._stirred), 4))
-        others = ((served, 2), (known, 1), (served, 1), (iter(self._stirred), 1))
-        for turn, part in (*parts, *others):
+        new, served = iter(self._new), iter(self._served)
+        known, doubtful = iter(self._known), iter(self._doubtful)
+        # Those that can be sent to do not go behind thousands that may have to wait.
+        parts = ((new, 2), (reversed(self._doubtful), 8), (doubtful, 8), (served, 2), (known, 1))
+        for turn, part in (*parts, (served, 1), (new, 1), (doubtful, 1)):
             chosen += islice(turn, max(0, window - len(chosen)) // part)
+        chosen += self._waited(self._timed, now, window - len(chosen))
         for webhook_id in chosen:
-            for among in (self._new, self._stirred, self._served, self._known):
+            for among in (self._new, self._doubtful, self._served, self._known):
                 among.pop(webhook_id, None)
         return list(dict.fromkeys(chosen))
 
@@ -244,7 +249,7 @@ class DueWebhooks:
         kept = [webhook_id for webhook_id in left_out if webhook_id in self._known]
         for webhook_id in kept:
             del self._known[webhook_id]
-            self._new[webhook_id] = None
+            self._doubtful[webhook_id] = None
         # Receivers that did not answer yet get few places: those without one are looked at again.
         is_too_many = len(kept) > len(served)
         self._window = max(LEAST, 2 * len(served)) if is_too_many else WINDOW
