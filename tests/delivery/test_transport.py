@@ -76,6 +76,17 @@ def test_an_idle_connection_that_its_other_end_closed_is_not_spun_on(watched: Wa
     assert (ours.fileno(), pycurl.CSELECT_IN) in watched.watch.poll(1.0)
 
 
+def test_an_idle_connection_with_more_to_say_is_ended(watched: Watched) -> None:
+    ours, theirs = watched.pair()
+    watched.change(pycurl.POLL_IN, ours)
+    watched.change(pycurl.POLL_REMOVE, ours)
+    theirs.send(b"one answer too many")
+    assert watched.watch.poll(1.0) == []
+    with pytest.raises(BrokenPipeError):
+        ours.send(b"the next request")
+    assert theirs.recv(100) == b""
+
+
 def test_a_new_socket_with_the_number_of_a_closed_one_is_heard(watched: Watched) -> None:
     ours, _ = watched.pair()
     watched.change(pycurl.POLL_IN, ours)

@@ -79,6 +79,10 @@ def _broken() -> Iterator[Case]:
     yield Case("R13", "reset after the headers", "network", do.reset_after(_HUNDRED))
     yield Case("R14", "reset in mid-body", "network", do.reset_after(_HUNDRED + b"half"))
     yield Case("R15", "less than Content-Length", "protocol", do.answer(_HUNDRED + b"half"))
+    cut = b"HTTP/1.1 410 Gone\r\nContent-Le"
+    yield Case("R15", "ends within its headers", "protocol", do.answer(cut))
+    no_chunk = do.answer(_CHUNKED + b"zz\r\n")
+    yield Case("R15", "a chunk without a number", "protocol", no_chunk)
     more = _OK + b"Content-Length: 4\r\n\r\nhalf and more"
     yield Case("R15", "more than Content-Length", "succeeded", do.answer(more))
     two = _OK + b"Content-Length: 4\r\nContent-Length: 8\r\n\r\nhalf"
@@ -88,6 +92,8 @@ def _broken() -> Iterator[Case]:
     garbage = os.urandom(64).replace(b"H", b"x") + b"\r\n\r\n"
     yield Case("R18", "garbage status line", "protocol", do.answer(garbage))
     yield Case("R18", "status without a number", "protocol", do.answer(b"HTTP/1.1 fine\r\n\r\n"))
+    small = do.answer(b"http/1.1 500 oops\r\nContent-Length: 0\r\n\r\n")
+    yield Case("R18", "status line in small letters", "protocol", small)
     yield Case("R19", "HTTP/0.9", "protocol", do.answer(b"<html>It works</html>"))
     interim = b"HTTP/1.1 102 Processing\r\n\r\n"
     yield Case("R20", "flood of 1xx", "protocol", do.flood(b"", interim))

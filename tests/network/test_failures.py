@@ -11,8 +11,9 @@ from webhooks import network
 from webhooks.models import Outcome, messages
 from webhooks.network import failures
 
-# CURLE_TOO_LARGE has no name in pycurl.
+# CURLE_TOO_LARGE and CURLE_SSL_CLIENTCERT have no names in pycurl.
 TOO_LARGE = 100
+CLIENT_CERTIFICATE = 98
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,8 @@ TOO_LARGE = 100
          (Outcome.TIMEOUT, "No connection to crm.example.com could be made in time.")),
         (pycurl.E_PEER_FAILED_VERIFICATION, "expired", False,
          (Outcome.TLS, "The TLS connection to crm.example.com failed: expired.")),
+        (CLIENT_CERTIFICATE, "certificate required", False,
+         (Outcome.TLS, "The TLS connection to crm.example.com failed: certificate required.")),
         (pycurl.E_PARTIAL_FILE, "5 bytes missing", True,
          (Outcome.PROTOCOL, "The receiver's answer is broken: 5 bytes missing.")),
         (TOO_LARGE, "", True,

@@ -1018,8 +1018,9 @@ def test_requests_reads_the_last_head_without_interim_answers_and_trailers(
             "more than 64 KiB of headers",
         ),
         (b"hello\r\n\r\n", "broken"),
+        (b"HTTP/1.1 2000 OK\r\n\r\n", "Invalid status line"),
     ],
-    ids=["upgrade", "interim", "headers", "no-http"],
+    ids=["upgrade", "interim", "headers", "no-http", "status"],
 )
 def test_requests_reads_no_head_that_is_out_of_bounds(
     answer: bytes, words: str, serve: Callable[..., Server]
@@ -1027,6 +1028,18 @@ def test_requests_reads_no_head_that_is_out_of_bounds(
     with pytest.raises(network.TransferError, match=words) as caught:
         get(serve(answer).url)
     assert (caught.value.is_refused, caught.value.is_closed) == (False, False)
+
+
+def test_requests_takes_no_answer_that_ends_within_its_head() -> None:
+    def play(connection: socket.socket) -> None:
+        server.read_request(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: appl")
+
+    server = Server(play)
+    with pytest.raises(network.TransferError, match="closed within the headers") as caught:
+        get(server.url)
+    server.close()
+    assert caught.value.is_sent
 
 
 def test_a_closed_connection_is_told_and_never_tried_again() -> None:

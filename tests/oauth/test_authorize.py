@@ -129,6 +129,16 @@ class TestRedirect:
         assert query["audience"] == ["the-api"]
         assert query["resource"] == ["https://a.example", "https://b.example"]
 
+    def test_extra_parameter_replaces_that_of_the_endpoint(self) -> None:
+        credential = make_credential(
+            auth_url="https://provider.example/authorize?prompt=login&tenant=a&prompt=none",
+            authorization_parameters={"prompt": "consent"},
+        )
+
+        query = query_of(begin(credential, make_user())[0])
+
+        assert (query["prompt"], query["tenant"]) == (["consent"], ["a"])
+
     @pytest.mark.once
     @pytest.mark.parametrize(
         ("fields", "words"),
@@ -717,6 +727,48 @@ class TestAttacks:
             finish({"error": [error], "state": query["state"]}, user)
 
         assert failure.value.credential == credential
+
+    @pytest.mark.parametrize(
+        ("error", "shown"),
+        [
+            ("access_denied", "access_denied"),
+            ("Invalid_Scope", "Invalid_Scope"),
+            # Anybody can send such an answer, with any words.
+            ("Call 555 0100 and read out your password", ""),
+            ("made_up", ""),
+        ],
+    )
+    @pytest.mark.parametrize("state", [{}, {"state": [""]}])
+    def test_known_error_without_a_state_is_named(
+        self, fake: FakeProvider, error: str, shown: str, state: dict[str, list[str]]
+    ) -> None:
+        _, user, _query = started(fake)
+        answer = {"error": [error], "error_description": ["Call 555 0100"], **state}
+
+        with pytest.raises(oauth.AuthorizationError, match="has no state") as failure:
+            finish(answer, user)
+
+        assert str(failure.value).endswith(f"The provider says: “{shown}”") is bool(shown)
+        assert "555" not in str(failure.value)
+        # It was not for anybody, so who began can still finish.
+        assert AuthorizationRequest.objects.count() == 1
+
+    @pytest.mark.parametrize(
+        ("answer", "words"),
+        [
+            ({"error_code": "1349048", "error_message": "Can't load URL"}, "Can't load URL"),
+            ({"error": "access_denied", "error_reason": "user_denied"}, "user_denied"),
+            ({"error": "server_error", "error_message": "Try later"}, "Try later"),
+        ],
+    )
+    def test_error_under_names_of_providers_is_told(
+        self, fake: FakeProvider, answer: dict[str, str], words: str
+    ) -> None:
+        _, user, query = started(fake)
+        values = {name: [value] for name, value in answer.items()}
+
+        with pytest.raises(oauth.AuthorizationError, match=f"says: “{words}”"):
+            finish({**values, "state": query["state"]}, user)
 
     def test_error_beside_an_empty_code_is_told(self, fake: FakeProvider) -> None:
         _, user, query = started(fake)

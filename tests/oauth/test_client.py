@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import logging
+import random
 import time
 import zlib
 from collections.abc import Iterator
@@ -231,6 +232,34 @@ class TestAnswer:
         assert answer.result == TokenResult.MISCONFIGURED
         assert [asked.path for asked in fake.requests] == ["/token"]
 
+    @pytest.mark.parametrize(
+        ("location", "shown"),
+        [
+            ("/v2/token?key=secret", "/v2/token"),
+            ("../login#form", "/login#form"),
+            ("//elsewhere.example/token", "http://elsewhere.example/token"),
+            ("http://[::1", "http://[::1"),
+        ],
+    )
+    def test_redirect_is_named_as_it_can_be_entered(
+        self, fake: FakeProvider, location: str, shown: str
+    ) -> None:
+        fake.reply(Reply(status=308, headers={"Location": location}))
+
+        answer = refresh(credential_at(fake))
+
+        whole = shown if shown.startswith("http") else fake.url + shown
+        assert f"“{whole}”" in sentence(answer.message)
+
+    def test_refusal_in_the_challenge_alone_is_understood(self, fake: FakeProvider) -> None:
+        challenge = 'Basic realm="oauth", error="invalid_client", error_description="No such app"'
+        fake.reply(Reply(status=401, headers={"WWW-Authenticate": challenge}))
+
+        answer = refresh(credential_at(fake))
+
+        assert (answer.result, answer.code) == (TokenResult.MISCONFIGURED, "invalid_client")
+        assert sentence(answer.message).endswith("The provider says: “No such app”")
+
     def test_cut_off_answer_is_asked_for_once_more(self, fake: FakeProvider) -> None:
         fake.reply(Reply(body=b'{"access_token":"T","token'), token())
 
@@ -285,6 +314,37 @@ class TestAnswer:
         answer = refresh(credential_at(fake))
 
         assert (answer.is_ok, answer.reason) == (not reason, reason)
+
+    @pytest.mark.parametrize(
+        ("status", "result", "words"),
+        [
+            (403, TokenResult.TRANSIENT, "A web page with status 403 came"),
+            (404, TokenResult.MISCONFIGURED, "There is no token endpoint at Access token URL"),
+            (302, TokenResult.MISCONFIGURED, "a redirect to “https://login.example/”"),
+            (503, TokenResult.TRANSIENT, "The provider is not working (503)"),
+            (200, TokenResult.MISCONFIGURED, "more than 64 KiB"),
+        ],
+    )
+    @pytest.mark.parametrize("coding", ["", "gzip"])
+    def test_long_page_is_judged_by_its_status(
+        self, fake: FakeProvider, status: int, result: TokenResult, words: str, coding: str
+    ) -> None:
+        page = b"<html><title>Blocked</title>" + random.randbytes(70_000).hex().encode()
+        headers = {
+            "Content-Type": "text/html",
+            "Content-Encoding": coding,
+            "Location": "https://login.example/",
+            **({"Retry-After": "7"} if status == 503 else {}),
+        }
+        fake.reply(
+            Reply(status=status, body=gzip.compress(page) if coding else page, headers=headers)
+        )
+
+        answer = refresh(credential_at(fake))
+
+        assert answer.result == result
+        assert words in sentence(answer.message)
+        assert answer.retry_after_seconds == (7 if status == 503 else None)
 
     def test_too_much_from_a_broken_provider_is_transient(self, fake: FakeProvider) -> None:
         fake.reply(Reply(status=502, body=b"x" * 100_000))

@@ -292,6 +292,87 @@ class TestDeviceCode:
         with pytest.raises(oauth.AuthorizationError, match=r"^Auth URL gave no device code"):
             oauth.begin_device_authorization(credential, user=make_user(), session_key=SESSION)
 
+    @pytest.mark.parametrize("status", [200, 400])
+    @pytest.mark.parametrize(
+        ("error", "sentence"),
+        [
+            ("device_flow_disabled", "refused the request with “device_flow_disabled”"),
+            ("unauthorized_client", "the grant “urn:ietf:params:oauth:grant-type:device_code”"),
+            ("invalid_scope", "does not know or allow the scope “read”"),
+            ("invalid_client", "does not accept the client ID"),
+        ],
+    )
+    def test_a_refusal_says_why_whatever_its_status(
+        self, fake: FakeProvider, error: str, sentence: str, status: int
+    ) -> None:
+        fake.reply(Reply(status=status, body={"error": error, "error_description": "Not here"}))
+        credential = credential_at(
+            fake, grant_type="device_code", auth_url=f"{fake.url}/device", scope="read"
+        )
+
+        with pytest.raises(oauth.AuthorizationError) as failure:
+            oauth.begin_device_authorization(credential, user=make_user(), session_key=SESSION)
+
+        assert sentence in str(failure.value)
+        assert str(failure.value).endswith("The provider says: “Not here”")
+        assert str(failure.value) == oauth.sentence(OAuthExchange.objects.get().message)
+
+    def test_a_refusal_in_words_is_shown(self, fake: FakeProvider) -> None:
+        fake.reply(Reply(status=402, body={"message": "Your plan has no devices"}))
+        credential = credential_at(fake, grant_type="device_code", auth_url=f"{fake.url}/device")
+
+        with pytest.raises(oauth.AuthorizationError, match="Your plan has no devices"):
+            oauth.begin_device_authorization(credential, user=make_user(), session_key=SESSION)
+
+    @pytest.mark.parametrize(
+        ("fields", "seconds"),
+        [
+            ({}, 600),
+            ({"expires_in": "600"}, 600),
+            ({"expires_in": -1}, 1800),
+            ({"expires_in": None}, 1800),
+            ({"expires_in": 10**9}, 1800),
+            ({"verification_uri": "https://provider.example/#/device"}, 600),
+        ],
+        ids=str,
+    )
+    def test_odd_answer_is_taken(
+        self, fake: FakeProvider, fields: dict[str, Any], seconds: int
+    ) -> None:
+        self.begun(fake, **fields)
+
+        pending = AuthorizationRequest.objects.get()
+        life = (pending.expires_at - pending.poll_at).total_seconds()
+        assert life == seconds
+        assert pending.redirect_uri == {**self.CODES, **fields}["verification_uri"]
+
+    @pytest.mark.parametrize(
+        ("error", "interval"),
+        [
+            ("AUTHORIZATION_PENDING", 5),
+            ("authorization-pending", 5),
+            ("authorizationPending", 5),
+            ("Slow_Down", 10),
+        ],
+    )
+    def test_the_provider_is_waited_for_in_any_spelling(
+        self, fake: FakeProvider, error: str, interval: int
+    ) -> None:
+        _credential, user, state = self.begun(fake)
+        fake.reply(Reply(status=400, body={"error": error}))
+
+        assert oauth.poll_device(state, user=user, session_key=SESSION) is None
+
+        assert AuthorizationRequest.objects.get().poll_seconds == interval
+
+    def test_declining_is_no_mistake_of_the_settings(self, fake: FakeProvider) -> None:
+        _credential, user, state = self.begun(fake)
+        # Entra ID.
+        fake.reply(Reply(status=400, body={"error": "authorization_declined"}))
+
+        with pytest.raises(oauth.AuthorizationError, match="The access was not approved"):
+            oauth.poll_device(state, user=user, session_key=SESSION)
+
     @pytest.mark.parametrize("error", ["access_denied", "expired_token"])
     def test_a_refusal_ends_it(self, fake: FakeProvider, error: str) -> None:
         _credential, user, state = self.begun(fake)

@@ -120,23 +120,50 @@ def test_document_may_come_packed(fake: FakeProvider) -> None:
 @pytest.mark.parametrize(
     "named",
     [
-        *("https://evil.example", "", None, 5, "{url}//", "{url}/other", "HTTP{rest}"),
+        *("https://evil.example", "{url}//", "{url}/other", "HTTP{rest}"),
         *("{url}/{{tenantid}}", "{{tenantid}}", "https://{{tenantid}}/"),
     ],
 )
-def test_document_of_another_issuer_is_not_believed(fake: FakeProvider, named: Any) -> None:
-    if isinstance(named, str):
-        named = named.format(url=fake.url, rest=fake.url.removeprefix("http"))
+def test_document_of_another_issuer_is_not_believed(fake: FakeProvider, named: str) -> None:
+    named = named.format(url=fake.url, rest=fake.url.removeprefix("http"))
     serve(fake, OPENID, issuer=named)
 
     with pytest.raises(oauth.MisconfiguredError, match="calls itself"):
         oauth.discover(fake.url)
 
 
+@pytest.mark.parametrize("named", ["", None, 5, ["https://a.example"]])
+def test_document_without_an_issuer_is_not_believed(fake: FakeProvider, named: Any) -> None:
+    serve(fake, OPENID, issuer=named)
+
+    with pytest.raises(oauth.MisconfiguredError, match="names no issuer"):
+        oauth.discover(fake.url)
+
+
+def test_answer_without_an_issuer_leads_to_the_next_address(fake: FakeProvider) -> None:
+    serve(fake, OAUTH)
+    described = fake.answer(Asked(method="GET", path=OAUTH, headers={}, body=b""))
+    error = Reply(body={"error": "not_here"})
+    fake.reply(lambda asked: described if asked.path == OAUTH else error)
+
+    assert oauth.discover(fake.url).fields["issuer"] == fake.url
+
+
+def test_addresses_may_be_written_carelessly(fake: FakeProvider) -> None:
+    token_url = f"{fake.url}/token"
+    serve(fake, OPENID, token_endpoint=f" {token_url} ", revocation_endpoint="")
+
+    found = oauth.discover(fake.url).fields
+
+    assert found["token_url"] == token_url
+    assert "revocation_url" not in found
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
         ({"token_endpoint": None}, "names no token_endpoint"),
+        ({"token_endpoint": " "}, "names no token_endpoint"),
         ({"authorization_endpoint": ["x"]}, "names no authorization_endpoint"),
         ({"token_endpoint": "http://provider.example/token"}, "must start with https://"),
         ({"token_endpoint": "/token"}, "http"),
@@ -220,7 +247,22 @@ def test_guard_is_asked(fake: FakeProvider, settings: LazySettings) -> None:
             0,
         ),
         ({"token_endpoint_auth_methods_supported": ["client_secret_oob"]}, {}, 1),
-        ({"token_endpoint_auth_methods_supported": "client_secret_post"}, {}, 0),
+        # A text in the place of a list, and other case.
+        (
+            {"token_endpoint_auth_methods_supported": "client_secret_post"},
+            {"client_authentication": "request_body"},
+            0,
+        ),
+        (
+            {"token_endpoint_auth_methods_supported": ["CLIENT_SECRET_POST", None, {}]},
+            {"client_authentication": "request_body"},
+            0,
+        ),
+        ({"code_challenge_methods_supported": ["s256"]}, {"uses_pkce": True}, 0),
+        ({"code_challenge_methods_supported": "plain,S256"}, {"uses_pkce": True}, 0),
+        ({"code_challenge_methods_supported": "plain"}, {"uses_pkce": False}, 1),
+        ({"response_types_supported": "code token"}, {}, 0),
+        ({"grant_types_supported": "implicit"}, {}, 1),
         ({"token_endpoint_auth_methods_supported": ["none"]}, {}, 0),
         ({"code_challenge_methods_supported": ["plain"]}, {"uses_pkce": False}, 1),
         ({"code_challenge_methods_supported": ["S256"]}, {"uses_pkce": True}, 0),
@@ -316,6 +358,17 @@ def test_what_has_no_other_endpoint_for_certificates_keeps_the_usual_one(
         token_endpoint_auth_methods_supported=["tls_client_auth"],
         mtls_endpoint_aliases=aliases,
     )
+
+    found = oauth.discover(fake.url, authentication="tls_client_auth").fields
+
+    assert found["token_url"] == f"{fake.url}/token"
+
+
+@pytest.mark.parametrize("alias", [5, "", None])
+def test_an_endpoint_for_certificates_that_is_none_is_left_out(
+    fake: FakeProvider, alias: object
+) -> None:
+    serve(fake, OPENID, mtls_endpoint_aliases={"token_endpoint": alias})
 
     found = oauth.discover(fake.url, authentication="tls_client_auth").fields
 

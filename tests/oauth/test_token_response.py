@@ -191,6 +191,12 @@ def test_impossible_number_in_json_never_fails(number: str) -> None:
         ({"expires_at": "Thu, 01 Jan 2026 00:01:00 GMT"}, 60),
         ({"expires": "Thu, 01 Jan 2026 02:01:00 +0200"}, 60),
         ({"expires_at": "Thu, 99 Jan 99999 00:01:00 GMT"}, None),
+        ({".expires": "Thu, 01 Jan 2026 00:01:00 GMT"}, 60),
+        ({"expiry": "2026-01-01T00:01:00.500000001Z"}, 60.5),
+        ({"expireTime": "2026-01-01T00:01:00Z"}, 60),
+        ({"expiration": (NOW.timestamp() + 60) * 1000}, 60),
+        ({"accessTokenExpiresAt": "2026-01-01 00:01:00 UTC"}, 60),
+        ({"expiration": "never"}, None),
         ({"expires_at": "tomorrow"}, None),
         ({"expires_at": 60}, None),
         ({"expires_at": {}}, None),
@@ -282,7 +288,9 @@ def test_token_that_no_header_can_carry_is_refused(value: str) -> None:
     assert (answer.result, answer.reason) == (TokenResult.MISCONFIGURED, "unsafe_token")
 
 
-@pytest.mark.parametrize("value", [None, 123, 1.5, True, False, [], ["a"], {}, "", 0])
+@pytest.mark.parametrize(
+    "value", [None, 123, 1.5, True, False, [], ["a"], {}, "", 0, " ", "null", "None", "undefined"]
+)
 def test_token_that_is_no_text_is_refused(value: object) -> None:
     answer = ask({"access_token": value, "token_type": "Bearer"})
 
@@ -299,7 +307,7 @@ def test_refresh_token_that_cannot_be_used_is_left_out_with_a_warning(value: obj
     assert "refresh token" in sentence(answer.warning)
 
 
-@pytest.mark.parametrize("value", [None, "", False])
+@pytest.mark.parametrize("value", [None, "", False, " ", "null", "None", "undefined"])
 def test_refresh_token_may_be_missing(value: object) -> None:
     answer = ask(good(refresh_token=value))
 
@@ -404,6 +412,60 @@ def test_redirect_is_never_an_answer(status: int) -> None:
     assert "secret-code" not in answer.message
 
 
+@pytest.mark.parametrize("status", [300, 302, 304, 307])
+def test_redirect_to_nowhere_names_its_status(status: int) -> None:
+    answer = ask("", status)
+
+    assert answer.result == TokenResult.MISCONFIGURED
+    assert f"it answered {status}." in told(answer)
+
+
+@pytest.mark.parametrize(
+    ("challenge", "code", "words"),
+    [
+        ('Basic realm="x", error="invalid_client", error_description="No \\"me\\""',
+         "invalid_client", 'No "me"'),
+        ("Basic realm=x, error=invalid_client", "invalid_client", "invalid_client"),
+        ('Bearer error="invalid_token", error_description="Refresh token expired"',
+         "invalid_grant", "Refresh token expired"),
+        ('Bearer Error = "invalid_grant"', "invalid_grant", "invalid_grant"),
+        ('Basic realm="a", Bearer error="app_is_locked"', "invalid_client", "app_is_locked"),
+        ('Bearer error="invalid_scope", scope="write"', "missing_scope", "invalid_scope"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [("", JSON), ("<html>No</html>", "text/html"), ("{}", JSON), ('{"status": 401}', JSON)],
+)
+def test_error_is_found_in_the_challenge_alone(
+    challenge: str, code: str, words: str, body: str, content_type: str
+) -> None:
+    answer = ask(body, 401, content_type, www_authenticate=challenge)
+
+    assert answer.code == code
+    assert told(answer).endswith(f"The provider says: “{words}”")
+
+
+@pytest.mark.parametrize(
+    "challenge",
+    [
+        "",
+        "Basic",
+        'Basic realm="error=invalid_grant"',
+        'Basic realm="x", error=""',
+        'Basic error="',
+    ],
+)
+def test_challenge_without_an_error_changes_nothing(challenge: str) -> None:
+    assert ask("", 401, www_authenticate=challenge) == ask("", 401)
+
+
+def test_error_of_the_body_comes_before_that_of_the_challenge() -> None:
+    answer = ask({"error": "invalid_grant"}, 401, www_authenticate="Basic error=invalid_client")
+
+    assert answer.code == "invalid_grant"
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 418, 451])
 def test_token_in_a_refusal_is_not_taken(status: int) -> None:
     answer = ask(good(), status)
@@ -495,6 +557,23 @@ def test_error_that_is_none_is_none(error: object) -> None:
 )
 def test_token_beside_an_error_is_not_taken(body: dict[str, Any]) -> None:
     assert ask(body).token is None
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "code"),
+    [
+        ("<?xml version='1.0'?><e><error>invalid_grant</error></e>", "text/xml", "invalid_grant"),
+        ("error=invalid_client&error_description=no", JSON, "invalid_client"),
+        ("ERROR: unauthorized_client", "text/plain", "unauthorized_client"),
+        ("<o><access_token>T</access_token><rate_limit>9</rate_limit></o>", "text/xml",
+         "no_token_answer"),
+    ],
+)  # fmt: skip
+def test_error_in_what_is_no_json_is_named(body: str, content_type: str, code: str) -> None:
+    answer = ask(body, content_type=content_type)
+
+    assert answer.code == code
+    assert "…" not in told(answer)
 
 
 def test_form_error_with_status_200_is_an_error() -> None:
@@ -778,6 +857,13 @@ def test_refreshed_token_may_be_at_the_top() -> None:
 
 
 @pytest.mark.parametrize(
+    "body", [{"token": "short"}, {"token": "Invalid token, sorry"}, {"access": "read"}], ids=str
+)
+def test_word_of_a_tokens_name_is_no_token(body: dict[str, Any]) -> None:
+    assert ask(body).code == "no_token_answer"
+
+
+@pytest.mark.parametrize(
     ("body", "path"),
     [
         ({"code": 0, "data": {"access_token": "T"}}, "data.access_token"),
@@ -785,6 +871,12 @@ def test_refreshed_token_may_be_at_the_top() -> None:
         ({"data": {"accessToken": "T"}}, "data.accessToken"),
         # Instagram.
         ({"data": [{"access_token": "T", "user_id": "1"}]}, "data.0.access_token"),
+        ({"access-token": "T"}, "access-token"),
+        # Their own names for it.
+        ({"token": "abcdefgh12345678", "expires": 60}, "token"),
+        ({"access": "abcdefgh.12345678.sig", "refresh": "abcdefgh.12345678"}, "access"),
+        ({"data": {"authToken": "abcdefgh12345678"}}, "data.authToken"),
+        ({"token": "abcdefgh12345678", "user": {"accessToken": "T"}}, "user.accessToken"),
     ],
 )
 def test_nested_token_that_was_not_looked_for_is_named(body: dict[str, Any], path: str) -> None:

@@ -239,6 +239,79 @@ class TestOutcomes:
         # The second call did not ask the provider again.
         assert len(fake.requests) == 1
 
+    IN_FRONT = [
+        Reply(body=b"<html>Down for maintenance", headers={"Content-Type": "text/html"}),
+        Reply(body=b"Down for maintenance", headers={"Content-Type": "text/plain"}),
+        Reply(status=302, headers={"Location": "https://status.example/"}),
+        Reply(status=404, body=b"<html>nginx", headers={"Content-Type": "text/html"}),
+        Reply(status=404, body={"message": "no Route matched with those values"}),
+        Reply(status=404, body={"status": 404, "error": "Not Found", "path": "/token"}),
+        Reply(status=204),
+        Reply(body=b"x" * 70_000),
+        Reply(body=b"[]"),
+        Reply(body=b'{"access_token": "T", "tok'),
+    ]
+
+    @pytest.mark.parametrize("reply", IN_FRONT)
+    def test_page_in_front_of_an_endpoint_that_worked_is_an_outage(
+        self, fake: FakeProvider, reply: Reply
+    ) -> None:
+        credential = credential_at(fake)
+        make_token(credential, now=NOW, is_single_use=False)
+        fake.reply(reply)
+
+        with pytest.raises(oauth.TokenUnavailableError, match="retried automatically") as failure:
+            self.refresh(credential)
+
+        row = stored()
+        assert (failure.value.hold_reason, failure.value.retry_at) == (None, row.retry_refresh_at)
+        assert (row.state, row.refresh_token) == ("expiring", "a-refresh-token-0001")
+        assert OAuthExchange.objects.all()[0].result == "transient"
+        # Nobody has to do anything when it is over.
+        fake.reply(token(expires_in=3600))
+        assert row.retry_refresh_at is not None
+        assert oauth.usable_token(credential.pk, now=row.retry_refresh_at).version == 2
+
+    @pytest.mark.parametrize("reply", IN_FRONT)
+    def test_page_that_stays_is_a_wrong_address(self, fake: FakeProvider, reply: Reply) -> None:
+        credential = credential_at(fake)
+        make_token(credential, now=NOW, is_single_use=False, refresh_failures=1440)
+        fake.reply(reply)
+
+        with pytest.raises(oauth.TokenUnavailableError) as failure:
+            self.refresh(credential)
+
+        assert failure.value.hold_reason == HoldReason.MISCONFIGURED
+
+    def test_address_that_never_worked_is_wrong_at_once(self, fake: FakeProvider) -> None:
+        fake.reply(self.IN_FRONT[0])
+        never_refreshed = credential_at(fake, refresh_url=f"{fake.url}/refresh")
+        machine = credential_at(fake, grant_type="client_credentials")
+        make_token(never_refreshed, now=NOW)
+
+        for credential in (never_refreshed, machine):
+            with pytest.raises(oauth.TokenUnavailableError) as failure:
+                self.refresh(credential)
+            assert failure.value.hold_reason == HoldReason.MISCONFIGURED
+
+    @pytest.mark.parametrize(
+        "reply",
+        [
+            Reply(status=400, body={"error": "made_up"}),
+            Reply(status=404, body={"error": "app_gone"}),
+            Reply(body={"message": "no"}),
+        ],
+    )
+    def test_refusal_of_the_endpoint_is_no_outage(self, fake: FakeProvider, reply: Reply) -> None:
+        credential = credential_at(fake)
+        make_token(credential, now=NOW)
+        fake.reply(reply)
+
+        with pytest.raises(oauth.TokenUnavailableError) as failure:
+            self.refresh(credential)
+
+        assert failure.value.hold_reason == HoldReason.MISCONFIGURED
+
     def test_waits_grow_from_five_seconds_to_a_minute(self, fake: FakeProvider) -> None:
         credential = credential_at(fake)
         make_token(credential, now=NOW)

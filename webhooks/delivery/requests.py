@@ -357,6 +357,7 @@ _DONE = NextStep(Status.SUCCEEDED, None, "", False)
 # The value of that status and of its outcome.
 _SUCCEEDED = "succeeded"
 _RETRY_AFTER = re.compile(rb"^retry-after:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
+_SECONDS = re.compile(rb"[0-9]+(?:\.[0-9]+)?")
 
 
 def retry_after_seconds(headers: bytes, now: float) -> float | None:
@@ -365,8 +366,9 @@ def retry_after_seconds(headers: bytes, now: float) -> float | None:
     if not found:
         return None
     text = found[1].strip()
-    if text.isdigit():
-        return float(int(text[:12]))
+    if _SECONDS.fullmatch(text):
+        # Some write fractions. Too many digits are infinity, which the schedule bounds.
+        return float(text)
     try:
         moment = email.utils.parsedate_to_datetime(text.decode("latin-1"))
     except (ValueError, TypeError, IndexError, OverflowError):

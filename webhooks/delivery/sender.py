@@ -261,7 +261,7 @@ class Sender:
         request, limiter = transfer.request, transfer.limiter
         assert request is not None
         assert limiter is not None
-        is_again = transfer.met_only_closed(code, message)
+        is_again = transfer.met_only_closed(code)
         if code and (lack := self._lack(transfer, code)):
             self._note_lack(request, lack)
         elif not is_again:
@@ -310,7 +310,9 @@ class Sender:
 
     def _response(self, transfer: Transfer, code: int, message: str) -> Response:
         getinfo = transfer.curl.getinfo
-        error, problem = (None, None) if code == 0 else self._explain(transfer, code, message)
+        error, problem = None, None
+        if code or not transfer.has_head:
+            error, problem = self._explain(transfer, code, message)
         dns_ms = connect_ms = tls_ms = None
         # A reused connection reports neither look-up nor connect.
         if connected := getinfo(pycurl.CONNECT_TIME):
@@ -350,6 +352,8 @@ class Sender:
         refusal = None
         if code == pycurl.E_COULDNT_CONNECT:
             refusal = self._opener.problem_for(transfer.curl)
+        elif not code:
+            refusal = network.CUT_HEAD
         request = transfer.request
         assert request is not None
         failure = (
@@ -361,6 +365,7 @@ class Sender:
                 host=request.plan.target.host,
                 timeout_seconds=request.plan.timeout_seconds,
                 is_connected=transfer.curl.getinfo(pycurl.REQUEST_SIZE) > 0,
+                is_read=transfer.is_read(transfer.curl),
             )
         )
         return Outcome(failure.kind), outcomes.of_failure(failure)

@@ -19,8 +19,6 @@ from webhooks.delivery.requests import USER_AGENT, Request
 
 _MAX_BODY_BYTES = 65_536
 _CONNECT_TIMEOUT_SECONDS = 10
-# What libcurl says then.
-_DIED = "Connection died"
 
 
 class Transfer(network.ResponseBuffer):
@@ -62,13 +60,15 @@ class Transfer(network.ResponseBuffer):
             self.is_fresh = is_fresh
         self.request, self.limiter, self.lease_ends = request, limiter, lease_ends
 
-    def met_only_closed(self, code: int, message: str) -> bool:
+    def met_only_closed(self, code: int) -> bool:
         """Return whether the request got no connection that was still open.
 
-        libcurl sends again when a kept connection turns out to be closed, but on other
-        kept ones: a receiver that closes each without saying so closed them all.
+        libcurl mostly sends again when a kept connection turns out to be closed, but on other kept
+        ones: a receiver that closes each without saying so closed them all. A request that could
+        not be sent whole was not received.
         """
-        return code == pycurl.E_SEND_ERROR and not self.is_fresh and _DIED in message
+        is_unsent = code == pycurl.E_SEND_ERROR and not self.header_size
+        return is_unsent and not self.is_fresh and not self.curl.getinfo(pycurl.NUM_CONNECTS)
 
 
 def _set_method(curl: pycurl.Curl, method: str) -> None:
@@ -123,8 +123,10 @@ class SocketWatch:
         ready = []
         for fd, events in self._epoll.poll(seconds):
             if fd in self._resting:
-                # An idle connection that its other end closed: libcurl checks before it uses it.
+                # An idle connection that its other end closed, or that has more to say than it was
+                # asked for: what it says is not to be taken for the answer to a later request.
                 self._forget(fd)
+                network.end_connection(fd)
             elif fd == self._wake:
                 os.read(fd, 4096)
             else:

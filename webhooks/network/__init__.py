@@ -21,10 +21,12 @@ from webhooks.network.failures import (
     classify,
 )
 from webhooks.network.guard import (
+    CUT_HEAD,
     ResponseBuffer,
     SocketOpener,
     affordable_connections,
     configure_curl,
+    end_connection,
     set_certificate,
 )
 from webhooks.network.resolver import (

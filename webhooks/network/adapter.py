@@ -34,6 +34,7 @@ from webhooks.network.failures import (
     classify,
 )
 from webhooks.network.guard import (
+    CUT_HEAD,
     ResponseBuffer,
     SocketOpener,
     configure_curl,
@@ -95,11 +96,15 @@ class GuardedAdapter(BaseAdapter):
             handle.setopt(pycurl.TIMEOUT_MS, max(1, int((ends_at - time.monotonic()) * 1000)))
             handle.perform()
         except pycurl.error as error:
-            failure = self._failure(error, handle, opener, buffer, target)
+            failure = self._failure(error, handle, opener, buffer, request, target)
             if isinstance(failure, SendError):
                 failure.is_sent = handle.getinfo(pycurl.REQUEST_SIZE) > 0
             raise failure from error
         else:
+            if not buffer.has_head:
+                cut = TransferError(CUT_HEAD)
+                cut.is_sent = True
+                raise cut
             return _response(request, handle.getinfo(pycurl.RESPONSE_CODE), buffer)
         finally:
             handle.close()
@@ -133,6 +138,7 @@ class GuardedAdapter(BaseAdapter):
         handle: Any,
         opener: SocketOpener,
         buffer: ResponseBuffer,
+        request: requests.PreparedRequest,
         target: Target,
     ) -> SendError | UnsafeURLError:
         """Return a libcurl error in the caller's terms."""
@@ -144,10 +150,15 @@ class GuardedAdapter(BaseAdapter):
         if number == pycurl.E_WRITE_ERROR and buffer.problem is None:
             return ResponseTooLargeError(
                 Failure(PROTOCOL, "body_too_large", {"limit": self.max_bytes}),
-                status_code=handle.getinfo(pycurl.RESPONSE_CODE),
+                head=_response(request, handle.getinfo(pycurl.RESPONSE_CODE), buffer),
             )
         failure = buffer.problem or classify(
-            number, message, host=target.host, timeout_seconds=0, is_connected=False
+            number,
+            message,
+            host=target.host,
+            timeout_seconds=0,
+            is_connected=False,
+            is_read=buffer.is_read(handle),
         )
         if failure.kind == TLS:
             return TLSError(failure)

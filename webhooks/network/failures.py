@@ -117,6 +117,8 @@ SENTENCES: Mapping[str, str | Promise | Callable[..., str]] = {
     "body_too_large": _("The answer is longer than %(limit)d bytes."),
 }
 
+# CURLE_SSL_CLIENTCERT has no name in pycurl: the server wants a certificate.
+_CLIENT_CERTIFICATE = 98
 # libcurl-errors(3): the number decides, the message is only quoted.
 _TLS_ERRORS = frozenset(
     {
@@ -127,6 +129,7 @@ _TLS_ERRORS = frozenset(
         pycurl.E_SSL_ISSUER_ERROR,
         pycurl.E_SSL_CACERT_BADFILE,
         pycurl.E_SSL_INVALIDCERTSTATUS,
+        _CLIENT_CERTIFICATE,
     }
 )
 # CURLE_TOO_LARGE has no name in pycurl.
@@ -144,9 +147,19 @@ _PROTOCOL_ERRORS = frozenset(
 
 
 def classify(
-    number: int, message: str, *, host: str, timeout_seconds: int, is_connected: bool
+    number: int,
+    message: str,
+    *,
+    host: str,
+    timeout_seconds: int,
+    is_connected: bool,
+    is_read: bool = False,
 ) -> Failure:
-    """Return why a transfer failed; `number` and `message` are libcurl's."""
+    """Return why a transfer failed; `number` and `message` are libcurl's.
+
+    `is_read` says that an answer began and that no socket failed: what cannot be received then
+    makes no sense.
+    """
     if number == pycurl.E_OPERATION_TIMEDOUT:
         if is_connected:
             return Failure(TIMEOUT, "answer_timeout", {"seconds": timeout_seconds})
@@ -154,7 +167,7 @@ def classify(
     if number == _TOO_LARGE and not message:
         # The only error that libcurl does not describe.
         return Failure(PROTOCOL, "header_too_long", {})
-    if number in _PROTOCOL_ERRORS:
+    if number in _PROTOCOL_ERRORS or (is_read and number == pycurl.E_RECV_ERROR):
         return Failure(PROTOCOL, "broken_answer", {"reason": message})
     params: Params = {"host": host, "reason": message}
     if number in _TLS_ERRORS:
@@ -209,11 +222,12 @@ class DeadlineExceededError(SendError):
 
 
 class ResponseTooLargeError(SendError):
-    """A response has more bytes than the caller reads; its status was `status_code`."""
+    """A response has more bytes than the caller reads; `head` is that response as far as read."""
 
-    def __init__(self, failure: Failure, *, status_code: int) -> None:
+    def __init__(self, failure: Failure, *, head: requests.Response) -> None:
         super().__init__(failure)
-        self.status_code = status_code
+        self.head = head
+        self.status_code = head.status_code
 
 
 class TransferError(SendError, requests.ConnectionError):

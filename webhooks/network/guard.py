@@ -7,9 +7,11 @@ handles in a CurlMulti; `adapter` sends one request at a time for requests.
 
 import errno
 import os
+import re
 import resource
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -42,6 +44,13 @@ _SOCKET_FLAGS = getattr(socket, "SOCK_CLOEXEC", 0) | getattr(socket, "SOCK_NONBL
 _MAX_HEADER_BYTES = 65_536
 # 100 Continue and 103 Early Hints come once or twice.
 _MAX_INTERIM_ANSWERS = 16
+# RFC 9112 section 4. libcurl takes other versions too, more digits, and http/1.1 500 for a 200.
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01][ \t]+([1-9][0-9]{2})[ \t\r\n]")
+# Said in the words of libcurl, which takes an answer that ends within its head for whole.
+NO_STATUS_LINE = Failure(PROTOCOL, "broken_answer", {"reason": "Invalid status line"})
+CUT_HEAD = Failure(PROTOCOL, "broken_answer", {"reason": "transfer closed within the headers"})
+# CURLOPT_SUPPRESS_CONNECT_HEADERS has no name in pycurl.
+_SUPPRESS_CONNECT_HEADERS = 265
 
 
 @lru_cache(maxsize=1)
@@ -158,6 +167,14 @@ def affordable_connections(wanted: int) -> int:
     return max(2, min(wanted, soft - used - _OTHER_FILES))
 
 
+def end_connection(descriptor: int) -> None:
+    """End a connection of libcurl, which then fails to send on it and closes it."""
+    connection = socket.socket(fileno=descriptor)
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+    connection.detach()
+
+
 def _address_and_port(where: Any) -> tuple[str, int]:
     if not isinstance(where, tuple):
         return str(where), 0
@@ -195,6 +212,8 @@ def configure_curl(handle: Any, opener: SocketOpener) -> None:
         (pycurl.PROXY_SSLVERSION, pycurl.SSLVERSION_TLSv1_2),
         # A header of the request is for the receiver, not for the proxy in between.
         (pycurl.HEADEROPT, pycurl.HEADER_SEPARATE),
+        # Nor is the proxy's answer the receiver's.
+        (_SUPPRESS_CONNECT_HEADERS, 1),
         (pycurl.MAXLIFETIME_CONN, _CONNECTION_SECONDS),
     ):
         handle.setopt(option, value)
@@ -222,7 +241,8 @@ class ResponseBuffer:
     """
 
     __slots__ = (
-        "body", "body_size", "header_lines", "header_size", "interim", "max_bytes", "problem",
+        "awaits_status", "body", "body_size", "has_head", "header_lines", "header_size", "heads",
+        "is_interim", "max_bytes", "problem",
     )  # fmt: skip
 
     def __init__(self, handle: Any, *, max_bytes: int) -> None:
@@ -234,31 +254,48 @@ class ResponseBuffer:
     def clear(self) -> None:
         self.header_lines: list[bytes] = []
         self.header_size = 0
-        self.interim = 0
+        # How many heads began. The next one does with the next line, at first and after an interim
+        # answer; what follows the last one are trailers.
+        self.heads = 0
+        self.awaits_status = True
+        self.is_interim = False
+        # Whether the answer's own head came to its end.
+        self.has_head = False
         self.body: list[bytes] = []
         self.body_size = 0
         self.problem: Failure | None = None
 
     def take_header(self, line: bytes) -> int | None:
         self.header_size += len(line)
-        if line.startswith(b"HTTP/") or self.header_size > _MAX_HEADER_BYTES:
-            self._check_head(line)
-            if self.problem:
-                return -1
+        if self.awaits_status:
+            self._begin_head(line)
+        elif len(line) < 3 and not line.strip(b"\r\n"):
+            self.awaits_status, self.has_head = self.is_interim, not self.is_interim
+        if self.header_size > _MAX_HEADER_BYTES:
+            self.problem = Failure(PROTOCOL, "headers_too_large", {})
+        if self.problem:
+            return -1
         self.header_lines.append(line)
         return None
 
-    def _check_head(self, line: bytes) -> None:
-        if line.startswith(b"HTTP/"):
-            self.interim += 1
-            self.header_lines.clear()
-            if line[8:12] == b" 101":
-                # libcurl would wait for what never comes: no other protocol was asked for.
-                self.problem = Failure(PROTOCOL, "switched_protocol", {})
-            elif self.interim > _MAX_INTERIM_ANSWERS:
-                self.problem = Failure(PROTOCOL, "interim_answers", {"limit": _MAX_INTERIM_ANSWERS})
-        if self.header_size > _MAX_HEADER_BYTES:
-            self.problem = Failure(PROTOCOL, "headers_too_large", {})
+    def _begin_head(self, line: bytes) -> None:
+        self.heads += 1
+        self.awaits_status = False
+        self.header_lines.clear()
+        found = _STATUS_LINE.match(line)
+        if found is None:
+            self.problem = NO_STATUS_LINE
+        elif found[1] == b"101":
+            # libcurl would wait for what never comes: no other protocol was asked for.
+            self.problem = Failure(PROTOCOL, "switched_protocol", {})
+        elif self.heads > _MAX_INTERIM_ANSWERS:
+            self.problem = Failure(PROTOCOL, "interim_answers", {"limit": _MAX_INTERIM_ANSWERS})
+        else:
+            self.is_interim = found[1].startswith(b"1")
+
+    def is_read(self, handle: Any) -> bool:
+        """Return whether an answer began and no socket of the handle failed."""
+        return self.header_size > 0 and not handle.getinfo(pycurl.OS_ERRNO)
 
     def take_body(self, chunk: bytes) -> int | None:
         self.body_size += len(chunk)

@@ -93,6 +93,7 @@ def finish_authorization(
     """
     moment = now or timezone.now()
     answer = callback.read_query(query)
+    callback.check_state(answer)
     found = callback.take_request(
         answer.get("state", ""), user=user, session_key=session_key, now=moment
     )
@@ -121,7 +122,10 @@ def authorization_url(
     parts = urlsplit(credential.auth_url)
     own = parse_qsl(parts.query, keep_blank_values=True)
     parameters.check_query(own, "auth_url")
-    query = urlencode([*own, *parameters.extra_of(credential, "authorization")])
+    extra = parameters.extra_of(credential, "authorization")
+    # No parameter is sent twice (RFC 6749 section 3.1): what is entered beside the URL counts.
+    own = [(name, value) for name, value in own if name not in credential.authorization_parameters]
+    query = urlencode([*own, *extra])
     # The library takes https only; http, which is checked to be loopback, is put back after it.
     address = parts._replace(scheme="https", query=query).geturl()
     proof = {"nonce": nonce} if nonce and "nonce" not in credential.authorization_parameters else {}

@@ -24,6 +24,8 @@ User = AbstractBaseUser | AnonymousUser
 MAX_VALUE = 4096
 # An honest answer has three to six.
 _MAX_PARAMETERS = 40
+# The last two are Facebook's.
+_DESCRIPTIONS = ("error_description", "error_message", "error_reason")
 # RFC 6749 appendix A.11.
 _CODE = re.compile(r"[\x20-\x7e]+")
 
@@ -44,6 +46,19 @@ def read_query(query: Mapping[str, list[str]]) -> dict[str, str]:
     if repeated:
         _refuse("callback_repeats", name=clean(repeated[0], limit=50))
     return {name: values[0] for name, values in query.items()}
+
+
+def check_state(parameters: Mapping[str, str]) -> None:
+    """Refuse an answer without a state.
+
+    Anybody can send one, so of the error in it only a code that is known is shown.
+    """
+    error = parameters.get("error", "")
+    if parameters.get("state"):
+        return
+    if result_of(error):
+        _refuse("no_state", said=clean(error, limit=100))
+    _refuse("no_state")
 
 
 def take_request(
@@ -126,11 +141,13 @@ def check_data_center(parameters: Mapping[str, str], found: AuthorizationRequest
 def code_of(parameters: Mapping[str, str], found: AuthorizationRequest) -> str:
     """Return the authorization code, or refuse with what the provider's error means."""
     code, error = parameters.get("code"), parameters.get("error")
+    # Facebook's pages leave out the standard's names.
+    error = parameters.get("error_code") if error is None and not code else error
     # A code without a value is none (RFC 6749 section 3.1); an error, even empty, spoils one.
     if code and error is not None:
         _refuse("code_and_error", found.credential)
     if error:
-        description = parameters.get("error_description", "")
+        description = next(filter(None, map(parameters.get, _DESCRIPTIONS)), "")
         raise AuthorizationError(_refusal(error, description, found), found.credential)
     if not code or not _CODE.fullmatch(code):
         _refuse("no_code", found.credential)

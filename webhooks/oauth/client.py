@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urljoin
 
 import requests
 from django.conf import settings
@@ -136,11 +137,7 @@ def _send(
     try:
         response = session.post(request.url, data=request.body, headers=request.headers)
     except network.ResponseTooLargeError as error:
-        return (
-            RawAnswer(status=error.status_code, is_too_large=True),
-            None,
-            f"HTTP {error.status_code}",
-        )
+        return _raw(error.head), None, f"HTTP {error.status_code}"
     except network.UnsafeURLError as error:
         answer = _failed("unsafe_url", TokenResult.MISCONFIGURED, reason_of(error))
         return RawAnswer(status=0), answer, error.reason
@@ -151,19 +148,31 @@ def _send(
         return RawAnswer(status=0), answer, render_reason(reason)
     finally:
         session.close()
+    return _raw(response), None, response
+
+
+def _raw(response: requests.Response) -> RawAnswer:
     headers = response.headers
     body = network.unpack(
         response.content, headers.get("Content-Encoding", ""), max_bytes=MAX_BYTES
     )
-    raw = RawAnswer(
+    return RawAnswer(
         status=response.status_code,
         content_type=headers.get("Content-Type", ""),
         body=body,
-        is_too_large=len(body) > MAX_BYTES,
+        is_too_large=max(len(body), len(response.content)) > MAX_BYTES,
         retry_after=headers.get("Retry-After", ""),
-        location=headers.get("Location", ""),
+        location=_absolute(response.url, headers.get("Location", "")),
+        www_authenticate=headers.get("WWW-Authenticate", ""),
     )
-    return raw, None, response
+
+
+def _absolute(url: str, location: str) -> str:
+    """Return where a redirect leads, as it can be entered (RFC 9110 section 10.2.2)."""
+    try:
+        return urljoin(url, location) if location else ""
+    except ValueError:
+        return location
 
 
 def _failed(code: str, result: TokenResult, reason: str) -> TokenAnswer:

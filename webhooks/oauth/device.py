@@ -5,6 +5,7 @@ the same row as that of the authorization code grant: bound to session, user and
 """
 
 import secrets as random
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -25,12 +26,14 @@ from webhooks.oauth.callback import User, hashed
 from webhooks.oauth.errors import (
     ERRORS,
     AuthorizationError,
+    Grant,
     MisconfiguredError,
     TokenResult,
     UnusableAnswerError,
     stored,
 )
 from webhooks.oauth.granted_token import number
+from webhooks.oauth.token_errors import normalized
 from webhooks.oauth.token_response import read_body
 
 # RFC 8628 sections 3.2 and 3.5.
@@ -66,7 +69,8 @@ def begin_device_authorization(
         )
     except MisconfiguredError as error:
         raise AuthorizationError(error.message, credential) from error
-    answer, transcript, raw = client.ask_raw(request)
+    expected = replace(request.expected, grant=Grant.DEVICE_CODE, scope=credential.scope)
+    answer, transcript, raw = client.ask_raw(replace(request, expected=expected))
     try:
         if not 200 <= raw.status < 300:
             raise UnusableAnswerError(answer.reason, answer.message)
@@ -74,8 +78,9 @@ def begin_device_authorization(
         code, user_code = fields.get("device_code", ""), fields.get("user_code", "")
         page = next((fields[name] for name in _PAGES if fields.get(name)), "")
         if not all(isinstance(one, str) and one for one in (code, user_code, page)):
-            raise UnusableAnswerError("no_device_code")
-        endpoints.checked_endpoint(page, "auth_url")
+            raise UnusableAnswerError(answer.reason, answer.message)
+        # Only the browser goes there.
+        endpoints.checked_endpoint(page, "auth_url", may_have_fragment=True)
     except (UnusableAnswerError, MisconfiguredError) as problem:
         result = answer.result if answer.result is not TokenResult.OK else TokenResult.MISCONFIGURED
         message = _of_auth_url(problem.message)
@@ -83,7 +88,8 @@ def begin_device_authorization(
         raise AuthorizationError(message, credential) from problem
     exchange_log.record(credential, transcript, result=TokenResult.OK)
     state, moment = random.token_urlsafe(32), now or timezone.now()
-    life = number(fields.get("expires_in")) or _MAX_LIFE_SECONDS
+    life = number(fields.get("expires_in")) or 0.0
+    life = min(life, _MAX_LIFE_SECONDS) if life > 0 else _MAX_LIFE_SECONDS
     seconds = number(fields.get("interval")) or _POLL_SECONDS
     AuthorizationRequest.objects.create(
         state_hash=hashed(state),
@@ -96,7 +102,7 @@ def begin_device_authorization(
         poll_seconds=min(max(int(seconds), 1), _LONGEST_POLL_SECONDS),
         poll_at=moment,
         client_fingerprint=endpoints.client_fingerprint(credential),
-        expires_at=moment + timedelta(seconds=min(max(life, 0.0), _MAX_LIFE_SECONDS)),
+        expires_at=moment + timedelta(seconds=life),
     )
     return state
 
@@ -105,7 +111,10 @@ def _of_auth_url(message: str) -> str:
     """Return what is wrong with an answer of Auth URL, where it would be Access token URL's."""
     found = messages.load(message)
     is_other = found is not None and ERRORS[found.code].fields[:1] == ("token_url",)
-    return stored("no_device_code") if is_other else message
+    if found is None or not is_other:
+        return message
+    said = found.params.get("said")
+    return stored("no_device_code", **({"said": said} if said else {}))
 
 
 def pending_device(
@@ -136,12 +145,13 @@ def poll_device(
     except MisconfiguredError as error:
         raise AuthorizationError(error.message, found.credential) from error
     answer, transcripts = client.ask(request)
-    if answer.reason == "slow_down":
+    reason = normalized(answer.reason)
+    if reason == "slow_down":
         rows.update(
             poll_seconds=F("poll_seconds") + _SLOWER_SECONDS,
             poll_at=later + timedelta(seconds=_SLOWER_SECONDS),
         )
-    if answer.reason in _WAITING or answer.result is TokenResult.TRANSIENT:
+    if reason in _WAITING or answer.result is TokenResult.TRANSIENT:
         return None
     rows.delete()
     authorize.settle(found, answer, transcripts, user, now)

@@ -91,14 +91,14 @@ def discover(
         named = document.get("issuer")
         if isinstance(named, str) and _is_any_tenant(named, issuer):
             named = issuer
-        if not isinstance(named, str) or issuer not in (
-            named,
-            f"{named}/",
-            named.removesuffix("/"),
-        ):
+        if not isinstance(named, str) or not named:
+            # An error, say: the document may be at the next address.
+            problem = problem or _("The provider's description names no %s.") % "issuer"
+            continue
+        if issuer not in (named, f"{named}/", named.removesuffix("/")):
             raise MisconfiguredError(
                 _("The provider calls itself “%(named)s”, not “%(issuer)s”. Enter exactly that.")
-                % {"named": exchange_log.clean(str(named), limit=200), "issuer": issuer}
+                % {"named": exchange_log.clean(named, limit=200), "issuer": issuer}
             )
         found = _read(document, named, grant, authentication)
         if named == issuer:
@@ -157,7 +157,8 @@ def _read(
     addresses, aliases = document, document.get(_ALIASES)
     by_certificate = fields.get("client_authentication") == ClientAuthentication.CERTIFICATE
     if by_certificate and isinstance(aliases, dict):
-        addresses = {**document, **{key: one for key, one in aliases.items() if one is not None}}
+        named = {key: one for key, one in aliases.items() if one and isinstance(one, str)}
+        addresses = {**document, **named}
     grant_name, auth_endpoint = _GRANTS[grant]
     for name, key, is_required in (
         *([("auth_url", auth_endpoint, True)] if auth_endpoint else []),
@@ -165,23 +166,30 @@ def _read(
         ("revocation_url", "revocation_endpoint", False),
     ):
         value = addresses.get(key)
-        if value is None and not is_required:
+        if not isinstance(value, str) or not value.strip():
+            if is_required:
+                raise MisconfiguredError(_("The provider's description names no %s.") % key)
             continue
-        if not isinstance(value, str):
-            raise MisconfiguredError(_("The provider's description names no %s.") % key)
-        fields[name] = _outward(value, key)
-    flows, grants = (document.get(f"{one}_types_supported") for one in ("response", "grant"))
-    if grant == GrantType.AUTHORIZATION_CODE and isinstance(flows, list) and "code" not in flows:
+        fields[name] = _outward(value.strip(), key)
+    flows, grants = _listed(document, "response_types"), _listed(document, "grant_types")
+    if grant == GrantType.AUTHORIZATION_CODE and flows is not None and "code" not in flows:
         notes.append(_("The provider does not offer the code flow."))
-    if isinstance(grants, list) and grant_name not in grants:
+    if grants is not None and grant_name not in grants:
         notes.append(_("The provider does not offer the grant “%s”.") % grant.label)
     # RFC 9207 section 3.
     fields["requires_issuer"] = (
         document.get("authorization_response_iss_parameter_supported") is True
     )
-    scopes = document.get("scopes_supported")
-    named = [one for one in scopes if isinstance(one, str)] if isinstance(scopes, list) else []
-    return Discovered(fields=fields, notes=tuple(notes), scopes=tuple(named[:200]))
+    scopes = _listed(document, "scopes") or []
+    return Discovered(fields=fields, notes=tuple(notes), scopes=tuple(scopes[:200]))
+
+
+def _listed(document: dict[str, Any], name: str) -> list[str] | None:
+    """Return what a provider supports, also of a text in the place of the list, or None."""
+    named = document.get(f"{name}_supported")
+    if isinstance(named, str):
+        return named.replace(",", " ").split()
+    return [one for one in named if isinstance(one, str)] if isinstance(named, list) else None
 
 
 def _outward(url: str, key: str) -> str:
@@ -199,8 +207,8 @@ def _outward(url: str, key: str) -> str:
 
 def _authentication(document: dict[str, Any], fields: dict[str, Any], chosen: str) -> list[str]:
     """Keep how the client authenticates where that is offered; Basic by default (RFC 8414)."""
-    named = document.get("token_endpoint_auth_methods_supported")
-    offered = named if isinstance(named, list) else ["client_secret_basic"]
+    named = _listed(document, "token_endpoint_auth_methods")
+    offered = ["client_secret_basic"] if named is None else [one.lower() for one in named]
     if isinstance(document.get(_ALIASES), dict):
         offered = [*offered, "tls_client_auth"]
     ways = [way for method, way in _METHODS.items() if method in offered]
@@ -210,16 +218,16 @@ def _authentication(document: dict[str, Any], fields: dict[str, Any], chosen: st
         return []
     if "none" in offered:
         return []
-    names = ", ".join(one for one in offered if isinstance(one, str))
+    names = ", ".join(offered)
     sentence = _("The provider takes neither a Basic Auth header nor credentials in the body.")
     wants = _("It wants %s, which is not supported here.")
     return [f"{sentence} {wants % exchange_log.clean(names, limit=200)}" if names else sentence]
 
 
 def _pkce(document: dict[str, Any], fields: dict[str, Any]) -> list[str]:
-    offered = document.get("code_challenge_methods_supported")
+    offered = _listed(document, "code_challenge_methods")
     # A server that does not name it may know it, or ignores it (RFC 7636 section 5).
-    fields["uses_pkce"] = not isinstance(offered, list) or "S256" in offered
+    fields["uses_pkce"] = offered is None or "S256" in map(str.upper, offered)
     return [] if fields["uses_pkce"] else [_("The provider does not offer PKCE with S256.")]
 
 

@@ -42,7 +42,7 @@ def public_keys_url(credential: Credential) -> str:
     return f"{settings.PUBLIC_URL}{path}"
 
 
-def checked_endpoint(url: str, field: str) -> network.Target:
+def checked_endpoint(url: str, field: str, *, may_have_fragment: bool = False) -> network.Target:
     """Return the target of a provider's endpoint; MisconfiguredError when no secret may go there.
 
     Source: RFC 6749 sections 3.1 and 3.2: no fragment, TLS. Loopback needs none (RFC 8252).
@@ -54,7 +54,7 @@ def checked_endpoint(url: str, field: str) -> network.Target:
     except network.UnsafeURLError as error:
         message = stored("bad_url", field=field, reason=reason_of(error))
         raise MisconfiguredError(message) from error
-    if "#" in url:
+    if "#" in url and not may_have_fragment:
         raise MisconfiguredError(stored("has_fragment", field=field))
     if not _is_safe(target):
         raise MisconfiguredError(stored("no_tls", field=field))

@@ -374,9 +374,12 @@ _VARIANTS = {
         authorization_code_expired expired_authentication account_inactive inactive_user
         token_inactive
         user_disabled inactive_org app_uninstalled
+        user_not_found user_deleted user_suspended account_not_found account_deleted
+        account_disabled account_suspended
     """,
     "access_denied": """
-        consent_required admin_policy_enforced authorization_denied login_cancelled
+        consent_required admin_policy_enforced authorization_denied authorization_declined
+        login_cancelled
         user_cancelled user_cancelled_authorize user_cancelled_login user_denied
     """,
     "interaction_required": "login_required need_login account_selection_required mfa_required",

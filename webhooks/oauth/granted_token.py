@@ -28,6 +28,11 @@ _UNIX_FROM = 1e9
 # Zoho's older answers have milliseconds in "expires_in" and seconds in "expires_in_sec"; Shopee and
 # DingTalk write "expire_in", Lark "expire".
 _LIVES = ("expires_in_sec", "expires_in", "expire_in", "expire")
+# Microsoft writes "expires_on", ASP.NET ".expires", Go "expiry", Google's IAM "expireTime".
+_MOMENTS = (
+    "expires_at", "expires_on", "expires", ".expires", "expiry", "expiration", "expire_time",
+    "access_token_expires_at",
+)  # fmt: skip
 # float() reads more: "1_000", and the digits of every script.
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 _MAX_NUMBER_LENGTH = 40
@@ -43,7 +48,7 @@ def expires_in(fields: dict[str, Any], now: datetime) -> float | None:
         seconds = number(fields.get(name))
         if seconds and seconds < limit:
             return _clamped(seconds)
-    for name in (*_LIVES, "expires_at", "expires_on", "expires"):
+    for name in (*_LIVES, *_MOMENTS):
         moment = _moment(fields.get(name))
         if moment is not None:
             return _clamped(moment - now.timestamp() or -1.0)
@@ -103,7 +108,7 @@ def _moment(value: Any) -> float | None:
     if not isinstance(value, str) or len(value) > 40:
         return None
     try:
-        moment = datetime.fromisoformat(value.strip())
+        moment = datetime.fromisoformat(value.strip().removesuffix(" UTC"))
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return http_date(value)
@@ -155,7 +160,7 @@ def read_grant(
     value = token_fields.get(name)
     # What stands beside an "accessToken" is an "expiresIn" and a "refreshToken".
     token_fields = {_snake_case(name): one for name, one in token_fields.items()} | token_fields
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or _is_nothing(value):
         found_at = "" if path else next(_paths_to_token(fields), "")
         raise UnusableAnswerError("no_token", _missing(found_at=found_at, path=path))
     if not _ACCESS_TOKEN.fullmatch(value):
@@ -240,11 +245,16 @@ def _scope(value: Any) -> str | None:
 
 def _refresh_token(value: Any) -> tuple[str, bool]:
     """Return the refresh token, or none and whether one was refused."""
-    if value is None or value is False or value == "":
+    if value is None or value is False or (isinstance(value, str) and _is_nothing(value)):
         return "", False
     if isinstance(value, str) and _REFRESH_TOKEN.fullmatch(value):
         return value, False
     return "", True
+
+
+def _is_nothing(value: str) -> bool:
+    """Return whether a text is what some templates write for a value that is missing."""
+    return value.strip().lower() in ("", "null", "none", "undefined")
 
 
 def _checked_type(value: Any, token_types: Iterable[str]) -> str:
@@ -291,21 +301,39 @@ def _step_into(value: Any, part: str) -> Any:
 
 
 def _snake_case(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).replace("-", "_").lower()
 
 
-def _paths_to_token(value: Any, prefix: str = "") -> Iterator[str]:
+# What access tokens are called elsewhere, and what is long enough for one.
+_OTHER_NAMES = frozenset(
+    {"token", "access", "auth_token", "oauth_token", "bearer_token", "api_token", "jwt"}
+)
+_MIN_LENGTH = 16
+
+
+def _paths_to_token(fields: dict[str, Any]) -> Iterator[str]:
+    """Yield where an access token stands that was not looked for, the surest place first."""
+    texts = list(_texts(fields))
+    for path, name, text in texts:
+        if name == "access_token" and path != name and not _is_nothing(text):
+            yield clean(path, limit=100)
+    for path, name, text in texts:
+        if name in _OTHER_NAMES and len(text) >= _MIN_LENGTH and _ACCESS_TOKEN.fullmatch(text):
+            yield clean(path, limit=100)
+
+
+def _texts(value: Any, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """Yield the path, the name and the text of every text in a document."""
     if isinstance(value, list):
         value = {str(index): inner for index, inner in enumerate(value)}
     if not isinstance(value, dict):
         return
     for key, inner in value.items():
         path = f"{prefix}{key}"
-        is_token = _snake_case(key) == "access_token" and path != "access_token"
-        if is_token and isinstance(inner, str) and inner:
-            yield clean(path, limit=100)
+        if isinstance(inner, str):
+            yield path, _snake_case(key), inner
         else:
-            yield from _paths_to_token(inner, f"{path}.")
+            yield from _texts(inner, f"{path}.")
 
 
 # The claims that tell people best whose account it is.

@@ -47,6 +47,7 @@ from webhooks.oauth.token_errors import (
     names_client,
     normalized,
     refusal_of,
+    result_of,
     says_failure,
     wants_certificate,
 )
@@ -151,6 +152,9 @@ def _constant(text: str) -> float:
     return math.nan
 
 
+# RFC 6750 section 3: what a challenge says beside its realm.
+_CHALLENGE = re.compile(r'(?<![\w-])([\w-]++)\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s",]++))')
+_MAX_CHALLENGE = 4_000
 # Longer waits are a provider's mistake; the token may be needed sooner.
 _MAX_RETRY_AFTER_SECONDS = 3600.0
 # Where providers write codes and texts, the first that is there counts; "errorCode", "ErrorCode"
@@ -173,13 +177,14 @@ _SLACK_TYPES = ("bot", "user")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawAnswer:
-    """An answer as it came; `is_too_large` when it was cut off unread."""
+    """An answer as it came; `is_too_large` when the rest of it was not read."""
 
     status: int
     content_type: str = ""
     body: bytes = field(default=b"", repr=False)
     retry_after: str = ""
     location: str = ""
+    www_authenticate: str = ""
     is_too_large: bool = False
 
 
@@ -242,7 +247,12 @@ def classify(
         return _transient(raw, expected, now)
     if not 200 <= raw.status < 300 and raw.status < 400:
         location = _words(raw.location.partition("?")[0], expected)
-        return _misconfigured(f"http_{raw.status}", stored("redirected", location=location))
+        moved = stored("redirected", location=location)
+        nowhere = stored("no_endpoint", status=raw.status)
+        return _misconfigured(f"http_{raw.status}", moved if location else nowhere)
+    if raw.is_too_large and raw.status >= 400:
+        # A page, or what else is no answer of a token endpoint.
+        return _refused_in_words(raw, expected, now)
     if raw.is_too_large:
         return _misconfigured("too_large", stored("too_large"))
     try:
@@ -258,6 +268,10 @@ def classify(
             )
         if raw.status >= 400:
             return _refused_in_words(raw, expected, now)
+        refusal = refusal_of((), (network.decode(raw.body, raw.content_type),))
+        if problem.reason == "not_json" and result_of(refusal.code):
+            # XML, or a form that is called JSON. It may hold a token, so only the code is shown.
+            return _refused(replace(refusal, description=refusal.code), raw, expected, now)
         return _misconfigured(problem.reason, problem.message)
     return _read(fields, raw, expected, now)
 
@@ -372,6 +386,9 @@ def _refused_in_words(
         refusal = refusal_of((), () if is_page else (text,))
     if is_known(refusal.code):
         return _refused(refusal, raw, expected, now)
+    challenge = _challenged(raw)
+    if says_failure(challenge.code):
+        return _refused(challenge, raw, expected, now)
     result = _judged(refusal, raw, expected)
     if result is not TokenResult.MISCONFIGURED:
         message = stored_refusal(refusal, result, expected, status=raw.status)
@@ -391,6 +408,16 @@ def _refused_in_words(
         message=message,
         retry_after_seconds=retry_after(raw.retry_after, now),
     )
+
+
+def _challenged(raw: RawAnswer) -> TokenRefusal:
+    """Return what an answer says in WWW-Authenticate alone."""
+    said = {
+        match[1].lower(): re.sub(r"\\(.)", r"\1", match[2] or "") or match[3] or ""
+        for match in _CHALLENGE.finditer(raw.www_authenticate[:_MAX_CHALLENGE])
+    }
+    description = said.get("error_description", "")
+    return refusal_of([said.get("error", "")], [description], description=description)
 
 
 def _words(text: str, expected: Expected) -> str:

@@ -44,6 +44,7 @@ from webhooks.oauth.errors import (
 )
 from webhooks.oauth.exchange_log import Transcript
 from webhooks.oauth.granted_token import GrantedToken
+from webhooks.oauth.token_errors import normalized
 from webhooks.oauth.token_response import TokenAnswer
 from webhooks.security import key_check
 from webhooks.security.encryption import Sealed, SecretField, SecretUnreadableError, seal
@@ -332,6 +333,11 @@ def _usable(row: OAuthToken) -> UsableToken:
 
 # What a lease must have left after an exchange: to write its outcome.
 _WRITE_SECONDS = 5.0
+# Answers of something in front of a token endpoint that has worked before: the page of a
+# maintenance or a login, a server without its routes. For about a day, by the waits between the
+# tries, that is an outage; then the address is what is wrong.
+_IN_FRONT = frozenset({"html", "empty", "not_json", "not_an_object", "too_large", "truncated"})
+_OUTAGE_TRIES = 1440
 # A wrong encryption key is looked at again after so long.
 _UNREADABLE_SECONDS = 30.0
 # Waits between the tries to write an outcome, within the rest of the lease.
@@ -363,6 +369,7 @@ def renew(
         connection.close()
     answer, transcripts = (problem, []) if request is None else _exchange(row, request)
     assert answer is not None
+    answer = _outage(row, answer, transcripts)
     is_stored = _store(row, lease, answer, transcripts, now)
     for transcript in transcripts:
         exchange_log.record(
@@ -409,6 +416,21 @@ def _exchange(
         message = stored("answer_lost_and_used", time=_clock(lost_at), said=said)
         return replace(answer, message=message), transcripts
     return answer, transcripts
+
+
+def _outage(row: OAuthToken, answer: TokenAnswer, transcripts: list[Transcript]) -> TokenAnswer:
+    """Return an answer that is no token endpoint's as transient, where one has answered before."""
+    has_worked = row.refreshed_at or (row.obtained_at and not row.credential.refresh_url)
+    # An endpoint that names an error of its own is there, whatever the status.
+    is_bare = answer.reason.startswith("http_") or normalized(answer.reason) == "not_found"
+    is_in_front = answer.reason in _IN_FRONT or (
+        is_bare and answer.code in ("redirected", "no_endpoint")
+    )
+    if not (has_worked and is_in_front) or row.refresh_failures >= _OUTAGE_TRIES:
+        return answer
+    status = transcripts[-1].status_code or 0
+    message = joined(stored("unavailable", status=status), answer.message)
+    return replace(answer, result=TokenResult.TRANSIENT, message=message)
 
 
 def _clock(moment: datetime) -> str:

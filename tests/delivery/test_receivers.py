@@ -1,0 +1,131 @@
+"""Answers that look whole and are not, and what a kept connection must not hand on to the next.
+
+`tests/faults` runs receivers that misbehave all at once; here each is held to its own record.
+"""
+
+import asyncio
+from asyncio import StreamReader, StreamWriter
+from collections.abc import Iterator
+
+import pytest
+
+from tests.factories import deliver_all, make_delivery, make_webhook
+from tests.faults.misbehaviour import answer
+from tests.faults.receiver import Handler, Loop, read_request
+from tests.services import HOST
+from webhooks.delivery import outcomes
+from webhooks.models import Attempt, Delivery, Outcome, Webhook
+
+pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+NOTHING = OK + b"Content-Length: 0\r\n\r\n"
+# Not of HTTP/1.1, though a 200 or a 500 can be made out.
+LINES = ["HTTP/1.1 2000 OK", "HTTP/1.1 1000 OK", "HTTP/2 200", "HTTP/2 500", "http/1.1 500 oops"]
+SECOND = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecond"
+
+
+@pytest.fixture
+def loop() -> Iterator[Loop]:
+    loop = Loop()
+    yield loop
+    loop.close()
+
+
+def receiver(loop: Loop, handler: Handler, **fields: object) -> Webhook:
+    url = f"http://{HOST}:{loop.serve(handler)}/hook"
+    return make_webhook(url=url, retry_schedule_seconds=[60, 600], **fields)
+
+
+def attempt_at(loop: Loop, raw: bytes) -> Attempt:
+    """Deliver to a receiver that answers so and closes; return what is recorded."""
+    make_delivery(receiver(loop, answer(raw)))
+    deliver_all()
+    return Attempt.objects.get()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [OK, OK + b"Content-Le", OK + b"Content-Length: 0\r\n", b"HTTP/1.1 500 Oops\r\nX: "],
+    ids=["status line", "part of a header", "no blank line", "error"],
+)
+def test_an_answer_that_ends_within_its_headers_is_broken(loop: Loop, raw: bytes) -> None:
+    attempt = attempt_at(loop, raw)
+    assert attempt.outcome == Outcome.PROTOCOL
+    assert outcomes.sentence(attempt.error) == (
+        "The receiver's answer is broken: transfer closed within the headers."
+    )
+
+
+def test_half_of_a_gone_pauses_nothing(loop: Loop) -> None:
+    assert attempt_at(loop, b"HTTP/1.1 410 Gone\r\nX").outcome == Outcome.PROTOCOL
+    assert Webhook.objects.get().is_active
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_what_is_no_status_line_of_this_protocol_is_no_answer(loop: Loop, line: str) -> None:
+    attempt = attempt_at(loop, line.encode() + b"\r\nContent-Length: 0\r\n\r\n")
+    assert attempt.outcome == Outcome.PROTOCOL
+    assert "Invalid status line" in outcomes.sentence(attempt.error)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        OK + b"HTTP/1.1 101: a header\r\nContent-Length: 0\r\n\r\n",
+        CHUNKED + b"0\r\nHTTP/1.1 101: a trailer\r\n\r\n",
+    ],
+    ids=["header", "trailer"],
+)
+def test_a_status_line_is_known_by_where_it_stands(loop: Loop, raw: bytes) -> None:
+    attempt = attempt_at(loop, raw)
+    assert (attempt.outcome, attempt.error) == (Outcome.SUCCEEDED, "")
+    assert attempt.response_headers.startswith("HTTP/1.1 200 OK\n")
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        b"zz\r\nok\r\n0\r\n\r\n",
+        b"-2\r\nok\r\n0\r\n\r\n",
+        b"F" * 20 + b"\r\nok",
+        b"2\r\nokay\r\n0\r\n\r\n",
+    ],
+    ids=["no number", "negative", "too long", "more than it says"],
+)
+def test_broken_chunks_are_no_fault_of_the_connection(loop: Loop, chunk: bytes) -> None:
+    attempt = attempt_at(loop, CHUNKED + chunk)
+    assert attempt.outcome == Outcome.PROTOCOL
+    assert "The receiver's answer is broken" in outcomes.sentence(attempt.error)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "more",
+    [SECOND, SECOND.replace(b"200 OK", b"408 Request Timeout"), b"\r\n", b"HTTP/1.1 2"],
+    ids=["answer", "timeout", "empty line", "part of an answer"],
+)
+def test_what_a_receiver_says_unasked_answers_no_later_delivery(loop: Loop, more: bytes) -> None:
+    connections = 0
+
+    async def talks_on(reader: StreamReader, writer: StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while True:
+            await read_request(reader)
+            writer.write(NOTHING)
+            await writer.drain()
+            # In a packet of its own: what comes with the answer libcurl sees.
+            await asyncio.sleep(0.02)
+            writer.write(more)
+            await writer.drain()
+
+    # A second from one to the other, in which the connection waits.
+    webhook = receiver(loop, talks_on, rate_limit=1, rate_limit_seconds=1)
+    for number in range(2):
+        make_delivery(webhook, number=number)
+    deliver_all()
+    attempts = Attempt.objects.values_list("number", "outcome", "error", "response_size")
+    assert list(attempts) == [(1, Outcome.SUCCEEDED, "", 0)] * 2
+    assert Delivery.objects.count() == connections == 2
