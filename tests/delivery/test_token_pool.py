@@ -3,6 +3,9 @@
 import threading
 from collections import Counter
 
+import pytest
+
+from webhooks import network
 from webhooks.delivery.queue.rows import Candidate
 from webhooks.delivery.token_pool import TokenPool
 
@@ -33,6 +36,61 @@ def test_servers_that_hang_leave_threads_to_those_that_gave_a_token() -> None:
         assert done.wait(10)
         unknown = [count for number, count in at_once.items() if number % 2]
         assert max(unknown, default=1) == 1, "a server without a token has one request at a time"
+    finally:
+        released.set()
+        pool.close()
+
+
+def test_no_more_servers_are_asked_while_two_are_not_asked_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Until then each needs Python, which good servers' tokens and the engine need as well."""
+    monkeypatch.setattr("webhooks.delivery.token_pool._STARTING_SECONDS", 60.0)
+    released, goes_on, all_began = threading.Event(), threading.Event(), threading.Event()
+    began: list[int] = []
+
+    def work(one: Candidate) -> bool:
+        began.append(one.webhook_id)
+        if len(began) == 6:
+            all_began.set()
+        goes_on.wait(30)
+        # As the session that asks the server.
+        network.before_waiting.get()()
+        released.wait(30)
+        return False
+
+    pool = TokenPool(work)
+    try:
+        for number in range(6):
+            pool.submit(f"hangs-{number}", candidate(number))
+        # Others would begin after a tenth of a second.
+        assert not all_began.wait(0.5)
+        assert len(began) == 2
+        goes_on.set()
+        assert all_began.wait(30)
+    finally:
+        goes_on.set()
+        released.set()
+        pool.close()
+
+
+def test_what_waits_long_before_it_asks_keeps_others_for_a_second_alone() -> None:
+    """As for another process that asks for the same token."""
+    released, all_began = threading.Event(), threading.Event()
+    began: list[int] = []
+
+    def work(one: Candidate) -> bool:
+        began.append(one.webhook_id)
+        if len(began) == 4:
+            all_began.set()
+        released.wait(30)
+        return False
+
+    pool = TokenPool(work)
+    try:
+        for number in range(4):
+            pool.submit(f"waits-{number}", candidate(number))
+        assert all_began.wait(30)
     finally:
         released.set()
         pool.close()

@@ -69,19 +69,20 @@ def publish_steadily(world: World, seconds: float, *, each: float = 0.25) -> dic
 def check_healthy(world: World, published: dict[str, float], count: int) -> None:
     """Hold that every healthy webhook got every event, once and soon."""
 
-    def arrived() -> list[float]:
+    def arrived() -> list[tuple[float, str]]:
         return [
-            arrival.started_at - published[arrival.event_id]
+            (arrival.started_at - published[arrival.event_id], arrival.path)
             for arrival in world.receiver.arrivals
             if arrival.path.startswith(_HEALTHY) and arrival.event_id in published
         ]
 
     wanted = count * len(published)
     world.wait(lambda: len(arrived()) >= wanted, 30, f"{wanted} healthy arrivals")
-    slowest = max(range(len(arrived())), key=arrived().__getitem__)
-    waits = sorted(arrived())
+    number = max(range(len(arrived())), key=lambda index: arrived()[index][0])
+    slowest = arrived()[number][1]
+    waits = sorted(wait for wait, _path in arrived())
     note = f"healthy p50 {waits[len(waits) // 2]:.2f} s, slowest {waits[-1]:.2f} s"
-    note += f" (number {slowest} of {len(waits)}), load {os.getloadavg()[0]:.0f}"
+    note += f" ({slowest}, number {number} of {len(waits)}), load {os.getloadavg()[0]:.0f}"
     world.notes.append(note)
     check(len(waits) == wanted, f"{len(waits)} arrivals instead of {wanted}")
     check(waits[-1] < longest_seconds(world), note)

@@ -1,4 +1,7 @@
-"""What `manage.py worker` does not load. tests/test_deployment.py starts it and lets it deliver."""
+"""What `manage.py worker` does not load, not for a token either.
+
+tests/test_deployment.py starts it and lets it deliver.
+"""
 
 import os
 import subprocess
@@ -6,11 +9,16 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# Prints what is loaded at the moment of the start.
+# Prints what is loaded at the moment of the start, with what a request for a token needs.
 LOADED = """
 import runpy, sys
 from celery.apps.worker import Worker
-Worker.start = lambda self: print(*sys.modules)
+def start(self):
+    from webhooks.models import Credential
+    from webhooks.oauth import token_requests
+    token_requests.client_credentials_request(Credential(token_url="https://login.example/token"))
+    print(*sys.modules)
+Worker.start = start
 sys.argv = ["manage.py", "worker"]
 runpy.run_path("manage.py", run_name="__main__")
 """

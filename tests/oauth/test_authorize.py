@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from django.conf import LazySettings
+from django.urls import reverse
 from django.utils import timezone
 
 from tests.oauth_fakes import FakeProvider, Reply, fake_provider, token
@@ -197,7 +198,7 @@ class TestCallbackUrl:
 
         url = oauth.default_callback_url()
 
-        assert url == "https://hooks.example/integrations/webhooks/oauth/callback/"
+        assert url == "https://hooks.example" + reverse("webhooks:oauth_callback")
         oauth.check_callback_url(url)
 
     def test_another_public_name_is_allowed(self, settings: LazySettings) -> None:

@@ -6,7 +6,9 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
+from webhooks import network
 from webhooks.delivery.queue.rows import Candidate
 
 logger = logging.getLogger(__name__)
@@ -18,9 +20,11 @@ _GOOD, _PER_GOOD_SERVER = 8, 2
 # With servers that gave none yet; with each of them one. Those that hung leave room for new ones.
 _UNKNOWN, _HANGING = 96, 32
 _THREADS = _GOOD + _UNKNOWN + _GOOD
-# Of these begin so many in so long: each costs 15 ms of Python before it waits, which the engine
-# needs as well. So often it is looked, while something waits, also whether a good server hangs.
-_AT_ONCE, _LOOK_SECONDS = 2, 0.1
+# Of these begin so many in so long, and not before those that began wait for their servers: each
+# costs 15 ms of Python until then, several times as much on a busy machine, and the good ones and
+# the engine need Python as well. One that waits for something else keeps others for a second.
+# So often it is looked, while something waits, also whether a good server hangs.
+_AT_ONCE, _LOOK_SECONDS, _STARTING_SECONDS = 2, 0.1, 1.0
 
 
 class TokenPool:
@@ -37,6 +41,8 @@ class TokenPool:
         self._waiting: dict[str, deque[Candidate]] = {}
         # When the exchanges under way began, on the monotonic clock.
         self._began: defaultdict[str, list[float]] = defaultdict(list)
+        # Those of them that are not asked yet, and were not good.
+        self._starting: set[str] = set()
         # Whether a server gave a token when it was asked last; a quick refusal changes nothing.
         self._gave_token: dict[str, bool] = {}
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="tokens")
@@ -77,7 +83,8 @@ class TokenPool:
                 good += len(began)
             else:
                 others += len(began)
-                starting += sum(now - at < _LOOK_SECONDS for at in began)
+                patience = _STARTING_SECONDS if server in self._starting else _LOOK_SECONDS
+                starting += sum(now - at < patience for at in began)
         chosen = []
         for server in self._waiting:
             under_way = len(self._began[server]) if server in self._began else 0
@@ -105,11 +112,14 @@ class TokenPool:
             # Behind the others.
             self._waiting[server] = waiting
         began = time.monotonic()
+        if not self._is_good(server, began):
+            self._starting.add(server)
         self._began[server].append(began)
         self._pool.submit(self._run, server, candidate, began)
 
     def _run(self, server: str, candidate: Candidate, began: float) -> None:
         has_token = False
+        network.before_waiting.set(partial(self._note_asked, server))
         try:
             has_token = self._work(candidate)
         except Exception:
@@ -118,7 +128,14 @@ class TokenPool:
             with self._changed:
                 if has_token or time.monotonic() - began > _QUICK_SECONDS:
                     self._gave_token[server] = has_token
+                self._starting.discard(server)
                 self._began[server].remove(began)
                 if not self._began[server]:
                     del self._began[server]
+                self._changed.notify()
+
+    def _note_asked(self, server: str) -> None:
+        with self._changed:
+            if server in self._starting:
+                self._starting.remove(server)
                 self._changed.notify()

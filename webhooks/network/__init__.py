@@ -4,7 +4,7 @@ Deliveries use `configure_curl`, `SocketOpener` and `HostResolver`; OAuth uses `
 Start reading at `guard`.
 """
 
-from webhooks.network.adapter import GuardedSession, GuardedSessionMixin
+from webhooks.network.adapter import GuardedSession, GuardedSessionMixin, before_waiting
 from webhooks.network.addresses import METADATA, Policy, parse_allowed_network
 from webhooks.network.body import decode, unpack
 from webhooks.network.failures import (

@@ -7,7 +7,8 @@ one deadline that includes the look-up, and read up to a limit.
 import copy
 import errno
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
@@ -49,6 +50,8 @@ _UNWANTED_HEADERS = ("Accept", "Content-Type", "Expect", "User-Agent")
 # libcurl counts the body itself.
 _COUNTED_HEADERS = frozenset({"content-length", "transfer-encoding"})
 _CLOSED = frozenset({pycurl.E_GOT_NOTHING, pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR})
+# Called before a request of this context waits for somebody: for its name or for its answer.
+before_waiting: ContextVar[Callable[[], None]] = ContextVar("before_waiting", default=lambda: None)
 
 
 class GuardedAdapter(BaseAdapter):
@@ -82,6 +85,7 @@ class GuardedAdapter(BaseAdapter):
         ends_at = time.monotonic() + self.total_seconds
         policy = self.policy or Policy.from_settings()
         target = parse_url(request.url or "", policy=policy)
+        before_waiting.get()()
         pins = self._look_up(target, policy, ends_at)
         opener, handle = SocketOpener(policy), pycurl.Curl()
         buffer = ResponseBuffer(handle, max_bytes=self.max_bytes)

@@ -12,6 +12,10 @@ from webhooks import network
 from webhooks.models import AuthorizationType, Credential, GrantType, may_be_sent_to, origin_of
 from webhooks.oauth.errors import MisconfiguredError, reason_of, stored
 
+# Its path. Not by `reverse`, which reads every address of the site and so loads all screens: half a
+# second of a worker's first exchange, and megabytes.
+CALLBACK_PATH = "/integrations/webhooks/oauth/callback/"
+
 
 def default_callback_url() -> str:
     """Return this site's callback, from PUBLIC_URL and never from a request."""
@@ -32,8 +36,7 @@ def callback_url(credential: Credential) -> str:
 
 
 def _callback_urls() -> list[str]:
-    path = reverse("webhooks:oauth_callback")
-    return [base + path for base in (settings.PUBLIC_URL, *settings.WEBHOOKS_PUBLIC_URLS)]
+    return [base + CALLBACK_PATH for base in (settings.PUBLIC_URL, *settings.WEBHOOKS_PUBLIC_URLS)]
 
 
 def public_keys_url(credential: Credential) -> str:
