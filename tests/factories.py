@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from tests.waiting import PATIENCE_SECONDS
 from webhooks import events
-from webhooks.delivery.engine import Engine
+from webhooks.delivery.engine import Engine, Learned
 from webhooks.delivery.wakeup import ProcessWakeup
 from webhooks.models import (
     AUTHORIZATION_FIELDS,
@@ -117,7 +117,12 @@ def make_delivery(webhook: Webhook, **payload: object) -> Delivery:
     return Delivery.objects.get(event_id=published.event_id, webhook=webhook)
 
 
-def run_engine(until: Callable[[], bool], *, seconds: float = PATIENCE_SECONDS) -> Engine:
+def run_engine(
+    until: Callable[[], bool],
+    *,
+    seconds: float = PATIENCE_SECONDS,
+    learned: Learned | None = None,
+) -> Engine:
     """Run a drain in this thread until `until()`; fail if that takes too long.
 
     `until()` reads what it needs in one query, and is not asked again once it held.
@@ -130,7 +135,7 @@ def run_engine(until: Callable[[], bool], *, seconds: float = PATIENCE_SECONDS) 
         is_there = is_there or until()
         return is_there or time.monotonic() > ends
 
-    engine = Engine(ProcessWakeup(), should_stop)
+    engine = Engine(ProcessWakeup(), should_stop, learned)
     engine.run(seconds * 2)
     assert is_there, f"the engine did not get there in {seconds:.0f} s:\n{_standing()}"
     return engine

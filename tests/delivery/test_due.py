@@ -29,6 +29,8 @@ class Database:
         self.asked_since: list[float] = []
         self.looked_at: Counter[int] = Counter()
         self.own: dict[str, Any] = {}
+        # Whether it breaks down while candidates are asked for.
+        self.is_faulty = False
 
     def run(self, work: Callable[[], Any]) -> Any:
         return work()
@@ -36,20 +38,22 @@ class Database:
     def wall(self) -> float:
         return self.now
 
-    def page(self, *, after: int = 0, limit: int) -> Page:
+    def page(self, *, after: int = 0, limit: int, **_own: Any) -> Page:
         found = [pk for pk in self.due if pk > after][:limit]
         last = found[-1] if len(found) == limit else None
         return Page([_candidate(pk) for pk in found], last)
 
-    def walk(self, *, after: int, limit: int) -> tuple[list[int], int | None]:
+    def walk(self, *, after: int, limit: int, **_own: Any) -> tuple[list[int], int | None]:
         found, last = self.page(after=after, limit=limit)
         return [one.webhook_id for one in found], last
 
-    def became_due(self, since: float) -> dict[int, float]:
+    def became_due(self, since: float, **_own: Any) -> dict[int, float]:
         self.asked_since.append(since)
         return {pk: at for pk, at in self.changes.items() if at > since}
 
-    def candidates(self, webhook_ids: Sequence[int]) -> list[Candidate]:
+    def candidates(self, webhook_ids: Sequence[int], **_own: Any) -> list[Candidate] | None:
+        if self.is_faulty:
+            return None
         self.looked_at.update(webhook_ids)
         known = set(self.due)
         return [_candidate(pk) for pk in webhook_ids if pk in known]
@@ -119,6 +123,103 @@ def test_those_that_never_may_take_few_turns_of_others(clock: list[float]) -> No
             else:
                 others += 1
     assert others > 20 * (WINDOW - LEAST)
+
+
+def test_those_whose_wait_is_over_leave_turns_for_others(clock: list[float]) -> None:
+    """Also while few are looked at, as most of them get no place."""
+    database = Database(range(1, 6001))
+    due = _due(database)
+    found = [one.webhook_id for one in due.look() or []]
+    due.note_claimed(found[:1], found[:1], found[1:], 1)
+    for webhook_id in range(1, 2001):
+        due.wait(webhook_id, 0.2)
+    for webhook_id in range(2001, 6000):
+        due.wait(webhook_id, None)
+    clock[0] += 1.0
+    new = range(9000, 9020)
+    database.changes = dict.fromkeys(new, database.now)
+    database.due += new
+    database.looked_at.clear()
+    due.look()
+    assert [database.looked_at[webhook_id] for webhook_id in new] == [1] * len(new)
+    assert database.looked_at.total() <= LEAST
+
+
+def test_those_without_a_place_are_not_known_anew_at_each_walk(clock: list[float]) -> None:
+    """There is nothing to look for in a hurry while no place is free."""
+    database = Database(range(1, 3001))
+    due = _due(database)
+    for _ in range(100):
+        found = [one.webhook_id for one in due.look() or []]
+        due.note_claimed([], [], found, 0)
+        clock[0] += 0.1
+    assert not due.has_others
+    # They have their turns all the same.
+    assert set(database.looked_at) == set(database.due)
+    before = database.looked_at.total()
+    due.look()
+    assert database.looked_at.total() - before == LEAST
+
+
+def test_one_that_said_when_is_not_behind_those_that_did_not(clock: list[float]) -> None:
+    """A minute, as by a rate; so long a wait is looked at before as well."""
+    database = Database(range(1, 6001))
+    due = _due(database)
+    for webhook_id in range(1, 6000):
+        due.wait(webhook_id, None)
+    due.wait(6000, 50.0)
+    for _ in range(49):
+        clock[0] += 1.0
+        for candidate in due.look() or []:
+            due.wait(candidate.webhook_id, None if candidate.webhook_id < 6000 else 1.0)
+    clock[0] += 1.5
+    database.looked_at.clear()
+    due.look()
+    assert database.looked_at[6000] == 1
+
+
+def test_a_long_wait_is_looked_at_before_its_end(clock: list[float]) -> None:
+    """A setting may have changed."""
+    database = Database(range(1, 3001))
+    due = _due(database)
+    due.wait(1, 50.0)
+    due.wait(2, 500.0)
+    clock[0] += 10.5
+    database.looked_at.clear()
+    due.look()
+    assert database.looked_at[1] == database.looked_at[2] == 1
+
+
+def test_those_whose_turn_a_fault_took_are_not_behind_thousands(clock: list[float]) -> None:
+    database = Database(range(1, 6001))
+    due = _due(database)
+    database.due.append(9000)
+    database.changes[9000] = database.now
+    database.is_faulty = True
+    assert due.look() is None
+    database.is_faulty = False
+    del database.changes[9000]
+    database.looked_at.clear()
+    due.look()
+    assert database.looked_at[9000] == 1
+
+
+def test_new_rows_of_those_that_wait_keep_no_others_waiting(clock: list[float]) -> None:
+    """One event for thousands that are blocked."""
+    database = Database(range(1, 6001))
+    due = _due(database)
+    for webhook_id in range(1, 6001):
+        due.wait(webhook_id, 60.0)
+    database.due.append(9000)
+    database.now += 1.0
+    # The newest come first, in whatever order those of one time.
+    order = [*range(1, 3001), 9000, *range(3001, 6001)]
+    database.changes = dict.fromkeys(order, database.now)
+    database.looked_at.clear()
+    due.look()
+    assert database.looked_at[9000] == 1
+    # A test or a freed head may be among them.
+    assert database.looked_at.total() > LEAST
 
 
 def test_those_that_may_go_after_a_wait_come_by_the_hundred(clock: list[float]) -> None:
@@ -244,6 +345,36 @@ def test_walking_on_takes_more_of_the_time_while_it_finds_many(
     # The first time all of them once, then now and then.
     assert walked[0] >= 18
     assert walked[1] <= 4
+
+
+def test_what_was_due_before_a_start_is_found_soon_among_thousands_that_wait_for_time(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what another drain had, whose shards came to this one."""
+    database = Database(range(1, 20_001))
+    due = _due(database)
+    have_due = [19_999]
+
+    def walk(*, after: int, limit: int, **_own: Any) -> tuple[list[int], int | None]:
+        clock[0] += 0.02
+        found, last = Database.walk(database, after=after, limit=limit)
+        return [pk for pk in found if pk in have_due], last
+
+    def look_for(seconds: float) -> int:
+        database.looked_at.clear()
+        ends = clock[0] + seconds
+        while clock[0] < ends:
+            for candidate in due.look() or []:
+                due.note_claimed([candidate.webhook_id], [candidate.webhook_id], [], 1)
+            clock[0] += 0.01
+        return database.looked_at[have_due[0]]
+
+    monkeypatch.setattr(database, "walk", walk)
+    assert look_for(2.0)
+    have_due[0] = 19_998
+    assert not look_for(2.0)
+    database.own = {"shards": 2, "numbers": [0, 1]}
+    assert look_for(2.0)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import time
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,8 +24,9 @@ from tests.oauth_fakes import Asked, Reply, fake_provider
 from tests.sandbox import Receiver
 from tests.security.hostile import answering, asked
 from webhooks import events, network
-from webhooks.delivery import backlog, due, outcomes
-from webhooks.delivery.engine import Engine
+from webhooks.delivery import backlog, due, outcomes, queue
+from webhooks.delivery.engine import Engine, Learned
+from webhooks.delivery.queue.rows import Candidate
 from webhooks.delivery.requests import KEPT_BODY_BYTES, Request, Response
 from webhooks.delivery.wakeup import ProcessWakeup
 from webhooks.models import (
@@ -585,3 +588,97 @@ def test_thousands_that_have_to_wait_are_gone_through_without_a_pause(
     waiting.update(next_attempt_at=timezone.now() - dt.timedelta(hours=1))
     run_engine(lambda: reload(last).status == Status.SUCCEEDED)
     assert not Attempt.objects.exclude(delivery=last).exists()
+
+
+@pytest.mark.database("postgres")
+def test_one_of_very_many_webhooks_goes_as_soon_as_its_name_is_known(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long those are not looked at of which nobody knows for how long they wait."""
+    monkeypatch.setattr(due, "PAGE", 3)
+    monkeypatch.setattr(due, "_WAIT_SECONDS", (3600.0, 3600.0))
+    later = timezone.now() + dt.timedelta(hours=1)
+    for _ in range(4):
+        Delivery.objects.filter(pk=make_delivery(make_webhook()).pk).update(next_attempt_at=later)
+    port = urlsplit(receiver.url).port
+    delivery = make_delivery(make_webhook(url=f"http://crm.example.com:{port}/open/hook"))
+    with name_server("127.0.0.1") as dns_port:
+        options = {"servers": ["127.0.0.1"], "udp_port": dns_port}
+        monkeypatch.setattr("webhooks.network.resolver.DNS_OPTIONS", options)
+        run_engine(lambda: reload(delivery).status == Status.SUCCEEDED)
+
+
+@pytest.mark.database("postgres")
+def test_one_with_all_it_may_have_is_looked_at_when_something_of_it_came_back(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    """Thousands that hang and have more take no turns of those that may be sent to."""
+    monkeypatch.setattr(due, "PAGE", 3)
+    monkeypatch.setattr(due, "_WAIT_SECONDS", (3600.0, 3600.0))
+    # What is in flight to them is not waited for at the end.
+    settings.WEBHOOKS_GRACE_SECONDS = 0
+    hanging = [make_webhook(url=f"{receiver.url}/slow/20") for _ in range(6)]
+    healthy = [make_webhook(url=f"{receiver.url}/open/{number}") for number in range(2)]
+    for _ in range(120):
+        events.publish("call.incoming.after", {"call_id": "1"})
+    looked_at: Counter[int] = Counter()
+    backend = queue.backend()
+    candidates = backend.candidates
+
+    def counted(webhook_ids: Sequence[int], **terms: Any) -> list[Candidate]:
+        looked_at.update(webhook_ids)
+        return candidates(webhook_ids, **terms)
+
+    monkeypatch.setattr(backend, "candidates", counted)
+    left = Delivery.objects.filter(webhook__in=healthy).exclude(status=Status.SUCCEEDED)
+    run_engine(lambda: not left.exists())
+    # For their plan, for a row, and when that was on its way.
+    assert max(looked_at[webhook.pk] for webhook in hanging) <= 4
+
+
+@pytest.mark.database("postgres")
+def test_very_many_webhooks_that_may_be_sent_to_are_gone_through_without_a_pause(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    """All rows of those that were looked at are claimed, and there are others."""
+    learned = Learned()
+    later = [make_webhook() for _ in range(4)]
+    events.publish("call.incoming.after", {"call_id": "1"})
+    in_an_hour = timezone.now() + dt.timedelta(hours=1)
+    Delivery.objects.update(next_attempt_at=in_an_hour)
+    for number in range(20):
+        make_webhook(url=f"{receiver.url}/open/{number}")
+    left = Delivery.objects.exclude(status=Status.SUCCEEDED).exclude(webhook__in=later)
+    for is_first in (True, False):
+        if not is_first:
+            monkeypatch.setattr(due, "PAGE", 3)
+            monkeypatch.setattr(due, "WINDOW", 4)
+            monkeypatch.setattr(due, "LEAST", 2)
+            # Longer than the test waits.
+            monkeypatch.setattr("webhooks.delivery.engine._BLOCKED_SCAN_SECONDS", 3600.0)
+            settings.WEBHOOKS_POLL_SECONDS = 3600.0
+        events.publish("call.incoming.after", {"call_id": "1"})
+        Delivery.objects.filter(webhook__in=later).update(next_attempt_at=in_an_hour)
+        run_engine(lambda: not left.exists(), learned=learned)
+    learned.close()
+
+
+@pytest.mark.database("postgres")
+def test_suspects_of_very_many_webhooks_go_one_after_another(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that were in flight at crashes are there for longer than one look."""
+    monkeypatch.setattr(due, "PAGE", 3)
+    # The second walk comes after the test.
+    monkeypatch.setattr(due, "_WALK_PART", 1e-6)
+    later = [make_webhook() for _ in range(4)]
+    for number in range(3):
+        make_webhook(url=f"{receiver.url}/open/{number}")
+    for _ in range(3):
+        events.publish("call.incoming.after", {"call_id": "1"})
+    in_an_hour = timezone.now() + dt.timedelta(hours=1)
+    Delivery.objects.filter(webhook__in=later).update(next_attempt_at=in_an_hour)
+    left = Delivery.objects.exclude(status=Status.SUCCEEDED).exclude(webhook__in=later)
+    # Not ones that became due just now.
+    left.update(unknown_count=2, next_attempt_at=timezone.now() - dt.timedelta(hours=1))
+    run_engine(lambda: not left.exists())

@@ -62,7 +62,7 @@ def test_a_limited_webhook_has_no_more_than_may_be_in_flight() -> None:
     limiter = Limiter(4)
     for _ in range(10):
         limiter.note(None, 0.0, 0.1)
-    assert (limiter.quota(0.0), limiter.quota(0.0, depth=1)) == (32, 4)
+    assert (limiter.quota(0.0), limiter.quota(0.0, is_paced=True)) == (32, 4)
 
 
 def test_a_receiver_nobody_knows_gets_one_request_and_one_row() -> None:

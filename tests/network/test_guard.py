@@ -759,7 +759,7 @@ def test_a_first_look_up_is_in_progress_and_wakes_the_loop_when_done(
 ) -> None:
     names(PUBLIC)
     woken = threading.Event()
-    resolver = HostResolver(CLOSED, ask=by_getaddrinfo, wake=woken.set)
+    resolver = HostResolver(CLOSED, ask=by_getaddrinfo, wake=lambda *_: woken.set())
     assert resolver.lookup("example.com", 443) is None
     assert woken.wait(PATIENCE_SECONDS)
     found = resolver.lookup("example.com", 443)
@@ -1024,11 +1024,11 @@ def test_the_command_blocks_a_name_that_does_not_resolve(names: Callable[..., li
 
 def test_a_name_that_is_looked_up_again_wakes_nobody_who_has_an_answer(clock: Clock) -> None:
     answers: list[Callable[[tuple[str, ...]], None]] = []
-    woken: list[bool] = []
+    woken: list[tuple[str, int]] = []
     resolver = HostResolver(
         CLOSED,
         ask=lambda _host, _port, done: answers.append(done),
-        wake=lambda: woken.append(True),
+        wake=lambda *name: woken.append(name),
         clock=clock,
     )
     assert resolver.lookup("example.com", 443) is None
@@ -1036,4 +1036,4 @@ def test_a_name_that_is_looked_up_again_wakes_nobody_who_has_an_answer(clock: Cl
     clock.now += 31
     assert resolver.lookup("example.com", 443) is not None
     answers[1]((PUBLIC,))
-    assert woken == [True]
+    assert woken == [("example.com", 443)]

@@ -499,7 +499,7 @@ def test_a_resolver_pins_what_it_checked(
     server, opener = serve(), network.SocketOpener(LOOPBACK)
     resolve_to("127.0.0.1")
     ready = threading.Event()
-    resolver = network.HostResolver(LOOPBACK, wake=ready.set, ask=by_getaddrinfo)
+    resolver = network.HostResolver(LOOPBACK, wake=lambda *_: ready.set(), ask=by_getaddrinfo)
     resolver.lookup(HOST, server.port)
     assert ready.wait(PATIENCE_SECONDS)
     entries = resolver.curl_resolve_entries(HOST, server.port)

@@ -233,6 +233,30 @@ def test_sentence_says_whether_it_is_the_token_that_ended(
             WRONG,
         ),
         ({"reason": "Invalid Token!", "error": "invalid_request"}, DEAD),
+        # LinkedIn, Exact Online, Zitadel, DingTalk, Firebase, WeChat.
+        (
+            {
+                "error": "invalid_request",
+                "error_description": "The token used in the request has been revoked by the user",
+            },
+            DEAD,
+        ),
+        (
+            {
+                "error": "invalid_request",
+                "error_description": "The token's client secret has been revoked",
+            },
+            WRONG,
+        ),
+        ({"error": "unauthorized_client", "error_description": "Old refresh token used."}, DEAD),
+        (
+            {"error": "invalid_request", "error_description": "Errors.User.RefreshToken.Invalid"},
+            DEAD,
+        ),
+        ({"error": "invalid_request", "error_description": "Errors.Request.Invalid"}, WRONG),
+        ({"code": "invalidParameter.authCode.notFound", "message": "x"}, DEAD),
+        ({"error": {"code": 400, "message": "USER_NOT_FOUND", "status": "INVALID_ARGUMENT"}}, DEAD),
+        ({"errcode": -1, "errmsg": "system error"}, LATER),
         ({"error": "invalid_oauthtoken"}, DEAD),
         ({"code": "INVALID_OAUTHTOKEN", "message": "no", "status": "error"}, DEAD),
     ],
@@ -282,6 +306,13 @@ def test_token_beside_a_failure_is_not_taken(fields: dict[str, Any]) -> None:
 )
 def test_token_beside_no_failure_is_taken(fields: dict[str, Any]) -> None:
     assert ask(good(**fields)).result == TokenResult.OK
+
+
+@pytest.mark.parametrize(
+    "error", ["application_cannot_be_found", "app_not_found", "Client authorization failed"]
+)
+def test_client_that_is_unknown_is_named_in_other_words(error: str) -> None:
+    assert ask({"error": error}, 403).code == "invalid_client"
 
 
 def test_client_credentials_have_no_grant_to_end_in_other_words_either() -> None:

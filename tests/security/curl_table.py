@@ -90,7 +90,9 @@ class SendingAsTheEngine:
         socket.getaddrinfo = fake_look_up(answers)
         # A resolver of its own: nothing is remembered from the row before.
         self._resolved.clear()
-        resolver = network.HostResolver(self._policy, wake=self._resolved.set, ask=by_getaddrinfo)
+        resolver = network.HostResolver(
+            self._policy, wake=lambda *_: self._resolved.set(), ask=by_getaddrinfo
+        )
         resolver.lookup(target.host, target.port)
         assert self._resolved.wait(_SECONDS), target
         found = resolver.lookup(target.host, target.port)

@@ -131,7 +131,9 @@ class Claims:
             self._leave_room(claims)
             claims += self._queue.claim(free, **self._terms)
             taken = Counter(claim.webhook_id for claim in claims)
-            self.exhausted = [pk for pk, quota in free if taken[pk] < quota]
+            # What it has may be suspects, which take turns.
+            least = 1 if active[0].has_suspects else 0
+            self.exhausted = [pk for pk, quota in free if least <= taken[pk] < quota]
         if paced := [one for one in quotas if one.webhook_id in self._paced]:
             self._leave_room(claims)
             claims += self._queue.claim_paced(paced, **self._terms)
@@ -168,8 +170,7 @@ class Claims:
         """Return what each webhook gets: never more than there is room left for the others.
 
         Receivers that are slow, or did not answer yet, get no more rows than may wait for them:
-        in memory and in flight the rest is for those that answer. Of a webhook with a limit
-        nothing is claimed ahead of what may be in flight: it would go out at once after a stall.
+        in memory and in flight the rest is for those that answer.
         """
         now = time.monotonic()
         left = self.room
@@ -177,7 +178,7 @@ class Claims:
         slow: dict[int, int] = {}
         for candidate in candidates:
             limiter = self._limiters.get(candidate.webhook_id)
-            quota = limiter.quota(now, depth=1) if candidate.is_paced else limiter.quota(now)
+            quota = limiter.quota(now, is_paced=candidate.is_paced)
             quota = min(quota, left - limiter.claimed)
             if quota > 0:
                 (quick if limiter.is_quick else slow)[candidate.webhook_id] = quota

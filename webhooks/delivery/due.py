@@ -21,8 +21,8 @@ from webhooks.delivery.shards import Shards
 
 # Webhooks that are looked at closely at a time, at most and at least.
 WINDOW, LEAST = 500, 100
-# Webhooks on a page, and how much of the time walking on may take; while it finds many with due
-# rows that were not known, as after a start, others wait for it.
+# Webhooks on a page, and how much of the time walking on may take; the first time, and while it
+# finds many with due rows that were not known, others wait for it.
 PAGE, _WALK_PART, _FINDING_PART = 1000, 0.03, 0.3
 # Rows that a webhook gets at a time while it has more: to look at it costs as much as a row.
 _DEPTH = 4
@@ -30,8 +30,10 @@ _DEPTH = 4
 # the time; one that takes longer than the second by walking on.
 _OVERLAP_SECONDS, _LONG_OVERLAP_SECONDS, _OVERLAP_PART = 0.1, 2.0, 0.05
 _ASK_AGAIN_SECONDS = 0.2
-# How long one that has to wait for something else is left out, at first and at most.
+# How long one that has to wait for something else is left out, at first and at most; one that says
+# for how long, up to this, is also looked at then.
 _WAIT_SECONDS = (0.1, 10.0)
+_LONGEST_TIMED_SECONDS = 60.0
 
 
 class DueWebhooks:
@@ -46,6 +48,9 @@ class DueWebhooks:
         self.are_many = False
         self._after = self._walked = 0
         self._walk_at = 0.0
+        # Whether nobody walked by all of them yet, and for which shards somebody did or does.
+        self._is_first_walk = True
+        self._own = self._shards.own
         # The database's Unix time up to which it was asked who became due.
         self._since = 0.0
         self._ask_again_at = 0.0
@@ -57,11 +62,14 @@ class DueWebhooks:
         self._new: dict[int, None] = {}
         self._served: dict[int, None] = {}
         self._known: dict[int, None] = {}
+        # Those that got no place; and of those that have to wait the ones with new rows: a test
+        # among them does not wait, nor does a head that was set free.
+        self._doubtful: dict[int, None] = {}
         # When those that have to wait are looked at again: those that said when, and the others.
         self._timed: list[tuple[float, int]] = []
         self._untimed: list[tuple[float, int]] = []
-        # For how long each waits, and until when.
-        self._waits: dict[int, tuple[float, float]] = {}
+        # For how long each waits, until when, and when it is looked at before that.
+        self._waits: dict[int, tuple[float, float, float]] = {}
         # Of the others so many are looked at; those that were, and how many of them need not wait.
         self._retries = LEAST
         self._retried: set[int] = set()
@@ -69,8 +77,13 @@ class DueWebhooks:
 
     @property
     def has_others(self) -> bool:
-        """Return whether some have due rows of which nothing says yet that they have to wait."""
-        return bool(self._known)
+        """Return whether some may have due rows of which nothing is known yet."""
+        return bool(self._known) or (self.are_many and self._is_first_walk)
+
+    @property
+    def has_more(self) -> bool:
+        """Return whether some have due rows that were not looked at, or not all claimed."""
+        return self.has_others or bool(self._new or self._served)
 
     def look(self, room: int = WINDOW) -> list[Candidate] | None:
         """Return webhooks with due rows, those whose turn it is; None on a database fault.
@@ -88,6 +101,10 @@ class DueWebhooks:
             self._known = dict.fromkeys(one.webhook_id for one in page.candidates)
             self._walked = 1
             self._since = self._session.wall()
+        if self._own != self._shards.own:
+            # What the others of them have was due before.
+            self._own, self._is_first_walk = self._shards.own, True
+            self._after, self._walked, self._walk_at = 0, 0, 0.0
         now = time.monotonic()
         if not self._ask_changes(now) or (now >= self._walk_at and not self._walk(now)):
             return None
@@ -95,7 +112,8 @@ class DueWebhooks:
         ask = partial(self._queue.candidates, chosen, **self._shards.own)
         found: list[Candidate] | None = self._session.run(ask)
         if found is None:
-            self._known |= dict.fromkeys(chosen)
+            # Not behind thousands of which nothing is known.
+            self._new |= dict.fromkeys(reversed(chosen))
             return None
         # Behind the others; `note_claimed` says which have nothing left.
         due = dict.fromkeys(one.webhook_id for one in found)
@@ -118,11 +136,19 @@ class DueWebhooks:
             self._ask_again_at = ended + max(_ASK_AGAIN_SECONDS, (ended - now) / _OVERLAP_PART)
         for webhook_id, due_at in reversed(changed.items()):
             # What was there before waits for its turn, or for something else.
-            is_seen = any(webhook_id in x for x in (self._known, self._served, self._waits))
-            if due_at > self._since or not is_seen:
+            is_new = due_at > self._since
+            if is_new and webhook_id in self._waits:
+                self._doubtful[webhook_id] = None
+            elif is_new or not self._is_listed(webhook_id):
+                self._new.pop(webhook_id, None)
                 self._new[webhook_id] = None
         self._since = asked_at
         return True
+
+    def _is_listed(self, webhook_id: int) -> bool:
+        """Return whether a webhook has or waits for its turn."""
+        lists = (self._waits, self._known, self._served, self._new, self._doubtful)
+        return any(webhook_id in one for one in lists)
 
     def _walk(self, now: float) -> bool:
         """Look at the next page, and begin again after the last one."""
@@ -133,38 +159,41 @@ class DueWebhooks:
         due, last = found
         known = len(self._known)
         for webhook_id in due:
-            if webhook_id not in self._waits and webhook_id not in self._served:
-                self._known.setdefault(webhook_id)
+            if not self._is_listed(webhook_id):
+                self._known[webhook_id] = None
         self._walked += 1
         self._after = last or 0
         if last is None:
             if self._walked == 1:
                 self._begin()
-            self._walked = 0
-        is_finding = len(self._known) - known >= LEAST
+            self._walked, self._is_first_walk = 0, False
+        is_finding = self._is_first_walk or len(self._known) - known >= LEAST
         ended = time.monotonic()
         self._walk_at = ended + (ended - now) / (_FINDING_PART if is_finding else _WALK_PART)
         return True
 
     def _choose(self, now: float, window: int) -> list[int]:
-        chosen = self._waited(self._timed, now, window // 2)
+        # A part for each, so that none of them takes the turns of the others, however many there
+        # are. First the newest: thousands that became due at once keep no single one waiting.
+        chosen = list(islice(reversed(self._new), window // 4))
+        chosen += self._waited(self._timed, now, window // 4)
         if self._retried:
             # As many as need not wait any more, so that those that never may take no others' turn.
             is_worth = 2 * self._went > len(self._retried)
             changed = 2 * self._retries if is_worth else self._retries // 2
             self._retries = max(LEAST // 2, min(WINDOW // 2, changed))
-        retried = self._waited(self._untimed, now, min(self._retries, window - len(chosen)))
+        retried = self._waited(self._untimed, now, min(self._retries, (window - len(chosen)) // 2))
         self._retried, self._went = set(retried), 0
         chosen += retried
-        # The newest first: thousands that became due at once keep no single one waiting. And a
-        # part for each of the others, so that no stream of new ones does; those that can be sent to
-        # do not go behind thousands that may have to wait.
-        served, known = iter(self._served), iter(self._known)
-        parts = ((reversed(self._new), 2), (iter(self._new), 4), (served, 2), (known, 1))
-        for turn, part in (*parts, (served, 1)):
+        new, served = iter(self._new), iter(self._served)
+        known, doubtful = iter(self._known), iter(self._doubtful)
+        # Those that can be sent to do not go behind thousands that may have to wait.
+        parts = ((new, 2), (reversed(self._doubtful), 8), (doubtful, 8), (served, 2), (known, 1))
+        for turn, part in (*parts, (served, 1), (new, 1), (doubtful, 1)):
             chosen += islice(turn, max(0, window - len(chosen)) // part)
+        chosen += self._waited(self._timed, now, window - len(chosen))
         for webhook_id in chosen:
-            for among in (self._new, self._served, self._known):
+            for among in (self._new, self._doubtful, self._served, self._known):
                 among.pop(webhook_id, None)
         return list(dict.fromkeys(chosen))
 
@@ -174,7 +203,7 @@ class DueWebhooks:
         while queue and queue[0][0] <= now and len(found) < most:
             ends, webhook_id = heapq.heappop(queue)
             # Not one that was looked at meanwhile: it waits for another time, or not at all.
-            if self._waits.get(webhook_id, (0.0, 0.0))[1] == ends:
+            if ends in self._waits.get(webhook_id, ())[1:]:
                 found.append(webhook_id)
         return found
 
@@ -183,14 +212,18 @@ class DueWebhooks:
         if not self.are_many:
             return
         shortest, longest = _WAIT_SECONDS
-        queue = self._untimed if seconds is None or seconds > longest else self._timed
+        is_timed = seconds is not None and seconds <= _LONGEST_TIMED_SECONDS
         if seconds is None:
-            seconds = 2 * self._waits.get(webhook_id, (shortest / 2, 0.0))[0]
-        seconds = min(longest, max(shortest, seconds))
-        ends = time.monotonic() + seconds
-        self._waits[webhook_id] = seconds, ends
+            seconds = 2 * self._waits[webhook_id][0] if webhook_id in self._waits else shortest
+        seconds = max(shortest, seconds)
+        now, before = time.monotonic(), min(longest, seconds)
+        ends = now + (seconds if is_timed else before)
+        self._waits[webhook_id] = before, ends, now + before
         self._known.pop(webhook_id, None)
-        heapq.heappush(queue, (ends, webhook_id))
+        if is_timed:
+            heapq.heappush(self._timed, (ends, webhook_id))
+        if not is_timed or seconds > longest:
+            heapq.heappush(self._untimed, (now + before, webhook_id))
 
     def go(self, webhook_id: int) -> None:
         """Note that a webhook need not wait."""
@@ -216,7 +249,7 @@ class DueWebhooks:
         kept = [webhook_id for webhook_id in left_out if webhook_id in self._known]
         for webhook_id in kept:
             del self._known[webhook_id]
-            self._new[webhook_id] = None
+            self._doubtful[webhook_id] = None
         # Receivers that did not answer yet get few places: those without one are looked at again.
         is_too_many = len(kept) > len(served)
         self._window = max(LEAST, 2 * len(served)) if is_too_many else WINDOW

@@ -125,7 +125,10 @@ class Engine:
         # Webhooks whose plans came.
         self._planned: deque[int] = deque()
         self._plans.on_ready = self._note_planned
-        self._resolver.wake = self._note_ready
+        # Webhooks that wait for a name, by it; and the names that came.
+        self._unnamed: dict[tuple[str, int], set[int]] = {}
+        self._named: deque[tuple[str, int]] = deque()
+        self._resolver.wake = self._note_named
         self._limiters = self._learned.limiters
         self._sender = Sender(
             policy=network.Policy.from_settings(),
@@ -174,6 +177,10 @@ class Engine:
 
     def _note_planned(self, webhook_ids: Collection[int]) -> None:
         self._planned.extend(webhook_ids)
+        self._note_ready()
+
+    def _note_named(self, host: str, port: int) -> None:
+        self._named.append((host, port))
         self._note_ready()
 
     def _note_ready(self) -> None:
@@ -253,8 +260,9 @@ class Engine:
             self._shards.look(now)
             if self._is_more_ready and now >= self._look_ready_at:
                 self._is_more_ready, self._is_notified = False, True
-                planned = [self._planned.popleft() for _ in range(len(self._planned))]
-                self._due.came_back(planned)
+                self._due.came_back([self._planned.popleft() for _ in range(len(self._planned))])
+                for _ in range(len(self._named)):
+                    self._due.came_back(self._unnamed.pop(self._named.popleft(), ()))
             is_time = self._is_notified or now >= self._scan_at
             if is_time and self._may_claim:
                 if self._is_notified:
@@ -315,7 +323,7 @@ class Engine:
             return
         if self._claims.has_room and any(one.has_tests or one.wait_seconds == 0 for one in ready):
             self._claimer.request(ready, self._ready)
-        elif not self._has_due and not self._wakeup.is_broken:
+        elif not (self._has_due or self._due.are_many or self._wakeup.is_broken):
             self._scan_when_due()
         else:
             waits = [one.wait_seconds for one in ready if one.wait_seconds]
@@ -368,7 +376,7 @@ class Engine:
         self._scan_at = 0.0
         if not batch.is_full:
             self._look_soon()
-            is_all = batch.is_all and not self._wakeup.is_broken
+            is_all = batch.is_all and not (self._due.has_more or self._wakeup.is_broken)
             wait = self._until_due(None) if is_all else self._scan_seconds
             self._scan_at = time.monotonic() + wait
 
@@ -403,10 +411,13 @@ class Engine:
         """Say of which webhooks nothing can be claimed now, and for how long."""
         for candidate in found:
             webhook_id, wait = candidate.webhook_id, candidate.wait_seconds
-            if wait == 0 and webhook_id not in self._ready:
-                # Its plan, its name, a person.
-                self._due.wait(webhook_id, None)
-            elif wait == 0 and not (wait := self._limiters.get(webhook_id).wait_seconds(now)):
+            if wait == 0 and webhook_id in self._ready:
+                limiter = self._limiters.get(webhook_id)
+                wait = limiter.wait_seconds(now, is_paced=candidate.is_paced)
+            elif wait == 0:
+                # For its plan, its name, a person.
+                wait = None
+            if wait == 0:
                 self._due.go(webhook_id)
             else:
                 self._due.wait(webhook_id, wait)
@@ -448,7 +459,9 @@ class Engine:
             return False
         self._limiters.begin(candidate.webhook_id, entry.failures)
         target = entry.plan.target
-        if not target.is_literal and self._resolver.lookup(target.host, target.port) is None:
+        name = target.host, target.port
+        if not target.is_literal and self._resolver.lookup(*name) is None:
+            self._unnamed.setdefault(name, set()).add(candidate.webhook_id)
             return False
         self._ready[candidate.webhook_id] = entry.plan
         return True

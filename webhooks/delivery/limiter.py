@@ -68,19 +68,20 @@ class Limiter:
         mean = self.mean_seconds
         return mean is not None and mean < _QUICK_SECONDS and not self.failures
 
-    def quota(self, now: float, *, depth: int = _DEPTH) -> int:
+    def quota(self, now: float, *, is_paced: bool = False) -> int:
         """Return how many more rows may be claimed for this webhook.
 
-        While it answers quickly, `depth` times as many as may be in flight.
+        While it answers quickly, several times as many as may be in flight; not when it has a limit
+        or an order, as what was claimed ahead would go out at once after a stall.
         """
         if self.failures >= _BREAKER_FAILURES:
             return 0 if now < self.open_until else max(0, 1 - self.claimed)
-        ahead = depth * self.limit if self.is_quick else self.limit
+        ahead = _DEPTH * self.limit if self.is_quick and not is_paced else self.limit
         return max(0, ahead - self.claimed)
 
-    def wait_seconds(self, now: float) -> float | None:
+    def wait_seconds(self, now: float, *, is_paced: bool = False) -> float | None:
         """Return how long nothing can be claimed; None until something comes back."""
-        if self.quota(now) > 0:
+        if self.quota(now, is_paced=is_paced) > 0:
             return 0.0
         return None if self.claimed else max(0.1, self.open_until - now)
 

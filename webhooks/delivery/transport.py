@@ -76,9 +76,9 @@ class Transfer(network.ResponseBuffer):
         though a receiver may have read the request each time.
         """
         self.sends += 1
-        if self.sends == 1 or self._opener.opened_for(self.curl) > self._opened_before:
-            return pycurl.PREREQFUNC_OK
-        return pycurl.PREREQFUNC_ABORT
+        may = self.sends == 1 or self._opener.opened_for(self.curl) > self._opened_before
+        verdict: int = pycurl.PREREQFUNC_OK if may else pycurl.PREREQFUNC_ABORT
+        return verdict
 
     def met_closed(self, code: int) -> bool:
         """Return whether the request met a kept connection that was closed, and no answer.

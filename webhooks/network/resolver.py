@@ -304,15 +304,15 @@ class HostResolver:
     Each name has a deadline of its own, and no number of names whose servers do not answer keeps
     another one waiting. A good answer is used for `ttl_seconds`, then for three times as long while
     a new one is looked up or cannot be had; a refusal or failure for `negative_ttl_seconds`. `wake`
-    is called from another thread after an answer that `lookup` did not have. Concurrency: safe from
-    every thread.
+    is called from another thread with the name and port of an answer that `lookup` did not have.
+    Concurrency: safe from every thread.
     """
 
     def __init__(
         self,
         policy: Policy | None = None,
         *,
-        wake: Callable[[], object] | None = None,
+        wake: Callable[[str, int], object] | None = None,
         ask: Callable[[str, int, _Done], None] | None = None,
         ttl_seconds: float = 30.0,
         negative_ttl_seconds: float = 5.0,
@@ -406,7 +406,7 @@ class HostResolver:
         if isinstance(answer, Failure) and answer.code == NO_RESOURCES:
             self.lack = time.monotonic(), str(answer.params["reason"])
         if is_waited and (wake := self.wake):
-            wake()
+            wake(*key)
 
     def _answer(self, key: tuple[str, int], answer: tuple[str, ...] | Failure) -> Resolution:
         now = self._clock()

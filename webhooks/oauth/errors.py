@@ -374,6 +374,8 @@ _VARIANTS = {
         authorization_code_expired expired_authentication account_inactive inactive_user
         token_inactive
         user_disabled inactive_org app_uninstalled
+        user_not_found user_deleted user_suspended account_not_found account_deleted
+        account_disabled account_suspended
     """,
     "access_denied": """
         consent_required admin_policy_enforced authorization_denied authorization_declined

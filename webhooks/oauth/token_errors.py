@@ -83,7 +83,8 @@ _CODES_BY_FORM = (
         rf"{_WRONG}_(?:client|(?:client|application|app|consumer)_?"
         r"(?:id|key|secret|credentials?|identifier|authentication))"
         rf"|(?:client|(?:client|app|application)_(?:id|key|secret))_{_OVER}"
-        r"|client_authentication_failed|bad_client_credentials",
+        r"|(?:app|application)_(?:not_found|cannot_be_found|unknown|invalid|disabled|inactive)"
+        r"|client_auth(?:entication|orization)_failed|bad_client_credentials",
     ),
     (
         "invalid_grant",
@@ -130,6 +131,7 @@ _ENDED = re.compile(
     r"(?! (client|grant|parameter))"
     r"|\b(expired|revoked|invalid|unknown|used) refresh[ _]?token\b(?! grant)"
     r"|\btoken (has been|has|was|is) (already |now )?(expired|revoked|inactive|not active|stale)"
+    rf"|\btoken\b{_GAP}\b(has been|was) (revoked|expired)\b"
     r"|\bstale (refresh )?token\b"
     # Instagram says "Matching code".
     r"|\b(authorization|auth|matching) code (has|was|is|does) (already |been |not )*"
@@ -138,7 +140,7 @@ _ENDED = re.compile(
     # What league/oauth2-server hints at: Kommo, Laravel Passport.
     r"|\bcannot (decrypt|validate) the (provided )?(refresh token|authorization code)\b"
     r"|\b(token is not linked|authorization code was not issued) to (this )?client\b"
-    r"|\b(authorization code|(?<!csrf )token) not found(?! in)"
+    r"|\b(auth(orization)? code|(?<!csrf )token) not found(?! in)"
     r"|\b(user|customer|owner|account)\b[^.;\n]{0,40}\brevoked\b"
     # X and Zoom.
     r"|\bvalue passed for the token was invalid"
@@ -149,7 +151,7 @@ _ENDED = re.compile(
 )
 _REFRESH_TOKEN_ENDED = re.compile(
     r"refresh[ _]?token (is|has|was) (been )?(already )?(invalid|expired|revoked|used|unknown)"
-    r"|\b(expired|revoked|invalid|unknown) refresh[ _]?token\b(?! grant)",
+    r"|\b(expired|revoked|invalid|unknown|old|used) refresh[ _]?token\b(?! grant)",
     re.IGNORECASE,
 )
 _RATE = (
@@ -163,7 +165,7 @@ _LIMITED = re.compile(
     r"|already in progress"
     r"|try again (later|shortly|soon|after|in \w+)|retry (later|after|(your|the|this) request)"
     r"|temporarily|temporary (error|failure|problem|issue|outage)|overloaded"
-    r"|(internal|internal server|unexpected) error"
+    r"|(internal|internal server|unexpected|system) error"
     r"|service (is )?(currently )?unavailable|(request|gateway|upstream|server) timed? ?out",
     re.IGNORECASE,
 )
@@ -205,6 +207,8 @@ _CONSENT_MISSING = re.compile(
     r"(?:been )?(?:approved|authori[sz]ed|consented|granted consent)",
     re.IGNORECASE,
 )
+# Names of messages, such as Zitadel's and DingTalk's.
+_DOTTED = re.compile(r"[A-Za-z_]{1,40}(\.[A-Za-z_]{1,40}){1,6}")
 # Ways to authenticate that need a key of the client's and not its secret.
 _NEEDS_KEY = re.compile(
     r"\b(private_key_jwt|client_secret_jwt|self_signed_tls_client_auth|tls_client_auth)\b"
@@ -229,9 +233,15 @@ def refusal_of(
     found = tuple(one for one in codes if normalized(one) not in NO_ERRORS)
     # A sentence in the place of a code is read as one; a known code in a text counts as a code.
     words = (*texts, *(one for one in found if " " in one.strip()))
+    words = (*words, *(_spelled_out(one) for one in (*found, *texts) if _DOTTED.fullmatch(one)))
     named = tuple(word for text in (*found, *words) for word in _codes_in(text))
     best = min((*found, *named), key=_vagueness, default="")
     return TokenRefusal(code=best, codes=found, description=description, texts=words)
+
+
+def _spelled_out(name: str) -> str:
+    """Return "Errors.User.RefreshToken.Invalid" as "errors user refresh token invalid"."""
+    return normalized(name.replace(".", " ")).replace("_", " ")
 
 
 def _codes_in(text: str) -> Iterator[str]:
