@@ -101,6 +101,21 @@ def test_broken_chunks_are_no_fault_of_the_connection(loop: Loop, chunk: bytes) 
     assert "The receiver's answer is broken" in outcomes.sentence(attempt.error)
 
 
+@pytest.mark.parametrize("path", ["/a/../b", "/a/./b/..", "/a/%2E%2E/b", "//a//b?c=../d"])
+def test_the_address_goes_out_as_the_log_shows_it(loop: Loop, path: str) -> None:
+    paths: list[str] = []
+
+    async def notes(reader: StreamReader, writer: StreamWriter) -> None:
+        paths.append((await read_request(reader))[0])
+        writer.write(NOTHING)
+
+    url = f"http://{HOST}:{loop.serve(notes)}{path}"
+    make_delivery(make_webhook(url=url))
+    deliver_all()
+    assert paths == [path]
+    assert Attempt.objects.get().request_line == f"POST {url}"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "more",

@@ -195,6 +195,8 @@ def configure_curl(handle: Any, opener: SocketOpener) -> None:
         (pycurl.OPENSOCKETFUNCTION, opener.for_handle(handle)),
         (pycurl.PROTOCOLS, web),
         (pycurl.REDIR_PROTOCOLS, web),
+        # The address goes out as the log shows it, dots and all.
+        (pycurl.PATH_AS_IS, 1),
         (pycurl.FOLLOWLOCATION, 0),
         (pycurl.MAXREDIRS, 0),
         (pycurl.UNRESTRICTED_AUTH, 0),
