@@ -9,6 +9,8 @@ import random
 import time
 import zlib
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -250,6 +252,20 @@ class TestAnswer:
 
         whole = shown if shown.startswith("http") else fake.url + shown
         assert f"“{whole}”" in sentence(answer.message)
+
+    def test_token_of_a_provider_whose_clock_is_late_has_its_whole_life(
+        self, fake: FakeProvider
+    ) -> None:
+        theirs = datetime.now(UTC) - timedelta(minutes=5)
+        ends_at = int(theirs.timestamp()) + 120
+        head = f"HTTP/1.1 200 OK\r\nDate: {format_datetime(theirs, usegmt=True)}\r\n\r\n"
+        body = json.dumps({"access_token": "T", "expires_at": ends_at})
+        fake.reply(Reply(raw=(head + body).encode()))
+
+        answer = refresh(credential_at(fake))
+
+        assert answer.token is not None
+        assert answer.token.expires_in == 120
 
     def test_refusal_in_the_challenge_alone_is_understood(self, fake: FakeProvider) -> None:
         challenge = 'Basic realm="oauth", error="invalid_client", error_description="No such app"'

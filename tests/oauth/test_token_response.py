@@ -5,7 +5,8 @@ import base64
 import csv
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,26 @@ def test_moment_of_expiry_is_read_or_ignored(fields: dict[str, Any], seconds: fl
 
     assert token is not None
     assert token.expires_in == seconds
+
+
+@pytest.mark.parametrize("skew_minutes", [-60, -5, 0, 5, 60])
+def test_moments_are_of_the_providers_clock(skew_minutes: int) -> None:
+    theirs = NOW + timedelta(minutes=skew_minutes)
+    date, later = (format_datetime(at, usegmt=True) for at in (theirs, theirs + timedelta(0, 60)))
+
+    token = ask(good(expires_at=later), date=date).token
+    busy = ask("", 503, date=date, retry_after=later)
+
+    assert token is not None
+    assert (token.expires_in, busy.retry_after_seconds) == (60, 60)
+
+
+@pytest.mark.parametrize("date", ["", "soon", "Thu, 01 Jan 1970 00:00:00 GMT"])
+def test_clock_that_is_none_is_not_used(date: str) -> None:
+    token = ask(good(expires_at="2026-01-01T00:01:00Z"), date=date).token
+
+    assert token is not None
+    assert token.expires_in == 60
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,7 @@ def _raw(response: requests.Response) -> RawAnswer:
         is_too_large=max(len(body), len(response.content)) > MAX_BYTES,
         retry_after=headers.get("Retry-After", ""),
         location=_absolute(response.url, headers.get("Location", "")),
+        date=headers.get("Date", ""),
         www_authenticate=headers.get("WWW-Authenticate", ""),
     )
 

@@ -157,6 +157,7 @@ _CHALLENGE = re.compile(r'(?<![\w-])([\w-]++)\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)"|([
 _MAX_CHALLENGE = 4_000
 # Longer waits are a provider's mistake; the token may be needed sooner.
 _MAX_RETRY_AFTER_SECONDS = 3600.0
+_MAX_CLOCK_SECONDS = 86_400.0
 # Where providers write codes and texts, the first that is there counts; "errorCode", "ErrorCode"
 # and "error_code" are one name.
 _ERRORS = ("error", "errors", "err", "errorcode", "errcode", "errorresponse", "suberror", "fault")
@@ -184,6 +185,7 @@ class RawAnswer:
     body: bytes = field(default=b"", repr=False)
     retry_after: str = ""
     location: str = ""
+    date: str = ""
     www_authenticate: str = ""
     is_too_large: bool = False
 
@@ -242,7 +244,7 @@ def classify(
 
     A cut off JSON document is transient the first time; `is_last` says that it was asked again.
     """
-    expected, now = expected or Expected(), now or datetime.now(UTC)
+    expected, now = expected or Expected(), _answered_at(raw, now or datetime.now(UTC))
     if raw.status >= 500 or raw.status in TRANSIENT_STATUSES:
         return _transient(raw, expected, now)
     if not 200 <= raw.status < 300 and raw.status < 400:
@@ -274,6 +276,16 @@ def classify(
             return _refused(replace(refusal, description=refusal.code), raw, expected, now)
         return _misconfigured(problem.reason, problem.message)
     return _read(fields, raw, expected, now)
+
+
+def _answered_at(raw: RawAnswer, now: datetime) -> datetime:
+    """Return when an answer was sent by the clock of its server, which its moments are of.
+
+    A clock that is off by more than a day is no clock.
+    """
+    sent_at = http_date(raw.date)
+    is_clock = sent_at is not None and abs(sent_at - now.timestamp()) < _MAX_CLOCK_SECONDS
+    return datetime.fromtimestamp(sent_at, UTC) if sent_at is not None and is_clock else now
 
 
 def _read(fields: dict[str, Any], raw: RawAnswer, expected: Expected, now: datetime) -> TokenAnswer:
