@@ -5,6 +5,7 @@
 
 import asyncio
 from asyncio import StreamReader, StreamWriter
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -129,3 +130,32 @@ def test_what_a_receiver_says_unasked_answers_no_later_delivery(loop: Loop, more
     attempts = Attempt.objects.values_list("number", "outcome", "error", "response_size")
     assert list(attempts) == [(1, Outcome.SUCCEEDED, "", 0)] * 2
     assert Delivery.objects.count() == connections == 2
+
+
+@pytest.mark.parametrize("is_reset", [False, True], ids=["closed", "reset"])
+def test_an_event_that_kills_its_receiver_is_sent_twice_at_most(loop: Loop, is_reset: bool) -> None:
+    seen: Counter[str] = Counter()
+
+    async def dies_of_one(reader: StreamReader, writer: StreamWriter) -> None:
+        while True:
+            _, headers, body = await read_request(reader)
+            seen[headers["webhook-id"]] += 1
+            if b"poison" in body:
+                if is_reset:
+                    writer.transport.abort()
+                return
+            # So that there are several connections.
+            await asyncio.sleep(0.05)
+            writer.write(NOTHING)
+            await writer.drain()
+
+    webhook = receiver(loop, dies_of_one)
+    for number in range(100):
+        make_delivery(webhook, number=number)
+    poison = make_delivery(webhook, poison=True)
+    deliver_all()
+    attempt = Attempt.objects.get(delivery=poison)
+    assert (attempt.number, attempt.outcome) == (1, Outcome.NETWORK)
+    # On a kept connection, and then on one of its own, as a closed one may not have read it.
+    assert seen.pop(poison.event_id) <= 2
+    assert set(seen.values()) == {1}
