@@ -5,6 +5,7 @@
 
 import asyncio
 from asyncio import StreamReader, StreamWriter
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -100,6 +101,21 @@ def test_broken_chunks_are_no_fault_of_the_connection(loop: Loop, chunk: bytes) 
     assert "The receiver's answer is broken" in outcomes.sentence(attempt.error)
 
 
+@pytest.mark.parametrize("path", ["/a/../b", "/a/./b/..", "/a/%2E%2E/b", "//a//b?c=../d"])
+def test_the_address_goes_out_as_the_log_shows_it(loop: Loop, path: str) -> None:
+    paths: list[str] = []
+
+    async def notes(reader: StreamReader, writer: StreamWriter) -> None:
+        paths.append((await read_request(reader))[0])
+        writer.write(NOTHING)
+
+    url = f"http://{HOST}:{loop.serve(notes)}{path}"
+    make_delivery(make_webhook(url=url))
+    deliver_all()
+    assert paths == [path]
+    assert Attempt.objects.get().request_line == f"POST {url}"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
@@ -129,3 +145,32 @@ def test_what_a_receiver_says_unasked_answers_no_later_delivery(loop: Loop, more
     attempts = Attempt.objects.values_list("number", "outcome", "error", "response_size")
     assert list(attempts) == [(1, Outcome.SUCCEEDED, "", 0)] * 2
     assert Delivery.objects.count() == connections == 2
+
+
+@pytest.mark.parametrize("is_reset", [False, True], ids=["closed", "reset"])
+def test_an_event_that_kills_its_receiver_is_sent_twice_at_most(loop: Loop, is_reset: bool) -> None:
+    seen: Counter[str] = Counter()
+
+    async def dies_of_one(reader: StreamReader, writer: StreamWriter) -> None:
+        while True:
+            _, headers, body = await read_request(reader)
+            seen[headers["webhook-id"]] += 1
+            if b"poison" in body:
+                if is_reset:
+                    writer.transport.abort()
+                return
+            # So that there are several connections.
+            await asyncio.sleep(0.05)
+            writer.write(NOTHING)
+            await writer.drain()
+
+    webhook = receiver(loop, dies_of_one)
+    for number in range(100):
+        make_delivery(webhook, number=number)
+    poison = make_delivery(webhook, poison=True)
+    deliver_all()
+    attempt = Attempt.objects.get(delivery=poison)
+    assert (attempt.number, attempt.outcome) == (1, Outcome.NETWORK)
+    # On a kept connection, and then on one of its own, as a closed one may not have read it.
+    assert seen.pop(poison.event_id) <= 2
+    assert set(seen.values()) == {1}

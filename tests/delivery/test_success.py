@@ -1,7 +1,9 @@
 """The success rule: which answers count as delivered, and what follows from the others."""
 
+import gzip
 import json
 import time
+import zlib
 from typing import Any
 
 import pytest
@@ -133,6 +135,22 @@ NO = '{"error":"INVALID_CREDENTIALS","text":"Невірний пароль"}'
 def test_an_answer_is_read_in_any_charset(body: bytes, content_type: str) -> None:
     found = judged(rule_of(**FAILS, answer_reason="error"), body, 200, content_type)
     assert "the response says “INVALID_CREDENTIALS”" in said(found)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "deflate"])
+def test_an_answer_that_was_packed_unasked_is_unpacked(coding: str) -> None:
+    body = zlib.compress(NO.encode()) if coding == "deflate" else gzip.compress(NO.encode())
+    rule = rule_of(**FAILS, answer_reason="error")
+    head = f"content-encoding: {coding}\r\ncontent-type: application/json\r\n".encode()
+    found = rule.judge(200, body, len(body), Outcome.SUCCEEDED, headers=head)
+    assert "the response says “INVALID_CREDENTIALS”" in said(found)
+
+
+def test_of_a_packed_answer_no_more_is_read_than_of_another() -> None:
+    body = gzip.compress(b'{"trace": "' + b"x" * 100_000_000 + b'", "ok": true}')
+    head = b"Content-Encoding: gzip\r\n"
+    found = rule_of(**SUCCEEDS).judge(200, body, len(body), Outcome.SUCCEEDED, headers=head)
+    assert "64 KiB" in said(found)
 
 
 def test_a_reason_is_read_in_the_charset_of_the_answer() -> None:

@@ -957,6 +957,16 @@ def test_refusal_that_says_when_to_come_back_is_for_now(status: int, body: Any) 
     assert ask(body, status).result == TokenResult.MISCONFIGURED
 
 
+@pytest.mark.parametrize("body", ["", {"error": "conflict"}, {"message": "Refresh in progress"}])
+def test_conflict_is_for_now(body: Any) -> None:
+    assert ask(body, 409).result == TokenResult.TRANSIENT
+
+
+@pytest.mark.parametrize("error", ["invalid_client", "invalid_grant"])
+def test_conflict_with_a_named_error_is_that_error(error: str) -> None:
+    assert ask({"error": error}, 409).code == error
+
+
 @pytest.mark.parametrize("error", ["invalid_client", "invalid_grant", "invalid_scope"])
 def test_refusal_with_a_name_is_no_matter_of_time(error: str) -> None:
     answer = ask({"error": error}, 400, retry_after="120")

@@ -137,7 +137,7 @@ class DueWebhooks:
         for webhook_id, due_at in reversed(changed.items()):
             # What was there before waits for its turn, or for something else.
             is_new = due_at > self._since
-            if is_new and webhook_id in self._waits:
+            if is_new and (webhook_id in self._waits or webhook_id in self._doubtful):
                 self._doubtful[webhook_id] = None
             elif is_new or not self._is_listed(webhook_id):
                 self._new.pop(webhook_id, None)

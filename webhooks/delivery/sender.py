@@ -261,7 +261,7 @@ class Sender:
         request, limiter = transfer.request, transfer.limiter
         assert request is not None
         assert limiter is not None
-        is_again = transfer.met_only_closed(code)
+        is_again = transfer.met_closed(code)
         if code and (lack := self._lack(transfer, code)):
             self._note_lack(request, lack)
         elif not is_again:

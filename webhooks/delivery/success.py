@@ -31,6 +31,9 @@ OPERATORS = (
 # Of a reason that is shown.
 _MAX_REASON = 200
 _CONTENT_TYPE = re.compile(rb"^content-type:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
+_CONTENT_ENCODING = re.compile(rb"^content-encoding:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
+# As much as is read of an answer.
+_MAX_UNPACKED_BYTES = 65_536
 # What ends or begins something in JSON; a string may be cut, also in an escape.
 _PIECE = re.compile(r'"(?:[^"\\]|\\.)*+("?)|[\[\]{},]', re.DOTALL)
 _PARTIAL_ESCAPE = re.compile(r"\\u[0-9A-Fa-f]{0,3}\Z")
@@ -74,9 +77,14 @@ class SuccessRule:
     ) -> Judged:
         """Return what a whole response came to; `by_status` is what its status alone says."""
         is_success = status_code in self.codes if self.codes else by_status is Outcome.SUCCEEDED
+        is_whole = len(body) >= size
+        if found := _CONTENT_ENCODING.search(headers):
+            # Some servers pack what nobody asked them to pack.
+            body = network.unpack(body, found[1].decode("latin-1"), max_bytes=_MAX_UNPACKED_BYTES)
+            is_whole = is_whole and len(body) <= _MAX_UNPACKED_BYTES
         found = _CONTENT_TYPE.search(headers)
         text = network.decode(body, found[1].decode("latin-1") if found else "")
-        seen = self._see(text, is_whole=len(body) >= size)
+        seen = self._see(text, is_whole=is_whole)
         if seen.reason.casefold() in self.expired:
             said = Message("answer_expired", {"status": status_code, "reason": seen.reason})
             return Judged(Outcome.UNAUTHORIZED, said, True)

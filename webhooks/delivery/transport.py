@@ -24,7 +24,10 @@ _CONNECT_TIMEOUT_SECONDS = 10
 class Transfer(network.ResponseBuffer):
     """One easy handle and the buffers of the request it is working on."""
 
-    __slots__ = ("curl", "is_fresh", "lease_ends", "limiter", "request")
+    __slots__ = (
+        "_opened_before", "_opener", "curl", "is_fresh", "lease_ends", "limiter", "request",
+        "sends",
+    )  # fmt: skip
 
     def __init__(self, opener: network.SocketOpener) -> None:
         self.curl = pycurl.Curl()
@@ -33,11 +36,16 @@ class Transfer(network.ResponseBuffer):
         self.curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
         self.curl.setopt(pycurl.USERAGENT, USER_AGENT)
         self.curl.setopt(pycurl.CONNECTTIMEOUT, _CONNECT_TIMEOUT_SECONDS)
+        self.curl.setopt(pycurl.PREREQFUNCTION, self._may_send)
         self.request: Request | None = None
         self.limiter: Limiter | None = None
         self.lease_ends = 0.0
         # Whether the request has to have a connection of its own.
         self.is_fresh = False
+        # How often libcurl was about to send the request.
+        self.sends = 0
+        self._opener = opener
+        self._opened_before = 0
 
     def load(
         self, request: Request, limiter: Limiter, lease_ends: float, *, is_fresh: bool = False
@@ -59,16 +67,28 @@ class Transfer(network.ResponseBuffer):
             curl.setopt(pycurl.FRESH_CONNECT, int(is_fresh))
             self.is_fresh = is_fresh
         self.request, self.limiter, self.lease_ends = request, limiter, lease_ends
+        self.sends, self._opened_before = 0, self._opener.opened_for(curl)
 
-    def met_only_closed(self, code: int) -> bool:
-        """Return whether the request got no connection that was still open.
+    def _may_send(self, *_addresses: object) -> int:
+        """Let libcurl send once, and once more on a new connection.
 
-        libcurl mostly sends again when a kept connection turns out to be closed, but on other kept
-        ones: a receiver that closes each without saying so closed them all. A request that could
-        not be sent whole was not received.
+        When a kept connection turns out to be closed it sends again on up to five other kept ones,
+        though a receiver may have read the request each time.
         """
-        is_unsent = code == pycurl.E_SEND_ERROR and not self.header_size
-        return is_unsent and not self.is_fresh and not self.curl.getinfo(pycurl.NUM_CONNECTS)
+        self.sends += 1
+        may = self.sends == 1 or self._opener.opened_for(self.curl) > self._opened_before
+        verdict: int = pycurl.PREREQFUNC_OK if may else pycurl.PREREQFUNC_ABORT
+        return verdict
+
+    def met_closed(self, code: int) -> bool:
+        """Return whether the request met a kept connection that was closed, and no answer.
+
+        It goes out once more then, on a connection of its own. What could not be sent whole was not
+        received; libcurl itself wants to send again what was.
+        """
+        if self.is_fresh or self.header_size or self.curl.getinfo(pycurl.NUM_CONNECTS):
+            return False
+        return code in (pycurl.E_SEND_ERROR, pycurl.E_ABORTED_BY_CALLBACK)
 
 
 def _set_method(curl: pycurl.Curl, method: str) -> None:

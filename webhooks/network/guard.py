@@ -73,7 +73,7 @@ class SocketOpener:
     of IP literals in any spelling. Concurrency: one opener per thread.
     """
 
-    __slots__ = ("_families", "_problems", "opened", "policy")
+    __slots__ = ("_families", "_opened_for", "_problems", "opened", "policy")
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -81,13 +81,18 @@ class SocketOpener:
         self.opened = 0
         # By handle, why its last connection was refused.
         self._problems: dict[int, Failure] = {}
-        # By handle, the address family of its last socket.
+        # By handle, the address family of its last socket, and how many it had.
         self._families: dict[int, int] = {}
+        self._opened_for: dict[int, int] = {}
 
     def for_handle(self, handle: Any) -> Callable[[int, Any], socket.socket | int]:
         """Return the OPENSOCKETFUNCTION of a handle."""
         key = id(handle)
         return lambda purpose, address: self._check_and_open(key, *address)
+
+    def opened_for(self, handle: Any) -> int:
+        """Return how many sockets were opened for a handle so far."""
+        return self._opened_for.get(id(handle), 0)
 
     def problem_for(self, handle: Any) -> Failure | None:
         """Return, once, why the last connection of this handle was refused, or None."""
@@ -118,6 +123,7 @@ class SocketOpener:
             else:
                 self._problems.pop(key, None)
                 self._families[key] = family
+                self._opened_for[key] = self._opened_for.get(key, 0) + 1
                 self.opened += 1
                 return opened
         self._problems[key] = problem
@@ -189,6 +195,8 @@ def configure_curl(handle: Any, opener: SocketOpener) -> None:
         (pycurl.OPENSOCKETFUNCTION, opener.for_handle(handle)),
         (pycurl.PROTOCOLS, web),
         (pycurl.REDIR_PROTOCOLS, web),
+        # The address goes out as the log shows it, dots and all.
+        (pycurl.PATH_AS_IS, 1),
         (pycurl.FOLLOWLOCATION, 0),
         (pycurl.MAXREDIRS, 0),
         (pycurl.UNRESTRICTED_AUTH, 0),

@@ -26,6 +26,8 @@ class TokenRefusal:
 
 # Timeout, too early (RFC 8470), too many requests.
 TRANSIENT_STATUSES = frozenset({408, 425, 429})
+# Another request is at the same thing, such as this refresh token; a named error says more.
+CONFLICT_STATUS = 409
 # Something between or behind failed after the request had arrived; 503 is said before.
 LOST_STATUSES = frozenset({500, 502, 504})
 # There is no token endpoint at this address, whatever the page says.

@@ -33,6 +33,7 @@ from webhooks.oauth.granted_token import (
     scope_change,
 )
 from webhooks.oauth.token_errors import (
+    CONFLICT_STATUS,
     FAILURES,
     LOST_STATUSES,
     NO_ERRORS,
@@ -377,8 +378,8 @@ def _judged(refusal: TokenRefusal, raw: RawAnswer, expected: Expected) -> TokenR
         has_person=expected.grant not in (Grant.CLIENT_CREDENTIALS, Grant.JWT_BEARER),
     )
     # Who says when to come back, such as HubSpot while it moves an account, refuses for now only.
-    is_for_now = raw.retry_after and raw.status >= 400 and not is_known(refusal.code)
-    if result is TokenResult.MISCONFIGURED and is_for_now:
+    is_for_now = (raw.retry_after and raw.status >= 400) or raw.status == CONFLICT_STATUS
+    if result is TokenResult.MISCONFIGURED and is_for_now and not is_known(refusal.code):
         return TokenResult.TRANSIENT
     return result
 
