@@ -273,6 +273,8 @@ class ClaimBatch(NamedTuple):
     exhausted: Sequence[int] = ()
     served: Collection[int] = ()
     left_out: Sequence[int] = ()
+    # Those of which nothing may have been claimed, as the database had a fault.
+    failed: Sequence[int] = ()
 
     @property
     def is_full(self) -> bool:
@@ -348,6 +350,8 @@ class Claimer(SessionThread):
                 served=self._claims.served,
                 left_out=self._claims.left_out,
             )
+        else:
+            batch = batch._replace(failed=[one.webhook_id for one in request.ready])
         self._batches.append(batch)
         self._on_claimed()
 
