@@ -128,7 +128,22 @@ def test_answer_of_the_shared_table_ends_in_its_class(row: list[str]) -> None:
         ([3600], None),
         ("", None),
         ("soon", None),
-        ("3600s", None),
+        ("3600s", 3600),
+        ("0.5 s", 0.5),
+        ("3600 Seconds", 3600),
+        ("3600000ms", 3600),
+        ("15m", 900),
+        ("90 min", 5400),
+        ("1h", 3600),
+        ("2 hours", 7200),
+        ("7d", 7 * 86_400),
+        ("1 day", 86_400),
+        ("0s", None),
+        ("3600x", None),
+        ("1h30m", None),
+        ("s", None),
+        ("1" * 41 + "s", None),
+        ("1e999s", None),
         ("NaN", None),
         ("Infinity", None),
         ("1_000", None),
@@ -1182,3 +1197,29 @@ def test_new_refresh_token_is_kept_without_a_usable_access_token(
     assert answer.refresh_token == nested.refresh_token == "rotated"
     assert "rotated" not in f"{answer} {answer.message}"
     assert of_a_code.refresh_token == ""
+
+
+def test_life_of_a_refresh_token_may_have_a_unit() -> None:
+    token = ask(good(refresh_token="R", refresh_expires_in="30d")).token
+
+    assert token is not None
+    assert token.refresh_expires_in == 30 * 86_400
+
+
+@pytest.mark.parametrize(
+    ("value", "scope"),
+    [
+        ('["read", "write"]', "read write"),
+        ('"read write"', "read write"),
+        ("[]", ""),
+        ('["read", 5, null]', "read"),
+        ("[read]", "[read]"),
+        ('["read"', ""),
+        ("[" * 60_000, ""),
+    ],
+)
+def test_scope_may_be_json_in_a_text(value: str, scope: str) -> None:
+    token = ask(good(scope=value)).token
+
+    assert token is not None
+    assert token.scope == scope
