@@ -1,6 +1,7 @@
 """A proxy before an authorization server that holds, freezes or drops what passes."""
 
 import http.client
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ class Proxy:
         self.hold_seconds = 0.0
         self.drops_answer = False
         self.cuts_answer = False
+        self.omits_access_token = False
         # Requests that are with the provider or on their way.
         self.busy = 0
 
@@ -60,6 +62,11 @@ def proxy_to(provider: Provider) -> Iterator[Proxy]:
             names = ("Authorization", "Content-Type", "Accept")
             kept = {name: value for name in names if (value := self.headers.get(name))}
             status, content_type, answer = proxy.forward(kept, body)
+            if proxy.omits_access_token:
+                fields = json.loads(answer)
+                fields.pop("access_token")
+                answer = json.dumps(fields).encode()
+                proxy.omits_access_token = False
             time.sleep(hold_seconds)
             if drops_answer:
                 return

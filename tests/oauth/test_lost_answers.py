@@ -189,3 +189,22 @@ def test_lease_outlasts_the_wait(settings: LazySettings) -> None:
         settings.WEBHOOKS_REFRESH_SECONDS = seconds
         # The question before, the wait, and the writing.
         assert tokens.lease_seconds() >= client.TOTAL_SECONDS + seconds + 5
+
+
+def test_refresh_token_is_kept_when_the_access_token_beside_it_is_missing(
+    credential: Credential, proxy: Proxy
+) -> None:
+    later = timezone.now() + HOUR
+    old = stored().refresh_token
+    proxy.omits_access_token = True
+
+    with pytest.raises(oauth.TokenUnavailableError, match="no access token") as failed:
+        oauth.usable_token(credential.pk, now=later)
+
+    row = stored()
+    assert failed.value.hold_reason == HoldReason.MISCONFIGURED
+    assert "The refresh token was stored" in str(failed.value)
+    assert row.refresh_token not in ("", old)
+    assert row.is_single_use
+    # The used one would end the grant at this provider.
+    assert oauth.refresh(credential).version == 2

@@ -1156,3 +1156,29 @@ def test_life_of_a_jwt_is_read_when_the_answer_does_not_tell(
 
     assert answer.token is not None
     assert answer.token.expires_in == seconds
+
+
+@pytest.mark.parametrize(
+    ("fields", "path", "code"),
+    [
+        ({}, "", "only_refresh_token"),
+        ({"access_token": None, "expires_in": 60}, "", "only_refresh_token"),
+        ({"access_token": "two words"}, "", "unsafe_token"),
+        ({"access_token": "T", "token_type": "DPoP"}, "", "unsupported_token_type"),
+        ({}, "user.access_token", "only_refresh_token"),
+    ],
+)
+def test_new_refresh_token_is_kept_without_a_usable_access_token(
+    fields: dict[str, Any], path: str, code: str
+) -> None:
+    """RFC 6749 section 6: the client must discard the old one."""
+    body = {**fields, "refresh_token": "rotated"}
+
+    answer = ask(body, expected=Expected(token_path=path))
+    nested = ask({"data": {"token": "x" * 20, "refreshToken": "rotated"}})
+    of_a_code = ask(body, expected=Expected(grant=Grant.CODE, token_path=path))
+
+    assert (answer.result, answer.code) == (TokenResult.MISCONFIGURED, code)
+    assert answer.refresh_token == nested.refresh_token == "rotated"
+    assert "rotated" not in f"{answer} {answer.message}"
+    assert of_a_code.refresh_token == ""

@@ -178,6 +178,11 @@ _MISCONFIGURED = {
         "The answer of Access token URL is no token answer. Check the address against the "
         "provider's documentation."
     ),
+    "only_refresh_token": _(
+        "The provider gave a refresh token but no access token, which OAuth 2.0 requires. The "
+        "refresh token was stored, so the grant goes on: press “Refresh”. If it happens again, "
+        "report it to the provider."
+    ),
     "token_elsewhere": _(
         "The answer has no access token where it was looked for, but one at “%(path)s”: enter "
         "that as “Path of the token in the answer”."

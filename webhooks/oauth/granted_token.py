@@ -252,6 +252,19 @@ def _refresh_token(value: Any) -> tuple[str, bool]:
     return "", True
 
 
+def rotated_token(fields: dict[str, Any], path: str) -> str:
+    """Return the refresh token of an answer whose access token cannot be used, or "".
+
+    Source: RFC 6749 section 6: the new one replaces the old, which may work no more.
+    """
+    for one in (path, "", *_paths_to_token(fields)):
+        token_fields, _name = _at_path(fields, one)
+        value = token_fields.get("refresh_token", token_fields.get("refreshToken"))
+        if token := _refresh_token(value)[0]:
+            return token
+    return ""
+
+
 def _is_nothing(value: str) -> bool:
     """Return whether a text is what some templates write for a value that is missing."""
     return value.strip().lower() in ("", "null", "none", "undefined")

@@ -30,6 +30,7 @@ from webhooks.oauth.granted_token import (
     http_date,
     number,
     read_grant,
+    rotated_token,
     scope_change,
 )
 from webhooks.oauth.token_errors import (
@@ -218,6 +219,8 @@ class TokenAnswer:
     message: str = ""
     warning: str = ""
     token: GrantedToken | None = None
+    # Of a refresh that gave no usable access token: the refresh token that counts from now on.
+    refresh_token: str = field(default="", repr=False)
     is_truncated: bool = False
     # The request arrived, and what the provider made of it is not known.
     is_lost: bool = False
@@ -547,10 +550,12 @@ def _granted(
         if problem.reason == "no_token" and (is_named_error or is_numbered):
             # An error with a name of its own, such as {"status": "BAD_REFRESH_TOKEN"}, or a number.
             return _refused(refusal, raw, expected, now)
+        rotated = rotated_token(fields, path) if expected.grant is Grant.REFRESH else ""
         message = mask_known(problem.message, expected.secrets)
         if is_no_answer and problem.reason == "no_token":
-            message = stored("no_token_answer", said=_words(refusal.description, expected))
-        return _misconfigured(problem.reason, message)
+            code = "only_refresh_token" if rotated else "no_token_answer"
+            message = stored(code, said=_words(refusal.description, expected))
+        return replace(_misconfigured(problem.reason, message), refresh_token=rotated)
     change = scope_change(token.scope, expected.scope)
     warning = mask_known(joined(warning, change), expected.secrets)
     result = TokenResult.OK_WITH_WARNING if warning else TokenResult.OK

@@ -663,7 +663,10 @@ def store_failure(
     now: datetime,
     lost_at: datetime | None = None,
 ) -> bool:
-    """Write why a refresh failed; False when lease or version are no longer ours. Tokens stay."""
+    """Write why a refresh failed; False when lease or version are no longer ours.
+
+    The tokens stay, but a refresh token in the answer replaces the one that was sent.
+    """
     columns: dict[str, Any] = {
         "refresh_lease": "",
         "refresh_lease_until": None,
@@ -673,6 +676,10 @@ def store_failure(
     }
     if lost_at is not None:
         columns["answer_lost_at"] = lost_at
+    if answer.refresh_token:
+        columns["refresh_token"] = _sealed(row.credential_id, "refresh_token", answer.refresh_token)
+        columns["is_single_use"] = answer.refresh_token != row.refresh_token
+        columns |= {"refresh_token_expires_at": None, "answer_lost_at": None}
     if answer.result is TokenResult.NEEDS_REAUTHORIZATION:
         columns["state"] = TokenState.NEEDS_REAUTHORIZATION
     elif answer.result is TokenResult.MISCONFIGURED:
