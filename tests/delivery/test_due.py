@@ -178,6 +178,31 @@ def test_one_that_said_when_is_not_behind_those_that_did_not(clock: list[float])
     assert database.looked_at[6000] == 1
 
 
+def test_one_whose_plan_is_made_again_is_not_behind_thousands(clock: list[float]) -> None:
+    """And thousands of these keep no one that said for how long it waits."""
+    database = Database(range(1, 6001))
+    due = _due(database)
+    for webhook_id in range(1, 5999):
+        due.wait(webhook_id, None)
+        if webhook_id > 3000:
+            due.look_by(webhook_id, clock[0] + 20.0)
+    due.wait(5999, None)
+    due.look_by(5999, clock[0] + 15.0)
+    due.wait(6000, 50.0)
+
+    def turns(seconds: float) -> None:
+        for _ in range(round(seconds)):
+            clock[0] += 1.0
+            database.looked_at.clear()
+            for candidate in due.look() or []:
+                due.wait(candidate.webhook_id, None if candidate.webhook_id < 6000 else 1.0)
+
+    turns(15)
+    assert database.looked_at[5999] == 1
+    turns(35)
+    assert database.looked_at[6000] == 1
+
+
 def test_a_long_wait_is_looked_at_before_its_end(clock: list[float]) -> None:
     """A setting may have changed."""
     database = Database(range(1, 3001))

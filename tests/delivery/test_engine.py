@@ -609,6 +609,33 @@ def test_one_of_very_many_webhooks_goes_as_soon_as_its_name_is_known(
 
 
 @pytest.mark.database("postgres")
+def test_settings_of_very_many_webhooks_are_tried_again_in_time(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long those are not looked at of which nobody knows for how long they wait."""
+    monkeypatch.setattr(due, "PAGE", 3)
+    # One of those is looked at once, and then none.
+    monkeypatch.setattr(due, "LEAST", 1)
+    monkeypatch.setattr("webhooks.delivery.plans._RETRY_SECONDS", 0.2)
+    webhooks = [make_webhook(url=f"{receiver.url}/open/{number}") for number in range(4)]
+    for webhook in webhooks:
+        make_delivery(webhook)
+    Webhook.objects.update(url="https://[x]/")
+    learned = Learned()
+
+    def are_sent() -> bool:
+        entries = learned.plans._entries.values()
+        if len(entries) == 4 and all(entry.retry_seconds > 0.2 for entry in entries):
+            # All were tried more than once. Not as a person would: that is a new version.
+            for webhook in webhooks:
+                Webhook.objects.filter(pk=webhook.pk).update(url=webhook.url)
+        return not Delivery.objects.exclude(status=Status.SUCCEEDED).exists()
+
+    run_engine(are_sent, learned=learned)
+    learned.close()
+
+
+@pytest.mark.database("postgres")
 def test_one_with_all_it_may_have_is_looked_at_when_something_of_it_came_back(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:

@@ -68,6 +68,8 @@ class DueWebhooks:
         # When those that have to wait are looked at again: those that said when, and the others.
         self._timed: list[tuple[float, int]] = []
         self._untimed: list[tuple[float, int]] = []
+        # Of the others those whose plan is made again by itself, at the latest then.
+        self._planless: list[tuple[float, int]] = []
         # For how long each waits, until when, and when it is looked at before that.
         self._waits: dict[int, tuple[float, float, float]] = {}
         # Of the others so many are looked at; those that were, and how many of them need not wait.
@@ -177,6 +179,7 @@ class DueWebhooks:
         # are. First the newest: thousands that became due at once keep no single one waiting.
         chosen = list(islice(reversed(self._new), window // 4))
         chosen += self._waited(self._timed, now, window // 4)
+        chosen += self._waited(self._planless, now, window // 8)
         if self._retried:
             # As many as need not wait any more, so that those that never may take no others' turn.
             is_worth = 2 * self._went > len(self._retried)
@@ -224,6 +227,14 @@ class DueWebhooks:
             heapq.heappush(self._timed, (ends, webhook_id))
         if not is_timed or seconds > longest:
             heapq.heappush(self._untimed, (now + before, webhook_id))
+
+    def look_by(self, webhook_id: int, at: float) -> None:
+        """Look at one that waits at this time on the monotonic clock, if nothing does it before."""
+        if webhook_id not in self._waits or at > time.monotonic() + _LONGEST_TIMED_SECONDS:
+            return
+        before, _, look_at = self._waits[webhook_id]
+        self._waits[webhook_id] = before, at, look_at
+        heapq.heappush(self._planless, (at, webhook_id))
 
     def go(self, webhook_id: int) -> None:
         """Note that a webhook need not wait."""

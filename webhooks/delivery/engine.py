@@ -122,7 +122,7 @@ class Engine:
         self._learned = learned or Learned()
         self._is_own_learned = learned is None
         self._plans, self._resolver = self._learned.plans, self._learned.resolver
-        # Webhooks whose plans came.
+        # Webhooks whose plans came, or could not be made.
         self._planned: deque[int] = deque()
         self._plans.on_ready = self._note_planned
         # Webhooks that wait for a name, by it; and the names that came.
@@ -260,7 +260,8 @@ class Engine:
             self._shards.look(now)
             if self._is_more_ready and now >= self._look_ready_at:
                 self._is_more_ready, self._is_notified = False, True
-                self._due.came_back([self._planned.popleft() for _ in range(len(self._planned))])
+                for _ in range(len(self._planned)):
+                    self._note_plan(self._planned.popleft())
                 for _ in range(len(self._named)):
                     self._due.came_back(self._unnamed.pop(self._named.popleft(), ()))
             is_time = self._is_notified or now >= self._scan_at
@@ -311,6 +312,14 @@ class Engine:
         return not self._claimer.is_busy and not self._sender.is_lacking
 
     # Claiming.
+
+    def _note_plan(self, webhook_id: int) -> None:
+        """Look at a webhook whose plan is there, or when it is made again."""
+        again_at = self._plans.made_again_at(webhook_id)
+        if again_at is None:
+            self._due.came_back([webhook_id])
+        else:
+            self._due.look_by(webhook_id, again_at)
 
     def _scan(self, now: float) -> None:
         if not self._claims.has_room:
@@ -421,6 +430,8 @@ class Engine:
                 self._due.go(webhook_id)
             else:
                 self._due.wait(webhook_id, wait)
+                if (again_at := self._plans.made_again_at(webhook_id)) is not None:
+                    self._due.look_by(webhook_id, again_at)
 
     @property
     def _look_ready_at(self) -> float:

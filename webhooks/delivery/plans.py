@@ -122,7 +122,7 @@ class Plans:
     def __init__(self) -> None:
         # Of the thread that makes plans, while it does.
         self._session = DatabaseSession(queue.backend())
-        # Called by other threads when plans are there, with their webhooks.
+        # Called by other threads when plans are there or could not be made, with their webhooks.
         self.on_ready: Callable[[Collection[int]], None] = lambda _: None
         self._entries: dict[int, PlanEntry] = {}
         self._before: dict[int, PlanEntry] = {}
@@ -153,6 +153,16 @@ class Plans:
             if len(self._wanted) == 1:
                 self._pool.submit(self._make_wanted)
         return None
+
+    def made_again_at(self, webhook_id: int) -> float | None:
+        """Return when, on the monotonic clock, a plan that could not be made is made again.
+
+        None while it is there, is being made, or was not asked for.
+        """
+        entry = self._entries.get(webhook_id)
+        if entry is None or entry.plan is not None or webhook_id in self._in_progress:
+            return None
+        return entry.expires
 
     def token_refused(self, plan: RequestPlan) -> bool:
         """Note that the receiver refused a token; return whether it is sent once more for free.
@@ -302,9 +312,7 @@ class Plans:
     def _done(self, candidates: Sequence[Candidate]) -> None:
         self._in_progress.difference_update(candidate.webhook_id for candidate in candidates)
         if candidates:
-            ids = [candidate.webhook_id for candidate in candidates]
-            known = self._entries
-            self.on_ready([pk for pk in ids if (entry := known.get(pk)) and entry.plan])
+            self.on_ready([candidate.webhook_id for candidate in candidates])
 
     def _entry(
         self, webhook: Webhook, tokens: Mapping[int, OAuthToken], candidate: Candidate

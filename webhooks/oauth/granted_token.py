@@ -36,7 +36,7 @@ _MOMENTS = (
 # float() reads more: "1_000", and the digits of every script.
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 _MAX_NUMBER_LENGTH = 40
-# A unit behind a number: Protobuf writes "3600s", and servers in Node.js the "1h" of their settings.
+# A unit behind a number: Protobuf writes "3600s", servers in Node.js the "1h" of their settings.
 _DURATION = re.compile(
     r"(?P<number>[^a-z\s]++)\s*+(?:(?P<ms>ms|milliseconds?)|(?P<s>s|secs?|seconds?)"
     r"|(?P<m>m|mins?|minutes?)|(?P<h>h|hrs?|hours?)|(?P<d>d|days?))",
