@@ -221,6 +221,9 @@ _MISCONFIGURED = {
         "“Get new access token” here."
     ),
     "state_expired": _("More than 10 minutes passed. Press “Get new access token” again."),
+    "device_code_expired": _(
+        "The device code has expired before it was approved. Press “Get new access token” again."
+    ),
     "deleted": _("The webhook was deleted in the meantime."),
     "settings_changed": _(
         "The OAuth settings were changed before the token came, so it was not stored. Press “Get "
