@@ -1290,3 +1290,16 @@ def test_words_of_providers_mean_what_they_mean_there(
     answer = ask(body, status, expected=Expected(grant=Grant.CODE, uses_pkce=True))
 
     assert (answer.result, answer.code) == (result, code)
+
+
+@pytest.mark.parametrize("token_type", ["JWT", "OAuth", "access_token", "id", "N_A"])
+def test_unknown_token_type_is_told_from_a_sender_constrained_one(token_type: str) -> None:
+    """RFC 6749 section 7.1: a client must not use a type that it does not know."""
+    unknown, bound = ask(good(token_type=token_type)), ask(good(token_type="DPoP"))
+
+    assert (unknown.result, unknown.code) == (TokenResult.MISCONFIGURED, "unknown_token_type")
+    assert f"of the type “{token_type}”" in told(unknown)
+    assert "Header prefix" in told(unknown)
+    assert ERRORS["unknown_token_type"].fields == ("header_prefix",)
+    assert bound.code == "unsupported_token_type"
+    assert "sender-constrained" in told(bound)
