@@ -43,7 +43,8 @@ def refusal(text: str) -> str:
         ("'a'\\''b' x\"y\"'z'", ["a'b", "xyz"]),
         ('"a\\"b\\\\c\\n"', ['a"b\\c\\n']),
         ("a \\\n  b \\\r\n c", ["a", "b", "c"]),
-        ("a \\ \n  b", ["a", " ", "b"][:2]),
+        ("a \\ \t\n  b", ["a", "b"]),
+        ("a\u00a0'b\u00a0c'\u202fd", ["a", "b\u00a0c", "d"]),
         ("$'it\\'s\\n\\x41\\u0456\\101\\\\'", ["it's\nAіA\\"]),
         ("$'\\xd0\\x9a\\xd0\\xb8\\xd1\\x97\\xd0\\xb2'", ["Київ"]),
         ("a # a comment", ["a"]),
@@ -181,6 +182,12 @@ def test_what_a_shell_would_fill_in_is_named() -> None:
         ("-A me -e https://x", {"headers": [("User-Agent", "me"), ("Referer", "https://x")]}),
         ("--url-query a=b --url-query 'c=d e'", {"url": f"{URL}?a=b&c=d%20e"}),
         ("--url-query '+a=b&c'", {"url": f"{URL}?a=b&c"}),
+        ("--json 1", {"headers": [("Accept", "application/json")]}),
+        ("--json 1 -A me -e x -H Accept: -H user-agent:", {"headers": [("Referer", "x")]}),
+        ("--expand-data 'a={{b}}'", {"body": "a={{b}}", "notes": []}),
+        ("-u a:b --ntlm", {"login": None, "headers": [("Authorization", "NTLM")]}),
+        ("--negotiate -u a:b", {"login": None, "headers": [("Authorization", "Negotiate")]}),
+        ("--aws-sigv4 x -u a:b", {"login": None, "password": ""}),
     ],
 )
 def test_options_mean_what_curl_means(typed: str, expected: dict[str, Any]) -> None:
@@ -284,6 +291,12 @@ def test_credentials_of_the_address_are_basic_ones(
 )
 def test_what_no_webhook_can_send_is_refused_with_what_to_do(typed: str, words: str) -> None:
     assert words in refusal(typed)
+
+
+@pytest.mark.parametrize("typed", ["-d “a=b”", "-H ‘A: b’", "–data a=b", "—data a=b", "«x»"])
+def test_what_a_text_editor_made_of_a_command_is_said(typed: str) -> None:
+    assert "Type straight ones" in refusal(f"curl {URL} {typed}")
+    assert body(f"-d '{typed}'") == typed
 
 
 def test_what_has_no_meaning_here_is_named_and_curls_own_work_is_not() -> None:

@@ -149,6 +149,12 @@ def test_the_request_is_the_one_that_was_sent(receiver: Receiver, tmp_path: Path
 
 
 @needs_shell
+def test_an_address_keeps_its_dots(receiver: Receiver, tmp_path: Path) -> None:
+    assert run(written(b"", url=f"{receiver.url}/open/a/../b/./c"), tmp_path).returncode == 0
+    assert receiver.requests("/open/")[0].path == "/open/a/../b/./c"
+
+
+@needs_shell
 def test_a_body_without_a_type_gets_none(receiver: Receiver, tmp_path: Path) -> None:
     assert run(written(b"a=b", url=f"{receiver.url}/open/"), tmp_path).returncode == 0
     assert receiver.requests("/open/")[0].header("Content-Type") is None

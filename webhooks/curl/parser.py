@@ -137,6 +137,8 @@ class CurlRequest:
     headers: list[tuple[str, str]] = field(default_factory=list)
     # Headers of other options: -H has the last word, wherever it stands.
     implied: dict[str, str] = field(default_factory=dict)
+    # Those of curl's own that “Accept:” takes away, in small letters.
+    removed: set[str] = field(default_factory=set)
     # What is added to the query of the address.
     queries: list[str] = field(default_factory=list)
     # The pieces of the body with what joins them. An empty one is sent as well.
@@ -224,6 +226,8 @@ def _take_short(request: CurlRequest, letters: str, rest: list[str], unknown: li
 def _take(
     request: CurlRequest, name: str, rest: list[str], unknown: list[str], *, shown: str
 ) -> None:
+    # “--expand-data” is --data whose {{variables}} curl fills in.
+    name = name.removeprefix("expand-")
     if name.startswith("no-"):
         # Turned off: what a webhook does anyway.
         return
@@ -258,8 +262,9 @@ def _take_header(request: CurlRequest, line: str) -> None:
     name, colon, value = line.partition(":")
     name, value = name.strip(), value.strip()
     if colon and name and value:
-        # “Accept:” takes a header of curl away.
         request.headers.append((name, value))
+    elif colon:
+        request.removed.add(name.lower())
     elif not colon and line.find(";") == len(line) - 1:
         # “X-Empty;” makes curl send a header without a value; without the semicolon there is none.
         request.headers.append((line[:-1].strip(), ""))
@@ -293,6 +298,7 @@ def _encoded(text: str) -> str:
 def _take_json(request: CurlRequest, text: str) -> None:
     _take_data(request, text, separator="")
     request.is_json = True
+    request.implied["Accept"] = JSON_TYPE
 
 
 def _take_user(request: CurlRequest, text: str) -> None:
@@ -320,6 +326,10 @@ def _imply(name: str, prefix: str = "") -> _Action:
     return take
 
 
+def _authorize(scheme: str) -> _Action:
+    return lambda request, value: request.implied.update(Authorization=scheme)
+
+
 _ACTIONS: dict[str, _Action] = {
     "request": lambda request, value: setattr(request, "method", value.upper()),
     "url": _take_address,
@@ -334,6 +344,10 @@ _ACTIONS: dict[str, _Action] = {
     "user": _take_user,
     "basic": lambda request, value: None,
     "oauth2-bearer": _imply("Authorization", "Bearer "),
+    # These send no login as it is: their headers are made for each request.
+    "aws-sigv4": _authorize("AWS4-HMAC-SHA256"),
+    "negotiate": _authorize("Negotiate"),
+    "ntlm": _authorize("NTLM"),
     "user-agent": _imply("User-Agent"),
     "referer": _imply("Referer"),
     "max-time": _take_timeout,
@@ -353,7 +367,7 @@ def _finish(request: CurlRequest) -> None:
     if not request.method:
         request.method = "POST" if request.data and not request.is_in_query else "GET"
     for name, value in request.implied.items():
-        if value and not request.header(name.lower()):
+        if value and name.lower() not in request.removed and not request.header(name.lower()):
             request.headers.append((name, value))
     _read_basic(request)
 

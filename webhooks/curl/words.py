@@ -1,7 +1,9 @@
 """A pasted command as the words of bash (its manual, section Quoting).
 
-Nothing is run or expanded; what a shell would expand stays as it is and is named. `shlex` knows
-neither `$'...'`, which browsers write, nor long words: its time is quadratic in their length.
+Nothing is run or expanded; what a shell would expand stays as it is and is named. Unlike in bash,
+blanks may follow the backslash of a line's end and no-break spaces part words: copies from pages
+have both. `shlex` knows neither `$'...'`, which browsers write, nor long words: its time is
+quadratic in their length.
 """
 
 import re
@@ -15,9 +17,9 @@ from webhooks.curl import CurlError
 _EXPANSION = r"\$(?:\{[^}]{0,500}\}|[A-Za-z_]\w*|\([^)]{0,500}\))|`[^`]{0,500}`"
 # What words are made of and what is between them.
 _PIECE = re.compile(
-    rf"""(?P<space>[ \t]+)
+    rf"""(?P<space>[ \t\u00a0\u202f]+)
     |(?P<line>\n\s*)
-    |\\\n
+    |\\[ \t\u00a0\u202f]*\n
     |'(?P<single>[^']*)'
     |\$'(?P<ansi>(?:[^'\\]++|\\[\s\S])*+)'
     |\$?"(?P<double>(?:[^"\\$`]++|\\[\s\S]|{_EXPANSION}|[$`])*+)"
@@ -27,7 +29,7 @@ _PIECE = re.compile(
     |(?P<number>[0-9]{{0,3}})(?P<redirection>(?:&>>?|>>|>\||>&|<&|<>|[<>])(?![<(])[ \t]*)
     |(?P<end>[|;&<>])
     |(?P<comment>\#)
-    |(?P<bare>[^ \t\n'"\\$`|;&<>\#]+|[$`])""",
+    |(?P<bare>[^ \t\u00a0\u202f\n'"\\$`|;&<>\#]+|[$`])""",
     re.VERBOSE,
 )
 _IN_DOUBLE = re.compile(rf'\\(?P<escaped>[$`"\\\n])|(?P<expansion>{_EXPANSION})')
@@ -37,6 +39,8 @@ _IN_ANSI = re.compile(
     re.DOTALL,
 )
 _LETTERS = dict(zip(b"'\"\\?ntrabeEfv", b"'\"\\?\n\t\r\a\b\x1b\x1b\f\v", strict=True))
+# What editors of texts make of quotes and hyphens.
+_TYPOGRAPHIC = frozenset("“”„‟‘’‚‛«»‐‑–—―−")
 # What may stand before a command: “TOKEN=abc”.
 ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=", re.ASCII)
 
@@ -116,6 +120,8 @@ class _Bash:
             self._found.expansions.append(piece["expansion"])
             self._add(piece["expansion"])
         elif piece.lastgroup in ("single", "comment", "bare"):
+            if self._word is None and piece.lastgroup == "bare":
+                _check_sign(piece[0][0])
             self._add(piece[piece.lastgroup])
 
     def _from_double(self, found: re.Match[str]) -> str:
@@ -136,6 +142,14 @@ class _Bash:
             self._has_begun |= word != "export" and not ASSIGNMENT.match(word)
         self._is_target = self._is_target and self._word is None
         self._word = None
+
+
+def _check_sign(sign: str) -> None:
+    if sign in _TYPOGRAPHIC:
+        raise CurlError(
+            _("A text editor changed quotes or hyphens of the command (%s). Type straight ones.")
+            % sign
+        )
 
 
 def _from_ansi(found: re.Match[bytes]) -> bytes:

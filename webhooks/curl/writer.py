@@ -46,7 +46,10 @@ def build(
     if len(body) > MAX_BODY_BYTES:
         raise CurlError(_("The body is too long for a command line. Download it instead."))
     variables: list[str] = []
-    words = [f"curl --globoff --request {method}", f"--url {_word(url, 'TOKEN', variables)}"]
+    words = [
+        f"curl --globoff --path-as-is --request {method}",
+        f"--url {_word(url, 'TOKEN', variables)}",
+    ]
     for name, value in headers:
         if word := _header(name, value, urlsplit(url).netloc, login, variables):
             words.append(word)

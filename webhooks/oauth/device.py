@@ -32,7 +32,7 @@ from webhooks.oauth.errors import (
     UnusableAnswerError,
     stored,
 )
-from webhooks.oauth.granted_token import number
+from webhooks.oauth.granted_token import duration
 from webhooks.oauth.token_errors import normalized
 from webhooks.oauth.token_response import read_body
 
@@ -88,9 +88,9 @@ def begin_device_authorization(
         raise AuthorizationError(message, credential) from problem
     exchange_log.record(credential, transcript, result=TokenResult.OK)
     state, moment = random.token_urlsafe(32), now or timezone.now()
-    life = number(fields.get("expires_in")) or 0.0
+    life = duration(fields.get("expires_in")) or 0.0
     life = min(life, _MAX_LIFE_SECONDS) if life > 0 else _MAX_LIFE_SECONDS
-    seconds = number(fields.get("interval")) or _POLL_SECONDS
+    seconds = duration(fields.get("interval")) or _POLL_SECONDS
     AuthorizationRequest.objects.create(
         state_hash=hashed(state),
         credential=credential,

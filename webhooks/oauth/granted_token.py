@@ -36,6 +36,13 @@ _MOMENTS = (
 # float() reads more: "1_000", and the digits of every script.
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 _MAX_NUMBER_LENGTH = 40
+# A unit behind a number: Protobuf writes "3600s", servers in Node.js the "1h" of their settings.
+_DURATION = re.compile(
+    r"(?P<number>[^a-z\s]++)\s*+(?:(?P<ms>ms|milliseconds?)|(?P<s>s|secs?|seconds?)"
+    r"|(?P<m>m|mins?|minutes?)|(?P<h>h|hrs?|hours?)|(?P<d>d|days?))",
+    re.IGNORECASE,
+)
+_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 def expires_in(fields: dict[str, Any], now: datetime) -> float | None:
@@ -45,7 +52,7 @@ def expires_in(fields: dict[str, Any], now: datetime) -> float | None:
     """
     # Facebook's older answers have seconds in "expires", others the moment.
     for name, limit in (*((one, now.timestamp()) for one in _LIVES), ("expires", _UNIX_FROM)):
-        seconds = number(fields.get(name))
+        seconds = duration(fields.get(name))
         if seconds and seconds < limit:
             return _clamped(seconds)
     for name in (*_LIVES, *_MOMENTS):
@@ -60,7 +67,7 @@ def expires_in(fields: dict[str, Any], now: datetime) -> float | None:
 def refresh_expires_in(fields: dict[str, Any]) -> float | None:
     """Return how long the refresh token lives, or None when unknown."""
     for name in ("refresh_token_expires_in", "refresh_expires_in", "x_refresh_token_expires_in"):
-        seconds = number(fields.get(name))
+        seconds = duration(fields.get(name))
         if seconds is not None and seconds > 0:
             return _clamped(seconds)
     return None
@@ -95,6 +102,15 @@ def number(value: Any) -> float | None:
     return result if math.isfinite(result) else None
 
 
+def duration(value: Any) -> float | None:
+    """Return the seconds of a number, which a unit may follow, or None."""
+    found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None or found.lastgroup is None:
+        return number(value)
+    count = number(found["number"])
+    return None if count is None else count * _UNIT_SECONDS[found.lastgroup]
+
+
 def _clamped(seconds: float) -> float | None:
     return None if seconds == 0 else max(-MAX_SECONDS, min(seconds, MAX_SECONDS))
 
@@ -125,6 +141,8 @@ def http_date(text: str) -> float | None:
 
 # What a header can carry without changing its meaning: visible ASCII (RFC 9110 section 5.5).
 _ACCESS_TOKEN = re.compile(r"[\x21-\x7e]+")
+# A request with such a token needs a key as well: RFC 9449, RFC 6749 section 7.1.
+_SENDER_CONSTRAINED = frozenset({"dpop", "pop", "mac"})
 # RFC 6749 appendix A.17.
 _REFRESH_TOKEN = re.compile(r"[\x20-\x7e]+")
 # RFC 6749 section 3.3.
@@ -229,6 +247,8 @@ def _short(scope: str) -> str:
 
 def _scope(value: Any) -> str | None:
     """Return the granted scopes joined by spaces; spaces, commas and lists are understood."""
+    if isinstance(value, str) and value.startswith(("[", '"')):
+        value = _json(value)
     if isinstance(value, list):
         value = " ".join(one for one in value if isinstance(one, str))
     if not isinstance(value, str):
@@ -241,6 +261,14 @@ def _scope(value: Any) -> str | None:
             break
         kept.append(name)
     return " ".join(kept)
+
+
+def _json(text: str) -> Any:
+    """Return what a text holds as JSON, or the text itself."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def _refresh_token(value: Any) -> tuple[str, bool]:
@@ -275,8 +303,10 @@ def _checked_type(value: Any, token_types: Iterable[str]) -> str:
     token_type = _token_type(value)
     accepted = {"bearer", *(one.strip().lower() for one in token_types)} - {""}
     if token_type is None or token_type.lower() not in accepted:
-        code = "unsupported_token_type"
-        raise UnusableAnswerError(code, stored(code, type=clean(str(value), limit=50)))
+        reason = "unsupported_token_type"
+        is_bound = token_type is None or token_type.lower() in _SENDER_CONSTRAINED
+        code = reason if is_bound else "unknown_token_type"
+        raise UnusableAnswerError(reason, stored(code, type=clean(str(value), limit=50)))
     return token_type
 
 

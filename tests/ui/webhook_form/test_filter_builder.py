@@ -143,6 +143,7 @@ def test_a_value_is_stored_as_its_variable_is_compared(
         ("duration_seconds", "less_than", "soon", "value", "“soon” is not a duration"),
         ("call_counter", "less_than", "many", "value", "“many” is not a number"),
         ("call_counter", "less_than", "nan", "value", "number"),
+        ("call_counter", "less_than", "1_000", "value", "“1_000” is not a number"),
         ("caller", "equals", "x" * 1001, "value", "at most 1000"),
     ],
 )

@@ -40,6 +40,19 @@ def test_the_request_line_and_the_credentials_are_filled_in() -> None:
     assert data["name"] == "CRM"
 
 
+def test_text_that_is_no_pair_is_said_to_be_sent_as_one() -> None:
+    data, pasted = paste("curl https://crm.test/in -d 'hello+there&a=&b'")
+    assert rows(data) == [row("hello there", ""), row("a", ""), row("b", "")]
+    said = [note for note in pasted.notes if "cannot be sent exactly" in note]
+    assert [note.partition("”")[0] for note in said] == ["“hello there", "“b"]
+
+
+def test_placeholders_of_an_address_and_of_a_header_are_named() -> None:
+    _data, pasted = paste("curl 'https://crm.test/{{id}}' -H 'X-A: {{b}}' -H 'X-C: d'")
+    named = [note.partition(" is sent with its braces")[0] for note in pasted.notes]
+    assert named == ["“URL”", "“X-A”"]
+
+
 def test_a_json_body_becomes_rows_with_types_and_variables() -> None:
     body = """{"client_number": "380", "billsec": 5, "a.b": true, "n": null, "price": 1.5,
     "client": {"name": "Олена"}, "tags": ["x", {"id": 7}], "none": [], "here": {}}"""

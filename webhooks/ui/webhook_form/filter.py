@@ -443,12 +443,14 @@ def _duration(text: str, kind: Kind) -> int | float:
 
 
 def _number(text: str) -> int | float:
+    # “1_000” is a number to Python only.
+    typed = "" if "_" in text else text
     try:
-        return int(text)
+        return int(typed)
     except ValueError:
         pass
     try:
-        return float(text.replace(",", "."))
+        return float(typed.replace(",", "."))
     except ValueError:
         message = _("“%s” is not a number. Enter it like 3 or 2.5.") % text[:40]
         raise FilterError(message, ("value",)) from None

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_plus
 
 from django.http import QueryDict
 from django.utils.translation import gettext as _
@@ -62,6 +62,7 @@ class _Filling:
         else:
             request.notes.append(_("The method %s cannot be chosen.") % request.method[:20])
         self._set("url", request.url, _("URL"))
+        self._tell_of_no_variables(_("URL"), request.url)
         self._fill_content()
         self._fill_authorization()
         self._fill_headers()
@@ -135,9 +136,16 @@ class _Filling:
 
     def _fill_pairs(self, label: str) -> None:
         rows = []
+        # Sent with an equals sign, which is another text.
+        bare = {
+            unquote_plus(part, errors="surrogateescape")
+            for part in self._request.body.split("&")
+            if "=" not in part
+        }
         for name, value in _pairs(self._request.body):
             shown, text = (_HALF_CHARACTERS.sub("\ufffd", one) for one in (name, value))
-            if (shown, text) != (name, value) or not keeps(name, value):
+            is_bare = not value and name in bare
+            if (shown, text) != (name, value) or is_bare or not keeps(name, value):
                 self._request.notes.append(
                     _("“%s” cannot be sent exactly as it was pasted. Look at its name and value.")
                     % shown[:60]
@@ -191,6 +199,13 @@ class _Filling:
                 % name[:60]
             )
 
+    def _tell_of_no_variables(self, name: str, text: str) -> None:
+        if payloads.has_place(text):
+            self._request.notes.append(
+                _("“%s” is sent with its braces: addresses and headers have no variables.")
+                % name[:60]
+            )
+
     # ---- Credentials and headers -----------------------------------------------------------
 
     def _fill_authorization(self) -> None:
@@ -234,6 +249,7 @@ class _Filling:
                 by_name[lower] = (first, f"{before}, {value}" if before else value)
         for name, value in by_name.values():
             self._put_header(name, value)
+            self._tell_of_no_variables(name, value)
         declared = self._content_type()
         if declared and declared not in _TYPES and not declared.endswith("json"):
             by_itself.append("Content-Type")
