@@ -330,6 +330,7 @@ def test_a_claim_that_fails_brings_nothing_and_the_next_one_does(
         batch = eventually(engine._claimer.batch)
         assert batch is not None
         assert not engine._claimer.is_busy
+        assert list(batch.failed) == ([] if brought else [engine._candidates[0].webhook_id])
         brought.append(len(batch.claims))
         time.sleep(0.1)
     assert brought == [0, 1]

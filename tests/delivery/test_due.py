@@ -229,6 +229,19 @@ def test_those_whose_turn_a_fault_took_are_not_behind_thousands(clock: list[floa
     assert database.looked_at[9000] == 1
 
 
+def test_those_whose_claim_failed_are_not_behind_thousands(clock: list[float]) -> None:
+    database = Database(range(1, 6001))
+    due = _due(database)
+    found = [one.webhook_id for one in due.look() or []]
+    due.note_fault(found)
+    due.note_claimed([], [], [], 0)
+    database.looked_at.clear()
+    for _ in range(3):
+        again = [one.webhook_id for one in due.look() or []]
+        due.note_claimed(again, again, [], len(again))
+    assert set(found) <= set(database.looked_at)
+
+
 @pytest.mark.parametrize("reason", ["a wait", "no place"])
 def test_new_rows_of_those_that_are_blocked_keep_no_others_waiting(
     clock: list[float], reason: str

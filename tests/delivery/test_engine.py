@@ -5,6 +5,7 @@ import datetime as dt
 import errno
 import json
 import os
+import socket
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -367,6 +368,42 @@ def test_a_test_goes_out_while_the_webhook_is_paused_and_is_tried_once(
     deliver_all()
     assert reload(delivery).status == Status.FAILED
     assert len(receiver.requests()) == 1
+
+
+def test_a_test_that_cannot_go_yet_costs_others_no_plan_and_no_claim(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its name is not there; another worker has all that the other webhook may have."""
+    full = make_webhook(concurrency_limit=1)
+    in_an_hour = timezone.now() + dt.timedelta(hours=1)
+    Delivery.objects.filter(pk=make_delivery(full).pk).update(
+        status="sending", lease="of another worker", next_attempt_at=in_an_hour, attempt_count=1
+    )
+    make_delivery(full)
+    tested = make_webhook(url="http://crm.example.com/hook", event_types=["deal.*"])
+    events.send_test(tested)
+    backend = queue.backend()
+    found = {one.webhook_id: one.has_tests for one in backend.page().candidates}
+    assert found == {full.pk: False, tested.pk: True}
+    looks, claimed = Counter[str](), Counter[str]()
+
+    def count(name: str, counted: Counter[str]) -> None:
+        original = getattr(backend, name)
+
+        def counting(*args: Any, **terms: Any) -> Any:
+            counted[name] += 1
+            return original(*args, **terms)
+
+        monkeypatch.setattr(backend, name, counting)
+
+    count("page", looks)
+    count("claim_tests", claimed)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        options = {"servers": ["127.0.0.1"], "udp_port": silent.getsockname()[1]}
+        monkeypatch.setattr("webhooks.network.resolver.DNS_OPTIONS", options)
+        run_engine(lambda: looks["page"] >= 5)
+    assert not claimed
 
 
 @pytest.mark.parametrize("path", ["/status/500", "/status/410"])

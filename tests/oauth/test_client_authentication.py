@@ -383,6 +383,17 @@ class TestDeviceCode:
         with pytest.raises(oauth.AuthorizationError, match="used already"):
             oauth.poll_device(state, user=user, session_key=SESSION)
 
+    def test_code_that_has_expired_is_told_as_one(self, fake: FakeProvider) -> None:
+        _credential, user, state = self.begun(fake, expires_in=1800)
+        who = {"user": user, "session_key": SESSION}
+        later = timezone.now() + timedelta(minutes=29)
+        assert oauth.pending_device(state, **who, now=later).user_code == "WDJB-MJHT"
+
+        with pytest.raises(oauth.AuthorizationError, match="device code has expired") as late:
+            oauth.poll_device(state, **who, now=later + timedelta(minutes=2))
+
+        assert "10 minutes" not in str(late.value)
+
     def test_it_is_bound_to_person_session_and_settings(self, fake: FakeProvider) -> None:
         credential, user, state = self.begun(fake)
         fake.reply(token())

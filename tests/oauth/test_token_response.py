@@ -1223,3 +1223,83 @@ def test_scope_may_be_json_in_a_text(value: str, scope: str) -> None:
 
     assert token is not None
     assert token.scope == scope
+
+
+@pytest.mark.parametrize("content_type", ["text/html; charset=utf-8", "text/plain", JSON])
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize("said", ["wrong code", "Invalid code.", "The authorization code expired"])
+def test_plain_words_are_read_whatever_they_are_called(
+    content_type: str, status: int, said: str
+) -> None:
+    """Deezer says "wrong code", and calls it HTML."""
+    answer = ask(said, status, content_type)
+
+    assert (answer.result, answer.code) == (TokenResult.NEEDS_REAUTHORIZATION, "invalid_grant")
+    assert said in told(answer)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ("Log in", 200, "html"),
+        ("<p>wrong code</p>", 200, "html"),
+        ("Access denied", 403, "web_page"),
+        ("wrong code T0k3n-of-somebody-0123456789", 200, "html"),
+    ],
+)
+def test_other_words_that_are_called_html_are_a_page(body: str, status: int, code: str) -> None:
+    assert ask(body, status, "text/html").code == code
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "result", "code"),
+    [
+        # Notion.
+        ({"object": "error", "status": 400, "code": "validation_error", "message": "Invalid code"},
+         400, TokenResult.NEEDS_REAUTHORIZATION, "invalid_grant"),
+        ({"error": "invalid_request", "error_description": "Invalid code: is it yours?"},
+         400, TokenResult.NEEDS_REAUTHORIZATION, "invalid_grant"),
+        # Apigee's check of requests to an API.
+        ({"fault": {"faultstring": "Invalid access token",
+                    "detail": {"errorcode": "oauth.v2.InvalidAccessToken"}}},
+         401, TokenResult.MISCONFIGURED, "no_endpoint"),
+        ({"fault": {"faultstring": "Invalid Access Token",
+                    "detail": {"errorcode": "keymanagement.service.invalid_access_token"}}},
+         401, TokenResult.MISCONFIGURED, "no_endpoint"),
+        ({"fault": {"faultstring": "Invalid refresh token",
+                    "detail": {"errorcode": "keymanagement.service.invalid_refresh_token"}}},
+         401, TokenResult.NEEDS_REAUTHORIZATION, "invalid_grant"),
+        # Netatmo.
+        ({"error": {"code": 26, "message": "User usage reached"}},
+         403, TokenResult.TRANSIENT, "temporarily_unavailable"),
+        ({"error": {"code": 27, "message": "Application usage has been exceeded"}},
+         403, TokenResult.TRANSIENT, "temporarily_unavailable"),
+        # LinkedIn lists what it may be.
+        ({"error": "invalid_request", "error_description": "Unable to retrieve access token: "
+          "appid/redirect uri/code verifier does not match authorization code. Or authorization "
+          "code expired. Or external member binding exists"},
+         400, TokenResult.NEEDS_REAUTHORIZATION, "invalid_grant"),
+        ({"error": "invalid_redirect_uri", "error_description": "appid/redirect uri does not "
+          "match authorization code. Or authorization code expired"},
+         400, TokenResult.MISCONFIGURED, "redirect_uri_mismatch"),
+    ],
+)  # fmt: skip
+def test_words_of_providers_mean_what_they_mean_there(
+    body: dict[str, Any], status: int, result: TokenResult, code: str
+) -> None:
+    answer = ask(body, status, expected=Expected(grant=Grant.CODE, uses_pkce=True))
+
+    assert (answer.result, answer.code) == (result, code)
+
+
+@pytest.mark.parametrize("token_type", ["JWT", "OAuth", "access_token", "id", "N_A"])
+def test_unknown_token_type_is_told_from_a_sender_constrained_one(token_type: str) -> None:
+    """RFC 6749 section 7.1: a client must not use a type that it does not know."""
+    unknown, bound = ask(good(token_type=token_type)), ask(good(token_type="DPoP"))
+
+    assert (unknown.result, unknown.code) == (TokenResult.MISCONFIGURED, "unknown_token_type")
+    assert f"of the type “{token_type}”" in told(unknown)
+    assert "Header prefix" in told(unknown)
+    assert ERRORS["unknown_token_type"].fields == ("header_prefix",)
+    assert bound.code == "unsupported_token_type"
+    assert "sender-constrained" in told(bound)

@@ -28,7 +28,7 @@ from webhooks.models import (
     OAuthExchange,
     OAuthToken,
 )
-from webhooks.oauth.errors import ERRORS, Grant
+from webhooks.oauth.errors import ERRORS, Grant, joined, stored
 from webhooks.oauth.token_response import Expected, RawAnswer, classify
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
@@ -153,6 +153,28 @@ def test_other_exchanges_are_no_failure(fields: dict[str, Any]) -> None:
     failed_exchange(credential, **fields)
 
     assert oauth.diagnose(credential) is None
+
+
+@pytest.mark.parametrize(
+    ("messages", "found"),
+    [
+        (("unavailable", "no_endpoint"), ("no_endpoint", ("token_url",))),
+        (("unavailable", "html"), ("html", ("token_url",))),
+        (("answer_lost", "unavailable"), ("unavailable", ())),
+    ],
+)
+def test_message_of_two_lines_is_about_the_last(
+    messages: tuple[str, str], found: tuple[str, tuple[str, ...]]
+) -> None:
+    credential = make_credential()
+    lines = joined(*(stored(one, status=404, time="12:00") for one in messages))
+    failed_exchange(credential, message=lines)
+
+    diagnosis = oauth.diagnose(credential)
+
+    assert diagnosis is not None
+    assert (diagnosis.code, diagnosis.fields) == found
+    assert diagnosis.message == oauth.sentence(lines)
 
 
 def test_every_row_names_fields_of_the_form() -> None:

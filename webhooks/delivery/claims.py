@@ -118,10 +118,10 @@ class Claims:
             ready = [] if self.is_closed else [one for one in ready if self._is_quick(one)]
             if not ready:
                 return True
-        all_ids = [candidate.webhook_id for candidate in ready]
         self._terms["max_bytes"] = max(1, _CLAIMED_BYTES - self._bytes)
-        if ready[0].has_tests:
-            claims += self._queue.claim_tests(all_ids, limit=_TEST_ROWS, **self._terms)
+        tested = [candidate.webhook_id for candidate in ready if candidate.has_tests]
+        if tested:
+            claims += self._queue.claim_tests(tested, limit=_TEST_ROWS, **self._terms)
         active = [candidate for candidate in ready if candidate.is_active]
         self._paced = {candidate.webhook_id for candidate in active if candidate.is_paced}
         quotas = self._shares([one for one in active if one.wait_seconds == 0])
@@ -140,7 +140,7 @@ class Claims:
         if active and active[0].has_suspects:
             self._leave_room(claims)
             claims += self._claim_suspect(active)
-        elif not (self._paced or self.is_ending or ready[0].has_tests):
+        elif not (self._paced or self.is_ending or tested):
             self.is_all = len(self.exhausted) == len(free) == len(active) == len(ready)
         return True
 
@@ -273,6 +273,8 @@ class ClaimBatch(NamedTuple):
     exhausted: Sequence[int] = ()
     served: Collection[int] = ()
     left_out: Sequence[int] = ()
+    # Those of which nothing may have been claimed, as the database had a fault.
+    failed: Sequence[int] = ()
 
     @property
     def is_full(self) -> bool:
@@ -348,6 +350,8 @@ class Claimer(SessionThread):
                 served=self._claims.served,
                 left_out=self._claims.left_out,
             )
+        else:
+            batch = batch._replace(failed=[one.webhook_id for one in request.ready])
         self._batches.append(batch)
         self._on_claimed()
 

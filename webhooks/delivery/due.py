@@ -270,6 +270,13 @@ class DueWebhooks:
             depth = 2 * self._depth if have_more else count / len(served)
             self._depth = max(1.0, min(_DEPTH, depth))
 
+    def note_fault(self, webhook_ids: Iterable[int]) -> None:
+        """Let those come first whose claim failed, not behind thousands that may have to wait."""
+        known = [webhook_id for webhook_id in webhook_ids if webhook_id in self._known]
+        for webhook_id in reversed(known):
+            del self._known[webhook_id]
+            self._new[webhook_id] = None
+
     def came_back(self, webhook_ids: Iterable[int]) -> None:
         """Look at webhooks again: what they waited for may be over."""
         for webhook_id in self._waits.keys() & set(webhook_ids) if self._waits else ():

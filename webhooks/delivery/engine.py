@@ -375,6 +375,7 @@ class Engine:
             self._claims.add(claim, has_own_body=claim.webhook_id in rendered)
             for claim in batch.claims
         ]
+        self._due.note_fault(batch.failed)
         self._due.note_claimed(batch.served, batch.exhausted, batch.left_out, len(batch.claims))
         if not batch.claims:
             self._scan_later(_BLOCKED_SCAN_SECONDS)

@@ -101,7 +101,7 @@ def check_request(found: AuthorizationRequest, *, now: datetime) -> None:
     """Refuse an answer that is late, or whose settings are no longer there or the same."""
     credential = found.credential
     if found.expires_at <= now:
-        _refuse("state_expired", credential)
+        _refuse("device_code_expired" if found.user_code else "state_expired", credential)
     if credential.deleted_at is not None:
         _refuse("deleted")
     if endpoints.client_fingerprint(credential) != found.client_fingerprint:

@@ -198,6 +198,11 @@ _MISCONFIGURED = {
         "The provider gave a token of the type “%(type)s”, which cannot be sent as a bearer "
         "token. Turn sender-constrained tokens off for this client at the provider."
     ),
+    "unknown_token_type": _(
+        "The provider gave a token of the type “%(type)s”, and not a bearer token. If its "
+        "documentation says to send it with that word, “Authorization: %(type)s …”, enter the word "
+        "as Header prefix; otherwise ask the provider for bearer tokens."
+    ),
     # What came back in the browser cannot be used.
     "not_interactive": _("This grant needs no approval in the browser: press “Refresh”."),
     "no_session": _("Your browser keeps no session. Allow cookies for this site and log in again."),
@@ -221,6 +226,9 @@ _MISCONFIGURED = {
         "“Get new access token” here."
     ),
     "state_expired": _("More than 10 minutes passed. Press “Get new access token” again."),
+    "device_code_expired": _(
+        "The device code has expired before it was approved. Press “Get new access token” again."
+    ),
     "deleted": _("The webhook was deleted in the meantime."),
     "settings_changed": _(
         "The OAuth settings were changed before the token came, so it was not stored. Press “Get "
@@ -345,6 +353,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "no_token_answer": ("token_url",),
     "token_elsewhere": ("token_path",),
     "no_token_at_path": ("token_path",),
+    "unknown_token_type": ("header_prefix",),
     "no_issuer": ("issuer",),
     "other_issuer": ("issuer",),
     "other_data_center": ("auth_url", "token_url"),

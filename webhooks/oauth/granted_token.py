@@ -141,6 +141,8 @@ def http_date(text: str) -> float | None:
 
 # What a header can carry without changing its meaning: visible ASCII (RFC 9110 section 5.5).
 _ACCESS_TOKEN = re.compile(r"[\x21-\x7e]+")
+# A request with such a token needs a key as well: RFC 9449, RFC 6749 section 7.1.
+_SENDER_CONSTRAINED = frozenset({"dpop", "pop", "mac"})
 # RFC 6749 appendix A.17.
 _REFRESH_TOKEN = re.compile(r"[\x20-\x7e]+")
 # RFC 6749 section 3.3.
@@ -301,8 +303,10 @@ def _checked_type(value: Any, token_types: Iterable[str]) -> str:
     token_type = _token_type(value)
     accepted = {"bearer", *(one.strip().lower() for one in token_types)} - {""}
     if token_type is None or token_type.lower() not in accepted:
-        code = "unsupported_token_type"
-        raise UnusableAnswerError(code, stored(code, type=clean(str(value), limit=50)))
+        reason = "unsupported_token_type"
+        is_bound = token_type is None or token_type.lower() in _SENDER_CONSTRAINED
+        code = reason if is_bound else "unknown_token_type"
+        raise UnusableAnswerError(reason, stored(code, type=clean(str(value), limit=50)))
     return token_type
 
 

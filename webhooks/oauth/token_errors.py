@@ -146,8 +146,12 @@ _ENDED = re.compile(
     r"|\b(user|customer|owner|account)\b[^.;\n]{0,40}\brevoked\b"
     # X and Zoom.
     r"|\bvalue passed for the token was invalid"
+    # Of a list of causes, such as LinkedIn's.
+    r"|\b(authorization|auth) code (already )?expired\b"
+    # Notion and Deezer.
+    r"|(^|[.;:] ?)(invalid|wrong) code\s*([!.,:;]|$)"
     # Strava names the field, "code", and what is wrong with it.
-    r"|(^|[.;:] ?)(invalid (token|code)|(token|code) ((is|was|has|been|already) ){0,3}"
+    r"|(^|[.;:] ?)(invalid token|(token|code) ((is|was|has|been|already) ){0,3}"
     r"(invalid|expired|used|revoked))\s*([!.,;]|$)",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -159,6 +163,8 @@ _REFRESH_TOKEN_ENDED = re.compile(
 _RATE = (
     r"too many (\w+ ){0,3}(requests|calls|attempts|tries|retries|queries|logins|times|connections)"
     r"|\b(rate|requests?|query|api|call|usage|daily|hourly|secondly|rolling)[ _-]?limit"
+    # Netatmo.
+    r"|\busage (has been |was )?(reached|exceeded)"
     r"|rate exceeded|\bquota\b|throttl"
 )
 _RATE_EXCEEDED = re.compile(_RATE, re.IGNORECASE)
@@ -172,6 +178,10 @@ _LIMITED = re.compile(
     re.IGNORECASE,
 )
 _ABOUT_REDIRECT = re.compile(r"redirect[_ ]ur[il]|callback url", re.IGNORECASE)
+# One of several causes.
+_OR = re.compile(r"\bor\b", re.IGNORECASE)
+# Apigee says it of a request to an API: a token endpoint is sent no access token.
+_ACCESS_TOKEN_WANTED = re.compile(r"\binvalid access token\b", re.IGNORECASE)
 _ABOUT_PKCE = re.compile(
     r"\bpkce\b|\bcode[\s_-]*(?:verifier|challenge)|\bverifier\b", re.IGNORECASE
 )
@@ -373,12 +383,19 @@ def error_code(
     is_mistake = result is TokenResult.MISCONFIGURED
     if is_mistake and missing_method(refusal):
         return "client_key_needed"
+    is_unnamed = is_mistake and known == "provider_error"
+    if is_unnamed and status == 401 and _ACCESS_TOKEN_WANTED.search("\n".join(refusal.texts)):
+        return "no_endpoint"
     if _AADSTS_REDIRECT.search(words):
         # Entra ID calls it invalid_client.
         return "redirect_uri_mismatch"
     is_denied = is_mistake and _denies_client(name, "\n".join(refusal.texts), status)
     if known == "invalid_client" or is_denied:
         return "invalid_client"
+    is_ended = result is TokenResult.NEEDS_REAUTHORIZATION and _ENDED.search(words)
+    if is_ended and _ABOUT_REDIRECT.search(words) and _OR.search(words):
+        # Of all that LinkedIn says it may be, a new authorization mends most.
+        return "invalid_grant"
     if "redirect" in name or _ABOUT_REDIRECT.search(words):
         return "redirect_uri_mismatch"
     if known in ("invalid_grant", *_MAY_BE_CLIENT) and _ABOUT_PKCE.search(words):

@@ -59,6 +59,8 @@ _MAX_DEPTH = 20
 _MAX_FIELDS = 200
 _TOKENS = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 _FORM = re.compile(r"[A-Za-z_][\w.-]*=[^\s<>{}]*")
+# A sentence, which holds no token: some call it HTML.
+_PLAIN_WORDS = re.compile(r"[A-Za-z']{1,20}(?:,? [A-Za-z']{1,20}){1,15}[.!]?")
 # What says that it is a form may be written carelessly: spaces as they are, a leading "&".
 _DECLARED_FORM = re.compile(r"&*[A-Za-z_][\w.-]*=")
 _HTML = re.compile(r"\s*(<!doctype|<html|<head|<body|<!--|<title|<script)", re.IGNORECASE)
@@ -274,10 +276,13 @@ def classify(
             )
         if raw.status >= 400:
             return _refused_in_words(raw, expected, now)
-        refusal = refusal_of((), (network.decode(raw.body, raw.content_type),))
+        refusal = refusal_of((), (network.decode(raw.body, raw.content_type).strip(),))
         if problem.reason == "not_json" and result_of(refusal.code):
             # XML, or a form that is called JSON. It may hold a token, so only the code is shown.
             return _refused(replace(refusal, description=refusal.code), raw, expected, now)
+        is_sentence = any(map(_PLAIN_WORDS.fullmatch, refusal.texts))
+        if is_sentence and _judged(refusal, raw, expected) is not TokenResult.MISCONFIGURED:
+            return _refused(refusal, raw, expected, now)
         return _misconfigured(problem.reason, problem.message)
     return _read(fields, raw, expected, now)
 
@@ -399,7 +404,8 @@ def _refused_in_words(
             refusal.codes, (*refusal.texts, *text.split('"')), description=refusal.description
         )
     else:
-        refusal = refusal_of((), () if is_page else (text,))
+        is_sentence = _PLAIN_WORDS.fullmatch(text) is not None
+        refusal = refusal_of((), (text,) if is_sentence or not is_page else ())
     if is_known(refusal.code):
         return _refused(refusal, raw, expected, now)
     challenge = _challenged(raw)

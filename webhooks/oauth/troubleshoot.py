@@ -122,7 +122,8 @@ def diagnose(credential: Credential) -> Diagnosis | None:
 
 
 def _of_exchange(exchange: OAuthExchange) -> Diagnosis:
-    code, params = messages.load(exchange.message) or ("", {})
+    # What the answer itself says comes last: before it stands what that means for a refresh.
+    code, params = messages.load(exchange.message.rpartition("\n")[2]) or ("", {})
     sent = str(params.get("url", "")) if code == "redirect_uri_mismatch" else ""
     urls = [one.rstrip(".,;)") for one in _URL.findall(str(params.get("said", "")))]
     return Diagnosis(

@@ -34,7 +34,8 @@ HEAD_SECONDS = """CASE WHEN d.status = 'pending'
 _FACTS = f"""
 SELECT w.id, {VERSION}, COALESCE(t.version, 0), COALESCE(t.refused_version, 0),
   w.is_active AND w.deleted_at IS NULL, {IS_PACED},
-  EXISTS (SELECT FROM webhooks_delivery WHERE status = 'pending' AND trigger = 'test'),
+  w.id IN (SELECT webhook_id FROM webhooks_delivery
+           WHERE status = 'pending' AND trigger = 'test' AND next_attempt_at <= now()),
   EXISTS (SELECT FROM webhooks_delivery
           WHERE status = 'pending' AND unknown_count >= {QUARANTINE_FROM}),
   w.rate_limit, w.rate_limit_seconds,

@@ -147,8 +147,9 @@ class Candidate(NamedTuple):
     is_active: bool
     # Has a rate limit, a concurrency limit or ordered delivery.
     is_paced: bool
-    # Whether a test, or a row that was in flight at several crashes, waits at any webhook.
+    # Whether a test of this webhook waits.
     has_tests: bool
+    # Whether a row that was in flight at several crashes waits at any webhook.
     has_suspects: bool
     # How long its limit or order lets nothing but tests go; None until something comes back.
     wait_seconds: float | None = 0.0

@@ -26,7 +26,8 @@ CANDIDATES = f"""{_WAITING}
 SELECT w.id, {VERSION}, COALESCE(t.version, 0), COALESCE(t.refused_version, 0),
   w.is_active AND w.deleted_at IS NULL,
   w.rate_limit IS NOT NULL OR w.concurrency_limit IS NOT NULL OR w.is_ordered,
-  EXISTS (SELECT 1 FROM webhooks_delivery WHERE status = 'pending' AND "trigger" = 'test'),
+  w.id IN (SELECT webhook_id FROM webhooks_delivery
+           WHERE status = 'pending' AND "trigger" = 'test' AND next_attempt_at > '2000'),
   EXISTS (SELECT 1 FROM webhooks_delivery
           WHERE status = 'pending' AND unknown_count >= {QUARANTINE_FROM}),
   w.rate_limit, w.rate_limit_seconds, s.next_send_at,
