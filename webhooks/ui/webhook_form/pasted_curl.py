@@ -62,7 +62,6 @@ class _Filling:
         else:
             request.notes.append(_("The method %s cannot be chosen.") % request.method[:20])
         self._set("url", request.url, _("URL"))
-        self._tell_of_no_variables(_("URL"), request.url)
         self._fill_content()
         self._fill_authorization()
         self._fill_headers()
@@ -202,8 +201,7 @@ class _Filling:
     def _tell_of_no_variables(self, name: str, text: str) -> None:
         if payloads.has_place(text):
             self._request.notes.append(
-                _("“%s” is sent with its braces: addresses and headers have no variables.")
-                % name[:60]
+                _("“%s” is sent with its braces: headers have no variables.") % name[:60]
             )
 
     # ---- Credentials and headers -----------------------------------------------------------
