@@ -264,7 +264,24 @@ def test_a_permission_that_was_taken_away_stops_the_callback(provider: Provider)
 
 
 def test_the_callback_is_a_get(browser: Client) -> None:
-    assert browser.post("/integrations/webhooks/oauth/callback/").status_code == 405
+    assert browser.put("/integrations/webhooks/oauth/callback/").status_code == 405
+
+
+def test_an_answer_that_is_a_form_says_which_response_mode_is_needed() -> None:
+    """A browser sends no cookies with it; new ones would end the session there is."""
+    browser = Client(enforce_csrf_checks=True)
+
+    answer = browser.post(
+        "/integrations/webhooks/oauth/callback/", {"code": "c0de", "state": "a-state"}
+    )
+
+    assert (answer.status_code, answer["Allow"]) == (405, "GET")
+    assert "response_mode=form_post" in answer.text
+    assert "“query”" in answer.text
+    assert not {"c0de", "a-state"} & set(answer.text.split())
+    assert not answer.cookies
+    assert answer["Referrer-Policy"] == "no-referrer"
+    assert "no-store" in answer["Cache-Control"]
 
 
 # ---- Refresh and clear -----------------------------------------------------------------------

@@ -19,12 +19,14 @@ from django.http import (
     JsonResponse,
 )
 from django.shortcuts import get_object_or_404, redirect, render
+from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_GET, require_http_methods
 from django_htmx.http import HttpResponseClientRedirect
 
 from webhooks import audit, catalogue, events, oauth
@@ -463,11 +465,20 @@ def clear_token(request: HtmxRequest, pk: int) -> HttpResponse:
     return _answer(request, credential, failure=sentence)
 
 
-@require_GET
+@csrf_exempt
+@require_http_methods(["GET", "POST"])
 @never_cache
 @login_not_required
 def oauth_callback(request: HtmxRequest) -> HttpResponse:
-    """Take the provider's answer and go on, at once, to a page without it in its address."""
+    """Take the provider's answer and go on, at once, to a page without it in its address.
+
+    An answer by POST (OAuth 2.0 Form Post Response Mode) is not read: it comes without cookies.
+    """
+    if request.method == "POST":
+        refused = "webhooks/webhook_form/callback_form_post.html"
+        return _private(
+            HttpResponse(render_to_string(refused), status=405, headers={"Allow": "GET"})
+        )
     if not request.user.is_authenticated:
         # Required here: the middleware would carry the code along in the login page's address.
         sentence = _(
@@ -517,6 +528,10 @@ def _finished(request: HtmxRequest, state: str) -> Credential | None:
 def _see_other(response: HttpResponseRedirect) -> HttpResponse:
     """Answer 303, with headers that keep the address with the code to this browser."""
     response.status_code = 303
+    return _private(response)
+
+
+def _private(response: HttpResponse) -> HttpResponse:
     response["Referrer-Policy"] = "no-referrer"
     response["Cache-Control"] = "no-store"
     return response
