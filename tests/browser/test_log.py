@@ -117,7 +117,7 @@ def test_an_attempt_is_copied_as_curl(open_page: OpenPage) -> None:
     page.get_by_role("button", name="Copy the command").click()
     expect(page.locator("#announcer")).to_have_text("Copied")
     copied = page.evaluate("navigator.clipboard.readText()")
-    assert copied.startswith("curl --globoff --request POST")
+    assert copied.startswith("curl --globoff --path-as-is --request POST")
     assert "https://crm.example/hook" in copied
     assert "pw" not in copied.replace("password", "")
 
