@@ -147,7 +147,7 @@ class _Bash:
 def _check_sign(sign: str) -> None:
     if sign in _TYPOGRAPHIC:
         raise CurlError(
-            _("A text editor changed quotes or hyphens of the command (%s). Type straight ones.")
+            _("A text editor changed quotes or hyphens of this command (%s). Type straight ones.")
             % sign
         )
 

@@ -199,7 +199,7 @@ _MISCONFIGURED = {
         "token. Turn sender-constrained tokens off for this client at the provider."
     ),
     "unknown_token_type": _(
-        "The provider gave a token of the type “%(type)s”, and not a bearer token. If its "
+        "The provider gave a token of the type “%(type)s”, not a bearer token. If its "
         "documentation says to send it with that word, “Authorization: %(type)s …”, enter the word "
         "as Header prefix; otherwise ask the provider for bearer tokens."
     ),
@@ -227,7 +227,7 @@ _MISCONFIGURED = {
     ),
     "state_expired": _("More than 10 minutes passed. Press “Get new access token” again."),
     "device_code_expired": _(
-        "The device code has expired before it was approved. Press “Get new access token” again."
+        "The device code expired before it was approved. Press “Get new access token” again."
     ),
     "deleted": _("The webhook was deleted in the meantime."),
     "settings_changed": _(
