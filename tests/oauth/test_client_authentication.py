@@ -389,7 +389,7 @@ class TestDeviceCode:
         later = timezone.now() + timedelta(minutes=29)
         assert oauth.pending_device(state, **who, now=later).user_code == "WDJB-MJHT"
 
-        with pytest.raises(oauth.AuthorizationError, match="device code has expired") as late:
+        with pytest.raises(oauth.AuthorizationError, match="device code expired") as late:
             oauth.poll_device(state, **who, now=later + timedelta(minutes=2))
 
         assert "10 minutes" not in str(late.value)
