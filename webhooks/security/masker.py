@@ -62,7 +62,7 @@ _seen: dict[tuple[int, bytes, bool], tuple[bytes, tuple[_Needle, ...]]] = {}
 class Masker:
     """Some secrets in every form, worked out once for many texts."""
 
-    __slots__ = ("_needles", "_seeds")
+    __slots__ = ("_needles",)
 
     def __init__(
         self, secrets: Iterable[str], *, shown: Callable[[str], str] = lambda _: MASK
@@ -75,7 +75,6 @@ class Masker:
                 seed = whole[: min(_SEED, least)]
                 found.setdefault(whole, _Needle(whole, least, mask, seed))
         self._needles = tuple(found.values())
-        self._seeds = tuple({needle.seed for needle in self._needles})
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Masker) and other._needles == self._needles
@@ -116,9 +115,11 @@ class Masker:
 
         With thousands of maskers few texts are remembered.
         """
-        return any(
-            any(map(text.__contains__, self._seeds)) for _layer, text in _remembered_layers(data)
-        )
+        for _layer, text in _remembered_layers(data):
+            for needle in self._needles:
+                if needle.seed in text:
+                    return True
+        return False
 
     def _spans(self, data: bytes, is_cut: bool) -> Iterator[_Span]:
         if not self._needles:
