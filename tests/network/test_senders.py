@@ -119,12 +119,6 @@ def assert_nothing_was_connected(before: int) -> None:
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeProvider]:
-    with fake_provider() as running:
-        yield running
-
-
-@pytest.fixture
 def inner() -> Iterator[FakeProvider]:
     """A service inside, which no sender was told to ask."""
     with fake_provider() as running:

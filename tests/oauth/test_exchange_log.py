@@ -1,14 +1,13 @@
 """The flight recorder: every exchange is kept, and no secret in it."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.db import DatabaseError
 from django.utils import timezone
 
-from tests.oauth_fakes import FakeProvider, Reply, fake_provider, token
+from tests.oauth_fakes import FakeProvider, Reply, token
 from tests.oauth_rows import SESSION, begin, make_credential, make_token, make_user
 from webhooks import oauth
 from webhooks.models import Credential, ExchangeKind, OAuthExchange, OAuthToken
@@ -24,10 +23,9 @@ CODE = "the-authorization-code-0123"
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeProvider]:
-    with fake_provider() as running:
-        running.reply(Reply(body={"access_token": ACCESS, "refresh_token": REFRESH}))
-        yield running
+def fake(fake: FakeProvider) -> FakeProvider:
+    fake.reply(Reply(body={"access_token": ACCESS, "refresh_token": REFRESH}))
+    return fake
 
 
 def authorize(fake: FakeProvider, **fields: Any) -> tuple[Credential, str]:

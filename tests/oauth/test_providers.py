@@ -11,7 +11,7 @@ from django.utils import timezone
 from joserfc import jwk, jwt
 from joserfc.errors import JoseError
 
-from tests.oauth_fakes import Asked, FakeProvider, Reply, fake_provider
+from tests.oauth_fakes import Asked, FakeProvider, Reply
 from tests.oauth_rows import SESSION, begin, make_credential, make_user
 from webhooks import oauth
 from webhooks.delivery.auth import BearerAuthorization
@@ -250,12 +250,6 @@ CASES = {
         key="openid", provider=openid, overrides={"client_authentication": "request_body"}
     ),
 }
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeProvider]:
-    with fake_provider() as running:
-        yield running
 
 
 def made(case: Case, fake: FakeProvider) -> Credential:

@@ -1,11 +1,10 @@
 """Giving tokens back: best effort, refresh token first, and never in the way."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.oauth_fakes import FakeProvider, Reply, fake_provider, token
+from tests.oauth_fakes import FakeProvider, Reply, token
 from tests.oauth_rows import SESSION, begin, make_credential, make_token, make_user, query_of
 from tests.sandbox import Provider, answer_consent
 from webhooks import oauth
@@ -15,10 +14,9 @@ pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeProvider]:
-    with fake_provider() as running:
-        running.reply(Reply(status=200))
-        yield running
+def fake(fake: FakeProvider) -> FakeProvider:
+    fake.reply(Reply(status=200))
+    return fake
 
 
 def credential_at(fake: FakeProvider, **fields: Any) -> Credential:

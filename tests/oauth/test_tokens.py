@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,7 +12,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from tests.factories import change
-from tests.oauth_fakes import Asked, FakeProvider, Reply, fake_provider, token
+from tests.oauth_fakes import Asked, FakeProvider, Reply, token
 from tests.oauth_rows import (
     SESSION,
     begin,
@@ -34,10 +33,9 @@ HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeProvider]:
-    with fake_provider() as running:
-        running.reply(token(refresh_token="fresh-refresh", expires_in=3600))
-        yield running
+def fake(fake: FakeProvider) -> FakeProvider:
+    fake.reply(token(refresh_token="fresh-refresh", expires_in=3600))
+    return fake
 
 
 def credential_at(fake: FakeProvider, **fields: Any) -> Credential:

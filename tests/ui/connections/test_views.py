@@ -36,11 +36,6 @@ BASIC = {"authorization_type": "basic", "basic_login": "shared", "basic_password
 OWN_BASIC = {"authorization_type": "basic", "basic_login": "demo", "basic_password": "pass word "}
 
 
-@pytest.fixture
-def browser() -> Client:
-    return logged_in(is_superuser=True)
-
-
 def fields(**overrides: Any) -> dict[str, Any]:
     """Return what a browser sends for a new connection with a login."""
     data = {"name": "CRM login", "allowed_hosts": LOCAL, "draft": "", **BASIC, **overrides}

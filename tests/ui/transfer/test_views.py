@@ -23,11 +23,6 @@ EXPORT = reverse("webhooks:export")
 IMPORT = reverse("webhooks:import")
 
 
-@pytest.fixture
-def browser() -> Client:
-    return logged_in(is_superuser=True)
-
-
 def text_of(*entries: Any) -> str:
     return json.dumps({"version": 1, "webhooks": entries})
 

@@ -30,11 +30,6 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def browser() -> Client:
-    return logged_in(is_superuser=True)
-
-
-@pytest.fixture
 def looker() -> Client:
     return logged_in("view_webhook")
 

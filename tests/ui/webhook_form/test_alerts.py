@@ -22,11 +22,6 @@ pytestmark = [pytest.mark.django_db, pytest.mark.once]
 HTMX = {"HX-Request": "true"}
 
 
-@pytest.fixture
-def browser() -> Client:
-    return logged_in(is_superuser=True)
-
-
 def send(browser: Client, webhook: Webhook, recipients: str) -> str:
     """Press the button as htmx does; return what the page shows."""
     url = reverse("webhooks:send_test_mail", args=[webhook.pk])

@@ -34,11 +34,6 @@ ROW = {
 }
 
 
-@pytest.fixture
-def browser() -> Client:
-    return logged_in(is_superuser=True)
-
-
 def make_webhook(**fields: Any) -> Webhook:
     """Save a webhook that was made an hour ago.
 

@@ -1,6 +1,5 @@
 """Discovery, checks, the other client authentication and the flight recorder over HTTP."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +10,7 @@ from django.utils import timezone
 from django.utils.html import escape
 
 from tests.factories import make_delivery
-from tests.oauth_fakes import Asked, FakeProvider, Reply, fake_provider
+from tests.oauth_fakes import Asked, FakeProvider, Reply
 from tests.oauth_rows import make_machine_webhook, make_token, make_webhook
 from tests.sandbox import MACHINE_CLIENT, Provider
 from tests.ui.webhook_form.test_forms import posted
@@ -35,17 +34,6 @@ pytestmark = [pytest.mark.django_db, pytest.mark.once]
 HTMX = {"HX-Request": "true"}
 FIND = "/integrations/webhooks/oauth/endpoints/"
 TOOLS = ("check_token", "try_authentication", "switch_authentication")
-
-
-@pytest.fixture
-def browser() -> Client:
-    return logged_in(is_superuser=True)
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeProvider]:
-    with fake_provider() as running:
-        yield running
 
 
 def tool(name: str, webhook: Webhook) -> str:

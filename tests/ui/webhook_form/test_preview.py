@@ -21,11 +21,6 @@ ROWS = reverse("webhooks:edit_parameters")
 TEMPLATE = {"mode": "template"}
 
 
-@pytest.fixture
-def browser() -> Client:
-    return logged_in(is_superuser=True)
-
-
 def preview(browser: Client, webhook: Webhook | None = None, **typed: Any) -> Any:
     pk = str(webhook.pk) if webhook else ""
     return browser.post(PREVIEW, posted(webhook=pk, **typed), headers={"HX-Request": "true"})

@@ -17,11 +17,6 @@ pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 
 @pytest.fixture
-def browser() -> Client:
-    return logged_in(is_superuser=True)
-
-
-@pytest.fixture
 def webhook() -> Webhook:
     return Webhook.objects.create(name="CRM", url="http://127.0.0.1:9/hook")
 

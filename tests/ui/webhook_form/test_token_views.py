@@ -29,11 +29,6 @@ pytestmark = [pytest.mark.django_db, pytest.mark.once]
 HTMX = {"HX-Request": "true"}
 
 
-@pytest.fixture
-def browser() -> Client:
-    return logged_in(is_superuser=True)
-
-
 def oauth_fields(provider: Provider, **overrides: Any) -> dict[str, Any]:
     """Return the posted form of a webhook that is registered with the sandbox's provider."""
     return posted(

@@ -16,11 +16,6 @@ pytestmark = [pytest.mark.django_db, pytest.mark.once]
 CREATE = "/integrations/webhooks/new/"
 
 
-@pytest.fixture
-def browser() -> Client:
-    return logged_in(is_superuser=True)
-
-
 def edit_url(webhook: Webhook) -> str:
     return reverse("webhooks:edit", args=[webhook.pk])
 

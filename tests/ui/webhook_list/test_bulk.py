@@ -20,11 +20,6 @@ pytestmark = pytest.mark.django_db
 BULK = reverse("webhooks:bulk")
 
 
-@pytest.fixture
-def browser() -> Client:
-    return logged_in(is_superuser=True)
-
-
 def act(browser: Client, action: str, *webhooks: Webhook, **more: Any) -> Any:
     chosen = [webhook.pk for webhook in webhooks]
     return browser.post(BULK, {"action": action, "webhook": chosen, **more}, follow=True)

@@ -37,11 +37,6 @@ SECRETS = {
 }
 
 
-@pytest.fixture
-def browser() -> Client:
-    return logged_in(is_superuser=True)
-
-
 def url(name: str, webhook: Webhook) -> str:
     return reverse(f"webhooks:{name}", args=[webhook.pk])
 
