@@ -119,14 +119,6 @@ def test_only_oauth_webhooks_get_a_token(browser: Client, provider: Provider) ->
     assert "Choose OAuth 2.0" in browser.get(edit_url(webhook)).text
 
 
-def test_beginning_needs_a_post_and_the_permission(provider: Provider) -> None:
-    webhook = Webhook.objects.create(name="CRM", url="http://127.0.0.1:9/")
-    browser = logged_in("change_webhook", "view_webhook")
-    assert browser.get(authorize_url(webhook)).status_code == 405
-    for name in ("authorize", "refresh_token", "clear_token"):
-        assert browser.post(reverse(f"webhooks:{name}", args=[webhook.pk])).status_code == 403
-
-
 # ---- The callback ----------------------------------------------------------------------------
 
 
