@@ -1,24 +1,16 @@
 """What the engine does to grants and people to accounts leaves its entry too."""
 
-from collections.abc import Iterator
-
 import pytest
 from django.contrib.auth import get_user_model
 from django.test import Client
 
 from tests.audit.test_changes import entries, only
-from tests.oauth_fakes import FakeProvider, Reply, fake_provider
+from tests.oauth_fakes import FakeProvider, Reply
 from tests.oauth_rows import make_credential, make_token
 from webhooks import audit, oauth
 from webhooks.models import Action, Credential, Webhook
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeProvider]:
-    with fake_provider() as running:
-        yield running
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,7 +12,7 @@ from django.conf import LazySettings
 from django.urls import reverse
 from django.utils import timezone
 
-from tests.oauth_fakes import FakeProvider, Reply, fake_provider, token
+from tests.oauth_fakes import FakeProvider, Reply, token
 from tests.oauth_rows import SESSION, begin, make_credential, make_token, make_user, query_of
 from tests.sandbox import ODD_CLIENT, PUBLIC_CLIENT, Provider, answer_consent
 from webhooks import oauth
@@ -26,10 +26,9 @@ ISSUER = "https://provider.example"
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeProvider]:
-    with fake_provider() as running:
-        running.reply(token(refresh_token="fresh-refresh", scope="events:write"))
-        yield running
+def fake(fake: FakeProvider) -> FakeProvider:
+    fake.reply(token(refresh_token="fresh-refresh", scope="events:write"))
+    return fake
 
 
 def credential_at(fake: FakeProvider, **fields: Any) -> Credential:

@@ -1,14 +1,13 @@
 """What the last failure at the provider means, and the check before a person is sent there."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.conf import LazySettings
 from django.contrib.auth import get_user_model
 
-from tests.oauth_fakes import Asked, FakeProvider, Reply, fake_provider
+from tests.oauth_fakes import Asked, FakeProvider, Reply
 from tests.oauth_rows import (
     SESSION,
     begin,
@@ -242,12 +241,6 @@ def test_token_that_does_not_end_needs_no_refresh_token(fields: dict[str, Any]) 
     make_token(credential, **{"refresh_token": "", **fields})
 
     assert code(credential) == ""
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeProvider]:
-    with fake_provider() as running:
-        yield running
 
 
 def credential_at(fake: FakeProvider, **fields: Any) -> Credential:

@@ -9,15 +9,10 @@ from django.urls import reverse
 
 from tests.factories import make_webhook
 from tests.ui.webhook_form.test_forms import OAUTH, posted
-from tests.ui.webhook_form.test_views import draft_of, edit_url, logged_in
+from tests.ui.webhook_form.test_views import draft_of, edit_url
 from webhooks.models import AuditEntry, Credential, Webhook
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
-
-
-@pytest.fixture
-def browser() -> Client:
-    return logged_in(is_superuser=True)
 
 
 @pytest.fixture

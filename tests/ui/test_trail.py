@@ -16,11 +16,6 @@ from webhooks.ui.trail import ENTRIES_PER_PAGE, SHOWN, audit_trail
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def browser() -> Client:
-    return logged_in(is_superuser=True)
-
-
 def url_of(webhook: Webhook) -> str:
     return str(audit_trail(webhook)["audit_url"])
 

@@ -9,6 +9,7 @@ from django.test import Client
 from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
+from tests.people import logged_in
 from webhooks import audit, events
 from webhooks.models import Action, Attempt, Delivery, SavedView, Webhook
 
@@ -20,9 +21,7 @@ FILTER = {"variable": "department", "operator": "equals", "value": "Sales"}
 
 @pytest.fixture
 def browser() -> Client:
-    client = Client()
-    client.force_login(User.objects.create_superuser("admin", password="p"))
-    return client
+    return logged_in(is_staff=True, is_superuser=True)
 
 
 def text_of(page: bytes) -> str:

@@ -253,13 +253,6 @@ def test_a_part_opened_by_a_person_leads_to_the_page(browser: Client, name: str)
     assert browser.get(address(name, webhook))["Location"] == address("detail", webhook)
 
 
-@pytest.mark.parametrize("name", ["recent", "charts"])
-def test_a_part_is_for_who_may_look(name: str) -> None:
-    webhook = make_webhook()
-    assert part_of(name, webhook, Client()).status_code == 401
-    assert part_of(name, webhook, logged_in()).status_code == 403
-
-
 def test_a_paused_webhook_with_nothing_on_its_way_does_not_ask_again(browser: Client) -> None:
     webhook = make_webhook()
     events.pause(webhook)

@@ -13,18 +13,13 @@ from tests.oauth_fakes import FakeProvider, Reply, fake_provider, token
 from tests.oauth_rows import make_token
 from tests.ui.webhook_form.test_forms import OAUTH, bound, error, posted, saved
 from tests.ui.webhook_form.test_oauth_fields import MACHINE
-from tests.ui.webhook_form.test_views import CREATE, edit_url, logged_in
+from tests.ui.webhook_form.test_views import CREATE, edit_url
 from webhooks import oauth
 from webhooks.models import OAuthToken, Webhook
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 SIGNING = {**MACHINE, "client_secret": "", "client_authentication": "private_key_jwt"}
 HTMX = {"HX-Request": "true"}
-
-
-@pytest.fixture
-def browser() -> Client:
-    return logged_in(is_superuser=True)
 
 
 def test_a_key_is_made_once_and_its_public_half_is_for_everybody(browser: Client) -> None:

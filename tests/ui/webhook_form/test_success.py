@@ -23,11 +23,6 @@ RULE = {
 }
 
 
-@pytest.fixture
-def browser() -> Client:
-    return logged_in(is_superuser=True)
-
-
 def answered(webhook: Webhook, body: bytes, status: int = 200, **fields: Any) -> Attempt:
     values: dict[str, Any] = {
         "started_at": timezone.now(),

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -35,11 +34,6 @@ SECRETS = {
     "token_headers": "X-Key: of-the-token-requests",
     "headers_json": '[{"name": "X-Api-Key", "value": "key-in-a-header", "secret": true}]',
 }
-
-
-@pytest.fixture
-def browser() -> Client:
-    return logged_in(is_superuser=True)
 
 
 def url(name: str, webhook: Webhook) -> str:
@@ -330,28 +324,11 @@ def test_deleting_says_what_is_lost_and_loses_it(browser: Client) -> None:
     assert 'name="undo" value="restore:' in answer.text
 
 
-@pytest.mark.parametrize("name", ["pause", "resume", "duplicate"])
-def test_what_changes_something_is_posted(browser: Client, name: str) -> None:
+def test_a_row_has_no_button_that_its_reader_may_not_press() -> None:
     webhook = make_webhook()
-    assert browser.get(url(name, webhook)).status_code == 405
-
-
-@pytest.mark.parametrize(
-    ("name", "permission"),
-    [
-        ("pause", "change_webhook"),
-        ("resume", "change_webhook"),
-        ("delete", "delete_webhook"),
-        ("duplicate", "add_webhook"),
-    ],
-)
-def test_each_action_asks_for_its_permission(name: str, permission: str) -> None:
-    webhook = make_webhook()
-    browser = logged_in("view_webhook")
-    assert browser.post(url(name, webhook)).status_code == 403
-    assert f'action="{url(name, webhook)}"' not in browser.get(LIST).text
-    get_user_model().objects.get().user_permissions.add(Permission.objects.get(codename=permission))
-    assert browser.post(url(name, webhook)).status_code == 302
+    page = logged_in("view_webhook").get(LIST).text
+    for name in ("pause", "resume", "delete", "duplicate"):
+        assert url(name, webhook) not in page
 
 
 def test_pages_ask_for_login_and_for_the_permission_to_see() -> None:
