@@ -34,10 +34,14 @@ def load_json(data: bytes, *, is_explained: bool = True) -> Any:
     try:
         text = data.decode("utf-8-sig")
         return json.loads(text, object_pairs_hook=_unique_pairs, parse_constant=_refuse_constant)
-    except DocumentError:
-        raise
+    except DocumentError as error:
+        # Of a repeated key or NaN, which the parser gives without its place.
+        sentence = (is_explained and _mistake_of(text)) or str(error)
+        raise DocumentError(sentence, code=error.code) from error
     except UnicodeDecodeError as error:
-        raise DocumentError(_("The text is not UTF-8."), code="not_json") from error
+        before = error.object[: error.start].decode()
+        problem = problem_at(before, len(before), _("The text is not UTF-8."))
+        raise DocumentError(problem.sentence, code="not_json") from error
     except json.JSONDecodeError as error:
         sentence = _explain(text, error) if is_explained else _place_of(error)
         raise DocumentError(sentence, code="not_json") from error
@@ -73,12 +77,19 @@ def _too_deep() -> DocumentError:
 
 def _explain(text: str, error: json.JSONDecodeError) -> str:
     """Say what to change, as the JSON body's editor does: the parser speaks to programmers."""
+    if mistake := _mistake_of(text):
+        return _("The text is not JSON. %(problem)s") % {"problem": mistake}
+    return _place_of(error)
+
+
+def _mistake_of(text: str) -> str:
+    """Return the first mistake with its line and column; nothing for a text that is too long."""
     if len(text) <= _MAX_EXPLAINED:
         try:
             parse(text, has_places=False)
         except MappingError as found:
-            return _("The text is not JSON. %(problem)s") % {"problem": found.problems[0].sentence}
-    return _place_of(error)
+            return found.problems[0].sentence
+    return ""
 
 
 def _place_of(error: json.JSONDecodeError) -> str:
@@ -277,6 +288,8 @@ class _Reader:
             self.fail(position, _("JSON has double quotes only. Replace the single quotes."))
         if typed.lower() in ("true", "false", "null", "none"):
             self.fail(position, _("Write true, false or null in small letters."))
+        if typed in ("NaN", "Infinity", "-Infinity"):
+            self.fail(position, _("%s is not JSON.") % typed)
         if typed.startswith(("//", "/*", "#")):
             self.fail(position, _("JSON has no comments. Remove this one."))
         if typed[0] in ",]}:":
