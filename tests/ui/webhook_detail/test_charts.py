@@ -261,14 +261,6 @@ def test_a_paused_webhook_with_nothing_on_its_way_does_not_ask_again(browser: Cl
     assert "Updates automatically" in page_of(webhook, browser).text
 
 
-def test_parts_cost_few_queries(browser: Client, django_assert_max_num_queries: Any) -> None:
-    webhook = make_webhook()
-    make_delivery(webhook)
-    for name in ("recent", "charts"):
-        with django_assert_max_num_queries(12):
-            assert part_of(name, webhook, browser).status_code == 200
-
-
 def test_the_hour_in_which_a_clock_is_set_back_says_which_is_which() -> None:
     begins_at = dt.datetime(2026, 10, 25, 0, tzinfo=dt.UTC)
     hour = dt.timedelta(hours=1)

@@ -87,19 +87,6 @@ def test_a_row_shows_events_authorization_status_and_the_last_delivery(browser: 
     assert "503" in page.text
 
 
-def test_the_list_costs_the_same_queries_however_long_it_is(
-    browser: Client, django_assert_max_num_queries: Any
-) -> None:
-    for number in range(30):
-        webhook = make_webhook(name=f"Hook {number}", authorization_type="oauth2", **SECRETS)
-        token_for(webhook)
-        WebhookState.objects.create(webhook=webhook)
-    for _ in range(2):
-        make_delivery(webhook)
-    with django_assert_max_num_queries(15):
-        assert len(names(browser.get(LIST))) == 30
-
-
 def test_the_last_delivery_is_found_through_its_index(browser: Client) -> None:
     from django.db import connection
 
