@@ -235,13 +235,6 @@ def test_a_failing_receiver_is_named(browser: Client) -> None:
     assert "It answered 503." in browser.get(url("detail", webhook)).text
 
 
-def test_a_deleted_webhook_has_no_page(browser: Client) -> None:
-    webhook = make_webhook(deleted_at=timezone.now())
-    assert browser.get(url("detail", webhook)).status_code == 404
-    for name in ("pause", "resume", "duplicate", "delete"):
-        assert browser.post(url(name, webhook)).status_code == 404
-
-
 def test_pausing_holds_and_resuming_releases(browser: Client) -> None:
     webhook = make_webhook()
     delivery = make_delivery(webhook)
