@@ -206,7 +206,7 @@ def test_a_new_delivery_comes_with_the_numbers_that_changed(browser: Client) -> 
     assert answer.status_code == 200
     assert answer.context["new_ids"] == {new.pk}
     assert 'id="now" hx-swap-oob="true"' in answer.text
-    assert 'id="standing" hx-swap-oob="true"' in answer.text
+    assert 'id="status-line" hx-swap-oob="true"' in answer.text
     assert "<html" not in answer.text
 
 
