@@ -12,6 +12,7 @@ from django.urls import reverse
 
 from tests.admin.test_admin import KEYS, settle, step_url
 from tests.factories import make_delivery, make_webhook
+from tests.people import logged_in
 from tests.sandbox import Provider
 from tests.ui.connections.test_views import fields, make_connection, page_url
 from tests.ui.webhook_form.test_forms import posted
@@ -27,10 +28,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def browser() -> Client:
-    user = get_user_model().objects.create_superuser("olena", password="p")
-    client = Client()
-    client.force_login(user)
-    return client
+    return logged_in(name="olena", is_staff=True, is_superuser=True)
 
 
 def entries(**wanted: Any) -> list[AuditEntry]:
