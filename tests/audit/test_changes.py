@@ -80,12 +80,6 @@ def test_a_password_that_stays_is_not_named(browser: Client) -> None:
     assert only(Action.CHANGED).fields == ["name"]
 
 
-def test_saving_without_a_change_leaves_nothing(browser: Client) -> None:
-    webhook = created(browser)
-    edit(browser, webhook)
-    assert not entries(action=Action.CHANGED)
-
-
 def test_a_form_with_an_error_leaves_nothing(browser: Client) -> None:
     browser.post(CREATE, posted(name=""))
     assert not entries()
@@ -244,11 +238,8 @@ def test_the_admin_finds_entries(browser: Client, query: str, shown: set[str]) -
     assert {row.note for row in page.context["cl"].result_list} == shown
 
 
-def test_nobody_adds_changes_or_deletes_entries_in_the_admin(browser: Client) -> None:
+def test_nobody_changes_or_deletes_entries_in_the_admin(browser: Client) -> None:
     entry = AuditEntry.objects.create(action="paused", object_type="webhook", object_id="1")
-    assert browser.get(f"{TRAIL}{entry.pk}/change/").status_code == 200
-    assert browser.get(TRAIL + "add/").status_code == 403
-    assert browser.post(f"{TRAIL}{entry.pk}/delete/", {"post": "yes"}).status_code == 403
     browser.post(f"{TRAIL}{entry.pk}/change/", {"note": "forged"})
     browser.post(TRAIL, {"action": "delete_selected", "_selected_action": [entry.pk]})
     assert AuditEntry.objects.get().note == ""
