@@ -1,4 +1,4 @@
-# The product for production: gunicorn, Celery worker and beat are commands of this one image.
+# The product for production: gunicorn and `manage.py worker` are commands of this one image.
 # compose.yaml runs them; docs/operations.md says how.
 
 FROM python:3.13-slim@sha256:9d2e5553305c7c7b0097999bb17187c69b921ccd6bc9d40e4bb5ebe652c00285 AS build

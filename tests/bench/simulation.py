@@ -2,7 +2,8 @@
 
 `python -m tests.bench.simulation` prints one line for each layout; docs/scaling.md reads them. No
 time passes and nothing is random: the same numbers come out everywhere. The costs below are
-measured (docs/performance.md); the layouts are not built, and the model says where each one breaks.
+measured (docs/performance.md); of the layouts several databases are not built, and the model says
+where each one breaks.
 
 A drain queue is served by its own workers, which claim only webhooks of their shard. A worker's
 round claims up to 500 rows, prepares and judges them in Python while the next claim and the last

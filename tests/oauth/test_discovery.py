@@ -202,6 +202,7 @@ def test_no_document_is_said_in_a_sentence(fake: FakeProvider, reply: Reply) -> 
         ("", "Fill in Issuer"),
         ("http://provider.example", "must start with https://"),
         ("https://provider.example?x=1", "no query"),
+        ("https://provider.example?", "no query"),
         ("https://provider.example#x", "fragment"),
         ("provider.example", "http"),
     ],

@@ -133,9 +133,6 @@ class DueWebhooks:
         changed: dict[int, float] | None = self._session.run(ask)
         if changed is None:
             return False
-        if is_again:
-            ended = time.monotonic()
-            self._ask_again_at = ended + max(_ASK_AGAIN_SECONDS, (ended - now) / _OVERLAP_PART)
         for webhook_id, due_at in reversed(changed.items()):
             # What was there before waits for its turn, or for something else.
             is_new = due_at > self._since
@@ -145,6 +142,9 @@ class DueWebhooks:
                 self._new.pop(webhook_id, None)
                 self._new[webhook_id] = None
         self._since = asked_at
+        if is_again:
+            ended = time.monotonic()
+            self._ask_again_at = ended + max(_ASK_AGAIN_SECONDS, (ended - now) / _OVERLAP_PART)
         return True
 
     def _is_listed(self, webhook_id: int) -> bool:

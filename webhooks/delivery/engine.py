@@ -495,15 +495,16 @@ class Engine:
         lease_ends = batch.asked_at + settings.WEBHOOKS_LEASE_SECONDS
         wall = self._session.wall()
         requests: list[Request] = []
-        checked: dict[int, network.Resolution | None] = {}
+        checked: dict[tuple[str, int], network.Resolution | None] = {}
         for claim in batch.claims:
             plan = batch.plans[claim.webhook_id]
             request = self._prepare(claim, plan, wall)
             if request is None:
                 continue
-            if plan.webhook_id not in checked:
-                checked[plan.webhook_id] = self._check(plan.target)
-            found = checked[plan.webhook_id]
+            key = (plan.target.host, plan.target.port)
+            if key not in checked:
+                checked[key] = self._check(plan.target)
+            found = checked[key]
             if found is None:
                 # Forgotten a moment ago; only a name that was just checked may be connected to.
                 self._sender.unsent.append(claim)

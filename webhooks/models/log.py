@@ -1,7 +1,7 @@
 """The log and the queue in one: events, their deliveries, and each HTTP attempt.
 
-Delivery rows are the queue (DESIGN.md): `delivery.queue` claims and finishes them with plain SQL.
-Each row is updated twice per delivery, so indexes are few and partial.
+Delivery rows are the queue (docs/engine.md): `delivery.queue` claims and finishes them with plain
+SQL. Each row is updated twice per delivery, so indexes are few and partial.
 """
 
 from collections.abc import Collection

@@ -284,7 +284,7 @@ def candidates(
     ids = arrays.numbers(webhook_ids)
     parameters = {"ids": ids, "shards": shards, "numbers": list(numbers)}
     with _cursor(has_arrays=True) as cursor:
-        return [_candidate(row) for row in cursor.execute(sql.CANDIDATES, parameters)]
+        return [_candidate(row) for row in cursor.execute(sql.CANDIDATES, parameters).fetchall()]
 
 
 def became_due(
