@@ -92,6 +92,13 @@ class TestRedirect:
         raw = AuthorizationRequest.objects.values_list("code_verifier", flat=True).get()
         assert request.code_verifier not in str(raw)
 
+    def test_the_browser_is_sent_to_the_address_that_was_checked(self) -> None:
+        credential = make_credential(auth_url="HTTPS://BÜCHER.example.:443/ä?ü=1")
+
+        location, _ = begin(credential, make_user())
+
+        assert location.startswith("https://xn--bcher-kva.example/%C3%A4?%C3%BC=1&")
+
     def test_pkce_can_be_switched_off(self) -> None:
         _, sent = begin(make_credential(uses_pkce=False), make_user())
 

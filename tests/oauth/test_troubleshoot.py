@@ -324,6 +324,13 @@ def test_page_or_redirect_to_a_login_is_well(fake: FakeProvider, reply: Reply, w
     assert words in found["auth_url"].message
 
 
+@pytest.mark.parametrize("location", ["https://[login/", "https://[v9]/", "https:///x", "urn:x"])
+def test_a_redirect_to_what_is_no_address_is_no_page(fake: FakeProvider, location: str) -> None:
+    fake.reply(Reply(status=302, headers={"Location": location}), REFUSAL)
+
+    assert problems(credential_at(fake))["auth_url"].startswith("Answered 302 instead of a page.")
+
+
 @pytest.mark.parametrize(
     ("reply", "kind", "words"),
     [
