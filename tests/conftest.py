@@ -30,6 +30,7 @@ from pytest_django import DjangoDbBlocker
 from pytest_django.live_server_helper import LiveServer
 
 from tests import chromium
+from tests.oauth_fakes import FakeProvider, fake_provider
 from tests.reach import (
     _starts_what_it_is_known_to_start,  # noqa: F401 - around every test.
     starts_a_process,
@@ -419,3 +420,10 @@ def receiver(receiver_server: Receiver) -> Receiver:
     """The receiver without requests or failures of earlier tests."""
     receiver_server.clear()
     return receiver_server
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeProvider]:
+    """An authorization server that answers what the test says, 404 before."""
+    with fake_provider() as running:
+        yield running

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from django.utils import timezone
+
 from tests.factories import make_delivery, make_webhook
 from webhooks import events
-from webhooks.models import Delivery, Status, Trigger
+from webhooks.models import Attempt, Delivery, Outcome, Status, Trigger
 
 
 def settle(delivery: Delivery, status: str = Status.FAILED, **fields: Any) -> Delivery:
@@ -12,6 +14,29 @@ def settle(delivery: Delivery, status: str = Status.FAILED, **fields: Any) -> De
     Delivery.objects.filter(pk=delivery.pk).update(status=status, next_attempt_at=None, **fields)
     delivery.refresh_from_db()
     return delivery
+
+
+def make_attempt(delivery: Delivery, number: int = 1, **fields: Any) -> Attempt:
+    """Save an attempt that the receiver answered with 503, after 50 ms."""
+    given: dict[str, Any] = {
+        "started_at": timezone.now(),
+        "dns_ms": 1.0,
+        "connect_ms": 2.0,
+        "tls_ms": 3.0,
+        "first_byte_ms": 40.0,
+        "total_ms": 50.0,
+        "remote_address": "203.0.113.7",
+        "request_line": "POST https://crm.example/hook?number=380441234567",
+        "request_headers": "Host: crm.example\nAuthorization: Basic ********\nX-Shop: 7",
+        "status_code": 503,
+        "response_headers": "HTTP/1.1 503 Busy\nContent-Type: text/plain",
+        "response_body": b"busy",
+        "response_size": 4,
+        "outcome": Outcome.SERVER_ERROR,
+        "error": "The receiver answered 503.",
+        **fields,
+    }
+    return Attempt.objects.create(delivery=delivery, number=number, **given)
 
 
 def mixed_log() -> dict[str, Delivery]:

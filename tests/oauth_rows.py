@@ -9,7 +9,7 @@ from django.contrib.auth import get_user_model
 from django.utils import timezone
 
 from tests import factories
-from tests.sandbox import AUTHORIZATION_CLIENT, MACHINE_CLIENT, Provider
+from tests.sandbox import AUTHORIZATION_CLIENT, MACHINE_CLIENT, Provider, answer_consent
 from webhooks import oauth
 from webhooks.models import AuthorizationType, Credential, OAuthToken, TokenState, Webhook
 
@@ -82,6 +82,24 @@ def begin(credential: Credential, user: Any, **overrides: Any) -> tuple[str, dic
     """Return the address the browser is sent to, and its parameters."""
     url = oauth.begin_authorization(credential, user=user, **{"session_key": SESSION, **overrides})
     return url, {name: values[0] for name, values in query_of(url).items()}
+
+
+def authorize(
+    credential: Credential, user: Any = None, *, code: str = "the-code"
+) -> dict[str, str]:
+    """Come back from a provider that approved; return the parameters that it was asked with."""
+    user = user or make_user()
+    _, sent = begin(credential, user)
+    query = {"code": [code], "state": [sent["state"]]}
+    oauth.finish_authorization(query, user=user, session_key=SESSION)
+    return sent
+
+
+def connect(credential: Credential, user: Any = None) -> None:
+    """Get a token of the sandbox's provider, whose consent is answered as a person does."""
+    user = user or make_user()
+    back = answer_consent(begin(credential, user)[0])
+    oauth.finish_authorization(query_of(back), user=user, session_key=SESSION)
 
 
 def query_of(url: str) -> dict[str, list[str]]:

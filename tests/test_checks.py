@@ -119,9 +119,28 @@ def test_allowed_networks_can_be_read(settings: Settings, text: str) -> None:
 def test_egress_proxy_is_an_address(settings: Settings) -> None:
     settings.WEBHOOKS_EGRESS_PROXY = "proxy.example:3128"
     assert ids() == ["webhooks.E006"]
-    for address in ("http://proxy.example:3128", "https://login:p@ss@proxy.example:3128"):
+    for address in (
+        *("http://proxy.example:3128", "https://login:p%40ss@proxy.example", "http://proxy:81"),
+        *("http://proxy.svc.cluster.local.:3128", "http://[fd00::7]:3128", "http://10.0.0.7:3128"),
+    ):
         settings.WEBHOOKS_EGRESS_PROXY = address
         assert ids() == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        # libcurl refuses these, or reads another host.
+        *("http://login:p@ss@proxy.example:3128", "http://login:p/s@proxy.example:3128"),
+        *("http://login:p#s@proxy.example:3128", "http://login:p s@proxy.example:3128"),
+        *("http://bücher.example:3128", "http://12%37.0.0.1:3128", "http://[fd00::7%25eth0]:3128"),
+        # The guard would not know the address that libcurl connects to.
+        *("http://[fd00:0:0:0:0:0:0:7]:3128", "http:// proxy.example:3128"),
+    ],
+)
+def test_an_egress_proxy_that_libcurl_cannot_use_is_told(settings: Settings, address: str) -> None:
+    settings.WEBHOOKS_EGRESS_PROXY = address
+    assert ids() == ["webhooks.E006"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ Each has an id. `manage.py check` runs them; those that need the database run wi
 """
 
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,12 +16,21 @@ from django.core.checks import CheckMessage, Error, Info, Tags, Warning, registe
 from django.utils.module_loading import import_string
 
 from webhooks.models.tables import older_tables
-from webhooks.network import METADATA, parse_allowed_network
+from webhooks.network import (
+    METADATA,
+    Policy,
+    UnsafeURLError,
+    parse_allowed_network,
+    parse_url,
+)
 from webhooks.security import key_check
 
 # The form accepts timeouts up to 60 s; claiming, waiting for a slot and recording take their part.
 LONGEST_TIMEOUT_SECONDS = 60
 LEASE_MARGIN_SECONDS = 10
+# RFC 3986 section 3.2.1.
+_LOGIN = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:-]|%[0-9A-Fa-f]{2})*")
+_EVERY_PORT = Policy(allowed_networks=(parse_allowed_network("0.0.0.0/0"),))
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 # Setting: lowest and highest value that makes sense.
@@ -149,7 +159,8 @@ def check_networks(**_: Any) -> list[CheckMessage]:
         found.append(
             Error(
                 "WEBHOOKS_EGRESS_PROXY is not the address of a proxy.",
-                hint="Write it as http://proxy.example:3128",
+                hint="Write it as http://proxy.example:3128 or http://login:password@proxy.example:"
+                "3128, and encode what is special in the password: @ as %40, / as %2F, # as %23.",
                 id="webhooks.E006",
             )
         )
@@ -157,9 +168,15 @@ def check_networks(**_: Any) -> list[CheckMessage]:
 
 
 def _is_proxy(url: str) -> bool:
-    """Return whether this is a site, with or without a login that the proxy asks for."""
+    """Return whether guard and libcurl read this as the same site, with or without a login."""
     scheme, separator, rest = url.partition("://")
-    return _is_site(f"{scheme}{separator}{rest.rpartition('@')[2]}")
+    login, _at, address = rest.rpartition("@")
+    site = f"{scheme}{separator}{address}"
+    try:
+        parse_url(site, policy=_EVERY_PORT)
+    except UnsafeURLError:
+        return False
+    return url.isascii() and _is_site(site) and bool(_LOGIN.fullmatch(login))
 
 
 @register(deploy=True)

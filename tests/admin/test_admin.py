@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import Permission
 from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
@@ -17,14 +16,12 @@ from django.utils import timezone
 from django.utils.html import escape
 
 from tests.factories import make_delivery, make_webhook
-from tests.log_rows import mixed_log, settle
+from tests.log_rows import make_attempt, mixed_log, settle
 from tests.people import logged_in
 from webhooks import events
-from webhooks.delivery_log import query as log_query
 from webhooks.delivery_log.decoded_body import indent_json
 from webhooks.models import (
     ApiKey,
-    Attempt,
     Delivery,
     Event,
     ExchangeKind,
@@ -33,7 +30,6 @@ from webhooks.models import (
     Outcome,
     Status,
     Trigger,
-    Webhook,
 )
 from webhooks.templatetags import logtext
 
@@ -58,42 +54,7 @@ def step_url(delivery: Delivery, step: str) -> str:
     return reverse(f"admin:webhooks_delivery_{step}", args=[delivery.pk])
 
 
-def shown(page: Any) -> list[str]:
-    return [row.pk for row in page.context["page"].rows]
-
-
-def attempt_of(delivery: Delivery, **fields: Any) -> Attempt:
-    given: dict[str, Any] = {
-        "number": 1,
-        "started_at": timezone.now(),
-        "dns_ms": 1.0,
-        "connect_ms": 2.0,
-        "tls_ms": 3.0,
-        "first_byte_ms": 40.0,
-        "total_ms": 50.0,
-        "remote_address": "203.0.113.7",
-        "request_line": "POST /hook?number=380441234567 HTTP/1.1",
-        "request_headers": "Host: crm.example\nAuthorization: Basic dXNlcjpwYXNz\nX-Shop: 7",
-        "status_code": 503,
-        "response_headers": "Content-Type: text/html\nSet-Cookie: session=abcdef",
-        "response_body": b"<script>alert(1)</script>\x1b[31mred\xe2\x80\xae",
-        "response_size": 30,
-        "outcome": Outcome.SERVER_ERROR,
-        "error": "The receiver answered 503.",
-    }
-    return Attempt.objects.create(delivery=delivery, **{**given, **fields})
-
-
 # The list
-
-
-def test_the_log_lists_the_newest_first(browser: Client) -> None:
-    webhook = make_webhook(name="CRM")
-    deliveries = [make_delivery(webhook) for _ in range(3)]
-    page = browser.get(LOG)
-    assert shown(page) == [delivery.pk for delivery in reversed(deliveries)]
-    for text in ("CRM", "call.incoming.after", "Waiting"):
-        assert text in page.text
 
 
 @pytest.mark.parametrize("address", [LOG, "/admin/webhooks/event/"])
@@ -121,19 +82,6 @@ def test_the_log_costs_few_queries_and_counts_nothing(
         assert "client_secret" not in query["sql"]
 
 
-def test_the_log_is_paged_by_key(browser: Client) -> None:
-    webhook = make_webhook()
-    newest_first = [make_delivery(webhook).pk for _ in range(log_query.PAGE_ROWS + 3)][::-1]
-    first = browser.get(LOG, {"status": "pending"})
-    assert shown(first) == newest_first[: log_query.PAGE_ROWS]
-    assert first.context["newer_link"] == ""
-    assert "status=pending" in first.context["older_link"]
-    second = browser.get(LOG + first.context["older_link"])
-    assert shown(second) == newest_first[log_query.PAGE_ROWS :]
-    assert second.context["older_link"] == ""
-    assert shown(browser.get(LOG + second.context["newer_link"])) == shown(first)
-
-
 def test_the_log_is_the_one_of_integrations(browser: Client) -> None:
     """The same filters, rows, columns and buttons; only the addresses are the admin's."""
     mixed_log()
@@ -149,51 +97,14 @@ def test_the_log_is_the_one_of_integrations(browser: Client) -> None:
         assert texts[0] == texts[1]
 
 
-def test_the_log_is_filtered_by_webhook_even_by_a_deleted_one(browser: Client) -> None:
-    log = mixed_log()
-    shop = Webhook.objects.get(name="Shop")
-    assert shown(browser.get(LOG, {"webhook": shop.pk})) == [log["sms"].pk]
-    assert f'<option value="{shop.pk}"' in browser.get(LOG).text
-    events.delete(shop)
-    assert f'<option value="{shop.pk}"' not in browser.get(LOG).text
-    page = browser.get(LOG, {"webhook": shop.pk})
-    assert shown(page) == [log["sms"].pk]
-    assert f'<option value="{shop.pk}" selected' in page.text
-
-
 @pytest.mark.parametrize("query", [{"nonsense": "1"}, {"before": "\0"}])
 def test_what_is_no_filter_shows_the_whole_log(browser: Client, query: dict[str, str]) -> None:
     delivery = make_delivery(make_webhook())
-    assert shown(browser.get(LOG, query)) == [delivery.pk]
+    page = browser.get(LOG, query)
+    assert [row.pk for row in page.context["page"].rows] == [delivery.pk]
 
 
 # One delivery
-
-
-def test_a_delivery_shows_its_attempts_with_request_response_and_timing(browser: Client) -> None:
-    delivery = settle(make_delivery(make_webhook(name="CRM")), outcome=Outcome.SERVER_ERROR)
-    attempt_of(delivery)
-    attempt_of(delivery, number=2, status_code=None, outcome=Outcome.TIMEOUT, error="No answer.")
-    page = browser.get(page_of(delivery))
-    for text in (
-        "Attempt 1", "Attempt 2", "POST /hook?number=380441234567 HTTP/1.1", "crm.example",
-        "203.0.113.7", "The receiver answered 503.", "No answer.", "Timed out", "Given up",
-        "Name lookup 1.0 ms", "Waiting for the first byte 34 ms", "Reading 10 ms",
-        delivery.event_id, "call-1",
-    ):  # fmt: skip
-        assert text in page.text
-    assert '<rect class="timing-wait" x="12.00" y="0" width="68.00"' in page.text
-
-
-def test_foreign_text_is_only_ever_text(browser: Client) -> None:
-    delivery = settle(make_delivery(make_webhook(name="<b>n</b>"), note="<img src=x>"))
-    attempt_of(delivery, error="<i>bad</i>", response_headers="X-<u>: <s>\x1b[2J")
-    text = browser.get(page_of(delivery)).text
-    for markup in ("<script>alert", "<img src", "<i>bad", "<u>", "<s>", "<b>n", "\x1b", "\u202e"):
-        assert markup not in text
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
-    assert '<span class="escape">\\x1b</span>' in text
-    assert '<span class="escape">\\u202e</span>' in text
 
 
 def test_secrets_are_masked_even_when_the_log_holds_them(browser: Client) -> None:
@@ -201,7 +112,11 @@ def test_secrets_are_masked_even_when_the_log_holds_them(browser: Client) -> Non
         authorization_type="basic", basic_login="user", basic_password="pass-word"
     )
     delivery = settle(make_delivery(webhook))
-    attempt_of(delivery)
+    make_attempt(
+        delivery,
+        request_headers="Host: crm.example\nAuthorization: Basic dXNlcjpwYXNz\nX-Shop: 7",
+        response_headers="Content-Type: text/html\nSet-Cookie: session=abcdef",
+    )
     text = browser.get(page_of(delivery)).text
     for secret in ("dXNlcjpwYXNz", "session=abcdef", "pass-word", webhook.signing_secret):
         assert secret not in text
@@ -209,25 +124,9 @@ def test_secrets_are_masked_even_when_the_log_holds_them(browser: Client) -> Non
     assert "<i>X-Shop:</i> 7" in text
 
 
-def test_payloads_are_seen_only_with_the_permission() -> None:
-    browser = staff("view_delivery", "view_event")
-    delivery = settle(make_delivery(make_webhook(), caller="380441234567"))
-    attempt_of(delivery, request_body=b"caller=380441234567", response_body=b"got 380441234567")
-    event_page = reverse("admin:webhooks_event_change", args=[delivery.event_id])
-    for address in (page_of(delivery), event_page):
-        text = browser.get(address).text
-        assert "380441234567" not in text
-        assert "You have no permission to see payloads" in text
-    get_user_model().objects.get().user_permissions.add(
-        Permission.objects.get(codename="view_payload")
-    )
-    for address in (page_of(delivery), event_page):
-        assert "380441234567" in browser.get(address).text
-
-
 def test_an_unchanged_body_is_the_payload_shown_once_to_read_and_once_raw(browser: Client) -> None:
     delivery = settle(make_delivery(make_webhook(), caller="380441234567"))
-    attempt_of(delivery, request_line="POST /hook HTTP/1.1")
+    make_attempt(delivery, request_line="POST /hook HTTP/1.1")
     text = browser.get(page_of(delivery)).text
     assert "the payload of the event, unchanged" in text
     assert text.count("380441234567") == 2
@@ -235,7 +134,7 @@ def test_an_unchanged_body_is_the_payload_shown_once_to_read_and_once_raw(browse
 
 def test_a_long_body_is_cut(browser: Client) -> None:
     delivery = settle(make_delivery(make_webhook(), note="n" * 90_000))
-    attempt_of(delivery, response_body=b"r" * 20_000, response_size=5_000_000)
+    make_attempt(delivery, response_body=b"r" * 20_000, response_size=5_000_000)
     text = browser.get(page_of(delivery)).text
     assert "First 65,536 bytes of 8" in text
     assert "First 20,000 bytes of 4.8" in text
@@ -271,30 +170,6 @@ def test_resend_makes_a_new_delivery_and_shows_it(browser: Client) -> None:
     assert "This is the new delivery" in answer.text
 
 
-def test_nothing_is_resent_to_a_deleted_webhook(browser: Client) -> None:
-    webhook = make_webhook()
-    delivery = settle(make_delivery(webhook))
-    events.delete(webhook)
-    assert step_url(delivery, "resend") not in browser.get(page_of(delivery)).text
-    answer = browser.post(step_url(delivery, "resend"), follow=True)
-    assert "its webhook was deleted" in answer.text
-    assert Delivery.objects.count() == 1
-
-
-def test_resend_and_cancel_move_a_waiting_delivery(browser: Client) -> None:
-    delivery = make_delivery(make_webhook())
-    later = timezone.now() + dt.timedelta(hours=9)
-    Delivery.objects.filter(pk=delivery.pk).update(next_attempt_at=later)
-    browser.post(step_url(delivery, "resend"))
-    delivery.refresh_from_db()
-    assert delivery.next_attempt_at is not None
-    assert delivery.next_attempt_at < timezone.now() + dt.timedelta(seconds=5)
-    browser.post(step_url(delivery, "cancel"))
-    delivery.refresh_from_db()
-    assert delivery.status == Status.CANCELLED
-    assert "no longer waiting" in browser.post(step_url(delivery, "cancel"), follow=True).text
-
-
 @pytest.mark.parametrize("log", ["webhooks:deliveries", "admin:webhooks_delivery_changelist"])
 def test_selected_rows_are_cancelled(browser: Client, log: str) -> None:
     webhook = make_webhook()
@@ -320,37 +195,25 @@ def test_what_is_selected_leads_nowhere_else(browser: Client) -> None:
 
 
 @pytest.mark.parametrize("step", ["resend", "cancel"])
-def test_steps_are_posted_with_permission_and_csrf_token(step: str) -> None:
+def test_steps_are_offered_by_permission_and_posted_with_a_csrf_token(step: str) -> None:
     delivery = make_delivery(make_webhook())
     reader = staff("view_delivery")
-    assert reader.post(step_url(delivery, step)).status_code == 403
     assert step_url(delivery, step) not in reader.get(page_of(delivery)).text
     assert SELECTED not in reader.get(LOG).text
-    assert reader.post(SELECTED, {"delivery": [delivery.pk]}).status_code == 403
     root = Client(enforce_csrf_checks=True)
     root.force_login(get_user_model().objects.create_superuser("root"))
     assert root.post(step_url(delivery, step)).status_code == 403
-    assert root.get(step_url(delivery, step)).status_code == 405
     assert list(Delivery.objects.values_list("status", flat=True)) == [Status.PENDING]
 
 
 def test_the_log_cannot_be_edited(browser: Client) -> None:
     delivery = settle(make_delivery(make_webhook()))
-    assert browser.get(LOG + "add/").status_code == 403
-    assert browser.get(f"{LOG}{delivery.pk}/delete/").status_code == 403
     browser.post(page_of(delivery), {"status": "succeeded"})
     delivery.refresh_from_db()
     assert delivery.status == Status.FAILED
     chosen = {"action": "delete_selected", "_selected_action": [delivery.pk]}
     browser.post(LOG, chosen)
     assert Delivery.objects.count() == 1
-
-
-def test_the_log_asks_for_login_and_permission() -> None:
-    delivery = make_delivery(make_webhook())
-    for address in (LOG, page_of(delivery)):
-        assert "/login/" in Client().get(address)["Location"]
-    assert staff().get(LOG).status_code == 403
 
 
 # Events, exchanges, webhooks
@@ -492,17 +355,6 @@ def test_the_admin_says_in_ukrainian_who_made_a_key(browser: Client) -> None:
     assert "Created by" not in page
 
 
-def test_keys_are_revoked_only_with_the_permission() -> None:
-    key, plain = ApiKey.objects.issue("Billing")
-    reader = staff("view_apikey", "add_apikey")
-    assert reader.post(f"{KEYS}{key.pk}/revoke/").status_code == 403
-    reader.post(KEYS, {"action": "revoke_chosen", "_selected_action": [key.pk]})
-    reader.post(f"{KEYS}{key.pk}/change/", {"name": "Other"})
-    assert reader.get(f"{KEYS}{key.pk}/delete/").status_code == 403
-    assert ApiKey.objects.verify(plain) == key
-    assert ApiKey.objects.get().name == "Billing"
-
-
 # Text
 
 
@@ -564,12 +416,7 @@ def test_django_finds_no_mistake_in_the_admin() -> None:
 def test_a_delivery_compares_two_attempts_and_copies_one_as_curl(browser: Client) -> None:
     delivery = settle(make_delivery(make_webhook()), outcome=Outcome.SERVER_ERROR)
     for number in (1, 2, 3):
-        attempt_of(
-            delivery,
-            number=number,
-            remote_address=f"203.0.113.{number}",
-            request_line="POST https://crm.example/hook",
-        )
+        make_attempt(delivery, number, remote_address=f"203.0.113.{number}")
     page = browser.get(page_of(delivery), {"attempt": "3", "against": "1"})
     for text in ("Attempts 1 and 3 compared", "203.0.113.1", "Copy as cURL", "Edit and resend"):
         assert text in page.text

@@ -1,14 +1,13 @@
 """What the engine does to grants and people to accounts leaves its entry too."""
 
-from collections.abc import Iterator
-
 import pytest
 from django.contrib.auth import get_user_model
 from django.test import Client
 
 from tests.audit.test_changes import entries, only
-from tests.oauth_fakes import FakeProvider, Reply, fake_provider
+from tests.oauth_fakes import FakeProvider, Reply
 from tests.oauth_rows import make_credential, make_token
+from tests.people import logged_in
 from webhooks import audit, oauth
 from webhooks.models import Action, Credential, Webhook
 
@@ -16,16 +15,8 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeProvider]:
-    with fake_provider() as running:
-        yield running
-
-
-@pytest.fixture
 def browser() -> Client:
-    client = Client()
-    client.force_login(get_user_model().objects.create_superuser("olena", password="p"))
-    return client
+    return logged_in(name="olena", is_staff=True, is_superuser=True)
 
 
 def credential_at(fake: FakeProvider) -> Credential:

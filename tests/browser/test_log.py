@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 from tests.browser import steps
 from tests.browser.steps import OpenPage, overflow
 from tests.factories import make_delivery, make_webhook
+from tests.log_rows import make_attempt
 from tests.sandbox import Receiver
 from webhooks import events
 from webhooks.delivery import resends
@@ -34,25 +35,15 @@ def settle(delivery: Delivery, status: str = Status.FAILED, **fields: Any) -> De
 
 
 def attempt_of(delivery: Delivery, number: int = 1, **fields: Any) -> Attempt:
-    given: dict[str, Any] = {
+    """Save an attempt that was answered with JSON; each began a minute after the one before."""
+    given = {
         "started_at": timezone.now() - dt.timedelta(minutes=9 - number),
-        "dns_ms": 1.0,
-        "connect_ms": 2.0,
-        "tls_ms": 3.0,
-        "first_byte_ms": 40.0,
-        "total_ms": 50.0,
-        "remote_address": "203.0.113.7",
-        "request_line": "POST https://crm.example/hook",
-        "request_headers": "Host: crm.example\nAuthorization: Basic ********",
-        "status_code": 503,
         "response_headers": "HTTP/1.1 503 Busy\nContent-Type: application/json",
         "response_body": ANSWER,
         "response_size": len(ANSWER),
-        "outcome": Outcome.SERVER_ERROR,
-        "error": "The receiver answered 503.",
         **fields,
     }
-    return Attempt.objects.create(delivery=delivery, number=number, **given)
+    return make_attempt(delivery, number, **given)
 
 
 def response(page: Page) -> Any:

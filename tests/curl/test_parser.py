@@ -197,6 +197,8 @@ def test_options_mean_what_curl_means(typed: str, expected: dict[str, Any]) -> N
 
 def test_the_address_may_stand_anywhere() -> None:
     assert read(f"curl --url-query a=b {URL}?x=1").url == f"{URL}?x=1&a=b"
+    # Not into the fragment, which is never sent.
+    assert read(f"curl --url-query a=b '{URL}#c?d'").url == f"{URL}?a=b#c?d"
     for command in (f"curl -k {URL} -d a", f"curl --url {URL} -d a", f"curl -d a -- {URL}"):
         assert read(command).url == URL
     assert read("/usr/bin/curl crm.test/in").url == "https://crm.test/in"

@@ -2,20 +2,19 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from urllib.parse import parse_qs
 
 import pytest
-from django.contrib.auth.models import User
 from django.db import connection
 from django.db.models import Count, F, Q
 from django.utils import timezone
 
+from tests import oauth_rows
 from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
-from tests.sandbox import AUTHORIZATION_CLIENT, MACHINE_CLIENT, Provider, Receiver, answer_consent
+from tests.oauth_rows import connect
+from tests.sandbox import MACHINE_CLIENT, Provider, Receiver
 from webhooks import events, oauth
 from webhooks.models import (
     Attempt,
-    Credential,
     Delivery,
     HoldReason,
     OAuthToken,
@@ -33,28 +32,9 @@ def receiver(receiver: Receiver) -> Iterator[Receiver]:
     receiver.recover()
 
 
-def connect(credential: Credential) -> None:
-    """Run the authorization-code redirect as a person at the provider would."""
-    person, _ = User.objects.get_or_create(username="admin")
-    address = oauth.begin_authorization(credential, user=person, session_key="s")
-    _, _, query = answer_consent(address).partition("?")
-    oauth.finish_authorization(parse_qs(query), user=person, session_key="s")
-
-
 def oauth_webhook(receiver: Receiver, provider: Provider, **fields: object) -> Webhook:
-    client_id, client_secret = AUTHORIZATION_CLIENT
-    values = {
-        "url": f"{receiver.url}/bearer/hook",
-        "authorization_type": "oauth2",
-        "token_name": "Sandbox",
-        "callback_url": oauth.default_callback_url(),
-        "auth_url": provider.auth_url,
-        "token_url": provider.token_url,
-        "client_id": client_id,
-        "client_secret": client_secret,
-        **fields,
-    }
-    return make_webhook(**values)
+    values = {"url": f"{receiver.url}/bearer/hook", "event_types": ["call.*"], **fields}
+    return oauth_rows.make_webhook(provider, **values)
 
 
 def outcomes() -> list[str]:

@@ -1,15 +1,14 @@
 """A lost grant with 500 held: the next token lets each go once, in order, at its own rate."""
 
 from collections import Counter
-from urllib.parse import parse_qs
 
 import pytest
-from django.contrib.auth.models import User
 from django.utils import timezone
 
-from tests.factories import make_webhook, run_engine
-from tests.sandbox import AUTHORIZATION_CLIENT, Provider, Receiver, answer_consent
-from webhooks import events, oauth
+from tests.factories import run_engine
+from tests.oauth_rows import connect, make_webhook
+from tests.sandbox import Provider, Receiver
+from webhooks import events
 from webhooks.models import Delivery, HoldReason, OAuthToken, Status, Webhook
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -17,28 +16,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 RATE = 200
 
 
-def connect(webhook: Webhook) -> None:
-    """Run the authorization-code redirect as a person at the provider would."""
-    person, _ = User.objects.get_or_create(username="admin")
-    address = oauth.begin_authorization(webhook.credential, user=person, session_key="s")
-    _, _, query = answer_consent(address).partition("?")
-    oauth.finish_authorization(parse_qs(query), user=person, session_key="s")
-
-
 def webhook_that_lost_its_grant(url: str, provider: Provider, **fields: bool) -> Webhook:
-    client_id, client_secret = AUTHORIZATION_CLIENT
-    webhook = make_webhook(
-        url=url,
-        authorization_type="oauth2",
-        callback_url=oauth.default_callback_url(),
-        auth_url=provider.auth_url,
-        token_url=provider.token_url,
-        client_id=client_id,
-        client_secret=client_secret,
-        rate_limit=RATE,
-        **fields,
-    )
-    connect(webhook)
+    webhook = make_webhook(provider, url=url, event_types=["call.*"], rate_limit=RATE, **fields)
+    connect(webhook.credential)
     provider.revoke_grants()
     OAuthToken.objects.update(expires_at=timezone.now())
     return webhook
@@ -68,7 +48,7 @@ def test_500_held_deliveries_go_out_once_each_and_at_the_rate_of_the_webhook(
     ids = hold(500)
     assert receiver.requests() == []
 
-    connect(webhook)
+    connect(webhook.credential)
     assert events.release_held(webhook.credential) == 500
     send_all(500)
 
@@ -89,7 +69,7 @@ def test_held_deliveries_of_an_ordered_webhook_go_out_in_order(
     webhook = webhook_that_lost_its_grant(f"{receiver.url}/open/hook", provider, is_ordered=True)
     ids = hold(60)
 
-    connect(webhook)
+    connect(webhook.credential)
     assert events.release_held(webhook.credential) == 60
     send_all(60)
 

@@ -188,6 +188,12 @@ def test_what_is_percent_encoded_already_stays_as_it_is() -> None:
         ("https://exa%6dple.com/", "authority"),
         ("https://%/", "authority"),
         ("https://127.1./", "literal"),
+        # Digits that IDNA allows in a name, and how they are written in ASCII.
+        ("http://\u0967\u0968\u096d.\u0966.\u0966.\u0967/", "literal"),
+        ("http://\u17e8.\u17e8.\u17e8.\u17e8/", "literal"),
+        ("http://example.\u06f1/", "literal"),
+        ("http://127.0.0.xn--e4b/", "literal"),
+        ("http://XN--E4B./", "literal"),
         ("https://" + "a." * 130 + "com/", "host_name"),
         ("https://example.com/" + "ä" * 1000, "url_too_long"),
         ("http:///example.com/", "authority"),
@@ -228,7 +234,10 @@ def test_a_name_in_capitals_is_the_same_name(url: str, host: str) -> None:
     assert network.parse_url(url, policy=CLOSED).host == host
 
 
-@pytest.mark.parametrize("url", ["https://my_app.example.com/", "https://r1---sn.example.com/"])
+@pytest.mark.parametrize(
+    "url",
+    ["https://my_app.example.com/", "https://r1---sn.example.com/", "https://xn--e4b.example.com/"],
+)
 def test_names_that_dns_knows_beyond_the_letter_of_the_rfc_are_accepted(url: str) -> None:
     assert network.parse_url(url).url == url
 

@@ -1,5 +1,6 @@
 """The operator's proxy: everything goes through it, and nothing that is refused gets to it."""
 
+import re
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -199,6 +200,17 @@ def test_a_proxy_that_refuses_is_told_without_its_login(
     assert "proxy-password" not in str(failure.value)
 
 
+@pytest.mark.parametrize(
+    "proxy", ["http://operator:s3cret@word@%s", "nothing://operator:s3cret@%s"]
+)
+def test_a_proxy_that_libcurl_does_not_understand_is_told_without_its_login(
+    proxy: str, public_names: None
+) -> None:
+    with pytest.raises(network.TransferError, match="Unsupported proxy") as failure:
+        by_requests(f"https://{HOST}/hook", Policy(egress_proxy=proxy % "127.0.0.1:9"))
+    assert not {"operator", "s3cret"} & set(re.findall(r"\w+", failure.value.reason))
+
+
 # The engine and its deliveries.
 
 
@@ -219,6 +231,20 @@ def test_a_delivery_goes_through_the_proxy(
     attempt = deliver("http://crm.example.com/open/hook", settings, proxy)
     assert (attempt.outcome, attempt.status_code) == (Outcome.SUCCEEDED, 200)
     assert proxy.hosts == ["http://crm.example.com/open/hook"]
+
+
+@pytest.mark.once
+@pytest.mark.django_db(transaction=True)
+def test_no_attempt_holds_the_login_of_a_proxy_that_cannot_be_used(
+    settings: Any, public_names: None
+) -> None:
+    settings.WEBHOOKS_ALLOWED_NETWORKS = []
+    settings.WEBHOOKS_EGRESS_PROXY = "http://operator:s3cret@word@127.0.0.1:9"
+    delivery = make_delivery(make_webhook(url="http://crm.example.com/hook"))
+    deliver_all()
+    attempt = Attempt.objects.get(delivery=delivery)
+    assert "Unsupported proxy" in str(attempt.__dict__)
+    assert "s3cret" not in str(attempt.__dict__)
 
 
 @pytest.mark.once

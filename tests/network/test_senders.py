@@ -57,10 +57,7 @@ def _oauth_webhook(base: str) -> Webhook:
 
 
 def exchange_code(base: str) -> Any:
-    webhook, user = _oauth_webhook(base), oauth_rows.make_user()
-    _, sent = oauth_rows.begin(webhook.credential, user)
-    query = {"code": ["the-code"], "state": [sent["state"]]}
-    oauth.finish_authorization(query, user=user, session_key=oauth_rows.SESSION)
+    oauth_rows.authorize(_oauth_webhook(base).credential)
 
 
 def refresh(base: str) -> Any:
@@ -116,12 +113,6 @@ def assert_nothing_was_connected(before: int) -> None:
     attempts = Attempt.objects.values_list("outcome", "remote_address")
     assert Delivery.objects.count() == len(attempts)
     assert set(attempts) <= {(Outcome.BLOCKED, "")}
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeProvider]:
-    with fake_provider() as running:
-        yield running
 
 
 @pytest.fixture

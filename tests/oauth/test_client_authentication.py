@@ -6,7 +6,6 @@ The provider of these tests checks each JWT with the library, as the RFCs say.
 import base64
 import json
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +14,7 @@ from django.utils import timezone
 from joserfc import jwk, jwt
 
 from tests.network.test_sockets import Certificates, certificates  # noqa: F401
-from tests.oauth_fakes import FakeProvider, Reply, fake_provider, token
+from tests.oauth_fakes import FakeProvider, Reply, token
 from tests.oauth_rows import SESSION, make_credential, make_token, make_user
 from webhooks import oauth
 from webhooks.models import AuthorizationRequest, Credential, OAuthExchange, OAuthToken
@@ -30,10 +29,9 @@ ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeProvider]:
-    with fake_provider() as running:
-        running.reply(token())
-        yield running
+def fake(fake: FakeProvider) -> FakeProvider:
+    fake.reply(token())
+    return fake
 
 
 def credential_at(fake: FakeProvider, **fields: Any) -> Credential:

@@ -1,22 +1,15 @@
 """Discovery of a provider's endpoints: whose word is believed, and what is made of it."""
 
 import gzip
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.conf import LazySettings
 
-from tests.oauth_fakes import Asked, FakeProvider, Reply, fake_provider
+from tests.oauth_fakes import Asked, FakeProvider, Reply
 from tests.sandbox import Provider
 from webhooks import oauth
 from webhooks.models import GrantType
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeProvider]:
-    with fake_provider() as running:
-        yield running
 
 
 def serve(fake: FakeProvider, path: str, **document: Any) -> None:
@@ -209,6 +202,7 @@ def test_no_document_is_said_in_a_sentence(fake: FakeProvider, reply: Reply) -> 
         ("", "Fill in Issuer"),
         ("http://provider.example", "must start with https://"),
         ("https://provider.example?x=1", "no query"),
+        ("https://provider.example?", "no query"),
         ("https://provider.example#x", "fragment"),
         ("provider.example", "http"),
     ],

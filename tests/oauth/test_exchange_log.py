@@ -1,15 +1,14 @@
 """The flight recorder: every exchange is kept, and no secret in it."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.db import DatabaseError
 from django.utils import timezone
 
-from tests.oauth_fakes import FakeProvider, Reply, fake_provider, token
-from tests.oauth_rows import SESSION, begin, make_credential, make_token, make_user
+from tests.oauth_fakes import FakeProvider, Reply, token
+from tests.oauth_rows import SESSION, authorize, begin, make_credential, make_token, make_user
 from webhooks import oauth
 from webhooks.models import Credential, ExchangeKind, OAuthExchange, OAuthToken
 from webhooks.oauth import exchange_log, token_requests
@@ -24,20 +23,15 @@ CODE = "the-authorization-code-0123"
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeProvider]:
-    with fake_provider() as running:
-        running.reply(Reply(body={"access_token": ACCESS, "refresh_token": REFRESH}))
-        yield running
+def fake(fake: FakeProvider) -> FakeProvider:
+    fake.reply(Reply(body={"access_token": ACCESS, "refresh_token": REFRESH}))
+    return fake
 
 
-def authorize(fake: FakeProvider, **fields: Any) -> tuple[Credential, str]:
-    """Get a token; return the webhook and the state that was used."""
+def get_token(fake: FakeProvider, **fields: Any) -> tuple[Credential, str]:
+    """Return a credential that was authorized, and the state that was used."""
     credential = make_credential(token_url=fake.token_url, client_secret=SECRET, **fields)
-    user = make_user()
-    _, sent = begin(credential, user)
-    query = {"code": [CODE], "state": [sent["state"]]}
-    oauth.finish_authorization(query, user=user, session_key=SESSION)
-    return credential, sent["state"]
+    return credential, authorize(credential, code=CODE)["state"]
 
 
 def everything() -> str:
@@ -49,7 +43,7 @@ def test_authorization_and_token_are_kept_with_class_status_and_time(
 ) -> None:
     before = timezone.now()
 
-    credential, _ = authorize(fake)
+    credential, _ = get_token(fake)
 
     approval, exchange = OAuthExchange.objects.filter(credential=credential).order_by("pk")
     assert (approval.kind, approval.result, approval.status_code) == ("authorization", "ok", None)
@@ -68,7 +62,7 @@ def test_authorization_and_token_are_kept_with_class_status_and_time(
 def test_secrets_are_kept_by_their_last_four_characters(
     fake: FakeProvider, way: str, is_json: bool
 ) -> None:
-    credential, state = authorize(fake, client_authentication=way, uses_json_token_request=is_json)
+    credential, state = get_token(fake, client_authentication=way, uses_json_token_request=is_json)
     oauth.refresh(credential)
 
     kept = everything()
@@ -95,7 +89,7 @@ def test_secrets_that_the_provider_repeats_are_masked(fake: FakeProvider) -> Non
     )
 
     with pytest.raises(oauth.AuthorizationError) as failure:
-        authorize(fake)
+        get_token(fake)
 
     for secret in (CODE, SECRET):
         assert secret not in everything()

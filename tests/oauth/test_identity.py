@@ -2,23 +2,16 @@
 
 import base64
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.oauth_fakes import FakeProvider, fake_provider, token
+from tests.oauth_fakes import FakeProvider, token
 from tests.oauth_rows import SESSION, begin, make_credential, make_user
 from webhooks import oauth
 from webhooks.models import Credential, OAuthExchange, OAuthToken
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeProvider]:
-    with fake_provider() as running:
-        yield running
 
 
 def part(value: Any) -> str:

@@ -12,8 +12,8 @@ from django.conf import LazySettings
 from django.utils import timezone
 
 from tests.oauth_proxy import Proxy, proxy_to
-from tests.oauth_rows import SESSION, begin, make_credential, make_user, query_of
-from tests.sandbox import Provider, answer_consent
+from tests.oauth_rows import connect, make_credential
+from tests.sandbox import Provider
 from webhooks import oauth
 from webhooks.models import Credential, HoldReason, OAuthToken
 from webhooks.oauth import client, token_requests, tokens
@@ -31,9 +31,8 @@ def proxy(provider: Provider) -> Iterator[Proxy]:
 @pytest.fixture
 def credential(provider: Provider, proxy: Proxy) -> Credential:
     """Return one with a grant whose refreshes go through the proxy."""
-    credential, user = make_credential(provider, token_url=proxy.token_url), make_user()
-    callback = answer_consent(begin(credential, user)[0])
-    oauth.finish_authorization(query_of(callback), user=user, session_key=SESSION)
+    credential = make_credential(provider, token_url=proxy.token_url)
+    connect(credential)
     proxy.bodies.clear()
     return credential
 

@@ -11,8 +11,8 @@ from django.utils import timezone
 from joserfc import jwk, jwt
 from joserfc.errors import JoseError
 
-from tests.oauth_fakes import Asked, FakeProvider, Reply, fake_provider
-from tests.oauth_rows import SESSION, begin, make_credential, make_user
+from tests.oauth_fakes import Asked, FakeProvider, Reply
+from tests.oauth_rows import SESSION, authorize, begin, make_credential, make_user
 from webhooks import oauth
 from webhooks.delivery.auth import BearerAuthorization
 from webhooks.models import Credential, HoldReason, OAuthToken
@@ -252,12 +252,6 @@ CASES = {
 }
 
 
-@pytest.fixture
-def fake() -> Iterator[FakeProvider]:
-    with fake_provider() as running:
-        yield running
-
-
 def made(case: Case, fake: FakeProvider) -> Credential:
     """Return a webhook with the preset's fields, its provider moved to the fake."""
     fields = {**oauth.fill(case.key, case.answers), **case.overrides}
@@ -268,14 +262,6 @@ def made(case: Case, fake: FakeProvider) -> Credential:
     fields.pop("issuer", None)
     defaults = {"token_url": fake.token_url, "scope": "", "client_id": "the-id"}
     return make_credential(client_secret="the-secret", **{**defaults, **fields})
-
-
-def authorize(credential: Credential) -> dict[str, str]:
-    user = make_user()
-    _, sent = begin(credential, user)
-    query = {"code": ["the-code"], "state": [sent["state"]]}
-    oauth.finish_authorization(query, user=user, session_key=SESSION)
-    return sent
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -1,13 +1,18 @@
 """Giving tokens back: best effort, refresh token first, and never in the way."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.oauth_fakes import FakeProvider, Reply, fake_provider, token
-from tests.oauth_rows import SESSION, begin, make_credential, make_token, make_user, query_of
-from tests.sandbox import Provider, answer_consent
+from tests.oauth_fakes import FakeProvider, Reply, token
+from tests.oauth_rows import (
+    authorize,
+    connect,
+    make_credential,
+    make_token,
+    make_user,
+)
+from tests.sandbox import Provider
 from webhooks import oauth
 from webhooks.models import Credential, OAuthExchange, OAuthToken
 
@@ -15,10 +20,9 @@ pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeProvider]:
-    with fake_provider() as running:
-        running.reply(Reply(status=200))
-        yield running
+def fake(fake: FakeProvider) -> FakeProvider:
+    fake.reply(Reply(status=200))
+    return fake
 
 
 def credential_at(fake: FakeProvider, **fields: Any) -> Credential:
@@ -114,12 +118,8 @@ def test_revoked_tokens_are_kept_masked(fake: FakeProvider) -> None:
 
 
 def test_real_provider_takes_the_token_back(provider: Provider) -> None:
-    credential, user = (
-        make_credential(provider, revocation_url=provider.revocation_url),
-        make_user(),
-    )
-    callback = answer_consent(begin(credential, user)[0])
-    oauth.finish_authorization(query_of(callback), user=user, session_key=SESSION)
+    credential = make_credential(provider, revocation_url=provider.revocation_url)
+    connect(credential)
 
     oauth.clear_token(credential)
 
@@ -157,11 +157,8 @@ def test_there_is_nothing_left_to_revoke_without_a_token(fake: FakeProvider) -> 
 def replace_grant(fake: FakeProvider, credential: Credential, **fields: str) -> list[str]:
     """Get a new token over the one that is there; return what was revoked."""
     make_token(credential)
-    user = make_user()
-    _, sent = begin(credential, user)
     fake.reply(token(**fields), Reply(status=200))
-    query = {"code": ["c"], "state": [sent["state"]]}
-    oauth.finish_authorization(query, user=user, session_key=SESSION)
+    authorize(credential)
     return [asked.fields["token"] for asked in fake.requests if asked.path != "/token"]
 
 
@@ -199,8 +196,7 @@ def test_real_provider_keeps_the_new_grant(provider: Provider) -> None:
         make_user(),
     )
     for _ in range(2):
-        callback = answer_consent(begin(credential, user)[0])
-        oauth.finish_authorization(query_of(callback), user=user, session_key=SESSION)
+        connect(credential, user)
 
     assert [one.status for one in provider.revocation_requests()] == [200]
     assert oauth.refresh(credential).version == 3

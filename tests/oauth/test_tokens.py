@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,17 +12,18 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from tests.factories import change
-from tests.oauth_fakes import Asked, FakeProvider, Reply, fake_provider, token
+from tests.oauth_fakes import Asked, FakeProvider, Reply, token
 from tests.oauth_rows import (
     SESSION,
+    authorize,
     begin,
+    connect,
     make_credential,
     make_machine_credential,
     make_token,
     make_user,
-    query_of,
 )
-from tests.sandbox import Provider, answer_consent
+from tests.sandbox import Provider
 from webhooks import oauth
 from webhooks.models import Credential, HoldReason, OAuthExchange, OAuthToken
 from webhooks.oauth import tokens
@@ -34,10 +34,9 @@ HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeProvider]:
-    with fake_provider() as running:
-        running.reply(token(refresh_token="fresh-refresh", expires_in=3600))
-        yield running
+def fake(fake: FakeProvider) -> FakeProvider:
+    fake.reply(token(refresh_token="fresh-refresh", expires_in=3600))
+    return fake
 
 
 def credential_at(fake: FakeProvider, **fields: Any) -> Credential:
@@ -113,11 +112,9 @@ class TestWhen:
     def test_token_that_is_born_expired_is_refreshed_once_and_not_in_a_loop(
         self, fake: FakeProvider, expires_in: object
     ) -> None:
-        credential, user = credential_at(fake), make_user()
+        credential = credential_at(fake)
         fake.reply(token(refresh_token="r", expires_in=expires_in))
-        _, sent = begin(credential, user)
-        query = {"code": ["c"], "state": [sent["state"]]}
-        oauth.finish_authorization(query, user=user, session_key=SESSION)
+        authorize(credential)
 
         versions = [oauth.usable_token(credential.pk).version for _ in range(5)]
 
@@ -129,11 +126,9 @@ class TestWhen:
     def test_token_that_is_born_expired_and_cannot_be_refreshed_is_tried(
         self, fake: FakeProvider
     ) -> None:
-        credential, user = credential_at(fake), make_user()
+        credential = credential_at(fake)
         fake.reply(token(expires_in=-5))
-        _, sent = begin(credential, user)
-        query = {"code": ["c"], "state": [sent["state"]]}
-        oauth.finish_authorization(query, user=user, session_key=SESSION)
+        authorize(credential)
 
         assert oauth.usable_token(credential.pk).access_token == "fresh-token"
         assert "expired already" in oauth.sentence(stored().warning)
@@ -771,11 +766,8 @@ class TestEndOfTheGrant:
     def test_end_of_a_new_grant_is_told_once_a_refresh_has_shown_it(
         self, fake: FakeProvider, fields: dict[str, int], moves: bool
     ) -> None:
-        credential, user = credential_at(fake), make_user()
         fake.reply(token(refresh_token="r", **fields))
-        _, sent = begin(credential, user)
-        query = {"code": ["c"], "state": [sent["state"]]}
-        oauth.finish_authorization(query, user=user, session_key=SESSION)
+        authorize(credential_at(fake))
 
         assert stored().refresh_end_moves is moves
 
@@ -1163,9 +1155,8 @@ class TestTogether:
 
     def test_lost_answer_of_a_rotating_provider_needs_a_person(self, provider: Provider) -> None:
         """F30: the provider rotated the token and the answer never came."""
-        credential, user = make_credential(provider), make_user()
-        callback = answer_consent(begin(credential, user)[0])
-        oauth.finish_authorization(query_of(callback), user=user, session_key=SESSION)
+        credential = make_credential(provider)
+        connect(credential)
         provider.fault(status=502, after=True)
         later = timezone.now() + HOUR
 
@@ -1181,8 +1172,7 @@ class TestTogether:
     def test_grant_is_regained(self, provider: Provider) -> None:
         credential, user = make_credential(provider), make_user()
         for _ in range(2):
-            callback = answer_consent(begin(credential, user)[0])
-            oauth.finish_authorization(query_of(callback), user=user, session_key=SESSION)
+            connect(credential, user)
             later = timezone.now() + HOUR
             assert oauth.usable_token(credential.pk, now=later).access_token
             provider.revoke_grants()

@@ -1,14 +1,13 @@
 """What the last failure at the provider means, and the check before a person is sent there."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.conf import LazySettings
 from django.contrib.auth import get_user_model
 
-from tests.oauth_fakes import Asked, FakeProvider, Reply, fake_provider
+from tests.oauth_fakes import Asked, FakeProvider, Reply
 from tests.oauth_rows import (
     SESSION,
     begin,
@@ -244,12 +243,6 @@ def test_token_that_does_not_end_needs_no_refresh_token(fields: dict[str, Any]) 
     assert code(credential) == ""
 
 
-@pytest.fixture
-def fake() -> Iterator[FakeProvider]:
-    with fake_provider() as running:
-        yield running
-
-
 def credential_at(fake: FakeProvider, **fields: Any) -> Credential:
     return make_credential(
         **{"auth_url": f"{fake.url}/authorize", "token_url": fake.token_url, **fields}
@@ -329,6 +322,13 @@ def test_page_or_redirect_to_a_login_is_well(fake: FakeProvider, reply: Reply, w
 
     assert found["auth_url"].severity == "ok"
     assert words in found["auth_url"].message
+
+
+@pytest.mark.parametrize("location", ["https://[login/", "https://[v9]/", "https:///x", "urn:x"])
+def test_a_redirect_to_what_is_no_address_is_no_page(fake: FakeProvider, location: str) -> None:
+    fake.reply(Reply(status=302, headers={"Location": location}), REFUSAL)
+
+    assert problems(credential_at(fake))["auth_url"].startswith("Answered 302 instead of a page.")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, IntEnum
-from types import MappingProxyType, SimpleNamespace
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from webhooks import catalogue, payloads
+from webhooks.models import Webhook
 from webhooks.payloads import DocumentError, Rendered
 from webhooks.payloads.document import MAX_DEPTH
 from webhooks.payloads.variables import date_writer
@@ -38,7 +39,7 @@ def build(payload: Any, **changes: Any) -> bytes:
 def render(
     document: bytes, *, url: str = "https://crm.example.com/in", attempt: int = 1, **changes: Any
 ) -> Rendered:
-    made = payloads.compile_request(webhook(**changes), url)
+    made = payloads.compile_request(Webhook(**changes), url)
     if made is None:
         return Rendered(url=url, body=document, content_type="application/json")
     return made(document, attempt)
@@ -331,23 +332,10 @@ def test_a_number_beyond_floats_is_refused_when_the_document_is_made() -> None:
 # The request
 
 
-def webhook(**changes: Any) -> Any:
-    fields = {
-        "method": "POST",
-        "body_format": "json",
-        "date_format": "iso8601",
-        "time_zone": "UTC",
-        "uses_older_names": False,
-        "parameters": [],
-        "body_template": "",
-    }
-    return SimpleNamespace(**fields | changes)
-
-
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 def test_a_json_request_carries_the_documents_bytes(method: str) -> None:
     document = build({"amount": 1.0, "small": 1e-7, "n": -0.0, "title": "я\u2028</script>"})
-    assert payloads.compile_request(webhook(method=method), "https://crm.example.com/in") is None
+    assert payloads.compile_request(Webhook(method=method), "https://crm.example.com/in") is None
     # Rendered all the same, it is the same.
     rendered = render(document, method=method, parameters=[{"name": "", "variable": "*"}])
     assert rendered == Rendered(

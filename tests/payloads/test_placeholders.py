@@ -1,7 +1,6 @@
 """A JSON body with places: always valid JSON, and mistakes named by line and column."""
 
 import json
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from webhooks import payloads
+from webhooks.models import Webhook
 
 FIELDS = {
     "event": "call.incoming.after",
@@ -22,16 +22,9 @@ FIELDS = {
 
 
 def written(template: str, fields: dict[str, Any] | None = None, **changes: Any) -> str:
-    webhook = {
-        "method": "POST",
-        "body_format": "json",
-        "date_format": "iso8601",
-        "time_zone": "UTC",
-        "uses_older_names": False,
-        "parameters": [{"name": "unused", "value": ""}],
-        "body_template": template,
-    }
-    render = payloads.compile_request(SimpleNamespace(**webhook | changes), "https://crm.test/")
+    unused = [{"name": "unused", "value": ""}]
+    webhook = Webhook(parameters=unused, body_template=template, **changes)
+    render = payloads.compile_request(webhook, "https://crm.test/")
     assert render is not None
     sent = render(json.dumps(FIELDS if fields is None else fields).encode(), 2)
     assert sent.content_type == "application/json"

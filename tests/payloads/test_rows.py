@@ -1,7 +1,6 @@
 """Parameters as rows: names as paths, values of the event or of their own, in each format."""
 
 import json
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -10,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from webhooks import payloads
+from webhooks.models import Webhook
 from webhooks.payloads import MappingError, Violation
 from webhooks.payloads.paths import escape, parse_path, spell
 
@@ -31,16 +31,8 @@ DOCUMENT = json.dumps(
 
 
 def request(rows: list[dict[str, Any]], *, attempt: int = 1, **changes: Any) -> payloads.Rendered:
-    fields = {
-        "method": "POST",
-        "body_format": "json",
-        "date_format": "iso8601",
-        "time_zone": "UTC",
-        "uses_older_names": False,
-        "parameters": rows,
-        "body_template": "",
-    }
-    render = payloads.compile_request(SimpleNamespace(**fields | changes), "https://crm.test/in")
+    webhook = Webhook(parameters=rows, **changes)
+    render = payloads.compile_request(webhook, "https://crm.test/in")
     assert render is not None
     return render(DOCUMENT, attempt)
 
@@ -306,15 +298,7 @@ def test_forms_and_queries_send_names_as_they_are_and_may_repeat_them(method: st
 
 def test_a_query_keeps_what_the_address_has_already() -> None:
     rows = [{"name": "b", "value": "2"}]
-    webhook = SimpleNamespace(
-        method="POST",
-        body_format="query",
-        date_format="iso8601",
-        time_zone="UTC",
-        uses_older_names=False,
-        parameters=rows,
-        body_template="",
-    )
+    webhook = Webhook(body_format="query", parameters=rows)
     render = payloads.compile_request(webhook, "https://crm.test/in?a=1")
     assert render is not None
     sent = render(DOCUMENT, 1)

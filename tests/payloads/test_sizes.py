@@ -2,13 +2,13 @@
 
 import json
 import tracemalloc
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pytest_django import Settings
 
 from webhooks import payloads
+from webhooks.models import Webhook
 from webhooks.payloads import BodyTooLargeError
 
 URL = "https://crm.test/in"
@@ -21,21 +21,8 @@ def small(settings: Settings) -> None:
     settings.WEBHOOKS_MAX_BODY_BYTES = LIMIT
 
 
-def webhook(**changes: Any) -> Any:
-    fields = {
-        "method": "POST",
-        "body_format": "json",
-        "date_format": "iso8601",
-        "time_zone": "UTC",
-        "uses_older_names": False,
-        "parameters": [],
-        "body_template": "",
-    }
-    return SimpleNamespace(**fields | changes)
-
-
 def body(value: object, **changes: Any) -> bytes:
-    render = payloads.compile_request(webhook(**changes), URL)
+    render = payloads.compile_request(Webhook(**changes), URL)
     assert render is not None
     return render(json.dumps({"event": "x", "userfield": value}).encode(), 1).body
 
@@ -79,7 +66,7 @@ def test_a_body_that_is_too_large_is_not_made(way: str) -> None:
 @pytest.mark.parametrize("way", [way for way in WAYS if way != "every variable of a form"])
 def test_a_body_that_is_too_large_takes_no_more_memory_than_one_that_is_not(way: str) -> None:
     large = "Ї" * 1_000_000
-    render = payloads.compile_request(webhook(**WAYS[way]), URL)
+    render = payloads.compile_request(Webhook(**WAYS[way]), URL)
     assert render is not None
     document = json.dumps({"event": "x", "userfield": large}, ensure_ascii=False).encode()
     tracemalloc.start()

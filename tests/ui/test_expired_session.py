@@ -10,18 +10,13 @@ from django.urls import reverse
 
 from tests.factories import make_webhook
 from tests.ui.webhook_form.test_forms import BASIC, posted
-from tests.ui.webhook_form.test_views import CREATE, draft_of, edit_url, logged_in
+from tests.ui.webhook_form.test_views import CREATE, draft_of, edit_url
 from webhooks.models import Webhook
 from webhooks.security.browser_sessions import SessionStore
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 SESSION = "/integrations/webhooks/session/"
-
-
-@pytest.fixture
-def browser() -> Client:
-    return logged_in(is_superuser=True)
 
 
 def opened(browser: Client, url: str) -> str:

@@ -43,7 +43,7 @@ _FIELDS = frozenset({"type", "payload", "idempotency_key", "occurred_at"})
 # How exact "last used" is; a write for each request would be the API's slowest part.
 _LAST_USED_STEP = timedelta(minutes=1)
 # How long a key is good that was revoked meanwhile, and how many are remembered. One in use is
-# looked up again after half the time, when nobody waits for it.
+# looked up again after half the time, when no request waits for it.
 _KEY_SECONDS = 1.0
 _MAX_KEYS = 1000
 # A client that the database could not serve tries again after these seconds.

@@ -362,8 +362,10 @@ def _finish(request: CurlRequest) -> None:
         request.url = f"https://{request.url}"
         request.notes.append(_("The address had no scheme; https:// was put before it."))
     _take_login_of_address(request)
+    address, mark, fragment = request.url.partition("#")
     for query in request.queries:
-        request.url += ("&" if "?" in request.url else "?") + query
+        address += ("&" if "?" in address else "?") + query
+    request.url = f"{address}{mark}{fragment}"
     if not request.method:
         request.method = "POST" if request.data and not request.is_in_query else "GET"
     for name, value in request.implied.items():

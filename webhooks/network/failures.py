@@ -4,6 +4,7 @@ What is stored is the code and the parameters; SENTENCES makes the sentence when
 error says in `permanent` whether another try can help.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import ClassVar, NamedTuple
 
@@ -134,6 +135,8 @@ _TLS_ERRORS = frozenset(
 )
 # CURLE_TOO_LARGE has no name in pycurl.
 _TOO_LARGE = 100
+# What libcurl quotes after these words is the setting, with the proxy's login in it.
+_QUOTED_PROXY = re.compile(r"(Unsupported proxy \w+).*", re.DOTALL)
 _PROTOCOL_ERRORS = frozenset(
     {
         pycurl.E_UNSUPPORTED_PROTOCOL,
@@ -169,7 +172,7 @@ def classify(
         return Failure(PROTOCOL, "header_too_long", {})
     if number in _PROTOCOL_ERRORS or (is_read and number == pycurl.E_RECV_ERROR):
         return Failure(PROTOCOL, "broken_answer", {"reason": message})
-    params: Params = {"host": host, "reason": message}
+    params: Params = {"host": host, "reason": _QUOTED_PROXY.sub(r"\1", message)}
     if number in _TLS_ERRORS:
         return Failure(TLS, "tls", params)
     if number == pycurl.E_COULDNT_CONNECT:

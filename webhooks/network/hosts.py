@@ -35,12 +35,17 @@ _KNOWN_SECONDS = 60
 def ascii_host(text: str) -> tuple[str, bool]:
     """Return the host in its one spelling, and whether it is an address. Errors: UnsafeURLError."""
     labels = [_ascii_label(label) for label in text.removesuffix(".").split(".")]
-    if text.startswith("[") or _NUMBER.fullmatch(labels[-1]):
+    if text.startswith("[") or _NUMBER.fullmatch(labels[-1]) or _is_foreign_number(labels[-1]):
         return _canonical_literal(text), True
     host = ".".join(labels)
     if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
         raise UnsafeURLError(blocked("host_name", name=text))
     return host, False
+
+
+def _is_foreign_number(label: str) -> bool:
+    """Return whether a label is a number in the digits of another script, which no name ends in."""
+    return label.startswith("xn--") and idna.ulabel(label).isdecimal()
 
 
 def bare_address(text: str) -> Failure | None:

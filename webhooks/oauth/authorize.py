@@ -116,10 +116,11 @@ def authorization_url(
     """Return the address of RFC 6749 section 4.1.1. Errors: MisconfiguredError, ValueError."""
     endpoints.check_callback_url(redirect_uri)
     endpoints.checked_endpoint(credential.token_url, "token_url")
-    endpoints.checked_endpoint(credential.auth_url, "auth_url")
+    target = endpoints.checked_endpoint(credential.auth_url, "auth_url")
     if not credential.client_id:
         raise MisconfiguredError(stored("missing_field", field="client_id"))
-    parts = urlsplit(credential.auth_url)
+    # In ASCII, as the guard reads it: a redirect would percent-encode the letters of a host.
+    parts = urlsplit(target.url)
     own = parse_qsl(parts.query, keep_blank_values=True)
     parameters.check_query(own, "auth_url")
     extra = parameters.extra_of(credential, "authorization")

@@ -80,7 +80,7 @@ def discover(
     # People paste the address of the document itself, which may have the issuer's path at its end.
     issuer = _WELL_KNOWN.sub("", issuer.strip(), count=1)
     target = checked_endpoint(issuer, "issuer")
-    if urlsplit(target.url).query:
+    if "?" in target.url:
         raise MisconfiguredError(_("An issuer has no query (?)."))
     problem = ""
     for url in _addresses(issuer):

@@ -1,7 +1,6 @@
 """The addresses of an authorization: which may be used, and which tokens belong to them."""
 
 import hashlib
-import ipaddress
 import json
 from typing import Any
 
@@ -9,7 +8,14 @@ from django.conf import settings
 from django.urls import reverse
 
 from webhooks import network
-from webhooks.models import AuthorizationType, Credential, GrantType, may_be_sent_to, origin_of
+from webhooks.models import (
+    AuthorizationType,
+    Credential,
+    GrantType,
+    is_plain_http,
+    may_be_sent_to,
+    origin_of,
+)
 from webhooks.oauth.errors import MisconfiguredError, reason_of, stored
 
 # Its path. Not by `reverse`, which reads every address of the site and so loads all screens: half a
@@ -27,7 +33,7 @@ def check_callback_url(url: str) -> None:
     allowed = _callback_urls()
     if url and url not in allowed:
         raise MisconfiguredError(stored("callback_elsewhere", urls=", ".join(allowed)))
-    if not _is_safe(network.parse_url(url or allowed[0])):
+    if is_plain_http(network.parse_url(url or allowed[0]).url):
         raise MisconfiguredError(stored("callback_no_tls"))
 
 
@@ -59,7 +65,7 @@ def checked_endpoint(url: str, field: str, *, may_have_fragment: bool = False) -
         raise MisconfiguredError(message) from error
     if "#" in url and not may_have_fragment:
         raise MisconfiguredError(stored("has_fragment", field=field))
-    if not _is_safe(target):
+    if is_plain_http(target.url):
         raise MisconfiguredError(stored("no_tls", field=field))
     return target
 
@@ -69,17 +75,6 @@ def check_secrets(credential: Credential, url: str) -> None:
     for field in credential.secrets_used:
         if not may_be_sent_to(credential, url, field):
             raise MisconfiguredError(stored("secret_elsewhere", field=field, origin=origin_of(url)))
-
-
-def _is_safe(target: network.Target) -> bool:
-    return target.scheme == "https" or is_loopback(target.host)
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def fingerprint(credential: Credential, receiver_url: str) -> str:

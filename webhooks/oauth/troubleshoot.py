@@ -246,10 +246,15 @@ def _check_auth_url(credential: Credential) -> str:
         # Another field is wrong and says so itself.
         url = target.url
     page = _get(url)
-    location = urljoin(url, page.location) if page.location else ""
+    try:
+        location = urljoin(url, page.location) if page.location else ""
+        login_host = urlsplit(location).hostname or ""
+    except ValueError:
+        location = login_host = ""
     if location.startswith(redirect_uri):
         return _judge_answer(credential, dict(parse_qsl(urlsplit(location).query)), redirect_uri)
-    if page.status in _NO_PAGE or page.status >= 500:
+    leads_nowhere = bool(page.location) and not login_host
+    if page.status in _NO_PAGE or page.status >= 500 or leads_nowhere:
         raise MisconfiguredError(_("Answered %d instead of a page. Copy the address from the "
                               "provider's documentation.") % page.status)  # fmt: skip
     if page.is_data:
@@ -259,8 +264,7 @@ def _check_auth_url(credential: Credential) -> str:
     if page.status >= 400 or "error" in urlsplit(location).path.lower():
         _doubt_page(page, redirect_uri)
     if location:
-        host = exchange_log.clean(urlsplit(location).hostname or "", limit=100)
-        return _("Leads on to %s, where you log in.") % host
+        return _("Leads on to %s, where you log in.") % exchange_log.clean(login_host, limit=100)
     return _("Shows a page, where you log in and approve.")
 
 

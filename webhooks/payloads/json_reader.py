@@ -86,7 +86,7 @@ def _mistake_of(text: str) -> str:
     """Return the first mistake with its line and column; nothing for a text that is too long."""
     if len(text) <= _MAX_EXPLAINED:
         try:
-            parse(text, has_places=False)
+            parse(text, has_placeholders=False)
         except MappingError as found:
             return found.problems[0].sentence
     return ""
@@ -150,11 +150,11 @@ def problem_at(text: str, position: int, sentence: str) -> Violation:
     return Violation(sentence=where, field="body_template", line=line, column=column)
 
 
-def parse(text: str, *, has_places: bool = True) -> Node:
+def parse(text: str, *, has_placeholders: bool = True) -> Node:
     """Return the document as a tree; raise MappingError with the position of the mistake."""
-    reader = _Reader(text, has_places=has_places)
+    reader = _Reader(text, has_placeholders=has_placeholders)
     position = reader.skip(0)
-    if position == len(text) and has_places:
+    if position == len(text) and has_placeholders:
         reader.fail(position, _('Write a JSON document, for example {"id": "{{ call_id }}"}.'))
     node, position = reader.value(position, 1)
     position = reader.skip(position)
@@ -166,9 +166,9 @@ def parse(text: str, *, has_places: bool = True) -> Node:
 class _Reader:
     """A recursive descent over one text; every method takes and returns a position."""
 
-    def __init__(self, text: str, *, has_places: bool) -> None:
+    def __init__(self, text: str, *, has_placeholders: bool) -> None:
         self._text = text
-        self._has_places = has_places
+        self._has_placeholders = has_placeholders
 
     def skip(self, position: int) -> int:
         found = _SPACE.match(self._text, position)
@@ -180,8 +180,8 @@ class _Reader:
     def value(self, position: int, depth: int) -> tuple[Node, int]:
         if depth > MAX_DEPTH:
             self.fail(position, str(_too_deep()))
-        if self._has_places and self._text.startswith("{{", position):
-            self._fail_at_bare_place(position)
+        if self._has_placeholders and self._text.startswith("{{", position):
+            self._fail_at_bare_placeholder(position)
         first = self._text[position : position + 1]
         if first == "{":
             return self._object(position, depth)
@@ -267,7 +267,7 @@ class _Reader:
             )
         self.fail(error.pos, _('After a backslash comes one of " \\ / b f n r t or u0000.'))
 
-    def _fail_at_bare_place(self, position: int) -> NoReturn:
+    def _fail_at_bare_placeholder(self, position: int) -> NoReturn:
         end = self._text.find("}}", position)
         place = self._text[position : end + 2] if 0 < end < position + 100 else "{{ … }}"
         self.fail(

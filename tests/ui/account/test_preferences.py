@@ -14,7 +14,6 @@ from django.utils import timezone, translation
 
 from tests.factories import make_delivery, make_webhook
 from tests.people import without_layout
-from tests.ui.webhook_form.test_views import logged_in
 from webhooks.middleware import reader_time_zone
 from webhooks.models import Delivery
 from webhooks.templatetags import interface
@@ -23,11 +22,6 @@ from webhooks.ui.account import time_zone
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 PAGE = "/integrations/webhooks/time-zone/"
-
-
-@pytest.fixture
-def browser() -> Client:
-    return logged_in(is_superuser=True)
 
 
 def zone_of(cookies: dict[str, str]) -> str:

@@ -5,7 +5,6 @@ from django.core import mail
 from django.test import Client
 from django.urls import reverse
 
-from tests.people import logged_in
 from tests.sandbox import Receiver
 from webhooks import network
 from webhooks.models import AlertChannel, AuditEntry
@@ -13,11 +12,6 @@ from webhooks.models import AlertChannel, AuditEntry
 pytestmark = pytest.mark.django_db
 
 ALERTS = reverse("webhooks:alerts")
-
-
-@pytest.fixture
-def browser() -> Client:
-    return logged_in(is_superuser=True)
 
 
 def add(browser: Client, kind: str, **fields: str) -> AlertChannel:

@@ -11,16 +11,10 @@ from tests.factories import deliver_all, make_delivery
 from tests.oauth_rows import make_token, make_webhook
 from tests.sandbox import Provider, Receiver, answer_consent
 from tests.ui.webhook_form.test_token_views import come_back
-from tests.ui.webhook_form.test_views import logged_in
 from webhooks.models import AuditEntry, OAuthToken, TokenState, Webhook
 
 pytestmark = pytest.mark.django_db
 PAGE = reverse("webhooks:grants")
-
-
-@pytest.fixture
-def browser() -> Client:
-    return logged_in(is_superuser=True)
 
 
 def ended(provider: Provider, person: Any, count: int, **fields: Any) -> list[Webhook]:

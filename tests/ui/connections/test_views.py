@@ -36,11 +36,6 @@ BASIC = {"authorization_type": "basic", "basic_login": "shared", "basic_password
 OWN_BASIC = {"authorization_type": "basic", "basic_login": "demo", "basic_password": "pass word "}
 
 
-@pytest.fixture
-def browser() -> Client:
-    return logged_in(is_superuser=True)
-
-
 def fields(**overrides: Any) -> dict[str, Any]:
     """Return what a browser sends for a new connection with a login."""
     data = {"name": "CRM login", "allowed_hosts": LOCAL, "draft": "", **BASIC, **overrides}
@@ -593,52 +588,6 @@ def test_only_own_credentials_become_a_connection(browser: Client) -> None:
 # ---- Permissions ------------------------------------------------------------------------------
 
 
-@pytest.mark.once
-@pytest.mark.parametrize(
-    ("method", "name", "permissions"),
-    [
-        ("get", "connections", {"view_connection"}),
-        ("get", "connection_panel", {"view_connection"}),
-        ("get", "connection_create", {"add_connection"}),
-        ("post", "connection_create", {"add_connection"}),
-        ("get", "connection_edit", {"change_connection"}),
-        ("post", "connection_edit", {"change_connection"}),
-        ("get", "connection_delete", {"delete_connection"}),
-        ("post", "connection_delete", {"delete_connection"}),
-        ("post", "save_as_connection", {"change_webhook", "add_connection"}),
-        ("post", "authorize", {"authorize_webhook"}),
-        ("post", "refresh_token", {"authorize_webhook"}),
-        ("post", "clear_token", {"authorize_webhook"}),
-    ],
-)
-def test_each_address_asks_for_exactly_its_permissions(
-    method: str, name: str, permissions: set[str]
-) -> None:
-    connection = make_oauth_connection()
-    pk = make_webhook(**OWN_BASIC).pk if name == "save_as_connection" else connection.pk
-    takes_none = name in ("connections", "connection_panel", "connection_create")
-    address = reverse(f"webhooks:{name}", args=[] if takes_none else [pk])
-    assert Client().generic(method.upper(), address).status_code == 302
-    everything = {
-        f"{verb}_{model}"
-        for verb in ("view", "add", "change", "delete")
-        for model in ("webhook", "connection")
-    } | {"authorize_webhook", "test_webhook", "view_payload"}
-    browser = logged_in()
-    user = Webhook._meta.get_field("created_by").remote_field.model.objects.get()
-    for missing in permissions:
-        grant(user, everything - {missing})
-        assert getattr(browser, method)(address).status_code == 403
-    grant(user, permissions)
-    assert getattr(browser, method)(address).status_code in (200, 302, 303)
-
-
-def grant(user: Any, codenames: set[str]) -> None:
-    permissions = user.user_permissions.model.objects.filter(codename__in=codenames)
-    assert len(permissions) == len(codenames)
-    user.user_permissions.set(permissions)
-
-
 def test_the_form_of_a_connection_is_saved_only_by_who_may_change_connections(
     provider: Provider,
 ) -> None:
@@ -649,18 +598,6 @@ def test_the_form_of_a_connection_is_saved_only_by_who_may_change_connections(
     assert browser.post(address, data).status_code == 403
     connection.refresh_from_db()
     assert connection.allowed_hosts == [LOCAL]
-
-
-@pytest.mark.parametrize("name", ["connection_edit", "connection_delete"])
-def test_a_webhook_has_no_page_of_a_connection(browser: Client, name: str) -> None:
-    address = reverse(f"webhooks:{name}", args=[make_webhook().pk])
-    assert browser.get(address).status_code == 404
-
-
-@pytest.mark.parametrize("name", ["detail", "edit", "delete"])
-def test_a_connection_has_no_page_of_a_webhook(browser: Client, name: str) -> None:
-    address = reverse(f"webhooks:{name}", args=[make_connection().pk])
-    assert browser.get(address).status_code == 404
 
 
 def test_the_webhooks_of_the_admin_are_no_connections() -> None:

@@ -8,20 +8,18 @@ from urllib.parse import urlencode
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
-from tests.log_rows import mixed_log, settle
+from tests.log_rows import make_attempt, mixed_log, settle
 from tests.people import logged_in
 from webhooks import events
 from webhooks.delivery_log import query as log_query
 from webhooks.delivery_log.charts import ResultKind
 from webhooks.models import (
     Action,
-    Attempt,
     AuditEntry,
     Delivery,
     Event,
@@ -53,28 +51,6 @@ def shown(page: Any) -> list[str]:
     return [row.pk for row in page.context["page"].rows]
 
 
-def attempt_of(delivery: Delivery, number: int = 1, **fields: Any) -> Attempt:
-    given: dict[str, Any] = {
-        "started_at": timezone.now(),
-        "dns_ms": 1.0,
-        "connect_ms": 2.0,
-        "tls_ms": 3.0,
-        "first_byte_ms": 40.0,
-        "total_ms": 50.0,
-        "remote_address": "203.0.113.7",
-        "request_line": "POST https://crm.example/hook?number=380441234567",
-        "request_headers": "Host: crm.example\nAuthorization: Basic ********\nX-Shop: 7",
-        "status_code": 503,
-        "response_headers": "HTTP/1.1 503 Busy\nContent-Type: text/plain",
-        "response_body": b"busy",
-        "response_size": 4,
-        "outcome": Outcome.SERVER_ERROR,
-        "error": "The receiver answered 503.",
-        **fields,
-    }
-    return Attempt.objects.create(delivery=delivery, number=number, **given)
-
-
 def entries() -> list[tuple[str, str, str]]:
     rows = AuditEntry.objects.order_by("pk")
     return [(row.action, row.object_id, row.username) for row in rows]
@@ -97,19 +73,6 @@ def test_the_log_lists_deliveries_of_every_webhook_newest_first(browser: Client)
 def test_the_name_of_an_event_breaks_after_its_dots(browser: Client) -> None:
     make_delivery(make_webhook())
     assert "call.<wbr>incoming.<wbr>after</a>" in browser.get(LOG).text
-
-
-def test_the_log_needs_the_permission_to_see_deliveries() -> None:
-    browser = person("view_webhook")
-    assert browser.get(LOG).status_code == 403
-    get_user_model().objects.get().user_permissions.add(
-        Permission.objects.get(codename="view_delivery")
-    )
-    assert browser.get(LOG).status_code == 200
-
-
-def test_who_is_not_logged_in_is_asked_to() -> None:
-    assert Client().get(LOG)["Location"].startswith("/login/")
 
 
 def test_a_page_of_the_log_costs_few_queries_and_counts_nothing(
@@ -221,7 +184,9 @@ def test_a_look_that_takes_long_says_how_far_it_came_and_goes_on(
 def test_a_deleted_webhook_keeps_its_log(browser: Client) -> None:
     log = mixed_log()
     shop = Webhook.objects.get(name="Shop")
+    assert f'<option value="{shop.pk}"' in browser.get(LOG).text
     events.delete(shop)
+    assert f'<option value="{shop.pk}"' not in browser.get(LOG).text
     page = browser.get(LOG, {"webhook": shop.pk})
     assert shown(page) == [log["sms"].pk]
     assert f'<option value="{shop.pk}" selected' in page.text
@@ -316,8 +281,8 @@ def test_the_head_of_the_log_says_how_far_behind_the_engine_is(browser: Client) 
 
 def test_a_delivery_shows_its_attempts_with_request_response_and_timing(browser: Client) -> None:
     delivery = settle(make_delivery(make_webhook(name="CRM")), outcome=Outcome.SERVER_ERROR)
-    attempt_of(delivery)
-    attempt_of(delivery, 2, status_code=None, outcome=Outcome.TIMEOUT, error="No answer.")
+    make_attempt(delivery)
+    make_attempt(delivery, 2, status_code=None, outcome=Outcome.TIMEOUT, error="No answer.")
     text = browser.get(page_of(delivery)).text
     for part in (
         "Attempt 1", "Attempt 2", "number=380441234567", "crm.example", "203.0.113.7",
@@ -326,6 +291,7 @@ def test_a_delivery_shows_its_attempts_with_request_response_and_timing(browser:
         "Copy as cURL", "What changed since attempt 1", "HTTP/1.1 503 Busy",
     ):  # fmt: skip
         assert part in text, part
+    assert '<rect class="timing-wait" x="12.00" y="0" width="68.00"' in text
 
 
 def test_a_delivery_costs_few_queries_however_many_attempts_it_had(
@@ -334,7 +300,7 @@ def test_a_delivery_costs_few_queries_however_many_attempts_it_had(
     browser = person("view_delivery", "view_payload", "test_webhook")
     delivery = settle(make_delivery(make_webhook(client_secret="secret-of-the-client")))
     for number in range(1, 30):
-        attempt_of(delivery, number)
+        make_attempt(delivery, number)
     with django_assert_max_num_queries(15) as queries:
         page = browser.get(page_of(delivery), {"attempt": "3", "against": "1"})
     assert "Attempts 1 and 3 compared" in page.text
@@ -344,13 +310,13 @@ def test_a_delivery_costs_few_queries_however_many_attempts_it_had(
 def test_foreign_text_is_only_ever_text(browser: Client) -> None:
     delivery = settle(make_delivery(make_webhook(name="<b>n</b>"), note="<img src=x>"))
     hostile = b"<script>alert(1)</script>\x1b[31mred\xe2\x80\xae\0"
-    attempt_of(
+    make_attempt(
         delivery,
         error="<i>bad</i>",
         response_headers="X-<u>: <s>\x1b[2J",
         response_body=hostile[:-1],
     )
-    attempt_of(delivery, 2, response_body=hostile, remote_address="<tt>")
+    make_attempt(delivery, 2, response_body=hostile, remote_address="<tt>")
     text = browser.get(page_of(delivery)).text
     markup = "<script>alert", "<img src", "<i>bad", "<u>", "<s>", "<b>n", "\x1b", "\u202e", "\0"
     for one in (*markup, "<tt>"):
@@ -360,28 +326,9 @@ def test_foreign_text_is_only_ever_text(browser: Client) -> None:
     assert '<span class="escape">\\u202e</span>' in text
 
 
-def test_payloads_are_seen_only_with_the_permission() -> None:
-    browser = person("view_delivery", "test_webhook")
-    delivery = settle(make_delivery(make_webhook(), caller="380441234567"))
-    attempt_of(delivery, request_body=b"caller=380441234567", response_body=b"got 380441234567")
-    changed = attempt_of(delivery, 2, request_body=b"380441234567!", response_body=b"380441234567")
-    body = reverse("webhooks:delivery_body", args=[delivery.pk, changed.pk, "response"])
-    edit = page_of(delivery, "delivery_edit")
-    text = browser.get(page_of(delivery)).text
-    assert "380441234567" not in text
-    assert "You have no permission to see payloads" in text
-    assert edit not in text
-    assert browser.get(body).status_code == browser.get(edit).status_code == 403
-    get_user_model().objects.get().user_permissions.add(
-        Permission.objects.get(codename="view_payload")
-    )
-    assert "380441234567" in browser.get(page_of(delivery)).text
-    assert browser.get(body).content == b"380441234567"
-
-
 def test_a_body_is_only_ever_downloaded(browser: Client) -> None:
     delivery = settle(make_delivery(make_webhook()))
-    attempt = attempt_of(delivery, response_body=b"<script>alert(1)</script>")
+    attempt = make_attempt(delivery, response_body=b"<script>alert(1)</script>")
     args = [delivery.pk, attempt.pk, "response"]
     answer = browser.get(reverse("webhooks:delivery_body", args=args))
     assert answer["Content-Type"] == "application/octet-stream"
@@ -389,8 +336,6 @@ def test_a_body_is_only_ever_downloaded(browser: Client) -> None:
     assert answer["X-Content-Type-Options"] == "nosniff"
     request = browser.get(reverse("webhooks:delivery_body", args=[*args[:2], "request"]))
     assert request.content == bytes(delivery.event.payload)
-    for wrong in ([*args[:2], "other"], ["dlv_0", *args[1:]]):
-        assert browser.get(reverse("webhooks:delivery_body", args=wrong)).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -409,11 +354,6 @@ def test_a_sentence_says_what_became_of_a_delivery(
 ) -> None:
     delivery = settle(make_delivery(make_webhook()), status, **fields)
     assert sentence in browser.get(page_of(delivery)).text
-
-
-def test_an_unknown_delivery_is_not_found(browser: Client) -> None:
-    assert browser.get(LOG + "dlv_0/").status_code == 404
-    assert browser.get(LOG + "%00/").status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -444,7 +384,7 @@ def test_whatever_stands_in_the_logs_address_it_answers(
 
 def test_whatever_stands_in_a_deliverys_address_it_answers(browser: Client) -> None:
     delivery = settle(make_delivery(make_webhook()))
-    attempt_of(delivery)
+    make_attempt(delivery)
     for number in ("0", "-1", "99999999999999999999", "\0", "²", "x"):
         assert (
             browser.get(page_of(delivery), {"attempt": number, "against": "1"}).status_code == 200
@@ -512,22 +452,12 @@ def test_resend_and_cancel_move_a_waiting_delivery(browser: Client) -> None:
     assert len(entries()) == 2
 
 
-@pytest.mark.parametrize(
-    ("name", "permission"),
-    [
-        ("delivery_resend", "test_webhook"),
-        ("delivery_cancel", "change_webhook"),
-    ],
-)
-def test_each_step_needs_its_permission_and_a_post(name: str, permission: str) -> None:
+def test_a_page_has_no_button_that_its_reader_may_not_press() -> None:
     delivery = make_delivery(make_webhook())
-    browser = person("view_delivery", "view_webhook")
-    address = page_of(delivery, name)
-    assert f'action="{address}"' not in browser.get(page_of(delivery)).text
-    assert browser.post(address).status_code == 403
-    get_user_model().objects.get().user_permissions.add(Permission.objects.get(codename=permission))
-    assert browser.get(address).status_code == 405
-    assert browser.post(address).status_code == 302
+    page = person("view_delivery", "view_webhook").get(page_of(delivery)).text
+    for name in ("delivery_resend", "delivery_cancel", "delivery_edit"):
+        assert page_of(delivery, name) not in page
+    assert "You have no permission to see payloads" in page
 
 
 def test_nothing_is_sent_to_a_deleted_webhook(browser: Client) -> None:
@@ -610,6 +540,6 @@ def test_a_payload_that_is_no_json_loses_nothing_typed(
 def test_a_request_that_was_kept_in_part_says_how_long_it_was(browser: Client) -> None:
     delivery = make_delivery(make_webhook(name="CRM"))
     headers = "Host: crm.example\nContent-Length: 3000000"
-    attempt_of(delivery, request_headers=headers, request_body=b"n=" + b"a" * 2000)
+    make_attempt(delivery, request_headers=headers, request_body=b"n=" + b"a" * 2000)
     page = browser.get(page_of(delivery))
     assert "First 2,002 bytes of 2.9\xa0MB." in " ".join(page.text.split(" "))

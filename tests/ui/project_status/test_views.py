@@ -11,18 +11,12 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
-from tests.people import logged_in
 from webhooks.delivery.histogram import step_of
 from webhooks.models import Delivery, HourlyCount, OAuthToken, Outcome
 
 pytestmark = pytest.mark.django_db
 
 STATUS = reverse("webhooks:status")
-
-
-@pytest.fixture
-def browser() -> Client:
-    return logged_in(is_superuser=True)
 
 
 def test_a_quiet_site_says_so(browser: Client) -> None:

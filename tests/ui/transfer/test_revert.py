@@ -7,7 +7,6 @@ from django.test import Client
 from django.urls import reverse
 
 from tests.factories import make_webhook
-from tests.people import logged_in
 from webhooks import audit
 from webhooks.models import Action, AuditEntry, Webhook, WebhookVersion
 
@@ -16,11 +15,6 @@ pytestmark = pytest.mark.django_db
 HEADERS = json.dumps(
     [{"name": "X-Key", "value": "hush", "secret": True}, {"name": "X-Team", "value": "a"}]
 )
-
-
-@pytest.fixture
-def browser() -> Client:
-    return logged_in(is_superuser=True)
 
 
 def changed(webhook: Webhook, **fields: object) -> None:

@@ -8,7 +8,6 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tests.factories import make_credential, make_webhook
-from tests.people import logged_in
 from webhooks import events
 from webhooks.delivery.retention import delete_old_rows
 from webhooks.models import Action, AuditEntry, OAuthToken, Webhook
@@ -16,11 +15,6 @@ from webhooks.models import Action, AuditEntry, OAuthToken, Webhook
 pytestmark = pytest.mark.django_db
 
 TRASH = reverse("webhooks:trash")
-
-
-@pytest.fixture
-def browser() -> Client:
-    return logged_in(is_superuser=True)
 
 
 def deleted(**fields: object) -> Webhook:

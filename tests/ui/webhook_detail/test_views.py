@@ -30,11 +30,6 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def browser() -> Client:
-    return logged_in(is_superuser=True)
-
-
-@pytest.fixture
 def looker() -> Client:
     return logged_in("view_webhook")
 
@@ -266,19 +261,10 @@ def test_the_head_is_cancelled_and_the_next_is_free(browser: Client) -> None:
     assert "no longer waiting" in again.text
 
 
-def test_a_head_is_reached_only_through_its_own_webhook(browser: Client) -> None:
-    _webhook, head = blocked()
-    other = make_webhook(event_types=["deal.*"])
-    for name in ("send_blocking", "cancel_blocking"):
-        assert browser.post(url(name, other, head.pk)).status_code == 404
-        assert browser.get(url(name, other, head.pk)).status_code == 405
-
-
-def test_each_button_of_a_head_asks_for_its_permission(looker: Client) -> None:
+def test_a_head_has_no_button_that_its_reader_may_not_press(looker: Client) -> None:
     webhook, head = blocked()
-    assert url("send_blocking", webhook, head.pk) not in page_of(webhook, looker).text
     for name in ("send_blocking", "cancel_blocking"):
-        assert looker.post(url(name, webhook, head.pk)).status_code == 403
+        assert url(name, webhook, head.pk) not in page_of(webhook, looker).text
 
 
 # ---- Held and parked -------------------------------------------------------------------------

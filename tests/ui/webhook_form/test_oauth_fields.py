@@ -17,6 +17,7 @@ from webhooks.models import (
     TokenState,
     Webhook,
 )
+from webhooks.oauth.endpoints import checked_endpoint
 from webhooks.ui.webhook_form import oauth_fields
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
@@ -145,8 +146,13 @@ def test_what_was_saved_is_shown_and_saves_the_same_again() -> None:
         ("refresh_parameters", "refresh_token=x", "cannot be an extra parameter"),
         ("refresh_url", "http://provider.test/", "provider.test"),
         ("refresh_url", "http://127.0.0.1:9/#part", "fragment"),
+        ("auth_url", "http://127.0.0.1:9/#", "fragment"),
+        ("token_url", "http://127.0.0.1:9/token#", "fragment"),
+        ("token_url", "http://127.0.0.1:9/token?#", "fragment"),
         ("revocation_url", "http://10.0.0.1/revoke", "10.0.0.1"),
         ("issuer", "https://provider.example/?tenant=1", "without ? and #"),
+        ("issuer", "https://provider.example/?", "without ? and #"),
+        ("issuer", "https://provider.example#", "without ? and #"),
         ("issuer", "http://provider.example", "https://"),
         ("resource", "api", "whole address"),
         ("resource", "https://api.example.com/#part", "whole address"),
@@ -164,6 +170,14 @@ def test_what_was_saved_is_shown_and_saves_the_same_again() -> None:
 )
 def test_each_wrong_setting_gets_one_sentence(field: str, value: str, words: str) -> None:
     assert words in error(field, **{**OAUTH, field: value})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2:9", "localhost:9", "LOCALHOST.:9"])
+def test_each_spelling_of_loopback_that_is_opened_needs_no_tls(host: str, settings: Any) -> None:
+    settings.WEBHOOKS_ALLOWED_NETWORKS = ["127.0.0.0/8:9", "[::1]:9"]
+    url = f"http://{host}/token"
+    webhook = saved(**{**OAUTH, "token_url": url, "issuer": f"http://{host}"})
+    assert checked_endpoint(webhook.credential.token_url, "token_url").scheme == "http"
 
 
 def test_another_type_forgives_what_its_settings_hold() -> None:

@@ -1,6 +1,5 @@
 """Discovery, checks, the other client authentication and the flight recorder over HTTP."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +10,7 @@ from django.utils import timezone
 from django.utils.html import escape
 
 from tests.factories import make_delivery
-from tests.oauth_fakes import Asked, FakeProvider, Reply, fake_provider
+from tests.oauth_fakes import Asked, FakeProvider, Reply
 from tests.oauth_rows import make_machine_webhook, make_token, make_webhook
 from tests.sandbox import MACHINE_CLIENT, Provider
 from tests.ui.webhook_form.test_forms import posted
@@ -34,18 +33,6 @@ pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 HTMX = {"HX-Request": "true"}
 FIND = "/integrations/webhooks/oauth/endpoints/"
-TOOLS = ("check_token", "try_authentication", "switch_authentication")
-
-
-@pytest.fixture
-def browser() -> Client:
-    return logged_in(is_superuser=True)
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeProvider]:
-    with fake_provider() as running:
-        yield running
 
 
 def tool(name: str, webhook: Webhook) -> str:
@@ -158,12 +145,6 @@ def test_without_a_script_a_preset_fills_in_by_a_round_trip(
     assert form["auth_url"].value() == "https://accounts.google.com/o/oauth2/v2/auth"
     assert "access_type=offline" in form["authorization_parameters"].value()
     assert oauth.default_callback_url() in page.text
-
-
-def test_only_somebody_who_edits_may_ask_an_issuer(fake: FakeProvider) -> None:
-    assert logged_in("view_webhook").post(FIND, {"issuer": fake.url}).status_code == 403
-    assert Client().post(FIND, {"issuer": fake.url}).status_code == 302
-    assert fake.requests == []
 
 
 # ---- Grants ----------------------------------------------------------------------------------
@@ -328,27 +309,6 @@ def test_an_unknown_way_is_no_way(browser: Client, provider: Provider) -> None:
     webhook = make_webhook(provider)
     answer = browser.post(tool("switch_authentication", webhook), {"client_authentication": "x"})
     assert answer.status_code == 400
-
-
-# ---- Permissions -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", TOOLS)
-def test_the_tools_need_a_post_and_the_permission(name: str, provider: Provider) -> None:
-    webhook = make_webhook(provider)
-    provider.clear_requests()
-    browser = logged_in("change_webhook", "view_webhook")
-    assert browser.get(tool(name, webhook)).status_code == 405
-    assert browser.post(tool(name, webhook)).status_code == 403
-    assert Client().post(tool(name, webhook)).status_code == 302
-    assert provider.token_requests() == []
-
-
-def test_switching_needs_the_permission_to_change(provider: Provider) -> None:
-    webhook = make_webhook(provider)
-    browser = logged_in("authorize_webhook", "view_webhook")
-    data = {"client_authentication": "request_body"}
-    assert browser.post(tool("switch_authentication", webhook), data).status_code == 403
 
 
 def test_a_webhook_without_oauth_has_nothing_to_check(browser: Client) -> None:

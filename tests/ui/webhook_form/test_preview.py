@@ -21,11 +21,6 @@ ROWS = reverse("webhooks:edit_parameters")
 TEMPLATE = {"mode": "template"}
 
 
-@pytest.fixture
-def browser() -> Client:
-    return logged_in(is_superuser=True)
-
-
 def preview(browser: Client, webhook: Webhook | None = None, **typed: Any) -> Any:
     pk = str(webhook.pk) if webhook else ""
     return browser.post(PREVIEW, posted(webhook=pk, **typed), headers={"HX-Request": "true"})
@@ -206,22 +201,11 @@ def test_a_filter_that_refuses_the_event_is_noted(browser: Client) -> None:
     assert "The filter excludes this event" not in preview(browser).text
 
 
-def test_a_preview_needs_the_permission_to_edit() -> None:
-    webhook = make_webhook()
-    browser = logged_in("view_webhook", "view_payload")
-    assert preview(browser).status_code == 403
-    assert preview(browser, webhook).status_code == 403
-    assert browser.post(ROWS, posted()).status_code == 403
-    assert browser.get(PREVIEW).status_code == 405
-
-
 def test_a_preview_costs_few_queries(browser: Client, django_assert_max_num_queries: Any) -> None:
     webhook = make_webhook()
     make_delivery(webhook)
     with django_assert_max_num_queries(12):
         preview(browser, webhook, preview_event="real", event_types=["call.*"])
-    with django_assert_max_num_queries(15):
-        browser.get(edit_url(webhook))
 
 
 def test_what_became_wrong_meanwhile_is_said_and_no_save_is_blamed(browser: Client) -> None:

@@ -10,17 +10,11 @@ from django.utils import timezone
 
 from tests.factories import make_webhook
 from tests.ui.connections.test_views import OAUTH, make_oauth_connection, token_for
-from tests.ui.webhook_form.test_views import logged_in
 from webhooks.models import Credential, Incident, IncidentKind, TokenState, Webhook
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 LOST = "The provider says that the approval was taken back."
-
-
-@pytest.fixture
-def browser() -> Client:
-    return logged_in(is_superuser=True)
 
 
 def page_of(browser: Client, webhook: Webhook) -> str:

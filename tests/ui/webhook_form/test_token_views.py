@@ -29,11 +29,6 @@ pytestmark = [pytest.mark.django_db, pytest.mark.once]
 HTMX = {"HX-Request": "true"}
 
 
-@pytest.fixture
-def browser() -> Client:
-    return logged_in(is_superuser=True)
-
-
 def oauth_fields(provider: Provider, **overrides: Any) -> dict[str, Any]:
     """Return the posted form of a webhook that is registered with the sandbox's provider."""
     return posted(
@@ -122,14 +117,6 @@ def test_only_oauth_webhooks_get_a_token(browser: Client, provider: Provider) ->
     answer = browser.post(authorize_url(webhook))
     assert answer["Location"] == edit_url(webhook) + "#token"
     assert "Choose OAuth 2.0" in browser.get(edit_url(webhook)).text
-
-
-def test_beginning_needs_a_post_and_the_permission(provider: Provider) -> None:
-    webhook = Webhook.objects.create(name="CRM", url="http://127.0.0.1:9/")
-    browser = logged_in("change_webhook", "view_webhook")
-    assert browser.get(authorize_url(webhook)).status_code == 405
-    for name in ("authorize", "refresh_token", "clear_token"):
-        assert browser.post(reverse(f"webhooks:{name}", args=[webhook.pk])).status_code == 403
 
 
 # ---- The callback ----------------------------------------------------------------------------

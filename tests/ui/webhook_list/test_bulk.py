@@ -20,11 +20,6 @@ pytestmark = pytest.mark.django_db
 BULK = reverse("webhooks:bulk")
 
 
-@pytest.fixture
-def browser() -> Client:
-    return logged_in(is_superuser=True)
-
-
 def act(browser: Client, action: str, *webhooks: Webhook, **more: Any) -> Any:
     chosen = [webhook.pk for webhook in webhooks]
     return browser.post(BULK, {"action": action, "webhook": chosen, **more}, follow=True)
@@ -227,12 +222,4 @@ def test_unknown_actions_and_plain_links_are_refused(browser: Client) -> None:
     assert act(browser, "explode", one).status_code == 400
     assert browser.get(BULK).status_code == 405
     assert Client().post(BULK, {"action": "pause", "webhook": one.pk}).status_code == 302
-    assert len(active()) == 3
-
-
-def test_a_forged_post_is_refused() -> None:
-    one, *_rest = make_three()
-    client = Client(enforce_csrf_checks=True)
-    client.force_login(get_user_model().objects.create_superuser("root", password="p"))
-    assert client.post(BULK, {"action": "pause", "webhook": one.pk}).status_code == 403
     assert len(active()) == 3

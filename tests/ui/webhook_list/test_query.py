@@ -9,7 +9,7 @@ from django.test import Client
 from django.utils import timezone
 
 from tests.factories import make_credential, make_delivery, make_many_webhooks, make_webhook
-from tests.ui.webhook_list.test_views import LIST, SECRETS, logged_in, names, token_for
+from tests.ui.webhook_list.test_views import LIST, SECRETS, names, token_for
 from webhooks.delivery.histogram import step_of
 from webhooks.models import (
     Credential,
@@ -26,11 +26,6 @@ from webhooks.ui.webhook_list.context import day_bars
 pytestmark = pytest.mark.django_db
 
 HTMX = {"HX-Request": "true", "HX-Target": "list-results"}
-
-
-@pytest.fixture
-def browser() -> Client:
-    return logged_in(is_superuser=True)
 
 
 @pytest.mark.parametrize("words", ["дзвінки", "ДЗВІНКИ", "Дзвінки з Києва", "києва"])
