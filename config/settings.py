@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import environ
+from django.core.exceptions import ImproperlyConfigured
 
 from config.environment import keep_private
 
@@ -164,6 +165,10 @@ DATABASES = {
     "default": env.db_url("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'webhooks.sqlite3'}")
 }
 _database = DATABASES["default"]
+if "ENGINE" not in _database:
+    raise ImproperlyConfigured(
+        "DATABASE_URL is no address of a database, like postgres://login:password@host/name."
+    )
 if _database["ENGINE"].endswith("sqlite3"):
     keep_private(_database["NAME"])
     # One writer at a time, waiting for its turn; a commit is on disk when it returns.

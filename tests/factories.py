@@ -137,7 +137,7 @@ def run_engine(
 
     engine = Engine(ProcessWakeup(), should_stop, learned)
     engine.run(seconds * 2)
-    assert is_there, f"the engine did not get there in {seconds:.0f} s:\n{_standing()}"
+    assert is_there, f"the engine did not get there in {seconds:.0f} s:\n{_described()}"
     return engine
 
 
@@ -158,7 +158,7 @@ def deliver_all(*, seconds: float = PATIENCE_SECONDS) -> Engine:
     return run_engine(is_settled, seconds=seconds)
 
 
-def _standing() -> str:
+def _described() -> str:
     """Describe every delivery and attempt, for a test that failed."""
     rows = [
         f"{row.pk} {row.status} {row.hold_reason} due {row.next_attempt_at}, "

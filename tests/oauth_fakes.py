@@ -61,8 +61,8 @@ Answerer = Callable[[Asked], Reply]
 class FakeProvider:
     """Answers from a queue; the last reply is given again and again."""
 
-    def __init__(self, server: ThreadingHTTPServer) -> None:
-        self.url = f"http://127.0.0.1:{server.server_address[1]}"
+    def __init__(self, url: str) -> None:
+        self.url = url
         self.token_url = f"{self.url}/token"
         self.requests: list[Asked] = []
         self._replies: deque[Reply | Answerer] = deque([Reply(status=404)])
@@ -85,6 +85,23 @@ def token(**fields: Any) -> Reply:
 
 
 @contextmanager
+def serving(handler: type[BaseHTTPRequestHandler], port: int = 0) -> Iterator[str]:
+    """Serve in threads of this process while the block lasts; yield the URL."""
+    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+    server.daemon_threads = True
+    # A client that gave up must not hold up the test.
+    server.block_on_close = False
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextmanager
 def fake_provider(port: int = 0) -> Iterator[FakeProvider]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -103,19 +120,9 @@ def fake_provider(port: int = 0) -> Iterator[FakeProvider]:
         def log_message(self, format: str, *args: object) -> None:
             """Stay quiet."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    server.daemon_threads = True
-    # A client that gave up must not hold up the test.
-    server.block_on_close = False
-    fake = FakeProvider(server)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
+    with serving(Handler, port) as url:
+        fake = FakeProvider(url)
         yield fake
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def _send(handler: BaseHTTPRequestHandler, reply: Reply) -> None:

@@ -2,21 +2,21 @@
 
 import http.client
 import json
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
 
+from tests.oauth_fakes import serving
 from tests.sandbox import Provider
 
 
 class Proxy:
     """Forwards what is posted to the provider; what is set here is used by one request."""
 
-    def __init__(self, server: ThreadingHTTPServer, provider: Provider) -> None:
-        self.token_url = f"http://127.0.0.1:{server.server_address[1]}/token/"
+    def __init__(self, url: str, provider: Provider) -> None:
+        self.token_url = f"{url}/token/"
         self.provider = urlsplit(provider.url)
         # The refresh tokens that came by, in order.
         self.bodies: list[bytes] = []
@@ -84,15 +84,6 @@ def proxy_to(provider: Provider) -> Iterator[Proxy]:
         def log_message(self, format: str, *args: object) -> None:
             """Stay quiet."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    server.block_on_close = False
-    proxy = Proxy(server, provider)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
+    with serving(Handler) as url:
+        proxy = Proxy(url, provider)
         yield proxy
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

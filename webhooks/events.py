@@ -78,7 +78,7 @@ __all__ = [
 _ROTATION_HOURS = 24
 ENDED = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
 # How long a group waits for another transaction with one of its idempotency keys, and then one
-# event alone or a batch: whoever sends it again waits in one more thread of the web server.
+# event alone or a batch: who sends it again waits in one more thread of the web server.
 _LOCK_TIMEOUT_MS = 500
 _LOCK_TIMEOUT_ALONE_MS = 10_000
 

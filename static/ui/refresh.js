@@ -1,5 +1,5 @@
 // Keeps parts of a page fresh while somebody looks at it.
-//   data-refreshes="4"     sends "refresh" to the part after so many seconds; htmx asks for it anew.
+//   data-refreshes="4"     sends "refresh" to the part after so many seconds; htmx asks for it again.
 //                          The wait grows while nothing changes, and starts over when the tab returns.
 //   data-stops="#part"      a button that stops this and starts it again; aria-pressed says which
 //   data-announces="text"  said politely when a fresh part says something else than the one before

@@ -37,6 +37,6 @@
   });
   // A browser may bring back the choice of an earlier visit.
   addEventListener("pageshow", show);
-  // A panel that htmx drew anew.
+  // A panel that htmx drew again.
   document.addEventListener("htmx:afterSettle", show);
 })();

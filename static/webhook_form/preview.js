@@ -1,4 +1,4 @@
-// Asks for the preview anew when something in the form changed; the next question waits for the
+// Asks for the preview again when something in the form changed; the next question waits for the
 // last answer (hx-sync). Secrets stay in the browser: the preview shows masks anyway.
 // Send test starts with the sample that the preview shows, also after another one is shown.
 //   [data-preview]  the panel   [data-errors="names"]  what is wrong with the fields of one parameter
@@ -53,7 +53,7 @@
   });
   panel.addEventListener("htmx:configRequest", (event) => {
     sent = picker()?.value;
-    // Not when it was wished for: it waits for the last answer, which may draw the event anew.
+    // Not when it was asked for: it waits for the last answer, which may draw the event again.
     asked = snapshot();
     const parameters = event.detail.parameters;
     for (const name of Object.keys(parameters)) if (isSecret(name)) delete parameters[name];
@@ -76,7 +76,7 @@
     timer = setTimeout(refresh, 2000);
   });
   for (const type of ["input", "change", "click"]) document.addEventListener(type, later);
-  // A part of the form that htmx drew anew, or the answer itself.
+  // A part of the form that htmx drew again, or the answer itself.
   document.addEventListener("htmx:afterSettle", () => {
     if (picked && picker()?.querySelector(`option[value="${CSS.escape(picked)}"]`)) {
       picker().value = picked;

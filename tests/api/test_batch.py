@@ -108,6 +108,21 @@ def test_only_the_first_of_many_long_lines_that_are_no_json_are_explained(send: 
     assert answer.json()["results"][-1]["event_id"]
 
 
+def test_only_the_first_of_many_long_lines_with_a_key_twice_are_explained(send: Send) -> None:
+    event = json.dumps({"type": "form.submitted", "payload": {"n": [1] * 5000}})
+    line = event.removesuffix("}") + ', "type": 1}'
+    answer = send(lines(*[line.encode()] * 10), NDJSON)
+    said = [one["error"]["message"] for one in answer.json()["results"]]
+    assert said[0] == f"Line 1, column {len(line) - 9}: “type” is in this object already."
+    assert said[9] == "The key “type” occurs twice in one object."
+
+
+def test_the_types_of_a_batch_are_named_where_it_has_another(send: Send) -> None:
+    answer = send(lines(event()), "application/x-jsonlines")
+    assert answer.status_code == 415
+    assert "application/json, application/x-ndjson" in answer.json()["error"]["message"]
+
+
 def test_where_all_are_wrong_nothing_is_accepted(send: Send) -> None:
     answer = send([{}, {"type": "no.such", "payload": {}}])
     assert answer.status_code == 422

@@ -69,6 +69,7 @@ def error_of(response: Any, status: int) -> dict[str, Any]:
     error: dict[str, Any] = response.json()["error"]
     assert list(error) == ["code", "message", "field"]
     assert error["message"].endswith(".")
+    error["message"].encode()
     return error
 
 
@@ -97,6 +98,16 @@ def test_an_event_is_accepted_with_its_id_and_the_number_of_deliveries(send: Any
 
 def test_the_address_is_the_one_of_the_urlconf() -> None:
     assert reverse("webhooks:api_events") == URL
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+@pytest.mark.parametrize("address", [f"{URL}/", f"{URL}/batch/", f"{URL}/evt_1", "/api/v2/events"])
+def test_another_address_of_the_api_is_refused_as_json(address: str, method: str) -> None:
+    response = Client(enforce_csrf_checks=True).generic(method, address, b"{}")
+    error = error_of(response, 404)
+    assert error["code"] == "not_found"
+    assert URL in error["message"]
 
 
 def test_neither_cookie_nor_session_nor_csrf_token_is_used(send: Any) -> None:

@@ -80,7 +80,9 @@ def test_a_sweep_that_was_not_written_here_is_none(client: Client, value: object
     assert client.get("/readyz").json()["last_sweep"].startswith("none yet")
 
 
-def test_both_take_only_reading_requests(client: Client) -> None:
+def test_both_take_only_reading_requests() -> None:
+    # As every program that sends no token of a form.
+    client = Client(enforce_csrf_checks=True)
     assert [client.post(path).status_code for path in ("/healthz", "/readyz")] == [405, 405]
 
 

@@ -7,6 +7,7 @@ from django.test import Client
 from tests.audit.test_changes import entries, only
 from tests.oauth_fakes import FakeProvider, Reply
 from tests.oauth_rows import make_credential, make_token
+from tests.people import logged_in
 from webhooks import audit, oauth
 from webhooks.models import Action, Credential, Webhook
 
@@ -15,9 +16,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def browser() -> Client:
-    client = Client()
-    client.force_login(get_user_model().objects.create_superuser("olena", password="p"))
-    return client
+    return logged_in(name="olena", is_staff=True, is_superuser=True)
 
 
 def credential_at(fake: FakeProvider) -> Credential:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.delivery.test_engine_oauth import connect, oauth_webhook
+from tests.delivery.test_engine_oauth import oauth_webhook
 from tests.factories import make_delivery, make_webhook, run_engine
+from tests.oauth_rows import connect
 from tests.sandbox import Provider, Receiver
 from tests.security.hostile import answering
 from webhooks.alerts import problems

@@ -31,8 +31,8 @@ def change(world: World) -> None:
     came = [arrival.path for arrival in world.receiver.arrivals]
     check(all(came.count(path) == 10 for path in paths), "something went to the old place")
     check(came.count("/new") == 10, f"{came.count('/new')} came to the new place")
-    check(_count(deleted, Status.CANCELLED) == 10, f"not cancelled: {world.standing()}")
-    check(_count(paused, Status.HELD) == 10, f"not held: {world.standing()}")
+    check(_count(deleted, Status.CANCELLED) == 10, f"not cancelled: {world.described()}")
+    check(_count(paused, Status.HELD) == 10, f"not held: {world.described()}")
     _change_under_load(world)
 
 
@@ -60,7 +60,7 @@ def _change_under_load(world: World) -> None:
     for webhook, status in zip(slow, (Status.HELD, Status.CANCELLED), strict=True):
         found = Delivery.objects.filter(webhook=webhook).exclude(status=Status.SUCCEEDED)
         wrong = found.exclude(status=status).count()
-        check(wrong == 0, f"{wrong} of {webhook} are not {status}: {world.standing()}")
+        check(wrong == 0, f"{wrong} of {webhook} are not {status}: {world.described()}")
     world.settle()
     world.verify(arrives=False)
 

@@ -156,7 +156,7 @@ def _one(world: "World", fault: "Fault", round: int) -> Row:
     except Exception as error:
         result, note = BROKEN, f"{note}; not counted: {error}"
     if result == SURVIVED and (lost or duplicates > world.allowed):
-        result, note = BROKEN, world.standing()
+        result, note = BROKEN, world.described()
     return Row(
         id=fault.id,
         title=fault.title,

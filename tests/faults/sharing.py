@@ -164,15 +164,15 @@ def poison(world: World) -> None:
     world.accept(_publish_poison)
     ends = time.monotonic() + 90
     while not Delivery.objects.filter(status=Status.PARKED).exists():
-        check(time.monotonic() < ends, f"not parked in time: {world.standing()}")
+        check(time.monotonic() < ends, f"not parked in time: {world.described()}")
         world.publish(1)
         time.sleep(0.1)
         if not worker.is_running:
             worker = world.any_worker(environment)
     world.settle()
     found = world.statuses()
-    check(found[Status.PARKED] == 1, f"parked: {world.standing()}")
-    check(found[Status.SUCCEEDED] == world.accepted - 1, f"harmed: {world.standing()}")
+    check(found[Status.PARKED] == 1, f"parked: {world.described()}")
+    check(found[Status.SUCCEEDED] == world.accepted - 1, f"harmed: {world.described()}")
     unknown = Attempt.objects.filter(outcome=Outcome.UNKNOWN)
     # Each was in flight or unwritten when the process died.
     world.allowed = unknown.count()

@@ -153,7 +153,7 @@ def crash_after_rotation(world: World) -> None:
         state = _token(webhook).state
         check(state == TokenState.NEEDS_REAUTHORIZATION, f"the token is {state}")
         _check_untouched(world)
-        check(_connect(webhook) == 100, f"not all released: {world.standing()}")
+        check(_connect(webhook) == 100, f"not all released: {world.described()}")
         world.settle()
     world.notes.append(f"held {seconds:.0f} s after the crash")
     world.verify()
@@ -189,7 +189,7 @@ def provider_trouble(world: World) -> None:
         world.wait(lambda: failed.count() == len(webhooks), 40, "A failure of each provider")
         time.sleep(2)
         pending = world.statuses()[Status.PENDING]
-        check(pending == world.accepted, f"not all wait: {world.standing()}")
+        check(pending == world.accepted, f"not all wait: {world.described()}")
         _check_untouched(world)
         for webhook in webhooks:
             row = _token(webhook)
@@ -230,7 +230,7 @@ def release_held(world: World) -> None:
         ids = world.publish(_HELD)
         world.wait(lambda: _held(webhook) == _HELD, 30, "Holding")
         _check_untouched(world)
-        check(_connect(webhook) == _HELD, f"not all released: {world.standing()}")
+        check(_connect(webhook) == _HELD, f"not all released: {world.described()}")
         world.settle()
     came = world.receiver.arrivals
     check([arrival.event_id for arrival in came] == ids, "not each once and in order")

@@ -199,7 +199,7 @@ class World:
         began = time.monotonic()
         while not _holds(until):
             if time.monotonic() - began > seconds:
-                raise Broken(f"{what} did not happen in {seconds:.0f} s; {self.standing()}")
+                raise Broken(f"{what} did not happen in {seconds:.0f} s; {self.described()}")
             time.sleep(0.05)
         return time.monotonic() - began
 
@@ -214,7 +214,7 @@ class World:
         with fresh_connection():
             return Counter(Delivery.objects.values_list("status", flat=True))
 
-    def standing(self) -> str:
+    def described(self) -> str:
         try:
             found = ", ".join(f"{n} {status}" for status, n in sorted(self.statuses().items()))
         except DatabaseError as error:
@@ -236,16 +236,16 @@ class World:
         """Hold the count: nothing missing, nothing twice beyond what is allowed, equal bytes."""
         found = self.statuses()
         lost = self.lost()
-        check(lost == 0, f"{lost} lost: {self.standing()}")
-        check(found[Status.SENDING] == 0, f"stuck: {self.standing()}")
-        check(found[Status.FAILED] == 0, f"given up: {self.standing()}")
+        check(lost == 0, f"{lost} lost: {self.described()}")
+        check(found[Status.SENDING] == 0, f"stuck: {self.described()}")
+        check(found[Status.FAILED] == 0, f"given up: {self.described()}")
         if arrives:
-            check(found[Status.SUCCEEDED] == self.accepted, f"not all sent: {self.standing()}")
+            check(found[Status.SUCCEEDED] == self.accepted, f"not all sent: {self.described()}")
         check(self.receiver.has_equal_bytes(), "one webhook-id came with different bytes")
         duplicates = self.duplicates()
         check(
             duplicates <= self.allowed,
-            f"{duplicates} duplicates, {self.allowed} allowed: {self.standing()}",
+            f"{duplicates} duplicates, {self.allowed} allowed: {self.described()}",
         )
 
     def lost(self) -> int:

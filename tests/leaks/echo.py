@@ -3,11 +3,12 @@
 import base64
 import html
 import json
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import quote, quote_plus
+
+from tests.oauth_fakes import serving
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -58,15 +59,6 @@ def _spellings(text: str) -> Iterator[str]:
         yield base64.urlsafe_b64encode(data).decode()
 
 
-@contextmanager
-def running_echo() -> Iterator[str]:
+def running_echo() -> AbstractContextManager[str]:
     """Run it in this process; `<url>/anything/<status>` answers with that status."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    return serving(_Handler)

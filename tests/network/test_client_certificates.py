@@ -10,7 +10,7 @@ from tests import oauth_rows
 from tests.factories import deliver_all, make_delivery, make_webhook
 from tests.network.dns import engine_asks_getaddrinfo  # noqa: F401 - a fixture
 from tests.network.test_sockets import HOST, Certificates, Server, certificates, resolve_to  # noqa: F401
-from tests.oauth_fakes import Reply, fake_provider
+from tests.oauth_fakes import FakeProvider, Reply
 from webhooks import events, oauth
 from webhooks.models import GrantType
 from webhooks.network import guard
@@ -96,18 +96,18 @@ def test_a_token_is_fetched_with_the_certificate(
 def test_a_discovered_endpoint_for_certificates_sees_one(
     asking: Asking,
     certificates: Certificates,  # noqa: F811
+    fake: FakeProvider,
 ) -> None:
-    with fake_provider() as fake:
-        document = {
-            "issuer": fake.url,
-            "token_endpoint": fake.token_url,
-            "token_endpoint_auth_methods_supported": ["client_secret_basic", "tls_client_auth"],
-            "mtls_endpoint_aliases": {"token_endpoint": f"https://{HOST}:{asking.port}/mtls"},
-        }
-        fake.reply(Reply(body=document))
-        found = oauth.discover(
-            fake.url, grant=GrantType.CLIENT_CREDENTIALS, authentication="tls_client_auth"
-        )
+    document = {
+        "issuer": fake.url,
+        "token_endpoint": fake.token_url,
+        "token_endpoint_auth_methods_supported": ["client_secret_basic", "tls_client_auth"],
+        "mtls_endpoint_aliases": {"token_endpoint": f"https://{HOST}:{asking.port}/mtls"},
+    }
+    fake.reply(Reply(body=document))
+    found = oauth.discover(
+        fake.url, grant=GrantType.CLIENT_CREDENTIALS, authentication="tls_client_auth"
+    )
     credential = oauth_rows.make_credential(
         **found.fields,
         grant_type="client_credentials",

@@ -412,9 +412,6 @@ class TestAnswer:
         assert answer.result == TokenResult.TRANSIENT
         assert time.monotonic() - started < 6
 
-    def test_total_is_ten_seconds(self) -> None:
-        assert client.TOTAL_SECONDS == 10.0
-
     def test_refused_connection_is_transient(self) -> None:
         answer = refresh(make_credential(token_url="http://127.0.0.1:9/token"))
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.delivery.test_engine_oauth import connect, oauth_webhook
+from tests.delivery.test_engine_oauth import oauth_webhook
 from tests.delivery.test_requests import NOW, a_claim, a_webhook, an_answer
 from tests.factories import deliver_all, make_delivery
+from tests.oauth_rows import connect
 from tests.sandbox import Provider, Receiver
 from webhooks.delivery.auth import BearerAuthorization, QueryAuthorization
 from webhooks.delivery.queue.rows import ATTEMPT_COLUMNS

@@ -290,6 +290,11 @@ def test_json_is_read_strictly(data: bytes, code: str) -> None:
         ('{"a": 1,}', "Line 1, column 8: Remove this comma"),
         ('{"a": 1\n "b": 2}', "Line 2, column 2: A comma is missing before this."),
         ('{"a": {{ b }}}', "A key is text in double quotes"),
+        ('{"a": 1,\n "b": {"c": 2, "c": 3}}', "Line 2, column 16: “c” is in this object already."),
+        ('{"a": 1,\n "b": NaN}', "Line 2, column 7: NaN is not JSON."),
+        ('{"a": [-Infinity]}', "Line 1, column 8: -Infinity is not JSON."),
+        (" " * 70_000 + '{"a": 1, "a": 2}', "The key “a” occurs twice in one object."),
+        (" " * 70_000 + "NaN", "NaN is not JSON."),
         (" " * 70_000 + "{", "look at line 1, column 70002"),
     ],
 )
@@ -298,6 +303,19 @@ def test_a_mistake_in_json_is_said_with_what_to_change(text: str, sentence: str)
         payloads.load_json(text.encode())
     assert sentence in str(raised.value)
     assert "Expecting" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "place"),
+    [
+        ('{"a":\n "ключ'.encode() + b"\xff", "Line 2, column 7"),
+        ("{}".encode("utf-16"), "Line 1, column 1"),
+        (b'\xef\xbb\xbf{"a": "\xe9"}', "Line 1, column 8"),
+    ],
+)
+def test_the_first_byte_that_is_not_utf_8_is_found(data: bytes, place: str) -> None:
+    with pytest.raises(DocumentError, match=f"^{place}: The text is not UTF-8.$"):
+        payloads.load_json(data)
 
 
 def test_a_mistake_in_json_is_said_in_ukrainian_throughout() -> None:

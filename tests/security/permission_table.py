@@ -75,6 +75,7 @@ OPEN = [
     line("language/", ANYONE, 302, 302),
     line("api/v1/events", ANYONE, 405, 401),
     line("api/v1/events/batch", ANYONE, 405, 401),
+    line("api/<path:address>", ANYONE, 404, 404),
     line(f"{P}oauth/keys/<str:uid>.<str:form>", ANYONE, 404, 405),
     # What it answers without a state is the same for everyone: test_views_authorization.
     line(f"{P}oauth/callback/", ANYONE, 303, 405),

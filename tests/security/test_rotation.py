@@ -167,9 +167,15 @@ def test_every_batch_size_reaches_every_row(use_keys: Keys, batch_size: int) -> 
     assert {plain(credential, "basic_password") for credential in webhooks} == {PASSWORD}
 
 
-def test_a_batch_of_no_rows_is_refused() -> None:
-    with pytest.raises(CommandError, match="at least 1"):
-        rotate(batch_size=0)
+@pytest.mark.parametrize("batch_size", [0, -1, 10_001, 10**20])
+def test_a_batch_of_no_rows_or_too_many_is_refused(batch_size: int) -> None:
+    with pytest.raises(CommandError, match="is 1 to 10000"):
+        rotate(batch_size=batch_size)
+
+
+def test_a_database_that_there_is_not_is_refused() -> None:
+    with pytest.raises(CommandError, match="invalid choice: 'nope'"):
+        call_command("rotate_keys", "--database", "nope")
 
 
 def test_a_secret_that_is_changed_meanwhile_is_not_overwritten(use_keys: Keys) -> None:

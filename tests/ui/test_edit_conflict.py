@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-from django.contrib.auth import get_user_model
 from django.test import Client
 from django.urls import reverse
 
 from tests.factories import make_webhook
+from tests.people import logged_in
 from tests.ui.webhook_form.test_forms import OAUTH, posted
 from tests.ui.webhook_form.test_views import draft_of, edit_url
 from webhooks.models import AuditEntry, Credential, Webhook
@@ -17,10 +17,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 @pytest.fixture
 def colleague() -> Client:
-    user = get_user_model().objects.create_superuser("olena", password="p")
-    client = Client()
-    client.force_login(user)
-    return client
+    return logged_in(name="olena", is_superuser=True)
 
 
 @pytest.fixture

@@ -439,8 +439,8 @@ def _mail(about: str, recipients: list[str], subject: str, text: str) -> bool:
     if not recipients:
         return True
     # A line break in a name would end the header, and a mail program obeys control characters.
-    line = decoded_body.escape_unseen(" ".join(subject.split()))
-    message = EmailMessage(line, decoded_body.escape_unseen(text), to=recipients)
+    line = decoded_body.escape_invisible(" ".join(subject.split()))
+    message = EmailMessage(line, decoded_body.escape_invisible(text), to=recipients)
     try:
         message.send()
     except OSError as error:

@@ -43,7 +43,7 @@ _FIELDS = frozenset({"type", "payload", "idempotency_key", "occurred_at"})
 # How exact "last used" is; a write for each request would be the API's slowest part.
 _LAST_USED_STEP = timedelta(minutes=1)
 # How long a key is good that was revoked meanwhile, and how many are remembered. One in use is
-# looked up again after half the time, when nobody waits for it.
+# looked up again after half the time, when no request waits for it.
 _KEY_SECONDS = 1.0
 _MAX_KEYS = 1000
 # A client that the database could not serve tries again after these seconds.
@@ -101,7 +101,8 @@ class RequestError(Exception):
         field: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(str(message))
+        # Half a surrogate pair of what was sent is no text for many a parser of JSON.
+        super().__init__(str(message).encode(errors="backslashreplace").decode())
         self.status = status
         self.code = code
         self.field = field
@@ -152,6 +153,15 @@ def _endpoint(publish: Endpoint) -> Endpoint:
             return RequestError(503, "unavailable", message, headers=headers).answer()
 
     return respond
+
+
+@csrf_exempt
+def not_found(request: HttpRequest, address: str) -> AnswerResponse:
+    """Answer every other address of the API, one with a slash too many for example."""
+    message = _("There is no such address. Send events to %(one)s, and many to %(many)s.")
+    one, many = ENDPOINTS
+    message %= {"one": one, "many": many}
+    return AnswerResponse(RequestError(404, "not_found", message).answer())
 
 
 def as_view(endpoint: Endpoint) -> Callable[[HttpRequest], AnswerResponse]:
@@ -236,7 +246,7 @@ def _wanted(
             wanted.append(_event(_checked(fields), caller))
         except RequestError as error:
             wanted.append(error)
-            if isinstance(part, bytes) and error.code == "not_json":
+            if isinstance(part, bytes) and error.code in ("not_json", "duplicate_key"):
                 left -= len(part)
     return wanted
 
@@ -365,7 +375,8 @@ def _note_use(caller: _Caller) -> None:
 def _check_content_type(request: HttpRequest, *media_types: str) -> str:
     charset = (request.content_params or {}).get("charset", "utf-8").lower()
     if request.content_type not in media_types or charset not in {"utf-8", "utf8"}:
-        message = _("Send JSON in UTF-8: “Content-Type: %s”.") % media_types[0]
+        names = ", ".join(media_types[:2])
+        message = _("Send JSON in UTF-8: “Content-Type: %s”.") % names
         raise RequestError(415, "unsupported_media_type", message)
     if request.META.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         raise RequestError(415, "unsupported_media_type", _("Send the body without compression."))
@@ -423,7 +434,7 @@ def _parse(body: bytes, *, is_explained: bool = True) -> Any:
 
 def _checked(fields: Any) -> dict[str, Any]:
     if not isinstance(fields, dict):
-        raise RequestError(400, "not_object", _("The body is a JSON object."))
+        raise RequestError(400, "not_object", _("An event is a JSON object."))
     if not fields.keys() <= _FIELDS:
         shown = payloads.shown(min(fields.keys() - _FIELDS))
         raise RequestError(422, "unknown_field", _("There is no field “%s”.") % shown, field=shown)

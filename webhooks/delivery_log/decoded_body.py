@@ -28,7 +28,7 @@ _COMPRESSIONS = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress"
 _GZIP_MAGIC = b"\x1f\x8b"
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 # Controls but tab and line feed, marks that turn text around, separators that end some lines.
-_UNSEEN = re.compile(
+_INVISIBLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 # How many characters decide whether a body is text, and the share of controls that makes it binary.
@@ -137,9 +137,9 @@ def indent_json(text: str) -> str:
     return "".join(pieces)
 
 
-def escape_unseen(text: str) -> str:
+def escape_invisible(text: str) -> str:
     """Return a text for a place without markup, such as a mail, with escapes for what hides."""
-    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+    return _INVISIBLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 # ---- Headers ----------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ class AlertChannel(models.Model):
     name = models.CharField(_("Name"), max_length=100)
     # An e-mail address or the id of a Telegram chat.
     recipient = models.CharField(_("Address"), max_length=254, blank=True, default="")
-    # A URL, or the token of a Telegram bot: whoever knows it can post there.
+    # A URL, or the token of a Telegram bot: who knows it can post there.
     secret = SecretField(_("URL"))
     # Without it the form saves no URL over plain http: everybody on the way could post there.
     accepts_plain_http = models.BooleanField(_("Send secrets over plain http"), default=False)

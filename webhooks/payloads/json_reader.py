@@ -34,10 +34,14 @@ def load_json(data: bytes, *, is_explained: bool = True) -> Any:
     try:
         text = data.decode("utf-8-sig")
         return json.loads(text, object_pairs_hook=_unique_pairs, parse_constant=_refuse_constant)
-    except DocumentError:
-        raise
+    except DocumentError as error:
+        # Of a repeated key or NaN, which the parser gives without its place.
+        sentence = (is_explained and _mistake_of(text)) or str(error)
+        raise DocumentError(sentence, code=error.code) from error
     except UnicodeDecodeError as error:
-        raise DocumentError(_("The text is not UTF-8."), code="not_json") from error
+        before = error.object[: error.start].decode()
+        problem = problem_at(before, len(before), _("The text is not UTF-8."))
+        raise DocumentError(problem.sentence, code="not_json") from error
     except json.JSONDecodeError as error:
         sentence = _explain(text, error) if is_explained else _place_of(error)
         raise DocumentError(sentence, code="not_json") from error
@@ -73,12 +77,19 @@ def _too_deep() -> DocumentError:
 
 def _explain(text: str, error: json.JSONDecodeError) -> str:
     """Say what to change, as the JSON body's editor does: the parser speaks to programmers."""
+    if mistake := _mistake_of(text):
+        return _("The text is not JSON. %(problem)s") % {"problem": mistake}
+    return _place_of(error)
+
+
+def _mistake_of(text: str) -> str:
+    """Return the first mistake with its line and column; nothing for a text that is too long."""
     if len(text) <= _MAX_EXPLAINED:
         try:
-            parse(text, has_places=False)
+            parse(text, has_placeholders=False)
         except MappingError as found:
-            return _("The text is not JSON. %(problem)s") % {"problem": found.problems[0].sentence}
-    return _place_of(error)
+            return found.problems[0].sentence
+    return ""
 
 
 def _place_of(error: json.JSONDecodeError) -> str:
@@ -139,11 +150,11 @@ def problem_at(text: str, position: int, sentence: str) -> Violation:
     return Violation(sentence=where, field="body_template", line=line, column=column)
 
 
-def parse(text: str, *, has_places: bool = True) -> Node:
+def parse(text: str, *, has_placeholders: bool = True) -> Node:
     """Return the document as a tree; raise MappingError with the position of the mistake."""
-    reader = _Reader(text, has_places=has_places)
+    reader = _Reader(text, has_placeholders=has_placeholders)
     position = reader.skip(0)
-    if position == len(text) and has_places:
+    if position == len(text) and has_placeholders:
         reader.fail(position, _('Write a JSON document, for example {"id": "{{ call_id }}"}.'))
     node, position = reader.value(position, 1)
     position = reader.skip(position)
@@ -155,9 +166,9 @@ def parse(text: str, *, has_places: bool = True) -> Node:
 class _Reader:
     """A recursive descent over one text; every method takes and returns a position."""
 
-    def __init__(self, text: str, *, has_places: bool) -> None:
+    def __init__(self, text: str, *, has_placeholders: bool) -> None:
         self._text = text
-        self._has_places = has_places
+        self._has_placeholders = has_placeholders
 
     def skip(self, position: int) -> int:
         found = _SPACE.match(self._text, position)
@@ -169,8 +180,8 @@ class _Reader:
     def value(self, position: int, depth: int) -> tuple[Node, int]:
         if depth > MAX_DEPTH:
             self.fail(position, str(_too_deep()))
-        if self._has_places and self._text.startswith("{{", position):
-            self._fail_at_bare_place(position)
+        if self._has_placeholders and self._text.startswith("{{", position):
+            self._fail_at_bare_placeholder(position)
         first = self._text[position : position + 1]
         if first == "{":
             return self._object(position, depth)
@@ -256,7 +267,7 @@ class _Reader:
             )
         self.fail(error.pos, _('After a backslash comes one of " \\ / b f n r t or u0000.'))
 
-    def _fail_at_bare_place(self, position: int) -> NoReturn:
+    def _fail_at_bare_placeholder(self, position: int) -> NoReturn:
         end = self._text.find("}}", position)
         place = self._text[position : end + 2] if 0 < end < position + 100 else "{{ … }}"
         self.fail(
@@ -277,6 +288,8 @@ class _Reader:
             self.fail(position, _("JSON has double quotes only. Replace the single quotes."))
         if typed.lower() in ("true", "false", "null", "none"):
             self.fail(position, _("Write true, false or null in small letters."))
+        if typed in ("NaN", "Infinity", "-Infinity"):
+            self.fail(position, _("%s is not JSON.") % typed)
         if typed.startswith(("//", "/*", "#")):
             self.fail(position, _("JSON has no comments. Remove this one."))
         if typed[0] in ",]}:":

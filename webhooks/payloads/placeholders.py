@@ -1,10 +1,10 @@
-"""A JSON body with `{{ variable }}` places, compiled into pieces of JSON and what goes between.
+"""A JSON body with `{{ variable }}` placeholders, compiled into pieces of JSON and what is between.
 
-A text that is only one place takes the value and its type; places within longer text become text.
+A text that is one placeholder takes the value and its type; within longer text they become text.
 After the name, filters with | between: `iso8601`, `sql`, `unix` (dates), `zone:'Europe/Kyiv'`,
 `text` (as text whatever the type) and `default:…` (what is sent when the event has no value).
 `{{ '{{' }}` writes two braces. Keys are never variable, so the shape of the document is known.
-Nothing is evaluated: a place is looked up, and every value is encoded as JSON.
+Nothing is evaluated: a placeholder is looked up, and every value is encoded as JSON.
 """
 
 import re
@@ -39,9 +39,9 @@ from webhooks.payloads.variables import (
 )
 
 MAX_TEMPLATE_LENGTH = 65_536
-MAX_PLACES = 200
+MAX_PLACEHOLDERS = 200
 _QUOTED = r"'[^']*'|\"[^\"]*\""
-_PLACE = re.compile(r"\{\{((?:" + _QUOTED + r"|(?!\}\}|\{\{)[^'\"])*)\}\}", re.DOTALL)
+_PLACEHOLDER = re.compile(r"\{\{((?:" + _QUOTED + r"|(?!\}\}|\{\{)[^'\"])*)\}\}", re.DOTALL)
 _PART = re.compile(r"(?:" + _QUOTED + r"|[^'\"|])*")
 _DATES = ("iso8601", "sql", "unix")
 
@@ -49,7 +49,7 @@ Render = Callable[[Fields], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Placeholder:
     """One `{{ … }}`; a `literal` stands for itself."""
 
     variable: str = ""
@@ -98,12 +98,12 @@ def template_problems(text: str, known: Collection[str]) -> list[Violation]:
     problems: list[Violation] = []
     count = 0
     for string, is_key in _texts(node):
-        for position, sentence, places in _judge(string, text, known, is_key=is_key):
-            count += places
+        for position, sentence, placeholders in _judge(string, text, known, is_key=is_key):
+            count += placeholders
             if sentence:
                 problems.append(problem_at(text, position, sentence))
-            if count > MAX_PLACES:
-                sentence = _("The JSON body has at most %d variables.") % MAX_PLACES
+            if count > MAX_PLACEHOLDERS:
+                sentence = _("The JSON body has at most %d variables.") % MAX_PLACEHOLDERS
                 return [*problems, Violation(sentence=sentence, field="body_template")]
     if not problems and (sentence := size_problem(_uses(node), fixed_bytes=len(text.encode()))):
         problems.append(Violation(sentence=sentence, field="body_template"))
@@ -114,41 +114,42 @@ def _uses(node: Node) -> Iterator[tuple[str, int]]:
     """Yield each variable with the most bytes that one byte of its value becomes."""
     for string, _is_key in _texts(node):
         parts = list(_split(string.value))
-        for place in [parse_place(content) for _text, content in parts if content is not None]:
-            if place.literal is None:
-                is_whole = len(parts) == 1 and not place.style.is_text
-                yield place.variable, 1 if is_whole else TEXT_WEIGHT
+        contents = [content for _text, content in parts if content is not None]
+        for placeholder in map(parse_placeholder, contents):
+            if placeholder.literal is None:
+                is_whole = len(parts) == 1 and not placeholder.style.is_text
+                yield placeholder.variable, 1 if is_whole else TEXT_WEIGHT
 
 
-def has_place(text: str) -> bool:
-    return bool(_PLACE.search(text))
+def has_placeholder(text: str) -> bool:
+    return bool(_PLACEHOLDER.search(text))
 
 
 def only_variable(text: str) -> str:
-    """Return the variable when a text is one place without filters, else ""."""
-    found = _PLACE.fullmatch(text.strip())
+    """Return the variable when a text is one placeholder without filters, else ""."""
+    found = _PLACEHOLDER.fullmatch(text.strip())
     try:
-        place = parse_place(found[1]) if found else Place()
+        placeholder = parse_placeholder(found[1]) if found else Placeholder()
     except ValueError:
         return ""
-    return place.variable if place.style == AS_THE_WEBHOOK else ""
+    return placeholder.variable if placeholder.style == AS_THE_WEBHOOK else ""
 
 
-def parse_place(content: str) -> Place:
+def parse_placeholder(content: str) -> Placeholder:
     """Return what stands between the braces; raise ValueError with a sentence."""
     parts = [found.strip() for found in _parts(content)]
     source = parts[0]
     if source[:1] in ("'", '"'):
         if len(parts) > 1 or len(source) < 2 or source[-1] != source[0]:
             raise ValueError(_("Text in quotes stands alone between the braces."))
-        return Place(literal=source[1:-1])
+        return Placeholder(literal=source[1:-1])
     options: dict[str, Any] = {}
     for part in parts[1:]:
         for name, value in _filter(part).items():
             if name in options:
                 raise ValueError(_("“%s” sets again what a filter before it set.") % shown(part))
             options[name] = value
-    return Place(variable=source, style=Style(**options))
+    return Placeholder(variable=source, style=Style(**options))
 
 
 def _parts(content: str) -> list[str]:
@@ -198,9 +199,9 @@ def _argument(text: str) -> Any:
 
 
 def _split(value: str) -> Iterator[tuple[str, str | None]]:
-    """Yield (text, None) and (place, content), in their order."""
+    """Yield (text, None) and (placeholder, content), in their order."""
     position = 0
-    for found in _PLACE.finditer(value):
+    for found in _PLACEHOLDER.finditer(value):
         if found.start() > position:
             yield value[position : found.start()], None
         yield found[0], found[1]
@@ -225,7 +226,7 @@ def _texts(node: Node) -> Iterator[tuple[Text, bool]]:
 def _judge(
     string: Text, source: str, known: Collection[str], *, is_key: bool
 ) -> Iterator[tuple[int, str, int]]:
-    """Yield the position, the mistake or "", and the number of places, of each part."""
+    """Yield the position, the mistake or "", and the number of placeholders, of each part."""
     position = string.start
     for text, content in _split(string.value):
         if content is None:
@@ -234,18 +235,18 @@ def _judge(
                 yield at, _("The }} that ends this place is missing."), 0
             continue
         position = _find(source, "{{", position, string.end)
-        yield position, _place_problem(content, known, is_key=is_key), 1
+        yield position, _placeholder_problem(content, known, is_key=is_key), 1
         position += 2
 
 
-def _place_problem(content: str, known: Collection[str], *, is_key: bool) -> str:
+def _placeholder_problem(content: str, known: Collection[str], *, is_key: bool) -> str:
     if is_key:
         return _("A key cannot be variable. Write its name.")
     try:
-        place = parse_place(content)
+        placeholder = parse_placeholder(content)
     except ValueError as error:
         return str(error)
-    return "" if place.literal is not None else variable_problem(place.variable, known)
+    return "" if placeholder.literal is not None else variable_problem(placeholder.variable, known)
 
 
 def _find(source: str, wanted: str, start: int, end: int) -> int:
@@ -275,30 +276,31 @@ def _pieces(node: Node, source: str, style: Style) -> Iterator[str | Render]:
 def _text_pieces(string: Text, source: str, style: Style) -> Iterator[str | Render]:
     parts = list(_split(string.value))
     try:
-        places = [parse_place(content) for _text, content in parts if content is not None]
+        contents = [content for _text, content in parts if content is not None]
+        placeholders = list(map(parse_placeholder, contents))
     except ValueError as error:
         raise MappingError(problem_at(source, string.start, str(error))) from error
-    if len(parts) == 1 and places and places[0].literal is None:
-        yield _whole(places[0], style)
+    if len(parts) == 1 and placeholders and placeholders[0].literal is None:
+        yield _whole(placeholders[0], style)
         return
     yield '"'
     for text, content in parts:
         if content is None:
             yield _inside(text)
         else:
-            place = places.pop(0)
-            is_literal = place.literal is not None
-            yield _inside(place.literal or "") if is_literal else _within(place, style)
+            placeholder = placeholders.pop(0)
+            is_literal = placeholder.literal is not None
+            yield _inside(placeholder.literal or "") if is_literal else _within(placeholder, style)
     yield '"'
 
 
-def _whole(place: Place, style: Style) -> Render:
-    read = make_reader(place.variable, place.style.over(style))
+def _whole(placeholder: Placeholder, style: Style) -> Render:
+    read = make_reader(placeholder.variable, placeholder.style.over(style))
     return lambda fields: ENCODER.encode(read(fields))
 
 
-def _within(place: Place, style: Style) -> Render:
-    read = make_reader(place.variable, place.style.over(style)._replace(is_text=True))
+def _within(placeholder: Placeholder, style: Style) -> Render:
+    read = make_reader(placeholder.variable, placeholder.style.over(style)._replace(is_text=True))
     return lambda fields: _inside(read(fields))
 
 

@@ -124,14 +124,14 @@ def _rows_request(
     return render
 
 
-def rows_as_places(stored: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the JSON document of rows with a place for each variable; raise MappingError."""
+def rows_as_placeholders(stored: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the JSON document of rows with a placeholder for each variable; raise MappingError."""
     shape = Shape()
     for number, row in enumerate(read_rows(stored)):
         if row.is_spread:
             continue
         if row.variable:
-            value = _place(row)
+            value = _placeholder(row)
         else:
             # Braces stay braces; in JSON two of them occur in texts only.
             value = json.loads(ENCODER.encode(row.value).replace("{{", "{{ '{{' }}"))
@@ -139,8 +139,8 @@ def rows_as_places(stored: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return shape.build({})
 
 
-def _place(row: Row) -> str:
-    """Write a row's variable and what is done to it as a place."""
+def _placeholder(row: Row) -> str:
+    """Write a row's variable and what is done to it as a placeholder."""
     filters = [row.style.format] if row.style.format else []
     if row.style.time_zone:
         filters.append(f"zone:'{row.style.time_zone}'")

@@ -171,8 +171,10 @@ def due(moment: datetime | None) -> SafeString | str:
 
 
 @register.filter
-def is_due(moment: datetime | None) -> bool:
-    return moment is not None and moment <= timezone.now()
+def next_attempt(moment: datetime | None) -> SafeString | str:
+    """Show in a table when a delivery that waits is tried next."""
+    is_due = moment is None or moment <= timezone.now()
+    return due(moment) if is_due else format_html("{} {}", _("next"), ago(moment))
 
 
 @register.filter

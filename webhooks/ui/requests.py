@@ -32,7 +32,7 @@ _PAGES = {
 }
 
 
-# Python refuses to read numbers of thousands of digits, and no row has one of so many.
+# Python refuses to read numbers of thousands of digits, and no row has one that long.
 _MAX_DIGITS = 15
 
 

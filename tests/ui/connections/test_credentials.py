@@ -8,8 +8,9 @@ from django.core import mail
 from django.db.models import RestrictedError
 from django.urls import reverse
 
-from tests.delivery.test_engine_oauth import connect, oauth_webhook
+from tests.delivery.test_engine_oauth import oauth_webhook
 from tests.factories import deliver_all, make_credential, make_delivery, make_webhook
+from tests.oauth_rows import connect
 from tests.sandbox import Provider, Receiver
 from webhooks import events
 from webhooks.alerts import notifications

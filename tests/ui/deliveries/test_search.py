@@ -92,13 +92,12 @@ def test_the_search_finds_webhooks_by_url_and_pages_by_name(browser: Client) -> 
 
 def test_the_search_shows_what_a_person_may_open_and_nothing_else() -> None:
     delivery = make_delivery(make_webhook(name="Secret CRM"), caller="0671234567")
-    person = User.objects.create_user("reader")
-    client = Client()
-    client.force_login(person)
+    client = logged_in(name="reader")
     for words in ("Secret", "0671234567", delivery.pk, delivery.event_id):
         page = text_of(client.get(f"{ROOT}search/", {"q": words}).content)
         assert "No results" in page
     assert client.get(f"{ROOT}events/{delivery.event_id}/").status_code == 403
+    person = User.objects.get()
     person.user_permissions.add(Permission.objects.get(codename="view_delivery"))
     page = text_of(client.get(f"{ROOT}events/{delivery.event_id}/").content)
     assert "You have no permission to see payloads" in page
@@ -124,8 +123,7 @@ def test_filters_are_kept_as_a_view_of_ones_own_and_deleted(browser: Client) -> 
     address = f"{LOG}?status=failed&amp;code=5xx"
     page = browser.get(address.replace("&amp;", "&")).content.decode()
     assert re.search(rf'<a\s+href="{re.escape(address)}"\s+aria-current="page"\s*>CRM errors', page)
-    other = Client()
-    other.force_login(User.objects.create_superuser("other"))
+    other = logged_in(name="other", is_superuser=True)
     assert "CRM errors" not in other.get(LOG).content.decode()
     [kept] = SavedView.objects.all()
     other.post(f"{LOG}views/{kept.pk}/delete/")

@@ -305,6 +305,11 @@ def test_the_limit_of_an_event_type_counts_the_entries_above(settings: Any) -> N
         ({"headers": [{"name": "X-A", "value": "1"}, {"name": "x-a", "value": "2"}]}, "twice"),
         ({"headers": {"X-A": "1"}}, "“headers” is a list"),
         ({"authorization_type": "oauth2", "token_url": "x"}, ":"),
+        # Of an authorization that is not chosen.
+        ({"token_url": [1]}, "“token_url” has a value of the wrong type."),
+        ({"client_id": 5}, "“client_id” has a value of the wrong type."),
+        ({"uses_pkce": "no"}, "“uses_pkce” has a value of the wrong type."),
+        ({"authorization_parameters": "a"}, "“authorization_parameters” has a value of the wrong"),
     ],
 )
 def test_a_mistake_is_refused_with_a_sentence(more: dict[str, Any], sentence: str) -> None:
@@ -327,9 +332,13 @@ def test_an_entry_that_is_no_object_is_refused(entry: Any) -> None:
         (b"\xff\xfe\x00", "not UTF-8"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"version": 1, "webhooks": [NaN]}', "NaN is not JSON"),
-        (b'{"version": 1, "version": 1, "webhooks": [{}]}', "“version” occurs twice"),
+        (b'{"version": 1, "version": 1, "webhooks": [{}]}', "“version” is in this object already"),
         (b"[]", "an object with a list"),
-        (b'{"version": 2, "webhooks": [{}]}', "reads version 1"),
+        (b'{"version": 2, "webhooks": [{}]}', "“2”; this site reads version 1"),
+        (b'{"version": "1", "webhooks": [{}]}', '“"1"”; this site reads version 1'),
+        (b'{"version": true, "webhooks": [{}]}', "“true”; this site reads version 1"),
+        (b'{"version": null, "webhooks": [{}]}', "“null”; this site reads version 1"),
+        (b'{"webhooks": [{}]}', "an object with a list"),
         (b'{"version": 1, "webhooks": []}', "no webhook in the file"),
         (b'{"version": 1, "webhooks": [{"name": "\\u0000"}]}', "such as NUL"),
         (b'{"version": 1, "webhooks": [{"name": "\\ud800"}]}', "such as NUL"),

@@ -261,13 +261,6 @@ def test_the_head_is_cancelled_and_the_next_is_free(browser: Client) -> None:
     assert "no longer waiting" in again.text
 
 
-def test_a_head_is_reached_only_through_its_own_webhook(browser: Client) -> None:
-    _webhook, head = blocked()
-    other = make_webhook(event_types=["deal.*"])
-    for name in ("send_blocking", "cancel_blocking"):
-        assert browser.post(url(name, other, head.pk)).status_code == 404
-
-
 def test_a_head_has_no_button_that_its_reader_may_not_press(looker: Client) -> None:
     webhook, head = blocked()
     for name in ("send_blocking", "cancel_blocking"):

@@ -9,7 +9,7 @@ from django.test import Client
 from django.urls import reverse
 
 from tests.network.test_sockets import Certificates, certificates  # noqa: F401
-from tests.oauth_fakes import FakeProvider, Reply, fake_provider, token
+from tests.oauth_fakes import FakeProvider, Reply, token
 from tests.oauth_rows import make_token
 from tests.ui.webhook_form.test_forms import OAUTH, bound, error, posted, saved
 from tests.ui.webhook_form.test_oauth_fields import MACHINE
@@ -132,11 +132,6 @@ def test_a_stored_certificate_or_key_is_asked_for_again_at_another_origin(
 
 
 class TestTokens:
-    @pytest.fixture
-    def fake(self) -> Any:
-        with fake_provider() as running:
-            yield running
-
     def webhook_at(self, fake: FakeProvider, **fields: Any) -> Webhook:
         values = {**OAUTH, "token_url": fake.token_url, "auth_url": f"{fake.url}/device", **fields}
         return saved(**values)

@@ -93,7 +93,7 @@ def test_a_known_api_fills_in_its_rule(browser: Client, key: str) -> None:
 def tried(browser: Client, webhook: Webhook, **typed: str) -> dict[str, Any]:
     data = posted(action="try_success_rule", **{**RULE, **typed})
     page = browser.post(reverse("webhooks:edit", args=[webhook.pk]), data)
-    found: dict[str, Any] = page.context["success_trial"]
+    found: dict[str, Any] = page.context["success_preview"]
     assert found["sentence"] in page.text
     return found
 

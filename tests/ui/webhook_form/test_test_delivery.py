@@ -188,15 +188,6 @@ def test_client_credentials_need_no_token_before_a_test(browser: Client, webhook
     assert Delivery.objects.get().trigger == Trigger.TEST
 
 
-def test_only_tests_of_this_webhook_are_shown(browser: Client, webhook: Webhook) -> None:
-    delivery = sent(browser, webhook)
-    other = Webhook.objects.create(name="Other", url="http://127.0.0.1:9/")
-    foreign = reverse("webhooks:test_result", args=[other.pk, delivery.pk])
-    assert browser.get(foreign).status_code == 404
-    Delivery.objects.update(trigger=Trigger.EVENT)
-    assert browser.get(result_url(delivery)).status_code == 404
-
-
 def test_who_may_send_no_tests_has_no_button(webhook: Webhook) -> None:
     browser = logged_in("view_webhook", "change_webhook")
     assert send_url(webhook) not in browser.get(reverse("webhooks:edit", args=[webhook.pk])).text

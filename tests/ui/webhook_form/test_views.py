@@ -135,10 +135,3 @@ def test_without_the_permission_to_authorize_there_is_no_button() -> None:
     answer = browser.post(CREATE, posted(**OAUTH, action="authorize"))
     assert answer.status_code == 403
     assert not Webhook.objects.exists()
-
-
-def test_a_form_has_few_queries(browser: Client, django_assert_max_num_queries: Any) -> None:
-    webhook = created(browser, **OAUTH)
-    browser.get(edit_url(webhook))
-    with django_assert_max_num_queries(15):
-        browser.get(edit_url(webhook))

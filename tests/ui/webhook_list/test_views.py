@@ -87,19 +87,6 @@ def test_a_row_shows_events_authorization_status_and_the_last_delivery(browser: 
     assert "503" in page.text
 
 
-def test_the_list_costs_the_same_queries_however_long_it_is(
-    browser: Client, django_assert_max_num_queries: Any
-) -> None:
-    for number in range(30):
-        webhook = make_webhook(name=f"Hook {number}", authorization_type="oauth2", **SECRETS)
-        token_for(webhook)
-        WebhookState.objects.create(webhook=webhook)
-    for _ in range(2):
-        make_delivery(webhook)
-    with django_assert_max_num_queries(15):
-        assert len(names(browser.get(LIST))) == 30
-
-
 def test_the_last_delivery_is_found_through_its_index(browser: Client) -> None:
     from django.db import connection
 
@@ -246,13 +233,6 @@ def test_a_failing_receiver_is_named(browser: Client) -> None:
         webhook=webhook, failing_since_at=timezone.now(), last_error="It answered 503."
     )
     assert "It answered 503." in browser.get(url("detail", webhook)).text
-
-
-def test_a_deleted_webhook_has_no_page(browser: Client) -> None:
-    webhook = make_webhook(deleted_at=timezone.now())
-    assert browser.get(url("detail", webhook)).status_code == 404
-    for name in ("pause", "resume", "duplicate", "delete"):
-        assert browser.post(url(name, webhook)).status_code == 404
 
 
 def test_pausing_holds_and_resuming_releases(browser: Client) -> None:

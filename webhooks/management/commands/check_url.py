@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from webhooks import network
 
@@ -16,7 +16,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Print `allow` or `block`, the URL and the reason; exit with 1 if any is blocked."""
-        policy = network.Policy.from_settings()
+        try:
+            policy = network.Policy.from_settings()
+        except ValueError as error:
+            raise CommandError(f"WEBHOOKS_ALLOWED_NETWORKS cannot be read: {error}") from error
         is_any_blocked = False
         for url in options["urls"]:
             try:

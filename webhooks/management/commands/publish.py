@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
 from django.utils.translation import gettext as _
 
 from webhooks import events, payloads
@@ -37,6 +38,8 @@ class Command(BaseCommand):
             )
         except (payloads.DocumentError, events.InvalidEventError) as error:
             raise CommandError(str(error)) from error
+        except DatabaseError as error:
+            raise CommandError(f"The database cannot be used: {error}".strip()) from error
         self.stdout.write(published.event_id)
         note = " (published before with this key)" if published.is_duplicate else ""
         self.stdout.write(f"deliveries: {published.deliveries}{note}")

@@ -3,10 +3,13 @@
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DEFAULT_DB_ALIAS
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 
 from webhooks.security import key_check
 from webhooks.security.rotation import Rotation
+
+# More rows would be in memory, and locked, for longer than it saves time.
+_MAX_BATCH_SIZE = 10_000
 
 
 class Command(BaseCommand):
@@ -20,14 +23,18 @@ class Command(BaseCommand):
         parser.add_argument(
             "--batch-size", type=int, default=200, metavar="ROWS", help="rows in one transaction"
         )
-        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, metavar="ALIAS")
+        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections))
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Exit with 1 unless every secret can be read with the first key alone."""
-        if options["batch_size"] < 1:
-            raise CommandError("--batch-size is at least 1.")
+        if not 1 <= options["batch_size"] <= _MAX_BATCH_SIZE:
+            raise CommandError(f"--batch-size is 1 to {_MAX_BATCH_SIZE}.")
         using, is_dry_run = options["database"], options["dry_run"]
-        if problem := key_check.problem(using):
+        try:
+            problem = key_check.problem(using)
+        except DatabaseError as error:
+            raise CommandError(f"The database cannot be used: {error}".strip()) from error
+        if problem:
             raise CommandError(f"{problem} Nothing was changed.")
         rotation = Rotation(using=using, batch_size=options["batch_size"], writes=not is_dry_run)
         for progress in rotation.run():

@@ -1,5 +1,6 @@
 """A file of webhooks: every setting by the name of its column, no secret, connections by name."""
 
+import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
@@ -118,14 +119,14 @@ def _entries(found: Any) -> list[Any]:
     if any(map(_UNSTORABLE.search, _texts(found))):
         raise FileError(_("The file holds characters that no text has, such as NUL."))
     entries = found.get("webhooks") if isinstance(found, dict) else None
-    if not isinstance(entries, list):
+    if not isinstance(entries, list) or "version" not in found:
         raise FileError(
             _('The file is an object with a list, like {"version": 1, "webhooks": [...]}.')
         )
-    if found.get("version") != VERSION:
+    if (version := json.dumps(found["version"], ensure_ascii=False)) != str(VERSION):
         raise FileError(
             _("The version of the file is “%(found)s”; this site reads version %(known)d.")
-            % {"found": str(found.get("version"))[:20], "known": VERSION}
+            % {"found": version[:20], "known": VERSION}
         )
     if not entries:
         raise FileError(_("There is no webhook in the file."))

@@ -119,7 +119,12 @@ class ImportForm(WebhookForm):
         """
         chosen = self.cleaned_data.get("authorization_type", "")
         unused = authorization.unchosen_fields(chosen, self.cleaned_data.get("grant_type", ""))
+        # Those are kept as they are, in the text that a field makes of them.
         return [
+            _("“%s” has a value of the wrong type.") % name
+            for name, value in self._given.items()
+            if value and name in unused and not _is_of_kind(name, value)
+        ] + [
             _("“%(key)s” must be written as %(value)s.") % {"key": name, "value": read[:200]}
             for name, value in self._given.items()
             # An empty value is the form's default, and a part of the types goes with a wildcard.
@@ -197,6 +202,13 @@ def label_of(name: str) -> str:
         return _("Connection")
     field = FIELDS[name]
     return capfirst(str(getattr(field, "verbose_name", name)))
+
+
+def _is_of_kind(name: str, value: Any) -> bool:
+    default = FIELDS[name].get_default()
+    # Some defaults are of an enumeration, which is text too.
+    kind = str if isinstance(default, str) else type(default)
+    return default is None or isinstance(value, kind)
 
 
 def _as_json(value: Any) -> str:

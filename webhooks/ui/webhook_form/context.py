@@ -206,7 +206,7 @@ def show_form(request: HttpRequest, form: EditForm, **more: Any) -> HttpResponse
         **({} if context["token_failure"] else signing_panel(request, subject)),
         **_filter_preview(request, form),
         **_preview(request, form),
-        **_success_trial(request, form),
+        **_success_preview(request, form),
         # A command that was refused stays, to be corrected.
         "pasted": form.pasted,
         "curl": form.data.get("curl", ""),
@@ -231,12 +231,12 @@ def _filter_preview(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
     return filter_preview_context(request, form.conditions)
 
 
-def _success_trial(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
+def _success_preview(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
     """Apply the success rule to the last answer when that was asked for."""
     if request.POST.get("action") not in (success.USE_PRESET, success.TRY):
         return {}
     may_see = request.user.has_perm("webhooks.view_payload")
-    return {"success_trial": success.trial(form.data, form.instance.pk, may_see=may_see)}
+    return {"success_preview": success.preview(form.data, form.instance.pk, may_see=may_see)}
 
 
 def _preview(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:

@@ -486,7 +486,7 @@ def _no_json() -> str:
 def as_body(rows: Sequence[Mapping[str, Any]], offered: Sequence[str]) -> str:
     """Write what the rows send, or every variable, as a JSON body with placeholders."""
     try:
-        document = payloads.rows_as_places(rows) if rows else {}
+        document = payloads.rows_as_placeholders(rows) if rows else {}
     except ValueError:
         # Rows that make no document yet.
         document = {}

@@ -169,7 +169,7 @@ class _Filling:
                 # The next row of the same name is another one.
                 del named[name]
             data[f"{KEY}-{key}-name"] = name
-            if placeholder := _known_place(value):
+            if placeholder := _known_placeholder(value):
                 with_placeholder += 1
                 kind, text = "variable", variables.get(placeholder, placeholder)
             elif variable := variables.get(name):
@@ -192,14 +192,14 @@ class _Filling:
             )
 
     def _tell_of_braces(self, name: str, text: str) -> None:
-        if payloads.has_place(text):
+        if payloads.has_placeholder(text):
             self._request.notes.append(
                 _("“%s” is sent with its braces: only a whole value can be a variable here.")
                 % name[:60]
             )
 
     def _tell_of_no_variables(self, name: str, text: str) -> None:
-        if payloads.has_place(text):
+        if payloads.has_placeholder(text):
             self._request.notes.append(
                 _("“%s” is sent with its braces: headers have no variables.") % name[:60]
             )
@@ -303,10 +303,11 @@ def _is_exact(text: str, value: Any) -> bool:
 
 def _is_meant_as_json(body: str) -> bool:
     """Return whether a body is JSON, or would be if its placeholders had quotes around them."""
-    return _json(body) is not None or (body.lstrip()[:1] in ("{", "[") and payloads.has_place(body))
+    is_like_json = body.lstrip()[:1] in ("{", "[") and payloads.has_placeholder(body)
+    return _json(body) is not None or is_like_json
 
 
-def _known_place(value: Any) -> str:
+def _known_placeholder(value: Any) -> str:
     """Return the variable of a value that is only a placeholder, else ""."""
     variable = payloads.only_variable(value) if isinstance(value, str) else ""
     is_known = variable and not payloads.variable_problem(variable, payloads.known_names())
@@ -316,7 +317,7 @@ def _known_place(value: Any) -> str:
 def _needs_template(document: dict[str, Any]) -> bool:
     """Return whether placeholders stand where no row has one: within text, or further down."""
     return any(
-        payloads.has_place(text) and not (text is value and _known_place(text))
+        payloads.has_placeholder(text) and not (text is value and _known_placeholder(text))
         for value in document.values()
         for text in _texts(value)
     )

@@ -157,7 +157,7 @@ def fill_in(data: MutableMapping[str, Any]) -> None:
             data[name] = "\n".join(value) if isinstance(value, list) else value
 
 
-def trial(data: Mapping[str, Any], webhook_id: int | None, *, may_see: bool) -> dict[str, Any]:
+def preview(data: Mapping[str, Any], webhook_id: int | None, *, may_see: bool) -> dict[str, Any]:
     """Return what the rule, as it is typed, makes of the newest answer that is stored."""
     rule = SuccessFields(data)
     if rule.is_valid():
