@@ -5,6 +5,7 @@ from django.urls import reverse
 
 from tests.factories import make_webhook
 from tests.people import Browser, logged_in
+from webhooks.ui.webhook_form import headers
 
 LONG = "9" * 5000
 
@@ -29,3 +30,15 @@ def test_a_number_of_thousands_of_digits_is_no_fault(browser: Browser) -> None:
     more_headers = {"action": "add_header", "headers-TOTAL_FORMS": LONG}
     more_headers |= {"headers-INITIAL_FORMS": "0"}
     assert browser.post(reverse("webhooks:create"), more_headers).status_code < 500
+    more_rows = {"action": "parameter:add", "parameters_mode": "rows", "parameter": LONG}
+    assert browser.post(reverse("webhooks:edit_parameters"), more_rows).status_code == 200
+
+
+@pytest.mark.django_db
+def test_a_number_of_headers_draws_at_most_twice_as_many_rows_as_are_allowed(
+    browser: Browser,
+) -> None:
+    posted = {"headers-TOTAL_FORMS": "100000", "headers-INITIAL_FORMS": "0"}
+    page = browser.post(reverse("webhooks:create"), posted)
+    assert len(page.context["form"].headers.forms) == 2 * headers.MAX_ROWS
+    assert "At most 50 headers can be set." in page.text

@@ -147,6 +147,8 @@ def test_limits_of_failing_are_saved_and_can_be_emptied(browser: Client) -> None
         ("alert_failure_percent", "101"),
         ("alerts_muted_until", "someday"),
         ("alerts_muted_until", "2026-01-01T00:00:00"),
+        ("alerts_muted_until", "9999-12-31T23:59:59-12:00"),
+        ("alerts_muted_until", "0001-01-01T00:00:00+14:00"),
     ],
 )
 def test_limits_that_are_none_are_refused_at_their_field(

@@ -252,7 +252,13 @@ class HeaderRows(forms.BaseFormSet):  # type: ignore[type-arg]
 
 
 _RowsFormSet = forms.formset_factory(
-    HeaderRow, formset=HeaderRows, extra=_SPARE_ROWS, max_num=MAX_ROWS, validate_max=True
+    HeaderRow,
+    formset=HeaderRows,
+    extra=_SPARE_ROWS,
+    max_num=MAX_ROWS,
+    # What is typed above the limit stays on the page; a forged number draws no thousand rows.
+    absolute_max=2 * MAX_ROWS,
+    validate_max=True,
 )
 
 

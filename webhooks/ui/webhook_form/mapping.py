@@ -35,6 +35,8 @@ KEY = "parameter"
 VARIABLE = "variable"
 # As `webhooks.payloads` judges it.
 _MAX_NAME_LENGTH = 200
+# Our pages count rows from 0.
+_MAX_KEY_DIGITS = 9
 # Before the name of a variable that is chosen by its label; VARIABLE alone is one that is typed.
 _PICKED = "="
 _FIXED = [
@@ -177,7 +179,7 @@ def keeps(name: str, text: str) -> bool:
 
 def from_post(data: Any) -> list[ParameterRow]:
     """Return the posted rows in the order of the page."""
-    keys = [key for key in data.getlist(KEY) if key.isdecimal()]
+    keys = [key for key in data.getlist(KEY) if key.isdecimal() and len(key) <= _MAX_KEY_DIGITS]
     # One more than is allowed, so that it can be said.
     unique = list(dict.fromkeys(keys))[: payloads.MAX_ROWS + 1]
     return [ParameterRow(key, data) for key in unique]

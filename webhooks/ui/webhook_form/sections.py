@@ -313,7 +313,9 @@ def _parsed(text: Any) -> datetime | None:
         found = parse_datetime(text) if isinstance(text, str) else None
     except ValueError:
         return None
-    return found if found and timezone.is_aware(found) else None
+    # At the ends of the calendar another time zone has no such moment.
+    is_usable = found is not None and timezone.is_aware(found) and 1970 < found.year < 9999
+    return found if is_usable else None
 
 
 def _minute(moment: datetime) -> str:
