@@ -8,10 +8,10 @@ from django.contrib.sessions.models import Session
 from django.test import Client
 from django.urls import reverse
 
-from tests.factories import make_webhook
+from tests.factories import make_delivery, make_webhook
 from tests.ui.webhook_form.test_forms import BASIC, posted
 from tests.ui.webhook_form.test_views import CREATE, draft_of, edit_url
-from webhooks.models import Webhook
+from webhooks.models import AlertChannel, Delivery, Webhook
 from webhooks.security.browser_sessions import SessionStore
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
@@ -65,6 +65,26 @@ def test_a_connection_comes_back(browser: Client) -> None:
     page = log_in(browser, url)
     assert 'value="Typed"' in page.text
     assert "crm.example.com" in page.text
+
+
+def test_an_alert_channel_comes_back_and_is_not_saved(browser: Client) -> None:
+    url = reverse("webhooks:alert_add", args=["telegram"])
+    mark = opened(browser, url)
+    browser.post(url, {"name": "Typed", "recipient": "@duty", "opened_by": mark})
+    page = log_in(browser, url)
+    assert 'value="Typed"' in page.text
+    assert 'value="@duty"' in page.text
+    assert not AlertChannel.objects.exists()
+
+
+def test_a_changed_payload_comes_back_and_is_not_sent(browser: Client) -> None:
+    delivery = make_delivery(make_webhook(), talk_seconds=7)
+    url = reverse("webhooks:delivery_edit", args=[delivery.pk])
+    mark = opened(browser, url)
+    browser.post(url, {"payload": '{"talk_seconds": 8}', "opened_by": mark})
+    page = log_in(browser, url)
+    assert "{&quot;talk_seconds&quot;: 8}" in page.text
+    assert Delivery.objects.get() == delivery
 
 
 def test_another_person_gets_nothing_of_it(browser: Client) -> None:

@@ -23,6 +23,7 @@ from webhooks.ui.requests import View
 
 _SESSION_KEY = "webhook_typed"
 _OPENED_BY = "opened_by"
+_SHOW = "preview"
 # Longer than any session lasts, and than anybody leaves a form open.
 _MAX_AGE = timedelta(days=7)
 _MAX_CHARACTERS = 200_000
@@ -90,8 +91,13 @@ def _take(request: HttpRequest) -> QueryDict | None:
         # Another person's, or sealed under another key.
         return None
     data = QueryDict(typed, mutable=True)
-    data["action"] = "preview"
+    data["action"] = _SHOW
     return data
+
+
+def is_shown_again(request: HttpRequest) -> bool:
+    """Return whether a posted form is to be shown, not to be saved."""
+    return request.POST.get("action") == _SHOW
 
 
 def _owner(data: QueryDict) -> str:

@@ -181,6 +181,17 @@ def test_what_was_pasted_stays_when_it_is_wrong(browser: Client) -> None:
     assert "{&quot;nearly&quot;: &quot;right&quot;" in answer.text
 
 
+def test_a_long_text_and_the_tick_taken_away_stay_when_it_is_wrong(browser: Client) -> None:
+    text = '{"version": 1, "webhooks": ["' + "x" * 150_000
+    page = browser.post(IMPORT, {"text": text})
+    assert page.status_code == 422
+    assert page.context["text"] == text
+    assert "x" * 150_000 in page.text
+    assert 'name="is_paused" value="1">' in page.text
+    again = browser.post(IMPORT, {"text": "{", "is_paused": "1"})
+    assert 'name="is_paused" value="1" checked>' in again.text
+
+
 def test_names_in_a_file_are_escaped(browser: Client) -> None:
     page = look(browser, minimal(name="<script>x"), {"name": "<img src=x>", "<b>": 1})
     assert "<script>x" not in page.text

@@ -1,6 +1,7 @@
 """The list of alert channels, each with a test button, and the form of one."""
 
 from django.contrib import messages
+from django.db import transaction
 from django.db.models import Count
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -11,6 +12,7 @@ from webhooks import audit
 from webhooks.alerts import notifications, problems
 from webhooks.models import Action, AlertChannel, ChannelKind
 from webhooks.ui.alerts.forms import ChannelForm
+from webhooks.ui.expired_session import is_shown_again, keeps_typed, opened_by
 from webhooks.ui.requests import button, page
 
 
@@ -21,7 +23,7 @@ def list_channels(request: HttpRequest) -> HttpResponse:
     return render(request, "webhooks/alerts/list.html", context)
 
 
-@page("webhooks.view_webhook", "webhooks.change_webhook", has_form=True)
+@page("webhooks.view_webhook", "webhooks.change_webhook", has_form=True, guard=keeps_typed)
 def add(request: HttpRequest, kind: str) -> HttpResponse:
     if kind not in ChannelKind.values:
         raise Http404
@@ -31,7 +33,7 @@ def add(request: HttpRequest, kind: str) -> HttpResponse:
     return _edit(request, channel, Action.CREATED)
 
 
-@page("webhooks.view_webhook", "webhooks.change_webhook", has_form=True)
+@page("webhooks.view_webhook", "webhooks.change_webhook", has_form=True, guard=keeps_typed)
 def edit(request: HttpRequest, pk: int) -> HttpResponse:
     return _edit(request, get_object_or_404(AlertChannel, pk=pk), Action.CHANGED)
 
@@ -39,12 +41,13 @@ def edit(request: HttpRequest, pk: int) -> HttpResponse:
 def _edit(request: HttpRequest, channel: AlertChannel, action: Action) -> HttpResponse:
     is_posted = request.method == "POST"
     form = ChannelForm(request.POST if is_posted else None, instance=channel)
-    if not is_posted or not form.is_valid():
-        context = {"form": form, "channel": channel}
-        status = 422 if is_posted else 200
+    if not is_posted or is_shown_again(request) or not form.is_valid():
+        context = {"form": form, "channel": channel, "opened_by": opened_by(request)}
+        status = 422 if form.errors else 200
         return render(request, "webhooks/alerts/form.html", context, status=status)
-    form.save()
-    audit.record(action, channel, user=request.user)
+    with transaction.atomic():
+        form.save()
+        audit.record(action, channel, user=request.user)
     messages.success(request, _("Saved. Send a test to see that it arrives."))
     return redirect("webhooks:alerts")
 
@@ -69,7 +72,8 @@ def delete(request: HttpRequest, pk: int) -> HttpResponse:
     channel = get_object_or_404(AlertChannel, pk=pk)
     if request.method != "POST":
         return render(request, "webhooks/alerts/confirm_delete.html", {"channel": channel})
-    audit.record(Action.DELETED, channel, user=request.user)
-    channel.delete()
+    with transaction.atomic():
+        audit.record(Action.DELETED, channel, user=request.user)
+        channel.delete()
     messages.success(request, _("“%s” gets no more alerts.") % channel)
     return redirect("webhooks:alerts")

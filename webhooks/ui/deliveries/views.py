@@ -29,6 +29,7 @@ from webhooks.models import (
     Trigger,
 )
 from webhooks.ui.deliveries.forms import EditedPayloadForm, LogForm
+from webhooks.ui.expired_session import is_shown_again, keeps_typed, opened_by
 from webhooks.ui.figures import number
 from webhooks.ui.requests import HtmxRequest, button, page, redirect_back, whole_number
 
@@ -344,7 +345,13 @@ def delete_view(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect_back(request, "webhooks:deliveries")
 
 
-@page("webhooks.view_delivery", "webhooks.view_payload", "webhooks.test_webhook", has_form=True)
+@page(
+    "webhooks.view_delivery",
+    "webhooks.view_payload",
+    "webhooks.test_webhook",
+    has_form=True,
+    guard=keeps_typed,
+)
 def edit(request: HttpRequest, delivery_id: str) -> HttpResponse:
     """Change a copy of an event's payload and send that to this webhook alone."""
     delivery = get_delivery(delivery_id)
@@ -353,7 +360,8 @@ def edit(request: HttpRequest, delivery_id: str) -> HttpResponse:
         return redirect("webhooks:delivery", delivery.pk)
     initial = {"payload": detail_.editable_payload(delivery.event)}
     form = EditedPayloadForm(request.POST or None, initial=initial)
-    if request.method == "POST" and form.is_valid():
+    is_sent = request.method == "POST" and not is_shown_again(request)
+    if is_sent and form.is_valid():
         try:
             with transaction.atomic():
                 copy = events.resend_edited(delivery, form.cleaned_data["payload"])
@@ -370,6 +378,7 @@ def edit(request: HttpRequest, delivery_id: str) -> HttpResponse:
         "event": delivery.event,
         "webhook": delivery.webhook,
         "form": form,
+        "opened_by": opened_by(request),
     }
     status = 422 if form.errors else 200
     return render(request, "webhooks/deliveries/edit.html", context, status=status)

@@ -61,17 +61,19 @@ def import_webhooks(request: HttpRequest) -> HttpResponse:
         raise PermissionDenied
     if request.method != "POST":
         result = request.session.pop(_RESULT_KEY, None)
-        return render(request, "webhooks/transfer/import.html", {"result": result})
+        context = {"result": result, "is_paused": True}
+        return render(request, "webhooks/transfer/import.html", context)
+    is_paused = bool(request.POST.get("is_paused"))
     try:
         if "plan" in request.POST:
             return _import(request)
         entries = document.read(_content(request))
-        return _preview(request, entries, is_paused=bool(request.POST.get("is_paused")))
+        return _preview(request, entries, is_paused=is_paused)
     except FileError as error:
         sentence = str(error)
     except SecretUnreadableError:
         sentence = form_context.wrong_key()
-    context = {"error": sentence, "text": request.POST.get("text", "")[:100_000]}
+    context = {"error": sentence, "text": request.POST.get("text", ""), "is_paused": is_paused}
     return render(request, "webhooks/transfer/import.html", context, status=422)
 
 
@@ -112,7 +114,8 @@ def _import(request: HttpRequest) -> HttpResponse:
         held = signing.loads(opened, salt=_SALT, max_age=_SECONDS)
     except (signing.BadSignature, SecretUnreadableError):
         sentence = _("This preview has expired. Choose the file again.")
-        return render(request, "webhooks/transfer/import.html", {"error": sentence}, status=422)
+        context = {"error": sentence, "is_paused": True}
+        return render(request, "webhooks/transfer/import.html", context, status=422)
     ticked = set(request.POST.getlist("entry"))
     numbers = {one for one in range(len(held["entries"])) if str(one) in ticked}
     plan = _plan(request, held["entries"], is_paused=held["is_paused"])
