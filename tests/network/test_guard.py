@@ -376,10 +376,17 @@ def test_a_low_port_named_by_an_allowed_network_is_open_there_only(
         network.check_url("http://example.com:81/", policy=policy)
 
 
-def test_metadata_names_stay_refused_whatever_is_allowed(names: Callable[..., list[str]]) -> None:
+@pytest.mark.parametrize(
+    "host",
+    ["metadata.google.internal", "metadata.tencentyun.com", "api.metadata.cloud.ibm.com",
+     "METADATA.exoscale.com."],
+)  # fmt: skip
+def test_metadata_names_stay_refused_whatever_is_allowed(
+    host: str, names: Callable[..., list[str]]
+) -> None:
     asked = names("169.254.169.254")
-    with pytest.raises(UnsafeURLError):
-        network.check_url("http://metadata.google.internal/", policy=opening("169.254.0.0/16"))
+    with pytest.raises(UnsafeURLError, match="is not a name on the public internet"):
+        network.check_url(f"http://{host}/", policy=opening("169.254.169.254/32"))
     assert asked == []
 
 

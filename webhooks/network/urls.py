@@ -29,7 +29,7 @@ REFUSED_SUFFIXES = frozenset(
     """
     arpa onion i2p exit alt invalid bit gnu zkey metadata.goog metadata.google.internal
     ec2.internal metadata.azure.internal metadata.packet.net metadata.platformequinix.com
-    metadata.tencentyun.com
+    metadata.tencentyun.com metadata.cloud.ibm.com metadata.exoscale.com
     """.split()  # noqa: SIM905 - read as prose, sorted by kind.
 )
 
