@@ -15,17 +15,26 @@ from cryptography.fernet import Fernet
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 LOOPBACK = "127.0.0.1"
+# The sandbox takes the next two.
+_LAST_PORT = 65_533
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default=os.environ.get("HOST", LOOPBACK))
-    parser.add_argument("--port", type=int, default=os.environ.get("PORT", "8000"))
+    parser.add_argument("--port", type=_port, default=os.environ.get("PORT", "8000"))
     parser.add_argument(
         "--sandbox",
         action=argparse.BooleanOptionalAction,
         default=False,
         help="run the sandbox receiver and OAuth provider on the next two ports",
     )
+
+
+def _port(text: str) -> int:
+    """Return a port. The resolver takes 99999 for another one, so that is refused here."""
+    if not (text.isdecimal() and len(text) <= 5 and 1 <= int(text) <= _LAST_PORT):
+        raise argparse.ArgumentTypeError(f"{text!a} is no number from 1 to {_LAST_PORT}")
+    return int(text)
 
 
 def prepare(arguments: list[str]) -> None:

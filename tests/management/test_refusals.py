@@ -3,9 +3,12 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from django.conf import settings
+
+from tests.services import free_port
 
 _GONE = {"DATABASE_URL": "postgres://nobody@127.0.0.1:1/none"}
 
@@ -41,6 +44,19 @@ def test_what_a_command_lacks_is_said(
     assert done.returncode == 1
     assert done.stderr.startswith(f"CommandError: {sentence}")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("port", ["0", "-1", "65534", "99999", "x"])
+def test_a_port_that_there_is_not_is_refused(port: str, tmp_path: Path) -> None:
+    done = run({"DATA_DIR": str(tmp_path)}, "run", f"--port={port}")
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"argument --port: '{port}' is no number from 1 to 65533\n")
+
+
+def test_a_host_that_is_no_address_is_refused(tmp_path: Path) -> None:
+    done = run({"DATA_DIR": str(tmp_path)}, "run", "--host=no such host", f"--port={free_port()}")
+    assert done.returncode == 1
+    assert done.stderr == "CommandError: Cannot listen on 'no such host': it is no address.\n"
 
 
 def test_an_address_of_no_database_is_named() -> None:
