@@ -42,3 +42,12 @@ def test_a_number_of_headers_draws_at_most_twice_as_many_rows_as_are_allowed(
     page = browser.post(reverse("webhooks:create"), posted)
     assert len(page.context["form"].headers.forms) == 2 * headers.MAX_ROWS
     assert "At most 50 headers can be set." in page.text
+
+
+@pytest.mark.django_db
+def test_a_channel_for_a_webhook_that_cannot_be_keeps_what_was_typed(browser: Browser) -> None:
+    typed = {"recipient": "ops@example.com", "webhooks": "9" * 30}
+    page = browser.post(reverse("webhooks:alert_add", args=["email"]), typed)
+    assert page.status_code == 422
+    assert list(page.context["form"].errors) == ["webhooks"]
+    assert 'value="ops@example.com"' in page.text
