@@ -85,8 +85,8 @@ def test_more_connections_than_threads_are_all_served_at_once(connect: Connect) 
     for _ in range(5):
         for connection in kept:
             ask(connection)
-    # A thread that stayed would hold up each of them for a second.
-    assert time.monotonic() - began < 5
+    # A thread that stayed would hold up each of the 40 requests for a second.
+    assert time.monotonic() - began < 20
 
 
 def test_a_connection_may_rest_and_go_on(connect: Connect) -> None:
@@ -117,8 +117,7 @@ def test_a_stop_waits_for_a_request_and_not_for_kept_connections(
     ask(busy)
     busy.request("GET", "/slow")
     time.sleep(0.1)
-    began = time.monotonic()
     server[0].send_signal(signal.SIGTERM)
     assert busy.getresponse().status == 200
-    assert server[0].wait(10) == 0
-    assert time.monotonic() - began < 6
+    # For a connection that stays open it would be the 30 s of gunicorn's `graceful_timeout`.
+    assert server[0].wait(20) == 0
