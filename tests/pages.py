@@ -153,6 +153,7 @@ NO_PAGES: dict[str, str] = {
     "readyz": "for machines",
     "home": "leads to the list",
     "webhooks:api_events": "for machines",
+    "webhooks:api_not_found": "for machines",
     "webhooks:session": "for scripts",
     "webhooks:deliveries_export": "a file",
     "webhooks:delivery_body": "a file",

@@ -49,8 +49,8 @@ def manage(database_url: str, *arguments: str) -> "subprocess.CompletedProcess[s
         # The commands ask alike, whatever the database.
         pytest.param(make_old_tables, ("migrate",), marks=pytest.mark.once),
         pytest.param(make_old_tables, ("rotate_keys",), marks=pytest.mark.once),
-        pytest.param(make_old_tables, ("run", "--port=0"), marks=pytest.mark.once),
-        pytest.param(make_old_history, ("run", "--port=0"), marks=pytest.mark.once),
+        pytest.param(make_old_tables, ("run", "--no-sandbox"), marks=pytest.mark.once),
+        pytest.param(make_old_history, ("run", "--no-sandbox"), marks=pytest.mark.once),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -14,6 +14,7 @@ _ABOUT = {
     ("form", "uid"): "public key",
     ("event_id",): "event",
     ("event_type",): "event type",
+    ("address",): "no address",
     ("kind",): "channel kind",
     ("entry", "pk"): "version",
     ("attempt_id", "delivery_id", "part"): "attempt",

@@ -69,6 +69,7 @@ def rows() -> dict[str, list[dict[str, Any]]]:
         "credential": list(Credential._base_manager.values("pk")),
         "resend": list(Resend.objects.values("pk")),
         "event type": [{"event_type": "call.incoming.after"}],
+        "no address": [{"address": "v1/nowhere"}],
         "channel kind": [{"kind": kind} for kind in ChannelKind.values],
         "version": list(WebhookVersion.objects.values("entry", pk=F("webhook_id"))[:20]),
         "event": list(Event.objects.values(event_id=F("pk"))),

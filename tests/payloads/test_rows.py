@@ -179,7 +179,7 @@ def test_a_value_of_its_own_has_the_chosen_type(row: dict[str, Any], value: obje
         ("number", "1e999", "Write a number"),
         ("boolean", "yes", "true or false"),
         ("json", "{", "Choose Text"),
-        ("json", '{"a": 1, "a": 2}', "twice"),
+        ("json", '{"a": 1, "a": 2}', "in this object already"),
         ("json", "1e999", "not JSON"),
         ("json", '"\\ud800"', "not JSON"),
         ("json", "[" * 33 + "]" * 33, "32 levels deep"),
