@@ -13,6 +13,8 @@ from django.db.migrations.recorder import MigrationRecorder
 from environ import Env
 from pytest_django import DjangoDbBlocker
 
+from tests.services import free_port
+
 ROOT = Path(__file__).resolve().parents[1]
 SENTENCE = "made by a version from before the first release, which cannot be upgraded"
 
@@ -49,8 +51,12 @@ def manage(database_url: str, *arguments: str) -> "subprocess.CompletedProcess[s
         # The commands ask alike, whatever the database.
         pytest.param(make_old_tables, ("migrate",), marks=pytest.mark.once),
         pytest.param(make_old_tables, ("rotate_keys",), marks=pytest.mark.once),
-        pytest.param(make_old_tables, ("run", "--no-sandbox"), marks=pytest.mark.once),
-        pytest.param(make_old_history, ("run", "--no-sandbox"), marks=pytest.mark.once),
+        pytest.param(
+            make_old_tables, ("run", "--no-sandbox", "--port={port}"), marks=pytest.mark.once
+        ),
+        pytest.param(
+            make_old_history, ("run", "--no-sandbox", "--port={port}"), marks=pytest.mark.once
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -64,7 +70,7 @@ def test_a_command_ends_with_a_sentence_and_no_traceback(
     with django_db_blocker.unblock():
         made_by(handler["default"])
     handler.close_all()
-    ended = manage(database_url, *command)
+    ended = manage(database_url, *(one.format(port=free_port()) for one in command))
     assert ended.returncode == 1
     assert SENTENCE in ended.stderr
     assert "Traceback" not in ended.stderr
