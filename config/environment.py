@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _port(text: str) -> int:
     """Return a port. The resolver takes 99999 for another one, so that is refused here."""
     if not (text.isdecimal() and len(text) <= 5 and 1 <= int(text) <= _LAST_PORT):
-        raise argparse.ArgumentTypeError(f"{text!a} is no number from 1 to {_LAST_PORT}")
+        raise argparse.ArgumentTypeError(f"{text!a} is not a port from 1 to {_LAST_PORT}")
     return int(text)
 
 

@@ -167,7 +167,7 @@ DATABASES = {
 _database = DATABASES["default"]
 if "ENGINE" not in _database:
     raise ImproperlyConfigured(
-        "DATABASE_URL is no address of a database, like postgres://login:password@host/name."
+        "DATABASE_URL is not the address of a database, such as postgres://login:password@host/name."
     )
 if _database["ENGINE"].endswith("sqlite3"):
     keep_private(_database["NAME"])

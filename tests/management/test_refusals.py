@@ -50,16 +50,16 @@ def test_what_a_command_lacks_is_said(
 def test_a_port_that_there_is_not_is_refused(port: str, tmp_path: Path) -> None:
     done = run({"DATA_DIR": str(tmp_path)}, "run", f"--port={port}")
     assert done.returncode == 2
-    assert done.stderr.endswith(f"argument --port: '{port}' is no number from 1 to 65533\n")
+    assert done.stderr.endswith(f"argument --port: '{port}' is not a port from 1 to 65533\n")
 
 
 def test_a_host_that_is_no_address_is_refused(tmp_path: Path) -> None:
     done = run({"DATA_DIR": str(tmp_path)}, "run", "--host=no such host", f"--port={free_port()}")
     assert done.returncode == 1
-    assert done.stderr == "CommandError: Cannot listen on 'no such host': it is no address.\n"
+    assert done.stderr == "CommandError: Cannot listen on 'no such host': it is not an address.\n"
 
 
 def test_an_address_of_no_database_is_named() -> None:
     done = run({"DATABASE_URL": "nonsense"}, "check")
     assert done.returncode == 1
-    assert "DATABASE_URL is no address of a database" in done.stderr.splitlines()[-1]
+    assert "DATABASE_URL is not the address of a database" in done.stderr.splitlines()[-1]

@@ -158,7 +158,7 @@ def _endpoint(publish: Endpoint) -> Endpoint:
 @csrf_exempt
 def not_found(request: HttpRequest, address: str) -> AnswerResponse:
     """Answer every other address of the API, one with a slash too many for example."""
-    message = _("There is no such address. Send events to %(one)s, and many to %(many)s.")
+    message = _("There is no such address. Send one event to %(one)s, or many to %(many)s.")
     one, many = ENDPOINTS
     message %= {"one": one, "many": many}
     return AnswerResponse(RequestError(404, "not_found", message).answer())
@@ -434,7 +434,7 @@ def _parse(body: bytes, *, is_explained: bool = True) -> Any:
 
 def _checked(fields: Any) -> dict[str, Any]:
     if not isinstance(fields, dict):
-        raise RequestError(400, "not_object", _("An event is a JSON object."))
+        raise RequestError(400, "not_object", _("An event must be a JSON object."))
     if not fields.keys() <= _FIELDS:
         shown = payloads.shown(min(fields.keys() - _FIELDS))
         raise RequestError(422, "unknown_field", _("There is no field “%s”.") % shown, field=shown)

@@ -28,7 +28,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Exit with 1 unless every secret can be read with the first key alone."""
         if not 1 <= options["batch_size"] <= _MAX_BATCH_SIZE:
-            raise CommandError(f"--batch-size is 1 to {_MAX_BATCH_SIZE}.")
+            raise CommandError(f"--batch-size must be from 1 to {_MAX_BATCH_SIZE}.")
         using, is_dry_run = options["database"], options["dry_run"]
         try:
             problem = key_check.problem(using)

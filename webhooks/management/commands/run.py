@@ -143,7 +143,7 @@ def _bind(host: str, port: int) -> BaseWSGIServer | MultiSocketServer:
     except OSError as error:
         raise CommandError(_port_problem(host, port, error)) from error
     except ValueError as error:
-        raise CommandError(f"Cannot listen on {host!a}: it is no address.") from error
+        raise CommandError(f"Cannot listen on {host!a}: it is not an address.") from error
 
 
 def _check_free(port: int) -> None:

@@ -125,7 +125,7 @@ def _entries(found: Any) -> list[Any]:
         )
     if (version := json.dumps(found["version"], ensure_ascii=False)) != str(VERSION):
         raise FileError(
-            _("The version of the file is “%(found)s”; this site reads version %(known)d.")
+            _("The version of the file is %(found)s; this site reads version %(known)d.")
             % {"found": version[:20], "known": VERSION}
         )
     if not entries:
