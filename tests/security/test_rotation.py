@@ -169,7 +169,7 @@ def test_every_batch_size_reaches_every_row(use_keys: Keys, batch_size: int) -> 
 
 @pytest.mark.parametrize("batch_size", [0, -1, 10_001, 10**20])
 def test_a_batch_of_no_rows_or_too_many_is_refused(batch_size: int) -> None:
-    with pytest.raises(CommandError, match="^--batch-size must be from 1 to 10000"):
+    with pytest.raises(CommandError, match=r"^--batch-size must be from 1 to 10000"):
         rotate(batch_size=batch_size)
 
 
