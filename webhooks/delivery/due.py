@@ -133,12 +133,13 @@ class DueWebhooks:
         changed: dict[int, float] | None = self._session.run(ask)
         if changed is None:
             return False
-        for webhook_id, due_at in reversed(changed.items()):
-            # What was there before waits for its turn, or for something else.
-            is_new = due_at > self._since
-            if is_new and (webhook_id in self._waits or webhook_id in self._doubtful):
+        # What was there before waits for its turn, or for something else.
+        since, is_listed = self._since, self._is_listed
+        unknown = [pk for pk, at in changed.items() if at > since or not is_listed(pk)]
+        for webhook_id in reversed(unknown):
+            if webhook_id in self._waits or webhook_id in self._doubtful:
                 self._doubtful[webhook_id] = None
-            elif is_new or not self._is_listed(webhook_id):
+            else:
                 self._new.pop(webhook_id, None)
                 self._new[webhook_id] = None
         self._since = asked_at
@@ -149,8 +150,13 @@ class DueWebhooks:
 
     def _is_listed(self, webhook_id: int) -> bool:
         """Return whether a webhook has or waits for its turn."""
-        lists = (self._waits, self._known, self._served, self._new, self._doubtful)
-        return any(webhook_id in one for one in lists)
+        return (
+            webhook_id in self._known
+            or webhook_id in self._new
+            or webhook_id in self._served
+            or webhook_id in self._waits
+            or webhook_id in self._doubtful
+        )
 
     def _walk(self, now: float) -> bool:
         """Look at the next page, and begin again after the last one."""

@@ -62,7 +62,7 @@ _seen: dict[tuple[int, bytes, bool], tuple[bytes, tuple[_Needle, ...]]] = {}
 class Masker:
     """Some secrets in every form, worked out once for many texts."""
 
-    __slots__ = ("_needles",)
+    __slots__ = ("_needles", "_seeds")
 
     def __init__(
         self, secrets: Iterable[str], *, shown: Callable[[str], str] = lambda _: MASK
@@ -75,6 +75,7 @@ class Masker:
                 seed = whole[: min(_SEED, least)]
                 found.setdefault(whole, _Needle(whole, least, mask, seed))
         self._needles = tuple(found.values())
+        self._seeds = tuple({needle.seed for needle in self._needles})
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Masker) and other._needles == self._needles
@@ -116,8 +117,8 @@ class Masker:
         With thousands of maskers few texts are remembered.
         """
         for _layer, text in _remembered_layers(data):
-            for needle in self._needles:
-                if needle.seed in text:
+            for seed in self._seeds:
+                if seed in text:
                     return True
         return False
 

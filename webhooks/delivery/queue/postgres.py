@@ -284,7 +284,8 @@ def candidates(
     ids = arrays.numbers(webhook_ids)
     parameters = {"ids": ids, "shards": shards, "numbers": list(numbers)}
     with _cursor(has_arrays=True) as cursor:
-        return [_candidate(row) for row in cursor.execute(sql.CANDIDATES, parameters).fetchall()]
+        rows = cursor.execute(sql.CANDIDATES, parameters, binary=True).fetchall()
+    return [_candidate(row) for row in rows]
 
 
 def became_due(
@@ -293,7 +294,7 @@ def became_due(
     """Return the webhooks with rows that are due since a Unix time, with that of their newest."""
     parameters = {"since": since, "limit": limit, "shards": shards, "numbers": list(numbers)}
     with _cursor() as cursor:
-        rows = cursor.execute(sql.BECAME_DUE, parameters).fetchall()
+        rows = cursor.execute(sql.BECAME_DUE, parameters, binary=True).fetchall()
     newest: dict[int, float] = {}
     for webhook_id, due_at in rows:
         newest.setdefault(webhook_id, due_at)
