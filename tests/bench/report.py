@@ -179,6 +179,9 @@ def _growth_rows(found: Findings) -> list[Row]:
             rows.append((f"{count:,} webhooks {name}", "", shown))
     rows.append(("  cost over 100 webhooks", "", f"{found.many.growth('cost_us')}  (at most 1.3)"))
     rows.append(("  p99 over 100 webhooks", "", f"{found.many.growth('p99_ms')}  (at most 2)"))
+    rates, wide = zip(*found.many.wide, strict=True)
+    rows.append(_row("one event to many webhooks (/s)", wide))
+    rows.append(_row("  as many deliveries of 100 webhooks (/s)", rates))
     slower = f"{found.many.wide_ratio:.2f}  (at most 1.3)"
     rows.append(("  engine over one event to many webhooks", "", slower))
     forgotten = f"{found.growth.retention_seconds:.1f} s"

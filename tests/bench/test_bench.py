@@ -68,7 +68,7 @@ def some_findings() -> report.Findings:
         many=Many(
             due={100: Load(100.0, 50.0, 1e4), 10_000: Load(120.0, 60.0, 9e3)},
             waiting={100: Load(100.0, 20.0, 1e4), 100_000: Load(130.0, 30.0, 9e3)},
-            wide={20_000: 8e3},
+            wide=[(1e4, 8e3), (9e3, 8e3), (8e3, 6e3)],
         ),
         growth=Growth(costs=[Cost(10_000, 8.0, 9.0), Cost(10_000_000, 9.0, 9.0)]),
         publishing=Publishing(per_second=[6000.0], statements=5, wide_ms=20.0),
