@@ -440,6 +440,11 @@ def test_a_value_is_found_by_the_name_it_was_published_under(
     assert matches(condition(variable, operator, value), older)
 
 
+def test_a_name_with_dots_is_found_as_it_is_and_escaped() -> None:
+    for name in ("utm.source", r"utm\.source"):
+        assert matches(condition(name, "equals", "google"), {"utm.source": "google"})
+
+
 @pytest.mark.parametrize("path", ["fields.l[0].id", r"fields.a\.b", "fields.l.0.id"])
 def test_a_path_reaches_what_a_mapping_reaches(path: str) -> None:
     document = {"fields": {"l": [{"id": 7}], "a.b": 7}}
