@@ -68,7 +68,7 @@ def matches(tree: object, document: dict[str, Any] = CALL) -> bool:
         ("amount", "equals", "48500.5", True),
         ("employee_number", "equals", 104, True),
         ("employee_number", "equals", "0104", False),
-        ("caller_e164", "equals", "380671234567", False),
+        ("caller_e164", "equals", "380671234567", True),
         ("is_proper", "equals", True, True),
         ("is_proper", "equals", "true", True),
         ("is_proper", "equals", 1, False),
@@ -119,6 +119,55 @@ def matches(tree: object, document: dict[str, Any] = CALL) -> bool:
 )
 def test_an_operator_compares(variable: str, operator: str, value: object, is_match: bool) -> None:
     assert matches(condition(variable, operator, value)) is is_match
+
+
+@pytest.mark.parametrize(
+    ("actual", "operator", "value", "is_match"),
+    [
+        ("+12025550100", "equals", "+1 (202) 555-0100", True),
+        ("12025550100", "equals", "+1 (202) 555-0100", True),
+        (12025550100, "equals", "+1 (202) 555-0100", True),
+        ("+1 202 555 01 00", "equals", 12025550100, True),
+        ("tel:+1-202-555-0100", "equals", "+1.202.555.0100", True),
+        ("+12025550100", "equals", "0012025550100", True),
+        ("00 1 202 555 0100", "equals", "+12025550100", True),
+        ("+12025550100", "equals", "202 555-0100", False),
+        ("+12025550100", "equals", "+12025550101", False),
+        ("+12025550100", "not_equals", "+1 (202) 555-0100", False),
+        ("+12025550100", "one_of", ["104", "+1 (202) 555-0100"], True),
+        ("+12025550100", "not_one_of", ["104", "+1 (202) 555-0100"], False),
+        ("+12025550100", "not_one_of", ["104", "+1 (202) 555-0101"], True),
+        ("1 (202) 555-0100", "starts_with", "+1202", True),
+        ("+12025550100", "starts_with", "1 (202)", True),
+        ("+12025550100", "starts_with", "001 202", True),
+        ("+12025550100", "starts_with", "202", False),
+        ("+12025550100", "contains", "(202) 555-01", True),
+        ("+12025550100", "contains", "202 555-02", False),
+        ("+12025550100", "not_contains", "(202) 555", False),
+        ("sip:12025550100@pbx.example", "contains", "+1 (202) 555-0100", True),
+        (["anonymous", "+1 202 555 0100"], "contains", "+12025550100", True),
+        # What is no number is compared as text, and what was found as text still is.
+        ("Anonymous", "equals", "anonymous", True),
+        ("Anonymous", "contains", "nony", True),
+        ("+12025550100", "starts_with", "+", True),
+        ("+1 (202) 555-0100", "contains", ") 555-", True),
+        ("0012025550100", "starts_with", "00", True),
+        ("1202555x100", "equals", "1202555100", False),
+        ("104", "equals", "0104", False),
+        ("007", "equals", "7", False),
+    ],
+)  # fmt: skip
+def test_a_phone_number_is_compared_by_its_digits(
+    actual: object, operator: str, value: object, is_match: bool
+) -> None:
+    assert matches(condition("client_number", operator, value), {"client_number": actual}) is (
+        is_match
+    )
+
+
+def test_another_text_of_digits_is_no_phone_number() -> None:
+    assert not matches(condition("deal_id", "equals", "+1 2"), {"deal_id": "12"})
+    assert not matches(condition("deal_id", "equals", "1-2"), {"deal_id": "12"})
 
 
 def test_durations_are_compared_as_numbers_and_not_as_text() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from webhooks.filters.kinds import Kind, kind_of
 from webhooks.filters.operators import (
     ABSENT,
     MAX_LENGTH,
@@ -194,7 +195,7 @@ def _compile_condition(node: Tree, path: Path) -> _Condition:
         variable=variable,
         operator=operator,
         value=value,
-        test=make_test(operator, value, (*path, "value")),
+        test=make_test(operator, value, (*path, "value"), is_phone=kind_of(variable) is Kind.PHONE),
         find=_finder(variable),
     )
 

@@ -277,6 +277,31 @@ def test_a_list_says_how_its_values_are_parted() -> None:
     assert row.hint.startswith("One value per line, or separated by commas")
 
 
+DIGITS = "Only the digits of a number count: +1 (202) 555-0100 equals 12025550100."
+
+
+@pytest.mark.parametrize("mode", ["rows", "json"])
+@pytest.mark.parametrize(
+    ("variable", "operator", "is_said"),
+    [
+        ("client_number", "equals", True),
+        ("E164", "one_of", True),
+        ("phone", "contains", True),
+        ("phone", "exists", False),
+        ("employee_number", "equals", False),
+    ],
+)
+def test_that_a_phone_number_is_compared_by_its_digits_is_said_once(
+    variable: str, operator: str, is_said: bool, mode: str
+) -> None:
+    value = {} if operator == "exists" else {"value": ["1"] if operator == "one_of" else "1"}
+    section = FilterSection({"variable": variable, "operator": operator, **value})
+    section.mode = mode
+    (row,) = section.root.rows()
+    assert (row.hint if mode == "rows" else section.note).endswith(DIGITS) is is_said
+    assert mode == "json" or not section.note
+
+
 def test_a_variable_that_no_chosen_event_has_is_pointed_out() -> None:
     section = FilterSection({"all": [MISSED]}, patterns=["form.submitted"])
     [row] = section.root.rows()

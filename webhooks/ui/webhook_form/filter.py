@@ -121,9 +121,14 @@ class ConditionRow:
             return ""
         if self.is_foreign:
             return _not_carried(variable.name)
+        words = str(variable.description)
         if self.control == "lines" and self.is_split_by_commas:
-            return _("One value per line, or separated by commas. Quotes keep a comma.")
-        return str(variable.description)
+            words = _("One value per line, or separated by commas. Quotes keep a comma.")
+        return f"{words} {_phone_hint()}".strip() if self.compares_digits else words
+
+    @property
+    def compares_digits(self) -> bool:
+        return self.kind is Kind.PHONE and self.wanted_operator not in PRESENCE
 
     @property
     def older_name(self) -> str:
@@ -654,6 +659,12 @@ class FilterSection:
         return filters.sentence(tree)
 
     @property
+    def note(self) -> str:
+        """Return how phone numbers are compared, which rows say themselves."""
+        rows = from_tree(self.usable_tree).rows() if self.mode == "json" else ()
+        return _phone_hint() if any(row.compares_digits for row in rows) else ""
+
+    @property
     def is_open(self) -> bool:
         """Return whether something is set or wrong, or somebody is at it."""
         return self.is_edited or self.mode == "json" or bool(self.root.children)
@@ -743,6 +754,10 @@ class FilterSection:
 
 
 # ---- What the builder offers: variables by event type, operators and values by variable -------
+
+
+def _phone_hint() -> str:
+    return _("Only the digits of a number count: +1 (202) 555-0100 equals 12025550100.")
 
 
 def _not_carried(name: str) -> str:
