@@ -156,6 +156,8 @@ def test_an_unknown_delivery_is_not_found(browser: Client) -> None:
     assert browser.get("/admin/webhooks/event/evt_0/change/").status_code == 404
     for zero in (LOG + "%00/change/", "/admin/webhooks/event/%00/change/"):
         assert browser.get(zero).status_code == 404
+    assert browser.get(LOG + "%00/history/").status_code == 302
+    assert browser.get(LOG + "%00/delete/").status_code == 403
 
 
 # What can be done
