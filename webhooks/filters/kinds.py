@@ -19,6 +19,8 @@ class Kind(StrEnum):
     # Compared by its digits.
     PHONE = "phone"
     CHOICE = "choice"
+    # Compared as text, in UTC.
+    DATETIME = "datetime"
     NUMBER = "number"
     # A number of seconds, typed and shown as a time.
     DURATION = "duration"
@@ -33,12 +35,14 @@ _KINDS = {
     VariableType.NUMBER: Kind.NUMBER,
     VariableType.BOOLEAN: Kind.BOOLEAN,
     VariableType.OBJECT: Kind.OBJECT,
+    VariableType.DATETIME: Kind.DATETIME,
 }
 _TEXT = (Operator.CONTAINS, Operator.NOT_CONTAINS, Operator.STARTS_WITH)
 # The operators that make sense for a kind; a new condition begins with the first.
 FITTING: dict[Kind, tuple[Operator, ...]] = {
     Kind.TEXT: (*EQUALITY, *LISTS, *_TEXT, *PRESENCE),
     Kind.PHONE: (*EQUALITY, *LISTS, *_TEXT, *PRESENCE),
+    Kind.DATETIME: (*EQUALITY, *LISTS, *_TEXT, *PRESENCE),
     Kind.CHOICE: (*EQUALITY, *LISTS, *PRESENCE),
     Kind.NUMBER: (*NUMERIC, *EQUALITY, *LISTS, *PRESENCE),
     Kind.DURATION: (*NUMERIC, *EQUALITY, *PRESENCE),

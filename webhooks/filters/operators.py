@@ -29,6 +29,10 @@ _MIN_ABROAD = 4
 # Normalizing is quadratic in a run of combining marks, so a text is normalized in pieces. They end
 # before an ASCII character, which never joins with the one before it.
 _PIECE = re.compile(r".{1,256}(?=[\x00-\x7f]|\Z)|.{1,256}", re.DOTALL)
+# Not seen, and copied along: soft hyphens, spaces of no width, directions, forms of an emoji.
+_INVISIBLE = re.compile(
+    "[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufe00-\ufe0f\ufeff]+"
+)
 _COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 Path = tuple[str | int, ...]
@@ -88,8 +92,9 @@ class FilterError(ValueError):
 
 
 def present_value(found: Any) -> Any:
-    # Null, "" and empty collections are what senders put where there is no value.
-    return ABSENT if found is None or found in ("", [], {}) else found
+    # Null, blank texts and empty collections are what senders put where there is no value.
+    is_blank = found.isspace() if isinstance(found, str) else found is None
+    return ABSENT if is_blank or found in ("", [], {}) else found
 
 
 class _Compared:
@@ -110,7 +115,7 @@ class _Compared:
 
     @cached_property
     def texts(self) -> set[str]:
-        return {self._event.text(value) for value in self._others}
+        return {self._event.text(value).strip() for value in self._others}
 
     @cached_property
     def typed_numbers(self) -> set[int | float]:
@@ -207,7 +212,7 @@ def _membership(
         if number is not None:
             numbers.add(number)
         if isinstance(value, str):
-            texts.add(text)
+            texts.add(text.strip())
         elif number is not None:
             typed_numbers.add(number)
     texts |= flags
@@ -228,8 +233,9 @@ def _text_test(operator: Operator, value: object, path: Path, *, is_phone: bool)
     text = _wanted_text(value, path)
     number = _phone(value) if is_phone else ""
     if operator is Operator.STARTS_WITH:
+        text = text.lstrip() or text
         return lambda actual, event: (
-            event.text(actual).startswith(text)
+            event.text(actual).lstrip().startswith(text)
             or bool(number and event.phone(actual).startswith(number))
         )
     is_member = _membership([(value, path)], is_phone=is_phone)
@@ -321,15 +327,17 @@ def _parsed(text: str) -> int | float | None:
 
 
 def _fold(value: Any) -> str:
-    """Return a text without case; a letter with its accent is one character, however it is spelled.
+    """Return a text without case, of which what looks alike is the same (Unicode's NFKC).
 
     A number, a flag or null is its JSON.
     """
     text = value if isinstance(value, str) else _COMPACT.encode(value)
     if text.isascii():
         return text.casefold()
-    pieces = _PIECE.findall(text.casefold())
-    return "".join(unicodedata.normalize("NFC", piece) for piece in pieces)
+    pieces = _PIECE.findall(_INVISIBLE.sub("", text.casefold()))
+    seen = "".join(unicodedata.normalize("NFKC", piece) for piece in pieces)
+    # What has nothing else is not contained in everything.
+    return seen or text
 
 
 def shown(value: object) -> str:

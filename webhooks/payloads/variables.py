@@ -61,7 +61,8 @@ def finder(name: str) -> Find:
             if one in fields:
                 return fields[one]
         if not steps:
-            return None
+            # A name whose dots and brackets are escaped.
+            return fields.get(head)
         return _follow(fields.get(head, fields.get(other_head)), steps)
 
     return find

@@ -51,6 +51,10 @@ PATH = "."
 _TOKEN = re.compile(r"(?:(open|row)-([0-9]{1,6})|(close))")
 # A value of a list, with what ends it; in quotes it may have commas, and "" is a quote.
 _LISTED = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*(?=,|$)|([^,]*))(?:,|$)')
+# "1 500", "48 500,50", with any space.
+_THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(?:\s[0-9]{3})+(?:[.,][0-9]+)?")
+# Thousands to some, a fraction to others.
+_TWO_MEANINGS = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")
 # Far more parts than a filter may have: what was typed is kept so that it can be corrected.
 _MAX_TOKENS = 1000
 # Groups deeper than one too many become part of the last: pages are drawn by recursion.
@@ -124,7 +128,10 @@ class ConditionRow:
         words = str(variable.description)
         if self.control == "lines" and self.is_split_by_commas:
             words = _("One value per line, or separated by commas. Quotes keep a comma.")
-        return f"{words} {_phone_hint()}".strip() if self.compares_digits else words
+        how = ""
+        if self.kind is Kind.DATETIME and self.wanted_operator not in PRESENCE:
+            how = _("Times in events are in UTC: 2026-05-14T09:26:31Z.")
+        return f"{words} {_phone_hint() if self.compares_digits else how}".strip()
 
     @property
     def compares_digits(self) -> bool:
@@ -437,6 +444,7 @@ def _posted_group(data: QueryDict, part_id: int) -> ConditionGroup:
 
 
 def _duration(text: str, kind: Kind) -> int | float:
+    text = _plain(text)
     seconds = parse_duration(text)
     if seconds is not None:
         return seconds
@@ -449,7 +457,7 @@ def _duration(text: str, kind: Kind) -> int | float:
 
 def _number(text: str) -> int | float:
     # “1_000” is a number to Python only.
-    typed = "" if "_" in text else text
+    typed = "" if "_" in text else _plain(text)
     try:
         return int(typed)
     except ValueError:
@@ -459,6 +467,16 @@ def _number(text: str) -> int | float:
     except ValueError:
         message = _("“%s” is not a number. Enter it like 3 or 2.5.") % text[:40]
         raise FilterError(message, ("value",)) from None
+
+
+def _plain(text: str) -> str:
+    """Return a number without the spaces between its thousands; raise FilterError for "1,500"."""
+    if _TWO_MEANINGS.fullmatch(text):
+        whole, _comma, rest = text.partition(",")
+        meanings = {"typed": text, "whole": whole + rest, "decimal": f"{whole}.{rest}"}
+        message = _("“%(typed)s” has two meanings. Enter %(whole)s or %(decimal)s.") % meanings
+        raise FilterError(message, ("value",))
+    return re.sub(r"\s", "", text) if _THOUSANDS.fullmatch(text) else text
 
 
 # ---- What the buttons do: one place for a round trip of the form and for htmx -----------------
