@@ -226,7 +226,7 @@ _MISCONFIGURED = {
     ),
     "unknown_state": _(
         "This answer belongs to no authorization that was begun here, or it was used already. "
-        "Press “Get new access token” again and finish within 10 minutes."
+        "Press “Get new access token” again."
     ),
     "other_user": _("This authorization was begun by another user, who has to finish it."),
     "other_browser": _(
@@ -386,7 +386,7 @@ _VARIANTS = {
     "unauthorized_client": "unsupported_grant_type unsupported_response_type",
     "invalid_scope": """
         insufficient_scope invalid_scopes invalid_oauthscope invalid_oauth_scope scope_mismatch
-        scope_not_allowed no_scopes
+        scope_not_allowed no_scopes unauthorized_scope_error
     """,
     "invalid_target": "invalid_resource invalid_audience",
     "invalid_request": "",
@@ -403,7 +403,7 @@ _VARIANTS = {
         account_disabled account_suspended
     """,
     "access_denied": """
-        invalid_app_access team_access_not_granted user_access_error
+        invalid_app_access app_access_denied team_access_not_granted user_access_error
         consent_required admin_policy_enforced authorization_denied authorization_declined
         login_cancelled
         user_cancelled user_cancelled_authorize user_cancelled_login user_denied

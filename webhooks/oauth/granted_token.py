@@ -193,7 +193,7 @@ def read_grant(
     token_fields, name = _at_path(fields, path)
     value = token_fields.get(name)
     # What stands beside an "accessToken" is an "expiresIn" and a "refreshToken".
-    token_fields = {_snake_case(name): one for name, one in token_fields.items()} | token_fields
+    token_fields = {snake_case(name): one for name, one in token_fields.items()} | token_fields
     if not isinstance(value, str) or _is_nothing(value):
         found_at = "" if path else next(_paths_to_token(fields), "")
         raise UnusableAnswerError("no_token", _missing(found_at=found_at, path=path))
@@ -365,7 +365,8 @@ def _step_into(value: Any, part: str) -> Any:
     return None
 
 
-def _snake_case(name: str) -> str:
+def snake_case(name: str) -> str:
+    """Return the name of a field as the standards write it."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).replace("-", "_").lower()
 
 
@@ -399,7 +400,7 @@ def _texts(value: Any, prefix: str = "") -> Iterator[tuple[str, str, str]]:
     for key, inner in value.items():
         path = f"{prefix}{key}"
         if isinstance(inner, str):
-            yield path, _snake_case(key), inner
+            yield path, snake_case(key), inner
         else:
             yield from _texts(inner, f"{path}.")
 

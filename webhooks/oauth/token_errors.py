@@ -37,8 +37,13 @@ WRONG_ADDRESS_STATUSES = frozenset({404, 405, 410, 411, 415})
 # Microsoft says what happened by a number in the description, and often a general error beside it.
 # https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 _AADSTS = re.compile(r"AADSTS(\d{5,8})")
-# The callback URL is not registered, or not that of the authorization request.
-_AADSTS_REDIRECT = re.compile(r"AADSTS(50011|500112)\b")
+# What Entra ID calls an invalid client by its code, and what it is by its number: the callback URL,
+# the scope, the resource.
+_AADSTS_ROWS = {
+    **dict.fromkeys(("50011", "500112"), "redirect_uri_mismatch"),
+    **dict.fromkeys(("650053", "70011", "28002", "28003", "1002012"), "invalid_scope"),
+    **dict.fromkeys(("50001", "500011"), "invalid_target"),
+}
 _AADSTS_NUMBERS = {
     TokenResult.NEEDS_REAUTHORIZATION: """
         70000 70008 70043 700081 700082 700084 50089 50132 50133 50173 54005 501481 65001 65004
@@ -86,7 +91,7 @@ _WRONG = (
 _OVER = r"(?:expired|revoked|invalid(?:ated)?|not_found|inactive|evicted|(?:already_)?used)"
 _GRANTED = (
     r"(?:refresh_?token|(?:oauth|user)_?token"
-    r"|(?:auth|authorization|verification|(?:user_)?temp)_?code)"
+    r"|(?:auth|authorization|device|verification|(?:user_)?temp)_?code)"
 )
 _CODES_BY_FORM = (
     (
@@ -208,7 +213,9 @@ _ABOUT_TARGET = re.compile(
     r"\b(missing|required|invalid|unknown|unsupported)\b[^.;\n]{0,40}\b(audience|resource)\b"
     r"(?! (owner|server))"
     r"|\b(audience|resource)\b(?! (owner|server))[^.;\n]{0,40}?\b(missing|required|invalid|unknown"
-    r"|not (been )?(white-?listed|allowed|found|registered|valid))\b",
+    r"|not (been )?(white-?listed|allowed|found|registered|valid))\b"
+    # Auth0.
+    r"|\bservice not found: ",
     re.IGNORECASE,
 )
 # What some want of a request that this client does not do: RFC 9449 and RFC 9126.
@@ -404,6 +411,11 @@ def _by_number(refusal: TokenRefusal, words: str) -> TokenResult | None:
     return None
 
 
+def _row_by_number(words: str) -> str:
+    numbers = (match[1] for match in _AADSTS.finditer(words))
+    return next((_AADSTS_ROWS[one] for one in numbers if one in _AADSTS_ROWS), "")
+
+
 def normalized(error: str) -> str:
     """Return an error code in the spelling of the tables.
 
@@ -442,9 +454,8 @@ def error_code(
     is_unnamed = is_mistake and known == "provider_error"
     if is_unnamed and status == 401 and _ACCESS_TOKEN_WANTED.search("\n".join(refusal.texts)):
         return "no_endpoint"
-    if _AADSTS_REDIRECT.search(words):
-        # Entra ID calls it invalid_client.
-        return "redirect_uri_mismatch"
+    if numbered := _row_by_number(words):
+        return "missing_scope" if numbered == "invalid_scope" and not scope else numbered
     is_denied = is_mistake and _denies_client(name, "\n".join(refusal.texts), status)
     if known == "invalid_client" or is_denied:
         return "invalid_client"
@@ -459,7 +470,7 @@ def error_code(
             return "pkce_required"
         is_unwanted = known != "invalid_grant" and _PKCE_UNWANTED.search(words)
         return "pkce_refused" if is_unwanted else "pkce_mismatch"
-    if known == "invalid_request" and is_mistake and _ABOUT_TARGET.search(words):
+    if known in ("invalid_request", "access_denied") and _ABOUT_TARGET.search(words):
         return "invalid_target"
     if is_mistake and known in _MAY_BE_CLIENT:
         if _is_about_client(refusal, known, status):
@@ -518,6 +529,11 @@ def names_client(refusal: TokenRefusal, status: int) -> bool:
         return _is_about_client(refusal, "provider_error", status)
     words = "\n".join((refusal.code, *refusal.texts))[:_MAX_JUDGED]
     return status == 400 and bool(_WRONG_SECRET.search(words))
+
+
+def is_expired(refusal: TokenRefusal) -> bool:
+    """Return whether what was presented is said to have expired."""
+    return "expired" in "\n".join((refusal.code, *refusal.texts))[:_MAX_JUDGED].lower()
 
 
 def lacks_endpoint(text: str, status: int) -> bool:

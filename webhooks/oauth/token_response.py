@@ -43,6 +43,7 @@ from webhooks.oauth.token_errors import (
     TokenRefusal,
     assertion_code,
     error_code,
+    is_expired,
     is_known,
     judge,
     lacks_endpoint,
@@ -365,6 +366,8 @@ def stored_refusal(
     )
     if expected.grant is Grant.JWT_BEARER and result is TokenResult.MISCONFIGURED:
         code = assertion_code(refusal, code)
+    if expected.grant is Grant.DEVICE_CODE and code == "invalid_grant" and is_expired(refusal):
+        code = "device_code_expired"
     if code == "provider_error" and status in WRONG_ADDRESS_STATUSES:
         code = "no_endpoint"
     words = refusal.description or " ".join(refusal.texts) or refusal.code
