@@ -32,7 +32,13 @@ PUBLISHED_VARIABLES = """
 HOST_TYPES = {
     "order.paid": {
         "label": "Order paid",
-        "sample": {"total": 10.5, "lines": [1], "gift": False, "paid_at": "2026-05-14T09:28:49Z"},
+        "sample": {
+            "total": 10.5,
+            "lines": [1],
+            "gift": False,
+            "paid_at": "2026-05-14T09:28:49Z",
+            "buyer": "+12025550100",
+        },
     },
     "order.lost": "Order lost",
 }
@@ -201,6 +207,7 @@ def test_the_variables_of_a_host_type_are_read_off_its_sample(
         "gift": VariableType.BOOLEAN,
         "paid_at": VariableType.DATETIME,
     }
+    assert [v.name for v in catalogue.variables_for("order.paid") if v.is_phone] == ["buyer"]
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,13 @@ SUCCEEDS = {
 }
 
 
+CONTAINS = SUCCEEDS | {
+    "answer_variable": "answer",
+    "answer_operator": "contains",
+    "answer_value": "done",
+}
+
+
 @pytest.mark.parametrize(
     ("fields", "answer", "status", "outcome"),
     [
@@ -65,6 +72,9 @@ SUCCEEDS = {
         (FAILS | {"answer_variable": "errors[0]"}, {"errors": []}, 200, Outcome.SUCCEEDED),
         (FAILS | {"answer_variable": "data.errors"}, {"data": [{"errors": 1}]}, 200,
          Outcome.SUCCEEDED),
+        (FAILS, {"error": " \n"}, 200, Outcome.SUCCEEDED),
+        (FAILS | {"answer_variable": "answer"}, b"\r\n", 200, Outcome.SUCCEEDED),
+        (FAILS | {"answer_variable": r"error\.code"}, {"error.code": 7}, 200, Outcome.REJECTED),
         (FAILS, {"result": 1}, 201, Outcome.SUCCEEDED),
         (FAILS, b"OK", 200, Outcome.SUCCEEDED),
         (FAILS, b"", 204, Outcome.SUCCEEDED),
@@ -72,6 +82,10 @@ SUCCEEDS = {
         (FAILS, {"result": 1}, 410, Outcome.GONE),
         (SUCCEEDS, {"ok": True}, 200, Outcome.SUCCEEDED),
         (SUCCEEDS, {"ok": "TRUE"}, 200, Outcome.SUCCEEDED),
+        *((SUCCEEDS, {"ok": yes}, 200, Outcome.SUCCEEDED) for yes in (1, "1", "True", " true ")),
+        *((SUCCEEDS, {"ok": no}, 200, Outcome.REJECTED) for no in (0, 2, "yes", "", None, [True])),
+        (SUCCEEDS | {"answer_value": "False"}, {"ok": 0}, 200, Outcome.SUCCEEDED),
+        (SUCCEEDS | {"answer_value": "1"}, {"ok": True}, 200, Outcome.REJECTED),
         (SUCCEEDS, {"ok": False}, 200, Outcome.REJECTED),
         (SUCCEEDS, {}, 200, Outcome.REJECTED),
         (SUCCEEDS, b"<html>", 200, Outcome.REJECTED),
@@ -81,8 +95,14 @@ SUCCEEDS = {
          Outcome.SUCCEEDED),
         (SUCCEEDS | {"answer_operator": "one_of", "answer_value": "1, yes"}, {"ok": "Yes"}, 200,
          Outcome.SUCCEEDED),
-        (SUCCEEDS | {"answer_variable": "answer", "answer_value": "ok"}, b"OK", 200,
-         Outcome.SUCCEEDED),
+        *((SUCCEEDS | {"answer_variable": "answer", "answer_value": "ok"}, ok, 200,
+           Outcome.SUCCEEDED) for ok in (b"OK", b"OK\r\n", b'"ok"\n', b"\xef\xbb\xbfok")),
+        (CONTAINS, {"status": "Done"}, 200, Outcome.SUCCEEDED),
+        (CONTAINS, b'{"status": "done"', 200, Outcome.SUCCEEDED),
+        (CONTAINS, {"status": "failed"}, 200, Outcome.REJECTED),
+        (CONTAINS, {"answer": "no", "status": "done"}, 200, Outcome.REJECTED),
+        (CONTAINS | {"answer_rule": "fails"}, {"status": "done"}, 200, Outcome.REJECTED),
+        (CONTAINS | {"answer_operator": "exists"}, {"status": "done"}, 200, Outcome.REJECTED),
         ({"success_codes": [200, 409]}, b"", 409, Outcome.SUCCEEDED),
         ({"success_codes": [200, 409]}, b"", 202, Outcome.REJECTED),
         ({"success_codes": [200, 409]}, b"", 404, Outcome.REFUSED),
@@ -194,6 +214,9 @@ def test_what_was_read_of_a_long_answer_counts(body: str) -> None:
         (SUCCEEDS, {"rows": LONG, "ok": True}, Outcome.REJECTED),
         (FAILS, {"rows": LONG, "error": "x"}, Outcome.SUCCEEDED),
         (FAILS, {"ok": True, "rows": LONG}, Outcome.SUCCEEDED),
+        (CONTAINS, {"status": "done", "rows": LONG}, Outcome.SUCCEEDED),
+        (CONTAINS, {"rows": LONG, "status": "done"}, Outcome.REJECTED),
+        (CONTAINS | {"answer_rule": "fails"}, {"rows": LONG, "status": "done"}, Outcome.SUCCEEDED),
         # What was cut off may be the error.
         (SUCCEEDS | {"answer_variable": "error", "answer_operator": "not_exists"},
          {"ok": True, "rows": LONG}, Outcome.REJECTED),

@@ -95,7 +95,7 @@ def _row(variable: Variable) -> list[str]:
     return [
         f"`{variable.name}`",
         meaning,
-        variable.type.value,
+        variable.type.value + ", phone number" * variable.is_phone,
         f"`{json.dumps(variable.sample, ensure_ascii=False)}`",
         f"`{variable.older_name}`" if variable.older_name else "",
     ]

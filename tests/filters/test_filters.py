@@ -68,7 +68,7 @@ def matches(tree: object, document: dict[str, Any] = CALL) -> bool:
         ("amount", "equals", "48500.5", True),
         ("employee_number", "equals", 104, True),
         ("employee_number", "equals", "0104", False),
-        ("caller_e164", "equals", "380671234567", False),
+        ("caller_e164", "equals", "380671234567", True),
         ("is_proper", "equals", True, True),
         ("is_proper", "equals", "true", True),
         ("is_proper", "equals", 1, False),
@@ -119,6 +119,126 @@ def matches(tree: object, document: dict[str, Any] = CALL) -> bool:
 )
 def test_an_operator_compares(variable: str, operator: str, value: object, is_match: bool) -> None:
     assert matches(condition(variable, operator, value)) is is_match
+
+
+@pytest.mark.parametrize(
+    ("actual", "operator", "value", "is_match"),
+    [
+        ("+12025550100", "equals", "+1 (202) 555-0100", True),
+        ("12025550100", "equals", "+1 (202) 555-0100", True),
+        (12025550100, "equals", "+1 (202) 555-0100", True),
+        ("+1 202 555 01 00", "equals", 12025550100, True),
+        ("tel:+1-202-555-0100", "equals", "+1.202.555.0100", True),
+        ("+12025550100", "equals", "0012025550100", True),
+        ("00 1 202 555 0100", "equals", "+12025550100", True),
+        ("+12025550100", "equals", "202 555-0100", False),
+        ("+12025550100", "equals", "+12025550101", False),
+        ("+12025550100", "not_equals", "+1 (202) 555-0100", False),
+        ("+12025550100", "one_of", ["104", "+1 (202) 555-0100"], True),
+        ("+12025550100", "not_one_of", ["104", "+1 (202) 555-0100"], False),
+        ("+12025550100", "not_one_of", ["104", "+1 (202) 555-0101"], True),
+        ("1 (202) 555-0100", "starts_with", "+1202", True),
+        ("+12025550100", "starts_with", "1 (202)", True),
+        ("+12025550100", "starts_with", "001 202", True),
+        ("+12025550100", "starts_with", "202", False),
+        ("+12025550100", "contains", "(202) 555-01", True),
+        ("+12025550100", "contains", "202 555-02", False),
+        ("+12025550100", "not_contains", "(202) 555", False),
+        ("sip:12025550100@pbx.example", "contains", "+1 (202) 555-0100", True),
+        (["anonymous", "+1 202 555 0100"], "contains", "+12025550100", True),
+        # What is no number is compared as text, and what was found as text still is.
+        ("Anonymous", "equals", "anonymous", True),
+        ("Anonymous", "contains", "nony", True),
+        ("+12025550100", "starts_with", "+", True),
+        ("+1 (202) 555-0100", "contains", ") 555-", True),
+        ("0012025550100", "starts_with", "00", True),
+        ("1202555x100", "equals", "1202555100", False),
+        ("104", "equals", "0104", False),
+        ("007", "equals", "7", False),
+    ],
+)  # fmt: skip
+def test_a_phone_number_is_compared_by_its_digits(
+    actual: object, operator: str, value: object, is_match: bool
+) -> None:
+    assert matches(condition("client_number", operator, value), {"client_number": actual}) is (
+        is_match
+    )
+
+
+@pytest.mark.parametrize(
+    ("typed", "actual", "is_match"),
+    [
+        ("\u202a+1 (202) 555\u20110100\u202c", "+12025550100", True),
+        ("+1\u202f202\u2009555\u20070100", "+12025550100", True),
+        ("+1 202 555\u20140100", "+12025550100", True),
+        ("\uff0b\uff11202 5550100", "+12025550100", True),
+        ("+1 (202) 555-0100", "\u2066+12025550100\u2069", True),
+        ("+1 202 555 0100 ext. 5", "+12025550100", False),
+    ],
+)
+def test_a_phone_number_that_was_copied_has_marks_that_do_not_count(
+    typed: str, actual: str, is_match: bool
+) -> None:
+    assert matches(condition("phone", "equals", typed), {"phone": actual}) is is_match
+
+
+@pytest.mark.parametrize(
+    ("operator", "value", "actual", "is_match"),
+    [
+        ("equals", "Sales", " Sales\n", True),
+        ("not_equals", "Sales", "Sales ", False),
+        ("one_of", ["Support", "Sales"], "Sales ", True),
+        ("starts_with", "Sal", "  Sales", True),
+        ("starts_with", " ", " Sales", False),
+        ("contains", " ", "Sales East", True),
+        ("contains", " ", "Sales", False),
+        ("equals", "Sales East", "Sales\u00a0East", True),
+        ("contains", "a b", "xa\u202fby", True),
+        ("equals", "Sales  East", "Sales East", False),
+        ("equals", "Sales\u200b", "Sales", True),
+        ("equals", "\u202aSales\u202c", "Sales", True),
+        ("equals", "a\u00adb", "ab", True),
+        ("equals", "\u2764\ufe0f", "\u2764", True),
+        ("equals", "\uff21\uff22", "ab", True),
+        ("equals", "\ufb01n", "FIN", True),
+        ("equals", "Cafe", "Café", False),
+        ("contains", "\u200b", "Sales", False),
+        ("exists", None, "  ", False),
+        ("not_exists", None, "\t\u00a0\n", True),
+        ("not_equals", "x", " ", True),
+    ],
+)
+def test_what_cannot_be_seen_does_not_count(
+    operator: str, value: object, actual: str, is_match: bool
+) -> None:
+    assert matches(condition("department", operator, value), {"department": actual}) is is_match
+
+
+@pytest.mark.parametrize(
+    ("operator", "value", "is_match"),
+    [
+        ("equals", "2026-05-14T09:26:31Z", True),
+        ("equals", "2026-05-14T09:26:31.000Z", True),
+        ("equals", "2026-05-14T12:26:31+03:00", True),
+        ("equals", "2026-05-14 09:26:31+00:00", True),
+        ("not_equals", "2026-05-14T12:26:31+03:00", False),
+        ("one_of", ["soon", " 2026-05-14T12:26:31+03:00 "], True),
+        ("equals", "2026-05-14T12:26:31Z", False),
+        ("equals", "2026-05-14", False),
+        ("starts_with", "2026-05-14T09:26", True),
+        ("contains", "T09:", True),
+    ],
+)
+def test_a_moment_is_the_same_in_every_time_zone(
+    operator: str, value: object, is_match: bool
+) -> None:
+    document = {"calldate": "2026-05-14T09:26:31Z"}
+    assert matches(condition("call_started_at", operator, value), document) is is_match
+
+
+def test_another_text_of_digits_is_no_phone_number() -> None:
+    assert not matches(condition("deal_id", "equals", "+1 2"), {"deal_id": "12"})
+    assert not matches(condition("deal_id", "equals", "1-2"), {"deal_id": "12"})
 
 
 def test_durations_are_compared_as_numbers_and_not_as_text() -> None:
@@ -318,6 +438,11 @@ def test_a_value_is_found_by_the_name_it_was_published_under(
     older: dict[str, Any], variable: str, operator: str, value: object
 ) -> None:
     assert matches(condition(variable, operator, value), older)
+
+
+def test_a_name_with_dots_is_found_as_it_is_and_escaped() -> None:
+    for name in ("utm.source", r"utm\.source"):
+        assert matches(condition(name, "equals", "google"), {"utm.source": "google"})
 
 
 @pytest.mark.parametrize("path", ["fields.l[0].id", r"fields.a\.b", "fields.l.0.id"])

@@ -31,6 +31,7 @@ class Asking(Server):
         # The path, and whose certificate.
         self.seen: list[tuple[str, str]] = []
         self.connections = 0
+        self.context = context
         super().__init__(self._note, context)
 
     def _note(self, connection: Any) -> None:
@@ -91,6 +92,23 @@ def test_a_token_is_fetched_with_the_certificate(
     oauth.usable_token(credential.pk)
 
     assert asking.seen == [("token", "good")]
+
+
+def test_a_token_endpoint_that_wants_a_certificate_is_told_from_one_that_is_down(
+    asking: Asking,
+    certificates: Certificates,  # noqa: F811
+) -> None:
+    """RFC 8446 section 6.2, certificate_required; TLS 1.2 has no alert of its own for it."""
+    asking.context.verify_mode = ssl.CERT_REQUIRED
+    credential = oauth_rows.make_credential(
+        grant_type="client_credentials", token_url=f"https://{HOST}:{asking.port}/token"
+    )
+
+    with pytest.raises(oauth.TokenUnavailableError, match="“tls_client_auth”") as failure:
+        oauth.usable_token(credential.pk)
+
+    assert failure.value.hold_reason == "misconfigured"
+    assert asking.seen == []
 
 
 def test_a_discovered_endpoint_for_certificates_sees_one(

@@ -763,6 +763,12 @@ class TestAttacks:
             ({"error_code": "1349048", "error_message": "Can't load URL"}, "Can't load URL"),
             ({"error": "access_denied", "error_reason": "user_denied"}, "user_denied"),
             ({"error": "server_error", "error_message": "Try later"}, "Try later"),
+            ({"errCode": "10006", "error_message": "Wrong redirect"}, "Wrong redirect"),
+            ({"oauth_error": "access_denied"}, "access_denied"),
+            ({"err": "denied"}, "denied"),
+            # Neither an error nor a code.
+            ({"error_message": "Something broke"}, "Something broke"),
+            ({"error": "", "error_description": "Something broke"}, "Something broke"),
         ],
     )
     def test_error_under_names_of_providers_is_told(
@@ -773,6 +779,31 @@ class TestAttacks:
 
         with pytest.raises(oauth.AuthorizationError, match=f"says: “{words}”"):
             finish({**values, "state": query["state"]}, user)
+
+    @pytest.mark.parametrize(
+        ("written", "meant"),
+        [
+            ("The+user+cancelled", "The user cancelled"),
+            ("The%20user%20cancelled", "The user cancelled"),
+            ("Scope &quot;a&quot; is unknown", 'Scope "a" is unknown'),
+            ("%3Cb%3E%0D%0Acancelled", "<b> cancelled"),
+            ("1 + 1 is 50%25 of 4", "1 + 1 is 50%25 of 4"),
+            ("Скасовано", "Скасовано"),
+            ("Ungültig%FC", "Ungültig\ufffd"),
+            ("secret%3Da-secret-0123456789", "secret=…6789"),
+        ],
+    )
+    def test_description_that_was_encoded_twice_is_readable(
+        self, fake: FakeProvider, written: str, meant: str
+    ) -> None:
+        """LinkedIn writes "The+user+cancelled+LinkedIn+login"."""
+        _, user, query = started(fake, client_secret="a-secret-0123456789")
+        refused = {"error": ["access_denied"], "error_description": [written]}
+
+        with pytest.raises(oauth.AuthorizationError) as failure:
+            finish({**refused, "state": query["state"]}, user)
+
+        assert str(failure.value).endswith(f"says: “{meant}”")
 
     def test_error_beside_an_empty_code_is_told(self, fake: FakeProvider) -> None:
         _, user, query = started(fake)

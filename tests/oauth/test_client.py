@@ -314,12 +314,21 @@ class TestAnswer:
             (gzip.compress(b'{"access_token":"T"}'), "gzip", ""),
             (zlib.compress(b'{"access_token":"T"}'), "Deflate", ""),
             (gzip.compress(b'{"access_token":"T"}'), "x-gzip", ""),
+            (gzip.compress(b'{"access_token":"T"}'), "gzip, identity", ""),
+            (gzip.compress(b'{"access_token":"T"}'), "", ""),
+            (zlib.compress(b'{"access_token":"T"}', wbits=-15), "deflate", ""),
+            (zlib.compress(b'{"access_token":"T"}', wbits=-15)[:-4], "deflate", "not_json"),
+            (zlib.compress(b" " * 20_000_000, wbits=-15), "deflate", "too_large"),
+            (b'{"access_token":"T"}', "deflate", ""),
             (gzip.compress(b" " * 20_000_000), "gzip", "too_large"),
             (gzip.compress(b'{"access_token":"T"}')[:-12], "gzip", "truncated"),
             (gzip.compress(b'{"access_token":"T"}'), "br", "not_json"),
             (b"garbage", "gzip", "not_json"),
         ],
-        ids=["gzip", "deflate", "x-gzip", "bomb", "short", "other", "garbage"],
+        ids=[
+            *("gzip", "deflate", "x-gzip", "identity", "unsaid", "raw", "short raw", "raw bomb"),
+            *("plain", "bomb", "short", "other", "garbage"),
+        ],
     )
     def test_packed_answer_is_unpacked_within_64_kib(
         self, fake: FakeProvider, body: bytes, coding: str, reason: str

@@ -363,6 +363,67 @@ class TestDeviceCode:
 
         assert AuthorizationRequest.objects.get().poll_seconds == interval
 
+    @pytest.mark.parametrize(
+        ("page", "address"),
+        [
+            (" https://provider.example/device ", "https://provider.example/device"),
+            ("provider.example/device", "https://provider.example/device"),
+            ("www.provider.example", "https://www.provider.example"),
+            ("/activate?from=here", "{url}/activate?from=here"),
+        ],
+    )
+    def test_page_may_be_written_as_people_do(
+        self, fake: FakeProvider, page: str, address: str
+    ) -> None:
+        self.begun(fake, verification_uri=page)
+
+        found = AuthorizationRequest.objects.get().redirect_uri
+        assert found == address.format(url=fake.url)
+
+    def test_answer_may_be_written_in_camel_case_and_its_code_as_a_number(
+        self, fake: FakeProvider
+    ) -> None:
+        codes = {"deviceCode": "the-code", "userCode": 123456, "expiresIn": 60, "interval": 7}
+        page = {"verificationUri": "https://provider.example/d"}
+        fake.reply(Reply(body={**codes, **page}))
+        credential = credential_at(fake, grant_type="device_code", auth_url=f"{fake.url}/device")
+
+        oauth.begin_device_authorization(credential, user=make_user(), session_key=SESSION)
+
+        found = AuthorizationRequest.objects.get()
+        assert (found.user_code, found.redirect_uri) == ("123456", "https://provider.example/d")
+        assert (found.code_verifier, found.poll_seconds) == ("the-code", 7)
+        assert (found.expires_at - found.poll_at).total_seconds() == 60
+
+    def test_limit_of_all_requests_slows_down_too(self, fake: FakeProvider) -> None:
+        _credential, user, state = self.begun(fake)
+        busy = Reply(status=429, body={"error": "slow_down"}, headers={"Retry-After": "40"})
+        fake.reply(busy)
+        now = timezone.now()
+
+        assert oauth.poll_device(state, user=user, session_key=SESSION, now=now) is None
+
+        found = AuthorizationRequest.objects.get()
+        assert (found.poll_seconds, found.poll_at) == (10, now + timedelta(seconds=40))
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"error": "expired_token"},
+            {"error": "code_expired"},
+            {"error": "invalid_grant", "error_description": "The device code has expired"},
+        ],
+        ids=str,
+    )
+    def test_code_that_has_expired_at_the_provider_is_told_as_one(
+        self, fake: FakeProvider, body: dict[str, Any]
+    ) -> None:
+        _credential, user, state = self.begun(fake)
+        fake.reply(Reply(status=400, body=body))
+
+        with pytest.raises(oauth.AuthorizationError, match="The device code expired before"):
+            oauth.poll_device(state, user=user, session_key=SESSION)
+
     def test_declining_is_no_mistake_of_the_settings(self, fake: FakeProvider) -> None:
         _credential, user, state = self.begun(fake)
         # Entra ID.
@@ -378,8 +439,10 @@ class TestDeviceCode:
 
         with pytest.raises(oauth.AuthorizationError):
             oauth.poll_device(state, user=user, session_key=SESSION)
-        with pytest.raises(oauth.AuthorizationError, match="used already"):
+        with pytest.raises(oauth.AuthorizationError, match="used already") as used:
             oauth.poll_device(state, user=user, session_key=SESSION)
+        # The provider says how long a device code lives.
+        assert "minutes" not in str(used.value)
 
     def test_code_that_has_expired_is_told_as_one(self, fake: FakeProvider) -> None:
         _credential, user, state = self.begun(fake, expires_in=1800)
@@ -407,7 +470,7 @@ class TestDeviceCode:
 
     @pytest.mark.parametrize(
         "wrong",
-        [{"device_code": None}, {"user_code": 5}, {"verification_uri": "javascript:alert(1)"}],
+        [{"device_code": None}, {"user_code": {}}, {"verification_uri": "javascript:alert(1)"}],
     )
     def test_an_answer_without_a_code_says_which_address_to_look_at(
         self, fake: FakeProvider, wrong: dict[str, Any]

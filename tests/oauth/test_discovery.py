@@ -287,6 +287,26 @@ def test_what_the_provider_offers_is_chosen_and_what_it_lacks_is_said(
     assert len(found.notes) == notes
 
 
+@pytest.mark.parametrize(
+    ("said", "grant", "notes"),
+    [
+        (True, GrantType.AUTHORIZATION_CODE, 1),
+        (False, GrantType.AUTHORIZATION_CODE, 0),
+        ("yes", GrantType.AUTHORIZATION_CODE, 0),
+        (True, GrantType.CLIENT_CREDENTIALS, 0),
+    ],
+)
+def test_pushed_requests_that_are_required_are_said(
+    fake: FakeProvider, said: Any, grant: GrantType, notes: int
+) -> None:
+    """RFC 9126 section 5."""
+    serve(fake, OPENID, require_pushed_authorization_requests=said)
+
+    found = oauth.discover(fake.url, grant=grant)
+
+    assert ["(PAR)" in note for note in found.notes] == [True] * notes
+
+
 ALL_METHODS = ["client_secret_post", "client_secret_basic", "tls_client_auth", "private_key_jwt"]
 
 

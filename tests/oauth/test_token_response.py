@@ -121,6 +121,10 @@ def test_answer_of_the_shared_table_ends_in_its_class(row: list[str]) -> None:
         ("-1", -1),
         (-(10**18), -10 * YEAR),
         (10**40, 10 * YEAR),
+        (10**12, None),
+        (10**15, None),
+        (10**18, None),
+        (2**63 - 1, 10 * YEAR),
         ("9" * 400, None),
         (True, None),
         (None, None),
@@ -212,6 +216,20 @@ def test_impossible_number_in_json_never_fails(number: str) -> None:
         ({"expireTime": "2026-01-01T00:01:00Z"}, 60),
         ({"expiration": (NOW.timestamp() + 60) * 1000}, 60),
         ({"accessTokenExpiresAt": "2026-01-01 00:01:00 UTC"}, 60),
+        # TikTok Shop, Google's libraries, and clocks that are finer than milliseconds.
+        ({"access_token_expire_in": NOW.timestamp() + 60}, 60),
+        ({"token_expires_in": "60"}, 60),
+        ({"expires_in_seconds": 60}, 60),
+        ({"expiry_date": (NOW.timestamp() + 60) * 1000}, 60),
+        ({"expirationTime": "2026-01-01T00:01:00Z"}, 60),
+        ({"token_expiry": "2026-01-01T00:01:00Z"}, 60),
+        ({"valid_until": "2026-01-01T00:01:00Z"}, 60),
+        ({"expires_at": int(NOW.timestamp() + 60) * 10**6}, 60),
+        ({"expires_at": int(NOW.timestamp() + 60) * 10**9}, 60),
+        ({"expires_at": f"/Date({int(NOW.timestamp() + 60) * 1000})/"}, 60),
+        ({"expires_at": f"/Date({int(NOW.timestamp() + 60) * 1000}+0200)/"}, 60),
+        ({"expires_in": 30, "access_token_expires_in": 60}, 30),
+        ({"refresh_token_expires_in": 60, "refresh_expires_at": NOW.timestamp() + 60}, None),
         ({"expiration": "never"}, None),
         ({"expires_at": "tomorrow"}, None),
         ({"expires_at": 60}, None),
@@ -270,6 +288,8 @@ def test_other_token_type_is_refused(value: object) -> None:
     [
         {"token_type": "User Access Token"},
         {"token_type": "Application Access Token"},
+        {"token_type": "BEARER_TOKEN"},
+        {"token_type": "user-access-token"},
         {"token_type": "bot", "ok": True},
         {"token_type": "user", "ok": True},
     ],
@@ -377,6 +397,12 @@ def test_scope_is_read_in_every_form(value: object, scope: str | None) -> None:
 
     assert token is not None
     assert token.scope == (scope if scope is not None or not isinstance(value, str) else value)
+
+
+def test_scope_is_read_under_bitbuckets_name_too() -> None:
+    named, both = ask(good(scopes="a b")).token, ask(good(scope="a", scopes=["a", "b"])).token
+
+    assert (named and named.scope, both and both.scope) == ("a b", "a")
 
 
 def test_scope_is_cut_at_a_whole_word() -> None:
@@ -912,6 +938,7 @@ def test_word_of_a_tokens_name_is_no_token(body: dict[str, Any]) -> None:
         ({"token": "abcdefgh12345678", "expires": 60}, "token"),
         ({"access": "abcdefgh.12345678.sig", "refresh": "abcdefgh.12345678"}, "access"),
         ({"data": {"authToken": "abcdefgh12345678"}}, "data.authToken"),
+        ({"accesstoken": "abcdefgh12345678"}, "accesstoken"),
         ({"token": "abcdefgh12345678", "user": {"accessToken": "T"}}, "user.accessToken"),
     ],
 )
@@ -1013,6 +1040,14 @@ def test_what_a_busy_provider_says_is_shown_without_its_brackets(
         ({"refresh_token_expires_in": 15811200}, 15811200),
         ({"refresh_expires_in": "1800"}, 1800),
         ({"refresh_expires_in": 0}, None),
+        ({"refresh_expires_in": -1}, None),
+        ({"re_expires_in": 1800}, 1800),
+        ({"refreshTokenExpiresIn": 1800}, 1800),
+        ({"refresh_token_expire_in": NOW.timestamp() + 1800}, 1800),
+        ({"refresh_token_expires_at": "2026-01-01T00:30:00Z"}, 1800),
+        ({"refresh_token_expires_at": "2025-12-31T23:30:00Z"}, None),
+        ({"refreshTokenExpiresAt": (NOW.timestamp() + 1800) * 1000}, 1800),
+        ({"expires_in": 1800, "expires_at": NOW.timestamp() + 1800}, None),
         ({}, None),
     ],
 )

@@ -145,11 +145,11 @@ def address(route: str, world: World, *, pk: str = "", **instead: object) -> str
     by their names.
     """
     values: dict[str, object] = {
-        "<int:pk>": _owner(route, world, pk),
+        "<id:pk>": _owner(route, world, pk),
         "<str:delivery_id>": world.test.pk if "/tests/" in route else world.delivery.pk,
         "<str:event_id>": world.delivery.event_id,
-        "<int:attempt_id>": world.attempt.pk,
-        "<int:entry>": world.entry.pk,
+        "<id:attempt_id>": world.attempt.pk,
+        "<id:entry>": world.entry.pk,
         "<str:kind>": "email",
         "<str:event_type>": "call.incoming.after",
         "<str:part>": "request",
@@ -161,7 +161,7 @@ def address(route: str, world: World, *, pk: str = "", **instead: object) -> str
         "<app_label>": "webhooks",
         "(?P<url>.*)$": "nothing/here/",
     }
-    places = {f"<{kind}:{name}>": name for name in instead for kind in ("int", "str", "path")}
+    places = {f"<{kind}:{name}>": name for name in instead for kind in ("id", "str", "path")}
     values |= {place: instead[name] for place, name in places.items()}
     for place, value in values.items():
         route = route.replace(place, str(value))
@@ -170,20 +170,20 @@ def address(route: str, world: World, *, pk: str = "", **instead: object) -> str
     return f"/{route}"
 
 
-def _owner(route: str, world: World, pk: str) -> int:
+def _owner(route: str, world: World, pk: str) -> Any:
     if pk:
-        return int(pk) if pk.isdecimal() else int(getattr(world, pk).pk)
-    if "alerts/<int:pk>" in route:
+        return pk if pk.isdecimal() else getattr(world, pk).pk
+    if "alerts/<id:pk>" in route:
         return world.channel.pk
-    if "trash/<int:pk>" in route:
+    if "trash/<id:pk>" in route:
         return world.deleted.pk
-    if "connections/<int:pk>" in route:
+    if "connections/<id:pk>" in route:
         return world.connection.pk
-    if "credentials/<int:pk>" in route:
+    if "credentials/<id:pk>" in route:
         return world.webhook.credential_id
-    if "resends/<int:pk>" in route:
-        return int(world.resend.pk)
-    return int(world.key.pk if "apikey" in route else world.webhook.pk)
+    if "resends/<id:pk>" in route:
+        return world.resend.pk
+    return world.key.pk if "apikey" in route else world.webhook.pk
 
 
 def _admin_row(route: str, world: World) -> Any:

@@ -34,6 +34,8 @@ class Variable:
     older_name: str | None = None
     sample: object = ""
     choices: tuple[str, ...] = ()
+    # A filter compares its digits, in whatever spelling.
+    is_phone: bool = False
 
 
 # How every instant is written into an event document: ISO 8601 in UTC.
@@ -67,6 +69,15 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "insertion_type": ("dynamic", "static", "callback"),
     "disposition": ("ANSWERED", "NO ANSWER", "BUSY", "FAILED", "VOICEMAIL", "PROPER"),
 }
+
+# An extension or a raw field of the call record is none.
+PHONES = frozenset(
+    {
+        *("caller", "caller_number", "caller_e164", "dst", "connected_with", "outbound_number"),
+        *("client_number", "company_number", "agent_number", "phone", "contact_phone"),
+    }
+)
+_E164 = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
 
 DESCRIPTIONS: Mapping[str, str | Promise] = {
     "event": _("The key of the event type, for example call.incoming.after."),
@@ -192,6 +203,7 @@ VARIABLES: dict[str, Variable] = {
         older_name=OLDER_NAMES.get(name),
         sample=sample,
         choices=CHOICES.get(name, ()),
+        is_phone=name in PHONES,
     )
     for name, kind, label, sample in (*_ALWAYS, *_OF_SOME)
 }
@@ -212,4 +224,5 @@ def infer(name: str, sample: object) -> Variable:
     kind = next((kind for type_, kind in kinds if isinstance(sample, type_)), STRING)
     if isinstance(sample, str) and INSTANT.fullmatch(sample):
         kind = DATETIME
-    return Variable(name=name, type=kind, label=name, sample=sample)
+    is_phone = isinstance(sample, str) and _E164.fullmatch(sample) is not None
+    return Variable(name=name, type=kind, label=name, sample=sample, is_phone=is_phone)

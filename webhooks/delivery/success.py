@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from webhooks import network
-from webhooks.filters import LISTS, PRESENCE, FilterError, Operator, compile_filter
+from webhooks.filters import EQUALITY, LISTS, PRESENCE, FilterError, Operator, compile_filter
 from webhooks.models import AnswerRule, Outcome, Webhook
 from webhooks.models.messages import Message
 from webhooks.payloads import MappingError, Violation, as_text, finder
 
-# The name of an answer that is no JSON object: its text, or the list or value that it is.
+# The name of the whole answer: the list or value that it is, or else its text.
 WHOLE_ANSWER = "answer"
 # How a condition may compare; the field's words are those of filters.
 OPERATORS = (
@@ -65,6 +65,8 @@ class SuccessRule:
     # None: every answer will do.
     condition: Callable[[Mapping[str, Any]], bool] | None
     find: Callable[[Mapping[str, Any]], Any]
+    # Whether the condition compares the whole answer, of a JSON object the text.
+    is_of_whole: bool
     # Whether a success has to meet the condition, or must not.
     is_met_by_success: bool
     find_reason: Callable[[Mapping[str, Any]], Any] | None
@@ -109,8 +111,11 @@ class SuccessRule:
         for candidate in (text,) if is_whole else (text, *_closed(text)):
             try:
                 answer = json.loads(candidate)
-                document = answer if isinstance(answer, dict) else {WHOLE_ANSWER: answer}
-                return self._look(document, is_whole or candidate is text)
+                if not isinstance(answer, dict):
+                    answer = {WHOLE_ANSWER: answer}
+                elif self.is_of_whole:
+                    answer = {WHOLE_ANSWER: text, **answer}
+                return self._look(answer, is_whole or candidate is text)
             except (ValueError, RecursionError):
                 continue
         return self._look({WHOLE_ANSWER: text}, is_whole)
@@ -141,6 +146,9 @@ def compile_rule(webhook: Webhook) -> SuccessRule:
         codes=frozenset(webhook.success_codes),
         condition=condition,
         find=finder(webhook.answer_variable),
+        is_of_whole=(
+            webhook.answer_variable == WHOLE_ANSWER and webhook.answer_operator not in PRESENCE
+        ),
         is_met_by_success=webhook.answer_rule == AnswerRule.SUCCEEDS,
         find_reason=finder(webhook.answer_reason) if webhook.answer_reason else None,
         expired=frozenset(word.casefold() for word in webhook.answer_expired),
@@ -153,8 +161,12 @@ def _condition(webhook: Webhook) -> Callable[[Mapping[str, Any]], bool]:
     if webhook.answer_operator not in PRESENCE:
         return compiled.matches
     find, is_wanted = finder(webhook.answer_variable), webhook.answer_operator == Operator.EXISTS
-    # {"error": false}, 0 and an empty text or list are how many APIs say that there is none.
-    return lambda answer: bool(find(answer)) is is_wanted
+    # {"error": false}, 0, a blank text and an empty list are how many APIs say that there is none.
+    return lambda answer: _says_something(find(answer)) is is_wanted
+
+
+def _says_something(found: Any) -> bool:
+    return bool(found.strip() if isinstance(found, str) else found)
 
 
 def _closed(text: str) -> Iterator[str]:
@@ -206,7 +218,9 @@ def condition_of(webhook: Webhook) -> dict[str, Any]:
     if operator in LISTS:
         condition["value"] = [part.strip() for part in value.split(",") if part.strip()]
     elif operator not in PRESENCE:
-        condition["value"] = value
+        # As a flag it is 1 and 0 too.
+        flag = {"true": True, "false": False}.get(value.strip().lower(), value)
+        condition["value"] = flag if operator in EQUALITY else value
     return condition
 
 

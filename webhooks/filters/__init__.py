@@ -8,6 +8,7 @@ code or as a regular expression. Start reading at `tree`.
 from webhooks.filters.durations import duration_text, parse_duration
 from webhooks.filters.kinds import FITTING, PRESETS, Kind, Preset, kind_of, known, label_of
 from webhooks.filters.operators import (
+    EQUALITY,
     LISTS,
     NUMERIC,
     OPERATOR_LABELS,

@@ -16,7 +16,11 @@ from webhooks.filters.operators import EQUALITY, LISTS, NUMERIC, PRESENCE, Opera
 
 class Kind(StrEnum):
     TEXT = "text"
+    # Compared by its digits.
+    PHONE = "phone"
     CHOICE = "choice"
+    # Compared as text, in UTC.
+    DATETIME = "datetime"
     NUMBER = "number"
     # A number of seconds, typed and shown as a time.
     DURATION = "duration"
@@ -31,11 +35,14 @@ _KINDS = {
     VariableType.NUMBER: Kind.NUMBER,
     VariableType.BOOLEAN: Kind.BOOLEAN,
     VariableType.OBJECT: Kind.OBJECT,
+    VariableType.DATETIME: Kind.DATETIME,
 }
 _TEXT = (Operator.CONTAINS, Operator.NOT_CONTAINS, Operator.STARTS_WITH)
 # The operators that make sense for a kind; a new condition begins with the first.
 FITTING: dict[Kind, tuple[Operator, ...]] = {
     Kind.TEXT: (*EQUALITY, *LISTS, *_TEXT, *PRESENCE),
+    Kind.PHONE: (*EQUALITY, *LISTS, *_TEXT, *PRESENCE),
+    Kind.DATETIME: (*EQUALITY, *LISTS, *_TEXT, *PRESENCE),
     Kind.CHOICE: (*EQUALITY, *LISTS, *PRESENCE),
     Kind.NUMBER: (*NUMERIC, *EQUALITY, *LISTS, *PRESENCE),
     Kind.DURATION: (*NUMERIC, *EQUALITY, *PRESENCE),
@@ -52,6 +59,8 @@ def kind_of(name: str) -> Kind:
     kind = _KINDS.get(variable.type, Kind.TEXT)
     if variable.choices:
         return Kind.CHOICE
+    if variable.is_phone:
+        return Kind.PHONE
     is_duration = kind is Kind.NUMBER and variable.name.endswith("_seconds")
     return Kind.DURATION if is_duration else kind
 

@@ -17,14 +17,22 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from webhooks.catalogue.phones import digits
+
 # Of a compared text and a variable's name.
 MAX_LENGTH = 1000
 # Of a compared number: more than any that a person means, and fewer than make arithmetic fail.
 _MAX_DIGITS = 40
+# 00, a country code of three digits, and what makes it more than an extension or an area.
+_MIN_ABROAD = 4
 
 # Normalizing is quadratic in a run of combining marks, so a text is normalized in pieces. They end
 # before an ASCII character, which never joins with the one before it.
 _PIECE = re.compile(r".{1,256}(?=[\x00-\x7f]|\Z)|.{1,256}", re.DOTALL)
+# Not seen, and copied along: soft hyphens, spaces of no width, directions, forms of an emoji.
+_INVISIBLE = re.compile(
+    "[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufe00-\ufe0f\ufeff]+"
+)
 _COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 Path = tuple[str | int, ...]
@@ -84,8 +92,9 @@ class FilterError(ValueError):
 
 
 def present_value(found: Any) -> Any:
-    # Null, "" and empty collections are what senders put where there is no value.
-    return ABSENT if found is None or found in ("", [], {}) else found
+    # Null, blank texts and empty collections are what senders put where there is no value.
+    is_blank = found.isspace() if isinstance(found, str) else found is None
+    return ABSENT if is_blank or found in ("", [], {}) else found
 
 
 class _Compared:
@@ -106,13 +115,17 @@ class _Compared:
 
     @cached_property
     def texts(self) -> set[str]:
-        return {self._event.text(value) for value in self._others}
+        return {self._event.text(value).strip() for value in self._others}
 
     @cached_property
     def typed_numbers(self) -> set[int | float]:
         """Return the numbers that are spelled as text."""
         parsed = map(_number, self._others)
         return {number for number in parsed if number is not None}
+
+    @cached_property
+    def phones(self) -> set[str]:
+        return {self._event.phone(value) for value in (*self._numbers, *self._others)}
 
 
 class Folded:
@@ -122,6 +135,7 @@ class Folded:
         self.values = values
         # By the identity of a value, as a part of an event has many names.
         self._texts: dict[int, str] = {}
+        self._phones: dict[int, str] = {}
         self._compared: dict[tuple[int, bool], _Compared] = {}
 
     def text(self, value: Any) -> str:
@@ -129,6 +143,12 @@ class Folded:
         if (known := self._texts.get(id(value))) is None:
             known = self._json(value) if isinstance(value, dict | list) else _fold(value)
             self._texts[id(value)] = known
+        return known
+
+    def phone(self, value: Any) -> str:
+        """Return a phone number by its digits, everything else as `text` does."""
+        if (known := self._phones.get(id(value))) is None:
+            known = self._phones[id(value)] = _phone(value) or self.text(value)
         return known
 
     def _json(self, value: Any) -> str:
@@ -155,7 +175,8 @@ class Folded:
 Test = Callable[[Any, Folded], bool]
 
 
-def make_test(operator: Operator, value: object, path: Path) -> Test:
+def make_test(operator: Operator, value: object, path: Path, *, is_phone: bool = False) -> Test:
+    """Return the test of a value; a phone number passes by its digits too, in any spelling."""
     if operator in PRESENCE:
         return lambda actual, event: operator is Operator.EXISTS
     if operator in NUMERIC:
@@ -163,20 +184,24 @@ def make_test(operator: Operator, value: object, path: Path) -> Test:
     if operator in LISTS:
         if not isinstance(value, list) or not value:
             raise FilterError(_("Give a list of values to compare with."), path)
-        is_one = _membership([(item, (*path, index)) for index, item in enumerate(value)])
+        wanted = [(item, (*path, index)) for index, item in enumerate(value)]
+        is_one = _membership(wanted, is_phone=is_phone)
         return lambda actual, event: is_one(event.compared(actual)) is (operator is Operator.ONE_OF)
     if operator in EQUALITY:
-        equals = _membership([(value, path)])
+        equals = _membership([(value, path)], is_phone=is_phone)
         return lambda actual, event: equals(event.compared(actual)) is (operator is Operator.EQUALS)
-    return _text_test(operator, value, path)
+    return _text_test(operator, value, path, is_phone=is_phone)
 
 
-def _membership(wanted: list[tuple[object, Path]]) -> Callable[[_Compared], bool]:
+def _membership(
+    wanted: list[tuple[object, Path]], *, is_phone: bool
+) -> Callable[[_Compared], bool]:
     """Return whether something compared equals one of the wanted values."""
     texts: set[str] = set()
     numbers: set[int | float] = set()
     typed_numbers: set[int | float] = set()
     flags: set[str] = set()
+    phones = {_phone(value) for value, _path in wanted if is_phone} - {""}
     for value, path in wanted:
         text = _wanted_text(value, path)
         if isinstance(value, bool):
@@ -187,7 +212,7 @@ def _membership(wanted: list[tuple[object, Path]]) -> Callable[[_Compared], bool
         if number is not None:
             numbers.add(number)
         if isinstance(value, str):
-            texts.add(text)
+            texts.add(text.strip())
         elif number is not None:
             typed_numbers.add(number)
     texts |= flags
@@ -198,22 +223,28 @@ def _membership(wanted: list[tuple[object, Path]]) -> Callable[[_Compared], bool
             or bool(flags and not flags.isdisjoint(found.number_texts))
             or bool(texts and not texts.isdisjoint(found.texts))
             or bool(typed_numbers and not typed_numbers.isdisjoint(found.typed_numbers))
+            or bool(phones and not phones.isdisjoint(found.phones))
         )
 
     return is_member
 
 
-def _text_test(operator: Operator, value: object, path: Path) -> Test:
+def _text_test(operator: Operator, value: object, path: Path, *, is_phone: bool) -> Test:
     text = _wanted_text(value, path)
+    number = _phone(value) if is_phone else ""
     if operator is Operator.STARTS_WITH:
-        return lambda actual, event: event.text(actual).startswith(text)
-    is_member = _membership([(value, path)])
+        text = text.lstrip() or text
+        return lambda actual, event: (
+            event.text(actual).lstrip().startswith(text)
+            or bool(number and event.phone(actual).startswith(number))
+        )
+    is_member = _membership([(value, path)], is_phone=is_phone)
 
     def test(actual: Any, event: Folded) -> bool:
         if isinstance(actual, list):
             contains = is_member(event.compared(actual, is_by_element=True))
         else:
-            contains = text in event.text(actual)
+            contains = text in event.text(actual) or bool(number and number in event.phone(actual))
         return contains is (operator is Operator.CONTAINS)
 
     return test
@@ -251,6 +282,17 @@ def _wanted_text(value: object, path: Path) -> str:
     return text
 
 
+def _phone(value: object) -> str:
+    """Return the digits of a phone number with its country code; "" for what is none.
+
+    In much of the world 00 is dialled for the plus.
+    """
+    if type(value) is int:
+        value = str(value)
+    found = digits(value) if isinstance(value, str) else ""
+    return found[2:] if found.startswith("00") and len(found) > _MIN_ABROAD else found
+
+
 def _is_absurd(value: object) -> bool:
     return isinstance(value, int) and abs(value) >= 10**_MAX_DIGITS
 
@@ -285,15 +327,17 @@ def _parsed(text: str) -> int | float | None:
 
 
 def _fold(value: Any) -> str:
-    """Return a text without case; a letter with its accent is one character, however it is spelled.
+    """Return a text without case, of which what looks alike is the same (Unicode's NFKC).
 
     A number, a flag or null is its JSON.
     """
     text = value if isinstance(value, str) else _COMPACT.encode(value)
     if text.isascii():
         return text.casefold()
-    pieces = _PIECE.findall(text.casefold())
-    return "".join(unicodedata.normalize("NFC", piece) for piece in pieces)
+    pieces = _PIECE.findall(_INVISIBLE.sub("", text.casefold()))
+    seen = "".join(unicodedata.normalize("NFKC", piece) for piece in pieces)
+    # What has nothing else is not contained in everything.
+    return seen or text
 
 
 def shown(value: object) -> str:

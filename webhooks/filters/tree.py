@@ -7,8 +7,11 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from webhooks.filters.kinds import Kind, kind_of
 from webhooks.filters.operators import (
     ABSENT,
+    EQUALITY,
+    LISTS,
     MAX_LENGTH,
     NEGATIVE,
     FilterError,
@@ -20,7 +23,7 @@ from webhooks.filters.operators import (
     present_value,
     shown,
 )
-from webhooks.payloads import WHOLE_EVENT, finder
+from webhooks.payloads import WHOLE_EVENT, finder, instant_of_text
 
 # A person's filter has a handful of conditions; the limits keep a hostile one cheap.
 MAX_DEPTH = 8
@@ -189,14 +192,22 @@ def _compile_condition(node: Tree, path: Path) -> _Condition:
         operator = Operator(str(node.get("operator")))
     except ValueError:
         raise FilterError(_("Choose how to compare."), (*path, "operator")) from None
-    value = node.get("value")
+    value, kind = node.get("value"), kind_of(variable)
+    wanted = value
+    if kind is Kind.DATETIME and operator in (*EQUALITY, *LISTS):
+        wanted = [_moment(one) for one in value] if isinstance(value, list) else _moment(value)
     return _Condition(
         variable=variable,
         operator=operator,
         value=value,
-        test=make_test(operator, value, (*path, "value")),
+        test=make_test(operator, wanted, (*path, "value"), is_phone=kind is Kind.PHONE),
         find=_finder(variable),
     )
+
+
+def _moment(value: object) -> object:
+    """Return a moment as every event has it; what is none stays."""
+    return instant_of_text(value.strip()) if isinstance(value, str) else value
 
 
 def _finder(variable: str) -> Callable[[Document], Any]:

@@ -4,15 +4,12 @@ People know a number with or without its country code, with the trunk prefix or 
 its end. Backwards, what they know is the beginning, which an index finds.
 """
 
-import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-# Longer texts are no numbers; E.164 has 15 digits.
-_MAX_LENGTH = 40
+from webhooks.catalogue.phones import digits as digits_of
+
 _MAX_DIGITS = 20
-_NUMBER = re.compile(r"(?:tel:)?[+\d\s().\-/\u00a0\u2010-\u2013]{3,40}", re.ASCII | re.IGNORECASE)
-_NOT_DIGITS = re.compile(r"[^0-9]+")
 # An extension has three digits.
 _MIN_DIGITS = 3
 # Fewer digits are the end of too many numbers.
@@ -64,18 +61,8 @@ def numbers_of(payload: Mapping[str, object]) -> PhoneNumbers:
 def _backwards(value: object) -> str | None:
     if isinstance(value, int) and 0 < value < 10**_MAX_DIGITS:
         value = str(value)
-    digits = _digits(value) if isinstance(value, str) else ""
+    digits = digits_of(value) if isinstance(value, str) else ""
     return digits[::-1] if _MIN_DIGITS <= len(digits) <= _MAX_DIGITS else None
-
-
-def _digits(text: str) -> str:
-    """Return the digits of a number as people write it; empty for any other text."""
-    if len(text) > _MAX_LENGTH:
-        return ""
-    digits = text.removeprefix("+")
-    if digits.isascii() and digits.isdecimal():
-        return digits
-    return _NOT_DIGITS.sub("", text) if _NUMBER.fullmatch(text.strip()) else ""
 
 
 def written(backwards: str) -> str:
@@ -94,7 +81,7 @@ class Wanted(NamedTuple):
 
 def search(words: str) -> Wanted | None:
     """Return what finds the columns of this number in every spelling; None if it is no number."""
-    digits = _digits(words).lstrip("0")[:_MAX_DIGITS]
+    digits = digits_of(words).lstrip("0")[:_MAX_DIGITS]
     if len(digits) == _TRUNK_LENGTH and digits.startswith(_TRUNK):
         digits = digits[1:].lstrip("0")
     if len(digits) < MIN_SEARCHED:

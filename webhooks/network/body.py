@@ -11,6 +11,9 @@ _CHARSETS = re.compile(
     r"utf-?(8|16|32)([-_]?[lb]e)?|iso-?8859-\d+|latin-?1|windows-125\d|cp125\d|koi8-[ru]"
 )
 
+# No text begins so (RFC 1952 section 2.3.1).
+_GZIP = b"\x1f\x8b"
+
 
 def decode(body: bytes, content_type: str = "") -> str:
     """Return the body as text without a byte order mark; it never fails."""
@@ -30,13 +33,28 @@ def decode(body: bytes, content_type: str = "") -> str:
 def unpack(body: bytes, coding: str, *, max_bytes: int) -> bytes:
     """Return a body without its Content-Encoding, and at most one byte more than `max_bytes`.
 
-    Some servers pack what was asked for as it is. What is packed in another way, or is broken,
-    stays.
+    Some servers pack what was asked for as it is, and some do not even say so. What is packed in
+    another way, or is broken, stays.
     """
-    if coding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
+    codings = {one.strip().lower() for one in coding.split(",")} - {"", "identity"}
+    is_packed = bool(codings) or body.startswith(_GZIP)
+    if not is_packed or not codings <= {"gzip", "x-gzip", "deflate"}:
         return body
     try:
         # Both the gzip and the zlib format (RFC 9110 section 8.4.1).
         return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(body, max_bytes + 1)
     except zlib.error:
+        return _inflate(body, max_bytes) if "deflate" in codings else body
+
+
+def _inflate(body: bytes, max_bytes: int) -> bytes:
+    """Return a body without the deflate of servers that leave the zlib format out.
+
+    Plain text may begin like it, so it has to end like it too. Source: RFC 9110 section 8.4.1.2.
+    """
+    unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        text = unpacker.decompress(body, max_bytes + 1)
+    except zlib.error:
         return body
+    return text if unpacker.eof or len(text) > max_bytes else body

@@ -149,6 +149,10 @@ _PROTOCOL_ERRORS = frozenset(
 )
 
 
+# As OpenSSL writes it. Java's servers call a certificate that is missing a bad one.
+_CERTIFICATE_ALERT = re.compile(r"alert (?:certificate required|bad certificate)")
+
+
 def classify(
     number: int,
     message: str,
@@ -236,7 +240,8 @@ class ResponseTooLargeError(SendError):
 class TransferError(SendError, requests.ConnectionError):
     """The connection failed, or its answer is no HTTP.
 
-    `is_refused` and `is_closed` say what the other side did, where that is known.
+    `is_refused` and `is_closed` say what the other side did, where that is known. It
+    `wants_certificate` when its alert is about the client's (RFC 8446 section 6.2).
     """
 
     def __init__(
@@ -245,6 +250,8 @@ class TransferError(SendError, requests.ConnectionError):
         super().__init__(failure)
         self.is_refused = is_refused
         self.is_closed = is_closed
+        said = str(failure.params.get("reason", ""))
+        self.wants_certificate = _CERTIFICATE_ALERT.search(said) is not None
 
 
 class TLSError(TransferError, requests.exceptions.SSLError):

@@ -5,10 +5,12 @@ Source: RFC 6749 sections 3.1, 4.1.2, 10.12 and 10.15; RFC 9207; RFC 9700 sectio
 
 import hashlib
 import hmac
+import html
 import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import NoReturn
+from urllib.parse import unquote_plus
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 
@@ -24,8 +26,9 @@ User = AbstractBaseUser | AnonymousUser
 MAX_VALUE = 4096
 # An honest answer has three to six.
 _MAX_PARAMETERS = 40
-# The last two are Facebook's.
+# The last two are Facebook's, and so is the first of the other names of an error; TikTok's follows.
 _DESCRIPTIONS = ("error_description", "error_message", "error_reason")
+_OTHER_ERRORS = ("error_code", "errCode", "oauth_error", "err", "errors")
 # RFC 6749 appendix A.11.
 _CODE = re.compile(r"[\x20-\x7e]+")
 
@@ -141,17 +144,25 @@ def check_data_center(parameters: Mapping[str, str], found: AuthorizationRequest
 def code_of(parameters: Mapping[str, str], found: AuthorizationRequest) -> str:
     """Return the authorization code, or refuse with what the provider's error means."""
     code, error = parameters.get("code"), parameters.get("error")
-    # Facebook's pages leave out the standard's names.
-    error = parameters.get("error_code") if error is None and not code else error
+    if not error and not code:
+        # Some leave out the standard's names.
+        error = next(filter(None, map(parameters.get, _OTHER_ERRORS)), error)
     # A code without a value is none (RFC 6749 section 3.1); an error, even empty, spoils one.
     if code and error is not None:
         _refuse("code_and_error", found.credential)
+    description = _readable(next(filter(None, map(parameters.get, _DESCRIPTIONS)), ""))
     if error:
-        description = next(filter(None, map(parameters.get, _DESCRIPTIONS)), "")
         raise AuthorizationError(_refusal(error, description, found), found.credential)
     if not code or not _CODE.fullmatch(code):
-        _refuse("no_code", found.credential)
+        _refuse("no_code", found.credential, said=_words(description, found))
     return code
+
+
+def _readable(description: str) -> str:
+    """Return a description that was encoded twice, as LinkedIn does; a page escapes it again."""
+    if " " not in description:
+        description = unquote_plus(description)
+    return html.unescape(description)
 
 
 def _refusal(error: str, description: str, found: AuthorizationRequest) -> str:

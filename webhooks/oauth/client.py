@@ -143,6 +143,13 @@ def _send(
         return RawAnswer(status=0), answer, error.reason
     except (requests.RequestException, ValueError) as error:
         reason = _reason(error)
+        is_asked = isinstance(error, network.TransferError) and error.wants_certificate
+        if is_asked and not request.certificate:
+            message = stored("client_key_needed", method="tls_client_auth")
+            answer = TokenAnswer(
+                result=TokenResult.MISCONFIGURED, reason="client_key_needed", message=message
+            )
+            return RawAnswer(status=0), answer, render_reason(reason)
         answer = _failed("no_answer", TokenResult.TRANSIENT, reason)
         answer = replace(answer, is_lost=getattr(error, "is_sent", True))
         return RawAnswer(status=0), answer, render_reason(reason)

@@ -4,10 +4,12 @@ Source: RFC 8628. For providers that can send no browser back to this site. The 
 the same row as that of the authorization code grant: bound to session, user and credential.
 """
 
+import re
 import secrets as random
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urljoin
 
 from django.db.models import F
 from django.utils import timezone
@@ -32,16 +34,19 @@ from webhooks.oauth.errors import (
     UnusableAnswerError,
     stored,
 )
-from webhooks.oauth.granted_token import duration
+from webhooks.oauth.granted_token import duration, snake_case
 from webhooks.oauth.token_errors import normalized
 from webhooks.oauth.token_response import read_body
 
 # RFC 8628 sections 3.2 and 3.5.
 _POLL_SECONDS, _SLOWER_SECONDS = 5, 5
 _LONGEST_POLL_SECONDS = 60
+# What asks to slow down, also where the body says so behind the status of all limits.
+_SLOWER = frozenset({"slow_down", "http_429"})
 _MAX_LIFE_SECONDS = 1800.0
 # The last one is Google's, of an older draft.
 _PAGES = ("verification_uri_complete", "verification_uri", "verification_url")
+_HOST_FIRST = re.compile(r"(?:[a-z0-9-]{1,63}\.){1,8}[a-z]{2,20}(?:[/?]|$)", re.IGNORECASE)
 _WAITING = frozenset({"authorization_pending", "slow_down"})
 
 
@@ -74,11 +79,14 @@ def begin_device_authorization(
     try:
         if not 200 <= raw.status < 300:
             raise UnusableAnswerError(answer.reason, answer.message)
-        fields = read_body(raw.body, raw.content_type)
+        answered = read_body(raw.body, raw.content_type)
+        fields = {snake_case(name): one for name, one in answered.items()} | answered
         code, user_code = fields.get("device_code", ""), fields.get("user_code", "")
+        user_code = str(user_code) if isinstance(user_code, int) else user_code
         page = next((fields[name] for name in _PAGES if fields.get(name)), "")
         if not all(isinstance(one, str) and one for one in (code, user_code, page)):
             raise UnusableAnswerError(answer.reason, answer.message)
+        page = _whole(page, credential.auth_url)
         # Only the browser goes there.
         endpoints.checked_endpoint(page, "auth_url", may_have_fragment=True)
     except (UnusableAnswerError, MisconfiguredError) as problem:
@@ -105,6 +113,13 @@ def begin_device_authorization(
         expires_at=moment + timedelta(seconds=life),
     )
     return state
+
+
+def _whole(page: str, auth_url: str) -> str:
+    """Return the address of a page that may be written as people do, without its scheme."""
+    page = page.strip()
+    page = f"https://{page}" if _HOST_FIRST.match(page) else page
+    return urljoin(auth_url, page) if page.startswith("/") else page
 
 
 def _of_auth_url(message: str) -> str:
@@ -146,11 +161,11 @@ def poll_device(
         raise AuthorizationError(error.message, found.credential) from error
     answer, transcripts = client.ask(request)
     reason = normalized(answer.reason)
-    if reason == "slow_down":
-        rows.update(
-            poll_seconds=F("poll_seconds") + _SLOWER_SECONDS,
-            poll_at=later + timedelta(seconds=_SLOWER_SECONDS),
-        )
+    if reason in _SLOWER:
+        slower = later + timedelta(seconds=_SLOWER_SECONDS)
+        allowed = moment + timedelta(seconds=answer.retry_after_seconds or 0.0)
+        poll_at = max(slower, allowed)
+        rows.update(poll_seconds=F("poll_seconds") + _SLOWER_SECONDS, poll_at=poll_at)
     if reason in _WAITING or answer.result is TokenResult.TRANSIENT:
         return None
     rows.delete()

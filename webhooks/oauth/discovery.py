@@ -16,7 +16,13 @@ from webhooks import network
 from webhooks.models import ClientAuthentication, GrantType
 from webhooks.oauth import exchange_log, token_response
 from webhooks.oauth.endpoints import checked_endpoint
-from webhooks.oauth.errors import Grant, MisconfiguredError, UnusableAnswerError
+from webhooks.oauth.errors import (
+    Grant,
+    MisconfiguredError,
+    UnusableAnswerError,
+    sentence,
+    stored,
+)
 from webhooks.oauth.providers import PRESETS, Question
 
 _ANSWER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,200}[A-Za-z0-9])?")
@@ -180,6 +186,11 @@ def _read(
     fields["requires_issuer"] = (
         document.get("authorization_response_iss_parameter_supported") is True
     )
+    if (
+        grant == GrantType.AUTHORIZATION_CODE
+        and document.get("require_pushed_authorization_requests") is True
+    ):
+        notes.append(sentence(stored("par_needed")))
     scopes = _listed(document, "scopes") or []
     return Discovered(fields=fields, notes=tuple(notes), scopes=tuple(scopes[:200]))
 

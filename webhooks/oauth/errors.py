@@ -109,6 +109,14 @@ _MISCONFIGURED = {
         "The provider wants this client to authenticate with “%(method)s”. Choose that as “Send "
         "credentials as”, or a client secret (client_secret_basic or client_secret_post) there."
     ),
+    "dpop_needed": _(
+        "The provider wants requests that are bound to a key (DPoP), which is not supported here. "
+        "Turn DPoP off for this client at the provider."
+    ),
+    "par_needed": _(
+        "The provider wants the authorization request to be pushed to it first (PAR), which is not "
+        "supported here. Turn pushed authorization requests off for this client at the provider."
+    ),
     "client_or_grant": _(
         "The provider refuses this client without saying why. Either it does not accept the "
         "client ID, the client secret or the way they are sent, or it does not allow this client "
@@ -218,7 +226,7 @@ _MISCONFIGURED = {
     ),
     "unknown_state": _(
         "This answer belongs to no authorization that was begun here, or it was used already. "
-        "Press “Get new access token” again and finish within 10 minutes."
+        "Press “Get new access token” again."
     ),
     "other_user": _("This authorization was begun by another user, who has to finish it."),
     "other_browser": _(
@@ -376,8 +384,11 @@ _VARIANTS = {
     """,
     "redirect_uri_mismatch": "bad_redirect_uri invalid_redirect_uri",
     "unauthorized_client": "unsupported_grant_type unsupported_response_type",
-    "invalid_scope": "insufficient_scope",
-    "invalid_target": "",
+    "invalid_scope": """
+        insufficient_scope invalid_scopes invalid_oauthscope invalid_oauth_scope scope_mismatch
+        scope_not_allowed no_scopes unauthorized_scope_error
+    """,
+    "invalid_target": "invalid_resource invalid_audience",
     "invalid_request": "",
     "application_suspended": "",
     "invalid_grant": """
@@ -392,11 +403,15 @@ _VARIANTS = {
         account_disabled account_suspended
     """,
     "access_denied": """
+        invalid_app_access app_access_denied team_access_not_granted user_access_error
         consent_required admin_policy_enforced authorization_denied authorization_declined
         login_cancelled
         user_cancelled user_cancelled_authorize user_cancelled_login user_denied
     """,
-    "interaction_required": "login_required need_login account_selection_required mfa_required",
+    "interaction_required": """
+        login_required need_login org_login_required account_selection_required mfa_required
+        reauth_required reauthorization_required reauthentication_required
+    """,
     "temporarily_unavailable": """
         server_error slow_down too_many_requests rate_limit_exceeded rate_limited ratelimited
         throttled internal_error internal_server_error service_unavailable fatal_error

@@ -21,18 +21,22 @@ from webhooks.oauth.exchange_log import clean
 MAX_SECONDS = 10 * 365 * 86_400.0
 # A token is refreshed a tenth of its life before the end, and at most a minute (O13).
 _MARGIN_SHARE, _MAX_MARGIN_SECONDS = 0.1, 60.0
-# Unix times in milliseconds are larger than any in seconds before the year 5138.
-_MILLISECONDS_FROM = 1e11
-# A smaller number is no moment of this century but a duration.
-_UNIX_FROM = 1e9
+# Unix times in milliseconds, and finer ones, are larger than any in seconds before the year 5138.
+_FINER_FROM = 1e11
+# No token ends before September 2020: a smaller number is a duration, or none that is meant.
+_UNIX_FROM = 1.6e9
 # Zoho's older answers have milliseconds in "expires_in" and seconds in "expires_in_sec"; Shopee and
 # DingTalk write "expire_in", Lark "expire".
-_LIVES = ("expires_in_sec", "expires_in", "expire_in", "expire")
-# Microsoft writes "expires_on", ASP.NET ".expires", Go "expiry", Google's IAM "expireTime".
-_MOMENTS = (
-    "expires_at", "expires_on", "expires", ".expires", "expiry", "expiration", "expire_time",
-    "access_token_expires_at",
+_SPANS = ("expires_in_sec", "expires_in_seconds", "expires_in", "expire_in", "expire")
+# Microsoft writes "expires_on", ASP.NET ".expires", Go "expiry", Google's IAM "expireTime" and its
+# libraries "expiry_date".
+_ENDS = (
+    "expires_at", "expires_on", "expires", ".expires", "expiry", "expiry_date", "expiration",
+    "expiration_date", "expiration_time", "expires_date", "expire_time", "expire_at", "valid_until",
 )  # fmt: skip
+_BEFORE_ACCESS = ("", "access_token_", "token_", "access_")
+# Intuit writes "x_refresh_token_expires_in", Taobao "re_expires_in".
+_BEFORE_REFRESH = ("refresh_token_", "refresh_", "x_refresh_token_", "re_")
 # float() reads more: "1_000", and the digits of every script.
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 _MAX_NUMBER_LENGTH = 40
@@ -42,6 +46,8 @@ _DURATION = re.compile(
     r"|(?P<m>m|mins?|minutes?)|(?P<h>h|hrs?|hours?)|(?P<d>d|days?))",
     re.IGNORECASE,
 )
+# What ASP.NET wrote before ISO 8601.
+_ASP_DATE = re.compile(r"/Date\(([0-9]{1,15})(?:[+-][0-9]{4})?\)/")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
@@ -50,26 +56,34 @@ def expires_in(fields: dict[str, Any], now: datetime) -> float | None:
 
     Source: RFC 6749 section 5.1; zero is what some providers say for "never".
     """
-    # Facebook's older answers have seconds in "expires", others the moment.
-    for name, limit in (*((one, now.timestamp()) for one in _LIVES), ("expires", _UNIX_FROM)):
-        seconds = duration(fields.get(name))
-        if seconds and seconds < limit:
-            return _clamped(seconds)
-    for name in (*_LIVES, *_MOMENTS):
-        moment = _moment(fields.get(name))
-        if moment is not None:
-            return _clamped(moment - now.timestamp() or -1.0)
+    seconds = _life(fields, _BEFORE_ACCESS, now)
+    if seconds is not None:
+        return seconds
     # RFC 9068 section 2.2: an access token that is a JWT says itself when it ends.
     moment = _moment((claims_of(fields.get("access_token")) or {}).get("exp"))
     return None if moment is None else _clamped(moment - now.timestamp() or -1.0)
 
 
-def refresh_expires_in(fields: dict[str, Any]) -> float | None:
-    """Return how long the refresh token lives, or None when unknown."""
-    for name in ("refresh_token_expires_in", "refresh_expires_in", "x_refresh_token_expires_in"):
+def refresh_expires_in(fields: dict[str, Any], now: datetime) -> float | None:
+    """Return how long the refresh token lives from now, or None when unknown."""
+    seconds = _life(fields, _BEFORE_REFRESH, now)
+    return seconds if seconds is not None and seconds > 0 else None
+
+
+def _life(fields: dict[str, Any], prefixes: Iterable[str], now: datetime) -> float | None:
+    """Return the seconds from now that the first field with one of these prefixes gives."""
+    spans = [f"{prefix}{name}" for prefix in prefixes for name in _SPANS]
+    ends = [f"{prefix}{name}" for prefix in prefixes for name in _ENDS]
+    # Facebook's older answers have seconds in "expires", others the moment.
+    dated = [f"{prefix}expires" for prefix in prefixes]
+    for name in (*spans, *dated):
         seconds = duration(fields.get(name))
-        if seconds is not None and seconds > 0:
+        if seconds and seconds < (_UNIX_FROM if name in dated else now.timestamp()):
             return _clamped(seconds)
+    for name in (*spans, *ends):
+        moment = _moment(fields.get(name))
+        if moment is not None:
+            return _clamped(moment - now.timestamp() or -1.0)
     return None
 
 
@@ -116,10 +130,12 @@ def _clamped(seconds: float) -> float | None:
 
 
 def _moment(value: Any) -> float | None:
-    """Return Unix seconds from Unix seconds, milliseconds, an ISO 8601 time or an HTTP date."""
-    unix = number(value)
+    """Return Unix seconds from a Unix time of any unit, an ISO 8601 time or an HTTP date."""
+    asp_date = _ASP_DATE.fullmatch(value.strip()) if isinstance(value, str) else None
+    unix = number(asp_date[1] if asp_date else value)
     if unix is not None:
-        unix = unix / 1000 if unix >= _MILLISECONDS_FROM else unix
+        while unix >= _FINER_FROM:
+            unix /= 1000
         return unix if unix >= _UNIX_FROM else None
     if not isinstance(value, str) or len(value) > 40:
         return None
@@ -177,7 +193,7 @@ def read_grant(
     token_fields, name = _at_path(fields, path)
     value = token_fields.get(name)
     # What stands beside an "accessToken" is an "expiresIn" and a "refreshToken".
-    token_fields = {_snake_case(name): one for name, one in token_fields.items()} | token_fields
+    token_fields = {snake_case(name): one for name, one in token_fields.items()} | token_fields
     if not isinstance(value, str) or _is_nothing(value):
         found_at = "" if path else next(_paths_to_token(fields), "")
         raise UnusableAnswerError("no_token", _missing(found_at=found_at, path=path))
@@ -188,9 +204,10 @@ def read_grant(
         access_token=value,
         refresh_token=refresh_token,
         token_type=_checked_type(token_fields.get("token_type"), token_types),
-        scope=_scope(token_fields.get("scope")),
+        # Bitbucket writes "scopes".
+        scope=_scope(token_fields.get("scope", token_fields.get("scopes"))),
         expires_in=expires_in({**token_fields, "access_token": value}, now),
-        refresh_expires_in=refresh_expires_in(token_fields),
+        refresh_expires_in=refresh_expires_in(token_fields, now),
         id_token=id_token if isinstance(id_token := token_fields.get("id_token"), str) else "",
     )
     if is_refused:
@@ -301,13 +318,18 @@ def _is_nothing(value: str) -> bool:
 def _checked_type(value: Any, token_types: Iterable[str]) -> str:
     """Return the token's type if it can be sent as a bearer token (RFC 6749 section 7.1)."""
     token_type = _token_type(value)
-    accepted = {"bearer", *(one.strip().lower() for one in token_types)} - {""}
-    if token_type is None or token_type.lower() not in accepted:
+    accepted = {"bearer", *map(_spelling, token_types)} - {""}
+    if token_type is None or _spelling(token_type) not in accepted:
         reason = "unsupported_token_type"
         is_bound = token_type is None or token_type.lower() in _SENDER_CONSTRAINED
         code = reason if is_bound else "unknown_token_type"
         raise UnusableAnswerError(reason, stored(code, type=clean(str(value), limit=50)))
     return token_type
+
+
+def _spelling(token_type: str) -> str:
+    """Return a type as it is compared: "BEARER_TOKEN" is "Bearer Token"."""
+    return re.sub(r"[\s_-]", "", token_type).lower()
 
 
 def _token_type(value: Any) -> str | None:
@@ -343,13 +365,17 @@ def _step_into(value: Any, part: str) -> Any:
     return None
 
 
-def _snake_case(name: str) -> str:
+def snake_case(name: str) -> str:
+    """Return the name of a field as the standards write it."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).replace("-", "_").lower()
 
 
 # What access tokens are called elsewhere, and what is long enough for one.
 _OTHER_NAMES = frozenset(
-    {"token", "access", "auth_token", "oauth_token", "bearer_token", "api_token", "jwt"}
+    {
+        *("token", "access", "accesstoken", "auth_token", "oauth_token", "bearer_token"),
+        *("api_token", "jwt"),
+    }
 )
 _MIN_LENGTH = 16
 
@@ -374,7 +400,7 @@ def _texts(value: Any, prefix: str = "") -> Iterator[tuple[str, str, str]]:
     for key, inner in value.items():
         path = f"{prefix}{key}"
         if isinstance(inner, str):
-            yield path, _snake_case(key), inner
+            yield path, snake_case(key), inner
         else:
             yield from _texts(inner, f"{path}.")
 

@@ -4,6 +4,7 @@ Pure. Source: RFC 6749 section 5.2, RFC 8707, OpenID Connect, and the words of t
 have their own. What none of them knows is a mistake in the settings.
 """
 
+import html
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -36,8 +37,13 @@ WRONG_ADDRESS_STATUSES = frozenset({404, 405, 410, 411, 415})
 # Microsoft says what happened by a number in the description, and often a general error beside it.
 # https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 _AADSTS = re.compile(r"AADSTS(\d{5,8})")
-# The callback URL is not registered, or not that of the authorization request.
-_AADSTS_REDIRECT = re.compile(r"AADSTS(50011|500112)\b")
+# What Entra ID calls an invalid client by its code, and what it is by its number: the callback URL,
+# the scope, the resource.
+_AADSTS_ROWS = {
+    **dict.fromkeys(("50011", "500112"), "redirect_uri_mismatch"),
+    **dict.fromkeys(("650053", "70011", "28002", "28003", "1002012"), "invalid_scope"),
+    **dict.fromkeys(("50001", "500011"), "invalid_target"),
+}
 _AADSTS_NUMBERS = {
     TokenResult.NEEDS_REAUTHORIZATION: """
         70000 70008 70043 700081 700082 700084 50089 50132 50133 50173 54005 501481 65001 65004
@@ -59,9 +65,13 @@ _FACEBOOK = "oauth_exception"
 _FACEBOOK_RESULTS = {
     **dict.fromkeys(("102", "190", "463", "467"), TokenResult.NEEDS_REAUTHORIZATION),
     **dict.fromkeys(("2", "4", "17", "32", "341", "368", "613"), TokenResult.TRANSIENT),
+    # The application is not known, which is called a system error.
+    "101": TokenResult.MISCONFIGURED,
 }
 # HTTP statuses that some write into the body of another one.
 _TRANSIENT_NUMBERS = frozenset({"408", "425", "429", "500", "502", "503", "504"})
+# Says only that credentials are wrong; which ones says the number behind it.
+_AADSTS_GENERAL = "70002"
 # Of the client itself and its secret.
 _AADSTS_CLIENT = frozenset(
     "700016 7000112 7000215 7000216 7000218 7000222 70002 90023 50012".split()  # noqa: SIM905
@@ -75,29 +85,36 @@ _VAGUE_MISTAKES = frozenset({_NOT_ALLOWED, "invalid_request"})
 _GENERAL_ERRORS = frozenset({"invalid_request", "access_denied"})
 # Codes of no table that say the same in other words: bad_authorization_code, wrong_client.
 _WRONG = (
-    r"(?:bad|invalid|illegal|incorrect|wrong|unknown|unrecogni[sz]ed|unregistered|deleted|disabled)"
+    r"(?:bad|invalid|illegal|incorrect|wrong|unknown|unrecogni[sz]ed|unregistered|deleted|disabled"
+    r"|inactive)"
 )
 _OVER = r"(?:expired|revoked|invalid(?:ated)?|not_found|inactive|evicted|(?:already_)?used)"
-_GRANTED = r"(?:refresh_?token|(?:oauth|user)_?token|(?:auth|authorization|verification)_?code)"
+_GRANTED = (
+    r"(?:refresh_?token|(?:oauth|user)_?token"
+    r"|(?:auth|authorization|device|verification|(?:user_)?temp)_?code)"
+)
 _CODES_BY_FORM = (
     (
         "invalid_client",
         rf"{_WRONG}_(?:client|(?:client|application|app|consumer)_?"
-        r"(?:id|key|secret|credentials?|identifier|authentication))"
+        r"(?:id|key|secret|credentials?|identifier|authentication)(?:_or_(?:client_)?secret)?)"
         rf"|(?:client|(?:client|app|application)_(?:id|key|secret))_{_OVER}"
         r"|(?:app|application)_(?:not_found|cannot_be_found|unknown|invalid|disabled|inactive)"
         r"|client_auth(?:entication|orization)_failed|bad_client_credentials",
     ),
     (
         "invalid_grant",
-        rf"(?:{_WRONG}|expired|revoked|used|stale)_(?:{_GRANTED}|token|code|grant)"
+        rf"(?:{_WRONG}|expired|revoked|used|stale)_(?:{_GRANTED}|token|code|grant)(?:_grant)?"
         rf"|(?:{_GRANTED}|token|code|grant)_(?:is_|has_|was_)?(?:been_)?{_OVER}"
         r"|(?:authorization|grant|consent|access(?:_token)?|session|token_\w+)"
         r"_(?:expired|revoked|withdrawn)"
         # LinkedIn calls the refresh token so too.
         r"|(?:expired|revoked)_(?:authorization|consent|session|access_token)",
     ),
-    ("temporarily_unavailable", r"(?:\w+_)?maintenance(?:_mode)?|(?:system|server|service)_busy"),
+    (
+        "temporarily_unavailable",
+        r"(?:\w+_)?maintenance(?:_mode)?|(?:system|server|service)_busy|overload_limit",
+    ),
 )
 _FORMS = [(row, re.compile(pattern)) for row, pattern in _CODES_BY_FORM]
 # The names of HTTP statuses and kinds: any other code says more.
@@ -121,6 +138,7 @@ _LIMIT_CODE = re.compile(
     r"limit(s|ed|ing)?(_?(exceeded|reached))?$"
     r"|(^|_)(ratelimit|throttl|quota_exceeded|too_many_(requests|calls|attempts))",
 )
+_HEADING = re.compile(r"<(?:title|h1|h2)[^<>]{0,200}>([^<>]{1,500})", re.IGNORECASE)
 # A code within other text has an underscore or, in camelCase, a capital inside.
 _CODE_WORD = re.compile(r"\b(?=[A-Za-z]*[a-z_][A-Z_])[A-Za-z][A-Za-z_]{4,60}\b")
 # What is expired or unknown is the token: nothing else is named in the same sentence, as it is in
@@ -132,13 +150,20 @@ _ENDED = re.compile(
     rf"|refresh[ _]?token\b{_NARROW_GAP}\b(invalid|unknown|not found|not valid|no longer valid)\b"
     r"(?! (client|grant|parameter))"
     r"|\b(expired|revoked|invalid|unknown|used) refresh[ _]?token\b(?! grant)"
+    # WeChat and Pinduoduo.
+    r"|\brefresh_token ?(timeout\b|已过期|已失效|无效)"
+    # LinkedIn calls the refresh token so.
+    r"|\b(expired|revoked) access[ _]token\b"
     r"|\btoken (has been|has|was|is) (already |now )?(expired|revoked|inactive|not active|stale)"
     rf"|\btoken\b{_GAP}\b(has been|was) (revoked|expired)\b"
-    r"|\bstale (refresh )?token\b"
+    r"|\bstale (refresh )?token\b|\btoken (was|has) already (been )?used\b"
     # Instagram says "Matching code".
-    r"|\b(authorization|auth|matching) code (has|was|is|does) (already |been |not )*"
+    r"|\b(authorization|auth|matching)[ _-]code( grant)? (has|was|is|does) (already |been |not )*"
     r"(expired|used|revoked|invalid|found|exist)\b"
-    r"|\b(expired|revoked|invalid|unknown|used) (authorization|auth|verification) code\b"
+    r"|\b(expired|revoked|invalid|unknown|used) (authorization|auth|verification)[ _-]code\b"
+    # Discord and Asana.
+    r"|\binvalid [\"'`]code[\"'`]"
+    r"|[\"'`]code[\"'`] (provided |given )?(is|was) (invalid|expired|used)"
     # What league/oauth2-server hints at: Kommo, Laravel Passport.
     r"|\bcannot (decrypt|validate) the (provided )?(refresh token|authorization code)\b"
     r"|\b(token is not linked|authorization code was not issued) to (this )?client\b"
@@ -157,7 +182,9 @@ _ENDED = re.compile(
 )
 _REFRESH_TOKEN_ENDED = re.compile(
     r"refresh[ _]?token (is|has|was) (been )?(already )?(invalid|expired|revoked|used|unknown)"
-    r"|\b(expired|revoked|invalid|unknown|old|used) refresh[ _]?token\b(?! grant)",
+    r"|\b(expired|revoked|invalid|unknown|old|used) refresh[ _]?token\b(?! grant)"
+    # Gitea.
+    r"|\btoken was already used\b|\bunable to parse refresh[ _]?token\b",
     re.IGNORECASE,
 )
 _RATE = (
@@ -165,21 +192,39 @@ _RATE = (
     r"|\b(rate|requests?|query|api|call|usage|daily|hourly|secondly|rolling)[ _-]?limit"
     # Netatmo.
     r"|\busage (has been |was )?(reached|exceeded)"
-    r"|rate exceeded|\bquota\b|throttl"
+    r"|rate exceeded|\bquota\b|throttl|\btoo frequent"
 )
 _RATE_EXCEEDED = re.compile(_RATE, re.IGNORECASE)
 _LIMITED = re.compile(
     rf"{_RATE}|\b(system|server|service) (is )?(too )?busy|(under|down for|scheduled) maintenance"
     r"|already in progress"
     r"|try again (later|shortly|soon|after|in \w+)|retry (later|after|(your|the|this) request)"
-    r"|temporarily|temporary (error|failure|problem|issue|outage)|overloaded"
+    r"|temporarily|temporary (error|failure|problem|issue|outage)|\boverload(ed)?\b"
     r"|(internal|internal server|unexpected|system) error"
-    r"|service (is )?(currently )?unavailable|(request|gateway|upstream|server) timed? ?out",
+    r"|service (is )?(currently )?unavailable"
+    r"|(request|gateway|upstream|server|service) timed? ?out",
     re.IGNORECASE,
 )
 _ABOUT_REDIRECT = re.compile(r"redirect[_ ]ur[il]|callback url", re.IGNORECASE)
 # One of several causes.
 _OR = re.compile(r"\bor\b", re.IGNORECASE)
+# The audience or the resource is missing or not known; neither the resource's server nor its owner.
+_ABOUT_TARGET = re.compile(
+    r"\b(missing|required|invalid|unknown|unsupported)\b[^.;\n]{0,40}\b(audience|resource)\b"
+    r"(?! (owner|server))"
+    r"|\b(audience|resource)\b(?! (owner|server))[^.;\n]{0,40}?\b(missing|required|invalid|unknown"
+    r"|not (been )?(white-?listed|allowed|found|registered|valid))\b"
+    # Auth0.
+    r"|\bservice not found: ",
+    re.IGNORECASE,
+)
+# What some want of a request that this client does not do: RFC 9449 and RFC 9126.
+_UNSUPPORTED = {
+    "dpop_needed": re.compile(r"(?<![a-z])dpop(?![a-z])", re.IGNORECASE),
+    "par_needed": re.compile(r"(?i:pushed[ _-]?authorization[ _-]?request)|\bPAR\b"),
+}
+# What AWS says at a path that it does not have.
+_NO_ROUTE = re.compile(r"\bmissing authentication token\b", re.IGNORECASE)
 # Apigee says it of a request to an API: a token endpoint is sent no access token.
 _ACCESS_TOKEN_WANTED = re.compile(r"\binvalid access token\b", re.IGNORECASE)
 _ABOUT_PKCE = re.compile(
@@ -194,7 +239,7 @@ _PKCE_UNWANTED = re.compile(
 )
 # Who the client is was not believed: Keycloak, Auth0, Google, Hydra, Okta.
 _WRONG_CLIENT = re.compile(
-    r"\b(?:client )?credentials?\b(?! (?:grant|flow))"
+    r"\b(?:client )?credentials?\b(?! (?:grant|flow))|\bbasic auth\b|validating application"
     r"|\b(?:(?:app|client)[ _]?)?secret\b|(?<!re)authenticat"
     r"|(?:unknown|unregistered|unrecognized|invalid|disabled) (?:oauth )?(?:client|application)\b"
     r"|\b(?:client|application)\b[^.;\n]{0,80}?"
@@ -225,12 +270,12 @@ _DOTTED = re.compile(r"[A-Za-z_]{1,40}(\.[A-Za-z_]{1,40}){1,6}")
 _NEEDS_KEY = re.compile(
     r"\b(private_key_jwt|client_secret_jwt|self_signed_tls_client_auth|tls_client_auth)\b"
     r"|\b(client[ _-]assertion)(?:[ _]type)?\b|\b(signed jwt)\b"
-    r"|\b(client certificate|mutual tls|mtls)\b",
+    r"|\b(client (?:ssl |tls )?certificate|mutual tls|mtls)\b",
     re.IGNORECASE,
 )
 # The page of nginx, and what other servers in front say.
 _CERTIFICATE_WANTED = re.compile(
-    r"no required ssl certificate|ssl certificate error"
+    r"no required ssl certificate|ssl certificate (error|required)|no client certificate"
     r"|client certificate (is )?(required|missing)",
     re.IGNORECASE,
 )
@@ -249,6 +294,20 @@ def refusal_of(
     named = tuple(word for text in (*found, *words) for word in _codes_in(text))
     best = min((*found, *named), key=_vagueness, default="")
     return TokenRefusal(code=best, codes=found, description=description, texts=words)
+
+
+def refusal_on_page(page: str) -> TokenRefusal:
+    """Return what the headings of a web page say; nothing unless one names an error of OAuth.
+
+    Shopify answers with a page whose title is "Oauth error invalid_request".
+    """
+    found = (html.unescape(match[1]) for match in _HEADING.finditer(page[:_MAX_JUDGED]))
+    headings = [" ".join(one.split()) for one in found]
+    words = (match[0] for heading in headings for match in _CODE_WORD.finditer(heading))
+    code = next((word for word in words if _row(normalized(word))), "")
+    if not code:
+        return TokenRefusal()
+    return refusal_of([code], headings, description=max(headings, key=len))
 
 
 def _spelled_out(name: str) -> str:
@@ -319,6 +378,8 @@ def is_named(text: str, words: Iterable[str]) -> bool:
 
 def _judge(refusal: TokenRefusal, status: int) -> TokenResult:
     code, words = normalized(refusal.code), "\n".join(refusal.texts)[:_MAX_JUDGED]
+    if _unsupported(refusal):
+        return TokenResult.MISCONFIGURED
     if numbered := _by_number(refusal, words):
         return numbered
     known = result_of(code)
@@ -342,12 +403,17 @@ def _judge(refusal: TokenRefusal, status: int) -> TokenResult:
 
 
 def _by_number(refusal: TokenRefusal, words: str) -> TokenResult | None:
-    for match in _AADSTS.finditer(words):
-        if match[1] in _AADSTS_RESULTS:
-            return _AADSTS_RESULTS[match[1]]
+    numbers = [match[1] for match in _AADSTS.finditer(words) if match[1] in _AADSTS_RESULTS]
+    if numbers:
+        return _AADSTS_RESULTS[min(numbers, key=lambda one: one == _AADSTS_GENERAL)]
     if normalized(refusal.code) == _FACEBOOK:
         return next((_FACEBOOK_RESULTS[n] for n in refusal.codes if n in _FACEBOOK_RESULTS), None)
     return None
+
+
+def _row_by_number(words: str) -> str:
+    numbers = (match[1] for match in _AADSTS.finditer(words))
+    return next((_AADSTS_ROWS[one] for one in numbers if one in _AADSTS_ROWS), "")
 
 
 def normalized(error: str) -> str:
@@ -376,19 +442,20 @@ def error_code(
     """Return the code of the row that says what to change after a refusal of this class."""
     name = normalized(refusal.code)
     # A sentence may stand in the place of the code.
-    words = (refusal.description or refusal.code)[:_MAX_JUDGED]
+    words = (refusal.description or " ".join(refusal.texts) or refusal.code)[:_MAX_JUDGED]
     known = _row(name) or "provider_error"
     if result is TokenResult.TRANSIENT:
         return "temporarily_unavailable"
     is_mistake = result is TokenResult.MISCONFIGURED
+    if is_mistake and (wanted := _unsupported(refusal)):
+        return wanted
     if is_mistake and missing_method(refusal):
         return "client_key_needed"
     is_unnamed = is_mistake and known == "provider_error"
     if is_unnamed and status == 401 and _ACCESS_TOKEN_WANTED.search("\n".join(refusal.texts)):
         return "no_endpoint"
-    if _AADSTS_REDIRECT.search(words):
-        # Entra ID calls it invalid_client.
-        return "redirect_uri_mismatch"
+    if numbered := _row_by_number(words):
+        return "missing_scope" if numbered == "invalid_scope" and not scope else numbered
     is_denied = is_mistake and _denies_client(name, "\n".join(refusal.texts), status)
     if known == "invalid_client" or is_denied:
         return "invalid_client"
@@ -403,6 +470,8 @@ def error_code(
             return "pkce_required"
         is_unwanted = known != "invalid_grant" and _PKCE_UNWANTED.search(words)
         return "pkce_refused" if is_unwanted else "pkce_mismatch"
+    if known in ("invalid_request", "access_denied") and _ABOUT_TARGET.search(words):
+        return "invalid_target"
     if is_mistake and known in _MAY_BE_CLIENT:
         if _is_about_client(refusal, known, status):
             return "invalid_client"
@@ -462,9 +531,26 @@ def names_client(refusal: TokenRefusal, status: int) -> bool:
     return status == 400 and bool(_WRONG_SECRET.search(words))
 
 
-def wants_certificate(page: str) -> bool:
-    """Return whether a page says that the client showed no TLS certificate."""
-    return _CERTIFICATE_WANTED.search(page[:_MAX_JUDGED]) is not None
+def is_expired(refusal: TokenRefusal) -> bool:
+    """Return whether what was presented is said to have expired."""
+    return "expired" in "\n".join((refusal.code, *refusal.texts))[:_MAX_JUDGED].lower()
+
+
+def lacks_endpoint(text: str, status: int) -> bool:
+    """Return whether an answer says that there is no token endpoint."""
+    is_no_route = status == 403 and _NO_ROUTE.search(text[:_MAX_JUDGED]) is not None
+    return is_no_route or status in WRONG_ADDRESS_STATUSES
+
+
+def wants_certificate(text: str) -> bool:
+    """Return whether an answer says that the client showed no TLS certificate."""
+    return _CERTIFICATE_WANTED.search(text[:_MAX_JUDGED]) is not None
+
+
+def _unsupported(refusal: TokenRefusal) -> str:
+    """Return the row of what a provider wants that this client does not do, or ""."""
+    words = "\n".join((refusal.code, refusal.description, *refusal.texts))[:_MAX_JUDGED]
+    return next((row for row, words_of in _UNSUPPORTED.items() if words_of.search(words)), "")
 
 
 def missing_method(refusal: TokenRefusal) -> str:

@@ -43,12 +43,15 @@ from webhooks.oauth.token_errors import (
     TokenRefusal,
     assertion_code,
     error_code,
+    is_expired,
     is_known,
     judge,
+    lacks_endpoint,
     missing_method,
     names_client,
     normalized,
     refusal_of,
+    refusal_on_page,
     result_of,
     says_failure,
     wants_certificate,
@@ -171,6 +174,7 @@ _CODES = (
 _TEXTS = (
     "errordescription", "errormessage", "message", "detail", "hint", "title", "errorreason",
     "errormsg", "errmsg", "msg", "faultstring", "errorsummary", "description",
+    "developermessage", "moreinformation",
 )  # fmt: skip
 # Objects within which only what is called an error is one.
 _HOLDERS = ("data", "response", "result", "detail", "details")
@@ -362,6 +366,8 @@ def stored_refusal(
     )
     if expected.grant is Grant.JWT_BEARER and result is TokenResult.MISCONFIGURED:
         code = assertion_code(refusal, code)
+    if expected.grant is Grant.DEVICE_CODE and code == "invalid_grant" and is_expired(refusal):
+        code = "device_code_expired"
     if code == "provider_error" and status in WRONG_ADDRESS_STATUSES:
         code = "no_endpoint"
     words = refusal.description or " ".join(refusal.texts) or refusal.code
@@ -405,8 +411,9 @@ def _refused_in_words(
         )
     else:
         is_sentence = _PLAIN_WORDS.fullmatch(text) is not None
-        refusal = refusal_of((), (text,) if is_sentence or not is_page else ())
-    if is_known(refusal.code):
+        is_readable = is_sentence or not is_page
+        refusal = refusal_of((), (text,)) if is_readable else refusal_on_page(text)
+    if is_known(refusal.code) or (is_page and refusal.code):
         return _refused(refusal, raw, expected, now)
     challenge = _challenged(raw)
     if says_failure(challenge.code):
@@ -414,15 +421,15 @@ def _refused_in_words(
     result = _judged(refusal, raw, expected)
     if result is not TokenResult.MISCONFIGURED:
         message = stored_refusal(refusal, result, expected, status=raw.status)
-    elif is_page and wants_certificate(text):
+    elif wants_certificate(text):
         message = stored("client_key_needed", method="tls_client_auth")
     elif is_page and raw.status not in WRONG_ADDRESS_STATUSES:
         # A page in between (a firewall, a login, an outage) and not the token endpoint itself.
         result, message = TokenResult.TRANSIENT, stored("web_page", status=raw.status)
     else:
-        wrong = "no_endpoint" if raw.status in WRONG_ADDRESS_STATUSES else "refused_without_code"
         words = "" if is_page else _words(refusal.description or text, expected)
-        code = "invalid_client" if names_client(refusal, raw.status) else wrong
+        code = "invalid_client" if names_client(refusal, raw.status) else "refused_without_code"
+        code = "no_endpoint" if lacks_endpoint(text, raw.status) else code
         message = stored(code, status=raw.status, said=words)
     return TokenAnswer(
         result=result,
@@ -494,6 +501,9 @@ def _implied_words(fields: dict[str, Any]) -> Iterator[str]:
         numbers = holder.get("error_codes")
         for one in numbers if isinstance(numbers, list) else ():
             yield f"AADSTS{one}"
+        # Yahoo; what no table knows is a number of the incident.
+        if isinstance(named := holder.get("errorId"), str):
+            yield named
         if holder.get("is_transient") is True:
             yield "temporarily unavailable"
     errors = fields.get("errors")

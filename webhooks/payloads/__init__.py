@@ -4,7 +4,13 @@
 mapped rows or a JSON body with placeholders. The number of the attempt is no part of the document.
 """
 
-from webhooks.payloads.document import build_document, fingerprint, read_document, shown
+from webhooks.payloads.document import (
+    build_document,
+    fingerprint,
+    instant_of_text,
+    read_document,
+    shown,
+)
 from webhooks.payloads.errors import (
     BodyTooLargeError,
     DocumentError,

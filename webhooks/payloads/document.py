@@ -66,7 +66,7 @@ def build_document(
     document.pop("attempt", None)
     for name in _datetime_names(event_type) & document.keys():
         if isinstance(moment := document[name], str):
-            document[name] = _instant_of_text(moment)
+            document[name] = instant_of_text(moment)
     try:
         frozen = ENCODER.encode(document).encode()
     except (ValueError, OverflowError) as error:
@@ -125,7 +125,8 @@ def _datetime_names(event_type: str) -> frozenset[str]:
     return names
 
 
-def _instant_of_text(text: str) -> str:
+def instant_of_text(text: str) -> str:
+    """Return a typed moment as `instant` writes it; any other text as it is."""
     if len(text) < _MIN_DATETIME_LENGTH:
         return text
     try:

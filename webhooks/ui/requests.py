@@ -3,6 +3,7 @@
 `LoginRequiredMiddleware` has asked for a login before.
 """
 
+import re
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -11,7 +12,7 @@ from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed
 from django.shortcuts import redirect
-from django.urls import Resolver404, resolve, reverse
+from django.urls import Resolver404, register_converter, resolve, reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
@@ -32,13 +33,29 @@ _PAGES = {
 }
 
 
-# Python refuses to read numbers of thousands of digits, and no row has one that long.
-_MAX_DIGITS = 15
+# Every number of so many digits fits a column. No row has a longer one: SQLite fails on them, and
+# Python refuses to read thousands of digits.
+_NUMBER = re.compile("[0-9]{1,18}")
 
 
 def whole_number(text: str) -> int:
     """Return a number that came with a request; 0 for everything else."""
-    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else 0
+    return int(text) if _NUMBER.fullmatch(text) else 0
+
+
+class RowIdConverter:
+    """The key of a row in an address, `<id:pk>`; an address with one that no row has is none."""
+
+    regex = _NUMBER.pattern
+
+    def to_python(self, value: str) -> int:
+        return int(value)
+
+    def to_url(self, value: int) -> str:
+        return str(value)
+
+
+register_converter(RowIdConverter, "id")
 
 
 class HtmxRequest(HttpRequest):

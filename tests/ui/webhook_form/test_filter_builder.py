@@ -114,6 +114,11 @@ def test_a_form_without_the_section_changes_no_filter() -> None:
         ("duration_seconds", "greater_than", "1 m 30 s", 90),
         ("call_counter", "at_least", "3", 3),
         ("amount", "at_least", "2,5", 2.5),
+        ("amount", "at_least", "0,500", 0.5),
+        ("amount", "at_least", "1 500", 1500),
+        ("amount", "at_least", "-48\u00a0500,50", -48500.5),
+        ("amount", "at_least", "1\u202f234\u202f567", 1_234_567),
+        ("duration_seconds", "at_least", "1 500", 1500),
         ("is_repeated", "equals", "true", True),
         ("caller_number", "equals", "007", "007"),
         ("caller_number", "one_of", "a\nb\n\n a ", ["a", "b"]),
@@ -144,6 +149,10 @@ def test_a_value_is_stored_as_its_variable_is_compared(
         ("call_counter", "less_than", "many", "value", "“many” is not a number"),
         ("call_counter", "less_than", "nan", "value", "number"),
         ("call_counter", "less_than", "1_000", "value", "“1_000” is not a number"),
+        ("amount", "at_least", "1,500", "value", "two meanings. Enter 1500 or 1.5"),
+        ("duration_seconds", "at_least", "1,500", "value", "two meanings. Enter 1500 or 1.5"),
+        ("amount", "at_least", "1,234.56", "value", "“1,234.56” is not a number"),
+        ("amount", "at_least", "12 34", "value", "“12 34” is not a number"),
         ("caller", "equals", "x" * 1001, "value", "at most 1000"),
     ],
 )
@@ -275,6 +284,37 @@ def test_a_list_says_how_its_values_are_parted() -> None:
     tree = {"variable": "caller", "operator": "one_of", "value": ["Sales"]}
     (row,) = FilterSection(tree).root.rows()
     assert row.hint.startswith("One value per line, or separated by commas")
+
+
+DIGITS = "Only the digits of a number count: +1 (202) 555-0100 equals 12025550100."
+
+
+@pytest.mark.parametrize("mode", ["rows", "json"])
+@pytest.mark.parametrize(
+    ("variable", "operator", "is_said"),
+    [
+        ("client_number", "equals", True),
+        ("E164", "one_of", True),
+        ("phone", "contains", True),
+        ("phone", "exists", False),
+        ("employee_number", "equals", False),
+    ],
+)
+def test_that_a_phone_number_is_compared_by_its_digits_is_said_once(
+    variable: str, operator: str, is_said: bool, mode: str
+) -> None:
+    value = {} if operator == "exists" else {"value": ["1"] if operator == "one_of" else "1"}
+    section = FilterSection({"variable": variable, "operator": operator, **value})
+    section.mode = mode
+    (row,) = section.root.rows()
+    assert (row.hint if mode == "rows" else section.note).endswith(DIGITS) is is_said
+    assert mode == "json" or not section.note
+
+
+def test_a_condition_on_a_moment_says_how_it_is_written() -> None:
+    tree = {"variable": "calldate", "operator": "starts_with", "value": "2026-05-14"}
+    (row,) = FilterSection(tree).root.rows()
+    assert row.hint == "Times in events are in UTC: 2026-05-14T09:26:31Z."
 
 
 def test_a_variable_that_no_chosen_event_has_is_pointed_out() -> None:

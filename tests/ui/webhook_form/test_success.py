@@ -66,6 +66,11 @@ def test_without_a_rule_the_status_counts() -> None:
         ("answer_variable", {"answer_rule": "fails"}, "Enter a response field"),
         ("answer_variable", RULE | {"answer_variable": "a..b"}, "between two dots"),
         ("answer_value", RULE | {"answer_operator": "equals"}, "Give a value"),
+        (
+            "answer_value",
+            RULE | {"answer_operator": "one_of", "answer_value": " , "},
+            "Give a value",
+        ),
         ("answer_reason", {"answer_expired": "expired"}, "the field of the error"),
         ("answer_rule", {"answer_rule": "sometimes"}, "Select a valid choice"),
         ("answer_operator", RULE | {"answer_operator": "matches"}, "Select a valid choice"),

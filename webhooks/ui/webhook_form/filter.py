@@ -51,6 +51,10 @@ PATH = "."
 _TOKEN = re.compile(r"(?:(open|row)-([0-9]{1,6})|(close))")
 # A value of a list, with what ends it; in quotes it may have commas, and "" is a quote.
 _LISTED = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*(?=,|$)|([^,]*))(?:,|$)')
+# "1 500", "48 500,50", with any space.
+_THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(?:\s[0-9]{3})+(?:[.,][0-9]+)?")
+# Thousands to some, a fraction to others.
+_TWO_MEANINGS = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")
 # Far more parts than a filter may have: what was typed is kept so that it can be corrected.
 _MAX_TOKENS = 1000
 # Groups deeper than one too many become part of the last: pages are drawn by recursion.
@@ -121,9 +125,17 @@ class ConditionRow:
             return ""
         if self.is_foreign:
             return _not_carried(variable.name)
+        words = str(variable.description)
         if self.control == "lines" and self.is_split_by_commas:
-            return _("One value per line, or separated by commas. Quotes keep a comma.")
-        return str(variable.description)
+            words = _("One value per line, or separated by commas. Quotes keep a comma.")
+        how = ""
+        if self.kind is Kind.DATETIME and self.wanted_operator not in PRESENCE:
+            how = _("Times in events are in UTC: 2026-05-14T09:26:31Z.")
+        return f"{words} {_phone_hint() if self.compares_digits else how}".strip()
+
+    @property
+    def compares_digits(self) -> bool:
+        return self.kind is Kind.PHONE and self.wanted_operator not in PRESENCE
 
     @property
     def older_name(self) -> str:
@@ -432,6 +444,7 @@ def _posted_group(data: QueryDict, part_id: int) -> ConditionGroup:
 
 
 def _duration(text: str, kind: Kind) -> int | float:
+    text = _plain(text)
     seconds = parse_duration(text)
     if seconds is not None:
         return seconds
@@ -444,7 +457,7 @@ def _duration(text: str, kind: Kind) -> int | float:
 
 def _number(text: str) -> int | float:
     # “1_000” is a number to Python only.
-    typed = "" if "_" in text else text
+    typed = "" if "_" in text else _plain(text)
     try:
         return int(typed)
     except ValueError:
@@ -454,6 +467,16 @@ def _number(text: str) -> int | float:
     except ValueError:
         message = _("“%s” is not a number. Enter it like 3 or 2.5.") % text[:40]
         raise FilterError(message, ("value",)) from None
+
+
+def _plain(text: str) -> str:
+    """Return a number without the spaces between its thousands; raise FilterError for "1,500"."""
+    if _TWO_MEANINGS.fullmatch(text):
+        whole, _comma, rest = text.partition(",")
+        meanings = {"typed": text, "whole": whole + rest, "decimal": f"{whole}.{rest}"}
+        message = _("“%(typed)s” has two meanings. Enter %(whole)s or %(decimal)s.") % meanings
+        raise FilterError(message, ("value",))
+    return re.sub(r"\s", "", text) if _THOUSANDS.fullmatch(text) else text
 
 
 # ---- What the buttons do: one place for a round trip of the form and for htmx -----------------
@@ -654,6 +677,12 @@ class FilterSection:
         return filters.sentence(tree)
 
     @property
+    def note(self) -> str:
+        """Return how phone numbers are compared, which rows say themselves."""
+        rows = from_tree(self.usable_tree).rows() if self.mode == "json" else ()
+        return _phone_hint() if any(row.compares_digits for row in rows) else ""
+
+    @property
     def is_open(self) -> bool:
         """Return whether something is set or wrong, or somebody is at it."""
         return self.is_edited or self.mode == "json" or bool(self.root.children)
@@ -743,6 +772,10 @@ class FilterSection:
 
 
 # ---- What the builder offers: variables by event type, operators and values by variable -------
+
+
+def _phone_hint() -> str:
+    return _("Only the digits of a number count: +1 (202) 555-0100 equals 12025550100.")
 
 
 def _not_carried(name: str) -> str:

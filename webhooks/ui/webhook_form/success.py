@@ -67,8 +67,8 @@ class SuccessFields(forms.Form):
     answer_variable = _path_field(
         gettext_lazy("Response field"),
         gettext_lazy(
-            "A path in the JSON, like “error”, “result.ok” or “data[0].status”. For a "
-            "response that is not a JSON object: “answer”."
+            "A path in the JSON, like “error”, “result.ok” or “data[0].status”. The whole "
+            "response is “answer”."
         ),
     )
     answer_operator = forms.ChoiceField(
@@ -109,7 +109,9 @@ class SuccessFields(forms.Form):
         if values.get("answer_rule"):
             if not variable:
                 self.add_error("answer_variable", _("Enter a response field, like “error”."))
-            if values.get("answer_operator") not in PRESENCE and not values.get("answer_value"):
+            # Commas alone are no value of a list either.
+            is_blank = not (values.get("answer_value") or "").strip(", ")
+            if values.get("answer_operator") not in PRESENCE and is_blank:
                 self.add_error("answer_value", _("Give a value to compare with."))
         if values.get("answer_expired") and not reason:
             self.add_error("answer_reason", _("Enter the field of the error."))
