@@ -57,6 +57,9 @@ def test_public_url_is_scheme_and_host(settings: Settings, url: str) -> None:
         ("https://hooks.example.com", True),
         ("http://hooks.example.com", False),
         ("http://127.0.0.1:8000", True),
+        ("http://127.8.8.8:8000", True),
+        ("http://LOCALHOST:8000", True),
+        ("http://[::1]:8000", True),
         ("http://localhost.example.com", False),
     ],
 )
@@ -190,6 +193,8 @@ def test_a_receiver_beside_cloud_metadata_is_not_warned_about(settings: Settings
     [
         ("", True),
         ("redis://127.0.0.1:6379/0", True),
+        ("redis://[::1]:6379/0", True),
+        ("redis://user@localhost", True),
         ("redis://:p4ss@redis:6379/0", True),
         ("rediss://user:p4ss@redis.example.com/0", True),
         ("redis://redis:6379/0", False),

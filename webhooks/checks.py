@@ -15,6 +15,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register
 from django.utils.module_loading import import_string
 
+from webhooks.models.origins import is_plain_http
 from webhooks.models.tables import older_tables
 from webhooks.network import (
     METADATA,
@@ -31,7 +32,6 @@ LEASE_MARGIN_SECONDS = 10
 # RFC 3986 section 3.2.1.
 _LOGIN = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:-]|%[0-9A-Fa-f]{2})*")
 _EVERY_PORT = Policy(allowed_networks=(parse_allowed_network("0.0.0.0/0"),))
-_LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 # Setting: lowest and highest value that makes sense.
 RANGES: dict[str, tuple[float, float]] = {
@@ -93,8 +93,7 @@ def _is_site(url: str) -> bool:
 @register(deploy=True)
 def check_https(**_: Any) -> list[CheckMessage]:
     """E002: tokens and sessions must not travel in plain text."""
-    parts = urlsplit(settings.PUBLIC_URL)
-    if parts.scheme == "https" or parts.hostname in _LOOPBACK_HOSTS:
+    if not is_plain_http(settings.PUBLIC_URL):
         return []
     return [
         Error(
@@ -219,7 +218,7 @@ def check_redis(**_: Any) -> list[CheckMessage]:
     parts = urlsplit(settings.REDIS_URL)
     if parts.scheme not in ("redis", "rediss") or parts.password:
         return []
-    if parts.hostname in _LOOPBACK_HOSTS:
+    if not is_plain_http(f"http://{parts.netloc.rpartition('@')[2]}"):
         return []
     return [
         Warning(

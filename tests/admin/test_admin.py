@@ -349,6 +349,34 @@ def test_a_revoked_key_opens_nothing(browser: Client, way: str) -> None:
     assert "/revoke/" not in browser.get(f"{KEYS}{key.pk}/change/").text
 
 
+@pytest.mark.parametrize("key", ["x", "9" * 30, "9" * 5000, "1.5", "-1", "\0"])
+@pytest.mark.parametrize(
+    ("page", "action"), [(KEYS, "revoke_chosen"), ("/admin/auth/user/", "delete_selected")]
+)
+def test_an_action_for_rows_that_cannot_be_ends_in_a_message(
+    browser: Client, page: str, action: str, key: str
+) -> None:
+    for more in ({}, {"post": "yes"}, {"index": "0"}, {"index": "x", "select_across": "0"}):
+        posted = {"action": action, "_selected_action": key, **more}
+        answer = browser.post(page, posted, follow=True)
+        assert answer.status_code == 200
+        assert "Items must be selected in order to perform actions on them." in answer.text
+
+
+def test_an_action_that_is_not_there_ends_in_a_message(browser: Client) -> None:
+    issued, _ = ApiKey.objects.issue("PBX")
+    for action in ("nonsense", "\0", ""):
+        posted = {"action": action, "_selected_action": issued.pk, "select_across": "1"}
+        assert "No action selected." in browser.post(KEYS, posted, follow=True).text
+    assert not ApiKey.objects.exclude(revoked_at=None).exists()
+
+
+def test_an_action_is_done_for_the_rows_that_can_be(browser: Client) -> None:
+    issued, _ = ApiKey.objects.issue("PBX")
+    posted = {"action": "revoke_chosen", "_selected_action": ["9" * 30, str(issued.pk)]}
+    assert "1 key is revoked." in browser.post(KEYS, posted, follow=True).text
+
+
 def test_the_admin_says_in_ukrainian_who_made_a_key(browser: Client) -> None:
     ApiKey.objects.issue("CRM")
     browser.cookies["django_language"] = "uk"

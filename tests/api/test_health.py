@@ -105,6 +105,24 @@ def test_old_or_missing_sweep_is_not_ready(admin_client: Client) -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("redis_url", "commands"),
+    [
+        ("", ["“manage.py run”"]),
+        ("redis://127.0.0.1:1/0", ["“manage.py worker”", "beat”", "the queue “default”"]),
+    ],
+)
+def test_what_to_start_for_a_sweep_is_said(
+    client: Client, settings: Settings, redis_url: str, commands: list[str]
+) -> None:
+    settings.REDIS_URL = redis_url
+    for swept_at in (None, time.time() - SWEEP_LATE_SECONDS - 1):
+        cache.set(LAST_SWEEP, swept_at, None)
+        said = client.get("/readyz").json()["last_sweep"]
+        assert [one for one in commands if one not in said] == []
+
+
+@pytest.mark.django_db
 def test_what_a_worker_lacks_is_shown_and_leaves_the_web_in_service(client: Client) -> None:
     cache.set(LAST_SWEEP, time.time(), None)
     cache.set(MACHINE_LACKS, "Too many open files", 60)

@@ -217,6 +217,31 @@ def test_settings_that_cannot_be_used_are_said_and_what_waits_goes_out_when_corr
     assert status_of(Webhook.objects.get(pk=webhook.pk))["kind"] == "success"
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"url": "ftp://example.com/"},
+        {"url": "http://exa mple.com/"},
+        {"url": ""},
+        {"url": "http://127.0.0.1:99999/"},
+        {"headers_json": "nonsense"},
+        {"retry_schedule_seconds": ["soon"]},
+    ],
+    ids=str,
+)
+def test_what_was_written_past_the_form_is_a_problem_of_its_webhook(
+    written: dict[str, Any],
+) -> None:
+    webhook = make_webhook()
+    delivery = make_delivery(webhook)
+    for name, value in written.items():
+        setattr(webhook, name, value)
+    webhook.save()
+    run_engine(lambda: status_of(Webhook.objects.get(pk=webhook.pk))["kind"] == "danger")
+    assert reload(delivery).status == Status.PENDING
+    assert status_of(Webhook.objects.get(pk=webhook.pk))["full_sentence"]
+
+
 @pytest.mark.slow
 def test_a_receiver_that_closes_without_saying_so_costs_no_attempt() -> None:
     ok = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"

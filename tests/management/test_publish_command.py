@@ -112,3 +112,16 @@ def test_the_key_is_checked(payload_file: Path) -> None:
     arguments: list[Any] = ["form.submitted", "--payload", payload_file, "--idempotency-key", ""]
     with pytest.raises(CommandError, match="1 to 255"):
         publish(*arguments)
+
+
+@pytest.mark.parametrize("part", ["type", "file", "key of a payload"])
+def test_a_refusal_repeats_no_control_character(payload_file: Path, part: str) -> None:
+    bad = "\x1b[31m\u202e"
+    if part == "key of a payload":
+        payload_file.write_text(f'{{"{bad}": 1, "{bad}": 2}}'.replace("\x1b", "\\u001b"))
+    event_type = bad if part == "type" else "form.submitted"
+    file = f"{payload_file}{bad if part == 'file' else ''}"
+    with pytest.raises(CommandError) as refused:
+        publish(event_type, "--payload", file)
+    assert "\\x1b[31m\\x202e" in str(refused.value)
+    assert str(refused.value).isprintable()

@@ -212,10 +212,21 @@ def test_a_url_that_parsers_read_differently_is_refused(url: str, code: str) -> 
         ("2001:4860:4860:0::8888", "[2001:4860:4860::8888]"),
         ("93.184.215.14.", "93.184.215.14"),
         ("[93.184.215.14]", "93.184.215.14"),
+        ("[::ffff:93.184.215.14]", "93.184.215.14"),
+        ("::FFFF:93.184.215.14", "93.184.215.14"),
+        ("[::ffff:5db8:d70e]", "93.184.215.14"),
     ],
 )
 def test_the_refusal_of_another_spelling_names_the_right_one(host: str, right: str) -> None:
     assert refusal(f"http://{host}/").reason == f"Write the IP address as {right}."
+    assert network.parse_url(f"http://{right}/", policy=CLOSED).is_literal
+
+
+@pytest.mark.parametrize("host", ["[::ffff:10.0.0.1]", "[::ffff:a9fe:a9fe]", "[::FFFF:7f00:1]"])
+def test_an_ipv4_address_that_is_refused_is_so_as_ipv6_at_once(host: str) -> None:
+    with pytest.raises(UnsafeURLError) as refused:
+        network.check_url(f"http://{host}/", policy=CLOSED)
+    assert refused.value.code == "denied_network"
 
 
 @pytest.mark.parametrize(

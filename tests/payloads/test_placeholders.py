@@ -85,6 +85,23 @@ def test_dates_follow_the_webhook_unless_the_place_says_otherwise() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("filters", "value"),
+    [
+        ("|unix", 1778750791),
+        ("|sql|zone:'Europe/Kyiv'", "2026-05-14 12:26:31"),
+        ("|iso8601", "2026-05-14T09:26:31Z"),
+        ("|zone:'Europe/Kyiv'", "2026-05-14T12:26:31+03:00"),
+        ("|text", "2026-05-14T14:26:31+05:00"),
+        ("", "2026-05-14T14:26:31+05:00"),
+    ],
+)
+def test_a_time_with_an_offset_is_written_as_its_place_asks(filters: str, value: object) -> None:
+    fields = {"fields": {"at": "2026-05-14T14:26:31+05:00", "day": "2026-05-14"}}
+    template = f'["{{{{ fields.at{filters} }}}}", "{{{{ fields.day{filters} }}}}"]'
+    assert json.loads(written(template, fields)) == [value, "2026-05-14"]
+
+
 def test_numbers_keys_and_their_order_stay_as_typed() -> None:
     template = '{ "z": 1.10, "a": [1e2, -0, true, null, {}], "z\\u0061": "\\n" }'
     assert written(template) == '{"z":1.10,"a":[1e2,-0,true,null,{}],"za":"\\n"}'

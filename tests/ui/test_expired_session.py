@@ -9,9 +9,10 @@ from django.test import Client
 from django.urls import reverse
 
 from tests.factories import make_delivery, make_webhook
+from tests.log_rows import settle
 from tests.ui.webhook_form.test_forms import BASIC, posted
 from tests.ui.webhook_form.test_views import CREATE, draft_of, edit_url
-from webhooks.models import AlertChannel, Delivery, Webhook
+from webhooks.models import AlertChannel, Delivery, Resend, Webhook
 from webhooks.security.browser_sessions import SessionStore
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
@@ -85,6 +86,52 @@ def test_a_changed_payload_comes_back_and_is_not_sent(browser: Client) -> None:
     page = log_in(browser, url)
     assert "{&quot;talk_seconds&quot;: 8}" in page.text
     assert Delivery.objects.get() == delivery
+
+
+def test_a_pasted_import_comes_back_and_is_not_read(browser: Client) -> None:
+    url = reverse("webhooks:import")
+    mark = opened(browser, url)
+    browser.post(url, {"text": '{"version": 1}', "opened_by": mark})
+    page = log_in(browser, url)
+    assert page.status_code == 200
+    assert "{&quot;version&quot;: 1}</textarea>" in page.text
+    assert not page.context["is_paused"]
+
+
+@pytest.mark.parametrize("name", ["webhooks:resend_create", "webhooks:resend_create_for_all"])
+def test_a_resend_comes_back_and_is_not_started(browser: Client, name: str) -> None:
+    webhook = make_webhook()
+    url = reverse(name, args=[webhook.pk] if name.endswith("create") else [])
+    mark = opened(browser, url)
+    browser.post(url, {"scope": "all", "since": "week", "rate": "17", "opened_by": mark})
+    page = log_in(browser, url)
+    assert page.context["form"].data["scope"] == "all"
+    assert 'value="17"' in page.text
+    assert not Resend.objects.exists()
+
+
+def test_a_resend_of_a_selection_comes_back_and_is_not_started(browser: Client) -> None:
+    delivery = settle(make_delivery(make_webhook()))
+    url = reverse("webhooks:resend_create")
+    mark = opened(browser, f"{url}?delivery={delivery.pk}")
+    fields = {"delivery": delivery.pk, "confirm": "1", "rate": "17", "opened_by": mark}
+    browser.post(url, fields)
+    page = log_in(browser, url)
+    assert page.context["chosen"] == [delivery.pk]
+    assert 'value="17"' in page.text
+    assert not Resend.objects.exists()
+
+
+def test_a_time_zone_comes_back_and_is_chosen_then(browser: Client) -> None:
+    url = reverse("webhooks:time_zone")
+    mark = opened(browser, url)
+    typed = {"time_zone": "Asia/Tokyo", "next": "/integrations/webhooks/trash/"}
+    browser.post(url, {**typed, "opened_by": mark})
+    page = log_in(browser, url)
+    assert "time_zone" not in browser.cookies
+    assert page.context["form"]["time_zone"].value() == "Asia/Tokyo"
+    assert browser.post(url, {**typed, "next": page.context["next"]})["Location"] == typed["next"]
+    assert browser.cookies["time_zone"].value == "Asia/Tokyo"
 
 
 def test_another_person_gets_nothing_of_it(browser: Client) -> None:

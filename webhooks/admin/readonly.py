@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import ChangeList
@@ -16,14 +17,30 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
+from webhooks.ui.requests import whole_number
+
 BEFORE = "before"
 AFTER = "after"
 
 if TYPE_CHECKING:
-    ModelAdmin = admin.ModelAdmin[Any]
+    _ModelAdmin = admin.ModelAdmin[Any]
 else:
     # Django's class takes no type argument when it runs.
-    ModelAdmin = admin.ModelAdmin
+    _ModelAdmin = admin.ModelAdmin
+
+
+class ModelAdmin(_ModelAdmin):
+    """Rows with a number for a key, of which many can be chosen for an action."""
+
+    def response_action(
+        self, request: HttpRequest, *args: Any, **kwargs: Any
+    ) -> HttpResponse | None:
+        """Do what was chosen; a key that no row can have fails in a query, so it is left out."""
+        data = request.POST.copy()
+        chosen = [key for key in data.getlist(ACTION_CHECKBOX_NAME) if whole_number(str(key))]
+        data.setlist(ACTION_CHECKBOX_NAME, chosen)
+        request.POST = data  # type: ignore[assignment]
+        return super().response_action(request, *args, **kwargs)
 
 
 class KeysetChangeList(ChangeList):

@@ -143,8 +143,18 @@ def _last_sweep() -> str:
     except (redis.RedisError, OSError):
         return "unknown: the broker does not answer"
     if seconds is None:
-        return "none yet: is a worker with beat running?"
-    return _OK if seconds <= SWEEP_LATE_SECONDS else "late: is a worker with beat running?"
+        return f"none yet: {_how_to_sweep()}"
+    return _OK if seconds <= SWEEP_LATE_SECONDS else f"late: {_how_to_sweep()}"
+
+
+def _how_to_sweep() -> str:
+    if not settings.REDIS_URL:
+        return "without REDIS_URL “manage.py run” sweeps; if this is it, see its log"
+    queue = settings.CELERY_TASK_DEFAULT_QUEUE
+    return (
+        "start “manage.py worker”, or both “celery -A config beat” and a “celery -A config worker” "
+        f"that takes the queue “{queue}”; if they run, see their log"
+    )
 
 
 def _sweep_seconds() -> float | None:

@@ -265,6 +265,7 @@ class Plans:
         except Exception as error:
             self._log_failure(candidate.webhook_id, error)
             reason = outcomes.stored(Message("unreadable_settings", {}))
+            unusable[candidate.webhook_id] = reason
             entry = self._unavailable(candidate, reason)
         if entry is not None:
             self._entries[candidate.webhook_id] = entry

@@ -188,7 +188,7 @@ def make_plan(
         signing_keys=_signing_keys(*signing_secrets, webhook.previous_signing_secret_until),
         masker=Masker(hidden),
         render=render,
-        schedule_seconds=tuple(webhook.retry_schedule_seconds) or RETRY_SCHEDULE_SECONDS,
+        schedule_seconds=tuple(map(int, webhook.retry_schedule_seconds)) or RETRY_SCHEDULE_SECONDS,
         can_refresh_token=token_version > 0,
         expired_status_codes=frozenset(webhook.credential.expired_status_codes or [401]),
         success_rule=compile_rule(webhook) if webhook.has_success_rule else None,

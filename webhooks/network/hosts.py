@@ -54,7 +54,15 @@ def bare_address(text: str) -> Failure | None:
         ip = ipaddress.ip_address(text.removesuffix("."))
     except ValueError:
         return None
-    return blocked("literal_spelling", address=f"[{ip}]" if ip.version == 6 else str(ip))
+    return blocked("literal_spelling", address=_in_url(ip))
+
+
+def _in_url(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    """Return how an address stands in a URL: a public one of IPv4 is never sent to as IPv6."""
+    if isinstance(ip, ipaddress.IPv4Address):
+        return str(ip)
+    four = ip.ipv4_mapped
+    return str(four) if four is not None and four.is_global else f"[{ip}]"
 
 
 def _canonical_literal(text: str) -> str:
@@ -62,8 +70,10 @@ def _canonical_literal(text: str) -> str:
         ip = ipaddress.ip_address(text.strip("[]"))
     except ValueError:
         raise UnsafeURLError(bare_address(text) or blocked("literal", address=text)) from None
-    canonical = f"[{ip}]" if ip.version == 6 else str(ip)
-    if text.lower() != canonical:
+    canonical = _in_url(ip)
+    # One that no spelling makes better is refused for what it is.
+    is_mapped = ip.version == 6 and ip.ipv4_mapped is not None and canonical == f"[{ip}]"
+    if text.lower() != canonical and not is_mapped:
         raise UnsafeURLError(blocked("literal_spelling", address=canonical))
     return str(ip)
 

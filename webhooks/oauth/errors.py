@@ -226,7 +226,7 @@ _MISCONFIGURED = {
     ),
     "unknown_state": _(
         "This answer belongs to no authorization that was begun here, or it was used already. "
-        "Press “Get new access token” again and finish within 10 minutes."
+        "Press “Get new access token” again."
     ),
     "other_user": _("This authorization was begun by another user, who has to finish it."),
     "other_browser": _(

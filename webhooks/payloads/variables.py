@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 
 from webhooks import catalogue
 from webhooks.catalogue import ALWAYS, CURRENT_NAMES, INSTANT, OLDER_NAMES, VARIABLES, VariableType
-from webhooks.payloads.document import ENCODER, instant, shown
+from webhooks.payloads.document import ENCODER, instant, instant_of_text, shown
 from webhooks.payloads.errors import MappingError, Violation, megabytes
 from webhooks.payloads.json_reader import load_typed
 from webhooks.payloads.paths import Steps, parse_path
@@ -189,11 +189,15 @@ class Style(NamedTuple):
     is_text: bool = False
     has_default: bool = False
     default: Any = None
+    # Whether a format or a zone was chosen for this value, and not for all of the webhook.
+    is_own: bool = False
 
     def over(self, base: "Style") -> "Style":
         """Return this style with what it leaves open taken from the webhook's."""
         return self._replace(
-            format=self.format or base.format, time_zone=self.time_zone or base.time_zone
+            format=self.format or base.format,
+            time_zone=self.time_zone or base.time_zone,
+            is_own=bool(self.format or self.time_zone),
         )
 
 
@@ -213,8 +217,12 @@ def make_reader(variable: str, style: Style) -> Find:
         value = find(fields)
         if style.has_default and (value is None or value == ""):
             value = style.default
-        elif write is not None:
-            value = rewrite_dates(value, write)
+        else:
+            if style.is_own and isinstance(value, str):
+                # Which is a moment, also with an offset: somebody asked for it.
+                value = instant_of_text(value)
+            if write is not None:
+                value = rewrite_dates(value, write)
         return as_text(value) if style.is_text else value
 
     return read

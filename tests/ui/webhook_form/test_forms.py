@@ -425,6 +425,17 @@ def test_a_header_value_with_line_breaks_or_controls_is_refused(value: str) -> N
     assert form.headers.errors[0]["value"]
 
 
+def test_a_header_value_with_braces_is_said_to_be_sent_with_them() -> None:
+    rows = {"name": "X-Call", "value": "{{ call_id }}"}, {"name": "X-Plain", "value": "{call_id}"}
+    form = bound(**header_fields(*rows))
+    assert form.is_valid()
+    sentence = "“X-Call” is sent with its braces: headers have no variables."
+    assert [str(one) for one in form.headers.literal] == [sentence]
+    form.save()
+    again = WebhookForm(None, instance=form.instance, draft=Draft({}))
+    assert [str(one) for one in again.headers.literal] == [sentence]
+
+
 def test_a_header_is_there_once_whatever_its_case() -> None:
     form = bound(**header_fields({"name": "X-A", "value": "1"}, {"name": "x-a", "value": "2"}))
     assert not form.is_valid()

@@ -5,6 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from webhooks import network
+from webhooks.delivery.requests import printable
 
 
 class Command(BaseCommand):
@@ -31,10 +32,6 @@ class Command(BaseCommand):
                     reason += f" WEBHOOKS_ALLOWED_NETWORKS={entry} would open it."
                 is_any_blocked = True
             # Control characters reach no terminal.
-            self.stdout.write(f"{verdict}\t{url!a}\t{_printable(reason)}")
+            self.stdout.write(f"{verdict}\t{url!a}\t{printable(reason)}")
         if is_any_blocked:
             raise SystemExit(1)
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

@@ -9,6 +9,7 @@ from django.db import DatabaseError
 from django.utils.translation import gettext as _
 
 from webhooks import events, payloads
+from webhooks.delivery.requests import printable
 
 
 class Command(BaseCommand):
@@ -37,7 +38,7 @@ class Command(BaseCommand):
                 source="manage.py publish",
             )
         except (payloads.DocumentError, events.InvalidEventError) as error:
-            raise CommandError(str(error)) from error
+            raise CommandError(printable(str(error))) from error
         except DatabaseError as error:
             raise CommandError(f"The database cannot be used: {error}".strip()) from error
         self.stdout.write(published.event_id)
@@ -50,7 +51,7 @@ def _read(name: str) -> bytes:
         return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     except OSError as error:
         message = _("The file %(name)s cannot be read: %(reason)s.") % {
-            "name": name,
+            "name": printable(name),
             "reason": error.strerror,
         }
         raise CommandError(message) from error

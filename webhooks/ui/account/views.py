@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from webhooks.ui.account import time_zone as time_zone_
+from webhooks.ui.expired_session import is_shown_again, keeps_typed, opened_by
 from webhooks.ui.requests import own_address, page
 
 # Names that say nothing about a place, or say it a second time.
@@ -53,19 +54,19 @@ def _ahead(name: str, now: datetime) -> str:
     return f"{written[:3]}:{written[3:5]}"
 
 
-@page(has_form=True)
+@page(has_form=True, guard=keeps_typed)
 def time_zone(request: HttpRequest) -> HttpResponse:
     browser_zone = time_zone_.of_browser(request)
     next_url = own_address(request, request.POST.get("next") or request.GET.get("next", ""))
-    if request.method != "POST":
-        form = TimeZoneForm(
-            browser_zone=browser_zone, initial={"time_zone": time_zone_.chosen(request)}
-        )
-        return render(request, "webhooks/account/time_zone.html", {"form": form, "next": next_url})
-    form = TimeZoneForm(request.POST, browser_zone=browser_zone)
-    if not form.is_valid():
-        context = {"form": form, "next": next_url}
-        return render(request, "webhooks/account/time_zone.html", context, status=422)
+    form = TimeZoneForm(
+        request.POST if request.method == "POST" else None,
+        browser_zone=browser_zone,
+        initial={"time_zone": time_zone_.chosen(request)},
+    )
+    if not form.is_valid() or is_shown_again(request):
+        context = {"form": form, "next": next_url, "opened_by": opened_by(request)}
+        status = 422 if form.errors else 200
+        return render(request, "webhooks/account/time_zone.html", context, status=status)
     answer = redirect(next_url or "webhooks:list")
     if name := form.cleaned_data["time_zone"]:
         answer.set_cookie(

@@ -32,6 +32,7 @@ from webhooks.models import (
 )
 from webhooks.ui.deliveries.forms import RateForm, ResendForm
 from webhooks.ui.deliveries.views import act
+from webhooks.ui.expired_session import is_shown_again, keeps_typed, opened_by
 from webhooks.ui.requests import HtmxRequest, button, page
 from webhooks.ui.status import state_of
 
@@ -48,7 +49,7 @@ _PATIENCE_SECONDS = 0.3
 _WRITTEN_WITHIN = timedelta(seconds=10)
 
 
-@page("webhooks.view_delivery", "webhooks.test_webhook", has_form=True)
+@page("webhooks.view_delivery", "webhooks.test_webhook", has_form=True, guard=keeps_typed)
 def create(request: HtmxRequest, pk: int | None = None) -> HttpResponse:
     """Show how many would be sent again, then start; of a webhook, or of what was selected."""
     if pk is None:
@@ -57,7 +58,7 @@ def create(request: HtmxRequest, pk: int | None = None) -> HttpResponse:
     return _since(request, get_object_or_404(present, pk=pk))
 
 
-@page("webhooks.view_delivery", "webhooks.test_webhook", has_form=True)
+@page("webhooks.view_delivery", "webhooks.test_webhook", has_form=True, guard=keeps_typed)
 def create_for_all(request: HtmxRequest) -> HttpResponse:
     """Show how many of every webhook would be sent again, then start."""
     return _since(request, None)
@@ -75,7 +76,7 @@ def _of_selection(request: HtmxRequest) -> HttpResponse:
     form = RateForm(request.POST if "confirm" in request.POST else None)
     resend = Resend(scope=ResendScope.SELECTION, delivery_ids=chosen)
     counted = _counted(resend)
-    if form.is_bound and form.is_valid():
+    if form.is_bound and form.is_valid() and not is_shown_again(request):
         resend.rate = form.cleaned_data["rate"]
         at_once = act(request, Action.RESENT, waiting)
         if counted["count"]:
@@ -90,6 +91,7 @@ def _of_selection(request: HtmxRequest) -> HttpResponse:
         "chosen": chosen,
         "total": total,
         "left_out": len(chosen) - total,
+        "opened_by": opened_by(request),
     }
     status = 422 if form.errors else 200
     return render(request, "webhooks/resends/selection.html", context, status=status)
@@ -105,7 +107,8 @@ def _since(request: HtmxRequest, webhook: Webhook | None) -> HttpResponse:
         resend.scope = form.cleaned_data["scope"]
         resend.since_at = form.begins_at()
         resend.rate = form.cleaned_data["rate"]
-        if request.method == "POST" and "recount" not in request.POST:
+        is_asked = "recount" in request.POST or is_shown_again(request)
+        if request.method == "POST" and not is_asked:
             return _start(request, resend)
     elif not form.is_bound:
         resend.since_at = incident_at or timezone.now() - timedelta(days=1)
@@ -115,6 +118,7 @@ def _since(request: HtmxRequest, webhook: Webhook | None) -> HttpResponse:
         **(_counted(resend) if is_valid else {}),
         "earlier": Resend.objects.filter(webhook=webhook)[:_EARLIER_SHOWN],
         "is_live": bool(request.htmx),
+        "opened_by": opened_by(request),
     }
     if context["is_live"]:
         return render(request, "webhooks/resends/_count.html", context)

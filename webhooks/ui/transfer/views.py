@@ -20,6 +20,7 @@ from webhooks import audit
 from webhooks.models import Action, Webhook, WebhookVersion
 from webhooks.security.encryption import Sealed, SecretUnreadableError, seal
 from webhooks.ui.connections.lifecycle import ConnectionInUseError
+from webhooks.ui.expired_session import is_shown_again, keeps_typed, opened_by
 from webhooks.ui.requests import button, page, redirect_back
 from webhooks.ui.transfer import document, plans
 from webhooks.ui.transfer.document import FileError
@@ -54,16 +55,18 @@ def export(request: HttpRequest) -> HttpResponse:
     return answer
 
 
-@page("webhooks.view_webhook", has_form=True)
+@page("webhooks.view_webhook", has_form=True, guard=keeps_typed)
 def import_webhooks(request: HttpRequest) -> HttpResponse:
     """Ask for a file, show what it would do, and do it."""
     if not any(map(request.user.has_perm, ("webhooks.add_webhook", "webhooks.change_webhook"))):
         raise PermissionDenied
     if request.method != "POST":
         result = request.session.pop(_RESULT_KEY, None)
-        context = {"result": result, "is_paused": True}
-        return render(request, "webhooks/transfer/import.html", context)
+        return _form(request, {"result": result, "is_paused": True})
     is_paused = bool(request.POST.get("is_paused"))
+    typed = {"text": request.POST.get("text", ""), "is_paused": is_paused}
+    if is_shown_again(request):
+        return _form(request, typed)
     try:
         if "plan" in request.POST:
             return _import(request)
@@ -73,8 +76,12 @@ def import_webhooks(request: HttpRequest) -> HttpResponse:
         sentence = str(error)
     except SecretUnreadableError:
         sentence = form_context.wrong_key()
-    context = {"error": sentence, "text": request.POST.get("text", ""), "is_paused": is_paused}
-    return render(request, "webhooks/transfer/import.html", context, status=422)
+    return _form(request, {"error": sentence, **typed}, status=422)
+
+
+def _form(request: HttpRequest, context: dict[str, Any], *, status: int = 200) -> HttpResponse:
+    context = {**context, "opened_by": opened_by(request)}
+    return render(request, "webhooks/transfer/import.html", context, status=status)
 
 
 def _content(request: HttpRequest) -> bytes | str:
@@ -114,8 +121,7 @@ def _import(request: HttpRequest) -> HttpResponse:
         held = signing.loads(opened, salt=_SALT, max_age=_SECONDS)
     except (signing.BadSignature, SecretUnreadableError):
         sentence = _("This preview has expired. Choose the file again.")
-        context = {"error": sentence, "is_paused": True}
-        return render(request, "webhooks/transfer/import.html", context, status=422)
+        return _form(request, {"error": sentence, "is_paused": True}, status=422)
     ticked = set(request.POST.getlist("entry"))
     numbers = {one for one in range(len(held["entries"])) if str(one) in ticked}
     plan = _plan(request, held["entries"], is_paused=held["is_paused"])

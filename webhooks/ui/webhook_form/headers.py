@@ -15,6 +15,7 @@ from django.forms.utils import ErrorDict
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext_lazy
 
+from webhooks import payloads
 from webhooks.models import Webhook
 from webhooks.security.drafts import Draft
 from webhooks.ui.connections import lifecycle
@@ -31,6 +32,7 @@ _MAX_NAMES = 3
 _TOO_MANY = ngettext_lazy(
     "At most %(num)d header can be set.", "At most %(num)d headers can be set.", "num"
 )
+NO_VARIABLES = _("“%s” is sent with its braces: headers have no variables.")
 _BY_THE_REQUEST = _("%(name)s is set automatically and cannot be a custom header.")
 _BY_SIGNING = _("%(name)s is part of the signature and is set automatically.")
 # Names refused, each with the sentence that says what to do instead.
@@ -242,6 +244,13 @@ class HeaderRows(forms.BaseFormSet):  # type: ignore[type-arg]
         """Return one line with the headers that are set."""
         names = self._named
         return ", ".join(names[:_MAX_NAMES]) + ("…" if names[_MAX_NAMES:] else "") or str(_("None"))
+
+    @property
+    def literal(self) -> list[str]:
+        """Return what to know of each value that would have a variable anywhere else."""
+        typed = [(row["name"].value() or "", row["value"].value() or "") for row in self.forms]
+        found = [name for name, value in typed if name and payloads.has_placeholder(value)]
+        return [NO_VARIABLES % name[:60] for name in found]
 
     @property
     def _named(self) -> list[str]:

@@ -19,7 +19,7 @@ from webhooks import catalogue, payloads
 from webhooks.curl import CurlError, parser
 from webhooks.curl.parser import CurlRequest
 from webhooks.models import Method
-from webhooks.ui.webhook_form.headers import MAX_ROWS, RESERVED
+from webhooks.ui.webhook_form.headers import MAX_ROWS, NO_VARIABLES, RESERVED
 from webhooks.ui.webhook_form.mapping import KEY, ROWS, TEMPLATE, from_post, keeps
 
 ACTION = "paste_curl"
@@ -200,9 +200,7 @@ class _Filling:
 
     def _tell_of_no_variables(self, name: str, text: str) -> None:
         if payloads.has_placeholder(text):
-            self._request.notes.append(
-                _("“%s” is sent with its braces: headers have no variables.") % name[:60]
-            )
+            self._request.notes.append(NO_VARIABLES % name[:60])
 
     # ---- Credentials and headers -----------------------------------------------------------
 
