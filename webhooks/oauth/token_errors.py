@@ -88,7 +88,11 @@ _WRONG = (
     r"(?:bad|invalid|illegal|incorrect|wrong|unknown|unrecogni[sz]ed|unregistered|deleted|disabled"
     r"|inactive)"
 )
-_OVER = r"(?:expired|revoked|invalid(?:ated)?|not_found|inactive|evicted|(?:already_)?used)"
+_OVER = (
+    r"(?:expired|revoked|invalid(?:ated)?|unknown|malformed|mismatch|inactive|evicted|rotated"
+    r"|redeemed|blacklisted|disabled|reused?|reuse_detected|(?:already_)?used"
+    r"|not_(?:found|valid|active))"
+)
 _GRANTED = (
     r"(?:refresh_?token|(?:oauth|user)_?token"
     r"|(?:auth|authorization|device|verification|(?:user_)?temp)_?code)"
@@ -96,27 +100,59 @@ _GRANTED = (
 _CODES_BY_FORM = (
     (
         "invalid_client",
-        rf"{_WRONG}_(?:client|(?:client|application|app|consumer)_?"
+        rf"{_WRONG}_(?:client|application|app|(?:client|application|app|consumer)_?"
         r"(?:id|key|secret|credentials?|identifier|authentication)(?:_or_(?:client_)?secret)?)"
         rf"|(?:client|(?:client|app|application)_(?:id|key|secret))_{_OVER}"
         r"|(?:app|application)_(?:not_found|cannot_be_found|unknown|invalid|disabled|inactive)"
+        r"|client_(?:id|secret)_(?:missing|required)|missing_client_(?:id|secret)"
         r"|client_auth(?:entication|orization)_failed|bad_client_credentials",
     ),
     (
         "invalid_grant",
-        rf"(?:{_WRONG}|expired|revoked|used|stale)_(?:{_GRANTED}|token|code|grant)(?:_grant)?"
+        rf"(?:{_WRONG}|expired|revoked|invalidated|rotated|used|reused|stale)"
+        rf"_(?:{_GRANTED}|token|code|grant)(?:_grant)?"
         rf"|(?:{_GRANTED}|token|code|grant)_(?:is_|has_|was_)?(?:been_)?{_OVER}"
-        r"|(?:authorization|grant|consent|access(?:_token)?|session|token_\w+)"
-        r"_(?:expired|revoked|withdrawn)"
+        r"|(?:authorization|grant|consent|permission|connection|user|login|auth(?:entication)?"
+        r"|access(?:_token)?|(?:\w+_)?session|token_\w+)_(?:expired|revoked|withdrawn)"
+        r"|(?:authorization|consent|connection|session)_not_found"
+        r"|(?:user|app|application)_deauthorized"
         # LinkedIn calls the refresh token so too.
         r"|(?:expired|revoked)_(?:authorization|consent|session|access_token)",
     ),
     (
+        "interaction_required",
+        r"re_?(?:login|connect|consent|auth(?:enticat(?:e|ion)|ori[sz](?:e|ation))?)"
+        r"(?:_(?:required|needed))?",
+    ),
+    ("application_suspended", r"(?:client|app|application)_(?:suspended|blocked|banned)"),
+    (
+        "invalid_scope",
+        rf"{_WRONG}_scopes?|scopes?_(?:invalid|unknown|not_(?:allowed|permitted|supported|valid))"
+        r"|unsupported_scopes?|missing_scopes?|scopes?_(?:missing|required)",
+    ),
+    (
+        "redirect_uri_mismatch",
+        rf"{_WRONG}_(?:redirect|callback)(?:_ur[il])?"
+        r"|(?:redirect|callback)(?:_ur[il])?_(?:mismatch|invalid|not_(?:allowed|registered|valid))",
+    ),
+    (
+        "unauthorized_client",
+        rf"{_WRONG}_grant_type|unsupported_grant"
+        r"|grant(?:_type)?_not_(?:supported|allowed|enabled|permitted)",
+    ),
+    ("invalid_target", rf"{_WRONG}_(?:audience|resource)|audience_(?:invalid|not_allowed)"),
+    (
         "temporarily_unavailable",
-        r"(?:\w+_)?maintenance(?:_mode)?|(?:system|server|service)_busy|overload_limit",
+        r"(?:\w+_)?maintenance(?:_mode)?|(?:\w+_)?(?:busy|overloaded)|overload_limit|over_quota"
+        r"|limit_exceeded|(?:try|retry)(?:_again)?_later|too_early|lock_timeout|aborted|internal"
+        r"|temporarily_(?:disabled|blocked)|concurrent_(?:request|refresh)s?|refresh_in_progress"
+        r"|internal_server|(?:service|server|backend)_down"
+        r"|(?:backend|upstream|database|gateway|network|internal|service)"
+        r"(?:_server|_service)?_(?:error|unavailable|failure)"
+        r"|(?:generic_server|technical|unexpected)_error",
     ),
 )
-_FORMS = [(row, re.compile(pattern)) for row, pattern in _CODES_BY_FORM]
+_FORMS = [(row, re.compile(rf"(?:{pattern})(?:_error)?")) for row, pattern in _CODES_BY_FORM]
 # The names of HTTP statuses and kinds: any other code says more.
 _GENERAL_WORDS = frozenset(
     """
@@ -146,20 +182,29 @@ _CODE_WORD = re.compile(r"\b(?=[A-Za-z]*[a-z_][A-Z_])[A-Za-z][A-Za-z_]{4,60}\b")
 _GAP = r"(?:(?!\b(?:secret|client[ _]secret|grant[ _]?type)\b)[^.;\n]){0,40}?"
 _NARROW_GAP = r"(?:(?!\b(?:secret|client|grant[ _]?type))[^.;\n]){0,40}?"
 _ENDED = re.compile(
-    rf"refresh[ _]?token\b{_GAP}\b(expired|revoked|(?<!\bbe )used)"
-    rf"|refresh[ _]?token\b{_NARROW_GAP}\b(invalid|unknown|not found|not valid|no longer valid)\b"
-    r"(?! (client|grant|parameter))"
-    r"|\b(expired|revoked|invalid|unknown|used) refresh[ _]?token\b(?! grant)"
+    rf"refresh[ _-]?token\b{_GAP}\b(expired|revoked|(?<!\bbe )used|redeemed|rotated|superseded"
+    r"|blacklisted)"
+    rf"|refresh[ _-]?token\b{_NARROW_GAP}\b(invalid|unknown|not found|not valid|no longer valid"
+    r"|(not|no longer) active|not recogni[sz]ed|(does not|doesn't) exist|mismatch|reused?"
+    r"|malformed|not be found)\b(?! (client|grant|parameter))"
+    r"|\b(expired|revoked|invalid|unknown|used|no such) refresh[ _-]?token\b(?! grant)"
+    r"|\b(find (the |this )?|reuse of (the |this |a )?)refresh[ _-]?token\b"
+    # Of the grant as a whole.
+    r"|\b(grant|authorization|consent|permission|access|session)s?"
+    r" ((has|have|was|were|is|are|been|already) ){0,3}(revoked|expired|withdrawn)\b"
+    r"|\b(please|must|has to|have to|needs? to)"
+    r" (re-?(authori[sz]e|authenticate|connect|login)|(log|sign) ?in again)\b|^jwt expired\b"
     # WeChat and Pinduoduo.
     r"|\brefresh_token ?(timeout\b|已过期|已失效|无效)"
     # LinkedIn calls the refresh token so.
     r"|\b(expired|revoked) access[ _]token\b"
-    r"|\btoken (has been|has|was|is) (already |now )?(expired|revoked|inactive|not active|stale)"
+    r"|\btoken (has been|has|was|is) (already |now )?(expired|revoked|inactive|not active|stale"
+    r"|blacklisted)|\btoken not valid for any token type\b"
     rf"|\btoken\b{_GAP}\b(has been|was) (revoked|expired)\b"
     r"|\bstale (refresh )?token\b|\btoken (was|has) already (been )?used\b"
     # Instagram says "Matching code".
     r"|\b(authorization|auth|matching)[ _-]code( grant)? (has|was|is|does) (already |been |not )*"
-    r"(expired|used|revoked|invalid|found|exist)\b"
+    r"(expired|used|redeemed|revoked|invalid|found|exist)\b"
     r"|\b(expired|revoked|invalid|unknown|used) (authorization|auth|verification)[ _-]code\b"
     # Discord and Asana.
     r"|\binvalid [\"'`]code[\"'`]"
@@ -168,7 +213,8 @@ _ENDED = re.compile(
     r"|\bcannot (decrypt|validate) the (provided )?(refresh token|authorization code)\b"
     r"|\b(token is not linked|authorization code was not issued) to (this )?client\b"
     r"|\b(auth(orization)? code|(?<!csrf )token) not found(?! in)"
-    r"|\b(user|customer|owner|account)\b[^.;\n]{0,40}\brevoked\b"
+    r"|\b(user|customer|owner|account)\b[^.;\n]{0,40}"
+    r"\b(revoked|disconnected|deactivated|removed access|no longer exists)\b"
     # X and Zoom.
     r"|\bvalue passed for the token was invalid"
     # Of a list of causes, such as LinkedIn's.
@@ -176,8 +222,9 @@ _ENDED = re.compile(
     # Notion and Deezer.
     r"|(^|[.;:] ?)(invalid|wrong) code\s*([!.,:;]|$)"
     # Strava names the field, "code", and what is wrong with it.
-    r"|(^|[.;:] ?)(invalid token|(token|code) ((is|was|has|been|already) ){0,3}"
-    r"(invalid|expired|used|revoked))\s*([!.,;]|$)",
+    r"|(^|[.;:] ?)(invalid token|(the |this |your )?(token|code|grant)"
+    r" ((is|was|has|been|already) ){0,3}(invalid|expired|used|revoked|not valid|not found)"
+    r"( or ((is|was|has|been|already) ){0,3}(invalid|expired|used|revoked))?)\s*([!.,;]|$)",
     re.IGNORECASE | re.MULTILINE,
 )
 _REFRESH_TOKEN_ENDED = re.compile(
@@ -197,7 +244,8 @@ _RATE = (
 _RATE_EXCEEDED = re.compile(_RATE, re.IGNORECASE)
 _LIMITED = re.compile(
     rf"{_RATE}|\b(system|server|service) (is )?(too )?busy|(under|down for|scheduled) maintenance"
-    r"|already in progress"
+    r"|(already|is) in progress|technical difficult|\bat this time\b|concurrent (refresh|request)"
+    r"|\bdatabase is locked"
     r"|try again (later|shortly|soon|after|in \w+)|retry (later|after|(your|the|this) request)"
     r"|temporarily|temporary (error|failure|problem|issue|outage)|\boverload(ed)?\b"
     r"|(internal|internal server|unexpected|system) error"
@@ -344,7 +392,8 @@ def _vagueness(code: str) -> int:
 @lru_cache(maxsize=1024)
 def _row(name: str) -> str:
     """Return the row of a code, known or of a known form; "" for any other."""
-    name = name.removeprefix("oauth_")
+    # Java's and .NET's servers name a class: TokenExpiredException.
+    name = name.removeprefix("oauth_").removesuffix("_exception")
     if name in PROVIDER_CODES or len(name) > _LONGEST_CODE:
         return PROVIDER_CODES.get(name, "")
     return next((row for row, form in _FORMS if form.fullmatch(name)), "")
