@@ -155,6 +155,16 @@ def test_an_operator_compares(variable: str, operator: str, value: object, is_ma
         ("1202555x100", "equals", "1202555100", False),
         ("104", "equals", "0104", False),
         ("007", "equals", "7", False),
+        ("123", "equals", "00123", False),
+        # A plus, or 00 for it, begins a number: it is a country, and no extension has one.
+        ("+380671112233", "not_contains", "+7", True),
+        ("+74951234567", "not_contains", "+7", False),
+        ("701", "not_contains", "+7", True),
+        ("+380441234567", "contains", "+1", False),
+        ("+1 202 555 0100", "contains", "+1202", True),
+        ("101", "starts_with", "+1", False),
+        ("+15551234567", "not_contains", "00123", True),
+        ("+442071234567", "starts_with", "0044", True),
     ],
 )  # fmt: skip
 def test_a_phone_number_is_compared_by_its_digits(
@@ -201,6 +211,8 @@ def test_a_phone_number_that_was_copied_has_marks_that_do_not_count(
         ("equals", "\u2764\ufe0f", "\u2764", True),
         ("equals", "\uff21\uff22", "ab", True),
         ("equals", "\ufb01n", "FIN", True),
+        ("equals", "mhz", "\u3392", True),
+        ("equals", "VIP", "\U0001d415\U0001d408\U0001d40f", True),
         ("equals", "Cafe", "Café", False),
         ("contains", "\u200b", "Sales", False),
         ("exists", None, "  ", False),
@@ -234,6 +246,19 @@ def test_a_moment_is_the_same_in_every_time_zone(
 ) -> None:
     document = {"calldate": "2026-05-14T09:26:31Z"}
     assert matches(condition("call_started_at", operator, value), document) is is_match
+
+
+def test_a_moment_that_is_written_as_it_came_is_the_same_too() -> None:
+    came = {"closed_at": "2026-05-14T12:26:31+03:00"}
+    assert matches(condition("closed_at", "equals", "2026-05-14T12:26:31+03:00"), came)
+    assert matches(condition("closed_at", "equals", "2026-05-14T09:26:31Z"), came)
+
+
+def test_no_text_passes_for_the_json_around_it() -> None:
+    value = '"vip":true'
+    assert matches(condition("fields", "contains", value), {"fields": {"VIP": True}})
+    for note in (value, "\uff02vip\uff02:true"):
+        assert not matches(condition("fields", "contains", value), {"fields": {"note": note}})
 
 
 def test_another_text_of_digits_is_no_phone_number() -> None:

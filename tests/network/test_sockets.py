@@ -7,6 +7,7 @@ For libcurl it is `strace`, in `test_url_table`. No test connects to anything bu
 import contextlib
 import datetime
 import gzip
+import os
 import socket
 import ssl
 import threading
@@ -100,12 +101,28 @@ class Server:
         connection.settimeout(10)
         try:
             if self._context is not None:
-                connection = self._context.wrap_socket(connection, server_side=True)
+                connection = self._context.wrap_socket(
+                    connection, server_side=True, do_handshake_on_connect=False
+                )
+                self._shake_hands(connection)
             self._play(connection)
         except OSError:
             pass
         finally:
             connection.close()
+
+    @staticmethod
+    def _shake_hands(connection: Any) -> None:
+        try:
+            connection.do_handshake()
+        except ssl.SSLError:
+            # Closed with something unread, it would take the alert along.
+            with socket.socket(fileno=os.dup(connection.fileno())) as plain:
+                plain.settimeout(10)
+                plain.shutdown(socket.SHUT_WR)
+                while plain.recv(4096):
+                    pass
+            raise
 
     def read_request(self, connection: socket.socket) -> bytes:
         data = b""

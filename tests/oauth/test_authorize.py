@@ -378,9 +378,12 @@ class TestExchange:
 
         assert not OAuthToken.objects.get().has_refresh_token()
 
-    def test_scope_that_is_not_told_is_the_one_asked_for(self, fake: FakeProvider) -> None:
+    @pytest.mark.parametrize("told", [{}, {"scopes": []}, {"scopes": [{"n": 1}]}, {"scopes": ""}])
+    def test_scope_that_is_not_told_is_the_one_asked_for(
+        self, fake: FakeProvider, told: dict[str, Any]
+    ) -> None:
         _, user, query = started(fake, scope="read write")
-        fake.reply(token())
+        fake.reply(token(**told))
 
         finish(query, user)
 

@@ -320,6 +320,7 @@ class TestAnswer:
             (zlib.compress(b'{"access_token":"T"}', wbits=-15)[:-4], "deflate", "not_json"),
             (zlib.compress(b" " * 20_000_000, wbits=-15), "deflate", "too_large"),
             (b'{"access_token":"T"}', "deflate", ""),
+            (b"3", "deflate", "not_an_object"),
             (gzip.compress(b" " * 20_000_000), "gzip", "too_large"),
             (gzip.compress(b'{"access_token":"T"}')[:-12], "gzip", "truncated"),
             (gzip.compress(b'{"access_token":"T"}'), "br", "not_json"),
@@ -327,7 +328,7 @@ class TestAnswer:
         ],
         ids=[
             *("gzip", "deflate", "x-gzip", "identity", "unsaid", "raw", "short raw", "raw bomb"),
-            *("plain", "bomb", "short", "other", "garbage"),
+            *("plain", "a number", "bomb", "short", "other", "garbage"),
         ],
     )
     def test_packed_answer_is_unpacked_within_64_kib(

@@ -407,6 +407,29 @@ class TestDeviceCode:
         assert (found.poll_seconds, found.poll_at) == (10, now + timedelta(seconds=40))
 
     @pytest.mark.parametrize(
+        ("status", "error"), [(503, "server_error"), (400, "authorization_pending")]
+    )
+    def test_time_that_a_provider_asks_for_is_kept_to(
+        self, fake: FakeProvider, status: int, error: str
+    ) -> None:
+        _credential, user, state = self.begun(fake)
+        fake.reply(Reply(status=status, body={"error": error}, headers={"Retry-After": "40"}))
+        now = timezone.now()
+
+        assert oauth.poll_device(state, user=user, session_key=SESSION, now=now) is None
+
+        found = AuthorizationRequest.objects.get()
+        assert (found.poll_seconds, found.poll_at) == (5, now + timedelta(seconds=40))
+
+    @pytest.mark.parametrize(("interval", "seconds"), [(120, 120), (5.9, 6), (0.1, 1)])
+    def test_interval_is_the_least_that_is_waited(
+        self, fake: FakeProvider, interval: float, seconds: int
+    ) -> None:
+        self.begun(fake, interval=interval)
+
+        assert AuthorizationRequest.objects.get().poll_seconds == seconds
+
+    @pytest.mark.parametrize(
         "body",
         [
             {"error": "expired_token"},

@@ -21,9 +21,9 @@ from webhooks.models import Action
 ANYONE, NOBODY = "anyone", "nobody"
 # Pages of the product, and of a webhook or connection there.
 P = "integrations/webhooks/"
-W, C, D, R = f"{P}<id:pk>/", f"{P}connections/<id:pk>/", f"{P}deliveries/", f"{P}resends/"
+W, C, D, R = f"{P}<row:pk>/", f"{P}connections/<row:pk>/", f"{P}deliveries/", f"{P}resends/"
 # A credential, private or shared.
-K = f"{P}credentials/<id:pk>/"
+K = f"{P}credentials/<row:pk>/"
 DELIVERY = f"{D}<str:delivery_id>/"
 A = "admin/"
 
@@ -100,12 +100,12 @@ LOOKING = [
     line(f"{P}events/<str:event_id>/", "view_delivery", 200, 405),
     line(f"{D}views/", "view_delivery", 405, 302,
          data=lambda _: {"name": "Mine", "query": "status=failed"}),
-    line(f"{D}views/<id:pk>/delete/", "view_delivery", 405, 404),
+    line(f"{D}views/<row:pk>/delete/", "view_delivery", 405, 404),
     line(f"{D}export.csv", "view_delivery", 200, 405, get_action=Action.EXPORTED),
     line(DELIVERY, "view_delivery", 200, 405),
-    line(f"{DELIVERY}attempts/<id:attempt_id>/<str:part>.bin", "view_delivery+view_payload",
+    line(f"{DELIVERY}attempts/<row:attempt_id>/<str:part>.bin", "view_delivery+view_payload",
          200, 405),
-    line(f"{R}<id:pk>/", "view_delivery", 200, 405),
+    line(f"{R}<row:pk>/", "view_delivery", 200, 405),
 ]  # fmt: skip
 
 EDITING = [
@@ -145,15 +145,15 @@ EDITING = [
     line(f"{P}alerts/", "view_webhook", 200, 405),
     line(f"{P}alerts/add/<str:kind>/", "view_webhook+change_webhook", 200, 302,
          action=Action.CREATED, data=lambda _: {"recipient": "ops@example.com"}),
-    line(f"{P}alerts/<id:pk>/", "view_webhook+change_webhook", 200, 302, action=Action.CHANGED,
+    line(f"{P}alerts/<row:pk>/", "view_webhook+change_webhook", 200, 302, action=Action.CHANGED,
          data=lambda _: {"recipient": "all@example.com"}),
-    line(f"{P}alerts/<id:pk>/test/", "change_webhook", 405, 302, action=Action.TESTED),
-    line(f"{P}alerts/<id:pk>/delete/", "view_webhook+change_webhook", 200, 302,
+    line(f"{P}alerts/<row:pk>/test/", "change_webhook", 405, 302, action=Action.TESTED),
+    line(f"{P}alerts/<row:pk>/delete/", "view_webhook+change_webhook", 200, 302,
          action=Action.DELETED),
     line(f"{P}trash/", "view_webhook", 200, 405),
-    line(f"{P}trash/<id:pk>/restore/", "delete_webhook", 405, 302, action=Action.RESTORED),
-    line(f"{P}trash/<id:pk>/purge/", "delete_webhook", 405, 302, action=Action.PURGED),
-    line(f"{W}versions/<id:entry>/", "view_webhook+change_webhook", 200, 200),
+    line(f"{P}trash/<row:pk>/restore/", "delete_webhook", 405, 302, action=Action.RESTORED),
+    line(f"{P}trash/<row:pk>/purge/", "delete_webhook", 405, 302, action=Action.PURGED),
+    line(f"{W}versions/<row:entry>/", "view_webhook+change_webhook", 200, 200),
     line(f"{P}export/", "view_webhook+change_webhook", 405, 200, action=Action.EXPORTED,
          data=lambda world: {"webhook": world.webhook.pk}),
     # The import itself follows from its preview: test_the_import_is_written_down.
@@ -176,7 +176,7 @@ SENDING = [
          data=lambda _: {"scope": "all", "since": "day", "rate": "5"}),
     line(f"{R}new/", SEND, 302, 302, action=Action.RESENT,
          data=lambda world: {"delivery": world.delivery.pk, "confirm": "1", "rate": "5"}),
-    line(f"{R}<id:pk>/stop/", SEND, 405, 302, action=Action.RESEND_STOPPED),
+    line(f"{R}<row:pk>/stop/", SEND, 405, 302, action=Action.RESEND_STOPPED),
 ]  # fmt: skip
 
 AUTHORIZING = [
@@ -271,7 +271,7 @@ ADMIN = [
     *(one for one in _read_only("apikey") if "add/" not in one.route),
     line(f"{A}webhooks/apikey/add/", "add_apikey", 200, 200, action=Action.KEY_ISSUED,
          data=lambda _: {"name": "Another", "scopes": ["events:write"]}),
-    line(f"{A}webhooks/apikey/<id:pk>/revoke/", "change_apikey", 405, 302,
+    line(f"{A}webhooks/apikey/<row:pk>/revoke/", "change_apikey", 405, 302,
          action=Action.KEY_REVOKED),
 ]  # fmt: skip
 

@@ -176,7 +176,7 @@ TRIED = {
 PLACES: list[tuple[str, str, dict[str, Any]]] = [
     (DELIVERY, "get", {"attempt": "1", "against": "2"}),
     (f"{DELIVERY}edit/", "get", {}),
-    (f"{DELIVERY}attempts/<id:attempt_id>/<str:part>.bin", "get", {}),
+    (f"{DELIVERY}attempts/<row:attempt_id>/<str:part>.bin", "get", {}),
     (f"{D}export.csv", "get", {"payload": "1"}),
     (f"{W}tests/<str:delivery_id>/", "get", {}),
     (f"{W}why-not-sent/", "get", {"event": "the world's"}),
@@ -216,7 +216,7 @@ BY_ID = [
     one
     for one in LINES
     # Without htmx the parts of a page lead to the page, which asks.
-    if "<id:pk>" in one.route and "apikey" not in one.route and one.needs != ANYONE
+    if "<row:pk>" in one.route and "apikey" not in one.route and one.needs != ANYONE
 ]
 # Django's own pages ask before, or lead to the one that does.
 _DJANGO = ("history/", "delete/", "_id>/")
@@ -259,17 +259,17 @@ def test_an_address_knows_no_row_of_another_kind_none_deleted_and_none_unknown(
         guesses += [str(one.credential_id) for one in (site.world.webhook, site.world.deleted)]
     elif "credentials/" in line.route:
         guesses += [str(site.world.deleted.credential_id)]
-    elif "resends/<id:pk>" not in line.route and "alerts/<id:pk>" not in line.route:
+    elif "resends/<row:pk>" not in line.route and "alerts/<row:pk>" not in line.route:
         guesses += [] if line.route.endswith(OF_DELETED) else ["deleted"]
     assert not [one for pk in guesses for one in not_found(site, superuser, line, pk=pk)]
 
 
 # Django admin leads from every address that it does not know to one that it knows.
-@pytest.mark.parametrize("route", [one for one in routes() if "<id:" in one and A not in one])
+@pytest.mark.parametrize("route", [one for one in routes() if "<row:" in one and A not in one])
 def test_an_address_with_a_number_that_no_row_can_have_is_none(
     route: str, site: Site, superuser: Client
 ) -> None:
-    for name in re.findall("<id:([a-z_]+)>", route):
+    for name in re.findall("<row:([a-z_]+)>", route):
         for number in (str(2**63), "9" * 20, "9" * 5000):
             assert superuser.get(address(route, site.world, **{name: number})).status_code == 404
 
@@ -280,7 +280,7 @@ def test_an_address_knows_no_delivery_that_is_not_there_or_not_of_its_webhook(
 ) -> None:
     name = "object_id" if "object_id" in line.route else "delivery_id"
     guesses: list[dict[str, str]] = [{name: one} for one in NO_DELIVERIES]
-    if "<id:pk>" in line.route:
+    if "<row:pk>" in line.route:
         guesses += [{name: site.world.stray.pk}, {"pk": "paused"}]
     if "/tests/" in line.route:
         # A delivery of the same webhook, which is no test.

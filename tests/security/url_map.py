@@ -145,11 +145,11 @@ def address(route: str, world: World, *, pk: str = "", **instead: object) -> str
     by their names.
     """
     values: dict[str, object] = {
-        "<id:pk>": _owner(route, world, pk),
+        "<row:pk>": _owner(route, world, pk),
         "<str:delivery_id>": world.test.pk if "/tests/" in route else world.delivery.pk,
         "<str:event_id>": world.delivery.event_id,
-        "<id:attempt_id>": world.attempt.pk,
-        "<id:entry>": world.entry.pk,
+        "<row:attempt_id>": world.attempt.pk,
+        "<row:entry>": world.entry.pk,
         "<str:kind>": "email",
         "<str:event_type>": "call.incoming.after",
         "<str:part>": "request",
@@ -161,7 +161,7 @@ def address(route: str, world: World, *, pk: str = "", **instead: object) -> str
         "<app_label>": "webhooks",
         "(?P<url>.*)$": "nothing/here/",
     }
-    places = {f"<{kind}:{name}>": name for name in instead for kind in ("id", "str", "path")}
+    places = {f"<{kind}:{name}>": name for name in instead for kind in ("row", "str", "path")}
     values |= {place: instead[name] for place, name in places.items()}
     for place, value in values.items():
         route = route.replace(place, str(value))
@@ -173,15 +173,15 @@ def address(route: str, world: World, *, pk: str = "", **instead: object) -> str
 def _owner(route: str, world: World, pk: str) -> Any:
     if pk:
         return pk if pk.isdecimal() else getattr(world, pk).pk
-    if "alerts/<id:pk>" in route:
+    if "alerts/<row:pk>" in route:
         return world.channel.pk
-    if "trash/<id:pk>" in route:
+    if "trash/<row:pk>" in route:
         return world.deleted.pk
-    if "connections/<id:pk>" in route:
+    if "connections/<row:pk>" in route:
         return world.connection.pk
-    if "credentials/<id:pk>" in route:
+    if "credentials/<row:pk>" in route:
         return world.webhook.credential_id
-    if "resends/<id:pk>" in route:
+    if "resends/<row:pk>" in route:
         return world.resend.pk
     return world.key.pk if "apikey" in route else world.webhook.pk
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.sessions.models import Session
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 
@@ -86,6 +87,14 @@ def test_a_changed_payload_comes_back_and_is_not_sent(browser: Client) -> None:
     page = log_in(browser, url)
     assert "{&quot;talk_seconds&quot;: 8}" in page.text
     assert Delivery.objects.get() == delivery
+
+
+def test_a_file_has_to_be_chosen_again(browser: Client) -> None:
+    url = reverse("webhooks:import")
+    mark = opened(browser, url)
+    file = SimpleUploadedFile("webhooks.json", b"{}")
+    browser.post(url, {"text": "", "file": file, "opened_by": mark})
+    assert "Your changes are back" not in log_in(browser, url).text
 
 
 def test_a_pasted_import_comes_back_and_is_not_read(browser: Client) -> None:

@@ -129,7 +129,7 @@ class ApiKeyAdmin(ModelAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         revoke = path(
-            "<id:pk>/revoke/",
+            "<row:pk>/revoke/",
             self.admin_site.admin_view(require_POST(self.revoke_view)),
             name="webhooks_apikey_revoke",
         )

@@ -65,8 +65,10 @@ class SuccessRule:
     # None: every answer will do.
     condition: Callable[[Mapping[str, Any]], bool] | None
     find: Callable[[Mapping[str, Any]], Any]
-    # Whether the condition compares the whole answer, of a JSON object the text.
+    # Whether the condition is about the whole answer: of a JSON object its text, or whether it is
+    # empty.
     is_of_whole: bool
+    is_of_presence: bool
     # Whether a success has to meet the condition, or must not.
     is_met_by_success: bool
     find_reason: Callable[[Mapping[str, Any]], Any] | None
@@ -114,7 +116,7 @@ class SuccessRule:
                 if not isinstance(answer, dict):
                     answer = {WHOLE_ANSWER: answer}
                 elif self.is_of_whole:
-                    answer = {WHOLE_ANSWER: text, **answer}
+                    answer = {WHOLE_ANSWER: answer if self.is_of_presence else text, **answer}
                 return self._look(answer, is_whole or candidate is text)
             except (ValueError, RecursionError):
                 continue
@@ -146,9 +148,8 @@ def compile_rule(webhook: Webhook) -> SuccessRule:
         codes=frozenset(webhook.success_codes),
         condition=condition,
         find=finder(webhook.answer_variable),
-        is_of_whole=(
-            webhook.answer_variable == WHOLE_ANSWER and webhook.answer_operator not in PRESENCE
-        ),
+        is_of_whole=webhook.answer_variable == WHOLE_ANSWER,
+        is_of_presence=webhook.answer_operator in PRESENCE,
         is_met_by_success=webhook.answer_rule == AnswerRule.SUCCEEDS,
         find_reason=finder(webhook.answer_reason) if webhook.answer_reason else None,
         expired=frozenset(word.casefold() for word in webhook.answer_expired),

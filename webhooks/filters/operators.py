@@ -23,8 +23,9 @@ from webhooks.catalogue.phones import digits
 MAX_LENGTH = 1000
 # Of a compared number: more than any that a person means, and fewer than make arithmetic fail.
 _MAX_DIGITS = 40
-# 00, a country code of three digits, and what makes it more than an extension or an area.
-_MIN_ABROAD = 4
+# What is dialled for the plus in much of the world; a number with it has so many digits, and any
+# number so many, or it is an extension.
+_ABROAD, _MIN_ABROAD, _MIN_NUMBER = "00", 9, 7
 
 # Normalizing is quadratic in a run of combining marks, so a text is normalized in pieces. They end
 # before an ASCII character, which never joins with the one before it.
@@ -154,11 +155,12 @@ class Folded:
     def _json(self, value: Any) -> str:
         """Return JSON that is put together from parts, which are compared alone too."""
         if isinstance(value, dict):
-            members = (f"{_fold(_COMPACT.encode(k))}:{self._part(v)}" for k, v in value.items())
+            members = (f"{_COMPACT.encode(_fold(k))}:{self._part(v)}" for k, v in value.items())
             return f"{{{','.join(members)}}}"
         if isinstance(value, list):
             return f"[{','.join(map(self._part, value))}]"
-        return _fold(_COMPACT.encode(value))
+        # First folded: a quote of full width is no quote of the JSON.
+        return _COMPACT.encode(_fold(value)) if isinstance(value, str) else _fold(value)
 
     def _part(self, value: Any) -> str:
         return self.text(value) if isinstance(value, dict | list) else self._json(value)
@@ -231,12 +233,13 @@ def _membership(
 
 def _text_test(operator: Operator, value: object, path: Path, *, is_phone: bool) -> Test:
     text = _wanted_text(value, path)
-    number = _phone(value) if is_phone else ""
-    if operator is Operator.STARTS_WITH:
+    is_start = operator is Operator.STARTS_WITH
+    has_digits = _digits_test(value, is_start=is_start) if is_phone else None
+    if is_start:
         text = text.lstrip() or text
         return lambda actual, event: (
             event.text(actual).lstrip().startswith(text)
-            or bool(number and event.phone(actual).startswith(number))
+            or (has_digits is not None and has_digits(event.phone(actual)))
         )
     is_member = _membership([(value, path)], is_phone=is_phone)
 
@@ -244,8 +247,33 @@ def _text_test(operator: Operator, value: object, path: Path, *, is_phone: bool)
         if isinstance(actual, list):
             contains = is_member(event.compared(actual, is_by_element=True))
         else:
-            contains = text in event.text(actual) or bool(number and number in event.phone(actual))
+            contains = text in event.text(actual) or (
+                has_digits is not None and has_digits(event.phone(actual))
+            )
         return contains is (operator is Operator.CONTAINS)
+
+    return test
+
+
+def _digits_test(value: object, *, is_start: bool) -> Callable[[str], bool] | None:
+    """Return whether a number has the digits of `value`, or begins with them; None without any.
+
+    With a plus, or what is dialled for it, they are how a number begins: +7 is a country.
+    """
+    typed = str(value) if isinstance(value, str) or type(value) is int else ""
+    wanted = digits(typed)
+    if not wanted:
+        return None
+    is_abroad = "+" in unicodedata.normalize("NFKC", typed)
+    if wanted.startswith(_ABROAD) and len(wanted) > len(_ABROAD):
+        is_abroad, wanted = True, wanted.removeprefix(_ABROAD)
+
+    def test(number: str) -> bool:
+        if is_abroad and number.isdecimal():
+            return len(number) >= _MIN_NUMBER and number.startswith(wanted)
+        if is_abroad and len(wanted) < _MIN_NUMBER:
+            return False
+        return number.startswith(wanted) if is_start else wanted in number
 
     return test
 
@@ -275,22 +303,19 @@ def _wanted_text(value: object, path: Path) -> str:
         raise FilterError(_("Give a value to compare with."), path)
     if _is_absurd(value):
         raise FilterError(_("Give a number to compare with."), path)
-    text = _fold(value)
-    if len(text) > MAX_LENGTH:
+    if len(str(value)) > MAX_LENGTH:
         message = _("A value has at most %d characters.") % MAX_LENGTH
         raise FilterError(message, path)
-    return text
+    return _fold(value)
 
 
 def _phone(value: object) -> str:
-    """Return the digits of a phone number with its country code; "" for what is none.
-
-    In much of the world 00 is dialled for the plus.
-    """
+    """Return the digits of a phone number, from its country code on if that is there; or ""."""
     if type(value) is int:
         value = str(value)
     found = digits(value) if isinstance(value, str) else ""
-    return found[2:] if found.startswith("00") and len(found) > _MIN_ABROAD else found
+    is_abroad = found.startswith(_ABROAD) and len(found) >= _MIN_ABROAD
+    return found.removeprefix(_ABROAD) if is_abroad else found
 
 
 def _is_absurd(value: object) -> bool:
@@ -335,7 +360,8 @@ def _fold(value: Any) -> str:
     if text.isascii():
         return text.casefold()
     pieces = _PIECE.findall(_INVISIBLE.sub("", text.casefold()))
-    seen = "".join(unicodedata.normalize("NFKC", piece) for piece in pieces)
+    # What it makes of a sign may be capitals.
+    seen = "".join(unicodedata.normalize("NFKC", piece) for piece in pieces).casefold()
     # What has nothing else is not contained in everything.
     return seen or text
 

@@ -193,16 +193,22 @@ def _compile_condition(node: Tree, path: Path) -> _Condition:
     except ValueError:
         raise FilterError(_("Choose how to compare."), (*path, "operator")) from None
     value, kind = node.get("value"), kind_of(variable)
-    wanted = value
+    wanted, find = value, _finder(variable)
     if kind is Kind.DATETIME and operator in (*EQUALITY, *LISTS):
         wanted = [_moment(one) for one in value] if isinstance(value, list) else _moment(value)
+        find = _moment_finder(find)
     return _Condition(
         variable=variable,
         operator=operator,
         value=value,
         test=make_test(operator, wanted, (*path, "value"), is_phone=kind is Kind.PHONE),
-        find=_finder(variable),
+        find=find,
     )
+
+
+def _moment_finder(find: Callable[[Document], Any]) -> Callable[[Document], Any]:
+    # An answer has moments as its server writes them, and so has what no sample shows.
+    return lambda document: _moment(find(document))
 
 
 def _moment(value: object) -> object:

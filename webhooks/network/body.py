@@ -42,7 +42,10 @@ def unpack(body: bytes, coding: str, *, max_bytes: int) -> bytes:
         return body
     try:
         # Both the gzip and the zlib format (RFC 9110 section 8.4.1).
-        return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(body, max_bytes + 1)
+        unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        text = unpacker.decompress(body, max_bytes + 1)
+        # Of what is packed something comes out; a byte or two of plain text only wait for more.
+        return text if text or unpacker.eof else body
     except zlib.error:
         return _inflate(body, max_bytes) if "deflate" in codings else body
 
@@ -57,4 +60,5 @@ def _inflate(body: bytes, max_bytes: int) -> bytes:
         text = unpacker.decompress(body, max_bytes + 1)
     except zlib.error:
         return body
-    return text if unpacker.eof or len(text) > max_bytes else body
+    is_whole = unpacker.eof and text and not unpacker.unused_data
+    return text if is_whole or len(text) > max_bytes else body

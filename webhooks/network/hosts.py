@@ -71,9 +71,7 @@ def _canonical_literal(text: str) -> str:
     except ValueError:
         raise UnsafeURLError(bare_address(text) or blocked("literal", address=text)) from None
     canonical = _in_url(ip)
-    # One that no spelling makes better is refused for what it is.
-    is_mapped = ip.version == 6 and ip.ipv4_mapped is not None and canonical == f"[{ip}]"
-    if text.lower() != canonical and not is_mapped:
+    if text.lower() != canonical:
         raise UnsafeURLError(blocked("literal_spelling", address=canonical))
     return str(ip)
 

@@ -4,6 +4,7 @@ Source: RFC 8628. For providers that can send no browser back to this site. The 
 the same row as that of the authorization code grant: bound to session, user and credential.
 """
 
+import math
 import re
 import secrets as random
 from dataclasses import replace
@@ -40,7 +41,6 @@ from webhooks.oauth.token_response import read_body
 
 # RFC 8628 sections 3.2 and 3.5.
 _POLL_SECONDS, _SLOWER_SECONDS = 5, 5
-_LONGEST_POLL_SECONDS = 60
 # What asks to slow down, also where the body says so behind the status of all limits.
 _SLOWER = frozenset({"slow_down", "http_429"})
 _MAX_LIFE_SECONDS = 1800.0
@@ -107,7 +107,7 @@ def begin_device_authorization(
         code_verifier=code,
         redirect_uri=page,
         user_code=exchange_log.clean(user_code, limit=64),
-        poll_seconds=min(max(int(seconds), 1), _LONGEST_POLL_SECONDS),
+        poll_seconds=min(max(math.ceil(seconds), 1), int(_MAX_LIFE_SECONDS)),
         poll_at=moment,
         client_fingerprint=endpoints.client_fingerprint(credential),
         expires_at=moment + timedelta(seconds=life),
@@ -161,12 +161,11 @@ def poll_device(
         raise AuthorizationError(error.message, found.credential) from error
     answer, transcripts = client.ask(request)
     reason = normalized(answer.reason)
-    if reason in _SLOWER:
-        slower = later + timedelta(seconds=_SLOWER_SECONDS)
-        allowed = moment + timedelta(seconds=answer.retry_after_seconds or 0.0)
-        poll_at = max(slower, allowed)
-        rows.update(poll_seconds=F("poll_seconds") + _SLOWER_SECONDS, poll_at=poll_at)
     if reason in _WAITING or answer.result is TokenResult.TRANSIENT:
+        slower = _SLOWER_SECONDS if reason in _SLOWER else 0
+        allowed = moment + timedelta(seconds=answer.retry_after_seconds or 0.0)
+        poll_at = max(later + timedelta(seconds=slower), allowed)
+        rows.update(poll_seconds=F("poll_seconds") + slower, poll_at=poll_at)
         return None
     rows.delete()
     authorize.settle(found, answer, transcripts, user, now)

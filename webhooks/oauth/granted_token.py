@@ -200,12 +200,13 @@ def read_grant(
     if not _ACCESS_TOKEN.fullmatch(value):
         raise UnusableAnswerError("unsafe_token")
     refresh_token, is_refused = _refresh_token(token_fields.get("refresh_token"))
+    # Bitbucket writes "scopes"; an empty list of those says nothing.
+    scopes = _scope(token_fields.get("scopes")) or None
     token = GrantedToken(
         access_token=value,
         refresh_token=refresh_token,
         token_type=_checked_type(token_fields.get("token_type"), token_types),
-        # Bitbucket writes "scopes".
-        scope=_scope(token_fields.get("scope", token_fields.get("scopes"))),
+        scope=_scope(token_fields["scope"]) if "scope" in token_fields else scopes,
         expires_in=expires_in({**token_fields, "access_token": value}, now),
         refresh_expires_in=refresh_expires_in(token_fields, now),
         id_token=id_token if isinstance(id_token := token_fields.get("id_token"), str) else "",

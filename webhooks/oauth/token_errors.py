@@ -269,8 +269,13 @@ _ABOUT_TARGET = re.compile(
 # What some want of a request that this client does not do: RFC 9449 and RFC 9126.
 _UNSUPPORTED = {
     "dpop_needed": re.compile(r"(?<![a-z])dpop(?![a-z])", re.IGNORECASE),
-    "par_needed": re.compile(r"(?i:pushed[ _-]?authorization[ _-]?request)|\bPAR\b"),
+    "par_needed": re.compile(
+        r"(?i:pushed[ _-]?authorization[ _-]?request)"
+        r"|\bPAR (?:is |was )?(?:required|needed|allowed)\b|\b(?:requires?|[Uu]se|[Oo]nly) PAR\b"
+    ),
 }
+# What no word beside them makes a mistake of the settings.
+_NOT_OF_SETTINGS = (TokenResult.NEEDS_REAUTHORIZATION, TokenResult.TRANSIENT)
 # What AWS says at a path that it does not have.
 _NO_ROUTE = re.compile(r"\bmissing authentication token\b", re.IGNORECASE)
 # Apigee says it of a request to an API: a token endpoint is sent no access token.
@@ -347,13 +352,14 @@ def refusal_of(
 def refusal_on_page(page: str) -> TokenRefusal:
     """Return what the headings of a web page say; nothing unless one names an error of OAuth.
 
-    Shopify answers with a page whose title is "Oauth error invalid_request".
+    Shopify answers with a page whose title is "Oauth error invalid_request". That an authorization
+    is over no page says: a firewall's has such headings too.
     """
     found = (html.unescape(match[1]) for match in _HEADING.finditer(page[:_MAX_JUDGED]))
     headings = [" ".join(one.split()) for one in found]
     words = (match[0] for heading in headings for match in _CODE_WORD.finditer(heading))
     code = next((word for word in words if _row(normalized(word))), "")
-    if not code:
+    if not code or result_of(normalized(code)) is TokenResult.NEEDS_REAUTHORIZATION:
         return TokenRefusal()
     return refusal_of([code], headings, description=max(headings, key=len))
 
@@ -598,6 +604,11 @@ def wants_certificate(text: str) -> bool:
 
 def _unsupported(refusal: TokenRefusal) -> str:
     """Return the row of what a provider wants that this client does not do, or ""."""
+    code = normalized(refusal.code)
+    # RFC 9449 section 7.1: that code is also what a missing proof is answered with.
+    is_clear = result_of(code) in _NOT_OF_SETTINGS and code != "invalid_token"
+    if is_clear or _LIMIT_CODE.search(code):
+        return ""
     words = "\n".join((refusal.code, refusal.description, *refusal.texts))[:_MAX_JUDGED]
     return next((row for row, words_of in _UNSUPPORTED.items() if words_of.search(words)), "")
 

@@ -72,6 +72,9 @@ def _keep(request: HttpRequest) -> None:
     typed = request.POST.urlencode()
     if request.method != "POST" or not owner or len(typed) > _MAX_CHARACTERS:
         return
+    if request.FILES:
+        # It has to be chosen again, and that is all that was typed.
+        return
     try:
         sealed = seal(typed, _place(owner, request.path)).ciphertext
     except SecretUnreadableError:

@@ -44,7 +44,7 @@ def whole_number(text: str) -> int:
 
 
 class RowIdConverter:
-    """The key of a row in an address, `<id:pk>`; an address with one that no row has is none."""
+    """The key of a row in an address, `<row:pk>`; an address with one that no row has is none."""
 
     regex = _NUMBER.pattern
 
@@ -55,7 +55,7 @@ class RowIdConverter:
         return str(value)
 
 
-register_converter(RowIdConverter, "id")
+register_converter(RowIdConverter, "row")
 
 
 class HtmxRequest(HttpRequest):
