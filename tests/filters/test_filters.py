@@ -165,6 +165,11 @@ def test_an_operator_compares(variable: str, operator: str, value: object, is_ma
         ("101", "starts_with", "+1", False),
         ("+15551234567", "not_contains", "00123", True),
         ("+442071234567", "starts_with", "0044", True),
+        ("+442071234567", "contains", "00 44 2071234", True),
+        ("+79161234567", "contains", "007", False),
+        ("+12125550100", "not_contains", "0012", True),
+        ("+38067 111 00-12", "contains", "00-12", True),
+        ("001-23-45", "contains", "0012345", True),
     ],
 )  # fmt: skip
 def test_a_phone_number_is_compared_by_its_digits(

@@ -421,11 +421,23 @@ class TestDeviceCode:
         found = AuthorizationRequest.objects.get()
         assert (found.poll_seconds, found.poll_at) == (5, now + timedelta(seconds=40))
 
-    @pytest.mark.parametrize(("interval", "seconds"), [(120, 120), (5.9, 6), (0.1, 1)])
+    def test_code_is_asked_for_once_more_before_it_expires(self, fake: FakeProvider) -> None:
+        _credential, user, state = self.begun(fake, expires_in=900)
+        busy = Reply(status=503, body={"error": "busy"}, headers={"Retry-After": "3600"})
+        fake.reply(busy)
+
+        assert oauth.poll_device(state, user=user, session_key=SESSION) is None
+
+        found = AuthorizationRequest.objects.get()
+        assert found.poll_at == found.expires_at - timedelta(seconds=10)
+
+    @pytest.mark.parametrize(
+        ("interval", "seconds"), [(120, 120), (5.9, 6), (0.1, 1), (5000, 225), (900, 225)]
+    )
     def test_interval_is_the_least_that_is_waited(
         self, fake: FakeProvider, interval: float, seconds: int
     ) -> None:
-        self.begun(fake, interval=interval)
+        self.begun(fake, interval=interval, expires_in=900)
 
         assert AuthorizationRequest.objects.get().poll_seconds == seconds
 

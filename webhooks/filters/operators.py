@@ -258,20 +258,24 @@ def _text_test(operator: Operator, value: object, path: Path, *, is_phone: bool)
 def _digits_test(value: object, *, is_start: bool) -> Callable[[str], bool] | None:
     """Return whether a number has the digits of `value`, or begins with them; None without any.
 
-    With a plus, or what is dialled for it, they are how a number begins: +7 is a country.
+    With a plus they are how a number begins: +7 is a country. What is dialled for the plus may also
+    be a part of a number, unless it is the beginning or the whole of one.
     """
     typed = str(value) if isinstance(value, str) or type(value) is int else ""
     wanted = digits(typed)
     if not wanted:
         return None
-    is_abroad = "+" in unicodedata.normalize("NFKC", typed)
-    if wanted.startswith(_ABROAD) and len(wanted) > len(_ABROAD):
-        is_abroad, wanted = True, wanted.removeprefix(_ABROAD)
+    has_plus = "+" in unicodedata.normalize("NFKC", typed)
+    abroad = wanted if has_plus else ""
+    is_dialled = len(wanted) >= _MIN_ABROAD or (is_start and len(wanted) > len(_ABROAD))
+    if wanted.startswith(_ABROAD) and is_dialled:
+        abroad, has_plus = wanted.removeprefix(_ABROAD), False
 
     def test(number: str) -> bool:
-        if is_abroad and number.isdecimal():
-            return len(number) >= _MIN_NUMBER and number.startswith(wanted)
-        if is_abroad and len(wanted) < _MIN_NUMBER:
+        is_number = number.isdecimal()
+        if abroad and is_number and len(number) >= _MIN_NUMBER and number.startswith(abroad):
+            return True
+        if has_plus and (is_number or len(wanted) < _MIN_NUMBER):
             return False
         return number.startswith(wanted) if is_start else wanted in number
 
@@ -303,10 +307,12 @@ def _wanted_text(value: object, path: Path) -> str:
         raise FilterError(_("Give a value to compare with."), path)
     if _is_absurd(value):
         raise FilterError(_("Give a number to compare with."), path)
-    if len(str(value)) > MAX_LENGTH:
+    text = _fold(value)
+    # Folded it may be longer, or shorter.
+    if min(len(text), len(str(value))) > MAX_LENGTH:
         message = _("A value has at most %d characters.") % MAX_LENGTH
         raise FilterError(message, path)
-    return _fold(value)
+    return text
 
 
 def _phone(value: object) -> str:

@@ -60,5 +60,5 @@ def _inflate(body: bytes, max_bytes: int) -> bytes:
         text = unpacker.decompress(body, max_bytes + 1)
     except zlib.error:
         return body
-    is_whole = unpacker.eof and text and not unpacker.unused_data
+    is_whole = unpacker.eof and not unpacker.unused_data
     return text if is_whole or len(text) > max_bytes else body

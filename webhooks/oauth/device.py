@@ -41,6 +41,7 @@ from webhooks.oauth.token_response import read_body
 
 # RFC 8628 sections 3.2 and 3.5.
 _POLL_SECONDS, _SLOWER_SECONDS = 5, 5
+_LONG_POLL_SECONDS = 60
 # What asks to slow down, also where the body says so behind the status of all limits.
 _SLOWER = frozenset({"slow_down", "http_429"})
 _MAX_LIFE_SECONDS = 1800.0
@@ -107,7 +108,8 @@ def begin_device_authorization(
         code_verifier=code,
         redirect_uri=page,
         user_code=exchange_log.clean(user_code, limit=64),
-        poll_seconds=min(max(math.ceil(seconds), 1), int(_MAX_LIFE_SECONDS)),
+        # One that leaves no time to ask is not believed.
+        poll_seconds=min(max(math.ceil(seconds), 1), max(_LONG_POLL_SECONDS, int(life) // 4)),
         poll_at=moment,
         client_fingerprint=endpoints.client_fingerprint(credential),
         expires_at=moment + timedelta(seconds=life),
@@ -164,7 +166,9 @@ def poll_device(
     if reason in _WAITING or answer.result is TokenResult.TRANSIENT:
         slower = _SLOWER_SECONDS if reason in _SLOWER else 0
         allowed = moment + timedelta(seconds=answer.retry_after_seconds or 0.0)
-        poll_at = max(later + timedelta(seconds=slower), allowed)
+        # However long that is: once more before the code expires.
+        last = found.expires_at - timedelta(seconds=2 * found.poll_seconds)
+        poll_at = max(later + timedelta(seconds=slower), min(allowed, last))
         rows.update(poll_seconds=F("poll_seconds") + slower, poll_at=poll_at)
         return None
     rows.delete()

@@ -269,10 +269,7 @@ _ABOUT_TARGET = re.compile(
 # What some want of a request that this client does not do: RFC 9449 and RFC 9126.
 _UNSUPPORTED = {
     "dpop_needed": re.compile(r"(?<![a-z])dpop(?![a-z])", re.IGNORECASE),
-    "par_needed": re.compile(
-        r"(?i:pushed[ _-]?authorization[ _-]?request)"
-        r"|\bPAR (?:is |was )?(?:required|needed|allowed)\b|\b(?:requires?|[Uu]se|[Oo]nly) PAR\b"
-    ),
+    "par_needed": re.compile(r"(?i:pushed[ _-]?authorization[ _-]?request)|\bPAR\b"),
 }
 # What no word beside them makes a mistake of the settings.
 _NOT_OF_SETTINGS = (TokenResult.NEEDS_REAUTHORIZATION, TokenResult.TRANSIENT)
@@ -353,13 +350,15 @@ def refusal_on_page(page: str) -> TokenRefusal:
     """Return what the headings of a web page say; nothing unless one names an error of OAuth.
 
     Shopify answers with a page whose title is "Oauth error invalid_request". That an authorization
-    is over no page says: a firewall's has such headings too.
+    is over no page says in other words than the standard's: a firewall's has such headings too.
     """
     found = (html.unescape(match[1]) for match in _HEADING.finditer(page[:_MAX_JUDGED]))
     headings = [" ".join(one.split()) for one in found]
     words = (match[0] for heading in headings for match in _CODE_WORD.finditer(heading))
     code = next((word for word in words if _row(normalized(word))), "")
-    if not code or result_of(normalized(code)) is TokenResult.NEEDS_REAUTHORIZATION:
+    name = normalized(code)
+    is_over = result_of(name) is TokenResult.NEEDS_REAUTHORIZATION and name != "invalid_grant"
+    if not code or is_over:
         return TokenRefusal()
     return refusal_of([code], headings, description=max(headings, key=len))
 
