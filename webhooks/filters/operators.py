@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from webhooks.catalogue.phones import digits
+from webhooks.payloads import instant_of_text
 
 # Of a compared text and a variable's name.
 MAX_LENGTH = 1000
@@ -128,6 +129,11 @@ class _Compared:
     def phones(self) -> set[str]:
         return {self._event.phone(value) for value in (*self._numbers, *self._others)}
 
+    @cached_property
+    def moments(self) -> set[str]:
+        # An answer has them as its server writes them, and so has what no sample shows.
+        return set(map(_moment, self._others))
+
 
 class Folded:
     """The values of one event, each prepared once for every filter that reads it."""
@@ -177,8 +183,15 @@ class Folded:
 Test = Callable[[Any, Folded], bool]
 
 
-def make_test(operator: Operator, value: object, path: Path, *, is_phone: bool = False) -> Test:
-    """Return the test of a value; a phone number passes by its digits too, in any spelling."""
+def make_test(
+    operator: Operator,
+    value: object,
+    path: Path,
+    *,
+    is_phone: bool = False,
+    is_moment: bool = False,
+) -> Test:
+    """Return the test of a value; a phone number or a moment passes in any spelling too."""
     if operator in PRESENCE:
         return lambda actual, event: operator is Operator.EXISTS
     if operator in NUMERIC:
@@ -187,16 +200,16 @@ def make_test(operator: Operator, value: object, path: Path, *, is_phone: bool =
         if not isinstance(value, list) or not value:
             raise FilterError(_("Give a list of values to compare with."), path)
         wanted = [(item, (*path, index)) for index, item in enumerate(value)]
-        is_one = _membership(wanted, is_phone=is_phone)
+        is_one = _membership(wanted, is_phone=is_phone, is_moment=is_moment)
         return lambda actual, event: is_one(event.compared(actual)) is (operator is Operator.ONE_OF)
     if operator in EQUALITY:
-        equals = _membership([(value, path)], is_phone=is_phone)
+        equals = _membership([(value, path)], is_phone=is_phone, is_moment=is_moment)
         return lambda actual, event: equals(event.compared(actual)) is (operator is Operator.EQUALS)
     return _text_test(operator, value, path, is_phone=is_phone)
 
 
 def _membership(
-    wanted: list[tuple[object, Path]], *, is_phone: bool
+    wanted: list[tuple[object, Path]], *, is_phone: bool, is_moment: bool = False
 ) -> Callable[[_Compared], bool]:
     """Return whether something compared equals one of the wanted values."""
     texts: set[str] = set()
@@ -204,6 +217,7 @@ def _membership(
     typed_numbers: set[int | float] = set()
     flags: set[str] = set()
     phones = {_phone(value) for value, _path in wanted if is_phone} - {""}
+    moments = {_moment(value) for value, _path in wanted if is_moment} - {""}
     for value, path in wanted:
         text = _wanted_text(value, path)
         if isinstance(value, bool):
@@ -226,6 +240,7 @@ def _membership(
             or bool(texts and not texts.isdisjoint(found.texts))
             or bool(typed_numbers and not typed_numbers.isdisjoint(found.typed_numbers))
             or bool(phones and not phones.isdisjoint(found.phones))
+            or bool(moments and not moments.isdisjoint(found.moments))
         )
 
     return is_member
@@ -322,6 +337,11 @@ def _phone(value: object) -> str:
     found = digits(value) if isinstance(value, str) else ""
     is_abroad = found.startswith(_ABROAD) and len(found) >= _MIN_ABROAD
     return found.removeprefix(_ABROAD) if is_abroad else found
+
+
+def _moment(value: object) -> str:
+    """Return a moment as every event has it, any other text as it is; "" for what is no text."""
+    return instant_of_text(value.strip()) if isinstance(value, str) else ""
 
 
 def _is_absurd(value: object) -> bool:

@@ -10,8 +10,6 @@ from django.utils.translation import gettext as _
 from webhooks.filters.kinds import Kind, kind_of
 from webhooks.filters.operators import (
     ABSENT,
-    EQUALITY,
-    LISTS,
     MAX_LENGTH,
     NEGATIVE,
     FilterError,
@@ -23,7 +21,7 @@ from webhooks.filters.operators import (
     present_value,
     shown,
 )
-from webhooks.payloads import WHOLE_EVENT, finder, instant_of_text
+from webhooks.payloads import WHOLE_EVENT, finder
 
 # A person's filter has a handful of conditions; the limits keep a hostile one cheap.
 MAX_DEPTH = 8
@@ -193,27 +191,19 @@ def _compile_condition(node: Tree, path: Path) -> _Condition:
     except ValueError:
         raise FilterError(_("Choose how to compare."), (*path, "operator")) from None
     value, kind = node.get("value"), kind_of(variable)
-    wanted, find = value, _finder(variable)
-    if kind is Kind.DATETIME and operator in (*EQUALITY, *LISTS):
-        wanted = [_moment(one) for one in value] if isinstance(value, list) else _moment(value)
-        find = _moment_finder(find)
     return _Condition(
         variable=variable,
         operator=operator,
         value=value,
-        test=make_test(operator, wanted, (*path, "value"), is_phone=kind is Kind.PHONE),
-        find=find,
+        test=make_test(
+            operator,
+            value,
+            (*path, "value"),
+            is_phone=kind is Kind.PHONE,
+            is_moment=kind is Kind.DATETIME,
+        ),
+        find=_finder(variable),
     )
-
-
-def _moment_finder(find: Callable[[Document], Any]) -> Callable[[Document], Any]:
-    # An answer has moments as its server writes them, and so has what no sample shows.
-    return lambda document: _moment(find(document))
-
-
-def _moment(value: object) -> object:
-    """Return a moment as every event has it; what is none stays."""
-    return instant_of_text(value.strip()) if isinstance(value, str) else value
 
 
 def _finder(variable: str) -> Callable[[Document], Any]:
