@@ -286,7 +286,10 @@ def test_a_list_says_how_its_values_are_parted() -> None:
     assert row.hint.startswith("One value per line, or separated by commas")
 
 
-DIGITS = "Only the digits of a number count: +1 (202) 555-0100 equals 12025550100."
+DIGITS = (
+    "Only the digits of a number count: +1 (202) 555-0100 equals 12025550100. With a plus they are "
+    "its beginning."
+)
 
 
 @pytest.mark.parametrize("mode", ["rows", "json"])

@@ -775,7 +775,10 @@ class FilterSection:
 
 
 def _phone_hint() -> str:
-    return _("Only the digits of a number count: +1 (202) 555-0100 equals 12025550100.")
+    return _(
+        "Only the digits of a number count: +1 (202) 555-0100 equals 12025550100. With a plus they "
+        "are its beginning."
+    )
 
 
 def _not_carried(name: str) -> str:
